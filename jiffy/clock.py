@@ -1,0 +1,56 @@
+"""What time it is, and how long things take.  Tests put in a clock that they can move."""
+
+import re
+import time
+from datetime import datetime, timedelta, timezone
+
+from jiffy.errors import InvalidValue
+
+UTC = timezone.utc
+monotonic = time.monotonic
+
+_UNITS_S = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+_PART = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|[smhdw])")
+_DURATION = re.compile(rf"(?:{_PART.pattern}\s*)+")
+
+Duration = float | str | timedelta
+
+
+def now() -> datetime:
+    """The present moment, aware, in UTC."""
+    return datetime.now(UTC)
+
+
+def seconds(duration: Duration, name: str = "duration") -> float:
+    """Turn 90, "90", "1m30s" or a timedelta into seconds; `name` is what the error calls it.
+
+    Raises InvalidValue for anything else, and for what is negative.
+    """
+    if isinstance(duration, timedelta):
+        duration = duration.total_seconds()
+    if isinstance(duration, str):
+        duration = _parse(duration.strip(), name)
+    if isinstance(duration, bool) or not isinstance(duration, int | float) or not duration >= 0:
+        raise InvalidValue(name, duration, "seconds, or a text such as '90s', '5m' or '1h30m'")
+    return duration
+
+
+def _parse(text: str, name: str) -> float:
+    if re.fullmatch(r"\d+(\.\d+)?", text):
+        return float(text)
+    if not _DURATION.fullmatch(text):
+        raise InvalidValue(name, text, "seconds, or a text such as '90s', '5m' or '1h30m'")
+    return sum(float(number) * _UNITS_S[unit] for number, unit in _PART.findall(text))
+
+
+def in_words(duration_s: float) -> str:
+    """A duration as a person writes it: 0.25 -> "250 ms", 90 -> "1m30s", 7200 -> "2h"."""
+    if duration_s < 1:
+        return f"{duration_s * 1000:.0f} ms"
+    if duration_s < 60:
+        return f"{duration_s:.3g} s"
+    left, words = round(duration_s), ""
+    for unit in ("d", "h", "m", "s"):
+        count, left = divmod(left, int(_UNITS_S[unit]))
+        words += f"{count}{unit}" if count else ""
+    return words

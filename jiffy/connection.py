@@ -1,0 +1,128 @@
+"""One way to reach Redis, the same for all processes.
+
+A command is never sent twice by the client: most of RQ's are not safe to repeat, and only the
+caller knows which are.  A pooled connection that died meanwhile is noticed before it is used.
+"""
+
+import os
+import socket
+from functools import lru_cache
+from typing import Any
+from urllib.parse import parse_qs, unquote, urlsplit
+
+from redis import Redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+from redis.sentinel import Sentinel
+
+from jiffy import devredis
+from jiffy.errors import InvalidSetting, MissingSetting, RedisAway
+from jiffy.settings import Settings, settings
+
+CONNECT_TIMEOUT_S = 5
+ANSWER_TIMEOUT_S = 10
+# Heroku's Redis lives on such hosts, behind certificates that no authority has signed.
+_SELF_SIGNED_HOSTS = (".compute-1.amazonaws.com", ".compute.amazonaws.com")
+
+
+def connect(role: str, answer_timeout_s: float | None = ANSWER_TIMEOUT_S) -> Redis:
+    """A client for this process; `role` (worker, web, …) is what `CLIENT LIST` calls it.
+
+    Raises MissingSetting in production without REDIS_URL; does not connect yet.
+    """
+    url = redis_url(settings())
+    options: dict[str, Any] = {
+        "socket_connect_timeout": CONNECT_TIMEOUT_S,
+        "socket_timeout": answer_timeout_s,
+        "retry": Retry(NoBackoff(), 0),
+        "client_name": client_name(role),
+        "protocol": 2,  # RQ was written for its answers, and it saves a round trip a connection
+    }
+    if url.startswith("redis+sentinel://"):
+        return _from_sentinel(url, options)
+    if not url.startswith("unix://"):
+        options["socket_keepalive"] = True
+    if not verifies_tls(settings(), url):
+        options["ssl_cert_reqs"] = "none"
+    return Redis.from_url(url, **options)
+
+
+@lru_cache(maxsize=1)
+def shared() -> Redis:
+    """The client that everything in this process shares that has no role of its own."""
+    return connect("enqueue")
+
+
+def redis_url(config: Settings) -> str:
+    """REDIS_URL, or in development the address of a private server, started if need be."""
+    if config.redis_url:
+        return config.redis_url
+    if config.is_production:
+        raise MissingSetting("REDIS_URL", "Production needs a Redis of its own: set its address.")
+    return devredis.ensure()
+
+
+def client_name(role: str) -> str:
+    """`jiffy:worker:web.1`: the role, then the dyno or this machine's name and process."""
+    dyno = settings().dyno or f"{socket.gethostname()}.{os.getpid()}"
+    return f"jiffy:{role}:{dyno}"
+
+
+def verifies_tls(config: Settings, url: str) -> bool:
+    """Whether the certificate behind a rediss:// `url` is checked; True for every other kind."""
+    if not url.startswith("rediss://"):
+        return True
+    if config.redis_tls_verify is not None:
+        return config.redis_tls_verify
+    host = urlsplit(url).hostname or ""
+    return not (config.dyno and host.endswith(_SELF_SIGNED_HOSTS))
+
+
+def describe(config: Settings) -> str:
+    """The start-up line's words for where Redis is."""
+    url = redis_url(config)
+    if verifies_tls(config, url):
+        return without_password(url)
+    why = "REDIS_TLS_VERIFY=no" if config.redis_tls_verify is False else "Heroku's are self-signed"
+    return f"{without_password(url)} (its certificate is not verified: {why})"
+
+
+def without_password(url: str) -> str:
+    parts = urlsplit(url)
+    if "@" not in parts.netloc:
+        return url
+    return parts._replace(netloc="***@" + parts.netloc.rpartition("@")[2]).geturl()
+
+
+def away(error: Exception) -> RedisAway:
+    """Put a redis-py connection error into one line."""
+    cause = error.__cause__ or error.__context__ or error
+    reason = (getattr(cause, "strerror", None) or str(cause) or type(cause).__name__).strip(" .")
+    return RedisAway(without_password(redis_url(settings())), reason[:1].lower() + reason[1:])
+
+
+def _from_sentinel(url: str, options: dict[str, Any]) -> Redis:
+    parts = urlsplit(url)
+    try:
+        hosts = [_host_port(text) for text in parts.netloc.rpartition("@")[2].split(",")]
+        name, _, db = parts.path.strip("/").partition("/")
+        options["db"] = int(db or 0)
+    except ValueError:
+        name = ""
+    if not name:
+        must = "redis+sentinel://host:port,host:port/name/db"
+        raise InvalidSetting("REDIS_URL", without_password(url), must)
+    user, _, password = parts.netloc.rpartition("@")[0].partition(":")
+    options |= {"username": unquote(user) or None, "password": unquote(password) or None}
+    sentinel_password = parse_qs(parts.query).get("sentinel_password", [None])[0]
+    timeouts = {key: options[key] for key in ("socket_connect_timeout", "protocol")}
+    sentinel = Sentinel(  # type: ignore[no-untyped-call]
+        hosts, sentinel_kwargs=timeouts | {"password": sentinel_password, "socket_timeout": 2}
+    )
+    master: Redis = sentinel.master_for(name, **options)  # type: ignore[no-untyped-call]
+    return master
+
+
+def _host_port(text: str) -> tuple[str, int]:
+    host, _, port = text.rpartition(":")
+    return (host, int(port)) if host else (text, 26379)

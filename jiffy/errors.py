@@ -1,0 +1,137 @@
+"""Every error of ours, and how one is shown to a person: one line, no traceback.
+
+JiffyError
+  InvalidSetting     an environment variable has a value that cannot be used
+  MissingSetting     an environment variable that is needed here is not set
+  NoRedisServer      nobody set REDIS_URL and no server was found to start
+  RedisAway          no answer from Redis
+  UnknownFunction    a path names no function
+  BrokenModule       a module of jobs fails as it is imported
+  NotAllowed         a function is not under the modules that may be run
+  WrongArguments     a call does not fit the function's signature
+  InvalidValue       an option, an entry's field or an argument cannot be used
+  DuplicateJob       a job with this id is there already
+  InvalidEntry       a line of the schedule's table is wrong
+"""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NoReturn
+
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+USAGE_EXIT_CODE = 2
+
+
+class JiffyError(Exception):
+    """Something a user did or must do.  Its text is one line that a person can act upon."""
+
+
+class InvalidSetting(JiffyError):
+    """An environment variable has a value that cannot be used."""
+
+    def __init__(self, name: str, value: str, must: str) -> None:
+        super().__init__(f"{name} is {value!r}; it must be {must}.")
+        self.name, self.value = name, value
+
+
+class MissingSetting(JiffyError):
+    """An environment variable that is needed here is not set."""
+
+    def __init__(self, name: str, remedy: str) -> None:
+        super().__init__(f"{name} is not set. {remedy}")
+        self.name = name
+
+
+class NoRedisServer(JiffyError):
+    """No REDIS_URL, and no Redis server on this machine to start for development."""
+
+    def __init__(self, how_to_get_one: str) -> None:
+        super().__init__(
+            "No Redis: REDIS_URL is not set and no redis-server or valkey-server >= 6.2 was found. "
+            + how_to_get_one
+        )
+
+
+class RedisAway(JiffyError):
+    """No answer from Redis."""
+
+    def __init__(self, url: str, reason: str) -> None:
+        super().__init__(f"No Redis at {url} ({reason}). Run 'make run' or set REDIS_URL.")
+        self.url, self.reason = url, reason
+
+
+class UnknownFunction(JiffyError):
+    """A path names no function that can be imported."""
+
+    def __init__(self, path: str, near: str | None = None) -> None:
+        hint = f"Did you mean {near!r}?" if near else "Write it as module.name."
+        super().__init__(f"No function {path!r}. {hint}")
+        self.path, self.near = path, near
+
+
+class BrokenModule(JiffyError):
+    """A module of jobs is there, but fails as it is imported."""
+
+    def __init__(self, module: str, error: Exception) -> None:
+        super().__init__(f"{module} cannot be imported: {type(error).__name__}: {error}")
+        self.module = module
+
+
+class NotAllowed(JiffyError):
+    """A function is not under the modules that workers run."""
+
+    def __init__(self, path: str, modules: tuple[str, ...]) -> None:
+        super().__init__(
+            f"{path!r} is not under {' or '.join(modules)}. "
+            "Move it there, or add its module to JOBS_MODULES."
+        )
+        self.path, self.modules = path, modules
+
+
+class WrongArguments(JiffyError):
+    """A call does not fit the function's signature."""
+
+
+class InvalidValue(JiffyError):
+    """An option or an argument has a value that cannot be used."""
+
+    def __init__(self, name: str, value: object, must: str) -> None:
+        super().__init__(f"{name} is {value!r}; it must be {must}.")
+        self.name, self.value = name, value
+
+
+class DuplicateJob(JiffyError):
+    """A job with this id is there already; it was left as it is."""
+
+    def __init__(self, job_id: str) -> None:
+        super().__init__(f"A job with the id {job_id!r} is there already. Choose another, or none.")
+        self.job_id = job_id
+
+
+class InvalidEntry(JiffyError):
+    """A line of the schedule's table is wrong."""
+
+    def __init__(self, number: int, reason: str) -> None:
+        super().__init__(f"scheduler.py, entry {number}: {reason}")
+        self.number, self.reason = number, reason
+
+
+@contextmanager
+def in_one_line() -> Iterator[None]:
+    """Show an error of ours, or an absent Redis, as one line on stderr; exit with code 2."""
+    try:
+        yield
+    except JiffyError as error:
+        _exit(str(error))
+    except (RedisConnectionError, RedisTimeoutError) as error:
+        from jiffy.connection import away
+
+        _exit(str(away(error)))
+
+
+def _exit(message: str) -> NoReturn:
+    sys.stderr.write(f"{' '.join(message.split())}\n")
+    sys.exit(USAGE_EXIT_CODE)

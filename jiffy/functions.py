@@ -1,0 +1,199 @@
+"""A job's function: found by its path, and the arguments that it takes.
+
+Nothing here runs it.
+"""
+
+import difflib
+import importlib
+import inspect
+import json
+import pkgutil
+import types
+import typing
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from jiffy.errors import BrokenModule, NotAllowed, UnknownFunction, WrongArguments
+
+Function = Callable[..., Any]
+
+
+def find(path: str, modules: tuple[str, ...]) -> Function:
+    """Import the function that `path` ("jobs.images.resize") names, under one of `modules`.
+
+    Raises UnknownFunction (with the nearest name), NotAllowed, or BrokenModule where the module is
+    there but fails as it is imported.
+    """
+    if not is_allowed(path, modules):
+        near = _nearest(path, modules)
+        raise UnknownFunction(path, near) if near else NotAllowed(path, modules)
+    module_name, _, name = path.rpartition(".")
+    module = _import(module_name)
+    function = getattr(module, name, None)
+    if not callable(function) or not is_allowed(getattr(function, "__module__", ""), modules):
+        raise UnknownFunction(path, _nearest(path, modules))
+    return typing.cast(Function, function)
+
+
+def is_allowed(path: str, modules: tuple[str, ...]) -> bool:
+    """Whether `path` is one of `modules` or stands below one."""
+    return any(path == module or path.startswith(f"{module}.") for module in modules)
+
+
+def path_of(function: Function) -> str:
+    """The path of `function`, as it goes into a job."""
+    return f"{function.__module__}.{function.__qualname__}"
+
+
+def check(function: Function, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+    """Raise WrongArguments, in words, unless `function` can be called like that."""
+    signature = inspect.signature(function)
+    try:
+        signature.bind(*args, **kwargs)
+    except TypeError as error:
+        reason = _reason(function, signature, args, kwargs) or f"cannot be called so: {error}"
+        raise WrongArguments(
+            f"{function.__name__}() {reason}. It takes {function.__name__}{signature}."
+        ) from None
+
+
+def from_words(function: Function, words: Sequence[str]) -> tuple[list[Any], dict[str, Any]]:
+    """Turn a shell's words into arguments: `200` by the parameter's type, `name=value` by name.
+
+    Raises WrongArguments for a value that does not fit its parameter's type, and for all that
+    `check` refuses.
+    """
+    args: list[str] = []
+    kwargs: dict[str, str] = {}
+    for word in words:
+        name, equals, value = word.partition("=")
+        if equals and name.isidentifier():
+            kwargs[name] = value
+        else:
+            args.append(word)
+    check(function, args, kwargs)
+    bound = inspect.signature(function).bind(*args, **kwargs)
+    hints = typing.get_type_hints(function)
+    for name, value in bound.arguments.items():
+        bound.arguments[name] = _convert_all(function, name, value, hints.get(name, Any))
+    return list(bound.args), dict(bound.kwargs)
+
+
+def _import(name: str) -> types.ModuleType:
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name and (name == error.name or name.startswith(f"{error.name}.")):
+            return types.ModuleType(name)
+        raise BrokenModule(name, error) from error
+    except Exception as error:  # a user's module may raise anything as it loads
+        raise BrokenModule(name, error) from error
+
+
+def _nearest(path: str, modules: tuple[str, ...]) -> str | None:
+    return next(iter(difflib.get_close_matches(path, _all_paths(modules), 1, 0.75)), None)
+
+
+def _all_paths(modules: tuple[str, ...]) -> Iterator[str]:
+    """The paths of all public functions in and under `modules`; broken modules are passed over."""
+    for name in modules:
+        module = importlib.import_module(name)
+        inside = pkgutil.walk_packages(getattr(module, "__path__", []), f"{name}.")
+        for module_name in [name, *(found.name for found in inside)]:
+            try:
+                members = vars(_import(module_name))
+            except BrokenModule:
+                continue
+            for member in members.values():
+                if inspect.isfunction(member) and member.__module__ == module_name:
+                    yield path_of(member)
+
+
+def _reason(
+    function: Function,
+    signature: inspect.Signature,
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any],
+) -> str | None:
+    """Say in words why the call does not fit; None where Python has to say it."""
+    names = list(signature.parameters)
+    for name in kwargs:
+        if name not in names:
+            near = next(iter(difflib.get_close_matches(name, names, 1)), None)
+            return f"has no argument {name!r}" + (f" (did you mean {near!r}?)" if near else "")
+    if len(args) > len(names):
+        return f"takes {len(names)} arguments, not {len(args)}"
+    for name in names[: len(args)]:
+        if name in kwargs:
+            return f"was given the argument {name!r} twice"
+    needed = [p.name for p in signature.parameters.values() if p.default is p.empty]
+    missing = [name for name in needed if name not in names[: len(args)] and name not in kwargs]
+    return f"needs the argument {missing[0]!r}" if missing else None
+
+
+def _convert_all(function: Function, name: str, value: Any, hint: Any) -> Any:
+    if isinstance(value, tuple):  # *args
+        return tuple(_convert_or_refuse(function, name, text, hint) for text in value)
+    if isinstance(value, dict):  # **kwargs
+        return {key: _convert_or_refuse(function, key, text, hint) for key, text in value.items()}
+    return _convert_or_refuse(function, name, value, hint)
+
+
+def _convert_or_refuse(function: Function, name: str, text: str, hint: Any) -> Any:
+    try:
+        return _convert(text, hint)
+    except ValueError:
+        wanted = getattr(hint, "__name__", None) if isinstance(hint, type) else str(hint)
+        raise WrongArguments(
+            f"{function.__name__}() needs {name!r} as {wanted}, not {text!r}."
+        ) from None
+
+
+def _convert(text: str, hint: Any) -> Any:
+    """Turn `text` into what `hint` says; raise ValueError if it cannot be."""
+    if hint in _FROM_TEXT:
+        return _FROM_TEXT[hint](text)
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        return _convert_to_one_of(text, typing.get_args(hint))
+    return json.loads(text)
+
+
+def _convert_to_one_of(text: str, hints: Sequence[Any]) -> Any:
+    # The strictest first: every text is a str, so that comes last.
+    for hint in sorted(hints, key=lambda hint: hint in (str, Path)):
+        try:
+            return _convert(text, hint)
+        except ValueError:
+            continue
+    raise ValueError(text)
+
+
+def _bool(text: str) -> bool:
+    lowered = text.lower()
+    if lowered not in ("true", "yes", "1", "false", "no", "0"):
+        raise ValueError(text)
+    return lowered in ("true", "yes", "1")
+
+
+def _none(text: str) -> None:
+    if text.lower() not in ("none", "null"):
+        raise ValueError(text)
+
+
+def _anything(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+_FROM_TEXT: dict[Any, Callable[[str], Any]] = {
+    str: str,
+    Path: str,  # a path travels as text
+    int: int,
+    float: float,
+    bool: _bool,
+    types.NoneType: _none,
+    Any: _anything,
+}

@@ -1,0 +1,104 @@
+"""How far a job is, told by the job itself: `for row in progress(rows)`, `progress.update(0.4)`.
+
+It is kept in a field of the job's own hash, so it is gone when the job is.  Outside a worker both
+do nothing, so that a job's function can be called and tested like any other.
+"""
+
+import json
+from collections.abc import Iterable, Iterator, Sized
+from dataclasses import dataclass
+from typing import TypeVar
+
+from rq import get_current_job
+from rq.job import Job
+
+from jiffy import clock, keys
+from jiffy.errors import InvalidValue
+
+T = TypeVar("T")
+
+WRITE_EVERY_S = 0.25
+
+# Never brings a deleted job's hash back to life, where it would stay for ever.
+_WRITE_IF_THERE = """
+-- Write a job's progress if the job still exists.
+-- KEYS: the job's hash
+-- ARGV: field, value
+-- Returns 1 if written, else 0.
+if redis.call('EXISTS', KEYS[1]) == 0 then return 0 end
+redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
+return 1
+"""
+
+
+@dataclass(frozen=True)
+class State:
+    """How far a job is: `fraction` from 0 to 1, or None where the end is not known."""
+
+    fraction: float | None
+    note: str = ""
+
+    @classmethod
+    def decode(cls, raw: bytes | str | None) -> "State | None":
+        """Read what `Progress.update` wrote; None for nothing, and for what is not ours."""
+        try:
+            value = json.loads(raw or b"null")
+            return cls(value["fraction"], str(value["note"])) if value else None
+        except (ValueError, TypeError, KeyError):
+            return None
+
+
+class Progress:
+    """The progress of the job that runs in this process."""
+
+    def __init__(self) -> None:
+        self._job_id: str | None = None
+        self._next_write = 0.0
+
+    def __call__(self, rows: Iterable[T], total: int | None = None, note: str = "") -> Iterator[T]:
+        """Yield each of `rows` and tell how many are done.
+
+        `total` is asked of `rows` if it has a length; without one only the count is told.
+        """
+        if total is None and isinstance(rows, Sized):
+            total = len(rows)
+        for done, row in enumerate(rows):
+            self._count(done, total, note)
+            yield row
+
+    def update(self, fraction: float | None, note: str = "") -> None:
+        """Say that the job is at `fraction` (0 to 1; None: not known) and what it does now.
+
+        At most four a second are written, so it may be called as often as is convenient.
+        Raises InvalidValue for a fraction outside 0 to 1.
+        """
+        if fraction is not None and not 0 <= fraction <= 1:
+            raise InvalidValue("progress", fraction, "a fraction from 0 to 1, or None")
+        job = get_current_job()
+        if job is not None and self._is_time(job.id):
+            self._write(job, fraction, note)
+
+    def _count(self, done: int, total: int | None, note: str) -> None:
+        if total:
+            self.update(min(done / total, 1), note or f"{done:,} of {total:,}")
+        else:
+            self.update(None, note or f"{done:,} done")
+
+    def _is_time(self, job_id: str) -> bool:
+        now = clock.monotonic()
+        if job_id == self._job_id and now < self._next_write:
+            return False
+        self._job_id, self._next_write = job_id, now + WRITE_EVERY_S
+        return True
+
+    def _write(self, job: Job, fraction: float | None, note: str) -> None:
+        value = json.dumps({"fraction": fraction, "note": note[:200]})
+        job.connection.eval(_WRITE_IF_THERE, 1, job.key, keys.PROGRESS_FIELD, value)
+
+
+progress = Progress()
+
+
+def read(job: Job) -> State | None:
+    """How far `job` is, as it last said; None if it never did."""
+    return State.decode(job.connection.hget(job.key, keys.PROGRESS_FIELD))

@@ -1,0 +1,31 @@
+"""Every Redis key that we name, and who owns it."""
+
+# RQ's (rq/job.py, results.py, queue.py, worker_registration.py, registry.py)
+QUEUES = "rq:queues"
+WORKERS = "rq:workers"
+REGISTRIES = {  # status -> prefix of the sorted set that holds the ids of such jobs, per queue
+    "started": "rq:wip:",
+    "finished": "rq:finished:",
+    "failed": "rq:failed:",
+    "scheduled": "rq:scheduled:",
+    "deferred": "rq:deferred:",
+    "canceled": "rq:canceled:",
+}
+
+# rq-scheduler's (rq_scheduler/scheduler.py)
+ENTRIES = "rq:scheduler:scheduled_jobs"
+
+# A field of ours in RQ's hash of a job: it lives and dies with the job, and RQ passes over it.
+PROGRESS_FIELD = "jiffy:progress"
+
+
+def job(job_id: str) -> str:
+    return f"rq:job:{job_id}"
+
+
+def results(job_id: str) -> str:
+    return f"rq:results:{job_id}"
+
+
+def queue(name: str) -> str:
+    return f"rq:queue:{name}"

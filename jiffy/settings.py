@@ -1,0 +1,136 @@
+"""Every setting, and the only place that reads the environment.
+
+`read()` checks them all at once; a value that cannot be used stops a process before it starts.
+"""
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from functools import lru_cache
+from typing import Any
+
+from jiffy.errors import InvalidSetting
+
+
+def _setting(meaning: str, parse: Callable[[str], Any], must: str, default: Any = None) -> Any:
+    return field(default=default, metadata={"meaning": meaning, "parse": parse, "must": must})
+
+
+def _text(value: str) -> str:
+    return value
+
+
+def _yes(value: str) -> bool:
+    return {"yes": True, "true": True, "1": True, "no": False, "false": False, "0": False}[
+        value.lower()
+    ]
+
+
+def _count(value: str) -> int:
+    if int(value) < 1:
+        raise ValueError
+    return int(value)
+
+
+def _port(value: str) -> int:
+    if not 1 <= int(value) <= 65535:
+        raise ValueError
+    return int(value)
+
+
+def _one_of(*names: str) -> Callable[[str], str]:
+    return lambda value: {name: name for name in names}[value]
+
+
+def _names(value: str) -> tuple[str, ...]:
+    names = tuple(name.strip() for name in value.split(",") if name.strip())
+    if not names or not all(part.isidentifier() for name in names for part in name.split(".")):
+        raise ValueError
+    return names
+
+
+def _redis_url(value: str) -> str:
+    if not value.startswith(("redis://", "rediss://", "unix://", "redis+sentinel://")):
+        raise ValueError
+    return value
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+_REDIS_URLS = "a redis://, rediss://, unix:// or redis+sentinel:// address"
+_YES_NO = "yes or no"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """The settings of this process; each field is the environment variable of that name."""
+
+    redis_url: str | None = _setting(
+        "Where Redis is.  Not set in development: a private one, kept in .redis/.",
+        _redis_url, _REDIS_URLS,
+    )  # fmt: skip
+    redis_tls_verify: bool | None = _setting(
+        "Whether the certificate of a rediss:// server is checked.  Not set: yes, but not for "
+        "Heroku's own Redis, whose certificates are self-signed.",
+        _yes, _YES_NO,
+    )  # fmt: skip
+    jiffy_env: str = _setting(
+        "'production' refuses to start with what is only good enough for development.",
+        _one_of("development", "production"), "development or production", "development",
+    )  # fmt: skip
+    dyno: str | None = _setting(
+        "The name of this dyno; the platform sets it.  Where it is set, this is production.",
+        _text, "",
+    )  # fmt: skip
+    port: int = _setting("Where the web app listens.", _port, "a port from 1 to 65535", 8000)
+    host: str = _setting("The address that `python dashboard.py` binds to.", _text, "", "127.0.0.1")
+    dashboard_user: str = _setting("Who may log in to the dashboard.", _text, "", "admin")
+    dashboard_password: str | None = _setting(
+        "The password for it.  Needed in production; in development one is made.", _text, ""
+    )
+    api_token: str | None = _setting(
+        "The Bearer token for the JSON API.  Not set: the API is closed.", _text, ""
+    )
+    workers: int = _setting(
+        "How many jobs one `worker.py` runs at a time.", _count, "a whole number from 1", _cores()
+    )
+    jobs_modules: tuple[str, ...] = _setting(
+        "Only functions in and under these modules are run.",
+        _names, "names of modules, with commas between, such as jobs,billing.tasks", ("jobs",),
+    )  # fmt: skip
+    log_level: str = _setting(
+        "How much is logged.",
+        _one_of("DEBUG", "INFO", "WARNING", "ERROR"), "DEBUG, INFO, WARNING or ERROR", "INFO",
+    )  # fmt: skip
+
+    @property
+    def is_production(self) -> bool:
+        return self.dyno is not None or self.jiffy_env == "production"
+
+
+def read(environ: Mapping[str, str]) -> Settings:
+    """Take the settings out of `environ`; an empty text counts as not set.
+
+    Raises InvalidSetting for the first value that cannot be used.
+    """
+    values = {}
+    for setting in fields(Settings):
+        text = environ.get(setting.name.upper(), "").strip()
+        if text:
+            values[setting.name] = _parse(setting.name.upper(), text, setting.metadata)
+    return Settings(**values)
+
+
+def _parse(name: str, text: str, metadata: Mapping[str, Any]) -> Any:
+    try:
+        return metadata["parse"](text)
+    except (ValueError, KeyError):
+        raise InvalidSetting(name, text, metadata["must"]) from None
+
+
+@lru_cache(maxsize=1)
+def settings() -> Settings:
+    """The settings of this process, read once."""
+    return read(os.environ)

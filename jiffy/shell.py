@@ -1,0 +1,87 @@
+"""The command behind `python enqueue.py`: put a job on a queue, and wait for it if asked to."""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import click
+from rq.job import JobStatus
+
+from jiffy import clock, connection, functions, job_progress, results
+from jiffy.errors import in_one_line
+from jiffy.queues import Enqueue, Job
+from jiffy.settings import settings
+
+_LAST_LINES = 8
+_BAR_STEPS = 1000
+
+
+def enqueue_command(enqueue: Enqueue, argv: Sequence[str] | None = None) -> int:
+    """Run the command; return its exit code: 0, 1 where the job failed, 2 for a wrong call."""
+    with in_one_line():
+        asked = _parser().parse_intermixed_args(argv)
+        function = functions.find(asked.function, settings().jobs_modules)
+        args, kwargs = functions.from_words(function, asked.arguments)
+        connection.shared().ping()
+        began = clock.monotonic()
+        job = enqueue.options(**_options(asked)).by_path(asked.function, *args, **kwargs)
+        took_ms = (clock.monotonic() - began) * 1000
+        print(f"{job.id} on queue {job.origin}, dispatched in {took_ms:.1f} ms")
+        return _wait(job) if asked.wait else 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python enqueue.py",
+        description="Put a call of a function on a queue.",
+        epilog="Example: python enqueue.py jobs.images.resize photo.jpg 200 150 --queue low --wait",
+    )
+    parser.add_argument("function", help="its path, such as jobs.images.resize")
+    parser.add_argument(
+        "arguments",
+        nargs="*",
+        help="turned into the types of the function's signature; name=value goes by name",
+    )
+    parser.add_argument("--queue", help="the queue (default: default)")
+    parser.add_argument("--in", dest="in_", metavar="5m", help="run it that much later")
+    parser.add_argument("--timeout", metavar="2m", help="stop it when it runs longer")
+    parser.add_argument("--retry", type=int, metavar="N", help="on failure try again, N times")
+    parser.add_argument("--id", dest="job_id", metavar="ID", help="the job's id; refused if taken")
+    parser.add_argument(
+        "--at-front", action="store_true", default=None, help="ahead of all that waits"
+    )
+    parser.add_argument("--wait", action="store_true", help="show its progress and its result")
+    return parser
+
+
+def _options(asked: argparse.Namespace) -> dict[str, Any]:
+    names = ("queue", "in_", "timeout", "retry", "job_id", "at_front")
+    return {name: getattr(asked, name) for name in names if getattr(asked, name) is not None}
+
+
+def _wait(job: Job) -> int:
+    with click.progressbar(
+        length=_BAR_STEPS, label=job.id[:8], item_show_func=str, file=sys.stderr
+    ) as bar:
+        bar.render_progress()
+
+        def show(state: job_progress.State) -> None:
+            steps = round((state.fraction or 0) * _BAR_STEPS)
+            bar.update(max(0, steps - bar.pos), state.note)
+
+        ending = results.wait(job, on_progress=show)
+        assert ending is not None  # without a limit it waits for the end
+        if ending.status == JobStatus.FINISHED:
+            bar.update(_BAR_STEPS - bar.pos, "done")
+    return _report(ending)
+
+
+def _report(ending: results.Ending) -> int:
+    if ending.status == JobStatus.FINISHED:
+        print(ending.value if isinstance(ending.value, str) else json.dumps(ending.value))
+        return 0
+    lines = ending.traceback.strip().splitlines() or [f"The job was {ending.status.value}."]
+    sys.stderr.write("\n".join(lines[-_LAST_LINES:]) + "\n")
+    return 1

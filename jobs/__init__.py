@@ -1,0 +1,1 @@
+"""Your jobs: plain functions, one module per subject."""

@@ -1,0 +1,72 @@
+"""What all tests share: a private Redis per test process, flushed before each test."""
+
+import os
+import tempfile
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from jiffy import connection, devredis
+from jiffy.queues import Job, Queue
+from jiffy.settings import Settings, settings
+
+# Whatever the user has set, tests never see, and never reach a Redis of theirs.
+for setting in fields(Settings):
+    os.environ.pop(setting.name.upper(), None)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def redis_address():
+    """The address of a Redis that only this test process uses; it is also in REDIS_URL."""
+    with tempfile.TemporaryDirectory(prefix="jiffy-test-") as home:
+        address = devredis.start(Path(home), keep=False)
+        os.environ["REDIS_URL"] = address
+        settings.cache_clear()
+        yield address
+        devredis.stop(address)
+
+
+@pytest.fixture
+def redis(redis_address):
+    """A client of the private Redis, which is empty."""
+    client = connection.connect("test")
+    client.flushall()
+    yield client
+    client.close()
+
+
+@pytest.fixture
+def environ(monkeypatch):
+    """Set environment variables for one test: `environ(WORKERS="3")`; None takes one away."""
+
+    def change(**values):
+        for name, value in values.items():
+            if value is None:
+                monkeypatch.delenv(name, raising=False)
+            else:
+                monkeypatch.setenv(name, value)
+        settings.cache_clear()
+
+    yield change
+    monkeypatch.undo()
+    settings.cache_clear()
+
+
+@pytest.fixture
+def work(redis):
+    """Run all queued jobs in this process: `work()`; returns how many ran."""
+    from rq import SimpleWorker
+
+    def run(*queues):
+        names = queues or ("high", "default", "low")
+        worker = SimpleWorker(
+            [Queue(name, connection=redis) for name in names],
+            connection=redis,
+            job_class=Job,
+            serializer="json",
+        )
+        worker.work(burst=True, logging_level="WARNING")
+        return worker.successful_job_count + worker.failed_job_count
+
+    return run
