@@ -134,3 +134,14 @@ def _parse(name: str, text: str, metadata: Mapping[str, Any]) -> Any:
 def settings() -> Settings:
     """The settings of this process, read once."""
     return read(os.environ)
+
+
+def set_environment(values: Mapping[str, str], *, replace: bool) -> None:
+    """Give `values` to this process and to those that it starts.
+
+    What is set already is only changed if `replace`.
+    """
+    for name, value in values.items():
+        if replace or not os.environ.get(name, "").strip():
+            os.environ[name] = value
+    settings.cache_clear()

@@ -1,0 +1,232 @@
+"""`make run`: Redis, the Procfile's processes under honcho, and a sample job, until Ctrl-C."""
+
+import ctypes
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import urllib.request
+from contextlib import suppress
+from pathlib import Path
+from typing import IO
+
+from honcho import environ, manager, printer
+
+from jiffy import clock, connection
+from jiffy.errors import JiffyError, in_one_line
+from jiffy.settings import set_environment, settings
+
+PHOTO = Path("samples/photo.jpg")
+SIZES = ("200 150", "1600")
+LOGIN = """\
+  Dashboard       {address}
+  Log in          {user} / {password}
+  HTTP API        POST {address}api/jobs, Bearer {token}
+  Your turn       .venv/bin/python enqueue.py jobs.numbers.add 2 3 --wait
+  Stop            Ctrl-C
+"""
+KEPT_RUNNING = ("web", "worker", "scheduler")
+
+# All is gone 5 s after Ctrl-C: honcho kills what is left after 3, we what is left after honcho.
+STOP_TIMEOUT_S = 3
+WEB_TIMEOUT_S = 30
+SAMPLE_TIMEOUT_S = 60
+_PR_SET_CHILD_SUBREAPER = 36
+
+
+def main() -> int:
+    """Start everything, stay up until told to stop, leave no process; return the exit code."""
+    with in_one_line():
+        _read_dotenv()
+        connection.connect("run").ping()  # starts the private Redis; it is to outlive us, so first
+        print(f"Redis: {connection.describe(settings())}", flush=True)
+        login = _choose_settings()
+    _adopt_orphans()
+    signal.signal(signal.SIGHUP, lambda *_: signal.raise_signal(signal.SIGTERM))
+    try:
+        return _run(Processes(login))
+    finally:
+        _end_descendants()
+
+
+def _read_dotenv() -> None:
+    """Take the settings in `.env`, as `heroku local` does; the environment's own win."""
+    with suppress(FileNotFoundError):
+        set_environment(environ.parse(Path(".env").read_text()), replace=False)
+
+
+def _choose_settings() -> str:
+    """Settle what the processes below have to agree upon; return the words on how to log in."""
+    given = settings()
+    port = _free_port(given.host, given.port)
+    if port != given.port:
+        print(f"Port {given.port} is busy; the dashboard takes {port}.", flush=True)
+    password, token = secrets.token_urlsafe(9), secrets.token_urlsafe(24)
+    made = {"DASHBOARD_PASSWORD": password, "API_TOKEN": token, "PYTHONUNBUFFERED": "1"}
+    set_environment(made, replace=False)
+    set_environment({"PORT": str(port), "HOST": given.host}, replace=True)
+    return LOGIN.format(
+        address=f"http://{given.host}:{port}/",
+        user=given.dashboard_user,
+        password="your DASHBOARD_PASSWORD" if given.dashboard_password else password,
+        token="your API_TOKEN" if given.api_token else token,
+    )
+
+
+def _free_port(host: str, first: int) -> int:
+    for port in range(first, min(first + 100, 65536)):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((host, port))
+            except OSError:
+                continue
+            return port
+    raise JiffyError(f"No free port from {first} on; set PORT to one that is.")
+
+
+class Terminal:
+    """Where all is printed.  What the processes log is held back while a command has the screen."""
+
+    def __init__(self, fd: int) -> None:
+        # Unbuffered: honcho also prints from a signal handler, maybe amid another print.
+        self._raw: IO[bytes] = os.fdopen(os.dup(fd), "wb", buffering=0)
+        self._lock = threading.RLock()
+        self._held: list[str] | None = None
+
+    def isatty(self) -> bool:
+        return self._raw.isatty()
+
+    def write(self, text: str) -> None:
+        with self._lock:
+            if self._held is None:
+                self._raw.write(text.encode())
+            else:
+                self._held.append(text)
+
+    def flush(self) -> None:
+        """Nothing is ever kept back."""
+
+    def hold(self) -> None:
+        self._held = []
+
+    def release(self) -> None:
+        with self._lock:
+            held, self._held = self._held or [], None
+            self.write("".join(held))
+
+    def say(self, text: str) -> None:
+        """Print past what is held back."""
+        self._raw.write(f"{text}\n".encode())
+
+
+class Processes(manager.Manager):  # type: ignore[misc] # honcho has no types
+    """honcho's manager, with a newcomer's guide beside it, and a firm end."""
+
+    def __init__(self, login: str) -> None:
+        self._login = login
+        self._terminal = Terminal(sys.stdout.fileno())
+        super().__init__(printer.Printer(self._terminal))
+
+    def terminate(self) -> None:
+        if not self._all_started():  # honcho does not know yet what it has to stop
+            raise SystemExit
+        self._terminal.release()
+        super().terminate()
+
+    def kill(self) -> None:
+        # A job's process may hold the pipe that honcho reads from: it would wait for that, too.
+        raise SystemExit
+
+    def _start(self) -> None:
+        super()._start()
+        # Only now: a process must not be forked while threads run.
+        threading.Thread(target=_guide, args=(self._terminal, self._login), daemon=True).start()
+
+
+def _run(processes: Processes) -> int:
+    manager.KILL_WAIT = STOP_TIMEOUT_S
+    procfile = environ.parse_procfile(Path("Procfile").read_text())
+    for name in KEPT_RUNNING:
+        processes.add_process(f"{name}.1", procfile.processes[name])
+    with suppress(SystemExit):
+        processes.loop()
+    asked_to_stop = processes.returncode in (None, 130, 143)
+    return 0 if asked_to_stop else int(processes.returncode or 0)
+
+
+def _guide(terminal: Terminal, login: str) -> None:
+    """Resize the sample photo as a user would, then say where everything is."""
+    if not PHOTO.exists():
+        from jiffy import devphoto
+
+        terminal.say(f"Rendering {PHOTO}, 12 megapixels, this once ...")
+        devphoto.render(PHOTO)
+    pictures = [_type(terminal, f"jobs.images.resize {PHOTO} {size} --wait") for size in SIZES]
+    _wait_for_web()
+    terminal.say(f"\n  Small picture   {pictures[0] or 'not yet: see above'}\n{login}")
+
+
+def _type(terminal: Terminal, arguments: str) -> str:
+    """Run `python enqueue.py` as if it had been typed; return the last line that it printed."""
+    terminal.hold()
+    terminal.say(f"\n$ python enqueue.py {arguments}")
+    # In a session of its own: Ctrl-C is for us, and what is left of it ends with us.
+    typed = subprocess.Popen(
+        [sys.executable, "enqueue.py", *arguments.split()],
+        stdout=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+    limit = threading.Timer(SAMPLE_TIMEOUT_S, typed.terminate)
+    limit.start()
+    assert typed.stdout is not None  # a pipe
+    lines = []
+    for line in typed.stdout:
+        lines.append(line.rstrip())
+        terminal.say(lines[-1])
+    limit.cancel()
+    terminal.release()
+    return lines[-1] if typed.wait() == 0 else ""
+
+
+def _wait_for_web() -> None:
+    url = f"http://{settings().host}:{settings().port}/healthz"
+    deadline = clock.monotonic() + WEB_TIMEOUT_S
+    while clock.monotonic() < deadline:
+        with suppress(OSError), urllib.request.urlopen(url, timeout=WEB_TIMEOUT_S):
+            return
+        threading.Event().wait(0.05)
+
+
+def _adopt_orphans() -> None:
+    """Become the parent of what our children leave behind, so that we can end it."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def _end_descendants() -> None:
+    """Kill whatever still runs below this process, and wait until it is gone."""
+    while pids := _descendants(os.getpid()):
+        for pid in pids:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        with suppress(ChildProcessError):
+            os.waitpid(-1, 0)
+
+
+def _descendants(pid: int) -> list[int]:
+    children: dict[int, list[int]] = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            parent = int(stat.read_text().rpartition(")")[2].split()[1])
+            children.setdefault(parent, []).append(int(stat.parent.name))
+    found = children.get(pid, [])
+    for child in found:
+        found.extend(children.get(child, []))
+    return found
+
+
+if __name__ == "__main__":
+    sys.exit(main())
