@@ -1,0 +1,1 @@
+"""The proof of every claim: speed, compatibility, safety.  Nothing here is part of the product."""
