@@ -39,13 +39,15 @@ _PR_SET_CHILD_SUBREAPER = 36
 
 def main() -> int:
     """Start everything, stay up until told to stop, leave no process; return the exit code."""
+    for asked_to_stop in (signal.SIGINT, signal.SIGTERM):  # honcho replaces these
+        signal.signal(asked_to_stop, lambda *_: sys.exit(0))
+    signal.signal(signal.SIGHUP, lambda *_: signal.raise_signal(signal.SIGTERM))
     with in_one_line():
         _read_dotenv()
         connection.connect("run").ping()  # starts the private Redis; it is to outlive us, so first
         print(f"Redis: {connection.describe(settings())}", flush=True)
         login = _choose_settings()
     _adopt_orphans()
-    signal.signal(signal.SIGHUP, lambda *_: signal.raise_signal(signal.SIGTERM))
     try:
         return _run(Processes(login))
     finally:
@@ -95,6 +97,7 @@ class Terminal:
         # Unbuffered: honcho also prints from a signal handler, maybe amid another print.
         self._raw: IO[bytes] = os.fdopen(os.dup(fd), "wb", buffering=0)
         self._lock = threading.RLock()
+        self._guided = True
         self._held: list[str] | None = None
 
     def isatty(self) -> bool:
@@ -111,7 +114,8 @@ class Terminal:
         """Nothing is ever kept back."""
 
     def hold(self) -> None:
-        self._held = []
+        with self._lock:
+            self._held = [] if self._guided else None
 
     def release(self) -> None:
         with self._lock:
@@ -119,8 +123,14 @@ class Terminal:
             self.write("".join(held))
 
     def say(self, text: str) -> None:
-        """Print past what is held back."""
-        self._raw.write(f"{text}\n".encode())
+        """Print the guide's words, past what is held back."""
+        if self._guided:
+            self._raw.write(f"{text}\n".encode())
+
+    def end_guide(self) -> None:
+        """From now on, print what the processes log and nothing else."""
+        self._guided = False
+        self.release()
 
 
 class Processes(manager.Manager):  # type: ignore[misc] # honcho has no types
@@ -134,7 +144,7 @@ class Processes(manager.Manager):  # type: ignore[misc] # honcho has no types
     def terminate(self) -> None:
         if not self._all_started():  # honcho does not know yet what it has to stop
             raise SystemExit
-        self._terminal.release()
+        self._terminal.end_guide()
         super().terminate()
 
     def kill(self) -> None:

@@ -3,7 +3,8 @@
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import click
@@ -16,6 +17,7 @@ from jiffy.settings import settings
 
 _LAST_LINES = 8
 _BAR_STEPS = 1000
+_INTERRUPTED_EXIT_CODE = 130
 
 
 def enqueue_command(enqueue: Enqueue, argv: Sequence[str] | None = None) -> int:
@@ -62,6 +64,24 @@ def _options(asked: argparse.Namespace) -> dict[str, Any]:
 
 
 def _wait(job: Job) -> int:
+    try:
+        with _progress_of(job) as show:
+            ending = results.wait(job, on_progress=show)
+            assert ending is not None  # without a limit it waits for the end
+            if ending.status == JobStatus.FINISHED:
+                show(job_progress.State(1, "done"))
+    except KeyboardInterrupt:
+        sys.stderr.write(f"\nNo longer waiting. Job {job.id} goes on.\n")
+        return _INTERRUPTED_EXIT_CODE
+    return _report(ending)
+
+
+@contextmanager
+def _progress_of(job: Job) -> Iterator[Callable[[job_progress.State], None]]:
+    """Show progress as a bar that grows, or as lines where there is no terminal to draw it on."""
+    if not sys.stderr.isatty():
+        yield _ProgressLines()
+        return
     with click.progressbar(
         length=_BAR_STEPS, label=job.id[:8], item_show_func=str, file=sys.stderr
     ) as bar:
@@ -71,11 +91,20 @@ def _wait(job: Job) -> int:
             steps = round((state.fraction or 0) * _BAR_STEPS)
             bar.update(max(0, steps - bar.pos), state.note)
 
-        ending = results.wait(job, on_progress=show)
-        assert ending is not None  # without a limit it waits for the end
-        if ending.status == JobStatus.FINISHED:
-            bar.update(_BAR_STEPS - bar.pos, "done")
-    return _report(ending)
+        yield show
+
+
+class _ProgressLines:
+    """A line for each new state."""
+
+    def __init__(self) -> None:
+        self._last: job_progress.State | None = None
+
+    def __call__(self, state: job_progress.State) -> None:
+        if state != self._last:
+            percent = "" if state.fraction is None else f"{state.fraction:4.0%} "
+            sys.stderr.write(f"{percent}{state.note}\n")
+        self._last = state
 
 
 def _report(ending: results.Ending) -> int:
