@@ -17,7 +17,7 @@ from redis.sentinel import Sentinel
 
 from jiffy import devredis
 from jiffy.errors import InvalidSetting, MissingSetting, RedisAway
-from jiffy.settings import Settings, settings
+from jiffy.settings import Settings, settings, without_password
 
 CONNECT_TIMEOUT_S = 5
 ANSWER_TIMEOUT_S = 10
@@ -44,7 +44,7 @@ def connect(role: str, answer_timeout_s: float | None = ANSWER_TIMEOUT_S) -> Red
         options["socket_keepalive"] = True
     if not verifies_tls(settings(), url):
         options["ssl_cert_reqs"] = "none"
-    return Redis.from_url(url, **options)
+    return _from_url(url, options)
 
 
 @lru_cache(maxsize=1)
@@ -87,18 +87,22 @@ def describe(config: Settings) -> str:
     return f"{without_password(url)} (its certificate is not verified: {why})"
 
 
-def without_password(url: str) -> str:
-    parts = urlsplit(url)
-    if "@" not in parts.netloc:
-        return url
-    return parts._replace(netloc="***@" + parts.netloc.rpartition("@")[2]).geturl()
-
-
 def away(error: Exception) -> RedisAway:
     """Put a redis-py connection error into one line."""
     cause = error.__cause__ or error.__context__ or error
     reason = (getattr(cause, "strerror", None) or str(cause) or type(cause).__name__).strip(" .")
     return RedisAway(without_password(redis_url(settings())), reason[:1].lower() + reason[1:])
+
+
+def _from_url(url: str, options: dict[str, Any]) -> Redis:
+    try:
+        client = Redis.from_url(url, **options)
+        pool = client.connection_pool
+        pool.connection_class(**pool.connection_kwargs)  # refuses an option that it does not know
+    except (TypeError, ValueError) as error:
+        must = f"an address that the client understands ({str(error).strip(' .')})"
+        raise InvalidSetting("REDIS_URL", without_password(url), must) from None
+    return client
 
 
 def _from_sentinel(url: str, options: dict[str, Any]) -> Redis:

@@ -4,10 +4,12 @@
 """
 
 import os
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from functools import lru_cache
 from typing import Any
+from urllib.parse import urlsplit
 
 from jiffy.errors import InvalidSetting
 
@@ -52,6 +54,8 @@ def _names(value: str) -> tuple[str, ...]:
 def _redis_url(value: str) -> str:
     if not value.startswith(("redis://", "rediss://", "unix://", "redis+sentinel://")):
         raise ValueError
+    if not value.startswith("redis+sentinel://"):
+        urlsplit(value).port  # noqa: B018 - a ValueError if it is no number
     return value
 
 
@@ -127,7 +131,12 @@ def _parse(name: str, text: str, metadata: Mapping[str, Any]) -> Any:
     try:
         return metadata["parse"](text)
     except (ValueError, KeyError):
-        raise InvalidSetting(name, text, metadata["must"]) from None
+        raise InvalidSetting(name, without_password(text), metadata["must"]) from None
+
+
+def without_password(url: str) -> str:
+    """An address as it may be shown: what stands before its host is hidden."""
+    return re.sub(r"//.*@", "//***@", url)
 
 
 @lru_cache(maxsize=1)

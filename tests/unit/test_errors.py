@@ -1,0 +1,51 @@
+"""Errors are one family, and each is one line that a person can act upon."""
+
+import inspect
+import re
+
+import pytest
+from redis.exceptions import ConnectionError as RedisConnectionError
+
+from jiffy import errors
+
+FAMILY = [
+    error
+    for error in vars(errors).values()
+    if inspect.isclass(error) and issubclass(error, errors.JiffyError)
+]
+
+
+def test_every_error_stands_in_the_family_tree():
+    tree = set(re.findall(r"^ *([A-Z]\w+)", errors.__doc__, re.MULTILINE))
+
+    assert {error.__name__ for error in FAMILY} <= tree
+
+
+@pytest.mark.parametrize("error", FAMILY)
+def test_every_error_says_what_it_is_for(error):
+    assert inspect.getdoc(error)
+
+
+def test_an_error_of_ours_is_one_line_and_exit_code_2(capsys):
+    with pytest.raises(SystemExit) as end, errors.in_one_line():
+        raise errors.WrongArguments("first\n  second")
+
+    assert capsys.readouterr().err == "first second\n"
+    assert end.value.code == 2
+
+
+def test_a_redis_that_is_away_is_one_line_and_exit_code_2(capsys, environ):
+    environ(REDIS_URL="redis://:secret@localhost:1/0")
+    with pytest.raises(SystemExit) as end, errors.in_one_line():
+        raise RedisConnectionError("Connection refused.")
+
+    assert capsys.readouterr().err == (
+        "No Redis at redis://***@localhost:1/0 (connection refused). "
+        "Run 'make run' or set REDIS_URL.\n"
+    )
+    assert end.value.code == 2
+
+
+def test_any_other_error_keeps_its_traceback():
+    with pytest.raises(ZeroDivisionError), errors.in_one_line():
+        raise ZeroDivisionError

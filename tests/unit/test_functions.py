@@ -1,0 +1,142 @@
+"""A function is found by its path, and a shell's words become its arguments."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from jiffy import functions
+from jiffy.errors import BrokenModule, NotAllowed, UnknownFunction, WrongArguments
+from jobs import numbers
+
+JOBS = ("jobs",)
+
+
+def resize(path: str, width: int, height: int | None = None) -> None:
+    """Stands for a job."""
+
+
+def mix(ratio: float, *names: str, loud: bool = False, **weights: float) -> None:
+    """Stands for a job that takes everything."""
+
+
+def loose(anything, where: Path = Path()):
+    """Stands for a job without types."""
+
+
+@pytest.fixture
+def module_of_jobs(tmp_path, monkeypatch):
+    """Write a module: `module_of_jobs("name", "its source")`; it is importable in this test."""
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def write(name, source):
+        (tmp_path / f"{name}.py").write_text(source)
+        monkeypatch.delitem(sys.modules, name, raising=False)
+
+    return write
+
+
+def test_a_path_finds_its_function():
+    assert functions.find("jobs.numbers.add", JOBS) is numbers.add
+
+
+def test_the_path_of_a_function_finds_it_again():
+    assert functions.find(functions.path_of(numbers.add), JOBS) is numbers.add
+
+
+@pytest.mark.parametrize("path", ["jobs.number.add", "jobs.numbers.ad", "job.numbers.add"])
+def test_a_wrong_path_is_answered_with_the_nearest_right_one(path):
+    with pytest.raises(UnknownFunction) as refusal:
+        functions.find(path, JOBS)
+
+    assert str(refusal.value) == f"No function {path!r}. Did you mean 'jobs.numbers.add'?"
+
+
+def test_a_path_that_is_like_no_other_is_answered_with_how_to_write_one():
+    with pytest.raises(UnknownFunction, match=r"Write it as module\.name\.$"):
+        functions.find("jobs.zebra", JOBS)
+
+
+@pytest.mark.parametrize("path", ["os.system", "jobsandmore.run", "jiffy.queues.put"])
+def test_a_function_of_another_module_is_refused(path):
+    with pytest.raises(NotAllowed, match="is not under jobs"):
+        functions.find(path, JOBS)
+
+
+def test_what_a_module_of_jobs_only_imports_is_not_its_job(module_of_jobs):
+    module_of_jobs("imports_more", "from os import system\n")
+
+    with pytest.raises(UnknownFunction):
+        functions.find("imports_more.system", ("imports_more",))
+
+
+@pytest.mark.parametrize("source", ["import not_installed", "1 / 0", "def broken(:"])
+def test_a_module_that_fails_as_it_is_imported_is_named_with_its_error(module_of_jobs, source):
+    module_of_jobs("broken_jobs", source)
+
+    with pytest.raises(BrokenModule, match=r"^broken_jobs cannot be imported: "):
+        functions.find("broken_jobs.run", ("broken_jobs",))
+
+
+@pytest.mark.parametrize(
+    ("args", "kwargs", "reason"),
+    [
+        (["a.jpg"], {"widht": 2}, "resize() has no argument 'widht' (did you mean 'width'?)."),
+        (["a.jpg"], {}, "resize() needs the argument 'width'."),
+        (["a.jpg", 1, 2, 3], {}, "resize() takes 3 arguments, not 4."),
+        (["a.jpg", 1], {"width": 2}, "resize() was given the argument 'width' twice."),
+    ],
+)
+def test_a_call_that_does_not_fit_is_refused_in_words(args, kwargs, reason):
+    with pytest.raises(WrongArguments) as refusal:
+        functions.check(resize, args, kwargs)
+
+    assert str(refusal.value).startswith(reason)
+    assert "It takes resize(path: str, width: int, height: int | None = None)" in str(refusal.value)
+
+
+def test_words_become_what_the_signature_says():
+    args, kwargs = functions.from_words(resize, ["12", "200", "none"])
+
+    assert (args, kwargs) == (["12", 200, None], {})
+
+
+def test_a_word_with_an_equals_sign_goes_by_name():
+    args, kwargs = functions.from_words(resize, ["a.jpg", "height=150", "width=200"])
+
+    assert (args, kwargs) == (["a.jpg", 200, 150], {})
+
+
+def test_a_value_may_contain_equals_signs():
+    assert functions.from_words(resize, ["path=a=b.jpg", "width=1"])[0] == ["a=b.jpg", 1]
+
+
+def test_words_for_many_arguments_become_their_type_too():
+    args, kwargs = functions.from_words(mix, ["0.5", "one", "2", "loud=yes", "salt=1"])
+
+    assert (args, kwargs) == ([0.5, "one", "2"], {"loud": True, "salt": 1.0})
+
+
+@pytest.mark.parametrize(
+    ("word", "value"), [("5", 5), ("[1, 2]", [1, 2]), ("true", True), ("plain text", "plain text")]
+)
+def test_a_word_for_an_argument_without_a_type_is_json_or_else_text(word, value):
+    assert functions.from_words(loose, [word])[0] == [value]
+
+
+def test_a_path_travels_as_text():
+    assert functions.from_words(loose, ["1", "where=/srv"]) == ([1, "/srv"], {})
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (["a.jpg", "wide"], "resize() needs 'width' as int, not 'wide'."),
+        (["a.jpg", "1", "tall"], "resize() needs 'height' as int | None, not 'tall'."),
+    ],
+)
+def test_a_word_of_the_wrong_type_is_refused_with_the_right_one(words, reason):
+    with pytest.raises(WrongArguments) as refusal:
+        functions.from_words(resize, words)
+
+    assert str(refusal.value) == reason

@@ -1,0 +1,57 @@
+"""The environment is read in one place, and a wrong value is refused in one line."""
+
+import pytest
+
+from jiffy.errors import InvalidSetting
+from jiffy.settings import Settings, read
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "line"),
+    [
+        ("REDIS_URL", "localhost:6379", "it must be a redis://, rediss://, unix:// or redis+sen"),
+        ("REDIS_URL", "redis://localhost:many/0", "it must be a redis://"),
+        ("REDIS_TLS_VERIFY", "perhaps", "it must be yes or no"),
+        ("JIFFY_ENV", "prod", "it must be development or production"),
+        ("PORT", "0", "it must be a port from 1 to 65535"),
+        ("PORT", "web", "it must be a port from 1 to 65535"),
+        ("WORKERS", "0", "it must be a whole number from 1"),
+        ("WORKERS", "2.5", "it must be a whole number from 1"),
+        ("JOBS_MODULES", "jobs, my-tasks", "it must be names of modules"),
+        ("LOG_LEVEL", "loud", "it must be DEBUG, INFO, WARNING or ERROR"),
+    ],
+)
+def test_a_wrong_value_is_refused_with_its_name_and_what_it_must_be(name, value, line):
+    with pytest.raises(InvalidSetting) as refusal:
+        read({name: value})
+
+    assert str(refusal.value).startswith(f"{name} is {value!r}; {line}")
+    assert "\n" not in str(refusal.value)
+
+
+def test_a_password_in_a_refused_address_is_not_shown():
+    with pytest.raises(InvalidSetting) as refusal:
+        read({"REDIS_URL": "postgres://me:secret@host/0"})
+
+    assert "secret" not in str(refusal.value)
+
+
+def test_an_empty_text_counts_as_not_set():
+    assert read({"PORT": " ", "REDIS_URL": ""}) == Settings()
+
+
+def test_values_become_what_the_program_works_with():
+    settings = read({"PORT": "5000", "REDIS_TLS_VERIFY": "No", "JOBS_MODULES": "jobs, billing.run"})
+
+    assert settings.port == 5000
+    assert settings.redis_tls_verify is False
+    assert settings.jobs_modules == ("jobs", "billing.run")
+
+
+@pytest.mark.parametrize("environ", [{"DYNO": "web.1"}, {"JIFFY_ENV": "production"}])
+def test_a_dyno_is_production_and_so_is_what_says_so(environ):
+    assert read(environ).is_production
+
+
+def test_a_developers_machine_is_not_production():
+    assert not read({}).is_production
