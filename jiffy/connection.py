@@ -119,7 +119,7 @@ def _from_sentinel(url: str, options: dict[str, Any]) -> Redis:
     user, _, password = parts.netloc.rpartition("@")[0].partition(":")
     options |= {"username": unquote(user) or None, "password": unquote(password) or None}
     sentinel_password = parse_qs(parts.query).get("sentinel_password", [None])[0]
-    timeouts = {key: options[key] for key in ("socket_connect_timeout", "protocol")}
+    timeouts = {key: options[key] for key in ("socket_connect_timeout", "protocol", "retry")}
     sentinel = Sentinel(  # type: ignore[no-untyped-call]
         hosts, sentinel_kwargs=timeouts | {"password": sentinel_password, "socket_timeout": 2}
     )

