@@ -1,0 +1,15 @@
+"""The web app.  Yours: list your own pages here.  Start it with `python dashboard.py`.
+
+A page is a Flask blueprint.  It is shown to who is logged in, like all the others.
+"""
+
+from flask import Blueprint
+
+from jiffy.dashboard import serve, web_app
+
+PAGES: list[Blueprint] = []
+
+app = web_app(PAGES)
+
+if __name__ == "__main__":
+    serve(app)

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from jiffy.scheduler import every as every
     from jiffy.scheduler import run_scheduler as run_scheduler
 
+__version__ = "0.1.0"
+
 _HOME = {
     "enqueue": "jiffy.queues",
     "progress": "jiffy.job_progress",

@@ -12,6 +12,9 @@ JiffyError
   InvalidValue       an option, an entry's field or an argument cannot be used
   DuplicateJob       a job with this id is there already
   InvalidEntry       a line of the schedule's table is wrong
+  InvalidCron        a cron expression cannot be understood, or never comes
+  NotShown           a value of a job cannot be shown safely
+  PortTaken          another program listens where the web app should
 """
 
 import sys
@@ -117,6 +120,26 @@ class InvalidEntry(JiffyError):
     def __init__(self, number: int, reason: str) -> None:
         super().__init__(f"scheduler.py, entry {number}: {reason}")
         self.number, self.reason = number, reason
+
+
+class NotShown(JiffyError):
+    """A value of a job is not shown: it is pickled, too large, or broken."""
+
+
+class PortTaken(JiffyError):
+    """The web app's address is in use, or not ours to take."""
+
+    def __init__(self, host: str, port: int, reason: str) -> None:
+        super().__init__(f"Cannot listen at {host}:{port} ({reason}). Set PORT to a free one.")
+        self.host, self.port = host, port
+
+
+class InvalidCron(JiffyError):
+    """A cron expression cannot be understood, or never comes."""
+
+    def __init__(self, expression: str, reason: str) -> None:
+        super().__init__(f"cron {expression!r} {reason}.")
+        self.expression, self.reason = expression, reason
 
 
 @contextmanager

@@ -3,6 +3,8 @@
 # RQ's (rq/job.py, results.py, queue.py, worker_registration.py, registry.py)
 QUEUES = "rq:queues"
 WORKERS = "rq:workers"
+WORKER = "rq:worker:"  # and its name
+SUSPENDED = "rq:suspended"
 REGISTRIES = {  # status -> prefix of the sorted set that holds the ids of such jobs, per queue
     "started": "rq:wip:",
     "finished": "rq:finished:",
@@ -17,6 +19,11 @@ ENTRIES = "rq:scheduler:scheduled_jobs"
 
 # A field of ours in RQ's hash of a job: it lives and dies with the job, and RQ passes over it.
 PROGRESS_FIELD = "jiffy:progress"
+# The same in the hash of an entry that the table made: what the table says of it, and its times.
+ENTRY_FIELD = "jiffy:entry"
+TIMING_FIELD = "jiffy:timing"
+# ... and in a job that an entry made: the entry's name.
+TICK_OF_FIELD = "jiffy:tick_of"
 
 
 def job(job_id: str) -> str:

@@ -1,0 +1,7 @@
+"""The web app: our pages, rq-dashboard inside, the JSON API and the health check."""
+
+from jiffy.dashboard.app import create_app as create_app
+from jiffy.dashboard.app import web_app as web_app
+from jiffy.dashboard.serve import serve as serve
+
+__all__ = ["create_app", "serve", "web_app"]

@@ -1,0 +1,219 @@
+"""Who may come in, and what a browser may be made to do.
+
+Everything is closed but what PUBLIC names.  People log in by a form and carry a signed cookie;
+machines carry the API's token.  Nothing is changed by a GET, nor by another site's page.
+"""
+
+import hashlib
+import hmac
+import secrets
+import sys
+import threading
+from collections import Counter
+from dataclasses import dataclass
+from datetime import timedelta
+from urllib.parse import urlsplit
+
+from flask import Flask, Response, abort, g, redirect, request, session, url_for
+from werkzeug.wrappers import Response as AnyResponse
+
+from jiffy import clock
+from jiffy.errors import MissingSetting
+from jiffy.settings import Settings
+
+PUBLIC = {"static", "login.form", "login.enter", "health.healthz"}
+SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
+SESSION_LASTS = timedelta(days=7)
+# A person mistypes a few times; a machine that guesses gets 14,400 tries a day.
+MOST_ATTEMPTS, ATTEMPTS_PER_S = 10, 60
+# rq-dashboard's own script reads this cookie and sends it back as a header.
+RQ_TOKEN_COOKIE = "_csrf_token"
+
+
+@dataclass(frozen=True)
+class Credentials:
+    """The one user there is."""
+
+    user: str
+    password: str
+
+    def match(self, user: str, password: str) -> bool:
+        """Compare in a time that tells nothing about how much of it was right."""
+        return same(f"{user}\0{password}", f"{self.user}\0{self.password}")
+
+    def secret(self) -> bytes:
+        """The key that signs sessions: the same in every process, another for another password.
+
+        Slow to compute, so that a stolen cookie is no quick way to try passwords.
+        """
+        text = f"{self.user}\0{self.password}".encode()
+        return hashlib.scrypt(text, salt=b"jiffy dashboard session", n=2**14, r=8, p=1)
+
+
+def credentials(config: Settings) -> Credentials:
+    """The user and password that are set; in development a password is made up and printed.
+
+    Raises MissingSetting in production without a password.
+    """
+    if config.dashboard_password:
+        return Credentials(config.dashboard_user, config.dashboard_password)
+    if config.is_production:
+        remedy = "Production needs one: set it, and DASHBOARD_USER if it is not to be 'admin'."
+        raise MissingSetting("DASHBOARD_PASSWORD", remedy)
+    made = Credentials(config.dashboard_user, secrets.token_urlsafe(9))
+    host = "localhost" if config.host in ("127.0.0.1", "0.0.0.0") else config.host
+    sys.stderr.write(
+        f"Dashboard: http://{host}:{config.port}  user: {made.user}  password: {made.password}  "
+        "(set DASHBOARD_PASSWORD to choose your own)\n"
+    )
+    return made
+
+
+def same(given: str, expected: str) -> bool:
+    """Whether both are equal, in a time that does not depend on where they differ."""
+    digests = (
+        hashlib.sha256(text.encode("utf-8", "replace")).digest() for text in (given, expected)
+    )
+    return hmac.compare_digest(*digests)
+
+
+class Attempts:
+    """How often each address has tried a wrong password in this minute."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._since = clock.monotonic()
+        self._wrong: Counter[str] = Counter()
+
+    def are_left(self, address: str) -> bool:
+        with self._lock:
+            if clock.monotonic() - self._since > ATTEMPTS_PER_S:
+                self._since, self._wrong = clock.monotonic(), Counter()
+            return self._wrong[address] < MOST_ATTEMPTS
+
+    def note_wrong(self, address: str) -> None:
+        with self._lock:
+            self._wrong[address] += 1
+
+
+def guard(app: Flask, config: Settings) -> None:
+    """Close `app`: login before every page, and checks of whatever changes something."""
+    who = credentials(config)
+    app.extensions["jiffy.credentials"] = who
+    app.extensions["jiffy.attempts"] = Attempts()
+    app.config.update(
+        SECRET_KEY=who.secret(),
+        # Cookies do not know of ports: two checkouts on one machine must not share theirs.
+        SESSION_COOKIE_NAME="__Host-jiffy" if config.is_production else f"jiffy-{config.port}",
+        SESSION_COOKIE_HTTPONLY=True,
+        SESSION_COOKIE_SAMESITE="Lax",
+        SESSION_COOKIE_SECURE=config.is_production,
+        PERMANENT_SESSION_LIFETIME=SESSION_LASTS,
+    )
+    app.before_request(_require_own_page)
+    app.before_request(_require_login)
+    app.after_request(_secure)
+    app.jinja_env.globals["token"] = token
+
+
+def token() -> str:
+    """The text that only a page of ours can know; every form carries it."""
+    made: str = session.setdefault("token", secrets.token_urlsafe(24))
+    return made
+
+
+def is_api() -> bool:
+    """Whether the request is for the API, which knows no sessions and guards itself."""
+    return request.path.startswith("/api/")
+
+
+def enter(user: str) -> None:
+    """Begin a session, with nothing left of the one before."""
+    session.clear()
+    session.permanent = True
+    session["user"] = user
+
+
+def safe_target(target: str) -> str:
+    """Where to go after the login: a path of ours, never another site."""
+    is_ours = target.startswith("/") and not target.startswith(("//", "/\\"))
+    return target if is_ours and target.isprintable() else "/"
+
+
+def _require_own_page() -> None:
+    """Refuse a change that no page of ours asked for."""
+    if request.method in SAFE_METHODS or is_api():
+        return
+    if not _is_same_origin():
+        abort(403, "This came from another site's page, so nothing was done.")
+    given = request.headers.get("X-CSRFToken") or request.form.get("token", "")
+    expected = session.get("token")
+    if not expected:
+        abort(403, _why_no_session())
+    if not same(given, expected):
+        abort(403, "This page is too old to act upon: load it again, then repeat what you did.")
+
+
+def _is_same_origin() -> bool:
+    # A browser says it itself, and no page can forge it; but only over https and on localhost.
+    site = request.headers.get("Sec-Fetch-Site")
+    if site is not None:
+        return site == "same-origin"
+    origin = request.headers.get("Origin") or request.headers.get("Referer", "")
+    # Not the scheme: a proxy in front may speak https where we hear http.
+    return urlsplit(origin).netloc == request.host
+
+
+def _why_no_session() -> str:
+    why = "Your browser sent no cookie: load the page again, and allow cookies."
+    if not request.is_secure:
+        why += " In production the cookie travels by https only."
+    return why
+
+
+def _require_login() -> AnyResponse | None:
+    if request.endpoint in PUBLIC or is_api() or session.get("user"):
+        return None
+    if request.headers.get("X-Requested-With"):  # a script's: it cannot fill in a form
+        abort(401, "You are logged out: log in again.")
+    if request.method not in SAFE_METHODS:
+        return redirect(url_for("login.form"))
+    return redirect(url_for("login.form", next=request.full_path.rstrip("?")))
+
+
+def _secure(response: Response) -> Response:
+    headers = response.headers
+    headers.setdefault("Content-Security-Policy", _content_policy())
+    headers.setdefault("X-Content-Type-Options", "nosniff")
+    headers.setdefault("X-Frame-Options", "DENY")
+    headers.setdefault("Referrer-Policy", "same-origin")
+    headers.setdefault("Cross-Origin-Opener-Policy", "same-origin")
+    headers.setdefault("Cross-Origin-Resource-Policy", "same-origin")
+    if not (request.endpoint or "").endswith("static"):
+        headers["Cache-Control"] = "no-store"
+    if request.blueprint == "rq_dashboard" and session.get("user"):
+        response.set_cookie(RQ_TOKEN_COOKIE, token(), path="/rq", samesite="Strict",
+                            secure=request.is_secure)  # fmt: skip
+    return response
+
+
+def _content_policy() -> str:
+    """What a page may load and run.
+
+    rq-dashboard's templates are compiled in the browser ('unsafe-eval'), and its inline scripts run
+    by a number that no injected one can know.
+    """
+    own = "default-src 'none'; connect-src 'self'; form-action 'self'; base-uri 'none'; "
+    own += "frame-ancestors 'none'; "
+    if request.blueprint != "rq_dashboard":
+        return own + "script-src 'self'; style-src 'self'; img-src 'self'"
+    scripts = f"script-src 'self' 'nonce-{nonce()}' 'unsafe-eval'"
+    return own + f"{scripts}; style-src 'self' 'unsafe-inline'; img-src 'self' data:"
+
+
+def nonce() -> str:
+    """This response's number for its inline scripts."""
+    if "nonce" not in g:
+        g.nonce = secrets.token_urlsafe(16)
+    made: str = g.nonce
+    return made

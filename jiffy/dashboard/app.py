@@ -1,0 +1,43 @@
+"""The web app, put together.  What it shows is in `pages/`, who may see it in `access.py`."""
+
+from collections.abc import Iterable
+
+from flask import Blueprint, Flask
+from werkzeug.middleware.proxy_fix import ProxyFix
+
+from jiffy import connection, log
+from jiffy.dashboard import access, api, overview, problems, rq, words
+from jiffy.dashboard.pages import health, home, job, login
+from jiffy.errors import in_one_line
+from jiffy.settings import Settings, settings
+
+MOST_BODY_BYTES = 1024 * 1024
+
+
+def web_app(pages: Iterable[Blueprint] = ()) -> Flask:
+    """The app with the user's own pages, for a server to run.
+
+    What is wrong with the settings ends the process with one line and exit code 2.
+    """
+    with in_one_line():
+        config = settings()
+        log.setup(config.log_level)
+        connection.redis_url(config)
+        return create_app(config, pages)
+
+
+def create_app(config: Settings, pages: Iterable[Blueprint] = ()) -> Flask:
+    """The same without a process around it.  Raises MissingSetting without credentials."""
+    app = Flask("jiffy.dashboard")
+    app.config["MAX_CONTENT_LENGTH"] = MOST_BODY_BYTES
+    app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
+    app.jinja_env.filters.update(words.FILTERS)
+    app.jinja_env.globals["known_states"] = {*overview.STATES, "stopped"}
+    access.guard(app, config)
+    problems.show(app)
+    rq.mount(app)
+    for blueprint in (home.page, job.page, login.page, health.page, api.blueprint, *pages):
+        app.register_blueprint(blueprint)
+    if config.dyno:  # its router sets these, and nobody else can reach us
+        app.wsgi_app = ProxyFix(app.wsgi_app, x_for=1, x_proto=1)  # type: ignore[method-assign]
+    return app

@@ -1,0 +1,263 @@
+"""Jobs and workers, read for showing.  All that a page, the API or `/rq/` tells of a job's data
+is decoded here or in `decode.py`: bounded, never executed, and never an exception for a hash that
+is corrupt: it is shown as far as it goes, with what is wrong.
+"""
+
+import base64
+import binascii
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any, TypeVar
+
+from redis import Redis
+from redis.exceptions import ResponseError
+
+from jiffy import clock, keys
+from jiffy.dashboard import decode
+from jiffy.dashboard.decode import Raw
+from jiffy.errors import NotShown
+from jiffy.job_progress import State
+
+T = TypeVar("T")
+
+_PEEK = (Path(__file__).parent / "peek.lua").read_text()
+_JOB = (
+    "status", "origin", "description", "data", "created_at", "enqueued_at", "started_at",
+    "ended_at", "worker_name", "meta", keys.PROGRESS_FIELD,
+)  # fmt: skip
+_WORKER = (
+    "state", "current_job", "queues", "hostname", "pid", "birth", "last_heartbeat",
+    "successful_job_count", "failed_job_count",
+)  # fmt: skip
+# In a list, arguments are only looked at to find the function's name.
+_MOST_BYTES_IN_LIST = 16 * 1024
+_SHORT, _LONG = 300, 20_000
+_SUCCESSFUL = "1"  # rq.results.Result.Type
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobView:
+    """A job as it can be shown: texts are clipped, `problems` says what could not be read."""
+
+    id: str
+    state: str
+    queue: str
+    description: str
+    function: str  # its path; "" where it cannot be read
+    arguments: str  # as they stand in a call: 5, width=200
+    created: datetime | None
+    enqueued: datetime | None
+    started: datetime | None
+    ended: datetime | None
+    worker: str
+    progress: State | None
+    meta: str
+    problems: tuple[str, ...]
+    result: Any = None
+    has_result: bool = False
+    error: str = ""
+
+    @property
+    def is_running(self) -> bool:
+        return self.state == "started"
+
+    @property
+    def waited_s(self) -> float | None:
+        """From the queue to its start, or until now."""
+        return self._between(self.enqueued, self.started, is_open=self.state == "queued")
+
+    @property
+    def ran_s(self) -> float | None:
+        return self._between(self.started, self.ended, is_open=self.is_running)
+
+    @property
+    def latest(self) -> datetime | None:
+        """When something last happened to it."""
+        return self.ended or self.started or self.enqueued or self.created
+
+    def _between(
+        self, begin: datetime | None, end: datetime | None, *, is_open: bool
+    ) -> float | None:
+        if begin is not None and is_open:
+            end = clock.now()
+        if begin is None or end is None:
+            return None
+        return max(0.0, (end - begin).total_seconds())
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkerView:
+    """A worker as it last told of itself."""
+
+    name: str
+    state: str
+    queues: tuple[str, ...]
+    place: str
+    job_id: str
+    born: datetime | None
+    seen: datetime | None
+    done: str
+    failed: str
+
+
+def read_job(redis: Redis, job_id: str) -> JobView | None:
+    """The job with its latest result; None where there is none of that id."""
+    found = read_jobs(redis, [job_id], most_bytes=decode.MOST_BYTES)
+    return _with_result(redis, found[job_id]) if job_id in found else None
+
+
+def read_jobs(
+    redis: Redis, job_ids: Sequence[str], *, most_bytes: int = _MOST_BYTES_IN_LIST
+) -> dict[str, JobView]:
+    """Those of the jobs that exist, by id, in one round trip, without their results."""
+    hashes = _peek(redis, [keys.job(job_id) for job_id in job_ids], _JOB, most_bytes)
+    return {
+        job_id: job_view(job_id, raw)
+        for job_id, raw in zip(job_ids, hashes, strict=True)
+        if raw is not None
+    }
+
+
+def read_workers(redis: Redis, worker_keys: Sequence[str]) -> list[WorkerView]:
+    """Those of the workers that are alive, in one round trip."""
+    hashes = _peek(redis, worker_keys, _WORKER, _MOST_BYTES_IN_LIST)
+    pairs = zip(worker_keys, hashes, strict=True)
+    return [_worker_view(key, raw) for key, raw in pairs if raw is not None]
+
+
+def job_view(job_id: str, raw: Mapping[str, Raw]) -> JobView:
+    """What the fields of a job's hash say."""
+    read = _Reading(raw)
+    function, arguments = read("data", _call, ("", ""))
+    return JobView(
+        id=job_id,
+        state=read("status", _line, "") or "unknown",
+        queue=read("origin", _line, ""),
+        description=read("description", decode.text, "")[:_LONG],
+        function=function,
+        arguments=arguments,
+        created=read("created_at", decode.time, None),
+        enqueued=read("enqueued_at", decode.time, None),
+        started=read("started_at", decode.time, None),
+        ended=read("ended_at", decode.time, None),
+        worker=read("worker_name", _line, ""),
+        progress=read(keys.PROGRESS_FIELD, _progress, None),
+        meta=read("meta", _meta, ""),
+        problems=tuple(read.problems),
+    )
+
+
+class _Reading:
+    """Reads field after field, and keeps what was wrong with them."""
+
+    def __init__(self, raw: Mapping[str, Raw]) -> None:
+        self._raw = raw
+        self.problems = [str(raw["?"])] if "?" in raw else []
+
+    def __call__(self, field: str, parse: Callable[[Raw], T], otherwise: T) -> T:
+        try:
+            return parse(self._raw.get(field))
+        except NotShown as reason:
+            self.problems.append(f"{field} is {reason}")
+            return otherwise
+
+
+def _peek(
+    redis: Redis, names: Sequence[str], fields: Sequence[str], most_bytes: int
+) -> list[Mapping[str, Raw] | None]:
+    if not names:
+        return []
+    answer = redis.register_script(_PEEK)(keys=list(names), args=[most_bytes, *fields])
+    return [_fields(fields, values) for values in answer]
+
+
+def _fields(fields: Sequence[str], values: Any) -> Mapping[str, Any] | None:
+    if isinstance(values, bytes):
+        return {"?": f"its key holds no hash: {decode.text(values)}"}
+    if all(value is None for value in values):
+        return None
+    return dict(zip(fields, values, strict=True))
+
+
+def _line(raw: Raw) -> str:
+    return decode.clip(decode.text(raw), _SHORT)
+
+
+def _call(raw: Raw) -> tuple[str, str]:
+    """A job's function and arguments, out of RQ's tuple of (function, instance, args, kwargs)."""
+    call = decode.value(decode.inflated(raw))
+    match call:
+        case [str(function), _, list(args), dict(kwargs)]:
+            named = [f"{name}={_written(value)}" for name, value in kwargs.items()]
+            arguments = ", ".join([_written(value) for value in args] + named)
+            return decode.clip(function, _SHORT), decode.clip(arguments, _LONG)
+    raise NotShown("no call of a function")
+
+
+def _written(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _progress(raw: Raw) -> State | None:
+    state = State.decode(decode.text(raw))
+    if state is None:
+        return None
+    told = state.fraction
+    is_number = isinstance(told, int | float) and not isinstance(told, bool) and 0 <= told <= 1
+    return State(told if is_number else None, decode.clip(state.note, _SHORT))
+
+
+def _meta(raw: Raw) -> str:
+    if raw is None:
+        return ""
+    meta = decode.value(decode.inflated(raw))
+    return decode.clip(json.dumps(meta, ensure_ascii=False, indent=2), _LONG) if meta else ""
+
+
+def _with_result(redis: Redis, job: JobView) -> JobView:
+    key = keys.results(job.id)
+    try:
+        # A stream cannot be read in part: ask for its size first.
+        size = redis.memory_usage(key) or 0
+        if size > 10 * decode.MOST_BYTES:
+            raise NotShown(f"too large: {size:,} bytes")
+        return _told_by(job, redis.xrevrange(key, count=1))
+    except (NotShown, ResponseError) as reason:
+        return replace(job, problems=(*job.problems, f"result is {reason}"))
+
+
+def _told_by(job: JobView, entries: Any) -> JobView:
+    if not entries:
+        return job
+    fields = entries[0][1]
+    error = decode.text(decode.inflated(_unwrapped(fields.get(b"exc_string"))))
+    if decode.text(fields.get(b"type")) != _SUCCESSFUL:
+        return replace(job, error=decode.clip(error, _LONG))
+    raw = _unwrapped(fields.get(b"return_value"))
+    return replace(job, has_result=True, result=decode.value(raw) if raw else None)
+
+
+def _unwrapped(raw: bytes | None) -> bytes:
+    try:
+        return base64.b64decode(raw or b"", validate=True)
+    except binascii.Error:
+        raise NotShown("not base64") from None
+
+
+def _worker_view(key: str, raw: Mapping[str, Raw]) -> WorkerView:
+    read = _Reading(raw)
+    host, pid = read("hostname", _line, ""), read("pid", _line, "")
+    return WorkerView(
+        name=decode.clip(key.removeprefix(keys.WORKER), _SHORT),
+        state=read("state", _line, "") or "unknown",
+        queues=tuple(name for name in read("queues", _line, "").split(",") if name),
+        place=f"{host}:{pid}" if pid else host,
+        job_id=read("current_job", _line, ""),
+        born=read("birth", decode.time, None),
+        seen=read("last_heartbeat", decode.time, None),
+        done=read("successful_job_count", _line, "") or "0",
+        failed=read("failed_job_count", _line, "") or "0",
+    )

@@ -1,0 +1,73 @@
+"""Turn what stands in Redis into values to show.
+
+Anybody who can write to Redis can write here: nothing is executed, nothing grows beyond a limit.
+What cannot be shown raises NotShown with the reason.
+"""
+
+import json
+import zlib
+from datetime import datetime
+from typing import Any
+
+from jiffy.clock import UTC
+from jiffy.errors import NotShown
+
+# Of one value, once decompressed.  A call's arguments are far smaller; a result may be a table.
+MOST_BYTES = 1024 * 1024
+_PICKLE = b"\x80"  # how every pickle since protocol 2 begins
+_SHOWN_OF_BROKEN = 60
+
+# What Redis gave for a field: its bytes, nothing, or the size of what is too large to be moved.
+Raw = bytes | int | None
+
+
+def text(raw: Raw) -> str:
+    """Any bytes as text; what is not UTF-8 is replaced."""
+    return _whole(raw).decode("utf-8", "replace")
+
+
+def inflated(raw: Raw) -> bytes:
+    """The bytes behind `raw`, which may be compressed; never more than MOST_BYTES of them."""
+    packed = _whole(raw)
+    inflate = zlib.decompressobj()
+    try:
+        plain = inflate.decompress(packed, MOST_BYTES)
+    except zlib.error:
+        return packed  # RQ reads it uncompressed just as well
+    if inflate.unconsumed_tail:
+        raise NotShown(f"too large: more than {MOST_BYTES:,} bytes")
+    return plain
+
+
+def value(raw: bytes) -> Any:
+    """The value that JSON stands for; pickles stay closed."""
+    if raw.startswith(_PICKLE):
+        raise NotShown("pickled: not shown")
+    try:
+        return json.loads(raw, parse_constant=str)  # NaN: no browser could read it as JSON
+    except (ValueError, RecursionError):
+        start = raw[:_SHOWN_OF_BROKEN].decode("utf-8", "replace")
+        raise NotShown(f"not JSON: {start!r}") from None
+
+
+def time(raw: Raw) -> datetime | None:
+    """The moment that RQ wrote, in UTC; None where it wrote none."""
+    written = text(raw)
+    if not written:
+        return None
+    try:
+        moment = datetime.fromisoformat(written.replace("Z", "+00:00"))
+        return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+    except (ValueError, OverflowError):
+        raise NotShown(f"not a time: {written[:_SHOWN_OF_BROKEN]!r}") from None
+
+
+def clip(long: str, most: int) -> str:
+    """At most `most` characters of `long`; it says where it was cut."""
+    return long if len(long) <= most else f"{long[: most - 1]}…"
+
+
+def _whole(raw: Raw) -> bytes:
+    if isinstance(raw, int):
+        raise NotShown(f"too large: {raw:,} bytes")
+    return raw or b""

@@ -1,0 +1,1 @@
+"""The pages, one module each: a few lines that read and render."""

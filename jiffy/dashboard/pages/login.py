@@ -1,0 +1,41 @@
+"""The way in and the way out."""
+
+from flask import Blueprint, current_app, redirect, render_template, request, session, url_for
+from werkzeug.wrappers import Response
+
+from jiffy import log
+from jiffy.dashboard import access
+
+page = Blueprint("login", __name__)
+
+
+@page.get("/login")
+def form() -> str | Response:
+    if session.get("user"):
+        return redirect(access.safe_target(request.args.get("next", "/")))
+    return render_template("login.html")
+
+
+@page.post("/login")
+def enter() -> Response | tuple[str, int]:
+    attempts: access.Attempts = current_app.extensions["jiffy.attempts"]
+    who: access.Credentials = current_app.extensions["jiffy.credentials"]
+    address = request.remote_addr or ""
+    if not attempts.are_left(address):
+        return _again("Too many wrong passwords. Try again in a minute.", 429)
+    if not who.match(request.form.get("user", ""), request.form.get("password", "")):
+        attempts.note_wrong(address)
+        log.event("login.refused", address=address)
+        return _again("That user and password do not match.", 401)
+    access.enter(who.user)
+    return redirect(access.safe_target(request.args.get("next", "/")))
+
+
+@page.post("/logout")
+def leave() -> Response:
+    session.clear()
+    return redirect(url_for("login.form"))
+
+
+def _again(message: str, status: int) -> tuple[str, int]:
+    return render_template("login.html", message=message, user=request.form.get("user", "")), status

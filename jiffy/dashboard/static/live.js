@@ -1,0 +1,96 @@
+// Keeps a page current: reads it again every two seconds and changes only what differs, so that
+// the keyboard's focus, the selection and the scroll position stay where they are.
+"use strict";
+
+(() => {
+  const EVERY_MS = 2000;
+  const PATIENCE_MS = 15000;
+  const notice = document.getElementById("notice");
+  const lamp = document.getElementById("live");
+  let timer = 0;
+  let current = new Date();
+
+  async function refresh() {
+    try {
+      const answer = await fetch(location.href, {
+        headers: { "X-Requested-With": "live" },
+        signal: AbortSignal.timeout(PATIENCE_MS),
+      });
+      if (answer.status === 401) return location.reload(); // to the login, and back here
+      const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+      if (answer.ok) fresh(page);
+      else stale(page.getElementById("message")?.textContent);
+    } catch {
+      stale("The dashboard does not answer.");
+    }
+    wait();
+  }
+
+  function fresh(page) {
+    current = new Date();
+    morph(document.getElementById("main"), page.getElementById("main"));
+    document.title = page.title;
+    tell("", "live");
+  }
+
+  function stale(reason) {
+    const time = current.toLocaleTimeString();
+    tell(`${reason || "Something is wrong."} Shown as of ${time}; trying again.`, "away");
+  }
+
+  function tell(words, state) {
+    if (notice.textContent !== words) notice.textContent = words;
+    lamp.textContent = state;
+    document.body.classList.toggle("stale", state === "away");
+  }
+
+  function wait() {
+    clearTimeout(timer);
+    if (document.hidden) lamp.textContent = "paused";
+    else timer = setTimeout(refresh, EVERY_MS);
+  }
+
+  // Make `old` equal to `wanted`, touching nothing that is equal already.
+  function morph(old, wanted) {
+    if (old.nodeType === Node.TEXT_NODE) {
+      if (old.data !== wanted.data) old.data = wanted.data;
+      return;
+    }
+    for (const { name } of [...old.attributes])
+      if (!wanted.hasAttribute(name)) old.removeAttribute(name);
+    for (const { name, value } of wanted.attributes)
+      if (old.getAttribute(name) !== value) old.setAttribute(name, value);
+    morphChildren(old, wanted);
+  }
+
+  function morphChildren(old, wanted) {
+    const byId = new Map([...old.children].filter((child) => child.id).map((child) => [child.id, child]));
+    let place = old.firstChild;
+    for (const child of [...wanted.childNodes]) {
+      const match = byId.get(child.id) ?? (isAlike(place, child) ? place : null);
+      if (!match) {
+        old.insertBefore(document.importNode(child, true), place);
+        continue;
+      }
+      if (match === place) place = place.nextSibling;
+      else old.insertBefore(match, place);
+      morph(match, child);
+    }
+    while (place) {
+      const next = place.nextSibling;
+      place.remove();
+      place = next;
+    }
+  }
+
+  function isAlike(node, wanted) {
+    return node && node.nodeName === wanted.nodeName && !node.id && !wanted.id;
+  }
+
+  document.addEventListener("visibilitychange", () => {
+    clearTimeout(timer);
+    if (document.hidden) wait();
+    else refresh();
+  });
+  wait();
+})();
