@@ -98,11 +98,9 @@ def put(
     func: functions.Function, args: tuple[Any, ...], kwargs: dict[str, Any], options: Options
 ) -> Job:
     """Check the call and its options, then write the job to Redis."""
-    path = functions.path_of(func)
-    functions.find(path, settings().jobs_modules)
-    functions.check(func, args, kwargs)
+    path = check_call(func, args, kwargs)
     queue = Queue(options.queue, connection=connection.shared())
-    job = _make(queue, path, args, kwargs, options)
+    job = make_job(queue, path, args, kwargs, options)
     at = _due(options)
     try:
         if at is None:
@@ -115,9 +113,22 @@ def put(
     return job
 
 
-def _make(
+def check_call(func: functions.Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
+    """The path of `func`, once it is sure that workers may run it and that it takes this call."""
+    path = functions.path_of(func)
+    functions.find(path, settings().jobs_modules)
+    functions.check(func, args, kwargs)
+    return path
+
+
+def make_job(
     queue: Queue, path: str, args: tuple[Any, ...], kwargs: dict[str, Any], options: Options
 ) -> Job:
+    """The job of a checked call, written nowhere yet.
+
+    Raises InvalidValue for an option, WrongArguments for an argument that JSON cannot carry.
+    """
+    retry = _retry(options.retry)
     try:
         job = queue.create_job(
             path,
@@ -129,7 +140,7 @@ def _make(
             description=options.description,
             job_id=options.job_id,
             meta=options.meta,
-            retry=rq.Retry(max=options.retry) if isinstance(options.retry, int) else options.retry,
+            retry=retry,
         )
         job.data  # noqa: B018 - serializes the arguments: what cannot be sent fails here
     except TypeError as error:
@@ -142,6 +153,14 @@ def _make(
         raise InvalidValue("job_id", options.job_id, must) from error
     assert isinstance(job, Job)  # the queue's job class
     return job
+
+
+def _retry(retry: int | rq.Retry | None) -> rq.Retry | None:
+    if retry is None or isinstance(retry, rq.Retry):
+        return retry
+    if isinstance(retry, bool) or not isinstance(retry, int) or retry < 1:
+        raise InvalidValue("retry", retry, "how many times to try again, from 1, or an rq.Retry")
+    return rq.Retry(max=retry)
 
 
 def _whole_seconds(duration: clock.Duration | None, name: str) -> int | None:

@@ -1,0 +1,75 @@
+"""The command behind `python scheduler.py`: check the table, then enqueue what comes due."""
+
+import argparse
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from itertools import islice
+
+from jiffy import clock, connection, log
+from jiffy.errors import USAGE_EXIT_CODE, in_one_line
+from jiffy.scheduler import loop, table
+from jiffy.scheduler.entry import Entry, Line, times_after
+from jiffy.scheduler.schedule import Scheduler
+from jiffy.settings import settings
+
+_TIMES_SHOWN = 5
+
+
+def run_scheduler(schedule: Sequence[Line], argv: Sequence[str] | None = None) -> None:
+    """Do what `schedule` says until told to stop.
+
+    Wrong entries end it before it starts, with exit code 2 and a line for each; `--check` does too,
+    with the next times of each entry.
+    """
+    with in_one_line():
+        asked = _parser().parse_args(argv)
+        settings()
+        entries = _right(schedule)
+        if asked.check:
+            sys.stdout.write(describe(entries))
+        else:
+            _run(entries)
+
+
+def describe(entries: Sequence[Entry]) -> str:
+    """The table in words, with the next times of each entry on the clock of its own zone."""
+    now, lines = clock.now(), [f"{len(entries)} entries, nothing wrong"]
+    for number, entry in enumerate(entries, start=1):
+        lines += ["", f"{number}. {entry.name}: {entry.in_words()}"]
+        for time in islice(times_after(entry, now), _TIMES_SHOWN):
+            lines.append(f"   {time.astimezone(entry.timing.zone):%a %Y-%m-%d %H:%M:%S %Z}")
+    return "\n".join(lines) + "\n"
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python scheduler.py", description="Enqueue jobs at their times."
+    )
+    parser.add_argument(
+        "--check", action="store_true", help="show the table and its next times, and exit"
+    )
+    return parser
+
+
+def _right(schedule: Sequence[Line]) -> list[Entry]:
+    entries, wrong = table.read(schedule)
+    if wrong:
+        sys.stderr.writelines(f"{' '.join(str(error).split())}\n" for error in wrong)
+        sys.exit(USAGE_EXIT_CODE)
+    return entries
+
+
+def _run(entries: Sequence[Entry]) -> None:
+    log.setup(settings().log_level)
+    redis = connection.connect("scheduler")
+    scheduler = Scheduler(connection=redis)
+    stop = loop.Stop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, stop.set)
+    where = connection.describe(settings())
+    log.event("scheduler.started", redis=where, entries=len(entries), pid=os.getpid())
+    table.apply(scheduler, entries, scheduler.look().now)
+    loop.run(scheduler, stop)
+    log.event("scheduler.stopped")

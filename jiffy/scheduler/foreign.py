@@ -1,0 +1,83 @@
+"""Entries that other programs make, through rq-scheduler's own API: when they are due next.
+
+Their times stand in their job's meta, as JSON or, from stock RQ, as a pickle.
+"""
+
+import io
+import json
+import pickle
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any, NoReturn
+
+from crontab import CronTab
+
+from jiffy.clock import UTC
+from jiffy.scheduler.timing import Every
+
+
+def next_time(
+    raw_meta: bytes | None, slot: datetime, now: datetime
+) -> tuple[datetime | None, bytes | None]:
+    """When the entry is due after `now`, None for never again; and its meta, where that changes.
+
+    Mirrors rq_scheduler.Scheduler.enqueue_job, except that intervals count from `slot`, so they do
+    not drift, and that the next time of a cron string always lies ahead.
+    Raises ValueError for a meta that cannot be read.
+    """
+    meta, dumps = _read(raw_meta)
+    changed, coming = None, _coming(meta, slot, now)
+    if meta.get("repeat") is not None:
+        meta["repeat"] = max(0, int(meta["repeat"]) - 1)
+        changed = dumps(meta)
+        if meta["repeat"] == 0:
+            coming = None
+    return coming, changed
+
+
+def _coming(meta: dict[str, Any], slot: datetime, now: datetime) -> datetime | None:
+    if meta.get("interval"):
+        return Every(int(meta["interval"]), anchor=slot).next_after(now)
+    if meta.get("cron_string"):
+        return _next_of_cron(meta["cron_string"], now)
+    return None
+
+
+def _next_of_cron(text: str, now: datetime) -> datetime | None:
+    """As rq-scheduler reads it: in the syntax of the package `crontab`, on this machine's clock."""
+    cron = CronTab(text)
+    wall: datetime | None = now.astimezone().replace(tzinfo=None)
+    while wall is not None:
+        wall = cron.next(now=wall, default_utc=False, return_datetime=True)
+        if wall is not None and wall.astimezone(UTC) > now:
+            return wall.astimezone(UTC)
+    return None
+
+
+def _read(raw: bytes | None) -> tuple[dict[str, Any], Callable[[object], bytes]]:
+    dumps: Callable[[object], bytes] = _to_json
+    try:
+        meta = json.loads(raw or b"{}")
+    except ValueError:
+        meta, dumps = _unpickle(raw or b""), pickle.dumps
+    if not isinstance(meta, dict):
+        raise ValueError("its meta is not a dict")
+    return meta, dumps
+
+
+def _to_json(meta: object) -> bytes:
+    return json.dumps(meta).encode()
+
+
+def _unpickle(raw: bytes) -> Any:
+    try:
+        return _Plain(io.BytesIO(raw)).load()
+    except Exception as error:  # noqa: BLE001 - a pickle that is none can raise anything
+        raise ValueError(f"its meta cannot be read: {error}") from None
+
+
+class _Plain(pickle.Unpickler):
+    """Reads numbers, texts, lists and dicts; refuses whatever names a class or would run code."""
+
+    def find_class(self, module: str, name: str) -> NoReturn:
+        raise pickle.UnpicklingError(f"it holds a {module}.{name}")
