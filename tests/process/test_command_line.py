@@ -1,0 +1,184 @@
+"""`python enqueue.py …` as it is typed: what it prints, and its exit code."""
+
+import os
+import pty
+import re
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from jiffy import clock
+from jiffy.queues import Job
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+# Each of these waits for Python to start, once or more.
+pytestmark = [pytest.mark.usefixtures("redis"), pytest.mark.timeout(60)]
+
+
+def start(*words, **options):
+    command = [sys.executable, *words]
+    return subprocess.Popen(
+        command, cwd=CHECKOUT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options
+    )
+
+
+def enqueue(*words):
+    """Type `python enqueue.py` and the words; return its exit code, output and errors."""
+    typed = start("enqueue.py", *words)
+    output, errors = typed.communicate()
+    return typed.returncode, output, errors
+
+
+def run_what_is_queued(redis):
+    """Once a job is queued, run it with a worker of its own."""
+    deadline = clock.monotonic() + 20
+    while not redis.keys("rq:queue:*"):
+        assert clock.monotonic() < deadline
+        threading.Event().wait(0.02)
+    start("worker.py", "-n", "1", "--burst").communicate()
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (
+            ["jobs.image.resize", "photo.jpg", "200"],
+            "No function 'jobs.image.resize'. Did you mean 'jobs.images.resize'?",
+        ),
+        (
+            ["jobs.images.resize", "photo.jpg", "widht=200"],
+            "resize() has no argument 'widht' (did you mean 'width'?).",
+        ),
+        (["jobs.images.resize"], "resize() needs the argument 'path'."),
+        (["jobs.numbers.add", "2", "x"], "add() needs 'y' as int | float, not 'x'."),
+        (["os.system", "true"], "'os.system' is not under jobs. Move it there, or add its module"),
+        (["jobs.numbers.add", "2", "3", "--in", "soon"], "in is 'soon'; it must be seconds, or"),
+        (["jobs.numbers.add", "2", "3", "--timeout", "-1"], "timeout is '-1'; it must be"),
+        (["jobs.numbers.add", "2", "3", "--retry", "0"], "retry is 0; it must be "),
+        (["jobs.numbers.add", "2", "3", "--id", "a b"], "job_id is 'a b'; it must be letters"),
+    ],
+)
+def test_a_wrong_call_is_one_line_and_exit_code_2(words, line, redis):
+    code, output, errors = enqueue(*words)
+
+    assert (code, output) == (2, "")
+    assert errors.startswith(line)
+    assert errors.count("\n") == 1
+    assert redis.keys() == []
+
+
+@pytest.mark.parametrize(
+    ("values", "line"),
+    [
+        (
+            {"REDIS_URL": "redis://127.0.0.1:1/0"},
+            "No Redis at redis://127.0.0.1:1/0 (connection refused). "
+            "Run 'make run' or set REDIS_URL.",
+        ),
+        ({"REDIS_URL": "localhost"}, "REDIS_URL is 'localhost'; it must be a redis://, "),
+        ({"REDIS_URL": None, "DYNO": "run.1"}, "REDIS_URL is not set. Production needs a Redis"),
+    ],
+)
+def test_no_redis_is_one_line_and_exit_code_2(environ, values, line):
+    environ(**values)
+    code, output, errors = enqueue("jobs.numbers.add", "2", "3")
+
+    assert (code, output) == (2, "")
+    assert errors.startswith(line)
+    assert errors.count("\n") == 1
+
+
+def test_the_jobs_id_its_queue_and_the_time_it_took_are_printed(redis):
+    code, output, _ = enqueue("jobs.numbers.add", "2", "3", "--queue", "low", "--id", "sum-1")
+
+    assert code == 0
+    assert re.fullmatch(r"sum-1 on queue low, dispatched in \d+\.\d ms\n", output)
+    assert redis.lrange("rq:queue:low", 0, -1) == [b"sum-1"]
+
+
+def test_words_become_the_types_of_the_signature(redis):
+    enqueue("jobs.numbers.add", "-2", "y=0.5", "--id", "sum-1")
+    job = Job.fetch("sum-1", connection=redis)
+
+    assert (job.args, job.kwargs) == ([-2, 0.5], {})
+
+
+def test_options_become_those_of_the_job(redis):
+    enqueue("jobs.numbers.add", "2", "3", "--timeout", "2m", "--retry", "3", "--id", "sum-1")
+    job = Job.fetch("sum-1", connection=redis)
+
+    assert (job.timeout, job.retries_left) == (120, 3)
+
+
+def test_a_job_for_later_waits(redis):
+    enqueue("jobs.numbers.add", "2", "3", "--in", "5m", "--id", "sum-1")
+
+    assert redis.zscore("rq:scheduled:default", "sum-1")
+    assert redis.keys("rq:queue:*") == []
+
+
+def test_an_id_that_is_taken_is_one_line_and_exit_code_2():
+    enqueue("jobs.numbers.add", "2", "3", "--id", "sum-1")
+    code, _, errors = enqueue("jobs.numbers.add", "4", "5", "--id", "sum-1")
+
+    assert code == 2
+    assert errors == "A job with the id 'sum-1' is there already. Choose another, or none.\n"
+
+
+def test_wait_shows_the_result(redis):
+    typed = start("enqueue.py", "jobs.numbers.add", "2", "3", "--wait")
+    run_what_is_queued(redis)
+    output, errors = typed.communicate()
+
+    assert typed.returncode == 0
+    assert output.splitlines()[1:] == ["5"]
+    assert errors.endswith("100% done\n")
+
+
+def test_wait_for_a_job_that_fails_shows_the_last_lines_of_its_traceback(redis):
+    typed = start("enqueue.py", "jobs.images.resize", "no-such-photo.jpg", "200", "--wait")
+    run_what_is_queued(redis)
+    _, errors = typed.communicate()
+
+    assert typed.returncode == 1
+    assert errors.rstrip().splitlines()[-1].startswith("FileNotFoundError: ")
+    assert "no-such-photo.jpg" in errors
+    assert len(errors.splitlines()) <= 10
+
+
+def test_wait_at_a_terminal_shows_a_bar(redis):
+    ours, theirs = pty.openpty()
+    typed = subprocess.Popen(
+        [sys.executable, "enqueue.py", "jobs.numbers.add", "2", "3", "--wait"],
+        cwd=CHECKOUT, stdout=subprocess.DEVNULL, stderr=theirs, env=os.environ | {"TERM": "xterm"},
+    )  # fmt: skip
+    os.close(theirs)
+    run_what_is_queued(redis)
+    typed.wait()
+    drawn = os.read(ours, 65536).decode()
+    os.close(ours)
+
+    assert "[####" in drawn
+    assert "100%" in drawn
+
+
+def test_ctrl_c_while_waiting_leaves_the_job_alone(redis):
+    typed = start("enqueue.py", "jobs.numbers.add", "2", "3", "--id", "sum-1", "--wait")
+    assert typed.stdout.readline().startswith("sum-1")
+    typed.send_signal(signal.SIGINT)
+    _, errors = typed.communicate()
+
+    assert typed.returncode == 130
+    assert errors == "\nNo longer waiting. Job sum-1 goes on.\n"
+    assert redis.lrange("rq:queue:default", 0, -1) == [b"sum-1"]
+
+
+def test_a_worker_with_a_wrong_number_is_refused():
+    worker = start("worker.py", "-n", "0")
+    _, errors = worker.communicate()
+
+    assert (worker.returncode, errors) == (2, "-n is 0; it must be 1 or more.\n")
