@@ -7,7 +7,7 @@ RUN := .venv/.run-$(shell cksum < requirements.txt | cut -d' ' -f1)
 DEV := .venv/.dev-$(shell cat requirements.txt requirements-dev.txt | cksum | cut -d' ' -f1)
 
 .DELETE_ON_ERROR:
-.PHONY: help run test test-all fix check compat chaos sizes
+.PHONY: help run test test-all fix check bench compat chaos sizes
 help:
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
 
@@ -27,6 +27,9 @@ check: $(DEV)  ## format, lint, types, unit tests: under 20 s
 	@ruff format --check -q . && ruff check -q .
 	@mypy
 	@python -m pytest -q tests/unit
+
+bench: $(RUN)  ## speed beside that of the peers, an hour or so (BENCH='--quick --only jiffy,rq')
+	@python -m bench $(BENCH)
 
 compat: $(RUN)  ## RQ's own test suite on our workers (WORKER=rq: on RQ's)
 	@python -m bench.compat --worker $(or $(WORKER),jiffy)
