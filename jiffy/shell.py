@@ -30,8 +30,12 @@ def enqueue_command(enqueue: Enqueue, argv: Sequence[str] | None = None) -> int:
         began = clock.monotonic()
         job = enqueue.options(**_options(asked)).by_path(asked.function, *args, **kwargs)
         took_ms = (clock.monotonic() - began) * 1000
-        print(f"{job.id} on queue {job.origin}, dispatched in {took_ms:.1f} ms")
-        return _wait(job) if asked.wait else 0
+        try:
+            print(f"{job.id} on queue {job.origin}, dispatched in {took_ms:.1f} ms", flush=True)
+            return _wait(job) if asked.wait else 0
+        except KeyboardInterrupt:
+            sys.stderr.write(f"\nNo longer waiting. Job {job.id} goes on.\n")
+            return _INTERRUPTED_EXIT_CODE
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -64,15 +68,11 @@ def _options(asked: argparse.Namespace) -> dict[str, Any]:
 
 
 def _wait(job: Job) -> int:
-    try:
-        with _progress_of(job) as show:
-            ending = results.wait(job, on_progress=show)
-            assert ending is not None  # without a limit it waits for the end
-            if ending.status == JobStatus.FINISHED:
-                show(job_progress.State(1, "done"))
-    except KeyboardInterrupt:
-        sys.stderr.write(f"\nNo longer waiting. Job {job.id} goes on.\n")
-        return _INTERRUPTED_EXIT_CODE
+    with _progress_of(job) as show:
+        ending = results.wait(job, on_progress=show)
+        assert ending is not None  # without a limit it waits for the end
+        if ending.status == JobStatus.FINISHED:
+            show(job_progress.State(1, "done"))
     return _report(ending)
 
 
