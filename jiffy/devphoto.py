@@ -161,7 +161,7 @@ def _paint_firs(scene: Image.Image, chance: Random) -> None:
     draw = ImageDraw.Draw(scene)
     for left, right in ((-150, 1150), (3050, 4150)):
         outer, inner = (left, right) if left < 0 else (right, left)
-        for number in range(46):
+        for _ in range(46):
             near = chance.random() ** 1.6  # to the picture's edge, where the trees are taller
             x = inner + (outer - inner) * (0.12 + 0.88 * near)
             height = 260 + 1150 * near * chance.uniform(0.55, 1)

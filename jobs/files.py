@@ -1,7 +1,7 @@
 """Files that are there whole or not at all."""
 
+import secrets
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,19 +11,16 @@ UNFINISHED = ".unfinished-"
 
 
 @contextmanager
-def whole(target: Path, mode_of: Path | None = None) -> Iterator[Path]:
+def whole(target: Path, *, mode_of: Path | None = None) -> Iterator[Path]:
     """Give the path to write to; it becomes `target` in one step at the end of the block.
 
     Until then, and for good if the block fails, whatever was at `target` stays as it was.  The file
-    may be read and written by those who may do so with `mode_of`; by its owner alone without one.
+    gets the permissions of `mode_of`, or those that new files get.
     Raises FileNotFoundError for a folder that is not there.
     """
     if not target.parent.is_dir():
-        raise FileNotFoundError(
-            f"There is no folder '{target.parent}' to write '{target.name}' to."
-        )
-    with tempfile.NamedTemporaryFile(dir=target.parent, prefix=UNFINISHED, delete=False) as file:
-        part = Path(file.name)
+        raise FileNotFoundError(f"There is no folder '{target.parent}' for '{target.name}'.")
+    part = target.with_name(UNFINISHED + secrets.token_hex(8))
     try:
         yield part
         if mode_of:

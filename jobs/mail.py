@@ -157,12 +157,11 @@ def _address(name: str, text: str) -> Address:
         found: Any = HEADERS("to", text if text.isprintable() else "")
     except IndexError:  # the parser's answer to "ann@"
         found = HEADERS("to", "")
-    addresses = () if found.defects else found.addresses
+    addresses: tuple[Address, ...] = () if found.defects else found.addresses
     if len(addresses) != 1 or not (addresses[0].username and addresses[0].domain):
         must = "one address, such as ann@example.com or Ann <ann@example.com>"
         raise ValueError(f"{name} is {text!r}; it must be {must}.")
-    address: Address = addresses[0]
-    return address
+    return addresses[0]
 
 
 def _message_id(message: EmailMessage, body: str, domain: str) -> str:

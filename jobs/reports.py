@@ -1,0 +1,168 @@
+"""Reports, written to files."""
+
+import csv
+from collections.abc import Callable, Iterable
+from datetime import datetime, timedelta, timezone
+from html import escape
+from io import StringIO
+from pathlib import Path
+from statistics import median
+
+from redis import Redis
+from rq import get_current_job
+
+from jobs import queue_day
+from jobs.files import whole
+from jobs.queue_day import HOURS, Day, Line
+
+FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+PAGE = """\
+<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width">
+<title>Jobs of the last day</title>
+<style>
+  :root {{ color-scheme: light dark; font: 15px/1.5 system-ui, sans-serif }}
+  body {{ max-width: 60rem; margin: 2rem auto; padding: 0 1rem }}
+  table {{ border-collapse: collapse; width: 100% }}
+  th, td {{ text-align: left; padding: .3rem .6rem; border-bottom: 1px solid #8884;
+           overflow-wrap: anywhere }}
+  td.number, th.number {{ text-align: right; font-variant-numeric: tabular-nums;
+                         overflow-wrap: normal }}
+  svg {{ width: 100%; height: auto; fill: currentColor; font-size: 11px }}
+  .finished {{ fill: #2a9d6f }}  .failed {{ fill: #d1495b }}
+</style>
+<h1>Jobs of the last day</h1>
+<p>The 24 hours before {until}: {finished:,} finished, {failed:,} failed; {waiting:,} are waiting.
+<p>Counted are the jobs that Redis still has: finished ones go when their result does.
+<h2>Jobs per hour</h2>
+{picture}
+<h2>By queue and function</h2>
+{lines}
+<h2>Latest failures</h2>
+{failures}
+</html>
+"""
+PICTURE = """\
+<svg viewBox="0 0 960 200" role="img" aria-label="Finished and failed jobs in each hour">
+<text x="0" y="12">{most:,}</text>
+{bars}
+</svg>"""
+_BAR_WIDTH, _BAR_HEIGHT, _BASE = 40, 150, 172
+
+
+def last_day(path: str, connection: Redis | None = None) -> str:
+    """Write what the queues did in the last 24 hours to `path`; return `path`.
+
+    `.csv` gives a line per queue and function: jobs finished and failed, the median and the longest
+    run and the median wait in seconds.  `.html` adds jobs per hour as a picture and the latest
+    failures with their reasons.  Only jobs that Redis still has are counted: give them a
+    `result_ttl` of a day to see them all.  An older report at `path` is replaced in one step.
+
+    In a worker it reads the Redis that the job came from; called directly, give a `connection`.
+    Raises ValueError for another suffix or no connection, FileNotFoundError for no such folder.
+    """
+    target = Path(path)
+    if target.suffix.lower() not in WRITERS:
+        raise ValueError(f"path is {path!r}; it must end in {' or '.join(WRITERS)}.")
+    with whole(target) as part:
+        day = queue_day.read(connection or _workers_connection(), datetime.now(timezone.utc))
+        part.write_text(WRITERS[target.suffix.lower()](day), encoding="utf-8", newline="")
+    return path
+
+
+def _workers_connection() -> Redis:
+    job = get_current_job()
+    if job is None:
+        raise ValueError("connection is not given, and there is no worker to take it from.")
+    return job.connection
+
+
+def _csv(day: Day) -> str:
+    text = StringIO()
+    rows = csv.writer(text)
+    rows.writerow(COLUMNS)
+    for line in _sorted(day):
+        rows.writerow([_harmless(cell(line)) for cell in COLUMNS.values()])
+    return text.getvalue()
+
+
+def _harmless(cell: object) -> object:
+    """A spreadsheet would run a text that begins like a formula."""
+    return f"'{cell}" if isinstance(cell, str) and cell.startswith(FORMULA) else cell
+
+
+def _html(day: Day) -> str:
+    return PAGE.format(
+        until=f"{day.until:%d %B %Y, %H:%M} UTC",
+        finished=sum(day.hours["finished"]),
+        failed=sum(day.hours["failed"]),
+        waiting=sum(day.waiting.values()),
+        picture=_picture(day),
+        lines=_table(COLUMNS, [[cell(line) for cell in COLUMNS.values()] for line in _sorted(day)]),
+        failures=_table(
+            ("ended", "job", "queue", "function", "reason"),
+            [
+                [f"{job.ended_at:%H:%M:%S}", job.job_id, job.queue, job.function, reason[:300]]
+                for job, reason in day.failures
+            ],
+        ),
+    )
+
+
+def _table(head: Iterable[str], rows: list[list[object]]) -> str:
+    if not rows:
+        return "<p>None."
+    cells = "".join(f"<th>{escape(name.replace('_s', ', s').replace('_', ' '))}" for name in head)
+    return "\n".join(["<table>", f"<tr>{cells}", *map(_row, rows), "</table>"])
+
+
+def _row(cells: list[object]) -> str:
+    return "<tr>" + "".join(
+        f"<td>{escape(cell)}" if isinstance(cell, str) else f'<td class="number">{cell:,}'
+        for cell in cells
+    )
+
+
+def _picture(day: Day) -> str:
+    hours = list(zip(day.hours["finished"], day.hours["failed"], strict=True))
+    most = max(finished + failed for finished, failed in hours)
+    bars = "\n".join(
+        _bar(number, day.until - timedelta(hours=HOURS - number), *counts, most=max(1, most))
+        for number, counts in enumerate(hours)
+    )
+    return PICTURE.format(most=most, bars=bars)
+
+
+def _bar(number: int, begin: datetime, finished: int, failed: int, *, most: int) -> str:
+    """One hour: failed jobs stand on top of finished ones; what it says appears under the mouse."""
+    left, low = number * _BAR_WIDTH, finished * _BAR_HEIGHT / most
+    high = failed * _BAR_HEIGHT / most
+    return (
+        f"<g><title>from {begin:%H:%M}: {finished:,} finished, {failed:,} failed</title>"
+        f'<rect class="finished" x="{left}" y="{_BASE - low:.1f}" width="34" height="{low:.1f}"/>'
+        f'<rect class="failed" x="{left}" y="{_BASE - low - high:.1f}" width="34" '
+        f'height="{high:.1f}"/><text x="{left}" y="190">{begin:%H:%M}</text></g>'
+    )
+
+
+def _sorted(day: Day) -> list[Line]:
+    return [line for _, line in sorted(day.lines.items())]
+
+
+def _rounded(pick: Callable[[list[float]], float], durations_s: list[float]) -> float | str:
+    return round(pick(durations_s), 3) if durations_s else ""
+
+
+COLUMNS: dict[str, Callable[[Line], object]] = {
+    "queue": lambda line: line.queue,
+    "function": lambda line: line.function,
+    "finished": lambda line: line.finished,
+    "failed": lambda line: line.failed,
+    "median_run_s": lambda line: _rounded(median, line.runs_s),
+    "longest_run_s": lambda line: _rounded(max, line.runs_s),
+    "median_wait_s": lambda line: _rounded(median, line.waits_s),
+}
+WRITERS = {".html": _html, ".csv": _csv}
