@@ -27,10 +27,9 @@ PAGE = """\
   :root {{ color-scheme: light dark; font: 15px/1.5 system-ui, sans-serif }}
   body {{ max-width: 60rem; margin: 2rem auto; padding: 0 1rem }}
   table {{ border-collapse: collapse; width: 100% }}
-  th, td {{ text-align: left; padding: .3rem .6rem; border-bottom: 1px solid #8884;
-           overflow-wrap: anywhere }}
-  td.number, th.number {{ text-align: right; font-variant-numeric: tabular-nums;
-                         overflow-wrap: normal }}
+  th, td {{ text-align: left; padding: .3rem .6rem; border-bottom: 1px solid #8884 }}
+  td:last-child {{ overflow-wrap: anywhere }}
+  .number {{ text-align: right; font-variant-numeric: tabular-nums }}
   svg {{ width: 100%; height: auto; fill: currentColor; font-size: 11px }}
   .finished {{ fill: #2a9d6f }}  .failed {{ fill: #d1495b }}
 </style>
@@ -115,15 +114,16 @@ def _html(day: Day) -> str:
 def _table(head: Iterable[str], rows: list[list[object]]) -> str:
     if not rows:
         return "<p>None."
-    cells = "".join(f"<th>{escape(name.replace('_s', ', s').replace('_', ' '))}" for name in head)
-    return "\n".join(["<table>", f"<tr>{cells}", *map(_row, rows), "</table>"])
+    titles = [name.replace("_s", ", s").replace("_", " ") for name in head]
+    # A title stands above its numbers, on the right, or above its texts.
+    top = (_cell("th", title, like=cell) for title, cell in zip(titles, rows[0], strict=True))
+    below = ("".join(_cell("td", cell, like=cell) for cell in row) for row in rows)
+    return "\n<tr>".join(["<table>", "".join(top), *below]) + "\n</table>"
 
 
-def _row(cells: list[object]) -> str:
-    return "<tr>" + "".join(
-        f"<td>{escape(cell)}" if isinstance(cell, str) else f'<td class="number">{cell:,}'
-        for cell in cells
-    )
+def _cell(tag: str, cell: object, *, like: object) -> str:
+    text = cell if isinstance(cell, str) else f"{cell:,}"
+    return f"<{tag}{'' if isinstance(like, str) else ' class=number'}>{escape(text)}"
 
 
 def _picture(day: Day) -> str:
