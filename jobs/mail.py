@@ -10,6 +10,7 @@ Signs such as @ in the user or password are written %40 and so on.
 """
 
 import os
+import re
 import smtplib
 import ssl
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,8 +21,9 @@ from email.headerregistry import Address, HeaderRegistry
 from email.message import EmailMessage
 from email.utils import make_msgid
 from hashlib import sha256
+from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 
 from rq import get_current_job
 
@@ -101,21 +103,20 @@ class Server:
         parts = urlsplit(url)
         if parts.scheme not in ("smtp", "smtps") or not parts.hostname:
             raise ValueError("it names no smtp:// or smtps:// server")
-        asked = {name: values[-1] for name, values in parse_qs(parts.query).items()}
-        if unknown := sorted(set(asked) - {"tls", "ca", "timeout"}):
-            raise ValueError(f"it has no option '{unknown[0]}', only tls, ca and timeout")
-        if asked.get("tls", "yes") not in ("yes", "no"):
-            raise ValueError("its option 'tls' is neither yes nor no")
+        user, password = unquote(parts.username or ""), unquote(parts.password or "")
+        if not (user + password).isascii():
+            raise ValueError("its user or password is not ASCII, all that smtplib can send")
         implicit = parts.scheme == "smtps"
+        asked = _asked(parts.query)
         return cls(
             host=parts.hostname,
-            port=parts.port or (465 if implicit else 587),
-            tls="first" if implicit else "no" if asked.get("tls") == "no" else "start",
-            user=unquote(parts.username or ""),
-            password=unquote(parts.password or ""),
-            sender=sender or unquote(parts.username or ""),
-            ca_file=asked.get("ca"),
-            timeout_s=float(asked.get("timeout", 30)),
+            port=_port(parts) or (465 if implicit else 587),
+            tls="first" if implicit else "no" if asked["tls"] == "no" else "start",
+            user=user,
+            password=password,
+            sender=sender or user,
+            ca_file=asked["ca"] or None,
+            timeout_s=float(asked["timeout"]),
         )
 
     @contextmanager
@@ -133,6 +134,29 @@ class Server:
             if self.user:
                 opened.login(self.user, self.password)
             yield opened
+
+
+def _asked(query: str) -> dict[str, str]:
+    """The options at the end of SMTP_URL, with those that are not given."""
+    asked = {"tls": "yes", "ca": "", "timeout": "30"}
+    for name, values in parse_qs(query).items():
+        if name not in asked:
+            raise ValueError(f"it has no option '{name}', only {', '.join(asked)}")
+        asked[name] = values[-1]
+    if asked["tls"] not in ("yes", "no"):
+        raise ValueError("its option 'tls' is neither yes nor no")
+    if asked["ca"] and not Path(asked["ca"]).is_file():
+        raise ValueError(f"its option 'ca' is '{asked['ca']}', where there is no file")
+    if not re.fullmatch(r"\d+(\.\d+)?", asked["timeout"]) or not float(asked["timeout"]):
+        raise ValueError("its option 'timeout' is not a number of seconds above 0")
+    return asked
+
+
+def _port(parts: SplitResult) -> int | None:
+    try:
+        return parts.port
+    except ValueError:  # its text could show a part of a password with an unescaped slash
+        raise ValueError("its port is not one; write / in a password as %2F") from None
 
 
 def _message(to: str | list[str], subject: str, body: str, sender: str) -> EmailMessage:
