@@ -5,20 +5,15 @@ measurement, and leaves all figures in build/bench/results.json and the tables i
 """
 
 import argparse
-import json
-import os
-import platform
+import signal
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any, TypeVar
 
-from redis import Redis
-
-from bench import proxy, server, tables
-from bench.environments import BUILD, CannotInstall
+from bench import proxy, report, server, tables
+from bench.environments import CannotInstall
 from bench.measures import MEASURES, Figures, Measure, Plan
 from bench.stage import Entry, Fell, Stage, versions
 from jiffy import clock
@@ -31,6 +26,18 @@ ENTRIES = {
         Entry("rq", "simple"),
         Entry("huey"),
         Entry("saq"),
+        Entry("arq"),
+        Entry("streaq"),
+        Entry("taskiq", "stream"),
+        Entry("taskiq", "list"),
+        Entry("dramatiq", "default"),
+        Entry("dramatiq", "prefetch"),
+        Entry("celery", "prefork"),
+        Entry("celery", "threads"),
+        Entry("celery", "solo"),
+        Entry("ardiq"),
+        Entry("floor", "lasting", only="drain"),
+        Entry("floor", "all", only="drain"),
     )
 }
 
@@ -40,17 +47,23 @@ Thing = TypeVar("Thing")
 
 def main() -> int:
     asked = _parser().parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # and stop what was started
     plan = _plan(asked)
     entries = _chosen(asked.only, ENTRIES)
     measures = [
         m for m in _chosen(asked.measure, MEASURES) if asked.with_latency or not m.is_distant
     ]
     with server.running() as url:
-        about: dict[str, Any] = {"machine": _machine(url), "runs": asked.runs, "plan": asdict(plan)}
-        about["versions"] = {str(entry): _versions(entry, url) for entry in entries}
+        about: dict[str, Any] = {
+            "machine": report.machine(url),
+            "runs": asked.runs,
+            "plan": asdict(plan),
+            "versions": {str(entry): _versions(entry, url) for entry in entries},
+        }
         with _distant(url, asked.with_latency) as distant_url:
             results = _run_all(entries, measures, plan, asked.runs, (url, distant_url))
-    _leave(about, measures, results)
+    page = report.leave("quick" if asked.quick else "results", about, measures, results)
+    print(f"{report.setting(about)}\n\nTables: {page}; all figures beside them.")
     return 0
 
 
@@ -63,9 +76,10 @@ def _run_all(
 ) -> Results:
     results: Results = {}
     for measure in measures:
-        found = results[measure.name] = {str(entry): [] for entry in entries}
+        able = [entry for entry in entries if measure.name.startswith(entry.only)]
+        found = results[measure.name] = {str(entry): [] for entry in able}
         for run in range(runs):
-            for entry in entries:
+            for entry in able:
                 outcome = _once(entry, measure, plan, urls)
                 found[str(entry)].append(outcome)
                 _say(f"{measure.name} {run + 1}/{runs} {entry}: {_in_short(outcome)}")
@@ -100,49 +114,6 @@ def _versions(entry: Entry, url: str) -> Mapping[str, str]:
         return {"missing": str(reason)}
 
 
-def _machine(url: str) -> dict[str, Any]:
-    with Redis.from_url(url) as redis:
-        info: Any = redis.info("server")
-    return {
-        "date": clock.now().date().isoformat(),
-        "cores": len(os.sched_getaffinity(0)),
-        "processor": _processor(),
-        "system": platform.platform(),
-        "redis": info["redis_version"],
-    }
-
-
-def _processor() -> str:
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    return next((line.partition(": ")[2] for line in lines if line.startswith("model name")), "?")
-
-
-def _leave(about: Mapping[str, Any], measures: Sequence[Measure], results: Results) -> None:
-    BUILD.mkdir(parents=True, exist_ok=True)
-    everything = {"about": about, "results": results}
-    (BUILD / "results.json").write_text(json.dumps(everything, indent=1))
-    parts = [_setting(about)]
-    for measure in measures:
-        table = tables.rows(measure, results[measure.name])
-        parts.append(f"### {measure.title}\n\n{tables.as_markdown(table)}")
-    (BUILD / "results.md").write_text("\n\n".join(parts) + "\n")
-    print(f"{_setting(about)}\n\nAll figures: {BUILD / 'results.json'}; tables: results.md")
-
-
-def _setting(about: Mapping[str, Any]) -> str:
-    """What the figures hold for: the machine, the amounts, the versions."""
-    machine, plan = about["machine"], about["plan"]
-    lines = [
-        f"{machine['date']}, {machine['cores']} cores ({machine['processor']}), "
-        f"Redis {machine['redis']} on the same machine over TCP; {plan['jobs']:,} jobs; "
-        f"medians of {about['runs']} interleaved runs; results stored.",
-        "",
-    ]
-    for name, found in about["versions"].items():
-        lines.append(f"- {name}: " + ", ".join(f"{what} {which}" for what, which in found.items()))
-    return "\n".join(lines)
-
-
 def _in_short(outcome: Figures | str) -> str:
     if isinstance(outcome, str):
         return outcome
@@ -154,18 +125,14 @@ def _say(text: str) -> None:
 
 
 def _chosen(names: str, all_of: Mapping[str, Thing]) -> list[Thing]:
-    """Those that `names` names, with commas between; `rq` stands for all of its variants."""
+    """Those whose names begin with one of `names`: `rq,drain` stands for all of their kinds."""
     if not names:
         return list(all_of.values())
     wanted = names.split(",")
     for name in wanted:
-        if not any(_is_meant(name, known) for known in all_of):
+        if not any(known.startswith(name) for known in all_of):
             raise SystemExit(f"No {name!r} here; there are {', '.join(all_of)}.")
-    return [thing for known, thing in all_of.items() if any(_is_meant(n, known) for n in wanted)]
-
-
-def _is_meant(name: str, known: str) -> bool:
-    return known == name or known.startswith(f"{name}:") or known.rstrip("0123456789") == name
+    return [thing for known, thing in all_of.items() if known.startswith(tuple(wanted))]
 
 
 def _plan(asked: argparse.Namespace) -> Plan:

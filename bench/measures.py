@@ -144,7 +144,7 @@ MEASURES = {
             "drain10", "Jobs that do nothing, 10 workers", lambda s, p: drain(s, p, 10), _DRAIN
         ),
         Measure(
-            "distant",
+            "drain-far",
             "Jobs that do nothing, 2 workers, Redis further away",
             lambda s, p: drain(s, p, 2),
             _DRAIN,

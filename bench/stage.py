@@ -33,6 +33,7 @@ class Entry:
 
     name: str
     variant: str = ""
+    only: str = ""  # the measurements that it is good for begin with this
 
     def __str__(self) -> str:
         return f"{self.name}:{self.variant}" if self.variant else self.name

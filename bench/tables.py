@@ -7,6 +7,21 @@ from bench.measures import Figures, Measure
 
 Cells = Sequence[str]
 
+# measurement, figure, heading, format
+_OVERVIEW = (
+    ("drain2", "jobs_per_s", "2 workers, jobs/s", ",.0f"),
+    ("drain10", "jobs_per_s", "10 workers, jobs/s", ",.0f"),
+    ("drain-far", "jobs_per_s", "2 far workers, jobs/s", ",.0f"),
+    ("drain10", "commands_per_job", "commands a job", ".1f"),
+    ("drain10", "round_trips_per_job", "round trips a job", ".2f"),
+    ("enqueue", "one_by_one_per_s", "enqueue, jobs/s", ",.0f"),
+    ("enqueue", "bulk_per_s", "in bulk, jobs/s", ",.0f"),
+    ("latency", "begun_ms", "to the first line, ms", ".2f"),
+    ("latency", "result_ms", "to the result, ms", ".2f"),
+    ("naps", "jobs_per_s", "100 ms waits, jobs/s", ".1f"),
+    ("footprint", "pss_mb", "10 workers, MB", ".0f"),
+)
+
 
 def medians(runs: Sequence[Figures]) -> Figures:
     """The median of each figure over the runs."""
@@ -18,6 +33,21 @@ def rows(measure: Measure, results: Mapping[str, Sequence[Figures | str]]) -> li
     """A row for each contestant, the heading first; who fell has the reason in place of figures."""
     headings = [heading for heading, _ in measure.columns.values()]
     return [["", *headings], *(_row(measure, name, runs) for name, runs in results.items())]
+
+
+def overview(results: Mapping[str, Mapping[str, Sequence[Figures | str]]]) -> list[Cells]:
+    """One table of what matters most, over all measurements that there are."""
+    columns = [column for column in _OVERVIEW if column[0] in results]
+    names = dict.fromkeys(name for measure, *_ in columns for name in results[measure])
+    rows = [["", *(heading for _, _, heading, _ in columns)]]
+    for name in names:
+        cells = []
+        for measure, figure, _, style in columns:
+            runs = [run for run in results[measure].get(name, []) if not isinstance(run, str)]
+            middle = medians(runs)
+            cells.append(format(middle[figure], style) if figure in middle else "-")
+        rows.append([name, *cells])
+    return list(rows)
 
 
 def as_text(table: Sequence[Cells]) -> str:
