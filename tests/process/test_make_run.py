@@ -1,27 +1,16 @@
 """`make run` in a fresh clone, as a newcomer types it: from nothing to the picture, and back."""
 
-import os
-import re
-import shutil
-import signal
 import socket
-import subprocess
-import sys
-import threading
-import uuid
-from contextlib import contextmanager, suppress
-from pathlib import Path
+from contextlib import contextmanager
 
 import pytest
 from PIL import Image
 
-from jiffy import clock
-from tests.browser import open_browser
+from tests.browser import find_browser, open_browser
+from tests.newcomer import CHECKOUT, clone, clone_set_up, make_run
 
-CHECKOUT = Path(__file__).resolve().parents[2]
 SCREENSHOT = CHECKOUT / "build/screenshot.png"
-READY_TIMEOUT_S = 240
-STOP_TIMEOUT_S = 5
+PYTHON = ". .venv/bin/activate; python"
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(360)]
 
@@ -33,200 +22,117 @@ def nap(seconds: float) -> None:
 """
 
 
-class Run:
-    """A `make run` in `folder`; what it prints is in `lines`."""
-
-    def __init__(self, folder, **environ):
-        self.lines = []
-        self.is_ready = threading.Event()
-        self.mark = f"JIFFY_TEST_MARK={uuid.uuid4()}"
-        self.process = subprocess.Popen(
-            ["make", "run"], cwd=folder, env=newcomers_environ(self.mark) | environ, text=True,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
-        )  # fmt: skip
-        self.reader = threading.Thread(target=self._read)
-        self.reader.start()
-
-    def _read(self):
-        for line in self.process.stdout:
-            self.lines.append(line.rstrip("\n"))
-            if line.startswith("  Stop "):
-                self.is_ready.set()
-        self.is_ready.set()
-
-    @property
-    def said(self):
-        return "\n".join(self.lines)
-
-    def wait_until_ready(self):
-        assert self.is_ready.wait(READY_TIMEOUT_S), self.said
-        assert self.process.poll() is None, self.said
-
-    def after(self, word):
-        """What stands behind `word` in the last lines, such as the dashboard's address."""
-        return re.search(rf"^  {word} +(.+)$", self.said, re.MULTILINE).group(1)
-
-    def press_ctrl_c(self):
-        """Send what a terminal sends: SIGINT to the whole process group."""
-        os.killpg(self.process.pid, signal.SIGINT)
-
-    def left(self):
-        """The processes of this run that still live, by the mark in their environment."""
-        return [
-            int(environ.parent.name)
-            for environ in Path("/proc").glob("[0-9]*/environ")
-            if self.mark.encode() in read(environ)
-        ]
-
-    def wait_until_none_is_left(self):
-        deadline = clock.monotonic() + STOP_TIMEOUT_S
-        while self.left():
-            assert clock.monotonic() < deadline, [
-                read(f"/proc/{pid}/cmdline") for pid in self.left()
-            ]
-            threading.Event().wait(0.05)
-
-    def end(self):
-        for pid in self.left():
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        self.process.wait()
-        self.reader.join()
-        self.process.stdout.close()
-
-
-def read(path):
-    with suppress(OSError):  # that process has ended
-        return Path(path).read_bytes()
-    return b""
-
-
-def newcomers_environ(mark):
-    """This process's environment without what `make` and the tests have put there."""
-    ours = str(CHECKOUT / ".venv")
-    environ = {name: value for name, value in os.environ.items() if "MAKE" not in name}
-    for name in ("REDIS_URL", "VIRTUAL_ENV", "MFLAGS"):
-        environ.pop(name, None)
-    paths = environ["PATH"].split(os.pathsep)
-    environ["PATH"] = os.pathsep.join(path for path in paths if not path.startswith(ours))
-    name, _, value = mark.partition("=")
-    return environ | {name: value}
-
-
 @pytest.fixture
-def clone(tmp_path):
-    """A fresh clone of this checkout, as it was last committed."""
-    subprocess.run(["git", "clone", "-q", CHECKOUT, tmp_path / "jiffy"], check=True)
+def folder(tmp_path):
+    """Where to clone to."""
     return tmp_path / "jiffy"
-
-
-@pytest.fixture
-def clone_set_up(clone):
-    """A fresh clone that shares what is installed here."""
-    (clone / ".venv").symlink_to(sys.prefix)
-    return clone
-
-
-@pytest.fixture
-def run():
-    """Type `make run` in a folder; whatever became of it, nothing stays behind."""
-    runs = []
-
-    def start(folder, **environ):
-        runs.append(Run(folder, **environ))
-        return runs[-1]
-
-    yield start
-    for started in runs:
-        started.end()
 
 
 @contextmanager
 def logged_in(run):
     user, password = run.after("Log in").split(" / ")
-    with open_browser(viewport={"width": 1280, "height": 800}) as page:
+    with open_browser(viewport={"width": 1280, "height": 640}) as page:
         page.goto(run.after("Dashboard"))
         page.fill("[name=user]", user)
         page.fill("[name=password]", password)
         page.click("button:has-text('Log in')")
+        page.wait_for_selector("text=jobs.images.resize")
         yield page
 
 
+def take_the_readmes_screenshot(page, run):
+    """Show a bit of everything: jobs that wait, one that failed, one for later."""
+    run.type(f"{PYTHON} enqueue.py jobs.reports.last_day build/day.html --queue low --wait")
+    run.type(f"{PYTHON} enqueue.py jobs.images.resize samples/gone.jpg 200 --wait || true")
+    run.type(f"{PYTHON} enqueue.py jobs.numbers.add 2 3 --queue high --in 5m")
+    page.wait_for_selector("text=samples/gone.jpg")
+    SCREENSHOT.parent.mkdir(exist_ok=True)
+    page.screenshot(path=SCREENSHOT)
+
+
 @pytest.mark.browser
-def test_a_newcomer_sees_the_sample_job_finished_and_nothing_is_left_behind(clone, run):
-    started = run(clone)
-    started.wait_until_ready()
-    with Image.open(clone / started.after("Small picture")) as picture:
-        assert picture.size == (200, 150)
+def test_a_newcomer_sees_the_sample_job_finished_and_nothing_is_left_behind(folder):
+    find_browser()
+    with make_run(clone(folder)) as run:
+        run.wait_until_ready()
+        with Image.open(folder / run.after("Small picture")) as picture:
+            assert picture.size == (200, 150)
 
-    with logged_in(started) as page:
-        page.wait_for_selector("text=jobs.images.resize")
-        SCREENSHOT.parent.mkdir(exist_ok=True)
-        page.screenshot(path=SCREENSHOT)
-        row = page.locator("tr", has_text="jobs.images.resize").first
+        with logged_in(run) as page:
+            row = page.locator("tr", has_text="jobs.images.resize").first
+            assert "finished" in row.inner_text().lower()
+            take_the_readmes_screenshot(page, run)
 
-        assert "finished" in row.inner_text().lower()
-
-    started.press_ctrl_c()
-    started.wait_until_none_is_left()
+        run.press_ctrl_c()
+        run.wait_until_none_is_left()
 
 
-def test_ctrl_c_while_a_job_runs_leaves_nothing_behind(clone_set_up, run):
-    (clone_set_up / "jobs/naps.py").write_text(NAP)
-    started = run(clone_set_up)
-    started.wait_until_ready()
-    python = shutil.which("python", path=clone_set_up / ".venv/bin")
-    subprocess.run(
-        [python, "enqueue.py", "jobs.naps.nap", "300"], cwd=clone_set_up, check=True,
-        env=newcomers_environ(started.mark), stdout=subprocess.DEVNULL,
-    )  # fmt: skip
-    wait_for(lambda: "naps.nap" in started.said)
+def test_ctrl_c_while_a_job_runs_leaves_nothing_behind(folder):
+    clone_set_up(folder)
+    (folder / "jobs/naps.py").write_text(NAP)
+    with make_run(folder) as run:
+        run.wait_until_ready()
+        run.type(f"{PYTHON} enqueue.py jobs.naps.nap 300")
+        run.wait_until_said("naps.nap")
 
-    started.press_ctrl_c()
-    started.wait_until_none_is_left()
+        run.press_ctrl_c()
+        run.wait_until_none_is_left()
 
 
-def test_sigterm_ends_it_like_ctrl_c(clone_set_up, run):
-    started = run(clone_set_up)
-    started.wait_until_ready()
+def test_sigterm_ends_it_like_ctrl_c(folder):
+    with make_run(clone_set_up(folder)) as run:
+        run.wait_until_ready()
 
-    started.process.terminate()
-    started.wait_until_none_is_left()
+        run.process.terminate()
+        run.wait_until_none_is_left()
 
 
-def test_a_busy_port_is_passed_over_and_it_says_so(clone_set_up, run):
+def test_a_second_start_goes_on_with_what_the_first_has_left(folder):
+    clone_set_up(folder)
+    for count in (1, 2):
+        with make_run(folder) as run:
+            run.wait_until_ready()
+            shown = run.type('. .venv/bin/activate; rq info --url "unix://$PWD/.redis/redis.sock"')
+            run.press_ctrl_c()
+            run.wait_until_none_is_left()
+
+        assert f"{2 * count} finished" in shown
+
+
+def test_a_busy_port_is_passed_over_and_it_says_so(folder):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        started = run(clone_set_up, PORT=str(port))
-        started.wait_until_ready()
+        with make_run(clone_set_up(folder), PORT=str(port)) as run:
+            run.wait_until_ready()
 
-        assert f"Port {port} is busy; the dashboard takes " in started.said
-        assert f":{port}/" not in started.after("Dashboard")
+            assert f"Port {port} is busy; the dashboard takes " in run.said
+            assert f":{port}/" not in run.after("Dashboard")
 
 
-def test_a_redis_of_the_users_own_is_used_and_left_alone(clone_set_up, run, redis, redis_address):
-    started = run(clone_set_up, REDIS_URL=redis_address)
-    started.wait_until_ready()
-    started.press_ctrl_c()
-    started.wait_until_none_is_left()
+def test_a_redis_of_the_users_own_is_used_and_left_alone(folder, redis, redis_address):
+    with make_run(clone_set_up(folder), REDIS_URL=redis_address) as run:
+        run.wait_until_ready()
+        run.press_ctrl_c()
+        run.wait_until_none_is_left()
 
     assert redis.zcard("rq:finished:default") == 2
-    assert not (clone_set_up / ".redis").exists()
+    assert not (folder / ".redis").exists()
 
 
-def test_a_redis_that_is_away_is_one_line(clone_set_up, run):
-    started = run(clone_set_up, REDIS_URL="redis://127.0.0.1:1/0")
-    started.process.wait()
-    started.reader.join()
+def test_settings_are_taken_from_the_file_env_but_the_environment_wins(folder):
+    clone_set_up(folder)
+    (folder / ".env").write_text("DASHBOARD_USER=ada\nDASHBOARD_PASSWORD=lovelace\n")
+    with make_run(folder, DASHBOARD_USER="grace") as run:
+        run.wait_until_ready()
 
-    assert started.lines[0].startswith("No Redis at redis://127.0.0.1:1/0 (connection refused).")
-    assert not any("Traceback" in line for line in started.lines)
+        assert run.after("Log in") == "grace / your DASHBOARD_PASSWORD"
 
 
-def wait_for(fact):
-    deadline = clock.monotonic() + 30
-    while not fact():
-        assert clock.monotonic() < deadline
-        threading.Event().wait(0.05)
+def test_a_redis_that_is_away_is_one_line(folder):
+    with make_run(clone_set_up(folder), REDIS_URL="redis://127.0.0.1:1/0") as run:
+        run.process.wait()
+
+    assert run.lines[0].startswith("No Redis at redis://127.0.0.1:1/0 (connection refused).")
+    assert "Traceback" not in run.said

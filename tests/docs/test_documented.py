@@ -1,0 +1,61 @@
+"""What exists is documented, and what is documented exists."""
+
+import json
+import re
+from dataclasses import fields
+
+import pytest
+from honcho.environ import parse_procfile
+
+from jiffy.settings import Settings, read
+from tests.newcomer import CHECKOUT
+
+README = (CHECKOUT / "README.md").read_text()
+EXAMPLE = (CHECKOUT / ".env.example").read_text()
+SETTINGS = [setting.name.upper() for setting in fields(Settings)]
+# Read by a job, not by the engine.
+OF_JOBS = {"SMTP_URL", "SMTP_FROM"}
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_every_setting_is_in_the_readme(name):
+    assert f"`{name}`" in README
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_every_setting_is_in_the_example(name):
+    assert re.search(rf"^#{name}=", EXAMPLE, re.MULTILINE)
+
+
+def test_the_example_can_be_used_as_it_is():
+    written = dict(re.findall(r"^#([A-Z_]+)=(.*)$", EXAMPLE, re.MULTILINE))
+    read(written)
+
+    assert written.keys() == set(SETTINGS) | OF_JOBS
+
+
+@pytest.mark.parametrize("name", ["PORT", "HOST", "DASHBOARD_USER", "JOBS_MODULES", "LOG_LEVEL"])
+def test_the_defaults_that_the_example_shows_are_those_of_the_program(name):
+    written = dict(re.findall(r"^#([A-Z_]+)=(.*)$", EXAMPLE, re.MULTILINE))
+
+    assert read({name: written[name]}) == Settings()
+
+
+def test_the_manifest_sets_only_what_is_read():
+    manifest = json.loads((CHECKOUT / "app.json").read_text())
+
+    assert manifest["env"].keys() <= set(SETTINGS)
+
+
+def test_the_manifest_and_the_procfile_name_the_same_processes():
+    manifest = json.loads((CHECKOUT / "app.json").read_text())
+    processes = parse_procfile((CHECKOUT / "Procfile").read_text()).processes
+
+    assert processes.keys() == manifest["formation"].keys() | {"release"}
+
+
+def test_heroku_finds_one_file_of_requirements_only():
+    others = ("Pipfile", "poetry.lock", "uv.lock", "setup.py", "runtime.txt")
+
+    assert [name for name in others if (CHECKOUT / name).exists()] == []
+    assert (CHECKOUT / ".python-version").read_text().strip() in ("3.10", "3.11", "3.12")

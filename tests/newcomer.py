@@ -1,0 +1,138 @@
+"""A newcomer: types `make run` in a fresh clone, reads what it prints, presses Ctrl-C."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import uuid
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from jiffy import clock
+
+CHECKOUT = Path(__file__).resolve().parents[1]
+READY_TIMEOUT_S = 240
+STOP_TIMEOUT_S = 5
+
+
+def clone(folder):
+    """Clone this checkout, as it was last committed, into `folder`."""
+    subprocess.run(["git", "clone", "-q", CHECKOUT, folder], check=True)
+    return folder
+
+
+def clone_set_up(folder):
+    """The same, sharing what is installed here."""
+    clone(folder)
+    (folder / ".venv").symlink_to(sys.prefix)
+    return folder
+
+
+@contextmanager
+def make_run(folder, **environ):
+    """Type `make run` in `folder`; whatever becomes of it, nothing stays behind."""
+    run = Run(folder, environ)
+    try:
+        yield run
+    finally:
+        run.end()
+
+
+class Run:
+    """A `make run` in `folder`; what it prints is in `lines`."""
+
+    def __init__(self, folder, environ):
+        self.lines = []
+        self.folder = folder
+        self.is_ready = threading.Event()
+        self.mark = f"JIFFY_TEST_MARK={uuid.uuid4()}"
+        self.environ = newcomers_environ() | dict([self.mark.split("=")]) | environ
+        self.process = subprocess.Popen(
+            ["make", "run"], cwd=folder, env=self.environ, text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
+        )  # fmt: skip
+        self.reader = threading.Thread(target=self._read)
+        self.reader.start()
+
+    def _read(self):
+        for line in self.process.stdout:
+            self.lines.append(line.rstrip("\n"))
+            if line.startswith("  Stop "):
+                self.is_ready.set()
+        self.is_ready.set()
+
+    @property
+    def said(self):
+        return "\n".join(self.lines)
+
+    def wait_until_ready(self):
+        assert self.is_ready.wait(READY_TIMEOUT_S), self.said
+        assert self.process.poll() is None, self.said
+
+    def after(self, word):
+        """What stands behind `word` in the last lines, such as the dashboard's address."""
+        return re.search(rf"^  {word} +(.+)$", self.said, re.MULTILINE).group(1)
+
+    def press_ctrl_c(self):
+        """Send what a terminal sends: SIGINT to the whole process group."""
+        os.killpg(self.process.pid, signal.SIGINT)
+
+    def left(self):
+        """The processes of this run that still live, by the mark in their environment."""
+        return [
+            int(environ.parent.name)
+            for environ in Path("/proc").glob("[0-9]*/environ")
+            if self.mark.encode() in read(environ)
+        ]
+
+    def wait_until_none_is_left(self):
+        deadline = clock.monotonic() + STOP_TIMEOUT_S
+        while self.left():
+            assert clock.monotonic() < deadline, [
+                read(f"/proc/{pid}/cmdline") for pid in self.left()
+            ]
+            threading.Event().wait(0.05)
+
+    def type(self, command):
+        """Type `command` in a second terminal; return what it prints.  It has to succeed."""
+        return subprocess.run(
+            ["bash", "-ec", command], cwd=self.folder, env=self.environ, text=True, check=True,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        ).stdout  # fmt: skip
+
+    def wait_until_said(self, words):
+        wait_until(lambda: words in self.said)
+
+    def end(self):
+        for pid in self.left():
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self.process.wait()
+        self.reader.join()
+        self.process.stdout.close()
+
+
+def read(path):
+    with suppress(OSError):  # that process has ended
+        return Path(path).read_bytes()
+    return b""
+
+
+def newcomers_environ():
+    """This process's environment without what `make` and the tests have put there."""
+    ours = str(CHECKOUT / ".venv")
+    environ = {name: value for name, value in os.environ.items() if "MAKE" not in name}
+    for name in ("REDIS_URL", "VIRTUAL_ENV", "MFLAGS"):
+        environ.pop(name, None)
+    paths = environ["PATH"].split(os.pathsep)
+    environ["PATH"] = os.pathsep.join(path for path in paths if not path.startswith(ours))
+    return environ
+
+
+def wait_until(fact, timeout_s=30):
+    deadline = clock.monotonic() + timeout_s
+    while not fact():
+        assert clock.monotonic() < deadline
+        threading.Event().wait(0.05)
