@@ -1,0 +1,501 @@
+"""Each kind of job and of outcome: what a program enqueues, and when a worker runs.
+
+A public function here is a scenario.  It is played with RQ's worker and with ours, and what each
+leaves in Redis is compared.
+"""
+
+import datetime
+import functools
+import http.server
+import re
+import threading
+
+import rq
+from rq.group import Group
+from rq.job import Dependency
+from rq.suspension import suspend
+
+from tests.compat import work
+
+_A_MINUTE = datetime.timedelta(minutes=1)
+
+
+def needs_a_child(scenario):
+    """Mark a scenario that no worker can play which runs jobs in its own process."""
+    scenario.needs_a_child = True
+    return scenario
+
+
+# Outcomes
+
+
+def finished(stage):
+    stage.enqueue(work.add, 2, 3)
+    stage.work()
+
+
+def finished_and_forgotten_at_once(stage):
+    stage.enqueue(work.add, 2, 3, result_ttl=0)
+    stage.work()
+
+
+def finished_and_kept_for_ever(stage):
+    stage.enqueue(work.add, 2, 3, result_ttl=-1)
+    stage.work()
+
+
+def finished_and_kept_for_a_minute(stage):
+    stage.enqueue(work.add, 2, 3, result_ttl=60)
+    stage.work()
+
+
+def finished_with_the_workers_result_ttl(stage):
+    stage.enqueue(work.add, 2, 3)
+    stage.work(default_result_ttl=90)
+
+
+def finished_without_a_result(stage):
+    stage.enqueue(work.note, "here")
+    stage.work()
+
+
+def several_on_two_queues(stage):
+    for number in range(3):
+        stage.queue("default").enqueue(work.note, f"default {number}", job_id=f"default-{number}")
+        stage.queue("high").enqueue(work.note, f"high {number}", job_id=f"high-{number}")
+    stage.work()
+
+
+def several_on_one_queue(stage):
+    for number in range(3):
+        stage.enqueue(work.note, f"{number}", job_id=f"job-{number}")
+    stage.work(queues=["default"])
+
+
+def failed(stage):
+    stage.enqueue(work.fail)
+    stage.work()
+
+
+def failed_and_kept_for_a_minute(stage):
+    stage.enqueue(work.fail, failure_ttl=60)
+    stage.work()
+
+
+def failed_with_text_of_all_kinds(stage):
+    stage.enqueue(work.fail, "naïve ☃ \x00 <b>")
+    stage.work()
+
+
+def failed_by_leaving(stage):
+    stage.enqueue(work.leave, 3)
+    stage.work()
+
+
+def failed_for_want_of_its_function(stage):
+    stage.enqueue("tests.compat.work.no_such_function", 1)
+    stage.work()
+
+
+def failed_for_want_of_its_module(stage):
+    stage.enqueue("tests.compat.no_such_module.function", 1)
+    stage.work()
+
+
+def failed_by_wrong_arguments(stage):
+    stage.enqueue(work.add, 1)
+    stage.work()
+
+
+def failed_past_two_exception_handlers(stage):
+    stage.enqueue(work.fail)
+    stage.work(handlers=["tests.compat.work.handler", "tests.compat.work.last_handler"])
+
+
+def failed_past_a_handler_that_ends_the_line(stage):
+    stage.enqueue(work.fail)
+    stage.work(handlers=["tests.compat.work.last_handler", "tests.compat.work.handler"])
+
+
+def failed_without_the_default_handler(stage):
+    stage.enqueue(work.fail)
+    stage.work(handlers=["tests.compat.work.handler"], disable_default_exception_handler=True)
+
+
+def failed_then_requeued_by_hand(stage):
+    job = stage.enqueue(work.fail)
+    stage.work()
+    job.requeue()
+    stage.work()
+
+
+def ten_results_are_kept(stage):
+    for _ in range(12):
+        stage.enqueue(work.add, 1, 1)
+    stage.work()
+
+
+def over_its_time_limit(stage):
+    stage.enqueue(work.wait_for_ever, job_timeout=1)
+    stage.work()
+
+
+@needs_a_child
+def stopped_by_command(stage):
+    job = stage.enqueue(work.wait_for_ever)
+    stage.begin()
+    stage.stop_when_begun(job)
+
+
+@needs_a_child
+def stopped_by_command_with_its_callback(stage):
+    job = stage.enqueue(work.wait_for_ever, on_stopped=rq.Callback(work.on_stopped))
+    stage.begin()
+    stage.stop_when_begun(job)
+
+
+@needs_a_child
+def stopped_by_command_although_it_has_retries(stage):
+    job = stage.enqueue(work.wait_for_ever, retry=rq.Retry(max=2))
+    stage.begin()
+    stage.stop_when_begun(job)
+
+
+def returned_what_cannot_be_sent(stage):
+    stage.enqueue(work.return_what_cannot_be_sent)
+    stage.work()
+
+
+# Again
+
+
+def retried_at_once(stage):
+    stage.enqueue(work.fail_until_the_last_try, retry=rq.Retry(max=2))
+    stage.work()
+
+
+def retried_at_the_front(stage):
+    stage.enqueue(work.fail_until_the_last_try, retry=rq.Retry(max=1, enqueue_at_front=True))
+    stage.enqueue(work.note, "second", job_id="two")
+    stage.work(max_jobs=1)
+
+
+def retried_later(stage):
+    stage.enqueue(work.fail, retry=rq.Retry(max=3, interval=[30, 90, 600]))
+    stage.work()
+
+
+def retried_until_no_try_is_left(stage):
+    stage.enqueue(work.fail, retry=rq.Retry(max=2))
+    stage.work()
+
+
+def asked_for_a_retry(stage):
+    stage.enqueue(work.ask_for_a_retry, 2, serializer="pickle")
+    stage.work(serializer="pickle", max_jobs=1)
+
+
+def asked_for_a_retry_later(stage):
+    stage.enqueue(work.ask_for_a_retry, 2, 60, serializer="pickle")
+    stage.work(serializer="pickle")
+
+
+def asked_for_one_retry_too_many(stage):
+    stage.enqueue(work.ask_for_a_retry, 2, serializer="pickle")
+    stage.work(serializer="pickle")
+
+
+def repeated_at_once(stage):
+    stage.enqueue(work.note, "again", repeat=rq.Repeat(times=2))
+    stage.work()
+
+
+def repeated_later(stage):
+    stage.enqueue(work.note, "again", repeat=rq.Repeat(times=2, interval=[60, 120]))
+    stage.work()
+
+
+# One after the other
+
+
+def a_dependent_runs_after_its_parent(stage):
+    parent = stage.enqueue(work.add, 2, 3)
+    stage.enqueue(work.note, "after", job_id="two", depends_on=parent)
+    stage.work()
+
+
+def a_dependent_waits_for_both_parents(stage):
+    parents = [stage.enqueue(work.add, 2, 3), stage.enqueue(work.fail, job_id="two")]
+    stage.enqueue(work.note, "after", job_id="three", depends_on=parents)
+    stage.work()
+
+
+def a_dependent_of_two_runs_after_the_last(stage):
+    parents = [stage.enqueue(work.add, 2, 3), stage.enqueue(work.add, 4, 5, job_id="two")]
+    stage.enqueue(work.note, "after", job_id="three", depends_on=parents)
+    stage.work()
+
+
+def dependents_on_other_queues(stage):
+    parent = stage.enqueue(work.add, 2, 3)
+    for name in ("high", "low"):
+        stage.queue(name).enqueue(work.note, name, job_id=f"on-{name}", depends_on=parent)
+    stage.work()
+
+
+def a_dependent_goes_to_the_front(stage):
+    parent = stage.enqueue(work.add, 2, 3)
+    stage.enqueue(work.note, "second", job_id="two")
+    front = Dependency(jobs=[parent], enqueue_at_front=True)
+    stage.enqueue(work.note, "after", job_id="three", depends_on=front)
+    stage.work(max_jobs=1)
+
+
+def a_dependent_stays_behind_a_failed_parent(stage):
+    parent = stage.enqueue(work.fail)
+    stage.enqueue(work.note, "after", job_id="two", depends_on=parent)
+    stage.work()
+
+
+def a_dependent_that_allows_failure_runs(stage):
+    parent = stage.enqueue(work.fail)
+    allowed = Dependency(jobs=[parent], allow_failure=True)
+    stage.enqueue(work.note, "after", job_id="two", depends_on=allowed)
+    stage.work()
+
+
+def a_dependent_of_a_forgotten_parent_runs(stage):
+    parent = stage.enqueue(work.add, 2, 3, result_ttl=0)
+    stage.enqueue(work.note, "after", job_id="two", depends_on=parent)
+    stage.work()
+
+
+def a_chain_of_dependents(stage):
+    job = None
+    for number in range(4):
+        job = stage.enqueue(work.note, f"{number}", job_id=f"job-{number}", depends_on=job)
+    stage.work()
+
+
+def a_group(stage):
+    calls = [
+        rq.Queue.prepare_data(work.add, args=(number, 1), job_id=f"job-{number}")
+        for number in range(3)
+    ]
+    Group.create(stage.redis, name="sums").enqueue_many(stage.queue(), calls)
+    stage.work()
+
+
+def a_group_with_a_failure(stage):
+    calls = [
+        rq.Queue.prepare_data(work.add, args=(1, 1), job_id="one"),
+        rq.Queue.prepare_data(work.fail, job_id="two"),
+    ]
+    Group.create(stage.redis, name="mixed").enqueue_many(stage.queue(), calls)
+    stage.work()
+
+
+# Those who are told
+
+
+def a_success_callback(stage):
+    stage.enqueue(work.add, 2, 3, on_success=rq.Callback(work.on_success))
+    stage.work()
+
+
+def a_failure_callback(stage):
+    stage.enqueue(work.fail, on_failure=rq.Callback(work.on_failure))
+    stage.work()
+
+
+def a_failure_callback_of_a_job_with_retries(stage):
+    stage.enqueue(work.fail, on_failure=rq.Callback(work.on_failure), retry=rq.Retry(max=1))
+    stage.work()
+
+
+def a_success_callback_that_breaks(stage):
+    stage.enqueue(work.add, 2, 3, on_success=rq.Callback(work.on_success_broken))
+    stage.work()
+
+
+def a_success_callback_that_breaks_and_a_failure_callback(stage):
+    stage.enqueue(
+        work.add, 2, 3,
+        on_success=rq.Callback(work.on_success_broken), on_failure=rq.Callback(work.on_failure),
+    )  # fmt: skip
+    stage.work()
+
+
+def a_failure_callback_that_breaks(stage):
+    stage.enqueue(work.fail, on_failure=rq.Callback(work.on_failure_broken))
+    stage.work()
+
+
+def a_callback_of_a_forgotten_job(stage):
+    stage.enqueue(work.add, 2, 3, on_success=rq.Callback(work.on_success), result_ttl=0)
+    stage.work()
+
+
+def webhooks(stage):
+    with Listener(stage.redis) as url:
+        hooks = [
+            rq.Webhook(url, "finished", method="POST", headers={"X-From": "here"}),
+            rq.Webhook(url, "failed", method="POST"),
+            rq.Webhook(url, "finished"),
+        ]
+        stage.enqueue(work.add, 2, 3, webhooks=hooks)
+        stage.enqueue(work.fail, job_id="two", webhooks=hooks)
+        stage.work()
+    _without_port(stage.redis, "rq:job:one", "rq:job:two")
+
+
+# Ways to be there
+
+
+def at_the_front(stage):
+    stage.enqueue(work.note, "first")
+    stage.enqueue(work.note, "second, at the front", job_id="two", at_front=True)
+    stage.work()
+
+
+def canceled_while_queued(stage):
+    stage.enqueue(work.note, "never").cancel()
+    stage.enqueue(work.note, "second", job_id="two")
+    stage.work()
+
+
+def canceled_while_its_id_stands_in_the_queue(stage):
+    stage.enqueue(work.note, "never").cancel()
+    stage.redis.rpush("rq:queue:default", "one")
+    stage.work()
+
+
+def canceled_while_running(stage):
+    stage.enqueue(work.cancel_myself)
+    stage.work()
+
+
+def deleted_while_running(stage):
+    stage.enqueue(work.delete_myself)
+    stage.work()
+
+
+def expired_while_queued(stage):
+    stage.enqueue(work.note, "never", ttl=1)
+    stage.redis.delete("rq:job:one")
+    stage.enqueue(work.note, "second", job_id="two")
+    stage.work()
+
+
+def with_a_ttl(stage):
+    stage.enqueue(work.add, 2, 3, ttl=120)
+    stage.work()
+
+
+def without_a_time_limit(stage):
+    stage.enqueue(work.add, 2, 3, job_timeout=-1)
+    stage.work()
+
+
+def scheduled_for_later(stage):
+    stage.queue().enqueue_in(_A_MINUTE, work.note, "later", job_id="one")
+    stage.enqueue(work.note, "now", job_id="two")
+    stage.work()
+
+
+def due_with_the_workers_scheduler(stage):
+    stage.queue().enqueue_in(-_A_MINUTE, work.note, "late", job_id="one")
+    stage.queue().enqueue_in(_A_MINUTE, work.note, "later", job_id="two")
+    stage.work(with_scheduler=True)
+
+
+def none_at_all(stage):
+    stage.work()
+
+
+def suspended(stage):
+    stage.enqueue(work.note, "not now")
+    suspend(stage.redis)
+    stage.work()
+
+
+def meta_that_the_job_saves(stage):
+    stage.enqueue(work.save_meta, meta={"from": "the caller"})
+    stage.work()
+
+
+def an_async_function(stage):
+    stage.enqueue(work.add_later, 2, 3)
+    stage.work()
+
+
+def pickled(stage):
+    stage.enqueue(work.union, {1}, {2}, serializer="pickle", meta={"at": {1, 2}})
+    stage.work(serializer="pickle")
+
+
+def pickled_and_failed(stage):
+    stage.enqueue(work.fail, serializer="pickle")
+    stage.work(serializer="pickle")
+
+
+def a_job_class_of_ones_own(stage):
+    job = work.LabelledJob.create(
+        work.add, args=(2, 3), id="one", connection=stage.redis, serializer=stage.queue().serializer
+    )
+    stage.queue(job_class=work.LabelledJob).enqueue_job(job)
+    stage.work(job_class="tests.compat.work.LabelledJob")
+
+
+def seen_from_inside_a_job(stage):
+    stage.enqueue(work.look_around)
+    stage.work()
+
+
+class Listener:
+    """A web server that writes down who called it, and gives its address."""
+
+    def __init__(self, redis):
+        handler = functools.partial(_Handler, redis)
+        self._server = http.server.HTTPServer(("127.0.0.1", 0), handler)
+
+    def __enter__(self):
+        threading.Thread(target=self._server.serve_forever, args=(0.01,)).start()
+        return f"http://127.0.0.1:{self._server.server_port}/hook"
+
+    def __exit__(self, *_):
+        self._server.shutdown()
+        self._server.server_close()
+
+
+class _Handler(http.server.BaseHTTPRequestHandler):
+    def __init__(self, redis, *args):
+        self._redis = redis
+        super().__init__(*args)
+
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0))).decode()
+        told = body.partition(', "exc_info"')[0]
+        self._redis.rpush(work.CALLS, f"{self.command} {told} {self.headers.get('X-From')}")
+        self.send_response(204)
+        self.end_headers()
+
+    do_GET = do_POST  # noqa: N815
+
+    def log_message(self, *_):
+        pass
+
+
+def _without_port(redis, *keys):
+    """The server's port differs between two plays."""
+    for key in keys:
+        webhooks = redis.hget(key, "webhooks").decode()
+        redis.hset(key, "webhooks", re.sub(r":\d+/", "/", webhooks))
+
+
+ALL = {
+    name: thing
+    for name, thing in list(globals().items())
+    if callable(thing) and getattr(thing, "__module__", "") == __name__
+    and not name.startswith("_") and name not in ("Listener", "needs_a_child")
+}  # fmt: skip

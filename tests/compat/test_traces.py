@@ -1,0 +1,57 @@
+"""Given the same job, our worker leaves in Redis what RQ's leaves, but for a written list."""
+
+import re
+
+import pytest
+
+from bench.compat import tables
+from tests.compat import scenarios, traces
+from tests.compat.conftest import WORKERS
+
+SLOW = {"over_its_time_limit"}
+PLAYS = [
+    pytest.param(name, kind, id=f"{name}, {kind}", marks=[pytest.mark.slow] if name in SLOW else [])
+    for name, scenario in scenarios.ALL.items()
+    for kind in WORKERS
+    if kind == "in a child" or not hasattr(scenario, "needs_a_child")
+]
+
+
+@pytest.mark.parametrize(("name", "kind"), PLAYS)
+def test_our_worker_leaves_the_traces_of_rqs_worker(on_stage, name, kind):
+    theirs, ours = (on_stage(scenarios.ALL[name], worker) for worker in WORKERS[kind])
+
+    assert undocumented(traces.differences(theirs, ours)) == {}
+
+
+def test_a_difference_that_is_planted_is_found(on_stage, redis):
+    theirs = on_stage(scenarios.finished, "rq.SimpleWorker")
+    on_stage(scenarios.finished, "rq.SimpleWorker")
+    redis.hset("rq:job:one", "status", "failed")
+    redis.persist("rq:results:one")
+    redis.zadd("rq:finished:default", {"one": 1_999_999_999})
+    redis.set("rq:left-behind", "1")
+    found = traces.differences(theirs, traces.take(redis))
+
+    assert list(found) == [
+        "rq:finished:default{one}",
+        "rq:job:one.status",
+        "rq:left-behind",
+        "rq:left-behind ttl",
+        "rq:left-behind value",
+        "rq:results:one ttl",
+    ]
+
+
+def undocumented(differences):
+    """Those of `differences` that docs/compatibility.md does not name."""
+    allowed = [_pattern(row["where"]) for row in tables.rows("where")]
+    return {
+        path: values
+        for path, values in differences.items()
+        if not any(pattern.fullmatch(path) for pattern in allowed)
+    }
+
+
+def _pattern(where):
+    return re.compile(re.escape(where).replace(r"\*", ".*"))
