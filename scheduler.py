@@ -1,11 +1,11 @@
 """What runs, and when.  Yours: one line per entry.  Start it with `python scheduler.py`."""
 
 from jiffy import cron, every, run_scheduler
-from jobs import numbers
+from jobs import cleanup, reports
 
 SCHEDULE = [
-    every("10m", numbers.add, args=[2, 3], queue="low"),
-    cron("0 6 * * mon", numbers.add, args=[2, 3], name="weekly", timezone="Europe/Paris"),
+    every("1d", cleanup.resized, args=["samples"], kwargs={"days": 30}, queue="low"),
+    cron("0 6 * * *", reports.last_day, args=["samples/last_day.html"], timezone="Europe/Paris"),
 ]
 
 if __name__ == "__main__":

@@ -15,6 +15,8 @@ from jiffy.scheduler.schedule import Scheduler
 from jiffy.settings import settings
 
 _TIMES_SHOWN = 5
+# Its commands are small, and the signal to stop is heeded between two of them.
+_ANSWER_TIMEOUT_S = 5
 
 
 def run_scheduler(schedule: Sequence[Line], argv: Sequence[str] | None = None) -> None:
@@ -63,7 +65,7 @@ def _right(schedule: Sequence[Line]) -> list[Entry]:
 
 def _run(entries: Sequence[Entry]) -> None:
     log.setup(settings().log_level)
-    redis = connection.connect("scheduler")
+    redis = connection.connect("scheduler", answer_timeout_s=_ANSWER_TIMEOUT_S)
     scheduler = Scheduler(connection=redis)
     stop = loop.Stop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -71,5 +73,5 @@ def _run(entries: Sequence[Entry]) -> None:
     where = connection.describe(settings())
     log.event("scheduler.started", redis=where, entries=len(entries), pid=os.getpid())
     table.apply(scheduler, entries, scheduler.look().now)
-    loop.run(scheduler, stop)
+    loop.run(scheduler, entries, stop)
     log.event("scheduler.stopped")

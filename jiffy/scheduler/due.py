@@ -38,7 +38,7 @@ def tick(entry_id: str, slot: float, raw: RawHash, now: datetime) -> Tick:
 
     Ticks missed while no scheduler was alive are this one: the next comes after `now`.  An entry of
     the table gets a fresh job; one made through rq-scheduler's API is the job itself, as there.
-    Raises ValueError, TypeError or KeyError for a hash that makes no sense.
+    Raises ValueError, TypeError, KeyError or JiffyError for a hash that makes no sense.
     """
     stored = {key.decode(): value for key, value in raw.items()}
     if keys.TIMING_FIELD in stored:
@@ -54,6 +54,7 @@ def moment(score: float) -> datetime:
 def _of_the_table(entry_id: str, slot: float, stored: dict[str, bytes], now: datetime) -> Tick:
     told = json.loads(stored[keys.ENTRY_FIELD])
     due = timing.decode(stored[keys.TIMING_FIELD].decode())
+    next_slot = due.next_after(max(now, moment(slot))).timestamp()
     own: dict[str, bytes | str | int] = {
         "created_at": utcformat(now),
         keys.TICK_OF_FIELD: told["name"],
@@ -62,12 +63,12 @@ def _of_the_table(entry_id: str, slot: float, stored: dict[str, bytes], now: dat
         own["meta"] = json.dumps(told["meta"])
     job_id = f"{entry_id.removeprefix('entry-')}-{moment(slot):%Y%m%dT%H%M%SZ}"
     copied = {key: value for key, value in stored.items() if key not in _NOT_COPIED}
-    next_slot = due.next_after(now).timestamp()
     return _tick(entry_id, told["name"], slot, next_slot, job_id, copied | own, now)
 
 
 def _of_others(entry_id: str, slot: float, stored: dict[str, bytes], now: datetime) -> Tick:
-    coming, meta = foreign.next_time(stored.get("meta"), moment(slot), now)
+    due = moment(slot)
+    coming, meta = foreign.next_time(stored.get("meta"), due, max(now, due))
     fields: dict[str, bytes | str | int] = dict(stored)
     if meta is not None:
         fields["meta"] = meta

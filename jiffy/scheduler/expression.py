@@ -116,7 +116,7 @@ def _in_full(text: str) -> str:
         return _SHORT[text.lower()]
     except KeyError:
         near = difflib.get_close_matches(text.lower(), _SHORT, 1, 0.0)[0]
-        raise InvalidCron(text, f"is not known; did you mean {near!r}?") from None
+        raise InvalidCron(text, f"is no short form (did you mean {near!r}?)") from None
 
 
 def _numbers(text: str, word: str, field: _Field) -> tuple[int, ...]:
@@ -135,10 +135,10 @@ def _span(text: str, span: str, field: _Field, *, is_open: bool) -> tuple[int, i
     if span == "*":
         return field.first, field.last
     start, dash, end = span.partition("-")
-    first = _number(text, start, field)
+    first = _number(text, start or span, field)
     if not dash:
         return first, field.last if is_open else first
-    last = _number(text, end, field)
+    last = _number(text, end or span, field)
     if field.name == "weekday" and last == 0:  # fri-sun
         last = 7
     if last < first:

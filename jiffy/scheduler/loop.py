@@ -1,16 +1,18 @@
 """The one place of the scheduler that waits: for the next time, for Redis, for a signal to stop."""
 
 import logging
+from collections.abc import Sequence
 from queue import Empty, SimpleQueue
 
 from redis.exceptions import RedisError
 
 from jiffy import clock, log
+from jiffy.scheduler import table
 from jiffy.scheduler.due import moment
+from jiffy.scheduler.entry import Entry
 from jiffy.scheduler.schedule import Look, Scheduler
 
 POLL_S = 1.0
-BEAT_EVERY_S = 3.0
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 2.0
 
 
@@ -36,16 +38,16 @@ class Stop:
         return True
 
 
-def run(scheduler: Scheduler, stop: Stop) -> None:
-    """Enqueue what comes due until `stop` is set; outlives every absence of Redis."""
-    absence = Absence()
-    next_beat = clock.monotonic()
-    wait_s = 0.0
+def run(scheduler: Scheduler, entries: Sequence[Entry], stop: Stop) -> None:
+    """Enqueue what comes due until `stop` is set; outlives every absence of Redis.
+
+    A Redis that comes back with no schedule at all, because it keeps nothing, gets `entries` again.
+    """
+    absence, wait_s = Absence(), 0.0
     while not stop.wait(wait_s):
         try:
-            if clock.monotonic() >= next_beat:
-                scheduler.heartbeat()
-                next_beat = clock.monotonic() + BEAT_EVERY_S
+            if absence.lasts:
+                table.restore(scheduler, entries)
             wait_s = turn(scheduler)
         except RedisError as error:
             scheduler.connection.connection_pool.disconnect()
@@ -56,6 +58,7 @@ def run(scheduler: Scheduler, stop: Stop) -> None:
 
 def turn(scheduler: Scheduler) -> float:
     """Enqueue what is due; return how long to wait for what comes next."""
+    scheduler.heartbeat()
     seen = scheduler.look()
     for done in scheduler.enqueue_due(seen):
         slot = moment(done.slot)
@@ -79,6 +82,10 @@ class Absence:
     def __init__(self) -> None:
         self._began: float | None = None
         self._pause_s = _FIRST_PAUSE_S
+
+    @property
+    def lasts(self) -> bool:
+        return self._began is not None
 
     def goes_on(self, error: Exception) -> float:
         """Return how long to wait before the next try."""

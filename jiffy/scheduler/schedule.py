@@ -22,6 +22,7 @@ from jiffy.scheduler.entry import Entry
 from jiffy.scripts import script
 
 _AT_A_TIME = 500
+_BEAT_EVERY_S = 3
 _ASIDE = timedelta(seconds=10)  # how soon a broken entry is tried again
 
 
@@ -45,6 +46,7 @@ class Scheduler(rq_scheduler.Scheduler):  # type: ignore[misc]
     ) -> None:
         super().__init__(queue_name, queue, interval, **others)
         self._born = clock.now()
+        self._next_beat = 0.0
         self._aside: dict[str, tuple[str, datetime]] = {}
 
     def look(self) -> Look:
@@ -67,7 +69,7 @@ class Scheduler(rq_scheduler.Scheduler):  # type: ignore[misc]
         return done
 
     def enqueue_job(self, job: Job) -> None:
-        """Enqueue `job` now, whatever its time is."""
+        """Enqueue the entry `job` now, whatever its time is."""
         slot = self.connection.zscore(keys.ENTRIES, job.id)
         now = clock.now()
         self._enqueue(list(self._ticks([(job.id, slot or 0.0)], now)), now)
@@ -101,7 +103,10 @@ class Scheduler(rq_scheduler.Scheduler):  # type: ignore[misc]
             pipe.execute()
 
     def heartbeat(self) -> None:
-        """Tell, under rq-scheduler's key, that this scheduler lives."""
+        """Tell, under rq-scheduler's key, that this scheduler lives; it need not be told often."""
+        if clock.monotonic() < self._next_beat:
+            return
+        self._next_beat = clock.monotonic() + _BEAT_EVERY_S
         with self.connection.pipeline() as pipe:
             pipe.hset(self.key, "birth", self._born.timestamp())
             pipe.expire(self.key, int(self._interval) + 10)
@@ -116,7 +121,9 @@ class Scheduler(rq_scheduler.Scheduler):  # type: ignore[misc]
             try:
                 if isinstance(raw, RedisError):
                     raise raw
-                if raw:
+                if raw.get(b"dependency_ids"):
+                    super().enqueue_job(self.job_class.fetch(entry_id, self.connection))
+                elif raw:
                     yield tick(entry_id, slot, raw, now)
                 else:
                     self._forget(entry_id)

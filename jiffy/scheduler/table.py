@@ -42,6 +42,12 @@ def apply(scheduler: Scheduler, entries: Sequence[Entry], now: datetime) -> dict
     return counts
 
 
+def restore(scheduler: Scheduler, entries: Sequence[Entry]) -> None:
+    """Declare `entries` again where Redis has lost its whole schedule."""
+    if not scheduler.declared():
+        apply(scheduler, entries, scheduler.look().now)
+
+
 def _entry(line: object) -> Entry:
     if not isinstance(line, Line):
         raise JiffyError(f"{line!r} is no entry; write every(...) or cron(...).")

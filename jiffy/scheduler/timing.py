@@ -8,6 +8,7 @@ import difflib
 import zoneinfo
 from dataclasses import dataclass
 from datetime import datetime, timedelta, tzinfo
+from functools import lru_cache
 from typing import ClassVar
 
 from jiffy import clock
@@ -89,6 +90,7 @@ class Cron:
 Timing = Every | Cron
 
 
+@lru_cache(maxsize=1024)
 def decode(text: str) -> Timing:
     """Turn a timing's `text` back into the timing."""
     kind, _, rest = text.partition(" ")

@@ -1,0 +1,105 @@
+"""The command `python scheduler.py`: a real process, with a table of its own."""
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from jiffy import keys
+
+HOME = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def program(tmp_path, redis_address):
+    """Write a table and start it: `program("every(1, …)", "--check")`; none is left behind."""
+    started = []
+
+    def start(lines, *words, redis_url=redis_address):
+        file = tmp_path / "scheduler.py"
+        file.write_text(
+            "from jiffy import cron, every, run_scheduler\n"
+            "from jobs import numbers\n"
+            f"run_scheduler([{lines}])\n"
+        )
+        environ = {"PYTHONPATH": str(HOME), "REDIS_URL": redis_url, "PYTHONUNBUFFERED": "1"}
+        process = subprocess.Popen(
+            [sys.executable, str(file), *words],
+            env=environ,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def until(process, event):
+    """Read the log up to the first line with `event`, and return that line."""
+    for line in process.stdout:
+        if event in line:
+            return line
+    raise AssertionError(f"{event} did not come; {process.stderr.read()}")
+
+
+EVERY_SECOND = "every(1, numbers.add, args=[2, 3])"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_ticks_arrive_a_signal_ends_it_and_a_restart_doubles_nothing(redis, program, number):
+    first = program(EVERY_SECOND)
+    assert "entries=1" in until(first, "scheduler.started")
+    until(first, "tick.enqueued")
+    first.send_signal(number)
+    assert first.wait(timeout=5) == 0
+    assert "scheduler.stopped" in first.stdout.read()
+    due = redis.zrange(keys.ENTRIES, 0, -1, withscores=True)
+
+    second, third = program(EVERY_SECOND), program(EVERY_SECOND)
+    until(second, "scheduler.started")
+    assert redis.zcard(keys.ENTRIES) == len(due) == 1
+    until(third, "scheduler.started")
+    waiting = keys.queue("default")
+    ticks = [redis.blmove(waiting, "seen", 5, "LEFT", "RIGHT") for _ in range(4)]
+
+    assert None not in ticks
+    assert len(set(ticks)) == 4
+
+
+def test_it_says_which_entries_are_wrong_and_why_and_does_not_start(program):
+    cron = "cron('61 * * * *', numbers.add, args=[2, 3])"
+    wrong = program(f"{cron}, {EVERY_SECOND}, every('2m', numbers.add)")
+    out, err = wrong.communicate()
+
+    assert (wrong.returncode, out) == (2, "")
+    assert err.splitlines()[0] == (
+        "scheduler.py, entry 1: cron '61 * * * *' has minute 61; minutes go from 0 to 59."
+    )
+    assert err.splitlines()[1].startswith("scheduler.py, entry 3: add() needs the argument 'x'.")
+
+
+def test_the_check_shows_the_table_in_words_with_the_next_times_and_needs_no_redis(program):
+    lines = f"{EVERY_SECOND}, cron('0 6 * * mon', numbers.add, args=[2, 3], name='weekly')"
+    check = program(lines, "--check", redis_url="redis://localhost:1/0")
+    out, err = check.communicate()
+
+    assert (check.returncode, err) == (0, "")
+    assert "2. weekly: jobs.numbers.add(2, 3) cron '0 6 * * mon' on the clock of UTC" in out
+    assert out.count("Mon ") >= 5
+
+
+def test_without_redis_it_says_so_in_one_line(program):
+    away = program(EVERY_SECOND, redis_url="redis://localhost:1/0")
+    _, err = away.communicate()
+
+    assert away.returncode == 2
+    assert err.startswith("No Redis at redis://localhost:1/0 (")
+    assert len(err.splitlines()) == 1
