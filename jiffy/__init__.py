@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from jiffy.scheduler import cron as cron
     from jiffy.scheduler import every as every
     from jiffy.scheduler import run_scheduler as run_scheduler
+    from jiffy.worker import SimpleWorker as SimpleWorker
+    from jiffy.worker import Worker as Worker
 
 __version__ = "0.1.0"
 
@@ -22,9 +24,11 @@ _HOME = {
     "cron": "jiffy.scheduler",
     "every": "jiffy.scheduler",
     "run_scheduler": "jiffy.scheduler",
+    "SimpleWorker": "jiffy.worker",
+    "Worker": "jiffy.worker",
 }
 
-__all__ = ["cron", "enqueue", "every", "progress", "run_scheduler"]
+__all__ = ["SimpleWorker", "Worker", "cron", "enqueue", "every", "progress", "run_scheduler"]
 
 
 def __getattr__(name: str) -> Any:

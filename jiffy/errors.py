@@ -11,6 +11,8 @@ JiffyError
   WrongArguments     a call does not fit the function's signature
   InvalidValue       an option, an entry's field or an argument cannot be used
   DuplicateJob       a job with this id is there already
+  UnserializableResult  what a job returned cannot be stored
+  ResultTooLarge     what a job returned is larger than is stored
   InvalidEntry       a line of the schedule's table is wrong
   InvalidCron        a cron expression cannot be understood, or never comes
   NotShown           a value of a job cannot be shown safely
@@ -140,6 +142,27 @@ class InvalidCron(JiffyError):
     def __init__(self, expression: str, reason: str) -> None:
         super().__init__(f"cron {expression!r} {reason}.")
         self.expression, self.reason = expression, reason
+
+
+class UnserializableResult(JiffyError):
+    """What a job returned cannot be stored."""
+
+    def __init__(self, value: object, error: Exception) -> None:
+        super().__init__(
+            f"The job returned {type(value).__name__}, which cannot be stored ({error}). "
+            "Return a number, a text, a list or a dict, or the path of a file."
+        )
+
+
+class ResultTooLarge(JiffyError):
+    """What a job returned is larger than is stored."""
+
+    def __init__(self, size_bytes: int, most_bytes: int) -> None:
+        super().__init__(
+            f"The job returned {size_bytes:,} bytes; {most_bytes:,} are stored at most "
+            "(RESULT_MAX_BYTES). Store it elsewhere and return its path."
+        )
+        self.size_bytes, self.most_bytes = size_bytes, most_bytes
 
 
 @contextmanager

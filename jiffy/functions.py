@@ -36,6 +36,15 @@ def find(path: str, modules: tuple[str, ...]) -> Function:
     return typing.cast(Function, function)
 
 
+def load(name: str) -> None:
+    """Import the module `name` and all that is in it.
+
+    Raises BrokenModule for the first that fails, and for a `name` that is not there.
+    """
+    for module_name in _modules_in(name):
+        _import(module_name)
+
+
 def is_allowed(path: str, modules: tuple[str, ...]) -> bool:
     """Whether `path` is one of `modules` or stands below one."""
     return any(path == module or path.startswith(f"{module}.") for module in modules)
@@ -98,9 +107,7 @@ def _nearest(path: str, modules: tuple[str, ...]) -> str | None:
 def _all_paths(modules: tuple[str, ...]) -> Iterator[str]:
     """The paths of all public functions in and under `modules`; broken modules are passed over."""
     for name in modules:
-        module = importlib.import_module(name)
-        inside = pkgutil.walk_packages(getattr(module, "__path__", []), f"{name}.")
-        for module_name in [name, *(found.name for found in inside)]:
+        for module_name in _modules_in(name):
             try:
                 members = vars(_import(module_name))
             except BrokenModule:
@@ -108,6 +115,12 @@ def _all_paths(modules: tuple[str, ...]) -> Iterator[str]:
             for member in members.values():
                 if inspect.isfunction(member) and member.__module__ == module_name:
                     yield path_of(member)
+
+
+def _modules_in(name: str) -> Iterator[str]:
+    yield name
+    path = getattr(_import(name), "__path__", [])
+    yield from (found.name for found in pkgutil.walk_packages(path, f"{name}."))
 
 
 def _reason(

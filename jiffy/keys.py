@@ -17,6 +17,10 @@ REGISTRIES = {  # status -> prefix of the sorted set that holds the ids of such 
 # rq-scheduler's (rq_scheduler/scheduler.py)
 ENTRIES = "rq:scheduler:scheduled_jobs"
 
+# Ours
+LEASES = "jiffy:leases"  # sorted set: worker name -> until when (Redis' clock) it is alive
+LAST_SWEEP = "jiffy:last_sweep"  # when (Redis' clock) a supervisor last looked for the dead
+
 # A field of ours in RQ's hash of a job: it lives and dies with the job, and RQ passes over it.
 PROGRESS_FIELD = "jiffy:progress"
 # The same in the hash of an entry that the table made: what the table says of it, and its times.
@@ -36,3 +40,17 @@ def results(job_id: str) -> str:
 
 def queue(name: str) -> str:
     return f"rq:queue:{name}"
+
+
+def worker(name: str) -> str:
+    return f"{WORKER}{name}"
+
+
+def held(worker_name: str) -> str:
+    """The jobs that a worker holds now: a JSON list of [queue, job id, execution]."""
+    return f"jiffy:held:{worker_name}"
+
+
+def wake(queue_name: str) -> str:
+    """A list with a token in it where workers that sleep should look at a queue."""
+    return f"jiffy:wake:{queue_name}"

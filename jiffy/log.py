@@ -5,6 +5,8 @@ import sys
 import time
 
 logger = logging.getLogger("jiffy")
+_lines: list[str] = []
+WARNING, ERROR = logging.WARNING, logging.ERROR
 
 
 def setup(level: str) -> None:
@@ -14,6 +16,22 @@ def setup(level: str) -> None:
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(formatter)
     logging.basicConfig(level=level, handlers=[handler], force=True)
+
+
+def job(name: str, **fields: object) -> None:
+    """Log what became of a job, cheaply: it may be thousands a second.  `flush` sends the lines."""
+    if logger.isEnabledFor(logging.INFO):
+        _lines.append(" ".join([name, *(_pair(*item) for item in fields.items())]))
+
+
+def flush() -> None:
+    """Write the lines of `job`."""
+    if _lines:
+        now_s = time.time()
+        at = time.strftime("%H:%M:%S", time.gmtime(now_s)) + f".{int(now_s % 1 * 1000):03d} INFO "
+        sys.stdout.write(at + f"\n{at}".join(_lines) + "\n")
+        sys.stdout.flush()
+        _lines.clear()
 
 
 def event(name: str, level: int = logging.INFO, /, **fields: object) -> None:

@@ -34,6 +34,12 @@ def _count(value: str) -> int:
     return int(value)
 
 
+def _seconds(value: str) -> float:
+    if not 0 <= float(value) < 1e9:
+        raise ValueError
+    return float(value)
+
+
 def _port(value: str) -> int:
     if not 1 <= int(value) <= 65535:
         raise ValueError
@@ -99,6 +105,23 @@ class Settings:
     )
     workers: int = _setting(
         "How many jobs one `worker.py` runs at a time.", _count, "a whole number from 1", _cores()
+    )
+    grace_s: float = _setting(
+        "How long a stopping worker lets its jobs go on, in seconds; then they go back to the queue.",
+        _seconds, "a number of seconds, such as 25", 25.0,
+    )  # fmt: skip
+    job_memory_mb: int | None = _setting(
+        "A job whose process uses more memory is killed.", _count, "a whole number of MB"
+    )
+    max_jobs_per_child: int | None = _setting(
+        "After so many jobs a worker's process is replaced.", _count, "a whole number from 1"
+    )
+    max_child_mb: int | None = _setting(
+        "A worker's process that uses more memory is replaced, between two jobs.",
+        _count, "a whole number of MB",
+    )  # fmt: skip
+    result_max_bytes: int = _setting(
+        "A job that returns more fails.", _count, "a whole number of bytes", 1_000_000
     )
     jobs_modules: tuple[str, ...] = _setting(
         "Only functions in and under these modules are run.",

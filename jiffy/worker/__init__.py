@@ -1,1 +1,17 @@
-"""Workers: what runs jobs."""
+"""Workers: what runs jobs.  Take, run, settle; and the supervisor that watches over it."""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from jiffy.worker.rq_face import SimpleWorker as SimpleWorker
+    from jiffy.worker.rq_face import Worker as Worker
+
+__all__ = ["SimpleWorker", "Worker"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module 'jiffy.worker' has no attribute {name!r}")
+    from jiffy.worker import rq_face
+
+    return getattr(rq_face, name)

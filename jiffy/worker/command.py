@@ -2,22 +2,28 @@
 
 import argparse
 import os
+import secrets
+import socket
 from collections.abc import Sequence
 
-from jiffy import connection, log
-from jiffy.errors import InvalidValue, in_one_line
-from jiffy.queues import DEFAULT_QUEUES
-from jiffy.settings import settings
-from jiffy.worker.pool import Pool
+from redis import Redis
+
+from jiffy import connection, functions, log
+from jiffy.errors import BrokenModule, InvalidValue, in_one_line
+from jiffy.queues import DEFAULT_QUEUES, Job, Queue
+from jiffy.settings import Settings, settings
+from jiffy.worker.child import Stint
+from jiffy.worker.rq_face import Worker, supervise, warn_if_forgetful
 
 
 def worker_command(argv: Sequence[str] | None = None) -> int:
     """Run jobs until told to stop; return the exit code."""
     with in_one_line():
-        asked = _parser().parse_args(argv)
+        config = settings()
+        asked = _parser(config).parse_args(argv)
         if asked.n < 1:
             raise InvalidValue("-n", asked.n, "1 or more")
-        log.setup(settings().log_level)
+        log.setup(config.log_level)
         redis = connection.connect("worker")
         redis.ping()
         queues = asked.queues or list(DEFAULT_QUEUES)
@@ -25,21 +31,57 @@ def worker_command(argv: Sequence[str] | None = None) -> int:
             "worker.started",
             workers=asked.n,
             queues=",".join(queues),
-            redis=connection.describe(settings()),
+            redis=connection.describe(config),
             pid=os.getpid(),
         )
-        Pool(queues, redis, num_workers=asked.n).start(burst=asked.burst)
+        warn_if_forgetful(redis)
+        _preload(config.jobs_modules)
+        stint = Stint(asked.burst, asked.max_jobs, asked.max_idle_time, config.max_jobs_per_child)
+        supervise(redis, _faces(redis, queues, asked.n, config), stint)
+        log.event("worker.stopped", pid=os.getpid())
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(config: Settings) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python worker.py", description="Run jobs.")
     parser.add_argument(
-        "queues", nargs="*", metavar="QUEUE", help="first is served first (default: %(default)s)",
-        default=[],
+        "queues", nargs="*", metavar="QUEUE",
+        help=f"the first is served first (default: {' '.join(DEFAULT_QUEUES)})",
     )  # fmt: skip
     parser.add_argument(
-        "-n", type=int, default=settings().workers, help="how many at a time (default: %(default)s)"
+        "-n", type=int, default=config.workers, help="how many jobs at a time (default: %(default)s)"
     )
     parser.add_argument("--burst", action="store_true", help="stop when the queues are empty")
+    parser.add_argument("--max-jobs", type=int, metavar="N", help="stop after N jobs, each worker")
+    parser.add_argument(
+        "--max-idle-time", type=int, metavar="S", help="stop after S seconds without a job"
+    )
     return parser
+
+
+def _faces(redis: Redis, queues: Sequence[str], count: int, config: Settings) -> list[Worker]:
+    # RQ shows this name: where the worker is, and which of its children.  The last part is new at
+    # each start, so that a dyno that starts again is not taken for the one before.
+    place = (config.dyno or socket.gethostname()).replace(":", "-")
+    start = secrets.token_hex(2)
+    faces = []
+    for number in range(1, count + 1):
+        name = f"{place}.{start}.{number}"
+        named = [Queue(queue, connection=redis) for queue in queues]
+        face = Worker(
+            named, name, connection=redis, job_class=Job, queue_class=Queue, serializer="json"
+        )
+        face.allowed = config.jobs_modules
+        faces.append(face)
+    return faces
+
+
+def _preload(modules: tuple[str, ...]) -> None:
+    """Import what jobs are made of before the children are forked: they share its memory."""
+    for name in modules:
+        try:
+            functions.load(name)
+        except BrokenModule as error:  # its jobs fail with this reason; the others run
+            log.event("module.broken", log.ERROR, module=name, reason=error)
+
+

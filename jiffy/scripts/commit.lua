@@ -1,0 +1,13 @@
+-- Settle one execution with the commands that RQ's own methods wrote down, all or none.
+-- KEYS: the started registry of the job's queue
+-- ARGV: job:execution, then per command the number of its words and the words
+-- Returns 1, or 0 where the execution is not (or no longer) the worker's own: then nothing is written
+
+if redis.call('ZREM', KEYS[1], ARGV[1]) == 0 then return 0 end
+local i = 2
+while i <= #ARGV do
+  local words = tonumber(ARGV[i])
+  redis.call(unpack(ARGV, i + 1, i + words))
+  i = i + words + 1
+end
+return 1

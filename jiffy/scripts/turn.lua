@@ -1,0 +1,171 @@
+-- A worker's turn: settle what it finished, give back what it will not run, take more.
+-- KEYS: worker hash, its held list, leases, "suspended", then the queues in order
+-- ARGV: worker, how many to take, lease in s (0: the job's), execution prefix, now as text, now in s, outcomes, kept
+-- Returns suspended (0/1), positions of outcomes that need RQ's own way, field lengths, fields
+
+local worker, want, lease_s, prefix = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4]
+local now_text, now_s = ARGV[5], tonumber(ARGV[6])
+local outcomes, kept = cjson.decode(ARGV[7]), cjson.decode(ARGV[8])
+local held = redis.call('GET', KEYS[2])
+held = held and cjson.decode(held) or {}
+
+-- An execution is a worker's own as long as the started registry names it.  Taking it off that list
+-- is what decides, so a late or repeated outcome changes nothing.  ZREM comes first for another
+-- reason too: it frees memory, so a Redis that is full still lets a worker settle and drain.
+local function let_go(queue, id, execution)
+  if redis.call('ZREM', 'rq:wip:' .. queue, id .. ':' .. execution) == 0 then return false end
+  redis.call('DEL', 'rq:execution:' .. id .. ':' .. execution)
+  redis.call('ZREM', 'rq:executions:' .. id, execution)
+  return true
+end
+
+-- [queue, id, execution, started, ended, started_s, ended_s, result_ttl, return value in base64]
+local rare, done, finished, worked_s = {}, {}, 0, 0
+for position, o in ipairs(outcomes) do
+  local queue, id, execution, ttl = o[1], o[2], o[3], o[8]
+  local key = 'rq:job:' .. id
+  if redis.call('EXISTS', key .. ':dependents') == 1 then
+    rare[#rare + 1] = position - 1
+    kept[#kept + 1] = execution
+  else
+    done[execution] = true
+    if let_go(queue, id, execution) and redis.call('EXISTS', key) == 1 then
+      redis.call('HSET', key, 'status', 'finished', 'started_at', o[4], 'ended_at', o[5],
+        'last_heartbeat', o[5], 'worker_name', worker)
+      local results = 'rq:results:' .. id
+      local entry = {'type', 1, 'worker_name', worker}
+      if o[9] then entry[5], entry[6] = 'return_value', o[9] end
+      local n = #entry
+      entry[n + 1], entry[n + 2] = 'execution_id', execution
+      entry[n + 3], entry[n + 4] = 'execution_started_at', o[6]
+      entry[n + 5], entry[n + 6] = 'execution_ended_at', o[7]
+      redis.call('XADD', results, 'MAXLEN', '~', 10, '*', unpack(entry))
+      if ttl < 0 then
+        redis.call('PERSIST', results)
+        redis.call('ZADD', 'rq:finished:' .. queue, '+inf', id)
+      else
+        redis.call('EXPIRE', results, ttl)
+        redis.call('EXPIRE', key, ttl)
+        redis.call('ZADD', 'rq:finished:' .. queue, now_s + ttl, id)
+      end
+      finished, worked_s = finished + 1, worked_s + (o[7] - o[6])
+    end
+  end
+end
+
+-- Whatever else it held and does not keep goes back to the front, in its old order.
+local keeps, holds = {}, {}
+for _, execution in ipairs(kept) do keeps[execution] = true end
+for i = #held, 1, -1 do
+  local queue, id, execution = held[i][1], held[i][2], held[i][3]
+  if keeps[execution] then
+    table.insert(holds, 1, held[i])
+  elseif not done[execution] and let_go(queue, id, execution) then
+    redis.call('LPUSH', 'rq:queue:' .. queue, id)
+    if redis.call('EXISTS', 'rq:job:' .. id) == 1 then
+      redis.call('HSET', 'rq:job:' .. id, 'status', 'queued')
+    end
+  end
+end
+
+-- [kind, id, execution, queue, data, timeout, result_ttl], kind: plain, full or corrupt
+local fields, lengths = {}, {}
+local function answer(...)
+  for _, value in ipairs({...}) do
+    fields[#fields + 1] = value
+    lengths[#lengths + 1] = #value
+  end
+end
+
+-- What has a success callback, repeats or webhooks is handed to RQ's own methods.
+local function kind_of(job)
+  if not job[1] then return 'corrupt' end
+  for i = 4, 6 do
+    if job[i] and job[i] ~= '' then return 'full' end
+  end
+  return 'plain'
+end
+
+local taken, longest = 0, 0
+local function take(queue, id)
+  local key = 'rq:job:' .. id
+  local job = redis.pcall('HMGET', key, 'data', 'timeout', 'result_ttl', 'success_callback_name',
+    'repeats_left', 'webhooks', 'ttl', 'origin', 'jiffy:alone')
+  local kind = 'corrupt'
+  if job.err then
+    job = {}
+  else
+    kind = kind_of(job)
+    if not job[1] and redis.call('EXISTS', key) == 0 then return true end  -- deleted: nobody waits
+  end
+  -- What may have killed a worker is taken alone, so that no other job is blamed with it.
+  if job[9] and taken > 0 then
+    redis.call('LPUSH', queue, id)
+    return false
+  end
+  taken = taken + 1
+  local origin = job[8] or string.sub(queue, 10)
+  if origin == '' then origin = string.sub(queue, 10) end
+  local execution = prefix .. string.format('%08x', taken)
+  local limit = tonumber(job[2]) or 180
+  longest = math.max(longest, limit > 0 and limit or 360)
+  local ttl = (limit > 0 and math.min(limit, 30) or 30) + 60
+  if kind ~= 'corrupt' then
+    redis.call('HSET', key, 'status', 'started', 'started_at', now_text, 'last_heartbeat', now_text,
+      'worker_name', worker)
+    if job[7] and job[7] ~= '' then redis.call('PERSIST', key) end
+  end
+  redis.call('ZADD', 'rq:wip:' .. origin, now_s + ttl, id .. ':' .. execution)
+  redis.call('HSET', 'rq:execution:' .. id .. ':' .. execution, 'id', execution,
+    'created_at', ARGV[6], 'last_heartbeat', ARGV[6], 'worker_name', worker)
+  redis.call('EXPIRE', 'rq:execution:' .. id .. ':' .. execution, ttl)
+  redis.call('ZADD', 'rq:executions:' .. id, now_s + ttl + 60, execution)
+  redis.call('EXPIRE', 'rq:executions:' .. id, ttl + 60)
+  holds[#holds + 1] = {origin, id, execution}
+  answer(kind, id, execution, origin, job[1] or '', job[2] or '', job[3] or '')
+  return not job[9]
+end
+
+local suspended = redis.call('EXISTS', KEYS[4])
+if want > 0 and suspended == 0 then
+  for i = 5, #KEYS do
+    local queue = KEYS[i]
+    local length = redis.pcall('LLEN', queue)  -- a key of another type holds no jobs
+    if type(length) == 'number' and length > 0 and taken < want then
+      -- A fair share: what an idle worker of this queue could run at once is left to it.
+      local workers = redis.call('SCARD', 'rq:workers:' .. string.sub(queue, 10))
+      local share = math.max(1, math.min(want - taken, math.ceil(length / math.max(1, workers))))
+      local ids = redis.call('LPOP', queue, share)
+      for position, id in ipairs(ids) do
+        if not take(queue, id) then
+          for rest = #ids, position + 1, -1 do redis.call('LPUSH', queue, ids[rest]) end
+          want = taken
+          break
+        end
+      end
+      -- One wakes the next: whoever takes and leaves something makes sure that a sleeper hears of it.
+      local wake = 'jiffy:wake:' .. string.sub(queue, 10)
+      if length > share and redis.call('LLEN', wake) == 0 then redis.call('LPUSH', wake, 1) end
+    end
+  end
+end
+
+if #holds > 0 then
+  redis.call('SET', KEYS[2], cjson.encode(holds))
+  local time = redis.call('TIME')
+  -- 0: nobody renews it, so it lasts for as long as RQ's SimpleWorker's does.
+  local lease = lease_s > 0 and lease_s or longest + 60
+  redis.call('ZADD', KEYS[3], 'GT', time[1] + time[2] / 1e6 + lease, worker)
+  redis.call('HSET', KEYS[1], 'state', 'busy', 'current_job', holds[1][2])
+elseif #held > 0 then
+  redis.call('DEL', KEYS[2])
+  redis.call('HSET', KEYS[1], 'state', 'idle')
+  redis.call('HDEL', KEYS[1], 'current_job')
+elseif want > 0 and (suspended == 1) ~= (redis.call('HGET', KEYS[1], 'state') == 'suspended') then
+  redis.call('HSET', KEYS[1], 'state', suspended == 1 and 'suspended' or 'idle')
+end
+if finished > 0 then
+  redis.call('HINCRBY', KEYS[1], 'successful_job_count', finished)
+  redis.call('HINCRBYFLOAT', KEYS[1], 'total_working_time', worked_s)
+end
+return {suspended, rare, table.concat(lengths, ','), table.concat(fields)}

@@ -1,0 +1,122 @@
+"""What the supervisor and its children tell each other without Redis: a few numbers in memory.
+
+A child writes what it runs, the supervisor reads it at its leisure, and the other way round.  Each
+number has one writer.  The order of writing matters where two of them race: see `begin` and `halt`.
+"""
+
+import mmap
+from dataclasses import dataclass
+
+from jiffy import clock
+
+_FIELDS = (
+    "position", "began", "limit", "size", "asleep", "halted", "signalled", "why", "batch", "stop"
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Running:
+    """The job that a child runs: its batch and position in it, since when, its limit."""
+
+    batch: int
+    position: int
+    began: float
+    limit_s: float
+
+
+class Board:
+    """One child's numbers.  The memory survives the child."""
+
+    INTERRUPT, TIMEOUT = 1, 2
+
+    def __init__(self) -> None:
+        self._memory = mmap.mmap(-1, 8 * len(_FIELDS))
+        self._cells = memoryview(self._memory).cast("d")
+        self.reset()
+
+    def reset(self) -> None:
+        """A new child is about to start."""
+        for cell in range(len(_FIELDS)):
+            self._cells[cell] = 0
+        self._cells[0] = -1
+
+    # The child's side
+
+    def hold(self, size: int, batch: int) -> None:
+        """The child holds the `size` jobs of this batch and has begun none of them."""
+        self._cells[0] = -1
+        self._cells[8] = batch
+        self._cells[3] = size
+        self._cells[5] = 0
+
+    def begin(self, position: int, limit_s: float) -> bool:
+        """Say which job begins now; False if it must not, since the rest was given back.
+
+        Written first and asked second, and the supervisor does it the other way round: whichever
+        way the two meet, the job is either begun or given back, never both.
+        """
+        cells = self._cells
+        cells[2] = limit_s
+        cells[1] = clock.monotonic()
+        cells[0] = position
+        return not cells[5]
+
+    def end(self) -> None:
+        """The job is over."""
+        self._cells[0] = -1
+
+    def relimit(self, limit_s: float) -> None:
+        """What follows of this job (a callback) has a limit of its own."""
+        self._cells[2] = limit_s
+        self._cells[1] = clock.monotonic()
+
+    def sleep(self, asleep: bool) -> None:
+        """The child waits for work, or does so no longer."""
+        self._cells[4] = asleep
+
+    @property
+    def must_leave(self) -> int:
+        """Why the running job must be left now: INTERRUPT, TIMEOUT, or 0."""
+        cells = self._cells
+        return int(cells[7]) if cells[6] and cells[6] == cells[1] and cells[0] >= 0 else 0
+
+    @property
+    def must_stop(self) -> bool:
+        return bool(self._cells[9])
+
+    # The supervisor's side
+
+    @property
+    def running(self) -> Running | None:
+        """The job that the child runs."""
+        cells = self._cells
+        if cells[0] < 0:
+            return None
+        return Running(int(cells[8]), int(cells[0]), cells[1], cells[2])
+
+    @property
+    def size(self) -> int:
+        """How many jobs the child holds."""
+        return int(self._cells[3])
+
+    @property
+    def is_asleep(self) -> bool:
+        return bool(self._cells[4])
+
+    def stop(self) -> None:
+        """Let the child end after the job that it runs."""
+        self._cells[9] = 1
+        self.halt()
+
+    def halt(self) -> None:
+        """Let the child begin nothing more of what it holds."""
+        self._cells[5] = 1
+
+    @property
+    def is_halted(self) -> bool:
+        return bool(self._cells[5])
+
+    def tell_to_leave(self, running: Running, why: int) -> None:
+        """Say why the running job must be left; a signal makes the child look."""
+        self._cells[7] = why
+        self._cells[6] = running.began

@@ -1,0 +1,77 @@
+"""RQ's commands to workers: stop a job, kill what runs it, shut a worker down."""
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from redis import Redis
+from rq.command import PUBSUB_CHANNEL_TEMPLATE
+from rq.exceptions import NoSuchJobError
+from rq.worker import BaseWorker
+
+from jiffy import keys, log
+from jiffy.worker import process
+from jiffy.worker.rescue import Verdict
+
+if TYPE_CHECKING:
+    from jiffy.worker.supervisor import Slot, Supervisor
+
+
+class Commands:
+    """Hears the commands for all workers of one supervisor, on one connection."""
+
+    def __init__(self, redis: Redis, slots: "dict[str, Slot]", supervisor: "Supervisor") -> None:
+        self._redis, self._supervisor = redis, supervisor
+        self._slots = {PUBSUB_CHANNEL_TEMPLATE % name: slot for name, slot in slots.items()}
+        self._pubsub = redis.pubsub(ignore_subscribe_messages=True)
+        self._is_listening = False
+        self._helpers: list[int] = []
+
+    def hear(self) -> None:
+        """Obey the commands that have come since the last time.  Raises redis-py's errors."""
+        self._helpers = [pid for pid in self._helpers if process.ended(pid) is None]
+        if not self._is_listening:
+            self._pubsub.subscribe(*self._slots)
+            self._is_listening = True
+        while (message := self._pubsub.get_message(timeout=0)) is not None:
+            self._obey(self._slots[message["channel"].decode()], message["data"])
+
+    def close(self) -> None:
+        """Hear no more."""
+        self._pubsub.close()
+
+    def _obey(self, slot: "Slot", data: bytes) -> None:
+        try:
+            payload = json.loads(data)
+            command = payload["command"]
+        except (ValueError, TypeError, KeyError):
+            log.event("command.unreadable", log.WARNING, worker=slot.name, data=data[:200])
+            return
+        log.event("command.heard", worker=slot.name, command=command)
+        if command == "stop-job":
+            self._stop_job(slot, str(payload.get("job_id", "")))
+        elif command == "kill-horse" and slot.board.running is not None:
+            self._supervisor.kill(slot, Verdict.FAIL, "killed by the command kill-horse")
+        elif command == "shutdown":
+            self._supervisor.retire(slot)
+
+    def _stop_job(self, slot: "Slot", job_id: str) -> None:
+        running = slot.board.running
+        held: list[Any] = json.loads(self._redis.get(keys.held(slot.name)) or "[]")  # type: ignore[arg-type]
+        batch = [entry for entry in held if running and entry[2][16:24] == f"{running.batch:08x}"]
+        if not running or running.position >= len(batch) or batch[running.position][1] != job_id:
+            log.event("command.ignored", worker=slot.name, job=job_id, reason="it is not running")
+            return
+        reason = "Job stopped by user, work-horse terminated."  # RQ's words
+        self._supervisor.kill(slot, Verdict.FAIL, reason, was_stopped=True)
+        pid = process.fork(lambda: _call_stopped_callback(slot.face, self._redis, job_id))
+        self._helpers.append(pid)
+
+
+def _call_stopped_callback(face: BaseWorker, redis: Redis, job_id: str) -> int:
+    """The user's code, in a process of its own: the supervisor runs none."""
+    try:
+        job = face.job_class.fetch(job_id, redis, face.serializer)
+        job.execute_stopped_callback(face.death_penalty_class)
+    except NoSuchJobError:
+        pass
+    return 0

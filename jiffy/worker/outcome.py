@@ -1,0 +1,75 @@
+"""What goes from step to step: a job taken, and what became of it."""
+
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any
+
+from rq.job import Job, Retry
+
+ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None]
+
+
+@dataclass(slots=True)
+class Taken:
+    """A job that this worker holds: it alone may run and settle it, under this execution.
+
+    `kind` is "plain", "full" (RQ's own methods must settle it) or "corrupt" (it cannot be run).
+    """
+
+    kind: str
+    job_id: str
+    execution: str
+    queue: str
+    data: bytes
+    timeout_s: float
+    result_ttl_s: int
+
+    @property
+    def batch(self) -> int:
+        """The number of the turn that took it (see `Turns`)."""
+        return int(self.execution[16:24], 16)
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What became of a job that was begun; times are seconds since the epoch."""
+
+    taken: Taken
+    func_name: str
+    started_s: float
+    ended_s: float
+
+
+@dataclass(slots=True)
+class Finished(Outcome):
+    """It returned.  `job` is there where RQ's own methods must settle it."""
+
+    value: bytes | None
+    job: Job | None = None
+
+
+@dataclass(slots=True)
+class Failed(Outcome):
+    """It raised, or it was ended from outside; its callbacks and handlers have been called."""
+
+    reason: str
+    may_retry: bool = True
+    was_stopped: bool = False
+
+
+@dataclass(slots=True)
+class Again(Outcome):
+    """It returned a `Retry`."""
+
+    retry: Retry
+    job: Job
+
+
+@dataclass(slots=True)
+class Returned(Outcome):
+    """It was interrupted by a deploy: back to the front, as if it had never begun."""
+
+
+def func_name_of(call: Any) -> str:
+    """The name that a job's data gives its function, for logs; "?" where it gives none."""
+    return call[0] if isinstance(call, list | tuple) and call and isinstance(call[0], str) else "?"

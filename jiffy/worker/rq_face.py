@@ -1,0 +1,165 @@
+"""The workers as RQ knows them: its constructor, its options, its `work`."""
+
+import os
+import signal
+from collections.abc import Sequence
+from typing import Any
+
+import rq
+from redis import Redis
+from redis.exceptions import RedisError
+from rq.defaults import DEFAULT_LOGGING_DATE_FORMAT, DEFAULT_LOGGING_FORMAT
+from rq.logutils import setup_loghandlers
+from rq.worker import BaseWorker, DequeueStrategy
+
+from jiffy import clock, log
+from jiffy.settings import settings
+from jiffy.worker.board import Board
+from jiffy.worker.child import AGAIN, Child, Stint
+from jiffy.worker.pace import Pace
+from jiffy.worker.run import Runner, TimedRunner
+from jiffy.worker.settle import RareSettler
+from jiffy.worker.supervisor import Limits, Slot, Supervisor
+from jiffy.worker.turn import LEASE_S, Turns
+
+_MB = 1 << 20
+
+
+class _Face(BaseWorker):
+    """What both kinds of worker share."""
+
+    # Only functions in and under these modules are run; None: any, as with RQ.
+    allowed: tuple[str, ...] | None = None
+    _next_maintenance = 0.0
+
+    def _child(self, stint: Stint, board: Board, runner: Runner, pace: Pace, lease_s: int) -> Child:
+        names = self.queue_names()
+        turns = Turns(self.connection, self.name, names, self.default_result_ttl, lease_s)
+        rare = RareSettler(self, turns.line)
+        return Child(
+            turns, runner, rare, board, stint, pace, self._reordered, self._maintain
+        )  # fmt: skip
+
+    def _reordered(self, taken_from: str) -> Sequence[str]:
+        """The names of the queues in the order in which to look next (RQ's `reorder_queues`)."""
+        queue = next((queue for queue in self._ordered_queues if queue.name == taken_from), None)
+        if queue is not None:
+            self.reorder_queues(queue)
+        return [queue.name for queue in self._ordered_queues]
+
+    def _maintain(self) -> None:
+        """RQ's own housekeeping, every `maintenance_interval` (it locks: one worker does it)."""
+        if clock.monotonic() < self._next_maintenance:
+            return
+        self._next_maintenance = clock.monotonic() + self.maintenance_interval
+        try:
+            self.run_maintenance_tasks()
+        except Exception as error:  # a corrupt job, or Redis away: housekeeping can wait
+            log.event("maintenance.failed", log.WARNING, reason=repr(error))
+
+    def _prepare(self, options: dict[str, Any]) -> Stint:
+        """Set up what RQ's `work` does first; return how long to work."""
+        level = options.get("logging_level")
+        date_format = options.get("date_format", DEFAULT_LOGGING_DATE_FORMAT)
+        log_format = options.get("log_format", DEFAULT_LOGGING_FORMAT)
+        for name in ("rq.worker", "rq.job"):
+            setup_loghandlers(level, date_format, log_format, name=name)
+        self._dequeue_strategy = options.get("dequeue_strategy", DequeueStrategy.DEFAULT)
+        burst = options.get("burst", False)
+        if options.get("with_scheduler"):
+            self._start_scheduler(burst, level, date_format, log_format)
+        return Stint(
+            burst,
+            options.get("max_jobs"),
+            options.get("max_idle_time"),
+            settings().max_jobs_per_child,
+        )
+
+
+class Worker(_Face, rq.Worker):
+    """An RQ worker that loses nothing and pays no fork for a job.
+
+    RQ's constructor; `work` forks one child that runs the jobs, and watches over it.
+    """
+
+    def work(self, burst: bool = False, **options: Any) -> bool:  # type: ignore[override]
+        """Run jobs, with the options of RQ's `BaseWorker.work`; return whether any was run."""
+        stint = self._prepare(options | {"burst": burst})
+        before = self._counted()
+        try:
+            supervise(self.connection, [self], stint)
+        finally:
+            if self.scheduler:
+                self.stop_scheduler()
+        return self._counted() > before
+
+    def slot(self, stint: Stint) -> Slot:
+        """The place of a child that runs jobs as this worker."""
+        return Slot(self, lambda board: self._work_in_child(stint, board))
+
+    def _work_in_child(self, stint: Stint, board: Board) -> int:
+        self._is_horse = True
+        os.environ["RQ_WORKER_ID"] = self.name
+        runner = Runner(
+            self, self.connection, self.allowed, settings().result_max_bytes, board.relimit
+        )
+        child = self._child(stint, board, runner, Pace(), LEASE_S)
+        child.work()
+        return AGAIN if child.is_worn else 0
+
+    def _counted(self) -> int:
+        counts = self.connection.hmget(self.key, "successful_job_count", "failed_job_count")
+        return sum(int(count or 0) for count in counts)  # type: ignore[union-attr]
+
+
+class SimpleWorker(_Face, rq.SimpleWorker):
+    """The same path in this very process: for debuggers and tests.
+
+    Nobody watches over it: a job that does not heed its time limit is not killed.
+    """
+
+    def work(self, burst: bool = False, **options: Any) -> bool:  # type: ignore[override]
+        """Run jobs, with the options of RQ's `BaseWorker.work`; return whether any was run."""
+        stint = self._prepare(options | {"burst": burst})
+        self.bootstrap(options.get("logging_level"))
+        runner = TimedRunner(self, self.connection, self.allowed, settings().result_max_bytes)
+        # One job at a time, with the lease that RQ gives it: there is nobody to renew it.
+        child = self._child(stint, Board(), runner, Pace(largest=1), 0)
+        handlers = [
+            (number, signal.signal(number, lambda *_: child.stop()))
+            for number in (signal.SIGINT, signal.SIGTERM)
+        ]
+        try:
+            return bool(child.work())
+        finally:
+            for number, handler in handlers:
+                signal.signal(number, handler)
+            self.teardown()
+
+
+def supervise(redis: Redis, faces: Sequence[Worker], stint: Stint) -> None:
+    """Run a supervisor with one child for each of `faces`, until they are done."""
+    config = settings()
+    limits = Limits(
+        config.grace_s,
+        config.job_memory_mb and config.job_memory_mb * _MB,
+        config.max_child_mb and config.max_child_mb * _MB,
+    )
+    slots = [face.slot(stint) for face in faces]
+    Supervisor(redis, slots, faces[0].queue_names(), limits).run()
+
+
+def warn_if_forgetful(redis: Redis) -> None:
+    """Say so, loudly, where Redis would lose jobs: when it restarts, or when it is full."""
+    try:
+        config = {**redis.config_get("appendonly"), **redis.config_get("save")}
+        config |= redis.config_get("maxmemory-policy")
+    except RedisError:  # a managed Redis that does not tell
+        return
+    if config.get("appendonly") == "no" and not config.get("save"):
+        remedy = "CONFIG SET appendonly yes"
+        log.event("redis.forgetful", log.WARNING, loses="everything at a restart", remedy=remedy)
+    policy = config.get("maxmemory-policy", "noeviction")
+    if policy != "noeviction":
+        remedy = "CONFIG SET maxmemory-policy noeviction"
+        log.event("redis.forgetful", log.WARNING, loses=f"jobs when full ({policy})", remedy=remedy)

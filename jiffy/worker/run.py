@@ -1,0 +1,217 @@
+"""Run a job that was taken: call its function, and say what became of it.  Writes nothing to Redis.
+
+A plain job never becomes an RQ `Job` object unless its code asks for one: making it would cost more
+than most small jobs do.
+"""
+
+import asyncio
+import inspect
+import sys
+import traceback
+import zlib
+from collections.abc import Callable
+from typing import Any
+
+from redis import Redis
+from rq.exceptions import DeserializationError
+from rq.job import Job, JobStatus, Retry, _job_stack
+from rq.timeouts import JobTimeoutException
+from rq.utils import import_attribute
+from rq.worker import BaseWorker
+
+from jiffy import clock, functions
+from jiffy.errors import NotAllowed, ResultTooLarge, UnserializableResult
+from jiffy.worker.outcome import Again, ExcInfo, Failed, Finished, Outcome, Returned, Taken
+
+
+class Interrupted(BaseException):
+    """This process must stop now; the job goes back to its queue.
+
+    A BaseException, as RQ's ShutDownImminentException is, so that `except Exception` lets it pass.
+    """
+
+
+class Runner:
+    """Runs jobs in this process, for the worker that `face` is to RQ."""
+
+    def __init__(
+        self, face: BaseWorker, redis: Redis, allowed: tuple[str, ...] | None,
+        largest_result: int, relimit: Callable[[float], None] = lambda _: None,
+    ) -> None:  # fmt: skip
+        self._face = face
+        self._redis = redis
+        self._allowed = allowed
+        self._largest_result = largest_result
+        self._relimit = relimit
+        self._loads: Callable[[bytes], Any] = face.serializer.loads
+        self._dumps: Callable[[Any], bytes] = face.serializer.dumps
+        self._functions: dict[str, Callable[..., Any]] = {}
+        self._lazy_class = _lazy(face.job_class)
+        # A job class that runs jobs in its own way must be asked to.
+        self._always_full = face.job_class.perform is not Job.perform
+
+    def call_of(self, taken: Taken) -> Any:
+        """The job's (function's name, instance, arguments, keyword arguments).
+
+        Raises DeserializationError for what this worker's serializer cannot read.
+        """
+        data = taken.data
+        if data[:1] == b"x":  # zlib's mark; RQ compresses, and reads what is not compressed
+            try:
+                data = zlib.decompress(data)
+            except zlib.error:
+                pass
+        try:
+            return self._loads(data)
+        except Exception as error:  # a serializer may raise anything
+            raise DeserializationError(
+                f"This worker cannot read the job's data ({type(error).__name__}: {error})."
+            ) from error
+
+    def run(self, taken: Taken, call: Any) -> Outcome:
+        """Run the job; return what became of it.  Nothing that it raises gets out."""
+        func_name = call[0]
+        started_s = clock.wall()
+        try:
+            if taken.kind != "plain" or taken.result_ttl_s == 0 or self._always_full:
+                return self._run_full(taken, func_name, started_s)
+            value = self._call(taken, call)
+            if isinstance(value, Retry):
+                return Again(taken, func_name, started_s, clock.wall(), value, self.job(taken))
+            packed = None if value is None else self._pack(value)
+            return Finished(taken, func_name, started_s, clock.wall(), packed)
+        except Interrupted:
+            return Returned(taken, func_name, started_s, clock.wall())
+        except BaseException:  # noqa: BLE001 - a job may raise anything, SystemExit too
+            return self._failed(taken, func_name, started_s, sys.exc_info())  # type: ignore[arg-type]
+
+    def job(self, taken: Taken) -> Job:
+        """The RQ job, read from Redis."""
+        job = self._face.job_class.fetch(taken.job_id, self._redis, self._face.serializer)
+        job.origin = job.origin or taken.queue
+        return job
+
+    def _call(self, taken: Taken, call: Any) -> Any:
+        name, instance, args, kwargs = call
+        lazy = self._lazy_class.stand_for(taken.job_id, self._redis, self._face.serializer)
+        _job_stack.push(lazy)
+        try:
+            function = getattr(instance, name) if instance else self._function(name)
+            value = function(*args, **kwargs)
+            return _await(value) if inspect.iscoroutine(value) else value
+        finally:
+            _job_stack.pop()
+
+    def _function(self, name: str) -> Callable[..., Any]:
+        function = self._functions.get(name)
+        if function is None:
+            if self._allowed is None:
+                function = import_attribute(name)
+            elif not functions.is_allowed(name, self._allowed):
+                raise NotAllowed(name, self._allowed)
+            else:
+                function = functions.find(name, self._allowed)
+            self._functions[name] = function
+        return function
+
+    def _run_full(self, taken: Taken, func_name: str, started_s: float) -> Outcome:
+        """Run a job the way RQ does, through its `Job` object and with its callbacks."""
+        job = self.job(taken)
+        job.started_at = clock.from_wall(started_s)
+        value = self._perform(job)
+        ended_s = clock.wall()
+        job.ended_at = clock.from_wall(ended_s)
+        if isinstance(value, Retry):
+            return Again(taken, func_name, started_s, ended_s, value, job)
+        packed = None if value is None else self._pack(value)
+        job._status = JobStatus.FINISHED
+        self._relimit(job.success_callback_timeout)
+        job.execute_success_callback(self._face.death_penalty_class, value)
+        return Finished(taken, func_name, started_s, ended_s, packed, job)
+
+    def _perform(self, job: Job) -> Any:
+        return job.perform()
+
+    def _pack(self, value: Any) -> bytes:
+        """The result as it is stored.  Raises UnserializableResult or ResultTooLarge."""
+        try:
+            packed = self._dumps(value)
+        except Exception as error:
+            raise UnserializableResult(value, error) from error
+        if len(packed) > self._largest_result:
+            raise ResultTooLarge(len(packed), self._largest_result)
+        return packed
+
+    def _failed(
+        self, taken: Taken, func_name: str, started_s: float, exc_info: ExcInfo
+    ) -> Failed:
+        """Call what wants to know of a failure, as RQ does in `BaseWorker.perform_job`."""
+        ended_s = clock.wall()
+        reason = "".join(traceback.format_exception(*exc_info))
+        may_retry = not isinstance(exc_info[1], UnserializableResult | ResultTooLarge | NotAllowed)
+        try:
+            job = self.job(taken)
+        except Exception:  # it cannot be read, or it is gone: nobody to call
+            return Failed(taken, func_name, started_s, ended_s, reason)
+        job._status = JobStatus.FAILED
+        job.started_at, job.ended_at = clock.from_wall(started_s), clock.from_wall(ended_s)
+        self._relimit(job.failure_callback_timeout)
+        try:
+            job.execute_failure_callback(self._face.death_penalty_class, *exc_info)
+        except BaseException:  # noqa: BLE001 - a callback may raise anything
+            exc_info = sys.exc_info()  # type: ignore[assignment]
+            reason = "".join(traceback.format_exception(*exc_info))
+        self._face.handle_exception(job, *exc_info)
+        return Failed(taken, func_name, started_s, ended_s, reason, may_retry)
+
+
+class TimedRunner(Runner):
+    """Where no supervisor watches: RQ's own timer enforces the limit, from inside."""
+
+    def _call(self, taken: Taken, call: Any) -> Any:
+        with self._limit(taken.timeout_s, taken.job_id):
+            return super()._call(taken, call)
+
+    def _perform(self, job: Job) -> Any:
+        with self._limit(job.timeout or self._face.queue_class.DEFAULT_TIMEOUT, job.id):
+            return super()._perform(job)
+
+    def _limit(self, limit_s: float, job_id: str) -> Any:
+        return self._face.death_penalty_class(int(limit_s), JobTimeoutException, job_id=job_id)
+
+
+def _await(coroutine: Any) -> Any:
+    loop = asyncio.new_event_loop()
+    try:
+        return loop.run_until_complete(coroutine)
+    finally:
+        loop.close()
+
+
+def _lazy(job_class: type[Job]) -> Any:
+    """A class whose objects become a real `job_class` when they are first asked for anything."""
+
+    class Lazy(job_class):  # type: ignore[misc, valid-type]
+        @classmethod
+        def stand_for(cls, job_id: str, redis: Redis, serializer: Any) -> "Lazy":
+            lazy = cls.__new__(cls)
+            lazy.__dict__.update(_id=job_id, connection=redis, serializer=serializer)
+            return lazy
+
+        def __getattr__(self, name: str) -> Any:
+            # Only called for what is missing: all that RQ's `Job` keeps in its attributes.
+            if name.startswith("__"):
+                raise AttributeError(name)
+            return getattr(self._become_real(), name)
+
+        def __setattr__(self, name: str, value: Any) -> None:
+            setattr(self._become_real(), name, value)
+
+        def _become_real(self) -> Job:
+            self.__class__ = job_class
+            self.__init__(self._id, self.connection, self.serializer)  # type: ignore[misc]
+            self.refresh()
+            return self
+
+    Lazy.__name__, Lazy.__qualname__ = job_class.__name__, job_class.__qualname__
+    return Lazy

@@ -1,0 +1,254 @@
+"""Settle what RQ's own methods must settle: failures, retries, callbacks' jobs, dependents, repeats.
+
+RQ writes an outcome in several steps, each of which may be the last before a kill.  Here its methods
+are called on a client that only writes down what they would send; then all of it is sent as one
+script, which does nothing unless the started registry still names this execution.
+"""
+
+import zlib
+from base64 import b64encode
+from types import TracebackType
+from typing import Any
+
+from redis import Redis
+from redis.client import Pipeline
+from redis.exceptions import WatchError
+from rq.executions import Execution
+from rq.job import Job, JobStatus
+from rq.queue import Queue
+from rq.worker import BaseWorker
+
+from jiffy import clock, keys, log, scripts
+from jiffy.worker.line import Line
+from jiffy.worker.outcome import Again, Failed, Finished, Outcome, Taken
+
+_DEFAULT_FAILURE_TTL_S = 365 * 24 * 3600  # rq.defaults.DEFAULT_FAILURE_TTL
+_READS = frozenset(
+    "EXISTS GET HEXISTS HGET HGETALL HMGET INFO LLEN LPOS LRANGE SCARD SISMEMBER SMEMBERS TIME TTL "
+    "TYPE XLEN XRANGE XREVRANGE ZCARD ZRANGE ZRANGEBYSCORE ZSCORE".split()
+)
+
+
+class Recorder(Redis):
+    """A client that reads at once and writes down what is written, until `commit`."""
+
+    def __init__(self, redis: Redis) -> None:
+        super().__init__(connection_pool=redis.connection_pool)
+        self.written: list[tuple[Any, ...]] = []
+        self._version_of(redis)
+
+    def __enter__(self) -> "Recorder":
+        # Reads, watches and the commit on one connection: a WATCH is worth nothing elsewhere.
+        self.connection = self.connection_pool.get_connection()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        assert self.connection is not None
+        if kind is not None:
+            self.connection.disconnect()
+        self.connection_pool.release(self.connection)
+        self.connection = None
+
+    def execute_command(self, *args: Any, **options: Any) -> Any:
+        if args[0] in _READS:
+            return super().execute_command(*args, **options)
+        self.written.append(args)
+        return 1
+
+    def pipeline(self, transaction: bool = True, shard_hint: str | None = None) -> "Notes":
+        return Notes(self)
+
+    def watch(self, *names: Any) -> None:
+        super().execute_command("WATCH", *names)
+
+    def commit(self, wip_key: str, member: str) -> bool:
+        """Send it all; False if the execution is no longer this worker's.  Raises WatchError."""
+        words: list[Any] = []
+        for command in self.written:
+            name, *rest = command
+            split = [*name.split(), *rest]
+            words += [len(split), *split]
+        connection = self.connection
+        assert connection is not None
+        call = ("EVAL", scripts.source("commit"), 1, wip_key, member, *words)
+        connection.send_packed_command(connection.pack_commands([("MULTI",), call, ("EXEC",)]))
+        replies = [connection.read_response() for _ in range(3)]
+        if replies[2] is None:
+            raise WatchError
+        if isinstance(replies[2][0], Exception):
+            raise replies[2][0]
+        return bool(replies[2][0])
+
+    def _version_of(self, redis: Redis) -> None:
+        # RQ asks each new client for Redis' version and keeps the answer on it (rq.utils.get_version)
+        for name, value in vars(redis).items():
+            if "rq_redis_server_version" in name:
+                setattr(self, name, value)
+
+
+class Notes(Pipeline):
+    """A pipeline of a `Recorder`: its writes are written down there and wait for the commit."""
+
+    def __init__(self, recorder: Recorder) -> None:
+        super().__init__(recorder.connection_pool, recorder.response_callbacks, True, None)
+        self._recorder = recorder
+
+    def execute_command(self, *args: Any, **options: Any) -> Any:
+        result = self._recorder.execute_command(*args, **options)
+        if self.watching and not self.explicit_transaction:
+            return result
+        self.command_stack.append(result)
+        return self
+
+    def pipeline(self, transaction: bool = True, shard_hint: str | None = None) -> "Notes":
+        return Notes(self._recorder)
+
+    def watch(self, *names: Any) -> bool:
+        self._recorder.watch(*names)
+        self.watching = True
+        return True
+
+    def execute(self, raise_on_error: bool = True) -> list[Any]:
+        results, self.command_stack = self.command_stack, []
+        self.watching = self.explicit_transaction = False
+        return results
+
+    def reset(self) -> None:
+        self.command_stack = []
+        self.watching = self.explicit_transaction = False
+
+
+class RareSettler:
+    """Settles for the worker that `face` is to RQ."""
+
+    def __init__(self, face: BaseWorker, line: Line) -> None:
+        self._face = face
+        self._line = line
+
+    def settle(self, outcome: Outcome) -> bool:
+        """Write the outcome, once Redis is there; False if the job was no longer this worker's.
+
+        What RQ's methods cannot settle (a job that cannot be read) is failed with the reason.
+        """
+        try:
+            return self._line.insist(lambda: self._try(outcome))
+        except Exception as error:  # whatever a broken job makes RQ's methods raise
+            log.event("job.unreadable", log.ERROR, job=outcome.taken.job_id, reason=repr(error))
+            reason = getattr(outcome, "reason", "")
+            return self.fail_unread(outcome.taken, f"{reason}{type(error).__name__}: {error}")
+
+    def fail_unread(self, taken: Taken, reason: str) -> bool:
+        """Fail a job without reading it; its data stays as it is."""
+        now_s = clock.wall()
+        packed = b64encode(zlib.compress(reason.encode("utf-8", "replace"))).decode()
+        arguments = [
+            taken.job_id.encode("utf-8", "surrogateescape"), taken.execution, self._face.name,
+            clock.rq_text(now_s), now_s, _DEFAULT_FAILURE_TTL_S, packed,
+        ]  # fmt: skip
+        names = [
+            keys.REGISTRIES["started"] + taken.queue, keys.REGISTRIES["failed"] + taken.queue,
+            keys.job(taken.job_id), keys.results(taken.job_id),
+        ]  # fmt: skip
+        raw = [name.encode("utf-8", "surrogateescape") for name in names]
+        return bool(self._line.insist(lambda: self._line.run("fail", raw, arguments))[0])
+
+    def _try(self, outcome: Outcome) -> bool:
+        while True:
+            with Recorder(self._line.redis) as recorder:
+                try:
+                    job, over = self._write(outcome, recorder)
+                    taken = outcome.taken
+                    member = f"{taken.job_id}:{taken.execution}"
+                    ours = recorder.commit(keys.REGISTRIES["started"] + taken.queue, member)
+                    break
+                except WatchError:
+                    recorder.written.clear()
+        if ours and over is not None:
+            job.send_webhooks(over, exc_string=getattr(outcome, "reason", None))
+        return ours
+
+    def _write(self, outcome: Outcome, recorder: Recorder) -> tuple[Job, JobStatus | None]:
+        """Let RQ's methods write the outcome down.
+
+        Returns the job as they left it, and the status of which webhooks are to be told.
+        """
+        taken = outcome.taken
+        face = self._face
+        # Read anew at each try: RQ's methods change the object (retries_left, for one).
+        job = face.job_class.fetch(taken.job_id, recorder, face.serializer)
+        job.origin = job.origin or taken.queue
+        job.worker_name = face.name
+        job.started_at = clock.from_wall(outcome.started_s)
+        job.ended_at = job.last_heartbeat = clock.from_wall(outcome.ended_s)
+        queue = face.queue_class(
+            taken.queue, connection=recorder, job_class=face.job_class, serializer=face.serializer
+        )
+        face.execution = Execution(taken.execution, taken.job_id, recorder, face.name)
+        face.execution.created_at = clock.from_wall(outcome.started_s)
+        with _Lent(face, recorder):
+            if isinstance(outcome, Finished):
+                return job, self._write_success(job, queue, outcome)
+            # RQ releases dependents after the failure is written, and looks at the status in Redis;
+            # here nothing is written yet, so it is asked to look at the job, and in the same step.
+            with _Without(queue, "enqueue_dependents"), _Without(job, "send_webhooks"):
+                write = self._write_again if isinstance(outcome, Again) else self._write_failure
+                job._status = write(job, queue, outcome)  # type: ignore[arg-type]
+            if job._status in (JobStatus.FAILED, JobStatus.STOPPED):
+                queue.enqueue_dependents(job, refresh_job_status=False)
+        return job, JobStatus.FAILED if job._status == JobStatus.FAILED else None
+
+    def _write_success(self, job: Job, queue: Queue, outcome: Finished) -> JobStatus:
+        packed = outcome.value
+        job._result = None if packed is None else self._face.serializer.loads(packed)
+        job._status = JobStatus.FINISHED
+        self._face.handle_job_success(job, queue, queue.started_job_registry)
+        return JobStatus.FINISHED
+
+    def _write_again(self, job: Job, queue: Queue, outcome: Again) -> JobStatus:
+        execution = self._face.execution
+        assert execution is not None
+        is_last = bool(job.number_of_retries and job.number_of_retries >= outcome.retry.max)
+        registry = queue.started_job_registry
+        self._face.handle_job_retry(job, queue, outcome.retry, registry, execution)
+        return JobStatus.FAILED if is_last else job._status
+
+    def _write_failure(self, job: Job, queue: Queue, outcome: Failed) -> JobStatus:
+        if not outcome.may_retry:
+            job.retries_left = None
+        if outcome.was_stopped:
+            self._face._stopped_job_id = job.id
+        is_last = outcome.was_stopped or not job.should_retry
+        self._face.handle_job_failure(job, queue, queue.started_job_registry, outcome.reason)
+        if not is_last:
+            return job._status
+        return JobStatus.STOPPED if outcome.was_stopped else JobStatus.FAILED
+
+
+class _Lent:
+    """Lend the worker another client for a while."""
+
+    def __init__(self, face: BaseWorker, client: Redis) -> None:
+        self._face, self._client = face, client
+
+    def __enter__(self) -> None:
+        self._own, self._face.connection = self._face.connection, self._client
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._face.connection = self._own
+
+
+class _Without:
+    """Let a method of one object do nothing for a while."""
+
+    def __init__(self, owner: object, name: str) -> None:
+        self._owner, self._name = owner, name
+
+    def __enter__(self) -> None:
+        setattr(self._owner, self._name, lambda *args, **kwargs: None)
+
+    def __exit__(self, *_: object) -> None:
+        delattr(self._owner, self._name)
+
+
