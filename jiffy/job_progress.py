@@ -43,7 +43,10 @@ class State:
         """Read what `Progress.update` wrote; None for nothing, and for what is not ours."""
         try:
             value = json.loads(raw or b"null")
-            return cls(value["fraction"], str(value["note"])) if value else None
+            fraction = value and value["fraction"]
+            if fraction is not None:
+                fraction = min(1.0, max(0.0, float(fraction)))
+            return cls(fraction, str(value["note"])) if value else None
         except (ValueError, TypeError, KeyError):
             return None
 

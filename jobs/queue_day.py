@@ -22,7 +22,7 @@ FAILURES_SHOWN = 20
 STATES = ("finished", "failed")
 UNKNOWN = "(unknown)"
 # So many jobs travel in one round trip, and no more are held in memory at a time.
-_CHUNK = 250
+CHUNK = 250
 _FIELDS = ("description", "enqueued_at", "started_at", "ended_at")
 _CALL = re.compile(r"([A-Za-z_]\w*(?:\.\w+)+)\(")  # RQ's description: jobs.numbers.add(2, 3)
 _CALL_IN_JSON = re.compile(rb'\["([A-Za-z_]\w*(?:\.\w+)+)",')
@@ -127,11 +127,11 @@ def _chunks(redis: Redis, queues: list[str]) -> Iterator[tuple[str, str, list[st
             cursor = -1
             while cursor != 0:
                 key = f"rq:{state}:{queue}"
-                cursor, found = redis.zscan(key, max(0, cursor), count=_CHUNK)
+                cursor, found = redis.zscan(key, max(0, cursor), count=CHUNK)
                 # A small set comes whole, whatever `count` says.
                 ids = [_text(job_id) for job_id, _ in found]
-                for start in range(0, len(ids), _CHUNK):
-                    yield state, queue, ids[start : start + _CHUNK]
+                for start in range(0, len(ids), CHUNK):
+                    yield state, queue, ids[start : start + CHUNK]
 
 
 def _ended(redis: Redis, state: str, queue: str, ids: list[str]) -> list[Ended]:

@@ -34,7 +34,7 @@ PAGE = """\
   .finished {{ fill: #2a9d6f }}  .failed {{ fill: #d1495b }}
 </style>
 <h1>Jobs of the last day</h1>
-<p>The 24 hours before {until}: {finished:,} finished, {failed:,} failed; {waiting:,} are waiting.
+<p>The 24 hours before {until}: {finished:,} finished, {failed:,} failed; waiting now: {waiting:,}.
 <p>Counted are the jobs that Redis still has: finished ones go when their result does.
 <h2>Jobs per hour</h2>
 {picture}

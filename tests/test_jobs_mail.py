@@ -224,7 +224,8 @@ def test_without_a_sender_it_says_what_to_set(environ):
     [
         "http://ann:s3cret@host", "smtp://", "smtp://ann:s3cret@host:port", "host:587",
         "smtp://ann:s3cret@host?tsl=no", "smtp://ann:s3cret@host?tls=maybe",
-        "smtp://ann:s3cret@host?timeout=soon", "smtp://ann:s3cret@host?timeout=0", "smtp://ann:s3cret%C3%B6@host", "smtp://ann:s3cret/x@host",
+        "smtp://ann:s3cret@host?timeout=soon", "smtp://ann:s3cret@host?timeout=0",
+        "smtp://ann:s3cret%C3%B6@host", "smtp://ann:s3cret/x@host",
         "smtp://ann:s3cret@host?ca=/nowhere.pem",
     ],
 )  # fmt: skip

@@ -1,0 +1,184 @@
+"""Progress, told by a job of itself."""
+
+import pytest
+from rq import get_current_job
+
+from jiffy import clock, job_progress, keys, progress
+from jiffy.errors import InvalidValue
+from jiffy.job_progress import State
+from jiffy.queues import Queue
+
+
+class Clock:
+    """Stands still until it is moved, also by the jobs below."""
+
+    now_s = 0.0
+
+
+@pytest.fixture(autouse=True)
+def still(monkeypatch):
+    monkeypatch.setattr(Clock, "now_s", 1_000.0)
+    monkeypatch.setattr(clock, "monotonic", lambda: Clock.now_s)
+
+
+@pytest.fixture
+def run(redis, work):
+    """Run a function as a job of its own; return the job."""
+
+    def run_it(function, *args):
+        job = Queue("default", connection=redis).enqueue(function, *args)
+        work()
+        return job
+
+    return run_it
+
+
+def told():
+    """What the job that runs has told of itself so far."""
+    state = job_progress.read(get_current_job())
+    return None if state is None else (state.fraction, state.note)
+
+
+def half():
+    progress.update(0.5, "resizing")
+
+
+def over_a_list():
+    seen = []
+    for row in progress(["a", "b", "c", "d"]):
+        seen.append([row, *told()])
+        Clock.now_s += 1
+    return seen
+
+
+def over_a_stream():
+    seen = []
+    for row in progress(iter("ab")):
+        seen.append([row, *told()])
+        Clock.now_s += 1
+    return seen
+
+
+def over_a_stream_of_known_length():
+    for _ in progress(iter("abcd"), total=4, note="reading"):
+        Clock.now_s += 1
+
+
+def often(step_s, times):
+    written = []
+    for number in range(times):
+        progress.update(number / times)
+        written.append(told())
+        Clock.now_s += step_s
+    return len(set(written))
+
+
+SEEN = []
+
+
+def after_deletion():
+    job = get_current_job()
+    job.connection.delete(job.key)
+    progress.update(0.5)
+    SEEN.append(job.connection.exists(job.key))
+
+
+def silent():
+    pass
+
+
+def too_far():
+    progress.update(1.1)
+
+
+def test_a_job_tells_how_far_it_is(run):
+    assert job_progress.read(run(half)) == State(0.5, "resizing")
+
+
+def test_it_is_told_before_each_row_how_many_are_done(run):
+    assert run(over_a_list).return_value() == [
+        ["a", 0, "0 of 4"], ["b", 0.25, "1 of 4"], ["c", 0.5, "2 of 4"], ["d", 0.75, "3 of 4"],
+    ]  # fmt: skip
+
+
+def test_where_the_end_is_not_known_the_count_is_told(run):
+    assert run(over_a_stream).return_value() == [["a", None, "0 done"], ["b", None, "1 done"]]
+
+
+def test_a_stream_may_be_given_its_length_and_a_note(run):
+    assert job_progress.read(run(over_a_stream_of_known_length)) == State(0.75, "reading")
+
+
+@pytest.mark.parametrize(("step_s", "times", "written"), [(0.01, 100, 4), (0.25, 8, 8), (0, 9, 1)])
+def test_no_more_than_four_a_second_are_written(run, step_s, times, written):
+    assert run(often, step_s, times).return_value() == written
+
+
+def test_the_first_word_of_the_next_job_is_never_held_back(run):
+    run(half)
+
+    assert job_progress.read(run(half)) == State(0.5, "resizing")
+
+
+def test_a_job_that_is_deleted_meanwhile_does_not_come_back_to_life(run):
+    SEEN.clear()
+    run(after_deletion)
+
+    assert SEEN == [0]
+
+
+def test_outside_a_worker_nothing_is_written(redis):
+    half()
+
+    assert list(progress("ab")) == ["a", "b"]
+    assert redis.keys() == []
+
+
+@pytest.mark.parametrize("fraction", [-0.1, 1.1, float("nan"), float("inf")])
+def test_a_fraction_that_cannot_be_is_refused_also_outside_a_worker(fraction):
+    with pytest.raises(InvalidValue, match="must be a fraction from 0 to 1"):
+        progress.update(fraction)
+
+
+def test_a_job_that_tells_nonsense_fails(run):
+    assert run(too_far).get_status(refresh=True) == "failed"
+
+
+def test_a_long_note_is_cut(run, redis):
+    job = run(long_note)
+
+    assert len(job_progress.read(job).note) == 200
+
+
+def long_note():
+    progress.update(None, "x" * 10_000)
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"", b"{", b"[]", b"7", b'{"fraction": 1}', b'"\xff"',
+        b'{"fraction": "<b>", "note": ""}', b'{"fraction": [1], "note": ""}',
+    ],
+)  # fmt: skip
+def test_what_another_program_left_in_its_place_counts_as_nothing(run, redis, raw):
+    job = run(half)
+    redis.hset(job.key, keys.PROGRESS_FIELD, raw)
+
+    assert job_progress.read(job) is None
+
+
+@pytest.mark.parametrize(("told", "read"), [("7", 1), ("-1", 0), ("NaN", 0), ("1e999", 1)])
+def test_a_fraction_that_another_program_wrote_is_kept_within_bounds(told, read):
+    assert State.decode(f'{{"fraction": {told}, "note": ""}}') == State(read)
+
+
+def test_a_job_that_says_nothing_has_no_progress(run):
+    assert job_progress.read(run(silent)) is None
+
+
+def test_rq_passes_over_our_field(run):
+    job = run(half)
+    job.refresh()
+
+    assert job.get_status() == "finished"
