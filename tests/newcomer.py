@@ -5,6 +5,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import uuid
 from contextlib import contextmanager, suppress
@@ -15,6 +16,13 @@ from jiffy import clock
 CHECKOUT = Path(__file__).resolve().parents[1]
 READY_TIMEOUT_S = 240
 STOP_TIMEOUT_S = 5
+
+
+@contextmanager
+def new_folder():
+    """Where to clone to.  Its path is short, as that of a socket in it has to be."""
+    with tempfile.TemporaryDirectory(prefix="jiffy-test-") as above:
+        yield Path(above) / "jiffy"
 
 
 def clone(folder):
@@ -75,6 +83,10 @@ class Run:
         """What stands behind `word` in the last lines, such as the dashboard's address."""
         return re.search(rf"^  {word} +(.+)$", self.said, re.MULTILINE).group(1)
 
+    @property
+    def redis_address(self):
+        return re.search(r"^Redis: (\S+)", self.said, re.MULTILINE).group(1)
+
     def press_ctrl_c(self):
         """Send what a terminal sends: SIGINT to the whole process group."""
         os.killpg(self.process.pid, signal.SIGINT)
@@ -88,19 +100,16 @@ class Run:
         ]
 
     def wait_until_none_is_left(self):
-        deadline = clock.monotonic() + STOP_TIMEOUT_S
-        while self.left():
-            assert clock.monotonic() < deadline, [
-                read(f"/proc/{pid}/cmdline") for pid in self.left()
-            ]
-            threading.Event().wait(0.05)
+        wait_until(lambda: not self.left(), STOP_TIMEOUT_S)
 
     def type(self, command):
         """Type `command` in a second terminal; return what it prints.  It has to succeed."""
-        return subprocess.run(
-            ["bash", "-ec", command], cwd=self.folder, env=self.environ, text=True, check=True,
+        typed = subprocess.run(
+            ["bash", "-ec", command], cwd=self.folder, env=self.environ, text=True, check=False,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        ).stdout  # fmt: skip
+        )  # fmt: skip
+        assert typed.returncode == 0, f"{command}\n{typed.stdout}"
+        return typed.stdout
 
     def wait_until_said(self, words):
         wait_until(lambda: words in self.said)

@@ -6,7 +6,7 @@ import shlex
 import pytest
 from redis import Redis
 
-from tests.newcomer import CHECKOUT, clone_set_up, make_run, wait_until
+from tests.newcomer import CHECKOUT, clone_set_up, make_run, new_folder, wait_until
 
 README = (CHECKOUT / "README.md").read_text()
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
@@ -58,14 +58,14 @@ def test_every_make_command_in_it_is_there():
 
 @pytest.mark.slow
 @pytest.mark.timeout(120)
-def test_everything_in_it_can_be_typed_word_by_word(tmp_path):
-    with make_run(clone_set_up(tmp_path / "jiffy")) as run:
+def test_everything_in_it_can_be_typed_word_by_word():
+    with new_folder() as folder, make_run(clone_set_up(folder)) as run:
         run.wait_until_ready()
         for language, block in BLOCKS:
             follow(run, language, block)
 
         enqueued = sum(line.startswith(("python enqueue.py", "curl")) for line in shell_lines())
-        with Redis(unix_socket_path=run.folder / ".redis/redis.sock") as redis:
+        with Redis.from_url(run.redis_address) as redis:
             wait_until(lambda: not redis.exists("rq:queue:default", "rq:queue:low"))
             # The sample job's two and the two from Python come to them; one is for later.
             wait_until(lambda: finished(redis) == enqueued + 2 + 2 - 1)

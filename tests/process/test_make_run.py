@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from tests.browser import find_browser, open_browser
-from tests.newcomer import CHECKOUT, clone, clone_set_up, make_run
+from tests.newcomer import CHECKOUT, clone, clone_set_up, make_run, new_folder
 
 SCREENSHOT = CHECKOUT / "build/screenshot.png"
 PYTHON = ". .venv/bin/activate; python"
@@ -23,9 +23,10 @@ def nap(seconds: float) -> None:
 
 
 @pytest.fixture
-def folder(tmp_path):
+def folder():
     """Where to clone to."""
-    return tmp_path / "jiffy"
+    with new_folder() as folder:
+        yield folder
 
 
 @contextmanager
@@ -42,7 +43,7 @@ def logged_in(run):
 
 def take_the_readmes_screenshot(page, run):
     """Show a bit of everything: jobs that wait, one that failed, one for later."""
-    run.type(f"{PYTHON} enqueue.py jobs.reports.last_day build/day.html --queue low --wait")
+    run.type(f"{PYTHON} enqueue.py jobs.reports.last_day samples/day.html --queue low --wait")
     run.type(f"{PYTHON} enqueue.py jobs.images.resize samples/gone.jpg 200 --wait || true")
     run.type(f"{PYTHON} enqueue.py jobs.numbers.add 2 3 --queue high --in 5m")
     page.wait_for_selector("text=samples/gone.jpg")
