@@ -56,11 +56,13 @@ def main() -> int:
     with server.running() as url:
         about: dict[str, Any] = {
             "machine": report.machine(url),
+            "measures": [measure.name for measure in measures],
             "runs": asked.runs,
             "plan": asdict(plan),
             "versions": {str(entry): _versions(entry, url) for entry in entries},
         }
         with _distant(url, asked.with_latency) as distant_url:
+            about["far_ms"] = proxy.round_trip_s(distant_url) * 1000
             results = _run_all(entries, measures, plan, asked.runs, (url, distant_url))
     page = report.leave("quick" if asked.quick else "results", about, measures, results)
     print(f"{report.setting(about)}\n\nTables: {page}; all figures beside them.")

@@ -10,11 +10,15 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from statistics import median
 from urllib.parse import urlsplit
 
-from bench.server import free_port
+from redis import Redis
 
-CHUNK = 256 * 1024
+from bench.server import free_port
+from jiffy.clock import monotonic
+
+PINGS = 200
 
 
 @contextmanager
@@ -32,6 +36,13 @@ def longer(url: str, by_s: float) -> Iterator[str]:
         process.terminate()
         process.wait()
         process.stdout.close()
+
+
+def round_trip_s(url: str) -> float:
+    """How long Redis is away in truth: the median of some PINGs."""
+    with Redis.from_url(url) as redis:
+        taken = [_ping(redis) for _ in range(PINGS)]
+    return median(taken)
 
 
 class Side(asyncio.Protocol):
@@ -83,6 +94,12 @@ class Entrance(Side):
         )
         exit_.joined(self.transport)
         self.joined(far)
+
+
+def _ping(redis: Redis) -> float:
+    began = monotonic()
+    redis.ping()
+    return monotonic() - began
 
 
 async def _serve(port: int, target: int, delay_s: float) -> None:

@@ -1,4 +1,4 @@
-"""What a run of the bench leaves behind: all figures as JSON, and tables that go into a document."""
+"""What a run of the bench leaves behind: all figures as JSON, and tables for a document."""
 
 import json
 import os
@@ -52,11 +52,13 @@ def setting(about: Mapping[str, Any]) -> str:
     """What the figures hold for: the machine, the amounts, the versions."""
     where, plan = about["machine"], about["plan"]
     lines = [
-        f"{where['date']}, {where['cores']} cores ({where['processor']}), Redis {where['redis']} on "
-        f"the same machine over TCP, {plan['jobs']:,} jobs, results stored, medians of "
+        f"{where['date']}, {where['cores']} cores ({where['processor']}), Redis {where['redis']} "
+        f"on the same machine over TCP, {plan['jobs']:,} jobs, results stored, medians of "
         f"{about['runs']} interleaved runs, commit {where['commit']}.",
         "",
     ]
+    if "drain-far" in about["measures"]:
+        lines[1:1] = [f"The far workers are {about['far_ms']:.2f} ms away from Redis."]
     for name, found in about["versions"].items():
         lines.append(f"- {name}: " + ", ".join(f"{what} {which}" for what, which in found.items()))
     return "\n".join(lines)

@@ -1,6 +1,7 @@
 """One contestant on an empty Redis: its producer, its workers, and how far they are."""
 
 import json
+import re
 import subprocess
 import uuid
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from bench.processes import MARK, Crowd
 from jiffy.clock import monotonic
 
 POLL_S = 0.004
+_ERROR = re.compile(r"\w(Error|Exception|Warning)\b.*:|^Error", re.IGNORECASE)
 ANSWER_S = 180
 START_S = 60
 # Workers are ready when they have used less than this share of a core for that long.
@@ -137,7 +139,8 @@ class Stage:
         how = self.about["done"]
         self._polls += 1
         client = self.redis if how["db"] == 0 else self._other_db(how["db"])
-        count = int(client.execute_command(*how["command"]))
+        answer: Any = client.execute_command(*how["command"])  # type: ignore[no-untyped-call]
+        count = int(answer)
         return put - count if how["is_left"] else count
 
     def traffic(self) -> server.Traffic:
@@ -191,8 +194,10 @@ class Stage:
             )  # fmt: skip
 
     def _last_words(self) -> str:
-        lines = [line.strip() for line in self.log.read_text(errors="replace").splitlines()]
-        return next((line for line in reversed(lines) if line), "it said nothing")[:160]
+        """The last error in its log, or else the last line."""
+        lines = [line for line in self.log.read_text(errors="replace").splitlines() if line.strip()]
+        errors = [line for line in lines if _ERROR.search(line)]
+        return (errors or lines or ["it said nothing"])[-1].strip(" |+")[:160]
 
 
 def versions(entry: Entry, url: str) -> dict[str, str]:

@@ -15,7 +15,8 @@ queue = Queue(connection=Redis.from_url(REDIS_URL))
 
 
 def workers(n: int) -> list[list[str]]:
-    line = [command("rq"), "worker-pool", "--url", REDIS_URL, "-n", str(n), "--quiet"]
+    # `bench.contestants` serves as RQ's settings: it has a REDIS_URL.
+    line = [command("rq"), "worker-pool", "--config", "bench.contestants", "-n", str(n), "--quiet"]
     if VARIANT == "simple":
         line += ["--worker-class", "rq.worker.SimpleWorker"]
     return [line]
