@@ -107,6 +107,7 @@ def _opened(source: Path) -> Iterator[Image.Image]:
             with Image.open(source) as image:
                 if image.format not in ("JPEG", "MPO"):  # those can be read in a smaller size
                     image.load()
+                _forget_broken_exif(image)
                 yield image
     except (Image.DecompressionBombWarning, Image.DecompressionBombError):
         limit = f"the limit of {Image.MAX_IMAGE_PIXELS:,} pixels"
@@ -115,6 +116,14 @@ def _opened(source: Path) -> Iterator[Image.Image]:
         if getattr(error, "errno", None):  # the disk's fault, not the picture's
             raise
         raise ValueError(f"'{source}' cannot be read as a picture: {error}.") from error
+
+
+def _forget_broken_exif(image: Image.Image) -> None:
+    """Some programs write nonsense beside a sound picture."""
+    try:
+        Image.Exif().load(image.info.get("exif", b""))
+    except SyntaxError:
+        del image.info["exif"]
 
 
 def _size(image: Image.Image, width: int | None, height: int | None) -> Size:

@@ -132,6 +132,12 @@ def test_the_author_is_kept_but_not_where_the_picture_was_taken(tmp_path):
     assert not kept.get_ifd(ExifTags.IFD.GPSInfo)
 
 
+def test_broken_exif_does_not_spoil_a_sound_picture(tmp_path):
+    path = save(tmp_path / "a.jpg", four_colours(), exif=b"Exif\0\0nonsense")
+
+    assert opened(resize(path, 20)).size == (20, 10)
+
+
 @pytest.mark.parametrize(
     ("width", "height", "size"),
     [(200, None, (200, 100)), (None, 200, (400, 200)), (90, 90, (90, 90)), (1, None, (1, 1))],
