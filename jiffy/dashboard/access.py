@@ -132,6 +132,7 @@ def enter(user: str) -> None:
     session.clear()
     session.permanent = True
     session["user"] = user
+    token()
 
 
 def safe_target(target: str) -> str:

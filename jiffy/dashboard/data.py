@@ -59,6 +59,7 @@ class JobView:
     result: Any = None
     has_result: bool = False
     error: str = ""
+    due: datetime | None = None  # while it is scheduled
 
     @property
     def is_running(self) -> bool:
@@ -72,6 +73,11 @@ class JobView:
     @property
     def ran_s(self) -> float | None:
         return self._between(self.started, self.ended, is_open=self.is_running)
+
+    @property
+    def cause(self) -> str:
+        """The last line of its traceback, which says what went wrong."""
+        return self.error.strip().rpartition("\n")[2]
 
     @property
     def latest(self) -> datetime | None:
@@ -105,8 +111,13 @@ class WorkerView:
 
 def read_job(redis: Redis, job_id: str) -> JobView | None:
     """The job with its latest result; None where there is none of that id."""
-    found = read_jobs(redis, [job_id], most_bytes=decode.MOST_BYTES)
-    return _with_result(redis, found[job_id]) if job_id in found else None
+    found = read_jobs(redis, [job_id], most_bytes=decode.MOST_BYTES).get(job_id)
+    if found is None:
+        return None
+    if found.state == "scheduled":
+        score = redis.zscore(keys.REGISTRIES["scheduled"] + found.queue, job_id)
+        found = replace(found, due=decode.due(score))
+    return _with_result(redis, found)
 
 
 def read_jobs(

@@ -62,6 +62,14 @@ def time(raw: Raw) -> datetime | None:
         raise NotShown(f"not a time: {written[:_SHOWN_OF_BROKEN]!r}") from None
 
 
+def due(score: float | None) -> datetime | None:
+    """The time that a registry's score stands for; None where it stands for none."""
+    try:
+        return None if score is None else datetime.fromtimestamp(score, UTC)
+    except (ValueError, OverflowError, OSError):
+        return None
+
+
 def clip(long: str, most: int) -> str:
     """At most `most` characters of `long`; it says where it was cut."""
     return long if len(long) <= most else f"{long[: most - 1]}…"

@@ -5,14 +5,15 @@ number of queues and workers counts, and both are cut off at a hundred.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
 from redis import Redis
+from redis.client import Pipeline
 
 from jiffy import clock, keys
-from jiffy.dashboard import data
+from jiffy.dashboard import data, decode
 from jiffy.dashboard.data import JobView, WorkerView
 
 STATES = ("queued", *keys.REGISTRIES)
@@ -22,6 +23,10 @@ RECENT = 25
 _MOST_RUNNING = 10
 # How many of each state are looked at to find the most recent ones.
 _LOOK_AT = {"scheduled": 5, "deferred": 5, "canceled": 5}
+
+
+# state -> (score, job id) of jobs
+_Found = dict[str, list[tuple[float, str]]]
 
 
 @dataclass(frozen=True)
@@ -53,48 +58,60 @@ class Overview:
 
 def read(redis: Redis) -> Overview:
     """Look at everything.  Nothing is written, nor cleaned up on the way."""
-    with redis.pipeline(transaction=False) as pipe:
-        pipe.smembers(keys.QUEUES)
-        pipe.smembers(keys.WORKERS)
-        pipe.exists(keys.SUSPENDED)
-        queue_keys, worker_keys, is_suspended = pipe.execute()
-    names = sorted(_text(key).removeprefix(keys.queue("")) for key in queue_keys)
-    worker_names = sorted(map(_text, worker_keys))
-    queues, recent = _read_queues(redis, names[:MOST_QUEUES])
-    workers = data.read_workers(redis, worker_names[:MOST_WORKERS])
+    names, worker_keys, is_suspended = _read_names(redis)
+    queues, found = _read_queues(redis, names[:MOST_QUEUES])
+    workers = data.read_workers(redis, worker_keys[:MOST_WORKERS])
+    recent = _youngest(found)
     at_work = [worker.job_id for worker in workers if worker.job_id]
     jobs = data.read_jobs(redis, list(dict.fromkeys([*recent, *at_work])))
+    for score, job_id in found["scheduled"]:
+        if job_id in jobs:
+            jobs[job_id] = replace(jobs[job_id], due=decode.due(score))
     return Overview(
         queues=queues,
         workers=sorted(workers, key=lambda worker: (worker.state != "busy", worker.name)),
         jobs=_most_recent(jobs[job_id] for job_id in recent if job_id in jobs),
         current=jobs,
-        is_suspended=bool(is_suspended),
-        left_out=_left_out(
-            queues=len(names) - MOST_QUEUES, workers=len(worker_names) - MOST_WORKERS
-        ),
+        is_suspended=is_suspended,
+        left_out=_left_out(queues=len(names), workers=len(worker_keys)),
     )
 
 
-def _read_queues(redis: Redis, names: list[str]) -> tuple[list[QueueView], list[str]]:
+def _read_names(redis: Redis) -> tuple[list[str], list[str], bool]:
+    """The queues' names, the workers' keys, and whether all are told to pause."""
+    with redis.pipeline(transaction=False) as pipe:
+        pipe.smembers(keys.QUEUES)
+        pipe.smembers(keys.WORKERS)
+        pipe.exists(keys.SUSPENDED)
+        queue_keys, worker_keys, is_suspended = pipe.execute()
+    names = sorted(decode.text(key).removeprefix(keys.queue("")) for key in queue_keys)
+    return names, sorted(map(decode.text, worker_keys)), bool(is_suspended)
+
+
+def _read_queues(redis: Redis, names: list[str]) -> tuple[list[QueueView], _Found]:
     """The queues' counts, and the ids of the jobs at the young end of their lists."""
     with redis.pipeline(transaction=False) as pipe:
         for name in names:
-            pipe.llen(keys.queue(name))
-            pipe.lrange(keys.queue(name), -RECENT, -1)
-            for state, prefix in keys.REGISTRIES.items():
-                pipe.zcard(prefix + name)
-                most = _LOOK_AT.get(state, RECENT)
-                pipe.zrange(prefix + name, 0, most - 1, desc=state != "scheduled", withscores=True)
+            _ask(pipe, name)
         answers = iter(pipe.execute(raise_on_error=False))
-    queues, found = [], {state: list[tuple[float, str]]() for state in STATES}
+    queues = []
+    found: _Found = {state: [] for state in STATES}
     for name in names:
         counts = {}
         for state in STATES:
             counts[state] = _count(next(answers))
             found[state] += _ids(next(answers))
         queues.append(QueueView(name, counts))
-    return queues, _youngest(found)
+    return queues, found
+
+
+def _ask(pipe: Pipeline, queue: str) -> None:
+    pipe.llen(keys.queue(queue))
+    pipe.lrange(keys.queue(queue), -RECENT, -1)
+    for state, prefix in keys.REGISTRIES.items():
+        pipe.zcard(prefix + queue)
+        last = _LOOK_AT.get(state, RECENT) - 1
+        pipe.zrange(prefix + queue, 0, last, desc=state != "scheduled", withscores=True)
 
 
 def _count(answer: Any) -> int:
@@ -107,10 +124,10 @@ def _ids(answer: Any) -> Iterable[tuple[float, str]]:
         return
     for place, member in enumerate(answer):
         entry, score = member if isinstance(member, (tuple, list)) else (member, float(place))
-        yield score, _text(entry).partition(":")[0]  # started: "job id:execution id"
+        yield score, decode.text(entry).partition(":")[0]  # started: "job id:execution id"
 
 
-def _youngest(found: dict[str, list[tuple[float, str]]]) -> list[str]:
+def _youngest(found: _Found) -> list[str]:
     """The ids worth looking at, each once: the first of each state, over all queues."""
     ids: dict[str, None] = {}
     for state, entries in found.items():
@@ -127,9 +144,6 @@ def _most_recent(jobs: Iterable[JobView]) -> list[JobView]:
     return (running + others)[:RECENT]
 
 
-def _left_out(**more: int) -> tuple[str, ...]:
+def _left_out(queues: int, workers: int) -> tuple[str, ...]:
+    more = {"queues": queues - MOST_QUEUES, "workers": workers - MOST_WORKERS}
     return tuple(f"{count} more {what}" for what, count in more.items() if count > 0)
-
-
-def _text(raw: bytes) -> str:
-    return raw.decode("utf-8", "replace")

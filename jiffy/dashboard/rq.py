@@ -225,6 +225,8 @@ def _close_holes() -> None:
     web.get_queue_registry_jobs_count = _jobs_of_page
     # It would connect anew at each request, and hand that connection to everybody else's.
     web.from_url = lambda *_, **__: (None, connection.shared())
+    # It would answer 200 while Redis is away: let the error reach ours.
+    web.RedisConnectionError = ()
     web.blueprint.jinja_loader = _SafeTemplates(web.blueprint.jinja_loader)
 
 

@@ -12,6 +12,8 @@ _MOST_OF_A_RESULT = 20_000
 
 def duration(seconds: float | None) -> str:
     """90 -> "1m30s"; "—" for what has none."""
+    if seconds is not None and 0 < seconds < 0.001:
+        return "<1 ms"
     return "—" if seconds is None else clock.in_words(seconds)
 
 

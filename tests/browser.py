@@ -1,0 +1,51 @@
+"""A real Chromium for tests: `with open_browser() as page: page.goto(…)`."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, Page, sync_playwright
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+FLAGS = [
+    "--no-sandbox",  # it refuses to run as root otherwise
+    "--disable-gpu",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
+def find_browser() -> str:
+    """The path of a browser; the test is skipped without one, or fails where one is required."""
+    for name in BROWSERS:
+        found = shutil.which(name)
+        if found:
+            return found
+    missing = f"no browser here (looked for {', '.join(BROWSERS)})"
+    if os.environ.get("JIFFY_REQUIRE_BROWSER") == "1":
+        pytest.fail(missing)
+    pytest.skip(missing)
+
+
+@contextmanager
+def launch() -> Iterator[Browser]:
+    """A browser without pages."""
+    path = find_browser()
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
+        try:
+            yield browser
+        finally:
+            browser.close()
+
+
+@contextmanager
+def open_browser(**options: Any) -> Iterator[Page]:
+    """A page in a fresh browser; `options` are those of Playwright's `new_context`."""
+    with launch() as browser:
+        yield browser.new_context(**options).new_page()

@@ -1,0 +1,189 @@
+"""The web app for tests: a client that is logged in, one that is not, a live server, a browser."""
+
+import base64
+import json
+import pickle
+import threading
+import zlib
+from pathlib import Path
+
+import pytest
+from rq.utils import now, utcformat
+from werkzeug.serving import make_server
+
+from jiffy import connection, keys
+from jiffy.dashboard import create_app
+from jiffy.settings import settings
+from tests.browser import launch
+
+USER, PASSWORD, TOKEN = "admin", "correct horse", "a-token"
+OWN = {"Origin": "http://localhost"}  # what a browser sends from a page of ours
+
+
+@pytest.fixture
+def app(redis, environ):
+    environ(DASHBOARD_PASSWORD=PASSWORD, API_TOKEN=TOKEN)
+    return create_app(settings())
+
+
+@pytest.fixture
+def stranger(app):
+    """A browser that has not logged in."""
+    return app.test_client()
+
+
+@pytest.fixture
+def client(app):
+    """A browser that has."""
+    client = app.test_client()
+    log_in(client)
+    return client
+
+
+@pytest.fixture
+def api(app):
+    """Call the API with its token: `api("GET", "/api/jobs/x")`."""
+
+    def call(method, path, **options):
+        headers = {"Authorization": f"Bearer {TOKEN}"} | options.pop("headers", {})
+        return app.test_client().open(path, method=method, headers=headers, **options)
+
+    return call
+
+
+@pytest.fixture
+def no_redis(app, environ):
+    """From here on, nothing answers where Redis should be."""
+    environ(REDIS_URL="redis://:secret@127.0.0.1:1/0", DASHBOARD_PASSWORD=PASSWORD, API_TOKEN=TOKEN)
+    connection.shared.cache_clear()
+    yield
+    connection.shared.cache_clear()
+
+
+@pytest.fixture
+def live(app):
+    """The address of a real server of `app`."""
+    server = make_server("127.0.0.1", 0, app, threaded=True)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+    thread.start()
+    yield f"http://127.0.0.1:{server.port}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    """One for all tests of a module: starting it costs more than most of them."""
+    with launch() as browser:
+        yield browser
+
+
+@pytest.fixture
+def browser(chromium, live, client):
+    """A page of a real browser, logged in, on the first page."""
+    with chromium.new_context(base_url=live) as context:
+        cookie = client.get_cookie(cookie_name())
+        context.add_cookies([{"name": cookie.key, "value": cookie.value, "url": live}])
+        page = context.new_page()
+        page.set_default_timeout(20_000)
+        page.goto("/")
+        yield page
+
+
+@pytest.fixture
+def plant(redis):
+    """Write jobs into Redis as anybody could who reaches it: `plant("id", status="failed", …)`.
+
+    Each stands in the list of its state; `result` and `error` go into its stream, as RQ's do.
+    """
+
+    def write(job_id, *, call=("jobs.numbers.add", None, [5, 3], {}), data=None, result=None,
+              error=None, status="finished", origin="default", **fields):  # fmt: skip
+        moment = utcformat(now())
+        known = {"created_at": moment, "enqueued_at": moment, "description": "a job"}
+        data = json.dumps(call).encode() if data is None else data
+        redis.hset(
+            keys.job(job_id),
+            mapping=known
+            | {"data": zlib.compress(data), "status": status, "origin": origin}
+            | fields,
+        )
+        _enlist(redis, job_id, status, origin)
+        if result is not None or error is not None:
+            _add_result(redis, job_id, result, error)
+        return job_id
+
+    return write
+
+
+@pytest.fixture
+def plant_worker(redis):
+    """Write a worker into Redis: `plant_worker("name", state="busy", current_job="id")`."""
+
+    def write(name, **fields):
+        moment = utcformat(now())
+        known = {"state": "idle", "queues": "default", "birth": moment, "last_heartbeat": moment}
+        redis.sadd(keys.WORKERS, keys.WORKER + name)
+        redis.hset(keys.WORKER + name, mapping=known | fields)
+
+    return write
+
+
+@pytest.fixture
+def pickled(plant, plant_worker, tmp_path):
+    """(job id, path): a job that writes a file at `path` as soon as any part of it is unpickled."""
+    path = tmp_path / "executed"
+    trap = pickle.dumps(Trap(path))
+    call = pickle.dumps(("jobs.numbers.add", None, (Trap(path),), {}))
+    plant("trap", data=call, result=trap, meta=trap, description="numbers.add(<Trap>)")
+    plant("trap2", data=call, result=trap, meta=trap, status="failed", error="boom")
+    plant_worker("holder", state="busy", current_job="trap")
+    return "trap", path
+
+
+class Trap:
+    """Unpickling this writes a file."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return Path.write_text, (self.path, "executed")
+
+
+def cookie_name():
+    return f"jiffy-{settings().port}"
+
+
+def log_in(client, path="/login", **fields):
+    """Fill in the form and send it."""
+    client.get("/login")
+    return post(client, path, **({"user": USER, "password": PASSWORD} | fields))
+
+
+def post(client, path, headers=OWN, **fields):
+    """Send a form of a page of ours, with its token."""
+    with client.session_transaction() as session:
+        token = session.get("token", "")
+    return client.post(path, data={"token": token} | fields, headers=headers)
+
+
+def _enlist(redis, job_id, status, origin):
+    redis.sadd(keys.QUEUES, keys.queue(origin))
+    if status == "started":
+        redis.zadd(keys.REGISTRIES["started"] + origin, {f"{job_id}:execution": 9e9})
+    elif status in keys.REGISTRIES:
+        redis.zadd(keys.REGISTRIES[status] + origin, {job_id: 9e9})
+    else:
+        redis.rpush(keys.queue(origin), job_id)
+
+
+def _add_result(redis, job_id, result, error):
+    entry = {"type": 1 if error is None else 2}
+    if result is not None:
+        raw = result if isinstance(result, bytes) else json.dumps(result).encode()
+        entry["return_value"] = base64.b64encode(raw)
+    if error is not None:
+        entry["exc_string"] = base64.b64encode(zlib.compress(error.encode()))
+    redis.xadd(keys.results(job_id), entry)

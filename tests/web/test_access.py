@@ -1,0 +1,222 @@
+"""Nobody gets in, and nobody is made to do anything."""
+
+import pytest
+
+from jiffy import clock
+from jiffy.dashboard import access, create_app
+from jiffy.errors import MissingSetting
+from jiffy.settings import settings
+from tests.web.conftest import OWN, PASSWORD, cookie_name, log_in, post
+
+CLOSED = [
+    "/",
+    "/jobs/x",
+    "/rq/",
+    "/rq/0/data/queues.json",
+    "/rq/static/css/main.css",
+    "/no-such-page",
+]
+
+
+@pytest.mark.parametrize("path", CLOSED)
+def test_every_page_asks_to_log_in_first(stranger, path):
+    answer = stranger.get(path)
+
+    assert (answer.status_code, answer.location) == (302, f"/login?next={path}")
+
+
+@pytest.mark.parametrize("path", ["/login", "/healthz", "/static/style.css"])
+def test_what_is_needed_to_log_in_is_open(stranger, path):
+    with stranger.get(path) as answer:
+        assert answer.status_code == 200
+
+
+def test_every_address_of_the_app_is_closed_but_the_few_that_are_named(app):
+    rules = [rule for rule in app.url_map.iter_rules() if "GET" in rule.methods]
+    paths = {rule.endpoint: app.url_map.bind("localhost").build(rule.endpoint, _values(rule), "GET")
+             for rule in rules}  # fmt: skip
+    answers = {name: app.test_client().get(path).status_code for name, path in paths.items()}
+    open_ones = {name for name, status in answers.items() if status not in (302, 401, 403)}
+
+    assert open_ones <= access.PUBLIC
+
+
+def test_the_right_password_opens_the_page_that_was_asked_for(stranger):
+    answer = log_in(stranger, "/login?next=/jobs/x")
+
+    assert (answer.status_code, answer.location) == (302, "/jobs/x")
+    assert stranger.get("/").status_code == 200
+
+
+@pytest.mark.parametrize("wrong", [{"password": "guess"}, {"user": "root"}, {"password": ""}])
+def test_a_wrong_password_or_user_does_not(stranger, wrong):
+    answer = log_in(stranger, **wrong)
+
+    assert answer.status_code == 401
+    assert "do not match" in answer.text
+    assert stranger.get("/").status_code == 302
+
+
+def test_guessing_is_slowed_down(stranger, monkeypatch):
+    for _ in range(access.MOST_ATTEMPTS):
+        log_in(stranger, password="guess")
+
+    assert log_in(stranger).status_code == 429
+    later = clock.monotonic() + access.ATTEMPTS_PER_S + 1
+    monkeypatch.setattr(clock, "monotonic", lambda: later)
+    assert log_in(stranger).status_code == 302
+
+
+@pytest.mark.parametrize(
+    "target",
+    ["//evil.example", "https://evil.example", "/\\evil.example", "javascript:alert(1)", "/a\tb"],
+)
+def test_a_login_never_leads_to_another_site(stranger, target):
+    stranger.get("/login")
+    with stranger.session_transaction() as session:
+        token = session["token"]
+    form = {"user": "admin", "password": PASSWORD, "token": token}
+    answer = stranger.post("/login", query_string={"next": target}, data=form, headers=OWN)
+
+    assert answer.location == "/"
+
+
+def test_logging_out_ends_the_session(client):
+    post(client, "/logout")
+
+    assert client.get("/").status_code == 302
+
+
+def test_logging_out_by_a_link_does_nothing(client):
+    assert client.get("/logout").status_code == 405
+    assert client.get("/").status_code == 200
+
+
+def test_a_session_is_good_in_every_process_with_the_same_password(client):
+    cookie = client.get_cookie(cookie_name())
+    other = create_app(settings()).test_client()
+    other.set_cookie(cookie.key, cookie.value)
+
+    assert other.get("/").status_code == 200
+
+
+def test_a_changed_password_logs_everybody_out(client, environ):
+    cookie = client.get_cookie(cookie_name())
+    environ(DASHBOARD_PASSWORD="another")
+    other = create_app(settings()).test_client()
+    other.set_cookie(cookie.key, cookie.value)
+
+    assert other.get("/").status_code == 302
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"Origin": "https://evil.example"},
+        {"Origin": "null"},
+        {"Sec-Fetch-Site": "cross-site", "Origin": "http://localhost"},
+        {"Sec-Fetch-Site": "same-site"},
+        {"Referer": "https://evil.example/localhost"},
+    ],
+)
+def test_another_sites_page_can_change_nothing(client, headers):
+    assert post(client, "/logout", headers=headers).status_code == 403
+    assert client.get("/").status_code == 200
+
+
+@pytest.mark.parametrize(
+    "headers", [OWN, {"Sec-Fetch-Site": "same-origin"}, {"Referer": "http://localhost/x"}]
+)
+def test_a_page_of_ours_can(client, headers):
+    assert post(client, "/logout", headers=headers).status_code == 302
+
+
+def test_nothing_changes_without_the_pages_token(client):
+    assert client.post("/logout", headers=OWN).status_code == 403
+    assert client.post("/logout", headers=OWN, data={"token": "guess"}).status_code == 403
+
+
+def test_a_login_without_a_cookie_is_told_why_it_failed(app):
+    blind = app.test_client(use_cookies=False)
+    answer = blind.post("/login", data={"user": "admin", "password": PASSWORD}, headers=OWN)
+
+    assert answer.status_code == 403
+    assert "https only" in answer.text
+
+
+def test_the_cookie_is_out_of_reach_of_scripts_and_other_sites(stranger):
+    cookie = stranger.get("/login").headers["Set-Cookie"]
+
+    assert "HttpOnly" in cookie
+    assert "SameSite=Lax" in cookie
+
+
+def test_in_production_the_cookie_travels_by_https_only(app, environ):
+    environ(JIFFY_ENV="production", DASHBOARD_PASSWORD=PASSWORD)
+    cookie = create_app(settings()).test_client().get("/login").headers["Set-Cookie"]
+
+    assert cookie.startswith("__Host-")
+    assert "Secure" in cookie
+
+
+def test_production_does_not_start_without_a_password(redis, environ):
+    environ(JIFFY_ENV="production", DASHBOARD_PASSWORD=None)
+    with pytest.raises(MissingSetting, match="DASHBOARD_PASSWORD is not set"):
+        create_app(settings())
+
+
+def test_development_makes_up_a_password_and_prints_it_once(redis, environ, capsys):
+    environ(PORT="8123")
+    client = create_app(settings()).test_client()
+    said = capsys.readouterr().err
+
+    assert said.count("\n") == 1
+    assert "http://localhost:8123" in said
+    password = said.partition("password: ")[2].split()[0]
+    assert log_in(client, password=password).status_code == 302
+
+
+def test_pages_run_no_inline_script_and_load_nothing_from_elsewhere(client):
+    policy = client.get("/").headers["Content-Security-Policy"]
+
+    assert "default-src 'none'" in policy
+    assert "frame-ancestors 'none'" in policy
+    assert "unsafe" not in policy
+    assert "http" not in policy
+
+
+def test_data_is_kept_out_of_every_cache(client, api):
+    for answer in (
+        client.get("/"),
+        client.get("/rq/0/data/queues.json"),
+        api("GET", "/api/jobs/x"),
+    ):
+        assert answer.headers["Cache-Control"] == "no-store"
+        assert answer.headers["X-Content-Type-Options"] == "nosniff"
+
+
+def test_a_script_without_a_session_is_told_so_instead_of_led_to_a_form(stranger):
+    answer = stranger.get("/", headers={"X-Requested-With": "live"})
+
+    assert answer.status_code == 401
+
+
+@pytest.mark.parametrize(
+    ("dyno", "address"), [("web.1", "https://localhost/"), (None, "http://localhost/")]
+)
+def test_the_proxys_word_is_believed_on_a_dyno_only(redis, environ, dyno, address):
+    environ(DYNO=dyno, DASHBOARD_PASSWORD=PASSWORD)
+    app = create_app(settings())
+    app.add_url_rule("/where", "static_where", lambda: __import__("flask").request.host_url)
+    access.PUBLIC.add("static_where")
+    answer = app.test_client().get("/where", headers={"X-Forwarded-Proto": "https"})
+    access.PUBLIC.discard("static_where")
+
+    assert answer.text == address
+
+
+def _values(rule):
+    samples = {"instance_number": 0, "per_page": 8, "page": 1, "order": "asc", "filename": "x",
+               "registry_name": "failed"}  # fmt: skip
+    return {name: samples.get(name, "x") for name in rule.arguments}

@@ -1,0 +1,197 @@
+"""The JSON API, as a program in any language sees it."""
+
+import json
+
+import pytest
+
+from jiffy import keys
+from jiffy.dashboard import create_app
+from jiffy.settings import settings
+
+ADD = {"function": "jobs.numbers.add", "args": [5, 3]}
+
+
+def test_a_job_is_enqueued_and_its_result_is_told(api, work):
+    answer = api("POST", "/api/jobs", json=ADD)
+    work()
+    told = api("GET", answer.json["status_url"]).json
+
+    assert answer.status_code == 202
+    assert answer.headers["Location"] == answer.json["status_url"]
+    assert (told["state"], told["result"], told["error"]) == ("finished", 8, None)
+    assert (told["id"], told["function"], told["queue"]) == (
+        answer.json["id"],
+        ADD["function"],
+        "default",
+    )
+    assert told["times"]["ended"].endswith("Z")
+
+
+def test_options_are_those_of_enqueue(api, redis):
+    call = {"function": "jobs.numbers.add", "kwargs": {"x": 1, "y": 2}}
+    options = {
+        "queue": "low",
+        "job_id": "mine",
+        "timeout": "2m",
+        "result_ttl": 60,
+        "failure_ttl": "1d",
+        "retry": 3,
+        "at_front": True,
+        "description": "adds",
+        "meta": {"who": "me"},
+    }
+    answer = api("POST", "/api/jobs", json=call | options)
+    stored = redis.hgetall(keys.job("mine"))
+
+    assert answer.json["id"] == "mine"
+    assert (stored[b"timeout"], stored[b"origin"], stored[b"retries_left"]) == (
+        b"120",
+        b"low",
+        b"3",
+    )
+    assert json.loads(stored[b"meta"]) == {"who": "me"}
+
+
+@pytest.mark.parametrize("when", [{"in": "5m"}, {"at": "2099-01-31T06:00:00Z"}])
+def test_a_job_can_be_put_off(api, when):
+    answer = api("POST", "/api/jobs", json=ADD | when)
+
+    assert api("GET", answer.json["status_url"]).json["state"] == "scheduled"
+
+
+def test_a_failed_job_tells_its_traceback(api, plant):
+    plant("bad", status="failed", error="Traceback …\nValueError: no card")
+    told = api("GET", "/api/jobs/bad").json
+
+    assert (told["state"], told["result"]) == ("failed", None)
+    assert "ValueError: no card" in told["error"]
+
+
+def test_a_running_job_tells_how_far_it_is(api, plant):
+    plant(
+        "job1",
+        status="started",
+        **{keys.PROGRESS_FIELD: json.dumps({"fraction": 0.4, "note": "row 8"})},
+    )
+
+    assert api("GET", "/api/jobs/job1").json["progress"] == {"fraction": 0.4, "note": "row 8"}
+
+
+def test_an_unknown_job_is_404_with_a_message(api):
+    answer = api("GET", "/api/jobs/nope")
+
+    assert answer.status_code == 404
+    assert answer.content_type == "application/problem+json"
+    assert answer.json["detail"].startswith("No job 'nope'.")
+
+
+@pytest.mark.parametrize(
+    ("change", "detail"),
+    [
+        ({"function": "jobs.number.add"}, "Did you mean 'jobs.numbers.add'?"),
+        ({"function": "os.system", "args": ["true"]}, "is not under jobs"),
+        ({"args": [5]}, "add() needs the argument 'y'"),
+        ({"args": [], "kwargs": {"x": 1, "why": 2}}, "has no argument 'why'"),
+        ({"args": "5"}, "args is '5'; it must be a list."),
+        ({"kwargs": []}, "kwargs is []; it must be an object."),
+        ({"function": None}, "function is None; it must be a path"),
+        ({"que": "low"}, "option is 'que'; it must be one of function, args, kwargs, queue"),
+        ({"queue": 5}, "queue is 5; it must be a name"),
+        ({"queue": ""}, "queue is ''; it must be a name"),
+        ({"retry": True}, "retry is True; it must be a whole number"),
+        ({"timeout": "soon"}, "timeout is 'soon'; it must be seconds"),
+        ({"timeout": [1]}, "timeout is [1]; it must be seconds"),
+        ({"in": "later"}, "in is 'later'; it must be seconds"),
+        ({"at": "tomorrow"}, "at is 'tomorrow'; it must be a time with its zone"),
+        ({"at": "2030-01-31T06:00:00"}, "it must be a time with its zone"),
+        ({"at_front": "yes"}, "at_front is 'yes'; it must be true or false"),
+        ({"job_id": "a b"}, "job_id is 'a b'; it must be letters"),
+        ({"meta": 5}, "meta is 5; it must be an object"),
+    ],
+)
+def test_a_wrong_call_is_422_and_says_what_is_wrong(api, redis, change, detail):
+    answer = api("POST", "/api/jobs", json=ADD | change)
+
+    assert answer.status_code == 422
+    assert detail in answer.json["detail"]
+    assert redis.dbsize() == 0
+
+
+@pytest.mark.parametrize("body", ["{", "", "[1]", '"text"', '{"function": NaN}', "[" * 100_000])
+def test_a_body_that_is_no_json_object_is_400(api, body):
+    answer = api("POST", "/api/jobs", data=body, headers={"Content-Type": "application/json"})
+
+    assert answer.status_code == 400
+    assert answer.json["detail"].startswith("The body ")
+
+
+def test_a_body_that_is_not_declared_as_json_is_415(api):
+    assert api("POST", "/api/jobs", data=ADD).status_code == 415
+
+
+def test_a_body_over_a_megabyte_is_413(api):
+    answer = api("POST", "/api/jobs", json=ADD | {"description": "x" * 1024 * 1024})
+
+    assert answer.status_code == 413
+
+
+def test_an_id_that_is_taken_is_409(api):
+    api("POST", "/api/jobs", json=ADD | {"job_id": "mine"})
+    answer = api("POST", "/api/jobs", json=ADD | {"job_id": "mine"})
+
+    assert answer.status_code == 409
+    assert "'mine' is there already" in answer.json["detail"]
+
+
+@pytest.mark.parametrize(
+    "header", [None, "Bearer wrong", "Bearer", "Basic YWRtaW46cHc=", "a-token"]
+)
+def test_without_the_right_token_it_is_401(app, header):
+    headers = {"Authorization": header} if header else {}
+    answer = app.test_client().post("/api/jobs", json=ADD, headers=headers)
+
+    assert answer.status_code == 401
+    assert answer.headers["WWW-Authenticate"].lower().startswith("bearer")
+    assert answer.content_type == "application/problem+json"
+
+
+def test_a_session_of_the_dashboard_is_no_way_in(client):
+    answer = client.post("/api/jobs", json=ADD, headers={"Origin": "http://localhost"})
+
+    assert answer.status_code == 401
+
+
+def test_without_a_token_set_the_api_is_closed_and_says_so(redis, environ):
+    environ(DASHBOARD_PASSWORD="x", API_TOKEN=None)
+    answer = (
+        create_app(settings())
+        .test_client()
+        .get("/api/jobs/x", headers={"Authorization": "Bearer "})
+    )
+
+    assert answer.status_code == 403
+    assert answer.json["detail"] == "The API is closed: set API_TOKEN."
+
+
+def test_an_unknown_address_is_told_what_there_is(api):
+    answer = api("GET", "/api/job")
+
+    assert answer.status_code == 404
+    assert "POST /api/jobs" in answer.json["detail"]
+
+
+def test_the_wrong_method_is_405(api):
+    answer = api("DELETE", "/api/jobs/x")
+
+    assert answer.status_code == 405
+    assert answer.content_type == "application/problem+json"
+
+
+@pytest.mark.parametrize("call", [("POST", "/api/jobs"), ("GET", "/api/jobs/x")])
+def test_without_redis_it_is_503_and_says_when_to_come_back(api, no_redis, call):
+    method, path = call
+    answer = api(method, path, **({"json": ADD} if method == "POST" else {}))
+
+    assert answer.status_code == 503
+    assert answer.headers["Retry-After"]
+    assert "connection refused" in answer.json["detail"]

@@ -1,0 +1,215 @@
+"""What only a real browser can tell: it is live, and no text of a job becomes code."""
+
+import json
+from urllib.parse import quote
+
+import pytest
+from rq.utils import now, utcformat
+
+from jiffy import connection, keys
+from jiffy.queues import enqueue
+from jobs import numbers
+from tests.web.conftest import PASSWORD, USER
+
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(60)]
+
+ATTACK = (
+    "<img src=x onerror=window.hacked=1><script>window.hacked=1</script>"
+    "\"'><svg onload=window.hacked=1><%= window.hacked=1 %><% window.hacked=1 %>{{ 7*7 }}</script>"
+)
+# No slash: it stands in addresses.
+QUEUE = "'+(window.hacked=1)+'\"><img src=x onerror=window.hacked=1><%= hacked=1 %>"
+
+
+def test_a_job_is_seen_to_finish_without_reloading(browser, work):
+    job = enqueue(numbers.add, 5, 3)
+    browser.evaluate("window.same = true")
+    browser.wait_for_selector(f"#job-{job.id} .state.queued")
+    work()
+    browser.wait_for_selector(f"#job-{job.id} .state.finished")
+
+    assert browser.evaluate("window.same")
+
+
+def test_a_jobs_page_shows_its_progress_and_its_result_as_they_come(browser, plant, redis, work):
+    job = enqueue(numbers.add, 5, 3)
+    browser.goto(f"/jobs/{job.id}")
+    redis.hset(job.key, mapping={
+        "status": "started", "started_at": utcformat(now()),
+        keys.PROGRESS_FIELD: json.dumps({"fraction": 0.42, "note": "row 8"}),
+    })  # fmt: skip
+    refresh(browser)
+    browser.wait_for_selector("progress[value='0.42']")
+    redis.hset(job.key, "status", "queued")
+    work()
+    refresh(browser)
+    browser.wait_for_selector("#result")
+
+    assert browser.inner_text("#result pre") == "8"
+
+
+def test_the_keyboards_focus_survives_a_refresh(browser, plant):
+    plant("first")
+    refresh(browser)
+    browser.focus("#job-first a")
+    plant("second")
+    refresh(browser)
+    browser.wait_for_selector("#job-second")
+
+    assert browser.evaluate("document.activeElement.closest('tr').id") == "job-first"
+
+
+def test_an_absent_redis_is_told_and_what_was_seen_stays(browser, plant, environ):
+    plant("seen")
+    refresh(browser)
+    browser.wait_for_selector("#job-seen")
+    environ(REDIS_URL="redis://127.0.0.1:1/0")
+    connection.shared.cache_clear()
+    refresh(browser)
+    browser.wait_for_selector("#notice:has-text('No Redis at')")
+    kept = browser.is_visible("#job-seen")
+    environ(REDIS_URL=None)
+    connection.shared.cache_clear()
+
+    assert kept
+
+
+def test_a_page_recovers_by_itself(browser, plant):
+    browser.route("**/*", lambda route: route.abort())
+    browser.wait_for_selector("#notice:has-text('does not answer')")
+    browser.unroute("**/*")
+    plant("new")
+    browser.wait_for_selector("#job-new")
+
+    assert browser.inner_text("#notice") == ""
+    assert browser.inner_text("#live") == "live"
+
+
+def test_a_lost_session_leads_to_the_login_and_back(browser, live):
+    browser.goto("/?from=here")
+    browser.context.clear_cookies()
+    refresh(browser)
+    browser.wait_for_selector("[name=password]")
+    browser.fill("[name=user]", USER)
+    browser.fill("[name=password]", PASSWORD)
+    browser.click("main button")
+    browser.wait_for_selector("#recent")
+
+    assert browser.url == f"{live}/?from=here"
+
+
+def test_logging_out_works(browser):
+    browser.click("header button")
+    browser.wait_for_selector("[name=password]")
+
+    assert "/login" in browser.url
+
+
+@pytest.fixture
+def attacked(plant, plant_worker):
+    """A Redis in which every text attacks whoever shows it."""
+    call = [ATTACK, None, [ATTACK], {ATTACK: ATTACK}]
+    texts = {"description": ATTACK, "origin": QUEUE, "call": call, "worker_name": ATTACK}
+    meta = json.dumps({ATTACK: ATTACK})
+    note = json.dumps({"fraction": 0.5, "note": ATTACK})
+    plant("failed", status="failed", error=ATTACK, meta=meta, **texts)
+    plant("finished", result={ATTACK: ATTACK}, meta=meta, **texts)
+    plant("started", status="started", **{keys.PROGRESS_FIELD: note}, **texts)
+    plant("odd", status=ATTACK, **texts)
+    plant_worker(
+        ATTACK,
+        state=ATTACK,
+        queues=QUEUE,
+        current_job="started",
+        hostname=ATTACK,
+        version=ATTACK,
+        python_version=ATTACK,
+    )
+
+
+OURS = [
+    "/",
+    "/jobs/failed",
+    "/jobs/finished",
+    "/jobs/started",
+    "/jobs/odd",
+    f"/jobs/{quote(QUEUE)}",
+]
+RQ = {
+    "/rq/": "tr[data-role=queue]",
+    "/rq/0/view/workers": "tr[data-role=worker]",
+    f"/rq/0/view/jobs/{quote(QUEUE)}/failed/8/asc/1": "tr[data-role=job]",
+    f"/rq/0/view/jobs/{quote(QUEUE)}/finished/8/asc/1": "tr[data-role=job]",
+    "/rq/0/view/job/failed": "pre.exc_info",
+    "/rq/0/view/job/finished": "pre.exc_info",
+    "/rq/0/view/job/odd": "pre.exc_info",
+}  # fmt: skip
+
+
+def test_no_text_of_a_job_becomes_code_on_our_pages(browser, attacked):
+    for path in OURS:
+        browser.goto(path)
+
+        assert is_unharmed(browser), path
+        assert "onerror=window.hacked" in browser.inner_text("main"), path
+
+
+def test_no_text_of_a_job_becomes_code_when_a_page_refreshes(browser, request):
+    request.getfixturevalue("attacked")
+    refresh(browser)
+    browser.wait_for_selector("#job-failed")
+
+    assert is_unharmed(browser)
+
+
+def test_no_text_of_a_job_becomes_code_in_rq_dashboard(browser, attacked):
+    for path, shown in RQ.items():
+        browser.goto(path)
+        browser.wait_for_selector(shown, state="attached")
+
+        assert is_unharmed(browser), path
+        assert "onerror=window.hacked" in browser.inner_text("body"), path
+
+
+def test_rq_dashboards_own_buttons_work(browser, plant, redis):
+    plant("bad", status="failed", error="boom")
+    browser.goto("/rq/0/view/jobs/default/failed/8/asc/1")
+    browser.click("text=Requeue All")
+    with browser.expect_response("**/rq/requeue/default") as answer:
+        browser.click("#confirmation-modal-yes")
+
+    assert answer.value.status == 200
+    assert redis.llen(keys.queue("default")) == 1
+
+
+def test_no_page_breaks_its_own_rules(browser, plant, plant_worker):
+    plant("bad", status="failed", error="boom")
+    plant_worker("w1")
+    said = []
+    browser.on(
+        "console", lambda message: said.append(message.text) if message.type == "error" else None
+    )
+    browser.on("pageerror", lambda error: said.append(str(error)))
+    for path in [
+        "/",
+        "/jobs/bad",
+        "/rq/",
+        "/rq/0/view/jobs",
+        "/rq/0/view/workers",
+        "/rq/0/view/job/bad",
+    ]:
+        browser.goto(path)
+        browser.wait_for_load_state("networkidle")
+
+    assert said == []
+
+
+def refresh(page):
+    """As if the two seconds were over."""
+    page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+
+
+def is_unharmed(page):
+    """Nothing ran, and nothing was even made that could have been run."""
+    planted = "img[src=x], svg[onload], body script:not([src]):not([nonce]):not([type])"
+    return page.evaluate("window.hacked") is None and page.locator(planted).count() == 0

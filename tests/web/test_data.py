@@ -1,0 +1,164 @@
+"""Whatever stands in Redis: it is shown as far as it goes, and nothing is executed."""
+
+import json
+import pickle
+import zlib
+
+import pytest
+
+from jiffy import keys
+from jiffy.dashboard import data, decode
+from jiffy.errors import NotShown
+from tests.web.conftest import TOKEN, Trap
+
+VIEWS = [
+    "/", "/jobs/{}", "/rq/", "/rq/0/view/jobs/default/finished/8/asc/1", "/rq/0/view/workers",
+    "/rq/0/view/job/{}", "/rq/0/data/queues.json", "/rq/0/data/workers.json",
+    "/rq/0/data/jobs/default/finished/8/asc/1.json", "/rq/0/data/job/{}.json", "/api/jobs/{}",
+]  # fmt: skip
+
+
+def test_the_trap_of_these_tests_works(tmp_path):
+    pickle.loads(pickle.dumps(Trap(tmp_path / "executed")))
+
+    assert (tmp_path / "executed").exists()
+
+
+def test_looking_at_a_pickled_job_executes_nothing_anywhere(client, pickled):
+    job_id, path = pickled
+    answers = {view: look(client, view.format(job_id)) for view in VIEWS}
+
+    assert {view: answer.status_code for view, answer in answers.items()} == dict.fromkeys(
+        VIEWS, 200
+    )
+    assert not path.exists()
+
+
+def test_requeueing_or_deleting_a_pickled_job_executes_nothing(client, pickled, redis):
+    from tests.web.conftest import post
+
+    _, path = pickled
+    meta = redis.hget(keys.job("trap2"), "meta")
+
+    assert post(client, "/rq/job/trap2/requeue").status_code == 200
+    assert redis.hmget(keys.job("trap2"), "status", "meta") == [b"queued", meta]
+    assert post(client, "/rq/job/trap/delete").status_code == 200
+    assert not path.exists()
+
+
+def test_a_pickled_job_shows_its_description_and_says_what_is_not_shown(client, pickled, redis):
+    text = client.get("/jobs/trap").text
+    told = data.read_job(redis, "trap")
+
+    assert "numbers.add(&lt;Trap&gt;)" in text
+    assert "data is pickled: not shown" in told.problems
+    assert "result is pickled: not shown" in told.problems
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("status", b"\xff\xfe"),
+        ("status", "dancing"),
+        ("created_at", "yesterday"),
+        ("started_at", "9" * 400),
+        ("ended_at", "2020-13-45T99:99:99Z"),
+        ("timeout", "soon"),
+        ("result_ttl", "[]"),
+        ("dependency_ids", "{"),
+        ("retry_intervals", "{"),
+        ("description", b"\xff\x00\xfe"),
+        ("origin", b"\xff"),
+        ("worker_name", b"\xff"),
+        ("meta", b"\x80broken pickle"),
+        ("meta", "[" * 100_000),
+        ("data", b""),
+        ("data", b"not json"),
+        ("data", b'{"a": 1}'),
+        ("data", b"[1, 2, 3, 4]"),
+        ("data", zlib.compress(b"[" * 100_000)),
+        ("data", zlib.compress(b"0" * 50_000_000)),
+        ("data", zlib.compress(b'["f", null, [], {}]')[:-4]),
+        ("data", b"x" * 2_000_000),
+        (keys.PROGRESS_FIELD, '{"fraction": "much", "note": null}'),
+        (keys.PROGRESS_FIELD, "[1]"),
+        (keys.PROGRESS_FIELD, '{"fraction": 1e999, "note": ""}'),
+    ],
+)
+def test_a_corrupt_field_breaks_no_page(client, plant, plant_worker, redis, field, value):
+    plant("corrupt", status="finished")
+    redis.hset(keys.job("corrupt"), field, value)
+    plant("good", result=8)
+    plant_worker("w1", state="busy", current_job="corrupt")
+    statuses = {view: look(client, view.format("corrupt")).status_code for view in VIEWS}
+
+    assert statuses == dict.fromkeys(VIEWS, 200)
+    assert "/jobs/good" in client.get("/").text
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {"type": "x"},
+        {"type": 1, "return_value": "!"},
+        {"type": 1, "return_value": "TmFO"},  # NaN
+        {"type": 2, "exc_string": b"\xff"},
+    ],
+)
+def test_a_corrupt_result_breaks_no_page(client, plant, redis, entry):
+    plant("corrupt")
+    redis.xadd(keys.results("corrupt"), entry)
+    statuses = {view: look(client, view.format("corrupt")).status_code for view in VIEWS}
+
+    assert statuses == dict.fromkeys(VIEWS, 200)
+    json.loads(look(client, "/rq/0/data/job/corrupt.json").text, parse_constant=pytest.fail)
+
+
+def test_keys_of_the_wrong_type_break_no_page(client, plant, plant_worker, redis):
+    plant("good", result=8)
+    redis.zadd(keys.REGISTRIES["finished"] + "default", {"odd": 9e9})
+    redis.set(keys.job("odd"), "a text")
+    redis.set(keys.results("good"), "a text")
+    redis.sadd(keys.QUEUES, keys.queue("odd"))
+    redis.set(keys.REGISTRIES["failed"] + "odd", "a text")
+    plant_worker("w1", pid="many", successful_job_count="x", birth="never")
+
+    assert "/jobs/good" in client.get("/").text
+    assert client.get("/jobs/odd").status_code == 200
+    assert client.get("/jobs/good").status_code == 200
+    assert client.get("/rq/0/data/jobs/default/finished/8/asc/1.json").status_code == 200
+    assert client.get("/rq/0/data/workers.json").status_code == 200
+
+
+def test_a_job_in_a_list_whose_hash_is_gone_is_passed_over(client, plant, redis):
+    plant("gone")
+    redis.delete(keys.job("gone"))
+
+    assert client.get("/").status_code == 200
+    assert client.get("/jobs/gone").status_code == 404
+
+
+def test_what_is_too_large_stays_in_redis(redis, plant):
+    plant("large", result="x" * 12_000_000, description="y" * 3_000_000)
+    told = data.read_job(redis, "large")
+
+    assert told.result is None
+    assert "description is too large: 3,000,000 bytes" in told.problems
+    assert any(problem.startswith("result is too large") for problem in told.problems)
+
+
+def test_compressed_data_that_grows_without_end_is_not_inflated():
+    bomb = zlib.compress(b"0" * 50_000_000)
+    with pytest.raises(NotShown, match="too large"):
+        decode.inflated(bomb)
+
+
+def test_data_is_read_whether_it_is_compressed_or_not(redis, plant):
+    plant("plain")
+    redis.hset(keys.job("plain"), "data", json.dumps(["jobs.numbers.add", None, [1], {"y": 2}]))
+
+    assert data.read_job(redis, "plain").arguments == "1, y=2"
+
+
+def look(client, path):
+    return client.get(path, headers={"Authorization": f"Bearer {TOKEN}"})

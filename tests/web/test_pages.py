@@ -1,0 +1,191 @@
+"""What the pages tell."""
+
+import json
+
+import pytest
+
+from jiffy import keys
+from jiffy.dashboard import overview
+from jiffy.queues import enqueue
+from jobs import numbers
+
+
+def test_the_first_page_says_so_when_there_is_nothing_yet(client):
+    text = client.get("/").text
+
+    assert "No jobs yet." in text
+    assert "python enqueue.py" in text
+    assert "No worker is alive." in text
+
+
+def test_the_first_page_counts_jobs_by_state_over_all_queues(redis, plant):
+    for number, (status, origin) in enumerate(
+        [
+            ("failed", "low"),
+            ("failed", "high"),
+            ("queued", "low"),
+            ("started", "low"),
+            ("canceled", "low"),
+        ]
+    ):
+        plant(f"job{number}", status=status, origin=origin)
+    counts = overview.read(redis).counts
+
+    assert counts == {"queued": 1, "started": 1, "finished": 0, "failed": 2, "scheduled": 0,
+                      "deferred": 0, "canceled": 1}  # fmt: skip
+
+
+def test_the_first_page_shows_recent_jobs_and_how_long_they_took(client, work):
+    job = enqueue(numbers.add, 5, 3)
+    work()
+    text = client.get("/").text
+
+    assert f'href="/jobs/{job.id}"' in text
+    assert "jobs.numbers.add" in text
+    assert "5, 3" in text
+
+
+def test_the_first_page_shows_who_works_on_what(client, plant, plant_worker):
+    plant("job1", status="started", call=["jobs.reports.weekly", None, [], {}])
+    plant_worker("w1", state="busy", current_job="job1", hostname="web", pid=12)
+    plant_worker("w2")
+    text = client.get("/").text
+
+    assert "1 of 2 busy" in text
+    assert "jobs.reports.weekly" in text
+
+
+def test_the_first_page_warns_when_jobs_wait_and_nobody_works(client, plant):
+    plant("job1", status="queued")
+
+    assert "Nobody works." in client.get("/").text
+
+
+def test_the_first_page_warns_when_all_workers_are_suspended(client, redis):
+    redis.set(keys.SUSPENDED, 1)
+
+    assert "suspended" in client.get("/").text
+
+
+def test_the_first_page_costs_the_same_for_any_number_of_jobs(client, plant, redis):
+    def plant_and_count(numbers):
+        for number in numbers:
+            plant(f"job{number}", status=("failed", "finished", "queued")[number % 3])
+        client.get("/")
+        before = redis.info("stats")["total_commands_processed"]
+        client.get("/")
+        return redis.info("stats")["total_commands_processed"] - before
+
+    few, many = plant_and_count(range(120)), plant_and_count(range(120, 600))
+
+    assert few == many
+
+
+def test_hundreds_of_queues_and_workers_are_cut_off_and_it_is_said(client, redis, plant_worker):
+    redis.sadd(keys.QUEUES, *(keys.queue(f"q{number}") for number in range(130)))
+    for number in range(103):
+        plant_worker(f"w{number}")
+    text = client.get("/").text
+
+    assert "30 more queues" in text
+    assert "3 more workers" in text
+
+
+def test_a_job_page_tells_what_was_asked_and_what_came_out(client, work):
+    job = enqueue.options(description="five and three")(numbers.add, 5, y=3)
+    work()
+    text = client.get(f"/jobs/{job.id}").text
+
+    assert "finished" in text
+    assert "5, y=3" in text
+    assert "five and three" in text
+    assert ">8</pre>" in text
+
+
+def test_a_job_page_puts_the_cause_before_the_traceback(client, plant):
+    plant(
+        "bad", status="failed", error="Traceback (most recent call last):\n  …\nValueError: no card"
+    )
+    text = client.get("/jobs/bad").text
+
+    assert '<p class="cause">ValueError: no card</p>' in text
+
+
+def test_a_job_page_shows_how_far_the_job_is(client, plant):
+    plant(
+        "job1",
+        status="started",
+        **{keys.PROGRESS_FIELD: json.dumps({"fraction": 0.4, "note": "row 8"})},
+    )
+    text = client.get("/jobs/job1").text
+
+    assert 'value="0.4"' in text
+    assert "40% row 8" in text
+
+
+def test_a_scheduled_job_tells_when_it_is_due(client):
+    job = enqueue.options(in_="90m")(numbers.add, 1, 2)
+
+    assert "in 1h" in client.get(f"/jobs/{job.id}").text
+    assert "in 1h" in client.get("/").text
+
+
+def test_an_unknown_job_is_not_found_in_words(client):
+    answer = client.get("/jobs/nope")
+
+    assert answer.status_code == 404
+    assert "No job &#39;nope&#39;" in answer.text
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "/jobs/x", "/rq/", "/rq/0/view/jobs", "/rq/0/data/workers.json"]
+)
+def test_without_redis_pages_say_so_calmly(client, no_redis, path):
+    answer = client.get(path)
+
+    assert answer.status_code == 503
+    assert "No Redis at redis://***@127.0.0.1:1/0 (connection refused)" in answer.text
+    assert "secret" not in answer.text
+    assert "Traceback" not in answer.text
+
+
+def test_a_page_of_the_users_own_is_closed_like_all_others(redis, environ):
+    from flask import Blueprint
+
+    from jiffy.dashboard import create_app
+    from jiffy.settings import settings
+    from tests.web.conftest import log_in
+
+    environ(DASHBOARD_PASSWORD="correct horse")
+    page = Blueprint("mine", __name__)
+    page.add_url_rule("/mine", view_func=lambda: "hello", endpoint="mine")
+    client = create_app(settings(), [page]).test_client()
+
+    assert client.get("/mine").status_code == 302
+    log_in(client)
+    assert client.get("/mine").text == "hello"
+
+
+def test_a_failure_of_ours_is_a_page_without_a_traceback(client, app):
+    app.config["PROPAGATE_EXCEPTIONS"] = False
+    app.view_functions["home.home"] = lambda: 1 / 0
+    answer = client.get("/")
+
+    assert answer.status_code == 500
+    assert "The log of the web process says what." in answer.text
+
+
+def test_health_is_told_without_a_login(stranger, plant_worker, redis):
+    plant_worker("w1")
+    redis.sadd(keys.WORKERS, keys.WORKER + "died-without-a-word")
+    answer = stranger.get("/healthz")
+
+    assert answer.status_code == 200
+    assert answer.json == {"redis": "ok", "workers": 1, "version": "0.1.0"}
+
+
+def test_health_without_redis_is_503_with_the_reason_and_no_address(stranger, no_redis):
+    answer = stranger.get("/healthz")
+
+    assert answer.status_code == 503
+    assert answer.json == {"redis": "away", "reason": "connection refused", "version": "0.1.0"}

@@ -1,0 +1,161 @@
+"""rq-dashboard inside: it works, and its holes are closed."""
+
+import pytest
+
+from jiffy import keys
+from jiffy.queues import enqueue
+from jobs import numbers
+from tests.web.conftest import OWN, post
+
+VIEWS = ["/rq/", "/rq/0/view/jobs", "/rq/0/view/workers",
+         "/rq/0/view/jobs/default/queued/8/asc/1"]  # fmt: skip
+
+
+@pytest.mark.parametrize("path", VIEWS)
+def test_its_pages_are_there(client, path):
+    assert client.get(path).status_code == 200
+
+
+@pytest.mark.parametrize("path", [*VIEWS, "/rq/0/view/job/x"])
+def test_its_templates_insert_texts_as_texts(client, plant, path):
+    plant("x")
+    text = client.get(path).text
+
+    assert "<%=" not in text
+    assert ".text(d." not in text
+
+
+def test_a_queues_name_in_its_scripts_is_a_text(client):
+    text = client.get("/rq/0/view/jobs/'-alert(1)-'/queued/8/asc/1").text
+
+    assert "'-alert(1)-'" not in text
+
+
+def test_its_own_scripts_run_by_a_number_that_changes(client):
+    first, second = client.get("/rq/"), client.get("/rq/")
+    nonce = first.headers["Content-Security-Policy"].partition("'nonce-")[2].partition("'")[0]
+
+    assert f'<script nonce="{nonce}">' in first.text
+    assert nonce not in second.text
+    assert (
+        "'unsafe-inline'" not in first.headers["Content-Security-Policy"].partition("style-src")[0]
+    )
+
+
+def test_where_redis_is_and_its_password_are_not_told(client, environ):
+    environ(REDIS_URL="redis://user:secret@127.0.0.1:6379/0", DASHBOARD_PASSWORD="x")
+
+    assert "secret" not in client.get("/rq/").text
+
+
+def test_a_get_requeues_nothing(client, plant, redis):
+    plant("bad", status="failed")
+    answer = client.get("/rq/requeue/default")
+
+    assert answer.status_code == 405
+    assert redis.zcard(keys.REGISTRIES["failed"] + "default") == 1
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/rq/requeue/default",
+        "/rq/job/bad/requeue",
+        "/rq/job/bad/delete",
+        "/rq/queue/default/failed/empty",
+    ],
+)
+def test_nothing_changes_without_a_token_nor_from_another_site(client, plant, redis, path):
+    plant("bad", status="failed")
+
+    assert client.post(path, headers=OWN).status_code == 403
+    assert post(client, path, headers={"Origin": "https://evil.example"}).status_code == 403
+    assert redis.zcard(keys.REGISTRIES["failed"] + "default") == 1
+
+
+def test_its_own_scripts_are_given_the_token(client, plant, redis):
+    plant("bad", status="failed")
+    client.get("/rq/")
+    token = client.get_cookie("_csrf_token", path="/rq").value
+    answer = client.post("/rq/job/bad/requeue", headers=OWN | {"X-CSRFToken": token})
+
+    assert answer.json == {"status": "OK"}
+    assert redis.llen(keys.queue("default")) == 1
+
+
+def test_a_requeued_job_runs(client, plant, work, redis):
+    plant("bad", status="failed", call=["jobs.numbers.add", None, [1, 2], {}])
+    post(client, "/rq/requeue/default")
+    work()
+
+    assert redis.hget(keys.job("bad"), "status") == b"finished"
+
+
+@pytest.mark.parametrize("registry", ["queued", *keys.REGISTRIES])
+def test_a_page_holds_as_many_jobs_as_were_asked_for(client, plant, registry):
+    for number in range(20):
+        plant(f"job{number:02}", status=registry)
+    pages = [
+        [
+            job["id"]
+            for job in client.get(f"/rq/0/data/jobs/default/{registry}/8/{order}/{page}.json").json[
+                "jobs"
+            ]
+        ]
+        for order, page in (("asc", 1), ("asc", 3), ("dsc", 1), ("dsc", 3))
+    ]
+    every = [f"job{number:02}" for number in range(20)]
+
+    assert pages == [every[:8], every[16:], every[:11:-1], every[3::-1]]
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/rq/0/data/jobs/default/queued/8/asc/abc.json",
+        "/rq/0/data/jobs/default/queued/abc/asc/1.json",
+        "/rq/0/data/jobs/default/queued/0/asc/1.json",
+        "/rq/0/data/jobs/default/queued/8/asc/0.json",
+        "/rq/0/data/jobs/default/queued/100000/asc/1.json",
+        "/rq/0/data/jobs/default/queued/8/asc/-1.json",
+        "/rq/0/data/jobs/default/lost/8/asc/1.json",
+        "/rq/0/view/jobs/default/queued/0/asc/1",
+        "/rq/0/view/job/nope",
+        "/rq/0/data/job/nope.json",
+        "/rq/0/view/job/a b",
+        "/rq/1/",
+        "/rq/7/data/queues.json",
+    ],
+)
+def test_what_is_not_there_is_404_in_words(client, path):
+    answer = client.get(path)
+
+    assert answer.status_code == 404
+    assert "Traceback" not in answer.text
+
+
+def test_a_job_that_cannot_be_requeued_is_said_so(client, plant, redis):
+    plant("done")
+    plant("corrupt", status="failed")
+    redis.hset(keys.job("corrupt"), "retry_intervals", "{")
+
+    assert post(client, "/rq/job/nope/requeue").status_code == 404
+    assert post(client, "/rq/job/done/requeue").status_code == 409
+    assert post(client, "/rq/job/corrupt/requeue").status_code == 409
+    assert redis.hget(keys.job("corrupt"), "retry_intervals") == b"{"
+
+
+def test_a_job_with_a_dependency_is_shown(client, redis):
+    from jiffy.queues import Queue
+
+    first = enqueue(numbers.add, 1, 2)
+    queue = Queue(connection=redis)
+    second = queue.enqueue("jobs.numbers.add", 3, 4, depends_on=first)
+
+    assert client.get(f"/rq/0/data/job/{second.id}.json").json["depends_on"] == [first.id]
+
+
+def test_a_worker_whose_job_was_deleted_is_shown_as_idle(client, plant_worker):
+    plant_worker("w1", state="busy", current_job="deleted")
+
+    assert client.get("/rq/0/data/workers.json").json["workers"][0]["current_job"] == "idle"

@@ -1,0 +1,98 @@
+"""The web process: how it starts, refuses to, and stops."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from jiffy.clock import monotonic
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(60)]
+
+ROOT = Path(__file__).parents[2]
+GUNICORN = [sys.executable, "-m", "gunicorn", "dashboard:app", "--preload", "--no-control-socket"]
+DASHBOARD = [sys.executable, "dashboard.py"]
+
+
+@pytest.mark.parametrize("command", [GUNICORN, DASHBOARD])
+def test_production_without_a_password_ends_with_one_line_and_code_2(command, port):
+    ended = run(command, port, JIFFY_ENV="production")
+
+    assert ended.returncode == 2
+    assert ended.stderr.splitlines()[-1].startswith(
+        "DASHBOARD_PASSWORD is not set. Production needs"
+    )
+    assert "Traceback" not in ended.stderr
+
+
+def test_a_port_that_is_taken_is_one_line_and_code_2(port):
+    with socket.create_server(("127.0.0.1", port)):
+        ended = run(DASHBOARD, port, DASHBOARD_PASSWORD="x")
+
+    assert ended.returncode == 2
+    assert ended.stderr == (
+        f"Cannot listen at 127.0.0.1:{port} (address already in use). Set PORT to a free one.\n"
+    )
+
+
+@pytest.mark.parametrize("command", [GUNICORN, DASHBOARD])
+def test_it_serves_and_stops_when_told_to(command, port, tmp_path):
+    log = tmp_path / "log"
+    with log.open("w") as out:
+        process = subprocess.Popen(
+            with_port(command, port), cwd=ROOT, env=environment(port), stdout=out, stderr=out
+        )
+    try:
+        body = wait_for(f"http://127.0.0.1:{port}/healthz")
+    finally:
+        process.send_signal(signal.SIGTERM)
+        code = process.wait(10)
+
+    assert b'"redis":"ok"' in body
+    assert code == 0
+    assert len(re.findall(r"password: \S+", log.read_text())) == 1
+
+
+@pytest.fixture
+def port():
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        return free.getsockname()[1]
+
+
+def run(command, port, **environ):
+    return subprocess.run(
+        with_port(command, port),
+        cwd=ROOT,
+        env=environment(port) | environ,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+
+
+def with_port(command, port):
+    return [*command, "--bind", f"127.0.0.1:{port}"] if command is GUNICORN else command
+
+
+def environment(port):
+    return os.environ | {"PORT": str(port)}
+
+
+def wait_for(url):
+    deadline = monotonic() + 30
+    while True:
+        try:
+            with urllib.request.urlopen(url, timeout=5) as answer:
+                return answer.read()
+        except OSError:
+            if monotonic() > deadline:
+                raise
+            threading.Event().wait(0.05)
