@@ -4,7 +4,8 @@ import argparse
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import islice
 
 from jiffy import clock, connection, log
@@ -15,8 +16,7 @@ from jiffy.scheduler.schedule import Scheduler
 from jiffy.settings import settings
 
 _TIMES_SHOWN = 5
-# Its commands are small, and the signal to stop is heeded between two of them.
-_ANSWER_TIMEOUT_S = 5
+_PATIENCE_S = 0.5
 
 
 def run_scheduler(schedule: Sequence[Line], argv: Sequence[str] | None = None) -> None:
@@ -65,13 +65,33 @@ def _right(schedule: Sequence[Line]) -> list[Entry]:
 
 def _run(entries: Sequence[Entry]) -> None:
     log.setup(settings().log_level)
-    redis = connection.connect("scheduler", answer_timeout_s=_ANSWER_TIMEOUT_S)
+    redis = connection.connect("scheduler")
+    redis.ping()
     scheduler = Scheduler(connection=redis)
-    stop = loop.Stop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, stop.set)
     where = connection.describe(settings())
     log.event("scheduler.started", redis=where, entries=len(entries), pid=os.getpid())
-    table.apply(scheduler, entries, scheduler.look().now)
-    loop.run(scheduler, entries, stop)
-    log.event("scheduler.stopped")
+    with _told_by_signals() as stop:
+        table.apply(scheduler, entries, scheduler.look().now)
+        loop.run(scheduler, entries, stop)
+
+
+@contextmanager
+def _told_by_signals() -> Iterator[loop.Stop]:
+    """Give the event that SIGTERM and SIGINT set; a Redis that does not answer is not waited for.
+
+    Whatever is under way then is broken off: each step is one script, so any moment will do.
+    """
+    stop = loop.Stop()
+
+    def told(*_: object) -> None:
+        stop.set()
+        signal.setitimer(signal.ITIMER_REAL, _PATIENCE_S)
+
+    signal.signal(signal.SIGALRM, lambda *_: sys.exit())
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, told)
+    try:
+        yield stop
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        log.event("scheduler.stopped")

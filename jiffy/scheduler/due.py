@@ -13,6 +13,7 @@ from jiffy import keys
 from jiffy.scheduler import foreign, timing
 
 RawHash = Mapping[bytes, bytes]
+Stored = dict[str, bytes]
 
 _RQ_TIMEOUT_S = 180  # what RQ gives a job that asks for none
 _NOT_COPIED = {keys.ENTRY_FIELD, keys.TIMING_FIELD, "created_at", "meta"}
@@ -27,10 +28,19 @@ class Tick:
     slot: float
     next_slot: float | None
     job_id: str
-    queue: str
-    at_front: bool
-    ttl_s: int | None
-    fields: dict[str, bytes | str | int]
+    fields: dict[str, Any]  # of the job's hash
+
+    @property
+    def queue(self) -> str:
+        return str(self.fields["origin"])
+
+    @property
+    def at_front(self) -> bool:
+        return bool(self.fields.get("enqueue_at_front") == b"1")
+
+    @property
+    def ttl_s(self) -> int | None:
+        return int(self.fields["ttl"]) if self.fields.get("ttl") else None
 
 
 def tick(entry_id: str, slot: float, raw: RawHash, now: datetime) -> Tick:
@@ -51,54 +61,44 @@ def moment(score: float) -> datetime:
     return timing.EPOCH + timedelta(seconds=score)
 
 
-def _of_the_table(entry_id: str, slot: float, stored: dict[str, bytes], now: datetime) -> Tick:
+def _of_the_table(entry_id: str, slot: float, stored: Stored, now: datetime) -> Tick:
     told = json.loads(stored[keys.ENTRY_FIELD])
     due = timing.decode(stored[keys.TIMING_FIELD].decode())
-    next_slot = due.next_after(max(now, moment(slot))).timestamp()
-    own: dict[str, bytes | str | int] = {
-        "created_at": utcformat(now),
-        keys.TICK_OF_FIELD: told["name"],
-    }
+    fields: dict[str, Any] = {key: stored[key] for key in stored.keys() - _NOT_COPIED}
+    fields |= {"created_at": utcformat(now), keys.TICK_OF_FIELD: told["name"]}
     if told["meta"]:
-        own["meta"] = json.dumps(told["meta"])
-    job_id = f"{entry_id.removeprefix('entry-')}-{moment(slot):%Y%m%dT%H%M%SZ}"
-    copied = {key: value for key, value in stored.items() if key not in _NOT_COPIED}
-    return _tick(entry_id, told["name"], slot, next_slot, job_id, copied | own, now)
-
-
-def _of_others(entry_id: str, slot: float, stored: dict[str, bytes], now: datetime) -> Tick:
-    due = moment(slot)
-    coming, meta = foreign.next_time(stored.get("meta"), due, max(now, due))
-    fields: dict[str, bytes | str | int] = dict(stored)
-    if meta is not None:
-        fields["meta"] = meta
-    next_slot = None if coming is None else coming.timestamp()
-    return _tick(entry_id, entry_id, slot, next_slot, entry_id, fields, now)
-
-
-def _tick(
-    entry_id: str,
-    name: str,
-    slot: float,
-    next_slot: float | None,
-    job_id: str,
-    fields: dict[str, Any],
-    now: datetime,
-) -> Tick:
-    """Mirrors rq.Queue.enqueue_job for a job that waits for no other."""
-    if not fields["data"]:
-        raise ValueError("its job has no data")
-    origin = fields.get("origin", b"default").decode()
-    queued = {"status": JobStatus.QUEUED.value, "enqueued_at": utcformat(now), "origin": origin}
-    ttl_s = int(fields["ttl"]) if fields.get("ttl") else None
+        fields["meta"] = json.dumps(told["meta"])
     return Tick(
         entry_id=entry_id,
-        name=name,
+        name=told["name"],
         slot=slot,
-        next_slot=next_slot,
-        job_id=job_id,
-        queue=origin,
-        at_front=fields.get("enqueue_at_front") == b"1",
-        ttl_s=ttl_s,
-        fields={"timeout": _RQ_TIMEOUT_S} | fields | queued,
+        next_slot=due.next_after(max(now, moment(slot))).timestamp(),
+        job_id=f"{entry_id.removeprefix('entry-')}-{moment(slot):%Y%m%dT%H%M%SZ}",
+        fields=_queued(fields, now),
     )
+
+
+def _of_others(entry_id: str, slot: float, stored: Stored, now: datetime) -> Tick:
+    due = moment(slot)
+    coming, meta = foreign.next_time(stored.get("meta"), due, max(now, due))
+    return Tick(
+        entry_id=entry_id,
+        name=entry_id,
+        slot=slot,
+        next_slot=None if coming is None else coming.timestamp(),
+        job_id=entry_id,
+        fields=_queued(stored | ({} if meta is None else {"meta": meta}), now),
+    )
+
+
+def _queued(fields: dict[str, Any], now: datetime) -> dict[str, Any]:
+    """Mirrors what rq.Queue.enqueue_job writes of a job that waits for no other."""
+    if not fields["data"]:
+        raise ValueError("its job has no data")
+    return {
+        "timeout": _RQ_TIMEOUT_S,
+        **fields,
+        "status": JobStatus.QUEUED.value,
+        "enqueued_at": utcformat(now),
+        "origin": fields.get("origin", b"default").decode(),
+    }

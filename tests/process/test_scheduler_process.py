@@ -1,13 +1,15 @@
 """The command `python scheduler.py`: a real process, with a table of its own."""
 
+import os
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from redis import Redis
 
-from jiffy import keys
+from jiffy import devredis, keys
 
 HOME = Path(__file__).parents[2]
 
@@ -72,6 +74,21 @@ def test_ticks_arrive_a_signal_ends_it_and_a_restart_doubles_nothing(redis, prog
 
     assert None not in ticks
     assert len(set(ticks)) == 4
+
+
+@pytest.mark.slow
+def test_it_stops_also_while_redis_does_not_answer(tmp_path, program):
+    address = devredis.start(tmp_path, keep=False)
+    server = Redis.from_url(address).info("server")["process_id"]
+    process = program(EVERY_SECOND, redis_url=address)
+    until(process, "tick.enqueued")
+    os.kill(server, signal.SIGSTOP)
+    process.send_signal(signal.SIGTERM)
+    try:
+        assert process.wait(timeout=5) == 0
+    finally:
+        os.kill(server, signal.SIGCONT)
+        devredis.stop(address)
 
 
 def test_it_says_which_entries_are_wrong_and_why_and_does_not_start(program):

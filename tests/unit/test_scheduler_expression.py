@@ -99,7 +99,7 @@ wall_times = st.datetimes(
 )
 
 
-@settings(max_examples=30)
+@settings(max_examples=30, deadline=None)
 @given(expressions, wall_times)
 def test_times_are_those_that_croniter_finds(text, after):
     found = next(Expression.read(text).walls_after(after))
