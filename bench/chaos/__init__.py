@@ -1,0 +1,1 @@
+"""What becomes of jobs when all around them is killed, cut, frozen or full: `make chaos`."""

@@ -1,0 +1,175 @@
+"""Where a scenario is played: a Redis, a fleet of workers, and a producer of jobs."""
+
+import os
+import random
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO
+
+from bench.chaos import ledger
+from bench.chaos.fleet import COMMANDS, ROOT, Fleet
+from bench.chaos.producer import JOBS, Producer
+from bench.chaos.servers import Server
+
+PER_SECOND = 20
+# One job in so many takes long enough to be hit; the others are the crowd.
+ONE_LONG_IN = 8
+BRIEF_S, LONG_S = 0.02, 0.3
+JOB_MEMORY_MB = 300
+LOOK_EVERY_S = 0.1
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What the user asked for."""
+
+    worker: str
+    seconds: float
+    grace_s: float
+    freeze_s: float
+    deadline_s: float
+    seed: int
+    home: Path
+
+
+@dataclass(frozen=True)
+class Wires:
+    """The servers of a scenario, and the addresses at which workers and the producer find them."""
+
+    server: Server
+    workers_url: str
+    producers_url: str
+    # Begins or ends the cutting of connections, where they lead through a cutter.
+    cut: Callable[[bool], None] = lambda _: None
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """What goes wrong, and on which wires."""
+
+    faults: Callable[["Stage"], None]
+    wires: Callable[[Path, random.Random], AbstractContextManager[Wires]]
+
+
+@dataclass
+class Stage:
+    """What a scenario may use."""
+
+    plan: Plan
+    rng: random.Random
+    wires: Wires
+    fleet: Fleet
+    producer: Producer
+    # The id of a bad job -> what is bad about it, for the report.
+    poison: dict[str, str] = field(default_factory=dict)
+
+    @contextmanager
+    def producing(self, long_s: float = LONG_S) -> Iterator[None]:
+        """Enqueue jobs, so many a second, as long as the block runs."""
+        over = threading.Event()
+        thread = threading.Thread(target=self._produce, args=(over, long_s))
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()
+
+    def every(self, pause_s: float) -> Iterator[None]:
+        """A turn each `pause_s` for as long as the plan says."""
+        deadline = time.monotonic() + self.plan.seconds
+        while time.monotonic() < deadline:
+            time.sleep(pause_s)
+            yield
+
+    def enqueue_good(self, number: int, long_s: float = LONG_S) -> None:
+        took_s = long_s if number % ONE_LONG_IN == 0 else BRIEF_S
+        self.producer.enqueue("work", took_s, job_id=f"job-{number}")
+
+    def _produce(self, over: threading.Event, long_s: float) -> None:
+        number = 0
+        while not over.wait(1 / PER_SECOND):
+            self.enqueue_good(number, long_s)
+            number += 1
+
+
+def play(name: str, scenario: Scenario, plan: Plan) -> ledger.Row:
+    """Play one scenario with one kind of worker; say what became of the jobs."""
+    home = plan.home / f"{name}-{plan.worker}"
+    rng = random.Random(f"{plan.seed} {name}")
+    with scenario.wires(home, rng) as wires, (home / "workers.log").open("w") as log:
+        stage = Stage(
+            plan, rng, wires, _fleet(plan, home, wires.workers_url, log),
+            Producer(plan.worker, wires.producers_url),
+        )  # fmt: skip
+        try:
+            scenario.faults(stage)
+            settled_s = _wait_until_settled(stage)
+        finally:
+            stage.fleet.close()
+        return _row(name, stage, home, settled_s)
+
+
+def _fleet(plan: Plan, home: Path, url: str, log: IO[str]) -> Fleet:
+    environment = os.environ | {
+        "CHAOS_LEDGER": str(home / "ledger.txt"),
+        "GRACE_S": str(plan.grace_s),
+        "JOBS_MODULES": JOBS,
+        "JOB_MEMORY_MB": str(JOB_MEMORY_MB),
+        "PYTHONPATH": f"{ROOT}{os.pathsep}{home}",
+        "REDIS_URL": url,
+    }
+    return Fleet(COMMANDS[plan.worker](_where(home, url)), environment, log)
+
+
+def _where(home: Path, url: str) -> str:
+    """The options that lead RQ's command to Redis: it knows Sentinel by a Python module only."""
+    if not url.startswith("redis+sentinel://"):
+        return f"-u {url}"
+    host_port, name, _ = url.removeprefix("redis+sentinel://").split("/")
+    host, port = host_port.split(":")
+    config = home / "rq_sentinel.py"
+    config.write_text(
+        f"SENTINEL = {{'INSTANCES': [({host!r}, {port})], 'MASTER_NAME': {name!r}, 'DB': 0}}\n"
+    )
+    return f"-c {config.stem}"
+
+
+def _wait_until_settled(stage: Stage) -> float | None:
+    """Seconds until every job's outcome was written; None if that is not so at the deadline."""
+    began = time.monotonic()
+    books = ledger.Books(stage.wires.server.client())
+    while books.unsettled(stage.producer.job_ids):
+        if time.monotonic() - began > stage.plan.deadline_s:
+            return None
+        time.sleep(LOOK_EVERY_S)
+    return time.monotonic() - began
+
+
+def _row(name: str, stage: Stage, home: Path, settled_s: float | None) -> ledger.Row:
+    runs = ledger.read(home / "ledger.txt")
+    books = ledger.Books(stage.wires.server.client())
+    fates = books.fates(stage.producer.job_ids, runs)
+    return ledger.Row(
+        scenario=name,
+        worker=stage.plan.worker,
+        enqueued=len(fates),
+        fates=Counter(fates.values()),
+        beside_itself=sum(run.beside_itself() for run in runs.values()),
+        settled_s=settled_s,
+        details=_details(stage, fates, books),
+    )
+
+
+def _details(stage: Stage, fates: dict[str, ledger.Fate], books: ledger.Books) -> dict[str, str]:
+    """What is worth a word: the bad jobs, and the good ones that were not simply done."""
+    return {
+        f"{job_id} {stage.poison.get(job_id, '')}".strip(): f"{fate.value}: {books.reason(job_id)}"
+        for job_id, fate in fates.items()
+        if job_id in stage.poison or fate not in (ledger.Fate.ONCE, ledger.Fate.MORE)
+    }
