@@ -32,6 +32,7 @@ KEPT_RUNNING = ("web", "worker", "scheduler")
 
 # All is gone 5 s after Ctrl-C: honcho kills what is left after 3, we what is left after honcho.
 STOP_TIMEOUT_S = 3
+JOBS_GRACE_S = 2
 WEB_TIMEOUT_S = 30
 SAMPLE_TIMEOUT_S = 60
 _PR_SET_CHILD_SUBREAPER = 36
@@ -69,7 +70,8 @@ def _choose_settings() -> str:
     password, token = secrets.token_urlsafe(9), secrets.token_urlsafe(24)
     made = {"DASHBOARD_PASSWORD": password, "API_TOKEN": token, "PYTHONUNBUFFERED": "1"}
     set_environment(made, replace=False)
-    set_environment({"PORT": str(port), "HOST": given.host}, replace=True)
+    settled = {"PORT": str(port), "HOST": given.host, "GRACE_S": str(JOBS_GRACE_S)}
+    set_environment(settled, replace=True)
     return LOGIN.format(
         address=f"http://{given.host}:{port}/",
         user=given.dashboard_user,
