@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from urllib.parse import urlsplit
 
-from flask import Flask, Response, abort, g, redirect, request, session, url_for
-from werkzeug.wrappers import Response as AnyResponse
+from flask import Flask, abort, redirect, request, session, url_for
+from werkzeug.wrappers import Response
 
 from jiffy import clock
 from jiffy.errors import MissingSetting
@@ -26,8 +26,6 @@ SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
 SESSION_LASTS = timedelta(days=7)
 # A person mistypes a few times; a machine that guesses gets 14,400 tries a day.
 MOST_ATTEMPTS, ATTEMPTS_PER_S = 10, 60
-# rq-dashboard's own script reads this cookie and sends it back as a header.
-RQ_TOKEN_COOKIE = "_csrf_token"
 
 
 @dataclass(frozen=True)
@@ -112,7 +110,6 @@ def guard(app: Flask, config: Settings) -> None:
     )
     app.before_request(_require_own_page)
     app.before_request(_require_login)
-    app.after_request(_secure)
     app.jinja_env.globals["token"] = token
 
 
@@ -172,7 +169,7 @@ def _why_no_session() -> str:
     return why
 
 
-def _require_login() -> AnyResponse | None:
+def _require_login() -> Response | None:
     if request.endpoint in PUBLIC or is_api() or session.get("user"):
         return None
     if request.headers.get("X-Requested-With"):  # a script's: it cannot fill in a form
@@ -180,41 +177,3 @@ def _require_login() -> AnyResponse | None:
     if request.method not in SAFE_METHODS:
         return redirect(url_for("login.form"))
     return redirect(url_for("login.form", next=request.full_path.rstrip("?")))
-
-
-def _secure(response: Response) -> Response:
-    headers = response.headers
-    headers.setdefault("Content-Security-Policy", _content_policy())
-    headers.setdefault("X-Content-Type-Options", "nosniff")
-    headers.setdefault("X-Frame-Options", "DENY")
-    headers.setdefault("Referrer-Policy", "same-origin")
-    headers.setdefault("Cross-Origin-Opener-Policy", "same-origin")
-    headers.setdefault("Cross-Origin-Resource-Policy", "same-origin")
-    if not (request.endpoint or "").endswith("static"):
-        headers["Cache-Control"] = "no-store"
-    if request.blueprint == "rq_dashboard" and session.get("user"):
-        response.set_cookie(RQ_TOKEN_COOKIE, token(), path="/rq", samesite="Strict",
-                            secure=request.is_secure)  # fmt: skip
-    return response
-
-
-def _content_policy() -> str:
-    """What a page may load and run.
-
-    rq-dashboard's templates are compiled in the browser ('unsafe-eval'), and its inline scripts run
-    by a number that no injected one can know.
-    """
-    own = "default-src 'none'; connect-src 'self'; form-action 'self'; base-uri 'none'; "
-    own += "frame-ancestors 'none'; "
-    if request.blueprint != "rq_dashboard":
-        return own + "script-src 'self'; style-src 'self'; img-src 'self'"
-    scripts = f"script-src 'self' 'nonce-{nonce()}' 'unsafe-eval'"
-    return own + f"{scripts}; style-src 'self' 'unsafe-inline'; img-src 'self' data:"
-
-
-def nonce() -> str:
-    """This response's number for its inline scripts."""
-    if "nonce" not in g:
-        g.nonce = secrets.token_urlsafe(16)
-    made: str = g.nonce
-    return made

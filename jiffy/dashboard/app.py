@@ -5,8 +5,8 @@ from collections.abc import Iterable
 from flask import Blueprint, Flask
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-from jiffy import connection, log
-from jiffy.dashboard import access, api, overview, problems, rq, words
+from jiffy import log
+from jiffy.dashboard import access, api, headers, overview, problems, rq, words
 from jiffy.dashboard.pages import health, home, job, login
 from jiffy.errors import in_one_line
 from jiffy.settings import Settings, settings
@@ -22,7 +22,6 @@ def web_app(pages: Iterable[Blueprint] = ()) -> Flask:
     with in_one_line():
         config = settings()
         log.setup(config.log_level)
-        connection.redis_url(config)
         return create_app(config, pages)
 
 
@@ -34,6 +33,7 @@ def create_app(config: Settings, pages: Iterable[Blueprint] = ()) -> Flask:
     app.jinja_env.filters.update(words.FILTERS)
     app.jinja_env.globals["known_states"] = {*overview.STATES, "stopped"}
     access.guard(app, config)
+    headers.add(app)
     problems.show(app)
     rq.mount(app)
     for blueprint in (home.page, job.page, login.page, health.page, api.blueprint, *pages):

@@ -7,6 +7,7 @@ import base64
 import binascii
 import json
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -24,6 +25,7 @@ from jiffy.job_progress import State
 T = TypeVar("T")
 
 _PEEK = (Path(__file__).parent / "peek.lua").read_text()
+_ERRORS = (Path(__file__).parent / "errors.lua").read_text()
 _JOB = (
     "status", "origin", "description", "data", "created_at", "enqueued_at", "started_at",
     "ended_at", "worker_name", "meta", keys.PROGRESS_FIELD,
@@ -130,6 +132,19 @@ def read_jobs(
         for job_id, raw in zip(job_ids, hashes, strict=True)
         if raw is not None
     }
+
+
+def read_errors(redis: Redis, job_ids: Sequence[str]) -> dict[str, str]:
+    """Those of the jobs' latest tracebacks that can be shown, in one round trip."""
+    if not job_ids:
+        return {}
+    streams = [keys.results(job_id) for job_id in job_ids]
+    answer = redis.register_script(_ERRORS)(keys=streams, args=[_MOST_BYTES_IN_LIST])
+    errors = {}
+    for job_id, raw in zip(job_ids, answer, strict=True):
+        with suppress(NotShown):
+            errors[job_id] = _traceback(raw)
+    return errors
 
 
 def read_workers(redis: Redis, worker_keys: Sequence[str]) -> list[WorkerView]:
@@ -244,11 +259,15 @@ def _told_by(job: JobView, entries: Any) -> JobView:
     if not entries:
         return job
     fields = entries[0][1]
-    error = decode.text(decode.inflated(_unwrapped(fields.get(b"exc_string"))))
+    error = _traceback(fields.get(b"exc_string"))
     if decode.text(fields.get(b"type")) != _SUCCESSFUL:
-        return replace(job, error=decode.clip(error, _LONG))
+        return replace(job, error=error)
     raw = _unwrapped(fields.get(b"return_value"))
     return replace(job, has_result=True, result=decode.value(raw) if raw else None)
+
+
+def _traceback(raw: bytes | None) -> str:
+    return decode.clip(decode.text(decode.inflated(_unwrapped(raw))), _LONG)
 
 
 def _unwrapped(raw: bytes | None) -> bytes:

@@ -1,4 +1,4 @@
-"""What the first page shows, in four round trips however many jobs there are.
+"""What the first page shows, in five round trips however many jobs there are.
 
 Counting and looking at the ends of lists costs the same for ten jobs as for ten million; only the
 number of queues and workers counts, and both are cut off at a hundred.
@@ -67,10 +67,11 @@ def read(redis: Redis) -> Overview:
     for score, job_id in found["scheduled"]:
         if job_id in jobs:
             jobs[job_id] = replace(jobs[job_id], due=decode.due(score))
+    shown = _most_recent(jobs[job_id] for job_id in recent if job_id in jobs)
     return Overview(
         queues=queues,
         workers=sorted(workers, key=lambda worker: (worker.state != "busy", worker.name)),
-        jobs=_most_recent(jobs[job_id] for job_id in recent if job_id in jobs),
+        jobs=_with_errors(redis, shown),
         current=jobs,
         is_suspended=is_suspended,
         left_out=_left_out(queues=len(names), workers=len(worker_keys)),
@@ -142,6 +143,11 @@ def _most_recent(jobs: Iterable[JobView]) -> list[JobView]:
     running = [job for job in by_age if job.is_running][:_MOST_RUNNING]
     others = [job for job in by_age if not job.is_running]
     return (running + others)[:RECENT]
+
+
+def _with_errors(redis: Redis, jobs: list[JobView]) -> list[JobView]:
+    errors = data.read_errors(redis, [job.id for job in jobs if job.state == "failed"])
+    return [replace(job, error=errors.get(job.id, "")) for job in jobs]
 
 
 def _left_out(queues: int, workers: int) -> tuple[str, ...]:

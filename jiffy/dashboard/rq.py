@@ -20,7 +20,7 @@ from rq.results import Result
 from rq_dashboard import web
 
 from jiffy import connection, keys
-from jiffy.dashboard import access, data, decode, problems
+from jiffy.dashboard import data, decode, problems
 from jiffy.errors import NotShown
 from jiffy.queues import Job
 
@@ -37,7 +37,6 @@ def mount(app: Flask) -> None:
     # One Redis, named but not told: the page shows the text, and never connects to it.
     app.config["RQ_DASHBOARD_REDIS_URL"] = ("Jiffy's Redis",)
     app.__dict__["redis_conn"] = connection.shared()
-    app.jinja_env.globals["nonce"] = access.nonce
     app.before_request(_check_address)
     app.register_blueprint(web.blueprint, url_prefix=PREFIX)
     app.register_error_handler(NoSuchJobError, lambda _: problems.answer(404, "No such job."))

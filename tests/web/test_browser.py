@@ -85,6 +85,13 @@ def test_a_page_recovers_by_itself(browser, plant):
     assert browser.inner_text("#live") == "live"
 
 
+def test_a_hidden_tab_pauses(browser):
+    browser.evaluate("Object.defineProperty(document, 'hidden', {value: true})")
+    refresh(browser)
+
+    assert browser.inner_text("#live") == "paused"
+
+
 def test_a_lost_session_leads_to_the_login_and_back(browser, live):
     browser.goto("/?from=here")
     browser.context.clear_cookies()

@@ -35,13 +35,13 @@
 
   function stale(reason) {
     const time = current.toLocaleTimeString();
-    tell(`${reason || "Something is wrong."} Shown as of ${time}; trying again.`, "away");
+    tell(`${reason || "Something is wrong."} Shown as of ${time}; trying again.`, "stale");
   }
 
   function tell(words, state) {
     if (notice.textContent !== words) notice.textContent = words;
     lamp.textContent = state;
-    document.body.classList.toggle("stale", state === "away");
+    document.body.classList.toggle("stale", state === "stale");
   }
 
   function wait() {
