@@ -111,9 +111,6 @@ class Run:
         assert typed.returncode == 0, f"{command}\n{typed.stdout}"
         return typed.stdout
 
-    def wait_until_said(self, words):
-        wait_until(lambda: words in self.said)
-
     def end(self):
         for pid in self.left():
             with suppress(ProcessLookupError):

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from tests.browser import find_browser, open_browser
-from tests.newcomer import CHECKOUT, clone, clone_set_up, make_run, new_folder
+from tests.newcomer import CHECKOUT, clone, clone_set_up, make_run, new_folder, wait_until
 
 SCREENSHOT = CHECKOUT / "build/screenshot.png"
 PYTHON = ". .venv/bin/activate; python"
@@ -16,8 +16,10 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(360)]
 
 NAP = """
 import time
+from pathlib import Path
 
 def nap(seconds: float) -> None:
+    Path("samples/napping").touch()
     time.sleep(seconds)
 """
 
@@ -74,7 +76,7 @@ def test_ctrl_c_while_a_job_runs_leaves_nothing_behind(folder):
     with make_run(folder) as run:
         run.wait_until_ready()
         run.type(f"{PYTHON} enqueue.py jobs.naps.nap 300")
-        run.wait_until_said("naps.nap")
+        wait_until((folder / "samples/napping").exists)
 
         run.press_ctrl_c()
         run.wait_until_none_is_left()
