@@ -1,6 +1,7 @@
 """`make run`: Redis, the Procfile's processes under honcho, and a sample job, until Ctrl-C."""
 
 import ctypes
+import errno
 import os
 import secrets
 import signal
@@ -16,7 +17,7 @@ from typing import IO
 from honcho import environ, manager, printer
 
 from jiffy import clock, connection
-from jiffy.errors import JiffyError, in_one_line
+from jiffy.errors import InvalidSetting, JiffyError, in_one_line
 from jiffy.settings import set_environment, settings
 
 PHOTO = Path("samples/photo.jpg")
@@ -42,7 +43,8 @@ def main() -> int:
     """Start everything, stay up until told to stop, leave no process; return the exit code."""
     for asked_to_stop in (signal.SIGINT, signal.SIGTERM):  # honcho replaces these
         signal.signal(asked_to_stop, lambda *_: sys.exit(0))
-    signal.signal(signal.SIGHUP, lambda *_: signal.raise_signal(signal.SIGTERM))
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # as `nohup` sets it
+        signal.signal(signal.SIGHUP, lambda *_: signal.raise_signal(signal.SIGTERM))
     with in_one_line():
         _read_dotenv()
         connection.connect("run").ping()  # starts the private Redis; it is to outlive us, so first
@@ -86,8 +88,10 @@ def _free_port(host: str, first: int) -> int:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 probe.bind((host, port))
-            except OSError:
-                continue
+            except OSError as error:
+                if error.errno in (errno.EADDRINUSE, errno.EACCES):
+                    continue
+                raise InvalidSetting("HOST", host, "an address of this machine") from None
             return port
     raise JiffyError(f"No free port from {first} on; set PORT to one that is.")
 
@@ -128,6 +132,9 @@ class Terminal:
         """Print the guide's words, past what is held back."""
         if self._guided:
             self._raw.write(f"{text}\n".encode())
+
+    def close(self) -> None:
+        self._raw.close()
 
     def end_guide(self) -> None:
         """From now on, print what the processes log and nothing else."""

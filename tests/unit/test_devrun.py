@@ -1,0 +1,66 @@
+"""What `make run` prints, in which order, and the port that it takes."""
+
+import os
+import socket
+
+import pytest
+
+from jiffy import devrun
+from jiffy.errors import InvalidSetting, JiffyError
+
+
+@pytest.fixture
+def terminal():
+    """A terminal, and a function that reads what was printed to it."""
+    printed, fd = os.pipe()
+    shown = devrun.Terminal(fd)
+    yield shown, lambda: os.read(printed, 65536).decode()
+    shown.close()
+    os.close(fd)
+    os.close(printed)
+
+
+def test_logs_are_held_back_while_a_command_has_the_terminal(terminal):
+    shown, printed = terminal
+    shown.hold()
+    shown.write("a log\n")
+    shown.say("progress")
+    assert printed() == "progress\n"
+
+    shown.release()
+    assert printed() == "a log\n"
+
+
+def test_once_all_is_to_stop_only_logs_are_shown(terminal):
+    shown, printed = terminal
+    shown.hold()
+    shown.write("a log\n")
+    shown.end_guide()
+    shown.say("progress")
+    shown.hold()
+    shown.write("another\n")
+
+    assert printed() == "a log\nanother\n"
+
+
+def test_a_free_port_is_taken_and_a_busy_one_passed_over():
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+
+        assert devrun._free_port("127.0.0.1", port) > port
+
+
+def test_an_address_of_another_machine_is_told_in_words():
+    with pytest.raises(InvalidSetting, match=r"^HOST is '192\.0\.2\.1'; it must be an address of"):
+        devrun._free_port("192.0.2.1", 8000)
+
+
+def test_no_free_port_at_all_is_told_in_words():
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 65535))
+        taken.listen()
+
+        with pytest.raises(JiffyError, match=r"^No free port from 65535 on; set PORT to one"):
+            devrun._free_port("127.0.0.1", 65535)
