@@ -15,6 +15,8 @@ from typing import IO
 from bench.chaos.ledger import QUEUE
 
 ROOT = Path(__file__).parents[2]
+# An empty one first, as in most programs: a worker of RQ's takes jobs in another way then.
+QUEUES = ("urgent", QUEUE)
 CHILDREN = 2
 DYNOS = 2
 # In the environment of every process of a dyno, so that no orphan is overlooked.
@@ -23,13 +25,13 @@ LOOK_EVERY_S = 0.1
 
 
 def jiffys_command(_: str) -> list[list[str]]:
-    return [[sys.executable, "worker.py", "-n", str(CHILDREN), QUEUE]]
+    return [[sys.executable, "worker.py", "-n", str(CHILDREN), *QUEUES]]
 
 
 def rqs_command(where: str) -> list[list[str]]:
     """As many workers as ours has children: RQ's own pool would read pickle."""
     rq = str(Path(sys.executable).with_name("rq"))
-    return [[rq, "worker", "-S", "json", *where.split(), QUEUE]] * CHILDREN
+    return [[rq, "worker", "-S", "json", *where.split(), *QUEUES]] * CHILDREN
 
 
 COMMANDS: Mapping[str, Callable[[str], list[list[str]]]] = {

@@ -7,6 +7,7 @@ from typing import Any
 
 from bench.chaos.ledger import Fate, Row
 
+MOST_DETAILS = 50
 HEADINGS = [
     "scenario", "worker", "enqueued", *(fate.value for fate in Fate),
     "twice at once", "settled after",
@@ -24,7 +25,9 @@ def markdown(rows: Sequence[Row], deadline_s: float) -> str:
 
 def details(row: Row) -> str:
     """What became of each job that was not simply done, and why."""
-    return "\n".join(f"    {job}: {fate}" for job, fate in sorted(row.details.items()))
+    lines = [f"    {job}: {fate}" for job, fate in sorted(row.details.items())]
+    more = [f"    ... and {len(lines) - MOST_DETAILS} more"] if len(lines) > MOST_DETAILS else []
+    return "\n".join(lines[:MOST_DETAILS] + more)
 
 
 def as_json(rows: Sequence[Row], plan: dict[str, Any]) -> str:

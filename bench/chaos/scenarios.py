@@ -10,7 +10,7 @@ from pathlib import Path
 from bench.chaos import poison
 from bench.chaos.cutter import Cutter
 from bench.chaos.servers import Sentinel, Server
-from bench.chaos.stage import Scenario, Stage, Wires
+from bench.chaos.stage import Long, Scenario, Stage, Wires
 
 KILL_EVERY_S = 0.5
 # Long enough for a Python program to start and to begin work.
@@ -61,8 +61,8 @@ def deploys(stage: Stage) -> None:
 
     Some jobs take longer than the grace.
     """
-    longer_than_grace_s = stage.plan.grace_s + 1
-    with stage.producing(long_s=longer_than_grace_s):
+    longer_than_grace = Long(one_in=60, takes_s=stage.plan.grace_s + 1)
+    with stage.producing(longer_than_grace):
         for _ in range(DEPLOYS):
             time.sleep(stage.plan.grace_s + 1)
             stage.fleet.deploy(stage.plan.grace_s + 2)
@@ -87,7 +87,7 @@ def redis_is_killed(stage: Stage) -> None:
 def redis_is_frozen(stage: Stage) -> None:
     """Redis answers nothing for a while: neither an error nor an end of the connection."""
     with stage.producing():
-        time.sleep(2)
+        stage.enqueue_backlog()
         stage.wires.server.freeze(stage.plan.freeze_s)
 
 
@@ -113,12 +113,11 @@ def the_master_dies(stage: Stage) -> None:
 
 def memory_is_full(stage: Stage) -> None:
     """Redis refuses every write that needs memory, then there is room again."""
-    with stage.producing():
-        time.sleep(2)
-        with stage.wires.server.client() as redis:
-            redis.config_set("maxmemory", redis.info("memory")["used_memory"] // 2)
-            time.sleep(FULL_FOR_S)
-            redis.config_set("maxmemory", 0)
+    with stage.producing(), stage.wires.server.client() as redis:
+        stage.enqueue_backlog()
+        redis.config_set("maxmemory", redis.info("memory")["used_memory"] // 2)
+        time.sleep(FULL_FOR_S)
+        redis.config_set("maxmemory", 0)
 
 
 def bad_jobs(stage: Stage) -> None:

@@ -17,11 +17,21 @@ from bench.chaos.producer import JOBS, Producer
 from bench.chaos.servers import Server
 
 PER_SECOND = 20
-# One job in so many takes long enough to be hit; the others are the crowd.
-ONE_LONG_IN = 8
-BRIEF_S, LONG_S = 0.02, 0.3
+BRIEF_S = 0.02
+BACKLOG = 200
 JOB_MEMORY_MB = 300
 LOOK_EVERY_S = 0.1
+
+
+@dataclass(frozen=True)
+class Long:
+    """One job in so many takes long enough to be hit; the others are the crowd.
+
+    Together they must leave the four children time to spare, or a backlog would look like a fault.
+    """
+
+    one_in: int = 8
+    takes_s: float = 0.3
 
 
 @dataclass(frozen=True)
@@ -69,10 +79,10 @@ class Stage:
     poison: dict[str, str] = field(default_factory=dict)
 
     @contextmanager
-    def producing(self, long_s: float = LONG_S) -> Iterator[None]:
+    def producing(self, long: Long = Long()) -> Iterator[None]:
         """Enqueue jobs, so many a second, as long as the block runs."""
         over = threading.Event()
-        thread = threading.Thread(target=self._produce, args=(over, long_s))
+        thread = threading.Thread(target=self._produce, args=(over, long))
         thread.start()
         try:
             yield
@@ -87,14 +97,19 @@ class Stage:
             time.sleep(pause_s)
             yield
 
-    def enqueue_good(self, number: int, long_s: float = LONG_S) -> None:
-        took_s = long_s if number % ONE_LONG_IN == 0 else BRIEF_S
-        self.producer.enqueue("work", took_s, job_id=f"job-{number}")
+    def enqueue_backlog(self) -> None:
+        """Jobs that wait already when the fault comes."""
+        for number in range(BACKLOG):
+            self.producer.enqueue("work", BRIEF_S, job_id=f"early-{number}")
 
-    def _produce(self, over: threading.Event, long_s: float) -> None:
+    def enqueue_good(self, number: int, long: Long = Long()) -> None:
+        takes_s = long.takes_s if number % long.one_in == 0 else BRIEF_S
+        self.producer.enqueue("work", takes_s, job_id=f"job-{number}")
+
+    def _produce(self, over: threading.Event, long: Long) -> None:
         number = 0
         while not over.wait(1 / PER_SECOND):
-            self.enqueue_good(number, long_s)
+            self.enqueue_good(number, long)
             number += 1
 
 

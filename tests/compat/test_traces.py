@@ -9,6 +9,7 @@ from tests.compat import scenarios, traces
 from tests.compat.conftest import WORKERS
 
 SLOW = {"over_its_time_limit"}
+RQS_OWN = ("SimpleWorker", "Worker")
 PLAYS = [
     pytest.param(name, kind, id=f"{name}, {kind}", marks=[pytest.mark.slow] if name in SLOW else [])
     for name, scenario in scenarios.ALL.items()
@@ -22,6 +23,13 @@ def test_our_worker_leaves_the_traces_of_rqs_worker(on_stage, name, kind):
     theirs, ours = (on_stage(scenarios.ALL[name], worker) for worker in WORKERS[kind])
 
     assert undocumented(traces.differences(theirs, ours)) == {}
+
+
+@pytest.mark.parametrize("name", ["finished", "failed", "a_group", "retried_later"])
+def test_the_comparison_finds_nothing_between_rqs_own_workers(on_stage, name):
+    theirs, others = (on_stage(scenarios.ALL[name], f"rq.{kind}") for kind in RQS_OWN)
+
+    assert traces.differences(theirs, others) == {}
 
 
 def test_a_difference_that_is_planted_is_found(on_stage, redis):
