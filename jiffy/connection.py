@@ -120,10 +120,10 @@ def _from_sentinel(url: str, options: dict[str, Any]) -> Redis:
     options |= {"username": unquote(user) or None, "password": unquote(password) or None}
     sentinel_password = parse_qs(parts.query).get("sentinel_password", [None])[0]
     timeouts = {key: options[key] for key in ("socket_connect_timeout", "protocol", "retry")}
-    sentinel = Sentinel(  # type: ignore[no-untyped-call]
+    sentinel = Sentinel(
         hosts, sentinel_kwargs=timeouts | {"password": sentinel_password, "socket_timeout": 2}
     )
-    master: Redis = sentinel.master_for(name, **options)  # type: ignore[no-untyped-call]
+    master: Redis = sentinel.master_for(name, **options)
     return master
 
 

@@ -4,6 +4,8 @@ import logging
 import sys
 import time
 
+from jiffy import clock
+
 logger = logging.getLogger("jiffy")
 _lines: list[str] = []
 WARNING, ERROR = logging.WARNING, logging.ERROR
@@ -18,6 +20,12 @@ def setup(level: str) -> None:
     logging.basicConfig(level=level, handlers=[handler], force=True)
 
 
+def quieten(*loggers: str) -> None:
+    """Let others log warnings and errors only: what they do is logged by us, once."""
+    for name in loggers:
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+
 def job(name: str, **fields: object) -> None:
     """Log what became of a job, cheaply: it may be thousands a second.  `flush` sends the lines."""
     if logger.isEnabledFor(logging.INFO):
@@ -27,7 +35,7 @@ def job(name: str, **fields: object) -> None:
 def flush() -> None:
     """Write the lines of `job`."""
     if _lines:
-        now_s = time.time()
+        now_s = clock.wall()
         at = time.strftime("%H:%M:%S", time.gmtime(now_s)) + f".{int(now_s % 1 * 1000):03d} INFO "
         sys.stdout.write(at + f"\n{at}".join(_lines) + "\n")
         sys.stdout.flush()

@@ -107,7 +107,7 @@ class Settings:
         "How many jobs one `worker.py` runs at a time.", _count, "a whole number from 1", _cores()
     )
     grace_s: float = _setting(
-        "How long a stopping worker lets its jobs go on, in seconds; then they go back to the queue.",
+        "Seconds that a stopping worker lets its jobs go on; then they go back to their queue.",
         _seconds, "a number of seconds, such as 25", 25.0,
     )  # fmt: skip
     job_memory_mb: int | None = _setting(

@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
-from pathlib import Path
 from typing import Any, TypeVar
 
 from redis import Redis
@@ -21,11 +20,10 @@ from jiffy.dashboard import decode
 from jiffy.dashboard.decode import Raw
 from jiffy.errors import NotShown
 from jiffy.job_progress import State
+from jiffy.scripts import script
 
 T = TypeVar("T")
 
-_PEEK = (Path(__file__).parent / "peek.lua").read_text()
-_ERRORS = (Path(__file__).parent / "errors.lua").read_text()
 _JOB = (
     "status", "origin", "description", "data", "created_at", "enqueued_at", "started_at",
     "ended_at", "worker_name", "meta", keys.PROGRESS_FIELD,
@@ -139,7 +137,7 @@ def read_errors(redis: Redis, job_ids: Sequence[str]) -> dict[str, str]:
     if not job_ids:
         return {}
     streams = [keys.results(job_id) for job_id in job_ids]
-    answer = redis.register_script(_ERRORS)(keys=streams, args=[_MOST_BYTES_IN_LIST])
+    answer = script(redis, "errors")(keys=streams, args=[_MOST_BYTES_IN_LIST])
     errors = {}
     for job_id, raw in zip(job_ids, answer, strict=True):
         with suppress(NotShown):
@@ -196,7 +194,7 @@ def _peek(
 ) -> list[Mapping[str, Raw] | None]:
     if not names:
         return []
-    answer = redis.register_script(_PEEK)(keys=list(names), args=[most_bytes, *fields])
+    answer = script(redis, "peek")(keys=list(names), args=[most_bytes, *fields])
     return [_fields(fields, values) for values in answer]
 
 

@@ -63,6 +63,10 @@ for i = #alive, 1, -1 do
   end
 end
 
+if not is_gone and redis.call('EXISTS', 'rq:worker:' .. worker) == 1 then
+  redis.call('HSET', 'rq:worker:' .. worker, 'state', 'idle')
+  redis.call('HDEL', 'rq:worker:' .. worker, 'current_job')
+end
 if #keep > 0 then
   redis.call('SET', KEYS[2], cjson.encode(keep))
 else

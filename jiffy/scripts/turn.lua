@@ -86,7 +86,7 @@ local function kind_of(job)
   return 'plain'
 end
 
-local taken, longest = 0, 0
+local taken, longest = 0, 0  -- the longest time limit of what is taken
 local function take(queue, id)
   local key = 'rq:job:' .. id
   local job = redis.pcall('HMGET', key, 'data', 'timeout', 'result_ttl', 'success_callback_name',
@@ -154,7 +154,11 @@ if #holds > 0 then
   redis.call('SET', KEYS[2], cjson.encode(holds))
   local time = redis.call('TIME')
   -- 0: nobody renews it, so it lasts for as long as RQ's SimpleWorker's does.
-  local lease = lease_s > 0 and lease_s or longest + 60
+  local lease = lease_s
+  if lease == 0 then
+    lease = longest + 60
+    redis.call('EXPIRE', KEYS[1], math.ceil(lease))
+  end
   redis.call('ZADD', KEYS[3], 'GT', time[1] + time[2] / 1e6 + lease, worker)
   redis.call('HSET', KEYS[1], 'state', 'busy', 'current_job', holds[1][2])
 elseif #held > 0 then

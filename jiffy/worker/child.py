@@ -48,7 +48,7 @@ class Child:
 
     def __init__(
         self, turns: Turns, runner: Runner, rare: RareSettler, board: Board, stint: Stint,
-        pace: Pace, reorder: Callable[[str], Sequence[str]], maintain: Callable[[], None],
+        pace: Pace, reorder: Callable[[str], list[str]], maintain: Callable[[], None],
     ) -> None:  # fmt: skip
         self._turns, self._runner, self._rare = turns, runner, rare
         self._board, self._stint, self._pace = board, stint, pace
@@ -98,6 +98,8 @@ class Child:
             return []
         taken, rare, suspended = self._turns.take(want, self._finished)
         self._settled(rare)
+        if rare and not taken:  # their dependents may be waiting by now
+            taken, _, suspended = self._turns.take(want)
         self._hold(taken)
         if suspended:
             self._rest()
@@ -222,5 +224,3 @@ class Child:
         self._stopping = True
         if self._waiting:
             raise _Stop
-
-

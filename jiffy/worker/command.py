@@ -24,6 +24,7 @@ def worker_command(argv: Sequence[str] | None = None) -> int:
         if asked.n < 1:
             raise InvalidValue("-n", asked.n, "1 or more")
         log.setup(config.log_level)
+        log.quieten("rq.worker", "rq.job")
         redis = connection.connect("worker")
         redis.ping()
         queues = asked.queues or list(DEFAULT_QUEUES)
@@ -37,7 +38,7 @@ def worker_command(argv: Sequence[str] | None = None) -> int:
         warn_if_forgetful(redis)
         _preload(config.jobs_modules)
         stint = Stint(asked.burst, asked.max_jobs, asked.max_idle_time, config.max_jobs_per_child)
-        supervise(redis, _faces(redis, queues, asked.n, config), stint)
+        supervise(redis, _faces(redis, queues, asked.n, config), stint, moves_due=True)
         log.event("worker.stopped", pid=os.getpid())
     return 0
 
@@ -49,7 +50,10 @@ def _parser(config: Settings) -> argparse.ArgumentParser:
         help=f"the first is served first (default: {' '.join(DEFAULT_QUEUES)})",
     )  # fmt: skip
     parser.add_argument(
-        "-n", type=int, default=config.workers, help="how many jobs at a time (default: %(default)s)"
+        "-n",
+        type=int,
+        default=config.workers,
+        help="how many jobs at a time (default: %(default)s)",
     )
     parser.add_argument("--burst", action="store_true", help="stop when the queues are empty")
     parser.add_argument("--max-jobs", type=int, metavar="N", help="stop after N jobs, each worker")
@@ -83,5 +87,3 @@ def _preload(modules: tuple[str, ...]) -> None:
             functions.load(name)
         except BrokenModule as error:  # its jobs fail with this reason; the others run
             log.event("module.broken", log.ERROR, module=name, reason=error)
-
-

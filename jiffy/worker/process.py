@@ -1,4 +1,4 @@
-"""Processes as the operating system sees them: forking one that dies with us, its memory, its end."""
+"""Processes as the operating system sees them: a fork that dies with us, its memory, its end."""
 
 import ctypes
 import gc

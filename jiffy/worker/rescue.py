@@ -22,7 +22,7 @@ class Verdict(Enum):
     FAIL = "leave"  # failed, for the reason given
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Death:
     """How a worker died; `ran` is the job that it ran, where its supervisor saw it."""
 
@@ -49,7 +49,7 @@ class Rescuer:
         (names,) = self._line.run("sweep", [keys.LEASES, keys.LAST_SWEEP], gaps)
         for name in names:
             cause = "the machine, or the supervisor, vanished"
-            self.rescue(Death(name.decode(), cause, is_gone=True))
+            self.rescue(Death(worker=name.decode(), cause=cause, is_gone=True))
 
     def rescue(self, death: Death) -> None:
         """Rescue what one worker held."""
@@ -71,7 +71,11 @@ class Rescuer:
         rescued, aside = answer
         for job_id in rescued:
             log.event(
-                "job.rescued", log.WARNING, job=_text(job_id), worker=death.worker, cause=death.cause
+                "job.rescued",
+                log.WARNING,
+                job=_text(job_id),
+                worker=death.worker,
+                cause=death.cause,
             )
         for queue, job_id, execution, causes in aside:
             self._fail(death, queue, job_id, execution, causes)

@@ -40,7 +40,7 @@ class _Face(BaseWorker):
             turns, runner, rare, board, stint, pace, self._reordered, self._maintain
         )  # fmt: skip
 
-    def _reordered(self, taken_from: str) -> Sequence[str]:
+    def _reordered(self, taken_from: str) -> list[str]:
         """The names of the queues in the order in which to look next (RQ's `reorder_queues`)."""
         queue = next((queue for queue in self._ordered_queues if queue.name == taken_from), None)
         if queue is not None:
@@ -53,8 +53,8 @@ class _Face(BaseWorker):
             return
         self._next_maintenance = clock.monotonic() + self.maintenance_interval
         try:
-            self.run_maintenance_tasks()
-        except Exception as error:  # a corrupt job, or Redis away: housekeeping can wait
+            self.run_maintenance_tasks()  # type: ignore[no-untyped-call]
+        except Exception as error:  # noqa: BLE001 - a corrupt job, or Redis away: housekeeping can wait
             log.event("maintenance.failed", log.WARNING, reason=repr(error))
 
     def _prepare(self, options: dict[str, Any]) -> Stint:
@@ -65,11 +65,8 @@ class _Face(BaseWorker):
         for name in ("rq.worker", "rq.job"):
             setup_loghandlers(level, date_format, log_format, name=name)
         self._dequeue_strategy = options.get("dequeue_strategy", DequeueStrategy.DEFAULT)
-        burst = options.get("burst", False)
-        if options.get("with_scheduler"):
-            self._start_scheduler(burst, level, date_format, log_format)
         return Stint(
-            burst,
+            options.get("burst", False),
             options.get("max_jobs"),
             options.get("max_idle_time"),
             settings().max_jobs_per_child,
@@ -85,12 +82,14 @@ class Worker(_Face, rq.Worker):
     def work(self, burst: bool = False, **options: Any) -> bool:  # type: ignore[override]
         """Run jobs, with the options of RQ's `BaseWorker.work`; return whether any was run."""
         stint = self._prepare(options | {"burst": burst})
+        if options.get("with_scheduler"):
+            self._start_scheduler(stint.burst, options.get("logging_level"))
         before = self._counted()
         try:
-            supervise(self.connection, [self], stint)
+            supervise(self.connection, [self], stint, moves_due=False)
         finally:
             if self.scheduler:
-                self.stop_scheduler()
+                self.stop_scheduler()  # type: ignore[no-untyped-call]
         return self._counted() > before
 
     def slot(self, stint: Stint) -> Slot:
@@ -99,17 +98,20 @@ class Worker(_Face, rq.Worker):
 
     def _work_in_child(self, stint: Stint, board: Board) -> int:
         self._is_horse = True
-        os.environ["RQ_WORKER_ID"] = self.name
+        os.environ["RQ_WORKER_ID"] = self.name  # noqa: TID251 - for the job, as RQ does
         runner = Runner(
             self, self.connection, self.allowed, settings().result_max_bytes, board.relimit
         )
-        child = self._child(stint, board, runner, Pace(), LEASE_S)
+        # In turns among the queues means one job from each.
+        one_by_one = self._dequeue_strategy != DequeueStrategy.DEFAULT
+        pace = Pace(largest=1) if one_by_one else Pace()
+        child = self._child(stint, board, runner, pace, LEASE_S)
         child.work()
         return AGAIN if child.is_worn else 0
 
     def _counted(self) -> int:
         counts = self.connection.hmget(self.key, "successful_job_count", "failed_job_count")
-        return sum(int(count or 0) for count in counts)  # type: ignore[union-attr]
+        return sum(int(count or 0) for count in counts)
 
 
 class SimpleWorker(_Face, rq.SimpleWorker):
@@ -122,6 +124,8 @@ class SimpleWorker(_Face, rq.SimpleWorker):
         """Run jobs, with the options of RQ's `BaseWorker.work`; return whether any was run."""
         stint = self._prepare(options | {"burst": burst})
         self.bootstrap(options.get("logging_level"))
+        if options.get("with_scheduler"):
+            self._start_scheduler(burst, options.get("logging_level"))
         runner = TimedRunner(self, self.connection, self.allowed, settings().result_max_bytes)
         # One job at a time, with the lease that RQ gives it: there is nobody to renew it.
         child = self._child(stint, Board(), runner, Pace(largest=1), 0)
@@ -134,11 +138,14 @@ class SimpleWorker(_Face, rq.SimpleWorker):
         finally:
             for number, handler in handlers:
                 signal.signal(number, handler)
-            self.teardown()
+            self.teardown()  # type: ignore[no-untyped-call]
 
 
-def supervise(redis: Redis, faces: Sequence[Worker], stint: Stint) -> None:
-    """Run a supervisor with one child for each of `faces`, until they are done."""
+def supervise(redis: Redis, faces: Sequence[Worker], stint: Stint, *, moves_due: bool) -> None:
+    """Run a supervisor with one child for each of `faces`, until they are done.
+
+    `moves_due`: it also moves delayed jobs and retries to their queues when their time has come.
+    """
     config = settings()
     limits = Limits(
         config.grace_s,
@@ -146,7 +153,7 @@ def supervise(redis: Redis, faces: Sequence[Worker], stint: Stint) -> None:
         config.max_child_mb and config.max_child_mb * _MB,
     )
     slots = [face.slot(stint) for face in faces]
-    Supervisor(redis, slots, faces[0].queue_names(), limits).run()
+    Supervisor(redis, slots, faces[0].queue_names(), limits, moves_due=moves_due).run()
 
 
 def warn_if_forgetful(redis: Redis) -> None:

@@ -10,6 +10,7 @@ import sys
 import traceback
 import zlib
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from redis import Redis
@@ -57,10 +58,8 @@ class Runner:
         """
         data = taken.data
         if data[:1] == b"x":  # zlib's mark; RQ compresses, and reads what is not compressed
-            try:
+            with suppress(zlib.error):
                 data = zlib.decompress(data)
-            except zlib.error:
-                pass
         try:
             return self._loads(data)
         except Exception as error:  # a serializer may raise anything
@@ -142,16 +141,14 @@ class Runner:
             raise ResultTooLarge(len(packed), self._largest_result)
         return packed
 
-    def _failed(
-        self, taken: Taken, func_name: str, started_s: float, exc_info: ExcInfo
-    ) -> Failed:
+    def _failed(self, taken: Taken, func_name: str, started_s: float, exc_info: ExcInfo) -> Failed:
         """Call what wants to know of a failure, as RQ does in `BaseWorker.perform_job`."""
         ended_s = clock.wall()
         reason = "".join(traceback.format_exception(*exc_info))
         may_retry = not isinstance(exc_info[1], UnserializableResult | ResultTooLarge | NotAllowed)
         try:
             job = self.job(taken)
-        except Exception:  # it cannot be read, or it is gone: nobody to call
+        except Exception:  # noqa: BLE001 - it cannot be read, or it is gone: nobody to call
             return Failed(taken, func_name, started_s, ended_s, reason)
         job._status = JobStatus.FAILED
         job.started_at, job.ended_at = clock.from_wall(started_s), clock.from_wall(ended_s)
@@ -208,7 +205,7 @@ def _lazy(job_class: type[Job]) -> Any:
             setattr(self._become_real(), name, value)
 
         def _become_real(self) -> Job:
-            self.__class__ = job_class
+            object.__setattr__(self, "__class__", job_class)
             self.__init__(self._id, self.connection, self.serializer)  # type: ignore[misc]
             self.refresh()
             return self

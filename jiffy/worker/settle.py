@@ -1,8 +1,8 @@
-"""Settle what RQ's own methods must settle: failures, retries, callbacks' jobs, dependents, repeats.
+"""Settle what RQ's own methods must settle: failures, retries, dependents, repeats, webhooks.
 
-RQ writes an outcome in several steps, each of which may be the last before a kill.  Here its methods
-are called on a client that only writes down what they would send; then all of it is sent as one
-script, which does nothing unless the started registry still names this execution.
+RQ writes an outcome in several steps, each of which may be the last before a kill.  Here its
+methods are called on a client that only writes down what they would send; then all of it is sent as
+one script, which does nothing unless the started registry still names this execution.
 """
 
 import zlib
@@ -24,8 +24,8 @@ from jiffy.worker.outcome import Again, Failed, Finished, Outcome, Taken
 
 _DEFAULT_FAILURE_TTL_S = 365 * 24 * 3600  # rq.defaults.DEFAULT_FAILURE_TTL
 _READS = frozenset(
-    "EXISTS GET HEXISTS HGET HGETALL HMGET INFO LLEN LPOS LRANGE SCARD SISMEMBER SMEMBERS TIME TTL "
-    "TYPE XLEN XRANGE XREVRANGE ZCARD ZRANGE ZRANGEBYSCORE ZSCORE".split()
+    """EXISTS GET HEXISTS HGET HGETALL HMGET INFO LLEN LPOS LRANGE SCARD SISMEMBER SMEMBERS TIME
+    TTL TYPE XLEN XRANGE XREVRANGE ZCARD ZRANGE ZRANGEBYSCORE ZSCORE""".split()  # noqa: SIM905
 )
 
 
@@ -51,15 +51,16 @@ class Recorder(Redis):
 
     def execute_command(self, *args: Any, **options: Any) -> Any:
         if args[0] in _READS:
-            return super().execute_command(*args, **options)
+            return super().execute_command(*args, **options)  # type: ignore[no-untyped-call]
         self.written.append(args)
         return 1
 
     def pipeline(self, transaction: bool = True, shard_hint: str | None = None) -> "Notes":
         return Notes(self)
 
-    def watch(self, *names: Any) -> None:
-        super().execute_command("WATCH", *names)
+    def look_out_for(self, *names: Any) -> None:
+        """Let the commit fail with WatchError if one of these keys changes before it."""
+        super().execute_command("WATCH", *names)  # type: ignore[no-untyped-call]
 
     def commit(self, wip_key: str, member: str) -> bool:
         """Send it all; False if the execution is no longer this worker's.  Raises WatchError."""
@@ -80,7 +81,7 @@ class Recorder(Redis):
         return bool(replies[2][0])
 
     def _version_of(self, redis: Redis) -> None:
-        # RQ asks each new client for Redis' version and keeps the answer on it (rq.utils.get_version)
+        # RQ asks each new client for Redis' version and keeps the answer on it (get_version).
         for name, value in vars(redis).items():
             if "rq_redis_server_version" in name:
                 setattr(self, name, value)
@@ -103,8 +104,8 @@ class Notes(Pipeline):
     def pipeline(self, transaction: bool = True, shard_hint: str | None = None) -> "Notes":
         return Notes(self._recorder)
 
-    def watch(self, *names: Any) -> bool:
-        self._recorder.watch(*names)
+    def watch(self, *names: Any) -> bool:  # type: ignore[override]
+        self._recorder.look_out_for(*names)
         self.watching = True
         return True
 
@@ -113,7 +114,7 @@ class Notes(Pipeline):
         self.watching = self.explicit_transaction = False
         return results
 
-    def reset(self) -> None:
+    def reset(self) -> None:  # type: ignore[override]
         self.command_stack = []
         self.watching = self.explicit_transaction = False
 
@@ -132,7 +133,7 @@ class RareSettler:
         """
         try:
             return self._line.insist(lambda: self._try(outcome))
-        except Exception as error:  # whatever a broken job makes RQ's methods raise
+        except Exception as error:  # noqa: BLE001 - whatever a broken job makes RQ's methods raise
             log.event("job.unreadable", log.ERROR, job=outcome.taken.job_id, reason=repr(error))
             reason = getattr(outcome, "reason", "")
             return self.fail_unread(outcome.taken, f"{reason}{type(error).__name__}: {error}")
@@ -149,7 +150,7 @@ class RareSettler:
             keys.REGISTRIES["started"] + taken.queue, keys.REGISTRIES["failed"] + taken.queue,
             keys.job(taken.job_id), keys.results(taken.job_id),
         ]  # fmt: skip
-        raw = [name.encode("utf-8", "surrogateescape") for name in names]
+        raw: list[Any] = [name.encode("utf-8", "surrogateescape") for name in names]
         return bool(self._line.insist(lambda: self._line.run("fail", raw, arguments))[0])
 
     def _try(self, outcome: Outcome) -> bool:
@@ -234,7 +235,10 @@ class _Lent:
         self._own, self._face.connection = self._face.connection, self._client
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self._face.connection = self._own
 
@@ -250,5 +254,3 @@ class _Without:
 
     def __exit__(self, *_: object) -> None:
         delattr(self._owner, self._name)
-
-

@@ -67,8 +67,9 @@ class Supervisor:
     """Runs children until they are done or a signal says stop."""
 
     def __init__(
-        self, redis: Redis, slots: Sequence[Slot], queues: Sequence[str], limits: Limits
-    ) -> None:
+        self, redis: Redis, slots: Sequence[Slot], queues: Sequence[str], limits: Limits,
+        *, moves_due: bool,
+    ) -> None:  # fmt: skip
         self._slots, self._all, self._limits = list(slots), tuple(slots), limits
         self._queue_keys = [keys.queue(name) for name in queues]
         self._default_timeout_s = slots[0].face.queue_class.DEFAULT_TIMEOUT
@@ -82,17 +83,19 @@ class Supervisor:
             _Timer(0, self._commands.hear),
             _Timer(RENEW_EVERY_S, self._renew),
             _Timer(SWEEP_EVERY_S, self._rescuer.sweep),
-            _Timer(DUE_EVERY_S, self._move_due),
             _Timer(DUE_EVERY_S, self._watch_memory),
             _Timer(0, self._look),
         ]
+        if moves_due:
+            self._timers.append(_Timer(DUE_EVERY_S, self._move_due))
 
     def run(self) -> None:
         """Work until the last child has ended for good."""
         for slot in self._all:
             slot.face.register_birth()
             slot.face.set_state(WorkerStatus.STARTED)
-        self._renew()
+        for timer in self._timers:
+            timer.action()
         with Signals(self.stop, self.stop_now) as signals:
             for slot in self._all:
                 self._start(slot)
@@ -127,7 +130,9 @@ class Supervisor:
         """Kill a child with all that its job started; `verdict` is for the job that it runs."""
         if slot.death is None:
             running = slot.board.running
-            slot.death = Death(slot.name, cause, running, verdict, was_stopped=was_stopped)
+            slot.death = Death(
+                worker=slot.name, cause=cause, ran=running, verdict=verdict, was_stopped=was_stopped
+            )
             process.kill_group(slot.pid)
 
     def _tick(self) -> None:
@@ -223,7 +228,7 @@ class Supervisor:
         log.event("worker.died", log.ERROR, worker=slot.name, pid=slot.pid, cause=cause)
         # Who dies in a shutdown was killed by it: the dyno's manager spares nobody.
         verdict = Verdict.COUNT if self._stop_at is None else Verdict.FREE
-        return Death(slot.name, cause, running, verdict)
+        return Death(worker=slot.name, cause=cause, ran=running, verdict=verdict)
 
     def _bury(self) -> None:
         """Rescue what dead children held.  Each stays on the list until Redis has heard of it."""

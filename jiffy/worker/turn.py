@@ -25,7 +25,12 @@ class Turns:
     """The turns of one worker."""
 
     def __init__(
-        self, redis: Redis, name: str, queues: Sequence[str], result_ttl_s: int, lease_s: int = LEASE_S
+        self,
+        redis: Redis,
+        name: str,
+        queues: Sequence[str],
+        result_ttl_s: int,
+        lease_s: int = LEASE_S,
     ) -> None:
         self.line = Line(redis)
         self._name = name

@@ -1,7 +1,7 @@
 -- Read some fields of many hashes without moving what is large.
 -- KEYS: the hashes
 -- ARGV: the most bytes to move of one value, then the names of the fields
--- Returns a list per hash: each field's value, nil if it has none, its size if that is over the most; for a key of another type, an error's text instead.
+-- Returns a list per hash: a field's value, nil, or its size if over the most; for no hash, the error's text
 local most = tonumber(ARGV[1])
 local hashes = {}
 for i, key in ipairs(KEYS) do
