@@ -107,6 +107,8 @@ def guard(app: Flask, config: Settings) -> None:
         SESSION_COOKIE_SAMESITE="Lax",
         SESSION_COOKIE_SECURE=config.is_production,
         PERMANENT_SESSION_LIFETIME=SESSION_LASTS,
+        # Else a refresh that was under way while somebody logged out would log them in again.
+        SESSION_REFRESH_EACH_REQUEST=False,
     )
     app.before_request(_require_own_page)
     app.before_request(_require_login)

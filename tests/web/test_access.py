@@ -87,6 +87,10 @@ def test_logging_out_ends_the_session(client):
     assert client.get("/").status_code == 302
 
 
+def test_a_refresh_under_way_does_not_undo_a_logout(client):
+    assert "Set-Cookie" not in client.get("/").headers
+
+
 def test_logging_out_by_a_link_does_nothing(client):
     assert client.get("/logout").status_code == 405
     assert client.get("/").status_code == 200
