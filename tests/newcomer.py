@@ -54,7 +54,7 @@ class Run:
     def __init__(self, folder, environ):
         self.lines = []
         self.folder = folder
-        self.is_ready = threading.Event()
+        self.is_ready, self.is_over = threading.Event(), threading.Event()
         self.mark = f"JIFFY_TEST_MARK={uuid.uuid4()}"
         self.environ = newcomers_environ() | dict([self.mark.split("=")]) | environ
         self.process = subprocess.Popen(
@@ -70,6 +70,7 @@ class Run:
             if line.startswith("  Stop "):
                 self.is_ready.set()
         self.is_ready.set()
+        self.is_over.set()
 
     @property
     def said(self):
@@ -92,12 +93,13 @@ class Run:
         os.killpg(self.process.pid, signal.SIGINT)
 
     def left(self):
-        """The processes of this run that still live, by the mark in their environment."""
-        return [
-            int(environ.parent.name)
-            for environ in Path("/proc").glob("[0-9]*/environ")
-            if self.mark.encode() in read(environ)
-        ]
+        """The processes of this run that still live, also those that left its process group."""
+        return [int(path.name) for path in Path("/proc").glob("[0-9]*") if self._owns(path)]
+
+    def _owns(self, process):
+        # Redis writes its title, where its socket is, over its environment.
+        titles = read(process / "cmdline")
+        return self.mark.encode() in read(process / "environ") or os.fsencode(self.folder) in titles
 
     def wait_until_none_is_left(self):
         wait_until(lambda: not self.left(), STOP_TIMEOUT_S)
@@ -112,6 +114,9 @@ class Run:
         return typed.stdout
 
     def end(self):
+        if self.process.poll() is None:
+            self.press_ctrl_c()
+            self.is_over.wait(STOP_TIMEOUT_S)
         for pid in self.left():
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
