@@ -83,7 +83,11 @@ def _progress_of(job: Job) -> Iterator[Callable[[job_progress.State], None]]:
         yield _ProgressLines()
         return
     with click.progressbar(
-        length=_BAR_STEPS, label=job.id[:8], item_show_func=str, file=sys.stderr
+        length=_BAR_STEPS,
+        label=job.id[:8],
+        item_show_func=lambda note: "waiting" if note is None else str(note),
+        update_min_steps=0,  # also where only the note has changed
+        file=sys.stderr,
     ) as bar:
         bar.render_progress()
 

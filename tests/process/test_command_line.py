@@ -162,8 +162,8 @@ def test_wait_at_a_terminal_shows_a_bar(redis):
     drawn = os.read(ours, 65536).decode()
     os.close(ours)
 
-    assert "[####" in drawn
-    assert "100%" in drawn
+    assert re.search(r"\[-+\] +0% +waiting", drawn)
+    assert re.search(r"\[#+\] +100% +done", drawn)
 
 
 def test_ctrl_c_while_waiting_leaves_the_job_alone(redis):
