@@ -45,19 +45,19 @@ class Entry:
 class Stage:
     """A context in which one contestant is measured once; all it started is gone afterwards.
 
-    `workers_url` is where its workers find Redis, if not where all others do.
+    `workers_url` is where its workers find Redis, if not where all others do.  `redis` is our own
+    client, and `counter` the one that sees its results.
     """
 
     entry: Entry
     measure: str
     url: str
     workers_url: str = ""
-    redis: Redis = field(init=False)
     _started: list[subprocess.Popen[str]] = field(default_factory=list)
     _polls: int = 0
 
     def __post_init__(self) -> None:
-        self.redis = Redis.from_url(self.url)
+        self.redis = self.counter = Redis.from_url(self.url)
         self.crowd = Crowd(uuid.uuid4().hex)
         self.python = environments.python_for(self.entry.name)
         logs = environments.BUILD / "logs"
@@ -73,6 +73,11 @@ class Stage:
         )  # fmt: skip
         try:
             self.about = self.ask("describe")
+            # Where its results are; connected now, so that no measurement counts it.
+            self.counter = Redis.from_url(
+                self.url.removesuffix("0") + str(self.about["done"]["db"])
+            )
+            self.counter.ping()
         except Fell:
             self.__exit__(None, None, None)
             raise
@@ -82,13 +87,14 @@ class Stage:
         self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
     ) -> None:
         self.crowd.stop([process.pid for process in self._started])
-        self.producer.kill()
         for process in [self.producer, *self._started]:
+            process.kill()
             process.wait()
             for stream in (process.stdin, process.stdout):
                 if stream:
                     stream.close()
         self.redis.close()
+        self.counter.close()
 
     def ask(self, do: str, **what: Any) -> Any:
         """Have the producer do something (see `bench.inside`); return its answer."""
@@ -138,8 +144,7 @@ class Stage:
         """How many of the `put` jobs are done."""
         how = self.about["done"]
         self._polls += 1
-        client = self.redis if how["db"] == 0 else self._other_db(how["db"])
-        answer: Any = client.execute_command(*how["command"])  # type: ignore[no-untyped-call]
+        answer: Any = self.counter.execute_command(*how["command"])
         count = int(answer)
         return put - count if how["is_left"] else count
 
@@ -148,11 +153,6 @@ class Stage:
         self._polls += 1
         seen = server.traffic(self.redis)
         return seen - server.Traffic(self._polls, self._polls)
-
-    def _other_db(self, db: int) -> Redis:
-        if not hasattr(self, "_results"):
-            self._results = Redis.from_url(f"{self.url.rpartition('/')[0]}/{db}")
-        return self._results
 
     def _wait(self, is_so: Callable[[], bool], limit_s: float) -> bool:
         deadline = monotonic() + limit_s

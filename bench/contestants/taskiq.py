@@ -19,7 +19,11 @@ MANY_AT_ONCE = True
 DONE = Count(("DBSIZE",), db=1)
 
 Broker = ListQueueBroker if VARIANT == "list" else RedisStreamBroker
-broker = Broker(url=REDIS_URL).with_result_backend(RedisAsyncResultBackend(RESULTS_URL))
+# redis-py 8 waits 5 s for an answer unless told otherwise; Taskiq waits as long as it takes for its
+# next job, so its workers would die of being idle.
+broker = Broker(url=REDIS_URL, socket_timeout=None).with_result_backend(
+    RedisAsyncResultBackend(RESULTS_URL)
+)
 tasks = {
     name: broker.task(task_name=name)(getattr(jobs, f"async_{name}"))
     for name in ("noop", "stamp", "nap")
