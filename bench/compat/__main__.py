@@ -25,6 +25,8 @@ EVERYWHERE = Path(__file__).parent / "everywhere"
 # What RQ's suite needs beside RQ, and what runs it in parallel: it mostly sleeps.
 TOOLS = ("pytest", "pytest-xdist", "pytest-timeout", "psutil==7.2.2")
 PROCESSES = 6
+# RQ's tests leave files under fixed names: each process gets a folder of its own for them.
+OUT_OF_TMP = ("'/tmp/", "__import__('os').environ['COMPAT_TMP'] + '/")
 # RQ's own limits use SIGALRM, so the last resort must be a thread.
 TEST_TIMEOUT_S = 180
 
@@ -74,6 +76,8 @@ def _suite(version: str) -> Path:
             # Without `rq/`: what is tested is the one that is installed.
             wanted = [m for m in archive if m.name.split("/")[1] in ("tests", "tox.ini")]
             archive.extractall(BUILD, members=wanted, filter="data")
+        for path in suite.glob("tests/*.py"):
+            path.write_text(path.read_text().replace(*OUT_OF_TMP))
     return suite
 
 

@@ -3,13 +3,13 @@ apply to our workers, from docs/compatibility.md.
 """
 
 import os
-import socket
 from pathlib import Path
 
 import pytest
 import rq
 
 from bench.compat import tables
+from bench.server import free_port
 from jiffy import devredis
 
 # RQ's tests look for an empty database from 4 to 16.
@@ -19,14 +19,15 @@ ADDRESS = "address.txt"
 
 
 def pytest_configure() -> None:
-    """Start a Redis for this process; `sitecustomize` leads RQ's tests to it.
+    """Start a Redis for this process, to which `sitecustomize` leads RQ's tests.
 
     Whoever started pytest stops it: a test may take this process down.
     """
-    port = _free_port()
+    port = free_port()
     os.environ["COMPAT_REDIS_PORT"] = str(port)
     home = Path(os.environ["COMPAT_HOME"]) / os.environ.get("PYTEST_XDIST_WORKER", "main")
-    home.mkdir()
+    (home / "tmp").mkdir(parents=True)
+    os.environ["COMPAT_TMP"] = str(home / "tmp")
     options = ("--port", str(port), "--bind", "127.0.0.1", "--databases", _DATABASES)
     (home / ADDRESS).write_text(devredis.start(home, keep=False, options=options))
 
@@ -46,9 +47,3 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         reason = reasons.pop(item.nodeid.removeprefix("tests/"), None)
         if reason:
             item.add_marker(pytest.mark.xfail(reason=reason, strict=False))
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -19,6 +19,18 @@ local function let_go(queue, id, execution)
   return true
 end
 
+-- Entries for the sorted sets, to be added with one call each.
+local entries = {}
+local function enter(set, score, member)
+  local list = entries[set]
+  if not list then
+    list = {}
+    entries[set] = list
+  end
+  list[#list + 1] = score
+  list[#list + 1] = member
+end
+
 -- [queue, id, execution, started, ended, started_s, ended_s, result_ttl, return value in base64]
 local rare, done, finished, worked_s = {}, {}, 0, 0
 for position, o in ipairs(outcomes) do
@@ -30,7 +42,8 @@ for position, o in ipairs(outcomes) do
   else
     done[execution] = true
     if let_go(queue, id, execution) and redis.call('EXISTS', key) == 1 then
-      redis.call('HSET', key, 'status', 'finished', 'started_at', o[4], 'ended_at', o[5],
+      -- pcall: a key that somebody made another type of must not stop what follows.
+      redis.pcall('HSET', key, 'status', 'finished', 'started_at', o[4], 'ended_at', o[5],
         'last_heartbeat', o[5], 'worker_name', worker)
       local results = 'rq:results:' .. id
       local entry = {'type', 1, 'worker_name', worker}
@@ -39,14 +52,14 @@ for position, o in ipairs(outcomes) do
       entry[n + 1], entry[n + 2] = 'execution_id', execution
       entry[n + 3], entry[n + 4] = 'execution_started_at', o[6]
       entry[n + 5], entry[n + 6] = 'execution_ended_at', o[7]
-      redis.call('XADD', results, 'MAXLEN', '~', 10, '*', unpack(entry))
+      redis.pcall('XADD', results, 'MAXLEN', '~', 10, '*', unpack(entry))
       if ttl < 0 then
         redis.call('PERSIST', results)
-        redis.call('ZADD', 'rq:finished:' .. queue, '+inf', id)
+        enter('rq:finished:' .. queue, '+inf', id)
       else
         redis.call('EXPIRE', results, ttl)
         redis.call('EXPIRE', key, ttl)
-        redis.call('ZADD', 'rq:finished:' .. queue, now_s + ttl, id)
+        enter('rq:finished:' .. queue, now_s + ttl, id)
       end
       finished, worked_s = finished + 1, worked_s + (o[7] - o[6])
     end
@@ -63,7 +76,7 @@ for i = #held, 1, -1 do
   elseif not done[execution] and let_go(queue, id, execution) then
     redis.call('LPUSH', 'rq:queue:' .. queue, id)
     if redis.call('EXISTS', 'rq:job:' .. id) == 1 then
-      redis.call('HSET', 'rq:job:' .. id, 'status', 'queued')
+      redis.pcall('HSET', 'rq:job:' .. id, 'status', 'queued')
     end
   end
 end
@@ -115,7 +128,7 @@ local function take(queue, id)
       'worker_name', worker)
     if job[7] and job[7] ~= '' then redis.call('PERSIST', key) end
   end
-  redis.call('ZADD', 'rq:wip:' .. origin, now_s + ttl, id .. ':' .. execution)
+  enter('rq:wip:' .. origin, now_s + ttl, id .. ':' .. execution)
   redis.call('HSET', 'rq:execution:' .. id .. ':' .. execution, 'id', execution,
     'created_at', ARGV[6], 'last_heartbeat', ARGV[6], 'worker_name', worker)
   redis.call('EXPIRE', 'rq:execution:' .. id .. ':' .. execution, ttl)
@@ -150,6 +163,8 @@ if want > 0 and suspended == 0 then
   end
 end
 
+for set, list in pairs(entries) do redis.call('ZADD', set, unpack(list)) end
+
 if #holds > 0 then
   redis.call('SET', KEYS[2], cjson.encode(holds))
   local time = redis.call('TIME')
@@ -165,8 +180,11 @@ elseif #held > 0 then
   redis.call('DEL', KEYS[2])
   redis.call('HSET', KEYS[1], 'state', 'idle')
   redis.call('HDEL', KEYS[1], 'current_job')
-elseif want > 0 and (suspended == 1) ~= (redis.call('HGET', KEYS[1], 'state') == 'suspended') then
-  redis.call('HSET', KEYS[1], 'state', suspended == 1 and 'suspended' or 'idle')
+elseif want > 0 then
+  local state = suspended == 1 and 'suspended' or 'idle'
+  if redis.call('HGET', KEYS[1], 'state') ~= state then
+    redis.call('HSET', KEYS[1], 'state', state)
+  end
 end
 if finished > 0 then
   redis.call('HINCRBY', KEYS[1], 'successful_job_count', finished)

@@ -25,6 +25,7 @@ from jiffy.worker.turn import LEASE_S
 TICK_S = 0.05
 RENEW_EVERY_S = 3
 DUE_EVERY_S = 1
+LOOK_EVERY_S = 0.1
 # A job that ignores its time limit is killed that much later.
 KILL_AFTER_S = 5
 # Before the grace is over, what still runs is asked to leave, then made to.
@@ -32,6 +33,7 @@ INTERRUPT_BEFORE_S, KILL_BEFORE_S = 3, 1
 # With others behind it, a job that takes that long was not the blink that it was taken for.
 BATCH_PATIENCE_S = 0.05
 MOST_DUE = 1000
+RESTART_AFTER_S = 1
 _SIGN_OFF_S = 2
 
 
@@ -51,7 +53,8 @@ class Slot:
     face: BaseWorker
     work: Callable[[Board], int]
     board: Board = field(default_factory=Board)
-    pid: int = 0
+    pid: int = 0  # 0: none now, one is to start at `starts_at`
+    starts_at: float = 0
     death: Death | None = None  # why the supervisor is having it killed
     leaves: bool = False  # it is not started again
     is_recycled: bool = False  # it ends between two jobs and is started again
@@ -84,7 +87,7 @@ class Supervisor:
             _Timer(RENEW_EVERY_S, self._renew),
             _Timer(SWEEP_EVERY_S, self._rescuer.sweep),
             _Timer(DUE_EVERY_S, self._watch_memory),
-            _Timer(0, self._look),
+            _Timer(LOOK_EVERY_S, self._look),
         ]
         if moves_due:
             self._timers.append(_Timer(DUE_EVERY_S, self._move_due))
@@ -110,7 +113,7 @@ class Supervisor:
             return
         log.event("worker.stopping", cause=cause, grace_s=self._limits.grace_s)
         self._stop_at = clock.monotonic() + self._limits.grace_s
-        for slot in self._slots:
+        for slot in list(self._slots):
             self.retire(slot)
 
     def stop_now(self, cause: str) -> None:
@@ -123,8 +126,13 @@ class Supervisor:
         """Let this child end after the job that it runs; the rest of its batch goes back now."""
         slot.leaves = True
         slot.board.stop()
+        if slot.board.running is not None:
+            self._ask(lambda: self._note_stop(slot))
         self._release(slot)
-        process.tell(slot.pid, LOOK)
+        if slot.pid:
+            process.tell(slot.pid, LOOK)
+        else:
+            self._slots.remove(slot)
 
     def kill(self, slot: Slot, verdict: Verdict, cause: str, was_stopped: bool = False) -> None:
         """Kill a child with all that its job started; `verdict` is for the job that it runs."""
@@ -154,6 +162,10 @@ class Supervisor:
             self._line.note_back()
 
     def _watch(self, slot: Slot) -> None:
+        if not slot.pid:
+            if clock.monotonic() >= slot.starts_at:
+                self._start(slot)
+            return
         status = process.ended(slot.pid)
         if status is not None:
             self._on_end(slot, status)
@@ -206,6 +218,13 @@ class Supervisor:
         slot.face.pid = slot.pid
         self._ask(lambda: self._note_pid(slot))
 
+    @staticmethod
+    def _note_stop(slot: Slot) -> None:
+        """Leave the marks that RQ's busy worker leaves when it is told to stop."""
+        slot.face._stop_requested = True
+        slot.face._shutdown_requested_date = clock.now()
+        slot.face.set_shutdown_requested_date()
+
     def _note_pid(self, slot: Slot) -> None:
         self._redis.hset(slot.face.key, "pid", slot.pid)
 
@@ -219,9 +238,12 @@ class Supervisor:
             self._deaths.append(death)
             self._ask(self._bury)
         is_over = process.exit_code(status) == 0 and death is None and not slot.is_recycled
+        # One that died without a job's help would do so again at once.
+        pause_s = RESTART_AFTER_S if death is not None and running is None else 0
+        slot.pid, slot.starts_at = 0, clock.monotonic() + pause_s
         if slot.leaves or is_over:
             self._slots.remove(slot)
-        else:
+        elif not pause_s:
             self._start(slot)
 
     def _unexpected(self, slot: Slot, running: Running | None, cause: str) -> Death:
