@@ -85,7 +85,7 @@ def _progress_of(job: Job) -> Iterator[Callable[[job_progress.State], None]]:
     with click.progressbar(
         length=_BAR_STEPS,
         label=job.id[:8],
-        item_show_func=lambda note: "waiting" if note is None else str(note),
+        item_show_func=_note,
         update_min_steps=0,  # also where only the note has changed
         file=sys.stderr,
     ) as bar:
@@ -96,6 +96,10 @@ def _progress_of(job: Job) -> Iterator[Callable[[job_progress.State], None]]:
             bar.update(max(0, steps - bar.pos), state.note)
 
         yield show
+
+
+def _note(note: str | None) -> str:
+    return "waiting" if note is None else note
 
 
 class _ProgressLines:
