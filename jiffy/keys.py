@@ -23,6 +23,8 @@ LAST_SWEEP = "jiffy:last_sweep"  # when (Redis' clock) a supervisor last looked 
 
 # A field of ours in RQ's hash of a job: it lives and dies with the job, and RQ passes over it.
 PROGRESS_FIELD = "jiffy:progress"
+# The same: "no" in a job that must never begin twice; see `Options.rescue`.
+RESCUE_FIELD = "jiffy:rescue"
 # The same in the hash of an entry that the table made: what the table says of it, and its times.
 ENTRY_FIELD = "jiffy:entry"
 TIMING_FIELD = "jiffy:timing"

@@ -34,12 +34,13 @@ for i = #alive, 1, -1 do
   local is_hash = redis.call('TYPE', job).ok == 'hash'
   if execution == culprit then
     aside = verdict == 'leave'
-    if verdict == 'count' and is_hash then
+    local once = is_hash and redis.call('HGET', job, 'jiffy:rescue') == 'no'
+    if is_hash and (verdict == 'count' or once) then
       local causes = redis.call('HGET', job, 'jiffy:causes')
       causes = (causes and causes .. '\n' or '') .. cause
       redis.call('HSET', job, 'jiffy:causes', causes, 'jiffy:alone', 1)
       local deaths = redis.call('HINCRBY', job, 'jiffy:rescues', 1)
-      aside = deaths >= too_many or redis.call('HGET', job, 'jiffy:rescue') == 'no'
+      aside = aside or deaths >= too_many or once
     end
     if aside then
       local causes = is_hash and redis.call('HGET', job, 'jiffy:causes') or cause

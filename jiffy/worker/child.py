@@ -182,6 +182,7 @@ class Child:
                 self._rare.settle(outcome)
         elif isinstance(outcome, Returned):
             self._stopping = True
+            self._rare.fail_if_it_must_not_repeat(outcome)
         else:
             self._rare.settle(outcome)
 

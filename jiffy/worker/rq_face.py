@@ -100,7 +100,12 @@ class Worker(_Face, rq.Worker):
         self._is_horse = True
         os.environ["RQ_WORKER_ID"] = self.name  # noqa: TID251 - for the job, as RQ does
         runner = Runner(
-            self, self.connection, self.allowed, settings().result_max_bytes, board.relimit
+            self,
+            self.connection,
+            self.allowed,
+            settings().result_max_bytes,
+            board.relimit,
+            lambda: board.must_stop,
         )
         # In turns among the queues means one job from each.
         one_by_one = self._dequeue_strategy != DequeueStrategy.DEFAULT

@@ -38,12 +38,14 @@ class Runner:
     def __init__(
         self, face: BaseWorker, redis: Redis, allowed: tuple[str, ...] | None,
         largest_result: int, relimit: Callable[[float], None] = lambda _: None,
+        is_stopping: Callable[[], bool] = lambda: False,
     ) -> None:  # fmt: skip
         self._face = face
         self._redis = redis
         self._allowed = allowed
         self._largest_result = largest_result
         self._relimit = relimit
+        self._is_stopping = is_stopping
         self._loads: Callable[[bytes], Any] = face.serializer.loads
         self._dumps: Callable[[Any], bytes] = face.serializer.dumps
         self._functions: dict[str, Callable[..., Any]] = {}
@@ -82,6 +84,10 @@ class Runner:
         except Interrupted:
             return Returned(taken, func_name, started_s, clock.wall())
         except BaseException:  # noqa: BLE001 - a job may raise anything, SystemExit too
+            if self._is_stopping():
+                # A platform's SIGTERM reaches the programs that the job started, too: a failure
+                # in a shutdown is taken for the shutdown's doing.
+                return Returned(taken, func_name, started_s, clock.wall())
             return self._failed(taken, func_name, started_s, sys.exc_info())  # type: ignore[arg-type]
 
     def job(self, taken: Taken) -> Job:

@@ -20,7 +20,7 @@ from rq.worker import BaseWorker
 
 from jiffy import clock, keys, log, scripts
 from jiffy.worker.line import Line
-from jiffy.worker.outcome import Again, Failed, Finished, Outcome, Taken
+from jiffy.worker.outcome import Again, Failed, Finished, Outcome, Returned, Taken
 
 _DEFAULT_FAILURE_TTL_S = 365 * 24 * 3600  # rq.defaults.DEFAULT_FAILURE_TTL
 _READS = frozenset(
@@ -137,6 +137,15 @@ class RareSettler:
             log.event("job.unreadable", log.ERROR, job=outcome.taken.job_id, reason=repr(error))
             reason = getattr(outcome, "reason", "")
             return self.fail_unread(outcome.taken, f"{reason}{type(error).__name__}: {error}")
+
+    def fail_if_it_must_not_repeat(self, returned: Returned) -> None:
+        """Fail a job that was interrupted, if it said that it must never begin twice."""
+        taken = returned.taken
+        ask = ("HGET", keys.job(taken.job_id), keys.RESCUE_FIELD)
+        if self._line.insist(lambda: self._line.exchange(ask)) == [b"no"]:
+            reason = "It was interrupted by a shutdown, and it must not begin twice (rescue=False)."
+            times = (returned.started_s, returned.ended_s)
+            self.settle(Failed(taken, returned.func_name, *times, reason, may_retry=False))
 
     def fail_unread(self, taken: Taken, reason: str) -> bool:
         """Fail a job without reading it; its data stays as it is."""

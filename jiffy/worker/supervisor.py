@@ -7,6 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from redis import Redis
+from redis.exceptions import ResponseError
 from rq import worker_registration
 from rq.defaults import DEFAULT_WORKER_TTL
 from rq.worker import BaseWorker, WorkerStatus
@@ -158,6 +159,8 @@ class Supervisor:
             action()
         except AWAY as error:
             self._line.note_away(error)
+        except ResponseError as error:  # somebody else's data: one bad turn must not end us
+            log.event("redis.refused", log.ERROR, reason=error)
         else:
             self._line.note_back()
 
@@ -255,7 +258,10 @@ class Supervisor:
     def _bury(self) -> None:
         """Rescue what dead children held.  Each stays on the list until Redis has heard of it."""
         while self._deaths:
-            self._rescuer.rescue(self._deaths[0])
+            try:
+                self._rescuer.rescue(self._deaths[0])
+            except ResponseError as error:
+                log.event("redis.refused", log.ERROR, reason=error)
             del self._deaths[0]
 
     def _renew(self) -> None:
