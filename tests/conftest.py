@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from jiffy import connection, devredis
-from jiffy.queues import Job, Queue
+from jiffy import SimpleWorker, connection, devredis
+from jiffy.queues import DEFAULT_QUEUES, Job, Queue
 from jiffy.settings import Settings, settings
 
 # Whatever the user has set, tests never see, and never reach a Redis of theirs.
@@ -56,17 +56,17 @@ def environ(monkeypatch):
 @pytest.fixture
 def work(redis):
     """Run all queued jobs in this process: `work()`; returns how many ran."""
-    from rq import SimpleWorker
 
     def run(*queues):
-        names = queues or ("high", "default", "low")
         worker = SimpleWorker(
-            [Queue(name, connection=redis) for name in names],
+            list(queues or DEFAULT_QUEUES),
             connection=redis,
             job_class=Job,
+            queue_class=Queue,
             serializer="json",
         )
         worker.work(burst=True, logging_level="WARNING")
-        return worker.successful_job_count + worker.failed_job_count
+        counts = redis.hmget(worker.key, "successful_job_count", "failed_job_count")
+        return sum(int(count or 0) for count in counts)
 
     return run
