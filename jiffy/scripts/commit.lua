@@ -1,9 +1,15 @@
 -- Settle one execution with the commands that RQ's own methods wrote down, all or none.
 -- KEYS: the started registry of the job's queue
 -- ARGV: job:execution, then per command the number of its words and the words
--- Returns 1, or 0 where the execution is not (or no longer) the worker's own: then nothing is written
+-- Returns 1, or 0 where the execution is not (or no longer) the worker's own: then no outcome is
+-- written
 
-if redis.call('ZREM', KEYS[1], ARGV[1]) == 0 then return 0 end
+if redis.call('ZREM', KEYS[1], ARGV[1]) == 0 then
+  local id, execution = string.match(ARGV[1], '^(.*):([^:]*)$')
+  redis.call('DEL', 'rq:execution:' .. ARGV[1])
+  redis.call('ZREM', 'rq:executions:' .. id, execution)
+  return 0
+end
 local i = 2
 while i <= #ARGV do
   local words = tonumber(ARGV[i])

@@ -13,10 +13,10 @@ held = held and cjson.decode(held) or {}
 -- is what decides, so a late or repeated outcome changes nothing.  ZREM comes first for another
 -- reason too: it frees memory, so a Redis that is full still lets a worker settle and drain.
 local function let_go(queue, id, execution)
-  if redis.call('ZREM', 'rq:wip:' .. queue, id .. ':' .. execution) == 0 then return false end
+  local is_own = redis.call('ZREM', 'rq:wip:' .. queue, id .. ':' .. execution) == 1
   redis.call('DEL', 'rq:execution:' .. id .. ':' .. execution)
   redis.call('ZREM', 'rq:executions:' .. id, execution)
-  return true
+  return is_own
 end
 
 -- Entries for the sorted sets, to be added with one call each.
@@ -90,20 +90,20 @@ local function answer(...)
   end
 end
 
--- What has a success callback, repeats or webhooks is handed to RQ's own methods.
+-- What has a success callback, repeats, webhooks or parents is handed to RQ's own methods.
 local function kind_of(job)
   if not job[1] then return 'corrupt' end
-  for i = 4, 6 do
+  for i = 4, 7 do
     if job[i] and job[i] ~= '' then return 'full' end
   end
   return 'plain'
 end
 
 local taken, longest = 0, 0  -- the longest time limit of what is taken
-local function take(queue, id)
+local function take(queue, name, id)
   local key = 'rq:job:' .. id
   local job = redis.pcall('HMGET', key, 'data', 'timeout', 'result_ttl', 'success_callback_name',
-    'repeats_left', 'webhooks', 'ttl', 'origin', 'jiffy:alone')
+    'repeats_left', 'webhooks', 'dependency_ids', 'ttl', 'jiffy:alone')
   local kind = 'corrupt'
   if job.err then
     job = {}
@@ -117,8 +117,6 @@ local function take(queue, id)
     return false
   end
   taken = taken + 1
-  local origin = job[8] or string.sub(queue, 10)
-  if origin == '' then origin = string.sub(queue, 10) end
   local execution = prefix .. string.format('%08x', taken)
   local limit = tonumber(job[2]) or 180
   longest = math.max(longest, limit > 0 and limit or 360)
@@ -126,38 +124,42 @@ local function take(queue, id)
   if kind ~= 'corrupt' then
     redis.call('HSET', key, 'status', 'started', 'started_at', now_text, 'last_heartbeat', now_text,
       'worker_name', worker)
-    if job[7] and job[7] ~= '' then redis.call('PERSIST', key) end
+    if job[8] and job[8] ~= '' then redis.call('PERSIST', key) end
   end
-  enter('rq:wip:' .. origin, now_s + ttl, id .. ':' .. execution)
+  enter('rq:wip:' .. name, now_s + ttl, id .. ':' .. execution)
   redis.call('HSET', 'rq:execution:' .. id .. ':' .. execution, 'id', execution,
     'created_at', ARGV[6], 'last_heartbeat', ARGV[6], 'worker_name', worker)
   redis.call('EXPIRE', 'rq:execution:' .. id .. ':' .. execution, ttl)
   redis.call('ZADD', 'rq:executions:' .. id, now_s + ttl + 60, execution)
   redis.call('EXPIRE', 'rq:executions:' .. id, ttl + 60)
-  holds[#holds + 1] = {origin, id, execution}
-  answer(kind, id, execution, origin, job[1] or '', job[2] or '', job[3] or '')
+  holds[#holds + 1] = {name, id, execution}
+  answer(kind, id, execution, name, job[1] or '', job[2] or '', job[3] or '')
   return not job[9]
 end
 
 local suspended = redis.call('EXISTS', KEYS[4])
 if want > 0 and suspended == 0 then
   for i = 5, #KEYS do
-    local queue = KEYS[i]
+    local queue, name = KEYS[i], string.sub(KEYS[i], 10)
     local length = redis.pcall('LLEN', queue)  -- a key of another type holds no jobs
     if type(length) == 'number' and length > 0 and taken < want then
       -- A fair share: what an idle worker of this queue could run at once is left to it.
-      local workers = redis.call('SCARD', 'rq:workers:' .. string.sub(queue, 10))
+      local workers = redis.call('SCARD', 'rq:workers:' .. name)
       local share = math.max(1, math.min(want - taken, math.ceil(length / math.max(1, workers))))
-      local ids = redis.call('LPOP', queue, share)
-      for position, id in ipairs(ids) do
-        if not take(queue, id) then
-          for rest = #ids, position + 1, -1 do redis.call('LPUSH', queue, ids[rest]) end
-          want = taken
-          break
+      local enough = taken + share
+      while taken < enough do
+        local ids = redis.call('LPOP', queue, enough - taken)
+        if not ids then break end
+        for position, id in ipairs(ids) do
+          if not take(queue, name, id) then
+            for rest = #ids, position + 1, -1 do redis.call('LPUSH', queue, ids[rest]) end
+            want, enough = taken, taken
+            break
+          end
         end
       end
       -- One wakes the next: whoever takes and leaves something makes sure that a sleeper hears of it.
-      local wake = 'jiffy:wake:' .. string.sub(queue, 10)
+      local wake = 'jiffy:wake:' .. name
       if length > share and redis.call('LLEN', wake) == 0 then redis.call('LPUSH', wake, 1) end
     end
   end
@@ -175,7 +177,8 @@ if #holds > 0 then
     redis.call('EXPIRE', KEYS[1], math.ceil(lease))
   end
   redis.call('ZADD', KEYS[3], 'GT', time[1] + time[2] / 1e6 + lease, worker)
-  redis.call('HSET', KEYS[1], 'state', 'busy', 'current_job', holds[1][2])
+  redis.call('HSET', KEYS[1], 'state', 'busy', 'current_job', holds[1][2],
+    'current_job_working_time', 0)
 elseif #held > 0 then
   redis.call('DEL', KEYS[2])
   redis.call('HSET', KEYS[1], 'state', 'idle')

@@ -189,6 +189,8 @@ class Child:
     def _settle(self, keep: Sequence[Taken] = ()) -> None:
         _, rare, _ = self._turns.take(0, self._finished, keep)
         self._settled(rare)
+        if rare:  # it held them until now
+            self._turns.take(0, keep=keep)
         self._hold(keep)
 
     def _settled(self, rare: list[Finished]) -> None:

@@ -93,7 +93,7 @@ class Runner:
     def job(self, taken: Taken) -> Job:
         """The RQ job, read from Redis."""
         job = self._face.job_class.fetch(taken.job_id, self._redis, self._face.serializer)
-        job.origin = job.origin or taken.queue
+        job.origin = taken.queue
         return job
 
     def _call(self, taken: Taken, call: Any) -> Any:

@@ -186,7 +186,7 @@ class RareSettler:
         face = self._face
         # Read anew at each try: RQ's methods change the object (retries_left, for one).
         job = face.job_class.fetch(taken.job_id, recorder, face.serializer)
-        job.origin = job.origin or taken.queue
+        job.origin = taken.queue
         job.worker_name = face.name
         job.started_at = clock.from_wall(outcome.started_s)
         job.ended_at = job.last_heartbeat = clock.from_wall(outcome.ended_s)
@@ -217,6 +217,7 @@ class RareSettler:
     def _write_again(self, job: Job, queue: Queue, outcome: Again) -> JobStatus:
         execution = self._face.execution
         assert execution is not None
+        job._result = outcome.retry
         is_last = bool(job.number_of_retries and job.number_of_retries >= outcome.retry.max)
         registry = queue.started_job_registry
         self._face.handle_job_retry(job, queue, outcome.retry, registry, execution)
