@@ -50,4 +50,6 @@ def event(name: str, level: int = logging.INFO, /, **fields: object) -> None:
 
 def _pair(name: str, value: object) -> str:
     text = str(value)
-    return f"{name}={text!r}" if not text or any(c.isspace() for c in text) else f"{name}={text}"
+    # What is not printable (also half a character) could not be written, or forge a line.
+    is_plain = text.isprintable() and text and " " not in text
+    return f"{name}={text}" if is_plain else f"{name}={text!r}"

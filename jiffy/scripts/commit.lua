@@ -13,7 +13,8 @@ end
 local i = 2
 while i <= #ARGV do
   local words = tonumber(ARGV[i])
-  redis.call(unpack(ARGV, i + 1, i + words))
+  -- pcall: a command that a broken job makes Redis refuse must not stop what follows.
+  redis.pcall(unpack(ARGV, i + 1, i + words))
   i = i + words + 1
 end
 return 1

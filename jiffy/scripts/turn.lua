@@ -100,7 +100,8 @@ local function kind_of(job)
 end
 
 local taken, longest = 0, 0  -- the longest time limit of what is taken
-local function take(queue, name, id)
+-- Returns what becomes of the ids behind it: nil (go on), or how many from here on were taken.
+local function take(name, id)
   local key = 'rq:job:' .. id
   local job = redis.pcall('HMGET', key, 'data', 'timeout', 'result_ttl', 'success_callback_name',
     'repeats_left', 'webhooks', 'dependency_ids', 'ttl', 'jiffy:alone')
@@ -109,17 +110,14 @@ local function take(queue, name, id)
     job = {}
   else
     kind = kind_of(job)
-    if not job[1] and redis.call('EXISTS', key) == 0 then return true end  -- deleted: nobody waits
+    if not job[1] and redis.call('EXISTS', key) == 0 then return nil end  -- deleted: nobody waits
   end
   -- What may have killed a worker is taken alone, so that no other job is blamed with it.
-  if job[9] and taken > 0 then
-    redis.call('LPUSH', queue, id)
-    return false
-  end
+  if job[9] and taken > 0 then return 0 end
   taken = taken + 1
   local execution = prefix .. string.format('%08x', taken)
   local limit = tonumber(job[2]) or 180
-  longest = math.max(longest, limit > 0 and limit or 360)
+  longest = math.max(longest, limit > 0 and math.min(limit, 1e9) or 360)
   local ttl = (limit > 0 and math.min(limit, 30) or 30) + 60
   if kind ~= 'corrupt' then
     redis.call('HSET', key, 'status', 'started', 'started_at', now_text, 'last_heartbeat', now_text,
@@ -134,7 +132,7 @@ local function take(queue, name, id)
   redis.call('EXPIRE', 'rq:executions:' .. id, ttl + 60)
   holds[#holds + 1] = {name, id, execution}
   answer(kind, id, execution, name, job[1] or '', job[2] or '', job[3] or '')
-  return not job[9]
+  return job[9] and 1
 end
 
 local suspended = redis.call('EXISTS', KEYS[4])
@@ -151,8 +149,9 @@ if want > 0 and suspended == 0 then
         local ids = redis.call('LPOP', queue, enough - taken)
         if not ids then break end
         for position, id in ipairs(ids) do
-          if not take(queue, name, id) then
-            for rest = #ids, position + 1, -1 do redis.call('LPUSH', queue, ids[rest]) end
+          local last = take(name, id)
+          if last then
+            for rest = #ids, position + last, -1 do redis.call('LPUSH', queue, ids[rest]) end
             want, enough = taken, taken
             break
           end

@@ -19,6 +19,8 @@ from jiffy.worker.outcome import Finished, Taken
 LEASE_S = 10
 DEFAULT_TIMEOUT_S = 180
 _NOTHING = "[]"
+# Some 300 years; much more than that is no number of seconds for Redis.
+_LONGEST_S = 10**10
 
 
 class Turns:
@@ -115,7 +117,10 @@ class Turns:
         try:
             timeout_s = float(timeout or DEFAULT_TIMEOUT_S)
             result_ttl_s = int(result_ttl) if result_ttl else self._result_ttl_s
-        except ValueError:
+            if not (abs(timeout_s) <= _LONGEST_S and result_ttl_s <= _LONGEST_S):
+                raise ValueError
+            (job_id + queue).decode()
+        except ValueError:  # no number, no time that Redis understands, or no text
             kind, timeout_s, result_ttl_s = b"corrupt", DEFAULT_TIMEOUT_S, self._result_ttl_s
         return Taken(
             kind.decode(), job_id.decode("utf-8", "surrogateescape"), execution.decode(),

@@ -1,0 +1,193 @@
+"""The functions that the tests of the worker call.  What they say can be heard in Redis."""
+
+import asyncio
+import ctypes
+import itertools
+import os
+import resource
+import signal
+import sys
+import threading
+
+import rq
+from rq import get_current_job
+
+from jiffy import connection, progress
+
+SAID = "test:said"
+LONGEST_WAIT_S = 30
+
+
+def say(text):
+    """Let the test know; what is said is heard in order."""
+    with connection.connect("test") as redis:
+        redis.rpush(SAID, text)
+
+
+def nothing():
+    pass
+
+
+def add(x, y):
+    return x + y
+
+
+async def add_later(x, y):
+    await asyncio.sleep(0)
+    return x + y
+
+
+def fail(message="it broke"):
+    raise ValueError(message)
+
+
+def fail_until_the_last_try():
+    if get_current_job().retries_left:
+        raise ValueError("not yet")
+    return "at last"
+
+
+def ask_for_a_retry(most, interval=0):
+    return rq.Retry(max=most, interval=interval)
+
+
+def leave(code):
+    """What `sys.exit` does is not the end of the worker."""
+    sys.exit(code)
+
+
+def return_text(size):
+    return "x" * size
+
+
+def return_what_cannot_be_sent():
+    return {"lock": threading.Lock()}
+
+
+def tell_id():
+    return get_current_job().id
+
+
+def write_meta(**values):
+    """Assign before anything was read."""
+    job = get_current_job()
+    for name, value in values.items():
+        job.meta[name] = value
+    job.save_meta()
+
+
+def rename(description):
+    """An assignment is the first thing that is done with the job."""
+    job = get_current_job()
+    job.description = description
+    job.save(include_meta=False)
+
+
+def step():
+    progress.update(0.5, "half-way")
+
+
+def note_success(job, redis, result):
+    redis.rpush(SAID, f"success of {job.id}: {result}")
+
+
+def note_failure(job, redis, kind, error, traceback):
+    redis.rpush(SAID, f"failure of {job.id}: {kind.__name__}: {error}")
+
+
+def note_stopped(job, redis):
+    redis.rpush(SAID, f"stopped {job.id}")
+
+
+def fail_as_callback(job, redis, *args):
+    raise RuntimeError("the callback broke")
+
+
+def handle(job, kind, error, traceback):
+    job.connection.rpush(SAID, f"handled {job.id}: {kind.__name__}")
+
+
+def wait_for(name):
+    """Say that it began, wait until the test lets it go on, say that it ended."""
+    say(f"{name} begun")
+    with connection.connect("test", answer_timeout_s=None) as redis:
+        redis.blpop(f"test:go:{name}", LONGEST_WAIT_S)
+    say(f"{name} ended")
+    return name
+
+
+def swallow_the_interruption(name):
+    """Go on although it is asked to leave, whatever it is asked with."""
+    say(f"{name} begun")
+    while True:
+        try:
+            threading.Event().wait()
+        except BaseException:  # noqa: BLE001 - that is the point
+            continue
+
+
+def tidy_up(name):
+    """Say what it was interrupted with."""
+    say(f"{name} begun")
+    try:
+        threading.Event().wait(LONGEST_WAIT_S)
+    except BaseException as error:
+        say(f"{name} left by {type(error).__name__}")
+        raise
+
+
+def last(duration_s):
+    """Take its time, without Redis."""
+    threading.Event().wait(duration_s)
+    return "done"
+
+
+def hold_the_interpreter(duration_s):
+    """A call in C that lets no other Python code run, signal handlers least of all."""
+    say("holds")
+    deadline = threading.TIMEOUT_MAX if duration_s is None else duration_s
+    ctypes.PyDLL(None).usleep(int(min(deadline, 60) * 1e6))
+
+
+def quick_or_slow(name, takes_s):
+    """At first a blink, then long, while the interpreter is held."""
+    if takes_s:
+        ctypes.PyDLL(None).usleep(int(takes_s * 1e6))
+    say(name)
+
+
+def segfault():
+    # No file for it: a core of every child would fill the disk.
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    ctypes.string_at(0)
+
+
+def exit_at_once(code):
+    os._exit(code)
+
+
+def kill_itself():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def hog_memory(megabytes):
+    hoard = [bytearray(b"x" * 1_000_000) for _ in range(megabytes)]
+    threading.Event().wait(LONGEST_WAIT_S)
+    return len(hoard)
+
+
+def tell_process():
+    return os.getpid()
+
+
+def start_a_program():
+    """Leave a program behind that would outlive the job."""
+    pid = os.spawnlp(os.P_NOWAIT, "sleep", "sleep", "60")
+    say(str(pid))
+    threading.Event().wait(LONGEST_WAIT_S)
+
+
+def count_for_ever():
+    """A loop in C that Python's signal handlers never interrupt."""
+    say("counts")
+    sum(itertools.repeat(0))

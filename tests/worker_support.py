@@ -1,0 +1,86 @@
+"""What the tests of the worker share: jobs by the dozen, the steps of a worker, what they leave."""
+
+from rq.results import Result
+
+import jiffy
+from jiffy import clock, keys
+from jiffy.queues import Job, Queue
+from jiffy.worker.line import Line
+from jiffy.worker.outcome import Finished
+from jiffy.worker.rescue import Rescuer
+from jiffy.worker.settle import RareSettler
+from jiffy.worker.turn import Turns
+from tests import worker_jobs
+
+RESULT_TTL_S = 500
+
+
+def enqueue(redis, count=1, func=worker_jobs.nothing, *args, queue="default", **options):
+    """Put `count` jobs on a queue; return their ids, "default-0", "default-1" …"""
+    ids = [f"{queue}-{number}" for number in range(count)]
+    for job_id in ids:
+        Queue(queue, connection=redis).enqueue(func, args=args, job_id=job_id, **options)
+    return ids
+
+
+def turns(redis, name="worker-1", queues=("default",)):
+    """The turns of a worker with that name."""
+    return Turns(redis, name, queues, RESULT_TTL_S)
+
+
+def ids_of(taken):
+    return [job.job_id for job in taken]
+
+
+def finished(taken, value=None):
+    now_s = clock.wall()
+    return Finished(taken, "tests.worker_jobs.nothing", now_s, now_s, value)
+
+
+def face(redis, name="worker-1", queues=("default",)):
+    """What a worker is to RQ."""
+    return jiffy.SimpleWorker(
+        list(queues), name, connection=redis, job_class=Job, queue_class=Queue, serializer="json"
+    )
+
+
+def rare_settler(redis, name="worker-1"):
+    return RareSettler(face(redis, name), Line(redis))
+
+
+def rescuer(redis):
+    return Rescuer(Line(redis), rare_settler(redis, "rescuer"))
+
+
+def queued(redis, queue="default"):
+    """The ids on a queue, the next one first."""
+    return [raw.decode() for raw in redis.lrange(keys.queue(queue), 0, -1)]
+
+
+def registered(redis, status, queue="default"):
+    """The ids in a registry; without the executions that stand beside those that are started."""
+    members = redis.zrange(keys.REGISTRIES[status] + queue, 0, -1)
+    return [raw.decode().partition(":")[0] for raw in members]
+
+
+def job(redis, job_id="default-0"):
+    return Job.fetch(job_id, connection=redis)
+
+
+def status(redis, job_id="default-0"):
+    return redis.hget(keys.job(job_id), "status").decode()
+
+
+def reason(redis, job_id="default-0"):
+    """Why a job failed, as its newest result says."""
+    return Result.fetch_latest(Job(job_id, connection=redis)).exc_string
+
+
+def said(redis):
+    """What jobs and callbacks said, in order."""
+    return [raw.decode() for raw in redis.lrange(worker_jobs.SAID, 0, -1)]
+
+
+def traces(redis):
+    """All that is in Redis, to see whether anything changed."""
+    return {key: redis.dump(key) for key in redis.keys("*")}
