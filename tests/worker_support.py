@@ -5,9 +5,13 @@ from rq.results import Result
 import jiffy
 from jiffy import clock, keys
 from jiffy.queues import Job, Queue
+from jiffy.worker.board import Board
+from jiffy.worker.child import Child, Stint
 from jiffy.worker.line import Line
-from jiffy.worker.outcome import Finished
+from jiffy.worker.outcome import Failed, Finished
+from jiffy.worker.pace import Pace
 from jiffy.worker.rescue import Rescuer
+from jiffy.worker.run import Runner
 from jiffy.worker.settle import RareSettler
 from jiffy.worker.turn import Turns
 from tests import worker_jobs
@@ -28,6 +32,18 @@ def turns(redis, name="worker-1", queues=("default",)):
     return Turns(redis, name, queues, RESULT_TTL_S)
 
 
+def child(redis, board=None, stint=None, allowed=None):
+    """A child's loop in this process, as `jiffy.Worker` runs it in one of its own."""
+    worker = face(redis)
+    line = turns(redis)
+    runner = Runner(worker, redis, allowed, 1_000_000)
+    rare = RareSettler(worker, line.line)
+    stay, rest = lambda _: ["default"], lambda: None
+    return Child(
+        line, runner, rare, board or Board(), stint or Stint(burst=True), Pace(), stay, rest
+    )
+
+
 def ids_of(taken):
     return [job.job_id for job in taken]
 
@@ -35,6 +51,11 @@ def ids_of(taken):
 def finished(taken, value=None):
     now_s = clock.wall()
     return Finished(taken, "tests.worker_jobs.nothing", now_s, now_s, value)
+
+
+def failed(taken, why="it broke"):
+    now_s = clock.wall()
+    return Failed(taken, "tests.worker_jobs.nothing", now_s, now_s, why)
 
 
 def face(redis, name="worker-1", queues=("default",)):
