@@ -1,7 +1,8 @@
 """RQ's commands to workers: stop a job, kill what runs it, shut a worker down."""
 
 import json
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from redis import Redis
 from rq.command import PUBSUB_CHANNEL_TEMPLATE
@@ -11,17 +12,15 @@ from rq.worker import BaseWorker
 from jiffy import keys, log
 from jiffy.worker import process
 from jiffy.worker.rescue import Verdict
-
-if TYPE_CHECKING:
-    from jiffy.worker.supervisor import Slot, Supervisor
+from jiffy.worker.slot import Slot
 
 
 class Commands:
     """Hears the commands for all workers of one supervisor, on one connection."""
 
-    def __init__(self, redis: Redis, slots: "dict[str, Slot]", supervisor: "Supervisor") -> None:
-        self._redis, self._supervisor = redis, supervisor
-        self._slots = {PUBSUB_CHANNEL_TEMPLATE % name: slot for name, slot in slots.items()}
+    def __init__(self, redis: Redis, slots: Sequence[Slot], retire: Callable[[Slot], None]) -> None:
+        self._redis, self._retire = redis, retire
+        self._slots = {PUBSUB_CHANNEL_TEMPLATE % slot.name: slot for slot in slots}
         self._pubsub = redis.pubsub(ignore_subscribe_messages=True)
         self._is_listening = False
         self._helpers: list[int] = []
@@ -39,7 +38,7 @@ class Commands:
         """Hear no more."""
         self._pubsub.close()
 
-    def _obey(self, slot: "Slot", data: bytes) -> None:
+    def _obey(self, slot: Slot, data: bytes) -> None:
         try:
             payload = json.loads(data)
             command = payload["command"]
@@ -50,11 +49,11 @@ class Commands:
         if command == "stop-job":
             self._stop_job(slot, str(payload.get("job_id", "")))
         elif command == "kill-horse" and slot.board.running is not None:
-            self._supervisor.kill(slot, Verdict.FAIL, "killed by the command kill-horse")
+            slot.kill(Verdict.FAIL, "killed by the command kill-horse")
         elif command == "shutdown":
-            self._supervisor.retire(slot)
+            self._retire(slot)
 
-    def _stop_job(self, slot: "Slot", job_id: str) -> None:
+    def _stop_job(self, slot: Slot, job_id: str) -> None:
         running = slot.board.running
         raw = self._redis.get(keys.held(slot.name)) or b"[]"
         held: list[Any] = json.loads(raw.decode("utf-8", "surrogateescape"))
@@ -63,7 +62,7 @@ class Commands:
             log.event("command.ignored", worker=slot.name, job=job_id, reason="it is not running")
             return
         reason = "Job stopped by user, work-horse terminated."  # RQ's words
-        self._supervisor.kill(slot, Verdict.FAIL, reason, was_stopped=True)
+        slot.kill(Verdict.FAIL, reason, was_stopped=True)
         pid = process.fork(lambda: _call_stopped_callback(slot.face, self._redis, job_id))
         self._helpers.append(pid)
 

@@ -16,10 +16,12 @@ from jiffy import clock, log
 from jiffy.settings import settings
 from jiffy.worker.board import Board
 from jiffy.worker.child import AGAIN, Child, Stint
+from jiffy.worker.limits import Limits
 from jiffy.worker.pace import Pace
 from jiffy.worker.run import Runner, TimedRunner
 from jiffy.worker.settle import RareSettler
-from jiffy.worker.supervisor import Limits, Slot, Supervisor
+from jiffy.worker.slot import Slot
+from jiffy.worker.supervisor import Supervisor
 from jiffy.worker.turn import LEASE_S, Turns
 
 _MB = 1 << 20

@@ -1,0 +1,50 @@
+"""Limits that a job cannot ignore, for they are enforced from outside: time, memory, the grace."""
+
+from dataclasses import dataclass
+
+from jiffy.worker import process
+from jiffy.worker.board import Board, Running
+from jiffy.worker.rescue import Verdict
+from jiffy.worker.slot import Slot
+
+# A job that ignores its time limit is killed that much later.
+KILL_AFTER_S = 5
+# Before the grace is over, what still runs is asked to leave, then made to.
+INTERRUPT_BEFORE_S, KILL_BEFORE_S = 3, 1
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What is enforced; None: no limit."""
+
+    grace_s: float = 25
+    job_memory_bytes: int | None = None
+    child_memory_bytes: int | None = None
+
+    def enforce_memory(self, slot: Slot) -> None:
+        """Kill a job that uses too much; replace a child that has grown, between two jobs."""
+        most, recycle_at = self.job_memory_bytes, self.child_memory_bytes
+        used = process.rss_bytes(slot.pid) if most or recycle_at else 0
+        if most and used > most and slot.board.running:
+            reason = f"used {used >> 20} MB of memory; its limit is {most >> 20} MB"
+            slot.kill(Verdict.FAIL, reason)
+        elif recycle_at and used > recycle_at:
+            slot.is_recycled = True
+            slot.end_soon()
+
+
+def enforce_time(slot: Slot, running: Running, ran_s: float) -> None:
+    """Raise JobTimeoutException in a job that is over its limit; kill it if that does not help."""
+    if 0 < running.limit_s < ran_s:
+        slot.tell_to_leave(running, Board.TIMEOUT)
+        if ran_s > running.limit_s + KILL_AFTER_S:
+            reason = f"exceeded its limit of {running.limit_s:g} s, killed after {ran_s:.0f} s"
+            slot.kill(Verdict.FAIL, reason)
+
+
+def enforce_grace(slot: Slot, running: Running, left_s: float) -> None:
+    """Make a job leave whose worker must stop in `left_s`: first by an exception, then by force."""
+    if left_s <= KILL_BEFORE_S:
+        slot.kill(Verdict.FREE, "the grace of a shutdown was over")
+    elif left_s <= INTERRUPT_BEFORE_S:
+        slot.tell_to_leave(running, Board.INTERRUPT)
