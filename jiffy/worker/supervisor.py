@@ -23,7 +23,7 @@ from jiffy.worker.signals import Signals
 from jiffy.worker.slot import Slot
 
 TICK_S = 0.05
-LOOK_EVERY_S = 0.1
+LOOK_EVERY_S = HEAR_EVERY_S = 0.1
 DUE_EVERY_S = MEMORY_EVERY_S = 1
 MOST_DUE = 1000
 # With others behind it, a job that takes that long was not the blink that it was taken for.
@@ -51,7 +51,7 @@ class Supervisor:
         self._left: list[Slot] = []
         self._stop_at: float | None = None
         self._timers = [
-            _Timer(0, self._commands.hear),
+            _Timer(HEAR_EVERY_S, self._commands.hear),
             _Timer(RENEW_EVERY_S, self._leases.renew),
             _Timer(SWEEP_EVERY_S, self._rescuer.sweep),
             _Timer(MEMORY_EVERY_S, self._watch_memory),
