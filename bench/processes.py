@@ -78,7 +78,7 @@ def _stat(pid: int) -> list[str]:
 
 
 def _cpu_ns(pid: int) -> int:
-    """To the nanosecond: the ticks of /proc/PID/stat are samples, and who wakes at one is unlucky."""
+    """To the nanosecond: the ticks of /proc/PID/stat are samples, unfair to who wakes at one."""
     try:
         threads = Path(f"/proc/{pid}/task").glob("*/schedstat")
         return sum(int(thread.read_text().split()[0]) for thread in threads)

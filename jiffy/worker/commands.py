@@ -55,7 +55,7 @@ class Commands:
 
     def _stop_job(self, slot: Slot, job_id: str) -> None:
         running = slot.board.running
-        raw = self._redis.get(keys.held(slot.name)) or b"[]"
+        raw: Any = self._redis.get(keys.held(slot.name)) or b"[]"
         held: list[Any] = json.loads(raw.decode("utf-8", "surrogateescape"))
         batch = [entry for entry in held if running and entry[2][16:24] == f"{running.batch:08x}"]
         if not running or running.position >= len(batch) or batch[running.position][1] != job_id:

@@ -11,30 +11,38 @@ from typing import Any, TypeVar
 
 from redis import Redis
 from redis.exceptions import (
-    BusyLoadingError,
     ConnectionError,  # noqa: A004 - redis-py's
     NoScriptError,
-    OutOfMemoryError,
-    ReadOnlyError,
+    RedisError,
+    ResponseError,
     TimeoutError,  # noqa: A004 - redis-py's
 )
 
 from jiffy import clock, log, scripts
 
-# What passes by itself: Redis restarts, fails over, or is full until somebody drains it.
-AWAY = (ConnectionError, TimeoutError, BusyLoadingError, ReadOnlyError, OutOfMemoryError)
 FIRST_PAUSE_S = 0.05
-LONGEST_PAUSE_S = 3.0
+LONGEST_PAUSE_S = 1.0
+# Refusals that pass by themselves: Redis starts, fails over, is full until somebody drains it, or
+# cannot write to its disk.  Out of a script they come as plain errors with these words in them.
+_PASSING = ("LOADING", "READONLY", "OOM ", "MISCONF", "NOREPLICAS", "MASTERDOWN", "TRYAGAIN")
 
 T = TypeVar("T")
 Words = tuple[Any, ...]
 
 
+def is_away(error: RedisError) -> bool:
+    """Whether the same may succeed later, with nobody doing anything about it here."""
+    if isinstance(error, ResponseError):
+        return any(word in f"{type(error).__name__} {error}" for word in _PASSING)
+    return isinstance(error, ConnectionError | TimeoutError)
+
+
 class Line:
     """Exchanges with Redis, cheaper than through the client, and patient where that is asked."""
 
-    def __init__(self, redis: Redis) -> None:
+    def __init__(self, redis: Redis, *, tells: bool = True) -> None:
         self.redis = redis
+        self._tells = tells  # of a dyno's processes, one says that Redis is away
         self._pool = redis.connection_pool
         self._is_away = False
 
@@ -46,7 +54,9 @@ class Line:
         connection = self._pool.get_connection()
         try:
             connection.send_packed_command(connection.pack_commands(commands))
-            return [connection.read_response() for _ in commands]
+            replies = [connection.read_response() for _ in commands]
+            self._note_back()
+            return replies
         except BaseException:
             connection.disconnect()  # a reply may still be on its way: nobody must read it
             raise
@@ -66,24 +76,22 @@ class Line:
         pause_s = FIRST_PAUSE_S
         while True:
             try:
-                answer = say()
-            except AWAY as error:
+                return say()
+            except RedisError as error:
+                if not is_away(error):
+                    raise
                 self.note_away(error)
                 clock.pause(pause_s * random.uniform(0.5, 1.5))  # not all at the same moment
                 pause_s = min(pause_s * 2, LONGEST_PAUSE_S)
-            else:
-                self.note_back()
-                return answer
 
     def note_away(self, error: Exception) -> None:
         """Log it, once, when Redis goes away."""
-        if not self._is_away:
+        if self._tells and not self._is_away:
             log.event("redis.away", log.WARNING, reason=error)
         self._is_away = True
 
-    def note_back(self) -> None:
-        """Log it, once, when Redis is back."""
-        if self._is_away:
+    def _note_back(self) -> None:
+        if self._tells and self._is_away:
             log.event("redis.back", log.WARNING)
         self._is_away = False
 

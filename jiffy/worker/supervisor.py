@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from redis import Redis
-from redis.exceptions import ResponseError
+from redis.exceptions import RedisError, ResponseError
 
 from jiffy import clock, keys, log
 from jiffy.worker import process
@@ -16,7 +16,7 @@ from jiffy.worker.child import AGAIN
 from jiffy.worker.commands import Commands
 from jiffy.worker.leases import RENEW_EVERY_S, Leases
 from jiffy.worker.limits import Limits, enforce_grace, enforce_time
-from jiffy.worker.line import AWAY, Line
+from jiffy.worker.line import Line, is_away
 from jiffy.worker.rescue import SWEEP_EVERY_S, Death, Rescuer, Verdict
 from jiffy.worker.settle import RareSettler
 from jiffy.worker.signals import Signals
@@ -110,12 +110,11 @@ class Supervisor:
         """Do something that needs Redis; where Redis is away, its next turn tries again."""
         try:
             action()
-        except AWAY as error:
-            self._line.note_away(error)
-        except ResponseError as error:  # somebody else's data: one bad turn must not end us
-            log.event("redis.refused", log.ERROR, reason=error)
-        else:
-            self._line.note_back()
+        except RedisError as error:
+            if is_away(error):
+                self._line.note_away(error)
+            else:  # somebody else's data: one bad turn must not end us
+                log.event("redis.refused", log.ERROR, reason=error)
 
     def _watch(self, slot: Slot) -> None:
         if not slot.pid:
@@ -191,6 +190,8 @@ class Supervisor:
             try:
                 self._rescuer.rescue(self._deaths[0])
             except ResponseError as error:
+                if is_away(error):
+                    raise
                 log.event("redis.refused", log.ERROR, reason=error)
             del self._deaths[0]
         while self._left:
@@ -214,7 +215,7 @@ class Supervisor:
         """Say goodbye; without Redis, for a moment only: then others notice by our leases."""
         deadline = clock.monotonic() + _SIGN_OFF_S
         while clock.monotonic() < deadline:
-            with suppress(*AWAY):
+            with suppress(RedisError):
                 self._bury()
                 self._commands.close()
                 return

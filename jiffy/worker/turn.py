@@ -34,7 +34,8 @@ class Turns:
         result_ttl_s: int,
         lease_s: int = LEASE_S,
     ) -> None:
-        self.line = Line(redis)
+        # Who has a supervisor to renew its lease leaves it to say that Redis is away.
+        self.line = Line(redis, tells=lease_s == 0)
         self._name = name
         self._result_ttl_s = result_ttl_s
         self._lease_s = lease_s
