@@ -2,12 +2,12 @@
 
 import asyncio
 import ctypes
-import itertools
 import os
 import resource
 import signal
 import sys
 import threading
+from pathlib import Path
 
 import rq
 from rq import get_current_job
@@ -116,6 +116,12 @@ def wait_for(name):
     return name
 
 
+def nothing_or_wait(waits):
+    """Nothing, but in one of many calls."""
+    if waits:
+        wait_for("a")
+
+
 def swallow_the_interruption(name):
     """Go on although it is asked to leave, whatever it is asked with."""
     say(f"{name} begun")
@@ -142,18 +148,50 @@ def last(duration_s):
     return "done"
 
 
-def hold_the_interpreter(duration_s):
-    """A call in C that lets no other Python code run, signal handlers least of all."""
-    say("holds")
-    deadline = threading.TIMEOUT_MAX if duration_s is None else duration_s
-    ctypes.PyDLL(None).usleep(int(min(deadline, 60) * 1e6))
+def hold(name):
+    """Wait in C for ever, for a lock, and let no other Python code run, signal handlers least."""
+    say(f"{name} begun")
+    libc, mutex = ctypes.PyDLL(None), ctypes.create_string_buffer(64)
+    libc.pthread_mutex_lock(mutex)
+    libc.pthread_mutex_lock(mutex)
+
+
+def wait_for_file(gate, ledger):
+    """Without Redis: begin, wait until there is such a file, end."""
+    note_in_file(ledger, "begun")
+    while not Path(gate).exists():
+        threading.Event().wait(0.02)
+    note_in_file(ledger, "ended")
+    return "done"
+
+
+def note_in_file(ledger, text="noted"):
+    with Path(ledger).open("a") as file:
+        file.write(f"{text}\n")
 
 
 def quick_or_slow(name, takes_s):
     """At first a blink, then long, while the interpreter is held."""
-    if takes_s:
-        ctypes.PyDLL(None).usleep(int(takes_s * 1e6))
+    ctypes.PyDLL(None).usleep(int(takes_s * 1e6))
     say(name)
+
+
+def quick_or_waits(name, waits):
+    """Say the name; in one of many calls, wait for seconds then."""
+    if not waits:
+        say(name)
+    else:
+        threading.Event().wait(4)
+        say(f"{name} ended")
+
+
+def quick_or_holds(name, holds):
+    """The same, holding the interpreter."""
+    if not holds:
+        say(name)
+    else:
+        ctypes.PyDLL(None).usleep(4_000_000)
+        say(f"{name} ended")
 
 
 def segfault():
@@ -181,13 +219,9 @@ def tell_process():
 
 
 def start_a_program():
-    """Leave a program behind that would outlive the job."""
+    """Leave a program behind that would outlive the job; when it runs again, do nothing."""
+    if get_current_job().connection.exists(SAID):
+        return
     pid = os.spawnlp(os.P_NOWAIT, "sleep", "sleep", "60")
     say(str(pid))
     threading.Event().wait(LONGEST_WAIT_S)
-
-
-def count_for_ever():
-    """A loop in C that Python's signal handlers never interrupt."""
-    say("counts")
-    sum(itertools.repeat(0))

@@ -50,7 +50,7 @@ class Board:
         self._cells[5] = 0
 
     def begin(self, position: int, limit_s: float) -> bool:
-        """Say which job begins now; False if it must not, since the rest was given back.
+        """Say which job begins now; False if it must not: the rest was given back, or goes back.
 
         Written first and asked second, and the supervisor does it the other way round: whichever
         way the two meet, the job is either begun or given back, never both.
@@ -59,7 +59,7 @@ class Board:
         cells[2] = limit_s
         cells[1] = clock.monotonic()
         cells[0] = position
-        return not cells[5]
+        return not (cells[5] or cells[9])
 
     def end(self) -> None:
         """The job is over."""

@@ -124,9 +124,7 @@ class Child:
                 continue
             func_name = func_name_of(call)
             if len(batch) > 1 and not self._pace.is_quick(func_name):
-                # Nothing may wait for what may be slow: the rest goes back before it begins.
-                self._settle(keep=[taken])
-                self._run_one(0, taken, call)
+                self._run_alone(position, taken, call)
                 return
             if not self._run_one(position, taken, call):
                 return
@@ -149,6 +147,15 @@ class Child:
         self._rare.fail_unread(taken, reason)
         log.event("job.failed", log.ERROR, job=taken.job_id, queue=taken.queue, reason=reason)
         return None
+
+    def _run_alone(self, position: int, taken: Taken, call: object) -> None:
+        """Nothing may wait for what may be slow: the rest goes back before it begins."""
+        # Said to begin before it is kept: from then on the supervisor does not give it back.
+        if self._board.begin(position, taken.timeout_s):
+            self._settle(keep=[taken])
+            self._run_one(0, taken, call)
+        else:
+            self._board.end()
 
     def _run_one(self, position: int, taken: Taken, call: object) -> bool:
         """Run one job; False if it must not begin, or if this process must stop."""

@@ -86,6 +86,13 @@ def test_to_stop_is_to_begin_nothing_more(board):
     assert not board.begin(0, limit_s=180)
 
 
+def test_a_child_that_is_to_stop_begins_nothing_of_what_it_takes_then(board):
+    board.stop()
+    board.hold(3, batch=8)
+
+    assert not board.begin(0, limit_s=180)
+
+
 def test_a_new_child_starts_on_a_clean_board(board):
     board.begin(0, limit_s=180)
     board.sleep(True)

@@ -1,0 +1,21 @@
+"""Real workers for the tests of this folder."""
+
+import pytest
+
+from tests.worker_processes import Dyno
+
+
+@pytest.fixture
+def start_worker(redis, tmp_path):
+    """Start `python worker.py` with these words and settings.  None is left behind: that is a test
+    of its own, since only the supervisors are killed."""
+    started = []
+
+    def start(*words, **environ):
+        dyno = Dyno(tmp_path, words or ["-n", "1"], environ)
+        started.append(dyno)
+        return dyno
+
+    yield start
+    for dyno in started:
+        dyno.end()

@@ -1,0 +1,50 @@
+"""A batch makes no job wait that an idle worker could run."""
+
+import pytest
+
+from jiffy.queues import Queue
+from tests import worker_jobs
+from tests.worker_processes import let_go_on, until_over, until_said
+from tests.worker_support import enqueue, registered, said
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(60)]
+
+
+def test_a_slow_job_at_the_head_of_many_small_ones_does_not_hold_them_back(start_worker, redis):
+    queue = Queue("default", connection=redis)
+    queue.enqueue(worker_jobs.wait_for, "slow", job_id="slow")
+    small = enqueue(redis, 500)
+    worker = start_worker("-n", "2")
+    until_over(worker, redis, *small)
+    still_runs = registered(redis, "started")
+    let_go_on(redis, "slow")
+    until_over(worker, redis, "slow")
+
+    assert still_runs == ["slow"]
+
+
+@pytest.mark.parametrize("func", [worker_jobs.quick_or_waits, worker_jobs.quick_or_holds])
+def test_a_function_that_is_suddenly_slow_gives_back_what_it_was_taken_with(
+    start_worker, redis, func
+):
+    queue = Queue("default", connection=redis)
+    names = [f"job-{number}" for number in range(300)]
+    for name in names:
+        queue.enqueue(func, name, name == "job-100", job_id=name)
+    worker = start_worker("-n", "2")
+    until_said(worker, redis, "job-100 ended")
+    heard = said(redis)
+
+    assert set(heard[: heard.index("job-100 ended")]) >= set(names) - {"job-100"}
+    assert sorted(heard) == sorted({*names, "job-100 ended"} - {"job-100"})
+
+
+def test_with_one_worker_a_slow_job_is_followed_by_the_rest_in_order(start_worker, redis):
+    enqueue(redis, 60, worker_jobs.nothing, queue="first")
+    queue = Queue("default", connection=redis)
+    for number in range(30):
+        queue.enqueue(worker_jobs.quick_or_slow, str(number), 0.3 if number == 10 else 0)
+    worker = start_worker("-n", "1", "first", "default")
+    until_said(worker, redis, "29")
+
+    assert said(redis) == [str(number) for number in range(30)]

@@ -1,0 +1,95 @@
+"""What RQ's commands do to a worker, and `rq suspend`."""
+
+import pytest
+from rq import Callback
+from rq.command import send_kill_horse_command, send_shutdown_command, send_stop_job_command
+from rq.suspension import resume, suspend
+
+from tests import worker_jobs
+from tests.worker_processes import begin, let_go_on, until_over, until_said, worker_names
+from tests.worker_support import enqueue, job, queued, reason, said, status
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(60)]
+
+
+@pytest.fixture
+def worker(start_worker, redis):
+    """A worker that runs a job, with another behind it."""
+    stopped = Callback(worker_jobs.note_stopped)
+    enqueue(redis, 1, worker_jobs.wait_for, "a", on_stopped=stopped)
+    enqueue(redis, 1, worker_jobs.say, "next", queue="low")
+    worker = start_worker()
+    begin(worker, redis, "a")
+    return worker
+
+
+def test_a_job_is_stopped_by_command_and_its_callback_is_told(worker, redis):
+    send_stop_job_command(redis, "default-0", serializer=job(redis).serializer)
+    until_said(worker, redis, "stopped default-0")
+    until_said(worker, redis, "next")
+
+    assert status(redis) == "stopped"
+    assert reason(redis) == "Job stopped by user, work-horse terminated."
+
+
+def test_what_runs_is_killed_by_command_and_the_worker_goes_on(worker, redis):
+    send_kill_horse_command(redis, worker_names(redis)[0])
+    until_over(worker, redis, "default-0")
+    until_said(worker, redis, "next")
+
+    assert reason(redis) == "killed by the command kill-horse"
+
+
+def test_a_worker_is_shut_down_by_command_after_its_job(worker, redis):
+    send_shutdown_command(redis, worker_names(redis)[0])
+    worker.until_logged("command.heard")
+    let_go_on(redis, "a")
+
+    assert worker.wait() == 0
+    assert (status(redis), queued(redis, "low")) == ("finished", ["low-0"])
+
+
+def test_one_of_two_workers_is_shut_down_and_the_other_works_on(start_worker, redis):
+    worker = start_worker("-n", "2")
+    worker.until(lambda: len(worker_names(redis)) == len(worker.children()) == 2)
+    send_shutdown_command(redis, worker_names(redis)[0])
+    worker.until(lambda: len(worker.children()) == 1)
+    enqueue(redis)
+    until_over(worker, redis, "default-0")
+
+    assert worker.process.poll() is None
+
+
+@pytest.mark.parametrize(
+    "data", [b"\xff", b"null", b"[]", b'"stop-job"', b'{"command": "dance"}', b'{"command": 5}',
+             b'{"command": "stop-job"}', b'{"command": "stop-job", "job_id": "other"}'],
+)  # fmt: skip
+def test_what_is_no_command_is_passed_over(worker, redis, data):
+    redis.publish(f"rq:pubsub:{worker_names(redis)[0]}", data)
+    worker.until_logged("command")
+    let_go_on(redis, "a")
+    until_said(worker, redis, "next")
+
+    assert status(redis) == "finished"
+
+
+def test_suspended_workers_finish_what_runs_and_begin_nothing_until_they_are_resumed(worker, redis):
+    suspend(redis)
+    let_go_on(redis, "a")
+    name = worker_names(redis)[0]
+    worker.until(lambda: redis.hget(f"rq:worker:{name}", "state") == b"suspended")
+    before = said(redis)
+    resume(redis)
+    until_said(worker, redis, "next")
+
+    assert before == ["a begun", "a ended"]
+
+
+def test_a_worker_needs_one_connection_for_each_child_and_two_more(start_worker, redis):
+    worker = start_worker("-n", "4")
+    enqueue(redis, 20, worker_jobs.add, 2, 3)
+    enqueue(redis, 4, worker_jobs.last, 1, queue="low")
+    until_over(worker, redis, *(f"low-{number}" for number in range(4)), queue="low")
+    ours = [client for client in redis.client_list() if client["name"].startswith("jiffy:worker:")]
+
+    assert len(ours) <= 6

@@ -1,0 +1,171 @@
+"""Whatever dies, and however: its jobs run, or they fail with the cause, and nobody else does."""
+
+import os
+import signal
+from datetime import timedelta
+
+import pytest
+from rq import Retry
+
+from jiffy.queues import Queue
+from tests import worker_jobs
+from tests.newcomer import wait_until
+from tests.worker_processes import begin, let_go_on, until_over, worker_names
+from tests.worker_support import (
+    enqueue,
+    job,
+    queued,
+    reason,
+    registered,
+    said,
+    status,
+)
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(60)]
+
+
+def test_the_job_of_a_killed_child_runs_again_at_once(start_worker, redis):
+    enqueue(redis, 1, worker_jobs.wait_for, "a")
+    worker = start_worker()
+    begin(worker, redis, "a")
+    os.kill(worker.children()[0], signal.SIGKILL)
+    begin(worker, redis, "a", count=2)
+    let_go_on(redis, "a")
+    until_over(worker, redis, "default-0")
+
+    assert (status(redis), redis.hget("rq:job:default-0", "jiffy:rescues")) == ("finished", b"1")
+    assert "cause='signal 9 (SIGKILL)'" in worker.lines("job.rescued")[0]
+
+
+@pytest.mark.parametrize(
+    ("func", "args", "cause"),
+    [
+        (worker_jobs.segfault, [], "signal 11 (SIGSEGV)"),
+        (worker_jobs.exit_at_once, [0], "exit code 0"),
+        (worker_jobs.exit_at_once, [3], "exit code 3"),
+        (worker_jobs.exit_at_once, [64], "exit code 64"),
+        (worker_jobs.kill_itself, [], "signal 9 (SIGKILL)"),
+    ],
+)
+def test_a_job_that_kills_is_set_aside_with_its_causes_and_its_neighbours_run(
+    start_worker, redis, func, args, cause
+):
+    before = enqueue(redis, 20, queue="before")
+    enqueue(redis, 1, func, *args)
+    after = enqueue(redis, 20, queue="after")
+    worker = start_worker("-n", "1", "before", "default", "after")
+    until_over(worker, redis, "default-0")
+    until_over(worker, redis, *after, queue="after")
+
+    assert reason(redis).startswith("its worker died 3 times: ")
+    assert reason(redis).count(cause) == 3
+    assert sorted(registered(redis, "finished", "before")) == sorted(before)
+    assert sorted(registered(redis, "finished", "after")) == sorted(after)
+    assert worker.process.poll() is None
+
+
+def test_two_poisonous_jobs_in_a_batch_harm_none_of_their_neighbours(start_worker, redis):
+    ids = enqueue(redis, 60)
+    for poisoned in ("default-25", "default-31"):
+        redis.hset(f"rq:job:{poisoned}", "data", b'["tests.worker_jobs.kill_itself", null, [], {}]')
+    worker = start_worker("-n", "2")
+    until_over(worker, redis, *ids)
+
+    assert sorted(registered(redis, "failed")) == ["default-25", "default-31"]
+    assert len(registered(redis, "finished")) == 58
+    assert not any(redis.hexists(f"rq:job:{good}", "jiffy:rescues") for good in ids[:25])
+
+
+def test_what_a_job_has_started_dies_with_it(start_worker, redis):
+    enqueue(redis, 1, worker_jobs.start_a_program)
+    worker = start_worker()
+    worker.until(lambda: said(redis))
+    program = int(said(redis)[0])
+    os.kill(worker.children()[0], signal.SIGKILL)
+
+    worker.until(lambda: program not in worker.pids())
+
+
+def test_the_children_die_with_their_supervisor_and_another_worker_runs_their_job(
+    start_worker, redis
+):
+    enqueue(redis, 1, worker_jobs.wait_for, "a")
+    lost = start_worker("-n", "2")
+    begin(lost, redis, "a")
+    lost.send(signal.SIGKILL)
+    wait_until(lambda: not lost.pids(), 1)
+    other = start_worker()
+    begin(other, redis, "a", count=2)
+    let_go_on(redis, "a")
+    until_over(other, redis, "default-0")
+
+    assert status(redis) == "finished"
+    assert "cause='the machine, or the supervisor, vanished'" in other.lines("job.rescued")[0]
+    assert len(worker_names(redis)) == 1
+
+
+def test_a_child_is_replaced_after_as_many_jobs_as_is_set(start_worker, redis):
+    ids = enqueue(redis, 6, worker_jobs.tell_process)
+    worker = start_worker(MAX_JOBS_PER_CHILD="2")
+    until_over(worker, redis, *ids)
+    pids = [job(redis, job_id).return_value() for job_id in ids]
+
+    assert pids[0] == pids[1] != pids[2] == pids[3] != pids[4] == pids[5]
+    assert not worker.lines("worker.died")
+
+
+def test_a_child_that_has_grown_is_replaced_between_two_jobs(start_worker, redis):
+    enqueue(redis, 1, worker_jobs.wait_for, "a")
+    worker = start_worker(MAX_CHILD_MB="1")
+    begin(worker, redis, "a")
+    child = worker.children()
+    let_go_on(redis, "a")
+    worker.until(lambda: worker.children() not in ([], child))
+
+    assert status(redis) == "finished"
+    assert not worker.lines("worker.died")
+
+
+def test_a_job_that_exceeds_its_time_is_told_so_by_an_exception(start_worker, redis):
+    enqueue(redis, 1, worker_jobs.tidy_up, "a", job_timeout=1)
+    worker = start_worker()
+    until_over(worker, redis, "default-0")
+
+    assert said(redis) == ["a begun", "a left by JobTimeoutException"]
+    assert "JobTimeoutException: Task exceeded maximum timeout value (1 seconds)" in reason(redis)
+    assert not worker.lines("worker.died")
+
+
+@pytest.mark.parametrize("func", [worker_jobs.swallow_the_interruption, worker_jobs.hold])
+def test_a_job_that_ignores_its_time_limit_is_killed_five_seconds_later(start_worker, redis, func):
+    enqueue(redis, 1, func, "a", job_timeout=1)
+    neighbours = enqueue(redis, 5, queue="low")
+    worker = start_worker()
+    until_over(worker, redis, "default-0")
+    until_over(worker, redis, *neighbours, queue="low")
+
+    assert reason(redis) == "exceeded its limit of 1 s, killed after 6 s"
+    assert registered(redis, "failed", "low") == queued(redis) == []
+
+
+def test_a_job_that_uses_too_much_memory_is_killed(start_worker, redis):
+    enqueue(redis, 1, worker_jobs.hog_memory, 400)
+    neighbours = enqueue(redis, 5, queue="low")
+    worker = start_worker(JOB_MEMORY_MB="200")
+    until_over(worker, redis, "default-0")
+    until_over(worker, redis, *neighbours, queue="low")
+
+    assert reason(redis).startswith("used ")
+    assert reason(redis).endswith(" MB of memory; its limit is 200 MB")
+
+
+def test_a_delayed_job_and_a_retry_run_without_any_scheduler(start_worker, redis):
+    queue = Queue("default", connection=redis)
+    queue.enqueue_in(timedelta(seconds=1), worker_jobs.nothing, job_id="later")
+    queue.enqueue(
+        worker_jobs.fail_until_the_last_try, job_id="again", retry=Retry(max=1, interval=1)
+    )
+    worker = start_worker()
+    until_over(worker, redis, "later", "again")
+
+    assert sorted(registered(redis, "finished")) == ["again", "later"]

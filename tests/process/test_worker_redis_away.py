@@ -1,0 +1,68 @@
+"""Redis goes away and comes back: what has finished stays finished."""
+
+import pytest
+from redis import Redis
+
+from jiffy import devredis
+from tests import worker_jobs
+from tests.worker_support import enqueue, job, registered, status
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(90)]
+
+
+@pytest.fixture
+def own_redis(tmp_path):
+    """A Redis that keeps its data, to be stopped and started: a function that does so."""
+    home = tmp_path / "redis"
+    home.mkdir()
+    addresses = [devredis.start(home, keep=True)]
+
+    def restart(meanwhile=lambda: None):
+        devredis.stop(addresses[0])
+        meanwhile()
+        devredis.start(home, keep=True)
+
+    yield addresses[0], restart
+    devredis.stop(addresses[0])
+
+
+def test_a_job_that_ends_while_redis_is_away_has_finished_once(start_worker, own_redis, tmp_path):
+    address, restart = own_redis
+    gate, ledger = tmp_path / "gate", tmp_path / "ledger"
+    with Redis.from_url(address) as redis:
+        enqueue(redis, 1, worker_jobs.wait_for_file, str(gate), str(ledger))
+        enqueue(redis, 5, worker_jobs.note_in_file, str(ledger), queue="low")
+    worker = start_worker("-n", "2", REDIS_URL=address)
+    worker.until(lambda: ledger.exists() and "begun" in ledger.read_text())
+
+    def end_the_job():
+        worker.until_logged("redis.away")
+        gate.touch()
+        worker.until(lambda: "ended" in ledger.read_text())
+
+    restart(end_the_job)
+    with Redis.from_url(address) as redis:
+        worker.until(lambda: status(redis) == "finished")
+        worker.until(lambda: len(registered(redis, "finished", "low")) == 5)
+
+        assert job(redis).return_value() == "done"
+        assert registered(redis, "failed") == []
+    assert ledger.read_text().count("begun") == 1
+    assert (len(worker.lines("worker.died")), worker.log.count("Traceback")) == (0, 0)
+
+
+def test_a_worker_says_once_that_redis_is_away_and_once_that_it_is_back(
+    start_worker, own_redis, tmp_path
+):
+    address, restart = own_redis
+    worker = start_worker("-n", "1", REDIS_URL=address)
+    with Redis.from_url(address) as redis:
+        worker.until(lambda: redis.zcard("jiffy:leases"))
+    restart(lambda: worker.until_logged("redis.away"))
+    worker.until_logged("redis.back")
+    with Redis.from_url(address) as redis:
+        enqueue(redis)
+        worker.until(lambda: status(redis) == "finished")
+
+    # The supervisor and its child each have a line to Redis of their own.
+    assert 1 <= len(worker.lines("redis.away")) == len(worker.lines("redis.back")) <= 2
