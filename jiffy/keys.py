@@ -25,6 +25,10 @@ LAST_SWEEP = "jiffy:last_sweep"  # when (Redis' clock) a supervisor last looked 
 PROGRESS_FIELD = "jiffy:progress"
 # The same: "no" in a job that must never begin twice; see `Options.rescue`.
 RESCUE_FIELD = "jiffy:rescue"
+# The same: which arguments by place are secrets (jiffy/masking.py); and the call that wrote the
+# job, by which it is known again when it is repeated after a lost reply.
+MASKED_FIELD = "jiffy:masked"
+CALL_FIELD = "jiffy:call"
 # The same in the hash of an entry that the table made: what the table says of it, and its times.
 ENTRY_FIELD = "jiffy:entry"
 TIMING_FIELD = "jiffy:timing"
@@ -53,6 +57,21 @@ def held(worker_name: str) -> str:
     return f"jiffy:held:{worker_name}"
 
 
+def last_turn(worker_name: str) -> str:
+    """The prefix of the executions of a worker's last turn."""
+    return f"jiffy:turn:{worker_name}"
+
+
 def wake(queue_name: str) -> str:
     """A list with a token in it where workers that sleep should look at a queue."""
     return f"jiffy:wake:{queue_name}"
+
+
+def unique(digest: str) -> str:
+    """The job that a unique call stands for meanwhile."""
+    return f"jiffy:unique:{digest}"
+
+
+def sent(token: str) -> str:
+    """What a call has answered: for a minute, where its jobs' hashes may not last that long."""
+    return f"jiffy:sent:{token}"

@@ -74,6 +74,7 @@ else
   redis.call('DEL', KEYS[2])
   if is_gone then
     redis.call('ZREM', KEYS[1], worker)
+    redis.call('DEL', 'jiffy:turn:' .. worker)
     local key = 'rq:worker:' .. worker
     for queue in string.gmatch(redis.call('HGET', key, 'queues') or '', '[^,]+') do
       redis.call('SREM', 'rq:workers:' .. queue, key)

@@ -1,11 +1,19 @@
 -- A worker's turn: settle what it finished, give back what it will not run, take more.
--- KEYS: worker hash, its held list, leases, "suspended", then the queues in order
+-- KEYS: worker hash, its held list, its last turn, leases, "suspended", then the queues in order
 -- ARGV: worker, how many to take, lease in s (0: the job's), execution prefix, now as text, now in s, outcomes, kept
 -- Returns suspended (0/1), positions of outcomes that need RQ's own way, field lengths, fields
 
 local worker, want, lease_s, prefix = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4]
 local now_text, now_s = ARGV[5], tonumber(ARGV[6])
 local outcomes, kept = cjson.decode(ARGV[7]), cjson.decode(ARGV[8])
+
+-- A turn that Redis was too slow to hear in time (it was frozen, say) was taken again meanwhile.  If
+-- it comes after all, it must not undo the newer one: a process' prefixes grow from turn to turn.
+local last = redis.call('GET', KEYS[3])
+if last and string.sub(last, 1, 16) == string.sub(prefix, 1, 16) and prefix <= last then
+  return {0, {}, '', ''}
+end
+
 local held = redis.call('GET', KEYS[2])
 held = held and cjson.decode(held) or {}
 
@@ -135,9 +143,9 @@ local function take(name, id)
   return job[9] and 1
 end
 
-local suspended = redis.call('EXISTS', KEYS[4])
+local suspended = redis.call('EXISTS', KEYS[5])
 if want > 0 and suspended == 0 then
-  for i = 5, #KEYS do
+  for i = 6, #KEYS do
     local queue, name = KEYS[i], string.sub(KEYS[i], 10)
     local length = redis.pcall('LLEN', queue)  -- a key of another type holds no jobs
     if type(length) == 'number' and length > 0 and taken < want then
@@ -166,6 +174,7 @@ end
 
 for set, list in pairs(entries) do redis.call('ZADD', set, unpack(list)) end
 
+if #holds + #held > 0 then redis.call('SET', KEYS[3], prefix, 'EX', 86400) end
 if #holds > 0 then
   redis.call('SET', KEYS[2], cjson.encode(holds))
   local time = redis.call('TIME')
@@ -175,7 +184,7 @@ if #holds > 0 then
     lease = longest + 60
     redis.call('EXPIRE', KEYS[1], math.ceil(lease))
   end
-  redis.call('ZADD', KEYS[3], 'GT', time[1] + time[2] / 1e6 + lease, worker)
+  redis.call('ZADD', KEYS[4], 'GT', time[1] + time[2] / 1e6 + lease, worker)
   redis.call('HSET', KEYS[1], 'state', 'busy', 'current_job', holds[1][2],
     'current_job_working_time', 0)
 elseif #held > 0 then

@@ -43,6 +43,7 @@ class Leases:
     def give_up(self, slot: Slot) -> None:
         """This worker ends, and holds nothing that anybody must rescue."""
         self._redis.zrem(keys.LEASES, slot.name)
+        self._redis.delete(keys.last_turn(slot.name))
         slot.face.register_death()
         del self._slots[slot.name]
 

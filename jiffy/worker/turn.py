@@ -41,7 +41,8 @@ class Turns:
         self._lease_s = lease_s
         self._token = secrets.token_hex(8)
         self._number = 0
-        self._head = [keys.worker(name), keys.held(name), keys.LEASES, keys.SUSPENDED]
+        own = [keys.worker(name), keys.held(name), keys.last_turn(name)]
+        self._head = [*own, keys.LEASES, keys.SUSPENDED]
         self.names = list(queues)
 
     def take(

@@ -1,0 +1,19 @@
+"""A turn that reaches Redis after a newer one of the same worker."""
+
+from rq.serializers import JSONSerializer
+
+from jiffy.queues import Queue
+from jiffy.worker.turn import Turns
+
+
+def test_a_turn_that_comes_late_does_not_undo_a_newer_one(redis):
+    queue = Queue("default", connection=redis, serializer=JSONSerializer)
+    jobs = [queue.enqueue("jobs.numbers.add", 1, 2) for _ in range(2)]
+    turns = Turns(redis, "slow", ["default"], result_ttl_s=500)
+    late = turns._call(1, (), ())
+    taken, _, _ = turns.take(1)
+
+    assert turns.line.run("turn", *late) == [[0, [], b"", b""]]
+    assert [held.job_id for held in taken] == [jobs[0].id]
+    assert redis.zcard("rq:wip:default") == 1
+    assert redis.lrange("rq:queue:default", 0, -1) == [jobs[1].id.encode()]
