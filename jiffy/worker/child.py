@@ -10,7 +10,7 @@ from rq.timeouts import JobTimeoutException
 
 from jiffy import clock, log
 from jiffy.worker.board import Board
-from jiffy.worker.outcome import Finished, Outcome, Returned, Taken, func_name_of
+from jiffy.worker.outcome import Failed, Finished, Outcome, Returned, Taken, func_name_of
 from jiffy.worker.pace import Pace
 from jiffy.worker.run import Interrupted, Runner
 from jiffy.worker.settle import RareSettler
@@ -66,11 +66,14 @@ class Child:
         idle_since = clock.monotonic()
         while not self._stopping:
             self._maintain()
-            batch = self._take()
+            want = self._want()
+            batch = self._take(want)
             if batch:
                 self._run_all(batch)
                 idle_since = clock.monotonic()
-            elif self._is_over(idle_since):
+                if self._stint.burst or len(batch) == want:
+                    continue  # to settle these and take the next in one exchange
+            if self._is_over(idle_since):
                 break
         self._settle()
         return self._done
@@ -91,9 +94,11 @@ class Child:
         self._wait(wait_s)
         return False
 
-    def _take(self) -> list[Taken]:
+    def _want(self) -> int:
+        return min(self._pace.want, self._stint.jobs_left(self._done))
+
+    def _take(self, want: int) -> list[Taken]:
         """Settle what is finished and take more, in one round trip."""
-        want = min(self._pace.want, self._stint.jobs_left(self._done))
         if self._stopping or not want:
             return []
         taken, rare, suspended = self._turns.take(want, self._finished)
@@ -164,9 +169,12 @@ class Child:
                 self._board.end()
                 return False
             outcome = self._runner.run(taken, call)
-        except (Interrupted, JobTimeoutException):  # just after the job's last line
+        except Interrupted:  # just before the job's first line, or just after its last
             now_s = clock.wall()
             outcome = Returned(taken, func_name_of(call), now_s, now_s)
+        except JobTimeoutException as error:
+            now_s = clock.wall()
+            outcome = Failed(taken, func_name_of(call), now_s, now_s, f"{error}")
         self._board.end()
         self._note(outcome)
         return not isinstance(outcome, Returned)
