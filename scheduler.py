@@ -1,5 +1,6 @@
 """What runs, and when.  Yours: one line per entry.  Start it with `python scheduler.py`."""
 
+from enqueue import enqueue
 from jiffy import cron, every, run_scheduler
 from jobs import cleanup, reports
 
@@ -9,4 +10,4 @@ SCHEDULE = [
 ]
 
 if __name__ == "__main__":
-    run_scheduler(SCHEDULE)
+    run_scheduler(SCHEDULE, enqueue=enqueue)

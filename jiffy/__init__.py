@@ -8,18 +8,28 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from jiffy.job_options import options as options
     from jiffy.job_progress import progress as progress
+    from jiffy.queues import Enqueue as Enqueue
     from jiffy.queues import enqueue as enqueue
+    from jiffy.queues import enqueue_many as enqueue_many
     from jiffy.scheduler import cron as cron
     from jiffy.scheduler import every as every
     from jiffy.scheduler import run_scheduler as run_scheduler
+    from jiffy.waiting import wait as wait
+    from jiffy.waiting import wait_all as wait_all
     from jiffy.worker import SimpleWorker as SimpleWorker
     from jiffy.worker import Worker as Worker
 
 __version__ = "0.1.0"
 
 _HOME = {
+    "Enqueue": "jiffy.queues",
     "enqueue": "jiffy.queues",
+    "enqueue_many": "jiffy.queues",
+    "options": "jiffy.job_options",
+    "wait": "jiffy.waiting",
+    "wait_all": "jiffy.waiting",
     "progress": "jiffy.job_progress",
     "cron": "jiffy.scheduler",
     "every": "jiffy.scheduler",
@@ -28,10 +38,14 @@ _HOME = {
     "Worker": "jiffy.worker",
 }
 
-__all__ = ["SimpleWorker", "Worker", "cron", "enqueue", "every", "progress", "run_scheduler"]
+__all__ = [
+    "Enqueue", "SimpleWorker", "Worker", "cron", "enqueue", "enqueue_many", "every", "options",
+    "progress", "run_scheduler", "wait", "wait_all",
+]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module 'jiffy' has no attribute {name!r}")
-    return getattr(import_module(_HOME[name]), name)
+    value = globals()[name] = getattr(import_module(_HOME[name]), name)
+    return value

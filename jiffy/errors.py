@@ -5,12 +5,17 @@ JiffyError
   MissingSetting     an environment variable that is needed here is not set
   NoRedisServer      nobody set REDIS_URL and no server was found to start
   RedisAway          no answer from Redis
+  RedisFull          Redis has no memory left for another job
   UnknownFunction    a path names no function
   BrokenModule       a module of jobs fails as it is imported
   NotAllowed         a function is not under the modules that may be run
+  NotImportable      a lambda, a method, a function of __main__: workers could not import it
   WrongArguments     a call does not fit the function's signature
+  CallTooLarge       the arguments of a call are larger than is sent
   InvalidValue       an option, an entry's field or an argument cannot be used
   DuplicateJob       a job with this id is there already
+  JobFailed          a job that was waited for failed, or was stopped or canceled
+  StillRunning       a job that was waited for is not over in time
   UnserializableResult  what a job returned cannot be stored
   ResultTooLarge     what a job returned is larger than is stored
   InvalidEntry       a line of the schedule's table is wrong
@@ -28,6 +33,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 USAGE_EXIT_CODE = 2
+_LAST_LINES = 8  # of a traceback
 
 
 class JiffyError(Exception):
@@ -60,12 +66,23 @@ class NoRedisServer(JiffyError):
         )
 
 
-class RedisAway(JiffyError):
-    """No answer from Redis."""
+class RedisAway(JiffyError, RedisConnectionError):
+    """No answer from Redis.  Who catches redis-py's ConnectionError catches this too."""
 
     def __init__(self, url: str, reason: str) -> None:
         super().__init__(f"No Redis at {url} ({reason}). Run 'make run' or set REDIS_URL.")
         self.url, self.reason = url, reason
+
+
+class RedisFull(JiffyError):
+    """Redis has no memory left for another job."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(
+            f"Redis at {url} is full: nothing was enqueued. "
+            "Let workers empty the queues, or raise its maxmemory."
+        )
+        self.url = url
 
 
 class UnknownFunction(JiffyError):
@@ -96,8 +113,28 @@ class NotAllowed(JiffyError):
         self.path, self.modules = path, modules
 
 
+class NotImportable(JiffyError):
+    """A lambda, a method, a function of `__main__`: a worker could not import it by its name."""
+
+    def __init__(self, name: str, reason: str) -> None:
+        super().__init__(f"{name} {reason}.")
+        self.name, self.reason = name, reason
+
+
 class WrongArguments(JiffyError):
     """A call does not fit the function's signature."""
+
+
+class CallTooLarge(JiffyError):
+    """The arguments of a call are larger than is sent."""
+
+    def __init__(self, path: str, size_bytes: int, most_bytes: int, largest: str) -> None:
+        super().__init__(
+            f"The call of {path} has {size_bytes:,} bytes; {most_bytes:,} are sent at most "
+            f"(JOB_MAX_BYTES). Most of it is {largest!r}: store that elsewhere, and pass its "
+            "path or its id."
+        )
+        self.size_bytes, self.most_bytes, self.largest = size_bytes, most_bytes, largest
 
 
 class InvalidValue(JiffyError):
@@ -114,6 +151,25 @@ class DuplicateJob(JiffyError):
     def __init__(self, job_id: str) -> None:
         super().__init__(f"A job with the id {job_id!r} is there already. Choose another, or none.")
         self.job_id = job_id
+
+
+class JobFailed(JiffyError):
+    """A job that was waited for failed, or was stopped or canceled, or is gone."""
+
+    def __init__(self, job_id: str, status: str, traceback: str = "") -> None:
+        lines = traceback.strip().splitlines()
+        end = "".join(f"\n  {line}" for line in lines[-_LAST_LINES:])
+        super().__init__(f"Job {job_id} {status}" + (f":{end}" if end else "."))
+        self.job_id, self.status, self.traceback = job_id, status, traceback
+        self.reason = lines[-1] if lines else status
+
+
+class StillRunning(JiffyError, TimeoutError):
+    """A job that was waited for is not over in time.  It goes on."""
+
+    def __init__(self, job_id: str, status: str, waited: str) -> None:
+        super().__init__(f"Job {job_id} is still {status} after {waited}. It goes on.")
+        self.job_id, self.status = job_id, status
 
 
 class InvalidEntry(JiffyError):

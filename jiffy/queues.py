@@ -1,30 +1,40 @@
-"""The queues; a function and its arguments, made an RQ job.
+"""The queues, and the door to them: a function and its arguments, made an RQ job.
 
 What is put here travels as JSON, so that reading a job never runs code.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
-from typing import Any, ParamSpec
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, ParamSpec
 
 import rq
 import rq.job
 from redis import Redis
-from rq.exceptions import DuplicateJobError
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 from rq.serializers import JSONSerializer
 
-from jiffy import clock, connection, functions
-from jiffy.errors import DuplicateJob, InvalidValue, WrongArguments
+from jiffy import bulk, clock, connection, delivery, functions, job_options
+from jiffy.call import Call
+from jiffy.errors import DuplicateJob, InvalidValue
+from jiffy.recipe import Recipe, new_id
 from jiffy.settings import settings
+
+if TYPE_CHECKING:  # in Python from 3.12 only; nothing of it is needed to run
+    from typing_extensions import Unpack
 
 P = ParamSpec("P")
 
 DEFAULT_QUEUES = ("high", "default", "low")
+# Of one job only, so nobody's usual option.
+_OF_ONE_JOB = ("job_id", "at", "depends_on", "unique_key")
 
 
 class Job(rq.job.Job):
     """RQ's job, with JSON where RQ would take pickle."""
+
+    # Fields of our own in its hash: RQ writes the hash and passes over them.
+    own_fields: Mapping[str, Any] = MappingProxyType({})
 
     def __init__(
         self,
@@ -33,6 +43,9 @@ class Job(rq.job.Job):
         serializer: Any = None,
     ) -> None:
         super().__init__(id, connection, serializer or JSONSerializer)
+
+    def to_dict(self, include_meta: bool = True, include_result: bool = True) -> dict[str, Any]:
+        return {**super().to_dict(include_meta, include_result), **self.own_fields}
 
 
 class Queue(rq.Queue):
@@ -44,133 +57,206 @@ class Queue(rq.Queue):
         super().__init__(name, serializer=serializer or JSONSerializer, **options)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Options:
-    """How a job is run: each is one of RQ's own, in RQ's words; None leaves it to RQ.
-
-    Durations are seconds, a text such as "5m", or a timedelta.
-    """
-
-    queue: str = "default"
-    job_id: str | None = None
-    timeout: clock.Duration | None = None
-    result_ttl: clock.Duration | None = None
-    failure_ttl: clock.Duration | None = None
-    retry: int | rq.Retry | None = None
-    at_front: bool = False
-    in_: clock.Duration | None = None
-    at: datetime | None = None
-    description: str | None = None
-    meta: dict[str, Any] = field(default_factory=dict)
-
-
 class Enqueue:
     """`enqueue(func, *args, **kwargs)`: put a call of `func` on a queue; return its RQ job.
 
-    `func` is a function, or its path as a text.  Nothing is written unless the call fits.
-    Raises UnknownFunction, NotAllowed, BrokenModule, WrongArguments, InvalidValue, DuplicateJob,
-    and redis.exceptions.ConnectionError where Redis is away.
+    `usual` is what functions have as their usual options.  Nothing is written unless the call fits.
+    Safe in threads and after a fork.
+
+    Raises NotImportable, UnknownFunction, NotAllowed, BrokenModule, WrongArguments, CallTooLarge,
+    InvalidValue, DuplicateJob; and where Redis stays away for seconds, RedisAway or RedisFull.
     """
 
-    def __init__(self, options: Options) -> None:
-        self._options = options
+    def __init__(self, usual: Mapping[Any, job_options.Options] | None = None) -> None:
+        self._usual = {function: _usual(given) for function, given in (usual or {}).items()}
+        self._given: job_options.Options = {}
+        self._recipes: dict[Callable[..., object], tuple[Recipe, object]] = {}
 
-    def options(self, **changes: Any) -> "Enqueue":
+    def options(self, **given: "Unpack[job_options.Options]") -> "Enqueue":
         """The same with these options: `enqueue.options(queue="low", timeout="2m")(resize, …)`."""
-        unknown = sorted(set(changes) - set(Options.__dataclass_fields__))
-        if unknown:
-            must = f"one of {', '.join(Options.__dataclass_fields__)}"
-            raise InvalidValue("option", unknown[0], must)
-        return Enqueue(replace(self._options, **changes))
+        job_options.checked(given)
+        changed = Enqueue()
+        changed._usual, changed._given = self._usual, {**self._given, **given}
+        return changed
 
     def __call__(self, func: Callable[P, object], /, *args: P.args, **kwargs: P.kwargs) -> Job:
-        return put(func, args, kwargs, self._options)
+        return _put(self._recipe(func), args, kwargs)
 
     def by_path(self, path: str, /, *args: Any, **kwargs: Any) -> Job:
         """The same for a function that is known by its path only."""
-        return put(functions.find(path, settings().jobs_modules), args, kwargs, self._options)
+        return self(functions.find(path, settings().jobs_modules), *args, **kwargs)
+
+    def many(
+        self,
+        func: Callable[..., object],
+        calls: Iterable[bulk.Arguments],
+        *,
+        job_ids: Iterable[str] | None = None,
+        on_progress: Callable[[int], None] = lambda _: None,
+    ) -> "Jobs":
+        """Put many calls of `func` on a queue: `enqueue.many(resize, [("a.jpg", 200), …])`.
+
+        A call is a tuple or list of arguments, or a dict of them by name.  `calls` may be a
+        generator without end: jobs are written in chunks as they come, and `on_progress` is told
+        how many there are each time.  A call that does not fit ends it; what came before it is
+        enqueued, as the error says.
+
+        With `job_ids`, one for each call, repeating it after an interruption doubles nothing.
+        """
+        recipe = self._recipe(func)
+        redis = connection.shared()
+        order = bulk.Order(calls, job_ids, on_progress)
+        if recipe.is_unique or recipe.depends_on is not None:
+            return Jobs(_one_by_one(recipe, order), recipe, redis)
+        return Jobs(bulk.put(redis, recipe, order), recipe, redis)
+
+    def make(
+        self, func: Callable[..., object], args: Sequence[Any], kwargs: Mapping[str, Any]
+    ) -> Job:
+        """The job of a checked call, written nowhere: what a tick of the schedule is a copy of."""
+        recipe = self._recipe(func)
+        # RQ's job asks for a client; being made does not use it.
+        job = _made(recipe, recipe.call(args, kwargs), recipe.job_id or new_id(), Redis())
+        job.enqueue_at_front = recipe.options.get("at_front") or None
+        return job
+
+    def _recipe(self, func: Callable[..., object]) -> Recipe:
+        config = settings()
+        try:
+            recipe, made_for = self._recipes[func]
+            if made_for is config:
+                return recipe
+        except (KeyError, TypeError):  # not hashable: `Recipe` says what is wrong with it
+            pass
+        usual = self._usual.get(func, {}) if self._usual else {}
+        recipe = Recipe(func, {**usual, **self._given})
+        self._recipes[func] = recipe, config
+        return recipe
 
 
-enqueue = Enqueue(Options())
+enqueue = Enqueue()
+enqueue_many = enqueue.many
 
 
-def put(
-    func: functions.Function, args: tuple[Any, ...], kwargs: dict[str, Any], options: Options
+class Jobs(Sequence[Job]):
+    """Jobs that were enqueued together, in order; each is made when it is asked for."""
+
+    def __init__(self, put: bulk.Put, recipe: Recipe, redis: Redis) -> None:
+        self.ids = put.ids
+        # Those of `ids` that were there before: nothing was written for them.
+        self.ids_taken = put.taken
+        self._recipe, self._redis = recipe, redis
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return [self._job(job_id) for job_id in self.ids[index]]
+        return self._job(self.ids[index])
+
+    def _job(self, job_id: str) -> Job:
+        return _stand_in(job_id, self._recipe, self._redis, Job.refresh)
+
+
+def _usual(given: job_options.Options) -> job_options.Options:
+    for name in _OF_ONE_JOB:
+        if name in given:
+            raise InvalidValue("option", name, "given with the job: it is no function's usual one")
+    job_options.checked(given)
+    return given
+
+
+def _put(
+    recipe: Recipe, args: Sequence[Any], kwargs: Mapping[str, Any], given_id: str | None = None
 ) -> Job:
-    """Check the call and its options, then write the job to Redis."""
-    path = check_call(func, args, kwargs)
-    queue = Queue(options.queue, connection=connection.shared())
-    job = make_job(queue, path, args, kwargs, options)
-    at = _due(options)
+    """Check the call, then write the job to Redis."""
+    made = recipe.call(args, kwargs)
+    redis = connection.shared()
+    given_id = given_id or recipe.job_id
+    job_id, token = new_id(), ""
+    if given_id is not None:
+        job_id, token = given_id, job_id
+    if recipe.depends_on is not None:
+        return _put_dependent(recipe, _made(recipe, made, job_id, redis))
+    now = clock.rq_text(clock.wall())
+    answer = delivery.deliver(redis, recipe.message(made, job_id, token, now))
+    if answer == 0:
+        raise DuplicateJob(job_id)
+    if answer != 1:  # the same call was made before: its job stands for this one too
+        return _stand_in(answer.decode(), recipe, redis, Job.refresh)
+    return _stand_in(job_id, recipe, redis, lambda job: _fill(job, recipe.fields(made, now)))
+
+
+def _put_dependent(recipe: Recipe, job: Job) -> Job:
+    """Leave it to RQ: what waits for other jobs is written in several steps."""
+    job.process_dependencies(recipe.options["depends_on"])
+    queue = Queue(recipe.queue, connection=job.connection)
     try:
-        if at is None:
-            queue.enqueue_job(job, at_front=options.at_front, unique=options.job_id is not None)
-        else:
-            job.enqueue_at_front = options.at_front
-            queue.schedule_job(job, at, unique=options.job_id is not None)
-    except DuplicateJobError:
-        raise DuplicateJob(job.id) from None
+        for dependency_id in job.dependency_ids:
+            if not Job.exists(dependency_id, job.connection):  # RQ would run it at once
+                raise InvalidValue("depends_on", dependency_id, "a job that is there")
+        if Job.exists(job.id, job.connection):
+            raise DuplicateJob(job.id)
+        queue.enqueue_job(job, at_front=bool(recipe.options.get("at_front")))
+    except (RedisConnectionError, RedisTimeoutError) as error:
+        raise connection.away(error) from error
     return job
 
 
-def check_call(func: functions.Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
-    """The path of `func`, once it is sure that workers may run it and that it takes this call."""
-    path = functions.path_of(func)
-    functions.find(path, settings().jobs_modules)
-    functions.check(func, args, kwargs)
-    return path
+def _one_by_one(recipe: Recipe, order: bulk.Order) -> bulk.Put:
+    """What many jobs at a time cannot be: each may be another's, or wait for others."""
+    put = bulk.Put()
+    for number, (args, kwargs) in enumerate(map(bulk.arguments, order.calls), start=1):
+        given_id = order.next_id(number)
+        try:
+            put.ids.append(_put(recipe, args, kwargs, given_id).id)
+        except DuplicateJob as error:
+            put.ids.append(error.job_id)
+            put.taken.append(error.job_id)
+        order.on_progress(number)
+    return put
 
 
-def make_job(
-    queue: Queue, path: str, args: tuple[Any, ...], kwargs: dict[str, Any], options: Options
-) -> Job:
-    """The job of a checked call, written nowhere yet.
-
-    Raises InvalidValue for an option, WrongArguments for an argument that JSON cannot carry.
-    """
-    retry = _retry(options.retry)
-    try:
-        job = queue.create_job(
-            path,
-            args,
-            kwargs,
-            timeout=_whole_seconds(options.timeout, "timeout"),
-            result_ttl=_whole_seconds(options.result_ttl, "result_ttl"),
-            failure_ttl=_whole_seconds(options.failure_ttl, "failure_ttl"),
-            description=options.description,
-            job_id=options.job_id,
-            meta=options.meta,
-            retry=retry,
-        )
-        job.data  # noqa: B018 - serializes the arguments: what cannot be sent fails here
-    except TypeError as error:
-        raise WrongArguments(
-            f"{path}: an argument cannot be sent as JSON: {error}. "
-            "Pass a number, a text, a list, a dict, or the path of a file."
-        ) from None
-    except ValueError as error:
-        must = "letters, digits, underscores and dashes"
-        raise InvalidValue("job_id", options.job_id, must) from error
-    assert isinstance(job, Job)  # the queue's job class
+def _made(recipe: Recipe, made: Call, job_id: str, redis: Redis) -> Job:
+    job = Job(job_id, redis)
+    _fill(job, recipe.fields(made, clock.rq_text(clock.wall())))
     return job
 
 
-def _retry(retry: int | rq.Retry | None) -> rq.Retry | None:
-    if retry is None or isinstance(retry, rq.Retry):
-        return retry
-    if isinstance(retry, bool) or not isinstance(retry, int) or retry < 1:
-        raise InvalidValue("retry", retry, "how many times to try again, from 1, or an rq.Retry")
-    return rq.Retry(max=retry)
+def _fill(job: Job, fields: Mapping[str, Any]) -> None:
+    """Give `job` these fields, as if it had been read from Redis."""
+    job.restore({name: str(value).encode("utf-8", "replace") for name, value in fields.items()})
+    job.own_fields = {name: fields[name] for name in fields if name.startswith("jiffy:")}
 
 
-def _whole_seconds(duration: clock.Duration | None, name: str) -> int | None:
-    """RQ keeps whole seconds; never round a limit down to none."""
-    return None if duration is None else max(1, round(clock.seconds(duration, name)))
+def _stand_in(job_id: str, recipe: Recipe, redis: Redis, fill: Callable[[Job], object]) -> Job:
+    lazy = _Lazy.__new__(_Lazy)
+    lazy.__dict__.update(
+        _id=job_id, origin=recipe.queue, result_ttl=recipe.same.get("result_ttl"),
+        connection=redis, serializer=JSONSerializer, _fill=fill,
+    )  # fmt: skip
+    return lazy
 
 
-def _due(options: Options) -> datetime | None:
-    if options.at is not None and options.at.tzinfo is None:
-        raise InvalidValue("at", options.at.isoformat(), "a time with its zone, e.g. in UTC")
-    if options.in_ is not None:
-        return clock.now() + timedelta(seconds=clock.seconds(options.in_, "in"))
-    return options.at
+class _Lazy(Job):
+    """Becomes a real `Job` when it is first asked for more than it knows: most never are."""
+
+    def __getattr__(self, name: str) -> Any:
+        # Only called for what is missing: nearly all that RQ's `Job` keeps in its attributes.
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return getattr(self._become_real(), name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        setattr(self._become_real(), name, value)
+
+    def _become_real(self) -> Job:
+        fill = self.__dict__.pop("_fill")
+        object.__setattr__(self, "__class__", Job)
+        self.__init__(self._id, self.connection)  # type: ignore[misc]
+        fill(self)
+        return self
+
+
+_Lazy.__name__, _Lazy.__qualname__ = Job.__name__, Job.__qualname__

@@ -1,61 +1,139 @@
-"""What became of a job: waiting for its end."""
+"""What became of jobs: hearing of their end, through the stream that RQ writes results to."""
 
-from collections.abc import Callable
+import zlib
+from base64 import b64decode
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from rq.exceptions import InvalidJobOperation
 from rq.job import Job, JobStatus
-from rq.results import Result
 
-from jiffy import clock, job_progress, keys
+from jiffy import clock, delivery, job_progress, keys
 
 OVER = {JobStatus.FINISHED, JobStatus.FAILED, JobStatus.STOPPED, JobStatus.CANCELED}
-_LOOK_EVERY_MS = 250
+_OVER = {status.value.encode() for status in OVER}
+# An end comes by itself; this is how soon it is noticed that a job is deleted, or canceled.
+_FIRST_LOOK_MS, _LOOK_EVERY_MS = 100, 1000
+_SHOW_EVERY_MS = 250
+_SUCCESSFUL = b"1"  # rq.results.Result.Type
 
 
 @dataclass(frozen=True)
 class Ending:
-    """How a job ended: its status, what it returned, or the traceback of what it raised."""
+    """How a job ended: its status, what it returned, or the traceback of what it raised.
+
+    `is_gone`: there is no such job (any more), so nothing is known; RQ deletes what finished with
+    result_ttl=0.
+    """
 
     status: JobStatus
     value: Any = None
     traceback: str = ""
+    is_gone: bool = False
 
 
 def wait(
     job: Job,
     timeout_s: float | None = None,
-    on_progress: Callable[[job_progress.State], None] = lambda _: None,
+    on_progress: Callable[[job_progress.State], None] | None = None,
 ) -> Ending | None:
     """Block until `job` is over and return its ending; None after `timeout_s`.
 
-    It hears of the end at once, through the stream that RQ writes results to; `on_progress` is
-    called with what the job says of itself meanwhile.
+    `on_progress` is called with what the job says of itself meanwhile.
     """
+    watch = Watch([job])
     deadline = None if timeout_s is None else clock.monotonic() + timeout_s
-    seen = "0-0"
-    while deadline is None or clock.monotonic() < deadline:
-        ending = _ending(job)
-        if ending is not None:
-            return ending
-        state = job_progress.read(job)
-        if state is not None:
+    while not (ended := watch.look(deadline, None if on_progress is None else _SHOW_EVERY_MS)):
+        if deadline is not None and clock.monotonic() >= deadline:
+            return None
+        state = None if on_progress is None else job_progress.read(job)
+        if state is not None and on_progress is not None:
             on_progress(state)
-        answer: Any = job.connection.xread({keys.results(job.id): seen}, block=_LOOK_EVERY_MS)
-        for _, entries in answer:
-            seen = entries[-1][0]
-    return None
+    return ended[0][1]
 
 
-def _ending(job: Job) -> Ending | None:
+class Watch:
+    """Watches over jobs until they are over."""
+
+    def __init__(self, jobs: Iterable[Job]) -> None:
+        self._jobs = {job.id: job for job in jobs}
+        self._seen: dict[str, bytes] = {}  # job id -> the last entry of its stream
+        self._entries: dict[str, dict[bytes, bytes]] = {}
+        self._block_ms = _FIRST_LOOK_MS
+
+    @property
+    def waiting(self) -> list[Job]:
+        """Those that are not over yet."""
+        return list(self._jobs.values())
+
+    def look(
+        self, deadline: float | None = None, block_ms: int | None = None
+    ) -> list[tuple[Job, Ending]]:
+        """Wait for news, not past `deadline`; return those that are over, once each."""
+        block_ms = block_ms or self._block_ms
+        if deadline is not None:
+            block_ms = min(block_ms, int((deadline - clock.monotonic()) * 1000))
+        self._block_ms = _LOOK_EVERY_MS
+        statuses, news = self._ask(max(1, block_ms))
+        for job_id, (entry_id, fields) in news.items():
+            self._seen[job_id], self._entries[job_id] = entry_id, fields
+        ended = []
+        for job, status in zip(self.waiting, statuses, strict=True):
+            ending = self._ending(job, status, is_new=job.id in news)
+            if ending is not None:
+                del self._jobs[job.id]
+                ended.append((job, ending))
+        return ended
+
+    def _ask(self, block_ms: int) -> tuple[list[Any], dict[str, tuple[bytes, dict[bytes, bytes]]]]:
+        """The jobs' statuses, and the newest entry of each stream that has one, in one round trip.
+
+        Redis looks at the statuses first, then waits for an entry.
+        """
+        ids = list(self._jobs)
+        since = [self._seen.get(job_id, b"0-0") for job_id in ids]
+        streams = [keys.results(job_id) for job_id in ids]
+        words: list[Sequence[object]] = [("HGET", keys.job(job_id), "status") for job_id in ids]
+        words.append(("XREAD", "BLOCK", block_ms, "STREAMS", *streams, *since))
+        raw = b"".join(b"*%d\r\n%b" % (len(command), delivery.packed(command)) for command in words)
+        redis = self._jobs[ids[0]].connection
+        *statuses, answer = delivery.patiently(lambda: delivery.exchange(redis, raw, len(words)))
+        return statuses, {
+            ids[streams.index(stream.decode())]: (entries[-1][0], _pairs(entries[-1][1]))
+            for stream, entries in answer or ()
+        }
+
+    def _ending(self, job: Job, status: bytes | None, *, is_new: bool) -> Ending | None:
+        fields = self._entries.get(job.id, {})
+        if is_new and fields.get(b"type") != _SUCCESSFUL:
+            # Not the end if it is tried again; its status was read before this came.
+            status = _status(job)
+        elif is_new:
+            status = JobStatus.FINISHED.value.encode()
+        if status is None:
+            return Ending(JobStatus.FINISHED, is_gone=True)
+        if status not in _OVER:
+            return None
+        if status == b"finished":
+            return Ending(JobStatus.FINISHED, _value(job, fields.get(b"return_value")))
+        return Ending(JobStatus(status.decode()), traceback=_text(fields.get(b"exc_string")))
+
+
+def _status(job: Job) -> bytes | None:
     try:
-        status = job.get_status()
-    except InvalidJobOperation:  # gone already: its result was not to be kept
-        return Ending(JobStatus.FINISHED)
-    if status not in OVER:
+        return job.get_status().value.encode()
+    except InvalidJobOperation:
         return None
-    result = Result.fetch_latest(job, serializer=job.serializer)
-    if result is None:
-        return Ending(status)
-    return Ending(status, result.return_value, result.exc_string or "")
+
+
+def _pairs(flat: Sequence[bytes]) -> dict[bytes, bytes]:
+    return dict(zip(flat[::2], flat[1::2], strict=True))
+
+
+def _value(job: Job, raw: bytes | None) -> Any:
+    return None if raw is None else job.serializer.loads(b64decode(raw))
+
+
+def _text(raw: bytes | None) -> str:
+    return "" if raw is None else zlib.decompress(b64decode(raw)).decode("utf-8", "replace")

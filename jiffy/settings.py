@@ -120,6 +120,9 @@ class Settings:
         "A worker's process that uses more memory is replaced, between two jobs.",
         _count, "a whole number of MB",
     )  # fmt: skip
+    job_max_bytes: int = _setting(
+        "A call whose arguments are larger is refused.", _count, "a whole number of bytes", 256_000
+    )
     result_max_bytes: int = _setting(
         "A job that returns more fails.", _count, "a whole number of bytes", 1_000_000
     )

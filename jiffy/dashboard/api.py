@@ -6,7 +6,7 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Any, NoReturn
 
-from flask import Blueprint, abort, request, url_for
+from flask import Blueprint, abort, current_app, request, url_for
 from werkzeug.datastructures import WWWAuthenticate
 from werkzeug.exceptions import Unauthorized
 
@@ -15,11 +15,11 @@ from jiffy.dashboard import access, data
 from jiffy.dashboard.data import JobView
 from jiffy.dashboard.pages.job import GONE
 from jiffy.errors import InvalidValue
-from jiffy.queues import enqueue
 from jiffy.settings import settings
 
 blueprint = Blueprint("api", __name__, url_prefix="/api")
 
+ENQUEUE = "jiffy.enqueue"  # in the app's extensions: what it enqueues with
 _CALL = ("function", "args", "kwargs")
 _LONGEST_NAME = 200
 
@@ -30,6 +30,7 @@ def create() -> tuple[dict[str, str], int, dict[str, str]]:
     asked = _body()
     path, args, kwargs = (_take(asked, name) for name in _CALL)
     options = dict(_option(name, value) for name, value in asked.items() if name not in _CALL)
+    enqueue = current_app.extensions[ENQUEUE]
     job = enqueue.options(**options).by_path(path, *args, **kwargs)
     status_url = url_for("api.show", job_id=job.id, _external=True)
     return (
@@ -141,21 +142,35 @@ def _moment(value: Any) -> datetime:
     return datetime.fromisoformat(_name(value).replace("Z", "+00:00"))
 
 
+def _ids(value: Any) -> Any:
+    return [_name(one) for one in value] if isinstance(value, list) else _name(value)
+
+
+_PATH = "a function's path, such as 'jobs.mail.send'"
 _LASTS = "seconds, or a text such as '90s', '5m' or '1h30m'"
 
-# JSON's name of an option -> how its value is checked, and what it must be.  jiffy.queues.Options
+# JSON's name of an option (jiffy.job_options) -> how its value is checked, and what it must be.
 OPTIONS: dict[str, tuple[Callable[[Any], Any], str]] = {
     "queue": (_name, f"a name of at most {_LONGEST_NAME} letters"),
     "job_id": (_name, "letters, digits, underscores and dashes"),
     "timeout": (_duration, _LASTS),
     "result_ttl": (_duration, _LASTS),
     "failure_ttl": (_duration, _LASTS),
+    "ttl": (_duration, _LASTS),
     "retry": (_tries, "a whole number from 1 to 1000"),
     "at_front": (_of(bool), "true or false"),
     "in": (_duration, _LASTS),
     "at": (_moment, "a time with its zone, such as '2030-01-31T06:00:00Z'"),
+    "depends_on": (_ids, "a job's id, or a list of these"),
+    "on_success": (_name, _PATH),
+    "on_failure": (_name, _PATH),
+    "on_stopped": (_name, _PATH),
     "description": (_of(str), "a text"),
     "meta": (_of(dict), "an object"),
+    "rescue": (_of(bool), "true or false"),
+    "unique": (_duration, _LASTS),
+    "unique_key": (_name, f"a name of at most {_LONGEST_NAME} letters"),
+    "unique_until": (_name, "'begun' or 'done'"),
 }
 
 

@@ -20,13 +20,14 @@ from jiffy.dashboard import decode
 from jiffy.dashboard.decode import Raw
 from jiffy.errors import NotShown
 from jiffy.job_progress import State
+from jiffy.masking import MASK, Places, is_secret, masked
 from jiffy.scripts import script
 
 T = TypeVar("T")
 
 _JOB = (
     "status", "origin", "description", "data", "created_at", "enqueued_at", "started_at",
-    "ended_at", "worker_name", "meta", keys.PROGRESS_FIELD,
+    "ended_at", "worker_name", "meta", keys.PROGRESS_FIELD, keys.MASKED_FIELD,
 )  # fmt: skip
 _WORKER = (
     "state", "current_job", "queues", "hostname", "pid", "birth", "last_heartbeat",
@@ -155,7 +156,8 @@ def read_workers(redis: Redis, worker_keys: Sequence[str]) -> list[WorkerView]:
 def job_view(job_id: str, raw: Mapping[str, Raw]) -> JobView:
     """What the fields of a job's hash say."""
     read = _Reading(raw)
-    function, arguments = read("data", _call, ("", ""))
+    hidden = Places.read(read(keys.MASKED_FIELD, _line, ""))
+    function, arguments = read("data", lambda data: _call(data, hidden), ("", ""))
     return JobView(
         id=job_id,
         state=read("status", _line, "") or "unknown",
@@ -210,19 +212,29 @@ def _line(raw: Raw) -> str:
     return decode.clip(decode.text(raw), _SHORT)
 
 
-def _call(raw: Raw) -> tuple[str, str]:
-    """A job's function and arguments, out of RQ's tuple of (function, instance, args, kwargs)."""
+def _call(raw: Raw, hidden: Places) -> tuple[str, str]:
+    """A job's function and arguments, out of RQ's tuple of (function, instance, args, kwargs).
+
+    What is named like a secret is masked, and so is what stands at the places `hidden`.
+    """
     call = decode.value(decode.inflated(raw))
     match call:
         case [str(function), _, list(args), dict(kwargs)]:
-            named = [f"{name}={_written(value)}" for name, value in kwargs.items()]
-            arguments = ", ".join([_written(value) for value in args] + named)
+            by_place = [_written(value, place in hidden) for place, value in enumerate(args)]
+            by_name = [f"{name}={_written(kwargs[name], is_secret(name))}" for name in kwargs]
+            arguments = ", ".join(by_place + by_name)
             return decode.clip(function, _SHORT), decode.clip(arguments, _LONG)
     raise NotShown("no call of a function")
 
 
-def _written(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False)
+def _written(value: Any, is_secret_itself: bool) -> str:
+    try:
+        shown = masked(value, is_secret_itself=is_secret_itself)
+    except RecursionError:
+        raise NotShown("nested too deeply") from None
+    return (
+        MASK if shown is not value and is_secret_itself else json.dumps(shown, ensure_ascii=False)
+    )
 
 
 def _progress(raw: Raw) -> State | None:

@@ -14,7 +14,7 @@ from werkzeug.exceptions import HTTPException
 
 from jiffy import connection
 from jiffy.dashboard import access
-from jiffy.errors import DuplicateJob, JiffyError, RedisAway
+from jiffy.errors import CallTooLarge, DuplicateJob, JiffyError, RedisAway, RedisFull
 
 _IN_OUR_WORDS = {
     404: "There is nothing at this address.",
@@ -22,6 +22,8 @@ _IN_OUR_WORDS = {
     413: "That is too much: a request may have 1 MB.",
     500: "Something went wrong on our side. The log of the web process says what.",
 }
+
+_LATER = {"Retry-After": "2"}
 
 
 def show(app: Flask) -> None:
@@ -55,11 +57,12 @@ def _from_http(error: HTTPException) -> Response:
 
 
 def _from_jiffy(error: JiffyError) -> Response:
-    statuses = {RedisAway: 503, DuplicateJob: 409}
-    return answer(statuses.get(type(error), 422), str(error))
+    statuses = {RedisAway: 503, RedisFull: 503, DuplicateJob: 409, CallTooLarge: 413}
+    status = statuses.get(type(error), 422)
+    return answer(status, str(error), _LATER if status == 503 else None)
 
 
 def _from_redis(error: RedisError) -> Response:
     if isinstance(error, RedisConnectionError | RedisTimeoutError):
-        return answer(503, str(connection.away(error)), {"Retry-After": "2"})
-    return answer(503, f"Redis refuses: {error}", {"Retry-After": "2"})
+        return answer(503, str(connection.away(error)), _LATER)
+    return answer(503, f"Redis refuses: {error}", _LATER)

@@ -10,6 +10,7 @@ from itertools import islice
 
 from jiffy import clock, connection, log
 from jiffy.errors import USAGE_EXIT_CODE, in_one_line
+from jiffy.queues import Enqueue, enqueue
 from jiffy.scheduler import loop, table
 from jiffy.scheduler.entry import Entry, Line, times_after
 from jiffy.scheduler.schedule import Scheduler
@@ -19,8 +20,10 @@ _TIMES_SHOWN = 5
 _PATIENCE_S = 0.5
 
 
-def run_scheduler(schedule: Sequence[Line], argv: Sequence[str] | None = None) -> None:
-    """Do what `schedule` says until told to stop.
+def run_scheduler(
+    schedule: Sequence[Line], argv: Sequence[str] | None = None, *, enqueue: Enqueue = enqueue
+) -> None:
+    """Do what `schedule` says until told to stop; `enqueue` knows the functions' usual options.
 
     Wrong entries end it before it starts, with exit code 2 and a line for each; `--check` does too,
     with the next times of each entry.
@@ -28,7 +31,7 @@ def run_scheduler(schedule: Sequence[Line], argv: Sequence[str] | None = None) -
     with in_one_line():
         asked = _parser().parse_args(argv)
         settings()
-        entries = _right(schedule)
+        entries = _right(schedule, enqueue)
         if asked.check:
             sys.stdout.write(describe(entries))
         else:
@@ -55,8 +58,8 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _right(schedule: Sequence[Line]) -> list[Entry]:
-    entries, wrong = table.read(schedule)
+def _right(schedule: Sequence[Line], enqueue: Enqueue) -> list[Entry]:
+    entries, wrong = table.read(schedule, enqueue)
     if wrong:
         sys.stderr.writelines(f"{' '.join(str(error).split())}\n" for error in wrong)
         sys.exit(USAGE_EXIT_CODE)

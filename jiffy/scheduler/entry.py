@@ -6,20 +6,23 @@ Nothing here knows what time it is or where Redis is.
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from redis import Redis
-
-from jiffy import clock, functions, keys
+from jiffy import clock, functions, job_options, keys
 from jiffy.errors import InvalidValue
-from jiffy.queues import Job, Options, Queue, check_call, make_job
+from jiffy.job_options import Options
+from jiffy.queues import Enqueue, Job
 from jiffy.scheduler.timing import Cron, Every, Timing
 
-# A tick has an id of its own, and a time of its own.
-_OPTIONS = [f.name for f in fields(Options) if f.name not in ("job_id", "in_", "at")]
+if TYPE_CHECKING:  # in Python from 3.12 only; nothing of it is needed to run
+    from typing_extensions import Unpack
+
+# A tick has an id of its own and a time of its own, waits for none, and is unique already.
+_NOT_OURS = ("job_id", "in_", "at", "depends_on", "unique", "unique_key", "unique_until")
+_OPTIONS = [name for name in job_options.NAMES if name not in _NOT_OURS]
 _ID_PREFIX = "entry-"
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,200}")
 
@@ -34,7 +37,7 @@ class Line:
     args: Sequence[Any]
     kwargs: Mapping[str, Any]
     name: str | None
-    options: dict[str, Any]
+    options: Options
 
 
 def every(
@@ -44,7 +47,7 @@ def every(
     args: Sequence[Any] = (),
     kwargs: Mapping[str, Any] | None = None,
     name: str | None = None,
-    **options: Any,
+    **options: "Unpack[Options]",
 ) -> Line:
     """Enqueue `func(*args, **kwargs)` every `interval`: seconds, "90s", "1h30m" or a timedelta.
 
@@ -67,7 +70,7 @@ def cron(
     args: Sequence[Any] = (),
     kwargs: Mapping[str, Any] | None = None,
     name: str | None = None,
-    **options: Any,
+    **options: "Unpack[Options]",
 ) -> Line:
     """Enqueue `func(*args, **kwargs)` by `expression`: minute, hour, day, month, weekday.
 
@@ -95,7 +98,7 @@ class Entry:
         return self.job.id
 
     def in_words(self) -> str:
-        return f"{self.job.get_call_string()} {self.timing.in_words()}, queue {self.job.origin}"
+        return f"{self.job.description} {self.timing.in_words()}, queue {self.job.origin}"
 
     def fields(self, now: datetime) -> dict[str, Any]:
         """The hash that rq-scheduler keeps of an entry, with our two fields in front."""
@@ -115,19 +118,19 @@ class Entry:
 # What may differ between two versions of a table; the rest of a job's hash changes by itself.
 _TOLD = {
     "description", "origin", "timeout", "result_ttl", "failure_ttl", "retries_left",
-    "retry_intervals", "enqueue_at_front_on_retry", "enqueue_at_front",
+    "retry_intervals", "enqueue_at_front_on_retry", "enqueue_at_front", "ttl",
+    "success_callback_name", "failure_callback_name", "stopped_callback_name",
+    keys.RESCUE_FIELD, keys.MASKED_FIELD,
 }  # fmt: skip
 
 
-def check(line: Line) -> Entry:
+def check(line: Line, enqueue: Enqueue) -> Entry:
     """Make `line` an entry; raises the JiffyError that says what is wrong with it."""
     args, kwargs = _arguments(line)
-    path = check_call(_function(line.func), args, kwargs)
-    name = line.name or path
-    options = replace(_options(line.options), job_id=entry_id(name))
-    # RQ's queue asks for a client; making a job does not use it.
-    job = make_job(Queue(options.queue, connection=Redis()), path, args, kwargs, options)
-    job.enqueue_at_front = options.at_front or None
+    function = _function(line.func)
+    name = line.name or functions.path_of(function)
+    ours: Any = dict.fromkeys(_NOT_OURS) | {"job_id": entry_id(name)}
+    job = enqueue.options(**_options(line.options)).options(**ours).make(function, args, kwargs)
     return Entry(name, line.read_timing(), job)
 
 
@@ -167,15 +170,8 @@ def _arguments(line: Line) -> tuple[tuple[Any, ...], dict[str, Any]]:
     return tuple(line.args), line.kwargs
 
 
-def _options(given: dict[str, Any]) -> Options:
+def _options(given: Options) -> Options:
     unknown = sorted(set(given) - set(_OPTIONS))
     if unknown:
         raise InvalidValue("option", unknown[0], f"one of {', '.join(_OPTIONS)}")
-    options = Options(**given)
-    if not isinstance(options.queue, str) or not options.queue.strip():
-        raise InvalidValue("queue", options.queue, "the name of a queue")
-    try:
-        json.dumps(options.meta)
-    except (TypeError, ValueError):
-        raise InvalidValue("meta", options.meta, "a dict that JSON can carry") from None
-    return options
+    return given

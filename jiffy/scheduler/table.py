@@ -5,17 +5,23 @@ from datetime import datetime
 
 from jiffy import log
 from jiffy.errors import InvalidEntry, JiffyError
+from jiffy.queues import Enqueue, enqueue
 from jiffy.scheduler.entry import Entry, Line, check
 from jiffy.scheduler.schedule import Scheduler
 
 
-def read(lines: Iterable[object]) -> tuple[list[Entry], list[InvalidEntry]]:
-    """Check every line; return the entries that are right and what is wrong with the others."""
+def read(
+    lines: Iterable[object], enqueue: Enqueue = enqueue
+) -> tuple[list[Entry], list[InvalidEntry]]:
+    """Check every line; return the entries that are right and what is wrong with the others.
+
+    `enqueue` knows the functions' usual options.
+    """
     entries: dict[str, tuple[int, Entry]] = {}
     wrong = []
     for number, line in enumerate(lines, start=1):
         try:
-            entry = _entry(line)
+            entry = _entry(line, enqueue)
             _refuse_twin(entry, entries)
         except JiffyError as error:
             wrong.append(InvalidEntry(number, str(error)))
@@ -48,10 +54,10 @@ def restore(scheduler: Scheduler, entries: Sequence[Entry]) -> None:
         apply(scheduler, entries, scheduler.look().now)
 
 
-def _entry(line: object) -> Entry:
+def _entry(line: object, enqueue: Enqueue) -> Entry:
     if not isinstance(line, Line):
         raise JiffyError(f"{line!r} is no entry; write every(...) or cron(...).")
-    return check(line)
+    return check(line, enqueue)
 
 
 def _refuse_twin(entry: Entry, others: dict[str, tuple[int, Entry]]) -> None:

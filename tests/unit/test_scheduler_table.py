@@ -91,7 +91,7 @@ def add(**changes):
         ),
         (
             add(args=[2, object]),
-            "jobs.numbers.add: an argument cannot be sent as JSON: ",
+            "jobs.numbers.add: y cannot be sent as JSON: ",
         ),
         (
             add(name="my sum"),
@@ -136,5 +136,5 @@ def test_options_and_the_functions_own_arguments_do_not_mix():
         every("10m", numbers.add, args=[2], kwargs={"y": 3}, queue="low", timeout="2m", retry=3)
     ).job
 
-    assert (job.args, job.kwargs) == ((2,), {"y": 3})
+    assert (job.args, job.kwargs) == ([2], {"y": 3})
     assert (job.origin, job.timeout, job.retries_left) == ("low", 120, 3)

@@ -11,7 +11,7 @@ import pytest
 from rq.utils import now, utcformat
 from werkzeug.serving import make_server
 
-from jiffy import connection, keys
+from jiffy import connection, delivery, keys
 from jiffy.dashboard import create_app
 from jiffy.settings import settings
 from tests.browser import launch
@@ -52,8 +52,9 @@ def api(app):
 
 
 @pytest.fixture
-def no_redis(app, environ):
-    """From here on, nothing answers where Redis should be."""
+def no_redis(app, environ, monkeypatch):
+    """From here on, nothing answers where Redis should be, and nobody has patience."""
+    monkeypatch.setattr(delivery, "PATIENCE_S", 0)
     environ(REDIS_URL="redis://:secret@127.0.0.1:1/0", DASHBOARD_PASSWORD=PASSWORD, API_TOKEN=TOKEN)
     connection.shared.cache_clear()
     yield

@@ -1,0 +1,137 @@
+"""Many jobs of one kind: written in chunks, what they have in common travels once a chunk.
+
+While Redis writes one chunk, the next is put together.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from redis import Redis
+
+from jiffy import clock
+from jiffy.call import Call
+from jiffy.delivery import Ahead
+from jiffy.errors import JiffyError, RedisAway, RedisFull, WrongArguments
+from jiffy.job_options import check_id
+from jiffy.recipe import Recipe, new_id
+
+Arguments = Sequence[Any] | Mapping[str, Any]
+
+# Large enough that the round trip does not count, small enough that Redis is nobody's for long.
+MOST_JOBS, MOST_BYTES = 1000, 1_000_000
+# A slow source of calls is not waited for: jobs are written at least so often.
+LONGEST_S = 0.2
+
+
+@dataclass
+class Put:
+    """What was put: the ids in order, and those of them that were another job's."""
+
+    ids: list[str] = field(default_factory=list)
+    taken: list[str] = field(default_factory=list)
+
+
+class Order:
+    """What somebody wants to be put."""
+
+    def __init__(
+        self,
+        calls: Iterable[Arguments],
+        job_ids: Iterable[str] | None,
+        on_progress: Callable[[int], None],
+    ) -> None:
+        self.calls, self.on_progress = calls, on_progress
+        self.is_named = job_ids is not None
+        self._ids: Iterator[str] = iter(()) if job_ids is None else iter(job_ids)
+
+    def next_id(self, number: int) -> str | None:
+        """The id for call `number`; None if nobody gave any."""
+        if not self.is_named:
+            return None
+        try:
+            return check_id("job_id", next(self._ids))
+        except StopIteration:
+            raise WrongArguments(f"There is no job id for call {number}.") from None
+
+
+def put(redis: Redis, recipe: Recipe, order: Order) -> Put:
+    """Write them all.  Raises what is wrong with a call; those before it are written."""
+    batch = _Batch(redis, recipe, order)
+    try:
+        for number, (args, kwargs) in enumerate(map(arguments, order.calls), start=1):
+            batch.add(order.next_id(number) or new_id(), recipe.call(args, kwargs))
+    except (RedisAway, RedisFull):
+        raise  # nothing more can be written
+    except BaseException as error:
+        batch.finish()
+        if isinstance(error, JiffyError):
+            raise _located(error, len(batch.done.ids) + 1) from error
+        raise
+    batch.finish()
+    return batch.done
+
+
+def arguments(call: Any) -> tuple[Sequence[Any], Mapping[str, Any]]:
+    """A call's arguments by place and by name.  Raises WrongArguments for what is neither."""
+    if isinstance(call, tuple | list):
+        return call, _NONE
+    if isinstance(call, dict):
+        return (), call
+    raise WrongArguments(
+        f"{call!r} is no call: write a tuple of arguments, such as ({call!r},), or a dict by name."
+    )
+
+
+_NONE: Mapping[str, Any] = {}
+
+
+class _Batch:
+    """Collects jobs to chunks and sends them on their way."""
+
+    def __init__(self, redis: Redis, recipe: Recipe, order: Order) -> None:
+        self._recipe, self._order = recipe, order
+        self._line = Ahead(redis)
+        self._chunk: list[tuple[str, Call]] = []
+        self._size_bytes = 0
+        self._send_at = 0.0
+        self._underway: list[str] = []
+        self.done = Put()
+
+    def add(self, job_id: str, made: Call) -> None:
+        if not self._chunk:
+            self._send_at = clock.monotonic() + LONGEST_S
+        self._chunk.append((job_id, made))
+        self._size_bytes += len(made.data)
+        if (
+            len(self._chunk) >= MOST_JOBS
+            or self._size_bytes >= MOST_BYTES
+            or clock.monotonic() >= self._send_at
+        ):
+            self._send()
+
+    def finish(self) -> None:
+        if self._chunk:
+            self._send()
+        self._settle()
+
+    def _send(self) -> None:
+        chunk, self._chunk, self._size_bytes = self._chunk, [], 0
+        message = self._recipe.message_for_many(
+            chunk, token=new_id(), is_named=self._order.is_named
+        )
+        self._settle()
+        self._line.say(message)
+        self._underway = [job_id for job_id, _ in chunk]
+
+    def _settle(self) -> None:
+        """Wait until Redis has written the chunk that is underway."""
+        taken = self._line.answer()
+        if taken is not None:
+            self.done.ids += self._underway
+            self.done.taken += [self._underway[place] for place in taken]
+            self._order.on_progress(len(self.done.ids))
+
+
+def _located(error: JiffyError, number: int) -> JiffyError:
+    return WrongArguments(f"Call {number}: {error} The {number - 1:,} before it are enqueued.")

@@ -1,0 +1,229 @@
+"""A call of a function, checked and put into the form in which it travels.  Nothing is run here."""
+
+import inspect
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+from jiffy import functions, masking
+from jiffy.errors import CallTooLarge, NotImportable, WrongArguments
+from jiffy.settings import settings
+
+_MOST_SHOWN = 75  # of one argument in a description: as in RQ
+_BY_PLACE = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+_JSON_KEYS = (str, int, float, bool, type(None))
+_INSTEAD = {
+    "bytes": "Pass the path of a file, or a text.",
+    "date": "Pass its isoformat().",
+    "datetime": "Pass its isoformat(), or its timestamp().",
+    "Decimal": "Pass it as a text: str(…).",
+    "PosixPath": "Pass it as a text: str(…).",
+    "UUID": "Pass it as a text: str(…).",
+    "frozenset": "Pass a list.",
+    "set": "Pass a list.",
+    "timedelta": "Pass its total_seconds().",
+}
+_ANYTHING_ELSE = "Pass a number, a text, a list, a dict, or the path of a file."
+
+_encode = json.JSONEncoder().encode
+
+
+class Call(NamedTuple):
+    """What a job carries: RQ's data, and the call in words, without secrets."""
+
+    data: str
+    description: str
+
+
+@dataclass(frozen=True, eq=False)
+class Target:
+    """A function that workers can import and may run; calls of it are checked here."""
+
+    path: str
+    head: str  # of the data: all that comes before the arguments
+    function: functions.Function
+    signature: inspect.Signature | None
+    fitting: range  # how many arguments by place fit without a closer look
+    secrets: masking.Places
+    most_bytes: int
+
+    def call(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Call:
+        """The call with these arguments.
+
+        Raises WrongArguments where they do not fit or JSON cannot carry them, or CallTooLarge.
+        """
+        if kwargs or len(args) not in self.fitting:
+            self._check(args, kwargs)
+        try:
+            data = self.head + _encode((args, kwargs))[1:]
+        except (TypeError, ValueError, RecursionError) as error:
+            raise self._unfit(args, kwargs, error) from None
+        if len(data) > self.most_bytes:
+            raise CallTooLarge(self.path, len(data), self.most_bytes, self._largest(args, kwargs))
+        return Call(data, self._described(args, kwargs))
+
+    def _check(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+        if self.signature is None:
+            return
+        try:
+            self.signature.bind(*args, **kwargs)
+        except TypeError:
+            functions.check(self.function, args, kwargs)
+
+    def _described(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> str:
+        """Mirrors rq.utils.get_call_string."""
+        parts = [_shown(value, place in self.secrets) for place, value in enumerate(args)]
+        if kwargs:
+            parts += sorted(
+                f"{name}={_shown(value, masking.is_secret(name))}" for name, value in kwargs.items()
+            )
+        return f"{self.path}({', '.join(parts)})"
+
+    def _unfit(
+        self, args: Sequence[Any], kwargs: Mapping[str, Any], error: Exception
+    ) -> WrongArguments:
+        for name, value in self._named(args, kwargs):
+            where, what, instead = _culprit(name, value) or ("", "", "")
+            if where:
+                return WrongArguments(
+                    f"{self.path}: {where} cannot be sent as JSON: it is {what}. {instead}"
+                )
+        return WrongArguments(f"{self.path}: the arguments cannot be sent as JSON: {error}.")
+
+    def _largest(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> str:
+        return max(self._named(args, kwargs), key=lambda pair: len(_encode(pair[1])))[0]
+
+    def _named(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[tuple[str, Any]]:
+        """Each argument with its name."""
+        parameters = self._parameters()
+        names = [parameter.name for parameter in parameters if parameter.kind in _BY_PLACE]
+        names += [f"argument {place + 1}" for place in range(len(names), len(args))]
+        return [*zip(names, args, strict=False), *kwargs.items()]
+
+    def _parameters(self) -> list[inspect.Parameter]:
+        return list(self.signature.parameters.values()) if self.signature else []
+
+
+def target(function: Callable[..., object]) -> Target:
+    """The function as one that workers can run.
+
+    Raises NotImportable for a lambda, a method, a function of `__main__` or one inside another;
+    NotAllowed, UnknownFunction or BrokenModule where its path is not a worker's to import.
+    """
+    config = settings()
+    try:
+        return _target(function, config.jobs_modules, config.job_max_bytes)
+    except TypeError:  # it cannot be hashed, so it is no function
+        raise NotImportable(repr(function), _NO_FUNCTION) from None
+
+
+@lru_cache(maxsize=4096)
+def _target(function: functions.Function, modules: tuple[str, ...], most_bytes: int) -> Target:
+    _refuse_unnamed(function)
+    path = functions.path_of(function)
+    functions.find(path, modules)
+    try:
+        signature = inspect.signature(function)
+    except ValueError:  # some functions written in C have none
+        signature = None
+    parameters = list(signature.parameters.values()) if signature else []
+    return Target(
+        path=path,
+        head=f"[{_encode(path)}, null, ",
+        function=function,
+        signature=signature,
+        fitting=_fitting(parameters),
+        secrets=_secrets(parameters),
+        most_bytes=most_bytes,
+    )
+
+
+_NO_FUNCTION = "is no function that a worker could import by its name; enqueue a plain function"
+
+
+def _refuse_unnamed(function: Any) -> None:
+    """Refuse what a worker could not import by its name."""
+    name = getattr(function, "__qualname__", None)
+    module = getattr(function, "__module__", None)
+    if isinstance(function, str):
+        reason = "is a text; a function that is known by its path goes to enqueue.by_path"
+    elif not (callable(function) and isinstance(name, str) and isinstance(module, str)):
+        reason = _NO_FUNCTION
+    elif "<lambda>" in name:
+        reason = "is a lambda, which has no name to import it by; write it with def"
+    elif "<locals>" in name:
+        reason = (
+            "is defined inside another function, where no worker could import it; "
+            "move it to the top of its module (a decorator needs functools.wraps)"
+        )
+    elif inspect.ismethod(function) or "." in name:
+        reason = (
+            "is a method, and its object would not travel with it; "
+            "enqueue a function that takes what it needs as arguments"
+        )
+    elif module == "__main__":
+        reason = "is in the program itself (__main__); move it to a module under jobs"
+    else:
+        return
+    raise NotImportable(name if isinstance(name, str) else repr(function), reason)
+
+
+def _fitting(parameters: Sequence[inspect.Parameter]) -> range:
+    if any(p.kind not in _BY_PLACE and p.default is p.empty for p in parameters):
+        return range(0)
+    least = sum(1 for p in parameters if p.kind in _BY_PLACE and p.default is p.empty)
+    most = sum(1 for p in parameters if p.kind in _BY_PLACE)
+    return range(least, most + 1)
+
+
+def _secrets(parameters: Sequence[inspect.Parameter]) -> masking.Places:
+    secret = [(n, p) for n, p in enumerate(parameters) if masking.is_secret(p.name)]
+    onward = [n for n, p in secret if p.kind == p.VAR_POSITIONAL]
+    return masking.Places(
+        frozenset(n for n, p in secret if p.kind in _BY_PLACE), onward[0] if onward else None
+    )
+
+
+def _shown(value: Any, is_secret: bool = False) -> str:
+    try:
+        text = repr(masking.masked(value, is_secret_itself=is_secret))
+    except RecursionError:
+        return "…"
+    return text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}..."
+
+
+def _culprit(where: str, value: Any) -> tuple[str, str, str] | None:
+    """Where in `value` something stands that JSON cannot carry, what it is, and what to do."""
+    try:
+        _encode(value)
+    except ValueError:
+        return where, "a list or dict that contains itself", "Pass a copy that does not."
+    except RecursionError:
+        return where, "nested too deeply", "Pass the path of a file."
+    except TypeError:
+        pass
+    else:
+        return None
+    return _culprit_inside(where, value) or _of_wrong_type(where, value)
+
+
+def _culprit_inside(where: str, value: Any) -> tuple[str, str, str] | None:
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            if not isinstance(key, _JSON_KEYS):
+                return f"a key of {where}", f"a {type(key).__name__}", "Keys are texts."
+            if found := _culprit(f"{where}[{key!r}]", inner):
+                return found
+    if isinstance(value, list | tuple):
+        for index, inner in enumerate(value):
+            if found := _culprit(f"{where}[{index}]", inner):
+                return found
+    return None
+
+
+def _of_wrong_type(where: str, value: Any) -> tuple[str, str, str]:
+    kind = type(value).__name__
+    article = "an" if kind[:1].lower() in "aeio" else "a"
+    return where, f"{article} {kind}", _INSTEAD.get(kind, _ANYTHING_ELSE)

@@ -1,0 +1,81 @@
+"""Values that must not be seen: what is named like a secret is masked wherever a call is shown."""
+
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+MASK = "***"
+_PLAIN = (bool, int, float, str, type(None))
+_HARMLESS = (bool, type(None))
+_SECRET = re.compile(
+    r"passw|passphrase|secret|credential|api_?key|private_?key|access_?key"
+    r"|(^|_)(tokens?|pwd|pin|otp|cvv|authorization)(_|$)"
+)
+_NEW_WORD = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|-")
+
+
+@lru_cache(maxsize=4096)
+def is_secret(name: str) -> bool:
+    """Whether a value of this name is one that nobody should read: password, token, api_key …"""
+    return _SECRET.search(_NEW_WORD.sub("_", name).lower()) is not None
+
+
+def masked(value: Any, *, is_secret_itself: bool = False) -> Any:
+    """`value` as it may be shown; in dicts and lists, what stands under a secret's name is masked.
+
+    True, False and None stay: they say that a secret is there or not, and no more.
+    """
+    if is_secret_itself:
+        return value if isinstance(value, _HARMLESS) else Masked()
+    if isinstance(value, _PLAIN):
+        return value
+    if isinstance(value, dict):
+        return {
+            key: masked(inner, is_secret_itself=isinstance(key, str) and is_secret(key))
+            for key, inner in value.items()
+        }
+    if isinstance(value, list | tuple):
+        return type(value)(map(masked, value)) if type(value) in (list, tuple) else value
+    return value
+
+
+class Masked(str):
+    """The mask, which is shown without the quotes of a text."""
+
+    __slots__ = ()
+
+    def __new__(cls) -> "Masked":
+        return super().__new__(cls, MASK)
+
+    def __repr__(self) -> str:
+        return MASK
+
+
+@dataclass(frozen=True)
+class Places:
+    """Which arguments by place are secrets: some, and perhaps all from one on.
+
+    As a text, "1" or "0,3-", it stands in the job's hash: who shows the job has no signature.
+    """
+
+    some: frozenset[int] = frozenset()
+    onward: int | None = None
+
+    @classmethod
+    def read(cls, text: str) -> "Places":
+        """Those that `text` names; what cannot be understood is passed over."""
+        parts = [part.strip() for part in text.split(",")]
+        onward = [int(part[:-1]) for part in parts if part[:-1].isdecimal() and part[-1] == "-"]
+        some = frozenset(int(part) for part in parts if part.isdecimal())
+        return cls(some, min(onward, default=None))
+
+    def __contains__(self, place: int) -> bool:
+        return place in self.some or (self.onward is not None and place >= self.onward)
+
+    def __bool__(self) -> bool:
+        return bool(self.some) or self.onward is not None
+
+    def __str__(self) -> str:
+        parts = [str(place) for place in sorted(self.some)]
+        return ",".join(parts if self.onward is None else [*parts, f"{self.onward}-"])

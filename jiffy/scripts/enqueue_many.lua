@@ -1,0 +1,51 @@
+-- Write many jobs that have most in common and put them on one queue, in one step and once; wake workers that sleep.
+-- KEYS: the queue
+-- ARGV: queue's name, how (RPUSH, LPUSH, ZADD: for later), seconds to live or '', the call's token, seconds to remember
+--       the call, is the token written to the jobs ('1' or ''), score for later or '', now, how many further words, those
+--       (fields and values), then for each job its id, data, description
+-- Returns the numbers, from 0, of those whose id was another job's
+
+local name, how, token, now = ARGV[1], ARGV[2], ARGV[4], ARGV[8]
+local sent = 'jiffy:sent:' .. token
+local told = redis.call('GET', sent)
+if told then return cjson.decode(told) end
+
+-- What can fail comes first: nothing is undone when a script ends with an error.
+local wake = 'jiffy:wake:' .. name
+local is_heard = redis.call('LLEN', wake) > 0
+redis.call('SADD', 'rq:queues', KEYS[1])
+redis.call('ZCARD', 'rq:scheduled:' .. name)
+redis.call('LLEN', KEYS[1])
+
+-- A copy costs a fraction of what it costs to write all fields again.  It is gone when this script ends.
+local pattern = 'jiffy:pattern'
+local first = 10 + ARGV[9]
+redis.call('DEL', pattern)
+redis.call('HSET', pattern, 'created_at', now, 'origin', name, 'status', how == 'ZADD' and 'scheduled' or 'queued',
+  'started_at', '', 'ended_at', '', 'last_heartbeat', '', 'worker_name', '', 'group_id', '',
+  'success_callback_name', '', 'failure_callback_name', '', 'stopped_callback_name', '', unpack(ARGV, 10, first - 1))
+if how ~= 'ZADD' then redis.call('HSET', pattern, 'enqueued_at', now) end
+if ARGV[6] ~= '' then redis.call('HSET', pattern, 'jiffy:call', token) end
+
+local ids, taken = {}, {}
+for i = first, #ARGV, 3 do
+  local id = ARGV[i]
+  local job = 'rq:job:' .. id
+  if redis.call('COPY', pattern, job) == 0 then
+    taken[#taken + 1] = (i - first) / 3
+  else
+    redis.call('HSET', job, 'data', ARGV[i + 1], 'description', ARGV[i + 2])
+    if ARGV[3] ~= '' then redis.call('EXPIRE', job, ARGV[3]) end
+    ids[#ids + 1] = id
+  end
+end
+redis.call('DEL', pattern)
+
+if how == 'ZADD' then
+  for _, id in ipairs(ids) do redis.call('ZADD', 'rq:scheduled:' .. name, ARGV[7], id) end
+elseif #ids > 0 then
+  redis.call(how, KEYS[1], unpack(ids))
+  for _ = 1, is_heard and 0 or math.min(#ids, 32) do redis.call('LPUSH', wake, 1) end
+end
+redis.call('SET', sent, #taken > 0 and cjson.encode(taken) or '[]', 'EX', ARGV[5])
+return taken

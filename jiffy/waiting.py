@@ -1,0 +1,66 @@
+"""Waiting for results, as a caller wants it: the value, or an error that says what went wrong."""
+
+from collections.abc import Iterable
+from itertools import islice
+from typing import Any
+
+from rq.exceptions import InvalidJobOperation, NoSuchJobError
+from rq.job import Job, JobStatus
+
+from jiffy import clock
+from jiffy.errors import JobFailed, StillRunning
+from jiffy.results import Ending, Watch
+
+_AT_A_TIME = 100
+
+
+def wait(job: Job, timeout: clock.Duration | None = None) -> Any:
+    """Block until `job` is over; return what it returned: `wait(job, timeout="30s")`.
+
+    Raises JobFailed, with the end of the traceback, if it failed, was stopped, canceled or deleted;
+    StillRunning after `timeout`.  A job that keeps no result (result_ttl=0) gives None.
+    """
+    return wait_all([job], timeout)[0]
+
+
+def wait_all(jobs: Iterable[Job], timeout: clock.Duration | None = None) -> list[Any]:
+    """Block until all `jobs` are over; return what they returned, in order.
+
+    Raises what `wait` does as soon as it sees that one of them failed; the others go on.
+    """
+    limit_s = None if timeout is None else clock.seconds(timeout, "timeout")
+    deadline = None if limit_s is None else clock.monotonic() + limit_s
+    coming, values = iter(jobs), list[Any]()
+    while some := list(islice(coming, _AT_A_TIME)):
+        found: dict[str, Any] = {}
+        watch = Watch(some)
+        while watch.waiting:
+            for job, ending in watch.look(deadline):
+                found[job.id] = _value(job, ending)
+            if watch.waiting and deadline is not None and clock.monotonic() >= deadline:
+                raise _still_running(watch.waiting[0], limit_s or 0)
+        values += [found[job.id] for job in some]
+    return values
+
+
+def _value(job: Job, ending: Ending) -> Any:
+    if ending.is_gone and not _keeps_nothing(job):
+        raise JobFailed(job.id, "is gone: it was deleted, or its result was kept no longer")
+    if ending.status != JobStatus.FINISHED:
+        raise JobFailed(job.id, ending.status.value, ending.traceback)
+    return ending.value
+
+
+def _keeps_nothing(job: Job) -> bool:
+    try:
+        return job.result_ttl == 0
+    except NoSuchJobError:  # somebody else's, of which only the id was known
+        return False
+
+
+def _still_running(job: Job, limit_s: float) -> StillRunning:
+    try:
+        status = job.get_status().value
+    except InvalidJobOperation:
+        status = "gone"
+    return StillRunning(job.id, status, clock.in_words(limit_s))
