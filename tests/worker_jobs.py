@@ -107,6 +107,10 @@ def handle(job, kind, error, traceback):
     job.connection.rpush(SAID, f"handled {job.id}: {kind.__name__}")
 
 
+def fail_as_handler(job, kind, error, traceback):
+    raise RuntimeError("the handler broke")
+
+
 def wait_for(name):
     """Say that it began, wait until the test lets it go on, say that it ended."""
     say(f"{name} begun")
@@ -206,6 +210,12 @@ def exit_at_once(code):
 
 def kill_itself():
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+def say_or_die(text, dies):
+    if dies:
+        kill_itself()
+    say(text)
 
 
 def hog_memory(megabytes):

@@ -155,7 +155,7 @@ class Runner:
         try:
             job = self.job(taken)
         except Exception:  # noqa: BLE001 - it cannot be read, or it is gone: nobody to call
-            return Failed(taken, func_name, started_s, ended_s, reason)
+            return Failed(taken, func_name, started_s, ended_s, reason, may_retry)
         job._status = JobStatus.FAILED
         job.started_at, job.ended_at = clock.from_wall(started_s), clock.from_wall(ended_s)
         self._relimit(job.failure_callback_timeout)
@@ -164,7 +164,10 @@ class Runner:
         except BaseException:  # noqa: BLE001 - a callback may raise anything
             exc_info = sys.exc_info()  # type: ignore[assignment]
             reason = "".join(traceback.format_exception(*exc_info))
-        self._face.handle_exception(job, *exc_info)
+        try:
+            self._face.handle_exception(job, *exc_info)
+        except Exception:  # noqa: BLE001 - nor does a broken handler end a worker
+            reason = traceback.format_exc()
         return Failed(taken, func_name, started_s, ended_s, reason, may_retry)
 
 

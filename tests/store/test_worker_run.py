@@ -168,6 +168,22 @@ def test_an_exception_handler_hears_of_it(redis):
     assert status(redis) == "failed"
 
 
+def test_a_broken_exception_handler_ends_no_worker_and_hides_no_error(redis):
+    enqueue(redis, 1, worker_jobs.fail)
+    enqueue(redis, queue="low")
+    worker = face(redis, queues=["default", "low"])
+    worker.push_exc_handler(worker_jobs.fail_as_handler)
+    worker.work(burst=True, logging_level="CRITICAL")
+
+    assert (status(redis), status(redis, "low-0")) == ("failed", "finished")
+    assert "ValueError: it broke" in reason(redis)
+    assert reason(redis).rstrip().endswith("RuntimeError: the handler broke")
+
+
+def test_a_job_without_a_time_limit_runs(redis, work):
+    assert run(redis, work, worker_jobs.add, 2, 3, job_timeout=-1).return_value() == 5
+
+
 def test_a_function_that_was_not_allowed_is_not_called_and_not_tried_again(redis):
     queue = Queue("default", connection=redis)
     queue.enqueue("os.system", "redis-cli -h", job_id="default-0", retry=Retry(max=3))

@@ -310,6 +310,14 @@ def test_a_job_with_an_id_that_is_no_text_is_settled_and_its_neighbours_run(redi
     assert redis.zcard("rq:wip:default") == 0
 
 
+def test_a_function_named_with_half_a_character_fails_and_its_neighbours_run(redis):
+    enqueue(redis, 2)
+    redis.hset("rq:job:default-0", "data", b'["tests.\\udcff", null, [], {}]')
+    face(redis).work(burst=True, logging_level="CRITICAL")  # RQ's log has it as it is
+
+    assert (status(redis, "default-0"), status(redis, "default-1")) == ("failed", "finished")
+
+
 def test_a_pickle_is_never_loaded_by_a_worker_that_reads_json(redis, work):
     queue = Queue("default", connection=redis, serializer="pickle")
     queue.enqueue(worker_jobs.say, "boo", job_id="default-0")
