@@ -62,6 +62,11 @@ def last_turn(worker_name: str) -> str:
     return f"jiffy:turn:{worker_name}"
 
 
+def rare(worker_name: str) -> str:
+    """A list with a token in it where a worker is to settle in RQ's own way before it waits."""
+    return f"jiffy:rare:{worker_name}"
+
+
 def wake(queue_name: str) -> str:
     """A list with a token in it where workers that sleep should look at a queue."""
     return f"jiffy:wake:{queue_name}"

@@ -74,6 +74,12 @@ for position, o in ipairs(outcomes) do
   end
 end
 
+-- If it was to wait for work next, in the same exchange, it must not: these come first.
+if #rare > 0 then
+  redis.call('LPUSH', 'jiffy:rare:' .. worker, 1)
+  redis.call('EXPIRE', 'jiffy:rare:' .. worker, 60)
+end
+
 -- Whatever else it held and does not keep goes back to the front, in its old order.
 local keeps, holds = {}, {}
 for _, execution in ipairs(kept) do keeps[execution] = true end

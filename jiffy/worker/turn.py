@@ -64,7 +64,8 @@ class Turns:
 
         Returns those of `finished` that need RQ's own way: then it has not waited.
         """
-        wait = ("BLPOP", *(keys.wake(queue) for queue in self.names), wait_s)
+        wakes = [keys.wake(queue) for queue in self.names]
+        wait = ("BLPOP", keys.rare(self._name), *wakes, wait_s)
         if not finished:
             self.line.insist(lambda: self.line.exchange(wait))
             return []
