@@ -15,6 +15,11 @@ while i <= #ARGV do
   local words = tonumber(ARGV[i])
   -- pcall: a command that a broken job makes Redis refuse must not stop what follows.
   redis.pcall(unpack(ARGV, i + 1, i + words))
+  local queue = string.match(ARGV[i + 2] or '', '^rq:queue:(.*)$')
+  if queue and string.match(ARGV[i + 1], '^[LR]PUSH$') then
+    local wake = 'jiffy:wake:' .. queue
+    if redis.call('LLEN', wake) == 0 then redis.call('LPUSH', wake, 1) end
+  end
   i = i + words + 1
 end
 return 1

@@ -1,11 +1,32 @@
 -- A worker's turn: settle what it finished, give back what it will not run, take more.
 -- KEYS: worker hash, its held list, its last turn, leases, "suspended", then the queues in order
--- ARGV: worker, how many to take, lease in s (0: the job's), execution prefix, now as text, now in s, outcomes, kept
+-- ARGV: worker, how many to take, lease in s (0: the job's), execution prefix, outcomes, kept ("all")
 -- Returns suspended (0/1), positions of outcomes that need RQ's own way, field lengths, fields
 
 local worker, want, lease_s, prefix = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4]
-local now_text, now_s = ARGV[5], tonumber(ARGV[6])
-local outcomes, kept = cjson.decode(ARGV[7]), cjson.decode(ARGV[8])
+local outcomes, kept = cjson.decode(ARGV[5]), cjson.decode(ARGV[6])
+
+-- Now, by Redis' clock: this may have been sent seconds ago, behind a wait.  As text it is RQ's
+-- (2026-11-20T13:04:09.123456Z): Lua here has no dates, so days are counted from March on, where a
+-- year's leap day is its last.
+local time = redis.call('TIME')
+local now_s = string.format('%d.%06d', time[1], time[2])
+local function now_as_text()
+  local floor, seconds = math.floor, tonumber(time[1])
+  local day = floor(seconds / 86400) + 719468  -- since 0000-03-01
+  local era = floor(day / 146097)
+  local day_of_era = day - era * 146097
+  local year = floor((day_of_era - floor(day_of_era / 1460) + floor(day_of_era / 36524)
+    - floor(day_of_era / 146096)) / 365)
+  local day_of_year = day_of_era - (365 * year + floor(year / 4) - floor(year / 100))
+  local month = floor((5 * day_of_year + 2) / 153)
+  local day_of_month = day_of_year - floor((153 * month + 2) / 5) + 1
+  month = month < 10 and month + 3 or month - 9
+  year = year + era * 400 + (month <= 2 and 1 or 0)
+  seconds = seconds % 86400
+  return string.format('%04d-%02d-%02dT%02d:%02d:%02d.%06dZ', year, month, day_of_month,
+    floor(seconds / 3600), floor(seconds / 60) % 60, seconds % 60, time[2])
+end
 
 -- A turn that Redis was too slow to hear in time (it was frozen, say) was taken again meanwhile.  If
 -- it comes after all, it must not undo the newer one: a process' prefixes grow from turn to turn.
@@ -82,10 +103,12 @@ end
 
 -- Whatever else it held and does not keep goes back to the front, in its old order.
 local keeps, holds = {}, {}
-for _, execution in ipairs(kept) do keeps[execution] = true end
+local keeps_all = kept == 'all'
+for _, execution in ipairs(keeps_all and {} or kept) do keeps[execution] = true end
 for i = #held, 1, -1 do
   local queue, id, execution = held[i][1], held[i][2], held[i][3]
-  if keeps[execution] then
+  local is_running = keeps_all and redis.call('ZSCORE', 'rq:wip:' .. queue, id .. ':' .. execution)
+  if keeps[execution] or is_running then
     table.insert(holds, 1, held[i])
   elseif not done[execution] and let_go(queue, id, execution) then
     redis.call('LPUSH', 'rq:queue:' .. queue, id)
@@ -113,6 +136,7 @@ local function kind_of(job)
   return 'plain'
 end
 
+local now_text = want > 0 and now_as_text()
 local taken, longest = 0, 0  -- the longest time limit of what is taken
 -- Returns what becomes of the ids behind it: nil (go on), or how many from here on were taken.
 local function take(name, id)
@@ -140,7 +164,7 @@ local function take(name, id)
   end
   enter('rq:wip:' .. name, now_s + ttl, id .. ':' .. execution)
   redis.call('HSET', 'rq:execution:' .. id .. ':' .. execution, 'id', execution,
-    'created_at', ARGV[6], 'last_heartbeat', ARGV[6], 'worker_name', worker)
+    'created_at', now_s, 'last_heartbeat', now_s, 'worker_name', worker)
   redis.call('EXPIRE', 'rq:execution:' .. id .. ':' .. execution, ttl)
   redis.call('ZADD', 'rq:executions:' .. id, now_s + ttl + 60, execution)
   redis.call('EXPIRE', 'rq:executions:' .. id, ttl + 60)
@@ -183,14 +207,13 @@ for set, list in pairs(entries) do redis.call('ZADD', set, unpack(list)) end
 if #holds + #held > 0 then redis.call('SET', KEYS[3], prefix, 'EX', 86400) end
 if #holds > 0 then
   redis.call('SET', KEYS[2], cjson.encode(holds))
-  local time = redis.call('TIME')
   -- 0: nobody renews it, so it lasts for as long as RQ's SimpleWorker's does.
   local lease = lease_s
   if lease == 0 then
     lease = longest + 60
     redis.call('EXPIRE', KEYS[1], math.ceil(lease))
   end
-  redis.call('ZADD', KEYS[4], 'GT', time[1] + time[2] / 1e6 + lease, worker)
+  redis.call('ZADD', KEYS[4], 'GT', now_s + lease, worker)
   redis.call('HSET', KEYS[1], 'state', 'busy', 'current_job', holds[1][2],
     'current_job_working_time', 0)
 elseif #held > 0 then

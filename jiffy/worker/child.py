@@ -1,5 +1,6 @@
 """The process that runs jobs: take, run, settle, until it is told to stop."""
 
+import os
 import signal
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ LOOK = signal.SIGRTMIN + 3
 # The exit code of a child that is to be started again.
 AGAIN = 64
 WAIT_S = 5
+SHORTEST_WAIT_S = 0.01  # to BLPOP, 0 is for ever
 SUSPENDED_WAIT_S = 1
 
 
@@ -42,6 +44,11 @@ class Stint:
         limits = [limit for limit in (self.max_jobs, self.jobs_per_child) if limit is not None]
         return max(0, min(limits) - done) if limits else 1 << 30
 
+    def is_worn_by(self, done: int) -> bool:
+        """Whether a child that has done so many is to be replaced by a fresh one."""
+        is_over = self.max_jobs is not None and done >= self.max_jobs
+        return not is_over and self.jobs_per_child is not None and done >= self.jobs_per_child
+
 
 class Child:
     """One worker's loop.  `turns`, `runner` and `rare` are its three verbs."""
@@ -53,6 +60,7 @@ class Child:
         self._turns, self._runner, self._rare = turns, runner, rare
         self._board, self._stint, self._pace = board, stint, pace
         self._reorder, self._maintain = reorder, maintain
+        self._pid = os.getpid()
         self._finished: list[Finished] = []
         self._done = 0
         self._waiting = self._stopping = False
@@ -63,45 +71,48 @@ class Child:
         signal.signal(LOOK, self._look)
         if self._board.must_stop:  # told so before it could hear
             return 0
-        idle_since = clock.monotonic()
-        while not self._stopping:
+        idle_since, wait_s = clock.monotonic(), 0.0
+        while not self._stopping and (want := self._want()):
             self._maintain()
-            want = self._want()
-            batch = self._take(want)
+            batch = self._take(want, wait_s)
             if batch:
                 self._run_all(batch)
                 idle_since = clock.monotonic()
-                if self._stint.burst or len(batch) == want:
-                    continue  # to settle these and take the next in one exchange
-            if self._is_over(idle_since):
+            elif self._is_over(idle_since):
                 break
+            # Where there was enough there may be more.
+            wait_s = 0 if len(batch) == want else self._wait_s(idle_since)
+        self.is_worn = not self._stopping and self._stint.is_worn_by(self._done)
         self._settle()
         return self._done
-
-    def _is_over(self, idle_since: float) -> bool:
-        """Nothing to take: wait for more, or say that the stint is over."""
-        stint = self._stint
-        if not stint.jobs_left(self._done):
-            self.is_worn = stint.max_jobs is None or self._done < stint.max_jobs
-            return True
-        if stint.burst:
-            return True
-        wait_s: float = WAIT_S
-        if stint.max_idle_s is not None:
-            wait_s = min(wait_s, stint.max_idle_s - (clock.monotonic() - idle_since))
-            if wait_s <= 0:
-                return True
-        self._wait(wait_s)
-        return False
 
     def _want(self) -> int:
         return min(self._pace.want, self._stint.jobs_left(self._done))
 
-    def _take(self, want: int) -> list[Taken]:
-        """Settle what is finished and take more, in one round trip."""
-        if self._stopping or not want:
+    def _is_over(self, idle_since: float) -> bool:
+        """Whether a worker that found nothing to do ends."""
+        longest_s = self._stint.max_idle_s
+        is_bored = longest_s is not None and clock.monotonic() - idle_since >= longest_s
+        return self._stint.burst or is_bored
+
+    def _wait_s(self, idle_since: float) -> float:
+        """How long to wait for work; 0: not at all."""
+        if self._stint.burst:
+            return 0
+        if self._stint.max_idle_s is None:
+            return WAIT_S
+        left_s = self._stint.max_idle_s - (clock.monotonic() - idle_since)
+        return min(WAIT_S, max(left_s, SHORTEST_WAIT_S))
+
+    def _take(self, want: int, wait_s: float) -> list[Taken]:
+        """Settle what is finished, wait for work if asked to, and take: in one round trip."""
+        if wait_s:
+            log.flush()
+            taken, rare, suspended = self._wait_and_take(want, wait_s)
+        else:
+            taken, rare, suspended = self._turns.take(want, self._finished)
+        if self._stopping:  # nobody knows how far it came: the last turn settles all of it again
             return []
-        taken, rare, suspended = self._turns.take(want, self._finished)
         self._settled(rare)
         if rare and not taken:  # their dependents may be waiting by now
             taken, _, suspended = self._turns.take(want)
@@ -111,6 +122,19 @@ class Child:
         elif taken:
             self._turns.names = self._reorder(taken[-1].queue)
         return taken
+
+    def _wait_and_take(self, want: int, wait_s: float) -> tuple[list[Taken], list[Finished], bool]:
+        self._board.sleep(True)
+        self._waiting = True
+        try:
+            if not self._stopping:
+                return self._turns.wait_and_take(want, self._finished, wait_s)
+        except _Stop:
+            pass
+        finally:
+            self._waiting = False
+            self._board.sleep(False)
+        return [], [], False
 
     def _hold(self, taken: Sequence[Taken]) -> None:
         self._board.hold(len(taken), taken[0].batch if taken else 0)
@@ -176,8 +200,15 @@ class Child:
             now_s = clock.wall()
             outcome = Failed(taken, func_name_of(call), now_s, now_s, f"{error}")
         self._board.end()
+        self._tidy_up_after(outcome)
         self._note(outcome)
         return not isinstance(outcome, Returned)
+
+    def _tidy_up_after(self, outcome: Outcome) -> None:
+        """End what a job has left in this process that would harm the next one."""
+        if os.getpid() != self._pid:  # a copy that the job forked has come back in its stead
+            os._exit(0 if isinstance(outcome, Finished) else 1)
+        signal.alarm(0)
 
     def _note(self, outcome: Outcome) -> None:
         took_s = outcome.ended_s - outcome.started_s
@@ -213,18 +244,6 @@ class Child:
         log.flush()
         for outcome in rare:
             self._rare.settle(outcome)
-
-    def _wait(self, wait_s: float) -> None:
-        self._board.sleep(True)
-        self._waiting = True
-        try:
-            if not self._stopping:
-                self._settled(self._turns.settle_and_wait(self._finished, wait_s))
-        except _Stop:
-            pass
-        finally:
-            self._waiting = False
-            self._board.sleep(False)
 
     def _look(self, signum: int, frame: FrameType | None) -> None:
         """The supervisor wants something: it stands on the board."""

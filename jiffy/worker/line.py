@@ -6,7 +6,7 @@ It borrows one connection from the client's pool for each exchange, so that a jo
 
 import hashlib
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from redis import Redis
@@ -49,8 +49,25 @@ class Line:
     def exchange(self, *commands: Words) -> list[Any]:
         """Send the commands in one write; return their replies.
 
-        Raises redis-py's errors; nothing is sent twice.
+        Raises redis-py's errors; nothing is sent twice, unless Redis has forgotten our scripts.
         """
+        try:
+            return self._exchange(commands)
+        except NoScriptError:
+            for name in _SHAS:
+                self._exchange([("SCRIPT", "LOAD", scripts.source(name))])
+            return self._exchange(commands)
+
+    def run(self, name: str, keys: list[str], args: list[Any]) -> list[Any]:
+        """Run the script `name`; return its reply, in a list of one."""
+        return self.exchange(self.script(name, keys, args))
+
+    @staticmethod
+    def script(name: str, keys: list[str], args: list[Any]) -> Words:
+        """The command that runs the script `name`."""
+        return ("EVALSHA", _sha(name), len(keys), *keys, *args)
+
+    def _exchange(self, commands: Sequence[Words]) -> list[Any]:
         connection = self._pool.get_connection()
         try:
             connection.send_packed_command(connection.pack_commands(commands))
@@ -62,14 +79,6 @@ class Line:
             raise
         finally:
             self._pool.release(connection)
-
-    def run(self, name: str, keys: list[str], args: list[Any], *after: Words) -> list[Any]:
-        """Run the script `name`; return its reply, then those of the commands `after` it."""
-        call = (len(keys), *keys, *args)
-        try:
-            return self.exchange(("EVALSHA", _sha(name), *call), *after)
-        except NoScriptError:
-            return self.exchange(("EVAL", scripts.source(name), *call), *after)
 
     def insist(self, say: Callable[[], T]) -> T:
         """Call `say` until Redis is there to hear it.  It must be safe to repeat."""

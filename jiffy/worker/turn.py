@@ -9,6 +9,7 @@ import json
 import secrets
 from base64 import b64encode
 from collections.abc import Sequence
+from typing import Any
 
 from redis import Redis
 
@@ -18,7 +19,7 @@ from jiffy.worker.outcome import Finished, Taken
 
 LEASE_S = 10
 DEFAULT_TIMEOUT_S = 180
-_NOTHING = "[]"
+_NOTHING, _ALL = "[]", '"all"'
 # Some 300 years; much more than that is no number of seconds for Redis.
 _LONGEST_S = 10**10
 
@@ -41,6 +42,7 @@ class Turns:
         self._lease_s = lease_s
         self._token = secrets.token_hex(8)
         self._number = 0
+        self._holds = False
         own = [keys.worker(name), keys.held(name), keys.last_turn(name)]
         self._head = [*own, keys.LEASES, keys.SUSPENDED]
         self.names = list(queues)
@@ -57,37 +59,44 @@ class Turns:
             lambda: self.line.run("turn", *self._call(want, finished, keep))
         )
         needs_rq = [finished[position] for position in rare]
-        return self._read(lengths, fields), needs_rq, bool(suspended)
+        taken = self._read(lengths, fields)
+        self._holds = bool(taken or keep or rare)
+        return taken, needs_rq, bool(suspended)
 
-    def settle_and_wait(self, finished: Sequence[Finished], wait_s: float) -> list[Finished]:
-        """Settle `finished`, then wait until there may be something to take, in one round trip.
+    def wait_and_take(
+        self, want: int, finished: Sequence[Finished], wait_s: float
+    ) -> tuple[list[Taken], list[Finished], bool]:
+        """Settle `finished`, wait until there may be something to take, and take up to `want`.
 
-        Returns those of `finished` that need RQ's own way: then it has not waited.
+        All in one round trip: Redis goes on with the take when the wait is over.  Returns
+        what `take` returns; it does not wait if some of `finished` need RQ's own way.
         """
         wakes = [keys.wake(queue) for queue in self.names]
         wait = ("BLPOP", keys.rare(self._name), *wakes, wait_s)
-        if not finished:
-            self.line.insist(lambda: self.line.exchange(wait))
-            return []
-        (_, rare, *_), *_ = self.line.insist(
-            lambda: self.line.run("turn", *self._call(0, finished, ()), wait)
-        )
-        return [finished[position] for position in rare]
+
+        def say() -> list[Any]:
+            settle = [self.line.script("turn", *self._call(0, finished, ()))] if self._holds else []
+            self._holds = True  # if no answer comes, nobody knows: the next try gives all back
+            take = self.line.script("turn", *self._call(want, (), None))
+            return self.line.exchange(*settle, wait, take)
+
+        *settled, _, (suspended, _, lengths, fields) = self.line.insist(say)
+        needs_rq = [finished[position] for _, rare, *_ in settled for position in rare]
+        taken = self._read(lengths, fields)
+        self._holds = bool(taken or needs_rq)
+        return taken, needs_rq, bool(suspended)
 
     def _call(
-        self, want: int, finished: Sequence[Finished], keep: Sequence[Taken]
+        self, want: int, finished: Sequence[Finished], keep: Sequence[Taken] | None
     ) -> tuple[list[str], list[object]]:
         self._number += 1
-        now_s = clock.wall()
         return self._head + [keys.queue(name) for name in self.names], [
             self._name,
             want,
             self._lease_s,
             f"{self._token}{self._number & 0xFFFFFFFF:08x}",
-            clock.rq_text(now_s),
-            now_s,
             json.dumps([self._row(outcome) for outcome in finished]) if finished else _NOTHING,
-            json.dumps([taken.execution for taken in keep]) if keep else _NOTHING,
+            _ALL if keep is None else json.dumps([taken.execution for taken in keep]),
         ]
 
     def _row(self, outcome: Finished) -> list[object]:

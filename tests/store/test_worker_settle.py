@@ -227,7 +227,7 @@ def test_dependents_are_left_to_rqs_own_way_and_until_then_their_parent_is_held(
 def test_a_worker_does_not_wait_for_work_before_it_has_released_dependents(redis, worker):
     enqueue_chain(redis, worker_jobs.nothing)
     (taken,), _, _ = worker.take(1)
-    rare = worker.settle_and_wait([finished(taken)], wait_s=60)
+    _, rare, _ = worker.wait_and_take(1, [finished(taken)], wait_s=60)
 
     assert [outcome.taken.job_id for outcome in rare] == ["default-0"]
 
