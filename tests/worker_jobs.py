@@ -228,6 +228,27 @@ def tell_process():
     return os.getpid()
 
 
+def fork_and_return():
+    """The copy returns like the job itself, which lasts longer."""
+    copy = os.fork()
+    if not copy:
+        return "copy"
+    os.waitpid(copy, 0)
+    return "job"
+
+
+def fork_and_exit(code):
+    copy = os.fork()
+    if not copy:
+        sys.exit(code)
+    os.waitpid(copy, 0)
+    return "job"
+
+
+def leave_an_alarm():
+    signal.alarm(1)
+
+
 def start_a_program():
     """Leave a program behind that would outlive the job; when it runs again, do nothing."""
     if get_current_job().connection.exists(SAID):

@@ -86,6 +86,29 @@ def test_what_a_job_has_started_dies_with_it(start_worker, redis):
     worker.until(lambda: program not in worker.pids())
 
 
+@pytest.mark.parametrize(
+    ("func", "args"), [(worker_jobs.fork_and_return, []), (worker_jobs.fork_and_exit, [7])]
+)
+def test_a_copy_that_a_job_has_forked_does_not_become_a_worker(start_worker, redis, func, args):
+    enqueue(redis, 1, func, *args)
+    neighbours = enqueue(redis, 20, queue="low")
+    worker = start_worker()
+    until_over(worker, redis, *neighbours, queue="low")
+
+    assert (status(redis), job(redis).return_value()) == ("finished", "job")
+    assert len(worker.pids()) == 2
+    assert not worker.lines("worker.died")
+
+
+def test_an_alarm_that_a_job_has_left_does_not_ring_in_the_next(start_worker, redis):
+    enqueue(redis, 1, worker_jobs.leave_an_alarm)
+    enqueue(redis, 1, worker_jobs.last, 1.5, queue="low")
+    worker = start_worker()
+    until_over(worker, redis, "low-0", queue="low")
+
+    assert not worker.lines("worker.died")
+
+
 def test_the_children_die_with_their_supervisor_and_another_worker_runs_their_job(
     start_worker, redis
 ):
