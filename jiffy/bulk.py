@@ -16,7 +16,16 @@ from jiffy.errors import JiffyError, RedisAway, RedisFull, WrongArguments
 from jiffy.job_options import check_id
 from jiffy.recipe import Recipe, new_id
 
-Arguments = Sequence[Any] | Mapping[str, Any]
+
+@dataclass(frozen=True)
+class Both:
+    """The arguments of one call: some by place, some by name."""
+
+    args: Sequence[Any]
+    kwargs: Mapping[str, Any]
+
+
+Arguments = Sequence[Any] | Mapping[str, Any] | Both
 
 # Large enough that the round trip does not count, small enough that Redis is nobody's for long.
 MOST_JOBS, MOST_BYTES = 1000, 1_000_000
@@ -78,6 +87,8 @@ def arguments(call: Any) -> tuple[Sequence[Any], Mapping[str, Any]]:
         return call, _NONE
     if isinstance(call, dict):
         return (), call
+    if isinstance(call, Both):
+        return call.args, call.kwargs
     raise WrongArguments(
         f"{call!r} is no call: write a tuple of arguments, such as ({call!r},), or a dict by name."
     )
@@ -134,4 +145,4 @@ class _Batch:
 
 
 def _located(error: JiffyError, number: int) -> JiffyError:
-    return WrongArguments(f"Call {number}: {error} The {number - 1:,} before it are enqueued.")
+    return WrongArguments(f"Call {number:,}: {error} Enqueued before it: {number - 1:,}.")

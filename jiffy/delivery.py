@@ -13,12 +13,13 @@ from typing import Any, NamedTuple, TypeVar
 from redis import Redis
 from redis.exceptions import (
     AuthenticationError,
-    BusyLoadingError,
     ConnectionError,  # noqa: A004 - redis-py's
+    MasterDownError,
     NoScriptError,
     OutOfMemoryError,
     ReadOnlyError,
     RedisError,
+    ResponseError,
     TimeoutError,  # noqa: A004 - redis-py's
 )
 
@@ -28,8 +29,11 @@ from jiffy.settings import settings, without_password
 
 PATIENCE_S = 5.0
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.05, 1.0
-# What may pass by itself: Redis restarts, fails over, or is full until workers have drained it.
-_PASSING = (ConnectionError, TimeoutError, BusyLoadingError, ReadOnlyError, OutOfMemoryError)
+# Refusals that may pass by themselves: Redis starts, fails over, or is full until workers have
+# drained it.  Out of a script they come as plain errors with these words in them.
+_PASSING = (MasterDownError, OutOfMemoryError, ReadOnlyError)
+_FULL = "OOM "
+_PASSING_WORDS = (_FULL, "LOADING", "READONLY", "MISCONF", "NOREPLICAS", "MASTERDOWN", "TRYAGAIN")
 
 T = TypeVar("T")
 
@@ -68,7 +72,9 @@ def patiently(say: Callable[[], T]) -> T:
     while True:
         try:
             return say()
-        except _PASSING as error:
+        except RedisError as error:
+            if not _is_away(error):
+                raise
             pause_s *= random.uniform(1, 2)  # not all producers at the same moment
             if isinstance(error, AuthenticationError) or clock.monotonic() + pause_s > give_up_at:
                 raise _in_words(error) from error
@@ -91,8 +97,10 @@ class Ahead:
         try:
             self._connection = self._redis.connection_pool.get_connection()
             self._connection.send_packed_command((message.by_sha(),))
-        except RedisError:
+        except BaseException as error:
             self._hang_up()
+            if not isinstance(error, RedisError):
+                raise
 
     def answer(self) -> Any:
         """The answer to the last message; None if there was none.  Raises what `deliver` does."""
@@ -102,11 +110,10 @@ class Ahead:
         if self._connection is not None:
             try:
                 answer = self._connection.read_response()
-            except (*_PASSING, NoScriptError):
+            except BaseException as error:
                 self._hang_up()
-            except BaseException:
-                self._hang_up()
-                raise
+                if not isinstance(error, RedisError):
+                    raise
             else:
                 self._redis.connection_pool.release(self._connection)
                 self._connection = None
@@ -148,7 +155,13 @@ def _start(script: str, count: int, in_full: bool) -> bytes:
     return b"*%d\r\n" % (count + 2) + packed(words)
 
 
-def _in_words(error: Exception) -> JiffyError:
-    if isinstance(error, OutOfMemoryError):
+def _is_away(error: RedisError) -> bool:
+    if isinstance(error, ResponseError):
+        return isinstance(error, _PASSING) or any(word in str(error) for word in _PASSING_WORDS)
+    return isinstance(error, ConnectionError | TimeoutError)
+
+
+def _in_words(error: RedisError) -> JiffyError:
+    if isinstance(error, OutOfMemoryError) or _FULL in str(error):
         return RedisFull(without_password(connection.redis_url(settings())))
     return connection.away(error)

@@ -11,6 +11,7 @@ import pkgutil
 import types
 import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,11 @@ def from_words(function: Function, words: Sequence[str]) -> tuple[list[Any], dic
     Raises WrongArguments for a value that does not fit its parameter's type, and for all that
     `check` refuses.
     """
+    return from_texts(function, *split(words))
+
+
+def split(words: Sequence[str]) -> tuple[list[str], dict[str, str]]:
+    """A shell's words, as arguments by place and by name, still texts."""
     args: list[str] = []
     kwargs: dict[str, str] = {}
     for word in words:
@@ -81,12 +87,27 @@ def from_words(function: Function, words: Sequence[str]) -> tuple[list[Any], dic
             kwargs[name] = value
         else:
             args.append(word)
-    check(function, args, kwargs)
-    bound = inspect.signature(function).bind(*args, **kwargs)
-    hints = typing.get_type_hints(function)
+    return args, kwargs
+
+
+def from_texts(
+    function: Function, args: Sequence[str], kwargs: Mapping[str, str]
+) -> tuple[list[Any], dict[str, Any]]:
+    """Turn texts into what the parameters' types say; raises what `from_words` does."""
+    signature, hints = _typed(function)
+    try:
+        bound = signature.bind(*args, **kwargs)
+    except TypeError:
+        check(function, args, kwargs)  # says it in words
+        raise
     for name, value in bound.arguments.items():
         bound.arguments[name] = _convert_all(function, name, value, hints.get(name, Any))
     return list(bound.args), dict(bound.kwargs)
+
+
+@lru_cache(maxsize=64)
+def _typed(function: Function) -> tuple[inspect.Signature, dict[str, Any]]:
+    return inspect.signature(function), typing.get_type_hints(function)
 
 
 def _import(name: str) -> types.ModuleType:

@@ -4,20 +4,18 @@ What is put here travels as JSON, so that reading a job never runs code.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ParamSpec
 
 import rq
-import rq.job
 from redis import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from rq.serializers import JSONSerializer
 
-from jiffy import bulk, clock, connection, delivery, functions, job_options
-from jiffy.call import Call
+from jiffy import bulk, clock, connection, delivery, functions, job_options, rq_job
 from jiffy.errors import DuplicateJob, InvalidValue
 from jiffy.recipe import Recipe, new_id
+from jiffy.rq_job import Job as Job
 from jiffy.settings import settings
 
 if TYPE_CHECKING:  # in Python from 3.12 only; nothing of it is needed to run
@@ -28,24 +26,6 @@ P = ParamSpec("P")
 DEFAULT_QUEUES = ("high", "default", "low")
 # Of one job only, so nobody's usual option.
 _OF_ONE_JOB = ("job_id", "at", "depends_on", "unique_key")
-
-
-class Job(rq.job.Job):
-    """RQ's job, with JSON where RQ would take pickle."""
-
-    # Fields of our own in its hash: RQ writes the hash and passes over them.
-    own_fields: Mapping[str, Any] = MappingProxyType({})
-
-    def __init__(
-        self,
-        id: str | None = None,  # noqa: A002 - RQ's name for it
-        connection: Redis | None = None,
-        serializer: Any = None,
-    ) -> None:
-        super().__init__(id, connection, serializer or JSONSerializer)
-
-    def to_dict(self, include_meta: bool = True, include_result: bool = True) -> dict[str, Any]:
-        return {**super().to_dict(include_meta, include_result), **self.own_fields}
 
 
 class Queue(rq.Queue):
@@ -104,6 +84,10 @@ class Enqueue:
         With `job_ids`, one for each call, repeating it after an interruption doubles nothing.
         """
         recipe = self._recipe(func)
+        if recipe.job_id is not None:
+            raise InvalidValue(
+                "job_id", recipe.job_id, "left out, for `job_ids`: one for each call"
+            )
         redis = connection.shared()
         order = bulk.Order(calls, job_ids, on_progress)
         if recipe.is_unique or recipe.depends_on is not None:
@@ -116,7 +100,8 @@ class Enqueue:
         """The job of a checked call, written nowhere: what a tick of the schedule is a copy of."""
         recipe = self._recipe(func)
         # RQ's job asks for a client; being made does not use it.
-        job = _made(recipe, recipe.call(args, kwargs), recipe.job_id or new_id(), Redis())
+        fields = recipe.fields(recipe.call(args, kwargs), clock.rq_text(clock.wall()))
+        job = rq_job.made_of(fields, recipe.job_id or new_id(), Redis())
         job.enqueue_at_front = recipe.options.get("at_front") or None
         return job
 
@@ -146,6 +131,11 @@ class Jobs(Sequence[Job]):
         # Those of `ids` that were there before: nothing was written for them.
         self.ids_taken = put.taken
         self._recipe, self._redis = recipe, redis
+
+    @property
+    def queue(self) -> str:
+        """The queue that they are on."""
+        return self._recipe.queue
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -177,23 +167,25 @@ def _put(
     job_id, token = new_id(), ""
     if given_id is not None:
         job_id, token = given_id, job_id
-    if recipe.depends_on is not None:
-        return _put_dependent(recipe, _made(recipe, made, job_id, redis))
     now = clock.rq_text(clock.wall())
+    if recipe.depends_on is not None:
+        job = rq_job.made_of(recipe.fields(made, now), job_id, redis)
+        return _put_dependent(recipe, job)
     answer = delivery.deliver(redis, recipe.message(made, job_id, token, now))
     if answer == 0:
         raise DuplicateJob(job_id)
     if answer != 1:  # the same call was made before: its job stands for this one too
         return _stand_in(answer.decode(), recipe, redis, Job.refresh)
-    return _stand_in(job_id, recipe, redis, lambda job: _fill(job, recipe.fields(made, now)))
+    return _stand_in(job_id, recipe, redis, lambda job: rq_job.fill(job, recipe.fields(made, now)))
 
 
 def _put_dependent(recipe: Recipe, job: Job) -> Job:
     """Leave it to RQ: what waits for other jobs is written in several steps."""
+    job.enqueued_at = None  # it is not, as long as it waits
     job.process_dependencies(recipe.options["depends_on"])
     queue = Queue(recipe.queue, connection=job.connection)
     try:
-        for dependency_id in job.dependency_ids:
+        for dependency_id in job._dependency_ids:
             if not Job.exists(dependency_id, job.connection):  # RQ would run it at once
                 raise InvalidValue("depends_on", dependency_id, "a job that is there")
         if Job.exists(job.id, job.connection):
@@ -218,45 +210,6 @@ def _one_by_one(recipe: Recipe, order: bulk.Order) -> bulk.Put:
     return put
 
 
-def _made(recipe: Recipe, made: Call, job_id: str, redis: Redis) -> Job:
-    job = Job(job_id, redis)
-    _fill(job, recipe.fields(made, clock.rq_text(clock.wall())))
-    return job
-
-
-def _fill(job: Job, fields: Mapping[str, Any]) -> None:
-    """Give `job` these fields, as if it had been read from Redis."""
-    job.restore({name: str(value).encode("utf-8", "replace") for name, value in fields.items()})
-    job.own_fields = {name: fields[name] for name in fields if name.startswith("jiffy:")}
-
-
-def _stand_in(job_id: str, recipe: Recipe, redis: Redis, fill: Callable[[Job], object]) -> Job:
-    lazy = _Lazy.__new__(_Lazy)
-    lazy.__dict__.update(
-        _id=job_id, origin=recipe.queue, result_ttl=recipe.same.get("result_ttl"),
-        connection=redis, serializer=JSONSerializer, _fill=fill,
-    )  # fmt: skip
-    return lazy
-
-
-class _Lazy(Job):
-    """Becomes a real `Job` when it is first asked for more than it knows: most never are."""
-
-    def __getattr__(self, name: str) -> Any:
-        # Only called for what is missing: nearly all that RQ's `Job` keeps in its attributes.
-        if name.startswith("__"):
-            raise AttributeError(name)
-        return getattr(self._become_real(), name)
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        setattr(self._become_real(), name, value)
-
-    def _become_real(self) -> Job:
-        fill = self.__dict__.pop("_fill")
-        object.__setattr__(self, "__class__", Job)
-        self.__init__(self._id, self.connection)  # type: ignore[misc]
-        fill(self)
-        return self
-
-
-_Lazy.__name__, _Lazy.__qualname__ = Job.__name__, Job.__qualname__
+def _stand_in(job_id: str, recipe: Recipe, redis: Redis, tell: Callable[[Job], object]) -> Job:
+    result_ttl = recipe.same.get("result_ttl")
+    return rq_job.stand_in(job_id, redis, tell, origin=recipe.queue, result_ttl=result_ttl)

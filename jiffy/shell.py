@@ -5,19 +5,39 @@ import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from typing import Any
 
 import click
 from rq.job import JobStatus
 
-from jiffy import clock, connection, functions, job_progress, results
-from jiffy.errors import in_one_line
+from jiffy import clock, connection, functions, job_options, job_progress, results, shell_each
+from jiffy.errors import InvalidValue, in_one_line
 from jiffy.queues import Enqueue, Job
 from jiffy.settings import settings
 
 _LAST_LINES = 8
 _BAR_STEPS = 1000
 _INTERRUPTED_EXIT_CODE = 130
+_NAMES = {"in": "in_", "id": "job_id"}  # what Python calls otherwise
+_NO_RESCUE = "if its worker dies it fails, it never begins a second time"
+_FLAGS = (
+    ("queue", "NAME", "the queue (default: default)"),
+    ("in", "5m", "run it that much later"),
+    ("at", "TIME", "run it at that time, which has a zone: 2030-01-31T06:00:00+01:00"),
+    ("timeout", "2m", "stop it when it runs longer"),
+    ("result-ttl", "1h", "keep its result that long"),
+    ("failure-ttl", "30d", "keep it that long if it failed"),
+    ("ttl", "10m", "drop it if it has not begun by then"),
+    ("id", "ID", "the job's id; refused if taken"),
+    ("unique", "1h", "so long, the same call is the same job"),
+    ("unique-key", "KEY", "what makes it the same call (default: its arguments)"),
+    ("unique-until", "STATE", "begun or done: unique no longer than that"),
+    ("on-success", "PATH", "a function that the worker calls then"),
+    ("on-failure", "PATH", "the same"),
+    ("on-stopped", "PATH", "the same"),
+    ("description", "TEXT", "shown in place of the call"),
+)
 
 
 def enqueue_command(enqueue: Enqueue, argv: Sequence[str] | None = None) -> int:
@@ -25,10 +45,13 @@ def enqueue_command(enqueue: Enqueue, argv: Sequence[str] | None = None) -> int:
     with in_one_line():
         asked = _parser().parse_intermixed_args(argv)
         function = functions.find(asked.function, settings().jobs_modules)
+        enqueue = enqueue.options(**_options(asked))
+        if asked.each:
+            return shell_each.enqueue_each(enqueue, function, asked)
         args, kwargs = functions.from_words(function, asked.arguments)
         connection.shared().ping()
         began = clock.monotonic()
-        job = enqueue.options(**_options(asked)).by_path(asked.function, *args, **kwargs)
+        job = enqueue(function, *args, **kwargs)
         took_ms = (clock.monotonic() - began) * 1000
         try:
             print(f"{job.id} on queue {job.origin}, dispatched in {took_ms:.1f} ms", flush=True)
@@ -50,21 +73,42 @@ def _parser() -> argparse.ArgumentParser:
         nargs="*",
         help="turned into the types of the function's signature; name=value goes by name",
     )
-    parser.add_argument("--queue", help="the queue (default: default)")
-    parser.add_argument("--in", dest="in_", metavar="5m", help="run it that much later")
-    parser.add_argument("--timeout", metavar="2m", help="stop it when it runs longer")
+    for flag, metavar, meaning in _FLAGS:
+        parser.add_argument(f"--{flag}", metavar=metavar, help=meaning)
     parser.add_argument("--retry", type=int, metavar="N", help="on failure try again, N times")
-    parser.add_argument("--id", dest="job_id", metavar="ID", help="the job's id; refused if taken")
     parser.add_argument(
-        "--at-front", action="store_true", default=None, help="ahead of all that waits"
+        "--depends-on", action="append", metavar="ID", help="once this job has finished"
+    )
+    for flag, meaning in (("at-front", "ahead of all that waits"), ("no-rescue", _NO_RESCUE)):
+        parser.add_argument(f"--{flag}", action="store_true", default=None, help=meaning)
+    parser.add_argument(
+        "--each",
+        metavar="FILE",
+        help="a job for each line of a file, its first argument; - is stdin",
     )
     parser.add_argument("--wait", action="store_true", help="show its progress and its result")
     return parser
 
 
 def _options(asked: argparse.Namespace) -> dict[str, Any]:
-    names = ("queue", "in_", "timeout", "retry", "job_id", "at_front")
-    return {name: getattr(asked, name) for name in names if getattr(asked, name) is not None}
+    """The options of `enqueue.options`, of which the flags have the names."""
+    given = {_NAMES.get(name, name): value for name, value in vars(asked).items()}
+    found = {name: given[name] for name in job_options.NAMES if given.get(name) is not None}
+    if asked.no_rescue:
+        found["rescue"] = False
+    if asked.at is not None:
+        found["at"] = _moment(asked.at)
+    if asked.each:  # there it is what the ids begin with
+        found.pop("job_id", None)
+    return found
+
+
+def _moment(text: str) -> datetime:
+    try:
+        return datetime.fromisoformat(text.replace("Z", "+00:00"))
+    except ValueError:
+        must = "a time with its zone, such as 2030-01-31T06:00:00+01:00"
+        raise InvalidValue("at", text, must) from None
 
 
 def _wait(job: Job) -> int:

@@ -2,9 +2,19 @@
 
 import pytest
 
-from enqueue import enqueue
-from jiffy.errors import DuplicateJob, InvalidValue, NotAllowed, UnknownFunction, WrongArguments
-from jobs import numbers
+import scheduler
+from enqueue import OPTIONS, enqueue
+from jiffy import wait
+from jiffy.errors import (
+    DuplicateJob,
+    InvalidValue,
+    JobFailed,
+    NotAllowed,
+    UnknownFunction,
+    WrongArguments,
+)
+from jiffy.scheduler import table
+from jobs import numbers, reports
 
 pytestmark = pytest.mark.usefixtures("redis")
 
@@ -14,6 +24,47 @@ def test_a_job_runs_and_its_result_is_kept(work):
     work()
 
     assert job.return_value() == 5
+
+
+def test_the_result_can_be_waited_for(work):
+    job = enqueue(numbers.add, 2, 3)
+    work()
+
+    assert wait(job, timeout="30s") == 5
+
+
+def test_a_job_that_fails_is_an_error_for_who_waits(work):
+    job = enqueue(numbers.add, 2, "x")
+    work()
+    with pytest.raises(JobFailed, match="TypeError: unsupported operand"):
+        wait(job, timeout="30s")
+
+
+def test_many_jobs_are_enqueued_at_once_and_run(work):
+    jobs = enqueue.options(queue="low").many(numbers.add, ((n, n) for n in range(100)))
+    work()
+
+    assert [job.return_value() for job in jobs] == [2 * n for n in range(100)]
+
+
+def test_the_same_call_may_be_one_job_for_an_hour(redis):
+    once = enqueue.options(unique="1h", unique_until="done")
+    first, second = once(numbers.add, 2, 3), once(numbers.add, 2, 3)
+
+    assert first.id == second.id
+    assert redis.llen("rq:queue:default") == 1
+
+
+def test_a_functions_usual_options_hold_wherever_it_is_enqueued(redis):
+    usual = OPTIONS[reports.last_day]
+    by_call = enqueue(reports.last_day, "day.html")
+    by_path = enqueue.by_path("jobs.reports.last_day", "day.html")
+    entries, _ = table.read(scheduler.SCHEDULE, enqueue)
+    by_schedule = next(entry.job for entry in entries if "last_day" in entry.name)
+
+    assert usual == {"timeout": "10m"}
+    for job in (by_call, by_path, by_schedule):
+        assert job.timeout == 600
 
 
 def test_options_do_not_mix_with_the_functions_own_arguments(work):

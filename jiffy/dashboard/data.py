@@ -228,13 +228,17 @@ def _call(raw: Raw, hidden: Places) -> tuple[str, str]:
 
 
 def _written(value: Any, is_secret_itself: bool) -> str:
-    try:
-        shown = masked(value, is_secret_itself=is_secret_itself)
-    except RecursionError:
-        raise NotShown("nested too deeply") from None
+    shown = _masked(value, is_secret_itself)
     return (
         MASK if shown is not value and is_secret_itself else json.dumps(shown, ensure_ascii=False)
     )
+
+
+def _masked(value: Any, is_secret_itself: bool) -> Any:
+    try:
+        return masked(value, is_secret_itself=is_secret_itself)
+    except RecursionError:
+        raise NotShown("nested too deeply") from None
 
 
 def _progress(raw: Raw) -> State | None:
@@ -249,7 +253,7 @@ def _progress(raw: Raw) -> State | None:
 def _meta(raw: Raw) -> str:
     if raw is None:
         return ""
-    meta = decode.value(decode.inflated(raw))
+    meta = _masked(decode.value(decode.inflated(raw)), False)
     return decode.clip(json.dumps(meta, ensure_ascii=False, indent=2), _LONG) if meta else ""
 
 

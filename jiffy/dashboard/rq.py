@@ -22,6 +22,7 @@ from rq_dashboard import web
 from jiffy import connection, keys
 from jiffy.dashboard import data, decode, problems
 from jiffy.errors import NotShown
+from jiffy.masking import masked
 from jiffy.queues import Job
 
 PREFIX = "/rq"
@@ -93,6 +94,9 @@ class ShownJob(Job):
 
     def get_call_string(self) -> str:
         return self.description or ""
+
+    def get_meta(self, refresh: bool = True) -> Any:
+        return masked(super().get_meta(refresh))
 
     def get_status(self, refresh: bool = True) -> Any:
         return data.read_jobs(self.connection, [self.id])[self.id].state

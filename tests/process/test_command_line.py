@@ -56,6 +56,9 @@ def run_what_is_queued(redis):
         (["jobs.images.resize"], "resize() needs the argument 'path'."),
         (["jobs.numbers.add", "2", "x"], "add() needs 'y' as int | float, not 'x'."),
         (["os.system", "true"], "'os.system' is not under jobs. Move it there, or add its module"),
+        (["jobs.numbers.add", "--each", "no.txt", "3"], "--each is 'no.txt'; it must be a file"),
+        (["jobs.numbers.add", "2", "3", "--at", "noon"], "at is 'noon'; it must be a time with"),
+        (["jobs.numbers.add", "2", "3", "--unique-until", "x"], "unique_until is 'x'; it must be"),
         (["jobs.numbers.add", "2", "3", "--in", "soon"], "in is 'soon'; it must be seconds, or"),
         (["jobs.numbers.add", "2", "3", "--timeout", "-1"], "timeout is '-1'; it must be"),
         (["jobs.numbers.add", "2", "3", "--retry", "0"], "retry is 0; it must be "),
@@ -127,6 +130,26 @@ def test_an_id_that_is_taken_is_one_line_and_exit_code_2():
 
     assert code == 2
     assert errors == "A job with the id 'sum-1' is there already. Choose another, or none.\n"
+
+
+def test_each_line_of_a_file_becomes_a_job_and_typed_again_none_is_doubled(redis, tmp_path):
+    (tmp_path / "numbers.txt").write_text("1\n2\n\n3\n")
+    words = ["jobs.numbers.add", "--each", tmp_path / "numbers.txt", "y=5", "--id", "sum"]
+    first, again = enqueue(*words), enqueue(*words, "--queue", "low")
+
+    assert re.fullmatch(r"3 jobs on queue default in [\d.]+ m?s\n", first[1])
+    assert again[1].endswith(", 3 of them were there already\n")
+    assert redis.lrange("rq:queue:default", 0, -1) == [b"sum-1", b"sum-2", b"sum-3"]
+    assert (Job.fetch("sum-3", connection=redis).args, redis.exists("rq:queue:low")) == ([3, 5], 0)
+
+
+def test_each_line_of_the_input_becomes_a_job(redis):
+    typed = start("enqueue.py", "jobs.numbers.add", "--each", "-", "5", stdin=subprocess.PIPE)
+    output, errors = typed.communicate("1\nx=y\n")
+
+    assert (typed.returncode, output) == (2, "")
+    assert errors == ("Call 2: add() needs 'x' as int | float, not 'x=y'. Enqueued before it: 1.\n")
+    assert redis.llen("rq:queue:default") == 1
 
 
 def test_wait_shows_the_result(redis):

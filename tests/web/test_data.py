@@ -9,13 +9,32 @@ import pytest
 from jiffy import keys
 from jiffy.dashboard import data, decode
 from jiffy.errors import NotShown
-from tests.web.conftest import TOKEN, Trap
+from jiffy.queues import enqueue
+from tests.enqueue_jobs import log_in
+from tests.web.conftest import PASSWORD, TOKEN, Trap
 
 VIEWS = [
     "/", "/jobs/{}", "/rq/", "/rq/0/view/jobs/default/finished/8/asc/1", "/rq/0/view/workers",
     "/rq/0/view/job/{}", "/rq/0/data/queues.json", "/rq/0/data/workers.json",
     "/rq/0/data/jobs/default/finished/8/asc/1.json", "/rq/0/data/job/{}.json", "/api/jobs/{}",
 ]  # fmt: skip
+
+
+def test_what_is_named_like_a_secret_is_shown_nowhere(client, redis, environ):
+    environ(JOBS_MODULES="jobs,tests", DASHBOARD_PASSWORD=PASSWORD, API_TOKEN=TOKEN)
+    put = enqueue.options(meta={"api_key": "hunter-4"})
+    job = put(log_in, {"passwd": "hunter-1"}, "hunter-2", "hunter-3", remember=True)
+    answers = {view: look(client, view.format(job.id)) for view in VIEWS}
+    told = [(view, answer.text) for view, answer in answers.items() if "hunter" in answer.text]
+
+    assert told == []
+    assert "&#34;***&#34;}, ***, ***, remember=true" in answers["/jobs/{}"].text
+
+
+def test_a_secret_that_stock_rq_enqueued_is_masked_by_its_name(redis, plant):
+    plant("one", call=("jobs.mail.send", None, [5], {"password": "hunter-1", "to": {"pin": 77}}))
+
+    assert data.read_job(redis, "one").arguments == '5, password=***, to={"pin": "***"}'
 
 
 def test_the_trap_of_these_tests_works(tmp_path):

@@ -1,0 +1,119 @@
+"""For the tests of your own project.  In conftest.py: `pytest_plugins = ["jiffy.testing"]`.
+
+`inline`: what is enqueued runs at once.  `queued`: it waits, to be looked at and to be run on
+demand.  Both on a private Redis that is empty at the start of each test, with a real worker: what
+would fail in production fails here.
+"""
+
+import inspect
+import json
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from redis import Redis
+
+from jiffy import SimpleWorker, bulk, connection, devredis, functions, keys, queues
+from jiffy.queues import Job, Queue
+from jiffy.settings import settings
+
+__all__ = ["inline", "private_redis", "queued"]
+
+
+@pytest.fixture(scope="session")
+def private_redis() -> Iterator[str]:
+    """The address of a Redis that only the tests of this process use."""
+    with tempfile.TemporaryDirectory(prefix="jiffy-test-") as home:
+        address = devredis.start(Path(home), keep=False)
+        yield address
+        devredis.stop(address)
+
+
+@pytest.fixture
+def queued(private_redis: str) -> Iterator["Queued"]:
+    """What was enqueued: `assert queued.has(images.resize, "a.jpg", 200)`; `queued.run()`."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("REDIS_URL", private_redis)
+        _forget_the_old_address()
+        redis = connection.shared()
+        redis.flushall()
+        yield Queued(redis)
+        redis.close()
+    _forget_the_old_address()
+
+
+@pytest.fixture
+def inline(queued: "Queued", monkeypatch: pytest.MonkeyPatch) -> "Queued":
+    """What is enqueued is run by the time `enqueue` returns.
+
+    A job that fails raises nothing there, as in production: look at it, or `wait(job)`.
+    """
+    for module, name in ((queues, "_put"), (bulk, "put")):
+        monkeypatch.setattr(module, name, _then(getattr(module, name), queued.run))
+    return queued
+
+
+class Queued:
+    """The jobs of a test."""
+
+    def __init__(self, redis: Redis) -> None:
+        self.redis = redis
+        self._is_running = False
+
+    @property
+    def jobs(self) -> list[Job]:
+        """Those that wait, queue by queue in their order, then those for later."""
+        names = sorted(queue.name for queue in Queue.all(self.redis))
+        waiting: list[Any] = [self.redis.lrange(keys.queue(name), 0, -1) for name in names]
+        for name in names:
+            waiting.append(self.redis.zrange(keys.REGISTRIES["scheduled"] + name, 0, -1))
+        ids = [job_id.decode() for some in waiting for job_id in some]
+        found = Job.fetch_many(ids, self.redis)
+        return [job for job in found if isinstance(job, Job)]
+
+    def has(self, func: Callable[..., object], /, *args: Any, **kwargs: Any) -> bool:
+        """Whether this very call waits, however its arguments were written."""
+        path, bind = functions.path_of(func), inspect.signature(func).bind
+        call = bind(*json.loads(json.dumps(args)), **json.loads(json.dumps(kwargs)))
+        return any(
+            job.func_name == path and bind(*job.args, **job.kwargs) == call for job in self.jobs
+        )
+
+    def run(self) -> list[Job]:
+        """Run all that waits and is not for later, and all that it enqueues; return what waited."""
+        if self._is_running:  # a job has enqueued this one: it is run after that
+            return []
+        ran = [job for job in self.jobs if job.get_status(refresh=False) != "scheduled"]
+        self._is_running = True
+        try:
+            self._worker().work(burst=True, logging_level="WARNING")
+        finally:
+            self._is_running = False
+        for job in ran:
+            if Job.exists(job.id, self.redis):
+                job.refresh()  # type: ignore[no-untyped-call]
+        return ran
+
+    def _worker(self) -> SimpleWorker:
+        worker = SimpleWorker(
+            sorted(queue.name for queue in Queue.all(self.redis)) or ["default"],
+            connection=self.redis, job_class=Job, queue_class=Queue, serializer="json",
+        )  # fmt: skip
+        worker.allowed = settings().jobs_modules
+        return worker
+
+
+def _then(first: Callable[..., Any], second: Callable[[], object]) -> Callable[..., Any]:
+    def both(*args: Any, **kwargs: Any) -> Any:
+        result = first(*args, **kwargs)
+        second()
+        return result
+
+    return both
+
+
+def _forget_the_old_address() -> None:
+    settings.cache_clear()
+    connection.shared.cache_clear()

@@ -1,0 +1,166 @@
+"""Many jobs at once: from a generator, in chunks, and again without doubling any."""
+
+import pytest
+
+import jiffy
+from jiffy import bulk
+from jiffy.errors import InvalidValue, WrongArguments
+from jiffy.queues import Job
+from tests.enqueue_jobs import add, collect, fail
+
+
+@pytest.fixture(autouse=True)
+def allowed(environ):
+    environ(JOBS_MODULES="jobs,tests")
+
+
+def queued(redis, queue="default"):
+    return [raw.decode() for raw in redis.lrange(f"rq:queue:{queue}", 0, -1)]
+
+
+def test_all_are_there_in_order_however_many_chunks_they_are(redis):
+    count = 2 * bulk.MOST_JOBS + 1
+    jobs = jiffy.enqueue_many(add, ((n, 1) for n in range(count)))
+
+    assert len(jobs) == len(set(jobs.ids)) == count
+    assert queued(redis) == jobs.ids
+    assert [jobs[n].args for n in (0, 1, bulk.MOST_JOBS, -1)] == [
+        [0, 1], [1, 1], [bulk.MOST_JOBS, 1], [count - 1, 1]
+    ]  # fmt: skip
+
+
+def test_each_is_an_rq_job(redis):
+    job = jiffy.enqueue.options(queue="low", timeout="2m").many(add, [{"x": 1, "y": 2}])[0]
+
+    assert isinstance(job, Job)
+    assert (job.origin, job.timeout, job.kwargs) == ("low", 120, {"x": 1, "y": 2})
+    assert job.get_status() == "queued"
+
+
+def test_they_run(redis, work):
+    jobs = jiffy.enqueue_many(add, [(1, 2), [3, 4], {"x": 5}])
+    work()
+
+    assert [job.return_value() for job in jobs] == [3, 7, 5]
+
+
+def test_none_are_none(redis):
+    assert list(jiffy.enqueue_many(add, [])) == []
+    assert redis.keys() == []
+
+
+def test_said_again_with_the_same_ids_none_is_doubled(redis):
+    calls = [(n, 1) for n in range(5)]
+    jiffy.enqueue_many(add, calls[:3], job_ids=["a", "b", "c"])
+    again = jiffy.enqueue_many(add, calls, job_ids=["a", "b", "c", "d", "e"])
+
+    assert (again.ids, again.ids_taken) == (["a", "b", "c", "d", "e"], ["a", "b", "c"])
+    assert queued(redis) == ["a", "b", "c", "d", "e"]
+
+
+def test_the_same_id_twice_is_one_job(redis):
+    jobs = jiffy.enqueue_many(add, [(1, 1), (2, 2)], job_ids=["a", "a"])
+
+    assert (queued(redis), jobs.ids_taken) == (["a"], ["a"])
+    assert jobs[0].args == [1, 1]
+
+
+def test_too_few_ids_are_refused_and_so_are_wrong_ones(redis):
+    with pytest.raises(WrongArguments, match=r"Call 2: There is no job id for call 2\. Enqueued"):
+        jiffy.enqueue_many(add, [(1, 1), (2, 2)], job_ids=["a"])
+    with pytest.raises(WrongArguments, match="job_id is 'b c'; it must be letters"):
+        jiffy.enqueue_many(add, [(1, 1)], job_ids=["b c"])
+
+    assert queued(redis) == ["a"]
+
+
+def test_a_call_that_does_not_fit_is_named_and_those_before_it_are_there(redis):
+    with pytest.raises(WrongArguments) as refusal:
+        jiffy.enqueue_many(add, [(1, 1), (2, 2), (), (4, 4)])
+
+    assert str(refusal.value).startswith("Call 3: add() needs the argument 'x'.")
+    assert str(refusal.value).endswith("Enqueued before it: 2.")
+    assert len(queued(redis)) == 2
+
+
+def test_what_is_no_call_is_refused(redis):
+    with pytest.raises(WrongArguments, match=r"'a\.jpg' is no call: write a tuple of arguments"):
+        jiffy.enqueue_many(add, ["a.jpg"])
+
+
+def test_a_source_that_breaks_leaves_what_came_before_it(redis):
+    def source():
+        yield 1, 1
+        raise OSError("the file is gone")
+
+    with pytest.raises(OSError, match="the file is gone"):
+        jiffy.enqueue_many(add, source())
+
+    assert len(queued(redis)) == 1
+
+
+def test_progress_is_told_chunk_by_chunk():
+    told = []
+    jiffy.enqueue_many(add, ((n,) for n in range(2 * bulk.MOST_JOBS + 5)), on_progress=told.append)
+
+    assert told == [bulk.MOST_JOBS, 2 * bulk.MOST_JOBS, 2 * bulk.MOST_JOBS + 5]
+
+
+def test_a_slow_source_is_not_waited_for(redis, monkeypatch):
+    monkeypatch.setattr(bulk, "LONGEST_S", 0)
+    seen = []
+
+    def source():
+        for number in range(3):
+            yield (number,)
+            seen.append(redis.llen("rq:queue:default"))
+
+    jiffy.enqueue_many(add, source())
+
+    assert len(queued(redis)) == 3
+    assert seen[-1] >= 1
+
+
+def test_a_chunk_is_no_larger_than_redis_can_take_at_once(redis, monkeypatch):
+    monkeypatch.setattr(bulk, "MOST_BYTES", 1000)
+    told = []
+    jiffy.enqueue_many(collect, [["x" * 600]] * 4, on_progress=told.append)
+
+    assert told == [2, 4]
+
+
+def test_ahead_of_all_that_waits_the_last_is_the_first_as_when_put_one_by_one(redis):
+    jiffy.enqueue(add, 0)
+    jiffy.enqueue.options(at_front=True).many(add, [(1,), (2,)], job_ids=["a", "b"])
+
+    assert queued(redis)[:2] == ["b", "a"]
+
+
+def test_for_later(redis):
+    jobs = jiffy.enqueue.options(in_="5m").many(add, [(1,), (2,)])
+
+    assert redis.zcard("rq:scheduled:default") == 2
+    assert {job.get_status() for job in jobs} == {"scheduled"}
+    assert not redis.exists("rq:queue:default")
+
+
+def test_they_may_wait_for_another_job(redis, work):
+    first = jiffy.enqueue(add, 1, 1)
+    jobs = jiffy.enqueue.options(depends_on=first).many(add, [(1, 2), (3, 4)])
+    before = [job.get_status() for job in jobs]
+    work()
+
+    assert before == ["deferred", "deferred"]
+    assert [job.return_value() for job in jobs] == [3, 7]
+
+
+def test_one_id_for_many_is_refused():
+    with pytest.raises(InvalidValue, match="job_id is 'one'; it must be"):
+        jiffy.enqueue.options(job_id="one").many(add, [(1,), (2,)])
+
+
+def test_a_failed_one_does_not_stop_the_others(redis, work):
+    jobs = [*jiffy.enqueue_many(fail, [()]), *jiffy.enqueue_many(add, [(1,)])]
+    work()
+
+    assert [job.get_status() for job in jobs] == ["failed", "finished"]

@@ -1,0 +1,234 @@
+"""An enqueue happens once: however often it is said, and wherever the connection is cut."""
+
+import multiprocessing
+import threading
+from datetime import timedelta
+
+import pytest
+from redis.exceptions import ConnectionError as RedisConnectionError
+
+import jiffy
+from jiffy import clock, connection, delivery, scripts
+from jiffy.errors import DuplicateJob, InvalidValue, RedisAway, RedisFull
+from tests import enqueue_jobs
+from tests.cutting import Cutter
+from tests.enqueue_jobs import add
+
+
+@pytest.fixture(autouse=True)
+def allowed(environ, monkeypatch):
+    environ(JOBS_MODULES="jobs,tests")
+    monkeypatch.setattr(delivery, "_FIRST_PAUSE_S", 0.0001)
+
+
+@pytest.fixture
+def cutter(redis_address, environ):
+    """Between the producer and Redis: a line that can be cut at any byte."""
+    with Cutter(redis_address) as cutter:
+        environ(JOBS_MODULES="jobs,tests", REDIS_URL=cutter.url)
+        connection.shared.cache_clear()
+        yield cutter
+        connection.shared().close()
+    connection.shared.cache_clear()
+
+
+def queued(redis, queue="default"):
+    return [raw.decode() for raw in redis.lrange(f"rq:queue:{queue}", 0, -1)]
+
+
+def commands_of(redis, act):
+    """How many commands Redis hears from clients while `act` runs."""
+    before = redis.info("stats")["total_commands_processed"]
+    act()
+    return redis.info("stats")["total_commands_processed"] - before - 1
+
+
+def test_it_is_one_round_trip(redis):
+    jiffy.enqueue(add, 1, 1)
+    heard = redis.info("commandstats")["cmdstat_evalsha"]["calls"]
+    jiffy.enqueue.options(queue="low", retry=3, in_="5m", unique="1h")(add, 2, 3)
+
+    assert redis.info("commandstats")["cmdstat_evalsha"]["calls"] == heard + 1
+
+
+def test_it_goes_on_when_redis_has_forgotten_the_script(redis):
+    jiffy.enqueue(add, 1, 1)
+    redis.script_flush()
+    jiffy.enqueue(add, 2, 3)
+    redis.script_flush()
+    jiffy.enqueue_many(add, [(1, 2)])
+
+    assert len(queued(redis)) == 3
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"job_id": "one"}, {"result_ttl": 0}, {"ttl": 1, "job_id": "one"}]
+)
+def test_cut_at_any_byte_of_what_is_asked_or_answered_it_is_there_once(redis, cutter, options):
+    put = jiffy.enqueue.options(**options)
+    put(add, 2, 3)  # the script is known from here on
+    asked, answered = cutter.heard
+    for after in [("asked", n) for n in range(0, asked, 3)] + [
+        ("answered", n) for n in range(answered)
+    ]:
+        redis.delete("rq:queue:default", "rq:job:one", *redis.keys("jiffy:sent:*"))
+        cutter.cut_once(*after)
+        job = put(add, 2, 3)
+
+        assert queued(redis) == [job.id], after
+    assert cutter.cuts >= 100
+
+
+def test_a_job_that_ran_and_is_gone_before_its_call_is_repeated_is_not_there_again(redis, cutter):
+    jiffy.enqueue(add, 1, 1)
+    redis.delete("rq:queue:default")
+    cutter.cut_once(
+        "answered", 0, meanwhile=lambda: redis.delete("rq:queue:default", *redis.keys("rq:job:*"))
+    )
+    jiffy.enqueue.options(result_ttl=0)(add, 2, 3)
+
+    assert cutter.cuts == 1
+    assert queued(redis) == []
+
+
+def test_many_are_there_once_wherever_it_is_cut(redis, cutter):
+    calls = [(n, 1) for n in range(25)]
+    jiffy.enqueue_many(add, calls)
+    asked, answered = cutter.heard
+    for after in [("asked", n) for n in range(0, asked, 97)] + [
+        ("answered", n) for n in range(answered)
+    ]:
+        redis.delete("rq:queue:default")
+        cutter.cut_once(*after)
+        jobs = jiffy.enqueue_many(add, calls)
+
+        assert queued(redis) == jobs.ids, after
+        assert jobs.ids_taken == []
+
+
+def test_the_same_id_again_is_refused_and_the_first_job_stays_as_it_is(redis):
+    jiffy.enqueue.options(job_id="one")(add, 1, 2)
+    with pytest.raises(DuplicateJob):
+        jiffy.enqueue.options(job_id="one", queue="low", in_=5)(add, 3, 4)
+
+    assert (queued(redis), redis.keys("rq:*low*")) == (["one"], [])
+    assert redis.hget("rq:job:one", "description") == b"tests.enqueue_jobs.add(1, 2)"
+
+
+def test_a_queue_that_is_something_else_in_redis_leaves_nothing_behind(redis):
+    redis.set("rq:queue:default", "a text")
+    before = set(redis.keys())
+    for act in (lambda: jiffy.enqueue(add, 1, 2), lambda: jiffy.enqueue_many(add, [(1, 2)])):
+        with pytest.raises(Exception, match="WRONGTYPE"):
+            act()
+
+    assert set(redis.keys()) - before <= {b"rq:queues"}
+
+
+def test_redis_that_stays_away_is_one_clear_error(environ, monkeypatch):
+    monkeypatch.setattr(delivery, "PATIENCE_S", 0.2)
+    environ(JOBS_MODULES="tests", REDIS_URL="redis://:secret@127.0.0.1:1/0")
+    connection.shared.cache_clear()
+    try:
+        for act in (lambda: jiffy.enqueue(add, 1, 2), lambda: jiffy.enqueue_many(add, [(1, 2)])):
+            with pytest.raises(
+                RedisAway, match=r"No Redis at redis://\*\*\*@127\.0\.0\.1:1/0"
+            ) as gone:
+                act()
+            assert isinstance(gone.value, RedisConnectionError)
+    finally:
+        connection.shared.cache_clear()
+
+
+def test_redis_that_is_full_is_one_clear_error(redis, monkeypatch):
+    monkeypatch.setattr(delivery, "PATIENCE_S", 0.1)
+    redis.config_set("maxmemory", 1)
+    try:
+        with pytest.raises(RedisFull, match="is full: nothing was enqueued"):
+            jiffy.enqueue(add, 1, 2)
+    finally:
+        redis.config_set("maxmemory", 0)
+
+    assert redis.keys() == []
+
+
+def test_redis_that_comes_back_is_waited_for(redis, redis_address, environ):
+    with Cutter(redis_address) as cutter:
+        environ(JOBS_MODULES="jobs,tests", REDIS_URL=cutter.url)
+        connection.shared.cache_clear()
+        cutter.refuse(times=3)
+        jiffy.enqueue(add, 1, 2)
+        connection.shared().close()
+        connection.shared.cache_clear()
+
+    assert len(queued(redis)) == 1
+
+
+def test_a_sleeping_worker_is_woken_once(redis):
+    for _ in range(3):
+        jiffy.enqueue(add, 1, 2)
+
+    assert redis.lrange("jiffy:wake:default", 0, -1) == [b"1"]
+
+
+def test_of_many_jobs_many_sleeping_workers_hear(redis):
+    jiffy.enqueue_many(add, [(1, 2)] * 5)
+    jiffy.enqueue.options(queue="low").many(add, [(1, 2)] * 100)
+
+    assert (redis.llen("jiffy:wake:default"), redis.llen("jiffy:wake:low")) == (5, 32)
+
+
+def test_a_job_for_later_is_never_too_early(redis):
+    at = clock.now() + timedelta(seconds=10.5)
+    job = jiffy.enqueue.options(at=at)(add, 1, 2)
+
+    assert at.timestamp() <= redis.zscore("rq:scheduled:default", job.id) < at.timestamp() + 1
+
+
+def test_a_dependency_that_is_not_there_is_refused(redis):
+    with pytest.raises(
+        InvalidValue, match="depends_on is 'nobody'; it must be a job that is there"
+    ):
+        jiffy.enqueue.options(depends_on="nobody")(add, 1, 2)
+
+    assert redis.keys() == []
+
+
+def test_threads_may_enqueue_at_the_same_moment(redis):
+    def put_some():
+        for _ in range(50):
+            jiffy.enqueue(add, 1, 2)
+
+    threads = [threading.Thread(target=put_some) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert len(set(queued(redis))) == 400
+
+
+def test_forked_processes_may_enqueue_like_a_preloaded_web_server(redis):
+    jiffy.enqueue(add, 0, 0)  # the connection is open when the others are forked
+    fork = multiprocessing.get_context("fork")
+    processes = [fork.Process(target=_put_many, args=(50,)) for _ in range(4)]
+    for process in processes:
+        process.start()
+    _put_many(50)
+    for process in processes:
+        process.join()
+
+    assert [process.exitcode for process in processes] == [0] * 4
+    assert len(set(queued(redis))) == 251
+
+
+def _put_many(count):
+    for _ in range(count):
+        jiffy.enqueue(enqueue_jobs.nothing)
+
+
+@pytest.mark.parametrize("name", ["enqueue", "enqueue_many"])
+def test_the_scripts_open_with_what_they_are(name):
+    lines = scripts.source(name).splitlines()
+
+    assert all(line.startswith("--") for line in lines[:4])

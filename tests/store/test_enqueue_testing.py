@@ -1,0 +1,70 @@
+"""What `jiffy.testing` gives to the tests of a user's project."""
+
+import jiffy
+from jiffy import wait
+from jobs import numbers
+from tests import enqueue_jobs
+
+pytest_plugins = ["jiffy.testing"]
+
+
+def test_inline_runs_what_is_enqueued_at_once(inline):
+    job = jiffy.enqueue(numbers.add, 2, 3)
+
+    assert job.is_finished
+    assert wait(job) == 5
+
+
+def test_inline_runs_many_and_what_a_job_enqueues(inline, environ):
+    inline_address = inline.redis.connection_pool.connection_kwargs["path"]
+    environ(JOBS_MODULES="jobs,tests", REDIS_URL=f"unix://{inline_address}")
+    jobs = jiffy.enqueue_many(numbers.add, [(1, 1), (2, 2)])
+    jiffy.enqueue(enqueue_jobs.enqueue_another)
+
+    assert [job.return_value() for job in jobs] == [2, 4]
+    assert inline.jobs == []
+    assert inline.redis.zcard("rq:finished:default") == 4
+
+
+def test_inline_a_failure_is_in_the_job_as_in_production(inline, caplog):
+    job = jiffy.enqueue.options(queue="low")(numbers.add, 2, "x")
+
+    assert job.is_failed
+    assert "TypeError" in job.latest_result().exc_string
+
+
+def test_inline_what_is_for_later_waits(inline):
+    jiffy.enqueue.options(in_="5m")(numbers.add, 2, 3)
+
+    assert inline.has(numbers.add, 2, 3)
+
+
+def test_queued_tells_what_was_enqueued(queued):
+    jiffy.enqueue.options(queue="low")(numbers.add, 2, y=3)
+
+    assert queued.has(numbers.add, 2, 3)
+    assert queued.has(numbers.add, x=2, y=3)
+    assert not queued.has(numbers.add, 3, 2)
+    assert [(job.func_name, job.origin) for job in queued.jobs] == [("jobs.numbers.add", "low")]
+
+
+def test_queued_runs_on_demand(queued):
+    job = jiffy.enqueue(numbers.add, 2, 3)
+    before = job.get_status()
+    [ran] = queued.run()
+
+    assert before == "queued"
+    assert (ran.id, ran.return_value()) == (job.id, 5)
+    assert queued.jobs == []
+
+
+def test_each_test_begins_with_an_empty_redis_of_its_own(queued, redis_address):
+    assert queued.jobs == []
+    assert queued.redis.dbsize() == 0
+    assert queued.redis.connection_pool.connection_kwargs["path"] not in redis_address
+
+
+def test_afterwards_redis_is_what_it_was(redis):
+    jiffy.enqueue(numbers.add, 2, 3)
+
+    assert redis.llen("rq:queue:default") == 1

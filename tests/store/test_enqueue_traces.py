@@ -1,0 +1,150 @@
+"""What we enqueue is what RQ enqueues, key by key: stock RQ reads it, runs it, cancels it."""
+
+from datetime import timedelta
+
+import pytest
+import rq
+from rq.job import Job as RqJob
+from rq.serializers import JSONSerializer
+
+import jiffy
+from jiffy import clock
+from tests import enqueue_jobs
+from tests.compat import traces
+from tests.enqueue_jobs import add
+
+LATER = clock.now() + timedelta(hours=1)
+RETRY = rq.Retry(3, [1, 2], enqueue_at_front=True)
+CALLBACK = rq.Callback(enqueue_jobs.heard, timeout="2m")
+SAME = [
+    {},
+    {"at_front": True},
+    {"result_ttl": 60, "failure_ttl": 3600, "ttl": 100},
+    {"result_ttl": -1},
+    {"retry": RETRY},
+    {"on_success": CALLBACK, "on_failure": CALLBACK, "on_stopped": CALLBACK},
+    {"meta": {"who": "me"}, "description": "adds"},
+]
+
+
+@pytest.fixture(autouse=True)
+def allowed(environ):
+    environ(JOBS_MODULES="jobs,tests")
+
+
+@pytest.fixture
+def rqs(redis):
+    return rq.Queue("default", connection=redis, serializer=JSONSerializer)
+
+
+def undocumented(theirs, ours):
+    """Where they differ, but for what is ours alone: RQ passes over it."""
+    return {
+        path: values
+        for path, values in traces.differences(theirs, ours).items()
+        if "jiffy:" not in path
+    }
+
+
+@pytest.mark.parametrize("options", SAME, ids=" ".join)
+def test_a_job_of_ours_is_written_as_rqs(redis, rqs, options):
+    rqs.enqueue(add, 2, y=3, job_id="one", **options)
+    theirs = traces.take(redis)
+    redis.flushall()
+    jiffy.enqueue.options(job_id="one", **options)(add, 2, y=3)
+
+    assert undocumented(theirs, traces.take(redis)) == {}
+
+
+@pytest.mark.parametrize("options", SAME, ids=" ".join)
+def test_a_job_of_many_is_written_as_rqs(redis, rqs, options):
+    rqs.enqueue(add, 2, 3, job_id="one", **options)
+    theirs = traces.take(redis)
+    redis.flushall()
+    jiffy.enqueue.options(**options).many(add, [(2, 3)], job_ids=["one"])
+
+    assert undocumented(theirs, traces.take(redis)) == {}
+
+
+def test_a_job_for_later_is_written_as_rqs(redis, rqs):
+    rqs.enqueue_at(LATER, add, 2, 3, job_id="one", at_front=True)
+    theirs = traces.take(redis)
+    redis.flushall()
+    jiffy.enqueue.options(job_id="one", at=LATER, at_front=True)(add, 2, 3)
+
+    assert undocumented(theirs, traces.take(redis)) == {}
+
+
+def test_a_job_that_waits_for_another_is_written_as_rqs(redis, rqs):
+    rqs.enqueue(add, 1, 1, job_id="first")
+    rqs.enqueue(add, 2, 3, job_id="one", depends_on="first")
+    theirs = traces.take(redis)
+    redis.flushall()
+    rqs.enqueue(add, 1, 1, job_id="first")
+    jiffy.enqueue.options(job_id="one", depends_on="first")(add, 2, 3)
+
+    assert undocumented(theirs, traces.take(redis)) == {}
+
+
+def test_stock_rq_reads_it(redis):
+    ours = jiffy.enqueue(add, 2, y=[3])
+    job = RqJob.fetch(ours.id, connection=redis, serializer=JSONSerializer)
+
+    assert (job.func_name, job.args, job.kwargs) == ("tests.enqueue_jobs.add", [2], {"y": [3]})
+    assert job.description == "tests.enqueue_jobs.add(2, y=[3])"
+
+
+def test_stock_rq_runs_it(redis, rqs):
+    one, two = jiffy.enqueue(add, 2, 3), jiffy.enqueue_many(add, [(5, 6)])[0]
+    rq.SimpleWorker([rqs], connection=redis, serializer=JSONSerializer).work(
+        burst=True, logging_level="WARNING"
+    )
+
+    assert (one.return_value(), two.return_value()) == (5, 11)
+
+
+def test_stock_rq_cancels_it_and_requeues_it_when_it_failed(redis, rqs):
+    canceled, failed = jiffy.enqueue(add, 2, 3), jiffy.enqueue(enqueue_jobs.fail)
+    RqJob.fetch(canceled.id, connection=redis, serializer=JSONSerializer).cancel()
+    rq.SimpleWorker([rqs], connection=redis, serializer=JSONSerializer).work(
+        burst=True, logging_level="CRITICAL"
+    )
+    status_before = failed.get_status()
+    RqJob.fetch(failed.id, connection=redis, serializer=JSONSerializer).requeue()
+
+    assert canceled.get_status() == "canceled"
+    assert (status_before, failed.get_status()) == ("failed", "queued")
+
+
+def test_what_enqueue_returns_knows_what_it_was_made_of_without_asking_redis(redis):
+    job = jiffy.enqueue.options(timeout="2m", meta={"who": "me"}, queue="low")(add, 2, y=3)
+    redis.flushall()
+
+    assert isinstance(job, RqJob)
+    assert (job.origin, job.timeout, job.meta) == ("low", 120, {"who": "me"})
+    assert (job.args, job.kwargs) == ([2], {"y": 3})
+    assert (job.created_at, job.get_status(refresh=False)) == (job.enqueued_at, "queued")
+
+
+def test_a_job_may_be_changed_and_saved_as_rqs_may(redis):
+    job = jiffy.enqueue(add, 2, 3)
+    job.meta["note"] = "seen"
+    job.save_meta()
+
+    assert jiffy.queues.Job.fetch(job.id, redis).meta == {"note": "seen"}
+
+
+def test_a_job_that_must_not_begin_twice_says_so(redis):
+    job = jiffy.enqueue.options(rescue=False)(add, 2, 3)
+
+    assert redis.hget(f"rq:job:{job.id}", "jiffy:rescue") == b"no"
+
+
+def test_the_places_of_secrets_stand_in_the_job(redis):
+    one = jiffy.enqueue(enqueue_jobs.log_in, "ada", "hunter2")
+    two = jiffy.enqueue_many(enqueue_jobs.log_in, [("ada", "hunter2")])[0]
+
+    for job in (one, two):
+        stored = redis.hgetall(f"rq:job:{job.id}")
+        assert stored[b"jiffy:masked"] == b"1,2-"
+        assert stored[b"description"] == b"tests.enqueue_jobs.log_in('ada', ***)"

@@ -1,0 +1,150 @@
+"""A unique call is one job: by its arguments or a key, however many make it at the same time."""
+
+import multiprocessing
+import threading
+
+import pytest
+
+import jiffy
+from jiffy import connection
+from jiffy.errors import DuplicateJob
+from tests.enqueue_jobs import add, collect, nothing
+
+PRODUCERS = 50
+
+
+@pytest.fixture(autouse=True)
+def allowed(environ):
+    environ(JOBS_MODULES="jobs,tests")
+
+
+def put(*args, func=add, **options):
+    return jiffy.enqueue.options(**{"unique": "1h"} | options)(func, *args)
+
+
+def set_status(redis, job, status):
+    redis.hset(f"rq:job:{job.id}", "status", status)
+
+
+def test_the_second_call_returns_the_first_job(redis):
+    first, second = put(2, 3), put(2, 3)
+
+    assert second.id == first.id
+    assert (second.args, second.get_status()) == ([2, 3], "queued")
+    assert redis.llen("rq:queue:default") == 1
+
+
+def test_another_call_is_another_job():
+    ids = {put(2, 3).id, put(2, 4).id, put(func=nothing).id, put(2, 3, func=collect).id}
+
+    assert len(ids) == 4
+
+
+def test_the_same_call_written_otherwise_is_the_same_call():
+    unique = jiffy.enqueue.options(unique="1h")
+    ids = {unique(add, 2, 0).id, unique(add, 2).id, unique(add, y=0, x=2).id, unique(add, x=2).id}
+
+    assert len(ids) == 1
+
+
+def test_a_key_is_what_makes_it_unique_if_there_is_one():
+    first, second = put(2, 3, unique_key="order-7"), put(5, 5, unique_key="order-7")
+    other = put(2, 3, unique_key="order-8")
+
+    assert first.id == second.id != other.id
+
+
+def test_it_ends_with_its_time(redis):
+    first = put(2, 3, unique=0.05)
+    [key] = redis.keys("jiffy:unique:*")
+    left_ms = redis.pttl(key)
+    redis.delete(key)  # as Redis does then
+
+    assert 0 <= left_ms <= 50
+    assert put(2, 3).id != first.id
+
+
+@pytest.mark.parametrize(
+    ("until", "status", "is_past"),
+    [
+        (None, "finished", False),
+        ("done", "queued", False),
+        ("done", "started", False),
+        ("done", "deferred", False),
+        ("done", "finished", True),
+        ("done", "failed", True),
+        ("done", "canceled", True),
+        ("begun", "queued", False),
+        ("begun", "scheduled", False),
+        ("begun", "started", True),
+        ("begun", "stopped", True),
+    ],
+)
+def test_it_ends_early_once_its_job_has_come_so_far(redis, until, status, is_past):
+    first = put(2, 3, unique_until=until)
+    set_status(redis, first, status)
+
+    assert (put(2, 3, unique_until=until).id != first.id) == is_past
+
+
+@pytest.mark.parametrize("until", ["begun", "done"])
+def test_a_job_that_was_deleted_is_over(redis, until):
+    first = put(2, 3, unique_until=until)
+    first.delete()
+
+    assert put(2, 3, unique_until=until).id != first.id
+
+
+def test_a_unique_call_for_later_is_one_job(redis):
+    assert put(2, 3, in_="5m").id == put(2, 3).id
+    assert redis.zcard("rq:scheduled:default") == 1
+    assert redis.llen("rq:queue:default") == 0
+
+
+def test_an_id_that_is_taken_is_refused_first(redis):
+    put(2, 3, job_id="one")
+    with pytest.raises(DuplicateJob):
+        put(2, 3, job_id="one")
+
+
+def test_of_many_unique_calls_each_is_one_job(redis):
+    jobs = jiffy.enqueue.options(unique="1h").many(add, [(1, 1), (2, 2), (1, 1)])
+
+    assert jobs.ids[0] == jobs.ids[2] != jobs.ids[1]
+    assert redis.llen("rq:queue:default") == 2
+
+
+@pytest.mark.parametrize("until", [None, "done"])
+def test_fifty_threads_at_once_make_one_job(redis, until):
+    ids, start = [], threading.Barrier(PRODUCERS)
+
+    def produce():
+        start.wait()
+        ids.append(put(2, 3, unique_until=until).id)
+
+    threads = [threading.Thread(target=produce) for _ in range(PRODUCERS)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert (len(ids), len(set(ids))) == (PRODUCERS, 1)
+    assert redis.llen("rq:queue:default") == 1
+    connection.shared().close()  # fifty connections
+
+
+def test_processes_at_once_make_one_job(redis):
+    fork = multiprocessing.get_context("fork")
+    processes = [fork.Process(target=_put_ten_times) for _ in range(5)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+
+    assert [process.exitcode for process in processes] == [0] * 5
+    assert redis.llen("rq:queue:default") == 10
+
+
+def _put_ten_times():
+    for number in range(10):
+        put(number, 3)

@@ -1,0 +1,164 @@
+"""Waiting for results: told, not asked for."""
+
+import threading
+
+import pytest
+
+import jiffy
+from jiffy import clock, keys, results, wait, wait_all
+from jiffy.errors import JobFailed, StillRunning
+from tests import enqueue_jobs
+from tests.enqueue_jobs import add, collect
+
+
+@pytest.fixture(autouse=True)
+def allowed(environ):
+    environ(JOBS_MODULES="jobs,tests")
+
+
+@pytest.fixture
+def meanwhile(redis):
+    """Do something in a thread once somebody waits for an answer of Redis."""
+    threads = []
+
+    def start(act):
+        def run():
+            deadline = clock.monotonic() + 5
+            while not redis.info("clients")["blocked_clients"]:
+                assert clock.monotonic() < deadline
+            act()
+
+        threads.append(threading.Thread(target=run))
+        threads[-1].start()
+
+    yield start
+    for thread in threads:
+        thread.join()
+
+
+def finish(redis, job, value="NQ=="):
+    """As a worker leaves it; the value is 5."""
+    redis.hset(keys.job(job.id), "status", "finished")
+    redis.xadd(keys.results(job.id), {"type": 1, "return_value": value})
+
+
+def test_the_value_is_returned(redis, work):
+    job = jiffy.enqueue(collect, 1, [2, {"a": None}], name="é")
+    work()
+
+    assert wait(job, timeout="5s") == [[1, [2, {"a": None}]], {"name": "é"}]
+
+
+def test_a_job_that_ends_later_is_heard_of(redis, meanwhile):
+    job = jiffy.enqueue(add, 2, 3)
+    meanwhile(lambda: finish(redis, job))
+
+    assert wait(job, timeout="5s") == 5
+
+
+def test_it_is_one_round_trip_when_the_result_comes_in_time(redis, meanwhile):
+    job = jiffy.enqueue(add, 2, 3)
+    redis.config_resetstat()
+    meanwhile(lambda: finish(redis, job))
+    wait(job, timeout="5s")
+    calls = {name: stat["calls"] for name, stat in redis.info("commandstats").items()}
+
+    assert calls["cmdstat_xread"] <= 2  # it looks once more soon after it began
+    assert "cmdstat_xrevrange" not in calls
+    assert "cmdstat_hgetall" not in calls
+
+
+def test_a_failure_is_raised_with_the_end_of_its_traceback(redis, work):
+    job = jiffy.enqueue(enqueue_jobs.fail)
+    work()
+    with pytest.raises(JobFailed) as failure:
+        wait(job)
+
+    assert str(failure.value).startswith(f"Job {job.id} failed:\n")
+    assert str(failure.value).endswith("ValueError: no card")
+    assert (failure.value.reason, failure.value.status) == ("ValueError: no card", "failed")
+    assert "enqueue_jobs.py" in failure.value.traceback
+
+
+def test_a_job_that_fails_once_and_then_finishes_is_waited_for(redis, meanwhile):
+    job = jiffy.enqueue(add, 2, 3)
+    redis.xadd(keys.results(job.id), {"type": 2, "exc_string": "eJwDAAAAAAE="})
+    meanwhile(lambda: finish(redis, job))
+
+    assert wait(job, timeout="5s") == 5
+
+
+@pytest.mark.parametrize("timeout", [0.05, "50ms"])
+def test_after_the_timeout_it_says_how_far_the_job_is(timeout):
+    job = jiffy.enqueue(add, 2, 3)
+    with pytest.raises(StillRunning, match=f"Job {job.id} is still queued after 50 ms"):
+        wait(job, timeout)
+    with pytest.raises(TimeoutError):
+        wait(job, timeout)
+
+
+def test_a_job_that_is_canceled_meanwhile_is_raised(redis, meanwhile):
+    job = jiffy.enqueue(add, 2, 3)
+    meanwhile(job.cancel)
+    with pytest.raises(JobFailed, match="canceled"):
+        wait(job, timeout="5s")
+
+
+def test_a_job_that_is_deleted_meanwhile_is_raised(redis, meanwhile):
+    job = jiffy.enqueue(add, 2, 3)
+    meanwhile(job.delete)
+    with pytest.raises(JobFailed, match="is gone"):
+        wait(job, timeout="5s")
+
+
+def test_a_job_that_keeps_no_result_gives_none(redis, work):
+    job = jiffy.enqueue.options(result_ttl=0)(add, 2, 3)
+    work()
+
+    assert wait(job, timeout="5s") is None
+
+
+def test_all_values_come_in_the_order_of_the_jobs(redis, work):
+    jobs = jiffy.enqueue_many(add, [(n, 1) for n in range(250)])
+    work()
+
+    assert wait_all(jobs, timeout="5s") == [n + 1 for n in range(250)]
+    assert wait_all([jobs[3], jobs[1], jobs[3]]) == [4, 2, 4]
+    assert wait_all([]) == []
+
+
+def test_of_all_the_first_failure_is_raised(redis, work):
+    jobs = [jiffy.enqueue(add, 1, 1), jiffy.enqueue(enqueue_jobs.fail)]
+    work()
+    with pytest.raises(JobFailed) as failure:
+        wait_all(jobs, timeout="5s")
+
+    assert failure.value.job_id == jobs[1].id
+
+
+def test_of_all_one_that_is_not_over_in_time_is_named(redis):
+    done, waiting = jiffy.enqueue(add, 1, 1), jiffy.enqueue(add, 1, 1)
+    finish(redis, done)
+    with pytest.raises(StillRunning) as late:
+        wait_all([done, waiting], timeout=0.05)
+
+    assert late.value.job_id == waiting.id
+
+
+def test_the_ending_is_told_without_an_error_to_who_asks_for_that(redis, work):
+    good, bad = jiffy.enqueue(add, 2, 3), jiffy.enqueue(enqueue_jobs.fail)
+    waiting = jiffy.enqueue.options(queue="nobody")(add, 2, 3)
+    work()
+
+    assert results.wait(good).value == 5
+    assert results.wait(bad).traceback.endswith("ValueError: no card\n")
+    assert results.wait(waiting, timeout_s=0.01) is None
+
+
+def test_what_a_job_says_of_itself_is_told_meanwhile(redis, meanwhile):
+    job = jiffy.enqueue(add, 2, 3)
+    redis.hset(keys.job(job.id), keys.PROGRESS_FIELD, '{"fraction": 0.5, "note": "half"}')
+    told = []
+    results.wait(job, timeout_s=0.3, on_progress=told.append)
+
+    assert told[0].fraction == 0.5

@@ -1,0 +1,47 @@
+"""What is named like a secret is shown nowhere."""
+
+import pytest
+
+from jiffy.masking import Places, is_secret, masked
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "password", "new_password", "db_passwd", "passphrase", "pwd", "secret", "client_secret",
+        "token", "access_token", "tokens", "api_key", "apikey", "apiKey", "API-KEY", "private_key",
+        "credentials", "authorization", "pin",
+    ],
+)  # fmt: skip
+def test_these_are_secrets(name):
+    assert is_secret(name)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["path", "key", "author", "tokenizer", "pinned", "passenger", "width", "monkey", "user"],
+)
+def test_these_are_not(name):
+    assert not is_secret(name)
+
+
+def test_secrets_are_masked_wherever_they_stand():
+    value = {"user": "ada", "token": "t", "more": [{"password": 5}, ("x", {"pin": 1234})]}
+
+    assert repr(masked(value)) == (
+        "{'user': 'ada', 'token': ***, 'more': [{'password': ***}, ('x', {'pin': ***})]}"
+    )
+
+
+def test_whether_there_is_a_secret_may_be_seen():
+    assert masked({"token": None, "password": False}) == {"token": None, "password": False}
+
+
+@pytest.mark.parametrize("text", ["", "1", "0,2", "3-", "1,4-"])
+def test_places_are_read_as_they_are_written(text):
+    assert str(Places.read(text)) == text
+
+
+@pytest.mark.parametrize("text", ["-", "x", "1,,x-", "²", ",", "1-2"])
+def test_places_that_make_no_sense_are_passed_over(text):
+    assert Places.read(text) in (Places(), Places(frozenset([1])))

@@ -1,0 +1,156 @@
+"""A call is checked in the caller: each mistake has its own words, and secrets are not shown."""
+
+import functools
+import json
+import types
+from datetime import datetime, timezone
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+from rq.utils import get_call_string
+
+from jiffy.call import target
+from jiffy.errors import CallTooLarge, NotAllowed, NotImportable, WrongArguments
+from tests import enqueue_jobs
+from tests.enqueue_jobs import Greeter, add, collect, log_in
+
+
+@pytest.fixture(autouse=True)
+def allowed(environ):
+    environ(JOBS_MODULES="jobs,tests")
+
+
+def called(function, *args, **kwargs):
+    return target(function).call(args, kwargs)
+
+
+@pytest.mark.parametrize(
+    ("args", "kwargs"),
+    [((2, 3), {}), ((2,), {"y": 3}), ((), {"x": 2}), (([1, {"a": None}], "é\n"), {})],
+)
+def test_the_data_is_what_rqs_serializer_makes_of_the_call(args, kwargs):
+    data = called(add, *args, **kwargs).data
+
+    assert data == json.dumps(("tests.enqueue_jobs.add", None, args, kwargs))
+
+
+@pytest.mark.parametrize(
+    ("args", "kwargs"), [((2, "text"), {}), (("x" * 100, {"a": 1}), {}), ((), {"y": 3, "x": (1,)})]
+)
+def test_the_description_is_rqs(args, kwargs):
+    description = called(add, *args, **kwargs).description
+
+    assert description == get_call_string("tests.enqueue_jobs.add", args, kwargs, max_length=75)
+
+
+@pytest.mark.parametrize(
+    ("function", "reason"),
+    [
+        (lambda: None, "is a lambda"),
+        (enqueue_jobs.nameless, "is a lambda"),
+        (enqueue_jobs.wrapped, "is defined inside another function"),
+        (Greeter().greet, "is a method"),
+        (Greeter.greet, "is a method"),
+        (functools.partial(add, 1), "is no function that a worker could import"),
+        (5, "is no function that a worker could import"),
+        ([add], "is no function that a worker could import"),
+        ("jobs.numbers.add", "is a text; a function that is known by its path goes to"),
+    ],
+)
+def test_what_a_worker_could_not_import_is_refused_with_the_reason(function, reason):
+    with pytest.raises(NotImportable, match=reason):
+        target(function)
+
+
+def test_a_function_of_the_program_itself_is_refused():
+    of_main = types.FunctionType(enqueue_jobs.nothing.__code__, {"__name__": "__main__"}, "tidy")
+    with pytest.raises(NotImportable, match=r"is in the program itself \(__main__\)"):
+        target(of_main)
+
+
+def test_a_function_that_is_wrapped_with_its_name_is_a_function():
+    assert target(enqueue_jobs.cached).path == "tests.enqueue_jobs.add"
+
+
+def test_a_function_elsewhere_is_not_allowed(environ):
+    environ(JOBS_MODULES="jobs")
+    with pytest.raises(NotAllowed, match=r"'tests\.enqueue_jobs\.add' is not under jobs"):
+        target(add)
+
+
+@pytest.mark.parametrize(
+    ("args", "kwargs", "words"),
+    [
+        ((), {}, "add() needs the argument 'x'. It takes add(x, y=0)."),
+        ((1, 2, 3), {}, "add() takes 2 arguments, not 3."),
+        ((1,), {"why": 2}, "add() has no argument 'why'"),
+        ((1,), {"x": 2}, "add() was given the argument 'x' twice"),
+    ],
+)
+def test_arguments_that_do_not_fit_are_refused_in_words(args, kwargs, words):
+    with pytest.raises(WrongArguments) as refusal:
+        called(add, *args, **kwargs)
+
+    assert str(refusal.value).startswith(words)
+
+
+CIRCULAR = []
+CIRCULAR.append(CIRCULAR)
+
+
+@pytest.mark.parametrize(
+    ("value", "where", "what"),
+    [
+        (datetime(2030, 1, 1, tzinfo=timezone.utc), "y", "a datetime. Pass its isoformat()"),
+        (Path("a.jpg"), "y", "a PosixPath. Pass it as a text"),
+        (Decimal(1), "y", "a Decimal. Pass it as a text"),
+        ({1, 2}, "y", "a set. Pass a list"),
+        (b"raw", "y", "a bytes. Pass the path of a file"),
+        (object(), "y", "an object. Pass a number"),
+        ([1, {"at": {"now": b""}}], "y[1]['at']['now']", "a bytes"),
+        ({(1, 2): 3}, "a key of y", "a tuple. Keys are texts"),
+        (CIRCULAR, "y", "a list or dict that contains itself"),
+    ],
+)
+def test_a_value_that_cannot_be_sent_is_named_with_its_type_and_a_remedy(value, where, what):
+    with pytest.raises(WrongArguments) as refusal:
+        called(add, 1, y=value)
+
+    words = f"tests.enqueue_jobs.add: {where} cannot be sent as JSON: it is {what}"
+    assert str(refusal.value).startswith(words)
+
+
+def test_an_argument_without_a_name_is_named_by_its_place():
+    with pytest.raises(WrongArguments, match="argument 2 cannot be sent as JSON"):
+        called(collect, 1, b"")
+
+
+def test_arguments_that_are_too_large_are_refused_with_advice(environ):
+    environ(JOBS_MODULES="tests", JOB_MAX_BYTES="1000")
+    called(add, "x" * 900)
+    with pytest.raises(CallTooLarge) as refusal:
+        called(add, 1, "x" * 1000)
+
+    assert "1,000 are sent at most (JOB_MAX_BYTES). Most of it is 'y'" in str(refusal.value)
+    assert "pass its path or its id" in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("args", "kwargs", "shown"),
+    [
+        (("ada", "hunter2"), {}, "('ada', ***)"),
+        (("ada",), {"password": "hunter2"}, "('ada', password=***)"),
+        (("ada", "hunter2", "t1", "t2"), {}, "('ada', ***, ***, ***)"),
+        (({"name": "ada", "apiKey": "k"}, None), {}, "({'name': 'ada', 'apiKey': ***}, None)"),
+    ],
+)
+def test_what_is_named_like_a_secret_is_masked_in_the_description(args, kwargs, shown):
+    description = called(log_in, *args, **kwargs).description
+
+    assert description == f"tests.enqueue_jobs.log_in{shown}"
+
+
+def test_the_places_of_secrets_are_known():
+    assert str(target(log_in).secrets) == "1,2-"
+    assert str(target(add).secrets) == ""

@@ -1,0 +1,138 @@
+"""Options are checked where they are written: by mypy, and when the program runs."""
+
+import subprocess
+import sys
+from datetime import datetime, timedelta, timezone
+
+import pytest
+import rq
+import rq.job
+
+from jiffy import Enqueue, enqueue, options
+from jiffy.errors import InvalidValue, NotAllowed
+from jiffy.job_options import NAMES, Options
+from jobs import numbers
+from tests.newcomer import CHECKOUT
+
+TYPED = """\
+from datetime import datetime
+from enqueue import enqueue
+from jiffy import Enqueue, options, wait
+from jobs import numbers
+
+enqueue(numbers.add, 2, y=3)
+enqueue.options(queue="low", timeout="2m", retry=3)(numbers.add, 2, 3)
+Enqueue({numbers.add: options(queue="low", unique_until="done", unique=60)})
+enqueue.many(numbers.add, [(1, 2), {"x": 1, "y": 2}])
+enqueue(numbers.add, 2, z=3)
+enqueue(numbers.add, "two", 3)
+enqueue.options(quue="low")
+enqueue.options(at_front="yes")
+options(unique_until="soon")
+options(at="tomorrow")
+"""
+
+
+def test_every_option_has_its_type_and_its_check():
+    assert set(NAMES) == set(Options.__annotations__)
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"quue": "low"}, "option is 'quue'; it must be one of queue"),
+        ({"queue": ""}, "queue is ''; it must be the name of a queue"),
+        ({"queue": 5}, "queue is 5; it must be the name of a queue"),
+        ({"timeout": "soon"}, "timeout is 'soon'; it must be seconds"),
+        ({"timeout": 0}, "timeout is 0; it must be more than 0 seconds"),
+        ({"timeout": -2}, "timeout is -2; it must be seconds"),
+        ({"ttl": 0}, "ttl is 0; it must be more than 0 seconds"),
+        ({"job_id": "a b"}, "job_id is 'a b'; it must be letters"),
+        ({"at_front": "yes"}, "at_front is 'yes'; it must be True or False"),
+        ({"in_": "later"}, "in is 'later'; it must be seconds"),
+        ({"at": datetime(2030, 1, 1)}, "at is '2030-01-01T00:00:00'; it must be a time with its"),  # noqa: DTZ001
+        ({"at": "tomorrow"}, "at is 'tomorrow'; it must be a datetime"),
+        ({"depends_on": 5}, "depends_on is 5; it must be a job"),
+        ({"retry": 0}, "retry is 0; it must be how many times"),
+        ({"retry": True}, "retry is True; it must be how many times"),
+        ({"on_success": 5}, "on_success is 5; it must be a function"),
+        ({"meta": {"at": object()}}, "meta is {'at': <object"),
+        ({"meta": [1]}, "meta is [1]; it must be a dict"),
+        ({"rescue": "no"}, "rescue is 'no'; it must be True or False"),
+        ({"unique": 0}, "unique is 0; it must be more than 0 seconds"),
+        ({"unique": "1h", "unique_until": "soon"}, "unique_until is 'soon'; it must be 'begun'"),
+        ({"unique_key": "order-7"}, "unique_key is 'order-7'; it must be given with unique"),
+        ({"unique": "1h", "depends_on": "x"}, "unique is 3600000; it must be given without dep"),
+    ],
+)
+def test_a_wrong_option_is_refused_in_words(given, words):
+    with pytest.raises(InvalidValue) as refusal:
+        enqueue.options(**given)
+
+    assert str(refusal.value).startswith(words)
+
+
+def test_two_times_are_refused():
+    later = datetime(2030, 1, 1, tzinfo=timezone.utc)
+    with pytest.raises(InvalidValue, match="given without in_"):
+        enqueue.options(at=later, in_="5m")
+
+
+def test_a_callback_must_be_a_function_that_workers_may_run():
+    import os
+
+    with pytest.raises(NotAllowed):
+        enqueue.options(on_success=rq.Callback(os.getcwd))
+
+
+@pytest.mark.parametrize(
+    ("given", "stored"),
+    [
+        ({"timeout": "2m"}, {"timeout": 120}),
+        ({"timeout": 0.4}, {"timeout": 1}),
+        ({"timeout": -1}, {"timeout": -1}),
+        ({"timeout": None}, {"timeout": 180}),
+        ({"result_ttl": 0}, {"result_ttl": 0}),
+        ({"failure_ttl": timedelta(days=1), "result_ttl": -1}, {"failure_ttl": 86400}),
+        ({"retry": 3}, {"retries_left": 3, "retry_intervals": [0]}),
+        ({"retry": rq.Retry(2, [1, 5])}, {"retries_left": 2, "retry_intervals": [1, 5]}),
+        ({"meta": {"who": "me"}}, {"meta": {"who": "me"}}),
+        ({"description": "adds"}, {"description": "adds"}),
+        ({"on_failure": "jobs.numbers.add"}, {"_failure_callback_name": "jobs.numbers.add"}),
+        ({"rescue": False}, {"own_fields": {"jiffy:rescue": "no"}}),
+    ],
+)  # fmt: skip
+def test_options_are_those_of_the_job(given, stored):
+    job = enqueue.options(**given).make(numbers.add, [2, 3], {})
+
+    assert {name: getattr(job, name) for name in stored} == stored
+
+
+def test_a_functions_usual_options_are_taken_unless_the_call_has_its_own():
+    mine = Enqueue({numbers.add: options(queue="low", timeout="1m")})
+    usual = mine.make(numbers.add, [2, 3], {})
+    own = mine.options(timeout="2m").make(numbers.add, [2, 3], {})
+    none = mine.options(timeout=None, queue=None).make(numbers.add, [2, 3], {})
+
+    assert (usual.origin, usual.timeout) == ("low", 60)
+    assert (own.origin, own.timeout) == ("low", 120)
+    assert (none.origin, none.timeout) == ("default", 180)
+
+
+@pytest.mark.parametrize("given", [{"job_id": "one"}, {"timeout": "soon"}, {"quue": "low"}])
+def test_usual_options_that_make_no_sense_are_refused_where_they_are_written(given):
+    with pytest.raises(InvalidValue):
+        Enqueue({numbers.add: given})
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(120)
+def test_mypy_sees_wrong_arguments_and_wrong_options(tmp_path):
+    (tmp_path / "typed.py").write_text(TYPED)
+    found = subprocess.run(
+        [sys.executable, "-m", "mypy", "--strict", tmp_path / "typed.py"],
+        cwd=CHECKOUT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    lines = {int(line.split(":")[1]) for line in found.stdout.splitlines() if "error:" in line}
+
+    assert lines == set(range(10, 16)), found.stdout
