@@ -45,11 +45,11 @@ def wait(
     watch = Watch([job])
     deadline = None if timeout_s is None else clock.monotonic() + timeout_s
     while not (ended := watch.look(deadline, None if on_progress is None else _SHOW_EVERY_MS)):
-        if deadline is not None and clock.monotonic() >= deadline:
-            return None
         state = None if on_progress is None else job_progress.read(job)
         if state is not None and on_progress is not None:
             on_progress(state)
+        if deadline is not None and clock.monotonic() >= deadline:
+            return None
     return ended[0][1]
 
 
