@@ -13,7 +13,7 @@ from jiffy import call, clock, functions
 from jiffy.errors import InvalidValue
 from jiffy.settings import settings
 
-if TYPE_CHECKING:  # in Python from 3.12 only; nothing of it is needed to run
+if TYPE_CHECKING:  # typing has it from Python 3.11 on; only mypy needs it
     from typing_extensions import Unpack
 
 Callback = functions.Function | str | rq.Callback

@@ -18,7 +18,7 @@ from jiffy.recipe import Recipe, new_id
 from jiffy.rq_job import Job as Job
 from jiffy.settings import settings
 
-if TYPE_CHECKING:  # in Python from 3.12 only; nothing of it is needed to run
+if TYPE_CHECKING:  # typing has it from Python 3.11 on; only mypy needs it
     from typing_extensions import Unpack
 
 P = ParamSpec("P")

@@ -17,7 +17,7 @@ from jiffy.job_options import Options
 from jiffy.queues import Enqueue, Job
 from jiffy.scheduler.timing import Cron, Every, Timing
 
-if TYPE_CHECKING:  # in Python from 3.12 only; nothing of it is needed to run
+if TYPE_CHECKING:  # typing has it from Python 3.11 on; only mypy needs it
     from typing_extensions import Unpack
 
 # A tick has an id of its own and a time of its own, waits for none, and is unique already.
