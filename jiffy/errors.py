@@ -30,6 +30,7 @@ from contextlib import contextmanager
 from typing import NoReturn
 
 from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import OutOfMemoryError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 USAGE_EXIT_CODE = 2
@@ -74,8 +75,8 @@ class RedisAway(JiffyError, RedisConnectionError):
         self.url, self.reason = url, reason
 
 
-class RedisFull(JiffyError):
-    """Redis has no memory left for another job."""
+class RedisFull(JiffyError, OutOfMemoryError):
+    """Redis has no memory left for another job.  Who catches redis-py's error catches this too."""
 
     def __init__(self, url: str) -> None:
         super().__init__(
