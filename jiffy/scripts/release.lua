@@ -4,14 +4,11 @@
 -- Returns how many went back to the front of their queues
 
 local raw = redis.call('GET', KEYS[1])
-local held, holds, place, back = raw and cjson.decode(raw) or {}, {}, -1, {}
+local held, holds, back = raw and cjson.decode(raw) or {}, {}, {}
 for _, h in ipairs(held) do
-  local after = false
-  if string.sub(h[3], 17, 24) == ARGV[1] then
-    place = place + 1
-    after = place > tonumber(ARGV[2])
-  end
-  table.insert(after and back or holds, h)
+  local is_of_batch = string.sub(h[3], 17, 24) == ARGV[1]
+  local is_after = is_of_batch and tonumber(string.sub(h[3], 25), 16) > tonumber(ARGV[2])
+  table.insert(is_after and back or holds, h)
 end
 local count = 0
 for i = #back, 1, -1 do

@@ -16,12 +16,9 @@ end
 -- too, a job that was alone is to blame; of several none is, but each is taken alone from now on.
 local culprit
 if batch ~= '' then
-  local place = 0
+  local tail = batch .. string.format('%08x', math.max(position, 0))
   for _, h in ipairs(held) do
-    if string.sub(h[3], 17, 24) == batch then
-      if place == position then culprit = h[3] end
-      place = place + 1
-    end
+    if string.sub(h[3], 17) == tail then culprit = h[3] end
   end
 elseif is_gone and #alive == 1 then
   culprit = alive[1][3]

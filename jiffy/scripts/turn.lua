@@ -30,7 +30,8 @@ end
 
 -- A turn that Redis was too slow to hear in time (it was frozen, say) was taken again meanwhile.  If
 -- it comes after all, it must not undo the newer one: a process' prefixes grow from turn to turn.
-local last = redis.call('GET', KEYS[3])
+-- No prefix: the supervisor settles what a child has noted, at whatever time.
+local last = prefix ~= '' and redis.call('GET', KEYS[3])
 if last and string.sub(last, 1, 16) == string.sub(prefix, 1, 16) and prefix <= last then
   return {0, {}, '', ''}
 end
@@ -204,7 +205,7 @@ end
 
 for set, list in pairs(entries) do redis.call('ZADD', set, unpack(list)) end
 
-if #holds + #held > 0 then redis.call('SET', KEYS[3], prefix, 'EX', 86400) end
+if #holds + #held > 0 and prefix ~= '' then redis.call('SET', KEYS[3], prefix, 'EX', 86400) end
 if #holds > 0 then
   redis.call('SET', KEYS[2], cjson.encode(holds))
   -- 0: nobody renews it, so it lasts for as long as RQ's SimpleWorker's does.

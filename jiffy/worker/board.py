@@ -2,6 +2,9 @@
 
 A child writes what it runs, the supervisor reads it at its leisure, and the other way round.  Each
 number has one writer.  The order of writing matters where two of them race: see `begin` and `halt`.
+
+Beside the numbers stand the outcomes of the batch that Redis does not know of yet: whatever becomes
+of the child, what has finished has finished.
 """
 
 import mmap
@@ -9,14 +12,17 @@ from dataclasses import dataclass
 
 from jiffy import clock
 
+# Outcomes that do not fit are not noted: then only the child knows of them, until it settles.
+NOTES_BYTES = 1 << 18
 _FIELDS = (
-    "position", "began", "limit", "size", "asleep", "halted", "signalled", "why", "batch", "stop"
+    "position", "began", "limit", "last", "asleep", "halted", "signalled", "why", "batch", "stop",
+    "noted",
 )  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Running:
-    """The job that a child runs: its batch and position in it, since when, its limit."""
+    """The job that a child runs: its batch and its position there, since when, its limit."""
 
     batch: int
     position: int
@@ -32,6 +38,7 @@ class Board:
     def __init__(self) -> None:
         self._memory = mmap.mmap(-1, 8 * len(_FIELDS))
         self._cells = memoryview(self._memory).cast("d")
+        self._notes = mmap.mmap(-1, NOTES_BYTES)
         self.reset()
 
     def reset(self) -> None:
@@ -42,11 +49,15 @@ class Board:
 
     # The child's side
 
-    def hold(self, size: int, batch: int) -> None:
-        """The child holds the `size` jobs of this batch and has begun none of them."""
+    def hold(self, batch: int, last: int) -> None:
+        """The child holds the jobs of this batch up to position `last`, and has begun none.
+
+        All that came before is settled.
+        """
         self._cells[0] = -1
+        self._cells[10] = 0
         self._cells[8] = batch
-        self._cells[3] = size
+        self._cells[3] = last
         self._cells[5] = 0
 
     def begin(self, position: int, limit_s: float) -> bool:
@@ -64,6 +75,14 @@ class Board:
     def end(self) -> None:
         """The job is over."""
         self._cells[0] = -1
+
+    def note(self, outcome: str) -> None:
+        """Write down an outcome that Redis is to know of."""
+        row = f"{outcome},".encode()
+        start = int(self._cells[10])
+        if start + len(row) <= NOTES_BYTES:
+            self._notes[start : start + len(row)] = row
+            self._cells[10] = start + len(row)  # last: who reads it finds whole rows
 
     def relimit(self, limit_s: float) -> None:
         """What follows of this job (a callback) has a limit of its own."""
@@ -95,9 +114,14 @@ class Board:
         return Running(int(cells[8]), int(cells[0]), cells[1], cells[2])
 
     @property
-    def size(self) -> int:
-        """How many jobs the child holds."""
+    def last(self) -> int:
+        """The position of the last job that the child holds."""
         return int(self._cells[3])
+
+    @property
+    def noted(self) -> str:
+        """The outcomes that the child has not settled, with commas between."""
+        return self._notes[: int(self._cells[10])].decode().rstrip(",")
 
     @property
     def is_asleep(self) -> bool:

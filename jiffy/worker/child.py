@@ -137,7 +137,8 @@ class Child:
         return [], [], False
 
     def _hold(self, taken: Sequence[Taken]) -> None:
-        self._board.hold(len(taken), taken[0].batch if taken else 0)
+        last = taken[-1] if taken else None
+        self._board.hold(last.batch if last else 0, last.position if last else 0)
 
     def _rest(self) -> None:
         """Workers are suspended: end in burst mode, else ask again in a while."""
@@ -147,15 +148,15 @@ class Child:
             clock.pause(SUSPENDED_WAIT_S)
 
     def _run_all(self, batch: list[Taken]) -> None:
-        for position, taken in enumerate(batch):
+        for taken in batch:
             call = self._read(taken)
             if call is None:
                 continue
             func_name = func_name_of(call)
             if len(batch) > 1 and not self._pace.is_quick(func_name):
-                self._run_alone(position, taken, call)
+                self._run_alone(taken, call)
                 return
-            if not self._run_one(position, taken, call):
+            if not self._run_one(taken, call):
                 return
 
     def _read(self, taken: Taken) -> object:
@@ -177,19 +178,19 @@ class Child:
         log.event("job.failed", log.ERROR, job=taken.job_id, queue=taken.queue, reason=reason)
         return None
 
-    def _run_alone(self, position: int, taken: Taken, call: object) -> None:
+    def _run_alone(self, taken: Taken, call: object) -> None:
         """Nothing may wait for what may be slow: the rest goes back before it begins."""
         # Said to begin before it is kept: from then on the supervisor does not give it back.
-        if self._board.begin(position, taken.timeout_s):
+        if self._board.begin(taken.position, taken.timeout_s):
             self._settle(keep=[taken])
-            self._run_one(0, taken, call)
+            self._run_one(taken, call)
         else:
             self._board.end()
 
-    def _run_one(self, position: int, taken: Taken, call: object) -> bool:
+    def _run_one(self, taken: Taken, call: object) -> bool:
         """Run one job; False if it must not begin, or if this process must stop."""
         try:
-            if not self._board.begin(position, taken.timeout_s):
+            if not self._board.begin(taken.position, taken.timeout_s):
                 self._board.end()
                 return False
             outcome = self._runner.run(taken, call)
@@ -224,6 +225,7 @@ class Child:
         if isinstance(outcome, Finished):
             if outcome.job is None:
                 self._finished.append(outcome)
+                self._board.note(outcome.row)
             else:
                 self._rare.settle(outcome)
         elif isinstance(outcome, Returned):

@@ -57,8 +57,8 @@ class Commands:
         running = slot.board.running
         raw: Any = self._redis.get(keys.held(slot.name)) or b"[]"
         held: list[Any] = json.loads(raw.decode("utf-8", "surrogateescape"))
-        batch = [entry for entry in held if running and entry[2][16:24] == f"{running.batch:08x}"]
-        if not running or running.position >= len(batch) or batch[running.position][1] != job_id:
+        tail = f"{running.batch:08x}{running.position:08x}" if running else None
+        if not any(entry[1] == job_id and entry[2][16:] == tail for entry in held):
             log.event("command.ignored", worker=slot.name, job=job_id, reason="it is not running")
             return
         reason = "Job stopped by user, work-horse terminated."  # RQ's words

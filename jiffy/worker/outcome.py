@@ -1,10 +1,14 @@
 """What goes from step to step: a job taken, and what became of it."""
 
+import json
+from base64 import b64encode
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
 from rq.job import Job, Retry
+
+from jiffy import clock
 
 ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None]
 
@@ -23,6 +27,11 @@ class Taken:
     data: bytes
     timeout_s: float
     result_ttl_s: int
+
+    @property
+    def position(self) -> int:
+        """Its number, from 1, among those that one turn took."""
+        return int(self.execution[24:], 16)
 
     @property
     def batch(self) -> int:
@@ -46,6 +55,26 @@ class Finished(Outcome):
 
     value: bytes | None
     job: Job | None = None
+    _row: str = ""
+
+    @property
+    def row(self) -> str:
+        """What `turn.lua` is told of it, in JSON; packed once."""
+        if not self._row:
+            taken = self.taken
+            row = [
+                taken.queue,
+                taken.job_id,
+                taken.execution,
+                clock.rq_text(self.started_s),
+                clock.rq_text(self.ended_s),
+                self.started_s,
+                self.ended_s,
+                taken.result_ttl_s,
+                self.value is not None and b64encode(self.value).decode(),
+            ]
+            self._row = json.dumps(row)
+        return self._row
 
 
 @dataclass(slots=True)

@@ -21,6 +21,7 @@ from jiffy.worker.rescue import SWEEP_EVERY_S, Death, Rescuer, Verdict
 from jiffy.worker.settle import RareSettler
 from jiffy.worker.signals import Signals
 from jiffy.worker.slot import Slot
+from jiffy.worker.turn import settle_for
 
 TICK_S = 0.05
 LOOK_EVERY_S = HEAR_EVERY_S = 0.1
@@ -47,6 +48,7 @@ class Supervisor:
         self._leases = Leases(redis, self._line, slots)
         self._rescuer = Rescuer(self._line, RareSettler(slots[0].face, self._line))
         self._commands = Commands(redis, slots, self.retire)
+        self._noted: list[tuple[str, str]] = []  # outcomes of children that are gone
         self._deaths: list[Death] = []
         self._left: list[Slot] = []
         self._stop_at: float | None = None
@@ -129,14 +131,14 @@ class Supervisor:
 
     def _watch_job(self, slot: Slot, running: Running) -> None:
         ran_s = clock.monotonic() - running.began
-        if ran_s > BATCH_PATIENCE_S and slot.board.size - 1 > running.position:
+        if ran_s > BATCH_PATIENCE_S and slot.released != running.batch:
             self._release(slot)
         enforce_time(slot, running, ran_s)
         if self._stop_at is not None:
             enforce_grace(slot, running, self._stop_at - clock.monotonic())
 
     def _release(self, slot: Slot) -> None:
-        """Give back what the child took and has not begun."""
+        """Give back what the child took and has not begun, and settle what it has finished."""
         slot.board.halt()
         running = slot.board.running  # asked after `halt`: now it begins nothing more
         if running is not None and slot.released != running.batch:
@@ -144,7 +146,11 @@ class Supervisor:
 
     def _give_back(self, slot: Slot, running: Running) -> None:
         arguments = [f"{running.batch:08x}", running.position]
-        self._line.run("release", [keys.held(slot.name)], arguments)
+        if running.position < slot.board.last:
+            self._line.run("release", [keys.held(slot.name)], arguments)
+        noted = slot.board.noted
+        if noted and slot.board.running == running:  # else the child has gone on, and settles
+            settle_for(self._line, slot.name, noted)
         slot.released = running.batch
 
     def _start(self, slot: Slot) -> None:
@@ -156,6 +162,8 @@ class Supervisor:
 
     def _on_end(self, slot: Slot, status: int) -> None:
         running, death, code = slot.board.running, slot.death, process.exit_code(status)
+        if noted := slot.board.noted:
+            self._noted.append((slot.name, noted))
         process.kill_group(slot.pid)  # what its job may have left behind
         if death is None and not (running is None and code in (0, AGAIN)):
             death = self._unexpected(slot, running, process.cause_of(status))
@@ -182,10 +190,13 @@ class Supervisor:
         return Death(worker=slot.name, cause=cause, ran=running, verdict=verdict)
 
     def _bury(self) -> None:
-        """Rescue what dead children held, then let go of the leases of those that left.
+        """Settle what dead children had finished, rescue what they held, let go of leases.
 
         Each stays on its list until Redis has heard of it; if it never does, others rescue.
         """
+        while self._noted:
+            settle_for(self._line, *self._noted[0])
+            del self._noted[0]
         while self._deaths:
             try:
                 self._rescuer.rescue(self._deaths[0])

@@ -7,19 +7,18 @@ back to the front of its queue.
 
 import json
 import secrets
-from base64 import b64encode
 from collections.abc import Sequence
 from typing import Any
 
 from redis import Redis
 
-from jiffy import clock, keys
+from jiffy import keys
 from jiffy.worker.line import Line
 from jiffy.worker.outcome import Finished, Taken
 
 LEASE_S = 10
 DEFAULT_TIMEOUT_S = 180
-_NOTHING, _ALL = "[]", '"all"'
+_ALL = '"all"'
 # Some 300 years; much more than that is no number of seconds for Redis.
 _LONGEST_S = 10**10
 
@@ -43,8 +42,7 @@ class Turns:
         self._token = secrets.token_hex(8)
         self._number = 0
         self._holds = False
-        own = [keys.worker(name), keys.held(name), keys.last_turn(name)]
-        self._head = [*own, keys.LEASES, keys.SUSPENDED]
+        self._head = _head(name)
         self.names = list(queues)
 
     def take(
@@ -95,22 +93,8 @@ class Turns:
             want,
             self._lease_s,
             f"{self._token}{self._number & 0xFFFFFFFF:08x}",
-            json.dumps([self._row(outcome) for outcome in finished]) if finished else _NOTHING,
+            f"[{','.join(outcome.row for outcome in finished)}]",
             _ALL if keep is None else json.dumps([taken.execution for taken in keep]),
-        ]
-
-    def _row(self, outcome: Finished) -> list[object]:
-        taken = outcome.taken
-        return [
-            taken.queue,
-            taken.job_id,
-            taken.execution,
-            clock.rq_text(outcome.started_s),
-            clock.rq_text(outcome.ended_s),
-            outcome.started_s,
-            outcome.ended_s,
-            taken.result_ttl_s,
-            outcome.value is not None and b64encode(outcome.value).decode(),
         ]
 
     def _read(self, lengths: bytes, fields: bytes) -> list[Taken]:
@@ -138,3 +122,16 @@ class Turns:
             kind.decode(), job_id.decode("utf-8", "surrogateescape"), execution.decode(),
             queue.decode("utf-8", "surrogateescape"), data, timeout_s, result_ttl_s,
         )  # fmt: skip
+
+
+def settle_for(line: Line, worker: str, rows: str) -> None:
+    """Settle what a child has finished, in its stead; what it holds besides stays as it is.
+
+    `rows` is `Board.noted`.  Raises redis-py's errors; safe to repeat, and after the child itself.
+    """
+    line.run("turn", _head(worker), [worker, 0, LEASE_S, "", f"[{rows}]", _ALL])
+
+
+def _head(worker: str) -> list[str]:
+    own = [keys.worker(worker), keys.held(worker), keys.last_turn(worker)]
+    return [*own, keys.LEASES, keys.SUSPENDED]

@@ -34,19 +34,19 @@ def taken(redis):
 
 
 def test_what_follows_the_job_that_runs_goes_back_to_the_front_in_order(redis, taken):
-    assert release(redis, taken[0].batch, 1) == 2
+    assert release(redis, taken[0].batch, 2) == 2
     assert queued(redis) == ["default-2", "default-3", "default-4"]
     assert [status(redis, job_id) for job_id in queued(redis)] == ["queued"] * 3
 
 
 def test_what_ran_and_what_runs_is_kept(redis, taken):
-    release(redis, taken[0].batch, 1)
+    release(redis, taken[0].batch, 2)
 
     assert registered(redis, "started") == ["default-0", "default-1"]
 
 
 def test_if_none_runs_all_goes_back(redis, taken):
-    release(redis, taken[0].batch, -1)
+    release(redis, taken[0].batch, 0)
 
     assert queued(redis) == [f"default-{number}" for number in range(5)]
     assert not redis.exists(keys.held("worker-1"))
@@ -55,35 +55,35 @@ def test_if_none_runs_all_goes_back(redis, taken):
 def test_another_turns_jobs_are_not_given_back(redis, taken):
     before = traces(redis)
 
-    assert release(redis, taken[0].batch + 1, -1) == 0
+    assert release(redis, taken[0].batch + 1, 0) == 0
     assert traces(redis) == before
 
 
 def test_to_give_back_again_changes_nothing(redis, taken):
-    release(redis, taken[0].batch, 1)
+    release(redis, taken[0].batch, 2)
     before = traces(redis)
 
-    assert release(redis, taken[0].batch, 1) == 0
+    assert release(redis, taken[0].batch, 2) == 0
     assert traces(redis) == before
 
 
 def test_what_was_given_back_is_no_longer_the_childs_to_settle(redis, taken):
     worker = turns(redis)
-    release(redis, taken[0].batch, 0)
+    release(redis, taken[0].batch, 1)
     worker.take(0, [finished(taken[0]), finished(taken[1])])
 
     assert (status(redis, "default-0"), status(redis, "default-1")) == ("finished", "queued")
 
 
 def test_what_is_given_back_can_be_taken_by_another_at_once(redis, taken):
-    release(redis, taken[0].batch, 0)
+    release(redis, taken[0].batch, 1)
 
     assert ids_of(turns(redis, "worker-2").take(2)[0]) == ["default-1", "default-2"]
 
 
 def test_what_is_given_back_wakes_a_sleeping_worker(redis, taken):
     redis.delete(keys.wake("default"))
-    release(redis, taken[0].batch, 0)
+    release(redis, taken[0].batch, 1)
 
     assert redis.llen(keys.wake("default")) == 1
 

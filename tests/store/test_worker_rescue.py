@@ -24,7 +24,7 @@ CAUSE = "signal 11 (SIGSEGV)"
 
 
 def ran(taken, position=0):
-    return Running(taken[0].batch, position, began=1.0, limit_s=180)
+    return Running(taken[0].batch, taken[position].position, began=1.0, limit_s=180)
 
 
 def die(redis, running=None, **fields):

@@ -4,14 +4,14 @@ import os
 
 import pytest
 
-from jiffy.worker.board import Board, Running
+from jiffy.worker.board import NOTES_BYTES, Board, Running
 
 
 @pytest.fixture
 def board():
     """A board of a child that holds three jobs, of its turn 7."""
     board = Board()
-    board.hold(3, batch=7)
+    board.hold(batch=7, last=3)
     return board
 
 
@@ -36,9 +36,25 @@ def test_once_the_rest_is_given_back_none_of_it_begins(board):
     assert not board.begin(1, limit_s=180)
 
 
+def test_outcomes_are_noted_until_the_next_turn(board):
+    board.note('["first"]')
+    board.note('["second"]')
+
+    assert board.noted == '["first"],["second"]'
+    board.hold(batch=8, last=1)
+    assert board.noted == ""
+
+
+def test_an_outcome_that_does_not_fit_is_not_noted(board):
+    board.note('["small"]')
+    board.note("x" * NOTES_BYTES)
+
+    assert board.noted == '["small"]'
+
+
 def test_the_next_turn_begins_again(board):
     board.halt()
-    board.hold(1, batch=8)
+    board.hold(batch=8, last=1)
 
     assert board.begin(0, limit_s=180)
 
@@ -88,7 +104,7 @@ def test_to_stop_is_to_begin_nothing_more(board):
 
 def test_a_child_that_is_to_stop_begins_nothing_of_what_it_takes_then(board):
     board.stop()
-    board.hold(3, batch=8)
+    board.hold(batch=8, last=3)
 
     assert not board.begin(0, limit_s=180)
 
@@ -99,7 +115,7 @@ def test_a_new_child_starts_on_a_clean_board(board):
     board.stop()
     board.reset()
 
-    assert (board.running, board.size, board.is_asleep, board.must_stop) == (None, 0, False, False)
+    assert (board.running, board.last, board.is_asleep, board.must_stop) == (None, 0, False, False)
     assert not board.is_halted
 
 

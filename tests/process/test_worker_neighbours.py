@@ -1,0 +1,32 @@
+"""What has finished has finished, whatever becomes of the job behind it in the same batch."""
+
+import pytest
+
+from jiffy.queues import Queue
+from tests import worker_jobs
+from tests.worker_processes import begin, let_go_on, until_over
+from tests.worker_support import registered, said, status
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(60)]
+
+
+def test_what_has_finished_is_seen_while_a_job_of_its_batch_runs_on(start_worker, redis):
+    queue = Queue("default", connection=redis)
+    for number in range(60):
+        queue.enqueue(worker_jobs.nothing_or_wait, number == 30, job_id=f"job-{number}")
+    worker = start_worker()
+    begin(worker, redis, "a")
+    worker.until(lambda: len(registered(redis, "finished")) == 30)
+    let_go_on(redis, "a")
+
+
+def test_what_has_finished_does_not_run_again_because_its_neighbour_kills(start_worker, redis):
+    queue = Queue("default", connection=redis)
+    names = [f"job-{number}" for number in range(60)]
+    for name in names:
+        queue.enqueue(worker_jobs.say_or_die, name, name == "job-30", job_id=name)
+    worker = start_worker()
+    until_over(worker, redis, *names)
+
+    assert status(redis, "job-30") == "failed"
+    assert sorted(said(redis)) == sorted(set(names) - {"job-30"})
