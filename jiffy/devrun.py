@@ -17,7 +17,8 @@ from typing import IO
 from honcho import environ, manager, printer
 
 from jiffy import clock, connection
-from jiffy.errors import InvalidSetting, JiffyError, in_one_line
+from jiffy.errors import InvalidSetting, JiffyError
+from jiffy.program import in_one_line
 from jiffy.settings import set_environment, settings
 
 PHOTO = Path("samples/photo.jpg")

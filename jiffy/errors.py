@@ -1,4 +1,4 @@
-"""Every error of ours, and how one is shown to a person: one line, no traceback.
+"""Every error of ours; its text is one line that a person can act upon.
 
 JiffyError
   InvalidSetting     an environment variable has a value that cannot be used
@@ -24,16 +24,9 @@ JiffyError
   PortTaken          another program listens where the web app should
 """
 
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import NoReturn
-
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import OutOfMemoryError
-from redis.exceptions import TimeoutError as RedisTimeoutError
 
-USAGE_EXIT_CODE = 2
 _LAST_LINES = 8  # of a traceback
 
 
@@ -220,21 +213,3 @@ class ResultTooLarge(JiffyError):
             "(RESULT_MAX_BYTES). Store it elsewhere and return its path."
         )
         self.size_bytes, self.most_bytes = size_bytes, most_bytes
-
-
-@contextmanager
-def in_one_line() -> Iterator[None]:
-    """Show an error of ours, or an absent Redis, as one line on stderr; exit with code 2."""
-    try:
-        yield
-    except JiffyError as error:
-        _exit(str(error))
-    except (RedisConnectionError, RedisTimeoutError) as error:
-        from jiffy.connection import away
-
-        _exit(str(away(error)))
-
-
-def _exit(message: str) -> NoReturn:
-    sys.stderr.write(f"{' '.join(message.split())}\n")
-    sys.exit(USAGE_EXIT_CODE)

@@ -12,7 +12,8 @@ import click
 from rq.job import JobStatus
 
 from jiffy import clock, connection, functions, job_options, job_progress, results, shell_each
-from jiffy.errors import InvalidValue, in_one_line
+from jiffy.errors import InvalidValue
+from jiffy.program import in_one_line
 from jiffy.queues import Enqueue, Job
 from jiffy.settings import settings
 

@@ -8,7 +8,7 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 from jiffy import log
 from jiffy.dashboard import access, api, headers, overview, problems, rq, words
 from jiffy.dashboard.pages import health, home, job, login
-from jiffy.errors import in_one_line
+from jiffy.program import in_one_line
 from jiffy.queues import Enqueue, enqueue
 from jiffy.settings import Settings, settings
 

@@ -7,7 +7,8 @@ from typing import Any
 from flask import Flask
 from gunicorn.app.base import BaseApplication
 
-from jiffy.errors import PortTaken, in_one_line
+from jiffy.errors import PortTaken
+from jiffy.program import in_one_line
 from jiffy.settings import settings
 
 # A thread waits on Redis most of its time; the overview of eight at once is what one core can do.

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from itertools import islice
 
 from jiffy import clock, connection, log
-from jiffy.errors import USAGE_EXIT_CODE, in_one_line
+from jiffy.program import USAGE_EXIT_CODE, in_one_line
 from jiffy.queues import Enqueue, enqueue
 from jiffy.scheduler import loop, table
 from jiffy.scheduler.entry import Entry, Line, times_after

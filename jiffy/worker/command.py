@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from redis import Redis
 
 from jiffy import connection, functions, log
-from jiffy.errors import BrokenModule, InvalidValue, in_one_line
+from jiffy.errors import BrokenModule, InvalidValue
+from jiffy.program import in_one_line
 from jiffy.queues import DEFAULT_QUEUES, Job, Queue
 from jiffy.settings import Settings, settings
 from jiffy.worker.child import Stint

@@ -13,6 +13,8 @@ from redis import Redis
 from redis.exceptions import (
     ConnectionError,  # noqa: A004 - redis-py's
     NoScriptError,
+    OutOfMemoryError,
+    ReadOnlyError,
     RedisError,
     ResponseError,
     TimeoutError,  # noqa: A004 - redis-py's
@@ -32,9 +34,9 @@ Words = tuple[Any, ...]
 
 def is_away(error: RedisError) -> bool:
     """Whether the same may succeed later, with nobody doing anything about it here."""
-    if isinstance(error, ResponseError):
-        return any(word in f"{type(error).__name__} {error}" for word in _PASSING)
-    return isinstance(error, ConnectionError | TimeoutError)
+    if isinstance(error, ConnectionError | TimeoutError | OutOfMemoryError | ReadOnlyError):
+        return True
+    return isinstance(error, ResponseError) and any(word in str(error) for word in _PASSING)
 
 
 class Line:

@@ -6,7 +6,7 @@ import re
 import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from jiffy import errors
+from jiffy import errors, program
 
 FAMILY = [
     error
@@ -27,7 +27,7 @@ def test_every_error_says_what_it_is_for(error):
 
 
 def test_an_error_of_ours_is_one_line_and_exit_code_2(capsys):
-    with pytest.raises(SystemExit) as end, errors.in_one_line():
+    with pytest.raises(SystemExit) as end, program.in_one_line():
         raise errors.WrongArguments("first\n  second")
 
     assert capsys.readouterr().err == "first second\n"
@@ -36,7 +36,7 @@ def test_an_error_of_ours_is_one_line_and_exit_code_2(capsys):
 
 def test_a_redis_that_is_away_is_one_line_and_exit_code_2(capsys, environ):
     environ(REDIS_URL="redis://:secret@localhost:1/0")
-    with pytest.raises(SystemExit) as end, errors.in_one_line():
+    with pytest.raises(SystemExit) as end, program.in_one_line():
         raise RedisConnectionError("Connection refused.")
 
     assert capsys.readouterr().err == (
@@ -47,5 +47,5 @@ def test_a_redis_that_is_away_is_one_line_and_exit_code_2(capsys, environ):
 
 
 def test_any_other_error_keeps_its_traceback():
-    with pytest.raises(ZeroDivisionError), errors.in_one_line():
+    with pytest.raises(ZeroDivisionError), program.in_one_line():
         raise ZeroDivisionError
