@@ -212,4 +212,5 @@ def _one_by_one(recipe: Recipe, order: bulk.Order) -> bulk.Put:
 
 def _stand_in(job_id: str, recipe: Recipe, redis: Redis, tell: Callable[[Job], object]) -> Job:
     result_ttl = recipe.same.get("result_ttl")
-    return rq_job.stand_in(job_id, redis, tell, origin=recipe.queue, result_ttl=result_ttl)
+    job: Job = rq_job.stand_in(job_id, redis, tell, origin=recipe.queue, result_ttl=result_ttl)
+    return job

@@ -40,33 +40,48 @@ def fill(job: Job, fields: Mapping[str, Any]) -> None:
     job.own_fields = {name: fields[name] for name in fields if name.startswith("jiffy:")}
 
 
-def stand_in(job_id: str, redis: Redis, become_real: Callable[[Job], object], **known: Any) -> Job:
+def stand_in(
+    job_id: str,
+    redis: Redis,
+    become_real: Callable[[Any], object],
+    *,
+    job_class: type[rq.job.Job] = Job,
+    serializer: Any = JSONSerializer,
+    **known: Any,
+) -> Any:
     """A job that knows its id and the attributes `known`; `become_real` tells it the others."""
-    lazy = _Lazy.__new__(_Lazy)
+    if job_class not in _LAZY:
+        _LAZY[job_class] = _lazy(job_class)
+    kind = _LAZY[job_class]
+    lazy = kind.__new__(kind)
     lazy.__dict__.update(
-        known, _id=job_id, connection=redis, serializer=JSONSerializer, _tell=become_real
+        known, _id=job_id, connection=redis, serializer=serializer, _tell=become_real
     )
     return lazy
 
 
-class _Lazy(Job):
-    """Becomes a real `Job` when it is first asked for more than it knows: most never are."""
-
-    def __getattr__(self, name: str) -> Any:
-        # Only called for what is missing: nearly all that RQ's `Job` keeps in its attributes.
-        if name.startswith("__"):
-            raise AttributeError(name)
-        return getattr(self._become_real(), name)
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        setattr(self._become_real(), name, value)
-
-    def _become_real(self) -> Job:
-        tell = self.__dict__.pop("_tell")
-        object.__setattr__(self, "__class__", Job)
-        self.__init__(self._id, self.connection)  # type: ignore[misc]
-        tell(self)
-        return self
+_LAZY: dict[type[rq.job.Job], Any] = {}
 
 
-_Lazy.__name__, _Lazy.__qualname__ = Job.__name__, Job.__qualname__
+def _lazy(job_class: type[rq.job.Job]) -> Any:
+    """Its objects become a real `job_class` when they are first asked for more than they know."""
+
+    class Lazy(job_class):  # type: ignore[misc, valid-type]
+        def __getattr__(self, name: str) -> Any:
+            # Only called for what is missing: nearly all that RQ's `Job` keeps in its attributes.
+            if name.startswith("__"):
+                raise AttributeError(name)
+            return getattr(self._become_real(), name)
+
+        def __setattr__(self, name: str, value: Any) -> None:
+            setattr(self._become_real(), name, value)
+
+        def _become_real(self) -> rq.job.Job:
+            tell = self.__dict__.pop("_tell")
+            object.__setattr__(self, "__class__", job_class)
+            self.__init__(self._id, self.connection, self.serializer)  # type: ignore[misc]
+            tell(self)
+            return self
+
+    Lazy.__name__, Lazy.__qualname__ = job_class.__name__, job_class.__qualname__
+    return Lazy

@@ -64,7 +64,7 @@ class _Face(BaseWorker):
         level = options.get("logging_level")
         date_format = options.get("date_format", DEFAULT_LOGGING_DATE_FORMAT)
         log_format = options.get("log_format", DEFAULT_LOGGING_FORMAT)
-        for name in ("rq.worker", "rq.job"):
+        for name in ("rq.worker", "rq.job", "jiffy"):
             setup_loghandlers(level, date_format, log_format, name=name)
         self._dequeue_strategy = options.get("dequeue_strategy", DequeueStrategy.DEFAULT)
         return Stint(

@@ -22,6 +22,8 @@ from rq.worker import BaseWorker
 
 from jiffy import clock, functions
 from jiffy.errors import NotAllowed, ResultTooLarge, UnserializableResult
+from jiffy.rq_job import stand_in
+from jiffy.worker.line import Line
 from jiffy.worker.outcome import Again, ExcInfo, Failed, Finished, Outcome, Returned, Taken
 
 
@@ -42,6 +44,7 @@ class Runner:
     ) -> None:  # fmt: skip
         self._face = face
         self._redis = redis
+        self._line = Line(redis, tells=False)
         self._allowed = allowed
         self._largest_result = largest_result
         self._relimit = relimit
@@ -49,7 +52,6 @@ class Runner:
         self._loads: Callable[[bytes], Any] = face.serializer.loads
         self._dumps: Callable[[Any], bytes] = face.serializer.dumps
         self._functions: dict[str, Callable[..., Any]] = {}
-        self._lazy_class = _lazy(face.job_class)
         # A job class that runs jobs in its own way must be asked to.
         self._always_full = face.job_class.perform is not Job.perform
 
@@ -91,15 +93,24 @@ class Runner:
             return self._failed(taken, func_name, started_s, sys.exc_info())  # type: ignore[arg-type]
 
     def job(self, taken: Taken) -> Job:
-        """The RQ job, read from Redis."""
-        job = self._face.job_class.fetch(taken.job_id, self._redis, self._face.serializer)
+        """The RQ job, read from Redis once that is there."""
+        face = self._face
+        job = self._line.insist(
+            lambda: face.job_class.fetch(taken.job_id, self._redis, face.serializer)
+        )
         job.origin = taken.queue
         return job
 
     def _call(self, taken: Taken, call: Any) -> Any:
         name, instance, args, kwargs = call
-        lazy = self._lazy_class.stand_for(taken.job_id, self._redis, self._face.serializer)
-        _job_stack.push(lazy)
+        job = stand_in(
+            taken.job_id,
+            self._redis,
+            self._face.job_class.refresh,
+            job_class=self._face.job_class,
+            serializer=self._face.serializer,
+        )
+        _job_stack.push(job)
         try:
             function = getattr(instance, name) if instance else self._function(name)
             value = function(*args, **kwargs)
@@ -192,32 +203,3 @@ def _await(coroutine: Any) -> Any:
         return loop.run_until_complete(coroutine)
     finally:
         loop.close()
-
-
-def _lazy(job_class: type[Job]) -> Any:
-    """A class whose objects become a real `job_class` when they are first asked for anything."""
-
-    class Lazy(job_class):  # type: ignore[misc, valid-type]
-        @classmethod
-        def stand_for(cls, job_id: str, redis: Redis, serializer: Any) -> "Lazy":
-            lazy = cls.__new__(cls)
-            lazy.__dict__.update(_id=job_id, connection=redis, serializer=serializer)
-            return lazy
-
-        def __getattr__(self, name: str) -> Any:
-            # Only called for what is missing: all that RQ's `Job` keeps in its attributes.
-            if name.startswith("__"):
-                raise AttributeError(name)
-            return getattr(self._become_real(), name)
-
-        def __setattr__(self, name: str, value: Any) -> None:
-            setattr(self._become_real(), name, value)
-
-        def _become_real(self) -> Job:
-            object.__setattr__(self, "__class__", job_class)
-            self.__init__(self._id, self.connection, self.serializer)  # type: ignore[misc]
-            self.refresh()
-            return self
-
-    Lazy.__name__, Lazy.__qualname__ = job_class.__name__, job_class.__qualname__
-    return Lazy

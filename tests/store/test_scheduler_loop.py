@@ -81,7 +81,7 @@ def test_an_absence_of_redis_is_outlived_and_a_lost_schedule_restored(
     scheduler = Scheduler(connection=own_redis)
     table.apply(scheduler, entries(), scheduler.look().now)
     running(scheduler, entries())
-    own_redis.shutdown(nosave=True)
+    devredis.stop(f"unix://{tmp_path / 'redis.sock'}")  # by a client of its own: the loop has one
     logged("redis.away")
     devredis.start(tmp_path, keep=False)
     logged("redis.back")
