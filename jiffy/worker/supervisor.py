@@ -23,7 +23,7 @@ from jiffy.worker.signals import Signals
 from jiffy.worker.slot import Slot
 from jiffy.worker.turn import settle_for
 
-TICK_S = 0.05
+TICK_S, IDLE_TICK_S = 0.05, 0.1
 LOOK_EVERY_S = HEAR_EVERY_S = 0.1
 DUE_EVERY_S = MEMORY_EVERY_S = 1
 MOST_DUE = 1000
@@ -70,7 +70,8 @@ class Supervisor:
         with Signals(self.stop, self.stop_now) as signals:
             while self._slots:
                 self._tick()
-                signals.wait(TICK_S)
+                is_busy = any(slot.board.running for slot in self._slots)
+                signals.wait(TICK_S if is_busy else IDLE_TICK_S)
             self._sign_off()
 
     def stop(self, cause: str) -> None:
