@@ -24,6 +24,7 @@ def test_what_was_taken_in_an_exchange_whose_answer_was_lost_is_given_back_by_th
     queue = Queue("default", connection=redis, serializer=JSONSerializer)
     job = queue.enqueue("jobs.numbers.add", 1, 2)
     turns = Turns(redis, "deaf", ["default"], result_ttl_s=500)
+    turns.take(0)
     exchange, turns.line.exchange = turns.line.exchange, lambda *said: _say_and_hang_up(redis, said)
     with pytest.raises(KeyboardInterrupt):
         turns.wait_and_take(1, (), 0.01)
