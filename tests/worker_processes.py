@@ -8,9 +8,7 @@ import sys
 import uuid
 from pathlib import Path
 
-from redis.exceptions import RedisError
-
-from jiffy import connection, keys
+from jiffy import keys
 from tests import worker_jobs
 from tests.newcomer import CHECKOUT, read, wait_until
 from tests.worker_support import registered, said
@@ -79,28 +77,14 @@ class Dyno:
             raise AssertionError(f"It did not come.\n{self.log}") from None
 
     def end(self):
-        """Kill its supervisor; whatever else is left then has failed to die with it.
-
-        A dead process' connections are closed a moment later, and one that waits there for work
-        would be given the next test's.
-        """
+        """Kill its supervisor; whatever else is left then has failed to die with it."""
         self.process.kill()
         self.process.wait()
         try:
             wait_until(lambda: not self.pids(), 5)
-            wait_until(nobody_waits, 5)
         finally:
             for pid in self.pids():
                 os.kill(pid, signal.SIGKILL)
-
-
-def nobody_waits():
-    """Whether no client of the private Redis is blocked; true as well where it is away."""
-    try:
-        with connection.connect("test") as redis:
-            return redis.info("clients")["blocked_clients"] == 0
-    except RedisError:
-        return True
 
 
 def parent_of(pid):

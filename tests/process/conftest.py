@@ -2,6 +2,7 @@
 
 import pytest
 
+from tests.newcomer import wait_until
 from tests.worker_processes import Dyno
 
 
@@ -19,3 +20,6 @@ def start_worker(redis, tmp_path):
     yield start
     for dyno in started:
         dyno.end()
+    # A dead process' connections are closed a moment later, and one that waits there for work would
+    # be given the next test's.
+    wait_until(lambda: not redis.info("clients")["blocked_clients"], 5)
