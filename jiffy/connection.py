@@ -12,6 +12,15 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 from redis import Redis
 from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import (
+    MasterDownError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    RedisError,
+    ResponseError,
+)
+from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
 from redis.sentinel import Sentinel
 
@@ -21,6 +30,10 @@ from jiffy.settings import Settings, settings, without_password
 
 CONNECT_TIMEOUT_S = 5
 ANSWER_TIMEOUT_S = 10
+# Refusals that pass by themselves: Redis starts, fails over, is full until somebody drains it, or
+# cannot write to its disk.  Out of a script they come as plain errors with these words in them.
+_PASSING = (MasterDownError, OutOfMemoryError, ReadOnlyError)
+_PASSING_WORDS = ("OOM ", "LOADING", "READONLY", "MISCONF", "NOREPLICAS", "MASTERDOWN", "TRYAGAIN")
 # Heroku's Redis lives on such hosts, behind certificates that no authority has signed.
 _SELF_SIGNED_HOSTS = (".compute-1.amazonaws.com", ".compute.amazonaws.com")
 
@@ -85,6 +98,13 @@ def describe(config: Settings) -> str:
         return without_password(url)
     why = "REDIS_TLS_VERIFY=no" if config.redis_tls_verify is False else "Heroku's are self-signed"
     return f"{without_password(url)} (its certificate is not verified: {why})"
+
+
+def is_away(error: RedisError) -> bool:
+    """Whether the same may succeed later, with nobody doing anything about it here."""
+    if isinstance(error, ResponseError):
+        return isinstance(error, _PASSING) or any(word in str(error) for word in _PASSING_WORDS)
+    return isinstance(error, RedisConnectionError | RedisTimeoutError)
 
 
 def away(error: Exception) -> RedisAway:

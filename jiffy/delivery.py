@@ -13,14 +13,9 @@ from typing import Any, NamedTuple, TypeVar
 from redis import Redis
 from redis.exceptions import (
     AuthenticationError,
-    ConnectionError,  # noqa: A004 - redis-py's
-    MasterDownError,
     NoScriptError,
     OutOfMemoryError,
-    ReadOnlyError,
     RedisError,
-    ResponseError,
-    TimeoutError,  # noqa: A004 - redis-py's
 )
 
 from jiffy import clock, connection, scripts
@@ -29,11 +24,7 @@ from jiffy.settings import settings, without_password
 
 PATIENCE_S = 5.0
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.05, 1.0
-# Refusals that may pass by themselves: Redis starts, fails over, or is full until workers have
-# drained it.  Out of a script they come as plain errors with these words in them.
-_PASSING = (MasterDownError, OutOfMemoryError, ReadOnlyError)
 _FULL = "OOM "
-_PASSING_WORDS = (_FULL, "LOADING", "READONLY", "MISCONF", "NOREPLICAS", "MASTERDOWN", "TRYAGAIN")
 
 T = TypeVar("T")
 
@@ -73,7 +64,7 @@ def patiently(say: Callable[[], T]) -> T:
         try:
             return say()
         except RedisError as error:
-            if not _is_away(error):
+            if not connection.is_away(error):
                 raise
             pause_s *= random.uniform(1, 2)  # not all producers at the same moment
             if isinstance(error, AuthenticationError) or clock.monotonic() + pause_s > give_up_at:
@@ -153,12 +144,6 @@ def _start(script: str, count: int, in_full: bool) -> bytes:
     source = scripts.source(script).encode()
     words = [b"EVAL", source] if in_full else [b"EVALSHA", hashlib.sha1(source).hexdigest()]
     return b"*%d\r\n" % (count + 2) + packed(words)
-
-
-def _is_away(error: RedisError) -> bool:
-    if isinstance(error, ResponseError):
-        return isinstance(error, _PASSING) or any(word in str(error) for word in _PASSING_WORDS)
-    return isinstance(error, ConnectionError | TimeoutError)
 
 
 def _in_words(error: RedisError) -> JiffyError:

@@ -11,32 +11,17 @@ from typing import Any, TypeVar
 
 from redis import Redis
 from redis.exceptions import (
-    ConnectionError,  # noqa: A004 - redis-py's
     NoScriptError,
-    OutOfMemoryError,
-    ReadOnlyError,
     RedisError,
-    ResponseError,
-    TimeoutError,  # noqa: A004 - redis-py's
 )
 
 from jiffy import clock, log, scripts
+from jiffy.connection import is_away
 
 FIRST_PAUSE_S = 0.05
 LONGEST_PAUSE_S = 1.0
-# Refusals that pass by themselves: Redis starts, fails over, is full until somebody drains it, or
-# cannot write to its disk.  Out of a script they come as plain errors with these words in them.
-_PASSING = ("LOADING", "READONLY", "OOM ", "MISCONF", "NOREPLICAS", "MASTERDOWN", "TRYAGAIN")
-
 T = TypeVar("T")
 Words = tuple[Any, ...]
-
-
-def is_away(error: RedisError) -> bool:
-    """Whether the same may succeed later, with nobody doing anything about it here."""
-    if isinstance(error, ConnectionError | TimeoutError | OutOfMemoryError | ReadOnlyError):
-        return True
-    return isinstance(error, ResponseError) and any(word in str(error) for word in _PASSING)
 
 
 class Line:

@@ -10,13 +10,14 @@ from redis import Redis
 from redis.exceptions import RedisError, ResponseError
 
 from jiffy import clock, keys, log
+from jiffy.connection import is_away
 from jiffy.worker import process
 from jiffy.worker.board import Running
 from jiffy.worker.child import AGAIN
 from jiffy.worker.commands import Commands
 from jiffy.worker.leases import RENEW_EVERY_S, Leases
 from jiffy.worker.limits import Limits, enforce_grace, enforce_time
-from jiffy.worker.line import Line, is_away
+from jiffy.worker.line import Line
 from jiffy.worker.rescue import SWEEP_EVERY_S, Death, Rescuer, Verdict
 from jiffy.worker.settle import RareSettler
 from jiffy.worker.signals import Signals
