@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Any, ParamSpec
 
 import rq
 from redis import Redis
-from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import TimeoutError as RedisTimeoutError
+from rq.job import JobStatus
 from rq.serializers import JSONSerializer
 
-from jiffy import bulk, clock, connection, delivery, functions, job_options, rq_job
+from jiffy import bulk, clock, connection, delivery, functions, job_options, keys, rq_job
 from jiffy.errors import DuplicateJob, InvalidValue
 from jiffy.recipe import Recipe, new_id
 from jiffy.rq_job import Job as Job
@@ -170,7 +169,7 @@ def _put(
     now = clock.rq_text(clock.wall())
     if recipe.depends_on is not None:
         job = rq_job.made_of(recipe.fields(made, now), job_id, redis)
-        return _put_dependent(recipe, job)
+        return _put_dependent(recipe, job, token)
     answer = delivery.deliver(redis, recipe.message(made, job_id, token, now))
     if answer == 0:
         raise DuplicateJob(job_id)
@@ -179,21 +178,26 @@ def _put(
     return _stand_in(job_id, recipe, redis, lambda job: rq_job.fill(job, recipe.fields(made, now)))
 
 
-def _put_dependent(recipe: Recipe, job: Job) -> Job:
-    """Leave it to RQ: what waits for other jobs is written in several steps."""
-    job.enqueued_at = None  # it is not, as long as it waits
+def _put_dependent(recipe: Recipe, job: Job, token: str) -> Job:
+    """Write a job that waits for others; raises InvalidValue where one of them is not there."""
+    now = clock.rq_text(clock.wall())
     job.process_dependencies(recipe.options["depends_on"])
-    queue = Queue(recipe.queue, connection=job.connection)
-    try:
-        for dependency_id in job._dependency_ids:
-            if not Job.exists(dependency_id, job.connection):  # RQ would run it at once
-                raise InvalidValue("depends_on", dependency_id, "a job that is there")
-        if Job.exists(job.id, job.connection):
-            raise DuplicateJob(job.id)
-        queue.enqueue_job(job, at_front=bool(recipe.options.get("at_front")))
-    except (RedisConnectionError, RedisTimeoutError) as error:
-        raise connection.away(error) from error
-    return job
+    job.enqueued_at = None  # it is not, as long as it waits
+    fields = job.to_dict() | {"status": JobStatus.DEFERRED.value}
+    how = "LPUSH" if job.enqueue_at_front else "RPUSH"
+    may_fail = "1" if job.allow_dependency_failures else ""
+    others = job._dependency_ids
+    words = [
+        1, keys.queue(recipe.queue), recipe.queue, how, job.ttl or "", job.id, token, may_fail, now,
+        len(others), *others, *(word for pair in fields.items() for word in pair),
+    ]  # fmt: skip
+    message = delivery.Message("enqueue_dependent", len(words), delivery.packed(words))
+    answer = delivery.deliver(job.connection, message)
+    if answer == 0:
+        raise DuplicateJob(job.id)
+    if answer != 1:  # RQ would run it at once
+        raise InvalidValue("depends_on", answer.decode(), "a job that is there")
+    return _stand_in(job.id, recipe, job.connection, Job.refresh)
 
 
 def _one_by_one(recipe: Recipe, order: bulk.Order) -> bulk.Put:

@@ -6,6 +6,7 @@ from datetime import timedelta
 
 import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
+from rq.job import Dependency
 
 import jiffy
 from jiffy import clock, connection, delivery, scripts
@@ -194,6 +195,41 @@ def test_a_dependency_that_is_not_there_is_refused(redis):
     assert redis.keys() == []
 
 
+def test_a_job_that_waits_for_another_is_there_once_wherever_it_is_cut(redis, cutter):
+    first = jiffy.enqueue(add, 1, 1)
+    put = jiffy.enqueue.options(depends_on=first)
+    put(add, 2, 3)
+    asked, answered = cutter.heard
+    for after in [("asked", n) for n in range(0, asked, 17)] + [
+        ("answered", n) for n in range(answered)
+    ]:
+        redis.delete("rq:deferred:default", f"rq:job:{first.id}:dependents")
+        cutter.cut_once(*after)
+        job = put(add, 2, 3)
+
+        assert redis.zrange("rq:deferred:default", 0, -1) == [job.id.encode()], after
+        assert redis.smembers(f"rq:job:{first.id}:dependents") == {job.id.encode()}
+    assert cutter.cuts >= 50
+
+
+def test_an_id_that_is_taken_is_refused_for_a_job_that_waits_too(redis):
+    first = jiffy.enqueue.options(job_id="one")(add, 1, 1)
+    with pytest.raises(DuplicateJob):
+        jiffy.enqueue.options(job_id="one", depends_on=first)(add, 2, 3)
+
+    assert redis.zcard("rq:deferred:default") == 0
+
+
+@pytest.mark.parametrize("status", ["finished", "failed"])
+def test_a_job_does_not_wait_for_what_is_over_already(redis, status):
+    first = jiffy.enqueue(add, 1, 1)
+    redis.hset(f"rq:job:{first.id}", "status", status)
+    redis.delete("rq:queue:default")
+    job = jiffy.enqueue.options(depends_on=Dependency(first, allow_failure=True))(add, 2, 3)
+
+    assert (queued(redis), job.get_status()) == ([job.id], "queued")
+
+
 def test_threads_may_enqueue_at_the_same_moment(redis):
     def put_some():
         for _ in range(50):
@@ -227,7 +263,7 @@ def _put_many(count):
         jiffy.enqueue(enqueue_jobs.nothing)
 
 
-@pytest.mark.parametrize("name", ["enqueue", "enqueue_many"])
+@pytest.mark.parametrize("name", ["enqueue", "enqueue_many", "enqueue_dependent"])
 def test_the_scripts_open_with_what_they_are(name):
     lines = scripts.source(name).splitlines()
 

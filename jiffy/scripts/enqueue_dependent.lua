@@ -1,0 +1,39 @@
+-- Write a job that depends on others, in one step and once: it waits for them, or goes on its queue if they are over.
+-- KEYS: the queue
+-- ARGV: queue's name, how (RPUSH or LPUSH), seconds to live or '', job id, the call's token ('': the job id), may the
+--       others fail ('1' or ''), now, how many others, their ids, then fields and values of the job as it waits
+-- Returns 1 if it is there by this call, 0 if the id is another job's, or the id of one that is not there
+local name, how, id, token, now = ARGV[1], ARGV[2], ARGV[4], ARGV[5], ARGV[7]
+local job = 'rq:job:' .. id
+if redis.call('EXISTS', job) == 1 then
+  return (token == '' or redis.call('HGET', job, 'jiffy:call') == token) and 1 or 0
+end
+
+local is_enough = {finished = true, failed = ARGV[6] == '1'}
+local waits = false
+local first = 9 + ARGV[8]
+for i = 9, first - 1 do
+  local status = redis.call('HGET', 'rq:job:' .. ARGV[i], 'status')
+  if not status then return ARGV[i] end
+  waits = waits or not is_enough[status]
+end
+
+-- What can fail comes first: nothing is undone when a script ends with an error.
+redis.call('SADD', 'rq:queues', KEYS[1])
+if waits then
+  redis.call('ZADD', 'rq:deferred:' .. name, redis.call('TIME')[1], id)
+  for i = 9, first - 1 do
+    redis.call('SADD', 'rq:job:' .. ARGV[i] .. ':dependents', id)
+    redis.call('SADD', 'rq:job::' .. id .. ':dependencies', ARGV[i])
+  end
+else
+  redis.call(how, KEYS[1], id)
+end
+redis.call('HSET', job, unpack(ARGV, first))
+if token ~= '' then redis.call('HSET', job, 'jiffy:call', token) end
+if ARGV[3] ~= '' then redis.call('EXPIRE', job, ARGV[3]) end
+if not waits then
+  redis.call('HSET', job, 'status', 'queued', 'enqueued_at', now)
+  if redis.call('LLEN', 'jiffy:wake:' .. name) == 0 then redis.call('LPUSH', 'jiffy:wake:' .. name, 1) end
+end
+return 1
