@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from jiffy.queues import Enqueue as Enqueue
     from jiffy.queues import enqueue as enqueue
     from jiffy.queues import enqueue_many as enqueue_many
+    from jiffy.scheduler import at as at
     from jiffy.scheduler import cron as cron
     from jiffy.scheduler import every as every
     from jiffy.scheduler import run_scheduler as run_scheduler
@@ -31,6 +32,7 @@ _HOME = {
     "wait": "jiffy.waiting",
     "wait_all": "jiffy.waiting",
     "progress": "jiffy.job_progress",
+    "at": "jiffy.scheduler",
     "cron": "jiffy.scheduler",
     "every": "jiffy.scheduler",
     "run_scheduler": "jiffy.scheduler",
@@ -39,8 +41,8 @@ _HOME = {
 }
 
 __all__ = [
-    "Enqueue", "SimpleWorker", "Worker", "cron", "enqueue", "enqueue_many", "every", "options",
-    "progress", "run_scheduler", "wait", "wait_all",
+    "Enqueue", "SimpleWorker", "Worker", "at", "cron", "enqueue", "enqueue_many", "every",
+    "options", "progress", "run_scheduler", "wait", "wait_all",
 ]  # fmt: skip
 
 

@@ -64,6 +64,7 @@ def moment(score: float) -> datetime:
 def _of_the_table(entry_id: str, slot: float, stored: Stored, now: datetime) -> Tick:
     told = json.loads(stored[keys.ENTRY_FIELD])
     due = timing.decode(stored[keys.TIMING_FIELD].decode())
+    coming = due.next_after(max(now, moment(slot)))
     fields: dict[str, Any] = {key: stored[key] for key in stored.keys() - _NOT_COPIED}
     fields |= {"created_at": utcformat(now), keys.TICK_OF_FIELD: told["name"]}
     if told["meta"]:
@@ -72,7 +73,7 @@ def _of_the_table(entry_id: str, slot: float, stored: Stored, now: datetime) -> 
         entry_id=entry_id,
         name=told["name"],
         slot=slot,
-        next_slot=due.next_after(max(now, moment(slot))).timestamp(),
+        next_slot=None if coming is None else coming.timestamp(),
         job_id=f"{entry_id.removeprefix('entry-')}-{moment(slot):%Y%m%dT%H%M%SZ}",
         fields=_queued(fields, now),
     )

@@ -15,7 +15,7 @@ from jiffy import clock, functions, job_options, keys
 from jiffy.errors import InvalidValue
 from jiffy.job_options import Options
 from jiffy.queues import Enqueue, Job
-from jiffy.scheduler.timing import Cron, Every, Timing
+from jiffy.scheduler.timing import At, Cron, Every, Timing, within
 
 if TYPE_CHECKING:  # typing has it from Python 3.11 on; only mypy needs it
     from typing_extensions import Unpack
@@ -47,18 +47,20 @@ def every(
     args: Sequence[Any] = (),
     kwargs: Mapping[str, Any] | None = None,
     name: str | None = None,
+    start: datetime | None = None,
+    end: datetime | None = None,
     **options: "Unpack[Options]",
 ) -> Line:
     """Enqueue `func(*args, **kwargs)` every `interval`: seconds, "90s", "1h30m" or a timedelta.
 
     The times lie on a grid from midnight UTC of 1970-01-01, so "10m" is due at :00, :10, :20 …,
-    however long anything takes and however often the scheduler starts.  `name` is what tells two
+    however long anything takes and however often the scheduler starts.  With `start` they are
+    counted from there, and none lies before it; none lies after `end`.  `name` is what tells two
     entries of one function apart.  `options` are those of `enqueue.options`: queue, timeout, …
     """
-    timing = partial(Every.read, interval)
     return Line(
-        read_timing=timing, func=func, misplaced=misplaced, args=args, kwargs=kwargs or {},
-        name=name, options=options,
+        read_timing=lambda: within(Every.read(interval), start, end), func=func,
+        misplaced=misplaced, args=args, kwargs=kwargs or {}, name=name, options=options,
     )  # fmt: skip
 
 
@@ -70,17 +72,35 @@ def cron(
     args: Sequence[Any] = (),
     kwargs: Mapping[str, Any] | None = None,
     name: str | None = None,
+    start: datetime | None = None,
+    end: datetime | None = None,
     **options: "Unpack[Options]",
 ) -> Line:
     """Enqueue `func(*args, **kwargs)` by `expression`: minute, hour, day, month, weekday.
 
     It is read on the clock of `timezone`.  When clocks change, a time that is skipped is due at the
     change, and one that comes twice is due once: for "every ten minutes, always" take `every`.
+    None lies before `start` or after `end`.
     """
-    timing = partial(Cron.read, expression, timezone)
     return Line(
-        read_timing=timing, func=func, misplaced=misplaced, args=args, kwargs=kwargs or {},
-        name=name, options=options,
+        read_timing=lambda: within(Cron.read(expression, timezone), start, end), func=func,
+        misplaced=misplaced, args=args, kwargs=kwargs or {}, name=name, options=options,
+    )  # fmt: skip
+
+
+def at(
+    moment: datetime,
+    func: functions.Function,
+    *misplaced: object,
+    args: Sequence[Any] = (),
+    kwargs: Mapping[str, Any] | None = None,
+    name: str | None = None,
+    **options: "Unpack[Options]",
+) -> Line:
+    """Enqueue `func(*args, **kwargs)` once, at `moment`: a datetime with a zone."""
+    return Line(
+        read_timing=partial(At.read, moment), func=func, misplaced=misplaced, args=args,
+        kwargs=kwargs or {}, name=name, options=options,
     )  # fmt: skip
 
 
@@ -141,16 +161,17 @@ def entry_id(name: str) -> str:
     return _ID_PREFIX + name.replace(".", "-")
 
 
-def next_after(entry: Entry, moment: datetime) -> datetime:
-    """The first time after `moment` when `entry` is due."""
+def next_after(entry: Entry, moment: datetime) -> datetime | None:
+    """The first time after `moment` when `entry` is due; None if it never is again."""
     return entry.timing.next_after(moment)
 
 
 def times_after(entry: Entry, moment: datetime) -> Iterator[datetime]:
-    """All the times after `moment` when `entry` is due, without end."""
-    while True:
-        moment = next_after(entry, moment)
-        yield moment
+    """All the times after `moment` when `entry` is due: without end, for most."""
+    following = next_after(entry, moment)
+    while following is not None:
+        yield following
+        following = next_after(entry, following)
 
 
 def _function(func: object) -> functions.Function:

@@ -80,7 +80,8 @@ class Scheduler(rq_scheduler.Scheduler):  # type: ignore[misc]
         One that was there keeps its next time, unless it is its times that changed.
         """
         fields = [part for pair in entry.fields(now).items() for part in pair]
-        next_slot = entry.timing.next_after(now).timestamp()
+        coming = entry.timing.next_after(now)
+        next_slot = "" if coming is None else coming.timestamp()
         answer: bytes = script(self.connection, "entry_declare")(
             [keys.ENTRIES, keys.job(entry.id)], [entry.id, next_slot, *fields]
         )

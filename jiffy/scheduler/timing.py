@@ -1,12 +1,12 @@
-"""When an entry is due: on a fixed grid, or by a cron expression on some place's clock.
+"""When an entry is due: on a fixed grid, by a cron expression on some place's clock, or once.
 
-Both are values: the next time depends on the moment that is asked about and on nothing else, so
-every scheduler finds the same times, at every start.
+All are values: the next time depends on the moment that is asked about and on nothing else, so
+every scheduler finds the same times, at every start.  Slots lie on whole seconds.
 """
 
 import difflib
 import zoneinfo
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, tzinfo
 from functools import lru_cache
 from typing import ClassVar
@@ -17,6 +17,9 @@ from jiffy.scheduler.expression import Expression
 
 EPOCH = datetime(1970, 1, 1, tzinfo=clock.UTC)
 _ONE_SECOND = timedelta(seconds=1)
+_FORMAT = "%Y-%m-%dT%H:%M:%SZ"  # of a moment in a timing's text
+_UTC = zoneinfo.ZoneInfo("UTC")
+_MOST_S = 100 * 366 * 86400  # an interval of more is a slip, and soon the end of the calendar
 
 
 @dataclass(frozen=True)
@@ -31,7 +34,7 @@ class Every:
     def read(cls, interval: clock.Duration) -> "Every":
         """Raises InvalidValue for what is no duration, or not whole seconds."""
         interval_s = clock.seconds(interval, "every")
-        if interval_s < 1 or interval_s != int(interval_s):
+        if not 1 <= interval_s <= _MOST_S or interval_s != int(interval_s):
             raise InvalidValue("every", interval, "whole seconds, at least one")
         return cls(int(interval_s))
 
@@ -87,17 +90,105 @@ class Cron:
         raise AssertionError(f"{self.text} has an end")  # Expression.read has seen to it
 
 
-Timing = Every | Cron
+@dataclass(frozen=True)
+class At:
+    """Once, at `moment`; `zone` is only for those who read it."""
+
+    moment: datetime
+    zone: zoneinfo.ZoneInfo
+
+    @classmethod
+    def read(cls, moment: datetime) -> "At":
+        """Raises InvalidValue for what is no datetime with a time zone."""
+        found = _moment(moment, "at")
+        return cls(found, moment.tzinfo if isinstance(moment.tzinfo, zoneinfo.ZoneInfo) else _UTC)
+
+    @property
+    def text(self) -> str:
+        return f"at {self.zone.key} {_text(self.moment)}"
+
+    def meta(self) -> dict[str, object]:
+        return {}
+
+    def in_words(self) -> str:
+        return f"once, at {_shown(self.moment, self.zone)}"
+
+    def next_after(self, moment: datetime) -> datetime | None:
+        return self.moment if self.moment > moment else None
+
+
+@dataclass(frozen=True)
+class Window:
+    """The slots of another timing from `start` to `end`, both included; None leaves a side open."""
+
+    timing: Every | Cron
+    start: datetime | None = None
+    end: datetime | None = None
+
+    @property
+    def zone(self) -> tzinfo:
+        return self.timing.zone
+
+    @property
+    def text(self) -> str:
+        start = f"from {_text(self.start)} " if self.start else ""
+        end = f"until {_text(self.end)} " if self.end else ""
+        return f"{start}{end}{self.timing.text}"
+
+    def meta(self) -> dict[str, object]:
+        return self.timing.meta()
+
+    def in_words(self) -> str:
+        start = f" from {_shown(self.start, self.zone)}" if self.start else ""
+        end = f" until {_shown(self.end, self.zone)}" if self.end else ""
+        return f"{self.timing.in_words()}{start}{end}"
+
+    def next_after(self, moment: datetime) -> datetime | None:
+        if self.start is not None:
+            moment = max(moment, self.start - _ONE_SECOND)
+        found = self.timing.next_after(moment)
+        return None if self.end is not None and found > self.end else found
+
+
+Timing = Every | Cron | At | Window
+
+
+def within(timing: Every | Cron, start: object, end: object) -> Every | Cron | Window:
+    """Let `timing` begin and end, where these are not None; an interval is counted from `start`.
+
+    Raises InvalidValue for what is no datetime with a time zone, and for an end before the start.
+    """
+    first = None if start is None else _moment(start, "start")
+    last = None if end is None else _moment(end, "end")
+    if first and last and last < first:
+        raise InvalidValue("end", str(end), f"later than start, {start}")
+    if first and isinstance(timing, Every):
+        timing = replace(timing, anchor=first)
+    return Window(timing, first, last) if first or last else timing
 
 
 @lru_cache(maxsize=1024)
 def decode(text: str) -> Timing:
     """Turn a timing's `text` back into the timing."""
     kind, _, rest = text.partition(" ")
+    if kind in ("from", "until"):
+        return _decode_window(text)
     if kind == "every":
         return Every.read(rest)
-    timezone, _, expression = rest.partition(" ")
-    return Cron.read(expression, timezone)
+    timezone, _, what = rest.partition(" ")
+    if kind == "at":
+        return At(_of_text(what), _zone(timezone))
+    return Cron.read(what, timezone)
+
+
+def _decode_window(text: str) -> Timing:
+    bounds: dict[str, datetime] = {}
+    while text.startswith(("from ", "until ")):
+        side, moment, text = text.split(" ", 2)
+        bounds[side] = _of_text(moment)
+    inner = decode(text)
+    assert isinstance(inner, Every | Cron), text
+    return within(inner, bounds.get("from"), bounds.get("until"))
 
 
 def first_shown(wall: datetime, zone: zoneinfo.ZoneInfo) -> datetime:
@@ -114,6 +205,30 @@ def first_shown(wall: datetime, zone: zoneinfo.ZoneInfo) -> datetime:
         else:
             before = between
     return moment
+
+
+def _moment(given: object, name: str) -> datetime:
+    """`given` in UTC, to the second; a time that its clock skips is the moment of the change."""
+    if not isinstance(given, datetime) or given.utcoffset() is None:
+        must = "a datetime with a zone, such as datetime(2026, 12, 24, 9, tzinfo=ZoneInfo('UTC'))"
+        raise InvalidValue(name, given, must)
+    moment = given.replace(microsecond=0).astimezone(clock.UTC)
+    if not isinstance(given.tzinfo, zoneinfo.ZoneInfo):
+        return moment
+    wall = given.replace(tzinfo=None, microsecond=0, fold=0)
+    return moment if _wall(moment, given.tzinfo) == wall else first_shown(wall, given.tzinfo)
+
+
+def _text(moment: datetime) -> str:
+    return f"{moment:{_FORMAT}}"
+
+
+def _of_text(text: str) -> datetime:
+    return datetime.strptime(text, _FORMAT).replace(tzinfo=clock.UTC)
+
+
+def _shown(moment: datetime, zone: tzinfo) -> str:
+    return f"{moment.astimezone(zone):%Y-%m-%d %H:%M:%S %Z}"
 
 
 def _wall(moment: datetime, zone: zoneinfo.ZoneInfo) -> datetime:
