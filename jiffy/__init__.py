@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from jiffy.queues import Enqueue as Enqueue
     from jiffy.queues import enqueue as enqueue
     from jiffy.queues import enqueue_many as enqueue_many
+    from jiffy.rq_job import find_job as find_job
     from jiffy.scheduler import at as at
     from jiffy.scheduler import cron as cron
     from jiffy.scheduler import every as every
@@ -28,6 +29,7 @@ _HOME = {
     "Enqueue": "jiffy.queues",
     "enqueue": "jiffy.queues",
     "enqueue_many": "jiffy.queues",
+    "find_job": "jiffy.rq_job",
     "options": "jiffy.job_options",
     "wait": "jiffy.waiting",
     "wait_all": "jiffy.waiting",
@@ -42,7 +44,7 @@ _HOME = {
 
 __all__ = [
     "Enqueue", "SimpleWorker", "Worker", "at", "cron", "enqueue", "enqueue_many", "every",
-    "options", "progress", "run_scheduler", "wait", "wait_all",
+    "find_job", "options", "progress", "run_scheduler", "wait", "wait_all",
 ]  # fmt: skip
 
 

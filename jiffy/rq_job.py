@@ -1,4 +1,4 @@
-"""RQ's job with JSON inside; and a stand-in for one, which costs nearly nothing to make."""
+"""RQ's job with JSON inside, found by its id; and a stand-in for one, nearly free."""
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
@@ -6,7 +6,10 @@ from typing import Any
 
 import rq.job
 from redis import Redis
+from rq.exceptions import NoSuchJobError
 from rq.serializers import JSONSerializer
+
+from jiffy import connection
 
 
 class Job(rq.job.Job):
@@ -25,6 +28,19 @@ class Job(rq.job.Job):
 
     def to_dict(self, include_meta: bool = True, include_result: bool = True) -> dict[str, Any]:
         return {**super().to_dict(include_meta, include_result), **self.own_fields}
+
+
+def find_job(job_id: str) -> rq.job.Job | None:
+    """The job with this id, as it is now; None if there is none, or none any more.
+
+    Mirrors rq.job.Job.fetch, which raises NoSuchJobError, and ValueError for what is no id.
+    """
+    if not rq.job.JOB_ID_PATTERN.fullmatch(job_id):
+        return None
+    try:
+        return Job.fetch(job_id, connection.shared())
+    except NoSuchJobError:
+        return None
 
 
 def made_of(fields: Mapping[str, Any], job_id: str, redis: Redis) -> Job:

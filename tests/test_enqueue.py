@@ -4,7 +4,7 @@ import pytest
 
 import scheduler
 from enqueue import OPTIONS, enqueue
-from jiffy import wait
+from jiffy import find_job, wait
 from jiffy.errors import (
     DuplicateJob,
     InvalidValue,
@@ -116,3 +116,15 @@ def test_a_delayed_job_waits_among_the_scheduled_ones():
     job = enqueue.options(in_="5m")(numbers.add, 2, 3)
 
     assert job.get_status() == "scheduled"
+
+
+def test_a_job_is_found_by_its_id(work):
+    job = enqueue(numbers.add, 2, 3)
+    work()
+
+    assert find_job(job.id).return_value() == 5
+
+
+@pytest.mark.parametrize("job_id", ["no-such-job", "no id", "a:b", ""])
+def test_what_is_no_jobs_id_finds_none(job_id):
+    assert find_job(job_id) is None
