@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from jiffy.queues import Enqueue as Enqueue
     from jiffy.queues import enqueue as enqueue
     from jiffy.queues import enqueue_many as enqueue_many
+    from jiffy.retry import Retry as Retry
     from jiffy.rq_job import find_job as find_job
     from jiffy.scheduler import at as at
     from jiffy.scheduler import cron as cron
@@ -31,6 +32,7 @@ _HOME = {
     "enqueue_many": "jiffy.queues",
     "find_job": "jiffy.rq_job",
     "options": "jiffy.job_options",
+    "Retry": "jiffy.retry",
     "wait": "jiffy.waiting",
     "wait_all": "jiffy.waiting",
     "progress": "jiffy.job_progress",
@@ -43,7 +45,7 @@ _HOME = {
 }
 
 __all__ = [
-    "Enqueue", "SimpleWorker", "Worker", "at", "cron", "enqueue", "enqueue_many", "every",
+    "Enqueue", "Retry", "SimpleWorker", "Worker", "at", "cron", "enqueue", "enqueue_many", "every",
     "find_job", "options", "progress", "run_scheduler", "wait", "wait_all",
 ]  # fmt: skip
 

@@ -10,6 +10,7 @@ import rq
 import rq.job
 
 from jiffy import call, clock, functions
+from jiffy import retry as retries
 from jiffy.errors import InvalidValue
 from jiffy.settings import settings
 
@@ -36,12 +37,13 @@ class Options(TypedDict, total=False):
     result_ttl: clock.Duration | None  # how long the result is kept (500 s); 0: not at all
     failure_ttl: clock.Duration | None  # how long a failed job is kept (a year)
     ttl: clock.Duration | None  # dropped if it has not begun by then
+    expires: clock.Duration | None  # canceled, with the reason, if it has waited that long
     job_id: str | None  # refused if there is a job with it
     at_front: bool | None  # ahead of all that waits
     in_: clock.Duration | None  # that much later
     at: datetime | None  # at that time, which must have a zone
     depends_on: Dependency | list[Dependency] | None  # once these have finished
-    retry: int | rq.Retry | None  # how many times to try again
+    retry: int | rq.Retry | None  # how many times to try again; see jiffy.Retry
     on_success: Callback | None  # called by the worker, as in RQ
     on_failure: Callback | None
     on_stopped: Callback | None
@@ -78,6 +80,8 @@ def _refuse_contradictions(found: Mapping[str, Any]) -> None:
     for name in ("at", "in_", "unique"):
         if name in found and "depends_on" in found:
             raise InvalidValue(name, found[name], "given without depends_on")
+    if "expires" in found and "ttl" in found:
+        raise InvalidValue("ttl", found["ttl"], "given without expires: one end is enough")
     for name in ("unique_key", "unique_until"):
         if name in found and "unique" not in found:
             raise InvalidValue(name, found[name], "given with unique='1h' or so")
@@ -156,9 +160,7 @@ def _dependencies(name: str, value: object) -> object:
 def _retry(name: str, value: object) -> rq.Retry:
     if isinstance(value, rq.Retry):
         return value
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise InvalidValue(name, value, "how many times to try again, from 1, or an rq.Retry")
-    return rq.Retry(max=value)
+    return retries.from_json(value)
 
 
 def _callback(name: str, value: Any) -> rq.Callback:
@@ -196,6 +198,7 @@ _READ: dict[str, Callable[[str, Any], Any]] = {
     "result_ttl": _kept,
     "failure_ttl": _kept,
     "ttl": _whole_seconds,
+    "expires": _whole_seconds,
     "job_id": check_id,
     "at_front": _yes_no,
     "in_": _seconds,

@@ -19,10 +19,18 @@ ENTRIES = "rq:scheduler:scheduled_jobs"
 
 # Ours
 LEASES = "jiffy:leases"  # sorted set: worker name -> until when (Redis' clock) it is alive
+LEADER = "jiffy:leader"  # JSON: which scheduler leads (who, since, token); gone when it is dead
+LEADER_LEFT = "jiffy:leader:left"  # list: a token for who waits to lead, when a leader has left
+SCHEDULE_WAKE = "jiffy:schedule:wake"  # list: a token for the leader: the schedule has changed
 LAST_SWEEP = "jiffy:last_sweep"  # when (Redis' clock) a supervisor last looked for the dead
 
 # A field of ours in RQ's hash of a job: it lives and dies with the job, and RQ passes over it.
 PROGRESS_FIELD = "jiffy:progress"
+# The same: what RQ has no words for in a Retry of ours (jiffy/retry.py); after how many seconds in
+# its queue a job is canceled instead of begun; and why it was canceled.
+RETRY_FIELD = "jiffy:retry"
+EXPIRES_FIELD = "jiffy:expires"
+REASON_FIELD = "jiffy:reason"
 # The same: "no" in a job that must never begin twice; see `Options.rescue`.
 RESCUE_FIELD = "jiffy:rescue"
 # The same: which arguments by place are secrets (jiffy/masking.py); and the call that wrote the
@@ -32,8 +40,27 @@ CALL_FIELD = "jiffy:call"
 # The same in the hash of an entry that the table made: what the table says of it, and its times.
 ENTRY_FIELD = "jiffy:entry"
 TIMING_FIELD = "jiffy:timing"
+# ... what becomes of its ticks (jiffy/scheduler/policy.py), with its name and its times in words;
+# and the meta that its jobs have, where they have one.
+POLICY_FIELD = "jiffy:policy"
+TICK_META_FIELD = "jiffy:meta"
 # ... and in a job that an entry made: the entry's name.
 TICK_OF_FIELD = "jiffy:tick_of"
+
+# What is to last longer than an entry's hash: see "The schedule" in docs/internals.md.
+DECLARED = "jiffy:entries"  # set: the ids of the entries that the table made
+OPEN_TICKS = "jiffy:ticks_open"  # sorted set: ticks whose job is not over -> when to look again
+SCHEDULE_WAKE = "jiffy:schedule:wake"  # list: a token where the schedule changed
+
+
+def entry_state(entry_id: str) -> str:
+    """What must survive deploys: is it paused, how many ticks are to be skipped, how many made."""
+    return f"jiffy:entry:{entry_id}"
+
+
+def ticks(entry_id: str) -> str:
+    """The history of an entry, newest first."""
+    return f"jiffy:ticks:{entry_id}"
 
 
 def job(job_id: str) -> str:

@@ -13,6 +13,7 @@ import rq
 from jiffy import clock, job_options, keys
 from jiffy.call import Call, Target, target
 from jiffy.delivery import Message, packed
+from jiffy.retry import Retry
 
 # A call whose reply was lost is repeated within seconds.  A job that may be gone by then is
 # remembered for a minute; the others are known by their hash.
@@ -141,6 +142,8 @@ class Recipe:
             fields[keys.MASKED_FIELD] = str(self.target.secrets)
         if options.get("rescue") is False:
             fields[keys.RESCUE_FIELD] = "no"
+        if "expires" in options:
+            fields[keys.EXPIRES_FIELD] = options["expires"]
         return fields | _retries(options.get("retry")) | _callbacks(options)
 
 
@@ -154,7 +157,11 @@ def _retries(retry: rq.Retry | None) -> dict[str, Any]:
     if retry is None:
         return {}
     fields = {"retries_left": retry.max, "retry_intervals": json.dumps(retry.intervals)}
-    return fields | ({"enqueue_at_front_on_retry": 1} if retry.enqueue_at_front else {})
+    if retry.enqueue_at_front:
+        fields["enqueue_at_front_on_retry"] = 1
+    if isinstance(retry, Retry) and retry.text:
+        fields[keys.RETRY_FIELD] = retry.text
+    return fields
 
 
 def _callbacks(options: Mapping[str, Any]) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from jiffy import clock, connection, functions, job_options, job_progress, resul
 from jiffy.errors import InvalidValue
 from jiffy.program import in_one_line
 from jiffy.queues import Enqueue, Job
+from jiffy.retry import Retry
 from jiffy.settings import settings
 
 _LAST_LINES = 8
@@ -30,6 +31,7 @@ _FLAGS = (
     ("result-ttl", "1h", "keep its result that long"),
     ("failure-ttl", "30d", "keep it that long if it failed"),
     ("ttl", "10m", "drop it if it has not begun by then"),
+    ("expires", "10m", "cancel it, with the reason, if it has waited that long"),
     ("id", "ID", "the job's id; refused if taken"),
     ("unique", "1h", "so long, the same call is the same job"),
     ("unique-key", "KEY", "what makes it the same call (default: its arguments)"),
@@ -78,6 +80,9 @@ def _parser() -> argparse.ArgumentParser:
         parser.add_argument(f"--{flag}", metavar=metavar, help=meaning)
     parser.add_argument("--retry", type=int, metavar="N", help="on failure try again, N times")
     parser.add_argument(
+        "--backoff", metavar="2s", help="... after that long, then twice as long each time"
+    )
+    parser.add_argument(
         "--depends-on", action="append", metavar="ID", help="once this job has finished"
     )
     for flag, meaning in (("at-front", "ahead of all that waits"), ("no-rescue", _NO_RESCUE)):
@@ -97,6 +102,8 @@ def _options(asked: argparse.Namespace) -> dict[str, Any]:
     found = {name: given[name] for name in job_options.NAMES if given.get(name) is not None}
     if asked.no_rescue:
         found["rescue"] = False
+    if asked.backoff is not None:
+        found["retry"] = Retry(max=asked.retry, backoff=asked.backoff)
     if asked.at is not None:
         found["at"] = _moment(asked.at)
     if asked.each:  # there it is what the ids begin with

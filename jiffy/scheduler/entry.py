@@ -3,10 +3,11 @@
 Nothing here knows what time it is or where Redis is.
 """
 
+import difflib
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,8 @@ from jiffy import clock, functions, job_options, keys
 from jiffy.errors import InvalidValue
 from jiffy.job_options import Options
 from jiffy.queues import Enqueue, Job
+from jiffy.scheduler import policy
+from jiffy.scheduler.policy import Missed, Overlap, Policy
 from jiffy.scheduler.timing import At, Cron, Every, Timing, within
 
 if TYPE_CHECKING:  # typing has it from Python 3.11 on; only mypy needs it
@@ -37,6 +40,7 @@ class Line:
     args: Sequence[Any]
     kwargs: Mapping[str, Any]
     name: str | None
+    policies: Mapping[str, Any]
     options: Options
 
 
@@ -49,18 +53,30 @@ def every(
     name: str | None = None,
     start: datetime | None = None,
     end: datetime | None = None,
+    repeat: int | None = None,
+    jitter: clock.Duration = 0,
+    missed: Missed = "once",
+    overlap: Overlap = "skip",
     **options: "Unpack[Options]",
 ) -> Line:
     """Enqueue `func(*args, **kwargs)` every `interval`: seconds, "90s", "1h30m" or a timedelta.
 
     The times lie on a grid from midnight UTC of 1970-01-01, so "10m" is due at :00, :10, :20 …,
     however long anything takes and however often the scheduler starts.  With `start` they are
-    counted from there, and none lies before it; none lies after `end`.  `name` is what tells two
-    entries of one function apart.  `options` are those of `enqueue.options`: queue, timeout, …
+    counted from there, and none lies before it; none lies after `end`, nor after `repeat` ticks.
+    `jitter` spreads them: each is enqueued up to so much later.  `name` is what tells two entries of
+    one function apart.  `options` are those of `enqueue.options`: queue, timeout, …
+
+    `missed`: what no scheduler enqueued in time is one job ("once"), none ("skip"), or a job for
+    each, 100 at most ("all").  `overlap`, while the last tick's job waits or runs: no other one
+    ("skip"), as if it did not ("allow"), one that waits behind it ("queue one"), or the new one in
+    its stead ("replace").
     """
+    policies = {"repeat": repeat, "jitter": jitter, "missed": missed, "overlap": overlap}
     return Line(
         read_timing=lambda: within(Every.read(interval), start, end), func=func,
-        misplaced=misplaced, args=args, kwargs=kwargs or {}, name=name, options=options,
+        misplaced=misplaced, args=args, kwargs=kwargs or {}, name=name, policies=policies,
+        options=options,
     )  # fmt: skip
 
 
@@ -74,17 +90,23 @@ def cron(
     name: str | None = None,
     start: datetime | None = None,
     end: datetime | None = None,
+    repeat: int | None = None,
+    jitter: clock.Duration = 0,
+    missed: Missed = "once",
+    overlap: Overlap = "allow",
     **options: "Unpack[Options]",
 ) -> Line:
     """Enqueue `func(*args, **kwargs)` by `expression`: minute, hour, day, month, weekday.
 
     It is read on the clock of `timezone`.  When clocks change, a time that is skipped is due at the
     change, and one that comes twice is due once: for "every ten minutes, always" take `every`.
-    None lies before `start` or after `end`.
+    None lies before `start` or after `end`; all else as with `every`.
     """
+    policies = {"repeat": repeat, "jitter": jitter, "missed": missed, "overlap": overlap}
     return Line(
         read_timing=lambda: within(Cron.read(expression, timezone), start, end), func=func,
-        misplaced=misplaced, args=args, kwargs=kwargs or {}, name=name, options=options,
+        misplaced=misplaced, args=args, kwargs=kwargs or {}, name=name, policies=policies,
+        options=options,
     )  # fmt: skip
 
 
@@ -95,12 +117,18 @@ def at(
     args: Sequence[Any] = (),
     kwargs: Mapping[str, Any] | None = None,
     name: str | None = None,
+    missed: Missed = "once",
     **options: "Unpack[Options]",
 ) -> Line:
-    """Enqueue `func(*args, **kwargs)` once, at `moment`: a datetime with a zone."""
+    """Enqueue `func(*args, **kwargs)` once, at `moment`: a datetime with a zone.
+
+    One that is first declared after its time is not enqueued; one whose time passed while no
+    scheduler ran is, unless `missed` is "skip".
+    """
+    policies = {"repeat": None, "jitter": 0, "missed": missed, "overlap": "allow"}
     return Line(
         read_timing=partial(At.read, moment), func=func, misplaced=misplaced, args=args,
-        kwargs=kwargs or {}, name=name, options=options,
+        kwargs=kwargs or {}, name=name, policies=policies, options=options,
     )  # fmt: skip
 
 
@@ -111,6 +139,7 @@ class Entry:
     name: str
     timing: Timing
     job: Job
+    policy: Policy = policy.NO_POLICY
 
     @property
     def id(self) -> str:
@@ -118,21 +147,37 @@ class Entry:
         return self.job.id
 
     def in_words(self) -> str:
-        return f"{self.job.description} {self.timing.in_words()}, queue {self.job.origin}"
+        return f"{self.job.description} {self.times_in_words()}, queue {self.job.origin}"
 
-    def fields(self, now: datetime) -> dict[str, Any]:
-        """The hash that rq-scheduler keeps of an entry, with our two fields in front."""
+    def times_in_words(self) -> str:
+        """Its times, and what differs from doing nothing special with them."""
+        return ", ".join(filter(None, [self.timing.in_words(), self.policy.in_words()]))
+
+    def told(self) -> dict[str, Any]:
+        """What the table says of it, apart from its times: it differs where the line does."""
         job = self.job.to_dict()
         told = {key: value for key, value in job.items() if value != "" and key in _TOLD}
-        told |= {"name": self.name, "call": json.loads(self.job.data), "meta": self.job.meta}
+        call, meta = json.loads(self.job.data), self.job.meta
+        return told | {"name": self.name, "call": call, "meta": meta} | asdict(self.policy)
+
+    def fields(self, now: datetime) -> dict[str, Any]:
+        """The hash that rq-scheduler keeps of an entry, with our fields in front."""
+        meta = {keys.TICK_META_FIELD: json.dumps(self.job.meta)} if self.job.meta else {}
         return {
-            keys.ENTRY_FIELD: json.dumps(told, sort_keys=True),
+            keys.ENTRY_FIELD: json.dumps(self.told(), sort_keys=True),
             keys.TIMING_FIELD: self.timing.text,
-            **job,
+            keys.POLICY_FIELD: self._policy_text(),
+            keys.TICK_OF_FIELD: self.name,
+            **meta,
+            **self.job.to_dict(),
             "created_at": now.strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
             "status": "scheduled",
             "meta": json.dumps(self.job.meta | self.timing.meta()),
         }
+
+    def _policy_text(self) -> str:
+        words = {"name": self.name, "queue": self.job.origin, "words": self.times_in_words()}
+        return json.dumps(asdict(self.policy) | words)
 
 
 # What may differ between two versions of a table; the rest of a job's hash changes by itself.
@@ -140,7 +185,7 @@ _TOLD = {
     "description", "origin", "timeout", "result_ttl", "failure_ttl", "retries_left",
     "retry_intervals", "enqueue_at_front_on_retry", "enqueue_at_front", "ttl",
     "success_callback_name", "failure_callback_name", "stopped_callback_name",
-    keys.RESCUE_FIELD, keys.MASKED_FIELD,
+    keys.RESCUE_FIELD, keys.MASKED_FIELD, keys.RETRY_FIELD, keys.EXPIRES_FIELD,
 }  # fmt: skip
 
 
@@ -151,7 +196,8 @@ def check(line: Line, enqueue: Enqueue) -> Entry:
     name = line.name or functions.path_of(function)
     ours: Any = dict.fromkeys(_NOT_OURS) | {"job_id": entry_id(name)}
     job = enqueue.options(**_options(line.options)).options(**ours).make(function, args, kwargs)
-    return Entry(name, line.read_timing(), job)
+    timing = line.read_timing()
+    return Entry(name, timing, job, policy.read(line.policies, timing))
 
 
 def entry_id(name: str) -> str:
@@ -192,7 +238,11 @@ def _arguments(line: Line) -> tuple[tuple[Any, ...], dict[str, Any]]:
 
 
 def _options(given: Options) -> Options:
-    unknown = sorted(set(given) - set(_OPTIONS))
-    if unknown:
-        raise InvalidValue("option", unknown[0], f"one of {', '.join(_OPTIONS)}")
+    for name in sorted(set(given) - set(_OPTIONS)):
+        if name.startswith("unique"):
+            must = "left out: a tick is enqueued once; overlap='skip' is for one job at a time"
+            raise InvalidValue(name, given.get(name), must)
+        near = difflib.get_close_matches(name, [*_OPTIONS, *policy.NAMES, "start", "end"], 1)
+        hint = f" (did you mean {near[0]!r}?)" if near else ""
+        raise InvalidValue("option", name, f"one of {', '.join(_OPTIONS)}{hint}")
     return given
