@@ -50,7 +50,6 @@ TICK_OF_FIELD = "jiffy:tick_of"
 # What is to last longer than an entry's hash: see "The schedule" in docs/internals.md.
 DECLARED = "jiffy:entries"  # set: the ids of the entries that the table made
 OPEN_TICKS = "jiffy:ticks_open"  # sorted set: ticks whose job is not over -> when to look again
-SCHEDULE_WAKE = "jiffy:schedule:wake"  # list: a token where the schedule changed
 
 
 def entry_state(entry_id: str) -> str:

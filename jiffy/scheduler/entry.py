@@ -64,8 +64,8 @@ def every(
     The times lie on a grid from midnight UTC of 1970-01-01, so "10m" is due at :00, :10, :20 …,
     however long anything takes and however often the scheduler starts.  With `start` they are
     counted from there, and none lies before it; none lies after `end`, nor after `repeat` ticks.
-    `jitter` spreads them: each is enqueued up to so much later.  `name` is what tells two entries of
-    one function apart.  `options` are those of `enqueue.options`: queue, timeout, …
+    `jitter` spreads them: each is enqueued up to so much later.  `name` is what tells two entries
+    of one function apart.  `options` are those of `enqueue.options`: queue, timeout, …
 
     `missed`: what no scheduler enqueued in time is one job ("once"), none ("skip"), or a job for
     each, 100 at most ("all").  `overlap`, while the last tick's job waits or runs: no other one
