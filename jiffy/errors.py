@@ -14,6 +14,9 @@ JiffyError
   CallTooLarge       the arguments of a call are larger than is sent
   InvalidValue       an option, an entry's field or an argument cannot be used
   DuplicateJob       a job with this id is there already
+  UnknownJob         there is no job with this id (any more)
+  NotThisState       a job's state does not allow what was asked
+  WorkerDeaf         the worker that should stop a job does not listen
   JobFailed          a job that was waited for failed, or was stopped or canceled
   StillRunning       a job that was waited for is not over in time
   UnserializableResult  what a job returned cannot be stored
@@ -147,6 +150,36 @@ class DuplicateJob(JiffyError):
         self.job_id = job_id
 
 
+class UnknownJob(JiffyError):
+    """There is no job with this id (any more)."""
+
+    def __init__(self, job_id: str) -> None:
+        super().__init__(
+            f"No job {job_id!r}. Finished jobs are kept for a while only: 500 seconds unless they "
+            "say otherwise."
+        )
+        self.job_id = job_id
+
+
+class NotThisState(JiffyError):
+    """A job's state does not allow what was asked; nothing was done."""
+
+    def __init__(self, job_id: str, status: str, remedy: str) -> None:
+        super().__init__(f"Job {job_id!r} is {status}. {remedy}")
+        self.job_id, self.status = job_id, status
+
+
+class WorkerDeaf(JiffyError):
+    """The worker that should stop a job does not listen."""
+
+    def __init__(self, worker: str, job_id: str) -> None:
+        super().__init__(
+            f"Worker {worker!r}, which runs job {job_id!r}, does not listen. If it is dead, the job "
+            "goes back to its queue within seconds: look again."
+        )
+        self.worker, self.job_id = worker, job_id
+
+
 class JobFailed(JiffyError):
     """A job that was waited for failed, or was stopped or canceled, or is gone."""
 
@@ -187,11 +220,11 @@ class PortTaken(JiffyError):
 
 
 class InvalidCron(JiffyError):
-    """A cron expression cannot be understood, or never comes."""
+    """A cron expression cannot be understood, or never comes; `position` is a character, from 1."""
 
-    def __init__(self, expression: str, reason: str) -> None:
-        super().__init__(f"cron {expression!r} {reason}.")
-        self.expression, self.reason = expression, reason
+    def __init__(self, expression: str, reason: str, position: int, must: str) -> None:
+        super().__init__(f"cron {expression!r} {reason} at character {position}; {must}.")
+        self.expression, self.reason, self.position = expression, reason, position
 
 
 class UnserializableResult(JiffyError):

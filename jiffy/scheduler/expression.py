@@ -4,6 +4,8 @@ Nothing here knows of time zones: `timing.py` turns wall-clock times into moment
 """
 
 import difflib
+import re
+from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
@@ -30,6 +32,7 @@ class _Field:
 
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 _WEEKDAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
+_SECOND = _Field("second", 0, 59)
 _FIELDS = (
     _Field("minute", 0, 59),
     _Field("hour", 0, 23),
@@ -37,6 +40,7 @@ _FIELDS = (
     _Field("month", 1, 12, _MONTHS),
     _Field("weekday", 0, 7, _WEEKDAYS),  # 0 and 7 are both Sunday
 )
+_NEEDED = f"it needs five: {' '.join(field.name for field in _FIELDS)}; or six, the second first"
 _SHORT = {
     "@hourly": "0 * * * *",
     "@daily": "0 0 * * *",
@@ -46,13 +50,15 @@ _SHORT = {
     "@yearly": "0 0 1 1 *",
     "@annually": "0 0 1 1 *",
 }
+_NUMBER = re.compile(r"[0-9]{1,4}")
 
 
 @dataclass(frozen=True)
 class Expression:
-    """A cron expression's five fields, as the sorted numbers that each one allows."""
+    """A cron expression's fields, as the sorted numbers that each one allows."""
 
     text: str
+    seconds: tuple[int, ...]
     minutes: tuple[int, ...]
     hours: tuple[int, ...]
     days: tuple[int, ...]
@@ -63,23 +69,19 @@ class Expression:
 
     @classmethod
     def read(cls, text: str) -> "Expression":
-        """Read `minute hour day month weekday` or one of @hourly, @daily, @weekly, ...
+        """Read `minute hour day month weekday`, these with a second in front, or @hourly, @daily …
 
-        Raises InvalidCron, which names the field and what it may be.
+        Raises InvalidCron, which names the field, its place in `text`, and what it may be.
         """
-        words = _in_full(text).split()
-        if len(words) != len(_FIELDS):
-            raise InvalidCron(
-                text, f"has {len(words)} fields; it needs five: minute hour day month weekday"
-            )
-        minutes, hours, days, months, weekdays = (
-            _numbers(text, word.lower(), field) for word, field in zip(words, _FIELDS, strict=True)
+        words = _words(text)
+        seconds, minutes, hours, days, months, weekdays = (
+            _numbers(word, field) for word, field in zip(words, (_SECOND, *_FIELDS), strict=True)
         )
         weekdays = tuple(sorted({weekday % 7 for weekday in weekdays}))
-        stars = (words[2].startswith("*"), words[4].startswith("*"))
-        found = cls(text, minutes, hours, days, months, weekdays, *stars)
+        stars = (words[3].text.startswith("*"), words[5].text.startswith("*"))
+        found = cls(text, seconds, minutes, hours, days, months, weekdays, *stars)
         if next(found.walls_after(_SOME_DAY), None) is None:
-            raise InvalidCron(text, "never comes: no month has such a day")
+            raise words[3].wrong(f"has day {words[3].text}", "it never comes: no such month has it")
         return found
 
     def walls_after(self, wall: datetime) -> Iterator[datetime]:
@@ -91,13 +93,14 @@ class Expression:
             day += _ONE_DAY
 
     def _walls_of(self, day: date, after: datetime) -> Iterator[datetime]:
-        for hour in self.hours:
-            if day == after.date() and hour < after.hour:
-                continue
-            for minute in self.minutes:
-                found = datetime.combine(day, time(hour, minute))
-                if found > after:
-                    yield found
+        is_first = day == after.date()
+        for hour in _from(after.hour if is_first else 0, self.hours):
+            is_first = is_first and hour == after.hour
+            for minute in _from(after.minute if is_first else 0, self.minutes):
+                for second in self.seconds:
+                    found = datetime.combine(day, time(hour, minute, second))
+                    if found > after:
+                        yield found
 
     def _names(self, day: date) -> bool:
         """Cron's old rule: a day and a weekday that are both given are alternatives."""
@@ -109,49 +112,88 @@ class Expression:
         return by_day or by_weekday
 
 
-def _in_full(text: str) -> str:
-    if not text.startswith("@"):
-        return text
-    try:
-        return _SHORT[text.lower()]
-    except KeyError:
-        near = difflib.get_close_matches(text.lower(), _SHORT, 1, 0.0)[0]
-        raise InvalidCron(text, f"is no short form (did you mean {near!r}?)") from None
+@dataclass(frozen=True)
+class _Word:
+    """A piece of an expression, and where it stands there: at which character, from 1."""
+
+    expression: str
+    position: int
+    text: str
+
+    def split(self, mark: str, most: int = -1) -> list["_Word"]:
+        words, position = [], self.position
+        for text in self.text.split(mark, most):
+            words.append(_Word(self.expression, position, text))
+            position += len(text) + len(mark)
+        return words
+
+    def wrong(self, what: str, must: str) -> InvalidCron:
+        return InvalidCron(self.expression, what, self.position, must)
 
 
-def _numbers(text: str, word: str, field: _Field) -> tuple[int, ...]:
+def _words(text: str) -> list[_Word]:
+    """The six fields of an expression; those that it does not spell out stand at its start."""
+    found = re.finditer(r"\S+", text)
+    words = [_Word(text, word.start() + 1, word.group()) for word in found]
+    if len(words) == 1 and words[0].text.startswith("@"):
+        words = _in_full(words[0])
+    if len(words) < len(_FIELDS):
+        end = _Word(text, len(text) + 1, "")
+        raise end.wrong(f"has {len(words)} fields and misses the next one", _NEEDED)
+    if len(words) > len(_FIELDS) + 1:
+        raise words[len(_FIELDS) + 1].wrong(f"has {len(words)} fields, one too many", _NEEDED)
+    return words if len(words) > len(_FIELDS) else [_Word(text, 1, "0"), *words]
+
+
+def _in_full(word: _Word) -> list[_Word]:
+    short = word.text.lower()
+    if short not in _SHORT:
+        near = difflib.get_close_matches(short, _SHORT, 1, 0.0)[0]
+        raise word.wrong(f"has {word.text!r}", f"the nearest short form is {near!r}")
+    return [_Word(word.expression, word.position, text) for text in _SHORT[short].split()]
+
+
+def _numbers(word: _Word, field: _Field) -> tuple[int, ...]:
     numbers: set[int] = set()
     for part in word.split(","):
-        span, slash, step = part.partition("/")
-        first, last = _span(text, span, field, is_open=bool(slash))
-        if slash and (not step.isdecimal() or int(step) < 1):
-            raise InvalidCron(text, f"has {field.name} step {step!r}; a step is a number from 1")
-        numbers.update(range(first, last + 1, int(step or 1)))
+        span, *steps = part.split("/", 1)
+        first, last = _span(span, field, is_open=bool(steps))
+        numbers.update(range(first, last + 1, _step(steps[0], field) if steps else 1))
     return tuple(sorted(numbers))
 
 
-def _span(text: str, span: str, field: _Field, *, is_open: bool) -> tuple[int, int]:
+def _span(span: _Word, field: _Field, *, is_open: bool) -> tuple[int, int]:
     """The ends of `*`, `5` or `1-5`; an open one, as in `5/10`, goes on to the field's last."""
-    if span == "*":
+    if span.text == "*":
         return field.first, field.last
-    start, dash, end = span.partition("-")
-    first = _number(text, start or span, field)
-    if not dash:
+    start, *ends = span.split("-", 1)
+    first = _number(start if start.text else span, field)
+    if not ends:
         return first, field.last if is_open else first
-    last = _number(text, end or span, field)
+    last = _number(ends[0] if ends[0].text else span, field)
     if field.name == "weekday" and last == 0:  # fri-sun
         last = 7
     if last < first:
-        raise InvalidCron(
-            text, f"has {field.name} {span}, which runs backwards; write the smaller number first"
-        )
+        raise span.wrong(f"has {field.name} {span.text}", "write the smaller number first")
     return first, last
 
 
-def _number(text: str, word: str, field: _Field) -> int:
-    if word in field.words:
-        return field.words.index(word) + field.first
-    if not word.isdecimal() or not field.first <= int(word) <= field.last:
-        shown = word if word.isdecimal() else repr(word)
-        raise InvalidCron(text, f"has {field.name} {shown}; {field.range_in_words()}")
-    return int(word)
+def _number(word: _Word, field: _Field) -> int:
+    if word.text.lower() in field.words:
+        return field.words.index(word.text.lower()) + field.first
+    if not _NUMBER.fullmatch(word.text):
+        # No "?", as Quartz would have it: there, weekday 1 is Sunday.
+        raise word.wrong(f"has {field.name} {word.text!r}", field.range_in_words())
+    if not field.first <= int(word.text) <= field.last:
+        raise word.wrong(f"has {field.name} {word.text}", field.range_in_words())
+    return int(word.text)
+
+
+def _step(word: _Word, field: _Field) -> int:
+    if not _NUMBER.fullmatch(word.text) or int(word.text) < 1:
+        raise word.wrong(f"has {field.name} step {word.text!r}", "a step is a number from 1")
+    return int(word.text)
+
+
+def _from(first: int, numbers: tuple[int, ...]) -> tuple[int, ...]:
+    return numbers[bisect_left(numbers, first) :] if first else numbers

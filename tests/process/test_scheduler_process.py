@@ -98,7 +98,7 @@ def test_it_says_which_entries_are_wrong_and_why_and_does_not_start(program):
 
     assert (wrong.returncode, out) == (2, "")
     assert err.splitlines()[0] == (
-        "scheduler.py, entry 1: cron '61 * * * *' has minute 61; minutes go from 0 to 59."
+        "scheduler.py, entry 1: cron '61 * * * *' has minute 61 at character 1; minutes go from 0 to 59."
     )
     assert err.splitlines()[1].startswith("scheduler.py, entry 3: add() needs the argument 'x'.")
 

@@ -26,7 +26,7 @@ def add(**changes):
     [
         (
             cron("61 * * * *", numbers.add, args=[2, 3]),
-            "cron '61 * * * *' has minute 61; minutes go from 0 to 59.",
+            "cron '61 * * * *' has minute 61 at character 1; minutes go from 0 to 59.",
         ),
         (
             every("10x", numbers.add, args=[2, 3]),
