@@ -1,0 +1,38 @@
+-- Put a job that failed, was stopped or canceled back to its queue, in one step; wake a worker that sleeps.
+-- KEYS: the job
+-- ARGV: its id, now as text, the time limit of a job that has none in s
+-- Returns the status that the job had ('' for none), and 1 if it was put back by this call, else 0
+
+local job, id = KEYS[1], ARGV[1]
+if redis.call('TYPE', job).ok ~= 'hash' then return {'', 0} end
+local fields = redis.call('HMGET', job, 'status', 'origin', 'ttl', 'allow_dependency_failures')
+local status, name = fields[1] or 'unknown', fields[2] or ''
+local registries = {failed = 'failed', stopped = 'failed', canceled = 'canceled'}
+if not registries[status] or name == '' then return {status, 0} end
+
+-- One that was canceled as it waited for others waits on, as long as one of them is not over.
+local function waits()
+  for _, parent in ipairs(redis.call('SMEMBERS', 'rq:job::' .. id .. ':dependencies')) do
+    local is = redis.call('HGET', 'rq:job:' .. parent, 'status')
+    if is and is ~= 'finished' and not (is == 'failed' and fields[4] == '1') then return true end
+  end
+end
+
+-- What can fail comes first: nothing is undone when a script ends with an error.
+redis.call('SADD', 'rq:queues', 'rq:queue:' .. name)
+redis.call('ZREM', 'rq:' .. registries[status] .. ':' .. name, id)
+if status == 'canceled' and waits() then
+  redis.call('ZADD', 'rq:deferred:' .. name, redis.call('TIME')[1], id)
+  redis.call('HSET', job, 'status', 'deferred')
+else
+  redis.call('RPUSH', 'rq:queue:' .. name, id)
+  redis.call('HSET', job, 'status', 'queued', 'enqueued_at', ARGV[2], 'started_at', '', 'ended_at', '')
+  redis.call('HSETNX', job, 'timeout', ARGV[3])
+  local wake = 'jiffy:wake:' .. name
+  if redis.call('LLEN', wake) == 0 then redis.call('LPUSH', wake, 1) end
+end
+-- Workers that died of it count anew: somebody has looked.
+redis.call('HDEL', job, 'jiffy:rescues', 'jiffy:causes', 'jiffy:reason', 'exc_info')
+redis.call('PERSIST', job)
+if fields[3] and fields[3] ~= '' then redis.call('EXPIRE', job, fields[3]) end
+return {status, 1}

@@ -1,0 +1,277 @@
+"""What can be done about a job: each happens wholly or not at all, and says which."""
+
+import threading
+
+import pytest
+from redis.exceptions import WatchError
+
+from jiffy import actions, enqueue, keys
+from jiffy.errors import NotThisState, UnknownJob, WorkerDeaf
+from jiffy.queues import Job
+from jobs import numbers
+from tests.compat.traces import differences, take
+from tests.worker_support import turns
+
+BEGUN = ("started", "finished", "failed", "stopped", "canceled")
+BEGAN = "2026-01-31T06:00:00.000000Z"
+
+
+@pytest.fixture
+def in_state(redis):
+    """Make a job of this state: `in_state("failed")`; returns it."""
+
+    def make(status, **options):
+        job = enqueue.options(job_id=status, **options)(numbers.add, 5, 3)
+        if status != "queued":
+            redis.lrem(keys.queue("default"), 0, job.id)
+            redis.hset(keys.job(job.id), mapping={"status": status, "started_at": BEGAN})
+            registry = {"stopped": "failed"}.get(status, status)
+            redis.zadd(keys.REGISTRIES[registry] + "default", {job.id: 9e9})
+        return job
+
+    return make
+
+
+def waiting(**options):
+    """A job that waits in the way that the options say."""
+    return enqueue.options(job_id="waits", **options)(numbers.add, 5, 3)
+
+
+def state(redis, job_id):
+    return redis.hget(keys.job(job_id), "status").decode()
+
+
+def queued(redis):
+    return [raw.decode() for raw in redis.lrange(keys.queue("default"), 0, -1)]
+
+
+def members(redis, registry):
+    return [raw.decode() for raw in redis.zrange(keys.REGISTRIES[registry] + "default", 0, -1)]
+
+
+def of_rq(found):
+    return {path: value for path, value in found.items() if not path.startswith("jiffy:")}
+
+
+def test_a_queued_job_is_canceled_and_the_others_stay(redis):
+    first, second = enqueue(numbers.add, 1, 2), enqueue(numbers.add, 3, 4)
+    actions.cancel(first)
+
+    assert queued(redis) == [second.id]
+    assert (state(redis, first.id), members(redis, "canceled")) == ("canceled", [first.id])
+
+
+def test_a_canceled_job_does_not_run(redis, work):
+    actions.cancel(enqueue(numbers.add, 1, 2).id)
+
+    assert work() == 0
+
+
+@pytest.mark.parametrize("options", [{}, {"in_": "1h"}, {"depends_on": "parent"}])
+def test_a_canceled_job_leaves_the_traces_that_rq_would(redis, options):
+    found = []
+    for cancel in (Job.cancel, actions.cancel):
+        redis.flushall()
+        enqueue.options(job_id="parent")(numbers.add, 1, 2)
+        cancel(Job.fetch(waiting(**options).id, redis))
+        found.append(of_rq(take(redis)))
+
+    assert differences(*found) == {}
+
+
+@pytest.mark.parametrize("status", BEGUN)
+def test_what_has_begun_is_not_canceled_and_left_as_it_is(redis, in_state, status):
+    job = in_state(status)
+    before = take(redis)
+    with pytest.raises(NotThisState, match=f"^Job '{status}' is {status}\\. ") as refusal:
+        actions.cancel(job)
+
+    assert differences(before, take(redis)) == {}
+    assert ("Stop it instead" in str(refusal.value)) == (status == "started")
+
+
+def test_a_job_that_a_worker_of_rq_has_popped_is_not_said_to_be_canceled(redis):
+    job = enqueue(numbers.add, 1, 2)
+    redis.lpop(keys.queue("default"))
+    with pytest.raises(NotThisState, match=r"A worker is just taking it: look again"):
+        actions.cancel(job)
+
+    assert state(redis, job.id) == "queued"
+
+
+def test_while_a_worker_takes_a_job_is_either_canceled_or_runs(redis):
+    ids = list(enqueue.many(numbers.add, [(number, 1) for number in range(300)]).ids)
+    taken = []
+    worker = threading.Thread(target=lambda: take_all(redis, taken))
+    worker.start()
+    canceled = [job_id for job_id in reversed(ids) if is_canceled(job_id)]
+    worker.join()
+
+    assert sorted(taken + canceled) == sorted(ids)
+    assert sorted(members(redis, "canceled")) == sorted(canceled)
+
+
+def take_all(redis, taken):
+    line, held = turns(redis), []
+    while found := line.take(1, keep=held)[0]:
+        held += found
+    taken += [job.job_id for job in held]
+
+
+def is_canceled(job_id):
+    try:
+        actions.cancel(job_id)
+    except NotThisState:
+        return False
+    return True
+
+
+def test_who_is_releasing_a_job_hears_that_it_is_canceled_meanwhile(redis):
+    parent = enqueue(numbers.add, 1, 2)
+    job = waiting(depends_on=parent)
+    with redis.pipeline() as releasing:
+        releasing.watch(parent.dependents_key)
+        actions.cancel(job)
+        releasing.multi()
+        releasing.rpush(keys.queue("default"), job.id)
+
+        with pytest.raises(WatchError):
+            releasing.execute()
+
+
+def test_jobs_that_depend_on_a_canceled_one_wait_on(redis):
+    parent = enqueue(numbers.add, 1, 2)
+    job = waiting(depends_on=parent)
+    actions.cancel(parent)
+
+    assert (state(redis, job.id), members(redis, "deferred")) == ("deferred", [job.id])
+
+
+@pytest.mark.parametrize("status", ["failed", "stopped", "canceled"])
+def test_a_job_that_came_to_nothing_is_tried_again(redis, in_state, work, status):
+    job = in_state(status)
+    actions.retry(job)
+    empty = members(redis, "failed") + members(redis, "canceled")
+    work()
+
+    assert empty == []
+    assert job.return_value() == 8
+
+
+def test_a_job_that_is_tried_again_has_the_traces_that_rq_would_leave(redis, in_state):
+    found = []
+    for retry in (Job.requeue, actions.retry):
+        redis.flushall()
+        retry(Job.fetch(in_state("failed", ttl="1h").id, redis))
+        found.append(of_rq(take(redis)))
+
+    found[0].pop("rq:job:failed.exc_info")  # the text of no error: nobody reads it any more
+
+    assert differences(*found) == {}
+
+
+@pytest.mark.parametrize("status", ["queued", "started", "finished"])
+def test_what_waits_runs_or_has_finished_is_not_tried_again(redis, in_state, status):
+    before_it = in_state(status)
+    before = take(redis)
+    with pytest.raises(NotThisState, match="Only what failed, or was stopped or canceled"):
+        actions.retry(before_it)
+
+    assert differences(before, take(redis)) == {}
+
+
+def test_a_job_is_put_back_once_however_many_ask(redis, in_state):
+    job = in_state("failed")
+    actions.retry(job)
+    with pytest.raises(NotThisState, match="'failed' is queued"):
+        actions.retry(job)
+
+    assert queued(redis) == [job.id]
+
+
+def test_a_job_that_is_tried_again_is_not_dropped_when_its_failure_would_have_been(redis, in_state):
+    job = in_state("failed")
+    redis.expire(keys.job(job.id), 60)
+    actions.retry(job)
+
+    assert redis.ttl(keys.job(job.id)) == -1
+
+
+def test_workers_that_died_of_a_job_are_not_counted_any_more_when_it_is_tried_again(
+    redis, in_state
+):
+    job = in_state("failed")
+    redis.hset(keys.job(job.id), mapping={"jiffy:rescues": 3, "jiffy:causes": "signal 11"})
+    actions.retry(job)
+
+    assert redis.hmget(keys.job(job.id), "jiffy:rescues", "jiffy:causes") == [None, None]
+
+
+def test_a_worker_that_sleeps_is_woken_for_a_job_that_is_tried_again(redis, in_state):
+    job = in_state("failed")
+    redis.delete(keys.wake("default"))
+    actions.retry(job)
+
+    assert redis.llen(keys.wake("default")) == 1
+
+
+def test_a_job_that_still_depends_on_another_waits_for_it_again(redis, work):
+    parent = enqueue(numbers.add, 1, 2)
+    job = waiting(depends_on=parent)
+    actions.cancel(job)
+    actions.retry(job)
+
+    assert (state(redis, job.id), members(redis, "deferred")) == ("deferred", [job.id])
+    assert work() == 2
+
+
+def test_a_job_whose_parent_is_over_meanwhile_goes_to_its_queue(redis, work):
+    parent = enqueue(numbers.add, 1, 2)
+    job = waiting(depends_on=parent)
+    actions.cancel(job)
+    work()
+    actions.retry(job)
+
+    assert queued(redis) == [job.id]
+
+
+@pytest.mark.parametrize("status", ["queued", "finished"])
+def test_what_does_not_run_cannot_be_stopped(in_state, status):
+    with pytest.raises(NotThisState, match=f"'{status}' is {status}"):
+        actions.stop(in_state(status))
+
+
+def test_stopping_tells_the_worker_in_rqs_words(redis, in_state):
+    job = in_state("started")
+    redis.hset(keys.job(job.id), "worker_name", "w1")
+    with redis.pubsub(ignore_subscribe_messages=True) as heard:
+        heard.subscribe("rq:pubsub:w1")
+        heard.get_message(timeout=5)
+        actions.stop(job)
+        message = heard.get_message(timeout=5)
+
+    assert message["data"] == b'{"command": "stop-job", "job_id": "started"}'
+
+
+def test_a_worker_that_does_not_listen_is_named(redis, in_state):
+    redis.hset(keys.job(in_state("started").id), "worker_name", "w1")
+
+    with pytest.raises(WorkerDeaf, match="'w1', which runs job 'started', does not listen"):
+        actions.stop("started")
+
+
+@pytest.mark.parametrize("act", [actions.cancel, actions.retry, actions.stop])
+def test_there_is_nothing_to_be_done_about_a_job_that_is_not_there(redis, act):
+    with pytest.raises(UnknownJob, match="^No job 'nope'"):
+        act("nope")
+
+    assert redis.dbsize() == 0
+
+
+@pytest.mark.parametrize("act", [actions.cancel, actions.retry, actions.stop])
+def test_nothing_is_done_about_what_is_no_job(redis, act):
+    redis.set(keys.job("odd"), "text")
+    with pytest.raises(UnknownJob):
+        act("odd")
+
+    assert redis.get(keys.job("odd")) == b"text"
