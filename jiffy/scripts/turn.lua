@@ -128,10 +128,11 @@ local function answer(...)
   end
 end
 
--- What has a success callback, repeats, webhooks or parents is handed to RQ's own methods.
+-- What has a success callback, repeats, webhooks, parents or a job that waits for it is handed to RQ's
+-- own methods.
 local function kind_of(job)
   if not job[1] then return 'corrupt' end
-  for i = 4, 7 do
+  for i = 4, 8 do
     if job[i] and job[i] ~= '' then return 'full' end
   end
   return 'plain'
@@ -143,7 +144,7 @@ local taken, longest = 0, 0  -- the longest time limit of what is taken
 local function take(name, id)
   local key = 'rq:job:' .. id
   local job = redis.pcall('HMGET', key, 'data', 'timeout', 'result_ttl', 'success_callback_name',
-    'repeats_left', 'webhooks', 'dependency_ids', 'ttl', 'jiffy:alone')
+    'repeats_left', 'webhooks', 'dependency_ids', 'jiffy:join', 'ttl', 'jiffy:alone')
   local kind = 'corrupt'
   if job.err then
     job = {}
@@ -152,7 +153,7 @@ local function take(name, id)
     if not job[1] and redis.call('EXISTS', key) == 0 then return nil end  -- deleted: nobody waits
   end
   -- What may have killed a worker is taken alone, so that no other job is blamed with it.
-  if job[9] and taken > 0 then return 0 end
+  if job[10] and taken > 0 then return 0 end
   taken = taken + 1
   local execution = prefix .. string.format('%08x', taken)
   local limit = tonumber(job[2]) or 180
@@ -161,7 +162,7 @@ local function take(name, id)
   if kind ~= 'corrupt' then
     redis.call('HSET', key, 'status', 'started', 'started_at', now_text, 'last_heartbeat', now_text,
       'worker_name', worker)
-    if job[8] and job[8] ~= '' then redis.call('PERSIST', key) end
+    if job[9] and job[9] ~= '' then redis.call('PERSIST', key) end
   end
   enter('rq:wip:' .. name, now_s + ttl, id .. ':' .. execution)
   redis.call('HSET', 'rq:execution:' .. id .. ':' .. execution, 'id', execution,
@@ -171,7 +172,7 @@ local function take(name, id)
   redis.call('EXPIRE', 'rq:executions:' .. id, ttl + 60)
   holds[#holds + 1] = {name, id, execution}
   answer(kind, id, execution, name, job[1] or '', job[2] or '', job[3] or '')
-  return job[9] and 1
+  return job[10] and 1
 end
 
 local suspended = redis.call('EXISTS', KEYS[5])
