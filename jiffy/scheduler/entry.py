@@ -214,10 +214,7 @@ def next_after(entry: Entry, moment: datetime) -> datetime | None:
 
 def times_after(entry: Entry, moment: datetime) -> Iterator[datetime]:
     """All the times after `moment` when `entry` is due: without end, for most."""
-    following = next_after(entry, moment)
-    while following is not None:
-        yield following
-        following = next_after(entry, following)
+    return entry.timing.times_after(moment)
 
 
 def _function(func: object) -> functions.Function:

@@ -15,7 +15,7 @@ from jiffy.errors import InvalidCron
 # Every combination of a date and a weekday comes back within 40 years, also across the year 2100.
 _HORIZON_DAYS = 40 * 366
 _ONE_DAY = timedelta(days=1)
-_SOME_DAY = datetime.combine(date(2000, 1, 1), time())
+_SOME_DAY = date(2000, 1, 1)
 
 
 @dataclass(frozen=True)
@@ -80,14 +80,14 @@ class Expression:
         weekdays = tuple(sorted({weekday % 7 for weekday in weekdays}))
         stars = (words[3].text.startswith("*"), words[5].text.startswith("*"))
         found = cls(text, seconds, minutes, hours, days, months, weekdays, *stars)
-        if next(found.walls_after(_SOME_DAY), None) is None:
+        if not any(found._names(_SOME_DAY + n * _ONE_DAY) for n in range(_HORIZON_DAYS)):
             raise words[3].wrong(f"has day {words[3].text}", "it never comes: no such month has it")
         return found
 
     def walls_after(self, wall: datetime) -> Iterator[datetime]:
         """Yield the naive wall-clock times after `wall` that the expression names, in order."""
         day = wall.date()
-        for _ in range(_HORIZON_DAYS):
+        while day < date.max:
             if self._names(day):
                 yield from self._walls_of(day, wall)
             day += _ONE_DAY

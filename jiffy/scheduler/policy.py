@@ -8,7 +8,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
-from itertools import pairwise
+from itertools import islice, pairwise
 from typing import Any, Literal
 
 from jiffy import clock
@@ -99,13 +99,5 @@ def _shortest_s(timing: Timing) -> float | None:
         return None
     if isinstance(inner, Every):
         return inner.interval_s
-    gaps = ((later - sooner).total_seconds() for sooner, later in pairwise(_some_times(inner)))
-    return min(gaps, default=None)
-
-
-def _some_times(timing: Timing) -> Sequence[datetime]:
-    found, moment = [], timing.next_after(EPOCH)
-    while moment is not None and len(found) < _TIMES_COMPARED:
-        found.append(moment)
-        moment = timing.next_after(moment)
-    return found
+    times = islice(inner.times_after(EPOCH), _TIMES_COMPARED)
+    return min((later - sooner).total_seconds() for sooner, later in pairwise(times))

@@ -6,9 +6,11 @@ every scheduler finds the same times, at every start.  Slots lie on whole second
 
 import difflib
 import zoneinfo
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, tzinfo
 from functools import lru_cache
+from itertools import takewhile
 from typing import ClassVar
 
 from jiffy import clock
@@ -19,11 +21,24 @@ EPOCH = datetime(1970, 1, 1, tzinfo=clock.UTC)
 _ONE_SECOND = timedelta(seconds=1)
 _FORMAT = "%Y-%m-%dT%H:%M:%SZ"  # of a moment in a timing's text
 _UTC = zoneinfo.ZoneInfo("UTC")
+_FAR_AWAY = datetime.max.replace(tzinfo=clock.UTC)
 _MOST_S = 100 * 366 * 86400  # an interval of more is a slip, and soon the end of the calendar
 
 
+class _Times:
+    """What all timings have in common."""
+
+    def times_after(self, moment: datetime) -> Iterator[datetime]:
+        """Yield the slots after `moment`, in UTC and in order; most timings have no end."""
+        raise NotImplementedError
+
+    def next_after(self, moment: datetime) -> datetime | None:
+        """The first slot after `moment`; None if there is none any more."""
+        return next(self.times_after(moment), None)
+
+
 @dataclass(frozen=True)
-class Every:
+class Every(_Times):
     """Every so many seconds, counted from `anchor`: "10m" is due at :00, :10, :20 …"""
 
     interval_s: int
@@ -49,13 +64,16 @@ class Every:
     def in_words(self) -> str:
         return f"every {clock.in_words(self.interval_s)}"
 
-    def next_after(self, moment: datetime) -> datetime:
+    def times_after(self, moment: datetime) -> Iterator[datetime]:
         step = timedelta(seconds=self.interval_s)
-        return self.anchor + ((moment - self.anchor) // step + 1) * step
+        found = self.anchor + ((moment - self.anchor) // step + 1) * step
+        while True:
+            yield found
+            found += step
 
 
 @dataclass(frozen=True)
-class Cron:
+class Cron(_Times):
     """Whenever the clock in `zone` shows a time that the expression names, each of them once.
 
     In the night when clocks go forward, a time that is skipped is due at the moment of the change;
@@ -82,16 +100,17 @@ class Cron:
     def in_words(self) -> str:
         return f"cron '{self.expression.text}' on the clock of {self.zone.key}"
 
-    def next_after(self, moment: datetime) -> datetime:
+    def times_after(self, moment: datetime) -> Iterator[datetime]:
+        last = moment
         for wall in self.expression.walls_after(_wall(moment, self.zone)):
-            due = first_shown(wall, self.zone)
-            if due > moment:
-                return due
-        raise AssertionError(f"{self.text} has an end")  # Expression.read has seen to it
+            found = first_shown(wall, self.zone)
+            if found > last:
+                yield found
+                last = found
 
 
 @dataclass(frozen=True)
-class At:
+class At(_Times):
     """Once, at `moment`; `zone` is only for those who read it."""
 
     moment: datetime
@@ -113,12 +132,13 @@ class At:
     def in_words(self) -> str:
         return f"once, at {_shown(self.moment, self.zone)}"
 
-    def next_after(self, moment: datetime) -> datetime | None:
-        return self.moment if self.moment > moment else None
+    def times_after(self, moment: datetime) -> Iterator[datetime]:
+        if self.moment > moment:
+            yield self.moment
 
 
 @dataclass(frozen=True)
-class Window:
+class Window(_Times):
     """The slots of another timing from `start` to `end`, both included; None leaves a side open."""
 
     timing: Every | Cron
@@ -143,11 +163,11 @@ class Window:
         end = f" until {_shown(self.end, self.zone)}" if self.end else ""
         return f"{self.timing.in_words()}{start}{end}"
 
-    def next_after(self, moment: datetime) -> datetime | None:
+    def times_after(self, moment: datetime) -> Iterator[datetime]:
         if self.start is not None:
             moment = max(moment, self.start - _ONE_SECOND)
-        found = self.timing.next_after(moment)
-        return None if self.end is not None and found > self.end else found
+        end = self.end or _FAR_AWAY
+        return takewhile(end.__ge__, self.timing.times_after(moment))
 
 
 Timing = Every | Cron | At | Window
