@@ -23,6 +23,7 @@ LEADER = "jiffy:leader"  # JSON: which scheduler leads (who, since, token); gone
 LEADER_LEFT = "jiffy:leader:left"  # list: a token for who waits to lead, when a leader has left
 SCHEDULE_WAKE = "jiffy:schedule:wake"  # list: a token for the leader: the schedule has changed
 LAST_SWEEP = "jiffy:last_sweep"  # when (Redis' clock) a supervisor last looked for the dead
+JOINS = "jiffy:joins"  # sorted set: job that waits for others -> when (Redis' clock) to look at them
 
 # A field of ours in RQ's hash of a job: it lives and dies with the job, and RQ passes over it.
 PROGRESS_FIELD = "jiffy:progress"
@@ -37,6 +38,8 @@ RESCUE_FIELD = "jiffy:rescue"
 # job, by which it is known again when it is repeated after a lost reply.
 MASKED_FIELD = "jiffy:masked"
 CALL_FIELD = "jiffy:call"
+# The same: the job that waits for this one, in a chain or group (jiffy/flows.py).
+JOIN_FIELD = "jiffy:join"
 # The same in the hash of an entry that the table made: what the table says of it, and its times.
 ENTRY_FIELD = "jiffy:entry"
 TIMING_FIELD = "jiffy:timing"
@@ -96,6 +99,16 @@ def rare(worker_name: str) -> str:
 def wake(queue_name: str) -> str:
     """A list with a token in it where workers that sleep should look at a queue."""
     return f"jiffy:wake:{queue_name}"
+
+
+def join(job_id: str) -> str:
+    """What a job waits for: a hash of how it is released, and of what the others returned."""
+    return f"jiffy:join:{job_id}"
+
+
+def pending(job_id: str) -> str:
+    """Those that a job waits for and that are not over yet: a sorted set, by their number."""
+    return f"jiffy:pending:{job_id}"
 
 
 def unique(digest: str) -> str:

@@ -1,16 +1,23 @@
-"""Our Lua, one file per script; each opens with its purpose, KEYS, ARGV and what it returns."""
+"""Our Lua, one file per script; each opens with its purpose, KEYS, ARGV and what it returns.
 
+A line `--include join` stands for all of `join.lua`.
+"""
+
+import re
 from functools import lru_cache
 from importlib import resources
 
 from redis import Redis
 from redis.commands.core import Script
 
+_INCLUDE = re.compile(r"^--include (\w+)\n", re.MULTILINE)
+
 
 @lru_cache
 def source(name: str) -> str:
     """The text of the script `name`."""
-    return resources.files(__package__).joinpath(f"{name}.lua").read_text()
+    text = resources.files(__package__).joinpath(f"{name}.lua").read_text()
+    return _INCLUDE.sub(lambda found: source(found[1]), text)
 
 
 def script(redis: Redis, name: str) -> Script:

@@ -1,16 +1,19 @@
 -- Settle one execution with the commands that RQ's own methods wrote down, all or none.
 -- KEYS: the started registry of the job's queue
--- ARGV: job:execution, then per command the number of its words and the words
+-- ARGV: job:execution, the job's status if it is over for good or '', its result and its error as JSON, now as text,
+--       then per command the number of its words and the words
 -- Returns 1, or 0 where the execution is not (or no longer) the worker's own: then no outcome is
 -- written
-
+--include join
+local id, execution = string.match(ARGV[1], '^(.*):([^:]*)$')
 if redis.call('ZREM', KEYS[1], ARGV[1]) == 0 then
-  local id, execution = string.match(ARGV[1], '^(.*):([^:]*)$')
   redis.call('DEL', 'rq:execution:' .. ARGV[1])
   redis.call('ZREM', 'rq:executions:' .. id, execution)
   return 0
 end
-local i = 2
+-- Read before RQ's commands, which may delete the job.
+local waiting = ARGV[2] ~= '' and redis.pcall('HGET', 'rq:job:' .. id, 'jiffy:join')
+local i = 6
 while i <= #ARGV do
   local words = tonumber(ARGV[i])
   -- pcall: a command that a broken job makes Redis refuse must not stop what follows.
@@ -21,5 +24,8 @@ while i <= #ARGV do
     if redis.call('LLEN', wake) == 0 then redis.call('LPUSH', wake, 1) end
   end
   i = i + words + 1
+end
+if type(waiting) == 'string' then
+  member_is_over(waiting, id, ARGV[2], ARGV[3], ARGV[4], ARGV[5])
 end
 return 1

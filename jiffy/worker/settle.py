@@ -19,8 +19,10 @@ from rq.queue import Queue
 from rq.worker import BaseWorker
 
 from jiffy import clock, keys, log, scripts
+from jiffy.retry import Retry, Rules
+from jiffy.worker import joins
 from jiffy.worker.line import Line
-from jiffy.worker.outcome import Again, Failed, Finished, Outcome, Returned, Taken
+from jiffy.worker.outcome import Again, Canceled, Failed, Finished, Outcome, Returned, Taken
 
 _DEFAULT_FAILURE_TTL_S = 365 * 24 * 3600  # rq.defaults.DEFAULT_FAILURE_TTL
 _READS = frozenset(
@@ -62,8 +64,11 @@ class Recorder(Redis):
         """Let the commit fail with WatchError if one of these keys changes before it."""
         super().execute_command("WATCH", *names)  # type: ignore[no-untyped-call]
 
-    def commit(self, wip_key: str, member: str) -> bool:
-        """Send it all; False if the execution is no longer this worker's.  Raises WatchError."""
+    def commit(self, wip_key: str, member: str, ending: joins.Ending) -> bool:
+        """Send it all; False if the execution is no longer this worker's.  Raises WatchError.
+
+        What waits for the job is told of its `ending`.
+        """
         words: list[Any] = []
         for command in self.written:
             name, *rest = command
@@ -71,7 +76,8 @@ class Recorder(Redis):
             words += [len(split), *split]
         connection = self.connection
         assert connection is not None
-        call = ("EVAL", scripts.source("commit"), 1, wip_key, member, *words)
+        now = clock.rq_text(clock.wall())
+        call = ("EVAL", scripts.source("commit"), 1, wip_key, member, *ending, now, *words)
         connection.send_packed_command(connection.pack_commands([("MULTI",), call, ("EXEC",)]))
         replies = [connection.read_response() for _ in range(3)]
         if replies[2] is None:
@@ -147,6 +153,16 @@ class RareSettler:
             times = (returned.started_s, returned.ended_s)
             self.settle(Failed(taken, returned.func_name, *times, reason, may_retry=False))
 
+    def expire(self, taken: Taken) -> None:
+        """Cancel a job that nobody has begun in time."""
+        ask = ("HGET", keys.job(taken.job_id), keys.EXPIRES_FIELD)
+        (limit,) = self._line.insist(lambda: self._line.exchange(ask))
+        expires = clock.in_words(float(limit or 0))
+        reason = f"It had not begun after {expires}, when it expired (expires={expires!r})."
+        now_s = clock.wall()
+        if self.settle(Canceled(taken, "?", now_s, now_s, reason)):
+            log.event("job.expired", job=taken.job_id, queue=taken.queue, reason=reason)
+
     def fail_unread(self, taken: Taken, reason: str) -> bool:
         """Fail a job without reading it; its data stays as it is."""
         now_s = clock.wall()
@@ -169,10 +185,14 @@ class RareSettler:
                     job, over = self._write(outcome, recorder)
                     taken = outcome.taken
                     member = f"{taken.job_id}:{taken.execution}"
-                    ours = recorder.commit(keys.REGISTRIES["started"] + taken.queue, member)
+                    ending = joins.ending_of(outcome, job._status)
+                    wip_key = keys.REGISTRIES["started"] + taken.queue
+                    ours = recorder.commit(wip_key, member, ending)
                     break
                 except WatchError:
                     recorder.written.clear()
+        if ours and isinstance(outcome, Failed) and outcome.objection:
+            log.event("job.given_up", job=taken.job_id, reason=outcome.objection)
         if ours and over is not None:
             job.send_webhooks(over, exc_string=getattr(outcome, "reason", None))
         return ours
@@ -198,6 +218,9 @@ class RareSettler:
         with _Lent(face, recorder):
             if isinstance(outcome, Finished):
                 return job, self._write_success(job, queue, outcome)
+            if isinstance(outcome, Canceled):
+                self._write_cancel(job, recorder, outcome)
+                return job, None
             # RQ releases dependents after the failure is written, and looks at the status in Redis;
             # here nothing is written yet, so it is asked to look at the job, and in the same step.
             with _Without(queue, "enqueue_dependents"), _Without(job, "send_webhooks"):
@@ -217,15 +240,17 @@ class RareSettler:
     def _write_again(self, job: Job, queue: Queue, outcome: Again) -> JobStatus:
         execution = self._face.execution
         assert execution is not None
-        job._result = outcome.retry
-        is_last = bool(job.number_of_retries and job.number_of_retries >= outcome.retry.max)
+        retry = outcome.retry.once if isinstance(outcome.retry, Retry) else outcome.retry
+        job._result = retry
+        is_last = bool(job.number_of_retries and job.number_of_retries >= retry.max)
         registry = queue.started_job_registry
-        self._face.handle_job_retry(job, queue, outcome.retry, registry, execution)
+        self._face.handle_job_retry(job, queue, retry, registry, execution)
         return JobStatus.FAILED if is_last else job._status
 
     def _write_failure(self, job: Job, queue: Queue, outcome: Failed) -> JobStatus:
-        if not outcome.may_retry:
-            job.retries_left = None
+        outcome.objection = "" if outcome.was_stopped else self._object(job, outcome)
+        if not outcome.may_retry or outcome.objection:
+            job.retries_left = None  # to RQ's methods; what is left is left in Redis
         if outcome.was_stopped:
             self._face._stopped_job_id = job.id
         is_last = outcome.was_stopped or not job.should_retry
@@ -233,6 +258,26 @@ class RareSettler:
         if not is_last:
             return job._status
         return JobStatus.STOPPED if outcome.was_stopped else JobStatus.FAILED
+
+    def _object(self, job: Job, outcome: Failed) -> str:
+        """Why it is not to be tried again, by its own rules; its pause becomes what they say."""
+        if not (outcome.may_retry and job.should_retry):
+            return ""
+        rules = Rules(job.connection.hget(job.key, keys.RETRY_FIELD))
+        pause_s = rules.pause_s(job.get_retry_interval())
+        job.get_retry_interval = lambda: pause_s  # type: ignore[method-assign, assignment, return-value]
+        return rules.objection(outcome.kinds)
+
+    def _write_cancel(self, job: Job, recorder: Recorder, outcome: Canceled) -> None:
+        """Mirrors rq.Job.cancel; the hash is kept no longer than that of a job that failed."""
+        if job.is_canceled:  # meanwhile, by somebody else
+            return
+        job.cancel()
+        with recorder.pipeline() as pipe:
+            self._face.cleanup_execution(job, pipeline=pipe)
+            pipe.hset(job.key, keys.REASON_FIELD, outcome.reason)
+            if (ttl_s := job.failure_ttl or _DEFAULT_FAILURE_TTL_S) > 0:
+                pipe.expire(job.key, ttl_s)
 
 
 class _Lent:

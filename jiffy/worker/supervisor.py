@@ -11,7 +11,7 @@ from redis.exceptions import RedisError, ResponseError
 
 from jiffy import clock, keys, log
 from jiffy.connection import is_away
-from jiffy.worker import process
+from jiffy.worker import joins, process
 from jiffy.worker.board import Running
 from jiffy.worker.child import AGAIN
 from jiffy.worker.commands import Commands
@@ -53,15 +53,15 @@ class Supervisor:
         self._deaths: list[Death] = []
         self._left: list[Slot] = []
         self._stop_at: float | None = None
+        self._moves_due = moves_due
         self._timers = [
             _Timer(HEAR_EVERY_S, self._commands.hear),
             _Timer(RENEW_EVERY_S, self._leases.renew),
             _Timer(SWEEP_EVERY_S, self._rescuer.sweep),
             _Timer(MEMORY_EVERY_S, self._watch_memory),
             _Timer(LOOK_EVERY_S, self._look),
+            _Timer(DUE_EVERY_S, self._move_on),
         ]
-        if moves_due:
-            self._timers.append(_Timer(DUE_EVERY_S, self._move_due))
 
     def run(self) -> None:
         """Work until the last child has ended for good."""
@@ -215,9 +215,12 @@ class Supervisor:
         for slot in self._slots:
             self._limits.enforce_memory(slot)
 
-    def _move_due(self) -> None:
+    def _move_on(self) -> None:
+        """See to jobs whose time has come, and to those that wait for others that are over."""
         arguments = [clock.rq_text(clock.wall()), MOST_DUE, self._default_timeout_s]
-        self._line.run("due", self._queue_keys, arguments)
+        due = [self._line.script("due", self._queue_keys, arguments)] if self._moves_due else []
+        found, *_ = self._line.exchange(joins.look(), *due)
+        joins.tell(self._line, found)
 
     def _look(self) -> None:
         """RQ's own producers wake nobody: look at the queues for those who sleep."""
