@@ -119,7 +119,7 @@ for i = #held, 1, -1 do
   end
 end
 
--- [kind, id, execution, queue, data, timeout, result_ttl], kind: plain, full or corrupt
+-- [kind, id, execution, queue, data, timeout, result_ttl], kind: plain, full, corrupt or expired
 local fields, lengths = {}, {}
 local function answer(...)
   for _, value in ipairs({...}) do
@@ -138,13 +138,28 @@ local function kind_of(job)
   return 'plain'
 end
 
+-- For how long a job has been on its queue; nil if it has begun before, or if nobody knows.
+local function waited_s(key)
+  local times = redis.call('HMGET', key, 'enqueued_at', 'started_at')
+  local text = (not times[2] or times[2] == '') and times[1] or ''
+  local year, month, day, hour, minute, second = string.match(text,
+    '^(%d%d%d%d)-(%d%d)-(%d%d)T(%d%d):(%d%d):(%d%d[.%d]*)Z$')
+  if not tonumber(second) then return nil end
+  -- Days as in `now_as_text`, the other way round.
+  if tonumber(month) < 3 then year, month = year - 1, month + 12 end
+  local days = 365 * year + math.floor(year / 4) - math.floor(year / 100)
+    + math.floor(year / 400) + math.floor((153 * (month - 3) + 2) / 5) + day - 1 - 719468
+  return now_s - (((days * 24 + hour) * 60 + minute) * 60 + second)
+end
+
 local now_text = want > 0 and now_as_text()
 local taken, longest = 0, 0  -- the longest time limit of what is taken
 -- Returns what becomes of the ids behind it: nil (go on), or how many from here on were taken.
 local function take(name, id)
   local key = 'rq:job:' .. id
   local job = redis.pcall('HMGET', key, 'data', 'timeout', 'result_ttl', 'success_callback_name',
-    'repeats_left', 'webhooks', 'dependency_ids', 'jiffy:join', 'ttl', 'jiffy:alone')
+    'repeats_left', 'webhooks', 'dependency_ids', 'jiffy:join', 'ttl', 'jiffy:alone',
+    'jiffy:expires')
   local kind = 'corrupt'
   if job.err then
     job = {}
@@ -152,14 +167,21 @@ local function take(name, id)
     kind = kind_of(job)
     if not job[1] and redis.call('EXISTS', key) == 0 then return nil end  -- deleted: nobody waits
   end
-  -- What may have killed a worker is taken alone, so that no other job is blamed with it.
-  if job[10] and taken > 0 then return 0 end
+  local is_alone = job[10]
+  local waited = job[1] and tonumber(job[11]) and waited_s(key)
+  if waited then
+    is_alone = waited <= tonumber(job[11])
+    if not is_alone then kind = 'expired' end
+  end
+  -- What may have killed a worker is taken alone, so that no other job is blamed with it; and so is
+  -- what must begin in time: once taken it counts as begun, so it must not wait behind another.
+  if is_alone and taken > 0 then return 0 end
   taken = taken + 1
   local execution = prefix .. string.format('%08x', taken)
   local limit = tonumber(job[2]) or 180
   longest = math.max(longest, limit > 0 and math.min(limit, 1e9) or 360)
   local ttl = (limit > 0 and math.min(limit, 30) or 30) + 60
-  if kind ~= 'corrupt' then
+  if kind ~= 'corrupt' and kind ~= 'expired' then
     redis.call('HSET', key, 'status', 'started', 'started_at', now_text, 'last_heartbeat', now_text,
       'worker_name', worker)
     if job[9] and job[9] ~= '' then redis.call('PERSIST', key) end
@@ -172,7 +194,7 @@ local function take(name, id)
   redis.call('EXPIRE', 'rq:executions:' .. id, ttl + 60)
   holds[#holds + 1] = {name, id, execution}
   answer(kind, id, execution, name, job[1] or '', job[2] or '', job[3] or '')
-  return job[10] and 1
+  return is_alone and 1
 end
 
 local suspended = redis.call('EXISTS', KEYS[5])
@@ -184,22 +206,24 @@ if want > 0 and suspended == 0 then
       -- A fair share: what an idle worker of this queue could run at once is left to it.
       local workers = redis.call('SCARD', 'rq:workers:' .. name)
       local share = math.max(1, math.min(want - taken, math.ceil(length / math.max(1, workers))))
-      local enough = taken + share
+      local enough, is_cut = taken + share, false
       while taken < enough do
         local ids = redis.call('LPOP', queue, enough - taken)
         if not ids then break end
         for position, id in ipairs(ids) do
           local last = take(name, id)
           if last then
-            for rest = #ids, position + last, -1 do redis.call('LPUSH', queue, ids[rest]) end
-            want, enough = taken, taken
+            local rest = {}
+            for i = #ids, position + last, -1 do rest[#rest + 1] = ids[i] end
+            if #rest > 0 then redis.call('LPUSH', queue, unpack(rest)) end
+            want, enough, is_cut = taken, taken, #rest > 0
             break
           end
         end
       end
       -- One wakes the next: whoever takes and leaves something makes sure that a sleeper hears of it.
       local wake = 'jiffy:wake:' .. name
-      if length > share and redis.call('LLEN', wake) == 0 then redis.call('LPUSH', wake, 1) end
+      if (length > share or is_cut) and redis.call('LLEN', wake) == 0 then redis.call('LPUSH', wake, 1) end
     end
   end
 end

@@ -10,6 +10,7 @@ from rq.exceptions import DeserializationError
 from rq.timeouts import JobTimeoutException
 
 from jiffy import clock, log
+from jiffy.retry import names_of
 from jiffy.worker.board import Board
 from jiffy.worker.outcome import Failed, Finished, Outcome, Returned, Taken, func_name_of
 from jiffy.worker.pace import Pace
@@ -160,7 +161,10 @@ class Child:
                 return
 
     def _read(self, taken: Taken) -> object:
-        """What the job calls; None if it cannot be read, and is failed with the reason."""
+        """What the job calls; None if it is not to be run: then it is settled, with the reason."""
+        if taken.kind == "expired":
+            self._rare.expire(taken)
+            return None
         if taken.kind == "corrupt":
             reason = "This job's data in Redis is incomplete or of a wrong kind: it cannot be run."
         else:
@@ -199,7 +203,9 @@ class Child:
             outcome = Returned(taken, func_name_of(call), now_s, now_s)
         except JobTimeoutException as error:
             now_s = clock.wall()
-            outcome = Failed(taken, func_name_of(call), now_s, now_s, f"{error}")
+            outcome = Failed(
+                taken, func_name_of(call), now_s, now_s, f"{error}", kinds=names_of(type(error))
+            )
         self._board.end()
         self._tidy_up_after(outcome)
         self._note(outcome)

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from jiffy.retry import TIMED_OUT
 from jiffy.worker import process
 from jiffy.worker.board import Board, Running
 from jiffy.worker.rescue import Verdict
@@ -39,7 +40,7 @@ def enforce_time(slot: Slot, running: Running, ran_s: float) -> None:
         slot.tell_to_leave(running, Board.TIMEOUT)
         if ran_s > running.limit_s + KILL_AFTER_S:
             reason = f"exceeded its limit of {running.limit_s:g} s, killed after {ran_s:.0f} s"
-            slot.kill(Verdict.FAIL, reason)
+            slot.kill(Verdict.FAIL, reason, kinds=TIMED_OUT)
 
 
 def enforce_grace(slot: Slot, running: Running, left_s: float) -> None:

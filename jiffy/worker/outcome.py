@@ -17,7 +17,8 @@ ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None]
 class Taken:
     """A job that this worker holds: it alone may run and settle it, under this execution.
 
-    `kind` is "plain", "full" (RQ's own methods must settle it) or "corrupt" (it cannot be run).
+    `kind` is "plain", "full" (RQ's own methods must settle it), "corrupt" (it cannot be run) or
+    "expired" (it is not to be run any more).
     """
 
     kind: str
@@ -79,11 +80,24 @@ class Finished(Outcome):
 
 @dataclass(slots=True)
 class Failed(Outcome):
-    """It raised, or it was ended from outside; its callbacks and handlers have been called."""
+    """It raised, or it was ended from outside; its callbacks and handlers have been called.
+
+    `kinds` are the names of what it raised (`retry.names_of`); `objection`, once it is settled, is
+    why a job that had tries left was not tried again.
+    """
 
     reason: str
     may_retry: bool = True
     was_stopped: bool = False
+    kinds: tuple[str, ...] = ()
+    objection: str = ""
+
+
+@dataclass(slots=True)
+class Canceled(Outcome):
+    """It was not begun, and never will be."""
+
+    reason: str
 
 
 @dataclass(slots=True)

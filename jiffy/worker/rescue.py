@@ -32,6 +32,7 @@ class Death:
     is_gone: bool = False
     verdict: Verdict = Verdict.COUNT
     was_stopped: bool = False
+    kinds: tuple[str, ...] = ()  # as in `Failed`
 
 
 class Rescuer:
@@ -89,6 +90,7 @@ class Rescuer:
         failed = Failed(
             taken, "?", now_s, now_s, reason,
             may_retry=death.verdict is Verdict.FAIL, was_stopped=death.was_stopped,
+            kinds=death.kinds,
         )  # fmt: skip
         log.event("job.failed", log.ERROR, job=taken.job_id, queue=taken.queue, reason=reason)
         self._rare.settle(failed)

@@ -22,6 +22,7 @@ from rq.worker import BaseWorker
 
 from jiffy import clock, functions
 from jiffy.errors import NotAllowed, ResultTooLarge, UnserializableResult
+from jiffy.retry import names_of
 from jiffy.rq_job import stand_in
 from jiffy.worker.line import Line
 from jiffy.worker.outcome import Again, ExcInfo, Failed, Finished, Outcome, Returned, Taken
@@ -163,10 +164,11 @@ class Runner:
         ended_s = clock.wall()
         reason = "".join(traceback.format_exception(*exc_info))
         may_retry = not isinstance(exc_info[1], UnserializableResult | ResultTooLarge | NotAllowed)
+        kinds = names_of(exc_info[0])
         try:
             job = self.job(taken)
         except Exception:  # noqa: BLE001 - it cannot be read, or it is gone: nobody to call
-            return Failed(taken, func_name, started_s, ended_s, reason, may_retry)
+            return Failed(taken, func_name, started_s, ended_s, reason, may_retry, kinds=kinds)
         job._status = JobStatus.FAILED
         job.started_at, job.ended_at = clock.from_wall(started_s), clock.from_wall(ended_s)
         self._relimit(job.failure_callback_timeout)
@@ -179,7 +181,7 @@ class Runner:
             self._face.handle_exception(job, *exc_info)
         except Exception:  # noqa: BLE001 - nor does a broken handler end a worker
             reason = traceback.format_exc()
-        return Failed(taken, func_name, started_s, ended_s, reason, may_retry)
+        return Failed(taken, func_name, started_s, ended_s, reason, may_retry, kinds=kinds)
 
 
 class TimedRunner(Runner):

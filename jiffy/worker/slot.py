@@ -50,12 +50,15 @@ class Slot:
             self.board.tell_to_leave(running, why)
             self._wake()
 
-    def kill(self, verdict: Verdict, cause: str, was_stopped: bool = False) -> None:
+    def kill(
+        self, verdict: Verdict, cause: str, *,
+        was_stopped: bool = False, kinds: tuple[str, ...] = (),
+    ) -> None:  # fmt: skip
         """Kill the child with all that its job started; `verdict` is for the job that it runs."""
         if self.death is None and self.pid:
             self.death = Death(
                 worker=self.name, cause=cause, ran=self.board.running,
-                verdict=verdict, was_stopped=was_stopped,
+                verdict=verdict, was_stopped=was_stopped, kinds=kinds,
             )  # fmt: skip
             process.kill_group(self.pid)
 
