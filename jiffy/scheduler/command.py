@@ -1,23 +1,23 @@
 """The command behind `python scheduler.py`: check the table, then enqueue what comes due."""
 
 import argparse
-import os
-import signal
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import islice
+
+from redis import Redis
 
 from jiffy import clock, connection, log
 from jiffy.program import USAGE_EXIT_CODE, in_one_line
 from jiffy.queues import Enqueue, enqueue
-from jiffy.scheduler import loop, table
+from jiffy.scheduler import table
 from jiffy.scheduler.entry import Entry, Line, times_after
+from jiffy.scheduler.process import keep_time, until_stopped
 from jiffy.scheduler.schedule import Scheduler
 from jiffy.settings import settings
 
 _TIMES_SHOWN = 5
-_PATIENCE_S = 0.5
 
 
 def run_scheduler(
@@ -36,6 +36,19 @@ def run_scheduler(
             sys.stdout.write(describe(entries))
         else:
             _run(entries)
+
+
+def companion(
+    schedule: Sequence[Line], redis: Redis, *, enqueue: Enqueue = enqueue
+) -> Callable[[], int]:
+    """Put `schedule` in force; return what a process beside a worker's children has to do.
+
+    That process may die and be started again, perhaps amid a deploy: it does not declare anything.
+    Wrong entries end this process with exit code 2.
+    """
+    entries = _right(schedule, enqueue)
+    _put_in_force(entries, redis)
+    return partial(_beside_workers, entries)
 
 
 def describe(entries: Sequence[Entry]) -> str:
@@ -70,31 +83,17 @@ def _run(entries: Sequence[Entry]) -> None:
     log.setup(settings().log_level)
     redis = connection.connect("scheduler")
     redis.ping()
+    with until_stopped():
+        _put_in_force(entries, redis)
+        keep_time(redis, entries)
+
+
+def _put_in_force(entries: Sequence[Entry], redis: Redis) -> None:
     scheduler = Scheduler(connection=redis)
-    where = connection.describe(settings())
-    log.event("scheduler.started", redis=where, entries=len(entries), pid=os.getpid())
-    with _told_by_signals() as stop:
-        table.apply(scheduler, entries, scheduler.look().now)
-        loop.run(scheduler, entries, stop)
+    table.apply(scheduler, entries, scheduler.look().now)
 
 
-@contextmanager
-def _told_by_signals() -> Iterator[loop.Stop]:
-    """Give the event that SIGTERM and SIGINT set; a Redis that does not answer is not waited for.
-
-    Whatever is under way then is broken off: each step is one script, so any moment will do.
-    """
-    stop = loop.Stop()
-
-    def told(*_: object) -> None:
-        stop.set()
-        signal.setitimer(signal.ITIMER_REAL, _PATIENCE_S)
-
-    signal.signal(signal.SIGALRM, lambda *_: sys.exit())
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, told)
-    try:
-        yield stop
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        log.event("scheduler.stopped")
+def _beside_workers(entries: Sequence[Entry]) -> int:
+    with until_stopped():
+        keep_time(connection.connect("scheduler"), entries)
+    return 0

@@ -1,79 +1,111 @@
-"""The one place of the scheduler that waits: for the next time, for Redis, for a signal to stop."""
+"""The one place of the scheduler that waits: for the next time, for a change, for Redis."""
 
 import logging
 from collections.abc import Sequence
-from queue import Empty, SimpleQueue
+from typing import Any, NoReturn
 
 from redis.exceptions import RedisError
 
-from jiffy import clock, log
+from jiffy import clock, keys, log
+from jiffy.connection import is_away
 from jiffy.scheduler import table
-from jiffy.scheduler.due import moment
+from jiffy.scheduler.due import Tick, moment
 from jiffy.scheduler.entry import Entry
+from jiffy.scheduler.leader import Leader
 from jiffy.scheduler.schedule import Look, Scheduler
 
-POLL_S = 1.0
-_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 2.0
+# Programs that use rq-scheduler itself wake nobody: what they add is seen by a glance, this often.
+GLANCE_EVERY_S = 2.0
+# Redis' clock may be set, or run at another pace than ours.
+MEASURE_EVERY_S = 30.0
+# An idle Redis ends a wait up to a tenth of a second late; the rest is waited for here.
+_REDIS_LATE_S = 0.15
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 1.0
 
 
-class Stop:
-    """An event that a signal's handler may set.
+class Loop:
+    """Enqueues what comes due for as long as this scheduler leads, and else waits to lead."""
 
-    A threading.Event would not do: the line that the signal interrupts may hold its lock.
-    """
+    def __init__(self, scheduler: Scheduler, entries: Sequence[Entry]) -> None:
+        self._scheduler, self._entries = scheduler, entries
+        self._redis = scheduler.connection
+        self.leader = Leader(self._redis)
+        self._absence = Absence()
+        self._look_at = 0.0  # by the monotonic clock of this machine
+        self._front: Any = None  # of the schedule, before the last look
+        self._due: Sequence[object] = ()  # what that look found
 
-    def __init__(self) -> None:
-        self._told: SimpleQueue[None] = SimpleQueue()
+    def run(self) -> NoReturn:
+        """Go on until an exception of a signal's ends it; outlives every absence of Redis."""
+        while True:
+            try:
+                self.turn()
+            except RedisError as error:
+                self._redis.connection_pool.disconnect()
+                self.leader.doubt()
+                clock.pause(self._absence.goes_on(error))
 
-    def set(self, *_: object) -> None:
-        self._told.put(None)
-
-    def wait(self, timeout_s: float) -> bool:
-        """Wait so long at most; return whether it was set."""
-        try:
-            self._told.get(timeout=max(0.0, timeout_s))
-        except Empty:
-            return False
-        self.set()
-        return True
-
-
-def run(scheduler: Scheduler, entries: Sequence[Entry], stop: Stop) -> None:
-    """Enqueue what comes due until `stop` is set; outlives every absence of Redis.
-
-    A Redis that comes back with no schedule at all, because it keeps nothing, gets `entries` again.
-    """
-    absence, wait_s = Absence(), 0.0
-    while not stop.wait(wait_s):
-        try:
-            if absence.lasts:
-                table.restore(scheduler, entries)
-            wait_s = turn(scheduler)
-        except RedisError as error:
-            scheduler.connection.connection_pool.disconnect()
-            wait_s = absence.goes_on(error)
+    def turn(self) -> None:
+        """Do what there is to do now, then wait for what comes next."""
+        leads = self.leader.leads()
+        self._absence.ends()
+        self._scheduler.heartbeat()
+        if leads:
+            self.work()
+            self._wait()
         else:
-            absence.ends()
+            self.leader.stand_by()
 
+    def work(self) -> None:
+        """Enqueue what is due, as the leader."""
+        if self.leader.is_new:
+            # A Redis that has lost its whole schedule has lost its leader, too.
+            table.restore(self._scheduler, self._entries)
+            self._look_at = 0.0
+        front = self._glance()
+        if clock.monotonic() >= self._look_at or front != self._front:
+            self._front = front
+            self._look()
 
-def turn(scheduler: Scheduler) -> float:
-    """Enqueue what is due; return how long to wait for what comes next."""
-    scheduler.heartbeat()
-    seen = scheduler.look()
-    for done in scheduler.enqueue_due(seen):
-        slot = moment(done.slot)
-        log.event(
-            "tick.enqueued", entry=done.name, slot=f"{slot:%Y-%m-%dT%H:%M:%SZ}", job=done.job_id,
-            queue=done.queue, late_ms=round((seen.now - slot).total_seconds() * 1000),
-        )  # fmt: skip
-    return wait_after(seen)
+    def _glance(self) -> Any:
+        return self._redis.zrange(keys.ENTRIES, 0, 0, withscores=True)
+
+    def _look(self) -> None:
+        # What Redis says was true a moment after we asked; and so long does it take to ask again.
+        asked_at = clock.monotonic()
+        seen = self._scheduler.look()
+        for done in self._scheduler.enqueue_due(seen):
+            _note(done, seen)
+        # Those that were due have another time now; but a broken one stays, and is not waited for.
+        is_new = seen.due and seen.due != self._due
+        self._due = seen.due
+        if seen.due:
+            self._front = None
+        self._look_at = 0.0 if is_new else asked_at + wait_after(seen)
+
+    def _wait(self) -> None:
+        """Until the next look is due, but no longer than to the next glance, or a change."""
+        until = min(self._look_at, clock.monotonic() + GLANCE_EVERY_S)
+        in_redis_s = until - clock.monotonic() - _REDIS_LATE_S
+        if in_redis_s > 0 and self._redis.blpop([keys.SCHEDULE_WAKE], in_redis_s):
+            self._look_at = 0.0
+        elif self._look_at <= until:
+            clock.pause(max(0.0, until - clock.monotonic()))
 
 
 def wait_after(seen: Look) -> float:
-    """Until the next entry is due; but never long, as others may add entries."""
+    """How long after `seen` to look again: when the next entry is due, or to set our clock."""
     if seen.next_due is None:
-        return POLL_S
-    return min(POLL_S, (seen.next_due - seen.now).total_seconds())
+        return MEASURE_EVERY_S
+    return min(MEASURE_EVERY_S, (seen.next_due - seen.now).total_seconds())
+
+
+def _note(done: Tick, seen: Look) -> None:
+    slot = moment(done.slot)
+    log.event(
+        "tick.enqueued", entry=done.name, slot=f"{slot:%Y-%m-%dT%H:%M:%SZ}", job=done.job_id,
+        queue=done.queue, late_ms=round((seen.now - slot).total_seconds() * 1000),
+    )  # fmt: skip
 
 
 class Absence:
@@ -83,15 +115,12 @@ class Absence:
         self._began: float | None = None
         self._pause_s = _FIRST_PAUSE_S
 
-    @property
-    def lasts(self) -> bool:
-        return self._began is not None
-
-    def goes_on(self, error: Exception) -> float:
+    def goes_on(self, error: RedisError) -> float:
         """Return how long to wait before the next try."""
         if self._began is None:
             self._began = clock.monotonic()
-            log.event("redis.away", logging.WARNING, reason=error)
+            event, level = ("redis.away", logging.WARNING) if is_away(error) else _REFUSED
+            log.event(event, level, reason=error)
         pause_s, self._pause_s = self._pause_s, min(self._pause_s * 2, _LONGEST_PAUSE_S)
         return pause_s
 
@@ -99,3 +128,6 @@ class Absence:
         if self._began is not None:
             log.event("redis.back", away=clock.in_words(clock.monotonic() - self._began))
         self._began, self._pause_s = None, _FIRST_PAUSE_S
+
+
+_REFUSED = ("redis.refused", logging.ERROR)

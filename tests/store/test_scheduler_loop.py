@@ -1,22 +1,26 @@
-"""The loop outlives whatever happens to Redis, and ends when told to."""
+"""The loop is on time, hears of changes, and outlives whatever happens to Redis."""
 
-from logging.handlers import QueueHandler
-from queue import Queue
-from threading import Thread
+import os
+import signal
+from datetime import timedelta
 
 import pytest
+import rq_scheduler
 from redis import Redis
 
-from jiffy import devredis, keys, log
-from jiffy.scheduler import every, loop, table
+from jiffy import connection, devredis, keys
+from jiffy.scheduler import every, table
+from jiffy.scheduler.loop import Loop
 from jiffy.scheduler.schedule import Scheduler
 from jobs import numbers
+from tests.scheduler_processes import Running
 
 
 @pytest.fixture
 def own_redis(tmp_path):
     """A Redis that a test may stop and start again; it keeps nothing."""
-    address = devredis.start(tmp_path, keep=False)
+    (tmp_path / "redis").mkdir()
+    address = devredis.start(tmp_path / "redis", keep=False)
     client = Redis.from_url(address)
     yield client
     client.close()
@@ -24,74 +28,127 @@ def own_redis(tmp_path):
 
 
 @pytest.fixture
-def running():
-    """Run the loop beside the test: `running(scheduler, entries)`; it ends with the test."""
-    stop, threads = loop.Stop(), []
+def start(tmp_path):
+    """Start a scheduler: `start(entries, redis)`; none is left behind."""
+    started = []
 
-    def start(scheduler, entries):
-        thread = Thread(target=loop.run, args=(scheduler, entries, stop))
-        thread.start()
-        threads.append(thread)
-        return thread
+    def run(entries, redis):
+        url = redis.connection_pool.connection_kwargs["path"]
+        options = {"socket_timeout": connection.ANSWER_TIMEOUT_S, "protocol": 2}
+        running = Running(tmp_path, entries, lambda: Redis.from_url(f"unix://{url}", **options))
+        started.append(running)
+        return running
 
-    start.stop = stop
-    yield start
-    stop.set()
-    for thread in threads:
-        thread.join()
-
-
-@pytest.fixture
-def logged():
-    """Wait for an event in the log and return its line: `logged("redis.away")`."""
-    lines = Queue()
-    handler = QueueHandler(lines)
-    log.logger.addHandler(handler)
-    log.logger.setLevel("INFO")
-
-    def wait(event):
-        while True:
-            line = lines.get(timeout=8).getMessage()
-            if line.startswith(event):
-                return line
-
-    yield wait
-    log.logger.removeHandler(handler)
-    log.logger.setLevel("NOTSET")
+    yield run
+    for running in started:
+        running.end()
 
 
-def entries():
-    return table.read([every(1, numbers.add, args=[2, 3])])[0]
+def entries(*lines):
+    found, wrong = table.read(lines or [every(1, numbers.add, args=[2, 3])])
+    assert wrong == []
+    return found
 
 
-def test_ticks_arrive_until_it_is_told_to_stop(redis, running, logged):
+def declare(redis, *lines):
     scheduler = Scheduler(connection=redis)
-    table.apply(scheduler, entries(), scheduler.look().now)
-    thread = running(scheduler, entries())
-    logged("tick.enqueued")
-    running.stop.set()
-    thread.join()
-
-    assert redis.llen(keys.queue("default")) >= 1
+    table.apply(scheduler, entries(*lines), scheduler.look().now)
+    return entries(*lines)
 
 
-def test_an_absence_of_redis_is_outlived_and_a_lost_schedule_restored(
-    own_redis, tmp_path, running, logged
-):
-    scheduler = Scheduler(connection=own_redis)
-    table.apply(scheduler, entries(), scheduler.look().now)
-    running(scheduler, entries())
-    devredis.stop(f"unix://{tmp_path / 'redis.sock'}")  # by a client of its own: the loop has one
-    logged("redis.away")
-    devredis.start(tmp_path, keep=False)
-    logged("redis.back")
-
-    assert "entry=jobs.numbers.add" in logged("tick.enqueued")
+def queued(redis):
+    return [job_id.decode() for job_id in redis.lrange(keys.queue("default"), 0, -1)]
 
 
-def test_stopping_is_not_forgotten():
-    stop = loop.Stop()
-    stop.set()
+def test_ticks_arrive_in_time(redis, start):
+    running = start(declare(redis), redis)
+    running.until_logged("tick.enqueued", count=2)
 
-    assert stop.wait(5)
-    assert stop.wait(5)
+    assert len(set(queued(redis))) == len(queued(redis)) >= 2
+
+
+def test_an_idle_scheduler_is_woken_by_who_changes_the_schedule(redis, start):
+    declared = declare(redis, every("7d", numbers.add, args=[2, 3]))
+    running = start(declared, redis)
+    running.until_logged("leader.gained")
+    with redis.pipeline() as both:
+        both.zadd(keys.ENTRIES, {declared[0].id: redis.time()[0]})
+        both.rpush(keys.SCHEDULE_WAKE, 1)
+        both.execute()
+
+    running.until(lambda: not redis.exists(keys.SCHEDULE_WAKE))
+    running.until_logged("tick.enqueued")
+
+
+def test_what_a_program_adds_with_rq_scheduler_itself_is_seen_though_it_wakes_nobody(redis, start):
+    running = start(declare(redis, every("7d", numbers.add, args=[2, 3])), redis)
+    running.until_logged("leader.gained")
+    rq_scheduler.Scheduler(connection=redis).enqueue_in(timedelta(0), numbers.add, 2, 3)
+
+    running.until_logged("tick.enqueued")
+
+
+def test_an_absence_of_redis_is_outlived_and_a_lost_schedule_restored(own_redis, tmp_path, start):
+    running = start(declare(own_redis), own_redis)
+    running.until_logged("tick.enqueued")
+    devredis.stop(f"unix://{tmp_path / 'redis' / 'redis.sock'}")
+    running.until_logged("redis.away")
+    before = len(running.lines("tick.enqueued"))
+    devredis.start(tmp_path / "redis", keep=False)
+    running.until_logged("redis.back")
+    running.until_logged("tick.enqueued", count=before + 1)
+
+    assert "entry=jobs.numbers.add" in running.lines("tick.enqueued")[-1]
+    assert len(running.lines("redis.away")) == 1
+
+
+def test_a_schedule_that_somebody_flushed_is_restored(redis, start):
+    running = start(declare(redis), redis)
+    running.until_logged("tick.enqueued")
+    redis.flushall()
+
+    running.until_logged("entry.new")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_it_while_it_leads_and_while_it_stands_by(redis, start, number):
+    leading = start(declare(redis), redis)
+    leading.until_logged("leader.gained")
+    standing_by = start(entries(), redis)
+    standing_by.until_logged("leader.followed")
+    standing_by.send(number)
+    assert standing_by.wait() == 0
+    leading.send(number)
+    leading.send(number)  # a platform may send it twice
+
+    assert leading.wait() == 0
+    assert leading.lines("scheduler.stopped")
+    assert not redis.exists(keys.LEADER)
+
+
+@pytest.mark.slow
+def test_a_signal_ends_it_while_redis_does_not_answer(own_redis, start):
+    running = start(declare(own_redis), own_redis)
+    running.until_logged("tick.enqueued")
+    server = own_redis.info("server")["process_id"]
+    os.kill(server, signal.SIGSTOP)
+    try:
+        running.send(signal.SIGTERM)
+        assert running.wait() == 0
+    finally:
+        os.kill(server, signal.SIGCONT)
+
+
+def test_two_that_both_believe_to_lead_double_nothing_and_lose_nothing(redis):
+    declared = declare(redis, *(every("7d", numbers.add, args=[1, n], name=f"sum-{n}")
+                                for n in range(20)))  # fmt: skip
+    both = [Loop(Scheduler(connection=connection.connect("test")), declared) for _ in range(2)]
+    for loop in both:
+        redis.delete(keys.LEADER)
+        assert loop.leader.leads()
+    redis.zadd(keys.ENTRIES, {entry.id: redis.time()[0] - 1 for entry in declared})
+    for loop in both:
+        loop.work()
+
+    assert all(loop.leader.leads() for loop in both)
+    assert len(queued(redis)) == len(set(queued(redis))) == 20

@@ -1,0 +1,96 @@
+"""Which of several schedulers does the work while the others wait.
+
+It saves work and nothing else: where two believe to lead, each tick is still enqueued once.
+"""
+
+import json
+import os
+import secrets
+import socket
+from typing import Any
+
+from redis import Redis
+
+from jiffy import clock, keys, log
+from jiffy.scripts import script
+from jiffy.settings import settings
+
+# Whoever leads renews every turn, and a turn takes two seconds: one of two may be late.
+LEASE_S = 4.0
+RENEW_EVERY_S = 1.0
+_LEASE_MS = int(LEASE_S * 1000)
+_SHORTEST_WAIT_S = 0.01  # to BLPOP, 0 is for ever
+
+
+class Leader:
+    """This process' claim to the lead."""
+
+    def __init__(self, redis: Redis) -> None:
+        self._redis = redis
+        self._token = secrets.token_hex(8)
+        self._who = f"{settings().dyno or socket.gethostname()}:{os.getpid()}"
+        self._own: bytes | None = None  # what the key says while this process leads
+        self._renew_at = 0.0
+        self._others: object = None  # whom this process last saw in the lead
+        self._free_in_s = 0.0
+        self.is_new = False  # whether the last `leads` took the lead, rather than kept it
+
+    def leads(self) -> bool:
+        """Renew the lead, or take it if it is free; return whether it is this process'."""
+        asked_at, self.is_new = clock.monotonic(), False
+        if self._own and asked_at < self._renew_at:
+            return True
+        if not self._is_renewed() and not self._is_taken():
+            return False
+        self._renew_at = asked_at + RENEW_EVERY_S
+        return True
+
+    def doubt(self) -> None:
+        """Ask at the next `leads`, whatever was known: Redis was away."""
+        self._renew_at = 0.0
+
+    def stand_by(self) -> None:
+        """Wait until the lead may be free: its holder has left, or is dead."""
+        self._redis.blpop([keys.LEADER_LEFT], max(self._free_in_s, _SHORTEST_WAIT_S))
+
+    def resign(self) -> None:
+        """Let another lead, now.  Raises redis-py's errors."""
+        if self._own:
+            resign = script(self._redis, "resign")
+            resign([keys.LEADER, keys.LEADER_LEFT], [self._own, _LEASE_MS])
+            self._own = None
+
+    def _is_renewed(self) -> bool:
+        """One command: at worst, another's lease is renewed by it for once."""
+        return self._own is not None and self._own == self._redis.getex(keys.LEADER, px=_LEASE_MS)
+
+    def _is_taken(self) -> bool:
+        """Take the lead if nobody has it; or it is ours, and only the answer was lost."""
+        words = {"who": self._who, "since": clock.rq_text(clock.wall()), "token": self._token}
+        with self._redis.pipeline(transaction=False) as pipe:
+            pipe.set(keys.LEADER, json.dumps(words), nx=True, px=_LEASE_MS)
+            pipe.get(keys.LEADER)
+            pipe.pttl(keys.LEADER)
+            _, told, left_ms = pipe.execute()
+        holder = _read(told)
+        is_ours = self.is_new = holder.get("token") == self._token
+        self._free_in_s = max(0, left_ms) / 1000
+        self._note(told if is_ours else None, holder.get("who"))
+        return is_ours
+
+    def _note(self, own: bytes | None, who: object) -> None:
+        if own and not self._own:
+            log.event("leader.gained", who=who)
+        elif self._own and not own:
+            log.event("leader.lost", log.WARNING, to=who)
+        if not own and who and who != self._others:
+            log.event("leader.followed", who=who)
+        self._own, self._others = own, None if own else who or self._others
+
+
+def _read(told: bytes | None) -> dict[str, Any]:
+    try:
+        words = json.loads(told or b"{}")
+    except ValueError:
+        return {}
+    return words if isinstance(words, dict) else {}

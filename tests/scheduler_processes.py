@@ -1,0 +1,69 @@
+"""Real schedulers: forked from the test, so that each begins in a few milliseconds."""
+
+import os
+import re
+import signal
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+from jiffy import connection, log
+from jiffy.scheduler.process import keep_time, until_stopped
+from jiffy.worker import process
+from tests.newcomer import wait_until
+
+PATIENCE_S = 8
+
+
+class Running:
+    """A scheduler in a process of its own, for `entries`; what it logs is in a file."""
+
+    def __init__(self, folder, entries, connect=lambda: connection.connect("scheduler")):
+        self._log = Path(folder) / f"scheduler-{len(list(Path(folder).iterdir()))}.log"
+        self._log.touch()
+        self.pid = process.fork(lambda: self._work(entries, connect))
+        self.status = None
+
+    def _work(self, entries, connect):
+        sys.stdout = self._log.open("w", buffering=1)
+        log.setup("INFO")
+        with until_stopped():
+            keep_time(connect(), entries)
+        return 0
+
+    @property
+    def log(self):
+        return self._log.read_text()
+
+    def lines(self, event):
+        """The lines of the log that tell of this event."""
+        return re.findall(rf"^.* {re.escape(event)}\b.*$", self.log, re.MULTILINE)
+
+    def until_logged(self, event, count=1):
+        self.until(lambda: len(self.lines(event)) >= count)
+
+    def until(self, fact):
+        """Wait for it; show the log if it does not come."""
+        try:
+            wait_until(fact, PATIENCE_S)
+        except AssertionError:
+            raise AssertionError(f"It did not come.\n{self.log}") from None
+
+    def send(self, number):
+        os.kill(self.pid, number)
+
+    def wait(self):
+        """Wait until it has ended by itself; return its exit code."""
+        self.until(self._has_ended)
+        return process.exit_code(self.status)
+
+    def end(self):
+        if self.status is None:
+            with suppress(ProcessLookupError):
+                self.send(signal.SIGKILL)
+            self.until(self._has_ended)
+
+    def _has_ended(self):
+        if self.status is None:
+            self.status = process.ended(self.pid)
+        return self.status is not None
