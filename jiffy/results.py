@@ -2,35 +2,49 @@
 
 import zlib
 from base64 import b64decode
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
-from rq.exceptions import InvalidJobOperation
 from rq.job import Job, JobStatus
 
 from jiffy import clock, delivery, job_progress, keys
 
 OVER = {JobStatus.FINISHED, JobStatus.FAILED, JobStatus.STOPPED, JobStatus.CANCELED}
 _OVER = {status.value.encode() for status in OVER}
+_CANCELED = JobStatus.CANCELED.value.encode()
 # An end comes by itself; this is how soon it is noticed that a job is deleted, or canceled.
 _FIRST_LOOK_MS, _LOOK_EVERY_MS = 100, 1000
 _SHOW_EVERY_MS = 250
 _SUCCESSFUL = b"1"  # rq.results.Result.Type
+_REASON = keys.REASON_FIELD.encode()
 
 
 @dataclass(frozen=True)
 class Ending:
-    """How a job ended: its status, what it returned, or the traceback of what it raised.
+    """How a job ended; what it returned, and what it raised, is decoded when it is asked for.
 
     `is_gone`: there is no such job (any more), so nothing is known; RQ deletes what finished with
     result_ttl=0.
     """
 
     status: JobStatus
-    value: Any = None
-    traceback: str = ""
     is_gone: bool = False
+    _fields: Mapping[bytes, bytes] = field(default_factory=dict)
+    _serializer: Any = None
+
+    @property
+    def value(self) -> Any:
+        """What it returned."""
+        raw = self._fields.get(b"return_value")
+        return None if raw is None else self._serializer.loads(b64decode(raw))
+
+    @property
+    def traceback(self) -> str:
+        """The text of what it raised, or why it was canceled; "" for nothing."""
+        if (raw := self._fields.get(b"exc_string")) is not None:
+            return zlib.decompress(b64decode(raw)).decode("utf-8", "replace")
+        return self._fields.get(_REASON, b"").decode("utf-8", "replace")
 
 
 def wait(
@@ -79,7 +93,9 @@ class Watch:
         for job_id, (entry_id, fields) in news.items():
             self._seen[job_id], self._entries[job_id] = entry_id, fields
         ended = []
-        for job, status in zip(self.waiting, statuses, strict=True):
+        for job, (status, reason) in zip(self.waiting, statuses, strict=True):
+            if reason is not None and status == _CANCELED:
+                self._entries[job.id] = {_REASON: reason}
             ending = self._ending(job, status, is_new=job.id in news)
             if ending is not None:
                 del self._jobs[job.id]
@@ -87,14 +103,16 @@ class Watch:
         return ended
 
     def _ask(self, block_ms: int) -> tuple[list[Any], dict[str, tuple[bytes, dict[bytes, bytes]]]]:
-        """The jobs' statuses, and the newest entry of each stream that has one, in one round trip.
+        """The jobs' statuses and reasons, and the newest entry of each stream, in one round trip.
 
         Redis looks at the statuses first, then waits for an entry.
         """
         ids = list(self._jobs)
         since = [self._seen.get(job_id, b"0-0") for job_id in ids]
         streams = [keys.results(job_id) for job_id in ids]
-        words: list[Sequence[object]] = [("HGET", keys.job(job_id), "status") for job_id in ids]
+        words: list[Sequence[object]] = [
+            ("HMGET", keys.job(job_id), "status", keys.REASON_FIELD) for job_id in ids
+        ]
         words.append(("XREAD", "BLOCK", block_ms, "STREAMS", *streams, *since))
         raw = b"".join(b"*%d\r\n%b" % (len(command), delivery.packed(command)) for command in words)
         redis = self._jobs[ids[0]].connection
@@ -115,25 +133,13 @@ class Watch:
             return Ending(JobStatus.FINISHED, is_gone=True)
         if status not in _OVER:
             return None
-        if status == b"finished":
-            return Ending(JobStatus.FINISHED, _value(job, fields.get(b"return_value")))
-        return Ending(JobStatus(status.decode()), traceback=_text(fields.get(b"exc_string")))
+        return Ending(JobStatus(status.decode()), False, fields, job.serializer)
 
 
 def _status(job: Job) -> bytes | None:
-    try:
-        return job.get_status().value.encode()
-    except InvalidJobOperation:
-        return None
+    status: Any = job.connection.hget(keys.job(job.id), "status")
+    return None if status is None else bytes(status)
 
 
 def _pairs(flat: Sequence[bytes]) -> dict[bytes, bytes]:
     return dict(zip(flat[::2], flat[1::2], strict=True))
-
-
-def _value(job: Job, raw: bytes | None) -> Any:
-    return None if raw is None else job.serializer.loads(b64decode(raw))
-
-
-def _text(raw: bytes | None) -> str:
-    return "" if raw is None else zlib.decompress(b64decode(raw)).decode("utf-8", "replace")

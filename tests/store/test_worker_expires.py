@@ -1,0 +1,198 @@
+"""Expires: what nobody has begun in time is canceled with the reason, and never run."""
+
+from datetime import datetime, timedelta, timezone
+
+import pytest
+
+from jiffy import enqueue, keys, wait
+from jiffy.clock import rq_text
+from jiffy.errors import InvalidValue, JobFailed
+from jiffy.queues import Job
+from jiffy.worker.line import Line
+from jobs import numbers
+from tests.worker_support import (
+    failed,
+    ids_of,
+    queued,
+    rare_settler,
+    registered,
+    status,
+    turns,
+)
+
+REASON = "It had not begun after 10m, when it expired (expires='10m')."
+
+
+@pytest.fixture
+def aged(redis):
+    """Let a job have been on its queue for so many seconds."""
+
+    def age(job, seconds):
+        then = redis.time()[0] - seconds
+        redis.hset(keys.job(job.id), "enqueued_at", rq_text(then))
+
+    return age
+
+
+def add_in_time(expires="10m", **options):
+    return enqueue.options(expires=expires, **options)(numbers.add, 2, 3)
+
+
+def test_a_job_that_was_not_begun_in_time_is_canceled_and_never_run(redis, aged, work):
+    late = add_in_time()
+    aged(late, 601)
+
+    assert work() == 0
+    assert (status(redis, late.id), registered(redis, "canceled")) == ("canceled", [late.id])
+    assert queued(redis) == registered(redis, "started") == []
+    assert redis.hget(keys.job(late.id), keys.REASON_FIELD).decode() == REASON
+
+
+def test_a_job_that_is_begun_in_time_runs(redis, aged, work):
+    in_time = add_in_time()
+    aged(in_time, 598)
+
+    assert work() == 1
+    assert in_time.return_value() == 5
+
+
+def test_who_waits_for_what_expired_hears_why_it_never_ran(aged, work):
+    late = add_in_time()
+    aged(late, 601)
+    work()
+    with pytest.raises(JobFailed) as failure:
+        wait(late, timeout="5s")
+
+    assert (failure.value.status, failure.value.reason) == ("canceled", REASON)
+
+
+def test_an_expired_job_leaves_no_execution_behind(redis, aged, work):
+    late = add_in_time()
+    aged(late, 601)
+    work()
+
+    assert redis.keys("rq:execution*") == []
+    assert redis.keys("jiffy:held:*") == []
+    assert redis.ttl(keys.job(late.id)) > 0
+
+
+def test_what_expired_is_kept_as_long_as_what_failed(redis, aged, work):
+    late = add_in_time(failure_ttl="1h")
+    aged(late, 601)
+    work()
+
+    assert 3590 < redis.ttl(keys.job(late.id)) <= 3600
+
+
+def test_a_job_that_has_begun_once_does_not_expire(redis, aged, work):
+    """It was rescued, or is tried again: it has waited for its turn already."""
+    again = add_in_time()
+    redis.hset(keys.job(again.id), "started_at", rq_text(redis.time()[0] - 602))
+    aged(again, 601)
+
+    assert work() == 1
+    assert again.return_value() == 5
+
+
+def test_a_delayed_job_has_its_time_from_when_it_is_due(redis, work):
+    """It was made long before that."""
+    later = add_in_time(in_="1h")
+    now_s = redis.time()[0]
+    redis.hset(keys.job(later.id), "created_at", rq_text(now_s - 3600))
+    redis.zadd("rq:scheduled:default", {later.id: now_s})
+    Line(redis).run("due", ["rq:queue:default"], [rq_text(now_s), 1000, 180])
+
+    assert work() == 1
+
+
+def test_a_job_of_which_nobody_knows_since_when_it_waits_does_not_expire(redis, work):
+    odd = add_in_time()
+    redis.hset(keys.job(odd.id), "enqueued_at", "yesterday")
+
+    assert work() == 1
+
+
+def test_expired_jobs_do_not_keep_others_from_running(redis, aged, work):
+    late = [add_in_time() for _ in range(5)]
+    for job in late:
+        aged(job, 601)
+    fresh = enqueue(numbers.add, 2, 3)
+
+    assert work() == 1
+    assert fresh.return_value() == 5
+    assert set(registered(redis, "canceled")) == {job.id for job in late}
+
+
+def test_a_job_that_was_canceled_meanwhile_stays_as_it_is(redis, aged):
+    late = add_in_time()
+    aged(late, 601)
+    (taken,), _, _ = turns(redis).take(1)
+    Job.fetch(late.id, redis).cancel()
+    rare_settler(redis).expire(taken)
+
+    assert (taken.kind, status(redis, late.id)) == ("expired", "canceled")
+    assert not redis.hexists(keys.job(late.id), keys.REASON_FIELD)
+    assert registered(redis, "started") == []
+
+
+def test_what_was_taken_away_is_not_canceled_by_its_former_worker(redis, aged):
+    late = add_in_time()
+    aged(late, 601)
+    (taken,), _, _ = turns(redis).take(1)
+    redis.delete("rq:wip:default")
+    before = redis.hgetall(keys.job(late.id))
+    rare_settler(redis).expire(taken)
+
+    assert redis.hgetall(keys.job(late.id)) == before
+    assert registered(redis, "canceled") == []
+
+
+def test_a_job_that_must_begin_in_time_does_not_wait_in_a_batch(redis):
+    """Once it is taken it counts as begun, so whoever takes it begins it."""
+    plain = [enqueue(numbers.add, 1, number) for number in range(2)]
+    in_time = [add_in_time() for _ in range(2)]
+
+    assert ids_of(turns(redis).take(10)[0]) == [job.id for job in plain]
+    assert queued(redis) == [job.id for job in in_time]
+    assert redis.llen("jiffy:wake:default") == 1
+
+
+def test_jobs_that_must_begin_in_time_are_run_without_pauses(redis, work):
+    jobs = enqueue.options(expires="10m").many(numbers.add, [(1, n) for n in range(50)])
+
+    assert work() == 50
+    assert len(registered(redis, "finished")) == len(jobs)
+
+
+@pytest.mark.parametrize(
+    "moment",
+    ["1999-12-31T23:59:59.999999Z", "2000-02-29T00:00:00Z", "2024-02-29T12:30:15.5Z",
+     "2025-03-01T00:00:00.000000Z", "2026-01-31T06:07:08.9Z", "2100-02-28T23:59:59Z"],
+)  # fmt: skip
+def test_times_are_read_as_they_are_written_in_any_year(redis, work, moment):
+    """What was enqueued then expires a second after, not before."""
+    then = datetime.fromisoformat(moment.replace("Z", "+00:00"))
+    since_s = (datetime.fromtimestamp(redis.time()[0], timezone.utc) - then) / timedelta(seconds=1)
+    early, late = add_in_time(), add_in_time()
+    for job, expires in ((early, since_s + 5), (late, since_s - 5)):
+        redis.hset(
+            keys.job(job.id), mapping={"enqueued_at": moment, keys.EXPIRES_FIELD: f"{expires}"}
+        )
+    work()
+
+    assert (status(redis, early.id), status(redis, late.id)) == ("finished", "canceled")
+
+
+def test_a_retry_does_not_expire_while_it_waits(redis, aged, work):
+    job = add_in_time(retry=3)
+    (taken,), _, _ = turns(redis).take(1)
+    rare_settler(redis).settle(failed(taken))
+    aged(job, 601)
+
+    assert work() == 1
+    assert status(redis, job.id) == "finished"
+
+
+def test_two_ends_are_refused():
+    with pytest.raises(InvalidValue, match="ttl is 60; it must be given without expires"):
+        enqueue.options(ttl="1m", expires="1m")
