@@ -31,8 +31,8 @@ check: $(DEV)  ## format, lint, types, unit tests: under 20 s
 bench: $(RUN)  ## speed beside that of the peers, an hour or so (BENCH='--quick --only jiffy,rq')
 	@python -m bench $(BENCH)
 
-compat: $(RUN)  ## RQ's own test suite on our workers (WORKER=rq: on RQ's)
-	@python -m bench.compat --worker $(or $(WORKER),jiffy)
+compat: $(RUN)  ## RQ's and rq-scheduler's own tests on ours (SUITE=rq; WORKER=rq: on theirs)
+	@python -m bench.compat --worker $(or $(WORKER),jiffy) $(addprefix --suite ,$(SUITE))
 
 chaos: $(RUN)  ## kill, cut, freeze and poison, and count what became of every job
 	@python -m bench.chaos $(CHAOS)

@@ -1,1 +1,1 @@
-"""RQ's own test suite, run with our workers in place of RQ's: `make compat`."""
+"""RQ's and rq-scheduler's own tests, run with our classes in place of theirs: `make compat`."""

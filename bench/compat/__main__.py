@@ -1,6 +1,8 @@
-"""Run RQ's own tests with our workers, or with RQ's for reference: `make compat [WORKER=rq]`.
+"""Run RQ's and rq-scheduler's own tests with our classes, or with theirs for reference:
+`make compat [SUITE=rq-scheduler] [WORKER=rq]`.
 
-The suite comes out of RQ's source distribution, of exactly the version that requirements.txt pins.
+A suite is of exactly the version that requirements.txt pins: RQ's comes out of its source
+distribution; that of rq-scheduler holds none, so they come out of its repository.
 """
 
 import argparse
@@ -10,8 +12,9 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+import urllib.request
 import venv
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -22,6 +25,7 @@ ROOT = Path(__file__).parents[2]
 BUILD = ROOT / "build" / "compat"
 PYTHON = BUILD / "venv" / "bin" / "python"
 EVERYWHERE = Path(__file__).parent / "everywhere"
+REPOSITORY = "https://github.com/rq/rq-scheduler/archive/refs/tags/v{version}.tar.gz"
 # What RQ's suite needs beside RQ, and what runs it in parallel: it mostly sleeps.
 TOOLS = ("pytest", "pytest-xdist", "pytest-timeout", "psutil==7.2.2")
 PROCESSES = 6
@@ -33,12 +37,9 @@ TEST_TIMEOUT_S = 180
 
 def main() -> int:
     asked, for_pytest = _parser().parse_known_args()
-    version = _pinned_version()
     _install()
-    suite = _suite(version)
-    print(f"RQ {version}'s tests, with the workers of {asked.worker}")
-    with _servers_home() as home:
-        return _run(suite, asked.worker, home, for_pytest)
+    failed = [name for name in asked.suite or SUITES if _play(name, asked.worker, for_pytest) != 0]
+    return int(bool(failed))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -46,12 +47,22 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m bench.compat", description="Everything else is handed to pytest."
     )
     parser.add_argument("--worker", choices=("jiffy", "rq"), default="jiffy")
+    parser.add_argument("--suite", action="append", choices=SUITES, help="both, if not given")
     return parser
 
 
-def _pinned_version() -> str:
-    found = re.search(r"^rq==(\S+)", (ROOT / "requirements.txt").read_text(), re.MULTILINE)
-    assert found, "requirements.txt pins rq"
+def _play(name: str, worker: str, for_pytest: list[str]) -> int:
+    version = _pinned_version(name)
+    suite = _suite(name, version)
+    print(f"The tests of {name} {version}, with the classes of {worker}", flush=True)
+    with _servers_home() as home:
+        environment = {"COMPAT_SUITE": name, "COMPAT_WORKER": worker, "COMPAT_HOME": str(home)}
+        return _run(suite, environment, for_pytest)
+
+
+def _pinned_version(name: str) -> str:
+    found = re.search(rf"^{name}==(\S+)", (ROOT / "requirements.txt").read_text(), re.MULTILINE)
+    assert found, f"requirements.txt pins {name}"
     return found[1]
 
 
@@ -67,18 +78,38 @@ def _install() -> None:
     done.write_text(requirements.read_text())
 
 
-def _suite(version: str) -> Path:
-    """The folder with RQ's `tests`, downloaded and unpacked if need be."""
-    suite = BUILD / f"rq-{version}"
+def _suite(name: str, version: str) -> Path:
+    """The folder with the suite's `tests`, downloaded and unpacked if need be."""
+    suite = BUILD / f"{name}-{version}"
     if not suite.exists():
-        _pip("download", "--no-deps", "--no-binary", ":all:", "-d", str(BUILD), f"rq=={version}")
-        with tarfile.open(BUILD / f"rq-{version}.tar.gz") as archive:
-            # Without `rq/`: what is tested is the one that is installed.
-            wanted = [m for m in archive if m.name.split("/")[1] in ("tests", "tox.ini")]
+        with tarfile.open(SUITES[name](version)) as archive:
+            # Without the package itself: what is tested is the one that is installed.
+            wanted = [m for m in archive if m.name.split("/")[1:2] == ["tests"]]
             archive.extractall(BUILD, members=wanted, filter="data")
         for path in suite.glob("tests/*.py"):
             path.write_text(path.read_text().replace(*OUT_OF_TMP))
     return suite
+
+
+def _source_distribution(version: str) -> Path:
+    _pip("download", "--no-deps", "--no-binary", ":all:", "-d", str(BUILD), f"rq=={version}")
+    return BUILD / f"rq-{version}.tar.gz"
+
+
+def _repository(version: str) -> Path:
+    path, url = BUILD / f"rq-scheduler-{version}.tar.gz", REPOSITORY.format(version=version)
+    try:
+        urllib.request.urlretrieve(url, path)
+    except OSError as error:
+        sys.exit(f"No tests of rq-scheduler: {url} does not answer ({error}).")
+    return path
+
+
+# Whose tests, and where they come from.
+SUITES: Mapping[str, Callable[[str], Path]] = {
+    "rq": _source_distribution,
+    "rq-scheduler": _repository,
+}
 
 
 def _pip(*words: str) -> None:
@@ -97,20 +128,23 @@ def _servers_home() -> Iterator[Path]:
                 devredis.stop(address.read_text())
 
 
-def _run(suite: Path, worker: str, home: Path, for_pytest: list[str]) -> int:
+def _run(suite: Path, environment: Mapping[str, str], for_pytest: list[str]) -> int:
     command = [
         str(PYTHON), "-m", "pytest", "-q", "-p", "bench.compat.plugin", "-p", "no:cacheprovider",
         "-n", str(PROCESSES), "--dist", "loadscope", "-rfEX", "--tb", "short", "-W", "ignore",
-        "--timeout", str(TEST_TIMEOUT_S), "--timeout-method", "thread", *(for_pytest or ["tests"]),
+        "--timeout", str(TEST_TIMEOUT_S), "--timeout-method", "thread", "--rootdir", str(suite),
+        "-c", os.devnull, *(for_pytest or ["tests"]),
     ]  # fmt: skip
-    environment = os.environ | {
-        "COMPAT_HOME": str(home),
-        "COMPAT_WORKER": worker,
-        "PATH": f"{PYTHON.parent}{os.pathsep}{os.environ['PATH']}",
-        "PYTHONPATH": f"{EVERYWHERE}{os.pathsep}{ROOT}",
-        "RUN_SLOW_TESTS_TOO": "1",
-    }
-    return subprocess.run(command, cwd=suite, env=environment, check=False).returncode
+    everything = (
+        os.environ
+        | environment
+        | {
+            "PATH": f"{PYTHON.parent}{os.pathsep}{os.environ['PATH']}",
+            "PYTHONPATH": f"{EVERYWHERE}{os.pathsep}{ROOT}",
+            "RUN_SLOW_TESTS_TOO": "1",
+        }
+    )
+    return subprocess.run(command, cwd=suite, env=everything, check=False).returncode
 
 
 if __name__ == "__main__":

@@ -1,5 +1,5 @@
-"""A pytest plugin for RQ's suite: a private Redis per process, and the list of tests that do not
-apply to our workers, from docs/compatibility.md.
+"""A pytest plugin for the suites: a private Redis per process, and the list of tests that do not
+apply to our classes, from docs/compatibility.md.
 """
 
 import os
@@ -7,11 +7,18 @@ from pathlib import Path
 
 import pytest
 import rq
+import rq_scheduler
 
 from bench.compat import tables
 from bench.server import free_port
 from jiffy import devredis
 
+# The heading of a suite's list; and the classes that ours took the place of.
+_HEADINGS = {"rq": "RQ's test", "rq-scheduler": "rq-scheduler's test"}
+_REPLACED = {
+    "rq": [(rq, "Worker"), (rq, "SimpleWorker")],
+    "rq-scheduler": [(rq_scheduler, "Scheduler")],
+}
 # RQ's tests look for an empty database from 4 to 16.
 _DATABASES = "17"
 # The file in the home of each Redis that says where it is.
@@ -33,16 +40,18 @@ def pytest_configure() -> None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    for name in ("Worker", "SimpleWorker"):
-        put_in = getattr(rq, name)
-        terminalreporter.write_line(f"rq.{name} was {put_in.__module__}.{put_in.__name__}")
+    for package, name in _REPLACED[os.environ["COMPAT_SUITE"]]:
+        put_in = getattr(package, name)
+        was = f"{put_in.__module__}.{put_in.__name__}"
+        terminalreporter.write_line(f"{package.__name__}.{name} was {was}")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Expect the listed tests to fail: one that passes is reported, for its line is out of date."""
     if os.environ["COMPAT_WORKER"] != "jiffy":
         return
-    reasons = {row["RQ's test"]: row["why it does not apply"] for row in tables.rows("RQ's test")}
+    heading = _HEADINGS[os.environ["COMPAT_SUITE"]]
+    reasons = {row[heading]: row["why it does not apply"] for row in tables.rows(heading)}
     for item in items:
         reason = reasons.pop(item.nodeid.removeprefix("tests/"), None)
         if reason:

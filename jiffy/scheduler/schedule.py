@@ -6,6 +6,7 @@ number of schedulers may do this at the same moment, and be killed at any; none 
 
 import logging
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import islice
@@ -14,6 +15,7 @@ from typing import Any
 import rq_scheduler
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ReadOnlyError, RedisError
+from rq.exceptions import NoSuchJobError
 
 from jiffy import clock, keys, log
 from jiffy.queues import Job, Queue
@@ -69,10 +71,15 @@ class Scheduler(rq_scheduler.Scheduler):  # type: ignore[misc]
         return done
 
     def enqueue_job(self, job: Job) -> None:
-        """Enqueue the entry `job` now, whatever its time is."""
-        slot = self.connection.zscore(keys.ENTRIES, job.id)
-        now = clock.now()
-        self._enqueue(list(self._ticks([(job.id, slot or 0.0)], now)), now)
+        """Enqueue the entry `job` as it is here, now, whatever its time is."""
+        slot, now = self.connection.zscore(keys.ENTRIES, job.id), clock.now()
+        if slot is None:
+            super().enqueue_job(job)
+            return
+        job.save()
+        self._enqueue(list(self._ticks([(job.id, slot)], now)), now)
+        with suppress(NoSuchJobError):  # it may be done and gone already
+            job.refresh()
 
     def declare(self, entry: Entry, now: datetime) -> str:
         """Make the entry what the table says; return "new", "changed" or "same".

@@ -1,7 +1,7 @@
-"""Loaded by every interpreter of a run of RQ's suite, as Python itself starts: also by the commands
+"""Loaded by every interpreter of a run of a suite, as Python itself starts: also by the commands
 that its tests call.
 
-Puts our workers where RQ's are, and a private Redis where RQ's tests expect one: on port 6379.
+Puts our classes where the suite's are, and a private Redis where its tests expect one: port 6379.
 """
 
 import importlib
@@ -31,7 +31,7 @@ def _reach_the_private_redis() -> None:
     Connection._connect = connect_elsewhere  # type: ignore[method-assign]
 
 
-def _put_ours_in_place_of_rqs() -> None:
+def _put_our_workers_in_place() -> None:
     """Bind RQ's names to our classes in each module of RQ's that knows them."""
     import rq
 
@@ -40,21 +40,35 @@ def _put_ours_in_place_of_rqs() -> None:
             importlib.import_module(found.name)
     ours = importlib.import_module("jiffy.worker")
     for name in ("Worker", "SimpleWorker"):
-        _rebind(getattr(rq, name), getattr(ours, name))
+        _rebind("rq", getattr(rq, name), getattr(ours, name))
 
 
-def _rebind(theirs: type, ours: type) -> None:
-    for module in _rqs_modules():
+def _put_our_scheduler_in_place() -> None:
+    """With RQ's own job, since the tests read back by RQ's serializer what was written."""
+    import rq
+    import rq_scheduler.scripts.rqscheduler
+    from rq.job import Job
+
+    from jiffy.scheduler.schedule import Scheduler
+
+    stock = rq_scheduler.Scheduler
+    ours = type("Scheduler", (Scheduler,), {"job_class": Job, "queue_class": rq.Queue})
+    ours.__module__ = Scheduler.__module__
+    _rebind("rq_scheduler", stock, ours)
+
+
+def _rebind(package: str, theirs: type, ours: type) -> None:
+    for module in _modules_of(package):
         for name, value in list(vars(module).items()):
             if value is theirs:
                 setattr(module, name, ours)
 
 
-def _rqs_modules() -> list[ModuleType]:
+def _modules_of(package: str) -> list[ModuleType]:
     return [
         module
         for name, module in list(sys.modules.items())
-        if name.partition(".")[0] == "rq" and name != _HOME_OF_RQS_CLASSES
+        if name.partition(".")[0] == package and name != _HOME_OF_RQS_CLASSES
     ]
 
 
@@ -65,8 +79,12 @@ def _is_child_of_spawn_worker() -> bool:
 
 def _prepare() -> None:
     _reach_the_private_redis()
-    if os.environ["COMPAT_WORKER"] == "jiffy" and not _is_child_of_spawn_worker():
-        _put_ours_in_place_of_rqs()
+    if os.environ["COMPAT_WORKER"] != "jiffy" or _is_child_of_spawn_worker():
+        return
+    if os.environ["COMPAT_SUITE"] == "rq":
+        _put_our_workers_in_place()
+    else:
+        _put_our_scheduler_in_place()
 
 
 try:
