@@ -1,0 +1,110 @@
+"""The guides keep their word: all that they say to type is typed, and does what they say."""
+
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from collections import Counter
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from aiosmtpd.controller import Controller
+from aiosmtpd.handlers import Sink
+from PIL import Image
+
+from jiffy import Enqueue
+from jiffy.job_options import NAMES
+from jiffy.shell import enqueue_command
+from tests.docs import follow
+from tests.newcomer import CHECKOUT
+
+PAGES = sorted((CHECKOUT / "docs").glob("*.md"))
+GUIDES = [page for page in PAGES if page.stem in ("enqueue", "from-celery", "from-rq")]
+PROJECT = ("enqueue.py", "worker.py", "scheduler.py", "dashboard.py", "jobs", "examples")
+PATIENCE_S = 50
+
+
+def name_of(page):
+    return page.name
+
+
+@pytest.fixture
+def project(tmp_path):
+    """A folder as somebody has it who began with this project, with a photo of theirs."""
+    for name in PROJECT:
+        copy = shutil.copytree if (CHECKOUT / name).is_dir() else shutil.copy
+        copy(CHECKOUT / name, tmp_path / name)
+    for name in ("jiffy", "tests"):
+        (tmp_path / name).symlink_to(CHECKOUT / name)
+    (tmp_path / "samples").mkdir()
+    Image.new("RGB", (400, 300)).save(tmp_path / "samples" / "photo.jpg")
+    return tmp_path
+
+
+@pytest.fixture
+def mail_server():
+    """The address of a server that takes all mail."""
+    server = Controller(Sink(), hostname="127.0.0.1", port=free_port())
+    server.start()
+    yield f"smtp://127.0.0.1:{server.port}?tls=no"
+    server.stop()
+
+
+def free_port():
+    with closing(socket.socket()) as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(60)
+@pytest.mark.usefixtures("redis")
+@pytest.mark.parametrize("page", GUIDES, ids=name_of)
+def test_everything_on_the_page_can_be_typed_word_by_word(page, project, mail_server):
+    typed = subprocess.Popen(
+        [sys.executable, follow.__file__, page],
+        cwd=project, env=environ(project, mail_server), text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
+    )  # fmt: skip
+    try:
+        said, _ = typed.communicate(timeout=PATIENCE_S)
+    finally:
+        if typed.poll() is None:
+            os.killpg(typed.pid, signal.SIGKILL)
+
+    assert typed.returncode == 0, said
+
+
+def environ(project, mail_server):
+    paths = [str(Path(sys.prefix, "bin")), os.environ["PATH"]]
+    mail = {"SMTP_URL": mail_server, "SMTP_FROM": "shop@example.com"}
+    return os.environ | mail | {"PATH": os.pathsep.join(paths), "PYTHONPATH": str(project)}
+
+
+@pytest.mark.parametrize("page", GUIDES, ids=name_of)
+def test_a_page_shows_each_file_once(page):
+    files = Counter(block.file for block in follow.blocks(page.read_text()) if block.file)
+
+    assert set(files.values()) <= {1}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_every_link_leads_somewhere(page):
+    links = re.findall(r"\]\((?!https?:)([^)#]+)\)", page.read_text())
+
+    assert [link for link in links if not (page.parent / link).exists()] == []
+
+
+def test_every_option_and_every_flag_stands_in_the_table_of_enqueue(capsys):
+    page = (CHECKOUT / "docs" / "enqueue.md").read_text()
+    rows = re.findall(r"^\| `([^`]+)` \| (.*?) \|", page, re.MULTILINE)
+    with pytest.raises(SystemExit):
+        enqueue_command(Enqueue(), ["--help"])
+    flags = re.findall(r"^  (--[a-z-]+)", capsys.readouterr().out, re.MULTILINE)
+
+    assert {name for name, _ in rows if name.isidentifier()} == set(NAMES)
+    assert {flag for _, cell in rows for flag in re.findall(r"--[a-z-]+", cell)} == set(flags)
