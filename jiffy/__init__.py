@@ -8,8 +8,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from jiffy.flows import part as part
     from jiffy.job_options import options as options
     from jiffy.job_progress import progress as progress
+    from jiffy.placeholder import result as result
     from jiffy.queues import Enqueue as Enqueue
     from jiffy.queues import enqueue as enqueue
     from jiffy.queues import enqueue_many as enqueue_many
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from jiffy.scheduler import cron as cron
     from jiffy.scheduler import every as every
     from jiffy.scheduler import run_scheduler as run_scheduler
+    from jiffy.scheduler import simulate as simulate
     from jiffy.waiting import wait as wait
     from jiffy.waiting import wait_all as wait_all
     from jiffy.worker import SimpleWorker as SimpleWorker
@@ -32,6 +35,8 @@ _HOME = {
     "enqueue_many": "jiffy.queues",
     "find_job": "jiffy.rq_job",
     "options": "jiffy.job_options",
+    "part": "jiffy.flows",
+    "result": "jiffy.placeholder",
     "Retry": "jiffy.retry",
     "wait": "jiffy.waiting",
     "wait_all": "jiffy.waiting",
@@ -40,13 +45,15 @@ _HOME = {
     "cron": "jiffy.scheduler",
     "every": "jiffy.scheduler",
     "run_scheduler": "jiffy.scheduler",
+    "simulate": "jiffy.scheduler",
     "SimpleWorker": "jiffy.worker",
     "Worker": "jiffy.worker",
 }
 
 __all__ = [
     "Enqueue", "Retry", "SimpleWorker", "Worker", "at", "cron", "enqueue", "enqueue_many", "every",
-    "find_job", "options", "progress", "run_scheduler", "wait", "wait_all",
+    "find_job", "options", "part", "progress", "result", "run_scheduler", "simulate",
+    "wait", "wait_all",
 ]  # fmt: skip
 
 

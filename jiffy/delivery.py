@@ -25,6 +25,7 @@ from jiffy.settings import settings, without_password
 PATIENCE_S = 5.0
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.05, 1.0
 _FULL = "OOM "
+_MULTI, _EXEC = b"*1\r\n$5\r\nMULTI\r\n", b"*1\r\n$4\r\nEXEC\r\n"
 
 T = TypeVar("T")
 
@@ -55,6 +56,12 @@ def deliver(redis: Redis, message: Message) -> Any:
     Raises RedisAway or RedisFull after PATIENCE_S of trying.
     """
     return patiently(lambda: _say(redis, message))
+
+
+def deliver_together(redis: Redis, messages: Sequence[Message]) -> None:
+    """The same for several: Redis hears all of them, in one transaction, or none."""
+    raw = b"".join([_MULTI, *(message.in_full() for message in messages), _EXEC])
+    patiently(lambda: _say_together(redis, raw, len(messages) + 2))
 
 
 def patiently(say: Callable[[], T]) -> T:
@@ -137,6 +144,13 @@ def _say(redis: Redis, message: Message) -> Any:
         return exchange(redis, message.by_sha())[0]
     except NoScriptError:
         return exchange(redis, message.in_full())[0]
+
+
+def _say_together(redis: Redis, raw: bytes, answers: int) -> None:
+    *_, said = exchange(redis, raw, answers)
+    for answer in said:
+        if isinstance(answer, RedisError):
+            raise answer
 
 
 @lru_cache(maxsize=256)

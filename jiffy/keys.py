@@ -23,7 +23,7 @@ LEADER = "jiffy:leader"  # JSON: which scheduler leads (who, since, token); gone
 LEADER_LEFT = "jiffy:leader:left"  # list: a token for who waits to lead, when a leader has left
 SCHEDULE_WAKE = "jiffy:schedule:wake"  # list: a token for the leader: the schedule has changed
 LAST_SWEEP = "jiffy:last_sweep"  # when (Redis' clock) a supervisor last looked for the dead
-JOINS = "jiffy:joins"  # sorted set: job that waits for others -> when (Redis' clock) to look at them
+JOINS = "jiffy:joins"  # sorted set: job that waits for others -> when (Redis' clock) to look
 
 # A field of ours in RQ's hash of a job: it lives and dies with the job, and RQ passes over it.
 PROGRESS_FIELD = "jiffy:progress"

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
+from jiffy.placeholder import Placeholder
+
 MASK = "***"
 _PLAIN = (bool, int, float, str, type(None))
 _HARMLESS = (bool, type(None))
@@ -31,6 +33,8 @@ def masked(value: Any, *, is_secret_itself: bool = False) -> Any:
     if isinstance(value, _PLAIN):
         return value
     if isinstance(value, dict):
+        if isinstance(value, Placeholder):
+            return value
         return {
             key: masked(inner, is_secret_itself=isinstance(key, str) and is_secret(key))
             for key, inner in value.items()

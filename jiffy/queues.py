@@ -11,7 +11,7 @@ from redis import Redis
 from rq.job import JobStatus
 from rq.serializers import JSONSerializer
 
-from jiffy import bulk, clock, connection, delivery, functions, job_options, keys, rq_job
+from jiffy import bulk, clock, connection, delivery, flows, functions, job_options, keys, rq_job
 from jiffy.errors import DuplicateJob, InvalidValue
 from jiffy.recipe import Recipe, new_id
 from jiffy.rq_job import Job as Job
@@ -93,6 +93,27 @@ class Enqueue:
             return Jobs(_one_by_one(recipe, order), recipe, redis)
         return Jobs(bulk.put(redis, recipe, order), recipe, redis)
 
+    def chain(self, *parts: flows.Part) -> list[Job]:
+        """Run calls one after another; return their jobs, of which the last is to be waited for.
+
+        `enqueue.chain(part(images.fetch, url), part(images.resize, result, 200))`: `result` is what
+        the part before returned; it may stand inside lists and dicts.  Each part is enqueued when
+        the one before has finished.  Where one fails for good, or is stopped, canceled or deleted,
+        the rest is canceled, with that as the reason.  Written all at once or not at all.
+        """
+        return flows.chain(parts, self._recipe_of)
+
+    def group(self, parts: Iterable[flows.Part], then: flows.Then | None = None) -> flows.Team:
+        """Run calls side by side, then `then`, once, when the last is over, however it ended.
+
+        `enqueue.group([part(images.resize, path, 200) for path in paths], then=reports.write)`:
+        `then` is a function, called with the results, or a part with `result` among its arguments.
+        The results are one dict for each part, in order: `id`, `status` (finished, failed, stopped,
+        canceled, or gone: it was deleted or ran out of its time), `result`, and `error`, the last
+        line of the traceback.  Where they are over 5 MB together, `then` is canceled.
+        """
+        return flows.group(parts, then, self._recipe_of)
+
     def make(
         self, func: Callable[..., object], args: Sequence[Any], kwargs: Mapping[str, Any]
     ) -> Job:
@@ -103,6 +124,9 @@ class Enqueue:
         job = rq_job.made_of(fields, recipe.job_id or new_id(), Redis())
         job.enqueue_at_front = recipe.options.get("at_front") or None
         return job
+
+    def _recipe_of(self, part: flows.Part) -> Recipe:
+        return (self.options(**part.given) if part.given else self)._recipe(part.func)
 
     def _recipe(self, func: Callable[..., object]) -> Recipe:
         config = settings()

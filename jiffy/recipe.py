@@ -5,6 +5,7 @@ import json
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from datetime import timedelta
 from typing import Any
 
@@ -39,6 +40,14 @@ class Recipe:
         self._describe: str | None = options.get("description")
         self._head, self._tail = self._packed_once()
         self._count = 15 + 2 * len(self.same)
+
+    def joined(self, waiting_id: str) -> "Recipe":
+        """The same for jobs that the job `waiting_id` waits for."""
+        joined = copy(self)
+        joined.same = {**self.same, keys.JOIN_FIELD: waiting_id}
+        joined._head, joined._tail = joined._packed_once()
+        joined._count += 2
+        return joined
 
     def call(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Call:
         """The call, checked (see `Target.call`), described as the options want it."""

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from redis import Redis
 
-from jiffy import SimpleWorker, bulk, connection, devredis, functions, keys, queues
+from jiffy import SimpleWorker, bulk, connection, devredis, flows, functions, keys, queues
 from jiffy.queues import Job, Queue
 from jiffy.settings import settings
 
@@ -50,7 +50,7 @@ def inline(queued: "Queued", monkeypatch: pytest.MonkeyPatch) -> "Queued":
 
     A job that fails raises nothing there, as in production: look at it, or `wait(job)`.
     """
-    for module, name in ((queues, "_put"), (bulk, "put")):
+    for module, name in ((queues, "_put"), (bulk, "put"), (flows, "chain"), (flows, "group")):
         monkeypatch.setattr(module, name, _then(getattr(module, name), queued.run))
     return queued
 

@@ -1,7 +1,7 @@
 """Chains and groups: tell a job that waits for others of their end, whoever has ended them.
 
-Our workers do so as they settle (`commit.lua`).  What is canceled or deleted, or settled by RQ's own
-workers, is found here.
+Our workers do so as they settle (`commit.lua`).  What is canceled or deleted, or settled by RQ's
+own workers, is found here.
 """
 
 import json

@@ -1,0 +1,207 @@
+"""Chains and groups: jobs that wait for others, and get what these returned.
+
+Both are the same in Redis (`join_open.lua`): a job that waits, and those that it waits for.  It is
+told of their end in the very step in which a worker ends them, see docs/internals.md.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby, pairwise
+from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec, Union
+
+from redis import Redis
+from rq.job import JobStatus
+
+from jiffy import bulk, clock, connection, delivery, job_options, keys, placeholder, rq_job
+from jiffy.call import Call
+from jiffy.delivery import Message, packed
+from jiffy.errors import InvalidValue, JiffyError, WrongArguments
+from jiffy.recipe import Recipe, new_id
+from jiffy.rq_job import Job
+
+if TYPE_CHECKING:  # typing has it from Python 3.11 on; only mypy needs it
+    from typing_extensions import Unpack
+
+P = ParamSpec("P")
+Then = Union["Part", Callable[[Any], object]]
+
+# So many ids in one message: Redis is nobody's for long.
+_CHUNK = 5000
+# A producer that has said nothing for so long is gone, and did not write all parts.
+_OPEN_S = 300
+# A part's own id and what it depends on are made here; and it is nobody else's job.
+_OF_NO_PART = ("job_id", "depends_on", "unique")
+# What waits for others has no time of its own.
+_OF_NONE_THAT_WAITS = ("in_", "at")
+
+
+@dataclass(frozen=True)
+class Part:
+    """A call that is not enqueued yet; made with `part`."""
+
+    func: Callable[..., object]
+    args: Sequence[Any]
+    kwargs: Mapping[str, Any]
+    given: job_options.Options
+
+    def options(self, **given: "Unpack[job_options.Options]") -> "Part":
+        """The same with these options: `part(mail.send, "a@b.c").options(queue="low")`."""
+        job_options.checked(given)
+        return replace(self, given={**self.given, **given})
+
+
+def part(func: Callable[P, object], /, *args: P.args, **kwargs: P.kwargs) -> Part:
+    """A call for `enqueue.chain` or `enqueue.group`; among its arguments there may be `result`."""
+    return Part(func, args, kwargs, {})
+
+
+@dataclass(frozen=True)
+class Team:
+    """What `enqueue.group` has enqueued: the jobs, and the one that waits for all of them."""
+
+    jobs: Sequence[Job]
+    then: Job | None
+
+
+class Made(NamedTuple):
+    """A part that was checked, and is about to be written."""
+
+    recipe: Recipe
+    call: Call
+    job_id: str
+
+    @property
+    def job(self) -> Job:
+        """The job, to be read from Redis when it is asked for more than its id."""
+        redis, ttl = connection.shared(), self.recipe.same.get("result_ttl")
+        job: Job = rq_job.stand_in(
+            self.job_id, redis, Job.refresh, origin=self.recipe.queue, result_ttl=ttl
+        )
+        return job
+
+    @property
+    def takes_results(self) -> bool:
+        """Whether `result` is among its arguments."""
+        return placeholder.MARK in self.call.data
+
+    def before(self, waiting: "Made | None") -> "Made":
+        """The same as one that another waits for."""
+        return self if waiting is None else self._replace(recipe=self.recipe.joined(waiting.job_id))
+
+    def message(self) -> Message:
+        """The words that put it on its queue at once."""
+        return self.recipe.message(self.call, self.job_id, "", clock.rq_text(clock.wall()))
+
+    def waiting_fields(self) -> dict[str, Any]:
+        """Its hash as long as it waits for others.  Mirrors rq.Job.to_dict."""
+        fields = self.recipe.fields(self.call, clock.rq_text(clock.wall()))
+        # RQ's job asks for a client; being made does not use it.
+        job = rq_job.made_of(fields, self.job_id, Redis())
+        job.enqueued_at = None
+        job.enqueue_at_front = self.recipe.options.get("at_front")
+        return job.to_dict() | {"status": JobStatus.DEFERRED.value, "data": self.call.data}
+
+
+Recipes = Callable[[Part], Recipe]
+
+
+def chain(parts: Sequence[Part], recipe_of: Recipes) -> list[Job]:
+    """Write a chain, all of it or nothing; see `Enqueue.chain`."""
+    made = _made(parts, recipe_of)
+    if not made:
+        raise InvalidValue("chain", (), "one part or more")
+    if made[0].takes_results:
+        raise WrongArguments("Part 1: there is no part before it whose result it could take.")
+    for one in made[1:]:
+        _refuse(one, _OF_NONE_THAT_WAITS)
+    messages, waiting = list[Message](), None
+    for before, one in reversed([*pairwise(made)]):
+        messages.append(_opening(one.before(waiting), [before], needs="success"))
+        waiting = one
+    messages.append(made[0].before(waiting).message())
+    delivery.deliver_together(connection.shared(), messages)
+    return [one.job for one in made]
+
+
+def group(parts: Iterable[Part], then: Then | None, recipe_of: Recipes) -> Team:
+    """Write a group; see `Enqueue.group`."""
+    members = _made(parts, recipe_of)
+    for number, one in enumerate(members, start=1):
+        if one.takes_results:
+            raise WrongArguments(f"Part {number}: only `then` can take the results of a group.")
+    last = None if then is None else _made_last(then, recipe_of)
+    if last is not None:
+        for first in range(0, len(members) or 1, _CHUNK):
+            some = members[first : first + _CHUNK]
+            _deliver(_opening(last, some, needs="end", first=first, open_s=_OPEN_S))
+    _write(members, last)
+    if last is not None:
+        _deliver(_closing(last))
+    return Team([one.job for one in members], last and last.job)
+
+
+def _made(parts: Iterable[Part], recipe_of: Recipes) -> list[Made]:
+    """The parts, checked, each with an id.  Raises what is wrong with one, and says which."""
+    made: list[Made] = []
+    last: Part | None = None
+    for number, part in enumerate(parts, start=1):
+        try:
+            if not isinstance(part, Part):
+                raise InvalidValue("it", part, "a call, as part(function, …) makes it")
+            is_like_last = last is not None and (part.func, part.given) == (last.func, last.given)
+            recipe = made[-1].recipe if is_like_last else recipe_of(part)
+            made.append(Made(recipe, recipe.call(part.args, part.kwargs), new_id()))
+            if not is_like_last:
+                _refuse(made[-1], _OF_NO_PART)
+        except JiffyError as error:
+            error.args = (f"Part {number}: {error}",)
+            raise
+        last = part
+    return made
+
+
+def _made_last(then: Then, recipe_of: Recipes) -> Made:
+    """The one that waits for a group: a part, or a function that takes the results."""
+    [last] = _made([then if isinstance(then, Part) else part(then, placeholder.result)], recipe_of)
+    _refuse(last, _OF_NONE_THAT_WAITS)
+    return last
+
+
+def _refuse(made: Made, names: Sequence[str]) -> None:
+    for name in names:
+        if name in made.recipe.options:
+            value = made.recipe.options[name]
+            raise InvalidValue(name, value, f"left out for {made.recipe.target.path} here")
+
+
+def _opening(
+    waits: Made, others: Sequence[Made], *, needs: str, first: int = 0, open_s: int | str = ""
+) -> Message:
+    """The words that write a job that waits for others, which must be written within `open_s`."""
+    queue, fields = waits.recipe.queue, waits.waiting_fields()
+    words = [
+        1, keys.queue(queue), queue, waits.job_id, needs, open_s,
+        waits.call.data if waits.takes_results else "",
+        first, len(others), *(one.job_id for one in others),
+        *(word for pair in fields.items() for word in pair),
+    ]  # fmt: skip
+    return Message("join_open", len(words), packed(words))
+
+
+def _closing(waits: Made) -> Message:
+    """The words that say that all parts are written: from here on only these are waited for."""
+    now = clock.rq_text(clock.wall())
+    words = [0, waits.job_id, "", JobStatus.FINISHED.value, "null", "null", now]
+    return Message("join_over", len(words), packed(words))
+
+
+def _write(members: Sequence[Made], last: Made | None) -> None:
+    """Put them on their queues, in bulk where several in a row are alike."""
+    for _, some in groupby(members, key=lambda one: id(one.recipe)):
+        alike = list(some)
+        recipe = alike[0].before(last).recipe
+        bulk.put_made(connection.shared(), recipe, [(one.job_id, one.call) for one in alike])
+
+
+def _deliver(message: Message) -> None:
+    delivery.deliver(connection.shared(), message)
