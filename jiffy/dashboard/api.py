@@ -10,7 +10,7 @@ from flask import Blueprint, abort, current_app, request, url_for
 from werkzeug.datastructures import WWWAuthenticate
 from werkzeug.exceptions import Unauthorized
 
-from jiffy import connection
+from jiffy import connection, retry
 from jiffy.dashboard import access, data
 from jiffy.dashboard.data import JobView
 from jiffy.dashboard.pages.job import GONE
@@ -132,12 +132,6 @@ def _duration(value: Any) -> Any:
     return value
 
 
-def _tries(value: Any) -> int:
-    if type(value) is not int or not 1 <= value <= 1000:
-        raise ValueError
-    return value
-
-
 def _moment(value: Any) -> datetime:
     return datetime.fromisoformat(_name(value).replace("Z", "+00:00"))
 
@@ -157,7 +151,8 @@ OPTIONS: dict[str, tuple[Callable[[Any], Any], str]] = {
     "result_ttl": (_duration, _LASTS),
     "failure_ttl": (_duration, _LASTS),
     "ttl": (_duration, _LASTS),
-    "retry": (_tries, "a whole number from 1 to 1000"),
+    "expires": (_duration, _LASTS),
+    "retry": (retry.from_json, "a whole number from 1 to 1000, or an object"),
     "at_front": (_of(bool), "true or false"),
     "in": (_duration, _LASTS),
     "at": (_moment, "a time with its zone, such as '2030-01-31T06:00:00Z'"),

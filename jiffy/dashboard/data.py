@@ -28,6 +28,7 @@ T = TypeVar("T")
 _JOB = (
     "status", "origin", "description", "data", "created_at", "enqueued_at", "started_at",
     "ended_at", "worker_name", "meta", keys.PROGRESS_FIELD, keys.MASKED_FIELD,
+    keys.REASON_FIELD,
 )  # fmt: skip
 _WORKER = (
     "state", "current_job", "queues", "hostname", "pid", "birth", "last_heartbeat",
@@ -59,7 +60,7 @@ class JobView:
     problems: tuple[str, ...]
     result: Any = None
     has_result: bool = False
-    error: str = ""
+    error: str = ""  # the traceback, or why it was canceled
     due: datetime | None = None  # while it is scheduled
 
     @property
@@ -158,9 +159,10 @@ def job_view(job_id: str, raw: Mapping[str, Raw]) -> JobView:
     read = _Reading(raw)
     hidden = Places.read(read(keys.MASKED_FIELD, _line, ""))
     function, arguments = read("data", lambda data: _call(data, hidden), ("", ""))
+    state = read("status", _line, "") or "unknown"
     return JobView(
         id=job_id,
-        state=read("status", _line, "") or "unknown",
+        state=state,
         queue=read("origin", _line, ""),
         description=read("description", decode.text, "")[:_LONG],
         function=function,
@@ -172,6 +174,7 @@ def job_view(job_id: str, raw: Mapping[str, Raw]) -> JobView:
         worker=read("worker_name", _line, ""),
         progress=read(keys.PROGRESS_FIELD, _progress, None),
         meta=read("meta", _meta, ""),
+        error=read(keys.REASON_FIELD, _line, "") if state == "canceled" else "",
         problems=tuple(read.problems),
     )
 
@@ -275,7 +278,7 @@ def _told_by(job: JobView, entries: Any) -> JobView:
     fields = entries[0][1]
     error = _traceback(fields.get(b"exc_string"))
     if decode.text(fields.get(b"type")) != _SUCCESSFUL:
-        return replace(job, error=error)
+        return replace(job, error=job.error or error)
     raw = _unwrapped(fields.get(b"return_value"))
     return replace(job, has_result=True, result=decode.value(raw) if raw else None)
 

@@ -54,6 +54,30 @@ def test_options_are_those_of_enqueue(api, redis):
     assert json.loads(stored[b"meta"]) == {"who": "me"}
 
 
+def test_a_retry_is_a_number_or_an_object(api, redis):
+    retry = {"max": 3, "backoff": "2s", "jitter": False, "on": ["TimeoutError"]}
+    call = {"function": "jobs.numbers.add", "args": [1, 2], "job_id": "mine", "retry": retry}
+    api("POST", "/api/jobs", json=call)
+    stored = redis.hgetall(keys.job("mine"))
+
+    assert json.loads(stored[b"retry_intervals"]) == [2, 4, 8]
+    assert json.loads(stored[b"jiffy:retry"]) == {"on": ["TimeoutError"]}
+
+
+@pytest.mark.parametrize("retry", [0, True, "3", {}, {"max": 3, "backof": 2}, {"max": 3, "on": 5}])
+def test_a_retry_that_is_neither_is_refused(api, retry):
+    answer = api("POST", "/api/jobs", json={"function": "jobs.numbers.add", "retry": retry})
+
+    assert answer.status_code == 422
+
+
+def test_a_canceled_job_tells_why(api, plant):
+    plant("late", status="canceled", **{keys.REASON_FIELD: "It had not begun after 10m."})
+    told = api("GET", "/api/jobs/late").json
+
+    assert (told["state"], told["error"]) == ("canceled", "It had not begun after 10m.")
+
+
 def test_every_option_of_enqueue_can_be_given(api):
     names = {"in_" if name == "in" else name for name in api_module.OPTIONS}
 
@@ -106,7 +130,7 @@ def test_an_unknown_job_is_404_with_a_message(api):
         ({"que": "low"}, "option is 'que'; it must be one of function, args, kwargs, queue"),
         ({"queue": 5}, "queue is 5; it must be a name"),
         ({"queue": ""}, "queue is ''; it must be a name"),
-        ({"retry": True}, "retry is True; it must be a whole number"),
+        ({"retry": True}, "retry is True; it must be how many times"),
         ({"timeout": "soon"}, "timeout is 'soon'; it must be seconds"),
         ({"timeout": [1]}, "timeout is [1]; it must be seconds"),
         ({"in": "later"}, "in is 'later'; it must be seconds"),

@@ -37,6 +37,15 @@ def test_a_secret_that_stock_rq_enqueued_is_masked_by_its_name(redis, plant):
     assert data.read_job(redis, "one").arguments == '5, password=***, to={"pin": "***"}'
 
 
+def test_the_reason_of_a_cancellation_is_told_of_a_canceled_job_only(redis, plant):
+    reason = {keys.REASON_FIELD: "it expired"}
+    plant("late", status="canceled", error="ValueError: an earlier try", **reason)
+    plant("ran", status="finished", **reason)
+
+    assert data.read_job(redis, "late").error == "it expired"
+    assert data.read_job(redis, "ran").error == ""
+
+
 def test_the_trap_of_these_tests_works(tmp_path):
     pickle.loads(pickle.dumps(Trap(tmp_path / "executed")))
 
