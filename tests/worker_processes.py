@@ -17,15 +17,18 @@ PATIENCE_S = 20
 
 
 class Dyno:
-    """One `python worker.py` with all that descends from it; what it logs is in a file."""
+    """One `python worker.py` with all that descends from it; what it logs is in a file.
 
-    def __init__(self, folder, words, environ):
+    `home` is where that file is, and its neighbours.
+    """
+
+    def __init__(self, folder, words, environ, home=CHECKOUT):
         self.mark = f"WORKER_TEST_MARK={uuid.uuid4()}"
         self._log = folder / f"{self.mark[-8:]}.log"
         with self._log.open("w") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "worker.py", *words],
-                cwd=CHECKOUT, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                cwd=home, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                 env=os.environ | {"JOBS_MODULES": "tests.worker_jobs"} | environ
                 | dict([self.mark.split("=")]),
                 start_new_session=True,

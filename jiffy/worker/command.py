@@ -4,7 +4,7 @@ import argparse
 import os
 import secrets
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from redis import Redis
 
@@ -14,20 +14,30 @@ from jiffy.program import in_one_line
 from jiffy.queues import DEFAULT_QUEUES, Job, Queue
 from jiffy.settings import Settings, settings
 from jiffy.worker.child import Stint
+from jiffy.worker.companion import Companion
 from jiffy.worker.rq_face import Worker, supervise, warn_if_forgetful
 
+# Prepares a scheduler, or ends this process; returns what the scheduler's own process has to do.
+PrepareScheduler = Callable[[Redis], Callable[[], int]]
 
-def worker_command(argv: Sequence[str] | None = None) -> int:
-    """Run jobs until told to stop; return the exit code."""
+
+def worker_command(
+    argv: Sequence[str] | None = None, *, scheduler: PrepareScheduler | None = None
+) -> int:
+    """Run jobs until told to stop; return the exit code.
+
+    With the option `--with-scheduler` also what `scheduler` returns, in a process of its own.
+    """
     with in_one_line():
         config = settings()
-        asked = _parser(config).parse_args(argv)
+        asked = _parser(config, has_scheduler=scheduler is not None).parse_args(argv)
         if asked.n < 1:
             raise InvalidValue("-n", asked.n, "1 or more")
         log.setup(config.log_level)
         log.quieten("rq.worker", "rq.job")
         redis = connection.connect("worker")
         redis.ping()
+        companion = Companion(scheduler(redis)) if scheduler and asked.with_scheduler else None
         queues = asked.queues or list(DEFAULT_QUEUES)
         log.event(
             "worker.started",
@@ -39,12 +49,13 @@ def worker_command(argv: Sequence[str] | None = None) -> int:
         warn_if_forgetful(redis)
         _preload(config.jobs_modules)
         stint = Stint(asked.burst, asked.max_jobs, asked.max_idle_time, config.max_jobs_per_child)
-        supervise(redis, _faces(redis, queues, asked.n, config), stint, moves_due=True)
+        faces = _faces(redis, queues, asked.n, config)
+        supervise(redis, faces, stint, moves_due=True, companion=companion)
         log.event("worker.stopped", pid=os.getpid())
     return 0
 
 
-def _parser(config: Settings) -> argparse.ArgumentParser:
+def _parser(config: Settings, *, has_scheduler: bool) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python worker.py", description="Run jobs.")
     parser.add_argument(
         "queues", nargs="*", metavar="QUEUE",
@@ -61,6 +72,9 @@ def _parser(config: Settings) -> argparse.ArgumentParser:
     parser.add_argument(
         "--max-idle-time", type=int, metavar="S", help="stop after S seconds without a job"
     )
+    if has_scheduler:
+        what = "also do what `python scheduler.py` does"
+        parser.add_argument("--with-scheduler", action="store_true", help=what)
     return parser
 
 

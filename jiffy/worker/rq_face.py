@@ -16,6 +16,7 @@ from jiffy import clock, log
 from jiffy.settings import settings
 from jiffy.worker.board import Board
 from jiffy.worker.child import AGAIN, Child, Stint
+from jiffy.worker.companion import Companion
 from jiffy.worker.limits import Limits
 from jiffy.worker.pace import Pace
 from jiffy.worker.run import Runner, TimedRunner
@@ -148,10 +149,14 @@ class SimpleWorker(_Face, rq.SimpleWorker):
             self.teardown()  # type: ignore[no-untyped-call]
 
 
-def supervise(redis: Redis, faces: Sequence[Worker], stint: Stint, *, moves_due: bool) -> None:
+def supervise(
+    redis: Redis, faces: Sequence[Worker], stint: Stint,
+    *, moves_due: bool, companion: Companion | None = None,
+) -> None:  # fmt: skip
     """Run a supervisor with one child for each of `faces`, until they are done.
 
     `moves_due`: it also moves delayed jobs and retries to their queues when their time has come.
+    `companion` lives beside the children for as long.
     """
     config = settings()
     limits = Limits(
@@ -160,7 +165,8 @@ def supervise(redis: Redis, faces: Sequence[Worker], stint: Stint, *, moves_due:
         config.max_child_mb and config.max_child_mb * _MB,
     )
     slots = [face.slot(stint) for face in faces]
-    Supervisor(redis, slots, faces[0].queue_names(), limits, moves_due=moves_due).run()
+    names = faces[0].queue_names()
+    Supervisor(redis, slots, names, limits, moves_due=moves_due, companion=companion).run()
 
 
 def warn_if_forgetful(redis: Redis) -> None:

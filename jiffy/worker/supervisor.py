@@ -15,6 +15,7 @@ from jiffy.worker import joins, process
 from jiffy.worker.board import Running
 from jiffy.worker.child import AGAIN
 from jiffy.worker.commands import Commands
+from jiffy.worker.companion import Companion
 from jiffy.worker.leases import RENEW_EVERY_S, Leases
 from jiffy.worker.limits import Limits, enforce_grace, enforce_time
 from jiffy.worker.line import Line
@@ -40,9 +41,10 @@ class Supervisor:
 
     def __init__(
         self, redis: Redis, slots: Sequence[Slot], queues: Sequence[str], limits: Limits,
-        *, moves_due: bool,
+        *, moves_due: bool, companion: Companion | None = None,
     ) -> None:  # fmt: skip
         self._redis, self._slots, self._limits = redis, list(slots), limits
+        self._companion = companion
         self._queue_keys = [keys.queue(name) for name in queues]
         self._default_timeout_s = slots[0].face.queue_class.DEFAULT_TIMEOUT
         self._line = Line(redis)
@@ -74,6 +76,8 @@ class Supervisor:
                 is_busy = any(slot.board.running for slot in self._slots)
                 signals.wait(TICK_S if is_busy else IDLE_TICK_S)
             self._sign_off()
+        if self._companion:
+            self._companion.end()
 
     def stop(self, cause: str) -> None:
         """Take nothing more, let what runs go on for the grace, then end."""
@@ -81,6 +85,8 @@ class Supervisor:
             return
         log.event("worker.stopping", cause=cause, grace_s=self._limits.grace_s)
         self._stop_at = clock.monotonic() + self._limits.grace_s
+        if self._companion:
+            self._companion.end_soon()
         for slot in list(self._slots):
             self.retire(slot)
 
@@ -102,6 +108,8 @@ class Supervisor:
             self._release(slot)
 
     def _tick(self) -> None:
+        if self._companion:
+            self._companion.watch()
         for slot in list(self._slots):
             self._watch(slot)
         self._ask(self._bury)

@@ -55,6 +55,7 @@ EVERY_SECOND = "every(1, numbers.add, args=[2, 3])"
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(60)
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_ticks_arrive_a_signal_ends_it_and_a_restart_doubles_nothing(redis, program, number):
     first = program(EVERY_SECOND)

@@ -1,0 +1,128 @@
+"""`python worker.py --with-scheduler`: one dyno less, and as safe on all of them as on one."""
+
+import json
+import os
+import shutil
+import signal
+
+import pytest
+
+from jiffy import keys
+from tests.newcomer import CHECKOUT, wait_until
+from tests.worker_processes import Dyno, worker_names
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(60)]
+
+EVERY_SECOND = "every(1, numbers.add, args=[2, 3], result_ttl=600)"
+
+
+@pytest.fixture
+def start(redis, tmp_path):
+    """Start a worker with a table of its own: `start("every(…)", "-n", "1")`."""
+    started = []
+    home = tmp_path / "home"
+    home.mkdir()
+    for name in ("worker.py", "enqueue.py"):
+        shutil.copy(CHECKOUT / name, home)
+
+    def run(lines, *words):
+        (home / "scheduler.py").write_text(
+            "from jiffy import cron, every, run_scheduler\n"
+            "from jobs import numbers\n"
+            f"SCHEDULE = [{lines}]\n"
+        )
+        environ = {"JOBS_MODULES": "jobs", "PYTHONPATH": str(CHECKOUT)}
+        dyno = Dyno(tmp_path, ["--with-scheduler", "-n", "1", *words], environ, home)
+        started.append(dyno)
+        return dyno
+
+    yield run
+    for dyno in started:
+        dyno.end()
+    wait_until(lambda: not redis.info("clients")["blocked_clients"], 5)
+
+
+def leader_of(redis):
+    told = redis.get(keys.LEADER)
+    return told and int(json.loads(told)["who"].rpartition(":")[2])
+
+
+def finished(redis):
+    return [raw.decode() for raw in redis.zrange(keys.REGISTRIES["finished"] + "default", 0, -1)]
+
+
+def test_one_process_less_enqueues_the_ticks_and_runs_them(start, redis):
+    dyno = start(EVERY_SECOND)
+    dyno.until(lambda: len(finished(redis)) >= 3)
+    names = [client["name"] for client in redis.client_list()]
+
+    assert leader_of(redis) in dyno.children()
+    assert len([name for name in names if name.startswith("jiffy:scheduler:")]) == 1
+    assert len([name for name in names if not name.startswith("jiffy:test:")]) == 4
+
+
+def test_a_scheduler_that_dies_is_started_again(start, redis):
+    dyno = start(EVERY_SECOND)
+    dyno.until(lambda: leader_of(redis))
+    first = leader_of(redis)
+    os.kill(first, signal.SIGKILL)
+    dyno.until(lambda: leader_of(redis) not in (None, first))
+    done = len(finished(redis))
+    dyno.until(lambda: len(finished(redis)) > done)
+
+    assert "cause='signal 9 (SIGKILL)'" in dyno.lines("companion.died")[0]
+
+
+@pytest.mark.parametrize("to_whom", ["send", "send_to_all"])
+def test_a_deploy_ends_it_at_once_and_frees_the_lead(start, redis, to_whom):
+    dyno = start(EVERY_SECOND)
+    dyno.until(lambda: leader_of(redis))
+    getattr(dyno, to_whom)(signal.SIGTERM)
+
+    assert dyno.wait() == 0
+    assert not dyno.pids()
+    assert not redis.exists(keys.LEADER)
+    assert not dyno.lines("companion.died")
+
+
+def test_it_never_outlives_its_supervisor(start, redis):
+    dyno = start(EVERY_SECOND)
+    dyno.until(lambda: leader_of(redis))
+    dyno.send(signal.SIGKILL)
+    dyno.process.wait()
+
+    wait_until(lambda: not dyno.pids(), 5)
+
+
+def test_it_ends_with_a_worker_that_has_nothing_left_to_do(start, redis):
+    dyno = start(EVERY_SECOND, "--burst")
+
+    assert dyno.wait() == 0
+    assert not dyno.pids()
+
+
+def test_where_all_workers_have_one_no_tick_is_doubled_and_another_takes_over(start, redis):
+    first, second = start(EVERY_SECOND), start(EVERY_SECOND)
+    for dyno in (first, second):
+        dyno.until_logged("scheduler.started")
+    first.until(lambda: len(finished(redis)) >= 2)
+    leading, other = (first, second) if leader_of(redis) in first.pids() else (second, first)
+    leading.send(signal.SIGTERM)
+    other.until_logged("leader.gained")
+    before = len(finished(redis))
+    other.until(lambda: len(finished(redis)) > before)
+    ticks = [line.split("slot=")[1].split()[0]
+             for dyno in (first, second) for line in dyno.lines("tick.enqueued")]  # fmt: skip
+
+    assert len(ticks) == len(set(ticks))
+
+
+def test_a_wrong_table_stops_it_before_any_worker_starts(start, redis):
+    dyno = start("every(1, numbers.add), cron('61 * * * *', numbers.add, args=[1, 2])")
+
+    assert dyno.wait() == 2
+    assert [line.split(":")[0] for line in dyno.log.splitlines()] == [
+        "scheduler.py, entry 1",
+        "scheduler.py, entry 2",
+    ]
+    assert worker_names(redis) == []
