@@ -22,10 +22,13 @@ JiffyError
   UnserializableResult  what a job returned cannot be stored
   ResultTooLarge     what a job returned is larger than is stored
   InvalidEntry       a line of the schedule's table is wrong
+  InvalidSchedule    all that is wrong with a table, a line for each
   InvalidCron        a cron expression cannot be understood, or never comes
   NotShown           a value of a job cannot be shown safely
   PortTaken          another program listens where the web app should
 """
+
+from collections.abc import Sequence
 
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import OutOfMemoryError
@@ -174,8 +177,8 @@ class WorkerDeaf(JiffyError):
 
     def __init__(self, worker: str, job_id: str) -> None:
         super().__init__(
-            f"Worker {worker!r}, which runs job {job_id!r}, does not listen. If it is dead, the job "
-            "goes back to its queue within seconds: look again."
+            f"Worker {worker!r}, which runs job {job_id!r}, does not listen. If it is dead, "
+            "the job goes back to its queue within seconds: look again."
         )
         self.worker, self.job_id = worker, job_id
 
@@ -205,6 +208,14 @@ class InvalidEntry(JiffyError):
     def __init__(self, number: int, reason: str) -> None:
         super().__init__(f"scheduler.py, entry {number}: {reason}")
         self.number, self.reason = number, reason
+
+
+class InvalidSchedule(JiffyError):
+    """All that is wrong with a schedule's table: a line for each mistake."""
+
+    def __init__(self, mistakes: Sequence[InvalidEntry]) -> None:
+        super().__init__("\n".join(" ".join(str(mistake).split()) for mistake in mistakes))
+        self.mistakes = tuple(mistakes)
 
 
 class NotShown(JiffyError):

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 
 from jiffy import log
-from jiffy.errors import InvalidEntry, JiffyError
+from jiffy.errors import InvalidEntry, InvalidSchedule, JiffyError
 from jiffy.queues import Enqueue, enqueue
 from jiffy.scheduler.entry import Entry, Line, check
 from jiffy.scheduler.schedule import Scheduler
@@ -28,6 +28,14 @@ def read(
         else:
             entries[entry.id] = (number, entry)
     return [entry for _, entry in entries.values()], wrong
+
+
+def right(lines: Iterable[object], enqueue: Enqueue = enqueue) -> list[Entry]:
+    """The entries of a table without mistakes; raises InvalidSchedule with all that there are."""
+    entries, wrong = read(lines, enqueue)
+    if wrong:
+        raise InvalidSchedule(wrong)
+    return entries
 
 
 def apply(scheduler: Scheduler, entries: Sequence[Entry], now: datetime) -> dict[str, int]:

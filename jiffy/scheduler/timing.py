@@ -4,23 +4,22 @@ All are values: the next time depends on the moment that is asked about and on n
 every scheduler finds the same times, at every start.  Slots lie on whole seconds.
 """
 
-import difflib
-import zoneinfo
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, tzinfo
 from functools import lru_cache
 from itertools import takewhile
 from typing import ClassVar
+from zoneinfo import ZoneInfo
 
 from jiffy import clock
 from jiffy.errors import InvalidValue
+from jiffy.scheduler import zones
 from jiffy.scheduler.expression import Expression
 
 EPOCH = datetime(1970, 1, 1, tzinfo=clock.UTC)
 _ONE_SECOND = timedelta(seconds=1)
 _FORMAT = "%Y-%m-%dT%H:%M:%SZ"  # of a moment in a timing's text
-_UTC = zoneinfo.ZoneInfo("UTC")
 _FAR_AWAY = datetime.max.replace(tzinfo=clock.UTC)
 _MOST_S = 100 * 366 * 86400  # an interval of more is a slip, and soon the end of the calendar
 
@@ -81,14 +80,14 @@ class Cron(_Times):
     """
 
     expression: Expression
-    zone: zoneinfo.ZoneInfo
+    zone: ZoneInfo
 
     @classmethod
     def read(cls, expression: str, timezone: str) -> "Cron":
         """Raises InvalidCron, or InvalidValue for an unknown time zone."""
         if not isinstance(expression, str):
             raise InvalidValue("cron", expression, "a text such as '0 6 * * mon'")
-        return cls(Expression.read(expression), _zone(timezone))
+        return cls(Expression.read(expression), zones.named(timezone))
 
     @property
     def text(self) -> str:
@@ -101,9 +100,8 @@ class Cron(_Times):
         return f"cron '{self.expression.text}' on the clock of {self.zone.key}"
 
     def times_after(self, moment: datetime) -> Iterator[datetime]:
-        last = moment
-        for wall in self.expression.walls_after(_wall(moment, self.zone)):
-            found = first_shown(wall, self.zone)
+        last, walls = moment, self.expression.walls_after(zones.wall(moment, self.zone))
+        for found in zones.each_first_shown(walls, self.zone):
             if found > last:
                 yield found
                 last = found
@@ -114,13 +112,13 @@ class At(_Times):
     """Once, at `moment`; `zone` is only for those who read it."""
 
     moment: datetime
-    zone: zoneinfo.ZoneInfo
+    zone: ZoneInfo
 
     @classmethod
     def read(cls, moment: datetime) -> "At":
         """Raises InvalidValue for what is no datetime with a time zone."""
-        found = _moment(moment, "at")
-        return cls(found, moment.tzinfo if isinstance(moment.tzinfo, zoneinfo.ZoneInfo) else _UTC)
+        found = zones.in_utc(moment, "at")
+        return cls(found, zones.named(getattr(moment.tzinfo, "key", None) or "UTC"))
 
     @property
     def text(self) -> str:
@@ -176,15 +174,16 @@ Timing = Every | Cron | At | Window
 def within(timing: Every | Cron, start: object, end: object) -> Every | Cron | Window:
     """Let `timing` begin and end, where these are not None; an interval is counted from `start`.
 
-    Raises InvalidValue for what is no datetime with a time zone, and for an end before the start.
+    Raises InvalidValue for what is no datetime with a time zone, and if no slot lies between them.
     """
-    first = None if start is None else _moment(start, "start")
-    last = None if end is None else _moment(end, "end")
-    if first and last and last < first:
-        raise InvalidValue("end", str(end), f"later than start, {start}")
+    first = None if start is None else zones.in_utc(start, "start")
+    last = None if end is None else zones.in_utc(end, "end")
     if first and isinstance(timing, Every):
         timing = replace(timing, anchor=first)
-    return Window(timing, first, last) if first or last else timing
+    window = Window(timing, first, last)
+    if first and last and window.next_after(EPOCH) is None:
+        raise InvalidValue("end", str(end), f"late enough for a tick from start, {start}, on")
+    return window if first or last else timing
 
 
 @lru_cache(maxsize=1024)
@@ -197,7 +196,7 @@ def decode(text: str) -> Timing:
         return Every.read(rest)
     timezone, _, what = rest.partition(" ")
     if kind == "at":
-        return At(_of_text(what), _zone(timezone))
+        return At(_of_text(what), zones.named(timezone))
     return Cron.read(what, timezone)
 
 
@@ -211,34 +210,6 @@ def _decode_window(text: str) -> Timing:
     return within(inner, bounds.get("from"), bounds.get("until"))
 
 
-def first_shown(wall: datetime, zone: zoneinfo.ZoneInfo) -> datetime:
-    """The first moment, in UTC, when the clock in `zone` shows `wall` or has jumped past it."""
-    moment = wall.replace(tzinfo=zone).astimezone(clock.UTC)
-    if _wall(moment, zone) == wall:
-        return moment
-    # Skipped: by the old offset it lies after the change, by the new one before it.
-    before = wall.replace(tzinfo=zone, fold=1).astimezone(clock.UTC)
-    while moment - before > _ONE_SECOND:
-        between = before + (moment - before) // _ONE_SECOND // 2 * _ONE_SECOND
-        if _wall(between, zone) >= wall:
-            moment = between
-        else:
-            before = between
-    return moment
-
-
-def _moment(given: object, name: str) -> datetime:
-    """`given` in UTC, to the second; a time that its clock skips is the moment of the change."""
-    if not isinstance(given, datetime) or given.utcoffset() is None:
-        must = "a datetime with a zone, such as datetime(2026, 12, 24, 9, tzinfo=ZoneInfo('UTC'))"
-        raise InvalidValue(name, given, must)
-    moment = given.replace(microsecond=0).astimezone(clock.UTC)
-    if not isinstance(given.tzinfo, zoneinfo.ZoneInfo):
-        return moment
-    wall = given.replace(tzinfo=None, microsecond=0, fold=0)
-    return moment if _wall(moment, given.tzinfo) == wall else first_shown(wall, given.tzinfo)
-
-
 def _text(moment: datetime) -> str:
     return f"{moment:{_FORMAT}}"
 
@@ -249,24 +220,3 @@ def _of_text(text: str) -> datetime:
 
 def _shown(moment: datetime, zone: tzinfo) -> str:
     return f"{moment.astimezone(zone):%Y-%m-%d %H:%M:%S %Z}"
-
-
-def _wall(moment: datetime, zone: zoneinfo.ZoneInfo) -> datetime:
-    return moment.astimezone(zone).replace(tzinfo=None, fold=0)
-
-
-def _zone(name: str) -> zoneinfo.ZoneInfo:
-    try:
-        return zoneinfo.ZoneInfo(name)
-    except (KeyError, ValueError, OSError, TypeError, AttributeError):
-        must = "the name of a zone, such as 'Europe/Paris'"
-        near = _nearest_zone(str(name))
-        raise InvalidValue("timezone", name, must + near) from None
-
-
-def _nearest_zone(name: str) -> str:
-    zones = sorted(zoneinfo.available_timezones())
-    folded = {zone.casefold(): zone for zone in zones}
-    folded |= {zone.rpartition("/")[2].casefold(): zone for zone in zones if "/" in zone} | folded
-    near = difflib.get_close_matches(name.casefold().replace(" ", "_"), folded, 1)
-    return f" (did you mean {folded[near[0]]!r}?)" if near else ""

@@ -1,0 +1,108 @@
+"""Simulation: what a table would do, worked out without Redis and without waiting."""
+
+from datetime import datetime, timedelta, timezone
+from itertools import islice, pairwise
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from jiffy import Enqueue, at, cron, every, options, simulate
+from jiffy.errors import InvalidSchedule, InvalidValue
+from jobs import numbers
+
+UTC = timezone.utc
+PARIS = ZoneInfo("Europe/Paris")
+YEAR = datetime(2026, 1, 1, tzinfo=UTC), datetime(2027, 1, 1, tzinfo=UTC)
+
+
+def day(number, hour=0, minute=0, zone=UTC):
+    return datetime(2026, 3, number, hour, minute, tzinfo=zone)
+
+
+def line(make, when, **changes):
+    return make(when, numbers.add, **{"args": [2, 3]} | changes)
+
+
+def slots(*schedule, start, end):
+    return [tick.slot for tick in simulate(schedule, start, end)]
+
+
+def test_a_tick_says_what_is_enqueued_when_and_where():
+    table = [line(cron, "0 6 * * *", name="sum", queue="low", timezone="Europe/Paris")]
+    [tick] = simulate(table, day(1), day(2))
+
+    assert tick == (day(1, 5), day(1, 5), "sum", "jobs.numbers.add", "low")
+    assert (tick.slot, tick.name, tick.queue) == (day(1, 5), "sum", "low")
+
+
+def test_all_entries_are_told_in_the_order_of_their_times():
+    table = [
+        line(every, "6h", name="b"),
+        line(at, day(1, 7), name="c"),
+        line(every, "8h", name="a"),
+    ]
+    told = [(tick.slot.hour, tick.name) for tick in simulate(table, day(1), day(1, 13))]
+
+    assert told == [(0, "a"), (0, "b"), (6, "b"), (7, "c"), (8, "a"), (12, "b")]
+
+
+def test_the_start_is_included_and_the_end_is_not():
+    assert slots(line(every, "1d"), start=day(1), end=day(3)) == [day(1), day(2)]
+
+
+def test_entries_begin_end_and_repeat_as_they_would():
+    daily = line(cron, "0 6 * * *", start=day(2, 6), end=day(4, 6), name="daily")
+    twice = line(every, "1d", repeat=2, name="twice")
+
+    assert slots(daily, start=day(1), end=day(9)) == [day(2, 6), day(3, 6), day(4, 6)]
+    assert slots(twice, start=day(1), end=day(9)) == [day(1), day(2)]
+    assert slots(line(at, day(5)), start=day(6), end=day(9)) == []
+
+
+def test_jitter_moves_a_tick_by_less_than_it_says_and_always_by_the_same():
+    table = [line(every, "1m", jitter="30s")]
+    ticks = list(islice(simulate(table, *YEAR), 500))
+    late_s = [(tick.due - tick.slot).total_seconds() for tick in ticks]
+
+    assert all(0 <= late < 30 for late in late_s)
+    assert max(late_s) - min(late_s) > 20
+    assert all(sooner.due < later.due for sooner, later in pairwise(ticks))
+    assert ticks == list(islice(simulate(table, *YEAR), 500))
+
+
+def test_a_day_of_23_hours_has_each_daily_tick_once():
+    nightly = line(cron, "30 2 * * *", timezone="Europe/Paris")
+    found = slots(nightly, start=day(28, zone=PARIS), end=day(31, zone=PARIS))
+
+    assert [f"{slot.astimezone(PARIS):%d %H:%M}" for slot in found] == [
+        "28 02:30", "29 03:00", "30 02:30",
+    ]  # fmt: skip
+
+
+def test_a_year_of_each_minute_has_each_minute_once():
+    found = slots(line(cron, "* * * * *"), start=YEAR[0], end=YEAR[1])
+
+    assert found == [YEAR[0] + timedelta(minutes=n) for n in range(365 * 24 * 60)]
+
+
+def test_the_usual_options_of_functions_hold():
+    usual = Enqueue({numbers.add: options(queue="high")})
+    [tick] = simulate([line(every, "1d")], day(1), day(2), enqueue=usual)
+
+    assert tick.queue == "high"
+
+
+def test_all_mistakes_are_told_at_once_before_the_first_tick():
+    table = [line(every, "10x"), line(every, "1d"), line(cron, "61 * * * *")]
+    with pytest.raises(InvalidSchedule) as refused:
+        simulate(table, *YEAR)
+
+    first, second = str(refused.value).splitlines()
+    assert first.startswith("scheduler.py, entry 1: every is '10x'")
+    assert second.startswith("scheduler.py, entry 3: cron '61 * * * *' has minute 61")
+    assert [mistake.number for mistake in refused.value.mistakes] == [1, 3]
+
+
+def test_times_without_a_zone_are_refused():
+    with pytest.raises(InvalidValue, match="it must be a datetime with a zone"):
+        simulate([], datetime.fromisoformat("2026-03-01"), day(2))
