@@ -1,0 +1,158 @@
+"""A Retry is checked where it is written, and is RQ's own on the wire."""
+
+import json
+import subprocess
+
+import pytest
+import rq
+
+from jiffy import Retry, enqueue
+from jiffy.errors import InvalidValue
+from jiffy.retry import TIMED_OUT, Rules, from_json, names_of, spread
+from jobs import numbers
+
+
+class Late(TimeoutError):
+    """An exception with parents."""
+
+
+def made(retry):
+    return enqueue.options(retry=retry).make(numbers.add, [2, 3], {})
+
+
+@pytest.mark.parametrize(
+    ("given", "intervals"),
+    [
+        ({"max": 3}, [0, 0, 0]),
+        ({"max": 5, "backoff": "2s"}, [2, 4, 8, 16, 32]),
+        ({"max": 5, "backoff": 2, "limit": "10s"}, [2, 4, 8, 10, 10]),
+        ({"max": 3, "backoff": "1m", "factor": 1}, [60, 60, 60]),
+        ({"max": 3, "backoff": 2, "factor": 1.5}, [2, 3, 4]),
+        ({"max": 3, "backoff": "100ms"}, [1, 1, 1]),
+    ],
+)
+def test_pauses_grow_to_a_limit_and_there_is_one_for_each_try(given, intervals):
+    retry = Retry(**given)
+
+    assert (retry.max, retry.intervals) == (given["max"], intervals)
+
+
+def test_a_thousand_tries_stay_within_the_limit():
+    assert Retry(max=1000, backoff="1s", factor=10).intervals[-1] == 3600
+
+
+def test_stock_rq_reads_the_same_pauses():
+    job = made(Retry(max=3, backoff="2s", limit="5s", on=TimeoutError))
+
+    assert (job.retries_left, job.retry_intervals) == (3, [2, 4, 5])
+    assert isinstance(Retry(max=3), rq.Retry)
+
+
+def test_what_rq_has_no_words_for_is_a_field_of_ours_with_errors_by_name():
+    retry = Retry(
+        max=3, backoff="2s", on=(TimeoutError, subprocess.TimeoutExpired, "IOError", "a.B"),
+        fatal=Late,
+    )  # fmt: skip
+
+    assert json.loads(made(retry).own_fields["jiffy:retry"]) == {
+        "jitter": True,
+        "on": ["TimeoutError", "subprocess.TimeoutExpired", "OSError", "a.B"],
+        "fatal": [f"{__name__}.Late"],
+    }
+
+
+@pytest.mark.parametrize("retry", [3, rq.Retry(3, [1, 2, 3]), Retry(max=3)])
+def test_a_plain_retry_is_rqs_alone(retry):
+    assert "jiffy:retry" not in made(retry).own_fields
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"max": 0}, "retry is 0; it must be how many times"),
+        ({"max": 1001}, "retry is 1001; it must be how many times"),
+        ({"max": True}, "retry is True; it must be how many times"),
+        ({"max": 3, "backoff": "soon"}, "backoff is 'soon'; it must be seconds"),
+        ({"max": 3, "backoff": -1}, "backoff is -1; it must be seconds"),
+        ({"max": 3, "factor": 0.5}, "factor is 0.5; it must be a number from 1"),
+        ({"max": 3, "factor": True}, "factor is True; it must be a number from 1"),
+        ({"max": 3, "factor": float("nan")}, "factor is nan; it must be a number from 1"),
+        ({"max": 3, "backoff": "2h"}, "limit is '1h'; it must be no less than backoff"),
+        ({"max": 3, "limit": float("inf")}, "limit is inf; it must be a year at most"),
+        ({"max": 3, "jitter": 1}, "jitter is 1; it must be True or False"),
+        ({"max": 3, "on": 5}, "on is 5; it must be an exception"),
+        ({"max": 3, "on": (int,)}, "on is <class 'int'>; it must be an exception"),
+        ({"max": 3, "fatal": "TimeuotError"}, "fatal is 'TimeuotError'; it must be an exception"),
+        ({"max": 3, "fatal": "builtins.print"}, "fatal is 'builtins.print'; it must be an"),
+        ({"max": 3, "fatal": "a b.C"}, "fatal is 'a b.C'; it must be an exception"),
+    ],
+)
+def test_a_wrong_retry_is_refused_in_words(given, words):
+    with pytest.raises(InvalidValue) as refusal:
+        Retry(**given)
+
+    assert str(refusal.value).startswith(words)
+
+
+def test_json_has_the_same_words():
+    retry = from_json({"max": 2, "backoff": "2s", "on": ["TimeoutError"], "jitter": False})
+
+    assert (retry.intervals, retry.text) == ([2, 4], '{"on": ["TimeoutError"]}')
+    assert from_json(2).intervals == [0]
+
+
+@pytest.mark.parametrize("value", [None, "3", [3], {}, {"backoff": 2}, {"max": 3, "self": 1}])
+def test_json_that_is_no_retry_is_refused(value):
+    with pytest.raises(InvalidValue, match="retry is"):
+        from_json(value)
+
+
+@pytest.mark.parametrize(
+    ("rules", "error", "objection"),
+    [
+        ({}, ValueError, ""),
+        ({"on": TimeoutError}, TimeoutError, ""),
+        ({"on": TimeoutError}, Late, ""),
+        ({"on": "Exception"}, Late, ""),
+        ({"on": TimeoutError}, ValueError, "ValueError is not what it is tried again on"),
+        ({"fatal": ValueError}, TimeoutError, ""),
+        ({"fatal": ValueError}, UnicodeError, "ValueError is fatal to it"),
+        ({"on": Late, "fatal": OSError}, Late, "OSError is fatal to it"),
+        ({"on": "rq.timeouts.JobTimeoutException"}, None, ""),
+        ({"on": TimeoutError}, None, f"{TIMED_OUT[0]} is not what it is tried again on"),
+    ],
+)
+def test_an_exception_is_what_it_is_a_kind_of(rules, error, objection):
+    names = names_of(error) if error else TIMED_OUT
+
+    assert Rules(Retry(max=3, **rules).text).objection(names) == objection
+
+
+def test_what_ended_without_an_exception_is_none_of_those_to_try_again_on():
+    assert Rules(Retry(max=3, on=OSError).text).objection(())
+    assert not Rules(Retry(max=3, fatal=OSError).text).objection(())
+
+
+@pytest.mark.parametrize(
+    "text", [None, b"\xff", "[]", "{", '{"on": 5, "fatal": [[]]}', "[" * 10**5]
+)
+def test_rules_that_cannot_be_read_rule_nothing(text):
+    rules = Rules(text)
+
+    assert (rules.objection(names_of(ValueError)), rules.pause_s(8)) == ("", 8)
+
+
+def test_jitter_pauses_for_half_the_time_to_the_whole():
+    pauses = [spread(8) for _ in range(1000)]
+
+    assert 4 <= min(pauses) < 4.5
+    assert 7.5 < max(pauses) <= 8
+
+
+def test_a_retry_that_a_job_returns_is_rqs_own_with_the_pauses_of_this_time():
+    once = Retry(max=2, backoff="8s", limit="8s").once
+
+    assert type(once) is rq.Retry
+    assert once.max == 2
+    assert all(4 <= pause_s <= 8 for pause_s in once.intervals)
+    assert Retry(max=1, backoff="8s", jitter=False).once.intervals == [8]
