@@ -22,7 +22,7 @@ _REMEDIES = {
         "queued": "A worker is just taking it: look again, then stop it.",
         "started": "Stop it instead.",
     },
-    "retry": {},
+    "retry": {"canceled": "It needs what another part returns: enqueue the chain or group anew."},
     "stop": dict.fromkeys(("queued", "scheduled", "deferred"), "Cancel it instead."),
 }
 _POSSIBLE = {
@@ -51,7 +51,7 @@ def retry(job: AnyJob) -> None:
     """
     redis, job_id = _place(job)
     now = clock.rq_text(clock.wall())
-    arguments = [job_id, now, Queue.DEFAULT_TIMEOUT]
+    arguments: list[str | int] = [job_id, now, Queue.DEFAULT_TIMEOUT]
     answer = script(redis, "retry")(keys=[keys.job(job_id)], args=arguments)
     _check("retry", job_id, answer)
 

@@ -70,9 +70,9 @@ end
 
 local IN_WORDS = {failed = 'failed', stopped = 'was stopped', canceled = 'was canceled', gone = 'is gone'}
 local function why(member, status, error)
-  if member == '' then return 'its producer ended before all parts were written' end
+  if member == '' then return 'Its producer ended before all parts were written.' end
   local line = cjson.decode('[' .. error .. ']')[1]
-  return 'a part before it, ' .. member .. ', ' .. IN_WORDS[status]
+  return 'A part before it, ' .. member .. ', ' .. IN_WORDS[status]
     .. (type(line) == 'string' and ': ' .. line or '')
 end
 
@@ -94,8 +94,8 @@ local function member_is_over(id, member, status, value, error, now)
     end
     redis.call('HSET', join, number, value)
     if redis.call('HINCRBY', join, 'bytes', #value) > MOST_BYTES then
-      return cancel(id, 'what its parts returned is over ' .. MOST_BYTES
-        .. ' bytes together: let them return paths or ids')
+      return cancel(id, 'What its parts returned is over ' .. MOST_BYTES
+        .. ' bytes together: let them return paths or ids.')
     end
   end
   if redis.call('ZCARD', pending) == 0 then release(id, now) end

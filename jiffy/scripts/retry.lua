@@ -7,6 +7,10 @@ local job, id = KEYS[1], ARGV[1]
 if redis.call('TYPE', job).ok ~= 'hash' then return {'', 0} end
 local fields = redis.call('HMGET', job, 'status', 'origin', 'ttl', 'allow_dependency_failures')
 local status, name = fields[1] or 'unknown', fields[2] or ''
+-- A part of a chain or group that never had what the others return (see join.lua).
+if status == 'canceled' and string.find(redis.call('HGET', job, 'data') or '', '{"jiffy:result": true}', 1, true) then
+  return {status, 0}
+end
 local registries = {failed = 'failed', stopped = 'failed', canceled = 'canceled'}
 if not registries[status] or name == '' then return {status, 0} end
 

@@ -1,0 +1,34 @@
+"""What the tests of chains and groups share."""
+
+import redis as redis_py
+
+from jiffy import keys
+from jiffy.worker import joins
+from jiffy.worker.line import Line
+
+
+def look(redis: redis_py.Redis) -> None:
+    """Find what nobody has told of, as each supervisor does once a second."""
+    for waiting in redis.zrange(keys.JOINS, 0, -1):
+        redis.zadd(keys.JOINS, {waiting: 0})
+    line = Line(redis)
+    joins.tell(line, *line.exchange(joins.look()))
+
+
+def status(redis, job):
+    return redis.hget(keys.job(job.id), "status").decode()
+
+
+def statuses(redis, jobs):
+    return [status(redis, job) for job in jobs]
+
+
+def reason(redis, job):
+    """Why it was canceled."""
+    return (redis.hget(keys.job(job.id), keys.REASON_FIELD) or b"").decode()
+
+
+def left(redis):
+    """What is in Redis of those that wait for others."""
+    found = redis.keys("jiffy:join*") + redis.keys("jiffy:pending*")
+    return [key.decode() for key in found]

@@ -1,0 +1,443 @@
+"""Chains: one part after another, each with what the one before returned."""
+
+import json
+
+import pytest
+import rq
+
+import jiffy
+from jiffy import Enqueue, Retry, actions, clock, connection, delivery, keys, part, result, wait
+from jiffy.errors import (
+    InvalidValue,
+    JobFailed,
+    NotImportable,
+    NotThisState,
+    RedisAway,
+    WrongArguments,
+)
+from jiffy.queues import Job, Queue
+from tests import worker_jobs
+from tests.cutting import Cutter
+from tests.enqueue_jobs import add, collect, fail, nothing
+from tests.join_support import left, look, reason, statuses
+from tests.worker_support import failed, finished, queued, rare_settler, registered, turns
+
+
+@pytest.fixture(autouse=True)
+def allowed(environ):
+    environ(JOBS_MODULES="jobs,tests")
+
+
+@pytest.fixture
+def chain(redis):
+    """Three additions, each of the last result and one more."""
+    return jiffy.enqueue.chain(part(add, 1, 1), part(add, result, 1), part(add, result, 1))
+
+
+def take(redis, name="worker-1"):
+    return turns(redis, name).take(1)[0][0]
+
+
+def settle(redis, outcome):
+    assert rare_settler(redis).settle(outcome)
+
+
+def test_a_part_takes_what_the_one_before_returned(work):
+    jobs = jiffy.enqueue.chain(part(add, 2, 3), part(add, result, 10), part(add, y=result, x=100))
+    work()
+
+    assert [job.return_value() for job in jobs] == [5, 15, 115]
+    assert wait(jobs[-1]) == 115
+
+
+def test_the_result_may_stand_anywhere_inside_the_arguments(work):
+    shape = {"a": [result, {"b": result}], "text": '{"jiffy:result": true}'}
+    jobs = jiffy.enqueue.chain(part(add, 2, 3), part(collect, shape, y=[result]))
+    work()
+
+    given = {"a": [5, {"b": 5}], "text": '{"jiffy:result": true}'}
+    assert wait(jobs[-1]) == [[given], {"y": [5]}]
+
+
+@pytest.mark.parametrize("value", [None, '100 % of "it" \\ %1', float("inf"), [{"a": []}], "ü€\n"])
+def test_every_result_that_is_stored_is_handed_on_as_it_is(work, value):
+    jobs = jiffy.enqueue.chain(part(collect, value), part(collect, result))
+    work()
+
+    assert wait(jobs[-1]) == [[[[value], {}]], {}]
+
+
+def test_a_part_may_take_nothing(work):
+    jobs = jiffy.enqueue.chain(part(add, 1, 1), part(nothing), part(add, 2, 3))
+    work()
+
+    assert wait(jobs[-1]) == 5
+
+
+def test_a_chain_of_one_is_a_job(redis, work):
+    [job] = jiffy.enqueue.chain(part(add, 2, 3))
+    work()
+
+    assert wait(job) == 5
+    assert not redis.hexists(keys.job(job.id), keys.JOIN_FIELD)
+
+
+def test_what_waits_is_deferred_in_rqs_words(redis, chain):
+    assert queued(redis) == [chain[0].id]
+    assert set(registered(redis, "deferred")) == {chain[1].id, chain[2].id}
+    assert statuses(redis, chain) == ["queued", "deferred", "deferred"]
+
+
+def test_what_waits_has_the_hash_that_rq_would_write(redis, chain):
+    own = redis.hgetall(keys.job(chain[1].id))
+    theirs = Queue(connection=redis).enqueue(add, 1, 1, depends_on=chain[0]).to_dict()
+    of_ours = {name for name in own if name.startswith(b"jiffy:")}
+
+    # RQ has a list of the jobs that it waits for, and a time limit for callbacks that are not there.
+    not_ours = {"dependency_id", "dependency_ids"} | {
+        name for name in theirs if name.endswith("_timeout")
+    }
+    assert {name.encode() for name in theirs.keys() - not_ours} <= own.keys() | {b"failure_ttl"}
+    assert of_ours == {b"jiffy:join"}
+
+
+def test_a_part_that_waits_is_described_by_what_it_will_take(redis):
+    jobs = jiffy.enqueue.chain(part(add, 1, 1), part(collect, result, {"a": [result]}))
+
+    assert jobs[1].description == "tests.enqueue_jobs.collect(result, {'a': [result]})"
+
+
+def test_a_part_begins_when_the_one_before_has_finished(redis, chain):
+    taken = take(redis)
+    before = statuses(redis, chain)
+    settle(redis, finished(taken, b"2"))
+
+    assert before == ["started", "deferred", "deferred"]
+    assert statuses(redis, chain) == ["finished", "queued", "deferred"]
+    assert queued(redis) == [chain[1].id]
+    assert json.loads(redis.hget(keys.job(chain[1].id), "data"))[2] == [2, 1]
+
+
+def test_a_part_that_is_enqueued_wakes_a_worker(redis, chain):
+    taken = take(redis)
+    redis.delete(keys.wake("default"))
+    settle(redis, finished(taken, b"2"))
+
+    assert redis.llen(keys.wake("default")) == 1
+
+
+def test_a_part_that_is_settled_twice_releases_the_next_once(redis, chain):
+    taken = take(redis)
+    settle(redis, finished(taken, b"2"))
+
+    assert not rare_settler(redis).settle(finished(taken, b"3"))
+    assert queued(redis) == [chain[1].id]
+
+
+def test_nothing_of_ours_is_left_of_a_chain_that_is_over(redis, chain, work):
+    work()
+
+    assert left(redis) == []
+    assert registered(redis, "deferred") == []
+
+
+def test_a_part_hands_its_result_on_even_if_it_is_not_kept(work):
+    jobs = jiffy.enqueue.chain(part(add, 1, 1).options(result_ttl=0), part(add, result, 1))
+    work()
+
+    assert wait(jobs[-1]) == 3
+
+
+def test_each_part_has_its_own_options_and_those_of_the_chain(redis):
+    enqueue = Enqueue({add: jiffy.options(timeout="9m", queue="usual")})
+    jobs = enqueue.options(queue="high").chain(
+        part(add, 1, 1), part(add, result, 1).options(queue="low")
+    )
+    timeouts = [redis.hget(keys.job(job.id), "timeout") for job in jobs]
+
+    assert (queued(redis, "high"), registered(redis, "deferred", "low")) == (
+        [jobs[0].id],
+        [jobs[1].id],
+    )
+    assert timeouts == [b"540", b"540"]
+
+
+def test_a_chain_may_begin_later(redis):
+    jobs = jiffy.enqueue.chain(part(add, 1, 1).options(in_="5m"), part(add, result, 1))
+
+    assert registered(redis, "scheduled") == [jobs[0].id]
+    assert statuses(redis, jobs) == ["scheduled", "deferred"]
+
+
+def test_a_part_that_waited_goes_to_the_front_if_it_is_to(redis):
+    jobs = jiffy.enqueue.chain(part(add, 1, 1), part(add, result, 1).options(at_front=True))
+    taken = take(redis)
+    jiffy.enqueue(nothing)
+    settle(redis, finished(taken, b"2"))
+
+    assert queued(redis)[0] == jobs[1].id
+
+
+def test_a_part_has_its_time_to_live_from_when_it_is_enqueued(redis):
+    jobs = jiffy.enqueue.chain(part(add, 1, 1), part(add, result, 1).options(ttl="1h"))
+    before = redis.ttl(keys.job(jobs[1].id))
+    settle(redis, finished(take(redis), b"2"))
+
+    assert (before, redis.ttl(keys.job(jobs[1].id))) == (-1, 3600)
+
+
+def test_stock_rq_runs_a_part_that_waited(redis, chain):
+    settle(redis, finished(take(redis), b"2"))
+    worker = rq.SimpleWorker(["default"], connection=redis, serializer="json")
+    worker.work(burst=True, logging_level="WARNING")
+
+    assert chain[1].return_value() == 3
+
+
+# What becomes of the rest
+
+
+def test_where_a_part_fails_the_rest_is_canceled_with_the_reason(redis, work):
+    jobs = jiffy.enqueue.chain(part(fail), part(add, result, 1), part(add, result, 1))
+    work()
+
+    assert statuses(redis, jobs) == ["failed", "canceled", "canceled"]
+    why = f"A part before it, {jobs[0].id}, failed: ValueError: no card"
+    assert [reason(redis, job) for job in jobs[1:]] == [why, why]
+    assert set(registered(redis, "canceled")) == {jobs[1].id, jobs[2].id}
+    assert (registered(redis, "deferred"), left(redis)) == ([], [])
+
+
+def test_who_waits_for_the_last_part_hears_which_one_failed(work):
+    jobs = jiffy.enqueue.chain(part(fail), part(add, result, 1))
+    work()
+    with pytest.raises(JobFailed) as failure:
+        wait(jobs[-1], timeout="5s")
+
+    assert failure.value.reason == f"A part before it, {jobs[0].id}, failed: ValueError: no card"
+
+
+def test_what_is_canceled_is_kept_as_long_as_what_failed(redis, work):
+    jobs = jiffy.enqueue.options(failure_ttl="1h").chain(part(fail), part(nothing))
+    work()
+
+    assert 3590 <= redis.ttl(keys.job(jobs[1].id)) <= 3600
+
+
+def test_a_part_that_is_tried_again_does_not_break_the_chain(redis, work):
+    jobs = jiffy.enqueue.options(retry=2).chain(
+        part(worker_jobs.fail_until_the_last_try), part(collect, result)
+    )
+    settle(redis, failed(take(redis)))
+    between = statuses(redis, jobs)
+    work()
+
+    assert between == ["queued", "deferred"]
+    assert wait(jobs[-1]) == [["at last"], {}]
+
+
+def test_a_part_that_waits_for_its_next_try_does_not_break_the_chain(redis):
+    retry = Retry(max=1, backoff="1h")
+    jobs = jiffy.enqueue.chain(part(fail).options(retry=retry), part(nothing))
+    settle(redis, failed(take(redis)))
+    look(redis)
+
+    assert statuses(redis, jobs) == ["scheduled", "deferred"]
+
+
+def test_a_part_that_was_tried_as_often_as_it_may_breaks_the_chain(redis, work):
+    jobs = jiffy.enqueue.chain(part(fail).options(retry=2), part(nothing))
+    work()
+
+    assert statuses(redis, jobs) == ["failed", "canceled"]
+
+
+def test_a_part_that_is_stopped_breaks_the_chain(redis, chain):
+    outcome = failed(take(redis), "Job stopped by user, work-horse terminated.")
+    outcome.was_stopped = True
+    settle(redis, outcome)
+
+    assert statuses(redis, chain) == ["stopped", "canceled", "canceled"]
+    assert reason(redis, chain[1]).startswith(f"A part before it, {chain[0].id}, was stopped")
+
+
+def cancel_as_rq_does(redis, job):
+    Job.fetch(job.id, connection=redis).cancel()
+
+
+def cancel(redis, job):
+    actions.cancel(job.id)
+
+
+def delete(redis, job):
+    Job.fetch(job.id, connection=redis).delete()
+
+
+def run_out(redis, job):
+    redis.delete(keys.job(job.id))
+
+
+def make_unreadable(redis, job):
+    redis.hset(keys.job(job.id), "data", "[")
+    rare_settler(redis).fail_unread(take(redis), "it cannot be read")
+
+
+def fail_in_stock_rq(redis, job):
+    redis.hset(keys.job(job.id), "data", json.dumps(["tests.enqueue_jobs.fail", None, [], {}]))
+    worker = rq.SimpleWorker(["default"], connection=redis, serializer="json")
+    worker.work(burst=True, logging_level="CRITICAL")
+
+
+ELSEWHERE = {
+    "was canceled": [cancel, cancel_as_rq_does],
+    "is gone": [delete, run_out],
+    "failed": [make_unreadable, fail_in_stock_rq],
+}
+
+
+@pytest.mark.parametrize(
+    ("end", "what"), [(end, what) for what, ends in ELSEWHERE.items() for end in ends]
+)
+def test_a_part_that_is_ended_elsewhere_breaks_the_chain_too(redis, chain, end, what):
+    end(redis, chain[0])
+    look(redis)
+
+    assert statuses(redis, chain[1:]) == ["canceled", "canceled"]
+    assert reason(redis, chain[2]).startswith(f"A part before it, {chain[0].id}, {what}")
+    assert left(redis) == []
+
+
+@pytest.mark.parametrize("end", [cancel, cancel_as_rq_does])
+def test_where_a_part_that_waits_is_canceled_so_are_those_after_it(redis, chain, end, work):
+    end(redis, chain[1])
+    look(redis)
+    work()
+
+    assert statuses(redis, chain) == ["finished", "canceled", "canceled"]
+    assert reason(redis, chain[2]) == f"A part before it, {chain[1].id}, was canceled"
+
+
+def test_where_a_part_that_waits_is_deleted_those_after_it_are_canceled(redis, chain, work):
+    delete(redis, chain[1])
+    work()
+    look(redis)
+
+    assert (queued(redis), left(redis)) == ([], [])
+    assert reason(redis, chain[2]) == f"A part before it, {chain[1].id}, is gone"
+
+
+def test_a_part_that_stock_rq_has_finished_hands_its_result_on(redis, chain, work):
+    worker = rq.SimpleWorker(["default"], connection=redis, serializer="json")
+    worker.work(burst=True, logging_level="WARNING")
+    look(redis)
+    work()
+
+    assert wait(chain[-1]) == 4
+
+
+def test_looking_changes_nothing_where_there_is_nothing_to_tell(redis, chain):
+    look(redis)
+    look(redis)
+
+    assert statuses(redis, chain) == ["queued", "deferred", "deferred"]
+    assert redis.zcard(keys.JOINS) == 2
+
+
+def test_a_part_that_never_had_its_result_cannot_be_tried_again(redis, work):
+    jobs = jiffy.enqueue.chain(part(fail), part(add, result, 1), part(nothing))
+    work()
+    with pytest.raises(NotThisState, match="enqueue the chain or group anew"):
+        actions.retry(jobs[1].id)
+    actions.retry(jobs[2].id)
+
+    assert queued(redis) == [jobs[2].id]
+
+
+# Nothing is written unless all of it is right
+
+
+@pytest.mark.parametrize(
+    ("parts", "error", "message"),
+    [
+        ([], InvalidValue, "chain is .*; it must be one part or more"),
+        ([part(add, 1), add], InvalidValue, r"Part 2: it is .* as part\(function"),
+        ([part(add, 1), part(add)], WrongArguments, "Part 2: .*add.* needs the argument 'x'"),
+        ([part(add, 1), part(lambda: 1)], NotImportable, "Part 2: .*is a lambda"),
+        ([part(add, 1), part(add, {1})], WrongArguments, "Part 2: .*is a set"),
+        ([part(add, result)], WrongArguments, "Part 1: there is no part before it"),
+    ],
+)
+def test_a_wrong_part_is_refused_with_its_number(redis, parts, error, message):
+    with pytest.raises(error, match=message):
+        jiffy.enqueue.chain(*parts)
+
+    assert redis.keys("*") == []
+
+
+@pytest.mark.parametrize(
+    ("options", "number"),
+    [
+        ({"unique": "1h"}, 1),
+        ({"depends_on": "another"}, 1),
+        ({"job_id": "mine"}, 1),
+        ({"in_": "5m"}, 2),
+        ({"at": clock.now()}, 2),
+    ],
+)
+def test_options_that_make_no_sense_in_a_part_are_refused(redis, options, number):
+    parts = [part(add, 1), part(add, 2)]
+    parts[number - 1] = parts[number - 1].options(**options)
+    with pytest.raises(InvalidValue, match=next(iter(options))):
+        jiffy.enqueue.chain(*parts)
+
+    assert redis.keys("*") == []
+
+
+def test_wrong_options_of_a_part_are_refused_where_they_are_given():
+    with pytest.raises(InvalidValue):
+        part(add, 1).options(queue="")
+
+
+@pytest.fixture
+def cutter(redis_address, environ, monkeypatch):
+    """Between the producer and Redis: a line that can be cut at any byte."""
+    monkeypatch.setattr(delivery, "_FIRST_PAUSE_S", 0.0001)
+    with Cutter(redis_address) as cutter:
+        environ(JOBS_MODULES="jobs,tests", REDIS_URL=cutter.url)
+        connection.shared.cache_clear()
+        yield cutter
+        connection.shared().close()
+    connection.shared.cache_clear()
+
+
+def write_a_chain():
+    return jiffy.enqueue.chain(part(add, 1, 1), part(add, result, 1), part(add, result, 1))
+
+
+def test_cut_at_any_byte_of_what_is_asked_or_answered_it_is_there_once(redis, cutter):
+    write_a_chain()
+    asked, answered = cutter.heard
+    for after in [("asked", n) for n in range(0, asked, 211)] + [
+        ("answered", n) for n in range(0, answered, 3)
+    ]:
+        redis.flushdb()
+        cutter.cut_once(*after)
+        jobs = write_a_chain()
+
+        assert statuses(redis, jobs) == ["queued", "deferred", "deferred"], after
+        assert queued(redis) == [jobs[0].id], after
+        assert redis.zcard(keys.pending(jobs[1].id)) == 1, after
+    assert cutter.cuts >= 40
+
+
+def test_a_producer_that_is_cut_off_for_good_leaves_nothing(redis, cutter, monkeypatch):
+    monkeypatch.setattr(delivery, "PATIENCE_S", 0)
+    write_a_chain()
+    asked, _ = cutter.heard
+    for n in range(0, asked, 997):
+        redis.flushdb()
+        cutter.cut_once("asked", n)
+        with pytest.raises(RedisAway):
+            write_a_chain()
+
+        assert redis.keys("rq:*") == [], n
