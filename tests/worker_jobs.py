@@ -12,6 +12,7 @@ from pathlib import Path
 import rq
 from rq import get_current_job
 
+import jiffy
 from jiffy import connection, progress
 
 SAID = "test:said"
@@ -49,6 +50,10 @@ def fail_until_the_last_try():
 
 def ask_for_a_retry(most, interval=0):
     return rq.Retry(max=most, interval=interval)
+
+
+def ask_for_our_retry():
+    return jiffy.Retry(max=2, backoff="100s")
 
 
 def leave(code):

@@ -192,7 +192,7 @@ class RareSettler:
                 except WatchError:
                     recorder.written.clear()
         if ours and isinstance(outcome, Failed) and outcome.objection:
-            log.event("job.given_up", job=taken.job_id, reason=outcome.objection)
+            log.event("job.given_up", log.WARNING, job=taken.job_id, reason=outcome.objection)
         if ours and over is not None:
             job.send_webhooks(over, exc_string=getattr(outcome, "reason", None))
         return ours
