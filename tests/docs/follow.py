@@ -7,7 +7,8 @@
 `py`      is somebody else's code, and only shown.
 
 In what is printed … stands for anything.  A block whose first line is `# jobs/name.py` is that
-file, there before anything is run.  Workers run all the time; a honcho runs until the end.
+file, there before anything is run; with `# from jobs/name.py` it stands in that file word by word.
+Workers run all the time; a honcho runs until the end.
 """
 
 import ast
@@ -26,6 +27,7 @@ from tests.newcomer import wait_until
 QUEUES = ("high", "default", "low", "long_tasks")
 _FENCED = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _TITLE = re.compile(r"# (\S+\.py)\n")
+_EXCERPT = re.compile(r"# from (\S+\.py)\n")
 _PROMISED = re.compile(r"^ *print\(.*\)  # (.+)$")
 _STEP = re.compile(r"^(?P<command>(?:(?!#).*\n)+)(?P<promised>(?:#.*\n)*)", re.MULTILINE)
 
@@ -64,15 +66,19 @@ def follow(path: Path) -> None:
         workers = [sys.executable, "worker.py", "-n", "2", *QUEUES]
         running.enter_context(_program(workers, "worker.started"))
         for block in found:
-            if block.language == "python" and not block.file:
-                _run_python(block, session, path)
-            elif block.text.startswith("honcho "):
+            if block.text.startswith("honcho "):
                 running.enter_context(_program(block.text.split(), "Listening at", times=2))
             elif block.language == "shell":
                 _run_shell(block, path)
+            elif block.language == "python" and not block.file:
+                _run_python(block, session, path)
 
 
 def _run_python(block: Block, session: dict[str, Any], path: Path) -> None:
+    if excerpt := _EXCERPT.match(block.text):
+        source = Path(excerpt[1]).read_text()
+        assert block.text[excerpt.end() :] in source, f"{path}:{block.line} is not in {excerpt[1]}"
+        return
     lines = block.text.splitlines()
     for step in ast.parse(block.text).body:
         line = lines[step.end_lineno - 1]

@@ -2,13 +2,12 @@
 
 import json
 import os
-import socket
 import subprocess
 import sys
 import threading
 import urllib.error
 import urllib.request
-from contextlib import closing, contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -17,6 +16,7 @@ from werkzeug.serving import make_server
 from examples import add, start_task
 from jiffy import connection, delivery, keys
 from jiffy.queues import Job
+from tests.docs.ports import two_free_ports
 from tests.newcomer import CHECKOUT, wait_until
 from tests.worker_processes import Dyno
 
@@ -173,14 +173,3 @@ def started(words, log):
         finally:
             process.terminate()
             process.wait(20)
-
-
-def two_free_ports():
-    """A free port; the one that honcho gives to its second process, 100 above, is free, too."""
-    while True:
-        with closing(socket.socket()) as first, closing(socket.socket()) as second:
-            first.bind(("127.0.0.1", 0))
-            port = first.getsockname()[1]
-            with suppress(OSError, OverflowError):
-                second.bind(("127.0.0.1", port + 100))
-                return port

@@ -4,11 +4,9 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 from collections import Counter
-from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -20,6 +18,7 @@ from jiffy import Enqueue
 from jiffy.job_options import NAMES
 from jiffy.shell import enqueue_command
 from tests.docs import follow
+from tests.docs.ports import two_free_ports
 from tests.newcomer import CHECKOUT
 
 PAGES = sorted((CHECKOUT / "docs").glob("*.md"))
@@ -48,16 +47,10 @@ def project(tmp_path):
 @pytest.fixture
 def mail_server():
     """The address of a server that takes all mail."""
-    server = Controller(Sink(), hostname="127.0.0.1", port=free_port())
+    server = Controller(Sink(), hostname="127.0.0.1", port=two_free_ports())
     server.start()
     yield f"smtp://127.0.0.1:{server.port}?tls=no"
     server.stop()
-
-
-def free_port():
-    with closing(socket.socket()) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 @pytest.mark.slow
@@ -65,9 +58,12 @@ def free_port():
 @pytest.mark.usefixtures("redis")
 @pytest.mark.parametrize("page", GUIDES, ids=name_of)
 def test_everything_on_the_page_can_be_typed_word_by_word(page, project, mail_server):
+    port = two_free_ports()
+    copy = project / page.name
+    copy.write_text(on_ports(page.read_text(), port))
     typed = subprocess.Popen(
-        [sys.executable, follow.__file__, page],
-        cwd=project, env=environ(project, mail_server), text=True,
+        [sys.executable, follow.__file__, copy],
+        cwd=project, env=environ(project, mail_server) | {"PORT": str(port)}, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
     )  # fmt: skip
     try:
@@ -77,6 +73,11 @@ def test_everything_on_the_page_can_be_typed_word_by_word(page, project, mail_se
             os.killpg(typed.pid, signal.SIGKILL)
 
     assert typed.returncode == 0, said
+
+
+def on_ports(text, port):
+    """The page as it is where 5000 and 5100 may be taken."""
+    return text.replace(":5000/", f":{port}/").replace(":5100/", f":{port + 100}/")
 
 
 def environ(project, mail_server):
