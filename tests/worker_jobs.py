@@ -29,6 +29,11 @@ def nothing():
     pass
 
 
+def say_and_fail(text):
+    say(text)
+    raise ValueError(text)
+
+
 def add(x, y):
     return x + y
 

@@ -158,7 +158,7 @@ class RareSettler:
         ask = ("HGET", keys.job(taken.job_id), keys.EXPIRES_FIELD)
         (limit,) = self._line.insist(lambda: self._line.exchange(ask))
         expires = clock.in_words(float(limit or 0))
-        reason = f"It had not begun after {expires}, when it expired (expires={expires!r})."
+        reason = f"It had not begun {expires} after it was enqueued, so it expired."
         now_s = clock.wall()
         if self.settle(Canceled(taken, "?", now_s, now_s, reason)):
             log.event("job.expired", job=taken.job_id, queue=taken.queue, reason=reason)

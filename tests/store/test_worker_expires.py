@@ -20,7 +20,7 @@ from tests.worker_support import (
     turns,
 )
 
-REASON = "It had not begun after 10m, when it expired (expires='10m')."
+REASON = "It had not begun 10m after it was enqueued, so it expired."
 
 
 @pytest.fixture

@@ -1,0 +1,52 @@
+"""Real workers try jobs again: after their pauses, by their rules, each once."""
+
+import pytest
+from rq.timeouts import JobTimeoutException
+
+from jiffy import Enqueue, Retry
+from tests import worker_jobs
+from tests.worker_support import reason, registered, said, status
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(60)]
+
+
+@pytest.fixture
+def enqueue(redis, environ):
+    environ(JOBS_MODULES="tests.worker_jobs")
+    return Enqueue()
+
+
+def test_delayed_retries_need_no_scheduler_and_several_workers_double_none(
+    start_worker, redis, enqueue
+):
+    names = [f"job-{number}" for number in range(40)]
+    put = enqueue.options(retry=Retry(max=2, backoff="1s", factor=1))
+    put.many(worker_jobs.say_and_fail, [(name,) for name in names], job_ids=names)
+    first, _ = start_worker("-n", "2"), start_worker("-n", "2")
+    first.until(lambda: set(registered(redis, "failed")) == set(names))
+
+    assert sorted(said(redis)) == sorted(names * 3)
+
+
+def test_a_job_that_is_killed_at_its_limit_has_raised_rqs_timeout(start_worker, redis, enqueue):
+    for name, on in (("again", JobTimeoutException), ("never", OSError)):
+        retry = Retry(max=1, backoff="10m", on=on)
+        enqueue.options(job_id=name, timeout=1, retry=retry)(worker_jobs.hold, name)
+    worker = start_worker("-n", "2")
+    worker.until(lambda: registered(redis, "failed") and registered(redis, "scheduled"))
+
+    assert (status(redis, "again"), status(redis, "never")) == ("scheduled", "failed")
+    assert reason(redis, "never").startswith("exceeded its limit of 1 s")
+    assert "JobTimeoutException is not what it is tried again on" in worker.lines("job.given_up")[0]
+
+
+def test_what_waited_too_long_for_a_worker_is_canceled_and_the_log_says_so(
+    start_worker, redis, enqueue
+):
+    late = enqueue.options(expires=1)(worker_jobs.say, "too late")
+    redis.hset(late.key, "enqueued_at", "2026-01-01T00:00:00.000000Z")
+    worker = start_worker()
+    worker.until_logged("job.expired")
+
+    assert (status(redis, late.id), said(redis)) == ("canceled", [])
+    assert "It had not begun 1 s after it was enqueued" in worker.lines("job.expired")[0]
