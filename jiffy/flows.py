@@ -140,7 +140,7 @@ def group(parts: Iterable[Part], then: Then | None, recipe_of: Recipes) -> Team:
     return Team([one.job for one in members], last and last.job)
 
 
-def _made(parts: Iterable[Part], recipe_of: Recipes) -> list[Made]:
+def _made(parts: Iterable[Part], recipe_of: Recipes, called: str = "Part {}") -> list[Made]:
     """The parts, checked, each with an id.  Raises what is wrong with one, and says which."""
     made: list[Made] = []
     last: Part | None = None
@@ -154,7 +154,7 @@ def _made(parts: Iterable[Part], recipe_of: Recipes) -> list[Made]:
             if not is_like_last:
                 _refuse(made[-1], _OF_NO_PART)
         except JiffyError as error:
-            error.args = (f"Part {number}: {error}",)
+            error.args = (f"{called.format(number)}: {error}",)
             raise
         last = part
     return made
@@ -162,7 +162,8 @@ def _made(parts: Iterable[Part], recipe_of: Recipes) -> list[Made]:
 
 def _made_last(then: Then, recipe_of: Recipes) -> Made:
     """The one that waits for a group: a part, or a function that takes the results."""
-    [last] = _made([then if isinstance(then, Part) else part(then, placeholder.result)], recipe_of)
+    last_part = then if isinstance(then, Part) else part(then, placeholder.result)
+    [last] = _made([last_part], recipe_of, "then")
     _refuse(last, _OF_NONE_THAT_WAITS)
     return last
 

@@ -40,9 +40,10 @@ class Cutter:
         """How many bytes were asked last, and answered."""
         return self._heard["asked"], self._heard["answered"]
 
-    def cut_once(self, way, after, meanwhile=lambda: None):
-        """Hang up after so many more bytes are "asked" or "answered"."""
+    def cut_once(self, way, after, meanwhile=lambda: None, *, passing=0):
+        """Hang up after so many more bytes are "asked" or "answered", once so many have passed."""
         self._cut = [way, after, meanwhile]
+        self._passing = passing
 
     def refuse(self, times):
         """Hang up on the next ones that call."""
@@ -92,7 +93,8 @@ class Cutter:
     def _is_cut_by(self, raw, way):
         if self._cut is None or self._cut[0] != way:
             return False
-        return self._cut[1] < len(raw)
+        self._passing -= 1
+        return self._passing < 0 and self._cut[1] < len(raw)
 
 
 def _received(source):

@@ -93,7 +93,7 @@ def test_what_waits_has_the_hash_that_rq_would_write(redis, chain):
     theirs = Queue(connection=redis).enqueue(add, 1, 1, depends_on=chain[0]).to_dict()
     of_ours = {name for name in own if name.startswith(b"jiffy:")}
 
-    # RQ has a list of the jobs that it waits for, and a time limit for callbacks that are not there.
+    # RQ has a list of the jobs that it waits for, and time limits for callbacks that are not there.
     not_ours = {"dependency_id", "dependency_ids"} | {
         name for name in theirs if name.endswith("_timeout")
     }

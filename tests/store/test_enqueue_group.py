@@ -1,0 +1,325 @@
+"""Groups: parts side by side, and one job that waits for all of them."""
+
+import pytest
+import rq
+
+import jiffy
+from jiffy import Enqueue, bulk, connection, delivery, flows, keys, options, part, result, wait
+from jiffy.errors import InvalidValue, JobFailed, NotImportable, RedisAway, WrongArguments
+from jiffy.queues import Job
+from tests.cutting import Cutter
+from tests.enqueue_jobs import add, collect, fail, nothing
+from tests.join_support import left, look, reason, status, statuses
+from tests.store.test_enqueue_chain import ELSEWHERE
+from tests.worker_jobs import return_text
+from tests.worker_support import failed, finished, queued, rare_settler, registered, turns
+
+
+@pytest.fixture(autouse=True)
+def allowed(environ):
+    environ(JOBS_MODULES="jobs,tests")
+
+
+@pytest.fixture
+def team(redis):
+    """Three additions, and what collects their results."""
+    return jiffy.enqueue.group([part(add, n, n) for n in range(3)], then=collect)
+
+
+def told(team):
+    """What `then`, which is `collect`, was told."""
+    positional, named = wait(team.then)
+    return (positional or [named["of"]])[-1]
+
+
+def test_then_is_called_with_what_became_of_each_part_in_order(team, work):
+    work()
+
+    assert wait(team.then) == [
+        [
+            [
+                {"id": job.id, "status": "finished", "result": 2 * n, "error": None}
+                for n, job in enumerate(team.jobs)
+            ]
+        ],
+        {},
+    ]
+
+
+def test_then_is_called_too_where_parts_have_failed(work):
+    team = jiffy.enqueue.group([part(add, 1, 1), part(fail), part(nothing)], then=collect)
+    work()
+
+    assert [(one["status"], one["result"], one["error"]) for one in told(team)] == [
+        ("finished", 2, None),
+        ("failed", None, "ValueError: no card"),
+        ("finished", None, None),
+    ]
+
+
+def test_then_may_be_a_part_with_other_arguments(work):
+    team = jiffy.enqueue.group([part(add, 1, 1)], then=part(collect, "report", of=result))
+    work()
+    positional, named = wait(team.then)
+
+    assert positional == ["report"]
+    assert [one["result"] for one in named["of"]] == [2]
+
+
+def test_then_may_take_nothing(redis, work):
+    team = jiffy.enqueue.group([part(add, 1, 1)], then=part(add, 2, 3))
+    kept = redis.hlen(keys.join(team.then.id))
+    work()
+
+    assert wait(team.then) == 5
+    assert kept == 3  # its queue, what it needs, how many: no room for results
+
+
+def test_a_group_without_then_is_only_its_jobs(redis, work):
+    team = jiffy.enqueue.group([part(add, 1, 1), part(add, 2, 2)])
+    joins = left(redis)
+    work()
+
+    assert [wait(job) for job in team.jobs] == [2, 4]
+    assert (team.then, joins) == (None, [])
+
+
+def test_a_group_of_nothing_is_over_at_once(work):
+    team = jiffy.enqueue.group([], then=collect)
+    work()
+
+    assert wait(team.then) == [[[]], {}]
+
+
+def test_then_is_enqueued_when_the_last_is_over_and_once(redis, team):
+    first, second, third = turns(redis).take(3)[0]
+    rare = rare_settler(redis)
+    rare.settle(finished(first, b"0"))
+    rare.settle(failed(second))
+    before = status(redis, team.then)
+    rare.settle(finished(third, b"4"))
+    rare.settle(finished(third, b"4"))
+
+    assert before == "deferred"
+    assert queued(redis) == [team.then.id]
+
+
+def test_nothing_of_ours_is_left_of_a_group_that_is_over(redis, team, work):
+    work()
+
+    assert left(redis) == []
+    assert registered(redis, "deferred") == []
+
+
+def test_parts_may_differ_in_function_and_options(redis, work):
+    enqueue = Enqueue({add: options(queue="low")})
+    parts = [part(add, 1, 1), part(add, 2, 2).options(queue="high"), part(nothing), part(add, 3, 3)]
+    team = enqueue.options(timeout="9m").group(parts, then=part(collect, result))
+    jobs = [*team.jobs, team.then]
+    timeouts = {redis.hget(keys.job(job.id), "timeout") for job in jobs}
+
+    assert queued(redis, "low") == [team.jobs[0].id, team.jobs[3].id]
+    assert (queued(redis, "high"), queued(redis)) == ([team.jobs[1].id], [team.jobs[2].id])
+    assert timeouts == {b"540"}
+
+
+def test_parts_in_a_row_that_are_alike_travel_together(redis):
+    parts = [part(add, n, 1).options(queue="low") for n in range(500)]
+    jiffy.enqueue.group(parts, then=collect)
+    before = redis.info("commandstats")["cmdstat_evalsha"]["calls"]
+    team = jiffy.enqueue.group(parts, then=collect)
+
+    assert redis.info("commandstats")["cmdstat_evalsha"]["calls"] == before + 3
+    assert queued(redis, "low")[500:] == [job.id for job in team.jobs]
+
+
+def test_a_large_group_is_written_in_pieces_and_told_in_order(redis, work, monkeypatch):
+    monkeypatch.setattr(flows, "_CHUNK", 7)
+    team = jiffy.enqueue.group([part(add, n, 0) for n in range(30)], then=collect)
+    work()
+
+    assert [one["result"] for one in told(team)] == list(range(30))
+
+
+def test_a_group_of_thousands_is_told_in_order(redis):
+    team = jiffy.enqueue.group([part(add, n, 0) for n in range(2500)], then=collect)
+    redis.delete(*(keys.job(job.id) for job in team.jobs))
+    look(redis)
+    between = status(redis, team.then)
+    while status(redis, team.then) == "deferred":
+        look(redis)
+    [ends] = team.then.args
+
+    assert between == "deferred"  # one look is no longer than Redis can spare
+    assert [one["id"] for one in ends] == [job.id for job in team.jobs]
+    assert {one["status"] for one in ends} == {"gone"}
+
+
+def test_parts_that_are_over_before_all_are_written_do_not_end_the_group(redis, work, monkeypatch):
+    put_made, between = bulk.put_made, []
+
+    def put_and_work(*words):
+        put_made(*words)
+        work()
+        look(redis)
+        between.append(redis.zcard("rq:deferred:default"))
+
+    monkeypatch.setattr(bulk, "put_made", put_and_work)
+    team = jiffy.enqueue.group([part(add, 1, 1), part(nothing), part(add, 2, 2)], then=collect)
+    work()
+
+    assert between == [1, 1, 1]
+    assert [one["result"] for one in told(team)] == [2, None, 4]
+
+
+@pytest.mark.parametrize(
+    ("end", "what"), [(end, what) for what, ends in ELSEWHERE.items() for end in ends]
+)
+def test_a_part_that_is_ended_elsewhere_is_over_too(redis, team, work, end, what):
+    end(redis, team.jobs[0])
+    work()
+    look(redis)
+    work()
+    ends = told(team)
+
+    assert [one["status"] for one in ends] == [what.split()[-1], "finished", "finished"]
+    assert ends[1]["result"] == 2
+
+
+def test_a_part_that_expired_is_canceled(redis, work):
+    parts = [part(add, 1, 1), part(add, 2, 2).options(expires="10m")]
+    team = jiffy.enqueue.group(parts, then=collect)
+    redis.hset(keys.job(team.jobs[1].id), "enqueued_at", "2026-01-01T00:00:00.000000Z")
+    work()
+    look(redis)
+    work()
+
+    assert [one["status"] for one in told(team)] == ["finished", "canceled"]
+
+
+def test_a_part_that_stock_rq_has_finished_tells_its_result(redis, team, work):
+    worker = rq.SimpleWorker(["default"], connection=redis, serializer="json")
+    worker.work(burst=True, logging_level="WARNING")
+    look(redis)
+    work()
+
+    assert [one["result"] for one in told(team)] == [0, 2, 4]
+
+
+def test_a_result_that_expires_meanwhile_is_told_all_the_same(work):
+    quick = part(add, 1, 1).options(result_ttl=0)
+    team = jiffy.enqueue.group([quick, part(add, 2, 2)], then=collect)
+    work()
+
+    assert [one["result"] for one in told(team)] == [2, 4]
+
+
+def test_where_then_is_canceled_the_parts_go_on(redis, team, work):
+    team.then.cancel()
+    look(redis)
+    work()
+
+    assert statuses(redis, team.jobs) == ["finished"] * 3
+    assert (status(redis, team.then), left(redis)) == ("canceled", [])
+
+
+def test_where_then_is_deleted_it_does_not_come_back(redis, team, work):
+    team.then.delete()
+    work()
+    look(redis)
+
+    assert not redis.exists(keys.job(team.then.id))
+    assert (queued(redis), left(redis)) == ([], [])
+
+
+def test_results_that_are_too_large_together_cancel_then_with_the_reason(redis, work):
+    size = 900_000
+    team = jiffy.enqueue.group([part(return_text, size) for _ in range(6)], then=collect)
+    work()
+    with pytest.raises(JobFailed, match="What its parts returned is over 5000000 bytes together"):
+        wait(team.then, timeout="5s")
+
+    assert statuses(redis, team.jobs) == ["finished"] * 6
+    assert left(redis) == []
+
+
+def test_results_that_are_not_asked_for_may_be_as_large_as_they_like(work):
+    parts = [part(return_text, 900_000) for _ in range(6)]
+    team = jiffy.enqueue.group(parts, then=part(add, 2, 3))
+    work()
+
+    assert wait(team.then) == 5
+
+
+@pytest.mark.parametrize(
+    ("parts", "then", "error", "message"),
+    [
+        ([part(add, 1), part(add)], collect, WrongArguments, "Part 2: .* needs the argument 'x'"),
+        ([part(add, 1), part(add, result)], collect, WrongArguments, "Part 2: only `then`"),
+        ([part(add, 1)], nothing, WrongArguments, "nothing"),
+        ([part(add, 1)], "no function", NotImportable, "then: 'no function' is a text"),
+        ([part(add, 1).options(unique="1h")], collect, InvalidValue, "Part 1: unique"),
+        ([part(add, 1)], part(collect, result).options(in_="5m"), InvalidValue, "in_"),
+    ],
+)
+def test_nothing_is_written_if_any_part_is_wrong(redis, parts, then, error, message):
+    with pytest.raises(error, match=message):
+        jiffy.enqueue.group(parts, then=then)
+
+    assert redis.keys("*") == []
+
+
+# The producer dies in the middle
+
+
+@pytest.fixture
+def cutter(redis_address, environ, monkeypatch):
+    """Between the producer and Redis: a line that can be cut at any byte."""
+    monkeypatch.setattr(delivery, "_FIRST_PAUSE_S", 0.0001)
+    with Cutter(redis_address) as cutter:
+        environ(JOBS_MODULES="jobs,tests", REDIS_URL=cutter.url)
+        connection.shared.cache_clear()
+        yield cutter
+        connection.shared().close()
+    connection.shared.cache_clear()
+
+
+def write_a_group():
+    return jiffy.enqueue.group([part(add, 1, 1), part(nothing)], then=collect)
+
+
+# It says four things: who waits, the part of one function, that of another, that this was all.
+@pytest.mark.parametrize("passing", range(4))
+@pytest.mark.parametrize("cut", [("asked", 0), ("asked", 90), ("answered", 0), ("answered", 1)])
+def test_wherever_it_is_cut_it_is_there_once(redis, cutter, work, passing, cut):
+    write_a_group()
+    redis.flushdb()
+    cutter.cut_once(*cut, passing=passing)
+    team = write_a_group()
+    count = work()
+
+    assert (cutter.cuts, count) == (1, 3)
+    assert [one["result"] for one in told(team)] == [2, None]
+
+
+@pytest.mark.parametrize("passing", [1, 2, 3])
+def test_what_waits_for_a_producer_that_has_died_is_canceled_in_the_end(
+    redis, cutter, work, monkeypatch, passing
+):
+    monkeypatch.setattr(delivery, "PATIENCE_S", 0)
+    write_a_group()
+    redis.flushdb()
+    cutter.cut_once("asked", 0, lambda: cutter.refuse(1), passing=passing)
+    with pytest.raises(RedisAway):
+        write_a_group()
+    [then_id] = redis.zrange("rq:deferred:default", 0, -1)
+    then = Job(then_id.decode(), redis)
+    ran = work()
+    look(redis)
+    between = status(redis, then)
+    redis.zadd(keys.pending(then.id), {"": -1})  # its time was over long ago
+    look(redis)
+
+    assert (between, ran) == ("deferred", passing - 1)
+    assert reason(redis, then) == "Its producer ended before all parts were written."
+    assert (status(redis, then), queued(redis), left(redis)) == ("canceled", [], [])
