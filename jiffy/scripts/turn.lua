@@ -168,9 +168,10 @@ local function take(name, id)
     if not job[1] and redis.call('EXISTS', key) == 0 then return nil end  -- deleted: nobody waits
   end
   local is_alone = job[10]
-  local waited = job[1] and tonumber(job[11]) and waited_s(key)
+  local expires = job[1] and job[11] and tonumber(string.match(job[11], '^%d+$'))
+  local waited = expires and waited_s(key)
   if waited then
-    is_alone = waited <= tonumber(job[11])
+    is_alone = waited <= expires
     if not is_alone then kind = 'expired' end
   end
   -- What may have killed a worker is taken alone, so that no other job is blamed with it; and so is

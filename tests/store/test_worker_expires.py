@@ -112,6 +112,15 @@ def test_a_job_of_which_nobody_knows_since_when_it_waits_does_not_expire(redis, 
     assert work() == 1
 
 
+@pytest.mark.parametrize("expires", ["", "soon", "0x10", "-1", "nan", "9" * 400])
+def test_a_time_that_is_none_is_passed_over(redis, aged, work, expires):
+    odd = add_in_time()
+    redis.hset(keys.job(odd.id), keys.EXPIRES_FIELD, expires)
+    aged(odd, 601)
+
+    assert work() == 1
+
+
 def test_expired_jobs_do_not_keep_others_from_running(redis, aged, work):
     late = [add_in_time() for _ in range(5)]
     for job in late:
@@ -167,7 +176,7 @@ def test_jobs_that_must_begin_in_time_are_run_without_pauses(redis, work):
 @pytest.mark.parametrize(
     "moment",
     ["1999-12-31T23:59:59.999999Z", "2000-02-29T00:00:00Z", "2024-02-29T12:30:15.5Z",
-     "2025-03-01T00:00:00.000000Z", "2026-01-31T06:07:08.9Z", "2100-02-28T23:59:59Z"],
+     "2025-03-01T00:00:00.000000Z", "2026-01-31T06:07:08.9Z"],
 )  # fmt: skip
 def test_times_are_read_as_they_are_written_in_any_year(redis, work, moment):
     """What was enqueued then expires a second after, not before."""
@@ -176,7 +185,7 @@ def test_times_are_read_as_they_are_written_in_any_year(redis, work, moment):
     early, late = add_in_time(), add_in_time()
     for job, expires in ((early, since_s + 5), (late, since_s - 5)):
         redis.hset(
-            keys.job(job.id), mapping={"enqueued_at": moment, keys.EXPIRES_FIELD: f"{expires}"}
+            keys.job(job.id), mapping={"enqueued_at": moment, keys.EXPIRES_FIELD: int(expires)}
         )
     work()
 
