@@ -23,6 +23,7 @@ JiffyError
   ResultTooLarge     what a job returned is larger than is stored
   InvalidEntry       a line of the schedule's table is wrong
   InvalidSchedule    all that is wrong with a table, a line for each
+  UnknownEntry       no entry of the schedule has this name
   InvalidCron        a cron expression cannot be understood, or never comes
   NotShown           a value of a job cannot be shown safely
   PortTaken          another program listens where the web app should
@@ -216,6 +217,15 @@ class InvalidSchedule(JiffyError):
     def __init__(self, mistakes: Sequence[InvalidEntry]) -> None:
         super().__init__("\n".join(" ".join(str(mistake).split()) for mistake in mistakes))
         self.mistakes = tuple(mistakes)
+
+
+class UnknownEntry(JiffyError):
+    """No entry of the schedule's table has this name."""
+
+    def __init__(self, name: str, near: str | None) -> None:
+        hint = f"Did you mean {near!r}?" if near else "`python scheduler.py list` shows them."
+        super().__init__(f"No entry {name!r} in the schedule. {hint}")
+        self.name, self.near = name, near
 
 
 class NotShown(JiffyError):

@@ -262,7 +262,7 @@ def test_a_worker_that_does_not_listen_is_named(redis, in_state):
 
 @pytest.mark.parametrize("act", [actions.cancel, actions.retry, actions.stop])
 def test_there_is_nothing_to_be_done_about_a_job_that_is_not_there(redis, act):
-    with pytest.raises(UnknownJob, match="^No job 'nope'"):
+    with pytest.raises(UnknownJob, match=r"^No job 'nope'"):
         act("nope")
 
     assert redis.dbsize() == 0
