@@ -1,59 +1,101 @@
-"""What a tick of an entry is: decided here, from the entry's hash and the time; done elsewhere."""
+"""What is to become of an entry that is due: worked out here from its times; done elsewhere."""
 
 import json
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from functools import lru_cache
+from itertools import takewhile
+from typing import Literal, NamedTuple
 
-from rq.job import JobStatus
-from rq.utils import utcformat
+from jiffy import entries
+from jiffy.scheduler import policy, timing
+from jiffy.scheduler.policy import Policy
+from jiffy.scheduler.timing import Timing
 
-from jiffy import keys
-from jiffy.scheduler import foreign, timing
+# A tick is missed when the next one's time has come, too, or when it is later than this: a restart
+# or a leader's death costs less.
+MISSED_AFTER_S = 30
+# So many slots of one absence are enqueued, or told of in the history, one by one.
+MOST_MISSED = 100
 
-RawHash = Mapping[bytes, bytes]
-Stored = dict[str, bytes]
-
-_RQ_TIMEOUT_S = 180  # what RQ gives a job that asks for none
-_NOT_COPIED = {keys.ENTRY_FIELD, keys.TIMING_FIELD, "created_at", "meta"}
+_NO_SCHEDULER = "no scheduler ran"
+_MANY = f"{_NO_SCHEDULER}; of those that follow, the last {MOST_MISSED} are told"
+_ONE_MS = timedelta(milliseconds=1)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Tick:
-    """One slot of one entry: the job to enqueue for it, and when the entry is due next."""
+class Found(NamedTuple):
+    """An entry as a look at the schedule finds it; `kind`: table, other, gone or broken."""
+
+    entry_id: str
+    score: float
+    kind: str
+    text: bytes  # its timing; the meta of one that another program made; or why it is broken
+    policy: bytes = b""
+
+
+class Tick(NamedTuple):
+    """One slot of an entry, and what became of it.
+
+    Of ticks that were missed together there is one of these, for the first; `slots` says how many.
+    """
 
     entry_id: str
     name: str
+    queue: str
     slot: float
-    next_slot: float | None
     job_id: str
-    fields: dict[str, Any]  # of the job's hash
-
-    @property
-    def queue(self) -> str:
-        return str(self.fields["origin"])
-
-    @property
-    def at_front(self) -> bool:
-        return bool(self.fields.get("enqueue_at_front") == b"1")
-
-    @property
-    def ttl_s(self) -> int | None:
-        return int(self.fields["ttl"]) if self.fields.get("ttl") else None
+    late_ms: int
+    line: str = ""  # of the history
+    outcome: Literal["enqueued", "skipped", "missed"] = "enqueued"
+    reason: str = ""
+    slots: int = 1
 
 
-def tick(entry_id: str, slot: float, raw: RawHash, now: datetime) -> Tick:
-    """The tick that is due at `slot` of the entry whose hash is `raw`.
+@dataclass(frozen=True)
+class Plan:
+    """What is to become of one entry of the table, as far as that can be known without Redis."""
 
-    Ticks missed while no scheduler was alive are this one: the next comes after `now`.  An entry of
-    the table gets a fresh job; one made through rq-scheduler's API is the job itself, as there.
+    found: Found
+    next_due: float | None
+    policy: Policy
+    ticks: Sequence[Tick]  # to be enqueued, unless Redis holds a reason against it
+    missed: Sequence[Tick]
+
+    def told(self) -> str:
+        """What `entry_ticks.lua` is told of it."""
+        coming = "" if self.next_due is None else repr(self.next_due)
+        head = [self.found.entry_id, repr(self.found.score), coming, self.policy.repeat or 0]
+        lines = [tick.line for tick in self.missed]
+        return json.dumps(
+            [*head, self.policy.overlap, lines, [(tick.line, tick.job_id) for tick in self.ticks]]
+        )
+
+    def outcomes(self, reasons: Sequence[str]) -> list[Tick]:
+        """What became of it; `reasons`: for each of its ticks why it was skipped, or ""."""
+        done = [self.missed[0]._replace(slots=len(self.missed))] if self.missed else []
+        for tick, reason in zip(self.ticks, reasons, strict=True):
+            done.append(tick._replace(outcome="skipped", reason=reason) if reason else tick)
+        return done
+
+
+def plan(found: Found, now: datetime) -> Plan:
+    """The ticks of an entry of the table that are due at `now`, and when it is due next.
+
     Raises ValueError, TypeError, KeyError or JiffyError for a hash that makes no sense.
     """
-    stored = {key.decode(): value for key, value in raw.items()}
-    if keys.TIMING_FIELD in stored:
-        return _of_the_table(entry_id, slot, stored, now)
-    return _of_others(entry_id, slot, stored, now)
+    entry = _read(found.entry_id, found.text, found.policy)
+    first = entry.slot_at(found.score)
+    more, coming = entry.slots_after(first, now)
+    next_due = None if coming is None else entry.due(coming).timestamp()
+    ticks, missed = _divided(entry, [first, *more], now)
+    return Plan(found, next_due, entry.policy, ticks, missed)
+
+
+def too_late(slot: datetime) -> str:
+    """The line of the history for an entry whose only time was over when it was declared."""
+    return entries.line_of("m", slot, slot, reason="it was declared after its time")
 
 
 def moment(score: float) -> datetime:
@@ -61,45 +103,80 @@ def moment(score: float) -> datetime:
     return timing.EPOCH + timedelta(seconds=score)
 
 
-def _of_the_table(entry_id: str, slot: float, stored: Stored, now: datetime) -> Tick:
-    told = json.loads(stored[keys.ENTRY_FIELD])
-    due = timing.decode(stored[keys.TIMING_FIELD].decode())
-    coming = due.next_after(max(now, moment(slot)))
-    fields: dict[str, Any] = {key: stored[key] for key in stored.keys() - _NOT_COPIED}
-    fields |= {"created_at": utcformat(now), keys.TICK_OF_FIELD: told["name"]}
-    if told["meta"]:
-        fields["meta"] = json.dumps(told["meta"])
-    return Tick(
-        entry_id=entry_id,
-        name=told["name"],
-        slot=slot,
-        next_slot=None if coming is None else coming.timestamp(),
-        job_id=f"{entry_id.removeprefix('entry-')}-{moment(slot):%Y%m%dT%H%M%SZ}",
-        fields=_queued(fields, now),
-    )
+@dataclass(frozen=True)
+class _Entry:
+    id: str
+    name: str
+    queue: str
+    timing: Timing
+    policy: Policy
+
+    def due(self, slot: datetime) -> datetime:
+        return self.policy.due(self.id, slot)
+
+    def slot_at(self, score: float) -> datetime:
+        """The slot that is due at `score`; that moment itself where it was moved by hand."""
+        due = moment(score)
+        if self.policy.jitter_s:
+            around = self.timing.times_after(due - timedelta(seconds=self.policy.jitter_s + 1))
+            for slot in takewhile(due.__ge__, around):
+                if abs(self.due(slot) - due) < _ONE_MS:
+                    return slot
+        return due
+
+    def slots_after(
+        self, first: datetime, now: datetime
+    ) -> tuple[Sequence[datetime], datetime | None]:
+        """The slots after `first` that are due, too, the last 101 at most; and the one to come."""
+        found: list[datetime] = []
+        for slot in self.timing.times_after(first):
+            if self.due(slot) > now:
+                return found, slot
+            if len(found) > MOST_MISSED:
+                found = self._last_slots(first, now)
+                return found, self.timing.next_after(found[-1])
+            found.append(slot)
+        return found, None
+
+    def _last_slots(self, first: datetime, now: datetime) -> list[datetime]:
+        """There are too many to walk through: look at the last hundred seconds, two hundred, …"""
+        span = timedelta(seconds=MOST_MISSED)
+        while True:
+            since = max(first, now - span)
+            due = takewhile(lambda slot: self.due(slot) <= now, self.timing.times_after(since))
+            last = deque(due, maxlen=MOST_MISSED + 1)
+            if len(last) > MOST_MISSED or since == first:
+                return list(last)
+            span *= 2
+
+    def tick(self, slot: datetime, now: datetime) -> Tick:
+        due, job_id = self.due(slot), entries.job_id_of(self.id, slot)
+        late_ms = max(0, round((now - due) / _ONE_MS))
+        line = entries.line_of("t", slot, due, late_ms=late_ms)
+        return Tick(self.id, self.name, self.queue, slot.timestamp(), job_id, late_ms, line)
+
+    def missed(self, slot: datetime, reason: str) -> Tick:
+        line = entries.line_of("m", slot, slot, reason=reason)
+        at = slot.timestamp()
+        return Tick(self.id, self.name, self.queue, at, "", 0, line, "missed", reason)
 
 
-def _of_others(entry_id: str, slot: float, stored: Stored, now: datetime) -> Tick:
-    due = moment(slot)
-    coming, meta = foreign.next_time(stored.get("meta"), due, max(now, due))
-    return Tick(
-        entry_id=entry_id,
-        name=entry_id,
-        slot=slot,
-        next_slot=None if coming is None else coming.timestamp(),
-        job_id=entry_id,
-        fields=_queued(stored | ({} if meta is None else {"meta": meta}), now),
-    )
+@lru_cache(maxsize=16384)  # of an entry's some 300 bytes, as they seldom change
+def _read(entry_id: str, text: bytes, policy_text: bytes) -> _Entry:
+    told = json.loads(policy_text)
+    due = timing.decode(text.decode())
+    return _Entry(entry_id, told["name"], told["queue"], due, policy.of_dict(told))
 
 
-def _queued(fields: dict[str, Any], now: datetime) -> dict[str, Any]:
-    """Mirrors what rq.Queue.enqueue_job writes of a job that waits for no other."""
-    if not fields["data"]:
-        raise ValueError("its job has no data")
-    return {
-        "timeout": _RQ_TIMEOUT_S,
-        **fields,
-        "status": JobStatus.QUEUED.value,
-        "enqueued_at": utcformat(now),
-        "origin": fields.get("origin", b"default").decode(),
-    }
+def _divided(
+    entry: _Entry, slots: Sequence[datetime], now: datetime
+) -> tuple[Sequence[Tick], Sequence[Tick]]:
+    """The ticks to enqueue, and those that are only told of."""
+    count = MOST_MISSED if entry.policy.missed == "all" else 1
+    ticks = [entry.tick(slot, now) for slot in slots[-count:]]
+    if entry.policy.missed == "skip" and ticks[-1].late_ms > MISSED_AFTER_S * 1000:
+        ticks = []
+    missed = [entry.missed(slot, _NO_SCHEDULER) for slot in slots[: len(slots) - len(ticks)]]
+    if len(slots) > MOST_MISSED + 1:
+        missed[0] = entry.missed(slots[0], _MANY)
+    return ticks, missed

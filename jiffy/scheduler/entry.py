@@ -5,14 +5,13 @@ Nothing here knows what time it is or where Redis is.
 
 import difflib
 import json
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from jiffy import clock, functions, job_options, keys
+from jiffy import clock, entries, functions, job_options, keys
 from jiffy.errors import InvalidValue
 from jiffy.job_options import Options
 from jiffy.queues import Enqueue, Job
@@ -26,8 +25,6 @@ if TYPE_CHECKING:  # typing has it from Python 3.11 on; only mypy needs it
 # A tick has an id of its own and a time of its own, waits for none, and is unique already.
 _NOT_OURS = ("job_id", "in_", "at", "depends_on", "unique", "unique_key", "unique_until")
 _OPTIONS = [name for name in job_options.NAMES if name not in _NOT_OURS]
-_ID_PREFIX = "entry-"
-_NAME = re.compile(r"[A-Za-z0-9_.-]{1,200}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,6 +143,11 @@ class Entry:
         """The same at every start, so that a deploy finds the entry again."""
         return self.job.id
 
+    def next_due(self, moment: datetime) -> float | None:
+        """When its first tick after `moment` is enqueued, as rq-scheduler's sorted set has it."""
+        slot = self.timing.next_after(moment)
+        return None if slot is None else self.policy.due(self.id, slot).timestamp()
+
     def in_words(self) -> str:
         return f"{self.job.description} {self.times_in_words()}, queue {self.job.origin}"
 
@@ -194,17 +196,10 @@ def check(line: Line, enqueue: Enqueue) -> Entry:
     args, kwargs = _arguments(line)
     function = _function(line.func)
     name = line.name or functions.path_of(function)
-    ours: Any = dict.fromkeys(_NOT_OURS) | {"job_id": entry_id(name)}
+    ours: Any = dict.fromkeys(_NOT_OURS) | {"job_id": entries.entry_id(name)}
     job = enqueue.options(**_options(line.options)).options(**ours).make(function, args, kwargs)
     timing = line.read_timing()
     return Entry(name, timing, job, policy.read(line.policies, timing))
-
-
-def entry_id(name: str) -> str:
-    """The id of the entry `name`: RQ takes letters, digits, dashes and underscores only."""
-    if not isinstance(name, str) or not _NAME.fullmatch(name):
-        raise InvalidValue("name", name, "letters, digits, dots, dashes and underscores")
-    return _ID_PREFIX + name.replace(".", "-")
 
 
 def next_after(entry: Entry, moment: datetime) -> datetime | None:

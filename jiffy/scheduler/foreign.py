@@ -7,13 +7,84 @@ import io
 import json
 import pickle
 from collections.abc import Callable
+from copy import copy
+from dataclasses import dataclass
 from datetime import datetime
+from functools import wraps
 from typing import Any, NoReturn
 
+import rq_scheduler
 from crontab import CronTab
+from redis.client import Pipeline
+from rq.job import Job
 
+from jiffy import clock, keys
 from jiffy.clock import UTC
+from jiffy.scheduler.due import Found, Tick, moment
 from jiffy.scheduler.timing import Every
+
+_RQ_TIMEOUT_S = 180  # what RQ gives a job that asks for none
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to become of such an entry that is due: it is the job itself, as there."""
+
+    found: Found
+    next_due: datetime | None
+    meta: bytes | None  # where it changes
+
+    def told(self, now: str) -> list[str | bytes | float]:
+        """What `entry_enqueue.lua` is told of it."""
+        coming = "" if self.next_due is None else repr(self.next_due.timestamp())
+        seen = repr(self.found.score)
+        return [self.found.entry_id, seen, coming, now, self.meta or "", _RQ_TIMEOUT_S]
+
+    def tick(self, queue: str, now: datetime) -> Tick:
+        """What became of it."""
+        entry_id, slot = self.found.entry_id, self.found.score
+        return Tick(
+            entry_id, entry_id, queue, slot, entry_id, round((now.timestamp() - slot) * 1000)
+        )
+
+
+def plan(found: Found, now: datetime) -> Plan:
+    """Raises ValueError for an entry that makes no sense."""
+    if found.kind == "broken":
+        raise ValueError(found.text.decode())
+    due = moment(found.score)
+    return Plan(found, *next_time(found.text, due, max(now, due)))
+
+
+def in_one_step(name: str) -> Callable[..., Job]:
+    """The method of that name of rq-scheduler's, which sends all that it writes in one step.
+
+    The first time of a cron string is that of `next_time`: its own is right only where this
+    machine's clock shows UTC.
+    """
+    method = getattr(rq_scheduler.Scheduler, name)
+
+    @wraps(method)
+    def make(self: rq_scheduler.Scheduler, *args: Any, **kwargs: Any) -> Job:
+        with self.connection.pipeline() as pipe:
+            recorder = copy(self)
+            recorder.connection = pipe
+            job: Job = method(recorder, *args, **kwargs)
+            if name == "cron":
+                first = _next_of_cron(job.meta["cron_string"], clock.now())
+                pipe.zadd(keys.ENTRIES, {job.id: first.timestamp()} if first else {})
+            wake(pipe)
+            pipe.execute()
+        job.connection = self.connection
+        return job
+
+    return make
+
+
+def wake(pipe: Pipeline) -> None:
+    """Tell the scheduler that leads to look again."""
+    pipe.lpush(keys.SCHEDULE_WAKE, 1)
+    pipe.ltrim(keys.SCHEDULE_WAKE, 0, 0)
 
 
 def next_time(

@@ -75,7 +75,8 @@ class Loop:
         asked_at = clock.monotonic()
         seen = self._scheduler.look()
         for done in self._scheduler.enqueue_due(seen):
-            _note(done, seen)
+            _note(done)
+        self._scheduler.follow_up(seen)
         # Those that were due have another time now; but a broken one stays, and is not waited for.
         is_new = seen.due and seen.due != self._due
         self._due = seen.due
@@ -100,12 +101,14 @@ def wait_after(seen: Look) -> float:
     return min(MEASURE_EVERY_S, (seen.next_due - seen.now).total_seconds())
 
 
-def _note(done: Tick, seen: Look) -> None:
-    slot = moment(done.slot)
-    log.event(
-        "tick.enqueued", entry=done.name, slot=f"{slot:%Y-%m-%dT%H:%M:%SZ}", job=done.job_id,
-        queue=done.queue, late_ms=round((seen.now - slot).total_seconds() * 1000),
-    )  # fmt: skip
+def _note(tick: Tick) -> None:
+    level = logging.INFO if tick.outcome == "enqueued" else logging.WARNING
+    more: dict[str, object] = {"job": tick.job_id, "late_ms": tick.late_ms}
+    if tick.reason:
+        more = {"reason": tick.reason, "slots": tick.slots}
+    slot = f"{moment(tick.slot):%Y-%m-%dT%H:%M:%SZ}"
+    name = f"tick.{tick.outcome}"
+    log.event(name, level, entry=tick.name, slot=slot, queue=tick.queue, **more)
 
 
 class Absence:

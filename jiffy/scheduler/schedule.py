@@ -5,27 +5,35 @@ number of schedulers may do this at the same moment, and be killed at any; none 
 """
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 
 import rq_scheduler
-from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import ReadOnlyError, RedisError
+from redis.exceptions import RedisError, ResponseError
 from rq.exceptions import NoSuchJobError
+from rq.utils import utcformat
+from rq_scheduler.utils import to_unix
 
-from jiffy import clock, keys, log
+from jiffy import clock, entries, keys, log
+from jiffy.connection import is_away
 from jiffy.queues import Job, Queue
-from jiffy.scheduler.due import RawHash, Tick, moment, tick
+from jiffy.scheduler import foreign
+from jiffy.scheduler.due import Found, Plan, Tick, moment, plan, too_late
 from jiffy.scheduler.entry import Entry
+from jiffy.scheduler.timing import At
 from jiffy.scripts import script
 
-_AT_A_TIME = 500
+_AT_A_TIME = 1000  # entries that one look tells of; the rest is told of by the next
+_IN_ONE_STEP = 200  # entries in one script: some 4 ms, during which Redis does nothing else
+_FOLLOWED_AT_A_TIME = 500
+_FOLLOW_EVERY_S = 1
 _BEAT_EVERY_S = 3
 _ASIDE = timedelta(seconds=10)  # how soon a broken entry is tried again
+_KEPT_S = 30 * 86400  # what happened to an entry, after it left the table
 
 
 @dataclass(frozen=True)
@@ -33,8 +41,25 @@ class Look:
     """What one look at the schedule found, by Redis' clock."""
 
     now: datetime
-    due: Sequence[tuple[str, float]]
+    due: Sequence[Found]
     next_due: datetime | None
+    follow_up: bool = False  # jobs of ticks may be over
+
+
+class Ended(NamedTuple):
+    """A tick whose job is over."""
+
+    entry_id: str
+    name: str
+    tick: entries.Tick
+
+
+class Declared(NamedTuple):
+    """What Redis holds of an entry of the table; "" for what somebody has deleted."""
+
+    name: str
+    definition: str
+    timing: str
 
 
 class Scheduler(rq_scheduler.Scheduler):  # type: ignore[misc]
@@ -43,72 +68,124 @@ class Scheduler(rq_scheduler.Scheduler):  # type: ignore[misc]
     job_class = Job
     queue_class = Queue
 
+    enqueue_at = foreign.in_one_step("enqueue_at")
+    enqueue_in = foreign.in_one_step("enqueue_in")
+    schedule = foreign.in_one_step("schedule")
+    cron = foreign.in_one_step("cron")
+
     def __init__(
         self, queue_name: str = "default", queue: Any = None, interval: float = 1, **others: Any
     ) -> None:
         super().__init__(queue_name, queue, interval, **others)
         self._born = clock.now()
         self._next_beat = 0.0
+        self._next_follow_up = 0.0
         self._aside: dict[str, tuple[str, datetime]] = {}
 
-    def look(self) -> Look:
-        """See what is due, in one round trip."""
-        seconds, micros, next_score, flat = script(self.connection, "entries_due")([keys.ENTRIES])
+    def look(self, *entry_ids: str) -> Look:
+        """See what is due, in one round trip; or how these entries stand, due or not."""
+        most = _AT_A_TIME + len(self._aside)
+        seconds, micros, next_score, open_ticks, *flat = script(self.connection, "entries_due")(
+            [keys.ENTRIES, keys.OPEN_TICKS], [most, *entry_ids]
+        )
         now = moment(int(seconds)) + timedelta(microseconds=int(micros))
-        due = [(flat[i].decode(), float(flat[i + 1])) for i in range(0, len(flat), 2)]
-        return Look(now, due, moment(float(next_score)) if next_score else None)
+        told = zip(*[iter(flat)] * 5, strict=True)
+        due = [Found(i.decode(), float(at), kind.decode(), *more) for i, at, kind, *more in told]
+        return Look(now, due, moment(float(next_score)) if next_score else None, open_ticks > 0)
 
     def enqueue_jobs(self) -> list[Tick]:
         """Enqueue what is due now; return the ticks that this call, and no other scheduler, did."""
-        return self.enqueue_due(self.look())
+        return [tick for tick in self.enqueue_due(self.look()) if tick.outcome == "enqueued"]
 
     def enqueue_due(self, seen: Look) -> list[Tick]:
-        """The same for what `seen` says is due.  A broken entry is set aside; the others go on."""
-        waiting = iter(entry for entry in seen.due if not self._is_aside(entry[0], seen.now))
-        done: list[Tick] = []
-        while some := list(islice(waiting, _AT_A_TIME)):
-            done += self._enqueue(list(self._ticks(some, seen.now)), seen.now)
-        return done
+        """The same for what `seen` says is due; return also what was skipped and what was missed.
+
+        A broken entry is set aside for a while; the others go on.
+        """
+        plans: list[Plan] = []
+        others: list[foreign.Plan] = []
+        for found in seen.due:
+            if found.kind == "gone":
+                self._forget(found.entry_id)
+            elif not self._is_aside(found.entry_id, seen.now):
+                try:
+                    if found.kind == "table":
+                        plans.append(plan(found, seen.now))
+                    else:
+                        others.append(foreign.plan(found, seen.now))
+                except Exception as error:  # noqa: BLE001 - whatever is in a hash, the others go on
+                    self._set_aside(found.entry_id, error, seen.now)
+        return self._make(plans, seen.now) + self._enqueue(others, seen.now)
 
     def enqueue_job(self, job: Job) -> None:
         """Enqueue the entry `job` as it is here, now, whatever its time is."""
-        slot, now = self.connection.zscore(keys.ENTRIES, job.id), clock.now()
-        if slot is None:
+        seen = self.look(job.id)
+        if not seen.due:
             super().enqueue_job(job)
             return
         job.save()
-        self._enqueue(list(self._ticks([(job.id, slot)], now)), now)
+        self.enqueue_due(self.look(job.id))
         with suppress(NoSuchJobError):  # it may be done and gone already
-            job.refresh()
+            job.refresh()  # type: ignore[no-untyped-call]
 
-    def declare(self, entry: Entry, now: datetime) -> str:
-        """Make the entry what the table says; return "new", "changed" or "same".
+    def follow_up(self, seen: Look) -> list[Ended]:
+        """See what became of the jobs of ticks, for the history; return those that are over.
 
-        One that was there keeps its next time, unless it is its times that changed.
+        Once a second at most, and 500 at most: it never keeps a tick waiting.
         """
-        fields = [part for pair in entry.fields(now).items() for part in pair]
-        coming = entry.timing.next_after(now)
-        next_slot = "" if coming is None else coming.timestamp()
-        answer: bytes = script(self.connection, "entry_declare")(
-            [keys.ENTRIES, keys.job(entry.id)], [entry.id, next_slot, *fields]
-        )
-        return answer.decode()
+        if not seen.follow_up or clock.monotonic() < self._next_follow_up:
+            return []
+        self._next_follow_up = clock.monotonic() + _FOLLOW_EVERY_S
+        told = script(self.connection, "entry_follow")([keys.OPEN_TICKS], [_FOLLOWED_AT_A_TIME])
+        return [
+            Ended(entry_id, name, entries.tick_of(entry_id, line))
+            for entry_id, name, line in zip(*[(raw.decode() for raw in told)] * 3, strict=True)
+        ]
 
-    def declared(self) -> set[str]:
-        """The ids of the entries that a table made."""
-        ids = [raw.decode() for raw in self.connection.zrange(keys.ENTRIES, 0, -1)]
+    def declare(self, table: Sequence[Entry], now: datetime) -> list[str]:
+        """Make the entries what the table says; return "new", "changed", "same" or "over" for each.
+
+        One that was there keeps its next time, unless it is its times that changed; one that is
+        done stays done.  "over": it was not known like this, and none of its times is left.
+        """
+        step, verdicts = script(self.connection, "entry_declare"), []
+        waiting = iter(table)
+        while some := list(islice(waiting, _IN_ONE_STEP)):
+            with self.connection.pipeline(transaction=False) as pipe:
+                for entry in some:
+                    step(*_declaration(entry, now), client=pipe)
+                verdicts += [answer.decode() for answer in pipe.execute()]
+        return verdicts
+
+    def declared(self) -> dict[str, Declared]:
+        """The entries that a table made, by their ids."""
+        ids = sorted(raw.decode() for raw in self.connection.smembers(keys.DECLARED))
+        fields = (keys.TICK_OF_FIELD, keys.ENTRY_FIELD, keys.TIMING_FIELD)
         with self.connection.pipeline(transaction=False) as pipe:
             for entry_id in ids:
-                pipe.hexists(keys.job(entry_id), keys.ENTRY_FIELD)
-            made = pipe.execute(raise_on_error=False)
-        return {entry_id for entry_id, is_ours in zip(ids, made, strict=True) if is_ours is True}
+                pipe.hmget(keys.job(entry_id), *fields)
+            told = [[(raw or b"").decode() for raw in hash_] for hash_ in pipe.execute()]
+        return {
+            entry_id: Declared(name or entry_id, *rest)
+            for entry_id, (name, *rest) in zip(ids, told, strict=True)
+        }
 
     def withdraw(self, entry_id: str) -> None:
-        """Take an entry off the schedule; the jobs that it made stay."""
+        """Take an entry off the schedule; its jobs stay, and for a month its history."""
         with self.connection.pipeline() as pipe:
-            pipe.zrem(keys.ENTRIES, entry_id)
+            pipe.zrem(keys.ENTRIES, entry_id).srem(keys.DECLARED, entry_id)
             pipe.delete(keys.job(entry_id))
+            pipe.expire(keys.entry_state(entry_id), _KEPT_S).expire(keys.ticks(entry_id), _KEPT_S)
             pipe.execute()
+
+    def change_execution_time(self, job: Job, date_time: datetime) -> None:
+        """As rq-scheduler's; an entry that is enqueued at this moment is not put back."""
+        with self.connection.pipeline() as pipe:
+            pipe.zscore(keys.ENTRIES, job.id)
+            pipe.zadd(keys.ENTRIES, {job.id: to_unix(date_time)}, xx=True)
+            foreign.wake(pipe)
+            if pipe.execute()[0] is None:
+                raise ValueError("Job not in scheduled jobs queue")
 
     def heartbeat(self) -> None:
         """Tell, under rq-scheduler's key, that this scheduler lives; it need not be told often."""
@@ -120,42 +197,44 @@ class Scheduler(rq_scheduler.Scheduler):  # type: ignore[misc]
             pipe.expire(self.key, int(self._interval) + 10)
             pipe.execute()
 
-    def _ticks(self, due: Sequence[tuple[str, float]], now: datetime) -> Iterator[Tick]:
+    def _make(self, plans: Sequence[Plan], now: datetime) -> list[Tick]:
+        """The ticks of entries of the table."""
+        step, done = script(self.connection, "entry_ticks"), []
+        told = (now.timestamp(), utcformat(now))
         with self.connection.pipeline(transaction=False) as pipe:
-            for entry_id, _ in due:
-                pipe.hgetall(keys.job(entry_id))
-            hashes: list[RawHash | RedisError] = pipe.execute(raise_on_error=False)
-        for (entry_id, slot), raw in zip(due, hashes, strict=True):
-            try:
-                if isinstance(raw, RedisError):
-                    raise raw
-                if raw.get(b"dependency_ids"):
-                    super().enqueue_job(self.job_class.fetch(entry_id, self.connection))
-                elif raw:
-                    yield tick(entry_id, slot, raw, now)
-                else:
-                    self._forget(entry_id)
-            except Exception as error:  # noqa: BLE001 - whatever is in a hash, the others go on
-                self._set_aside(entry_id, error, now)
-
-    def _enqueue(self, ticks: Sequence[Tick], now: datetime) -> list[Tick]:
-        step = script(self.connection, "entry_tick")
-        with self.connection.pipeline(transaction=False) as pipe:
-            for due in ticks:
-                step(*_keys_and_args(due), client=pipe)
-            answers = pipe.execute(raise_on_error=False)
-        done = []
-        for due, answer in zip(ticks, answers, strict=True):
-            if isinstance(answer, RedisConnectionError | ReadOnlyError):
-                raise answer
-            if isinstance(answer, Exception):
-                self._set_aside(due.entry_id, answer, now)
-            elif answer == 1:
-                done.append(due)
+            for first in range(0, len(plans), _IN_ONE_STEP):
+                some = [plan.told() for plan in plans[first : first + _IN_ONE_STEP]]
+                step([keys.ENTRIES, keys.OPEN_TICKS, keys.QUEUES], [*told, *some], client=pipe)
+            answers = [answer for answers in pipe.execute() for answer in answers]
+        for made, answer in zip(plans, answers, strict=True):
+            if isinstance(answer, bytes):
+                self._refused(made.found.entry_id, ResponseError(answer.decode()), now)
+            elif answer != 0:
+                done += made.outcomes([reason.decode() for reason in answer])
         return done
 
+    def _enqueue(self, plans: Sequence[foreign.Plan], now: datetime) -> list[Tick]:
+        """The entries that other programs made: each is the job itself."""
+        step, done = script(self.connection, "entry_enqueue"), []
+        with self.connection.pipeline(transaction=False) as pipe:
+            for made in plans:
+                hashes = [keys.ENTRIES, keys.job(made.found.entry_id), keys.QUEUES]
+                step(hashes, made.told(utcformat(now)), client=pipe)
+            answers = pipe.execute(raise_on_error=False)
+        for made, answer in zip(plans, answers, strict=True):
+            if isinstance(answer, RedisError):
+                self._refused(made.found.entry_id, answer, now)
+            elif answer:
+                done.append(made.tick(answer.decode(), now))
+        return done
+
+    def _refused(self, entry_id: str, error: RedisError, now: datetime) -> None:
+        if is_away(error):
+            raise error
+        self._set_aside(entry_id, error, now)
+
     def _forget(self, entry_id: str) -> None:
-        self.connection.zrem(keys.ENTRIES, entry_id)
+        self.withdraw(entry_id)
         log.event("entry.gone", logging.WARNING, entry=entry_id, reason="its job was deleted")
 
     def _set_aside(self, entry_id: str, error: Exception, now: datetime) -> None:
@@ -168,13 +247,13 @@ class Scheduler(rq_scheduler.Scheduler):  # type: ignore[misc]
         return entry_id in self._aside and now < self._aside[entry_id][1]
 
 
-def _keys_and_args(due: Tick) -> tuple[list[str], list[Any]]:
-    hashes = [keys.job(due.entry_id), keys.job(due.job_id)]
-    fields = [part for pair in due.fields.items() for part in pair]
-    next_slot = "" if due.next_slot is None else due.next_slot
-    push = "LPUSH" if due.at_front else "RPUSH"
-    ttl_s = "" if due.ttl_s is None else due.ttl_s
+def _declaration(entry: Entry, now: datetime) -> tuple[list[str], list[Any]]:
+    """The keys and arguments of `entry_declare.lua`."""
+    coming = entry.next_due(now)
+    late = "" if coming or not isinstance(entry.timing, At) else too_late(entry.timing.moment)
+    fields = [part for pair in entry.fields(now).items() for part in pair]
+    hashes = [keys.job(entry.id), keys.entry_state(entry.id), keys.ticks(entry.id)]
     return (
-        [keys.ENTRIES, *hashes, keys.queue(due.queue), keys.QUEUES],
-        [due.entry_id, due.slot, next_slot, due.job_id, push, ttl_s, *fields],
+        [keys.ENTRIES, *hashes, keys.DECLARED, keys.SCHEDULE_WAKE],
+        [entry.id, coming or "", entry.policy.repeat or 0, late, *fields],
     )

@@ -1,13 +1,18 @@
 """The table of `scheduler.py`: checked line by line, then compared with what is in Redis."""
 
+import json
+import logging
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from datetime import datetime
+from typing import Any, Literal
 
 from jiffy import log
 from jiffy.errors import InvalidEntry, InvalidSchedule, JiffyError
 from jiffy.queues import Enqueue, enqueue
+from jiffy.scheduler import timing
 from jiffy.scheduler.entry import Entry, Line, check
-from jiffy.scheduler.schedule import Scheduler
+from jiffy.scheduler.schedule import Declared, Scheduler
 
 
 def read(
@@ -38,21 +43,39 @@ def right(lines: Iterable[object], enqueue: Enqueue = enqueue) -> list[Entry]:
     return entries
 
 
+@dataclass(frozen=True)
+class Change:
+    """What declaring a table changes of one entry: `what` is a list of (what, before, after)."""
+
+    kind: Literal["new", "changed", "same", "gone"]
+    name: str
+    what: Sequence[tuple[str, object, object]] = ()
+
+
+def difference(scheduler: Scheduler, entries: Sequence[Entry]) -> list[Change]:
+    """What `apply` would change; nothing is written."""
+    there = scheduler.declared()
+    changes = [_change(entry, there.pop(entry.id, None)) for entry in entries]
+    return changes + [Change("gone", told.name) for told in there.values()]
+
+
 def apply(scheduler: Scheduler, entries: Sequence[Entry], now: datetime) -> dict[str, int]:
-    """Make the schedule in Redis what the table says; return how many are new, changed, same, gone.
+    """Make the schedule in Redis what the table says; return how many are new, changed, same, gone,
+    and how many are over before they began.
 
     Entries that no table made are left alone.  What changes is logged.
     """
-    counts = {"new": 0, "changed": 0, "same": 0, "gone": 0}
-    for entry in entries:
-        verdict = scheduler.declare(entry, now)
+    counts = {"new": 0, "changed": 0, "same": 0, "gone": 0, "over": 0}
+    for entry, verdict in zip(entries, scheduler.declare(entries, now), strict=True):
         counts[verdict] += 1
+        level = log.WARNING if verdict == "over" else logging.INFO
         if verdict != "same":
-            log.event(f"entry.{verdict}", entry=entry.name, due=entry.timing.in_words())
-    for entry_id in sorted(scheduler.declared() - {entry.id for entry in entries}):
+            log.event(f"entry.{verdict}", level, entry=entry.name, due=entry.timing.in_words())
+    there = scheduler.declared()
+    for entry_id in sorted(there.keys() - {entry.id for entry in entries}):
         scheduler.withdraw(entry_id)
         counts["gone"] += 1
-        log.event("entry.gone", entry=entry_id, reason="it is not in the table")
+        log.event("entry.gone", entry=there[entry_id].name, reason="it is not in the table")
     return counts
 
 
@@ -64,7 +87,7 @@ def restore(scheduler: Scheduler, entries: Sequence[Entry]) -> None:
 
 def _entry(line: object, enqueue: Enqueue) -> Entry:
     if not isinstance(line, Line):
-        raise JiffyError(f"{line!r} is no entry; write every(...) or cron(...).")
+        raise JiffyError(f"{line!r} is no entry; write every(...), cron(...) or at(...).")
     return check(line, enqueue)
 
 
@@ -75,3 +98,17 @@ def _refuse_twin(entry: Entry, others: dict[str, tuple[int, Entry]]) -> None:
             f"its name {entry.name!r} is that of entry {number}; "
             "give one of them another, such as name='nightly'."
         )
+
+
+def _change(entry: Entry, there: Declared | None) -> Change:
+    if there is None or not there.definition:
+        return Change("new", entry.name)
+    was, becomes = json.loads(there.definition), entry.told()
+    what: list[tuple[str, Any, Any]] = [
+        (name, was.get(name), becomes.get(name))
+        for name in sorted(was.keys() | becomes.keys())
+        if was.get(name) != becomes.get(name)
+    ]
+    if there.timing != entry.timing.text:
+        what.insert(0, ("times", timing.decode(there.timing).in_words(), entry.timing.in_words()))
+    return Change("changed" if what else "same", entry.name, what)

@@ -13,7 +13,7 @@ from tests.worker_processes import Dyno, worker_names
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(60)]
 
-EVERY_SECOND = "every(1, numbers.add, args=[2, 3], result_ttl=600)"
+EVERY_SECOND = "every(1, numbers.add, args=[2, 3], result_ttl=600, overlap='allow')"
 
 
 @pytest.fixture

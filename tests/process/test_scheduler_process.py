@@ -51,7 +51,7 @@ def until(process, event):
     raise AssertionError(f"{event} did not come; {process.stderr.read()}")
 
 
-EVERY_SECOND = "every(1, numbers.add, args=[2, 3])"
+EVERY_SECOND = "every(1, numbers.add, args=[2, 3], overlap='allow')"
 
 
 @pytest.mark.slow

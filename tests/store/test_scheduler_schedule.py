@@ -57,7 +57,7 @@ def next_times(redis):
 
 
 def test_each_tick_runs_as_a_job_with_its_own_result(scheduler, declare, make_due, work, redis):
-    declare(add())
+    declare(add(overlap="allow"))
     for _ in range(2):
         make_due()
         redis.zadd(keys.ENTRIES, {"entry-jobs-numbers-add": redis.time()[0] - len(queued(redis))})
@@ -117,11 +117,12 @@ def test_a_slot_set_back_by_hand_is_not_done_twice(scheduler, declare, make_due,
     declare(add())
     make_due()
     [tick] = scheduler.enqueue_jobs()
+    before = next_times(redis)
     redis.zadd(keys.ENTRIES, {tick.entry_id: tick.slot})
 
     assert scheduler.enqueue_jobs() == []
     assert queued(redis) == [tick.job_id]
-    assert next_times(redis)[b"entry-jobs-numbers-add"] == tick.next_slot
+    assert next_times(redis) == before
 
 
 def test_an_entry_that_is_at_the_front_goes_ahead_of_what_waits(
@@ -140,7 +141,7 @@ def test_a_deploy_leaves_an_unchanged_entry_its_next_time(declare, make_due, red
     make_due()
     before = next_times(redis)
 
-    assert declare(add()) == {"new": 0, "changed": 0, "same": 1, "gone": 0}
+    assert declare(add()) == {"new": 0, "changed": 0, "same": 1, "gone": 0, "over": 0}
     assert next_times(redis) == before
 
 
@@ -172,7 +173,7 @@ def test_an_entry_that_left_the_table_is_gone_and_its_jobs_stay(
     make_due("entry-other")
     [tick] = scheduler.enqueue_jobs()
 
-    assert declare(add()) == {"new": 0, "changed": 0, "same": 1, "gone": 1}
+    assert declare(add()) == {"new": 0, "changed": 0, "same": 1, "gone": 1, "over": 0}
     assert list(next_times(redis)) == [b"entry-jobs-numbers-add"]
     assert not redis.exists(keys.job("entry-other"))
     assert queued(redis) == [tick.job_id]
@@ -181,9 +182,9 @@ def test_an_entry_that_left_the_table_is_gone_and_its_jobs_stay(
 def test_a_new_time_is_given_once_when_two_schedulers_start_together(scheduler, declare, redis):
     [entry], _ = table.read([add()])
     earlier = datetime(2026, 11, 20, 13, 59, 59, tzinfo=UTC)
-    answers = [scheduler.declare(entry, earlier + timedelta(seconds=n)) for n in (0, 2)]
+    answers = [scheduler.declare([entry], earlier + timedelta(seconds=n)) for n in (0, 2)]
 
-    assert answers == ["new", "same"]
+    assert answers == [["new"], ["same"]]
     assert list(next_times(redis).values()) == [(earlier + timedelta(seconds=1)).timestamp()]
 
 
@@ -286,7 +287,7 @@ def test_a_broken_entry_is_reported_once_and_stops_no_other(
 ):
     caplog.set_level("INFO", "jiffy")
     declare(add(), add(name="broken"), add(name="wrong-queue", queue="not-a-list"))
-    redis.hset(keys.job("entry-broken"), keys.ENTRY_FIELD, "{")
+    redis.hset(keys.job("entry-broken"), keys.POLICY_FIELD, "{")
     redis.set(keys.queue("not-a-list"), "text")
     redis.set(keys.job("not-a-hash"), "text")
     redis.zadd(keys.ENTRIES, {"not-a-hash": 1})

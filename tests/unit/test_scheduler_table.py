@@ -99,7 +99,7 @@ def add(**changes):
         ),
         (
             "0 6 * * *",
-            "'0 6 * * *' is no entry; write every(...) or cron(...).",
+            "'0 6 * * *' is no entry; write every(...), cron(...) or at(...).",
         ),
     ],
 )  # fmt: skip

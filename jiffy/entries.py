@@ -1,0 +1,262 @@
+"""The schedule's entries as they stand, what became of their ticks, and what one may do to them.
+
+For pages, scripts and shells.  What the entries are is said by the table in `scheduler.py`; what is
+done to one here lasts through deploys.
+"""
+
+import difflib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+from redis import Redis
+
+from jiffy import clock, keys
+from jiffy.errors import InvalidValue, UnknownEntry
+from jiffy.scripts import script
+
+MOST_TICKS = 1000  # of an entry's history, as in entry_ticks.lua
+_ID_PREFIX = "entry-"
+_NAME = re.compile(r"[A-Za-z0-9_.-]{1,200}")
+_LONGEST_TEXT = 200
+_KINDS = {"t": "", "n": "", "s": "skipped", "m": "missed"}
+
+
+class Tick(NamedTuple):
+    """One slot of an entry; its job's id, where it has one, and what became of it."""
+
+    slot: datetime
+    enqueued_at: datetime | None
+    late_ms: int | None  # after the slot, and after what jitter added to that
+    job_id: str | None
+    outcome: str  # a job's status once it is over, "gone", "open", "skipped" or "missed"
+    duration_s: float | None
+    reason: str  # why it was skipped or missed, who asked for it, or why it was canceled
+
+
+@dataclass(frozen=True)
+class Pause:
+    """Who paused an entry and why; it ends by itself if there is an `until`."""
+
+    who: str
+    why: str
+    since: datetime
+    until: datetime | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class State:
+    """An entry as it stands."""
+
+    name: str
+    id: str
+    call: str  # in words, without secrets
+    words: str  # its times
+    queue: str
+    next_at: datetime | None
+    is_of_table: bool  # or made through rq-scheduler's API
+    is_done: bool  # it will not come again
+    paused: Pause | None
+    skip: int  # so many next ticks are skipped
+    last: Tick | None
+
+
+def read(redis: Redis, limit: int = 1000) -> list[State]:
+    """The entries, those that are due soonest first, those that are done last; `limit` at most."""
+    listed: Any = redis.zrange(keys.ENTRIES, 0, limit - 1, withscores=True)
+    due: dict[str, float] = {raw.decode(): score for raw, score in listed}
+    ids = [*due, *sorted(set(_declared(redis)) - due.keys())][:limit]
+    with redis.pipeline(transaction=False) as pipe:
+        for entry_id in ids:
+            pipe.hmget(keys.job(entry_id), *_FIELDS)
+            pipe.hmget(keys.entry_state(entry_id), "paused", "skip")
+            pipe.lindex(keys.ticks(entry_id), 0)
+        found = iter(pipe.execute(raise_on_error=False))
+    told = zip(ids, found, found, found, strict=True)
+    return [_state(entry_id, due.get(entry_id), *facts) for entry_id, *facts in told]
+
+
+_FIELDS = (keys.POLICY_FIELD, "description", "origin", "meta")
+
+
+def history(redis: Redis, name: str, limit: int = 100) -> list[Tick]:
+    """The last ticks of an entry, newest first.  Raises UnknownEntry."""
+    entry_id = _known(redis, name)
+    lines: list[Any] = redis.lrange(keys.ticks(entry_id), 0, limit - 1)
+    return [tick_of(entry_id, line.decode("utf-8", "replace")) for line in lines]
+
+
+def pause(redis: Redis, name: str, *, who: str, why: str, until: datetime | None = None) -> None:
+    """Let the entry's ticks be skipped until `resume`, or `until`.
+
+    Raises UnknownEntry, and InvalidValue for an `until` that is over or has no zone.
+    """
+    if until is not None and (until.tzinfo is None or until <= clock.now()):
+        raise InvalidValue("until", until.isoformat(), "a time to come, with its zone")
+    told = {
+        "who": _text("who", who),
+        "why": _text("why", why),
+        "since": clock.wall(),
+        "until": None if until is None else until.timestamp(),
+    }
+    redis.hset(keys.entry_state(_known(redis, name)), "paused", json.dumps(told))
+
+
+def resume(redis: Redis, name: str) -> bool:
+    """End a pause; return False if there was none.  Raises UnknownEntry."""
+    return redis.hdel(keys.entry_state(_known(redis, name)), "paused") == 1
+
+
+def skip_next(redis: Redis, name: str, count: int = 1) -> None:
+    """Let the next `count` ticks be skipped; 0 takes that back.  Raises UnknownEntry."""
+    if type(count) is not int or count < 0:
+        raise InvalidValue("count", count, "how many ticks to skip, from 0")
+    redis.hset(keys.entry_state(_known(redis, name)), "skip", count)
+
+
+def run_now(redis: Redis, name: str, who: str) -> str:
+    """Enqueue a job of the entry now; return its id.  The entry's own times stay as they are.
+
+    It runs also while the entry is paused or its last job runs.  Raises UnknownEntry.
+    """
+    entry_id = _known(redis, name)
+    seconds, micros = redis.time()
+    now_s = seconds + micros / 1e6
+    slot = clock.from_wall(round(now_s, 3))
+    job_id = job_id_of(entry_id, slot, is_asked_for=True)
+    line = line_of("n", slot, slot, late_ms=0, reason=f"by {_text('who', who)}")
+    told = [entry_id, "", "", 0, "allow", [], [[line, job_id]]]
+    answer = script(redis, "entry_ticks")(
+        [keys.ENTRIES, keys.OPEN_TICKS, keys.QUEUES],
+        [now_s, clock.rq_text(now_s), json.dumps(told)],
+    )
+    if answer != [[b""]]:
+        raise UnknownEntry(name, None)
+    return job_id
+
+
+def entry_id(name: str) -> str:
+    """The id of the entry `name`: RQ takes letters, digits, dashes and underscores only."""
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise InvalidValue("name", name, "letters, digits, dots, dashes and underscores")
+    return _ID_PREFIX + name.replace(".", "-")
+
+
+def job_id_of(entry_id: str, slot: datetime, *, is_asked_for: bool = False) -> str:
+    """The id of the job of a slot: the same, whoever enqueues it."""
+    name = entry_id.removeprefix(_ID_PREFIX)
+    return f"{name}-now-{slot:%Y%m%dT%H%M%S%f}Z" if is_asked_for else f"{name}-{_second(slot)}"
+
+
+def line_of(kind: str, slot: datetime, due: datetime, *, late_ms: int = 0, reason: str = "") -> str:
+    """A tick as a line of the history: kind|slot+jitter|late ms|outcome|duration ms|reason.
+
+    Kinds: t(ick), n(ow: asked for), s(kipped), m(issed).
+    """
+    when = _number(slot.timestamp())
+    if due > slot:
+        when += f"+{_number((due - slot).total_seconds())}"
+    return f"{kind}|{when}|{late_ms}|||{reason}"
+
+
+def tick_of(entry_id: str, line: str) -> Tick:
+    """A line of the history, read."""
+    kind, when, late, outcome, took_ms, reason = line.split("|", 5)
+    slot_s, _, added_s = when.partition("+")
+    slot = clock.from_wall(float(slot_s))
+    is_made = kind in "tn"
+    enqueued_s = float(slot_s) + float(added_s or 0) + int(late) / 1000
+    return Tick(
+        slot=slot,
+        enqueued_at=clock.from_wall(enqueued_s) if is_made else None,
+        late_ms=int(late) if is_made else None,
+        job_id=job_id_of(entry_id, slot, is_asked_for=kind == "n") if is_made else None,
+        outcome=_KINDS[kind] or outcome or "open",
+        duration_s=int(took_ms) / 1000 if took_ms else None,
+        reason=reason,
+    )
+
+
+@lru_cache(maxsize=256)  # thousands of entries may be due at one moment
+def _second(moment: datetime) -> str:
+    return f"{moment:%Y%m%dT%H%M%SZ}"
+
+
+def _number(number: float) -> str:
+    return f"{number:.3f}".rstrip("0").rstrip(".")
+
+
+def _known(redis: Redis, name: str) -> str:
+    found = entry_id(name)
+    if not redis.sismember(keys.DECLARED, found):
+        near = difflib.get_close_matches(name, _names(redis), 1)
+        raise UnknownEntry(name, near[0] if near else None)
+    return found
+
+
+def _names(redis: Redis) -> list[str]:
+    with redis.pipeline(transaction=False) as pipe:
+        for entry_id in _declared(redis):
+            pipe.hget(keys.job(entry_id), keys.TICK_OF_FIELD)
+        return [raw.decode() for raw in pipe.execute() if raw]
+
+
+def _declared(redis: Redis) -> list[str]:
+    ids: Any = redis.smembers(keys.DECLARED)
+    return [raw.decode() for raw in ids]
+
+
+def _text(name: str, value: object) -> str:
+    if not isinstance(value, str) or not value.strip() or len(value) > _LONGEST_TEXT:
+        raise InvalidValue(name, value, f"a text of at most {_LONGEST_TEXT} characters")
+    return " ".join(value.split())
+
+
+def _state(entry_id: str, due: float | None, job: Any, state: Any, line: Any) -> State:
+    """From what Redis says, where each part may also be an error: a key of another type."""
+    policy, call, queue, meta = (_decoded(raw) for raw in _or_nothing(job, 4))
+    paused, skip = _or_nothing(state, 2)
+    told = json.loads(policy) if policy else {"name": entry_id, "words": _of_others(meta)}
+    return State(
+        name=told["name"],
+        id=entry_id,
+        call=call,
+        words=told["words"],
+        queue=queue or "default",
+        next_at=None if due is None else clock.from_wall(due),
+        is_of_table=bool(policy),
+        is_done=due is None,
+        paused=_pause(json.loads(paused)) if paused else None,
+        skip=int(skip or 0),
+        last=tick_of(entry_id, _decoded(line)) if isinstance(line, bytes) else None,
+    )
+
+
+def _or_nothing(answer: Any, count: int) -> Sequence[bytes | None]:
+    return answer if isinstance(answer, list) else [None] * count
+
+
+def _decoded(raw: bytes | None) -> str:
+    return (raw or b"").decode("utf-8", "replace")
+
+
+def _of_others(meta: str) -> str:
+    """The times of an entry of rq-scheduler's, if its meta can be read without running anything."""
+    try:
+        told = json.loads(meta or "{}")
+        if told.get("cron_string"):
+            return f"cron '{told['cron_string']}'"
+        return f"every {clock.in_words(told['interval'])}" if told.get("interval") else "once"
+    except (ValueError, TypeError, AttributeError):
+        return "by rq-scheduler"
+
+
+def _pause(told: Mapping[str, Any]) -> Pause | None:
+    until = None if told["until"] is None else clock.from_wall(told["until"])
+    if until is not None and until <= clock.now():
+        return None
+    return Pause(told["who"], told["why"], clock.from_wall(told["since"]), until)

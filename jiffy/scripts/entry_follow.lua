@@ -1,0 +1,57 @@
+-- Look what became of the jobs of ticks, and complete the entries' history: a job's own path has no part in that.
+-- KEYS: the open ticks
+-- ARGV: how many at most
+-- Returns for each that is over: entry id, job id, the line of the history as it is now
+local time = redis.call('TIME')
+local now_s = string.format('%d.%06d', time[1], time[2])
+local is_over = {finished = true, failed = true, stopped = true, canceled = true}
+local SOONEST_S, LATEST_S, SHORT_TTL_S = 1, 60, 120
+
+-- Days are counted from March on, where a year's leap day is its last.
+local function seconds(text)
+  local year, month, day, hour, minute, second = string.match(text or '', '^(%d+)-(%d+)-(%d+)T(%d+):(%d+):([%d.]+)Z$')
+  if not year then return nil end
+  year, month = month + 0 > 2 and year or year - 1, (month + 9) % 12
+  local days = 365 * year + math.floor(year / 4) - math.floor(year / 100) + math.floor(year / 400)
+    + math.floor((153 * month + 2) / 5) + day
+  return days * 86400 + hour * 3600 + minute * 60 + second
+end
+
+-- How it ended and after how many milliseconds; nil if it has not.
+local function ending(entry, job)
+  local found = redis.call('HMGET', 'rq:job:' .. job, 'status', 'started_at', 'ended_at', 'jiffy:reason')
+  if is_over[found[1]] then
+    local began, ended = seconds(found[2]), seconds(found[3])
+    local took = began and ended and string.format('%.0f', (ended - began) * 1000) or ''
+    return found[1], took, found[4] or nil
+  end
+  if found[1] or redis.call('EXISTS', 'rq:job:' .. job) == 1 then return nil end
+  -- Failed jobs stay for long; what finished is gone as soon as its result is.
+  local ttl = tonumber(redis.call('HGET', 'rq:job:' .. entry, 'result_ttl') or nil)
+  return ttl and ttl >= 0 and ttl < SHORT_TTL_S and 'finished' or 'gone', ''
+end
+
+local function complete(entry, job, line)
+  local status, took_ms, reason = ending(entry, job)
+  if not status then return nil end
+  local head, said = string.match(line, '^(%a|[^|]*|[^|]*|)[^|]*|[^|]*|(.*)$')
+  if reason then said = string.sub(reason, 1, 150) end
+  local complete_line = head .. status .. '|' .. took_ms .. '|' .. said
+  local place = redis.call('LPOS', 'jiffy:ticks:' .. entry, line)
+  if place then redis.call('LSET', 'jiffy:ticks:' .. entry, place, complete_line) end
+  return complete_line
+end
+
+local answer = {}
+for _, member in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now_s, 'LIMIT', 0, ARGV[1])) do
+  local entry, job, line = string.match(member, '^(%S+) (%S+) (.*)$')
+  local line_now = complete(entry, job, line)
+  if line_now then
+    redis.call('ZREM', KEYS[1], member)
+    for _, value in ipairs({entry, job, line_now}) do answer[#answer + 1] = value end
+  else
+    local age = now_s - string.match(line, '|([%d.]+)')
+    redis.call('ZADD', KEYS[1], now_s + math.min(math.max(age / 4, SOONEST_S), LATEST_S), member)
+  end
+end
+return answer

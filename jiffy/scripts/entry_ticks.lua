@@ -1,0 +1,136 @@
+-- Make the ticks of entries: copy each entry to a job, enqueue it, move the entry on; in one step and once for each slot.
+-- KEYS: rq-scheduler's entries, the open ticks, RQ's set of queues
+-- ARGV: now in seconds, now as RQ writes it, then a JSON list for each entry: id, its time as it was seen ('': leave it),
+--       its next time ('': never), how many ticks at most (0: no end), overlap, lines for its history, ticks: [line, job]
+-- Returns for each entry an error's text, 0 if it was moved, or a list: for each tick '' if it was enqueued, or why not.
+local now_s, now = tonumber(ARGV[1]), ARGV[2]
+local HISTORY, FIRST_LOOK_S = 1000, 1
+local waits = {queued = 'queued', scheduled = 'waiting to be tried again', deferred = 'waiting for others'}
+
+local function why_paused(state, raw)
+  local pause = cjson.decode(raw)
+  local ends = pause['until']
+  if ends ~= cjson.null and ends <= now_s then
+    redis.call('HDEL', state, 'paused')
+    return nil
+  end
+  return string.format('paused by %s: %s', pause.who, pause.why)
+end
+
+-- What Job.cancel of RQ does.
+local function cancel(id, origin)
+  redis.call('LREM', 'rq:queue:' .. origin, 0, id)
+  redis.call('ZREM', 'rq:scheduled:' .. origin, id)
+  redis.call('ZREM', 'rq:deferred:' .. origin, id)
+  redis.call('ZADD', 'rq:canceled:' .. origin, now_s, id)
+  redis.call('HSET', 'rq:job:' .. id, 'status', 'canceled', 'jiffy:reason', 'the next tick replaced it')
+end
+
+-- Why the last tick's job is in the way, nil if it is not; a job that is replaced is canceled or stopped.
+local function why_not_beside(last, overlap)
+  local job = redis.call('HMGET', 'rq:job:' .. last, 'status', 'origin', 'worker_name')
+  local is_running, waiting = job[1] == 'started', waits[job[1]]
+  if overlap == 'replace' then
+    if waiting then cancel(last, job[2]) end
+    if is_running then
+      redis.call('PUBLISH', 'rq:pubsub:' .. job[3], cjson.encode({command = 'stop-job', job_id = last}))
+    end
+  elseif waiting or (is_running and overlap == 'skip') then
+    return string.format('tick %s is still %s', string.match(last, '[^-]*$'), waiting or 'running')
+  end
+end
+
+local function why_not(entry, state, overlap)
+  if state.paused then
+    local reason = why_paused(entry, state.paused)
+    if reason then return reason end
+    state.paused = false
+  end
+  if state.skip > 0 then
+    state.skip = state.skip - 1
+    redis.call('HSET', entry, 'skip', state.skip)
+    return 'it was asked to skip'
+  end
+  if state.last and overlap ~= 'allow' then return why_not_beside(state.last, overlap) end
+end
+
+local sleepers = {}
+-- Returns false where that job is there already: the entry's time was set back by hand.
+local function enqueue(id, job_id)
+  local entry, job = 'rq:job:' .. id, 'rq:job:' .. job_id
+  local has = redis.call('HMGET', entry, 'origin', 'enqueue_at_front', 'ttl', 'jiffy:meta')
+  if redis.call('HSTRLEN', entry, 'data') == 0 then error('its job has no data', 0) end
+  if redis.call('COPY', entry, job) == 0 then return false end
+  local queue = 'rq:queue:' .. (has[1] or 'default')
+  local length = redis.pcall(has[2] == '1' and 'LPUSH' or 'RPUSH', queue, job_id)
+  if type(length) == 'table' then
+    redis.call('DEL', job)
+    error(length.err, 0)
+  end
+  redis.call('HDEL', job, 'jiffy:entry', 'jiffy:timing', 'jiffy:policy', 'jiffy:meta', 'meta')
+  redis.call('HSET', job, 'status', 'queued', 'created_at', now, 'enqueued_at', now)
+  if has[4] then redis.call('HSET', job, 'meta', has[4]) end
+  if has[3] and has[3] ~= '' then redis.call('EXPIRE', job, has[3]) end
+  sleepers[queue] = has[1] or 'default'
+  return true
+end
+
+local function move_on(id, coming, has_repeated)
+  if coming ~= '' and not has_repeated then
+    redis.call('ZADD', KEYS[1], coming, id)
+  else
+    local timing = redis.call('HGET', 'rq:job:' .. id, 'jiffy:timing')
+    redis.call('ZREM', KEYS[1], id)
+    redis.call('HSET', 'jiffy:entry:' .. id, 'done', coming == '' and timing or 'repeated')
+  end
+end
+
+local function make(id, seen, coming, most, overlap, lines, ticks)
+  if seen ~= '' then
+    local score = redis.call('ZSCORE', KEYS[1], id)
+    if not score or tonumber(score) ~= tonumber(seen) then return 0 end
+  end
+  local entry = 'jiffy:entry:' .. id
+  local known = redis.call('HMGET', entry, 'paused', 'skip', 'ticks', 'last')
+  local state = {paused = known[1], skip = tonumber(known[2] or 0), last = known[4]}
+  local made, answers = tonumber(known[3] or 0), {}
+  for i, tick in ipairs(ticks) do
+    local line, job_id = tick[1], tick[2]
+    local is_asked_for = string.sub(line, 1, 1) == 'n'
+    local reason = 'it is done'
+    if is_asked_for then
+      reason = nil
+    elseif most == 0 or made < most then
+      reason = why_not(entry, state, overlap)
+    end
+    if reason then
+      lines[#lines + 1] = 's' .. string.sub(line, 2) .. string.sub(reason, 1, 150)
+    elseif enqueue(id, job_id) then
+      lines[#lines + 1] = line
+      state.last = job_id
+      if not is_asked_for then made = made + 1 end
+      redis.call('ZADD', KEYS[2], now_s + FIRST_LOOK_S, id .. ' ' .. job_id .. ' ' .. line)
+    else
+      reason = 'it is there already'
+    end
+    answers[i] = reason or ''
+  end
+  if state.last then redis.call('HSET', entry, 'last', state.last, 'ticks', made) end
+  if #lines > 0 and redis.call('LPUSH', 'jiffy:ticks:' .. id, unpack(lines)) > HISTORY then
+    redis.call('LTRIM', 'jiffy:ticks:' .. id, 0, HISTORY - 1)
+  end
+  if seen ~= '' then move_on(id, coming, most > 0 and made >= most) end
+  return answers
+end
+
+local results = {}
+for i = 3, #ARGV do
+  -- One entry that is broken must not stop the others; what can fail comes first, as nothing is undone.
+  local is_fine, answer = pcall(make, unpack(cjson.decode(ARGV[i])))
+  results[#results + 1] = is_fine and answer or (type(answer) == 'table' and answer.err or tostring(answer))
+end
+for queue, name in pairs(sleepers) do
+  redis.call('SADD', KEYS[3], queue)
+  if redis.call('LLEN', 'jiffy:wake:' .. name) == 0 then redis.call('LPUSH', 'jiffy:wake:' .. name, 1) end
+end
+return results
