@@ -117,9 +117,10 @@ class Watch:
         raw = b"".join(b"*%d\r\n%b" % (len(command), delivery.packed(command)) for command in words)
         redis = self._jobs[ids[0]].connection
         *statuses, answer = delivery.patiently(lambda: delivery.exchange(redis, raw, len(words)))
+        # Pairs, or a dict where somebody's own client speaks RESP 3.
         return statuses, {
             ids[streams.index(stream.decode())]: (entries[-1][0], _pairs(entries[-1][1]))
-            for stream, entries in answer or ()
+            for stream, entries in dict(answer or ()).items()
         }
 
     def _ending(self, job: Job, status: bytes | None, *, is_new: bool) -> Ending | None:

@@ -3,6 +3,8 @@
 import threading
 
 import pytest
+import rq
+from redis import Redis
 
 import jiffy
 from jiffy import clock, keys, results, wait, wait_all
@@ -47,6 +49,14 @@ def test_the_value_is_returned(redis, work):
     work()
 
     assert wait(job, timeout="5s") == [[1, [2, {"a": None}]], {"name": "é"}]
+
+
+def test_a_job_of_rqs_own_producer_is_waited_for(redis_address, work):
+    with Redis.from_url(redis_address) as client:  # speaks RESP 3, where ours speaks 2
+        job = rq.Queue(connection=client, serializer="json").enqueue(add, 2, 3)
+        work()
+
+        assert wait(job) == 5
 
 
 def test_a_job_that_ends_later_is_heard_of(redis, meanwhile):
