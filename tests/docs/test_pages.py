@@ -109,3 +109,12 @@ def test_every_option_and_every_flag_stands_in_the_table_of_enqueue(capsys):
 
     assert {name for name, _ in rows if name.isidentifier()} == set(NAMES)
     assert {flag for _, cell in rows for flag in re.findall(r"--[a-z-]+", cell)} == set(flags)
+
+
+@pytest.mark.parametrize("page", GUIDES, ids=name_of)
+def test_a_figure_stands_on_the_page_that_the_line_links_to(page):
+    for line in page.read_text().splitlines():
+        for source in re.findall(r"\]\(((?:performance|reliability)\.md)\)", line):
+            figures = set(re.findall(r"\d[\d,]*\d", line.replace("https:", "")))
+
+            assert figures <= set(re.findall(r"\d[\d,]*\d", (page.parent / source).read_text()))
