@@ -57,6 +57,10 @@ def _names(value: str) -> tuple[str, ...]:
     return names
 
 
+def _serializers(value: str) -> tuple[str, ...]:
+    return {"json": ("json",), "json,pickle": ("json", "pickle")}[value.replace(" ", "")]
+
+
 def _redis_url(value: str) -> str:
     if not value.startswith(("redis://", "rediss://", "unix://", "redis+sentinel://")):
         raise ValueError
@@ -129,6 +133,11 @@ class Settings:
     jobs_modules: tuple[str, ...] = _setting(
         "Only functions in and under these modules are run.",
         _names, "names of modules, with commas between, such as jobs,billing.tasks", ("jobs",),
+    )  # fmt: skip
+    serializers: tuple[str, ...] = _setting(
+        "What workers read: json; or json,pickle, where everybody who can write to Redis may run "
+        "any code in them.",
+        _serializers, "json or json,pickle", ("json",),
     )  # fmt: skip
     log_level: str = _setting(
         "How much is logged.",

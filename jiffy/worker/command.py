@@ -11,10 +11,11 @@ from redis import Redis
 from jiffy import connection, functions, log
 from jiffy.errors import BrokenModule, InvalidValue
 from jiffy.program import in_one_line
-from jiffy.queues import DEFAULT_QUEUES, Job, Queue
+from jiffy.queues import DEFAULT_QUEUES, Queue
 from jiffy.settings import Settings, settings
 from jiffy.worker.child import Stint
 from jiffy.worker.companion import Companion
+from jiffy.worker.guarded import GuardedJob
 from jiffy.worker.rq_face import Worker, supervise, warn_if_forgetful
 
 # Prepares a scheduler, or ends this process; returns what the scheduler's own process has to do.
@@ -86,11 +87,13 @@ def _faces(redis: Redis, queues: Sequence[str], count: int, config: Settings) ->
     faces = []
     for number in range(1, count + 1):
         name = f"{place}.{start}.{number}"
-        named = [Queue(queue, connection=redis) for queue in queues]
+        named = [Queue(queue, connection=redis, job_class=GuardedJob) for queue in queues]
         face = Worker(
-            named, name, connection=redis, job_class=Job, queue_class=Queue, serializer="json"
-        )
+            named, name, connection=redis, job_class=GuardedJob, queue_class=Queue,
+            serializer="json",
+        )  # fmt: skip
         face.allowed = config.jobs_modules
+        face.unpickles = "pickle" in config.serializers
         faces.append(face)
     return faces
 

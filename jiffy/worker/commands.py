@@ -10,6 +10,7 @@ from rq.exceptions import NoSuchJobError
 from rq.worker import BaseWorker
 
 from jiffy import keys, log
+from jiffy.errors import JiffyError
 from jiffy.worker import process
 from jiffy.worker.rescue import Verdict
 from jiffy.worker.slot import Slot
@@ -74,4 +75,6 @@ def _call_stopped_callback(face: BaseWorker, redis: Redis, job_id: str) -> int:
         job.execute_stopped_callback(face.death_penalty_class)
     except NoSuchJobError:
         pass
+    except JiffyError as refusal:
+        log.event("callback.refused", log.WARNING, job=job_id, reason=refusal)
     return 0

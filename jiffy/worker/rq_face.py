@@ -33,6 +33,8 @@ class _Face(BaseWorker):
 
     # Only functions in and under these modules are run; None: any, as with RQ.
     allowed: tuple[str, ...] | None = None
+    # Also jobs that are pickled are run, where this worker's own serializer is JSON.
+    unpickles = False
     _next_maintenance = 0.0
 
     def _child(self, stint: Stint, board: Board, runner: Runner, pace: Pace, lease_s: int) -> Child:

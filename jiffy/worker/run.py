@@ -8,22 +8,22 @@ import asyncio
 import inspect
 import sys
 import traceback
-import zlib
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Any
 
 from redis import Redis
 from rq.exceptions import DeserializationError
 from rq.job import Job, JobStatus, Retry, _job_stack
+from rq.serializers import DefaultSerializer, JSONSerializer
 from rq.timeouts import JobTimeoutException
 from rq.utils import import_attribute
 from rq.worker import BaseWorker
 
-from jiffy import clock, functions
+from jiffy import clock
 from jiffy.errors import NotAllowed, ResultTooLarge, UnserializableResult
 from jiffy.retry import names_of
 from jiffy.rq_job import stand_in
+from jiffy.worker import guarded
 from jiffy.worker.line import Line
 from jiffy.worker.outcome import Again, ExcInfo, Failed, Finished, Outcome, Returned, Taken
 
@@ -50,8 +50,8 @@ class Runner:
         self._largest_result = largest_result
         self._relimit = relimit
         self._is_stopping = is_stopping
-        self._loads: Callable[[bytes], Any] = face.serializer.loads
-        self._dumps: Callable[[Any], bytes] = face.serializer.dumps
+        self._is_json = face.serializer is JSONSerializer
+        self._unpickles = getattr(face, "unpickles", False)
         self._functions: dict[str, Callable[..., Any]] = {}
         # A job class that runs jobs in its own way must be asked to.
         self._always_full = face.job_class.perform is not Job.perform
@@ -61,12 +61,11 @@ class Runner:
 
         Raises DeserializationError for what this worker's serializer cannot read.
         """
-        data = taken.data
-        if data[:1] == b"x":  # zlib's mark; RQ compresses, and reads what is not compressed
-            with suppress(zlib.error):
-                data = zlib.decompress(data)
+        data = guarded.inflated(taken.data)
+        if self._is_json and not self._unpickles and guarded.is_pickled(data):
+            raise DeserializationError(guarded.PICKLED)
         try:
-            return self._loads(data)
+            return self._serializer_of(data).loads(data)
         except Exception as error:  # a serializer may raise anything
             raise DeserializationError(
                 f"This worker cannot read the job's data ({type(error).__name__}: {error})."
@@ -77,12 +76,12 @@ class Runner:
         func_name = call[0]
         started_s = clock.wall()
         try:
-            if taken.kind != "plain" or taken.result_ttl_s == 0 or self._always_full:
+            if taken.kind == "full" or taken.result_ttl_s == 0 or self._always_full:
                 return self._run_full(taken, func_name, started_s)
             value = self._call(taken, call)
             if isinstance(value, Retry):
                 return Again(taken, func_name, started_s, clock.wall(), value, self.job(taken))
-            packed = None if value is None else self._pack(value)
+            packed = None if value is None else self._pack(taken, value)
             return Finished(taken, func_name, started_s, clock.wall(), packed)
         except Interrupted:
             return Returned(taken, func_name, started_s, clock.wall())
@@ -113,7 +112,7 @@ class Runner:
         )
         _job_stack.push(job)
         try:
-            function = getattr(instance, name) if instance else self._function(name)
+            function = self._method(instance, name) if instance else self._function(name)
             value = function(*args, **kwargs)
             return _await(value) if inspect.iscoroutine(value) else value
         finally:
@@ -124,23 +123,27 @@ class Runner:
         if function is None:
             if self._allowed is None:
                 function = import_attribute(name)
-            elif not functions.is_allowed(name, self._allowed):
-                raise NotAllowed(name, self._allowed)
             else:
-                function = functions.find(name, self._allowed)
+                function = guarded.function(name, self._allowed)
             self._functions[name] = function
         return function
+
+    def _method(self, instance: object, name: str) -> Callable[..., Any]:
+        if self._allowed is not None:
+            return guarded.method(instance, name, self._allowed)
+        return getattr(instance, name)  # type: ignore[no-any-return]
 
     def _run_full(self, taken: Taken, func_name: str, started_s: float) -> Outcome:
         """Run a job the way RQ does, through its `Job` object and with its callbacks."""
         job = self.job(taken)
+        guarded.check_callbacks(job)
         job.started_at = clock.from_wall(started_s)
         value = self._perform(job)
         ended_s = clock.wall()
         job.ended_at = clock.from_wall(ended_s)
         if isinstance(value, Retry):
             return Again(taken, func_name, started_s, ended_s, value, job)
-        packed = None if value is None else self._pack(value)
+        packed = None if value is None else self._pack(taken, value)
         job._status = JobStatus.FINISHED
         self._relimit(job.success_callback_timeout)
         job.execute_success_callback(self._face.death_penalty_class, value)
@@ -149,10 +152,16 @@ class Runner:
     def _perform(self, job: Job) -> Any:
         return job.perform()
 
-    def _pack(self, value: Any) -> bytes:
+    def _serializer_of(self, data: bytes) -> Any:
+        """What the job was enqueued with: who did that also reads its result."""
+        is_pickle = self._unpickles and guarded.is_pickled(data)
+        return DefaultSerializer if is_pickle else self._face.serializer
+
+    def _pack(self, taken: Taken, value: Any) -> bytes:
         """The result as it is stored.  Raises UnserializableResult or ResultTooLarge."""
         try:
-            packed = self._dumps(value)
+            data = guarded.inflated(taken.data) if self._unpickles else b""
+            packed: bytes = self._serializer_of(data).dumps(value)
         except Exception as error:
             raise UnserializableResult(value, error) from error
         if len(packed) > self._largest_result:
@@ -177,6 +186,7 @@ class Runner:
         except BaseException:  # noqa: BLE001 - a callback may raise anything
             exc_info = sys.exc_info()  # type: ignore[assignment]
             reason = "".join(traceback.format_exception(*exc_info))
+            may_retry = may_retry and not isinstance(exc_info[1], NotAllowed)
         try:
             self._face.handle_exception(job, *exc_info)
         except Exception:  # noqa: BLE001 - nor does a broken handler end a worker

@@ -232,7 +232,7 @@ class RareSettler:
 
     def _write_success(self, job: Job, queue: Queue, outcome: Finished) -> JobStatus:
         packed = outcome.value
-        job._result = None if packed is None else self._face.serializer.loads(packed)
+        job._result = None if packed is None else job.serializer.loads(packed)
         job._status = JobStatus.FINISHED
         self._face.handle_job_success(job, queue, queue.started_job_registry)
         return JobStatus.FINISHED

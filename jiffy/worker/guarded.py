@@ -1,0 +1,112 @@
+"""A job as `worker.py` reads it: nothing that stands in Redis chooses the code that is run.
+
+A name becomes a function only if it is under JOBS_MODULES, whichever of RQ's methods asks for it;
+and nothing is unpickled unless SERIALIZERS says so.
+"""
+
+import zlib
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+from rq.exceptions import AbandonedJobError
+from rq.job import Job as RqJob
+from rq.serializers import DefaultSerializer, JSONSerializer
+
+from jiffy import functions, log
+from jiffy.errors import NotAllowed
+from jiffy.rq_job import Job
+from jiffy.settings import settings
+
+PICKLED = (
+    "This job is pickled, and nothing of it was read: to unpickle it can run any code. Enqueue it "
+    "with RQ's JSONSerializer; or let workers unpickle, with SERIALIZERS=json,pickle, if you trust "
+    "everybody who can write to this Redis."
+)
+_PICKLE = b"\x80"  # how every pickle since protocol 2 begins, and JSON never does
+
+
+def inflated(data: bytes) -> bytes:
+    """RQ compresses, and reads what is not compressed."""
+    if data[:1] == b"x":  # zlib's mark
+        with suppress(zlib.error):
+            return zlib.decompress(data)
+    return data
+
+
+def is_pickled(data: bytes) -> bool:
+    """Whether it is no JSON but a pickle; told by its first byte (`data` is inflated)."""
+    return data[:1] == _PICKLE
+
+
+def function(path: str, modules: tuple[str, ...]) -> functions.Function:
+    """The function at `path`; nothing is imported for one that is not under `modules`.
+
+    Raises NotAllowed, UnknownFunction or BrokenModule.
+    """
+    if not functions.is_allowed(path, modules):
+        raise NotAllowed(path, modules)
+    return functions.find(path, modules)
+
+
+def method(instance: object, name: str, modules: tuple[str, ...]) -> Callable[..., Any]:
+    """The method of a pickled object, if its class is under `modules`; else NotAllowed."""
+    kind = type(instance)
+    if not functions.is_allowed(kind.__module__, modules):
+        raise NotAllowed(f"{kind.__module__}.{kind.__qualname__}.{name}", modules)
+    return getattr(instance, name)  # type: ignore[no-any-return]
+
+
+def check_callbacks(job: RqJob) -> None:
+    """Raise NotAllowed, before any of it runs, for a job with a callback that must not."""
+    if isinstance(job, GuardedJob):
+        for name in job.callback_names:
+            function(name, settings().jobs_modules)
+
+
+class GuardedJob(Job):
+    """RQ's job, of which only what is allowed is imported or unpickled."""
+
+    def restore(self, raw_data: Any) -> Any:
+        """Its serializer is the one that its data was made with: its meta and result are, too."""
+        data = raw_data.get(b"data") or b""
+        if "pickle" in settings().serializers and is_pickled(inflated(data)):
+            self.serializer = DefaultSerializer
+        else:
+            self.serializer = JSONSerializer
+        return super().restore(raw_data)
+
+    @property
+    def func(self) -> Any:
+        name, modules = str(self.func_name), settings().jobs_modules
+        return method(self.instance, name, modules) if self.instance else function(name, modules)
+
+    @property
+    def callback_names(self) -> list[str]:
+        names = (self._success_callback_name, self._failure_callback_name)
+        return [name for name in (*names, self._stopped_callback_name) if name]
+
+    @property
+    def success_callback(self) -> Any:
+        return _callback(self._success_callback_name)
+
+    @property
+    def failure_callback(self) -> Any:
+        return _callback(self._failure_callback_name)
+
+    @property
+    def stopped_callback(self) -> Any:
+        return _callback(self._stopped_callback_name)
+
+    def execute_failure_callback(self, death_penalty_class: Any, *exc_info: Any) -> None:
+        """RQ's housekeeping calls it for abandoned jobs: no callback must put an end to that."""
+        try:
+            super().execute_failure_callback(death_penalty_class, *exc_info)
+        except Exception as error:
+            if exc_info[0] is not AbandonedJobError:
+                raise
+            log.event("callback.failed", log.WARNING, job=self.id, reason=error)
+
+
+def _callback(name: str | None) -> functions.Function | None:
+    return function(name, settings().jobs_modules) if name else None
