@@ -14,8 +14,8 @@ local function forget(id)
 end
 
 -- RQ's registry decides, so that it happens once, and never to what was canceled or deleted meanwhile.
-local function is_ours(id, queue)
-  return redis.call('ZREM', 'rq:deferred:' .. queue, id) == 1
+local function still_waits(id, queue)
+  return queue and redis.call('ZSCORE', 'rq:deferred:' .. queue, id)
     and redis.call('EXISTS', 'rq:job:' .. id) == 1
 end
 
@@ -24,17 +24,18 @@ local function cancel(id, reason)
   while id and id ~= '' do
     local queue, job = redis.call('HGET', 'jiffy:join:' .. id, 'queue'), 'rq:job:' .. id
     forget(id)
-    if not queue or not is_ours(id, queue) then return end
-    local kept = redis.call('HMGET', job, 'failure_ttl', 'jiffy:join')
-    redis.call('HSET', job, 'status', 'canceled', 'jiffy:reason', reason)
+    if not still_waits(id, queue) then return end
     redis.call('ZADD', 'rq:canceled:' .. queue, redis.call('TIME')[1], id)
+    redis.call('ZREM', 'rq:deferred:' .. queue, id)
+    redis.call('HSET', job, 'status', 'canceled', 'jiffy:reason', reason)
+    local kept = redis.call('HMGET', job, 'failure_ttl', 'jiffy:join')
     local ttl = tonumber(kept[1]) or 365 * 24 * 3600
     if ttl > 0 then redis.call('EXPIRE', job, ttl) end
     id = kept[2]
   end
 end
 
-local function outcomes(join, count)
+local function all_told(join, count)
   local all = {}
   for first = 0, count - 1, 1000 do
     local numbers = {}
@@ -51,19 +52,21 @@ local function release(id, now)
   local join, job = 'jiffy:join:' .. id, 'rq:job:' .. id
   local told = redis.call('HMGET', join, 'queue', 'needs', 'count', 'data')
   local queue, data = told[1], told[4]
+  if not still_waits(id, queue) then return forget(id) end
   if data then
-    local all = outcomes(join, tonumber(told[3]))
+    local all = all_told(join, tonumber(told[3]))
     local value = told[2] == 'success' and all[1] or '[' .. table.concat(all, ', ') .. ']'
     data = string.gsub(data, PLACEHOLDER, function() return value end)
   end
-  forget(id)
-  if not is_ours(id, queue) then return end
+  -- What can fail comes first: nothing is undone when a script ends with an error.
   local own = redis.call('HMGET', job, 'ttl', 'enqueue_at_front')
   redis.call('SADD', 'rq:queues', 'rq:queue:' .. queue)
   redis.call(own[2] == '1' and 'LPUSH' or 'RPUSH', 'rq:queue:' .. queue, id)
+  redis.call('ZREM', 'rq:deferred:' .. queue, id)
   redis.call('HSET', job, 'status', 'queued', 'enqueued_at', now)
   if data then redis.call('HSET', job, 'data', data) end
   if own[1] and own[1] ~= '' then redis.call('EXPIRE', job, own[1]) end
+  forget(id)
   local wake = 'jiffy:wake:' .. queue
   if redis.call('LLEN', wake) == 0 then redis.call('LPUSH', wake, 1) end
 end
@@ -76,27 +79,33 @@ local function why(member, status, error)
     .. (type(line) == 'string' and ': ' .. line or '')
 end
 
--- `member` is over: note it for the job `id`, which waits for it, and for the last one see to that job.
--- `value` and `error` are JSON.  Said again it changes nothing.  The member '' is the producer: until it
--- has written all parts, it is waited for too.
-local function member_is_over(id, member, status, value, error, now)
-  local join, pending = 'jiffy:join:' .. id, 'jiffy:pending:' .. id
-  local number = redis.call('ZSCORE', pending, member)
-  if not number then return end
-  redis.call('ZREM', pending, member)
+-- Note what became of `member` for the job `id`, which waits for it; false if that job is to be canceled.
+local function note(id, number, member, status, value, error)
+  local join = 'jiffy:join:' .. id
   local told = redis.call('HMGET', join, 'needs', 'data')
-  local must_finish = told[1] == 'success' or member == ''
-  if must_finish and status ~= 'finished' then return cancel(id, why(member, status, error)) end
-  if told[2] and member ~= '' then
-    if told[1] ~= 'success' then
-      value = string.format('{"id": "%s", "status": "%s", "result": ', member, status) .. value
-        .. ', "error": ' .. error .. '}'
-    end
-    redis.call('HSET', join, number, value)
-    if redis.call('HINCRBY', join, 'bytes', #value) > MOST_BYTES then
-      return cancel(id, 'What its parts returned is over ' .. MOST_BYTES
-        .. ' bytes together: let them return paths or ids.')
-    end
+  if (told[1] == 'success' or member == '') and status ~= 'finished' then
+    return false, why(member, status, error)
+  end
+  if not told[2] or member == '' then return true end
+  if told[1] ~= 'success' then
+    value = string.format('{"id": "%s", "status": "%s", "result": ', member, status) .. value
+      .. ', "error": ' .. error .. '}'
+  end
+  redis.call('HSET', join, number, value)
+  return redis.call('HINCRBY', join, 'bytes', #value) <= MOST_BYTES, 'What its parts returned is over '
+    .. MOST_BYTES .. ' bytes together: let them return paths or ids.'
+end
+
+-- `member` is over: tell the job `id`, which waits for it; the last one enqueues that job.  Said again it
+-- changes nothing.  `value` and `error` are JSON.  The member '' is the producer: until it has written all
+-- parts, it is waited for too.
+local function member_is_over(id, member, status, value, error, now)
+  local pending = 'jiffy:pending:' .. id
+  local number = redis.call('ZSCORE', pending, member)
+  if number then
+    local goes_on, reason = note(id, number, member, status, value, error)
+    if not goes_on then return cancel(id, reason) end
+    redis.call('ZREM', pending, member)
   end
   if redis.call('ZCARD', pending) == 0 then release(id, now) end
 end

@@ -33,6 +33,8 @@ end
 local function look(waiting)
   local join, pending = 'jiffy:join:' .. waiting, 'jiffy:pending:' .. waiting
   local is_open = redis.call('ZSCORE', pending, '')
+  -- Its queue was something else in Redis when the last one ended: said again, it may be released now.
+  if redis.call('ZCARD', pending) == 0 then found[#found + 1] = {waiting, '', 'finished', ''} end
   local from = tonumber(redis.call('HGET', join, 'looked') or 0)
   local members = redis.call('ZRANGE', pending, from, from + members_left - 1, 'WITHSCORES')
   for i = 1, #members, 2 do

@@ -2,7 +2,7 @@
 -- KEYS: worker hash, its held list, its last turn, leases, "suspended", then the queues in order
 -- ARGV: worker, how many to take, lease in s (0: the job's), execution prefix, outcomes, kept ("all")
 -- Returns suspended (0/1), positions of outcomes that need RQ's own way, field lengths, fields
-
+--include join
 local worker, want, lease_s, prefix = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4]
 local outcomes, kept = cjson.decode(ARGV[5]), cjson.decode(ARGV[6])
 
@@ -61,7 +61,8 @@ local function enter(set, score, member)
   list[#list + 1] = member
 end
 
--- [queue, id, execution, started, ended, started_s, ended_s, result_ttl, return value in base64]
+-- [queue, id, execution, started, ended, started_s, ended_s, result_ttl, return value in base64, the same as
+-- JSON where another job waits for it]
 local rare, done, finished, worked_s = {}, {}, 0, 0
 for position, o in ipairs(outcomes) do
   local queue, id, execution, ttl = o[1], o[2], o[3], o[8]
@@ -91,6 +92,12 @@ for position, o in ipairs(outcomes) do
         redis.call('EXPIRE', key, ttl)
         enter('rq:finished:' .. queue, now_s + ttl, id)
       end
+      if o[10] then
+        local waiting = redis.pcall('HGET', key, 'jiffy:join')
+        if type(waiting) == 'string' then
+          pcall(member_is_over, waiting, id, 'finished', o[10], 'null', o[5])
+        end
+      end
       finished, worked_s = finished + 1, worked_s + (o[7] - o[6])
     end
   end
@@ -119,7 +126,7 @@ for i = #held, 1, -1 do
   end
 end
 
--- [kind, id, execution, queue, data, timeout, result_ttl], kind: plain, full, corrupt or expired
+-- [kind, id, execution, queue, data, timeout, result_ttl], kind: plain, member, full, corrupt or expired
 local fields, lengths = {}, {}
 local function answer(...)
   for _, value in ipairs({...}) do
@@ -128,13 +135,14 @@ local function answer(...)
   end
 end
 
--- What has a success callback, repeats, webhooks, parents or a job that waits for it is handed to RQ's
--- own methods.
+-- What has a success callback, repeats, webhooks or parents is handed to RQ's own methods; what another
+-- job waits for is not plain either, when it ends.
 local function kind_of(job)
   if not job[1] then return 'corrupt' end
-  for i = 4, 8 do
+  for i = 4, 7 do
     if job[i] and job[i] ~= '' then return 'full' end
   end
+  if job[8] and job[8] ~= '' then return 'member' end
   return 'plain'
 end
 

@@ -17,8 +17,8 @@ ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None]
 class Taken:
     """A job that this worker holds: it alone may run and settle it, under this execution.
 
-    `kind` is "plain", "full" (RQ's own methods must settle it), "corrupt" (it cannot be run) or
-    "expired" (it is not to be run any more).
+    `kind` is "plain", "member" (the same, and another job waits for it), "full" (RQ's own methods
+    must settle it), "corrupt" (it cannot be run) or "expired" (it is not to be run any more).
     """
 
     kind: str
@@ -74,6 +74,8 @@ class Finished(Outcome):
                 taken.result_ttl_s,
                 self.value is not None and b64encode(self.value).decode(),
             ]
+            if taken.kind == "member":
+                row.append((self.value or b"null").decode("utf-8", "replace"))
             self._row = json.dumps(row)
         return self._row
 
