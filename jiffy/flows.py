@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from itertools import groupby, pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec, Union
 
-from redis import Redis
 from rq.job import JobStatus
 
 from jiffy import bulk, clock, connection, delivery, job_options, keys, placeholder, rq_job
@@ -95,8 +94,7 @@ class Made(NamedTuple):
     def waiting_fields(self) -> dict[str, Any]:
         """Its hash as long as it waits for others.  Mirrors rq.Job.to_dict."""
         fields = self.recipe.fields(self.call, clock.rq_text(clock.wall()))
-        # RQ's job asks for a client; being made does not use it.
-        job = rq_job.made_of(fields, self.job_id, Redis())
+        job = rq_job.made_of(fields, self.job_id, connection.shared())
         job.enqueued_at = None
         job.enqueue_at_front = self.recipe.options.get("at_front")
         return job.to_dict() | {"status": JobStatus.DEFERRED.value, "data": self.call.data}
