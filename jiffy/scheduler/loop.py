@@ -18,6 +18,8 @@ from jiffy.scheduler.schedule import Look, Scheduler
 GLANCE_EVERY_S = 2.0
 # Redis' clock may be set, or run at another pace than ours.
 MEASURE_EVERY_S = 30.0
+# After a tick every glance is a look, to see for the history what has become of its job.
+_LIVELY_S = 6.0
 # An idle Redis ends a wait up to a tenth of a second late; the rest is waited for here.
 _REDIS_LATE_S = 0.15
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 1.0
@@ -34,6 +36,7 @@ class Loop:
         self._look_at = 0.0  # by the monotonic clock of this machine
         self._front: Any = None  # of the schedule, before the last look
         self._due: Sequence[object] = ()  # what that look found
+        self._lively_until = 0.0
 
     def run(self) -> NoReturn:
         """Go on until an exception of a signal's ends it; outlives every absence of Redis."""
@@ -63,7 +66,8 @@ class Loop:
             table.restore(self._scheduler, self._entries)
             self._look_at = 0.0
         front = self._glance()
-        if clock.monotonic() >= self._look_at or front != self._front:
+        now = clock.monotonic()
+        if now >= self._look_at or now < self._lively_until or front != self._front:
             self._front = front
             self._look()
 
@@ -81,7 +85,7 @@ class Loop:
         is_new = seen.due and seen.due != self._due
         self._due = seen.due
         if seen.due:
-            self._front = None
+            self._lively_until = asked_at + _LIVELY_S
         self._look_at = 0.0 if is_new else asked_at + wait_after(seen)
 
     def _wait(self) -> None:

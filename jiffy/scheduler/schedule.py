@@ -31,7 +31,7 @@ _AT_A_TIME = 1000  # entries that one look tells of; the rest is told of by the 
 _IN_ONE_STEP = 200  # entries in one script: some 4 ms, during which Redis does nothing else
 _FOLLOWED_AT_A_TIME = 500
 _FOLLOW_EVERY_S = 1
-_BEAT_EVERY_S = 3
+_BEAT_EVERY_S = 5
 _ASIDE = timedelta(seconds=10)  # how soon a broken entry is tried again
 _KEPT_S = 30 * 86400  # what happened to an entry, after it left the table
 
@@ -192,10 +192,10 @@ class Scheduler(rq_scheduler.Scheduler):  # type: ignore[misc]
         if clock.monotonic() < self._next_beat:
             return
         self._next_beat = clock.monotonic() + _BEAT_EVERY_S
-        with self.connection.pipeline() as pipe:
-            pipe.hset(self.key, "birth", self._born.timestamp())
-            pipe.expire(self.key, int(self._interval) + 10)
-            pipe.execute()
+        lasts_s = int(self._interval) + 10
+        if not self.connection.expire(self.key, lasts_s):
+            self.connection.hset(self.key, "birth", self._born.timestamp())
+            self.connection.expire(self.key, lasts_s)
 
     def _make(self, plans: Sequence[Plan], now: datetime) -> list[Tick]:
         """The ticks of entries of the table."""
