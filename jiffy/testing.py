@@ -2,24 +2,26 @@
 
 `inline`: what is enqueued runs at once.  `queued`: it waits, to be looked at and to be run on
 demand.  Both on a private Redis that is empty at the start of each test, with a real worker: what
-would fail in production fails here.
+would fail in production fails here.  `check_schedule` needs none of this.
 """
 
 import inspect
 import json
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from redis import Redis
 
-from jiffy import SimpleWorker, bulk, connection, devredis, flows, functions, keys, queues
-from jiffy.queues import Job, Queue
+from jiffy import SimpleWorker, bulk, clock, connection, devredis, flows, functions, keys, queues
+from jiffy import simulate as _simulate
+from jiffy.errors import InvalidSchedule
+from jiffy.queues import Enqueue, Job, Queue
 from jiffy.settings import settings
 
-__all__ = ["inline", "private_redis", "queued"]
+__all__ = ["check_schedule", "inline", "private_redis", "queued"]
 
 
 @pytest.fixture(scope="session")
@@ -53,6 +55,18 @@ def inline(queued: "Queued", monkeypatch: pytest.MonkeyPatch) -> "Queued":
     for module, name in ((queues, "_put"), (bulk, "put"), (flows, "chain"), (flows, "group")):
         monkeypatch.setattr(module, name, _then(getattr(module, name), queued.run))
     return queued
+
+
+def check_schedule(schedule: Iterable[object], *, enqueue: Enqueue = queues.enqueue) -> None:
+    """Fail the test with a line for each mistake in `schedule`, the table of scheduler.py.
+
+    `enqueue` knows the functions' usual options, as in `run_scheduler`.
+    """
+    now = clock.now()
+    try:
+        _simulate(schedule, now, now, enqueue=enqueue)
+    except InvalidSchedule as error:
+        pytest.fail(str(error), pytrace=False)
 
 
 class Queued:

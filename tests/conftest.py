@@ -11,6 +11,8 @@ from jiffy import SimpleWorker, connection, devredis
 from jiffy.queues import DEFAULT_QUEUES, Job, Queue
 from jiffy.settings import Settings, settings
 
+pytest_plugins = ["jiffy.testing"]
+
 # Whatever the user has set, tests never see, and never reach a Redis of theirs.
 for setting in fields(Settings):
     os.environ.pop(setting.name.upper(), None)

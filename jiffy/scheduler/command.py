@@ -4,20 +4,17 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
-from itertools import islice
 
 from redis import Redis
 
 from jiffy import clock, connection, log
 from jiffy.program import USAGE_EXIT_CODE, in_one_line
 from jiffy.queues import Enqueue, enqueue
-from jiffy.scheduler import table
-from jiffy.scheduler.entry import Entry, Line, times_after
+from jiffy.scheduler import table, words
+from jiffy.scheduler.entry import Entry, Line
 from jiffy.scheduler.process import keep_time, until_stopped
 from jiffy.scheduler.schedule import Scheduler
 from jiffy.settings import settings
-
-_TIMES_SHOWN = 5
 
 
 def run_scheduler(
@@ -25,15 +22,17 @@ def run_scheduler(
 ) -> None:
     """Do what `schedule` says until told to stop; `enqueue` knows the functions' usual options.
 
-    Wrong entries end it before it starts, with exit code 2 and a line for each; `--check` does too,
-    with the next times of each entry.
+    Wrong entries end it before it starts, with exit code 2 and a line for each.  With `--check` it
+    only shows the table, with `--dry-run` only what a start would change.
     """
     with in_one_line():
         asked = _parser().parse_args(argv)
         settings()
         entries = _right(schedule, enqueue)
         if asked.check:
-            sys.stdout.write(describe(entries))
+            sys.stdout.write(words.of_table(entries, clock.now()))
+        elif asked.dry_run:
+            sys.stdout.write(_changes_in_words(entries))
         else:
             _run(entries)
 
@@ -51,22 +50,16 @@ def companion(
     return partial(_beside_workers, entries)
 
 
-def describe(entries: Sequence[Entry]) -> str:
-    """The table in words, with the next times of each entry on the clock of its own zone."""
-    now, lines = clock.now(), [f"{len(entries)} entries, nothing wrong"]
-    for number, entry in enumerate(entries, start=1):
-        lines += ["", f"{number}. {entry.name}: {entry.in_words()}"]
-        for time in islice(times_after(entry, now), _TIMES_SHOWN):
-            lines.append(f"   {time.astimezone(entry.timing.zone):%a %Y-%m-%d %H:%M:%S %Z}")
-    return "\n".join(lines) + "\n"
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python scheduler.py", description="Enqueue jobs at their times."
     )
-    parser.add_argument(
+    only = parser.add_mutually_exclusive_group()
+    only.add_argument(
         "--check", action="store_true", help="show the table and its next times, and exit"
+    )
+    only.add_argument(
+        "--dry-run", action="store_true", help="show what a start would change, and exit"
     )
     return parser
 
@@ -77,6 +70,11 @@ def _right(schedule: Sequence[Line], enqueue: Enqueue) -> list[Entry]:
         sys.stderr.writelines(f"{' '.join(str(error).split())}\n" for error in wrong)
         sys.exit(USAGE_EXIT_CODE)
     return entries
+
+
+def _changes_in_words(entries: Sequence[Entry]) -> str:
+    scheduler = Scheduler(connection=connection.connect("scheduler"))
+    return words.of_changes(table.difference(scheduler, entries), entries)
 
 
 def _run(entries: Sequence[Entry]) -> None:

@@ -219,4 +219,4 @@ def _of_text(text: str) -> datetime:
 
 
 def _shown(moment: datetime, zone: tzinfo) -> str:
-    return f"{moment.astimezone(zone):%Y-%m-%d %H:%M:%S %Z}"
+    return f"{moment.astimezone(zone):%Y-%m-%d %H:%M{':%S' if moment.second else ''} %Z}"

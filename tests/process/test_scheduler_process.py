@@ -99,7 +99,8 @@ def test_it_says_which_entries_are_wrong_and_why_and_does_not_start(program):
 
     assert (wrong.returncode, out) == (2, "")
     assert err.splitlines()[0] == (
-        "scheduler.py, entry 1: cron '61 * * * *' has minute 61 at character 1; minutes go from 0 to 59."
+        "scheduler.py, entry 1: cron '61 * * * *' has minute 61 at character 1; "
+        "minutes go from 0 to 59."
     )
     assert err.splitlines()[1].startswith("scheduler.py, entry 3: add() needs the argument 'x'.")
 
@@ -110,8 +111,39 @@ def test_the_check_shows_the_table_in_words_with_the_next_times_and_needs_no_red
     out, err = check.communicate()
 
     assert (check.returncode, err) == (0, "")
-    assert "2. weekly: jobs.numbers.add(2, 3) cron '0 6 * * mon' on the clock of UTC" in out
+    assert "2  weekly            cron '0 6 * * mon' on the clock of UTC\n" in out
     assert out.count("Mon ") >= 5
+
+
+def test_the_dry_run_shows_what_a_start_would_change_and_writes_nothing(program, redis):
+    until(program(EVERY_SECOND), "tick.enqueued")
+    started = redis.zrange(keys.ENTRIES, 0, -1)
+    assert started
+    lines = "every(2, numbers.add, args=[2, 3]), every('1h', numbers.add, args=[1, 1], name='new')"
+    dry = program(lines, "--dry-run")
+    out, err = dry.communicate()
+
+    assert (dry.returncode, err) == (0, "")
+    assert "2 entries: 1 new, 1 changed, 0 gone, 0 same. Nothing was written.\n" in out
+    assert "changed  jobs.numbers.add  times: every 1 s → every 2 s\n" in out
+    assert redis.zrange(keys.ENTRIES, 0, -1) == started
+
+
+@pytest.mark.parametrize("word", ["--check", "--dry-run"])
+def test_neither_check_nor_dry_run_passes_over_a_mistake(program, word):
+    wrong = program("every('2m', numbers.add), every('x', numbers.add, args=[2, 3])", word)
+    out, err = wrong.communicate()
+
+    assert (wrong.returncode, out, len(err.splitlines())) == (2, "", 2)
+
+
+def test_a_dry_run_without_redis_says_so_in_one_line(program):
+    away = program(EVERY_SECOND, "--dry-run", redis_url="redis://localhost:1/0")
+    _, err = away.communicate()
+
+    assert away.returncode == 2
+    assert err.startswith("No Redis at redis://localhost:1/0 (")
+    assert len(err.splitlines()) == 1
 
 
 def test_without_redis_it_says_so_in_one_line(program):

@@ -5,8 +5,6 @@ from jiffy import wait
 from jobs import numbers
 from tests import enqueue_jobs
 
-pytest_plugins = ["jiffy.testing"]
-
 
 def test_inline_runs_what_is_enqueued_at_once(inline):
     job = jiffy.enqueue(numbers.add, 2, 3)

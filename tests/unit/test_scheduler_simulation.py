@@ -8,6 +8,7 @@ import pytest
 
 from jiffy import Enqueue, at, cron, every, options, simulate
 from jiffy.errors import InvalidSchedule, InvalidValue
+from jiffy.testing import check_schedule
 from jobs import numbers
 
 UTC = timezone.utc
@@ -106,3 +107,13 @@ def test_all_mistakes_are_told_at_once_before_the_first_tick():
 def test_times_without_a_zone_are_refused():
     with pytest.raises(InvalidValue, match="it must be a datetime with a zone"):
         simulate([], datetime.fromisoformat("2026-03-01"), day(2))
+
+
+def test_a_test_of_a_table_fails_with_a_line_for_each_mistake():
+    check_schedule([line(every, "1d")])
+    with pytest.raises(pytest.fail.Exception) as failed:
+        check_schedule([line(every, "10x"), line(cron, "* * * *")])
+
+    assert [text[:25] for text in str(failed.value).splitlines()] == [
+        "scheduler.py, entry 1: ev", "scheduler.py, entry 2: cr",
+    ]  # fmt: skip
