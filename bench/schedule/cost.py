@@ -1,0 +1,71 @@
+"""What a scheduler costs: 10,000 entries that are due at the same second; and nothing to do."""
+
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+from bench.schedule.contestants import Contestant
+from bench.schedule.scenarios import SCENARIOS
+from bench.schedule.stage import set_up
+from bench.server import traffic
+
+ENTRIES = 10_000
+BURST_TIMEOUT_S = 300
+# A scheduler that has begun is left alone for a moment before it is measured.
+SETTLE_S, MEASURE_S = 8, 30
+LOOK_EVERY_S = 0.02
+
+HEADINGS = [
+    "scheduler", "10,000 due at once: last enqueued", "the first of them",
+    "idle: commands a second", "idle: share of a core",
+]  # fmt: skip
+
+
+def measure(contestant: Contestant, home: Path) -> list[str]:
+    """The cells of one line, but for its name."""
+    first_s, last_s = burst(contestant, home / "burst")
+    commands, share = idle(contestant, home / "idle")
+    return [f"{last_s:.2f} s", f"{first_s:.2f} s", f"{commands:.1f}", f"{share:.2%}"]
+
+
+def burst(contestant: Contestant, home: Path) -> tuple[float, float]:
+    """How late the first and the last of many jobs are that are due with the minute."""
+    home.mkdir(parents=True)
+    _wait_for_a_minute()
+    with set_up(contestant, SCENARIOS["steady"], home, f"{ENTRIES} minute") as stage:
+        stage.start(1)
+        with stage.server.client() as redis:
+            times = [_when(redis, contestant, number) for number in (1, ENTRIES)]
+    # They were due with a minute: the last one before the first of them came.
+    due = math.floor(times[0] / 60) * 60
+    return times[0] - due, times[1] - due
+
+
+def idle(contestant: Contestant, home: Path) -> tuple[float, float]:
+    """Redis commands a second, and the share of a core, of one scheduler with nothing to do."""
+    home.mkdir(parents=True)
+    with set_up(contestant, SCENARIOS["steady"], home, "1 day") as stage:
+        stage.start(1)
+        time.sleep(SETTLE_S)
+        [crowd] = stage.crowds()
+        with stage.server.client() as redis:
+            before, used_s = traffic(redis), crowd.cpu_s()
+            time.sleep(MEASURE_S)
+            after, used_s = traffic(redis), crowd.cpu_s() - used_s
+    # Less one: our own question.
+    return (after.commands - before.commands - 1) / MEASURE_S, used_s / MEASURE_S
+
+
+def _when(redis: Any, contestant: Contestant, jobs: int) -> float:
+    """The time (of Unix) at which so many jobs were on the queue."""
+    deadline = time.monotonic() + BURST_TIMEOUT_S
+    while redis.llen(contestant.queue) < jobs:
+        assert time.monotonic() < deadline, "too few came"
+        time.sleep(LOOK_EVERY_S)
+    return time.time()
+
+
+def _wait_for_a_minute() -> None:
+    """A start takes seconds: it is to be over before the entries are due."""
+    time.sleep(60 - time.time() % 60)
