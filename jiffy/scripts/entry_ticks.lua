@@ -1,4 +1,4 @@
--- Make the ticks of entries: copy each entry to a job, enqueue it, move the entry on; in one step and once for each slot.
+-- Make the ticks of entries: a job of each, on its queue, and the entry moved on; in one step and once for each slot.
 -- KEYS: rq-scheduler's entries, the open ticks, RQ's set of queues
 -- ARGV: now in seconds, now as RQ writes it, then a JSON list for each entry: id, its time as it was seen ('': leave it),
 --       its next time ('': never), how many ticks at most (0: no end), overlap, lines for its history, ticks: [line, job]
@@ -54,24 +54,33 @@ local function why_not(entry, state, overlap)
   if state.last and overlap ~= 'allow' then return why_not_beside(state.last, overlap) end
 end
 
+-- What an entry has that its jobs have not, or each of its own.
+local not_copied = {['jiffy:entry'] = 1, ['jiffy:timing'] = 1, ['jiffy:policy'] = 1, ['jiffy:meta'] = 1, meta = 1,
+  status = 1, created_at = 1, enqueued_at = 1}
 local sleepers = {}
 -- Returns false where that job is there already: the entry's time was set back by hand.
 local function enqueue(id, job_id)
-  local entry, job = 'rq:job:' .. id, 'rq:job:' .. job_id
-  local has = redis.call('HMGET', entry, 'origin', 'enqueue_at_front', 'ttl', 'jiffy:meta')
-  if redis.call('HSTRLEN', entry, 'data') == 0 then error('its job has no data', 0) end
-  if redis.call('COPY', entry, job) == 0 then return false end
-  local queue = 'rq:queue:' .. (has[1] or 'default')
-  local length = redis.pcall(has[2] == '1' and 'LPUSH' or 'RPUSH', queue, job_id)
-  if type(length) == 'table' then
-    redis.call('DEL', job)
-    error(length.err, 0)
+  local job = 'rq:job:' .. job_id
+  if redis.call('EXISTS', job) == 1 then return false end
+  local flat, has = redis.call('HGETALL', 'rq:job:' .. id), {}
+  local fields = {'status', 'queued', 'created_at', now, 'enqueued_at', now}
+  local n = #fields
+  for i = 1, #flat, 2 do
+    local name, value = flat[i], flat[i + 1]
+    has[name] = value
+    if not not_copied[name] then
+      fields[n + 1], fields[n + 2] = name, value
+      n = n + 2
+    end
   end
-  redis.call('HDEL', job, 'jiffy:entry', 'jiffy:timing', 'jiffy:policy', 'jiffy:meta', 'meta')
-  redis.call('HSET', job, 'status', 'queued', 'created_at', now, 'enqueued_at', now)
-  if has[4] then redis.call('HSET', job, 'meta', has[4]) end
-  if has[3] and has[3] ~= '' then redis.call('EXPIRE', job, has[3]) end
-  sleepers[queue] = has[1] or 'default'
+  if not has.data then error('its job has no data', 0) end
+  if has['jiffy:meta'] then fields[n + 1], fields[n + 2] = 'meta', has['jiffy:meta'] end
+  local queue = 'rq:queue:' .. (has.origin or 'default')
+  local is_at_front = has.enqueue_at_front == '1'
+  redis.call(is_at_front and 'LPUSH' or 'RPUSH', queue, job_id)
+  redis.call('HSET', job, unpack(fields))
+  if has.ttl and has.ttl ~= '' then redis.call('EXPIRE', job, has.ttl) end
+  sleepers[queue] = has.origin or 'default'
   return true
 end
 

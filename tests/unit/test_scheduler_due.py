@@ -1,4 +1,4 @@
-"""What a tick is: decided from an entry's hash, its slot and the time."""
+"""What becomes of an entry that is due: worked out from its times, its policy and the time."""
 
 import json
 import pickle
@@ -6,9 +6,10 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 
+from jiffy import keys
 from jiffy.errors import JiffyError
-from jiffy.scheduler import every, table
-from jiffy.scheduler.due import tick
+from jiffy.scheduler import cron, every, foreign, table
+from jiffy.scheduler.due import Found, plan
 from jiffy.scheduler.loop import wait_after
 from jiffy.scheduler.schedule import Look
 from jobs import numbers
@@ -17,77 +18,145 @@ NOW = datetime(2026, 11, 20, 13, 40, 0, 2000, tzinfo=timezone.utc)
 SLOT = datetime(2026, 11, 20, 13, 40, tzinfo=timezone.utc).timestamp()
 
 
-def stored(**changes):
-    """An entry's hash as Redis gives it."""
-    line = every("10m", numbers.add, **{"args": [2, 3]} | changes)
-    [entry], _ = table.read([line])
-    return {
-        key.encode(): value if isinstance(value, bytes) else str(value).encode()
-        for key, value in entry.fields(NOW).items()
-    }
+def found(line=None, score=SLOT, **changes):
+    """An entry as a look at the schedule finds it."""
+    [entry], wrong = table.read([line or every("10m", numbers.add, **{"args": [2, 3]} | changes)])
+    assert wrong == []
+    fields = entry.fields(NOW)
+    timing, policy = fields[keys.TIMING_FIELD].encode(), fields[keys.POLICY_FIELD].encode()
+    return Found(entry.id, score, "table", timing, policy)
 
 
-def theirs(meta=None, **more):
-    """The hash of an entry made with rq-scheduler's own API."""
-    given = {"data": b"x", "origin": b"low"} | more | ({} if meta is None else {"meta": meta})
-    return {key.encode(): value for key, value in given.items()}
+def theirs(meta=b""):
+    """An entry made with rq-scheduler's own API, as a look at the schedule finds it."""
+    return Found("abc", SLOT, "other", meta)
+
+
+def at(text):
+    return datetime.fromisoformat(f"2026-11-20T{text}+00:00")
+
+
+def slots(ticks):
+    return [f"{datetime.fromtimestamp(tick.slot, timezone.utc):%H:%M}" for tick in ticks]
 
 
 def test_each_tick_is_a_job_of_its_own_named_after_its_entry_and_slot():
-    made = tick("entry-jobs-numbers-add", SLOT, stored(), NOW)
+    made = plan(found(), NOW)
 
-    assert made.job_id == "jobs-numbers-add-20261120T134000Z"
-    assert made.next_slot == SLOT + 600
-
-
-def test_a_tick_has_the_options_of_its_entry():
-    made = tick("entry-x", SLOT, stored(queue="low", timeout="2m", at_front=True), NOW)
-
-    assert (made.queue, made.fields["timeout"], made.at_front) == ("low", b"120", True)
+    assert [tick.job_id for tick in made.ticks] == ["jobs-numbers-add-20261120T134000Z"]
+    assert made.next_due == SLOT + 600
 
 
-def test_a_tick_has_the_meta_of_its_entry_and_none_of_rq_schedulers():
-    assert tick("entry-x", SLOT, stored(meta={"by": "me"}), NOW).fields["meta"] == '{"by": "me"}'
-    assert "meta" not in tick("entry-x", SLOT, stored(), NOW).fields
+def test_a_tick_is_known_by_its_entry_its_queue_and_how_late_it_is():
+    [tick] = plan(found(name="sum", queue="low"), NOW + timedelta(milliseconds=40)).ticks
+
+    assert (tick.name, tick.queue, tick.late_ms) == ("sum", "low", 42)
 
 
-def test_ticks_missed_while_no_scheduler_was_alive_are_one():
-    made = tick("entry-x", SLOT, stored(), NOW + timedelta(days=3))
+def test_ticks_missed_while_no_scheduler_ran_are_one_the_last_and_the_others_are_told_of():
+    made = plan(found(), at("14:11"))
 
-    assert made.next_slot == SLOT + timedelta(days=3, minutes=10).total_seconds()
+    assert slots(made.ticks) == ["14:10"]
+    assert slots(made.missed) == ["13:40", "13:50", "14:00"]
+    assert made.next_due == at("14:20").timestamp()
+
+
+@pytest.mark.parametrize(("now", "run"), [("14:10:20", ["14:10"]), ("14:11", [])])
+def test_missed_ticks_are_left_out_if_asked_and_one_that_is_hardly_late_is_not_missed(now, run):
+    made = plan(found(missed="skip"), at(now))
+
+    assert slots(made.ticks) == run
+    assert slots([*made.missed, *made.ticks]) == ["13:40", "13:50", "14:00", "14:10"]
+
+
+def test_missed_ticks_are_a_job_each_if_asked():
+    made = plan(found(missed="all", overlap="allow"), at("14:11"))
+
+    assert slots(made.ticks) == ["13:40", "13:50", "14:00", "14:10"]
+    assert made.missed == []
+
+
+def test_of_a_long_absence_the_last_hundred_are_told_one_by_one_and_where_it_began():
+    made = plan(found(every(1, numbers.add, args=[2, 3])), NOW + timedelta(days=400))
+
+    assert len(made.missed) == 101
+    assert made.missed[0].slot == SLOT
+    assert made.ticks[0].slot - made.missed[1].slot == 100
+    assert made.next_due == made.ticks[0].slot + 1
+
+
+def test_at_most_a_hundred_missed_ticks_are_enqueued_and_these_are_the_last():
+    line = cron("* * * * *", numbers.add, args=[2, 3], missed="all")
+    made = plan(found(line), at("17:40:01"))
+
+    assert len(made.ticks) == 100
+    assert slots(made.ticks)[-1] == "17:40"
+    assert made.missed[0].slot == SLOT
 
 
 def test_a_tick_taken_ahead_of_its_time_does_not_come_again_at_its_time():
-    made = tick("entry-x", SLOT + 600, stored(), NOW)
+    made = plan(found(score=SLOT + 600), NOW)
 
-    assert made.next_slot == SLOT + 1200
+    assert made.next_due == SLOT + 1200
 
 
-def test_an_entry_made_elsewhere_for_one_time_is_enqueued_itself_and_not_again():
-    made = tick("abc", SLOT, theirs(), NOW)
+def test_an_entry_with_an_end_is_not_due_after_it():
+    assert plan(found(end=at("13:45")), NOW).next_due is None
 
-    assert (made.job_id, made.next_slot, made.queue) == ("abc", None, "low")
+
+def test_jitter_moves_the_time_of_a_tick_and_neither_its_slot_nor_its_job():
+    first = plan(found(jitter="9m"), NOW)
+    second = plan(found(jitter="9m", score=first.next_due), at("13:59:59"))
+
+    assert SLOT + 600 < first.next_due < SLOT + 600 + 540
+    assert slots(second.ticks) == ["13:50"]
+    assert second.ticks[0].job_id == "jobs-numbers-add-20261120T135000Z"
+    assert second.missed == []
+
+
+def test_jitter_differs_from_slot_to_slot_and_from_entry_to_entry():
+    due, line = set(), found(jitter="9m")
+    for _ in range(20):
+        made = plan(line, NOW)
+        due.add(made.next_due % 600)
+        line = line._replace(score=made.next_due)
+
+    assert len(due) == 20
+    assert (
+        plan(found(jitter="9m"), NOW).next_due != plan(found(jitter="9m", name="b"), NOW).next_due
+    )
+
+
+def test_a_slot_whose_jitter_is_not_over_yet_is_the_next():
+    first = plan(found(jitter="9m"), NOW)
+    between = datetime.fromtimestamp(first.next_due, timezone.utc) - timedelta(milliseconds=1)
+
+    assert plan(found(jitter="9m"), between).next_due == first.next_due
+
+
+def test_an_entry_made_elsewhere_for_one_time_is_not_due_again():
+    assert foreign.plan(theirs(), NOW).next_due is None
 
 
 @pytest.mark.parametrize("dumps", [lambda meta: json.dumps(meta).encode(), pickle.dumps])
 def test_an_interval_made_elsewhere_counts_from_its_slot_and_does_not_drift(dumps):
     late = NOW + timedelta(seconds=5)
 
-    assert tick("abc", SLOT, theirs(dumps({"interval": 60})), late).next_slot == SLOT + 60
+    assert foreign.plan(theirs(dumps({"interval": 60})), late).next_due.timestamp() == SLOT + 60
 
 
 @pytest.mark.parametrize(("repeat", "left", "goes_on"), [(3, 2, True), (1, 0, False)])
 def test_repeats_are_counted_down(repeat, left, goes_on):
-    made = tick("abc", SLOT, theirs(json.dumps({"interval": 60, "repeat": repeat}).encode()), NOW)
+    made = foreign.plan(theirs(json.dumps({"interval": 60, "repeat": repeat}).encode()), NOW)
 
-    assert json.loads(made.fields["meta"])["repeat"] == left
-    assert (made.next_slot is not None) == goes_on
+    assert json.loads(made.meta)["repeat"] == left
+    assert (made.next_due is not None) == goes_on
 
 
 def test_a_cron_string_made_elsewhere_is_read_as_rq_scheduler_does():
-    made = tick("abc", SLOT, theirs(b'{"cron_string": "*/15 * * * *"}'), NOW)
+    made = foreign.plan(theirs(b'{"cron_string": "*/15 * * * *"}'), NOW)
 
-    assert made.next_slot == SLOT + 300
+    assert made.next_due.timestamp() == SLOT + 300
 
 
 class Bomb:
@@ -96,22 +165,26 @@ class Bomb:
 
 
 @pytest.mark.parametrize(
-    "raw",
+    "meta",
     [
-        theirs(pickle.dumps({"interval": Bomb()})),
-        theirs(b"\x00nonsense"),
-        theirs(b"[1]"),
-        theirs(b'{"interval": "often"}'),
-        theirs(b'{"cron_string": "61 * * * *"}'),
-        {b"origin": b"low"},
-        {b"jiffy:timing": b"every 600", b"data": b"x"},
-        stored() | {b"jiffy:timing": b"now and then"},
-        stored() | {b"jiffy:entry": b"{"},
+        pickle.dumps({"interval": Bomb()}),
+        b"\x00nonsense",
+        b"[1]",
+        b'{"interval": "often"}',
+        b'{"cron_string": "61 * * * *"}',
     ],
 )
-def test_an_entry_that_makes_no_sense_is_refused_and_nothing_in_it_executed(raw):
+def test_an_entry_made_elsewhere_that_makes_no_sense_is_refused_and_nothing_executed(meta):
+    with pytest.raises((ValueError, TypeError)):
+        foreign.plan(theirs(meta), NOW)
+
+
+@pytest.mark.parametrize(
+    "changes", [{"text": b"now and then"}, {"policy": b"{"}, {"policy": b"{}"}, {"policy": b""}]
+)
+def test_an_entry_of_the_table_that_makes_no_sense_is_refused(changes):
     with pytest.raises((ValueError, KeyError, TypeError, JiffyError)):
-        tick("abc", SLOT, raw, NOW)
+        plan(found()._replace(**changes), NOW)
 
 
 @pytest.mark.parametrize(("ahead_s", "wait_s"), [(0.25, 0.25), (3600, 30), (None, 30)])
