@@ -29,6 +29,21 @@ def nothing():
     pass
 
 
+def collect(*values):
+    """Return what JSON has no word for."""
+    return set(values)
+
+
+class Counter:
+    """Its methods are jobs only where they come pickled."""
+
+    def __init__(self, start):
+        self.start = start
+
+    def add(self, x):
+        return self.start + x
+
+
 def say_and_fail(text):
     say(text)
     raise ValueError(text)
@@ -206,6 +221,11 @@ def quick_or_holds(name, holds):
     else:
         ctypes.PyDLL(None).usleep(4_000_000)
         say(f"{name} ended")
+
+
+def sum_up(name, ends):
+    """Say what became of a group's parts."""
+    say(f"{name}: {' '.join(end['status'] for end in ends)}")
 
 
 def segfault():

@@ -1,0 +1,7 @@
+"""What workers must not run, since it stands outside of JOBS_MODULES.  Tests only name it."""
+
+from tests.worker_jobs import say
+
+
+def leave_mark(*args):
+    say("mark")

@@ -1,0 +1,289 @@
+"""Whoever writes to Redis chooses among the allowed functions, and no more."""
+
+import json
+import pickle
+import sys
+import zlib
+
+import pytest
+import rq
+from rq.serializers import JSONSerializer
+
+from jiffy import SimpleWorker, connection, keys
+from jiffy.queues import Queue
+from jiffy.worker import commands
+from jiffy.worker.guarded import PICKLED, GuardedJob
+from tests import worker_jobs
+from tests.worker_support import queued, reason, registered, said, status
+
+OUTSIDE = "tests.outside_jobs.leave_mark"
+REFUSAL = f"jiffy.errors.NotAllowed: {OUTSIDE!r} is not under tests.worker_jobs."
+
+
+class Trap:
+    """Once unpickled, it leaves a mark."""
+
+    def __reduce__(self):
+        return worker_jobs.say, ("mark",)
+
+
+@pytest.fixture(autouse=True)
+def _nothing_outside_is_imported(redis, environ):
+    environ(JOBS_MODULES="tests.worker_jobs")
+    sys.modules.pop("tests.outside_jobs", None)
+    yield
+    assert "mark" not in said(redis)
+    assert "tests.outside_jobs" not in sys.modules
+
+
+@pytest.fixture
+def face(redis):
+    """A worker of `worker.py`, in this process."""
+
+    def made(*queues, unpickles=False):
+        named = [
+            Queue(name, connection=redis, job_class=GuardedJob) for name in queues or ["default"]
+        ]
+        face = SimpleWorker(
+            named, connection=redis, job_class=GuardedJob, queue_class=Queue, serializer="json"
+        )
+        face.allowed, face.unpickles = ("tests.worker_jobs",), unpickles
+        return face
+
+    return made
+
+
+@pytest.fixture
+def work(face, environ):
+    """Run all queued jobs; with `pickles`, pickled ones, too."""
+
+    def work(pickles=False):
+        if pickles:
+            environ(JOBS_MODULES="tests.worker_jobs", SERIALIZERS="json,pickle")
+        face(unpickles=pickles).work(burst=True, logging_level="CRITICAL")
+
+    return work
+
+
+@pytest.fixture
+def put(redis):
+    """Enqueue "default-0", with more fields in its hash."""
+
+    def put(func, *args, fields=None, **options):
+        queue = Queue("default", connection=redis)
+        job = queue.enqueue(func, args=args, job_id="default-0", **options)
+        if fields:
+            redis.hset(job.key, mapping=fields)
+        return job
+
+    return put
+
+
+@pytest.fixture
+def stock(redis):
+    """RQ's own queue, which pickles."""
+    return rq.Queue("default", connection=redis)
+
+
+def plant(redis, data, **fields):
+    """What anybody can write who reaches Redis."""
+    redis.hset(keys.job("default-0"), mapping={"data": data, "status": "queued"} | fields)
+    redis.rpush("rq:queue:default", "default-0")
+
+
+# Functions and callbacks
+
+
+@pytest.mark.parametrize(
+    "fields", [{}, {"repeats_left": 1}, {"webhooks": "[]"}, {"dependency_ids": "[]"},
+               {"result_ttl": 0}, {"success_callback_name": "tests.worker_jobs.note_success"}],
+)  # fmt: skip
+def test_a_function_from_elsewhere_is_not_called_whatever_else_its_job_wants(
+    redis, put, work, fields
+):
+    put(OUTSIDE, fields=fields)
+    work()
+
+    assert status(redis) == "failed"
+    assert REFUSAL in reason(redis)
+
+
+@pytest.mark.parametrize("instance", ["text", ["list"], {"a": "dict"}, 5])
+@pytest.mark.parametrize("fields", [{}, {"webhooks": "[]"}])
+def test_a_method_of_what_came_as_json_is_not_called(redis, work, instance, fields):
+    plant(redis, json.dumps(["__str__", instance, [], {}]), **fields)
+    work()
+
+    assert status(redis) == "failed"
+    assert ".__str__' is not under tests.worker_jobs." in reason(redis)
+
+
+@pytest.mark.parametrize("when", ["success", "failure", "stopped"])
+def test_a_job_that_goes_rqs_way_is_not_begun_with_a_callback_from_elsewhere(
+    redis, put, work, when
+):
+    allowed = {"success_callback_name": "tests.worker_jobs.note_success"}
+    put(worker_jobs.say, "begun", fields=allowed | {f"{when}_callback_name": OUTSIDE})
+    work()
+
+    assert (status(redis), said(redis)) == ("failed", [])
+    assert REFUSAL in reason(redis)
+
+
+def test_a_failure_callback_from_elsewhere_is_not_called_and_the_job_says_so(redis, put, work):
+    put(worker_jobs.fail, fields={"failure_callback_name": OUTSIDE}, retry=rq.Retry(3))
+    work()
+
+    assert (status(redis), queued(redis)) == ("failed", [])
+    assert "ValueError: it broke" in reason(redis)
+    assert REFUSAL in reason(redis)
+
+
+def test_callbacks_that_are_allowed_are_called(redis, put, work):
+    put(worker_jobs.add, 2, 3, on_success=rq.Callback(worker_jobs.note_success))
+    work()
+
+    assert said(redis) == ["success of default-0: 5"]
+
+
+def test_a_stopped_callback_from_elsewhere_is_not_called(redis, put, face, caplog):
+    caplog.set_level("INFO", "jiffy")
+    put(worker_jobs.nothing, fields={"stopped_callback_name": OUTSIDE})
+    code = commands._call_stopped_callback(face(), redis, "default-0")
+
+    assert code == 0
+    assert "callback.refused job=default-0" in caplog.text
+
+
+@pytest.mark.parametrize("callback", [OUTSIDE, "tests.worker_jobs.fail_as_callback"])
+def test_rqs_housekeeping_goes_on_after_a_callback_that_is_refused_or_broken(redis, face, callback):
+    for job_id in ("lost-1", "lost-2"):
+        Queue("default", connection=redis).enqueue(worker_jobs.nothing, job_id=job_id)
+        redis.hset(keys.job(job_id), "failure_callback_name", callback)
+        redis.zadd("rq:wip:default", {f"{job_id}:an-execution": 1})
+    face().run_maintenance_tasks()
+
+    assert registered(redis, "failed") == ["lost-1", "lost-2"]
+    assert registered(redis, "started") == []
+
+
+# Pickles
+
+
+@pytest.mark.parametrize("packed", [bytes, zlib.compress])
+@pytest.mark.parametrize("fields", [{}, {"webhooks": "[]"}, {"meta": pickle.dumps(Trap())}])
+def test_a_pickled_job_is_failed_without_being_read_and_told_what_to_do(
+    redis, work, packed, fields
+):
+    plant(redis, packed(pickle.dumps(("tests.worker_jobs.say", None, (Trap(),), {}))), **fields)
+    work()
+
+    assert (status(redis), reason(redis)) == ("failed", PICKLED)
+    assert "SERIALIZERS=json,pickle" in PICKLED
+    assert "JSONSerializer" in PICKLED
+
+
+def test_rqs_housekeeping_unpickles_nothing(redis, face):
+    call = ("tests.worker_jobs.say", None, (Trap(),), {})
+    plant(redis, pickle.dumps(call), meta=pickle.dumps(Trap()), result=pickle.dumps(Trap()))
+    redis.zadd("rq:wip:default", {"default-0:an-execution": 1})
+    face().run_maintenance_tasks()
+
+    assert registered(redis, "failed") == ["default-0"]
+
+
+def test_the_meta_of_a_json_job_is_not_unpickled_either(redis, put, work):
+    put(worker_jobs.add, 2, 3, fields={"meta": pickle.dumps(Trap()), "webhooks": "[]"})
+    work(pickles=True)
+
+    assert status(redis) == "finished"
+
+
+def test_a_stock_producer_reads_the_result_of_its_pickled_job(redis, stock, work):
+    job = stock.enqueue(worker_jobs.collect, 1, 2)
+    work(pickles=True)
+
+    assert job.return_value() == {1, 2}
+
+
+def test_so_it_does_where_the_job_goes_rqs_way(redis, stock, work):
+    callback = rq.Callback(worker_jobs.note_success)
+    job = stock.enqueue(worker_jobs.collect, 1, 2, on_success=callback, job_id="default-0")
+    work(pickles=True)
+
+    assert job.return_value() == {1, 2}
+    assert said(redis) == ["success of default-0: {1, 2}"]
+
+
+def test_it_reads_the_meta_that_its_job_has_written(stock, work):
+    job = stock.enqueue(worker_jobs.write_meta, rows=12, meta={"by": "Ann"})
+    work(pickles=True)
+    job.refresh()
+
+    assert job.meta == {"by": "Ann", "rows": 12}
+
+
+def test_its_failed_job_has_its_traceback_and_calls_its_callback(redis, stock, work):
+    callback = rq.Callback(worker_jobs.note_failure)
+    job = stock.enqueue(worker_jobs.fail, on_failure=callback, job_id="default-0")
+    work(pickles=True)
+
+    assert "ValueError: it broke" in job.latest_result().exc_string
+    assert said(redis) == ["failure of default-0: ValueError: it broke"]
+
+
+def test_its_jobs_wait_for_each_other_and_for_jobs_of_json(redis, stock, work):
+    first = stock.enqueue(worker_jobs.say, "first", job_id="default-0")
+    json_queue = rq.Queue("default", connection=redis, serializer=JSONSerializer)
+    second = json_queue.enqueue(worker_jobs.say, "second", depends_on=first)
+    third = stock.enqueue(worker_jobs.collect, 3, depends_on=second)
+    work(pickles=True)
+
+    assert said(redis) == ["first", "second"]
+    assert third.return_value() == {3}
+
+
+def test_a_method_of_an_allowed_class_is_called(stock, work):
+    job = stock.enqueue(worker_jobs.Counter(5).add, 3)
+    work(pickles=True)
+
+    assert job.return_value() == 8
+
+
+def test_a_job_of_json_still_has_its_result_in_json(redis, put, work):
+    put(worker_jobs.add, 2, 3)
+    work(pickles=True)
+
+    assert GuardedJob.fetch("default-0", redis).return_value() == 5
+
+
+@pytest.mark.parametrize("fields", [{}, {"webhooks": "[]"}])
+def test_the_function_of_a_pickled_job_must_be_allowed_too(redis, work, fields):
+    plant(redis, pickle.dumps((OUTSIDE, None, (), {})), **fields)
+    work(pickles=True)
+
+    assert status(redis) == "failed"
+    assert REFUSAL in reason(redis)
+
+
+@pytest.mark.parametrize("fields", [{}, {"webhooks": "[]"}])
+def test_so_must_be_the_class_of_its_method(redis, work, fields):
+    plant(redis, pickle.dumps(("keys", {"a": 1}, (), {})), **fields)
+    work(pickles=True)
+
+    assert "NotAllowed: 'builtins.dict.keys' is not under" in reason(redis)
+
+
+def test_a_broken_pickle_is_failed_with_the_reason(redis, work):
+    plant(redis, b"\x80\x05broken")
+    work(pickles=True)
+
+    assert "cannot read the job's data" in reason(redis)
+
+
+def test_the_trap_of_these_tests_works(redis):
+    pickle.loads(pickle.dumps(Trap()))
+
+    assert said(redis) == ["mark"]
+    with connection.connect("test") as client:
+        client.delete(worker_jobs.SAID)
