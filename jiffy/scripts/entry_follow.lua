@@ -1,7 +1,7 @@
 -- Look what became of the jobs of ticks, and complete the entries' history: a job's own path has no part in that.
 -- KEYS: the open ticks
 -- ARGV: how many at most
--- Returns for each that is over: entry id, job id, the line of the history as it is now
+-- Returns for each that is over: entry id, the entry's name, the line of the history as it is now
 local time = redis.call('TIME')
 local now_s = string.format('%d.%06d', time[1], time[2])
 local is_over = {finished = true, failed = true, stopped = true, canceled = true}
@@ -48,7 +48,8 @@ for _, member in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now_s, 'LIM
   local line_now = complete(entry, job, line)
   if line_now then
     redis.call('ZREM', KEYS[1], member)
-    for _, value in ipairs({entry, job, line_now}) do answer[#answer + 1] = value end
+    local name = redis.call('HGET', 'rq:job:' .. entry, 'jiffy:tick_of') or entry
+    for _, value in ipairs({entry, name, line_now}) do answer[#answer + 1] = value end
   else
     local age = now_s - string.match(line, '|([%d.]+)')
     redis.call('ZADD', KEYS[1], now_s + math.min(math.max(age / 4, SOONEST_S), LATEST_S), member)

@@ -1,0 +1,425 @@
+"""What becomes of ticks that are late, overlap, are paused, skipped or counted; their history."""
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timedelta, timezone
+from threading import Barrier
+
+import pytest
+from rq.registry import CanceledJobRegistry
+
+from jiffy import connection, entries, keys
+from jiffy.queues import Job
+from jiffy.scheduler import at, cron, every, table
+from jiffy.scheduler.schedule import Scheduler
+from jobs import numbers
+
+UTC = timezone.utc
+ENTRY = "entry-jobs-numbers-add"
+NAME = "jobs.numbers.add"
+
+
+@pytest.fixture
+def scheduler(redis):
+    return Scheduler(connection=redis)
+
+
+@pytest.fixture
+def declare(scheduler):
+    """Put a table in force, at a moment: `declare(every(…), …, now=…)`; returns what changed."""
+
+    def put(*lines, now=None):
+        found, wrong = table.read(lines)
+        assert wrong == []
+        return table.apply(scheduler, found, now or scheduler.look().now)
+
+    return put
+
+
+@pytest.fixture
+def tick(scheduler, redis):
+    """Let the entry's next slots come, one after the other: `tick()`; returns what became of them.
+
+    Each is a slot of the grid, taken ahead of its time, so nothing here depends on the clock.
+    """
+
+    def run(count=1):
+        done = []
+        for _ in range(count):
+            done += scheduler.enqueue_due(scheduler.look(ENTRY))
+        return done
+
+    return run
+
+
+def add(**changes):
+    return every("10m", numbers.add, **{"args": [2, 3]} | changes)
+
+
+def ended_long_ago(redis, seconds=3600):
+    """As if no scheduler had run for so long."""
+    now = redis.time()[0]
+    redis.zadd(keys.ENTRIES, {ENTRY: now - now % 600 - seconds})
+
+
+def queued(redis):
+    return [job_id.decode() for job_id in redis.lrange(keys.queue("default"), 0, -1)]
+
+
+def outcomes(redis):
+    return [one.outcome for one in entries.history(redis, NAME)]
+
+
+def start(redis, job_id):
+    """As if a worker ran this job."""
+    redis.lrem(keys.queue("default"), 0, job_id)
+    redis.hset(keys.job(job_id), mapping={"status": "started", "worker_name": "somebody"})
+
+
+# Missed
+
+
+def test_what_was_missed_is_one_job_and_every_slot_of_it_is_told(scheduler, declare, redis):
+    declare(add())
+    ended_long_ago(redis)
+    [made] = scheduler.enqueue_jobs()
+
+    assert queued(redis) == [made.job_id]
+    assert outcomes(redis) == ["open"] + ["missed"] * 6
+    assert {one.reason for one in entries.history(redis, NAME)[1:]} == {"no scheduler ran"}
+
+
+def test_who_alerts_is_told_once_how_many_ticks_were_missed(scheduler, declare, redis):
+    declare(add())
+    ended_long_ago(redis)
+    done = scheduler.enqueue_due(scheduler.look())
+
+    assert [(one.outcome, one.slots) for one in done] == [("missed", 6), ("enqueued", 1)]
+
+
+def test_each_missed_slot_is_a_job_of_its_own_if_asked(scheduler, declare, redis):
+    declare(add(missed="all", overlap="allow"))
+    ended_long_ago(redis)
+
+    assert len(scheduler.enqueue_jobs()) == 7
+    assert len(set(queued(redis))) == 7
+
+
+def test_an_entry_of_one_time_that_came_while_no_scheduler_ran_is_enqueued_late(
+    scheduler, declare, redis
+):
+    moment = datetime(2026, 1, 1, tzinfo=UTC)
+    declare(at(moment, numbers.add, args=[2, 3]), now=moment - timedelta(hours=1))
+    scheduler.enqueue_jobs()
+
+    assert queued(redis) == ["jobs-numbers-add-20260101T000000Z"]
+
+
+# Done
+
+
+def test_an_entry_of_one_time_stays_done_at_the_next_deploys(scheduler, declare, redis):
+    moment = datetime(2026, 1, 1, tzinfo=UTC)
+    line = at(moment, numbers.add, args=[2, 3])
+    declare(line, now=moment - timedelta(hours=1))
+    scheduler.enqueue_jobs()
+
+    assert declare(line)["same"] == 1
+    assert declare(line, now=moment - timedelta(hours=1))["same"] == 1
+    assert scheduler.enqueue_jobs() == []
+    assert [state.is_done for state in entries.read(redis)] == [True]
+
+
+def test_an_entry_that_is_declared_after_its_time_is_not_run_but_told_of(
+    scheduler, declare, redis, caplog
+):
+    line = at(datetime(2026, 1, 1, tzinfo=UTC), numbers.add, args=[2, 3])
+
+    assert declare(line)["over"] == 1
+    assert declare(line)["same"] == 1
+    assert scheduler.enqueue_jobs() == []
+    assert [one.reason for one in entries.history(redis, NAME)] == [
+        "it was declared after its time"
+    ]
+    assert [line.split()[0] for line in caplog.messages] == ["entry.over"]
+
+
+def test_an_entry_of_one_time_that_is_given_another_runs_again(scheduler, declare, redis):
+    moment = datetime(2026, 1, 1, tzinfo=UTC)
+    for day in (0, 1):
+        then = moment + timedelta(days=day)
+        declare(at(then, numbers.add, args=[2, 3]), now=then - timedelta(hours=1))
+        scheduler.enqueue_jobs()
+
+    assert len(queued(redis)) == 2
+
+
+def test_so_many_ticks_are_made_and_no_more_also_across_deploys(declare, tick, redis):
+    line = add(repeat=3, overlap="allow")
+    declare(line)
+    tick(2)
+    declare(line)
+    tick(2)
+
+    assert declare(line)["same"] == 1
+    assert tick() == []
+    assert len(queued(redis)) == 3
+
+
+def test_an_entry_that_may_repeat_more_often_goes_on_where_it_was(declare, tick, redis):
+    declare(add(repeat=2, overlap="allow"))
+    tick(3)
+    declare(add(repeat=3, overlap="allow"))
+    tick(3)
+
+    assert len(queued(redis)) == 3
+
+
+def test_a_window_that_is_over_stays_over(scheduler, declare, redis):
+    end = datetime(2026, 1, 1, tzinfo=UTC)
+    line = add(end=end)
+    declare(line, now=end - timedelta(minutes=15))
+    for _ in range(3):
+        scheduler.enqueue_jobs()
+
+    assert declare(line)["same"] == 1
+    assert redis.zcard(keys.ENTRIES) == 0
+    assert queued(redis) == ["jobs-numbers-add-20260101T000000Z"]
+
+
+# Overlap
+
+
+@pytest.mark.parametrize(
+    ("line", "made"), [(add, 1), (lambda: cron("0 6 * * *", numbers.add, args=[2, 3]), 3)]
+)
+def test_an_interval_does_not_pile_up_by_default_and_times_of_the_day_all_come(
+    line, made, declare, tick, redis
+):
+    declare(line())
+    tick(3)
+
+    assert len(queued(redis)) == made
+
+
+@pytest.mark.parametrize("is_running", [False, True])
+def test_a_tick_is_skipped_while_the_last_one_waits_or_runs_and_it_is_told_why(
+    is_running, declare, tick, redis
+):
+    declare(add())
+    [first] = tick()
+    if is_running:
+        start(redis, first.job_id)
+    [second] = tick()
+
+    stamp = first.job_id.rpartition("-")[2]
+    assert second.outcome == "skipped"
+    assert second.reason == f"tick {stamp} is still {'running' if is_running else 'queued'}"
+    assert entries.history(redis, NAME)[0].reason == second.reason
+
+
+def test_a_tick_comes_again_once_the_last_one_is_over(declare, tick, work):
+    declare(add())
+    tick()
+    work()
+
+    assert [one.outcome for one in tick()] == ["enqueued"]
+
+
+def test_one_tick_may_wait_behind_the_one_that_runs(declare, tick, redis):
+    declare(add(overlap="queue one"))
+    [first] = tick()
+    start(redis, first.job_id)
+
+    assert [one.outcome for one in tick(2)] == ["enqueued", "skipped"]
+
+
+def test_a_tick_that_waits_is_replaced_by_the_next(declare, tick, redis):
+    declare(add(overlap="replace"))
+    first, second = tick(2)
+    replaced = Job.fetch(first.job_id, redis)
+
+    assert queued(redis) == [second.job_id]
+    assert replaced.get_status() == "canceled"
+    assert first.job_id in CanceledJobRegistry("default", redis).get_job_ids()
+    assert redis.hget(replaced.key, keys.REASON_FIELD) == b"the next tick replaced it"
+
+
+def test_a_tick_that_runs_is_told_to_stop_by_the_next(declare, tick, redis):
+    declare(add(overlap="replace"))
+    [first] = tick()
+    start(redis, first.job_id)
+    with redis.pubsub(ignore_subscribe_messages=True) as heard:
+        heard.subscribe("rq:pubsub:somebody")
+        heard.get_message(timeout=5)
+        [second] = tick()
+        command = json.loads(heard.get_message(timeout=5)["data"])
+
+    assert command == {"command": "stop-job", "job_id": first.job_id}
+    assert second.outcome == "enqueued"
+
+
+# Paused and skipped
+
+
+def test_a_paused_entry_makes_no_jobs_and_its_history_says_who_paused_it_and_why(
+    declare, tick, redis
+):
+    declare(add())
+    entries.pause(redis, NAME, who="ada", why="the importer is broken")
+    [one] = tick()
+
+    assert one.reason == "paused by ada: the importer is broken"
+    assert queued(redis) == []
+
+
+def test_a_pause_lasts_through_deploys_and_until_somebody_ends_it(declare, tick, redis):
+    declare(add())
+    entries.pause(redis, NAME, who="ada", why="holidays")
+    declare(cron("0 6 * * *", numbers.add, args=[2, 3]))
+    assert [one.outcome for one in tick()] == ["skipped"]
+
+    assert entries.resume(redis, NAME) is True
+    assert entries.resume(redis, NAME) is False
+    assert [one.outcome for one in tick()] == ["enqueued"]
+
+
+def test_a_pause_with_an_end_passes_by_itself(declare, tick, redis):
+    declare(add())
+    entries.pause(redis, NAME, who="ada", why="x", until=datetime(2100, 1, 1, tzinfo=UTC))
+    assert [one.outcome for one in tick()] == ["skipped"]
+    raw = json.loads(redis.hget(keys.entry_state(ENTRY), "paused"))
+    redis.hset(keys.entry_state(ENTRY), "paused", json.dumps(raw | {"until": 1.5}))
+
+    assert entries.read(redis)[0].paused is None
+    assert [one.outcome for one in tick()] == ["enqueued"]
+    assert not redis.hexists(keys.entry_state(ENTRY), "paused")
+
+
+def test_so_many_next_ticks_are_skipped_and_then_it_goes_on(declare, tick, redis):
+    declare(add())
+    entries.skip_next(redis, NAME, 2)
+
+    assert [one.outcome for one in tick(3)] == ["skipped", "skipped", "enqueued"]
+    assert entries.read(redis)[0].skip == 0
+
+
+# History
+
+
+def test_the_history_tells_how_a_job_ended_and_how_long_it_took(declare, tick, work, redis):
+    declare(add())
+    [made] = tick()
+    assert entries.history(redis, NAME)[0].outcome == "open"
+    work()
+    [ended] = follow(redis)
+    [told] = entries.history(redis, NAME)
+
+    assert told == ended.tick
+    assert (ended.name, told.outcome, told.job_id) == (NAME, "finished", made.job_id)
+    assert 0 <= told.duration_s < 5
+    assert redis.zcard(keys.OPEN_TICKS) == 0
+
+
+def follow(redis):
+    """Look after all open ticks at once, whenever they would be looked after."""
+    for member in redis.zrange(keys.OPEN_TICKS, 0, -1):
+        redis.zadd(keys.OPEN_TICKS, {member: 1})
+    one = Scheduler(connection=redis)
+    return one.follow_up(one.look())
+
+
+def test_a_job_that_is_not_over_is_looked_at_again_later(declare, tick, redis):
+    declare(add())
+    tick()
+
+    assert follow(redis) == []
+    [(_, again)] = redis.zrange(keys.OPEN_TICKS, 0, -1, withscores=True)
+    assert again > redis.time()[0]
+    assert entries.history(redis, NAME)[0].outcome == "open"
+
+
+@pytest.mark.parametrize(("line", "outcome"), [(add(result_ttl=0), "finished"), (add(), "gone")])
+def test_a_job_that_is_gone_has_finished_if_its_result_was_not_to_be_kept(
+    line, outcome, declare, tick, redis
+):
+    declare(line)
+    [made] = tick()
+    redis.delete(keys.job(made.job_id))
+    follow(redis)
+
+    assert [(one.outcome, one.duration_s) for one in entries.history(redis, NAME)] == [
+        (outcome, None)
+    ]
+
+
+def test_the_history_has_the_last_thousand_ticks(declare, tick, redis):
+    declare(cron("* * * * *", numbers.add, args=[2, 3]))
+    redis.rpush(keys.ticks(ENTRY), *["t|1|0|finished|1|"] * 1000)
+    tick()
+
+    assert redis.llen(keys.ticks(ENTRY)) == 1000
+    assert entries.history(redis, NAME)[0].outcome == "open"
+
+
+def test_other_times_leave_an_entry_its_history(declare, tick, redis):
+    declare(add())
+    tick()
+    declare(cron("0 6 * * *", numbers.add, args=[2, 3]))
+
+    assert len(entries.history(redis, NAME)) == 1
+
+
+def test_an_entry_that_leaves_the_table_and_comes_back_has_its_state_and_its_history(
+    declare, tick, redis
+):
+    declare(add())
+    entries.pause(redis, NAME, who="ada", why="x")
+    tick()
+    declare()
+    assert 0 < redis.ttl(keys.ticks(ENTRY)) <= 30 * 86400
+    declare(add())
+
+    assert entries.read(redis)[0].paused.who == "ada"
+    assert len(entries.history(redis, NAME)) == 1
+    assert redis.ttl(keys.ticks(ENTRY)) == redis.ttl(keys.entry_state(ENTRY)) == -1
+
+
+# Many at once
+
+
+def test_fifty_schedulers_at_once_make_each_tick_once(declare, redis):
+    declare(*(add(name=f"sum-{n}", missed="all", overlap="allow") for n in range(10)))
+    now = redis.time()[0]
+    for n in range(10):
+        redis.zadd(keys.ENTRIES, {f"entry-sum-{n}": now - now % 600 - 6000})
+    together = Barrier(50)
+
+    def enqueue(_):
+        with connection.connect("test") as own:
+            one = Scheduler(connection=own)
+            together.wait()
+            return [tick.job_id for tick in one.enqueue_jobs()]
+
+    with ThreadPoolExecutor(50) as pool:
+        enqueued = [job_id for found in pool.map(enqueue, range(50)) for job_id in found]
+
+    assert len(enqueued) == len(set(enqueued)) == 110
+    assert sorted(enqueued) == sorted(queued(redis))
+    assert all(redis.llen(keys.ticks(f"entry-sum-{n}")) == 11 for n in range(10))
+
+
+def test_a_sleeping_worker_hears_of_a_tick(declare, tick, redis):
+    declare(add())
+    tick()
+
+    assert redis.llen(keys.wake("default")) == 1
+
+
+def test_a_change_of_the_schedule_wakes_the_scheduler(declare, scheduler, redis):
+    declare(add())
+    assert redis.llen(keys.SCHEDULE_WAKE) == 1
+    redis.delete(keys.SCHEDULE_WAKE)
+    scheduler.enqueue_in(timedelta(hours=1), numbers.add, 2, 3)
+
+    assert redis.llen(keys.SCHEDULE_WAKE) == 1
