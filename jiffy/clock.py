@@ -15,6 +15,8 @@ _PART = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|[smhdw])")
 _DURATION = re.compile(rf"(?:{_PART.pattern}\s*)+")
 
 Duration = float | str | timedelta
+# A hundred years: what is over it means "for ever", and neither Redis nor a calendar can count it.
+LONGEST_S = 100 * 365 * 86400
 
 
 def now() -> datetime:
@@ -54,7 +56,7 @@ def pause(duration_s: float) -> None:
 def seconds(duration: Duration, name: str = "duration") -> float:
     """Turn 90, "90", "1m30s" or a timedelta into seconds; `name` is what the error calls it.
 
-    Raises InvalidValue for anything else, and for what is negative.
+    Raises InvalidValue for anything else, for what is negative, and for more than LONGEST_S.
     """
     if isinstance(duration, timedelta):
         duration = duration.total_seconds()
@@ -62,6 +64,8 @@ def seconds(duration: Duration, name: str = "duration") -> float:
         duration = _parse(duration.strip(), name)
     if isinstance(duration, bool) or not isinstance(duration, int | float) or not duration >= 0:
         raise InvalidValue(name, duration, "seconds, or a text such as '90s', '5m' or '1h30m'")
+    if duration > LONGEST_S:
+        raise InvalidValue(name, duration, "100 years at most")
     return duration
 
 

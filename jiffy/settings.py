@@ -107,6 +107,7 @@ class Settings:
     api_token: str | None = _setting(
         "The Bearer token for the JSON API.  Not set: the API is closed.", _text, ""
     )
+    api_read_token: str | None = _setting("A token for it that may only read.", _text, "")
     workers: int = _setting(
         "How many jobs one `worker.py` runs at a time.", _count, "a whole number from 1", _cores()
     )

@@ -14,7 +14,17 @@ from werkzeug.exceptions import HTTPException
 
 from jiffy import connection
 from jiffy.dashboard import access
-from jiffy.errors import CallTooLarge, DuplicateJob, JiffyError, RedisAway, RedisFull
+from jiffy.dashboard.decode import clip
+from jiffy.errors import (
+    CallTooLarge,
+    DuplicateJob,
+    JiffyError,
+    NotThisState,
+    RedisAway,
+    RedisFull,
+    UnknownJob,
+    WorkerDeaf,
+)
 
 _IN_OUR_WORDS = {
     404: "There is nothing at this address.",
@@ -23,21 +33,40 @@ _IN_OUR_WORDS = {
     500: "Something went wrong on our side. The log of the web process says what.",
 }
 
+_STATUSES = {
+    CallTooLarge: 413,
+    DuplicateJob: 409,
+    NotThisState: 409,
+    RedisAway: 503,
+    RedisFull: 503,
+    UnknownJob: 404,
+    WorkerDeaf: 409,
+}
 _LATER = {"Retry-After": "2"}
+_MOST_LETTERS = 2000  # a sentence shows the value that is wrong, which may be a megabyte
 
 
 def show(app: Flask) -> None:
     """Answer every failure of `app` in words."""
     app.register_error_handler(HTTPException, _from_http)
-    app.register_error_handler(JiffyError, _from_jiffy)
+    app.register_error_handler(JiffyError, of)
     app.register_error_handler(RedisError, _from_redis)
 
 
-def answer(status: int, message: str, headers: dict[str, str] | None = None) -> Response:
-    """The answer that says `message`, as JSON or as a page."""
+def of(error: JiffyError, where: str = "", **more: str) -> Response:
+    """The answer that an error of ours is."""
+    status = _STATUSES.get(type(error), 422)
+    return answer(status, f"{where}{error}", _LATER if status == 503 else None, **more)
+
+
+def answer(
+    status: int, message: str, headers: dict[str, str] | None = None, **more: str
+) -> Response:
+    """The answer that says `message`, as JSON (with the fields `more`) or as a page."""
     title = HTTPStatus(status).phrase
+    message = clip(message, _MOST_LETTERS)
     if access.is_api():
-        body = {"type": "about:blank", "title": title, "status": status, "detail": message}
+        body = {"type": "about:blank", "title": title, "status": status, "detail": message, **more}
         response = Response(json.dumps(body), status, mimetype="application/problem+json")
     else:
         page = render_template("message.html", title=title, message=message, status=status)
@@ -54,12 +83,6 @@ def _from_http(error: HTTPException) -> Response:
         name: value for name, value in error.get_headers() if name in ("Allow", "WWW-Authenticate")
     }
     return answer(status, ours or _IN_OUR_WORDS.get(status, error.description or error.name), kept)
-
-
-def _from_jiffy(error: JiffyError) -> Response:
-    statuses = {RedisAway: 503, RedisFull: 503, DuplicateJob: 409, CallTooLarge: 413}
-    status = statuses.get(type(error), 422)
-    return answer(status, str(error), _LATER if status == 503 else None)
 
 
 def _from_redis(error: RedisError) -> Response:

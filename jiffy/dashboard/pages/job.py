@@ -1,20 +1,17 @@
 """One job: what it was asked to do, how far it is, what became of it."""
 
-from flask import Blueprint, abort, render_template
+from flask import Blueprint, render_template
 
 from jiffy import connection
 from jiffy.dashboard import data
+from jiffy.errors import UnknownJob
 
 page = Blueprint("job", __name__)
-
-GONE = (
-    "No job {!r}. Finished jobs are kept for a while only: 500 seconds unless they say otherwise."
-)
 
 
 @page.get("/jobs/<job_id>")
 def job(job_id: str) -> str:
     found = data.read_job(connection.shared(), job_id)
     if found is None:
-        abort(404, GONE.format(job_id))
+        raise UnknownJob(job_id)
     return render_template("job.html", job=found)

@@ -1,0 +1,65 @@
+"""Reads what was sent, strictly: what two programs could understand differently is refused."""
+
+import json
+import math
+from typing import Any, NoReturn
+
+from flask import abort, request
+
+MOST_DEPTH = 64
+
+
+def read() -> Any:
+    """The value that the body stands for; else the request ends with 400, 413 or 415."""
+    if not request.is_json:
+        abort(415, "Send JSON, with the header 'Content-Type: application/json'.")
+    charset = request.mimetype_params.get("charset", "utf-8")
+    if charset.lower().replace("-", "") != "utf8":
+        abort(415, f"Send UTF-8, not {charset}: it is the only encoding of JSON.")
+    try:
+        return _value(request.get_data().decode())
+    except UnicodeError:
+        abort(400, "The body is not UTF-8.")
+    except RecursionError:
+        abort(400, _TOO_DEEP)
+    except ValueError as error:
+        abort(400, f"The body is not JSON: {error}.")
+
+
+_TOO_DEEP = f"The body is nested more than {MOST_DEPTH} deep."
+
+
+def _value(text: str) -> Any:
+    value = json.loads(
+        text, parse_constant=_no_number, parse_float=_finite, object_pairs_hook=_with_single_keys
+    )
+    if "\\ud" in text.lower():  # half a character is no text: it could not be written anywhere
+        json.dumps(value, ensure_ascii=False).encode()
+    if _depth(value) > MOST_DEPTH:
+        raise RecursionError
+    return value
+
+
+def _no_number(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no number of JSON")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        _no_number(text)
+    return number
+
+
+def _with_single_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"the key {twice!r} is there twice")
+    return found
+
+
+def _depth(value: Any) -> int:
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return 1 + max((_depth(one) for one in inner if isinstance(one, dict | list)), default=0)

@@ -1,0 +1,110 @@
+"""The addresses of the API."""
+
+import threading
+
+from flask import Blueprint, Response, abort, current_app, request, url_for
+
+from jiffy import actions, clock, connection, results, rq_job
+from jiffy.dashboard import data, overview
+from jiffy.dashboard.api import body, calls, document, tokens, told
+from jiffy.dashboard.data import JobView
+from jiffy.errors import InvalidValue, UnknownJob
+
+blueprint = Blueprint("api", __name__, url_prefix="/api")
+blueprint.before_app_request(tokens.require)
+
+ENQUEUE = "jiffy.enqueue"  # in the app's extensions: what it enqueues with
+
+# Who waits holds a thread: of the server's eight, half are left to the others.
+MOST_WAITING = 4
+_places = threading.BoundedSemaphore(MOST_WAITING)
+
+
+@blueprint.post("/jobs")
+def create() -> Response:
+    asked = body.read()
+    if isinstance(asked, list):
+        return _create_many(asked)
+    job = calls.put_one(calls.read(asked), current_app.extensions[ENQUEUE])
+    address = _address(job.id)
+    made = {"id": job.id, "queue": job.origin, "status_url": address}
+    return told.answer(made, 202, Location=address)
+
+
+def _create_many(asked: list[object]) -> Response:
+    if len(asked) > calls.MOST_JOBS:
+        abort(413, f"{len(asked):,} jobs; send at most {calls.MOST_JOBS:,} at a time.")
+    wanted = [calls.read(one, place) for place, one in enumerate(asked)]
+    made = calls.put_many(wanted, current_app.extensions[ENQUEUE])
+    return told.answer([one | {"status_url": _address(one["id"])} for one in made], 202)
+
+
+@blueprint.get("/jobs/<job_id>")
+def show(job_id: str) -> Response:
+    return told.answer(told.job(_found(job_id)))
+
+
+@blueprint.get("/jobs/<job_id>/wait")
+def wait(job_id: str) -> Response:
+    limit_s = _limit_s()
+    job = _found(job_id)
+    if job.state not in _COMES_TO_AN_END:
+        return told.answer(told.job(job))
+    if not _places.acquire(blocking=False):
+        return told.answer(told.job(job), Retry_After="2")
+    try:
+        redis = connection.shared()
+        results.wait(rq_job.stand_in(job_id, redis, rq_job.Job.refresh), limit_s)
+    finally:
+        _places.release()
+    return show(job_id)
+
+
+_COMES_TO_AN_END = {"queued", "scheduled", "deferred", "started"}
+
+
+def _limit_s() -> float:
+    given = request.args.get("timeout", str(document.WAITS_S))
+    limit_s = clock.seconds(given, "timeout")
+    if limit_s > document.MOST_WAIT_S:
+        raise InvalidValue("timeout", given, f"{document.MOST_WAIT_S} seconds at most")
+    return limit_s
+
+
+@blueprint.delete("/jobs/<job_id>")
+def cancel(job_id: str) -> Response:
+    actions.cancel(job_id)
+    return show(job_id)
+
+
+@blueprint.post("/jobs/<job_id>/retry")
+def retry(job_id: str) -> Response:
+    actions.retry(job_id)
+    return told.answer(told.job(_found(job_id)), 202)
+
+
+@blueprint.post("/jobs/<job_id>/stop")
+def stop(job_id: str) -> Response:
+    actions.stop(job_id)
+    return told.answer(told.job(_found(job_id)), 202)
+
+
+@blueprint.get("/queues")
+def queues() -> Response:
+    return told.answer(told.queues(overview.read(connection.shared())))
+
+
+@blueprint.get("/openapi.json")
+def openapi() -> Response:
+    return told.answer(document.whole(request.root_url))
+
+
+def _found(job_id: str) -> JobView:
+    found = data.read_job(connection.shared(), job_id)
+    if found is None:
+        raise UnknownJob(job_id)
+    return found
+
+
+def _address(job_id: str) -> str:
+    return url_for("api.show", job_id=job_id, _external=True)

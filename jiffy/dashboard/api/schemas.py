@@ -1,0 +1,160 @@
+"""What the API answers with, as JSON Schema, with an example of each."""
+
+from typing import Any
+
+from jiffy.dashboard.api import calls
+from jiffy.dashboard.overview import STATES
+
+_TEXT_OR_NULL = {"type": ["string", "null"]}
+_MOMENT = {"type": ["string", "null"], "format": "date-time"}
+
+JOB: dict[str, Any] = {
+    "type": "object",
+    "required": ["id", "state", "queue", "result", "error", "times"],
+    "properties": {
+        "id": {"type": "string"},
+        "state": {
+            "type": "string",
+            "description": "RQ's word: queued, scheduled, deferred, started; when it is over "
+            "finished, failed, stopped, canceled.",
+        },
+        "function": {**_TEXT_OR_NULL, "description": "Its path; null where it cannot be read."},
+        "description": {"type": "string"},
+        "queue": {"type": "string"},
+        "worker": {**_TEXT_OR_NULL, "description": "The worker that took it last."},
+        "result": {"description": "What it returned; null until then, and if it returned nothing."},
+        "error": {**_TEXT_OR_NULL, "description": "The traceback, or why it was canceled."},
+        "progress": {
+            "type": ["object", "null"],
+            "properties": {
+                "fraction": {"type": ["number", "null"], "minimum": 0, "maximum": 1},
+                "note": {"type": "string"},
+            },
+        },
+        "times": {
+            "type": "object",
+            "properties": dict.fromkeys(
+                ("created", "enqueued", "due", "started", "ended"), _MOMENT
+            ),
+        },
+        "problems": {
+            "type": "array",
+            "items": {"type": "string"},
+            "description": "What of the job cannot be shown, and why.",
+        },
+    },
+    "example": {
+        "id": "0b7c3f1e-5a55-4b0e-9a36-0f4a1a2b3c4d",
+        "state": "finished",
+        "function": "jobs.numbers.add",
+        "description": "jobs.numbers.add(5, 3)",
+        "queue": "default",
+        "worker": "web.1-1",
+        "result": 8,
+        "error": None,
+        "progress": None,
+        "times": {
+            "created": "2030-01-31T06:00:00Z",
+            "enqueued": "2030-01-31T06:00:00Z",
+            "due": None,
+            "started": "2030-01-31T06:00:00.000300Z",
+            "ended": "2030-01-31T06:00:00.000400Z",
+        },
+        "problems": [],
+    },
+}
+ENQUEUED: dict[str, Any] = {
+    "type": "object",
+    "required": ["id", "queue", "status_url"],
+    "properties": {
+        "id": {"type": "string"},
+        "queue": {"type": "string"},
+        "status_url": {"type": "string", "description": "GET it to see what became of the job."},
+        "taken": {
+            "const": True,
+            "description": "One of many: a job with this id was there already, and was left as it "
+            "is.  So a POST of many whose jobs have ids may be repeated.",
+        },
+    },
+    "example": {
+        "id": "mine",
+        "queue": "default",
+        "status_url": "https://example.com/api/jobs/mine",
+    },
+}
+QUEUES: dict[str, Any] = {
+    "type": "object",
+    "required": ["queues", "suspended", "left_out"],
+    "properties": {
+        "queues": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "required": ["name", "counts", "workers"],
+                "properties": {
+                    "name": {"type": "string"},
+                    "counts": {
+                        "type": "object",
+                        "description": "How many jobs are in each state; stopped ones count as "
+                        "failed.",
+                        "required": list(STATES),
+                        "additionalProperties": {"type": "integer", "minimum": 0},
+                    },
+                    "workers": {"type": "integer", "description": "How many listen to it."},
+                },
+            },
+        },
+        "suspended": {
+            "type": "boolean",
+            "description": "Whether `rq suspend` keeps all workers from taking jobs.",
+        },
+        "left_out": {
+            "type": "array",
+            "items": {"type": "string"},
+            "description": "What there was too much of: the first hundred of each are told.",
+        },
+    },
+    "example": {
+        "queues": [
+            {
+                "name": "default",
+                "counts": dict.fromkeys(STATES, 0) | {"queued": 12},
+                "workers": 4,
+            }
+        ],
+        "suspended": False,
+        "left_out": [],
+    },
+}
+PROBLEM: dict[str, Any] = {
+    "type": "object",
+    "description": "Problem details (RFC 9457).",
+    "required": ["type", "title", "status", "detail"],
+    "properties": {
+        "type": {"type": "string"},
+        "title": {"type": "string"},
+        "status": {"type": "integer"},
+        "detail": {"type": "string", "description": "What is wrong, and what to do."},
+        "pointer": {"type": "string", "description": "Where in the body: a JSON Pointer."},
+    },
+    "example": {
+        "type": "about:blank",
+        "title": "Unprocessable Entity",
+        "status": 422,
+        "detail": "job 3: timeout is 'soon'; it must be seconds, or a text such as '90s'.",
+        "pointer": "#/2/timeout",
+    },
+}
+
+PROBLEMS = {
+    "400": "The body is not JSON, or neither an object nor a list of objects.",
+    "401": "No token, or none that is known.",
+    "403": "The token may only read, or the API is closed.",
+    "404": "There is no such job (any more).",
+    "405": "This address knows other methods: they are in Allow.",
+    "409": "The job's state does not allow it, or its id is taken.",
+    "413": f"Over 1 MB, over {calls.MOST_JOBS:,} jobs, or arguments over JOB_MAX_BYTES.",
+    "415": "The body is not declared as JSON in UTF-8.",
+    "422": "It is understood but wrong: `detail` says what.",
+    "503": "Redis does not answer, or is full: Retry-After says when to come back.",
+}

@@ -1,0 +1,48 @@
+"""Who may call the API: programs that know a token.
+
+It knows no sessions, so no browser can be made to call it.
+"""
+
+from typing import NoReturn
+
+from flask import abort, request
+from werkzeug.datastructures import WWWAuthenticate
+from werkzeug.exceptions import NotFound, Unauthorized
+
+from jiffy.dashboard import access
+from jiffy.settings import settings
+
+ADDRESSES = (
+    "POST /api/jobs, GET and DELETE /api/jobs/<id>, GET /api/jobs/<id>/wait, POST "
+    "/api/jobs/<id>/retry and /stop, GET /api/queues, and all of it in GET /api/openapi.json"
+)
+
+
+def require() -> None:
+    """Refuse a request for the API that carries no token, or one that may only read."""
+    if not access.is_api():
+        return
+    may_do_all, may_read = settings().api_token, settings().api_read_token
+    if may_do_all is None and may_read is None:
+        abort(403, "The API is closed: set API_TOKEN.")
+    if not _is(may_do_all):
+        if not _is(may_read):
+            _ask_for_one()
+        if request.method not in access.SAFE_METHODS:
+            abort(403, "This token may only read; to change something, send that of API_TOKEN.")
+    if isinstance(request.routing_exception, NotFound):
+        abort(404, f"The API has no {request.path}. It has {ADDRESSES}.")
+
+
+def _is(expected: str | None) -> bool:
+    given = request.authorization
+    if expected is None or given is None or given.type != "bearer":
+        return False
+    return access.same(given.token or "", expected)
+
+
+def _ask_for_one() -> NoReturn:
+    raise Unauthorized(
+        "Send the header 'Authorization: Bearer …' with the value of API_TOKEN.",
+        www_authenticate=WWWAuthenticate("bearer", {"realm": "jiffy"}),
+    )

@@ -1,0 +1,62 @@
+"""What the API tells of jobs and queues."""
+
+import json
+from datetime import datetime
+from typing import Any
+
+from flask import Response
+
+from jiffy.dashboard.data import JobView
+from jiffy.dashboard.overview import Overview
+
+_TIMES = ("created", "enqueued", "due", "started", "ended")
+_NEVER_SHOWN = "the result is a value that JSON has no word for"
+
+
+def job(view: JobView) -> dict[str, Any]:
+    """A job, as `schemas.JOB` describes it."""
+    progress = view.progress and {"fraction": view.progress.fraction, "note": view.progress.note}
+    return {
+        "id": view.id,
+        "state": view.state,
+        "function": view.function or None,
+        "description": view.description,
+        "queue": view.queue,
+        "worker": view.worker or None,
+        "result": view.result,
+        "error": view.error or None,
+        "progress": progress,
+        "times": {name: _iso(getattr(view, name)) for name in _TIMES},
+        "problems": list(view.problems),
+    }
+
+
+def queues(seen: Overview) -> dict[str, Any]:
+    """All queues, as `schemas.QUEUES` describes them."""
+    return {
+        "queues": [
+            {
+                "name": queue.name,
+                "counts": dict(queue.counts),
+                "workers": sum(queue.name in worker.queues for worker in seen.workers),
+            }
+            for queue in seen.queues
+        ],
+        "suspended": seen.is_suspended,
+        "left_out": list(seen.left_out),
+    }
+
+
+def answer(told: Any, status: int = 200, **headers: str) -> Response:
+    """The answer that tells it; a result that JSON cannot carry is left out, which is told, too."""
+    try:
+        body = json.dumps(told, allow_nan=False)
+    except (ValueError, RecursionError):
+        problems = [*told["problems"], _NEVER_SHOWN]
+        body = json.dumps(told | {"result": None, "problems": problems})
+    names = {name.replace("_", "-"): value for name, value in headers.items()}
+    return Response(body, status, names, mimetype="application/json")
+
+
+def _iso(moment: datetime | None) -> str | None:
+    return None if moment is None else moment.isoformat().replace("+00:00", "Z")
