@@ -95,9 +95,19 @@ def test_a_page_shows_each_file_once(page):
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_every_link_leads_somewhere(page):
-    links = re.findall(r"\]\((?!https?:)([^)#]+)\)", page.read_text())
+    links = re.findall(r"\]\((?!https?:)([^)#]*)#?([^)]*)\)", page.read_text())
+    targets = [((page.parent / name) if name else page, heading) for name, heading in links]
 
-    assert [link for link in links if not (page.parent / link).exists()] == []
+    assert [target for target, _ in targets if not target.exists()] == []
+    assert [
+        heading for target, heading in targets if heading and heading not in headings(target)
+    ] == []
+
+
+def headings(page):
+    """The headings of a page, as links name them."""
+    titles = re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", title).lower().replace(" ", "-") for title in titles}
 
 
 def test_every_option_and_every_flag_stands_in_the_table_of_enqueue(capsys):
