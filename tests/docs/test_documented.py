@@ -36,7 +36,16 @@ def test_the_example_can_be_used_as_it_is():
 
 @pytest.mark.parametrize(
     "name",
-    ["PORT", "HOST", "DASHBOARD_USER", "GRACE_S", "RESULT_MAX_BYTES", "JOBS_MODULES", "LOG_LEVEL"],
+    [
+        "PORT",
+        "HOST",
+        "DASHBOARD_USER",
+        "GRACE_S",
+        "RESULT_MAX_BYTES",
+        "JOBS_MODULES",
+        "SERIALIZERS",
+        "LOG_LEVEL",
+    ],
 )
 def test_the_defaults_that_the_example_shows_are_those_of_the_program(name):
     written = dict(re.findall(r"^#([A-Z_]+)=(.*)$", EXAMPLE, re.MULTILINE))

@@ -87,7 +87,10 @@ def stock(redis):
 
 def plant(redis, data, **fields):
     """What anybody can write who reaches Redis."""
-    redis.hset(keys.job("default-0"), mapping={"data": data, "status": "queued"} | fields)
+    redis.hset(
+        keys.job("default-0"),
+        mapping={"data": data, "status": "queued", "origin": "default"} | fields,
+    )
     redis.rpush("rq:queue:default", "default-0")
 
 

@@ -18,6 +18,7 @@ from jiffy.settings import Settings, read
         ("WORKERS", "0", "it must be a whole number from 1"),
         ("WORKERS", "2.5", "it must be a whole number from 1"),
         ("JOBS_MODULES", "jobs, my-tasks", "it must be names of modules"),
+        ("SERIALIZERS", "pickle", "it must be json or json,pickle"),
         ("LOG_LEVEL", "loud", "it must be DEBUG, INFO, WARNING or ERROR"),
     ],
 )
