@@ -26,6 +26,6 @@ while i <= #ARGV do
   i = i + words + 1
 end
 if type(waiting) == 'string' then
-  member_is_over(waiting, id, ARGV[2], ARGV[3], ARGV[4], ARGV[5])
+  pcall(member_is_over, waiting, id, ARGV[2], ARGV[3], ARGV[4], ARGV[5])
 end
 return 1

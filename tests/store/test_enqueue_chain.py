@@ -18,7 +18,7 @@ from jiffy.errors import (
 from jiffy.queues import Job, Queue
 from tests import worker_jobs
 from tests.cutting import Cutter
-from tests.enqueue_jobs import add, collect, fail, nothing
+from tests.enqueue_jobs import add, collect, fail, heard, nothing
 from tests.join_support import left, look, reason, statuses
 from tests.worker_support import failed, finished, queued, rare_settler, registered, turns
 
@@ -126,6 +126,44 @@ def test_a_part_that_is_enqueued_wakes_a_worker(redis, chain):
     assert redis.llen(keys.wake("default")) == 1
 
 
+def test_a_part_and_what_it_releases_are_one_exchange(redis, chain):
+    worker = turns(redis)
+    [first], *_ = worker.take(1)
+    [second], *_ = worker.take(1, [finished(first, b"2")])
+
+    assert (second.job_id, json.loads(second.data)[2]) == (chain[1].id, [2, 1])
+
+
+def test_a_turn_that_is_heard_twice_releases_the_next_part_once(redis, chain):
+    worker = turns(redis)
+    [first], *_ = worker.take(1)
+    worker.take(0, [finished(first, b"2")])
+    worker.take(0, [finished(first, b"3")])
+
+    assert queued(redis) == [chain[1].id]
+    assert json.loads(redis.hget(keys.job(chain[1].id), "data"))[2] == [2, 1]
+
+
+def test_a_part_that_was_taken_away_is_not_over_by_its_former_worker(redis, chain):
+    [first], *_ = turns(redis).take(1)
+    redis.delete("rq:wip:default", keys.held("worker-1"))
+    turns(redis).take(0, [finished(first, b"2")])
+
+    assert statuses(redis, chain) == ["started", "deferred", "deferred"]
+
+
+def test_where_its_queue_is_something_else_in_redis_a_part_waits_until_it_is_not(redis):
+    jobs = jiffy.enqueue.chain(part(add, 1, 1), part(add, result, 1).options(queue="low"))
+    redis.set("rq:queue:low", "a text")
+    settle(redis, finished(take(redis), b"2"))
+    before = statuses(redis, jobs)
+    redis.delete("rq:queue:low")
+    look(redis)
+
+    assert before == ["finished", "deferred"]
+    assert queued(redis, "low") == [jobs[1].id]
+
+
 def test_a_part_that_is_settled_twice_releases_the_next_once(redis, chain):
     taken = take(redis)
     settle(redis, finished(taken, b"2"))
@@ -139,6 +177,21 @@ def test_nothing_of_ours_is_left_of_a_chain_that_is_over(redis, chain, work):
 
     assert left(redis) == []
     assert registered(redis, "deferred") == []
+
+
+def test_a_part_with_callbacks_hands_its_result_on(work):
+    jobs = jiffy.enqueue.options(on_success=heard).chain(part(add, 1, 1), part(add, result, 1))
+    work()
+
+    assert wait(jobs[-1]) == 3
+
+
+def test_a_part_that_others_depend_on_hands_its_result_on(redis, work):
+    jobs = jiffy.enqueue.chain(part(add, 1, 1), part(add, result, 1))
+    after = jiffy.enqueue.options(depends_on=jobs)(nothing)
+    work()
+
+    assert (wait(jobs[-1]), statuses(redis, [after])) == (3, ["finished"])
 
 
 def test_a_part_hands_its_result_on_even_if_it_is_not_kept(work):

@@ -1,7 +1,7 @@
 """What `jiffy.testing` gives to the tests of a user's project."""
 
 import jiffy
-from jiffy import wait
+from jiffy import part, result, wait
 from jobs import numbers
 from tests import enqueue_jobs
 
@@ -31,6 +31,14 @@ def test_inline_a_failure_is_in_the_job_as_in_production(inline, caplog):
     assert "TypeError" in job.latest_result().exc_string
 
 
+def test_inline_runs_a_chain_and_a_group(inline):
+    chain = jiffy.enqueue.chain(part(numbers.add, 1, 1), part(numbers.add, result, 1))
+    team = jiffy.enqueue.group([part(numbers.add, n, n) for n in range(3)], part(numbers.add, 2, 3))
+
+    assert (chain[-1].return_value(), team.then.return_value()) == (3, 5)
+    assert inline.jobs == []
+
+
 def test_inline_what_is_for_later_waits(inline):
     jiffy.enqueue.options(in_="5m")(numbers.add, 2, 3)
 
@@ -54,6 +62,15 @@ def test_queued_runs_on_demand(queued):
     assert before == "queued"
     assert (ran.id, ran.return_value()) == (job.id, 5)
     assert queued.jobs == []
+
+
+def test_queued_runs_a_chain_to_its_end(queued):
+    *_, last = jiffy.enqueue.chain(part(numbers.add, 1, 1), part(numbers.add, result, 1))
+    waiting = [job.args for job in queued.jobs]
+    queued.run()
+
+    assert waiting == [[1, 1]]
+    assert (wait(last), queued.jobs) == (3, [])
 
 
 def test_each_test_begins_with_an_empty_redis_of_its_own(queued, redis_address):
