@@ -103,6 +103,8 @@ def _options(asked: argparse.Namespace) -> dict[str, Any]:
     if asked.no_rescue:
         found["rescue"] = False
     if asked.backoff is not None:
+        if asked.retry is None:
+            raise InvalidValue("--backoff", asked.backoff, "given with --retry")
         found["retry"] = Retry(max=asked.retry, backoff=asked.backoff)
     if asked.at is not None:
         found["at"] = _moment(asked.at)

@@ -4,7 +4,7 @@ import pytest
 
 import scheduler
 from enqueue import OPTIONS, enqueue
-from jiffy import find_job, wait
+from jiffy import Retry, find_job, wait
 from jiffy.errors import (
     DuplicateJob,
     InvalidValue,
@@ -45,6 +45,22 @@ def test_many_jobs_are_enqueued_at_once_and_run(work):
     work()
 
     assert [job.return_value() for job in jobs] == [2 * n for n in range(100)]
+
+
+def test_a_job_is_tried_again_only_for_what_is_worth_it(work):
+    again = enqueue.options(retry=Retry(max=5, backoff="2s", on=(ConnectionError,)))
+    job = again(numbers.add, 2, "x")
+
+    assert work() == 1
+    assert job.get_status() == "failed"
+
+
+def test_a_job_that_no_worker_begins_in_time_is_canceled(work, redis):
+    job = enqueue.options(expires="10m")(numbers.add, 2, 3)
+    redis.hset(job.key, "enqueued_at", "2026-01-01T00:00:00.000000Z")
+    work()
+    with pytest.raises(JobFailed, match="canceled"):
+        wait(job, timeout="30s")
 
 
 def test_the_same_call_may_be_one_job_for_an_hour(redis):

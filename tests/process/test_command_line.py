@@ -62,6 +62,10 @@ def run_what_is_queued(redis):
         (["jobs.numbers.add", "2", "3", "--in", "soon"], "in is 'soon'; it must be seconds, or"),
         (["jobs.numbers.add", "2", "3", "--timeout", "-1"], "timeout is '-1'; it must be"),
         (["jobs.numbers.add", "2", "3", "--retry", "0"], "retry is 0; it must be "),
+        (
+            ["jobs.numbers.add", "2", "3", "--backoff", "2s"],
+            "--backoff is '2s'; it must be given w",
+        ),
         (["jobs.numbers.add", "2", "3", "--id", "a b"], "job_id is 'a b'; it must be letters"),
     ],
 )
@@ -115,6 +119,15 @@ def test_options_become_those_of_the_job(redis):
     job = Job.fetch("sum-1", connection=redis)
 
     assert (job.timeout, job.retries_left) == (120, 3)
+
+
+def test_a_pause_between_tries_and_an_end_to_the_waiting_are_options_too(redis):
+    words = ("--retry", "3", "--backoff", "2s", "--expires", "10m", "--id", "sum-1")
+    enqueue("jobs.numbers.add", "2", "3", *words)
+    job = Job.fetch("sum-1", connection=redis)
+
+    assert (job.retries_left, job.retry_intervals) == (3, [2, 4, 8])
+    assert redis.hget("rq:job:sum-1", "jiffy:expires") == b"600"
 
 
 def test_a_job_for_later_waits(redis):

@@ -7,7 +7,7 @@ from threading import Barrier
 import pytest
 import rq_scheduler
 
-from jiffy import connection, keys
+from jiffy import Retry, connection, keys
 from jiffy.queues import Job
 from jiffy.scheduler import cron, every, table
 from jiffy.scheduler.schedule import Scheduler
@@ -155,6 +155,23 @@ def test_a_changed_option_is_taken_over_and_leaves_the_next_time(
     assert declare(add(queue="high"))["changed"] == 1
     assert next_times(redis) == before
     assert [tick.queue for tick in scheduler.enqueue_jobs()] == ["high"]
+
+
+def test_ticks_are_tried_again_and_expire_as_their_entry_says(
+    scheduler, declare, make_due, redis, work
+):
+    retry = Retry(max=3, backoff="2s", fatal=ValueError)
+    declare(add(retry=retry, expires="5m"))
+    make_due()
+    (tick,) = scheduler.enqueue_jobs()
+    stored = redis.hgetall(keys.job(tick.job_id))
+
+    assert stored[b"jiffy:retry"].decode() == retry.text
+    assert (stored[b"retry_intervals"], stored[b"jiffy:expires"]) == (b"[2, 4, 8]", b"300")
+    redis.hset(keys.job(tick.job_id), "enqueued_at", "2026-01-01T00:00:00.000000Z")
+    assert work() == 0
+    assert declare(add(retry=retry, expires="6m"))["changed"] == 1
+    assert declare(add(retry=Retry(max=3, backoff="2s"), expires="6m"))["changed"] == 1
 
 
 def test_a_changed_time_is_taken_over(declare, redis):

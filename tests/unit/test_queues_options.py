@@ -8,7 +8,7 @@ import pytest
 import rq
 import rq.job
 
-from jiffy import Enqueue, enqueue, options
+from jiffy import Enqueue, Retry, enqueue, options
 from jiffy.errors import InvalidValue, NotAllowed
 from jiffy.job_options import NAMES, Options
 from jobs import numbers
@@ -17,11 +17,12 @@ from tests.newcomer import CHECKOUT
 TYPED = """\
 from datetime import datetime
 from enqueue import enqueue
-from jiffy import Enqueue, options, wait
+from jiffy import Enqueue, Retry, options, wait
 from jobs import numbers
 
 enqueue(numbers.add, 2, y=3)
 enqueue.options(queue="low", timeout="2m", retry=3)(numbers.add, 2, 3)
+enqueue.options(retry=Retry(max=3, backoff="2s", on=(OSError, "a.B"), fatal=ValueError))
 Enqueue({numbers.add: options(queue="low", unique_until="done", unique=60)})
 enqueue.many(numbers.add, [(1, 2), {"x": 1, "y": 2}])
 enqueue(numbers.add, 2, z=3)
@@ -47,6 +48,8 @@ def test_every_option_has_its_type_and_its_check():
         ({"timeout": 0}, "timeout is 0; it must be more than 0 seconds"),
         ({"timeout": -2}, "timeout is -2; it must be seconds"),
         ({"ttl": 0}, "ttl is 0; it must be more than 0 seconds"),
+        ({"expires": 0}, "expires is 0; it must be more than 0 seconds"),
+        ({"expires": "1m", "ttl": 60}, "ttl is 60; it must be given without expires"),
         ({"job_id": "a b"}, "job_id is 'a b'; it must be letters"),
         ({"at_front": "yes"}, "at_front is 'yes'; it must be True or False"),
         ({"in_": "later"}, "in is 'later'; it must be seconds"),
@@ -96,6 +99,8 @@ def test_a_callback_must_be_a_function_that_workers_may_run():
         ({"failure_ttl": timedelta(days=1), "result_ttl": -1}, {"failure_ttl": 86400}),
         ({"retry": 3}, {"retries_left": 3, "retry_intervals": [0]}),
         ({"retry": rq.Retry(2, [1, 5])}, {"retries_left": 2, "retry_intervals": [1, 5]}),
+        ({"retry": Retry(max=2, backoff=5)}, {"retries_left": 2, "retry_intervals": [5, 10]}),
+        ({"expires": "10m"}, {"own_fields": {"jiffy:expires": 600}}),
         ({"meta": {"who": "me"}}, {"meta": {"who": "me"}}),
         ({"description": "adds"}, {"description": "adds"}),
         ({"on_failure": "jobs.numbers.add"}, {"_failure_callback_name": "jobs.numbers.add"}),
@@ -135,4 +140,4 @@ def test_mypy_sees_wrong_arguments_and_wrong_options(tmp_path):
     )  # fmt: skip
     lines = {int(line.split(":")[1]) for line in found.stdout.splitlines() if "error:" in line}
 
-    assert lines == set(range(10, 16)), found.stdout
+    assert lines == set(range(11, 17)), found.stdout
