@@ -15,9 +15,9 @@ from jiffy import clock, keys, log
 from jiffy.scripts import script
 from jiffy.settings import settings
 
-# Whoever leads renews every turn, and a turn takes two seconds: one of two may be late.
+# Whoever leads renews before each wait, and waits for two seconds at most.
 LEASE_S = 4.0
-RENEW_EVERY_S = 1.0
+RENEW_AFTER_S = 0.5
 _LEASE_MS = int(LEASE_S * 1000)
 _SHORTEST_WAIT_S = 0.01  # to BLPOP, 0 is for ever
 
@@ -30,7 +30,7 @@ class Leader:
         self._token = secrets.token_hex(8)
         self._who = f"{settings().dyno or socket.gethostname()}:{os.getpid()}"
         self._own: bytes | None = None  # what the key says while this process leads
-        self._renew_at = 0.0
+        self._renewed_at = -LEASE_S
         self._others: object = None  # whom this process last saw in the lead
         self._free_in_s = 0.0
         self.is_new = False  # whether the last `leads` took the lead, rather than kept it
@@ -38,16 +38,16 @@ class Leader:
     def leads(self) -> bool:
         """Renew the lead, or take it if it is free; return whether it is this process'."""
         asked_at, self.is_new = clock.monotonic(), False
-        if self._own and asked_at < self._renew_at:
+        if self._own and asked_at < self._renewed_at + RENEW_AFTER_S:
             return True
         if not self._is_renewed() and not self._is_taken():
             return False
-        self._renew_at = asked_at + RENEW_EVERY_S
+        self._renewed_at = asked_at
         return True
 
     def doubt(self) -> None:
         """Ask at the next `leads`, whatever was known: Redis was away."""
-        self._renew_at = 0.0
+        self._renewed_at = -LEASE_S
 
     def stand_by(self) -> None:
         """Wait until the lead may be free: its holder has left, or is dead."""

@@ -34,7 +34,7 @@ class Loop:
         self.leader = Leader(self._redis)
         self._absence = Absence()
         self._look_at = 0.0  # by the monotonic clock of this machine
-        self._front: Any = None  # of the schedule, before the last look
+        self._front: Any = None  # of the schedule, before the last look; None: not known
         self._due: Sequence[object] = ()  # what that look found
         self._lively_until = 0.0
 
@@ -49,25 +49,30 @@ class Loop:
                 clock.pause(self._absence.goes_on(error))
 
     def turn(self) -> None:
-        """Do what there is to do now, then wait for what comes next."""
+        """Wait for what comes next, and do it."""
         leads = self.leader.leads()
         self._absence.ends()
         self._scheduler.heartbeat()
-        if leads:
-            self.work()
-            self._wait()
-        else:
+        if not leads:
             self.leader.stand_by()
+            return
+        if self.leader.is_new:
+            self._begin()
+        self._wait()
+        self.work()
+
+    def _begin(self) -> None:
+        # A Redis that has lost its whole schedule has lost its leader, too.
+        table.restore(self._scheduler, self._entries)
+        self._look_at = 0.0
 
     def work(self) -> None:
         """Enqueue what is due, as the leader."""
-        if self.leader.is_new:
-            # A Redis that has lost its whole schedule has lost its leader, too.
-            table.restore(self._scheduler, self._entries)
-            self._look_at = 0.0
-        front = self._glance()
         now = clock.monotonic()
-        if now >= self._look_at or now < self._lively_until or front != self._front:
+        if now >= self._look_at or now < self._lively_until:
+            self._front = None
+            self._look()
+        elif (front := self._glance()) != self._front:
             self._front = front
             self._look()
 
@@ -106,10 +111,10 @@ def wait_after(seen: Look) -> float:
 
 
 def _note(tick: Tick) -> None:
-    level = logging.INFO if tick.outcome == "enqueued" else logging.WARNING
+    level = logging.WARNING if tick.outcome == "missed" else logging.INFO
     more: dict[str, object] = {"job": tick.job_id, "late_ms": tick.late_ms}
     if tick.reason:
-        more = {"reason": tick.reason, "slots": tick.slots}
+        more = {"reason": tick.reason} | ({"slots": tick.slots} if tick.slots > 1 else {})
     slot = f"{moment(tick.slot):%Y-%m-%dT%H:%M:%SZ}"
     name = f"tick.{tick.outcome}"
     log.event(name, level, entry=tick.name, slot=slot, queue=tick.queue, **more)
