@@ -1,21 +1,23 @@
-"""When entries are due: a grid that does not drift, and clocks that go forward and back."""
+"""When entries are due: a grid that does not drift, clocks that are changed, a start and an end."""
 
-from datetime import datetime, time, timedelta, timezone
-from functools import lru_cache
+from datetime import datetime, timedelta, timezone
+from itertools import islice
 from zoneinfo import ZoneInfo
 
 import pytest
-from dateutil import tz
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from jiffy.errors import InvalidValue
-from jiffy.scheduler.timing import Cron, Every, decode
+from jiffy.scheduler.timing import At, Cron, Every, decode, within
 
 UTC = timezone.utc
-MINUTE = timedelta(minutes=1)
+PARIS = ZoneInfo("Europe/Paris")
 
 moments = st.integers(1_600_000_000, 2_200_000_000).map(lambda s: datetime.fromtimestamp(s, UTC))
+
+
+NAIVE = datetime.fromisoformat("2026-12-24")
 
 
 def at(text):
@@ -53,7 +55,9 @@ def test_however_late_each_tick_is_the_times_do_not_drift(interval_s, moment, la
     assert found == first + timedelta(seconds=interval_s * len(latenesses))
 
 
-@pytest.mark.parametrize("interval", ["10x", "", -5, 0, 0.5, "1.5s", None, True, float("nan")])
+@pytest.mark.parametrize(
+    "interval", ["10x", "", "99999w", -5, 0, 0.5, "1.5s", None, True, float("nan")]
+)
 def test_a_wrong_interval_is_refused(interval):
     with pytest.raises(InvalidValue, match="every is"):
         Every.read(interval)
@@ -91,9 +95,100 @@ def test_a_day_that_a_place_skipped_is_made_up_for_at_its_end():
     assert due("0 9 * * *", "Pacific/Apia", "2011-12-29 12:00", 3) == expected
 
 
-@pytest.mark.parametrize("text", ["every 600", "cron Europe/Paris 0 6 * * mon"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "every 600",
+        "cron Europe/Paris 0 6 * * mon",
+        "cron UTC */10 * * * * *",
+        "cron America/Argentina/Buenos_Aires @daily",
+        "at Europe/Paris 2026-12-24T08:00:00Z",
+        "from 2026-12-01T05:00:00Z every 604800",
+        "until 2026-12-01T05:00:00Z cron UTC 0 6 * * *",
+        "from 2026-12-01T05:00:00Z until 2026-12-24T05:00:00Z every 90",
+    ],
+)
 def test_a_timing_is_the_same_after_a_journey_through_redis(text):
     assert decode(text).text == text
+    assert decode(decode(text).text) == decode(text)
+
+
+def test_at_is_due_once():
+    once = At.read(datetime(2026, 12, 24, 9, tzinfo=PARIS))
+
+    assert once.next_after(at("2026-12-24 07:59:59")) == at("2026-12-24 08:00")
+    assert once.next_after(at("2026-12-24 08:00")) is None
+    assert once.in_words() == "once, at 2026-12-24 09:00 CET"
+
+
+@pytest.mark.parametrize(
+    ("moment", "expected"),
+    [
+        (datetime(2026, 3, 29, 2, 30, tzinfo=PARIS), "2026-03-29 01:00"),
+        (datetime(2026, 10, 25, 2, 30, tzinfo=PARIS), "2026-10-25 00:30"),
+        (datetime(2026, 10, 25, 2, 30, tzinfo=PARIS, fold=1), "2026-10-25 01:30"),
+        (datetime(2026, 7, 1, 9, tzinfo=timezone(timedelta(hours=5))), "2026-07-01 04:00"),
+        (datetime(2026, 7, 1, 9, 0, 0, 999, tzinfo=UTC), "2026-07-01 09:00"),
+    ],
+)
+def test_at_keeps_to_the_rules_of_changed_clocks(moment, expected):
+    assert At.read(moment).moment == at(expected)
+
+
+@pytest.mark.parametrize("moment", ["2026-12-24", 5, None, at("2026-12-24").date(), NAIVE])
+def test_a_moment_without_a_zone_is_refused(moment):
+    with pytest.raises(InvalidValue, match=r"at is .*; it must be a datetime with a zone"):
+        At.read(moment)
+    with pytest.raises(InvalidValue, match=r"start is .*; it must be a datetime with a zone"):
+        within(Every.read(60), moment or NAIVE, None)
+
+
+def test_an_interval_with_a_start_is_counted_from_there():
+    weekly = within(Every.read("1w"), datetime(2026, 12, 7, 6, tzinfo=PARIS), None)
+
+    assert weekly.next_after(at("2026-11-20")) == at("2026-12-07 05:00")
+    assert weekly.next_after(at("2026-12-07 05:00")) == at("2026-12-14 05:00")
+
+
+def test_no_time_lies_before_the_start_or_after_the_end_and_both_are_included():
+    daily = within(Cron.read("0 6 * * *", "UTC"), at("2026-12-02 06:00"), at("2026-12-04 06:00"))
+
+    assert list(daily.times_after(at("2026-01-01"))) == [
+        at("2026-12-02 06:00"), at("2026-12-03 06:00"), at("2026-12-04 06:00"),
+    ]  # fmt: skip
+    assert daily.next_after(at("2026-12-04 06:00")) is None
+    assert daily.in_words() == (
+        "cron '0 6 * * *' on the clock of UTC from 2026-12-02 06:00 UTC until 2026-12-04 06:00 UTC"
+    )
+
+
+def test_an_end_that_leaves_no_time_at_all_is_refused():
+    with pytest.raises(InvalidValue, match=r"end is .*; it must be late enough for a tick"):
+        within(Every.read(60), at("2026-12-02"), at("2026-12-01"))
+    with pytest.raises(InvalidValue, match=r"end is .*; it must be late enough for a tick"):
+        within(Cron.read("@yearly", "UTC"), at("2026-02-01"), at("2026-12-01"))
+
+
+ANY = st.one_of(
+    st.integers(1, 10**6).map(Every.read),
+    st.sampled_from(["* * * * *", "0 6 * * mon", "*/7 5 0-6 * * *", "30 2 29 2 *"]).map(
+        lambda text: Cron.read(text, "Europe/Paris")
+    ),
+)
+
+
+@given(ANY, moments, st.none() | moments, st.none() | moments)
+def test_times_told_one_after_the_other_are_those_told_one_by_one(timing, moment, start, end):
+    try:
+        timing = within(timing, start, end)
+    except InvalidValue:
+        return
+    told, one_by_one = list(islice(timing.times_after(moment), 5)), []
+    while len(one_by_one) < 5 and (moment := timing.next_after(moment)):
+        one_by_one.append(moment)
+
+    assert told == one_by_one
+    assert all((not start or start <= slot) and (not end or slot <= end) for slot in told)
 
 
 @pytest.mark.parametrize(
@@ -114,66 +209,3 @@ def test_an_unknown_zone_is_refused_with_the_nearest_one(name, hint):
 def test_what_is_no_zone_at_all_is_refused(name):
     with pytest.raises(InvalidValue, match="timezone is"):
         Cron.read("0 6 * * *", name)
-
-
-# Changes of an hour, half an hour and two hours; at midnight; north and south of the equator.
-ZONES = [
-    "Europe/Paris", "America/New_York", "Australia/Lord_Howe", "Antarctica/Troll",
-    "America/Santiago", "Africa/Cairo", "Asia/Beirut", "Asia/Kolkata",
-]  # fmt: skip
-
-
-def changes(zone):
-    """The days of 2026 in which the clock of `zone` changes; some day where it never does."""
-    days = [datetime(2026, 1, 1, tzinfo=UTC) + timedelta(days=n) for n in range(365)]
-    step = timedelta(days=1)
-    return [
-        day for day in days
-        if day.astimezone(zone).utcoffset() != (day + step).astimezone(zone).utcoffset()
-    ] or days[:1]  # fmt: skip
-
-
-@lru_cache
-def clock_that_never_goes_back(name):
-    """Each minute around the changes of a year, with the latest time that the clock has shown.
-
-    Walking through time is slow and plain, and shares nothing with how it is done in earnest: even
-    the zone's rules are read by another library.
-    """
-    stretches = []
-    for day in changes(ZoneInfo(name)):
-        zone, shown, minutes = tz.gettz(name), datetime.fromisoformat("0001-01-01"), []
-        for n in range(-720, 2160):
-            moment = day + n * MINUTE
-            wall = moment.astimezone(zone).replace(tzinfo=None, fold=0)
-            minutes.append((moment, shown, max(shown, wall)))
-            shown = max(shown, wall)
-        stretches.append(minutes[1:])
-    return stretches
-
-
-@settings(max_examples=40, deadline=None)  # the first of each zone walks through its year
-@given(
-    st.sampled_from(ZONES), st.sampled_from([0, 1]), st.integers(0, 2000),
-    st.sets(st.integers(0, 59), min_size=1, max_size=3),
-    st.sets(st.integers(0, 23), min_size=1, max_size=24),
-)  # fmt: skip
-def test_around_changes_of_the_clock_each_time_is_due_when_it_is_first_reached(
-    name, which, start, minutes, hours
-):
-    stretches = clock_that_never_goes_back(name)
-    stretch = stretches[which % len(stretches)][start:]
-    moment = stretch[0][0]
-    text = f"{','.join(map(str, minutes))} {','.join(map(str, hours))} * * *"
-
-    def reached(before, shown):
-        days = {before.date(), shown.date()}
-        named = [datetime.combine(d, time(h, m)) for d in days for h in hours for m in minutes]
-        return any(before < wall <= shown for wall in named)
-
-    expected = [minute for minute, before, shown in stretch[1:] if reached(before, shown)]
-    timing, found = Cron.read(text, name), []
-    while (moment := timing.next_after(moment)) <= stretch[-1][0]:
-        found.append(moment)
-
-    assert found == expected

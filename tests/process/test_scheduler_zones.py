@@ -1,0 +1,47 @@
+"""The zone that the machine itself is set to changes no entry's times."""
+
+import os
+import subprocess
+import sys
+from datetime import datetime, timezone
+from pathlib import Path
+
+import pytest
+
+from jiffy import at, cron, every, simulate
+from jobs import numbers
+
+HOME = Path(__file__).parents[2]
+# Both nights of the year in which clocks are changed, for most of these places.
+SPANS = [
+    (datetime(2026, 3, 27, tzinfo=timezone.utc), datetime(2026, 4, 6, tzinfo=timezone.utc)),
+    (datetime(2026, 9, 25, tzinfo=timezone.utc), datetime(2026, 11, 3, tzinfo=timezone.utc)),
+]
+MACHINES = ["America/New_York", "Australia/Lord_Howe", "Pacific/Apia", "Africa/Casablanca"]
+
+
+def times():
+    """When a table with entries in many zones is due, as text."""
+    zones = ["UTC", "Europe/Paris", *MACHINES]
+    table = [every("5h", numbers.add, args=[2, 3])]
+    table.append(
+        at(datetime(2026, 4, 1, 12, tzinfo=timezone.utc), numbers.add, args=[1, 1], name="at")
+    )
+    for number, zone in enumerate(zones):
+        table.append(
+            cron("30 0-3 * * *", numbers.add, args=[2, 3], timezone=zone, name=f"n{number}")
+        )
+    ticks = [tick for span in SPANS for tick in simulate(table, *span)]
+    return "".join(f"{tick.name} {tick.due.isoformat()}\n" for tick in ticks)
+
+
+@pytest.mark.parametrize("machine", MACHINES)
+def test_the_machines_own_zone_does_not_matter(machine):
+    environ = {**os.environ, "TZ": machine, "PYTHONPATH": str(HOME)}
+    show = "from tests.process.test_scheduler_zones import times; print(times(), end='')"
+    there = subprocess.run(
+        [sys.executable, "-c", show], env=environ, capture_output=True, text=True, check=True
+    )
+
+    assert there.stdout == times()
+    assert len(there.stdout.splitlines()) > 1000

@@ -1,0 +1,141 @@
+"""Clocks that are changed, in many places over decades, against a reference that shares no code.
+
+The reference asks only what time it is somewhere at a given moment, and walks: it finds the spans
+without a change, and for each time of a clock the first moment at which that is shown or passed.
+"""
+
+from datetime import date, datetime, time, timedelta, timezone
+from functools import lru_cache
+from itertools import pairwise, takewhile
+from zoneinfo import ZoneInfo
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from jiffy.scheduler.timing import Cron
+
+UTC = timezone.utc
+MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
+
+ZONES = [
+    "Europe/Paris",
+    "America/New_York",
+    "Europe/Dublin",  # summer is the standard time, winter one hour less
+    "Africa/Casablanca",  # the same, in Ramadan
+    "Australia/Lord_Howe",  # half an hour
+    "Antarctica/Troll",  # two hours
+    "Pacific/Chatham",  # 45 minutes off the hour, changed at 2:45
+    "Pacific/Apia",  # no 30 December 2011
+    "America/Sao_Paulo",  # changed at midnight, until 2019
+    "America/Santiago",  # changed at midnight
+    "America/St_Johns",  # changed at 00:01, until 2011
+    "Asia/Beirut",  # changed at midnight
+    "Africa/Cairo",  # changed at midnight; not from 2015 to 2022
+    "Asia/Gaza",  # changed in Ramadan, too
+    "Pacific/Norfolk",  # another offset since 2015
+    "Asia/Pyongyang",  # half an hour in 2015, and back in 2018
+    "America/Caracas",  # half an hour in 2016
+    "Europe/Volgograd",  # moved to another zone and back
+    "Asia/Kolkata",  # never
+]
+DECADES = [2009, 2026]
+
+
+@lru_cache
+def spans(name, year):
+    """The spans of ten years in which the clock is not changed: begin, end, how far it is ahead."""
+    zone = ZoneInfo(name)
+    begin, end = datetime(year, 1, 1, tzinfo=UTC), datetime(year + 10, 1, 1, tzinfo=UTC)
+    moments = [begin, *changes(begin, end, zone), end]
+    return [(sooner, later, ahead(sooner, zone)) for sooner, later in pairwise(moments)]
+
+
+def changes(begin, end, zone, widths=(DAY, HOUR, MINUTE)):
+    """Walk in days, through each day with a change in hours, and so on."""
+    step, *finer = widths
+    for moment in steps(begin, end, step):
+        if ahead(moment, zone) != ahead(moment + step, zone):
+            yield from changes(moment, moment + step, zone, finer) if finer else [moment + step]
+
+
+def steps(begin, end, step):
+    while begin < end:
+        yield begin
+        begin += step
+
+
+def ahead(moment, zone):
+    return moment.astimezone(zone).utcoffset()
+
+
+def first_reached(walls, name, year):
+    """For the times of a clock, in order, the first moments at which it shows that or more."""
+    found, later = [], iter(spans(name, year))
+    begin, end, offset = next(later)
+    for wall in walls:
+        while (moment := (wall - offset).replace(tzinfo=UTC)) >= end:
+            begin, end, offset = next(later)
+        if found[-1:] != [max(begin, moment)]:
+            found.append(max(begin, moment))
+    return found
+
+
+def walls(first, last, times, weekdays):
+    """All the times of a clock from one day to another."""
+    for number in range((last - first).days):
+        day = first + number * DAY
+        if day.isoweekday() % 7 in weekdays:
+            yield from (datetime.combine(day, moment) for moment in times)
+
+
+def some(last, most):
+    return st.sets(st.integers(0, last), min_size=1, max_size=most).map(sorted)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.sampled_from(ZONES), st.sampled_from(DECADES), st.integers(0, 100), st.integers(-40, 2),
+    st.integers(0, 86_399), some(59, 2), some(59, 3), some(23, 24), some(6, 7),
+)  # fmt: skip
+def test_around_changes_of_the_clock_each_time_is_due_when_it_is_first_reached(
+    name, year, which, days, second, seconds, minutes, hours, weekdays
+):
+    known = [begin for begin, _, _ in spans(name, year)][1:] or [
+        datetime(year + 5, 1, 1, tzinfo=UTC)
+    ]
+    start = known[which % len(known)] + days * DAY + timedelta(seconds=second)
+    text = " ".join(",".join(map(str, some)) for some in (seconds, minutes, hours))
+    timing = Cron.read(f"{text} * * {','.join(map(str, weekdays))}", name)
+    first, last = start.date() - 3 * DAY, start.date() + 45 * DAY
+    times = [time(h, m, s) for h in hours for m in minutes for s in seconds]
+
+    reached = first_reached(walls(first, last, times, weekdays), name, year)
+    stop = start + 41 * DAY
+    expected = [moment for moment in reached if start < moment <= stop]
+
+    assert list(takewhile(stop.__ge__, timing.times_after(start))) == expected
+
+
+EXPRESSIONS = [
+    ("*/10 * * * *", [time(h, m) for h in range(24) for m in range(0, 60, 10)], range(7)),
+    ("30 2 * * *", [time(2, 30)], range(7)),
+    ("0 0 * * *", [time(0)], range(7)),
+    ("59 23 * * sat,sun", [time(23, 59)], [0, 6]),
+    ("1,31 0-3 * * *", [time(h, m) for h in range(4) for m in (1, 31)], range(7)),
+    ("15,45 7 1-4 * * *", [time(h, 7, s) for h in range(1, 5) for s in (15, 45)], range(7)),
+]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("year", DECADES)
+@pytest.mark.parametrize("name", ZONES)
+def test_in_ten_years_each_time_is_due_once_and_none_is_lost(name, year):
+    first, last = date(year, 1, 3), date(year + 9, 12, 29)
+    start = datetime.combine(first, time(), ZoneInfo(name)) - timedelta(seconds=1)
+    for text, times, weekdays in EXPRESSIONS:
+        expected = first_reached(walls(first, last, times, weekdays), name, year)
+        found = Cron.read(text, name).times_after(start)
+
+        assert list(takewhile(expected[-1].__ge__, found)) == expected, text
