@@ -26,7 +26,9 @@ def main() -> int:
     names = asked.contestant or list(CONTESTANTS)
     rows = list(_rows(asked.only or list(SCENARIOS), names)) if asked.what != "cost" else []
     costs = list(_costs(names)) if asked.what != "scenarios" else []
-    text = "\n\n".join([report.scenarios(rows), report.table(cost.HEADINGS, costs, words=1)])
+    tables = [report.scenarios(rows)] if rows else []
+    tables += [report.table(cost.HEADINGS, costs, words=1)] if costs else []
+    text = "\n\n".join(tables)
     (HOME / "results.md").write_text(text + "\n")
     print(f"\n{text}\n\nAlso in {HOME.relative_to(ROOT)}/results.md; the logs are beside it")
     ours = [row.count for row in rows if row.contestant == OURS]

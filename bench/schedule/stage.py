@@ -45,7 +45,8 @@ class Process:
         self.crowd = Crowd(uuid.uuid4().hex)
         self._command, self._log = command, log
         self._environment = environment | {MARK: self.crowd.mark}
-        self._begin()
+        self._ended_s: float | None = None
+        self._running = self._begin()
 
     def revive(self) -> None:
         if self._running.poll() is None:
@@ -53,16 +54,15 @@ class Process:
         if self._ended_s is None:
             self._ended_s = time.monotonic()
         if time.monotonic() > self._ended_s + RESTART_S:
-            self._begin()
+            self._running, self._ended_s = self._begin(), None
 
     def signal(self, number: int) -> None:
         self.crowd.signal(number)
         if number == SIGKILL:
             self._running.wait()
 
-    def _begin(self) -> None:
-        self._ended_s: float | None = None
-        self._running = subprocess.Popen(
+    def _begin(self) -> "subprocess.Popen[str]":
+        return subprocess.Popen(
             self._command, env=self._environment, stdout=self._log, stderr=self._log, text=True,
             cwd=environments.ROOT, start_new_session=True,
         )  # fmt: skip
