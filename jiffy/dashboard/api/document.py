@@ -6,6 +6,7 @@ import jiffy
 from jiffy.dashboard.api import calls, schemas
 
 WAITS_S, MOST_WAIT_S = 20, 60
+WAIT = r"^([0-5]?[0-9](\.[0-9]+)?|60)s?$"
 
 _ALWAYS = ("401", "403", "503")
 
@@ -41,8 +42,8 @@ _JOB_ID = {"name": "job_id", "in": "path", "required": True, "schema": {"type": 
 _TIMEOUT = {
     "name": "timeout",
     "in": "query",
-    "description": f"Seconds, or a text such as '30s'; at most {MOST_WAIT_S} s.",
-    "schema": {"type": "string", "default": str(WAITS_S), "pattern": r"^\d+(\.\d+)?(ms|s|m)?$"},
+    "description": f"Seconds, such as 30 or 30s; {MOST_WAIT_S} at most.",
+    "schema": {"type": "string", "default": str(WAITS_S), "pattern": WAIT},
 }
 
 
@@ -85,7 +86,10 @@ def _create() -> dict[str, Any]:
     location = {
         "Location": {"description": "Of one: its status_url.", "schema": {"type": "string"}}
     }
-    answer = _json("Enqueued: an answer for each, in order.", schema) | {"headers": location}
+    answer = _json("Enqueued: an answer for each, in order.", schema) | {
+        "headers": location,
+        "links": {name: _to(name) for name in _OF_ONE_JOB},
+    }
     codes = ("400", "409", "413", "415", "422")
     return _operation(
         "enqueue", "Enqueue one job or many; all are checked first", "202", answer, codes
@@ -93,6 +97,13 @@ def _create() -> dict[str, Any]:
         "requestBody": {"required": True, "content": {"application/json": body}},
         "security": [{"token": []}],
     }
+
+
+_OF_ONE_JOB = ("showJob", "waitForJob", "cancelJob", "retryJob", "stopJob")
+
+
+def _to(name: str) -> dict[str, Any]:
+    return {"operationId": name, "parameters": {"job_id": "$response.body#/id"}}
 
 
 def _wait() -> dict[str, Any]:

@@ -1,10 +1,11 @@
 """The addresses of the API."""
 
+import re
 import threading
 
 from flask import Blueprint, Response, abort, current_app, request, url_for
 
-from jiffy import actions, clock, connection, results, rq_job
+from jiffy import actions, connection, results, rq_job
 from jiffy.dashboard import data, overview
 from jiffy.dashboard.api import body, calls, document, tokens, told
 from jiffy.dashboard.data import JobView
@@ -33,7 +34,7 @@ def create() -> Response:
 
 def _create_many(asked: list[object]) -> Response:
     if len(asked) > calls.MOST_JOBS:
-        abort(413, f"{len(asked):,} jobs; send at most {calls.MOST_JOBS:,} at a time.")
+        abort(422, f"{len(asked):,} jobs; send at most {calls.MOST_JOBS:,} at a time.")
     wanted = [calls.read(one, place) for place, one in enumerate(asked)]
     made = calls.put_many(wanted, current_app.extensions[ENQUEUE])
     return told.answer([one | {"status_url": _address(one["id"])} for one in made], 202)
@@ -65,10 +66,10 @@ _COMES_TO_AN_END = {"queued", "scheduled", "deferred", "started"}
 
 def _limit_s() -> float:
     given = request.args.get("timeout", str(document.WAITS_S))
-    limit_s = clock.seconds(given, "timeout")
-    if limit_s > document.MOST_WAIT_S:
-        raise InvalidValue("timeout", given, f"{document.MOST_WAIT_S} seconds at most")
-    return limit_s
+    if not re.fullmatch(document.WAIT, given):
+        must = f"seconds, such as 30 or 30s; {document.MOST_WAIT_S} at most"
+        raise InvalidValue("timeout", given, must)
+    return float(given.rstrip("s"))
 
 
 @blueprint.delete("/jobs/<job_id>")

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-from jiffy.dashboard.api import calls
 from jiffy.dashboard.overview import STATES
 
 _TEXT_OR_NULL = {"type": ["string", "null"]}
@@ -153,7 +152,7 @@ PROBLEMS = {
     "404": "There is no such job (any more).",
     "405": "This address knows other methods: they are in Allow.",
     "409": "The job's state does not allow it, or its id is taken.",
-    "413": f"Over 1 MB, over {calls.MOST_JOBS:,} jobs, or arguments over JOB_MAX_BYTES.",
+    "413": "The body is over 1 MB, or a job's arguments over JOB_MAX_BYTES.",
     "415": "The body is not declared as JSON in UTF-8.",
     "422": "It is understood but wrong: `detail` says what.",
     "503": "Redis does not answer, or is full: Retry-After says when to come back.",

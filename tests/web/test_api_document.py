@@ -1,0 +1,99 @@
+"""The API's document: it is valid, complete, and what answers keeps to it."""
+
+import re
+import subprocess
+import sys
+
+import pytest
+
+from jiffy.dashboard.api import calls
+from tests.web.conftest import TOKEN
+from tests.worker_processes import Dyno
+
+validator = pytest.importorskip("openapi_spec_validator")
+
+
+@pytest.fixture
+def document(api):
+    return api("GET", "/api/openapi.json").json
+
+
+@pytest.fixture
+def worker(redis, tmp_path):
+    dyno = Dyno(tmp_path, ["-n", "1"], {"JOBS_MODULES": "jobs"})
+    yield dyno
+    dyno.end()
+
+
+def operations(document):
+    """(method, path, operation) of each."""
+    for path, item in document["paths"].items():
+        for method in item.keys() - {"parameters"}:
+            yield method.upper(), path, item[method]
+
+
+def test_it_is_a_valid_document_of_openapi_3_1(document):
+    validator.validate(document, cls=validator.OpenAPIV31SpecValidator)
+
+    assert document["openapi"] == "3.1.0"
+
+
+def test_it_has_every_address_of_the_api_and_no_other(app, document):
+    there = {
+        (method, rule.rule.replace("<", "{").replace(">", "}"))
+        for rule in app.url_map.iter_rules()
+        if rule.rule.startswith("/api/")
+        for method in rule.methods - {"HEAD", "OPTIONS"}
+    }
+
+    assert {(method, path) for method, path, _ in operations(document)} == there
+
+
+def test_a_call_has_the_fields_that_its_check_knows(document):
+    fields = document["components"]["schemas"]["Call"]["properties"]
+
+    assert fields.keys() == calls.CALL.keys() | calls.OPTIONS.keys()
+
+
+def test_its_examples_keep_to_its_schemas(document):
+    jsonschema = pytest.importorskip("jsonschema")
+    schemas = document["components"]["schemas"]
+    for schema in schemas.values():
+        if "example" in schema:
+            whole = {"components": document["components"], **schema}
+            jsonschema.Draft202012Validator(whole).validate(schema["example"])
+
+    assert sum("example" in schema for schema in schemas.values()) >= 5
+
+
+def test_what_changes_something_asks_for_the_token_that_may(document):
+    reads = {"GET": [{"token": []}, {"readToken": []}]}
+
+    for method, _, operation in operations(document):
+        assert operation["security"] == reads.get(method, [{"token": []}])
+
+
+def test_every_refusal_is_described_where_it_can_happen(document):
+    for method, path, operation in operations(document):
+        expected = {"401", "403", "503"} | ({"404"} if "{job_id}" in path else set())
+
+        assert operation["responses"].keys() >= expected, (method, path)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_whatever_is_sent_nothing_breaks_and_every_answer_keeps_to_the_document(
+    live, worker, tmp_path
+):
+    pytest.importorskip("schemathesis")
+    # Not every path that could be a function's is one; and a canceled job is still there.
+    beside = "positive_data_acceptance,use_after_free"
+    command = [
+        sys.executable, "-m", "schemathesis.cli", "run", f"{live}/api/openapi.json",
+        "--header", f"Authorization: Bearer {TOKEN}", "--exclude-checks", beside,
+        "--mode", "all", "--max-examples", "50", "--request-timeout", "30", "--no-color",
+    ]  # fmt: skip
+    ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+
+    assert ended.returncode == 0, ended.stdout
+    assert re.search(r"(\d+) selected / \1 total", ended.stdout)
