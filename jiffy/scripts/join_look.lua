@@ -42,7 +42,9 @@ local function look(waiting)
     look_at(waiting, members[i], tonumber(members[i + 1]), is_open)
   end
   local is_end = #members < 2 * members_left
-  redis.call('HSET', join, 'looked', is_end and 0 or from + members_left)
+  if from > 0 or not is_end then
+    redis.call('HSET', join, 'looked', is_end and 0 or from + members_left)
+  end
   members_left = members_left - #members / 2
 end
 

@@ -2,7 +2,7 @@
 -- KEYS: worker hash, its held list, its last turn, leases, "suspended", then the queues in order
 -- ARGV: worker, how many to take, lease in s (0: the job's), execution prefix, outcomes, kept ("all")
 -- Returns suspended (0/1), positions of outcomes that need RQ's own way, field lengths, fields
---include join
+
 local worker, want, lease_s, prefix = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4]
 local outcomes, kept = cjson.decode(ARGV[5]), cjson.decode(ARGV[6])
 
@@ -61,6 +61,12 @@ local function enter(set, score, member)
   list[#list + 1] = member
 end
 
+-- For chains and groups; put together only where it is needed.
+local function tell_who_waits(...)
+--include join
+  member_is_over(...)
+end
+
 -- [queue, id, execution, started, ended, started_s, ended_s, result_ttl, return value in base64, the same as
 -- JSON where another job waits for it]
 local rare, done, finished, worked_s = {}, {}, 0, 0
@@ -95,7 +101,7 @@ for position, o in ipairs(outcomes) do
       if o[10] then
         local waiting = redis.pcall('HGET', key, 'jiffy:join')
         if type(waiting) == 'string' then
-          pcall(member_is_over, waiting, id, 'finished', o[10], 'null', o[5])
+          pcall(tell_who_waits, waiting, id, 'finished', o[10], 'null', o[5])
         end
       end
       finished, worked_s = finished + 1, worked_s + (o[7] - o[6])

@@ -16,7 +16,7 @@ from jiffy.worker.line import Line, Words
 from jiffy.worker.outcome import Finished, Outcome
 
 _OVER = (JobStatus.FAILED, JobStatus.STOPPED, JobStatus.CANCELED)
-_MOST_JOINS, _MOST_MEMBERS, _MOST_BYTES, _LOOK_AGAIN_S = 50, 1000, 4_000_000, 1
+_MOST_JOINS, _MOST_MEMBERS, _MOST_BYTES, _LOOK_AGAIN_S = 100, 1000, 4_000_000, 1
 _LONGEST_ERROR = 500  # characters of its last line
 
 
