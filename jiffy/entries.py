@@ -149,7 +149,9 @@ def entry_id(name: str) -> str:
 def job_id_of(entry_id: str, slot: datetime, *, is_asked_for: bool = False) -> str:
     """The id of the job of a slot: the same, whoever enqueues it."""
     name = entry_id.removeprefix(_ID_PREFIX)
-    return f"{name}-now-{slot:%Y%m%dT%H%M%S%f}Z" if is_asked_for else f"{name}-{_second(slot)}"
+    if is_asked_for:
+        return f"{name}-now-{slot:%Y%m%dT%H%M%S}{slot.microsecond // 1000:03}Z"
+    return f"{name}-{_second(slot)}"
 
 
 def line_of(kind: str, slot: datetime, due: datetime, *, late_ms: int = 0, reason: str = "") -> str:

@@ -10,7 +10,7 @@ from redis import Redis
 from jiffy import clock, connection, log
 from jiffy.program import USAGE_EXIT_CODE, in_one_line
 from jiffy.queues import Enqueue, enqueue
-from jiffy.scheduler import table, words
+from jiffy.scheduler import operate, table, words
 from jiffy.scheduler.entry import Entry, Line
 from jiffy.scheduler.process import keep_time, until_stopped
 from jiffy.scheduler.schedule import Scheduler
@@ -23,11 +23,15 @@ def run_scheduler(
     """Do what `schedule` says until told to stop; `enqueue` knows the functions' usual options.
 
     Wrong entries end it before it starts, with exit code 2 and a line for each.  With `--check` it
-    only shows the table, with `--dry-run` only what a start would change.
+    only shows the table, with `--dry-run` only what a start would change; other commands are about
+    the entries as they stand in Redis.
     """
     with in_one_line():
         asked = _parser().parse_args(argv)
         settings()
+        if asked.command:
+            operate.operate(asked)
+            return
         entries = _right(schedule, enqueue)
         if asked.check:
             sys.stdout.write(words.of_table(entries, clock.now()))
@@ -61,6 +65,7 @@ def _parser() -> argparse.ArgumentParser:
     only.add_argument(
         "--dry-run", action="store_true", help="show what a start would change, and exit"
     )
+    operate.add_commands(parser)
     return parser
 
 

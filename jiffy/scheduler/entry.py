@@ -152,8 +152,8 @@ class Entry:
         return f"{self.job.description} {self.times_in_words()}, queue {self.job.origin}"
 
     def times_in_words(self) -> str:
-        """Its times, and what differs from doing nothing special with them."""
-        return ", ".join(filter(None, [self.timing.in_words(), self.policy.in_words()]))
+        """Its times, and what of its policy is not usual."""
+        return ", ".join(filter(None, [self.timing.in_words(), self.policy.in_words(self.timing)]))
 
     def told(self) -> dict[str, Any]:
         """What the table says of it, apart from its times: it differs where the line does."""

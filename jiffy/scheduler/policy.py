@@ -40,9 +40,9 @@ class Policy:
         share = int.from_bytes(hashlib.blake2b(text, digest_size=6).digest(), "big") / 2**48
         return slot + timedelta(milliseconds=int(share * self.jitter_s * 1000))
 
-    def in_words(self) -> str:
-        """What differs from doing nothing special; "" for nothing."""
-        words = [f"overlap: {self.overlap}"] if self.overlap != "allow" else []
+    def in_words(self, timing: Timing) -> str:
+        """What is not usual for entries of such a timing; "" for nothing."""
+        words = [f"overlap: {self.overlap}"] if self.overlap != usual_overlap(timing) else []
         words += [f"missed: {self.missed}"] if self.missed != "once" else []
         words += [f"jitter {clock.in_words(self.jitter_s)}"] if self.jitter_s else []
         words += [f"{self.repeat} times in all"] if self.repeat else []
@@ -64,6 +64,12 @@ def read(given: Mapping[str, Any], timing: Timing) -> Policy:
     return Policy(
         missed=missed, overlap=overlap, jitter_s=jitter_s, repeat=_repeat(given["repeat"])
     )
+
+
+def usual_overlap(timing: Timing) -> Overlap:
+    """What the lines of the table have by default."""
+    inner = timing.timing if isinstance(timing, Window) else timing
+    return "skip" if isinstance(inner, Every) else "allow"
 
 
 def of_dict(stored: Mapping[str, Any]) -> Policy:

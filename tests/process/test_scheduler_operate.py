@@ -1,0 +1,118 @@
+"""`python scheduler.py list | history | pause | resume | run | skip`: real processes."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from jiffy import entries, keys
+from jiffy.scheduler import every, table
+from jiffy.scheduler.schedule import Scheduler
+from jobs import numbers
+from tests.newcomer import CHECKOUT
+
+
+@pytest.fixture
+def scheduler(redis):
+    """One with the entry "sum" in force."""
+    found, _ = table.read([every("10m", numbers.add, args=[2, 3], name="sum")])
+    one = Scheduler(connection=redis)
+    table.apply(one, found, one.look().now)
+    return one
+
+
+@pytest.fixture
+def shell(redis_address, scheduler):
+    """Type a command, `shell("pause", "sum", …)`; returns its exit code and its lines."""
+
+    def run(*words):
+        done = subprocess.run(
+            [sys.executable, "scheduler.py", *words],
+            cwd=CHECKOUT,
+            env={"PATH": os.environ["PATH"], "REDIS_URL": redis_address},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        return done.returncode, done.stdout.splitlines()
+
+    return run
+
+
+def next_tick(scheduler):
+    [tick] = scheduler.enqueue_due(scheduler.look("entry-sum"))
+    return tick
+
+
+def test_an_entry_is_paused_with_a_reason_and_resumed(shell, scheduler, redis):
+    code, [said] = shell("pause", "sum", "--why", "no space left", "--who", "ada")
+    assert (code, said) == (0, "sum is paused until `resume sum`.")
+    assert next_tick(scheduler).reason == "paused by ada: no space left"
+
+    assert shell("resume", "sum") == (0, ["sum goes on."])
+    assert next_tick(scheduler).outcome == "enqueued"
+
+
+def test_a_pause_may_end_by_itself(shell, redis):
+    code, [said] = shell("pause", "sum", "--why", "x", "--until", "2h")
+    assert said.startswith("sum is paused until 20")
+    paused = entries.read(redis)[0].paused
+
+    assert code == 0
+    assert 7100 < (paused.until - paused.since).total_seconds() < 7300
+
+
+def test_a_job_of_an_entry_is_run_now_and_its_own_time_stays(shell, redis, work):
+    before = redis.zrange(keys.ENTRIES, 0, -1, withscores=True)
+    code, [said] = shell("run", "sum", "--who", "ada")
+    [told] = entries.history(redis, "sum")
+
+    assert (code, said) == (0, f"{told.job_id} is enqueued.")
+    assert told.reason == "by ada"
+    assert redis.zrange(keys.ENTRIES, 0, -1, withscores=True) == before
+    assert work() == 1
+
+
+def test_the_next_tick_is_skipped(shell, scheduler):
+    assert shell("skip", "sum") == (0, ["The next tick of sum will be skipped."])
+    assert next_tick(scheduler).outcome == "skipped"
+    assert next_tick(scheduler).outcome == "enqueued"
+
+
+def test_the_list_shows_what_is_due_when_and_how_it_went(shell, scheduler):
+    next_tick(scheduler)
+    code, [head, line] = shell("list")
+
+    assert code == 0
+    assert head.split() == ["ENTRY", "NEXT", "(UTC)", "LAST", "TIMES"]
+    assert line.startswith("sum ")
+    assert "open" in line
+    assert line.endswith("every 10m")
+
+
+def test_the_history_shows_each_tick(shell, scheduler):
+    job_id = next_tick(scheduler).job_id
+    next_tick(scheduler)
+    code, [_, last, first] = shell("history", "sum")
+
+    assert code == 0
+    assert "skipped" in last
+    assert first.endswith(job_id)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["run", "sun"], "No entry 'sun' in the schedule. Did you mean 'sum'?"),
+        (["skip", "photos"], "No entry 'photos' in the schedule. `python scheduler.py list` "),
+        (["pause", "sum", "--why", "x", "--until", "soon"], "until is 'soon'; it must be "),
+        (["pause", "sum", "--why", "x", "--until", "2020-01-01T00:00:00Z"], "until is '2020"),
+        (["skip", "sum", "--count", "-1"], "count is -1; it must be how many ticks to skip"),
+    ],
+)
+def test_a_mistake_is_one_line(words, said, shell):
+    code, [line] = shell(*words)
+
+    assert code == 2
+    assert line.startswith(said)
