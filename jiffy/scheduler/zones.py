@@ -63,7 +63,7 @@ def first_shown(shown: datetime, zone: zoneinfo.ZoneInfo) -> datetime:
     before = shown.replace(tzinfo=zone, fold=1).astimezone(clock.UTC)
     while moment - before > _ONE_SECOND:
         between = before + (moment - before) // _ONE_SECOND // 2 * _ONE_SECOND
-        if wall(between, zone) >= shown:
+        if wall(between, zone) > shown:
             moment = between
         else:
             before = between

@@ -75,6 +75,12 @@ def test_a_time_that_the_clock_skips_is_due_at_the_change():
     assert due("30 2 * * *", "Europe/Paris", "2026-03-28 00:00", 3) == expected
 
 
+def test_a_skipped_time_less_than_an_hour_after_the_one_before_is_due_at_the_change():
+    assert due("10,30 1,2,3 * * *", "Europe/Paris", "2026-03-29 00:20", 4) == [
+        "03-29 00:30", "03-29 01:00", "03-29 01:10", "03-29 01:30",
+    ]  # fmt: skip
+
+
 def test_several_times_that_the_clock_skips_are_one():
     assert due("*/20 2,3 * * *", "Europe/Paris", "2026-03-29 00:59", 2) == [
         "03-29 01:00", "03-29 01:20",
