@@ -26,11 +26,8 @@ def at(text):
 
 def due(text, timezone_name, after, count=1):
     """The next times, as UTC."""
-    timing, moment, found = Cron.read(text, timezone_name), at(after), []
-    for _ in range(count):
-        moment = timing.next_after(moment)
-        found.append(f"{moment:%m-%d %H:%M}")
-    return found
+    found = islice(Cron.read(text, timezone_name).times_after(at(after)), count)
+    return [f"{moment:%m-%d %H:%M}" for moment in found]
 
 
 def test_every_ten_minutes_is_due_at_round_times():
