@@ -17,9 +17,9 @@ from jiffy.scheduler.schedule import Look, Scheduler
 # Programs that use rq-scheduler itself wake nobody: what they add is seen by a glance, this often.
 GLANCE_EVERY_S = 2.0
 # Redis' clock may be set, or run at another pace than ours.
-MEASURE_EVERY_S = 30.0
-# After a tick every glance is a look, to see for the history what has become of its job.
-_LIVELY_S = 6.0
+MEASURE_EVERY_S = 60.0
+# What became of the jobs of ticks is looked up no more often, for the history.
+FOLLOW_UP_EVERY_S = 1.0
 # An idle Redis ends a wait up to a tenth of a second late; the rest is waited for here.
 _REDIS_LATE_S = 0.15
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 1.0
@@ -36,7 +36,6 @@ class Loop:
         self._look_at = 0.0  # by the monotonic clock of this machine
         self._front: Any = None  # of the schedule, before the last look; None: not known
         self._due: Sequence[object] = ()  # what that look found
-        self._lively_until = 0.0
 
     def run(self) -> NoReturn:
         """Go on until an exception of a signal's ends it; outlives every absence of Redis."""
@@ -69,7 +68,7 @@ class Loop:
     def work(self) -> None:
         """Enqueue what is due, as the leader."""
         now = clock.monotonic()
-        if now >= self._look_at or now < self._lively_until:
+        if now >= self._look_at:
             self._front = None
             self._look()
         elif (front := self._glance()) != self._front:
@@ -89,8 +88,6 @@ class Loop:
         # Those that were due have another time now; but a broken one stays, and is not waited for.
         is_new = seen.due and seen.due != self._due
         self._due = seen.due
-        if seen.due:
-            self._lively_until = asked_at + _LIVELY_S
         self._look_at = 0.0 if is_new else asked_at + wait_after(seen)
 
     def _wait(self) -> None:
@@ -104,10 +101,14 @@ class Loop:
 
 
 def wait_after(seen: Look) -> float:
-    """How long after `seen` to look again: when the next entry is due, or to set our clock."""
-    if seen.next_due is None:
-        return MEASURE_EVERY_S
-    return min(MEASURE_EVERY_S, (seen.next_due - seen.now).total_seconds())
+    """How long after `seen` to look again: for the next entry, for jobs, or to set our clock."""
+    waits = [MEASURE_EVERY_S]
+    if seen.next_due is not None:
+        waits.append((seen.next_due - seen.now).total_seconds())
+    if seen.follow_up_at is not None:
+        until_then = (seen.follow_up_at - seen.now).total_seconds()
+        waits.append(max(FOLLOW_UP_EVERY_S, until_then))
+    return min(waits)
 
 
 def _note(tick: Tick) -> None:
