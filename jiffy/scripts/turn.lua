@@ -132,7 +132,8 @@ for i = #held, 1, -1 do
   end
 end
 
--- [kind, id, execution, queue, data, timeout, result_ttl], kind: plain, member, full, corrupt or expired
+-- [kind, id, execution, queue, data, timeout, result_ttl], kind: plain, member, full or corrupt; or
+-- expired, which is canceled already: then the reason stands in place of its data
 local fields, lengths = {}, {}
 local function answer(...)
   for _, value in ipairs({...}) do
@@ -166,6 +167,21 @@ local function waited_s(key)
   return now_s - (((days * 24 + hour) * 60 + minute) * 60 + second)
 end
 
+-- Cancel, as RQ does, what nobody has begun in time; kept as long as what failed.  Returns the reason.
+local function expire(name, id, key, after_s)
+  local size, unit = 1, ' s'
+  for s, letter in pairs({[60] = 'm', [3600] = 'h', [86400] = 'd'}) do
+    if after_s % s == 0 and s > size then size, unit = s, letter end
+  end
+  local reason = string.format('It had not begun %d%s after it was enqueued, so it expired.',
+    after_s / size, unit)
+  redis.call('HSET', key, 'status', 'canceled', 'jiffy:reason', reason)
+  local ttl = tonumber(redis.call('HGET', key, 'failure_ttl')) or 31536000
+  if ttl > 0 then redis.pcall('EXPIRE', key, ttl) end
+  enter('rq:canceled:' .. name, time[1], id)
+  return reason
+end
+
 local now_text = want > 0 and now_as_text()
 local taken, longest = 0, 0  -- the longest time limit of what is taken
 -- Returns what becomes of the ids behind it: nil (go on), or how many from here on were taken.
@@ -193,10 +209,14 @@ local function take(name, id)
   if is_alone and taken > 0 then return 0 end
   taken = taken + 1
   local execution = prefix .. string.format('%08x', taken)
+  if kind == 'expired' then
+    answer(kind, id, execution, name, expire(name, id, key, expires), '', '')
+    return nil
+  end
   local limit = tonumber(job[2]) or 180
   longest = math.max(longest, limit > 0 and math.min(limit, 1e9) or 360)
   local ttl = (limit > 0 and math.min(limit, 30) or 30) + 60
-  if kind ~= 'corrupt' and kind ~= 'expired' then
+  if kind ~= 'corrupt' then
     redis.call('HSET', key, 'status', 'started', 'started_at', now_text, 'last_heartbeat', now_text,
       'worker_name', worker)
     if job[9] and job[9] ~= '' then redis.call('PERSIST', key) end

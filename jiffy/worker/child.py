@@ -163,7 +163,8 @@ class Child:
     def _read(self, taken: Taken) -> object:
         """What the job calls; None if it is not to be run: then it is settled, with the reason."""
         if taken.kind == "expired":
-            self._rare.expire(taken)
+            reason = taken.data.decode()
+            log.job("job.expired", job=taken.job_id, queue=taken.queue, reason=reason)
             return None
         if taken.kind == "corrupt":
             reason = "This job's data in Redis is incomplete or of a wrong kind: it cannot be run."

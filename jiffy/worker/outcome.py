@@ -18,7 +18,8 @@ class Taken:
     """A job that this worker holds: it alone may run and settle it, under this execution.
 
     `kind` is "plain", "member" (the same, and another job waits for it), "full" (RQ's own methods
-    must settle it), "corrupt" (it cannot be run) or "expired" (it is not to be run any more).
+    must settle it), "corrupt" (it cannot be run) or "expired" (it is canceled already, `data` says
+    why, and nobody holds it).
     """
 
     kind: str
@@ -93,13 +94,6 @@ class Failed(Outcome):
     was_stopped: bool = False
     kinds: tuple[str, ...] = ()
     objection: str = ""
-
-
-@dataclass(slots=True)
-class Canceled(Outcome):
-    """It was not begun, and never will be."""
-
-    reason: str
 
 
 @dataclass(slots=True)

@@ -22,7 +22,7 @@ from jiffy import clock, keys, log, scripts
 from jiffy.retry import Retry, Rules
 from jiffy.worker import joins
 from jiffy.worker.line import Line
-from jiffy.worker.outcome import Again, Canceled, Failed, Finished, Outcome, Returned, Taken
+from jiffy.worker.outcome import Again, Failed, Finished, Outcome, Returned, Taken
 
 _DEFAULT_FAILURE_TTL_S = 365 * 24 * 3600  # rq.defaults.DEFAULT_FAILURE_TTL
 _READS = frozenset(
@@ -153,16 +153,6 @@ class RareSettler:
             times = (returned.started_s, returned.ended_s)
             self.settle(Failed(taken, returned.func_name, *times, reason, may_retry=False))
 
-    def expire(self, taken: Taken) -> None:
-        """Cancel a job that nobody has begun in time."""
-        ask = ("HGET", keys.job(taken.job_id), keys.EXPIRES_FIELD)
-        (limit,) = self._line.insist(lambda: self._line.exchange(ask))
-        expires = clock.in_words(float(limit or 0))
-        reason = f"It had not begun {expires} after it was enqueued, so it expired."
-        now_s = clock.wall()
-        if self.settle(Canceled(taken, "?", now_s, now_s, reason)):
-            log.event("job.expired", job=taken.job_id, queue=taken.queue, reason=reason)
-
     def fail_unread(self, taken: Taken, reason: str) -> bool:
         """Fail a job without reading it; its data stays as it is."""
         now_s = clock.wall()
@@ -218,9 +208,6 @@ class RareSettler:
         with _Lent(face, recorder):
             if isinstance(outcome, Finished):
                 return job, self._write_success(job, queue, outcome)
-            if isinstance(outcome, Canceled):
-                self._write_cancel(job, recorder, outcome)
-                return job, None
             # RQ releases dependents after the failure is written, and looks at the status in Redis;
             # here nothing is written yet, so it is asked to look at the job, and in the same step.
             with _Without(queue, "enqueue_dependents"), _Without(job, "send_webhooks"):
@@ -267,17 +254,6 @@ class RareSettler:
         pause_s = rules.pause_s(job.get_retry_interval())
         job.get_retry_interval = lambda: pause_s  # type: ignore[method-assign, assignment, return-value]
         return rules.objection(outcome.kinds)
-
-    def _write_cancel(self, job: Job, recorder: Recorder, outcome: Canceled) -> None:
-        """Mirrors rq.Job.cancel; the hash is kept no longer than that of a job that failed."""
-        if job.is_canceled:  # meanwhile, by somebody else
-            return
-        job.cancel()
-        with recorder.pipeline() as pipe:
-            self._face.cleanup_execution(job, pipeline=pipe)
-            pipe.hset(job.key, keys.REASON_FIELD, outcome.reason)
-            if (ttl_s := job.failure_ttl or _DEFAULT_FAILURE_TTL_S) > 0:
-                pipe.expire(job.key, ttl_s)
 
 
 class _Lent:

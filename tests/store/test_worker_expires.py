@@ -7,7 +7,6 @@ import pytest
 from jiffy import enqueue, keys, wait
 from jiffy.clock import rq_text
 from jiffy.errors import InvalidValue, JobFailed
-from jiffy.queues import Job
 from jiffy.worker.line import Line
 from jobs import numbers
 from tests.worker_support import (
@@ -132,28 +131,37 @@ def test_expired_jobs_do_not_keep_others_from_running(redis, aged, work):
     assert set(registered(redis, "canceled")) == {job.id for job in late}
 
 
-def test_a_job_that_was_canceled_meanwhile_stays_as_it_is(redis, aged):
+@pytest.mark.parametrize(
+    ("expires", "words"),
+    [(45, "45 s"), (90, "90 s"), (120, "2m"), (7200, "2h"), (5400, "90m"), (86400, "1d")],
+)
+def test_the_reason_says_how_long_it_had_in_words(redis, aged, work, expires, words):
+    late = add_in_time(expires)
+    aged(late, expires + 1)
+    work()
+
+    reason = redis.hget(keys.job(late.id), keys.REASON_FIELD).decode()
+    assert reason == f"It had not begun {words} after it was enqueued, so it expired."
+
+
+def test_whoever_takes_an_expired_job_holds_nothing(redis, aged):
     late = add_in_time()
     aged(late, 601)
-    (taken,), _, _ = turns(redis).take(1)
-    Job.fetch(late.id, redis).cancel()
-    rare_settler(redis).expire(taken)
+    line = turns(redis)
+    (taken,), _, _ = line.take(1)
+    line.take(0)
 
-    assert (taken.kind, status(redis, late.id)) == ("expired", "canceled")
-    assert not redis.hexists(keys.job(late.id), keys.REASON_FIELD)
-    assert registered(redis, "started") == []
+    assert (taken.kind, taken.data.decode()) == ("expired", REASON)
+    assert queued(redis) == registered(redis, "started") == []
 
 
-def test_what_was_taken_away_is_not_canceled_by_its_former_worker(redis, aged):
+def test_an_odd_time_to_keep_it_stops_nobody(redis, aged, work):
     late = add_in_time()
+    redis.hset(keys.job(late.id), "failure_ttl", "1e300")
     aged(late, 601)
-    (taken,), _, _ = turns(redis).take(1)
-    redis.delete("rq:wip:default")
-    before = redis.hgetall(keys.job(late.id))
-    rare_settler(redis).expire(taken)
+    work()
 
-    assert redis.hgetall(keys.job(late.id)) == before
-    assert registered(redis, "canceled") == []
+    assert status(redis, late.id) == "canceled"
 
 
 def test_a_job_that_must_begin_in_time_does_not_wait_in_a_batch(redis):
