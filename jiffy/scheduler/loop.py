@@ -67,8 +67,7 @@ class Loop:
 
     def work(self) -> None:
         """Enqueue what is due, as the leader."""
-        now = clock.monotonic()
-        if now >= self._look_at:
+        if clock.monotonic() >= self._look_at:
             self._front = None
             self._look()
         elif (front := self._glance()) != self._front:

@@ -43,7 +43,7 @@ class Look:
     now: datetime
     due: Sequence[Found]
     next_due: datetime | None
-    follow_up: bool = False  # jobs of ticks may be over
+    follow_up_at: datetime | None = None  # when jobs of ticks may be over
 
 
 class Ended(NamedTuple):
@@ -85,13 +85,13 @@ class Scheduler(rq_scheduler.Scheduler):  # type: ignore[misc]
     def look(self, *entry_ids: str) -> Look:
         """See what is due, in one round trip; or how these entries stand, due or not."""
         most = _AT_A_TIME + len(self._aside)
-        seconds, micros, next_score, open_ticks, *flat = script(self.connection, "entries_due")(
+        seconds, micros, next_due, follow_up_at, *flat = script(self.connection, "entries_due")(
             [keys.ENTRIES, keys.OPEN_TICKS], [most, *entry_ids]
         )
         now = moment(int(seconds)) + timedelta(microseconds=int(micros))
         told = zip(*[iter(flat)] * 5, strict=True)
         due = [Found(i.decode(), float(at), kind.decode(), *more) for i, at, kind, *more in told]
-        return Look(now, due, moment(float(next_score)) if next_score else None, open_ticks > 0)
+        return Look(now, due, _moment(next_due), _moment(follow_up_at))
 
     def enqueue_jobs(self) -> list[Tick]:
         """Enqueue what is due now; return the ticks that this call, and no other scheduler, did."""
@@ -133,7 +133,9 @@ class Scheduler(rq_scheduler.Scheduler):  # type: ignore[misc]
 
         Once a second at most, and 500 at most: it never keeps a tick waiting.
         """
-        if not seen.follow_up or clock.monotonic() < self._next_follow_up:
+        if seen.follow_up_at is None or seen.follow_up_at > seen.now:
+            return []
+        if clock.monotonic() < self._next_follow_up:
             return []
         self._next_follow_up = clock.monotonic() + _FOLLOW_EVERY_S
         told = script(self.connection, "entry_follow")([keys.OPEN_TICKS], [_FOLLOWED_AT_A_TIME])
@@ -245,6 +247,10 @@ class Scheduler(rq_scheduler.Scheduler):  # type: ignore[misc]
 
     def _is_aside(self, entry_id: str, now: datetime) -> bool:
         return entry_id in self._aside and now < self._aside[entry_id][1]
+
+
+def _moment(score: bytes) -> datetime | None:
+    return moment(float(score)) if score else None
 
 
 def _declaration(entry: Entry, now: datetime) -> tuple[list[str], list[Any]]:

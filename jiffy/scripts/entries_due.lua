@@ -1,13 +1,13 @@
 -- Look which entries of the schedule are due, by Redis' own clock: the one that all schedulers share.
 -- KEYS: rq-scheduler's entries, the open ticks
 -- ARGV: how many at most; ids of entries to look at instead, due or not
--- Returns the time as seconds and microseconds, the next time of what is not told of here or '', 1 if open ticks are to
---         be looked at, then for each entry: id, slot, kind and two details: table (timing, policy), other (meta), gone,
+-- Returns the time as seconds and microseconds, the next time of what is not told of here or '', the time when open ticks
+--         are to be looked at or '', then for each entry: id, slot, kind and two details: table (timing, policy), other (meta), gone,
 --         broken (why)
 local time = redis.call('TIME')
 local now = string.format('%d.%06d', time[1], time[2])
 local later = redis.call('ZRANGEBYSCORE', KEYS[1], '(' .. now, '+inf', 'WITHSCORES', 'LIMIT', 0, 1)[2] or ''
-local open = redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', now, 'LIMIT', 0, 1)
+local open = redis.call('ZRANGE', KEYS[2], 0, 0, 'WITHSCORES')[2] or ''
 
 local due = {}
 if #ARGV == 1 then
@@ -22,7 +22,7 @@ for i = 2, #ARGV do
   end
 end
 
-local answer = {time[1], time[2], later, #open}
+local answer = {time[1], time[2], later, open}
 local function tell(...)
   for _, value in ipairs({...}) do answer[#answer + 1] = value end
 end

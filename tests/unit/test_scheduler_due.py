@@ -192,3 +192,10 @@ def test_the_next_entry_is_waited_for_but_clocks_are_compared_every_minute(ahead
     next_due = None if ahead_s is None else NOW + timedelta(seconds=ahead_s)
 
     assert wait_after(Look(NOW, [], next_due)) == wait_s
+
+
+@pytest.mark.parametrize(("ahead_s", "wait_s"), [(-5, 1), (0.5, 1), (7, 7), (90, 60)])
+def test_the_jobs_of_ticks_are_looked_after_when_they_may_be_over_once_a_second(ahead_s, wait_s):
+    follow_up_at = NOW + timedelta(seconds=ahead_s)
+
+    assert wait_after(Look(NOW, [], None, follow_up_at)) == wait_s
