@@ -44,5 +44,5 @@ def _is(expected: str | None) -> bool:
 def _ask_for_one() -> NoReturn:
     raise Unauthorized(
         "Send the header 'Authorization: Bearer …' with the value of API_TOKEN.",
-        www_authenticate=WWWAuthenticate("bearer", {"realm": "jiffy"}),
+        www_authenticate=WWWAuthenticate("bearer", {"realm": "Jiffy API"}),
     )

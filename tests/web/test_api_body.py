@@ -1,0 +1,101 @@
+"""What is sent to the API is read strictly, and never breaks it."""
+
+import json
+
+import pytest
+
+from tests.web.test_api import ADD
+
+JSON = {"Content-Type": "application/json"}
+
+
+@pytest.fixture
+def post(api):
+    """POST this body."""
+    return lambda raw, kind="application/json": api(
+        "POST", "/api/jobs", data=raw, headers={"Content-Type": kind}
+    )
+
+
+@pytest.mark.parametrize(
+    ("raw", "detail"),
+    [
+        ('{"function": "jobs.numbers.add", "args": [NaN, 1]}', "NaN is no number of JSON"),
+        ('{"function": "jobs.numbers.add", "args": [-Infinity, 1]}', "-Infinity is no number"),
+        ('{"function": "jobs.numbers.add", "args": [1e999, 1]}', "1e999 is no number"),
+        ('{"queue": "a", "queue": "b"}', "the key 'queue' is there twice"),
+        ('{"meta": {"a": 1, "a": 1}}', "the key 'a' is there twice"),
+        ("[" * 65 + "]" * 65, "nested more than 64 deep"),
+        ("[" * 100_000 + "]" * 100_000, "nested more than 64 deep"),
+        ('{"a":' * 900 + "1" + "}" * 900, "nested more than 64 deep"),
+        (b'{"queue": "\xff"}', "The body is not UTF-8"),
+        (json.dumps(ADD).encode("utf-16"), "The body is not UTF-8"),
+        (r'{"queue": "\ud800"}', "The body is not UTF-8"),
+        ("9" * 5000, "The body is not JSON"),
+        ("\ufeff{}".encode(), "The body is not JSON"),
+        ("", "The body is not JSON"),
+        ("null", "The body must be an object"),
+    ],
+)
+def test_a_body_that_is_no_plain_json_is_400(post, redis, raw, detail):
+    answer = post(raw)
+
+    assert answer.status_code == 400
+    assert detail in answer.json["detail"]
+    assert redis.dbsize() == 0
+
+
+def test_a_letter_of_two_halves_is_a_letter(post):
+    assert (
+        post(r'{"function": "jobs.numbers.add", "args": [1, 2], "queue": "\ud83d\ude00"}').json[
+            "queue"
+        ]
+        == "\N{GRINNING FACE}"
+    )
+
+
+@pytest.mark.parametrize(
+    "kind",
+    ["text/plain", "application/x-www-form-urlencoded", "", "application/json; charset=latin-1"],
+)
+def test_what_is_not_declared_as_json_in_utf_8_is_415(post, kind):
+    assert post(json.dumps(ADD), kind).status_code == 415
+
+
+@pytest.mark.parametrize("kind", ["application/json; charset=UTF-8", "application/vnd.x+json"])
+def test_json_by_its_other_names_is_taken(post, kind):
+    assert post(json.dumps(ADD), kind).status_code == 202
+
+
+def test_a_large_value_is_not_sent_back_whole(api):
+    answer = api("POST", "/api/jobs", json=ADD | {"timeout": "x" * 500_000})
+
+    assert answer.status_code == 422
+    assert len(answer.data) < 5000
+
+
+@pytest.mark.parametrize("name", ["in", "timeout", "ttl", "result_ttl", "unique", "expires"])
+@pytest.mark.parametrize("given", [1e300, "9999999999999w", 10**30])
+def test_a_time_that_nobody_lives_to_see_is_422(api, redis, name, given):
+    answer = api("POST", "/api/jobs", json=ADD | {name: given})
+
+    assert answer.status_code == 422
+    assert "100 years at most" in answer.json["detail"]
+    assert redis.dbsize() == 0
+
+
+@pytest.mark.parametrize(
+    "at", ["0001-01-01T00:00:00+23:59", "9999-12-31T23:59:59-23:59", "2099-01-31T06:00:00Z"]
+)
+def test_any_time_of_the_calendar_is_taken_and_shown(api, at):
+    answer = api("POST", "/api/jobs", json=ADD | {"at": at})
+
+    assert answer.status_code == 202
+    assert api("GET", answer.json["status_url"]).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "retry", [0, 1001, 2.5, {}, {"max": 3, "on": None}, {"max": 3, "on": [[]]}, {"max": None}]
+)
+def test_a_retry_that_is_none_is_422(api, retry):
+    assert api("POST", "/api/jobs", json=ADD | {"retry": retry}).status_code == 422
