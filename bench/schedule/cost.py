@@ -33,11 +33,14 @@ def burst(contestant: Contestant, home: Path) -> tuple[float, float]:
     """How late the first and the last of many jobs are that are due with the minute."""
     home.mkdir(parents=True)
     _wait_for_a_minute()
-    with set_up(contestant, SCENARIOS["steady"], home, f"{ENTRIES} minute") as stage:
-        with stage.server.client() as redis:
-            redis.config_set("appendonly", "no")  # a disk is nobody's merit here
-            stage.start(1)
-            times = [_when(redis, contestant, number) for number in (1, ENTRIES)]
+    minute = f"{ENTRIES} minute"
+    with (
+        set_up(contestant, SCENARIOS["steady"], home, minute) as stage,
+        stage.server.client() as redis,
+    ):
+        redis.config_set("appendonly", "no")  # a disk is nobody's merit here
+        stage.start(1)
+        times = [_when(redis, contestant, number) for number in (1, ENTRIES)]
     # They were due with a minute: the last one before the first of them came.
     due = math.floor(times[0] / 60) * 60
     return times[0] - due, times[1] - due
