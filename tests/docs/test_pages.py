@@ -22,7 +22,7 @@ from tests.docs.ports import two_free_ports
 from tests.newcomer import CHECKOUT
 
 PAGES = sorted((CHECKOUT / "docs").glob("*.md"))
-GUIDES = [page for page in PAGES if page.stem in ("enqueue", "from-celery", "from-rq")]
+GUIDES = [page for page in PAGES if page.stem in ("enqueue", "schedule", "from-celery", "from-rq")]
 PROJECT = ("enqueue.py", "worker.py", "scheduler.py", "dashboard.py", "jobs", "examples")
 PATIENCE_S = 50
 
