@@ -5,7 +5,7 @@ Nothing here knows what time it is or where Redis is.
 
 import difflib
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from functools import partial
@@ -95,9 +95,9 @@ def cron(
 ) -> Line:
     """Enqueue `func(*args, **kwargs)` by `expression`: minute, hour, day, month, weekday.
 
-    It is read on the clock of `timezone`.  When clocks change, a time that is skipped is due at the
-    change, and one that comes twice is due once: for "every ten minutes, always" take `every`.
-    None lies before `start` or after `end`; all else as with `every`.
+    Where it has six fields, the first is the second.  It is read on the clock of `timezone`.  When
+    clocks change, a time that is skipped is due at the change, and one that comes twice is due once:
+    for "every ten minutes, always" take `every`.  None lies before `start` or after `end`; all else as with `every`.
     """
     policies = {"repeat": repeat, "jitter": jitter, "missed": missed, "overlap": overlap}
     return Line(
@@ -200,16 +200,6 @@ def check(line: Line, enqueue: Enqueue) -> Entry:
     job = enqueue.options(**_options(line.options)).options(**ours).make(function, args, kwargs)
     timing = line.read_timing()
     return Entry(name, timing, job, policy.read(line.policies, timing))
-
-
-def next_after(entry: Entry, moment: datetime) -> datetime | None:
-    """The first time after `moment` when `entry` is due; None if it never is again."""
-    return entry.timing.next_after(moment)
-
-
-def times_after(entry: Entry, moment: datetime) -> Iterator[datetime]:
-    """All the times after `moment` when `entry` is due: without end, for most."""
-    return entry.timing.times_after(moment)
 
 
 def _function(func: object) -> functions.Function:
