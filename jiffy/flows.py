@@ -111,7 +111,7 @@ def chain(parts: Sequence[Part], recipe_of: Recipes) -> list[Job]:
     if made[0].takes_results:
         raise WrongArguments("Part 1: there is no part before it whose result it could take.")
     for one in made[1:]:
-        _refuse(one, _OF_NONE_THAT_WAITS)
+        _refuse(one, _OF_NONE_THAT_WAITS, "waits for others")
     messages, waiting = list[Message](), None
     for before, one in reversed([*pairwise(made)]):
         messages.append(_opening(one.before(waiting), [before], needs="success"))
@@ -142,19 +142,19 @@ def _made(parts: Iterable[Part], recipe_of: Recipes, called: str = "Part {}") ->
     """The parts, checked, each with an id.  Raises what is wrong with one, and says which."""
     made: list[Made] = []
     last: Part | None = None
-    for number, part in enumerate(parts, start=1):
+    for number, one in enumerate(parts, start=1):
         try:
-            if not isinstance(part, Part):
-                raise InvalidValue("it", part, "a call, as part(function, …) makes it")
-            is_like_last = last is not None and (part.func, part.given) == (last.func, last.given)
-            recipe = made[-1].recipe if is_like_last else recipe_of(part)
-            made.append(Made(recipe, recipe.call(part.args, part.kwargs), new_id()))
+            if not isinstance(one, Part):
+                raise InvalidValue("it", one, "a call, as part(function, …) makes it")
+            is_like_last = last is not None and (one.func, one.given) == (last.func, last.given)
+            recipe = made[-1].recipe if is_like_last else recipe_of(one)
+            made.append(Made(recipe, recipe.call(one.args, one.kwargs), new_id()))
             if not is_like_last:
-                _refuse(made[-1], _OF_NO_PART)
+                _refuse(made[-1], _OF_NO_PART, "is a part of a chain or group")
         except JiffyError as error:
             error.args = (f"{called.format(number)}: {error}",)
             raise
-        last = part
+        last = one
     return made
 
 
@@ -162,15 +162,15 @@ def _made_last(then: Then, recipe_of: Recipes) -> Made:
     """The one that waits for a group: a part, or a function that takes the results."""
     last_part = then if isinstance(then, Part) else part(then, placeholder.result)
     [last] = _made([last_part], recipe_of, "then")
-    _refuse(last, _OF_NONE_THAT_WAITS)
+    _refuse(last, _OF_NONE_THAT_WAITS, "waits for others")
     return last
 
 
-def _refuse(made: Made, names: Sequence[str]) -> None:
+def _refuse(made: Made, names: Sequence[str], why: str) -> None:
     for name in names:
         if name in made.recipe.options:
-            value = made.recipe.options[name]
-            raise InvalidValue(name, value, f"left out for {made.recipe.target.path} here")
+            value, path = made.recipe.options[name], made.recipe.target.path
+            raise InvalidValue(name, value, f"left out: {path} {why}")
 
 
 def _opening(

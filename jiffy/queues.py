@@ -111,6 +111,9 @@ class Enqueue:
         The results are one dict for each part, in order: `id`, `status` (finished, failed, stopped,
         canceled, or gone: it was deleted or ran out of its time), `result`, and `error`, the last
         line of the traceback.  Where they are over 5 MB together, `then` is canceled.
+
+        All parts are checked before the first is written.  If this process dies in between, what is
+        written runs, and `then` is canceled after some minutes.
         """
         return flows.group(parts, then, self._recipe_of)
 
