@@ -96,8 +96,9 @@ def cron(
     """Enqueue `func(*args, **kwargs)` by `expression`: minute, hour, day, month, weekday.
 
     Where it has six fields, the first is the second.  It is read on the clock of `timezone`.  When
-    clocks change, a time that is skipped is due at the change, and one that comes twice is due once:
-    for "every ten minutes, always" take `every`.  None lies before `start` or after `end`; all else as with `every`.
+    clocks change, a time that is skipped is due at the change, and one that comes twice is due
+    once: for "every ten minutes, always" take `every`.  None lies before `start` or after `end`;
+    all else as with `every`.
     """
     policies = {"repeat": repeat, "jitter": jitter, "missed": missed, "overlap": overlap}
     return Line(
