@@ -49,7 +49,7 @@ class Every(_Times):
         """Raises InvalidValue for what is no duration, or not whole seconds."""
         interval_s = clock.seconds(interval, "every")
         if not 1 <= interval_s <= _MOST_S or interval_s != int(interval_s):
-            raise InvalidValue("every", interval, "whole seconds, at least one")
+            raise InvalidValue("every", interval, "whole seconds, from one to a hundred years")
         return cls(int(interval_s))
 
     @property

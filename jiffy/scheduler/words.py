@@ -5,12 +5,9 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from itertools import islice
-from typing import TYPE_CHECKING
 
 from jiffy.scheduler.entry import Entry
-
-if TYPE_CHECKING:
-    from jiffy.scheduler.table import Change
+from jiffy.scheduler.table import Change
 
 _TIMES_SHOWN = 5
 _KINDS = ("new", "changed", "gone", "same")
@@ -30,7 +27,7 @@ def of_table(entries: Sequence[Entry], now: datetime) -> str:
     return _text(lines)
 
 
-def of_changes(changes: Sequence["Change"], entries: Sequence[Entry]) -> str:
+def of_changes(changes: Sequence[Change], entries: Sequence[Entry]) -> str:
     """What is to become of each entry that is not the same: a line for each detail."""
     counts = Counter[str](change.kind for change in changes)
     told = ", ".join(f"{counts[kind]} {kind}" for kind in _KINDS)
@@ -57,7 +54,7 @@ def _next_times(entry: Entry, now: datetime) -> list[str]:
     return shown
 
 
-def _details(change: "Change", in_words: dict[str, str]) -> Iterator[str]:
+def _details(change: Change, in_words: dict[str, str]) -> Iterator[str]:
     if change.kind != "changed":
         yield in_words.get(change.name, "")
     names = {name for name, _, _ in change.what}
