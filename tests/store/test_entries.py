@@ -1,0 +1,205 @@
+"""The entries as pages and scripts see them, and what may be done to them."""
+
+import json
+import pickle
+from datetime import datetime, timedelta, timezone
+
+import pytest
+import rq_scheduler
+
+from jiffy import entries, keys
+from jiffy.errors import InvalidValue, UnknownEntry
+from jiffy.queues import Job
+from jiffy.scheduler import at, cron, every, table
+from jiffy.scheduler.schedule import Scheduler
+from jobs import numbers
+
+UTC = timezone.utc
+
+
+@pytest.fixture
+def scheduler(redis):
+    return Scheduler(connection=redis)
+
+
+@pytest.fixture
+def declare(scheduler):
+    def put(*lines):
+        found, wrong = table.read(lines)
+        assert wrong == []
+        table.apply(scheduler, found, scheduler.look().now)
+
+    return put
+
+
+def add(**changes):
+    return every("10m", numbers.add, **{"args": [2, 3], "name": "sum"} | changes)
+
+
+def test_entries_are_listed_by_their_next_times_those_that_are_done_last(declare, redis):
+    over = at(datetime(2026, 1, 1, tzinfo=UTC), numbers.add, args=[2, 3], name="once")
+    declare(over, cron("0 0 1 1 *", numbers.add, args=[2, 3], name="yearly"), add())
+
+    assert [state.name for state in entries.read(redis)] == ["sum", "yearly", "once"]
+    assert [state.name for state in entries.read(redis, limit=2)] == ["sum", "yearly"]
+
+
+def test_an_entry_tells_what_it_runs_and_when(declare, redis):
+    declare(add(queue="low", jitter="30s"))
+    [state] = entries.read(redis)
+
+    assert (state.call, state.queue) == ("jobs.numbers.add(2, 3)", "low")
+    assert state.words == "every 10m, jitter 30 s"
+    assert timedelta(0) < state.next_at - datetime.now(UTC) <= timedelta(minutes=10, seconds=30)
+    assert (state.is_of_table, state.is_done, state.paused, state.last) == (True, False, None, None)
+
+
+class Bomb:
+    def __reduce__(self):
+        return (pytest.fail, ("it was executed",))
+
+
+def test_entries_of_rq_scheduler_are_listed_too_and_reading_executes_nothing(scheduler, redis):
+    stock = rq_scheduler.Scheduler(connection=redis)
+    now = datetime.now(UTC)
+    ours = scheduler.schedule(now, numbers.add, args=[2, 3], interval=60)
+    theirs = stock.enqueue_at(now, numbers.add, 2, 3)
+    redis.hset(keys.job(theirs.id), "meta", pickle.dumps({"interval": Bomb()}))
+    found = {state.id: state for state in entries.read(redis)}
+
+    assert not found[ours.id].is_of_table
+    assert found[ours.id].words == "every 1m"
+    assert found[theirs.id].words == "by rq-scheduler"
+
+
+def test_an_entry_whose_keys_are_of_another_type_is_listed_with_what_can_be_read(declare, redis):
+    declare(add())
+    for key in (keys.job("entry-sum"), keys.entry_state("entry-sum"), keys.ticks("entry-sum")):
+        redis.set(key, "text")
+    [state] = entries.read(redis)
+
+    assert state.name == "entry-sum"
+
+
+def test_a_job_of_an_entry_can_be_run_now_at_any_time(declare, work, redis):
+    declare(add())
+    entries.pause(redis, "sum", who="ada", why="x")
+    first, second = entries.run_now(redis, "sum", "ada"), entries.run_now(redis, "sum", "bob")
+    work()
+
+    assert [Job.fetch(id_, redis).return_value() for id_ in (first, second)] == [5, 5]
+    assert [one.reason for one in entries.history(redis, "sum")] == ["by bob", "by ada"]
+
+
+def test_an_entry_that_is_done_can_be_run_now(declare, work, redis):
+    declare(at(datetime(2026, 1, 1, tzinfo=UTC), numbers.add, args=[2, 3], name="once"))
+    job_id = entries.run_now(redis, "once", "ada")
+    work()
+
+    assert Job.fetch(job_id, redis).return_value() == 5
+    assert entries.read(redis)[0].is_done
+
+
+def test_what_runs_by_hand_is_in_the_way_of_the_next_tick(declare, scheduler, redis):
+    declare(add())
+    entries.run_now(redis, "sum", "ada")
+    [tick] = scheduler.enqueue_due(scheduler.look("entry-sum"))
+
+    assert tick.outcome == "skipped"
+
+
+@pytest.mark.parametrize(
+    "do",
+    [
+        lambda redis, name: entries.history(redis, name),
+        lambda redis, name: entries.pause(redis, name, who="ada", why="x"),
+        lambda redis, name: entries.resume(redis, name),
+        lambda redis, name: entries.skip_next(redis, name),
+        lambda redis, name: entries.run_now(redis, name, "ada"),
+    ],
+)
+def test_an_unknown_entry_is_refused_and_the_nearest_name_told(do, declare, redis):
+    declare(add(name="reports.weekly"))
+    with pytest.raises(UnknownEntry, match=r"Did you mean 'reports\.weekly'\?") as refused:
+        do(redis, "report.weekly")
+
+    assert (refused.value.name, refused.value.near) == ("report.weekly", "reports.weekly")
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        {"who": "ada", "why": ""},
+        {"who": " ", "why": "x"},
+        {"who": "ada", "why": "x" * 201},
+        {"who": "ada", "why": "x", "until": datetime(2026, 1, 1, tzinfo=UTC)},
+        {"who": "ada", "why": "x", "until": datetime(2100, 1, 1)},  # noqa: DTZ001 - that it is naive
+    ],
+)
+def test_a_pause_says_who_and_why_and_ends_in_the_future(told, declare, redis):
+    declare(add())
+    with pytest.raises(InvalidValue):
+        entries.pause(redis, "sum", **told)
+
+
+def test_a_line_of_the_history_is_read_as_it_was_written():
+    slot = datetime(2026, 11, 20, 6, 0, tzinfo=UTC)
+    line = entries.line_of("t", slot, slot + timedelta(seconds=17.25), late_ms=12)
+    tick = entries.tick_of("entry-sum", line.replace("|||", "|finished|1500|"))
+
+    assert (tick.slot, tick.late_ms, tick.outcome, tick.duration_s) == (slot, 12, "finished", 1.5)
+    assert tick.enqueued_at == slot + timedelta(seconds=17.262)
+    assert tick.job_id == "sum-20261120T060000Z"
+
+
+def test_an_entry_made_at_run_time_is_written_in_one_step(scheduler, redis):
+    redis.config_resetstat()
+    job = scheduler.schedule(datetime.now(UTC), numbers.add, args=[2, 3], interval=60)
+    calls = redis.info("commandstats")
+
+    assert job.connection is redis
+    assert calls["cmdstat_exec"]["calls"] == calls["cmdstat_hset"]["calls"] == 1
+
+
+def test_the_first_time_of_a_cron_string_made_at_run_time_is_its_next(scheduler, redis):
+    now = redis.time()[0]
+    with pytest.warns(FutureWarning):  # rq-scheduler's own
+        job = scheduler.cron("*/15 * * * *", numbers.add, args=[2, 3])
+    first = redis.zscore(keys.ENTRIES, job.id)
+
+    assert first % 900 == 0
+    assert now < first <= now + 901
+
+
+def test_an_entry_that_was_enqueued_just_now_cannot_be_moved_and_so_done_twice(scheduler, redis):
+    job = scheduler.enqueue_in(timedelta(0), numbers.add, 2, 3)
+    scheduler.enqueue_jobs()
+    with pytest.raises(ValueError, match="not in scheduled jobs"):
+        scheduler.change_execution_time(job, datetime(2030, 1, 1, tzinfo=UTC))
+
+    assert redis.zcard(keys.ENTRIES) == 0
+
+
+def test_a_job_that_waits_for_one_that_has_finished_is_enqueued(scheduler, work, redis):
+    first = Job.create(
+        numbers.add, args=(1, 1), connection=redis, origin="default", status="finished"
+    )
+    first.save()
+    second = scheduler.enqueue_in(timedelta(0), numbers.add, 2, 3, depends_on=first)
+    scheduler.enqueue_jobs()
+    work()
+
+    assert second.return_value() == 5
+
+
+def test_a_job_that_waits_for_another_runs_after_it(scheduler, work, redis):
+    first = Job.create(numbers.add, args=(1, 1), connection=redis, origin="default")
+    first.save()
+    second = scheduler.enqueue_in(timedelta(0), numbers.add, 2, 3, depends_on=first)
+    scheduler.enqueue_jobs()
+    assert second.get_status() == "deferred"
+    redis.rpush(keys.queue("default"), first.id)
+    work()
+
+    assert second.return_value() == 5
+    assert json.loads(redis.hget(second.key, "dependency_ids")) == [first.id]
