@@ -117,6 +117,12 @@ class Enqueue:
         """
         return flows.group(parts, then, self._recipe_of)
 
+    def check(
+        self, func: Callable[..., object], args: Sequence[Any], kwargs: Mapping[str, Any]
+    ) -> None:
+        """Raise what enqueueing this call would, as far as it is known before; write nothing."""
+        self._recipe(func).call(args, kwargs)
+
     def make(
         self, func: Callable[..., object], args: Sequence[Any], kwargs: Mapping[str, Any]
     ) -> Job:

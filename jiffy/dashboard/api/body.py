@@ -17,13 +17,21 @@ def read() -> Any:
     if charset.lower().replace("-", "") != "utf8":
         abort(415, f"Send UTF-8, not {charset}: it is the only encoding of JSON.")
     try:
-        return _value(request.get_data().decode())
+        return _value(_raw().decode())
     except UnicodeError:
         abort(400, "The body is not UTF-8.")
     except RecursionError:
         abort(400, _TOO_DEEP)
     except ValueError as error:
         abort(400, f"The body is not JSON: {error}.")
+
+
+def _raw() -> bytes:
+    """What was sent; of a body that does not tell its size, Flask gives as much as it may have."""
+    raw = request.get_data()
+    if len(raw) >= (request.max_content_length or math.inf):
+        abort(413)
+    return raw
 
 
 _TOO_DEEP = f"The body is nested more than {MOST_DEPTH} deep."

@@ -125,7 +125,7 @@ def _checked(calls: list[Call], enqueue: Enqueue) -> _Run:
     for call in calls:
         with _told_where(call.asked, call.place):
             named = chosen.options(**call.options) if "job_id" in call.options else chosen
-            named.make(function, call.arguments.args, call.arguments.kwargs)
+            named.check(function, call.arguments.args, call.arguments.kwargs)
     return _Run(calls, chosen, function)
 
 

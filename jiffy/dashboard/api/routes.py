@@ -37,7 +37,8 @@ def _create_many(asked: list[object]) -> Response:
         abort(422, f"{len(asked):,} jobs; send at most {calls.MOST_JOBS:,} at a time.")
     wanted = [calls.read(one, place) for place, one in enumerate(asked)]
     made = calls.put_many(wanted, current_app.extensions[ENQUEUE])
-    return told.answer([one | {"status_url": _address(one["id"])} for one in made], 202)
+    jobs = _address("-").removesuffix("-")
+    return told.answer([one | {"status_url": f"{jobs}{one['id']}"} for one in made], 202)
 
 
 @blueprint.get("/jobs/<job_id>")
