@@ -13,6 +13,7 @@ from jiffy.scheduler.due import Tick, moment
 from jiffy.scheduler.entry import Entry
 from jiffy.scheduler.leader import Leader
 from jiffy.scheduler.schedule import Look, Scheduler
+from jiffy.scripts import source
 
 # Programs that use rq-scheduler itself wake nobody: what they add is seen by a glance, this often.
 GLANCE_EVERY_S = 2.0
@@ -20,6 +21,8 @@ GLANCE_EVERY_S = 2.0
 MEASURE_EVERY_S = 60.0
 # What became of the jobs of ticks is looked up no more often, for the history.
 FOLLOW_UP_EVERY_S = 1.0
+# What comes a little too early finds nothing due, and has to ask once more.
+_AIM_LATE_S = 0.002
 # An idle Redis ends a wait up to a tenth of a second late; the rest is waited for here.
 _REDIS_LATE_S = 0.15
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 1.0
@@ -61,7 +64,9 @@ class Loop:
         self.work()
 
     def _begin(self) -> None:
-        # A Redis that has lost its whole schedule has lost its leader, too.
+        # A Redis that has lost its whole schedule has lost its leader, too; and our scripts: the
+        # first tick is not to wait until they are there.
+        self._redis.script_load(source("entry_ticks"))
         table.restore(self._scheduler, self._entries)
         self._look_at = 0.0
 
@@ -87,6 +92,8 @@ class Loop:
         # Those that were due have another time now; but a broken one stays, and is not waited for.
         is_new = seen.due and seen.due != self._due
         self._due = seen.due
+        if seen.due:
+            self._front = None
         self._look_at = 0.0 if is_new else asked_at + wait_after(seen)
 
     def _wait(self) -> None:
@@ -103,7 +110,7 @@ def wait_after(seen: Look) -> float:
     """How long after `seen` to look again: for the next entry, for jobs, or to set our clock."""
     waits = [MEASURE_EVERY_S]
     if seen.next_due is not None:
-        waits.append((seen.next_due - seen.now).total_seconds())
+        waits.append((seen.next_due - seen.now).total_seconds() + _AIM_LATE_S)
     if seen.follow_up_at is not None:
         until_then = (seen.follow_up_at - seen.now).total_seconds()
         waits.append(max(FOLLOW_UP_EVERY_S, until_then))
