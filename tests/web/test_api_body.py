@@ -1,9 +1,11 @@
 """What is sent to the API is read strictly, and never breaks it."""
 
 import json
+from http.client import HTTPConnection
 
 import pytest
 
+from tests.web.conftest import TOKEN
 from tests.web.test_api import ADD
 
 JSON = {"Content-Type": "application/json"}
@@ -99,3 +101,16 @@ def test_any_time_of_the_calendar_is_taken_and_shown(api, at):
 )
 def test_a_retry_that_is_none_is_422(api, retry):
     assert api("POST", "/api/jobs", json=ADD | {"retry": retry}).status_code == 422
+
+
+@pytest.mark.parametrize("size", [900_000, 1_500_000])
+def test_a_body_that_does_not_tell_its_size_is_bounded_too(live, size):
+    line = HTTPConnection(live.removeprefix("http://"), timeout=10)
+    raw = json.dumps(ADD | {"meta": {"text": "x" * size}}).encode()
+    pieces = (raw[start : start + 65536] for start in range(0, len(raw), 65536))
+    line.request("POST", "/api/jobs", pieces, {"Authorization": f"Bearer {TOKEN}", **JSON})
+    answer = line.getresponse()
+    answer.read()
+    line.close()
+
+    assert answer.status == (202 if size < 1_000_000 else 413)
