@@ -1,0 +1,170 @@
+"""One scheduler leads, the others wait; who takes over does so in seconds, and at once if told."""
+
+import json
+import os
+import signal
+import socket
+
+import pytest
+
+from jiffy import connection, keys
+from jiffy.scheduler.leader import LEASE_S, Leader
+from tests.scheduler_processes import Running
+
+
+@pytest.fixture
+def leader(redis):
+    """Make one that wants to lead: `leader()`, on a connection of its own."""
+    clients = []
+
+    def make():
+        clients.append(connection.connect("test"))
+        return Leader(clients[-1])
+
+    yield make
+    for client in clients:
+        client.close()
+
+
+@pytest.fixture
+def start(tmp_path):
+    """Start a scheduler; none is left behind."""
+    started = []
+
+    def run():
+        started.append(Running(tmp_path, []))
+        return started[-1]
+
+    yield run
+    for running in started:
+        running.end()
+
+
+def leading_pid(redis):
+    told = redis.get(keys.LEADER)
+    return told and int(json.loads(told)["who"].rpartition(":")[2])
+
+
+def test_one_of_many_leads(leader):
+    many = [leader() for _ in range(5)]
+
+    assert [one.leads() for one in many] == [True, False, False, False, False]
+    assert [one.leads() for one in many] == [True, False, False, False, False]
+
+
+def test_redis_tells_who_leads_and_since_when_and_only_while_it_lives(redis, leader):
+    leader().leads()
+    words = json.loads(redis.get(keys.LEADER))
+
+    assert words["who"] == f"{socket.gethostname()}:{os.getpid()}"
+    assert words["since"].endswith("Z")
+    assert 0 < redis.pttl(keys.LEADER) <= LEASE_S * 1000
+
+
+def test_on_a_dyno_the_dyno_is_named(redis, leader, environ):
+    environ(DYNO="worker.2")
+    leader().leads()
+
+    assert json.loads(redis.get(keys.LEADER))["who"] == f"worker.2:{os.getpid()}"
+
+
+def test_who_leads_renews_its_lease(redis, leader):
+    one = leader()
+    one.leads()
+    redis.pexpire(keys.LEADER, 1000)
+    one.doubt()
+
+    assert one.leads()
+    assert redis.pttl(keys.LEADER) > 1000
+
+
+def test_who_takes_a_free_lead_is_new_and_who_keeps_it_is_not(redis, leader):
+    one = leader()
+    assert (one.leads(), one.is_new) == (True, True)
+    one.doubt()
+    assert (one.leads(), one.is_new) == (True, False)
+    redis.flushall()
+    one.doubt()
+
+    assert (one.leads(), one.is_new) == (True, True)
+
+
+def test_a_lead_that_was_taken_while_the_answer_was_lost_is_known_again(leader):
+    one = leader()
+    assert one.leads()
+    one._own = None  # as it is when the connection broke before the answer
+
+    assert one.leads()
+
+
+def test_who_resigns_leaves_the_lead_to_one_who_waits_for_it(leader):
+    first, second = leader(), leader()
+    first.leads()
+    assert not second.leads()
+    first.resign()
+    second.stand_by()
+
+    assert second.leads()
+
+
+def test_who_has_lost_the_lead_notices_and_takes_it_from_nobody(redis, leader):
+    late, other = leader(), leader()
+    late.leads()
+    redis.delete(keys.LEADER)  # its lease has run out
+    assert other.leads()
+    held = redis.get(keys.LEADER)
+    late.resign()
+    late.doubt()
+
+    assert not late.leads()
+    assert redis.get(keys.LEADER) == held
+
+
+@pytest.mark.parametrize("text", ["", "somebody", "[]", "{"])
+def test_whatever_stands_there_is_respected_until_it_runs_out(redis, leader, text):
+    redis.set(keys.LEADER, text, px=50)
+    one = leader()
+    assert not one.leads()
+    one.stand_by()
+    one.stand_by()
+
+    assert one.leads()
+
+
+def test_the_next_takes_over_at_once_when_the_leader_is_told_to_stop(redis, start):
+    first = start()
+    first.until_logged("leader.gained")
+    second = start()
+    second.until_logged("leader.followed")
+    first.send(signal.SIGTERM)
+    assert first.wait() == 0
+
+    second.until(lambda: leading_pid(redis) == second.pid)
+    assert f"who={socket.gethostname()}:{first.pid}" in second.lines("leader.followed")[0]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(60)
+def test_the_next_takes_over_when_the_leader_was_killed(redis, start):
+    first = start()
+    first.until_logged("leader.gained")
+    second = start()
+    second.until_logged("leader.followed")
+    first.send(signal.SIGKILL)
+
+    second.until(lambda: leading_pid(redis) == second.pid)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(60)
+def test_a_leader_that_was_frozen_steps_back_when_it_goes_on(redis, start):
+    first = start()
+    first.until_logged("leader.gained")
+    second = start()
+    second.until_logged("leader.followed")
+    first.send(signal.SIGSTOP)
+    second.until(lambda: leading_pid(redis) == second.pid)
+    first.send(signal.SIGCONT)
+    first.until_logged("leader.lost")
+
+    assert leading_pid(redis) == second.pid
