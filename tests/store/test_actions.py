@@ -5,7 +5,7 @@ import threading
 import pytest
 from redis.exceptions import WatchError
 
-from jiffy import actions, enqueue, keys
+from jiffy import actions, enqueue, keys, part, result
 from jiffy.errors import NotThisState, UnknownJob, WorkerDeaf
 from jiffy.queues import Job
 from jobs import numbers
@@ -233,6 +233,15 @@ def test_a_job_whose_parent_is_over_meanwhile_goes_to_its_queue(redis, work):
     actions.retry(job)
 
     assert queued(redis) == [job.id]
+
+
+def test_a_part_of_a_chain_whose_result_never_came_is_not_tried_again(redis):
+    job = enqueue.chain(part(numbers.add, 1, 2), part(numbers.add, result, 3))[1]
+    actions.cancel(job)
+    with pytest.raises(NotThisState, match="enqueue the chain or group anew"):
+        actions.retry(job)
+
+    assert job.id not in queued(redis)
 
 
 @pytest.mark.parametrize("status", ["queued", "finished"])
