@@ -168,6 +168,7 @@ def test_a_job_that_must_begin_in_time_does_not_wait_in_a_batch(redis):
     """Once it is taken it counts as begun, so whoever takes it begins it."""
     plain = [enqueue(numbers.add, 1, number) for number in range(2)]
     in_time = [add_in_time() for _ in range(2)]
+    redis.delete("jiffy:wake:default")
 
     assert ids_of(turns(redis).take(10)[0]) == [job.id for job in plain]
     assert queued(redis) == [job.id for job in in_time]
