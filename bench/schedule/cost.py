@@ -11,7 +11,7 @@ from bench.schedule.stage import set_up
 from bench.server import traffic
 
 ENTRIES = 10_000
-BURST_TIMEOUT_S = 300
+BURST_TIMEOUT_S = 200
 # A scheduler that has begun is left alone for a moment before it is measured.
 SETTLE_S, MEASURE_S = 8, 30
 LOOK_EVERY_S = 0.02
@@ -26,7 +26,8 @@ def measure(contestant: Contestant, home: Path) -> list[str]:
     """The cells of one line, but for its name."""
     first_s, last_s = burst(contestant, home / "burst")
     commands, share = idle(contestant, home / "idle")
-    return [f"{last_s:.2f} s", f"{first_s:.2f} s", f"{commands:.1f}", f"{share:.2%}"]
+    last = f"{last_s:.2f} s" if math.isfinite(last_s) else f"over {BURST_TIMEOUT_S} s"
+    return [last, f"{first_s:.2f} s", f"{commands:.1f}", f"{share:.2%}"]
 
 
 def burst(contestant: Contestant, home: Path) -> tuple[float, float]:
@@ -62,10 +63,11 @@ def idle(contestant: Contestant, home: Path) -> tuple[float, float]:
 
 
 def _when(redis: Any, contestant: Contestant, jobs: int) -> float:
-    """The time (of Unix) at which so many jobs were on the queue."""
+    """The time (of Unix) at which so many jobs were on the queue; infinite if that is not soon."""
     deadline = time.monotonic() + BURST_TIMEOUT_S
     while redis.llen(contestant.queue) < jobs:
-        assert time.monotonic() < deadline, "too few came"
+        if time.monotonic() > deadline:
+            return math.inf
         time.sleep(LOOK_EVERY_S)
     return time.time()
 
