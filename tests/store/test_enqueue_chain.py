@@ -484,6 +484,24 @@ def test_cut_at_any_byte_of_what_is_asked_or_answered_it_is_there_once(redis, cu
     assert cutter.cuts >= 40
 
 
+def run_all(redis):
+    """A worker that is quicker than the answer to a producer."""
+    worker = turns(redis)
+    batch = worker.take(1)[0]
+    while batch:
+        batch = worker.take(1, [finished(batch[0], b"1")])[0]
+
+
+def test_a_chain_that_is_over_before_its_producer_hears_of_it_does_not_run_again(redis, cutter):
+    write_a_chain()
+    redis.flushdb()
+    cutter.cut_once("answered", 0, meanwhile=lambda: run_all(redis))
+    jobs = write_a_chain()
+
+    assert (cutter.cuts, queued(redis)) == (1, [])
+    assert (statuses(redis, jobs), left(redis)) == (["finished"] * 3, [])
+
+
 def test_a_producer_that_is_cut_off_for_good_leaves_nothing(redis, cutter, monkeypatch):
     monkeypatch.setattr(delivery, "PATIENCE_S", 0)
     write_a_chain()

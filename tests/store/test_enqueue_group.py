@@ -11,7 +11,7 @@ from tests.cutting import Cutter
 from tests.enqueue_jobs import add, collect, fail, nothing
 from tests.join_support import left, look, reason, status, statuses
 from tests.store.test_enqueue_chain import ELSEWHERE
-from tests.worker_jobs import return_text
+from tests.worker_jobs import fail_until_the_last_try, return_text
 from tests.worker_support import failed, finished, queued, rare_settler, registered, turns
 
 
@@ -102,6 +102,18 @@ def test_then_is_enqueued_when_the_last_is_over_and_once(redis, team):
 
     assert before == "deferred"
     assert queued(redis) == [team.then.id]
+
+
+def test_a_part_that_is_tried_again_is_not_over(redis, work):
+    retried = part(fail_until_the_last_try).options(retry=1)
+    team = jiffy.enqueue.group([retried, part(add, 1, 1)], then=collect)
+    [first] = turns(redis).take(1)[0]
+    rare_settler(redis).settle(failed(first))
+    kept = redis.zcard(keys.pending(team.then.id))
+    work()
+
+    assert kept == 2
+    assert [one["result"] for one in told(team)] == ["at last", 2]
 
 
 def test_nothing_of_ours_is_left_of_a_group_that_is_over(redis, team, work):
@@ -217,10 +229,11 @@ def test_a_result_that_expires_meanwhile_is_told_all_the_same(work):
 def test_where_then_is_canceled_the_parts_go_on(redis, team, work):
     team.then.cancel()
     look(redis)
+    kept = left(redis)
     work()
 
     assert statuses(redis, team.jobs) == ["finished"] * 3
-    assert (status(redis, team.then), left(redis)) == ("canceled", [])
+    assert (status(redis, team.then), kept) == ("canceled", [])
 
 
 def test_where_then_is_deleted_it_does_not_come_back(redis, team, work):
