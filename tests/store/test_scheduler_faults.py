@@ -1,19 +1,58 @@
 """A scheduler is killed between any two of its words with Redis; the next one makes it good."""
 
+import os
+import signal
 from collections import Counter
+from datetime import datetime, timedelta
 
 import pytest
+from redis import Redis
 
-from jiffy import connection, keys
+from jiffy import clock, connection, devredis, entries, keys
 from jiffy.scheduler import cron, every, table
 from jiffy.scheduler.leader import LEASE_S, Leader
 from jiffy.scheduler.loop import Loop
 from jiffy.scheduler.schedule import Scheduler
 from jobs import numbers
 from tests import dying
+from tests.newcomer import wait_until
+from tests.scheduler_processes import Running
 
 # 40 deaths and more, each with a process of its own.
 pytestmark = pytest.mark.timeout(60)
+
+HOUR = timedelta(hours=1)
+
+
+@pytest.fixture
+def redis_of_its_own(tmp_path):
+    """Start a Redis that keeps what it has confirmed; again, on the same data, after its death."""
+    home = tmp_path / "redis"
+    home.mkdir()
+    options = ("--appendfsync", "always")
+
+    def start():
+        return Redis.from_url(devredis.start(home, keep=True, options=options))
+
+    yield start
+    devredis.stop(f"unix://{home / 'redis.sock'}")
+
+
+@pytest.fixture
+def start_on(tmp_path):
+    """Start a scheduler on this Redis, with a tick each second; none is left behind."""
+    started = []
+
+    def run(redis):
+        path = redis.connection_pool.connection_kwargs["path"]
+        start(redis, [each_second(missed="all")])
+        declared = read(each_second(missed="all"))
+        started.append(Running(tmp_path, declared, lambda: Redis.from_url(f"unix://{path}")))
+        return started[-1]
+
+    yield run
+    for running in started:
+        running.end()
 
 
 def read(*lines):
@@ -102,3 +141,121 @@ def test_killed_anywhere_on_its_way_to_the_lead_or_from_it_it_leaves_it_free_in_
         with connection.connect("test") as another:
             lead_for_a_while(another)
         redis.flushall()
+
+
+def each_second(**changes):
+    return every(1, numbers.add, args=[2, 3], name="tick", **{"overlap": "allow"} | changes)
+
+
+def seconds_made(redis):
+    """How often each second's tick was enqueued."""
+    made = Counter()
+    for job_id, count in slots(redis).items():
+        made[second_of(job_id)] += count
+    return made
+
+
+def second_of(job_id):
+    moment = datetime.strptime(f"{job_id}+0000", "tick-%Y%m%dT%H%M%SZ%z")
+    return int(moment.timestamp())
+
+
+def test_killed_anywhere_the_ticks_of_a_past_window_are_all_made_up_once(redis):
+    def work_off(client):
+        loop = start(client, [each_second(missed="all")])
+        loop.work()
+        loop.work()
+
+    def miss_some(client):
+        start(client, [each_second(missed="all")])
+        begin = client.time()[0] - 5
+        client.zadd(keys.ENTRIES, {"entry-tick": begin})
+        return begin
+
+    begin = miss_some(redis)
+    for _ in dying.at_each_step(redis, work_off):
+        work_off(redis)
+        made = seconds_made(redis)
+
+        assert set(made.values()) == {1}
+        assert set(range(begin, begin + 6)) <= made.keys()
+        redis.flushall()
+        begin = miss_some(redis)
+
+
+def test_killed_anywhere_an_operation_is_done_or_not_and_nothing_between(redis):
+    def operate(client):
+        entries.pause(client, "weekly", who="ann", why="a move", until=clock.now() + HOUR)
+        entries.skip_next(client, "weekly", 2)
+        entries.run_now(client, "weekly", who="ann")
+        entries.resume(client, "weekly")
+
+    start(redis, [weekly("weekly")])
+    for _ in dying.at_each_step(redis, operate):
+        [state] = entries.read(redis)
+        [job_id] = slots(redis) or [None]
+
+        assert state.skip in (0, 2)
+        assert state.paused is None or state.paused.who == "ann"
+        assert job_id is None or redis.hget(keys.job(job_id), "status") == b"queued"
+        assert len(entries.history(redis, "weekly")) == len(slots(redis)) <= 1
+        redis.flushall()
+        start(redis, [weekly("weekly")])
+
+
+def is_right(redis):
+    """Whether each second from the first to the last has one tick."""
+    made = seconds_made(redis)
+    return set(made.values()) == {1} and made.keys() == {*range(min(made), max(made) + 1)}
+
+
+@pytest.mark.slow
+def test_two_schedulers_that_are_killed_all_the_time_make_each_tick_once(redis, tmp_path):
+    declared = read(each_second(missed="all"))
+    start(redis, [each_second(missed="all")])
+    running = [Running(tmp_path, declared) for _ in range(2)]
+    try:
+        for turn in range(6):
+            count = len(slots(redis))
+            wait_until(lambda count=count: len(slots(redis)) > count, 20)
+            running[turn % 2].end()  # one of them leads
+            running[turn % 2] = Running(tmp_path, declared)
+    finally:
+        for one in running:
+            one.end()
+
+    assert is_right(redis)
+
+
+@pytest.mark.slow
+def test_a_redis_that_does_not_answer_for_a_while_costs_no_tick(redis_of_its_own, start_on):
+    redis = redis_of_its_own()
+    server = redis.info("server")["process_id"]
+    running = start_on(redis)
+    running.until(lambda: slots(redis))
+    os.kill(server, signal.SIGSTOP)
+    stopped_at = clock.monotonic()
+    wait_until(lambda: clock.monotonic() > stopped_at + 3, 10)
+    os.kill(server, signal.SIGCONT)
+    count = len(slots(redis))
+    running.until(lambda: len(slots(redis)) > count + 3)
+
+    assert is_right(redis)
+
+
+@pytest.mark.slow
+def test_a_redis_that_is_killed_and_started_again_on_its_data_costs_no_tick(
+    redis_of_its_own, start_on
+):
+    redis = redis_of_its_own()
+    running = start_on(redis)
+    for times in (1, 2):
+        running.until(lambda redis=redis: slots(redis))
+        os.kill(redis.info("server")["process_id"], signal.SIGKILL)
+        running.until_logged("redis.away", count=times)
+        redis = redis_of_its_own()
+        running.until_logged("redis.back", count=times)
+    count = len(slots(redis))
+    running.until(lambda: len(slots(redis)) > count)
+
+    assert is_right(redis)
