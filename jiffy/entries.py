@@ -6,36 +6,20 @@ done to one here lasts through deploys.
 
 import difflib
 import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any
 
 from redis import Redis
+from redis.exceptions import ResponseError
 
 from jiffy import clock, keys
 from jiffy.errors import InvalidValue, UnknownEntry
 from jiffy.scripts import script
+from jiffy.ticks import Tick, entry_id_of, job_id_of, line_of, tick_of
 
-MOST_TICKS = 1000  # of an entry's history, as in entry_ticks.lua
-_ID_PREFIX = "entry-"
-_NAME = re.compile(r"[A-Za-z0-9_.-]{1,200}")
 _LONGEST_TEXT = 200
-_KINDS = {"t": "", "n": "", "s": "skipped", "m": "missed"}
-
-
-class Tick(NamedTuple):
-    """One slot of an entry; its job's id, where it has one, and what became of it."""
-
-    slot: datetime
-    enqueued_at: datetime | None
-    late_ms: int | None  # after the slot, and after what jitter added to that
-    job_id: str | None
-    outcome: str  # a job's status once it is over, "gone", "open", "skipped" or "missed"
-    duration_s: float | None
-    reason: str  # why it was skipped or missed, who asked for it, or why it was canceled
 
 
 @dataclass(frozen=True)
@@ -126,74 +110,21 @@ def run_now(redis: Redis, name: str, who: str) -> str:
     entry_id = _known(redis, name)
     seconds, micros = redis.time()
     now_s = seconds + micros / 1e6
-    slot = clock.from_wall(round(now_s, 3))
+    slot = clock.from_wall(now_s)
     job_id = job_id_of(entry_id, slot, is_asked_for=True)
     line = line_of("n", slot, slot, late_ms=0, reason=f"by {_text('who', who)}")
     told = [entry_id, "", "", 0, "allow", [], [[line, job_id]]]
-    answer = script(redis, "entry_ticks")(
+    [made] = script(redis, "entry_ticks")(
         [keys.ENTRIES, keys.OPEN_TICKS, keys.QUEUES],
         [now_s, clock.rq_text(now_s), json.dumps(told)],
     )
-    if answer != [[b""]]:
-        raise UnknownEntry(name, None)
+    if isinstance(made, bytes):
+        raise ResponseError(made.decode())
     return job_id
 
 
-def entry_id(name: str) -> str:
-    """The id of the entry `name`: RQ takes letters, digits, dashes and underscores only."""
-    if not isinstance(name, str) or not _NAME.fullmatch(name):
-        raise InvalidValue("name", name, "letters, digits, dots, dashes and underscores")
-    return _ID_PREFIX + name.replace(".", "-")
-
-
-def job_id_of(entry_id: str, slot: datetime, *, is_asked_for: bool = False) -> str:
-    """The id of the job of a slot: the same, whoever enqueues it."""
-    name = entry_id.removeprefix(_ID_PREFIX)
-    if is_asked_for:
-        return f"{name}-now-{slot:%Y%m%dT%H%M%S}{slot.microsecond // 1000:03}Z"
-    return f"{name}-{_second(slot)}"
-
-
-def line_of(kind: str, slot: datetime, due: datetime, *, late_ms: int = 0, reason: str = "") -> str:
-    """A tick as a line of the history: kind|slot+jitter|late ms|outcome|duration ms|reason.
-
-    Kinds: t(ick), n(ow: asked for), s(kipped), m(issed).
-    """
-    when = _number(slot.timestamp())
-    if due > slot:
-        when += f"+{_number((due - slot).total_seconds())}"
-    return f"{kind}|{when}|{late_ms}|||{reason}"
-
-
-def tick_of(entry_id: str, line: str) -> Tick:
-    """A line of the history, read."""
-    kind, when, late, outcome, took_ms, reason = line.split("|", 5)
-    slot_s, _, added_s = when.partition("+")
-    slot = clock.from_wall(float(slot_s))
-    is_made = kind in "tn"
-    enqueued_s = float(slot_s) + float(added_s or 0) + int(late) / 1000
-    return Tick(
-        slot=slot,
-        enqueued_at=clock.from_wall(enqueued_s) if is_made else None,
-        late_ms=int(late) if is_made else None,
-        job_id=job_id_of(entry_id, slot, is_asked_for=kind == "n") if is_made else None,
-        outcome=_KINDS[kind] or outcome or "open",
-        duration_s=int(took_ms) / 1000 if took_ms else None,
-        reason=reason,
-    )
-
-
-@lru_cache(maxsize=256)  # thousands of entries may be due at one moment
-def _second(moment: datetime) -> str:
-    return f"{moment:%Y%m%dT%H%M%SZ}"
-
-
-def _number(number: float) -> str:
-    return f"{number:.3f}".rstrip("0").rstrip(".")
-
-
 def _known(redis: Redis, name: str) -> str:
-    found = entry_id(name)
+    found = entry_id_of(name)
     if not redis.sismember(keys.DECLARED, found):
         near = difflib.get_close_matches(name, _names(redis), 1)
         raise UnknownEntry(name, near[0] if near else None)

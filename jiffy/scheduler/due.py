@@ -9,10 +9,10 @@ from functools import lru_cache
 from itertools import takewhile
 from typing import Literal, NamedTuple
 
-from jiffy import entries
 from jiffy.scheduler import policy, timing
 from jiffy.scheduler.policy import Policy
 from jiffy.scheduler.timing import Timing
+from jiffy.ticks import job_id_of, line_of
 
 # A tick is missed when the next one's time has come, too, or when it is later than this: a restart
 # or a leader's death costs less.
@@ -93,11 +93,6 @@ def plan(found: Found, now: datetime) -> Plan:
     return Plan(found, next_due, entry.policy, ticks, missed)
 
 
-def too_late(slot: datetime) -> str:
-    """The line of the history for an entry whose only time was over when it was declared."""
-    return entries.line_of("m", slot, slot, reason="it was declared after its time")
-
-
 def moment(score: float) -> datetime:
     """The moment that a score in rq-scheduler's sorted set stands for."""
     return timing.EPOCH + timedelta(seconds=score)
@@ -150,13 +145,13 @@ class _Entry:
             span *= 2
 
     def tick(self, slot: datetime, now: datetime) -> Tick:
-        due, job_id = self.due(slot), entries.job_id_of(self.id, slot)
+        due, job_id = self.due(slot), job_id_of(self.id, slot)
         late_ms = max(0, round((now - due) / _ONE_MS))
-        line = entries.line_of("t", slot, due, late_ms=late_ms)
+        line = line_of("t", slot, due, late_ms=late_ms)
         return Tick(self.id, self.name, self.queue, slot.timestamp(), job_id, late_ms, line)
 
     def missed(self, slot: datetime, reason: str) -> Tick:
-        line = entries.line_of("m", slot, slot, reason=reason)
+        line = line_of("m", slot, slot, reason=reason)
         at = slot.timestamp()
         return Tick(self.id, self.name, self.queue, at, "", 0, line, "missed", reason)
 

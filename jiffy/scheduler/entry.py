@@ -11,7 +11,7 @@ from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from jiffy import clock, entries, functions, job_options, keys
+from jiffy import clock, functions, job_options, keys, ticks
 from jiffy.errors import InvalidValue
 from jiffy.job_options import Options
 from jiffy.queues import Enqueue, Job
@@ -22,9 +22,16 @@ from jiffy.scheduler.timing import At, Cron, Every, Timing, within
 if TYPE_CHECKING:  # typing has it from Python 3.11 on; only mypy needs it
     from typing_extensions import Unpack
 
-# A tick has an id of its own and a time of its own, waits for none, and is unique already.
-_NOT_OURS = ("job_id", "in_", "at", "depends_on", "unique", "unique_key", "unique_until")
-_OPTIONS = [name for name in job_options.NAMES if name not in _NOT_OURS]
+_OWN_ID = "left out: each tick is a job with an id of its own"
+_OWN_TIME = "left out: the entry says when"
+_UNIQUE = "left out: a tick is enqueued once; for one job at a time there is overlap='skip'"
+_ONCE = "left out: this entry comes once"
+# Why an option is none of an entry's.
+_REFUSED = {
+    "job_id": _OWN_ID, "in_": _OWN_TIME, "at": _OWN_TIME, "unique": _UNIQUE, "unique_key": _UNIQUE,
+    "unique_until": _UNIQUE, "depends_on": "left out: a tick waits for its time only",
+}  # fmt: skip
+_OPTIONS = [name for name in job_options.NAMES if name not in _REFUSED]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,10 +130,9 @@ def at(
     One that is first declared after its time is not enqueued; one whose time passed while no
     scheduler ran is, unless `missed` is "skip".
     """
-    policies = {"repeat": None, "jitter": 0, "missed": missed, "overlap": "allow"}
     return Line(
         read_timing=partial(At.read, moment), func=func, misplaced=misplaced, args=args,
-        kwargs=kwargs or {}, name=name, policies=policies, options=options,
+        kwargs=kwargs or {}, name=name, policies={"missed": missed}, options=options,
     )  # fmt: skip
 
 
@@ -197,8 +203,8 @@ def check(line: Line, enqueue: Enqueue) -> Entry:
     args, kwargs = _arguments(line)
     function = _function(line.func)
     name = line.name or functions.path_of(function)
-    ours: Any = dict.fromkeys(_NOT_OURS) | {"job_id": entries.entry_id(name)}
-    job = enqueue.options(**_options(line.options)).options(**ours).make(function, args, kwargs)
+    ours: Any = dict.fromkeys(_REFUSED) | {"job_id": ticks.entry_id_of(name)}
+    job = enqueue.options(**_options(line)).options(**ours).make(function, args, kwargs)
     timing = line.read_timing()
     return Entry(name, timing, job, policy.read(line.policies, timing))
 
@@ -220,12 +226,12 @@ def _arguments(line: Line) -> tuple[tuple[Any, ...], dict[str, Any]]:
     return tuple(line.args), line.kwargs
 
 
-def _options(given: Options) -> Options:
-    for name in sorted(set(given) - set(_OPTIONS)):
-        if name.startswith("unique"):
-            must = "left out: a tick is enqueued once; overlap='skip' is for one job at a time"
-            raise InvalidValue(name, given.get(name), must)
-        near = difflib.get_close_matches(name, [*_OPTIONS, *policy.NAMES, "start", "end"], 1)
+def _options(line: Line) -> Options:
+    known = [*_OPTIONS, *line.policies]
+    for name in sorted(set(line.options) - set(_OPTIONS)):
+        if name in _REFUSED or name in policy.NAMES:
+            raise InvalidValue(name, line.options.get(name), _REFUSED.get(name, _ONCE))
+        near = difflib.get_close_matches(name, known, 1)
         hint = f" (did you mean {near[0]!r}?)" if near else ""
-        raise InvalidValue("option", name, f"one of {', '.join(_OPTIONS)}{hint}")
-    return given
+        raise InvalidValue("option", name, f"one of {', '.join(known)}{hint}")
+    return line.options

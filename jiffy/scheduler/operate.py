@@ -11,6 +11,7 @@ from redis import Redis
 
 from jiffy import clock, connection, entries
 from jiffy.errors import InvalidValue
+from jiffy.ticks import Tick
 
 _Command = Callable[[Redis, argparse.Namespace], Iterable[str]]
 
@@ -84,7 +85,7 @@ def _next(state: entries.State) -> str:
     return f"{_shown(state.next_at)}{skipped}"
 
 
-def _last(tick: entries.Tick | None) -> str:
+def _last(tick: Tick | None) -> str:
     return "" if tick is None else f"{tick.outcome} {_shown(tick.slot)}"
 
 

@@ -54,16 +54,19 @@ NO_POLICY = Policy()
 
 
 def read(given: Mapping[str, Any], timing: Timing) -> Policy:
-    """The policy of an entry of this timing.  Raises InvalidValue."""
+    """The policy of an entry of this timing; what is not given does not apply to it.
+
+    Raises InvalidValue.
+    """
     missed = _one_of("missed", given["missed"], ("once", "skip", "all"))
-    overlap = _one_of("overlap", given["overlap"], ("skip", "allow", "queue one", "replace"))
+    overlap = _one_of(
+        "overlap", given.get("overlap", "allow"), ("skip", "allow", "queue one", "replace")
+    )
     if missed == "all" and overlap != "allow":
         raise InvalidValue("missed", missed, "given with overlap='allow': they come all at once")
-    jitter_s = clock.seconds(given["jitter"] or 0, "jitter")
-    _refuse_long_jitter(jitter_s, given["jitter"], timing)
-    return Policy(
-        missed=missed, overlap=overlap, jitter_s=jitter_s, repeat=_repeat(given["repeat"])
-    )
+    jitter_s = _jitter_s(given.get("jitter", 0), timing)
+    repeat = _repeat(given.get("repeat"))
+    return Policy(missed=missed, overlap=overlap, jitter_s=jitter_s, repeat=repeat)
 
 
 def usual_overlap(timing: Timing) -> Overlap:
@@ -91,11 +94,13 @@ def _repeat(value: object) -> int | None:
     return value
 
 
-def _refuse_long_jitter(jitter_s: float, given: object, timing: Timing) -> None:
+def _jitter_s(given: clock.Duration, timing: Timing) -> float:
+    jitter_s = clock.seconds(given, "jitter")
     shortest_s = _shortest_s(timing) if jitter_s else None
     if shortest_s is not None and jitter_s >= shortest_s:
         interval = clock.in_words(shortest_s)
         raise InvalidValue("jitter", given, f"shorter than the time between two ticks, {interval}")
+    return jitter_s
 
 
 def _shortest_s(timing: Timing) -> float | None:

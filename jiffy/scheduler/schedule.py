@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from itertools import islice
 from typing import Any, NamedTuple
 
 import rq_scheduler
@@ -18,13 +17,12 @@ from rq.exceptions import NoSuchJobError
 from rq.utils import utcformat
 from rq_scheduler.utils import to_unix
 
-from jiffy import clock, entries, keys, log
+from jiffy import clock, keys, log, ticks
 from jiffy.connection import is_away
 from jiffy.queues import Job, Queue
 from jiffy.scheduler import foreign
-from jiffy.scheduler.due import Found, Plan, Tick, moment, plan, too_late
-from jiffy.scheduler.entry import Entry
-from jiffy.scheduler.timing import At
+from jiffy.scheduler.declared import withdraw
+from jiffy.scheduler.due import Found, Plan, Tick, moment, plan
 from jiffy.scripts import script
 
 _AT_A_TIME = 1000  # entries that one look tells of; the rest is told of by the next
@@ -33,7 +31,6 @@ _FOLLOWED_AT_A_TIME = 500
 _FOLLOW_EVERY_S = 1
 _BEAT_EVERY_S = 5
 _ASIDE = timedelta(seconds=10)  # how soon a broken entry is tried again
-_KEPT_S = 30 * 86400  # what happened to an entry, after it left the table
 
 
 @dataclass(frozen=True)
@@ -51,15 +48,7 @@ class Ended(NamedTuple):
 
     entry_id: str
     name: str
-    tick: entries.Tick
-
-
-class Declared(NamedTuple):
-    """What Redis holds of an entry of the table; "" for what somebody has deleted."""
-
-    name: str
-    definition: str
-    timing: str
+    tick: ticks.Tick
 
 
 class Scheduler(rq_scheduler.Scheduler):  # type: ignore[misc]
@@ -140,45 +129,9 @@ class Scheduler(rq_scheduler.Scheduler):  # type: ignore[misc]
         self._next_follow_up = clock.monotonic() + _FOLLOW_EVERY_S
         told = script(self.connection, "entry_follow")([keys.OPEN_TICKS], [_FOLLOWED_AT_A_TIME])
         return [
-            Ended(entry_id, name, entries.tick_of(entry_id, line))
+            Ended(entry_id, name, ticks.tick_of(entry_id, line))
             for entry_id, name, line in zip(*[(raw.decode() for raw in told)] * 3, strict=True)
         ]
-
-    def declare(self, table: Sequence[Entry], now: datetime) -> list[str]:
-        """Make the entries what the table says; return "new", "changed", "same" or "over" for each.
-
-        One that was there keeps its next time, unless it is its times that changed; one that is
-        done stays done.  "over": it was not known like this, and none of its times is left.
-        """
-        step, verdicts = script(self.connection, "entry_declare"), []
-        waiting = iter(table)
-        while some := list(islice(waiting, _IN_ONE_STEP)):
-            with self.connection.pipeline(transaction=False) as pipe:
-                for entry in some:
-                    step(*_declaration(entry, now), client=pipe)
-                verdicts += [answer.decode() for answer in pipe.execute()]
-        return verdicts
-
-    def declared(self) -> dict[str, Declared]:
-        """The entries that a table made, by their ids."""
-        ids = sorted(raw.decode() for raw in self.connection.smembers(keys.DECLARED))
-        fields = (keys.TICK_OF_FIELD, keys.ENTRY_FIELD, keys.TIMING_FIELD)
-        with self.connection.pipeline(transaction=False) as pipe:
-            for entry_id in ids:
-                pipe.hmget(keys.job(entry_id), *fields)
-            told = [[(raw or b"").decode() for raw in hash_] for hash_ in pipe.execute()]
-        return {
-            entry_id: Declared(name or entry_id, *rest)
-            for entry_id, (name, *rest) in zip(ids, told, strict=True)
-        }
-
-    def withdraw(self, entry_id: str) -> None:
-        """Take an entry off the schedule; its jobs stay, and for a month its history."""
-        with self.connection.pipeline() as pipe:
-            pipe.zrem(keys.ENTRIES, entry_id).srem(keys.DECLARED, entry_id)
-            pipe.delete(keys.job(entry_id))
-            pipe.expire(keys.entry_state(entry_id), _KEPT_S).expire(keys.ticks(entry_id), _KEPT_S)
-            pipe.execute()
 
     def change_execution_time(self, job: Job, date_time: datetime) -> None:
         """As rq-scheduler's; an entry that is enqueued at this moment is not put back."""
@@ -236,7 +189,7 @@ class Scheduler(rq_scheduler.Scheduler):  # type: ignore[misc]
         self._set_aside(entry_id, error, now)
 
     def _forget(self, entry_id: str) -> None:
-        self.withdraw(entry_id)
+        withdraw(self.connection, entry_id)
         log.event("entry.gone", logging.WARNING, entry=entry_id, reason="its job was deleted")
 
     def _set_aside(self, entry_id: str, error: Exception, now: datetime) -> None:
@@ -251,15 +204,3 @@ class Scheduler(rq_scheduler.Scheduler):  # type: ignore[misc]
 
 def _moment(score: bytes) -> datetime | None:
     return moment(float(score)) if score else None
-
-
-def _declaration(entry: Entry, now: datetime) -> tuple[list[str], list[Any]]:
-    """The keys and arguments of `entry_declare.lua`."""
-    coming = entry.next_due(now)
-    late = "" if coming or not isinstance(entry.timing, At) else too_late(entry.timing.moment)
-    fields = [part for pair in entry.fields(now).items() for part in pair]
-    hashes = [keys.job(entry.id), keys.entry_state(entry.id), keys.ticks(entry.id)]
-    return (
-        [keys.ENTRIES, *hashes, keys.DECLARED, keys.SCHEDULE_WAKE],
-        [entry.id, coming or "", entry.policy.repeat or 0, late, *fields],
-    )

@@ -10,9 +10,10 @@ from typing import Any, Literal
 from jiffy import log
 from jiffy.errors import InvalidEntry, InvalidSchedule, JiffyError
 from jiffy.queues import Enqueue, enqueue
-from jiffy.scheduler import timing
+from jiffy.scheduler import declared, timing
+from jiffy.scheduler.declared import Declared
 from jiffy.scheduler.entry import Entry, Line, check
-from jiffy.scheduler.schedule import Declared, Scheduler
+from jiffy.scheduler.schedule import Scheduler
 
 
 def read(
@@ -54,7 +55,7 @@ class Change:
 
 def difference(scheduler: Scheduler, entries: Sequence[Entry]) -> list[Change]:
     """What `apply` would change; nothing is written."""
-    there = scheduler.declared()
+    there = declared.read(scheduler.connection)
     changes = [_change(entry, there.pop(entry.id, None)) for entry in entries]
     return changes + [Change("gone", told.name) for told in there.values()]
 
@@ -65,15 +66,16 @@ def apply(scheduler: Scheduler, entries: Sequence[Entry], now: datetime) -> dict
 
     Entries that no table made are left alone.  What changes is logged.
     """
+    redis = scheduler.connection
     counts = {"new": 0, "changed": 0, "same": 0, "gone": 0, "over": 0}
-    for entry, verdict in zip(entries, scheduler.declare(entries, now), strict=True):
+    for entry, verdict in zip(entries, declared.declare(redis, entries, now), strict=True):
         counts[verdict] += 1
         level = log.WARNING if verdict == "over" else logging.INFO
         if verdict != "same":
             log.event(f"entry.{verdict}", level, entry=entry.name, due=entry.timing.in_words())
-    there = scheduler.declared()
+    there = declared.read(redis)
     for entry_id in sorted(there.keys() - {entry.id for entry in entries}):
-        scheduler.withdraw(entry_id)
+        declared.withdraw(redis, entry_id)
         counts["gone"] += 1
         log.event("entry.gone", entry=there[entry_id].name, reason="it is not in the table")
     return counts
@@ -81,7 +83,7 @@ def apply(scheduler: Scheduler, entries: Sequence[Entry], now: datetime) -> dict
 
 def restore(scheduler: Scheduler, entries: Sequence[Entry]) -> None:
     """Declare `entries` again where Redis has lost its whole schedule."""
-    if not scheduler.declared():
+    if not declared.read(scheduler.connection):
         apply(scheduler, entries, scheduler.look().now)
 
 

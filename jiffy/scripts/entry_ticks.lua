@@ -31,9 +31,9 @@ local function why_not_beside(last, overlap)
   local job = redis.call('HMGET', 'rq:job:' .. last, 'status', 'origin', 'worker_name')
   local is_running, waiting = job[1] == 'started', waits[job[1]]
   if overlap == 'replace' then
-    if waiting then cancel(last, job[2]) end
+    if waiting then cancel(last, job[2] or 'default') end
     if is_running then
-      redis.call('PUBLISH', 'rq:pubsub:' .. job[3], cjson.encode({command = 'stop-job', job_id = last}))
+      redis.call('PUBLISH', 'rq:pubsub:' .. (job[3] or ''), cjson.encode({command = 'stop-job', job_id = last}))
     end
   elseif waiting or (is_running and overlap == 'skip') then
     return string.format('tick %s is still %s', string.match(last, '[^-]*$'), waiting or 'running')

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta, timezone
 import pytest
 import rq_scheduler
 
-from jiffy import entries, keys
+from jiffy import entries, keys, ticks
 from jiffy.errors import InvalidValue, UnknownEntry
 from jiffy.queues import Job
 from jiffy.scheduler import at, cron, every, table
@@ -144,8 +144,8 @@ def test_a_pause_says_who_and_why_and_ends_in_the_future(told, declare, redis):
 
 def test_a_line_of_the_history_is_read_as_it_was_written():
     slot = datetime(2026, 11, 20, 6, 0, tzinfo=UTC)
-    line = entries.line_of("t", slot, slot + timedelta(seconds=17.25), late_ms=12)
-    tick = entries.tick_of("entry-sum", line.replace("|||", "|finished|1500|"))
+    line = ticks.line_of("t", slot, slot + timedelta(seconds=17.25), late_ms=12)
+    tick = ticks.tick_of("entry-sum", line.replace("|||", "|finished|1500|"))
 
     assert (tick.slot, tick.late_ms, tick.outcome, tick.duration_s) == (slot, 12, "finished", 1.5)
     assert tick.enqueued_at == slot + timedelta(seconds=17.262)

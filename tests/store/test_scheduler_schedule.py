@@ -9,7 +9,7 @@ import rq_scheduler
 
 from jiffy import Retry, connection, keys
 from jiffy.queues import Job
-from jiffy.scheduler import cron, every, table
+from jiffy.scheduler import cron, declared, every, table
 from jiffy.scheduler.schedule import Scheduler
 from jobs import numbers
 
@@ -196,10 +196,10 @@ def test_an_entry_that_left_the_table_is_gone_and_its_jobs_stay(
     assert queued(redis) == [tick.job_id]
 
 
-def test_a_new_time_is_given_once_when_two_schedulers_start_together(scheduler, declare, redis):
+def test_a_new_time_is_given_once_when_two_schedulers_start_together(redis):
     [entry], _ = table.read([add()])
     earlier = datetime(2026, 11, 20, 13, 59, 59, tzinfo=UTC)
-    answers = [scheduler.declare([entry], earlier + timedelta(seconds=n)) for n in (0, 2)]
+    answers = [declared.declare(redis, [entry], earlier + timedelta(seconds=n)) for n in (0, 2)]
 
     assert answers == [["new"], ["same"]]
     assert list(next_times(redis).values()) == [(earlier + timedelta(seconds=1)).timestamp()]

@@ -1,10 +1,14 @@
 """The table: what is wrong with a line is said before anything runs."""
 
+from datetime import datetime, timezone
+
 import pytest
 
 from jiffy.errors import InvalidEntry
-from jiffy.scheduler import cron, every, table
+from jiffy.scheduler import at, cron, every, table
 from jobs import numbers
+
+MOMENT = datetime(2030, 1, 1, tzinfo=timezone.utc)
 
 
 def mistakes(*lines):
@@ -71,7 +75,48 @@ def add(**changes):
         ),
         (
             add(job_id="mine"),
-            "option is 'job_id'; it must be one of queue, timeout, ",
+            "job_id is 'mine'; it must be left out: each tick is a job with an id of its own.",
+        ),
+        (
+            add(unique="1h"),
+            "unique is '1h'; it must be left out: a tick is enqueued once; ",
+        ),
+        (
+            add(overlp="skip"),
+            "option is 'overlp'; it must be one of ",
+        ),
+        (
+            add(overlap="queue_one"),
+            "overlap is 'queue_one'; it must be one of 'skip', 'allow', 'queue one', 'replace' "
+            "(did you mean 'queue one'?).",
+        ),
+        (
+            add(missed="never"),
+            "missed is 'never'; it must be one of 'once', 'skip', 'all'.",
+        ),
+        (
+            add(missed="all"),
+            "missed is 'all'; it must be given with overlap='allow': they come all at once.",
+        ),
+        (
+            add(jitter="10m"),
+            "jitter is '10m'; it must be shorter than the time between two ticks, 10m.",
+        ),
+        (
+            cron("0,2 6 * * *", numbers.add, args=[2, 3], jitter="5m"),
+            "jitter is '5m'; it must be shorter than the time between two ticks, 2m.",
+        ),
+        (
+            add(jitter="some"),
+            "jitter is 'some'; it must be seconds, or a text ",
+        ),
+        (
+            add(repeat=0),
+            "repeat is 0; it must be how many ticks to make, from 1.",
+        ),
+        (
+            at(MOMENT, numbers.add, args=[2, 3], repeat=3),
+            "repeat is 3; it must be left out: this entry comes once.",
         ),
         (
             add(timeout="soon"),
@@ -138,3 +183,16 @@ def test_options_and_the_functions_own_arguments_do_not_mix():
 
     assert (job.args, job.kwargs) == ([2], {"y": 3})
     assert (job.origin, job.timeout, job.retries_left) == ("low", 120, 3)
+
+
+def test_a_misspelt_name_is_told_with_the_right_one():
+    [said] = mistakes(add(overlp="skip"))
+
+    assert said.endswith("(did you mean 'overlap'?).")
+
+
+def test_what_is_usual_is_not_said_of_an_entry():
+    usual, special = entry(add()), entry(add(overlap="replace", jitter="30s", repeat=3))
+
+    assert usual.times_in_words() == "every 10m"
+    assert special.times_in_words() == "every 10m, overlap: replace, jitter 30 s, 3 times in all"
