@@ -30,6 +30,7 @@ class Leader:
         self._token = secrets.token_hex(8)
         self._who = f"{settings().dyno or socket.gethostname()}:{os.getpid()}"
         self._own: bytes | None = None  # what the key says while this process leads
+        self._said: str | None = None  # what it says if a claim, not yet answered, was granted
         self._renewed_at = -LEASE_S
         self._others: object = None  # whom this process last saw in the lead
         self._free_in_s = 0.0
@@ -55,10 +56,11 @@ class Leader:
 
     def resign(self) -> None:
         """Let another lead, now.  Raises redis-py's errors."""
-        if self._own:
+        words = self._own or self._said
+        if words:
             resign = script(self._redis, "resign")
-            resign([keys.LEADER, keys.LEADER_LEFT], [self._own, _LEASE_MS])
-            self._own = None
+            resign([keys.LEADER, keys.LEADER_LEFT], [words, _LEASE_MS])
+        self._own = self._said = None
 
     def _is_renewed(self) -> bool:
         """One command: at worst, another's lease is renewed by it for once."""
@@ -67,11 +69,13 @@ class Leader:
     def _is_taken(self) -> bool:
         """Take the lead if nobody has it; or it is ours, and only the answer was lost."""
         words = {"who": self._who, "since": clock.rq_text(clock.wall()), "token": self._token}
+        self._said = json.dumps(words)
         with self._redis.pipeline(transaction=False) as pipe:
-            pipe.set(keys.LEADER, json.dumps(words), nx=True, px=_LEASE_MS)
+            pipe.set(keys.LEADER, self._said, nx=True, px=_LEASE_MS)
             pipe.get(keys.LEADER)
             pipe.pttl(keys.LEADER)
             _, told, left_ms = pipe.execute()
+        self._said = None
         holder = _read(told)
         is_ours = self.is_new = holder.get("token") == self._token
         self._free_in_s = max(0, left_ms) / 1000

@@ -90,11 +90,22 @@ def test_who_takes_a_free_lead_is_new_and_who_keeps_it_is_not(redis, leader):
 
 
 def test_a_lead_that_was_taken_while_the_answer_was_lost_is_known_again(leader):
-    one = leader()
-    assert one.leads()
-    one._own = None  # as it is when the connection broke before the answer
+    one = unanswered(leader())
 
     assert one.leads()
+
+
+def test_who_is_told_to_stop_while_it_takes_the_lead_leaves_it(redis, leader):
+    unanswered(leader()).resign()
+
+    assert not redis.exists(keys.LEADER)
+
+
+def unanswered(leader):
+    """As it is when its claim was granted, and the wait for the answer was broken off."""
+    assert leader.leads()
+    leader._own, leader._said = None, leader._own
+    return leader
 
 
 def test_who_resigns_leaves_the_lead_to_one_who_waits_for_it(leader):
