@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from jiffy.dashboard.api import calls
+from jiffy.dashboard.api import calls, routes
 from tests.web.conftest import TOKEN
 from tests.worker_processes import Dyno
 
@@ -80,20 +80,44 @@ def test_every_refusal_is_described_where_it_can_happen(document):
         assert operation["responses"].keys() >= expected, (method, path)
 
 
+@pytest.fixture
+def nobody_may_wait():
+    """All places for those who wait are taken."""
+    for _ in range(routes.MOST_WAITING):
+        routes._places.acquire()
+    yield
+    routes._places.release(routes.MOST_WAITING)
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_whatever_is_sent_nothing_breaks_and_every_answer_keeps_to_the_document(
     live, worker, tmp_path
 ):
+    ended = send_everything(live, tmp_path)
+
+    assert ended.returncode == 0, ended.stdout
+    assert re.search(r"(\d+) selected / \1 total", ended.stdout)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_nor_does_anything_that_is_done_to_one_job(live, plant, nobody_may_wait, tmp_path):
+    job_id = plant("job1", status="failed", error="boom")
+    (tmp_path / "schemathesis.toml").write_text(f'[parameters]\n"path.job_id" = "{job_id}"\n')
+    ended = send_everything(live, tmp_path)
+
+    assert ended.returncode == 0, ended.stdout
+
+
+def send_everything(address, folder):
+    """Call the API with all that its document allows, and with what it does not."""
     pytest.importorskip("schemathesis")
     # Not every path that could be a function's is one; and a canceled job is still there.
     beside = "positive_data_acceptance,use_after_free"
     command = [
-        sys.executable, "-m", "schemathesis.cli", "run", f"{live}/api/openapi.json",
+        sys.executable, "-m", "schemathesis.cli", "run", f"{address}/api/openapi.json",
         "--header", f"Authorization: Bearer {TOKEN}", "--exclude-checks", beside,
-        "--mode", "all", "--max-examples", "50", "--request-timeout", "30", "--no-color",
+        "--mode", "all", "--max-examples", "40", "--request-timeout", "90", "--no-color",
     ]  # fmt: skip
-    ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-
-    assert ended.returncode == 0, ended.stdout
-    assert re.search(r"(\d+) selected / \1 total", ended.stdout)
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
