@@ -126,6 +126,16 @@ def test_a_signal_ends_it_while_it_leads_and_while_it_stands_by(redis, start, nu
     assert not redis.exists(keys.LEADER)
 
 
+def test_a_signal_ends_it_while_redis_is_away(own_redis, start):
+    running = start(declare(own_redis), own_redis)
+    running.until_logged("leader.gained")
+    own_redis.shutdown()
+    running.until_logged("redis.away")
+    running.send(signal.SIGTERM)
+
+    assert running.wait() == 0
+
+
 @pytest.mark.slow
 def test_a_signal_ends_it_while_redis_does_not_answer(own_redis, start):
     running = start(declare(own_redis), own_redis)
