@@ -149,6 +149,14 @@ def test_a_wrong_call_is_422_and_says_what_is_wrong(api, redis, change, detail):
     assert redis.dbsize() == 0
 
 
+@pytest.mark.parametrize(
+    ("change", "pointer"),
+    [({"timeout": "soon"}, "#/timeout"), ({"in": -1}, "#/in"), ({"que": "low"}, "#")],
+)
+def test_what_is_wrong_is_pointed_at(api, change, pointer):
+    assert api("POST", "/api/jobs", json=ADD | change).json["pointer"] == pointer
+
+
 @pytest.mark.parametrize("body", ["{", "", "[1]", '"text"', '{"function": NaN}', "[" * 100_000])
 def test_a_body_that_is_no_json_object_is_400(api, body):
     answer = api("POST", "/api/jobs", data=body, headers={"Content-Type": "application/json"})
