@@ -108,13 +108,15 @@ def unanswered(leader):
     return leader
 
 
-def test_who_resigns_leaves_the_lead_to_one_who_waits_for_it(leader):
+def test_who_resigns_wakes_one_who_waits_for_the_lead(redis, leader):
     first, second = leader(), leader()
     first.leads()
     assert not second.leads()
     first.resign()
+    assert redis.llen(keys.LEADER_LEFT) == 1
     second.stand_by()
 
+    assert not redis.exists(keys.LEADER_LEFT)
     assert second.leads()
 
 
