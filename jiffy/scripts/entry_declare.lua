@@ -23,12 +23,14 @@ if keeps_time then return verdict end
 -- Other times: a count of them begins anew.
 if was[2] and was[2] ~= timing then redis.call('HDEL', KEYS[3], 'ticks') end
 if coming ~= '' then
-  redis.call('HDEL', KEYS[3], 'done')
   redis.call('ZADD', KEYS[1], coming, id)
   if redis.call('LLEN', KEYS[6]) == 0 then redis.call('LPUSH', KEYS[6], 1) end
   return verdict
 end
 redis.call('HSET', KEYS[3], 'done', timing)
 redis.call('ZREM', KEYS[1], id)
-if late ~= '' then redis.call('LPUSH', KEYS[4], late) end
+if late ~= '' then
+  redis.call('LPUSH', KEYS[4], late)
+  redis.call('HINCRBY', 'jiffy:tick_counts', 'missed', 1)
+end
 return 'over'

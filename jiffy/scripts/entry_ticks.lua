@@ -58,6 +58,7 @@ end
 local not_copied = {['jiffy:entry'] = 1, ['jiffy:timing'] = 1, ['jiffy:policy'] = 1, ['jiffy:meta'] = 1, meta = 1,
   status = 1, created_at = 1, enqueued_at = 1}
 local sleepers = {}
+local counted_as, counts = {t = 'enqueued', n = 'enqueued', s = 'skipped', m = 'missed'}, {}
 -- Returns false where that job is there already: the entry's time was set back by hand.
 local function enqueue(id, job_id)
   local job = 'rq:job:' .. job_id
@@ -87,11 +88,11 @@ end
 local function move_on(id, coming, has_repeated)
   if coming ~= '' and not has_repeated then
     redis.call('ZADD', KEYS[1], coming, id)
-  else
-    local timing = redis.call('HGET', 'rq:job:' .. id, 'jiffy:timing')
-    redis.call('ZREM', KEYS[1], id)
-    redis.call('HSET', 'jiffy:entry:' .. id, 'done', coming == '' and timing or 'repeated')
+    return
   end
+  redis.call('ZREM', KEYS[1], id)
+  local timing = redis.call('HGET', 'rq:job:' .. id, 'jiffy:timing')
+  if coming == '' then redis.call('HSET', 'jiffy:entry:' .. id, 'done', timing) end
 end
 
 local function make(id, seen, coming, most, overlap, lines, ticks)
@@ -128,6 +129,10 @@ local function make(id, seen, coming, most, overlap, lines, ticks)
   if #lines > 0 and redis.call('LPUSH', 'jiffy:ticks:' .. id, unpack(lines)) > HISTORY then
     redis.call('LTRIM', 'jiffy:ticks:' .. id, 0, HISTORY - 1)
   end
+  for _, line in ipairs(lines) do
+    local what = counted_as[string.sub(line, 1, 1)]
+    counts[what] = (counts[what] or 0) + 1
+  end
   if seen ~= '' then move_on(id, coming, most > 0 and made >= most) end
   return answers
 end
@@ -138,6 +143,7 @@ for i = 3, #ARGV do
   local is_fine, answer = pcall(make, unpack(cjson.decode(ARGV[i])))
   results[#results + 1] = is_fine and answer or (type(answer) == 'table' and answer.err or tostring(answer))
 end
+for what, count in pairs(counts) do redis.call('HINCRBY', 'jiffy:tick_counts', what, count) end
 for queue, name in pairs(sleepers) do
   redis.call('SADD', KEYS[3], queue)
   if redis.call('LLEN', 'jiffy:wake:' .. name) == 0 then redis.call('LPUSH', 'jiffy:wake:' .. name, 1) end

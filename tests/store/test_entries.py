@@ -2,12 +2,13 @@
 
 import json
 import pickle
+import time
 from datetime import datetime, timedelta, timezone
 
 import pytest
 import rq_scheduler
 
-from jiffy import entries, keys, ticks
+from jiffy import clock, entries, keys, ticks
 from jiffy.errors import InvalidValue, UnknownEntry
 from jiffy.queues import Job
 from jiffy.scheduler import at, cron, every, table
@@ -169,6 +170,23 @@ def test_the_first_time_of_a_cron_string_made_at_run_time_is_its_next(scheduler,
 
     assert first % 900 == 0
     assert now < first <= now + 901
+
+
+def test_a_first_time_lies_ahead_also_in_the_hour_that_a_clock_shows_twice(
+    scheduler, redis, monkeypatch
+):
+    monkeypatch.setenv("TZ", "Europe/Paris")
+    time.tzset()
+    try:
+        monkeypatch.setattr(clock, "now", lambda: datetime(2026, 10, 25, 1, 10, tzinfo=UTC))
+        with pytest.warns(FutureWarning):
+            job = scheduler.cron("30 2 * * *", numbers.add, args=[2, 3])
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+
+    first = datetime.fromtimestamp(redis.zscore(keys.ENTRIES, job.id), UTC)
+    assert first == datetime(2026, 10, 26, 1, 30, tzinfo=UTC)
 
 
 def test_an_entry_that_was_enqueued_just_now_cannot_be_moved_and_so_done_twice(scheduler, redis):

@@ -6,9 +6,10 @@ from datetime import datetime, timedelta, timezone
 from threading import Barrier
 
 import pytest
+from redis.exceptions import ResponseError
 from rq.registry import CanceledJobRegistry
 
-from jiffy import connection, entries, keys
+from jiffy import clock, connection, entries, keys
 from jiffy.queues import Job
 from jiffy.scheduler import at, cron, every, table
 from jiffy.scheduler.schedule import Scheduler
@@ -166,6 +167,24 @@ def test_so_many_ticks_are_made_and_no_more_also_across_deploys(declare, tick, r
     assert len(queued(redis)) == 3
 
 
+def test_ticks_that_come_all_at_once_are_no_more_than_were_asked_for(scheduler, declare, redis):
+    declare(add(repeat=3, missed="all", overlap="allow"))
+    ended_long_ago(redis)
+
+    assert len(scheduler.enqueue_jobs()) == 3
+    assert redis.zcard(keys.ENTRIES) == 0
+
+
+def test_other_times_count_anew_and_what_is_run_by_hand_does_not_count(declare, tick, redis):
+    declare(add(repeat=2, overlap="allow"))
+    tick()
+    entries.run_now(redis, NAME, "ada")
+    declare(cron("0 6 * * *", numbers.add, args=[2, 3], repeat=2))
+    entries.run_now(redis, NAME, "ada")
+
+    assert [one.outcome for one in tick(3)] == ["enqueued", "enqueued"]
+
+
 def test_an_entry_that_may_repeat_more_often_goes_on_where_it_was(declare, tick, redis):
     declare(add(repeat=2, overlap="allow"))
     tick(3)
@@ -243,6 +262,9 @@ def test_a_tick_that_waits_is_replaced_by_the_next(declare, tick, redis):
     assert replaced.get_status() == "canceled"
     assert first.job_id in CanceledJobRegistry("default", redis).get_job_ids()
     assert redis.hget(replaced.key, keys.REASON_FIELD) == b"the next tick replaced it"
+    follow(redis)
+    told = entries.history(redis, NAME)[1]
+    assert (told.outcome, told.reason) == ("canceled", "the next tick replaced it")
 
 
 def test_a_tick_that_runs_is_told_to_stop_by_the_next(declare, tick, redis):
@@ -321,12 +343,26 @@ def test_the_history_tells_how_a_job_ended_and_how_long_it_took(declare, tick, w
     assert redis.zcard(keys.OPEN_TICKS) == 0
 
 
-def follow(redis):
+def follow(redis, scheduler=None):
     """Look after all open ticks at once, whenever they would be looked after."""
     for member in redis.zrange(keys.OPEN_TICKS, 0, -1):
         redis.zadd(keys.OPEN_TICKS, {member: 1})
-    one = Scheduler(connection=redis)
+    one = scheduler or Scheduler(connection=redis)
     return one.follow_up(one.look())
+
+
+def test_jobs_are_looked_after_once_a_second_at_most(
+    declare, tick, scheduler, work, redis, monkeypatch
+):
+    declare(add())
+    tick()
+    monkeypatch.setattr(clock, "monotonic", lambda: 1000.0)
+    assert follow(redis, scheduler) == []
+    work()
+
+    assert follow(redis, scheduler) == []
+    monkeypatch.setattr(clock, "monotonic", lambda: 1001.0)
+    assert len(follow(redis, scheduler)) == 1
 
 
 def test_a_job_that_is_not_over_is_looked_at_again_later(declare, tick, redis):
@@ -407,6 +443,31 @@ def test_fifty_schedulers_at_once_make_each_tick_once(declare, redis):
     assert len(enqueued) == len(set(enqueued)) == 110
     assert sorted(enqueued) == sorted(queued(redis))
     assert all(redis.llen(keys.ticks(f"entry-sum-{n}")) == 11 for n in range(10))
+
+
+def test_more_entries_than_one_look_tells_of_are_all_enqueued(declare, scheduler, redis):
+    declare(*(add(name=f"sum-{n}") for n in range(1001)))
+    redis.zadd(keys.ENTRIES, {f"entry-sum-{n}": 1 for n in range(1001)})
+    seen = scheduler.look()
+
+    assert seen.next_due <= seen.now
+    assert len(scheduler.enqueue_due(seen)) + len(scheduler.enqueue_jobs()) >= 1001
+    assert redis.llen(keys.queue("default")) == 1001
+
+
+def test_a_redis_that_is_full_is_waited_for_and_loses_no_tick(declare, scheduler, redis):
+    declare(add())
+    scheduler.look()
+    redis.config_set("maxmemory", 1)
+    try:
+        with pytest.raises(ResponseError, match="OOM"):
+            scheduler.enqueue_due(scheduler.look(ENTRY))
+    finally:
+        redis.config_set("maxmemory", 0)
+    [made] = scheduler.enqueue_due(scheduler.look(ENTRY))
+
+    assert queued(redis) == [made.job_id]
+    assert outcomes(redis) == ["open"]
 
 
 def test_a_sleeping_worker_hears_of_a_tick(declare, tick, redis):

@@ -77,6 +77,24 @@ def test_a_job_tells_which_entry_made_it(scheduler, declare, make_due, redis):
     assert redis.hget(keys.job(tick.job_id), keys.TICK_OF_FIELD) == b"sum"
 
 
+def test_a_ticks_job_is_what_the_line_of_the_table_says(scheduler, declare, make_due, redis):
+    declare(add(queue="low", ttl="10m", timeout="2m", meta={"by": "me"}, rescue=False))
+    make_due()
+    [tick] = scheduler.enqueue_jobs()
+    job = Job.fetch(tick.job_id, redis)
+
+    assert (job.origin, job.timeout, job.meta, job.get_status()) == (
+        "low",
+        120,
+        {"by": "me"},
+        "queued",
+    )
+    assert 0 < redis.ttl(job.key) <= 600
+    assert redis.smembers(keys.QUEUES) == {b"rq:queue:low"}
+    ours = {name.decode() for name in redis.hkeys(job.key) if name.startswith(b"jiffy:")}
+    assert ours == {keys.TICK_OF_FIELD, keys.RESCUE_FIELD}
+
+
 def test_what_is_not_due_is_left_alone(scheduler, declare, redis):
     declare(add())
 
@@ -114,7 +132,7 @@ def test_many_schedulers_at_once_double_nothing_and_lose_nothing(scheduler, decl
 
 
 def test_a_slot_set_back_by_hand_is_not_done_twice(scheduler, declare, make_due, redis):
-    declare(add())
+    declare(add(overlap="allow"))
     make_due()
     [tick] = scheduler.enqueue_jobs()
     before = next_times(redis)
@@ -191,6 +209,7 @@ def test_an_entry_that_left_the_table_is_gone_and_its_jobs_stay(
     [tick] = scheduler.enqueue_jobs()
 
     assert declare(add()) == {"new": 0, "changed": 0, "same": 1, "gone": 1, "over": 0}
+    assert declare(add()) == {"new": 0, "changed": 0, "same": 1, "gone": 0, "over": 0}
     assert list(next_times(redis)) == [b"entry-jobs-numbers-add"]
     assert not redis.exists(keys.job("entry-other"))
     assert queued(redis) == [tick.job_id]
@@ -265,6 +284,17 @@ def test_a_job_made_at_run_time_for_one_moment_runs_once(whose, make, scheduler,
 
     assert queued(redis) == [job.id]
     assert next_times(redis) == {}
+
+
+def test_an_entry_made_at_run_time_that_two_schedulers_saw_is_enqueued_once(scheduler, redis):
+    job = scheduler.enqueue_at(datetime(2026, 1, 1, tzinfo=UTC), numbers.add, 2, 3, job_ttl=60)
+    seen = scheduler.look()
+    both = [len(Scheduler(connection=redis).enqueue_due(seen)) for _ in range(2)]
+
+    assert both == [1, 0]
+    assert queued(redis) == [job.id]
+    assert 0 < redis.ttl(job.key) <= 60
+    assert redis.hget(job.key, "timeout") == b"180"
 
 
 def test_an_entry_repeats_as_often_as_it_should_and_no_more(scheduler, make_due, redis):

@@ -81,6 +81,7 @@ def test_of_a_long_absence_the_last_hundred_are_told_one_by_one_and_where_it_beg
 
     assert len(made.missed) == 101
     assert made.missed[0].slot == SLOT
+    assert made.missed[0].reason.startswith("no scheduler ran; of those that follow, the last 100 ")
     assert made.ticks[0].slot - made.missed[1].slot == 100
     assert made.next_due == made.ticks[0].slot + 1
 
