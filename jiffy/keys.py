@@ -52,6 +52,7 @@ TICK_OF_FIELD = "jiffy:tick_of"
 
 # What is to last longer than an entry's hash: see "The schedule" in docs/internals.md.
 DECLARED = "jiffy:entries"  # set: the ids of the entries that the table made
+TICK_COUNTS = "jiffy:tick_counts"  # hash: how many were enqueued, skipped and missed so far
 OPEN_TICKS = "jiffy:ticks_open"  # sorted set: ticks whose job is not over -> when to look again
 
 

@@ -14,6 +14,8 @@ from jiffy.errors import InvalidValue
 _ID_PREFIX = "entry-"
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,200}")
 _OUTCOMES = {"s": "skipped", "m": "missed"}
+# The reason of an entry whose only time was over before the table had it.
+TOO_LATE = "it was declared after its time"
 
 
 class Tick(NamedTuple):

@@ -11,6 +11,7 @@ from jiffy import clock, connection, log
 from jiffy.program import USAGE_EXIT_CODE, in_one_line
 from jiffy.queues import Enqueue, enqueue
 from jiffy.scheduler import operate, table, words
+from jiffy.scheduler.alerts import Alerts
 from jiffy.scheduler.entry import Entry, Line
 from jiffy.scheduler.process import keep_time, until_stopped
 from jiffy.scheduler.schedule import Scheduler
@@ -50,8 +51,7 @@ def companion(
     Wrong entries end this process with exit code 2.
     """
     entries = _right(schedule, enqueue)
-    _put_in_force(entries, redis)
-    return partial(_beside_workers, entries)
+    return partial(_beside_workers, entries, _put_in_force(entries, redis))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -87,16 +87,17 @@ def _run(entries: Sequence[Entry]) -> None:
     redis = connection.connect("scheduler")
     redis.ping()
     with until_stopped():
-        _put_in_force(entries, redis)
-        keep_time(redis, entries)
+        keep_time(redis, entries, _put_in_force(entries, redis))
 
 
-def _put_in_force(entries: Sequence[Entry], redis: Redis) -> None:
-    scheduler = Scheduler(connection=redis)
-    table.apply(scheduler, entries, scheduler.look().now)
+def _put_in_force(entries: Sequence[Entry], redis: Redis) -> Alerts:
+    """Return what is to be told of it, once this process keeps time."""
+    scheduler, alerts = Scheduler(connection=redis), Alerts(entries)
+    table.apply(scheduler, entries, scheduler.look().now, alerts)
+    return alerts
 
 
-def _beside_workers(entries: Sequence[Entry]) -> int:
+def _beside_workers(entries: Sequence[Entry], alerts: Alerts) -> int:
     with until_stopped():
-        keep_time(connection.connect("scheduler"), entries)
+        keep_time(connection.connect("scheduler"), entries, alerts)
     return 0

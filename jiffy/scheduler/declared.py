@@ -80,4 +80,4 @@ def _too_late(entry: Entry, now: datetime) -> str:
     if not isinstance(entry.timing, At) or entry.timing.moment > now:
         return ""
     slot = entry.timing.moment
-    return ticks.line_of("m", slot, slot, reason="it was declared after its time")
+    return ticks.line_of("m", slot, slot, reason=ticks.TOO_LATE)

@@ -20,8 +20,8 @@ MISSED_AFTER_S = 30
 # So many slots of one absence are enqueued, or told of in the history, one by one.
 MOST_MISSED = 100
 
-_NO_SCHEDULER = "no scheduler ran"
-_MANY = f"{_NO_SCHEDULER}; of those that follow, the last {MOST_MISSED} are told"
+NO_SCHEDULER = "no scheduler ran"
+_MANY = f"{NO_SCHEDULER}; of those that follow, the last {MOST_MISSED} are told"
 _ONE_MS = timedelta(milliseconds=1)
 
 
@@ -171,7 +171,7 @@ def _divided(
     ticks = [entry.tick(slot, now) for slot in slots[-count:]]
     if entry.policy.missed == "skip" and ticks[-1].late_ms > MISSED_AFTER_S * 1000:
         ticks = []
-    missed = [entry.missed(slot, _NO_SCHEDULER) for slot in slots[: len(slots) - len(ticks)]]
+    missed = [entry.missed(slot, NO_SCHEDULER) for slot in slots[: len(slots) - len(ticks)]]
     if len(slots) > MOST_MISSED + 1:
         missed[0] = entry.missed(slots[0], _MANY)
     return ticks, missed

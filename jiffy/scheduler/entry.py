@@ -15,7 +15,8 @@ from jiffy import clock, functions, job_options, keys, ticks
 from jiffy.errors import InvalidValue
 from jiffy.job_options import Options
 from jiffy.queues import Enqueue, Job
-from jiffy.scheduler import policy
+from jiffy.scheduler import alerts, policy
+from jiffy.scheduler.alerts import OnMissed, Wanted
 from jiffy.scheduler.policy import Missed, Overlap, Policy
 from jiffy.scheduler.timing import At, Cron, Every, Timing, within
 
@@ -61,6 +62,8 @@ def every(
     jitter: clock.Duration = 0,
     missed: Missed = "once",
     overlap: Overlap = "skip",
+    on_missed: OnMissed | None = None,
+    ping: str | None = None,
     **options: "Unpack[Options]",
 ) -> Line:
     """Enqueue `func(*args, **kwargs)` every `interval`: seconds, "90s", "1h30m" or a timedelta.
@@ -75,8 +78,15 @@ def every(
     each, 100 at most ("all").  `overlap`, while the last tick's job waits or runs: no other one
     ("skip"), as if it did not ("allow"), one that waits behind it ("queue one"), or the new one in
     its stead ("replace").
+
+    `on_missed` is told when no scheduler made a tick in time, or the entry is broken: a function,
+    enqueued with the entry's name, the slot and the reason as texts, or an address, to which these
+    are POSTed.  `ping`: an address to GET when a job has succeeded; with `/fail` when it has not.
     """
-    policies = {"repeat": repeat, "jitter": jitter, "missed": missed, "overlap": overlap}
+    policies = {
+        "repeat": repeat, "jitter": jitter, "missed": missed, "overlap": overlap,
+        "on_missed": on_missed, "ping": ping,
+    }  # fmt: skip
     return Line(
         read_timing=lambda: within(Every.read(interval), start, end), func=func,
         misplaced=misplaced, args=args, kwargs=kwargs or {}, name=name, policies=policies,
@@ -98,6 +108,8 @@ def cron(
     jitter: clock.Duration = 0,
     missed: Missed = "once",
     overlap: Overlap = "allow",
+    on_missed: OnMissed | None = None,
+    ping: str | None = None,
     **options: "Unpack[Options]",
 ) -> Line:
     """Enqueue `func(*args, **kwargs)` by `expression`: minute, hour, day, month, weekday.
@@ -107,7 +119,10 @@ def cron(
     once: for "every ten minutes, always" take `every`.  None lies before `start` or after `end`;
     all else as with `every`.
     """
-    policies = {"repeat": repeat, "jitter": jitter, "missed": missed, "overlap": overlap}
+    policies = {
+        "repeat": repeat, "jitter": jitter, "missed": missed, "overlap": overlap,
+        "on_missed": on_missed, "ping": ping,
+    }  # fmt: skip
     return Line(
         read_timing=lambda: within(Cron.read(expression, timezone), start, end), func=func,
         misplaced=misplaced, args=args, kwargs=kwargs or {}, name=name, policies=policies,
@@ -123,6 +138,8 @@ def at(
     kwargs: Mapping[str, Any] | None = None,
     name: str | None = None,
     missed: Missed = "once",
+    on_missed: OnMissed | None = None,
+    ping: str | None = None,
     **options: "Unpack[Options]",
 ) -> Line:
     """Enqueue `func(*args, **kwargs)` once, at `moment`: a datetime with a zone.
@@ -132,7 +149,8 @@ def at(
     """
     return Line(
         read_timing=partial(At.read, moment), func=func, misplaced=misplaced, args=args,
-        kwargs=kwargs or {}, name=name, policies={"missed": missed}, options=options,
+        kwargs=kwargs or {}, name=name, options=options,
+        policies={"missed": missed, "on_missed": on_missed, "ping": ping},
     )  # fmt: skip
 
 
@@ -144,6 +162,7 @@ class Entry:
     timing: Timing
     job: Job
     policy: Policy = policy.NO_POLICY
+    wanted: Wanted = alerts.NOBODY
 
     @property
     def id(self) -> str:
@@ -206,7 +225,8 @@ def check(line: Line, enqueue: Enqueue) -> Entry:
     ours: Any = dict.fromkeys(_REFUSED) | {"job_id": ticks.entry_id_of(name)}
     job = enqueue.options(**_options(line)).options(**ours).make(function, args, kwargs)
     timing = line.read_timing()
-    return Entry(name, timing, job, policy.read(line.policies, timing))
+    wanted = alerts.read(line.policies, name, enqueue)
+    return Entry(name, timing, job, policy.read(line.policies, timing), wanted)
 
 
 def _function(func: object) -> functions.Function:

@@ -9,6 +9,7 @@ from redis.exceptions import RedisError
 from jiffy import clock, keys, log
 from jiffy.connection import is_away
 from jiffy.scheduler import table
+from jiffy.scheduler.alerts import Alerts
 from jiffy.scheduler.due import Tick, moment
 from jiffy.scheduler.entry import Entry
 from jiffy.scheduler.leader import Leader
@@ -31,8 +32,11 @@ _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 1.0
 class Loop:
     """Enqueues what comes due for as long as this scheduler leads, and else waits to lead."""
 
-    def __init__(self, scheduler: Scheduler, entries: Sequence[Entry]) -> None:
+    def __init__(
+        self, scheduler: Scheduler, entries: Sequence[Entry], alerts: Alerts | None = None
+    ) -> None:
         self._scheduler, self._entries = scheduler, entries
+        self._alerts = alerts or Alerts(entries)
         self._redis = scheduler.connection
         self.leader = Leader(self._redis)
         self._absence = Absence()
@@ -42,6 +46,7 @@ class Loop:
 
     def run(self) -> NoReturn:
         """Go on until an exception of a signal's ends it; outlives every absence of Redis."""
+        self._alerts.start()
         while True:
             try:
                 self.turn()
@@ -67,7 +72,7 @@ class Loop:
         # A Redis that has lost its whole schedule has lost its leader, too; and our scripts: the
         # first tick is not to wait until they are there.
         self._redis.script_load(source("entry_ticks"))
-        table.restore(self._scheduler, self._entries)
+        table.restore(self._scheduler, self._entries, self._alerts)
         self._look_at = 0.0
 
     def work(self) -> None:
@@ -86,9 +91,12 @@ class Loop:
         # What Redis says was true a moment after we asked; and so long does it take to ask again.
         asked_at = clock.monotonic()
         seen = self._scheduler.look()
-        for done in self._scheduler.enqueue_due(seen):
-            _note(done)
-        self._scheduler.follow_up(seen)
+        done = self._scheduler.enqueue_due(seen)
+        for tick in done:
+            _note(tick)
+        self._alerts.missed(done, seen.now)
+        self._alerts.broken(self._scheduler.newly_broken())
+        self._alerts.ended(self._scheduler.follow_up(seen))
         # Those that were due have another time now; but a broken one stays, and is not waited for.
         is_new = seen.due and seen.due != self._due
         self._due = seen.due

@@ -9,6 +9,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from jiffy import connection, log
+from jiffy.scheduler.alerts import Alerts
 from jiffy.scheduler.entry import Entry
 from jiffy.scheduler.loop import Loop
 from jiffy.scheduler.schedule import Scheduler
@@ -25,11 +26,14 @@ class Stopped(BaseException):
     """
 
 
-def keep_time(redis: Redis, entries: Sequence[Entry]) -> None:
-    """Enqueue what comes due until stopped; `entries` are for a Redis that has forgotten them."""
+def keep_time(redis: Redis, entries: Sequence[Entry], alerts: Alerts | None = None) -> None:
+    """Enqueue what comes due until stopped; `entries` are for a Redis that has forgotten them.
+
+    `alerts` tells whom the entries name, and what it was told before.
+    """
     where = connection.describe(settings())
     log.event("scheduler.started", redis=where, entries=len(entries), pid=os.getpid())
-    loop = Loop(Scheduler(connection=redis), entries)
+    loop = Loop(Scheduler(connection=redis), entries, alerts)
     try:
         loop.run()
     finally:

@@ -51,6 +51,14 @@ class Ended(NamedTuple):
     tick: ticks.Tick
 
 
+class Broken(NamedTuple):
+    """An entry that cannot be enqueued, and since when."""
+
+    entry_id: str
+    reason: str
+    at: datetime
+
+
 class Scheduler(rq_scheduler.Scheduler):  # type: ignore[misc]
     """rq-scheduler's Scheduler, its keys and its API, with JSON and without its races."""
 
@@ -70,6 +78,7 @@ class Scheduler(rq_scheduler.Scheduler):  # type: ignore[misc]
         self._next_beat = 0.0
         self._next_follow_up = 0.0
         self._aside: dict[str, tuple[str, datetime]] = {}
+        self._broken: list[Broken] = []
 
     def look(self, *entry_ids: str) -> Look:
         """See what is due, in one round trip; or how these entries stand, due or not."""
@@ -105,6 +114,11 @@ class Scheduler(rq_scheduler.Scheduler):  # type: ignore[misc]
                 except Exception as error:  # noqa: BLE001 - whatever is in a hash, the others go on
                     self._set_aside(found.entry_id, error, seen.now)
         return self._make(plans, seen.now) + self._enqueue(others, seen.now)
+
+    def newly_broken(self) -> list[Broken]:
+        """The entries that were set aside since the last call."""
+        found, self._broken = self._broken, []
+        return found
 
     def enqueue_job(self, job: Job) -> None:
         """Enqueue the entry `job` as it is here, now, whatever its time is."""
@@ -196,6 +210,7 @@ class Scheduler(rq_scheduler.Scheduler):  # type: ignore[misc]
         reason = f"{type(error).__name__}: {error}"
         if self._aside.get(entry_id, ("",))[0] != reason:
             log.event("entry.broken", logging.ERROR, entry=entry_id, reason=reason)
+            self._broken.append(Broken(entry_id, reason, now))
         self._aside[entry_id] = (reason, now + _ASIDE)
 
     def _is_aside(self, entry_id: str, now: datetime) -> bool:

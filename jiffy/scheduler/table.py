@@ -11,6 +11,7 @@ from jiffy import log
 from jiffy.errors import InvalidEntry, InvalidSchedule, JiffyError
 from jiffy.queues import Enqueue, enqueue
 from jiffy.scheduler import declared, timing
+from jiffy.scheduler.alerts import Alerts
 from jiffy.scheduler.declared import Declared
 from jiffy.scheduler.entry import Entry, Line, check
 from jiffy.scheduler.schedule import Scheduler
@@ -60,9 +61,14 @@ def difference(scheduler: Scheduler, entries: Sequence[Entry]) -> list[Change]:
     return changes + [Change("gone", told.name) for told in there.values()]
 
 
-def apply(scheduler: Scheduler, entries: Sequence[Entry], now: datetime) -> dict[str, int]:
+def apply(
+    scheduler: Scheduler,
+    entries: Sequence[Entry],
+    now: datetime,
+    alerts: Alerts | None = None,
+) -> dict[str, int]:
     """Make the schedule in Redis what the table says; return how many are new, changed, same, gone,
-    and how many are over before they began.
+    and how many are over before they began, of which `alerts` tells.
 
     Entries that no table made are left alone.  What changes is logged.
     """
@@ -70,6 +76,8 @@ def apply(scheduler: Scheduler, entries: Sequence[Entry], now: datetime) -> dict
     counts = {"new": 0, "changed": 0, "same": 0, "gone": 0, "over": 0}
     for entry, verdict in zip(entries, declared.declare(redis, entries, now), strict=True):
         counts[verdict] += 1
+        if verdict == "over" and alerts:
+            alerts.over(entry, now)
         level = log.WARNING if verdict == "over" else logging.INFO
         if verdict != "same":
             log.event(f"entry.{verdict}", level, entry=entry.name, due=entry.timing.in_words())
@@ -81,10 +89,10 @@ def apply(scheduler: Scheduler, entries: Sequence[Entry], now: datetime) -> dict
     return counts
 
 
-def restore(scheduler: Scheduler, entries: Sequence[Entry]) -> None:
+def restore(scheduler: Scheduler, entries: Sequence[Entry], alerts: Alerts | None = None) -> None:
     """Declare `entries` again where Redis has lost its whole schedule."""
     if not declared.read(scheduler.connection):
-        apply(scheduler, entries, scheduler.look().now)
+        apply(scheduler, entries, scheduler.look().now, alerts)
 
 
 def _entry(line: object, enqueue: Enqueue) -> Entry:

@@ -23,7 +23,8 @@ def of_table(entries: Sequence[Entry], now: datetime) -> str:
     for number, entry in enumerate(entries, start=1):
         head = f"\n{number:{number_width}}  {entry.name:{name_width}}  {entry.times_in_words()}"
         called = f"{entry.job.description}, queue {entry.job.origin}"
-        lines.append(indent.join([head, called, "  ".join(_next_times(entry, now))]))
+        more = filter(None, [called, entry.wanted.in_words(), "  ".join(_next_times(entry, now))])
+        lines.append(indent.join([head, *more]))
     return _text(lines)
 
 

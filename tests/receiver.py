@@ -1,0 +1,47 @@
+"""A real HTTP server that keeps what it is sent."""
+
+import json
+import threading
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+
+class Receiver:
+    """`heard` is what came, in order: (method, path, the body's JSON); `statuses` what it answers,
+    one after the other, and then 200."""
+
+    def __init__(self, address):
+        self.address = address
+        self.heard = []
+        self.statuses = []
+
+    def answer(self, method, path, body):
+        self.heard.append((method, path, json.loads(body) if body else None))
+        return self.statuses.pop(0) if self.statuses else 200
+
+
+@contextmanager
+def receiving():
+    """A receiver that runs meanwhile."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            self.send_response(receiver.answer(self.command, self.path, body))
+            self.end_headers()
+
+        do_POST = do_GET  # noqa: N815 - the same
+
+        def log_message(self, *_):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    receiver = Receiver(f"http://127.0.0.1:{server.server_port}")
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    try:
+        yield receiver
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()

@@ -1,0 +1,304 @@
+"""Who is told of missed ticks and of jobs that are over, how often, and what stays secret."""
+
+import threading
+from datetime import datetime, timedelta, timezone
+
+import pytest
+
+from jiffy import keys
+from jiffy.queues import Job
+from jiffy.scheduler import at, every, messenger, table, words
+from jiffy.scheduler.alerts import Alerts
+from jiffy.scheduler.loop import Loop
+from jiffy.scheduler.messenger import MOST_WAITING, Message, Messenger
+from jiffy.scheduler.schedule import Scheduler
+from jobs import mail, numbers
+from tests.newcomer import wait_until
+from tests.receiver import receiving
+
+UTC = timezone.utc
+ENTRY = "entry-jobs-numbers-add"
+SECRET = "5d5b1b1e-0000-4c9e-9d9c-000000000000"
+
+
+@pytest.fixture
+def receiver():
+    with receiving() as one:
+        yield one
+
+
+@pytest.fixture
+def impatient(monkeypatch):
+    """What fails is tried again at once."""
+    monkeypatch.setattr(messenger, "_PAUSES_S", (0, 0))
+
+
+@pytest.fixture
+def lead(redis):
+    """Put a table in force and lead: `lead(every(…))`; returns the loop, which tells whom it is to
+    tell from then on."""
+
+    def begin(*lines, now=None):
+        entries, wrong = table.read(lines)
+        assert wrong == []
+        scheduler, alerts = Scheduler(connection=redis), Alerts(entries)
+        table.apply(scheduler, entries, now or scheduler.look().now, alerts)
+        alerts.start()
+        return Loop(scheduler, entries, alerts)
+
+    return begin
+
+
+def add(**changes):
+    return every("10m", numbers.add, **{"args": [2, 3]} | changes)
+
+
+def look(loop):
+    loop._look_at = 0.0
+    loop.work()
+
+
+def nobody_ran_for(redis, seconds):
+    """As if no scheduler had; returns the first slot that was missed."""
+    now = redis.time()[0]
+    slot = now - now % 600 - seconds
+    redis.zadd(keys.ENTRIES, {ENTRY: slot})
+    return slot
+
+
+def iso(seconds):
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%SZ}"
+
+
+def until_heard(receiver, count=1):
+    wait_until(lambda: len(receiver.heard) >= count, 8)
+
+
+# Missed ticks
+
+
+def test_an_address_is_told_once_of_all_that_was_missed_together(lead, redis, receiver):
+    loop = lead(add(on_missed=f"{receiver.address}/hook"))
+    slot = nobody_ran_for(redis, 3600)
+    look(loop)
+    look(loop)
+    until_heard(receiver)
+    [(method, path, told)] = receiver.heard
+
+    assert (method, path) == ("POST", "/hook")
+    assert 3600 <= told.pop("late_s") < 4200
+    assert told.pop("slots") in (6, 7)  # the last one may be enqueued in time
+    assert told == {
+        "entry": "jobs.numbers.add", "slot": iso(slot), "reason": "no scheduler ran",
+    }  # fmt: skip
+
+
+def test_a_single_tick_that_is_enqueued_much_too_late_is_told_too(lead, redis, receiver):
+    loop = lead(every("7d", numbers.add, args=[2, 3], on_missed=receiver.address))
+    slot = redis.time()[0] - 3600
+    redis.zadd(keys.ENTRIES, {ENTRY: slot})
+    look(loop)
+    until_heard(receiver)
+
+    assert [(told["slot"], told["slots"]) for _, _, told in receiver.heard] == [(iso(slot), 1)]
+
+
+def test_a_function_is_enqueued_with_the_name_the_slot_and_the_reason(lead, redis):
+    loop = lead(add(on_missed=mail.send))
+    slot = nobody_ran_for(redis, 600)
+    look(loop)
+    job_id = f"jobs-numbers-add-{datetime.fromtimestamp(slot, UTC):%Y%m%dT%H%M%SZ}-missed"
+    wait_until(lambda: redis.exists(keys.job(job_id)), 8)
+    job = Job.fetch(job_id, redis)
+
+    assert job.func_name == "jobs.mail.send"
+    assert job.args == ["jobs.numbers.add", iso(slot), "no scheduler ran"]
+
+
+def test_two_schedulers_that_both_tell_enqueue_a_function_once(lead, redis):
+    slot = datetime(2026, 1, 1, tzinfo=UTC)
+    loops = [lead(add(on_missed=mail.send)) for _ in range(2)]
+    for loop in loops:
+        loop._alerts._tell(loop._entries[0], slot, slot, "no scheduler ran")
+    for loop in loops:
+        wait_until(lambda loop=loop: is_idle(loop), 8)
+
+    assert redis.lrange(keys.queue("default"), 0, -1) == [
+        b"jobs-numbers-add-20260101T000000Z-missed"
+    ]
+
+
+def test_an_entry_of_one_time_that_is_declared_after_it_is_told_of_once(lead, receiver):
+    line = at(datetime(2026, 1, 1, tzinfo=UTC), numbers.add, args=[2, 3],
+              on_missed=receiver.address)  # fmt: skip
+    lead(line)
+    until_heard(receiver)
+    again = lead(line)
+    wait_until(lambda: is_idle(again), 8)
+
+    assert [told["reason"] for _, _, told in receiver.heard] == ["it was declared after its time"]
+
+
+def test_an_entry_that_is_broken_is_told_of_once(lead, redis, receiver):
+    loop = lead(add(on_missed=receiver.address))
+    nobody_ran_for(redis, 600)
+    redis.hset(keys.job(ENTRY), keys.POLICY_FIELD, "nonsense")
+    look(loop)
+    look(loop)
+    until_heard(receiver)
+
+    assert [told["reason"].partition(":")[0] for _, _, told in receiver.heard] == ["broken"]
+
+
+def test_what_is_skipped_or_a_little_late_is_told_to_nobody(lead, redis, receiver):
+    loop = lead(add(on_missed=receiver.address))
+    now = redis.time()[0]
+    for late_s in (5, 3):
+        redis.zadd(keys.ENTRIES, {ENTRY: now - late_s})
+        look(loop)
+    wait_until(lambda: is_idle(loop), 8)
+
+    assert redis.hgetall(keys.TICK_COUNTS) == {b"enqueued": b"1", b"skipped": b"1"}
+    assert receiver.heard == []
+
+
+# Pings
+
+
+@pytest.mark.parametrize(
+    ("status", "path"), [("finished", "/ping/x?a=1"), ("failed", "/ping/x/fail?a=1")]
+)
+def test_a_ping_tells_how_a_ticks_job_ended(lead, redis, receiver, status, path):
+    loop = lead(add(ping=f"{receiver.address}/ping/x?a=1"))
+    end_a_tick(loop, redis, status)
+    until_heard(receiver)
+
+    assert receiver.heard == [("GET", path, None)]
+
+
+@pytest.mark.parametrize("status", ["canceled", "started", "queued"])
+def test_a_job_that_is_canceled_or_goes_on_pings_nobody(lead, redis, receiver, status):
+    loop = lead(add(ping=receiver.address))
+    end_a_tick(loop, redis, status)
+    wait_until(lambda: is_idle(loop), 8)
+
+    assert receiver.heard == []
+
+
+def test_two_leaders_ping_once(lead, redis, receiver):
+    loops = [lead(add(ping=receiver.address)) for _ in range(2)]
+    end_a_tick(loops[0], redis, "finished")
+    for loop in loops:
+        look(loop)
+    until_heard(receiver)
+    for loop in loops:
+        wait_until(lambda loop=loop: is_idle(loop), 8)
+
+    assert len(receiver.heard) == 1
+
+
+def end_a_tick(loop, redis, status):
+    """Let a tick come, and its job end like that; and let the leader look."""
+    redis.zadd(keys.ENTRIES, {ENTRY: redis.time()[0] - 1})
+    look(loop)
+    [job_id] = redis.lrange(keys.queue("default"), 0, -1)
+    redis.delete(keys.queue("default"))
+    redis.hset(keys.job(job_id.decode()), "status", status)
+    [member] = redis.zrange(keys.OPEN_TICKS, 0, -1)
+    redis.zadd(keys.OPEN_TICKS, {member: 1})
+    loop._scheduler._next_follow_up = 0.0
+    look(loop)
+
+
+# Delivery
+
+
+def is_idle(loop):
+    """Whether all that it was told is sent, or given up."""
+    return loop._alerts._messenger._waiting.unfinished_tasks == 0
+
+
+def test_what_a_receiver_refuses_is_sent_again(lead, redis, receiver, impatient):
+    receiver.statuses = [500, 503]
+    loop = lead(add(on_missed=receiver.address))
+    nobody_ran_for(redis, 600)
+    look(loop)
+    until_heard(receiver, 3)
+    wait_until(lambda: is_idle(loop), 8)
+
+    assert len(receiver.heard) == 3
+
+
+def test_a_receiver_that_is_away_is_logged_once_and_its_address_never(
+    lead, redis, impatient, caplog
+):
+    loop = lead(add(overlap="allow", on_missed=f"http://127.0.0.1:1/{SECRET}"))
+    for _ in range(3):
+        nobody_ran_for(redis, 600)
+        look(loop)
+    wait_until(lambda: is_idle(loop), 8)
+    failed = [line for line in caplog.messages if line.startswith("alert.")]
+
+    assert failed == [
+        "alert.failed entry=jobs.numbers.add to=http://127.0.0.1:1/*** reason='connection refused'"
+    ]
+    assert SECRET not in caplog.text
+
+
+def test_a_receiver_that_keeps_one_waiting_keeps_no_tick_waiting():
+    never = threading.Event()
+    one = Messenger()
+    one.start()
+    for _ in range(MOST_WAITING + 10):
+        one.put(Message("entry", "somebody", never.wait))
+    never.set()
+
+    wait_until(lambda: one._waiting.unfinished_tasks == 0, 8)
+
+
+def test_more_than_can_wait_is_dropped_and_that_is_logged_once(caplog):
+    one = Messenger()  # which sends nothing before it is started
+    for _ in range(MOST_WAITING + 10):
+        one.put(Message("entry", "somebody", lambda: None))
+
+    assert caplog.messages == ["alert.dropped entry=entry waiting=1000"]
+
+
+# Secrets
+
+
+def test_an_address_is_nowhere_in_redis_and_shown_without_its_path(lead, redis):
+    hook, ping = f"https://example.com/{SECRET}", f"https://hc-ping.com/{SECRET}"
+    line = add(on_missed=hook, ping=ping)
+    loop = lead(line)
+    nobody_ran_for(redis, 0)
+    look(loop)
+    stored = [redis.dump(key) for key in redis.scan_iter()]
+    shown = words.of_table(loop._entries, datetime.now(UTC) + timedelta(0))
+
+    assert not any(SECRET.encode() in value for value in stored)
+    assert "missed: tells https://example.com/***, over: pings https://hc-ping.com/***" in shown
+    assert SECRET not in shown + repr(loop._entries)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"ping": "hc-ping.com/5d5b"}, "ping is '***'; it must be an address, such as https://"),
+        ({"ping": "file:///etc/passwd"}, "ping is '***'; it must be an address"),
+        ({"ping": "https://me:word@example.com/"}, "ping is '***'; it must be an address"),
+        ({"ping": "https://example.com/a b"}, "ping is '***'; it must be an address"),
+        ({"ping": "https://example.com:x/"}, "ping is '***'; it must be an address"),
+        ({"ping": numbers.add}, "ping is <function add"),
+        ({"on_missed": "ftp://example.com"}, "on_missed is '***'; it must be a function, or an"),
+        (
+            {"on_missed": numbers.add},
+            "on_missed is called with the entry's name, the slot and the reason: add() takes 2",
+        ),
+        ({"on_missed": print}, "'builtins.print' is not under jobs"),
+    ],
+)
+def test_what_nobody_can_be_told_by_is_refused_before_anything_starts(wrong, said):
+    [error] = table.read([add(**wrong)])[1]
+
+    assert said in str(error)
