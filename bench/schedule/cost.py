@@ -17,7 +17,7 @@ SETTLE_S, MEASURE_S = 8, 30
 LOOK_EVERY_S = 0.02
 
 HEADINGS = [
-    "scheduler", "10,000 due at once: last enqueued", "the first of them",
+    "scheduler", "10,000 due at once: the last comes after", "the first after",
     "idle: commands a second", "idle: share of a core",
 ]  # fmt: skip
 
