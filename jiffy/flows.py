@@ -148,7 +148,7 @@ def _made(parts: Iterable[Part], recipe_of: Recipes, called: str = "Part {}") ->
                 raise InvalidValue("it", one, "a call, as part(function, …) makes it")
             is_like_last = last is not None and (one.func, one.given) == (last.func, last.given)
             recipe = made[-1].recipe if is_like_last else recipe_of(one)
-            made.append(Made(recipe, recipe.call(one.args, one.kwargs), new_id()))
+            made.append(Made(recipe, recipe.part(one.args, one.kwargs), new_id()))
             if not is_like_last:
                 _refuse(made[-1], _OF_NO_PART, "is a part of a chain or group")
         except JiffyError as error:

@@ -4,6 +4,7 @@ What is put here travels as JSON, so that reading a job never runs code.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, ParamSpec
 
 import rq
@@ -128,9 +129,8 @@ class Enqueue:
     ) -> Job:
         """The job of a checked call, written nowhere: what a tick of the schedule is a copy of."""
         recipe = self._recipe(func)
-        # RQ's job asks for a client; being made does not use it.
         fields = recipe.fields(recipe.call(args, kwargs), clock.rq_text(clock.wall()))
-        job = rq_job.made_of(fields, recipe.job_id or new_id(), Redis())
+        job = rq_job.made_of(fields, recipe.job_id or new_id(), _nowhere())
         job.enqueue_at_front = recipe.options.get("at_front") or None
         return job
 
@@ -179,6 +179,12 @@ class Jobs(Sequence[Job]):
 
     def _job(self, job_id: str) -> Job:
         return _stand_in(job_id, self._recipe, self._redis, Job.refresh)
+
+
+@lru_cache(maxsize=1)
+def _nowhere() -> Redis:
+    """A client for RQ's job, which asks for one; being made does not use it."""
+    return Redis()
 
 
 def _usual(given: job_options.Options) -> job_options.Options:

@@ -11,9 +11,10 @@ from typing import Any
 
 import rq
 
-from jiffy import clock, job_options, keys
+from jiffy import clock, job_options, keys, placeholder
 from jiffy.call import Call, Target, target
 from jiffy.delivery import Message, packed
+from jiffy.errors import WrongArguments
 from jiffy.retry import Retry
 
 # A call whose reply was lost is repeated within seconds.  A job that may be gone by then is
@@ -51,6 +52,16 @@ class Recipe:
 
     def call(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Call:
         """The call, checked (see `Target.call`), described as the options want it."""
+        made = self.part(args, kwargs)
+        if placeholder.MARK in made.data:
+            raise WrongArguments(
+                f"{self.target.path}: `result` stands among the arguments of a part of a chain or "
+                "group; this call has no part before it."
+            )
+        return made
+
+    def part(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Call:
+        """The same for a part of a chain or group: `result` may be among its arguments."""
         made = self.target.call(args, kwargs)
         return made if self._describe is None else Call(made.data, self._describe)
 

@@ -67,6 +67,14 @@ def test_every_result_that_is_stored_is_handed_on_as_it_is(work, value):
     assert wait(jobs[-1]) == [[[[value], {}]], {}]
 
 
+def test_result_has_no_place_in_a_call_of_its_own(redis):
+    for put in (lambda: jiffy.enqueue(add, result, 1), lambda: jiffy.enqueue_many(add, [[result]])):
+        with pytest.raises(WrongArguments, match="this call has no part before it"):
+            put()
+
+    assert redis.keys() == []
+
+
 def test_a_part_may_take_nothing(work):
     jobs = jiffy.enqueue.chain(part(add, 1, 1), part(nothing), part(add, 2, 3))
     work()
