@@ -142,9 +142,11 @@ class Scheduler(rq_scheduler.Scheduler):  # type: ignore[misc]
             return []
         self._next_follow_up = clock.monotonic() + _FOLLOW_EVERY_S
         told = script(self.connection, "entry_follow")([keys.OPEN_TICKS], [_FOLLOWED_AT_A_TIME])
+        # A long reason may have been cut in the middle of a character.
+        texts = [raw.decode("utf-8", "replace") for raw in told]
         return [
             Ended(entry_id, name, ticks.tick_of(entry_id, line))
-            for entry_id, name, line in zip(*[(raw.decode() for raw in told)] * 3, strict=True)
+            for entry_id, name, line in zip(*[iter(texts)] * 3, strict=True)
         ]
 
     def change_execution_time(self, job: Job, date_time: datetime) -> None:
@@ -168,13 +170,12 @@ class Scheduler(rq_scheduler.Scheduler):  # type: ignore[misc]
 
     def _make(self, plans: Sequence[Plan], now: datetime) -> list[Tick]:
         """The ticks of entries of the table."""
-        step, done = script(self.connection, "entry_ticks"), []
+        # Not in a pipeline: redis-py would first ask, in a round trip of its own, for the script.
+        step, answers, done = script(self.connection, "entry_ticks"), [], []
         told = (now.timestamp(), utcformat(now))
-        with self.connection.pipeline(transaction=False) as pipe:
-            for first in range(0, len(plans), _IN_ONE_STEP):
-                some = [plan.told() for plan in plans[first : first + _IN_ONE_STEP]]
-                step([keys.ENTRIES, keys.OPEN_TICKS, keys.QUEUES], [*told, *some], client=pipe)
-            answers = [answer for answers in pipe.execute() for answer in answers]
+        for first in range(0, len(plans), _IN_ONE_STEP):
+            some = [plan.told() for plan in plans[first : first + _IN_ONE_STEP]]
+            answers += step([keys.ENTRIES, keys.OPEN_TICKS, keys.QUEUES], [*told, *some])
         for made, answer in zip(plans, answers, strict=True):
             if isinstance(answer, bytes):
                 self._refused(made.found.entry_id, ResponseError(answer.decode()), now)
