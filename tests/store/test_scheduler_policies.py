@@ -375,6 +375,17 @@ def test_a_job_that_is_not_over_is_looked_at_again_later(declare, tick, redis):
     assert entries.history(redis, NAME)[0].outcome == "open"
 
 
+def test_a_reason_is_kept_short(declare, tick, redis):
+    declare(add())
+    [made] = tick()
+    reason = {"status": "canceled", keys.REASON_FIELD: "x" + "é" * 1000}
+    redis.hset(keys.job(made.job_id), mapping=reason)
+    [ended] = follow(redis)
+
+    assert ended.tick.reason.startswith("x" + "é" * 70)
+    assert redis.memory_usage(keys.ticks(ENTRY)) < 500
+
+
 @pytest.mark.parametrize(("line", "outcome"), [(add(result_ttl=0), "finished"), (add(), "gone")])
 def test_a_job_that_is_gone_has_finished_if_its_result_was_not_to_be_kept(
     line, outcome, declare, tick, redis
