@@ -6,10 +6,10 @@ done to one here lasts through deploys.
 
 import difflib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Any
+from datetime import datetime, timedelta
+from typing import Any, Literal, NamedTuple, TypeVar
 
 from redis import Redis
 from redis.exceptions import ResponseError
@@ -17,7 +17,9 @@ from redis.exceptions import ResponseError
 from jiffy import clock, keys
 from jiffy.errors import InvalidValue, UnknownEntry
 from jiffy.scripts import script
-from jiffy.ticks import Tick, entry_id_of, job_id_of, line_of, tick_of
+from jiffy.ticks import Tick, entry_id_of, job_id_of, line_of, name_in, tick_of
+
+T = TypeVar("T")
 
 _LONGEST_TEXT = 200
 
@@ -49,11 +51,46 @@ class State:
     last: Tick | None
 
 
+class Glance(NamedTuple):
+    """The schedule as a whole: does a scheduler see to it ("none": there is nothing to do), how
+    many entries are to come, and when the next one is due."""
+
+    scheduler: Literal["ok", "away", "none"]
+    entries: int
+    next_at: datetime | None
+
+
+def glance(redis: Redis) -> Glance:
+    """In one round trip.  A scheduler that has died is away within some 4 s."""
+    with redis.pipeline(transaction=False) as pipe:
+        pipe.exists(keys.LEADER)
+        pipe.zcard(keys.ENTRIES)
+        pipe.zrange(keys.ENTRIES, 0, 0, withscores=True)
+        is_led, count, first = pipe.execute()
+    next_at = _or_none(lambda: clock.from_wall(first[0][1])) if first else None
+    return Glance("ok" if is_led else "away" if count else "none", count, next_at)
+
+
 def read(redis: Redis, limit: int = 1000) -> list[State]:
     """The entries, those that are due soonest first, those that are done last; `limit` at most."""
-    listed: Any = redis.zrange(keys.ENTRIES, 0, limit - 1, withscores=True)
+    with redis.pipeline(transaction=False) as pipe:
+        pipe.zrange(keys.ENTRIES, 0, limit - 1, withscores=True)
+        pipe.srandmember(keys.DECLARED, limit)
+        listed, declared = pipe.execute()
     due: dict[str, float] = {raw.decode(): score for raw, score in listed}
-    ids = [*due, *sorted(set(_declared(redis)) - due.keys())][:limit]
+    done = {raw.decode() for raw in declared} - due.keys()  # or beyond the limit
+    return _states(redis, due, [*due, *sorted(done)][:limit])
+
+
+def find(redis: Redis, name: str) -> State:
+    """One entry of the table.  Raises UnknownEntry."""
+    entry_id = _known(redis, name)
+    score: Any = redis.zscore(keys.ENTRIES, entry_id)
+    [state] = _states(redis, {} if score is None else {entry_id: score}, [entry_id])
+    return state
+
+
+def _states(redis: Redis, due: Mapping[str, float], ids: Sequence[str]) -> list[State]:
     with redis.pipeline(transaction=False) as pipe:
         for entry_id in ids:
             pipe.hmget(keys.job(entry_id), *_FIELDS)
@@ -71,7 +108,21 @@ def history(redis: Redis, name: str, limit: int = 100) -> list[Tick]:
     """The last ticks of an entry, newest first.  Raises UnknownEntry."""
     entry_id = _known(redis, name)
     lines: list[Any] = redis.lrange(keys.ticks(entry_id), 0, limit - 1)
-    return [tick_of(entry_id, line.decode("utf-8", "replace")) for line in lines]
+    read = [_tick(entry_id, line) for line in lines]
+    return [tick for tick in read if tick]
+
+
+def moment(text: str) -> datetime:
+    """When a pause ends: a time with its zone, or so long from now.  Raises InvalidValue."""
+    try:
+        return datetime.fromisoformat(text.replace("Z", "+00:00"))
+    except ValueError:
+        pass
+    try:
+        return clock.now() + timedelta(seconds=clock.seconds(text, "until"))
+    except InvalidValue:
+        must = "so long, such as 2h, or a time with its zone, such as 2030-01-31T06:00:00+01:00"
+        raise InvalidValue("until", text, must) from None
 
 
 def pause(redis: Redis, name: str, *, who: str, why: str, until: datetime | None = None) -> None:
@@ -153,19 +204,19 @@ def _state(entry_id: str, due: float | None, job: Any, state: Any, line: Any) ->
     """From what Redis says, where each part may also be an error: a key of another type."""
     policy, call, queue, meta = (_decoded(raw) for raw in _or_nothing(job, 4))
     paused, skip = _or_nothing(state, 2)
-    told = json.loads(policy) if policy else {"name": entry_id, "words": _of_others(meta)}
+    name, words = _name_and_words(entry_id, policy) if policy else (entry_id, _of_others(meta))
     return State(
-        name=told["name"],
+        name=name,
         id=entry_id,
         call=call,
-        words=told["words"],
+        words=words,
         queue=queue or "default",
-        next_at=None if due is None else clock.from_wall(due),
+        next_at=None if due is None else _or_none(lambda: clock.from_wall(due)),
         is_of_table=bool(policy),
         is_done=due is None,
-        paused=_pause(json.loads(paused)) if paused else None,
-        skip=int(skip or 0),
-        last=tick_of(entry_id, _decoded(line)) if isinstance(line, bytes) else None,
+        paused=_or_none(lambda: _pause(json.loads(paused))) if paused else None,
+        skip=_or_none(lambda: int(skip or 0)) or 0,
+        last=_tick(entry_id, line) if isinstance(line, bytes) else None,
     )
 
 
@@ -175,6 +226,25 @@ def _or_nothing(answer: Any, count: int) -> Sequence[bytes | None]:
 
 def _decoded(raw: bytes | None) -> str:
     return (raw or b"").decode("utf-8", "replace")
+
+
+def _or_none(read: Callable[[], T]) -> T | None:
+    """What `read` makes of what stands in Redis; None where that is corrupt."""
+    try:
+        return read()
+    except (ValueError, TypeError, KeyError, OverflowError, OSError):
+        return None
+
+
+def _tick(entry_id: str, line: bytes) -> Tick | None:
+    return _or_none(lambda: tick_of(entry_id, _decoded(line)))
+
+
+def _name_and_words(entry_id: str, policy: str) -> tuple[str, str]:
+    told = _or_none(lambda: json.loads(policy))
+    if not isinstance(told, dict):
+        return name_in(entry_id), "cannot be read"
+    return str(told.get("name", name_in(entry_id))), str(told.get("words", ""))
 
 
 def _of_others(meta: str) -> str:

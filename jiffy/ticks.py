@@ -37,9 +37,14 @@ def entry_id_of(name: str) -> str:
     return _ID_PREFIX + name.replace(".", "-")
 
 
+def name_in(entry_id: str) -> str:
+    """The name as an id has it, with dashes for dots; it is as good as the name itself."""
+    return entry_id.removeprefix(_ID_PREFIX)
+
+
 def job_id_of(entry_id: str, slot: datetime, *, is_asked_for: bool = False) -> str:
     """The id of the job of a slot: the same, whoever enqueues it."""
-    name = entry_id.removeprefix(_ID_PREFIX)
+    name = name_in(entry_id)
     return f"{name}-now-{slot:%Y%m%dT%H%M%S%f}Z" if is_asked_for else f"{name}-{_second(slot)}"
 
 

@@ -122,8 +122,8 @@ def token() -> str:
 
 
 def is_api() -> bool:
-    """Whether the request is for the API, which knows no sessions and guards itself."""
-    return request.path.startswith("/api/")
+    """Whether the request is for programs, who know no sessions and show a token."""
+    return request.path.startswith("/api/") or request.path == "/metrics"
 
 
 def enter(user: str) -> None:

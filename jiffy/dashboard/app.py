@@ -7,7 +7,7 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 
 from jiffy import log
 from jiffy.dashboard import access, api, headers, overview, problems, rq, words
-from jiffy.dashboard.pages import health, home, job, login
+from jiffy.dashboard.pages import health, home, job, login, metrics, schedule
 from jiffy.program import in_one_line
 from jiffy.queues import Enqueue, enqueue
 from jiffy.settings import Settings, settings
@@ -41,7 +41,8 @@ def create_app(
     headers.add(app)
     problems.show(app)
     rq.mount(app)
-    for blueprint in (home.page, job.page, login.page, health.page, api.blueprint, *pages):
+    ours = (home, job, schedule, login, health, metrics)
+    for blueprint in (*(module.page for module in ours), api.blueprint, *pages):
         app.register_blueprint(blueprint)
     if config.dyno:  # its router sets these, and nobody else can reach us
         app.wsgi_app = ProxyFix(app.wsgi_app, x_for=1, x_proto=1)  # type: ignore[method-assign]

@@ -22,6 +22,7 @@ from jiffy.errors import (
     NotThisState,
     RedisAway,
     RedisFull,
+    UnknownEntry,
     UnknownJob,
     WorkerDeaf,
 )
@@ -39,6 +40,7 @@ _STATUSES = {
     NotThisState: 409,
     RedisAway: 503,
     RedisFull: 503,
+    UnknownEntry: 404,
     UnknownJob: 404,
     WorkerDeaf: 409,
 }

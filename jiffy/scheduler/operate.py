@@ -4,13 +4,12 @@ import argparse
 import getpass
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from redis import Redis
 
 from jiffy import clock, connection, entries
-from jiffy.errors import InvalidValue
 from jiffy.ticks import Tick
 
 _Command = Callable[[Redis, argparse.Namespace], Iterable[str]]
@@ -54,7 +53,7 @@ def _history(redis: Redis, asked: argparse.Namespace) -> Iterable[str]:
 
 
 def _pause(redis: Redis, asked: argparse.Namespace) -> Iterable[str]:
-    until = None if asked.until is None else _moment(asked.until)
+    until = None if asked.until is None else entries.moment(asked.until)
     entries.pause(redis, asked.name, who=asked.who, why=asked.why, until=until)
     end = f"until {_shown(until)} UTC" if until else f"until `resume {asked.name}`"
     return [f"{asked.name} is paused {end}."]
@@ -97,19 +96,6 @@ def _aligned(rows: Sequence[Sequence[str]]) -> Iterable[str]:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         yield "  ".join(f"{text:{width}}" for text, width in zip(row, widths, strict=True))
-
-
-def _moment(text: str) -> datetime:
-    """A time with its zone, or so long from now."""
-    try:
-        return datetime.fromisoformat(text.replace("Z", "+00:00"))
-    except ValueError:
-        pass
-    try:
-        return clock.now() + timedelta(seconds=clock.seconds(text, "until"))
-    except InvalidValue:
-        must = "so long, such as 2h, or a time with its zone, such as 2030-01-31T06:00:00+01:00"
-        raise InvalidValue("until", text, must) from None
 
 
 def _user() -> str:

@@ -189,7 +189,12 @@ def test_health_is_told_without_a_login(stranger, plant_worker, redis):
     answer = stranger.get("/healthz")
 
     assert answer.status_code == 200
-    assert answer.json == {"redis": "ok", "workers": 1, "version": "0.1.0"}
+    assert answer.json == {
+        "redis": "ok",
+        "workers": 1,
+        "scheduler": "none",
+        "version": "0.1.0",
+    }
 
 
 def test_health_without_redis_is_503_with_the_reason_and_no_address(stranger, no_redis):

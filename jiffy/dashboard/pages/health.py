@@ -1,4 +1,4 @@
-"""For those who watch over the web process: does it answer, does Redis, does anybody work?"""
+"""For those who watch over it all: does the web process answer, does Redis, does anybody work?"""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ from flask import Blueprint
 from redis.exceptions import RedisError
 
 import jiffy
-from jiffy import connection, keys
+from jiffy import connection, entries, keys
 
 page = Blueprint("health", __name__)
 
@@ -14,7 +14,12 @@ page = Blueprint("health", __name__)
 @page.get("/healthz")
 def healthz() -> tuple[dict[str, Any], int]:
     try:
-        return {"redis": "ok", "workers": _count_workers(), "version": jiffy.__version__}, 200
+        told = {
+            "workers": _count_workers(),
+            "scheduler": entries.glance(connection.shared()).scheduler,
+        }
+        # 200 also without a scheduler: a platform that heeds this would restart the web process.
+        return {"redis": "ok", **told, "version": jiffy.__version__}, 200
     except RedisError as error:
         # Without its address: whoever asks has not logged in.
         reason = connection.away(error).reason

@@ -2,12 +2,20 @@
 
 from flask import Blueprint, render_template
 
-from jiffy import connection
+from jiffy import connection, entries
 from jiffy.dashboard import overview
 
 page = Blueprint("home", __name__)
 
+MOST_ENTRIES = 8  # those that are due soonest; the others have a page of their own
+
 
 @page.get("/")
 def home() -> str:
-    return render_template("home.html", seen=overview.read(connection.shared()))
+    redis = connection.shared()
+    return render_template(
+        "home.html",
+        seen=overview.read(redis),
+        schedule=entries.glance(redis),
+        entries=entries.read(redis, MOST_ENTRIES),
+    )
