@@ -74,14 +74,12 @@ def every(
     `jitter` spreads them: each is enqueued up to so much later.  `name` is what tells two entries
     of one function apart.  `options` are those of `enqueue.options`: queue, timeout, …
 
-    `missed`: what no scheduler enqueued in time is one job ("once"), none ("skip"), or a job for
-    each, 100 at most ("all").  `overlap`, while the last tick's job waits or runs: no other one
-    ("skip"), as if it did not ("allow"), one that waits behind it ("queue one"), or the new one in
-    its stead ("replace").
-
+    `missed`: what no scheduler enqueued in time is one job ("once"), none ("skip"), or a job each,
+    100 at most ("all").  `overlap`: while the last tick's job waits or runs there is no other
+    ("skip"), another ("allow"), one that waits ("queue one"), or the new one only ("replace").
     `on_missed` is told when no scheduler made a tick in time, or the entry is broken: a function,
-    enqueued with the entry's name, the slot and the reason as texts, or an address, to which these
-    are POSTed.  `ping`: an address to GET when a job has succeeded; with `/fail` when it has not.
+    enqueued with the entry's name, the slot and the reason as texts, or an address to POST them to.
+    `ping`: an address to GET when a job has succeeded; with `/fail` when it has not.
     """
     policies = {
         "repeat": repeat, "jitter": jitter, "missed": missed, "overlap": overlap,
