@@ -68,11 +68,10 @@ def every(
 ) -> Line:
     """Enqueue `func(*args, **kwargs)` every `interval`: seconds, "90s", "1h30m" or a timedelta.
 
-    The times lie on a grid from midnight UTC of 1970-01-01, so "10m" is due at :00, :10, :20 …,
-    however long anything takes and however often the scheduler starts.  With `start` they are
-    counted from there, and none lies before it; none lies after `end`, nor after `repeat` ticks.
-    `jitter` spreads them: each is enqueued up to so much later.  `name` is what tells two entries
-    of one function apart.  `options` are those of `enqueue.options`: queue, timeout, …
+    The times lie on a grid from midnight UTC of 1970-01-01, or from `start`: "10m" is due at :00,
+    :10, :20 …, however long anything takes and however often the scheduler starts.  None lies after
+    `end`, nor after `repeat` ticks; each is enqueued up to `jitter` later.  `name` tells entries of
+    one function apart.  `options` are those of `enqueue.options`: queue, timeout, …
 
     `missed`: what no scheduler enqueued in time is one job ("once"), none ("skip"), or a job each,
     100 at most ("all").  `overlap`: while the last tick's job waits or runs there is no other
