@@ -28,7 +28,7 @@ T = TypeVar("T")
 _JOB = (
     "status", "origin", "description", "data", "created_at", "enqueued_at", "started_at",
     "ended_at", "worker_name", "meta", keys.PROGRESS_FIELD, keys.MASKED_FIELD,
-    keys.REASON_FIELD,
+    keys.REASON_FIELD, keys.TICK_OF_FIELD,
 )  # fmt: skip
 _WORKER = (
     "state", "current_job", "queues", "hostname", "pid", "birth", "last_heartbeat",
@@ -62,6 +62,7 @@ class JobView:
     has_result: bool = False
     error: str = ""  # the traceback, or why it was canceled
     due: datetime | None = None  # while it is scheduled
+    entry: str = ""  # of the schedule, whose tick it is
 
     @property
     def is_running(self) -> bool:
@@ -172,6 +173,7 @@ def job_view(job_id: str, raw: Mapping[str, Raw]) -> JobView:
         started=read("started_at", decode.time, None),
         ended=read("ended_at", decode.time, None),
         worker=read("worker_name", _line, ""),
+        entry=read(keys.TICK_OF_FIELD, _line, ""),
         progress=read(keys.PROGRESS_FIELD, _progress, None),
         meta=read("meta", _meta, ""),
         error=read(keys.REASON_FIELD, _line, "") if state == "canceled" else "",

@@ -78,7 +78,7 @@ def read(asked: Any, place: int | None = None) -> Call:
     if not isinstance(asked, dict):
         which = "" if place is None else f"job {place + 1}: "
         abort(400, f"{which}The body must be an object, or a list of them: {json.dumps(EXAMPLE)}.")
-    with _told_where(asked, place):
+    with told_where(asked, place):
         path = _of_call(asked, "function", None)
         arguments = Both(_of_call(asked, "args", []), _of_call(asked, "kwargs", {}))
         options = dict(_option(name, asked[name]) for name in asked if name not in CALL)
@@ -87,7 +87,7 @@ def read(asked: Any, place: int | None = None) -> Call:
 
 def put_one(call: Call, enqueue: Enqueue) -> Job:
     """Write it; else the request ends with what is wrong."""
-    with _told_where(call.asked, call.place):
+    with told_where(call.asked, call.place):
         chosen = enqueue.options(**call.options)
         return chosen.by_path(call.path, *call.arguments.args, **call.arguments.kwargs)
 
@@ -119,11 +119,11 @@ class _Run:
 def _checked(calls: list[Call], enqueue: Enqueue) -> _Run:
     first = calls[0]
     alike = {name: value for name, value in first.options.items() if name != "job_id"}
-    with _told_where(first.asked, first.place):
+    with told_where(first.asked, first.place):
         function = functions.find(first.path, settings().jobs_modules)
         chosen = enqueue.options(**alike)
     for call in calls:
-        with _told_where(call.asked, call.place):
+        with told_where(call.asked, call.place):
             named = chosen.options(**call.options) if "job_id" in call.options else chosen
             named.check(function, call.arguments.args, call.arguments.kwargs)
     return _Run(calls, chosen, function)
@@ -143,12 +143,12 @@ def _check_parents(calls: Iterable[Call]) -> None:
             pipe.exists(keys.job(job_id))
         for (call, job_id), is_there in zip(parents, pipe.execute(), strict=True):
             if not is_there:
-                with _told_where(call.asked, call.place):
+                with told_where(call.asked, call.place):
                     raise InvalidValue("depends_on", job_id, "a job that is there")
 
 
 @contextmanager
-def _told_where(asked: dict[str, Any], place: int | None) -> Iterator[None]:
+def told_where(asked: dict[str, Any], place: int | None) -> Iterator[None]:
     """Let an error say which of many calls is wrong, and point to what of it."""
     try:
         yield

@@ -3,7 +3,7 @@
 from typing import Any
 
 import jiffy
-from jiffy.dashboard.api import calls, schemas
+from jiffy.dashboard.api import calls, orders, schemas
 
 WAITS_S, MOST_WAIT_S = 20, 60
 WAIT = r"^([0-5]?[0-9](\.[0-9]+)?|60)s?$"
@@ -18,14 +18,14 @@ def whole(server: str) -> dict[str, Any]:
         "info": {
             "title": "Jiffy",
             "version": jiffy.__version__,
-            "description": "Enqueue jobs, and ask what became of them.",
+            "description": "Enqueue jobs, ask what became of them, and see to the schedule.",
         },
         "servers": [{"url": server.rstrip("/")}],
         "paths": _paths(),
         "components": {
             "schemas": _schemas(),
             "responses": {code: _problem(text) for code, text in schemas.PROBLEMS.items()},
-            "parameters": {"JobId": _JOB_ID, "Timeout": _TIMEOUT},
+            "parameters": {"JobId": _JOB_ID, "EntryName": _ENTRY_NAME, "Timeout": _TIMEOUT},
             "securitySchemes": {
                 "token": {"type": "http", "scheme": "bearer", "description": "API_TOKEN: all."},
                 "readToken": {
@@ -39,6 +39,12 @@ def whole(server: str) -> dict[str, Any]:
 
 
 _JOB_ID = {"name": "job_id", "in": "path", "required": True, "schema": {"type": "string"}}
+_ENTRY_NAME = {
+    "name": "name",
+    "in": "path",
+    "required": True,
+    "schema": {"type": "string", "pattern": "^[A-Za-z0-9_.-]+$", "maxLength": 200},
+}
 _TIMEOUT = {
     "name": "timeout",
     "in": "query",
@@ -68,7 +74,50 @@ def _paths() -> dict[str, Any]:
         "/api/queues": {
             "get": _reads("listQueues", "All queues, and who works on them", of="Queues")
         },
+        **_schedule_paths(),
         "/api/openapi.json": {"get": _reads("describe", "This document", of="Document")},
+    }
+
+
+def _schedule_paths() -> dict[str, Any]:
+    one = {"parameters": [_ref("parameters", "EntryName")]}
+    whole = _reads("showSchedule", "What runs when, and what became of it", of="Schedule")
+    entry = _reads("showEntry", "An entry and its last ticks", "404", "422", of="Entry")
+    run = _does("runEntry", "Enqueue a job of an entry now", orders.RUN, "202", "Enqueued")
+    location = {"description": "Its status_url.", "schema": {"type": "string"}}
+    run["responses"]["202"]["headers"] = {"Location": location}
+    does = {
+        "pause": _does("pauseEntry", "Skip an entry's ticks until it is resumed", orders.PAUSE),
+        "resume": _does("resumeEntry", "End a pause", orders.NOTHING),
+        "skip": _does("skipEntry", "Skip the next ticks of an entry", orders.SKIP),
+        "run": run,
+    }
+    return {
+        "/api/schedule": {"get": whole},
+        "/api/schedule/{name}": {**one, "get": entry},
+        **{f"/api/schedule/{{name}}/{what}": {**one, "post": how} for what, how in does.items()},
+    }
+
+
+def _does(
+    name: str, summary: str, fields: orders.Fields, code: str = "200", of: str = "Entry"
+) -> dict[str, Any]:
+    """A change of an entry; its body may be left out where nothing must be in it."""
+    answer = _json(summary, _ref("schemas", of))
+    operation = _operation(name, summary, code, answer, ("400", "404", "413", "415", "422"))
+    required = [field for field in fields if field == "why"]
+    schema: dict[str, Any] = _object(fields) | ({"required": required} if required else {})
+    body = {"required": bool(required), "content": {"application/json": {"schema": schema}}}
+    return operation | {"requestBody": body, "security": [{"token": []}]}
+
+
+def _object(fields: orders.Fields) -> dict[str, Any]:
+    return {
+        "type": "object",
+        "additionalProperties": False,
+        "properties": {
+            name: kind.schema | {"description": meaning} for name, (meaning, kind) in fields.items()
+        },
     }
 
 
@@ -140,18 +189,16 @@ def _operation(
 def _schemas() -> dict[str, Any]:
     return {
         "Call": {
-            "type": "object",
+            **_object(calls.CALL | calls.OPTIONS),
             "required": ["function"],
-            "additionalProperties": False,
-            "properties": {
-                name: kind.schema | {"description": meaning}
-                for name, (meaning, kind) in (calls.CALL | calls.OPTIONS).items()
-            },
             "example": calls.EXAMPLE,
         },
         "Enqueued": schemas.ENQUEUED,
         "Job": schemas.JOB,
         "Queues": schemas.QUEUES,
+        "Schedule": schemas.SCHEDULE,
+        "Entry": schemas.ENTRY,
+        "Tick": schemas.TICK,
         "Problem": schemas.PROBLEM,
         "Document": {"type": "object", "required": ["openapi", "paths"]},
     }

@@ -90,10 +90,12 @@ _RETRY = {
 _LASTS = "seconds, or a text such as '90s', '5m' or '1h30m'"
 
 TEXT = Kind(_of(str), "a text", _TEXT)
+NOTE = Kind(_of(str), "a text", {**_TEXT, "maxLength": _LONGEST_NAME})
 NAME = Kind(_name, f"a name of at most {_LONGEST_NAME} letters", _NAME)
 PATH = Kind(_name, "a path, such as 'jobs.numbers.add'", _NAME)
 LIST = Kind(_of(list), "a list", {"type": "array"})
 OBJECT = Kind(_of(dict), "an object", {"type": "object"})
+COUNT = Kind(_of(int), "a whole number from 0", {"type": "integer", "minimum": 0})
 YES_NO = Kind(_of(bool), "true or false", {"type": "boolean"})
 SPAN = Kind(_lasts, _LASTS, _SPAN)
 SPAN_OR_FOREVER = Kind(_lasts, _LASTS, _or_forever(_SPAN))

@@ -125,6 +125,84 @@ QUEUES: dict[str, Any] = {
         "left_out": [],
     },
 }
+TICK: dict[str, Any] = {
+    "type": "object",
+    "required": ["slot", "outcome", "job", "late_ms", "duration_s", "reason"],
+    "properties": {
+        "slot": {**_MOMENT, "description": "When it was due."},
+        "outcome": {
+            "type": "string",
+            "description": "open: its job waits or runs; then that job's state, or gone; or why "
+            "there is none: skipped, missed.",
+        },
+        "job": {**_TEXT_OR_NULL, "description": "Its job's id."},
+        "late_ms": {"type": ["integer", "null"], "description": "How late it was enqueued."},
+        "duration_s": {"type": ["number", "null"], "description": "How long its job took."},
+        "reason": {**_TEXT_OR_NULL, "description": "Why there is no job, or who asked for one."},
+    },
+    "example": {
+        "slot": "2030-01-31T06:00:00Z",
+        "outcome": "finished",
+        "job": "nightly-20300131T060000Z",
+        "late_ms": 2,
+        "duration_s": 1.5,
+        "reason": None,
+    },
+}
+ENTRY: dict[str, Any] = {
+    "type": "object",
+    "required": ["name", "call", "times", "queue", "next", "paused", "skip", "last"],
+    "properties": {
+        "name": {"type": "string"},
+        "call": {"type": "string"},
+        "times": {"type": "string", "description": "In words."},
+        "queue": {"type": "string"},
+        "next": {**_MOMENT, "description": "When it is due; null: never again."},
+        "paused": {
+            "type": ["object", "null"],
+            "properties": {
+                "who": {"type": "string"},
+                "why": {"type": "string"},
+                "since": _MOMENT,
+                "until": _MOMENT,
+            },
+        },
+        "skip": {"type": "integer", "description": "So many next ticks are skipped."},
+        "last": {"anyOf": [{"$ref": "#/components/schemas/Tick"}, {"type": "null"}]},
+        "history": {
+            "type": "array",
+            "items": {"$ref": "#/components/schemas/Tick"},
+            "description": "Of an entry asked for by name: its last 100 ticks, newest first.",
+        },
+    },
+    "example": {
+        "name": "nightly",
+        "call": "jobs.reports.last_day('report.html')",
+        "times": "cron '0 6 * * *' on the clock of Europe/Paris",
+        "queue": "default",
+        "next": "2030-02-01T06:00:00Z",
+        "paused": None,
+        "skip": 0,
+        "last": TICK["example"],
+    },
+}
+SCHEDULE: dict[str, Any] = {
+    "type": "object",
+    "required": ["scheduler", "entries", "left_out"],
+    "properties": {
+        "scheduler": {
+            "enum": ["ok", "away", "none"],
+            "description": "Whether a scheduler runs; none: there is nothing to do for one.",
+        },
+        "entries": {"type": "array", "items": {"$ref": "#/components/schemas/Entry"}},
+        "left_out": {
+            "type": "array",
+            "items": {"type": "string"},
+            "description": "What there was too much of: the first thousand are told.",
+        },
+    },
+    "example": {"scheduler": "ok", "entries": [ENTRY["example"]], "left_out": []},
+}
 PROBLEM: dict[str, Any] = {
     "type": "object",
     "description": "Problem details (RFC 9457).",
@@ -149,7 +227,7 @@ PROBLEMS = {
     "400": "The body is not JSON, or neither an object nor a list of objects.",
     "401": "No token, or none that is known.",
     "403": "The token may only read, or the API is closed.",
-    "404": "There is no such job (any more).",
+    "404": "There is no such job or entry (any more).",
     "405": "This address knows other methods: they are in Allow.",
     "409": "The job's state does not allow it, or its id is taken.",
     "413": "The body is over 1 MB, or a job's arguments over JOB_MAX_BYTES.",

@@ -14,7 +14,9 @@ from jiffy.settings import settings
 
 ADDRESSES = (
     "POST /api/jobs, GET and DELETE /api/jobs/<id>, GET /api/jobs/<id>/wait, POST "
-    "/api/jobs/<id>/retry and /stop, GET /api/queues, and all of it in GET /api/openapi.json"
+    "/api/jobs/<id>/retry and /stop, GET /api/queues, GET /api/schedule and "
+    "/api/schedule/<name>, POST /api/schedule/<name>/pause, /resume, /run and /skip, and all of it "
+    "in GET /api/openapi.json"
 )
 
 

@@ -1,13 +1,16 @@
-"""What the API tells of jobs and queues."""
+"""What the API tells of jobs, queues and the schedule."""
 
 import json
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
 from flask import Response
 
+from jiffy import entries
 from jiffy.dashboard.data import JobView
 from jiffy.dashboard.overview import Overview
+from jiffy.ticks import Tick
 
 _TIMES = ("created", "enqueued", "due", "started", "ended")
 _NEVER_SHOWN = "the result is a value that JSON has no word for"
@@ -44,6 +47,53 @@ def queues(seen: Overview) -> dict[str, Any]:
         ],
         "suspended": seen.is_suspended,
         "left_out": list(seen.left_out),
+    }
+
+
+def schedule(seen: entries.Glance, states: Sequence[entries.State]) -> dict[str, Any]:
+    """The whole schedule, as `schemas.SCHEDULE` describes it."""
+    more = seen.entries - len(states)
+    return {
+        "scheduler": seen.scheduler,
+        "entries": [entry(state) for state in states],
+        "left_out": [f"{more} more entries"] if more > 0 else [],
+    }
+
+
+def entry(state: entries.State) -> dict[str, Any]:
+    """An entry, as `schemas.ENTRY` describes it."""
+    pause = state.paused
+    return {
+        "name": state.name,
+        "call": state.call,
+        "times": state.words,
+        "queue": state.queue,
+        "next": _iso(state.next_at),
+        "paused": pause
+        and {
+            "who": pause.who,
+            "why": pause.why,
+            "since": _iso(pause.since),
+            "until": _iso(pause.until),
+        },
+        "skip": state.skip,
+        "last": state.last and _tick(state.last),
+    }
+
+
+def history(ticks: Sequence[Tick]) -> dict[str, Any]:
+    """What is told of one entry alone: its last ticks, newest first."""
+    return {"history": [_tick(tick) for tick in ticks]}
+
+
+def _tick(tick: Tick) -> dict[str, Any]:
+    return {
+        "slot": _iso(tick.slot),
+        "outcome": tick.outcome,
+        "job": tick.job_id,
+        "late_ms": tick.late_ms,
+        "duration_s": tick.duration_s,
+        "reason": tick.reason or None,
     }
 
 

@@ -1,0 +1,113 @@
+"""What Prometheus reads: who may, what it finds, and that it is parsed as it was meant."""
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from jiffy import keys
+from jiffy.queues import enqueue
+from jiffy.scheduler import every, table
+from jiffy.scheduler.schedule import Scheduler
+from jobs import numbers
+
+
+@pytest.fixture
+def measure(api):
+    """All that is measured now: {(name, label, …): value}."""
+
+    def read():
+        answer = api("GET", "/metrics")
+        assert answer.status_code == 200
+        return {
+            (sample.name, *sample.labels.values()): sample.value
+            for family in text_string_to_metric_families(answer.text)
+            for sample in family.samples
+        }
+
+    return read
+
+
+def test_nobody_reads_it_without_a_token(app, stranger, client, environ):
+    environ(API_READ_TOKEN="reads")
+
+    assert stranger.get("/metrics").status_code == 401
+    assert client.get("/metrics").status_code == 401  # also who is logged in: it is for programs
+    assert stranger.get("/metrics", headers={"Authorization": "Bearer no"}).status_code == 401
+    assert stranger.get("/metrics", headers={"Authorization": "Bearer reads"}).status_code == 200
+
+
+def test_without_any_token_it_is_closed(app, stranger, environ):
+    environ(API_TOKEN=None)
+
+    assert stranger.get("/metrics").status_code == 403
+
+
+def test_it_is_prometheus_text(api):
+    answer = api("GET", "/metrics")
+
+    assert answer.content_type == "text/plain; version=0.0.4; charset=utf-8"
+    assert answer.text.startswith("# HELP jiffy_jobs ")
+
+
+def test_jobs_are_counted_by_queue_and_state_and_the_oldest_is_timed(measure, plant, redis):
+    plant("job1", status="failed", origin="low")
+    plant("job2", status="queued", enqueued_at="2026-01-01T00:00:00.000000Z")
+    enqueue(numbers.add, 1, 2)
+    seen = measure()
+
+    assert seen["jiffy_jobs", "low", "failed"] == 1
+    assert seen["jiffy_jobs", "default", "queued"] == 2
+    assert seen["jiffy_oldest_job_seconds", "default"] > 86400
+    assert seen["jiffy_oldest_job_seconds", "low"] == 0
+
+
+def test_workers_are_counted_by_state(measure, plant_worker):
+    for name, state in (("w1", "busy"), ("w2", "idle"), ("w3", "idle")):
+        plant_worker(name, state=state)
+    seen = measure()
+
+    assert (seen["jiffy_workers", "busy"], seen["jiffy_workers", "idle"]) == (1, 2)
+
+
+def test_the_schedule_is_measured(measure, redis):
+    found, _ = table.read([every("10m", numbers.add, args=[2, 3])])
+    scheduler = Scheduler(connection=redis)
+    table.apply(scheduler, found, scheduler.look().now)
+    before = measure()
+    now = redis.time()[0]
+    redis.zadd(keys.ENTRIES, {found[0].id: now - now % 600 - 1200})
+    scheduler.enqueue_jobs()
+    scheduler.enqueue_due(scheduler.look(found[0].id))
+    redis.set(keys.LEADER, "{}")
+    seen = measure()
+
+    assert before["jiffy_scheduler_up",] == 0
+    assert 0 <= before["jiffy_schedule_next_due_seconds",] <= 600
+    assert seen["jiffy_scheduler_up",] == 1
+    assert seen["jiffy_schedule_entries",] == 1
+    assert [seen["jiffy_ticks_total", what] for what in ("enqueued", "skipped", "missed")] == [
+        1, 1, 2,
+    ]  # fmt: skip
+
+
+def test_a_queue_of_any_name_breaks_nothing(measure, redis):
+    name = 'a"b\\c\n{} <d>'
+    redis.sadd(keys.QUEUES, keys.queue(name))
+
+    assert measure()["jiffy_jobs", name, "queued"] == 0
+
+
+def test_what_is_measured_is_bounded(measure, redis):
+    redis.sadd(keys.QUEUES, *(keys.queue(f"q{number}") for number in range(130)))
+
+    assert sum(name == "jiffy_oldest_job_seconds" for name, *_ in measure()) == 100
+
+
+def test_a_key_of_another_type_breaks_nothing(measure, redis):
+    redis.sadd(keys.QUEUES, keys.queue("odd"))
+    redis.set(keys.queue("odd"), "text")
+
+    assert measure()["jiffy_oldest_job_seconds", "odd"] == 0
+
+
+def test_without_redis_it_is_503(api, no_redis):
+    assert api("GET", "/metrics").status_code == 503

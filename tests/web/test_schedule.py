@@ -1,0 +1,264 @@
+"""The schedule in the browser and in the API: what is told, and what may be done."""
+
+import json
+from datetime import datetime, timezone
+
+import pytest
+
+from jiffy import entries, keys
+from jiffy.scheduler import at, every, table
+from jiffy.scheduler.schedule import Scheduler
+from jobs import numbers
+from tests.web.conftest import post
+
+ENTRY, NAME = "entry-jobs-numbers-add", "jobs.numbers.add"
+PAGE, API = f"/schedule/{NAME}", f"/api/schedule/{NAME}"
+
+
+@pytest.fixture
+def declare(redis):
+    """Put a table in force."""
+
+    def put(*lines):
+        found, wrong = table.read(lines)
+        assert wrong == []
+        scheduler = Scheduler(connection=redis)
+        table.apply(scheduler, found, scheduler.look().now)
+
+    return put
+
+
+@pytest.fixture
+def entry(declare):
+    declare(every("10m", numbers.add, args=[2, 3]))
+
+
+@pytest.fixture
+def leader(redis):
+    redis.set(keys.LEADER, json.dumps({"who": "scheduler.1:7", "token": "t"}))
+
+
+# Is there a scheduler?
+
+
+def test_a_scheduler_that_is_away_is_told_on_every_page_of_the_schedule(client, entry):
+    for path in ("/", "/schedule", PAGE):
+        assert 'id="no-scheduler"' in client.get(path).text
+
+
+@pytest.mark.usefixtures("leader", "entry")
+def test_a_scheduler_that_runs_is_no_news(client):
+    for path in ("/", "/schedule", PAGE):
+        assert 'id="no-scheduler"' not in client.get(path).text
+
+
+def test_where_nothing_is_scheduled_no_scheduler_is_missed(client, stranger, api):
+    assert 'id="no-scheduler"' not in client.get("/").text
+    assert "Nothing is scheduled." in client.get("/schedule").text
+    assert stranger.get("/healthz").json["scheduler"] == "none"
+    assert api("GET", "/api/schedule").json == {"scheduler": "none", "entries": [], "left_out": []}
+
+
+def test_health_tells_whether_a_scheduler_leads_and_never_which(stranger, entry, redis):
+    away = stranger.get("/healthz")
+    redis.set(keys.LEADER, json.dumps({"who": "scheduler.1:7", "token": "t"}))
+    led = stranger.get("/healthz")
+
+    assert (away.status_code, away.json["scheduler"]) == (200, "away")
+    assert (led.status_code, led.json["scheduler"]) == (200, "ok")
+    assert "scheduler.1" not in led.text
+
+
+# Pages
+
+
+def test_the_first_page_shows_what_is_next_and_how_it_went_last(client, entry, redis):
+    redis.lpush(keys.ticks(ENTRY), "t|1763600400|3|failed|1500|")
+    text = client.get("/").text
+
+    assert f'href="{PAGE}"' in text
+    assert "every 10m" in text
+    assert '<span class="state failed">failed</span>' in text
+
+
+def test_only_the_next_entries_stand_on_the_first_page(client, declare):
+    declare(*(every("7d", numbers.add, args=[1, n], name=f"sum-{n:02}") for n in range(12)))
+    first, all_of_them = client.get("/").text, client.get("/schedule").text
+
+    assert first.count('id="entry-') == 8
+    assert "12 to come" in first
+    assert all_of_them.count('id="entry-') == 12
+
+
+def test_an_entrys_page_shows_its_history_as_a_table_and_as_a_picture(client, entry, redis):
+    redis.lpush(keys.ticks(ENTRY), "t|1763600400|3|finished|1500|", "s|1763601000|0|||it is busy",
+                "t|1763601600|3|finished|3000|")  # fmt: skip
+    text = client.get(PAGE).text
+
+    assert "jobs.numbers.add(2, 3)" in text
+    assert text.count("<rect") == 3
+    assert "2025-11-20 01:00:00 UTC: finished, took 1.5 s" in text
+    assert "it is busy" in text
+    assert 'href="/jobs/jobs-numbers-add-20251120T010000Z"' in text
+
+
+def test_an_entry_is_paused_and_resumed_on_its_page(client, entry, redis):
+    answer = post(client, f"{PAGE}/pause", why="the <b>disk</b> is full", until="2h")
+    paused, text = entries.find(redis, NAME).paused, client.get(PAGE).text
+    post(client, f"{PAGE}/resume")
+
+    assert (answer.status_code, answer.location) == (303, PAGE)
+    assert (paused.who, paused.why) == ("admin", "the <b>disk</b> is full")
+    assert "the &lt;b&gt;disk&lt;/b&gt; is full" in text
+    assert entries.find(redis, NAME).paused is None
+
+
+def test_the_next_tick_is_skipped_from_the_page_and_that_is_taken_back(client, entry, redis):
+    post(client, f"{PAGE}/skip")
+    skips = entries.find(redis, NAME).skip
+    text = client.get(PAGE).text
+    post(client, f"{PAGE}/skip", count="0")
+
+    assert skips == 1
+    assert "The next tick is skipped." in text
+    assert entries.find(redis, NAME).skip == 0
+
+
+def test_an_entry_is_run_now_from_its_page_and_the_history_says_by_whom(client, entry, work):
+    post(client, f"{PAGE}/run")
+
+    assert work() == 1
+    assert "by admin" in client.get(PAGE).text
+
+
+@pytest.mark.parametrize("action", ["pause", "resume", "run", "skip"])
+def test_nothing_is_done_without_a_token_or_a_login(client, stranger, entry, redis, action):
+    for visitor in (client, stranger):
+        answer = visitor.post(f"{PAGE}/{action}", data={"why": "x"})
+        assert answer.status_code in (302, 403)
+        assert client.get(f"{PAGE}/{action}").status_code == 405
+
+    assert entries.find(redis, NAME).paused is None
+    assert redis.llen(keys.queue("default")) == 0
+
+
+@pytest.mark.parametrize(
+    ("action", "fields", "status", "said"),
+    [
+        ("pause", {"why": " "}, 422, "why is"),
+        ("pause", {"why": "x", "until": "soon"}, 422, "until is"),
+        ("pause", {"why": "x", "until": "2020-01-01T00:00:00Z"}, 422, "a time to come"),
+        ("skip", {"count": "-1"}, 422, "count is -1"),
+    ],
+)
+def test_a_page_says_what_is_wrong_with_what_was_filled_in(
+    client, entry, action, fields, status, said
+):
+    answer = post(client, f"{PAGE}/{action}", **fields)
+
+    assert answer.status_code == status
+    assert said in answer.text
+
+
+def test_an_unknown_entry_is_not_found_in_words(client, api, entry):
+    page, told = client.get("/schedule/jobs.numbers.ad"), api("GET", "/api/schedule/nope")
+
+    assert page.status_code == told.status_code == 404
+    assert "Did you mean &#39;jobs.numbers.add&#39;?" in page.text
+    assert told.json["detail"].startswith("No entry 'nope' in the schedule.")
+
+
+@pytest.mark.parametrize("field", ["policy", "paused", "skip", "tick", "due"])
+def test_what_is_corrupt_in_redis_breaks_no_page(client, entry, redis, field):
+    {
+        "policy": lambda: redis.hset(keys.job(ENTRY), keys.POLICY_FIELD, "[nonsense"),
+        "paused": lambda: redis.hset(keys.entry_state(ENTRY), "paused", '{"who": 5}'),
+        "skip": lambda: redis.hset(keys.entry_state(ENTRY), "skip", "many"),
+        "tick": lambda: redis.lpush(keys.ticks(ENTRY), "x|y", "t|1e30|0|||", b"\xff"),
+        "due": lambda: redis.zadd(keys.ENTRIES, {ENTRY: 1e300}),
+    }[field]()
+
+    for path in ("/", "/schedule", PAGE):
+        assert client.get(path).status_code == 200
+
+
+def test_an_entry_of_rq_scheduler_leads_to_its_job(client, redis):
+    moment = datetime(2030, 1, 1, tzinfo=timezone.utc)
+    job = Scheduler(connection=redis).enqueue_at(moment, numbers.add, 2, 3)
+
+    assert f'href="/jobs/{job.id}"' in client.get("/schedule").text
+
+
+def test_a_job_leads_to_its_entry_whatever_that_is_called(client, entry, redis, plant):
+    job_id = entries.run_now(redis, NAME, "ada")
+    plant("odd", **{keys.TICK_OF_FIELD: "../<b>"})
+
+    assert f'href="{PAGE}"' in client.get(f"/jobs/{job_id}").text
+    assert "<b>" not in client.get("/jobs/odd").text
+
+
+# API
+
+
+def test_the_api_tells_the_schedule(api, declare, leader):
+    declare(
+        every("10m", numbers.add, args=[2, 3]),
+        at(datetime(2030, 1, 1, tzinfo=timezone.utc), numbers.add, args=[1, 2], name="new-year"),
+    )
+    told = api("GET", "/api/schedule").json
+    [first, second] = told["entries"]
+
+    assert told["scheduler"] == "ok"
+    assert (first["name"], first["times"], first["queue"]) == (NAME, "every 10m", "default")
+    assert (first["call"], first["last"]) == ("jobs.numbers.add(2, 3)", None)
+    assert (second["name"], second["next"]) == ("new-year", "2030-01-01T00:00:00Z")
+
+
+def test_the_api_pauses_resumes_skips_and_runs_an_entry(api, entry, work):
+    why = {"why": "holidays", "until": "2030-01-01T00:00:00Z", "who": "ada"}
+    paused = api("POST", f"{API}/pause", json=why)
+    resumed = api("POST", f"{API}/resume")
+    skipped = api("POST", f"{API}/skip", json={"count": 3})
+    ran = api("POST", f"{API}/run", json={})
+    work()
+    told = api("GET", API).json
+
+    assert paused.json["paused"].items() >= why.items()
+    assert resumed.json["paused"] is None
+    assert skipped.json["skip"] == 3
+    assert ran.status_code == 202
+    assert api("GET", ran.json["status_url"]).json["result"] == 5
+    assert [(tick["job"], tick["reason"]) for tick in told["history"]] == [
+        (ran.json["id"], "by the API")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("action", "sent", "status", "said", "pointer"),
+    [
+        ("pause", None, 422, "why is None; it must be given", None),
+        ("pause", {"why": ""}, 422, "why is ''; it must be a text", "#/why"),
+        ("pause", {"why": "x", "until": "2020-01-01T00:00:00Z"}, 422, "a time to come", "#/until"),
+        ("pause", {"why": "x", "untl": "2h"}, 422, "one of why, until, who", None),
+        ("resume", {"why": "x"}, 422, "left out: there is none", None),
+        ("skip", {"count": True}, 422, "count is True; it must be a whole number", "#/count"),
+        ("skip", {"count": -1}, 422, "count is -1", "#/count"),
+        ("run", [], 400, "The body must be an object", None),
+    ],
+)
+def test_the_api_says_what_is_wrong_and_where(api, entry, action, sent, status, said, pointer):
+    answer = api("POST", f"{API}/{action}", **({} if sent is None else {"json": sent}))
+
+    assert answer.status_code == status
+    assert said in answer.json["detail"]
+    assert answer.json.get("pointer") == (pointer or ("#" if status == 422 else None))
+
+
+def test_a_token_that_may_only_read_changes_no_entry(app, environ, entry, redis):
+    environ(API_READ_TOKEN="reads")
+    headers = {"Authorization": "Bearer reads"}
+    client = app.test_client()
+
+    assert client.get("/api/schedule", headers=headers).status_code == 200
+    assert client.post(f"{API}/run", headers=headers).status_code == 403
+    assert redis.llen(keys.queue("default")) == 0
