@@ -262,3 +262,22 @@ def test_a_token_that_may_only_read_changes_no_entry(app, environ, entry, redis)
     assert client.get("/api/schedule", headers=headers).status_code == 200
     assert client.post(f"{API}/run", headers=headers).status_code == 403
     assert redis.llen(keys.queue("default")) == 0
+
+
+# In a browser
+
+
+@pytest.mark.browser
+@pytest.mark.timeout(60)
+def test_what_one_types_survives_a_refresh_and_the_pause_is_seen(browser, entry, redis):
+    browser.goto(PAGE)
+    browser.fill("[name=why]", "the disk is full")
+    with browser.expect_response("**" + PAGE):
+        entries.skip_next(redis, NAME)
+    browser.wait_for_selector("#skips")
+    typed = browser.input_value("[name=why]")
+    browser.press("[name=why]", "Enter")
+    browser.wait_for_selector("#paused")
+
+    assert typed == "the disk is full"
+    assert browser.inner_text("#paused").endswith("the disk is full")

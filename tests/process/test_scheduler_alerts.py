@@ -1,0 +1,94 @@
+"""Real schedulers tell real servers what went wrong, and are missed themselves when they die."""
+
+import os
+import signal
+from datetime import datetime, timezone
+
+import pytest
+
+from jiffy import entries
+from jiffy.scheduler import at, companion, every, table
+from jiffy.scheduler.schedule import Scheduler
+from jiffy.worker import process
+from jobs import numbers
+from tests.newcomer import wait_until
+from tests.receiver import receiving
+from tests.scheduler_processes import Running
+
+
+@pytest.fixture
+def receiver():
+    with receiving() as one:
+        yield one
+
+
+@pytest.fixture
+def start(redis, tmp_path):
+    """Put a table in force and start a scheduler for it: `start(every(…))`."""
+    started = []
+
+    def run(*lines):
+        found, wrong = table.read(lines)
+        assert wrong == []
+        scheduler = Scheduler(connection=redis)
+        table.apply(scheduler, found, scheduler.look().now)
+        started.append(Running(tmp_path, found))
+        return started[-1]
+
+    yield run
+    for running in started:
+        running.end()
+
+
+def each_second(**changes):
+    return every("1s", numbers.add, args=[2, 3], overlap="allow", **changes)
+
+
+def test_a_job_that_has_succeeded_pings(start, receiver, work):
+    start(each_second(ping=f"{receiver.address}/ping")).until_logged("tick.enqueued")
+    work()
+    wait_until(lambda: receiver.heard, 8)
+
+    assert receiver.heard[0] == ("GET", "/ping", None)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(40)
+def test_a_scheduler_that_is_killed_is_away_in_ten_seconds_and_the_next_tells_what_was_missed(
+    start, receiver, redis
+):
+    line = each_second(on_missed=f"{receiver.address}/hook")
+    first = start(line)
+    first.until_logged("tick.enqueued")
+    assert entries.glance(redis).scheduler == "ok"
+    first.send(signal.SIGKILL)
+    wait_until(lambda: entries.glance(redis).scheduler == "away", 10)
+    start(line).until_logged("tick.missed")
+    wait_until(lambda: receiver.heard, 8)
+    [(method, path, told)] = receiver.heard
+
+    assert (method, path, told["entry"]) == ("POST", "/hook", "jobs.numbers.add")
+    assert told["slots"] >= 2
+    assert told["late_s"] >= 2
+
+
+def test_a_scheduler_that_is_told_to_stop_is_away_at_once(start, redis):
+    running = start(each_second())
+    running.until_logged("leader.gained")
+    running.send(signal.SIGTERM)
+    running.wait()
+
+    assert entries.glance(redis).scheduler == "away"
+
+
+def test_what_is_found_before_a_worker_starts_its_scheduler_is_told_by_that(redis, receiver):
+    past = datetime(2026, 1, 1, tzinfo=timezone.utc)
+    table = [at(past, numbers.add, args=[2, 3], on_missed=receiver.address)]
+    pid = process.fork(companion(table, redis))
+    try:
+        wait_until(lambda: receiver.heard, 8)
+    finally:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+
+    assert receiver.heard[0][2]["reason"] == "it was declared after its time"
