@@ -38,6 +38,24 @@ def test_it_knows_every_state_that_a_job_can_have():
         assert re.search(rf"^\|.*`{status.value}`.*\|", PAGE, re.MULTILINE), status
 
 
+def test_it_knows_every_metric(api):
+    families = re.findall(r"^# TYPE (\w+) (\w+)$", api("GET", "/metrics").text, re.MULTILINE)
+    listed = set(re.findall(r"`(jiffy_\w+)`", PAGE)) - {"jiffy_schedule_next_due_seconds"}
+
+    assert {name for name, _ in families} == listed  # and that one where anything is due
+
+
+def test_it_knows_every_address_of_the_schedule(app):
+    rules = {
+        (method, rule.rule)
+        for rule in app.url_map.iter_rules()
+        if rule.rule.startswith("/api/schedule")
+        for method in rule.methods - {"HEAD", "OPTIONS"}
+    }
+
+    assert set(re.findall(r"^(GET|POST) +(/api/schedule\S*)", PAGE, re.MULTILINE)) == rules
+
+
 def test_it_knows_every_status_of_a_refusal():
     listed = re.findall(r"^\| (\d{3}(?:, \d{3})*) \|", PAGE, re.MULTILINE)
 
