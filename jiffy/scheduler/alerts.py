@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from jiffy.scheduler.schedule import Broken, Ended
 
 OnMissed = str | functions.Function
-NAMES = ("on_missed", "ping")
 _ADDRESS = "an address, such as https://example.com/hook"
 _SUCCEEDED, _FAILED = {"finished"}, {"failed", "stopped"}
 
@@ -99,7 +98,7 @@ class Alerts:
 
     def ended(self, ended: Iterable["Ended"]) -> None:
         """Ping for each job that has succeeded; where it has failed, at `/fail`."""
-        for entry_id, _, tick in ended:
+        for entry_id, _, tick in sorted(ended, key=attrgetter("tick.slot")):
             entry = self._entries.get(entry_id)
             if entry and entry.wanted.ping and tick.outcome in _SUCCEEDED | _FAILED:
                 ping = entry.wanted.ping

@@ -142,7 +142,8 @@ def at(
     """Enqueue `func(*args, **kwargs)` once, at `moment`: a datetime with a zone.
 
     One that is first declared after its time is not enqueued; one whose time passed while no
-    scheduler ran is, unless `missed` is "skip".
+    scheduler ran is, unless `missed` is "skip".  `on_missed` is told of both; the rest is as with
+    `every`.
     """
     return Line(
         read_timing=partial(At.read, moment), func=func, misplaced=misplaced, args=args,

@@ -32,34 +32,36 @@ class Message(NamedTuple):
 
 
 class Messenger:
-    """Delivers messages in the background, each receiver's failures logged once until one succeeds.
+    """Delivers messages in the background, those of an entry in order.
 
-    Nothing is sent before `start`, which a process that forks leaves to its child.
+    A receiver's failures are logged once, until something reaches it.  Nothing is sent before
+    `start`, which a process that forks leaves to its child.
     """
 
     def __init__(self) -> None:
-        self._waiting: Queue[Message] = Queue(MOST_WAITING)
+        self._waiting = [Queue[Message](MOST_WAITING // _THREADS) for _ in range(_THREADS)]
         self._failing: set[tuple[str, str]] = set()
         self._is_full = False
 
     def start(self) -> None:
-        for _ in range(_THREADS):
-            threading.Thread(target=self._go_on, name="messenger", daemon=True).start()
+        for waiting in self._waiting:
+            threading.Thread(target=self._go_on, args=[waiting], daemon=True).start()
 
     def put(self, message: Message) -> None:
-        """Have it sent, soon; where a thousand wait already, it is dropped."""
+        """Have it sent, soon; where too many wait already, it is dropped."""
+        waiting = self._waiting[hash(message.entry) % _THREADS]
         try:
-            self._waiting.put_nowait(message)
+            waiting.put_nowait(message)
             self._is_full = False
         except Full:
             if not self._is_full:
-                log.event("alert.dropped", log.ERROR, entry=message.entry, waiting=MOST_WAITING)
+                log.event("alert.dropped", log.ERROR, entry=message.entry, waiting=waiting.qsize())
             self._is_full = True
 
-    def _go_on(self) -> NoReturn:
+    def _go_on(self, waiting: "Queue[Message]") -> NoReturn:
         while True:
-            self._deliver(self._waiting.get())
-            self._waiting.task_done()
+            self._deliver(waiting.get())
+            waiting.task_done()
 
     def _deliver(self, message: Message) -> None:
         for pause_s in (*_PAUSES_S, None):

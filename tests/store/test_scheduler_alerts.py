@@ -2,6 +2,7 @@
 
 import threading
 from datetime import datetime, timedelta, timezone
+from functools import partial
 
 import pytest
 
@@ -215,7 +216,11 @@ def end_a_tick(loop, redis, status):
 
 def is_idle(loop):
     """Whether all that it was told is sent, or given up."""
-    return loop._alerts._messenger._waiting.unfinished_tasks == 0
+    return is_done(loop._alerts._messenger)
+
+
+def is_done(one):
+    return not any(waiting.unfinished_tasks for waiting in one._waiting)
 
 
 def test_what_a_receiver_refuses_is_sent_again(lead, redis, receiver, impatient):
@@ -253,7 +258,23 @@ def test_a_receiver_that_keeps_one_waiting_keeps_no_tick_waiting():
         one.put(Message("entry", "somebody", never.wait))
     never.set()
 
-    wait_until(lambda: one._waiting.unfinished_tasks == 0, 8)
+    wait_until(lambda: is_done(one), 8)
+
+
+def test_what_is_told_of_an_entry_arrives_in_order(impatient):
+    one, heard, fails = Messenger(), [], [OSError(), OSError()]
+
+    def hear(number):
+        if number == 0 and fails:
+            raise fails.pop()
+        heard.append(number)
+
+    for number in range(50):
+        one.put(Message("entry", "somebody", partial(hear, number)))
+    one.start()
+    wait_until(lambda: is_done(one), 8)
+
+    assert heard == list(range(50))
 
 
 def test_more_than_can_wait_is_dropped_and_that_is_logged_once(caplog):
@@ -261,7 +282,7 @@ def test_more_than_can_wait_is_dropped_and_that_is_logged_once(caplog):
     for _ in range(MOST_WAITING + 10):
         one.put(Message("entry", "somebody", lambda: None))
 
-    assert caplog.messages == ["alert.dropped entry=entry waiting=1000"]
+    assert caplog.messages == ["alert.dropped entry=entry waiting=250"]
 
 
 # Secrets
