@@ -12,7 +12,8 @@ from jiffy.scheduler import at, every, messenger, table, words
 from jiffy.scheduler.alerts import Alerts
 from jiffy.scheduler.loop import Loop
 from jiffy.scheduler.messenger import MOST_WAITING, Message, Messenger
-from jiffy.scheduler.schedule import Scheduler
+from jiffy.scheduler.schedule import Ended, Scheduler
+from jiffy.ticks import tick_of
 from jobs import mail, numbers
 from tests.newcomer import wait_until
 from tests.receiver import receiving
@@ -116,7 +117,7 @@ def test_a_function_is_enqueued_with_the_name_the_slot_and_the_reason(lead, redi
     assert job.args == ["jobs.numbers.add", iso(slot), "no scheduler ran"]
 
 
-def test_two_schedulers_that_both_tell_enqueue_a_function_once(lead, redis):
+def test_two_schedulers_that_both_tell_enqueue_a_function_once(lead, redis, impatient, caplog):
     slot = datetime(2026, 1, 1, tzinfo=UTC)
     loops = [lead(add(on_missed=mail.send)) for _ in range(2)]
     for loop in loops:
@@ -124,6 +125,7 @@ def test_two_schedulers_that_both_tell_enqueue_a_function_once(lead, redis):
     for loop in loops:
         wait_until(lambda loop=loop: is_idle(loop), 8)
 
+    assert "alert.failed" not in caplog.text
     assert redis.lrange(keys.queue("default"), 0, -1) == [
         b"jobs-numbers-add-20260101T000000Z-missed"
     ]
@@ -196,6 +198,15 @@ def test_two_leaders_ping_once(lead, redis, receiver):
         wait_until(lambda loop=loop: is_idle(loop), 8)
 
     assert len(receiver.heard) == 1
+
+
+def test_the_last_ping_is_that_of_the_last_tick(lead, receiver):
+    loop = lead(add(ping=receiver.address))
+    lines = ("t|1763601000|3|finished|1500|", "t|1763600400|3|failed|1500|")
+    loop._alerts.ended(Ended(ENTRY, "jobs.numbers.add", tick_of(ENTRY, line)) for line in lines)
+    until_heard(receiver, 2)
+
+    assert [path for _, path, _ in receiver.heard] == ["/fail", "/"]
 
 
 def end_a_tick(loop, redis, status):

@@ -1,6 +1,7 @@
 """The schedule in the browser and in the API: what is told, and what may be done."""
 
 import json
+import re
 from datetime import datetime, timezone
 
 import pytest
@@ -92,11 +93,13 @@ def test_only_the_next_entries_stand_on_the_first_page(client, declare):
 
 def test_an_entrys_page_shows_its_history_as_a_table_and_as_a_picture(client, entry, redis):
     redis.lpush(keys.ticks(ENTRY), "t|1763600400|3|finished|1500|", "s|1763601000|0|||it is busy",
-                "t|1763601600|3|finished|3000|")  # fmt: skip
+                "t|1763601600|3|failed|3000|")  # fmt: skip
     text = client.get(PAGE).text
 
     assert "jobs.numbers.add(2, 3)" in text
-    assert text.count("<rect") == 3
+    assert re.findall(r'<rect class="(\w+)" x="(\d+)"', text) == [
+        ("finished", "0"), ("skipped", "12"), ("failed", "24"),
+    ]  # fmt: skip
     assert "2025-11-20 01:00:00 UTC: finished, took 1.5 s" in text
     assert "it is busy" in text
     assert 'href="/jobs/jobs-numbers-add-20251120T010000Z"' in text
