@@ -38,7 +38,8 @@ class _Read(Collector):
         seen = overview.read(self._redis)
         yield _jobs(seen)
         yield _oldest(self._redis, [queue.name for queue in seen.queues])
-        states = Counter(worker.state for worker in seen.workers)
+        states = Counter(busy=0, idle=0)  # where there are none, that is to be seen
+        states.update(worker.state for worker in seen.workers)
         yield _by("jiffy_workers", "Workers that are alive.", "state", states)
         yield from _schedule(entries.glance(self._redis))
         yield _ticks(self._redis)

@@ -61,10 +61,12 @@ def test_jobs_are_counted_by_queue_and_state_and_the_oldest_is_timed(measure, pl
 
 
 def test_workers_are_counted_by_state(measure, plant_worker):
+    none = measure()
     for name, state in (("w1", "busy"), ("w2", "idle"), ("w3", "idle")):
         plant_worker(name, state=state)
     seen = measure()
 
+    assert (none["jiffy_workers", "busy"], none["jiffy_workers", "idle"]) == (0, 0)
     assert (seen["jiffy_workers", "busy"], seen["jiffy_workers", "idle"]) == (1, 2)
 
 
