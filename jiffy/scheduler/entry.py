@@ -15,10 +15,10 @@ from jiffy import clock, functions, job_options, keys, ticks
 from jiffy.errors import InvalidValue
 from jiffy.job_options import Options
 from jiffy.queues import Enqueue, Job
-from jiffy.scheduler import alerts, policy
-from jiffy.scheduler.alerts import OnMissed, Wanted
+from jiffy.scheduler import policy, wanted
 from jiffy.scheduler.policy import Missed, Overlap, Policy
 from jiffy.scheduler.timing import At, Cron, Every, Timing, within
+from jiffy.scheduler.wanted import NOBODY, OnMissed, Wanted
 
 if TYPE_CHECKING:  # typing has it from Python 3.11 on; only mypy needs it
     from typing_extensions import Unpack
@@ -160,7 +160,7 @@ class Entry:
     timing: Timing
     job: Job
     policy: Policy = policy.NO_POLICY
-    wanted: Wanted = alerts.NOBODY
+    wanted: Wanted = NOBODY
 
     @property
     def id(self) -> str:
@@ -223,8 +223,8 @@ def check(line: Line, enqueue: Enqueue) -> Entry:
     ours: Any = dict.fromkeys(_REFUSED) | {"job_id": ticks.entry_id_of(name)}
     job = enqueue.options(**_options(line)).options(**ours).make(function, args, kwargs)
     timing = line.read_timing()
-    wanted = alerts.read(line.policies, name, enqueue)
-    return Entry(name, timing, job, policy.read(line.policies, timing), wanted)
+    whom = wanted.read(line.policies, name, enqueue)
+    return Entry(name, timing, job, policy.read(line.policies, timing), whom)
 
 
 def _function(func: object) -> functions.Function:
