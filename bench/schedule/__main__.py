@@ -1,6 +1,6 @@
 """Count the ticks of schedulers to which the worst happens: `python -m bench.schedule`.
 
-All contestants, one after the other, in each scenario; then what they cost.  Exit code 1 if a tick
+All contestants, one after the other, in each scenario; before that, what they cost.  Exit code 1 if a tick
 of ours was lost or doubled.
 """
 
@@ -24,8 +24,8 @@ def main() -> int:
     asked = _parser().parse_args()
     shutil.rmtree(HOME, ignore_errors=True)
     names = asked.contestant or list(CONTESTANTS)
-    rows = list(_rows(asked.only or list(SCENARIOS), names)) if asked.what != "cost" else []
     costs = list(_costs(names)) if asked.what != "scenarios" else []
+    rows = list(_rows(asked.only or list(SCENARIOS), names)) if asked.what != "cost" else []
     tables = [report.scenarios(rows)] if rows else []
     tables += [report.table(cost.HEADINGS, costs, words=1)] if costs else []
     text = "\n\n".join(tables)
