@@ -1,7 +1,7 @@
 """Count the ticks of schedulers to which the worst happens: `python -m bench.schedule`.
 
-All contestants, one after the other, in each scenario; before that, what they cost.  Exit code 1 if a tick
-of ours was lost or doubled.
+First what they cost; then all of them, one after the other, in each scenario.  Exit code 1 if a
+tick of ours was lost or doubled.
 """
 
 import argparse
