@@ -26,7 +26,7 @@ fix: $(DEV)  ## put code into shape
 check: $(DEV)  ## format, lint, types, unit tests: under 20 s
 	@ruff format --check -q . && ruff check -q .
 	@mypy
-	@python -m pytest -q tests/unit
+	@python -m pytest -q -n auto -m "not slow" tests/unit
 
 bench: $(RUN)  ## speed beside that of the peers, an hour or so (BENCH='--quick --only jiffy,rq')
 	@python -m bench $(BENCH)

@@ -9,7 +9,7 @@ from rq.job import Job, JobStatus
 
 from jiffy import clock
 from jiffy.errors import JobFailed, StillRunning
-from jiffy.results import Ending, Watch
+from jiffy.results import OVER, Ending, Watch
 
 _AT_A_TIME = 100
 
@@ -38,7 +38,7 @@ def wait_all(jobs: Iterable[Job], timeout: clock.Duration | None = None) -> list
             for job, ending in watch.look(deadline):
                 found[job.id] = _value(job, ending)
             if watch.waiting and deadline is not None and clock.monotonic() >= deadline:
-                raise _still_running(watch.waiting[0], limit_s or 0)
+                _check_over(watch.waiting[0], limit_s or 0)
         values += [found[job.id] for job in some]
     return values
 
@@ -58,9 +58,11 @@ def _keeps_nothing(job: Job) -> bool:
         return False
 
 
-def _still_running(job: Job, limit_s: float) -> StillRunning:
+def _check_over(job: Job, limit_s: float) -> None:
+    """Raise StillRunning; but not for a job that has ended since the last look."""
     try:
-        status = job.get_status().value
-    except InvalidJobOperation:
-        status = "gone"
-    return StillRunning(job.id, status, clock.in_words(limit_s))
+        status = job.get_status()
+    except InvalidJobOperation:  # it is gone
+        return
+    if status not in OVER:
+        raise StillRunning(job.id, status.value, clock.in_words(limit_s))

@@ -107,6 +107,19 @@ def test_after_the_timeout_it_says_how_far_the_job_is(timeout):
         wait(job, timeout)
 
 
+def test_a_job_that_ends_at_the_last_moment_has_ended(redis, monkeypatch):
+    job = jiffy.enqueue(add, 2, 3)
+    ask = job.get_status
+
+    def end_and_ask():
+        finish(redis, job)
+        return ask()
+
+    monkeypatch.setattr(job, "get_status", end_and_ask)
+
+    assert wait(job, timeout=0) == 5
+
+
 def test_a_job_that_is_canceled_meanwhile_is_raised(redis, meanwhile):
     job = jiffy.enqueue(add, 2, 3)
     meanwhile(job.cancel)
