@@ -57,7 +57,7 @@ end
 -- What an entry has that its jobs have not, or each of its own.
 local not_copied = {['jiffy:entry'] = 1, ['jiffy:timing'] = 1, ['jiffy:policy'] = 1, ['jiffy:meta'] = 1, meta = 1,
   status = 1, created_at = 1, enqueued_at = 1}
-local sleepers = {}
+local sleepers, is_leader_woken = {}, false
 local counted_as, counts = {t = 'enqueued', n = 'enqueued', s = 'skipped', m = 'missed'}, {}
 -- Returns false where that job is there already: the entry's time was set back by hand.
 local function enqueue(id, job_id)
@@ -118,7 +118,7 @@ local function make(id, seen, coming, most, overlap, lines, ticks)
     elseif enqueue(id, job_id) then
       lines[#lines + 1] = line
       state.last = job_id
-      if not is_asked_for then made = made + 1 end
+      if is_asked_for then is_leader_woken = true else made = made + 1 end
       redis.call('ZADD', KEYS[2], now_s + FIRST_LOOK_S, id .. ' ' .. job_id .. ' ' .. line)
     else
       reason = 'it is there already'
@@ -144,6 +144,10 @@ for i = 3, #ARGV do
   results[#results + 1] = is_fine and answer or (type(answer) == 'table' and answer.err or tostring(answer))
 end
 for what, count in pairs(counts) do redis.call('HINCRBY', 'jiffy:tick_counts', what, count) end
+-- It waits for times of its own, and is to see what becomes of this one.
+if is_leader_woken and redis.call('LLEN', 'jiffy:schedule:wake') == 0 then
+  redis.call('LPUSH', 'jiffy:schedule:wake', 1)
+end
 for queue, name in pairs(sleepers) do
   redis.call('SADD', KEYS[3], queue)
   if redis.call('LLEN', 'jiffy:wake:' .. name) == 0 then redis.call('LPUSH', 'jiffy:wake:' .. name, 1) end

@@ -92,6 +92,14 @@ def test_a_job_of_an_entry_can_be_run_now_at_any_time(declare, work, redis):
     assert [one.reason for one in entries.history(redis, "sum")] == ["by bob", "by ada"]
 
 
+def test_the_leader_hears_of_a_job_that_was_asked_for_so_that_its_end_is_noted_soon(declare, redis):
+    declare(add())
+    redis.delete(keys.SCHEDULE_WAKE)
+    entries.run_now(redis, "sum", "ada")
+
+    assert redis.llen(keys.SCHEDULE_WAKE) == 1
+
+
 def test_an_entry_that_is_done_can_be_run_now(declare, work, redis):
     declare(at(datetime(2026, 1, 1, tzinfo=UTC), numbers.add, args=[2, 3], name="once"))
     job_id = entries.run_now(redis, "once", "ada")
