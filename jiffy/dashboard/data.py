@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from redis import Redis
 from redis.exceptions import ResponseError
 
-from jiffy import clock, keys
+from jiffy import clock, keys, placeholder
 from jiffy.dashboard import decode
 from jiffy.dashboard.decode import Raw
 from jiffy.errors import NotShown
@@ -234,9 +234,9 @@ def _call(raw: Raw, hidden: Places) -> tuple[str, str]:
 
 def _written(value: Any, is_secret_itself: bool) -> str:
     shown = _masked(value, is_secret_itself)
-    return (
-        MASK if shown is not value and is_secret_itself else json.dumps(shown, ensure_ascii=False)
-    )
+    if shown is not value and is_secret_itself:
+        return MASK
+    return json.dumps(shown, ensure_ascii=False).replace(placeholder.MARK, "result")
 
 
 def _masked(value: Any, is_secret_itself: bool) -> Any:

@@ -6,10 +6,11 @@ import zlib
 
 import pytest
 
-from jiffy import keys
+from jiffy import keys, part, result
 from jiffy.dashboard import data, decode
 from jiffy.errors import NotShown
 from jiffy.queues import enqueue
+from jobs import numbers
 from tests.enqueue_jobs import log_in
 from tests.web.conftest import PASSWORD, TOKEN, Trap
 
@@ -35,6 +36,13 @@ def test_a_secret_that_stock_rq_enqueued_is_masked_by_its_name(redis, plant):
     plant("one", call=("jobs.mail.send", None, [5], {"password": "hunter-1", "to": {"pin": 77}}))
 
     assert data.read_job(redis, "one").arguments == '5, password=***, to={"pin": "***"}'
+
+
+def test_a_result_that_is_still_to_come_is_called_result(redis, environ):
+    environ(JOBS_MODULES="jobs,tests")
+    last = enqueue.chain(part(numbers.add, 2, 3), part(numbers.add, result, y=result))[-1]
+
+    assert data.read_job(redis, last.id).arguments == "result, y=result"
 
 
 def test_the_reason_of_a_cancellation_is_told_of_a_canceled_job_only(redis, plant):
