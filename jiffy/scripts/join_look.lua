@@ -1,13 +1,15 @@
 -- Find jobs that others wait for and that are over, or gone, although nobody has said so.
 -- KEYS: those that wait
 -- ARGV: how many of these to look at, at how many others in all, at how many bytes, in how many s to look again
--- Returns [job that waits, the other ('': its producer), status or 'gone', its latest result or error as RQ wrote it]
+-- Returns [job that waits, the other ('': its producer), status or 'gone', its latest result or error as RQ wrote it, or
+--         why it was canceled]
 
 local now, found = tonumber(redis.call('TIME')[1]), {}
 local members_left, bytes_left = tonumber(ARGV[2]), tonumber(ARGV[3])
 local over = {finished = true, failed = true, stopped = true, canceled = true}
 
-local function latest_of(id)
+local function latest_of(id, status)
+  if status == 'canceled' then return redis.pcall('HGET', 'rq:job:' .. id, 'jiffy:reason') or '' end
   local entries = redis.pcall('XREVRANGE', 'rq:results:' .. id, '+', '-', 'COUNT', 1)
   local fields = entries[1] and entries[1][2] or {}
   for i = 1, #fields, 2 do
@@ -25,7 +27,7 @@ local function look_at(waiting, member, score, is_open)
   local is_gone = type(status) ~= 'string'
   -- As long as its producer is at it, a part may be one that is not written yet.
   if (is_gone and is_open) or not (is_gone or over[status]) then return end
-  local latest = is_gone and '' or latest_of(member)
+  local latest = is_gone and '' or latest_of(member, status)
   bytes_left = bytes_left - #latest
   found[#found + 1] = {waiting, member, is_gone and 'gone' or status, latest}
 end

@@ -52,7 +52,9 @@ def tell(line: Line, found: list[Any]) -> None:
 
 
 def _read(status: str, latest: bytes) -> Ending:
-    """A job's ending, from the newest entry of its results as RQ wrote it."""
+    """An ending, from the newest entry of its results as RQ wrote it; or why it was canceled."""
+    if status == JobStatus.CANCELED.value:
+        return Ending(status, error=_last_line(latest.decode("utf-8", "replace")))
     try:
         if status == JobStatus.FINISHED.value:
             value = b64decode(latest) or b"null"

@@ -207,6 +207,7 @@ def test_a_part_that_expired_is_canceled(redis, work):
     work()
 
     assert [one["status"] for one in told(team)] == ["finished", "canceled"]
+    assert told(team)[1]["error"].endswith("after it was enqueued, so it expired.")
 
 
 def test_a_part_that_stock_rq_has_finished_tells_its_result(redis, team, work):
