@@ -178,10 +178,18 @@ def _convert_or_refuse(function: Function, name: str, text: str, hint: Any) -> A
     try:
         return _convert(text, hint)
     except ValueError:
-        wanted = getattr(hint, "__name__", None) if isinstance(hint, type) else str(hint)
         raise WrongArguments(
-            f"{function.__name__}() needs {name!r} as {wanted}, not {text!r}."
+            f"{function.__name__}() needs {name!r} as {_in_words(hint)}, not {text!r}."
         ) from None
+
+
+def _in_words(hint: Any) -> str:
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        return " | ".join(map(_in_words, typing.get_args(hint)))
+    if hint is types.NoneType:
+        return "None"
+    is_plain = isinstance(hint, type) and typing.get_origin(hint) is None
+    return hint.__name__ if is_plain else str(hint)
 
 
 def _convert(text: str, hint: Any) -> Any:
