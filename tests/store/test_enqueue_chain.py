@@ -6,7 +6,7 @@ import pytest
 import rq
 
 import jiffy
-from jiffy import Enqueue, Retry, actions, clock, connection, delivery, keys, part, result, wait
+from jiffy import Enqueue, Retry, actions, clock, delivery, keys, part, result, wait
 from jiffy.errors import (
     InvalidValue,
     JobFailed,
@@ -17,7 +17,6 @@ from jiffy.errors import (
 )
 from jiffy.queues import Job, Queue
 from tests import worker_jobs
-from tests.cutting import Cutter
 from tests.enqueue_jobs import add, collect, fail, heard, nothing
 from tests.join_support import left, look, reason, statuses
 from tests.worker_support import failed, finished, queued, rare_settler, registered, turns
@@ -458,18 +457,6 @@ def test_options_that_make_no_sense_in_a_part_are_refused(redis, options, number
 def test_wrong_options_of_a_part_are_refused_where_they_are_given():
     with pytest.raises(InvalidValue):
         part(add, 1).options(queue="")
-
-
-@pytest.fixture
-def cutter(redis_address, environ, monkeypatch):
-    """Between the producer and Redis: a line that can be cut at any byte."""
-    monkeypatch.setattr(delivery, "_FIRST_PAUSE_S", 0.0001)
-    with Cutter(redis_address) as cutter:
-        environ(JOBS_MODULES="jobs,tests", REDIS_URL=cutter.url)
-        connection.shared.cache_clear()
-        yield cutter
-        connection.shared().close()
-    connection.shared.cache_clear()
 
 
 def write_a_chain():

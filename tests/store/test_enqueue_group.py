@@ -4,10 +4,9 @@ import pytest
 import rq
 
 import jiffy
-from jiffy import Enqueue, bulk, connection, delivery, flows, keys, options, part, result, wait
+from jiffy import Enqueue, bulk, delivery, flows, keys, options, part, result, wait
 from jiffy.errors import InvalidValue, JobFailed, NotImportable, RedisAway, WrongArguments
 from jiffy.queues import Job
-from tests.cutting import Cutter
 from tests.enqueue_jobs import add, collect, fail, nothing
 from tests.join_support import left, look, reason, status, statuses
 from tests.store.test_enqueue_chain import ELSEWHERE
@@ -284,18 +283,6 @@ def test_nothing_is_written_if_any_part_is_wrong(redis, parts, then, error, mess
 
 
 # The producer dies in the middle
-
-
-@pytest.fixture
-def cutter(redis_address, environ, monkeypatch):
-    """Between the producer and Redis: a line that can be cut at any byte."""
-    monkeypatch.setattr(delivery, "_FIRST_PAUSE_S", 0.0001)
-    with Cutter(redis_address) as cutter:
-        environ(JOBS_MODULES="jobs,tests", REDIS_URL=cutter.url)
-        connection.shared.cache_clear()
-        yield cutter
-        connection.shared().close()
-    connection.shared.cache_clear()
 
 
 def write_a_group():

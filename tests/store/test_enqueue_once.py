@@ -22,17 +22,6 @@ def allowed(environ, monkeypatch):
     monkeypatch.setattr(delivery, "_FIRST_PAUSE_S", 0.0001)
 
 
-@pytest.fixture
-def cutter(redis_address, environ):
-    """Between the producer and Redis: a line that can be cut at any byte."""
-    with Cutter(redis_address) as cutter:
-        environ(JOBS_MODULES="jobs,tests", REDIS_URL=cutter.url)
-        connection.shared.cache_clear()
-        yield cutter
-        connection.shared().close()
-    connection.shared.cache_clear()
-
-
 def queued(redis, queue="default"):
     return [raw.decode() for raw in redis.lrange(f"rq:queue:{queue}", 0, -1)]
 

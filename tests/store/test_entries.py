@@ -11,26 +11,10 @@ import rq_scheduler
 from jiffy import clock, entries, keys, ticks
 from jiffy.errors import InvalidValue, UnknownEntry
 from jiffy.queues import Job
-from jiffy.scheduler import at, cron, every, table
-from jiffy.scheduler.schedule import Scheduler
+from jiffy.scheduler import at, cron, every
 from jobs import numbers
 
 UTC = timezone.utc
-
-
-@pytest.fixture
-def scheduler(redis):
-    return Scheduler(connection=redis)
-
-
-@pytest.fixture
-def declare(scheduler):
-    def put(*lines):
-        found, wrong = table.read(lines)
-        assert wrong == []
-        table.apply(scheduler, found, scheduler.look().now)
-
-    return put
 
 
 def add(**changes):

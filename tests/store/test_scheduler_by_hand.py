@@ -6,16 +6,10 @@ import pytest
 
 from jiffy import keys
 from jiffy.queues import Job
-from jiffy.scheduler.schedule import Scheduler
 from jobs import numbers
 
 # As rq-scheduler reads a datetime without a zone.
 LATER = datetime.now(timezone.utc).replace(tzinfo=None) + timedelta(hours=1)
-
-
-@pytest.fixture
-def scheduler(redis):
-    return Scheduler(connection=redis)
 
 
 @pytest.fixture

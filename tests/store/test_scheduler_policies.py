@@ -11,30 +11,13 @@ from rq.registry import CanceledJobRegistry
 
 from jiffy import clock, connection, entries, keys
 from jiffy.queues import Job
-from jiffy.scheduler import at, cron, every, table
+from jiffy.scheduler import at, cron, every
 from jiffy.scheduler.schedule import Scheduler
 from jobs import numbers
 
 UTC = timezone.utc
 ENTRY = "entry-jobs-numbers-add"
 NAME = "jobs.numbers.add"
-
-
-@pytest.fixture
-def scheduler(redis):
-    return Scheduler(connection=redis)
-
-
-@pytest.fixture
-def declare(scheduler):
-    """Put a table in force, at a moment: `declare(every(…), …, now=…)`; returns what changed."""
-
-    def put(*lines, now=None):
-        found, wrong = table.read(lines)
-        assert wrong == []
-        return table.apply(scheduler, found, now or scheduler.look().now)
-
-    return put
 
 
 @pytest.fixture

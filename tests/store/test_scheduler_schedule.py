@@ -17,23 +17,6 @@ UTC = timezone.utc
 
 
 @pytest.fixture
-def scheduler(redis):
-    return Scheduler(connection=redis)
-
-
-@pytest.fixture
-def declare(scheduler):
-    """Put a table in force: `declare(every(…), …)`; returns what changed."""
-
-    def put(*lines):
-        entries, wrong = table.read(lines)
-        assert wrong == []
-        return table.apply(scheduler, entries, scheduler.look().now)
-
-    return put
-
-
-@pytest.fixture
 def make_due(redis):
     """Let the time of all entries, or of some, be a moment ago."""
 
