@@ -34,6 +34,14 @@ def from_wall(wall_s: float) -> datetime:
     return datetime.fromtimestamp(wall_s, UTC)
 
 
+def read(text: str) -> datetime:
+    """The moment that an ISO text stands for, "Z" or an offset being its zone.
+
+    It has no zone where the text has none.  Raises ValueError.
+    """
+    return datetime.fromisoformat(text.replace("Z", "+00:00"))
+
+
 def rq_text(wall_s: float) -> str:
     """A moment as RQ writes it (rq.utils.utcformat): 2026-11-20T13:04:09.123456Z.
 

@@ -115,7 +115,7 @@ def history(redis: Redis, name: str, limit: int = 100) -> list[Tick]:
 def moment(text: str) -> datetime:
     """When a pause ends: a time with its zone, or so long from now.  Raises InvalidValue."""
     try:
-        return datetime.fromisoformat(text.replace("Z", "+00:00"))
+        return clock.read(text)
     except ValueError:
         pass
     try:

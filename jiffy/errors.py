@@ -29,12 +29,19 @@ JiffyError
   PortTaken          another program listens where the web app should
 """
 
-from collections.abc import Sequence
+import difflib
+from collections.abc import Iterable, Sequence
 
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import OutOfMemoryError
 
 _LAST_LINES = 8  # of a traceback
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """The end of a sentence that refuses `word`: what is known and like it; "" for nothing."""
+    near = difflib.get_close_matches(word, [*known], 1)
+    return f" (did you mean {near[0]!r}?)" if near else ""
 
 
 class JiffyError(Exception):

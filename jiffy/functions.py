@@ -15,7 +15,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from jiffy.errors import BrokenModule, NotAllowed, UnknownFunction, WrongArguments
+from jiffy.errors import BrokenModule, NotAllowed, UnknownFunction, WrongArguments, did_you_mean
 
 Function = Callable[..., Any]
 
@@ -154,8 +154,7 @@ def _reason(
     names = list(signature.parameters)
     for name in kwargs:
         if name not in names:
-            near = next(iter(difflib.get_close_matches(name, names, 1)), None)
-            return f"has no argument {name!r}" + (f" (did you mean {near!r}?)" if near else "")
+            return f"has no argument {name!r}{did_you_mean(name, names)}"
     if len(args) > len(names):
         return f"takes {len(names)} arguments, not {len(args)}"
     for name in names[: len(args)]:

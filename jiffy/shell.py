@@ -115,7 +115,7 @@ def _options(asked: argparse.Namespace) -> dict[str, Any]:
 
 def _moment(text: str) -> datetime:
     try:
-        return datetime.fromisoformat(text.replace("Z", "+00:00"))
+        return clock.read(text)
     except ValueError:
         must = "a time with its zone, such as 2030-01-31T06:00:00+01:00"
         raise InvalidValue("at", text, must) from None

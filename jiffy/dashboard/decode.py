@@ -9,6 +9,7 @@ import zlib
 from datetime import datetime
 from typing import Any
 
+from jiffy import clock
 from jiffy.clock import UTC
 from jiffy.errors import NotShown
 
@@ -56,7 +57,7 @@ def time(raw: Raw) -> datetime | None:
     if not written:
         return None
     try:
-        moment = datetime.fromisoformat(written.replace("Z", "+00:00"))
+        moment = clock.read(written)
         return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
     except (ValueError, OverflowError):
         raise NotShown(f"not a time: {written[:_SHOWN_OF_BROKEN]!r}") from None
@@ -65,7 +66,7 @@ def time(raw: Raw) -> datetime | None:
 def due(score: float | None) -> datetime | None:
     """The time that a registry's score stands for; None where it stands for none."""
     try:
-        return None if score is None else datetime.fromtimestamp(score, UTC)
+        return None if score is None else clock.from_wall(score)
     except (ValueError, OverflowError, OSError):
         return None
 

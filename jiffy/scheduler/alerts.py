@@ -8,10 +8,10 @@ from itertools import groupby
 from operator import attrgetter
 from urllib.parse import urlsplit, urlunsplit
 
-from jiffy import functions, ticks
+from jiffy import clock, functions, ticks
 from jiffy.errors import DuplicateJob
 from jiffy.scheduler import messenger
-from jiffy.scheduler.due import MISSED_AFTER_S, NO_SCHEDULER, Tick, moment
+from jiffy.scheduler.due import MISSED_AFTER_S, NO_SCHEDULER, Tick
 from jiffy.scheduler.entry import Entry
 from jiffy.scheduler.messenger import Message, Messenger
 from jiffy.scheduler.schedule import Broken, Ended
@@ -39,7 +39,9 @@ class Alerts:
         for entry_id, some in groupby(late, key=attrgetter("entry_id")):
             first, *others = some
             slots = first.slots + sum(tick.slots for tick in others)
-            self._tell(self._entries[entry_id], moment(first.slot), now, NO_SCHEDULER, slots)
+            self._tell(
+                self._entries[entry_id], clock.from_wall(first.slot), now, NO_SCHEDULER, slots
+            )
 
     def over(self, entry: Entry, now: datetime) -> None:
         """Tell of an entry of one time that was declared after it."""

@@ -9,6 +9,7 @@ from functools import lru_cache
 from itertools import takewhile
 from typing import Literal, NamedTuple
 
+from jiffy import clock
 from jiffy.scheduler import policy, timing
 from jiffy.scheduler.policy import Policy
 from jiffy.scheduler.timing import Timing
@@ -93,11 +94,6 @@ def plan(found: Found, now: datetime) -> Plan:
     return Plan(found, next_due, entry.policy, ticks, missed)
 
 
-def moment(score: float) -> datetime:
-    """The moment that a score in rq-scheduler's sorted set stands for."""
-    return timing.EPOCH + timedelta(seconds=score)
-
-
 @dataclass(frozen=True)
 class _Entry:
     id: str
@@ -111,7 +107,7 @@ class _Entry:
 
     def slot_at(self, score: float) -> datetime:
         """The slot that is due at `score`; that moment itself where it was moved by hand."""
-        due = moment(score)
+        due = clock.from_wall(score)
         if self.policy.jitter_s:
             around = self.timing.times_after(due - timedelta(seconds=self.policy.jitter_s + 1))
             for slot in takewhile(due.__ge__, around):

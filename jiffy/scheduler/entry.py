@@ -3,7 +3,6 @@
 Nothing here knows what time it is or where Redis is.
 """
 
-import difflib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -12,7 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from jiffy import clock, functions, job_options, keys, ticks
-from jiffy.errors import InvalidValue
+from jiffy.errors import InvalidValue, did_you_mean
 from jiffy.job_options import Options
 from jiffy.queues import Enqueue, Job
 from jiffy.scheduler import policy, wanted
@@ -249,7 +248,6 @@ def _options(line: Line) -> Options:
     for name in sorted(set(line.options) - set(_OPTIONS)):
         if name in _REFUSED or name in policy.NAMES:
             raise InvalidValue(name, line.options.get(name), _REFUSED.get(name, _ONCE))
-        near = difflib.get_close_matches(name, known, 1)
-        hint = f" (did you mean {near[0]!r}?)" if near else ""
-        raise InvalidValue("option", name, f"one of {', '.join(known)}{hint}")
+        must = f"one of {', '.join(known)}{did_you_mean(name, known)}"
+        raise InvalidValue("option", name, must)
     return line.options

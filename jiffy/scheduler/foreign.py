@@ -20,7 +20,7 @@ from rq.job import Job
 
 from jiffy import clock, keys
 from jiffy.clock import UTC
-from jiffy.scheduler.due import Found, Tick, moment
+from jiffy.scheduler.due import Found, Tick
 from jiffy.scheduler.timing import Every
 
 _RQ_TIMEOUT_S = 180  # what RQ gives a job that asks for none
@@ -52,7 +52,7 @@ def plan(found: Found, now: datetime) -> Plan:
     """Raises ValueError for an entry that makes no sense."""
     if found.kind == "broken":
         raise ValueError(found.text.decode())
-    due = moment(found.score)
+    due = clock.from_wall(found.score)
     return Plan(found, *next_time(found.text, due, max(now, due)))
 
 

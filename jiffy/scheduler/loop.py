@@ -10,18 +10,16 @@ from jiffy import clock, keys, log
 from jiffy.connection import is_away
 from jiffy.scheduler import table
 from jiffy.scheduler.alerts import Alerts
-from jiffy.scheduler.due import Tick, moment
+from jiffy.scheduler.due import Tick
 from jiffy.scheduler.entry import Entry
 from jiffy.scheduler.leader import Leader
-from jiffy.scheduler.schedule import Look, Scheduler
+from jiffy.scheduler.schedule import FOLLOW_UP_EVERY_S, Look, Scheduler
 from jiffy.scripts import source
 
 # Programs that use rq-scheduler itself wake nobody: what they add is seen by a glance, this often.
 GLANCE_EVERY_S = 2.0
 # Redis' clock may be set, or run at another pace than ours.
 MEASURE_EVERY_S = 60.0
-# What became of the jobs of ticks is looked up no more often, for the history.
-FOLLOW_UP_EVERY_S = 1.0
 # What comes a little too early finds nothing due, and has to ask once more.
 _AIM_LATE_S = 0.002
 # An idle Redis ends a wait up to a tenth of a second late; the rest is waited for here.
@@ -130,7 +128,7 @@ def _note(tick: Tick) -> None:
     more: dict[str, object] = {"job": tick.job_id, "late_ms": tick.late_ms}
     if tick.reason:
         more = {"reason": tick.reason} | ({"slots": tick.slots} if tick.slots > 1 else {})
-    slot = f"{moment(tick.slot):%Y-%m-%dT%H:%M:%SZ}"
+    slot = f"{clock.from_wall(tick.slot):%Y-%m-%dT%H:%M:%SZ}"
     name = f"tick.{tick.outcome}"
     log.event(name, level, entry=tick.name, slot=slot, queue=tick.queue, **more)
 

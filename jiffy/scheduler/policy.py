@@ -3,16 +3,15 @@
 Checked and worked out here, as far as that goes without Redis; `entry_ticks.lua` does the rest.
 """
 
-import difflib
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
 from itertools import islice, pairwise
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from jiffy import clock
-from jiffy.errors import InvalidValue
+from jiffy.errors import InvalidValue, did_you_mean
 from jiffy.scheduler.timing import EPOCH, At, Every, Timing, Window
 
 Missed = Literal["once", "skip", "all"]
@@ -58,10 +57,8 @@ def read(given: Mapping[str, Any], timing: Timing) -> Policy:
 
     Raises InvalidValue.
     """
-    missed = _one_of("missed", given["missed"], ("once", "skip", "all"))
-    overlap = _one_of(
-        "overlap", given.get("overlap", "allow"), ("skip", "allow", "queue one", "replace")
-    )
+    missed = _one_of("missed", given["missed"], get_args(Missed))
+    overlap = _one_of("overlap", given.get("overlap", "allow"), get_args(Overlap))
     if missed == "all" and overlap != "allow":
         raise InvalidValue("missed", missed, "given with overlap='allow': they come all at once")
     jitter_s = _jitter_s(given.get("jitter", 0), timing)
@@ -71,8 +68,7 @@ def read(given: Mapping[str, Any], timing: Timing) -> Policy:
 
 def usual_overlap(timing: Timing) -> Overlap:
     """What the lines of the table have by default."""
-    inner = timing.timing if isinstance(timing, Window) else timing
-    return "skip" if isinstance(inner, Every) else "allow"
+    return "skip" if isinstance(_unbounded(timing), Every) else "allow"
 
 
 def of_dict(stored: Mapping[str, Any]) -> Policy:
@@ -82,8 +78,7 @@ def of_dict(stored: Mapping[str, Any]) -> Policy:
 
 def _one_of(name: str, value: Any, known: Sequence[str]) -> Any:
     if value not in known:
-        near = difflib.get_close_matches(str(value), known, 1)
-        hint = f" (did you mean {near[0]!r}?)" if near else ""
+        hint = did_you_mean(str(value), known)
         raise InvalidValue(name, value, f"one of {', '.join(map(repr, known))}{hint}")
     return value
 
@@ -103,9 +98,14 @@ def _jitter_s(given: clock.Duration, timing: Timing) -> float:
     return jitter_s
 
 
+def _unbounded(timing: Timing) -> Timing:
+    """The same without a start and an end."""
+    return timing.timing if isinstance(timing, Window) else timing
+
+
 def _shortest_s(timing: Timing) -> float | None:
     """The shortest time between two ticks; None where there is but one."""
-    inner = timing.timing if isinstance(timing, Window) else timing
+    inner = _unbounded(timing)
     if isinstance(inner, At):
         return None
     if isinstance(inner, Every):

@@ -22,13 +22,14 @@ from jiffy.connection import is_away
 from jiffy.queues import Job, Queue
 from jiffy.scheduler import foreign
 from jiffy.scheduler.declared import withdraw
-from jiffy.scheduler.due import Found, Plan, Tick, moment, plan
+from jiffy.scheduler.due import Found, Plan, Tick, plan
 from jiffy.scripts import script
 
 _AT_A_TIME = 1000  # entries that one look tells of; the rest is told of by the next
 _IN_ONE_STEP = 200  # entries in one script: some 4 ms, during which Redis does nothing else
 _FOLLOWED_AT_A_TIME = 500
-_FOLLOW_EVERY_S = 1
+# What became of the jobs of ticks is looked up no more often, for the history.
+FOLLOW_UP_EVERY_S = 1.0
 _BEAT_EVERY_S = 5
 _ASIDE = timedelta(seconds=10)  # how soon a broken entry is tried again
 
@@ -86,7 +87,7 @@ class Scheduler(rq_scheduler.Scheduler):  # type: ignore[misc]
         seconds, micros, next_due, follow_up_at, *flat = script(self.connection, "entries_due")(
             [keys.ENTRIES, keys.OPEN_TICKS], [most, *entry_ids]
         )
-        now = moment(int(seconds)) + timedelta(microseconds=int(micros))
+        now = clock.from_wall(int(seconds)) + timedelta(microseconds=int(micros))
         told = zip(*[iter(flat)] * 5, strict=True)
         due = [Found(i.decode(), float(at), kind.decode(), *more) for i, at, kind, *more in told]
         return Look(now, due, _moment(next_due), _moment(follow_up_at))
@@ -140,7 +141,7 @@ class Scheduler(rq_scheduler.Scheduler):  # type: ignore[misc]
             return []
         if clock.monotonic() < self._next_follow_up:
             return []
-        self._next_follow_up = clock.monotonic() + _FOLLOW_EVERY_S
+        self._next_follow_up = clock.monotonic() + FOLLOW_UP_EVERY_S
         told = script(self.connection, "entry_follow")([keys.OPEN_TICKS], [_FOLLOWED_AT_A_TIME])
         # A long reason may have been cut in the middle of a character.
         texts = [raw.decode("utf-8", "replace") for raw in told]
@@ -219,4 +220,4 @@ class Scheduler(rq_scheduler.Scheduler):  # type: ignore[misc]
 
 
 def _moment(score: bytes) -> datetime | None:
-    return moment(float(score)) if score else None
+    return clock.from_wall(float(score)) if score else None

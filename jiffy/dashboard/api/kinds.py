@@ -47,7 +47,7 @@ def _lasts(value: Any) -> Any:
 
 
 def _moment(value: Any) -> datetime:
-    return datetime.fromisoformat(_name(value).replace("Z", "+00:00"))
+    return clock.read(_name(value))
 
 
 def _ids(value: Any) -> Any:
