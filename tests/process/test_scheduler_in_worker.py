@@ -52,10 +52,10 @@ def leader_of(redis):
     return told and int(json.loads(told)["who"].rpartition(":")[2])
 
 
-def connections(redis):
-    """The names of all but our own."""
-    names = [client["name"] for client in redis.client_list()]
-    return [name for name in names if not name.endswith(f".{os.getpid()}")]
+def connections(redis, dyno):
+    """The names of those that the dyno holds: each ends with a process' id or is a worker's."""
+    ends = (*(f".{pid}" for pid in dyno.pids()), *worker_names(redis))
+    return [client["name"] for client in redis.client_list() if client["name"].endswith(ends)]
 
 
 def finished(redis):
@@ -67,9 +67,9 @@ def test_one_process_less_enqueues_the_ticks_and_runs_them(start, redis):
     dyno.until(lambda: len(finished(redis)) >= 3)
 
     assert leader_of(redis) in dyno.children()
-    # Those of an earlier test's workers may be there for another moment.
-    dyno.until(lambda: len(connections(redis)) == 4)
-    assert len([name for name in connections(redis) if name.startswith("jiffy:scheduler:")]) == 1
+    dyno.until(lambda: len(connections(redis, dyno)) == 4)
+    names = connections(redis, dyno)
+    assert len([name for name in names if name.startswith("jiffy:scheduler:")]) == 1
 
 
 def test_a_scheduler_that_dies_is_started_again(start, redis):
