@@ -142,14 +142,14 @@ local function answer(...)
   end
 end
 
--- What has a success callback, repeats, webhooks or parents is handed to RQ's own methods; what another
+-- What has callbacks, repeats, webhooks or parents is handed to RQ's own methods; what another
 -- job waits for is not plain either, when it ends.
 local function kind_of(job)
   if not job[1] then return 'corrupt' end
-  for i = 4, 7 do
+  for i = 4, 9 do
     if job[i] and job[i] ~= '' then return 'full' end
   end
-  if job[8] and job[8] ~= '' then return 'member' end
+  if job[10] and job[10] ~= '' then return 'member' end
   return 'plain'
 end
 
@@ -188,8 +188,8 @@ local taken, longest = 0, 0  -- the longest time limit of what is taken
 local function take(name, id)
   local key = 'rq:job:' .. id
   local job = redis.pcall('HMGET', key, 'data', 'timeout', 'result_ttl', 'success_callback_name',
-    'repeats_left', 'webhooks', 'dependency_ids', 'jiffy:join', 'ttl', 'jiffy:alone',
-    'jiffy:expires')
+    'failure_callback_name', 'stopped_callback_name', 'repeats_left', 'webhooks', 'dependency_ids',
+    'jiffy:join', 'ttl', 'jiffy:alone', 'jiffy:expires')
   local kind = 'corrupt'
   if job.err then
     job = {}
@@ -197,8 +197,8 @@ local function take(name, id)
     kind = kind_of(job)
     if not job[1] and redis.call('EXISTS', key) == 0 then return nil end  -- deleted: nobody waits
   end
-  local is_alone = job[10]
-  local expires = job[1] and job[11] and tonumber(string.match(job[11], '^%d+$'))
+  local is_alone = job[12]
+  local expires = job[1] and job[13] and tonumber(string.match(job[13], '^%d+$'))
   local waited = expires and waited_s(key)
   if waited then
     is_alone = waited <= expires
@@ -219,7 +219,7 @@ local function take(name, id)
   if kind ~= 'corrupt' then
     redis.call('HSET', key, 'status', 'started', 'started_at', now_text, 'last_heartbeat', now_text,
       'worker_name', worker)
-    if job[9] and job[9] ~= '' then redis.call('PERSIST', key) end
+    if job[11] and job[11] ~= '' then redis.call('PERSIST', key) end
   end
   enter('rq:wip:' .. name, now_s + ttl, id .. ':' .. execution)
   redis.call('HSET', 'rq:execution:' .. id .. ':' .. execution, 'id', execution,

@@ -186,7 +186,6 @@ class Runner:
         except BaseException:  # noqa: BLE001 - a callback may raise anything
             exc_info = sys.exc_info()  # type: ignore[assignment]
             reason = "".join(traceback.format_exception(*exc_info))
-            may_retry = may_retry and not isinstance(exc_info[1], NotAllowed)
         try:
             self._face.handle_exception(job, *exc_info)
         except Exception:  # noqa: BLE001 - nor does a broken handler end a worker
