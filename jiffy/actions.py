@@ -22,7 +22,7 @@ _REMEDIES = {
         "queued": "A worker is just taking it: look again, then stop it.",
         "started": "Stop it instead.",
     },
-    "retry": {"canceled": "It needs what another part returns: enqueue the chain or group anew."},
+    "retry": {"canceled": "It needs what another part returns: retry that part, and it follows."},
     "stop": dict.fromkeys(("queued", "scheduled", "deferred"), "Cancel it instead."),
 }
 _POSSIBLE = {

@@ -2,6 +2,8 @@
 
 import functools
 
+from rq import get_current_job
+
 import jiffy
 
 
@@ -15,6 +17,13 @@ def add(x, y=0):
 
 def fail():
     raise ValueError("no card")
+
+
+def fail_once():
+    job = get_current_job()
+    if job.connection.incr(f"tries:{job.id}") == 1:
+        raise ValueError("not yet")
+    return "at last"
 
 
 def log_in(user, password, *tokens, remember=False):

@@ -19,8 +19,9 @@ local function still_waits(id, queue)
     and redis.call('EXISTS', 'rq:job:' .. id) == 1
 end
 
--- Cancel a job that waits, and what waits for that: a chain ends where a part of it has not finished.
-local function cancel(id, reason)
+-- Cancel a job that waits, and what waits for that: a chain ends where a part of it has not finished.  Each
+-- remembers the part that it had waited for (`broken_by`, if that is of a chain): see `mend`.
+local function cancel(id, reason, broken_by)
   while id and id ~= '' do
     local queue, job = redis.call('HGET', 'jiffy:join:' .. id, 'queue'), 'rq:job:' .. id
     forget(id)
@@ -28,11 +29,29 @@ local function cancel(id, reason)
     redis.call('ZADD', 'rq:canceled:' .. queue, redis.call('TIME')[1], id)
     redis.call('ZREM', 'rq:deferred:' .. queue, id)
     redis.call('HSET', job, 'status', 'canceled', 'jiffy:reason', reason)
+    if broken_by then redis.call('HSET', job, 'jiffy:broken_by', broken_by) end
     local kept = redis.call('HMGET', job, 'failure_ttl', 'jiffy:join')
     local ttl = tonumber(kept[1]) or 365 * 24 * 3600
     if ttl > 0 then redis.call('EXPIRE', job, ttl) end
+    broken_by = broken_by and id
     id = kept[2]
   end
+end
+
+-- `member` had failed and broken its chain; now it was tried again, by hand, and has finished: what was canceled
+-- because of it waits again.
+local function mend(id, member)
+  local job, join = 'rq:job:' .. id, 'jiffy:join:' .. id
+  local told = redis.call('HMGET', job, 'status', 'jiffy:broken_by', 'origin', 'data')
+  if told[1] ~= 'canceled' or told[2] ~= member then return end
+  redis.call('ZADD', 'rq:deferred:' .. told[3], redis.call('TIME')[1], id)
+  redis.call('ZREM', 'rq:canceled:' .. told[3], id)
+  redis.call('HSET', job, 'status', 'deferred')
+  redis.call('HDEL', job, 'jiffy:broken_by', 'jiffy:reason')
+  redis.call('PERSIST', job)
+  redis.call('HSET', join, 'queue', told[3], 'needs', 'success', 'count', 1)
+  if string.find(told[4], PLACEHOLDER, 1, true) then redis.call('HSET', join, 'data', told[4]) end
+  redis.call('ZADD', 'jiffy:pending:' .. id, 0, member)
 end
 
 local function all_told(join, count)
@@ -79,12 +98,13 @@ local function why(member, status, error)
     .. (type(line) == 'string' and ': ' .. line or '')
 end
 
--- Note what became of `member` for the job `id`, which waits for it; false if that job is to be canceled.
+-- Note what became of `member` for the job `id`, which waits for it; false if that job is to be canceled, why, and
+-- who has broken the chain.
 local function note(id, number, member, status, value, error)
   local join = 'jiffy:join:' .. id
   local told = redis.call('HMGET', join, 'needs', 'data')
   if (told[1] == 'success' or member == '') and status ~= 'finished' then
-    return false, why(member, status, error)
+    return false, why(member, status, error), told[1] == 'success' and member
   end
   if not told[2] or member == '' then return true end
   if told[1] ~= 'success' then
@@ -101,10 +121,11 @@ end
 -- parts, it is waited for too.
 local function member_is_over(id, member, status, value, error, now)
   local pending = 'jiffy:pending:' .. id
+  if status == 'finished' then mend(id, member) end
   local number = redis.call('ZSCORE', pending, member)
   if number then
-    local goes_on, reason = note(id, number, member, status, value, error)
-    if not goes_on then return cancel(id, reason) end
+    local goes_on, reason, broken_by = note(id, number, member, status, value, error)
+    if not goes_on then return cancel(id, reason, broken_by) end
     redis.call('ZREM', pending, member)
   end
   if redis.call('ZCARD', pending) == 0 then release(id, now) end

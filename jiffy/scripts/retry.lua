@@ -36,7 +36,7 @@ else
   if redis.call('LLEN', wake) == 0 then redis.call('LPUSH', wake, 1) end
 end
 -- Workers that died of it count anew: somebody has looked.
-redis.call('HDEL', job, 'jiffy:rescues', 'jiffy:causes', 'jiffy:reason', 'exc_info')
+redis.call('HDEL', job, 'jiffy:rescues', 'jiffy:causes', 'jiffy:reason', 'jiffy:broken_by', 'exc_info')
 redis.call('PERSIST', job)
 if fields[3] and fields[3] ~= '' then redis.call('EXPIRE', job, fields[3]) end
 return {status, 1}

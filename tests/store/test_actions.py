@@ -238,7 +238,7 @@ def test_a_job_whose_parent_is_over_meanwhile_goes_to_its_queue(redis, work):
 def test_a_part_of_a_chain_whose_result_never_came_is_not_tried_again(redis):
     job = enqueue.chain(part(numbers.add, 1, 2), part(numbers.add, result, 3))[1]
     actions.cancel(job)
-    with pytest.raises(NotThisState, match="enqueue the chain or group anew"):
+    with pytest.raises(NotThisState, match="retry that part, and it follows"):
         actions.retry(job)
 
     assert job.id not in queued(redis)

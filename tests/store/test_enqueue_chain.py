@@ -17,7 +17,7 @@ from jiffy.errors import (
 )
 from jiffy.queues import Job, Queue
 from tests import worker_jobs
-from tests.enqueue_jobs import add, collect, fail, heard, nothing
+from tests.enqueue_jobs import add, collect, fail, fail_once, heard, nothing
 from tests.join_support import left, look, reason, statuses
 from tests.worker_support import failed, finished, queued, rare_settler, registered, turns
 
@@ -406,11 +406,55 @@ def test_looking_changes_nothing_where_there_is_nothing_to_tell(redis, chain):
 def test_a_part_that_never_had_its_result_cannot_be_tried_again(redis, work):
     jobs = jiffy.enqueue.chain(part(fail), part(add, result, 1), part(nothing))
     work()
-    with pytest.raises(NotThisState, match="enqueue the chain or group anew"):
+    with pytest.raises(NotThisState, match="retry that part, and it follows"):
         actions.retry(jobs[1].id)
     actions.retry(jobs[2].id)
 
     assert queued(redis) == [jobs[2].id]
+
+
+def requeue_as_rq_does(job):
+    Job.fetch(job.id, connection=job.connection).requeue()
+
+
+@pytest.mark.parametrize("again", [actions.retry, requeue_as_rq_does])
+def test_a_failed_part_that_is_retried_and_finishes_takes_its_chain_up_again(redis, work, again):
+    jobs = jiffy.enqueue.chain(
+        part(worker_jobs.nothing), part(fail_once), part(collect, result), part(nothing)
+    )
+    work()
+    broken = statuses(redis, jobs)
+    again(jobs[1])
+    work()
+
+    assert broken == ["finished", "failed", "canceled", "canceled"]
+    assert statuses(redis, jobs) == ["finished"] * 4
+    assert jobs[2].return_value() == [["at last"], {}]
+    assert [reason(redis, job) for job in jobs] == [""] * 4
+    assert (registered(redis, "canceled"), registered(redis, "deferred")) == ([], [])
+    assert left(redis) == []
+
+
+def test_a_part_that_is_retried_and_fails_again_leaves_its_chain_canceled(redis, work):
+    jobs = jiffy.enqueue.chain(part(fail), part(add, result, 1), part(add, result, 1))
+    work()
+    actions.retry(jobs[0])
+    work()
+
+    assert statuses(redis, jobs) == ["failed", "canceled", "canceled"]
+    assert set(registered(redis, "canceled")) == {jobs[1].id, jobs[2].id}
+
+
+@pytest.mark.parametrize("end", [cancel, cancel_as_rq_does])
+def test_a_part_that_was_canceled_on_purpose_stays_so(redis, work, end):
+    jobs = jiffy.enqueue.chain(part(fail_once), part(nothing), part(nothing))
+    end(redis, jobs[1])
+    look(redis)
+    work()
+    actions.retry(jobs[0])
+    work()
+
+    assert statuses(redis, jobs) == ["finished", "canceled", "canceled"]
 
 
 # Nothing is written unless all of it is right
