@@ -17,7 +17,7 @@ class Cutter:
     """Listens on `port`, leads to `target`; each connection lives `mean_bytes` on average."""
 
     def __init__(self, target: int, rng: random.Random, mean_bytes: int) -> None:
-        self._target = target
+        self.target = target
         self._rng = rng
         self._mean_bytes = mean_bytes
         self._over = False
@@ -50,7 +50,7 @@ class Cutter:
     def _serve(self, near: socket.socket) -> None:
         with near, suppress(OSError):
             near.settimeout(None)
-            with socket.create_connection(("127.0.0.1", self._target)) as far:
+            with socket.create_connection(("127.0.0.1", self.target)) as far:
                 self._pass_on(near, far)
                 for end in (near, far):
                     end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)

@@ -7,6 +7,7 @@ import time
 from contextlib import AbstractContextManager
 
 from bench.proxy import longer
+from bench.schedule.pair import Pair
 from bench.schedule.stage import Scenario, Stage
 
 ROUND_TRIP_S = 0.02
@@ -15,6 +16,7 @@ DEPLOY_EVERY_S = 10
 # Some ticks come before, so that what is measured is not a start.
 BEFORE_S = 8
 AWAY_S, LONG_AWAY_S = 10, 70
+FAILOVER_AFTER_S = 30
 
 
 def nothing(_: Stage) -> None:
@@ -54,6 +56,18 @@ def redis_restarts(stage: Stage) -> None:
         stage.server.start()
 
 
+def redis_fails_over(stage: Stage) -> None:
+    """kill -9 of the primary; its replica takes over, at the same address.
+
+    Replication does not wait: a write that the primary has confirmed in its last moment may be
+    lost.  What the watcher took before counts all the same, as a worker would have run it; if its
+    tick comes again from the replica, it is doubled.
+    """
+    assert isinstance(stage.server, Pair)
+    time.sleep(FAILOVER_AFTER_S)
+    stage.server.fail_over()
+
+
 def _far_away(url: str) -> AbstractContextManager[str]:
     return longer(url, ROUND_TRIP_S)
 
@@ -67,4 +81,5 @@ SCENARIOS = {
     "Redis killed every 5 s": Scenario(redis_restarts),
     "Redis away for 10 s": Scenario(redis_stops),
     "Redis frozen for 70 s": Scenario(redis_is_frozen, seconds=100),
+    "failover to a replica": Scenario(redis_fails_over, seconds=60, server=Pair),
 }

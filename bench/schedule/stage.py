@@ -34,7 +34,8 @@ class Scenario:
     faults: Callable[["Stage"], None]
     schedulers: int = 1
     seconds: int = 30
-    # Another way to the Redis at an address.
+    # The Redis, with its data in a folder; and another way to the one at an address.
+    server: Callable[[Path], Server] = Server
     wire: Callable[[str], AbstractContextManager[str]] = nullcontext
 
 
@@ -138,7 +139,7 @@ def set_up(
     contestant: Contestant, scenario: Scenario, home: Path, schedule: str
 ) -> Iterator[Stage]:
     """A stage with its entries; no scheduler is started yet."""
-    server = Server(home / "redis")
+    server = scenario.server(home / "redis")
     try:
         with scenario.wire(server.url) as url:
             environment = _environment(contestant, url, schedule)
