@@ -74,8 +74,14 @@ class Plan:
         )
 
     def outcomes(self, reasons: Sequence[str]) -> list[Tick]:
-        """What became of it; `reasons`: for each of its ticks why it was skipped, or ""."""
+        """What became of it; `reasons`: for each of its ticks why it was skipped, or "".
+
+        The last of these says why the entry is paused, or "": then nothing was missed.
+        """
+        *reasons, pause = reasons
         done = [self.missed[0]._replace(slots=len(self.missed))] if self.missed else []
+        if pause:
+            done = [tick._replace(outcome="skipped", reason=pause) for tick in done]
         for tick, reason in zip(self.ticks, reasons, strict=True):
             done.append(tick._replace(outcome="skipped", reason=reason) if reason else tick)
         return done

@@ -2,16 +2,18 @@
 -- KEYS: rq-scheduler's entries, the open ticks, RQ's set of queues
 -- ARGV: now in seconds, now as RQ writes it, then a JSON list for each entry: id, its time as it was seen ('': leave it),
 --       its next time ('': never), how many ticks at most (0: no end), overlap, lines for its history, ticks: [line, job]
--- Returns for each entry an error's text, 0 if it was moved, or a list: for each tick '' if it was enqueued, or why not.
+-- Returns for each entry an error's text, 0 if it was moved, or a list: for each tick '' if it was enqueued, or why not;
+--         and last why the entry is paused, or '' if it is not.
 local now_s, now = tonumber(ARGV[1]), ARGV[2]
 local HISTORY, FIRST_LOOK_S = 1000, 1
 local waits = {queued = 'queued', scheduled = 'waiting to be tried again', deferred = 'waiting for others'}
 
-local function why_paused(state, raw)
+local function why_paused(entry, raw)
+  if not raw then return nil end
   local pause = cjson.decode(raw)
   local ends = pause['until']
   if ends ~= cjson.null and ends <= now_s then
-    redis.call('HDEL', state, 'paused')
+    redis.call('HDEL', entry, 'paused')
     return nil
   end
   return string.format('paused by %s: %s', pause.who, pause.why)
@@ -41,11 +43,7 @@ local function why_not_beside(last, overlap)
 end
 
 local function why_not(entry, state, overlap)
-  if state.paused then
-    local reason = why_paused(entry, state.paused)
-    if reason then return reason end
-    state.paused = false
-  end
+  if state.paused then return state.paused end
   if state.skip > 0 then
     state.skip = state.skip - 1
     redis.call('HSET', entry, 'skip', state.skip)
@@ -102,8 +100,12 @@ local function make(id, seen, coming, most, overlap, lines, ticks)
   end
   local entry = 'jiffy:entry:' .. id
   local known = redis.call('HMGET', entry, 'paused', 'skip', 'ticks', 'last')
-  local state = {paused = known[1], skip = tonumber(known[2] or 0), last = known[4]}
+  local state = {paused = why_paused(entry, known[1]), skip = tonumber(known[2] or 0), last = known[4]}
   local made, answers = tonumber(known[3] or 0), {}
+  -- What is paused misses nothing.
+  for i, line in ipairs(state.paused and lines or {}) do
+    lines[i] = 's' .. string.match(line, '^m(.*|)') .. string.sub(state.paused, 1, 150)
+  end
   for i, tick in ipairs(ticks) do
     local line, job_id = tick[1], tick[2]
     local is_asked_for = string.sub(line, 1, 1) == 'n'
@@ -125,6 +127,7 @@ local function make(id, seen, coming, most, overlap, lines, ticks)
     end
     answers[i] = reason or ''
   end
+  answers[#answers + 1] = state.paused or ''
   if state.last then redis.call('HSET', entry, 'last', state.last, 'ticks', made) end
   if #lines > 0 and redis.call('LPUSH', 'jiffy:ticks:' .. id, unpack(lines)) > HISTORY then
     redis.call('LTRIM', 'jiffy:ticks:' .. id, 0, HISTORY - 1)

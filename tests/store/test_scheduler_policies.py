@@ -278,6 +278,22 @@ def test_a_paused_entry_makes_no_jobs_and_its_history_says_who_paused_it_and_why
     assert queued(redis) == []
 
 
+@pytest.mark.parametrize("missed", ["once", "skip"])
+def test_what_a_paused_entry_did_not_make_while_no_scheduler_ran_is_not_missed(
+    scheduler, declare, redis, missed
+):
+    declare(add(missed=missed))
+    entries.pause(redis, NAME, who="ada", why="holidays | \N{BEACH WITH UMBRELLA}")
+    ended_long_ago(redis)
+    done = scheduler.enqueue_due(scheduler.look())
+
+    assert {one.outcome for one in done} == {"skipped"}
+    assert outcomes(redis) == ["skipped"] * 7
+    told = {one.reason for one in entries.history(redis, NAME)}
+    assert told == {"paused by ada: holidays | \N{BEACH WITH UMBRELLA}"}
+    assert redis.hgetall(keys.TICK_COUNTS) == {b"skipped": b"7"}
+
+
 def test_a_pause_lasts_through_deploys_and_until_somebody_ends_it(declare, tick, redis):
     declare(add())
     entries.pause(redis, NAME, who="ada", why="holidays")
