@@ -1,6 +1,6 @@
 """Our Lua, one file per script; each opens with its purpose, KEYS, ARGV and what it returns.
 
-A line `--include join` stands for all of `join.lua`.
+A line `--include wake` stands for all of `wake.lua`.
 """
 
 import re

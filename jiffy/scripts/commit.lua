@@ -20,8 +20,7 @@ while i <= #ARGV do
   redis.pcall(unpack(ARGV, i + 1, i + words))
   local queue = string.match(ARGV[i + 2] or '', '^rq:queue:(.*)$')
   if queue and string.match(ARGV[i + 1], '^[LR]PUSH$') then
-    local wake = 'jiffy:wake:' .. queue
-    if redis.call('LLEN', wake) == 0 then redis.call('LPUSH', wake, 1) end
+    wake(queue)
   end
   i = i + words + 1
 end

@@ -2,7 +2,7 @@
 -- KEYS: the queues
 -- ARGV: now as text, how many at most from each queue, the time limit of a job that has none in s
 -- Returns how many
-
+--include wake
 local time, moved = redis.call('TIME'), 0
 for _, queue in ipairs(KEYS) do
   local name = string.sub(queue, 10)
@@ -27,8 +27,7 @@ for _, queue in ipairs(KEYS) do
         moved = moved + 1
       end
     end
-    local wake = 'jiffy:wake:' .. name
-    if moved > 0 and redis.call('LLEN', wake) == 0 then redis.call('LPUSH', wake, 1) end
+    if moved > 0 then wake(name) end
   end
 end
 return moved

@@ -3,6 +3,7 @@
 -- ARGV: queue's name, how (RPUSH or LPUSH), seconds to live or '', job id, the call's token ('': the job id), may the
 --       others fail ('1' or ''), now, how many others, their ids, then fields and values of the job as it waits
 -- Returns 1 if it is there by this call, 0 if the id is another job's, or the id of one that is not there
+--include wake
 local name, how, id, token, now = ARGV[1], ARGV[2], ARGV[4], ARGV[5], ARGV[7]
 local job = 'rq:job:' .. id
 if redis.call('EXISTS', job) == 1 then
@@ -34,6 +35,6 @@ if token ~= '' then redis.call('HSET', job, 'jiffy:call', token) end
 if ARGV[3] ~= '' then redis.call('EXPIRE', job, ARGV[3]) end
 if not waits then
   redis.call('HSET', job, 'status', 'queued', 'enqueued_at', now)
-  if redis.call('LLEN', 'jiffy:wake:' .. name) == 0 then redis.call('LPUSH', 'jiffy:wake:' .. name, 1) end
+  wake(name)
 end
 return 1

@@ -3,6 +3,7 @@
 -- ARGV: id, its time as it was seen, its next time ('': never again), now as RQ writes it, its changed meta or '', RQ's
 --       time limit of a job that has none
 -- Returns the queue if it was enqueued, or waits for the jobs that it depends on; '' if that slot is done or was moved.
+--include wake
 local id, coming, job = ARGV[1], ARGV[3], KEYS[2]
 local slot = redis.call('ZSCORE', KEYS[1], id)
 if not slot or tonumber(slot) ~= tonumber(ARGV[2]) then return '' end
@@ -31,7 +32,7 @@ if waits then
 else
   redis.call(has[2] == '1' and 'LPUSH' or 'RPUSH', queue, id)
   redis.call('HSET', job, 'status', 'queued', 'enqueued_at', ARGV[4])
-  if redis.call('LLEN', 'jiffy:wake:' .. name) == 0 then redis.call('LPUSH', 'jiffy:wake:' .. name, 1) end
+  wake(name)
 end
 redis.call('SADD', KEYS[3], queue)
 redis.call('HSETNX', job, 'timeout', ARGV[6])

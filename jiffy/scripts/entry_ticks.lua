@@ -4,6 +4,7 @@
 --       its next time ('': never), how many ticks at most (0: no end), overlap, lines for its history, ticks: [line, job]
 -- Returns for each entry an error's text, 0 if it was moved, or a list: for each tick '' if it was enqueued, or why not;
 --         and last why the entry is paused, or '' if it is not.
+--include wake
 local now_s, now = tonumber(ARGV[1]), ARGV[2]
 local HISTORY, FIRST_LOOK_S = 1000, 1
 local waits = {queued = 'queued', scheduled = 'waiting to be tried again', deferred = 'waiting for others'}
@@ -153,6 +154,6 @@ if is_leader_woken and redis.call('LLEN', 'jiffy:schedule:wake') == 0 then
 end
 for queue, name in pairs(sleepers) do
   redis.call('SADD', KEYS[3], queue)
-  if redis.call('LLEN', 'jiffy:wake:' .. name) == 0 then redis.call('LPUSH', 'jiffy:wake:' .. name, 1) end
+  wake(name)
 end
 return results

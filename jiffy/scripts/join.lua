@@ -2,7 +2,7 @@
 -- KEYS: none: a job's end touches what waits for it, and what waits for that
 -- ARGV: none
 -- Returns nothing; it defines member_is_over
-
+--include wake
 -- In the data of a job that waits: where what the others returned is to stand.  Quotes inside JSON's
 -- texts are escaped, so this stands nowhere else; and it has nothing that is special in a pattern.
 local PLACEHOLDER = '{"jiffy:result": true}'
@@ -86,8 +86,7 @@ local function release(id, now)
   if data then redis.call('HSET', job, 'data', data) end
   if own[1] and own[1] ~= '' then redis.call('EXPIRE', job, own[1]) end
   forget(id)
-  local wake = 'jiffy:wake:' .. queue
-  if redis.call('LLEN', wake) == 0 then redis.call('LPUSH', wake, 1) end
+  wake(queue)
 end
 
 local IN_WORDS = {failed = 'failed', stopped = 'was stopped', canceled = 'was canceled', gone = 'is gone'}

@@ -2,11 +2,10 @@
 -- KEYS: the queues
 -- ARGV: none
 -- Returns nothing
-
+--include wake
 for _, queue in ipairs(KEYS) do
   local length = redis.pcall('LLEN', queue)
   if type(length) == 'number' and length > 0 then
-    local wake = 'jiffy:wake:' .. string.sub(queue, 10)
-    if redis.call('LLEN', wake) == 0 then redis.call('LPUSH', wake, 1) end
+    wake(string.sub(queue, 10))
   end
 end

@@ -2,7 +2,7 @@
 -- KEYS: what the worker holds
 -- ARGV: the batch, the position of the job that runs (-1: none does)
 -- Returns how many went back to the front of their queues
-
+--include wake
 local raw = redis.call('GET', KEYS[1])
 local held, holds, back = raw and cjson.decode(raw) or {}, {}, {}
 for _, h in ipairs(held) do
@@ -20,8 +20,7 @@ for i = #back, 1, -1 do
     if redis.call('TYPE', 'rq:job:' .. id).ok == 'hash' then
       redis.call('HSET', 'rq:job:' .. id, 'status', 'queued')
     end
-    local wake = 'jiffy:wake:' .. queue
-    if redis.call('LLEN', wake) == 0 then redis.call('LPUSH', wake, 1) end
+    wake(queue)
     count = count + 1
   end
 end

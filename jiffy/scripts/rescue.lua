@@ -3,7 +3,7 @@
 -- ARGV: worker, "gone" or "here", batch and position of the job that ran ("" if unknown), what to do
 --       with that one (count, leave, free), the cause, how many deaths are too many
 -- Returns [rescued ids], and [queue, id, execution, causes] of jobs that must be failed instead
-
+--include wake
 local worker, is_gone, batch, position = ARGV[1], ARGV[2] == 'gone', ARGV[3], tonumber(ARGV[4])
 local verdict, cause, too_many = ARGV[5], ARGV[6], tonumber(ARGV[7])
 local raw = redis.call('GET', KEYS[2])
@@ -54,8 +54,7 @@ for i = #alive, 1, -1 do
     if redis.call('EXISTS', job) == 1 then
       redis.call('LPUSH', 'rq:queue:' .. queue, id)
       if is_hash then redis.call('HSET', job, 'status', 'queued') end
-      local wake = 'jiffy:wake:' .. queue
-      if redis.call('LLEN', wake) == 0 then redis.call('LPUSH', wake, 1) end
+      wake(queue)
       rescued[#rescued + 1] = id
     end
   end

@@ -2,7 +2,7 @@
 -- KEYS: the job
 -- ARGV: its id, now as text, the time limit of a job that has none in s
 -- Returns the status that the job had ('' for none), and 1 if it was put back by this call, else 0
-
+--include wake
 local job, id = KEYS[1], ARGV[1]
 if redis.call('TYPE', job).ok ~= 'hash' then return {'', 0} end
 local fields = redis.call('HMGET', job, 'status', 'origin', 'ttl', 'allow_dependency_failures')
@@ -32,8 +32,7 @@ else
   redis.call('RPUSH', 'rq:queue:' .. name, id)
   redis.call('HSET', job, 'status', 'queued', 'enqueued_at', ARGV[2], 'started_at', '', 'ended_at', '')
   redis.call('HSETNX', job, 'timeout', ARGV[3])
-  local wake = 'jiffy:wake:' .. name
-  if redis.call('LLEN', wake) == 0 then redis.call('LPUSH', wake, 1) end
+  wake(name)
 end
 -- Workers that died of it count anew: somebody has looked.
 redis.call('HDEL', job, 'jiffy:rescues', 'jiffy:causes', 'jiffy:reason', 'jiffy:broken_by', 'exc_info')

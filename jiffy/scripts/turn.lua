@@ -2,7 +2,7 @@
 -- KEYS: worker hash, its held list, its last turn, leases, "suspended", then the queues in order
 -- ARGV: worker, how many to take, lease in s (0: the job's), execution prefix, outcomes, kept ("all")
 -- Returns suspended (0/1), positions of outcomes that need RQ's own way, field lengths, fields
-
+--include wake
 local worker, want, lease_s, prefix = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4]
 local outcomes, kept = cjson.decode(ARGV[5]), cjson.decode(ARGV[6])
 
@@ -257,8 +257,7 @@ if want > 0 and suspended == 0 then
         end
       end
       -- One wakes the next: whoever takes and leaves something makes sure that a sleeper hears of it.
-      local wake = 'jiffy:wake:' .. name
-      if (length > share or is_cut) and redis.call('LLEN', wake) == 0 then redis.call('LPUSH', wake, 1) end
+      if length > share or is_cut then wake(name) end
     end
   end
 end
