@@ -35,10 +35,10 @@ LONGEST_S = 0.2
 
 @dataclass
 class Put:
-    """What was put: the ids in order, and those of them that were another job's."""
+    """What was put: the ids in order, and the places, from 0, of those that were another job's."""
 
     ids: list[str] = field(default_factory=list)
-    taken: list[str] = field(default_factory=list)
+    taken: list[int] = field(default_factory=list)
 
 
 class Order:
@@ -147,8 +147,8 @@ class _Batch:
         """Wait until Redis has written the chunk that is underway."""
         taken = self._line.answer()
         if taken is not None:
+            self.done.taken += [len(self.done.ids) + place for place in taken]
             self.done.ids += self._underway
-            self.done.taken += [self._underway[place] for place in taken]
             self._order.on_progress(len(self.done.ids))
 
 

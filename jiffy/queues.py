@@ -160,9 +160,14 @@ class Jobs(Sequence[Job]):
 
     def __init__(self, put: bulk.Put, recipe: Recipe, redis: Redis) -> None:
         self.ids = put.ids
-        # Those of `ids` that were there before: nothing was written for them.
-        self.ids_taken = put.taken
+        # Where in `ids` those stand that were there before: nothing was written for them.
+        self.places_taken = put.taken
         self._recipe, self._redis = recipe, redis
+
+    @property
+    def ids_taken(self) -> list[str]:
+        """Those of `ids` that were there before."""
+        return [self.ids[place] for place in self.places_taken]
 
     @property
     def queue(self) -> str:
@@ -247,8 +252,8 @@ def _one_by_one(recipe: Recipe, order: bulk.Order) -> bulk.Put:
         try:
             put.ids.append(_put(recipe, args, kwargs, given_id).id)
         except DuplicateJob as error:
+            put.taken.append(len(put.ids))
             put.ids.append(error.job_id)
-            put.taken.append(error.job_id)
         order.on_progress(number)
     return put
 

@@ -99,6 +99,22 @@ def test_a_repeated_post_of_jobs_with_ids_doubles_nothing(post, redis):
     assert redis.llen(keys.queue("default")) == 4
 
 
+def test_of_two_with_one_id_the_first_is_enqueued_and_the_second_is_told_where_that_is(post):
+    answer = post(
+        add(1, 2, job_id="ld"),
+        add(3, 4, job_id="ld"),
+        add(5, 6, job_id="ld", queue="low"),
+        add(7, 8, job_id="other", queue="low"),
+    )
+
+    assert [(one["id"], one["queue"], one.get("taken", False)) for one in answer.json] == [
+        ("ld", "default", False),
+        ("ld", "default", True),
+        ("ld", "default", True),
+        ("other", "low", False),
+    ]
+
+
 def test_unique_ones_are_the_first_one_again(post, redis):
     answer = post(add(1, 2, unique="1h"), add(1, 2, unique="1h"), add(2, 2, unique="1h"))
     ids = [one["id"] for one in answer.json]

@@ -11,7 +11,7 @@ from flask import abort
 
 from jiffy import connection, functions, keys
 from jiffy.bulk import Both
-from jiffy.dashboard import problems
+from jiffy.dashboard import data, problems
 from jiffy.dashboard.api import kinds
 from jiffy.dashboard.api.kinds import Kind
 from jiffy.errors import InvalidValue, JiffyError
@@ -96,7 +96,12 @@ def put_many(calls: list[Call], enqueue: Enqueue) -> list[dict[str, Any]]:
     """Check them all, then write them; returns id, queue, and whether it was there, in order."""
     _check_parents(calls)
     runs = [_checked(list(run), enqueue) for _, run in groupby(calls, key=lambda call: call.kind)]
-    return [told for run in runs for told in run.put()]
+    made = [told for run in runs for told in run.put()]
+    # What was there is where it is, not where it was asked for.
+    there = data.read_jobs(connection.shared(), [told["id"] for told in made if "taken" in told])
+    return [
+        told | {"queue": there[told["id"]].queue} if told["id"] in there else told for told in made
+    ]
 
 
 @dataclass(frozen=True)
@@ -111,9 +116,9 @@ class _Run:
         arguments = [call.arguments for call in self.calls]
         given = [call.options["job_id"] for call in self.calls if "job_id" in call.options]
         jobs = self.enqueue.many(self.function, arguments, job_ids=given or None)
-        taken = set(jobs.ids_taken)
-        for job_id in jobs.ids:
-            yield {"id": job_id, "queue": jobs.queue} | ({"taken": True} if job_id in taken else {})
+        taken = set(jobs.places_taken)
+        for place, job_id in enumerate(jobs.ids):
+            yield {"id": job_id, "queue": jobs.queue} | ({"taken": True} if place in taken else {})
 
 
 def _checked(calls: list[Call], enqueue: Enqueue) -> _Run:
