@@ -2,7 +2,7 @@
 -- KEYS: leases, what the worker held
 -- ARGV: worker, "gone" or "here", batch and position of the job that ran ("" if unknown), what to do
 --       with that one (count, leave, free), the cause, how many deaths are too many
--- Returns [rescued ids], and [queue, id, execution, causes] of jobs that must be failed instead
+-- Returns [rescued ids], and [queue, id, execution, causes, since when it ran] of jobs that must be failed instead
 --include wake
 local worker, is_gone, batch, position = ARGV[1], ARGV[2] == 'gone', ARGV[3], tonumber(ARGV[4])
 local verdict, cause, too_many = ARGV[5], ARGV[6], tonumber(ARGV[7])
@@ -40,8 +40,8 @@ for i = #alive, 1, -1 do
       aside = aside or deaths >= too_many or once
     end
     if aside then
-      local causes = is_hash and redis.call('HGET', job, 'jiffy:causes') or cause
-      left[#left + 1] = {queue, id, execution, causes or cause}
+      local told = is_hash and redis.call('HMGET', job, 'jiffy:causes', 'started_at') or {}
+      left[#left + 1] = {queue, id, execution, told[1] or cause, told[2] or ''}
       keep[#keep + 1] = alive[i]
     end
   elseif is_gone and not culprit and is_hash then

@@ -78,22 +78,28 @@ class Rescuer:
                 worker=death.worker,
                 cause=death.cause,
             )
-        for queue, job_id, execution, causes in aside:
-            self._fail(death, queue, job_id, execution, causes)
+        for queue, job_id, execution, causes, started in aside:
+            taken = Taken("full", _text(job_id), execution.decode(), _text(queue), b"", 0, 0)
+            self._fail(death, taken, _text(causes), _text(started))
 
-    def _fail(
-        self, death: Death, queue: bytes, job_id: bytes, execution: bytes, causes: bytes
-    ) -> None:
-        taken = Taken("full", _text(job_id), execution.decode(), _text(queue), b"", 0, 0)
-        reason = death.cause if death.verdict is Verdict.FAIL else _all_deaths(_text(causes))
+    def _fail(self, death: Death, taken: Taken, causes: str, started: str) -> None:
+        reason = death.cause if death.verdict is Verdict.FAIL else _all_deaths(causes)
         now_s = clock.wall()
         failed = Failed(
-            taken, "?", now_s, now_s, reason,
+            taken, "?", _seconds(started, now_s), now_s, reason,
             may_retry=death.verdict is Verdict.FAIL, was_stopped=death.was_stopped,
             kinds=death.kinds,
         )  # fmt: skip
         log.event("job.failed", log.ERROR, job=taken.job_id, queue=taken.queue, reason=reason)
-        self._rare.settle(failed)
+        self._rare.in_place_of(death.worker).settle(failed)
+
+
+def _seconds(started: str, latest_s: float) -> float:
+    """What the job's hash says of its beginning; another machine's clock may be ahead."""
+    try:
+        return min(clock.read(started).timestamp(), latest_s)
+    except (ValueError, OverflowError):
+        return latest_s
 
 
 def _all_deaths(causes: str) -> str:

@@ -7,6 +7,7 @@ one script, which does nothing unless the started registry still names this exec
 
 import zlib
 from base64 import b64encode
+from copy import copy
 from types import TracebackType
 from typing import Any
 
@@ -131,6 +132,12 @@ class RareSettler:
     def __init__(self, face: BaseWorker, line: Line) -> None:
         self._face = face
         self._line = line
+
+    def in_place_of(self, worker: str) -> "RareSettler":
+        """Settles what another worker has left: jobs, results and counts name that one."""
+        face = copy(self._face)
+        face.name = worker
+        return RareSettler(face, self._line)
 
     def settle(self, outcome: Outcome) -> bool:
         """Write the outcome, once Redis is there; False if the job was no longer this worker's.

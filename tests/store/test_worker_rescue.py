@@ -4,6 +4,7 @@ import pytest
 from rq import Retry
 
 from jiffy import keys
+from jiffy.clock import rq_text
 from jiffy.worker.board import Running
 from jiffy.worker.rescue import Death, Verdict
 from tests.worker_support import (
@@ -11,6 +12,7 @@ from tests.worker_support import (
     face,
     finished,
     ids_of,
+    job,
     queued,
     reason,
     registered,
@@ -161,6 +163,45 @@ def test_a_job_that_was_stopped_by_command_says_so(redis):
     die(redis, ran(taken), verdict=Verdict.FAIL, was_stopped=True)
 
     assert (status(redis), queued(redis)) == ("stopped", [])
+
+
+@pytest.fixture
+def ended(redis):
+    """A job that began a minute ago on worker-1 and has been stopped now; as RQ reads it."""
+    face(redis).register_birth()
+    enqueue(redis)
+    taken, _, _ = turns(redis).take(1)
+    redis.hset(keys.job("default-0"), "started_at", rq_text(redis.time()[0] - 60))
+    redis.hset("rq:worker:rescuer", "current_job", "another")
+    die(redis, ran(taken), verdict=Verdict.FAIL, was_stopped=True)
+    return job(redis)
+
+
+def test_a_job_that_was_ended_from_outside_says_how_long_it_ran(ended):
+    result = ended.latest_result()
+
+    assert 60 <= (ended.ended_at - ended.started_at).total_seconds() < 63
+    assert (result.execution_started_at, result.execution_ended_at) == (
+        ended.started_at,
+        ended.ended_at,
+    )
+
+
+def test_a_job_that_was_ended_from_outside_says_which_worker_ran_it(redis, ended):
+    assert ended.worker_name == ended.latest_result().worker_name == "worker-1"
+    assert redis.hget("rq:worker:worker-1", "failed_job_count") == b"1"
+    assert redis.hget("rq:worker:rescuer", "current_job") == b"another"
+
+
+@pytest.mark.parametrize("started", ["", "9999-12-31T23:59:59Z"])
+def test_a_job_of_which_nobody_knows_since_when_it_ran_ends_all_the_same(redis, started):
+    enqueue(redis)
+    taken, _, _ = turns(redis).take(1)
+    redis.hset(keys.job("default-0"), "started_at", started)
+    die(redis, ran(taken), verdict=Verdict.FAIL)
+
+    assert status(redis) == "failed"
+    assert job(redis).started_at == job(redis).ended_at
 
 
 def test_a_rescue_that_is_repeated_changes_nothing(redis):
