@@ -42,6 +42,18 @@ def read(text: str) -> datetime:
     return datetime.fromisoformat(text.replace("Z", "+00:00"))
 
 
+def in_calendar(moment: datetime, name: str) -> datetime:
+    """`moment`, which has a zone; `name` is what the error calls it.
+
+    Raises InvalidValue where UTC has no such year: it could be stored, but never be read again.
+    """
+    try:
+        from_wall(moment.timestamp())
+    except (ValueError, OverflowError):
+        raise InvalidValue(name, moment.isoformat(), "in the years 1 to 9999 of UTC") from None
+    return moment
+
+
 def rq_text(wall_s: float) -> str:
     """A moment as RQ writes it (rq.utils.utcformat): 2026-11-20T13:04:09.123456Z.
 

@@ -22,6 +22,7 @@ from jiffy.ticks import Tick, entry_id_of, job_id_of, line_of, name_in, tick_of
 T = TypeVar("T")
 
 _LONGEST_TEXT = 200
+MOST_SKIPPED = 1000
 
 
 @dataclass(frozen=True)
@@ -130,8 +131,10 @@ def pause(redis: Redis, name: str, *, who: str, why: str, until: datetime | None
 
     Raises UnknownEntry, and InvalidValue for an `until` that is over or has no zone.
     """
-    if until is not None and (until.tzinfo is None or until <= clock.now()):
-        raise InvalidValue("until", until.isoformat(), "a time to come, with its zone")
+    if until is not None:
+        if until.tzinfo is None or until <= clock.now():
+            raise InvalidValue("until", until.isoformat(), "a time to come, with its zone")
+        clock.in_calendar(until, "until")
     told = {
         "who": _text("who", who),
         "why": _text("why", why),
@@ -147,9 +150,12 @@ def resume(redis: Redis, name: str) -> bool:
 
 
 def skip_next(redis: Redis, name: str, count: int = 1) -> None:
-    """Let the next `count` ticks be skipped; 0 takes that back.  Raises UnknownEntry."""
-    if type(count) is not int or count < 0:
-        raise InvalidValue("count", count, "how many ticks to skip, from 0")
+    """Let the next `count` ticks be skipped; 0 takes that back.
+
+    Raises UnknownEntry, and InvalidValue for a `count` over MOST_SKIPPED: for that there is `pause`.
+    """
+    if type(count) is not int or not 0 <= count <= MOST_SKIPPED:
+        raise InvalidValue("count", count, f"how many ticks to skip, from 0 to {MOST_SKIPPED}")
     redis.hset(keys.entry_state(_known(redis, name)), "skip", count)
 
 

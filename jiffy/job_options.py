@@ -147,7 +147,7 @@ def _moment(name: str, value: object) -> datetime:
         raise InvalidValue(name, value, "a datetime with its zone")
     if value.tzinfo is None:
         raise InvalidValue(name, value.isoformat(), "a time with its zone, e.g. in UTC")
-    return value
+    return clock.in_calendar(value, name)
 
 
 def _dependencies(name: str, value: object) -> object:

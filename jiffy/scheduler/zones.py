@@ -34,7 +34,7 @@ def in_utc(given: object, name: str) -> datetime:
     if not isinstance(given, datetime) or given.utcoffset() is None:
         must = "a datetime with a zone, such as datetime(2026, 12, 24, 9, tzinfo=ZoneInfo('UTC'))"
         raise InvalidValue(name, given, must)
-    moment = given.replace(microsecond=0).astimezone(clock.UTC)
+    moment = clock.in_calendar(given.replace(microsecond=0), name).astimezone(clock.UTC)
     if not isinstance(given.tzinfo, zoneinfo.ZoneInfo):
         return moment
     shown = given.replace(tzinfo=None, microsecond=0, fold=0)

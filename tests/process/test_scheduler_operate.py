@@ -108,6 +108,8 @@ def test_the_history_shows_each_tick(shell, scheduler):
         (["skip", "photos"], "No entry 'photos' in the schedule. `python scheduler.py list` "),
         (["pause", "sum", "--why", "x", "--until", "soon"], "until is 'soon'; it must be "),
         (["pause", "sum", "--why", "x", "--until", "2020-01-01T00:00:00Z"], "until is '2020"),
+        (["pause", "sum", "--why", "x", "--until", "9999-12-31T23:59:59-14:00"], "until is '9999"),
+        (["skip", "sum", "--count", "1001"], "count is 1001; it must be how many ticks to skip"),
         (["skip", "sum", "--count", "-1"], "count is -1; it must be how many ticks to skip"),
     ],
 )

@@ -127,12 +127,20 @@ def test_an_unknown_entry_is_refused_and_the_nearest_name_told(do, declare, redi
         {"who": "ada", "why": "x" * 201},
         {"who": "ada", "why": "x", "until": datetime(2026, 1, 1, tzinfo=UTC)},
         {"who": "ada", "why": "x", "until": datetime(2100, 1, 1)},  # noqa: DTZ001 - that it is naive
+        {"who": "ada", "why": "x", "until": datetime.max.replace(tzinfo=UTC)},
     ],
 )
 def test_a_pause_says_who_and_why_and_ends_in_the_future(told, declare, redis):
     declare(add())
     with pytest.raises(InvalidValue):
         entries.pause(redis, "sum", **told)
+
+
+@pytest.mark.parametrize("count", [-1, 1001, 10**20, True, 1.5])
+def test_so_many_ticks_are_skipped_that_they_can_be_counted(count, declare, redis):
+    declare(add())
+    with pytest.raises(InvalidValue, match="how many ticks to skip, from 0 to 1000"):
+        entries.skip_next(redis, "sum", count)
 
 
 def test_a_line_of_the_history_is_read_as_it_was_written():

@@ -54,6 +54,10 @@ def test_every_option_has_its_type_and_its_check():
         ({"at_front": "yes"}, "at_front is 'yes'; it must be True or False"),
         ({"in_": "later"}, "in is 'later'; it must be seconds"),
         ({"at": datetime(2030, 1, 1)}, "at is '2030-01-01T00:00:00'; it must be a time with its"),  # noqa: DTZ001
+        (
+            {"at": datetime.max.replace(tzinfo=timezone.utc)},
+            "at is '9999-12-31T23:59:59.999999+00:00'; it must be in the years 1 to 9999 of UTC.",
+        ),
         ({"at": "tomorrow"}, "at is 'tomorrow'; it must be a datetime"),
         ({"depends_on": 5}, "depends_on is 5; it must be a job"),
         ({"retry": 0}, "retry is 0; it must be how many times"),

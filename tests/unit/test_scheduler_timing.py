@@ -146,6 +146,11 @@ def test_a_moment_without_a_zone_is_refused(moment):
         within(Every.read(60), moment or NAIVE, None)
 
 
+def test_a_moment_that_no_calendar_has_in_utc_is_refused():
+    with pytest.raises(InvalidValue, match="at is .*; it must be in the years 1 to 9999 of UTC"):
+        At.read(datetime.fromisoformat("9999-12-31T23:59:59-14:00"))
+
+
 def test_an_interval_with_a_start_is_counted_from_there():
     weekly = within(Every.read("1w"), datetime(2026, 12, 7, 6, tzinfo=PARIS), None)
 

@@ -87,13 +87,28 @@ def test_a_time_that_nobody_lives_to_see_is_422(api, redis, name, given):
 
 
 @pytest.mark.parametrize(
-    "at", ["0001-01-01T00:00:00+23:59", "9999-12-31T23:59:59-23:59", "2099-01-31T06:00:00Z"]
+    "at", ["0001-01-01T00:00:00-14:00", "9999-12-31T23:59:59+14:00", "2099-01-31T06:00:00Z"]
 )
 def test_any_time_of_the_calendar_is_taken_and_shown(api, at):
     answer = api("POST", "/api/jobs", json=ADD | {"at": at})
 
     assert answer.status_code == 202
     assert api("GET", answer.json["status_url"]).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "at",
+    [
+        "0001-01-01T00:00:00+14:00",
+        "9999-12-31T23:59:59-14:00",
+        "9999-12-31T23:59:59.999999Z",
+    ],
+)
+def test_a_time_that_no_calendar_has_in_utc_is_422(api, redis, at):
+    answer = api("POST", "/api/jobs", json=ADD | {"at": at})
+
+    assert (answer.status_code, redis.dbsize()) == (422, 0)
+    assert "it must be in the years 1 to 9999 of UTC." in answer.json["detail"]
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from jiffy import clock, retry
+from jiffy import clock, entries, retry
 from jiffy.errors import InvalidValue
 
 _LONGEST_NAME = 200
@@ -95,7 +95,11 @@ NAME = Kind(_name, f"a name of at most {_LONGEST_NAME} letters", _NAME)
 PATH = Kind(_name, "a path, such as 'jobs.numbers.add'", _NAME)
 LIST = Kind(_of(list), "a list", {"type": "array"})
 OBJECT = Kind(_of(dict), "an object", {"type": "object"})
-COUNT = Kind(_of(int), "a whole number from 0", {"type": "integer", "minimum": 0})
+COUNT = Kind(
+    _of(int),
+    f"a whole number from 0 to {entries.MOST_SKIPPED}",
+    {"type": "integer", "minimum": 0, "maximum": entries.MOST_SKIPPED},
+)
 YES_NO = Kind(_of(bool), "true or false", {"type": "boolean"})
 SPAN = Kind(_lasts, _LASTS, _SPAN)
 SPAN_OR_FOREVER = Kind(_lasts, _LASTS, _or_forever(_SPAN))
