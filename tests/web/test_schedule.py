@@ -242,7 +242,7 @@ def test_the_api_pauses_resumes_skips_and_runs_an_entry(api, entry, work):
         ("pause", None, 422, "why is None; it must be given", None),
         ("pause", {"why": ""}, 422, "why is ''; it must be a text", "#/why"),
         ("pause", {"why": "x", "until": "2020-01-01T00:00:00Z"}, 422, "a time to come", "#/until"),
-        ("pause", {"why": "x", "until": "9999-12-31T23:59:59-14:00"}, 422, "9999 of UTC", "#/until"),
+        ("pause", {"why": "x", "until": "9999-12-31T23:59:59-14:00"}, 422, "9999 of", "#/until"),
         ("pause", {"why": "x", "untl": "2h"}, 422, "one of why, until, who", None),
         ("resume", {"why": "x"}, 422, "left out: there is none", None),
         ("skip", {"count": True}, 422, "count is True; it must be a whole number", "#/count"),
