@@ -26,6 +26,8 @@ _OWN_ID = "left out: each tick is a job with an id of its own"
 _OWN_TIME = "left out: the entry says when"
 _UNIQUE = "left out: a tick is enqueued once; for one job at a time there is overlap='skip'"
 _ONCE = "left out: this entry comes once"
+# A job's end is seen up to a minute later; of one that is gone by then nobody knows how it went.
+_KEPT_FOR_PING_S = 120
 # Why an option is none of an entry's.
 _REFUSED = {
     "job_id": _OWN_ID, "in_": _OWN_TIME, "at": _OWN_TIME, "unique": _UNIQUE, "unique_key": _UNIQUE,
@@ -223,7 +225,17 @@ def check(line: Line, enqueue: Enqueue) -> Entry:
     job = enqueue.options(**_options(line)).options(**ours).make(function, args, kwargs)
     timing = line.read_timing()
     whom = wanted.read(line.policies, name, enqueue)
+    if whom.ping:
+        _refuse_short_lives(job)
     return Entry(name, timing, job, policy.read(line.policies, timing), whom)
+
+
+def _refuse_short_lives(job: Job) -> None:
+    for name in ("result_ttl", "failure_ttl"):
+        kept_s = getattr(job, name)
+        if kept_s is not None and 0 <= kept_s < _KEPT_FOR_PING_S:
+            must = "2m or more where there is a ping: a job's end is seen up to a minute later"
+            raise InvalidValue(name, kept_s, must)
 
 
 def _function(func: object) -> functions.Function:

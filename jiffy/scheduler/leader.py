@@ -32,6 +32,7 @@ class Leader:
         self._own: bytes | None = None  # what the key says while this process leads
         self._said: str | None = None  # what it says if a claim, not yet answered, was granted
         self._renewed_at = -LEASE_S
+        self._is_doubted = False
         self._others: object = None  # whom this process last saw in the lead
         self._free_in_s = 0.0
         self.is_new = False  # whether the last `leads` took the lead, rather than kept it
@@ -47,8 +48,11 @@ class Leader:
         return True
 
     def doubt(self) -> None:
-        """Ask at the next `leads`, whatever was known: Redis was away."""
-        self._renewed_at = -LEASE_S
+        """Try to take the lead at the next `leads`, whatever was known: Redis was away, or is full.
+
+        A full one renews a lease, but refuses to write one; so all soon see that nobody leads.
+        """
+        self._renewed_at, self._is_doubted = -LEASE_S, True
 
     def stand_by(self) -> None:
         """Wait until the lead may be free: its holder has left, or is dead."""
@@ -64,10 +68,12 @@ class Leader:
 
     def _is_renewed(self) -> bool:
         """One command: at worst, another's lease is renewed by it for once."""
-        return self._own is not None and self._own == self._redis.getex(keys.LEADER, px=_LEASE_MS)
+        if self._own is None or self._is_doubted:
+            return False
+        return self._own == self._redis.getex(keys.LEADER, px=_LEASE_MS)
 
     def _is_taken(self) -> bool:
-        """Take the lead if nobody has it; or it is ours, and only the answer was lost."""
+        """Take the lead if nobody has it; it may be ours, in doubt or as an answer was lost."""
         words = {"who": self._who, "since": clock.rq_text(clock.wall()), "token": self._token}
         self._said = json.dumps(words)
         with self._redis.pipeline(transaction=False) as pipe:
@@ -75,12 +81,13 @@ class Leader:
             pipe.get(keys.LEADER)
             pipe.pttl(keys.LEADER)
             _, told, left_ms = pipe.execute()
-        self._said = None
+        self._said, self._is_doubted = None, False
         holder = _read(told)
-        is_ours = self.is_new = holder.get("token") == self._token
+        is_ours = holder.get("token") == self._token
+        self.is_new = is_ours and told != self._own
         self._free_in_s = max(0, left_ms) / 1000
         self._note(told if is_ours else None, holder.get("who"))
-        return is_ours
+        return self.is_new or (is_ours and self._is_renewed())
 
     def _note(self, own: bytes | None, who: object) -> None:
         if own and not self._own:

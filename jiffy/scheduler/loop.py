@@ -51,20 +51,23 @@ class Loop:
             except RedisError as error:
                 self._redis.connection_pool.disconnect()
                 self.leader.doubt()
+                self._look_at = 0.0
                 clock.pause(self._absence.goes_on(error))
 
     def turn(self) -> None:
         """Wait for what comes next, and do it."""
         leads = self.leader.leads()
-        self._absence.ends()
         self._scheduler.heartbeat()
         if not leads:
+            self._absence.ends()
             self.leader.stand_by()
             return
         if self.leader.is_new:
             self._begin()
         self._wait()
         self.work()
+        # Not before: a Redis that is full answers, and yet takes no tick.
+        self._absence.ends()
 
     def _begin(self) -> None:
         # A Redis that has lost its whole schedule has lost its leader, too; and our scripts: the
@@ -100,7 +103,8 @@ class Loop:
         self._due = seen.due
         if seen.due:
             self._front = None
-        self._look_at = 0.0 if is_new else asked_at + wait_after(seen)
+        is_soon = is_new or self._scheduler.is_behind
+        self._look_at = 0.0 if is_soon else asked_at + wait_after(seen)
 
     def _wait(self) -> None:
         """Until the next look is due, but no longer than to the next glance, or a change."""

@@ -78,6 +78,7 @@ class Scheduler(rq_scheduler.Scheduler):  # type: ignore[misc]
         self._born = clock.now()
         self._next_beat = 0.0
         self._next_follow_up = 0.0
+        self.is_behind = False  # whether the last follow-up left some for another, at once
         self._aside: dict[str, tuple[str, datetime]] = {}
         self._broken: list[Broken] = []
 
@@ -135,14 +136,19 @@ class Scheduler(rq_scheduler.Scheduler):  # type: ignore[misc]
     def follow_up(self, seen: Look) -> list[Ended]:
         """See what became of the jobs of ticks, for the history; return those that are over.
 
-        Once a second at most, and 500 at most: it never keeps a tick waiting.
+        500 at most, so that it never keeps a tick waiting: `is_behind` says whether more wait to be
+        looked at.  Where none do, once a second at most.
         """
+        self.is_behind = False
         if seen.follow_up_at is None or seen.follow_up_at > seen.now:
             return []
         if clock.monotonic() < self._next_follow_up:
             return []
-        self._next_follow_up = clock.monotonic() + FOLLOW_UP_EVERY_S
-        told = script(self.connection, "entry_follow")([keys.OPEN_TICKS], [_FOLLOWED_AT_A_TIME])
+        step = script(self.connection, "entry_follow")
+        looked_at, *told = step([keys.OPEN_TICKS], [_FOLLOWED_AT_A_TIME])
+        self.is_behind = looked_at == _FOLLOWED_AT_A_TIME
+        if not self.is_behind:
+            self._next_follow_up = clock.monotonic() + FOLLOW_UP_EVERY_S
         # A long reason may have been cut in the middle of a character.
         texts = [raw.decode("utf-8", "replace") for raw in told]
         return [

@@ -1,11 +1,11 @@
 -- Look what became of the jobs of ticks, and complete the entries' history: a job's own path has no part in that.
 -- KEYS: the open ticks
 -- ARGV: how many at most
--- Returns for each that is over: entry id, the entry's name, the line of the history as it is now
+-- Returns how many were looked at, then for each that is over: entry id, the entry's name, the line of the history as it is now
 local time = redis.call('TIME')
 local now_s = string.format('%d.%06d', time[1], time[2])
 local is_over = {finished = true, failed = true, stopped = true, canceled = true}
-local SOONEST_S, LATEST_S, SHORT_TTL_S = 1, 60, 120
+local SOONEST_S, LATEST_S = 1, 60
 
 -- Days are counted from March on, where a year's leap day is its last.
 local function seconds(text)
@@ -17,8 +17,8 @@ local function seconds(text)
   return days * 86400 + hour * 3600 + minute * 60 + second
 end
 
--- How it ended and after how many milliseconds; nil if it has not.
-local function ending(entry, job)
+-- How it ended, after how many milliseconds, and why; nil if it has not.  Of a job that is gone nobody knows: do not guess.
+local function ending(job)
   local found = redis.call('HMGET', 'rq:job:' .. job, 'status', 'started_at', 'ended_at', 'jiffy:reason')
   if is_over[found[1]] then
     local began, ended = seconds(found[2]), seconds(found[3])
@@ -26,13 +26,11 @@ local function ending(entry, job)
     return found[1], took, found[4] or nil
   end
   if found[1] or redis.call('EXISTS', 'rq:job:' .. job) == 1 then return nil end
-  -- Failed jobs stay for long; what finished is gone as soon as its result is.
-  local ttl = tonumber(redis.call('HGET', 'rq:job:' .. entry, 'result_ttl') or nil)
-  return ttl and ttl >= 0 and ttl < SHORT_TTL_S and 'finished' or 'gone', ''
+  return 'gone', ''
 end
 
 local function complete(entry, job, line)
-  local status, took_ms, reason = ending(entry, job)
+  local status, took_ms, reason = ending(job)
   if not status then return nil end
   local head, said = string.match(line, '^(%a|[^|]*|[^|]*|)[^|]*|[^|]*|(.*)$')
   if reason then said = string.sub(reason, 1, 150) end
@@ -42,8 +40,9 @@ local function complete(entry, job, line)
   return complete_line
 end
 
-local answer = {}
-for _, member in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now_s, 'LIMIT', 0, ARGV[1])) do
+local members = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now_s, 'LIMIT', 0, ARGV[1])
+local answer = {#members}
+for _, member in ipairs(members) do
   local entry, job, line = string.match(member, '^(%S+) (%S+) (.*)$')
   local line_now = complete(entry, job, line)
   if line_now then

@@ -188,6 +188,38 @@ def test_a_job_that_is_canceled_or_goes_on_pings_nobody(lead, redis, receiver, s
     assert receiver.heard == []
 
 
+def test_a_job_that_is_gone_pings_nobody_as_nobody_knows_how_it_went(lead, redis, receiver):
+    loop = lead(add(ping=receiver.address))
+    end_a_tick(loop, redis, None)
+    wait_until(lambda: is_idle(loop), 8)
+
+    assert redis.zcard(keys.OPEN_TICKS) == 0
+    assert receiver.heard == []
+
+
+@pytest.mark.parametrize("option", ["result_ttl", "failure_ttl"])
+def test_where_a_ping_could_come_too_late_to_see_how_a_job_went_it_is_refused(option):
+    address = "https://example.com/"
+    [error] = table.read([add(ping=address, **{option: "119s"})])[1]
+
+    assert f"{option} is 119; it must be 2m or more where there is a ping" in str(error)
+    for kept in ("2m", -1, None):
+        assert table.read([add(ping=address, **{option: kept})])[1] == []
+
+
+def test_ends_that_pile_up_are_followed_up_at_once_and_none_keeps_a_tick_waiting(lead, redis):
+    loop = lead(add())
+    redis.zadd(keys.OPEN_TICKS, {f"{ENTRY} gone-{n} t|{n}|0|||": 1 for n in range(1001)})
+    look(loop)
+    assert loop._look_at == 0.0
+    redis.zadd(keys.ENTRIES, {ENTRY: redis.time()[0] - 1})
+    loop.work()
+    assert redis.llen(keys.queue("default")) == 1
+    loop.work()
+
+    assert redis.zcard(keys.OPEN_TICKS) == 1  # that of the tick
+
+
 def test_two_leaders_ping_once(lead, redis, receiver):
     loops = [lead(add(ping=receiver.address)) for _ in range(2)]
     end_a_tick(loops[0], redis, "finished")
@@ -210,12 +242,15 @@ def test_the_last_ping_is_that_of_the_last_tick(lead, receiver):
 
 
 def end_a_tick(loop, redis, status):
-    """Let a tick come, and its job end like that; and let the leader look."""
+    """Let a tick come, and its job end like that, None: go; and let the leader look."""
     redis.zadd(keys.ENTRIES, {ENTRY: redis.time()[0] - 1})
     look(loop)
     [job_id] = redis.lrange(keys.queue("default"), 0, -1)
     redis.delete(keys.queue("default"))
-    redis.hset(keys.job(job_id.decode()), "status", status)
+    if status:
+        redis.hset(keys.job(job_id.decode()), "status", status)
+    else:
+        redis.delete(keys.job(job_id.decode()))
     [member] = redis.zrange(keys.OPEN_TICKS, 0, -1)
     redis.zadd(keys.OPEN_TICKS, {member: 1})
     loop._scheduler._next_follow_up = 0.0

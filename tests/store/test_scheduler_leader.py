@@ -4,8 +4,10 @@ import json
 import os
 import signal
 import socket
+from contextlib import contextmanager
 
 import pytest
+from redis.exceptions import OutOfMemoryError
 
 from jiffy import connection, keys
 from jiffy.scheduler.leader import LEASE_S, Leader
@@ -38,6 +40,21 @@ def start(tmp_path):
     yield run
     for running in started:
         running.end()
+
+
+@pytest.fixture
+def full(redis):
+    """`with full():` Redis takes nothing more."""
+
+    @contextmanager
+    def fill():
+        redis.config_set("maxmemory", 1)
+        try:
+            yield
+        finally:
+            redis.config_set("maxmemory", 0)
+
+    return fill
 
 
 def leading_pid(redis):
@@ -87,6 +104,20 @@ def test_who_takes_a_free_lead_is_new_and_who_keeps_it_is_not(redis, leader):
     one.doubt()
 
     assert (one.leads(), one.is_new) == (True, True)
+
+
+def test_who_leads_on_a_full_redis_lets_its_lease_run_out(redis, leader, full):
+    one = leader()
+    one.leads()
+    with full():
+        one.doubt()
+        redis.pexpire(keys.LEADER, 100)
+        for _ in range(2):
+            with pytest.raises(OutOfMemoryError):
+                one.leads()
+        assert redis.pttl(keys.LEADER) <= 100
+
+    assert one.leads()
 
 
 def test_a_lead_that_was_taken_while_the_answer_was_lost_is_known_again(leader):

@@ -9,6 +9,7 @@ import rq_scheduler
 from redis import Redis
 
 from jiffy import connection, devredis, keys
+from jiffy.entries import glance
 from jiffy.scheduler import every, table
 from jiffy.scheduler.loop import Loop
 from jiffy.scheduler.schedule import Scheduler
@@ -100,6 +101,25 @@ def test_an_absence_of_redis_is_outlived_and_a_lost_schedule_restored(own_redis,
 
     assert "entry=jobs.numbers.add" in running.lines("tick.enqueued")[-1]
     assert len(running.lines("redis.away")) == 1
+
+
+@pytest.mark.slow
+def test_a_redis_that_is_full_is_away_until_it_takes_ticks_again_and_meanwhile_nobody_leads(
+    own_redis, start
+):
+    running = start(declare(own_redis), own_redis)
+    running.until_logged("tick.enqueued")
+    before = len(running.lines("tick.enqueued"))
+    own_redis.config_set("maxmemory", 1)
+    running.until_logged("redis.away")
+    running.until(lambda: glance(own_redis).scheduler == "away")
+    assert running.lines("redis.back") == []
+    own_redis.config_set("maxmemory", 0)
+    running.until_logged("redis.back")
+    running.until_logged("tick.enqueued", count=before + 1)
+
+    assert glance(own_redis).scheduler == "ok"
+    assert len(running.lines("redis.away")) == len(running.lines("redis.back")) == 1
 
 
 def test_a_schedule_that_somebody_flushed_is_restored(redis, start):
