@@ -152,7 +152,7 @@ def resume(redis: Redis, name: str) -> bool:
 def skip_next(redis: Redis, name: str, count: int = 1) -> None:
     """Let the next `count` ticks be skipped; 0 takes that back.
 
-    Raises UnknownEntry, and InvalidValue for a `count` over MOST_SKIPPED: for that there is `pause`.
+    Raises UnknownEntry, and InvalidValue for more than MOST_SKIPPED: `pause` is for that.
     """
     if type(count) is not int or not 0 <= count <= MOST_SKIPPED:
         raise InvalidValue("count", count, f"how many ticks to skip, from 0 to {MOST_SKIPPED}")

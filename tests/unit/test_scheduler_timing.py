@@ -147,7 +147,7 @@ def test_a_moment_without_a_zone_is_refused(moment):
 
 
 def test_a_moment_that_no_calendar_has_in_utc_is_refused():
-    with pytest.raises(InvalidValue, match="at is .*; it must be in the years 1 to 9999 of UTC"):
+    with pytest.raises(InvalidValue, match=r"at is .*; it must be in the years 1 to 9999 of UTC"):
         At.read(datetime.fromisoformat("9999-12-31T23:59:59-14:00"))
 
 
