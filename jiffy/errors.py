@@ -150,7 +150,7 @@ class InvalidValue(JiffyError):
 
     def __init__(self, name: str, value: object, must: str) -> None:
         super().__init__(f"{name} is {value!r}; it must be {must}.")
-        self.name, self.value = name, value
+        self.name, self.value, self.must = name, value, must
 
 
 class DuplicateJob(JiffyError):
@@ -205,9 +205,10 @@ class JobFailed(JiffyError):
 class StillRunning(JiffyError, TimeoutError):
     """A job that was waited for is not over in time.  It goes on."""
 
-    def __init__(self, job_id: str, status: str, waited: str) -> None:
-        super().__init__(f"Job {job_id} is still {status} after {waited}. It goes on.")
-        self.job_id, self.status = job_id, status
+    def __init__(self, job_id: str, status: str, waited: str, reason: str = "") -> None:
+        again = f", to be tried again: {reason}" if reason else ""
+        super().__init__(f"Job {job_id} is still {status} after {waited}{again}. It goes on.")
+        self.job_id, self.status, self.reason = job_id, status, reason
 
 
 class InvalidEntry(JiffyError):
@@ -221,7 +222,7 @@ class InvalidEntry(JiffyError):
 class InvalidSchedule(JiffyError):
     """All that is wrong with a schedule's table: a line for each mistake."""
 
-    def __init__(self, mistakes: Sequence[InvalidEntry]) -> None:
+    def __init__(self, mistakes: Sequence[JiffyError]) -> None:
         super().__init__("\n".join(" ".join(str(mistake).split()) for mistake in mistakes))
         self.mistakes = tuple(mistakes)
 

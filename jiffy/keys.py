@@ -28,7 +28,7 @@ JOINS = "jiffy:joins"  # sorted set: job that waits for others -> when (Redis' c
 # A field of ours in RQ's hash of a job: it lives and dies with the job, and RQ passes over it.
 PROGRESS_FIELD = "jiffy:progress"
 # The same: what RQ has no words for in a Retry of ours (jiffy/retry.py); after how many seconds in
-# its queue a job is canceled instead of begun; and why it was canceled.
+# its queue a job is canceled instead of begun; and why it was canceled, or is to be tried again.
 RETRY_FIELD = "jiffy:retry"
 EXPIRES_FIELD = "jiffy:expires"
 REASON_FIELD = "jiffy:reason"

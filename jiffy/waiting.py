@@ -7,7 +7,7 @@ from typing import Any
 from rq.exceptions import InvalidJobOperation, NoSuchJobError
 from rq.job import Job, JobStatus
 
-from jiffy import clock
+from jiffy import clock, keys
 from jiffy.errors import JobFailed, StillRunning
 from jiffy.results import OVER, Ending, Watch
 
@@ -65,4 +65,12 @@ def _check_over(job: Job, limit_s: float) -> None:
     except InvalidJobOperation:  # it is gone
         return
     if status not in OVER:
-        raise StillRunning(job.id, status.value, clock.in_words(limit_s))
+        raise StillRunning(job.id, status.value, clock.in_words(limit_s), _why_again(job, status))
+
+
+def _why_again(job: Job, status: JobStatus) -> str:
+    """What a job raised that is to be tried again; "" for the others."""
+    if status not in (JobStatus.SCHEDULED, JobStatus.QUEUED):
+        return ""
+    raw: Any = job.connection.hget(job.key, keys.REASON_FIELD)
+    return raw.decode("utf-8", "replace").splitlines()[-1] if raw else ""

@@ -16,6 +16,11 @@ end
 
 if not is_taken_off() then return {status, 0} end
 redis.call('HSET', job, 'status', 'canceled')
+-- If it was to be tried again, this says why: its last line tells that from a reason for the cancel.
+local reason = redis.call('HGET', job, 'jiffy:reason')
+if reason then
+  redis.call('HSET', job, 'jiffy:reason', 'It was not tried again after ' .. string.match(reason, '[^\n]*$'))
+end
 redis.call('ZADD', 'rq:canceled:' .. name, redis.call('TIME')[1], id)
 -- Who is just releasing it in RQ's way has read that it waits, and watches these sets: touch them.
 for _, parent in ipairs(redis.call('SMEMBERS', 'rq:job::' .. id .. ':dependencies')) do

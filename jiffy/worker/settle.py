@@ -26,6 +26,7 @@ from jiffy.worker.line import Line
 from jiffy.worker.outcome import Again, Failed, Finished, Outcome, Returned, Taken
 
 _DEFAULT_FAILURE_TTL_S = 365 * 24 * 3600  # rq.defaults.DEFAULT_FAILURE_TTL
+_MOST_REASON = 4000  # characters
 _READS = frozenset(
     """EXISTS GET HEXISTS HGET HGETALL HMGET INFO LLEN LPOS LRANGE SCARD SISMEMBER SMEMBERS TIME
     TTL TYPE XLEN XRANGE XREVRANGE ZCARD ZRANGE ZRANGEBYSCORE ZSCORE""".split()  # noqa: SIM905
@@ -250,7 +251,10 @@ class RareSettler:
         is_last = outcome.was_stopped or not job.should_retry
         self._face.handle_job_failure(job, queue, queue.started_job_registry, outcome.reason)
         if not is_last:
+            # RQ forgets why: its results tell of the last try alone.
+            job.connection.hset(job.key, keys.REASON_FIELD, _end_of(outcome.reason))
             return job._status
+        job.connection.hdel(job.key, keys.REASON_FIELD)
         return JobStatus.STOPPED if outcome.was_stopped else JobStatus.FAILED
 
     def _object(self, job: Job, outcome: Failed) -> str:
@@ -261,6 +265,14 @@ class RareSettler:
         pause_s = rules.pause_s(job.get_retry_interval())
         job.get_retry_interval = lambda: pause_s  # type: ignore[method-assign, assignment, return-value]
         return rules.objection(outcome.kinds)
+
+
+def _end_of(reason: str) -> bytes:
+    """As many whole lines of its end as fit; of a last line that does not, the beginning."""
+    text = reason.rstrip()
+    if len(text) > _MOST_REASON:
+        text = text[-_MOST_REASON:].partition("\n")[2] or text.splitlines()[-1][:_MOST_REASON]
+    return text.encode("utf-8", "replace")
 
 
 class _Lent:

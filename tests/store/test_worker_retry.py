@@ -3,13 +3,17 @@
 import pytest
 import rq
 
-from jiffy import Enqueue, Retry, keys, options
+from jiffy import Enqueue, Retry, actions, keys, options, wait
 from jiffy.clock import wall
+from jiffy.errors import JobFailed, StillRunning
 from jiffy.queues import Queue
 from jiffy.retry import TIMED_OUT
+from jiffy.worker.child import Stint
 from jiffy.worker.outcome import Failed
 from tests import worker_jobs
 from tests.worker_support import (
+    child,
+    failed,
     job,
     queued,
     rare_settler,
@@ -184,3 +188,88 @@ def test_the_rules_of_usual_options_are_in_the_job(redis, environ, work):
 
     assert work() == 1
     assert redis.hget(keys.job(put.id), "retries_left") == b"2"
+
+
+# Why it is tried again
+
+
+def why(redis):
+    return (redis.hget(keys.job("default-0"), keys.REASON_FIELD) or b"").decode()
+
+
+@pytest.mark.parametrize("pause", [0, "1h"])
+def test_a_job_that_is_to_be_tried_again_says_why(redis, put, pause):
+    put(worker_jobs.fail, retry=Retry(max=3, backoff=pause))
+    child(redis, stint=Stint(burst=True, max_jobs=1)).work()
+
+    assert status(redis) == ("scheduled" if pause else "queued")
+    assert why(redis).startswith("Traceback (most recent call last):")
+    assert why(redis).endswith("\nValueError: it broke")
+
+
+@pytest.mark.parametrize(
+    ("message", "kept"),
+    [
+        ("x" * 3000, "ValueError: " + "x" * 3000),
+        ("x" * 9000, "ValueError: " + "x" * 3988),
+        ("x" * 3000 + "\n" + "y" * 3000, "y" * 3000),
+    ],
+)
+def test_of_a_long_reason_the_end_is_kept_in_whole_lines(redis, put, work, message, kept):
+    put(worker_jobs.fail, message, retry=Retry(max=3, backoff="1h"))
+    work()
+
+    assert why(redis).endswith(kept)
+    assert len(why(redis)) <= 4000
+
+
+def test_a_reason_that_is_no_text_is_kept_as_well_as_it_can_be(redis, put):
+    put(worker_jobs.fail, retry=Retry(max=3, backoff="1h"))
+    (taken,), _, _ = turns(redis).take(1)
+    rare_settler(redis).settle(failed(taken, "ValueError: caf\udce9"))
+
+    assert (status(redis), why(redis)) == ("scheduled", "ValueError: caf?")
+
+
+def test_the_newest_try_is_the_one_that_is_told_of(redis, put, work):
+    put(worker_jobs.fail, retry=Retry(max=3, backoff="1h"))
+    redis.hset(keys.job("default-0"), keys.REASON_FIELD, "ValueError: an older one")
+    work()
+
+    assert why(redis).endswith("\nValueError: it broke")
+
+
+def test_who_waits_for_a_job_that_is_to_be_tried_again_is_told_why(redis, put, work):
+    put(worker_jobs.fail, retry=Retry(max=3, backoff="1h"))
+    work()
+    with pytest.raises(StillRunning) as late:
+        wait(job(redis), timeout=0.05)
+
+    assert str(late.value) == (
+        "Job default-0 is still scheduled after 50 ms, to be tried again: ValueError: it broke. "
+        "It goes on."
+    )
+
+
+def test_a_job_that_is_canceled_before_its_next_try_says_so(redis, put, work):
+    put(worker_jobs.fail, retry=Retry(max=3, backoff="1h"))
+    work()
+    actions.cancel(job(redis))
+    with pytest.raises(JobFailed) as canceled:
+        wait(job(redis), timeout="5s")
+
+    assert canceled.value.reason == "It was not tried again after ValueError: it broke"
+
+
+def test_a_job_that_finishes_in_the_end_is_waited_for_as_if_it_had_never_failed(redis, put, work):
+    put(worker_jobs.fail_until_the_last_try, retry=Retry(max=2))
+    work()
+
+    assert wait(job(redis), timeout="5s") == "at last"
+
+
+def test_a_job_that_fails_in_the_end_is_not_to_be_tried_again(redis, put, work):
+    put(worker_jobs.fail, retry=Retry(max=2))
+    work()
+
+    assert (status(redis), why(redis)) == ("failed", "")
