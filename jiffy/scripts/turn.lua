@@ -3,6 +3,7 @@
 -- ARGV: worker, how many to take, lease in s (0: the job's), execution prefix, outcomes, kept ("all")
 -- Returns suspended (0/1), positions of outcomes that need RQ's own way, field lengths, fields
 --include wake
+--include expire
 local worker, want, lease_s, prefix = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4]
 local outcomes, kept = cjson.decode(ARGV[5]), cjson.decode(ARGV[6])
 
@@ -111,6 +112,8 @@ end
 
 -- If it was to wait for work next, in the same exchange, it must not: these come first.
 if #rare > 0 then
+  -- To a full Redis, what follows a deletion is no longer refused: they must get to where memory is freed.
+  redis.call('DEL', 'jiffy:rare:' .. worker)
   redis.call('LPUSH', 'jiffy:rare:' .. worker, 1)
   redis.call('EXPIRE', 'jiffy:rare:' .. worker, 60)
 end
@@ -153,35 +156,6 @@ local function kind_of(job)
   return 'plain'
 end
 
--- For how long a job has been on its queue; nil if it has begun before, or if nobody knows.
-local function waited_s(key)
-  local times = redis.call('HMGET', key, 'enqueued_at', 'started_at')
-  local text = (not times[2] or times[2] == '') and times[1] or ''
-  local year, month, day, hour, minute, second = string.match(text,
-    '^(%d%d%d%d)-(%d%d)-(%d%d)T(%d%d):(%d%d):(%d%d[.%d]*)Z$')
-  if not tonumber(second) then return nil end
-  -- Days as in `now_as_text`, the other way round.
-  if tonumber(month) < 3 then year, month = year - 1, month + 12 end
-  local days = 365 * year + math.floor(year / 4) - math.floor(year / 100)
-    + math.floor(year / 400) + math.floor((153 * (month - 3) + 2) / 5) + day - 1 - 719468
-  return now_s - (((days * 24 + hour) * 60 + minute) * 60 + second)
-end
-
--- Cancel, as RQ does, what nobody has begun in time; kept as long as what failed.  Returns the reason.
-local function expire(name, id, key, after_s)
-  local size, unit = 1, ' s'
-  for s, letter in pairs({[60] = 'm', [3600] = 'h', [86400] = 'd'}) do
-    if after_s % s == 0 and s > size then size, unit = s, letter end
-  end
-  local reason = string.format('It had not begun %d%s after it was enqueued, so it expired.',
-    after_s / size, unit)
-  redis.call('HSET', key, 'status', 'canceled', 'jiffy:reason', reason)
-  local ttl = tonumber(redis.call('HGET', key, 'failure_ttl')) or 31536000
-  if ttl > 0 then redis.pcall('EXPIRE', key, ttl) end
-  enter('rq:canceled:' .. name, time[1], id)
-  return reason
-end
-
 local now_text = want > 0 and now_as_text()
 local taken, longest = 0, 0  -- the longest time limit of what is taken
 -- Returns what becomes of the ids behind it: nil (go on), or how many from here on were taken.
@@ -197,9 +171,11 @@ local function take(name, id)
     kind = kind_of(job)
     if not job[1] and redis.call('EXISTS', key) == 0 then return nil end  -- deleted: nobody waits
   end
-  local is_alone = job[12]
+  -- What has a time to live loses it as it is taken, so it must not go back unbegun.
+  local has_ttl = job[11] and job[11] ~= ''
+  local is_alone = job[12] or has_ttl
   local expires = job[1] and job[13] and tonumber(string.match(job[13], '^%d+$'))
-  local waited = expires and waited_s(key)
+  local waited = expires and waited_s(key, now_s)
   if waited then
     is_alone = waited <= expires
     if not is_alone then kind = 'expired' end
@@ -208,9 +184,10 @@ local function take(name, id)
   -- what must begin in time: once taken it counts as begun, so it must not wait behind another.
   if is_alone and taken > 0 then return 0 end
   taken = taken + 1
+  if expires then redis.call('ZREM', 'jiffy:expiring', id) end
   local execution = prefix .. string.format('%08x', taken)
   if kind == 'expired' then
-    answer(kind, id, execution, name, expire(name, id, key, expires), '', '')
+    answer(kind, id, execution, name, expire(name, id, expires), '', '')
     return nil
   end
   local limit = tonumber(job[2]) or 180
@@ -219,7 +196,7 @@ local function take(name, id)
   if kind ~= 'corrupt' then
     redis.call('HSET', key, 'status', 'started', 'started_at', now_text, 'last_heartbeat', now_text,
       'worker_name', worker)
-    if job[11] and job[11] ~= '' then redis.call('PERSIST', key) end
+    if has_ttl then redis.call('PERSIST', key) end
   end
   enter('rq:wip:' .. name, now_s + ttl, id .. ':' .. execution)
   redis.call('HSET', 'rq:execution:' .. id .. ':' .. execution, 'id', execution,
