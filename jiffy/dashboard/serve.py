@@ -7,6 +7,7 @@ from typing import Any
 from flask import Flask
 from gunicorn.app.base import BaseApplication
 
+from jiffy.dashboard.threads import Threads
 from jiffy.errors import PortTaken
 from jiffy.program import in_one_line
 from jiffy.settings import settings
@@ -21,7 +22,8 @@ def serve(app: Flask) -> None:
     with in_one_line():
         _check_free(host, port)
     bind = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-    _Server(app, {"bind": bind, "threads": THREADS, "control_socket_disable": True}).run()
+    options = {"bind": bind, "worker_class": Threads, "threads": THREADS}
+    _Server(app, options | {"control_socket_disable": True}).run()
 
 
 def _check_free(host: str, port: int) -> None:

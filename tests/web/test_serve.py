@@ -17,7 +17,9 @@ from jiffy.clock import monotonic
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(60)]
 
 ROOT = Path(__file__).parents[2]
-GUNICORN = [sys.executable, "-m", "gunicorn", "dashboard:app", "--preload", "--no-control-socket"]
+# As the Procfile has it, but for the address.
+WEB = re.search(r"^web: (.*) --bind \S+ (.*)$", (ROOT / "Procfile").read_text(), re.MULTILINE)
+GUNICORN = [sys.executable, "-m", *" ".join(WEB.groups()).split()]
 DASHBOARD = [sys.executable, "dashboard.py"]
 
 

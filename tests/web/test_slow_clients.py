@@ -1,0 +1,231 @@
+"""Clients that send slowly, or begin a request and never end it, keep nobody else waiting."""
+
+import http.client
+import os
+import select
+import socket
+import subprocess
+import sys
+import threading
+import urllib.request
+from contextlib import ExitStack, closing, contextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+from jiffy import keys
+from tests.newcomer import wait_until
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(60)]
+
+ROOT = Path(__file__).parents[2]
+TOKEN = "a-token"
+# As `python dashboard.py`, but with less patience.
+PROGRAM = """
+import dashboard
+from jiffy.dashboard import serve
+from jiffy.dashboard.threads import Threads
+Threads.arrives_within_s = {patience_s}
+serve(dashboard.app)
+"""
+GET = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
+UNFINISHED = [
+    b"",
+    b"G",
+    GET[:-2],
+    b"POST /login HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n"
+    b"Content-Type: application/x-www-form-urlencoded\r\n\r\nuser=ad",
+]
+# What only a thread can read: it is too long, or nothing says how long it is.
+LARGE = [
+    b"POST /login HTTP/1.1\r\nHost: x\r\nContent-Length: 900000\r\n"
+    b"Content-Type: application/x-www-form-urlencoded\r\n\r\nuser=" + b"x" * 100_000,
+    b"POST /login HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n"
+    b"Content-Type: application/x-www-form-urlencoded\r\n\r\n9\r\nuse",
+]
+
+
+def test_hundreds_of_unfinished_requests_keep_nobody_waiting(serving, dial):
+    with serving(patience_s=30) as port:
+        held = [dial(port, UNFINISHED[number % 4]) for number in range(400)]
+        statuses = [status(port, path) for path in ("/healthz", "/login", "/api/queues")]
+        still_open = [sock for sock in held if not is_readable(sock)]
+
+    assert statuses == [200, 200, 200]
+    assert len(still_open) == len(held)
+
+
+@pytest.mark.parametrize("begin", UNFINISHED)
+def test_who_does_not_finish_in_time_is_cut_off(serving, dial, begin):
+    with serving(patience_s=0.5) as port:
+        assert b" 200 OK" not in read(dial(port, begin))
+
+
+@pytest.mark.parametrize("begin", LARGE)
+def test_a_body_that_does_not_end_holds_its_thread_no_longer(serving, dial, begin):
+    with serving(patience_s=0.5) as port:
+        held = [dial(port, begin) for _ in range(8)]
+
+        assert status(port, "/healthz") == 200
+        assert not any(b" 200 OK" in read(sock) for sock in held)
+
+
+def test_who_drips_is_cut_off_too(serving, dial):
+    with serving(patience_s=1) as port:
+        sock = dial(port, b"GET /healthz HTTP/1.1\r\nX: ")
+
+        def drip():
+            sock.sendall(b"x")
+            return is_readable(sock, within_s=0.1)
+
+        wait_until(drip)
+
+        assert read(sock) == b""
+
+
+def test_a_request_in_pieces_is_answered(serving, dial):
+    whole = (
+        b"POST /api/jobs HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer a-token\r\n"
+        b"Content-Type: application/json\r\nConnection: close\r\nContent-Length: 99\r\n\r\n"
+        + b'{"function": "jobs.numbers.add", "args": [5, 3]}'.ljust(99)
+    )
+    with serving() as port:
+        sock = dial(port, whole[:1])
+        for piece in (whole[1:90], whole[90:-40], whole[-40:]):
+            assert not is_readable(sock, within_s=0.2)
+            sock.sendall(piece)
+
+        assert sock.makefile("rb").readline() == b"HTTP/1.1 202 ACCEPTED\r\n"
+
+
+def test_a_body_of_a_megabyte_or_in_chunks_is_answered(serving):
+    call = b'{"function": "jobs.numbers.add", "args": [5, 3]}'
+    with serving() as port:
+        for body in (call.ljust(900_000), iter([call[:9], call[9:]])):
+            with browsing(port) as web:
+                web.request("POST", "/api/jobs", body, JSON | BEARER)
+                assert web.getresponse().status == 202
+
+
+def test_who_expects_to_be_told_to_go_on_is_told(serving, dial):
+    with serving(patience_s=30) as port:
+        sock = dial(port, UNFINISHED[3].replace(b"Host", b"Expect: 100-continue\r\nHost"))
+
+        assert sock.recv(1024).startswith(b"HTTP/1.1 100 Continue")
+
+
+def test_a_connection_serves_one_request_after_the_other(serving, dial):
+    with serving() as port:
+        with browsing(port) as web:
+            for _ in range(3):
+                web.request("GET", "/healthz")
+                assert web.getresponse().read().startswith(b"{")
+        sock = dial(port, GET * 3)  # all at once, and the last one in two pieces
+        sock.sendall(GET[:30])
+        sock.sendall(GET[30:].replace(b"x", b"x\r\nConnection: close"))
+
+        assert read(sock).count(b"HTTP/1.1 200 OK") == 4
+
+
+def test_an_answer_may_take_longer_than_its_request(serving, redis):
+    redis.hset(keys.job("long"), mapping={"status": "queued", "origin": "default"})
+    with serving(patience_s=0.5) as port, browsing(port) as web:
+        for path in ("/api/jobs/long/wait?timeout=3", "/api/jobs/long"):
+            web.request("GET", path, headers=BEARER)
+            answer = web.getresponse()
+
+            assert (answer.status, b'"queued"' in answer.read()) == (200, True)
+
+
+def test_who_does_not_hang_up_keeps_nobody_waiting(serving, dial):
+    with serving(patience_s=30) as port:
+        held = [dial(port, GET.replace(b"x", b"x\r\nConnection: close")) for _ in range(100)]
+
+        assert status(port, "/healthz") == 200
+        assert all(read(sock).startswith(b"HTTP/1.1 200 OK") for sock in held)
+
+
+def test_unfinished_requests_do_not_hold_up_its_end(serving, dial):
+    with serving(patience_s=300) as port:
+        for begin in UNFINISHED:
+            dial(port, begin)
+        assert status(port, "/healthz") == 200
+    # `serving` waits for it.
+
+
+BEARER = {"Authorization": f"Bearer {TOKEN}"}
+JSON = {"Content-Type": "application/json"}
+
+
+@contextmanager
+def browsing(port):
+    """A client that keeps its connection for the next request."""
+    with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=20)) as web:
+        yield web
+
+
+@pytest.fixture
+def serving(redis, tmp_path):
+    """A real web process: `with serving(patience_s=1) as port`."""
+
+    @contextmanager
+    def serve(patience_s=15):
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = free.getsockname()[1]
+        with (tmp_path / "log").open("w") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-c", PROGRAM.format(patience_s=patience_s)],
+                cwd=ROOT, stdout=log, stderr=log,
+                env=os.environ | {"PORT": str(port), "API_TOKEN": TOKEN},
+            )  # fmt: skip
+        try:
+            wait_until(lambda: answers(port))
+            yield port
+        finally:
+            process.terminate()
+            code = process.wait(20)
+        assert code == 0
+        assert "Traceback" not in (tmp_path / "log").read_text()
+
+    return serve
+
+
+@pytest.fixture
+def dial():
+    """Open a connection and begin a request: `dial(port, b"GET /")`."""
+    with ExitStack() as opened:
+
+        def begin(port, words):
+            sock = opened.enter_context(socket.create_connection(("127.0.0.1", port), 20))
+            sock.sendall(words)
+            return sock
+
+        yield begin
+
+
+def answers(port):
+    try:
+        return status(port, "/healthz") == 200
+    except OSError:
+        threading.Event().wait(0.05)
+        return False
+
+
+def status(port, path):
+    request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", headers=BEARER)
+    with urllib.request.urlopen(request, timeout=10) as answer:
+        return answer.status
+
+
+def read(sock):
+    """All that the other side sends until it hangs up."""
+    received = b""
+    with suppress(ConnectionResetError):
+        while more := sock.recv(4096):
+            received += more
+    return received
+
+
+def is_readable(sock, within_s=0):
+    """Whether the other side has answered or hung up."""
+    return bool(select.select([sock], [], [], within_s)[0])
