@@ -6,9 +6,11 @@ do nothing, so that a job's function can be called and tested like any other.
 
 import json
 from collections.abc import Iterable, Iterator, Sized
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TypeVar
 
+from redis.exceptions import RedisError
 from rq import get_current_job
 from rq.job import Job
 
@@ -96,7 +98,8 @@ class Progress:
 
     def _write(self, job: Job, fraction: float | None, note: str) -> None:
         value = json.dumps({"fraction": fraction, "note": note[:200]})
-        job.connection.eval(_WRITE_IF_THERE, 1, job.key, keys.PROGRESS_FIELD, value)
+        with suppress(RedisError):  # it is only shown: the job goes on
+            job.connection.eval(_WRITE_IF_THERE, 1, job.key, keys.PROGRESS_FIELD, value)
 
 
 progress = Progress()

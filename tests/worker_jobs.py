@@ -112,6 +112,16 @@ def step():
     progress.update(0.5, "half-way")
 
 
+def step_while_redis_is_full():
+    redis = get_current_job().connection
+    redis.config_set("maxmemory", 1)
+    try:
+        progress.update(0.5, "half-way")
+    finally:
+        redis.config_set("maxmemory", 0)
+    return "went on"
+
+
 def note_success(job, redis, result):
     redis.rpush(SAID, f"success of {job.id}: {result}")
 

@@ -6,15 +6,16 @@
 local time, moved = redis.call('TIME'), 0
 for _, queue in ipairs(KEYS) do
   local name = string.sub(queue, 10)
+  local is_list = type(redis.pcall('LLEN', queue)) == 'number'
   -- Where RQ's own scheduler is at work, it does this, and not in one step: two would double jobs.
-  if redis.call('EXISTS', 'rq:scheduler-lock:' .. name) == 0 then
+  if is_list and redis.call('EXISTS', 'rq:scheduler-lock:' .. name) == 0 then
     local scheduled = 'rq:scheduled:' .. name
     for _, id in ipairs(redis.call('ZRANGEBYSCORE', scheduled, '-inf', time[1], 'LIMIT', 0, ARGV[2])) do
       redis.call('ZREM', scheduled, id)
       local job = 'rq:job:' .. id
       local fields = redis.pcall('HMGET', job, 'data', 'timeout', 'enqueue_at_front',
         'enqueue_at_front_on_retry', 'ended_at')
-      if fields.err or fields[1] then
+      if fields.err or redis.call('EXISTS', job) == 1 then
         local is_front = false
         if not fields.err then
           redis.call('HSET', job, 'status', 'queued', 'enqueued_at', ARGV[1])

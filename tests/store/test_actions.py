@@ -3,7 +3,7 @@
 import threading
 
 import pytest
-from redis.exceptions import WatchError
+from redis.exceptions import ResponseError, WatchError
 
 from jiffy import actions, enqueue, keys, part, result
 from jiffy.errors import NotThisState, UnknownJob, WorkerDeaf
@@ -213,6 +213,15 @@ def test_a_worker_that_sleeps_is_woken_for_a_job_that_is_tried_again(redis, in_s
     actions.retry(job)
 
     assert redis.llen(keys.wake("default")) == 1
+
+
+def test_where_its_queue_is_something_else_in_redis_a_job_stays_failed(redis, in_state):
+    job = in_state("failed")
+    redis.set(keys.queue("default"), "what is this")
+    with pytest.raises(ResponseError, match="WRONGTYPE"):
+        actions.retry(job)
+
+    assert (state(redis, job.id), members(redis, "failed")) == ("failed", [job.id])
 
 
 def test_a_job_that_still_depends_on_another_waits_for_it_again(redis, work):

@@ -11,6 +11,7 @@ import pytest
 import trustme
 from redis import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import ResponseError
 
 from jiffy import clock, connection, devredis
 
@@ -169,6 +170,26 @@ def test_a_certificate_is_verified_against_the_authority_in_the_address(client_o
     url, authority = tls_redis
 
     assert client_of(REDIS_URL=f"{url}?ssl_ca_certs={authority}").ping()
+
+
+def test_a_redis_that_is_at_a_long_script_is_away_until_it_is_done(redis):
+    redis.config_set("lua-time-limit", 10)
+    script = threading.Thread(target=run_for_ever, args=(redis,))
+    with redis.client() as other:  # connected before: nobody else gets in meanwhile
+        script.start()
+        with pytest.raises(ResponseError, match="BUSY") as busy:
+            while True:
+                other.ping()
+        other.script_kill()
+    script.join()
+    redis.config_set("lua-time-limit", 5000)
+
+    assert connection.is_away(busy.value)
+
+
+def run_for_ever(redis):
+    with suppress(ResponseError):  # it is killed
+        redis.eval("while true do end", 0)
 
 
 def test_client_list_tells_who_is_who(client_of, redis, redis_address):

@@ -113,6 +113,27 @@ def test_a_corrupt_job_is_queued_all_the_same_and_the_worker_says_what_is_wrong(
     assert registered(redis, "failed") == ["default-0"]
 
 
+def test_a_job_without_data_is_queued_all_the_same(redis, work):
+    delay(redis)
+    redis.hdel("rq:job:default-0", "data")
+    move_due(redis)
+    work()
+
+    assert registered(redis, "failed") == ["default-0"]
+
+
+def test_where_a_queue_is_something_else_in_redis_its_jobs_wait_and_no_others_do(redis):
+    delay(redis)
+    at = clock.now() - timedelta(seconds=1)
+    Queue("other", connection=redis).enqueue_at(at, worker_jobs.nothing, job_id="other-0")
+    redis.set(keys.queue("default"), "what is this")
+    both = [keys.queue("default"), keys.queue("other")]
+    Line(redis).run("due", both, [NOW, 1000, 180])
+
+    assert registered(redis, "scheduled") == ["default-0"]
+    assert queued(redis, "other") == ["other-0"]
+
+
 def test_what_becomes_due_wakes_a_sleeping_worker(redis):
     delay(redis)
     move_due(redis)

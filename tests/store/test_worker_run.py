@@ -56,6 +56,14 @@ def test_a_job_tells_its_progress(redis, work):
     assert job_progress.read(ran) == job_progress.State(0.5, "half-way")
 
 
+def test_a_job_whose_progress_cannot_be_written_goes_on(redis, work):
+    [job_id] = enqueue(redis, 1, worker_jobs.step_while_redis_is_full, queue="full")
+    work("full")
+
+    ran = job(redis, job_id)
+    assert (ran.return_value(), job_progress.read(ran)) == ("went on", None)
+
+
 def test_a_job_that_raises_fails_with_its_traceback(redis, work):
     run(redis, work, worker_jobs.fail)
 

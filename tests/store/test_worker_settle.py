@@ -224,6 +224,18 @@ def test_dependents_are_left_to_rqs_own_way_and_until_then_their_parent_is_held(
     assert registered(redis, "started") == ["default-0"]
 
 
+def test_a_full_redis_lets_a_job_with_dependents_be_settled(redis, worker):
+    enqueue_chain(redis, worker_jobs.nothing)
+    (taken,), _, _ = worker.take(1)
+    redis.config_set("maxmemory", 1)
+    try:
+        _, rare, _ = worker.take(0, [finished(taken)])
+    finally:
+        redis.config_set("maxmemory", 0)
+
+    assert [outcome.taken.job_id for outcome in rare] == ["default-0"]
+
+
 def test_a_worker_does_not_wait_for_work_before_it_has_released_dependents(redis, worker):
     enqueue_chain(redis, worker_jobs.nothing)
     (taken,), _, _ = worker.take(1)

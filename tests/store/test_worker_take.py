@@ -147,6 +147,14 @@ def test_what_is_taken_alone_keeps_its_queue_in_order(redis):
     assert queued(redis) == ["default-1", "default-2", "default-3"]
 
 
+def test_what_has_a_time_to_live_keeps_it_until_it_is_about_to_begin(redis):
+    ids = enqueue(redis, 3, ttl=60)
+    taken = take(redis)
+
+    assert ids_of(taken) == ids[:1]
+    assert [redis.ttl(keys.job(job_id)) for job_id in ids] == [-1, 60, 60]
+
+
 def test_whoever_leaves_something_wakes_another(redis):
     enqueue(redis, 2)
     take(redis, want=1)
