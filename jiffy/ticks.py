@@ -12,7 +12,8 @@ from jiffy import clock
 from jiffy.errors import InvalidValue
 
 _ID_PREFIX = "entry-"
-_NAME = re.compile(r"[A-Za-z0-9_.-]{1,200}")
+_LONGEST_NAME = 200
+_NAME = re.compile(rf"[A-Za-z0-9_.-]{{1,{_LONGEST_NAME}}}")
 _OUTCOMES = {"s": "skipped", "m": "missed"}
 # The reason of an entry whose only time was over before the table had it.
 TOO_LATE = "it was declared after its time"
@@ -33,7 +34,8 @@ class Tick(NamedTuple):
 def entry_id_of(name: str) -> str:
     """The id of the entry `name`: RQ takes letters, digits, dashes and underscores only."""
     if not isinstance(name, str) or not _NAME.fullmatch(name):
-        raise InvalidValue("name", name, "letters, digits, dots, dashes and underscores")
+        must = f"at most {_LONGEST_NAME} letters, digits, dots, dashes and underscores"
+        raise InvalidValue("name", name, must)
     return _ID_PREFIX + name.replace(".", "-")
 
 

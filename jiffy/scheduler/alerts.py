@@ -11,7 +11,7 @@ from urllib.parse import urlsplit, urlunsplit
 from jiffy import clock, functions, ticks
 from jiffy.errors import DuplicateJob
 from jiffy.scheduler import messenger
-from jiffy.scheduler.due import MISSED_AFTER_S, NO_SCHEDULER, Tick
+from jiffy.scheduler.due import NO_SCHEDULER, Tick
 from jiffy.scheduler.entry import Entry
 from jiffy.scheduler.messenger import Message, Messenger
 from jiffy.scheduler.schedule import Broken, Ended
@@ -35,8 +35,9 @@ class Alerts:
 
     def missed(self, made: Iterable[Tick], now: datetime) -> None:
         """Tell of ticks that no scheduler made in time: once for all of an entry's."""
-        late = [tick for tick in made if _is_missed(tick) and tick.entry_id in self._entries]
-        for entry_id, some in groupby(late, key=attrgetter("entry_id")):
+        missed = [tick for tick in made if tick.was_missed and tick.outcome != "skipped"]
+        told = [tick for tick in missed if tick.entry_id in self._entries]
+        for entry_id, some in groupby(told, key=attrgetter("entry_id")):
             first, *others = some
             slots = first.slots + sum(tick.slots for tick in others)
             self._tell(
@@ -78,11 +79,6 @@ class Alerts:
         else:
             return
         self._messenger.put(Message(entry.name, shown(on_missed), send))
-
-
-def _is_missed(tick: Tick) -> bool:
-    is_late = tick.outcome == "enqueued" and tick.late_ms > MISSED_AFTER_S * 1000
-    return tick.outcome == "missed" or is_late
 
 
 def _enqueue(function: functions.Function, entry: Entry, slot: datetime, reason: str) -> None:

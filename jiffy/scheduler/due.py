@@ -52,6 +52,7 @@ class Tick(NamedTuple):
     outcome: Literal["enqueued", "skipped", "missed"] = "enqueued"
     reason: str = ""
     slots: int = 1
+    was_missed: bool = False  # by MISSED_AFTER_S, whatever was then made of it
 
 
 @dataclass(frozen=True)
@@ -155,7 +156,9 @@ class _Entry:
     def missed(self, slot: datetime, reason: str) -> Tick:
         line = line_of("m", slot, slot, reason=reason)
         at = slot.timestamp()
-        return Tick(self.id, self.name, self.queue, at, "", 0, line, "missed", reason)
+        return Tick(
+            self.id, self.name, self.queue, at, "", 0, line, "missed", reason, was_missed=True
+        )
 
 
 @lru_cache(maxsize=16384)  # of an entry's some 300 bytes, as they seldom change
@@ -170,8 +173,10 @@ def _divided(
 ) -> tuple[Sequence[Tick], Sequence[Tick]]:
     """The ticks to enqueue, and those that are only told of."""
     count = MOST_MISSED if entry.policy.missed == "all" else 1
-    ticks = [entry.tick(slot, now) for slot in slots[-count:]]
-    if entry.policy.missed == "skip" and ticks[-1].late_ms > MISSED_AFTER_S * 1000:
+    *overtaken, last = (entry.tick(slot, now) for slot in slots[-count:])
+    last = last._replace(was_missed=last.late_ms > MISSED_AFTER_S * 1000)
+    ticks = [*(tick._replace(was_missed=True) for tick in overtaken), last]
+    if entry.policy.missed == "skip" and last.was_missed:
         ticks = []
     missed = [entry.missed(slot, NO_SCHEDULER) for slot in slots[: len(slots) - len(ticks)]]
     if len(slots) > MOST_MISSED + 1:

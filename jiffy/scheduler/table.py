@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
@@ -22,8 +22,11 @@ def read(
 ) -> tuple[list[Entry], list[InvalidEntry]]:
     """Check every line; return the entries that are right and what is wrong with the others.
 
-    `enqueue` knows the functions' usual options.
+    `enqueue` knows the functions' usual options.  Raises InvalidSchedule for what is no table.
     """
+    if not isinstance(lines, Iterable) or isinstance(lines, str | Mapping):
+        what = f"a list, such as [every(...)]; it is a {type(lines).__name__}"
+        raise InvalidSchedule([JiffyError(f"scheduler.py: SCHEDULE must be {what}.")])
     entries: dict[str, tuple[int, Entry]] = {}
     wrong = []
     for number, line in enumerate(lines, start=1):
@@ -96,16 +99,22 @@ def restore(scheduler: Scheduler, entries: Sequence[Entry], alerts: Alerts | Non
 
 
 def _entry(line: object, enqueue: Enqueue) -> Entry:
-    if not isinstance(line, Line):
-        raise JiffyError(f"{line!r} is no entry; write every(...), cron(...) or at(...).")
+    if isinstance(line, list | tuple):
+        raise JiffyError(f"it is a {type(line).__name__}; write *LIST to have its lines here.")
+    if not isinstance(line, Line):  # not shown: it may hold a password
+        raise JiffyError(
+            f"it is a {type(line).__name__}, no entry; write every(...), cron(...) or at(...)."
+        )
     return check(line, enqueue)
 
 
 def _refuse_twin(entry: Entry, others: dict[str, tuple[int, Entry]]) -> None:
     if entry.id in others:
-        number, _ = others[entry.id]
+        number, other = others[entry.id]
+        alike = f", {other.name!r}: dots and dashes are the same here"
         raise JiffyError(
-            f"its name {entry.name!r} is that of entry {number}; "
+            f"its name {entry.name!r} is that of entry {number}"
+            f"{alike if other.name != entry.name else ''}; "
             "give one of them another, such as name='nightly'."
         )
 

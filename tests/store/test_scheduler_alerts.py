@@ -105,6 +105,23 @@ def test_a_single_tick_that_is_enqueued_much_too_late_is_told_too(lead, redis, r
     assert [(told["slot"], told["slots"]) for _, _, told in receiver.heard] == [(iso(slot), 1)]
 
 
+@pytest.mark.parametrize("missed", ["once", "all"])
+def test_what_is_told_is_counted_in_slots_whether_or_not_each_became_a_job(
+    lead, redis, receiver, missed
+):
+    options = {"missed": missed, "overlap": "allow", "on_missed": receiver.address}
+    loop = lead(every("2s", numbers.add, args=[2, 3], **options))
+    now = redis.time()[0]
+    first = now - now % 2 - 8
+    redis.zadd(keys.ENTRIES, {ENTRY: first})
+    look(loop)
+    until_heard(receiver)
+    [(_, _, told)] = receiver.heard
+
+    assert told["slot"] == iso(first)
+    assert told["slots"] in (4, 5)  # all but the last of those that came
+
+
 def test_a_function_is_enqueued_with_the_name_the_slot_and_the_reason(lead, redis):
     loop = lead(add(on_missed=mail.send))
     slot = nobody_ran_for(redis, 600)

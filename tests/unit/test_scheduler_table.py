@@ -1,11 +1,14 @@
 """The table: what is wrong with a line is said before anything runs."""
 
+import re
 from datetime import datetime, timezone
 
 import pytest
 
-from jiffy.errors import InvalidEntry
+from jiffy import run_scheduler, simulate
+from jiffy.errors import InvalidEntry, InvalidSchedule
 from jiffy.scheduler import at, cron, every, table
+from jiffy.testing import check_schedule
 from jobs import numbers
 
 MOMENT = datetime(2030, 1, 1, tzinfo=timezone.utc)
@@ -140,11 +143,23 @@ def add(**changes):
         ),
         (
             add(name="my sum"),
-            "name is 'my sum'; it must be letters, digits, dots, dashes and underscores.",
+            "name is 'my sum'; it must be at most 200 letters, digits, dots, dashes and ",
+        ),
+        (
+            add(name="n" * 201),
+            f"name is '{'n' * 201}'; it must be at most 200 letters, ",
         ),
         (
             "0 6 * * *",
-            "'0 6 * * *' is no entry; write every(...), cron(...) or at(...).",
+            "it is a str, no entry; write every(...), cron(...) or at(...).",
+        ),
+        (
+            [add()],
+            "it is a list; write *LIST to have its lines here.",
+        ),
+        (
+            (add(),),
+            "it is a tuple; write *LIST to have its lines here.",
         ),
     ],
 )  # fmt: skip
@@ -161,6 +176,39 @@ def test_two_entries_of_one_name_are_refused():
         "scheduler.py, entry 3: its name 'jobs.numbers.add' is that of entry 1; "
         "give one of them another, such as name='nightly'."
     )
+
+
+def test_two_names_that_differ_in_dots_and_dashes_only_are_refused_and_it_is_said_why():
+    [said] = mistakes(add(name="a.b"), add(name="a-b"))
+
+    assert said.startswith(
+        "scheduler.py, entry 2: its name 'a-b' is that of entry 1, 'a.b': dots and dashes are the "
+        "same here; give one of them another"
+    )
+
+
+@pytest.mark.parametrize("line", [lambda line: line, lambda line: [line], lambda line: {"a": line}])
+def test_a_line_in_the_wrong_place_shows_nothing_of_its_secrets(line):
+    secret = add(kwargs={"password": "hunter2"}, ping="https://hc-ping.com/hunter2")
+    said = [*mistakes(line(secret)), repr(line(secret))]
+
+    assert "hunter2" not in "".join(said)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "kind"), [(add(), "Line"), (None, "NoneType"), ("0 6 * * *", "str"), ({}, "dict")]
+)
+def test_a_schedule_that_is_no_list_is_refused_in_one_line(schedule, kind, capsys):
+    said = f"scheduler.py: SCHEDULE must be a list, such as [every(...)]; it is a {kind}."
+    with pytest.raises(SystemExit) as ended:
+        run_scheduler(schedule, ["--check"])
+    assert ended.value.code == 2
+    assert capsys.readouterr().err == f"{said}\n"
+
+    with pytest.raises(InvalidSchedule, match=re.escape(said)):
+        simulate(schedule, MOMENT, MOMENT)
+    with pytest.raises(pytest.fail.Exception, match=re.escape(said)):
+        check_schedule(schedule)
 
 
 def test_all_mistakes_are_found_at_once_and_the_right_entries_kept():
