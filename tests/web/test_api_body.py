@@ -33,7 +33,7 @@ def post(api):
         (b'{"queue": "\xff"}', "The body is not UTF-8"),
         (json.dumps(ADD).encode("utf-16"), "The body is not UTF-8"),
         (r'{"queue": "\ud800"}', "The body is not UTF-8"),
-        ("9" * 5000, "The body is not JSON"),
+        ("9" * 5000, "The body is not JSON: a number has 5,000 digits; 1,000 are read at most."),
         ("\ufeff{}".encode(), "The body is not JSON"),
         ("", "The body is not JSON"),
         ("null", "The body must be an object"),

@@ -58,7 +58,11 @@ def test_none_at_all_is_no_mistake(post, redis):
         (add(1, 2, timeout="soon"), "job 3: timeout is 'soon'; it must be seconds", "#/2/timeout"),
         (add(1, 2, queue=" "), "job 3: queue is ' '; it must be a name", "#/2/queue"),
         ({"function": "jobs.numbers.add"}, "job 3: add() needs the argument 'x'", "#/2"),
-        ({"function": "os.system", "args": ["true"]}, "job 3: 'os.system' is not under", "#/2"),
+        (
+            {"function": "os.system", "args": ["true"]},
+            "job 3: 'os.system' is not under",
+            "#/2/function",
+        ),
         ({"args": []}, "job 3: function is None; it must be a path", "#/2"),
         (add(1, 2, depends_on="nope"), "job 3: depends_on is 'nope'; it must be", "#/2/depends_on"),
         (add(1, 2, **{"in": "1m", "at": "2099-01-31T06:00:00Z"}), "job 3: at is", "#/2/at"),

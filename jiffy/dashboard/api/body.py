@@ -7,6 +7,7 @@ from typing import Any, NoReturn
 from flask import abort, request
 
 MOST_DEPTH = 64
+_MOST_DIGITS = 1000  # of a whole number: far more are slow to read, and Python refuses them
 
 
 def read() -> Any:
@@ -39,7 +40,11 @@ _TOO_DEEP = f"The body is nested more than {MOST_DEPTH} deep."
 
 def _value(text: str) -> Any:
     value = json.loads(
-        text, parse_constant=_no_number, parse_float=_finite, object_pairs_hook=_with_single_keys
+        text,
+        parse_constant=_no_number,
+        parse_float=_finite,
+        parse_int=_countable,
+        object_pairs_hook=_with_single_keys,
     )
     if "\\ud" in text.lower():  # half a character is no text: it could not be written anywhere
         json.dumps(value, ensure_ascii=False).encode()
@@ -57,6 +62,12 @@ def _finite(text: str) -> float:
     if not math.isfinite(number):
         _no_number(text)
     return number
+
+
+def _countable(text: str) -> int:
+    if len(text) > _MOST_DIGITS:
+        raise ValueError(f"a number has {len(text):,} digits; {_MOST_DIGITS:,} are read at most")
+    return int(text)
 
 
 def _with_single_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
@@ -11,10 +10,11 @@ from flask import abort
 
 from jiffy import connection, functions, keys
 from jiffy.bulk import Both
-from jiffy.dashboard import data, problems
+from jiffy.dashboard import data
 from jiffy.dashboard.api import kinds
 from jiffy.dashboard.api.kinds import Kind
-from jiffy.errors import InvalidValue, JiffyError
+from jiffy.dashboard.api.wrong import told_where, unknown
+from jiffy.errors import InvalidValue
 from jiffy.queues import Enqueue, Job
 from jiffy.settings import settings
 
@@ -152,24 +152,12 @@ def _check_parents(calls: Iterable[Call]) -> None:
                     raise InvalidValue("depends_on", job_id, "a job that is there")
 
 
-@contextmanager
-def told_where(asked: dict[str, Any], place: int | None) -> Iterator[None]:
-    """Let an error say which of many calls is wrong, and point to what of it."""
-    try:
-        yield
-    except JiffyError as error:
-        name = getattr(error, "name", "").strip("_")
-        path = ([] if place is None else [str(place)]) + ([name] if name in asked else [])
-        where = "" if place is None else f"job {place + 1}: "
-        abort(problems.of(error, where, pointer="#" + "".join(f"/{part}" for part in path)))
-
-
 def _of_call(asked: dict[str, Any], name: str, otherwise: Any) -> Any:
     return CALL[name][1].read(name, asked.get(name, otherwise))
 
 
 def _option(name: str, value: Any) -> tuple[str, Any]:
-    """An option as `enqueue.options` takes it; what it does not know, that refuses."""
+    """An option as `enqueue.options` takes it."""
     if name not in OPTIONS:
-        raise InvalidValue("option", name, f"one of {', '.join((*CALL, *OPTIONS))}")
+        raise unknown("option", name, (*CALL, *OPTIONS), {"id": "job_id"})
     return ("in_" if name == "in" else name), OPTIONS[name][1].read(name, value)

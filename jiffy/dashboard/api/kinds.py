@@ -8,6 +8,7 @@ from jiffy import clock, entries, retry
 from jiffy.errors import InvalidValue
 
 _LONGEST_NAME = 200
+_MOST_TRIES = 1000
 
 
 class Kind(NamedTuple):
@@ -54,6 +55,14 @@ def _ids(value: Any) -> Any:
     return [_name(one) for one in value] if isinstance(value, list) else _name(value)
 
 
+def _tries(value: Any) -> Any:
+    if isinstance(value, dict):
+        return retry.from_json(value)
+    if type(value) is not int or not 1 <= value <= _MOST_TRIES:
+        raise ValueError
+    return value
+
+
 def _or_forever(schema: dict[str, Any]) -> dict[str, Any]:
     return {"anyOf": [{"const": -1}, *schema["anyOf"]]}
 
@@ -77,9 +86,9 @@ _RETRY = {
     "required": ["max"],
     "additionalProperties": False,
     "properties": {
-        "max": {"type": "integer", "minimum": 1, "maximum": 1000},
+        "max": {"type": "integer", "minimum": 1, "maximum": _MOST_TRIES},
         "backoff": _SPAN,
-        "factor": {"type": "number", "minimum": 1, "maximum": 1000},
+        "factor": {"type": "number", "minimum": 1, "maximum": _MOST_TRIES},
         "limit": _SPAN,
         "jitter": {"type": "boolean"},
         "on": {"anyOf": [_ERRORS, {"type": "array", "items": _ERRORS}]},
@@ -92,7 +101,7 @@ _LASTS = "seconds, or a text such as '90s', '5m' or '1h30m'"
 TEXT = Kind(_of(str), "a text", _TEXT)
 NOTE = Kind(_of(str), "a text", {**_TEXT, "maxLength": _LONGEST_NAME})
 NAME = Kind(_name, f"a name of at most {_LONGEST_NAME} letters", _NAME)
-PATH = Kind(_name, "a path, such as 'jobs.numbers.add'", _NAME)
+PATH = Kind(_name, f"a path, such as 'jobs.numbers.add', of at most {_LONGEST_NAME} letters", _NAME)
 LIST = Kind(_of(list), "a list", {"type": "array"})
 OBJECT = Kind(_of(dict), "an object", {"type": "object"})
 COUNT = Kind(
@@ -108,13 +117,15 @@ MOMENT = Kind(
     "a time with its zone, such as '2030-01-31T06:00:00Z'",
     {"type": "string", "format": "date-time"},
 )
-ID = Kind(_name, "letters, digits, underscores and dashes", _ID)
+ID = Kind(_name, f"letters, digits, underscores and dashes, {_LONGEST_NAME} at most", _ID)
 IDS = Kind(
-    _ids, "a job's id, or a list of these", {"anyOf": [_ID, {"type": "array", "items": _ID}]}
+    _ids,
+    f"a job's id of at most {_LONGEST_NAME} letters, or a list of these",
+    {"anyOf": [_ID, {"type": "array", "items": _ID}]},
 )
 BEGUN_OR_DONE = Kind(_name, "'begun' or 'done'", {"enum": ["begun", "done"]})
 TRIES = Kind(
-    retry.from_json,
-    "a whole number from 1 to 1000, or an object",
-    {"anyOf": [{"type": "integer", "minimum": 1, "maximum": 1000}, _RETRY]},
+    _tries,
+    f"how many times to try again, from 1 to {_MOST_TRIES}, or an object with 'max'",
+    {"anyOf": [{"type": "integer", "minimum": 1, "maximum": _MOST_TRIES}, _RETRY]},
 )

@@ -6,8 +6,9 @@ from typing import Any
 
 from flask import abort, request
 
-from jiffy.dashboard.api import body, calls, kinds
+from jiffy.dashboard.api import body, kinds
 from jiffy.dashboard.api.kinds import Kind
+from jiffy.dashboard.api.wrong import told_where, unknown
 from jiffy.errors import InvalidValue
 
 WHO = "the API"
@@ -29,8 +30,9 @@ def read(fields: Fields) -> Iterator[dict[str, Any]]:
     asked = body.read() if request.get_data() else {}
     if not isinstance(asked, dict):
         abort(400, "The body must be an object, or empty.")
-    with calls.told_where(asked, None):
+    with told_where(asked, None):
         for name in asked.keys() - fields.keys():
-            must = f"one of {', '.join(fields)}" if fields else "left out: there is none"
-            raise InvalidValue("field", name, must)
+            if not fields:
+                raise InvalidValue("field", name, "left out: there is none")
+            raise unknown("field", name, fields)
         yield {name: fields[name][1].read(name, value) for name, value in asked.items()}
