@@ -190,7 +190,7 @@ def _opening(
 def _closing(waits: Made) -> Message:
     """The words that say that all parts are written: from here on only these are waited for."""
     now = clock.rq_text(clock.wall())
-    words = [0, waits.job_id, "", JobStatus.FINISHED.value, "null", "null", now]
+    words = [0, now, waits.job_id, "", JobStatus.FINISHED.value, "null", "null"]
     return Message("join_over", len(words), packed(words))
 
 

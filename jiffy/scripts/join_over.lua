@@ -1,6 +1,14 @@
--- Tell a job that waits for others that one of them is over.
+-- Tell jobs that wait for others which of these are over.
 -- KEYS: none
--- ARGV: the job that waits, the other ('': its producer), the other's status, its result and its error as JSON, now
+-- ARGV: now, then for each that is over: the job that waits, the other ('': its producer), the other's status, its
+--       result and its error as JSON
 -- Returns nothing
 --include join
-member_is_over(ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6])
+-- Each on its own: what cannot be released now must not keep back the others.
+local refused
+for i = 2, #ARGV, 5 do
+  local id, member, status, value, error = unpack(ARGV, i, i + 4)
+  local is_told, why = pcall(member_is_over, id, member, status, value, error, ARGV[1])
+  if not is_told then refused = why end
+end
+if refused then error(refused) end

@@ -16,7 +16,8 @@ from jiffy.worker.line import Line, Words
 from jiffy.worker.outcome import Finished, Outcome
 
 _OVER = (JobStatus.FAILED, JobStatus.STOPPED, JobStatus.CANCELED)
-_MOST_JOINS, _MOST_MEMBERS, _MOST_BYTES, _LOOK_AGAIN_S = 100, 1000, 4_000_000, 1
+# Who looks also renews leases, and its link may be slow: what it finds is told at once.
+_MOST_JOINS, _MOST_MEMBERS, _MOST_BYTES, _LOOK_AGAIN_S = 100, 1000, 1_000_000, 1
 _LONGEST_ERROR = 500  # characters of its last line
 
 
@@ -44,11 +45,16 @@ def look() -> Words:
 
 
 def tell(line: Line, found: list[Any]) -> None:
-    """Tell those that wait of what was found.  Raises redis-py's errors; safe to repeat."""
-    now = clock.rq_text(clock.wall())
+    """Tell those that wait of what was found, in one exchange.
+
+    Raises redis-py's errors, for one that Redis refuses too when it has heard all; safe to repeat.
+    """
+    if not found:
+        return
+    words: list[Any] = [clock.rq_text(clock.wall())]
     for waiting, member, status, latest in found:
-        words = [waiting, member, *_read(status.decode(), latest), now]
-        line.run("join_over", [], words)
+        words += [waiting, member, *_read(status.decode(), latest)]
+    line.run("join_over", [], words)
 
 
 def _read(status: str, latest: bytes) -> Ending:

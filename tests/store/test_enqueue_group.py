@@ -2,6 +2,7 @@
 
 import pytest
 import rq
+from redis.exceptions import ResponseError
 
 import jiffy
 from jiffy import Enqueue, bulk, delivery, flows, keys, options, part, result, wait
@@ -164,6 +165,35 @@ def test_a_group_of_thousands_is_told_in_order(redis):
     assert between == "deferred"  # one look is no longer than Redis can spare
     assert [one["id"] for one in ends] == [job.id for job in team.jobs]
     assert {one["status"] for one in ends} == {"gone"}
+
+
+def test_all_that_a_look_has_found_is_told_in_one_exchange(redis):
+    def lose_a_group(size):
+        team = jiffy.enqueue.group([part(add, n, 0) for n in range(size)], then=collect)
+        redis.delete(*(keys.job(job.id) for job in team.jobs))
+        before = redis.info("commandstats")["cmdstat_evalsha"]["calls"]
+        look(redis)
+        assert status(redis, team.then) == "queued"
+        return redis.info("commandstats")["cmdstat_evalsha"]["calls"] - before
+
+    lose_a_group(1)  # Redis knows the scripts from here on
+
+    assert lose_a_group(500) == 2
+
+
+def test_a_group_whose_queue_is_something_else_in_redis_keeps_no_other_waiting(redis):
+    lost = part(nothing).options(queue="low")
+    stuck, others = (
+        [jiffy.enqueue.group([lost], then=part(nothing).options(queue=queue)) for _ in range(4)]
+        for queue in ("high", "default")
+    )
+    redis.delete("rq:queue:low", *(keys.job(team.jobs[0].id) for team in stuck + others))
+    redis.set("rq:queue:high", "a text")
+    with pytest.raises(ResponseError, match="WRONGTYPE"):
+        look(redis)
+
+    assert statuses(redis, [team.then for team in stuck]) == ["deferred"] * 4
+    assert statuses(redis, [team.then for team in others]) == ["queued"] * 4
 
 
 def test_parts_that_are_over_before_all_are_written_do_not_end_the_group(redis, work, monkeypatch):
