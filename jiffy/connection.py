@@ -4,7 +4,9 @@ A command is never sent twice by the client: most of RQ's are not safe to repeat
 caller knows which are.  A pooled connection that died meanwhile is noticed before it is used.
 """
 
+import encodings.idna  # noqa: F401  # see below
 import os
+import secrets  # noqa: F401  # the same
 import socket
 from functools import lru_cache
 from typing import Any
@@ -30,10 +32,13 @@ from jiffy.settings import Settings, settings, without_password
 
 CONNECT_TIMEOUT_S = 5
 ANSWER_TIMEOUT_S = 10
-# Refusals that pass by themselves: Redis starts, fails over, is full until somebody drains it, or
-# cannot write to its disk.  Out of a script they come as plain errors with these words in them.
+# Refusals that pass by themselves: Redis starts, fails over, is full until somebody drains it, runs
+# somebody's long script, or cannot write to its disk.  Out of a script they come as plain errors
+# with these words in them.
 _PASSING = (MasterDownError, OutOfMemoryError, ReadOnlyError)
-_PASSING_WORDS = ("OOM ", "LOADING", "READONLY", "MISCONF", "NOREPLICAS", "MASTERDOWN", "TRYAGAIN")
+_PASSING_WORDS = (
+    "OOM ", "BUSY ", "LOADING", "READONLY", "MISCONF", "NOREPLICAS", "MASTERDOWN", "TRYAGAIN",
+)  # fmt: skip
 # Heroku's Redis lives on such hosts, behind certificates that no authority has signed.
 _SELF_SIGNED_HOSTS = (".compute-1.amazonaws.com", ".compute.amazonaws.com")
 
@@ -64,6 +69,13 @@ def connect(role: str, answer_timeout_s: float | None = ANSWER_TIMEOUT_S) -> Red
 def shared() -> Redis:
     """The client that everything in this process shares that has no role of its own."""
     return connect("enqueue")
+
+
+# A fork copies the locks that other threads hold, and nobody in the child ever lets go of them.  So
+# a child makes a client of its own.  (One whose lock is held is in use: this leaves it alone, and
+# does not close it, which would wait for the lock.)  Imports have locks, too: what redis-py and the
+# first connection import late is imported above.
+os.register_at_fork(after_in_child=shared.cache_clear)
 
 
 def redis_url(config: Settings) -> str:

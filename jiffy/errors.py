@@ -44,6 +44,10 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     return f" (did you mean {near[0]!r}?)" if near else ""
 
 
+def _first(count: int) -> str:
+    return f"the first {count:,} calls are enqueued" if count > 1 else "the first call is enqueued"
+
+
 class JiffyError(Exception):
     """Something a user did or must do.  Its text is one line that a person can act upon."""
 
@@ -75,22 +79,47 @@ class NoRedisServer(JiffyError):
 
 
 class RedisAway(JiffyError, RedisConnectionError):
-    """No answer from Redis.  Who catches redis-py's ConnectionError catches this too."""
+    """No answer from Redis.  Who catches redis-py's ConnectionError catches this too.
 
-    def __init__(self, url: str, reason: str) -> None:
-        super().__init__(f"No Redis at {url} ({reason}). Run 'make run' or set REDIS_URL.")
+    `count`: so many of many calls are enqueued for sure.  `doubt`: what may have been done besides,
+    and how to go on; `job_id`: the one job that may be there by that.  Both are empty where Redis
+    can have heard nothing.
+    """
+
+    def __init__(
+        self, url: str, reason: str, *, count: int = 0, doubt: str = "", job_id: str | None = None
+    ) -> None:
+        told = f"; {_first(count)}" if count else ""
+        if doubt:
+            text = f"Redis at {url} did not answer ({reason}){told}: {doubt}"
+        else:
+            text = f"No Redis at {url} ({reason}){told}. Run 'make run' or set REDIS_URL."
+        super().__init__(text)
         self.url, self.reason = url, reason
+        self.count, self.doubt, self.job_id = count, doubt, job_id
+
+    def after(self, count: int) -> "RedisAway":
+        """The same after `count` calls that are enqueued."""
+        count += self.count
+        return RedisAway(self.url, self.reason, count=count, doubt=self.doubt, job_id=self.job_id)
 
 
 class RedisFull(JiffyError, OutOfMemoryError):
-    """Redis has no memory left for another job.  Who catches redis-py's error catches this too."""
+    """Redis has no memory left for another job.  Who catches redis-py's error catches this too.
 
-    def __init__(self, url: str) -> None:
+    `count`: so many of many calls are enqueued.
+    """
+
+    def __init__(self, url: str, *, count: int = 0) -> None:
+        told = f"only {_first(count)}" if count else "nothing was enqueued"
         super().__init__(
-            f"Redis at {url} is full: nothing was enqueued. "
-            "Let workers empty the queues, or raise its maxmemory."
+            f"Redis at {url} is full: {told}. Let workers empty the queues, or raise its maxmemory."
         )
-        self.url = url
+        self.url, self.count = url, count
+
+    def after(self, count: int) -> "RedisFull":
+        """The same after `count` calls that are enqueued."""
+        return RedisFull(self.url, count=self.count + count)
 
 
 class UnknownFunction(JiffyError):
@@ -228,12 +257,18 @@ class InvalidSchedule(JiffyError):
 
 
 class UnknownEntry(JiffyError):
-    """No entry of the schedule's table has this name."""
+    """No entry of the schedule's table has this name; one of rq-scheduler's API may have."""
 
-    def __init__(self, name: str, near: str | None) -> None:
+    def __init__(self, name: str, near: str | None = None, *, is_foreign: bool = False) -> None:
         hint = f"Did you mean {near!r}?" if near else "`python scheduler.py list` shows them."
-        super().__init__(f"No entry {name!r} in the schedule. {hint}")
-        self.name, self.near = name, near
+        text = f"No entry {name!r} in the schedule. {hint}"
+        if is_foreign:
+            text = (
+                f"{name!r} was made through rq-scheduler's API, not by the table in scheduler.py: "
+                "it has no history, and is changed with that, such as its cancel()."
+            )
+        super().__init__(text)
+        self.name, self.near, self.is_foreign = name, near, is_foreign
 
 
 class NotShown(JiffyError):

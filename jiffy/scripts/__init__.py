@@ -5,7 +5,7 @@ A line `--include wake` stands for all of `wake.lua`.
 
 import re
 from functools import lru_cache
-from importlib import resources
+from pathlib import Path
 
 from redis import Redis
 from redis.commands.core import Script
@@ -16,7 +16,7 @@ _INCLUDE = re.compile(r"^--include (\w+)\n", re.MULTILINE)
 @lru_cache
 def source(name: str) -> str:
     """The text of the script `name`."""
-    text = resources.files(__package__).joinpath(f"{name}.lua").read_text()
+    text = Path(__file__).with_name(f"{name}.lua").read_text("utf-8")
     return _INCLUDE.sub(lambda found: source(found[1]), text)
 
 

@@ -1,9 +1,11 @@
 """Every kind of address reaches a real Redis, and a broken one is told in words."""
 
 import asyncio
+import os
 import socket
 import ssl
 import subprocess
+import sys
 import threading
 from contextlib import suppress
 
@@ -14,6 +16,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 
 from jiffy import clock, connection, devredis
+from tests.newcomer import CHECKOUT
 
 
 @pytest.fixture
@@ -132,6 +135,24 @@ def wait_until_it_answers(port):
 
 def test_a_redis_on_a_port_is_reached(client_of, tcp_redis):
     assert client_of(REDIS_URL=f"redis://127.0.0.1:{tcp_redis}/0").ping()
+
+
+# A fork amid an import leaves the child with a lock that nobody lets go of.
+def test_the_first_enqueue_imports_nothing(tcp_redis):
+    program = """if True:
+        import sys
+        from jiffy import enqueue
+        from jobs import numbers
+        before = set(sys.modules)
+        enqueue(numbers.add, 1, 2)
+        print(sorted(set(sys.modules) - before))
+    """
+    said = subprocess.run(
+        [sys.executable, "-c", program], env=os.environ | {"REDIS_URL": f"redis://localhost:{tcp_redis}"},
+        cwd=CHECKOUT, stdout=subprocess.PIPE, text=True, check=True,
+    )  # fmt: skip
+
+    assert said.stdout == "[]\n"
 
 
 def test_a_redis_behind_a_sentinel_is_found_by_its_name(client_of, sentinel):

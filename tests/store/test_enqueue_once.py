@@ -247,6 +247,32 @@ def test_forked_processes_may_enqueue_like_a_preloaded_web_server(redis):
     assert len(set(queued(redis))) == 251
 
 
+@pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
+def test_a_process_that_is_forked_while_threads_enqueue_may_enqueue_too(redis, monkeypatch):
+    connection.shared.cache_clear()
+    pool = connection.shared().connection_pool
+    is_inside, go_on, make = threading.Event(), threading.Event(), pool.make_connection
+
+    def make_slowly():
+        is_inside.set()
+        assert go_on.wait(8)
+        return make()
+
+    monkeypatch.setattr(pool, "make_connection", make_slowly)
+    thread = threading.Thread(target=_put_many, args=(1,))
+    thread.start()
+    assert is_inside.wait(5)
+    child = multiprocessing.get_context("fork").Process(target=_put_many, args=(1,))
+    child.start()
+    child.join(5)
+    child.kill()
+    go_on.set()
+    thread.join()
+
+    assert child.exitcode == 0
+    assert len(queued(redis)) == 2
+
+
 def _put_many(count):
     for _ in range(count):
         jiffy.enqueue(enqueue_jobs.nothing)
