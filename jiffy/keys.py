@@ -23,6 +23,7 @@ LEADER = "jiffy:leader"  # JSON: which scheduler leads (who, since, token); gone
 LEADER_LEFT = "jiffy:leader:left"  # list: a token for who waits to lead, when a leader has left
 SCHEDULE_WAKE = "jiffy:schedule:wake"  # list: a token for the leader: the schedule has changed
 LAST_SWEEP = "jiffy:last_sweep"  # when (Redis' clock) a supervisor last looked for the dead
+EXPIRING = "jiffy:expiring"  # sorted set: job with `expires`, not begun -> when to look at it
 JOINS = "jiffy:joins"  # sorted set: job that waits for others -> when (Redis' clock) to look
 
 # A field of ours in RQ's hash of a job: it lives and dies with the job, and RQ passes over it.
@@ -43,6 +44,8 @@ JOIN_FIELD = "jiffy:join"
 # The same in the hash of an entry that the table made: what the table says of it, and its times.
 ENTRY_FIELD = "jiffy:entry"
 TIMING_FIELD = "jiffy:timing"
+# ... by which other times are told from the same ones in another spelling;
+TIMES_FIELD = "jiffy:times"
 # ... what becomes of its ticks (jiffy/scheduler/policy.py), with its name and its times in words;
 # and the meta that its jobs have, where they have one.
 POLICY_FIELD = "jiffy:policy"
@@ -52,6 +55,7 @@ TICK_OF_FIELD = "jiffy:tick_of"
 
 # What is to last longer than an entry's hash: see "The schedule" in docs/internals.md.
 DECLARED = "jiffy:entries"  # set: the ids of the entries that the table made
+IN_FORCE = "jiffy:table"  # JSON: which table is in force (a digest), and since when
 TICK_COUNTS = "jiffy:tick_counts"  # hash: how many were enqueued, skipped and missed so far
 OPEN_TICKS = "jiffy:ticks_open"  # sorted set: ticks whose job is not over -> when to look again
 

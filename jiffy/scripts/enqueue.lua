@@ -2,7 +2,7 @@
 -- KEYS: the queue
 -- ARGV: queue's name, how (RPUSH, LPUSH, ZADD: for later), seconds to live or '', seconds to remember the call or '',
 --       unique for so many ms or '', until (begun, done or ''), job id, the call's token ('': the job id), unique key
---       or '', score for later or '', now, data, description, then further fields and values
+--       or '', score for later or '', now, data, description, then further fields and values (of these, jiffy:expires first)
 -- Returns 1 if it is there by this call, 0 if the id is another job's, or the id of the job that this one repeats
 
 local name, how, id, token = ARGV[1], ARGV[2], ARGV[7], ARGV[8]
@@ -41,6 +41,11 @@ redis.call('HSET', job, 'created_at', ARGV[11], 'enqueued_at', ARGV[11], 'data',
   'last_heartbeat', '', 'worker_name', '', 'group_id', '', 'success_callback_name', '', 'failure_callback_name', '',
   'stopped_callback_name', '', unpack(ARGV, 14))
 if how == 'ZADD' then redis.call('HDEL', job, 'enqueued_at') end
+if ARGV[14] == 'jiffy:expires' then
+  local time = redis.call('TIME')
+  local from_s = how == 'ZADD' and ARGV[10] or time[1] + time[2] / 1e6
+  redis.call('ZADD', 'jiffy:expiring', from_s + ARGV[15], id)
+end
 if token ~= '' then redis.call('HSET', job, 'jiffy:call', token) end
 if ARGV[3] ~= '' then redis.call('EXPIRE', job, ARGV[3]) end
 if ARGV[5] ~= '' then redis.call('SET', ARGV[9], id, 'PX', ARGV[5]) end

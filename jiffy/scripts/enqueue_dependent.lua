@@ -32,6 +32,8 @@ else
 end
 redis.call('HSET', job, unpack(ARGV, first))
 if token ~= '' then redis.call('HSET', job, 'jiffy:call', token) end
+local expires = redis.call('HGET', job, 'jiffy:expires')
+if expires then redis.call('ZADD', 'jiffy:expiring', redis.call('TIME')[1] + expires, id) end
 if ARGV[3] ~= '' then redis.call('EXPIRE', job, ARGV[3]) end
 if not waits then
   redis.call('HSET', job, 'status', 'queued', 'enqueued_at', now)

@@ -2,7 +2,7 @@
 -- KEYS: the queue
 -- ARGV: queue's name, how (RPUSH, LPUSH, ZADD: for later), seconds to live or '', the call's token, seconds to remember
 --       the call, is the token written to the jobs ('1' or ''), score for later or '', now, how many further words, those
---       (fields and values), then for each job its id, data, description
+--       (fields and values; of these, jiffy:expires first), then for each job its id, data, description
 -- Returns the numbers, from 0, of those whose id was another job's
 
 local name, how, token, now = ARGV[1], ARGV[2], ARGV[4], ARGV[8]
@@ -46,6 +46,14 @@ if how == 'ZADD' then
 elseif #ids > 0 then
   redis.call(how, KEYS[1], unpack(ids))
   for _ = 1, is_heard and 0 or math.min(#ids, 32) do redis.call('LPUSH', wake, 1) end
+end
+if ARGV[10] == 'jiffy:expires' then
+  -- In the order of the queue, so that those at its front are looked at first.
+  local time, step = redis.call('TIME'), how == 'LPUSH' and -1e-6 or 1e-6
+  for i, id in ipairs(ids) do
+    local from_s = how == 'ZADD' and ARGV[7] or time[1] + time[2] / 1e6 + i * step
+    redis.call('ZADD', 'jiffy:expiring', from_s + ARGV[11], id)
+  end
 end
 redis.call('SET', sent, #taken > 0 and cjson.encode(taken) or '[]', 'EX', ARGV[5])
 return taken

@@ -16,6 +16,8 @@ if redis.call('EXISTS', job) == 0 then
   redis.call('HSET', join, 'queue', name, 'needs', ARGV[3])
   if ARGV[5] ~= '' then redis.call('HSET', join, 'data', ARGV[5]) end
   redis.call('ZADD', 'jiffy:joins', now, id)
+  local expires = redis.call('HGET', job, 'jiffy:expires')
+  if expires then redis.call('ZADD', 'jiffy:expiring', now + expires, id) end
 elseif redis.call('EXISTS', join) == 0 then
   return  -- this is heard again, and it waits no more
 end

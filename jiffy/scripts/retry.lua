@@ -5,7 +5,7 @@
 --include wake
 local job, id = KEYS[1], ARGV[1]
 if redis.call('TYPE', job).ok ~= 'hash' then return {'', 0} end
-local fields = redis.call('HMGET', job, 'status', 'origin', 'ttl', 'allow_dependency_failures')
+local fields = redis.call('HMGET', job, 'status', 'origin', 'ttl', 'allow_dependency_failures', 'jiffy:expires')
 local status, name = fields[1] or 'unknown', fields[2] or ''
 -- A part of a chain or group that never had what the others return (see join.lua).
 if status == 'canceled' and string.find(redis.call('HGET', job, 'data') or '', '{"jiffy:result": true}', 1, true) then
@@ -23,6 +23,7 @@ local function waits()
 end
 
 -- What can fail comes first: nothing is undone when a script ends with an error.
+redis.call('LLEN', 'rq:queue:' .. name)
 redis.call('SADD', 'rq:queues', 'rq:queue:' .. name)
 redis.call('ZREM', 'rq:' .. registries[status] .. ':' .. name, id)
 if status == 'canceled' and waits() then
@@ -37,5 +38,7 @@ end
 -- Workers that died of it count anew: somebody has looked.
 redis.call('HDEL', job, 'jiffy:rescues', 'jiffy:causes', 'jiffy:reason', 'jiffy:broken_by', 'exc_info')
 redis.call('PERSIST', job)
+local expires = string.match(fields[5] or '', '^%d+$')
+if expires then redis.call('ZADD', 'jiffy:expiring', redis.call('TIME')[1] + expires, id) end
 if fields[3] and fields[3] ~= '' then redis.call('EXPIRE', job, fields[3]) end
 return {status, 1}

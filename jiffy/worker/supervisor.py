@@ -11,7 +11,7 @@ from redis.exceptions import RedisError, ResponseError
 
 from jiffy import clock, keys, log
 from jiffy.connection import is_away
-from jiffy.worker import joins, process
+from jiffy.worker import joins, overdue, process
 from jiffy.worker.board import Running
 from jiffy.worker.child import AGAIN
 from jiffy.worker.commands import Commands
@@ -56,13 +56,14 @@ class Supervisor:
         self._left: list[Slot] = []
         self._stop_at: float | None = None
         self._moves_due = moves_due
+        self._moves = _Timer(DUE_EVERY_S, self._move_on)
         self._timers = [
             _Timer(HEAR_EVERY_S, self._commands.hear),
             _Timer(RENEW_EVERY_S, self._leases.renew),
             _Timer(SWEEP_EVERY_S, self._rescuer.sweep),
             _Timer(MEMORY_EVERY_S, self._watch_memory),
             _Timer(LOOK_EVERY_S, self._look),
-            _Timer(DUE_EVERY_S, self._move_on),
+            self._moves,
         ]
 
     def run(self) -> None:
@@ -224,10 +225,13 @@ class Supervisor:
             self._limits.enforce_memory(slot)
 
     def _move_on(self) -> None:
-        """See to jobs whose time has come, and to those that wait for others that are over."""
+        """See to jobs whose time has come, or is over, and to those that wait for others."""
         arguments = [clock.rq_text(clock.wall()), MOST_DUE, self._default_timeout_s]
         due = [self._line.script("due", self._queue_keys, arguments)] if self._moves_due else []
-        found, *_ = self._line.exchange(joins.look(), *due)
+        found, canceled, *moved = self._line.exchange(joins.look(), overdue.look(), *due)
+        if sum(moved) >= MOST_DUE:  # there may be more
+            self._moves.again()
+        overdue.tell(canceled)
         joins.tell(self._line, found)
 
     def _look(self) -> None:
@@ -257,3 +261,7 @@ class _Timer:
             return False
         self._next = now + self.every_s
         return True
+
+    def again(self) -> None:
+        """Be due at once."""
+        self._next = 0

@@ -4,9 +4,10 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 
-from jiffy import enqueue, keys, wait
+from jiffy import actions, clock, enqueue, every, keys, part, wait
 from jiffy.clock import rq_text
 from jiffy.errors import InvalidValue, JobFailed
+from jiffy.worker import joins, overdue
 from jiffy.worker.line import Line
 from jobs import numbers
 from tests.worker_support import (
@@ -213,5 +214,205 @@ def test_a_retry_does_not_expire_while_it_waits(redis, aged, work):
 
 
 def test_two_ends_are_refused():
-    with pytest.raises(InvalidValue, match="ttl is 60; it must be given without expires"):
+    with pytest.raises(InvalidValue, match="ttl is .*; it must be given without expires"):
         enqueue.options(ttl="1m", expires="1m")
+
+
+# Where no worker comes to take it: supervisors look for what is over its time
+
+
+@pytest.fixture
+def look(redis):
+    """Look as a supervisor does, after so many seconds; returns the ids of what was canceled."""
+
+    def after(seconds=0):
+        for job_id, score in redis.zrange(keys.EXPIRING, 0, -1, withscores=True):
+            redis.zadd(keys.EXPIRING, {job_id: score - seconds})
+            enqueued = seconds and redis.hget(keys.job(job_id.decode()), "enqueued_at")
+            if enqueued:
+                then = clock.read(enqueued.decode()).timestamp() - seconds
+                redis.hset(keys.job(job_id.decode()), "enqueued_at", rq_text(then))
+        (canceled,) = Line(redis).exchange(overdue.look())
+        overdue.tell(canceled)
+        return [raw.decode() for raw in canceled[::3]]
+
+    return after
+
+
+def looked_at(redis):
+    """The jobs that will be looked at, each with in how many seconds."""
+    found = redis.zrange(keys.EXPIRING, 0, -1, withscores=True)
+    return {raw.decode(): round(at - redis.time()[0]) for raw, at in found}
+
+
+def test_a_job_that_no_worker_reaches_is_canceled_in_time(redis, look, caplog):
+    late = add_in_time()
+    with caplog.at_level("INFO", "jiffy"):
+        assert look(598) == []
+        assert look(4) == [late.id]
+
+    assert (status(redis, late.id), registered(redis, "canceled")) == ("canceled", [late.id])
+    assert queued(redis) == []
+    assert f"job.expired job={late.id} queue=default reason='{REASON}'" in caplog.text
+    with pytest.raises(JobFailed, match=REASON):
+        wait(late)
+
+
+def later(redis):
+    """A job for later that has just come to its queue."""
+    [job] = enqueue.options(expires="10m", in_="1h").many(numbers.add, [(1, 2)])
+    assert [*looked_at(redis)] == [job.id]
+    now_s = redis.time()[0]
+    redis.zadd("rq:scheduled:default", {job.id: now_s})
+    redis.zadd(keys.EXPIRING, {job.id: now_s + 600})
+    Line(redis).run("due", ["rq:queue:default"], [rq_text(now_s), 1000, 180])
+    return job
+
+
+def retried(redis):
+    """One that was canceled, and is tried again by hand."""
+    job = add_in_time()
+    actions.cancel(job)
+    redis.delete(keys.EXPIRING)
+    actions.retry(job)
+    return job
+
+
+@pytest.mark.parametrize(
+    "put",
+    [
+        lambda redis: add_in_time(at_front=True),
+        lambda redis: enqueue.options(expires="10m").many(numbers.add, [(1, 2)])[0],
+        lambda redis: enqueue.chain(part(numbers.add, 1, 2).options(expires="10m"))[0],
+        lambda redis: enqueue.group([part(numbers.add, 1, 2).options(expires="10m")]).jobs[0],
+        later,
+        retried,
+    ],
+)
+def test_however_it_came_to_its_queue_it_expires(redis, look, put):
+    late = put(redis)
+
+    assert look(598) == []
+    assert look(5) == [late.id]
+    assert queued(redis) == []
+
+
+def test_a_tick_of_the_schedule_expires(redis, look, declare, scheduler):
+    declare(every("1h", numbers.add, args=[1, 2], expires="10m"))
+    entries.run_now(redis, "jobs.numbers.add")
+    [tick] = queued(redis)
+
+    assert look(601) == [tick]
+
+
+def test_a_job_that_waits_for_others_has_its_time_from_when_it_is_released(redis, look, work):
+    first = enqueue(numbers.add, 1, 2)
+    jobs = [
+        add_in_time(depends_on=first),
+        enqueue.chain(part(numbers.add, 1, 2), part(numbers.add, 3, 4).options(expires="10m"))[1],
+    ]
+
+    assert look(601) == look(601) == []
+    work()
+    assert [status(redis, job.id) for job in jobs] == ["finished", "finished"]
+    assert looked_at(redis) == {}
+
+
+def test_what_was_taken_in_time_is_looked_at_no_more(redis):
+    add_in_time()
+    turns(redis).take(1)
+
+    assert looked_at(redis) == {}
+
+
+def test_a_job_for_later_is_not_looked_at_before_that(redis):
+    add_in_time(in_="1h")
+    enqueue.options(expires="10m", in_="1h").many(numbers.add, [(1, 2)])
+
+    assert all(4198 <= after_s <= 4202 for after_s in looked_at(redis).values())
+
+
+def test_what_was_left_on_its_queue_is_still_looked_at(redis):
+    """Behind another, as it is to be taken alone."""
+    enqueue(numbers.add, 1, 2)
+    late = add_in_time()
+    turns(redis).take(10)
+
+    assert queued(redis) == list(looked_at(redis)) == [late.id]
+
+
+@pytest.mark.parametrize("act", ["pop", "start", "retry", "finish", "delete", "spoil"])
+def test_what_somebody_else_has_taken_is_left_as_it_is(redis, look, act):
+    job = add_in_time()
+    key = keys.job(job.id)
+    if act == "pop":  # a worker of RQ's that has not told yet
+        redis.lpop("rq:queue:default")
+    elif act == "start":
+        redis.hset(key, "status", "started")
+    elif act == "retry":
+        redis.hset(key, mapping={"status": "scheduled", "started_at": rq_text(1)})
+    elif act == "finish":
+        redis.hset(key, "status", "finished")
+    else:
+        redis.delete(key)
+    if act == "spoil":
+        redis.set(key, "what is this")
+    before = redis.dump(key)
+
+    assert look() == []
+    redis.zadd(keys.EXPIRING, {job.id: 1})
+    if act in ("pop", "start", "finish"):
+        redis.hset(key, "enqueued_at", rq_text(1))
+        before = redis.dump(key)
+    assert look() == []
+    assert (redis.dump(key), looked_at(redis)) == (before, {})
+
+
+def test_a_queue_that_is_something_else_in_redis_keeps_no_other_from_expiring(redis, look):
+    add_in_time(queue="odd")
+    late = add_in_time()
+    redis.delete("rq:queue:odd")
+    redis.set("rq:queue:odd", "what is this")
+
+    assert look(601) == [late.id]
+
+
+def test_many_expire_in_steps_the_oldest_first(redis, look):
+    jobs = enqueue.options(expires="10m").many(numbers.add, [(1, n) for n in range(1500)])
+    first = look(601)
+
+    assert len(first) == 1000
+    assert len(look()) == 500
+    assert redis.zcard("rq:canceled:default") == len(jobs)
+    assert queued(redis) == []
+
+
+def test_far_behind_in_a_long_queue_few_expire_at_a_time(redis, look, monkeypatch):
+    monkeypatch.setattr(overdue, "_MOST_PLACES", 100)
+    enqueue.many(numbers.add, [(1, n) for n in range(60)])
+    late = [add_in_time() for _ in range(4)]
+
+    assert len(look(601)) == 2
+    assert len(look()) == 2
+    assert {status(redis, job.id) for job in late} == {"canceled"}
+
+
+def test_a_chain_hears_that_its_part_has_expired(redis, look):
+    first, second = enqueue.chain(
+        part(numbers.add, 1, 2).options(expires="10m"), part(numbers.add, 3, 4)
+    )
+    look(601)
+    line = Line(redis)
+    redis.zadd(keys.JOINS, {second.id: 0})
+    joins.tell(line, *line.exchange(joins.look()))
+
+    assert [status(redis, job.id) for job in (first, second)] == ["canceled", "canceled"]
+    assert REASON in redis.hget(keys.job(second.id), keys.REASON_FIELD).decode()
+
+
+def test_jobs_without_such_a_time_are_never_looked_at(redis):
+    enqueue(numbers.add, 1, 2)
+    enqueue.many(numbers.add, [(1, 2)])
+    enqueue.chain(part(numbers.add, 1, 2), part(numbers.add, 3, 4))
+
+    assert not redis.exists(keys.EXPIRING)
