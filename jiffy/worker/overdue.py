@@ -8,8 +8,9 @@ from typing import Any
 from jiffy import keys, log
 from jiffy.worker.line import Line, Words
 
-# A thousand take Redis some 10 ms; so do a million places of a queue, where they stand far behind.
-_MOST, _MOST_PLACES = 1000, 500_000
+# Redis is nobody's meanwhile: some 10 ms for so many; the same for so many places of long queues, far
+# behind in which these jobs may stand.
+_MOST, _MOST_PLACES = 500, 200_000
 
 
 def look() -> Words:

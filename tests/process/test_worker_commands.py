@@ -32,6 +32,25 @@ def test_a_job_is_stopped_by_command_and_its_callback_is_told(worker, redis):
     assert reason(redis) == "Job stopped by user, work-horse terminated."
 
 
+def beginnings(redis):
+    """Where two jobs began, and when."""
+    jobs = [job(redis, f"default-{number}") for number in range(2)]
+    return [(ran.worker_name, ran.started_at) for ran in jobs]
+
+
+def test_jobs_that_were_stopped_say_where_and_when_they_began(start_worker, redis):
+    enqueue(redis, 2, worker_jobs.wait_for, "a")
+    worker = start_worker("-n", "2")
+    begin(worker, redis, "a", count=2)
+    before = beginnings(redis)
+    for number in range(2):
+        send_stop_job_command(redis, f"default-{number}", serializer=job(redis).serializer)
+    until_over(worker, redis, "default-0", "default-1")
+
+    assert len({name for name, _ in before}) == 2
+    assert beginnings(redis) == before
+
+
 def test_what_runs_is_killed_by_command_and_the_worker_goes_on(worker, redis):
     send_kill_horse_command(redis, worker_names(redis)[0])
     until_over(worker, redis, "default-0")
