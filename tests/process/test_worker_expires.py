@@ -1,0 +1,25 @@
+"""What must begin in time is canceled in time, whether or not a worker is free for it."""
+
+import pytest
+
+from jiffy import enqueue
+from jobs import numbers
+from tests import worker_jobs
+from tests.worker_processes import begin, let_go_on, until_over
+from tests.worker_support import enqueue as put
+from tests.worker_support import status
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(60)]
+
+
+@pytest.mark.parametrize("queue", ["default", "nobody"])
+def test_a_job_expires_while_every_worker_is_busy_or_listens_elsewhere(start_worker, redis, queue):
+    put(redis, 1, worker_jobs.wait_for, "a")
+    worker = start_worker()
+    begin(worker, redis, "a")
+    late = enqueue.options(expires="1s", queue=queue)(numbers.add, 2, 3)
+    worker.until(lambda: status(redis, late.id) == "canceled")
+
+    assert f"job={late.id} queue={queue}" in worker.lines("job.expired")[0]
+    let_go_on(redis, "a")
+    until_over(worker, redis, "default-0")
