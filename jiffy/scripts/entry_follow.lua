@@ -23,7 +23,9 @@ local function ending(job)
   if is_over[found[1]] then
     local began, ended = seconds(found[2]), seconds(found[3])
     local took = began and ended and string.format('%.0f', (ended - began) * 1000) or ''
-    return found[1], took, found[4] or nil
+    -- In the others it says why they were tried again, and of that the last line is enough.
+    local reason = found[1] == 'canceled' and found[4]
+    return found[1], took, reason and string.match(reason, '[^\n]*$') or nil
   end
   if found[1] or redis.call('EXISTS', 'rq:job:' .. job) == 1 then return nil end
   return 'gone', ''

@@ -387,6 +387,19 @@ def test_a_job_that_is_not_over_is_looked_at_again_later(declare, tick, redis):
     assert entries.history(redis, NAME)[0].outcome == "open"
 
 
+@pytest.mark.parametrize(("status", "told"), [("canceled", "ValueError: 5"), ("finished", "")])
+def test_why_a_tick_was_tried_again_is_told_only_if_nothing_came_of_it(
+    declare, tick, redis, status, told
+):
+    declare(add())
+    [made] = tick()
+    reason = {"status": status, keys.REASON_FIELD: "Traceback:\n  in add\nValueError: 5"}
+    redis.hset(keys.job(made.job_id), mapping=reason)
+    [ended] = follow(redis)
+
+    assert (ended.tick.outcome, ended.tick.reason) == (status, told)
+
+
 def test_a_reason_is_kept_short(declare, tick, redis):
     declare(add())
     [made] = tick()
