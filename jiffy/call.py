@@ -13,7 +13,6 @@ from jiffy.settings import settings
 
 _MOST_SHOWN = 75  # of one argument in a description: as in RQ
 _BY_PLACE = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-_JSON_KEYS = (str, int, float, bool, type(None))
 _INSTEAD = {
     "bytes": "Pass the path of a file, or a text.",
     "date": "Pass its isoformat().",
@@ -25,6 +24,7 @@ _INSTEAD = {
     "set": "Pass a list.",
     "timedelta": "Pass its total_seconds().",
 }
+_KEYS = "Keys are texts: pass its str(…)."
 _ANYTHING_ELSE = "Pass a number, a text, a list, a dict, or the path of a file."
 
 _encode = json.JSONEncoder().encode
@@ -55,16 +55,20 @@ class Target:
         Raises WrongArguments where they do not fit or JSON cannot carry them, or CallTooLarge.
         """
         if kwargs or len(args) not in self.fitting:
-            self._check(args, kwargs)
+            self.check(args, kwargs)
         try:
             data = self.head + _encode((args, kwargs))[1:]
         except (TypeError, ValueError, RecursionError) as error:
             raise self._unfit(args, kwargs, error) from None
         if len(data) > self.most_bytes:
             raise CallTooLarge(self.path, len(data), self.most_bytes, self._largest(args, kwargs))
+        # One brace is that of `kwargs`: only where there are more may there be a dict.
+        if data.count("{") > 1 and _has_other_keys(args, kwargs):
+            raise self._unfit(args, kwargs, ValueError("a key is no text"))
         return Call(data, self._described(args, kwargs))
 
-    def _check(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+    def check(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+        """Raise WrongArguments, in words, unless these fit the signature."""
         if self.signature is None:
             return
         try:
@@ -121,7 +125,7 @@ def target(function: Callable[..., object]) -> Target:
 
 @lru_cache(maxsize=4096)
 def _target(function: functions.Function, modules: tuple[str, ...], most_bytes: int) -> Target:
-    _refuse_unnamed(function)
+    refuse_unnamed(function)
     path = functions.path_of(function)
     functions.find(path, modules)
     try:
@@ -143,8 +147,8 @@ def _target(function: functions.Function, modules: tuple[str, ...], most_bytes: 
 _NO_FUNCTION = "is no function that a worker could import by its name; enqueue a plain function"
 
 
-def _refuse_unnamed(function: Any) -> None:
-    """Refuse what a worker could not import by its name."""
+def refuse_unnamed(function: Any) -> None:
+    """Refuse what a worker could not import by its name; raises NotImportable."""
     name = getattr(function, "__qualname__", None)
     module = getattr(function, "__module__", None)
     if isinstance(function, str):
@@ -189,31 +193,46 @@ def _secrets(parameters: Sequence[inspect.Parameter]) -> masking.Places:
 def _shown(value: Any, is_secret: bool = False) -> str:
     try:
         text = repr(masking.masked(value, is_secret_itself=is_secret))
-    except RecursionError:
+    except (RecursionError, ValueError):  # too deep, or a number of thousands of digits
         return "…"
     return text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}..."
 
 
+def _has_other_keys(args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
+    """Whether there is a dict, at any depth, with a key that is no text."""
+    left = [*args, *kwargs.values()]
+    while left:
+        value = left.pop()
+        if isinstance(value, dict):
+            if not all(isinstance(key, str) for key in value):
+                return True
+            left += value.values()
+        elif isinstance(value, list | tuple):
+            left += value
+    return False
+
+
 def _culprit(where: str, value: Any) -> tuple[str, str, str] | None:
     """Where in `value` something stands that JSON cannot carry, what it is, and what to do."""
+    is_sent = False
     try:
         _encode(value)
-    except ValueError:
-        return where, "a list or dict that contains itself", "Pass a copy that does not."
+        is_sent = True
+    except ValueError as error:
+        if "Circular" in str(error):
+            return where, "a list or dict that contains itself", "Pass a copy that does not."
     except RecursionError:
         return where, "nested too deeply", "Pass the path of a file."
     except TypeError:
         pass
-    else:
-        return None
-    return _culprit_inside(where, value) or _of_wrong_type(where, value)
+    return _culprit_inside(where, value) or (None if is_sent else _unsent(where, value))
 
 
 def _culprit_inside(where: str, value: Any) -> tuple[str, str, str] | None:
     if isinstance(value, dict):
         for key, inner in value.items():
-            if not isinstance(key, _JSON_KEYS):
-                return f"a key of {where}", f"a {type(key).__name__}", "Keys are texts."
+            if not isinstance(key, str):
+                return f"the key {_shown(key)} of {where}", _a(key), _KEYS
             if found := _culprit(f"{where}[{key!r}]", inner):
                 return found
     if isinstance(value, list | tuple):
@@ -223,7 +242,12 @@ def _culprit_inside(where: str, value: Any) -> tuple[str, str, str] | None:
     return None
 
 
-def _of_wrong_type(where: str, value: Any) -> tuple[str, str, str]:
+def _unsent(where: str, value: Any) -> tuple[str, str, str]:
+    if isinstance(value, int):  # only its length can be wrong
+        return where, "a number of more digits than JSON is read with", "Pass it as hex(…)."
+    return where, _a(value), _INSTEAD.get(type(value).__name__, _ANYTHING_ELSE)
+
+
+def _a(value: object) -> str:
     kind = type(value).__name__
-    article = "an" if kind[:1].lower() in "aeio" else "a"
-    return where, f"{article} {kind}", _INSTEAD.get(kind, _ANYTHING_ELSE)
+    return f"{'an' if kind[:1].lower() in 'aeio' else 'a'} {kind}"

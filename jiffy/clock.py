@@ -78,14 +78,15 @@ def seconds(duration: Duration, name: str = "duration") -> float:
 
     Raises InvalidValue for anything else, for what is negative, and for more than LONGEST_S.
     """
+    given = duration
     if isinstance(duration, timedelta):
         duration = duration.total_seconds()
     if isinstance(duration, str):
         duration = _parse(duration.strip(), name)
     if isinstance(duration, bool) or not isinstance(duration, int | float) or not duration >= 0:
-        raise InvalidValue(name, duration, "seconds, or a text such as '90s', '5m' or '1h30m'")
+        raise InvalidValue(name, given, "seconds, or a text such as '90s', '5m' or '1h30m'")
     if duration > LONGEST_S:
-        raise InvalidValue(name, duration, "100 years at most")
+        raise InvalidValue(name, given, "100 years at most")
     return duration
 
 

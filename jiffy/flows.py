@@ -4,7 +4,7 @@ Both are the same in Redis (`join_open.lua`): a job that waits, and those that i
 told of their end in the very step in which a worker ends them, see docs/internals.md.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby, pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec, Union
@@ -29,9 +29,11 @@ _CHUNK = 5000
 # A producer that has said nothing for so long is gone, and did not write all parts.
 _OPEN_S = 300
 # A part's own id and what it depends on are made here; and it is nobody else's job.
-_OF_NO_PART = ("job_id", "depends_on", "unique")
+_OF_NO_PART = dict.fromkeys(
+    ("job_id", "depends_on", "unique", "unique_until"), "is a part of a chain or group"
+)
 # What waits for others has no time of its own.
-_OF_NONE_THAT_WAITS = ("in_", "at")
+_OF_NONE_THAT_WAITS = _OF_NO_PART | dict.fromkeys(("in_", "at"), "waits for others")
 
 
 @dataclass(frozen=True)
@@ -100,24 +102,25 @@ class Made(NamedTuple):
         return job.to_dict() | {"status": JobStatus.DEFERRED.value, "data": self.call.data}
 
 
-Recipes = Callable[[Part], Recipe]
+# Given a part, and which options cannot be its.
+Recipes = Callable[[Part, Collection[str]], Recipe]
 
 
 def chain(parts: Sequence[Part], recipe_of: Recipes) -> list[Job]:
     """Write a chain, all of it or nothing; see `Enqueue.chain`."""
-    made = _made(parts, recipe_of)
-    if not made:
+    first = _made(parts[:1], recipe_of)
+    if not first:
         raise InvalidValue("chain", (), "one part or more")
-    if made[0].takes_results:
+    if first[0].takes_results:
         raise WrongArguments("Part 1: there is no part before it whose result it could take.")
-    for one in made[1:]:
-        _refuse(one, _OF_NONE_THAT_WAITS, "waits for others")
+    made = first + _made(parts[1:], recipe_of, _OF_NONE_THAT_WAITS, start=2)
     messages, waiting = list[Message](), None
     for before, one in reversed([*pairwise(made)]):
         messages.append(_opening(one.before(waiting), [before], needs="success"))
         waiting = one
     messages.append(made[0].before(waiting).message())
-    delivery.deliver_together(connection.shared(), messages)
+    doubt = f"the chain may have been enqueued; look whether there is a job {made[-1].job_id!r}."
+    delivery.deliver_together(connection.shared(), messages, doubt)
     return [one.job for one in made]
 
 
@@ -138,19 +141,24 @@ def group(parts: Iterable[Part], then: Then | None, recipe_of: Recipes) -> Team:
     return Team([one.job for one in members], last and last.job)
 
 
-def _made(parts: Iterable[Part], recipe_of: Recipes, called: str = "Part {}") -> list[Made]:
+def _made(
+    parts: Iterable[Part],
+    recipe_of: Recipes,
+    unfit: Mapping[str, str] = _OF_NO_PART,
+    *,
+    called: str = "Part {}",
+    start: int = 1,
+) -> list[Made]:
     """The parts, checked, each with an id.  Raises what is wrong with one, and says which."""
     made: list[Made] = []
     last: Part | None = None
-    for number, one in enumerate(parts, start=1):
+    for number, one in enumerate(parts, start):
         try:
             if not isinstance(one, Part):
                 raise InvalidValue("it", one, "a call, as part(function, …) makes it")
             is_like_last = last is not None and (one.func, one.given) == (last.func, last.given)
-            recipe = made[-1].recipe if is_like_last else recipe_of(one)
+            recipe = made[-1].recipe if is_like_last else _fit(recipe_of(one, unfit), unfit)
             made.append(Made(recipe, recipe.part(one.args, one.kwargs), new_id()))
-            if not is_like_last:
-                _refuse(made[-1], _OF_NO_PART, "is a part of a chain or group")
         except JiffyError as error:
             error.args = (f"{called.format(number)}: {error}",)
             raise
@@ -161,16 +169,15 @@ def _made(parts: Iterable[Part], recipe_of: Recipes, called: str = "Part {}") ->
 def _made_last(then: Then, recipe_of: Recipes) -> Made:
     """The one that waits for a group: a part, or a function that takes the results."""
     last_part = then if isinstance(then, Part) else part(then, placeholder.result)
-    [last] = _made([last_part], recipe_of, "then")
-    _refuse(last, _OF_NONE_THAT_WAITS, "waits for others")
+    [last] = _made([last_part], recipe_of, _OF_NONE_THAT_WAITS, called="then")
     return last
 
 
-def _refuse(made: Made, names: Sequence[str], why: str) -> None:
-    for name in names:
-        if name in made.recipe.options:
-            value, path = made.recipe.options[name], made.recipe.target.path
-            raise InvalidValue(name, value, f"left out: {path} {why}")
+def _fit(recipe: Recipe, unfit: Mapping[str, str]) -> Recipe:
+    for name, why in unfit.items():
+        if name in recipe.options:
+            raise InvalidValue(name, recipe.given[name], f"left out: {recipe.target.path} {why}")
+    return recipe
 
 
 def _opening(

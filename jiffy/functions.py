@@ -11,6 +11,7 @@ import pkgutil
 import types
 import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from enum import Enum
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,9 @@ from typing import Any
 from jiffy.errors import BrokenModule, NotAllowed, UnknownFunction, WrongArguments, did_you_mean
 
 Function = Callable[..., Any]
+
+_OTHERS_BY_PLACE = inspect.Parameter.VAR_POSITIONAL
+_OTHERS_BY_NAME = inspect.Parameter.VAR_KEYWORD
 
 
 def find(path: str, modules: tuple[str, ...]) -> Function:
@@ -30,8 +34,7 @@ def find(path: str, modules: tuple[str, ...]) -> Function:
         near = _nearest(path, modules)
         raise UnknownFunction(path, near) if near else NotAllowed(path, modules)
     module_name, _, name = path.rpartition(".")
-    module = _import(module_name)
-    function = getattr(module, name, None)
+    function = getattr(_import(module_name), name, None) if module_name else None
     if not callable(function) or not is_allowed(getattr(function, "__module__", ""), modules):
         raise UnknownFunction(path, _nearest(path, modules))
     return typing.cast(Function, function)
@@ -74,16 +77,22 @@ def from_words(function: Function, words: Sequence[str]) -> tuple[list[Any], dic
     Raises WrongArguments for a value that does not fit its parameter's type, and for all that
     `check` refuses.
     """
-    return from_texts(function, *split(words))
+    return from_texts(function, *split(function, words))
 
 
-def split(words: Sequence[str]) -> tuple[list[str], dict[str, str]]:
-    """A shell's words, as arguments by place and by name, still texts."""
+def split(function: Function, words: Sequence[str]) -> tuple[list[str], dict[str, str]]:
+    """A shell's words, as arguments by place and by name, still texts.
+
+    `name=value` goes by name, but by place where only `*args` could take it.
+    """
+    parameters = _typed(function)[0].parameters
+    kinds = {parameter.kind for parameter in parameters.values()}
+    is_any_name = _OTHERS_BY_PLACE not in kinds or _OTHERS_BY_NAME in kinds
     args: list[str] = []
     kwargs: dict[str, str] = {}
     for word in words:
         name, equals, value = word.partition("=")
-        if equals and name.isidentifier():
+        if equals and name.isidentifier() and (is_any_name or name in parameters):
             kwargs[name] = value
         else:
             args.append(word)
@@ -133,9 +142,15 @@ def _all_paths(modules: tuple[str, ...]) -> Iterator[str]:
                 members = vars(_import(module_name))
             except BrokenModule:
                 continue
-            for member in members.values():
-                if inspect.isfunction(member) and member.__module__ == module_name:
-                    yield path_of(member)
+            yield from map(path_of, filter(_is_public_in(module_name), members.values()))
+
+
+def _is_public_in(module_name: str) -> Callable[[Any], bool]:
+    return lambda member: (
+        inspect.isfunction(member)
+        and member.__module__ == module_name
+        and not member.__name__.startswith("_")
+    )
 
 
 def _modules_in(name: str) -> Iterator[str]:
@@ -187,6 +202,8 @@ def _in_words(hint: Any) -> str:
         return " | ".join(map(_in_words, typing.get_args(hint)))
     if hint is types.NoneType:
         return "None"
+    if choices := _choices(hint):
+        return " or ".join(map(repr, choices))
     is_plain = isinstance(hint, type) and typing.get_origin(hint) is None
     return hint.__name__ if is_plain else str(hint)
 
@@ -197,7 +214,25 @@ def _convert(text: str, hint: Any) -> Any:
         return _FROM_TEXT[hint](text)
     if typing.get_origin(hint) in (typing.Union, types.UnionType):
         return _convert_to_one_of(text, typing.get_args(hint))
+    if choices := _choices(hint):
+        return _chosen(text, choices)
     return json.loads(text)
+
+
+def _choices(hint: Any) -> Sequence[Any]:
+    """What a Literal lists, or the values of an Enum that JSON can carry."""
+    if typing.get_origin(hint) is typing.Literal:
+        return typing.get_args(hint)
+    if isinstance(hint, type) and issubclass(hint, Enum) and issubclass(hint, str | int):
+        return [member.value for member in hint]
+    return ()
+
+
+def _chosen(text: str, choices: Sequence[Any]) -> Any:
+    for choice in choices:
+        if str(choice) == text:
+            return choice
+    raise ValueError(text)
 
 
 def _convert_to_one_of(text: str, hints: Sequence[Any]) -> Any:

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
@@ -11,7 +11,7 @@ import rq.job
 
 from jiffy import call, clock, functions
 from jiffy import retry as retries
-from jiffy.errors import InvalidValue
+from jiffy.errors import InvalidValue, WrongArguments
 from jiffy.settings import settings
 
 if TYPE_CHECKING:  # typing has it from Python 3.11 on; only mypy needs it
@@ -20,9 +20,23 @@ if TYPE_CHECKING:  # typing has it from Python 3.11 on; only mypy needs it
 Callback = functions.Function | str | rq.Callback
 Dependency = rq.job.Job | str | rq.job.Dependency
 
-# RQ's words for "no limit" and "for ever".
-_FOR_EVER = -1
+# RQ's words for "no limit" and "for ever"; as a text they come from a shell.
+_FOR_EVER = (-1, "-1")
 _LONGEST_NAME = 200
+# What cannot be said beside an option.
+_EXCLUDED_BY = {
+    "in_": ("at",),
+    "at": ("in_",),
+    "expires": ("ttl",),
+    "ttl": ("expires",),
+    "depends_on": ("at", "in_", "unique", "unique_until"),
+}
+# How many things RQ calls a callback with, and what they are.
+_TOLD = {
+    "on_success": ("job", "connection", "result"),
+    "on_failure": ("job", "connection", "type", "value", "traceback"),
+    "on_stopped": ("job", "connection"),
+}
 
 
 class Options(TypedDict, total=False):
@@ -42,7 +56,7 @@ class Options(TypedDict, total=False):
     at_front: bool | None  # ahead of all that waits
     in_: clock.Duration | None  # that much later
     at: datetime | None  # at that time, which must have a zone
-    depends_on: Dependency | list[Dependency] | None  # once these have finished
+    depends_on: Dependency | Sequence[Dependency] | None  # once these have finished
     retry: int | rq.Retry | None  # how many times to try again; see jiffy.Retry
     on_success: Callback | None  # called by the worker, as in RQ
     on_failure: Callback | None
@@ -61,6 +75,13 @@ def options(**given: "Unpack[Options]") -> Options:
     return given
 
 
+def joined(usual: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """What is given, and of what is usual all that may stand beside it; a None gives nothing."""
+    said = {name: value for name, value in given.items() if value is not None}
+    excluded = {other for name in said for other in _EXCLUDED_BY.get(name, ())}
+    return {name: usual[name] for name in usual if name not in excluded} | said
+
+
 def checked(given: Mapping[str, Any]) -> dict[str, Any]:
     """Those that are not None, as they are used: durations in whole seconds.
 
@@ -70,21 +91,22 @@ def checked(given: Mapping[str, Any]) -> dict[str, Any]:
     if unknown:
         raise InvalidValue("option", unknown[0], f"one of {', '.join(_READ)}")
     found = {name: _READ[name](name, value) for name, value in given.items() if value is not None}
-    _refuse_contradictions(found)
+    _refuse_contradictions({name: given[name] for name in found})
     return found
 
 
-def _refuse_contradictions(found: Mapping[str, Any]) -> None:
-    if "at" in found and "in_" in found:
-        raise InvalidValue("at", found["at"].isoformat(), "given without in_: one time is enough")
-    for name in ("at", "in_", "unique"):
-        if name in found and "depends_on" in found:
-            raise InvalidValue(name, found[name], "given without depends_on")
-    if "expires" in found and "ttl" in found:
-        raise InvalidValue("ttl", found["ttl"], "given without expires: one end is enough")
+def _refuse_contradictions(given: Mapping[str, Any]) -> None:
+    for name, excluded in _EXCLUDED_BY.items():
+        for other in excluded:
+            if name in given and other in given:
+                raise InvalidValue(other, _written(given[other]), f"given without {name}")
     for name in ("unique_key", "unique_until"):
-        if name in found and "unique" not in found:
-            raise InvalidValue(name, found[name], "given with unique='1h' or so")
+        if name in given and "unique" not in given:
+            raise InvalidValue(name, given[name], "given with unique='1h' or so")
+
+
+def _written(value: object) -> object:
+    return value.isoformat() if isinstance(value, datetime) else value
 
 
 def _whole_seconds(name: str, value: clock.Duration) -> int:
@@ -96,13 +118,11 @@ def _whole_seconds(name: str, value: clock.Duration) -> int:
 
 
 def _or_for_ever(name: str, value: clock.Duration) -> int:
-    if type(value) is int and value == _FOR_EVER:
-        return value
-    return _whole_seconds(name, value)
+    return -1 if value in _FOR_EVER else _whole_seconds(name, value)
 
 
 def _kept(name: str, value: clock.Duration) -> int:
-    is_none = not isinstance(value, bool) and value == 0
+    is_none = value not in _FOR_EVER and clock.seconds(value, name) == 0
     return 0 if is_none else _or_for_ever(name, value)
 
 
@@ -123,9 +143,15 @@ def _text(name: str, value: object) -> str:
     return value
 
 
-def _queue(name: str, value: object) -> str:
+def check_queue(name: str, value: object) -> str:
+    """A queue's name, if all that reads it can: RQ writes a worker's queues with commas between.
+
+    Raises InvalidValue.
+    """
     if not isinstance(value, str) or not 0 < len(value.strip()) <= _LONGEST_NAME:
         raise InvalidValue(name, value, "the name of a queue")
+    if "," in value or not value.isprintable():
+        raise InvalidValue(name, value, "the name of a queue, without commas and line breaks")
     return value
 
 
@@ -146,15 +172,17 @@ def _moment(name: str, value: object) -> datetime:
     if not isinstance(value, datetime):
         raise InvalidValue(name, value, "a datetime with its zone")
     if value.tzinfo is None:
-        raise InvalidValue(name, value.isoformat(), "a time with its zone, e.g. in UTC")
+        raise InvalidValue(name, _written(value), "a time with its zone, e.g. in UTC")
     return clock.in_calendar(value, name)
 
 
-def _dependencies(name: str, value: object) -> object:
-    for one in value if isinstance(value, list | tuple) else [value]:
+def _dependencies(name: str, value: Any) -> list[Dependency]:
+    is_one = isinstance(value, str) or not isinstance(value, Sequence)
+    found = [value] if is_one else [*value]
+    for one in found:
         if not isinstance(one, Dependency):
             raise InvalidValue(name, one, "a job, its id, an rq.job.Dependency, or a list of these")
-    return value
+    return found
 
 
 def _retry(name: str, value: object) -> rq.Retry:
@@ -164,16 +192,20 @@ def _retry(name: str, value: object) -> rq.Retry:
 
 
 def _callback(name: str, value: Any) -> rq.Callback:
-    """RQ's own, of a function that workers may run."""
-    if isinstance(value, str):
-        functions.find(value, settings().jobs_modules)
-        return rq.Callback(value)
+    """RQ's own, of a function that workers may run, and can call as they do."""
     if isinstance(value, rq.Callback):
         _callback(name, value.func)
         return value
+    if isinstance(value, str):
+        value = functions.find(value, settings().jobs_modules)
     if not callable(value):
         raise InvalidValue(name, value, "a function, its path, or an rq.Callback")
-    return rq.Callback(call.target(value).path)
+    target = call.target(value)
+    try:
+        target.check(_TOLD[name], {})
+    except WrongArguments as error:
+        raise WrongArguments(f"{name} is called with {', '.join(_TOLD[name])}: {error}") from None
+    return rq.Callback(target.path)
 
 
 def _meta(name: str, value: object) -> dict[str, Any]:
@@ -193,7 +225,7 @@ def _until(name: str, value: object) -> str:
 
 
 _READ: dict[str, Callable[[str, Any], Any]] = {
-    "queue": _queue,
+    "queue": check_queue,
     "timeout": _or_for_ever,
     "result_ttl": _kept,
     "failure_ttl": _kept,

@@ -44,6 +44,30 @@ def masked(value: Any, *, is_secret_itself: bool = False) -> Any:
     return value
 
 
+def masked_text(text: str) -> str:
+    """A call in words, as stock RQ describes a job: `name='…'` is masked where it names a secret.
+
+    Where a value does not end as texts and numbers do (it was cut off, or is a list), all that
+    follows is masked with it.
+    """
+    shown, end = "", 0
+    for found in _NAME.finditer(text):
+        if found.start() < end or not is_secret(found[1]):
+            continue
+        value = _VALUE.match(text, found.end())
+        assert value is not None  # its last alternative is anything
+        if value[0] not in ("True", "False", "None"):
+            shown, end = shown + text[end : found.end()] + MASK, value.end()
+    return shown + text[end:]
+
+
+_NAME = re.compile(r"(?<![\w-])([\w-]{1,100})(?:=|['\"]: )")
+_END = r"(?=[,)}\]]|$)"
+_VALUE = re.compile(
+    rf"""b?'(?:[^'\\]|\\.)*'{_END}|b?"(?:[^"\\]|\\.)*"{_END}|[\w.+*-]+{_END}|.*""", re.DOTALL
+)
+
+
 class Masked(str):
     """The mask, which is shown without the quotes of a text."""
 

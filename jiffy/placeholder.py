@@ -1,5 +1,7 @@
 """What stands among a job's arguments for a result that is not there yet."""
 
+from typing import Any
+
 
 class Placeholder(dict[str, bool]):
     """`result` in a part of a chain or group: it travels as a small JSON object, at any depth.
@@ -11,6 +13,7 @@ class Placeholder(dict[str, bool]):
         return "result"
 
 
-result = Placeholder({"jiffy:result": True})
+# Whatever an argument is to be, a result may be.
+result: Any = Placeholder({"jiffy:result": True})
 # In a job's data.  Quotes inside JSON's texts are escaped, so this stands nowhere else.
 MARK = '{"jiffy:result": true}'

@@ -3,17 +3,28 @@
 What is put here travels as JSON, so that reading a job never runs code.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, ParamSpec
+from typing import TYPE_CHECKING, Any, ParamSpec, overload
 
 import rq
 from redis import Redis
 from rq.job import JobStatus
 from rq.serializers import JSONSerializer
 
-from jiffy import bulk, clock, connection, delivery, flows, functions, job_options, keys, rq_job
-from jiffy.errors import DuplicateJob, InvalidValue
+from jiffy import (
+    bulk,
+    call,
+    clock,
+    connection,
+    delivery,
+    flows,
+    functions,
+    job_options,
+    keys,
+    rq_job,
+)
+from jiffy.errors import DuplicateJob, InvalidValue, RedisAway, RedisFull
 from jiffy.recipe import Recipe, new_id
 from jiffy.rq_job import Job as Job
 from jiffy.settings import settings
@@ -40,7 +51,8 @@ class Queue(rq.Queue):
 class Enqueue:
     """`enqueue(func, *args, **kwargs)`: put a call of `func` on a queue; return its RQ job.
 
-    `usual` is what functions have as their usual options.  Nothing is written unless the call fits.
+    `usual` is what functions, or their paths, have as their usual options.  Nothing is written
+    unless the call fits.
     Safe in threads and after a fork.
 
     Raises NotImportable, UnknownFunction, NotAllowed, BrokenModule, WrongArguments, CallTooLarge,
@@ -48,19 +60,33 @@ class Enqueue:
     """
 
     def __init__(self, usual: Mapping[Any, job_options.Options] | None = None) -> None:
-        self._usual = {function: _usual(given) for function, given in (usual or {}).items()}
-        self._given: job_options.Options = {}
+        # By path: a function that is decorated may be there as more than one object.
+        self._usual = dict(_usual(key, given) for key, given in (usual or {}).items())
+        self._given: Mapping[str, Any] = {}
         self._recipes: dict[Callable[..., object], tuple[Recipe, object]] = {}
 
     def options(self, **given: "Unpack[job_options.Options]") -> "Enqueue":
         """The same with these options: `enqueue.options(queue="low", timeout="2m")(resize, …)`."""
         job_options.checked(given)
         changed = Enqueue()
-        changed._usual, changed._given = self._usual, {**self._given, **given}
+        changed._usual = self._usual
+        changed._given = job_options.joined(self._given, given)
+        return changed
+
+    def without_usual(self, names: Collection[str]) -> "Enqueue":
+        """The same where no function has these as its usual options."""
+        if not any(name in usual for usual in self._usual.values() for name in names):
+            return self
+        changed = Enqueue()
+        changed._given = self._given
+        changed._usual = {
+            path: {name: usual[name] for name in usual if name not in names}
+            for path, usual in self._usual.items()
+        }
         return changed
 
     def __call__(self, func: Callable[P, object], /, *args: P.args, **kwargs: P.kwargs) -> Job:
-        return _put(self._recipe(func), args, kwargs)
+        return _put(self._recipe(func), args, kwargs)[0]
 
     def by_path(self, path: str, /, *args: Any, **kwargs: Any) -> Job:
         """The same for a function that is known by its path only."""
@@ -134,8 +160,9 @@ class Enqueue:
         job.enqueue_at_front = recipe.options.get("at_front") or None
         return job
 
-    def _recipe_of(self, part: flows.Part) -> Recipe:
-        return (self.options(**part.given) if part.given else self)._recipe(part.func)
+    def _recipe_of(self, part: flows.Part, unfit: Collection[str]) -> Recipe:
+        mine = self.options(**part.given) if part.given else self
+        return mine.without_usual(unfit)._recipe(part.func)
 
     def _recipe(self, func: Callable[..., object]) -> Recipe:
         config = settings()
@@ -145,8 +172,8 @@ class Enqueue:
                 return recipe
         except (KeyError, TypeError):  # not hashable: `Recipe` says what is wrong with it
             pass
-        usual = self._usual.get(func, {}) if self._usual else {}
-        recipe = Recipe(func, {**usual, **self._given})
+        usual = self._usual.get(call.target(func).path, {})
+        recipe = Recipe(func, job_options.joined(usual, self._given))
         self._recipes[func] = recipe, config
         return recipe
 
@@ -177,7 +204,13 @@ class Jobs(Sequence[Job]):
     def __len__(self) -> int:
         return len(self.ids)
 
-    def __getitem__(self, index: Any) -> Any:
+    @overload
+    def __getitem__(self, index: int) -> Job: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[Job]: ...
+
+    def __getitem__(self, index: int | slice) -> Job | list[Job]:
         if isinstance(index, slice):
             return [self._job(job_id) for job_id in self.ids[index]]
         return self._job(self.ids[index])
@@ -192,18 +225,25 @@ def _nowhere() -> Redis:
     return Redis()
 
 
-def _usual(given: job_options.Options) -> job_options.Options:
+def _usual(key: Any, given: Any) -> tuple[str, Mapping[str, Any]]:
+    """A line of the table: a function's path, and its usual options."""
+    # Which modules are allowed is a setting; it is read when the first job is enqueued.
+    function = functions.find(key, (key.partition(".")[0],)) if isinstance(key, str) else key
+    call.refuse_unnamed(function)
+    path = functions.path_of(function)
+    if not isinstance(given, Mapping):
+        raise InvalidValue(f"what {path} has as usual", given, "options(…)")
     for name in _OF_ONE_JOB:
         if name in given:
             raise InvalidValue("option", name, "given with the job: it is no function's usual one")
     job_options.checked(given)
-    return given
+    return path, given
 
 
 def _put(
     recipe: Recipe, args: Sequence[Any], kwargs: Mapping[str, Any], given_id: str | None = None
-) -> Job:
-    """Check the call, then write the job to Redis."""
+) -> tuple[Job, bool]:
+    """Check the call, then write the job to Redis; return it, and whether it is of this call."""
     made = recipe.call(args, kwargs)
     redis = connection.shared()
     given_id = given_id or recipe.job_id
@@ -213,13 +253,17 @@ def _put(
     now = clock.rq_text(clock.wall())
     if recipe.depends_on is not None:
         job = rq_job.made_of(recipe.fields(made, now), job_id, redis)
-        return _put_dependent(recipe, job, token)
+        return _put_dependent(recipe, job, token), True
     answer = delivery.deliver(redis, recipe.message(made, job_id, token, now))
     if answer == 0:
         raise DuplicateJob(job_id)
     if answer != 1:  # the same call was made before: its job stands for this one too
-        return _stand_in(answer.decode(), recipe, redis, Job.refresh)
-    return _stand_in(job_id, recipe, redis, lambda job: rq_job.fill(job, recipe.fields(made, now)))
+        return _stand_in(answer.decode(), recipe, redis, Job.refresh), False
+
+    def tell(job: Job) -> None:
+        rq_job.fill(job, recipe.fields(made, now))
+
+    return _stand_in(job_id, recipe, redis, tell), True
 
 
 def _put_dependent(recipe: Recipe, job: Job, token: str) -> Job:
@@ -235,7 +279,7 @@ def _put_dependent(recipe: Recipe, job: Job, token: str) -> Job:
         1, keys.queue(recipe.queue), recipe.queue, how, job.ttl or "", job.id, token, may_fail, now,
         len(others), *others, *(word for pair in fields.items() for word in pair),
     ]  # fmt: skip
-    message = delivery.Message("enqueue_dependent", len(words), delivery.packed(words))
+    message = delivery.Message("enqueue_dependent", len(words), delivery.packed(words), job.id)
     answer = delivery.deliver(job.connection, message)
     if answer == 0:
         raise DuplicateJob(job.id)
@@ -250,10 +294,15 @@ def _one_by_one(recipe: Recipe, order: bulk.Order) -> bulk.Put:
     for number, (args, kwargs) in enumerate(map(bulk.arguments, order.calls), start=1):
         given_id = order.next_id(number)
         try:
-            put.ids.append(_put(recipe, args, kwargs, given_id).id)
+            job, is_new = _put(recipe, args, kwargs, given_id)
+            job_id = job.id
         except DuplicateJob as error:
+            job_id, is_new = error.job_id, False
+        except (RedisAway, RedisFull) as error:
+            raise error.after(len(put.ids)) from error
+        if not is_new:
             put.taken.append(len(put.ids))
-            put.ids.append(error.job_id)
+        put.ids.append(job_id)
         order.on_progress(number)
     return put
 

@@ -10,11 +10,12 @@ from datetime import timedelta
 from typing import Any
 
 import rq
+from rq.defaults import DEFAULT_RESULT_TTL
 
 from jiffy import clock, job_options, keys, placeholder
 from jiffy.call import Call, Target, target
 from jiffy.delivery import Message, packed
-from jiffy.errors import WrongArguments
+from jiffy.errors import CallTooLarge, WrongArguments
 from jiffy.retry import Retry
 
 # A call whose reply was lost is repeated within seconds.  A job that may be gone by then is
@@ -30,6 +31,7 @@ class Recipe:
 
     def __init__(self, function: Callable[..., object], given: Mapping[str, Any]) -> None:
         self.target: Target = target(function)
+        self.given = given
         self.options = options = job_options.checked(given)
         self.queue: str = options.get("queue", "default")
         self.is_late = "in_" in options or "at" in options
@@ -39,6 +41,7 @@ class Recipe:
         self.is_unique = "unique" in options
         self.same = self._same_fields()
         self._describe: str | None = options.get("description")
+        self._refuse_too_large({"meta": self.same.get("meta"), "description": self._describe})
         self._head, self._tail = self._packed_once()
         self._count = 15 + 2 * len(self.same)
 
@@ -87,6 +90,7 @@ class Recipe:
                 now.encode(), len(made.data), made.data.encode(), len(description), description,
                 self._tail,
             ),
+            job_id,
         )  # fmt: skip
 
     def message_for_many(
@@ -116,6 +120,12 @@ class Recipe:
         at = self.options.get("at") or clock.now() + timedelta(seconds=self.options["in_"])
         return math.ceil(at.timestamp())
 
+    def _refuse_too_large(self, texts: Mapping[str, str | None]) -> None:
+        sizes = {name: len(text or "") for name, text in texts.items()}
+        size, most = sum(sizes.values()), self.target.most_bytes
+        if size > most:
+            raise CallTooLarge(self.target.path, size, most, max(sizes, key=sizes.__getitem__))
+
     def _packed_once(self) -> tuple[bytes, bytes]:
         options, same = self.options, self.same
         lasts = [options[name] for name in ("result_ttl", "ttl") if name in options]
@@ -135,7 +145,8 @@ class Recipe:
 
     def _unique_key(self, made: Call) -> str:
         given = self.options.get("unique_key")
-        what = f"call {self._canonical(made)}" if given is None else f"key {given}"
+        path = self.target.path
+        what = f"call {self._canonical(made)}" if given is None else f"key {path} {given}"
         return keys.unique(hashlib.sha256(what.encode()).hexdigest()[:32])
 
     def _canonical(self, made: Call) -> str:
@@ -150,10 +161,11 @@ class Recipe:
     def _same_fields(self) -> dict[str, Any]:
         """The fields that differ between options; what is empty in each job is up to the script."""
         options = self.options
-        fields: dict[str, Any] = {"timeout": options.get("timeout", rq.Queue.DEFAULT_TIMEOUT)}
-        for name in ("result_ttl", "failure_ttl", "ttl"):
-            if name in options:
-                fields[name] = options[name]
+        fields: dict[str, Any] = {}
+        if "expires" in options:  # first: there the scripts look for it
+            fields[keys.EXPIRES_FIELD] = options["expires"]
+        fields["timeout"] = options.get("timeout", rq.Queue.DEFAULT_TIMEOUT)
+        fields |= _lasting(options)
         if options.get("meta"):
             fields["meta"] = json.dumps(options["meta"])
         if options.get("at_front") and (self.is_late or self.depends_on is not None):
@@ -162,8 +174,6 @@ class Recipe:
             fields[keys.MASKED_FIELD] = str(self.target.secrets)
         if options.get("rescue") is False:
             fields[keys.RESCUE_FIELD] = "no"
-        if "expires" in options:
-            fields[keys.EXPIRES_FIELD] = options["expires"]
         return fields | _retries(options.get("retry")) | _callbacks(options)
 
 
@@ -171,6 +181,16 @@ def new_id() -> str:
     """A random id in the form of RQ's."""
     raw = os.urandom(16).hex()
     return f"{raw[:8]}-{raw[8:12]}-{raw[12:16]}-{raw[16:20]}-{raw[20:]}"
+
+
+def _lasting(options: Mapping[str, Any]) -> dict[str, int]:
+    lasting = {n: options[n] for n in ("result_ttl", "failure_ttl", "ttl") if n in options}
+    if "unique" in options and "unique_until" not in options:
+        # For so long other calls are told that it is their job: it must not be gone by then.
+        unique_s = math.ceil(options["unique"] / 1000)
+        if unique_s > DEFAULT_RESULT_TTL:
+            lasting.setdefault("result_ttl", unique_s)
+    return lasting
 
 
 def _retries(retry: rq.Retry | None) -> dict[str, Any]:

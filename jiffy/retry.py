@@ -23,7 +23,7 @@ _MOST_TRIES = 1000
 _LONGEST_S = 366 * 24 * 3600
 _PATH = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
 _A_NAME = "an exception, or its name as tracebacks have it, such as 'requests.exceptions.Timeout'"
-_MUST = "how many times to try again, from 1 to 1000, or a Retry"
+_MUST = "how many times to try again, from 1 to 1000"
 
 
 class Retry(rq.Retry):
@@ -43,8 +43,8 @@ class Retry(rq.Retry):
 
     def __init__(
         self,
-        *,
         max: int,  # noqa: A002 - RQ's name for it
+        *,
         backoff: clock.Duration = 0,
         factor: float = 2,
         limit: clock.Duration = "1h",
@@ -52,7 +52,7 @@ class Retry(rq.Retry):
         on: Errors = (),
         fatal: Errors = (),
     ) -> None:
-        super().__init__(_count(max), _intervals(max, backoff, factor, limit))
+        super().__init__(_count("max", max), _intervals(max, backoff, factor, limit))
         if not isinstance(jitter, bool):
             raise InvalidValue("jitter", jitter, "True or False")
         self.jitter = jitter and any(self.intervals)
@@ -78,14 +78,14 @@ def from_json(value: Any) -> rq.Retry:
     Raises InvalidValue.
     """
     if not isinstance(value, dict):
-        return rq.Retry(_count(value))
-    for name in value:
-        if name not in _ARGUMENTS:
-            raise InvalidValue("retry", name, f"an object of {', '.join(_ARGUMENTS)}")
-    return Retry(**{"max": None, **value})
+        return rq.Retry(_count("retry", value, f"{_MUST}, or a Retry"))
+    if "max" not in value or not _ARGUMENTS.issuperset(value):
+        raise InvalidValue("retry", value, _OBJECT)
+    return Retry(**value)
 
 
-_ARGUMENTS = ("max", "backoff", "factor", "limit", "jitter", "on", "fatal")
+_OBJECT = "an object with max, and perhaps backoff, factor, limit, jitter, on and fatal"
+_ARGUMENTS = {"max", "backoff", "factor", "limit", "jitter", "on", "fatal"}
 
 
 def names_of(error: type[BaseException]) -> tuple[str, ...]:
@@ -133,9 +133,9 @@ def _read(text: str | bytes | None) -> Mapping[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _count(tries: Any) -> int:
+def _count(name: str, tries: Any, must: str = _MUST) -> int:
     if type(tries) is not int or not 1 <= tries <= _MOST_TRIES:
-        raise InvalidValue("retry", tries, _MUST)
+        raise InvalidValue(name, tries, must)
     return tries
 
 
@@ -149,7 +149,7 @@ def _intervals(
     if most_s > _LONGEST_S:
         raise InvalidValue("limit", limit, "a year at most")
     if first_s > most_s:
-        raise InvalidValue("limit", limit, f"no less than backoff, which is {backoff!r}")
+        raise InvalidValue("backoff", backoff, f"no more than limit, which is {limit!r}")
     pauses, pause_s = [], first_s
     for _ in range(tries):
         pauses.append(max(1, round(pause_s)) if first_s else 0)

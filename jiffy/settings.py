@@ -126,8 +126,9 @@ class Settings:
         _count, "a whole number of MB",
     )  # fmt: skip
     job_max_bytes: int = _setting(
-        "A call whose arguments are larger is refused.", _count, "a whole number of bytes", 256_000
-    )
+        "A call whose arguments are larger is refused, or whose `meta` and description are.",
+        _count, "a whole number of bytes", 256_000,
+    )  # fmt: skip
     result_max_bytes: int = _setting(
         "A job that returns more fails.", _count, "a whole number of bytes", 1_000_000
     )
@@ -160,7 +161,10 @@ def read(environ: Mapping[str, str]) -> Settings:
         text = environ.get(setting.name.upper(), "").strip()
         if text:
             values[setting.name] = _parse(setting.name.upper(), text, setting.metadata)
-    return Settings(**values)
+    found = Settings(**values)
+    if found.api_read_token is not None and found.api_read_token == found.api_token:
+        raise InvalidSetting("API_READ_TOKEN", "***", "another than API_TOKEN, which may do all")
+    return found
 
 
 def _parse(name: str, text: str, metadata: Mapping[str, Any]) -> Any:

@@ -2,17 +2,18 @@
 
 import argparse
 import json
+import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 from rq.job import JobStatus
 
 from jiffy import clock, connection, functions, job_options, job_progress, results, shell_each
-from jiffy.errors import InvalidValue
+from jiffy.errors import InvalidValue, WrongArguments
 from jiffy.program import in_one_line
 from jiffy.queues import Enqueue, Job
 from jiffy.retry import Retry
@@ -47,8 +48,13 @@ def enqueue_command(enqueue: Enqueue, argv: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code: 0, 1 where the job failed, 2 for a wrong call."""
     with in_one_line():
         asked = _parser().parse_intermixed_args(argv)
+        if asked.function is None:
+            raise WrongArguments(
+                "Say which function: python enqueue.py jobs.numbers.add 2 3." + _HELP
+            )
         function = functions.find(asked.function, settings().jobs_modules)
-        enqueue = enqueue.options(**_options(asked))
+        with _in_flags():
+            enqueue = enqueue.options(**_options(asked))
         if asked.each:
             return shell_each.enqueue_each(enqueue, function, asked)
         args, kwargs = functions.from_words(function, asked.arguments)
@@ -64,13 +70,24 @@ def enqueue_command(enqueue: Enqueue, argv: Sequence[str] | None = None) -> int:
             return _INTERRUPTED_EXIT_CODE
 
 
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, without the usage."""
+
+    def error(self, message: str) -> NoReturn:
+        raise WrongArguments(f"{message}.{_HELP}")
+
+
+_HELP = " All about it: python enqueue.py --help"
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="python enqueue.py",
+        usage="%(prog)s function [argument ...] [--option ...]",
         description="Put a call of a function on a queue.",
         epilog="Example: python enqueue.py jobs.images.resize photo.jpg 200 150 --queue low --wait",
     )
-    parser.add_argument("function", help="its path, such as jobs.images.resize")
+    parser.add_argument("function", nargs="?", help="its path, such as jobs.images.resize")
     parser.add_argument(
         "arguments",
         nargs="*",
@@ -104,7 +121,7 @@ def _options(asked: argparse.Namespace) -> dict[str, Any]:
         found["rescue"] = False
     if asked.backoff is not None:
         if asked.retry is None:
-            raise InvalidValue("--backoff", asked.backoff, "given with --retry")
+            raise InvalidValue("backoff", asked.backoff, "given with retry")
         found["retry"] = Retry(max=asked.retry, backoff=asked.backoff)
     if asked.at is not None:
         found["at"] = _moment(asked.at)
@@ -119,6 +136,22 @@ def _moment(text: str) -> datetime:
     except ValueError:
         must = "a time with its zone, such as 2030-01-31T06:00:00+01:00"
         raise InvalidValue("at", text, must) from None
+
+
+@contextmanager
+def _in_flags() -> Iterator[None]:
+    """Let an error about an option speak of its flag."""
+    try:
+        yield
+    except InvalidValue as error:
+        others = r"(?<=given with )\w+|(?<=given without )\w+"
+        must = re.sub(others, lambda other: _flag(other[0]), error.must)
+        raise InvalidValue(_flag(error.name), error.value, must) from None
+
+
+def _flag(option: str) -> str:
+    name = {"job_id": "id", "max": "retry"}.get(option, option)
+    return f"--{name.strip('_').replace('_', '-')}"
 
 
 def _wait(job: Job) -> int:

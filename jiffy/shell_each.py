@@ -49,7 +49,7 @@ def enqueue_each(enqueue: Enqueue, function: functions.Function, asked: argparse
 
 
 def _call(function: functions.Function, line: str, words: Sequence[str]) -> bulk.Both:
-    args, kwargs = functions.split(words)
+    args, kwargs = functions.split(function, words)
     return bulk.Both(*functions.from_texts(function, [line, *args], kwargs))
 
 

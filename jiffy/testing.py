@@ -8,7 +8,7 @@ would fail in production fails here.  `check_schedule` needs none of this.
 import inspect
 import json
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -78,28 +78,36 @@ class Queued:
 
     @property
     def jobs(self) -> list[Job]:
-        """Those that wait, queue by queue in their order, then those for later."""
+        """Those that wait, queue by queue in their order, then those for later, then those that
+        wait for others: the parts of a chain.
+        """
         names = sorted(queue.name for queue in Queue.all(self.redis))
         waiting: list[Any] = [self.redis.lrange(keys.queue(name), 0, -1) for name in names]
-        for name in names:
-            waiting.append(self.redis.zrange(keys.REGISTRIES["scheduled"] + name, 0, -1))
+        for registry in (keys.REGISTRIES["scheduled"], keys.REGISTRIES["deferred"]):
+            waiting += [self.redis.zrange(registry + name, 0, -1) for name in names]
         ids = [job_id.decode() for some in waiting for job_id in some]
         found = Job.fetch_many(ids, self.redis)
         return [job for job in found if isinstance(job, Job)]
 
     def has(self, func: Callable[..., object], /, *args: Any, **kwargs: Any) -> bool:
         """Whether this very call waits, however its arguments were written."""
-        path, bind = functions.path_of(func), inspect.signature(func).bind
-        call = bind(*json.loads(json.dumps(args)), **json.loads(json.dumps(kwargs)))
+        path, signature = functions.path_of(func), inspect.signature(func)
+
+        def whole(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Mapping[str, Any]:
+            bound = signature.bind(*args, **kwargs)
+            bound.apply_defaults()
+            return bound.arguments
+
+        call = whole(*json.loads(json.dumps([args, kwargs])))
         return any(
-            job.func_name == path and bind(*job.args, **job.kwargs) == call for job in self.jobs
+            job.func_name == path and whole(job.args, job.kwargs) == call for job in self.jobs
         )
 
     def run(self) -> list[Job]:
         """Run all that waits and is not for later, and all that it enqueues; return what waited."""
         if self._is_running:  # a job has enqueued this one: it is run after that
             return []
-        ran = [job for job in self.jobs if job.get_status(refresh=False) != "scheduled"]
+        ran = [job for job in self.jobs if job.get_status(refresh=False) == "queued"]
         self._is_running = True
         try:
             self._worker().work(burst=True, logging_level="WARNING")

@@ -20,7 +20,7 @@ from jiffy.dashboard import decode
 from jiffy.dashboard.decode import Raw
 from jiffy.errors import NotShown
 from jiffy.job_progress import State
-from jiffy.masking import MASK, Places, is_secret, masked
+from jiffy.masking import MASK, Places, is_secret, masked, masked_text
 from jiffy.scripts import script
 
 T = TypeVar("T")
@@ -56,7 +56,7 @@ class JobView:
     ended: datetime | None
     worker: str
     progress: State | None
-    meta: str
+    meta: Mapping[str, Any]
     problems: tuple[str, ...]
     result: Any = None
     has_result: bool = False
@@ -165,7 +165,7 @@ def job_view(job_id: str, raw: Mapping[str, Raw]) -> JobView:
         id=job_id,
         state=state,
         queue=read("origin", _line, ""),
-        description=read("description", decode.text, "")[:_LONG],
+        description=masked_text(read("description", decode.text, "")[:_LONG]),
         function=function,
         arguments=arguments,
         created=read("created_at", decode.time, None),
@@ -175,7 +175,7 @@ def job_view(job_id: str, raw: Mapping[str, Raw]) -> JobView:
         worker=read("worker_name", _line, ""),
         entry=read(keys.TICK_OF_FIELD, _line, ""),
         progress=read(keys.PROGRESS_FIELD, _progress, None),
-        meta=read("meta", _meta, ""),
+        meta=read("meta", _meta, {}),
         error=read(keys.REASON_FIELD, _line, "") if state == "canceled" else "",
         problems=tuple(read.problems),
     )
@@ -255,11 +255,14 @@ def _progress(raw: Raw) -> State | None:
     return State(told if is_number else None, decode.clip(state.note, _SHORT))
 
 
-def _meta(raw: Raw) -> str:
+def _meta(raw: Raw) -> Mapping[str, Any]:
     if raw is None:
-        return ""
-    meta = _masked(decode.value(decode.inflated(raw)), False)
-    return decode.clip(json.dumps(meta, ensure_ascii=False, indent=2), _LONG) if meta else ""
+        return {}
+    meta = decode.value(decode.inflated(raw))
+    if not isinstance(meta, dict):
+        raise NotShown("no object")
+    masked_meta: Mapping[str, Any] = _masked(meta, False)
+    return masked_meta
 
 
 def _with_result(redis: Redis, job: JobView) -> JobView:

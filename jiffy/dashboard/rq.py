@@ -22,7 +22,7 @@ from rq_dashboard import web
 from jiffy import connection, keys
 from jiffy.dashboard import data, decode, problems
 from jiffy.errors import NotShown
-from jiffy.masking import masked
+from jiffy.masking import masked, masked_text
 from jiffy.queues import Job
 
 PREFIX = "/rq"
@@ -56,7 +56,7 @@ class _OnlyJson:
     @staticmethod
     def loads(raw: bytes) -> Any:
         try:
-            return decode.value(raw)
+            return decode.with_plain_numbers(decode.value(raw))
         except NotShown as reason:
             return str(reason)
 
@@ -77,6 +77,7 @@ class ShownJob(Job):
         try:
             decode.inflated(raw_data.get(b"data"))  # RQ would inflate it without a limit
             super().restore(raw_data)
+            self.description = masked_text(self.description or "")
         except NoSuchJobError:
             raise
         except Exception as error:  # noqa: BLE001 - a corrupt hash can break any line of RQ's
@@ -106,7 +107,8 @@ class ShownJob(Job):
         if seen is None or not (seen.has_result or seen.error):
             return None
         kind = Result.Type.FAILED if seen.error else Result.Type.SUCCESSFUL
-        return Result(self.id, kind, self.connection, "0-0", None, seen.result, seen.error or None)
+        value = decode.with_plain_numbers(seen.result)
+        return Result(self.id, kind, self.connection, "0-0", None, value, seen.error or None)
 
     @property
     def dependency_ids(self) -> Any:

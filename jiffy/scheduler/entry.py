@@ -36,9 +36,12 @@ _REFUSED = {
 _OPTIONS = [name for name in job_options.NAMES if name not in _REFUSED]
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Line:
-    """What somebody wrote in the table, unchecked: only the table knows its number."""
+    """What somebody wrote in the table, unchecked: only the table knows its number.
+
+    It may hold passwords and addresses that are as good, so it is never shown.
+    """
 
     read_timing: Callable[[], Timing]
     func: functions.Function
@@ -194,6 +197,7 @@ class Entry:
             keys.ENTRY_FIELD: json.dumps(self.told(), sort_keys=True),
             keys.TIMING_FIELD: self.timing.text,
             keys.POLICY_FIELD: self._policy_text(),
+            keys.TIMES_FIELD: self.timing.identity,
             keys.TICK_OF_FIELD: self.name,
             **meta,
             **self.job.to_dict(),
@@ -221,8 +225,8 @@ def check(line: Line, enqueue: Enqueue) -> Entry:
     args, kwargs = _arguments(line)
     function = _function(line.func)
     name = line.name or functions.path_of(function)
-    ours: Any = dict.fromkeys(_REFUSED) | {"job_id": ticks.entry_id_of(name)}
-    job = enqueue.options(**_options(line)).options(**ours).make(function, args, kwargs)
+    chosen = enqueue.without_usual(_REFUSED).options(**_options(line))
+    job = chosen.options(job_id=ticks.entry_id_of(name)).make(function, args, kwargs)
     timing = line.read_timing()
     whom = wanted.read(line.policies, name, enqueue)
     if whom.ping:

@@ -10,6 +10,7 @@ from redis import Redis
 
 from jiffy import connection, functions, log
 from jiffy.errors import BrokenModule, InvalidValue
+from jiffy.job_options import check_queue
 from jiffy.program import in_one_line
 from jiffy.queues import DEFAULT_QUEUES, Queue
 from jiffy.settings import Settings, settings
@@ -39,7 +40,7 @@ def worker_command(
         redis = connection.connect("worker")
         redis.ping()
         companion = Companion(scheduler(redis)) if scheduler and asked.with_scheduler else None
-        queues = asked.queues or list(DEFAULT_QUEUES)
+        queues = [check_queue("queue", name) for name in asked.queues or DEFAULT_QUEUES]
         log.event(
             "worker.started",
             workers=asked.n,

@@ -222,6 +222,15 @@ def test_each_part_has_its_own_options_and_those_of_the_chain(redis):
     assert timeouts == [b"540", b"540"]
 
 
+def test_what_is_usual_for_a_function_gives_way_where_no_part_can_have_it(redis):
+    enqueue = Enqueue({add: jiffy.options(unique="1h", unique_until="done", in_="5m")})
+    jobs = enqueue.chain(part(add, 1, 1), part(add, result, 1))
+
+    assert statuses(redis, jobs) == ["scheduled", "deferred"]
+    with pytest.raises(InvalidValue, match=r"^Part 1: unique is '1h'; it must be left out"):
+        enqueue.options(unique="1h").chain(part(add, 1, 1))
+
+
 def test_a_chain_may_begin_later(redis):
     jobs = jiffy.enqueue.chain(part(add, 1, 1).options(in_="5m"), part(add, result, 1))
 

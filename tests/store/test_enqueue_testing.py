@@ -6,6 +6,11 @@ from jobs import numbers
 from tests import enqueue_jobs
 
 
+def allow_tests(queued, environ):
+    path = queued.redis.connection_pool.connection_kwargs["path"]
+    environ(JOBS_MODULES="jobs,tests", REDIS_URL=f"unix://{path}")
+
+
 def test_inline_runs_what_is_enqueued_at_once(inline):
     job = jiffy.enqueue(numbers.add, 2, 3)
 
@@ -14,8 +19,7 @@ def test_inline_runs_what_is_enqueued_at_once(inline):
 
 
 def test_inline_runs_many_and_what_a_job_enqueues(inline, environ):
-    inline_address = inline.redis.connection_pool.connection_kwargs["path"]
-    environ(JOBS_MODULES="jobs,tests", REDIS_URL=f"unix://{inline_address}")
+    allow_tests(inline, environ)
     jobs = jiffy.enqueue_many(numbers.add, [(1, 1), (2, 2)])
     jiffy.enqueue(enqueue_jobs.enqueue_another)
 
@@ -54,6 +58,23 @@ def test_queued_tells_what_was_enqueued(queued):
     assert [(job.func_name, job.origin) for job in queued.jobs] == [("jobs.numbers.add", "low")]
 
 
+def test_queued_knows_what_is_left_out(queued, environ):
+    allow_tests(queued, environ)
+    jiffy.enqueue(enqueue_jobs.add, 1)
+
+    assert queued.has(enqueue_jobs.add, 1)
+    assert queued.has(enqueue_jobs.add, 1, 0)
+    assert not queued.has(enqueue_jobs.add, 1, 2)
+
+
+def test_queued_tells_of_the_parts_that_wait_for_others(queued):
+    jiffy.enqueue.chain(part(numbers.add, 1, 1), part(numbers.add, result, 10))
+
+    assert queued.has(numbers.add, result, 10)
+    assert queued.has(numbers.add, result, y=10)
+    assert len(queued.run()) == 1
+
+
 def test_queued_runs_on_demand(queued):
     job = jiffy.enqueue(numbers.add, 2, 3)
     before = job.get_status()
@@ -69,7 +90,7 @@ def test_queued_runs_a_chain_to_its_end(queued):
     waiting = [job.args for job in queued.jobs]
     queued.run()
 
-    assert waiting == [[1, 1]]
+    assert waiting == [[1, 1], [result, 1]]
     assert (wait(last), queued.jobs) == (3, [])
 
 

@@ -1,7 +1,9 @@
 """A function is found by its path, and a shell's words become its arguments."""
 
 import sys
+from enum import Enum
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -18,6 +20,20 @@ def resize(path: str, width: int, height: int | None = None) -> None:
 
 def mix(ratio: float, *names: str, loud: bool = False, **weights: float) -> None:
     """Stands for a job that takes everything."""
+
+
+class Colour(str, Enum):
+    """Stands for a choice."""
+
+    RED = "red"
+
+
+def choose(size: Literal["s", "m", 3], colour: Colour | None = None) -> None:
+    """Stands for a job whose arguments are some of a few."""
+
+
+def gather(*texts: str) -> None:
+    """Stands for a job that takes any number of texts."""
 
 
 def loose(anything, where: Path = Path()):
@@ -50,6 +66,12 @@ def test_a_wrong_path_is_answered_with_the_nearest_right_one(path):
         functions.find(path, JOBS)
 
     assert str(refusal.value) == f"No function {path!r}. Did you mean 'jobs.numbers.add'?"
+
+
+@pytest.mark.parametrize("path", ["jobs", "jobs.", "jobs.numbers", "jobs..add"])
+def test_a_path_of_no_function_is_answered_in_words(path):
+    with pytest.raises(UnknownFunction, match=f"^No function {path!r}\\."):
+        functions.find(path, JOBS)
 
 
 def test_a_path_that_is_like_no_other_is_answered_with_how_to_write_one():
@@ -111,6 +133,15 @@ def test_a_value_may_contain_equals_signs():
     assert functions.from_words(resize, ["path=a=b.jpg", "width=1"])[0] == ["a=b.jpg", 1]
 
 
+def test_a_word_that_only_more_arguments_could_take_goes_to_them_with_its_equals_sign():
+    assert functions.from_words(gather, ["a", "b=1", "c"]) == (["a", "b=1", "c"], {})
+
+
+def test_a_word_of_a_few_that_may_be_is_what_the_function_takes():
+    assert functions.from_words(choose, ["m"]) == (["m"], {})
+    assert functions.from_words(choose, ["3", "red"]) == ([3, "red"], {})
+
+
 def test_words_for_many_arguments_become_their_type_too():
     args, kwargs = functions.from_words(mix, ["0.5", "one", "2", "loud=yes", "salt=1"])
 
@@ -140,3 +171,24 @@ def test_a_word_of_the_wrong_type_is_refused_with_the_right_one(words, reason):
         functions.from_words(resize, words)
 
     assert str(refusal.value) == reason
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (["x"], "choose() needs 'size' as 's' or 'm' or 3, not 'x'."),
+        (["s", "blue"], "choose() needs 'colour' as 'red' | None, not 'blue'."),
+    ],
+)
+def test_a_word_that_is_none_of_a_few_is_refused_with_all_of_them(words, reason):
+    with pytest.raises(WrongArguments) as refusal:
+        functions.from_words(choose, words)
+
+    assert str(refusal.value) == reason
+
+
+def test_a_private_function_is_nobodys_hint():
+    with pytest.raises(UnknownFunction) as refused:
+        functions.find("jobs.images._sizes", ("jobs",))
+
+    assert "._" not in (refused.value.near or "")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from jiffy.masking import Places, is_secret, masked
+from jiffy.masking import Places, is_secret, masked, masked_text
 
 
 @pytest.mark.parametrize(
@@ -31,6 +31,24 @@ def test_secrets_are_masked_wherever_they_stand():
     assert repr(masked(value)) == (
         "{'user': 'ada', 'token': ***, 'more': [{'password': ***}, ('x', {'pin': ***})]}"
     )
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("f('bob', api_key='K', x=5)", "f('bob', api_key=***, x=5)"),
+        ("f(pin=1234, token=b'x', cvv=None)", "f(pin=***, token=***, cvv=None)"),
+        ("f({'password': 'a', 'b': 1})", "f({'password': ***, 'b': 1})"),
+        ("f(password='it\\'s, one', b=1)", "f(password=***, b=1)"),
+        ('f(password="it\'s", b=1)', "f(password=***, b=1)"),
+        ("f(x=[1, 2], tokens=['a', 'b'])", "f(x=[1, 2], tokens=***"),
+        ("f(password='cut off...", "f(password=***"),
+        ("f(api_key=***, x=5)", "f(api_key=***, x=5)"),
+        ("order 18 for bob", "order 18 for bob"),
+    ],
+)
+def test_a_call_in_words_is_masked_by_its_names(text, shown):
+    assert masked_text(text) == shown
 
 
 def test_whether_there_is_a_secret_may_be_seen():

@@ -109,8 +109,13 @@ CIRCULAR.append(CIRCULAR)
         (b"raw", "y", "a bytes. Pass the path of a file"),
         (object(), "y", "an object. Pass a number"),
         ([1, {"at": {"now": b""}}], "y[1]['at']['now']", "a bytes"),
-        ({(1, 2): 3}, "a key of y", "a tuple. Keys are texts"),
+        ({(1, 2): 3}, "the key (1, 2) of y", "a tuple. Keys are texts"),
+        ({1: "a", "1": "b"}, "the key 1 of y", "an int. Keys are texts: pass its str(…)"),
+        ([{"a": {True: 1}}], "the key True of y[0]['a']", "a bool. Keys are texts"),
+        ({None: 1}, "the key None of y", "a NoneType. Keys are texts"),
         (CIRCULAR, "y", "a list or dict that contains itself"),
+        ([1, 10**5000], "y[1]", "a number of more digits than JSON is read with. Pass it as hex"),
+        ({10**5000: 1}, "the key … of y", "an int. Keys are texts"),
     ],
 )
 def test_a_value_that_cannot_be_sent_is_named_with_its_type_and_a_remedy(value, where, what):

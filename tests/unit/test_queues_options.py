@@ -1,5 +1,6 @@
 """Options are checked where they are written: by mypy, and when the program runs."""
 
+import re
 import subprocess
 import sys
 from datetime import datetime, timedelta, timezone
@@ -9,28 +10,47 @@ import rq
 import rq.job
 
 from jiffy import Enqueue, Retry, enqueue, options
-from jiffy.errors import InvalidValue, NotAllowed
+from jiffy.errors import (
+    CallTooLarge,
+    InvalidValue,
+    NotAllowed,
+    NotImportable,
+    UnknownFunction,
+    WrongArguments,
+)
 from jiffy.job_options import NAMES, Options
 from jobs import numbers
+from tests import enqueue_jobs
 from tests.newcomer import CHECKOUT
 
 TYPED = """\
 from datetime import datetime
 from enqueue import enqueue
-from jiffy import Enqueue, Retry, options, wait
+from jiffy import Enqueue, Retry, options, part, result, wait
 from jobs import numbers
 
+jobs = enqueue.chain(part(numbers.add, 2, 3), part(numbers.add, result, 10))
+enqueue.options(depends_on=jobs)(numbers.add, 2, 3)
+enqueue.options(depends_on=("a", jobs[0]))(numbers.add, 2, 3)
+many = enqueue.many(numbers.add, [(1, 2)])
+wait(many[0]), many[0].id.upper(), many[:2][0].id.upper()
+enqueue.group([part(numbers.add, 2, 3)], then=part(numbers.add, result, 3))
+enqueue.options(retry=Retry(3), on_success="jobs.orders.count_paid")
+enqueue.options(timeout=-1, result_ttl="0s", failure_ttl=0)
 enqueue(numbers.add, 2, y=3)
 enqueue.options(queue="low", timeout="2m", retry=3)(numbers.add, 2, 3)
 enqueue.options(retry=Retry(max=3, backoff="2s", on=(OSError, "a.B"), fatal=ValueError))
 Enqueue({numbers.add: options(queue="low", unique_until="done", unique=60)})
 enqueue.many(numbers.add, [(1, 2), {"x": 1, "y": 2}])
-enqueue(numbers.add, 2, z=3)
-enqueue(numbers.add, "two", 3)
-enqueue.options(quue="low")
-enqueue.options(at_front="yes")
-options(unique_until="soon")
-options(at="tomorrow")
+enqueue(numbers.add, 2, z=3)  # wrong
+enqueue(numbers.add, "two", 3)  # wrong
+enqueue.options(quue="low")  # wrong
+enqueue.options(at_front="yes")  # wrong
+options(unique_until="soon")  # wrong
+options(at="tomorrow")  # wrong
+enqueue.options(depends_on=[5])  # wrong
+many[0].no_such_thing  # wrong
+part(numbers.add, "two", result)  # wrong
 """
 
 
@@ -44,9 +64,14 @@ def test_every_option_has_its_type_and_its_check():
         ({"quue": "low"}, "option is 'quue'; it must be one of queue"),
         ({"queue": ""}, "queue is ''; it must be the name of a queue"),
         ({"queue": 5}, "queue is 5; it must be the name of a queue"),
+        ({"queue": "q\n"}, "queue is 'q\\n'; it must be the name of a queue, without commas and"),
+        ({"queue": "a,b"}, "queue is 'a,b'; it must be the name of a queue, without commas and"),
+        ({"queue": "a\0"}, "queue is 'a\\x00'; it must be the name of a queue, without commas"),
         ({"timeout": "soon"}, "timeout is 'soon'; it must be seconds"),
         ({"timeout": 0}, "timeout is 0; it must be more than 0 seconds"),
         ({"timeout": -2}, "timeout is -2; it must be seconds"),
+        ({"timeout": "99999999999d"}, "timeout is '99999999999d'; it must be 100 years at most"),
+        ({"timeout": timedelta(seconds=-1)}, "timeout is datetime.timedelta(days=-1"),
         ({"ttl": 0}, "ttl is 0; it must be more than 0 seconds"),
         ({"expires": 0}, "expires is 0; it must be more than 0 seconds"),
         ({"expires": "1m", "ttl": 60}, "ttl is 60; it must be given without expires"),
@@ -69,7 +94,8 @@ def test_every_option_has_its_type_and_its_check():
         ({"unique": 0}, "unique is 0; it must be more than 0 seconds"),
         ({"unique": "1h", "unique_until": "soon"}, "unique_until is 'soon'; it must be 'begun'"),
         ({"unique_key": "order-7"}, "unique_key is 'order-7'; it must be given with unique"),
-        ({"unique": "1h", "depends_on": "x"}, "unique is 3600000; it must be given without dep"),
+        ({"unique": "1h", "depends_on": "x"}, "unique is '1h'; it must be given without dep"),
+        ({"in_": "5m", "depends_on": "x"}, "in_ is '5m'; it must be given without depends_on"),
     ],
 )
 def test_a_wrong_option_is_refused_in_words(given, words):
@@ -98,6 +124,9 @@ def test_a_callback_must_be_a_function_that_workers_may_run():
         ({"timeout": "2m"}, {"timeout": 120}),
         ({"timeout": 0.4}, {"timeout": 1}),
         ({"timeout": -1}, {"timeout": -1}),
+        ({"timeout": "-1"}, {"timeout": -1}),
+        ({"result_ttl": "-1", "failure_ttl": "0"}, {"result_ttl": -1, "failure_ttl": 0}),
+        ({"result_ttl": "0s", "failure_ttl": timedelta()}, {"result_ttl": 0, "failure_ttl": 0}),
         ({"timeout": None}, {"timeout": 180}),
         ({"result_ttl": 0}, {"result_ttl": 0}),
         ({"failure_ttl": timedelta(days=1), "result_ttl": -1}, {"failure_ttl": 86400}),
@@ -107,11 +136,15 @@ def test_a_callback_must_be_a_function_that_workers_may_run():
         ({"expires": "10m"}, {"own_fields": {"jiffy:expires": 600}}),
         ({"meta": {"who": "me"}}, {"meta": {"who": "me"}}),
         ({"description": "adds"}, {"description": "adds"}),
-        ({"on_failure": "jobs.numbers.add"}, {"_failure_callback_name": "jobs.numbers.add"}),
+        (
+            {"on_failure": "tests.enqueue_jobs.heard"},
+            {"_failure_callback_name": "tests.enqueue_jobs.heard"},
+        ),
         ({"rescue": False}, {"own_fields": {"jiffy:rescue": "no"}}),
     ],
 )  # fmt: skip
-def test_options_are_those_of_the_job(given, stored):
+def test_options_are_those_of_the_job(given, stored, environ):
+    environ(JOBS_MODULES="jobs,tests")
     job = enqueue.options(**given).make(numbers.add, [2, 3], {})
 
     assert {name: getattr(job, name) for name in stored} == stored
@@ -121,11 +154,79 @@ def test_a_functions_usual_options_are_taken_unless_the_call_has_its_own():
     mine = Enqueue({numbers.add: options(queue="low", timeout="1m")})
     usual = mine.make(numbers.add, [2, 3], {})
     own = mine.options(timeout="2m").make(numbers.add, [2, 3], {})
-    none = mine.options(timeout=None, queue=None).make(numbers.add, [2, 3], {})
+    none = mine.options(timeout="2m").options(timeout=None, queue=None)
+    left = none.make(numbers.add, [2, 3], {})
 
     assert (usual.origin, usual.timeout) == ("low", 60)
     assert (own.origin, own.timeout) == ("low", 120)
-    assert (none.origin, none.timeout) == ("default", 180)
+    assert (left.origin, left.timeout) == ("low", 120)
+
+
+def test_a_function_in_the_table_may_be_named_by_its_path():
+    mine = Enqueue({"jobs.numbers.add": options(queue="low")})
+
+    assert mine.make(numbers.add, [2, 3], {}).origin == "low"
+
+
+def test_a_decorated_function_has_the_usual_options_of_what_stands_at_its_path(environ):
+    environ(JOBS_MODULES="tests")
+    mine = Enqueue({enqueue_jobs.cached: options(queue="low")})
+
+    assert mine.make(enqueue_jobs.add, [2, 3], {}).origin == "low"
+
+
+@pytest.mark.parametrize(
+    ("table", "error", "words"),
+    [
+        ({"jobs.numbers.ad": {}}, UnknownFunction, "Did you mean 'jobs.numbers.add'"),
+        ({"jobs": {}}, UnknownFunction, "No function 'jobs'"),
+        ({lambda: None: {}}, NotImportable, "is a lambda"),
+        ({5: {}}, NotImportable, "5 is no function"),
+        ({numbers.add: None}, InvalidValue, "jobs.numbers.add has as usual is None; it must be"),
+    ],
+)
+def test_what_is_no_function_in_the_table_is_refused_where_it_is_written(table, error, words):
+    with pytest.raises(error, match=re.escape(words)):
+        Enqueue(table)
+
+
+@pytest.mark.parametrize(
+    ("usual", "given"),
+    [
+        ({"in_": "5m"}, {"at": datetime(2030, 1, 1, tzinfo=timezone.utc)}),
+        ({"ttl": "1h"}, {"expires": "1h"}),
+        ({"expires": "1h"}, {"ttl": "1h"}),
+        ({"unique": "1h", "unique_until": "done", "in_": "5m"}, {"depends_on": "another"}),
+    ],
+)
+def test_what_a_call_says_goes_before_the_usual_that_it_excludes(usual, given):
+    mine = Enqueue({numbers.add: usual})
+
+    assert mine.options(**given).make(numbers.add, [2, 3], {})
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"on_success": "tests.enqueue_jobs.add"}, "on_success is called with job, connection, re"),
+        ({"on_failure": "tests.enqueue_jobs.add"}, "on_failure is called with job, connection, ty"),
+        ({"on_stopped": enqueue_jobs.nothing}, "on_stopped is called with job, connection: nothi"),
+        ({"on_success": rq.Callback(enqueue_jobs.nothing)}, "on_success is called with job, conn"),
+    ],
+)
+def test_a_callback_that_cannot_take_what_it_is_told_is_refused(given, words, environ):
+    environ(JOBS_MODULES="tests")
+    with pytest.raises(WrongArguments, match=f"^{words}"):
+        enqueue.options(**given)
+
+
+@pytest.mark.parametrize("name", ["meta", "description"])
+def test_what_a_job_carries_besides_its_arguments_is_limited_too(name, environ):
+    environ(JOB_MAX_BYTES="1000")
+    text = "x" * 2000
+    given = {"meta": {"text": text}} if name == "meta" else {"description": text}
+    with pytest.raises(CallTooLarge, match=f"1,000 are sent at most.*Most of it is '{name}'"):
+        enqueue.options(**given).make(numbers.add, [2, 3], {})
 
 
 @pytest.mark.parametrize("given", [{"job_id": "one"}, {"timeout": "soon"}, {"quue": "low"}])
@@ -142,6 +243,8 @@ def test_mypy_sees_wrong_arguments_and_wrong_options(tmp_path):
         [sys.executable, "-m", "mypy", "--strict", tmp_path / "typed.py"],
         cwd=CHECKOUT, capture_output=True, text=True, check=False,
     )  # fmt: skip
-    lines = {int(line.split(":")[1]) for line in found.stdout.splitlines() if "error:" in line}
+    of_ours = [line for line in found.stdout.splitlines() if "typed.py" in line]
+    refused = {int(line.split(":")[1]) for line in of_ours if "error:" in line}
+    wrong = {n for n, line in enumerate(TYPED.splitlines(), start=1) if line.endswith("# wrong")}
 
-    assert lines == set(range(11, 17)), found.stdout
+    assert refused == wrong, found.stdout

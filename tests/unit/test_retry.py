@@ -1,6 +1,7 @@
 """A Retry is checked where it is written, and is RQ's own on the wire."""
 
 import json
+import re
 import subprocess
 
 import pytest
@@ -41,6 +42,10 @@ def test_a_thousand_tries_stay_within_the_limit():
     assert Retry(max=1000, backoff="1s", factor=10).intervals[-1] == 3600
 
 
+def test_how_often_may_stand_first_as_in_rq():
+    assert Retry(3, backoff="2s").intervals == [2, 4, 8]
+
+
 def test_stock_rq_reads_the_same_pauses():
     job = made(Retry(max=3, backoff="2s", limit="5s", on=TimeoutError))
 
@@ -69,15 +74,15 @@ def test_a_plain_retry_is_rqs_alone(retry):
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        ({"max": 0}, "retry is 0; it must be how many times"),
-        ({"max": 1001}, "retry is 1001; it must be how many times"),
-        ({"max": True}, "retry is True; it must be how many times"),
+        ({"max": 0}, "max is 0; it must be how many times"),
+        ({"max": 1001}, "max is 1001; it must be how many times"),
+        ({"max": True}, "max is True; it must be how many times"),
         ({"max": 3, "backoff": "soon"}, "backoff is 'soon'; it must be seconds"),
         ({"max": 3, "backoff": -1}, "backoff is -1; it must be seconds"),
         ({"max": 3, "factor": 0.5}, "factor is 0.5; it must be a number from 1"),
         ({"max": 3, "factor": True}, "factor is True; it must be a number from 1"),
         ({"max": 3, "factor": float("nan")}, "factor is nan; it must be a number from 1"),
-        ({"max": 3, "backoff": "2h"}, "limit is '1h'; it must be no less than backoff"),
+        ({"max": 3, "backoff": "2h"}, "backoff is '2h'; it must be no more than limit, which is"),
         ({"max": 3, "limit": "400d"}, "limit is '400d'; it must be a year at most"),
         ({"max": 3, "jitter": 1}, "jitter is 1; it must be True or False"),
         ({"max": 3, "on": 5}, "on is 5; it must be an exception"),
@@ -102,8 +107,8 @@ def test_json_has_the_same_words():
 
 
 @pytest.mark.parametrize("value", [None, "3", [3], {}, {"backoff": 2}, {"max": 3, "self": 1}])
-def test_json_that_is_no_retry_is_refused(value):
-    with pytest.raises(InvalidValue, match="retry is"):
+def test_json_that_is_no_retry_is_refused_as_it_was_written(value):
+    with pytest.raises(InvalidValue, match=re.escape(f"retry is {value!r}; ")):
         from_json(value)
 
 

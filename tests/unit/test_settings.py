@@ -30,6 +30,13 @@ def test_a_wrong_value_is_refused_with_its_name_and_what_it_must_be(name, value,
     assert "\n" not in str(refusal.value)
 
 
+def test_a_token_that_may_only_read_cannot_be_the_one_that_may_do_all():
+    with pytest.raises(InvalidSetting) as refusal:
+        read({"API_TOKEN": "hunter", "API_READ_TOKEN": "hunter"})
+
+    assert str(refusal.value).startswith("API_READ_TOKEN is '***'; it must be another than API_TO")
+
+
 def test_a_password_in_a_refused_address_is_not_shown():
     with pytest.raises(InvalidSetting) as refusal:
         read({"REDIS_URL": "postgres://me:secret@host/0"})

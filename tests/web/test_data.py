@@ -38,6 +38,14 @@ def test_a_secret_that_stock_rq_enqueued_is_masked_by_its_name(redis, plant):
     assert data.read_job(redis, "one").arguments == '5, password=***, to={"pin": "***"}'
 
 
+def test_a_secret_in_what_stock_rq_says_of_a_job_is_masked_by_its_name(client, plant):
+    plant("one", description="jobs.orders.login('ann', api_key='hunter-1')")
+    answers = [look(client, view.format("one")).text for view in VIEWS]
+
+    assert not any("hunter" in answer for answer in answers)
+    assert any("api_key=***" in answer for answer in answers)
+
+
 def test_a_result_that_is_still_to_come_is_called_result(redis, environ):
     environ(JOBS_MODULES="jobs,tests")
     last = enqueue.chain(part(numbers.add, 2, 3), part(numbers.add, result, y=result))[-1]
@@ -138,6 +146,7 @@ def test_a_corrupt_field_breaks_no_page(client, plant, plant_worker, redis, fiel
         {"type": "x"},
         {"type": 1, "return_value": "!"},
         {"type": 1, "return_value": "TmFO"},  # NaN
+        {"type": 1, "return_value": "MWU5OTk="},  # 1e999
         {"type": 2, "exc_string": b"\xff"},
     ],
 )
