@@ -106,7 +106,9 @@ _FIELDS = (keys.POLICY_FIELD, "description", "origin", "meta")
 
 
 def history(redis: Redis, name: str, limit: int = 100) -> list[Tick]:
-    """The last ticks of an entry, newest first.  Raises UnknownEntry."""
+    """The last `limit` ticks of an entry, newest first.  Raises UnknownEntry, and InvalidValue."""
+    if type(limit) is not int or limit < 1:
+        raise InvalidValue("limit", limit, "how many ticks to show, from 1")
     entry_id = _known(redis, name)
     lines: list[Any] = redis.lrange(keys.ticks(entry_id), 0, limit - 1)
     read = [_tick(entry_id, line) for line in lines]
@@ -183,6 +185,9 @@ def run_now(redis: Redis, name: str, who: str) -> str:
 def _known(redis: Redis, name: str) -> str:
     found = entry_id_of(name)
     if not redis.sismember(keys.DECLARED, found):
+        is_listed = redis.zscore(keys.ENTRIES, name) is not None
+        if is_listed and not redis.sismember(keys.DECLARED, name):
+            raise UnknownEntry(name, is_foreign=True)
         near = difflib.get_close_matches(name, _names(redis), 1)
         raise UnknownEntry(name, near[0] if near else None)
     return found

@@ -69,7 +69,11 @@ def _run(redis: Redis, asked: argparse.Namespace) -> Iterable[str]:
 
 
 def _skip(redis: Redis, asked: argparse.Namespace) -> Iterable[str]:
+    if entries.find(redis, asked.name).is_done:
+        return [f"{asked.name} never comes again: there is nothing to skip."]
     entries.skip_next(redis, asked.name, asked.count)
+    if not asked.count:
+        return [f"No tick of {asked.name} will be skipped."]
     ticks = "tick" if asked.count == 1 else f"{asked.count} ticks"
     return [f"The next {ticks} of {asked.name} will be skipped."]
 
@@ -93,6 +97,7 @@ def _shown(moment: datetime) -> str:
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> Iterable[str]:
+    rows = [[" ".join(text.split()) for text in row] for row in rows]  # a line for each
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         yield "  ".join(f"{text:{width}}" for text, width in zip(row, widths, strict=True))

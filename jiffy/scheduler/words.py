@@ -22,7 +22,7 @@ def of_table(entries: Sequence[Entry], now: datetime) -> str:
     lines = [f"{_counted(entries)}, nothing wrong."]
     for number, entry in enumerate(entries, start=1):
         head = f"\n{number:{number_width}}  {entry.name:{name_width}}  {entry.times_in_words()}"
-        called = f"{entry.job.description}, queue {entry.job.origin}"
+        called = _in_one_line(f"{entry.job.description}, queue {entry.job.origin}")
         more = filter(None, [called, entry.wanted.in_words(), "  ".join(_next_times(entry, now))])
         lines.append(indent.join([head, *more]))
     return _text(lines)
@@ -33,7 +33,7 @@ def of_changes(changes: Sequence[Change], entries: Sequence[Entry]) -> str:
     counts = Counter[str](change.kind for change in changes)
     told = ", ".join(f"{counts[kind]} {kind}" for kind in _KINDS)
     lines = [f"{_counted(entries)}: {told}. Nothing was written."]
-    in_words = {entry.name: entry.in_words() for entry in entries}
+    in_words = {entry.name: _in_one_line(entry.in_words()) for entry in entries}
     different = [change for change in changes if change.kind != "same"]
     name_width = _widest(change.name for change in different)
     for change in different:
@@ -71,7 +71,11 @@ def _in_words(name: str) -> str:
 def _value(value: object) -> str:
     if value is None or value in ("", {}, []):
         return "none"
-    return value if isinstance(value, str) else json.dumps(value)
+    return _in_one_line(value) if isinstance(value, str) else json.dumps(value)
+
+
+def _in_one_line(text: str) -> str:
+    return " ".join(text.split())
 
 
 def _counted(entries: Sequence[Entry]) -> str:

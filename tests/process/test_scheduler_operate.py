@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from datetime import datetime, timezone
 
 import pytest
 
@@ -80,6 +81,19 @@ def test_the_next_tick_is_skipped(shell, scheduler):
     assert next_tick(scheduler).outcome == "enqueued"
 
 
+def test_a_skip_is_taken_back_with_0(shell, scheduler):
+    shell("skip", "sum")
+    assert shell("skip", "sum", "--count", "0") == (0, ["No tick of sum will be skipped."])
+    assert next_tick(scheduler).outcome == "enqueued"
+
+
+def test_of_an_entry_that_is_done_nothing_is_skipped(shell, redis):
+    redis.zrem(keys.ENTRIES, "entry-sum")
+
+    assert shell("skip", "sum") == (0, ["sum never comes again: there is nothing to skip."])
+    assert entries.read(redis)[0].skip == 0
+
+
 def test_the_list_shows_what_is_due_when_and_how_it_went(shell, scheduler):
     next_tick(scheduler)
     code, [head, line] = shell("list")
@@ -110,6 +124,8 @@ def test_the_history_shows_each_tick(shell, scheduler):
         (["pause", "sum", "--why", "x", "--until", "2020-01-01T00:00:00Z"], "until is '2020"),
         (["pause", "sum", "--why", "x", "--until", "9999-12-31T23:59:59-14:00"], "until is '9999"),
         (["skip", "sum", "--count", "1001"], "count is 1001; it must be how many ticks to skip"),
+        (["history", "sum", "--limit", "0"], "limit is 0; it must be how many ticks to show"),
+        (["history", "sum", "--limit", "-3"], "limit is -3; it must be how many ticks to show"),
         (["skip", "sum", "--count", "-1"], "count is -1; it must be how many ticks to skip"),
     ],
 )
@@ -118,3 +134,21 @@ def test_a_mistake_is_one_line(words, said, shell):
 
     assert code == 2
     assert line.startswith(said)
+
+
+def test_an_entry_of_rq_schedulers_api_is_listed_and_who_operates_it_is_told_how(shell, scheduler):
+    now = datetime.now(timezone.utc)
+    scheduler.schedule(now, numbers.add, args=[2, 3], interval=60, id="foreign1")
+    assert any(line.startswith("foreign1 ") for line in shell("list")[1])
+    code, [line] = shell("pause", "foreign1", "--why", "x")
+
+    assert code == 2
+    assert line.startswith("'foreign1' was made through rq-scheduler's API, ")
+
+
+@pytest.mark.parametrize("option", ["--check", "--dry-run"])
+def test_a_check_of_the_table_is_no_part_of_a_command(shell, option):
+    code, lines = shell(option, "list")
+
+    assert code == 2
+    assert lines[-1].endswith("are about the whole table: give them without a command")

@@ -57,6 +57,40 @@ def test_entries_of_rq_scheduler_are_listed_too_and_reading_executes_nothing(sch
     assert found[theirs.id].words == "by rq-scheduler"
 
 
+@pytest.mark.parametrize(
+    "do",
+    [
+        entries.find,
+        entries.history,
+        entries.resume,
+        entries.skip_next,
+        lambda redis, name: entries.pause(redis, name, who="ada", why="x"),
+        lambda redis, name: entries.run_now(redis, name, "ada"),
+    ],
+)
+def test_who_would_operate_an_entry_of_rq_scheduler_is_told_where_that_is_done(
+    do, declare, scheduler, redis
+):
+    declare(add())
+    scheduler.schedule(datetime.now(UTC), numbers.add, args=[2, 3], interval=60, id="foreign1")
+    with pytest.raises(
+        UnknownEntry, match="'foreign1' was made through rq-scheduler's API"
+    ) as told:
+        do(redis, "foreign1")
+
+    assert told.value.is_foreign
+    with pytest.raises(UnknownEntry, match="No entry 'entry-sum'") as told:
+        do(redis, "entry-sum")  # the id of one of the table's
+    assert not told.value.is_foreign
+
+
+@pytest.mark.parametrize("limit", [0, -3, "5", True])
+def test_a_history_of_no_ticks_is_refused(limit, declare, redis):
+    declare(add())
+    with pytest.raises(InvalidValue, match=r"limit is .*; it must be how many ticks to show"):
+        entries.history(redis, "sum", limit)
+
+
 def test_an_entry_whose_keys_are_of_another_type_is_listed_with_what_can_be_read(declare, redis):
     declare(add())
     for key in (keys.job("entry-sum"), keys.entry_state("entry-sum"), keys.ticks("entry-sum")):

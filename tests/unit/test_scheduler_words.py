@@ -56,6 +56,19 @@ def test_an_entry_that_ends_says_so_and_one_that_is_over_too():
     assert check(line(every, "1d", repeat=1)).endswith("   Sat 21 Nov 00:00  then never again\n")
 
 
+def test_whatever_an_entry_holds_it_has_its_lines_and_no_more():
+    odd = line(cron, "0 6\n* *  mon", name="odd", description="two\nlines")
+    changes = [Change("changed", "odd", [("description", "one\nline", "two\nlines")])]
+
+    assert check(odd).splitlines()[2:4] == [
+        "1  odd  cron '0 6 * * mon' on the clock of UTC",
+        "   two lines, queue default",
+    ]
+    assert words.of_changes(changes, entries(odd)).splitlines()[1:] == [
+        "changed  odd  description: one line → two lines"
+    ]
+
+
 def test_three_hundred_entries_stand_in_the_same_columns():
     told = check(
         *(line(every, "1d", name="n" * (1 + number % 30) + str(number)) for number in range(300))

@@ -1,5 +1,8 @@
 """What runs when, what became of it, and what one may do to an entry."""
 
+import re
+from typing import Any
+
 from flask import Blueprint, redirect, render_template, request, session, url_for
 from werkzeug.wrappers import Response
 
@@ -59,8 +62,10 @@ def run(name: str) -> Response:
 @page.post("/schedule/<name>/skip")
 def skip(name: str) -> Response:
     """`count` ticks; 0 takes it back."""
-    count = request.form.get("count", "1")
-    entries.skip_next(connection.shared(), name, int(count) if count.isdecimal() else -1)
+    count: Any = request.form.get("count", "1")
+    if re.fullmatch("[0-9]{1,4}", count):  # whatever else it is is refused, as it is
+        count = int(count)
+    entries.skip_next(connection.shared(), name, count)
     return _back(name)
 
 
