@@ -15,6 +15,8 @@ from jiffy.errors import NotShown
 
 # Of one value, once decompressed.  A call's arguments are far smaller; a result may be a table.
 MOST_BYTES = 1024 * 1024
+# Whoever reads or writes a value goes down into it, and Python goes down a thousand calls at most.
+_MOST_DEPTH = 200
 _PICKLE = b"\x80"  # how every pickle since protocol 2 begins
 _SHOWN_OF_BROKEN = 60
 
@@ -41,14 +43,32 @@ def inflated(raw: Raw) -> bytes:
 
 
 def value(raw: bytes) -> Any:
-    """The value that JSON stands for; pickles stay closed."""
+    """The value that JSON stands for, NaN and infinities too; pickles stay closed."""
     if raw.startswith(_PICKLE):
         raise NotShown("pickled: not shown")
     try:
-        return json.loads(raw, parse_constant=str)  # NaN: no browser could read it as JSON
+        found = json.loads(raw)
     except (ValueError, RecursionError):
         start = raw[:_SHOWN_OF_BROKEN].decode("utf-8", "replace")
         raise NotShown(f"not JSON: {start!r}") from None
+    if is_deeper(found, _MOST_DEPTH):
+        raise NotShown(f"nested more than {_MOST_DEPTH} deep")
+    return found
+
+
+def is_deeper(value: Any, most: int) -> bool:
+    """Whether it is nested more than `most` deep."""
+    if not isinstance(value, dict | list):
+        return False
+    inner = value.values() if isinstance(value, dict) else value
+    return most == 0 or any(
+        is_deeper(one, most - 1) for one in inner if isinstance(one, dict | list)
+    )
+
+
+def with_plain_numbers(value: Any) -> Any:
+    """The same with NaN and infinities as texts: no browser could read them as JSON."""
+    return json.loads(json.dumps(value), parse_constant=str)
 
 
 def time(raw: Raw) -> datetime | None:

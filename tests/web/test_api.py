@@ -8,6 +8,7 @@ from jiffy import keys
 from jiffy.dashboard import api as api_module
 from jiffy.dashboard import create_app
 from jiffy.job_options import NAMES
+from jiffy.masking import MASK
 from jiffy.settings import settings
 
 ADD = {"function": "jobs.numbers.add", "args": [5, 3]}
@@ -107,6 +108,24 @@ def test_a_running_job_tells_how_far_it_is(api, plant):
     )
 
     assert api("GET", "/api/jobs/job1").json["progress"] == {"fraction": 0.4, "note": "row 8"}
+
+
+def test_what_is_kept_with_a_job_is_told_but_no_secret(api):
+    meta = {"order": 7, "card": {"token": "4711"}}
+    made = api("POST", "/api/jobs", json=ADD | {"meta": meta})
+    plain = api("POST", "/api/jobs", json=ADD)
+
+    assert api("GET", made.json["status_url"]).json["meta"] == {"order": 7, "card": {"token": MASK}}
+    assert api("GET", plain.json["status_url"]).json["meta"] == {}
+
+
+@pytest.mark.parametrize("meta", [b"\x80pickled", "[1]", "{", '{"rate": NaN}', '{"a":' * 5000])
+def test_meta_that_cannot_be_shown_is_told_as_a_problem(api, plant, meta):
+    plant("odd", meta=meta, result=8)
+    told = api("GET", "/api/jobs/odd").json
+
+    assert (told["meta"], told["result"]) == ({}, 8)
+    assert [words.split()[0] for words in told["problems"]] == ["meta"]
 
 
 def test_an_unknown_job_is_404_with_a_message(api):

@@ -1,5 +1,6 @@
 """Waiting for a job over HTTP, and canceling, retrying and stopping it; the queues."""
 
+import json
 import threading
 from contextlib import contextmanager
 
@@ -182,10 +183,24 @@ def test_the_queues_say_that_all_is_suspended(api, redis):
     assert api("GET", "/api/queues").json["suspended"]
 
 
-@pytest.mark.parametrize("result", [b"1e999", b"[" * 900 + b"]" * 900, b"NaN", b"9" * 5000])
-def test_a_result_that_json_has_no_word_for_breaks_no_answer(api, plant, result):
+@pytest.mark.parametrize(
+    "result",
+    [b"1e999", b"Infinity", b'{"rate": NaN}', b"[" * 5000 + b"]" * 5000, b"NaN", b"9" * 5000],
+)
+def test_a_result_that_json_has_no_word_for_is_left_out_and_told_of(api, plant, result):
     plant("job1", result=result)
     answer = api("GET", "/api/jobs/job1")
 
     assert answer.status_code == 200
-    assert b"Infinity" not in answer.data
+    assert answer.json["result"] is None
+    assert [words.split()[0] for words in answer.json["problems"]] == ["result"]
+    json.loads(answer.data, parse_constant=pytest.fail)
+
+
+@pytest.mark.parametrize("depth", [200, 201, 940])
+def test_a_result_may_be_as_deep_as_it_likes(api, client, plant, depth):
+    plant("job1", result=b"[" * depth + b"]" * depth)
+
+    assert bool(api("GET", "/api/jobs/job1").json["problems"]) == (depth > 200)
+    assert client.get("/jobs/job1").status_code == 200
+    assert client.get("/rq/0/data/job/job1.json").status_code == 200

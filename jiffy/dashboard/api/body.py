@@ -6,6 +6,8 @@ from typing import Any, NoReturn
 
 from flask import abort, request
 
+from jiffy.dashboard.decode import is_deeper
+
 MOST_DEPTH = 64
 _MOST_DIGITS = 1000  # of a whole number: far more are slow to read, and Python refuses them
 
@@ -48,7 +50,7 @@ def _value(text: str) -> Any:
     )
     if "\\ud" in text.lower():  # half a character is no text: it could not be written anywhere
         json.dumps(value, ensure_ascii=False).encode()
-    if _depth(value) > MOST_DEPTH:
+    if is_deeper(value, MOST_DEPTH):
         raise RecursionError
     return value
 
@@ -77,8 +79,3 @@ def _with_single_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         twice = next(name for name in names if names.count(name) > 1)
         raise ValueError(f"the key {twice!r} is there twice")
     return found
-
-
-def _depth(value: Any) -> int:
-    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    return 1 + max((_depth(one) for one in inner if isinstance(one, dict | list)), default=0)

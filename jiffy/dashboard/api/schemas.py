@@ -22,13 +22,32 @@ JOB: dict[str, Any] = {
         "queue": {"type": "string"},
         "worker": {**_TEXT_OR_NULL, "description": "The worker that took it last."},
         "result": {"description": "What it returned; null until then, and if it returned nothing."},
-        "error": {**_TEXT_OR_NULL, "description": "The traceback, or why it was canceled."},
+        "error": {
+            **_TEXT_OR_NULL,
+            "description": "The traceback; of a job that waits to be tried again, that of its last "
+            "try; or why it was canceled.",
+        },
+        "retries_left": {
+            "type": ["integer", "null"],
+            "description": "How many more tries there are after the one that comes, or runs; null "
+            "when it is over, and where there are none.",
+        },
+        "depends_on": {
+            "type": "array",
+            "items": {"type": "string"},
+            "description": "The jobs that it depends on; of a part of a chain or group, those that "
+            "it waits for now, 20 at most.",
+        },
         "progress": {
             "type": ["object", "null"],
             "properties": {
                 "fraction": {"type": ["number", "null"], "minimum": 0, "maximum": 1},
                 "note": {"type": "string"},
             },
+        },
+        "meta": {
+            "type": "object",
+            "description": "What is kept with it; values named like secrets are masked.",
         },
         "times": {
             "type": "object",
@@ -51,7 +70,10 @@ JOB: dict[str, Any] = {
         "worker": "web.1-1",
         "result": 8,
         "error": None,
+        "retries_left": None,
+        "depends_on": [],
         "progress": None,
+        "meta": {"order": 7},
         "times": {
             "created": "2030-01-31T06:00:00Z",
             "enqueued": "2030-01-31T06:00:00Z",
@@ -151,9 +173,14 @@ TICK: dict[str, Any] = {
 }
 ENTRY: dict[str, Any] = {
     "type": "object",
-    "required": ["name", "call", "times", "queue", "next", "paused", "skip", "last"],
+    "required": ["name", "of_table", "call", "times", "queue", "next", "paused", "skip", "last"],
     "properties": {
         "name": {"type": "string"},
+        "of_table": {
+            "type": "boolean",
+            "description": "false: made through rq-scheduler's API, so listed only: it has no "
+            "history, and is not paused, skipped or run from here.",
+        },
         "call": {"type": "string"},
         "times": {"type": "string", "description": "In words."},
         "queue": {"type": "string"},
@@ -177,6 +204,7 @@ ENTRY: dict[str, Any] = {
     },
     "example": {
         "name": "nightly",
+        "of_table": True,
         "call": "jobs.reports.last_day('report.html')",
         "times": "cron '0 6 * * *' on the clock of Europe/Paris",
         "queue": "default",

@@ -13,12 +13,12 @@ from jiffy.dashboard.overview import Overview
 from jiffy.ticks import Tick
 
 _TIMES = ("created", "enqueued", "due", "started", "ended")
-_NEVER_SHOWN = "the result is a value that JSON has no word for"
 
 
 def job(view: JobView) -> dict[str, Any]:
     """A job, as `schemas.JOB` describes it."""
     progress = view.progress and {"fraction": view.progress.fraction, "note": view.progress.note}
+    problems = [*view.problems]
     return {
         "id": view.id,
         "state": view.state,
@@ -26,12 +26,25 @@ def job(view: JobView) -> dict[str, Any]:
         "description": view.description,
         "queue": view.queue,
         "worker": view.worker or None,
-        "result": view.result,
+        "result": _carried("result", view.result, None, problems),
         "error": view.error or None,
+        "retries_left": view.retries_left,
+        "depends_on": list(view.depends_on),
         "progress": progress,
+        "meta": _carried("meta", view.meta, {}, problems),
         "times": {name: _iso(getattr(view, name)) for name in _TIMES},
-        "problems": list(view.problems),
+        "problems": problems,
     }
+
+
+def _carried(name: str, value: Any, otherwise: Any, problems: list[str]) -> Any:
+    """The value; where JSON cannot carry it, `otherwise`, and one more of the problems."""
+    try:
+        json.dumps(value, allow_nan=False)
+    except ValueError:
+        problems.append(f"{name} is a value that JSON has no word for")
+        return otherwise
+    return value
 
 
 def queues(seen: Overview) -> dict[str, Any]:
@@ -65,6 +78,7 @@ def entry(state: entries.State) -> dict[str, Any]:
     pause = state.paused
     return {
         "name": state.name,
+        "of_table": state.is_of_table,
         "call": state.call,
         "times": state.words,
         "queue": state.queue,
@@ -98,14 +112,9 @@ def _tick(tick: Tick) -> dict[str, Any]:
 
 
 def answer(told: Any, status: int = 200, **headers: str) -> Response:
-    """The answer that tells it; a result that JSON cannot carry is left out, which is told, too."""
-    try:
-        body = json.dumps(told, allow_nan=False)
-    except (ValueError, RecursionError):
-        problems = [*told["problems"], _NEVER_SHOWN]
-        body = json.dumps(told | {"result": None, "problems": problems})
+    """The answer that tells it."""
     names = {name.replace("_", "-"): value for name, value in headers.items()}
-    return Response(body, status, names, mimetype="application/json")
+    return Response(json.dumps(told), status, names, mimetype="application/json")
 
 
 def _iso(moment: datetime | None) -> str | None:

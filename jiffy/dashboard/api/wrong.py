@@ -43,7 +43,9 @@ def _in_json(error: JiffyError) -> JiffyError:
 def _way_to(error: JiffyError, asked: Mapping[str, Any]) -> tuple[str, ...]:
     """The keys that lead to what is wrong; none where it is not one field."""
     tries = asked.get("retry")
-    ways = {key: ("retry", key) for key in tries} if isinstance(tries, dict) else {}
+    ways: dict[str, tuple[str, ...]] = {}
+    if isinstance(tries, dict):
+        ways |= {key: ("retry", key) for key in tries}
     ways |= {key: (key,) for key in asked}
     words = [getattr(error, "name", ""), getattr(error, "value", "")]
     found = [
