@@ -4,7 +4,7 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 
-from jiffy import actions, clock, enqueue, every, keys, part, wait
+from jiffy import actions, clock, enqueue, entries, every, keys, part, wait
 from jiffy.clock import rq_text
 from jiffy.errors import InvalidValue, JobFailed
 from jiffy.worker import joins, overdue
@@ -214,7 +214,7 @@ def test_a_retry_does_not_expire_while_it_waits(redis, aged, work):
 
 
 def test_two_ends_are_refused():
-    with pytest.raises(InvalidValue, match="ttl is .*; it must be given without expires"):
+    with pytest.raises(InvalidValue, match=r"ttl is .*; it must be given without expires"):
         enqueue.options(ttl="1m", expires="1m")
 
 
@@ -299,7 +299,7 @@ def test_however_it_came_to_its_queue_it_expires(redis, look, put):
 
 def test_a_tick_of_the_schedule_expires(redis, look, declare, scheduler):
     declare(every("1h", numbers.add, args=[1, 2], expires="10m"))
-    entries.run_now(redis, "jobs.numbers.add")
+    entries.run_now(redis, "jobs.numbers.add", "me")
     [tick] = queued(redis)
 
     assert look(601) == [tick]
