@@ -11,11 +11,11 @@ from urllib.parse import urlsplit, urlunsplit
 from jiffy import clock, functions, ticks
 from jiffy.errors import DuplicateJob
 from jiffy.scheduler import messenger
+from jiffy.scheduler.declared import Missed
 from jiffy.scheduler.due import NO_SCHEDULER, Tick
 from jiffy.scheduler.entry import Entry
 from jiffy.scheduler.messenger import Message, Messenger
 from jiffy.scheduler.schedule import Broken, Ended
-from jiffy.scheduler.timing import At
 from jiffy.scheduler.wanted import arguments, shown
 
 _SUCCEEDED, _FAILED = {"finished"}, {"failed", "stopped"}
@@ -44,10 +44,10 @@ class Alerts:
                 self._entries[entry_id], clock.from_wall(first.slot), now, NO_SCHEDULER, slots
             )
 
-    def over(self, entry: Entry, now: datetime) -> None:
-        """Tell of an entry of one time that was declared after it."""
-        if isinstance(entry.timing, At) and entry.id in self._entries:
-            self._tell(entry, entry.timing.moment, now, ticks.TOO_LATE)
+    def left_out(self, entry: Entry, missed: Iterable[Missed], now: datetime) -> None:
+        """Tell of slots that have no job because of when the table was declared."""
+        for slot, reason in missed if entry.id in self._entries else ():
+            self._tell(entry, slot, now, reason)
 
     def broken(self, found: Iterable[Broken]) -> None:
         """Tell of entries that cannot be enqueued; the slot is when that was found."""

@@ -3,6 +3,7 @@
 import argparse
 import sys
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from functools import partial
 
 from redis import Redis
@@ -28,7 +29,7 @@ def run_scheduler(
     the entries as they stand in Redis.
     """
     with in_one_line():
-        asked = _parser().parse_args(argv)
+        asked = _asked(argv)
         settings()
         if asked.command:
             operate.operate(asked)
@@ -51,7 +52,15 @@ def companion(
     Wrong entries end this process with exit code 2.
     """
     entries = _right(schedule, enqueue)
-    return partial(_beside_workers, entries, _put_in_force(entries, redis))
+    return partial(_beside_workers, entries, *_put_in_force(entries, redis))
+
+
+def _asked(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = _parser()
+    asked = parser.parse_args(argv)
+    if asked.command and (asked.check or asked.dry_run):
+        parser.error("--check and --dry-run are about the whole table: give them without a command")
+    return asked
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -87,17 +96,18 @@ def _run(entries: Sequence[Entry]) -> None:
     redis = connection.connect("scheduler")
     redis.ping()
     with until_stopped():
-        keep_time(redis, entries, _put_in_force(entries, redis))
+        keep_time(redis, entries, *_put_in_force(entries, redis))
 
 
-def _put_in_force(entries: Sequence[Entry], redis: Redis) -> Alerts:
-    """Return what is to be told of it, once this process keeps time."""
+def _put_in_force(entries: Sequence[Entry], redis: Redis) -> tuple[Alerts, datetime]:
+    """Return what is to be told of it, once this process keeps time; and since when it is so."""
     scheduler, alerts = Scheduler(connection=redis), Alerts(entries)
-    table.apply(scheduler, entries, scheduler.look().now, alerts)
-    return alerts
+    now = scheduler.look().now
+    table.apply(scheduler, entries, now, alerts)
+    return alerts, now
 
 
-def _beside_workers(entries: Sequence[Entry], alerts: Alerts) -> int:
+def _beside_workers(entries: Sequence[Entry], alerts: Alerts, since: datetime) -> int:
     with until_stopped():
-        keep_time(connection.connect("scheduler"), entries, alerts)
+        keep_time(connection.connect("scheduler"), entries, alerts, since)
     return 0

@@ -101,6 +101,11 @@ def plan(found: Found, now: datetime) -> Plan:
     return Plan(found, next_due, entry.policy, ticks, missed)
 
 
+def slot_of(found: Found) -> datetime:
+    """The slot that this entry of the table waits for.  Raises as `plan` does."""
+    return _read(found.entry_id, found.text, found.policy).slot_at(found.score)
+
+
 @dataclass(frozen=True)
 class _Entry:
     id: str

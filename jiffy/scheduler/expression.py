@@ -79,10 +79,17 @@ class Expression:
         )
         weekdays = tuple(sorted({weekday % 7 for weekday in weekdays}))
         stars = (words[3].text.startswith("*"), words[5].text.startswith("*"))
-        found = cls(text, seconds, minutes, hours, days, months, weekdays, *stars)
+        found = cls(" ".join(text.split()), seconds, minutes, hours, days, months, weekdays, *stars)
         if not any(found._names(_SOME_DAY + n * _ONE_DAY) for n in range(_HORIZON_DAYS)):
             raise words[3].wrong(f"has day {words[3].text}", "it never comes: no such month has it")
         return found
+
+    @property
+    def identity(self) -> str:
+        """The same text for all spellings of the same times."""
+        fields = (self.seconds, self.minutes, self.hours, self.days, self.months, self.weekdays)
+        masks = [f"{sum(1 << number for number in numbers):x}" for numbers in fields]
+        return " ".join([*masks, "and" if self._needs_both else "or"])
 
     def walls_after(self, wall: datetime) -> Iterator[datetime]:
         """Yield the naive wall-clock times after `wall` that the expression names, in order."""
@@ -107,9 +114,11 @@ class Expression:
         if day.month not in self.months:
             return False
         by_day, by_weekday = day.day in self.days, day.isoweekday() % 7 in self.weekdays
-        if self.any_day or self.any_weekday:
-            return by_day and by_weekday
-        return by_day or by_weekday
+        return (by_day and by_weekday) if self._needs_both else (by_day or by_weekday)
+
+    @property
+    def _needs_both(self) -> bool:
+        return self.any_day or self.any_weekday
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any, NoReturn
 
 from redis.exceptions import RedisError
@@ -31,9 +32,13 @@ class Loop:
     """Enqueues what comes due for as long as this scheduler leads, and else waits to lead."""
 
     def __init__(
-        self, scheduler: Scheduler, entries: Sequence[Entry], alerts: Alerts | None = None
+        self,
+        scheduler: Scheduler,
+        entries: Sequence[Entry],
+        alerts: Alerts | None = None,
+        since: datetime | None = None,  # then the entries were put in force
     ) -> None:
-        self._scheduler, self._entries = scheduler, entries
+        self._scheduler, self._entries, self._since = scheduler, entries, since
         self._alerts = alerts or Alerts(entries)
         self._redis = scheduler.connection
         self.leader = Leader(self._redis)
@@ -73,7 +78,7 @@ class Loop:
         # A Redis that has lost its whole schedule has lost its leader, too; and our scripts: the
         # first tick is not to wait until they are there.
         self._redis.script_load(source("entry_ticks"))
-        table.restore(self._scheduler, self._entries, self._alerts)
+        table.restore(self._scheduler, self._entries, self._alerts, self._since)
         self._look_at = 0.0
 
     def work(self) -> None:
@@ -91,7 +96,7 @@ class Loop:
     def _look(self) -> None:
         # What Redis says was true a moment after we asked; and so long does it take to ask again.
         asked_at = clock.monotonic()
-        seen = self._scheduler.look()
+        seen = table.mend(self._scheduler, self._scheduler.look(), self._entries, self._alerts)
         done = self._scheduler.enqueue_due(seen)
         for tick in done:
             _note(tick)

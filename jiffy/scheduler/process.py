@@ -4,6 +4,7 @@ import os
 import signal
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from datetime import datetime
 
 from redis import Redis
 from redis.exceptions import RedisError
@@ -26,14 +27,20 @@ class Stopped(BaseException):
     """
 
 
-def keep_time(redis: Redis, entries: Sequence[Entry], alerts: Alerts | None = None) -> None:
+def keep_time(
+    redis: Redis,
+    entries: Sequence[Entry],
+    alerts: Alerts | None = None,
+    since: datetime | None = None,
+) -> None:
     """Enqueue what comes due until stopped; `entries` are for a Redis that has forgotten them.
 
-    `alerts` tells whom the entries name, and what it was told before.
+    `alerts` tells whom the entries name, and what it was told before; `since` then the entries are
+    in force.
     """
     where = connection.describe(settings())
     log.event("scheduler.started", redis=where, entries=len(entries), pid=os.getpid())
-    loop = Loop(Scheduler(connection=redis), entries, alerts)
+    loop = Loop(Scheduler(connection=redis), entries, alerts, since)
     try:
         loop.run()
     finally:

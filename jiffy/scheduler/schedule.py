@@ -105,11 +105,11 @@ class Scheduler(rq_scheduler.Scheduler):  # type: ignore[misc]
         plans: list[Plan] = []
         others: list[foreign.Plan] = []
         for found in seen.due:
-            if found.kind == "gone":
-                self._forget(found.entry_id)
-            elif not self._is_aside(found.entry_id, seen.now):
+            if not self._is_aside(found.entry_id, seen.now):
                 try:
-                    if found.kind == "table":
+                    if found.kind == "gone":
+                        self._forget(found.entry_id)
+                    elif found.kind == "table":
                         plans.append(plan(found, seen.now))
                     else:
                         others.append(foreign.plan(found, seen.now))
@@ -211,6 +211,9 @@ class Scheduler(rq_scheduler.Scheduler):  # type: ignore[misc]
         self._set_aside(entry_id, error, now)
 
     def _forget(self, entry_id: str) -> None:
+        """Raises NoSuchJobError for an entry of a table: only a table takes away what one made."""
+        if self.connection.sismember(keys.DECLARED, entry_id):
+            raise NoSuchJobError("its job was deleted")
         withdraw(self.connection, entry_id)
         log.event("entry.gone", logging.WARNING, entry=entry_id, reason="its job was deleted")
 

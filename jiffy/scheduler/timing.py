@@ -27,6 +27,16 @@ _MOST_S = 100 * 366 * 86400  # an interval of more is a slip, and soon the end o
 class _Times:
     """What all timings have in common."""
 
+    @property
+    def text(self) -> str:
+        """As it is written down; `decode` reads it."""
+        raise NotImplementedError
+
+    @property
+    def identity(self) -> str:
+        """Another one where the times are others; spelled in another way they are the same."""
+        return self.text
+
     def times_after(self, moment: datetime) -> Iterator[datetime]:
         """Yield the slots after `moment`, in UTC and in order; most timings have no end."""
         raise NotImplementedError
@@ -34,6 +44,10 @@ class _Times:
     def next_after(self, moment: datetime) -> datetime | None:
         """The first slot after `moment`; None if there is none any more."""
         return next(self.times_after(moment), None)
+
+    def has(self, moment: datetime) -> bool:
+        """Is this one of the slots?"""
+        return self.next_after(moment - timedelta.resolution) == moment
 
 
 @dataclass(frozen=True)
@@ -93,6 +107,10 @@ class Cron(_Times):
     def text(self) -> str:
         return f"cron {self.zone.key} {self.expression.text}"
 
+    @property
+    def identity(self) -> str:
+        return f"cron {self.zone.key} {self.expression.identity}"
+
     def meta(self) -> dict[str, object]:
         return {"cron_string": self.expression.text}
 
@@ -124,6 +142,10 @@ class At(_Times):
     def text(self) -> str:
         return f"at {self.zone.key} {_text(self.moment)}"
 
+    @property
+    def identity(self) -> str:
+        return f"at {_text(self.moment)}"
+
     def meta(self) -> dict[str, object]:
         return {}
 
@@ -149,9 +171,11 @@ class Window(_Times):
 
     @property
     def text(self) -> str:
-        start = f"from {_text(self.start)} " if self.start else ""
-        end = f"until {_text(self.end)} " if self.end else ""
-        return f"{start}{end}{self.timing.text}"
+        return f"{self._bounds()}{self.timing.text}"
+
+    @property
+    def identity(self) -> str:
+        return f"{self._bounds()}{self.timing.identity}"
 
     def meta(self) -> dict[str, object]:
         return self.timing.meta()
@@ -166,6 +190,11 @@ class Window(_Times):
             moment = max(moment, self.start - _ONE_SECOND)
         end = self.end or _FAR_AWAY
         return takewhile(end.__ge__, self.timing.times_after(moment))
+
+    def _bounds(self) -> str:
+        start = f"from {_text(self.start)} " if self.start else ""
+        end = f"until {_text(self.end)} " if self.end else ""
+        return f"{start}{end}"
 
 
 Timing = Every | Cron | At | Window

@@ -7,7 +7,7 @@
 local time = redis.call('TIME')
 local now = string.format('%d.%06d', time[1], time[2])
 local later = redis.call('ZRANGEBYSCORE', KEYS[1], '(' .. now, '+inf', 'WITHSCORES', 'LIMIT', 0, 1)[2] or ''
-local open = redis.call('ZRANGE', KEYS[2], 0, 0, 'WITHSCORES')[2] or ''
+local open = redis.pcall('ZRANGE', KEYS[2], 0, 0, 'WITHSCORES')[2] or ''
 
 local due = {}
 if #ARGV == 1 then

@@ -168,6 +168,48 @@ def test_other_times_count_anew_and_what_is_run_by_hand_does_not_count(declare, 
     assert [one.outcome for one in tick(3)] == ["enqueued", "enqueued"]
 
 
+def test_ticks_from_before_somebody_asked_for_so_many_are_not_counted(declare, tick, redis):
+    declare(add(overlap="allow"))
+    tick(4)
+    declare(add(overlap="allow", repeat=2))
+    tick(3)
+    assert len(queued(redis)) == 6
+    declare(add(overlap="allow"))
+    declare(add(overlap="allow", repeat=1))
+
+    assert [state.is_done for state in entries.read(redis)] == [False]
+
+
+def test_an_entry_that_was_done_comes_back_with_other_times_and_runs(declare, tick, redis):
+    declare(add(repeat=1))
+    tick()
+    declare()
+    declare(cron("0 6 * * *", numbers.add, args=[2, 3], repeat=1))
+
+    assert [state.is_done for state in entries.read(redis)] == [False]
+    assert [one.outcome for one in tick()] == ["enqueued"]
+
+
+def test_an_entry_that_is_to_repeat_less_often_than_it_did_is_done_at_once(declare, tick, redis):
+    declare(add(repeat=3, overlap="allow"))
+    tick(2)
+    declare(add(repeat=2, overlap="allow"))
+
+    assert redis.zcard(keys.ENTRIES) == 0
+    assert outcomes(redis) == ["open"] * 2
+
+
+def test_times_that_are_only_spelled_in_another_way_leave_a_done_entry_done(declare, tick, redis):
+    def spelled(weekdays):
+        return cron(f"0 6 * * {weekdays}", numbers.add, args=[2, 3], repeat=1)
+
+    declare(spelled("mon-sun"))
+    tick()
+
+    assert declare(spelled("1-7"))["changed"] == 1
+    assert redis.zcard(keys.ENTRIES) == 0
+
+
 def test_an_entry_that_may_repeat_more_often_goes_on_where_it_was(declare, tick, redis):
     declare(add(repeat=2, overlap="allow"))
     tick(3)
@@ -232,8 +274,40 @@ def test_one_tick_may_wait_behind_the_one_that_runs(declare, tick, redis):
     declare(add(overlap="queue one"))
     [first] = tick()
     start(redis, first.job_id)
+    second, third = tick(2)
+
+    assert (second.outcome, queued(redis)) == ("enqueued", [])
+    assert Job.fetch(second.job_id, redis).get_status() == "deferred"
+    assert third.reason == f"tick {second.job_id.rpartition('-')[2]} is still waiting"
+
+
+def test_a_tick_that_only_waits_in_its_queue_is_waited_behind_by_none(declare, tick, redis):
+    declare(add(overlap="queue one"))
 
     assert [one.outcome for one in tick(2)] == ["enqueued", "skipped"]
+    assert len(queued(redis)) == 1
+
+
+def test_where_the_tick_that_waits_is_canceled_the_next_waits_in_its_place(declare, tick, redis):
+    declare(add(overlap="queue one"))
+    [first] = tick()
+    start(redis, first.job_id)
+    [second] = tick()
+    Job.fetch(second.job_id, redis).cancel()
+    [third] = tick()
+
+    assert Job.fetch(third.job_id, redis).get_status() == "deferred"
+    assert redis.zrange(keys.pending(third.job_id), 0, -1) == [first.job_id.encode()]
+
+
+def test_what_is_run_by_hand_hides_no_tick_that_still_runs(declare, tick, redis):
+    declare(add())
+    [first] = tick()
+    start(redis, first.job_id)
+    by_hand = entries.run_now(redis, NAME, "ada")
+    redis.hset(keys.job(by_hand), "status", "finished")
+
+    assert [one.outcome for one in tick()] == ["skipped"]
 
 
 def test_a_tick_that_waits_is_replaced_by_the_next(declare, tick, redis):
@@ -455,6 +529,30 @@ def test_an_entry_that_leaves_the_table_and_comes_back_has_its_state_and_its_his
     assert entries.read(redis)[0].paused.who == "ada"
     assert len(entries.history(redis, NAME)) == 1
     assert redis.ttl(keys.ticks(ENTRY)) == redis.ttl(keys.entry_state(ENTRY)) == -1
+
+
+@pytest.mark.parametrize("key", [keys.ticks(ENTRY), keys.entry_state(ENTRY)])
+def test_a_tick_whose_history_or_state_is_nonsense_is_not_enqueued_twice(
+    key, declare, scheduler, redis
+):
+    declare(add(overlap="allow"))
+    ended_long_ago(redis, 0)
+    redis.set(key, "text")
+    for _ in range(2):
+        assert Scheduler(connection=redis).enqueue_jobs() == []
+    redis.delete(key)
+    [made] = scheduler.enqueue_jobs()
+
+    assert queued(redis) == [made.job_id]
+    assert outcomes(redis) == ["open"]
+
+
+@pytest.mark.parametrize("key", [keys.TICK_COUNTS, keys.OPEN_TICKS, keys.wake("default")])
+def test_a_key_that_others_made_nonsense_costs_no_tick(key, declare, tick, redis):
+    declare(add(overlap="allow"))
+    redis.set(key, "text")
+
+    assert [one.outcome for one in (*tick(), *tick())] == ["enqueued", "enqueued"]
 
 
 # Many at once

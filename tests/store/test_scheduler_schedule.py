@@ -201,9 +201,10 @@ def test_an_entry_that_left_the_table_is_gone_and_its_jobs_stay(
 def test_a_new_time_is_given_once_when_two_schedulers_start_together(redis):
     [entry], _ = table.read([add()])
     earlier = datetime(2026, 11, 20, 13, 59, 59, tzinfo=UTC)
-    answers = [declared.declare(redis, [entry], earlier + timedelta(seconds=n)) for n in (0, 2)]
+    moments = [earlier + timedelta(seconds=n) for n in (0, 2)]
+    answers = [declared.declare(redis, [entry], moment)[0].what for moment in moments]
 
-    assert answers == [["new"], ["same"]]
+    assert answers == ["new", "same"]
     assert list(next_times(redis).values()) == [(earlier + timedelta(seconds=1)).timestamp()]
 
 
@@ -342,15 +343,27 @@ def test_a_tick_that_could_not_be_enqueued_is_enqueued_later(scheduler, declare,
     assert queued(redis) == [tick.job_id]
 
 
-def test_an_entry_whose_job_was_deleted_is_taken_off_the_schedule(
-    scheduler, declare, make_due, redis
+def test_an_entry_made_at_run_time_whose_job_was_deleted_is_taken_off_the_schedule(
+    scheduler, redis
 ):
-    declare(add())
-    redis.delete(keys.job("entry-jobs-numbers-add"))
-    make_due()
+    job = scheduler.schedule(datetime.now(UTC), numbers.add, args=[2, 3], interval=60)
+    redis.delete(job.key)
 
     assert scheduler.enqueue_jobs() == []
     assert next_times(redis) == {}
+
+
+def test_an_entry_of_the_table_whose_job_was_deleted_waits_for_who_has_the_table(
+    scheduler, declare, make_due, redis
+):
+    declare(add())
+    make_due()
+    before = next_times(redis)
+    redis.delete(keys.job("entry-jobs-numbers-add"))
+
+    assert scheduler.enqueue_jobs() == []
+    assert next_times(redis) == before
+    assert [entry_id for entry_id, _, _ in scheduler.newly_broken()] == ["entry-jobs-numbers-add"]
 
 
 def test_a_scheduler_that_lives_says_so_under_rq_schedulers_key(scheduler, redis):
