@@ -1,14 +1,17 @@
 """Waiting for a job over HTTP, and canceling, retrying and stopping it; the queues."""
 
 import json
+import socket
 import threading
 from contextlib import contextmanager
+from urllib.parse import urlsplit
 
 import pytest
 
 from jiffy import keys
 from jiffy.dashboard.api import routes
 from tests.newcomer import wait_until
+from tests.web.conftest import TOKEN
 from tests.web.test_api import ADD
 
 
@@ -90,6 +93,26 @@ def test_whoever_has_waited_leaves_their_place(api, enqueue):
     answers = [api("GET", f"{address}/wait?timeout=0") for _ in range(2 * routes.MOST_WAITING)]
 
     assert all("Retry-After" not in answer.headers for answer in answers)
+
+
+def test_who_hangs_up_leaves_their_place(live, api, enqueue):
+    address = urlsplit(enqueue()).path
+    server = urlsplit(live)
+    request = f"GET {address}/wait?timeout=60 HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {TOKEN}"
+    lines = [
+        socket.create_connection((server.hostname, server.port)) for _ in range(routes.MOST_WAITING)
+    ]
+    for line in lines:
+        line.sendall(f"{request}\r\n\r\n".encode())
+    wait_until(lambda: is_told_to_come_back(api, address), 5)
+    for line in lines:
+        line.close()
+
+    wait_until(lambda: not is_told_to_come_back(api, address), 5)
+
+
+def is_told_to_come_back(api, address):
+    return "Retry-After" in api("GET", f"{address}/wait?timeout=0").headers
 
 
 def test_a_queued_job_is_canceled(api, enqueue, work):

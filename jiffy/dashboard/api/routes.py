@@ -1,11 +1,12 @@
 """The addresses of the API."""
 
 import re
+import socket
 import threading
 
 from flask import Blueprint, Response, abort, current_app, request, url_for
 
-from jiffy import actions, connection, results, rq_job
+from jiffy import actions, clock, connection, results, rq_job
 from jiffy.dashboard import data, overview
 from jiffy.dashboard.api import body, calls, document, tokens, told
 from jiffy.dashboard.data import JobView
@@ -55,11 +56,30 @@ def wait(job_id: str) -> Response:
     if not _places.acquire(blocking=False):
         return told.answer(told.job(job), Retry_After="2")
     try:
-        redis = connection.shared()
-        results.wait(rq_job.stand_in(job_id, redis, rq_job.Job.refresh), limit_s)
+        _wait_for(job_id, limit_s)
     finally:
         _places.release()
     return show(job_id)
+
+
+def _wait_for(job_id: str, limit_s: float) -> None:
+    """Until it is over, or the time is, or whoever asked has hung up: they keep no place."""
+    watch = results.Watch([rq_job.stand_in(job_id, connection.shared(), rq_job.Job.refresh)])
+    give_up_at = clock.monotonic() + limit_s
+    while not watch.look(give_up_at):  # each second at least
+        if clock.monotonic() >= give_up_at or _has_hung_up():
+            return
+
+
+def _has_hung_up() -> bool:
+    """Whether nobody is there any more to read the answer; False where the server hides that."""
+    line = request.environ.get("gunicorn.socket") or request.environ.get("werkzeug.socket")
+    try:
+        return line is not None and not line.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+    except BlockingIOError:
+        return False  # there, and silent
+    except OSError:
+        return True
 
 
 _COMES_TO_AN_END = {"queued", "scheduled", "deferred", "started"}
