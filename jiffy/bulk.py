@@ -74,6 +74,7 @@ def put(redis: Redis, recipe: Recipe, order: Order) -> Put:
         raise  # nothing more can be written
     except BaseException as error:
         batch.finish()
+        order.on_progress(len(batch.done.ids))  # it may be what was interrupted
         if isinstance(error, JiffyError):
             raise _located(error, len(batch.done.ids) + 1) from error
         raise
@@ -103,6 +104,11 @@ def arguments(call: Any) -> tuple[Sequence[Any], Mapping[str, Any]]:
 
 
 _NONE: Mapping[str, Any] = {}
+# By whether the jobs have ids of the caller's.
+_IN_DOUBT = {
+    True: "the {:,} under way may have been enqueued; repeated with the same ids, none is doubled.",
+    False: "the {:,} under way may have been enqueued; repeated without ids of yours, they double.",
+}
 
 
 class _Batch:
@@ -140,16 +146,25 @@ class _Batch:
             chunk, token=new_id(), is_named=self._order.is_named
         )
         self._settle()
-        self._line.say(message)
         self._underway = [job_id for job_id, _ in chunk]
+        self._line.say(message)
 
     def _settle(self) -> None:
         """Wait until Redis has written the chunk that is underway."""
-        taken = self._line.answer()
+        try:
+            taken = self._line.answer()
+        except (RedisAway, RedisFull) as error:
+            raise self._amid(error) from error
         if taken is not None:
             self.done.taken += [len(self.done.ids) + place for place in taken]
             self.done.ids += self._underway
             self._order.on_progress(len(self.done.ids))
+
+    def _amid(self, error: RedisAway | RedisFull) -> JiffyError:
+        if isinstance(error, RedisAway) and error.doubt:
+            doubt = _IN_DOUBT[self._order.is_named].format(len(self._underway))
+            error = RedisAway(error.url, error.reason, doubt=doubt)
+        return error.after(len(self.done.ids))
 
 
 def _located(error: JiffyError, number: int) -> JiffyError:

@@ -14,7 +14,7 @@ from rq.job import JobStatus
 from jiffy import bulk, clock, connection, delivery, job_options, keys, placeholder, rq_job
 from jiffy.call import Call
 from jiffy.delivery import Message, packed
-from jiffy.errors import InvalidValue, JiffyError, WrongArguments
+from jiffy.errors import InvalidValue, JiffyError, RedisAway, RedisFull, WrongArguments
 from jiffy.recipe import Recipe, new_id
 from jiffy.rq_job import Job
 
@@ -203,10 +203,16 @@ def _closing(waits: Made) -> Message:
 
 def _write(members: Sequence[Made], last: Made | None) -> None:
     """Put them on their queues, in bulk where several in a row are alike."""
+    count = 0
     for _, some in groupby(members, key=lambda one: id(one.recipe)):
         alike = list(some)
         recipe = alike[0].before(last).recipe
-        bulk.put_made(connection.shared(), recipe, [(one.job_id, one.call) for one in alike])
+        jobs = [(one.job_id, one.call) for one in alike]
+        try:
+            bulk.put_made(connection.shared(), recipe, jobs)
+        except (RedisAway, RedisFull) as error:
+            raise error.after(count) from error
+        count += len(alike)
 
 
 def _deliver(message: Message) -> None:

@@ -11,7 +11,8 @@ local job = 'rq:job:' .. id
 -- Its reply was lost and the same call is heard again: it has been done, and the job may be gone already.
 local sent = ARGV[4] ~= '' and 'jiffy:sent:' .. (token == '' and id or token)
 if sent and redis.call('EXISTS', sent) == 1 then return 1 end
-if redis.call('EXISTS', job) == 1 then
+-- The second key: it was written without a token, nobody heard that, and its id is given to make sure.
+if redis.call('EXISTS', job, 'jiffy:sent:' .. id) > 0 then
   return (token == '' or redis.call('HGET', job, 'jiffy:call') == token) and 1 or 0
 end
 
