@@ -63,7 +63,7 @@ class Target:
         if len(data) > self.most_bytes:
             raise CallTooLarge(self.path, len(data), self.most_bytes, self._largest(args, kwargs))
         # One brace is that of `kwargs`: only where there are more may there be a dict.
-        if data.count("{") > 1 and _has_other_keys(args, kwargs):
+        if data.count("{") > 1 and has_other_keys([*args, *kwargs.values()]):
             raise self._unfit(args, kwargs, ValueError("a key is no text"))
         return Call(data, self._described(args, kwargs))
 
@@ -198,9 +198,9 @@ def _shown(value: Any, is_secret: bool = False) -> str:
     return text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}..."
 
 
-def _has_other_keys(args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
-    """Whether there is a dict, at any depth, with a key that is no text."""
-    left = [*args, *kwargs.values()]
+def has_other_keys(values: Sequence[Any]) -> bool:
+    """Whether there is a dict among them, at any depth, with a key that is no text."""
+    left = [*values]
     while left:
         value = left.pop()
         if isinstance(value, dict):

@@ -169,7 +169,7 @@ def _reason(
     names = list(signature.parameters)
     for name in kwargs:
         if name not in names:
-            return f"has no argument {name!r}{did_you_mean(name, names)}"
+            return f"has no argument {name!r}{did_you_mean(str(name), names)}"
     if len(args) > len(names):
         return f"takes {len(names)} arguments, not {len(args)}"
     for name in names[: len(args)]:

@@ -211,11 +211,11 @@ def _callback(name: str, value: Any) -> rq.Callback:
 def _meta(name: str, value: object) -> dict[str, Any]:
     try:
         json.dumps(value)
-    except (TypeError, ValueError):
-        raise InvalidValue(name, value, "a dict that JSON can carry") from None
-    if not isinstance(value, dict):
-        raise InvalidValue(name, value, "a dict that JSON can carry")
-    return value
+        if isinstance(value, dict) and not call.has_other_keys([value]):
+            return value
+    except (TypeError, ValueError, RecursionError):
+        pass
+    raise InvalidValue(name, value, "a dict that JSON can carry, with texts as its keys")
 
 
 def _until(name: str, value: object) -> str:

@@ -91,7 +91,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "arguments",
         nargs="*",
-        help="turned into the types of the function's signature; name=value goes by name",
+        help="turned into the types of the function's signature; name=value goes by name, but to "
+        "*args where nothing has that name",
     )
     for flag, metavar, meaning in _FLAGS:
         parser.add_argument(f"--{flag}", metavar=metavar, help=meaning)

@@ -16,8 +16,9 @@ from redis import Redis
 from redis.exceptions import ResponseError
 
 from jiffy import clock, keys, placeholder
-from jiffy.dashboard import decode
+from jiffy.dashboard import decode, waits
 from jiffy.dashboard.decode import Raw
+from jiffy.dashboard.waits import Waits
 from jiffy.errors import NotShown
 from jiffy.job_progress import State
 from jiffy.masking import MASK, Places, is_secret, masked, masked_text
@@ -28,7 +29,7 @@ T = TypeVar("T")
 _JOB = (
     "status", "origin", "description", "data", "created_at", "enqueued_at", "started_at",
     "ended_at", "worker_name", "meta", keys.PROGRESS_FIELD, keys.MASKED_FIELD,
-    keys.REASON_FIELD, keys.TICK_OF_FIELD,
+    keys.REASON_FIELD, keys.TICK_OF_FIELD, "retries_left", "dependency_ids",
 )  # fmt: skip
 _WORKER = (
     "state", "current_job", "queues", "hostname", "pid", "birth", "last_heartbeat",
@@ -37,6 +38,11 @@ _WORKER = (
 # In a list, arguments are only looked at to find the function's name.
 _MOST_BYTES_IN_LIST = 16 * 1024
 _SHORT, _LONG = 300, 20_000
+# In which states it is true what the hash says of it; in others it is of an earlier time.
+_HAS_PROGRESS = ("started", "failed", "stopped")
+_HAS_REASON = ("canceled", "queued", "scheduled")
+_HAS_RETRIES = ("queued", "scheduled", "deferred", "started")
+HAS_ERROR = ("failed", "stopped")  # the same of its results
 _SUCCESSFUL = "1"  # rq.results.Result.Type
 
 
@@ -60,13 +66,22 @@ class JobView:
     problems: tuple[str, ...]
     result: Any = None
     has_result: bool = False
-    error: str = ""  # the traceback, or why it was canceled
+    error: str = ""  # its traceback, or that of the last try; or why it was canceled
+    retries_left: int | None = None  # after the try that comes, or runs; until it is over
+    depends_on: tuple[str, ...] = ()
+    waits: Waits = waits.NOTHING  # while it is deferred
     due: datetime | None = None  # while it is scheduled
     entry: str = ""  # of the schedule, whose tick it is
 
     @property
     def is_running(self) -> bool:
         return self.state == "started"
+
+    @property
+    def title(self) -> str:
+        """The description that it was given; its function where that is the call in words."""
+        is_given = not self.description.startswith(f"{self.function}(")
+        return (is_given and self.description) or self.function
 
     @property
     def waited_s(self) -> float | None:
@@ -120,7 +135,15 @@ def read_job(redis: Redis, job_id: str) -> JobView | None:
     if found.state == "scheduled":
         score = redis.zscore(keys.REGISTRIES["scheduled"] + found.queue, job_id)
         found = replace(found, due=decode.due(score))
+    if found.state == "deferred":
+        found = _waiting(redis, found)
     return _with_result(redis, found)
+
+
+def _waiting(redis: Redis, job: JobView) -> JobView:
+    found = waits.read(redis, job.id, job.depends_on)
+    ids = job.depends_on or tuple(other.id for other in found.others)
+    return replace(job, waits=found, depends_on=ids)
 
 
 def read_jobs(
@@ -174,9 +197,11 @@ def job_view(job_id: str, raw: Mapping[str, Raw]) -> JobView:
         ended=read("ended_at", decode.time, None),
         worker=read("worker_name", _line, ""),
         entry=read(keys.TICK_OF_FIELD, _line, ""),
-        progress=read(keys.PROGRESS_FIELD, _progress, None),
+        progress=read(keys.PROGRESS_FIELD, _progress, None) if state in _HAS_PROGRESS else None,
         meta=read("meta", _meta, {}),
-        error=read(keys.REASON_FIELD, _line, "") if state == "canceled" else "",
+        error=read(keys.REASON_FIELD, _text, "") if state in _HAS_REASON else "",
+        retries_left=read("retries_left", _count, None) if state in _HAS_RETRIES else None,
+        depends_on=read("dependency_ids", _ids, ()),
         problems=tuple(read.problems),
     )
 
@@ -215,6 +240,24 @@ def _fields(fields: Sequence[str], values: Any) -> Mapping[str, Any] | None:
 
 def _line(raw: Raw) -> str:
     return decode.clip(decode.text(raw), _SHORT)
+
+
+def _text(raw: Raw) -> str:
+    return decode.clip(decode.text(raw), _LONG)
+
+
+def _count(raw: Raw) -> int | None:
+    text = _line(raw)
+    if text and not text.isdecimal():
+        raise NotShown(f"not a number: {text!r}")
+    return int(text) if text else None
+
+
+def _ids(raw: Raw) -> tuple[str, ...]:
+    ids = decode.value(decode.inflated(raw)) if raw else []
+    if not isinstance(ids, list):
+        raise NotShown("no list of ids")
+    return tuple(str(job_id) for job_id in ids)
 
 
 def _call(raw: Raw, hidden: Places) -> tuple[str, str]:
@@ -281,9 +324,9 @@ def _told_by(job: JobView, entries: Any) -> JobView:
     if not entries:
         return job
     fields = entries[0][1]
-    error = _traceback(fields.get(b"exc_string"))
     if decode.text(fields.get(b"type")) != _SUCCESSFUL:
-        return replace(job, error=job.error or error)
+        is_of_now = job.state in HAS_ERROR
+        return replace(job, error=_traceback(fields.get(b"exc_string"))) if is_of_now else job
     raw = _unwrapped(fields.get(b"return_value"))
     return replace(job, has_result=True, result=decode.value(raw) if raw else None)
 
@@ -305,7 +348,7 @@ def _worker_view(key: str, raw: Mapping[str, Raw]) -> WorkerView:
     return WorkerView(
         name=decode.clip(key.removeprefix(keys.WORKER), _SHORT),
         state=read("state", _line, "") or "unknown",
-        queues=tuple(name for name in read("queues", _line, "").split(",") if name),
+        queues=tuple(name for name in read("queues", decode.text, "").split(",") if name),
         place=f"{host}:{pid}" if pid else host,
         job_id=read("current_job", _line, ""),
         born=read("birth", decode.time, None),

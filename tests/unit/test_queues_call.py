@@ -85,12 +85,13 @@ def test_a_function_elsewhere_is_not_allowed(environ):
         ((), {}, "add() needs the argument 'x'. It takes add(x, y=0)."),
         ((1, 2, 3), {}, "add() takes 2 arguments, not 3."),
         ((1,), {"why": 2}, "add() has no argument 'why'"),
+        ((), {1: 2}, "add() has no argument 1. It takes"),
         ((1,), {"x": 2}, "add() was given the argument 'x' twice"),
     ],
 )
 def test_arguments_that_do_not_fit_are_refused_in_words(args, kwargs, words):
     with pytest.raises(WrongArguments) as refusal:
-        called(add, *args, **kwargs)
+        target(add).call(args, kwargs)
 
     assert str(refusal.value).startswith(words)
 

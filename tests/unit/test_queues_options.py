@@ -90,6 +90,7 @@ def test_every_option_has_its_type_and_its_check():
         ({"on_success": 5}, "on_success is 5; it must be a function"),
         ({"meta": {"at": object()}}, "meta is {'at': <object"),
         ({"meta": [1]}, "meta is [1]; it must be a dict"),
+        ({"meta": {"a": {1: 2}}}, "meta is {'a': {1: 2}}; it must be a dict that JSON can"),
         ({"rescue": "no"}, "rescue is 'no'; it must be True or False"),
         ({"unique": 0}, "unique is 0; it must be more than 0 seconds"),
         ({"unique": "1h", "unique_until": "soon"}, "unique_until is 'soon'; it must be 'begun'"),

@@ -6,7 +6,7 @@ import zlib
 
 import pytest
 
-from jiffy import keys, part, result
+from jiffy import actions, keys, part, result
 from jiffy.dashboard import data, decode
 from jiffy.errors import NotShown
 from jiffy.queues import enqueue
@@ -62,6 +62,50 @@ def test_the_reason_of_a_cancellation_is_told_of_a_canceled_job_only(redis, plan
     assert data.read_job(redis, "ran").error == ""
 
 
+def test_of_an_earlier_time_nothing_is_told(redis, plant):
+    told = {keys.PROGRESS_FIELD: '{"fraction": 0.0, "note": ""}', "retries_left": 2}
+    plant("done", status="finished", result=5, **told)
+    plant("again", status="started", error="an earlier try", **told)
+    done, again = data.read_job(redis, "done"), data.read_job(redis, "again")
+
+    assert (done.progress, done.retries_left) == (None, None)
+    assert (again.error, again.retries_left) == ("", 2)
+
+
+def test_a_job_that_is_retried_by_hand_forgets_how_far_it_was(redis, plant):
+    plant("bad", status="failed", **{keys.PROGRESS_FIELD: '{"fraction": 0.4, "note": ""}'})
+    actions.retry("bad")
+
+    assert not redis.hexists(keys.job("bad"), keys.PROGRESS_FIELD)
+
+
+def test_what_a_deferred_job_depends_on_is_told(redis, plant):
+    first, second = enqueue.chain(part(numbers.add, 2, 3), part(numbers.add, result, 4))
+    after = enqueue.options(depends_on=[first.id, second.id])(numbers.add, 1, 1)
+
+    assert data.read_job(redis, second.id).depends_on == (first.id,)
+    assert data.read_job(redis, after.id).depends_on == (first.id, second.id)
+    assert data.read_job(redis, first.id).depends_on == ()
+
+
+def test_ids_that_are_corrupt_break_no_page(client, plant):
+    for job_id, ids in enumerate(["{", "5", '[[1], null, ""]', '["' + "x" * 9000 + '"]']):
+        plant(f"after{job_id}", status="deferred", dependency_ids=ids)
+
+        assert client.get(f"/jobs/after{job_id}").status_code == 200
+    assert client.get("/").status_code == 200
+
+
+@pytest.mark.parametrize("kind", ["set", "list"])
+def test_who_waits_is_shown_whatever_its_keys_are(client, redis, plant, kind):
+    plant("after", status="deferred", dependency_ids='["odd"]')
+    write = {"set": redis.set, "list": redis.rpush}[kind]
+    write(keys.pending("after"), "a text")
+    write(keys.job("odd"), "a text")
+
+    assert "gone</span> <code>odd</code>" in client.get("/jobs/after").text
+
+
 def test_the_trap_of_these_tests_works(tmp_path):
     pickle.loads(pickle.dumps(Trap(tmp_path / "executed")))
 
@@ -110,6 +154,10 @@ def test_a_pickled_job_shows_its_description_and_says_what_is_not_shown(client, 
         ("timeout", "soon"),
         ("result_ttl", "[]"),
         ("dependency_ids", "{"),
+        ("dependency_ids", "5"),
+        ("dependency_ids", '[[1], null, "' + "x" * 9000 + '"]'),
+        ("retries_left", "many"),
+        ("retries_left", "9" * 400),
         ("retry_intervals", "{"),
         ("description", b"\xff\x00\xfe"),
         ("origin", b"\xff"),
