@@ -151,7 +151,10 @@ def test_nothing_is_done_without_a_token_or_a_login(client, stranger, entry, red
         ("pause", {"why": " "}, 422, "why is"),
         ("pause", {"why": "x", "until": "soon"}, 422, "until is"),
         ("pause", {"why": "x", "until": "2020-01-01T00:00:00Z"}, 422, "a time to come"),
-        ("skip", {"count": "-1"}, 422, "count is -1"),
+        ("skip", {"count": "-1"}, 422, "count is &#39;-1&#39;"),
+        ("skip", {"count": "abc"}, 422, "count is &#39;abc&#39;; it must be how many ticks"),
+        ("skip", {"count": "1001"}, 422, "count is 1001; it must be how many ticks to skip"),
+        ("skip", {"count": "9" * 5000}, 422, "count is &#39;999"),
     ],
 )
 def test_a_page_says_what_is_wrong_with_what_was_filled_in(
@@ -215,6 +218,18 @@ def test_the_api_tells_the_schedule(api, declare, leader):
     assert (first["name"], first["times"], first["queue"]) == (NAME, "every 10m", "default")
     assert (first["call"], first["last"]) == ("jobs.numbers.add(2, 3)", None)
     assert (second["name"], second["next"]) == ("new-year", "2030-01-01T00:00:00Z")
+
+
+def test_the_api_tells_which_entries_can_be_operated_and_of_the_others_why_not(api, entry, redis):
+    moment = datetime(2030, 1, 1, tzinfo=timezone.utc)
+    job = Scheduler(connection=redis).enqueue_at(moment, numbers.add, 2, 3)
+    told = api("GET", "/api/schedule").json["entries"]
+    listed = {one["name"]: one["of_table"] for one in told}
+    refused = api("POST", f"/api/schedule/{job.id}/run")
+
+    assert listed == {NAME: True, job.id: False}
+    assert refused.status_code == 404
+    assert "was made through rq-scheduler's API" in refused.json["detail"]
 
 
 def test_the_api_pauses_resumes_skips_and_runs_an_entry(api, entry, work):
