@@ -14,6 +14,7 @@ from jiffy.queues import Job
 from jiffy.scheduler import at, cron, every
 from jiffy.scheduler.schedule import Scheduler
 from jobs import numbers
+from tests.worker_support import failed, finished, rare_settler, turns
 
 UTC = timezone.utc
 ENTRY = "entry-jobs-numbers-add"
@@ -286,6 +287,24 @@ def test_a_tick_that_only_waits_in_its_queue_is_waited_behind_by_none(declare, t
 
     assert [one.outcome for one in tick(2)] == ["enqueued", "skipped"]
     assert len(queued(redis)) == 1
+
+
+@pytest.mark.parametrize("ending", [finished, failed])
+def test_the_tick_that_waits_is_enqueued_in_the_step_that_ends_the_other(
+    ending, declare, tick, redis
+):
+    declare(add(overlap="queue one"))
+    tick()
+    worker = turns(redis)
+    taken = worker.take(1)[0][0]
+    [second] = tick()
+    if ending is finished:
+        worker.take(0, [finished(taken, b"5")])
+    else:
+        rare_settler(redis).settle(failed(taken))
+
+    assert queued(redis) == [second.job_id]
+    assert Job.fetch(second.job_id, redis).get_status() == "queued"
 
 
 def test_where_the_tick_that_waits_is_canceled_the_next_waits_in_its_place(declare, tick, redis):
