@@ -45,11 +45,21 @@ class Overview:
     current: Mapping[str, JobView]  # by id: what the workers are at
     is_suspended: bool
     left_out: tuple[str, ...]  # "3 more queues", where there are too many
+    are_workers_left_out: bool
 
     @property
     def counts(self) -> dict[str, int]:
         """How many jobs there are in each state, over all queues."""
         return {state: sum(queue.counts[state] for queue in self.queues) for state in STATES}
+
+    @property
+    def unheard(self) -> list[str]:
+        """The queues with jobs that wait and no worker that listens; none if that is not known."""
+        if not self.workers or self.are_workers_left_out:
+            return []
+        heard = {name for worker in self.workers for name in worker.queues}
+        waiting = (queue.name for queue in self.queues if queue.counts["queued"])
+        return [name for name in waiting if name not in heard]
 
     @property
     def busy(self) -> int:
@@ -75,6 +85,7 @@ def read(redis: Redis) -> Overview:
         current=jobs,
         is_suspended=is_suspended,
         left_out=_left_out(queues=len(names), workers=len(worker_keys)),
+        are_workers_left_out=len(worker_keys) > MOST_WORKERS,
     )
 
 
@@ -146,8 +157,10 @@ def _most_recent(jobs: Iterable[JobView]) -> list[JobView]:
 
 
 def _with_errors(redis: Redis, jobs: list[JobView]) -> list[JobView]:
-    errors = data.read_errors(redis, [job.id for job in jobs if job.state == "failed"])
-    return [replace(job, error=errors.get(job.id, "")) for job in jobs]
+    """With the tracebacks of those that failed; of the others, the hash has told."""
+    failed = [job.id for job in jobs if job.state in data.HAS_ERROR]
+    errors = data.read_errors(redis, failed)
+    return [replace(job, error=errors.get(job.id, job.error)) for job in jobs]
 
 
 def _left_out(queues: int, workers: int) -> tuple[str, ...]:

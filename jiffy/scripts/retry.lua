@@ -36,7 +36,7 @@ else
   wake(name)
 end
 -- Workers that died of it count anew: somebody has looked.
-redis.call('HDEL', job, 'jiffy:rescues', 'jiffy:causes', 'jiffy:reason', 'jiffy:broken_by', 'exc_info')
+redis.call('HDEL', job, 'jiffy:rescues', 'jiffy:causes', 'jiffy:reason', 'jiffy:broken_by', 'jiffy:progress', 'exc_info')
 redis.call('PERSIST', job)
 local expires = string.match(fields[5] or '', '^%d+$')
 if expires then redis.call('ZADD', 'jiffy:expiring', redis.call('TIME')[1] + expires, id) end

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from jiffy import keys
+from jiffy import keys, part, result
 from jiffy.dashboard import overview
 from jiffy.queues import enqueue
 from jobs import numbers
@@ -50,6 +50,48 @@ def test_the_first_page_tells_why_a_job_failed(client, plant):
     plant("huge", status="failed", error="".join(map(chr, range(20_000, 50_000))))
 
     assert "ValueError: no card</span>" in client.get("/").text
+
+
+def test_the_first_page_tells_why_a_job_was_canceled_or_is_tried_again(client, plant):
+    broken = "A part before it, x, failed: ValueError: no card"
+    plant("part", status="canceled", **{keys.REASON_FIELD: broken})
+    plant("again", status="scheduled", **{keys.REASON_FIELD: "Traceback …\nOSError: no line"})
+    plant("killed", status="stopped", error="Work-horse was stopped")
+    text = client.get("/").text
+
+    assert f">{broken}</span>" in text
+    assert ">Last try: OSError: no line</span>" in text
+    assert ">Work-horse was stopped</span>" in text
+
+
+def test_the_first_page_shows_a_description_that_was_given_in_place_of_the_call(client):
+    described = enqueue.options(description="order 18")(numbers.add, 5, 3)
+    plain = enqueue(numbers.add, 5, 4)
+    text = client.get("/").text
+
+    assert f'href="/jobs/{described.id}">order 18</a>' in text
+    assert "jobs.numbers.add(5, 3)" in text
+    assert f'href="/jobs/{plain.id}">jobs.numbers.add</a>' in text
+
+
+def test_a_queue_that_nobody_listens_to_is_pointed_out(client, plant, plant_worker):
+    for name in ("nobody", "somebody"):
+        plant(f"on-{name}", status="queued", origin=name)
+    plant("over", status="finished", origin="done")
+    many = [f"queue-of-a-worker-with-many-{number}" for number in range(30)]
+    plant_worker("w1", queues=",".join([*many, "somebody"]))
+    text = client.get("/").text
+
+    assert "No worker listens to “nobody”." in text
+    assert text.count("no worker</span>") == 1
+
+
+def test_nothing_is_said_of_queues_where_workers_are_left_out(client, plant, plant_worker):
+    plant("waits", status="queued", origin="nobody")
+    for number in range(overview.MOST_WORKERS + 1):
+        plant_worker(f"w{number}")
+
+    assert "No worker listens" not in client.get("/").text
 
 
 def test_the_first_page_shows_who_works_on_what(client, plant, plant_worker):
@@ -117,6 +159,48 @@ def test_a_job_page_puts_the_cause_before_the_traceback(client, plant):
     text = client.get("/jobs/bad").text
 
     assert '<p class="cause">ValueError: no card</p>' in text
+
+
+def test_a_job_page_tells_why_a_job_is_tried_again_and_how_often(client, plant):
+    reason = {keys.REASON_FIELD: "Traceback …\nOSError: no line"}
+    plant("again", status="scheduled", retries_left=2, **reason)
+    plant("last", status="queued", retries_left=0, **reason)
+    text = client.get("/jobs/again").text
+
+    assert "Error of the last attempt" in text
+    assert '<p class="cause">OSError: no line</p>' in text
+    assert "this one and 2 more" in text
+    assert "this one only" in client.get("/jobs/last").text
+
+
+def test_a_job_page_shows_what_the_job_waits_for(client, plant):
+    plant("broken", status="failed", error="ValueError: no card")
+    plant("ready", status="finished")
+    ids = json.dumps(["broken", "ready", "never-there"])
+    plant("after", status="deferred", dependency_ids=ids)
+    text = client.get("/jobs/after").text
+
+    assert 'failed</span> <a href="/jobs/broken">broken</a>' in text
+    assert 'finished</span> <a href="/jobs/ready">ready</a>' in text
+    assert "gone</span> <code>never-there</code>" in text
+    assert "It waits until what has not finished there is tried again" in text
+
+
+def test_a_part_of_a_chain_leads_to_the_one_before(client):
+    first, second = enqueue.chain(part(numbers.add, 2, 3), part(numbers.add, result, 4))
+    text = client.get(f"/jobs/{second.id}").text
+
+    assert f'queued</span> <a href="/jobs/{first.id}">{first.id}</a>' in text
+    assert "It waits until" not in text
+
+
+def test_of_a_large_group_the_first_parts_are_shown(client):
+    parts = [part(numbers.add, number, 1) for number in range(50)]
+    team = enqueue.group(parts, then=part(numbers.add, 1, 2))
+    text = client.get(f"/jobs/{team.then.id}").text
+
+    assert text.count("queued</span> <a") == 20
+    assert "… and 30 more." in text
 
 
 def test_a_job_page_shows_how_far_the_job_is(client, plant):
