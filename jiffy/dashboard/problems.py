@@ -58,7 +58,9 @@ def show(app: Flask) -> None:
 def of(error: JiffyError, where: str = "", **more: str) -> Response:
     """The answer that an error of ours is."""
     status = _STATUSES.get(type(error), 422)
-    return answer(status, f"{where}{error}", _LATER if status == 503 else None, **more)
+    is_undone = status == 503 and not getattr(error, "doubt", "") and not getattr(error, "count", 0)
+    # Who is told when to come back sends the same again, which could double what is there.
+    return answer(status, f"{where}{error}", _LATER if is_undone else None, **more)
 
 
 def answer(

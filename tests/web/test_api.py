@@ -1,15 +1,18 @@
 """The JSON API, as a program in any language sees it."""
 
 import json
+import re
 
 import pytest
 
-from jiffy import keys
+from jiffy import connection, delivery, keys
 from jiffy.dashboard import api as api_module
 from jiffy.dashboard import create_app
 from jiffy.job_options import NAMES
 from jiffy.masking import MASK
 from jiffy.settings import settings
+from tests.cutting import Cutter
+from tests.web.conftest import PASSWORD, TOKEN
 
 ADD = {"function": "jobs.numbers.add", "args": [5, 3]}
 
@@ -289,3 +292,41 @@ def test_without_redis_it_is_503_and_says_when_to_come_back(api, no_redis, call)
     assert answer.status_code == 503
     assert answer.headers["Retry-After"]
     assert "connection refused" in answer.json["detail"]
+
+
+@pytest.fixture
+def cutter(app, redis_address, environ, monkeypatch):
+    """Between the app and Redis: a line that can be cut.  Nobody has patience."""
+    monkeypatch.setattr(delivery, "PATIENCE_S", 0)
+    with Cutter(redis_address) as cutter:
+        environ(REDIS_URL=cutter.url, DASHBOARD_PASSWORD=PASSWORD, API_TOKEN=TOKEN)
+        connection.shared.cache_clear()
+        yield cutter
+        connection.shared().close()
+    connection.shared.cache_clear()
+
+
+def test_where_nobody_knows_whether_a_job_is_there_the_answer_says_how_to_find_out(
+    api, cutter, redis
+):
+    api("POST", "/api/jobs", json=ADD)
+    cutter.cut_once("answered", 0)
+    answer = api("POST", "/api/jobs", json=ADD)
+    [job_id] = re.findall(r"may have been enqueued, as '(.+?)'", answer.json["detail"])
+    again = api("POST", "/api/jobs", json=ADD | {"job_id": job_id})
+
+    assert (answer.status_code, again.status_code) == (503, 409)
+    assert "Retry-After" not in answer.headers
+    assert redis.llen(keys.queue("default")) == 2
+
+
+def test_where_redis_goes_away_amid_many_the_answer_says_how_many_are_there(api, cutter, redis):
+    few, others = [ADD] * 3, [ADD | {"queue": "low"}] * 2
+    api("POST", "/api/jobs", json=few)
+    cutter.cut_once("answered", 0, passing=1)
+    answer = api("POST", "/api/jobs", json=few + others)
+
+    assert answer.status_code == 503
+    assert "the first 3 calls are enqueued: the 2 under way may have been" in answer.json["detail"]
+    assert "Retry-After" not in answer.headers
+    assert redis.llen(keys.queue("default")) == 6

@@ -2,11 +2,13 @@
 
 import json
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
 from flask import abort
+from redis.exceptions import RedisError
 
 from jiffy import connection, functions, keys
 from jiffy.bulk import Both
@@ -14,7 +16,7 @@ from jiffy.dashboard import data
 from jiffy.dashboard.api import kinds
 from jiffy.dashboard.api.kinds import Kind
 from jiffy.dashboard.api.wrong import told_where, unknown
-from jiffy.errors import InvalidValue
+from jiffy.errors import InvalidValue, RedisAway, RedisFull
 from jiffy.queues import Enqueue, Job
 from jiffy.settings import settings
 
@@ -96,12 +98,23 @@ def put_many(calls: list[Call], enqueue: Enqueue) -> list[dict[str, Any]]:
     """Check them all, then write them; returns id, queue, and whether it was there, in order."""
     _check_parents(calls)
     runs = [_checked(list(run), enqueue) for _, run in groupby(calls, key=lambda call: call.kind)]
-    made = [told for run in runs for told in run.put()]
-    # What was there is where it is, not where it was asked for.
-    there = data.read_jobs(connection.shared(), [told["id"] for told in made if "taken" in told])
-    return [
-        told | {"queue": there[told["id"]].queue} if told["id"] in there else told for told in made
-    ]
+    made: list[dict[str, Any]] = []
+    for run in runs:
+        try:
+            made += run.put()
+        except (RedisAway, RedisFull) as error:
+            raise error.after(len(made)) from error
+    _tell_queues([told for told in made if "taken" in told])
+    return made
+
+
+def _tell_queues(taken: list[dict[str, Any]]) -> None:
+    """What was there is where it is, not where it was asked for, if Redis is there to say it."""
+    with suppress(RedisError):
+        there = data.read_jobs(connection.shared(), [told["id"] for told in taken])
+        for told in taken:
+            if told["id"] in there:
+                told["queue"] = there[told["id"]].queue
 
 
 @dataclass(frozen=True)

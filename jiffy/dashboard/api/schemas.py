@@ -261,5 +261,6 @@ PROBLEMS = {
     "413": "The body is over 1 MB, or a job's arguments over JOB_MAX_BYTES.",
     "415": "The body is not declared as JSON in UTF-8.",
     "422": "It is understood but wrong: `detail` says what.",
-    "503": "Redis does not answer, or is full: Retry-After says when to come back.",
+    "503": "Redis does not answer, or is full: Retry-After says when to come back; without it, "
+    "jobs may be there: `detail` says which, and how to go on.",
 }
