@@ -1,7 +1,7 @@
 -- Settle one execution with the commands that RQ's own methods wrote down, all or none.
 -- KEYS: the started registry of the job's queue
 -- ARGV: job:execution, the job's status if it is over for good or '', its result and its error as JSON, now as text,
---       then per command the number of its words and the words
+--       the lengths of the words of each command (3,7,2;4,9;…), all words in one
 -- Returns 1, or 0 where the execution is not (or no longer) the worker's own: then no outcome is
 -- written
 --include join
@@ -13,16 +13,17 @@ if redis.call('ZREM', KEYS[1], ARGV[1]) == 0 then
 end
 -- Read before RQ's commands, which may delete the job.
 local waiting = ARGV[2] ~= '' and redis.pcall('HGET', 'rq:job:' .. id, 'jiffy:join')
-local i = 6
-while i <= #ARGV do
-  local words = tonumber(ARGV[i])
-  -- pcall: a command that a broken job makes Redis refuse must not stop what follows.
-  redis.pcall(unpack(ARGV, i + 1, i + words))
-  local queue = string.match(ARGV[i + 2] or '', '^rq:queue:(.*)$')
-  if queue and string.match(ARGV[i + 1], '^[LR]PUSH$') then
-    wake(queue)
+local at = 1
+for lengths in string.gmatch(ARGV[6], '[^;]+') do
+  local words = {}
+  for length in string.gmatch(lengths, '%d+') do
+    words[#words + 1] = string.sub(ARGV[7], at, at + length - 1)
+    at = at + length
   end
-  i = i + words + 1
+  -- pcall: a command that a broken job makes Redis refuse must not stop what follows.
+  redis.pcall(unpack(words))
+  local queue = string.match(words[2] or '', '^rq:queue:(.*)$')
+  if queue and string.match(words[1], '^[LR]PUSH$') then pcall(wake, queue) end
 end
 if type(waiting) == 'string' then
   pcall(member_is_over, waiting, id, ARGV[2], ARGV[3], ARGV[4], ARGV[5])

@@ -43,9 +43,13 @@ def enforce_time(slot: Slot, running: Running, ran_s: float) -> None:
             slot.kill(Verdict.FAIL, reason, kinds=TIMED_OUT)
 
 
-def enforce_grace(slot: Slot, running: Running, left_s: float) -> None:
-    """Make a job leave whose worker must stop in `left_s`: first by an exception, then by force."""
+def enforce_grace(slot: Slot, left_s: float) -> None:
+    """Make a child leave whose worker must stop in `left_s`.
+
+    A job is first asked by an exception.  Then force: a child without one waits for Redis.
+    """
+    running = slot.board.running
     if left_s <= KILL_BEFORE_S:
         slot.kill(Verdict.FREE, "the grace of a shutdown was over")
-    elif left_s <= INTERRUPT_BEFORE_S:
+    elif left_s <= INTERRUPT_BEFORE_S and running is not None:
         slot.tell_to_leave(running, Board.INTERRUPT)

@@ -10,9 +10,11 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from redis import Redis
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import (
     NoScriptError,
     RedisError,
+    ResponseError,
 )
 
 from jiffy import clock, log, scripts
@@ -20,6 +22,7 @@ from jiffy.connection import is_away
 
 FIRST_PAUSE_S = 0.05
 LONGEST_PAUSE_S = 1.0
+HANGS_UP_S = 60  # longer than a bad line lasts, on which long messages are the first to be cut
 T = TypeVar("T")
 Words = tuple[Any, ...]
 
@@ -68,17 +71,33 @@ class Line:
             self._pool.release(connection)
 
     def insist(self, say: Callable[[], T]) -> T:
-        """Call `say` until Redis is there to hear it.  It must be safe to repeat."""
-        pause_s = FIRST_PAUSE_S
+        """Call `say` until Redis is there to hear it.  It must be safe to repeat.
+
+        Raises ResponseError for what Redis will never take: it hangs up on this, and on nothing
+        else, for HANGS_UP_S.
+        """
+        pause_s, away_at = FIRST_PAUSE_S, clock.monotonic()
         while True:
             try:
                 return say()
             except RedisError as error:
                 if not is_away(error):
                     raise
+                if not self._is_hung_up(error):
+                    away_at = clock.monotonic()
+                elif clock.monotonic() - away_at > HANGS_UP_S:
+                    reason = f"Redis hangs up on this, and on nothing else: {error}"
+                    raise ResponseError(reason) from error
                 self.note_away(error)
                 clock.pause(pause_s * random.uniform(0.5, 1.5))  # not all at the same moment
                 pause_s = min(pause_s * 2, LONGEST_PAUSE_S)
+
+    def _is_hung_up(self, error: RedisError) -> bool:
+        """Whether Redis has ended the connection, and is there all the same."""
+        try:
+            return isinstance(error, RedisConnectionError) and bool(self.redis.ping())
+        except RedisError:
+            return False
 
     def note_away(self, error: Exception) -> None:
         """Log it, once, when Redis goes away."""

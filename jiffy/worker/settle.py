@@ -7,6 +7,7 @@ one script, which does nothing unless the started registry still names this exec
 
 import zlib
 from base64 import b64encode
+from collections.abc import Callable, Iterable, Sequence
 from copy import copy
 from types import TracebackType
 from typing import Any
@@ -27,6 +28,7 @@ from jiffy.worker.outcome import Again, Failed, Finished, Outcome, Returned, Tak
 
 _DEFAULT_FAILURE_TTL_S = 365 * 24 * 3600  # rq.defaults.DEFAULT_FAILURE_TTL
 _MOST_REASON = 4000  # characters
+_MOST_MEMBERS = 1000  # of a command; even, so that what belongs together in pairs stays together
 _READS = frozenset(
     """EXISTS GET HEXISTS HGET HGETALL HMGET INFO LLEN LPOS LRANGE SCARD SISMEMBER SMEMBERS TIME
     TTL TYPE XLEN XRANGE XREVRANGE ZCARD ZRANGE ZRANGEBYSCORE ZSCORE""".split()  # noqa: SIM905
@@ -71,15 +73,11 @@ class Recorder(Redis):
 
         What waits for the job is told of its `ending`.
         """
-        words: list[Any] = []
-        for command in self.written:
-            name, *rest = command
-            split = [*name.split(), *rest]
-            words += [len(split), *split]
         connection = self.connection
         assert connection is not None
         now = clock.rq_text(clock.wall())
-        call = ("EVAL", scripts.source("commit"), 1, wip_key, member, *ending, now, *words)
+        written = _in_two(self.written, connection.encoder.encode)
+        call = ("EVAL", scripts.source("commit"), 1, wip_key, member, *ending, now, *written)
         connection.send_packed_command(connection.pack_commands([("MULTI",), call, ("EXEC",)]))
         replies = [connection.read_response() for _ in range(3)]
         if replies[2] is None:
@@ -93,6 +91,21 @@ class Recorder(Redis):
         for name, value in vars(redis).items():
             if "rq_redis_server_version" in name:
                 setattr(self, name, value)
+
+
+def _in_two(commands: Iterable[Sequence[Any]], encode: Callable[[Any], bytes]) -> tuple[str, bytes]:
+    """The lengths of the words of all commands, and all words: Redis hears no million of words.
+
+    A command of thousands of members becomes several: Lua hands on some 8,000 words at once.
+    """
+    lengths, words = list[str](), list[bytes]()
+    for name, *rest in commands:
+        head, members = [*name.split(), *rest[:1]], rest[1:]
+        for first in range(0, len(members) or 1, _MOST_MEMBERS):
+            raw = [encode(word) for word in head + members[first : first + _MOST_MEMBERS]]
+            lengths.append(",".join(str(len(word)) for word in raw))
+            words += raw
+    return ";".join(lengths), b"".join(words)
 
 
 class Notes(Pipeline):

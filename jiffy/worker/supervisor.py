@@ -137,16 +137,17 @@ class Supervisor:
         status = process.ended(slot.pid)
         if status is not None:
             self._on_end(slot, status)
-        elif (running := slot.board.running) is not None:
+            return
+        if (running := slot.board.running) is not None:
             self._watch_job(slot, running)
+        if self._stop_at is not None:
+            enforce_grace(slot, self._stop_at - clock.monotonic())
 
     def _watch_job(self, slot: Slot, running: Running) -> None:
         ran_s = clock.monotonic() - running.began
         if ran_s > BATCH_PATIENCE_S and slot.released != running.batch:
             self._release(slot)
         enforce_time(slot, running, ran_s)
-        if self._stop_at is not None:
-            enforce_grace(slot, running, self._stop_at - clock.monotonic())
 
     def _release(self, slot: Slot) -> None:
         """Give back what the child took and has not begun, and settle what it has finished."""

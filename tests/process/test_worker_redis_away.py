@@ -1,5 +1,7 @@
 """Redis goes away and comes back: what has finished stays finished."""
 
+import signal
+
 import pytest
 from redis import Redis
 
@@ -65,3 +67,27 @@ def test_a_worker_says_once_that_redis_is_away_and_once_that_it_is_back(
         worker.until(lambda: status(redis) == "finished")
 
     assert (len(worker.lines("redis.away")), len(worker.lines("redis.back"))) == (1, 1)
+
+
+def test_a_worker_that_is_stopped_while_redis_is_away_ends_within_its_grace(
+    start_worker, own_redis, tmp_path
+):
+    address, restart = own_redis
+    gate, ledger = tmp_path / "gate", tmp_path / "ledger"
+    with Redis.from_url(address) as redis:
+        enqueue(redis, 1, worker_jobs.wait_for_file, str(gate), str(ledger))
+    worker = start_worker("-n", "2", REDIS_URL=address, GRACE_S="3")
+    worker.until(lambda: ledger.exists() and "begun" in ledger.read_text())
+    codes = []
+
+    def end_the_job_and_stop():
+        worker.until_logged("redis.away")
+        gate.touch()
+        worker.until(lambda: "ended" in ledger.read_text())
+        worker.send(signal.SIGTERM)
+        codes.append(worker.wait())
+
+    restart(end_the_job_and_stop)
+
+    assert codes == [0]
+    assert worker.log.rstrip().splitlines()[-1].split()[2] == "worker.stopped"

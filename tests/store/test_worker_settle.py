@@ -1,11 +1,15 @@
 """Settle: an outcome is written once, by the worker whose job it is."""
 
+import secrets
+
 import pytest
 from rq.job import Dependency
 
 from jiffy import keys
 from jiffy.queues import Queue
-from jiffy.worker.settle import RareSettler
+from jiffy.worker import line
+from jiffy.worker.joins import Ending
+from jiffy.worker.settle import RareSettler, Recorder
 from tests import worker_jobs
 from tests.worker_support import (
     enqueue,
@@ -16,6 +20,7 @@ from tests.worker_support import (
     job,
     queued,
     rare_settler,
+    reason,
     registered,
     said,
     status,
@@ -242,6 +247,64 @@ def test_a_worker_does_not_wait_for_work_before_it_has_released_dependents(redis
     _, rare, _ = worker.wait_and_take(1, [finished(taken)], wait_s=60)
 
     assert [outcome.taken.job_id for outcome in rare] == ["default-0"]
+
+
+def copies(redis, dependent, count):
+    """So many more that depend on the same job, written at once."""
+    fields = redis.hgetall(keys.job(dependent))
+    pipe = redis.pipeline(transaction=False)
+    for number in range(count):
+        job_id = f"{dependent}-{number}"
+        pipe.hset(keys.job(job_id), mapping=fields)
+        pipe.zadd("rq:deferred:default", {job_id: 1})
+        pipe.sadd("rq:job:default-0:dependents", job_id)
+        pipe.sadd(f"rq:job::{job_id}:dependencies", "default-0")
+    pipe.execute()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(60)
+def test_of_thousands_that_depend_on_a_job_one_that_waits_on_keeps_no_other_back(redis, worker):
+    enqueue_chain(redis, worker_jobs.nothing)
+    (taken,), _, _ = worker.take(1)
+    copies(redis, "next", 8200)
+    redis.sadd("rq:job::next:dependencies", *enqueue(redis, queue="low"))
+    rare_settler(redis).settle(finished(taken))
+
+    assert status(redis) == "finished"
+    assert (redis.llen("rq:queue:default"), registered(redis, "deferred")) == (8200, ["next"])
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(60)
+def test_what_is_written_of_a_job_may_be_more_words_than_redis_takes_at_once(redis, taken):
+    member = f"{taken.job_id}:{taken.execution}"
+    with Recorder(redis) as recorder:
+        for _ in range(110):
+            recorder.sadd("numbers", *range(10_000))
+        recorder.commit("rq:wip:default", member, Ending())
+
+    assert redis.scard("numbers") == 10_000
+
+
+@pytest.fixture
+def hangs_up(redis, monkeypatch):
+    """A Redis that hangs up on what is over 1 MB, and a worker that believes it soon."""
+    monkeypatch.setattr(line, "HANGS_UP_S", 0.2)
+    [most] = redis.config_get("proto-max-bulk-len").values()
+    redis.config_set("proto-max-bulk-len", 1 << 20)
+    yield
+    redis.config_set("proto-max-bulk-len", most)
+
+
+def test_a_job_of_which_redis_does_not_take_the_result_fails_with_the_reason(
+    redis, taken, hangs_up
+):
+    value = f'"{secrets.token_hex(2_000_000)}"'.encode()
+    rare_settler(redis).settle(finished(taken, value))
+
+    assert status(redis) == "failed"
+    assert "Redis hangs up on this, and on nothing else" in reason(redis)
 
 
 def test_a_dependent_that_is_added_while_its_parent_is_settled_is_released(redis, worker, taken):
