@@ -54,6 +54,30 @@ def test_a_key_is_what_makes_it_unique_if_there_is_one():
     assert first.id == second.id != other.id
 
 
+def test_a_key_is_one_functions(redis):
+    for_user = jiffy.enqueue.options(unique="1h", unique_key="user-5")
+
+    assert for_user(add, 1, 2).id != for_user(collect, 1).id
+
+
+@pytest.mark.parametrize(
+    ("options", "kept_s"),
+    [
+        ({}, 3600),
+        ({"unique": "1m"}, 500),
+        ({"result_ttl": 60}, 60),
+        ({"result_ttl": -1}, -1),
+        ({"unique_until": "done"}, 500),
+    ],
+)
+def test_the_job_that_it_stands_for_is_there_as_long_as_it_does(redis, work, options, kept_s):
+    job = put(2, 3, **options)
+    work()
+
+    assert kept_s - 5 < redis.ttl(f"rq:job:{job.id}") <= kept_s
+    assert put(2, 3, **options).get_status() in ("finished", "queued")
+
+
 def test_it_ends_with_its_time(redis):
     first = put(2, 3, unique=0.05)
     [key] = redis.keys("jiffy:unique:*")
@@ -112,6 +136,16 @@ def test_of_many_unique_calls_each_is_one_job(redis):
 
     assert jobs.ids[0] == jobs.ids[2] != jobs.ids[1]
     assert redis.llen("rq:queue:default") == 2
+
+
+@pytest.mark.parametrize("ids", [None, ["a", "b", "c"]])
+def test_of_many_unique_calls_those_that_were_there_are_told(redis, ids):
+    calls = [(1, 1), (2, 2), (3, 3)]
+    first = jiffy.enqueue.options(unique="1h").many(add, calls)
+    again = jiffy.enqueue.options(unique="1h").many(add, calls, job_ids=ids)
+
+    assert (first.ids_taken, again.ids_taken) == ([], first.ids)
+    assert redis.llen("rq:queue:default") == 3
 
 
 @pytest.mark.parametrize("until", [None, "done"])
