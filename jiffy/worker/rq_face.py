@@ -139,14 +139,18 @@ class SimpleWorker(_Face, rq.SimpleWorker):
         runner = TimedRunner(self, self.connection, self.allowed, settings().result_max_bytes)
         # One job at a time, with the lease that RQ gives it: there is nobody to renew it.
         child = self._child(stint, Board(), runner, Pace(largest=1), 0)
-        handlers = [
-            (number, signal.signal(number, lambda *_: child.stop()))
-            for number in (signal.SIGINT, signal.SIGTERM)
-        ]
+        before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+        def stop(number: int, _: object) -> None:
+            signal.signal(number, before[signal.Signals(number)])  # the next is not so patient
+            child.stop()
+
+        for number in before:
+            signal.signal(number, stop)
         try:
             return bool(child.work())
         finally:
-            for number, handler in handlers:
+            for number, handler in before.items():
                 signal.signal(number, handler)
             self.teardown()  # type: ignore[no-untyped-call]
 

@@ -1,12 +1,16 @@
 """Redis goes away and comes back: what has finished stays finished."""
 
+import os
 import signal
+import subprocess
+import sys
 
 import pytest
 from redis import Redis
 
 from jiffy import devredis
 from tests import worker_jobs
+from tests.newcomer import CHECKOUT, wait_until
 from tests.worker_support import enqueue, job, registered, status
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(90)]
@@ -91,3 +95,34 @@ def test_a_worker_that_is_stopped_while_redis_is_away_ends_within_its_grace(
 
     assert codes == [0]
     assert worker.log.rstrip().splitlines()[-1].split()[2] == "worker.stopped"
+
+
+SIMPLE_WORKER = """
+import jiffy
+from jiffy import connection
+jiffy.SimpleWorker(["default"], connection=connection.connect("test")).work()
+"""
+
+
+def test_a_second_signal_ends_a_simple_worker_that_waits_for_redis(own_redis):
+    address, restart = own_redis
+    process = subprocess.Popen(
+        [sys.executable, "-c", SIMPLE_WORKER],
+        cwd=CHECKOUT, env=os.environ | {"REDIS_URL": address}, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    )  # fmt: skip
+    with Redis.from_url(address) as redis:
+        wait_until(lambda: redis.info("clients")["blocked_clients"])
+
+    def signal_until_it_ends():
+        while "redis.away" not in process.stdout.readline():
+            pass
+        wait_until(lambda: process.send_signal(signal.SIGTERM) or process.poll() is not None, 10)
+
+    with process:
+        try:
+            restart(signal_until_it_ends)
+        finally:
+            process.kill()
+
+    assert process.returncode == -signal.SIGTERM
