@@ -135,7 +135,7 @@ def add(**changes):
         ),
         (
             add(meta={"by": object}),
-            "meta is {'by': <class 'object'>}; it must be a dict that JSON can carry.",
+            "meta is {'by': <class 'object'>}; it must be a dict that JSON can carry",
         ),
         (
             add(args=[2, object]),
