@@ -128,6 +128,14 @@ def test_options_become_those_of_the_job(redis):
     assert (job.timeout, job.retries_left) == (120, 3)
 
 
+def test_what_is_for_ever_and_what_is_not_kept_is_said_as_in_python(redis):
+    words = ("--timeout", "-1", "--result-ttl", "0", "--failure-ttl", "-1", "--id", "sum-1")
+    enqueue("jobs.numbers.add", "2", "3", *words)
+    job = Job.fetch("sum-1", connection=redis)
+
+    assert (job.timeout, job.result_ttl, job.failure_ttl) == (-1, 0, -1)
+
+
 def test_a_pause_between_tries_and_an_end_to_the_waiting_are_options_too(redis):
     words = ("--retry", "3", "--backoff", "2s", "--expires", "10m", "--id", "sum-1")
     enqueue("jobs.numbers.add", "2", "3", *words)
@@ -220,8 +228,18 @@ def test_ctrl_c_while_waiting_leaves_the_job_alone(redis):
     assert redis.lrange("rq:queue:default", 0, -1) == [b"sum-1"]
 
 
-def test_a_worker_with_a_wrong_number_is_refused():
-    worker = start("worker.py", "-n", "0")
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["-n", "0"], "-n is 0; it must be 1 or more.\n"),
+        (
+            ["a,b"],
+            "queue is 'a,b'; it must be the name of a queue, without commas and line breaks.\n",
+        ),
+    ],
+)
+def test_a_wrong_call_of_a_worker_is_one_line_and_exit_code_2(words, line):
+    worker = start("worker.py", *words)
     _, errors = worker.communicate()
 
-    assert (worker.returncode, errors) == (2, "-n is 0; it must be 1 or more.\n")
+    assert (worker.returncode, errors) == (2, line)
