@@ -8,8 +8,8 @@ from typing import Any
 from jiffy import keys, log
 from jiffy.worker.line import Line, Words
 
-# Redis is nobody's meanwhile: some 10 ms for so many; the same for so many places of long queues, far
-# behind in which these jobs may stand.
+# So many take Redis some 10 ms, in which it is nobody else's; so does looking through so many
+# places of queues, where these jobs stand far behind.
 _MOST, _MOST_PLACES = 500, 200_000
 
 
