@@ -183,7 +183,7 @@ def test_a_job_page_shows_what_the_job_waits_for(client, plant):
     assert 'failed</span> <a href="/jobs/broken">broken</a>' in text
     assert 'finished</span> <a href="/jobs/ready">ready</a>' in text
     assert "gone</span> <code>never-there</code>" in text
-    assert "It waits until what has not finished there is tried again" in text
+    assert "has to be tried again, and to finish, before this job can run" in text
 
 
 def test_a_part_of_a_chain_leads_to_the_one_before(client):
@@ -191,7 +191,7 @@ def test_a_part_of_a_chain_leads_to_the_one_before(client):
     text = client.get(f"/jobs/{second.id}").text
 
     assert f'queued</span> <a href="/jobs/{first.id}">{first.id}</a>' in text
-    assert "It waits until" not in text
+    assert "has to be tried again" not in text
 
 
 def test_of_a_large_group_the_first_parts_are_shown(client):
