@@ -15,17 +15,17 @@ from jiffy.errors import InvalidValue
 _ONE_SECOND = timedelta(seconds=1)
 _ONE_HOUR = timedelta(hours=1)
 # Files beside the zones': what they say is another thing on each machine.
-_OF_THE_MACHINE = {"localtime", "posixrules"}
+_OF_THE_MACHINE = ("localtime", "posixrules")
 
 
 def named(name: str) -> zoneinfo.ZoneInfo:
     """The IANA zone of this name.  Raises InvalidValue, which names the nearest."""
+    must = "the name of a zone, such as 'Europe/Paris'"
+    if name in _OF_THE_MACHINE:
+        raise InvalidValue("timezone", name, f"{must}, not what each machine is set to")
     try:
-        if name in _OF_THE_MACHINE:
-            raise ValueError(name)
         return zoneinfo.ZoneInfo(name)
     except (KeyError, ValueError, OSError, TypeError, AttributeError):
-        must = "the name of a zone, such as 'Europe/Paris'"
         near = _nearest(str(name))
         raise InvalidValue("timezone", name, must + near) from None
 
@@ -89,7 +89,7 @@ def wall(moment: datetime, zone: zoneinfo.ZoneInfo) -> datetime:
 
 
 def _nearest(name: str) -> str:
-    known = sorted(zoneinfo.available_timezones() - _OF_THE_MACHINE)
+    known = sorted(zoneinfo.available_timezones() - {*_OF_THE_MACHINE})
     folded = {zone.casefold(): zone for zone in known}
     folded |= {zone.rpartition("/")[2].casefold(): zone for zone in known if "/" in zone} | folded
     near = difflib.get_close_matches(name.casefold().replace(" ", "_"), folded, 1)
