@@ -187,7 +187,7 @@ def _opening(
     queue, fields = waits.recipe.queue, waits.waiting_fields()
     words = [
         1, keys.queue(queue), queue, waits.job_id, needs, open_s,
-        waits.call.data if waits.takes_results else "",
+        waits.recipe.remembered_s, waits.call.data if waits.takes_results else "",
         first, len(others), *(one.job_id for one in others),
         *(word for pair in fields.items() for word in pair),
     ]  # fmt: skip

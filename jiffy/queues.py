@@ -276,8 +276,9 @@ def _put_dependent(recipe: Recipe, job: Job, token: str) -> Job:
     may_fail = "1" if job.allow_dependency_failures else ""
     others = job._dependency_ids
     words = [
-        1, keys.queue(recipe.queue), recipe.queue, how, job.ttl or "", job.id, token, may_fail, now,
-        len(others), *others, *(word for pair in fields.items() for word in pair),
+        1, keys.queue(recipe.queue), recipe.queue, how, job.ttl or "", recipe.remembered_s, job.id,
+        token, may_fail, now, len(others), *others,
+        *(word for pair in fields.items() for word in pair),
     ]  # fmt: skip
     message = delivery.Message("enqueue_dependent", len(words), delivery.packed(words), job.id)
     answer = delivery.deliver(job.connection, message)

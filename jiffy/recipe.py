@@ -126,14 +126,19 @@ class Recipe:
         if size > most:
             raise CallTooLarge(self.target.path, size, most, max(sizes, key=sizes.__getitem__))
 
+    @property
+    def remembered_s(self) -> int | str:
+        """How long to remember a call whose job may be gone when it is said again; else ""."""
+        options = self.options
+        lasts = [options[ttl] for ttl in ("result_ttl", "failure_ttl", "ttl") if ttl in options]
+        is_soon_gone = any(0 <= seconds < _GONE_WITHIN_S for seconds in lasts)
+        return _REMEMBERED_S if is_soon_gone else ""
+
     def _packed_once(self) -> tuple[bytes, bytes]:
         options, same = self.options, self.same
-        lasts = [options[name] for name in ("result_ttl", "ttl") if name in options]
-        is_soon_gone = any(0 <= seconds < _GONE_WITHIN_S for seconds in lasts)
         head = [
             1, keys.queue(self.queue), self.queue, self._how(), _or_empty(self.ttl_s),
-            _REMEMBERED_S if is_soon_gone else "", options.get("unique", ""),
-            options.get("unique_until", ""),
+            self.remembered_s, options.get("unique", ""), options.get("unique_until", ""),
         ]  # fmt: skip
         tail = [word for pair in same.items() for word in pair]
         return packed(head), packed(tail)

@@ -1,19 +1,24 @@
 -- Write a job that depends on others, in one step and once: it waits for them, or goes on its queue if they are over.
 -- KEYS: the queue
--- ARGV: queue's name, how (RPUSH or LPUSH), seconds to live or '', job id, the call's token ('': the job id), may the
---       others fail ('1' or ''), now, how many others, their ids, then fields and values of the job as it waits
+-- ARGV: queue's name, how (RPUSH or LPUSH), seconds to live or '', seconds to remember the call or '', job id, the
+--       call's token ('': the job id), may the others fail ('1' or ''), now, how many others, their ids, then fields and
+--       values of the job as it waits
 -- Returns 1 if it is there by this call, 0 if the id is another job's, or the id of one that is not there
 --include wake
-local name, how, id, token, now = ARGV[1], ARGV[2], ARGV[4], ARGV[5], ARGV[7]
+local name, how, id, token, now = ARGV[1], ARGV[2], ARGV[5], ARGV[6], ARGV[8]
 local job = 'rq:job:' .. id
+
+-- As in enqueue.lua.
+local sent = ARGV[4] ~= '' and 'jiffy:sent:' .. (token == '' and id or token)
+if sent and redis.call('EXISTS', sent) == 1 then return 1 end
 if redis.call('EXISTS', job) == 1 then
   return (token == '' or redis.call('HGET', job, 'jiffy:call') == token) and 1 or 0
 end
 
-local is_enough = {finished = true, failed = ARGV[6] == '1'}
+local is_enough = {finished = true, failed = ARGV[7] == '1'}
 local waits = false
-local first = 9 + ARGV[8]
-for i = 9, first - 1 do
+local first = 10 + ARGV[9]
+for i = 10, first - 1 do
   local status = redis.call('HGET', 'rq:job:' .. ARGV[i], 'status')
   if not status then return ARGV[i] end
   waits = waits or not is_enough[status]
@@ -23,7 +28,7 @@ end
 redis.call('SADD', 'rq:queues', KEYS[1])
 if waits then
   redis.call('ZADD', 'rq:deferred:' .. name, redis.call('TIME')[1], id)
-  for i = 9, first - 1 do
+  for i = 10, first - 1 do
     redis.call('SADD', 'rq:job:' .. ARGV[i] .. ':dependents', id)
     redis.call('SADD', 'rq:job::' .. id .. ':dependencies', ARGV[i])
   end
@@ -35,6 +40,7 @@ if token ~= '' then redis.call('HSET', job, 'jiffy:call', token) end
 local expires = redis.call('HGET', job, 'jiffy:expires')
 if expires then redis.call('ZADD', 'jiffy:expiring', redis.call('TIME')[1] + expires, id) end
 if ARGV[3] ~= '' then redis.call('EXPIRE', job, ARGV[3]) end
+if sent then redis.call('SET', sent, 1, 'EX', ARGV[4]) end
 if not waits then
   redis.call('HSET', job, 'status', 'queued', 'enqueued_at', now)
   wake(name)

@@ -550,6 +550,24 @@ def test_a_chain_that_is_over_before_its_producer_hears_of_it_does_not_run_again
     assert (statuses(redis, jobs), left(redis)) == (["finished"] * 3, [])
 
 
+def test_a_chain_that_is_gone_before_its_producer_hears_of_it_is_not_there_again(redis, cutter):
+    def write_and_forget():
+        parts = [part(add, 1, 1), part(add, result, 1)]
+        return jiffy.enqueue.options(result_ttl=0).chain(*parts)
+
+    def run_both():
+        for _ in range(2):
+            settle(redis, finished(take(redis), b"1"))
+
+    write_and_forget()
+    redis.flushdb()
+    cutter.cut_once("answered", 0, meanwhile=run_both)
+    jobs = write_and_forget()
+
+    assert (cutter.cuts, queued(redis), left(redis)) == (1, [], [])
+    assert redis.exists(*(keys.job(job.id) for job in jobs)) == 0
+
+
 def test_a_producer_that_is_cut_off_for_good_leaves_nothing(redis, cutter, monkeypatch):
     monkeypatch.setattr(delivery, "PATIENCE_S", 0)
     write_a_chain()
