@@ -14,13 +14,13 @@ for i, kind in pairs({[2] = 'hash', [3] = 'hash', [4] = 'list', [5] = 'set', [6]
   if found ~= kind and found ~= 'none' then redis.call('DEL', KEYS[i]) end
 end
 
-local was = redis.call('HMGET', KEYS[2], ARGV[7], ARGV[9], ARGV[11])
+local was = redis.call('HMGET', KEYS[2], ARGV[7], ARGV[9], ARGV[11], ARGV[13])
 local listed = redis.call('ZSCORE', KEYS[1], id)
 if ARGV[6] == '1' and (was[1] or not listed) then return {'same', 0} end
 local state = redis.call('HMGET', KEYS[3], 'done', 'counted', 'ticks')
 local has_repeated = most > 0 and state[2] == times and (tonumber(state[3]) or 0) >= most
 local is_done = has_repeated or state[1] == times
-local is_same = was[1] == definition and was[2] == timing and was[3] == policy
+local is_same = was[1] == definition and was[2] == timing and was[3] == policy and was[4] == times
 -- A Redis that is full refuses this, before anything is deleted.
 redis.call('SADD', KEYS[5], id)
 if is_same and (is_done or listed) then return {'same', 0} end

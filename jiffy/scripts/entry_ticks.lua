@@ -91,7 +91,11 @@ local function enqueue(id, job_id, overlap, behind)
   if redis.call('EXISTS', job) == 1 then return false end
   local flat, has = redis.call('HGETALL', 'rq:job:' .. id), {}
   local fields = {'status', behind and 'deferred' or 'queued', 'created_at', now}
-  local function set(name, value) fields[#fields + 1], fields[#fields + 2] = name, value end
+  local n = #fields
+  local function set(name, value)
+    fields[n + 1], fields[n + 2] = name, value
+    n = n + 2
+  end
   for i = 1, #flat, 2 do
     local name, value = flat[i], flat[i + 1]
     has[name] = value

@@ -138,6 +138,32 @@ wall_times = st.datetimes(
 )
 
 
+@pytest.mark.parametrize(
+    ("text", "other"),
+    [
+        ("0 6 * * mon-sun", "0 6 * * 1-7"),
+        ("0 6 * * mon-sun", "00 06 * * *"),
+        ("@daily", "0 0 0 * * *"),
+        ("*/20 * * * *", "0,20,40 * * * *"),
+    ],
+)
+def test_the_same_times_are_known_in_every_spelling(text, other):
+    assert Expression.read(text).identity == Expression.read(other).identity
+
+
+@pytest.mark.parametrize(
+    ("text", "other"),
+    [
+        ("0 6 * * *", "0 7 * * *"),
+        ("0 6 5 * mon-sun", "0 6 5 * *"),  # either is enough, but a star is none
+        ("5 6 * * *", "6 5 * * *"),
+        ("5 * * * *", "5 * * * * *"),
+    ],
+)
+def test_other_times_are_told_apart(text, other):
+    assert Expression.read(text).identity != Expression.read(other).identity
+
+
 @settings(max_examples=60, deadline=None)
 @given(expressions, wall_times)
 def test_times_are_those_that_croniter_finds(text, after):
