@@ -36,4 +36,4 @@ def refused(error):
 
 @app.errorhandler(RedisError)
 def no_queue(error):
-    return {"error": "The queue does not answer. Try again."}, 503
+    return {"error": "The queue does not answer.", "may_run": getattr(error, "job_id", None)}, 503

@@ -16,6 +16,7 @@ from werkzeug.serving import make_server
 from examples import add, start_task
 from jiffy import connection, delivery, keys
 from jiffy.queues import Job
+from tests.cutting import Cutter
 from tests.docs.ports import two_free_ports
 from tests.newcomer import CHECKOUT, wait_until
 from tests.worker_processes import Dyno
@@ -140,10 +141,26 @@ def test_what_is_not_there_is_404_in_json(adding, path):
 
 
 def test_a_redis_that_is_away_is_503_in_json(tasks, nobody_answers):
-    told = {"error": "The queue does not answer. Try again."}
+    told = {"error": "The queue does not answer.", "may_run": None}
 
     assert call(f"{tasks}/start_task/ab") == (503, told)
     assert call(f"{tasks}/task_status/ab") == (503, told)
+
+
+def test_a_job_that_may_have_been_begun_is_named(redis, redis_address, environ, monkeypatch):
+    monkeypatch.setattr(delivery, "PATIENCE_S", 0)
+    with Cutter(redis_address) as cutter:
+        environ(REDIS_URL=cutter.url)
+        connection.shared.cache_clear()
+        with served(start_task.app) as address:
+            call(f"{address}/start_task/first")
+            redis.delete("rq:queue:default")
+            cutter.cut_once("answered", 0)
+            code, told = call(f"{address}/start_task/ab")
+        connection.shared().close()
+        connection.shared.cache_clear()
+
+    assert (code, redis.lrange("rq:queue:default", 0, -1)) == (503, [told["may_run"].encode()])
 
 
 @pytest.mark.usefixtures("redis")
