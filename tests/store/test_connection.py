@@ -199,13 +199,17 @@ def test_a_redis_that_is_at_a_long_script_is_away_until_it_is_done(redis):
     with redis.client() as other:  # connected before: nobody else gets in meanwhile
         script.start()
         with pytest.raises(ResponseError, match="BUSY") as busy:
-            while True:
-                other.ping()
+            ping_for_ever(other)
         other.script_kill()
     script.join()
     redis.config_set("lua-time-limit", 5000)
 
     assert connection.is_away(busy.value)
+
+
+def ping_for_ever(redis):
+    while True:
+        redis.ping()
 
 
 def run_for_ever(redis):
