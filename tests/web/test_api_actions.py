@@ -3,7 +3,7 @@
 import json
 import socket
 import threading
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from urllib.parse import urlsplit
 
 import pytest
@@ -32,7 +32,11 @@ def ahead(act):
 
 
 def is_waiting(redis):
-    return redis.info("clients")["blocked_clients"] > 0
+    return blocked(redis) > 0
+
+
+def blocked(redis):
+    return redis.info("clients")["blocked_clients"]
 
 
 def test_waiting_ends_as_soon_as_the_job_is_over(api, redis, enqueue, work):
@@ -95,20 +99,19 @@ def test_whoever_has_waited_leaves_their_place(api, enqueue):
     assert all("Retry-After" not in answer.headers for answer in answers)
 
 
-def test_who_hangs_up_leaves_their_place(live, api, enqueue):
-    address = urlsplit(enqueue()).path
-    server = urlsplit(live)
-    request = f"GET {address}/wait?timeout=60 HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {TOKEN}"
-    lines = [
-        socket.create_connection((server.hostname, server.port)) for _ in range(routes.MOST_WAITING)
-    ]
-    for line in lines:
-        line.sendall(f"{request}\r\n\r\n".encode())
-    wait_until(lambda: is_told_to_come_back(api, address), 5)
-    for line in lines:
-        line.close()
+@pytest.mark.timeout(60)
+def test_who_hangs_up_leaves_their_place(live, api, redis, enqueue):
+    address, server = urlsplit(enqueue()).path, urlsplit(live)
+    head = f"GET {address}/wait?timeout=60 HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {TOKEN}"
+    with ExitStack() as lines:
+        for _ in range(routes.MOST_WAITING):
+            line = socket.create_connection((server.hostname, server.port))
+            lines.enter_context(line).sendall(f"{head}\r\n\r\n".encode())
+        wait_until(lambda: blocked(redis) == routes.MOST_WAITING, 20)
+        was_full = is_told_to_come_back(api, address)
 
-    wait_until(lambda: not is_told_to_come_back(api, address), 5)
+    assert was_full
+    wait_until(lambda: not is_told_to_come_back(api, address), 20)
 
 
 def is_told_to_come_back(api, address):
