@@ -78,7 +78,7 @@ def read(redis: Redis, limit: int = 1000) -> list[State]:
         pipe.zrange(keys.ENTRIES, 0, limit - 1, withscores=True)
         pipe.srandmember(keys.DECLARED, limit)
         listed, declared = pipe.execute()
-    due: dict[str, float] = {raw.decode(): score for raw, score in listed}
+    due = {raw.decode(errors="backslashreplace"): score for raw, score in listed}
     done = {raw.decode() for raw in declared} - due.keys()  # or beyond the limit
     return _states(redis, due, [*due, *sorted(done)][:limit])
 
@@ -208,7 +208,8 @@ def _declared(redis: Redis) -> list[str]:
 def _text(name: str, value: object) -> str:
     if not isinstance(value, str) or not value.strip() or len(value) > _LONGEST_TEXT:
         raise InvalidValue(name, value, f"a text of at most {_LONGEST_TEXT} characters")
-    return " ".join(value.split())
+    # Half a character, as a shell in another encoding may pass it on, is one that nothing can read.
+    return " ".join(value.encode(errors="replace").decode().split())
 
 
 def _state(entry_id: str, due: float | None, job: Any, state: Any, line: Any) -> State:

@@ -32,6 +32,7 @@ _FOLLOWED_AT_A_TIME = 500
 FOLLOW_UP_EVERY_S = 1.0
 _BEAT_EVERY_S = 5
 _ASIDE = timedelta(seconds=10)  # how soon a broken entry is tried again
+_LATEST_S = 250_000_000_000  # in the year 9892
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,7 @@ class Scheduler(rq_scheduler.Scheduler):  # type: ignore[misc]
         )
         now = clock.from_wall(int(seconds)) + timedelta(microseconds=int(micros))
         told = zip(*[iter(flat)] * 5, strict=True)
-        due = [Found(i.decode(), float(at), kind.decode(), *more) for i, at, kind, *more in told]
+        due = [_found(i, float(at), kind.decode(), *more) for i, at, kind, *more in told]
         return Look(now, due, _moment(next_due), _moment(follow_up_at))
 
     def enqueue_jobs(self) -> list[Tick]:
@@ -188,6 +189,7 @@ class Scheduler(rq_scheduler.Scheduler):  # type: ignore[misc]
                 self._refused(made.found.entry_id, ResponseError(answer.decode()), now)
             elif answer != 0:
                 done += made.outcomes([reason.decode() for reason in answer])
+                self._aside.pop(made.found.entry_id, None)
         return done
 
     def _enqueue(self, plans: Sequence[foreign.Plan], now: datetime) -> list[Tick]:
@@ -203,6 +205,7 @@ class Scheduler(rq_scheduler.Scheduler):  # type: ignore[misc]
                 self._refused(made.found.entry_id, answer, now)
             elif answer:
                 done.append(made.tick(answer.decode(), now))
+                self._aside.pop(made.found.entry_id, None)
         return done
 
     def _refused(self, entry_id: str, error: RedisError, now: datetime) -> None:
@@ -228,5 +231,13 @@ class Scheduler(rq_scheduler.Scheduler):  # type: ignore[misc]
         return entry_id in self._aside and now < self._aside[entry_id][1]
 
 
+def _found(raw_id: bytes, score: float, kind: str, *more: bytes) -> Found:
+    try:
+        return Found(raw_id.decode(), score, kind, *more)
+    except UnicodeDecodeError as error:
+        return Found(raw_id.decode(errors="backslashreplace"), score, "broken", f"{error}".encode())
+
+
 def _moment(score: bytes) -> datetime | None:
-    return clock.from_wall(float(score)) if score else None
+    """When that is; one that no calendar has is as far away as one can be."""
+    return clock.from_wall(min(float(score), _LATEST_S)) if score else None

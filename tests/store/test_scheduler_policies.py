@@ -387,6 +387,13 @@ def test_what_a_paused_entry_did_not_make_while_no_scheduler_ran_is_not_missed(
     assert redis.hgetall(keys.TICK_COUNTS) == {b"skipped": b"7"}
 
 
+def test_a_reason_in_another_encoding_pauses_an_entry_and_breaks_nothing(declare, tick, redis):
+    declare(add())
+    entries.pause(redis, NAME, who="ada", why="caf\udce9 closed")
+
+    assert [one.reason for one in tick()] == ["paused by ada: caf? closed"]
+
+
 def test_a_pause_lasts_through_deploys_and_until_somebody_ends_it(declare, tick, redis):
     declare(add())
     entries.pause(redis, NAME, who="ada", why="holidays")

@@ -7,9 +7,9 @@ from threading import Barrier
 import pytest
 import rq_scheduler
 
-from jiffy import Retry, connection, keys
+from jiffy import Retry, connection, entries, keys
 from jiffy.queues import Job
-from jiffy.scheduler import cron, declared, every, table
+from jiffy.scheduler import cron, declared, every, schedule, table
 from jiffy.scheduler.schedule import Scheduler
 from jobs import numbers
 
@@ -330,6 +330,37 @@ def test_a_broken_entry_is_reported_once_and_stops_no_other(
     assert sorted(line.split()[1] for line in broken) == [
         "entry=entry-broken", "entry=entry-wrong-queue", "entry=not-a-hash",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("score", [1, 1.7e12, float("inf"), float("-inf")])
+@pytest.mark.parametrize("member", [b"\xff", "nobodys"])
+def test_what_another_program_has_broken_in_the_schedule_ends_no_scheduler_and_no_page(
+    scheduler, declare, make_due, redis, member, score
+):
+    declare(add())
+    make_due()
+    redis.zadd(keys.ENTRIES, {member: score})
+
+    assert [tick.name for tick in scheduler.enqueue_jobs()] == ["jobs.numbers.add"]
+    assert "jobs.numbers.add" in [state.name for state in entries.read(redis)]
+    assert entries.glance(redis).entries >= 1
+
+
+def test_an_entry_that_is_mended_and_breaks_again_is_told_of_again(
+    scheduler, declare, redis, monkeypatch
+):
+    monkeypatch.setattr(schedule, "_ASIDE", timedelta(0))
+    declare(add(overlap="allow"))
+    told = []
+    for slot, broken in enumerate([True, True, False, True]):
+        redis.delete(keys.queue("default"))
+        if broken:
+            redis.set(keys.queue("default"), "text")
+        redis.zadd(keys.ENTRIES, {"entry-jobs-numbers-add": redis.time()[0] - 100 + slot})
+        scheduler.enqueue_jobs()
+        told.append(len(scheduler.newly_broken()))
+
+    assert told == [1, 0, 0, 1]
 
 
 def test_a_tick_that_could_not_be_enqueued_is_enqueued_later(scheduler, declare, make_due, redis):
