@@ -22,6 +22,7 @@ def allowed(environ, monkeypatch):
 @pytest.fixture
 def few_in_a_chunk(monkeypatch):
     monkeypatch.setattr(bulk, "MOST_JOBS", 10)
+    monkeypatch.setattr(bulk, "LONGEST_S", 60)
 
 
 def queued(redis):

@@ -99,7 +99,8 @@ def test_a_source_that_breaks_leaves_what_came_before_it(redis):
     assert len(queued(redis)) == 1
 
 
-def test_progress_is_told_chunk_by_chunk():
+def test_progress_is_told_chunk_by_chunk(monkeypatch):
+    monkeypatch.setattr(bulk, "LONGEST_S", 60)
     told = []
     jiffy.enqueue_many(add, ((n,) for n in range(2 * bulk.MOST_JOBS + 5)), on_progress=told.append)
 
