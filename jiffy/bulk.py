@@ -4,6 +4,7 @@ While Redis writes one chunk, the next is put together.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -73,7 +74,8 @@ def put(redis: Redis, recipe: Recipe, order: Order) -> Put:
     except (RedisAway, RedisFull):
         raise  # nothing more can be written
     except BaseException as error:
-        batch.finish()
+        with suppress(RedisAway, RedisFull):  # what has ended it is what is to be told
+            batch.finish()
         order.on_progress(len(batch.done.ids))  # it may be what was interrupted
         if isinstance(error, JiffyError):
             raise _located(error, len(batch.done.ids) + 1) from error
