@@ -179,7 +179,10 @@ def test_a_redis_that_becomes_full_amid_many_says_how_many_are_there(redis, few_
     assert f"is full: only the first {full.value.count:,} calls are enqueued. " in str(full.value)
 
 
-def test_ctrl_c_amid_many_leaves_what_was_told_to_be_there(redis, cutter, few_in_a_chunk):
+def test_ctrl_c_amid_many_leaves_what_was_told_to_be_there(
+    redis, cutter, few_in_a_chunk, monkeypatch
+):
+    monkeypatch.setattr(delivery, "PATIENCE_S", 5)
     jiffy.enqueue_many(add, [(1, 1)])
     redis.flushdb()
     signal.signal(signal.SIGINT, signal.default_int_handler)  # RQ's workers leave theirs behind
