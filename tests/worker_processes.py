@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import uuid
+from contextlib import suppress
 from pathlib import Path
 
 from jiffy import keys
@@ -60,7 +61,8 @@ class Dyno:
     def send_to_all(self, number):
         """Do as a platform does: every process of the dyno has the signal."""
         for pid in self.pids():
-            os.kill(pid, number)
+            with suppress(ProcessLookupError):  # it has ended since
+                os.kill(pid, number)
 
     def wait(self):
         """Wait until it has ended by itself; return its exit code."""

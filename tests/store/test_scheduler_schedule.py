@@ -350,7 +350,7 @@ def test_an_entry_that_is_mended_and_breaks_again_is_told_of_again(
     scheduler, declare, redis, monkeypatch
 ):
     monkeypatch.setattr(schedule, "_ASIDE", timedelta(0))
-    declare(add(overlap="allow"))
+    declare(every("7d", numbers.add, args=[2, 3], overlap="allow"))  # no other slot is near
     told = []
     for slot, broken in enumerate([True, True, False, True]):
         redis.delete(keys.queue("default"))
