@@ -5,6 +5,7 @@
 -- Returns for each entry an error's text, 0 if it was moved, or a list: for each tick '' if it was enqueued, or why not;
 --         and last why the entry is paused, or '' if it is not.
 --include wake
+--include canceled
 local now_s, now = tonumber(ARGV[1]), ARGV[2]
 local HISTORY, FIRST_LOOK_S = 1000, 1
 local waits = {queued = 'queued', scheduled = 'waiting to be tried again', deferred = 'waiting'}
@@ -25,8 +26,7 @@ local function cancel(id, origin)
   redis.call('LREM', 'rq:queue:' .. origin, 0, id)
   redis.call('ZREM', 'rq:scheduled:' .. origin, id)
   redis.call('ZREM', 'rq:deferred:' .. origin, id)
-  redis.call('ZADD', 'rq:canceled:' .. origin, now_s, id)
-  redis.call('HSET', 'rq:job:' .. id, 'status', 'canceled', 'jiffy:reason', 'the next tick replaced it')
+  note_canceled(origin, id, 'the next tick replaced it')
 end
 
 -- Why a tick's job is in the way of the next, nil if it is not; then its id, if it runs.  A job that is replaced is

@@ -3,6 +3,7 @@
 -- ARGV: none
 -- Returns nothing; it defines member_is_over
 --include wake
+--include canceled
 -- In the data of a job that waits: where what the others returned is to stand.  Quotes inside JSON's
 -- texts are escaped, so this stands nowhere else; and it has nothing that is special in a pattern.
 local PLACEHOLDER = '{"jiffy:result": true}'
@@ -26,15 +27,11 @@ local function cancel(id, reason, broken_by)
     local queue, job = redis.call('HGET', 'jiffy:join:' .. id, 'queue'), 'rq:job:' .. id
     forget(id)
     if not still_waits(id, queue) then return end
-    redis.call('ZADD', 'rq:canceled:' .. queue, redis.call('TIME')[1], id)
+    note_canceled(queue, id, reason)
     redis.call('ZREM', 'rq:deferred:' .. queue, id)
-    redis.call('HSET', job, 'status', 'canceled', 'jiffy:reason', reason)
     if broken_by then redis.call('HSET', job, 'jiffy:broken_by', broken_by) end
-    local kept = redis.call('HMGET', job, 'failure_ttl', 'jiffy:join')
-    local ttl = tonumber(kept[1]) or 365 * 24 * 3600
-    if ttl > 0 then redis.call('EXPIRE', job, ttl) end
     broken_by = broken_by and id
-    id = kept[2]
+    id = redis.call('HGET', job, 'jiffy:join')
   end
 end
 

@@ -293,6 +293,23 @@ def test_what_is_canceled_is_kept_as_long_as_what_failed(redis, work):
     assert 3590 <= redis.ttl(keys.job(jobs[1].id)) <= 3600
 
 
+@pytest.mark.parametrize(("failure_ttl", "kept"), [(0, [1, 0, -2]), (-1, [-1])])
+def test_what_is_canceled_may_be_kept_not_at_all_or_for_ever(redis, work, failure_ttl, kept):
+    jobs = jiffy.enqueue.options(failure_ttl=failure_ttl).chain(part(fail), part(nothing))
+    work()
+
+    assert redis.ttl(keys.job(jobs[1].id)) in kept
+
+
+def test_of_what_was_canceled_and_is_gone_rqs_registry_forgets(redis, work):
+    for _ in range(5):
+        jobs = jiffy.enqueue.chain(part(fail), part(nothing))
+        work()
+        redis.delete(keys.job(jobs[1].id))
+
+    assert len(registered(redis, "canceled")) == 1
+
+
 def test_a_part_that_is_tried_again_does_not_break_the_chain(redis, work):
     jobs = jiffy.enqueue.options(retry=2).chain(
         part(worker_jobs.fail_until_the_last_try), part(collect, result)
