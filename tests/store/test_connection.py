@@ -198,9 +198,11 @@ def test_a_redis_that_is_at_a_long_script_is_away_until_it_is_done(redis):
     script = threading.Thread(target=run_for_ever, args=(redis,))
     with redis.client() as other:  # connected before: nobody else gets in meanwhile
         script.start()
-        with pytest.raises(ResponseError, match="BUSY") as busy:
-            ping_for_ever(other)
-        other.script_kill()
+        try:
+            with pytest.raises(ResponseError, match="BUSY") as busy:
+                ping_for_ever(other)
+        finally:
+            other.script_kill()
     script.join()
     redis.config_set("lua-time-limit", 5000)
 
