@@ -1,13 +1,14 @@
 """What all tests share: a private Redis per test process, flushed before each test."""
 
 import os
+import signal
 import tempfile
 from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
-from jiffy import SimpleWorker, connection, devredis
+from jiffy import SimpleWorker, connection, devredis, log
 from jiffy.queues import DEFAULT_QUEUES, Job, Queue
 from jiffy.settings import Settings, settings
 
@@ -27,6 +28,18 @@ def redis_address():
         settings.cache_clear()
         yield address
         devredis.stop(address)
+
+
+@pytest.fixture(autouse=True)
+def as_it_was():
+    """What RQ's workers leave behind in a process that runs them: a level, handlers, signals."""
+    level, handlers = log.logger.level, list(log.logger.handlers)
+    signals = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    log.logger.setLevel(level)
+    log.logger.handlers[:] = handlers
+    for number, handler in signals.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture

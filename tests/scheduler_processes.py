@@ -26,8 +26,6 @@ class Running:
 
     def _work(self, entries, connect):
         sys.stdout = self._log.open("w", buffering=1)
-        log.logger.handlers.clear()  # RQ's workers, run in the test process, leave some
-        log.logger.setLevel("NOTSET")
         log.setup("INFO")
         with until_stopped():
             keep_time(connect(), entries)

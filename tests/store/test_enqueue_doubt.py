@@ -185,7 +185,6 @@ def test_ctrl_c_amid_many_leaves_what_was_told_to_be_there(
     monkeypatch.setattr(delivery, "PATIENCE_S", 5)
     jiffy.enqueue_many(add, [(1, 1)])
     redis.flushdb()
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # RQ's workers leave theirs behind
     told = []
     cutter.cut_once("answered", 0, lambda: os.kill(os.getpid(), signal.SIGINT), passing=2)
     with pytest.raises(KeyboardInterrupt):
