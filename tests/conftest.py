@@ -19,6 +19,10 @@ for setting in fields(Settings):
     os.environ.pop(setting.name.upper(), None)
 
 
+# A shell that runs the tests in the background has them ignore it, and all that they start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def redis_address():
     """The address of a Redis that only this test process uses; it is also in REDIS_URL."""
