@@ -276,17 +276,10 @@ def _call(raw: Raw, hidden: Places) -> tuple[str, str]:
 
 
 def _written(value: Any, is_secret_itself: bool) -> str:
-    shown = _masked(value, is_secret_itself)
+    shown = masked(value, is_secret_itself=is_secret_itself)
     if shown is not value and is_secret_itself:
         return MASK
     return json.dumps(shown, ensure_ascii=False).replace(placeholder.MARK, "result")
-
-
-def _masked(value: Any, is_secret_itself: bool) -> Any:
-    try:
-        return masked(value, is_secret_itself=is_secret_itself)
-    except RecursionError:
-        raise NotShown("nested too deeply") from None
 
 
 def _progress(raw: Raw) -> State | None:
@@ -304,7 +297,7 @@ def _meta(raw: Raw) -> Mapping[str, Any]:
     meta = decode.value(decode.inflated(raw))
     if not isinstance(meta, dict):
         raise NotShown("no object")
-    masked_meta: Mapping[str, Any] = _masked(meta, False)
+    masked_meta: Mapping[str, Any] = masked(meta)
     return masked_meta
 
 

@@ -5,6 +5,7 @@
 --       values of the job as it waits
 -- Returns 1 if it is there by this call, 0 if the id is another job's, or the id of one that is not there
 --include wake
+--include expiring
 local name, how, id, token, now = ARGV[1], ARGV[2], ARGV[5], ARGV[6], ARGV[8]
 local job = 'rq:job:' .. id
 
@@ -37,8 +38,7 @@ else
 end
 redis.call('HSET', job, unpack(ARGV, first))
 if token ~= '' then redis.call('HSET', job, 'jiffy:call', token) end
-local expires = redis.call('HGET', job, 'jiffy:expires')
-if expires then redis.call('ZADD', 'jiffy:expiring', redis.call('TIME')[1] + expires, id) end
+look_when_expired(id)
 if ARGV[3] ~= '' then redis.call('EXPIRE', job, ARGV[3]) end
 if sent then redis.call('SET', sent, 1, 'EX', ARGV[4]) end
 if not waits then

@@ -5,7 +5,7 @@
 --       a place in it for what they return or '', the number of the first of these others, how many, their ids, then
 --       fields and values of the job
 -- Returns nothing
-
+--include expiring
 local name, id, first = ARGV[1], ARGV[2], 9 + ARGV[8]
 local job, join, pending = 'rq:job:' .. id, 'jiffy:join:' .. id, 'jiffy:pending:' .. id
 local now = redis.call('TIME')[1]
@@ -20,8 +20,7 @@ if redis.call('EXISTS', job) == 0 then
   if ARGV[6] ~= '' then redis.call('HSET', join, 'data', ARGV[6]) end
   redis.call('ZADD', 'jiffy:joins', now, id)
   if sent then redis.call('SET', sent, 1, 'EX', ARGV[5]) end
-  local expires = redis.call('HGET', job, 'jiffy:expires')
-  if expires then redis.call('ZADD', 'jiffy:expiring', now + expires, id) end
+  look_when_expired(id)
 elseif redis.call('EXISTS', join) == 0 then
   return  -- this is heard again, and it waits no more
 end

@@ -3,9 +3,10 @@
 -- ARGV: its id, now as text, the time limit of a job that has none in s
 -- Returns the status that the job had ('' for none), and 1 if it was put back by this call, else 0
 --include wake
+--include expiring
 local job, id = KEYS[1], ARGV[1]
 if redis.call('TYPE', job).ok ~= 'hash' then return {'', 0} end
-local fields = redis.call('HMGET', job, 'status', 'origin', 'ttl', 'allow_dependency_failures', 'jiffy:expires')
+local fields = redis.call('HMGET', job, 'status', 'origin', 'ttl', 'allow_dependency_failures')
 local status, name = fields[1] or 'unknown', fields[2] or ''
 -- A part of a chain or group that never had what the others return (see join.lua).
 if status == 'canceled' and string.find(redis.call('HGET', job, 'data') or '', '{"jiffy:result": true}', 1, true) then
@@ -38,7 +39,6 @@ end
 -- Workers that died of it count anew: somebody has looked.
 redis.call('HDEL', job, 'jiffy:rescues', 'jiffy:causes', 'jiffy:reason', 'jiffy:broken_by', 'jiffy:progress', 'exc_info')
 redis.call('PERSIST', job)
-local expires = string.match(fields[5] or '', '^%d+$')
-if expires then redis.call('ZADD', 'jiffy:expiring', redis.call('TIME')[1] + expires, id) end
+look_when_expired(id)
 if fields[3] and fields[3] ~= '' then redis.call('EXPIRE', job, fields[3]) end
 return {status, 1}
