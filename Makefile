@@ -1,4 +1,4 @@
-# Every command sets up what it needs: a fresh machine needs `make` and Python 3.10 or newer.
+# Every command sets up what it needs: a fresh machine needs `make` and Python 3.11 or newer.
 SHELL := /bin/bash
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 PIP := python -m pip install --quiet --disable-pip-version-check

@@ -2,12 +2,11 @@
 
 import re
 import time
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 
 from jiffy.errors import InvalidValue
 
-UTC = timezone.utc
 monotonic = time.monotonic
 
 _UNITS_S = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
@@ -39,7 +38,7 @@ def read(text: str) -> datetime:
 
     It has no zone where the text has none.  Raises ValueError.
     """
-    return datetime.fromisoformat(text.replace("Z", "+00:00"))
+    return datetime.fromisoformat(text)
 
 
 def in_calendar(moment: datetime, name: str) -> datetime:

@@ -7,7 +7,7 @@ told of their end in the very step in which a worker ends them, see docs/interna
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby, pairwise
-from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec, Union
+from typing import Any, NamedTuple, ParamSpec, Union, Unpack
 
 from rq.job import JobStatus
 
@@ -17,9 +17,6 @@ from jiffy.delivery import Message, packed
 from jiffy.errors import InvalidValue, JiffyError, RedisAway, RedisFull, WrongArguments
 from jiffy.recipe import Recipe, new_id
 from jiffy.rq_job import Job
-
-if TYPE_CHECKING:  # typing has it from Python 3.11 on; only mypy needs it
-    from typing_extensions import Unpack
 
 P = ParamSpec("P")
 Then = Union["Part", Callable[[Any], object]]
@@ -45,7 +42,7 @@ class Part:
     kwargs: Mapping[str, Any]
     given: job_options.Options
 
-    def options(self, **given: "Unpack[job_options.Options]") -> "Part":
+    def options(self, **given: Unpack[job_options.Options]) -> "Part":
         """The same with these options: `part(mail.send, "a@b.c").options(queue="low")`."""
         job_options.checked(given)
         return replace(self, given={**self.given, **given})

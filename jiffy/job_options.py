@@ -4,7 +4,7 @@ import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Literal, TypedDict
+from typing import Any, Literal, TypedDict, Unpack
 
 import rq
 import rq.job
@@ -13,9 +13,6 @@ from jiffy import call, clock, functions
 from jiffy import retry as retries
 from jiffy.errors import InvalidValue, WrongArguments
 from jiffy.settings import settings
-
-if TYPE_CHECKING:  # typing has it from Python 3.11 on; only mypy needs it
-    from typing_extensions import Unpack
 
 Callback = functions.Function | str | rq.Callback
 Dependency = rq.job.Job | str | rq.job.Dependency
@@ -69,7 +66,7 @@ class Options(TypedDict, total=False):
     unique_until: Literal["begun", "done"] | None  # ... but not once that job has come so far
 
 
-def options(**given: "Unpack[Options]") -> Options:
+def options(**given: Unpack[Options]) -> Options:
     """Options for the table of `enqueue.py`.  Raises InvalidValue."""
     checked(given)
     return given

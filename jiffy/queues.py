@@ -5,7 +5,7 @@ What is put here travels as JSON, so that reading a job never runs code.
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, ParamSpec, overload
+from typing import Any, ParamSpec, Unpack, overload
 
 import rq
 from redis import Redis
@@ -28,9 +28,6 @@ from jiffy.errors import DuplicateJob, InvalidValue, RedisAway, RedisFull
 from jiffy.recipe import Recipe, new_id
 from jiffy.rq_job import Job as Job
 from jiffy.settings import settings
-
-if TYPE_CHECKING:  # typing has it from Python 3.11 on; only mypy needs it
-    from typing_extensions import Unpack
 
 P = ParamSpec("P")
 
@@ -65,7 +62,7 @@ class Enqueue:
         self._given: Mapping[str, Any] = {}
         self._recipes: dict[Callable[..., object], tuple[Recipe, object]] = {}
 
-    def options(self, **given: "Unpack[job_options.Options]") -> "Enqueue":
+    def options(self, **given: Unpack[job_options.Options]) -> "Enqueue":
         """The same with these options: `enqueue.options(queue="low", timeout="2m")(resize, …)`."""
         job_options.checked(given)
         changed = Enqueue()

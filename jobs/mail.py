@@ -16,7 +16,7 @@ import ssl
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from email.headerregistry import Address, HeaderRegistry
 from email.message import EmailMessage
 from email.utils import make_msgid
@@ -169,7 +169,7 @@ def _message(to: str | list[str], subject: str, body: str, sender: str) -> Email
     message["From"] = author
     message["To"] = [_address("to", one) for one in ([to] if isinstance(to, str) else to)]
     message["Subject"] = subject
-    message["Date"] = datetime.now(timezone.utc)
+    message["Date"] = datetime.now(UTC)
     message["Message-ID"] = _message_id(message, body, author.domain)
     message.set_content(body)
     return message

@@ -2,7 +2,7 @@
 
 import csv
 from collections.abc import Callable, Iterable
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from html import escape
 from io import StringIO
 from pathlib import Path
@@ -67,7 +67,7 @@ def last_day(path: str, connection: Redis | None = None) -> str:
     if target.suffix.lower() not in WRITERS:
         raise ValueError(f"path is {path!r}; it must end in {' or '.join(WRITERS)}.")
     with whole(target) as part:
-        day = queue_day.read(connection or _workers_connection(), datetime.now(timezone.utc))
+        day = queue_day.read(connection or _workers_connection(), datetime.now(UTC))
         part.write_text(WRITERS[target.suffix.lower()](day), encoding="utf-8", newline="")
     return path
 

@@ -5,7 +5,7 @@ import html
 import pickle
 import zlib
 from base64 import b64encode
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -15,7 +15,7 @@ from jiffy import job_progress
 from jiffy.queues import Queue
 from jobs import images, numbers, queue_day, reports
 
-NOW = datetime.now(timezone.utc)
+NOW = datetime.now(UTC)
 
 
 def ended(redis, job_id, *, hours_ago, state="finished", queue="low", took_s=2, waited_s=1, **more):

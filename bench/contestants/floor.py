@@ -11,7 +11,7 @@ import sys
 import zlib
 from base64 import b64encode
 from collections.abc import Iterable, Iterator
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from importlib import import_module
 from typing import Any
 from urllib.parse import urlsplit
@@ -153,7 +153,7 @@ def _what_lasts(job_id: str, execution: str, worker: str, result: str) -> Iterat
 
 
 def _now() -> str:
-    return datetime.now(timezone.utc).isoformat()
+    return datetime.now(UTC).isoformat()
 
 
 def _pack(command: Command) -> bytes:

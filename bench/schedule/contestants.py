@@ -4,7 +4,7 @@ import re
 import subprocess
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 
 from bench import environments
@@ -42,7 +42,7 @@ def _slot_of_ours(job_id: bytes) -> float | None:
     found = _SLOT.search(job_id)
     if found is None:
         return None
-    moment = datetime.strptime(found[1].decode(), "%Y%m%dT%H%M%SZ").replace(tzinfo=timezone.utc)
+    moment = datetime.strptime(found[1].decode(), "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
     return moment.timestamp()
 
 

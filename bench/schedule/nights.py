@@ -10,14 +10,14 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 ZONE = ZoneInfo("Europe/Berlin")
 STEP = timedelta(minutes=1)
 # The evening before each change, in UTC; there are 18 hours to look at.
-EVENINGS = [datetime(2026, 3, 28, 19, tzinfo=timezone.utc)]
-EVENINGS += [datetime(2026, 10, 24, 18, tzinfo=timezone.utc)]
+EVENINGS = [datetime(2026, 3, 28, 19, tzinfo=UTC)]
+EVENINGS += [datetime(2026, 10, 24, 18, tzinfo=UTC)]
 MINUTES = 18 * 60
 # Minute and hour of a daily entry; the first is skipped in spring, and shown twice in autumn.
 ENTRIES = [(30, 2), (0, 6)]

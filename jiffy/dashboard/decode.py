@@ -6,11 +6,10 @@ What cannot be shown raises NotShown with the reason.
 
 import json
 import zlib
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from jiffy import clock
-from jiffy.clock import UTC
 from jiffy.errors import NotShown
 
 # Of one value, once decompressed.  A call's arguments are far smaller; a result may be a table.

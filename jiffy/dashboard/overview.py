@@ -6,13 +6,13 @@ number of queues and workers counts, and both are cut off at a hundred.
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from redis import Redis
 from redis.client import Pipeline
 
-from jiffy import clock, keys
+from jiffy import keys
 from jiffy.dashboard import data, decode
 from jiffy.dashboard.data import JobView, WorkerView
 
@@ -149,7 +149,7 @@ def _youngest(found: _Found) -> list[str]:
 
 
 def _most_recent(jobs: Iterable[JobView]) -> list[JobView]:
-    never = datetime.min.replace(tzinfo=clock.UTC)
+    never = datetime.min.replace(tzinfo=UTC)
     by_age = sorted(jobs, key=lambda job: job.latest or never, reverse=True)
     running = [job for job in by_age if job.is_running][:_MOST_RUNNING]
     others = [job for job in by_age if not job.is_running]

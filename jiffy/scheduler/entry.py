@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any, Unpack
 
 from jiffy import clock, functions, job_options, keys, ticks
 from jiffy.errors import InvalidValue, did_you_mean
@@ -18,9 +18,6 @@ from jiffy.scheduler import policy, wanted
 from jiffy.scheduler.policy import Missed, Overlap, Policy
 from jiffy.scheduler.timing import At, Cron, Every, Timing, within
 from jiffy.scheduler.wanted import NOBODY, OnMissed, Wanted
-
-if TYPE_CHECKING:  # typing has it from Python 3.11 on; only mypy needs it
-    from typing_extensions import Unpack
 
 _OWN_ID = "left out: each tick is a job with an id of its own"
 _OWN_TIME = "left out: the entry says when"
@@ -68,7 +65,7 @@ def every(
     overlap: Overlap = "skip",
     on_missed: OnMissed | None = None,
     ping: str | None = None,
-    **options: "Unpack[Options]",
+    **options: Unpack[Options],
 ) -> Line:
     """Enqueue `func(*args, **kwargs)` every `interval`: seconds, "90s", "1h30m" or a timedelta.
 
@@ -111,7 +108,7 @@ def cron(
     overlap: Overlap = "allow",
     on_missed: OnMissed | None = None,
     ping: str | None = None,
-    **options: "Unpack[Options]",
+    **options: Unpack[Options],
 ) -> Line:
     """Enqueue `func(*args, **kwargs)` by `expression`: minute, hour, day, month, weekday.
 
@@ -141,7 +138,7 @@ def at(
     missed: Missed = "once",
     on_missed: OnMissed | None = None,
     ping: str | None = None,
-    **options: "Unpack[Options]",
+    **options: Unpack[Options],
 ) -> Line:
     """Enqueue `func(*args, **kwargs)` once, at `moment`: a datetime with a zone.
 

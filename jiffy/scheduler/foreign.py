@@ -9,7 +9,7 @@ import pickle
 from collections.abc import Callable
 from copy import copy
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import wraps
 from typing import Any, NoReturn
 
@@ -19,7 +19,6 @@ from redis.client import Pipeline
 from rq.job import Job
 
 from jiffy import clock, keys
-from jiffy.clock import UTC
 from jiffy.scheduler.due import Found, Tick
 from jiffy.scheduler.timing import Every
 

@@ -4,7 +4,7 @@ import argparse
 import getpass
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from redis import Redis
@@ -93,7 +93,7 @@ def _last(tick: Tick | None) -> str:
 
 
 def _shown(moment: datetime) -> str:
-    return f"{moment.astimezone(clock.UTC):%Y-%m-%d %H:%M:%S}"
+    return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S}"
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> Iterable[str]:

@@ -6,7 +6,7 @@ every scheduler finds the same times, at every start.  Slots lie on whole second
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta, tzinfo
+from datetime import UTC, datetime, timedelta, tzinfo
 from functools import lru_cache
 from itertools import takewhile
 from typing import ClassVar
@@ -17,10 +17,10 @@ from jiffy.errors import InvalidValue
 from jiffy.scheduler import zones
 from jiffy.scheduler.expression import Expression
 
-EPOCH = datetime(1970, 1, 1, tzinfo=clock.UTC)
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _ONE_SECOND = timedelta(seconds=1)
 _FORMAT = "%Y-%m-%dT%H:%M:%SZ"  # of a moment in a timing's text
-_FAR_AWAY = datetime.max.replace(tzinfo=clock.UTC)
+_FAR_AWAY = datetime.max.replace(tzinfo=UTC)
 _MOST_S = 100 * 366 * 86400  # an interval of more is a slip, and soon the end of the calendar
 
 
@@ -56,7 +56,7 @@ class Every(_Times):
 
     interval_s: int
     anchor: datetime = EPOCH
-    zone: ClassVar[tzinfo] = clock.UTC
+    zone: ClassVar[tzinfo] = UTC
 
     @classmethod
     def read(cls, interval: clock.Duration) -> "Every":
@@ -244,7 +244,7 @@ def _text(moment: datetime) -> str:
 
 
 def _of_text(text: str) -> datetime:
-    return datetime.strptime(text, _FORMAT).replace(tzinfo=clock.UTC)
+    return datetime.strptime(text, _FORMAT).replace(tzinfo=UTC)
 
 
 def _shown(moment: datetime, zone: tzinfo) -> str:

@@ -6,7 +6,7 @@ knows such an address may use it.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -54,7 +54,7 @@ def read(given: Mapping[str, Any], name: str, enqueue: Enqueue) -> Wanted:
 
 
 def arguments(name: str, slot: datetime, reason: str) -> Sequence[str]:
-    return name, f"{slot.astimezone(clock.UTC):%Y-%m-%dT%H:%M:%SZ}", reason
+    return name, f"{slot.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}", reason
 
 
 def shown(whom: OnMissed) -> str:

@@ -7,7 +7,7 @@ the change; a time that it shows twice, for the first of the two.
 import difflib
 import zoneinfo
 from collections.abc import Iterable, Iterator
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from jiffy import clock
 from jiffy.errors import InvalidValue
@@ -38,7 +38,7 @@ def in_utc(given: object, name: str) -> datetime:
     if not isinstance(given, datetime) or given.utcoffset() is None:
         must = "a datetime with a zone, such as datetime(2026, 12, 24, 9, tzinfo=ZoneInfo('UTC'))"
         raise InvalidValue(name, given, must)
-    moment = clock.in_calendar(given.replace(microsecond=0), name).astimezone(clock.UTC)
+    moment = clock.in_calendar(given.replace(microsecond=0), name).astimezone(UTC)
     if not isinstance(given.tzinfo, zoneinfo.ZoneInfo):
         return moment
     shown = given.replace(tzinfo=None, microsecond=0, fold=0)
@@ -60,11 +60,11 @@ def each_first_shown(walls: Iterable[datetime], zone: zoneinfo.ZoneInfo) -> Iter
 
 def first_shown(shown: datetime, zone: zoneinfo.ZoneInfo) -> datetime:
     """The first moment, in UTC, when the clock in `zone` shows `shown` or has jumped past it."""
-    moment = shown.replace(tzinfo=zone).astimezone(clock.UTC)
+    moment = shown.replace(tzinfo=zone).astimezone(UTC)
     if wall(moment, zone) == shown:
         return moment
     # Skipped: by the old offset it lies after the change, by the new one before it.
-    before = shown.replace(tzinfo=zone, fold=1).astimezone(clock.UTC)
+    before = shown.replace(tzinfo=zone, fold=1).astimezone(UTC)
     while moment - before > _ONE_SECOND:
         between = before + (moment - before) // _ONE_SECOND // 2 * _ONE_SECOND
         if wall(between, zone) > shown:

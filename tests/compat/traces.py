@@ -10,7 +10,7 @@ import re
 import time
 import zlib
 from base64 import b64decode
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 
 # Two runs of one scenario may be this far apart in all that counts seconds.
 NEAR_S = 4
@@ -129,8 +129,8 @@ def _plain(name, raw):
     if name == "total_working_time" or (name in _UNIX_TIMES and _is_number(text)):
         return Seconds(float(text)) if name == "total_working_time" else _from_now(float(text))
     if _ISO_TIME.fullmatch(text):
-        at = datetime.fromisoformat(text.replace("Z", "+00:00"))
-        return _from_now(at.replace(tzinfo=at.tzinfo or timezone.utc).timestamp())
+        at = datetime.fromisoformat(text)
+        return _from_now(at.replace(tzinfo=at.tzinfo or UTC).timestamp())
     return _without_ids(_ISO_TIME.sub("<time>", text))
 
 

@@ -70,4 +70,4 @@ def test_heroku_finds_one_file_of_requirements_only():
     others = ("Pipfile", "poetry.lock", "uv.lock", "setup.py", "runtime.txt")
 
     assert [name for name in others if (CHECKOUT / name).exists()] == []
-    assert (CHECKOUT / ".python-version").read_text().strip() in ("3.10", "3.11", "3.12")
+    assert (CHECKOUT / ".python-version").read_text().strip() in ("3.11", "3.12", "3.13")

@@ -2,7 +2,7 @@
 
 import os
 import signal
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 
 import pytest
 
@@ -82,7 +82,7 @@ def test_a_scheduler_that_is_told_to_stop_is_away_at_once(start, redis):
 
 
 def test_what_is_found_before_a_worker_starts_its_scheduler_is_told_by_that(redis, receiver):
-    past = datetime(2026, 1, 1, tzinfo=timezone.utc)
+    past = datetime(2026, 1, 1, tzinfo=UTC)
     table = [at(past, numbers.add, args=[2, 3], on_missed=receiver.address)]
     pid = process.fork(companion(table, redis))
     try:

@@ -3,7 +3,7 @@
 import os
 import subprocess
 import sys
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 
 import pytest
 
@@ -137,7 +137,7 @@ def test_a_mistake_is_one_line(words, said, shell):
 
 
 def test_an_entry_of_rq_schedulers_api_is_listed_and_who_operates_it_is_told_how(shell, scheduler):
-    now = datetime.now(timezone.utc)
+    now = datetime.now(UTC)
     scheduler.schedule(now, numbers.add, args=[2, 3], interval=60, id="foreign1")
     assert any(line.startswith("foreign1 ") for line in shell("list")[1])
     code, [line] = shell("pause", "foreign1", "--why", "x")

@@ -3,7 +3,7 @@
 import os
 import subprocess
 import sys
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -14,8 +14,8 @@ from jobs import numbers
 HOME = Path(__file__).parents[2]
 # Both nights of the year in which clocks are changed, for most of these places.
 SPANS = [
-    (datetime(2026, 3, 27, tzinfo=timezone.utc), datetime(2026, 4, 6, tzinfo=timezone.utc)),
-    (datetime(2026, 9, 25, tzinfo=timezone.utc), datetime(2026, 11, 3, tzinfo=timezone.utc)),
+    (datetime(2026, 3, 27, tzinfo=UTC), datetime(2026, 4, 6, tzinfo=UTC)),
+    (datetime(2026, 9, 25, tzinfo=UTC), datetime(2026, 11, 3, tzinfo=UTC)),
 ]
 MACHINES = ["America/New_York", "Australia/Lord_Howe", "Pacific/Apia", "Africa/Casablanca"]
 
@@ -24,9 +24,7 @@ def times():
     """When a table with entries in many zones is due, as text."""
     zones = ["UTC", "Europe/Paris", *MACHINES]
     table = [every("5h", numbers.add, args=[2, 3])]
-    table.append(
-        at(datetime(2026, 4, 1, 12, tzinfo=timezone.utc), numbers.add, args=[1, 1], name="at")
-    )
+    table.append(at(datetime(2026, 4, 1, 12, tzinfo=UTC), numbers.add, args=[1, 1], name="at"))
     for number, zone in enumerate(zones):
         table.append(
             cron("30 0-3 * * *", numbers.add, args=[2, 3], timezone=zone, name=f"n{number}")

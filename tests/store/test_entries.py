@@ -3,7 +3,7 @@
 import json
 import pickle
 import time
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 
 import pytest
 import rq_scheduler
@@ -14,7 +14,7 @@ from jiffy.queues import Job
 from jiffy.scheduler import at, cron, every
 from jobs import numbers
 
-UTC = timezone.utc
+UTC = UTC
 
 
 def add(**changes):

@@ -1,7 +1,7 @@
 """Who is told of missed ticks and of jobs that are over, how often, and what stays secret."""
 
 import threading
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from functools import partial
 
 import pytest
@@ -18,7 +18,7 @@ from jobs import mail, numbers
 from tests.newcomer import wait_until
 from tests.receiver import receiving
 
-UTC = timezone.utc
+UTC = UTC
 ENTRY = "entry-jobs-numbers-add"
 SECRET = "5d5b1b1e-0000-4c9e-9d9c-000000000000"
 

@@ -1,6 +1,6 @@
 """`Scheduler.enqueue_job` of rq-scheduler's API: an entry that a program enqueues itself."""
 
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -9,7 +9,7 @@ from jiffy.queues import Job
 from jobs import numbers
 
 # As rq-scheduler reads a datetime without a zone.
-LATER = datetime.now(timezone.utc).replace(tzinfo=None) + timedelta(hours=1)
+LATER = datetime.now(UTC).replace(tzinfo=None) + timedelta(hours=1)
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 import json
 from dataclasses import replace
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
@@ -14,7 +14,7 @@ from jiffy.scheduler.schedule import Scheduler
 from jiffy.ticks import line_of
 from jobs import mail, numbers
 
-UTC = timezone.utc
+UTC = UTC
 ENTRY, NAME = "entry-sum", "sum"
 MONDAY = datetime(2026, 11, 23, 6, tzinfo=UTC)
 MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)

@@ -2,7 +2,7 @@
 
 import json
 from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from threading import Barrier
 
 import pytest
@@ -16,7 +16,7 @@ from jiffy.scheduler.schedule import Scheduler
 from jobs import numbers
 from tests.worker_support import failed, finished, rare_settler, turns
 
-UTC = timezone.utc
+UTC = UTC
 ENTRY = "entry-jobs-numbers-add"
 NAME = "jobs.numbers.add"
 

@@ -1,7 +1,7 @@
 """The schedule in Redis: a tick is enqueued once, and a broken entry hurts only itself."""
 
 from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from threading import Barrier
 
 import pytest
@@ -13,7 +13,7 @@ from jiffy.scheduler import cron, declared, every, schedule, table
 from jiffy.scheduler.schedule import Scheduler
 from jobs import numbers
 
-UTC = timezone.utc
+UTC = UTC
 
 
 @pytest.fixture

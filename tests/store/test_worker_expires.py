@@ -1,6 +1,6 @@
 """Expires: what nobody has begun in time is canceled with the reason, and never run."""
 
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -192,7 +192,7 @@ def test_times_are_read_as_they_are_written_in_any_year(redis, work, moment):
     """What was enqueued then expires a second after, not before."""
     seconds = "%S.%f" if "." in moment else "%S"
     then = datetime.strptime(moment, f"%Y-%m-%dT%H:%M:{seconds}%z")
-    since_s = (datetime.fromtimestamp(redis.time()[0], timezone.utc) - then) / timedelta(seconds=1)
+    since_s = (datetime.fromtimestamp(redis.time()[0], UTC) - then) / timedelta(seconds=1)
     early, late = add_in_time(), add_in_time()
     for job, expires in ((early, since_s + 5), (late, since_s - 5)):
         redis.hset(

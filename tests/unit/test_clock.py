@@ -1,6 +1,6 @@
 """Durations as people write them."""
 
-from datetime import timedelta, timezone
+from datetime import UTC, timedelta
 
 import pytest
 from hypothesis import given
@@ -60,4 +60,4 @@ def test_a_duration_in_words_is_as_short_as_a_person_would_say_it(duration_s, wo
 
 
 def test_now_is_aware_and_in_utc():
-    assert clock.now().tzinfo is timezone.utc
+    assert clock.now().tzinfo is UTC

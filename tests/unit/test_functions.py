@@ -1,7 +1,7 @@
 """A function is found by its path, and a shell's words become its arguments."""
 
 import sys
-from enum import Enum
+from enum import StrEnum
 from pathlib import Path
 from typing import Literal
 
@@ -22,7 +22,7 @@ def mix(ratio: float, *names: str, loud: bool = False, **weights: float) -> None
     """Stands for a job that takes everything."""
 
 
-class Colour(str, Enum):
+class Colour(StrEnum):
     """Stands for a choice."""
 
     RED = "red"

@@ -3,7 +3,7 @@
 import functools
 import json
 import types
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 
@@ -103,7 +103,7 @@ CIRCULAR.append(CIRCULAR)
 @pytest.mark.parametrize(
     ("value", "where", "what"),
     [
-        (datetime(2030, 1, 1, tzinfo=timezone.utc), "y", "a datetime. Pass its isoformat()"),
+        (datetime(2030, 1, 1, tzinfo=UTC), "y", "a datetime. Pass its isoformat()"),
         (Path("a.jpg"), "y", "a PosixPath. Pass it as a text"),
         (Decimal(1), "y", "a Decimal. Pass it as a text"),
         ({1, 2}, "y", "a set. Pass a list"),

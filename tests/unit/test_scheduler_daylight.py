@@ -4,7 +4,7 @@ The reference asks only what time it is somewhere at a given moment, and walks: 
 without a change, and for each time of a clock the first moment at which that is shown or passed.
 """
 
-from datetime import date, datetime, time, timedelta, timezone
+from datetime import UTC, date, datetime, time, timedelta
 from functools import lru_cache
 from itertools import pairwise, takewhile
 from zoneinfo import ZoneInfo
@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from jiffy.scheduler.timing import Cron
 
-UTC = timezone.utc
+UTC = UTC
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
 
 ZONES = [

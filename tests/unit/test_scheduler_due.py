@@ -2,7 +2,7 @@
 
 import json
 import pickle
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -14,8 +14,8 @@ from jiffy.scheduler.loop import wait_after
 from jiffy.scheduler.schedule import Look
 from jobs import numbers
 
-NOW = datetime(2026, 11, 20, 13, 40, 0, 2000, tzinfo=timezone.utc)
-SLOT = datetime(2026, 11, 20, 13, 40, tzinfo=timezone.utc).timestamp()
+NOW = datetime(2026, 11, 20, 13, 40, 0, 2000, tzinfo=UTC)
+SLOT = datetime(2026, 11, 20, 13, 40, tzinfo=UTC).timestamp()
 
 
 def found(line=None, score=SLOT, **changes):
@@ -37,7 +37,7 @@ def at(text):
 
 
 def slots(ticks):
-    return [f"{datetime.fromtimestamp(tick.slot, timezone.utc):%H:%M}" for tick in ticks]
+    return [f"{datetime.fromtimestamp(tick.slot, UTC):%H:%M}" for tick in ticks]
 
 
 def test_each_tick_is_a_job_of_its_own_named_after_its_entry_and_slot():
@@ -130,7 +130,7 @@ def test_jitter_differs_from_slot_to_slot_and_from_entry_to_entry():
 
 def test_a_slot_whose_jitter_is_not_over_yet_is_the_next():
     first = plan(found(jitter="9m"), NOW)
-    between = datetime.fromtimestamp(first.next_due, timezone.utc) - timedelta(milliseconds=1)
+    between = datetime.fromtimestamp(first.next_due, UTC) - timedelta(milliseconds=1)
 
     assert plan(found(jitter="9m"), between).next_due == first.next_due
 

@@ -1,6 +1,6 @@
 """Simulation: what a table would do, worked out without Redis and without waiting."""
 
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from itertools import islice, pairwise
 from zoneinfo import ZoneInfo
 
@@ -11,7 +11,7 @@ from jiffy.errors import InvalidSchedule, InvalidValue
 from jiffy.testing import check_schedule
 from jobs import numbers
 
-UTC = timezone.utc
+UTC = UTC
 PARIS = ZoneInfo("Europe/Paris")
 YEAR = datetime(2026, 1, 1, tzinfo=UTC), datetime(2027, 1, 1, tzinfo=UTC)
 

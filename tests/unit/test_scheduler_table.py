@@ -1,7 +1,7 @@
 """The table: what is wrong with a line is said before anything runs."""
 
 import re
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 
 import pytest
 
@@ -11,7 +11,7 @@ from jiffy.scheduler import at, cron, every, table
 from jiffy.testing import check_schedule
 from jobs import numbers
 
-MOMENT = datetime(2030, 1, 1, tzinfo=timezone.utc)
+MOMENT = datetime(2030, 1, 1, tzinfo=UTC)
 
 
 def mistakes(*lines):

@@ -1,6 +1,6 @@
 """When entries are due: a grid that does not drift, clocks that are changed, a start and an end."""
 
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta, timezone
 from itertools import islice
 from zoneinfo import ZoneInfo
 
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from jiffy.errors import InvalidValue
 from jiffy.scheduler.timing import At, Cron, Every, decode, within
 
-UTC = timezone.utc
+UTC = UTC
 PARIS = ZoneInfo("Europe/Paris")
 
 moments = st.integers(1_600_000_000, 2_200_000_000).map(lambda s: datetime.fromtimestamp(s, UTC))

@@ -1,13 +1,13 @@
 """What `--check` and `--dry-run` show."""
 
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 
 from jiffy import at, cron, every
 from jiffy.scheduler import table, words
 from jiffy.scheduler.table import Change
 from jobs import numbers
 
-NOW = datetime(2026, 11, 20, 12, 30, tzinfo=timezone.utc)
+NOW = datetime(2026, 11, 20, 12, 30, tzinfo=UTC)
 
 
 def entries(*lines):
@@ -49,7 +49,7 @@ def test_years_and_seconds_are_told_where_they_matter():
 
 
 def test_an_entry_that_ends_says_so_and_one_that_is_over_too():
-    moment = datetime(2026, 11, 21, 9, tzinfo=timezone.utc)
+    moment = datetime(2026, 11, 21, 9, tzinfo=UTC)
 
     assert check(line(at, moment)).endswith("   Sat 21 Nov 09:00  then never again\n")
     assert check(line(at, NOW)).endswith("   never again\n")

@@ -4,13 +4,13 @@ import re
 import subprocess
 import sys
 
+import jsonschema
+import openapi_spec_validator as validator
 import pytest
 
 from jiffy.dashboard.api import calls, routes
 from tests.web.conftest import TOKEN
 from tests.worker_processes import Dyno
-
-validator = pytest.importorskip("openapi_spec_validator")
 
 
 @pytest.fixture
@@ -56,7 +56,6 @@ def test_a_call_has_the_fields_that_its_check_knows(document):
 
 
 def test_its_examples_keep_to_its_schemas(document):
-    jsonschema = pytest.importorskip("jsonschema")
     schemas = document["components"]["schemas"]
     for schema in schemas.values():
         if "example" in schema:
@@ -112,7 +111,6 @@ def test_nor_does_anything_that_is_done_to_one_job(live, plant, nobody_may_wait,
 
 def send_everything(address, folder):
     """Call the API with all that its document allows, and with what it does not."""
-    pytest.importorskip("schemathesis")
     # Not every path that could be a function's is one; and a canceled job is still there.
     beside = "positive_data_acceptance,use_after_free"
     command = [

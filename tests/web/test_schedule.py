@@ -2,7 +2,7 @@
 
 import json
 import re
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 
 import pytest
 
@@ -189,7 +189,7 @@ def test_what_is_corrupt_in_redis_breaks_no_page(client, entry, redis, field):
 
 
 def test_an_entry_of_rq_scheduler_leads_to_its_job(client, redis):
-    moment = datetime(2030, 1, 1, tzinfo=timezone.utc)
+    moment = datetime(2030, 1, 1, tzinfo=UTC)
     job = Scheduler(connection=redis).enqueue_at(moment, numbers.add, 2, 3)
 
     assert f'href="/jobs/{job.id}"' in client.get("/schedule").text
@@ -209,7 +209,7 @@ def test_a_job_leads_to_its_entry_whatever_that_is_called(client, entry, redis, 
 def test_the_api_tells_the_schedule(api, declare, leader):
     declare(
         every("10m", numbers.add, args=[2, 3]),
-        at(datetime(2030, 1, 1, tzinfo=timezone.utc), numbers.add, args=[1, 2], name="new-year"),
+        at(datetime(2030, 1, 1, tzinfo=UTC), numbers.add, args=[1, 2], name="new-year"),
     )
     told = api("GET", "/api/schedule").json
     [first, second] = told["entries"]
@@ -221,7 +221,7 @@ def test_the_api_tells_the_schedule(api, declare, leader):
 
 
 def test_the_api_tells_which_entries_can_be_operated_and_of_the_others_why_not(api, entry, redis):
-    moment = datetime(2030, 1, 1, tzinfo=timezone.utc)
+    moment = datetime(2030, 1, 1, tzinfo=UTC)
     job = Scheduler(connection=redis).enqueue_at(moment, numbers.add, 2, 3)
     told = api("GET", "/api/schedule").json["entries"]
     listed = {one["name"]: one["of_table"] for one in told}

@@ -3,7 +3,7 @@
 This module puts the entries into Redis, once; the command `rqscheduler` does the rest.
 """
 
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 
 from redis import Redis
 from rq_scheduler import Scheduler
@@ -14,7 +14,7 @@ from bench.schedule.entries import NUMBERS, PERIOD_S, REDIS_URL
 
 def first_time() -> datetime:
     """The next moment of the grid, as rq-scheduler wants it: in UTC, without a zone."""
-    now = datetime.now(timezone.utc).replace(tzinfo=None)
+    now = datetime.now(UTC).replace(tzinfo=None)
     midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
     return midnight + timedelta(seconds=((now - midnight).seconds // PERIOD_S + 1) * PERIOD_S)
 
