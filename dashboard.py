@@ -5,12 +5,11 @@ A page is a Flask blueprint.  It is shown to who is logged in, like all the othe
 
 from flask import Blueprint
 
-from enqueue import enqueue
 from jiffy.dashboard import serve, web_app
 
 PAGES: list[Blueprint] = []
 
-app = web_app(PAGES, enqueue=enqueue)
+app = web_app(PAGES)
 
 if __name__ == "__main__":
     serve(app)

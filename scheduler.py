@@ -1,6 +1,5 @@
 """What runs, and when.  Yours: one line per entry.  Start it with `python scheduler.py`."""
 
-from enqueue import enqueue
 from jiffy import cron, every, run_scheduler
 from jobs import cleanup, reports
 
@@ -10,4 +9,4 @@ SCHEDULE = [
 ]
 
 if __name__ == "__main__":
-    run_scheduler(SCHEDULE, enqueue=enqueue)
+    run_scheduler(SCHEDULE)

@@ -10,11 +10,10 @@ from jiffy.worker.command import worker_command
 
 def scheduler(redis: Redis) -> Callable[[], int]:
     """What `--with-scheduler` adds; only then the table is loaded."""
-    from enqueue import enqueue
     from jiffy.scheduler import companion
     from scheduler import SCHEDULE
 
-    return companion(SCHEDULE, redis, enqueue=enqueue)
+    return companion(SCHEDULE, redis)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ import importlib
 import inspect
 import json
 import pkgutil
+import sys
 import types
 import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -34,7 +35,7 @@ def find(path: str, modules: tuple[str, ...]) -> Function:
         near = _nearest(path, modules)
         raise UnknownFunction(path, near) if near else NotAllowed(path, modules)
     module_name, _, name = path.rpartition(".")
-    function = getattr(_import(module_name), name, None) if module_name else None
+    function = getattr(imported(module_name), name, None) if module_name else None
     if not callable(function) or not is_allowed(getattr(function, "__module__", ""), modules):
         raise UnknownFunction(path, _nearest(path, modules))
     return typing.cast(Function, function)
@@ -46,7 +47,9 @@ def load(name: str) -> None:
     Raises BrokenModule for the first that fails, and for a `name` that is not there.
     """
     for module_name in _modules_in(name):
-        _import(module_name)
+        imported(module_name)
+    if name not in sys.modules:
+        raise BrokenModule(name, ModuleNotFoundError("there is no such module"))
 
 
 def is_allowed(path: str, modules: tuple[str, ...]) -> bool:
@@ -119,7 +122,8 @@ def _typed(function: Function) -> tuple[inspect.Signature, dict[str, Any]]:
     return inspect.signature(function), typing.get_type_hints(function)
 
 
-def _import(name: str) -> types.ModuleType:
+def imported(name: str) -> types.ModuleType:
+    """The module `name`, imported; an empty one if it does not exist.  Raises BrokenModule."""
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
@@ -139,7 +143,7 @@ def _all_paths(modules: tuple[str, ...]) -> Iterator[str]:
     for name in modules:
         for module_name in _modules_in(name):
             try:
-                members = vars(_import(module_name))
+                members = vars(imported(module_name))
             except BrokenModule:
                 continue
             yield from map(path_of, filter(_is_public_in(module_name), members.values()))
@@ -155,7 +159,7 @@ def _is_public_in(module_name: str) -> Callable[[Any], bool]:
 
 def _modules_in(name: str) -> Iterator[str]:
     yield name
-    path = getattr(_import(name), "__path__", [])
+    path = getattr(imported(name), "__path__", [])
     yield from (found.name for found in pkgutil.walk_packages(path, f"{name}."))
 
 

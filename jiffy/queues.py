@@ -22,6 +22,7 @@ from jiffy import (
     functions,
     job_options,
     keys,
+    project,
     rq_job,
 )
 from jiffy.errors import DuplicateJob, InvalidValue, RedisAway, RedisFull
@@ -32,6 +33,7 @@ from jiffy.settings import settings
 P = ParamSpec("P")
 
 DEFAULT_QUEUES = ("high", "default", "low")
+_Table = Mapping[str, Mapping[str, Any]]  # the usual options of functions, by their paths
 # Of one job only, so nobody's usual option.
 _OF_ONE_JOB = ("job_id", "at", "depends_on", "unique_key")
 
@@ -48,8 +50,8 @@ class Queue(rq.Queue):
 class Enqueue:
     """`enqueue(func, *args, **kwargs)`: put a call of `func` on a queue; return its RQ job.
 
-    `usual` is what functions, or their paths, have as their usual options.  Nothing is written
-    unless the call fits.
+    `usual` is what functions, or their paths, have as their usual options; without it, it is what
+    the project declares (see the setting OPTIONS).  Nothing is written unless the call fits.
     Safe in threads and after a fork.
 
     Raises NotImportable, UnknownFunction, NotAllowed, BrokenModule, WrongArguments, CallTooLarge,
@@ -57,8 +59,7 @@ class Enqueue:
     """
 
     def __init__(self, usual: Mapping[Any, job_options.Options] | None = None) -> None:
-        # By path: a function that is decorated may be there as more than one object.
-        self._usual = dict(_usual(key, given) for key, given in (usual or {}).items())
+        self._own = None if usual is None else _table(usual)
         self._given: Mapping[str, Any] = {}
         self._recipes: dict[Callable[..., object], tuple[Recipe, object]] = {}
 
@@ -66,19 +67,20 @@ class Enqueue:
         """The same with these options: `enqueue.options(queue="low", timeout="2m")(resize, …)`."""
         job_options.checked(given)
         changed = Enqueue()
-        changed._usual = self._usual
+        changed._own = self._own
         changed._given = job_options.joined(self._given, given)
         return changed
 
     def without_usual(self, names: Collection[str]) -> "Enqueue":
         """The same where no function has these as its usual options."""
-        if not any(name in usual for usual in self._usual.values() for name in names):
+        table = self._usual
+        if not any(name in usual for usual in table.values() for name in names):
             return self
         changed = Enqueue()
         changed._given = self._given
-        changed._usual = {
+        changed._own = {
             path: {name: usual[name] for name in usual if name not in names}
-            for path, usual in self._usual.items()
+            for path, usual in table.items()
         }
         return changed
 
@@ -157,6 +159,10 @@ class Enqueue:
         job.enqueue_at_front = recipe.options.get("at_front") or None
         return job
 
+    @property
+    def _usual(self) -> "_Table":
+        return _of_project(settings().options) if self._own is None else self._own
+
     def _recipe_of(self, part: flows.Part, unfit: Collection[str]) -> Recipe:
         mine = self.options(**part.given) if part.given else self
         return mine.without_usual(unfit)._recipe(part.func)
@@ -220,6 +226,21 @@ class Jobs(Sequence[Job]):
 def _nowhere() -> Redis:
     """A client for RQ's job, which asks for one; being made does not use it."""
     return Redis()
+
+
+@lru_cache(maxsize=1)
+def _of_project(reference: str | None) -> _Table:
+    """What the project declares.  Read late: its file imports functions, and these import us."""
+    if reference is None:
+        return _table(project.own(project.OPTIONS, "OPTIONS", "OPTIONS") or {})
+    return _table(project.load(reference, "OPTIONS"))
+
+
+def _table(usual: Any) -> _Table:
+    """By path: a function that is decorated may be there as more than one object."""
+    if not isinstance(usual, Mapping):
+        raise InvalidValue("OPTIONS", usual, "a dict of functions and their options(…)")
+    return dict(_usual(key, given) for key, given in usual.items())
 
 
 def _usual(key: Any, given: Any) -> tuple[str, Mapping[str, Any]]:

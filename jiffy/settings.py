@@ -57,6 +57,18 @@ def _names(value: str) -> tuple[str, ...]:
     return names
 
 
+def _reference(value: str) -> str:
+    if not is_reference(value):
+        raise ValueError
+    return value
+
+
+def is_reference(text: str) -> bool:
+    """Whether `text` names something in a module, as `shop.queue:OPTIONS` does."""
+    module, colon, name = text.partition(":")
+    return bool(colon) and all(part.isidentifier() for part in (*module.split("."), name))
+
+
 def _serializers(value: str) -> tuple[str, ...]:
     return {"json": ("json",), "json,pickle": ("json", "pickle")}[value.replace(" ", "")]
 
@@ -135,6 +147,10 @@ class Settings:
     jobs_modules: tuple[str, ...] = _setting(
         "Only functions in and under these modules are run.",
         _names, "names of modules, with commas between, such as jobs,billing.tasks", ("jobs",),
+    )  # fmt: skip
+    options: str | None = _setting(
+        "Where the functions' usual options are.  Not set: OPTIONS in enqueue.py, if there is one.",
+        _reference, "a module and a name in it, such as shop.queue:OPTIONS",
     )  # fmt: skip
     serializers: tuple[str, ...] = _setting(
         "What workers read: json; or json,pickle, where everybody who can write to Redis may run "

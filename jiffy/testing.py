@@ -18,7 +18,7 @@ from redis import Redis
 from jiffy import SimpleWorker, bulk, clock, connection, devredis, flows, functions, keys, queues
 from jiffy import simulate as _simulate
 from jiffy.errors import InvalidSchedule
-from jiffy.queues import Enqueue, Job, Queue
+from jiffy.queues import Job, Queue
 from jiffy.settings import settings
 
 __all__ = ["check_schedule", "inline", "private_redis", "queued"]
@@ -57,14 +57,11 @@ def inline(queued: "Queued", monkeypatch: pytest.MonkeyPatch) -> "Queued":
     return queued
 
 
-def check_schedule(schedule: Iterable[object], *, enqueue: Enqueue = queues.enqueue) -> None:
-    """Fail the test with a line for each mistake in `schedule`, the table of scheduler.py.
-
-    `enqueue` knows the functions' usual options, as in `run_scheduler`.
-    """
+def check_schedule(schedule: Iterable[object]) -> None:
+    """Fail the test with a line for each mistake in `schedule`, the table of scheduler.py."""
     now = clock.now()
     try:
-        _simulate(schedule, now, now, enqueue=enqueue)
+        _simulate(schedule, now, now)
     except InvalidSchedule as error:
         pytest.fail(str(error), pytrace=False)
 

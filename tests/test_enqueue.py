@@ -75,7 +75,7 @@ def test_a_functions_usual_options_hold_wherever_it_is_enqueued(redis):
     usual = OPTIONS[reports.last_day]
     by_call = enqueue(reports.last_day, "day.html")
     by_path = enqueue.by_path("jobs.reports.last_day", "day.html")
-    entries, _ = table.read(scheduler.SCHEDULE, enqueue)
+    entries, _ = table.read(scheduler.SCHEDULE)
     by_schedule = next(entry.job for entry in entries if "last_day" in entry.name)
 
     assert usual == {"timeout": "10m"}

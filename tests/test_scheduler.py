@@ -3,7 +3,6 @@
 from datetime import datetime
 from zoneinfo import ZoneInfo
 
-from enqueue import enqueue
 from jiffy import simulate
 from jiffy.testing import check_schedule
 from jobs import cleanup, reports
@@ -15,12 +14,12 @@ YEAR = datetime(2026, 1, 1, tzinfo=PARIS), datetime(2027, 1, 1, tzinfo=PARIS)
 
 def ticks_of(function):
     path = f"{function.__module__}.{function.__qualname__}"
-    ticks = simulate(SCHEDULE, *YEAR, enqueue=enqueue)
+    ticks = simulate(SCHEDULE, *YEAR)
     return [tick for tick in ticks if tick.function == path]
 
 
 def test_the_table_has_no_mistakes():
-    check_schedule(SCHEDULE, enqueue=enqueue)
+    check_schedule(SCHEDULE)
 
 
 def test_resized_pictures_are_cleared_away_every_day_behind_all_other_work():

@@ -9,31 +9,26 @@ from jiffy import log
 from jiffy.dashboard import access, api, headers, overview, problems, rq, words
 from jiffy.dashboard.pages import health, home, job, login, metrics, schedule
 from jiffy.program import in_one_line
-from jiffy.queues import Enqueue, enqueue
 from jiffy.settings import Settings, settings
 
 MOST_BODY_BYTES = 1024 * 1024
 
 
-def web_app(pages: Iterable[Blueprint] = (), *, enqueue: Enqueue = enqueue) -> Flask:
+def web_app(pages: Iterable[Blueprint] = ()) -> Flask:
     """The app with the user's own pages, for a server to run.
 
-    `enqueue` is what the API enqueues with: it knows the functions' usual options.
     What is wrong with the settings ends the process with one line and exit code 2.
     """
     with in_one_line():
         config = settings()
         log.setup(config.log_level)
-        return create_app(config, pages, enqueue=enqueue)
+        return create_app(config, pages)
 
 
-def create_app(
-    config: Settings, pages: Iterable[Blueprint] = (), *, enqueue: Enqueue = enqueue
-) -> Flask:
+def create_app(config: Settings, pages: Iterable[Blueprint] = ()) -> Flask:
     """The same without a process around it.  Raises MissingSetting without credentials."""
     app = Flask("jiffy.dashboard")
     app.config["MAX_CONTENT_LENGTH"] = MOST_BODY_BYTES
-    app.extensions[api.ENQUEUE] = enqueue
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
     app.jinja_env.filters.update(words.FILTERS)
     app.jinja_env.globals["known_states"] = {*overview.STATES, "stopped"}

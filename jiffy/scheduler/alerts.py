@@ -10,6 +10,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 from jiffy import clock, functions, ticks
 from jiffy.errors import DuplicateJob
+from jiffy.queues import enqueue
 from jiffy.scheduler import messenger
 from jiffy.scheduler.declared import Missed
 from jiffy.scheduler.due import NO_SCHEDULER, Tick
@@ -82,7 +83,7 @@ class Alerts:
 
 
 def _enqueue(function: functions.Function, entry: Entry, slot: datetime, reason: str) -> None:
-    named = entry.wanted.enqueue.options(job_id=f"{ticks.job_id_of(entry.id, slot)}-missed")
+    named = enqueue.options(job_id=f"{ticks.job_id_of(entry.id, slot)}-missed")
     # It may be there: of another scheduler, or of a try whose answer was lost.
     with suppress(DuplicateJob):
         named(function, *arguments(entry.name, slot, reason))

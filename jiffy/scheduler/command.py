@@ -10,7 +10,6 @@ from redis import Redis
 
 from jiffy import clock, connection, log
 from jiffy.program import USAGE_EXIT_CODE, in_one_line
-from jiffy.queues import Enqueue, enqueue
 from jiffy.scheduler import operate, table, words
 from jiffy.scheduler.alerts import Alerts
 from jiffy.scheduler.entry import Entry, Line
@@ -19,10 +18,8 @@ from jiffy.scheduler.schedule import Scheduler
 from jiffy.settings import settings
 
 
-def run_scheduler(
-    schedule: Sequence[Line], argv: Sequence[str] | None = None, *, enqueue: Enqueue = enqueue
-) -> None:
-    """Do what `schedule` says until told to stop; `enqueue` knows the functions' usual options.
+def run_scheduler(schedule: Sequence[Line], argv: Sequence[str] | None = None) -> None:
+    """Do what `schedule` says until told to stop.
 
     Wrong entries end it before it starts, with exit code 2 and a line for each.  With `--check` it
     only shows the table, with `--dry-run` only what a start would change; other commands are about
@@ -34,7 +31,7 @@ def run_scheduler(
         if asked.command:
             operate.operate(asked)
             return
-        entries = _right(schedule, enqueue)
+        entries = _right(schedule)
         if asked.check:
             sys.stdout.write(words.of_table(entries, clock.now()))
         elif asked.dry_run:
@@ -43,15 +40,13 @@ def run_scheduler(
             _run(entries)
 
 
-def companion(
-    schedule: Sequence[Line], redis: Redis, *, enqueue: Enqueue = enqueue
-) -> Callable[[], int]:
+def companion(schedule: Sequence[Line], redis: Redis) -> Callable[[], int]:
     """Put `schedule` in force; return what a process beside a worker's children has to do.
 
     That process may die and be started again, perhaps amid a deploy: it does not declare anything.
     Wrong entries end this process with exit code 2.
     """
-    entries = _right(schedule, enqueue)
+    entries = _right(schedule)
     return partial(_beside_workers, entries, *_put_in_force(entries, redis))
 
 
@@ -78,8 +73,8 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _right(schedule: Sequence[Line], enqueue: Enqueue) -> list[Entry]:
-    entries, wrong = table.read(schedule, enqueue)
+def _right(schedule: Sequence[Line]) -> list[Entry]:
+    entries, wrong = table.read(schedule)
     if wrong:
         sys.stderr.writelines(f"{' '.join(str(error).split())}\n" for error in wrong)
         sys.exit(USAGE_EXIT_CODE)

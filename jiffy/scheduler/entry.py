@@ -13,7 +13,7 @@ from typing import Any, Unpack
 from jiffy import clock, functions, job_options, keys, ticks
 from jiffy.errors import InvalidValue, did_you_mean
 from jiffy.job_options import Options
-from jiffy.queues import Enqueue, Job
+from jiffy.queues import Job, enqueue
 from jiffy.scheduler import policy, wanted
 from jiffy.scheduler.policy import Missed, Overlap, Policy
 from jiffy.scheduler.timing import At, Cron, Every, Timing, within
@@ -217,7 +217,7 @@ _TOLD = {
 }  # fmt: skip
 
 
-def check(line: Line, enqueue: Enqueue) -> Entry:
+def check(line: Line) -> Entry:
     """Make `line` an entry; raises the JiffyError that says what is wrong with it."""
     args, kwargs = _arguments(line)
     function = _function(line.func)
@@ -225,7 +225,7 @@ def check(line: Line, enqueue: Enqueue) -> Entry:
     chosen = enqueue.without_usual(_REFUSED).options(**_options(line))
     job = chosen.options(job_id=ticks.entry_id_of(name)).make(function, args, kwargs)
     timing = line.read_timing()
-    whom = wanted.read(line.policies, name, enqueue)
+    whom = wanted.read(line.policies, name)
     if whom.ping:
         _refuse_short_lives(job)
     return Entry(name, timing, job, policy.read(line.policies, timing), whom)

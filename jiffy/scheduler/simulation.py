@@ -6,7 +6,6 @@ from datetime import datetime, timedelta
 from itertools import islice, takewhile
 from typing import NamedTuple
 
-from jiffy.queues import Enqueue, enqueue
 from jiffy.scheduler import table, zones
 from jiffy.scheduler.entry import Entry
 
@@ -21,9 +20,7 @@ class SimulatedTick(NamedTuple):
     queue: str
 
 
-def simulate(
-    schedule: Iterable[object], start: datetime, end: datetime, *, enqueue: Enqueue = enqueue
-) -> Iterator[SimulatedTick]:
+def simulate(schedule: Iterable[object], start: datetime, end: datetime) -> Iterator[SimulatedTick]:
     """The ticks of `schedule` from `start` until before `end`, in the order of their times.
 
     It is as if the table were declared at `start` and a scheduler ran all the time: `repeat` counts
@@ -32,7 +29,7 @@ def simulate(
     a `start` or an `end` without a time zone.
     """
     first, last = zones.in_utc(start, "start"), zones.in_utc(end, "end")
-    entries = table.right(schedule, enqueue)
+    entries = table.right(schedule)
     return heapq.merge(*(_ticks(entry, first, last) for entry in entries))
 
 

@@ -9,7 +9,6 @@ from typing import Any, Literal
 
 from jiffy import log
 from jiffy.errors import InvalidEntry, InvalidSchedule, JiffyError
-from jiffy.queues import Enqueue, enqueue
 from jiffy.scheduler import declared, timing
 from jiffy.scheduler.alerts import Alerts
 from jiffy.scheduler.declared import Declared, Table, Verdict
@@ -17,12 +16,10 @@ from jiffy.scheduler.entry import Entry, Line, check
 from jiffy.scheduler.schedule import Broken, Look, Scheduler
 
 
-def read(
-    lines: Iterable[object], enqueue: Enqueue = enqueue
-) -> tuple[list[Entry], list[InvalidEntry]]:
+def read(lines: Iterable[object]) -> tuple[list[Entry], list[InvalidEntry]]:
     """Check every line; return the entries that are right and what is wrong with the others.
 
-    `enqueue` knows the functions' usual options.  Raises InvalidSchedule for what is no table.
+    Raises InvalidSchedule for what is no table.
     """
     if not isinstance(lines, Iterable) or isinstance(lines, str | Mapping):
         what = f"a list, such as [every(...)]; it is a {type(lines).__name__}"
@@ -31,7 +28,7 @@ def read(
     wrong = []
     for number, line in enumerate(lines, start=1):
         try:
-            entry = _entry(line, enqueue)
+            entry = _entry(line)
             _refuse_twin(entry, entries)
         except JiffyError as error:
             wrong.append(InvalidEntry(number, str(error)))
@@ -40,9 +37,9 @@ def read(
     return [entry for _, entry in entries.values()], wrong
 
 
-def right(lines: Iterable[object], enqueue: Enqueue = enqueue) -> list[Entry]:
+def right(lines: Iterable[object]) -> list[Entry]:
     """The entries of a table without mistakes; raises InvalidSchedule with all that there are."""
-    entries, wrong = read(lines, enqueue)
+    entries, wrong = read(lines)
     if wrong:
         raise InvalidSchedule(wrong)
     return entries
@@ -143,14 +140,14 @@ def _note(entry: Entry, verdict: Verdict) -> None:
     log.event(f"entry.{verdict.what}", level, entry=entry.name, due=due, **more)
 
 
-def _entry(line: object, enqueue: Enqueue) -> Entry:
+def _entry(line: object) -> Entry:
     if isinstance(line, list | tuple):
         raise JiffyError(f"it is a {type(line).__name__}; write *LIST to have its lines here.")
     if not isinstance(line, Line):  # not shown: it may hold a password
         raise JiffyError(
             f"it is a {type(line).__name__}, no entry; write every(...), cron(...) or at(...)."
         )
-    return check(line, enqueue)
+    return check(line)
 
 
 def _refuse_twin(entry: Entry, others: dict[str, tuple[int, Entry]]) -> None:

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from jiffy import clock, functions
 from jiffy.errors import InvalidValue, WrongArguments
 from jiffy.masking import MASK
-from jiffy.queues import Enqueue, enqueue
+from jiffy.queues import enqueue
 from jiffy.scheduler.due import NO_SCHEDULER
 
 OnMissed = str | functions.Function
@@ -26,7 +26,6 @@ class Wanted:
 
     on_missed: OnMissed | None = field(default=None, repr=False)
     ping: str | None = field(default=None, repr=False)
-    enqueue: Enqueue = field(default=enqueue, repr=False)  # knows the function's usual options
 
     def __bool__(self) -> bool:
         return self.on_missed is not None or self.ping is not None
@@ -41,16 +40,16 @@ class Wanted:
 NOBODY = Wanted()
 
 
-def read(given: Mapping[str, Any], name: str, enqueue: Enqueue) -> Wanted:
+def read(given: Mapping[str, Any], name: str) -> Wanted:
     """What a line of the table wants.  Raises InvalidValue, and what `Enqueue.check` raises."""
     on_missed, ping = given.get("on_missed"), given.get("ping")
     if callable(on_missed):
-        _check_function(on_missed, name, enqueue)
+        _check_function(on_missed, name)
     elif on_missed is not None:
         _check_address("on_missed", on_missed, f"a function, or {_ADDRESS}")
     if ping is not None:
         _check_address("ping", ping, _ADDRESS)
-    return Wanted(on_missed, ping, enqueue)
+    return Wanted(on_missed, ping)
 
 
 def arguments(name: str, slot: datetime, reason: str) -> Sequence[str]:
@@ -64,7 +63,7 @@ def shown(whom: OnMissed) -> str:
     return f"{parts.scheme}://{parts.netloc}/{MASK}"
 
 
-def _check_function(function: functions.Function, name: str, enqueue: Enqueue) -> None:
+def _check_function(function: functions.Function, name: str) -> None:
     try:
         enqueue.check(function, arguments(name, clock.now(), NO_SCHEDULER), {})
     except WrongArguments as error:

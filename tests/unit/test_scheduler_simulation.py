@@ -6,7 +6,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from jiffy import Enqueue, at, cron, every, options, simulate
+from jiffy import at, cron, every, simulate
 from jiffy.errors import InvalidSchedule, InvalidValue
 from jiffy.testing import check_schedule
 from jobs import numbers
@@ -84,13 +84,6 @@ def test_a_year_of_each_minute_has_each_minute_once():
     found = slots(line(cron, "* * * * *"), start=YEAR[0], end=YEAR[1])
 
     assert found == [YEAR[0] + timedelta(minutes=n) for n in range(365 * 24 * 60)]
-
-
-def test_the_usual_options_of_functions_hold():
-    usual = Enqueue({numbers.add: options(queue="high")})
-    [tick] = simulate([line(every, "1d")], day(1), day(2), enqueue=usual)
-
-    assert tick.queue == "high"
 
 
 def test_all_mistakes_are_told_at_once_before_the_first_tick():

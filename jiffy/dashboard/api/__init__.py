@@ -7,5 +7,4 @@ may be asked for, `told.py` and `schemas.py` what is answered, `wrong.py` what i
 
 from jiffy.dashboard.api import schedule as schedule
 from jiffy.dashboard.api.calls import OPTIONS as OPTIONS
-from jiffy.dashboard.api.routes import ENQUEUE as ENQUEUE
 from jiffy.dashboard.api.routes import blueprint as blueprint

@@ -17,7 +17,7 @@ from jiffy.dashboard.api import kinds
 from jiffy.dashboard.api.kinds import Kind
 from jiffy.dashboard.api.wrong import told_where, unknown
 from jiffy.errors import InvalidValue, RedisAway, RedisFull
-from jiffy.queues import Enqueue, Job
+from jiffy.queues import Enqueue, Job, enqueue
 from jiffy.settings import settings
 
 MOST_JOBS = 1000
@@ -87,17 +87,17 @@ def read(asked: Any, place: int | None = None) -> Call:
         return Call(asked, place, path, arguments, options)
 
 
-def put_one(call: Call, enqueue: Enqueue) -> Job:
+def put_one(call: Call) -> Job:
     """Write it; else the request ends with what is wrong."""
     with told_where(call.asked, call.place):
         chosen = enqueue.options(**call.options)
         return chosen.by_path(call.path, *call.arguments.args, **call.arguments.kwargs)
 
 
-def put_many(calls: list[Call], enqueue: Enqueue) -> list[dict[str, Any]]:
+def put_many(calls: list[Call]) -> list[dict[str, Any]]:
     """Check them all, then write them; returns id, queue, and whether it was there, in order."""
     _check_parents(calls)
-    runs = [_checked(list(run), enqueue) for _, run in groupby(calls, key=lambda call: call.kind)]
+    runs = [_checked(list(run)) for _, run in groupby(calls, key=lambda call: call.kind)]
     made: list[dict[str, Any]] = []
     for run in runs:
         try:
@@ -134,7 +134,7 @@ class _Run:
             yield {"id": job_id, "queue": jobs.queue} | ({"taken": True} if place in taken else {})
 
 
-def _checked(calls: list[Call], enqueue: Enqueue) -> _Run:
+def _checked(calls: list[Call]) -> _Run:
     first = calls[0]
     alike = {name: value for name, value in first.options.items() if name != "job_id"}
     with told_where(first.asked, first.place):

@@ -4,7 +4,7 @@ import re
 import socket
 import threading
 
-from flask import Blueprint, Response, abort, current_app, request, url_for
+from flask import Blueprint, Response, abort, request, url_for
 
 from jiffy import actions, clock, connection, results, rq_job
 from jiffy.dashboard import data, overview
@@ -14,8 +14,6 @@ from jiffy.errors import InvalidValue, UnknownJob
 
 blueprint = Blueprint("api", __name__, url_prefix="/api")
 blueprint.before_app_request(tokens.require)
-
-ENQUEUE = "jiffy.enqueue"  # in the app's extensions: what it enqueues with
 
 # Who waits holds a thread: of the server's eight, half are left to the others.
 MOST_WAITING = 4
@@ -27,7 +25,7 @@ def create() -> Response:
     asked = body.read()
     if isinstance(asked, list):
         return _create_many(asked)
-    job = calls.put_one(calls.read(asked), current_app.extensions[ENQUEUE])
+    job = calls.put_one(calls.read(asked))
     address = _address(job.id)
     made = {"id": job.id, "queue": job.origin, "status_url": address}
     return told.answer(made, 202, Location=address)
@@ -37,7 +35,7 @@ def _create_many(asked: list[object]) -> Response:
     if len(asked) > calls.MOST_JOBS:
         abort(422, f"{len(asked):,} jobs; send at most {calls.MOST_JOBS:,} at a time.")
     wanted = [calls.read(one, place) for place, one in enumerate(asked)]
-    made = calls.put_many(wanted, current_app.extensions[ENQUEUE])
+    made = calls.put_many(wanted)
     jobs = _address("-").removesuffix("-")
     return told.answer([one | {"status_url": f"{jobs}{one['id']}"} for one in made], 202)
 
