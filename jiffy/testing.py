@@ -116,12 +116,8 @@ class Queued:
         return ran
 
     def _worker(self) -> SimpleWorker:
-        worker = SimpleWorker(
-            sorted(queue.name for queue in Queue.all(self.redis)) or ["default"],
-            connection=self.redis, job_class=Job, queue_class=Queue, serializer="json",
-        )  # fmt: skip
-        worker.allowed = settings().jobs_modules
-        return worker
+        names = sorted(queue.name for queue in Queue.all(self.redis)) or ["default"]
+        return SimpleWorker(names, connection=self.redis)
 
 
 def _then(first: Callable[..., Any], second: Callable[[], object]) -> Callable[..., Any]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from jiffy import SimpleWorker, connection, devredis, log
-from jiffy.queues import DEFAULT_QUEUES, Job, Queue
+from jiffy.queues import DEFAULT_QUEUES
 from jiffy.settings import Settings, settings
 
 pytest_plugins = ["jiffy.testing"]
@@ -77,13 +77,7 @@ def work(redis):
     """Run all queued jobs in this process: `work()`; returns how many ran."""
 
     def run(*queues):
-        worker = SimpleWorker(
-            list(queues or DEFAULT_QUEUES),
-            connection=redis,
-            job_class=Job,
-            queue_class=Queue,
-            serializer="json",
-        )
+        worker = SimpleWorker(list(queues or DEFAULT_QUEUES), connection=redis)
         worker.work(burst=True, logging_level="WARNING")
         counts = redis.hmget(worker.key, "successful_job_count", "failed_job_count")
         return sum(int(count or 0) for count in counts)

@@ -22,8 +22,9 @@ def still(monkeypatch):
 
 
 @pytest.fixture
-def run(redis, work):
-    """Run a function as a job of its own; return the job."""
+def run(redis, work, environ):
+    """Run a function of this file as a job of its own; return the job."""
+    environ(JOBS_MODULES="tests")
 
     def run_it(function, *args):
         job = Queue("default", connection=redis).enqueue(function, *args)

@@ -254,7 +254,8 @@ def send_two():
         mail.send("bob@example.com", subject, "…")
 
 
-def test_two_mails_of_one_job_have_ids_of_their_own(starttls, redis, work):
+def test_two_mails_of_one_job_have_ids_of_their_own(starttls, redis, work, environ):
+    environ(JOBS_MODULES="tests")
     Queue("default", connection=redis).enqueue(send_two)
     work()
     (_, first), (_, second) = starttls.mails

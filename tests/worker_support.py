@@ -5,6 +5,7 @@ from rq.results import Result
 import jiffy
 from jiffy import clock, keys
 from jiffy.queues import Job, Queue
+from jiffy.settings import settings
 from jiffy.worker.board import Board
 from jiffy.worker.child import Child, Stint
 from jiffy.worker.line import Line
@@ -32,11 +33,11 @@ def turns(redis, name="worker-1", queues=("default",)):
     return Turns(redis, name, queues, RESULT_TTL_S)
 
 
-def child(redis, board=None, stint=None, allowed=None):
+def child(redis, board=None, stint=None):
     """A child's loop in this process, as `jiffy.Worker` runs it in one of its own."""
     worker = face(redis)
     line = turns(redis)
-    runner = Runner(worker, redis, allowed, 1_000_000)
+    runner = Runner(worker, redis, settings().jobs_modules, 1_000_000)
     rare = RareSettler(worker, line.line)
     stay, rest = lambda _: ["default"], lambda: None
     return Child(
@@ -60,9 +61,7 @@ def failed(taken, why="it broke"):
 
 def face(redis, name="worker-1", queues=("default",)):
     """What a worker is to RQ."""
-    return jiffy.SimpleWorker(
-        list(queues), name, connection=redis, job_class=Job, queue_class=Queue, serializer="json"
-    )
+    return jiffy.SimpleWorker(list(queues), name, connection=redis)
 
 
 def rare_settler(redis, name="worker-1"):

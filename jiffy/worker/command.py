@@ -12,11 +12,10 @@ from jiffy import connection, functions, log
 from jiffy.errors import BrokenModule, InvalidValue
 from jiffy.job_options import check_queue
 from jiffy.program import in_one_line
-from jiffy.queues import DEFAULT_QUEUES, Queue
+from jiffy.queues import DEFAULT_QUEUES
 from jiffy.settings import Settings, settings
 from jiffy.worker.child import Stint
 from jiffy.worker.companion import Companion
-from jiffy.worker.guarded import GuardedJob
 from jiffy.worker.rq_face import Worker, supervise, warn_if_forgetful
 
 # Prepares a scheduler, or ends this process; returns what the scheduler's own process has to do.
@@ -51,7 +50,7 @@ def worker_command(
         warn_if_forgetful(redis)
         _preload(config.jobs_modules)
         stint = Stint(asked.burst, asked.max_jobs, asked.max_idle_time, config.max_jobs_per_child)
-        faces = _faces(redis, queues, asked.n, config)
+        faces = _faces(redis, queues, asked.n, config.dyno)
         supervise(redis, faces, stint, moves_due=True, companion=companion)
         log.event("worker.stopped", pid=os.getpid())
     return 0
@@ -80,23 +79,13 @@ def _parser(config: Settings, *, has_scheduler: bool) -> argparse.ArgumentParser
     return parser
 
 
-def _faces(redis: Redis, queues: Sequence[str], count: int, config: Settings) -> list[Worker]:
+def _faces(redis: Redis, queues: Sequence[str], count: int, dyno: str | None) -> list[Worker]:
     # RQ shows this name: where the worker is, and which of its children.  The last part is new at
     # each start, so that a dyno that starts again is not taken for the one before.
-    place = (config.dyno or socket.gethostname()).replace(":", "-")
+    place = (dyno or socket.gethostname()).replace(":", "-")
     start = secrets.token_hex(2)
-    faces = []
-    for number in range(1, count + 1):
-        name = f"{place}.{start}.{number}"
-        named = [Queue(queue, connection=redis, job_class=GuardedJob) for queue in queues]
-        face = Worker(
-            named, name, connection=redis, job_class=GuardedJob, queue_class=Queue,
-            serializer="json",
-        )  # fmt: skip
-        face.allowed = config.jobs_modules
-        face.unpickles = "pickle" in config.serializers
-        faces.append(face)
-    return faces
+    names = [f"{place}.{start}.{number}" for number in range(1, count + 1)]
+    return [Worker(queues, name, connection=redis) for name in names]
 
 
 def _preload(modules: tuple[str, ...]) -> None:

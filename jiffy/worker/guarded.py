@@ -1,4 +1,4 @@
-"""A job as `worker.py` reads it: nothing that stands in Redis chooses the code that is run.
+"""A job as our workers read it: nothing in Redis chooses the code that is run.
 
 A name becomes a function only if it is under JOBS_MODULES, whichever of RQ's methods asks for it;
 and nothing is unpickled unless SERIALIZERS says so.
@@ -7,6 +7,7 @@ and nothing is unpickled unless SERIALIZERS says so.
 import zlib
 from collections.abc import Callable
 from contextlib import suppress
+from functools import cache
 from typing import Any
 
 from rq.exceptions import AbandonedJobError
@@ -106,6 +107,16 @@ class GuardedJob(Job):
             if exc_info[0] is not AbandonedJobError:
                 raise
             log.event("callback.failed", log.WARNING, job=self.id, reason=error)
+
+
+@cache
+def guarded(job_class: type[RqJob]) -> type[GuardedJob]:
+    """The same class of jobs, of which only what is allowed is imported or unpickled."""
+    if issubclass(GuardedJob, job_class):
+        return GuardedJob
+    if issubclass(job_class, GuardedJob):
+        return job_class
+    return type(job_class.__name__, (GuardedJob, job_class), {"__module__": job_class.__module__})
 
 
 def _callback(name: str | None) -> functions.Function | None:

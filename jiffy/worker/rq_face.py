@@ -3,6 +3,7 @@
 import os
 import signal
 from collections.abc import Sequence
+from copy import copy
 from typing import Any
 
 import rq
@@ -10,6 +11,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 from rq.defaults import DEFAULT_LOGGING_DATE_FORMAT, DEFAULT_LOGGING_FORMAT
 from rq.logutils import setup_loghandlers
+from rq.serializers import JSONSerializer
 from rq.worker import BaseWorker, DequeueStrategy
 
 from jiffy import clock, log
@@ -17,6 +19,7 @@ from jiffy.settings import settings
 from jiffy.worker.board import Board
 from jiffy.worker.child import AGAIN, Child, Stint
 from jiffy.worker.companion import Companion
+from jiffy.worker.guarded import guarded
 from jiffy.worker.limits import Limits
 from jiffy.worker.pace import Pace
 from jiffy.worker.run import Runner, TimedRunner
@@ -29,13 +32,26 @@ _MB = 1 << 20
 
 
 class _Face(BaseWorker):
-    """What both kinds of worker share."""
+    """What both kinds of worker share.
 
-    # Only functions in and under these modules are run; None: any, as with RQ.
-    allowed: tuple[str, ...] | None = None
-    # Also jobs that are pickled are run, where this worker's own serializer is JSON.
-    unpickles = False
+    RQ's constructor, but for `serializer`: what a worker reads is the setting SERIALIZERS, however
+    it is started.  `rq worker` passes pickle unless it is given another.
+    """
+
     _next_maintenance = 0.0
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.serializer = JSONSerializer
+        self.job_class = guarded(self.job_class)
+        self.queues = [self._guarded(queue) for queue in self.queues]
+        self._ordered_queues = self.queues[:]
+
+    def _guarded(self, queue: rq.Queue) -> rq.Queue:
+        """A copy: the program that made the queue may enqueue on it as it likes."""
+        mine = copy(queue)
+        mine.job_class, mine.serializer = self.job_class, self.serializer
+        return mine
 
     def _child(self, stint: Stint, board: Board, runner: Runner, pace: Pace, lease_s: int) -> Child:
         names = self.queue_names()
@@ -107,7 +123,7 @@ class Worker(_Face, rq.Worker):
         runner = Runner(
             self,
             self.connection,
-            self.allowed,
+            settings().jobs_modules,
             settings().result_max_bytes,
             board.relimit,
             lambda: board.must_stop,
@@ -136,7 +152,8 @@ class SimpleWorker(_Face, rq.SimpleWorker):
         self.bootstrap(options.get("logging_level"))
         if options.get("with_scheduler"):
             self._start_scheduler(burst, options.get("logging_level"))
-        runner = TimedRunner(self, self.connection, self.allowed, settings().result_max_bytes)
+        config = settings()
+        runner = TimedRunner(self, self.connection, config.jobs_modules, config.result_max_bytes)
         # One job at a time, with the lease that RQ gives it: there is nobody to renew it.
         child = self._child(stint, Board(), runner, Pace(largest=1), 0)
         before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}

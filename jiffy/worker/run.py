@@ -14,15 +14,15 @@ from typing import Any
 from redis import Redis
 from rq.exceptions import DeserializationError
 from rq.job import Job, JobStatus, Retry, _job_stack
-from rq.serializers import DefaultSerializer, JSONSerializer
+from rq.serializers import DefaultSerializer
 from rq.timeouts import JobTimeoutException
-from rq.utils import import_attribute
 from rq.worker import BaseWorker
 
 from jiffy import clock
 from jiffy.errors import NotAllowed, ResultTooLarge, UnserializableResult
 from jiffy.retry import names_of
 from jiffy.rq_job import stand_in
+from jiffy.settings import settings
 from jiffy.worker import guarded
 from jiffy.worker.line import Line
 from jiffy.worker.outcome import Again, ExcInfo, Failed, Finished, Outcome, Returned, Taken
@@ -39,7 +39,7 @@ class Runner:
     """Runs jobs in this process, for the worker that `face` is to RQ."""
 
     def __init__(
-        self, face: BaseWorker, redis: Redis, allowed: tuple[str, ...] | None,
+        self, face: BaseWorker, redis: Redis, allowed: tuple[str, ...],
         largest_result: int, relimit: Callable[[float], None] = lambda _: None,
         is_stopping: Callable[[], bool] = lambda: False,
     ) -> None:  # fmt: skip
@@ -50,8 +50,7 @@ class Runner:
         self._largest_result = largest_result
         self._relimit = relimit
         self._is_stopping = is_stopping
-        self._is_json = face.serializer is JSONSerializer
-        self._unpickles = getattr(face, "unpickles", False)
+        self._unpickles = "pickle" in settings().serializers
         self._functions: dict[str, Callable[..., Any]] = {}
         # A job class that runs jobs in its own way must be asked to.
         self._always_full = face.job_class.perform is not Job.perform
@@ -62,7 +61,7 @@ class Runner:
         Raises DeserializationError for what this worker's serializer cannot read.
         """
         data = guarded.inflated(taken.data)
-        if self._is_json and not self._unpickles and guarded.is_pickled(data):
+        if not self._unpickles and guarded.is_pickled(data):
             raise DeserializationError(guarded.PICKLED)
         try:
             return self._serializer_of(data).loads(data)
@@ -112,7 +111,10 @@ class Runner:
         )
         _job_stack.push(job)
         try:
-            function = self._method(instance, name) if instance else self._function(name)
+            if instance:
+                function = guarded.method(instance, name, self._allowed)
+            else:
+                function = self._function(name)
             value = function(*args, **kwargs)
             return _await(value) if inspect.iscoroutine(value) else value
         finally:
@@ -121,17 +123,8 @@ class Runner:
     def _function(self, name: str) -> Callable[..., Any]:
         function = self._functions.get(name)
         if function is None:
-            if self._allowed is None:
-                function = import_attribute(name)
-            else:
-                function = guarded.function(name, self._allowed)
-            self._functions[name] = function
+            function = self._functions[name] = guarded.function(name, self._allowed)
         return function
-
-    def _method(self, instance: object, name: str) -> Callable[..., Any]:
-        if self._allowed is not None:
-            return guarded.method(instance, name, self._allowed)
-        return getattr(instance, name)  # type: ignore[no-any-return]
 
     def _run_full(self, taken: Taken, func_name: str, started_s: float) -> Outcome:
         """Run a job the way RQ does, through its `Job` object and with its callbacks."""

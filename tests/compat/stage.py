@@ -57,7 +57,7 @@ class WorkerProcess:
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.compat.stage"],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-            env=os.environ | {"JOBS_MODULES": "jobs,tests"},
+            env=os.environ | {"JOBS_MODULES": "jobs,tests", "SERIALIZERS": "json,pickle"},
         )  # fmt: skip
 
 

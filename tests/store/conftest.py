@@ -8,6 +8,12 @@ from jiffy.scheduler.schedule import Scheduler
 from tests.cutting import Cutter
 
 
+@pytest.fixture(autouse=True)
+def allowed(environ):
+    """Functions of the tests are jobs, too."""
+    environ(JOBS_MODULES="jobs,tests")
+
+
 @pytest.fixture
 def cutter(redis_address, environ, monkeypatch):
     """Between the producer and Redis: a line that can be cut at any byte."""

@@ -22,11 +22,6 @@ from tests.join_support import left, look, reason, statuses
 from tests.worker_support import failed, finished, queued, rare_settler, registered, turns
 
 
-@pytest.fixture(autouse=True)
-def allowed(environ):
-    environ(JOBS_MODULES="jobs,tests")
-
-
 @pytest.fixture
 def chain(redis):
     """Three additions, each of the last result and one more."""

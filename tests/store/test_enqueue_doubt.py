@@ -14,8 +14,7 @@ KILOBYTE = "x" * 1000
 
 
 @pytest.fixture(autouse=True)
-def allowed(environ, monkeypatch):
-    environ(JOBS_MODULES="jobs,tests")
+def impatient(monkeypatch):
     monkeypatch.setattr(delivery, "PATIENCE_S", 0)
 
 

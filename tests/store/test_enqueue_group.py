@@ -15,11 +15,6 @@ from tests.worker_jobs import fail_until_the_last_try, return_text
 from tests.worker_support import failed, finished, queued, rare_settler, registered, turns
 
 
-@pytest.fixture(autouse=True)
-def allowed(environ):
-    environ(JOBS_MODULES="jobs,tests")
-
-
 @pytest.fixture
 def team(redis):
     """Three additions, and what collects their results."""

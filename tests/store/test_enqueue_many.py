@@ -9,11 +9,6 @@ from jiffy.queues import Job
 from tests.enqueue_jobs import add, collect, fail
 
 
-@pytest.fixture(autouse=True)
-def allowed(environ):
-    environ(JOBS_MODULES="jobs,tests")
-
-
 def queued(redis, queue="default"):
     return [raw.decode() for raw in redis.lrange(f"rq:queue:{queue}", 0, -1)]
 

@@ -18,8 +18,7 @@ from tests.worker_support import failed, finished, rare_settler, turns
 
 
 @pytest.fixture(autouse=True)
-def allowed(environ, monkeypatch):
-    environ(JOBS_MODULES="jobs,tests")
+def impatient(monkeypatch):
     monkeypatch.setattr(delivery, "_FIRST_PAUSE_S", 0.0001)
 
 

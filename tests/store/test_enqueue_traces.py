@@ -27,11 +27,6 @@ SAME = [
 ]
 
 
-@pytest.fixture(autouse=True)
-def allowed(environ):
-    environ(JOBS_MODULES="jobs,tests")
-
-
 @pytest.fixture
 def rqs(redis):
     return rq.Queue("default", connection=redis, serializer=JSONSerializer)

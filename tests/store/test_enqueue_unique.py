@@ -13,11 +13,6 @@ from tests.enqueue_jobs import add, collect, nothing
 PRODUCERS = 50
 
 
-@pytest.fixture(autouse=True)
-def allowed(environ):
-    environ(JOBS_MODULES="jobs,tests")
-
-
 def put(*args, func=add, **options):
     return jiffy.enqueue.options(**{"unique": "1h"} | options)(func, *args)
 

@@ -13,11 +13,6 @@ from tests import enqueue_jobs
 from tests.enqueue_jobs import add, collect
 
 
-@pytest.fixture(autouse=True)
-def allowed(environ):
-    environ(JOBS_MODULES="jobs,tests")
-
-
 @pytest.fixture
 def meanwhile(redis):
     """Do something in a thread once somebody waits for an answer of Redis."""

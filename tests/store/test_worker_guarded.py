@@ -7,9 +7,9 @@ import zlib
 
 import pytest
 import rq
-from rq.serializers import JSONSerializer
+from rq.serializers import DefaultSerializer, JSONSerializer, resolve_serializer
 
-from jiffy import SimpleWorker, connection, keys
+from jiffy import SimpleWorker, Worker, connection, keys
 from jiffy.queues import Queue
 from jiffy.worker import commands
 from jiffy.worker.guarded import PICKLED, GuardedJob
@@ -38,19 +38,8 @@ def _nothing_outside_is_imported(redis, environ):
 
 @pytest.fixture
 def face(redis):
-    """A worker of `worker.py`, in this process."""
-
-    def made(*queues, unpickles=False):
-        named = [
-            Queue(name, connection=redis, job_class=GuardedJob) for name in queues or ["default"]
-        ]
-        face = SimpleWorker(
-            named, connection=redis, job_class=GuardedJob, queue_class=Queue, serializer="json"
-        )
-        face.allowed, face.unpickles = ("tests.worker_jobs",), unpickles
-        return face
-
-    return made
+    """A worker in this process."""
+    return lambda: SimpleWorker(["default"], connection=redis)
 
 
 @pytest.fixture
@@ -60,7 +49,7 @@ def work(face, environ):
     def work(pickles=False):
         if pickles:
             environ(JOBS_MODULES="tests.worker_jobs", SERIALIZERS="json,pickle")
-        face(unpickles=pickles).work(burst=True, logging_level="CRITICAL")
+        face().work(burst=True, logging_level="CRITICAL")
 
     return work
 
@@ -172,6 +161,43 @@ def test_a_pickled_job_is_failed_without_being_read_and_told_what_to_do(
     assert (status(redis), reason(redis)) == ("failed", PICKLED)
     assert "SERIALIZERS=json,pickle" in PICKLED
     assert "JSONSerializer" in PICKLED
+
+
+class Careless:
+    """A serializer that somebody passes to a worker."""
+
+    dumps, loads = pickle.dumps, pickle.loads
+
+
+@pytest.mark.parametrize("kind", [SimpleWorker, Worker])
+@pytest.mark.parametrize("serializer", [None, "pickle", pickle, DefaultSerializer, Careless])
+def test_whatever_serializer_a_worker_is_given_the_setting_decides(redis, kind, serializer):
+    plant(redis, pickle.dumps(("tests.worker_jobs.say", None, (Trap(),), {})))
+    queue = rq.Queue("default", connection=redis, serializer=serializer)
+    worker = kind([queue], connection=redis, serializer=serializer, job_class=OfOnesOwn)
+    worker.work(burst=True, logging_level="CRITICAL")
+
+    assert (status(redis), reason(redis)) == ("failed", PICKLED)
+    assert queue.serializer is resolve_serializer(serializer)
+
+
+class OfOnesOwn(rq.job.Job):
+    """A class of jobs that runs them in its own way."""
+
+    def perform(self):
+        return super().perform() + 1
+
+
+@pytest.mark.parametrize(("func", "becomes"), [(worker_jobs.add, "finished"), (OUTSIDE, "failed")])
+def test_a_job_class_of_ones_own_is_held_to_the_same_rules(redis, put, func, becomes):
+    put(func, 2, 3)
+    worker = SimpleWorker(["default"], connection=redis, job_class=OfOnesOwn)
+    worker.work(burst=True, logging_level="CRITICAL")
+
+    assert status(redis) == becomes
+    assert GuardedJob.fetch("default-0", redis).return_value() == (
+        6 if becomes == "finished" else None
+    )
 
 
 def test_rqs_housekeeping_unpickles_nothing(redis, face):
