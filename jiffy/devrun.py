@@ -4,6 +4,7 @@ import ctypes
 import errno
 import os
 import secrets
+import shlex
 import signal
 import socket
 import subprocess
@@ -21,7 +22,6 @@ from jiffy.errors import InvalidSetting, JiffyError
 from jiffy.program import in_one_line
 from jiffy.settings import set_environment, settings
 
-PHOTO = Path("samples/photo.jpg")
 SIZES = ("200 150", "1600")
 LOGIN = """\
   Dashboard       {address}
@@ -180,12 +180,14 @@ def _run(processes: Processes) -> int:
 
 def _guide(terminal: Terminal, login: str) -> None:
     """Resize the sample photo as a user would, then say where everything is."""
-    if not PHOTO.exists():
+    photo = Path(settings().jobs_files, "photo.jpg")
+    if not photo.exists():
         from jiffy import devphoto
 
-        terminal.say(f"Rendering {PHOTO}, 12 megapixels, this once ...")
-        devphoto.render(PHOTO)
-    pictures = [_type(terminal, f"jobs.images.resize {PHOTO} {size} --wait") for size in SIZES]
+        terminal.say(f"Rendering {photo}, 12 megapixels, this once ...")
+        devphoto.render(photo)
+    resize = f"jobs.images.resize {shlex.quote(str(photo))}"
+    pictures = [_type(terminal, f"{resize} {size} --wait") for size in SIZES]
     _wait_for_web()
     terminal.say(f"\n  Small picture   {pictures[0] or 'not yet: see above'}\n{login}")
 
@@ -196,7 +198,7 @@ def _type(terminal: Terminal, arguments: str) -> str:
     terminal.say(f"\n$ python enqueue.py {arguments}")
     # In a session of its own: Ctrl-C is for us, and what is left of it ends with us.
     typed = subprocess.Popen(
-        [sys.executable, "enqueue.py", *arguments.split()],
+        [sys.executable, "enqueue.py", *shlex.split(arguments)],
         stdout=subprocess.PIPE, text=True, start_new_session=True,
     )  # fmt: skip
     limit = threading.Timer(SAMPLE_TIMEOUT_S, typed.terminate)

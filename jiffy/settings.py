@@ -152,6 +152,10 @@ class Settings:
         "Where the functions' usual options are.  Not set: OPTIONS in enqueue.py, if there is one.",
         _reference, "a module and a name in it, such as shop.queue:OPTIONS",
     )  # fmt: skip
+    jobs_files: str = _setting(
+        "The jobs that come with Jiffy read and write files only in and below this folder.",
+        _text, "", "samples",
+    )  # fmt: skip
     serializers: tuple[str, ...] = _setting(
         "What workers read: json; or json,pickle, where everybody who can write to Redis may run "
         "any code in them.",

@@ -1,5 +1,6 @@
 """Pictures, made smaller or larger."""
 
+import os
 import re
 import warnings
 from collections.abc import Iterator
@@ -7,12 +8,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from PIL import ExifTags, Image, ImageCms, ImageOps, ImageSequence
 
 from jiffy import progress
-from jobs.files import whole
+from jiffy.files import open_file, whole_file
 
 Size = tuple[int, int]
 
@@ -70,21 +71,23 @@ def resize(path: str, width: int | None, height: int | None = None) -> str:
     JPEG 2000 stay what they are, with their animation; whatever else Pillow reads becomes PNG.
     The new file replaces an older one in one step; a run that fails leaves nothing behind.
 
-    Raises FileNotFoundError if there is no such file, and ValueError for one that is no picture or
-    is damaged, for sides below 1 or above 20,000 pixels, and beyond Pillow's limit of pixels.
+    Raises FileNotFoundError if there is no such file, and ValueError for one outside JOBS_FILES,
+    for one that is no picture or is damaged, for sides below 1 or above 20,000 pixels, and beyond
+    Pillow's limit of pixels.
     """
     _check_sides(width, height)
     source = Path(path)
     progress.update(0, "reading")
-    with _opened(source) as image:
+    with open_file(source, "rb") as file, _opened(file) as image:
+        permissions = os.fstat(file.fileno()).st_mode
         size = _size(image, width, height)
         written_as = _format_for(image)
         frames = list(_frames(image, size, written_as, crop=width is not None is not height))
         about = _about(image, frames)
     target = source.with_name(f"{source.stem}_{size[0]}x{size[1]}{_suffix(source, written_as)}")
     progress.update(0.9, "writing")
-    with whole(target, mode_of=source) as part:
-        frames[0].save(part, written_as, **FORMATS[written_as].options, **about)
+    with whole_file(target, permissions) as new:
+        frames[0].save(new, written_as, **FORMATS[written_as].options, **about)
     return str(target)
 
 
@@ -97,10 +100,8 @@ def _check_sides(width: int | None, height: int | None) -> None:
 
 
 @contextmanager
-def _opened(source: Path) -> Iterator[Image.Image]:
+def _opened(source: IO[bytes]) -> Iterator[Image.Image]:
     """Open a picture; whatever is wrong with it as it is read is a ValueError that names it."""
-    if not source.is_file():
-        raise FileNotFoundError(f"There is no file '{source}'.")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
@@ -111,11 +112,13 @@ def _opened(source: Path) -> Iterator[Image.Image]:
                 yield image
     except (Image.DecompressionBombWarning, Image.DecompressionBombError):
         limit = f"the limit of {Image.MAX_IMAGE_PIXELS:,} pixels"
-        raise ValueError(f"'{source}' is too large to be opened: it is above {limit}.") from None
+        raise ValueError(
+            f"{source.name!r} is too large to be opened: it is above {limit}."
+        ) from None
     except (OSError, SyntaxError, EOFError) as error:
         if getattr(error, "errno", None):  # the disk's fault, not the picture's
             raise
-        raise ValueError(f"'{source}' cannot be read as a picture: {error}.") from error
+        raise ValueError(f"{source.name!r} cannot be read as a picture: {error}.") from error
 
 
 def _forget_broken_exif(image: Image.Image) -> None:

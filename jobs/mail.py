@@ -43,7 +43,7 @@ def send(to: str | list[str], subject: str, body: str) -> str:
     ValueError for an address that is none or a subject of several lines, and LookupError if
     SMTP_URL or a sender is not set.
     """
-    server = Server.from_environ(os.environ)
+    server = _Server.from_environ(os.environ)
     message = _message(to, subject, body, server.sender)
     progress.update(0.1, f"connecting to {server.host}")
     try:
@@ -73,7 +73,7 @@ class _TlsSession(_Session, smtplib.SMTP_SSL):
 
 
 @dataclass(frozen=True)
-class Server:
+class _Server:
     """A mail server and how to talk to it: what SMTP_URL and SMTP_FROM say."""
 
     host: str
@@ -86,7 +86,7 @@ class Server:
     timeout_s: float
 
     @classmethod
-    def from_environ(cls, environ: Mapping[str, str]) -> "Server":
+    def from_environ(cls, environ: Mapping[str, str]) -> "_Server":
         """Raises LookupError for what is not set, ValueError for what cannot be used."""
         url = environ.get("SMTP_URL", "").strip()
         if not url:
@@ -99,7 +99,7 @@ class Server:
             raise ValueError(f"SMTP_URL cannot be used: {error}. {must}.") from None
 
     @classmethod
-    def _from_url(cls, url: str, sender: str) -> "Server":
+    def _from_url(cls, url: str, sender: str) -> "_Server":
         parts = urlsplit(url)
         if parts.scheme not in ("smtp", "smtps") or not parts.hostname:
             raise ValueError("it names no smtp:// or smtps:// server")

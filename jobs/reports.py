@@ -11,8 +11,8 @@ from statistics import median
 from redis import Redis
 from rq import get_current_job
 
+from jiffy.files import whole_file
 from jobs import queue_day
-from jobs.files import whole
 from jobs.queue_day import HOURS, Day, Line
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
@@ -53,7 +53,7 @@ _BAR_WIDTH, _BAR_HEIGHT, _BASE = 40, 150, 172
 
 
 def last_day(path: str, connection: Redis | None = None) -> str:
-    """Write what the queues did in the last 24 hours to `path`; return `path`.
+    """Write what the queues did in the last 24 hours to `path`, below JOBS_FILES; return `path`.
 
     `.csv` gives a line per queue and function: jobs finished and failed, the median and the longest
     run and the median wait in seconds.  `.html` adds jobs per hour as a picture and the latest
@@ -61,14 +61,15 @@ def last_day(path: str, connection: Redis | None = None) -> str:
     `result_ttl` of a day to see them all.  An older report at `path` is replaced in one step.
 
     In a worker it reads the Redis that the job came from; called directly, give a `connection`.
-    Raises ValueError for another suffix or no connection, FileNotFoundError for no such folder.
+    Raises ValueError for another suffix, a path outside JOBS_FILES or no connection, and
+    FileNotFoundError for no such folder.
     """
-    target = Path(path)
-    if target.suffix.lower() not in WRITERS:
+    suffix = Path(path).suffix.lower()
+    if suffix not in WRITERS:
         raise ValueError(f"path is {path!r}; it must end in {' or '.join(WRITERS)}.")
-    with whole(target) as part:
+    with whole_file(path) as file:
         day = queue_day.read(connection or _workers_connection(), datetime.now(UTC))
-        part.write_text(WRITERS[target.suffix.lower()](day), encoding="utf-8", newline="")
+        file.write(WRITERS[suffix](day).encode())
     return path
 
 

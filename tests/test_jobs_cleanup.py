@@ -13,6 +13,11 @@ from jobs.images import resize
 DAY_S = 24 * 60 * 60
 
 
+@pytest.fixture(autouse=True)
+def jobs_files(tmp_path, environ):
+    environ(JOBS_FILES=str(tmp_path))
+
+
 @pytest.fixture
 def folder(tmp_path):
     """A folder with one original, as old as can be."""
@@ -106,7 +111,7 @@ def test_what_a_killed_job_left_half_written_goes_too(folder):
 
 
 def test_a_folder_that_is_not_there_is_an_error(folder):
-    with pytest.raises(NotADirectoryError, match=r"There is no folder '.*nowhere'"):
+    with pytest.raises(FileNotFoundError, match=r"No such file or directory: '.*nowhere'"):
         cleanup.resized(str(folder / "nowhere"))
 
 

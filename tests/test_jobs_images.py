@@ -16,6 +16,11 @@ def rendered(tmp_path_factory):
     return devphoto.render(tmp_path_factory.mktemp("photo") / "photo.jpg")
 
 
+@pytest.fixture(autouse=True)
+def jobs_files(tmp_path, environ):
+    environ(JOBS_FILES=str(tmp_path))
+
+
 @pytest.fixture
 def photo(rendered, tmp_path):
     """A phone's photograph: 12 megapixels, lying on its side, with a colour profile."""
@@ -284,7 +289,7 @@ def test_a_result_beyond_the_limit_of_pixels_is_refused(tmp_path):
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"There is no file '.*nowhere\.jpg'"):
+    with pytest.raises(FileNotFoundError, match=r"No such file or directory: '.*nowhere\.jpg'"):
         resize(str(tmp_path / "nowhere.jpg"), 20)
 
 

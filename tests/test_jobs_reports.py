@@ -39,6 +39,11 @@ def lines_of(path):
         return list(csv.DictReader(file))
 
 
+@pytest.fixture(autouse=True)
+def jobs_files(tmp_path, environ):
+    environ(JOBS_FILES=str(tmp_path))
+
+
 @pytest.fixture
 def report(tmp_path, redis):
     """Write a report: `report("csv")` gives its lines, `report("html")` its text."""
@@ -52,14 +57,14 @@ def report(tmp_path, redis):
 
 def test_jobs_that_really_ran_are_told(tmp_path, work):
     enqueue.options(queue="high")(numbers.add, 2, 3)
-    enqueue(images.resize, "nowhere.jpg", 200)
+    enqueue(images.resize, str(tmp_path / "nowhere.jpg"), 200)
     work()
     job = enqueue(reports.last_day, str(tmp_path / "day.html"))
     work()
     text = html.unescape(Path(job.return_value()).read_text(encoding="utf-8"))
 
     assert "1 finished, 1 failed" in text
-    assert "FileNotFoundError: There is no file 'nowhere.jpg'." in text
+    assert f"No such file or directory: '{tmp_path / 'nowhere.jpg'}'" in text
 
 
 def test_each_function_on_each_queue_has_a_line(redis, report):
@@ -208,7 +213,7 @@ def test_another_suffix_is_refused_with_those_that_are_known(redis, tmp_path):
 
 
 def test_a_folder_that_is_not_there_is_named(redis, tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"There is no folder '.*nowhere'"):
+    with pytest.raises(FileNotFoundError, match=r"No such file or directory: '.*day\.csv'"):
         reports.last_day(str(tmp_path / "nowhere" / "day.csv"), connection=redis)
 
 

@@ -43,6 +43,7 @@ def test_the_example_can_be_used_as_it_is():
         "GRACE_S",
         "RESULT_MAX_BYTES",
         "JOBS_MODULES",
+        "JOBS_FILES",
         "SERIALIZERS",
         "LOG_LEVEL",
     ],
