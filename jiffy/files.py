@@ -73,7 +73,7 @@ def _open_below(path: str, flags: int) -> int:
 def _folder_of(path: str) -> Iterator[tuple[int, str]]:
     """The open folder that `path` is in, reached from JOBS_FILES, and its name there."""
     root = settings().jobs_files
-    *folders, name = Path(os.path.relpath(path, root)).parts or (os.curdir,)
+    *folders, name = Path(os.path.relpath(path or os.curdir, root)).parts or (os.curdir,)
     if os.pardir in (*folders, name):
         raise ValueError(f"{path!r} is not below JOBS_FILES, which is {root!r}.")
     opened = [_open_root(root)]

@@ -78,7 +78,7 @@ def resize(path: str, width: int | None, height: int | None = None) -> str:
     _check_sides(width, height)
     source = Path(path)
     progress.update(0, "reading")
-    with open_file(source, "rb") as file, _opened(file) as image:
+    with open_file(path, "rb") as file, _opened(file) as image:
         permissions = os.fstat(file.fileno()).st_mode
         size = _size(image, width, height)
         written_as = _format_for(image)

@@ -168,6 +168,8 @@ def test_a_relative_path_starts_where_the_process_does(inside, monkeypatch, envi
         assert file.read() == "a"
     with pytest.raises(ValueError, match=r"'a\.txt' is not below JOBS_FILES, which is 'files/'"):
         open_file("a.txt")
+    with pytest.raises(ValueError, match="'' is not below JOBS_FILES"):
+        open_file("")
 
 
 @pytest.mark.parametrize("open_it", [open_file, open_folder])
