@@ -27,7 +27,7 @@ def machine(url: str) -> dict[str, Any]:
         "cores": len(os.sched_getaffinity(0)),
         "processor": _processor(),
         "system": platform.platform(terse=True),
-        "redis": info["redis_version"],
+        "server": _server(info),
         "commit": _commit(),
     }
 
@@ -52,7 +52,7 @@ def setting(about: Mapping[str, Any]) -> str:
     """What the figures hold for: the machine, the amounts, the versions."""
     where, plan = about["machine"], about["plan"]
     lines = [
-        f"{where['date']}, {where['cores']} cores ({where['processor']}), Redis {where['redis']} "
+        f"{where['date']}, {where['cores']} cores ({where['processor']}), {where['server']} "
         f"on the same machine over TCP, {plan['jobs']:,} jobs, results stored, medians of "
         f"{about['runs']} interleaved runs, commit {where['commit']}.",
         "",
@@ -62,6 +62,12 @@ def setting(about: Mapping[str, Any]) -> str:
     for name, found in about["versions"].items():
         lines.append(f"- {name}: " + ", ".join(f"{what} {which}" for what, which in found.items()))
     return "\n".join(lines)
+
+
+def _server(info: Mapping[str, Any]) -> str:
+    """Valkey calls itself Redis 7.2.4 for the sake of clients."""
+    valkey = info.get("valkey_version")
+    return f"Valkey {valkey}" if valkey else f"Redis {info['redis_version']}"
 
 
 def _processor() -> str:

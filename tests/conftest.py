@@ -14,9 +14,13 @@ from jiffy.settings import Settings, settings
 
 pytest_plugins = ["jiffy.testing"]
 
-# Whatever the user has set, tests never see, and never reach a Redis of theirs.
+# `make test SERVER=path` chooses the server, also for the programs that tests start elsewhere.
+server = str(devredis.server())
+# Whatever else the user has set, tests never see, and never reach a Redis of theirs.
 for setting in fields(Settings):
     os.environ.pop(setting.name.upper(), None)
+os.environ["REDIS_SERVER"] = server
+settings.cache_clear()
 
 
 # A shell that runs the tests in the background has them ignore it, and all that they start.

@@ -135,7 +135,7 @@ def newcomers_environ():
     """This process's environment without what `make` and the tests have put there."""
     ours = str(CHECKOUT / ".venv")
     environ = {name: value for name, value in os.environ.items() if "MAKE" not in name}
-    for name in ("REDIS_URL", "VIRTUAL_ENV", "MFLAGS"):
+    for name in ("REDIS_URL", "REDIS_SERVER", "VIRTUAL_ENV", "MFLAGS"):
         environ.pop(name, None)
     paths = environ["PATH"].split(os.pathsep)
     environ["PATH"] = os.pathsep.join(path for path in paths if not path.startswith(ours))

