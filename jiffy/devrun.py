@@ -1,6 +1,5 @@
 """`make run`: Redis, the Procfile's processes under honcho, and a sample job, until Ctrl-C."""
 
-import ctypes
 import errno
 import os
 import secrets
@@ -17,7 +16,7 @@ from typing import IO
 
 from honcho import environ, manager, printer
 
-from jiffy import clock, connection
+from jiffy import clock, connection, system
 from jiffy.errors import InvalidSetting, JiffyError
 from jiffy.program import in_one_line
 from jiffy.settings import set_environment, settings
@@ -37,7 +36,6 @@ STOP_TIMEOUT_S = 3
 JOBS_GRACE_S = 2
 WEB_TIMEOUT_S = 30
 SAMPLE_TIMEOUT_S = 60
-_PR_SET_CHILD_SUBREAPER = 36
 
 
 def main() -> int:
@@ -51,7 +49,7 @@ def main() -> int:
         connection.connect("run").ping()  # starts the private Redis; it is to outlive us, so first
         print(f"Redis: {connection.describe(settings())}", flush=True)
         login = _choose_settings()
-    _adopt_orphans()
+    system.adopt_orphans()  # so that we can end them
     try:
         return _run(Processes(login))
     finally:
@@ -222,32 +220,14 @@ def _wait_for_web() -> None:
         threading.Event().wait(0.05)
 
 
-def _adopt_orphans() -> None:
-    """Become the parent of what our children leave behind, so that we can end it."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-
-
 def _end_descendants() -> None:
     """Kill whatever still runs below this process, and wait until it is gone."""
-    while pids := _descendants(os.getpid()):
+    while pids := system.descendants(os.getpid()):
         for pid in pids:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         with suppress(ChildProcessError):
             os.waitpid(-1, 0)
-
-
-def _descendants(pid: int) -> list[int]:
-    children: dict[int, list[int]] = {}
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        with suppress(OSError):
-            parent = int(stat.read_text().rpartition(")")[2].split()[1])
-            children.setdefault(parent, []).append(int(stat.parent.name))
-    found = children.get(pid, [])
-    for child in found:
-        found.extend(children.get(child, []))
-    return found
 
 
 if __name__ == "__main__":

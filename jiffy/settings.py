@@ -11,6 +11,7 @@ from functools import lru_cache
 from typing import Any
 from urllib.parse import urlsplit
 
+from jiffy import system
 from jiffy.errors import InvalidSetting
 
 
@@ -81,10 +82,6 @@ def _redis_url(value: str) -> str:
     return value
 
 
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 _REDIS_URLS = "a redis://, rediss://, unix:// or redis+sentinel:// address"
 _YES_NO = "yes or no"
 
@@ -126,7 +123,10 @@ class Settings:
     )
     api_read_token: str | None = _setting("A token for it that may only read.", _text, "")
     workers: int = _setting(
-        "How many jobs one `worker.py` runs at a time.", _count, "a whole number from 1", _cores()
+        "How many jobs one `worker.py` runs at a time.",
+        _count,
+        "a whole number from 1",
+        system.cores(),
     )
     grace_s: float = _setting(
         "Seconds that a stopping worker lets its jobs go on; then they go back to their queue.",

@@ -9,7 +9,7 @@ from types import FrameType
 from rq.exceptions import DeserializationError
 from rq.timeouts import JobTimeoutException
 
-from jiffy import clock, log
+from jiffy import clock, log, system
 from jiffy.retry import names_of
 from jiffy.worker.board import Board
 from jiffy.worker.outcome import Failed, Finished, Outcome, Returned, Taken, func_name_of
@@ -18,8 +18,8 @@ from jiffy.worker.run import Interrupted, Runner
 from jiffy.worker.settle import RareSettler
 from jiffy.worker.turn import Turns
 
-# The signal that makes a child look at the board: one that jobs and their libraries leave alone.
-LOOK = signal.SIGRTMIN + 3
+# The signal that makes a child look at the board.
+LOOK = system.SPARE_SIGNAL
 # The exit code of a child that is to be started again.
 AGAIN = 64
 WAIT_S = 5

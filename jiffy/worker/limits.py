@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
+from jiffy import system
 from jiffy.retry import TIMED_OUT
-from jiffy.worker import process
 from jiffy.worker.board import Board, Running
 from jiffy.worker.rescue import Verdict
 from jiffy.worker.slot import Slot
@@ -25,7 +25,7 @@ class Limits:
     def enforce_memory(self, slot: Slot) -> None:
         """Kill a job that uses too much; replace a child that has grown, between two jobs."""
         most, recycle_at = self.job_memory_bytes, self.child_memory_bytes
-        used = process.rss_bytes(slot.pid) if most or recycle_at else 0
+        used = system.memory_bytes(slot.pid) if most or recycle_at else 0
         if most and used > most and slot.board.running:
             reason = f"used {used >> 20} MB of memory; its limit is {most >> 20} MB"
             slot.kill(Verdict.FAIL, reason)

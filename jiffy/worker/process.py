@@ -1,6 +1,5 @@
-"""Processes as the operating system sees them: a fork that dies with us, its memory, its end."""
+"""Processes as the operating system sees them: a fork that dies with us, and its end."""
 
-import ctypes
 import gc
 import os
 import signal
@@ -8,12 +7,8 @@ import sys
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
-from pathlib import Path
 
-from jiffy import log
-
-_PR_SET_PDEATHSIG = 1
-_PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+from jiffy import log, system
 
 
 def fork(work: Callable[[], int]) -> int:
@@ -33,7 +28,7 @@ def fork(work: Callable[[], int]) -> int:
     code = 1
     try:
         os.setpgid(0, 0)
-        _die_with(parent)
+        system.die_with(parent)
         for number in (signal.SIGTERM, signal.SIGINT):
             # A handler, not SIG_IGN, which the programs that a job starts would inherit.
             signal.signal(number, lambda *_: None)
@@ -46,13 +41,6 @@ def fork(work: Callable[[], int]) -> int:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
-
-
-def _die_with(parent: int) -> None:
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
-        os._exit(1)
 
 
 def kill_group(pid: int) -> None:
@@ -91,11 +79,3 @@ def cause_of(status: int) -> str:
 def exit_code(status: int) -> int:
     """The exit code in a wait status; negative for a signal."""
     return os.waitstatus_to_exitcode(status)
-
-
-def rss_bytes(pid: int) -> int:
-    """The memory that a process has in RAM; 0 where nobody can tell."""
-    try:
-        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * _PAGE_BYTES
-    except (OSError, IndexError, ValueError):
-        return 0

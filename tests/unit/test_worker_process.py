@@ -26,19 +26,6 @@ def test_the_cause_of_a_death_is_told_in_words(status, words):
     assert process.cause_of(status) == words
 
 
-def test_the_memory_of_a_process_is_told():
-    assert process.rss_bytes(os.getpid()) > 1 << 20
-
-
-def test_the_memory_of_a_process_that_is_gone_is_none():
-    pid = os.fork()
-    if not pid:
-        os._exit(0)
-    os.waitpid(pid, 0)
-
-    assert process.rss_bytes(pid) == 0
-
-
 def test_a_process_that_is_gone_cannot_be_told_anything_and_that_is_no_error():
     pid = os.fork()
     if not pid:
