@@ -5,11 +5,12 @@ A page is a Flask blueprint.  It is shown to who is logged in, like all the othe
 
 from flask import Blueprint
 
-from jiffy.dashboard import serve, web_app
+from jiffy.cli import main
+from jiffy.dashboard import web_app
 
 PAGES: list[Blueprint] = []
 
 app = web_app(PAGES)
 
 if __name__ == "__main__":
-    serve(app)
+    main("dashboard")

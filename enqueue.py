@@ -17,8 +17,6 @@ OPTIONS = {
 }
 
 if __name__ == "__main__":
-    import sys
+    from jiffy.cli import main
 
-    from jiffy.shell import enqueue_command
-
-    sys.exit(enqueue_command(enqueue))
+    main("enqueue")

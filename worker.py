@@ -1,20 +1,6 @@
-"""Run jobs: `python worker.py -n 4 high default low`."""
+"""Run jobs: `python worker.py -n 4 high default low`.  Yours: what every worker does first."""
 
-import sys
-from collections.abc import Callable
-
-from redis import Redis
-
-from jiffy.worker.command import worker_command
-
-
-def scheduler(redis: Redis) -> Callable[[], int]:
-    """What `--with-scheduler` adds; only then the table is loaded."""
-    from jiffy.scheduler import companion
-    from scheduler import SCHEDULE
-
-    return companion(SCHEDULE, redis)
-
+from jiffy.cli import main
 
 if __name__ == "__main__":
-    sys.exit(worker_command(scheduler=scheduler))
+    main("worker")

@@ -8,6 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from jiffy.cli.scheduler import run_scheduler as run_scheduler
     from jiffy.flows import part as part
     from jiffy.job_options import options as options
     from jiffy.job_progress import progress as progress
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from jiffy.scheduler import at as at
     from jiffy.scheduler import cron as cron
     from jiffy.scheduler import every as every
-    from jiffy.scheduler import run_scheduler as run_scheduler
     from jiffy.scheduler import simulate as simulate
     from jiffy.waiting import wait as wait
     from jiffy.waiting import wait_all as wait_all
@@ -44,7 +44,7 @@ _HOME = {
     "at": "jiffy.scheduler",
     "cron": "jiffy.scheduler",
     "every": "jiffy.scheduler",
-    "run_scheduler": "jiffy.scheduler",
+    "run_scheduler": "jiffy.cli.scheduler",
     "simulate": "jiffy.scheduler",
     "SimpleWorker": "jiffy.worker",
     "Worker": "jiffy.worker",

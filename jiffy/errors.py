@@ -27,6 +27,7 @@ JiffyError
   InvalidCron        a cron expression cannot be understood, or never comes
   NotShown           a value of a job cannot be shown safely
   PortTaken          another program listens where the web app should
+  MissingExtra       a part of Jiffy is used that was not installed with it
 """
 
 import difflib
@@ -243,9 +244,9 @@ class StillRunning(JiffyError, TimeoutError):
 class InvalidEntry(JiffyError):
     """A line of the schedule's table is wrong."""
 
-    def __init__(self, number: int, reason: str) -> None:
-        super().__init__(f"scheduler.py, entry {number}: {reason}")
-        self.number, self.reason = number, reason
+    def __init__(self, where: str, number: int, reason: str) -> None:
+        super().__init__(f"{where}, entry {number}: {reason}")
+        self.where, self.number, self.reason = where, number, reason
 
 
 class InvalidSchedule(JiffyError):
@@ -260,7 +261,7 @@ class UnknownEntry(JiffyError):
     """No entry of the schedule's table has this name; one of rq-scheduler's API may have."""
 
     def __init__(self, name: str, near: str | None = None, *, is_foreign: bool = False) -> None:
-        hint = f"Did you mean {near!r}?" if near else "`python scheduler.py list` shows them."
+        hint = f"Did you mean {near!r}?" if near else "`python -m jiffy scheduler list` shows them."
         text = f"No entry {name!r} in the schedule. {hint}"
         if is_foreign:
             text = (
@@ -273,6 +274,14 @@ class UnknownEntry(JiffyError):
 
 class NotShown(JiffyError):
     """A value of a job is not shown: it is pickled, too large, or broken."""
+
+
+class MissingExtra(JiffyError, ImportError):
+    """A part of Jiffy is used that was not installed with it."""
+
+    def __init__(self, extra: str, module: str | None) -> None:
+        super().__init__(f"No module named {module!r}. Run: pip install 'jiffy[{extra}]'")
+        self.extra, self.module = extra, module
 
 
 class PortTaken(JiffyError):

@@ -231,9 +231,7 @@ def _nowhere() -> Redis:
 @lru_cache(maxsize=1)
 def _of_project(reference: str | None) -> _Table:
     """What the project declares.  Read late: its file imports functions, and these import us."""
-    if reference is None:
-        return _table(project.own(project.OPTIONS, "OPTIONS", "OPTIONS") or {})
-    return _table(project.load(reference, "OPTIONS"))
+    return _table(project.options(reference))
 
 
 def _table(usual: Any) -> _Table:

@@ -12,7 +12,7 @@ from typing import Any
 
 import jinja2
 import rq
-from flask import Flask, abort, request
+from flask import Flask, abort, current_app, request
 from redis import Redis
 from redis.exceptions import ResponseError
 from rq.exceptions import InvalidJobOperation, NoSuchJobError
@@ -37,7 +37,6 @@ def mount(app: Flask) -> None:
     """Put rq-dashboard into `app`."""
     # One Redis, named but not told: the page shows the text, and never connects to it.
     app.config["RQ_DASHBOARD_REDIS_URL"] = ("Jiffy's Redis",)
-    app.__dict__["redis_conn"] = connection.shared()
     app.before_request(_check_address)
     app.register_blueprint(web.blueprint, url_prefix=PREFIX)
     app.register_error_handler(NoSuchJobError, lambda _: problems.answer(404, "No such job."))
@@ -179,6 +178,7 @@ def _check_address() -> None:
     """Refuse what rq-dashboard would end with a 500 for, or do without being asked to."""
     if request.blueprint != "rq_dashboard":
         return
+    current_app.__dict__["redis_conn"] = connection.shared()
     if request.endpoint == "rq_dashboard.requeue_all" and request.method != "POST":
         abort(405)
     for name, value in (request.view_args or {}).items():

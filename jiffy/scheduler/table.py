@@ -16,14 +16,16 @@ from jiffy.scheduler.entry import Entry, Line, check
 from jiffy.scheduler.schedule import Broken, Look, Scheduler
 
 
-def read(lines: Iterable[object]) -> tuple[list[Entry], list[InvalidEntry]]:
+def read(
+    lines: Iterable[object], where: str = "scheduler.py"
+) -> tuple[list[Entry], list[InvalidEntry]]:
     """Check every line; return the entries that are right and what is wrong with the others.
 
-    Raises InvalidSchedule for what is no table.
+    `where` it stands is for the messages.  Raises InvalidSchedule for what is no table.
     """
     if not isinstance(lines, Iterable) or isinstance(lines, str | Mapping):
         what = f"a list, such as [every(...)]; it is a {type(lines).__name__}"
-        raise InvalidSchedule([JiffyError(f"scheduler.py: SCHEDULE must be {what}.")])
+        raise InvalidSchedule([JiffyError(f"{where}: SCHEDULE must be {what}.")])
     entries: dict[str, tuple[int, Entry]] = {}
     wrong = []
     for number, line in enumerate(lines, start=1):
@@ -31,7 +33,7 @@ def read(lines: Iterable[object]) -> tuple[list[Entry], list[InvalidEntry]]:
             entry = _entry(line)
             _refuse_twin(entry, entries)
         except JiffyError as error:
-            wrong.append(InvalidEntry(number, str(error)))
+            wrong.append(InvalidEntry(where, number, str(error)))
         else:
             entries[entry.id] = (number, entry)
     return [entry for _, entry in entries.values()], wrong

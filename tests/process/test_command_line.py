@@ -66,8 +66,9 @@ def run_what_is_queued(redis):
             ["jobs.numbers.add", "2", "3", "--in", "5m", "--at", "2030-01-31T06:00:00Z"],
             "--at is '2030-01-31T06:00:00+00:00'; it must be given without --in.",
         ),
-        ([], "Say which function: python enqueue.py jobs.numbers.add 2 3. All about it: p"),
-        (["jobs.numbers.add", "--quue", "low"], "unrecognized arguments: --quue low. All about"),
+        ([], "Say which function: jobs.numbers.add 2 3. All about it: python enqueue.py --help"),
+        (["jobs.numbers.add", "--quue", "low"], "No option '--quue' (did you mean '--queue'?). "),
+        (["jobs.numbers.add", "2", "3", "--retry", "x"], "Invalid value for '--retry': 'x' is not"),
         (["jobs"], "No function 'jobs'. Write it as module.name."),
         (
             ["jobs.numbers.add", "2", "3", "--backoff", "2s"],

@@ -119,7 +119,10 @@ def test_the_history_shows_each_tick(shell, scheduler):
     ("words", "said"),
     [
         (["run", "sun"], "No entry 'sun' in the schedule. Did you mean 'sum'?"),
-        (["skip", "photos"], "No entry 'photos' in the schedule. `python scheduler.py list` "),
+        (
+            ["skip", "photos"],
+            "No entry 'photos' in the schedule. `python -m jiffy scheduler ",
+        ),
         (["pause", "sum", "--why", "x", "--until", "soon"], "until is 'soon'; it must be "),
         (["pause", "sum", "--why", "x", "--until", "2020-01-01T00:00:00Z"], "until is '2020"),
         (["pause", "sum", "--why", "x", "--until", "9999-12-31T23:59:59-14:00"], "until is '9999"),
@@ -151,4 +154,4 @@ def test_a_check_of_the_table_is_no_part_of_a_command(shell, option):
     code, lines = shell(option, "list")
 
     assert code == 2
-    assert lines[-1].endswith("are about the whole table: give them without a command")
+    assert lines == ["--check and --dry-run are about the whole schedule: leave out 'list'."]

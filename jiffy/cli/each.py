@@ -1,6 +1,5 @@
-"""`python enqueue.py … --each FILE`: a job for each line, in bulk, with a progress bar."""
+"""`jiffy enqueue … --each FILE`: a job for each line, in bulk, with a progress bar."""
 
-import argparse
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -12,36 +11,39 @@ from typing import IO
 import click
 
 from jiffy import bulk, clock, connection, functions
+from jiffy.cli import INTERRUPTED_EXIT_CODE
 from jiffy.errors import InvalidValue
 from jiffy.queues import Enqueue
 
-_INTERRUPTED_EXIT_CODE = 130
 
-
-def enqueue_each(enqueue: Enqueue, function: functions.Function, asked: argparse.Namespace) -> int:
+def enqueue_each(
+    enqueue: Enqueue,
+    function: functions.Function,
+    words: Sequence[str],
+    name: str,
+    job_id: str | None,
+) -> int:
     """Enqueue a call for each line, which is its first argument; return the exit code.
 
     With `--id import-7` the ids are import-7-1, import-7-2, …: typed again after an interruption,
     what is there already is passed over.
     """
-    if asked.wait:
-        raise InvalidValue("--wait", "given", "left out with --each: it waits for one job")
     connection.shared().ping()
     began, done = clock.monotonic(), 0
-    ids = None if asked.id is None else (f"{asked.id}-{number}" for number in count(1))
-    with _opened(asked.each) as (lines, length), _bar(length) as show:
+    ids = None if job_id is None else (f"{job_id}-{number}" for number in count(1))
+    with _opened(name) as (lines, length), _bar(length) as show:
 
         def tell(number: int) -> None:
             nonlocal done
             done = number
             show(number)
 
-        calls = (_call(function, line, asked.arguments) for line in lines)
+        calls = (_call(function, line, words) for line in lines)
         try:
             jobs = enqueue.many(function, calls, job_ids=ids, on_progress=tell)
         except KeyboardInterrupt:
             sys.stderr.write(f"\nInterrupted. {done:,} jobs are enqueued.\n")
-            return _INTERRUPTED_EXIT_CODE
+            return INTERRUPTED_EXIT_CODE
     took = clock.in_words(clock.monotonic() - began)
     there = f", {len(jobs.ids_taken):,} of them were there already" if jobs.ids_taken else ""
     sys.stdout.write(f"{len(jobs):,} jobs on queue {jobs.queue} in {took}{there}\n")

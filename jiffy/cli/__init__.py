@@ -1,0 +1,99 @@
+"""The command `jiffy`; `python enqueue.py` and the other files of a project run through it, too.
+
+A subcommand is a module of its name, imported when it is asked for: to enqueue a job, nobody waits
+for the web app to load.
+"""
+
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Any, NoReturn
+
+import click
+
+from jiffy import __version__, connection
+from jiffy.errors import WrongArguments
+from jiffy.program import in_one_line
+from jiffy.settings import set_environment
+
+INTERRUPTED_EXIT_CODE = 130
+_COMMANDS = ("enqueue", "worker", "scheduler", "dashboard")
+
+
+def main(name: str = "") -> NoReturn:
+    """Do what was typed, and exit.  With a `name`, a file of the project is that subcommand."""
+    if name:
+        # The file is also the module of its name, and is not run a second time to be that.
+        sys.modules.setdefault(name, sys.modules["__main__"])
+        sys.exit(run(load(name)))
+    if (here := str(Path.cwd())) not in sys.path:
+        sys.path.insert(0, here)
+    sys.exit(run(command, sys.argv[1:] or ["--help"], prog=None))
+
+
+def run(
+    command: click.Command,
+    words: Sequence[str] | None = None,
+    *,
+    prog: str | None = f"python {Path(sys.argv[0]).name}",
+    given: Any = None,
+) -> int:
+    """Run a command with the words that were typed; return its exit code.
+
+    What is wrong ends the process with one line and exit code 2.
+    """
+    with in_one_line():
+        try:
+            return command.main(words, prog, standalone_mode=False, obj=given) or 0
+        except click.UsageError as error:
+            more = f" All about it: {error.ctx.command_path} --help" if error.ctx else ""
+            raise WrongArguments(f"{error.format_message().rstrip('.')}.{more}") from None
+        except click.Abort:
+            return INTERRUPTED_EXIT_CODE
+
+
+def load(name: str) -> click.Command:
+    """The subcommand of this name."""
+    found: click.Command = import_module(f"{__name__}.{name}").command
+    return found
+
+
+def use_redis(_: click.Context, __: click.Parameter, url: str | None) -> None:
+    """Let this process, and those that it starts, use the Redis at `url`."""
+    if url:
+        set_environment({"REDIS_URL": url}, replace=True)
+        connection.shared.cache_clear()
+
+
+redis_url = click.option(
+    "--redis-url", metavar="URL", callback=use_redis, expose_value=False, is_eager=True,
+    help="where Redis is (default: the setting REDIS_URL)",
+)  # fmt: skip
+
+
+class Command(click.Command):
+    """A subcommand: it may be told where Redis is, and its epilog is examples, without its name."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        redis_url(self)
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Examples"):
+            for line in (self.epilog or "").splitlines():
+                formatter.write(f"  {ctx.command_path} {line}\n")
+
+
+class _Jiffy(click.Group):
+    def list_commands(self, _: click.Context) -> list[str]:
+        return [*_COMMANDS]
+
+    def get_command(self, _: click.Context, name: str) -> click.Command | None:
+        return load(name) if name in _COMMANDS else None
+
+
+@click.command(cls=_Jiffy)
+@click.version_option(__version__, message="%(version)s")
+def command() -> None:
+    """Enqueue jobs, run them, repeat them, and watch them in a browser."""

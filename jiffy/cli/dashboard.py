@@ -1,0 +1,18 @@
+"""`jiffy dashboard` and `python dashboard.py`: the web app behind gunicorn, as in production."""
+
+import click
+
+from jiffy import project
+from jiffy.cli import Command, use_redis
+
+
+@click.command(cls=Command, epilog="redis://localhost:6379/0")
+@click.argument("redis", required=False, callback=use_redis, expose_value=False, is_eager=True)
+def command() -> None:
+    """Serve the dashboard and the HTTP API.
+
+    It listens at HOST:PORT, and has the pages of `dashboard.py`, if there is one.
+    """
+    from jiffy.dashboard import serve, web_app
+
+    serve(project.app() or web_app())

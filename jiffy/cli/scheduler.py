@@ -1,0 +1,194 @@
+"""`jiffy scheduler` and `python scheduler.py`: enqueue what comes due, and see to the entries."""
+
+import getpass
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import click
+
+from jiffy import clock, connection, entries, project
+from jiffy.cli import Command, redis_url, run, use_redis
+from jiffy.errors import WrongArguments
+from jiffy.settings import settings
+from jiffy.ticks import Tick
+
+if TYPE_CHECKING:
+    from jiffy.scheduler.entry import Line
+
+
+def run_scheduler(schedule: "Sequence[Line]", words: Sequence[str] | None = None) -> None:
+    """Do what `schedule` says until told to stop, or what else was typed.
+
+    Wrong entries end the process before it starts, with exit code 2 and a line for each.
+    """
+    if code := run(command, words, given=(schedule,)):
+        sys.exit(code)
+
+
+class _Scheduler(click.Group):
+    """What is none of its commands is the schedule to start, or an option of that."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        return super().parse_args(ctx, args if args or ctx.resilient_parsing else [""])
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args[0] in self.commands or ctx.resilient_parsing:
+            return super().resolve_command(ctx, args)
+        return None, _start, args
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        _start.format_options(ctx, formatter)
+        self.format_commands(ctx, formatter)
+
+    format_epilog = Command.format_epilog
+
+
+@click.group(
+    cls=_Scheduler,
+    subcommand_metavar="[SCHEDULE | COMMAND ...]",
+    context_settings={"ignore_unknown_options": True},
+    epilog="shop.schedule:SCHEDULE\n--check\nlist\npause nightly --why 'the disk is full'",
+)
+@redis_url
+def command() -> None:
+    """Enqueue jobs when they are due.
+
+    SCHEDULE is the module and the name of a list of entries (default: that of scheduler.py).
+    """
+
+
+@click.command(cls=Command)
+@click.argument("reference", metavar="[SCHEDULE]", default="")
+@click.option("--check", is_flag=True, help="show the schedule and its next times, and exit")
+@click.option("--dry-run", is_flag=True, help="show what a start would change, and exit")
+@click.pass_obj
+def _start(
+    given: tuple[Sequence[object]] | None, reference: str, check: bool, dry_run: bool
+) -> None:
+    from jiffy.scheduler import command as scheduler
+
+    if reference in command.commands:
+        what = "--check and --dry-run are about the whole schedule"
+        raise WrongArguments(f"{what}: leave out {reference!r}.")
+    if check and dry_run:
+        raise WrongArguments("--check and --dry-run: give one of them.")
+    settings()
+    schedule = given[0] if given and not reference else project.schedule(reference)
+    entries = scheduler.checked(schedule, reference or "scheduler.py")
+    if check:
+        scheduler.show(entries)
+    elif dry_run:
+        scheduler.show_changes(entries)
+    else:
+        scheduler.start(entries)
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # no name for this process' user
+        return "somebody"
+
+
+_name = click.argument("name")
+_who = click.option("--who", default=_user, metavar="NAME", help="who asks (default: you)")
+
+
+@command.command("list", cls=Command, epilog="redis://localhost:6379/0")
+@click.argument("redis", required=False, callback=use_redis, expose_value=False, is_eager=True)
+def _list() -> None:
+    """Show the entries, when they are due and how they went."""
+    rows = [("ENTRY", "NEXT (UTC)", "LAST", "TIMES")]
+    for state in entries.read(connection.connect("scheduler")):
+        rows.append((state.name, _next(state), _last(state.last), state.words))
+    _print_aligned(rows)
+
+
+@command.command("history", cls=Command, epilog="nightly --limit 100")
+@_name
+@click.option("--limit", type=int, default=20, metavar="N", help="so many (20)")
+def _history(name: str, limit: int) -> None:
+    """Show the last ticks of an entry."""
+    rows = [("SLOT (UTC)", "OUTCOME", "LATE", "TOOK", "JOB, OR WHY NONE")]
+    for tick in entries.history(connection.connect("scheduler"), name, limit):
+        late = "" if tick.late_ms is None else clock.in_words(tick.late_ms / 1000)
+        took = "" if tick.duration_s is None else clock.in_words(tick.duration_s)
+        what = " ".join(filter(None, [tick.job_id, tick.reason]))
+        rows.append((_shown(tick.slot), tick.outcome, late, took, what))
+    _print_aligned(rows)
+
+
+@command.command("pause", cls=Command, epilog="nightly --why 'the disk is full' --until 2h")
+@_name
+@click.option("--why", required=True, metavar="TEXT", help="shown wherever the entry is")
+@click.option("--until", metavar="WHEN", help="2h, or a time with its zone (default: `resume`)")
+@_who
+def _pause(name: str, why: str, until: str | None, who: str) -> None:
+    """Let an entry's ticks be skipped."""
+    moment = None if until is None else entries.moment(until)
+    entries.pause(connection.connect("scheduler"), name, who=who, why=why, until=moment)
+    end = f"until {_shown(moment)} UTC" if moment else f"until `resume {name}`"
+    click.echo(f"{name} is paused {end}.")
+
+
+@command.command("resume", cls=Command, epilog="nightly")
+@_name
+def _resume(name: str) -> None:
+    """End a pause."""
+    was_paused = entries.resume(connection.connect("scheduler"), name)
+    click.echo(f"{name} goes on." if was_paused else f"{name} was not paused.")
+
+
+@command.command("run", cls=Command, epilog="nightly")
+@_name
+@_who
+def _run(name: str, who: str) -> None:
+    """Enqueue a job of an entry now."""
+    click.echo(f"{entries.run_now(connection.connect('scheduler'), name, who)} is enqueued.")
+
+
+@command.command("skip", cls=Command, epilog="nightly --count 2")
+@_name
+@click.option("--count", type=int, default=1, metavar="N", help="so many (1)")
+def _skip(name: str, count: int) -> None:
+    """Skip the next tick of an entry, or several."""
+    redis = connection.connect("scheduler")
+    if entries.find(redis, name).is_done:
+        click.echo(f"{name} never comes again: there is nothing to skip.")
+        return
+    entries.skip_next(redis, name, count)
+    if not count:
+        click.echo(f"No tick of {name} will be skipped.")
+        return
+    ticks = "tick" if count == 1 else f"{count} ticks"
+    click.echo(f"The next {ticks} of {name} will be skipped.")
+
+
+def _next(state: entries.State) -> str:
+    if state.paused:
+        end = f" until {_shown(state.paused.until)}" if state.paused.until else ""
+        return f"paused by {state.paused.who}{end}: {state.paused.why}"
+    if state.next_at is None:
+        return "never again"
+    skipped = f", skips {state.skip}" if state.skip else ""
+    return f"{_shown(state.next_at)}{skipped}"
+
+
+def _last(tick: Tick | None) -> str:
+    return "" if tick is None else f"{tick.outcome} {_shown(tick.slot)}"
+
+
+def _shown(moment: datetime) -> str:
+    return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S}"
+
+
+def _print_aligned(rows: Sequence[Sequence[str]]) -> None:
+    rows = [[" ".join(text.split()) for text in row] for row in rows]  # a line for each
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = (f"{text:{width}}" for text, width in zip(row, widths, strict=True))
+        click.echo("  ".join(cells).rstrip())

@@ -1,0 +1,55 @@
+"""`jiffy worker` and `python worker.py`: run jobs."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import click
+from redis import Redis
+
+from jiffy import project
+from jiffy.cli import Command
+from jiffy.errors import InvalidValue
+from jiffy.settings import is_reference, settings
+
+_WITH_SCHEDULER = "--with-scheduler"
+
+
+class _Worker(Command):
+    """The word behind --with-scheduler is a schedule if it looks like one, else a queue."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        words = [
+            f"{word}=" if word == _WITH_SCHEDULER and not is_reference(next_word) else word
+            for word, next_word in zip(args, [*args[1:], ""], strict=True)
+        ]
+        return super().parse_args(ctx, words)
+
+
+@click.command(
+    cls=_Worker,
+    epilog="-n 4 high default low\n--with-scheduler shop.schedule:SCHEDULE\n--burst imports",
+)
+@click.argument("queues", nargs=-1)
+@click.option("-n", type=int, metavar="N", help="run N jobs at a time (default: WORKERS)")
+@click.option("--burst", is_flag=True, help="stop when the queues are empty")
+@click.option("--max-jobs", type=int, metavar="N", help="stop after N jobs, each worker")
+@click.option("--max-idle-time", type=int, metavar="S", help="stop after S seconds without a job")
+@click.option(
+    _WITH_SCHEDULER, metavar="[SCHEDULE]", help="also do what `jiffy scheduler [SCHEDULE]` does"
+)
+def command(n: int | None, with_scheduler: str | None, **options: Any) -> None:
+    """Run jobs.  The queue named first is served first (default: high default low)."""
+    from jiffy.worker.command import run_workers
+
+    if n is not None and n < 1:
+        raise InvalidValue("-n", n, "1 or more")
+    prepare = None if with_scheduler is None else partial(_scheduler, with_scheduler)
+    run_workers(n or settings().workers, prepare=prepare, **options)
+
+
+def _scheduler(reference: str, redis: Redis) -> Callable[[], int]:
+    from jiffy.scheduler import command as scheduler
+
+    entries = scheduler.checked(project.schedule(reference), reference or "scheduler.py")
+    return scheduler.companion(entries, redis)
