@@ -192,7 +192,7 @@ def test_wait_shows_the_result(redis):
 
 
 def test_wait_for_a_job_that_fails_shows_the_last_lines_of_its_traceback(redis):
-    typed = start("enqueue.py", "jobs.images.resize", "no-such-photo.jpg", "200", "--wait")
+    typed = start("enqueue.py", "jobs.images.resize", "samples/no-such-photo.jpg", "200", "--wait")
     run_what_is_queued(redis)
     _, errors = typed.communicate()
 

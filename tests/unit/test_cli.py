@@ -1,0 +1,104 @@
+"""How the command `jiffy` reads what is typed.  What it then does is in tests/process."""
+
+import os
+import re
+
+import pytest
+
+from jiffy import cli
+
+COMMANDS = ["enqueue", "worker", "scheduler", "dashboard"]
+
+
+def typed(name, *words):
+    """What a subcommand is called with."""
+    return cli.load(name).make_context(name, list(words)).params
+
+
+def said(capsys, *words):
+    """What `jiffy` and these words print, and the exit code."""
+    try:
+        code = cli.run(cli.command, words, prog="jiffy")
+    except SystemExit as end:
+        code = end.code
+    out, err = capsys.readouterr()
+    return code, out + err
+
+
+@pytest.mark.parametrize("number", ["-3", "-0.5", "-.5", "-1e3"])
+def test_a_negative_number_is_an_argument(number):
+    assert typed("enqueue", "jobs.numbers.add", number, "y=-3")["arguments"] == (number, "y=-3")
+
+
+def test_what_stands_behind_two_dashes_is_an_argument():
+    words = typed("enqueue", "jobs.numbers.add", "--wait", "--", "--wait", "-x")
+
+    assert (words["arguments"], words["wait"]) == (("--wait", "-x"), True)
+
+
+@pytest.mark.parametrize("words", [["--quue=low"], ["--quue", "low"], ["-x"], ["2", "--waiting"]])
+def test_an_option_that_there_is_not_is_no_argument(words, capsys):
+    code, line = said(capsys, "enqueue", "jobs.numbers.add", *words)
+
+    assert code == 2
+    assert line.startswith("No option '-")
+    assert line.endswith("All about it: jiffy enqueue --help\n")
+
+
+@pytest.mark.parametrize(
+    ("words", "schedule", "queues"),
+    [
+        (["high", "low"], None, ("high", "low")),
+        (["--with-scheduler"], "", ()),
+        (["--with-scheduler", "high", "low"], "", ("high", "low")),
+        (["high", "--with-scheduler", "a:b-c", "low"], "", ("high", "a:b-c", "low")),
+        (["--with-scheduler", "shop.schedule:SCHEDULE", "low"], "shop.schedule:SCHEDULE", ("low",)),
+        (["--with-scheduler", "-n", "2", "low"], "", ("low",)),
+    ],
+)
+def test_a_schedule_may_stand_behind_with_scheduler_and_so_may_a_queue(words, schedule, queues):
+    found = typed("worker", *words)
+
+    assert (found["with_scheduler"], found["queues"]) == (schedule, queues)
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["wroker"], "No such command 'wroker'. All about it: jiffy --help"),
+        (["scheduler", "lst"], "SCHEDULE is 'lst'; it must be a module and a name in it, such as"),
+        (["scheduler", "shop_gone:S"], "SCHEDULE is 'shop_gone:S'; it must be in a module that"),
+        (["scheduler", "jobs.numbers:S"], "SCHEDULE is 'jobs.numbers:S'; it must be a name that"),
+        (["scheduler", "jobs.numbers:add"], "jobs.numbers:add: SCHEDULE must be a list, such as"),
+        (["scheduler", "--check", "list"], "--check and --dry-run are about the whole schedule"),
+        (["scheduler", "pause", "sum"], "Missing option '--why'. All about it: jiffy scheduler p"),
+        (["worker", "-n", "0"], "-n is 0; it must be 1 or more."),
+        (["worker", "-n", "x"], "Invalid value for '-n': 'x' is not a valid integer. All about it"),
+        (
+            ["enqueue", "jobs.numbers.add", "--redis-url", "x"],
+            "REDIS_URL is 'x'; it must be a redis://, rediss://,",
+        ),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_code_2(words, line, capsys, environ):
+    environ(REDIS_URL=os.environ["REDIS_URL"])  # as it was again, after a test that changes it
+    code, text = said(capsys, *words)
+
+    assert (code, text.count("\n")) == (2, 1)
+    assert text.startswith(line)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_has_examples_and_says_where_redis_is(name, capsys):
+    code, text = said(capsys, name, "--help")
+
+    assert code == 0
+    assert re.search(rf"^Examples:\n  jiffy {name} ", text, re.MULTILINE)
+    assert "--redis-url" in text
+
+
+def test_help_lists_the_commands(capsys):
+    code, text = said(capsys, "--help")
+
+    assert code == 0
+    assert re.findall(r"^  ([a-z]+)  ", text, re.MULTILINE) == COMMANDS
