@@ -11,6 +11,7 @@ import hashlib
 import importlib.util
 import os
 import re
+import secrets
 import select
 import shutil
 import subprocess
@@ -26,7 +27,7 @@ from redis.exceptions import RedisError
 from redis.retry import Retry
 
 from jiffy.clock import monotonic
-from jiffy.errors import InvalidSetting, JiffyError, NoRedisServer
+from jiffy.errors import InvalidSetting, JiffyError, MissingSetting, NoRedisServer
 from jiffy.settings import settings
 
 _CHECKOUT = Path(__file__).resolve().parent.parent
@@ -58,6 +59,27 @@ def ensure() -> str:
     # The lock lasts as long as the file is open: until this process is gone, however it ends.
     ensure.__dict__["users"] = users
     return f"unix://{_socket(home)}"
+
+
+def secret_key() -> str:
+    """The SECRET_KEY of this checkout in development, made by the first process that needs one.
+
+    Raises MissingSetting where it cannot be kept.
+    """
+    home = HOME.resolve()
+    kept = home / "secret_key"
+    try:
+        home.mkdir(exist_ok=True)
+        with _alone(home):
+            if not kept.exists() or not kept.stat().st_size:  # the power may go amid writing
+                part = kept.with_suffix(".part")
+                part.touch(mode=0o600)
+                part.write_text(secrets.token_hex(32))
+                part.replace(kept)
+            return kept.read_text()
+    except OSError as error:
+        remedy = f"One for development cannot be kept in {home} ({error.strerror}): set it."
+        raise MissingSetting("SECRET_KEY", remedy) from None
 
 
 def start(

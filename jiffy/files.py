@@ -1,9 +1,9 @@
 """Files of jobs: none outside JOBS_FILES, and none that is half written.
 
-Whoever chooses a job's arguments, such as a client of the API, chooses paths.  Here a path leads
-nowhere but into JOBS_FILES: not by being absolute, not by `..`, not by a link, and not by a link
-that takes a folder's place in the meantime.  Each folder is opened by its name in the one above,
-and no link is followed; only JOBS_FILES itself may be one.
+A client of the API chooses a job's arguments, so it chooses paths.  None of them leads out of
+JOBS_FILES: not an absolute one, not `..`, not a link, not a link that replaces a folder meanwhile.
+Each folder is opened by its name in the one above, and no link is followed; only JOBS_FILES itself
+may be one.
 
 A hard link or a mount below JOBS_FILES cannot be told from a file, and a folder that is moved out
 while a job has it open is still written to.  Both take somebody who can write to the disk already.

@@ -18,6 +18,7 @@ REGISTRIES = {  # status -> prefix of the sorted set that holds the ids of such 
 ENTRIES = "rq:scheduler:scheduled_jobs"
 
 # Ours
+SESSIONS = "jiffy:sessions"  # hash: user -> a random mark, gone once that user logs out
 LEASES = "jiffy:leases"  # sorted set: worker name -> until when (Redis' clock) it is alive
 LEADER = "jiffy:leader"  # JSON: which scheduler leads (who, since, token); gone when it is dead
 LEADER_LEFT = "jiffy:leader:left"  # list: a token for who waits to lead, when a leader has left

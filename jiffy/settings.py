@@ -82,6 +82,9 @@ def _redis_url(value: str) -> str:
     return value
 
 
+# Anybody gets a cookie that is signed with it, to guess at without asking us.
+_SECRET_KEY_LENGTH = 32
+MAKE_SECRET_KEY = "python -c 'import secrets; print(secrets.token_hex(32))'"
 _REDIS_URLS = "a redis://, rediss://, unix:// or redis+sentinel:// address"
 _YES_NO = "yes or no"
 
@@ -118,6 +121,11 @@ class Settings:
     dashboard_password: str | None = _setting(
         "The password for it.  Needed in production; in development one is made.", _text, ""
     )
+    secret_key: str | None = _setting(
+        "What sessions of the dashboard are signed with, the same in every web process.  Needed in "
+        "production; in development one is made and kept in .redis/.",
+        _text, "",
+    )  # fmt: skip
     api_token: str | None = _setting(
         "The Bearer token for the JSON API.  Not set: the API is closed.", _text, ""
     )
@@ -189,6 +197,9 @@ def read(environ: Mapping[str, str]) -> Settings:
     found = Settings(**values)
     if found.api_read_token is not None and found.api_read_token == found.api_token:
         raise InvalidSetting("API_READ_TOKEN", "***", "another than API_TOKEN, which may do all")
+    if found.secret_key is not None and len(found.secret_key) < _SECRET_KEY_LENGTH:
+        must = f"at least {_SECRET_KEY_LENGTH} characters, such as {MAKE_SECRET_KEY} prints"
+        raise InvalidSetting("SECRET_KEY", "***", must)
     return found
 
 

@@ -10,16 +10,17 @@ import secrets
 import sys
 import threading
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
+from typing import Any
 from urllib.parse import urlsplit
 
-from flask import Flask, abort, redirect, request, session, url_for
+from flask import Flask, abort, current_app, redirect, request, session, url_for
 from werkzeug.wrappers import Response
 
-from jiffy import clock
+from jiffy import clock, connection, devredis, keys
 from jiffy.errors import MissingSetting
-from jiffy.settings import Settings
+from jiffy.settings import MAKE_SECRET_KEY, Settings
 
 PUBLIC = {"static", "login.form", "login.enter", "health.healthz"}
 SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
@@ -33,19 +34,11 @@ class Credentials:
     """The one user there is."""
 
     user: str
-    password: str
+    password: str = field(repr=False)
 
     def match(self, user: str, password: str) -> bool:
         """Compare in a time that tells nothing about how much of it was right."""
         return same(f"{user}\0{password}", f"{self.user}\0{self.password}")
-
-    def secret(self) -> bytes:
-        """The key that signs sessions: the same in every process, another for another password.
-
-        Slow to compute, so that a stolen cookie is no quick way to try passwords.
-        """
-        text = f"{self.user}\0{self.password}".encode()
-        return hashlib.scrypt(text, salt=b"jiffy dashboard session", n=2**14, r=8, p=1)
 
 
 def credentials(config: Settings) -> Credentials:
@@ -65,6 +58,15 @@ def credentials(config: Settings) -> Credentials:
         "(set DASHBOARD_PASSWORD to choose your own)\n"
     )
     return made
+
+
+def _secret_key(config: Settings) -> str:
+    if config.secret_key:
+        return config.secret_key
+    if config.is_production:
+        remedy = "Production needs one, the same in every web process: set it to what "
+        raise MissingSetting("SECRET_KEY", f"{remedy}{MAKE_SECRET_KEY} prints.")
+    return devredis.secret_key()
 
 
 def same(given: str, expected: str) -> bool:
@@ -96,11 +98,10 @@ class Attempts:
 
 def guard(app: Flask, config: Settings) -> None:
     """Close `app`: login before every page, and checks of whatever changes something."""
-    who = credentials(config)
-    app.extensions["jiffy.credentials"] = who
+    app.extensions["jiffy.credentials"] = credentials(config)
     app.extensions["jiffy.attempts"] = Attempts()
     app.config.update(
-        SECRET_KEY=who.secret(),
+        SECRET_KEY=_secret_key(config),
         # Cookies do not know of ports: two checkouts on one machine must not share theirs.
         SESSION_COOKIE_NAME="__Host-jiffy" if config.is_production else f"jiffy-{config.port}",
         SESSION_COOKIE_HTTPONLY=True,
@@ -126,12 +127,51 @@ def is_api() -> bool:
     return request.path.startswith("/api/") or request.path == "/metrics"
 
 
-def enter(user: str) -> None:
+def enter() -> None:
     """Begin a session, with nothing left of the one before."""
+    user = _credentials().user
+    with connection.shared().pipeline() as pipe:
+        pipe.hsetnx(keys.SESSIONS, user, secrets.token_urlsafe(16))
+        pipe.hget(keys.SESSIONS, user)
+        _, mark = pipe.execute()
     session.clear()
     session.permanent = True
-    session["user"] = user
+    session.update(user=user, proof=_proof(mark))
     token()
+
+
+def leave() -> None:
+    """End all of this user's sessions, in every browser and for every web process."""
+    connection.shared().hdel(keys.SESSIONS, _credentials().user)
+    session.clear()
+
+
+def is_logged_in() -> bool:
+    """Whether the session is still valid; one that is not is deleted.
+
+    Raises redis-py's errors while Redis does not answer: then no page is shown.
+    """
+    if "user" not in session:
+        return False
+    mark = connection.shared().hget(keys.SESSIONS, _credentials().user)
+    if mark is None or not same(str(session.get("proof")), _proof(mark)):
+        session.clear()
+    return "user" in session
+
+
+def _credentials() -> Credentials:
+    who: Credentials = current_app.extensions["jiffy.credentials"]
+    return who
+
+
+def _proof(mark: Any) -> str:
+    """What only a session has that began with the current password, after this user's last logout.
+
+    It stands in a cookie; without SECRET_KEY, it cannot be used to try passwords.
+    """
+    who, key = _credentials(), current_app.config["SECRET_KEY"]
+    text = mark + f"\0{who.user}\0{who.password}".encode("utf-8", "surrogateescape")
+    return hmac.new(key.encode("utf-8", "surrogateescape"), text, "sha256").hexdigest()
 
 
 def safe_target(target: str) -> str:
@@ -172,7 +212,7 @@ def _why_no_session() -> str:
 
 
 def _require_login() -> Response | None:
-    if request.endpoint in PUBLIC or is_api() or session.get("user"):
+    if request.endpoint in PUBLIC or is_api() or is_logged_in():
         return None
     if request.headers.get("X-Requested-With"):  # a script's: it cannot fill in a form
         abort(401, "You are logged out: log in again.")

@@ -121,7 +121,7 @@ def test_a_redis_of_the_users_own_is_used_and_left_alone(folder, redis, redis_ad
         run.wait_until_none_is_left()
 
     assert redis.zcard("rq:finished:default") == 2
-    assert not (folder / ".redis").exists()
+    assert not list((folder / ".redis").glob("redis*"))
 
 
 def test_settings_are_taken_from_the_file_env_but_the_environment_wins(folder):

@@ -37,6 +37,14 @@ def test_a_token_that_may_only_read_cannot_be_the_one_that_may_do_all():
     assert str(refusal.value).startswith("API_READ_TOKEN is '***'; it must be another than API_TO")
 
 
+def test_a_secret_key_that_could_be_guessed_is_refused_and_not_shown():
+    with pytest.raises(InvalidSetting) as refusal:
+        read({"SECRET_KEY": "changeme"})
+
+    assert str(refusal.value).startswith("SECRET_KEY is '***'; it must be at least 32 characters, ")
+    assert read({"SECRET_KEY": "x" * 32}).secret_key == "x" * 32
+
+
 def test_a_password_in_a_refused_address_is_not_shown():
     with pytest.raises(InvalidSetting) as refusal:
         read({"REDIS_URL": "postgres://me:secret@host/0"})

@@ -17,7 +17,14 @@ from jiffy.settings import settings
 from tests.browser import launch
 
 USER, PASSWORD, TOKEN = "admin", "correct horse", "a-token"
+SECRET_KEY = "a key that only tests of the dashboard know"
 OWN = {"Origin": "http://localhost"}  # what a browser sends from a page of ours
+
+
+@pytest.fixture(autouse=True)
+def secret_key(environ):
+    """Else one would be made, and kept in this checkout."""
+    environ(SECRET_KEY=SECRET_KEY)
 
 
 @pytest.fixture

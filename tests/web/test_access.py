@@ -1,8 +1,10 @@
 """Nobody gets in, and nobody is made to do anything."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
-from jiffy import clock
+from jiffy import clock, connection, devredis
 from jiffy.dashboard import access, create_app
 from jiffy.errors import MissingSetting
 from jiffy.settings import settings
@@ -81,10 +83,93 @@ def test_a_login_never_leads_to_another_site(stranger, target):
     assert answer.location == "/"
 
 
-def test_logging_out_ends_the_session(client):
+def test_logging_out_ends_that_users_sessions_in_every_browser_and_process(app, client):
+    other, elsewhere = app.test_client(), create_app(settings()).test_client()
+    log_in(other)
+    log_in(elsewhere)
+    stolen = with_cookie_of(client, create_app(settings()).test_client())
     post(client, "/logout")
 
+    assert [each.get("/").status_code for each in (client, other, elsewhere, stolen)] == [302] * 4
+
+
+def test_an_ended_session_stays_ended_after_the_next_login(app, client):
+    stolen = with_cookie_of(client, app.test_client())
+    post(client, "/logout")
+    log_in(client)
+
+    assert client.get("/").status_code == 200
+    assert stolen.get("/").status_code == 302
+
+
+def test_an_ended_session_leads_to_the_form_and_may_change_nothing(app, client, redis):
+    stolen = with_cookie_of(client, app.test_client())
+    post(client, "/logout")
+
+    assert post(stolen, "/schedule/x/run").location == "/login"
+    assert stolen.get("/login").status_code == 200
+    assert stolen.get("/", headers={"X-Requested-With": "live"}).status_code == 401
+
+
+def test_a_redis_that_has_forgotten_the_sessions_ends_them(client, redis):
+    redis.flushall()
+
     assert client.get("/").status_code == 302
+
+
+def test_without_redis_no_page_is_shown_but_the_reason(client, no_redis):
+    answer = client.get("/")
+
+    assert answer.status_code == 503
+    assert "No Redis at redis://***@127.0.0.1:1/0 (connection refused)" in answer.text
+
+
+def test_a_session_outlives_a_redis_that_was_away(client, redis, environ, redis_address):
+    environ(REDIS_URL="redis://127.0.0.1:1/0")
+    connection.shared.cache_clear()
+    assert client.get("/").status_code == 503
+    environ(REDIS_URL=redis_address)
+    connection.shared.cache_clear()
+
+    assert client.get("/").status_code == 200
+
+
+@pytest.mark.usefixtures("no_redis")
+def test_without_redis_strangers_see_the_form_and_nothing_of_redis(stranger):
+    assert stranger.get("/").location == "/login?next=/"
+    assert stranger.get("/login").status_code == 200
+    assert log_in(stranger, password="guess").status_code == 401
+    assert log_in(stranger).status_code == 503
+    assert stranger.get("/").status_code == 302
+
+
+def test_what_a_stranger_is_given_does_not_depend_on_the_password(stranger, environ):
+    stranger.get("/login")
+    environ(DASHBOARD_PASSWORD="another", DASHBOARD_USER="somebody")
+    other = with_cookie_of(stranger, create_app(settings()).test_client())
+    answer = post(other, "/login", user="somebody", password="another")
+
+    assert (answer.status_code, answer.location) == (302, "/")
+
+
+def test_a_password_cannot_be_tried_against_a_cookie_without_the_key(client, environ):
+    proof = session_of(client)["proof"]
+    environ(SECRET_KEY="x" * 32)
+    other = create_app(settings()).test_client()
+    log_in(other)
+
+    assert session_of(other)["user"] == session_of(client)["user"]
+    assert session_of(other)["proof"] != proof
+
+
+@pytest.mark.usefixtures("client")
+def test_the_key_alone_opens_nothing(app):
+    """Who has SECRET_KEY, but neither the password nor a session, cannot make one."""
+    forger = app.test_client()
+    for made in ({}, {"proof": ""}, {"proof": "0" * 64}, {"proof": None}):
+        with forger.session_transaction() as session:
+            session.update({"user": "admin", "token": "t"} | made)
+        assert forger.get("/").status_code == 302
 
 
 def test_a_refresh_under_way_does_not_undo_a_logout(client):
@@ -97,18 +182,18 @@ def test_logging_out_by_a_link_does_nothing(client):
 
 
 def test_a_session_is_good_in_every_process_with_the_same_password(client):
-    cookie = client.get_cookie(cookie_name())
-    other = create_app(settings()).test_client()
-    other.set_cookie(cookie.key, cookie.value)
+    other = with_cookie_of(client, create_app(settings()).test_client())
 
     assert other.get("/").status_code == 200
 
 
-def test_a_changed_password_logs_everybody_out(client, environ):
-    cookie = client.get_cookie(cookie_name())
-    environ(DASHBOARD_PASSWORD="another")
-    other = create_app(settings()).test_client()
-    other.set_cookie(cookie.key, cookie.value)
+@pytest.mark.parametrize(
+    "change",
+    [{"DASHBOARD_PASSWORD": "another"}, {"DASHBOARD_USER": "ann"}, {"SECRET_KEY": "x" * 32}],
+)
+def test_a_changed_password_user_or_key_ends_every_session(client, environ, change):
+    environ(**change)
+    other = with_cookie_of(client, create_app(settings()).test_client())
 
     assert other.get("/").status_code == 302
 
@@ -170,6 +255,38 @@ def test_production_does_not_start_without_a_password(redis, environ):
         create_app(settings())
 
 
+def test_production_does_not_start_without_a_key(redis, environ):
+    environ(JIFFY_ENV="production", DASHBOARD_PASSWORD=PASSWORD, SECRET_KEY=None)
+    with pytest.raises(MissingSetting, match=r"SECRET_KEY is not set\. .*secrets\.token_hex"):
+        create_app(settings())
+
+
+def test_development_makes_one_key_and_keeps_it_where_only_its_owner_can_read(
+    redis, environ, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(devredis, "HOME", tmp_path / ".redis")
+    environ(SECRET_KEY=None, DASHBOARD_PASSWORD=PASSWORD)
+    with ThreadPoolExecutor(3) as pool:
+        apps = list(pool.map(lambda _: create_app(settings()), range(3)))
+    client = apps[0].test_client()
+    log_in(client)
+    kept = tmp_path / ".redis" / "secret_key"
+
+    assert [with_cookie_of(client, app.test_client()).get("/").status_code for app in apps] == [
+        200
+    ] * 3
+    assert kept.stat().st_mode & 0o777 == 0o600
+    assert len(kept.read_text()) == 64
+
+
+def test_a_key_that_cannot_be_kept_is_asked_for(redis, environ, tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(devredis, "HOME", tmp_path / "file" / ".redis")
+    environ(SECRET_KEY=None, DASHBOARD_PASSWORD=PASSWORD)
+    with pytest.raises(MissingSetting, match=r"SECRET_KEY is not set\. .*\(Not a directory\): set"):
+        create_app(settings())
+
+
 def test_development_makes_up_a_password_and_prints_it_once(redis, environ, capsys):
     environ(PORT="8123")
     client = create_app(settings()).test_client()
@@ -218,6 +335,19 @@ def test_the_proxys_word_is_believed_on_a_dyno_only(redis, environ, dyno, addres
     access.PUBLIC.discard("static_where")
 
     assert answer.text == address
+
+
+def with_cookie_of(client, other):
+    """`other`, which now shows the session of `client`."""
+    cookie = client.get_cookie(cookie_name())
+    other.set_cookie(cookie.key, cookie.value)
+    return other
+
+
+def session_of(client):
+    """What anybody can read who has the cookie."""
+    with client.session_transaction() as session:
+        return dict(session)
 
 
 def _values(rule):

@@ -34,6 +34,18 @@ def test_production_without_a_password_ends_with_one_line_and_code_2(command, po
     assert "Traceback" not in ended.stderr
 
 
+@pytest.mark.parametrize("command", [GUNICORN, DASHBOARD])
+def test_production_without_a_secret_key_ends_with_one_line_and_code_2(command, port):
+    ended = run(command, port, JIFFY_ENV="production", DASHBOARD_PASSWORD="x", SECRET_KEY="")
+
+    assert ended.returncode == 2
+    assert ended.stderr.splitlines()[-1] == (
+        "SECRET_KEY is not set. Production needs one, the same in every web process: "
+        "set it to what python -c 'import secrets; print(secrets.token_hex(32))' prints."
+    )
+    assert "Traceback" not in ended.stderr
+
+
 def test_a_port_that_is_taken_is_one_line_and_code_2(port):
     with socket.create_server(("127.0.0.1", port)):
         ended = run(DASHBOARD, port, DASHBOARD_PASSWORD="x")

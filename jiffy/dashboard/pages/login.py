@@ -1,6 +1,6 @@
 """The way in and the way out."""
 
-from flask import Blueprint, current_app, redirect, render_template, request, session, url_for
+from flask import Blueprint, current_app, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response
 
 from jiffy import log
@@ -11,7 +11,7 @@ page = Blueprint("login", __name__)
 
 @page.get("/login")
 def form() -> str | Response:
-    if session.get("user"):
+    if access.is_logged_in():
         return redirect(access.safe_target(request.args.get("next", "/")))
     return render_template("login.html")
 
@@ -27,13 +27,13 @@ def enter() -> Response | tuple[str, int]:
         attempts.note_wrong(address)
         log.event("login.refused", address=address)
         return _again("That user and password do not match.", 401)
-    access.enter(who.user)
+    access.enter()
     return redirect(access.safe_target(request.args.get("next", "/")))
 
 
 @page.post("/logout")
 def leave() -> Response:
-    session.clear()
+    access.leave()
     return redirect(url_for("login.form"))
 
 
