@@ -113,8 +113,8 @@ class Target:
 def target(function: Callable[..., object]) -> Target:
     """The function as one that workers can run.
 
-    Raises NotImportable for a lambda, a method, a function of `__main__` or one inside another;
-    NotAllowed, UnknownFunction or BrokenModule where its path is not a worker's to import.
+    Raises NotImportable for a lambda, a function of `__main__` or one inside another; NotAllowed,
+    UnknownFunction or BrokenModule where its path is not a worker's to import.
     """
     config = settings()
     try:
@@ -161,11 +161,6 @@ def refuse_unnamed(function: Any) -> None:
         reason = (
             "is defined inside another function, where no worker could import it; "
             "move it to the top of its module (a decorator needs functools.wraps)"
-        )
-    elif inspect.ismethod(function) or "." in name:
-        reason = (
-            "is a method, and its object would not travel with it; "
-            "enqueue a function that takes what it needs as arguments"
         )
     elif module == "__main__":
         reason = "is in the program itself (__main__); move it to a module under jobs"

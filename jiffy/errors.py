@@ -8,8 +8,8 @@ JiffyError
   RedisFull          Redis has no memory left for another job
   UnknownFunction    a path names no function
   BrokenModule       a module of jobs fails as it is imported
-  NotAllowed         a function is not under the modules that may be run
-  NotImportable      a lambda, a method, a function of __main__: workers could not import it
+  NotAllowed         a path names what workers do not run: it is private, imported, a class …
+  NotImportable      a lambda, a function of __main__: workers could not import it
   WrongArguments     a call does not fit the function's signature
   CallTooLarge       the arguments of a call are larger than is sent
   InvalidValue       an option, an entry's field or an argument cannot be used
@@ -141,18 +141,15 @@ class BrokenModule(JiffyError):
 
 
 class NotAllowed(JiffyError):
-    """A function is not under the modules that workers run."""
+    """A path names what workers do not run; `reason` says why, and what to do."""
 
-    def __init__(self, path: str, modules: tuple[str, ...]) -> None:
-        super().__init__(
-            f"{path!r} is not under {' or '.join(modules)}. "
-            "Move it there, or add its module to JOBS_MODULES."
-        )
-        self.path, self.modules = path, modules
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(f"{path!r} {reason}")
+        self.path, self.reason = path, reason
 
 
 class NotImportable(JiffyError):
-    """A lambda, a method, a function of `__main__`: a worker could not import it by its name."""
+    """A lambda, a function of `__main__`: a worker could not import it by its name."""
 
     def __init__(self, name: str, reason: str) -> None:
         super().__init__(f"{name} {reason}.")

@@ -12,6 +12,7 @@ import sys
 import types
 import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from enum import Enum
 from functools import lru_cache
 from pathlib import Path
@@ -23,22 +24,47 @@ Function = Callable[..., Any]
 
 _OTHERS_BY_PLACE = inspect.Parameter.VAR_POSITIONAL
 _OTHERS_BY_NAME = inspect.Parameter.VAR_KEYWORD
+_METHODS = (staticmethod, classmethod)
+# Why a path is not allowed, and what to do about it.
+_MOVE_IT = "Move it there, or add its module to JOBS_MODULES."
+_WRAP_IT = "Enqueue a public function of your own that calls it."
+_CLASS = "is a class. Enqueue a function, or a static or class method of it."
+_METHOD = "is a method of an object. Enqueue a function, or a static or class method."
 
 
 def find(path: str, modules: tuple[str, ...]) -> Function:
-    """Import the function that `path` ("jobs.images.resize") names, under one of `modules`.
+    """Import the function that `path` names, under one of `modules`.
 
-    Raises UnknownFunction (with the nearest name), NotAllowed, or BrokenModule where the module is
-    there but fails as it is imported.
+    It is a function of a module ("jobs.images.resize"), or a static or class method of a class
+    ("jobs.orders.Order.close").  Raises UnknownFunction (with the nearest name), NotAllowed, or
+    BrokenModule where the module is there but fails as it is imported.
     """
-    if not is_allowed(path, modules):
-        near = _nearest(path, modules)
-        raise UnknownFunction(path, near) if near else NotAllowed(path, modules)
-    module_name, _, name = path.rpartition(".")
-    function = getattr(imported(module_name), name, None) if module_name else None
-    if not callable(function) or not is_allowed(getattr(function, "__module__", ""), modules):
+    if not is_allowed(path, modules) and (near := _nearest(path, modules)):
+        raise UnknownFunction(path, near)
+    check_path(path, modules)
+    found, names = _module_of(path)
+    for name in names:
+        owner, found = found, _member(found, name)
+        if _is_imported(found, modules):
+            raise NotAllowed(path, f"is imported from elsewhere. {_WRAP_IT}")
+        if isinstance(_made(owner, name), types.FunctionType):
+            raise NotAllowed(path, _METHOD)
+    if not names or not callable(found):
         raise UnknownFunction(path, _nearest(path, modules))
-    return typing.cast(Function, function)
+    if isinstance(found, type):
+        raise NotAllowed(path, _CLASS)
+    return typing.cast(Function, found)
+
+
+def check_path(path: str, modules: tuple[str, ...]) -> None:
+    """Raise NotAllowed for what is not under `modules` or is private there; import nothing."""
+    above = [module for module in modules if is_allowed(path, (module,))]
+    if not above:
+        raise NotAllowed(path, f"is not under {' or '.join(modules)}. {_MOVE_IT}")
+    # A module that JOBS_MODULES itself names may be private.
+    for name in path.removeprefix(max(above, key=len)).split("."):
+        if name.startswith("_"):
+            raise NotAllowed(path, f"is private: {name} begins with an underscore. {_WRAP_IT}")
 
 
 def load(name: str) -> None:
@@ -59,6 +85,10 @@ def is_allowed(path: str, modules: tuple[str, ...]) -> bool:
 
 def path_of(function: Function) -> str:
     """The path of `function`, as it goes into a job."""
+    owner = getattr(function, "__self__", None)
+    if inspect.ismethod(function) and isinstance(owner, type):
+        # An inherited class method has the qualified name of the class that defines it.
+        return f"{owner.__module__}.{owner.__qualname__}.{function.__name__}"
     return f"{function.__module__}.{function.__qualname__}"
 
 
@@ -122,6 +152,37 @@ def _typed(function: Function) -> tuple[inspect.Signature, dict[str, Any]]:
     return inspect.signature(function), typing.get_type_hints(function)
 
 
+def _module_of(path: str) -> tuple[Any, list[str]]:
+    """The module that `path` begins with, imported, and the names behind it."""
+    parts = path.split(".")
+    for count in range(len(parts) - 1, 0, -1):
+        name = ".".join(parts[:count])
+        module = imported(name)
+        if name in sys.modules:
+            return module, parts[count:]
+    return None, []
+
+
+def _member(owner: Any, name: str) -> Any:
+    """The attribute of a module or a class; of a class only functions and classes."""
+    is_module = isinstance(owner, types.ModuleType)
+    return getattr(owner, name, None) if is_module or _made(owner, name) else None
+
+
+def _made(owner: Any, name: str) -> Any:
+    """What the source of the class `owner` has by this name, if it is a function or a class."""
+    made = inspect.getattr_static(owner, name, None) if isinstance(owner, type) else None
+    return made if isinstance(made, (*_METHODS, types.FunctionType, type)) else None
+
+
+def _is_imported(found: Any, modules: tuple[str, ...]) -> bool:
+    """Whether it is a function, a class or a module from outside of `modules`."""
+    is_module = isinstance(found, types.ModuleType)
+    home = getattr(found, "__name__" if is_module else "__module__", None)
+    is_ours = isinstance(home, str) and is_allowed(home, modules)
+    return (is_module or callable(found)) and not is_ours
+
+
 def imported(name: str) -> types.ModuleType:
     """The module `name`, imported; an empty one if it does not exist.  Raises BrokenModule."""
     try:
@@ -142,19 +203,20 @@ def _all_paths(modules: tuple[str, ...]) -> Iterator[str]:
     """The paths of all public functions in and under `modules`; broken modules are passed over."""
     for name in modules:
         for module_name in _modules_in(name):
-            try:
-                members = vars(imported(module_name))
-            except BrokenModule:
-                continue
-            yield from map(path_of, filter(_is_public_in(module_name), members.values()))
+            with suppress(BrokenModule):
+                yield from _paths_in(imported(module_name), module_name)
 
 
-def _is_public_in(module_name: str) -> Callable[[Any], bool]:
-    return lambda member: (
-        inspect.isfunction(member)
-        and member.__module__ == module_name
-        and not member.__name__.startswith("_")
-    )
+def _paths_in(owner: types.ModuleType | type, path: str) -> Iterator[str]:
+    """The paths of the public functions that a module or a class defines."""
+    kinds = _METHODS if isinstance(owner, type) else (types.FunctionType,)
+    for name, member in list(vars(owner).items()):
+        here, home = f"{path}.{name}", getattr(member, "__module__", "")
+        if not name.startswith("_") and f"{home}.{getattr(member, '__qualname__', '')}" == here:
+            if isinstance(member, type):
+                yield from _paths_in(member, here)
+            elif isinstance(member, kinds):
+                yield here
 
 
 def _modules_in(name: str) -> Iterator[str]:

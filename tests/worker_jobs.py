@@ -44,6 +44,44 @@ class Counter:
         return self.start + x
 
 
+class Orders:
+    """Its public static and class methods are jobs; nothing else of it is."""
+
+    @staticmethod
+    def count(number: int) -> int:
+        return number
+
+    @classmethod
+    def name(cls, number: int) -> str:
+        return f"{cls.__name__} {number}"
+
+    @classmethod
+    def _hidden(cls):
+        say("mark")
+
+    def close(self):
+        say("mark")
+
+    class Line:
+        @staticmethod
+        def double(number: int) -> int:
+            return 2 * number
+
+
+class Returns(Orders):
+    """It inherits its methods."""
+
+
+class _Session:
+    @staticmethod
+    def send():
+        say("mark")
+
+
+def _hidden():
+    say("mark")
+
+
 def say_and_fail(text):
     say(text)
     raise ValueError(text)

@@ -15,7 +15,6 @@ from rq.job import Job as RqJob
 from rq.serializers import DefaultSerializer, JSONSerializer
 
 from jiffy import functions, log
-from jiffy.errors import NotAllowed
 from jiffy.rq_job import Job
 from jiffy.settings import settings
 
@@ -45,16 +44,20 @@ def function(path: str, modules: tuple[str, ...]) -> functions.Function:
 
     Raises NotAllowed, UnknownFunction or BrokenModule.
     """
-    if not functions.is_allowed(path, modules):
-        raise NotAllowed(path, modules)
+    functions.check_path(path, modules)
     return functions.find(path, modules)
 
 
 def method(instance: object, name: str, modules: tuple[str, ...]) -> Callable[..., Any]:
-    """The method of a pickled object, if its class is under `modules`; else NotAllowed."""
-    kind = type(instance)
-    if not functions.is_allowed(kind.__module__, modules):
-        raise NotAllowed(f"{kind.__module__}.{kind.__qualname__}.{name}", modules)
+    """The method of a pickled object, if its class is under `modules`; else NotAllowed.
+
+    RQ also sends a class like this, with the name of a class method.
+    """
+    kind = instance if isinstance(instance, type) else type(instance)
+    path = f"{kind.__module__}.{kind.__qualname__}.{name}"
+    if kind is instance:
+        return function(path, modules)
+    functions.check_path(path.removesuffix(".__call__"), modules)
     return getattr(instance, name)  # type: ignore[no-any-return]
 
 

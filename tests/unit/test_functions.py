@@ -1,5 +1,6 @@
 """A function is found by its path, and a shell's words become its arguments."""
 
+import re
 import sys
 from enum import StrEnum
 from pathlib import Path
@@ -85,11 +86,61 @@ def test_a_function_of_another_module_is_refused(path):
         functions.find(path, JOBS)
 
 
-def test_what_a_module_of_jobs_only_imports_is_not_its_job(module_of_jobs):
-    module_of_jobs("imports_more", "from os import system\n")
+TESTS = ("tests.worker_jobs",)
 
+
+@pytest.mark.parametrize(
+    ("path", "reason"),
+    [
+        ("os.system", "is imported from elsewhere"),
+        ("os", "is imported from elsewhere"),
+        ("threading.Thread", "is imported from elsewhere"),
+        ("get_current_job", "is imported from elsewhere"),
+        ("Path", "is imported from elsewhere"),
+        ("Path.cwd", "is imported from elsewhere"),
+        ("_hidden", "is private: _hidden begins with an underscore"),
+        ("_Session", "is private"),
+        ("_Session.send", "is private"),
+        ("Orders._hidden", "is private"),
+        ("Orders.__init__", "is private"),
+        ("Orders", "is a class"),
+        ("Orders.Line", "is a class"),
+        ("Orders.close", "is a method of an object"),
+        ("Returns.close", "is a method of an object"),
+    ],
+)
+def test_what_is_no_job_of_a_module_is_refused_with_the_reason(path, reason):
+    with pytest.raises(NotAllowed, match=rf"^'tests\.worker_jobs\.{re.escape(path)}' {reason}"):
+        functions.find(f"tests.worker_jobs.{path}", TESTS)
+
+
+@pytest.mark.parametrize("path", ["Orders.mro", "Orders.count.real", "SAID", "SAID.lower", "no"])
+def test_what_is_no_function_is_none(path):
     with pytest.raises(UnknownFunction):
-        functions.find("imports_more.system", ("imports_more",))
+        functions.find(f"tests.worker_jobs.{path}", TESTS)
+
+
+def test_what_a_class_inherits_from_elsewhere_is_not_its_own(module_of_jobs):
+    source = "import pathlib, enum\nclass Here(pathlib.Path): pass\nclass Number(int): pass\n"
+    module_of_jobs("heirs", source)
+
+    with pytest.raises(NotAllowed, match="is imported from elsewhere"):
+        functions.find("heirs.Here.cwd", ("heirs",))
+    with pytest.raises(UnknownFunction):
+        functions.find("heirs.Number.from_bytes", ("heirs",))
+
+
+def test_a_private_module_that_the_setting_names_is_open(module_of_jobs):
+    module_of_jobs("_billing", "def run(): pass\ndef _hidden(): pass\n")
+
+    assert functions.find("_billing.run", ("jobs", "_billing"))
+    with pytest.raises(NotAllowed, match="_hidden begins with an underscore"):
+        functions.find("_billing._hidden", ("jobs", "_billing"))
+
+
+def test_the_nearest_name_may_be_that_of_a_method():
+    with pytest.raises(UnknownFunction, match=r"Did you mean 'tests\.worker_jobs\.Orders\.count'"):
+        functions.find("tests.worker_jobs.Orders.cuont", TESTS)
 
 
 @pytest.mark.parametrize("source", ["import not_installed", "1 / 0", "def broken(:"])
@@ -189,6 +240,6 @@ def test_a_word_that_is_none_of_a_few_is_refused_with_all_of_them(words, reason)
 
 def test_a_private_function_is_nobodys_hint():
     with pytest.raises(UnknownFunction) as refused:
-        functions.find("jobs.images._sizes", ("jobs",))
+        functions.find("jobs.images.sizes", ("jobs",))
 
     assert "._" not in (refused.value.near or "")

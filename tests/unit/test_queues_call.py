@@ -12,7 +12,7 @@ from rq.utils import get_call_string
 
 from jiffy.call import target
 from jiffy.errors import CallTooLarge, NotAllowed, NotImportable, WrongArguments
-from tests import enqueue_jobs
+from tests import enqueue_jobs, worker_jobs
 from tests.enqueue_jobs import Greeter, add, collect, log_in
 
 
@@ -50,8 +50,6 @@ def test_the_description_is_rqs(args, kwargs):
         (lambda: None, "is a lambda"),
         (enqueue_jobs.nameless, "is a lambda"),
         (enqueue_jobs.wrapped, "is defined inside another function"),
-        (Greeter().greet, "is a method"),
-        (Greeter.greet, "is a method"),
         (functools.partial(add, 1), "is no function that a worker could import"),
         (5, "is no function that a worker could import"),
         ([add], "is no function that a worker could import"),
@@ -61,6 +59,41 @@ def test_the_description_is_rqs(args, kwargs):
 def test_what_a_worker_could_not_import_is_refused_with_the_reason(function, reason):
     with pytest.raises(NotImportable, match=reason):
         target(function)
+
+
+@pytest.mark.parametrize(
+    ("function", "reason"),
+    [
+        (Greeter().greet, "'tests.enqueue_jobs.Greeter.greet' is a method of an object"),
+        (Greeter.greet, "'tests.enqueue_jobs.Greeter.greet' is a method of an object"),
+        (Greeter, "'tests.enqueue_jobs.Greeter' is a class"),
+        (worker_jobs._hidden, "'tests.worker_jobs._hidden' is private"),
+        (worker_jobs._Session.send, "is private: _Session begins with an underscore"),
+        (worker_jobs.Orders._hidden, "is private: _hidden begins with an underscore"),
+        (Path.cwd, "'pathlib.Path.cwd' is not under jobs or tests"),
+    ],
+)
+def test_what_workers_do_not_run_is_refused_with_the_reason(function, reason):
+    with pytest.raises(NotAllowed, match=reason):
+        target(function)
+
+
+@pytest.mark.parametrize(
+    ("function", "path"),
+    [
+        (worker_jobs.Orders.count, "Orders.count"),
+        (worker_jobs.Orders().count, "Orders.count"),
+        (worker_jobs.Orders.name, "Orders.name"),
+        (worker_jobs.Orders().name, "Orders.name"),
+        (worker_jobs.Returns.count, "Orders.count"),
+        (worker_jobs.Returns.name, "Returns.name"),
+        (worker_jobs.Orders.Line.double, "Orders.Line.double"),
+    ],
+)
+def test_a_static_or_class_method_is_a_function(function, path):
+    assert target(function).path == f"tests.worker_jobs.{path}"
+    with pytest.raises(WrongArguments, match="needs the argument 'number'"):
+        called(function)
 
 
 def test_a_function_of_the_program_itself_is_refused():
