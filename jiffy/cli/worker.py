@@ -21,7 +21,7 @@ class _Worker(Command):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         words = [
             f"{word}=" if word == _WITH_SCHEDULER and not is_reference(next_word) else word
-            for word, next_word in zip(args, [*args[1:], ""], strict=True)
+            for word, next_word in zip(args, [*args, ""][1:], strict=True)
         ]
         return super().parse_args(ctx, words)
 

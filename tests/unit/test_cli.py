@@ -48,6 +48,7 @@ def test_an_option_that_there_is_not_is_no_argument(words, capsys):
 @pytest.mark.parametrize(
     ("words", "schedule", "queues"),
     [
+        ([], None, ()),
         (["high", "low"], None, ("high", "low")),
         (["--with-scheduler"], "", ()),
         (["--with-scheduler", "high", "low"], "", ("high", "low")),
