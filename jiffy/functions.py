@@ -67,13 +67,14 @@ def check_path(path: str, modules: tuple[str, ...]) -> None:
             raise NotAllowed(path, f"is private: {name} begins with an underscore. {_WRAP_IT}")
 
 
-def load(name: str) -> None:
-    """Import the module `name` and all that is in it.
+def load(name: str) -> Iterator[str]:
+    """Import the module `name` and all that is in it, one by one; yield the name of each.
 
     Raises BrokenModule for the first that fails, and for a `name` that is not there.
     """
     for module_name in _modules_in(name):
         imported(module_name)
+        yield module_name
     if name not in sys.modules:
         raise BrokenModule(name, ModuleNotFoundError("there is no such module"))
 

@@ -5,13 +5,18 @@ Nothing else asks which system this is.
 
 import ctypes
 import os
+import re
 import signal
+import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from stat import S_ISCHR, S_ISDIR, S_ISFIFO, S_ISSOCK
 from threading import Event, Thread
+from typing import NamedTuple
 
 IS_LINUX = sys.platform == "linux"
 # One that jobs and their libraries leave alone.  macOS has no real-time signals.
@@ -19,6 +24,14 @@ SPARE_SIGNAL = signal.SIGRTMIN + 3 if hasattr(signal, "SIGRTMIN") else signal.SI
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 _LOOK_AGAIN_S = 0.5
+_PLAIN_DEVICES = ("/dev/null", "/dev/zero", "/dev/random", "/dev/urandom")
+
+
+class Opened(NamedTuple):
+    """Something that a process has open; `is_inherited`: since before its program began."""
+
+    words: str
+    is_inherited: bool = False
 
 
 def cores() -> int:
@@ -85,3 +98,63 @@ def memory_bytes(pid: int) -> int:
         command = ["ps", "-o", "rss=", "-p", str(pid)]
         return int(subprocess.run(command, capture_output=True, check=False).stdout) * 1024
     return 0
+
+
+def opened() -> dict[str, Opened] | None:
+    """What this process has open and forks must not share, each under a key of its own.
+
+    Not what is only written to, such as a log.  None: this system does not tell.
+    """
+    return _files() | threads() if IS_LINUX else None
+
+
+def threads() -> dict[str, Opened]:
+    """The threads of this process besides its first, also those that Python does not know of.
+
+    Elsewhere than on Linux: none.
+    """
+    names = {f"{thread.native_id}": f"thread {thread.name!r}" for thread in threading.enumerate()}
+    found = {task.name for task in Path("/proc/self/task").glob("*")} - {f"{os.getpid()}"}
+    return {f"thread {task}": Opened(names.get(task, "thread of a C library")) for task in found}
+
+
+def _files() -> dict[str, Opened]:
+    targets = {}
+    for link in Path("/proc/self/fd").iterdir():
+        with suppress(OSError):  # it is closed by now, as the one is that lists them
+            targets[int(link.name)] = str(link.readlink())
+    standard = [targets.get(fd) for fd in (0, 1, 2)]
+    found = {}
+    for fd, target in targets.items():
+        flags = _flags(fd)
+        if target not in standard and (words := _words(fd, target, flags)):
+            # A program inherits only what does not close as it begins.
+            found[f"{fd} {target}"] = Opened(words, not flags & os.O_CLOEXEC)
+    return found
+
+
+def _flags(fd: int) -> int:
+    text = Path(f"/proc/self/fdinfo/{fd}").read_text()
+    (octal,) = re.findall(r"^flags:\s*(\d+)", text, re.MULTILINE)
+    return int(octal, 8)
+
+
+def _words(fd: int, target: str, flags: int) -> str:
+    mode = os.fstat(fd).st_mode
+    if S_ISSOCK(mode):
+        return f"socket to {peer}" if (peer := _peer(fd)) else "socket"
+    is_only_written = flags & os.O_ACCMODE == os.O_WRONLY or flags & os.O_APPEND
+    is_plain_device = S_ISCHR(mode) and (target in _PLAIN_DEVICES or os.isatty(fd))
+    if is_only_written or is_plain_device or S_ISDIR(mode):
+        return ""
+    if target == "anon_inode:[eventpoll]":
+        return "event loop"
+    return "pipe" if S_ISFIFO(mode) else target
+
+
+def _peer(fd: int) -> str:
+    """The address of a socket's other end, where it has one."""
+    with suppress(OSError), socket.socket(fileno=os.dup(fd)) as copy:
+        address = copy.getpeername()
+        return ":".join(map(str, address[:2])) if isinstance(address, tuple) else str(address)
+    return ""

@@ -8,6 +8,7 @@ of the child, what has finished has finished.
 """
 
 import mmap
+import os
 from dataclasses import dataclass
 
 from jiffy import clock
@@ -30,16 +31,32 @@ class Running:
     limit_s: float
 
 
+_CELLS_BYTES = 8 * len(_FIELDS)
+
+
 class Board:
-    """One child's numbers.  The memory survives the child."""
+    """One child's numbers.  The memory survives the child.
+
+    It is shared by processes that fork; a spawned one opens it by its file descriptor.
+    """
 
     INTERRUPT, TIMEOUT = 1, 2
 
-    def __init__(self) -> None:
-        self._memory = mmap.mmap(-1, 8 * len(_FIELDS))
-        self._cells = memoryview(self._memory).cast("d")
-        self._notes = mmap.mmap(-1, NOTES_BYTES)
-        self.reset()
+    def __init__(self, fd: int = -1) -> None:
+        self.fd = fd
+        memory = memoryview(mmap.mmap(fd, _CELLS_BYTES + NOTES_BYTES))
+        self._cells, self._notes = memory[:_CELLS_BYTES].cast("d"), memory[_CELLS_BYTES:]
+        if fd == -1:
+            self.reset()
+
+    @classmethod
+    def in_file(cls) -> "Board":
+        """A new one, which a spawned process can open."""
+        fd = os.memfd_create("board")
+        os.truncate(fd, _CELLS_BYTES + NOTES_BYTES)
+        board = cls(fd)
+        board.reset()
+        return board
 
     def reset(self) -> None:
         """A new child is about to start."""
@@ -121,7 +138,7 @@ class Board:
     @property
     def noted(self) -> str:
         """The outcomes that the child has not settled, with commas between."""
-        return self._notes[: int(self._cells[10])].decode().rstrip(",")
+        return bytes(self._notes[: int(self._cells[10])]).decode().rstrip(",")
 
     @property
     def is_asleep(self) -> bool:

@@ -9,17 +9,16 @@ from types import FrameType
 from rq.exceptions import DeserializationError
 from rq.timeouts import JobTimeoutException
 
-from jiffy import clock, log, system
+from jiffy import clock, log
 from jiffy.retry import names_of
 from jiffy.worker.board import Board
 from jiffy.worker.outcome import Failed, Finished, Outcome, Returned, Taken, func_name_of
 from jiffy.worker.pace import Pace
+from jiffy.worker.process import LOOK
 from jiffy.worker.run import Interrupted, Runner
 from jiffy.worker.settle import RareSettler
 from jiffy.worker.turn import Turns
 
-# The signal that makes a child look at the board.
-LOOK = system.SPARE_SIGNAL
 # The exit code of a child that is to be started again.
 AGAIN = 64
 WAIT_S = 5

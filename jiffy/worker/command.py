@@ -3,16 +3,21 @@
 import os
 import secrets
 import socket
+import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
 
 from redis import Redis
 
-from jiffy import connection, functions, log
-from jiffy.errors import BrokenModule
+from jiffy import connection, log
 from jiffy.job_options import check_queue
 from jiffy.queues import DEFAULT_QUEUES
 from jiffy.settings import settings
+from jiffy.worker import isolation, process
+from jiffy.worker.board import Board
 from jiffy.worker.child import Stint
+from jiffy.worker.commands import call_stopped_callback
 from jiffy.worker.companion import Companion
 from jiffy.worker.rq_face import Worker, supervise, warn_if_forgetful
 
@@ -30,13 +35,20 @@ def run_workers(
     prepare: PrepareScheduler | None = None,
 ) -> None:
     """Run jobs, so many at a time, until told to stop; and a scheduler, in a process of its own."""
+    part = process.part()
     config = settings()
     log.setup(config.log_level)
     log.quieten("rq.worker", "rq.job")
+    queues = [check_queue("queue", name) for name in queues or DEFAULT_QUEUES]
+    stint = Stint(burst, max_jobs, max_idle_time, config.max_jobs_per_child)
+    if part:
+        process.run(lambda: _do(part, queues, stint))
+    program = Path(sys.argv[0]).name
+    forks = not isolation.has_opened(program)
     redis = connection.connect("worker")
     redis.ping()
+    preloads = forks and isolation.can_preload(config.jobs_modules)
     companion = Companion(prepare(redis)) if prepare else None
-    queues = [check_queue("queue", name) for name in queues or DEFAULT_QUEUES]
     log.event(
         "worker.started",
         workers=count,
@@ -45,26 +57,39 @@ def run_workers(
         pid=os.getpid(),
     )
     warn_if_forgetful(redis)
-    _preload(config.jobs_modules)
-    stint = Stint(burst, max_jobs, max_idle_time, config.max_jobs_per_child)
-    faces = _faces(redis, queues, count, config.dyno)
-    supervise(redis, faces, stint, moves_due=True, companion=companion)
+    if preloads:
+        isolation.import_all(config.jobs_modules)
+    _disconnect(redis)
+    forks = forks and not isolation.has_opened(program)
+    faces = [Worker(queues, name, connection=redis) for name in _names(config.dyno, count)]
+    for face in faces:
+        face.imports = () if preloads and forks else config.jobs_modules
+    supervise(redis, faces, stint, moves_due=True, companion=companion, forks=forks)
     log.event("worker.stopped", pid=os.getpid())
 
 
-def _faces(redis: Redis, queues: Sequence[str], count: int, dyno: str | None) -> list[Worker]:
+def _do(part: Sequence[Any], queues: Sequence[str], stint: Stint) -> int:
+    """Do what the supervisor has spawned this process for; return its exit code."""
+    name, fd, what, *arguments = part
+    redis = connection.connect("worker")
+    face = Worker(queues, name, connection=redis)
+    face.imports = settings().jobs_modules
+    board = Board(fd)
+    os.close(fd)
+    if what == "work":
+        return face.work_in_child(stint, board)
+    return call_stopped_callback(face, redis, *arguments)
+
+
+def _disconnect(redis: Redis) -> None:
+    """Close what forks do not use: they open connections of their own."""
+    for client in (redis, connection.shared()):
+        client.connection_pool.disconnect()
+
+
+def _names(dyno: str | None, count: int) -> list[str]:
     # RQ shows this name: where the worker is, and which of its children.  The last part is new at
     # each start, so that a dyno that starts again is not taken for the one before.
     place = (dyno or socket.gethostname()).replace(":", "-")
     start = secrets.token_hex(2)
-    names = [f"{place}.{start}.{number}" for number in range(1, count + 1)]
-    return [Worker(queues, name, connection=redis) for name in names]
-
-
-def _preload(modules: tuple[str, ...]) -> None:
-    """Import what jobs are made of before the children are forked: they share its memory."""
-    for name in modules:
-        try:
-            functions.load(name)
-        except BrokenModule as error:  # its jobs fail with this reason; the others run
-            log.event("module.broken", log.ERROR, module=name, reason=error)
+    return [f"{place}.{start}.{number}" for number in range(1, count + 1)]

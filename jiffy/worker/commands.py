@@ -64,11 +64,14 @@ class Commands:
             return
         reason = "Job stopped by user, work-horse terminated."  # RQ's words
         slot.kill(Verdict.FAIL, reason, was_stopped=True)
-        pid = process.fork(lambda: _call_stopped_callback(slot.face, self._redis, job_id))
-        self._helpers.append(pid)
+
+        def call() -> int:
+            return call_stopped_callback(slot.face, self._redis, job_id)
+
+        self._helpers.append(slot.launch(call, "stopped", job_id))
 
 
-def _call_stopped_callback(face: BaseWorker, redis: Redis, job_id: str) -> int:
+def call_stopped_callback(face: BaseWorker, redis: Redis, job_id: str) -> int:
     """The user's code, in a process of its own: the supervisor runs none."""
     try:
         job = face.job_class.fetch(job_id, redis, face.serializer)

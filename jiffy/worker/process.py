@@ -1,18 +1,26 @@
-"""Processes as the operating system sees them: a fork that dies with us, and its end."""
+"""Processes as the operating system sees them: one that dies with us, and its end."""
 
 import gc
+import json
 import os
 import signal
 import sys
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
+from typing import Any, NoReturn
 
 from jiffy import log, system
 
+# The signal that makes a child look at the board.
+LOOK = system.SPARE_SIGNAL
+_FROM_SUPERVISOR = (signal.SIGTERM, signal.SIGINT, LOOK)
+# The environment variable that says what a spawned process is to do.
+_PART = "JIFFY_PART"
+
 
 def fork(work: Callable[[], int]) -> int:
-    """Run `work` in a new process, in a process group of its own; return its pid.
+    """Run `work` in a copy of this process, in a process group of its own; return its pid.
 
     What `work` returns is the process' exit code.
     It dies with this process, and is deaf to the signals that stop a dyno: its supervisor decides.
@@ -25,22 +33,61 @@ def fork(work: Callable[[], int]) -> int:
         with suppress(OSError):  # whichever of the two is first
             os.setpgid(pid, pid)
         return pid
+
+    def begin() -> int:
+        os.setpgid(0, 0)
+        _serve(parent)
+        return work()
+
+    return run(begin)
+
+
+def spawn(*part: object, fd: int) -> int:
+    """Run this program from its beginning in a new process, to do `part`; return its pid.
+
+    Of what this process has open it is given `fd` alone.  It lives and dies as a fork does.
+    """
+    return os.posix_spawn(
+        sys.executable,
+        [sys.executable, *sys.orig_argv[1:]],
+        os.environ | {_PART: json.dumps([os.getpid(), *part])},  # noqa: TID251 - for it alone
+        file_actions=[(os.POSIX_SPAWN_DUP2, fd, fd)],  # which makes it inheritable there
+        setpgroup=0,
+        setsigmask=_FROM_SUPERVISOR,  # until it has handlers for them
+    )
+
+
+def part() -> list[Any]:
+    """What this process is to do, if `spawn` has started it; else empty.  To be asked first."""
+    text = os.environ.pop(_PART, "[]")  # noqa: TID251 - no setting, and not for what jobs start
+    parent, *mine = json.loads(text) or [0]
+    if mine:
+        _serve(parent)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _FROM_SUPERVISOR)
+    return mine
+
+
+def run(work: Callable[[], int]) -> NoReturn:
+    """End this process with what `work` returns; nothing unwinds into the frames above."""
     code = 1
     try:
-        os.setpgid(0, 0)
-        system.die_with(parent)
-        for number in (signal.SIGTERM, signal.SIGINT):
-            # A handler, not SIG_IGN, which the programs that a job starts would inherit.
-            signal.signal(number, lambda *_: None)
-        signal.set_wakeup_fd(-1)
         code = work()
-    except BaseException:  # noqa: BLE001 - nothing may unwind into the parent's frames
+    except BaseException:  # noqa: BLE001 - see above
         traceback.print_exc()
     finally:
         log.flush()
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
+
+
+def _serve(parent: int) -> None:
+    """Die with the process `parent`, and leave the signals to it."""
+    system.die_with(parent)
+    for number in _FROM_SUPERVISOR:
+        # A handler, not SIG_IGN, which the programs that a job starts would inherit.
+        signal.signal(number, lambda *_: None)
+    signal.set_wakeup_fd(-1)
 
 
 def kill_group(pid: int) -> None:

@@ -16,6 +16,7 @@ from rq.worker import BaseWorker, DequeueStrategy
 
 from jiffy import clock, log
 from jiffy.settings import settings
+from jiffy.worker import isolation
 from jiffy.worker.board import Board
 from jiffy.worker.child import AGAIN, Child, Stint
 from jiffy.worker.companion import Companion
@@ -38,6 +39,8 @@ class _Face(BaseWorker):
     it is started.  `rq worker` passes pickle unless it is given another.
     """
 
+    # What a child imports before it runs its first job.
+    imports: Sequence[str] = ()
     _next_maintenance = 0.0
 
     def __init__(self, *args: Any, **options: Any) -> None:
@@ -113,11 +116,14 @@ class Worker(_Face, rq.Worker):
                 self.stop_scheduler()  # type: ignore[no-untyped-call]
         return self._counted() > before
 
-    def slot(self, stint: Stint) -> Slot:
+    def slot(self, stint: Stint, *, forks: bool) -> Slot:
         """The place of a child that runs jobs as this worker."""
-        return Slot(self, lambda board: self._work_in_child(stint, board))
+        board = Board() if forks else Board.in_file()
+        return Slot(self, lambda board: self.work_in_child(stint, board), board, forks)
 
-    def _work_in_child(self, stint: Stint, board: Board) -> int:
+    def work_in_child(self, stint: Stint, board: Board) -> int:
+        """Run jobs in this process, which is a child's; return its exit code."""
+        isolation.import_all(self.imports)
         self._is_horse = True
         os.environ["RQ_WORKER_ID"] = self.name  # noqa: TID251 - for the job, as RQ does
         runner = Runner(
@@ -174,11 +180,12 @@ class SimpleWorker(_Face, rq.SimpleWorker):
 
 def supervise(
     redis: Redis, faces: Sequence[Worker], stint: Stint,
-    *, moves_due: bool, companion: Companion | None = None,
+    *, moves_due: bool, companion: Companion | None = None, forks: bool = True,
 ) -> None:  # fmt: skip
     """Run a supervisor with one child for each of `faces`, until they are done.
 
     `moves_due`: it also moves delayed jobs and retries to their queues when their time has come.
+    `forks`: children are forks of this process, or else run the same program from its beginning.
     `companion` lives beside the children for as long.
     """
     config = settings()
@@ -187,7 +194,7 @@ def supervise(
         config.job_memory_mb and config.job_memory_mb * _MB,
         config.max_child_mb and config.max_child_mb * _MB,
     )
-    slots = [face.slot(stint) for face in faces]
+    slots = [face.slot(stint, forks=forks) for face in faces]
     names = faces[0].queue_names()
     Supervisor(redis, slots, names, limits, moves_due=moves_due, companion=companion).run()
 

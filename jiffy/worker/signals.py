@@ -9,7 +9,7 @@ from types import FrameType
 from typing import Any
 
 from jiffy import clock
-from jiffy.worker.child import LOOK
+from jiffy.worker.process import LOOK
 
 # A terminal, honcho and a shell may all pass on the same Ctrl-C.
 _SAME_S = 0.5

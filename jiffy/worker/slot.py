@@ -8,7 +8,6 @@ from rq.worker import BaseWorker
 from jiffy import clock
 from jiffy.worker import process
 from jiffy.worker.board import Board, Running
-from jiffy.worker.child import LOOK
 from jiffy.worker.rescue import Death, Verdict
 
 
@@ -19,6 +18,7 @@ class Slot:
     face: BaseWorker
     work: Callable[[Board], int]
     board: Board = field(default_factory=Board)
+    forks: bool = True  # or else its processes run this program from its beginning
     pid: int = 0  # 0: none now, one is to start at `starts_at`
     starts_at: float = 0
     death: Death | None = None  # why the supervisor is having it killed
@@ -32,11 +32,17 @@ class Slot:
         return self.face.name
 
     def start(self) -> None:
-        """Fork the child."""
+        """Start the child."""
         self.board.reset()
         self.death, self.is_recycled, self.released = None, False, -1
-        self.pid = process.fork(lambda: self.work(self.board))
+        self.pid = self.launch(lambda: self.work(self.board), "work")
         self.face.pid = self.pid
+
+    def launch(self, work: Callable[[], int], *part: object) -> int:
+        """Start a process that does `work`, which is called `part` where it is spawned."""
+        if self.forks:
+            return process.fork(work)
+        return process.spawn(self.name, self.board.fd, *part, fd=self.board.fd)
 
     def end_soon(self) -> None:
         """Let the child end after the job that it runs."""
@@ -70,4 +76,4 @@ class Slot:
 
     def _wake(self) -> None:
         if self.pid:
-            process.tell(self.pid, LOOK)
+            process.tell(self.pid, process.LOOK)

@@ -2,18 +2,18 @@
 
 import pytest
 
-from tests.newcomer import wait_until
+from tests.newcomer import CHECKOUT, wait_until
 from tests.worker_processes import Dyno
 
 
 @pytest.fixture
 def start_worker(redis, tmp_path):
-    """Start `python worker.py` with these words and settings.  None is left behind: that is a test
-    of its own, since only the supervisors are killed."""
+    """Start `python worker.py`, of the folder `home`, with these words and settings.  None is left
+    behind: that is a test of its own, since only the supervisors are killed."""
     started = []
 
-    def start(*words, **environ):
-        dyno = Dyno(tmp_path, words or ["-n", "1"], environ)
+    def start(*words, home=CHECKOUT, **environ):
+        dyno = Dyno(tmp_path, words or ["-n", "1"], environ, home)
         started.append(dyno)
         return dyno
 

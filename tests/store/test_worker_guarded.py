@@ -129,7 +129,7 @@ def test_callbacks_that_are_allowed_are_called(redis, put, work):
 def test_a_stopped_callback_from_elsewhere_is_not_called(redis, put, face, caplog):
     caplog.set_level("INFO", "jiffy")
     put(worker_jobs.nothing, fields={"stopped_callback_name": OUTSIDE})
-    code = commands._call_stopped_callback(face(), redis, "default-0")
+    code = commands.call_stopped_callback(face(), redis, "default-0")
 
     assert code == 0
     assert "callback.refused job=default-0" in caplog.text
