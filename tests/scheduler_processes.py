@@ -12,8 +12,6 @@ from jiffy.scheduler.process import keep_time, until_stopped
 from jiffy.worker import process
 from tests.newcomer import wait_until
 
-PATIENCE_S = 8
-
 
 class Running:
     """A scheduler in a process of its own, for `entries`; what it logs is in a file."""
@@ -45,7 +43,7 @@ class Running:
     def until(self, fact):
         """Wait for it; show the log if it does not come."""
         try:
-            wait_until(fact, PATIENCE_S)
+            wait_until(fact)
         except AssertionError:
             raise AssertionError(f"It did not come.\n{self.log}") from None
 

@@ -16,7 +16,7 @@ import jiffy
 from jiffy import connection, progress
 
 SAID = "test:said"
-LONGEST_WAIT_S = 30
+LONGEST_WAIT_S = 90
 
 
 def say(text):

@@ -11,10 +11,8 @@ from pathlib import Path
 
 from jiffy import keys
 from tests import worker_jobs
-from tests.newcomer import CHECKOUT, read, wait_until
+from tests.newcomer import CHECKOUT, PATIENCE_S, read, wait_until
 from tests.worker_support import registered, said
-
-PATIENCE_S = 20
 
 
 class Dyno:
@@ -77,7 +75,7 @@ class Dyno:
     def until(self, fact):
         """Wait for it; show the log if it does not come."""
         try:
-            wait_until(fact, PATIENCE_S)
+            wait_until(fact)
         except AssertionError:
             raise AssertionError(f"It did not come.\n{self.log}") from None
 
@@ -86,7 +84,7 @@ class Dyno:
         self.process.kill()
         self.process.wait()
         try:
-            wait_until(lambda: not self.pids(), 5)
+            wait_until(lambda: not self.pids())
         finally:
             for pid in self.pids():
                 os.kill(pid, signal.SIGKILL)

@@ -20,8 +20,8 @@ from rq.utils import import_attribute
 
 from jiffy import connection
 from tests.compat import work
+from tests.newcomer import PATIENCE_S
 
-ANSWER_TIMEOUT_S = 6
 QUEUES = ("high", "default")
 
 
@@ -37,15 +37,15 @@ class WorkerProcess:
 
     def wait(self):
         """Wait until the worker is done; a process that hangs is put down, and the next is new."""
-        readable, _, _ = select.select([self._process.stdout], [], [], ANSWER_TIMEOUT_S)
+        readable, _, _ = select.select([self._process.stdout], [], [], PATIENCE_S)
         if not readable:
             self.close(patience_s=0)
             self._start()
-            raise AssertionError(f"the worker is not done after {ANSWER_TIMEOUT_S} s")
+            raise AssertionError(f"the worker is not done after {PATIENCE_S} s")
         trouble = json.loads(self._process.stdout.readline())
         assert not trouble, trouble
 
-    def close(self, patience_s=ANSWER_TIMEOUT_S):
+    def close(self, patience_s=PATIENCE_S):
         with self._process:  # closes the pipes and waits
             self._process.stdin.close()
             try:
@@ -89,7 +89,7 @@ class Stage:
 
     def stop_when_begun(self, job):
         """Stop `job` by RQ's command once it says that it runs, and let the worker end."""
-        assert self.redis.blpop(work.CALLS, ANSWER_TIMEOUT_S)
+        assert self.redis.blpop(work.CALLS, PATIENCE_S)
         send_stop_job_command(self.redis, job.id, serializer=job.serializer)
         self._process.wait()
 

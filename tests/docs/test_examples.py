@@ -18,12 +18,11 @@ from jiffy import connection, delivery, keys
 from jiffy.queues import Job
 from tests.cutting import Cutter
 from tests.docs.ports import two_free_ports
-from tests.newcomer import CHECKOUT, wait_until
+from tests.newcomer import CHECKOUT, PATIENCE_S, wait_until
 from tests.worker_processes import Dyno
 
 PROGRAMS = (add, start_task)
 # Worker processes take a moment to start, longer on a busy machine.
-pytestmark = pytest.mark.timeout(60)
 
 
 @pytest.fixture
@@ -44,7 +43,7 @@ def worker(redis, tmp_path):
     dyno = Dyno(tmp_path, ["-n", "1", "default", "long_tasks"], {"JOBS_MODULES": "jobs"})
     yield dyno
     dyno.end()
-    wait_until(lambda: not redis.info("clients")["blocked_clients"], 5)
+    wait_until(lambda: not redis.info("clients")["blocked_clients"])
 
 
 @pytest.fixture
@@ -189,4 +188,4 @@ def started(words, log):
             yield log.read_text
         finally:
             process.terminate()
-            process.wait(20)
+            process.wait(PATIENCE_S)

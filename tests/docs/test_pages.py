@@ -53,7 +53,6 @@ def mail_server():
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(60)
 @pytest.mark.usefixtures("redis")
 @pytest.mark.parametrize("page", GUIDES, ids=name_of)
 def test_everything_on_the_page_can_be_typed_word_by_word(page, project, mail_server):

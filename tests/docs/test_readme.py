@@ -57,7 +57,6 @@ def test_every_make_command_in_it_is_there():
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(120)
 def test_everything_in_it_can_be_typed_word_by_word():
     with new_folder() as folder, make_run(clone_set_up(folder)) as run:
         run.wait_until_ready()

@@ -22,4 +22,4 @@ def start_worker(redis, tmp_path):
         dyno.end()
     # A dead process' connections are closed a moment later, and one that waits there for work would
     # be given the next test's.
-    wait_until(lambda: not redis.info("clients")["blocked_clients"], 5)
+    wait_until(lambda: not redis.info("clients")["blocked_clients"])

@@ -9,7 +9,7 @@ from tests.worker_processes import begin, let_go_on, until_over, until_said
 from tests.worker_support import enqueue as enqueue_by_rq
 from tests.worker_support import job, reason, status
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(60)]
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture

@@ -6,17 +6,16 @@ import re
 import signal
 import subprocess
 import sys
-import threading
 from pathlib import Path
 
 import pytest
 
-from jiffy import clock
 from jiffy.queues import Job
+from tests.newcomer import wait_until
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 # Each of these waits for Python to start, once or more.
-pytestmark = [pytest.mark.usefixtures("redis"), pytest.mark.timeout(60)]
+pytestmark = pytest.mark.usefixtures("redis")
 
 
 def start(*words, **options):
@@ -35,10 +34,7 @@ def enqueue(*words):
 
 def run_what_is_queued(redis):
     """Once a job is queued, run it with a worker of its own."""
-    deadline = clock.monotonic() + 20
-    while not redis.keys("rq:queue:*"):
-        assert clock.monotonic() < deadline
-        threading.Event().wait(0.02)
+    wait_until(lambda: redis.keys("rq:queue:*"))
     start("worker.py", "-n", "1", "--burst").communicate()
 
 

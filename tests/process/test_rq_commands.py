@@ -16,7 +16,7 @@ from tests import worker_jobs
 from tests.newcomer import CHECKOUT
 from tests.worker_support import reason, registered, said, status
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(60)]
+pytestmark = pytest.mark.slow
 
 COMMANDS = {
     "worker": ("worker", "-w", "jiffy.Worker", "--burst"),
@@ -44,7 +44,7 @@ def run(redis, request):
         url = os.environ["REDIS_URL"]
         done = subprocess.run(
             [Path(sys.executable).with_name("rq"), *request.param, "--url", url, "default"],
-            cwd=CHECKOUT, env=os.environ | environ, capture_output=True, text=True, timeout=50,
+            cwd=CHECKOUT, env=os.environ | environ, capture_output=True, text=True,
             check=False,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
@@ -115,7 +115,7 @@ def test_a_setting_that_cannot_be_used_stops_it(redis):
     done = subprocess.run(
         [Path(sys.executable).with_name("rq"), "worker", "-w", "jiffy.Worker", "--burst"],
         cwd=CHECKOUT, env=os.environ | {"SERIALIZERS": "yaml"}, capture_output=True, text=True,
-        timeout=50, check=False,
+        check=False,
     )  # fmt: skip
 
     assert done.returncode == 1

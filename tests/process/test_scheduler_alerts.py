@@ -47,13 +47,12 @@ def each_second(**changes):
 def test_a_job_that_has_succeeded_pings(start, receiver, work):
     start(each_second(ping=f"{receiver.address}/ping")).until_logged("tick.enqueued")
     work()
-    wait_until(lambda: receiver.heard, 8)
+    wait_until(lambda: receiver.heard)
 
     assert receiver.heard[0] == ("GET", "/ping", None)
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(40)
 def test_a_scheduler_that_is_killed_is_away_in_ten_seconds_and_the_next_tells_what_was_missed(
     start, receiver, redis
 ):
@@ -62,9 +61,9 @@ def test_a_scheduler_that_is_killed_is_away_in_ten_seconds_and_the_next_tells_wh
     first.until_logged("tick.enqueued")
     assert entries.glance(redis).scheduler == "ok"
     first.send(signal.SIGKILL)
-    wait_until(lambda: entries.glance(redis).scheduler == "away", 10)
+    wait_until(lambda: entries.glance(redis).scheduler == "away")
     start(line).until_logged("tick.missed")
-    wait_until(lambda: receiver.heard, 8)
+    wait_until(lambda: receiver.heard)
     [(method, path, told)] = receiver.heard
 
     assert (method, path, told["entry"]) == ("POST", "/hook", "jobs.numbers.add")
@@ -86,7 +85,7 @@ def test_what_is_found_before_a_worker_starts_its_scheduler_is_told_by_that(redi
     table = [at(past, numbers.add, args=[2, 3], on_missed=receiver.address)]
     pid = process.fork(companion(table, redis))
     try:
-        wait_until(lambda: receiver.heard, 8)
+        wait_until(lambda: receiver.heard)
     finally:
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)

@@ -11,7 +11,7 @@ from jiffy import keys
 from tests.newcomer import CHECKOUT, wait_until
 from tests.worker_processes import Dyno, worker_names
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(60)]
+pytestmark = pytest.mark.slow
 
 EVERY_SECOND = "every(1, numbers.add, args=[2, 3], result_ttl=600, overlap='allow')"
 
@@ -44,7 +44,7 @@ def start(redis, tmp_path):
     yield run
     for dyno in started:
         dyno.end()
-    wait_until(lambda: not redis.info("clients")["blocked_clients"], 5)
+    wait_until(lambda: not redis.info("clients")["blocked_clients"])
 
 
 def leader_of(redis):
@@ -115,7 +115,7 @@ def test_it_never_outlives_its_supervisor(start, redis):
     dyno.send(signal.SIGKILL)
     dyno.process.wait()
 
-    wait_until(lambda: not dyno.pids(), 5)
+    wait_until(lambda: not dyno.pids())
 
 
 def test_it_ends_with_a_worker_that_has_nothing_left_to_do(start, redis):

@@ -1,6 +1,5 @@
 """`python scheduler.py list | history | pause | resume | run | skip`: real processes."""
 
-import os
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -24,14 +23,13 @@ def scheduler(redis):
 
 
 @pytest.fixture
-def shell(redis_address, scheduler):
+def shell(scheduler):
     """Type a command, `shell("pause", "sum", …)`; returns its exit code and its lines."""
 
     def run(*words):
         done = subprocess.run(
             [sys.executable, "scheduler.py", *words],
             cwd=CHECKOUT,
-            env={"PATH": os.environ["PATH"], "REDIS_URL": redis_address},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

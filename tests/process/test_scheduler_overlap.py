@@ -14,7 +14,7 @@ from tests import worker_jobs
 from tests.worker_processes import begin, let_go_on
 from tests.worker_support import said
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(60)]
+pytestmark = pytest.mark.slow
 
 ENTRY = "entry-nap"
 

@@ -8,7 +8,7 @@ import pytest
 
 from tests.newcomer import CHECKOUT, newcomers_environ
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.slow
 
 PYTHON = os.path.realpath(sys.executable)
 ANOTHER_BUILD = 'case "$2" in *print*) echo another build; esac'

@@ -7,7 +7,7 @@ from tests import worker_jobs
 from tests.worker_processes import let_go_on, until_over, until_said
 from tests.worker_support import enqueue, registered, said
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(60)]
+pytestmark = pytest.mark.slow
 
 
 def test_a_slow_job_at_the_head_of_many_small_ones_does_not_hold_them_back(start_worker, redis):

@@ -9,7 +9,7 @@ from tests import worker_jobs
 from tests.worker_processes import begin, let_go_on, until_over, until_said, worker_names
 from tests.worker_support import enqueue, job, queued, reason, said, status
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(60)]
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture

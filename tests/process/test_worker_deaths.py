@@ -21,7 +21,7 @@ from tests.worker_support import (
     status,
 )
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(60)]
+pytestmark = pytest.mark.slow
 
 
 def test_the_job_of_a_killed_child_runs_again_at_once(start_worker, redis):
@@ -116,7 +116,7 @@ def test_the_children_die_with_their_supervisor_and_another_worker_runs_their_jo
     lost = start_worker("-n", "2")
     begin(lost, redis, "a")
     lost.send(signal.SIGKILL)
-    wait_until(lambda: not lost.pids(), 1)
+    wait_until(lambda: not lost.pids())
     other = start_worker()
     begin(other, redis, "a", count=2)
     let_go_on(redis, "a")

@@ -9,7 +9,7 @@ from tests.worker_processes import begin, let_go_on, until_over
 from tests.worker_support import enqueue as put
 from tests.worker_support import status
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(60)]
+pytestmark = pytest.mark.slow
 
 
 @pytest.mark.parametrize("queue", ["default", "nobody"])

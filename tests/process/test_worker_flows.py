@@ -18,7 +18,7 @@ from tests.newcomer import CHECKOUT
 from tests.worker_processes import begin, let_go_on, until_said
 from tests.worker_support import registered, said
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(90)]
+pytestmark = pytest.mark.slow
 
 NOBODYS = "nobodys"  # a queue that no worker looks at
 

@@ -7,7 +7,7 @@ from tests import worker_jobs
 from tests.worker_processes import begin, let_go_on, until_over
 from tests.worker_support import registered, said, status
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(60)]
+pytestmark = pytest.mark.slow
 
 
 def test_what_has_finished_is_seen_while_a_job_of_its_batch_runs_on(start_worker, redis):

@@ -9,7 +9,7 @@ from jiffy import keys
 from tests import worker_jobs
 from tests.worker_support import reason, said, status
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(60)]
+pytestmark = pytest.mark.slow
 
 
 class Trap:

@@ -13,7 +13,7 @@ from tests import worker_jobs
 from tests.newcomer import CHECKOUT, wait_until
 from tests.worker_support import enqueue, job, registered, status
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(90)]
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture
@@ -117,7 +117,7 @@ def test_a_second_signal_ends_a_simple_worker_that_waits_for_redis(own_redis):
     def signal_until_it_ends():
         while "redis.away" not in process.stdout.readline():
             pass
-        wait_until(lambda: process.send_signal(signal.SIGTERM) or process.poll() is not None, 10)
+        wait_until(lambda: process.send_signal(signal.SIGTERM) or process.poll() is not None)
 
     with process:
         try:

@@ -7,7 +7,7 @@ from jiffy import Enqueue, Retry
 from tests import worker_jobs
 from tests.worker_support import reason, registered, said, status
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(60)]
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from tests import worker_jobs
 from tests.worker_processes import begin, let_go_on, until_said
 from tests.worker_support import enqueue, job, queued, registered, said, status
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(60)]
+pytestmark = pytest.mark.slow
 
 # The job is asked to leave three seconds before the end of the grace, killed one second before it.
 SHORT_GRACE = {"GRACE_S": "3.5"}

@@ -264,9 +264,9 @@ def test_stopping_tells_the_worker_in_rqs_words(redis, in_state):
     redis.hset(keys.job(job.id), "worker_name", "w1")
     with redis.pubsub(ignore_subscribe_messages=True) as heard:
         heard.subscribe("rq:pubsub:w1")
-        heard.get_message(timeout=5)
+        heard.get_message(timeout=None)
         actions.stop(job)
-        message = heard.get_message(timeout=5)
+        message = heard.get_message(timeout=None)
 
     assert message["data"] == b'{"command": "stop-job", "job_id": "started"}'
 

@@ -13,10 +13,10 @@ from redis import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 
-from jiffy import clock, connection, devredis
+from jiffy import connection, devredis
 from jiffy.errors import JiffyError
 from tests.missing import installed_server, is_missing
-from tests.newcomer import CHECKOUT
+from tests.newcomer import CHECKOUT, wait_until
 
 
 @pytest.fixture
@@ -81,13 +81,6 @@ def free_port():
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
-
-
-def wait_until(fact):
-    deadline = clock.monotonic() + 5
-    while not fact():
-        assert clock.monotonic() < deadline
-        threading.Event().wait(0.01)
 
 
 def wait_until_it_listens(port):

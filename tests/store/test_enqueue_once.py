@@ -14,6 +14,7 @@ from jiffy.errors import DuplicateJob, InvalidValue, RedisAway, RedisFull
 from tests import enqueue_jobs
 from tests.cutting import Cutter
 from tests.enqueue_jobs import add
+from tests.newcomer import PATIENCE_S
 from tests.worker_support import failed, finished, rare_settler, turns
 
 
@@ -279,16 +280,16 @@ def test_a_process_that_is_forked_while_threads_enqueue_may_enqueue_too(redis, m
 
     def make_slowly():
         is_inside.set()
-        assert go_on.wait(8)
+        assert go_on.wait(2 * PATIENCE_S)
         return make()
 
     monkeypatch.setattr(pool, "make_connection", make_slowly)
     thread = threading.Thread(target=_put_many, args=(1,))
     thread.start()
-    assert is_inside.wait(5)
+    assert is_inside.wait(PATIENCE_S)
     child = multiprocessing.get_context("fork").Process(target=_put_many, args=(1,))
     child.start()
-    child.join(5)
+    child.join(PATIENCE_S)
     child.kill()
     go_on.set()
     thread.join()

@@ -9,6 +9,7 @@ import jiffy
 from jiffy import connection
 from jiffy.errors import DuplicateJob
 from tests.enqueue_jobs import add, collect, nothing
+from tests.newcomer import PATIENCE_S
 
 PRODUCERS = 50
 
@@ -145,7 +146,7 @@ def test_of_many_unique_calls_those_that_were_there_are_told(redis, ids):
 
 @pytest.mark.parametrize("until", [None, "done"])
 def test_fifty_threads_at_once_make_one_job(redis, until):
-    ids, start = [], threading.Barrier(PRODUCERS)
+    ids, start = [], threading.Barrier(PRODUCERS, timeout=PATIENCE_S)
 
     def produce():
         start.wait()

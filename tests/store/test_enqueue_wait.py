@@ -7,10 +7,11 @@ import rq
 from redis import Redis
 
 import jiffy
-from jiffy import clock, keys, results, wait, wait_all
+from jiffy import keys, results, wait, wait_all
 from jiffy.errors import JobFailed, StillRunning
 from tests import enqueue_jobs
 from tests.enqueue_jobs import add, collect
+from tests.newcomer import wait_until
 
 
 @pytest.fixture
@@ -20,9 +21,7 @@ def meanwhile(redis):
 
     def start(act):
         def run():
-            deadline = clock.monotonic() + 5
-            while not redis.info("clients")["blocked_clients"]:
-                assert clock.monotonic() < deadline
+            wait_until(lambda: redis.info("clients")["blocked_clients"])
             act()
 
         threads.append(threading.Thread(target=run))

@@ -73,7 +73,7 @@ def iso(seconds):
 
 
 def until_heard(receiver, count=1):
-    wait_until(lambda: len(receiver.heard) >= count, 8)
+    wait_until(lambda: len(receiver.heard) >= count)
 
 
 # Missed ticks
@@ -127,7 +127,7 @@ def test_a_function_is_enqueued_with_the_name_the_slot_and_the_reason(lead, redi
     slot = nobody_ran_for(redis, 600)
     look(loop)
     job_id = f"jobs-numbers-add-{datetime.fromtimestamp(slot, UTC):%Y%m%dT%H%M%SZ}-missed"
-    wait_until(lambda: redis.exists(keys.job(job_id)), 8)
+    wait_until(lambda: redis.exists(keys.job(job_id)))
     job = Job.fetch(job_id, redis)
 
     assert job.func_name == "jobs.mail.send"
@@ -140,7 +140,7 @@ def test_two_schedulers_that_both_tell_enqueue_a_function_once(lead, redis, impa
     for loop in loops:
         loop._alerts._tell(loop._entries[0], slot, slot, "no scheduler ran")
     for loop in loops:
-        wait_until(lambda loop=loop: is_idle(loop), 8)
+        wait_until(lambda loop=loop: is_idle(loop))
 
     assert "alert.failed" not in caplog.text
     assert redis.lrange(keys.queue("default"), 0, -1) == [
@@ -154,7 +154,7 @@ def test_an_entry_of_one_time_that_is_declared_after_it_is_told_of_once(lead, re
     lead(line)
     until_heard(receiver)
     again = lead(line)
-    wait_until(lambda: is_idle(again), 8)
+    wait_until(lambda: is_idle(again))
 
     assert [told["reason"] for _, _, told in receiver.heard] == ["it was declared after its time"]
 
@@ -176,7 +176,7 @@ def test_what_is_skipped_or_a_little_late_is_told_to_nobody(lead, redis, receive
     for late_s in (5, 3):
         redis.zadd(keys.ENTRIES, {ENTRY: now - late_s})
         look(loop)
-    wait_until(lambda: is_idle(loop), 8)
+    wait_until(lambda: is_idle(loop))
 
     assert redis.hgetall(keys.TICK_COUNTS) == {b"enqueued": b"1", b"skipped": b"1"}
     assert receiver.heard == []
@@ -200,7 +200,7 @@ def test_a_ping_tells_how_a_ticks_job_ended(lead, redis, receiver, status, path)
 def test_a_job_that_is_canceled_or_goes_on_pings_nobody(lead, redis, receiver, status):
     loop = lead(add(ping=receiver.address))
     end_a_tick(loop, redis, status)
-    wait_until(lambda: is_idle(loop), 8)
+    wait_until(lambda: is_idle(loop))
 
     assert receiver.heard == []
 
@@ -208,7 +208,7 @@ def test_a_job_that_is_canceled_or_goes_on_pings_nobody(lead, redis, receiver, s
 def test_a_job_that_is_gone_pings_nobody_as_nobody_knows_how_it_went(lead, redis, receiver):
     loop = lead(add(ping=receiver.address))
     end_a_tick(loop, redis, None)
-    wait_until(lambda: is_idle(loop), 8)
+    wait_until(lambda: is_idle(loop))
 
     assert redis.zcard(keys.OPEN_TICKS) == 0
     assert receiver.heard == []
@@ -244,7 +244,7 @@ def test_two_leaders_ping_once(lead, redis, receiver):
         look(loop)
     until_heard(receiver)
     for loop in loops:
-        wait_until(lambda loop=loop: is_idle(loop), 8)
+        wait_until(lambda loop=loop: is_idle(loop))
 
     assert len(receiver.heard) == 1
 
@@ -292,7 +292,7 @@ def test_what_a_receiver_refuses_is_sent_again(lead, redis, receiver, impatient)
     nobody_ran_for(redis, 600)
     look(loop)
     until_heard(receiver, 3)
-    wait_until(lambda: is_idle(loop), 8)
+    wait_until(lambda: is_idle(loop))
 
     assert len(receiver.heard) == 3
 
@@ -304,7 +304,7 @@ def test_a_receiver_that_is_away_is_logged_once_and_its_address_never(
     for _ in range(3):
         nobody_ran_for(redis, 600)
         look(loop)
-    wait_until(lambda: is_idle(loop), 8)
+    wait_until(lambda: is_idle(loop))
     failed = [line for line in caplog.messages if line.startswith("alert.")]
 
     assert failed == [
@@ -321,7 +321,7 @@ def test_a_receiver_that_keeps_one_waiting_keeps_no_tick_waiting():
         one.put(Message("entry", "somebody", never.wait))
     never.set()
 
-    wait_until(lambda: is_done(one), 8)
+    wait_until(lambda: is_done(one))
 
 
 def test_what_is_told_of_an_entry_arrives_in_order(impatient):
@@ -335,7 +335,7 @@ def test_what_is_told_of_an_entry_arrives_in_order(impatient):
     for number in range(50):
         one.put(Message("entry", "somebody", partial(hear, number)))
     one.start()
-    wait_until(lambda: is_done(one), 8)
+    wait_until(lambda: is_done(one))
 
     assert heard == list(range(50))
 

@@ -188,7 +188,6 @@ def test_the_next_takes_over_at_once_when_the_leader_is_told_to_stop(redis, star
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(60)
 def test_the_next_takes_over_when_the_leader_was_killed(redis, start):
     first = start()
     first.until_logged("leader.gained")
@@ -200,7 +199,6 @@ def test_the_next_takes_over_when_the_leader_was_killed(redis, start):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(60)
 def test_a_leader_that_was_frozen_steps_back_when_it_goes_on(redis, start):
     first = start()
     first.until_logged("leader.gained")

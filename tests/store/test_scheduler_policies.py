@@ -14,6 +14,7 @@ from jiffy.queues import Job
 from jiffy.scheduler import at, cron, every
 from jiffy.scheduler.schedule import Scheduler
 from jobs import numbers
+from tests.newcomer import PATIENCE_S
 from tests.worker_support import failed, finished, rare_settler, turns
 
 UTC = UTC
@@ -349,9 +350,9 @@ def test_a_tick_that_runs_is_told_to_stop_by_the_next(declare, tick, redis):
     start(redis, first.job_id)
     with redis.pubsub(ignore_subscribe_messages=True) as heard:
         heard.subscribe("rq:pubsub:somebody")
-        heard.get_message(timeout=5)
+        heard.get_message(timeout=None)
         [second] = tick()
-        command = json.loads(heard.get_message(timeout=5)["data"])
+        command = json.loads(heard.get_message(timeout=None)["data"])
 
     assert command == {"command": "stop-job", "job_id": first.job_id}
     assert second.outcome == "enqueued"
@@ -589,7 +590,7 @@ def test_fifty_schedulers_at_once_make_each_tick_once(declare, redis):
     now = redis.time()[0]
     for n in range(10):
         redis.zadd(keys.ENTRIES, {f"entry-sum-{n}": now - now % 600 - 6000})
-    together = Barrier(50)
+    together = Barrier(50, timeout=PATIENCE_S)
 
     def enqueue(_):
         with connection.connect("test") as own:

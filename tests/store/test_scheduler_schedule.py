@@ -12,6 +12,7 @@ from jiffy.queues import Job
 from jiffy.scheduler import cron, declared, every, schedule, table
 from jiffy.scheduler.schedule import Scheduler
 from jobs import numbers
+from tests.newcomer import PATIENCE_S
 
 UTC = UTC
 
@@ -99,7 +100,7 @@ def test_a_slot_that_two_schedulers_saw_is_enqueued_once(scheduler, declare, mak
 def test_many_schedulers_at_once_double_nothing_and_lose_nothing(scheduler, declare, make_due):
     declare(*(add(name=f"sum-{n}") for n in range(100)))
     make_due()
-    together = Barrier(4)
+    together = Barrier(4, timeout=PATIENCE_S)
 
     def enqueue(_):
         with connection.connect("test") as redis:

@@ -263,7 +263,6 @@ def copies(redis, dependent, count):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(60)
 def test_of_thousands_that_depend_on_a_job_one_that_waits_on_keeps_no_other_back(redis, worker):
     enqueue_chain(redis, worker_jobs.nothing)
     (taken,), _, _ = worker.take(1)
@@ -276,7 +275,6 @@ def test_of_thousands_that_depend_on_a_job_one_that_waits_on_keeps_no_other_back
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(60)
 def test_what_is_written_of_a_job_may_be_more_words_than_redis_takes_at_once(redis, taken):
     member = f"{taken.job_id}:{taken.execution}"
     with Recorder(redis) as recorder:

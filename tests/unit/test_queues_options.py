@@ -237,7 +237,6 @@ def test_usual_options_that_make_no_sense_are_refused_where_they_are_written(giv
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(120)
 def test_mypy_sees_wrong_arguments_and_wrong_options(tmp_path):
     (tmp_path / "typed.py").write_text(TYPED)
     found = subprocess.run(

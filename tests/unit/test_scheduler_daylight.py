@@ -131,7 +131,6 @@ EXPRESSIONS = [
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(60)
 @pytest.mark.parametrize("year", DECADES)
 @pytest.mark.parametrize("name", ZONES)
 def test_in_ten_years_each_time_is_due_once_and_none_is_lost(name, year):

@@ -20,11 +20,10 @@ def type_in(block, address):
     sets = SETS.replace("http://127.0.0.1:8000", address)
     words = sets.replace("the-token-that-make-run-has-printed", TOKEN) + block
     command = ["bash", "-ec", words.replace("curl -s ", "curl -sSf ")]
-    return subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
 @pytest.mark.skipif(not shutil.which("curl"), reason="there is no curl")
-@pytest.mark.timeout(30)
 def test_everything_on_it_can_be_typed(live, work):
     for block in BLOCKS:
         ended = type_in(block, live)

@@ -11,7 +11,7 @@ from jiffy.queues import enqueue
 from jobs import numbers
 from tests.web.conftest import PASSWORD, USER
 
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(60)]
+pytestmark = pytest.mark.browser
 
 ATTACK = (
     "<img src=x onerror=window.hacked=1><script>window.hacked=1</script>"

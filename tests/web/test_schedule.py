@@ -288,7 +288,6 @@ def test_a_token_that_may_only_read_changes_no_entry(app, environ, entry, redis)
 
 
 @pytest.mark.browser
-@pytest.mark.timeout(60)
 def test_what_one_types_survives_a_refresh_and_the_pause_is_seen(browser, entry, redis):
     browser.goto(PAGE)
     browser.fill("[name=why]", "the disk is full")

@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 
 from jiffy.clock import monotonic
+from tests.newcomer import PATIENCE_S
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(60)]
+pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
 # As the Procfile has it, but for the address.
@@ -67,7 +68,7 @@ def test_it_serves_and_stops_when_told_to(command, port, tmp_path):
         body = wait_for(f"http://127.0.0.1:{port}/healthz")
     finally:
         process.send_signal(signal.SIGTERM)
-        code = process.wait(10)
+        code = process.wait(PATIENCE_S)
 
     assert b'"redis":"ok"' in body
     assert code == 0
@@ -87,7 +88,6 @@ def run(command, port, **environ):
         env=environment(port) | environ,
         capture_output=True,
         text=True,
-        timeout=30,
         check=False,
     )
 
@@ -101,7 +101,7 @@ def environment(port):
 
 
 def wait_for(url):
-    deadline = monotonic() + 30
+    deadline = monotonic() + PATIENCE_S
     while True:
         try:
             with urllib.request.urlopen(url, timeout=5) as answer:

@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from jiffy import keys
-from tests.newcomer import wait_until
+from tests.newcomer import PATIENCE_S, wait_until
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(60)]
+pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
 TOKEN = "a-token"
@@ -46,7 +46,7 @@ LARGE = [
 
 
 def test_hundreds_of_unfinished_requests_keep_nobody_waiting(serving, dial):
-    with serving(patience_s=30) as port:
+    with serving(patience_s=300) as port:
         held = [dial(port, UNFINISHED[number % 4]) for number in range(400)]
         statuses = [status(port, path) for path in ("/healthz", "/login", "/api/queues")]
         still_open = [sock for sock in held if not is_readable(sock)]
@@ -108,7 +108,7 @@ def test_a_body_of_a_megabyte_or_in_chunks_is_answered(serving):
 
 
 def test_who_expects_to_be_told_to_go_on_is_told(serving, dial):
-    with serving(patience_s=30) as port:
+    with serving(patience_s=300) as port:
         sock = dial(port, UNFINISHED[3].replace(b"Host", b"Expect: 100-continue\r\nHost"))
 
         assert sock.recv(1024).startswith(b"HTTP/1.1 100 Continue")
@@ -138,7 +138,7 @@ def test_an_answer_may_take_longer_than_its_request(serving, redis):
 
 
 def test_who_does_not_hang_up_keeps_nobody_waiting(serving, dial):
-    with serving(patience_s=30) as port:
+    with serving(patience_s=300) as port:
         held = [dial(port, GET.replace(b"x", b"x\r\nConnection: close")) for _ in range(100)]
 
         assert status(port, "/healthz") == 200
@@ -146,7 +146,7 @@ def test_who_does_not_hang_up_keeps_nobody_waiting(serving, dial):
 
 
 def test_unfinished_requests_do_not_hold_up_its_end(serving, dial):
-    with serving(patience_s=300) as port:
+    with serving(patience_s=3000) as port:
         for begin in UNFINISHED:
             dial(port, begin)
         assert status(port, "/healthz") == 200
@@ -160,7 +160,7 @@ JSON = {"Content-Type": "application/json"}
 @contextmanager
 def browsing(port):
     """A client that keeps its connection for the next request."""
-    with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=20)) as web:
+    with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE_S)) as web:
         yield web
 
 
@@ -169,7 +169,7 @@ def serving(redis, tmp_path):
     """A real web process: `with serving(patience_s=1) as port`."""
 
     @contextmanager
-    def serve(patience_s=15):
+    def serve(patience_s=300):
         with socket.create_server(("127.0.0.1", 0)) as free:
             port = free.getsockname()[1]
         with (tmp_path / "log").open("w") as log:
@@ -183,7 +183,7 @@ def serving(redis, tmp_path):
             yield port
         finally:
             process.terminate()
-            code = process.wait(20)
+            code = process.wait(PATIENCE_S)
         assert code == 0
         assert "Traceback" not in (tmp_path / "log").read_text()
 
@@ -196,7 +196,7 @@ def dial():
     with ExitStack() as opened:
 
         def begin(port, words):
-            sock = opened.enter_context(socket.create_connection(("127.0.0.1", port), 20))
+            sock = opened.enter_context(socket.create_connection(("127.0.0.1", port), PATIENCE_S))
             sock.sendall(words)
             return sock
 
@@ -213,7 +213,7 @@ def answers(port):
 
 def status(port, path):
     request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", headers=BEARER)
-    with urllib.request.urlopen(request, timeout=10) as answer:
+    with urllib.request.urlopen(request, timeout=PATIENCE_S) as answer:
         return answer.status
 
 
