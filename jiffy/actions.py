@@ -10,7 +10,7 @@ import rq.job
 from redis import Redis
 from rq.command import PUBSUB_CHANNEL_TEMPLATE
 
-from jiffy import clock, connection, keys
+from jiffy import connection, keys
 from jiffy.errors import NotThisState, UnknownJob, WorkerDeaf
 from jiffy.queues import Queue
 from jiffy.scripts import script
@@ -50,8 +50,7 @@ def retry(job: AnyJob) -> None:
     failed ones.  Raises UnknownJob; NotThisState if it waits, runs or has finished.
     """
     redis, job_id = _place(job)
-    now = clock.rq_text(clock.wall())
-    arguments: list[str | int] = [job_id, now, Queue.DEFAULT_TIMEOUT]
+    arguments: list[str | int] = [job_id, Queue.DEFAULT_TIMEOUT]
     answer = script(redis, "retry")(keys=[keys.job(job_id)], args=arguments)
     _check("retry", job_id, answer)
 

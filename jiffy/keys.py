@@ -87,6 +87,11 @@ def worker(name: str) -> str:
     return f"{WORKER}{name}"
 
 
+def executions(worker_name: str) -> str:
+    """What a worker runs: a set of job:execution."""
+    return f"{worker(worker_name)}:executions"
+
+
 def held(worker_name: str) -> str:
     """The jobs that a worker holds now: a JSON list of [queue, job id, execution]."""
     return f"jiffy:held:{worker_name}"

@@ -32,7 +32,7 @@ _JOB = (
     keys.REASON_FIELD, keys.TICK_OF_FIELD, "retries_left", "dependency_ids",
 )  # fmt: skip
 _WORKER = (
-    "state", "current_job", "queues", "hostname", "pid", "birth", "last_heartbeat",
+    "state", ":executions", "current_job", "queues", "hostname", "pid", "birth", "last_heartbeat",
     "successful_job_count", "failed_job_count",
 )  # fmt: skip
 # In a list, arguments are only looked at to find the function's name.
@@ -238,6 +238,10 @@ def _fields(fields: Sequence[str], values: Any) -> Mapping[str, Any] | None:
     return dict(zip(fields, values, strict=True))
 
 
+def _job_of(raw: Raw) -> str:
+    return _line(raw).partition(":")[0]
+
+
 def _line(raw: Raw) -> str:
     return decode.clip(decode.text(raw), _SHORT)
 
@@ -343,7 +347,8 @@ def _worker_view(key: str, raw: Mapping[str, Raw]) -> WorkerView:
         state=read("state", _line, "") or "unknown",
         queues=tuple(name for name in read("queues", decode.text, "").split(",") if name),
         place=f"{host}:{pid}" if pid else host,
-        job_id=read("current_job", _line, ""),
+        # Of a worker of RQ 2 the hash says it.
+        job_id=read(":executions", _job_of, "") or read("current_job", _line, ""),
         born=read("birth", decode.time, None),
         seen=read("last_heartbeat", decode.time, None),
         done=read("successful_job_count", _line, "") or "0",

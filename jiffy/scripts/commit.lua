@@ -5,6 +5,7 @@
 -- Returns 1, or 0 where the execution is not (or no longer) the worker's own: then no outcome is
 -- written
 --include join
+--include put
 local id, execution = string.match(ARGV[1], '^(.*):([^:]*)$')
 if redis.call('ZREM', KEYS[1], ARGV[1]) == 0 then
   redis.call('DEL', 'rq:execution:' .. ARGV[1])
@@ -13,7 +14,7 @@ if redis.call('ZREM', KEYS[1], ARGV[1]) == 0 then
 end
 -- Read before RQ's commands, which may delete the job.
 local waiting = ARGV[2] ~= '' and redis.pcall('HGET', 'rq:job:' .. id, 'jiffy:join')
-local at = 1
+local at, ready = 1, {}
 for lengths in string.gmatch(ARGV[6], '[^;]+') do
   local words = {}
   for length in string.gmatch(lengths, '%d+') do
@@ -22,9 +23,12 @@ for lengths in string.gmatch(ARGV[6], '[^;]+') do
   end
   -- pcall: a command that a broken job makes Redis refuse must not stop what follows.
   redis.pcall(unpack(words))
+  local waits = words[1] == 'ZADD' and string.match(words[2], '^rq:ready:(.*)$')
+  if waits then ready[#ready + 1] = {words[4], waits} end
   local queue = string.match(words[2] or '', '^rq:queue:(.*)$')
   if queue and string.match(words[1], '^[LR]PUSH$') then pcall(wake, queue) end
 end
+for _, dependent in ipairs(ready) do pcall(put_ready, unpack(dependent)) end
 if type(waiting) == 'string' then
   pcall(member_is_over, waiting, id, ARGV[2], ARGV[3], ARGV[4], ARGV[5])
 end

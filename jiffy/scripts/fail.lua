@@ -7,6 +7,7 @@ local id, execution = ARGV[1], ARGV[2]
 if redis.call('ZREM', KEYS[1], id .. ':' .. execution) == 0 then return 0 end
 redis.call('DEL', 'rq:execution:' .. id .. ':' .. execution)
 redis.call('ZREM', 'rq:executions:' .. id, execution)
+redis.call('SREM', 'rq:worker:' .. ARGV[3] .. ':executions', id .. ':' .. execution)
 if redis.call('TYPE', KEYS[3]).ok == 'hash' then
   redis.call('HSET', KEYS[3], 'status', 'failed', 'ended_at', ARGV[4], 'worker_name', ARGV[3])
   redis.call('EXPIRE', KEYS[3], ARGV[6])

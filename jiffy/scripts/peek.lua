@@ -1,14 +1,18 @@
 -- Read some fields of many hashes without moving what is large.
 -- KEYS: the hashes
--- ARGV: the most bytes to move of one value, then the names of the fields
+-- ARGV: the most bytes to move of one value, then the names of the fields; ':name' is any member of the set KEY:name
 -- Returns a list per hash: a field's value, nil, or its size if over the most; for no hash, the error's text
 local most = tonumber(ARGV[1])
 local hashes = {}
 for i, key in ipairs(KEYS) do
   local values = {}
   for j = 2, #ARGV do
-    local size = redis.pcall('HSTRLEN', key, ARGV[j])
-    if type(size) == 'table' then
+    local is_set = string.sub(ARGV[j], 1, 1) == ':'
+    local size = not is_set and redis.pcall('HSTRLEN', key, ARGV[j])
+    if is_set then
+      local member = redis.pcall('SRANDMEMBER', key .. ARGV[j])
+      values[j - 1] = type(member) == 'string' and #member <= most and member
+    elseif type(size) == 'table' then
       values = size.err
       break
     elseif size == 0 then

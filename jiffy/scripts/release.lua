@@ -1,5 +1,5 @@
 -- Give back what a worker took and has not begun, while it still runs something of the same batch.
--- KEYS: what the worker holds
+-- KEYS: what the worker holds, its executions
 -- ARGV: the batch, the position of the job that runs (-1: none does)
 -- Returns how many went back to the front of their queues
 --include wake
@@ -16,6 +16,7 @@ for i = #back, 1, -1 do
   if redis.call('ZREM', 'rq:wip:' .. queue, id .. ':' .. execution) == 1 then
     redis.call('DEL', 'rq:execution:' .. id .. ':' .. execution)
     redis.call('ZREM', 'rq:executions:' .. id, execution)
+    redis.call('SREM', KEYS[2], id .. ':' .. execution)
     redis.call('LPUSH', 'rq:queue:' .. queue, id)
     if redis.call('TYPE', 'rq:job:' .. id).ok == 'hash' then
       redis.call('HSET', 'rq:job:' .. id, 'status', 'queued')

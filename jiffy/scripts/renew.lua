@@ -11,6 +11,7 @@ for i = 5, #ARGV do
   redis.call('ZADD', KEYS[1], now + ARGV[1], name)
   redis.call('HSET', 'rq:worker:' .. name, 'last_heartbeat', ARGV[2])
   redis.call('EXPIRE', 'rq:worker:' .. name, ARGV[4])
+  redis.call('EXPIRE', 'rq:worker:' .. name .. ':executions', ARGV[4])
   local held = redis.call('GET', 'jiffy:held:' .. name)
   for _, h in ipairs(held and cjson.decode(held) or {}) do
     local member = h[2] .. ':' .. h[3]

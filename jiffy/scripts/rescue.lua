@@ -51,6 +51,7 @@ for i = #alive, 1, -1 do
     redis.call('ZREM', 'rq:wip:' .. queue, id .. ':' .. execution)
     redis.call('DEL', 'rq:execution:' .. id .. ':' .. execution)
     redis.call('ZREM', 'rq:executions:' .. id, execution)
+    redis.call('SREM', 'rq:worker:' .. worker .. ':executions', id .. ':' .. execution)
     if redis.call('EXISTS', job) == 1 then
       redis.call('LPUSH', 'rq:queue:' .. queue, id)
       if is_hash then redis.call('HSET', job, 'status', 'queued') end
@@ -62,7 +63,6 @@ end
 
 if not is_gone and redis.call('EXISTS', 'rq:worker:' .. worker) == 1 then
   redis.call('HSET', 'rq:worker:' .. worker, 'state', 'idle')
-  redis.call('HDEL', 'rq:worker:' .. worker, 'current_job')
 end
 if #keep > 0 then
   redis.call('SET', KEYS[2], cjson.encode(keep))
@@ -76,7 +76,7 @@ else
       redis.call('SREM', 'rq:workers:' .. queue, key)
     end
     redis.call('SREM', 'rq:workers', key)
-    redis.call('DEL', key)
+    redis.call('DEL', key, key .. ':executions')
   end
 end
 return {rescued, left}

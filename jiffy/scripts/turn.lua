@@ -3,31 +3,10 @@
 -- ARGV: worker, how many to take, lease in s (0: the job's), execution prefix, outcomes, kept ("all")
 -- Returns suspended (0/1), positions of outcomes that need RQ's own way, field lengths, fields
 --include wake
+--include now
 --include expire
 local worker, want, lease_s, prefix = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4]
 local outcomes, kept = cjson.decode(ARGV[5]), cjson.decode(ARGV[6])
-
--- Now, by Redis' clock: this may have been sent seconds ago, behind a wait.  As text it is RQ's
--- (2026-11-20T13:04:09.123456Z): Lua here has no dates, so days are counted from March on, where a
--- year's leap day is its last.
-local time = redis.call('TIME')
-local now_s = string.format('%d.%06d', time[1], time[2])
-local function now_as_text()
-  local floor, seconds = math.floor, tonumber(time[1])
-  local day = floor(seconds / 86400) + 719468  -- since 0000-03-01
-  local era = floor(day / 146097)
-  local day_of_era = day - era * 146097
-  local year = floor((day_of_era - floor(day_of_era / 1460) + floor(day_of_era / 36524)
-    - floor(day_of_era / 146096)) / 365)
-  local day_of_year = day_of_era - (365 * year + floor(year / 4) - floor(year / 100))
-  local month = floor((5 * day_of_year + 2) / 153)
-  local day_of_month = day_of_year - floor((153 * month + 2) / 5) + 1
-  month = month < 10 and month + 3 or month - 9
-  year = year + era * 400 + (month <= 2 and 1 or 0)
-  seconds = seconds % 86400
-  return string.format('%04d-%02d-%02dT%02d:%02d:%02d.%06dZ', year, month, day_of_month,
-    floor(seconds / 3600), floor(seconds / 60) % 60, seconds % 60, time[2])
-end
 
 -- A turn that Redis was too slow to hear in time (it was frozen, say) was taken again meanwhile.  If
 -- it comes after all, it must not undo the newer one: a process' prefixes grow from turn to turn.
@@ -199,7 +178,7 @@ local function take(name, id)
     if has_ttl then redis.call('PERSIST', key) end
   end
   enter('rq:wip:' .. name, now_s + ttl, id .. ':' .. execution)
-  redis.call('HSET', 'rq:execution:' .. id .. ':' .. execution, 'id', execution,
+  redis.call('HSET', 'rq:execution:' .. id .. ':' .. execution, 'id', execution, 'job_id', id,
     'created_at', now_s, 'last_heartbeat', now_s, 'worker_name', worker)
   redis.call('EXPIRE', 'rq:execution:' .. id .. ':' .. execution, ttl)
   redis.call('ZADD', 'rq:executions:' .. id, now_s + ttl + 60, execution)
@@ -242,21 +221,25 @@ end
 for set, list in pairs(entries) do redis.call('ZADD', set, unpack(list)) end
 
 if #holds + #held > 0 and prefix ~= '' then redis.call('SET', KEYS[3], prefix, 'EX', 86400) end
+local executions = KEYS[1] .. ':executions'
+if #held > 0 then redis.call('DEL', executions) end
 if #holds > 0 then
   redis.call('SET', KEYS[2], cjson.encode(holds))
+  local members = {}
+  for i, h in ipairs(holds) do members[i] = h[2] .. ':' .. h[3] end
+  redis.call('SADD', executions, unpack(members))
   -- 0: nobody renews it, so it lasts for as long as RQ's SimpleWorker's does.
   local lease = lease_s
   if lease == 0 then
     lease = longest + 60
     redis.call('EXPIRE', KEYS[1], math.ceil(lease))
   end
+  redis.call('EXPIRE', executions, math.ceil(lease) + 150)
   redis.call('ZADD', KEYS[4], 'GT', now_s + lease, worker)
-  redis.call('HSET', KEYS[1], 'state', 'busy', 'current_job', holds[1][2],
-    'current_job_working_time', 0)
+  redis.call('HSET', KEYS[1], 'state', 'busy')
 elseif #held > 0 then
   redis.call('DEL', KEYS[2])
   redis.call('HSET', KEYS[1], 'state', 'idle')
-  redis.call('HDEL', KEYS[1], 'current_job')
 elseif want > 0 then
   local state = suspended == 1 and 'suspended' or 'idle'
   if redis.call('HGET', KEYS[1], 'state') ~= state then

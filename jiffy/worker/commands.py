@@ -1,10 +1,11 @@
 """RQ's commands to workers: stop a job, kill what runs it, shut a worker down."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from redis import Redis
+from rq.callbacks import execute_stopped_callback
 from rq.command import PUBSUB_CHANNEL_TEMPLATE
 from rq.exceptions import NoSuchJobError
 from rq.worker import BaseWorker
@@ -47,19 +48,25 @@ class Commands:
             log.event("command.unreadable", log.WARNING, worker=slot.name, data=data[:200])
             return
         log.event("command.heard", worker=slot.name, command=command)
-        if command == "stop-job":
-            self._stop_job(slot, str(payload.get("job_id", "")))
+        if command in ("stop-job", "stop-execution"):
+            self._stop(slot, payload)
         elif command == "kill-horse" and slot.board.running is not None:
             slot.kill(Verdict.FAIL, "killed by the command kill-horse")
         elif command == "shutdown":
             self._retire(slot)
 
-    def _stop_job(self, slot: Slot, job_id: str) -> None:
-        running = slot.board.running
+    def _stop(self, slot: Slot, payload: Mapping[str, Any]) -> None:
+        running, job_id = slot.board.running, str(payload.get("job_id", ""))
         raw: Any = self._redis.get(keys.held(slot.name)) or b"[]"
         held: list[Any] = json.loads(raw.decode("utf-8", "surrogateescape"))
         tail = f"{running.batch:08x}{running.position:08x}" if running else None
-        if not any(entry[1] == job_id and entry[2][16:] == tail for entry in held):
+        is_meant = any(
+            entry[1] == job_id
+            and entry[2][16:] == tail
+            and payload.get("execution_id", entry[2]) == entry[2]
+            for entry in held
+        )
+        if not is_meant:
             log.event("command.ignored", worker=slot.name, job=job_id, reason="it is not running")
             return
         reason = "Job stopped by user, work-horse terminated."  # RQ's words
@@ -75,7 +82,7 @@ def call_stopped_callback(face: BaseWorker, redis: Redis, job_id: str) -> int:
     """The user's code, in a process of its own: the supervisor runs none."""
     try:
         job = face.job_class.fetch(job_id, redis, face.serializer)
-        job.execute_stopped_callback(face.death_penalty_class)
+        execute_stopped_callback(job, face.death_penalty_class)
     except NoSuchJobError:
         pass
     except JiffyError as refusal:

@@ -10,11 +10,10 @@ from contextlib import suppress
 from functools import cache
 from typing import Any
 
-from rq.exceptions import AbandonedJobError
 from rq.job import Job as RqJob
 from rq.serializers import DefaultSerializer, JSONSerializer
 
-from jiffy import functions, log
+from jiffy import functions
 from jiffy.rq_job import Job
 from jiffy.settings import settings
 
@@ -101,15 +100,6 @@ class GuardedJob(Job):
     @property
     def stopped_callback(self) -> Any:
         return _callback(self._stopped_callback_name)
-
-    def execute_failure_callback(self, death_penalty_class: Any, *exc_info: Any) -> None:
-        """RQ's housekeeping calls it for abandoned jobs: no callback must put an end to that."""
-        try:
-            super().execute_failure_callback(death_penalty_class, *exc_info)
-        except Exception as error:
-            if exc_info[0] is not AbandonedJobError:
-                raise
-            log.event("callback.failed", log.WARNING, job=self.id, reason=error)
 
 
 @cache

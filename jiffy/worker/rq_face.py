@@ -12,6 +12,7 @@ from redis.exceptions import RedisError
 from rq.defaults import DEFAULT_LOGGING_DATE_FORMAT, DEFAULT_LOGGING_FORMAT
 from rq.logutils import setup_loghandlers
 from rq.serializers import JSONSerializer
+from rq.suspension import is_suspended
 from rq.worker import BaseWorker, DequeueStrategy
 
 from jiffy import clock, log
@@ -75,9 +76,10 @@ class _Face(BaseWorker):
         """RQ's own housekeeping, every `maintenance_interval` (it locks: one worker does it)."""
         if clock.monotonic() < self._next_maintenance:
             return
-        self._next_maintenance = clock.monotonic() + self.maintenance_interval
         try:
-            self.run_maintenance_tasks()  # type: ignore[no-untyped-call]
+            if not is_suspended(self.connection):
+                self._next_maintenance = clock.monotonic() + self.maintenance_interval
+                self.run_maintenance_tasks()  # type: ignore[no-untyped-call]
         except Exception as error:  # noqa: BLE001 - a corrupt job, or Redis away: housekeeping can wait
             log.event("maintenance.failed", log.WARNING, reason=repr(error))
 

@@ -12,8 +12,9 @@ from collections.abc import Callable
 from typing import Any
 
 from redis import Redis
+from rq.callbacks import execute_failure_callback, execute_success_callback
 from rq.exceptions import DeserializationError
-from rq.job import Job, JobStatus, Retry, _job_stack
+from rq.job import Job, JobStatus, Retry, _current_job
 from rq.serializers import DefaultSerializer
 from rq.timeouts import JobTimeoutException
 from rq.worker import BaseWorker
@@ -109,16 +110,16 @@ class Runner:
             job_class=self._face.job_class,
             serializer=self._face.serializer,
         )
-        _job_stack.push(job)
+        token = _current_job.set(job)
         try:
             if instance:
                 function = guarded.method(instance, name, self._allowed)
             else:
                 function = self._function(name)
             value = function(*args, **kwargs)
-            return _await(value) if inspect.iscoroutine(value) else value
+            return asyncio.run(value) if inspect.iscoroutine(value) else value
         finally:
-            _job_stack.pop()
+            _current_job.reset(token)
 
     def _function(self, name: str) -> Callable[..., Any]:
         function = self._functions.get(name)
@@ -139,7 +140,7 @@ class Runner:
         packed = None if value is None else self._pack(taken, value)
         job._status = JobStatus.FINISHED
         self._relimit(job.success_callback_timeout)
-        job.execute_success_callback(self._face.death_penalty_class, value)
+        execute_success_callback(job, self._face.death_penalty_class, value)
         return Finished(taken, func_name, started_s, ended_s, packed, job)
 
     def _perform(self, job: Job) -> Any:
@@ -175,7 +176,7 @@ class Runner:
         job.started_at, job.ended_at = clock.from_wall(started_s), clock.from_wall(ended_s)
         self._relimit(job.failure_callback_timeout)
         try:
-            job.execute_failure_callback(self._face.death_penalty_class, *exc_info)
+            execute_failure_callback(job, self._face.death_penalty_class, *exc_info)
         except BaseException:  # noqa: BLE001 - a callback may raise anything
             exc_info = sys.exc_info()  # type: ignore[assignment]
             reason = "".join(traceback.format_exception(*exc_info))
@@ -199,11 +200,3 @@ class TimedRunner(Runner):
 
     def _limit(self, limit_s: float, job_id: str) -> Any:
         return self._face.death_penalty_class(int(limit_s), JobTimeoutException, job_id=job_id)
-
-
-def _await(coroutine: Any) -> Any:
-    loop = asyncio.new_event_loop()
-    try:
-        return loop.run_until_complete(coroutine)
-    finally:
-        loop.close()

@@ -224,30 +224,33 @@ class RareSettler:
         queue = face.queue_class(
             taken.queue, connection=recorder, job_class=face.job_class, serializer=face.serializer
         )
-        face.execution = Execution(taken.execution, taken.job_id, recorder, face.name)
-        face.execution.created_at = clock.from_wall(outcome.started_s)
-        with _Lent(face, recorder):
+        execution = Execution(taken.execution, taken.job_id, recorder, face.name)
+        execution.created_at = clock.from_wall(outcome.started_s)
+        # RQ enqueues those whose dependencies are met one by one, later; here the script does it.
+        with _Lent(face, recorder), _Without(queue, "enqueue_ready_jobs_by_queue"):
             if isinstance(outcome, Finished):
-                return job, self._write_success(job, queue, outcome)
+                return job, self._write_success(job, queue, execution, outcome)
             # RQ releases dependents after the failure is written, and looks at the status in Redis;
             # here nothing is written yet, so it is asked to look at the job, and in the same step.
             with _Without(queue, "enqueue_dependents"), _Without(job, "send_webhooks"):
                 write = self._write_again if isinstance(outcome, Again) else self._write_failure
-                job._status = write(job, queue, outcome)  # type: ignore[arg-type]
+                job._status = write(job, queue, execution, outcome)  # type: ignore[arg-type]
             if job._status in (JobStatus.FAILED, JobStatus.STOPPED):
-                queue.enqueue_dependents(job, refresh_job_status=False)
+                queue.move_dependents_to_ready(job, refresh_job_status=False)
         return job, JobStatus.FAILED if job._status == JobStatus.FAILED else None
 
-    def _write_success(self, job: Job, queue: Queue, outcome: Finished) -> JobStatus:
+    def _write_success(
+        self, job: Job, queue: Queue, execution: Execution, outcome: Finished
+    ) -> JobStatus:
         packed = outcome.value
         job._result = None if packed is None else job.serializer.loads(packed)
         job._status = JobStatus.FINISHED
-        self._face.handle_job_success(job, queue, queue.started_job_registry)
+        self._face.handle_job_success(job, queue, queue.started_job_registry, execution)
         return JobStatus.FINISHED
 
-    def _write_again(self, job: Job, queue: Queue, outcome: Again) -> JobStatus:
-        execution = self._face.execution
-        assert execution is not None
+    def _write_again(
+        self, job: Job, queue: Queue, execution: Execution, outcome: Again
+    ) -> JobStatus:
         retry = outcome.retry.once if isinstance(outcome.retry, Retry) else outcome.retry
         job._result = retry
         is_last = bool(job.number_of_retries and job.number_of_retries >= retry.max)
@@ -255,14 +258,17 @@ class RareSettler:
         self._face.handle_job_retry(job, queue, retry, registry, execution)
         return JobStatus.FAILED if is_last else job._status
 
-    def _write_failure(self, job: Job, queue: Queue, outcome: Failed) -> JobStatus:
+    def _write_failure(
+        self, job: Job, queue: Queue, execution: Execution, outcome: Failed
+    ) -> JobStatus:
         outcome.objection = "" if outcome.was_stopped else self._object(job, outcome)
         if not outcome.may_retry or outcome.objection:
             job.retries_left = None  # to RQ's methods; what is left is left in Redis
         if outcome.was_stopped:
             self._face._stopped_job_id = job.id
         is_last = outcome.was_stopped or not job.should_retry
-        self._face.handle_job_failure(job, queue, queue.started_job_registry, outcome.reason)
+        registry = queue.started_job_registry
+        self._face.handle_job_failure(job, queue, registry, outcome.reason, execution)
         if not is_last:
             # RQ forgets why: its results tell of the last try alone.
             job.connection.hset(job.key, keys.REASON_FIELD, _end_of(outcome.reason))

@@ -159,7 +159,8 @@ class Supervisor:
     def _give_back(self, slot: Slot, running: Running) -> None:
         arguments = [f"{running.batch:08x}", running.position]
         if running.position < slot.board.last:
-            self._line.run("release", [keys.held(slot.name)], arguments)
+            names = [keys.held(slot.name), keys.executions(slot.name)]
+            self._line.run("release", names, arguments)
         noted = slot.board.noted
         if noted and slot.board.running == running:  # else the child has gone on, and settles
             settle_for(self._line, slot.name, noted)
@@ -227,9 +228,11 @@ class Supervisor:
 
     def _move_on(self) -> None:
         """See to jobs whose time has come, or is over, and to those that wait for others."""
-        arguments = [clock.rq_text(clock.wall()), MOST_DUE, self._default_timeout_s]
-        due = [self._line.script("due", self._queue_keys, arguments)] if self._moves_due else []
-        found, canceled, *moved = self._line.exchange(joins.look(), overdue.look(), *due)
+        moves = [self._line.script("ready", self._queue_keys, [MOST_DUE])]
+        if self._moves_due:
+            arguments = [MOST_DUE, self._default_timeout_s]
+            moves.append(self._line.script("due", self._queue_keys, arguments))
+        found, canceled, *moved = self._line.exchange(joins.look(), overdue.look(), *moves)
         if sum(moved) >= MOST_DUE:  # there may be more
             self._moves.again()
         overdue.tell(canceled)

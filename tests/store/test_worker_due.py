@@ -16,7 +16,7 @@ NOW = "2026-11-20T12:00:00.000000Z"
 
 
 def move_due(redis, most=1000):
-    (count,) = Line(redis).run("due", [keys.queue("default")], [NOW, most, 180])
+    (count,) = Line(redis).run("due", [keys.queue("default")], [most, 180])
     return count
 
 
@@ -128,7 +128,7 @@ def test_where_a_queue_is_something_else_in_redis_its_jobs_wait_and_no_others_do
     Queue("other", connection=redis).enqueue_at(at, worker_jobs.nothing, job_id="other-0")
     redis.set(keys.queue("default"), "what is this")
     both = [keys.queue("default"), keys.queue("other")]
-    Line(redis).run("due", both, [NOW, 1000, 180])
+    Line(redis).run("due", both, [1000, 180])
 
     assert registered(redis, "scheduled") == ["default-0"]
     assert queued(redis, "other") == ["other-0"]

@@ -139,7 +139,8 @@ def test_a_stopped_callback_from_elsewhere_is_not_called(redis, put, face, caplo
 def test_rqs_housekeeping_goes_on_after_a_callback_that_is_refused_or_broken(redis, face, callback):
     for job_id in ("lost-1", "lost-2"):
         Queue("default", connection=redis).enqueue(worker_jobs.nothing, job_id=job_id)
-        redis.hset(keys.job(job_id), "failure_callback_name", callback)
+        abandoned = {"failure_callback_name": callback, "status": "started"}
+        redis.hset(keys.job(job_id), mapping=abandoned)
         redis.zadd("rq:wip:default", {f"{job_id}:an-execution": 1})
     face().run_maintenance_tasks()
 
@@ -202,7 +203,8 @@ def test_a_job_class_of_ones_own_is_held_to_the_same_rules(redis, put, func, bec
 
 def test_rqs_housekeeping_unpickles_nothing(redis, face):
     call = ("tests.worker_jobs.say", None, (Trap(),), {})
-    plant(redis, pickle.dumps(call), meta=pickle.dumps(Trap()), result=pickle.dumps(Trap()))
+    trap = pickle.dumps(Trap())
+    plant(redis, pickle.dumps(call), meta=trap, result=trap, status="started")
     redis.zadd("rq:wip:default", {"default-0:an-execution": 1})
     face().run_maintenance_tasks()
 

@@ -22,7 +22,8 @@ from tests.worker_support import (
 
 
 def release(redis, batch, position):
-    (count,) = Line(redis).run("release", [keys.held("worker-1")], [f"{batch:08x}", position])
+    names = [keys.held("worker-1"), keys.executions("worker-1")]
+    (count,) = Line(redis).run("release", names, [f"{batch:08x}", position])
     return count
 
 

@@ -172,7 +172,7 @@ def ended(redis):
     enqueue(redis)
     taken, _, _ = turns(redis).take(1)
     redis.hset(keys.job("default-0"), "started_at", rq_text(redis.time()[0] - 60))
-    redis.hset("rq:worker:rescuer", "current_job", "another")
+    redis.sadd("rq:worker:rescuer:executions", "another:execution")
     die(redis, ran(taken), verdict=Verdict.FAIL, was_stopped=True)
     return job(redis)
 
@@ -190,7 +190,7 @@ def test_a_job_that_was_ended_from_outside_says_how_long_it_ran(ended):
 def test_a_job_that_was_ended_from_outside_says_which_worker_ran_it(redis, ended):
     assert ended.worker_name == ended.latest_result().worker_name == "worker-1"
     assert redis.hget("rq:worker:worker-1", "failed_job_count") == b"1"
-    assert redis.hget("rq:worker:rescuer", "current_job") == b"another"
+    assert redis.keys("rq:worker:*:executions") == [b"rq:worker:rescuer:executions"]
 
 
 @pytest.mark.parametrize("started", ["", "9999-12-31T23:59:59Z"])

@@ -139,7 +139,7 @@ def test_a_worker_that_holds_nothing_says_that_it_is_idle(redis, worker, taken):
     worker.take(0, [finished(taken)])
 
     assert redis.hget("rq:worker:worker-1", "state") == b"idle"
-    assert not redis.hexists("rq:worker:worker-1", "current_job")
+    assert not redis.exists("rq:worker:worker-1:executions")
 
 
 def test_a_worker_counts_what_it_finished(redis, worker):

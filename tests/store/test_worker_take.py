@@ -83,7 +83,18 @@ def test_what_is_taken_says_that_it_is_started_and_by_whom(redis):
     take(redis)
 
     assert redis.hmget("rq:job:default-0", "status", "worker_name") == [b"started", b"worker-1"]
-    assert redis.hmget("rq:worker:worker-1", "state", "current_job") == [b"busy", b"default-0"]
+    assert redis.hget("rq:worker:worker-1", "state") == b"busy"
+
+
+def test_rq_knows_what_a_worker_runs(redis):
+    worker = face(redis)
+    worker.register_birth()
+    enqueue(redis, 3)
+    taken = take(redis, 2)
+    found = worker.get_current_executions(refresh=True)
+
+    assert {(one.id, one.job_id) for one in found} == {(t.execution, t.job_id) for t in taken}
+    assert worker.current_execution_count == 2
 
 
 def test_whoever_takes_has_a_lease_by_the_clock_of_redis(redis):

@@ -80,7 +80,9 @@ def _has_hung_up() -> bool:
         return True
 
 
-_COMES_TO_AN_END = {"queued", "scheduled", "deferred", "started"}
+_COMES_TO_AN_END = {
+    "queued", "scheduled", "deferred", "ready_to_enqueue", "rate_limited", "started",
+}  # fmt: skip
 
 
 def _limit_s() -> float:

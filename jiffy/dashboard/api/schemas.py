@@ -14,8 +14,8 @@ JOB: dict[str, Any] = {
         "id": {"type": "string"},
         "state": {
             "type": "string",
-            "description": "RQ's word: queued, scheduled, deferred, started; when it is over "
-            "finished, failed, stopped, canceled.",
+            "description": "RQ's word: queued, scheduled, deferred, ready_to_enqueue, "
+            "rate_limited, started; when it is over finished, failed, stopped, canceled.",
         },
         "function": {**_TEXT_OR_NULL, "description": "Its path; null where it cannot be read."},
         "description": {"type": "string"},
