@@ -70,8 +70,8 @@ class Finished(Outcome):
                 taken.execution,
                 clock.rq_text(self.started_s),
                 clock.rq_text(self.ended_s),
-                self.started_s,
-                self.ended_s,
+                f"{self.started_s}",  # Valkey's Lua would write a number as 1.7e+9
+                f"{self.ended_s}",
                 taken.result_ttl_s,
                 self.value is not None and b64encode(self.value).decode(),
             ]
