@@ -8,12 +8,14 @@ import encodings.idna  # noqa: F401  # see below
 import os
 import secrets  # noqa: F401  # the same
 import socket
-from functools import lru_cache
+from contextlib import suppress
+from functools import lru_cache, partial
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from redis import Redis
 from redis.backoff import NoBackoff
+from redis.connection import AbstractConnection
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import (
     MasterDownError,
@@ -53,7 +55,7 @@ def connect(role: str, answer_timeout_s: float | None = ANSWER_TIMEOUT_S) -> Red
         "socket_connect_timeout": CONNECT_TIMEOUT_S,
         "socket_timeout": answer_timeout_s,
         "retry": Retry(NoBackoff(), 0),
-        "client_name": client_name(role),
+        "redis_connect_func": partial(_introduce, client_name(role)),
         "protocol": 2,  # RQ was written for its answers, and it saves a round trip a connection
     }
     if url.startswith("redis+sentinel://"):
@@ -91,6 +93,14 @@ def client_name(role: str) -> str:
     """`jiffy:worker:web.1`: the role, then the dyno or this machine's name and process."""
     dyno = settings().dyno or f"{socket.gethostname()}.{os.getpid()}"
     return f"jiffy:{role}:{dyno}"
+
+
+def _introduce(name: str, connection: AbstractConnection) -> None:
+    """Begin a connection as redis-py does, but give it a name only where that is allowed."""
+    connection.on_connect()
+    connection.send_command("CLIENT", "SETNAME", name)
+    with suppress(ResponseError):
+        connection.read_response()
 
 
 def verifies_tls(config: Settings, url: str) -> bool:

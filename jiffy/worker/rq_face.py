@@ -2,6 +2,7 @@
 
 import os
 import signal
+import warnings
 from collections.abc import Sequence
 from copy import copy
 from typing import Any
@@ -45,7 +46,10 @@ class _Face(BaseWorker):
     _next_maintenance = 0.0
 
     def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, **options)
+        with warnings.catch_warnings():
+            # It warns where it may not ask who is connected; nothing needs to know.
+            warnings.filterwarnings("ignore", "CLIENT (SETNAME|LIST) command not supported")
+            super().__init__(*args, **options)
         self.serializer = JSONSerializer
         self.job_class = guarded(self.job_class)
         self.queues = [self._guarded(queue) for queue in self.queues]

@@ -1,0 +1,107 @@
+"""A Redis user with the rights that the documentation lists is enough, whatever runs."""
+
+import re
+import subprocess
+import sys
+
+import pytest
+
+from jiffy import Retry, actions, connection, every, wait
+from jiffy.dashboard import create_app
+from jiffy.errors import JobFailed
+from jiffy.queues import enqueue
+from jiffy.scheduler import table
+from jiffy.settings import settings
+from jobs import numbers
+from tests import worker_jobs
+from tests.newcomer import CHECKOUT
+from tests.scheduler_processes import Running
+from tests.web.conftest import PASSWORD, TOKEN, log_in
+from tests.worker_processes import Dyno, begin
+
+pytestmark = pytest.mark.timeout(60)
+
+PAGE = (CHECKOUT / "docs/settings.md").read_text()
+RULES = re.search(r"^ACL SETUSER shop (on >secret .+)$", PAGE, re.MULTILINE)[1].split()
+# What may be refused: it is asked for, and done without.
+OPTIONAL = set(re.findall(r"`([A-Z]+)", re.search(r"^(.+) may be refused", PAGE, re.MULTILINE)[1]))
+VIEWS = ("/", "/schedule", "/healthz", "/rq/", "/rq/0/view/jobs", "/rq/0/view/workers")
+
+
+@pytest.fixture(params=[[], ["-client"]], ids=["documented", "without-client"])
+def user(request, redis, redis_address, environ):
+    """The address of Redis for a user with these rights, as this process knows it too."""
+    redis.execute_command("ACL", "SETUSER", "shop", "reset", *RULES, "~test:*", *request.param)
+    redis.acl_log_reset()
+    address = redis_address.replace("unix://", "unix://shop:secret@")
+    environ(REDIS_URL=address, DASHBOARD_PASSWORD=PASSWORD, API_TOKEN=TOKEN)
+    connection.shared.cache_clear()
+    yield address
+    connection.shared().close()
+    connection.shared.cache_clear()
+    refused = {entry["object"].partition("|")[0].upper() for entry in redis.acl_log()}
+    redis.acl_deluser("shop")
+    assert refused <= OPTIONAL
+
+
+@pytest.fixture
+def worker(user, tmp_path):
+    modules = "jobs,tests.worker_jobs"
+    dyno = Dyno(tmp_path, ["-n", "1"], {"REDIS_URL": user, "JOBS_MODULES": modules})
+    yield dyno
+    dyno.end()
+
+
+def test_a_worker_runs_what_is_enqueued_now_and_for_later(worker):
+    now, later = enqueue(numbers.add, 2, 3), enqueue.options(in_=0.1)(numbers.add, 3, 4)
+
+    assert (wait(now, timeout="20s"), wait(later, timeout="20s")) == (5, 7)
+    assert "warn" not in worker.log.lower()
+
+
+def test_a_worker_tries_again_what_has_failed(worker):
+    job = enqueue.options(retry=Retry(1, backoff=0.1))(worker_jobs.say_and_fail, "failing")
+
+    with pytest.raises(JobFailed, match="failing"):
+        wait(job, timeout="20s")
+
+
+def test_a_running_job_is_stopped(worker, redis):
+    job = enqueue(worker_jobs.wait_for, "ever")
+    begin(worker, redis, "ever")
+    actions.stop(job)
+
+    worker.until(lambda: job.get_status() == "stopped")
+
+
+def test_a_scheduler_enqueues_what_is_due(user, redis, tmp_path):
+    entries, _ = table.read([every(1, numbers.add, args=[1, 2], overlap="allow")])
+    running = Running(tmp_path, entries)
+    try:
+        running.until(lambda: redis.llen("rq:queue:default") >= 2)
+    finally:
+        running.end()
+
+
+def test_the_pages_and_the_api_show_and_change_jobs(worker):
+    failed = enqueue(worker_jobs.say_and_fail, "failing")
+    later = enqueue.options(in_="1h")(numbers.add, 1, 2)
+    with pytest.raises(JobFailed):
+        wait(failed, timeout="20s")
+    app = create_app(settings())
+    client, token = app.test_client(), {"Authorization": f"Bearer {TOKEN}"}
+    log_in(client)
+    answers = [client.get(path) for path in (*VIEWS, f"/jobs/{failed.id}", f"/jobs/{later.id}")]
+    answers.append(app.test_client().get("/metrics", headers=token))
+    answers.append(app.test_client().post(f"/api/jobs/{failed.id}/retry", headers=token))
+    answers.append(app.test_client().delete(f"/api/jobs/{later.id}", headers=token))
+
+    assert [(it.request.path, it.text) for it in answers if it.status_code >= 300] == []
+
+
+def test_stock_rqs_worker_runs_a_job(user):
+    job = enqueue(numbers.add, 2, 3)
+    command = ["-m", "rq.cli", "worker", "--serializer", "json", "--burst", "--url", user]
+    done = subprocess.run([sys.executable, *command, "default"], capture_output=True, check=False)
+
+    assert job.get_status() == "finished", done.stderr.decode()
