@@ -105,7 +105,7 @@ def test_a_redis_on_a_port_is_reached(client_of, tcp_redis):
 def test_the_first_enqueue_imports_nothing(tcp_redis):
     program = """if True:
         import sys
-        from jiffy import enqueue
+        from enqueue import enqueue
         from jobs import numbers
         before = set(sys.modules)
         enqueue(numbers.add, 1, 2)
