@@ -11,7 +11,7 @@ from pathlib import Path
 import psycopg
 
 from tests.missing import is_missing
-from tests.newcomer import wait_until
+from tests.newcomer import PATIENCE_S, wait_until
 
 
 @contextmanager
@@ -32,11 +32,11 @@ def start_postgres():
         )  # fmt: skip
         try:
             address = f"postgresql://jiffy@/postgres?host={home}"
-            wait_until(lambda: _answers(address), 30)
+            wait_until(lambda: _answers(address))
             yield address
         finally:
             server.send_signal(signal.SIGINT)  # which ends its clients, too
-            server.wait(10)
+            server.wait(PATIENCE_S)
 
 
 def _programs():

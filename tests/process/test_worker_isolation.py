@@ -16,7 +16,7 @@ from tests.postgres import start_postgres
 from tests.worker_processes import let_go_on, until_over, until_said
 from tests.worker_support import queued, reason, said
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(60)]
+pytestmark = pytest.mark.slow
 
 JOBS = 40
 ANSWERS = [f"answer to {number}" for number in range(JOBS)]

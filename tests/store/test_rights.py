@@ -19,8 +19,6 @@ from tests.scheduler_processes import Running
 from tests.web.conftest import PASSWORD, TOKEN, log_in
 from tests.worker_processes import Dyno, begin
 
-pytestmark = pytest.mark.timeout(60)
-
 PAGE = (CHECKOUT / "docs/settings.md").read_text()
 RULES = re.search(r"^ACL SETUSER shop (on >secret .+)$", PAGE, re.MULTILINE)[1].split()
 # What may be refused: it is asked for, and done without.
