@@ -30,7 +30,8 @@ bench: installed  ## speed beside that of the peers, an hour or so (BENCH='--qui
 	@python -m bench $(BENCH)
 
 compat: installed  ## RQ's and rq-scheduler's own tests on ours (SUITE=rq; WORKER=rq: on theirs)
-	@python -m bench.compat --worker $(or $(WORKER),jiffy) $(addprefix --suite ,$(SUITE))
+	@python -m bench.compat --worker $(or $(WORKER),jiffy) $(addprefix --suite ,$(SUITE)) \
+		$(addprefix --rq-scheduler ,$(RQ_SCHEDULER))
 
 chaos: installed  ## kill, cut, freeze and poison, and count what became of every job
 	@python -m bench.chaos $(CHAOS)

@@ -52,7 +52,7 @@ def plan(found: Found, now: datetime) -> Plan:
     if found.kind == "broken":
         raise ValueError(found.text.decode())
     due = clock.from_wall(found.score)
-    return Plan(found, *next_time(found.text, due, max(now, due)))
+    return Plan(found, *next_time(found.text, due, now))
 
 
 def in_one_step(name: str) -> Callable[..., Job]:

@@ -28,6 +28,16 @@ def test_it_is_enqueued_before_its_time_and_stays_on_the_schedule(scheduler, ent
     assert entry in scheduler
 
 
+@pytest.mark.filterwarnings("ignore:Version 0.22:FutureWarning")  # rq-scheduler's own
+def test_a_cron_entry_that_is_enqueued_before_its_time_keeps_it(scheduler, redis):
+    entry = scheduler.cron("0 0 1 1 *", numbers.add, args=[2, 3])
+    before = redis.zscore(keys.ENTRIES, entry.id)
+    scheduler.enqueue_job(entry)
+
+    assert queued(redis) == [entry.id.encode()]
+    assert redis.zscore(keys.ENTRIES, entry.id) == before
+
+
 def test_the_job_at_hand_knows_that_it_was_enqueued(scheduler, entry):
     scheduler.enqueue_job(entry)
 
