@@ -15,7 +15,7 @@ def answer_all():
 def ask(number):
     answers = SimpleQueue()
     questions.put((number, answers))
-    return answers.get(timeout=5)
+    return answers.get(timeout=20)
 
 
 threading.Thread(target=answer_all, name="answers", daemon=True).start()

@@ -90,7 +90,7 @@ def ask_all(worker, redis, module):
     queue = Queue("default", connection=redis)
     ids = [f"job-{number}" for number in range(JOBS)]
     for number, job_id in enumerate(ids):
-        queue.enqueue(f"tests.opened.{module}.ask", number, job_id=job_id, job_timeout=8)
+        queue.enqueue(f"tests.opened.{module}.ask", number, job_id=job_id, job_timeout=30)
     until_over(worker, redis, *ids)
     return [result(redis, job_id) for job_id in ids]
 
