@@ -2,7 +2,12 @@
 
 import pytest
 from rq import Callback
-from rq.command import send_kill_horse_command, send_shutdown_command, send_stop_job_command
+from rq.command import (
+    send_kill_horse_command,
+    send_shutdown_command,
+    send_stop_execution_command,
+    send_stop_job_command,
+)
 from rq.suspension import resume, suspend
 
 from tests import worker_jobs
@@ -30,6 +35,18 @@ def test_a_job_is_stopped_by_command_and_its_callback_is_told(worker, redis):
 
     assert status(redis) == "stopped"
     assert reason(redis) == "Job stopped by user, work-horse terminated."
+
+
+def test_an_execution_is_stopped_by_command_and_no_other_one_of_the_job(worker, redis):
+    (execution,) = job(redis).get_executions()
+    for execution_id in ("an-earlier-one", execution.id):
+        redis.hset(f"rq:execution:default-0:{execution_id}", mapping=execution.serialize())
+        send_stop_execution_command(redis, "default-0", execution_id)
+        worker.until_logged("command.heard")
+    until_over(worker, redis, "default-0")
+
+    assert status(redis) == "stopped"
+    assert len(worker.lines("command.ignored")) == 1
 
 
 def beginnings(redis):

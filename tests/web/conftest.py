@@ -8,6 +8,7 @@ import zlib
 from pathlib import Path
 
 import pytest
+from rq.executions import Execution
 from rq.utils import now, utcformat
 from werkzeug.serving import make_server
 
@@ -127,13 +128,17 @@ def plant(redis):
 
 @pytest.fixture
 def plant_worker(redis):
-    """Write a worker into Redis: `plant_worker("name", state="busy", current_job="id")`."""
+    """Write a worker into Redis: `plant_worker("name", state="busy", runs="job id")`."""
 
-    def write(name, **fields):
+    def write(name, runs=None, **fields):
         moment = utcformat(now())
         known = {"state": "idle", "queues": "default", "birth": moment, "last_heartbeat": moment}
         redis.sadd(keys.WORKERS, keys.WORKER + name)
         redis.hset(keys.WORKER + name, mapping=known | fields)
+        if runs:
+            execution = Execution("an-execution", runs, redis, name)
+            execution.save(60)
+            redis.sadd(execution.worker_executions_key, execution.composite_key)
 
     return write
 
@@ -146,7 +151,7 @@ def pickled(plant, plant_worker, tmp_path):
     call = pickle.dumps(("jobs.numbers.add", None, (Trap(path),), {}))
     plant("trap", data=call, result=trap, meta=trap, description="numbers.add(<Trap>)")
     plant("trap2", data=call, result=trap, meta=trap, status="failed", error="boom")
-    plant_worker("holder", state="busy", current_job="trap")
+    plant_worker("holder", state="busy", runs="trap")
     return "trap", path
 
 

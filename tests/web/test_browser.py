@@ -127,7 +127,7 @@ def attacked(plant, plant_worker):
         ATTACK,
         state=ATTACK,
         queues=QUEUE,
-        current_job="started",
+        runs="started",
         hostname=ATTACK,
         version=ATTACK,
         python_version=ATTACK,

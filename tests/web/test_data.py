@@ -181,7 +181,7 @@ def test_a_corrupt_field_breaks_no_page(client, plant, plant_worker, redis, fiel
     plant("corrupt", status="finished")
     redis.hset(keys.job("corrupt"), field, value)
     plant("good", result=8)
-    plant_worker("w1", state="busy", current_job="corrupt")
+    plant_worker("w1", state="busy", runs="corrupt")
     statuses = {view: look(client, view.format("corrupt")).status_code for view in VIEWS}
 
     assert statuses == dict.fromkeys(VIEWS, 200)

@@ -96,12 +96,19 @@ def test_nothing_is_said_of_queues_where_workers_are_left_out(client, plant, pla
 
 def test_the_first_page_shows_who_works_on_what(client, plant, plant_worker):
     plant("job1", status="started", call=["jobs.reports.weekly", None, [], {}])
-    plant_worker("w1", state="busy", current_job="job1", hostname="web", pid=12)
+    plant_worker("w1", state="busy", runs="job1", hostname="web", pid=12)
     plant_worker("w2")
     text = client.get("/").text
 
     assert "1 of 2 busy" in text
     assert "jobs.reports.weekly" in text
+
+
+def test_the_first_page_shows_what_a_worker_of_rq_2_works_on(client, plant, plant_worker):
+    plant("job1", status="started", call=["jobs.reports.weekly", None, [], {}])
+    plant_worker("w1", state="busy", current_job="job1")
+
+    assert client.get("/").text.count("/jobs/job1") == 2
 
 
 def test_the_first_page_warns_when_jobs_wait_and_nobody_works(client, plant):

@@ -156,6 +156,6 @@ def test_a_job_with_a_dependency_is_shown(client, redis):
 
 
 def test_a_worker_whose_job_was_deleted_is_shown_as_idle(client, plant_worker):
-    plant_worker("w1", state="busy", current_job="deleted")
+    plant_worker("w1", state="busy", runs="deleted")
 
     assert client.get("/rq/0/data/workers.json").json["workers"][0]["current_job"] == "idle"
