@@ -14,22 +14,22 @@ from jiffy.settings import Settings, settings
 
 pytest_plugins = ["jiffy.testing"]
 
-# `make test SERVER=path` chooses the server, also for the programs that tests start elsewhere.
-server = str(devredis.server())
-# Whatever else the user has set, tests never see, and never reach a Redis of theirs.
-for setting in fields(Settings):
-    os.environ.pop(setting.name.upper(), None)
-os.environ["REDIS_SERVER"] = server
-settings.cache_clear()
 
-
-# A shell that runs the tests in the background has them ignore it, and all that they start.
-signal.signal(signal.SIGINT, signal.default_int_handler)
+def pytest_configure():
+    """Not as this is imported: workers that run jobs of the tests import it, too."""
+    # Whatever the user has set, tests never see, and never reach a Redis of theirs.
+    for name in {setting.name.upper() for setting in fields(Settings)} - {"REDIS_SERVER"}:
+        os.environ.pop(name, None)
+    # A shell that runs the tests in the background has them ignore it, and all that they start.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session", autouse=True)
 def redis_address():
     """The address of a Redis that only this test process uses; it is also in REDIS_URL."""
+    settings.cache_clear()
+    # The same server for the programs that tests start in other folders.
+    os.environ["REDIS_SERVER"] = str(devredis.server())
     with tempfile.TemporaryDirectory(prefix="jiffy-test-") as home:
         address = devredis.start(Path(home), keep=False)
         os.environ["REDIS_URL"] = address
@@ -60,19 +60,21 @@ def redis(redis_address):
 
 
 @pytest.fixture
-def environ(monkeypatch):
+def environ():
     """Set environment variables for one test: `environ(WORKERS="3")`; None takes one away."""
+    before = dict(os.environ)
 
     def change(**values):
         for name, value in values.items():
             if value is None:
-                monkeypatch.delenv(name, raising=False)
+                os.environ.pop(name, None)
             else:
-                monkeypatch.setenv(name, value)
+                os.environ[name] = value
         settings.cache_clear()
 
     yield change
-    monkeypatch.undo()
+    os.environ.clear()
+    os.environ.update(before)
     settings.cache_clear()
 
 

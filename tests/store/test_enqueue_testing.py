@@ -6,11 +6,6 @@ from jobs import numbers
 from tests import enqueue_jobs
 
 
-def allow_tests(queued, environ):
-    path = queued.redis.connection_pool.connection_kwargs["path"]
-    environ(JOBS_MODULES="jobs,tests", REDIS_URL=f"unix://{path}")
-
-
 def test_inline_runs_what_is_enqueued_at_once(inline):
     job = jiffy.enqueue(numbers.add, 2, 3)
 
@@ -18,8 +13,7 @@ def test_inline_runs_what_is_enqueued_at_once(inline):
     assert wait(job) == 5
 
 
-def test_inline_runs_many_and_what_a_job_enqueues(inline, environ):
-    allow_tests(inline, environ)
+def test_inline_runs_many_and_what_a_job_enqueues(inline):
     jobs = jiffy.enqueue_many(numbers.add, [(1, 1), (2, 2)])
     jiffy.enqueue(enqueue_jobs.enqueue_another)
 
@@ -58,8 +52,7 @@ def test_queued_tells_what_was_enqueued(queued):
     assert [(job.func_name, job.origin) for job in queued.jobs] == [("jobs.numbers.add", "low")]
 
 
-def test_queued_knows_what_is_left_out(queued, environ):
-    allow_tests(queued, environ)
+def test_queued_knows_what_is_left_out(queued):
     jiffy.enqueue(enqueue_jobs.add, 1)
 
     assert queued.has(enqueue_jobs.add, 1)
