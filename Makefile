@@ -5,7 +5,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 ifdef SERVER
 export REDIS_SERVER := $(SERVER)
 endif
-.PHONY: help run test test-all fix check bench compat chaos sizes installed installed-dev
+.PHONY: help run test test-all test-dates fix check bench compat chaos sizes installed installed-dev
 help:
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
 
@@ -15,8 +15,11 @@ run: installed  ## start it all: Redis, web, worker, scheduler, and a sample job
 test: installed-dev  ## all tests but the slow ones, in under 3 minutes
 	@python -m pytest -q -n auto -m "not slow"
 
-test-all: installed-dev  ## all tests
-	@python -m pytest -q -n auto
+test-all: test  ## these, then the slow ones
+	@python -m pytest -q -n auto -m slow
+
+test-dates: installed-dev  ## the quick tests on two other dates (ALL=1: on seven, in three zones)
+	@bin/test-dates
 
 fix: installed-dev  ## put code into shape
 	@ruff check -q --fix . ; ruff format -q .

@@ -43,9 +43,8 @@ def names_in(folder):
 
 
 def test_what_resize_made_is_deleted_when_it_is_old(folder):
-    for width in (20, 10):
-        resize(str(folder / "photo.jpg"), width)
-    age(folder / "photo_20x15.jpg", days=31)
+    age(resize(str(folder / "photo.jpg"), 20), days=31)
+    age(resize(str(folder / "photo.jpg"), 10), days=29)
 
     assert cleanup.resized(str(folder), 30) == 1
     assert names_in(folder) == ["photo.jpg", "photo_10x8.jpg"]
