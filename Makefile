@@ -5,12 +5,13 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 ifdef SERVER
 export REDIS_SERVER := $(SERVER)
 endif
+RESIZE := jobs.images.resize samples/photo.jpg
 .PHONY: help run test test-all test-dates fix check bench compat chaos sizes installed installed-dev
 help:
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
 
 run: installed  ## start it all: Redis, web, worker, scheduler, and a sample job
-	@exec python -m jiffy.devrun
+	@exec python -m jiffy dev --job "$(RESIZE) 200 150" --job "$(RESIZE) 1600"
 
 test: installed-dev  ## all tests but the slow ones, in under 3 minutes
 	@python -m pytest -q -n auto -m "not slow"

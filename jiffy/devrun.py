@@ -1,35 +1,35 @@
-"""`make run`: Redis, the Procfile's processes under honcho, and a sample job, until Ctrl-C."""
+"""`jiffy dev` and `make run`: Redis, all processes under honcho, and a sample job, until Ctrl-C."""
 
 import errno
 import os
+import re
 import secrets
 import shlex
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import threading
 import urllib.request
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
 from honcho import environ, manager, printer
 
-from jiffy import clock, connection, system
+from jiffy import clock, connection, project, system
 from jiffy.errors import InvalidSetting, JiffyError
-from jiffy.program import in_one_line
 from jiffy.settings import set_environment, settings
 
-SIZES = ("200 150", "1600")
 LOGIN = """\
   Dashboard       {address}
   Log in          {user} / {password}
   HTTP API        POST {address}api/jobs, Bearer {token}
-  Your turn       .venv/bin/python enqueue.py jobs.numbers.add 2 3 --wait
+  Your turn       {enqueue} {call} --wait
   Stop            Ctrl-C
 """
-KEPT_RUNNING = ("web", "worker", "scheduler")
 
 # All is gone 5 s after Ctrl-C: honcho kills what is left after 3, we what is left after honcho.
 STOP_TIMEOUT_S = 3
@@ -38,20 +38,22 @@ WEB_TIMEOUT_S = 30
 SAMPLE_TIMEOUT_S = 60
 
 
-def main() -> int:
-    """Start everything, stay up until told to stop, leave no process; return the exit code."""
+def run(schedule: str, jobs: Sequence[str]) -> int:
+    """Start everything, stay up until told to stop, leave no process; return the exit code.
+
+    `schedule` is what `jiffy scheduler` would be given, each of `jobs` what `jiffy enqueue` would.
+    """
     for asked_to_stop in (signal.SIGINT, signal.SIGTERM):  # honcho replaces these
         signal.signal(asked_to_stop, lambda *_: sys.exit(0))
     if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # as `nohup` sets it
         signal.signal(signal.SIGHUP, lambda *_: signal.raise_signal(signal.SIGTERM))
-    with in_one_line():
-        _read_dotenv()
-        connection.connect("run").ping()  # starts the private Redis; it is to outlive us, so first
-        print(f"Redis: {connection.describe(settings())}", flush=True)
-        login = _choose_settings()
+    _read_dotenv()
+    connection.connect("run").ping()  # starts the private Redis; it is to outlive us, so first
+    print(f"Redis: {connection.describe(settings())}", flush=True)
+    login = _choose_settings()
     system.adopt_orphans()  # so that we can end them
     try:
-        return _run(Processes(login))
+        return _run(Processes(login, jobs), _commands(schedule))
     finally:
         _end_descendants()
 
@@ -74,6 +76,8 @@ def _choose_settings() -> str:
     settled = {"PORT": str(port), "HOST": given.host, "GRACE_S": str(JOBS_GRACE_S)}
     set_environment(settled, replace=True)
     return LOGIN.format(
+        enqueue=_enqueue(),
+        call="jobs.numbers.add 2 3" if Path("jobs/numbers.py").exists() else "MODULE.FUNCTION",
         address=f"http://{given.host}:{port}/",
         user=given.dashboard_user,
         password="your DASHBOARD_PASSWORD" if given.dashboard_password else password,
@@ -144,8 +148,8 @@ class Terminal:
 class Processes(manager.Manager):  # type: ignore[misc] # honcho has no types
     """honcho's manager, with a newcomer's guide beside it, and a firm end."""
 
-    def __init__(self, login: str) -> None:
-        self._login = login
+    def __init__(self, login: str, jobs: Sequence[str]) -> None:
+        self._login, self._jobs = login, jobs
         self._terminal = Terminal(sys.stdout.fileno())
         super().__init__(printer.Printer(self._terminal))
 
@@ -162,41 +166,56 @@ class Processes(manager.Manager):  # type: ignore[misc] # honcho has no types
     def _start(self) -> None:
         super()._start()
         # Only now: a process must not be forked while threads run.
-        threading.Thread(target=_guide, args=(self._terminal, self._login), daemon=True).start()
+        told = self._terminal, self._login, self._jobs
+        threading.Thread(target=_guide, args=told, daemon=True).start()
 
 
-def _run(processes: Processes) -> int:
+def _commands(schedule: str) -> dict[str, str]:
+    """What to run, by name: the lines of the Procfile, and the parts that none of them starts."""
+    procfile = Path("Procfile").read_text() if Path("Procfile").exists() else ""
+    commands: dict[str, str] = dict(environ.parse_procfile(procfile).processes)
+    commands.pop("release", None)
+    words = {"scheduler": f" {schedule}"} if schedule or project.has_schedule() else {}
+    for part in ("dashboard", "worker", *words):
+        if not any(_starts(part, command) for command in commands.values()):
+            commands[part] = f"python -m jiffy {part}{words.get(part, '')}"
+    return commands
+
+
+def _starts(part: str, command: str) -> bool:
+    return bool(re.search(rf"\b{part}\b(?!-)", command))  # --worker-class is of gunicorn
+
+
+def _run(processes: Processes, commands: Mapping[str, str]) -> int:
     manager.KILL_WAIT = STOP_TIMEOUT_S
-    procfile = environ.parse_procfile(Path("Procfile").read_text())
-    for name in KEPT_RUNNING:
-        processes.add_process(f"{name}.1", procfile.processes[name])
+    given, last = settings(), settings().port
+    programs = shlex.quote(str(Path(sys.executable).parent))
+    for name, command in commands.items():
+        port = given.port
+        if not _starts("dashboard", command):
+            port = last = _free_port(given.host, last + 1)
+        processes.add_process(f"{name}.1", f'export PATH={programs}:"$PATH" PORT={port}; {command}')
     with suppress(SystemExit):
         processes.loop()
     asked_to_stop = processes.returncode in (None, 130, 143)
     return 0 if asked_to_stop else int(processes.returncode or 0)
 
 
-def _guide(terminal: Terminal, login: str) -> None:
-    """Resize the sample photo as a user would, then say where everything is."""
-    photo = Path(settings().jobs_files, "photo.jpg")
-    if not photo.exists():
-        from jiffy import devphoto
-
-        terminal.say(f"Rendering {photo}, 12 megapixels, this once ...")
-        devphoto.render(photo)
-    resize = f"jobs.images.resize {shlex.quote(str(photo))}"
-    pictures = [_type(terminal, f"{resize} {size} --wait") for size in SIZES]
+def _guide(terminal: Terminal, login: str, jobs: Sequence[str]) -> None:
+    """Enqueue the sample jobs as a user would, then say where everything is."""
+    results = [_type(terminal, f"{job} --wait") for job in jobs]
     _wait_for_web()
-    terminal.say(f"\n  Small picture   {pictures[0] or 'not yet: see above'}\n{login}")
+    told = [f"  Sample job      {result or 'not yet: see above'}\n" for result in results]
+    terminal.say(f"\n{''.join(told)}{login}")
 
 
 def _type(terminal: Terminal, arguments: str) -> str:
-    """Run `python enqueue.py` as if it had been typed; return the last line that it printed."""
+    """Run `jiffy enqueue` as if it had been typed; return the last line that it printed."""
     terminal.hold()
-    terminal.say(f"\n$ python enqueue.py {arguments}")
+    terminal.say(f"\n$ {_enqueue()} {arguments}")
     # In a session of its own: Ctrl-C is for us, and what is left of it ends with us.
     typed = subprocess.Popen(
-        [sys.executable, "enqueue.py", *shlex.split(arguments)],
+        [sys.executable, "-m", "jiffy", "enqueue", *shlex.split(arguments)],
         stdout=subprocess.PIPE, text=True, start_new_session=True,
     )  # fmt: skip
     limit = threading.Timer(SAMPLE_TIMEOUT_S, typed.terminate)
@@ -209,6 +228,12 @@ def _type(terminal: Terminal, arguments: str) -> str:
     limit.cancel()
     terminal.release()
     return lines[-1] if typed.wait() == 0 else ""
+
+
+def _enqueue() -> str:
+    """How to type `jiffy enqueue` in this folder."""
+    python = os.path.relpath(sys.executable)
+    return "jiffy enqueue" if shutil.which("jiffy") else f"{python} -m jiffy enqueue"
 
 
 def _wait_for_web() -> None:
@@ -228,7 +253,3 @@ def _end_descendants() -> None:
                 os.kill(pid, signal.SIGKILL)
         with suppress(ChildProcessError):
             os.waitpid(-1, 0)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -18,7 +18,7 @@ def options(reference: str | None) -> Any:
     """OPTIONS, as `reference` names it; without one that of `enqueue.py`, if there is one."""
     if reference:
         return named("OPTIONS", reference)
-    return _own("enqueue", "OPTIONS", sign="OPTIONS") or {}
+    return named("OPTIONS", "enqueue:OPTIONS") if _has("enqueue", "OPTIONS") else {}
 
 
 def schedule(reference: str | None) -> Any:
@@ -28,15 +28,19 @@ def schedule(reference: str | None) -> Any:
     """
     if reference:
         return named("SCHEDULE", reference)
-    found = _own("scheduler", "SCHEDULE", sign="SCHEDULE")
-    if found is None:
+    if not has_schedule():
         raise WrongArguments("No scheduler.py here. Name the schedule: shop.schedule:SCHEDULE.")
-    return found
+    return named("SCHEDULE", "scheduler:SCHEDULE")
+
+
+def has_schedule() -> bool:
+    """Whether there is a `scheduler.py`."""
+    return _has("scheduler", "SCHEDULE")
 
 
 def app() -> Any:
     """The web app of `dashboard.py`, or None."""
-    return _own("dashboard", "app", sign="web_app")
+    return named("app", "dashboard:app") if _has("dashboard", "web_app") else None
 
 
 def named(name: str, reference: str) -> Any:
@@ -55,16 +59,13 @@ def named(name: str, reference: str) -> Any:
     raise InvalidValue(name, reference, f"a name that {module_name} defines; {attribute} is not")
 
 
-def _own(module_name: str, attribute: str, *, sign: str) -> Any:
-    """What the project's file of that name has; None if there is no such file.
+def _has(module_name: str, sign: str) -> bool:
+    """Whether the project has a file of that name, with `sign` in its text.
 
-    Another program's file of that name is not even imported: `sign` is not in its text.
+    Without that it is another program's, and is not even imported.
     """
     if module_name in sys.modules:
         file = getattr(sys.modules[module_name], "__file__", None)
     else:
-        spec = find_spec(module_name)
-        file = spec.origin if spec else None
-    if not file or sign not in Path(file).read_text(encoding="utf-8", errors="replace"):
-        return None
-    return named(attribute, f"{module_name}:{attribute}")
+        file = getattr(find_spec(module_name), "origin", None)
+    return file is not None and sign in Path(file).read_text(encoding="utf-8", errors="replace")

@@ -40,9 +40,9 @@ def clone_set_up(folder):
 
 
 @contextmanager
-def make_run(folder, **environ):
+def make_run(folder, *, command=("make", "run"), **environ):
     """Type `make run` in `folder`; whatever becomes of it, nothing stays behind."""
-    run = Run(folder, environ)
+    run = Run(folder, command, environ)
     try:
         yield run
     finally:
@@ -50,16 +50,16 @@ def make_run(folder, **environ):
 
 
 class Run:
-    """A `make run` in `folder`; what it prints is in `lines`."""
+    """A `make run` in `folder`, or a `jiffy dev`; what it prints is in `lines`."""
 
-    def __init__(self, folder, environ):
+    def __init__(self, folder, command, environ):
         self.lines = []
         self.folder = folder
         self.is_ready, self.is_over = threading.Event(), threading.Event()
         self.mark = f"JIFFY_TEST_MARK={uuid.uuid4()}"
         self.environ = newcomers_environ() | dict([self.mark.split("=")]) | environ
         self.process = subprocess.Popen(
-            ["make", "run"], cwd=folder, env=self.environ, text=True,
+            command, cwd=folder, env=self.environ, text=True,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
         )  # fmt: skip
         self.reader = threading.Thread(target=self._read)

@@ -18,7 +18,7 @@ from jiffy.program import in_one_line
 from jiffy.settings import set_environment
 
 INTERRUPTED_EXIT_CODE = 130
-_COMMANDS = ("enqueue", "worker", "scheduler", "dashboard")
+_COMMANDS = ("enqueue", "worker", "scheduler", "dashboard", "dev", "init")
 
 
 def main(name: str = "") -> NoReturn:
@@ -82,7 +82,7 @@ class Command(click.Command):
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Examples"):
             for line in (self.epilog or "").splitlines():
-                formatter.write(f"  {ctx.command_path} {line}\n")
+                formatter.write(f"  {ctx.command_path} {line}".rstrip() + "\n")
 
 
 class _Jiffy(click.Group):

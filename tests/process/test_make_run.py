@@ -58,7 +58,7 @@ def test_a_newcomer_sees_the_sample_job_finished_and_nothing_is_left_behind(fold
     find_browser()
     with make_run(clone(folder)) as run:
         run.wait_until_ready()
-        with Image.open(folder / run.after("Small picture")) as picture:
+        with Image.open(folder / run.after("Sample job")) as picture:
             assert picture.size == (200, 150)
 
         with logged_in(run) as page:

@@ -7,7 +7,7 @@ import pytest
 
 from jiffy import cli
 
-COMMANDS = ["enqueue", "worker", "scheduler", "dashboard"]
+COMMANDS = ["enqueue", "worker", "scheduler", "dashboard", "dev"]
 
 
 def typed(name, *words):
@@ -94,7 +94,7 @@ def test_help_has_examples_and_says_where_redis_is(name, capsys):
     code, text = said(capsys, name, "--help")
 
     assert code == 0
-    assert re.search(rf"^Examples:\n  jiffy {name} ", text, re.MULTILINE)
+    assert re.search(rf"^Examples:\n  jiffy {name}\b", text, re.MULTILINE)
     assert "--redis-url" in text
 
 
@@ -102,4 +102,4 @@ def test_help_lists_the_commands(capsys):
     code, text = said(capsys, "--help")
 
     assert code == 0
-    assert re.findall(r"^  ([a-z]+)  ", text, re.MULTILINE) == COMMANDS
+    assert re.findall(r"^  ([a-z]+)  ", text, re.MULTILINE) == [*COMMANDS, "init"]

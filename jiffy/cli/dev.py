@@ -1,0 +1,30 @@
+"""`jiffy dev`: everything that a project runs, on this machine, until Ctrl-C."""
+
+from pathlib import Path
+
+import click
+
+from jiffy.cli import Command
+from jiffy.errors import MissingExtra
+
+_SAMPLE = "jobs.numbers.add 2 3"
+
+
+@click.command(
+    cls=Command,
+    epilog="\nshop.schedule:SCHEDULE\n--job 'shop.tasks.charge 21' --job 'shop.tasks.count'",
+)
+@click.argument("schedule", default="")
+@click.option("--job", "jobs", multiple=True, metavar="CALL", help="enqueue this, and wait for it")
+def command(schedule: str, jobs: tuple[str, ...]) -> int:
+    """Run Redis, the dashboard, a worker, the scheduler and a sample job.
+
+    The lines of the Procfile, but for its release, and those of these parts that it does not start.
+    Settings are also taken from the file .env.
+    """
+    try:
+        from jiffy import devrun
+    except ModuleNotFoundError as error:
+        raise MissingExtra("dev", error.name) from None
+    sample = [_SAMPLE] if Path("jobs/numbers.py").exists() else []
+    return devrun.run(schedule, jobs or sample)
