@@ -32,7 +32,7 @@ _IGNORED = ".env\n.redis/\n.venv/\n__pycache__/\n"
 
 _DEPLOY = """\
 A job is a function under jobs/.  To deploy, push this folder to a platform that runs the Procfile.
-That needs REDIS_URL and DASHBOARD_PASSWORD; .env.example has every setting."""
+That needs REDIS_URL, DASHBOARD_PASSWORD and SECRET_KEY; .env.example has every setting."""
 
 
 @click.command(epilog="Example: jiffy init shop")
