@@ -3,6 +3,7 @@
 What is put here travels as JSON, so that reading a job never runs code.
 """
 
+import json
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, ParamSpec, Unpack, overload
@@ -290,7 +291,7 @@ def _put_dependent(recipe: Recipe, job: Job, token: str) -> Job:
     fields = job.to_dict() | {"status": JobStatus.DEFERRED.value}
     how = "LPUSH" if job.enqueue_at_front else "RPUSH"
     may_fail = "1" if job.allow_dependency_failures else ""
-    others = job._dependency_ids
+    others = json.loads(fields.get("dependency_ids", "[]"))
     words = [
         1, keys.queue(recipe.queue), recipe.queue, how, job.ttl or "", recipe.remembered_s, job.id,
         token, may_fail, now, len(others), *others,

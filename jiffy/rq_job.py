@@ -71,7 +71,7 @@ def stand_in(
     kind = _LAZY[job_class]
     lazy = kind.__new__(kind)
     lazy.__dict__.update(
-        known, _id=job_id, connection=redis, serializer=serializer, _tell=become_real
+        known, _job_id=job_id, connection=redis, serializer=serializer, _tell=become_real
     )
     return lazy
 
@@ -83,6 +83,10 @@ def _lazy(job_class: type[rq.job.Job]) -> Any:
     """Its objects become a real `job_class` when they are first asked for more than they know."""
 
     class Lazy(job_class):  # type: ignore[misc, valid-type]
+        @property
+        def id(self) -> str:
+            return str(self.__dict__["_job_id"])
+
         def __getattr__(self, name: str) -> Any:
             # Only called for what is missing: nearly all that RQ's `Job` keeps in its attributes.
             if name.startswith("__"):
@@ -95,7 +99,7 @@ def _lazy(job_class: type[rq.job.Job]) -> Any:
         def _become_real(self) -> rq.job.Job:
             tell = self.__dict__.pop("_tell")
             object.__setattr__(self, "__class__", job_class)
-            self.__init__(self._id, self.connection, self.serializer)  # type: ignore[misc]
+            self.__init__(self.__dict__.pop("_job_id"), self.connection, self.serializer)  # type: ignore[misc]
             tell(self)
             return self
 

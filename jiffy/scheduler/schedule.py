@@ -76,7 +76,7 @@ class Scheduler(rq_scheduler.Scheduler):  # type: ignore[misc]
         self, queue_name: str = "default", queue: Any = None, interval: float = 1, **others: Any
     ) -> None:
         super().__init__(queue_name, queue, interval, **others)
-        self._born = clock.now()
+        self._born, self._lasts_s = clock.now(), int(interval) + 10
         self._next_beat = 0.0
         self._next_follow_up = 0.0
         self.is_behind = False  # whether the last follow-up left some for another, at once
@@ -171,10 +171,9 @@ class Scheduler(rq_scheduler.Scheduler):  # type: ignore[misc]
         if clock.monotonic() < self._next_beat:
             return
         self._next_beat = clock.monotonic() + _BEAT_EVERY_S
-        lasts_s = int(self._interval) + 10
-        if not self.connection.expire(self.key, lasts_s):
+        if not self.connection.expire(self.key, self._lasts_s):
             self.connection.hset(self.key, "birth", self._born.timestamp())
-            self.connection.expire(self.key, lasts_s)
+            self.connection.expire(self.key, self._lasts_s)
 
     def _make(self, plans: Sequence[Plan], now: datetime) -> list[Tick]:
         """The ticks of entries of the table."""
