@@ -116,7 +116,7 @@ class Settings:
         _text, "",
     )  # fmt: skip
     port: int = _setting("Where the web app listens.", _port, "a port from 1 to 65535", 8000)
-    host: str = _setting("The address that `python dashboard.py` binds to.", _text, "", "127.0.0.1")
+    host: str = _setting("The address that `jiffy dashboard` binds to.", _text, "", "127.0.0.1")
     dashboard_user: str = _setting("Who may log in to the dashboard.", _text, "", "admin")
     dashboard_password: str | None = _setting(
         "The password for it.  Needed in production; in development one is made.", _text, ""

@@ -1,4 +1,4 @@
-"""`python dashboard.py`: the web app behind gunicorn, as in production."""
+"""`jiffy dashboard`: the web app behind gunicorn, as in production."""
 
 import os
 import socket

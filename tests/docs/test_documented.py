@@ -2,10 +2,12 @@
 
 import json
 import re
+import tomllib
 from dataclasses import fields
 
 import pytest
 from honcho.environ import parse_procfile
+from packaging.requirements import Requirement
 
 from jiffy.settings import Settings, read
 from tests.newcomer import CHECKOUT
@@ -72,3 +74,26 @@ def test_heroku_finds_one_file_of_requirements_only():
 
     assert [name for name in others if (CHECKOUT / name).exists()] == []
     assert (CHECKOUT / ".python-version").read_text().strip() in ("3.11", "3.12", "3.13")
+
+
+def test_the_pinned_requirements_are_those_of_the_package():
+    project = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    needed = [*project["dependencies"], *extras["dashboard"], *extras["dev"][1:]]
+    ranges = {one.name: one.specifier for one in map(Requirement, needed)}
+    pinned = {
+        one.name: next(iter(one.specifier)).version
+        for name in ("requirements.txt", "requirements-run.txt")
+        for one in map(Requirement, requirements(name))
+    }
+
+    # RQ brings click; pillow is for the jobs that only this repository has.
+    assert pinned.keys() == ranges.keys() - {"click"} | {"pillow"}
+    assert [
+        name for name in ranges.keys() & pinned.keys() if pinned[name] not in ranges[name]
+    ] == []
+
+
+def requirements(name):
+    lines = (CHECKOUT / name).read_text().splitlines()
+    return [line.partition("  #")[0] for line in lines if line and not line.startswith("#")]

@@ -60,6 +60,7 @@ from shop import tasks
 enqueue(tasks.charge, "much")
 """
 }
+CHARGE = "shop.tasks.charge 21"
 CORE_ONLY = "import jiffy; from jiffy import enqueue, every, Retry; print(jiffy.__file__)"
 
 
@@ -231,6 +232,23 @@ def test_a_shell_completes_what_is_typed(shop):
     shop.environ["COMP_CWORD"] = "1"
 
     assert shop.run("jiffy") == "plain,scheduler\n"
+
+
+def test_everything_of_a_project_with_a_procfile_of_its_own_starts_with_one_command(shop):
+    shop.write({"Procfile": "web: gunicorn app:app --bind 127.0.0.1:$PORT\nrelease: false\n"})
+    command = (shop.programs / "jiffy", "dev", "shop.schedule:SCHEDULE", "--job", CHARGE)
+    with make_run(shop.folder, command=command, **shop.environ) as dev:
+        dev.wait_until_ready()
+        charged, address = dev.after("Sample job"), dev.after("Dashboard")
+        web = re.search(r"web\.1 .*Listening at: (\S+)", dev.said)[1]
+        answer = urllib.request.urlopen(f"{web}/charge/5", data=b"").read()
+        wait_until(lambda: "tick.enqueued" in dev.said)
+        dev.press_ctrl_c()
+        dev.wait_until_none_is_left()
+
+    assert charged == "charged 21"
+    assert web not in address
+    assert json.loads(answer)["id"]
 
 
 def test_an_empty_folder_becomes_a_project_by_doing_what_init_prints(installed):

@@ -14,7 +14,7 @@ def test_the_first_page_says_so_when_there_is_nothing_yet(client):
     text = client.get("/").text
 
     assert "No jobs yet." in text
-    assert "python enqueue.py" in text
+    assert "jiffy enqueue" in text
     assert "No worker is alive." in text
 
 
