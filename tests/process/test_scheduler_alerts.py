@@ -7,7 +7,8 @@ from datetime import UTC, datetime
 import pytest
 
 from jiffy import entries
-from jiffy.scheduler import at, companion, every, table
+from jiffy.scheduler import at, every, table
+from jiffy.scheduler.command import companion
 from jiffy.scheduler.schedule import Scheduler
 from jiffy.worker import process
 from jobs import numbers
@@ -82,8 +83,8 @@ def test_a_scheduler_that_is_told_to_stop_is_away_at_once(start, redis):
 
 def test_what_is_found_before_a_worker_starts_its_scheduler_is_told_by_that(redis, receiver):
     past = datetime(2026, 1, 1, tzinfo=UTC)
-    table = [at(past, numbers.add, args=[2, 3], on_missed=receiver.address)]
-    pid = process.fork(companion(table, redis))
+    found = table.right([at(past, numbers.add, args=[2, 3], on_missed=receiver.address)])
+    pid = process.fork(companion(found, redis))
     try:
         wait_until(lambda: receiver.heard)
     finally:
