@@ -11,6 +11,7 @@ import urllib.request
 from contextlib import contextmanager
 from pathlib import Path
 
+import playwright
 import pytest
 
 from jiffy import keys
@@ -218,13 +219,15 @@ def test_a_wrong_call_is_an_error_for_mypy_and_for_pyright(shop, installed):
         "mypy": ("--strict", "--python-executable", installed / "env/bin/python"),
         "pyright": ("--pythonpath", installed / "env/bin/python"),
     }
+    # Playwright brings the Node that pyright runs on.
+    path = os.pathsep.join([str(Path(playwright.__file__).parent / "driver"), os.environ["PATH"]])
     for name, words in checkers.items():
         command = [Path(sys.prefix, "bin", name), *words, "app.py"]
         shop.write(SHOP)
-        run(*command, cwd=shop.folder)
+        run(*command, cwd=shop.folder, PATH=path)
         shop.write(WRONG)
         with pytest.raises(AssertionError, match=r"app\.py:5.*error: Arg.*int"):
-            run(*command, cwd=shop.folder)
+            run(*command, cwd=shop.folder, PATH=path)
 
 
 def test_a_shell_completes_what_is_typed(shop):
