@@ -178,12 +178,15 @@ def _commands(schedule: str) -> dict[str, str]:
     words = {"scheduler": f" {schedule}"} if schedule or project.has_schedule() else {}
     for part in ("dashboard", "worker", *words):
         if not any(_starts(part, command) for command in commands.values()):
-            commands[part] = f"python -m jiffy {part}{words.get(part, '')}"
+            name = f"jiffy-{part}" if part in commands else part
+            commands[name] = f"{Path(sys.executable).name} -m jiffy {part}{words.get(part, '')}"
     return commands
 
 
 def _starts(part: str, command: str) -> bool:
-    return bool(re.search(rf"\b{part}\b(?!-)", command))  # --worker-class is of gunicorn
+    """Whether it is ours that the command starts: Celery has workers, gunicorn --worker-class."""
+    ours = rf"\b(?:jiffy|worker\.py)\b.*\b{part}\b(?!-)|\b{part}(?:\.py|:app)\b"
+    return bool(re.search(ours, command))
 
 
 def _run(processes: Processes, commands: Mapping[str, str]) -> int:

@@ -64,3 +64,26 @@ def test_no_free_port_at_all_is_told_in_words():
 
         with pytest.raises(JiffyError, match=r"^No free port from 65535 on; set PORT to one"):
             devrun._free_port("127.0.0.1", 65535)
+
+
+@pytest.mark.parametrize(
+    ("lines", "started"),
+    [
+        ([], ["dashboard", "worker", "scheduler"]),
+        (["web: gunicorn shop:app"], ["dashboard", "worker", "scheduler"]),
+        (["worker: celery -A shop worker"], ["dashboard", "jiffy-worker", "scheduler"]),
+        (["web: gunicorn dashboard:app --worker-class jiffy.x"], ["worker", "scheduler"]),
+        (["jobs: jiffy worker -n 4", "pages: python -m jiffy dashboard"], ["scheduler"]),
+        (["jobs: python worker.py --with-scheduler", "web: python dashboard.py"], []),
+        (["release: python scheduler.py --check"], ["dashboard", "worker", "scheduler"]),
+    ],
+)
+def test_what_no_line_of_the_procfile_starts_is_started_beside_them(
+    lines, started, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "Procfile").write_text("\n".join(lines))
+    commands = devrun._commands("")
+
+    kept = [line.partition(":")[0] for line in lines if not line.startswith("release")]
+    assert [*commands] == kept + started
