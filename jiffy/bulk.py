@@ -165,7 +165,7 @@ class _Batch:
     def _amid(self, error: RedisAway | RedisFull) -> JiffyError:
         if isinstance(error, RedisAway) and error.doubt:
             doubt = _IN_DOUBT[self._order.is_named].format(len(self._underway))
-            error = RedisAway(error.url, error.reason, doubt=doubt)
+            error = error.but(doubt=doubt, job_id=None)
         return error.after(len(self.done.ids))
 
 

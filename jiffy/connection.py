@@ -15,39 +15,31 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 from redis import Redis
 from redis.backoff import NoBackoff
-from redis.connection import AbstractConnection
+from redis.connection import AbstractConnection, ConnectionPool
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import (
-    MasterDownError,
-    OutOfMemoryError,
-    ReadOnlyError,
-    RedisError,
-    ResponseError,
-)
+from redis.exceptions import RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
-from redis.sentinel import Sentinel
+from redis.sentinel import Sentinel, SentinelConnectionPool
 
-from jiffy import devredis
-from jiffy.errors import InvalidSetting, MissingSetting, RedisAway
-from jiffy.settings import Settings, settings, without_password
+from jiffy import causes, devredis
+from jiffy.errors import MissingSetting, RedisAway, RedisRefused
+from jiffy.pool import CappedPool, CappedSentinelPool
+from jiffy.settings import Settings, settings, without_password, wrong_address
 
 CONNECT_TIMEOUT_S = 5
 ANSWER_TIMEOUT_S = 10
-# Refusals that pass by themselves: Redis starts, fails over, is full until somebody drains it, runs
-# somebody's long script, or cannot write to its disk.  Out of a script they come as plain errors
-# with these words in them.
-_PASSING = (MasterDownError, OutOfMemoryError, ReadOnlyError)
-_PASSING_WORDS = (
-    "OOM ", "BUSY ", "LOADING", "READONLY", "MISCONF", "NOREPLICAS", "MASTERDOWN", "TRYAGAIN",
-)  # fmt: skip
+FREE_CONNECTION_TIMEOUT_S = 2
 # Heroku's Redis lives on such hosts, behind certificates that no authority has signed.
 _SELF_SIGNED_HOSTS = (".compute-1.amazonaws.com", ".compute.amazonaws.com")
 
 
-def connect(role: str, answer_timeout_s: float | None = ANSWER_TIMEOUT_S) -> Redis:
+def connect(
+    role: str, answer_timeout_s: float | None = ANSWER_TIMEOUT_S, most: int | None = None
+) -> Redis:
     """A client for this process; `role` (worker, web, …) is what `CLIENT LIST` calls it.
 
+    `most`: it opens no more connections than that, shares them, and closes those that are idle.
     Raises MissingSetting in production without REDIS_URL; does not connect yet.
     """
     url = redis_url(settings())
@@ -58,6 +50,8 @@ def connect(role: str, answer_timeout_s: float | None = ANSWER_TIMEOUT_S) -> Red
         "redis_connect_func": partial(_introduce, client_name(role)),
         "protocol": 2,  # RQ was written for its answers, and it saves a round trip a connection
     }
+    if most is not None:
+        options |= {"max_connections": most, "timeout": FREE_CONNECTION_TIMEOUT_S}
     if url.startswith("redis+sentinel://"):
         return _from_sentinel(url, options)
     if not url.startswith("unix://"):
@@ -67,10 +61,26 @@ def connect(role: str, answer_timeout_s: float | None = ANSWER_TIMEOUT_S) -> Red
     return _from_url(url, options)
 
 
+_is_web = False
+
+
 @lru_cache(maxsize=1)
 def shared() -> Redis:
     """The client that everything in this process shares that has no role of its own."""
+    if _is_web:
+        return connect("web", most=settings().web_connections)
     return connect("enqueue")
+
+
+def share_in_web() -> None:
+    """Let `shared` serve a web app: it opens WEB_CONNECTIONS at most, in each process.
+
+    Raises MissingSetting and InvalidSetting.
+    """
+    global _is_web
+    _is_web = True
+    shared.cache_clear()
+    shared()
 
 
 # A fork copies the locks that other threads hold, and nobody in the child ever lets go of them.  So
@@ -122,29 +132,67 @@ def describe(config: Settings) -> str:
     return f"{without_password(url)} (its certificate is not verified: {why})"
 
 
+def connected(role: str) -> Redis:
+    """The same client, connected now: for programs, which check their Redis before they start."""
+    client = connect(role)
+    check(client)
+    return client
+
+
+def check(redis: Redis) -> None:
+    """Connect; raise redis-py's errors, also where it is a cluster, a sentinel or a replica."""
+    redis.eval("return 1", 0)  # all else needs a script; PING is answered by what knows none
+    try:
+        said = redis.execute_command("HELLO")
+    except ResponseError:  # a proxy may not know it, a user may not be allowed it
+        return
+    for mode in (b"cluster", b"sentinel", b"replica"):
+        if mode in (said.values() if isinstance(said, dict) else said):
+            raise ResponseError(f"mode {mode.decode()}")
+
+
 def is_away(error: RedisError) -> bool:
-    """Whether the same may succeed later, with nobody doing anything about it here."""
+    """Whether the same may succeed later, without a change here.
+
+    A running process waits for that also where the password is refused: it may be a new one's turn.
+    """
     if isinstance(error, ResponseError):
-        return isinstance(error, _PASSING) or any(word in str(error) for word in _PASSING_WORDS)
+        cause = causes.find(error)
+        return cause is not None and cause.passes
     return isinstance(error, RedisConnectionError | RedisTimeoutError)
 
 
-def away(error: Exception) -> RedisAway:
-    """Put a redis-py connection error into one line."""
-    cause = error.__cause__ or error.__context__ or error
-    reason = (getattr(cause, "strerror", None) or str(cause) or type(cause).__name__).strip(" .")
-    return RedisAway(without_password(redis_url(settings())), reason[:1].lower() + reason[1:])
+def explained(error: RedisError) -> RedisAway | None:
+    """What a redis-py error says of Redis or of our settings, in one line; None if nothing.
+
+    It is RedisRefused where the settings must change.
+    """
+    cause, url = causes.find(error), without_password(redis_url(settings()))
+    if cause is not None:
+        kind = RedisAway if cause.passes else RedisRefused
+        return kind(url, cause.reason, cause.remedy)
+    return RedisAway(url, reason_of(error)) if is_away(error) else None
+
+
+def reason_of(error: RedisError) -> str:
+    """Why Redis cannot be used, in the middle of a sentence or of a line of the log."""
+    if cause := causes.find(error):
+        return cause.reason
+    *_, first = causes.chain(error)
+    text = (getattr(first, "strerror", None) or str(first) or type(first).__name__).strip(" .")
+    return text[:1].lower() + text[1:] if text[1:2].islower() else text
 
 
 def _from_url(url: str, options: dict[str, Any]) -> Redis:
     try:
-        client = Redis.from_url(url, **options)
-        pool = client.connection_pool
+        pool = (CappedPool if "max_connections" in options else ConnectionPool).from_url(
+            url, **options
+        )
         pool.connection_class(**pool.connection_kwargs)  # refuses an option that it does not know
     except (TypeError, ValueError) as error:
         must = f"an address that the client understands ({str(error).strip(' .')})"
-        raise InvalidSetting("REDIS_URL", without_password(url), must) from None
-    return client
+        raise wrong_address(url, must) from None
+    return Redis.from_pool(pool)
 
 
 def _from_sentinel(url: str, options: dict[str, Any]) -> Redis:
@@ -157,7 +205,7 @@ def _from_sentinel(url: str, options: dict[str, Any]) -> Redis:
         name = ""
     if not name:
         must = "redis+sentinel://host:port,host:port/name/db"
-        raise InvalidSetting("REDIS_URL", without_password(url), must)
+        raise wrong_address(url, must)
     user, _, password = parts.netloc.rpartition("@")[0].partition(":")
     options |= {"username": unquote(user) or None, "password": unquote(password) or None}
     sentinel_password = parse_qs(parts.query).get("sentinel_password", [None])[0]
@@ -165,7 +213,8 @@ def _from_sentinel(url: str, options: dict[str, Any]) -> Redis:
     sentinel = Sentinel(
         hosts, sentinel_kwargs=timeouts | {"password": sentinel_password, "socket_timeout": 2}
     )
-    master: Redis = sentinel.master_for(name, **options)
+    pool_class = CappedSentinelPool if "max_connections" in options else SentinelConnectionPool
+    master: Redis = sentinel.master_for(name, connection_pool_class=pool_class, **options)
     return master
 
 

@@ -23,7 +23,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from jiffy import clock, connection, scripts
-from jiffy.errors import JiffyError, RedisAway, RedisFull
+from jiffy.errors import RedisFull, RedisRefused
 
 PATIENCE_S = 5.0
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.05, 1.0
@@ -90,12 +90,15 @@ def patiently(say: Callable[[], T], job_id: str | None = None, doubt: str = "") 
         try:
             return say()
         except RedisError as error:
-            if not connection.is_away(error):
+            known = connection.explained(error)
+            if known is None:
                 raise
             is_in_doubt = is_in_doubt or isinstance(error, Unanswered)
             pause_s *= random.uniform(1, 2)  # not all producers at the same moment
-            if isinstance(error, AuthenticationError) or clock.monotonic() + pause_s > give_up_at:
-                raise _in_words(error, job_id, doubt if is_in_doubt else "") from error
+            if isinstance(known, RedisRefused) or clock.monotonic() + pause_s > give_up_at:
+                if is_in_doubt and doubt:
+                    raise known.but(doubt=doubt.format(job_id), job_id=job_id) from error
+                raise (RedisFull(known.url) if _is_full(error) else known) from error
             clock.pause(pause_s)
             pause_s = min(pause_s, _LONGEST_PAUSE_S)
 
@@ -195,11 +198,5 @@ def _start(script: str, count: int, in_full: bool) -> bytes:
     return b"*%d\r\n" % (count + 2) + packed(words)
 
 
-def _in_words(error: RedisError, job_id: str | None, doubt: str) -> JiffyError:
-    cause = error.__cause__ if isinstance(error, Unanswered) else error
-    away = connection.away(cause if isinstance(cause, RedisError) else error)
-    if doubt:
-        return RedisAway(away.url, away.reason, doubt=doubt.format(job_id), job_id=job_id)
-    if isinstance(error, OutOfMemoryError) or _FULL in str(error):
-        return RedisFull(away.url)
-    return away
+def _is_full(error: RedisError) -> bool:
+    return isinstance(error, OutOfMemoryError) or _FULL in str(error)

@@ -48,7 +48,7 @@ def run(schedule: str, jobs: Sequence[str]) -> int:
     if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # as `nohup` sets it
         signal.signal(signal.SIGHUP, lambda *_: signal.raise_signal(signal.SIGTERM))
     _read_dotenv()
-    connection.connect("run").ping()  # starts the private Redis; it is to outlive us, so first
+    connection.connected("run")  # starts the private Redis; it is to outlive us, so first
     print(f"Redis: {connection.describe(settings())}", flush=True)
     login = _choose_settings()
     system.adopt_orphans()  # so that we can end them

@@ -4,7 +4,8 @@ JiffyError
   InvalidSetting     an environment variable has a value that cannot be used
   MissingSetting     an environment variable that is needed here is not set
   NoRedisServer      nobody set REDIS_URL and no server was found to start
-  RedisAway          no answer from Redis
+  RedisAway          Redis cannot be reached, or cannot serve us now
+    RedisRefused     ... and never will with these settings
   RedisFull          Redis has no memory left for another job
   UnknownFunction    a path names no function
   BrokenModule       a module of jobs fails as it is imported
@@ -32,6 +33,7 @@ JiffyError
 
 import difflib
 from collections.abc import Iterable, Sequence
+from typing import Any, Self
 
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import OutOfMemoryError
@@ -51,6 +53,8 @@ def _first(count: int) -> str:
 
 class JiffyError(Exception):
     """Something a user did or must do.  Its text is one line that a person can act upon."""
+
+    exit_code = 2  # of a program that it ends
 
 
 class InvalidSetting(JiffyError):
@@ -80,29 +84,49 @@ class NoRedisServer(JiffyError):
 
 
 class RedisAway(JiffyError, RedisConnectionError):
-    """No answer from Redis.  Who catches redis-py's ConnectionError catches this too.
+    """Redis cannot be reached, or cannot serve us now.
 
+    It is also redis-py's ConnectionError.  `reason` says why, `remedy` what to do.
     `count`: so many of many calls are enqueued for sure.  `doubt`: what may have been done besides,
     and how to go on; `job_id`: the one job that may be there by that.  Both are empty where Redis
     can have heard nothing.
     """
 
+    exit_code = 1
+
     def __init__(
-        self, url: str, reason: str, *, count: int = 0, doubt: str = "", job_id: str | None = None
+        self,
+        url: str,
+        reason: str,
+        remedy: str = "Run 'make run' or set REDIS_URL.",
+        *,
+        count: int = 0,
+        doubt: str = "",
+        job_id: str | None = None,
     ) -> None:
         told = f"; {_first(count)}" if count else ""
         if doubt:
             text = f"Redis at {url} did not answer ({reason}){told}: {doubt}"
         else:
-            text = f"No Redis at {url} ({reason}){told}. Run 'make run' or set REDIS_URL."
+            text = f"No Redis at {url} ({reason}){told}. {remedy}"
         super().__init__(text)
-        self.url, self.reason = url, reason
+        self.url, self.reason, self.remedy = url, reason, remedy
         self.count, self.doubt, self.job_id = count, doubt, job_id
 
-    def after(self, count: int) -> "RedisAway":
+    def but(self, **changed: Any) -> Self:
+        """The same with another `count`, `doubt` or `job_id`."""
+        told: dict[str, Any] = {"count": self.count, "doubt": self.doubt, "job_id": self.job_id}
+        return type(self)(self.url, self.reason, self.remedy, **(told | changed))
+
+    def after(self, count: int) -> Self:
         """The same after `count` calls that are enqueued."""
-        count += self.count
-        return RedisAway(self.url, self.reason, count=count, doubt=self.doubt, job_id=self.job_id)
+        return self.but(count=self.count + count)
+
+
+class RedisRefused(RedisAway):
+    """Redis, or what answers in its place, cannot be used with these settings."""
+
+    exit_code = 2
 
 
 class RedisFull(JiffyError, OutOfMemoryError):
@@ -110,6 +134,8 @@ class RedisFull(JiffyError, OutOfMemoryError):
 
     `count`: so many of many calls are enqueued.
     """
+
+    exit_code = 1
 
     def __init__(self, url: str, *, count: int = 0) -> None:
         told = f"only {_first(count)}" if count else "nothing was enqueued"

@@ -5,26 +5,30 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NoReturn
 
-from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import TimeoutError as RedisTimeoutError
+from redis.exceptions import RedisError
 
-from jiffy.connection import away
+from jiffy.connection import explained
 from jiffy.errors import JiffyError
 
-USAGE_EXIT_CODE = 2
+USAGE_EXIT_CODE = JiffyError.exit_code
 
 
 @contextmanager
 def in_one_line() -> Iterator[None]:
-    """Show an error of ours, or an absent Redis, as one line on stderr; exit with code 2."""
+    """Show an error of ours, or why Redis cannot be used, as one line on stderr, and exit.
+
+    The exit code is 1 where Redis cannot be reached or is full, else 2.
+    """
     try:
         yield
     except JiffyError as error:
-        _exit(str(error))
-    except (RedisConnectionError, RedisTimeoutError) as error:
-        _exit(str(away(error)))
+        _exit(error)
+    except RedisError as error:
+        if (known := explained(error)) is None:
+            raise
+        _exit(known)
 
 
-def _exit(message: str) -> NoReturn:
-    sys.stderr.write(f"{' '.join(message.split())}\n")
-    sys.exit(USAGE_EXIT_CODE)
+def _exit(error: JiffyError) -> NoReturn:
+    sys.stderr.write(f"{' '.join(str(error).split())}\n")
+    sys.exit(error.exit_code)

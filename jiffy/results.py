@@ -84,12 +84,15 @@ class Watch:
     def look(
         self, deadline: float | None = None, block_ms: int | None = None
     ) -> list[tuple[Job, Ending]]:
-        """Wait for news, not past `deadline`; return those that are over, once each."""
-        block_ms = block_ms or self._block_ms
-        if deadline is not None:
-            block_ms = min(block_ms, int((deadline - clock.monotonic()) * 1000))
-        self._block_ms = _LOOK_EVERY_MS
-        statuses, news = self._ask(max(1, block_ms))
+        """Wait for news, not past `deadline`; return those that are over, once each.
+
+        With `block_ms=0` it only looks: a wait holds a connection.
+        """
+        if block_ms is None:
+            block_ms, self._block_ms = self._block_ms, _LOOK_EVERY_MS
+        if deadline is not None and block_ms:
+            block_ms = max(1, min(block_ms, int((deadline - clock.monotonic()) * 1000)))
+        statuses, news = self._ask(block_ms)
         for job_id, (entry_id, fields) in news.items():
             self._seen[job_id], self._entries[job_id] = entry_id, fields
         ended = []
@@ -113,7 +116,8 @@ class Watch:
         words: list[Sequence[object]] = [
             ("HMGET", keys.job(job_id), "status", keys.REASON_FIELD) for job_id in ids
         ]
-        words.append(("XREAD", "BLOCK", block_ms, "STREAMS", *streams, *since))
+        block = ("BLOCK", block_ms) if block_ms else ()
+        words.append(("XREAD", *block, "STREAMS", *streams, *since))
         raw = b"".join(b"*%d\r\n%b" % (len(command), delivery.packed(command)) for command in words)
         redis = self._jobs[ids[0]].connection
         *statuses, answer = delivery.patiently(lambda: delivery.exchange(redis, raw, len(words)))

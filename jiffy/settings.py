@@ -75,17 +75,44 @@ def _serializers(value: str) -> tuple[str, ...]:
 
 
 def _redis_url(value: str) -> str:
-    if not value.startswith(("redis://", "rediss://", "unix://", "redis+sentinel://")):
-        raise ValueError
-    if not value.startswith("redis+sentinel://"):
-        urlsplit(value).port  # noqa: B018 - a ValueError if it is no number
+    try:
+        _check_address(value)
+    except ValueError:
+        raise wrong_address(value, _REDIS_URLS) from None
     return value
+
+
+def _check_address(value: str) -> None:
+    """Raise ValueError for what is no address of Redis, or what the client would misread."""
+    url = urlsplit(value)
+    scheme = value.partition("://")[0]
+    if scheme == "unix":
+        is_right = url.netloc == "" or url.netloc.endswith("@")
+    elif scheme in ("redis", "rediss"):
+        is_right = re.fullmatch("/?([0-9]+/?)?", url.path) is not None
+        url.port  # noqa: B018 - a ValueError if it is no number
+    else:
+        is_right = scheme == "redis+sentinel" and "@" not in url.path
+    options = [part for part in url.query.split("&") if part]
+    if not is_right or url.fragment or not all("=" in option for option in options):
+        raise ValueError
+
+
+def wrong_address(url: str, must: str) -> InvalidSetting:
+    """The error for a REDIS_URL; it says so where a raw # or / of a password cuts it in two."""
+    cut = re.split("[][/?#]", url.partition("://")[2], maxsplit=1)
+    is_cut = "@" in "".join(cut[1:])
+    return InvalidSetting("REDIS_URL", without_password(url), _ENCODED if is_cut else must)
 
 
 # Anybody gets a cookie that is signed with it, to guess at without asking us.
 _SECRET_KEY_LENGTH = 32
 MAKE_SECRET_KEY = "python -c 'import secrets; print(secrets.token_hex(32))'"
-_REDIS_URLS = "a redis://, rediss://, unix:// or redis+sentinel:// address"
+_REDIS_URLS = (
+    "a redis://, rediss://, unix:// or redis+sentinel:// address, such as "
+    "redis://:password@host:6379/0"
+)
+_ENCODED = "an address whose password is percent-encoded: # is %23, / is %2F, ? is %3F, @ is %40"
 _YES_NO = "yes or no"
 
 
@@ -106,6 +133,10 @@ class Settings:
         "Whether the certificate of a rediss:// server is checked.  Not set: yes, but not for "
         "Heroku's own Redis, whose certificates are self-signed.",
         _yes, _YES_NO,
+    )  # fmt: skip
+    web_connections: int = _setting(
+        "How many connections to Redis one web process opens at most.",
+        _count, "a whole number from 1", 4,
     )  # fmt: skip
     jiffy_env: str = _setting(
         "'production' refuses to start with what is only good enough for development.",
@@ -211,8 +242,9 @@ def _parse(name: str, text: str, metadata: Mapping[str, Any]) -> Any:
 
 
 def without_password(url: str) -> str:
-    """An address as it may be shown: what stands before its host is hidden."""
-    return re.sub(r"//.*@", "//***@", url)
+    """An address as it may be shown: what stands before its host is hidden, and any password."""
+    url = re.sub(r"^(\w[\w+]*://)?.*@", r"\1***@", url, flags=re.DOTALL)
+    return re.sub(r"(password=)[^&]*", r"\1***", url)
 
 
 @lru_cache(maxsize=1)

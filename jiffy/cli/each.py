@@ -28,7 +28,7 @@ def enqueue_each(
     With `--id import-7` the ids are import-7-1, import-7-2, …: typed again after an interruption,
     what is there already is passed over.
     """
-    connection.shared().ping()
+    connection.check(connection.shared())
     began, done = clock.monotonic(), 0
     ids = None if job_id is None else (f"{job_id}-{number}" for number in count(1))
     with _opened(name) as (lines, length), _bar(length) as show:

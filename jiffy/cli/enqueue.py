@@ -94,7 +94,7 @@ def _enqueue(function: str | None, arguments: Sequence[str], *, wait: bool, **gi
             raise InvalidValue("--wait", "given", "left out with --each: it waits for one job")
         return each.enqueue_each(enqueue, called, arguments, file, given["job_id"])
     args, kwargs = functions.from_words(called, arguments)
-    connection.shared().ping()
+    connection.check(connection.shared())
     began = clock.monotonic()
     job = enqueue(called, *args, **kwargs)
     took_ms = (clock.monotonic() - began) * 1000

@@ -103,7 +103,7 @@ _who = click.option("--who", default=_user, metavar="NAME", help="who asks (defa
 def _list() -> None:
     """Show the entries, when they are due and how they went."""
     rows = [("ENTRY", "NEXT (UTC)", "LAST", "TIMES")]
-    for state in entries.read(connection.connect("scheduler")):
+    for state in entries.read(connection.connected("scheduler")):
         rows.append((state.name, _next(state), _last(state.last), state.words))
     _print_aligned(rows)
 
@@ -114,7 +114,7 @@ def _list() -> None:
 def _history(name: str, limit: int) -> None:
     """Show the last ticks of an entry."""
     rows = [("SLOT (UTC)", "OUTCOME", "LATE", "TOOK", "JOB, OR WHY NONE")]
-    for tick in entries.history(connection.connect("scheduler"), name, limit):
+    for tick in entries.history(connection.connected("scheduler"), name, limit):
         late = "" if tick.late_ms is None else clock.in_words(tick.late_ms / 1000)
         took = "" if tick.duration_s is None else clock.in_words(tick.duration_s)
         what = " ".join(filter(None, [tick.job_id, tick.reason]))
@@ -130,7 +130,7 @@ def _history(name: str, limit: int) -> None:
 def _pause(name: str, why: str, until: str | None, who: str) -> None:
     """Let an entry's ticks be skipped."""
     moment = None if until is None else entries.moment(until)
-    entries.pause(connection.connect("scheduler"), name, who=who, why=why, until=moment)
+    entries.pause(connection.connected("scheduler"), name, who=who, why=why, until=moment)
     end = f"until {_shown(moment)} UTC" if moment else f"until `resume {name}`"
     click.echo(f"{name} is paused {end}.")
 
@@ -139,7 +139,7 @@ def _pause(name: str, why: str, until: str | None, who: str) -> None:
 @_name
 def _resume(name: str) -> None:
     """End a pause."""
-    was_paused = entries.resume(connection.connect("scheduler"), name)
+    was_paused = entries.resume(connection.connected("scheduler"), name)
     click.echo(f"{name} goes on." if was_paused else f"{name} was not paused.")
 
 
@@ -148,7 +148,7 @@ def _resume(name: str) -> None:
 @_who
 def _run(name: str, who: str) -> None:
     """Enqueue a job of an entry now."""
-    click.echo(f"{entries.run_now(connection.connect('scheduler'), name, who)} is enqueued.")
+    click.echo(f"{entries.run_now(connection.connected('scheduler'), name, who)} is enqueued.")
 
 
 @command.command("skip", cls=Command, epilog="nightly --count 2")
@@ -156,7 +156,7 @@ def _run(name: str, who: str) -> None:
 @click.option("--count", type=int, default=1, metavar="N", help="so many (1)")
 def _skip(name: str, count: int) -> None:
     """Skip the next tick of an entry, or several."""
-    redis = connection.connect("scheduler")
+    redis = connection.connected("scheduler")
     if entries.find(redis, name).is_done:
         click.echo(f"{name} never comes again: there is nothing to skip.")
         return

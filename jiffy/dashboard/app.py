@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from flask import Blueprint, Flask
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-from jiffy import log
+from jiffy import connection, log
 from jiffy.dashboard import access, api, headers, overview, problems, rq, words
 from jiffy.dashboard.pages import health, home, job, login, metrics, schedule
 from jiffy.program import in_one_line
@@ -26,7 +26,11 @@ def web_app(pages: Iterable[Blueprint] = ()) -> Flask:
 
 
 def create_app(config: Settings, pages: Iterable[Blueprint] = ()) -> Flask:
-    """The same without a process around it.  Raises MissingSetting without credentials."""
+    """The same without a process around it.  Raises MissingSetting without credentials.
+
+    From here on the whole process shares WEB_CONNECTIONS to Redis.
+    """
+    connection.share_in_web()
     app = Flask("jiffy.dashboard")
     app.config["MAX_CONTENT_LENGTH"] = MOST_BODY_BYTES
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True

@@ -7,9 +7,7 @@ import json
 from http import HTTPStatus
 
 from flask import Flask, Response, render_template
-from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
-from redis.exceptions import TimeoutError as RedisTimeoutError
 from werkzeug.exceptions import HTTPException
 
 from jiffy import connection
@@ -22,6 +20,7 @@ from jiffy.errors import (
     NotThisState,
     RedisAway,
     RedisFull,
+    RedisRefused,
     UnknownEntry,
     UnknownJob,
     WorkerDeaf,
@@ -40,6 +39,7 @@ _STATUSES = {
     NotThisState: 409,
     RedisAway: 503,
     RedisFull: 503,
+    RedisRefused: 503,
     UnknownEntry: 404,
     UnknownJob: 404,
     WorkerDeaf: 409,
@@ -90,6 +90,5 @@ def _from_http(error: HTTPException) -> Response:
 
 
 def _from_redis(error: RedisError) -> Response:
-    if isinstance(error, RedisConnectionError | RedisTimeoutError):
-        return answer(503, str(connection.away(error)), _LATER)
-    return answer(503, f"Redis refuses: {error}", _LATER)
+    known = connection.explained(error)
+    return answer(503, str(known or f"Redis refuses: {error}"), _LATER)

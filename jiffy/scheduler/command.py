@@ -33,15 +33,14 @@ def show(entries: Sequence[Entry]) -> None:
 
 def show_changes(entries: Sequence[Entry]) -> None:
     """Show what `start` would change; nothing is written."""
-    scheduler = Scheduler(connection=connection.connect("scheduler"))
+    scheduler = Scheduler(connection=connection.connected("scheduler"))
     sys.stdout.write(words.of_changes(table.difference(scheduler, entries), entries))
 
 
 def start(entries: Sequence[Entry]) -> None:
     """Put the entries in force, and enqueue what comes due until told to stop."""
     log.setup(settings().log_level)
-    redis = connection.connect("scheduler")
-    redis.ping()
+    redis = connection.connected("scheduler")
     with until_stopped():
         keep_time(redis, entries, *_put_in_force(entries, redis))
 

@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 from redis.exceptions import RedisError
 
 from jiffy import clock, keys, log
-from jiffy.connection import is_away
+from jiffy.connection import is_away, reason_of
 from jiffy.scheduler import table
 from jiffy.scheduler.alerts import Alerts
 from jiffy.scheduler.due import Tick
@@ -154,7 +154,7 @@ class Absence:
         if self._began is None:
             self._began = clock.monotonic()
             event, level = ("redis.away", logging.WARNING) if is_away(error) else _REFUSED
-            log.event(event, level, reason=error)
+            log.event(event, level, reason=reason_of(error))
         pause_s, self._pause_s = self._pause_s, min(self._pause_s * 2, _LONGEST_PAUSE_S)
         return pause_s
 

@@ -141,7 +141,7 @@ def test_a_dry_run_without_redis_says_so_in_one_line(program):
     away = program(EVERY_SECOND, "--dry-run", redis_url="redis://localhost:1/0")
     _, err = away.communicate()
 
-    assert away.returncode == 2
+    assert away.returncode == 1
     assert err.startswith("No Redis at redis://localhost:1/0 (")
     assert len(err.splitlines()) == 1
 
@@ -150,6 +150,6 @@ def test_without_redis_it_says_so_in_one_line(program):
     away = program(EVERY_SECOND, redis_url="redis://localhost:1/0")
     _, err = away.communicate()
 
-    assert away.returncode == 2
+    assert away.returncode == 1
     assert err.startswith("No Redis at redis://localhost:1/0 (")
     assert len(err.splitlines()) == 1

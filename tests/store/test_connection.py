@@ -1,10 +1,10 @@
 """Every kind of address reaches a real Redis, and a broken one is told in words."""
 
 import os
-import socket
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
 import pytest
@@ -13,10 +13,11 @@ from redis import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 
-from jiffy import connection, devredis
+from jiffy import connection, devredis, pool
 from jiffy.errors import JiffyError
 from tests.missing import installed_server, is_missing
 from tests.newcomer import CHECKOUT, wait_until
+from tests.troubles import free_port, listens
 
 
 @pytest.fixture
@@ -77,22 +78,8 @@ def tls_redis(tmp_path):
     devredis.stop(address)
 
 
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def wait_until_it_listens(port):
-    def listens():
-        with socket.socket() as probe:
-            return probe.connect_ex(("127.0.0.1", port)) == 0
-
-    wait_until(listens)
-
-
 def wait_until_it_answers(port):
-    wait_until_it_listens(port)
+    wait_until(lambda: listens(port))
     with Redis(port=port, protocol=2) as client:
         assert client.ping()
 
@@ -124,6 +111,37 @@ def test_a_redis_behind_a_sentinel_is_found_by_its_name(client_of, sentinel):
     client.set("here", "yes")
 
     assert client.info("keyspace").keys() == {"db3"}
+
+
+@pytest.mark.parametrize("address", ["redis://127.0.0.1:{port}", "{sentinel}"])
+def test_a_capped_client_shares_its_connections_and_closes_idle_ones(
+    address, tcp_redis, sentinel, environ, monkeypatch
+):
+    monkeypatch.setattr(pool, "IDLE_S", 0.05)
+    behind = f"redis+sentinel://127.0.0.1:{sentinel}/main"
+    environ(REDIS_URL=address.format(port=tcp_redis, sentinel=behind))
+    with connection.connect("capped", most=2) as client, Redis(port=tcp_redis) as other:
+
+        def opened():
+            return [one for one in other.client_list() if "capped" in one["name"]]
+
+        with ThreadPoolExecutor(10) as threads:
+            counts = list(threads.map(lambda _: client.ping() and len(opened()), range(100)))
+        wait_until(lambda: not opened())
+
+    assert max(counts) == 2
+
+
+def test_a_capped_client_waits_only_so_long_for_a_free_connection(tcp_redis, environ, monkeypatch):
+    monkeypatch.setattr(connection, "FREE_CONNECTION_TIMEOUT_S", 0.05)
+    environ(REDIS_URL=f"redis://127.0.0.1:{tcp_redis}")
+    with (
+        connection.connect("capped", most=2) as client, client.client(), client.client(),
+        pytest.raises(RedisConnectionError) as error,
+    ):  # fmt: skip
+        client.ping()
+
+    assert connection.reason_of(error.value) == "all connections of this process are in use"
 
 
 def test_a_sentinel_that_is_away_is_passed_over(client_of, sentinel):
@@ -194,7 +212,7 @@ def test_an_absent_redis_is_named_with_the_reason(client_of):
     with pytest.raises(RedisConnectionError) as refused:
         client_of(REDIS_URL=url).ping()
 
-    assert str(connection.away(refused.value)) == (
+    assert str(connection.explained(refused.value)) == (
         f"No Redis at {url.replace(':secret', '***')} (connection refused). "
         "Run 'make run' or set REDIS_URL."
     )

@@ -34,7 +34,7 @@ def test_an_error_of_ours_is_one_line_and_exit_code_2(capsys):
     assert end.value.code == 2
 
 
-def test_a_redis_that_is_away_is_one_line_and_exit_code_2(capsys, environ):
+def test_a_redis_that_is_away_is_one_line_and_exit_code_1(capsys, environ):
     environ(REDIS_URL="redis://:secret@localhost:1/0")
     with pytest.raises(SystemExit) as end, program.in_one_line():
         raise RedisConnectionError("Connection refused.")
@@ -43,7 +43,7 @@ def test_a_redis_that_is_away_is_one_line_and_exit_code_2(capsys, environ):
         "No Redis at redis://***@localhost:1/0 (connection refused). "
         "Run 'make run' or set REDIS_URL.\n"
     )
-    assert end.value.code == 2
+    assert end.value.code == 1
 
 
 def test_any_other_error_keeps_its_traceback():

@@ -1,9 +1,11 @@
 """The environment is read in one place, and a wrong value is refused in one line."""
 
+import re
+
 import pytest
 
 from jiffy.errors import InvalidSetting
-from jiffy.settings import Settings, read
+from jiffy.settings import Settings, read, without_password
 
 
 @pytest.mark.parametrize(
@@ -13,6 +15,7 @@ from jiffy.settings import Settings, read
         ("REDIS_URL", "redis://localhost:many/0", "it must be a redis://"),
         ("REDIS_TLS_VERIFY", "perhaps", "it must be yes or no"),
         ("JIFFY_ENV", "prod", "it must be development or production"),
+        ("WEB_CONNECTIONS", "0", "it must be a whole number from 1"),
         ("PORT", "0", "it must be a port from 1 to 65535"),
         ("PORT", "web", "it must be a port from 1 to 65535"),
         ("WORKERS", "0", "it must be a whole number from 1"),
@@ -50,6 +53,79 @@ def test_a_password_in_a_refused_address_is_not_shown():
         read({"REDIS_URL": "postgres://me:secret@host/0"})
 
     assert "secret" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "redis://:hun#ter@host:6379/0",
+        "redis://:hun/ter@host:6379/0",
+        "redis://:hun?ter@host:6379/0",
+        "redis://:hun[ter@host:6379/0",
+        "redis://:hun@#ter@host:6379/0",
+        "redis://user:12#34@host:6379/0",  # read as port 12 of the host "user"
+        "redis://user:12/34@host:6379/0",
+        "redis://user:12?34@host:6379/0",
+        "rediss://:hun#ter@host:6379/0",
+        "unix://:hun#ter@/run/redis.sock",
+        "redis+sentinel://:hun#ter@host:26379/main",
+        "redis+sentinel://:hun/ter@host:26379/main",
+    ],
+)
+def test_a_raw_character_of_a_password_is_named_and_no_part_of_it_shown(address):
+    with pytest.raises(InvalidSetting) as refusal:
+        read({"REDIS_URL": address})
+
+    assert "it must be an address whose password is percent-encoded: # is %23," in str(
+        refusal.value
+    )
+    assert not re.search("hun|ter@|12|34", str(refusal.value))
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "redis://host/main",
+        "redis://host/0/1",
+        "redis://host#0",
+        "unix://run/redis.sock",
+        "redis:/0",
+    ],
+)
+def test_an_address_that_the_client_would_misread_is_refused(address):
+    with pytest.raises(InvalidSetting, match=r"it must be a redis://, .* such as redis://:passw"):
+        read({"REDIS_URL": address})
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "redis://host",
+        "redis://:p@ss@host:6379/3",
+        "redis://user:p%23ss@[::1]:6379/0?client_name=a@b",
+        "unix:///run/@redis/redis.sock?db=1",
+        "unix://user:pass@/run/redis.sock",
+        "redis+sentinel://:pass@host:1,host:2/main/3?sentinel_password=p@ss",
+    ],
+)
+def test_an_address_that_the_client_reads_as_it_is_meant_is_taken(address):
+    assert read({"REDIS_URL": address}).redis_url == address
+
+
+@pytest.mark.parametrize(
+    ("address", "shown"),
+    [
+        ("redis://me:secret@host/0", "redis://***@host/0"),
+        ("me:secret@host", "***@host"),
+        ("unix:///s?password=secret&db=1", "unix:///s?password=***&db=1"),
+        (
+            "redis+sentinel://h/m?sentinel_password=secret",
+            "redis+sentinel://h/m?sentinel_password=***",
+        ),
+    ],
+)
+def test_an_address_is_shown_without_its_passwords(address, shown):
+    assert without_password(address) == shown
 
 
 def test_an_empty_text_counts_as_not_set():

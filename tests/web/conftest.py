@@ -29,9 +29,11 @@ def secret_key(environ):
 
 
 @pytest.fixture
-def app(redis, environ):
+def app(redis, environ, monkeypatch):
     environ(DASHBOARD_PASSWORD=PASSWORD, API_TOKEN=TOKEN)
-    return create_app(settings())
+    monkeypatch.setattr(connection, "_is_web", False)  # it is so again when the test is over
+    yield create_app(settings())
+    connection.shared.cache_clear()
 
 
 @pytest.fixture

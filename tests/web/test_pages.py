@@ -292,4 +292,9 @@ def test_health_without_redis_is_503_with_the_reason_and_no_address(stranger, no
     answer = stranger.get("/healthz")
 
     assert answer.status_code == 503
-    assert answer.json == {"redis": "away", "reason": "connection refused", "version": "0.1.0"}
+    assert answer.json == {
+        "redis": "away",
+        "reason": "connection refused",
+        "remedy": "Run 'make run' or set REDIS_URL.",
+        "version": "0.1.0",
+    }

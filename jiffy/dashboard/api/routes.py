@@ -17,6 +17,7 @@ blueprint.before_app_request(tokens.require)
 
 # Who waits holds a thread: of the server's eight, half are left to the others.
 MOST_WAITING = 4
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.01, 0.2
 _places = threading.BoundedSemaphore(MOST_WAITING)
 
 
@@ -61,12 +62,18 @@ def wait(job_id: str) -> Response:
 
 
 def _wait_for(job_id: str, limit_s: float) -> None:
-    """Until it is over, or the time is, or whoever asked has hung up: they keep no place."""
+    """Until it is over, or the time is, or the client has disconnected.
+
+    It looks again and again: to wait in Redis would hold one of the process's few connections.
+    """
     watch = results.Watch([rq_job.stand_in(job_id, connection.shared(), rq_job.Job.refresh)])
-    give_up_at = clock.monotonic() + limit_s
-    while not watch.look(give_up_at):  # each second at least
-        if clock.monotonic() >= give_up_at or _has_hung_up():
+    give_up_at, pause_s = clock.monotonic() + limit_s, _FIRST_PAUSE_S
+    while not watch.look(block_ms=0):
+        left_s = give_up_at - clock.monotonic()
+        if left_s <= 0 or _has_hung_up():
             return
+        clock.pause(min(pause_s, left_s))
+        pause_s = min(pause_s * 1.5, _LONGEST_PAUSE_S)
 
 
 def _has_hung_up() -> bool:

@@ -1,0 +1,87 @@
+"""Every program ends with one line that names the cause and the setting, and with its exit code."""
+
+import subprocess
+import sys
+
+import pytest
+
+from tests import troubles
+from tests.newcomer import CHECKOUT
+from tests.troubles import SECRET, TROUBLES
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
+
+PROGRAMS = (
+    "enqueue.py jobs.numbers.add 2 3",
+    "scheduler.py",
+    "scheduler.py --dry-run",
+    "scheduler.py list",
+)
+# The others differ in what Redis says, which is one table for all programs.
+TOLD_BY_ALL = (
+    troubles.nothing_there,
+    troubles.wrong_password,
+    troubles.no_rights,
+    troubles.no_such_database,
+    troubles.no_connection_left,
+    troubles.still_loading,
+    troubles.cluster,
+    troubles.sentinel_as_redis,
+    troubles.untrusted_certificate,
+    troubles.plain_asked_for_with_tls,
+)
+
+
+@pytest.mark.parametrize(
+    "trouble",
+    [trouble for trouble in TROUBLES if trouble.start in TOLD_BY_ALL],
+    ids=lambda trouble: trouble.start.__name__,
+)
+def test_a_redis_that_cannot_be_used_is_one_line_and_an_exit_code(trouble, environ, tmp_path):
+    with trouble.start(tmp_path) as url:
+        environ(REDIS_URL=url)
+        said = dict(
+            zip(PROGRAMS, [end(begun) for begun in list(map(begin, PROGRAMS))], strict=True)
+        )
+
+    for program, (code, _, errors) in said.items():
+        assert code == trouble.error.exit_code, (program, errors)
+        assert errors.startswith("No Redis at "), (program, errors)
+        assert f" ({trouble.reason}" in errors, (program, errors)
+        assert f"). {trouble.remedy}" in errors, (program, errors)
+        assert errors.count("\n") == 1, (program, errors)
+        assert SECRET not in errors, (program, errors)
+
+
+@pytest.mark.parametrize("program", [*PROGRAMS, "scheduler.py --check", "dashboard.py"])
+def test_a_raw_character_of_a_password_is_one_line_and_exit_code_2(program, environ):
+    environ(REDIS_URL=f"redis://:{SECRET}#{SECRET}@127.0.0.1:1/0")
+
+    assert end(begin(program)) == (
+        2,
+        "",
+        "REDIS_URL is 'redis://***@127.0.0.1:1/0'; it must be an address whose password is "
+        "percent-encoded: # is %23, / is %2F, ? is %3F, @ is %40.\n",
+    )
+
+
+def test_a_check_of_the_table_needs_no_redis(environ):
+    environ(REDIS_URL="redis://127.0.0.1:1/0")
+    code, _, errors = end(begin("scheduler.py --check"))
+
+    assert (code, errors) == (0, "")
+
+
+def begin(program):
+    return subprocess.Popen(
+        [sys.executable, *program.split()],
+        cwd=CHECKOUT,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+
+
+def end(process):
+    output, errors = process.communicate(timeout=60)
+    return process.returncode, output, errors

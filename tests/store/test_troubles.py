@@ -1,0 +1,29 @@
+"""A Redis that cannot be used is an error of ours that names the cause and the setting."""
+
+import pytest
+from redis.exceptions import ConnectionError as RedisConnectionError
+
+from jiffy import connection, delivery, enqueue
+from jobs import numbers
+from tests.troubles import SECRET, TROUBLES
+
+
+@pytest.mark.timeout(30)
+@pytest.mark.parametrize("trouble", TROUBLES, ids=lambda trouble: trouble.start.__name__)
+def test_enqueue_names_the_cause_and_what_helps(trouble, environ, monkeypatch, tmp_path):
+    monkeypatch.setattr(delivery, "PATIENCE_S", 0)
+    monkeypatch.setattr(connection, "CONNECT_TIMEOUT_S", 0.5)
+    with trouble.start(tmp_path) as url:
+        environ(REDIS_URL=url)
+        connection.shared.cache_clear()
+        with pytest.raises(RedisConnectionError) as error:
+            enqueue(numbers.add, 2, 3)
+        connection.shared.cache_clear()
+
+    said = error.value
+    assert type(said) is trouble.error
+    assert said.reason.startswith(trouble.reason)
+    assert said.remedy.startswith(trouble.remedy)
+    assert str(said) == f"No Redis at {said.url} ({said.reason}). {said.remedy}"
+    assert said.job_id is None
+    assert SECRET not in str(said)

@@ -1,0 +1,40 @@
+"""A Redis that cannot be used is named on the pages, by the API and by /healthz."""
+
+import html
+
+import pytest
+
+from jiffy import connection, delivery
+from jiffy.errors import RedisRefused
+from tests import troubles
+from tests.troubles import SECRET, TROUBLES
+from tests.web.test_api import ADD
+
+# They take no jobs, but show what is there.
+READABLE = (troubles.replica, troubles.cluster)
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("trouble", TROUBLES, ids=lambda trouble: trouble.start.__name__)
+def test_the_cause_and_what_helps_are_told(trouble, client, api, environ, monkeypatch, tmp_path):
+    monkeypatch.setattr(delivery, "PATIENCE_S", 0)
+    monkeypatch.setattr(connection, "CONNECT_TIMEOUT_S", 0.2)
+    with trouble.start(tmp_path) as url:
+        environ(REDIS_URL=url)
+        connection.shared.cache_clear()
+        health, page = client.get("/healthz"), client.get("/")
+        posted, shown = api("POST", "/api/jobs", json=ADD), api("GET", "/api/queues")
+        connection.shared.cache_clear()
+
+    told = {"posted": posted.json["detail"]}
+    if trouble.start not in READABLE:
+        told |= {"page": html.unescape(page.text), "shown": shown.json["detail"]}
+        assert (page.status_code, shown.status_code) == (503, 503)
+    for text in told.values():
+        assert f"({trouble.reason}" in text
+        assert trouble.remedy in text
+        assert SECRET not in text
+    assert (health.status_code, posted.status_code) == (503, 503)
+    assert health.json["redis"] == ("refused" if trouble.error is RedisRefused else "away")
+    assert health.json["reason"].startswith(trouble.reason)
+    assert health.json["remedy"].startswith(trouble.remedy)
