@@ -229,6 +229,11 @@ def _nowhere() -> Redis:
     return Redis()
 
 
+def check_options() -> None:
+    """Read the project's OPTIONS now: what is wrong with them stops a process as it starts."""
+    _of_project(settings().options)
+
+
 @lru_cache(maxsize=1)
 def _of_project(reference: str | None) -> _Table:
     """What the project declares.  Read late: its file imports functions, and these import us."""

@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from jiffy import clock, connection, entries, project
+from jiffy import clock, connection, entries, project, queues
 from jiffy.cli import Command, redis_url, run, use_redis
 from jiffy.errors import WrongArguments
-from jiffy.settings import settings
 from jiffy.ticks import Tick
 
 if TYPE_CHECKING:
@@ -76,7 +75,7 @@ def _start(
         raise WrongArguments(f"{what}: leave out {reference!r}.")
     if check and dry_run:
         raise WrongArguments("--check and --dry-run: give one of them.")
-    settings()
+    queues.check_options()
     schedule = given[0] if given and not reference else project.schedule(reference)
     entries = scheduler.checked(schedule, reference or "scheduler.py")
     if check:

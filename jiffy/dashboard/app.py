@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from flask import Blueprint, Flask
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-from jiffy import connection, log
+from jiffy import connection, log, queues
 from jiffy.dashboard import access, api, headers, overview, problems, rq, words
 from jiffy.dashboard.pages import health, home, job, login, metrics, schedule
 from jiffy.program import in_one_line
@@ -22,6 +22,7 @@ def web_app(pages: Iterable[Blueprint] = ()) -> Flask:
     with in_one_line():
         config = settings()
         log.setup(config.log_level)
+        queues.check_options()
         return create_app(config, pages)
 
 

@@ -89,6 +89,15 @@ def test_a_mistake_is_one_line_and_exit_code_2(words, line, capsys, environ):
     assert text.startswith(line)
 
 
+@pytest.mark.parametrize("schedule", ["scheduler:SCHEDULE", "jobs.numbers:add"])
+def test_options_that_are_not_there_are_found_before_a_schedule_starts(schedule, capsys, environ):
+    environ(OPTIONS="shop_gone:OPTIONS")
+    code, text = said(capsys, "scheduler", schedule, "--check")
+
+    assert (code, text.count("\n")) == (2, 1)
+    assert text.startswith("OPTIONS is 'shop_gone:OPTIONS'; it must be in a module that exists;")
+
+
 @pytest.mark.parametrize("name", COMMANDS)
 def test_help_has_examples_and_says_where_redis_is(name, capsys):
     code, text = said(capsys, name, "--help")
