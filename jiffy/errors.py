@@ -98,7 +98,7 @@ class RedisAway(JiffyError, RedisConnectionError):
         self,
         url: str,
         reason: str,
-        remedy: str = "Run 'make run' or set REDIS_URL.",
+        remedy: str = "Run 'python -m jiffy dev' or set REDIS_URL.",
         *,
         count: int = 0,
         doubt: str = "",

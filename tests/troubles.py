@@ -265,7 +265,12 @@ class Trouble:
 
 
 TROUBLES = [
-    Trouble(nothing_there, RedisAway, "connection refused", "Run 'make run' or set REDIS_URL."),
+    Trouble(
+        nothing_there,
+        RedisAway,
+        "connection refused",
+        "Run 'python -m jiffy dev' or set REDIS_URL.",
+    ),
     Trouble(unknown_name, RedisAway, "its name does not resolve", "Check the host in REDIS_URL."),
     Trouble(wrong_password, RedisRefused, "wrong password", "Check REDIS_URL: redis://user:passw"),
     Trouble(no_password, RedisRefused, "it needs a password", "Put it into REDIS_URL: redis://:p"),

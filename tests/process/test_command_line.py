@@ -89,7 +89,7 @@ def test_a_wrong_call_is_one_line_and_exit_code_2(words, line, redis):
             {"REDIS_URL": "redis://127.0.0.1:1/0"},
             1,
             "No Redis at redis://127.0.0.1:1/0 (connection refused). "
-            "Run 'make run' or set REDIS_URL.",
+            "Run 'python -m jiffy dev' or set REDIS_URL.",
         ),
         ({"REDIS_URL": "localhost"}, 2, "REDIS_URL is 'localhost'; it must be a redis://, "),
         ({"REDIS_URL": None, "DYNO": "run.1"}, 2, "REDIS_URL is not set. Production needs a Redis"),

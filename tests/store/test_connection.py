@@ -214,5 +214,5 @@ def test_an_absent_redis_is_named_with_the_reason(client_of):
 
     assert str(connection.explained(refused.value)) == (
         f"No Redis at {url.replace(':secret', '***')} (connection refused). "
-        "Run 'make run' or set REDIS_URL."
+        "Run 'python -m jiffy dev' or set REDIS_URL."
     )

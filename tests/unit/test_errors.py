@@ -41,7 +41,7 @@ def test_a_redis_that_is_away_is_one_line_and_exit_code_1(capsys, environ):
 
     assert capsys.readouterr().err == (
         "No Redis at redis://***@localhost:1/0 (connection refused). "
-        "Run 'make run' or set REDIS_URL.\n"
+        "Run 'python -m jiffy dev' or set REDIS_URL.\n"
     )
     assert end.value.code == 1
 

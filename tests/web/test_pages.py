@@ -295,6 +295,6 @@ def test_health_without_redis_is_503_with_the_reason_and_no_address(stranger, no
     assert answer.json == {
         "redis": "away",
         "reason": "connection refused",
-        "remedy": "Run 'make run' or set REDIS_URL.",
+        "remedy": "Run 'python -m jiffy dev' or set REDIS_URL.",
         "version": "0.1.0",
     }
