@@ -48,6 +48,7 @@ def connect(
         "socket_timeout": answer_timeout_s,
         "retry": Retry(NoBackoff(), 0),
         "redis_connect_func": partial(_introduce, client_name(role)),
+        "driver_info": None,  # else two more round trips, and imports that a fork must not copy
         "protocol": 2,  # RQ was written for its answers, and it saves a round trip a connection
     }
     if most is not None:

@@ -5,6 +5,7 @@ import json
 import types
 from datetime import UTC, datetime
 from decimal import Decimal
+from fractions import Fraction
 from pathlib import Path
 
 import pytest
@@ -70,7 +71,7 @@ def test_what_a_worker_could_not_import_is_refused_with_the_reason(function, rea
         (worker_jobs._hidden, "'tests.worker_jobs._hidden' is private"),
         (worker_jobs._Session.send, "is private: _Session begins with an underscore"),
         (worker_jobs.Orders._hidden, "is private: _hidden begins with an underscore"),
-        (Path.cwd, "'pathlib.Path.cwd' is not under jobs or tests"),
+        (Fraction.from_float, "'fractions.Fraction.from_float' is not under jobs or tests"),
     ],
 )
 def test_what_workers_do_not_run_is_refused_with_the_reason(function, reason):
