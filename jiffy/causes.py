@@ -78,11 +78,6 @@ _CAUSES = (
         "Set REDIS_URL to a single server, or to sentinels with redis+sentinel://.",
     ),
     Cause(
-        r"mode sentinel",
-        "it is a sentinel",
-        "Write REDIS_URL as redis+sentinel://host:port,host:port/name/db.",
-    ),
-    Cause(
         r"unknown command ['`]?(\w+)",
         "it does not know the command {}",
         "Redis 6.2 or Valkey is needed, or newer; sentinels, and only these, are set as "

@@ -115,8 +115,8 @@ class RedisAway(JiffyError, RedisConnectionError):
 
     def but(self, **changed: Any) -> Self:
         """The same with another `count`, `doubt` or `job_id`."""
-        told: dict[str, Any] = {"count": self.count, "doubt": self.doubt, "job_id": self.job_id}
-        return type(self)(self.url, self.reason, self.remedy, **(told | changed))
+        kept: dict[str, Any] = {"count": self.count, "doubt": self.doubt, "job_id": self.job_id}
+        return type(self)(self.url, self.reason, self.remedy, **(kept | changed))
 
     def after(self, count: int) -> Self:
         """The same after `count` calls that are enqueued."""

@@ -282,7 +282,7 @@ TROUBLES = [
     Trouble(replica, RedisAway, "it is a replica", "Set REDIS_URL to its primary."),
     Trouble(cluster, RedisRefused, "it is a Redis Cluster, which is not supported", "Set REDIS_U"),
     Trouble(cluster_without_slots, RedisRefused, "it is a Redis Cluster", "Set REDIS_URL to a si"),
-    Trouble(sentinel_as_redis, RedisRefused, "it ", ""),
+    Trouble(sentinel_as_redis, RedisRefused, "it does not know the command ", "Redis 6.2 "),
     Trouble(sentinel_password, RedisRefused, "the sentinels refuse the password", "Give theirs i"),
     Trouble(sentinel_name, RedisAway, "the sentinels know no server of that name", "Check it in "),
     Trouble(no_sentinel, RedisAway, "no sentinel answers", "Check the hosts in REDIS_URL."),

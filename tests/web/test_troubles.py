@@ -26,11 +26,11 @@ def test_the_cause_and_what_helps_are_told(trouble, client, api, environ, monkey
         posted, shown = api("POST", "/api/jobs", json=ADD), api("GET", "/api/queues")
         connection.shared.cache_clear()
 
-    told = {"posted": posted.json["detail"]}
+    said = {"posted": posted.json["detail"]}
     if trouble.start not in READABLE:
-        told |= {"page": html.unescape(page.text), "shown": shown.json["detail"]}
+        said |= {"page": html.unescape(page.text), "shown": shown.json["detail"]}
         assert (page.status_code, shown.status_code) == (503, 503)
-    for text in told.values():
+    for text in said.values():
         assert f"({trouble.reason}" in text
         assert trouble.remedy in text
         assert SECRET not in text
