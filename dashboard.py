@@ -10,7 +10,7 @@ from jiffy.dashboard import web_app
 
 PAGES: list[Blueprint] = []
 
-app = web_app(PAGES)
-
 if __name__ == "__main__":
     main("dashboard")
+
+app = web_app(PAGES)  # for gunicorn: see the Procfile

@@ -5,6 +5,7 @@ it is needed, never with the engine.
 """
 
 import sys
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -38,9 +39,13 @@ def has_schedule() -> bool:
     return _has("scheduler", "SCHEDULE")
 
 
-def app() -> Any:
-    """The web app of `dashboard.py`, or None."""
-    return named("app", "dashboard:app") if _has("dashboard", "web_app") else None
+def app(make: Callable[[Any], Any]) -> Any:
+    """The web app of `dashboard.py`; or what `make` makes of its pages, if there are any."""
+    if not _has("dashboard", "web_app"):
+        return make(())
+    if hasattr(functions.imported("dashboard"), "app"):
+        return named("app", "dashboard:app")
+    return make(named("PAGES", "dashboard:PAGES"))  # `python dashboard.py` has come to here only
 
 
 def named(name: str, reference: str) -> Any:

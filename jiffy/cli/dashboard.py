@@ -15,4 +15,4 @@ def command() -> None:
     """
     from jiffy.dashboard import serve, web_app
 
-    serve(project.app() or web_app())
+    serve(project.app(web_app))

@@ -57,6 +57,22 @@ def test_a_port_that_is_taken_is_one_line_and_code_2(port):
     )
 
 
+def test_it_takes_the_redis_as_its_argument_and_needs_no_other(port, redis_address, tmp_path):
+    secrets = {"DASHBOARD_PASSWORD": "x", "SECRET_KEY": "k" * 40}
+    environ = environment(port) | secrets | {"JIFFY_ENV": "production"}
+    environ.pop("REDIS_URL", None)
+    with (tmp_path / "log").open("w") as out:
+        command = [*DASHBOARD, redis_address]
+        process = subprocess.Popen(command, cwd=ROOT, env=environ, stdout=out, stderr=out)
+    try:
+        body = wait_for(f"http://127.0.0.1:{port}/healthz")
+    finally:
+        process.terminate()
+        process.wait(10)
+
+    assert b'"redis":"ok"' in body
+
+
 @pytest.mark.parametrize("command", [GUNICORN, DASHBOARD])
 def test_it_serves_and_stops_when_told_to(command, port, tmp_path):
     log = tmp_path / "log"
