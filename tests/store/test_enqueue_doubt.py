@@ -106,7 +106,7 @@ def test_where_nothing_can_have_been_written_no_job_is_named(environ):
     environ(JOBS_MODULES="tests", REDIS_URL="redis://127.0.0.1:1/0")
     connection.shared.cache_clear()
     try:
-        with pytest.raises(RedisAway, match=r"No Redis at .* Run 'make run'") as away:
+        with pytest.raises(RedisAway, match=r"No Redis at .* Run 'python -m jiffy dev'") as away:
             jiffy.enqueue(add, 1, 2)
     finally:
         connection.shared.cache_clear()
