@@ -20,6 +20,7 @@ ENTRIES = "rq:scheduler:scheduled_jobs"
 # Ours
 SESSIONS = "jiffy:sessions"  # hash: user -> a random mark, gone once that user logs out
 LEASES = "jiffy:leases"  # sorted set: worker name -> until when (Redis' clock) it is alive
+STOCK_LOCK = "rq:scheduler_lock"  # while somebody has it, stock rq-schedulers enqueue nothing
 LEADER = "jiffy:leader"  # JSON: which scheduler leads (who, since, token); gone when it is dead
 LEADER_LEFT = "jiffy:leader:left"  # list: a token for who waits to lead, when a leader has left
 SCHEDULE_WAKE = "jiffy:schedule:wake"  # list: a token for the leader: the schedule has changed

@@ -1,6 +1,9 @@
 """Which of several schedulers does the work while the others wait.
 
 It saves work and nothing else: where two believe to lead, each tick is still enqueued once.
+
+While one of ours leads, it also has the lock of rq-scheduler: a stock `rqscheduler` would die of an
+entry that is JSON, and enqueue others a second time.
 """
 
 import json
@@ -67,10 +70,16 @@ class Leader:
         self._own = self._said = None
 
     def _is_renewed(self) -> bool:
-        """One command: at worst, another's lease is renewed by it for once."""
+        """At worst, another's lease is renewed by it for once."""
         if self._own is None or self._is_doubted:
             return False
-        return self._own == self._redis.getex(keys.LEADER, px=_LEASE_MS)
+        with self._redis.pipeline(transaction=False) as pipe:
+            pipe.getex(keys.LEADER, px=_LEASE_MS)
+            pipe.set(keys.STOCK_LOCK, self._who, px=_LEASE_MS)
+            told, _ = pipe.execute(raise_on_error=False)  # a full Redis still renews the lease
+        if isinstance(told, Exception):
+            raise told
+        return bool(self._own == told)
 
     def _is_taken(self) -> bool:
         """Take the lead if nobody has it; it may be ours, in doubt or as an answer was lost."""
@@ -80,7 +89,8 @@ class Leader:
             pipe.set(keys.LEADER, self._said, nx=True, px=_LEASE_MS)
             pipe.get(keys.LEADER)
             pipe.pttl(keys.LEADER)
-            _, told, left_ms = pipe.execute()
+            pipe.set(keys.STOCK_LOCK, self._who, px=_LEASE_MS)  # one of ours leads, whichever
+            _, told, left_ms, _ = pipe.execute()
         self._said, self._is_doubted = None, False
         holder = _read(told)
         is_ours = holder.get("token") == self._token
