@@ -15,12 +15,10 @@ from jiffy import job_progress
 from jiffy.queues import Queue
 from jobs import images, numbers, queue_day, reports
 
-NOW = datetime.now(UTC)
-
 
 def ended(redis, job_id, *, hours_ago, state="finished", queue="low", took_s=2, waited_s=1, **more):
     """Leave the traces of a job that is over."""
-    end = NOW - timedelta(hours=hours_ago)
+    end = datetime.now(UTC) - timedelta(hours=hours_ago)
     start = end - timedelta(seconds=took_s)
     times = {
         "enqueued_at": start - timedelta(seconds=waited_s),
@@ -30,7 +28,7 @@ def ended(redis, job_id, *, hours_ago, state="finished", queue="low", took_s=2, 
     told = {name: time.strftime("%Y-%m-%dT%H:%M:%S.%fZ") for name, time in times.items()}
     told |= {"description": "jobs.numbers.add(2, 3)", "origin": queue} | more
     redis.sadd("rq:queues", f"rq:queue:{queue}")
-    redis.zadd(f"rq:{state}:{queue}", {job_id: NOW.timestamp() + 1000})
+    redis.zadd(f"rq:{state}:{queue}", {job_id: end.timestamp() + 100_000})
     redis.hset(f"rq:job:{job_id}", mapping=told)
 
 
@@ -95,7 +93,7 @@ def test_jobs_are_counted_by_the_hour_they_ended_in(redis):
     for job_id, hours_ago in {"a": 0.5, "b": 0.6, "c": 23.5}.items():
         ended(redis, job_id, hours_ago=hours_ago)
     ended(redis, "d", hours_ago=1.5, state="failed")
-    hours = queue_day.read(redis, NOW).hours
+    hours = queue_day.read(redis, datetime.now(UTC)).hours
 
     assert hours["finished"] == [1] + [0] * 22 + [2]
     assert hours["failed"] == [0] * 22 + [1, 0]
@@ -104,7 +102,7 @@ def test_jobs_are_counted_by_the_hour_they_ended_in(redis):
 def test_more_jobs_than_fit_into_a_chunk_are_each_counted_once(redis):
     for number in range(3 * queue_day.CHUNK + 1):
         ended(redis, f"job-{number}", hours_ago=1)
-    [line] = queue_day.read(redis, NOW).lines.values()
+    [line] = queue_day.read(redis, datetime.now(UTC)).lines.values()
 
     assert line.finished == 3 * queue_day.CHUNK + 1
 
@@ -164,7 +162,7 @@ def test_a_job_that_is_gone_meanwhile_is_passed_over(redis, report):
 def test_the_latest_failures_come_first_and_are_limited(redis):
     for number in range(queue_day.FAILURES_SHOWN + 5):
         ended(redis, f"job-{number}", hours_ago=number / 10, state="failed")
-    failures = [job.job_id for job, _ in queue_day.read(redis, NOW).failures]
+    failures = [job.job_id for job, _ in queue_day.read(redis, datetime.now(UTC)).failures]
 
     assert failures == [f"job-{number}" for number in range(queue_day.FAILURES_SHOWN)]
 

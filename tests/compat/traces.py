@@ -13,7 +13,7 @@ from base64 import b64decode
 from datetime import UTC, datetime
 
 # Two runs of one scenario may be this far apart in all that counts seconds.
-NEAR_S = 4
+NEAR_S = 10
 # The key under which a job keeps a picture of all that is there while it runs.
 WHILE_RUNNING = "while-running"
 

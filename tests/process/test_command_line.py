@@ -59,8 +59,8 @@ def run_what_is_queued(redis):
         (["jobs.numbers.add", "2", "3", "--timeout", "-2"], "--timeout is '-2'; it must be"),
         (["jobs.numbers.add", "2", "3", "--retry", "0"], "--retry is 0; it must be "),
         (
-            ["jobs.numbers.add", "2", "3", "--in", "5m", "--at", "2030-01-31T06:00:00Z"],
-            "--at is '2030-01-31T06:00:00+00:00'; it must be given without --in.",
+            ["jobs.numbers.add", "2", "3", "--in", "5m", "--at", "2999-01-31T06:00:00Z"],
+            "--at is '2999-01-31T06:00:00+00:00'; it must be given without --in.",
         ),
         ([], "Say which function: jobs.numbers.add 2 3. All about it: python enqueue.py --help"),
         (["jobs.numbers.add", "--quue", "low"], "No option '--quue' (did you mean '--queue'?). "),

@@ -11,31 +11,33 @@ import rq_scheduler
 from jiffy import clock, entries, keys, ticks
 from jiffy.errors import InvalidValue, UnknownEntry
 from jiffy.queues import Job
-from jiffy.scheduler import at, cron, every
+from jiffy.scheduler import at, every
 from jobs import numbers
+from tests.weekly import weekly
 
-UTC = UTC
+NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
 
 
 def add(**changes):
-    return every("10m", numbers.add, **{"args": [2, 3], "name": "sum"} | changes)
+    return weekly(numbers.add, **{"args": [2, 3], "name": "sum"} | changes)
 
 
 def test_entries_are_listed_by_their_next_times_those_that_are_done_last(declare, redis):
-    over = at(datetime(2026, 1, 1, tzinfo=UTC), numbers.add, args=[2, 3], name="once")
-    declare(over, cron("0 0 1 1 *", numbers.add, args=[2, 3], name="yearly"), add())
+    moments = {"later": timedelta(days=2), "over": -timedelta(days=1), "soon": timedelta(days=1)}
+    now = clock.now()
+    declare(*(at(now + moments[name], numbers.add, args=[2, 3], name=name) for name in moments))
 
-    assert [state.name for state in entries.read(redis)] == ["sum", "yearly", "once"]
-    assert [state.name for state in entries.read(redis, limit=2)] == ["sum", "yearly"]
+    assert [state.name for state in entries.read(redis)] == ["soon", "later", "over"]
+    assert [state.name for state in entries.read(redis, limit=2)] == ["soon", "later"]
 
 
 def test_an_entry_tells_what_it_runs_and_when(declare, redis):
-    declare(add(queue="low", jitter="30s"))
+    declare(every("10m", numbers.add, args=[2, 3], name="sum", queue="low", jitter="30s"), now=NOON)
     [state] = entries.read(redis)
 
     assert (state.call, state.queue) == ("jobs.numbers.add(2, 3)", "low")
     assert state.words == "every 10m, jitter 30 s"
-    assert timedelta(0) < state.next_at - datetime.now(UTC) <= timedelta(minutes=10, seconds=30)
+    assert timedelta(minutes=10) <= state.next_at - NOON <= timedelta(minutes=10, seconds=30)
     assert (state.is_of_table, state.is_done, state.paused, state.last) == (True, False, None, None)
 
 
@@ -227,7 +229,7 @@ def test_an_entry_that_was_enqueued_just_now_cannot_be_moved_and_so_done_twice(s
     job = scheduler.enqueue_in(timedelta(0), numbers.add, 2, 3)
     scheduler.enqueue_jobs()
     with pytest.raises(ValueError, match="not in scheduled jobs"):
-        scheduler.change_execution_time(job, datetime(2030, 1, 1, tzinfo=UTC))
+        scheduler.change_execution_time(job, datetime(2999, 1, 1, tzinfo=UTC))
 
     assert redis.zcard(keys.ENTRIES) == 0
 

@@ -8,7 +8,7 @@ import pytest
 
 from jiffy import keys
 from jiffy.queues import Job
-from jiffy.scheduler import at, every, messenger, table, words
+from jiffy.scheduler import at, messenger, table, words
 from jiffy.scheduler.alerts import Alerts
 from jiffy.scheduler.loop import Loop
 from jiffy.scheduler.messenger import MOST_WAITING, Message, Messenger
@@ -17,8 +17,8 @@ from jiffy.ticks import tick_of
 from jobs import mail, numbers
 from tests.newcomer import wait_until
 from tests.receiver import receiving
+from tests.weekly import WEEK, slot, weekly
 
-UTC = UTC
 ENTRY = "entry-jobs-numbers-add"
 SECRET = "5d5b1b1e-0000-4c9e-9d9c-000000000000"
 
@@ -52,7 +52,7 @@ def lead(redis):
 
 
 def add(**changes):
-    return every("10m", numbers.add, **{"args": [2, 3]} | changes)
+    return weekly(numbers.add, **{"args": [2, 3]} | changes)
 
 
 def look(loop):
@@ -60,12 +60,10 @@ def look(loop):
     loop.work()
 
 
-def nobody_ran_for(redis, seconds):
+def nobody_ran_for(redis, weeks):
     """As if no scheduler had; returns the first slot that was missed."""
-    now = redis.time()[0]
-    slot = now - now % 600 - seconds
-    redis.zadd(keys.ENTRIES, {ENTRY: slot})
-    return slot
+    redis.zadd(keys.ENTRIES, {ENTRY: slot(weeks)})
+    return slot(weeks)
 
 
 def iso(seconds):
@@ -81,28 +79,26 @@ def until_heard(receiver, count=1):
 
 def test_an_address_is_told_once_of_all_that_was_missed_together(lead, redis, receiver):
     loop = lead(add(on_missed=f"{receiver.address}/hook"))
-    slot = nobody_ran_for(redis, 3600)
+    first = nobody_ran_for(redis, 6)
     look(loop)
     look(loop)
     until_heard(receiver)
     [(method, path, told)] = receiver.heard
 
     assert (method, path) == ("POST", "/hook")
-    assert 3600 <= told.pop("late_s") < 4200
-    assert told.pop("slots") in (6, 7)  # the last one may be enqueued in time
+    assert told.pop("late_s") > 6 * WEEK.total_seconds()
     assert told == {
-        "entry": "jobs.numbers.add", "slot": iso(slot), "reason": "no scheduler ran",
+        "entry": "jobs.numbers.add", "slot": iso(first), "slots": 7, "reason": "no scheduler ran",
     }  # fmt: skip
 
 
 def test_a_single_tick_that_is_enqueued_much_too_late_is_told_too(lead, redis, receiver):
-    loop = lead(every("7d", numbers.add, args=[2, 3], on_missed=receiver.address))
-    slot = redis.time()[0] - 3600
-    redis.zadd(keys.ENTRIES, {ENTRY: slot})
+    loop = lead(add(on_missed=receiver.address))
+    last = nobody_ran_for(redis, 0)
     look(loop)
     until_heard(receiver)
 
-    assert [(told["slot"], told["slots"]) for _, _, told in receiver.heard] == [(iso(slot), 1)]
+    assert [(told["slot"], told["slots"]) for _, _, told in receiver.heard] == [(iso(last), 1)]
 
 
 @pytest.mark.parametrize("missed", ["once", "all"])
@@ -110,28 +106,26 @@ def test_what_is_told_is_counted_in_slots_whether_or_not_each_became_a_job(
     lead, redis, receiver, missed
 ):
     options = {"missed": missed, "overlap": "allow", "on_missed": receiver.address}
-    loop = lead(every("2s", numbers.add, args=[2, 3], **options))
-    now = redis.time()[0]
-    first = now - now % 2 - 8
-    redis.zadd(keys.ENTRIES, {ENTRY: first})
+    loop = lead(add(**options))
+    first = nobody_ran_for(redis, 4)
     look(loop)
     until_heard(receiver)
     [(_, _, told)] = receiver.heard
 
     assert told["slot"] == iso(first)
-    assert told["slots"] in (4, 5)  # all but the last of those that came
+    assert told["slots"] == 5
 
 
 def test_a_function_is_enqueued_with_the_name_the_slot_and_the_reason(lead, redis):
     loop = lead(add(on_missed=mail.send))
-    slot = nobody_ran_for(redis, 600)
+    first = nobody_ran_for(redis, 1)
     look(loop)
-    job_id = f"jobs-numbers-add-{datetime.fromtimestamp(slot, UTC):%Y%m%dT%H%M%SZ}-missed"
+    job_id = f"jobs-numbers-add-{datetime.fromtimestamp(first, UTC):%Y%m%dT%H%M%SZ}-missed"
     wait_until(lambda: redis.exists(keys.job(job_id)))
     job = Job.fetch(job_id, redis)
 
     assert job.func_name == "jobs.mail.send"
-    assert job.args == ["jobs.numbers.add", iso(slot), "no scheduler ran"]
+    assert job.args == ["jobs.numbers.add", iso(first), "no scheduler ran"]
 
 
 def test_two_schedulers_that_both_tell_enqueue_a_function_once(lead, redis, impatient, caplog):
@@ -161,7 +155,7 @@ def test_an_entry_of_one_time_that_is_declared_after_it_is_told_of_once(lead, re
 
 def test_an_entry_that_is_broken_is_told_of_once(lead, redis, receiver):
     loop = lead(add(on_missed=receiver.address))
-    nobody_ran_for(redis, 600)
+    nobody_ran_for(redis, 1)
     redis.hset(keys.job(ENTRY), keys.POLICY_FIELD, "nonsense")
     look(loop)
     look(loop)
@@ -289,7 +283,7 @@ def is_done(one):
 def test_what_a_receiver_refuses_is_sent_again(lead, redis, receiver, impatient):
     receiver.statuses = [500, 503]
     loop = lead(add(on_missed=receiver.address))
-    nobody_ran_for(redis, 600)
+    nobody_ran_for(redis, 1)
     look(loop)
     until_heard(receiver, 3)
     wait_until(lambda: is_idle(loop))
@@ -302,7 +296,7 @@ def test_a_receiver_that_is_away_is_logged_once_and_its_address_never(
 ):
     loop = lead(add(overlap="allow", on_missed=f"http://127.0.0.1:1/{SECRET}"))
     for _ in range(3):
-        nobody_ran_for(redis, 600)
+        nobody_ran_for(redis, 1)
         look(loop)
     wait_until(lambda: is_idle(loop))
     failed = [line for line in caplog.messages if line.startswith("alert.")]

@@ -14,7 +14,6 @@ from jiffy.scheduler.schedule import Scheduler
 from jiffy.ticks import line_of
 from jobs import mail, numbers
 
-UTC = UTC
 ENTRY, NAME = "entry-sum", "sum"
 MONDAY = datetime(2026, 11, 23, 6, tzinfo=UTC)
 MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)

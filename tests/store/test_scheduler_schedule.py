@@ -13,8 +13,7 @@ from jiffy.scheduler import cron, declared, every, schedule, table
 from jiffy.scheduler.schedule import Scheduler
 from jobs import numbers
 from tests.newcomer import PATIENCE_S
-
-UTC = UTC
+from tests.weekly import weekly
 
 
 @pytest.fixture
@@ -29,7 +28,7 @@ def make_due(redis):
 
 
 def add(**changes):
-    return every("10m", numbers.add, **{"args": [2, 3]} | changes)
+    return weekly(numbers.add, **{"args": [2, 3]} | changes)
 
 
 def queued(redis, name="default"):
@@ -200,7 +199,7 @@ def test_an_entry_that_left_the_table_is_gone_and_its_jobs_stay(
 
 
 def test_a_new_time_is_given_once_when_two_schedulers_start_together(redis):
-    [entry], _ = table.read([add()])
+    [entry], _ = table.read([every("10m", numbers.add, args=[2, 3])])
     earlier = datetime(2026, 11, 20, 13, 59, 59, tzinfo=UTC)
     moments = [earlier + timedelta(seconds=n) for n in (0, 2)]
     answers = [declared.declare(redis, [entry], moment)[0].what for moment in moments]
@@ -222,7 +221,7 @@ def test_stock_tools_see_the_schedule(declare, redis):
 
     assert stock.count() == 2
     assert {job.id: job.meta for job in stock.get_jobs()} == {
-        "entry-jobs-numbers-add": {"interval": 600},
+        "entry-jobs-numbers-add": {"interval": 7 * 86400},
         "entry-weekly": {"cron_string": "0 6 * * mon"},
     }
 
@@ -230,7 +229,7 @@ def test_stock_tools_see_the_schedule(declare, redis):
 def test_an_entry_can_be_cancelled_and_moved_with_rq_schedulers_api(scheduler, declare, redis):
     declare(add(), add(name="other"))
     scheduler.cancel("entry-other")
-    later = datetime(2030, 1, 1, tzinfo=UTC)
+    later = datetime(2999, 1, 1, tzinfo=UTC)
     [job] = scheduler.get_jobs()
     scheduler.change_execution_time(job, later)
 
@@ -351,7 +350,7 @@ def test_an_entry_that_is_mended_and_breaks_again_is_told_of_again(
     scheduler, declare, redis, monkeypatch
 ):
     monkeypatch.setattr(schedule, "_ASIDE", timedelta(0))
-    declare(every("7d", numbers.add, args=[2, 3], overlap="allow"))  # no other slot is near
+    declare(add(overlap="allow"))
     told = []
     for slot, broken in enumerate([True, True, False, True]):
         redis.delete(keys.queue("default"))

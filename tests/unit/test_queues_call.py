@@ -137,7 +137,7 @@ CIRCULAR.append(CIRCULAR)
 @pytest.mark.parametrize(
     ("value", "where", "what"),
     [
-        (datetime(2030, 1, 1, tzinfo=UTC), "y", "a datetime. Pass its isoformat()"),
+        (datetime(2999, 1, 1, tzinfo=UTC), "y", "a datetime. Pass its isoformat()"),
         (Path("a.jpg"), "y", "a PosixPath. Pass it as a text"),
         (Decimal(1), "y", "a Decimal. Pass it as a text"),
         ({1, 2}, "y", "a set. Pass a list"),

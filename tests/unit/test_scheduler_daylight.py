@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 
 from jiffy.scheduler.timing import Cron
 
-UTC = UTC
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
 
 ZONES = [

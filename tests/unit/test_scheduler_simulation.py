@@ -11,7 +11,6 @@ from jiffy.errors import InvalidSchedule, InvalidValue
 from jiffy.testing import check_schedule
 from jobs import numbers
 
-UTC = UTC
 PARIS = ZoneInfo("Europe/Paris")
 YEAR = datetime(2026, 1, 1, tzinfo=UTC), datetime(2027, 1, 1, tzinfo=UTC)
 

@@ -11,7 +11,7 @@ from jiffy.scheduler import at, cron, every, table
 from jiffy.testing import check_schedule
 from jobs import numbers
 
-MOMENT = datetime(2030, 1, 1, tzinfo=UTC)
+MOMENT = datetime(2999, 1, 1, tzinfo=UTC)
 
 
 def mistakes(*lines):

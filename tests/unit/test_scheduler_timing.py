@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from jiffy.errors import InvalidValue
 from jiffy.scheduler.timing import At, Cron, Every, decode, within
 
-UTC = UTC
 PARIS = ZoneInfo("Europe/Paris")
 
 moments = st.integers(1_600_000_000, 2_200_000_000).map(lambda s: datetime.fromtimestamp(s, UTC))

@@ -164,7 +164,7 @@ def test_an_unknown_job_is_404_with_a_message(api):
         ({"timeout": [1]}, "timeout is [1]; it must be seconds"),
         ({"in": "later"}, "in is 'later'; it must be seconds"),
         ({"at": "tomorrow"}, "at is 'tomorrow'; it must be a time with its zone"),
-        ({"at": "2030-01-31T06:00:00"}, "it must be a time with its zone"),
+        ({"at": "2999-01-31T06:00:00"}, "it must be a time with its zone"),
         ({"at_front": "yes"}, "at_front is 'yes'; it must be true or false"),
         ({"job_id": "a b"}, "job_id is 'a b'; it must be letters"),
         ({"job_id": "x" * 201}, "letters, digits, underscores and dashes, 200 at most."),

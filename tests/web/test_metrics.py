@@ -5,9 +5,10 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from jiffy import keys
 from jiffy.queues import enqueue
-from jiffy.scheduler import every, table
+from jiffy.scheduler import table
 from jiffy.scheduler.schedule import Scheduler
 from jobs import numbers
+from tests.weekly import WEEK, slot, weekly
 
 
 @pytest.fixture
@@ -71,19 +72,18 @@ def test_workers_are_counted_by_state(measure, plant_worker):
 
 
 def test_the_schedule_is_measured(measure, redis):
-    found, _ = table.read([every("10m", numbers.add, args=[2, 3])])
+    found, _ = table.read([weekly(numbers.add, args=[2, 3])])
     scheduler = Scheduler(connection=redis)
     table.apply(scheduler, found, scheduler.look().now)
     before = measure()
-    now = redis.time()[0]
-    redis.zadd(keys.ENTRIES, {found[0].id: now - now % 600 - 1200})
+    redis.zadd(keys.ENTRIES, {found[0].id: slot(2)})
     scheduler.enqueue_jobs()
     scheduler.enqueue_due(scheduler.look(found[0].id))
     redis.set(keys.LEADER, "{}")
     seen = measure()
 
     assert before["jiffy_scheduler_up",] == 0
-    assert 0 <= before["jiffy_schedule_next_due_seconds",] <= 600
+    assert 0 <= before["jiffy_schedule_next_due_seconds",] <= WEEK.total_seconds()
     assert seen["jiffy_scheduler_up",] == 1
     assert seen["jiffy_schedule_entries",] == 1
     assert [seen["jiffy_ticks_total", what] for what in ("enqueued", "skipped", "missed")] == [
