@@ -72,6 +72,11 @@ def ticks(entry_id: str) -> str:
     return f"jiffy:ticks:{entry_id}"
 
 
+def workers_of(queue: str) -> str:
+    """The set of the workers that listen to a queue; some may be dead."""
+    return f"{WORKERS}:{queue}"
+
+
 def job(job_id: str) -> str:
     return f"rq:job:{job_id}"
 

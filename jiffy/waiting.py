@@ -1,5 +1,6 @@
 """Waiting for results, as a caller wants it: the value, or an error that says what went wrong."""
 
+import shlex
 from collections.abc import Iterable
 from itertools import islice
 from typing import Any
@@ -7,11 +8,13 @@ from typing import Any
 from rq.exceptions import InvalidJobOperation, NoSuchJobError
 from rq.job import Job, JobStatus
 
-from jiffy import clock, keys
+from jiffy import clock, delivery, keys
 from jiffy.errors import JobFailed, StillRunning
 from jiffy.results import OVER, Ending, Watch
 
 _AT_A_TIME = 100
+# A worker moves on what is scheduled or deferred, too.
+_NOT_CLAIMED = {JobStatus.QUEUED, JobStatus.SCHEDULED, JobStatus.DEFERRED}
 
 
 def wait(job: Job, timeout: clock.Duration | None = None) -> Any:
@@ -41,6 +44,29 @@ def wait_all(jobs: Iterable[Job], timeout: clock.Duration | None = None) -> list
                 _check_over(watch.waiting[0], limit_s or 0)
         values += [found[job.id] for job in some]
     return values
+
+
+def obstacle(job: Job) -> str:
+    """Why no worker claims `job` as things are, and what to do; "" if one may, or has."""
+    redis = job.connection
+
+    def look() -> tuple[bytes | None, int, int]:
+        with redis.pipeline(transaction=False) as pipe:
+            pipe.hget(keys.job(job.id), "status")
+            pipe.exists(keys.SUSPENDED)
+            pipe.smembers(keys.workers_of(job.origin))
+            status, is_suspended, workers = pipe.execute()
+        return status, is_suspended, redis.exists(*workers) if workers else 0
+
+    status, is_suspended, alive = delivery.patiently(look)
+    if status is None or status.decode() not in _NOT_CLAIMED:
+        return ""
+    if is_suspended:
+        return "All workers are suspended: resume them with 'rq resume'."
+    if alive:
+        return ""
+    start = f"python -m jiffy worker {shlex.quote(job.origin)}"
+    return f"No worker listens to queue {job.origin!r}: start one with '{start}'."
 
 
 def _value(job: Job, ending: Ending) -> Any:

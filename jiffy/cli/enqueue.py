@@ -11,7 +11,7 @@ from typing import Any
 import click
 from rq.job import JobStatus
 
-from jiffy import clock, connection, functions, job_progress, queues, results
+from jiffy import clock, connection, functions, job_progress, queues, results, waiting
 from jiffy.cli import INTERRUPTED_EXIT_CODE, Command, each
 from jiffy.errors import InvalidValue, did_you_mean
 from jiffy.queues import Job
@@ -20,6 +20,7 @@ from jiffy.settings import settings
 
 _LAST_LINES = 8
 _BAR_STEPS = 1000
+_LOOK_FOR_WORKERS_S = 1
 _NAMES = {"in": "in_", "id": "job_id", "no-rescue": "rescue"}  # what Python calls otherwise
 _FLAGS = (
     ("queue", "NAME", "the queue (default: default)"),
@@ -158,8 +159,12 @@ def _flag_of(option: str) -> str:
 
 def _wait(job: Job) -> int:
     with _progress_of(job) as show:
-        ending = results.wait(job, on_progress=show)
-        assert ending is not None  # without a limit it waits for the end
+        said = ""
+        while (ending := results.wait(job, _LOOK_FOR_WORKERS_S, show)) is None:
+            if (obstacle := waiting.obstacle(job)) and obstacle != said:
+                below_the_bar = "\n" if sys.stderr.isatty() else ""
+                sys.stderr.write(f"{below_the_bar}{obstacle} Still waiting.\n")
+            said = obstacle
         if ending.status == JobStatus.FINISHED:
             show(job_progress.State(1, "done"))
     return _report(ending)

@@ -9,8 +9,12 @@ import sys
 from pathlib import Path
 
 import pytest
+import rq
+from rq.suspension import resume, suspend
 
-from jiffy.queues import Job
+from jiffy import SimpleWorker, queues, waiting
+from jiffy.queues import Job, Queue
+from jobs import numbers
 from tests.newcomer import wait_until
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -199,6 +203,50 @@ def test_wait_for_a_job_that_fails_shows_the_last_lines_of_its_traceback(redis):
     assert len(errors.splitlines()) <= 10
 
 
+@pytest.mark.parametrize(
+    ("is_suspended", "line"),
+    [
+        (
+            False,
+            "No worker listens to queue 'low': start one with 'python -m jiffy worker low'. "
+            "Still waiting.\n",
+        ),
+        (True, "All workers are suspended: resume them with 'rq resume'. Still waiting.\n"),
+    ],
+)
+def test_wait_says_why_no_worker_claims_the_job_and_goes_on(is_suspended, line, redis):
+    listens_to = "low" if is_suspended else "default"
+    SimpleWorker([listens_to], connection=redis).register_birth()
+    if is_suspended:
+        suspend(redis)
+    typed = start("enqueue.py", "jobs.numbers.add", "2", "3", "--queue", "low", "--wait")
+    said = typed.stderr.readline()
+    resume(redis)
+    start("worker.py", "-n", "1", "--burst", "low").communicate()
+    output, errors = typed.communicate()
+
+    assert said == line
+    assert output.splitlines()[1:] == ["5"]
+    assert "listens" not in errors
+
+
+@pytest.mark.parametrize("kind", [SimpleWorker, rq.SimpleWorker])
+def test_wait_says_nothing_where_a_worker_listens(kind, redis):
+    kind([Queue("low", connection=redis)], connection=redis).register_birth()
+    job = queues.enqueue.options(queue="low")(numbers.add, 2, 3)
+
+    assert waiting.obstacle(job) == ""
+
+
+def test_a_dead_worker_listens_to_nothing(redis):
+    worker = rq.SimpleWorker([Queue("low", connection=redis)], connection=redis)
+    worker.register_birth()
+    redis.delete(worker.key)
+    job = queues.enqueue.options(queue="low")(numbers.add, 2, 3)
+
+    assert waiting.obstacle(job).startswith("No worker listens to queue 'low': ")
+
+
 def test_wait_at_a_terminal_shows_a_bar(redis):
     ours, theirs = pty.openpty()
     typed = subprocess.Popen(
@@ -222,7 +270,7 @@ def test_ctrl_c_while_waiting_leaves_the_job_alone(redis):
     _, errors = typed.communicate()
 
     assert typed.returncode == 130
-    assert errors == "\nNo longer waiting. Job sum-1 goes on.\n"
+    assert errors.endswith("\nNo longer waiting. Job sum-1 goes on.\n")
     assert redis.lrange("rq:queue:default", 0, -1) == [b"sum-1"]
 
 
