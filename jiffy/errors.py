@@ -32,6 +32,7 @@ JiffyError
 """
 
 import difflib
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any, Self
 
@@ -39,12 +40,25 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import OutOfMemoryError
 
 _LAST_LINES = 8  # of a traceback
+_FRAME = re.compile(r'[ |]*File "')  # those of an exception group have a bar in front
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """The end of a sentence that refuses `word`: what is known and like it; "" for nothing."""
     near = difflib.get_close_matches(word, [*known], 1)
     return f" (did you mean {near[0]!r}?)" if near else ""
+
+
+def shortened(traceback: str) -> list[str]:
+    """The last lines of a traceback, from the beginning of a frame."""
+    lines = traceback.strip("\n").splitlines()
+    starts = [number for number, line in enumerate(lines) if _FRAME.match(line)]
+    start = next((number for number in starts if number >= len(lines) - _LAST_LINES), None)
+    if start is None:  # the message alone is longer, or there is no frame
+        start = starts[-1] if starts else len(lines) - _LAST_LINES
+    end = lines[max(0, start) :]
+    half = _LAST_LINES // 2
+    return end if len(end) <= _LAST_LINES else [*end[:half], "  …", *end[-half:]]
 
 
 def _first(count: int) -> str:
@@ -248,8 +262,8 @@ class JobFailed(JiffyError):
     """A job that was waited for failed, or was stopped or canceled, or is gone."""
 
     def __init__(self, job_id: str, status: str, traceback: str = "") -> None:
-        lines = traceback.strip().splitlines()
-        end = "".join(f"\n  {line}" for line in lines[-_LAST_LINES:])
+        lines = shortened(traceback)
+        end = "".join(f"\n{line}" for line in lines)
         super().__init__(f"Job {job_id} {status}" + (f":{end}" if end else "."))
         self.job_id, self.status, self.traceback = job_id, status, traceback
         self.reason = lines[-1] if lines else status

@@ -1,8 +1,9 @@
 """RQ's job with JSON inside, found by its id; and a stand-in for one, nearly free."""
 
 from collections.abc import Callable, Mapping
+from enum import StrEnum
 from types import MappingProxyType
-from typing import Any
+from typing import Any, cast
 
 import rq.job
 from redis import Redis
@@ -10,6 +11,9 @@ from rq.exceptions import NoSuchJobError
 from rq.serializers import JSONSerializer
 
 from jiffy import connection
+
+# RQ's statuses, equal to them and to their words, but printed as these words.
+_Status = StrEnum("_Status", {status.name: status.value for status in rq.job.JobStatus})  # type: ignore[misc]
 
 
 class Job(rq.job.Job):
@@ -25,6 +29,10 @@ class Job(rq.job.Job):
         serializer: Any = None,
     ) -> None:
         super().__init__(id, connection, serializer or JSONSerializer)
+
+    def get_status(self, refresh: bool = True) -> rq.job.JobStatus:
+        """RQ's, but it is printed as a word: `finished`."""
+        return cast(rq.job.JobStatus, _Status(super().get_status(refresh)))
 
     def to_dict(self, include_meta: bool = True, include_result: bool = True) -> dict[str, Any]:
         return {**super().to_dict(include_meta, include_result), **self.own_fields}

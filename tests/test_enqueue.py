@@ -1,6 +1,7 @@
 """Putting jobs on queues, from Python."""
 
 import pytest
+from rq.job import JobStatus
 
 import scheduler
 from enqueue import OPTIONS, enqueue
@@ -24,6 +25,19 @@ def test_a_job_runs_and_its_result_is_kept(work):
     work()
 
     assert job.return_value() == 5
+
+
+@pytest.mark.parametrize("find", [lambda job: job, lambda job: find_job(job.id)])
+def test_a_status_is_printed_as_a_word_and_equals_rqs(find, work):
+    job = enqueue(numbers.add, 2, 3)
+    before = find(job).get_status()
+    work()
+    status = find(job).get_status()
+
+    assert (str(before), f"{status}", status.value) == ("queued", "finished", "finished")
+    assert status == JobStatus.FINISHED == status == "finished"
+    assert {JobStatus.FINISHED: 1}[status] == {"finished": 1}[status] == 1
+    assert find(job).get_status(refresh=False) == "finished"
 
 
 def test_the_result_can_be_waited_for(work):

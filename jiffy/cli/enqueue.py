@@ -13,12 +13,11 @@ from rq.job import JobStatus
 
 from jiffy import clock, connection, functions, job_progress, queues, results, waiting
 from jiffy.cli import INTERRUPTED_EXIT_CODE, Command, each
-from jiffy.errors import InvalidValue, did_you_mean
+from jiffy.errors import InvalidValue, did_you_mean, shortened
 from jiffy.queues import Job
 from jiffy.retry import Retry
 from jiffy.settings import settings
 
-_LAST_LINES = 8
 _BAR_STEPS = 1000
 _LOOK_FOR_WORKERS_S = 1
 _NAMES = {"in": "in_", "id": "job_id", "no-rescue": "rescue"}  # what Python calls otherwise
@@ -213,6 +212,6 @@ def _report(ending: results.Ending) -> int:
     if ending.status == JobStatus.FINISHED:
         print(ending.value if isinstance(ending.value, str) else json.dumps(ending.value))
         return 0
-    lines = ending.traceback.strip().splitlines() or [f"The job was {ending.status.value}."]
-    sys.stderr.write("\n".join(lines[-_LAST_LINES:]) + "\n")
+    lines = shortened(ending.traceback) or [f"The job was {ending.status.value}."]
+    sys.stderr.write("\n".join(lines) + "\n")
     return 1

@@ -29,7 +29,8 @@ T = TypeVar("T")
 _JOB = (
     "status", "origin", "description", "data", "created_at", "enqueued_at", "started_at",
     "ended_at", "worker_name", "meta", keys.PROGRESS_FIELD, keys.MASKED_FIELD,
-    keys.REASON_FIELD, keys.TICK_OF_FIELD, "retries_left", "dependency_ids",
+    keys.REASON_FIELD, keys.TICK_OF_FIELD, "retries_left", "retry_intervals", "number_of_retries",
+    "repeats_left", "dependency_ids",
 )  # fmt: skip
 _WORKER = (
     "state", ":executions", "current_job", "queues", "hostname", "pid", "birth", "last_heartbeat",
@@ -67,7 +68,9 @@ class JobView:
     result: Any = None
     has_result: bool = False
     error: str = ""  # its traceback, or that of the last try; or why it was canceled
+    waits_for: str = ""  # while it is scheduled or deferred: retry, time, jobs
     retries_left: int | None = None  # after the try that comes, or runs; until it is over
+    retries: int | None = None  # how many there were at first, where the job says so
     depends_on: tuple[str, ...] = ()
     waits: Waits = waits.NOTHING  # while it is deferred
     due: datetime | None = None  # while it is scheduled
@@ -91,6 +94,16 @@ class JobView:
     @property
     def ran_s(self) -> float | None:
         return self._between(self.started, self.ended, is_open=self.is_running)
+
+    @property
+    def waits_in_words(self) -> str:
+        """Of a job that is to be tried again: how many tries are left."""
+        if self.waits_for != "retry":
+            return ""
+        if self.retries_left is None:
+            return "waits for a retry"
+        of = f" of {self.retries:,}" if self.retries and self.retries > self.retries_left else ""
+        return f"waits for a retry, {self.retries_left:,}{of} left"
 
     @property
     def cause(self) -> str:
@@ -184,6 +197,12 @@ def job_view(job_id: str, raw: Mapping[str, Raw]) -> JobView:
     hidden = Places.read(read(keys.MASKED_FIELD, _line, ""))
     function, arguments = read("data", lambda data: _call(data, hidden), ("", ""))
     state = read("status", _line, "") or "unknown"
+    started = read("started_at", decode.time, None)
+    error = read(keys.REASON_FIELD, _text, "") if state in _HAS_REASON else ""
+    retries_left = read("retries_left", _count, None) if state in _HAS_RETRIES else None
+    # Stock RQ writes no reason.  A job that repeats was started before, too.
+    was_tried = read("number_of_retries", _count, None) or (started and retries_left is not None)
+    is_tried_again = error or (was_tried and not read("repeats_left", _line, ""))
     return JobView(
         id=job_id,
         state=state,
@@ -193,17 +212,25 @@ def job_view(job_id: str, raw: Mapping[str, Raw]) -> JobView:
         arguments=arguments,
         created=read("created_at", decode.time, None),
         enqueued=read("enqueued_at", decode.time, None),
-        started=read("started_at", decode.time, None),
+        started=started,
         ended=read("ended_at", decode.time, None),
         worker=read("worker_name", _line, ""),
         entry=read(keys.TICK_OF_FIELD, _line, ""),
         progress=read(keys.PROGRESS_FIELD, _progress, None) if state in _HAS_PROGRESS else None,
         meta=read("meta", _meta, {}),
-        error=read(keys.REASON_FIELD, _text, "") if state in _HAS_REASON else "",
-        retries_left=read("retries_left", _count, None) if state in _HAS_RETRIES else None,
-        depends_on=read("dependency_ids", _ids, ()),
+        error=error,
+        waits_for=_waits_for(state, bool(is_tried_again)),
+        retries_left=retries_left,
+        retries=len(read("retry_intervals", _list, [])) or None,
+        depends_on=tuple(map(str, read("dependency_ids", _list, []))),
         problems=tuple(read.problems),
     )
+
+
+def _waits_for(state: str, is_tried_again: bool) -> str:
+    if state == "scheduled":
+        return "retry" if is_tried_again else "time"
+    return "jobs" if state == "deferred" else ""
 
 
 class _Reading:
@@ -257,11 +284,11 @@ def _count(raw: Raw) -> int | None:
     return int(text) if text else None
 
 
-def _ids(raw: Raw) -> tuple[str, ...]:
-    ids = decode.value(decode.inflated(raw)) if raw else []
-    if not isinstance(ids, list):
-        raise NotShown("no list of ids")
-    return tuple(str(job_id) for job_id in ids)
+def _list(raw: Raw) -> list[Any]:
+    found = decode.value(decode.inflated(raw)) if raw else []
+    if not isinstance(found, list):
+        raise NotShown("no list")
+    return found
 
 
 def _call(raw: Raw, hidden: Places) -> tuple[str, str]:

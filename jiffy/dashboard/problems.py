@@ -71,7 +71,8 @@ def answer(
     message = clip(message, _MOST_LETTERS)
     if access.is_api():
         body = {"type": "about:blank", "title": title, "status": status, "detail": message, **more}
-        response = Response(json.dumps(body), status, mimetype="application/problem+json")
+        text = f"{json.dumps(body)}\n"
+        response = Response(text, status, mimetype="application/problem+json")
     else:
         page = render_template("message.html", title=title, message=message, status=status)
         response = Response(page, status)

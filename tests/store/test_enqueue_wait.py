@@ -78,7 +78,7 @@ def test_a_failure_is_raised_with_the_end_of_its_traceback(redis, work):
     with pytest.raises(JobFailed) as failure:
         wait(job)
 
-    assert str(failure.value).startswith(f"Job {job.id} failed:\n")
+    assert str(failure.value).startswith(f'Job {job.id} failed:\n  File "')
     assert str(failure.value).endswith("ValueError: no card")
     assert (failure.value.reason, failure.value.status) == ("ValueError: no card", "failed")
     assert "enqueue_jobs.py" in failure.value.traceback

@@ -4,13 +4,17 @@ import json
 import re
 
 import pytest
+import rq
 
-from jiffy import connection, delivery, keys
+from jiffy import Retry, SimpleWorker, connection, delivery, enqueue, keys
 from jiffy.dashboard import api as api_module
 from jiffy.dashboard import create_app
 from jiffy.job_options import NAMES
 from jiffy.masking import MASK
+from jiffy.queues import Queue
 from jiffy.settings import settings
+from jobs import numbers
+from tests import worker_jobs
 from tests.cutting import Cutter
 from tests.web.conftest import PASSWORD, TOKEN
 
@@ -93,6 +97,49 @@ def test_a_job_can_be_put_off(api, when):
     answer = api("POST", "/api/jobs", json=ADD | when)
 
     assert api("GET", answer.json["status_url"]).json["state"] == "scheduled"
+
+
+def test_a_job_that_waits_says_for_what(api, work):
+    job = enqueue.options(retry=Retry(3, backoff="1m"))(numbers.add, 2, "x")
+    later = enqueue.options(in_="5m", retry=3)(numbers.add, 2, 3)
+    after = enqueue.options(depends_on=later)(numbers.add, 2, 3)
+    queued = api("GET", f"/api/jobs/{job.id}").json
+    work()
+    told = api("GET", f"/api/jobs/{job.id}").json
+
+    assert queued["waits_for"] is None
+    assert (told["state"], told["waits_for"], told["retries_left"]) == ("scheduled", "retry", 2)
+    assert told["error"].splitlines()[-1].startswith("TypeError: ")
+    assert told["times"]["due"] > told["times"]["ended"]
+    assert api("GET", f"/api/jobs/{later.id}").json["waits_for"] == "time"
+    assert api("GET", f"/api/jobs/{after.id}").json["waits_for"] == "jobs"
+
+
+@pytest.mark.parametrize("kind", [rq.SimpleWorker, SimpleWorker])
+def test_rqs_own_retries_and_repeats_can_be_told_apart(kind, api, redis, environ):
+    environ(JOBS_MODULES="jobs,tests")
+    queue = Queue(connection=redis)
+    again = queue.enqueue(numbers.add, 2, "x", retry=rq.Retry(2, interval=60))
+    repeated = queue.enqueue(
+        numbers.add, 2, 3, repeat=rq.Repeat(2, interval=60), retry=rq.Retry(2, interval=60)
+    )
+    asked = queue.enqueue(worker_jobs.ask_for_a_retry, 2, 60)
+    worker = kind([queue], connection=redis, serializer=queue.serializer)
+    worker.work(burst=True, logging_level="CRITICAL")
+    jobs = (again, asked, repeated)
+    waits = [api("GET", f"/api/jobs/{job.id}").json["waits_for"] for job in jobs]
+
+    assert waits == ["retry", "retry", "time"]
+
+
+@pytest.mark.parametrize(
+    ("address", "status"), [("/api/queues", 200), ("/api/jobs/none", 404), ("/api/nothing", 404)]
+)
+def test_an_answer_ends_with_a_newline(api, address, status):
+    answer = api("GET", address)
+
+    assert answer.status_code == status
+    assert answer.text.endswith("}\n")
 
 
 def test_a_failed_job_tells_its_traceback(api, plant):

@@ -3,8 +3,9 @@
 import json
 
 import pytest
+import rq
 
-from jiffy import keys, part, result
+from jiffy import Retry, keys, part, result
 from jiffy.dashboard import overview
 from jiffy.queues import enqueue
 from jobs import numbers
@@ -178,6 +179,17 @@ def test_a_job_page_tells_why_a_job_is_tried_again_and_how_often(client, plant):
     assert '<p class="cause">OSError: no line</p>' in text
     assert "this one and 2 more" in text
     assert "this one only" in client.get("/jobs/last").text
+
+
+def test_a_job_page_tells_a_retry_from_another_scheduled_job(client, work):
+    job = enqueue.options(retry=Retry(3, backoff="1m"))(numbers.add, 2, "x")
+    stock = enqueue.options(retry=rq.Retry(3, interval=60))(numbers.add, 2, "x")
+    later = enqueue.options(in_="5m", retry=3)(numbers.add, 2, 3)
+    work()
+
+    assert "waits for a retry, 2 of 3 left, <time" in client.get(f"/jobs/{job.id}").text
+    assert "waits for a retry, 2 left, <time" in client.get(f"/jobs/{stock.id}").text
+    assert "waits for a retry" not in client.get(f"/jobs/{later.id}").text
 
 
 def test_a_job_page_shows_what_the_job_waits_for(client, plant):

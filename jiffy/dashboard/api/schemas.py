@@ -27,6 +27,12 @@ JOB: dict[str, Any] = {
             "description": "The traceback; of a job that waits to be tried again, that of its last "
             "try; or why it was canceled.",
         },
+        "waits_for": {
+            "enum": ["retry", "time", "jobs", None],
+            "description": "What it waits for. retry: it is scheduled to be tried again, at "
+            "times.due, since its last try failed with `error`; time: it is scheduled; jobs: it is "
+            "deferred until those of depends_on are over.",
+        },
         "retries_left": {
             "type": ["integer", "null"],
             "description": "How many more tries there are after the one that comes, or runs; null "
@@ -70,6 +76,7 @@ JOB: dict[str, Any] = {
         "worker": "web.1-1",
         "result": 8,
         "error": None,
+        "waits_for": None,
         "retries_left": None,
         "depends_on": [],
         "progress": None,

@@ -28,6 +28,7 @@ def job(view: JobView) -> dict[str, Any]:
         "worker": view.worker or None,
         "result": _carried("result", view.result, None, problems),
         "error": view.error or None,
+        "waits_for": view.waits_for or None,
         "retries_left": view.retries_left,
         "depends_on": list(view.depends_on),
         "progress": progress,
@@ -114,7 +115,7 @@ def _tick(tick: Tick) -> dict[str, Any]:
 def answer(told: Any, status: int = 200, **headers: str) -> Response:
     """The answer that tells it."""
     names = {name.replace("_", "-"): value for name, value in headers.items()}
-    return Response(json.dumps(told), status, names, mimetype="application/json")
+    return Response(f"{json.dumps(told)}\n", status, names, mimetype="application/json")
 
 
 def _iso(moment: datetime | None) -> str | None:
