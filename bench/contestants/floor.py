@@ -98,14 +98,14 @@ def _beginning(job_id: str, execution: str, worker: str) -> Iterator[Command]:
     now, job, key = _now(), f"rq:job:{job_id}", f"rq:execution:{job_id}:{execution}"
     yield "HSET", f"rq:worker:{worker}", "last_heartbeat", now
     yield "EXPIRE", f"rq:worker:{worker}", 480
-    yield "HSET", key, "id", execution, "created_at", now, "worker_name", worker
+    yield "HSET", key, "id", execution, "job_id", job_id, "created_at", now, "worker_name", worker
     yield "EXPIRE", key, 240
     yield "ZADD", f"rq:executions:{job_id}", 1, execution
     yield "EXPIRE", f"rq:executions:{job_id}", 300
     yield "ZADD", "rq:wip:default", 1, f"{job_id}:{execution}"
     yield "HSET", f"rq:worker:{worker}", "state", "busy"
-    yield "HSET", f"rq:worker:{worker}", "current_job", job_id
-    yield "HSET", f"rq:worker:{worker}", "current_job_working_time", 0
+    yield "SADD", f"rq:worker:{worker}:executions", f"{job_id}:{execution}"
+    yield "EXPIRE", f"rq:worker:{worker}:executions", 300
     yield "HSET", f"rq:worker:{worker}", "last_heartbeat", now
     yield "EXPIRE", f"rq:worker:{worker}", 240
     yield "HSET", job, "last_heartbeat", now
@@ -122,7 +122,7 @@ def _all_of_the_end(job_id: str, execution: str, worker: str, result: str) -> It
     yield from _what_lasts(job_id, execution, worker, result)
     yield "EXPIRE", f"{job}:dependents", KEPT_S
     yield "EXPIRE", f"rq:job::{job_id}:dependencies", KEPT_S
-    yield "HDEL", f"rq:worker:{worker}", "current_job"
+    yield "SREM", f"rq:worker:{worker}:executions", f"{job_id}:{execution}"
     yield "DEL", key
     yield "ZREM", "rq:wip:default", f"{job_id}:{execution}"
     yield "ZREM", f"rq:executions:{job_id}", execution
