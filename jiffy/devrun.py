@@ -2,7 +2,6 @@
 
 import errno
 import os
-import re
 import secrets
 import shlex
 import shutil
@@ -177,16 +176,10 @@ def _commands(schedule: str) -> dict[str, str]:
     commands.pop("release", None)
     words = {"scheduler": f" {schedule}"} if schedule or project.has_schedule() else {}
     for part in ("dashboard", "worker", *words):
-        if not any(_starts(part, command) for command in commands.values()):
+        if not any(project.starts(part, command) for command in commands.values()):
             name = f"jiffy-{part}" if part in commands else part
             commands[name] = f"{Path(sys.executable).name} -m jiffy {part}{words.get(part, '')}"
     return commands
-
-
-def _starts(part: str, command: str) -> bool:
-    """Whether it is ours that the command starts: Celery has workers, gunicorn --worker-class."""
-    ours = rf"\b(?:jiffy|worker\.py)\b.*\b{part}\b(?!-)|\b{part}(?:\.py|:app)\b"
-    return bool(re.search(ours, command))
 
 
 def _run(processes: Processes, commands: Mapping[str, str]) -> int:
@@ -195,7 +188,7 @@ def _run(processes: Processes, commands: Mapping[str, str]) -> int:
     programs = shlex.quote(str(Path(sys.executable).parent))
     for name, command in commands.items():
         port = given.port
-        if not _starts("dashboard", command):
+        if not project.starts("dashboard", command):
             port = last = _free_port(given.host, last + 1)
         processes.add_process(f"{name}.1", f'export PATH={programs}:"$PATH" PORT={port}; {command}')
     with suppress(SystemExit):

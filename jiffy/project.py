@@ -4,6 +4,7 @@ Each is named as `module:NAME`, or stands in a file of the usual name.  Its modu
 it is needed, never with the engine.
 """
 
+import re
 import sys
 from collections.abc import Callable
 from importlib.util import find_spec
@@ -37,6 +38,19 @@ def schedule(reference: str | None) -> Any:
 def has_schedule() -> bool:
     """Whether there is a `scheduler.py`."""
     return _has("scheduler", "SCHEDULE")
+
+
+def serves_dashboard() -> bool:
+    """Whether a line of the Procfile starts the dashboard."""
+    procfile = Path("Procfile")
+    lines = procfile.read_text(encoding="utf-8").splitlines() if procfile.exists() else []
+    return any(starts("dashboard", line.partition(":")[2]) for line in lines)
+
+
+def starts(part: str, command: str) -> bool:
+    """Whether it is ours that the command starts: Celery has workers, gunicorn --worker-class."""
+    ours = rf"\b(?:jiffy|worker\.py)\b.*\b{part}\b(?!-)|\b{part}(?:\.py|:app)\b"
+    return bool(re.search(ours, command))
 
 
 def app(make: Callable[[Any], Any]) -> Any:

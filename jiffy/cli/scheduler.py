@@ -11,6 +11,7 @@ import click
 from jiffy import clock, connection, entries, project, queues
 from jiffy.cli import Command, redis_url, run, use_redis
 from jiffy.errors import WrongArguments
+from jiffy.settings import settings
 from jiffy.ticks import Tick
 
 if TYPE_CHECKING:
@@ -62,7 +63,11 @@ def command() -> None:
 
 @click.command(cls=Command)
 @click.argument("reference", metavar="[SCHEDULE]", default="")
-@click.option("--check", is_flag=True, help="show the schedule and its next times, and exit")
+@click.option(
+    "--check",
+    is_flag=True,
+    help="show the schedule and its next times, and exit; in production, check the settings, too",
+)
 @click.option("--dry-run", is_flag=True, help="show what a start would change, and exit")
 @click.pass_obj
 def _start(
@@ -79,11 +84,22 @@ def _start(
     schedule = given[0] if given and not reference else project.schedule(reference)
     entries = scheduler.checked(schedule, reference or "scheduler.py")
     if check:
+        if settings().is_production:
+            _check_settings()
         scheduler.show(entries)
     elif dry_run:
         scheduler.show_changes(entries)
     else:
         scheduler.start(entries)
+
+
+def _check_settings() -> None:
+    """Stop a release for what would stop a worker or the web process as it starts."""
+    connection.connected("release")
+    if project.serves_dashboard():
+        from jiffy.dashboard import web_app
+
+        project.app(web_app)
 
 
 def _user() -> str:

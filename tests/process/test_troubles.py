@@ -72,10 +72,60 @@ def test_a_check_of_the_table_needs_no_redis(environ):
     assert (code, errors) == (0, "")
 
 
-def begin(program):
+RELEASE = {"DYNO": "release.1", "DASHBOARD_PASSWORD": "a password", "SECRET_KEY": "k" * 32}
+
+
+@pytest.mark.parametrize(
+    ("values", "line"),
+    [
+        ({"SECRET_KEY": None}, "SECRET_KEY is not set. Production needs one, the same in every "),
+        ({"SECRET_KEY": "short"}, "SECRET_KEY is '***'; it must be at least 32 characters, "),
+        ({"DASHBOARD_PASSWORD": None}, "DASHBOARD_PASSWORD is not set. Production needs one: "),
+        ({"REDIS_URL": None}, "REDIS_URL is not set. Production needs a Redis of its own: "),
+        ({"REDIS_URL": "localhost"}, "REDIS_URL is 'localhost'; it must be a redis://, "),
+        ({"WORKERS": "many"}, "WORKERS is 'many'; it must be a whole number from 1."),
+        ({"OPTIONS": "gone:OPTIONS"}, "OPTIONS is 'gone:OPTIONS'; it must be in a module that "),
+    ],
+)
+def test_a_release_stops_at_a_wrong_setting(values, line, environ):
+    environ(**RELEASE | values)
+    code, output, errors = end(begin("scheduler.py --check"))
+
+    assert (code, output) == (2, "")
+    assert errors.startswith(line)
+    assert errors.count("\n") == 1
+
+
+def test_a_release_stops_at_a_redis_that_refuses_it(environ, tmp_path):
+    with troubles.wrong_password(tmp_path) as url:
+        environ(**RELEASE, REDIS_URL=url)
+        code, output, errors = end(begin("scheduler.py --check"))
+
+    assert (code, output, errors.count("\n")) == (2, "", 1)
+    assert " (wrong password, or no such user). Check REDIS_URL: " in errors
+
+
+def test_a_release_with_all_settings_shows_the_schedule(environ):
+    environ(**RELEASE)
+    code, output, errors = end(begin("scheduler.py --check"))
+
+    assert (code, errors) == (0, "")
+    assert "cron '0 6 * * *' on the clock of Europe/Paris" in output
+
+
+def test_a_release_without_a_dashboard_needs_no_password(environ, tmp_path):
+    (tmp_path / "Procfile").write_text("worker: jiffy worker\nrelease: jiffy scheduler --check\n")
+    (tmp_path / "scheduler.py").write_text("SCHEDULE = []\n")
+    environ(DYNO="release.1", PYTHONPATH=str(CHECKOUT))
+    code, _, errors = end(begin("-m jiffy scheduler --check", tmp_path))
+
+    assert (code, errors) == (0, "")
+
+
+def begin(program, folder=CHECKOUT):
     return subprocess.Popen(
         [sys.executable, *program.split()],
-        cwd=CHECKOUT,
+        cwd=folder,
         text=True,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
