@@ -112,8 +112,9 @@ def start(
 
 def _why_it_did_not_start(home: Path, log: Path, logged_before: int) -> str:
     written = log.read_bytes()[logged_before:].decode(errors="replace") if log.exists() else ""
-    errors = re.findall(r" # (.+)", written)
-    cause = f": {errors[-1].strip(' .')}" if errors else ""
+    # The last line may say no more than "Unrecoverable error".
+    errors = re.findall(r" # (?!WARNING|Server initialized)(.+?)\.?$", written, re.MULTILINE)[-3:]
+    cause = f": {'; '.join(errors)}" if errors else ""
     return (
         f"The private Redis did not start{cause}. See {log}; "
         f"to start without the data of the last one, move {home} away."
