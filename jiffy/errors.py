@@ -164,12 +164,20 @@ class RedisFull(JiffyError, OutOfMemoryError):
 
 
 class UnknownFunction(JiffyError):
-    """A path names no function that can be imported."""
+    """A path names no function that can be imported.
 
-    def __init__(self, path: str, near: str | None = None) -> None:
+    `outdated`: its module, if that has changed since this process imported it.
+    """
+
+    def __init__(self, path: str, near: str | None = None, outdated: str | None = None) -> None:
         hint = f"Did you mean {near!r}?" if near else "Write it as module.name."
+        if outdated:
+            hint = (
+                f"The file of {outdated} has changed since this process imported it: restart the "
+                "worker, or the web app."
+            )
         super().__init__(f"No function {path!r}. {hint}")
-        self.path, self.near = path, near
+        self.path, self.near, self.outdated = path, near, outdated
 
 
 class BrokenModule(JiffyError):

@@ -50,7 +50,8 @@ def find(path: str, modules: tuple[str, ...]) -> Function:
         if isinstance(_made(owner, name), types.FunctionType):
             raise NotAllowed(path, _METHOD)
     if not names or not callable(found):
-        raise UnknownFunction(path, _nearest(path, modules))
+        module = path.removesuffix("".join(f".{name}" for name in names))
+        raise UnknownFunction(path, _nearest(path, modules), _outdated(module))
     if isinstance(found, type):
         raise NotAllowed(path, _CLASS)
     return typing.cast(Function, found)
@@ -187,13 +188,35 @@ def _is_imported(found: Any, modules: tuple[str, ...]) -> bool:
 def imported(name: str) -> types.ModuleType:
     """The module `name`, imported; an empty one if it does not exist.  Raises BrokenModule."""
     try:
-        return importlib.import_module(name)
+        module = importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name and (name == error.name or name.startswith(f"{error.name}.")):
             return types.ModuleType(name)
         raise BrokenModule(name, error) from error
     except Exception as error:  # a user's module may raise anything as it loads
         raise BrokenModule(name, error) from error
+    if name not in _as_imported:
+        _as_imported[name] = _stamp(module)
+    return module
+
+
+# Of each module, when its file was changed last, and its size, as it was imported.
+_as_imported: dict[str, tuple[int, int]] = {}
+
+
+def _outdated(name: str) -> str | None:
+    """The module of that name, if its file has changed since it was imported."""
+    module = sys.modules.get(name)
+    is_outdated = module and _stamp(module) != _as_imported.get(name, _stamp(module))
+    return name if is_outdated else None
+
+
+def _stamp(module: types.ModuleType) -> tuple[int, int]:
+    try:
+        file = Path(str(module.__file__)).stat()
+    except (AttributeError, OSError):  # a package without a file, or it is gone
+        return 0, 0
+    return file.st_mtime_ns, file.st_size
 
 
 def _nearest(path: str, modules: tuple[str, ...]) -> str | None:
