@@ -78,6 +78,26 @@ def test_ticks_arrive_a_signal_ends_it_and_a_restart_doubles_nothing(redis, prog
 
 
 @pytest.mark.slow
+def test_usual_options_hold_for_the_schedule_also_when_they_alone_have_changed(
+    redis, program, tmp_path
+):
+    for queue in ("low", "high"):
+        (tmp_path / "enqueue.py").write_text(
+            "from jiffy import options\n"
+            "from jobs import numbers\n"
+            f"OPTIONS = {{numbers.add: options(queue={queue!r}, timeout='9m')}}\n"
+        )
+        process = program(EVERY_SECOND)
+        until(process, "tick.enqueued")
+        process.send_signal(signal.SIGTERM)
+        process.wait()
+        job_id = redis.lindex(keys.queue(queue), 0)
+
+        assert redis.hget(keys.job(job_id.decode()), "timeout") == b"540"
+    assert not redis.exists(keys.queue("default"))
+
+
+@pytest.mark.slow
 def test_it_stops_also_while_redis_does_not_answer(tmp_path, program):
     address = devredis.start(tmp_path, keep=False)
     server = Redis.from_url(address).info("server")["process_id"]
