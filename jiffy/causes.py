@@ -73,7 +73,7 @@ _CAUSES = (
     ),
     Cause(
         r"MovedError|AskError|CrossSlot|CROSSSLOT|ClusterDownError|CLUSTERDOWN|mode cluster"
-        r"|in cluster mode|a non local key",
+        r"|in cluster mode|a non local key|hash to the same slot",
         "it is a Redis Cluster, which is not supported",
         "Set REDIS_URL to a single server, or to sentinels with redis+sentinel://.",
     ),
