@@ -193,8 +193,7 @@ def _opening(
 
 def _closing(waits: Made) -> Message:
     """The words that say that all parts are written: from here on only these are waited for."""
-    now = clock.rq_text(clock.wall())
-    words = [0, now, waits.job_id, "", JobStatus.FINISHED.value, "null", "null"]
+    words = [1, keys.JOINS, waits.job_id, "", JobStatus.FINISHED.value, "null", "null"]
     return Message("join_over", len(words), packed(words))
 
 

@@ -1,32 +1,42 @@
-"""Every Redis key that we name, and who owns it."""
+"""Every Redis key that we name, and who owns it.
+
+RQ's begin with RQ_KEY_PREFIX, "rq" if that is not set; ours stand behind it where it is.
+"""
+
+from rq.defaults import RQ_KEY_PREFIX
+
+RQ = f"{RQ_KEY_PREFIX}:"
+OWN = "jiffy:" if RQ_KEY_PREFIX == "rq" else f"{RQ}jiffy:"
 
 # RQ's (rq/job.py, results.py, queue.py, worker_registration.py, registry.py)
-QUEUES = "rq:queues"
-WORKERS = "rq:workers"
-WORKER = "rq:worker:"  # and its name
-SUSPENDED = "rq:suspended"
+QUEUES = f"{RQ}queues"
+WORKERS = f"{RQ}workers"
+WORKER = f"{RQ}worker:"  # and its name
+SUSPENDED = f"{RQ}suspended"
 REGISTRIES = {  # status -> prefix of the sorted set that holds the ids of such jobs, per queue
-    "started": "rq:wip:",
-    "finished": "rq:finished:",
-    "failed": "rq:failed:",
-    "scheduled": "rq:scheduled:",
-    "deferred": "rq:deferred:",
-    "canceled": "rq:canceled:",
+    "started": f"{RQ}wip:",
+    "finished": f"{RQ}finished:",
+    "failed": f"{RQ}failed:",
+    "scheduled": f"{RQ}scheduled:",
+    "deferred": f"{RQ}deferred:",
+    "canceled": f"{RQ}canceled:",
 }
 
 # rq-scheduler's (rq_scheduler/scheduler.py)
 ENTRIES = "rq:scheduler:scheduled_jobs"
 
 # Ours
-SESSIONS = "jiffy:sessions"  # hash: user -> a random mark, gone once that user logs out
-LEASES = "jiffy:leases"  # sorted set: worker name -> until when (Redis' clock) it is alive
-STOCK_LOCK = "rq:scheduler_lock"  # while somebody has it, stock rq-schedulers enqueue nothing
-LEADER = "jiffy:leader"  # JSON: which scheduler leads (who, since, token); gone when it is dead
-LEADER_LEFT = "jiffy:leader:left"  # list: a token for who waits to lead, when a leader has left
-SCHEDULE_WAKE = "jiffy:schedule:wake"  # list: a token for the leader: the schedule has changed
-LAST_SWEEP = "jiffy:last_sweep"  # when (Redis' clock) a supervisor last looked for the dead
-EXPIRING = "jiffy:expiring"  # sorted set: job with `expires`, not begun -> when to look at it
-JOINS = "jiffy:joins"  # sorted set: job that waits for others -> when (Redis' clock) to look
+SESSIONS = f"{OWN}sessions"  # hash: user -> a random mark, gone once that user logs out
+LEASES = f"{OWN}leases"  # sorted set: worker name -> until when (Redis' clock) it is alive
+STOCK_LOCK = "rq:scheduler_lock"  # while it is held, stock rq-schedulers enqueue nothing
+LEADER = f"{OWN}leader"  # JSON: which scheduler leads (who, since, token); gone when it is dead
+LEADER_LEFT = f"{OWN}leader:left"  # list: a token for who waits to lead, when a leader has left
+SCHEDULE_WAKE = f"{OWN}schedule:wake"  # list: a token for the leader: the schedule has changed
+LAST_SWEEP = f"{OWN}last_sweep"  # when (Redis' clock) a supervisor last looked for the dead
+EXPIRING = f"{OWN}expiring"  # sorted set: job with `expires`, not begun -> when to look at it
+TODO_TRIES = f"{OWN}todo:tries"  # hash: how often each of these has been begun
+NOTHING = f"{OWN}nothing"  # a key that is never there: each script names one
+JOINS = f"{OWN}joins"  # sorted set: job that waits for others -> when (Redis' clock) to look
 
 # A field of ours in RQ's hash of a job: it lives and dies with the job, and RQ passes over it.
 PROGRESS_FIELD = "jiffy:progress"
@@ -56,20 +66,20 @@ TICK_META_FIELD = "jiffy:meta"
 TICK_OF_FIELD = "jiffy:tick_of"
 
 # What is to last longer than an entry's hash: see "The schedule" in docs/internals.md.
-DECLARED = "jiffy:entries"  # set: the ids of the entries that the table made
-IN_FORCE = "jiffy:table"  # JSON: which table is in force (a digest), and since when
-TICK_COUNTS = "jiffy:tick_counts"  # hash: how many were enqueued, skipped and missed so far
-OPEN_TICKS = "jiffy:ticks_open"  # sorted set: ticks whose job is not over -> when to look again
+DECLARED = f"{OWN}entries"  # set: the ids of the entries that the table made
+IN_FORCE = f"{OWN}table"  # JSON: which table is in force (a digest), and since when
+TICK_COUNTS = f"{OWN}tick_counts"  # hash: how many were enqueued, skipped and missed so far
+OPEN_TICKS = f"{OWN}ticks_open"  # sorted set: ticks whose job is not over -> when to look again
 
 
 def entry_state(entry_id: str) -> str:
     """What must survive deploys: is it paused, how many ticks are to be skipped, how many made."""
-    return f"jiffy:entry:{entry_id}"
+    return f"{OWN}entry:{entry_id}"
 
 
 def ticks(entry_id: str) -> str:
     """The history of an entry, newest first."""
-    return f"jiffy:ticks:{entry_id}"
+    return f"{OWN}ticks:{entry_id}"
 
 
 def workers_of(queue: str) -> str:
@@ -78,15 +88,15 @@ def workers_of(queue: str) -> str:
 
 
 def job(job_id: str) -> str:
-    return f"rq:job:{job_id}"
+    return f"{RQ}job:{job_id}"
 
 
 def results(job_id: str) -> str:
-    return f"rq:results:{job_id}"
+    return f"{RQ}results:{job_id}"
 
 
 def queue(name: str) -> str:
-    return f"rq:queue:{name}"
+    return f"{RQ}queue:{name}"
 
 
 def worker(name: str) -> str:
@@ -99,40 +109,35 @@ def executions(worker_name: str) -> str:
 
 
 def held(worker_name: str) -> str:
-    """The jobs that a worker holds now: a JSON list of [queue, job id, execution]."""
-    return f"jiffy:held:{worker_name}"
+    """The jobs that a worker holds now: a hash, job:execution -> queue."""
+    return f"{OWN}held:{worker_name}"
 
 
-def last_turn(worker_name: str) -> str:
-    """The prefix of the executions of a worker's last turn."""
-    return f"jiffy:turn:{worker_name}"
-
-
-def rare(worker_name: str) -> str:
-    """A list with a token in it where a worker is to settle in RQ's own way before it waits."""
-    return f"jiffy:rare:{worker_name}"
+def todo(queue_name: str) -> str:
+    """What workers of a queue are to do beside its jobs: a sorted set, by when it is due."""
+    return f"{OWN}todo:{queue_name}"
 
 
 def wake(queue_name: str) -> str:
     """A list with a token in it where workers that sleep should look at a queue."""
-    return f"jiffy:wake:{queue_name}"
+    return f"{OWN}wake:{queue_name}"
 
 
 def join(job_id: str) -> str:
     """What a job waits for: a hash of how it is released, and of what the others returned."""
-    return f"jiffy:join:{job_id}"
+    return f"{OWN}join:{job_id}"
 
 
 def pending(job_id: str) -> str:
     """Those that a job waits for and that are not over yet: a sorted set, by their number."""
-    return f"jiffy:pending:{job_id}"
+    return f"{OWN}pending:{job_id}"
 
 
 def unique(digest: str) -> str:
     """The job that a unique call stands for meanwhile."""
-    return f"jiffy:unique:{digest}"
+    return f"{OWN}unique:{digest}"
 
 
 def sent(token: str) -> str:
     """What a call has answered: for a minute, where its jobs' hashes may not last that long."""
-    return f"jiffy:sent:{token}"
+    return f"{OWN}sent:{token}"

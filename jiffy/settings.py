@@ -70,6 +70,10 @@ def is_reference(text: str) -> bool:
     return bool(colon) and all(part.isidentifier() for part in (*module.split("."), name))
 
 
+def _hosts(value: str) -> tuple[str, ...]:
+    return tuple(host.strip() for host in value.split(",") if host.strip())
+
+
 def _serializers(value: str) -> tuple[str, ...]:
     return {"json": ("json",), "json,pickle": ("json", "pickle")}[value.replace(" ", "")]
 
@@ -204,6 +208,11 @@ class Settings:
         "What workers read: json; or json,pickle, where everybody who can write to Redis may run "
         "any code in them.",
         _serializers, "json or json,pickle", ("json",),
+    )  # fmt: skip
+    webhook_hosts: tuple[str, ...] = _setting(
+        "Hosts in a private network that RQ's webhooks may be sent to, with commas between.  Not "
+        "set: only public addresses.",
+        _hosts, "host names with commas between", (),
     )  # fmt: skip
     log_level: str = _setting(
         "How much is logged.",

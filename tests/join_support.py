@@ -3,7 +3,7 @@
 import redis as redis_py
 
 from jiffy import keys
-from jiffy.worker import joins
+from jiffy.worker import workflows
 from jiffy.worker.line import Line
 
 
@@ -12,7 +12,7 @@ def look(redis: redis_py.Redis) -> None:
     for waiting in redis.zrange(keys.JOINS, 0, -1):
         redis.zadd(keys.JOINS, {waiting: 0})
     line = Line(redis)
-    joins.tell(line, *line.exchange(joins.look()))
+    workflows.notify(line, *line.exchange(workflows.look()))
 
 
 def status(redis, job):

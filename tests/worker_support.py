@@ -8,13 +8,12 @@ from jiffy.queues import Job, Queue
 from jiffy.settings import settings
 from jiffy.worker.board import Board
 from jiffy.worker.child import Child, Stint
+from jiffy.worker.claim import Claimer
+from jiffy.worker.finish import Outcome
 from jiffy.worker.line import Line
-from jiffy.worker.outcome import Failed, Finished
 from jiffy.worker.pace import Pace
-from jiffy.worker.rescue import Rescuer
+from jiffy.worker.recovery import Recovery
 from jiffy.worker.run import Runner
-from jiffy.worker.settle import RareSettler
-from jiffy.worker.turn import Turns
 from tests import worker_jobs
 
 RESULT_TTL_S = 500
@@ -28,20 +27,17 @@ def enqueue(redis, count=1, func=worker_jobs.nothing, *args, queue="default", **
     return ids
 
 
-def turns(redis, name="worker-1", queues=("default",)):
-    """The turns of a worker with that name."""
-    return Turns(redis, name, queues, RESULT_TTL_S)
+def claimer(redis, name="worker-1", queues=("default",), **options):
+    """What claims jobs for a worker with that name."""
+    return Claimer(Line(redis), name, queues, RESULT_TTL_S, **options)
 
 
 def child(redis, board=None, stint=None):
     """A child's loop in this process, as `jiffy.Worker` runs it in one of its own."""
-    worker = face(redis)
-    line = turns(redis)
-    runner = Runner(worker, redis, settings().jobs_modules, 1_000_000)
-    rare = RareSettler(worker, line.line)
+    runner = Runner(face(redis), Line(redis), settings().jobs_modules, 1_000_000)
     stay, rest = lambda _: ["default"], lambda: None
     return Child(
-        line, runner, rare, board or Board(), stint or Stint(burst=True), Pace(), stay, rest
+        claimer(redis), runner, board or Board(), stint or Stint(burst=True), Pace(), stay, rest
     )
 
 
@@ -49,14 +45,15 @@ def ids_of(taken):
     return [job.job_id for job in taken]
 
 
-def finished(taken, value=None):
+def finished(claimed, value=None):
     now_s = clock.wall()
-    return Finished(taken, "tests.worker_jobs.nothing", now_s, now_s, value)
+    name = "tests.worker_jobs.nothing"
+    return Outcome(claimed, name, now_s, now_s, "finished", value)
 
 
-def failed(taken, why="it broke"):
+def failed(claimed, why="it broke"):
     now_s = clock.wall()
-    return Failed(taken, "tests.worker_jobs.nothing", now_s, now_s, why)
+    return Outcome(claimed, "tests.worker_jobs.nothing", now_s, now_s, "failed", error=why)
 
 
 def face(redis, name="worker-1", queues=("default",)):
@@ -64,12 +61,8 @@ def face(redis, name="worker-1", queues=("default",)):
     return jiffy.SimpleWorker(list(queues), name, connection=redis)
 
 
-def rare_settler(redis, name="worker-1"):
-    return RareSettler(face(redis, name), Line(redis))
-
-
-def rescuer(redis):
-    return Rescuer(Line(redis), rare_settler(redis, "rescuer"))
+def recovery(redis):
+    return Recovery(Line(redis))
 
 
 def queued(redis, queue="default"):

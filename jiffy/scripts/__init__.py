@@ -1,6 +1,6 @@
 """Our Lua, one file per script; each opens with its purpose, KEYS, ARGV and what it returns.
 
-A line `--include wake` stands for all of `wake.lua`.
+A line `--include lib` stands for all of `lib.lua`, where RQ's key prefix and ours are put in.
 """
 
 import re
@@ -10,6 +10,8 @@ from pathlib import Path
 from redis import Redis
 from redis.commands.core import Script
 
+from jiffy import keys
+
 _INCLUDE = re.compile(r"^--include (\w+)\n", re.MULTILINE)
 
 
@@ -17,6 +19,7 @@ _INCLUDE = re.compile(r"^--include (\w+)\n", re.MULTILINE)
 def source(name: str) -> str:
     """The text of the script `name`."""
     text = Path(__file__).with_name(f"{name}.lua").read_text("utf-8")
+    text = text.replace("@RQ@", keys.RQ).replace("@OWN@", keys.OWN)
     return _INCLUDE.sub(lambda found: source(found[1]), text)
 
 

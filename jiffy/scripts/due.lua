@@ -1,28 +1,43 @@
--- Move scheduled jobs (delayed ones, retries with an interval) whose time has come to their queues.
+-- Enqueue the scheduled jobs (delayed ones, retries after a pause) whose time has come, and cancel the queued ones whose
+-- time to begin is over (`expires`).
 -- KEYS: the queues
--- ARGV: how many at most from each queue, the time limit of a job that has none in s
--- Returns how many
---include put
-local moved = 0
-for _, queue in ipairs(KEYS) do
-  local name = string.sub(queue, 10)
-  local is_list = type(redis.pcall('LLEN', queue)) == 'number'
+-- ARGV: how many jobs at most, the time limit in s of a job that has none
+-- Returns how many were enqueued, and of each canceled job its id, queue and reason
+--include lib
+local left, moved, expired = tonumber(ARGV[1]), 0, {}
+for _, key in ipairs(KEYS) do
+  local queue = string.sub(key, #RQ + 7)
   -- Where RQ's own scheduler is at work, it does this, and not in one step: two would double jobs.
-  if is_list and redis.call('EXISTS', 'rq:scheduler-lock:' .. name) == 0 then
-    local scheduled = 'rq:scheduled:' .. name
-    for _, id in ipairs(redis.call('ZRANGEBYSCORE', scheduled, '-inf', time[1], 'LIMIT', 0, ARGV[1])) do
-      redis.call('ZREM', scheduled, id)
-      local job = 'rq:job:' .. id
-      local kind = redis.call('TYPE', job).ok
-      if kind == 'hash' then
-        redis.call('HSETNX', job, 'timeout', ARGV[2])
-        put(id, name)
-      elseif kind ~= 'none' then  -- whoever takes it fails it, with the reason
-        redis.call('RPUSH', queue, id)
-        wake(name)
-      end
-      if kind ~= 'none' then moved = moved + 1 end
+  if left > 0 and call('EXISTS', RQ .. 'scheduler-lock:' .. queue) == 0 then
+    local scheduled = RQ .. 'scheduled:' .. queue
+    local ids = pcall_redis('ZRANGEBYSCORE', scheduled, '-inf', NOW, 'LIMIT', 0, left)
+    left = left - #ids
+    for _, id in ipairs(ids) do
+      local job = fields(job_key(id), 'timeout', 'enqueue_at_front', 'enqueue_at_front_on_retry', 'ended_at')
+      local is_gone = job and call('EXISTS', job_key(id)) == 0
+      if job and not is_gone and not job[1] then call('HSET', job_key(id), 'timeout', ARGV[2]) end
+      local is_front = job and (job[2] == '1' or (job[3] == '1' and job[4]))
+      if is_gone or enqueue(queue, id, is_front) then call('ZREM', scheduled, id) end
+      if not is_gone then moved = moved + 1 end
     end
   end
 end
-return moved
+
+-- Whoever takes an id off its queue decides: a worker may be quicker.  Those that wait longest are found first, so this
+-- costs little in a long queue too.
+local places_left = 200 * MOST_KEYS
+for _, id in ipairs(call('ZRANGEBYSCORE', OWN .. 'expiring', '-inf', NOW, 'LIMIT', 0, MOST_KEYS / 2)) do
+  local job = fields(job_key(id), 'status', 'origin', 'jiffy:expires')
+  local key = job and job[1] == 'queued' and job[2] and tonumber(job[3]) and RQ .. 'queue:' .. job[2]
+  local place = key and pcall_redis('LPOS', key, id)
+  if type(place) == 'number' and call('LREM', key, 1, id) == 1 then
+    places_left = places_left - place
+    for _, value in ipairs({id, job[2], expire(job[2], id, tonumber(job[3]))}) do expired[#expired + 1] = value end
+  else
+    local length = key and pcall_redis('LLEN', key)
+    places_left = places_left - (type(length) == 'number' and length or 0)
+    call('ZREM', OWN .. 'expiring', id)
+  end
+  if places_left <= 0 then break end
+end
+return {moved, expired}

@@ -4,13 +4,12 @@
 --       call's token ('': the job id), may the others fail ('1' or ''), now, how many others, their ids, then fields and
 --       values of the job as it waits
 -- Returns 1 if it is there by this call, 0 if the id is another job's, or the id of one that is not there
---include wake
---include expiring
-local name, how, id, token, now = ARGV[1], ARGV[2], ARGV[5], ARGV[6], ARGV[8]
-local job = 'rq:job:' .. id
+--include lib
+local name, how, id, token = ARGV[1], ARGV[2], ARGV[5], ARGV[6]
+local job = RQ .. 'job:' .. id
 
 -- As in enqueue.lua.
-local sent = ARGV[4] ~= '' and 'jiffy:sent:' .. (token == '' and id or token)
+local sent = ARGV[4] ~= '' and OWN .. 'sent:' .. (token == '' and id or token)
 if sent and redis.call('EXISTS', sent) == 1 then return 1 end
 if redis.call('EXISTS', job) == 1 then
   return (token == '' or redis.call('HGET', job, 'jiffy:call') == token) and 1 or 0
@@ -20,29 +19,23 @@ local is_enough = {finished = true, failed = ARGV[7] == '1'}
 local waits = false
 local first = 10 + ARGV[9]
 for i = 10, first - 1 do
-  local status = redis.call('HGET', 'rq:job:' .. ARGV[i], 'status')
+  local status = redis.call('HGET', RQ .. 'job:' .. ARGV[i], 'status')
   if not status then return ARGV[i] end
   waits = waits or not is_enough[status]
 end
 
 -- What can fail comes first: nothing is undone when a script ends with an error.
-redis.call('SADD', 'rq:queues', KEYS[1])
+redis.call('SADD', RQ .. 'queues', KEYS[1])
 if waits then
-  redis.call('ZADD', 'rq:deferred:' .. name, redis.call('TIME')[1], id)
+  redis.call('ZADD', RQ .. 'deferred:' .. name, time[1], id)
   for i = 10, first - 1 do
-    redis.call('SADD', 'rq:job:' .. ARGV[i] .. ':dependents', id)
-    redis.call('SADD', 'rq:job::' .. id .. ':dependencies', ARGV[i])
+    redis.call('SADD', RQ .. 'job:' .. ARGV[i] .. ':dependents', id)
+    redis.call('SADD', RQ .. 'job::' .. id .. ':dependencies', ARGV[i])
   end
-else
-  redis.call(how, KEYS[1], id)
 end
 redis.call('HSET', job, unpack(ARGV, first))
 if token ~= '' then redis.call('HSET', job, 'jiffy:call', token) end
-look_when_expired(id)
 if ARGV[3] ~= '' then redis.call('EXPIRE', job, ARGV[3]) end
 if sent then redis.call('SET', sent, 1, 'EX', ARGV[4]) end
-if not waits then
-  redis.call('HSET', job, 'status', 'queued', 'enqueued_at', now)
-  wake(name)
-end
+if not waits then enqueue(name, id, how == 'LPUSH') end
 return 1

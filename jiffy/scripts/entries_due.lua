@@ -4,6 +4,7 @@
 -- Returns the time as seconds and microseconds, the next time of what is not told of here or '', the time when open ticks
 --         are to be looked at or '', then for each entry: id, slot, kind and two details: table (timing, policy), other (meta), gone,
 --         broken (why)
+--include lib
 local time = redis.call('TIME')
 local now = string.format('%d.%06d', time[1], time[2])
 local later = redis.call('ZRANGEBYSCORE', KEYS[1], '(' .. now, '+inf', 'WITHSCORES', 'LIMIT', 0, 1)[2] or ''
@@ -27,7 +28,7 @@ local function tell(...)
   for _, value in ipairs({...}) do answer[#answer + 1] = value end
 end
 for i = 1, #due, 2 do
-  local job = 'rq:job:' .. due[i]
+  local job = RQ .. 'job:' .. due[i]
   local entry = redis.pcall('HMGET', job, 'jiffy:timing', 'jiffy:policy', 'meta')
   if entry.err then
     tell(due[i], due[i + 1], 'broken', entry.err, '')

@@ -5,6 +5,7 @@
 --       deleted it, fields and values of its hash, these first: definition, timing, policy, times
 -- Returns 'new', 'changed', 'same', or 'over' (none of its times is left), and how many of the lines were written; or
 --         'listed', its next time, its timing and its policy as they are: what becomes of that is for the caller to say
+--include lib
 local id, seen, coming, most, lines = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4]), cjson.decode(ARGV[5])
 local definition, timing, policy, times = ARGV[8], ARGV[10], ARGV[12], ARGV[14]
 
@@ -41,7 +42,7 @@ end
 
 if #lines > 0 then
   redis.call('LPUSH', KEYS[4], unpack(lines))
-  redis.pcall('HINCRBY', 'jiffy:tick_counts', 'missed', #lines)
+  redis.pcall('HINCRBY', OWN .. 'tick_counts', 'missed', #lines)
 end
 if coming == '' then
   redis.call('HSET', KEYS[3], 'done', times)

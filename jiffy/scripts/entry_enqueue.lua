@@ -3,7 +3,7 @@
 -- ARGV: id, its time as it was seen, its next time ('': never again), now as RQ writes it, its changed meta or '', RQ's
 --       time limit of a job that has none
 -- Returns the queue if it was enqueued, or waits for the jobs that it depends on; '' if that slot is done or was moved.
---include wake
+--include lib
 local id, coming, job = ARGV[1], ARGV[3], KEYS[2]
 local slot = redis.call('ZSCORE', KEYS[1], id)
 if not slot or tonumber(slot) ~= tonumber(ARGV[2]) then return '' end
@@ -11,22 +11,22 @@ if not slot or tonumber(slot) ~= tonumber(ARGV[2]) then return '' end
 local has = redis.call('HMGET', job, 'origin', 'enqueue_at_front', 'ttl', 'timeout', 'dependency_ids',
   'allow_dependency_failures')
 local name = has[1] or 'default'
-local queue = 'rq:queue:' .. name
+local queue = RQ .. 'queue:' .. name
 if redis.call('HSTRLEN', job, 'data') == 0 then return redis.error_reply('its job has no data') end
 
 local parents, waits = has[5] and has[5] ~= '' and cjson.decode(has[5]) or {}, false
 for _, parent in ipairs(parents) do
-  local status = redis.call('HGET', 'rq:job:' .. parent, 'status')
+  local status = redis.call('HGET', RQ .. 'job:' .. parent, 'status')
   local is_enough = not status or status == 'finished' or (status == 'failed' and has[6] == '1')
   waits = waits or not is_enough
 end
 
 -- What can fail comes first: nothing is undone when a script ends with an error.
 if waits then
-  redis.call('ZADD', 'rq:deferred:' .. name, redis.call('TIME')[1], id)
+  redis.call('ZADD', RQ .. 'deferred:' .. name, redis.call('TIME')[1], id)
   for _, parent in ipairs(parents) do
-    redis.call('SADD', 'rq:job:' .. parent .. ':dependents', id)
-    redis.call('SADD', 'rq:job::' .. id .. ':dependencies', parent)
+    redis.call('SADD', RQ .. 'job:' .. parent .. ':dependents', id)
+    redis.call('SADD', RQ .. 'job::' .. id .. ':dependencies', parent)
   end
   redis.call('HSET', job, 'status', 'deferred')
 else

@@ -2,6 +2,7 @@
 -- KEYS: the open ticks
 -- ARGV: how many at most
 -- Returns how many were looked at, then for each that is over: entry id, the entry's name, the line of the history as it is now
+--include lib
 local time = redis.call('TIME')
 local now_s = string.format('%d.%06d', time[1], time[2])
 local is_over = {finished = true, failed = true, stopped = true, canceled = true}
@@ -19,7 +20,7 @@ end
 
 -- How it ended, after how many milliseconds, and why; nil if it has not.  Of a job that is gone nobody knows: do not guess.
 local function ending(job)
-  local found = redis.call('HMGET', 'rq:job:' .. job, 'status', 'started_at', 'ended_at', 'jiffy:reason')
+  local found = redis.call('HMGET', RQ .. 'job:' .. job, 'status', 'started_at', 'ended_at', 'jiffy:reason')
   if is_over[found[1]] then
     local began, ended = seconds(found[2]), seconds(found[3])
     local took = began and ended and string.format('%.0f', (ended - began) * 1000) or ''
@@ -27,7 +28,7 @@ local function ending(job)
     local reason = found[1] == 'canceled' and found[4]
     return found[1], took, reason and string.match(reason, '[^\n]*$') or nil
   end
-  if found[1] or redis.call('EXISTS', 'rq:job:' .. job) == 1 then return nil end
+  if found[1] or redis.call('EXISTS', RQ .. 'job:' .. job) == 1 then return nil end
   return 'gone', ''
 end
 
@@ -37,8 +38,8 @@ local function complete(entry, job, line)
   local head, said = string.match(line, '^(%a|[^|]*|[^|]*|)[^|]*|[^|]*|(.*)$')
   if reason then said = string.sub(reason, 1, 150) end
   local complete_line = head .. status .. '|' .. took_ms .. '|' .. said
-  local place = redis.call('LPOS', 'jiffy:ticks:' .. entry, line)
-  if place then redis.call('LSET', 'jiffy:ticks:' .. entry, place, complete_line) end
+  local place = redis.call('LPOS', OWN .. 'ticks:' .. entry, line)
+  if place then redis.call('LSET', OWN .. 'ticks:' .. entry, place, complete_line) end
   return complete_line
 end
 
@@ -49,7 +50,7 @@ for _, member in ipairs(members) do
   local line_now = complete(entry, job, line)
   if line_now then
     redis.call('ZREM', KEYS[1], member)
-    local name = redis.call('HGET', 'rq:job:' .. entry, 'jiffy:tick_of') or entry
+    local name = redis.call('HGET', RQ .. 'job:' .. entry, 'jiffy:tick_of') or entry
     for _, value in ipairs({entry, name, line_now}) do answer[#answer + 1] = value end
   else
     local age = now_s - string.match(line, '|([%d.]+)')

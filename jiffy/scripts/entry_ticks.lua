@@ -4,8 +4,7 @@
 --       its next time ('': never), how many ticks at most (0: no end), overlap, lines for its history, ticks: [line, job]
 -- Returns for each entry an error's text, 0 if it was moved, or a list: for each tick '' if it was enqueued, or why not;
 --         and last why the entry is paused, or '' if it is not.
---include wake
---include canceled
+--include lib
 local now_s, now = tonumber(ARGV[1]), ARGV[2]
 local HISTORY, FIRST_LOOK_S = 1000, 1
 local waits = {queued = 'queued', scheduled = 'waiting to be tried again', deferred = 'waiting'}
@@ -23,21 +22,21 @@ end
 
 -- What Job.cancel of RQ does.
 local function cancel(id, origin)
-  redis.call('LREM', 'rq:queue:' .. origin, 0, id)
-  redis.call('ZREM', 'rq:scheduled:' .. origin, id)
-  redis.call('ZREM', 'rq:deferred:' .. origin, id)
-  note_canceled(origin, id, 'the next tick replaced it')
+  redis.call('LREM', RQ .. 'queue:' .. origin, 0, id)
+  redis.call('ZREM', RQ .. 'scheduled:' .. origin, id)
+  redis.call('ZREM', RQ .. 'deferred:' .. origin, id)
+  cancel(origin, id, 'the next tick replaced it')
 end
 
 -- Why a tick's job is in the way of the next, nil if it is not; then its id, if it runs.  A job that is replaced is
 -- canceled or stopped.
 local function in_the_way(id, overlap)
-  local job = redis.call('HMGET', 'rq:job:' .. id, 'status', 'origin', 'worker_name')
+  local job = redis.call('HMGET', RQ .. 'job:' .. id, 'status', 'origin', 'worker_name')
   local is_running, waiting = job[1] == 'started', waits[job[1]]
   if overlap == 'replace' then
     if waiting then cancel(id, job[2] or 'default') end
     if is_running then
-      redis.call('PUBLISH', 'rq:pubsub:' .. (job[3] or ''), cjson.encode({command = 'stop-job', job_id = id}))
+      redis.call('PUBLISH', RQ .. 'pubsub:' .. (job[3] or ''), cjson.encode({command = 'stop-job', job_id = id}))
     end
   elseif waiting or (is_running and overlap == 'skip') then
     return string.format('tick %s is still %s', string.match(id, '[^-]*$'), waiting or 'running')
@@ -73,11 +72,11 @@ end
 
 -- Let a job wait for the end of one that runs, however that ends: join.lua releases it.
 local function wait_behind(running, id, queue)
-  redis.call('ZADD', 'rq:deferred:' .. queue, now_s, id)
-  redis.call('ZADD', 'jiffy:joins', now_s, id)
-  redis.call('HSET', 'jiffy:join:' .. id, 'queue', queue, 'needs', 'end', 'count', 1)
-  redis.call('ZADD', 'jiffy:pending:' .. id, 0, running)
-  redis.call('HSET', 'rq:job:' .. running, 'jiffy:join', id)
+  redis.call('ZADD', RQ .. 'deferred:' .. queue, now_s, id)
+  redis.call('ZADD', OWN .. 'joins', now_s, id)
+  redis.call('HSET', OWN .. 'join:' .. id, 'queue', queue, 'needs', 'end', 'count', 1)
+  redis.call('ZADD', OWN .. 'pending:' .. id, 0, running)
+  redis.call('HSET', RQ .. 'job:' .. running, 'jiffy:join', id)
 end
 
 -- What an entry has that its jobs have not, or each of its own.
@@ -87,9 +86,9 @@ local sleepers, is_leader_woken = {}, false
 local counted_as, counts = {t = 'enqueued', n = 'enqueued', s = 'skipped', m = 'missed'}, {}
 -- Returns false where that job is there already: the entry's time was set back by hand.
 local function enqueue(id, job_id, overlap, behind)
-  local job = 'rq:job:' .. job_id
+  local job = RQ .. 'job:' .. job_id
   if redis.call('EXISTS', job) == 1 then return false end
-  local flat, has = redis.call('HGETALL', 'rq:job:' .. id), {}
+  local flat, has = redis.call('HGETALL', RQ .. 'job:' .. id), {}
   local fields = {'status', behind and 'deferred' or 'queued', 'created_at', now}
   local n = #fields
   local function set(name, value)
@@ -109,13 +108,13 @@ local function enqueue(id, job_id, overlap, behind)
   if behind then
     wait_behind(behind, job_id, name)
   else
-    redis.call(has.enqueue_at_front == '1' and 'LPUSH' or 'RPUSH', 'rq:queue:' .. name, job_id)
+    redis.call(has.enqueue_at_front == '1' and 'LPUSH' or 'RPUSH', RQ .. 'queue:' .. name, job_id)
     set('enqueued_at', now)
-    sleepers['rq:queue:' .. name] = name
+    sleepers[RQ .. 'queue:' .. name] = name
   end
   redis.call('HSET', job, unpack(fields))
   local expires = tonumber(has['jiffy:expires'])
-  if expires then redis.pcall('ZADD', 'jiffy:expiring', now_s + expires, job_id) end
+  if expires then redis.pcall('ZADD', OWN .. 'expiring', now_s + expires, job_id) end
   if not behind and string.match(has.ttl or '', '^%d+$') then redis.call('EXPIRE', job, has.ttl) end
   return true
 end
@@ -126,7 +125,7 @@ local function move_on(id, coming, times, has_repeated)
     return
   end
   redis.call('ZREM', KEYS[1], id)
-  if coming == '' then redis.call('HSET', 'jiffy:entry:' .. id, 'done', times) end
+  if coming == '' then redis.call('HSET', OWN .. 'entry:' .. id, 'done', times) end
 end
 
 local function make(id, seen, coming, most, overlap, lines, ticks)
@@ -135,9 +134,9 @@ local function make(id, seen, coming, most, overlap, lines, ticks)
     if not score or tonumber(score) ~= tonumber(seen) then return 0 end
   end
   -- What can fail comes first: a job that is on its queue must not be left without the rest.
-  local entry, history = 'jiffy:entry:' .. id, 'jiffy:ticks:' .. id
+  local entry, history = OWN .. 'entry:' .. id, OWN .. 'ticks:' .. id
   local known = redis.call('HMGET', entry, 'paused', 'skip', 'last', 'ahead', 'asked', 'counted', 'ticks')
-  local times = redis.call('HGET', 'rq:job:' .. id, 'jiffy:times') or ''
+  local times = redis.call('HGET', RQ .. 'job:' .. id, 'jiffy:times') or ''
   redis.call('LLEN', history)
   local state = {paused = why_paused(entry, known[1]), skip = tonumber(known[2]) or 0, last = known[3] or nil,
     ahead = known[4] ~= '' and known[4] or nil, asked = known[5] or nil}
@@ -192,10 +191,10 @@ for i = 3, #ARGV do
   results[#results + 1] = is_fine and answer or (type(answer) == 'table' and answer.err or tostring(answer))
 end
 -- These jobs are there: no key that is broken may keep the caller from hearing of it.
-for what, count in pairs(counts) do redis.pcall('HINCRBY', 'jiffy:tick_counts', what, count) end
+for what, count in pairs(counts) do redis.pcall('HINCRBY', OWN .. 'tick_counts', what, count) end
 -- It waits for times of its own, and is to see what becomes of this one.
-if is_leader_woken and redis.pcall('LLEN', 'jiffy:schedule:wake') == 0 then
-  redis.call('LPUSH', 'jiffy:schedule:wake', 1)
+if is_leader_woken and redis.pcall('LLEN', OWN .. 'schedule:wake') == 0 then
+  redis.call('LPUSH', OWN .. 'schedule:wake', 1)
 end
 for queue, name in pairs(sleepers) do
   redis.pcall('SADD', KEYS[3], queue)

@@ -5,22 +5,21 @@
 --       a place in it for what they return or '', the number of the first of these others, how many, their ids, then
 --       fields and values of the job
 -- Returns nothing
---include expiring
+--include lib
 local name, id, first = ARGV[1], ARGV[2], 9 + ARGV[8]
-local job, join, pending = 'rq:job:' .. id, 'jiffy:join:' .. id, 'jiffy:pending:' .. id
-local now = redis.call('TIME')[1]
-local sent = ARGV[5] ~= '' and 'jiffy:sent:' .. id
+local job, join, pending = RQ .. 'job:' .. id, OWN .. 'join:' .. id, OWN .. 'pending:' .. id
+local now = time[1]
+local sent = ARGV[5] ~= '' and OWN .. 'sent:' .. id
 if redis.call('EXISTS', job) == 0 then
   if sent and redis.call('EXISTS', sent) == 1 then return end  -- this is heard again, and it is over and gone
   -- What can fail comes first: nothing is undone when a script ends with an error.
-  redis.call('SADD', 'rq:queues', KEYS[1])
-  redis.call('ZADD', 'rq:deferred:' .. name, now, id)
+  redis.call('SADD', RQ .. 'queues', KEYS[1])
+  redis.call('ZADD', RQ .. 'deferred:' .. name, now, id)
   redis.call('HSET', job, unpack(ARGV, first))
   redis.call('HSET', join, 'queue', name, 'needs', ARGV[3])
   if ARGV[6] ~= '' then redis.call('HSET', join, 'data', ARGV[6]) end
-  redis.call('ZADD', 'jiffy:joins', now, id)
+  redis.call('ZADD', OWN .. 'joins', now, id)
   if sent then redis.call('SET', sent, 1, 'EX', ARGV[5]) end
-  look_when_expired(id)
 elseif redis.call('EXISTS', join) == 0 then
   return  -- this is heard again, and it waits no more
 end

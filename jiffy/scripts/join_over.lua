@@ -1,14 +1,14 @@
 -- Tell jobs that wait for others which of these are over.
--- KEYS: none
--- ARGV: now, then for each that is over: the job that waits, the other ('': its producer), the other's status, its
+-- KEYS: the jobs that wait
+-- ARGV: for each that is over: the job that waits, the other ('': its producer), the other's status, its
 --       result and its error as JSON
 -- Returns nothing
---include join
+--include lib
 -- Each on its own: what cannot be released now must not keep back the others.
 local refused
-for i = 2, #ARGV, 5 do
+for i = 1, #ARGV, 5 do
   local id, member, status, value, error = unpack(ARGV, i, i + 4)
-  local is_told, why = pcall(member_is_over, id, member, status, value, error, ARGV[1])
+  local is_told, why = pcall(part_ended, id, member, status, value, error)
   if not is_told then refused = why end
 end
 if refused then error(refused) end

@@ -2,10 +2,10 @@
 -- KEYS: the queues
 -- ARGV: none
 -- Returns nothing
---include wake
+--include lib
 for _, queue in ipairs(KEYS) do
   local length = redis.pcall('LLEN', queue)
   if type(length) == 'number' and length > 0 then
-    wake(string.sub(queue, 10))
+    wake(string.sub(queue, #RQ + 7))
   end
 end

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 
 from jiffy import clock
 
-# Outcomes that do not fit are not noted: then only the child knows of them, until it settles.
 NOTES_BYTES = 1 << 18
 _FIELDS = (
     "position", "began", "limit", "last", "asleep", "halted", "signalled", "why", "batch", "stop",
@@ -93,13 +92,19 @@ class Board:
         """The job is over."""
         self._cells[0] = -1
 
-    def note(self, outcome: str) -> None:
-        """Write down an outcome that Redis is to know of."""
+    def note(self, outcome: str) -> bool:
+        """Write down an outcome that Redis is to know of; False if there is no room."""
         row = f"{outcome},".encode()
         start = int(self._cells[10])
-        if start + len(row) <= NOTES_BYTES:
-            self._notes[start : start + len(row)] = row
-            self._cells[10] = start + len(row)  # last: who reads it finds whole rows
+        if start + len(row) > NOTES_BYTES:
+            return False
+        self._notes[start : start + len(row)] = row
+        self._cells[10] = start + len(row)  # last: whoever reads it finds whole rows
+        return True
+
+    def forget_notes(self) -> None:
+        """Redis knows of all outcomes by now."""
+        self._cells[10] = 0
 
     def relimit(self, limit_s: float) -> None:
         """What follows of this job (a callback) has a limit of its own."""
@@ -157,7 +162,7 @@ class Board:
     def is_halted(self) -> bool:
         return bool(self._cells[5])
 
-    def tell_to_leave(self, running: Running, why: int) -> None:
+    def ask_to_leave(self, running: Running, why: int) -> None:
         """Say why the running job must be left; a signal makes the child look."""
         self._cells[7] = why
         self._cells[6] = running.began

@@ -1,4 +1,4 @@
-"""The process that runs jobs: take, run, settle, until it is told to stop."""
+"""The process that runs jobs: claim, run, finish, until it is told to stop."""
 
 import os
 import signal
@@ -11,18 +11,18 @@ from rq.timeouts import JobTimeoutException
 
 from jiffy import clock, log
 from jiffy.retry import names_of
+from jiffy.worker import finish, followups
 from jiffy.worker.board import Board
-from jiffy.worker.outcome import Failed, Finished, Outcome, Returned, Taken, func_name_of
+from jiffy.worker.claim import Claim, Claimed, Claimer
+from jiffy.worker.finish import Outcome
 from jiffy.worker.pace import Pace
 from jiffy.worker.process import LOOK
-from jiffy.worker.run import Interrupted, Runner
-from jiffy.worker.settle import RareSettler
-from jiffy.worker.turn import Turns
+from jiffy.worker.run import Interrupted, Runner, func_name_of
 
 # The exit code of a child that is to be started again.
 AGAIN = 64
 WAIT_S = 5
-SHORTEST_WAIT_S = 0.01  # to BLPOP, 0 is for ever
+SHORTEST_WAIT_S = 0.01  # 0 would make BLPOP wait without end
 SUSPENDED_WAIT_S = 1
 
 
@@ -40,7 +40,7 @@ class Stint:
     jobs_per_child: int | None = None
 
     def jobs_left(self, done: int) -> int:
-        """How many more jobs this child may take after `done` of them."""
+        """How many more jobs this child may claim after `done` of them."""
         limits = [limit for limit in (self.max_jobs, self.jobs_per_child) if limit is not None]
         return max(0, min(limits) - done) if limits else 1 << 30
 
@@ -51,207 +51,176 @@ class Stint:
 
 
 class Child:
-    """One worker's loop.  `turns`, `runner` and `rare` are its three verbs."""
+    """One worker's loop."""
 
     def __init__(
-        self, turns: Turns, runner: Runner, rare: RareSettler, board: Board, stint: Stint,
-        pace: Pace, reorder: Callable[[str], list[str]], maintain: Callable[[], None],
+        self, claimer: Claimer, runner: Runner, board: Board, stint: Stint, pace: Pace,
+        reorder: Callable[[str], list[str]], maintain: Callable[[], None],
     ) -> None:  # fmt: skip
-        self._turns, self._runner, self._rare = turns, runner, rare
-        self._board, self._stint, self._pace = board, stint, pace
+        self._claimer, self._runner, self._board = claimer, runner, board
+        self._stint, self._pace = stint, pace
         self._reorder, self._maintain = reorder, maintain
         self._pid = os.getpid()
-        self._finished: list[Finished] = []
+        self._rows: list[str] = []  # outcomes that Redis does not know of yet
         self._done = 0
         self._waiting = self._stopping = False
+        self._idle_since = 0.0
         self.is_worn = False
 
     def work(self) -> int:
         """Work until the stint is over; return how many jobs were done."""
         signal.signal(LOOK, self._look)
-        if self._board.must_stop:  # told so before it could hear
+        if self._board.must_stop:  # since before it could hear a signal
             return 0
-        idle_since, wait_s = clock.monotonic(), 0.0
-        while not self._stopping and (want := self._want()):
+        self._idle_since = clock.monotonic()
+        wait_s = 0.0
+        while not self._stopping and (want := min(self._pace.want, self._jobs_left)):
+            claim = self._claim(want, wait_s)
+            if claim.is_suspended:
+                self._rest()
+                continue
             self._maintain()
-            batch = self._take(want, wait_s)
-            if batch:
-                self._run_all(batch)
-                idle_since = clock.monotonic()
-            elif self._is_over(idle_since):
+            self._run_all(claim.jobs)
+            if claim.todo:
+                followups.do(claim.todo, self._runner, self._board)
+            if claim.jobs or claim.todo:
+                self._idle_since = clock.monotonic()
+            elif self._is_over and not claim.has_more:
                 break
             # Where there was enough there may be more.
-            wait_s = 0 if len(batch) == want else self._wait_s(idle_since)
+            has_more = claim.has_more or claim.todo or len(claim.jobs) == want
+            wait_s = 0 if has_more else self._wait_s
         self.is_worn = not self._stopping and self._stint.is_worn_by(self._done)
-        self._settle()
+        self._claim(0)
         return self._done
 
-    def _want(self) -> int:
-        return min(self._pace.want, self._stint.jobs_left(self._done))
+    def stop(self) -> None:
+        """End after the job that runs; to be called from a signal handler."""
+        self._stopping = True
+        if self._waiting:
+            raise _Stop
 
-    def _is_over(self, idle_since: float) -> bool:
+    @property
+    def _jobs_left(self) -> int:
+        return self._stint.jobs_left(self._done)
+
+    @property
+    def _is_over(self) -> bool:
         """Whether a worker that found nothing to do ends."""
-        longest_s = self._stint.max_idle_s
-        is_bored = longest_s is not None and clock.monotonic() - idle_since >= longest_s
-        return self._stint.burst or is_bored
+        longest_s, idle_s = self._stint.max_idle_s, clock.monotonic() - self._idle_since
+        return self._stint.burst or (longest_s is not None and idle_s >= longest_s)
 
-    def _wait_s(self, idle_since: float) -> float:
+    @property
+    def _wait_s(self) -> float:
         """How long to wait for work; 0: not at all."""
         if self._stint.burst:
             return 0
         if self._stint.max_idle_s is None:
             return WAIT_S
-        left_s = self._stint.max_idle_s - (clock.monotonic() - idle_since)
+        left_s = self._stint.max_idle_s - (clock.monotonic() - self._idle_since)
         return min(WAIT_S, max(left_s, SHORTEST_WAIT_S))
 
-    def _take(self, want: int, wait_s: float) -> list[Taken]:
-        """Settle what is finished, wait for work if asked to, and take: in one round trip."""
-        if wait_s:
-            log.flush()
-            taken, rare, suspended = self._wait_and_take(want, wait_s)
-        else:
-            taken, rare, suspended = self._turns.take(want, self._finished)
-        if self._stopping:  # nobody knows how far it came: the last turn settles all of it again
-            return []
-        self._settled(rare)
-        if rare and not taken:  # their dependents may be waiting by now
-            taken, _, suspended = self._turns.take(want)
-        self._hold(taken)
-        if suspended:
-            self._rest()
-        elif taken:
-            self._turns.names = self._reorder(taken[-1].queue)
-        return taken
-
-    def _wait_and_take(self, want: int, wait_s: float) -> tuple[list[Taken], list[Finished], bool]:
-        self._board.sleep(True)
-        self._waiting = True
+    def _claim(self, want: int, wait_s: float = 0) -> Claim:
+        """Send the outcomes so far, wait if asked to, and claim."""
+        log.flush()
+        self._board.sleep(wait_s > 0)
+        self._waiting = wait_s > 0
         try:
-            if not self._stopping:
-                return self._turns.wait_and_take(want, self._finished, wait_s)
+            if wait_s and self._stopping:
+                return Claim([])
+            claim = self._claimer.claim(want, self._rows, wait_s)
         except _Stop:
-            pass
+            return Claim([])  # how far it came is unknown: the last claim sends all of it again
         finally:
             self._waiting = False
             self._board.sleep(False)
-        return [], [], False
-
-    def _hold(self, taken: Sequence[Taken]) -> None:
-        last = taken[-1] if taken else None
+        self._rows = []
+        last = claim.jobs[-1] if claim.jobs else None
         self._board.hold(last.batch if last else 0, last.position if last else 0)
+        if last:
+            self._claimer.queues = self._reorder(last.queue)
+        return claim
 
     def _rest(self) -> None:
-        """Workers are suspended: end in burst mode, else ask again in a while."""
+        """Workers are suspended: end in burst mode, else ask again after a while."""
         if self._stint.burst:
             self._stopping = True
         else:
             clock.pause(SUSPENDED_WAIT_S)
 
-    def _run_all(self, batch: list[Taken]) -> None:
-        for taken in batch:
-            call = self._read(taken)
-            if call is None:
-                continue
-            func_name = func_name_of(call)
-            if len(batch) > 1 and not self._pace.is_quick(func_name):
-                self._run_alone(taken, call)
-                return
-            if not self._run_one(taken, call):
-                return
+    def _run_all(self, batch: Sequence[Claimed]) -> None:
+        for job in batch:
+            if self._stopping:
+                break
+            if job.kind == "expired":
+                reason = job.data.decode()
+                log.job("job.expired", job=job.job_id, queue=job.queue, reason=reason)
+            elif not self._run_one(job, is_last=job is batch[-1]):
+                break
 
-    def _read(self, taken: Taken) -> object:
-        """What the job calls; None if it is not to be run: then it is settled, with the reason."""
-        if taken.kind == "expired":
-            reason = taken.data.decode()
-            log.job("job.expired", job=taken.job_id, queue=taken.queue, reason=reason)
-            return None
-        if taken.kind == "corrupt":
-            reason = "This job's data in Redis is incomplete or of a wrong kind: it cannot be run."
-        else:
-            try:
-                call = self._runner.call_of(taken)
-                name, _, args, kwargs = call
-                if isinstance(name, str) and args is not None and kwargs is not None:
-                    return call
-                reason = "This job's data is not a function's name and its arguments."
-            except DeserializationError as error:
-                reason = f"{error}"
-            except (TypeError, ValueError) as error:
-                reason = f"This job's data is not a function's name and its arguments ({error})."
-        self._rare.fail_unread(taken, reason)
-        log.event("job.failed", log.ERROR, job=taken.job_id, queue=taken.queue, reason=reason)
-        return None
-
-    def _run_alone(self, taken: Taken, call: object) -> None:
-        """Nothing may wait for what may be slow: the rest goes back before it begins."""
-        # Said to begin before it is kept: from then on the supervisor does not give it back.
-        if self._board.begin(taken.position, taken.timeout_s):
-            self._settle(keep=[taken])
-            self._run_one(taken, call)
-        else:
-            self._board.end()
-
-    def _run_one(self, taken: Taken, call: object) -> bool:
-        """Run one job; False if it must not begin, or if this process must stop."""
+    def _run_one(self, job: Claimed, *, is_last: bool) -> bool:
+        """Run one job; False if it must not begin, or if nothing of its batch may follow it."""
+        started_s, func_name = clock.wall(), "?"
+        goes_on = True
         try:
-            if not self._board.begin(taken.position, taken.timeout_s):
+            # On record before its first byte is read: if that kills this process, it counts.
+            if not self._board.begin(job.position, job.timeout_s):
                 self._board.end()
                 return False
-            outcome = self._runner.run(taken, call)
+            self._claimer.last_begun = job.execution
+            call = self._runner.decode(job)
+            func_name = func_name_of(call)
+            if not is_last and not self._pace.is_quick(func_name):
+                goes_on = False  # nothing may wait for what may be slow: the rest goes back
+                self._claimer.give_back_after(job, self._rows)
+                self._forget_rows()
+            outcome = self._runner.run(job, call)
+        except DeserializationError as error:
+            outcome = self._unread(job, started_s, f"{error}")
         except Interrupted:  # just before the job's first line, or just after its last
-            now_s = clock.wall()
-            outcome = Returned(taken, func_name_of(call), now_s, now_s)
+            outcome = Outcome(job, func_name, started_s, clock.wall(), "returned")
         except JobTimeoutException as error:
-            now_s = clock.wall()
-            outcome = Failed(
-                taken, func_name_of(call), now_s, now_s, f"{error}", kinds=names_of(type(error))
-            )
-        self._board.end()
-        self._tidy_up_after(outcome)
-        self._note(outcome)
-        return not isinstance(outcome, Returned)
-
-    def _tidy_up_after(self, outcome: Outcome) -> None:
-        """End what a job has left in this process that would harm the next one."""
+            outcome = Outcome(
+                job, func_name, started_s, clock.wall(), "failed", error=f"{error}",
+                error_names=names_of(type(error)),
+            )  # fmt: skip
         if os.getpid() != self._pid:  # a copy that the job forked has come back in its stead
-            os._exit(0 if isinstance(outcome, Finished) else 1)
-        signal.alarm(0)
+            os._exit(0 if outcome.what == "finished" else 1)
+        self._board.end()
+        signal.alarm(0)  # one that the job left behind
+        self._note(outcome)
+        return goes_on and not self._stopping
+
+    def _unread(self, job: Claimed, started_s: float, reason: str) -> Outcome:
+        """A job that cannot be read fails with the reason; its data stays as it is."""
+        return Outcome(
+            job, "?", started_s, clock.wall(), "failed", error=reason, may_retry=False
+        )  # fmt: skip
 
     def _note(self, outcome: Outcome) -> None:
-        took_s = outcome.ended_s - outcome.started_s
+        job, took_s = outcome.job, outcome.ended_s - outcome.started_s
         self._pace.learn(outcome.func_name, took_s)
         self._done += 1
+        row = finish.row(outcome)
+        self._rows.append(row)
         log.job(
-            f"job.{type(outcome).__name__.lower()}",
-            job=outcome.taken.job_id,
+            f"job.{outcome.what}",
+            job=job.job_id,
             func=outcome.func_name,
-            queue=outcome.taken.queue,
+            queue=job.queue,
             took_ms=f"{took_s * 1000:.1f}",
         )
-        if isinstance(outcome, Finished):
-            if outcome.job is None:
-                self._finished.append(outcome)
-                self._board.note(outcome.row)
-            else:
-                self._rare.settle(outcome)
-        elif isinstance(outcome, Returned):
+        if outcome.objection:
+            log.event("job.given_up", log.WARNING, job=job.job_id, reason=outcome.objection)
+        if outcome.what == "returned":
             self._stopping = True
-            self._rare.fail_if_it_must_not_repeat(outcome)
-        else:
-            self._rare.settle(outcome)
+        if not self._board.note(row):  # too large: nobody else could finish it
+            self._claimer.finish(self._rows)
+            self._forget_rows()
 
-    def _settle(self, keep: Sequence[Taken] = ()) -> None:
-        _, rare, _ = self._turns.take(0, self._finished, keep)
-        self._settled(rare)
-        if rare:  # it held them until now
-            self._turns.take(0, keep=keep)
-        self._hold(keep)
-
-    def _settled(self, rare: list[Finished]) -> None:
-        self._finished.clear()
-        log.flush()
-        for outcome in rare:
-            self._rare.settle(outcome)
+    def _forget_rows(self) -> None:
+        self._rows = []
+        self._board.forget_notes()
 
     def _look(self, signum: int, frame: FrameType | None) -> None:
         """The supervisor wants something: it stands on the board."""
@@ -263,9 +232,3 @@ class Child:
             raise Interrupted
         if self._board.must_stop:
             self.stop()
-
-    def stop(self) -> None:
-        """End after the job that runs; to be called from a signal handler."""
-        self._stopping = True
-        if self._waiting:
-            raise _Stop

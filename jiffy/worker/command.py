@@ -17,9 +17,8 @@ from jiffy.settings import settings
 from jiffy.worker import isolation, process
 from jiffy.worker.board import Board
 from jiffy.worker.child import Stint
-from jiffy.worker.commands import call_stopped_callback
 from jiffy.worker.companion import Companion
-from jiffy.worker.rq_face import Worker, supervise, warn_if_forgetful
+from jiffy.worker.rq_worker import Worker, supervise, warn_if_forgetful
 
 # Prepares a scheduler, or ends this process; returns what the scheduler's own process has to do.
 PrepareScheduler = Callable[[Redis], Callable[[], int]]
@@ -70,15 +69,13 @@ def run_workers(
 
 def _do(part: Sequence[Any], queues: Sequence[str], stint: Stint) -> int:
     """Do what the supervisor has spawned this process for; return its exit code."""
-    name, fd, what, *arguments = part
+    name, fd, token = part
     redis = connection.connect("worker")
     face = Worker(queues, name, connection=redis)
     face.imports = settings().jobs_modules
     board = Board(fd)
     os.close(fd)
-    if what == "work":
-        return face.work_in_child(stint, board)
-    return call_stopped_callback(face, redis, *arguments)
+    return face.work_in_child(stint, board, token)
 
 
 def _disconnect(redis: Redis) -> None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from jiffy import system
 from jiffy.retry import TIMED_OUT
 from jiffy.worker.board import Board, Running
-from jiffy.worker.rescue import Verdict
+from jiffy.worker.recovery import Verdict
 from jiffy.worker.slot import Slot
 
 # A job that ignores its time limit is killed that much later.
@@ -37,10 +37,10 @@ class Limits:
 def enforce_time(slot: Slot, running: Running, ran_s: float) -> None:
     """Raise JobTimeoutException in a job that is over its limit; kill it if that does not help."""
     if 0 < running.limit_s < ran_s:
-        slot.tell_to_leave(running, Board.TIMEOUT)
+        slot.ask_to_leave(running, Board.TIMEOUT)
         if ran_s > running.limit_s + KILL_AFTER_S:
             reason = f"exceeded its limit of {running.limit_s:g} s, killed after {ran_s:.0f} s"
-            slot.kill(Verdict.FAIL, reason, kinds=TIMED_OUT)
+            slot.kill(Verdict.FAIL, reason, error_names=TIMED_OUT)
 
 
 def enforce_grace(slot: Slot, left_s: float) -> None:
@@ -52,4 +52,4 @@ def enforce_grace(slot: Slot, left_s: float) -> None:
     if left_s <= KILL_BEFORE_S:
         slot.kill(Verdict.FREE, "the grace of a shutdown was over")
     elif left_s <= INTERRUPT_BEFORE_S and running is not None:
-        slot.tell_to_leave(running, Board.INTERRUPT)
+        slot.ask_to_leave(running, Board.INTERRUPT)

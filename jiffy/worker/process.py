@@ -113,6 +113,17 @@ def ended(pid: int) -> int | None:
     return status if found else None
 
 
+def reap_strangers(own: set[int]) -> None:
+    """As process 1 of a container: reap what jobs left behind when they died."""
+    if os.getpid() != 1:
+        return
+    with suppress(ChildProcessError):
+        while (found := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)) is not None:
+            if found.si_pid in own:  # its slot sees to it, then the next one is shown
+                return
+            os.waitpid(found.si_pid, os.WNOHANG)
+
+
 def cause_of(status: int) -> str:
     """How a process ended, in words: "signal 11 (SIGSEGV)", "exit code 3"."""
     if os.WIFSIGNALED(status):

@@ -1,32 +1,38 @@
-"""Run a job that was taken: call its function, and say what became of it.  Writes nothing to Redis.
+"""Run a claimed job: call its function, and say what became of it.  Writes nothing to Redis.
 
 A plain job never becomes an RQ `Job` object unless its code asks for one: making it would cost more
 than most small jobs do.
 """
 
-import asyncio
+import contextvars
 import inspect
 import sys
 import traceback
+from asyncio import run as run_coroutine
 from collections.abc import Callable
+from types import TracebackType
 from typing import Any
 
-from redis import Redis
-from rq.callbacks import execute_failure_callback, execute_success_callback
+import rq
 from rq.exceptions import DeserializationError
-from rq.job import Job, JobStatus, Retry, _current_job
+from rq.job import Job
 from rq.serializers import DefaultSerializer
 from rq.timeouts import JobTimeoutException
 from rq.worker import BaseWorker
 
-from jiffy import clock
+from jiffy import clock, keys, rq_compat
 from jiffy.errors import NotAllowed, ResultTooLarge, UnserializableResult
 from jiffy.retry import names_of
 from jiffy.rq_job import stand_in
 from jiffy.settings import settings
 from jiffy.worker import guarded
+from jiffy.worker.claim import Claimed
+from jiffy.worker.finish import DETAILS, NO_DETAILS, Details, Outcome
 from jiffy.worker.line import Line
-from jiffy.worker.outcome import Again, ExcInfo, Failed, Finished, Outcome, Returned, Taken
+
+# Of one value of a job's hash; more is no retry rule, name or webhook that anybody meant.
+_MOST_DETAIL_BYTES = 100_000
+ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None]
 
 
 class Interrupted(BaseException):
@@ -36,90 +42,155 @@ class Interrupted(BaseException):
     """
 
 
+def read_details(line: Line, job_id: str) -> Details:
+    """What few jobs have, of one job: one exchange, which moves nothing large."""
+    key: Any = keys.job(job_id).encode("utf-8", "surrogateescape")
+    command = Line.script("peek", [key], [_MOST_DETAIL_BYTES, *DETAILS])
+    ((values,),) = line.insist(lambda: line.exchange(command))
+    return Details(values) if isinstance(values, list) else NO_DETAILS
+
+
+def func_name_of(call: Any) -> str:
+    """The name that a job's data gives its function, for logs; "?" where it gives none."""
+    return call[0] if isinstance(call, list | tuple) and call and isinstance(call[0], str) else "?"
+
+
 class Runner:
-    """Runs jobs in this process, for the worker that `face` is to RQ."""
+    """Runs jobs in this process, for the worker that `face` is to RQ.
+
+    `relimit` gives what follows (a callback) a limit of its own, in seconds; `is_stopping` says
+    whether this worker has been told to stop.
+    """
 
     def __init__(
-        self, face: BaseWorker, redis: Redis, allowed: tuple[str, ...],
-        largest_result: int, relimit: Callable[[float], None] = lambda _: None,
+        self, face: BaseWorker, line: Line, allowed: tuple[str, ...], largest_result: int,
+        relimit: Callable[[float], None] = lambda _: None,
         is_stopping: Callable[[], bool] = lambda: False,
     ) -> None:  # fmt: skip
-        self._face = face
-        self._redis = redis
-        self._line = Line(redis, tells=False)
-        self._allowed = allowed
-        self._largest_result = largest_result
-        self._relimit = relimit
-        self._is_stopping = is_stopping
+        self.face, self.line = face, line
+        self._allowed, self._largest_result = allowed, largest_result
+        self._relimit, self._is_stopping = relimit, is_stopping
         self._unpickles = "pickle" in settings().serializers
         self._functions: dict[str, Callable[..., Any]] = {}
-        # A job class that runs jobs in its own way must be asked to.
-        self._always_full = face.job_class.perform is not Job.perform
+        # What a subclass or an integration (Sentry, OpenTelemetry) has replaced is called.
+        self._performs = face.job_class.perform is not Job.perform
+        self._wraps = rq_compat.is_replaced(face, "perform_job")
+        self._handles = rq_compat.is_replaced(face, "handle_exception") or bool(face._exc_handlers)
 
-    def call_of(self, taken: Taken) -> Any:
+    def decode(self, job: Claimed) -> Any:
         """The job's (function's name, instance, arguments, keyword arguments).
 
         Raises DeserializationError for what this worker's serializer cannot read.
         """
-        data = guarded.inflated(taken.data)
+        if job.kind == "corrupt":
+            raise DeserializationError(
+                "This job's data in Redis is incomplete or of a wrong kind: it cannot be run."
+            )
+        data = guarded.inflated(job.data)
         if not self._unpickles and guarded.is_pickled(data):
             raise DeserializationError(guarded.PICKLED)
         try:
-            return self._serializer_of(data).loads(data)
+            call = self._serializer_of(data).loads(data)
+            name, _, args, kwargs = call
+            if isinstance(name, str) and args is not None and kwargs is not None:
+                return call
         except Exception as error:  # a serializer may raise anything
             raise DeserializationError(
                 f"This worker cannot read the job's data ({type(error).__name__}: {error})."
             ) from error
+        raise DeserializationError("This job's data is not a function's name and its arguments.")
 
-    def run(self, taken: Taken, call: Any) -> Outcome:
+    def run(self, job: Claimed, call: Any) -> Outcome:
         """Run the job; return what became of it.  Nothing that it raises gets out."""
-        func_name = call[0]
-        started_s = clock.wall()
+        func_name, started_s, details = call[0], clock.wall(), NO_DETAILS
         try:
-            if taken.kind == "full" or taken.result_ttl_s == 0 or self._always_full:
-                return self._run_full(taken, func_name, started_s)
-            value = self._call(taken, call)
-            if isinstance(value, Retry):
-                return Again(taken, func_name, started_s, clock.wall(), value, self.job(taken))
-            packed = None if value is None else self._pack(taken, value)
-            return Finished(taken, func_name, started_s, clock.wall(), packed)
+            if job.kind == "full":
+                details = read_details(self.line, job.job_id)
+                self._check_callbacks(details)
+            value = self._call(job, call)
+            ended_s = clock.wall()
+            if isinstance(value, rq.Retry):
+                if details is NO_DETAILS:
+                    details = read_details(self.line, job.job_id)
+                packed: bytes | None = self._pack_retry(job, value)
+                return Outcome(
+                    job, func_name, started_s, ended_s, "retried", packed, retry=value,
+                    details=details,
+                )  # fmt: skip
+            packed = None if value is None else self._pack(job, value)
+            if details.raw("success_callback_name"):
+                self._on_success(job, value)
+            return Outcome(job, func_name, started_s, ended_s, "finished", packed, details=details)
         except Interrupted:
-            return Returned(taken, func_name, started_s, clock.wall())
+            return self._returned(job, func_name, started_s)
         except BaseException:  # noqa: BLE001 - a job may raise anything, SystemExit too
             if self._is_stopping():
                 # A platform's SIGTERM reaches the programs that the job started, too: a failure
                 # in a shutdown is taken for the shutdown's doing.
-                return Returned(taken, func_name, started_s, clock.wall())
-            return self._failed(taken, func_name, started_s, sys.exc_info())  # type: ignore[arg-type]
+                return self._returned(job, func_name, started_s)
+            return self.failed(job, func_name, started_s, sys.exc_info())  # type: ignore[arg-type]
 
-    def job(self, taken: Taken) -> Job:
-        """The RQ job, read from Redis once that is there."""
-        face = self._face
-        job = self._line.insist(
-            lambda: face.job_class.fetch(taken.job_id, self._redis, face.serializer)
+    def failed(self, job: Claimed, func_name: str, started_s: float, exc_info: ExcInfo) -> Outcome:
+        """The outcome of a job that raised.  Calls whatever wants to know of it, as RQ does."""
+        ended_s, error_names = clock.wall(), names_of(exc_info[0])
+        may_retry = not isinstance(
+            exc_info[1], UnserializableResult | ResultTooLarge | NotAllowed | DeserializationError
         )
-        job.origin = taken.queue
-        return job
+        error = _text_of(exc_info)
+        details = read_details(self.line, job.job_id)
+        if details.raw("failure_callback_name") or self._handles:
+            error = self._on_failure(job, started_s, ended_s, exc_info)
+        return Outcome(
+            job, func_name, started_s, ended_s, "failed", error=error, error_names=error_names,
+            may_retry=may_retry, details=details,
+            is_recorded=not self.face.disable_default_exception_handler,
+        )  # fmt: skip
 
-    def _call(self, taken: Taken, call: Any) -> Any:
+    def _returned(self, job: Claimed, func_name: str, started_s: float) -> Outcome:
+        """Interrupted by a deploy; a job that must not begin twice fails instead."""
+        details = read_details(self.line, job.job_id)
+        ended_s = clock.wall()
+        if details.must_not_repeat:
+            error = "It was interrupted by a shutdown, and it must not begin twice (rescue=False)."
+            return Outcome(
+                job, func_name, started_s, ended_s, "failed", error=error, may_retry=False,
+                details=details,
+            )  # fmt: skip
+        return Outcome(job, func_name, started_s, ended_s, "returned")
+
+    def rq_job(self, job: Claimed) -> Job:
+        """The RQ job, read from Redis."""
+        face = self.face
+        found = self.line.insist(
+            lambda: face.job_class.fetch(job.job_id, self.line.redis, face.serializer)
+        )
+        found.origin = job.queue
+        return found
+
+    def _call(self, job: Claimed, call: Any) -> Any:
+        if self._performs or self._wraps:
+            rq_job = self.rq_job(job)
+            guarded.check_callbacks(rq_job)
+            if self._wraps:
+                return rq_compat.perform_wrapped(self.face, rq_job, job.execution)
+            return rq_job.perform()
         name, instance, args, kwargs = call
-        job = stand_in(
-            taken.job_id,
-            self._redis,
-            self._face.job_class.refresh,
-            job_class=self._face.job_class,
-            serializer=self._face.serializer,
-        )
-        token = _current_job.set(job)
-        try:
-            if instance:
-                function = guarded.method(instance, name, self._allowed)
-            else:
-                function = self._function(name)
+        face = self.face
+        current = stand_in(
+            job.job_id, self.line.redis, face.job_class.refresh,
+            job_class=face.job_class, serializer=face.serializer,
+        )  # fmt: skip
+        if instance:
+            function = guarded.method(instance, name, self._allowed)
+        else:
+            function = self._function(name)
+
+        def call_as_current() -> Any:
+            rq_compat.CURRENT_JOB.set(current)
             value = function(*args, **kwargs)
-            return asyncio.run(value) if inspect.iscoroutine(value) else value
-        finally:
-            _current_job.reset(token)
+            return run_coroutine(value) if inspect.iscoroutine(value) else value
+
+        return contextvars.copy_context().run(call_as_current)
 
     def _function(self, name: str) -> Callable[..., Any]:
         function = self._functions.get(name)
@@ -127,34 +198,47 @@ class Runner:
             function = self._functions[name] = guarded.function(name, self._allowed)
         return function
 
-    def _run_full(self, taken: Taken, func_name: str, started_s: float) -> Outcome:
-        """Run a job the way RQ does, through its `Job` object and with its callbacks."""
-        job = self.job(taken)
-        guarded.check_callbacks(job)
-        job.started_at = clock.from_wall(started_s)
-        value = self._perform(job)
-        ended_s = clock.wall()
-        job.ended_at = clock.from_wall(ended_s)
-        if isinstance(value, Retry):
-            return Again(taken, func_name, started_s, ended_s, value, job)
-        packed = None if value is None else self._pack(taken, value)
-        job._status = JobStatus.FINISHED
-        self._relimit(job.success_callback_timeout)
-        execute_success_callback(job, self._face.death_penalty_class, value)
-        return Finished(taken, func_name, started_s, ended_s, packed, job)
+    def _check_callbacks(self, details: Details) -> None:
+        """Raise NotAllowed, before any of it runs, for a job with a callback that must not."""
+        for when in ("success", "failure", "stopped"):
+            name = details.text(f"{when}_callback_name")
+            if name:
+                guarded.function(name, self._allowed)
 
-    def _perform(self, job: Job) -> Any:
-        return job.perform()
+    def _on_success(self, job: Claimed, value: Any) -> None:
+        rq_job = self.rq_job(job)
+        rq_compat.mark_finished(rq_job, value)
+        self._relimit(rq_job.success_callback_timeout)
+        rq_compat.call_on_success(rq_job, self.face.death_penalty_class, value)
+
+    def _on_failure(self, job: Claimed, started_s: float, ended_s: float, exc_info: ExcInfo) -> str:
+        """Call what wants to know of a failure; return the error to be written, maybe its own."""
+        try:
+            rq_job = self.rq_job(job)
+        except Exception:  # noqa: BLE001 - it cannot be read, or it is gone: there is nobody to call
+            return _text_of(exc_info)
+        rq_compat.mark_failed(rq_job)
+        rq_job.started_at, rq_job.ended_at = clock.from_wall(started_s), clock.from_wall(ended_s)
+        self._relimit(rq_job.failure_callback_timeout)
+        try:
+            rq_compat.call_on_failure(rq_job, self.face.death_penalty_class, *exc_info)
+        except BaseException:  # noqa: BLE001 - a callback may raise anything
+            exc_info = sys.exc_info()  # type: ignore[assignment]
+        try:
+            self.face.handle_exception(rq_job, *exc_info)
+        except Exception:  # noqa: BLE001 - a broken handler ends no worker
+            return traceback.format_exc()
+        return _text_of(exc_info)
 
     def _serializer_of(self, data: bytes) -> Any:
         """What the job was enqueued with: who did that also reads its result."""
         is_pickle = self._unpickles and guarded.is_pickled(data)
-        return DefaultSerializer if is_pickle else self._face.serializer
+        return DefaultSerializer if is_pickle else self.face.serializer
 
-    def _pack(self, taken: Taken, value: Any) -> bytes:
+    def _pack(self, job: Claimed, value: Any) -> bytes:
         """The result as it is stored.  Raises UnserializableResult or ResultTooLarge."""
         try:
-            data = guarded.inflated(taken.data) if self._unpickles else b""
+            data = guarded.inflated(job.data) if self._unpickles else b""
             packed: bytes = self._serializer_of(data).dumps(value)
         except Exception as error:
             raise UnserializableResult(value, error) from error
@@ -162,41 +246,22 @@ class Runner:
             raise ResultTooLarge(len(packed), self._largest_result)
         return packed
 
-    def _failed(self, taken: Taken, func_name: str, started_s: float, exc_info: ExcInfo) -> Failed:
-        """Call what wants to know of a failure, as RQ does in `BaseWorker.perform_job`."""
-        ended_s = clock.wall()
-        reason = "".join(traceback.format_exception(*exc_info))
-        may_retry = not isinstance(exc_info[1], UnserializableResult | ResultTooLarge | NotAllowed)
-        kinds = names_of(exc_info[0])
+    def _pack_retry(self, job: Claimed, retry: rq.Retry) -> bytes:
+        """What RQ stores of a `Retry`; JSON cannot pack one."""
         try:
-            job = self.job(taken)
-        except Exception:  # noqa: BLE001 - it cannot be read, or it is gone: nobody to call
-            return Failed(taken, func_name, started_s, ended_s, reason, may_retry, kinds=kinds)
-        job._status = JobStatus.FAILED
-        job.started_at, job.ended_at = clock.from_wall(started_s), clock.from_wall(ended_s)
-        self._relimit(job.failure_callback_timeout)
-        try:
-            execute_failure_callback(job, self._face.death_penalty_class, *exc_info)
-        except BaseException:  # noqa: BLE001 - a callback may raise anything
-            exc_info = sys.exc_info()  # type: ignore[assignment]
-            reason = "".join(traceback.format_exception(*exc_info))
-        try:
-            self._face.handle_exception(job, *exc_info)
-        except Exception:  # noqa: BLE001 - nor does a broken handler end a worker
-            reason = traceback.format_exc()
-        return Failed(taken, func_name, started_s, ended_s, reason, may_retry, kinds=kinds)
+            return self._pack(job, retry)
+        except UnserializableResult:
+            return self._pack(job, rq_compat.UNSERIALIZABLE)
 
 
 class TimedRunner(Runner):
     """Where no supervisor watches: RQ's own timer enforces the limit, from inside."""
 
-    def _call(self, taken: Taken, call: Any) -> Any:
-        with self._limit(taken.timeout_s, taken.job_id):
-            return super()._call(taken, call)
+    def _call(self, job: Claimed, call: Any) -> Any:
+        penalty = self.face.death_penalty_class
+        with penalty(int(job.timeout_s), JobTimeoutException, job_id=job.job_id):
+            return super()._call(job, call)
 
-    def _perform(self, job: Job) -> Any:
-        with self._limit(job.timeout or self._face.queue_class.DEFAULT_TIMEOUT, job.id):
-            return super()._perform(job)
 
-    def _limit(self, limit_s: float, job_id: str) -> Any:
-        return self._face.death_penalty_class(int(limit_s), JobTimeoutException, job_id=job_id)
+def _text_of(exc_info: ExcInfo) -> str:
+    return "".join(traceback.format_exception(*exc_info))

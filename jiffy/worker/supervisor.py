@@ -1,39 +1,38 @@
 """The process that watches over the children: it starts them, renews their leases, enforces limits,
-rescues the jobs of the dead and answers signals.  It runs no job itself.
+recovers the jobs of dead ones and answers signals.  It runs no job, and does nothing whose cost
+grows with what a job carries or with what depends on it.
 """
 
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 
 from redis import Redis
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import RedisError
 
 from jiffy import clock, keys, log
 from jiffy.connection import is_away
-from jiffy.worker import joins, overdue, process
+from jiffy.worker import process, workflows
 from jiffy.worker.board import Running
 from jiffy.worker.child import AGAIN
+from jiffy.worker.claim import finish_command, give_back_command
 from jiffy.worker.commands import Commands
 from jiffy.worker.companion import Companion
-from jiffy.worker.leases import RENEW_EVERY_S, Leases
+from jiffy.worker.heartbeat import RENEW_EVERY_S, Heartbeat
 from jiffy.worker.limits import Limits, enforce_grace, enforce_time
 from jiffy.worker.line import Line
-from jiffy.worker.rescue import SWEEP_EVERY_S, Death, Rescuer, Verdict
-from jiffy.worker.settle import RareSettler
+from jiffy.worker.recovery import SWEEP_EVERY_S, Death, Recovery, Verdict
 from jiffy.worker.signals import Signals
 from jiffy.worker.slot import Slot
-from jiffy.worker.turn import settle_for
 
 TICK_S, IDLE_TICK_S = 0.05, 0.1
 LOOK_EVERY_S = HEAR_EVERY_S = 0.1
 DUE_EVERY_S = MEMORY_EVERY_S = 1
+MAINTAIN_EVERY_S = 5
 MOST_DUE = 1000
 # With others behind it, a job that takes that long was not the blink that it was taken for.
 BATCH_PATIENCE_S = 0.05
-# One that dies without a job's help would do so again at once.
+# A child that dies without a job's help would do so again at once.
 RESTART_AFTER_S = 1
-_SIGN_OFF_S = 2
 
 
 class Supervisor:
@@ -48,40 +47,46 @@ class Supervisor:
         self._queue_keys = [keys.queue(name) for name in queues]
         self._default_timeout_s = slots[0].face.queue_class.DEFAULT_TIMEOUT
         self._line = Line(redis)
-        self._leases = Leases(redis, self._line, slots)
-        self._rescuer = Rescuer(self._line, RareSettler(slots[0].face, self._line))
+        self._heartbeat = Heartbeat(redis, self._line, slots)
+        self._recovery = Recovery(self._line)
         self._commands = Commands(redis, slots, self.retire)
-        self._noted: list[tuple[str, str]] = []  # outcomes of children that are gone
-        self._deaths: list[Death] = []
-        self._left: list[Slot] = []
         self._stop_at: float | None = None
         self._moves_due = moves_due
-        self._moves = _Timer(DUE_EVERY_S, self._move_on)
+        self._due = _Timer(DUE_EVERY_S, self._enqueue_due)
         self._timers = [
             _Timer(HEAR_EVERY_S, self._commands.hear),
-            _Timer(RENEW_EVERY_S, self._leases.renew),
-            _Timer(SWEEP_EVERY_S, self._rescuer.sweep),
+            _Timer(RENEW_EVERY_S, self._heartbeat.renew),
+            _Timer(SWEEP_EVERY_S, self._recovery.sweep),
+            _Timer(MAINTAIN_EVERY_S, self._maintain),
             _Timer(MEMORY_EVERY_S, self._watch_memory),
             _Timer(LOOK_EVERY_S, self._look),
-            self._moves,
+            self._due,
         ]
 
     def run(self) -> None:
         """Work until the last child has ended for good."""
-        self._leases.register()
-        for timer in self._timers:
-            timer.action()
+        self._heartbeat.register()
         with Signals(self.stop, self.stop_now) as signals:
-            while self._slots:
+            while self._slots and not self._is_overdue:
                 self._tick()
                 is_busy = any(slot.board.running for slot in self._slots)
                 signals.wait(TICK_S if is_busy else IDLE_TICK_S)
-            self._sign_off()
+        self._try(self._commands.close)
         if self._companion:
             self._companion.end()
 
+    @property
+    def _is_overdue(self) -> bool:
+        """Whether all children have ended, and only Redis, which is away, does not know it yet.
+
+        Then others notice by the leases.
+        """
+        if self._stop_at is None or any(slot.pid for slot in self._slots):
+            return False
+        return clock.monotonic() > self._stop_at
+
     def stop(self, cause: str) -> None:
-        """Take nothing more, let what runs go on for the grace, then end."""
+        """Claim nothing more, let what runs go on for the grace period, then end."""
         if self._stop_at is not None:
             return
         log.event("worker.stopping", cause=cause, grace_s=self._limits.grace_s)
@@ -99,40 +104,39 @@ class Supervisor:
 
     def retire(self, slot: Slot) -> None:
         """Let this child end after the job that it runs; the rest of its batch goes back now."""
-        slot.leaves = True
-        if not slot.pid:
-            self._remove(slot)
-            return
-        slot.end_soon()
-        if slot.board.running is not None:
-            self._ask(slot.note_stop)
-            self._release(slot)
+        slot.must_leave = True
+        if slot.pid:
+            slot.end_soon()
+            if slot.board.running is not None:
+                self._try(slot.note_stop)
+                self._release(slot)
 
     def _tick(self) -> None:
         if self._companion:
-            self._companion.watch()
+            self._try(self._companion.watch)
         for slot in list(self._slots):
-            self._watch(slot)
-        self._ask(self._bury)
+            self._try(lambda slot=slot: self._watch(slot))  # type: ignore[misc]
+        process.reap_strangers({slot.pid for slot in self._slots})
         now = clock.monotonic()
         for timer in self._timers:
             if timer.is_due(now):
-                self._ask(timer.action)
+                self._try(timer.action)
 
-    def _ask(self, action: Callable[[], None]) -> None:
-        """Do something that needs Redis; where Redis is away, its next turn tries again."""
+    def _try(self, action: Callable[[], None]) -> None:
+        """Do something that the next turn does again if it fails: no error ends the dyno."""
         try:
             action()
         except RedisError as error:
             if is_away(error):
                 self._line.note_away(error)
-            else:  # somebody else's data: one bad turn must not end us
+            else:
                 log.event("redis.refused", log.ERROR, reason=error)
+        except Exception as error:  # noqa: BLE001 - no process to fork, odd data: all else goes on
+            log.event("supervisor.failed", log.ERROR, reason=repr(error))
 
     def _watch(self, slot: Slot) -> None:
         if not slot.pid:
-            if clock.monotonic() >= slot.starts_at:
-                self._start(slot)
+            self._restart(slot)
             return
         status = process.ended(slot.pid)
         if status is not None:
@@ -145,113 +149,91 @@ class Supervisor:
 
     def _watch_job(self, slot: Slot, running: Running) -> None:
         ran_s = clock.monotonic() - running.began
+        enforce_time(slot, running, ran_s)
         if ran_s > BATCH_PATIENCE_S and slot.released != running.batch:
             self._release(slot)
-        enforce_time(slot, running, ran_s)
 
     def _release(self, slot: Slot) -> None:
-        """Give back what the child took and has not begun, and settle what it has finished."""
+        """Give back what the child claimed and has not begun, and finish what it has done."""
         slot.board.halt()
         running = slot.board.running  # asked after `halt`: now it begins nothing more
         if running is not None and slot.released != running.batch:
-            self._ask(lambda: self._give_back(slot, running))
+            self._try(lambda: self._give_back(slot, running))
 
     def _give_back(self, slot: Slot, running: Running) -> None:
-        arguments = [f"{running.batch:08x}", running.position]
+        commands = []
+        rows = slot.board.noted
+        if rows and slot.board.running == running:  # else the child has gone on, and finishes
+            commands.append(finish_command(slot.name, rows))
         if running.position < slot.board.last:
-            names = [keys.held(slot.name), keys.executions(slot.name)]
-            self._line.run("release", names, arguments)
-        noted = slot.board.noted
-        if noted and slot.board.running == running:  # else the child has gone on, and settles
-            settle_for(self._line, slot.name, noted)
+            commands.append(give_back_command(slot.name, slot.execution_of(running)))
+        if commands:
+            self._line.exchange(*commands)
         slot.released = running.batch
 
-    def _start(self, slot: Slot) -> None:
-        slot.start()
-        self._ask(lambda: self._note_pid(slot))
+    def _restart(self, slot: Slot) -> None:
+        """See to what a dead child has left; then start the next one, or let go of its lease.
 
-    def _note_pid(self, slot: Slot) -> None:
-        self._redis.hset(slot.face.key, "pid", slot.pid)
+        In this order: a new child gives back all that its worker holds.
+        """
+        if slot.left_rows:
+            self._line.exchange(finish_command(slot.name, slot.left_rows))
+            slot.left_rows = ""
+        if slot.left_death:
+            self._recovery.recover(slot.left_death)
+            slot.left_death = None
+        if slot.must_leave:
+            self._heartbeat.give_up(slot)
+            self._slots.remove(slot)
+        elif clock.monotonic() >= slot.starts_at:
+            slot.starts_at = clock.monotonic() + RESTART_AFTER_S  # should the fork fail
+            slot.start()
+            self._redis.hset(slot.face.key, "pid", slot.pid)
 
     def _on_end(self, slot: Slot, status: int) -> None:
         running, death, code = slot.board.running, slot.death, process.exit_code(status)
-        if noted := slot.board.noted:
-            self._noted.append((slot.name, noted))
         process.kill_group(slot.pid)  # what its job may have left behind
         if death is None and not (running is None and code in (0, AGAIN)):
             death = self._unexpected(slot, running, process.cause_of(status))
-        if death is not None:
-            self._deaths.append(death)
-            self._ask(self._bury)
-        is_over = code == 0 and death is None and not slot.is_recycled
-        if slot.leaves or is_over:
-            self._remove(slot)
-            return
-        slot.pid, slot.starts_at = 0, clock.monotonic()
+        slot.pid, slot.left_rows, slot.left_death = 0, slot.board.noted, death
+        slot.must_leave |= code == 0 and death is None and not slot.is_recycled
+        slot.starts_at = clock.monotonic()
         if death is not None and running is None:
             slot.starts_at += RESTART_AFTER_S
-        self._watch(slot)
-
-    def _remove(self, slot: Slot) -> None:
-        self._slots.remove(slot)
-        self._left.append(slot)
+        self._restart(slot)
 
     def _unexpected(self, slot: Slot, running: Running | None, cause: str) -> Death:
         log.event("worker.died", log.ERROR, worker=slot.name, pid=slot.pid, cause=cause)
-        # Who dies in a shutdown was killed by it: the dyno's manager spares nobody.
-        verdict = Verdict.COUNT if self._stop_at is None else Verdict.FREE
-        return Death(worker=slot.name, cause=cause, ran=running, verdict=verdict)
-
-    def _bury(self) -> None:
-        """Settle what dead children had finished, rescue what they held, let go of leases.
-
-        Each stays on its list until Redis has heard of it; if it never does, others rescue.
-        """
-        while self._noted:
-            settle_for(self._line, *self._noted[0])
-            del self._noted[0]
-        while self._deaths:
-            try:
-                self._rescuer.rescue(self._deaths[0])
-            except ResponseError as error:
-                if is_away(error):
-                    raise
-                log.event("redis.refused", log.ERROR, reason=error)
-            del self._deaths[0]
-        while self._left:
-            self._leases.give_up(self._left[0])
-            del self._left[0]
+        return Death(
+            worker=slot.name,
+            cause=cause,
+            execution=slot.execution_of(running) if running else "",
+            # In a shutdown it was killed by that: the dyno's manager spares no process.
+            verdict=Verdict.COUNT if self._stop_at is None else Verdict.FREE,
+        )
 
     def _watch_memory(self) -> None:
         for slot in self._slots:
             self._limits.enforce_memory(slot)
 
-    def _move_on(self) -> None:
+    def _enqueue_due(self) -> None:
         """See to jobs whose time has come, or is over, and to those that wait for others."""
-        moves = [self._line.script("ready", self._queue_keys, [MOST_DUE])]
-        if self._moves_due:
-            arguments = [MOST_DUE, self._default_timeout_s]
-            moves.append(self._line.script("due", self._queue_keys, arguments))
-        found, canceled, *moved = self._line.exchange(joins.look(), overdue.look(), *moves)
-        if sum(moved) >= MOST_DUE:  # there may be more
-            self._moves.again()
-        overdue.tell(canceled)
-        joins.tell(self._line, found)
+        names = self._queue_keys if self._moves_due else [keys.NOTHING]
+        due = Line.script("due", names, [MOST_DUE, self._default_timeout_s])
+        (moved, expired), found = self._line.exchange(due, workflows.look())
+        if moved >= MOST_DUE:  # there may be more
+            self._due.again()
+        for job_id, queue, reason in zip(expired[::3], expired[1::3], expired[2::3], strict=True):
+            log.event("job.expired", job=_text(job_id), queue=_text(queue), reason=_text(reason))
+        workflows.notify(self._line, found)
+
+    def _maintain(self) -> None:
+        self._recovery.maintain(self._queue_keys, MAINTAIN_EVERY_S)
 
     def _look(self) -> None:
-        """RQ's own producers wake nobody: look at the queues for those who sleep."""
+        """RQ's own producers wake no worker: look at the queues for those who sleep."""
         if any(slot.board.is_asleep for slot in self._slots):
             self._line.run("look", self._queue_keys, [])
-
-    def _sign_off(self) -> None:
-        """Say goodbye; without Redis, for a moment only: then others notice by our leases."""
-        deadline = clock.monotonic() + _SIGN_OFF_S
-        while clock.monotonic() < deadline:
-            with suppress(RedisError):
-                self._bury()
-                self._commands.close()
-                return
-            clock.pause(TICK_S)
 
 
 @dataclass
@@ -269,3 +251,7 @@ class _Timer:
     def again(self) -> None:
         """Be due at once."""
         self._next = 0
+
+
+def _text(raw: bytes) -> str:
+    return raw.decode("utf-8", "replace")

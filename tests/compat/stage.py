@@ -22,6 +22,11 @@ from jiffy import connection
 from tests.compat import work
 from tests.newcomer import PATIENCE_S
 
+_SETTINGS = {
+    "JOBS_MODULES": "jobs,tests",
+    "SERIALIZERS": "json,pickle",
+    "WEBHOOK_HOSTS": "127.0.0.1",
+}
 QUEUES = ("high", "default")
 
 
@@ -57,7 +62,7 @@ class WorkerProcess:
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.compat.stage"],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-            env=os.environ | {"JOBS_MODULES": "jobs,tests", "SERIALIZERS": "json,pickle"},
+            env=os.environ | _SETTINGS,
         )  # fmt: skip
 
 

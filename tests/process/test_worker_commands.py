@@ -78,7 +78,7 @@ def test_what_runs_is_killed_by_command_and_the_worker_goes_on(worker, redis):
 
 def test_a_worker_is_shut_down_by_command_after_its_job(worker, redis):
     send_shutdown_command(redis, worker_names(redis)[0])
-    worker.until_logged("command.heard")
+    worker.until_logged("command.received")
     let_go_on(redis, "a")
 
     assert worker.wait() == 0

@@ -33,8 +33,8 @@ def test_the_job_of_a_killed_child_runs_again_at_once(start_worker, redis):
     let_go_on(redis, "a")
     until_over(worker, redis, "default-0")
 
-    assert (status(redis), redis.hget("rq:job:default-0", "jiffy:rescues")) == ("finished", b"1")
-    assert "cause='signal 9 (SIGKILL)'" in worker.lines("job.rescued")[0]
+    assert (status(redis), redis.hget("rq:job:default-0", "jiffy:crashes")) == ("finished", b"1")
+    assert "cause='signal 9 (SIGKILL)'" in worker.lines("job.recovered")[0]
 
 
 @pytest.mark.parametrize(
@@ -73,7 +73,7 @@ def test_two_poisonous_jobs_in_a_batch_harm_none_of_their_neighbours(start_worke
 
     assert sorted(registered(redis, "failed")) == ["default-25", "default-31"]
     assert len(registered(redis, "finished")) == 58
-    assert not any(redis.hexists(f"rq:job:{good}", "jiffy:rescues") for good in ids[:25])
+    assert not any(redis.hexists(f"rq:job:{good}", "jiffy:crashes") for good in ids[:25])
 
 
 def test_what_a_job_has_started_dies_with_it(start_worker, redis):
@@ -123,7 +123,7 @@ def test_the_children_die_with_their_supervisor_and_another_worker_runs_their_jo
     until_over(other, redis, "default-0")
 
     assert status(redis) == "finished"
-    assert "cause='the machine, or the supervisor, vanished'" in other.lines("job.rescued")[0]
+    assert "cause='the machine, or the supervisor, vanished'" in other.lines("job.recovered")[0]
     assert len(worker_names(redis)) == 1
 
 

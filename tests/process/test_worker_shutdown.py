@@ -82,7 +82,7 @@ def test_a_job_that_does_not_leave_goes_back_to_the_front_too(start_worker, redi
     assert worker.wait() == 0
     assert queued(redis) == ["default-0", "default-1"]
     assert (status(redis), job(redis).retries_left) == ("queued", 2)
-    assert not redis.hexists("rq:job:default-0", "jiffy:rescues")
+    assert not redis.hexists("rq:job:default-0", "jiffy:crashes")
     assert registered(redis, "failed") == registered(redis, "started") == []
 
 

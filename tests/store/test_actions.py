@@ -201,10 +201,10 @@ def test_workers_that_died_of_a_job_are_not_counted_any_more_when_it_is_tried_ag
     redis, in_state
 ):
     job = in_state("failed")
-    redis.hset(keys.job(job.id), mapping={"jiffy:rescues": 3, "jiffy:causes": "signal 11"})
+    redis.hset(keys.job(job.id), mapping={"jiffy:crashes": 3, "jiffy:causes": "signal 11"})
     actions.retry(job)
 
-    assert redis.hmget(keys.job(job.id), "jiffy:rescues", "jiffy:causes") == [None, None]
+    assert redis.hmget(keys.job(job.id), "jiffy:crashes", "jiffy:causes") == [None, None]
 
 
 def test_a_worker_that_sleeps_is_woken_for_a_job_that_is_tried_again(redis, in_state):

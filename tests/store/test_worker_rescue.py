@@ -1,12 +1,12 @@
 """Rescue: what becomes of the jobs of a worker that died."""
 
 import pytest
+from jiffy.worker.rescue import Death, Verdict
 from rq import Retry
 
 from jiffy import keys
 from jiffy.clock import rq_text
 from jiffy.worker.board import Running
-from jiffy.worker.rescue import Death, Verdict
 from tests.worker_support import (
     enqueue,
     face,
@@ -40,7 +40,7 @@ def take_and_die(redis):
 
 
 def rescues(redis, job_id="default-0"):
-    return int(redis.hget(f"rq:job:{job_id}", "jiffy:rescues") or 0)
+    return int(redis.hget(f"rq:job:{job_id}", "jiffy:crashes") or 0)
 
 
 def test_the_job_that_ran_is_counted_and_its_neighbours_are_not(redis):

@@ -2,6 +2,7 @@
 
 import pytest
 import rq
+from jiffy.worker.outcome import Failed
 
 from jiffy import Enqueue, Retry, actions, keys, options, wait
 from jiffy.clock import wall
@@ -9,7 +10,6 @@ from jiffy.errors import JobFailed, StillRunning
 from jiffy.queues import Queue
 from jiffy.retry import TIMED_OUT
 from jiffy.worker.child import Stint
-from jiffy.worker.outcome import Failed
 from tests import worker_jobs
 from tests.worker_support import (
     child,

@@ -3,13 +3,13 @@
 import secrets
 
 import pytest
+from jiffy.worker.joins import Ending
+from jiffy.worker.settle import RareSettler, Recorder
 from rq.job import Dependency
 
 from jiffy import keys
 from jiffy.queues import Queue
 from jiffy.worker import line
-from jiffy.worker.joins import Ending
-from jiffy.worker.settle import RareSettler, Recorder
 from tests import worker_jobs
 from tests.worker_support import (
     enqueue,

@@ -1,10 +1,10 @@
 """A turn that reaches Redis after a newer one of the same worker."""
 
 import pytest
+from jiffy.worker.turn import Turns
 from rq.serializers import JSONSerializer
 
 from jiffy.queues import Queue
-from jiffy.worker.turn import Turns
 
 
 def test_a_turn_that_comes_late_does_not_undo_a_newer_one(redis):

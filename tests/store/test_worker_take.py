@@ -3,12 +3,12 @@
 import zlib
 
 import pytest
+from jiffy.worker.turn import LEASE_S
 from redis.exceptions import ResponseError
 from rq.suspension import suspend
 
 from jiffy import keys
 from jiffy.queues import Queue
-from jiffy.worker.turn import LEASE_S
 from tests import worker_jobs
 from tests.worker_support import (
     enqueue,

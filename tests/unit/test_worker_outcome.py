@@ -1,9 +1,9 @@
 """What is handed from step to step."""
 
 import pytest
+from jiffy.worker.outcome import Taken, func_name_of
 
 from jiffy.worker.child import Stint
-from jiffy.worker.outcome import Taken, func_name_of
 
 
 @pytest.mark.parametrize(

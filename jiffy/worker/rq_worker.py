@@ -13,7 +13,6 @@ from redis.exceptions import RedisError
 from rq.defaults import DEFAULT_LOGGING_DATE_FORMAT, DEFAULT_LOGGING_FORMAT
 from rq.logutils import setup_loghandlers
 from rq.serializers import JSONSerializer
-from rq.suspension import is_suspended
 from rq.worker import BaseWorker, DequeueStrategy
 
 from jiffy import clock, log
@@ -21,15 +20,16 @@ from jiffy.settings import settings
 from jiffy.worker import isolation
 from jiffy.worker.board import Board
 from jiffy.worker.child import AGAIN, Child, Stint
+from jiffy.worker.claim import Claimer
 from jiffy.worker.companion import Companion
 from jiffy.worker.guarded import guarded
 from jiffy.worker.limits import Limits
+from jiffy.worker.line import Line
 from jiffy.worker.pace import Pace
+from jiffy.worker.recovery import Recovery
 from jiffy.worker.run import Runner, TimedRunner
-from jiffy.worker.settle import RareSettler
 from jiffy.worker.slot import Slot
 from jiffy.worker.supervisor import Supervisor
-from jiffy.worker.turn import LEASE_S, Turns
 
 _MB = 1 << 20
 
@@ -61,13 +61,17 @@ class _Face(BaseWorker):
         mine.job_class, mine.serializer = self.job_class, self.serializer
         return mine
 
-    def _child(self, stint: Stint, board: Board, runner: Runner, pace: Pace, lease_s: int) -> Child:
-        names = self.queue_names()
-        turns = Turns(self.connection, self.name, names, self.default_result_ttl, lease_s)
-        rare = RareSettler(self, turns.line)
-        return Child(
-            turns, runner, rare, board, stint, pace, self._reordered, self._maintain
+    def _child(
+        self, stint: Stint, board: Board, kind: type[Runner], pace: Pace, **lease: Any
+    ) -> Child:
+        config = settings()
+        line = Line(self.connection, tells="lease_s" in lease)
+        claimer = Claimer(line, self.name, self.queue_names(), self.default_result_ttl, **lease)
+        runner = kind(
+            self, line, config.jobs_modules, config.result_max_bytes, board.relimit,
+            lambda: board.must_stop,
         )  # fmt: skip
+        return Child(claimer, runner, board, stint, pace, self._reordered, self._maintain)
 
     def _reordered(self, taken_from: str) -> list[str]:
         """The names of the queues in the order in which to look next (RQ's `reorder_queues`)."""
@@ -77,15 +81,20 @@ class _Face(BaseWorker):
         return [queue.name for queue in self._ordered_queues]
 
     def _maintain(self) -> None:
-        """RQ's own housekeeping, every `maintenance_interval` (it locks: one worker does it)."""
+        """RQ's housekeeping of groups, every `maintenance_interval` (it locks: one worker does it).
+
+        That of queues is a supervisor's (maintain.lua).
+        """
         if clock.monotonic() < self._next_maintenance:
             return
+        self._next_maintenance = clock.monotonic() + self.maintenance_interval
         try:
-            if not is_suspended(self.connection):
-                self._next_maintenance = clock.monotonic() + self.maintenance_interval
-                self.run_maintenance_tasks()  # type: ignore[no-untyped-call]
+            self._do_maintenance()
         except Exception as error:  # noqa: BLE001 - a corrupt job, or Redis away: housekeeping can wait
             log.event("maintenance.failed", log.WARNING, reason=repr(error))
+
+    def _do_maintenance(self) -> None:
+        self.clean_group_registries()  # type: ignore[no-untyped-call]
 
     def _prepare(self, options: dict[str, Any]) -> Stint:
         """Set up what RQ's `work` does first; return how long to work."""
@@ -125,25 +134,17 @@ class Worker(_Face, rq.Worker):
     def slot(self, stint: Stint, *, forks: bool) -> Slot:
         """The place of a child that runs jobs as this worker."""
         board = Board() if forks else Board.in_file()
-        return Slot(self, lambda board: self.work_in_child(stint, board), board, forks)
+        return Slot(self, lambda *given: self.work_in_child(stint, *given), board, forks)
 
-    def work_in_child(self, stint: Stint, board: Board) -> int:
+    def work_in_child(self, stint: Stint, board: Board, token: str) -> int:
         """Run jobs in this process, which is a child's; return its exit code."""
         isolation.import_all(self.imports)
         self._is_horse = True
         os.environ["RQ_WORKER_ID"] = self.name  # noqa: TID251 - for the job, as RQ does
-        runner = Runner(
-            self,
-            self.connection,
-            settings().jobs_modules,
-            settings().result_max_bytes,
-            board.relimit,
-            lambda: board.must_stop,
-        )
         # In turns among the queues means one job from each.
         one_by_one = self._dequeue_strategy != DequeueStrategy.DEFAULT
         pace = Pace(largest=1) if one_by_one else Pace()
-        child = self._child(stint, board, runner, pace, LEASE_S)
+        child = self._child(stint, board, Runner, pace, token=token)
         child.work()
         return AGAIN if child.is_worn else 0
 
@@ -164,10 +165,8 @@ class SimpleWorker(_Face, rq.SimpleWorker):
         self.bootstrap(options.get("logging_level"))
         if options.get("with_scheduler"):
             self._start_scheduler(burst, options.get("logging_level"))
-        config = settings()
-        runner = TimedRunner(self, self.connection, config.jobs_modules, config.result_max_bytes)
         # One job at a time, with the lease that RQ gives it: there is nobody to renew it.
-        child = self._child(stint, Board(), runner, Pace(largest=1), 0)
+        child = self._child(stint, Board(), TimedRunner, Pace(largest=1), lease_s=0)
         before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
         def stop(number: int, _: object) -> None:
@@ -182,6 +181,10 @@ class SimpleWorker(_Face, rq.SimpleWorker):
             for number, handler in before.items():
                 signal.signal(number, handler)
             self.teardown()  # type: ignore[no-untyped-call]
+
+    def _do_maintenance(self) -> None:
+        super()._do_maintenance()
+        Recovery(Line(self.connection)).maintain(self.queue_keys(), 1)
 
 
 def supervise(

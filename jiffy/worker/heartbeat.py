@@ -1,4 +1,4 @@
-"""The leases of a supervisor's workers: as long as they are renewed, nobody rescues their jobs."""
+"""The leases of a supervisor's workers: as long as they are renewed, their jobs are theirs."""
 
 from collections.abc import Sequence
 
@@ -7,18 +7,18 @@ from rq import worker_registration
 from rq.defaults import DEFAULT_WORKER_TTL
 from rq.worker import WorkerStatus
 
-from jiffy import clock, keys
+from jiffy import keys
+from jiffy.worker.claim import LEASE_S
 from jiffy.worker.line import Line
-from jiffy.worker.rescue import Verdict
+from jiffy.worker.recovery import Verdict
 from jiffy.worker.slot import Slot
-from jiffy.worker.turn import LEASE_S
 
 # Of three renewals two may fail.
 RENEW_EVERY_S = LEASE_S / 3
 
 
-class Leases:
-    """Registers workers with RQ, and renews their leases for as long as they have a child."""
+class Heartbeat:
+    """Registers workers with RQ, and renews their leases for as long as they have a slot."""
 
     def __init__(self, redis: Redis, line: Line, slots: Sequence[Slot]) -> None:
         self._redis, self._line = redis, line
@@ -29,26 +29,25 @@ class Leases:
         for slot in self._slots.values():
             slot.face.register_birth()
             slot.face.set_state(WorkerStatus.STARTED)
+        self.renew()
 
     def renew(self) -> None:
         """Renew all leases in one round trip.  Raises redis-py's errors."""
         if not self._slots:
             return
-        now_s = clock.wall()
-        arguments = [LEASE_S, clock.rq_text(now_s), now_s, DEFAULT_WORKER_TTL + 60, *self._slots]
-        (gone,) = self._line.run("renew", [keys.LEASES], arguments)
+        arguments = [LEASE_S, DEFAULT_WORKER_TTL + 60, *self._slots]
+        (gone,) = self._line.run("heartbeat", [keys.LEASES], arguments)
         for name in gone:
             self._on_lost(self._slots[name.decode()])
 
     def give_up(self, slot: Slot) -> None:
-        """This worker ends, and holds nothing that anybody must rescue."""
+        """This worker ends, and holds nothing that must be recovered."""
         self._redis.zrem(keys.LEASES, slot.name)
-        self._redis.delete(keys.last_turn(slot.name))
         slot.face.register_death()
-        del self._slots[slot.name]
+        self._slots.pop(slot.name, None)
 
     def _on_lost(self, slot: Slot) -> None:
-        """Somebody took this worker for dead (or Redis is new), and may run its job by now."""
+        """This worker was taken for dead (or Redis is new): its job may run elsewhere by now."""
         if slot.board.running is not None:
             slot.kill(Verdict.FREE, "its lease was lost")
         with self._redis.pipeline() as pipeline:

@@ -1,0 +1,145 @@
+-- Give back what a worker holds and will not run, then claim jobs for it from the queues in order.
+-- KEYS: the worker's hash, suspended, then the queues
+-- ARGV: the worker's name, how many to claim at most, lease in s (0: for as long as the jobs may run), prefix of the
+--       new executions, the last execution that it has begun ('': none): it keeps what it holds up to that one, since
+--       the outcomes that are sent with this may not have been written
+-- Returns: are workers suspended (0 or 1); is there more to look at now (0 or 1); what to do beside jobs ({queue, what,
+--          how often it was begun}, or {}); of each job its kind, id, execution, queue, data, timeout and result_ttl,
+--          first the lengths of all these, then all of them in one.  Kinds: plain; full (it has what few jobs have: read
+--          it all); corrupt; expired (canceled already: the reason stands in place of its data)
+--include lib
+local worker, want, lease_s, prefix, keep = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4], ARGV[5]
+
+-- A claim whose answer was lost is sent again and gives back what the first one claimed.  If Redis hears the first one
+-- last (it was frozen, say), that must not give back what runs by now.
+local held, kept = held_by(worker), 0
+local newest = #held > 0 and held[#held][4] or ''
+local function is_of(process, execution) return string.sub(execution, 1, 16) == string.sub(process, 1, 16) end
+if is_of(prefix, newest) and newest >= prefix then return {0, 0, {}, '', ''} end
+for i = #held, 1, -1 do
+  local execution = held[i][4]
+  local is_kept = is_of(keep, execution) and execution <= keep
+  if is_kept or not give_back(worker, held[i]) then kept = kept + 1 end
+end
+
+local parts, lengths, holds, members, scores = {}, {}, {}, {}, {}
+local claimed, longest_s = 0, 0
+local function answer(...)
+  local n = #parts
+  for i = 1, 7 do
+    local value = select(i, ...)
+    parts[n + i], lengths[n + i] = value, #value
+  end
+end
+
+local function kind_of(job)
+  if not job then return 'corrupt' end
+  for i = 4, 9 do
+    if job[i] then return 'full' end
+  end
+  return job[1] and 'plain' or 'corrupt'
+end
+
+-- Claim one job.  Returns 'alone' if nothing more is to be claimed with it, 'later' if it must wait for the next call.
+local function claim(queue, id)
+  local key = job_key(id)
+  local job = fields(key, 'data', 'timeout', 'result_ttl', 'success_callback_name', 'repeats_left', 'webhooks',
+    'dependency_ids', 'rate_limit_key', 'jiffy:join', 'ttl', 'jiffy:alone', 'jiffy:expires')
+  local kind = kind_of(job)
+  if kind == 'corrupt' and job and call('EXISTS', key) == 0 then return nil end  -- it was deleted
+  job = job or {}
+  -- A job that may have killed a worker is claimed alone, so that no other one is blamed for the next death; and so is
+  -- one that must begin in time: it counts as begun now, so it must not wait behind another.
+  local is_alone = job[10] or job[11] or job[12]
+  if is_alone and claimed > 0 then return 'later' end
+  claimed = claimed + 1
+  local execution = prefix .. string.format('%08x', claimed)
+  local deadline = job[12] and call('ZSCORE', OWN .. 'expiring', id)
+  if deadline and tonumber(deadline) < tonumber(NOW) then
+    answer('expired', id, execution, queue, expire(queue, id, tonumber(job[12])), '', '')
+    return nil
+  end
+  if deadline then call('ZREM', OWN .. 'expiring', id) end
+  local limit_s = tonumber(job[2]) or 180
+  longest_s = math.max(longest_s, limit_s > 0 and math.min(limit_s, 1e9) or 360)
+  local ttl_s = (limit_s > 0 and math.min(limit_s, 30) or 30) + 60  -- as BaseWorker.get_heartbeat_ttl
+  local member = id .. ':' .. execution
+  if kind ~= 'corrupt' then
+    call('HSET', key, 'status', 'started', 'started_at', date(), 'last_heartbeat', date(), 'worker_name', worker)
+    if job[10] then call('PERSIST', key) end
+  end
+  local registry = scores[queue] or {}
+  scores[queue] = registry
+  registry[#registry + 1], registry[#registry + 2] = NOW + ttl_s, member
+  local record, records = RQ .. 'execution:' .. member, RQ .. 'executions:' .. id
+  call('HSET', record, 'id', execution, 'job_id', id, 'created_at', NOW, 'last_heartbeat', NOW, 'worker_name', worker)
+  call('EXPIRE', record, ttl_s)
+  pcall_redis('ZADD', records, NOW + ttl_s + 60, execution)
+  call('EXPIRE', records, ttl_s + 60)
+  members[#members + 1] = member
+  holds[#holds + 1], holds[#holds + 2] = member, queue
+  answer(kind, id, execution, queue, job[1] or '', job[2] or '', job[3] or '')
+  return is_alone and 'alone'
+end
+
+local suspended, more, todo = call('EXISTS', KEYS[2]), 0, {}
+if want > 0 and suspended == 0 then
+  local looked_at = 0
+  for i = 3, #KEYS do
+    local key, queue = KEYS[i], string.sub(KEYS[i], #RQ + 7)
+    local due = #todo == 0 and call('ZRANGEBYSCORE', OWN .. 'todo:' .. queue, '-inf', NOW, 'LIMIT', 0, 1)[1]
+    if due and string.sub(due, 1, 8) == 'release ' then
+      local status, cursor, id = string.match(due, '^release (%a+) (%d+) (.*)$')
+      cursor = release_dependents(id, status, cursor, 500)
+      call('ZREM', OWN .. 'todo:' .. queue, due)
+      if cursor ~= '0' then remember(queue, 'release ' .. status .. ' ' .. cursor .. ' ' .. id) end
+      more = 1
+    elseif due then
+      -- Whoever begins it has two minutes; then it is begun again, by whoever comes next.
+      call('ZADD', OWN .. 'todo:' .. queue, NOW + 120, due)
+      todo = {queue, due, call('HINCRBY', OWN .. 'todo:tries', due, 1)}
+    end
+    local length = pcall_redis('LLEN', key)
+    local is_sound = type(length) == 'number' and type(pcall_redis('ZCARD', RQ .. 'wip:' .. queue)) == 'number'
+    if is_sound and length > 0 and claimed < want then
+      -- A fair share: what an idle worker of this queue could run at once is left to it.
+      local workers = call('SCARD', RQ .. 'workers:' .. queue)
+      local share = math.max(1, math.min(want - claimed, math.ceil(length / math.max(1, workers))))
+      local enough, is_cut = claimed + share, false
+      while claimed < enough and looked_at < MOST_KEYS do
+        local ids = call('LPOP', key, math.min(enough - claimed, MOST_KEYS))
+        if not ids then break end
+        looked_at = looked_at + #ids
+        for position, id in ipairs(ids) do
+          local how = claim(queue, id)
+          if how then
+            local rest = {}
+            for j = #ids, position + (how == 'alone' and 1 or 0), -1 do rest[#rest + 1] = ids[j] end
+            if #rest > 0 then call('LPUSH', key, unpack(rest)) end
+            want, enough, is_cut = claimed, claimed, #rest > 0
+            break
+          end
+        end
+      end
+      if looked_at >= MOST_KEYS then more = 1 end
+      -- One wakes the next: whoever leaves something makes sure that a sleeper hears of it.
+      if length > share or is_cut then wake(queue) end
+    end
+  end
+end
+
+for queue, registry in pairs(scores) do call('ZADD', RQ .. 'wip:' .. queue, unpack(registry)) end
+if claimed > 0 and #members > 0 then
+  -- 0: nobody renews the lease, so it lasts for as long as that of RQ's SimpleWorker.
+  lease_s = lease_s > 0 and lease_s or longest_s + 60
+  call('HSET', OWN .. 'held:' .. worker, unpack(holds))
+  call('SADD', RQ .. 'worker:' .. worker .. ':executions', unpack(members))
+  call('EXPIRE', RQ .. 'worker:' .. worker .. ':executions', math.ceil(longest_s) + 60)
+  call('ZADD', OWN .. 'leases', 'GT', NOW + lease_s, worker)
+  call('HSET', KEYS[1], 'state', 'busy')
+  call('EXPIRE', KEYS[1], math.ceil(math.max(lease_s, 480)))
+elseif kept == 0 and want > 0 then
+  local state = suspended == 1 and 'suspended' or 'idle'
+  if call('HGET', KEYS[1], 'state') ~= state then call('HSET', KEYS[1], 'state', state) end
+end
+return {suspended, more, todo, table.concat(lengths, ','), table.concat(parts)}

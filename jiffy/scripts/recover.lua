@@ -1,0 +1,68 @@
+-- Put what a dead worker held back to the front of its queues, in order; or find the workers that are dead.
+-- KEYS: leases, when somebody last looked for the dead
+-- ARGV: a worker's name, then: is it gone for good (1 or 0); the execution that ran, or ''; what becomes of that one
+--       (count: it may have killed the worker; free: it has not; keep: the caller writes its outcome); the cause; and
+--       after how many deaths it is quarantined
+--       Or no name, and the shortest and longest time between two looks, and how long to wait after an outage, in s
+-- Returns the ids that are back on their queues, and what is left for the caller to fail: {queue, id, execution, causes}
+-- Or the names of the dead; none if somebody has just looked
+--include lib
+call('DEL', OWN .. 'nothing')  -- see finish.lua: a full Redis is drained too
+
+-- Where nobody has looked for a while, Redis was away and so are all leases: those who live get the time to renew them,
+-- or the first to come back would declare all others dead.
+local function find_dead(shortest_s, longest_s, wait_s)
+  local last, quiet_until = unpack(call('HMGET', KEYS[2], 'at', 'quiet_until'))
+  local since_s = NOW - (tonumber(last) or 0)
+  if since_s >= 0 and since_s < shortest_s then return {} end
+  quiet_until = tonumber(quiet_until) or 0
+  if since_s > longest_s or since_s < 0 then quiet_until = NOW + wait_s end
+  call('HSET', KEYS[2], 'at', NOW, 'quiet_until', quiet_until)
+  if tonumber(NOW) < quiet_until then return {} end
+  return call('ZRANGEBYSCORE', KEYS[1], '-inf', NOW, 'LIMIT', 0, 100)
+end
+if ARGV[1] == '' then return find_dead(tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])) end
+
+local worker, is_gone, culprit, what, cause, most = ARGV[1], ARGV[2] == '1', ARGV[3], ARGV[4], ARGV[5], tonumber(ARGV[6])
+local back, left, kept = {}, {}, 0
+local held = held_by(worker)
+-- Which one ran?  If nobody saw it, a job that was alone is to blame.  Of several none is, but each is claimed alone from
+-- now on.
+local is_unknown = culprit == '' and is_gone
+if is_unknown and #held == 1 then culprit = held[1][4] end
+
+-- Count a death; true if there have been too many, or if the job must not begin a second time.
+local function is_quarantined(key)
+  local job = fields(key, 'jiffy:crashes', 'jiffy:causes', 'jiffy:rescue')
+  if not job then return false end
+  local crashes = (tonumber(job[1]) or 0) + 1
+  local causes = string.sub(job[2] and job[2] .. '\n' or '', 1, 2000) .. cause
+  call('HSET', key, 'jiffy:crashes', crashes, 'jiffy:causes', causes, 'jiffy:alone', 1)
+  return crashes >= most or job[3] == 'no'
+end
+
+for i = #held, 1, -1 do
+  local member, queue, id, execution = unpack(held[i])
+  local key = job_key(id)
+  local is_there = call('EXISTS', key) == 1 and tonumber(pcall_redis('ZSCORE', RQ .. 'wip:' .. queue, member))
+  local is_left = is_there and execution == culprit and (what == 'keep' or (what == 'count' and is_quarantined(key)))
+  if is_left then
+    left[#left + 1] = {queue, id, execution, (fields(key, 'jiffy:causes') or {})[1] or cause}
+  else
+    if is_there and is_unknown and #held > 1 then pcall_redis('HSET', key, 'jiffy:alone', 1) end
+    if give_back(worker, held[i]) then back[#back + 1] = is_there and id or nil else kept = kept + 1 end
+  end
+end
+
+local key = RQ .. 'worker:' .. worker
+if #left + kept == 0 and is_gone then
+  call('ZREM', KEYS[1], worker)
+  for queue in string.gmatch(string.sub((fields(key, 'queues') or {})[1] or '', 1, 10000), '[^,]+') do
+    call('SREM', RQ .. 'workers:' .. queue, key)
+  end
+  call('SREM', RQ .. 'workers', key)
+  call('DEL', key, key .. ':executions')
+elseif #left + kept == 0 and call('EXISTS', key) == 1 then
+  call('HSET', key, 'state', 'idle')
+end
+return {back, left}

@@ -1,0 +1,161 @@
+"""Claim jobs, and send what became of the last ones: one exchange with Redis does both.
+
+An exchange whose answer was lost is simply repeated: outcomes count once, and jobs that were
+claimed unheard go back to the front of their queue.
+"""
+
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from jiffy import keys
+from jiffy.worker.line import Line, Words
+
+LEASE_S = 10
+DEFAULT_TIMEOUT_S = 180
+# Some 300 years; much more than that is no number of seconds for Redis.
+_LONGEST_S = 10**10
+
+
+@dataclass(slots=True)
+class Claimed:
+    """A job that this worker may run and finish, and no other, under this execution.
+
+    `kind` is "plain", "full" (it has what few jobs have: read it all), "corrupt" (it cannot be run)
+    or "expired" (it is canceled already, `data` says why).
+    """
+
+    kind: str
+    job_id: str
+    execution: str
+    queue: str
+    data: bytes
+    timeout_s: float
+    result_ttl_s: int
+
+    @property
+    def batch(self) -> int:
+        """The number of the exchange that claimed it."""
+        return int(self.execution[16:24], 16)
+
+    @property
+    def position(self) -> int:
+        """Its number, from 1, in its batch."""
+        return int(self.execution[24:], 16)
+
+
+class Todo(NamedTuple):
+    """Something to do for a job that has ended: "on_failure <id>"; begun `tries` times by now."""
+
+    queue: str
+    what: str
+    tries: int
+
+
+class Claim(NamedTuple):
+    """What one exchange has brought; `has_more`: looking again at once may bring more."""
+
+    jobs: list[Claimed]
+    todo: Todo | None = None
+    is_suspended: bool = False
+    has_more: bool = False
+
+
+class Claimer:
+    """Claims for one worker; `token` begins its executions, and is new with each process.
+
+    `last_begun` is to be the last execution that was begun: the worker keeps nothing after that.
+    """
+
+    def __init__(
+        self,
+        line: Line,
+        name: str,
+        queues: Sequence[str],
+        result_ttl_s: int,
+        *,
+        lease_s: int = LEASE_S,
+        token: str = "",
+    ) -> None:
+        self._line, self._name, self._lease_s = line, name, lease_s
+        self._result_ttl_s = result_ttl_s
+        self._token = token or secrets.token_hex(8)
+        self._number = 0
+        self.last_begun = ""
+        self.queues = list(queues)
+
+    def claim(self, want: int, rows: Sequence[str] = (), wait_s: float = 0) -> Claim:
+        """Send outcomes, wait until there may be a job if asked to, and claim up to `want`."""
+        wakes = [keys.wake(queue) for queue in self.queues]
+        wait: list[Words] = [("BLPOP", *wakes, wait_s)] if wait_s else []
+
+        def ask() -> list[Any]:
+            return self._line.exchange(*self._finish(rows), *wait, self._script(want))
+
+        *_, answer = self._line.insist(ask)
+        is_suspended, has_more, todo, lengths, parts = answer
+        found = Todo(_text(todo[0]), _text(todo[1]), todo[2]) if todo else None
+        return Claim(self._read(lengths, parts), found, bool(is_suspended), bool(has_more))
+
+    def give_back_after(self, job: Claimed, rows: Sequence[str] = ()) -> None:
+        """Send outcomes, and keep of the batch no job that comes after this one."""
+        give_back = give_back_command(self._name, job.execution)
+        self._line.insist(lambda: self._line.exchange(*self._finish(rows), give_back))
+
+    def finish(self, rows: Sequence[str]) -> None:
+        """Send outcomes, and nothing else."""
+        self._line.insist(lambda: self._line.exchange(*self._finish(rows)))
+
+    def _finish(self, rows: Sequence[str]) -> list[Words]:
+        return [finish_command(self._name, ",".join(rows))] if rows else []
+
+    def _script(self, want: int) -> Words:
+        self._number += 1
+        prefix = f"{self._token}{self._number & 0xFFFFFFFF:08x}"
+        names = [keys.worker(self._name), keys.SUSPENDED, *map(keys.queue, self.queues)]
+        return Line.script(
+            "claim", names, [self._name, want, self._lease_s, prefix, self.last_begun]
+        )
+
+    def _read(self, lengths: bytes, parts: bytes) -> list[Claimed]:
+        if not lengths:
+            return []
+        cut, start = [], 0
+        for length in map(int, lengths.split(b",")):
+            cut.append(parts[start : start + length])
+            start += length
+        return [self._claimed(*cut[i : i + 7]) for i in range(0, len(cut), 7)]
+
+    def _claimed(
+        self, kind: bytes, job_id: bytes, execution: bytes, queue: bytes, data: bytes,
+        timeout: bytes, result_ttl: bytes,
+    ) -> Claimed:  # fmt: skip
+        try:
+            timeout_s = float(timeout or DEFAULT_TIMEOUT_S)
+            result_ttl_s = int(result_ttl) if result_ttl else self._result_ttl_s
+            if not (abs(timeout_s) <= _LONGEST_S and result_ttl_s <= _LONGEST_S):
+                raise ValueError
+            (job_id + queue).decode()
+        except ValueError:  # no number, no time that Redis understands, or no UTF-8
+            kind, timeout_s, result_ttl_s = b"corrupt", DEFAULT_TIMEOUT_S, self._result_ttl_s
+        return Claimed(
+            kind.decode(), _text(job_id), execution.decode(), _text(queue), data, timeout_s,
+            result_ttl_s,
+        )  # fmt: skip
+
+
+def give_back_command(worker: str, keep: str) -> Words:
+    """The command that gives back what a worker holds beyond the execution `keep`."""
+    return Line.script(
+        "claim", [keys.worker(worker), keys.SUSPENDED], [worker, 0, LEASE_S, "", keep]
+    )
+
+
+def finish_command(worker: str, rows: str) -> Words:
+    """The command that writes outcomes of a worker; `rows` are JSON, with commas between."""
+    return Line.script("finish", [keys.worker(worker)], [worker, f"[{rows}]"])
+
+
+def _text(raw: bytes) -> str:
+    return raw.decode("utf-8", "surrogateescape")

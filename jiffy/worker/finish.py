@@ -1,0 +1,242 @@
+"""What became of a job, and what that means for it: the plan that finish.lua carries out.
+
+Pure: nothing here reads or writes Redis.  Mirrors what BaseWorker.handle_job_success,
+handle_job_failure and handle_job_retry do, and rq.repeat.
+"""
+
+import json
+import zlib
+from base64 import b64encode
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from json.encoder import encode_basestring_ascii as _quoted
+from typing import Any, Literal
+
+import rq
+from rq.defaults import DEFAULT_FAILURE_TTL
+from rq.results import Result
+
+from jiffy import clock, keys
+from jiffy.retry import Retry, Rules
+from jiffy.worker.claim import Claimed
+
+# What few jobs have, in RQ's fields and in ours.
+DETAILS = (
+    "failure_ttl", "retries_left", "retry_intervals", "number_of_retries",
+    "enqueue_at_front_on_retry", "repeats_left", "repeat_intervals", "rate_limit_key",
+    "dependency_ids", "webhooks", "success_callback_name", "failure_callback_name",
+    "stopped_callback_name", "started_at", keys.JOIN_FIELD, keys.RETRY_FIELD, keys.RESCUE_FIELD,
+)  # fmt: skip
+_MOST_REASON = 4000  # characters
+_LONGEST_ERROR = 500  # characters of its last line
+_NONE = 0
+# A job whose result is not kept is kept for that long, until its webhooks are sent.
+_FOR_WEBHOOKS_S = 60
+
+
+class Details:
+    """What few jobs have, read from Redis.  What cannot be read counts as missing."""
+
+    def __init__(self, values: Sequence[Any] = ()) -> None:
+        found = zip(DETAILS, values or [None] * len(DETAILS), strict=True)
+        # A value that was too large to be moved comes as its size.
+        self._raw = {name: value for name, value in found if isinstance(value, bytes) and value}
+
+    def number(self, name: str) -> int | None:
+        try:
+            return int(self._raw[name])
+        except (KeyError, ValueError):
+            return None
+
+    def numbers(self, name: str) -> list[int]:
+        try:
+            return [int(number) for number in json.loads(self._raw[name])]
+        except (KeyError, ValueError, TypeError, RecursionError):
+            return []
+
+    def text(self, name: str) -> str:
+        return self._raw.get(name, b"").decode("utf-8", "replace")
+
+    def raw(self, name: str) -> bytes | None:
+        return self._raw.get(name)
+
+    @property
+    def failure_ttl_s(self) -> int:
+        ttl_s = self.number("failure_ttl")
+        return DEFAULT_FAILURE_TTL if ttl_s is None else ttl_s
+
+    @property
+    def keeps_results(self) -> bool:
+        """Whether RQ gives the results of a failure no end: where the job says nothing of that."""
+        return self.number("failure_ttl") is None
+
+    @property
+    def must_not_repeat(self) -> bool:
+        return self.text(keys.RESCUE_FIELD) == "no"
+
+
+NO_DETAILS = Details()
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What became of a job that was begun; times are seconds since the epoch.
+
+    `value` is the packed result; `error` the end of the traceback, or why somebody ended it;
+    `error_names` what it raised (`retry.names_of`); `retry` is what it returned, if it asked to run
+    again; `was_killed`: its process is gone, so its callbacks are still to be called.
+    """
+
+    job: Claimed
+    func_name: str
+    started_s: float
+    ended_s: float
+    what: Literal["finished", "failed", "stopped", "retried", "returned"]
+    value: bytes | None = None
+    error: str = ""
+    error_names: tuple[str, ...] = ()
+    retry: rq.Retry | None = None
+    may_retry: bool = True
+    was_killed: bool = False
+    is_recorded: bool = True  # RQ's `disable_default_exception_handler`
+    details: Details = NO_DETAILS
+    objection: str = ""  # why a job with retries left is not retried
+
+
+def row(outcome: Outcome) -> str:
+    """The plan for an outcome, as finish.lua reads it: JSON."""
+    job = outcome.job
+    status, ttl_s, kind, packed, more = _PLANS[outcome.what](outcome)
+    details = outcome.details
+    if details is not NO_DETAILS:
+        if limit := details.text("rate_limit_key"):
+            more["limit"] = limit
+        if details.raw("dependency_ids"):
+            more["has_parents"] = True
+        if status != "finished" and details.keeps_results:
+            more["keep_result"] = True
+    # Put together by hand: this is done once for each job, and json.dumps takes twice as long.
+    result = "false" if packed is None else f'"{b64encode(packed).decode()}"'
+    return (
+        f"[{_quoted(job.queue)},{_quoted(job.job_id)},"
+        f'"{job.execution}","{status}",'
+        f'"{clock.rq_text(outcome.started_s)}","{clock.rq_text(outcome.ended_s)}",'
+        f"{outcome.started_s!r},{outcome.ended_s!r},{ttl_s},{kind},{result}"
+        f"{',' + json.dumps(more) if more else ''}]"
+    )
+
+
+_Plan = tuple[str, int, int, bytes | None, dict[str, Any]]
+
+
+def _finished(outcome: Outcome) -> _Plan:
+    details, more, ttl_s = outcome.details, dict[str, Any](), outcome.job.result_ttl_s
+    kind = _NONE if ttl_s == 0 else Result.Type.SUCCESSFUL.value
+    if details is NO_DETAILS:
+        return "finished", ttl_s, kind, outcome.value, more
+    if details.raw(keys.JOIN_FIELD):
+        more["part"] = [(outcome.value or b"null").decode("utf-8", "replace"), "null"]
+    if details.raw("webhooks"):
+        more["todo"] = ["webhooks finished"]
+        ttl_s = ttl_s or _FOR_WEBHOOKS_S
+    repeats_left = details.number("repeats_left") or 0
+    if repeats_left > 0:
+        intervals = details.numbers("repeat_intervals") or [0]
+        rest = intervals[1:] or intervals
+        more |= _again(intervals[0], front=False)
+        more["set"] = ["repeats_left", repeats_left - 1, "repeat_intervals", json.dumps(rest)]
+    return "finished", ttl_s, kind, outcome.value, more
+
+
+def _failed(outcome: Outcome) -> _Plan:
+    details = outcome.details
+    left = details.number("retries_left") or 0
+    rules = Rules(details.raw(keys.RETRY_FIELD))
+    if left > 0 and outcome.may_retry:
+        outcome.objection = rules.objection(outcome.error_names)
+        if not outcome.objection:
+            intervals = details.numbers("retry_intervals") or [0]
+            pause_s = rules.pause_s(intervals[max(len(intervals) - left, 0)])
+            more = _again(pause_s, front=details.number("enqueue_at_front_on_retry") == 1)
+            more["set"] = ["retries_left", left - 1, keys.REASON_FIELD, _end_of(outcome.error)]
+            return "retried", details.failure_ttl_s, _NONE, None, more | {"count": "failed"}
+    return _over(outcome, "failed", Result.Type.FAILED)
+
+
+def _stopped(outcome: Outcome) -> _Plan:
+    return _over(outcome, "stopped", Result.Type.FAILED)
+
+
+def _retried(outcome: Outcome) -> _Plan:
+    """It returned a `Retry`, which counts what it has had in all."""
+    details = outcome.details
+    assert outcome.retry is not None
+    retry = outcome.retry.once if isinstance(outcome.retry, Retry) else outcome.retry
+    had = details.number("number_of_retries") or 0
+    if had and had >= retry.max:
+        return _over(outcome, "failed", Result.Type.MAX_RETRIES_EXCEEDED)
+    at_front = retry.enqueue_at_front or details.number("enqueue_at_front_on_retry") == 1
+    intervals = list(retry.intervals) or [0]
+    more = _again(intervals[min(had, len(intervals) - 1)], front=at_front) | {"count": "failed"}
+    more["set"] = ["number_of_retries", had + 1]
+    if at_front:
+        more["set"] += ["enqueue_at_front_on_retry", 1]
+    return "retried", details.failure_ttl_s, Result.Type.RETRIED.value, outcome.value, more
+
+
+def _returned(outcome: Outcome) -> _Plan:
+    """Interrupted by a deploy: back to the front, as if it had never begun."""
+    return "returned", 0, _NONE, None, {"count": ""}
+
+
+def _over(outcome: Outcome, status: str, kind: Result.Type) -> _Plan:
+    details = outcome.details
+    more: dict[str, Any] = {"count": "failed", "todo": []}
+    if details.raw(keys.JOIN_FIELD):
+        more["part"] = ["null", last_line(outcome.error)]
+    if outcome.was_killed:
+        callback = "on_stopped" if status == "stopped" else "on_failure"
+        more["todo"].append(callback)
+    if status == "failed" and details.raw("webhooks"):
+        more["todo"].append("webhooks failed")
+    if not outcome.is_recorded:
+        more["set"] = ["ended_at", ""]
+    packed = outcome.value if kind is not Result.Type.FAILED else _compressed(outcome.error)
+    return status, details.failure_ttl_s, kind.value if outcome.is_recorded else _NONE, packed, more
+
+
+def _again(delay_s: float, *, front: bool) -> dict[str, Any]:
+    again: dict[str, Any] = {"again": "scheduled" if delay_s else "queued", "delay_s": delay_s}
+    return again | ({"front": True} if front else {})
+
+
+_PLANS = {
+    "finished": _finished,
+    "failed": _failed,
+    "stopped": _stopped,
+    "retried": _retried,
+    "returned": _returned,
+}
+
+
+def _compressed(text: str) -> bytes:
+    return zlib.compress(text.encode("utf-8", "replace"))
+
+
+def _end_of(error: str) -> str:
+    """As many whole lines of its end as fit; of a last line that does not, the beginning."""
+    text = error.rstrip()
+    if len(text) > _MOST_REASON:
+        text = text[-_MOST_REASON:].partition("\n")[2] or text.splitlines()[-1][:_MOST_REASON]
+    return text.encode("utf-8", "replace").decode()
+
+
+def last_line(error: str) -> str:
+    """The last line of an error, as JSON; null where there is none."""
+    lines = error.encode("utf-8", "replace").decode().strip().splitlines()
+    return json.dumps(lines[-1][:_LONGEST_ERROR] if lines else None)
+
+
+def details_from(fields: Mapping[bytes, bytes]) -> Details:
+    """Details, from all fields of a job's hash."""
+    return Details([fields.get(name.encode()) for name in DETAILS])

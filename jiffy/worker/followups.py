@@ -1,0 +1,124 @@
+"""What is done for a job that has ended: the callbacks of one that was killed, and webhooks.
+
+At least once: it stands in Redis until it is done.  A worker that claims it has two minutes, then
+the next worker of that queue begins it; after three tries it is dropped.
+"""
+
+import http.client
+import ipaddress
+import json
+import urllib.request
+from typing import Any
+
+from rq.exceptions import AbandonedJobError, NoSuchJobError
+from rq.job import Job
+from rq.webhook import Webhook
+from rq.worker import BaseWorker
+
+from jiffy import keys, log, rq_compat
+from jiffy.settings import settings
+from jiffy.worker.board import Board
+from jiffy.worker.claim import Todo
+from jiffy.worker.run import Runner
+
+MOST_TRIES = 3
+
+
+def do(todo: Todo, runner: Runner, board: Board) -> None:
+    """Do it under a limit of its own, and take it off the list."""
+    face, line = runner.face, runner.line
+    what, _, job_id = todo.what.rpartition(" ")
+    if todo.tries > MOST_TRIES:
+        log.event("followup.dropped", log.ERROR, job=job_id, what=what, tries=todo.tries - 1)
+    else:
+        try:
+            job = face.job_class.fetch(job_id, line.redis, face.serializer)
+            limit_s = (
+                job.stopped_callback_timeout
+                if what == "on_stopped"
+                else job.failure_callback_timeout
+            )
+            if not board.begin(0, limit_s):
+                return  # this process ends: the next one does it
+            _do(what, job, face)
+        except NoSuchJobError:
+            pass
+        except Exception as error:  # noqa: BLE001 - a callback may raise anything
+            log.event("followup.failed", log.WARNING, job=job_id, what=what, reason=repr(error))
+        finally:
+            board.end()
+    done = [("ZREM", keys.todo(todo.queue), todo.what), ("HDEL", keys.TODO_TRIES, todo.what)]
+    line.insist(lambda: line.exchange(*done))
+
+
+def _do(what: str, job: Job, face: BaseWorker) -> None:
+    if what == "on_stopped":
+        rq_compat.call_on_stopped(job, face.death_penalty_class)
+    elif what == "on_failure":
+        result = job.latest_result()
+        error = AbandonedJobError(result.exc_string if result else "")
+        rq_compat.call_on_failure(job, face.death_penalty_class, type(error), error, None)
+        face.handle_exception(job, type(error), error, None)
+    else:
+        status = what.rpartition(" ")[2]
+        for webhook in job.webhooks or ():
+            if webhook.job_status == status:
+                _send(webhook, job)
+
+
+def _send(webhook: Webhook, job: Job) -> None:
+    """Send a webhook.  Mirrors Webhook.send, but only to addresses that are allowed."""
+    body, headers = None, dict(webhook.headers or {})
+    if webhook.method == "POST":
+        result = job.latest_result() if webhook.job_status == "failed" else None
+        payload = webhook.get_payload(job, exc_string=result.exc_string if result else None)
+        body = json.dumps(payload).encode()
+        headers = {"Content-Type": "application/json", **headers}
+    request = urllib.request.Request(webhook.url, body, headers, method=webhook.method)
+    try:
+        with _OPENER.open(request, timeout=webhook.timeout):
+            log.event("webhook.sent", job=job.id, url=webhook.url)
+    except Exception as error:  # noqa: BLE001 - as RQ: a webhook that fails is logged
+        log.event("webhook.failed", log.WARNING, job=job.id, url=webhook.url, reason=error)
+
+
+def _refuse_private(connection: http.client.HTTPConnection) -> None:
+    """Anyone who can write to Redis chooses this address: it must not be one behind our walls.
+
+    Asked of the connection itself, so a redirect or a name that changes its mind does not matter.
+    """
+    if connection.host in settings().webhook_hosts:
+        return
+    address = ipaddress.ip_address(connection.sock.getpeername()[0].partition("%")[0])
+    if not address.is_global:
+        connection.close()
+        raise OSError(
+            f"{connection.host} is {address}, which is not a public address. "
+            "Add the host to WEBHOOK_HOSTS if webhooks may go there."
+        )
+
+
+class _HTTP(http.client.HTTPConnection):
+    def connect(self) -> None:
+        super().connect()
+        _refuse_private(self)
+
+
+class _HTTPS(http.client.HTTPSConnection):
+    def connect(self) -> None:
+        super().connect()
+        _refuse_private(self)
+
+
+class _Handler(urllib.request.HTTPHandler):
+    def http_open(self, request: Any) -> Any:
+        return self.do_open(_HTTP, request)
+
+
+class _SecureHandler(urllib.request.HTTPSHandler):
+    def https_open(self, request: Any) -> Any:
+        return self.do_open(_HTTPS, request, context=self._context)  # type: ignore[attr-defined]
+
+
+# Without proxies from the environment: behind one, the address is not ours to check.
+_OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}), _Handler, _SecureHandler)

@@ -1,0 +1,123 @@
+"""What becomes of the jobs of a worker that died, and of those that RQ's workers have abandoned."""
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+from jiffy import clock, keys, log
+from jiffy.worker import finish
+from jiffy.worker.claim import Claimed, finish_command
+from jiffy.worker.finish import Outcome
+from jiffy.worker.line import Line
+from jiffy.worker.run import read_details
+
+MOST_CRASHES = 3
+SWEEP_EVERY_S = 3
+_SHORTEST_GAP_S, _LONGEST_GAP_S, _QUIET_S = 2.5, 7.0, 5.0
+_BETWEEN_LISTS_S = 60  # as IntermediateQueue.should_be_cleaned_up
+
+
+class Verdict(Enum):
+    """What to do with the job that ran when its worker died; the others just go back."""
+
+    COUNT = "count"  # back to the front, unless it has crashed too many workers
+    FREE = "free"  # back to the front: it was not its fault
+    FAIL = "keep"  # failed, for the reason given
+
+
+@dataclass(frozen=True, kw_only=True)
+class Death:
+    """How a worker died; `execution` is what it ran, where its supervisor saw it."""
+
+    worker: str
+    cause: str
+    execution: str = ""
+    is_gone: bool = False
+    verdict: Verdict = Verdict.COUNT
+    was_stopped: bool = False
+    error_names: tuple[str, ...] = ()  # as in `Outcome`
+
+
+class Recovery:
+    """Puts the jobs of dead workers back on their queues, or fails those that kill."""
+
+    def __init__(self, line: Line) -> None:
+        self._line = line
+
+    def sweep(self) -> None:
+        """Look for workers whose lease has run out, and recover what they held.
+
+        Raises redis-py's errors; a repetition goes on where this one ended.
+        """
+        gaps = ["", _SHORTEST_GAP_S, _LONGEST_GAP_S, _QUIET_S]
+        (names,) = self._line.run("recover", [keys.LEASES, keys.LAST_SWEEP], gaps)
+        for name in names:
+            cause = "the machine, or the supervisor, vanished"
+            self.recover(Death(worker=_text(name), cause=cause, is_gone=True))
+
+    def recover(self, death: Death) -> None:
+        """Recover what one worker held.  Safe to repeat."""
+        at = clock.now().strftime("%Y-%m-%d %H:%M:%S UTC")
+        arguments = [
+            death.worker, int(death.is_gone), death.execution, death.verdict.value,
+            f"{death.cause} at {at}", MOST_CRASHES,
+        ]  # fmt: skip
+        ((back, left),) = self._line.run("recover", [keys.LEASES, keys.LAST_SWEEP], arguments)
+        for job_id in back:
+            log.event(
+                "job.recovered", log.WARNING,
+                job=_text(job_id), worker=death.worker, cause=death.cause,
+            )  # fmt: skip
+        for queue, job_id, execution, causes in left:
+            is_failed = death.verdict is Verdict.FAIL
+            reason = death.cause if is_failed else _all_crashes(_text(causes))
+            job = _claimed(queue, job_id, execution)
+            self._finish(
+                death.worker, job, reason, what="stopped" if death.was_stopped else "failed",
+                may_retry=is_failed, error_names=death.error_names,
+            )  # fmt: skip
+
+    def maintain(self, queue_keys: list[str], every_s: float) -> None:
+        """Tidy up after RQ's workers.  Raises redis-py's errors; safe to repeat."""
+        (abandoned,) = self._line.run("maintain", queue_keys, [every_s, _BETWEEN_LISTS_S])
+        for queue, job_id, execution in abandoned:
+            reason = f"Moved to FailedJobRegistry, due to AbandonedJobError, at {clock.now()}"
+            self._finish("", _claimed(queue, job_id, execution), reason, what="failed")
+
+    def _finish(
+        self, worker: str, job: Claimed, reason: str, *, what: Any,
+        may_retry: bool = True, error_names: tuple[str, ...] = (),
+    ) -> None:  # fmt: skip
+        details = read_details(self._line, job.job_id)
+        now_s = clock.wall()
+        outcome = Outcome(
+            job, "?", _started_s(details.text("started_at"), now_s), now_s, what, error=reason,
+            error_names=error_names, may_retry=may_retry, was_killed=True, details=details,
+        )  # fmt: skip
+        row = finish.row(outcome)
+        log.event(f"job.{what}", log.ERROR, job=job.job_id, queue=job.queue, reason=reason)
+        if outcome.objection:
+            log.event("job.given_up", log.WARNING, job=job.job_id, reason=outcome.objection)
+        self._line.exchange(finish_command(worker, row))
+
+
+def _claimed(queue: bytes, job_id: bytes, execution: bytes) -> Claimed:
+    return Claimed("full", _text(job_id), execution.decode(), _text(queue), b"", 0, 0)
+
+
+def _started_s(started: str, latest_s: float) -> float:
+    """What the job's hash says of its beginning; another machine's clock may be ahead."""
+    try:
+        return min(clock.read(started).timestamp(), latest_s)
+    except (ValueError, OverflowError):
+        return latest_s
+
+
+def _all_crashes(causes: str) -> str:
+    lines = causes.splitlines()
+    times = "once, and it must not begin twice" if len(lines) == 1 else f"{len(lines)} times"
+    return f"its worker died {times}: {'; '.join(lines)}"
+
+
+def _text(raw: bytes) -> str:
+    return raw.decode("utf-8", "surrogateescape")
