@@ -91,7 +91,9 @@ class Claimer:
         wait: list[Words] = [("BLPOP", *wakes, wait_s)] if wait_s else []
 
         def ask() -> list[Any]:
-            return self._line.exchange(*self._finish(rows), *wait, self._script(want))
+            # Each try has a number of its own, by which claim.lua knows it.
+            commands = [*self._finish(rows), *wait, self._script(want)]
+            return self._line.exchange(*commands, resends=False)
 
         *_, answer = self._line.insist(ask)
         is_suspended, has_more, todo, lengths, parts = answer

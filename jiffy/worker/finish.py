@@ -121,7 +121,8 @@ def row(outcome: Outcome) -> str:
         f"[{_quoted(job.queue)},{_quoted(job.job_id)},"
         f'"{job.execution}","{status}",'
         f'"{clock.rq_text(outcome.started_s)}","{clock.rq_text(outcome.ended_s)}",'
-        f"{outcome.started_s!r},{outcome.ended_s!r},{ttl_s},{kind},{result}"
+        # As strings: Valkey's Lua writes a number like these as 1.7e+9.
+        f'"{outcome.started_s!r}","{outcome.ended_s!r}",{ttl_s},{kind},{result}'
         f"{',' + json.dumps(more) if more else ''}]"
     )
 

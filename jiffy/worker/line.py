@@ -36,17 +36,23 @@ class Line:
         self._pool = redis.connection_pool
         self._is_away = False
 
-    def exchange(self, *commands: Words) -> list[Any]:
+    def exchange(self, *commands: Words, resends: bool = True) -> list[Any]:
         """Send the commands in one write; return their replies.
 
-        Raises redis-py's errors; nothing is sent twice, unless Redis has forgotten our scripts.
+        Raises redis-py's errors; nothing is sent twice, unless Redis has forgotten our scripts and
+        `resends` is true.  Those before and behind the first forgotten one were carried out then.
         """
         try:
             return self._exchange(commands)
         except NoScriptError:
-            for name in _SHAS:
-                self._exchange([("SCRIPT", "LOAD", scripts.source(name))])
+            self._load()
+            if not resends:
+                raise
             return self._exchange(commands)
+
+    def _load(self) -> None:
+        for name in _SHAS:
+            self._exchange([("SCRIPT", "LOAD", scripts.source(name))])
 
     def run(self, name: str, keys: list[str], args: list[Any]) -> list[Any]:
         """Run the script `name`; return its reply, in a list of one."""
@@ -80,6 +86,8 @@ class Line:
         while True:
             try:
                 return say()
+            except NoScriptError:  # they are loaded by now
+                continue
             except RedisError as error:
                 if not is_away(error):
                     raise
