@@ -49,7 +49,7 @@ class State:
             if fraction is not None:
                 fraction = min(1.0, max(0.0, float(fraction)))
             return cls(fraction, str(value["note"])) if value else None
-        except (ValueError, TypeError, KeyError):
+        except (ValueError, TypeError, KeyError, RecursionError, OverflowError):
             return None
 
 

@@ -1,6 +1,12 @@
-"""One way to log: events with fields, one line each, on stdout."""
+"""One way to log: events with fields, one line each, on stdout.
 
+Logging never raises, and never waits for long: a worker goes on where its output is closed or full.
+"""
+
+import io
 import logging
+import os
+import select
 import sys
 import time
 
@@ -9,15 +15,49 @@ from jiffy import clock
 logger = logging.getLogger("jiffy")
 _lines: list[str] = []
 WARNING, ERROR = logging.WARNING, logging.ERROR
+# A reader that takes nothing for so long misses a line.
+_PATIENCE_S = 1
+# Where there is room in a pipe at all, there is room for that much (PIPE_BUF).
+_PIECE_BYTES = 4096
 
 
 def setup(level: str) -> None:
     """Send this process's log to stdout, a line an event, times in UTC."""
     formatter = logging.Formatter("%(asctime)s.%(msecs)03d %(levelname)s %(message)s", "%H:%M:%S")
     formatter.converter = time.gmtime
-    handler = logging.StreamHandler(sys.stdout)
+    _stdout.open()
+    handler = logging.StreamHandler(_stdout)
     handler.setFormatter(formatter)
     logging.basicConfig(level=level, handlers=[handler], force=True)
+
+
+class _Stdout(io.TextIOBase):
+    """Standard output as it was when the log was set up, whatever a job does to `sys.stdout`."""
+
+    _fd = -1
+
+    def open(self) -> None:
+        try:
+            self._fd = os.dup(sys.stdout.fileno())
+        except (OSError, ValueError, AttributeError):  # closed, or no file
+            self._fd = -1
+
+    def write(self, text: str) -> int:
+        data = text.encode("utf-8", "backslashreplace")
+        try:
+            while data and self._fd >= 0:
+                if not select.select([], [self._fd], [], _PATIENCE_S)[1]:
+                    break
+                data = data[os.write(self._fd, data[:_PIECE_BYTES]) :]
+            if self._fd < 0:
+                sys.stdout.write(text)
+                sys.stdout.flush()
+        except (OSError, ValueError, AttributeError):
+            pass
+        return len(text)
+
+
+_stdout = _Stdout()
 
 
 def quieten(*loggers: str) -> None:
@@ -37,8 +77,7 @@ def flush() -> None:
     if _lines:
         now_s = clock.wall()
         at = time.strftime("%H:%M:%S", time.gmtime(now_s)) + f".{int(now_s % 1 * 1000):03d} INFO "
-        sys.stdout.write(at + f"\n{at}".join(_lines) + "\n")
-        sys.stdout.flush()
+        _stdout.write(at + f"\n{at}".join(_lines) + "\n")
         _lines.clear()
 
 

@@ -85,7 +85,11 @@ end
 
 -- What a worker holds, in the order in which it claimed it: {member, queue, id, execution}.
 local function held_by(worker)
-  local held, flat = {}, call('HGETALL', OWN .. 'held:' .. worker)
+  local held, flat = {}, pcall_redis('HGETALL', OWN .. 'held:' .. worker)
+  if flat.err then
+    call('DEL', OWN .. 'held:' .. worker)
+    flat = {}
+  end
   for i = 1, #flat, 2 do
     local id, execution = string.match(flat[i], '^(.*):([^:]*)$')
     held[#held + 1] = {flat[i], flat[i + 1], id, execution}

@@ -2,25 +2,28 @@
 -- by Redis' own clock.
 -- KEYS: the queues
 -- ARGV: in how many s it is to be done again at the earliest, how long a job may be between queue and worker in s
--- Returns the jobs that a worker of RQ's has abandoned: {queue, id, execution}; their outcome is for the caller to write
+-- Returns the jobs that a worker of RQ's has abandoned: {queue, id, execution}; their outcome is for the caller to write;
+--         and whether there was more than one call does (0 or 1)
 --include lib
-local abandoned = {}
+local abandoned, has_more = {}, false
 
 -- Ids that are over and have been kept long enough; '-1' means for ever.
 local function forget_old(registry)
-  for _, id in ipairs(pcall_redis('ZRANGEBYSCORE', registry, 0, NOW, 'LIMIT', 0, MOST_KEYS)) do
-    call('ZREM', registry, id)
-  end
+  local old = pcall_redis('ZRANGEBYSCORE', registry, 0, NOW, 'LIMIT', 0, MOST_KEYS)
+  if #old > 0 then call('ZREM', registry, unpack(old)) end
+  has_more = has_more or #old == MOST_KEYS
 end
 
--- Our workers' executions never get this old: heartbeat.lua renews them as long as anything of the dyno lives, and
--- recover.lua takes them when it does not.
+-- What one of ours holds is not abandoned: recover.lua sees to it, and after an outage of Redis all are this old.
 local function find_abandoned(queue)
   local registry = RQ .. 'wip:' .. queue
   for _, member in ipairs(pcall_redis('ZRANGEBYSCORE', registry, '-inf', NOW, 'LIMIT', 0, 100)) do
     local id, execution = string.match(member, '^(.*):([^:]*)$')
-    local job = fields(job_key(id or member), 'status')
-    if id and job and job[1] == 'started' then
+    local job = fields(job_key(id or member), 'status', 'worker_name')
+    local is_ours = job and job[2] and call('HEXISTS', OWN .. 'held:' .. job[2], member) == 1
+    if is_ours then
+      -- its heartbeat renews this entry
+    elseif id and job and job[1] == 'started' then
       abandoned[#abandoned + 1] = {queue, id, execution}
     else
       call('ZREM', registry, member)  -- it has ended; only its entry was left
@@ -42,7 +45,6 @@ local function return_intermediate(queue)
   local key = RQ .. 'queue:' .. queue
   local list = key .. ':intermediate'
   for _, id in ipairs(pcall_redis('LRANGE', list, 0, 99)) do
-    local seen = RQ .. 'intermediate_queue:' .. queue .. ':' .. id
     local job = fields(job_key(id), 'status')
     if job and job[1] ~= 'queued' then
       call('LREM', list, 1, id)
@@ -69,6 +71,7 @@ for _, key in ipairs(KEYS) do
     enqueue_ready(queue)
     return_intermediate(queue)
     forget_workers(queue)
+    if has_more then call('DEL', OWN .. 'maintained:' .. queue) end
   end
 end
 
@@ -89,4 +92,4 @@ end
 if call('SET', OWN .. 'maintained', 1, 'NX', 'PX', ARGV[1] * 1000) then
   for _, limit in ipairs(call('SRANDMEMBER', RQ .. 'rl-keys', 20)) do check_slots(limit) end
 end
-return abandoned
+return {abandoned, has_more and 1 or 0}

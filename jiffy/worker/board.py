@@ -94,7 +94,7 @@ class Board:
 
     def note(self, outcome: str) -> bool:
         """Write down an outcome that Redis is to know of; False if there is no room."""
-        row = f"{outcome},".encode()
+        row = f"{outcome},".encode("utf-8", "surrogateescape")
         start = int(self._cells[10])
         if start + len(row) > NOTES_BYTES:
             return False
@@ -143,7 +143,11 @@ class Board:
     @property
     def noted(self) -> str:
         """The outcomes that the child has not settled, with commas between."""
-        return bytes(self._notes[: int(self._cells[10])]).decode().rstrip(",")
+        return (
+            bytes(self._notes[: int(self._cells[10])])
+            .decode("utf-8", "surrogateescape")
+            .rstrip(",")
+        )
 
     @property
     def is_asleep(self) -> bool:

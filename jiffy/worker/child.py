@@ -1,6 +1,5 @@
 """The process that runs jobs: claim, run, finish, until it is told to stop."""
 
-import os
 import signal
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -24,6 +23,8 @@ AGAIN = 64
 WAIT_S = 5
 SHORTEST_WAIT_S = 0.01  # 0 would make BLPOP wait without end
 SUSPENDED_WAIT_S = 1
+# Signals whose handlers a child relies on, or must keep from jobs.
+_OURS = (LOOK, signal.SIGTERM, signal.SIGINT)
 
 
 class _Stop(BaseException):
@@ -60,7 +61,6 @@ class Child:
         self._claimer, self._runner, self._board = claimer, runner, board
         self._stint, self._pace = stint, pace
         self._reorder, self._maintain = reorder, maintain
-        self._pid = os.getpid()
         self._rows: list[str] = []  # outcomes that Redis does not know of yet
         self._done = 0
         self._waiting = self._stopping = False
@@ -70,6 +70,8 @@ class Child:
     def work(self) -> int:
         """Work until the stint is over; return how many jobs were done."""
         signal.signal(LOOK, self._look)
+        self._mask = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+        self._handlers = {number: signal.getsignal(number) for number in _OURS}
         if self._board.must_stop:  # since before it could hear a signal
             return 0
         self._idle_since = clock.monotonic()
@@ -184,12 +186,18 @@ class Child:
                 job, func_name, started_s, clock.wall(), "failed", error=f"{error}",
                 error_names=names_of(type(error)),
             )  # fmt: skip
-        if os.getpid() != self._pid:  # a copy that the job forked has come back in its stead
-            os._exit(0 if outcome.what == "finished" else 1)
         self._board.end()
-        signal.alarm(0)  # one that the job left behind
+        self._restore_signals()
         self._note(outcome)
         return goes_on and not self._stopping
+
+    def _restore_signals(self) -> None:
+        """Whatever the job did to signals, the limits and the grace of the next one hold."""
+        signal.alarm(0)
+        signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
+        for number, handler in self._handlers.items():
+            if signal.getsignal(number) != handler:
+                signal.signal(number, handler)
 
     def _unread(self, job: Claimed, started_s: float, reason: str) -> Outcome:
         """A job that cannot be read fails with the reason; its data stays as it is."""

@@ -156,7 +156,9 @@ def give_back_command(worker: str, keep: str) -> Words:
 
 def finish_command(worker: str, rows: str) -> Words:
     """The command that writes outcomes of a worker; `rows` are JSON, with commas between."""
-    return Line.script("finish", [keys.worker(worker)], [worker, f"[{rows}]"])
+    # An id may be no UTF-8: it goes back as the bytes that it came as.
+    packed = f"[{rows}]".encode("utf-8", "surrogateescape")
+    return Line.script("finish", [keys.worker(worker)], [worker, packed])
 
 
 def _text(raw: bytes) -> str:

@@ -9,7 +9,7 @@ import zlib
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from json.encoder import encode_basestring_ascii as _quoted
+from json.encoder import encode_basestring as _quoted
 from typing import Any, Literal
 
 import rq

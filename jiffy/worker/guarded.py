@@ -10,6 +10,7 @@ from contextlib import suppress
 from functools import cache
 from typing import Any
 
+from rq.exceptions import DeserializationError
 from rq.job import Job as RqJob
 from rq.serializers import DefaultSerializer, JSONSerializer
 
@@ -22,14 +23,20 @@ PICKLED = (
     "with RQ's JSONSerializer; or let workers unpickle, with SERIALIZERS=json,pickle, if you trust "
     "everybody who can write to this Redis."
 )
+# Of a job's data when it is not compressed: a few hundred kB in Redis may stand for gigabytes.
+_MOST_BYTES = 100 << 20
 _PICKLE = b"\x80"  # how every pickle since protocol 2 begins, and JSON never does
 
 
 def inflated(data: bytes) -> bytes:
-    """RQ compresses, and reads what is not compressed."""
+    """RQ compresses, and reads what is not compressed.  Raises DeserializationError."""
     if data[:1] == b"x":  # zlib's mark
         with suppress(zlib.error):
-            return zlib.decompress(data)
+            inflater = zlib.decompressobj()
+            found = inflater.decompress(data, _MOST_BYTES)
+            if inflater.unconsumed_tail:
+                raise DeserializationError(f"This job's data is over {_MOST_BYTES >> 20} MB.")
+            return found
     return data
 
 

@@ -75,10 +75,12 @@ def run(work: Callable[[], int]) -> NoReturn:
     except BaseException:  # noqa: BLE001 - see above
         traceback.print_exc()
     finally:
-        log.flush()
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
+        try:
+            log.flush()
+            sys.stdout.flush()
+            sys.stderr.flush()
+        finally:  # a job may have closed them
+            os._exit(code)
 
 
 def _serve(parent: int) -> None:
@@ -88,14 +90,20 @@ def _serve(parent: int) -> None:
         # A handler, not SIG_IGN, which the programs that a job starts would inherit.
         signal.signal(number, lambda *_: None)
     signal.set_wakeup_fd(-1)
+    # Nor must its forks inherit that: multiprocessing ends them by SIGTERM.
+    os.register_at_fork(after_in_child=_be_like_others)
+
+
+def _be_like_others() -> None:
+    for number in _FROM_SUPERVISOR:
+        signal.signal(number, signal.SIG_DFL)
 
 
 def kill_group(pid: int) -> None:
     """Kill a child and all that its job started."""
-    with suppress(ProcessLookupError):
-        os.killpg(pid, signal.SIGKILL)
-    with suppress(ProcessLookupError):
-        os.kill(pid, signal.SIGKILL)
+    for kill in (os.killpg, os.kill):
+        with suppress(ProcessLookupError, PermissionError):  # what runs as root (sudo) stays
+            kill(pid, signal.SIGKILL)
 
 
 def tell(pid: int, number: int) -> None:

@@ -4,7 +4,10 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
+from redis.exceptions import ResponseError
+
 from jiffy import clock, keys, log
+from jiffy.connection import is_away
 from jiffy.worker import finish
 from jiffy.worker.claim import Claimed, finish_command
 from jiffy.worker.finish import Outcome
@@ -53,7 +56,14 @@ class Recovery:
         (names,) = self._line.run("recover", [keys.LEASES, keys.LAST_SWEEP], gaps)
         for name in names:
             cause = "the machine, or the supervisor, vanished"
-            self.recover(Death(worker=_text(name), cause=cause, is_gone=True))
+            try:
+                self.recover(Death(worker=_text(name), cause=cause, is_gone=True))
+            except (
+                ResponseError
+            ) as error:  # of one worker or job: the others are not to wait for it
+                if is_away(error):
+                    raise
+                log.event("recovery.failed", log.ERROR, worker=_text(name), reason=error)
 
     def recover(self, death: Death) -> None:
         """Recover what one worker held.  Safe to repeat."""
@@ -77,12 +87,18 @@ class Recovery:
                 may_retry=is_failed, error_names=death.error_names,
             )  # fmt: skip
 
-    def maintain(self, queue_keys: list[str], every_s: float) -> None:
-        """Tidy up after RQ's workers.  Raises redis-py's errors; safe to repeat."""
-        (abandoned,) = self._line.run("maintain", queue_keys, [every_s, _BETWEEN_LISTS_S])
+    def maintain(self, queue_keys: list[str], every_s: float) -> bool:
+        """Tidy up after RQ's workers; return whether there is more to do at once.
+
+        Raises redis-py's errors; safe to repeat.
+        """
+        ((abandoned, has_more),) = self._line.run(
+            "maintain", queue_keys, [every_s, _BETWEEN_LISTS_S]
+        )
         for queue, job_id, execution in abandoned:
             reason = f"Moved to FailedJobRegistry, due to AbandonedJobError, at {clock.now()}"
             self._finish("", _claimed(queue, job_id, execution), reason, what="failed")
+        return bool(has_more)
 
     def _finish(
         self, worker: str, job: Claimed, reason: str, *, what: Any,

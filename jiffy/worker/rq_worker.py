@@ -184,7 +184,8 @@ class SimpleWorker(_Face, rq.SimpleWorker):
 
     def _do_maintenance(self) -> None:
         super()._do_maintenance()
-        Recovery(Line(self.connection)).maintain(self.queue_keys(), 1)
+        while Recovery(Line(self.connection)).maintain(self.queue_keys(), 1):
+            pass
 
 
 def supervise(

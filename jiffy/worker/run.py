@@ -6,6 +6,7 @@ than most small jobs do.
 
 import contextvars
 import inspect
+import os
 import sys
 import traceback
 from asyncio import run as run_coroutine
@@ -70,6 +71,7 @@ class Runner:
         self.face, self.line = face, line
         self._allowed, self._largest_result = allowed, largest_result
         self._relimit, self._is_stopping = relimit, is_stopping
+        self._pid = os.getpid()
         self._unpickles = "pickle" in settings().serializers
         self._functions: dict[str, Callable[..., Any]] = {}
         # What a subclass or an integration (Sentry, OpenTelemetry) has replaced is called.
@@ -187,10 +189,25 @@ class Runner:
 
         def call_as_current() -> Any:
             rq_compat.CURRENT_JOB.set(current)
-            value = function(*args, **kwargs)
-            return run_coroutine(value) if inspect.iscoroutine(value) else value
+            try:
+                value = function(*args, **kwargs)
+                return run_coroutine(value) if inspect.iscoroutine(value) else value
+            finally:
+                self._end_copies()
 
         return contextvars.copy_context().run(call_as_current)
+
+    def _end_copies(self) -> None:
+        """End a copy of this process that a job has forked, and that comes back in its stead."""
+        if os.getpid() == self._pid:
+            return
+        try:
+            error = sys.exc_info()[1]
+            if error is not None:
+                traceback.print_exception(error)
+            sys.stdout.flush()
+        finally:
+            os._exit(1 if sys.exc_info()[1] else 0)
 
     def _function(self, name: str) -> Callable[..., Any]:
         function = self._functions.get(name)
@@ -209,7 +226,10 @@ class Runner:
         rq_job = self.rq_job(job)
         rq_compat.mark_finished(rq_job, value)
         self._relimit(rq_job.success_callback_timeout)
-        rq_compat.call_on_success(rq_job, self.face.death_penalty_class, value)
+        try:
+            rq_compat.call_on_success(rq_job, self.face.death_penalty_class, value)
+        finally:
+            self._end_copies()
 
     def _on_failure(self, job: Claimed, started_s: float, ended_s: float, exc_info: ExcInfo) -> str:
         """Call what wants to know of a failure; return the error to be written, maybe its own."""
@@ -224,6 +244,8 @@ class Runner:
             rq_compat.call_on_failure(rq_job, self.face.death_penalty_class, *exc_info)
         except BaseException:  # noqa: BLE001 - a callback may raise anything
             exc_info = sys.exc_info()  # type: ignore[assignment]
+        finally:
+            self._end_copies()
         try:
             self.face.handle_exception(rq_job, *exc_info)
         except Exception:  # noqa: BLE001 - a broken handler ends no worker

@@ -53,11 +53,12 @@ class Supervisor:
         self._stop_at: float | None = None
         self._moves_due = moves_due
         self._due = _Timer(DUE_EVERY_S, self._enqueue_due)
+        self._maintains = _Timer(MAINTAIN_EVERY_S, self._maintain)
         self._timers = [
             _Timer(HEAR_EVERY_S, self._commands.hear),
             _Timer(RENEW_EVERY_S, self._heartbeat.renew),
             _Timer(SWEEP_EVERY_S, self._recovery.sweep),
-            _Timer(MAINTAIN_EVERY_S, self._maintain),
+            self._maintains,
             _Timer(MEMORY_EVERY_S, self._watch_memory),
             _Timer(LOOK_EVERY_S, self._look),
             self._due,
@@ -228,7 +229,8 @@ class Supervisor:
         workflows.notify(self._line, found)
 
     def _maintain(self) -> None:
-        self._recovery.maintain(self._queue_keys, MAINTAIN_EVERY_S)
+        if self._recovery.maintain(self._queue_keys, MAINTAIN_EVERY_S):
+            self._maintains.again()
 
     def _look(self) -> None:
         """RQ's own producers wake no worker: look at the queues for those who sleep."""
