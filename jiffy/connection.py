@@ -49,6 +49,7 @@ def connect(
         "retry": Retry(NoBackoff(), 0),
         "redis_connect_func": partial(_introduce, client_name(role)),
         "driver_info": None,  # else two more round trips, and imports that a fork must not copy
+        "encoding_errors": "surrogateescape",  # an id that is no UTF-8 goes back as it came
         "protocol": 2,  # RQ was written for its answers, and it saves a round trip a connection
     }
     if most is not None:

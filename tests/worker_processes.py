@@ -28,7 +28,7 @@ class Dyno:
             self.process = subprocess.Popen(
                 [sys.executable, "worker.py", *words],
                 cwd=home, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                env=os.environ | {"JOBS_MODULES": "tests.worker_jobs"} | environ
+                env={"JOBS_MODULES": "tests.worker_jobs"} | os.environ | environ
                 | dict([self.mark.split("=")]),
                 start_new_session=True,
             )  # fmt: skip

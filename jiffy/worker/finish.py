@@ -195,9 +195,9 @@ def _over(outcome: Outcome, status: str, kind: Result.Type) -> _Plan:
     more: dict[str, Any] = {"count": "failed", "todo": []}
     if details.raw(keys.JOIN_FIELD):
         more["part"] = ["null", last_line(outcome.error)]
-    if outcome.was_killed:
-        callback = "on_stopped" if status == "stopped" else "on_failure"
-        more["todo"].append(callback)
+    when = "stopped" if status == "stopped" else "failure"
+    if outcome.was_killed and details.raw(f"{when}_callback_name"):
+        more["todo"].append(f"on_{when}")
     if status == "failed" and details.raw("webhooks"):
         more["todo"].append("webhooks failed")
     if not outcome.is_recorded:

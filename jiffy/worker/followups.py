@@ -58,7 +58,6 @@ def _do(what: str, job: Job, face: BaseWorker) -> None:
         result = job.latest_result()
         error = AbandonedJobError(result.exc_string if result else "")
         rq_compat.call_on_failure(job, face.death_penalty_class, type(error), error, None)
-        face.handle_exception(job, type(error), error, None)
     else:
         status = what.rpartition(" ")[2]
         for webhook in job.webhooks or ():

@@ -61,7 +61,7 @@ class Recovery:
             except (
                 ResponseError
             ) as error:  # of one worker or job: the others are not to wait for it
-                if is_away(error):
+                if isinstance(error, ResponseError) and is_away(error):
                     raise
                 log.event("recovery.failed", log.ERROR, worker=_text(name), reason=error)
 

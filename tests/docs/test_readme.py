@@ -39,7 +39,7 @@ def follow(run, language, block):
 
 
 def test_it_is_no_longer_than_one_reads():
-    assert len(README.splitlines()) <= 185
+    assert len(README.splitlines()) <= 150
 
 
 def test_every_link_leads_somewhere():

@@ -1,0 +1,90 @@
+"""Jobs that do to their process what no job should."""
+
+import multiprocessing
+import os
+import resource
+import signal
+import sys
+
+from redis import Redis
+
+from tests.worker_jobs import say
+
+
+def fork_and_raise():
+    """Leave a copy of this process whose run of the job fails."""
+    if os.fork() == 0:
+        raise RuntimeError("in the copy")
+    os.wait()
+    say("the job went on")
+
+
+def fork_and_come_back():
+    if os.fork() == 0:
+        return "the copy"
+    os.wait()
+    return "the job"
+
+
+def close_the_output():
+    sys.stdout.close()
+
+
+def fill_the_output():
+    """Let the next line that is written wait without end."""
+    read, write = os.pipe()
+    os.dup2(write, 1)
+    os.set_blocking(1, False)
+    try:
+        while True:
+            os.write(1, b"x" * 4096)
+    except BlockingIOError:
+        os.set_blocking(1, True)
+    say(f"full {read}")
+
+
+def block_signals():
+    signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGRTMIN + 3):
+        signal.signal(number, signal.SIG_DFL)
+
+
+def lower_its_limits():
+    resource.setrlimit(resource.RLIMIT_NPROC, (1, 1))
+
+
+def terminate_a_process():
+    """Return the exit code of a process that was asked to end."""
+    process = multiprocessing.get_context("fork").Process(target=signal.pause)
+    process.start()
+    process.terminate()
+    process.join(5)
+    return process.exitcode
+
+
+def use_a_pool():
+    with multiprocessing.get_context("fork").Pool(2) as pool:
+        return sum(pool.map(abs, [-1, -2, -3]))
+
+
+class KillsWhenRead:
+    """What ends the process that unpickles it."""
+
+    def __reduce__(self):
+        return os.kill, (0, signal.SIGKILL)
+
+
+class HangsWhenRead:
+    def __reduce__(self):
+        return signal.pause, ()
+
+
+def take(anything):
+    return None
+
+
+def spoil_its_dependency(redis_url, dependency):
+    """Put something of another type in the place of a job's hash."""
+    with Redis.from_url(redis_url) as redis:
+        redis.delete(f"rq:job:{dependency}")
+        redis.set(f"rq:job:{dependency}", "odd")

@@ -1,0 +1,187 @@
+"""A bad job, or odd data, hurts only itself: workers, neighbours and the next jobs go on."""
+
+import os
+import signal
+
+import pytest
+from redis import Redis
+from rq import Callback
+from rq.command import PUBSUB_CHANNEL_TEMPLATE
+from rq.job import Dependency
+from rq.serializers import DefaultSerializer
+
+from bench.proxy import longer
+from bench.server import free_port
+from jiffy import devredis
+from jiffy.queues import Job, Queue
+from tests import fault_jobs, worker_jobs
+from tests.worker_processes import until_over, worker_names
+from tests.worker_support import enqueue, queued, reason, registered, said, status
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(autouse=True)
+def _all_jobs_of_tests(monkeypatch):
+    monkeypatch.setenv("JOBS_MODULES", "tests.worker_jobs,tests.fault_jobs")
+
+
+def put(redis, func, *args, job_id, **options):
+    return Queue("default", connection=redis).enqueue(func, args=args, job_id=job_id, **options)
+
+
+def depend(redis, parent, count, **options):
+    """Give a job so many dependents, in RQ's way, without asking RQ for each of them."""
+    dependency = Dependency(jobs=[parent], **options)
+    first = put(redis, worker_jobs.nothing, job_id="dependent-0", depends_on=dependency)
+    fields, pipe = redis.hgetall(first.key), redis.pipeline(transaction=False)
+    for number in range(1, count):
+        job_id = f"dependent-{number}"
+        pipe.hset(Job.key_for(job_id), mapping=fields)
+        pipe.sadd(parent.dependents_key, job_id)
+        pipe.sadd(f"rq:job::{job_id}:dependencies", parent.id)
+        pipe.zadd("rq:deferred:default", {job_id: 1})
+    pipe.execute()
+
+
+def test_5000_dependents_are_released_far_from_redis_and_nothing_else_waits(start_worker, tmp_path):
+    port = free_port()
+    address = f"redis://127.0.0.1:{port}"
+    socket = devredis.start(tmp_path, keep=False, options=("--port", f"{port}"))
+    try:
+        with longer(address, 0.003) as far, Redis.from_url(socket) as redis:
+            parent = put(redis, worker_jobs.nothing, job_id="parent")
+            depend(redis, parent, 5000)
+            put(redis, worker_jobs.nothing, job_id="neighbour")
+            worker = start_worker("-n", "2", REDIS_URL=far)
+            until_over(worker, redis, "parent", "neighbour")
+            worker.until(lambda: redis.zcard("rq:finished:default") == 5002)
+    finally:
+        devredis.stop(socket)
+
+
+def test_a_child_that_is_killed_amid_a_release_loses_no_dependent(start_worker, redis):
+    depend(redis, put(redis, worker_jobs.nothing, job_id="parent"), 3000)
+    worker = start_worker()
+    worker.until(lambda: registered(redis, "finished"))
+    os.kill(worker.children()[0], signal.SIGKILL)
+    worker.until(lambda: redis.zcard("rq:finished:default") == 3001)
+
+    assert redis.zcard("rq:deferred:default") == 0
+
+
+def test_the_dependents_of_a_job_that_was_killed_are_released_by_a_child(start_worker, redis):
+    parent = put(redis, worker_jobs.hold, "parent", job_id="parent", job_timeout=1)
+    depend(redis, parent, 2000, allow_failure=True)
+    worker = start_worker("-n", "2")
+    worker.until(lambda: redis.zcard("rq:finished:default") == 2000)
+
+    assert reason(redis, "parent").startswith("exceeded its limit of 1 s")
+    assert not worker.lines("worker.died")
+
+
+def test_a_dependency_that_is_no_job_changes_nothing_of_the_other(start_worker, redis):
+    for name in ("odd", "parent"):
+        put(redis, worker_jobs.nothing, job_id=name)
+    put(redis, worker_jobs.nothing, job_id="child", depends_on=["odd", "parent"])
+    redis.lrem("rq:queue:default", 0, "odd")
+    redis.delete("rq:job:odd")
+    redis.set("rq:job:odd", "odd")
+    worker = start_worker()
+    until_over(worker, redis, "parent")
+
+    assert status(redis, "parent") == "finished"
+
+
+@pytest.mark.parametrize("kind", [fault_jobs.KillsWhenRead, fault_jobs.HangsWhenRead])
+def test_data_that_ends_whoever_reads_it_counts_against_its_own_job(start_worker, redis, kind):
+    queue = Queue("default", connection=redis, serializer=DefaultSerializer)
+    queue.enqueue(fault_jobs.take, args=(kind(),), job_id="bad", job_timeout=1)
+    enqueue(redis, 3)
+    worker = start_worker(SERIALIZERS="json,pickle")
+    until_over(worker, redis, "bad", "default-0", "default-1", "default-2")
+
+    assert status(redis, "bad") == "failed"
+    assert [status(redis, f"default-{number}") for number in range(3)] == ["finished"] * 3
+    assert len(worker.lines("worker.died")) <= 3
+
+
+@pytest.mark.parametrize(
+    ("func", "told"),
+    [(fault_jobs.fork_and_raise, ["the job went on"]), (fault_jobs.fork_and_come_back, [])],
+)
+def test_a_copy_that_a_job_has_forked_touches_nothing_of_ours(start_worker, redis, func, told):
+    put(redis, func, job_id="forks", on_failure=Callback(worker_jobs.note_failure))
+    enqueue(redis, 2)
+    worker = start_worker()
+    until_over(worker, redis, "forks", "default-0", "default-1")
+
+    assert (status(redis, "forks"), said(redis)) == ("finished", told)
+    assert not worker.lines("worker.died")
+
+
+@pytest.mark.parametrize(
+    "func",
+    [
+        fault_jobs.close_the_output,
+        fault_jobs.fill_the_output,
+        fault_jobs.block_signals,
+        fault_jobs.lower_its_limits,
+    ],
+)
+def test_the_next_job_of_the_process_is_limited_stopped_and_logged_as_ever(
+    start_worker, redis, func
+):
+    put(redis, func, job_id="bad")
+    put(redis, worker_jobs.hold, "next", job_id="next", job_timeout=1)
+    worker = start_worker()
+    until_over(worker, redis, "bad", "next")
+
+    assert (status(redis, "bad"), status(redis, "next")) == ("finished", "failed")
+    assert "limit" in reason(redis, "next") or "JobTimeoutException" in reason(redis, "next")
+    worker.send(signal.SIGTERM)
+    assert worker.wait() == 0
+
+
+@pytest.mark.parametrize(
+    ("func", "value"), [(fault_jobs.terminate_a_process, -15), (fault_jobs.use_a_pool, 6)]
+)
+def test_processes_that_a_job_starts_behave_as_elsewhere(start_worker, redis, func, value):
+    job = put(redis, func, job_id="starts", job_timeout=20)
+    worker = start_worker()
+    until_over(worker, redis, "starts")
+
+    assert job.return_value() == value
+
+
+def test_odd_values_keep_no_worker_from_its_work(start_worker, redis):
+    redis.rpush("rq:queue:default", b"\xff\xfe")
+    redis.hset(b"rq:job:\xff\xfe", mapping={"data": b"\xff", "status": b"\xff"})
+    for name in ("counted", "list"):
+        put(redis, worker_jobs.hold, name, job_id=name)
+    redis.hset("rq:job:counted", "jiffy:crashes", "x")
+    redis.set("jiffy:held:somebody", "odd")
+    redis.zadd("jiffy:leases", {"somebody": 1, b"\xff": 1})
+    redis.hset("rq:worker:somebody", "queues", "q," * 1_000_000)
+    worker = start_worker("-n", "3")
+    worker.until(lambda: "counted begun" in said(redis))
+    for name in worker_names(redis):
+        redis.publish(PUBSUB_CHANNEL_TEMPLATE % name, "[" * 15_000)
+    os.kill(worker.children()[0], signal.SIGKILL)
+    enqueue(redis, 5, queue="high")
+    until_over(worker, redis, *(f"high-{number}" for number in range(5)), queue="high")
+    worker.until(lambda: not redis.exists("jiffy:held:somebody"))
+
+    assert worker.process.poll() is None
+    assert not worker.lines("supervisor.failed")
+
+
+def test_on_failure_is_called_for_a_job_that_took_its_process_with_it(start_worker, redis):
+    put(
+        redis, worker_jobs.hold, "held", job_id="killed", job_timeout=1,
+        on_failure=Callback(worker_jobs.note_failure),
+    )  # fmt: skip
+    worker = start_worker()
+    worker.until(lambda: said(redis)[-1].startswith("failure of killed: AbandonedJobError: "))
+
+    assert (status(redis, "killed"), queued(redis)) == ("failed", [])
