@@ -124,7 +124,7 @@ def _claimed(queue: bytes, job_id: bytes, execution: bytes) -> Claimed:
 def _started_s(started: str, latest_s: float) -> float:
     """What the job's hash says of its beginning; another machine's clock may be ahead."""
     try:
-        return min(clock.read(started).timestamp(), latest_s)
+        return min(clock.read(started).timestamp() + 5e-7, latest_s)  # it is cut to microseconds
     except (ValueError, OverflowError):
         return latest_s
 

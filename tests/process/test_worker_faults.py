@@ -182,6 +182,8 @@ def test_on_failure_is_called_for_a_job_that_took_its_process_with_it(start_work
         on_failure=Callback(worker_jobs.note_failure),
     )  # fmt: skip
     worker = start_worker()
-    worker.until(lambda: said(redis)[-1].startswith("failure of killed: AbandonedJobError: "))
+    worker.until(
+        lambda: any("failure of killed: AbandonedJobError" in text for text in said(redis))
+    )
 
     assert (status(redis, "killed"), queued(redis)) == ("failed", [])

@@ -44,7 +44,7 @@ def test_what_waited_too_long_for_a_worker_is_canceled_and_the_log_says_so(
     start_worker, redis, enqueue
 ):
     late = enqueue.options(expires=1)(worker_jobs.say, "too late")
-    redis.hset(late.key, "enqueued_at", "2026-01-01T00:00:00.000000Z")
+    redis.zadd("jiffy:expiring", {late.id: 1})
     worker = start_worker()
     worker.until_logged("job.expired")
 
