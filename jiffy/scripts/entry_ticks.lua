@@ -20,8 +20,7 @@ local function why_paused(entry, raw)
   return string.format('paused by %s: %s', pause.who, pause.why)
 end
 
--- What Job.cancel of RQ does.
-local function cancel(id, origin)
+local function take_off_and_cancel(id, origin)
   redis.call('LREM', RQ .. 'queue:' .. origin, 0, id)
   redis.call('ZREM', RQ .. 'scheduled:' .. origin, id)
   redis.call('ZREM', RQ .. 'deferred:' .. origin, id)
@@ -34,7 +33,7 @@ local function in_the_way(id, overlap)
   local job = redis.call('HMGET', RQ .. 'job:' .. id, 'status', 'origin', 'worker_name')
   local is_running, waiting = job[1] == 'started', waits[job[1]]
   if overlap == 'replace' then
-    if waiting then cancel(id, job[2] or 'default') end
+    if waiting then take_off_and_cancel(id, job[2] or 'default') end
     if is_running then
       redis.call('PUBLISH', RQ .. 'pubsub:' .. (job[3] or ''), cjson.encode({command = 'stop-job', job_id = id}))
     end
