@@ -6,14 +6,15 @@ import jiffy
 from jiffy import clock, keys
 from jiffy.queues import Job, Queue
 from jiffy.settings import settings
+from jiffy.worker import finish as plan
 from jiffy.worker.board import Board
 from jiffy.worker.child import Child, Stint
-from jiffy.worker.claim import Claimer
-from jiffy.worker.finish import Outcome
+from jiffy.worker.claim import Claimer, finish_command
+from jiffy.worker.finish import NO_DETAILS, Outcome
 from jiffy.worker.line import Line
 from jiffy.worker.pace import Pace
 from jiffy.worker.recovery import Recovery
-from jiffy.worker.run import Runner
+from jiffy.worker.run import Runner, read_details
 from tests import worker_jobs
 
 RESULT_TTL_S = 500
@@ -32,28 +33,45 @@ def claimer(redis, name="worker-1", queues=("default",), **options):
     return Claimer(Line(redis), name, queues, RESULT_TTL_S, **options)
 
 
-def child(redis, board=None, stint=None):
+def claim(redis, want=10, **options):
+    """Claim jobs as a worker that has just started."""
+    return claimer(redis, **options).claim(want).jobs
+
+
+def outcome(redis, job, what="finished", **fields):
+    """What became of a claimed job, with the details that whoever ran it would have read."""
+    reads = job.kind == "full" or what != "finished"
+    details = read_details(Line(redis), job.job_id) if reads else NO_DETAILS
+    now_s = clock.wall()
+    return Outcome(
+        job, "tests.worker_jobs.nothing", now_s, now_s, what, **{"details": details, **fields}
+    )
+
+
+def finish(redis, job, what="finished", worker="worker-1", **fields):
+    """Write what became of a claimed job; return how often that counted: once, or not at all."""
+    row = plan.row(outcome(redis, job, what, **fields))
+    (counted,) = Line(redis).exchange(finish_command(worker, row))
+    return counted
+
+
+def child(redis, board=None, stint=None, **options):
     """A child's loop in this process, as `jiffy.Worker` runs it in one of its own."""
     runner = Runner(face(redis), Line(redis), settings().jobs_modules, 1_000_000)
     stay, rest = lambda _: ["default"], lambda: None
     return Child(
-        claimer(redis), runner, board or Board(), stint or Stint(burst=True), Pace(), stay, rest
-    )
+        claimer(redis, **options), runner, board or Board(), stint or Stint(burst=True), Pace(),
+        stay, rest,
+    )  # fmt: skip
 
 
-def ids_of(taken):
-    return [job.job_id for job in taken]
+def work_one(redis):
+    """Claim, run and finish one job."""
+    assert child(redis, stint=Stint(burst=True, max_jobs=1)).work() == 1
 
 
-def finished(claimed, value=None):
-    now_s = clock.wall()
-    name = "tests.worker_jobs.nothing"
-    return Outcome(claimed, name, now_s, now_s, "finished", value)
-
-
-def failed(claimed, why="it broke"):
-    now_s = clock.wall()
-    return Outcome(claimed, "tests.worker_jobs.nothing", now_s, now_s, "failed", error=why)
+def ids_of(claimed):
+    return [job.job_id for job in claimed]
 
 
 def face(redis, name="worker-1", queues=("default",)):

@@ -10,7 +10,6 @@ from jiffy.errors import NotThisState, UnknownJob, WorkerDeaf
 from jiffy.queues import Job
 from jobs import numbers
 from tests.compat.traces import differences, take
-from tests.worker_support import turns
 
 BEGUN = ("started", "finished", "failed", "stopped", "canceled")
 BEGAN = "2026-01-31T06:00:00.000000Z"
@@ -99,23 +98,18 @@ def test_a_job_that_a_worker_of_rq_has_popped_is_not_said_to_be_canceled(redis):
     assert state(redis, job.id) == "queued"
 
 
-def test_while_a_worker_takes_a_job_is_either_canceled_or_runs(redis):
+def test_while_a_worker_is_at_it_a_job_is_either_canceled_or_runs(redis, work):
     ids = list(enqueue.many(numbers.add, [(number, 1) for number in range(300)]).ids)
-    taken = []
-    worker = threading.Thread(target=lambda: take_all(redis, taken))
-    worker.start()
-    canceled = [job_id for job_id in reversed(ids) if is_canceled(job_id)]
-    worker.join()
+    canceled = []
+    thread = threading.Thread(
+        target=lambda: canceled.extend(job_id for job_id in reversed(ids) if is_canceled(job_id))
+    )
+    thread.start()
+    work()
+    thread.join()
 
-    assert sorted(taken + canceled) == sorted(ids)
+    assert sorted(members(redis, "finished") + canceled) == sorted(ids)
     assert sorted(members(redis, "canceled")) == sorted(canceled)
-
-
-def take_all(redis, taken):
-    line, held = turns(redis), []
-    while found := line.take(1, keep=held)[0]:
-        held += found
-    taken += [job.job_id for job in held]
 
 
 def is_canceled(job_id):

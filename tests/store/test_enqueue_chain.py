@@ -19,21 +19,13 @@ from jiffy.queues import Job, Queue
 from tests import worker_jobs
 from tests.enqueue_jobs import add, collect, fail, fail_once, heard, nothing
 from tests.join_support import left, look, reason, statuses
-from tests.worker_support import failed, finished, queued, rare_settler, registered, turns
+from tests.worker_support import claim, claimer, finish, queued, registered, work_one
 
 
 @pytest.fixture
 def chain(redis):
     """Three additions, each of the last result and one more."""
     return jiffy.enqueue.chain(part(add, 1, 1), part(add, result, 1), part(add, result, 1))
-
-
-def take(redis, name="worker-1"):
-    return turns(redis, name).take(1)[0][0]
-
-
-def settle(redis, outcome):
-    assert rare_settler(redis).settle(outcome)
 
 
 def test_a_part_takes_what_the_one_before_returned(work):
@@ -110,9 +102,9 @@ def test_a_part_that_waits_is_described_by_what_it_will_take(redis):
 
 
 def test_a_part_begins_when_the_one_before_has_finished(redis, chain):
-    taken = take(redis)
+    [first] = claim(redis, 1)
     before = statuses(redis, chain)
-    settle(redis, finished(taken, b"2"))
+    finish(redis, first, value=b"2")
 
     assert before == ["started", "deferred", "deferred"]
     assert statuses(redis, chain) == ["finished", "queued", "deferred"]
@@ -121,35 +113,26 @@ def test_a_part_begins_when_the_one_before_has_finished(redis, chain):
 
 
 def test_a_part_that_is_enqueued_wakes_a_worker(redis, chain):
-    taken = take(redis)
+    [first] = claim(redis, 1)
     redis.delete(keys.wake("default"))
-    settle(redis, finished(taken, b"2"))
+    finish(redis, first, value=b"2")
 
     assert redis.llen(keys.wake("default")) == 1
 
 
-def test_a_part_and_what_it_releases_are_one_exchange(redis, chain):
-    worker = turns(redis)
-    [first], *_ = worker.take(1)
-    [second], *_ = worker.take(1, [finished(first, b"2")])
+def test_a_finish_that_is_repeated_or_late_releases_the_next_part_once(redis, chain):
+    [first] = claim(redis, 1)
+    counted = [finish(redis, first, value=value) for value in (b"2", b"3")]
 
-    assert (second.job_id, json.loads(second.data)[2]) == (chain[1].id, [2, 1])
-
-
-def test_a_turn_that_is_heard_twice_releases_the_next_part_once(redis, chain):
-    worker = turns(redis)
-    [first], *_ = worker.take(1)
-    worker.take(0, [finished(first, b"2")])
-    worker.take(0, [finished(first, b"3")])
-
+    assert counted == [1, 0]
     assert queued(redis) == [chain[1].id]
     assert json.loads(redis.hget(keys.job(chain[1].id), "data"))[2] == [2, 1]
 
 
-def test_a_part_that_was_taken_away_is_not_over_by_its_former_worker(redis, chain):
-    [first], *_ = turns(redis).take(1)
-    redis.delete("rq:wip:default", keys.held("worker-1"))
-    turns(redis).take(0, [finished(first, b"2")])
+def test_a_part_that_another_worker_has_by_now_releases_nothing(redis, chain):
+    [first] = claim(redis, 1)
+    redis.delete(keys.REGISTRIES["started"] + "default", keys.held("worker-1"))
+    finish(redis, first, value=b"2")
 
     assert statuses(redis, chain) == ["started", "deferred", "deferred"]
 
@@ -157,21 +140,13 @@ def test_a_part_that_was_taken_away_is_not_over_by_its_former_worker(redis, chai
 def test_where_its_queue_is_something_else_in_redis_a_part_waits_until_it_is_not(redis):
     jobs = jiffy.enqueue.chain(part(add, 1, 1), part(add, result, 1).options(queue="low"))
     redis.set("rq:queue:low", "a text")
-    settle(redis, finished(take(redis), b"2"))
+    work_one(redis)
     before = statuses(redis, jobs)
     redis.delete("rq:queue:low")
     look(redis)
 
     assert before == ["finished", "deferred"]
     assert queued(redis, "low") == [jobs[1].id]
-
-
-def test_a_part_that_is_settled_twice_releases_the_next_once(redis, chain):
-    taken = take(redis)
-    settle(redis, finished(taken, b"2"))
-
-    assert not rare_settler(redis).settle(finished(taken, b"3"))
-    assert queued(redis) == [chain[1].id]
 
 
 def test_nothing_of_ours_is_left_of_a_chain_that_is_over(redis, chain, work):
@@ -235,9 +210,9 @@ def test_a_chain_may_begin_later(redis):
 
 def test_a_part_that_waited_goes_to_the_front_if_it_is_to(redis):
     jobs = jiffy.enqueue.chain(part(add, 1, 1), part(add, result, 1).options(at_front=True))
-    taken = take(redis)
+    [first] = claim(redis, 1)
     jiffy.enqueue(nothing)
-    settle(redis, finished(taken, b"2"))
+    finish(redis, first, value=b"2")
 
     assert queued(redis)[0] == jobs[1].id
 
@@ -245,13 +220,13 @@ def test_a_part_that_waited_goes_to_the_front_if_it_is_to(redis):
 def test_a_part_has_its_time_to_live_from_when_it_is_enqueued(redis):
     jobs = jiffy.enqueue.chain(part(add, 1, 1), part(add, result, 1).options(ttl="1h"))
     before = redis.ttl(keys.job(jobs[1].id))
-    settle(redis, finished(take(redis), b"2"))
+    work_one(redis)
 
     assert (before, redis.ttl(keys.job(jobs[1].id))) == (-1, 3600)
 
 
 def test_stock_rq_runs_a_part_that_waited(redis, chain):
-    settle(redis, finished(take(redis), b"2"))
+    work_one(redis)
     worker = rq.SimpleWorker(["default"], connection=redis, serializer="json")
     worker.work(burst=True, logging_level="WARNING")
 
@@ -309,7 +284,7 @@ def test_a_part_that_is_tried_again_does_not_break_the_chain(redis, work):
     jobs = jiffy.enqueue.options(retry=2).chain(
         part(worker_jobs.fail_until_the_last_try), part(collect, result)
     )
-    settle(redis, failed(take(redis)))
+    work_one(redis)
     between = statuses(redis, jobs)
     work()
 
@@ -320,7 +295,7 @@ def test_a_part_that_is_tried_again_does_not_break_the_chain(redis, work):
 def test_a_part_that_waits_for_its_next_try_does_not_break_the_chain(redis):
     retry = Retry(max=1, backoff="1h")
     jobs = jiffy.enqueue.chain(part(fail).options(retry=retry), part(nothing))
-    settle(redis, failed(take(redis)))
+    work_one(redis)
     look(redis)
 
     assert statuses(redis, jobs) == ["scheduled", "deferred"]
@@ -334,9 +309,7 @@ def test_a_part_that_was_tried_as_often_as_it_may_breaks_the_chain(redis, work):
 
 
 def test_a_part_that_is_stopped_breaks_the_chain(redis, chain):
-    outcome = failed(take(redis), "Job stopped by user, work-horse terminated.")
-    outcome.was_stopped = True
-    settle(redis, outcome)
+    finish(redis, *claim(redis, 1), "stopped", error="Job stopped by user.")
 
     assert statuses(redis, chain) == ["stopped", "canceled", "canceled"]
     assert reason(redis, chain[1]).startswith(f"A part before it, {chain[0].id}, was stopped")
@@ -360,7 +333,7 @@ def run_out(redis, job):
 
 def make_unreadable(redis, job):
     redis.hset(keys.job(job.id), "data", "[")
-    rare_settler(redis).fail_unread(take(redis), "it cannot be read")
+    work_one(redis)
 
 
 def fail_in_stock_rq(redis, job):
@@ -546,10 +519,9 @@ def test_cut_at_any_byte_of_what_is_asked_or_answered_it_is_there_once(redis, cu
 
 def run_all(redis):
     """A worker that is quicker than the answer to a producer."""
-    worker = turns(redis)
-    batch = worker.take(1)[0]
-    while batch:
-        batch = worker.take(1, [finished(batch[0], b"1")])[0]
+    worker = claimer(redis)
+    while jobs := worker.claim(1).jobs:
+        finish(redis, *jobs, value=b"1")
 
 
 def test_a_chain_that_is_over_before_its_producer_hears_of_it_does_not_run_again(redis, cutter):
@@ -567,13 +539,9 @@ def test_a_chain_that_is_gone_before_its_producer_hears_of_it_is_not_there_again
         parts = [part(add, 1, 1), part(add, result, 1)]
         return jiffy.enqueue.options(result_ttl=0).chain(*parts)
 
-    def run_both():
-        for _ in range(2):
-            settle(redis, finished(take(redis), b"1"))
-
     write_and_forget()
     redis.flushdb()
-    cutter.cut_once("answered", 0, meanwhile=run_both)
+    cutter.cut_once("answered", 0, meanwhile=lambda: run_all(redis))
     jobs = write_and_forget()
 
     assert (cutter.cuts, queued(redis), left(redis)) == (1, [], [])

@@ -15,7 +15,7 @@ from tests import enqueue_jobs
 from tests.cutting import Cutter
 from tests.enqueue_jobs import add
 from tests.newcomer import PATIENCE_S
-from tests.worker_support import failed, finished, rare_settler, turns
+from tests.worker_support import claim, finish
 
 
 @pytest.fixture(autouse=True)
@@ -82,25 +82,18 @@ def test_a_job_that_ran_and_is_gone_before_its_call_is_repeated_is_not_there_aga
     assert queued(redis) == []
 
 
-def finish(redis):
-    """A worker that is quicker than the answer to a producer."""
-    worker = turns(redis)
-    worker.take(0, [finished(*worker.take(1)[0])])
-
-
-def fail(redis):
-    rare_settler(redis).settle(failed(*turns(redis).take(1)[0]))
-
-
-@pytest.mark.parametrize(("ttl", "end"), [("result_ttl", finish), ("failure_ttl", fail)])
+@pytest.mark.parametrize(
+    ("ttl", "what"), [("result_ttl", "finished"), ("failure_ttl", "failed")]
+)
 @pytest.mark.parametrize("waits", [False, True])
 def test_a_job_that_is_over_and_gone_before_its_producer_hears_of_it_does_not_run_again(
-    redis, cutter, work, ttl, end, waits
+    redis, cutter, work, ttl, what, waits
 ):
+    """A worker that is quicker than the answer to a producer."""
     options = {ttl: 0} | ({"depends_on": jiffy.enqueue(add, 1, 1)} if waits else {})
     jiffy.enqueue.options(**options)(add, 1, 1)  # the script is known from here on
     work()
-    cutter.cut_once("answered", 0, meanwhile=lambda: end(redis))
+    cutter.cut_once("answered", 0, meanwhile=lambda: finish(redis, *claim(redis), what))
     job = jiffy.enqueue.options(**options)(add, 1, 1)
 
     assert (cutter.cuts, queued(redis), redis.exists(f"rq:job:{job.id}")) == (1, [], 0)

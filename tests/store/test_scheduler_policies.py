@@ -15,9 +15,9 @@ from jiffy.scheduler import at, cron, every
 from jiffy.scheduler.schedule import Scheduler
 from jobs import numbers
 from tests.newcomer import PATIENCE_S
-from tests.weekly import slot, weekly
-from tests.worker_support import failed, finished, rare_settler, turns
+from tests.worker_support import claim, finish
 
+UTC = UTC
 ENTRY = "entry-jobs-numbers-add"
 NAME = "jobs.numbers.add"
 
@@ -39,12 +39,13 @@ def tick(scheduler, redis):
 
 
 def add(**changes):
-    return weekly(numbers.add, **{"args": [2, 3]} | changes)
+    return every("10m", numbers.add, **{"args": [2, 3]} | changes)
 
 
-def ended_long_ago(redis, weeks=6):
+def ended_long_ago(redis, seconds=3600):
     """As if no scheduler had run for so long."""
-    redis.zadd(keys.ENTRIES, {ENTRY: slot(weeks)})
+    now = redis.time()[0]
+    redis.zadd(keys.ENTRIES, {ENTRY: now - now % 600 - seconds})
 
 
 def queued(redis):
@@ -222,7 +223,7 @@ def test_an_entry_that_may_repeat_more_often_goes_on_where_it_was(declare, tick,
 
 def test_a_window_that_is_over_stays_over(scheduler, declare, redis):
     end = datetime(2026, 1, 1, tzinfo=UTC)
-    line = every("10m", numbers.add, args=[2, 3], end=end)
+    line = add(end=end)
     declare(line, now=end - timedelta(minutes=15))
     for _ in range(3):
         scheduler.enqueue_jobs()
@@ -289,19 +290,15 @@ def test_a_tick_that_only_waits_in_its_queue_is_waited_behind_by_none(declare, t
     assert len(queued(redis)) == 1
 
 
-@pytest.mark.parametrize("ending", [finished, failed])
+@pytest.mark.parametrize("what", ["finished", "failed"])
 def test_the_tick_that_waits_is_enqueued_in_the_step_that_ends_the_other(
-    ending, declare, tick, redis
+    what, declare, tick, redis
 ):
     declare(add(overlap="queue one"))
     tick()
-    worker = turns(redis)
-    taken = worker.take(1)[0][0]
+    [first] = claim(redis)
     [second] = tick()
-    if ending is finished:
-        worker.take(0, [finished(taken, b"5")])
-    else:
-        rare_settler(redis).settle(failed(taken))
+    finish(redis, first, what)
 
     assert queued(redis) == [second.job_id]
     assert Job.fetch(second.job_id, redis).get_status() == "queued"
@@ -586,7 +583,9 @@ def test_a_key_that_others_made_nonsense_costs_no_tick(key, declare, tick, redis
 
 def test_fifty_schedulers_at_once_make_each_tick_once(declare, redis):
     declare(*(add(name=f"sum-{n}", missed="all", overlap="allow") for n in range(10)))
-    redis.zadd(keys.ENTRIES, {f"entry-sum-{n}": slot(10) for n in range(10)})
+    now = redis.time()[0]
+    for n in range(10):
+        redis.zadd(keys.ENTRIES, {f"entry-sum-{n}": now - now % 600 - 6000})
     together = Barrier(50, timeout=PATIENCE_S)
 
     def enqueue(_):

@@ -169,7 +169,7 @@ def test_ticks_are_tried_again_and_expire_as_their_entry_says(
 
     assert stored[b"jiffy:retry"].decode() == retry.text
     assert (stored[b"retry_intervals"], stored[b"jiffy:expires"]) == (b"[2, 4, 8]", b"300")
-    redis.hset(keys.job(tick.job_id), "enqueued_at", "2026-01-01T00:00:00.000000Z")
+    redis.zadd(keys.EXPIRING, {tick.job_id: 1})
     assert work() == 0
     assert declare(add(retry=retry, expires="6m"))["changed"] == 1
     assert declare(add(retry=Retry(max=3, backoff="2s"), expires="6m"))["changed"] == 1
