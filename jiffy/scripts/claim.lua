@@ -1,8 +1,8 @@
 -- Give back what a worker holds and will not run, then claim jobs for it from the queues in order.
 -- KEYS: the worker's hash, suspended, then the queues
 -- ARGV: the worker's name, how many to claim at most, lease in s (0: for as long as the jobs may run), prefix of the
---       new executions, the last execution that it has begun ('': none): it keeps what it holds up to that one, since
---       the outcomes that are sent with this may not have been written
+--       new executions, the last execution that it has begun ('': none): it keeps what it holds of that batch up to this
+--       one, since the outcomes that are sent with this may not have been written
 -- Returns: are workers suspended (0 or 1); is there more to look at now (0 or 1); what to do beside jobs ({queue, what,
 --          how often it was begun}, or {}); of each job its kind, id, execution, queue, data, timeout and result_ttl,
 --          first the lengths of all these, then all of them in one.  Kinds: plain; full (it has what few jobs have: read
@@ -14,11 +14,12 @@ local worker, want, lease_s, prefix, keep = ARGV[1], tonumber(ARGV[2]), tonumber
 -- last (it was frozen, say), that must not give back what runs by now.
 local held, kept = held_by(worker), 0
 local newest = #held > 0 and held[#held][4] or ''
-local function is_of(process, execution) return string.sub(execution, 1, 16) == string.sub(process, 1, 16) end
-if is_of(prefix, newest) and newest >= prefix then return {0, 0, {}, '', ''} end
+local PROCESS, BATCH = 16, 24  -- so many characters of an execution name these
+local function is_same(what, one, other) return string.sub(one, 1, what) == string.sub(other, 1, what) end
+if is_same(PROCESS, prefix, newest) and newest >= prefix then return {0, 0, {}, '', ''} end
 for i = #held, 1, -1 do
   local execution = held[i][4]
-  local is_kept = is_of(keep, execution) and execution <= keep
+  local is_kept = is_same(BATCH, keep, execution) and execution <= keep
   if is_kept or not give_back(worker, held[i]) then kept = kept + 1 end
 end
 
