@@ -18,6 +18,7 @@ from jiffy.worker.run import Runner, read_details
 from tests import worker_jobs
 
 RESULT_TTL_S = 500
+WIP = keys.REGISTRIES["started"] + "default"
 
 
 def enqueue(redis, count=1, func=worker_jobs.nothing, *args, queue="default", **options):
