@@ -4,7 +4,7 @@
 --       unique for so many ms or '', until (begun, done or ''), job id, the call's token ('': the job id), unique key
 --       or '', score for later or '', now, data, description, then further fields and values (of these, jiffy:expires first)
 -- Returns 1 if it is there by this call, 0 if the id is another job's, or the id of the job that this one repeats
---include lib
+--include queue
 
 local name, how, id, token = ARGV[1], ARGV[2], ARGV[7], ARGV[8]
 local job = RQ .. 'job:' .. id

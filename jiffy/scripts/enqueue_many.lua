@@ -4,7 +4,7 @@
 --       the call, is the token written to the jobs ('1' or ''), score for later or '', now, how many further words, those
 --       (fields and values; of these, jiffy:expires first), then for each job its id, data, description
 -- Returns the numbers, from 0, of those whose id was another job's
---include lib
+--include queue
 
 local name, how, token, now = ARGV[1], ARGV[2], ARGV[4], ARGV[8]
 local sent = OWN .. 'sent:' .. token

@@ -1,8 +1,7 @@
--- What the scripts share: the loader puts the key prefixes in and each script behind it.
+-- What the scripts share beside queue.lua.
 -- Expects no KEYS and ARGV of its own.  A script's writes are not undone when it fails, so what can
 -- fail comes first, and an id leaves one key only in the call that adds it to another.
-local RQ, OWN = '@RQ@', '@OWN@'
-local call, pcall_redis = redis.call, redis.pcall
+--include queue
 local MOST_KEYS = 1000  -- that one call looks at; the rest comes with the next one
 
 local time = call('TIME')
@@ -31,8 +30,6 @@ local function date()
   return date_text
 end
 
-local function job_key(id) return RQ .. 'job:' .. id end
-
 -- Fields of a hash ('' counts as missing); nil where the key holds something else.
 local function fields(key, ...)
   local values = pcall_redis('HMGET', key, ...)
@@ -41,22 +38,6 @@ local function fields(key, ...)
     if values[i] == '' then values[i] = false end
   end
   return values
-end
-
--- Wake one worker that sleeps at a queue, unless one has been woken and has not looked yet.
-local function wake(queue)
-  local token = OWN .. 'wake:' .. queue
-  if call('LLEN', token) == 0 then call('LPUSH', token, 1) end
-end
-
--- Put a job on its queue; false where the queue's key holds something else.
-local function push(queue, id, is_front)
-  local key = RQ .. 'queue:' .. queue
-  local length = pcall_redis(is_front and 'LPUSH' or 'RPUSH', key, id)
-  if type(length) ~= 'number' then return false end
-  call('SADD', RQ .. 'queues', key)
-  wake(queue)
-  return true
 end
 
 -- Let workers of a queue do something beside its jobs: see todo.lua.
