@@ -2,9 +2,10 @@
 
 import signal
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import FrameType
 
+from redis.exceptions import ResponseError
 from rq.exceptions import DeserializationError
 from rq.timeouts import JobTimeoutException
 
@@ -223,8 +224,16 @@ class Child:
         if outcome.what == "returned":
             self._stopping = True
         if not self._board.note(row):  # too large: nobody else could finish it
-            self._claimer.finish(self._rows)
+            self._finish_large(outcome)
             self._forget_rows()
+
+    def _finish_large(self, outcome: Outcome) -> None:
+        """Send an outcome at once; if Redis refuses it, the job has failed with that reason."""
+        try:
+            self._claimer.finish(self._rows)
+        except ResponseError as error:
+            failed = replace(outcome, what="failed", value=None, error=f"{error}", may_retry=False)
+            self._claimer.finish([*self._rows[:-1], finish.row(failed)])
 
     def _forget_rows(self) -> None:
         self._rows = []
