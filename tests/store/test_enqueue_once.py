@@ -82,9 +82,7 @@ def test_a_job_that_ran_and_is_gone_before_its_call_is_repeated_is_not_there_aga
     assert queued(redis) == []
 
 
-@pytest.mark.parametrize(
-    ("ttl", "what"), [("result_ttl", "finished"), ("failure_ttl", "failed")]
-)
+@pytest.mark.parametrize(("ttl", "what"), [("result_ttl", "finished"), ("failure_ttl", "failed")])
 @pytest.mark.parametrize("waits", [False, True])
 def test_a_job_that_is_over_and_gone_before_its_producer_hears_of_it_does_not_run_again(
     redis, cutter, work, ttl, what, waits
