@@ -1,4 +1,4 @@
-"""Claim: which jobs a worker gets, that each is named somewhere from then on, and what it gives back."""
+"""Claim: which jobs a worker gets, that each is named somewhere from then on, what goes back."""
 
 import pytest
 from rq.suspension import suspend
