@@ -182,6 +182,12 @@ class SimpleWorker(_Face, rq.SimpleWorker):
                 signal.signal(number, handler)
             self.teardown()  # type: ignore[no-untyped-call]
 
+    def unsubscribe(self) -> None:
+        """As RQ does, but end its thread first: else that listens on, and is waited for."""
+        if self.pubsub_thread:
+            self.pubsub_thread.stop()
+        super().unsubscribe()  # type: ignore[no-untyped-call]
+
     def _do_maintenance(self) -> None:
         super()._do_maintenance()
         while Recovery(Line(self.connection)).maintain(self.queue_keys(), 1):
