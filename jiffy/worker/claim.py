@@ -15,7 +15,7 @@ from jiffy.worker.line import Line, Words
 LEASE_S = 10
 DEFAULT_TIMEOUT_S = 180
 # Some 300 years; much more than that is no number of seconds for Redis.
-_LONGEST_S = 10**10
+LONGEST_S = 10**10
 
 
 @dataclass(slots=True)
@@ -136,7 +136,7 @@ class Claimer:
         try:
             timeout_s = float(timeout or DEFAULT_TIMEOUT_S)
             result_ttl_s = int(result_ttl) if result_ttl else self._result_ttl_s
-            if not (abs(timeout_s) <= _LONGEST_S and result_ttl_s <= _LONGEST_S):
+            if not (abs(timeout_s) <= LONGEST_S and result_ttl_s <= LONGEST_S):
                 raise ValueError
             (job_id + queue).decode()
         except ValueError:  # no number, no time that Redis understands, or no UTF-8

@@ -18,7 +18,7 @@ from rq.results import Result
 
 from jiffy import clock, keys
 from jiffy.retry import Retry, Rules
-from jiffy.worker.claim import Claimed
+from jiffy.worker.claim import LONGEST_S, Claimed
 
 # What few jobs have, in RQ's fields and in ours.
 DETAILS = (
@@ -44,14 +44,14 @@ class Details:
 
     def number(self, name: str) -> int | None:
         try:
-            return int(self._raw[name])
+            return _bounded(self._raw[name])
         except (KeyError, ValueError):
             return None
 
     def numbers(self, name: str) -> list[int]:
         try:
-            return [int(number) for number in json.loads(self._raw[name])]
-        except (KeyError, ValueError, TypeError, RecursionError):
+            return [_bounded(number) for number in json.loads(self._raw[name])]
+        except (KeyError, ValueError, TypeError, RecursionError, OverflowError):
             return []
 
     def text(self, name: str) -> str:
@@ -73,6 +73,10 @@ class Details:
     @property
     def must_not_repeat(self) -> bool:
         return self.text(keys.RESCUE_FIELD) == "no"
+
+
+def _bounded(number: Any) -> int:
+    return max(-LONGEST_S, min(LONGEST_S, int(number)))
 
 
 NO_DETAILS = Details()
