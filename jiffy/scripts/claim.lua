@@ -55,15 +55,16 @@ local function claim(queue, id)
   if is_alone and claimed > 0 then return 'later' end
   claimed = claimed + 1
   local execution = prefix .. string.format('%08x', claimed)
-  local deadline = job[12] and call('ZSCORE', OWN .. 'expiring', id)
+  local expires_s = tonumber(job[12])
+  local deadline = expires_s and call('ZSCORE', OWN .. 'expiring', id)
   if deadline and tonumber(deadline) < tonumber(NOW) then
-    answer('expired', id, execution, queue, expire(queue, id, tonumber(job[12])), '', '')
+    answer('expired', id, execution, queue, expire(queue, id, expires_s), '', '')
     return nil
   end
   if deadline then call('ZREM', OWN .. 'expiring', id) end
   local limit_s = tonumber(job[2]) or 180
   longest_s = math.max(longest_s, limit_s > 0 and math.min(limit_s, 1e9) or 360)
-  local ttl_s = (limit_s > 0 and math.min(limit_s, 30) or 30) + 60  -- as BaseWorker.get_heartbeat_ttl
+  local ttl_s = math.ceil(limit_s > 0 and math.min(limit_s, 30) or 30) + 60  -- as BaseWorker.get_heartbeat_ttl
   local member = id .. ':' .. execution
   if kind ~= 'corrupt' then
     call('HSET', key, 'status', 'started', 'started_at', date(), 'last_heartbeat', date(), 'worker_name', worker)
@@ -75,7 +76,7 @@ local function claim(queue, id)
   local record, records = RQ .. 'execution:' .. member, RQ .. 'executions:' .. id
   call('HSET', record, 'id', execution, 'job_id', id, 'created_at', NOW, 'last_heartbeat', NOW, 'worker_name', worker)
   call('EXPIRE', record, ttl_s)
-  pcall_redis('ZADD', records, NOW + ttl_s + 60, execution)
+  try('ZADD', records, NOW + ttl_s + 60, execution)
   call('EXPIRE', records, ttl_s + 60)
   members[#members + 1] = member
   holds[#holds + 1], holds[#holds + 2] = member, queue
@@ -88,7 +89,7 @@ if want > 0 and suspended == 0 then
   local looked_at = 0
   for i = 3, #KEYS do
     local key, queue = KEYS[i], string.sub(KEYS[i], #RQ + 7)
-    local due = #todo == 0 and call('ZRANGEBYSCORE', OWN .. 'todo:' .. queue, '-inf', NOW, 'LIMIT', 0, 1)[1]
+    local due = #todo == 0 and try('ZRANGEBYSCORE', OWN .. 'todo:' .. queue, '-inf', NOW, 'LIMIT', 0, 1)[1]
     if due and string.sub(due, 1, 8) == 'release ' then
       local status, cursor, id = string.match(due, '^release (%a+) (%d+) (.*)$')
       cursor = release_dependents(id, status, cursor, 500)
@@ -100,11 +101,11 @@ if want > 0 and suspended == 0 then
       call('ZADD', OWN .. 'todo:' .. queue, NOW + 120, due)
       todo = {queue, due, call('HINCRBY', OWN .. 'todo:tries', due, 1)}
     end
-    local length = pcall_redis('LLEN', key)
-    local is_sound = type(length) == 'number' and type(pcall_redis('ZCARD', RQ .. 'wip:' .. queue)) == 'number'
+    local length = try('LLEN', key)
+    local is_sound = type(length) == 'number' and type(try('ZCARD', RQ .. 'wip:' .. queue)) == 'number'
     if is_sound and length > 0 and claimed < want then
       -- A fair share: what an idle worker of this queue could run at once is left to it.
-      local workers = call('SCARD', RQ .. 'workers:' .. queue)
+      local workers = tonumber(try('SCARD', RQ .. 'workers:' .. queue)) or 1
       local share = math.max(1, math.min(want - claimed, math.ceil(length / math.max(1, workers))))
       local enough, is_cut = claimed + share, false
       while claimed < enough and looked_at < MOST_KEYS do
@@ -134,13 +135,13 @@ if claimed > 0 and #members > 0 then
   -- 0: nobody renews the lease, so it lasts for as long as that of RQ's SimpleWorker.
   lease_s = lease_s > 0 and lease_s or longest_s + 60
   call('HSET', OWN .. 'held:' .. worker, unpack(holds))
-  call('SADD', RQ .. 'worker:' .. worker .. ':executions', unpack(members))
+  try('SADD', RQ .. 'worker:' .. worker .. ':executions', unpack(members))
   call('EXPIRE', RQ .. 'worker:' .. worker .. ':executions', math.ceil(longest_s) + 60)
   call('ZADD', OWN .. 'leases', 'GT', NOW + lease_s, worker)
-  call('HSET', KEYS[1], 'state', 'busy')
+  try('HSET', KEYS[1], 'state', 'busy')
   call('EXPIRE', KEYS[1], math.ceil(math.max(lease_s, 480)))
 elseif kept == 0 and want > 0 then
   local state = suspended == 1 and 'suspended' or 'idle'
-  if call('HGET', KEYS[1], 'state') ~= state then call('HSET', KEYS[1], 'state', state) end
+  if try('HGET', KEYS[1], 'state') ~= state then try('HSET', KEYS[1], 'state', state) end
 end
 return {suspended, more, todo, table.concat(lengths, ','), table.concat(parts)}

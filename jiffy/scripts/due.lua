@@ -10,7 +10,7 @@ for _, key in ipairs(KEYS) do
   -- Where RQ's own scheduler is at work, it does this, and not in one step: two would double jobs.
   if left > 0 and call('EXISTS', RQ .. 'scheduler-lock:' .. queue) == 0 then
     local scheduled = RQ .. 'scheduled:' .. queue
-    local ids = pcall_redis('ZRANGEBYSCORE', scheduled, '-inf', NOW, 'LIMIT', 0, left)
+    local ids = try('ZRANGEBYSCORE', scheduled, '-inf', NOW, 'LIMIT', 0, left)
     left = left - #ids
     for _, id in ipairs(ids) do
       local job = fields(job_key(id), 'timeout', 'enqueue_at_front', 'enqueue_at_front_on_retry', 'ended_at')
@@ -29,12 +29,12 @@ local places_left = 200 * MOST_KEYS
 for _, id in ipairs(call('ZRANGEBYSCORE', OWN .. 'expiring', '-inf', NOW, 'LIMIT', 0, MOST_KEYS / 2)) do
   local job = fields(job_key(id), 'status', 'origin', 'jiffy:expires')
   local key = job and job[1] == 'queued' and job[2] and tonumber(job[3]) and RQ .. 'queue:' .. job[2]
-  local place = key and pcall_redis('LPOS', key, id)
+  local place = key and try('LPOS', key, id)
   if type(place) == 'number' and call('LREM', key, 1, id) == 1 then
     places_left = places_left - place
     for _, value in ipairs({id, job[2], expire(job[2], id, tonumber(job[3]))}) do expired[#expired + 1] = value end
   else
-    local length = key and pcall_redis('LLEN', key)
+    local length = key and try('LLEN', key)
     places_left = places_left - (type(length) == 'number' and length or 0)
     call('ZREM', OWN .. 'expiring', id)
   end

@@ -23,7 +23,7 @@ local function add_result(id, execution, kind, value, started_s, ended_s, ttl_s,
   local key = RQ .. 'results:' .. id
   local entry = {'execution_id', execution, 'execution_started_at', started_s, 'execution_ended_at', ended_s}
   if value then entry[7], entry[8] = RESULT_FIELDS[kind], value end
-  pcall_redis('XADD', key, 'MAXLEN', '~', 10, '*', 'type', kind, 'worker_name', worker, unpack(entry))
+  try('XADD', key, 'MAXLEN', '~', 10, '*', 'type', kind, 'worker_name', worker, unpack(entry))
   if ttl_s < 0 then call('PERSIST', key) elseif not is_kept then call('EXPIRE', key, ttl_s) end
 end
 
@@ -59,15 +59,14 @@ end
 -- It runs again; false if that cannot be: its queue's key holds something else.
 local function run_again(queue, id, more)
   if more.again == 'queued' then return enqueue(queue, id, more.front) end
-  call('ZADD', RQ .. 'scheduled:' .. queue, math.floor(NOW + more.delay_s), id)
-  return true
+  return type(try('ZADD', RQ .. 'scheduled:' .. queue, math.floor(NOW + more.delay_s), id)) == 'number'
 end
 
 local function finish(queue, id, execution, status, started, ended, started_s, ended_s, ttl_s, kind, value, more)
   local key, member = job_key(id), id .. ':' .. execution
   local runs_again = status == 'returned' or more.again
   -- What runs again leaves this registry once it is on its queue; for all else, leaving it is what decides.
-  local is_own = runs_again and tonumber(pcall_redis('ZSCORE', RQ .. 'wip:' .. queue, member))
+  local is_own = runs_again and try('ZSCORE', RQ .. 'wip:' .. queue, member)
     or not runs_again and end_execution(queue, id, execution)
   if not is_own then
     settled[#settled + 1] = member  -- by now it is another worker's, or nobody's: nothing of this counts
@@ -84,11 +83,12 @@ local function finish(queue, id, execution, status, started, ended, started_s, e
     if more.again and not run_again(queue, id, more) then return end
     if kind > 0 then add_result(id, execution, kind, value, started_s, ended_s, ttl_s, more.keep_result) end
     if status ~= 'retried' then
-      local has_dependents = notify(queue, id, status, more.part)
+      -- What waits for a job, and is odd, must not change what becomes of it.
+      local is_fine, has_dependents = pcall(notify, queue, id, status, more.part)
       if status == 'finished' and ttl_s == 0 and not more.again then
         call('DEL', key, RQ .. 'results:' .. id, RQ .. 'job::' .. id .. ':dependencies')
       elseif status == 'finished' and ttl_s ~= 0 or kind > 0 then
-        keep(queue, id, status, ttl_s, has_dependents, more)
+        keep(queue, id, status, ttl_s, is_fine and has_dependents, more)
       end
     end
   elseif not job then  -- a key of another type: it is shown among the failed ones, with the reason
@@ -111,12 +111,12 @@ for _, outcome in ipairs(outcomes) do
   outcome[12] = outcome[12] or NONE
   if finish(unpack(outcome, 1, 12)) then done = done + 1 end
 end
-for registry, list in pairs(registries) do pcall_redis('ZADD', registry, unpack(list)) end
+for registry, list in pairs(registries) do try('ZADD', registry, unpack(list)) end
 let_go(worker, settled)
 if #settled > 0 and call('EXISTS', KEYS[1]) == 1 then
-  if call('EXISTS', OWN .. 'held:' .. worker) == 0 then call('HSET', KEYS[1], 'state', 'idle') end
-  if counts.successful > 0 then call('HINCRBY', KEYS[1], 'successful_job_count', counts.successful) end
-  if counts.failed > 0 then call('HINCRBY', KEYS[1], 'failed_job_count', counts.failed) end
-  if worked_s > 0 then call('HINCRBYFLOAT', KEYS[1], 'total_working_time', worked_s) end
+  if call('EXISTS', OWN .. 'held:' .. worker) == 0 then try('HSET', KEYS[1], 'state', 'idle') end
+  if counts.successful > 0 then try('HINCRBY', KEYS[1], 'successful_job_count', counts.successful) end
+  if counts.failed > 0 then try('HINCRBY', KEYS[1], 'failed_job_count', counts.failed) end
+  if worked_s > 0 then try('HINCRBYFLOAT', KEYS[1], 'total_working_time', worked_s) end
 end
 return done

@@ -9,18 +9,18 @@ for i = 3, #ARGV do
   if not call('ZSCORE', KEYS[1], worker) then gone[#gone + 1] = worker end
   call('ZADD', KEYS[1], NOW + ARGV[1], worker)
   local key, executions = RQ .. 'worker:' .. worker, RQ .. 'worker:' .. worker .. ':executions'
-  call('HSET', key, 'last_heartbeat', date())
+  try('HSET', key, 'last_heartbeat', date())
   call('EXPIRE', key, ARGV[2])
   call('EXPIRE', executions, ARGV[2])
   for _, held in ipairs(held_by(worker)) do
     local member, queue, id, execution = unpack(held)
     -- RQ's own cleaners look at this score: they find these jobs only where all of us are gone.
-    if pcall_redis('ZADD', RQ .. 'wip:' .. queue, 'XX', 'CH', NOW + 90, member) == 1 then
-      call('HSET', RQ .. 'execution:' .. member, 'id', execution, 'job_id', id, 'last_heartbeat', NOW,
+    if try('ZADD', RQ .. 'wip:' .. queue, 'XX', 'CH', NOW + 90, member) == 1 then
+      try('HSET', RQ .. 'execution:' .. member, 'id', execution, 'job_id', id, 'last_heartbeat', NOW,
         'worker_name', worker)
-      call('HSETNX', RQ .. 'execution:' .. member, 'created_at', NOW)
+      try('HSETNX', RQ .. 'execution:' .. member, 'created_at', NOW)
       call('EXPIRE', RQ .. 'execution:' .. member, 90)
-      pcall_redis('ZADD', RQ .. 'executions:' .. id, NOW + 150, execution)
+      try('ZADD', RQ .. 'executions:' .. id, NOW + 150, execution)
       call('EXPIRE', RQ .. 'executions:' .. id, 150)
       if fields(job_key(id), 'status') and call('EXISTS', job_key(id)) == 1 then
         call('HSET', job_key(id), 'last_heartbeat', date())

@@ -56,7 +56,7 @@ for _, waiting in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMI
   local queue = redis.call('HGET', OWN .. 'join:' .. waiting, 'queue')
   if queue and redis.call('ZSCORE', RQ .. 'deferred:' .. queue, waiting) then
     redis.call('ZADD', KEYS[1], now + ARGV[4], waiting)
-    look(waiting)
+    pcall(look, waiting)  -- one that is odd keeps no other waiting
   else  -- it was canceled or deleted: it waits no more
     redis.call('DEL', OWN .. 'join:' .. waiting, OWN .. 'pending:' .. waiting)
     redis.call('ZREM', KEYS[1], waiting)

@@ -32,7 +32,7 @@ end
 
 -- Fields of a hash ('' counts as missing); nil where the key holds something else.
 local function fields(key, ...)
-  local values = pcall_redis('HMGET', key, ...)
+  local values = try('HMGET', key, ...)
   if values.err then return nil end
   for i = 1, #values do
     if values[i] == '' then values[i] = false end
@@ -40,18 +40,22 @@ local function fields(key, ...)
   return values
 end
 
--- Let workers of a queue do something beside its jobs: see todo.lua.
+-- Let workers of a queue do something beside its jobs: claim.lua hands it out.
 local function remember(queue, what)
-  call('ZADD', OWN .. 'todo:' .. queue, NOW, what)
+  local key = OWN .. 'todo:' .. queue
+  if type(try('ZADD', key, NOW, what)) ~= 'number' then
+    call('DEL', key)
+    call('ZADD', key, NOW, what)
+  end
   wake(queue)
 end
 
 -- End an execution; false if it was no longer this worker's, whose outcome then counts for nothing.
 local function end_execution(queue, id, execution)
   local member = id .. ':' .. execution
-  local is_own = pcall_redis('ZREM', RQ .. 'wip:' .. queue, member) == 1
+  local is_own = try('ZREM', RQ .. 'wip:' .. queue, member) ~= 0
   call('DEL', RQ .. 'execution:' .. member)
-  call('ZREM', RQ .. 'executions:' .. id, execution)
+  try('ZREM', RQ .. 'executions:' .. id, execution)
   return is_own
 end
 
@@ -59,21 +63,21 @@ end
 local function let_go(worker, members)
   for first = 1, #members, MOST_KEYS do
     local last = math.min(first + MOST_KEYS - 1, #members)
-    call('HDEL', OWN .. 'held:' .. worker, unpack(members, first, last))
-    call('SREM', RQ .. 'worker:' .. worker .. ':executions', unpack(members, first, last))
+    try('HDEL', OWN .. 'held:' .. worker, unpack(members, first, last))
+    try('SREM', RQ .. 'worker:' .. worker .. ':executions', unpack(members, first, last))
   end
 end
 
 -- What a worker holds, in the order in which it claimed it: {member, queue, id, execution}.
 local function held_by(worker)
-  local held, flat = {}, pcall_redis('HGETALL', OWN .. 'held:' .. worker)
+  local held, flat = {}, try('HGETALL', OWN .. 'held:' .. worker)
   if flat.err then
     call('DEL', OWN .. 'held:' .. worker)
     flat = {}
   end
   for i = 1, #flat, 2 do
     local id, execution = string.match(flat[i], '^(.*):([^:]*)$')
-    held[#held + 1] = {flat[i], flat[i + 1], id, execution}
+    if id then held[#held + 1] = {flat[i], flat[i + 1], id, execution} end
   end
   table.sort(held, function(a, b) return a[4] < b[4] end)
   return held
@@ -83,14 +87,14 @@ end
 -- that cannot be done now: then the worker goes on holding it.
 local function give_back(worker, held)
   local member, queue, id, execution = unpack(held)
-  if not tonumber(pcall_redis('ZSCORE', RQ .. 'wip:' .. queue, member)) then
+  if not try('ZSCORE', RQ .. 'wip:' .. queue, member) then
     end_execution(queue, id, execution)
   elseif call('EXISTS', job_key(id)) == 0 then
     end_execution(queue, id, execution)  -- it was deleted: nobody waits for it
   else
     if not push(queue, id, true) then return false end
     end_execution(queue, id, execution)
-    pcall_redis('HSET', job_key(id), 'status', 'queued')
+    try('HSET', job_key(id), 'status', 'queued')
   end
   let_go(worker, {member})
   return true
@@ -103,9 +107,8 @@ local function fill_slots(limit)
   local base = RQ .. 'rl:' .. limit
   local slots = tonumber((fields(base, 'concurrency') or {})[1]) or 0
   for _ = 1, MOST_KEYS do
-    if call('ZCARD', base .. ':allowed') >= slots then return end
-    local id = call('ZRANGE', base .. ':rate_limited', 0, 0)[1]
-    if not id then return end
+    local used, id = try('ZCARD', base .. ':allowed'), try('ZRANGE', base .. ':rate_limited', 0, 0)[1]
+    if not id or type(used) ~= 'number' or used >= slots then return end
     local job = fields(job_key(id), 'origin', 'status', 'enqueue_at_front')
     if job and job[1] and job[2] == 'rate_limited' then
       if not push(job[1], id, job[3] == '1') then return end
@@ -118,8 +121,8 @@ end
 
 -- A job has ended, or waits elsewhere: its slot is the next one's.
 local function free_slot(limit, id)
-  call('ZREM', RQ .. 'rl:' .. limit .. ':rate_limited', id)
-  if call('ZREM', RQ .. 'rl:' .. limit .. ':allowed', id) == 1 then fill_slots(limit) end
+  try('ZREM', RQ .. 'rl:' .. limit .. ':rate_limited', id)
+  if try('ZREM', RQ .. 'rl:' .. limit .. ':allowed', id) == 1 then fill_slots(limit) end
 end
 
 -- Put a job that waited for something onto its queue, or among those that wait for a slot of its
@@ -128,17 +131,18 @@ local function enqueue(queue, id, is_front)
   local key = job_key(id)
   local limit, slots, ttl, expires =
     unpack(fields(key, 'rate_limit_key', 'rate_limit_concurrency', 'ttl', 'jiffy:expires') or {})
-  if limit and call('ZSCORE', RQ .. 'rl:' .. limit .. ':allowed', id) == false then
-    call('SADD', RQ .. 'rl-keys', limit)
-    if slots then call('HSET', RQ .. 'rl:' .. limit, 'concurrency', slots) end
+  local base = limit and RQ .. 'rl:' .. limit
+  if limit and try('ZSCORE', base .. ':allowed', id) == false
+    and type(try('ZADD', base .. ':rate_limited', NOW, id)) == 'number' then
+    try('SADD', RQ .. 'rl-keys', limit)
+    if slots then try('HSET', base, 'concurrency', slots) end
     call('HSET', key, 'status', 'rate_limited', 'enqueue_at_front', is_front and 1 or '')
-    call('ZADD', RQ .. 'rl:' .. limit .. ':rate_limited', NOW, id)
     fill_slots(limit)
   else
     if not push(queue, id, is_front) then return false end
-    pcall_redis('HSET', key, 'status', 'queued', 'enqueued_at', date())
+    try('HSET', key, 'status', 'queued', 'enqueued_at', date())
   end
-  if tonumber(ttl) then pcall_redis('EXPIRE', key, ttl) end
+  if tonumber(ttl) then try('EXPIRE', key, ttl) end
   if tonumber(expires) then call('ZADD', OWN .. 'expiring', NOW + expires, id) end
   return true
 end
@@ -146,13 +150,13 @@ end
 -- Cancel a job that is on no queue any more, as RQ does, and say why.  It is kept as long as a failed one.
 local function cancel(queue, id, reason)
   local registry, key = RQ .. 'canceled:' .. queue, job_key(id)
-  call('ZADD', registry, time[1], id)
+  try('ZADD', registry, time[1], id)
   call('HSET', key, 'status', 'canceled', 'jiffy:reason', reason)
   local kept_s, limit = unpack(fields(key, 'failure_ttl', 'rate_limit_key'))
   kept_s = tonumber(kept_s) or 31536000
-  if kept_s >= 0 then pcall_redis('EXPIRE', key, math.max(kept_s, 1)) end
+  if kept_s >= 0 then try('EXPIRE', key, math.max(kept_s, 1)) end
   -- RQ never tidies this registry up: each job that is added takes two away that are gone.
-  for _, oldest in ipairs(call('ZRANGE', registry, 0, 1)) do
+  for _, oldest in ipairs(try('ZRANGE', registry, 0, 1)) do
     if call('EXISTS', job_key(oldest)) == 0 then call('ZREM', registry, oldest) end
   end
   if limit then free_slot(limit, id) end
@@ -176,8 +180,8 @@ end
 -- Whether all that a job depends on has ended as it should.
 local function is_met(id, may_fail)
   local key = RQ .. 'job::' .. id .. ':dependencies'
-  local many = call('SCARD', key) > 100
-  local found = many and call('SRANDMEMBER', key, 100) or call('SMEMBERS', key)
+  local many = (tonumber(try('SCARD', key)) or 0) > 100
+  local found = many and call('SRANDMEMBER', key, 100) or try('SMEMBERS', key)
   for _, parent in ipairs(found) do
     local status = (fields(job_key(parent), 'status') or {})[1]
     if status and status ~= 'finished' and not (status == 'failed' and may_fail) then return false end
@@ -191,7 +195,7 @@ end
 -- at `cursor`.  Returns where to go on; '0': all are done.
 local function release_dependents(id, status, cursor, count)
   local key = job_key(id) .. ':dependents'
-  local answer = pcall_redis('SSCAN', key, cursor, 'COUNT', count)
+  local answer = try('SSCAN', key, cursor, 'COUNT', count)
   if answer.err then return '0' end
   for _, dependent in ipairs(answer[2]) do
     local job = fields(job_key(dependent), 'status', 'origin', 'allow_dependency_failures', 'enqueue_at_front')
@@ -200,7 +204,7 @@ local function release_dependents(id, status, cursor, count)
       call('SREM', key, dependent)
     elseif job[1] == 'deferred' and job[2] and (status == 'finished' or (status == 'failed' and may_fail))
       and is_met(dependent, may_fail) and enqueue(job[2], dependent, job[4] == '1') then
-      call('ZREM', RQ .. 'deferred:' .. job[2], dependent)
+      try('ZREM', RQ .. 'deferred:' .. job[2], dependent)
       call('SREM', key, dependent)
     end
   end
@@ -221,7 +225,7 @@ end
 
 -- RQ's registry decides, so that a job is released or canceled once, and never after somebody else did.
 local function still_waits(id, queue)
-  return queue and call('ZSCORE', RQ .. 'deferred:' .. queue, id) and call('EXISTS', job_key(id)) == 1
+  return queue and try('ZSCORE', RQ .. 'deferred:' .. queue, id) and call('EXISTS', job_key(id)) == 1
 end
 
 -- Cancel a job that waits and what waits for that: a chain ends where a part of it has not finished.
@@ -232,7 +236,7 @@ local function cancel_waiting(id, reason, broken_by)
     forget_wait(id)
     if not still_waits(id, queue) then return end
     cancel(queue, id, reason)
-    call('ZREM', RQ .. 'deferred:' .. queue, id)
+    try('ZREM', RQ .. 'deferred:' .. queue, id)
     if broken_by then call('HSET', job_key(id), 'jiffy:broken_by', broken_by) end
     broken_by = broken_by and id
     id = call('HGET', job_key(id), 'jiffy:join')
@@ -245,8 +249,8 @@ local function mend_chain(id, part)
   local key, join = job_key(id), OWN .. 'join:' .. id
   local job = fields(key, 'status', 'jiffy:broken_by', 'origin', 'data')
   if not job or job[1] ~= 'canceled' or job[2] ~= part then return end
-  call('ZADD', RQ .. 'deferred:' .. job[3], time[1], id)
-  call('ZREM', RQ .. 'canceled:' .. job[3], id)
+  try('ZADD', RQ .. 'deferred:' .. job[3], time[1], id)
+  try('ZREM', RQ .. 'canceled:' .. job[3], id)
   call('HSET', key, 'status', 'deferred')
   call('HDEL', key, 'jiffy:broken_by', 'jiffy:reason')
   call('PERSIST', key)
@@ -271,7 +275,7 @@ local function release_waiting(id)
     call('HSET', key, 'data', (string.gsub(data, RESULT, function() return value end)))
   end
   if not enqueue(queue, id, call('HGET', key, 'enqueue_at_front') == '1') then return end
-  call('ZREM', RQ .. 'deferred:' .. queue, id)
+  try('ZREM', RQ .. 'deferred:' .. queue, id)
   forget_wait(id)
 end
 

@@ -9,7 +9,7 @@ local abandoned, has_more = {}, false
 
 -- Ids that are over and have been kept long enough; '-1' means for ever.
 local function forget_old(registry)
-  local old = pcall_redis('ZRANGEBYSCORE', registry, 0, NOW, 'LIMIT', 0, MOST_KEYS)
+  local old = try('ZRANGEBYSCORE', registry, 0, NOW, 'LIMIT', 0, MOST_KEYS)
   if #old > 0 then call('ZREM', registry, unpack(old)) end
   has_more = has_more or #old == MOST_KEYS
 end
@@ -17,7 +17,7 @@ end
 -- What one of ours holds is not abandoned: recover.lua sees to it, and after an outage of Redis all are this old.
 local function find_abandoned(queue)
   local registry = RQ .. 'wip:' .. queue
-  for _, member in ipairs(pcall_redis('ZRANGEBYSCORE', registry, '-inf', NOW, 'LIMIT', 0, 100)) do
+  for _, member in ipairs(try('ZRANGEBYSCORE', registry, '-inf', NOW, 'LIMIT', 0, 100)) do
     local id, execution = string.match(member, '^(.*):([^:]*)$')
     local job = fields(job_key(id or member), 'status', 'worker_name')
     local is_ours = job and job[2] and call('HEXISTS', OWN .. 'held:' .. job[2], member) == 1
@@ -34,7 +34,7 @@ end
 -- RQ 3 moves dependents in two steps; a worker that died between them has left these.
 local function enqueue_ready(queue)
   local registry = RQ .. 'ready:' .. queue
-  for _, id in ipairs(pcall_redis('ZRANGEBYSCORE', registry, '-inf', NOW - 5, 'LIMIT', 0, 100)) do
+  for _, id in ipairs(try('ZRANGEBYSCORE', registry, '-inf', NOW - 5, 'LIMIT', 0, 100)) do
     local job = fields(job_key(id), 'status', 'enqueue_at_front')
     if not job or job[1] ~= 'ready_to_enqueue' or enqueue(queue, id, job[2] == '1') then call('ZREM', registry, id) end
   end
@@ -44,7 +44,7 @@ end
 local function return_intermediate(queue)
   local key = RQ .. 'queue:' .. queue
   local list = key .. ':intermediate'
-  for _, id in ipairs(pcall_redis('LRANGE', list, 0, 99)) do
+  for _, id in ipairs(try('LRANGE', list, 0, 99)) do
     local job = fields(job_key(id), 'status')
     if job and job[1] ~= 'queued' then
       call('LREM', list, 1, id)
@@ -58,7 +58,7 @@ end
 
 local function forget_workers(queue)
   local registry = RQ .. 'workers:' .. queue
-  for _, key in ipairs(call('SRANDMEMBER', registry, 100)) do
+  for _, key in ipairs(try('SRANDMEMBER', registry, 100)) do
     if call('EXISTS', key) == 0 then call('SREM', registry, key) end
   end
 end
@@ -78,9 +78,9 @@ end
 -- Slots of jobs that have ended without us: expired, deleted, or run by a worker that knows no rate limits.
 local function check_slots(limit)
   local base = RQ .. 'rl:' .. limit
-  for _, id in ipairs(call('ZRANGE', base .. ':allowed', 0, 99)) do
+  for _, id in ipairs(try('ZRANGE', base .. ':allowed', 0, 99)) do
     local status = (fields(job_key(id), 'status') or {})[1]
-    local runs = call('ZCOUNT', RQ .. 'executions:' .. id, '(' .. NOW, '+inf') > 0
+    local runs = (tonumber(try('ZCOUNT', RQ .. 'executions:' .. id, '(' .. NOW, '+inf')) or 0) > 0
     if status ~= 'queued' and status ~= 'started' and not runs then call('ZREM', base .. ':allowed', id) end
   end
   fill_slots(limit)
@@ -90,6 +90,6 @@ local function check_slots(limit)
   end
 end
 if call('SET', OWN .. 'maintained', 1, 'NX', 'PX', ARGV[1] * 1000) then
-  for _, limit in ipairs(call('SRANDMEMBER', RQ .. 'rl-keys', 20)) do check_slots(limit) end
+  for _, limit in ipairs(try('SRANDMEMBER', RQ .. 'rl-keys', 20)) do check_slots(limit) end
 end
 return {abandoned, has_more and 1 or 0}

@@ -44,12 +44,12 @@ end
 for i = #held, 1, -1 do
   local member, queue, id, execution = unpack(held[i])
   local key = job_key(id)
-  local is_there = call('EXISTS', key) == 1 and tonumber(pcall_redis('ZSCORE', RQ .. 'wip:' .. queue, member))
+  local is_there = call('EXISTS', key) == 1 and try('ZSCORE', RQ .. 'wip:' .. queue, member)
   local is_left = is_there and execution == culprit and (what == 'keep' or (what == 'count' and is_quarantined(key)))
   if is_left then
     left[#left + 1] = {queue, id, execution, (fields(key, 'jiffy:causes') or {})[1] or cause}
   else
-    if is_there and is_unknown and #held > 1 then pcall_redis('HSET', key, 'jiffy:alone', 1) end
+    if is_there and is_unknown and #held > 1 then try('HSET', key, 'jiffy:alone', 1) end
     if give_back(worker, held[i]) then back[#back + 1] = is_there and id or nil else kept = kept + 1 end
   end
 end
@@ -58,11 +58,11 @@ local key = RQ .. 'worker:' .. worker
 if #left + kept == 0 and is_gone then
   call('ZREM', KEYS[1], worker)
   for queue in string.gmatch(string.sub((fields(key, 'queues') or {})[1] or '', 1, 10000), '[^,]+') do
-    call('SREM', RQ .. 'workers:' .. queue, key)
+    try('SREM', RQ .. 'workers:' .. queue, key)
   end
-  call('SREM', RQ .. 'workers', key)
+  try('SREM', RQ .. 'workers', key)
   call('DEL', key, key .. ':executions')
 elseif #left + kept == 0 and call('EXISTS', key) == 1 then
-  call('HSET', key, 'state', 'idle')
+  try('HSET', key, 'state', 'idle')
 end
 return {back, left}

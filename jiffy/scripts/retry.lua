@@ -19,7 +19,7 @@ call('PERSIST', key)
 if status == 'canceled' and not is_met(id, job[3] == '1') then
   call('ZADD', RQ .. 'deferred:' .. queue, time[1], id)
   call('HSET', key, 'status', 'deferred')
-  if job[4] then pcall_redis('EXPIRE', key, job[4]) end
+  if job[4] then try('EXPIRE', key, job[4]) end
 elseif not enqueue(queue, id, false) then
   return redis.error_reply('WRONGTYPE the key of queue ' .. queue .. ' holds something else')
 end
