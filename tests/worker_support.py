@@ -56,13 +56,12 @@ def finish(redis, job, what="finished", worker="worker-1", **fields):
     return counted
 
 
-def child(redis, board=None, stint=None, **options):
+def child(redis, board=None, stint=None, name="worker-1", queues=("default",)):
     """A child's loop in this process, as `jiffy.Worker` runs it in one of its own."""
-    runner = Runner(face(redis), Line(redis), settings().jobs_modules, 1_000_000)
-    stay, rest = lambda _: ["default"], lambda: None
+    runner = Runner(face(redis, name), Line(redis), settings().jobs_modules, 1_000_000)
     return Child(
-        claimer(redis, **options), runner, board or Board(), stint or Stint(burst=True), Pace(),
-        stay, rest,
+        claimer(redis, name, queues), runner, board or Board(), stint or Stint(burst=True), Pace(),
+        lambda _: list(queues), lambda: None,
     )  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""Claim: which jobs a worker gets, that each is named somewhere from then on, what goes back."""
+"""Claim: which jobs a worker gets, how it holds them, and what it gives back."""
 
 import pytest
 from rq.suspension import suspend

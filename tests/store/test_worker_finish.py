@@ -1,4 +1,4 @@
-"""Finish: an outcome is written once, by the worker that ran the job, and kept as it says."""
+"""Finish: an outcome is written once, by the worker whose job it is, and kept as long as asked."""
 
 import pytest
 import rq

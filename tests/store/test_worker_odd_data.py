@@ -1,0 +1,280 @@
+"""Odd data: one job, field or key that is not what it should be hurts only itself."""
+
+import zlib
+
+import pytest
+import rq
+from rq.rate_limit import RateLimit
+from rq.serializers import JSONSerializer
+
+import jiffy
+from jiffy import keys, part, result
+from jiffy.queues import Queue
+from jiffy.worker.line import Line
+from jiffy.worker.recovery import Death, Verdict
+from tests import worker_jobs
+from tests.enqueue_jobs import add
+from tests.worker_support import (
+    WIP,
+    child,
+    claim,
+    enqueue,
+    face,
+    finish,
+    ids_of,
+    queued,
+    reason,
+    recovery,
+    registered,
+    said,
+    status,
+)
+
+# What a job may have become.  Each is followed by a good one, which must run all the same.
+
+
+def of_another_type(redis, key):
+    redis.delete(key)
+    redis.rpush(key, "a", "list")
+
+
+def without_data(redis, key):
+    redis.hdel(key, "data")
+
+
+def with_field(name, value):
+    def change(redis, key):
+        redis.hset(key, name, value)
+
+    return change
+
+
+CORRUPT = {
+    "of another type": of_another_type,
+    "without data": without_data,
+    "unreadable": with_field("data", b"\x80\x04\xff\x00"),
+    "no call": with_field("data", b'{"function": "jobs.numbers.add"}'),
+    "a call of a number": with_field("data", b"[5, null, [], {}]"),
+    "numbers as arguments": with_field("data", b'["tests.worker_jobs.nothing", null, 5, 6]'),
+    "over 100 MB": with_field("data", zlib.compress(b" " * (101 << 20))),
+    "a time limit in words": with_field("timeout", "soon"),
+    "a ttl in words": with_field("result_ttl", "long"),
+    "no function": with_field("data", b'["tests.worker_jobs.nothing_at_all", null, [], {}]'),
+    "half a character": with_field("data", b'["tests.\\udcff", null, [], {}]'),
+}
+
+
+def the_rest(redis, key):
+    """What a corrupt job is made of, apart from what a worker writes."""
+    if redis.type(key) != b"hash":
+        return redis.lrange(key, 0, -1)
+    return redis.hmget(key, "data", "timeout", "result_ttl", "description", "origin")
+
+
+@pytest.mark.parametrize("corrupt", CORRUPT.values(), ids=CORRUPT)
+def test_a_corrupt_job_fails_with_a_reason_and_its_neighbours_run(redis, corrupt):
+    enqueue(redis, 3)
+    corrupt(redis, keys.job("default-1"))
+    before = the_rest(redis, keys.job("default-1"))
+    face(redis).work(burst=True, logging_level="CRITICAL")
+
+    assert registered(redis, "failed") == ["default-1"]
+    assert len(reason(redis, "default-1")) > 20
+    assert the_rest(redis, keys.job("default-1")) == before
+    assert registered(redis, "finished") == ["default-0", "default-2"]
+    assert registered(redis, "started") == []
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("status", b"\xff"),
+        ("status", b"unheard-of"),
+        ("created_at", b"yesterday"),
+        ("enqueued_at", b"\xff\xfe"),
+        ("result_ttl", b"1e999"),
+        ("result_ttl", b"99999999999999999999"),
+        ("failure_ttl", b"99999999999999999999"),
+        ("failure_ttl", b"never"),
+        ("timeout", b"0.5"),
+        ("timeout", b"1e999"),
+        ("timeout", b"nan"),
+        ("timeout", b"99999999999999999999"),
+        ("ttl", b"99999999999999999999"),
+        ("description", b"\xff\xfe"),
+        ("origin", b"\xff\xfe"),
+        ("dependency_ids", b"not json"),
+        ("retries_left", b"some"),
+        ("retry_intervals", b"not json"),
+        ("repeats_left", b"some"),
+        ("success_callback_name", b"no.such.module.callback"),
+        ("success_callback_name", b"\xff"),
+        ("failure_callback_name", b"no.such.module.callback"),
+        ("webhooks", b"not json"),
+        ("rate_limit_key", b"\xff"),
+        ("group_id", b"\xff"),
+        ("meta", b"\x80\x04"),
+        ("serializer_name", b"no.such.Serializer"),
+        ("jiffy:join", b"nobody"),
+        ("jiffy:expires", b"soon"),
+        ("jiffy:expires", b"inf"),
+    ],
+)
+@pytest.mark.parametrize("func", [worker_jobs.nothing, worker_jobs.fail])
+def test_no_field_of_a_job_ends_a_worker(redis, work, field, value, func):
+    enqueue(redis)
+    enqueue(redis, 1, func, queue="odd")
+    enqueue(redis, queue="more")
+    redis.hset(keys.job("odd-0"), field, value)
+    redis.zadd(keys.EXPIRING, {"odd-0": 1})
+    work("default", "odd", "more")
+
+    assert registered(redis, "finished", "default") == ["default-0"]
+    assert registered(redis, "finished", "more") == ["more-0"]
+    assert queued(redis, "odd") == []
+    assert is_over(redis, "odd-0")
+
+
+@pytest.mark.parametrize(
+    ("fields", "becomes"),
+    [
+        ({"retries_left": 1, "retry_intervals": b"[1e999]"}, "queued"),
+        ({"retries_left": 1, "retry_intervals": b"[" + b"9" * 400 + b"]"}, "scheduled"),
+        ({"retries_left": b"9" * 400}, "queued"),
+        ({"retries_left": 1, "jiffy:retry": b"[1, {"}, "queued"),
+        ({"retries_left": 1, "jiffy:retry": b"[" * 20_000}, "queued"),
+        ({"webhooks": b"[" * 20_000}, "failed"),
+    ],
+)
+def test_no_rule_of_a_failing_job_ends_a_worker(redis, fields, becomes):
+    enqueue(redis, 1, worker_jobs.fail)
+    redis.hset(keys.job("default-0"), mapping=fields)
+    finish(redis, *claim(redis), "failed", error="it broke")
+
+    assert status(redis) == becomes
+    assert registered(redis, "started") == []
+
+
+OVER = tuple(keys.REGISTRIES[name] for name in ("finished", "failed", "canceled"))
+
+
+def is_over(redis, job_id):
+    """Whether it stands in a registry of what is over, and in none of what is not."""
+    found = places(redis, job_id)
+    return bool(found) and all(key.startswith(OVER) for key in found)
+
+
+def places(redis, job_id):
+    """The keys that name a job: queues, registries, and what workers hold."""
+    reads = {
+        b"list": redis.lrange,
+        b"zset": redis.zrange,
+        b"hash": lambda key, *_: redis.hkeys(key),
+    }
+    return [
+        key.decode("latin-1")
+        for key in redis.keys("*")
+        if any(
+            raw.split(b":")[0] == job_id.encode()
+            for raw in reads.get(redis.type(key), lambda *_: [])(key, 0, -1)
+        )
+    ]
+
+
+def test_a_job_with_an_id_that_is_no_text_fails_and_its_neighbours_run(redis, work):
+    enqueue(redis, 2)
+    odd = b"odd-\xff"
+    redis.rename(keys.job("default-0"), keys.job("").encode() + odd)
+    redis.lset(keys.queue("default"), 0, odd)
+    work()
+
+    assert registered(redis, "finished") == ["default-1"]
+    assert redis.zrange(keys.REGISTRIES["failed"] + "default", 0, -1) == [odd]
+    assert redis.zcard(WIP) == 0
+
+
+def test_a_pickle_is_never_loaded_by_a_worker_that_reads_json(redis, work):
+    queue = Queue("default", connection=redis, serializer="pickle")
+    queue.enqueue(worker_jobs.say, "boo", job_id="default-0")
+    work()
+
+    assert (status(redis), said(redis)) == ("failed", [])
+
+
+# Keys that hold something else
+
+
+def enqueue_all_kinds(redis):
+    """Jobs whose ends touch all keys that there are; the last one is an innocent neighbour."""
+    queue = rq.Queue("default", connection=redis, serializer=JSONSerializer)
+    for job_id in ("parent", "other-parent"):
+        queue.enqueue(worker_jobs.nothing, job_id=job_id)
+    queue.enqueue(worker_jobs.nothing, job_id="dependent", depends_on=["parent"])
+    queue.enqueue(worker_jobs.nothing, job_id="other", depends_on=["other-parent"])
+    redis.zadd(keys.todo("default"), {"release finished 0 other-parent": 1})
+    for job_id in ("has-a-slot", "is-held"):
+        queue.enqueue(worker_jobs.nothing, job_id=job_id, rate_limit=RateLimit("api", 1))
+    jiffy.enqueue.chain(part(add, 1, 1), part(add, result, 1))
+    jiffy.enqueue.options(in_="1h", job_id="later")(worker_jobs.nothing)
+    redis.zadd(keys.REGISTRIES["scheduled"] + "default", {"later": 1})
+    queue.enqueue(worker_jobs.fail, job_id="fails", retry=rq.Retry(1))
+    jiffy.enqueue.options(expires="10m")(worker_jobs.nothing)
+    face(redis).register_birth()
+    enqueue(redis, queue="more")
+
+
+def recover(redis, held, **fields):
+    recovery(redis).recover(Death(worker="worker-1", cause="a bug", **fields))
+
+
+def forget_worker_and_maintain(redis, held):
+    for one in held:
+        redis.zadd(WIP, {f"{one.job_id}:{one.execution}": 1}, xx=True)
+    redis.delete(keys.held("worker-1"))
+    recovery(redis).maintain([keys.queue("default"), keys.queue("more")], 0.001)
+
+
+STEPS = {
+    "finish": lambda redis, held: [finish(redis, one, value=b"5") for one in held],
+    "fail": lambda redis, held: [finish(redis, one, "failed", error="it broke") for one in held],
+    "return": lambda redis, held: [finish(redis, one, "returned") for one in held],
+    "recover": lambda redis, held: recover(redis, held, execution=held[0].execution),
+    "recover a killed one": lambda redis, held: recover(
+        redis, held, execution=held[1].execution, verdict=Verdict.FAIL
+    ),
+    "recover from a vanished one": lambda redis, held: recover(redis, held, is_gone=True),
+    "heartbeat": lambda redis, _: Line(redis).run(
+        "heartbeat", [keys.LEASES], [10, 480, "worker-1", "worker-2"]
+    ),
+    "due": lambda redis, _: Line(redis).run(
+        "due", [keys.queue("default"), keys.queue("more")], [1000, 180]
+    ),
+    "maintain": forget_worker_and_maintain,
+}
+# Written by RQ as a worker starts; and ours that are there once, for all.
+EXEMPT = (keys.WORKERS, keys.LEASES, keys.EXPIRING, keys.JOINS)
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_a_key_that_holds_something_else_loses_no_job_and_stops_no_other(redis, step):
+    enqueue_all_kinds(redis)
+    held = claim(redis, token="t" * 16)
+    before = {key: (redis.type(key), redis.dump(key)) for key in redis.keys("*")}
+    for spoilt, (kind, _) in before.items():
+        if "more" in spoilt.decode() or spoilt.decode().startswith(EXEMPT):
+            continue
+        redis.flushall()
+        for key, (_, value) in before.items():
+            if key != spoilt:
+                redis.restore(key, 0, value)
+        spoil = redis.rpush if kind == b"string" else redis.set
+        spoil(spoilt, "odd")
+        # WRONGTYPE is the test's own: it moves the scores of the started registry.
+        if not (step == "maintain" and spoilt == WIP.encode()):
+            STEPS[step](redis, held)
+        child(redis, name="worker-2", queues=["default", "more"]).work()
+
+        assert status(redis, "more-0") == "finished", spoilt
+        for job_id in ids_of(held):
+            was_spoilt = spoilt.decode().startswith((*OVER, keys.job(job_id)))
+            assert was_spoilt or places(redis, job_id), (spoilt, job_id)
