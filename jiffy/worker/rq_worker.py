@@ -184,8 +184,9 @@ class SimpleWorker(_Face, rq.SimpleWorker):
 
     def unsubscribe(self) -> None:
         """As RQ does, but end its thread first: else that listens on, and is waited for."""
-        if self.pubsub_thread:
-            self.pubsub_thread.stop()
+        thread: Any = self.pubsub_thread
+        if thread:
+            thread.stop()
         super().unsubscribe()  # type: ignore[no-untyped-call]
 
     def _do_maintenance(self) -> None:
