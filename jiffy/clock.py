@@ -58,8 +58,8 @@ def rq_text(wall_s: float) -> str:
 
     Its own way takes four times as long, and each job has two of them.
     """
-    whole = int(wall_s)
-    return f"{_second_text(whole)}.{int((wall_s - whole) * 1e6):06d}Z"
+    whole_s, microseconds = divmod(round(wall_s * 1e6), 1_000_000)
+    return f"{_second_text(whole_s)}.{microseconds:06d}Z"
 
 
 @lru_cache(maxsize=64)
