@@ -1,345 +1,286 @@
-"""Rescue: what becomes of the jobs of a worker that died."""
+"""Recover: what becomes of the jobs of a worker that died, and how it is found to be dead."""
 
 import pytest
-from jiffy.worker.rescue import Death, Verdict
 from rq import Retry
 
 from jiffy import keys
 from jiffy.clock import rq_text
-from jiffy.worker.board import Running
+from jiffy.worker.recovery import Death, Verdict
 from tests.worker_support import (
+    WIP,
+    claim,
     enqueue,
     face,
-    finished,
+    finish,
     ids_of,
     job,
     queued,
     reason,
+    recovery,
     registered,
-    rescuer,
     status,
     traces,
-    turns,
 )
 
 CAUSE = "signal 11 (SIGSEGV)"
 
 
-def ran(taken, position=0):
-    return Running(taken[0].batch, taken[position].position, began=1.0, limit_s=180)
+def die(redis, ran=None, **fields):
+    """Let worker-1 die while it runs a job, or none."""
+    execution = ran.execution if ran else ""
+    recovery(redis).recover(Death(worker="worker-1", cause=CAUSE, execution=execution, **fields))
 
 
-def die(redis, running=None, **fields):
-    rescuer(redis).rescue(Death(worker="worker-1", cause=CAUSE, ran=running, **fields))
+def claim_and_die(redis, **fields):
+    [ran] = claim(redis, 1)
+    die(redis, ran, **fields)
 
 
-def take_and_die(redis):
-    """Take one job and die of it."""
-    taken, _, _ = turns(redis).take(1)
-    die(redis, ran(taken))
+def crashes(redis, *ids):
+    return [int(redis.hget(keys.job(job_id), "jiffy:crashes") or 0) for job_id in ids]
 
 
-def rescues(redis, job_id="default-0"):
-    return int(redis.hget(f"rq:job:{job_id}", "jiffy:crashes") or 0)
+def test_all_jobs_go_back_to_the_front_in_order_and_only_the_one_that_ran_is_counted(redis):
+    ids = enqueue(redis, 5)
+    claimed = claim(redis, 3)
+    redis.delete(keys.wake("default"))
+    die(redis, claimed[1])
+
+    assert (queued(redis), [status(redis, one) for one in ids]) == (ids, ["queued"] * 5)
+    assert crashes(redis, *ids) == [0, 1, 0, 0, 0]
+    assert not redis.exists(WIP, keys.held("worker-1"), *redis.keys(f"{keys.RQ}execution*"))
+    assert redis.llen(keys.wake("default")) == 1
 
 
-def test_the_job_that_ran_is_counted_and_its_neighbours_are_not(redis):
+def test_a_job_that_had_finished_before_stays_finished(redis):
     enqueue(redis, 3)
-    taken, _, _ = turns(redis).take(3)
-    die(redis, ran(taken, position=1))
-
-    assert [rescues(redis, job_id) for job_id in ids_of(taken)] == [0, 1, 0]
-
-
-def test_all_go_back_to_the_front_in_their_old_order(redis):
-    enqueue(redis, 5)
-    taken, _, _ = turns(redis).take(3)
-    die(redis, ran(taken, position=1))
-
-    assert queued(redis) == [f"default-{number}" for number in range(5)]
-    assert [status(redis, job_id) for job_id in queued(redis)] == ["queued"] * 5
-
-
-def test_what_goes_back_is_no_longer_started(redis):
-    enqueue(redis, 3)
-    turns(redis).take(3)
-    die(redis)
-
-    assert registered(redis, "started") == []
-    assert not redis.keys("rq:execution*")
-    assert not redis.exists(keys.held("worker-1"))
-
-
-def test_what_was_settled_before_the_death_stays_settled(redis):
-    enqueue(redis, 3)
-    worker = turns(redis)
-    taken, _, _ = worker.take(3)
-    worker.take(0, [finished(taken[0])], keep=taken[1:])
-    die(redis, ran(taken, position=0))
+    claimed = claim(redis)
+    finish(redis, claimed[0])
+    die(redis, claimed[0])
 
     assert (status(redis), queued(redis)) == ("finished", ["default-1", "default-2"])
 
 
-def test_what_ran_when_its_worker_died_is_taken_alone_from_then_on(redis):
+def test_a_job_that_was_deleted_is_not_put_back(redis):
+    enqueue(redis, 2)
+    claim(redis)
+    redis.delete(keys.job("default-0"))
+    die(redis)
+
+    assert (queued(redis), registered(redis, "started")) == (["default-1"], [])
+
+
+def test_a_job_that_ran_when_its_worker_died_is_claimed_alone_from_then_on(redis):
     enqueue(redis, 3)
-    take_and_die(redis)
+    claim_and_die(redis)
 
-    assert ids_of(turns(redis).take(3)[0]) == ["default-0"]
+    assert ids_of(claim(redis, 3)) == ["default-0"]
 
 
-def test_after_three_deaths_a_job_fails_with_every_cause(redis):
-    enqueue(redis)
+@pytest.mark.parametrize("is_gone", [False, True], ids=["its process", "its machine"])
+def test_a_job_that_crashed_three_workers_is_quarantined_with_every_cause(redis, is_gone):
+    enqueue(redis, retry=Retry(max=2))
     for _ in range(3):
-        take_and_die(redis)
+        [ran] = claim(redis, 1)
+        die(redis, None if is_gone else ran, is_gone=is_gone)
 
-    assert (status(redis), queued(redis)) == ("failed", [])
-    assert registered(redis, "failed") == ["default-0"]
+    assert (registered(redis, "failed"), queued(redis)) == (["default-0"], [])
+    assert registered(redis, "started") == []
     assert reason(redis).startswith("its worker died 3 times: ")
     assert reason(redis).count(f"{CAUSE} at 20") == 3
-    assert registered(redis, "started") == []
+    assert job(redis).retries_left == 2
 
 
-def test_a_death_spends_no_retry(redis):
+@pytest.mark.parametrize(
+    ("fields", "queue", "count"),
+    [
+        ({}, ["default-0"], 1),
+        ({"verdict": Verdict.FREE}, ["default-0"], 0),
+        ({"verdict": Verdict.FAIL}, ["default-0"], 0),
+        ({"verdict": Verdict.FAIL, "was_stopped": True}, [], 0),
+    ],
+    ids=["crashed", "interrupted", "killed", "stopped"],
+)
+def test_only_a_job_that_was_killed_for_a_reason_uses_a_retry(redis, fields, queue, count):
     enqueue(redis, retry=Retry(max=2))
-    take_and_die(redis)
+    claim_and_die(redis, **fields)
+    is_killed = fields.get("verdict") is Verdict.FAIL and queue
 
-    assert redis.hget("rq:job:default-0", "retries_left") == b"2"
-
-
-def test_a_job_that_kills_is_not_retried_either(redis):
-    enqueue(redis, retry=Retry(max=2))
-    for _ in range(3):
-        take_and_die(redis)
-
-    assert status(redis) == "failed"
-
-
-def test_a_job_that_must_not_begin_twice_fails_at_once_with_the_cause(redis):
-    enqueue(redis, 2)
-    redis.hset("rq:job:default-0", "jiffy:rescue", "no")
-    take_and_die(redis)
-
-    assert (status(redis), queued(redis)) == ("failed", ["default-1"])
-    assert reason(redis).startswith("its worker died once, and it must not begin twice: " + CAUSE)
-
-
-def test_a_job_that_must_not_begin_twice_goes_back_if_it_had_not_begun(redis):
-    enqueue(redis, 2)
-    redis.hset("rq:job:default-1", "jiffy:rescue", "no")
-    taken, _, _ = turns(redis).take(2)
-    die(redis, ran(taken, position=0))
-
-    assert queued(redis) == ["default-0", "default-1"]
-
-
-def test_a_death_that_was_not_the_jobs_fault_is_not_counted(redis):
-    enqueue(redis)
-    taken, _, _ = turns(redis).take(1)
-    die(redis, ran(taken), verdict=Verdict.FREE)
-
-    assert (queued(redis), rescues(redis)) == (["default-0"], 0)
+    assert (queued(redis), crashes(redis, "default-0")) == (queue, [count])
+    assert job(redis).retries_left == (1 if is_killed else 2)
+    assert status(redis) == ("queued" if queue else "stopped")
 
 
 def test_a_job_that_was_killed_for_a_reason_fails_with_it(redis):
     enqueue(redis, 2)
-    taken, _, _ = turns(redis).take(2)
-    die(redis, ran(taken), verdict=Verdict.FAIL)
+    die(redis, claim(redis)[0], verdict=Verdict.FAIL)
 
-    assert (status(redis), reason(redis)) == ("failed", CAUSE)
-    assert queued(redis) == ["default-1"]
+    assert (status(redis), reason(redis), queued(redis)) == ("failed", CAUSE, ["default-1"])
 
 
-def test_a_job_that_was_killed_for_a_reason_has_its_retries(redis):
-    enqueue(redis, retry=Retry(max=1))
-    taken, _, _ = turns(redis).take(1)
-    die(redis, ran(taken), verdict=Verdict.FAIL)
-
-    assert queued(redis) == ["default-0"]
-
-
-def test_a_job_that_was_stopped_by_command_says_so(redis):
-    enqueue(redis, retry=Retry(max=1))
-    taken, _, _ = turns(redis).take(1)
-    die(redis, ran(taken), verdict=Verdict.FAIL, was_stopped=True)
-
-    assert (status(redis), queued(redis)) == ("stopped", [])
-
-
-@pytest.fixture
-def ended(redis):
-    """A job that began a minute ago on worker-1 and has been stopped now; as RQ reads it."""
-    face(redis).register_birth()
-    enqueue(redis)
-    taken, _, _ = turns(redis).take(1)
-    redis.hset(keys.job("default-0"), "started_at", rq_text(redis.time()[0] - 60))
-    redis.sadd("rq:worker:rescuer:executions", "another:execution")
-    die(redis, ran(taken), verdict=Verdict.FAIL, was_stopped=True)
-    return job(redis)
-
-
-def test_a_job_that_was_ended_from_outside_says_how_long_it_ran(ended):
-    result = ended.latest_result()
-
-    assert 60 <= (ended.ended_at - ended.started_at).total_seconds() < 63
-    assert (result.execution_started_at, result.execution_ended_at) == (
-        ended.started_at,
-        ended.ended_at,
-    )
-
-
-def test_a_job_that_was_ended_from_outside_says_which_worker_ran_it(redis, ended):
-    assert ended.worker_name == ended.latest_result().worker_name == "worker-1"
-    assert redis.hget("rq:worker:worker-1", "failed_job_count") == b"1"
-    assert redis.keys("rq:worker:*:executions") == [b"rq:worker:rescuer:executions"]
-
-
-@pytest.mark.parametrize("started", ["", "9999-12-31T23:59:59Z"])
-def test_a_job_of_which_nobody_knows_since_when_it_ran_ends_all_the_same(redis, started):
-    enqueue(redis)
-    taken, _, _ = turns(redis).take(1)
-    redis.hset(keys.job("default-0"), "started_at", started)
-    die(redis, ran(taken), verdict=Verdict.FAIL)
-
-    assert status(redis) == "failed"
-    assert job(redis).started_at == job(redis).ended_at
-
-
-def test_a_rescue_that_is_repeated_changes_nothing(redis):
+@pytest.mark.parametrize("ran", [0, 1])
+def test_a_job_that_must_not_begin_twice_fails_if_it_had_begun(redis, ran):
     enqueue(redis, 2)
-    taken, _, _ = turns(redis).take(2)
-    death = Death(worker="worker-1", cause=CAUSE, ran=ran(taken))
-    rescuer(redis).rescue(death)
+    redis.hset(keys.job("default-0"), keys.RESCUE_FIELD, "no")
+    die(redis, claim(redis)[ran])
+
+    assert queued(redis) == (["default-1"] if ran == 0 else ["default-0", "default-1"])
+    if ran == 0:
+        assert reason(redis).startswith(
+            "its worker died once, and it must not begin twice: " + CAUSE
+        )
+
+
+@pytest.mark.parametrize("fields", [{}, {"is_gone": True}, {"verdict": Verdict.FAIL}])
+def test_a_recovery_that_is_repeated_changes_nothing(redis, fields):
+    face(redis).register_birth()
+    enqueue(redis, 2)
+    ran = claim(redis)[0]
+    die(redis, ran, **fields)
     before = traces(redis)
-    rescuer(redis).rescue(death)
+    die(redis, ran, **fields)
 
     assert traces(redis) == before
 
 
-def test_a_job_that_was_deleted_is_not_put_back(redis):
+def test_a_recovery_that_is_cut_off_before_it_has_failed_a_job_does_so_the_next_time(redis):
     enqueue(redis, 2)
-    turns(redis).take(2)
-    redis.delete("rq:job:default-0")
-    die(redis)
+    ran = claim(redis)[0]
+    cut = recovery(redis)
+    cut._finish = None
+    with pytest.raises(TypeError):
+        cut.recover(
+            Death(worker="worker-1", cause=CAUSE, execution=ran.execution, verdict=Verdict.FAIL)
+        )
+    between = registered(redis, "started")
+    die(redis, ran, verdict=Verdict.FAIL)
 
-    assert queued(redis) == ["default-1"]
-    assert registered(redis, "started") == []
+    assert (between, status(redis), queued(redis)) == (["default-0"], "failed", ["default-1"])
 
 
-def test_what_is_put_back_wakes_a_sleeping_worker(redis):
+# What a job that was ended from outside says
+
+
+@pytest.mark.parametrize("began_s", [60, None, -1e9], ids=["a minute ago", "unknown", "later"])
+def test_a_job_that_was_ended_from_outside_says_how_long_and_where_it_ran(redis, began_s):
+    face(redis).register_birth()
     enqueue(redis)
-    turns(redis).take(1)
-    die(redis)
+    [ran] = claim(redis)
+    text = "" if began_s is None else rq_text(redis.time()[0] - began_s)
+    redis.hset(keys.job("default-0"), "started_at", text)
+    die(redis, ran, verdict=Verdict.FAIL, was_stopped=True)
+    ended = job(redis)
+    result = ended.latest_result()
+    ran_s = (ended.ended_at - ended.started_at).total_seconds()
 
-    assert redis.llen(keys.wake("default")) == 1
+    assert 60 <= ran_s < 63 if began_s == 60 else ran_s == 0
+    assert (result.execution_started_at, result.execution_ended_at) == (
+        ended.started_at,
+        ended.ended_at,
+    )
+    assert ended.worker_name == result.worker_name == "worker-1"
+    assert redis.hget(keys.worker("worker-1"), "failed_job_count") == b"1"
 
 
-# The supervisor is gone too: nobody knows which job ran
-
-
-def vanish(redis):
-    die(redis, is_gone=True)
+# The supervisor is gone too: nobody saw which job ran
 
 
 def test_a_lone_job_of_a_machine_that_vanished_is_counted(redis):
     enqueue(redis)
-    turns(redis).take(1)
-    vanish(redis)
+    claim(redis)
+    die(redis, is_gone=True)
 
-    assert (queued(redis), rescues(redis)) == (["default-0"], 1)
-
-
-def test_of_several_jobs_of_a_machine_that_vanished_none_is_counted_but_each_runs_alone(redis):
-    enqueue(redis, 3)
-    turns(redis).take(3)
-    vanish(redis)
-
-    assert [rescues(redis, job_id) for job_id in queued(redis)] == [0, 0, 0]
-    assert ids_of(turns(redis).take(3)[0]) == ["default-0"]
+    assert (queued(redis), crashes(redis, "default-0")) == (["default-0"], [1])
 
 
-def test_a_job_after_which_three_machines_vanished_fails(redis):
-    enqueue(redis)
-    for _ in range(3):
-        turns(redis).take(1)
-        vanish(redis)
+def test_of_several_jobs_of_a_machine_that_vanished_each_runs_alone_and_none_is_counted(redis):
+    ids = enqueue(redis, 3)
+    claim(redis)
+    die(redis, is_gone=True)
 
-    assert (status(redis), queued(redis)) == ("failed", [])
+    assert crashes(redis, *ids) == [0, 0, 0]
+    assert ids_of(claim(redis)) == ["default-0"]
 
 
 def test_a_worker_whose_machine_vanished_is_no_longer_shown(redis):
     face(redis).register_birth()
     enqueue(redis)
-    turns(redis).take(1)
-    vanish(redis)
+    claim(redis)
+    die(redis, is_gone=True)
 
-    assert not redis.exists("rq:worker:worker-1", "rq:workers", "rq:workers:default")
-    assert redis.zscore(keys.LEASES, "worker-1") is None
+    assert not redis.exists(
+        keys.worker("worker-1"), keys.WORKERS, f"{keys.RQ}workers:default", keys.LEASES
+    )
 
 
-# The sweep that finds them
+# The sweep that finds the dead
 
 
 @pytest.fixture
 def dead(redis):
     """A worker that holds a job and whose lease has run out."""
     enqueue(redis)
-    turns(redis).take(1)
+    claim(redis)
     redis.zadd(keys.LEASES, {"worker-1": 1})
 
 
-def last_sweep(redis, seconds_ago, quiet_until=0):
-    now_s = redis.time()[0]
-    redis.hset(keys.LAST_SWEEP, mapping={"at": now_s - seconds_ago, "quiet_until": quiet_until})
+def sweep(redis, seconds_ago, quiet_until=0):
+    """Sweep so long after the last time."""
+    at = redis.time()[0] - seconds_ago
+    redis.hset(keys.LAST_SWEEP, mapping={"at": at, "quiet_until": quiet_until})
+    recovery(redis).sweep()
 
 
 @pytest.mark.usefixtures("dead")
-def test_a_sweep_rescues_the_jobs_of_whom_has_not_renewed_its_lease(redis):
-    last_sweep(redis, seconds_ago=3)
-    rescuer(redis).sweep()
+def test_a_sweep_recovers_the_jobs_of_a_worker_that_has_not_renewed_its_lease(redis):
+    sweep(redis, seconds_ago=3)
 
-    assert queued(redis) == ["default-0"]
-    assert redis.zcard(keys.LEASES) == 0
+    assert (queued(redis), redis.zcard(keys.LEASES)) == (["default-0"], 0)
 
 
-def test_a_sweep_leaves_those_alone_who_live(redis):
+def test_a_sweep_leaves_the_jobs_of_living_workers_alone(redis):
     enqueue(redis)
-    turns(redis).take(1)
-    last_sweep(redis, seconds_ago=3)
-    rescuer(redis).sweep()
+    claim(redis)
+    sweep(redis, seconds_ago=3)
 
     assert (queued(redis), registered(redis, "started")) == ([], ["default-0"])
 
 
 @pytest.mark.usefixtures("dead")
-def test_whoever_has_just_swept_need_not_be_repeated(redis):
-    last_sweep(redis, seconds_ago=1)
-    before = traces(redis)
-    rescuer(redis).sweep()
+def test_a_sweep_just_after_another_does_nothing(redis):
+    sweep(redis, seconds_ago=1)
 
-    assert traces(redis) == before
+    assert registered(redis, "started") == ["default-0"]
 
 
 @pytest.mark.usefixtures("dead")
-@pytest.mark.parametrize("seconds_ago", [60, -60])
-def test_after_an_outage_nobody_is_declared_dead_at_once(redis, seconds_ago):
+@pytest.mark.parametrize("seconds_ago", [60, -60, 10**9])
+def test_after_an_outage_no_worker_is_declared_dead_at_once(redis, seconds_ago):
     """All leases ran out meanwhile, those of the living too.  Nor if the clock jumps back."""
-    last_sweep(redis, seconds_ago)
-    rescuer(redis).sweep()
+    sweep(redis, seconds_ago)
 
     assert registered(redis, "started") == ["default-0"]
     assert float(redis.hget(keys.LAST_SWEEP, "quiet_until")) > redis.time()[0] + 3
 
 
 @pytest.mark.usefixtures("dead")
-def test_while_it_is_quiet_nobody_is_declared_dead(redis):
-    last_sweep(redis, seconds_ago=3, quiet_until=redis.time()[0] + 2)
-    rescuer(redis).sweep()
+def test_while_the_living_get_time_to_renew_no_worker_is_declared_dead(redis):
+    sweep(redis, seconds_ago=3, quiet_until=redis.time()[0] + 2)
 
     assert registered(redis, "started") == ["default-0"]
 
 
-@pytest.mark.usefixtures("dead")
-def test_on_an_empty_redis_nobody_is_declared_dead_at_once(redis):
-    rescuer(redis).sweep()
+def test_one_worker_that_cannot_be_recovered_keeps_no_other_from_it(redis, monkeypatch):
+    for number in range(2):
+        enqueue(redis, queue=f"queue-{number}")
+        claim(redis, name=f"worker-{number}", queues=[f"queue-{number}"])
+        redis.zadd(keys.LEASES, {f"worker-{number}": number})
+    redis.delete(keys.queue("queue-0"))
+    redis.set(keys.queue("queue-0"), "odd")
+    sweep(redis, seconds_ago=3)
+    between = registered(redis, "started", "queue-0")
+    redis.delete(keys.queue("queue-0"))
+    sweep(redis, seconds_ago=3)
 
-    assert registered(redis, "started") == ["default-0"]
+    assert (between, queued(redis, "queue-0")) == (["queue-0-0"], ["queue-0-0"])
+    assert queued(redis, "queue-1") == ["queue-1-0"]
