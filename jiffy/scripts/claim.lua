@@ -8,6 +8,7 @@
 --          first the lengths of all these, then all of them in one.  Kinds: plain; full (it has what few jobs have: read
 --          it all); corrupt; expired (canceled already: the reason stands in place of its data)
 --include lib
+even_if_full()
 local worker, want, lease_s, prefix, keep = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4], ARGV[5]
 
 -- A claim whose answer was lost is sent again and gives back what the first one claimed.  If Redis hears the first one

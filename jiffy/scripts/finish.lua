@@ -104,8 +104,7 @@ local function finish(queue, id, execution, status, started, ended, started_s, e
   return true
 end
 
--- A full Redis refuses no command of a script that has begun with one that needs no memory.
-call('DEL', OWN .. 'nothing')
+even_if_full()
 local done = 0
 for _, outcome in ipairs(outcomes) do
   outcome[12] = outcome[12] or NONE

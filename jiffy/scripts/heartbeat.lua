@@ -3,6 +3,7 @@
 -- ARGV: lease in s, for how many s RQ is to know of a worker, then the workers' names
 -- Returns the names whose lease was gone: others may be running their jobs by now
 --include lib
+even_if_full()
 local gone = {}
 for i = 3, #ARGV do
   local worker = ARGV[i]

@@ -3,6 +3,7 @@
 -- ARGV: none
 -- Returns nothing
 --include lib
+even_if_full()
 for _, queue in ipairs(KEYS) do
   local length = redis.pcall('LLEN', queue)
   if type(length) == 'number' and length > 0 then

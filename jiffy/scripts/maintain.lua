@@ -5,6 +5,7 @@
 -- Returns the jobs that a worker of RQ's has abandoned: {queue, id, execution}; their outcome is for the caller to write;
 --         and whether there was more than one call does (0 or 1)
 --include lib
+even_if_full()
 local abandoned, has_more = {}, false
 
 -- Ids that are over and have been kept long enough; '-1' means for ever.

@@ -7,7 +7,7 @@
 -- Returns the ids that are back on their queues, and what is left for the caller to fail: {queue, id, execution, causes}
 -- Or the names of the dead; none if somebody has just looked
 --include lib
-call('DEL', OWN .. 'nothing')  -- see finish.lua: a full Redis is drained too
+even_if_full()
 
 -- Where nobody has looked for a while, Redis was away and so are all leases: those who live get the time to renew them,
 -- or the first to come back would declare all others dead.
