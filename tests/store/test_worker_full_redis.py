@@ -1,0 +1,75 @@
+"""A full Redis (noeviction) refuses what is new; workers finish what is there, and lose nothing."""
+
+import pytest
+from rq import Repeat, Retry
+
+from jiffy import keys
+from jiffy.queues import Queue
+from jiffy.worker.line import Line
+from jiffy.worker.recovery import Death
+from tests import worker_jobs
+from tests.worker_support import (
+    child,
+    claim,
+    claimer,
+    enqueue,
+    face,
+    finish,
+    ids_of,
+    queued,
+    recovery,
+    registered,
+    status,
+)
+
+
+@pytest.fixture
+def fill(redis):
+    """Let Redis be full from here on."""
+    yield lambda: redis.config_set("maxmemory", 1)
+    redis.config_set("maxmemory", 0)
+
+
+@pytest.mark.parametrize(
+    ("func", "options", "ran"),
+    [
+        (worker_jobs.nothing, {}, 1),
+        (worker_jobs.fail, {}, 1),
+        (worker_jobs.fail, {"retry": Retry(2)}, 3),
+        (worker_jobs.fail, {"retry": Retry(2, 60)}, 1),
+        (worker_jobs.nothing, {"repeat": Repeat(2)}, 3),
+        (worker_jobs.nothing, {"ttl": 60}, 1),
+    ],
+)
+def test_jobs_are_drained_from_a_full_redis(redis, fill, func, options, ran):
+    enqueue(redis, 1, func, **options)
+    Queue("default", connection=redis).enqueue(
+        worker_jobs.nothing, job_id="next", depends_on=["default-0"]
+    )
+    face(redis).register_birth()
+    fill()
+
+    assert child(redis).work() >= ran
+    assert queued(redis) == registered(redis, "started") == []
+
+
+def test_a_worker_in_a_full_redis_gives_back_renews_recovers_and_moves(redis, fill):
+    enqueue(redis, 4)
+    face(redis).register_birth()
+    worker = claimer(redis)
+    worker.claim(3)
+    redis.zadd(keys.REGISTRIES["scheduled"] + "default", {"default-3": 1})
+    redis.delete(keys.queue("default"))
+    fill()
+    heard = worker.claim(2).jobs
+    Line(redis).run("heartbeat", [keys.LEASES], [10, 480, "worker-1"])
+    Line(redis).run("due", [keys.queue("default")], [1000, 180])
+    finish(redis, heard[0], "returned")
+    recovery(redis).recover(
+        Death(worker="worker-1", cause="a bug", execution=heard[1].execution, is_gone=True)
+    )
+    recovery(redis).maintain([keys.queue("default")], 1)
+
+    assert ids_of(claim(redis, name="worker-2")) == ["default-1"]
+    assert queued(redis) == ["default-0", "default-2", "default-3"]
+    assert status(redis, "default-1") == "started"
