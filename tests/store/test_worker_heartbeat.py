@@ -1,0 +1,83 @@
+"""Heartbeat: what a worker holds is its own for as long as its lease is renewed."""
+
+import pytest
+
+from jiffy import clock, keys
+from jiffy.worker.board import Board
+from jiffy.worker.heartbeat import Heartbeat
+from jiffy.worker.line import Line
+from jiffy.worker.slot import Slot
+from tests.worker_support import WIP, claim, enqueue, face, finish, traces
+
+
+def renew(redis, *names):
+    """Renew the leases of workers; return those whose lease was gone."""
+    (gone,) = Line(redis).run("heartbeat", [keys.LEASES], [10, 480, *names])
+    return gone
+
+
+@pytest.fixture
+def claimed(redis):
+    """A job that worker-1 has claimed, which has heard of no heartbeat for long."""
+    face(redis).register_birth()
+    enqueue(redis)
+    [job] = claim(redis)
+    redis.zadd(keys.LEASES, {"worker-1": 1})
+    redis.zadd(WIP, {f"default-0:{job.execution}": 1})
+    redis.expire(keys.worker("worker-1"), 5)
+    return job
+
+
+def test_a_lease_and_all_that_its_worker_holds_is_renewed_by_the_clock_of_redis(redis, claimed):
+    now_s = redis.time()[0]
+    execution = f"default-0:{claimed.execution}"
+
+    assert renew(redis, "worker-1") == []
+    assert now_s + 10 <= redis.zscore(keys.LEASES, "worker-1") <= redis.time()[0] + 11
+    assert redis.zscore(WIP, execution) >= now_s + 90
+    assert redis.ttl(keys.worker("worker-1")) > 400
+    for key in (keys.job("default-0"), keys.worker("worker-1")):
+        assert clock.read(redis.hget(key, "last_heartbeat").decode()).timestamp() >= now_s
+    assert float(redis.hget(f"{keys.RQ}execution:{execution}", "last_heartbeat")) >= now_s
+
+
+def test_a_worker_whose_lease_was_gone_hears_of_it_once(redis, claimed):
+    redis.zrem(keys.LEASES, "worker-1")
+
+    assert renew(redis, "worker-1") == [b"worker-1"]
+    assert renew(redis, "worker-1") == []
+
+
+def take_away(redis, claimed):
+    redis.delete(WIP, f"{keys.RQ}execution:default-0:{claimed.execution}")
+
+
+def end(redis, claimed):
+    finish(redis, claimed)
+
+
+def delete(redis, claimed):
+    redis.delete(keys.job("default-0"))
+
+
+@pytest.mark.parametrize("act", [take_away, end, delete])
+def test_what_a_worker_no_longer_holds_does_not_come_back(redis, claimed, act):
+    act(redis, claimed)
+    before = set(traces(redis))
+    renew(redis, "worker-1")
+
+    assert set(traces(redis)) == before
+
+
+def test_a_worker_that_redis_has_forgotten_is_shown_again_and_one_that_ends_no_longer(redis):
+    slot = Slot(face(redis), lambda *_: 0, Board())
+    heartbeat = Heartbeat(redis, Line(redis), [slot])
+    heartbeat.register()
+    registered = redis.smembers(keys.WORKERS)
+    redis.flushall()
+    heartbeat.renew()
+
+    assert redis.smembers(keys.WORKERS) == registered == {slot.face.key.encode()}
+    assert redis.hget(slot.face.key, "queues") == b"default"
+    heartbeat.give_up(slot)
+    assert not redis.exists(keys.WORKERS, keys.LEASES)
