@@ -44,8 +44,7 @@ def run_workers(
         process.run(lambda: _do(part, queues, stint))
     program = Path(sys.argv[0]).name
     forks = not isolation.has_opened(program)
-    redis = connection.connect("worker")
-    redis.ping()
+    redis = connection.connected("worker")
     preloads = forks and isolation.can_preload(config.jobs_modules)
     companion = Companion(prepare(redis)) if prepare else None
     log.event(

@@ -18,7 +18,7 @@ from redis.exceptions import (
 )
 
 from jiffy import clock, log, scripts
-from jiffy.connection import is_away
+from jiffy.connection import is_away, reason_of
 
 FIRST_PAUSE_S = 0.05
 LONGEST_PAUSE_S = 1.0
@@ -107,10 +107,10 @@ class Line:
         except RedisError:
             return False
 
-    def note_away(self, error: Exception) -> None:
+    def note_away(self, error: RedisError) -> None:
         """Log it, once, when Redis goes away."""
         if self._tells and not self._is_away:
-            log.event("redis.away", log.WARNING, reason=error)
+            log.event("redis.away", log.WARNING, reason=reason_of(error))
         self._is_away = True
 
     def _note_back(self) -> None:

@@ -13,6 +13,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
 
 PROGRAMS = (
     "enqueue.py jobs.numbers.add 2 3",
+    "worker.py --burst",
+    "worker.py --burst --with-scheduler",
     "scheduler.py",
     "scheduler.py --dry-run",
     "scheduler.py list",
