@@ -1,8 +1,8 @@
 -- Write what became of jobs that a worker ran, each once: an outcome that is repeated, or late, changes nothing.
 -- KEYS: the worker's hash
 -- ARGV: the worker's name; the outcomes as JSON, a list each: queue, id, execution, status (finished, failed, stopped;
---       retried: it runs again; returned: back to the front, as if it had never begun), started and ended as text, the
---       same in s, for how many s it is kept (-1: for ever), its result's type (0: none), the result as RQ packs it or
+--       retried: it runs again; returned: back to the front, as if it had never begun; over: it had ended before, and
+--       only its execution was left), started and ended as text, the same in s, for how many s it is kept (-1: for ever), its result's type (0: none), the result as RQ packs it or
 --       false, and what few jobs have: {set: fields and values, count: successful, failed or nothing, again: queued or
 --       scheduled, delay_s, front, keep_result: for ever, limit: its rate limit, has_parents, part: {result, error} as JSON where a workflow
 --       waits for it, todo: what workers are to do next for it}
@@ -68,7 +68,7 @@ local function finish(queue, id, execution, status, started, ended, started_s, e
   -- What runs again leaves this registry once it is on its queue; for all else, leaving it is what decides.
   local is_own = runs_again and try('ZSCORE', RQ .. 'wip:' .. queue, member)
     or not runs_again and end_execution(queue, id, execution)
-  if not is_own then
+  if not is_own or status == 'over' then
     settled[#settled + 1] = member  -- by now it is another worker's, or nobody's: nothing of this counts
     end_execution(queue, id, execution)
     return false

@@ -2,11 +2,11 @@
 -- by Redis' own clock.
 -- KEYS: the queues
 -- ARGV: in how many s it is to be done again at the earliest, how long a job may be between queue and worker in s
--- Returns the jobs that a worker of RQ's has abandoned: {queue, id, execution}; their outcome is for the caller to write;
---         and whether there was more than one call does (0 or 1)
+-- Returns what RQ's workers have left in the started registries, for the caller to finish: {queue, id, execution, worker,
+--         is the job elsewhere by now (1), or abandoned (0)}; and whether there was more than one call does (0 or 1)
 --include lib
 even_if_full()
-local abandoned, has_more = {}, false
+local stale, has_more = {}, false
 
 -- Ids that are over and have been kept long enough; '-1' means for ever.
 local function forget_old(registry)
@@ -15,19 +15,30 @@ local function forget_old(registry)
   has_more = has_more or #old == MOST_KEYS
 end
 
+-- Whether a list names a job; a long one is not looked through.
+local function is_on(list, id)
+  return try('LPOS', list, id, 'MAXLEN', 10 * MOST_KEYS) or try('LLEN', list) > 10 * MOST_KEYS
+end
+
+-- Whether another key names the job: it is gone, or has a status that says where it is.  A worker of RQ's registers an
+-- execution first, and says that the job has started second.
+local NAMED = {finished = 1, failed = 1, stopped = 1, canceled = 1, scheduled = 1, deferred = 1, ready_to_enqueue = 1,
+  rate_limited = 1}
+local function is_elsewhere(queue, id, job)
+  if not job then return false end
+  local key = RQ .. 'queue:' .. queue
+  if job[1] == 'queued' then return is_on(key, id) or is_on(key .. ':intermediate', id) end
+  return NAMED[job[1]] or (not job[1] and call('EXISTS', job_key(id)) == 0)
+end
+
 -- What one of ours holds is not abandoned: recover.lua sees to it, and after an outage of Redis all are this old.
-local function find_abandoned(queue)
-  local registry = RQ .. 'wip:' .. queue
-  for _, member in ipairs(try('ZRANGEBYSCORE', registry, '-inf', NOW, 'LIMIT', 0, 100)) do
+local function find_stale(queue)
+  for _, member in ipairs(try('ZRANGEBYSCORE', RQ .. 'wip:' .. queue, '-inf', NOW, 'LIMIT', 0, 100)) do
     local id, execution = string.match(member, '^(.*):([^:]*)$')
-    local job = fields(job_key(id or member), 'status', 'worker_name')
-    local is_ours = job and job[2] and call('HEXISTS', OWN .. 'held:' .. job[2], member) == 1
-    if is_ours then
-      -- its heartbeat renews this entry
-    elseif id and job and job[1] == 'started' then
-      abandoned[#abandoned + 1] = {queue, id, execution}
-    else
-      call('ZREM', registry, member)  -- it has ended; only its entry was left
+    local job = id and fields(job_key(id), 'status', 'worker_name')
+    local worker = job and job[2] or ''
+    if id and try('HEXISTS', OWN .. 'held:' .. worker, member) ~= 1 then
+      stale[#stale + 1] = {queue, id, execution, worker, is_elsewhere(queue, id, job) and 1 or 0}
     end
   end
 end
@@ -43,16 +54,19 @@ end
 
 -- A worker of RQ's moves an id to this list before it says that the job has started.
 local function return_intermediate(queue)
-  local key = RQ .. 'queue:' .. queue
-  local list = key .. ':intermediate'
+  local list, seen = RQ .. 'queue:' .. queue .. ':intermediate', OWN .. 'seen:' .. queue
+  local since, flat = {}, call('HGETALL', seen)
+  for i = 1, #flat, 2 do since[flat[i]] = flat[i + 1] end
+  call('DEL', seen)
   for _, id in ipairs(try('LRANGE', list, 0, 99)) do
     local job = fields(job_key(id), 'status')
-    if job and job[1] ~= 'queued' then
+    local status = job and job[1]
+    if status == 'started' or (status ~= 'queued' and is_elsewhere(queue, id, job)) then
       call('LREM', list, 1, id)
-    elseif not call('GET', OWN .. 'seen:' .. id) then
-      call('SET', OWN .. 'seen:' .. id, NOW, 'EX', ARGV[2] * 10)
-    elseif NOW - call('GET', OWN .. 'seen:' .. id) > tonumber(ARGV[2]) and push(queue, id, true) then
+    elseif since[id] and NOW - since[id] > tonumber(ARGV[2]) and push(queue, id, true) then
       call('LREM', list, 1, id)
+    else
+      call('HSET', seen, id, since[id] or NOW)
     end
   end
 end
@@ -60,7 +74,10 @@ end
 local function forget_workers(queue)
   local registry = RQ .. 'workers:' .. queue
   for _, key in ipairs(try('SRANDMEMBER', registry, 100)) do
-    if call('EXISTS', key) == 0 then call('SREM', registry, key) end
+    if call('EXISTS', key) == 0 then
+      call('SREM', registry, key)
+      try('SREM', RQ .. 'workers', key)
+    end
   end
 end
 
@@ -68,7 +85,7 @@ for _, key in ipairs(KEYS) do
   local queue = string.sub(key, #RQ + 7)
   if call('SET', OWN .. 'maintained:' .. queue, 1, 'NX', 'PX', ARGV[1] * 1000) then
     for _, name in ipairs({'finished:', 'failed:'}) do forget_old(RQ .. name .. queue) end
-    find_abandoned(queue)
+    find_stale(queue)
     enqueue_ready(queue)
     return_intermediate(queue)
     forget_workers(queue)
@@ -79,7 +96,8 @@ end
 -- Slots of jobs that have ended without us: expired, deleted, or run by a worker that knows no rate limits.
 local function check_slots(limit)
   local base = RQ .. 'rl:' .. limit
-  for _, id in ipairs(try('ZRANGE', base .. ':allowed', 0, 99)) do
+  local ids = try('ZRANDMEMBER', base .. ':allowed', 100)
+  for _, id in ipairs(ids) do
     local status = (fields(job_key(id), 'status') or {})[1]
     local runs = (tonumber(try('ZCOUNT', RQ .. 'executions:' .. id, '(' .. NOW, '+inf')) or 0) > 0
     if status ~= 'queued' and status ~= 'started' and not runs then call('ZREM', base .. ':allowed', id) end
@@ -89,8 +107,12 @@ local function check_slots(limit)
     call('SREM', RQ .. 'rl-keys', limit)
     call('DEL', base)
   end
+  return #ids + 1
 end
 if call('SET', OWN .. 'maintained', 1, 'NX', 'PX', ARGV[1] * 1000) then
-  for _, limit in ipairs(try('SRANDMEMBER', RQ .. 'rl-keys', 20)) do check_slots(limit) end
+  local left = MOST_KEYS
+  for _, limit in ipairs(try('SRANDMEMBER', RQ .. 'rl-keys', MOST_KEYS)) do
+    if left > 0 then left = left - check_slots(limit) end
+  end
 end
-return {abandoned, has_more and 1 or 0}
+return {stale, has_more and 1 or 0}

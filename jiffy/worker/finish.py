@@ -95,7 +95,7 @@ class Outcome:
     func_name: str
     started_s: float
     ended_s: float
-    what: Literal["finished", "failed", "stopped", "retried", "returned"]
+    what: Literal["finished", "failed", "stopped", "retried", "returned", "over"]
     value: bytes | None = None
     error: str = ""
     error_names: tuple[str, ...] = ()
@@ -123,7 +123,7 @@ def row(outcome: Outcome) -> str:
     result = "false" if packed is None else f'"{b64encode(packed).decode()}"'
     return (
         f"[{_quoted(job.queue)},{_quoted(job.job_id)},"
-        f'"{job.execution}","{status}",'
+        f'{_quoted(job.execution)},"{status}",'
         f'"{clock.rq_text(outcome.started_s)}","{clock.rq_text(outcome.ended_s)}",'
         # As strings: Valkey's Lua writes a number like these as 1.7e+9.
         f'"{outcome.started_s!r}","{outcome.ended_s!r}",{ttl_s},{kind},{result}'
@@ -189,9 +189,9 @@ def _retried(outcome: Outcome) -> _Plan:
     return "retried", details.failure_ttl_s, Result.Type.RETRIED.value, outcome.value, more
 
 
-def _returned(outcome: Outcome) -> _Plan:
-    """Interrupted by a deploy: back to the front, as if it had never begun."""
-    return "returned", 0, _NONE, None, {"count": ""}
+def _unwritten(outcome: Outcome) -> _Plan:
+    """It goes back to the front, as if it had never begun; or it was over before."""
+    return outcome.what, 0, _NONE, None, {"count": ""}
 
 
 def _over(outcome: Outcome, status: str, kind: Result.Type) -> _Plan:
@@ -220,7 +220,8 @@ _PLANS = {
     "failed": _failed,
     "stopped": _stopped,
     "retried": _retried,
-    "returned": _returned,
+    "returned": _unwritten,
+    "over": _unwritten,
 }
 
 

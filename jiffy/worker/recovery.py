@@ -92,12 +92,15 @@ class Recovery:
 
         Raises redis-py's errors; safe to repeat.
         """
-        ((abandoned, has_more),) = self._line.run(
-            "maintain", queue_keys, [every_s, _BETWEEN_LISTS_S]
-        )
-        for queue, job_id, execution in abandoned:
-            reason = f"Moved to FailedJobRegistry, due to AbandonedJobError, at {clock.now()}"
-            self._finish("", _claimed(queue, job_id, execution), reason, what="failed")
+        ((stale, has_more),) = self._line.run("maintain", queue_keys, [every_s, _BETWEEN_LISTS_S])
+        for queue, job_id, execution, worker, is_elsewhere in stale:
+            job = _claimed(queue, job_id, execution)
+            if is_elsewhere:
+                row = finish.row(Outcome(job, "?", 0, 0, "over"))
+                self._line.exchange(finish_command(_text(worker), row))
+            else:
+                reason = f"Moved to FailedJobRegistry, due to AbandonedJobError, at {clock.now()}"
+                self._finish(_text(worker), job, reason, what="failed")
         return bool(has_more)
 
     def _finish(
@@ -118,13 +121,13 @@ class Recovery:
 
 
 def _claimed(queue: bytes, job_id: bytes, execution: bytes) -> Claimed:
-    return Claimed("full", _text(job_id), execution.decode(), _text(queue), b"", 0, 0)
+    return Claimed("full", _text(job_id), _text(execution), _text(queue), b"", 0, 0)
 
 
 def _started_s(started: str, latest_s: float) -> float:
     """What the job's hash says of its beginning; another machine's clock may be ahead."""
     try:
-        return min(clock.read(started).timestamp() + 5e-7, latest_s)  # it is cut to microseconds
+        return min(clock.read(started).timestamp(), latest_s)
     except (ValueError, OverflowError):
         return latest_s
 
