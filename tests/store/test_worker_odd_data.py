@@ -160,7 +160,7 @@ OVER = tuple(keys.REGISTRIES[name] for name in ("finished", "failed", "canceled"
 
 def is_over(redis, job_id):
     """Whether it stands in a registry of what is over, and in none of what is not."""
-    found = places(redis, job_id)
+    found = [key for key in places(redis, job_id) if key != keys.EXPIRING]
     return bool(found) and all(key.startswith(OVER) for key in found)
 
 

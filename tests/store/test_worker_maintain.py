@@ -1,0 +1,238 @@
+"""Maintain: what RQ's workers leave behind when they die, and what nobody needs any more."""
+
+import pytest
+import rq
+from rq import Callback, Retry
+from rq.job import JobStatus
+from rq.serializers import JSONSerializer
+
+from jiffy import keys
+from jiffy.queues import Queue
+from tests import worker_jobs
+from tests.worker_support import (
+    WIP,
+    child,
+    claim,
+    enqueue,
+    face,
+    job,
+    queued,
+    reason,
+    recovery,
+    registered,
+    said,
+    status,
+    traces,
+)
+
+
+def maintain(redis, queue="default"):
+    """Tidy up now, however short ago that was done last."""
+    redis.delete(f"{keys.OWN}maintained", f"{keys.OWN}maintained:{queue}")
+    return recovery(redis).maintain([keys.queue(queue)], 60)
+
+
+def start_in_stock_rq(redis, job_id="default-0", lease_until_s=1, says_so=True):
+    """A worker of RQ's has begun a job and died; its lease has run out."""
+    worker = rq.SimpleWorker(["default"], name="stock", connection=redis, serializer=JSONSerializer)
+    started = job(redis, job_id)
+    worker.prepare_execution(started)
+    if says_so:
+        worker.prepare_job_execution(started)
+    redis.lrem(keys.queue("default"), 0, job_id)
+    (member,) = [raw for raw in redis.zrange(WIP, 0, -1) if raw.startswith(job_id.encode())]
+    redis.zadd(WIP, {member: lease_until_s})
+    return member
+
+
+def test_a_job_that_a_stock_worker_abandoned_fails_as_in_rq_and_calls_its_callback(redis):
+    enqueue(redis, on_failure=Callback(worker_jobs.note_failure))
+    start_in_stock_rq(redis)
+    maintain(redis)
+    child(redis).work()
+
+    assert (registered(redis, "failed"), registered(redis, "started")) == (["default-0"], [])
+    assert reason(redis).startswith("Moved to FailedJobRegistry, due to AbandonedJobError, at 20")
+    assert job(redis).worker_name == "stock"
+    assert said(redis)[0].startswith("failure of default-0: AbandonedJobError: Moved to")
+    assert not redis.exists(keys.executions("stock"))
+
+
+@pytest.mark.parametrize(("interval", "becomes"), [(0, "queued"), (60, "scheduled")])
+def test_an_abandoned_job_with_retries_left_is_retried(redis, interval, becomes):
+    enqueue(redis, retry=Retry(2, interval))
+    start_in_stock_rq(redis)
+    maintain(redis)
+
+    assert (status(redis), job(redis).retries_left) == (becomes, 1)
+    assert registered(redis, "started") == []
+
+
+@pytest.mark.parametrize("value", [b"\xff", b"unheard-of", None])
+def test_an_abandoned_job_that_says_nothing_of_where_it_is_fails(redis, value):
+    enqueue(redis)
+    start_in_stock_rq(redis)
+    if value is None:
+        redis.delete(keys.job("default-0"))
+        redis.set(keys.job("default-0"), "odd")
+    else:
+        redis.hset(keys.job("default-0"), "status", value)
+    maintain(redis)
+
+    assert (registered(redis, "failed"), registered(redis, "started")) == (["default-0"], [])
+
+
+NOWHERE = (JobStatus.STARTED, JobStatus.CREATED, JobStatus.QUEUED)
+
+
+@pytest.mark.parametrize("until_s", [1, 9e9], ids=["stale", "alive"])
+@pytest.mark.parametrize("where", [*JobStatus, "gone"])
+def test_an_entry_that_was_left_in_the_started_registry_goes_and_its_job_stays_as_it_is(
+    redis, where, until_s
+):
+    enqueue(redis)
+    start_in_stock_rq(redis, lease_until_s=until_s)
+    if where == "gone":
+        redis.delete(keys.job("default-0"))
+    elif where != JobStatus.STARTED:
+        redis.hset(keys.job("default-0"), "status", where.value)
+    before = redis.hgetall(keys.job("default-0"))
+    maintain(redis)
+    is_abandoned = until_s == 1 and where in (
+        JobStatus.STARTED,
+        JobStatus.CREATED,
+        JobStatus.QUEUED,
+    )
+
+    assert registered(redis, "started") == ([] if until_s == 1 else ["default-0"])
+    assert registered(redis, "failed") == (["default-0"] if is_abandoned else [])
+    assert is_abandoned or redis.hgetall(keys.job("default-0")) == before
+
+
+@pytest.mark.parametrize("between", ["", ":intermediate"])
+def test_a_job_that_a_stock_worker_registered_and_did_not_begin_is_not_lost(redis, between):
+    enqueue(redis, 3)
+    start_in_stock_rq(redis, says_so=False)
+    start_in_stock_rq(redis, "default-1", says_so=False)
+    redis.lpush(keys.queue("default") + between, "default-1")
+    maintain(redis)
+
+    assert (registered(redis, "failed"), registered(redis, "started")) == (["default-0"], [])
+    assert status(redis, "default-1") == "queued"
+
+
+@pytest.mark.parametrize("odd", ["no-colon", 'id:a"b', b"id:\xff", ":", "::"])
+def test_an_odd_entry_of_the_started_registry_keeps_no_other(redis, odd):
+    enqueue(redis)
+    start_in_stock_rq(redis)
+    redis.zadd(WIP, {odd: 0})
+    maintain(redis)
+
+    assert registered(redis, "failed") == ["default-0"]
+
+
+def test_a_job_that_our_worker_holds_is_not_abandoned_however_old_its_lease(redis):
+    """After an outage of Redis all are that old; the heartbeat or the recovery sees to them."""
+    enqueue(redis)
+    [claimed] = claim(redis)
+    redis.zadd(WIP, {f"default-0:{claimed.execution}": 1})
+    maintain(redis)
+
+    assert (status(redis), registered(redis, "started")) == ("started", ["default-0"])
+
+
+def test_a_hundred_abandoned_jobs_at_a_time_are_seen_to(redis):
+    ids = enqueue(redis, 130)
+    for job_id in ids:
+        redis.hset(keys.job(job_id), "status", "started")
+        redis.zadd(WIP, {f"{job_id}:execution": 1})
+    redis.delete(keys.queue("default"))
+    counts = [(maintain(redis), len(registered(redis, "failed")))[1] for _ in range(2)]
+
+    assert counts == [100, 130]
+
+
+# Other lists and registries
+
+
+def test_old_ids_leave_their_registries_a_thousand_at_a_time(redis):
+    finished, failed = (keys.REGISTRIES[name] + "default" for name in ("finished", "failed"))
+    redis.zadd(finished, {f"old-{number}": number + 1 for number in range(2500)})
+    redis.zadd(failed, {"old": 1, "for ever": -1, "new": 9e9})
+    redis.zadd(finished, {"for ever": "+inf"})
+    more = [maintain(redis) for _ in range(3)]
+
+    assert more == [True, True, False]
+    assert registered(redis, "finished") == ["for ever"]
+    assert registered(redis, "failed") == ["for ever", "new"]
+
+
+def test_a_dependent_that_a_stock_worker_left_ready_is_queued_after_a_moment(redis):
+    ids = enqueue(redis, 3)
+    redis.delete(keys.queue("default"))
+    ready = f"{keys.RQ}ready:default"
+    redis.zadd(ready, {ids[0]: 1, ids[1]: 1, ids[2]: redis.time()[0] + 1, "gone": 1})
+    redis.hset(keys.job(ids[0]), "status", "ready_to_enqueue")
+    redis.hset(keys.job(ids[2]), "status", "ready_to_enqueue")
+    maintain(redis)
+
+    assert (queued(redis), status(redis)) == ([ids[0]], "queued")
+    assert redis.zrange(ready, 0, -1) == [ids[2].encode()]
+
+
+def seen_before(redis, *ids, seconds=61):
+    redis.hset(f"{keys.OWN}seen:default", mapping=dict.fromkeys(ids, redis.time()[0] - seconds))
+
+
+def test_a_job_that_a_stock_worker_took_and_never_began_is_queued_again_in_a_minute(redis):
+    ids = enqueue(redis, 4)
+    between = f"{keys.queue('default')}:intermediate"
+    redis.rename(keys.queue("default"), between)
+    redis.hset(keys.job(ids[2]), "status", "started")
+    redis.delete(keys.job(ids[3]))
+    maintain(redis)
+    first = (queued(redis), redis.lrange(between, 0, -1))
+    seen_before(redis, ids[0])
+    maintain(redis)
+
+    assert first == ([], [ids[0].encode(), ids[1].encode()])
+    assert (queued(redis), redis.lrange(between, 0, -1)) == ([ids[0]], [ids[1].encode()])
+
+
+def test_a_job_that_passes_there_twice_is_not_taken_for_one_that_stayed(redis):
+    [job_id] = enqueue(redis)
+    between = f"{keys.queue('default')}:intermediate"
+    seen_before(redis, job_id)
+    maintain(redis)
+    redis.rename(keys.queue("default"), between)
+    maintain(redis)
+
+    assert queued(redis) == []
+
+
+def test_workers_that_redis_has_forgotten_are_no_longer_shown(redis):
+    for name in ("alive", "dead"):
+        face(redis, name).register_birth()
+    redis.delete(keys.worker("dead"))
+    maintain(redis)
+
+    assert redis.smembers(f"{keys.RQ}workers:default") == {keys.worker("alive").encode()}
+    assert redis.smembers(keys.WORKERS) == {keys.worker("alive").encode()}
+
+
+def test_it_is_done_every_few_seconds_however_many_supervisors_do_it(redis):
+    maintain(redis)
+    enqueue(redis)
+    start_in_stock_rq(redis)
+    before = traces(redis)
+    recovery(redis).maintain([keys.queue("default")], 60)
+
+    assert traces(redis) == before
+
+
+def test_a_simple_worker_does_it_too(redis):
+    Queue("default", connection=redis).enqueue(worker_jobs.nothing, job_id="default-0")
+    start_in_stock_rq(redis)
+    face(redis, "another").work(burst=True, logging_level="CRITICAL")
+
+    assert registered(redis, "failed") == ["default-0"]
