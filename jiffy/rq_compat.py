@@ -3,6 +3,8 @@
 One place to look when one of them changes; each has a test that says what is missing.
 """
 
+from collections.abc import Callable
+from types import FunctionType, TracebackType
 from typing import Any
 
 from rq.callbacks import (
@@ -11,8 +13,11 @@ from rq.callbacks import (
     execute_success_callback,
 )
 from rq.defaults import UNSERIALIZABLE_RETURN_VALUE_PAYLOAD as UNSERIALIZABLE
+from rq.executions import Execution
 from rq.job import Job, JobStatus, _current_job
-from rq.worker import BaseWorker
+from rq.timeouts import BaseDeathPenalty
+
+ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None]
 
 CURRENT_JOB = _current_job
 call_on_success = execute_success_callback
@@ -22,6 +27,8 @@ call_on_stopped = execute_stopped_callback
 __all__ = [
     "CURRENT_JOB",
     "UNSERIALIZABLE",
+    "ExcInfo",
+    "NoPenalty",
     "call_on_failure",
     "call_on_stopped",
     "call_on_success",
@@ -32,9 +39,14 @@ __all__ = [
 ]
 
 
-def is_replaced(worker: BaseWorker, method: str) -> bool:
-    """Whether a subclass or an integration has put something in the place of RQ's method."""
-    return str(getattr(type(worker), method).__module__) != BaseWorker.__module__
+def is_replaced(kind: type, method: str) -> bool:
+    """Whether a subclass or an integration has put something in the place of RQ's method.
+
+    Told by where its code is from: wrappers take over the name and the module of what they wrap.
+    """
+    found = getattr(kind, method)
+    is_plain = type(found) is FunctionType
+    return not (is_plain and found.__globals__["__name__"].startswith("rq."))
 
 
 def mark_finished(job: Job, value: Any) -> None:
@@ -47,21 +59,28 @@ def mark_failed(job: Job) -> None:
     job._status = JobStatus.FAILED
 
 
-def perform_wrapped(worker: Any, job: Job, execution_id: str) -> Any:
-    """Perform a job through `perform_job`, which an integration has wrapped; return its value.
+class NoPenalty(BaseDeathPenalty):
+    """No time limit from inside, where a supervisor enforces it: a job would be ended twice."""
 
-    RQ's own steps around that do nothing here: our worker claims and finishes.  Raises what the job
-    raises.
+    def setup_death_penalty(self) -> None:
+        """Set no timer."""
+
+    def cancel_death_penalty(self) -> None:
+        """Nothing to cancel."""
+
+
+def perform_wrapped(
+    worker: Any, job: Job, queue_name: str, execution_id: str,
+    on_value: Callable[[Any], None], on_error: Callable[[ExcInfo], None],
+) -> None:  # fmt: skip
+    """Perform a job by RQ's `perform_job`, around which somebody has put something.
+
+    What RQ does before and after, our worker does itself: one of the two functions is called
+    instead, inside of `perform_job`.  What `on_value` raises goes to `on_error`.
     """
-    ended: list[tuple[Any, Any]] = []
-    nothing = lambda *args, **kwargs: None  # noqa: E731
-    worker.prepare_job_execution = nothing
-    worker._finalize_success = lambda job, queue, execution, value: ended.append((value, None))
-    worker._finalize_failure = lambda job, queue, execution, exc_info: ended.append(
-        (None, exc_info)
-    )
-    worker.perform_job(job, worker.queues[0], execution_id)
-    value, exc_info = ended[-1]
-    if exc_info is not None:
-        raise exc_info[1]
-    return value
+    queue = next(queue for queue in worker.queues if queue.name == queue_name)
+    worker.prepare_job_execution = lambda job, remove_from_intermediate_queue: None
+    worker._finalize_success = lambda job, queue, execution, value: on_value(value)
+    worker._finalize_failure = lambda job, queue, execution, exc_info: on_error(exc_info)
+    execution = Execution(execution_id, job.id, job.connection, worker.name)
+    worker.perform_job(job, queue, execution)

@@ -84,6 +84,11 @@ def stand_in(
     return lazy
 
 
+def real(job: Any) -> rq.job.Job:
+    """The same job, which may have been a stand-in.  Raises what telling it the others raises."""
+    return job._become_real() if "_tell" in vars(job) else job  # type: ignore[no-any-return]
+
+
 _LAZY: dict[type[rq.job.Job], Any] = {}
 
 
@@ -105,10 +110,17 @@ def _lazy(job_class: type[rq.job.Job]) -> Any:
             setattr(self._become_real(), name, value)
 
         def _become_real(self) -> rq.job.Job:
-            tell = self.__dict__.pop("_tell")
+            before = dict(self.__dict__)
             object.__setattr__(self, "__class__", job_class)
-            self.__init__(self.__dict__.pop("_job_id"), self.connection, self.serializer)  # type: ignore[misc]
-            tell(self)
+            self.__init__(self._job_id, self.connection, self.serializer)  # type: ignore[misc]
+            del self.__dict__["_tell"], self.__dict__["_job_id"]
+            try:
+                before["_tell"](self)
+            except BaseException:  # Redis is away: it can be asked again
+                self.__dict__.clear()
+                self.__dict__.update(before)
+                object.__setattr__(self, "__class__", Lazy)
+                raise
             return self
 
     Lazy.__name__, Lazy.__qualname__ = job_class.__name__, job_class.__qualname__

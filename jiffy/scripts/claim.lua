@@ -69,7 +69,7 @@ local function claim(queue, id)
   local member = id .. ':' .. execution
   if kind ~= 'corrupt' then
     call('HSET', key, 'status', 'started', 'started_at', date(), 'last_heartbeat', date(), 'worker_name', worker)
-    if job[10] then call('PERSIST', key) end
+    call('PERSIST', key)  -- it had a ttl as long as it was queued, or was kept as a failed one
   end
   local registry = scores[queue] or {}
   scores[queue] = registry

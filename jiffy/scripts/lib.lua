@@ -140,7 +140,8 @@ local function enqueue(queue, id, is_front)
     and type(try('ZADD', base .. ':rate_limited', NOW, id)) == 'number' then
     try('SADD', RQ .. 'rl-keys', limit)
     if slots then try('HSET', base, 'concurrency', slots) end
-    call('HSET', key, 'status', 'rate_limited', 'enqueue_at_front', is_front and 1 or '')
+    call('HSET', key, 'status', 'rate_limited')
+    if is_front then call('HSET', key, 'enqueue_at_front', 1) end
     fill_slots(limit)
   else
     if not push(queue, id, is_front) then return false end

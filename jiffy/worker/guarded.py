@@ -4,6 +4,7 @@ A name becomes a function only if it is under JOBS_MODULES, whichever of RQ's me
 and nothing is unpickled unless SERIALIZERS says so.
 """
 
+import os
 import zlib
 from collections.abc import Callable
 from contextlib import suppress
@@ -17,6 +18,7 @@ from rq.serializers import DefaultSerializer, JSONSerializer
 from jiffy import functions
 from jiffy.rq_job import Job
 from jiffy.settings import settings
+from jiffy.worker import process
 
 PICKLED = (
     "This job is pickled, and nothing of it was read: to unpickle it can run any code. Enqueue it "
@@ -67,13 +69,6 @@ def method(instance: object, name: str, modules: tuple[str, ...]) -> Callable[..
     return getattr(instance, name)  # type: ignore[no-any-return]
 
 
-def check_callbacks(job: RqJob) -> None:
-    """Raise NotAllowed, before any of it runs, for a job with a callback that must not."""
-    if isinstance(job, GuardedJob):
-        for name in job.callback_names:
-            function(name, settings().jobs_modules)
-
-
 class GuardedJob(Job):
     """RQ's job, of which only what is allowed is imported or unpickled."""
 
@@ -91,10 +86,12 @@ class GuardedJob(Job):
         name, modules = str(self.func_name), settings().jobs_modules
         return method(self.instance, name, modules) if self.instance else function(name, modules)
 
-    @property
-    def callback_names(self) -> list[str]:
-        names = (self._success_callback_name, self._failure_callback_name)
-        return [name for name in (*names, self._stopped_callback_name) if name]
+    def _execute(self) -> Any:
+        pid = os.getpid()
+        try:
+            return super()._execute()
+        finally:
+            process.end_copy(pid)
 
     @property
     def success_callback(self) -> Any:

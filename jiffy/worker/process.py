@@ -99,6 +99,19 @@ def _be_like_others() -> None:
         signal.signal(number, signal.SIG_DFL)
 
 
+def end_copy(pid: int) -> None:
+    """End this process if a job has forked it from `pid`: a copy that comes back in its stead."""
+    if os.getpid() == pid:
+        return
+    error = sys.exception()
+    try:
+        if error is not None:
+            traceback.print_exception(error)
+        sys.stdout.flush()
+    finally:
+        os._exit(1 if error else 0)
+
+
 def kill_group(pid: int) -> None:
     """Kill a child and all that its job started."""
     for kill in (os.killpg, os.kill):

@@ -15,7 +15,7 @@ from rq.logutils import setup_loghandlers
 from rq.serializers import JSONSerializer
 from rq.worker import BaseWorker, DequeueStrategy
 
-from jiffy import clock, log
+from jiffy import clock, log, rq_compat
 from jiffy.settings import settings
 from jiffy.worker import isolation
 from jiffy.worker.board import Board
@@ -140,6 +140,7 @@ class Worker(_Face, rq.Worker):
         """Run jobs in this process, which is a child's; return its exit code."""
         isolation.import_all(self.imports)
         self._is_horse = True
+        self.death_penalty_class = rq_compat.NoPenalty
         os.environ["RQ_WORKER_ID"] = self.name  # noqa: TID251 - for the job, as RQ does
         # In turns among the queues means one job from each.
         one_by_one = self._dequeue_strategy != DequeueStrategy.DEFAULT

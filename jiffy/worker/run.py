@@ -11,7 +11,6 @@ import sys
 import traceback
 from asyncio import run as run_coroutine
 from collections.abc import Callable
-from types import TracebackType
 from typing import Any
 
 import rq
@@ -24,16 +23,15 @@ from rq.worker import BaseWorker
 from jiffy import clock, keys, rq_compat
 from jiffy.errors import NotAllowed, ResultTooLarge, UnserializableResult
 from jiffy.retry import names_of
-from jiffy.rq_job import stand_in
+from jiffy.rq_job import real, stand_in
 from jiffy.settings import settings
-from jiffy.worker import guarded
+from jiffy.worker import guarded, process
 from jiffy.worker.claim import Claimed
 from jiffy.worker.finish import DETAILS, NO_DETAILS, Details, Outcome
 from jiffy.worker.line import Line
 
 # Of one value of a job's hash; more is no retry rule, name or webhook that anybody meant.
 _MOST_DETAIL_BYTES = 100_000
-ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None]
 
 
 class Interrupted(BaseException):
@@ -74,10 +72,12 @@ class Runner:
         self._pid = os.getpid()
         self._unpickles = "pickle" in settings().serializers
         self._functions: dict[str, Callable[..., Any]] = {}
-        # What a subclass or an integration (Sentry, OpenTelemetry) has replaced is called.
-        self._performs = face.job_class.perform is not Job.perform
-        self._wraps = rq_compat.is_replaced(face, "perform_job")
-        self._handles = rq_compat.is_replaced(face, "handle_exception") or bool(face._exc_handlers)
+        self._job: Job
+        # What a subclass or an integration (Sentry) has put in the place of RQ's is called.
+        is_replaced, worker = rq_compat.is_replaced, type(face)
+        self._wraps = is_replaced(worker, "perform_job")
+        self._performs = is_replaced(face.job_class, "perform")
+        self._handles = is_replaced(worker, "handle_exception") or bool(face._exc_handlers)
 
     def decode(self, job: Claimed) -> Any:
         """The job's (function's name, instance, arguments, keyword arguments).
@@ -105,34 +105,68 @@ class Runner:
     def run(self, job: Claimed, call: Any) -> Outcome:
         """Run the job; return what became of it.  Nothing that it raises gets out."""
         func_name, started_s, details = call[0], clock.wall(), NO_DETAILS
+        self._job = self._stand_in(job)
         try:
             if job.kind == "full":
                 details = read_details(self.line, job.job_id)
                 self._check_callbacks(details)
+            if self._wraps:
+                return self._run_wrapped(job, func_name, started_s, details)
             value = self._call(job, call)
-            ended_s = clock.wall()
-            if isinstance(value, rq.Retry):
-                if details is NO_DETAILS:
-                    details = read_details(self.line, job.job_id)
-                packed: bytes | None = self._pack_retry(job, value)
-                return Outcome(
-                    job, func_name, started_s, ended_s, "retried", packed, retry=value,
-                    details=details,
-                )  # fmt: skip
-            packed = None if value is None else self._pack(job, value)
-            if details.raw("success_callback_name"):
-                self._on_success(job, value)
-            return Outcome(job, func_name, started_s, ended_s, "finished", packed, details=details)
-        except Interrupted:
-            return self._returned(job, func_name, started_s)
+            return self._ended(job, func_name, started_s, details, value)
         except BaseException:  # noqa: BLE001 - a job may raise anything, SystemExit too
-            if self._is_stopping():
-                # A platform's SIGTERM reaches the programs that the job started, too: a failure
-                # in a shutdown is taken for the shutdown's doing.
-                return self._returned(job, func_name, started_s)
-            return self.failed(job, func_name, started_s, sys.exc_info())  # type: ignore[arg-type]
+            return self._raised(job, func_name, started_s, sys.exc_info())  # type: ignore[arg-type]
 
-    def failed(self, job: Claimed, func_name: str, started_s: float, exc_info: ExcInfo) -> Outcome:
+    def _run_wrapped(
+        self, job: Claimed, func_name: str, started_s: float, details: Details
+    ) -> Outcome:
+        """The same inside of what has been put around RQ's `perform_job`, callbacks included."""
+        outcomes: list[Outcome] = []
+        try:
+            rq_compat.perform_wrapped(
+                self.face, self._rq_job(), job.queue, job.execution,
+                lambda value: outcomes.append(
+                    self._ended(job, func_name, started_s, details, value)
+                ),
+                lambda exc_info: outcomes.append(
+                    self._raised(job, func_name, started_s, exc_info)
+                ),
+            )  # fmt: skip
+        except BaseException:
+            if not outcomes:  # or else the job was over
+                raise
+        return outcomes[-1]
+
+    def _ended(
+        self, job: Claimed, func_name: str, started_s: float, details: Details, value: Any
+    ) -> Outcome:
+        """The outcome of a job that returned `value`.  Raises what its callback raises."""
+        ended_s = clock.wall()
+        if isinstance(value, rq.Retry):
+            if details is NO_DETAILS:
+                details = read_details(self.line, job.job_id)
+            packed = self._pack_retry(job, value)
+            return Outcome(
+                job, func_name, started_s, ended_s, "retried", packed, retry=value, details=details
+            )
+        result = None if value is None else self._pack(job, value)
+        if details.raw("success_callback_name"):
+            self._on_success(value)
+        return Outcome(job, func_name, started_s, ended_s, "finished", result, details=details)
+
+    def _raised(
+        self, job: Claimed, func_name: str, started_s: float, exc_info: rq_compat.ExcInfo
+    ) -> Outcome:
+        """The outcome of a job that raised."""
+        # A platform's SIGTERM reaches the programs that the job started, too: a failure in a
+        # shutdown is taken for the shutdown's doing.
+        if self._is_stopping() or isinstance(exc_info[1], Interrupted):
+            return self._returned(job, func_name, started_s)
+        return self._failed(job, func_name, started_s, exc_info)
+
+    def _failed(
+        self, job: Claimed, func_name: str, started_s: float, exc_info: rq_compat.ExcInfo
+    ) -> Outcome:
         """The outcome of a job that raised.  Calls whatever wants to know of it, as RQ does."""
         ended_s, error_names = clock.wall(), names_of(exc_info[0])
         may_retry = not isinstance(
@@ -141,7 +175,7 @@ class Runner:
         error = _text_of(exc_info)
         details = read_details(self.line, job.job_id)
         if details.raw("failure_callback_name") or self._handles:
-            error = self._on_failure(job, started_s, ended_s, exc_info)
+            error = self._on_failure(started_s, ended_s, exc_info)
         return Outcome(
             job, func_name, started_s, ended_s, "failed", error=error, error_names=error_names,
             may_retry=may_retry, details=details,
@@ -160,54 +194,36 @@ class Runner:
             )  # fmt: skip
         return Outcome(job, func_name, started_s, ended_s, "returned")
 
-    def rq_job(self, job: Claimed) -> Job:
-        """The RQ job, read from Redis."""
+    def _stand_in(self, job: Claimed) -> Job:
+        """RQ's job, one for all who ask during this run; read from Redis when it is needed."""
         face = self.face
-        found = self.line.insist(
-            lambda: face.job_class.fetch(job.job_id, self.line.redis, face.serializer)
-        )
-        found.origin = job.queue
-        return found
-
-    def _call(self, job: Claimed, call: Any) -> Any:
-        if self._performs or self._wraps:
-            rq_job = self.rq_job(job)
-            guarded.check_callbacks(rq_job)
-            if self._wraps:
-                return rq_compat.perform_wrapped(self.face, rq_job, job.execution)
-            return rq_job.perform()
-        name, instance, args, kwargs = call
-        face = self.face
-        current = stand_in(
+        return stand_in(  # type: ignore[no-any-return]
             job.job_id, self.line.redis, face.job_class.refresh,
             job_class=face.job_class, serializer=face.serializer,
         )  # fmt: skip
+
+    def _rq_job(self) -> Job:
+        """The same, read from Redis."""
+        return self.line.insist(lambda: real(self._job))
+
+    def _call(self, job: Claimed, call: Any) -> Any:
+        if self._performs:
+            return self._rq_job().perform()
+        name, instance, args, kwargs = call
         if instance:
             function = guarded.method(instance, name, self._allowed)
         else:
             function = self._function(name)
 
         def call_as_current() -> Any:
-            rq_compat.CURRENT_JOB.set(current)
+            rq_compat.CURRENT_JOB.set(self._job)
             try:
                 value = function(*args, **kwargs)
                 return run_coroutine(value) if inspect.iscoroutine(value) else value
             finally:
-                self._end_copies()
+                process.end_copy(self._pid)
 
         return contextvars.copy_context().run(call_as_current)
-
-    def _end_copies(self) -> None:
-        """End a copy of this process that a job has forked, and that comes back in its stead."""
-        if os.getpid() == self._pid:
-            return
-        try:
-            error = sys.exc_info()[1]
-            if error is not None:
-                traceback.print_exception(error)
-            sys.stdout.flush()
-        finally:
-            os._exit(1 if sys.exc_info()[1] else 0)
 
     def _function(self, name: str) -> Callable[..., Any]:
         function = self._functions.get(name)
@@ -222,19 +238,19 @@ class Runner:
             if name:
                 guarded.function(name, self._allowed)
 
-    def _on_success(self, job: Claimed, value: Any) -> None:
-        rq_job = self.rq_job(job)
+    def _on_success(self, value: Any) -> None:
+        rq_job = self._rq_job()
         rq_compat.mark_finished(rq_job, value)
         self._relimit(rq_job.success_callback_timeout)
         try:
             rq_compat.call_on_success(rq_job, self.face.death_penalty_class, value)
         finally:
-            self._end_copies()
+            process.end_copy(self._pid)
 
-    def _on_failure(self, job: Claimed, started_s: float, ended_s: float, exc_info: ExcInfo) -> str:
+    def _on_failure(self, started_s: float, ended_s: float, exc_info: rq_compat.ExcInfo) -> str:
         """Call what wants to know of a failure; return the error to be written, maybe its own."""
         try:
-            rq_job = self.rq_job(job)
+            rq_job = self._rq_job()
         except Exception:  # noqa: BLE001 - it cannot be read, or it is gone: there is nobody to call
             return _text_of(exc_info)
         rq_compat.mark_failed(rq_job)
@@ -245,7 +261,7 @@ class Runner:
         except BaseException:  # noqa: BLE001 - a callback may raise anything
             exc_info = sys.exc_info()  # type: ignore[assignment]
         finally:
-            self._end_copies()
+            process.end_copy(self._pid)
         try:
             self.face.handle_exception(rq_job, *exc_info)
         except Exception:  # noqa: BLE001 - a broken handler ends no worker
@@ -285,5 +301,5 @@ class TimedRunner(Runner):
             return super()._call(job, call)
 
 
-def _text_of(exc_info: ExcInfo) -> str:
+def _text_of(exc_info: rq_compat.ExcInfo) -> str:
     return "".join(traceback.format_exception(*exc_info))

@@ -115,13 +115,13 @@ class Supervisor:
     def _tick(self) -> None:
         if self._companion:
             self._try(self._companion.watch)
+        now = clock.monotonic()
+        for timer in self._timers:  # as RQ's worker, it tidies up before the first job begins
+            if timer.is_due(now):
+                self._try(timer.action)
         for slot in list(self._slots):
             self._try(lambda slot=slot: self._watch(slot))  # type: ignore[misc]
         process.reap_strangers({slot.pid for slot in self._slots})
-        now = clock.monotonic()
-        for timer in self._timers:
-            if timer.is_due(now):
-                self._try(timer.action)
 
     def _try(self, action: Callable[[], None]) -> None:
         """Do something that the next turn does again if it fails: no error ends the dyno."""

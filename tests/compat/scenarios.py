@@ -18,6 +18,7 @@ from rq.suspension import suspend
 from tests.compat import work
 
 _A_MINUTE = datetime.timedelta(minutes=1)
+_LIMIT = rq.RateLimit("mail", 1)
 
 
 def needs_a_child(scenario):
@@ -120,6 +121,13 @@ def failed_past_a_handler_that_ends_the_line(stage):
 def failed_without_the_default_handler(stage):
     stage.enqueue(work.fail)
     stage.work(handlers=["tests.compat.work.handler"], disable_default_exception_handler=True)
+
+
+def requeued_while_its_failure_is_still_kept(stage):
+    job = stage.enqueue(work.fail_once_then_look_around, failure_ttl=60)
+    stage.work()
+    job.requeue()
+    stage.work()
 
 
 def failed_then_requeued_by_hand(stage):
@@ -295,6 +303,94 @@ def a_group_with_a_failure(stage):
     stage.work()
 
 
+# A rate limit
+
+
+def held_until_there_is_a_slot(stage):
+    for number in range(3):
+        stage.enqueue(work.note, f"{number}", job_id=f"job-{number}", rate_limit=_LIMIT)
+    stage.work()
+
+
+def two_slots_on_two_queues(stage):
+    limit = rq.RateLimit("mail", 2)
+    for number in range(2):
+        for name in ("high", "default"):
+            queue = stage.queue(name)
+            queue.enqueue(work.add, number, 1, job_id=f"{name}-{number}", rate_limit=limit)
+    stage.work()
+
+
+def _behind(stage, func, *args, **options):
+    """One job that has the only slot, one that is held."""
+    job = stage.enqueue(func, *args, rate_limit=_LIMIT, **options)
+    stage.enqueue(work.note, "held", job_id="two", rate_limit=_LIMIT)
+    return job
+
+
+def held_behind_a_failure(stage):
+    _behind(stage, work.fail)
+    stage.work()
+
+
+def held_behind_a_job_that_is_forgotten_at_once(stage):
+    _behind(stage, work.add, 2, 3, result_ttl=0)
+    stage.work()
+
+
+def held_behind_retries_at_once(stage):
+    _behind(stage, work.fail, retry=rq.Retry(max=2))
+    stage.work()
+
+
+def held_behind_a_retry_later(stage):
+    _behind(stage, work.fail, retry=rq.Retry(max=1, interval=60))
+    stage.work()
+
+
+def held_behind_a_repetition_later(stage):
+    _behind(stage, work.note, "again", repeat=rq.Repeat(times=2, interval=60))
+    stage.work()
+
+
+def held_behind_a_repetition_at_once(stage):
+    _behind(stage, work.note, "again", repeat=rq.Repeat(times=2))
+    stage.work()
+
+
+def held_behind_a_job_that_is_canceled_while_queued(stage):
+    _behind(stage, work.add, 2, 3).cancel()
+    stage.work()
+
+
+def held_behind_a_job_that_is_requeued_by_hand(stage):
+    job = stage.enqueue(work.fail, rate_limit=_LIMIT)
+    stage.work()
+    stage.enqueue(work.note, "first", job_id="two", rate_limit=_LIMIT)
+    job.requeue()
+    stage.work(max_jobs=1)
+
+
+@needs_a_child
+def stopped_by_command_with_another_held_behind_it(stage):
+    job = _behind(stage, work.wait_for_ever)
+    stage.begin()
+    stage.stop_when_begun(job)
+
+
+def a_dependent_is_held(stage):
+    parent = stage.enqueue(work.add, 2, 3)
+    stage.enqueue(work.note, "after", job_id="two", depends_on=parent, rate_limit=_LIMIT)
+    stage.enqueue(work.note, "first", job_id="three", rate_limit=_LIMIT)
+    stage.work(max_jobs=1)
+
+
+def due_and_held(stage):
+    stage.queue().enqueue_in(-_A_MINUTE, work.note, "late", job_id="one", rate_limit=_LIMIT)
+    stage.enqueue(work.note, "first", job_id="two", rate_limit=_LIMIT)
+    stage.work(with_scheduler=True, max_jobs=1)
+
+
 # Those who are told
 
 
@@ -356,6 +452,11 @@ def at_the_front(stage):
     stage.enqueue(work.note, "first")
     stage.enqueue(work.note, "second, at the front", job_id="two", at_front=True)
     stage.work()
+
+
+def unique_and_scheduled(stage):
+    stage.queue().enqueue_in(-_A_MINUTE, work.note, "late", job_id="one", unique=True)
+    stage.work(with_scheduler=True)
 
 
 def canceled_while_queued(stage):

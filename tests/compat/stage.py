@@ -20,10 +20,10 @@ from rq.utils import import_attribute
 
 from jiffy import connection
 from tests.compat import work
-from tests.newcomer import PATIENCE_S
+from tests.newcomer import PATIENCE_S, wait_until
 
 _SETTINGS = {
-    "JOBS_MODULES": "jobs,tests",
+    "JOBS_MODULES": "tests.compat",
     "SERIALIZERS": "json,pickle",
     "WEBHOOK_HOSTS": "127.0.0.1",
 }
@@ -94,9 +94,11 @@ class Stage:
 
     def stop_when_begun(self, job):
         """Stop `job` by RQ's command once it says that it runs, and let the worker end."""
-        assert self.redis.blpop(work.CALLS, PATIENCE_S)
-        send_stop_job_command(self.redis, job.id, serializer=job.serializer)
-        self._process.wait()
+        try:
+            wait_until(lambda: self.redis.lpop(work.CALLS))
+            send_stop_job_command(self.redis, job.id, serializer=job.serializer)
+        finally:
+            self._process.wait()
 
     def calls(self):
         return [raw.decode() for raw in self.redis.lrange(work.CALLS, 0, -1)]

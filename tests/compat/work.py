@@ -83,6 +83,12 @@ def look_around():
     redis.set(traces.WHILE_RUNNING, pickle.dumps(traces.take(redis)))
 
 
+def fail_once_then_look_around():
+    if not _redis().incr("test:tries") > 1:
+        raise ValueError("not yet")
+    look_around()
+
+
 def delete_myself():
     rq.get_current_job().delete()
 
