@@ -36,7 +36,7 @@ end
 
 local function kind_of(job)
   if not job then return 'corrupt' end
-  for i = 4, 9 do
+  for i = 4, 11 do
     if job[i] then return 'full' end
   end
   return job[1] and 'plain' or 'corrupt'
@@ -45,18 +45,19 @@ end
 -- Claim one job.  Returns 'alone' if nothing more is to be claimed with it, 'later' if it must wait for the next call.
 local function claim(queue, id)
   local key = job_key(id)
-  local job = fields(key, 'data', 'timeout', 'result_ttl', 'success_callback_name', 'repeats_left', 'webhooks',
-    'dependency_ids', 'rate_limit_key', 'jiffy:join', 'ttl', 'jiffy:alone', 'jiffy:expires')
+  local job = fields(key, 'data', 'timeout', 'result_ttl', 'success_callback_name', 'failure_callback_name',
+    'stopped_callback_name', 'repeats_left', 'webhooks', 'dependency_ids', 'rate_limit_key', 'jiffy:join', 'ttl',
+    'jiffy:alone', 'jiffy:expires')
   local kind = kind_of(job)
   if kind == 'corrupt' and job and call('EXISTS', key) == 0 then return nil end  -- it was deleted
   job = job or {}
   -- A job that may have killed a worker is claimed alone, so that no other one is blamed for the next death; and so is
   -- one that must begin in time: it counts as begun now, so it must not wait behind another.
-  local is_alone = job[10] or job[11] or job[12]
+  local is_alone = job[12] or job[13] or job[14]
   if is_alone and claimed > 0 then return 'later' end
   claimed = claimed + 1
   local execution = prefix .. string.format('%08x', claimed)
-  local expires_s = tonumber(job[12])
+  local expires_s = tonumber(job[14])
   local deadline = expires_s and call('ZSCORE', OWN .. 'expiring', id)
   if deadline and tonumber(deadline) < tonumber(NOW) then
     answer('expired', id, execution, queue, expire(queue, id, expires_s), '', '')
