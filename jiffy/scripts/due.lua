@@ -29,15 +29,19 @@ end
 -- costs little in a long queue too.
 local places_left = 200 * MOST_KEYS
 for _, id in ipairs(call('ZRANGEBYSCORE', OWN .. 'expiring', '-inf', NOW, 'LIMIT', 0, MOST_KEYS / 2)) do
-  local job = fields(job_key(id), 'status', 'origin', 'jiffy:expires')
-  local key = job and job[1] == 'queued' and job[2] and tonumber(job[3]) and RQ .. 'queue:' .. job[2]
-  local place = key and try('LPOS', key, id)
-  if type(place) == 'number' and call('LREM', key, 1, id) == 1 then
-    places_left = places_left - place
-    for _, value in ipairs({id, job[2], expire(job[2], id, tonumber(job[3]))}) do expired[#expired + 1] = value end
+  local status, queue, expires, limit =
+    unpack(fields(job_key(id), 'status', 'origin', 'jiffy:expires', 'rate_limit_key') or {})
+  local list, expires_s, is_taken_off = RQ .. 'queue:' .. (queue or ''), tonumber(expires), 0
+  if queue and expires_s and status == 'queued' then
+    local place, length = try('LPOS', list, id), try('LLEN', list)
+    places_left = places_left - (type(place) == 'number' and place or type(length) == 'number' and length or 0)
+    is_taken_off = type(place) == 'number' and call('LREM', list, 1, id)
+  elseif queue and expires_s and status == 'rate_limited' and limit then
+    is_taken_off = try('ZREM', RQ .. 'rl:' .. limit .. ':rate_limited', id)
+  end
+  if is_taken_off == 1 then
+    for _, value in ipairs({id, queue, expire(queue, id, expires_s)}) do expired[#expired + 1] = value end
   else
-    local length = key and try('LLEN', key)
-    places_left = places_left - (type(length) == 'number' and length or 0)
     call('ZREM', OWN .. 'expiring', id)
   end
   if places_left <= 0 then break end

@@ -133,8 +133,8 @@ end
 -- rate limit; false where the queue's key holds something else.
 local function enqueue(queue, id, is_front)
   local key = job_key(id)
-  local limit, slots, ttl, expires =
-    unpack(fields(key, 'rate_limit_key', 'rate_limit_concurrency', 'ttl', 'jiffy:expires') or {})
+  local limit, slots, ttl, expires, started =
+    unpack(fields(key, 'rate_limit_key', 'rate_limit_concurrency', 'ttl', 'jiffy:expires', 'started_at') or {})
   local base = limit and RQ .. 'rl:' .. limit
   if limit and try('ZSCORE', base .. ':allowed', id) == false
     and type(try('ZADD', base .. ':rate_limited', NOW, id)) == 'number' then
@@ -148,7 +148,7 @@ local function enqueue(queue, id, is_front)
     try('HSET', key, 'status', 'queued', 'enqueued_at', date())
   end
   if tonumber(ttl) then try('EXPIRE', key, ttl) end
-  if tonumber(expires) then call('ZADD', OWN .. 'expiring', NOW + expires, id) end
+  if tonumber(expires) and not started then call('ZADD', OWN .. 'expiring', NOW + expires, id) end
   return true
 end
 
