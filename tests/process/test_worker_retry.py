@@ -49,4 +49,4 @@ def test_what_waited_too_long_for_a_worker_is_canceled_and_the_log_says_so(
     worker.until_logged("job.expired")
 
     assert (status(redis, late.id), said(redis)) == ("canceled", [])
-    assert "It had not begun 1 s after it was enqueued" in worker.lines("job.expired")[0]
+    assert "Expired: not started within 1 second." in worker.lines("job.expired")[0]
