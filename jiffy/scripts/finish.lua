@@ -27,33 +27,29 @@ local function add_result(id, execution, kind, value, started_s, ended_s, ttl_s,
   if ttl_s < 0 then call('PERSIST', key) elseif not is_kept then call('EXPIRE', key, ttl_s) end
 end
 
--- The job has ended: what waits for it goes on.  Returns whether anything depends on it.
-local function notify(queue, id, status, part)
+-- The job has ended: what waits for it goes on.  The names of its dependents are kept as long as the job, but not less
+-- long than it takes to release them.
+local function notify(queue, id, status, ttl_s, part)
   local key = job_key(id)
-  local has_dependents = call('EXISTS', key .. ':dependents') == 1
-  if has_dependents then
+  if call('EXISTS', key .. ':dependents') == 1 then
     local cursor = release_dependents(id, status, '0', 100)
     if cursor ~= '0' then remember(queue, 'release ' .. status .. ' ' .. cursor .. ' ' .. id) end
+    if ttl_s >= 0 then call('EXPIRE', key .. ':dependents', math.max(ttl_s, cursor ~= '0' and 3600 or 0)) end
   end
   local waiting = part and call('HGET', key, 'jiffy:join')
   if waiting then part_ended(waiting, id, status, part[1], part[2]) end
-  return has_dependents
 end
 
 -- It is kept in a registry for a while.
-local function keep(queue, id, status, ttl_s, has_dependents, more)
+local function keep(queue, id, status, ttl_s, more)
   local key = job_key(id)
   local registry, for_ever = RQ .. 'finished:' .. queue, '+inf'
   if status ~= 'finished' then registry, for_ever = RQ .. 'failed:' .. queue, ttl_s end
   add_to(registry, ttl_s < 0 and for_ever or NOW + ttl_s, id)
   if more.again then return end
-  if ttl_s < 0 then
-    call('PERSIST', key)
-  else
-    call('EXPIRE', key, ttl_s)
-    if has_dependents then call('EXPIRE', key .. ':dependents', ttl_s) end
-  end
-  if more.has_parents and ttl_s >= 0 then call('EXPIRE', RQ .. 'job::' .. id .. ':dependencies', ttl_s) end
+  if ttl_s < 0 then return call('PERSIST', key) end
+  call('EXPIRE', key, ttl_s)
+  if more.has_parents then call('EXPIRE', RQ .. 'job::' .. id .. ':dependencies', ttl_s) end
 end
 
 -- It runs again; false if that cannot be: its queue's key holds something else.
@@ -84,11 +80,11 @@ local function finish(queue, id, execution, status, started, ended, started_s, e
     if kind > 0 then add_result(id, execution, kind, value, started_s, ended_s, ttl_s, more.keep_result) end
     if status ~= 'retried' then
       -- What waits for a job, and is odd, must not change what becomes of it.
-      local is_fine, has_dependents = pcall(notify, queue, id, status, more.part)
+      pcall(notify, queue, id, status, more.again and -1 or ttl_s, more.part)
       if status == 'finished' and ttl_s == 0 and not more.again then
         call('DEL', key, RQ .. 'results:' .. id, RQ .. 'job::' .. id .. ':dependencies')
       elseif status == 'finished' and ttl_s ~= 0 or kind > 0 then
-        keep(queue, id, status, ttl_s, is_fine and has_dependents, more)
+        keep(queue, id, status, ttl_s, more)
       end
     end
   elseif not job then  -- a key of another type: it is shown among the failed ones, with the reason
