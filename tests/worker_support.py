@@ -1,5 +1,6 @@
 """What the tests of the worker share: jobs by the dozen, the steps of a worker, what they leave."""
 
+from rq.job import Dependency
 from rq.results import Result
 
 import jiffy
@@ -27,6 +28,21 @@ def enqueue(redis, count=1, func=worker_jobs.nothing, *args, queue="default", **
     for job_id in ids:
         Queue(queue, connection=redis).enqueue(func, args=args, job_id=job_id, **options)
     return ids
+
+
+def depend(redis, parent, count, **dependency):
+    """Give a job so many dependents, in RQ's way, without asking RQ for each of them."""
+    first = Queue("default", connection=redis).enqueue(
+        worker_jobs.nothing, job_id="dependent-0", depends_on=Dependency([parent], **dependency)
+    )
+    fields, pipe = redis.hgetall(first.key), redis.pipeline(transaction=False)
+    for number in range(1, count):
+        job_id = f"dependent-{number}"
+        pipe.hset(keys.job(job_id), mapping=fields)
+        pipe.sadd(parent.dependents_key, job_id)
+        pipe.sadd(f"{keys.RQ}job::{job_id}:dependencies", parent.id)
+        pipe.zadd(keys.REGISTRIES["deferred"] + "default", {job_id: 1})
+    pipe.execute()
 
 
 def claimer(redis, name="worker-1", queues=("default",), **options):

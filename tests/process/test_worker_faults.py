@@ -7,16 +7,15 @@ import pytest
 from redis import Redis
 from rq import Callback
 from rq.command import PUBSUB_CHANNEL_TEMPLATE
-from rq.job import Dependency
 from rq.serializers import DefaultSerializer
 
 from bench.proxy import longer
 from bench.server import free_port
 from jiffy import devredis
-from jiffy.queues import Job, Queue
+from jiffy.queues import Queue
 from tests import fault_jobs, worker_jobs
 from tests.worker_processes import until_over, worker_names
-from tests.worker_support import enqueue, queued, reason, registered, said, status
+from tests.worker_support import depend, enqueue, queued, reason, registered, said, status
 
 pytestmark = pytest.mark.slow
 
@@ -28,20 +27,6 @@ def _all_jobs_of_tests(monkeypatch):
 
 def put(redis, func, *args, job_id, **options):
     return Queue("default", connection=redis).enqueue(func, args=args, job_id=job_id, **options)
-
-
-def depend(redis, parent, count, **options):
-    """Give a job so many dependents, in RQ's way, without asking RQ for each of them."""
-    dependency = Dependency(jobs=[parent], **options)
-    first = put(redis, worker_jobs.nothing, job_id="dependent-0", depends_on=dependency)
-    fields, pipe = redis.hgetall(first.key), redis.pipeline(transaction=False)
-    for number in range(1, count):
-        job_id = f"dependent-{number}"
-        pipe.hset(Job.key_for(job_id), mapping=fields)
-        pipe.sadd(parent.dependents_key, job_id)
-        pipe.sadd(f"rq:job::{job_id}:dependencies", parent.id)
-        pipe.zadd("rq:deferred:default", {job_id: 1})
-    pipe.execute()
 
 
 def test_5000_dependents_are_released_far_from_redis_and_nothing_else_waits(start_worker, tmp_path):

@@ -1,0 +1,163 @@
+"""Dependents: jobs that wait for others are released in steps, each of them once."""
+
+import pytest
+from rq import Retry
+from rq.job import Dependency
+
+from jiffy import actions, keys
+from jiffy.queues import Queue
+from tests import worker_jobs
+from tests.worker_support import (
+    child,
+    claim,
+    claimer,
+    depend,
+    enqueue,
+    finish,
+    job,
+    queued,
+    registered,
+    said,
+    status,
+    work_one,
+)
+
+
+@pytest.mark.parametrize(
+    ("func", "dependency", "runs"),
+    [
+        (worker_jobs.nothing, {}, True),
+        (worker_jobs.fail, {}, False),
+        (worker_jobs.fail, {"allow_failure": True}, True),
+        (worker_jobs.nothing, {"allow_failure": True}, True),
+    ],
+)
+@pytest.mark.parametrize("ttl", [{}, {"result_ttl": 0, "failure_ttl": 0}], ids=["kept", "gone"])
+def test_a_dependent_runs_if_its_parent_ended_as_it_should(
+    redis, work, func, dependency, runs, ttl
+):
+    [parent] = enqueue(redis, 1, func, **ttl)
+    depends_on = Dependency([parent], **dependency)
+    Queue("default", connection=redis).enqueue(
+        worker_jobs.say, "after it", job_id="next", depends_on=depends_on
+    )
+    before = (queued(redis), registered(redis, "deferred"))
+    work()
+
+    assert before == (["default-0"], ["next"])
+    assert said(redis) == ["after it"] * runs
+    assert registered(redis, "deferred") == ["next"] * (not runs)
+
+
+def test_a_parent_that_runs_again_has_not_ended(redis):
+    [parent] = enqueue(redis, 1, retry=Retry(2))
+    depend(redis, job(redis, parent), 1, allow_failure=True)
+    finish(redis, *claim(redis), "failed", error="it broke")
+
+    assert (status(redis), registered(redis, "deferred")) == ("queued", ["dependent-0"])
+
+
+@pytest.mark.parametrize("count", [2, 250])
+def test_a_job_with_many_parents_is_released_by_the_last(redis, count):
+    parents = enqueue(redis, count)
+    Queue("default", connection=redis).enqueue(
+        worker_jobs.nothing, job_id="next", depends_on=parents
+    )
+    *others, last = claim(redis, count)
+    for one in others:
+        finish(redis, one)
+    before = queued(redis)
+    finish(redis, last)
+
+    assert (before, queued(redis)) == ([], ["next"])
+
+
+def test_a_parent_that_is_gone_or_no_job_is_not_waited_for(redis):
+    parents = enqueue(redis, 3)
+    Queue("default", connection=redis).enqueue(
+        worker_jobs.nothing, job_id="next", depends_on=parents
+    )
+    redis.delete(*map(keys.job, parents[:2]))
+    redis.set(keys.job(parents[1]), "odd")
+    finish(redis, *[one for one in claim(redis) if one.job_id == parents[2]])
+
+    assert (status(redis, parents[2]), queued(redis)) == ("finished", ["next"])
+
+
+def test_dependents_are_queued_on_their_queues_where_they_belong_there(redis):
+    [parent] = enqueue(redis)
+    for queue, at_front in (("default", True), ("low", False)):
+        Queue(queue, connection=redis).enqueue(
+            worker_jobs.nothing, job_id=queue,
+            depends_on=Dependency([parent], enqueue_at_front=at_front),
+        )  # fmt: skip
+        Queue(queue, connection=redis).enqueue(worker_jobs.nothing, job_id=f"first-{queue}")
+    redis.delete(keys.wake("low"))
+    work_one(redis)
+
+    assert queued(redis) == ["default", "first-default"]
+    assert queued(redis, "low") == ["first-low", "low"]
+    assert redis.llen(keys.wake("low")) == 1
+
+
+def test_dependents_that_wait_no_more_are_not_released(redis):
+    [parent] = enqueue(redis)
+    depend(redis, job(redis, parent), 4)
+    actions.cancel("dependent-1")
+    job(redis, "dependent-2").delete()
+    redis.delete(keys.job("dependent-3"))
+    work_one(redis)
+
+    assert queued(redis) == ["dependent-0"]
+
+
+# Many
+
+
+def test_many_dependents_are_released_in_steps_by_whoever_claims(redis):
+    [parent] = enqueue(redis, 1, result_ttl=0)
+    depend(redis, job(redis, parent), 2000)
+    [claimed] = claim(redis)
+    finish(redis, claimed)
+    steps = [len(queued(redis))]
+    others = [claimer(redis, f"worker-{number}") for number in range(2, 4)]
+    while registered(redis, "deferred"):
+        before = redis.llen(keys.queue("default"))
+        found = others[len(steps) % 2].claim(1)
+        steps.append(redis.llen(keys.queue("default")) + len(found.jobs) - before)
+
+    assert max(steps) < 700
+    assert len(steps) >= 4
+    assert sorted(registered(redis, "started") + queued(redis)) == sorted(
+        f"dependent-{number}" for number in range(2000)
+    )
+    assert not redis.exists(keys.todo("default"))
+
+
+def test_a_release_that_is_repeated_releases_nothing_twice(redis):
+    [parent] = enqueue(redis)
+    depend(redis, job(redis, parent), 300)
+    finish(redis, *claim(redis))
+    redis.zadd(keys.todo("default"), {f"release finished 0 {parent}": 1})
+    child(redis).work()
+
+    assert len(registered(redis, "finished")) == 301
+
+
+def test_dependents_outlast_the_short_life_of_their_parent(redis):
+    [parent] = enqueue(redis, 1, result_ttl=1)
+    depend(redis, job(redis, parent), 300)
+    finish(redis, *claim(redis))
+
+    assert redis.ttl(f"{keys.job(parent)}:dependents") > 1000
+
+
+def test_of_many_that_wait_for_another_parent_too_those_stay(redis):
+    [parent] = enqueue(redis)
+    [other] = enqueue(redis, queue="low")
+    depend(redis, job(redis, parent), 200)
+    redis.sadd(f"{keys.RQ}job::dependent-7:dependencies", other)
+    child(redis).work()
+
+    assert registered(redis, "deferred") == ["dependent-7"]
+    assert len(registered(redis, "finished")) == 200

@@ -1,0 +1,235 @@
+"""Rate limits of RQ: a held job is queued as soon as a slot is free, whatever freed it."""
+
+import pytest
+import rq
+from rq import Retry
+from rq.rate_limit import RateLimit, RateLimitRegistry
+from rq.serializers import JSONSerializer
+
+from jiffy import actions, keys
+from jiffy.worker.line import Line
+from jiffy.worker.recovery import Death, Verdict
+from tests import worker_jobs
+from tests.worker_support import (
+    WIP,
+    child,
+    claim,
+    finish,
+    job,
+    queued,
+    recovery,
+    registered,
+    status,
+)
+
+
+def enqueue(redis, count=3, func=worker_jobs.nothing, concurrency=1, queue="default", **options):
+    """Let stock RQ enqueue "job-0", "job-1" … under one rate limit."""
+    stock = rq.Queue(queue, connection=redis, serializer=JSONSerializer)
+    limit = RateLimit("api", concurrency)
+    return [
+        stock.enqueue(func, job_id=f"job-{number}", rate_limit=limit, **options).id
+        for number in range(count)
+    ]
+
+
+def slots(redis):
+    """The jobs that have a slot, and those that wait for one."""
+    found = RateLimitRegistry("api", redis)
+    return found.get_allowed_job_ids(), found.get_rate_limited_job_ids()
+
+
+def maintain(redis):
+    redis.delete(f"{keys.OWN}maintained", f"{keys.OWN}maintained:default")
+    recovery(redis).maintain([keys.queue("default")], 60)
+
+
+def die(redis, claimed, **fields):
+    recovery(redis).recover(
+        Death(worker="worker-1", cause="a bug", execution=claimed.execution, **fields)
+    )
+
+
+def crash_thrice(redis, claimed):
+    for _ in range(2):
+        die(redis, claimed)
+        [claimed] = claim(redis, 1)
+    die(redis, claimed)
+
+
+ENDS = {
+    "finished": lambda redis, claimed: finish(redis, claimed),
+    "failed": lambda redis, claimed: finish(redis, claimed, "failed", error="it broke"),
+    "stopped": lambda redis, claimed: finish(redis, claimed, "stopped", error="stopped"),
+    "retried later": lambda redis, claimed: finish(
+        redis, claimed, "retried", retry=rq.Retry(3, interval=60)
+    ),
+    "killed": lambda redis, claimed: die(redis, claimed, verdict=Verdict.FAIL),
+    "stopped by command": lambda redis, claimed: die(
+        redis, claimed, verdict=Verdict.FAIL, was_stopped=True
+    ),
+    "quarantined": crash_thrice,
+}
+
+
+@pytest.mark.parametrize("end", ENDS.values(), ids=ENDS)
+@pytest.mark.parametrize("ttl", [{}, {"result_ttl": 0, "failure_ttl": 0}], ids=["kept", "gone"])
+def test_the_end_of_a_job_frees_its_slot_for_the_oldest_that_waits(redis, end, ttl):
+    first, second, third = enqueue(redis, **ttl)
+    [claimed] = claim(redis)
+    before = slots(redis)
+    redis.delete(keys.wake("default"))
+    end(redis, claimed)
+
+    assert before == ([first], [second, third])
+    assert (slots(redis), queued(redis)) == (([second], [third]), [second])
+    assert status(redis, second) == "queued"
+    assert redis.llen(keys.wake("default")) == 1
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        lambda redis, claimed: finish(redis, claimed, "returned"),
+        lambda redis, claimed: finish(redis, claimed, "retried", retry=rq.Retry(3)),
+        lambda redis, claimed: die(redis, claimed),
+        lambda redis, claimed: die(redis, claimed, is_gone=True),
+    ],
+    ids=["returned", "retried at once", "crashed", "vanished"],
+)
+def test_a_job_that_is_queued_again_keeps_its_slot(redis, end):
+    first, second, third = enqueue(redis)
+    end(redis, *claim(redis))
+
+    assert (slots(redis), queued(redis)) == (([first], [second, third]), [first])
+
+
+def test_all_jobs_run_and_nothing_of_the_limit_is_left(redis):
+    ids = enqueue(redis, 30, concurrency=3)
+    child(redis).work()
+    maintain(redis)
+
+    assert sorted(registered(redis, "finished")) == sorted(ids)
+    assert not redis.keys(f"{keys.RQ}rl*")
+
+
+def test_a_job_that_failed_and_has_a_retry_later_waits_for_a_slot_when_it_is_due(redis):
+    first, second = enqueue(redis, 2, worker_jobs.fail, retry=Retry(1, interval=60))
+    finish(redis, *claim(redis), "failed", error="it broke")
+    redis.zadd(keys.REGISTRIES["scheduled"] + "default", {first: 1})
+    Line(redis).run("due", [keys.queue("default")], [1000, 180])
+
+    assert (slots(redis), queued(redis)) == (([second], [first]), [second])
+    assert status(redis, first) == "rate_limited"
+
+
+def test_a_dependent_with_a_rate_limit_waits_for_a_slot_when_it_is_released(redis):
+    first = enqueue(redis, 1)[0]
+    stock = rq.Queue("default", connection=redis, serializer=JSONSerializer)
+    parent = stock.enqueue(worker_jobs.nothing, job_id="parent")
+    stock.enqueue(
+        worker_jobs.nothing, job_id="next", depends_on=parent, rate_limit=RateLimit("api", 1)
+    )
+    one, two = claim(redis)
+    finish(redis, two)
+    between = (slots(redis), status(redis, "next"))
+    finish(redis, one)
+
+    assert between == (([first], ["next"]), "rate_limited")
+    assert queued(redis) == ["next"]
+
+
+def test_a_held_job_goes_to_the_front_if_it_is_to(redis):
+    enqueue(redis, 2, at_front=True)
+    [claimed] = claim(redis)
+    rq.Queue("default", connection=redis).enqueue(worker_jobs.nothing, job_id="waits")
+    finish(redis, claimed)
+
+    assert queued(redis) == ["job-1", "waits"]
+
+
+# What ends a job without a worker of ours
+
+
+@pytest.mark.parametrize("held", [False, True])
+def test_a_job_that_is_canceled_frees_its_slot(redis, held):
+    first, second, third = enqueue(redis)
+    actions.cancel(second if held else first)
+
+    assert slots(redis) == (([first], [third]) if held else ([second], [third]))
+
+
+def test_a_job_that_expired_frees_its_slot(redis):
+    first, second, _ = enqueue(redis)
+    redis.hset(keys.job(first), keys.EXPIRES_FIELD, 600)
+    redis.zadd(keys.EXPIRING, {first: 1})
+    claim(redis)
+
+    assert status(redis, first) == "canceled"
+    assert slots(redis)[0] == [second]
+
+
+def delete(redis, job_id):
+    redis.delete(keys.job(job_id))
+    redis.lrem(keys.queue("default"), 0, job_id)
+
+
+def finish_in_rq_2_12(redis, job_id):
+    """It knows no rate limits."""
+    redis.lpop(keys.queue("default"))
+    redis.hset(keys.job(job_id), "status", "finished")
+
+
+def start_and_die_in_stock_rq(redis, job_id):
+    redis.lpop(keys.queue("default"))
+    redis.hset(keys.job(job_id), "status", "started")
+    redis.zadd(WIP, {f"{job_id}:execution": 1})
+
+
+@pytest.mark.parametrize("end", [delete, finish_in_rq_2_12, start_and_die_in_stock_rq])
+def test_a_slot_that_nobody_freed_is_found_by_maintenance(redis, end):
+    first, second, third = enqueue(redis)
+    end(redis, first)
+    maintain(redis)
+
+    assert (slots(redis), queued(redis)) == (([second], [third]), [second])
+
+
+def test_a_job_that_was_deleted_while_it_runs_keeps_its_slot_until_it_ends(redis):
+    enqueue(redis)
+    [claimed] = claim(redis)
+    redis.delete(keys.job("job-0"))
+    maintain(redis)
+    between = slots(redis)[0]
+    finish(redis, claimed)
+    maintain(redis)
+
+    assert (between, slots(redis)[0]) == (["job-0"], ["job-1"])
+
+
+def test_a_slot_among_hundreds_is_found_in_time(redis):
+    ids = enqueue(redis, 2, concurrency=200)
+    redis.delete(keys.queue("default"))
+    allowed = f"{keys.RQ}rl:api:allowed"
+    for number in range(150):
+        redis.hset(keys.job(f"runs-{number}"), "status", "started")
+        redis.zadd(allowed, {f"runs-{number}": number})
+    redis.delete(*map(keys.job, ids))
+    for _ in range(20):
+        maintain(redis)
+
+    assert redis.zcard(allowed) == 150
+
+
+def test_where_a_slot_leads_to_a_queue_that_is_something_else_it_is_not_lost(redis):
+    enqueue(redis, 2, queue="low")
+    [claimed] = claim(redis, queues=["low"])
+    redis.set(keys.queue("low"), "odd")
+    finish(redis, claimed)
+    between = slots(redis)
+    redis.delete(keys.queue("low"))
+    maintain(redis)
+
+    assert between == ([], ["job-1"])
+    assert (slots(redis), queued(redis, "low")) == ((["job-1"], []), ["job-1"])
+    assert job(redis, "job-1").get_status() == "queued"
