@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import sys
+import threading
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
@@ -90,13 +91,27 @@ def _serve(parent: int) -> None:
         # A handler, not SIG_IGN, which the programs that a job starts would inherit.
         signal.signal(number, lambda *_: None)
     signal.set_wakeup_fd(-1)
-    # Nor must its forks inherit that: multiprocessing ends them by SIGTERM.
-    os.register_at_fork(after_in_child=_be_like_others)
+    # Nor must its forks inherit that: multiprocessing ends them by SIGTERM, at once perhaps.
+    os.register_at_fork(
+        before=_block, after_in_parent=_unblock, after_in_child=_behave_as_elsewhere
+    )
 
 
-def _be_like_others() -> None:
+_mask = threading.local()
+
+
+def _block() -> None:
+    _mask.before = signal.pthread_sigmask(signal.SIG_BLOCK, _FROM_SUPERVISOR)
+
+
+def _unblock() -> None:
+    signal.pthread_sigmask(signal.SIG_SETMASK, _mask.before)
+
+
+def _behave_as_elsewhere() -> None:
     for number in _FROM_SUPERVISOR:
         signal.signal(number, signal.SIG_DFL)
+    _unblock()
 
 
 def end_copy(pid: int) -> None:

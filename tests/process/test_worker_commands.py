@@ -42,7 +42,7 @@ def test_an_execution_is_stopped_by_command_and_no_other_one_of_the_job(worker, 
     for execution_id in ("an-earlier-one", execution.id):
         redis.hset(f"rq:execution:default-0:{execution_id}", mapping=execution.serialize())
         send_stop_execution_command(redis, "default-0", execution_id)
-        worker.until_logged("command.heard")
+        worker.until_logged("command.received")
     until_over(worker, redis, "default-0")
 
     assert status(redis) == "stopped"

@@ -21,8 +21,8 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(autouse=True)
-def _all_jobs_of_tests(monkeypatch):
-    monkeypatch.setenv("JOBS_MODULES", "tests.worker_jobs,tests.fault_jobs")
+def _all_jobs_of_tests(environ):
+    environ(JOBS_MODULES="tests.worker_jobs,tests.fault_jobs")
 
 
 def put(redis, func, *args, job_id, **options):
