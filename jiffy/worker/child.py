@@ -86,6 +86,7 @@ class Child:
             self._run_all(claim.jobs)
             if claim.todo:
                 followups.do(claim.todo, self._runner, self._board)
+                self._restore_signals()
             if claim.jobs or claim.todo:
                 self._idle_since = clock.monotonic()
             elif self._is_over and not claim.has_more:

@@ -26,6 +26,7 @@ DETAILS = (
     "enqueue_at_front_on_retry", "repeats_left", "repeat_intervals", "rate_limit_key",
     "dependency_ids", "webhooks", "success_callback_name", "failure_callback_name",
     "stopped_callback_name", "started_at", keys.JOIN_FIELD, keys.RETRY_FIELD, keys.RESCUE_FIELD,
+    keys.REASON_FIELD,
 )  # fmt: skip
 _MOST_REASON = 4000  # characters
 _LONGEST_ERROR = 500  # characters of its last line
@@ -164,7 +165,8 @@ def _failed(outcome: Outcome) -> _Plan:
             pause_s = rules.pause_s(intervals[max(len(intervals) - left, 0)])
             more = _again(pause_s, front=details.number("enqueue_at_front_on_retry") == 1)
             more["set"] = ["retries_left", left - 1, keys.REASON_FIELD, _end_of(outcome.error)]
-            return "retried", details.failure_ttl_s, _NONE, None, more | {"count": "failed"}
+            more |= {"count": "failed", "todo": _callback_of_killed(outcome, "failure")}
+            return "retried", details.failure_ttl_s, _NONE, None, more
     return _over(outcome, "failed", Result.Type.FAILED)
 
 
@@ -196,18 +198,24 @@ def _unwritten(outcome: Outcome) -> _Plan:
 
 def _over(outcome: Outcome, status: str, kind: Result.Type) -> _Plan:
     details = outcome.details
-    more: dict[str, Any] = {"count": "failed", "todo": []}
+    when = "stopped" if status == "stopped" else "failure"
+    more: dict[str, Any] = {"count": "failed", "todo": _callback_of_killed(outcome, when)}
     if details.raw(keys.JOIN_FIELD):
         more["part"] = ["null", last_line(outcome.error)]
-    when = "stopped" if status == "stopped" else "failure"
-    if outcome.was_killed and details.raw(f"{when}_callback_name"):
-        more["todo"].append(f"on_{when}")
     if status == "failed" and details.raw("webhooks"):
         more["todo"].append("webhooks failed")
+    if details.raw(keys.REASON_FIELD):  # of a try before this
+        more["set"] = [keys.REASON_FIELD, ""]
     if not outcome.is_recorded:
-        more["set"] = ["ended_at", ""]
+        more["set"] = [*more.get("set", []), "ended_at", ""]
     packed = outcome.value if kind is not Result.Type.FAILED else _compressed(outcome.error)
     return status, details.failure_ttl_s, kind.value if outcome.is_recorded else _NONE, packed, more
+
+
+def _callback_of_killed(outcome: Outcome, when: str) -> list[str]:
+    """The callback that its process can no longer call, if it has one."""
+    has_callback = outcome.details.raw(f"{when}_callback_name")
+    return [f"on_{when}"] if outcome.was_killed and has_callback else []
 
 
 def _again(delay_s: float, *, front: bool) -> dict[str, Any]:

@@ -17,9 +17,10 @@ from rq.worker import BaseWorker
 
 from jiffy import keys, log, rq_compat
 from jiffy.settings import settings
+from jiffy.worker import process
 from jiffy.worker.board import Board
 from jiffy.worker.claim import Todo
-from jiffy.worker.run import Runner
+from jiffy.worker.run import Interrupted, Runner
 
 MOST_TRIES = 3
 
@@ -40,10 +41,15 @@ def do(todo: Todo, runner: Runner, board: Board) -> None:
             )
             if not board.begin(0, limit_s):
                 return  # this process ends: the next one does it
-            _do(what, job, face)
+            try:
+                _do(what, job, face)
+            finally:
+                process.end_copy(runner.pid)
+        except Interrupted:
+            return
         except NoSuchJobError:
             pass
-        except Exception as error:  # noqa: BLE001 - a callback may raise anything
+        except BaseException as error:  # noqa: BLE001 - a callback may raise anything
             log.event("followup.failed", log.WARNING, job=job_id, what=what, reason=repr(error))
         finally:
             board.end()
@@ -55,8 +61,10 @@ def _do(what: str, job: Job, face: BaseWorker) -> None:
     if what == "on_stopped":
         rq_compat.call_on_stopped(job, face.death_penalty_class)
     elif what == "on_failure":
-        result = job.latest_result()
-        error = AbandonedJobError(result.exc_string if result else "")
+        # A job that is retried says why in its hash; it has no result of that.
+        reason: Any = job.connection.hget(job.key, keys.REASON_FIELD)
+        result = None if reason else job.latest_result()
+        error = AbandonedJobError(reason.decode() if reason else result and result.exc_string)
         rq_compat.call_on_failure(job, face.death_penalty_class, type(error), error, None)
     else:
         status = what.rpartition(" ")[2]
@@ -119,5 +127,11 @@ class _SecureHandler(urllib.request.HTTPSHandler):
         return self.do_open(_HTTPS, request, context=self._context)  # type: ignore[attr-defined]
 
 
-# Without proxies from the environment: behind one, the address is not ours to check.
-_OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}), _Handler, _SecureHandler)
+# Without proxies from the environment: behind one, the address is not ours to check.  And without
+# what else `build_opener` opens: files, and FTP, where a redirect may lead.
+_OPENER = urllib.request.OpenerDirector()
+for _kind in (
+    _Handler, _SecureHandler, urllib.request.UnknownHandler, urllib.request.HTTPRedirectHandler,
+    urllib.request.HTTPDefaultErrorHandler, urllib.request.HTTPErrorProcessor,
+):  # fmt: skip
+    _OPENER.add_handler(_kind())

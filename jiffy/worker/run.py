@@ -69,7 +69,7 @@ class Runner:
         self.face, self.line = face, line
         self._allowed, self._largest_result = allowed, largest_result
         self._relimit, self._is_stopping = relimit, is_stopping
-        self._pid = os.getpid()
+        self.pid = os.getpid()
         self._unpickles = "pickle" in settings().serializers
         self._functions: dict[str, Callable[..., Any]] = {}
         self._job: Job
@@ -221,7 +221,7 @@ class Runner:
                 value = function(*args, **kwargs)
                 return run_coroutine(value) if inspect.iscoroutine(value) else value
             finally:
-                process.end_copy(self._pid)
+                process.end_copy(self.pid)
 
         return contextvars.copy_context().run(call_as_current)
 
@@ -245,7 +245,7 @@ class Runner:
         try:
             rq_compat.call_on_success(rq_job, self.face.death_penalty_class, value)
         finally:
-            process.end_copy(self._pid)
+            process.end_copy(self.pid)
 
     def _on_failure(self, started_s: float, ended_s: float, exc_info: rq_compat.ExcInfo) -> str:
         """Call what wants to know of a failure; return the error to be written, maybe its own."""
@@ -261,7 +261,7 @@ class Runner:
         except BaseException:  # noqa: BLE001 - a callback may raise anything
             exc_info = sys.exc_info()  # type: ignore[assignment]
         finally:
-            process.end_copy(self._pid)
+            process.end_copy(self.pid)
         try:
             self.face.handle_exception(rq_job, *exc_info)
         except Exception:  # noqa: BLE001 - a broken handler ends no worker
