@@ -8,7 +8,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 class Receiver:
     """`heard` is what came, in order: (method, path, the body's JSON); `statuses` what it answers,
-    one after the other, and then 200."""
+    one after the other (an address: go there), and then 200."""
 
     def __init__(self, address):
         self.address = address
@@ -27,7 +27,12 @@ def receiving():
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self):
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-            self.send_response(receiver.answer(self.command, self.path, body))
+            status = receiver.answer(self.command, self.path, body)
+            if isinstance(status, str):
+                self.send_response(302)
+                self.send_header("Location", status)
+            else:
+                self.send_response(status)
             self.end_headers()
 
         do_POST = do_GET  # noqa: N815 - the same

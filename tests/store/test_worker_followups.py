@@ -1,0 +1,296 @@
+"""Follow-ups: callbacks of killed jobs, and webhooks, are done at least once, under limits."""
+
+import os
+import socket
+
+import pytest
+from rq import Callback, Repeat, Retry, Webhook
+from rq.suspension import suspend
+
+from jiffy import keys
+from jiffy.worker.board import Board
+from jiffy.worker.process import LOOK
+from jiffy.worker.recovery import Death, Verdict
+from tests import worker_jobs
+from tests.receiver import receiving
+from tests.worker_support import (
+    child,
+    claim,
+    claimer,
+    enqueue,
+    finish,
+    job,
+    queued,
+    recovery,
+    said,
+    status,
+)
+
+
+@pytest.fixture(autouse=True)
+def _hosts(environ):
+    environ(JOBS_MODULES="tests", WEBHOOK_HOSTS="127.0.0.1")
+
+
+def kill(redis, **fields):
+    """Let the supervisor kill the job that runs, for a reason."""
+    [ran] = claim(redis, 1)
+    death = {"verdict": Verdict.FAIL, "execution": ran.execution, **fields}
+    recovery(redis).recover(Death(worker="worker-1", cause="used 900 MB", **death))
+
+
+def todos(redis, queue="default"):
+    return [raw.decode() for raw in redis.zrange(keys.todo(queue), 0, -1)]
+
+
+def call_when_failed(redis, callback=worker_jobs.note_failure, **options):
+    enqueue(redis, on_failure=Callback(callback), **options)
+
+
+# Callbacks
+
+
+def test_on_failure_of_a_killed_job_is_called_by_the_next_worker_with_the_reason(redis):
+    call_when_failed(redis)
+    kill(redis)
+    before = (status(redis), said(redis), todos(redis))
+    child(redis, name="worker-2").work()
+
+    assert before == ("failed", [], ["on_failure default-0"])
+    assert said(redis) == ["failure of default-0: AbandonedJobError: used 900 MB"]
+    assert not redis.exists(keys.todo("default"), keys.TODO_TRIES)
+
+
+@pytest.mark.parametrize("interval", [0, 60])
+def test_on_failure_of_a_killed_job_is_called_although_it_is_retried(redis, interval):
+    """As RQ does after each try that has failed."""
+    call_when_failed(redis, retry=Retry(1, interval))
+    kill(redis)
+    child(redis).work()
+
+    assert said(redis) == ["failure of default-0: AbandonedJobError: used 900 MB"]
+
+
+def test_on_failure_of_a_quarantined_job_is_called(redis):
+    call_when_failed(redis, retry=Retry(1))
+    finish(redis, *claim(redis), "failed", error="an older error")
+    for _ in range(3):
+        kill(redis, verdict=Verdict.COUNT)
+    child(redis).work()
+
+    [text] = said(redis)
+    assert text.startswith("failure of default-0: AbandonedJobError: its worker died 3 times")
+
+
+def test_on_stopped_of_a_stopped_job_is_called_and_on_failure_is_not(redis):
+    call_when_failed(redis, on_stopped=Callback(worker_jobs.note_stopped))
+    kill(redis, was_stopped=True)
+    child(redis).work()
+
+    assert said(redis) == ["stopped default-0"]
+
+
+@pytest.mark.parametrize("verdict", [Verdict.COUNT, Verdict.FREE])
+def test_nothing_is_called_for_a_job_that_goes_back(redis, verdict):
+    call_when_failed(redis)
+    kill(redis, verdict=verdict)
+
+    assert (todos(redis), queued(redis)) == ([], ["default-0"])
+
+
+def exit_as_callback(job, redis, *error):
+    raise SystemExit(3)
+
+
+def fork_as_callback(job, redis, *error):
+    if os.fork():
+        os.wait()
+        redis.rpush(worker_jobs.SAID, "called")
+
+
+@pytest.mark.parametrize(
+    "callback", [worker_jobs.fail_as_callback, exit_as_callback, fork_as_callback]
+)
+def test_a_broken_callback_is_called_once_and_the_worker_goes_on(redis, callback):
+    call_when_failed(redis, callback)
+    kill(redis)
+    enqueue(redis, 3, worker_jobs.say, "next", queue="default")
+    child(redis).work()
+
+    assert said(redis)[-3:] == ["next"] * 3
+    assert said(redis).count("called") <= 1
+    assert todos(redis) == []
+
+
+@pytest.mark.parametrize("path", ["tests.outside_jobs.leave_mark", "no.such.module"])
+def test_a_callback_that_cannot_be_called_is_logged_and_dropped(redis, environ, caplog, path):
+    environ(JOBS_MODULES="tests.worker_jobs")
+    call_when_failed(redis)
+    redis.hset(keys.job("default-0"), "failure_callback_name", path)
+    kill(redis)
+    child(redis).work()
+
+    assert "followup.failed job=default-0 what=on_failure" in caplog.text
+    assert (todos(redis), said(redis)) == ([], [])
+
+
+@pytest.mark.parametrize("becomes", ["gone", "odd"])
+def test_of_a_job_that_is_gone_by_then_nothing_is_called(redis, becomes):
+    call_when_failed(redis)
+    kill(redis)
+    redis.delete(keys.job("default-0"))
+    if becomes == "odd":
+        redis.set(keys.job("default-0"), "odd")
+    child(redis).work()
+
+    assert (said(redis), todos(redis)) == ([], [])
+
+
+class Stage:
+    """Where the callback below finds the board of the child that calls it."""
+
+    board: Board
+
+
+def interrupt_as_callback(job, redis, *error):
+    """Play the supervisor, whose grace is over."""
+    Stage.board.stop()
+    Stage.board.ask_to_leave(Stage.board.running, Board.INTERRUPT)
+    os.kill(os.getpid(), LOOK)
+
+
+def test_a_callback_that_a_deploy_interrupts_is_called_again(redis, monkeypatch):
+    monkeypatch.setattr(Stage, "board", Board(), raising=False)
+    call_when_failed(redis, interrupt_as_callback)
+    kill(redis)
+    child(redis, Stage.board).work()
+
+    assert todos(redis) == ["on_failure default-0"]
+    assert redis.zscore(keys.todo("default"), "on_failure default-0") > redis.time()[0] + 60
+
+
+def test_a_follow_up_is_one_workers_for_two_minutes_then_anothers_and_dropped_after_three(
+    redis, caplog
+):
+    call_when_failed(redis)
+    kill(redis)
+    tries = []
+    for number in range(3):
+        found = claimer(redis, f"worker-{number}").claim(1)
+        tries.append((found.todo.what, found.todo.tries))
+        assert claimer(redis, "another").claim(1).todo is None
+        redis.zadd(keys.todo("default"), {"on_failure default-0": 1})
+    child(redis).work()
+
+    assert tries == [("on_failure default-0", number) for number in (1, 2, 3)]
+    assert said(redis) == []
+    assert "followup.dropped job=default-0 what=on_failure tries=3" in caplog.text
+    assert not redis.exists(keys.todo("default"), keys.TODO_TRIES)
+
+
+def test_suspended_workers_call_nothing(redis):
+    call_when_failed(redis)
+    kill(redis)
+    suspend(redis)
+    child(redis).work()
+
+    assert (said(redis), todos(redis)) == ([], ["on_failure default-0"])
+
+
+# Webhooks
+
+
+def hooks(url):
+    return [
+        Webhook(f"{url}/finished", "finished", method="POST", headers={"X-From": "here"}),
+        Webhook(f"{url}/failed", "failed", method="POST"),
+        Webhook(f"{url}/get", "finished"),
+    ]
+
+
+@pytest.mark.parametrize("options", [{}, {"result_ttl": 0}, {"repeat": Repeat(1)}])
+def test_webhooks_of_a_finished_job_are_sent(redis, options):
+    with receiving() as receiver:
+        enqueue(redis, webhooks=hooks(receiver.address), **options)
+        child(redis).work()
+    (method, path, body), second, *_ = receiver.heard
+
+    assert (method, path, body["job_id"], body["status"]) == (
+        "POST", "/finished", "default-0", "finished",
+    )  # fmt: skip
+    assert second == ("GET", "/get", None)
+    assert todos(redis) == []
+
+
+@pytest.mark.parametrize("is_killed", [False, True])
+def test_webhooks_of_a_failed_job_are_sent_with_the_reason(redis, is_killed):
+    with receiving() as receiver:
+        enqueue(redis, 1, worker_jobs.fail, webhooks=hooks(receiver.address))
+        if is_killed:
+            kill(redis)
+        child(redis).work()
+    [(_, path, body)] = receiver.heard
+
+    assert (path, body["status"]) == ("/failed", "failed")
+    assert ("used 900 MB" if is_killed else "ValueError: it broke") in body["exc_info"]
+
+
+def test_webhooks_are_not_sent_for_a_try_that_is_followed_by_another(redis):
+    with receiving() as receiver:
+        enqueue(redis, 1, worker_jobs.fail, webhooks=hooks(receiver.address), retry=Retry(2))
+        child(redis).work()
+
+    assert len(receiver.heard) == 1
+
+
+def test_a_webhook_that_fails_keeps_no_other_and_no_job(redis, caplog):
+    with receiving() as receiver:
+        receiver.statuses = [500]
+        enqueue(redis, webhooks=hooks(receiver.address))
+        child(redis).work()
+
+    assert [path for _, path, _ in receiver.heard] == ["/finished", "/get"]
+    assert "webhook.failed job=default-0" in caplog.text
+    assert status(redis) == "finished"
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "127.1", "0", "2130706433"])
+def test_no_webhook_is_sent_to_an_address_in_a_private_network(redis, environ, caplog, host):
+    environ(JOBS_MODULES="tests", WEBHOOK_HOSTS="")
+    with receiving() as receiver:
+        enqueue(redis, webhooks=hooks(receiver.address.replace("127.0.0.1", host)))
+        child(redis).work()
+
+    assert receiver.heard == []
+    assert f"{host} is 127.0.0.1, which is not a public address." in caplog.text
+    assert "Add the host to WEBHOOK_HOSTS if webhooks may go there." in caplog.text
+
+
+def test_nor_is_one_that_an_allowed_host_sends_there(redis, caplog):
+    with receiving() as allowed, receiving() as private, socket.create_server(("", 0)) as ftp:
+        port = ftp.getsockname()[1]
+        allowed.statuses = [
+            private.address.replace("127.0.0.1", "localhost"),
+            f"ftp://127.0.0.1:{port}/file",
+        ]
+        enqueue(redis, webhooks=hooks(allowed.address))
+        child(redis).work()
+        ftp.settimeout(0)
+        with pytest.raises(BlockingIOError):
+            ftp.accept()
+
+    assert (len(allowed.heard), private.heard) == (2, [])
+    assert caplog.text.count("webhook.failed") == 2
+
+
+@pytest.mark.parametrize("url", ["file:///etc/passwd", "ftp://127.0.0.1/", "http://", "x" * 9000])
+def test_a_webhook_that_is_no_address_of_the_web_is_not_opened(redis, url, caplog):
+    enqueue(redis, webhooks=hooks("http://127.0.0.1"))
+    text = redis.hget(keys.job("default-0"), "webhooks").decode()
+    odd = text.replace("http://127.0.0.1/finished", url)
+    redis.hset(keys.job("default-0"), "webhooks", odd)
+    child(redis).work()
+
+    assert (status(redis), todos(redis)) == ("finished", [])
+    assert "webhook.sent" not in caplog.text
+    assert job(redis, "default-0").id
