@@ -3,10 +3,12 @@
 One place to look when one of them changes; each has a test that says what is missing.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import FunctionType, TracebackType
 from typing import Any
 
+import rq.webhook
 from rq.callbacks import (
     execute_failure_callback,
     execute_stopped_callback,
@@ -15,6 +17,7 @@ from rq.callbacks import (
 from rq.defaults import UNSERIALIZABLE_RETURN_VALUE_PAYLOAD as UNSERIALIZABLE
 from rq.executions import Execution
 from rq.job import Job, JobStatus, _current_job
+from rq.queue import Queue
 from rq.timeouts import BaseDeathPenalty
 
 ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None]
@@ -32,10 +35,12 @@ __all__ = [
     "call_on_failure",
     "call_on_stopped",
     "call_on_success",
+    "has_own_prefix",
     "is_replaced",
     "mark_failed",
     "mark_finished",
     "perform_wrapped",
+    "webhooks_opened_by",
 ]
 
 
@@ -47,6 +52,25 @@ def is_replaced(kind: type, method: str) -> bool:
     found = getattr(kind, method)
     is_plain = type(found) is FunctionType
     return not (is_plain and found.__globals__["__name__"].startswith("rq."))
+
+
+def has_own_prefix(kind: type[Job] | type[Queue]) -> bool:
+    """Whether a class of jobs or queues gives its keys in Redis a prefix of its own."""
+    prefixes = {Job: "redis_job_namespace_prefix", Queue: "redis_queue_namespace_prefix"}
+    return any(
+        issubclass(kind, base) and getattr(kind, name) != getattr(base, name)
+        for base, name in prefixes.items()
+    )
+
+
+@contextmanager
+def webhooks_opened_by(urlopen: Callable[..., Any]) -> Iterator[None]:
+    """Have RQ's webhooks sent by this function in the place of urllib's, within the context."""
+    before, rq.webhook.urlopen = rq.webhook.urlopen, urlopen  # type: ignore[attr-defined]
+    try:
+        yield
+    finally:
+        rq.webhook.urlopen = before  # type: ignore[attr-defined]
 
 
 def mark_finished(job: Job, value: Any) -> None:

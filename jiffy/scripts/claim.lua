@@ -1,8 +1,9 @@
 -- Give back what a worker holds and will not run, then claim jobs for it from the queues in order.
 -- KEYS: the worker's hash, suspended, then the queues
--- ARGV: the worker's name, how many to claim at most, lease in s (0: for as long as the jobs may run), prefix of the
---       new executions, the last execution that it has begun ('': none): it keeps what it holds of that batch up to this
---       one, since the outcomes that are sent with this may not have been written
+-- ARGV: the worker's name, how many to claim at most (0: only what is to do beside jobs; -1: not even that), lease in
+--       s (0: for as long as the jobs may run), prefix of the new executions, the last execution that it has begun
+--       ('': none): it keeps what it holds of that batch up to this one, since the outcomes that are sent with this may
+--       not have been written
 -- Returns: are workers suspended (0 or 1); is there more to look at now (0 or 1); what to do beside jobs ({queue, what,
 --          how often it was begun}, or {}); of each job its kind, id, execution, queue, data, timeout and result_ttl,
 --          first the lengths of all these, then all of them in one.  Kinds: plain; full (it has what few jobs have: read
@@ -87,7 +88,7 @@ local function claim(queue, id)
 end
 
 local suspended, more, todo = call('EXISTS', KEYS[2]), 0, {}
-if want > 0 and suspended == 0 then
+if want >= 0 and suspended == 0 then
   local looked_at = 0
   for i = 3, #KEYS do
     local key, queue = KEYS[i], string.sub(KEYS[i], #RQ + 7)
@@ -142,7 +143,7 @@ if claimed > 0 and #members > 0 then
   call('ZADD', OWN .. 'leases', 'GT', NOW + lease_s, worker)
   try('HSET', KEYS[1], 'state', 'busy')
   call('EXPIRE', KEYS[1], math.ceil(math.max(lease_s, 480)))
-elseif kept == 0 and want > 0 then
+elseif kept == 0 and want >= 0 then
   local state = suspended == 1 and 'suspended' or 'idle'
   if try('HGET', KEYS[1], 'state') ~= state then try('HSET', KEYS[1], 'state', state) end
 end

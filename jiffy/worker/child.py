@@ -13,7 +13,7 @@ from jiffy import clock, log
 from jiffy.retry import names_of
 from jiffy.worker import finish, followups
 from jiffy.worker.board import Board
-from jiffy.worker.claim import Claim, Claimed, Claimer
+from jiffy.worker.claim import NOTHING, Claim, Claimed, Claimer
 from jiffy.worker.finish import Outcome
 from jiffy.worker.pace import Pace
 from jiffy.worker.process import LOOK
@@ -77,9 +77,10 @@ class Child:
             return 0
         self._idle_since = clock.monotonic()
         wait_s = 0.0
-        while not self._stopping and (want := min(self._pace.want, self._jobs_left)):
+        while not self._stopping:
+            want = min(self._pace.want, self._jobs_left)
             claim = self._claim(want, wait_s)
-            if claim.is_suspended:
+            if claim.is_suspended and want:
                 self._rest()
                 continue
             self._maintain()
@@ -89,13 +90,14 @@ class Child:
                 self._restore_signals()
             if claim.jobs or claim.todo:
                 self._idle_since = clock.monotonic()
-            elif self._is_over and not claim.has_more:
+            elif (self._is_over or not want) and not claim.has_more:
                 break
             # Where there was enough there may be more.
             has_more = claim.has_more or claim.todo or len(claim.jobs) == want
             wait_s = 0 if has_more else self._wait_s
         self.is_worn = not self._stopping and self._stint.is_worn_by(self._done)
-        self._claim(0)
+        if self._stopping or self._rows:
+            self._claim(NOTHING)
         return self._done
 
     def stop(self) -> None:

@@ -13,6 +13,7 @@ from jiffy import keys
 from jiffy.worker.line import Line, Words
 
 LEASE_S = 10
+NOTHING = -1
 DEFAULT_TIMEOUT_S = 180
 # Some 300 years; much more than that is no number of seconds for Redis.
 LONGEST_S = 10**10
@@ -86,7 +87,10 @@ class Claimer:
         self.queues = list(queues)
 
     def claim(self, want: int, rows: Sequence[str] = (), wait_s: float = 0) -> Claim:
-        """Send outcomes, wait until there may be a job if asked to, and claim up to `want`."""
+        """Send outcomes, wait until there may be a job if asked to, and claim up to `want`.
+
+        0: only what is to be done beside jobs; NOTHING: not even that.
+        """
         wakes = [keys.wake(queue) for queue in self.queues]
         wait: list[Words] = [("BLPOP", *wakes, wait_s)] if wait_s else []
 
@@ -150,7 +154,7 @@ class Claimer:
 def give_back_command(worker: str, keep: str) -> Words:
     """The command that gives back what a worker holds beyond the execution `keep`."""
     return Line.script(
-        "claim", [keys.worker(worker), keys.SUSPENDED], [worker, 0, LEASE_S, "", keep]
+        "claim", [keys.worker(worker), keys.SUSPENDED], [worker, NOTHING, LEASE_S, "", keep]
     )
 
 

@@ -4,6 +4,7 @@ import os
 import secrets
 import socket
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -59,7 +60,7 @@ def run_workers(
         isolation.import_all(config.jobs_modules)
     _disconnect(redis)
     forks = forks and not isolation.has_opened(program)
-    faces = [Worker(queues, name, connection=redis) for name in _names(config.dyno, count)]
+    faces = [_face(queues, name, redis) for name in _names(config.dyno, count)]
     for face in faces:
         face.imports = () if preloads and forks else config.jobs_modules
     supervise(redis, faces, stint, moves_due=True, companion=companion, forks=forks)
@@ -70,11 +71,18 @@ def _do(part: Sequence[Any], queues: Sequence[str], stint: Stint) -> int:
     """Do what the supervisor has spawned this process for; return its exit code."""
     name, fd, token = part
     redis = connection.connect("worker")
-    face = Worker(queues, name, connection=redis)
+    face = _face(queues, name, redis)
     face.imports = settings().jobs_modules
     board = Board(fd)
     os.close(fd)
     return face.work_in_child(stint, board, token)
+
+
+def _face(queues: Sequence[str], name: str, redis: Redis) -> Worker:
+    with warnings.catch_warnings():
+        # RQ warns where it may not ask who is connected; nothing needs to know.
+        warnings.filterwarnings("ignore", "CLIENT (SETNAME|LIST) command not supported")
+        return Worker(queues, name, connection=redis)
 
 
 def _disconnect(redis: Redis) -> None:

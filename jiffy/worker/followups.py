@@ -6,13 +6,14 @@ the next worker of that queue begins it; after three tries it is dropped.
 
 import http.client
 import ipaddress
-import json
 import urllib.request
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import Any
+from urllib.request import Request
 
 from rq.exceptions import AbandonedJobError, NoSuchJobError
 from rq.job import Job
-from rq.webhook import Webhook
 from rq.worker import BaseWorker
 
 from jiffy import keys, log, rq_compat
@@ -20,6 +21,7 @@ from jiffy.settings import settings
 from jiffy.worker import process
 from jiffy.worker.board import Board
 from jiffy.worker.claim import Todo
+from jiffy.worker.guarded import guarded
 from jiffy.worker.run import Interrupted, Runner
 
 MOST_TRIES = 3
@@ -33,7 +35,7 @@ def do(todo: Todo, runner: Runner, board: Board) -> None:
         log.event("followup.dropped", log.ERROR, job=job_id, what=what, tries=todo.tries - 1)
     else:
         try:
-            job = face.job_class.fetch(job_id, line.redis, face.serializer)
+            job = guarded(face.job_class).fetch(job_id, line.redis, face.serializer)
             limit_s = (
                 job.stopped_callback_timeout
                 if what == "on_stopped"
@@ -68,25 +70,21 @@ def _do(what: str, job: Job, face: BaseWorker) -> None:
         rq_compat.call_on_failure(job, face.death_penalty_class, type(error), error, None)
     else:
         status = what.rpartition(" ")[2]
-        for webhook in job.webhooks or ():
-            if webhook.job_status == status:
-                _send(webhook, job)
+        result = job.latest_result()
+        reason = result.exc_string if result else None
+        with rq_compat.webhooks_opened_by(partial(_open, job.id)):
+            job.send_webhooks(status, exc_string=reason or "")
 
 
-def _send(webhook: Webhook, job: Job) -> None:
-    """Send a webhook.  Mirrors Webhook.send, but only to addresses that are allowed."""
-    body, headers = None, dict(webhook.headers or {})
-    if webhook.method == "POST":
-        result = job.latest_result() if webhook.job_status == "failed" else None
-        payload = webhook.get_payload(job, exc_string=result.exc_string if result else None)
-        body = json.dumps(payload).encode()
-        headers = {"Content-Type": "application/json", **headers}
-    request = urllib.request.Request(webhook.url, body, headers, method=webhook.method)
+def _open(job_id: str, request: Request, timeout: float) -> AbstractContextManager[None]:
+    """Send a webhook, but only to an address that is allowed; one that fails is logged."""
+    url = request.full_url
     try:
-        with _OPENER.open(request, timeout=webhook.timeout):
-            log.event("webhook.sent", job=job.id, url=webhook.url)
-    except Exception as error:  # noqa: BLE001 - as RQ: a webhook that fails is logged
-        log.event("webhook.failed", log.WARNING, job=job.id, url=webhook.url, reason=error)
+        with _OPENER.open(request, timeout=timeout):
+            log.event("webhook.sent", job=job_id, url=url)
+    except Exception as error:  # noqa: BLE001 - as RQ: it fails no job
+        log.event("webhook.failed", log.WARNING, job=job_id, url=url, reason=error)
+    return nullcontext()
 
 
 def _refuse_private(connection: http.client.HTTPConnection) -> None:

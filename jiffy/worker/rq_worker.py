@@ -2,7 +2,6 @@
 
 import os
 import signal
-import warnings
 from collections.abc import Sequence
 from copy import copy
 from typing import Any
@@ -16,6 +15,7 @@ from rq.serializers import JSONSerializer
 from rq.worker import BaseWorker, DequeueStrategy
 
 from jiffy import clock, log, rq_compat
+from jiffy.errors import InvalidValue
 from jiffy.settings import settings
 from jiffy.worker import isolation
 from jiffy.worker.board import Board
@@ -46,19 +46,15 @@ class _Face(BaseWorker):
     _next_maintenance = 0.0
 
     def __init__(self, *args: Any, **options: Any) -> None:
-        with warnings.catch_warnings():
-            # It warns where it may not ask who is connected; nothing needs to know.
-            warnings.filterwarnings("ignore", "CLIENT (SETNAME|LIST) command not supported")
-            super().__init__(*args, **options)
+        super().__init__(*args, **options)
         self.serializer = JSONSerializer
-        self.job_class = guarded(self.job_class)
         self.queues = [self._guarded(queue) for queue in self.queues]
         self._ordered_queues = self.queues[:]
 
     def _guarded(self, queue: rq.Queue) -> rq.Queue:
         """A copy: the program that made the queue may enqueue on it as it likes."""
         mine = copy(queue)
-        mine.job_class, mine.serializer = self.job_class, self.serializer
+        mine.job_class, mine.serializer = guarded(self.job_class), self.serializer
         return mine
 
     def _child(
@@ -98,6 +94,10 @@ class _Face(BaseWorker):
 
     def _prepare(self, options: dict[str, Any]) -> Stint:
         """Set up what RQ's `work` does first; return how long to work."""
+        for kind in (self.job_class, self.queue_class):
+            if rq_compat.has_own_prefix(kind):
+                must = "a class with RQ's own keys; for others, set RQ_KEY_PREFIX"
+                raise InvalidValue(f"{self.name}'s class of jobs or queues", kind, must)
         level = options.get("logging_level")
         date_format = options.get("date_format", DEFAULT_LOGGING_DATE_FORMAT)
         log_format = options.get("log_format", DEFAULT_LOGGING_FORMAT)

@@ -76,7 +76,8 @@ class Runner:
         # What a subclass or an integration (Sentry) has put in the place of RQ's is called.
         is_replaced, worker = rq_compat.is_replaced, type(face)
         self._wraps = is_replaced(worker, "perform_job")
-        self._performs = is_replaced(face.job_class, "perform")
+        self._job_class = guarded.guarded(face.job_class)
+        self._performs = is_replaced(self._job_class, "perform")
         self._handles = is_replaced(worker, "handle_exception") or bool(face._exc_handlers)
 
     def decode(self, job: Claimed) -> Any:
@@ -196,10 +197,10 @@ class Runner:
 
     def _stand_in(self, job: Claimed) -> Job:
         """RQ's job, one for all who ask during this run; read from Redis when it is needed."""
-        face = self.face
+        kind = self._job_class
         return stand_in(  # type: ignore[no-any-return]
-            job.job_id, self.line.redis, face.job_class.refresh,
-            job_class=face.job_class, serializer=face.serializer,
+            job.job_id, self.line.redis, kind.refresh,
+            job_class=kind, serializer=self.face.serializer,
         )  # fmt: skip
 
     def _rq_job(self) -> Job:
