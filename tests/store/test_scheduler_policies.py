@@ -15,9 +15,9 @@ from jiffy.scheduler import at, cron, every
 from jiffy.scheduler.schedule import Scheduler
 from jobs import numbers
 from tests.newcomer import PATIENCE_S
+from tests.weekly import slot, weekly
 from tests.worker_support import claim, finish
 
-UTC = UTC
 ENTRY = "entry-jobs-numbers-add"
 NAME = "jobs.numbers.add"
 
@@ -39,13 +39,12 @@ def tick(scheduler, redis):
 
 
 def add(**changes):
-    return every("10m", numbers.add, **{"args": [2, 3]} | changes)
+    return weekly(numbers.add, **{"args": [2, 3]} | changes)
 
 
-def ended_long_ago(redis, seconds=3600):
+def ended_long_ago(redis, weeks=6):
     """As if no scheduler had run for so long."""
-    now = redis.time()[0]
-    redis.zadd(keys.ENTRIES, {ENTRY: now - now % 600 - seconds})
+    redis.zadd(keys.ENTRIES, {ENTRY: slot(weeks)})
 
 
 def queued(redis):
@@ -223,7 +222,7 @@ def test_an_entry_that_may_repeat_more_often_goes_on_where_it_was(declare, tick,
 
 def test_a_window_that_is_over_stays_over(scheduler, declare, redis):
     end = datetime(2026, 1, 1, tzinfo=UTC)
-    line = add(end=end)
+    line = every("10m", numbers.add, args=[2, 3], end=end)
     declare(line, now=end - timedelta(minutes=15))
     for _ in range(3):
         scheduler.enqueue_jobs()
@@ -583,9 +582,7 @@ def test_a_key_that_others_made_nonsense_costs_no_tick(key, declare, tick, redis
 
 def test_fifty_schedulers_at_once_make_each_tick_once(declare, redis):
     declare(*(add(name=f"sum-{n}", missed="all", overlap="allow") for n in range(10)))
-    now = redis.time()[0]
-    for n in range(10):
-        redis.zadd(keys.ENTRIES, {f"entry-sum-{n}": now - now % 600 - 6000})
+    redis.zadd(keys.ENTRIES, {f"entry-sum-{n}": slot(10) for n in range(10)})
     together = Barrier(50, timeout=PATIENCE_S)
 
     def enqueue(_):
