@@ -23,10 +23,13 @@ _REMEDIES = {
         "started": "Stop it instead.",
     },
     "retry": {"canceled": "It needs what another part returns: retry that part, and it follows."},
-    "stop": dict.fromkeys(("queued", "scheduled", "deferred"), "Cancel it instead."),
+    "stop": dict.fromkeys(
+        ("queued", "scheduled", "deferred", "ready_to_enqueue", "rate_limited"),
+        "Cancel it instead.",
+    ),
 }
 _POSSIBLE = {
-    "cancel": "Only what is queued, scheduled or deferred can be canceled.",
+    "cancel": "Only what has not begun can be canceled.",
     "retry": "Only what failed, or was stopped or canceled, can be tried again.",
     "stop": "Only what has started can be stopped.",
 }

@@ -14,6 +14,8 @@ if status == 'queued' then
   is_taken_off = call('LREM', RQ .. 'queue:' .. queue, 0, id) > 0
 elseif status == 'scheduled' or status == 'deferred' then
   is_taken_off = call('ZREM', RQ .. status .. ':' .. queue, id) == 1
+elseif status == 'ready_to_enqueue' then
+  is_taken_off = call('ZREM', RQ .. 'ready:' .. queue, id) == 1
 elseif status == 'rate_limited' and limit then
   is_taken_off = call('ZREM', RQ .. 'rl:' .. limit .. ':rate_limited', id) == 1
 end

@@ -67,6 +67,7 @@ local function finish(queue, id, execution, status, started, ended, started_s, e
   if not is_own or status == 'over' then
     settled[#settled + 1] = member  -- by now it is another worker's, or nobody's: nothing of this counts
     end_execution(queue, id, execution)
+    if more.limit then free_slot(more.limit, id) end
     return false
   end
   local job = fields(key, 'status')
@@ -93,7 +94,7 @@ local function finish(queue, id, execution, status, started, ended, started_s, e
   end
   if runs_again then end_execution(queue, id, execution) end
   settled[#settled + 1] = member
-  if more.limit and status ~= 'returned' and more.again ~= 'queued' then free_slot(more.limit, id) end
+  if more.limit then free_slot(more.limit, id) end
   for _, what in ipairs(more.todo or {}) do remember(queue, what .. ' ' .. id) end
   local count = more.count or 'successful'
   if counts[count] then counts[count], worked_s = counts[count] + 1, worked_s + (ended_s - started_s) end

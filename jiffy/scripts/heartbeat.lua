@@ -16,16 +16,18 @@ for i = 3, #ARGV do
   for _, held in ipairs(held_by(worker)) do
     local member, queue, id, execution = unpack(held)
     -- RQ's own cleaners look at this score: they find these jobs only where all of us are gone.
-    if try('ZADD', RQ .. 'wip:' .. queue, 'XX', 'CH', NOW + 90, member) == 1 then
+    local is_own = try('ZADD', RQ .. 'wip:' .. queue, 'XX', 'CH', NOW + 90, member) == 1
+    -- Also of one that was canceled while it runs: it keeps the slot of its rate limit until it ends.
+    if is_own or call('EXISTS', RQ .. 'execution:' .. member) == 1 then
       try('HSET', RQ .. 'execution:' .. member, 'id', execution, 'job_id', id, 'last_heartbeat', NOW,
         'worker_name', worker)
       try('HSETNX', RQ .. 'execution:' .. member, 'created_at', NOW)
       call('EXPIRE', RQ .. 'execution:' .. member, 90)
       try('ZADD', RQ .. 'executions:' .. id, NOW + 150, execution)
       call('EXPIRE', RQ .. 'executions:' .. id, 150)
-      if fields(job_key(id), 'status') and call('EXISTS', job_key(id)) == 1 then
-        call('HSET', job_key(id), 'last_heartbeat', date())
-      end
+    end
+    if is_own and fields(job_key(id), 'status') and call('EXISTS', job_key(id)) == 1 then
+      call('HSET', job_key(id), 'last_heartbeat', date())
     end
   end
 end

@@ -123,8 +123,12 @@ local function fill_slots(limit)
   end
 end
 
--- A job has ended, or waits elsewhere: its slot is the next one's.
+-- A job has ended, or waits elsewhere: its slot is the next one's.  One that is queued or runs keeps it; one that was
+-- canceled or deleted while it runs, too.
 local function free_slot(limit, id)
+  local status = (fields(job_key(id), 'status') or {})[1]
+  local runs = (tonumber(try('ZCOUNT', RQ .. 'executions:' .. id, '(' .. NOW, '+inf')) or 0) > 0
+  if runs or status == 'queued' or status == 'started' then return end
   try('ZREM', RQ .. 'rl:' .. limit .. ':rate_limited', id)
   if try('ZREM', RQ .. 'rl:' .. limit .. ':allowed', id) == 1 then fill_slots(limit) end
 end
@@ -133,15 +137,15 @@ end
 -- rate limit; false where the queue's key holds something else.
 local function enqueue(queue, id, is_front)
   local key = job_key(id)
-  local limit, slots, ttl, expires, started =
-    unpack(fields(key, 'rate_limit_key', 'rate_limit_concurrency', 'ttl', 'jiffy:expires', 'started_at') or {})
+  local limit, slots, ttl, expires, started, was_front = unpack(fields(key, 'rate_limit_key', 'rate_limit_concurrency',
+    'ttl', 'jiffy:expires', 'started_at', 'enqueue_at_front') or {})
   local base = limit and RQ .. 'rl:' .. limit
   if limit and try('ZSCORE', base .. ':allowed', id) == false
     and type(try('ZADD', base .. ':rate_limited', NOW, id)) == 'number' then
     try('SADD', RQ .. 'rl-keys', limit)
     if slots then try('HSET', base, 'concurrency', slots) end
     call('HSET', key, 'status', 'rate_limited')
-    if is_front then call('HSET', key, 'enqueue_at_front', 1) end
+    if (is_front or false) ~= (was_front == '1') then call('HSET', key, 'enqueue_at_front', is_front and 1 or 0) end
     fill_slots(limit)
   else
     if not push(queue, id, is_front) then return false end

@@ -97,11 +97,7 @@ end
 local function check_slots(limit)
   local base = RQ .. 'rl:' .. limit
   local ids = try('ZRANDMEMBER', base .. ':allowed', 100)
-  for _, id in ipairs(ids) do
-    local status = (fields(job_key(id), 'status') or {})[1]
-    local runs = (tonumber(try('ZCOUNT', RQ .. 'executions:' .. id, '(' .. NOW, '+inf')) or 0) > 0
-    if status ~= 'queued' and status ~= 'started' and not runs then call('ZREM', base .. ':allowed', id) end
-  end
+  for _, id in ipairs(ids) do free_slot(limit, id) end
   fill_slots(limit)
   if call('EXISTS', base .. ':allowed', base .. ':rate_limited') == 0 then
     call('SREM', RQ .. 'rl-keys', limit)

@@ -14,10 +14,10 @@ from jiffy.retry import names_of
 from jiffy.worker import finish, followups
 from jiffy.worker.board import Board
 from jiffy.worker.claim import NOTHING, Claim, Claimed, Claimer
-from jiffy.worker.finish import Outcome
+from jiffy.worker.finish import Details, Outcome
 from jiffy.worker.pace import Pace
 from jiffy.worker.process import LOOK
-from jiffy.worker.run import Interrupted, Runner, func_name_of
+from jiffy.worker.run import Interrupted, Runner, func_name_of, read_details
 
 # The exit code of a child that is to be started again.
 AGAIN = 64
@@ -188,7 +188,7 @@ class Child:
         except JobTimeoutException as error:
             outcome = Outcome(
                 job, func_name, started_s, clock.wall(), "failed", error=f"{error}",
-                error_names=names_of(type(error)),
+                error_names=names_of(type(error)), details=self._details_of(job),
             )  # fmt: skip
         self._board.end()
         self._restore_signals()
@@ -206,8 +206,12 @@ class Child:
     def _unread(self, job: Claimed, started_s: float, reason: str) -> Outcome:
         """A job that cannot be read fails with the reason; its data stays as it is."""
         return Outcome(
-            job, "?", started_s, clock.wall(), "failed", error=reason, may_retry=False
+            job, "?", started_s, clock.wall(), "failed", error=reason, may_retry=False,
+            details=self._details_of(job),
         )  # fmt: skip
+
+    def _details_of(self, job: Claimed) -> Details:
+        return read_details(self._runner.line, job.job_id)
 
     def _note(self, outcome: Outcome) -> None:
         job, took_s = outcome.job, outcome.ended_s - outcome.started_s

@@ -161,3 +161,15 @@ def test_of_many_that_wait_for_another_parent_too_those_stay(redis):
 
     assert registered(redis, "deferred") == ["dependent-7"]
     assert len(registered(redis, "finished")) == 200
+
+
+def test_a_dependent_that_stock_rq_has_made_ready_can_be_canceled(redis):
+    [parent] = enqueue(redis)
+    depend(redis, job(redis, parent), 1)
+    redis.hset(keys.job(parent), "status", "finished")
+    Queue("default", connection=redis).move_dependents_to_ready(job(redis, parent))
+    before = status(redis, "dependent-0")
+    actions.cancel("dependent-0")
+
+    assert (before, status(redis, "dependent-0")) == ("ready_to_enqueue", "canceled")
+    assert not redis.exists(f"{keys.RQ}ready:default")

@@ -123,6 +123,23 @@ def test_a_job_that_failed_and_has_a_retry_later_waits_for_a_slot_when_it_is_due
     assert status(redis, first) == "rate_limited"
 
 
+def test_a_repetition_waits_for_a_slot_when_it_is_due(redis):
+    first, second = enqueue(redis, 2, repeat=rq.Repeat(times=1, interval=60))
+    finish(redis, *claim(redis))
+    redis.zadd(keys.REGISTRIES["scheduled"] + "default", {first: 1})
+    Line(redis).run("due", [keys.queue("default")], [1000, 180])
+
+    assert (slots(redis), queued(redis)) == (([second], [first]), [second])
+
+
+def test_a_job_that_is_retried_by_hand_waits_for_a_slot(redis):
+    first, second = enqueue(redis, 2)
+    finish(redis, *claim(redis), "failed", error="it broke")
+    actions.retry(first)
+
+    assert (slots(redis), queued(redis)) == (([second], [first]), [second])
+
+
 def test_a_dependent_with_a_rate_limit_waits_for_a_slot_when_it_is_released(redis):
     first = enqueue(redis, 1)[0]
     stock = rq.Queue("default", connection=redis, serializer=JSONSerializer)
@@ -146,6 +163,14 @@ def test_a_held_job_goes_to_the_front_if_it_is_to(redis):
     finish(redis, claimed)
 
     assert queued(redis) == ["job-1", "waits"]
+
+
+def test_a_job_that_cannot_be_read_frees_its_slot(redis):
+    first, second = enqueue(redis, 2)
+    redis.hset(keys.job(first), "data", "nothing that can be read")
+    child(redis).work()
+
+    assert (status(redis, first), status(redis, second)) == ("failed", "finished")
 
 
 # What ends a job without a worker of ours
@@ -205,6 +230,28 @@ def test_a_job_that_was_deleted_while_it_runs_keeps_its_slot_until_it_ends(redis
     maintain(redis)
 
     assert (between, slots(redis)[0]) == (["job-0"], ["job-1"])
+
+
+def test_a_job_that_was_canceled_while_it_runs_keeps_its_slot_until_it_ends(redis):
+    first, second = enqueue(redis, 2)
+    [claimed] = claim(redis)
+    rq.job.Job.fetch(first, redis, JSONSerializer).cancel()
+    maintain(redis)
+    between = slots(redis)
+    finish(redis, claimed, "failed", error="it broke")
+
+    assert (between, slots(redis)) == (([first], [second]), ([second], []))
+    assert status(redis, first) == "canceled"
+
+
+def test_a_limit_whose_key_is_something_else_keeps_no_slot_of_another(redis):
+    first, second = enqueue(redis, 2)
+    redis.sadd(f"{keys.RQ}rl-keys", "odd")
+    redis.set(f"{keys.RQ}rl:odd:allowed", "odd")
+    delete(redis, first)
+    maintain(redis)
+
+    assert slots(redis) == ([second], [])
 
 
 def test_a_slot_among_hundreds_is_found_in_time(redis):
