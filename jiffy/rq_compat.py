@@ -1,10 +1,13 @@
-"""Every name of RQ's, rq-scheduler's and rq-dashboard's that is not public and that we use.
+"""Every name of RQ's and rq-dashboard's that is not public and that we use.
 
-One place to look when one of them changes; each has a test that says what is missing.
+One place to look when one of them changes; tests/unit/test_rq_compat.py says in one line which one
+is missing.
 """
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from types import FunctionType, TracebackType
 from typing import Any
 
@@ -19,6 +22,7 @@ from rq.executions import Execution
 from rq.job import Job, JobStatus, _current_job
 from rq.queue import Queue
 from rq.timeouts import BaseDeathPenalty
+from rq.worker import BaseWorker, DequeueStrategy
 
 ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None]
 
@@ -31,15 +35,24 @@ __all__ = [
     "CURRENT_JOB",
     "UNSERIALIZABLE",
     "ExcInfo",
+    "HookedJob",
     "NoPenalty",
     "call_on_failure",
     "call_on_stopped",
     "call_on_success",
+    "dashboard_row",
+    "handles_exceptions",
     "has_own_prefix",
     "is_replaced",
     "mark_failed",
     "mark_finished",
+    "mark_stopping",
+    "order_queues",
     "perform_wrapped",
+    "queues_after",
+    "replace_in_dashboard",
+    "serves_in_order",
+    "start_scheduler",
     "webhooks_opened_by",
 ]
 
@@ -73,6 +86,23 @@ def webhooks_opened_by(urlopen: Callable[..., Any]) -> Iterator[None]:
         rq.webhook.urlopen = before  # type: ignore[attr-defined]
 
 
+# rq.job
+
+
+class HookedJob(Job):
+    """RQ's job, which calls `after_function` inside of whatever stands around its `perform`."""
+
+    def after_function(self, pid: int) -> None:
+        """The function has returned or raised; it began in the process `pid`."""
+
+    def _execute(self) -> Any:
+        pid = os.getpid()
+        try:
+            return super()._execute()
+        finally:
+            self.after_function(pid)
+
+
 def mark_finished(job: Job, value: Any) -> None:
     """Let callbacks see a job as they do in RQ: it has finished, though Redis does not say so."""
     job._result, job._status = value, JobStatus.FINISHED
@@ -83,6 +113,9 @@ def mark_failed(job: Job) -> None:
     job._status = JobStatus.FAILED
 
 
+# rq.worker
+
+
 class NoPenalty(BaseDeathPenalty):
     """No time limit from inside, where a supervisor enforces it: a job would be ended twice."""
 
@@ -91,6 +124,42 @@ class NoPenalty(BaseDeathPenalty):
 
     def cancel_death_penalty(self) -> None:
         """Nothing to cancel."""
+
+
+def handles_exceptions(worker: BaseWorker) -> bool:
+    """Whether its `handle_exception` does more than to log."""
+    return bool(worker._exc_handlers) or is_replaced(type(worker), "handle_exception")
+
+
+def order_queues(worker: BaseWorker, strategy: DequeueStrategy | None) -> None:
+    """Let a worker begin with its queues as they were given, and go on by `strategy`."""
+    worker._ordered_queues = worker.queues[:]
+    worker._dequeue_strategy = strategy
+
+
+def serves_in_order(worker: BaseWorker) -> bool:
+    """Whether the first of its queues that has a job is always the next one."""
+    return worker._dequeue_strategy in (None, DequeueStrategy.DEFAULT)
+
+
+def queues_after(worker: BaseWorker, taken_from: str) -> list[str]:
+    """The names of the queues in the order in which to look after a job of one of them."""
+    for queue in worker._ordered_queues:
+        if queue.name == taken_from:
+            worker.reorder_queues(queue)
+            break
+    return [queue.name for queue in worker._ordered_queues]
+
+
+def start_scheduler(worker: BaseWorker, burst: bool, logging_level: Any) -> None:
+    """Start RQ's own scheduler in a process beside the worker; in burst mode, let it work once."""
+    worker._start_scheduler(burst, logging_level)
+
+
+def mark_stopping(worker: BaseWorker, at: datetime) -> None:
+    """Leave the marks that RQ's busy worker leaves when it is told to stop."""
+    worker._stop_requested, worker._shutdown_requested_date = True, at
+    worker.set_shutdown_requested_date()
 
 
 def perform_wrapped(
@@ -108,3 +177,26 @@ def perform_wrapped(
     worker._finalize_failure = lambda job, queue, execution, exc_info: on_error(exc_info)
     execution = Execution(execution_id, job.id, job.connection, worker.name)
     worker.perform_job(job, queue, execution)
+
+
+# rq_dashboard.web, which only the web app imports
+
+
+def replace_in_dashboard(serializer: Any, **ours: Any) -> None:
+    """Let rq-dashboard read with this serializer, and put ours in the place of these names.
+
+    Raises AttributeError for a name that it does not have: what it does would go on.
+    """
+    from rq_dashboard import web
+
+    for name, value in ours.items():
+        getattr(web, name)
+        setattr(web, name, value)
+    web.config.serializer = serializer
+
+
+def dashboard_row(job: Job) -> Any:
+    """A job as rq-dashboard's lists have it."""
+    from rq_dashboard import web
+
+    return web.serialize_job(job)

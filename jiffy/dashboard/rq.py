@@ -17,9 +17,9 @@ from redis import Redis
 from redis.exceptions import ResponseError
 from rq.exceptions import InvalidJobOperation, NoSuchJobError
 from rq.results import Result
-from rq_dashboard import web
+from rq_dashboard import blueprint
 
-from jiffy import connection, keys
+from jiffy import connection, keys, rq_compat
 from jiffy.dashboard import data, decode, problems
 from jiffy.errors import NotShown
 from jiffy.masking import masked, masked_text
@@ -38,7 +38,7 @@ def mount(app: Flask) -> None:
     # One Redis, named but not told: the page shows the text, and never connects to it.
     app.config["RQ_DASHBOARD_REDIS_URL"] = ("Jiffy's Redis",)
     app.before_request(_check_address)
-    app.register_blueprint(web.blueprint, url_prefix=PREFIX)
+    app.register_blueprint(blueprint, url_prefix=PREFIX)
     app.register_error_handler(NoSuchJobError, lambda _: problems.answer(404, "No such job."))
     app.register_error_handler(
         InvalidJobOperation, lambda _: problems.answer(409, "The job is in no state for this.")
@@ -198,7 +198,7 @@ def _is_within(value: str | int, low: int, high: int) -> bool:
     return str(value).isascii() and str(value).isdigit() and low <= int(value) <= high
 
 
-def _jobs_of_page(  # in place of web.get_queue_registry_jobs_count
+def _jobs_of_page(  # in place of rq-dashboard's get_queue_registry_jobs_count
     queue_name: str, registry_name: str, offset: int, per_page: int, order: str, redis: Redis
 ) -> tuple[int, list[Any]]:
     """How many jobs there are, and those of one page: as many as were asked for."""
@@ -215,7 +215,7 @@ def _jobs_of_page(  # in place of web.get_queue_registry_jobs_count
     found: list[Any] = take(name, first, last) if last >= 0 else []
     ids = [decode.text(entry).partition(":")[0] for entry in found]
     jobs = [queue.fetch_job(job_id) for job_id in (reversed(ids) if order == "dsc" else ids)]
-    return total, [web.serialize_job(job) for job in jobs if job]
+    return total, [rq_compat.dashboard_row(job) for job in jobs if job]
 
 
 def _requeue(job_id: str, connection: Redis, serializer: Any = None) -> Any:
@@ -224,15 +224,19 @@ def _requeue(job_id: str, connection: Redis, serializer: Any = None) -> Any:
 
 def _close_holes() -> None:
     """Give rq-dashboard's module our classes.  Once a process: the module is shared."""
-    web.Job, web.Queue, web.Worker = ShownJob, ShownQueue, ShownWorker
-    web.config.serializer = _OnlyJson
-    web.requeue_job = _requeue
-    web.get_queue_registry_jobs_count = _jobs_of_page
-    # It would connect anew at each request, and hand that connection to everybody else's.
-    web.from_url = lambda *_, **__: (None, connection.shared())
-    # It would answer 200 while Redis is away: let the error reach ours.
-    web.RedisConnectionError = ()
-    web.blueprint.jinja_loader = _SafeTemplates(web.blueprint.jinja_loader)
+    rq_compat.replace_in_dashboard(
+        _OnlyJson,
+        Job=ShownJob,
+        Queue=ShownQueue,
+        Worker=ShownWorker,
+        requeue_job=_requeue,
+        get_queue_registry_jobs_count=_jobs_of_page,
+        # It would connect anew at each request, and hand that connection to everybody else's.
+        from_url=lambda *_, **__: (None, connection.shared()),
+        # It would answer 200 while Redis is away: let the error reach ours.
+        RedisConnectionError=(),
+    )
+    blueprint.jinja_loader = _SafeTemplates(blueprint.jinja_loader)
 
 
 _close_holes()

@@ -4,18 +4,18 @@ A name becomes a function only if it is under JOBS_MODULES, whichever of RQ's me
 and nothing is unpickled unless SERIALIZERS says so.
 """
 
-import os
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import cache
+from types import MappingProxyType
 from typing import Any
 
 from rq.exceptions import DeserializationError
 from rq.job import Job as RqJob
 from rq.serializers import DefaultSerializer, JSONSerializer
 
-from jiffy import functions
+from jiffy import functions, rq_compat
 from jiffy.rq_job import Job
 from jiffy.settings import settings
 from jiffy.worker import process
@@ -69,8 +69,10 @@ def method(instance: object, name: str, modules: tuple[str, ...]) -> Callable[..
     return getattr(instance, name)  # type: ignore[no-any-return]
 
 
-class GuardedJob(Job):
+class GuardedJob(rq_compat.HookedJob, Job):
     """RQ's job, of which only what is allowed is imported or unpickled."""
+
+    callbacks: Mapping[str, str] = MappingProxyType({})  # when -> the path of a function
 
     def restore(self, raw_data: Any) -> Any:
         """Its serializer is the one that its data was made with: its meta and result are, too."""
@@ -79,6 +81,11 @@ class GuardedJob(Job):
             self.serializer = DefaultSerializer
         else:
             self.serializer = JSONSerializer
+        self.callbacks = {
+            when: name.decode()
+            for when in ("success", "failure", "stopped")
+            if (name := raw_data.get(f"{when}_callback_name".encode()))
+        }
         return super().restore(raw_data)
 
     @property
@@ -86,24 +93,24 @@ class GuardedJob(Job):
         name, modules = str(self.func_name), settings().jobs_modules
         return method(self.instance, name, modules) if self.instance else function(name, modules)
 
-    def _execute(self) -> Any:
-        pid = os.getpid()
-        try:
-            return super()._execute()
-        finally:
-            process.end_copy(pid)
+    def after_function(self, pid: int) -> None:
+        process.end_copy(pid)
 
     @property
     def success_callback(self) -> Any:
-        return _callback(self._success_callback_name)
+        return self._callback("success")
 
     @property
     def failure_callback(self) -> Any:
-        return _callback(self._failure_callback_name)
+        return self._callback("failure")
 
     @property
     def stopped_callback(self) -> Any:
-        return _callback(self._stopped_callback_name)
+        return self._callback("stopped")
+
+    def _callback(self, when: str) -> functions.Function | None:
+        name = self.callbacks.get(when)
+        return function(name, settings().jobs_modules) if name else None
 
 
 @cache
@@ -114,7 +121,3 @@ def guarded(job_class: type[RqJob]) -> type[GuardedJob]:
     if issubclass(job_class, GuardedJob):
         return job_class
     return type(job_class.__name__, (GuardedJob, job_class), {"__module__": job_class.__module__})
-
-
-def _callback(name: str | None) -> functions.Function | None:
-    return function(name, settings().jobs_modules) if name else None

@@ -4,6 +4,7 @@ import os
 import signal
 from collections.abc import Sequence
 from copy import copy
+from functools import partial
 from typing import Any
 
 import rq
@@ -12,7 +13,7 @@ from redis.exceptions import RedisError
 from rq.defaults import DEFAULT_LOGGING_DATE_FORMAT, DEFAULT_LOGGING_FORMAT
 from rq.logutils import setup_loghandlers
 from rq.serializers import JSONSerializer
-from rq.worker import BaseWorker, DequeueStrategy
+from rq.worker import BaseWorker
 
 from jiffy import clock, log, rq_compat
 from jiffy.errors import InvalidValue
@@ -49,7 +50,7 @@ class _Face(BaseWorker):
         super().__init__(*args, **options)
         self.serializer = JSONSerializer
         self.queues = [self._guarded(queue) for queue in self.queues]
-        self._ordered_queues = self.queues[:]
+        rq_compat.order_queues(self, None)
 
     def _guarded(self, queue: rq.Queue) -> rq.Queue:
         """A copy: the program that made the queue may enqueue on it as it likes."""
@@ -67,14 +68,8 @@ class _Face(BaseWorker):
             self, line, config.jobs_modules, config.result_max_bytes, board.relimit,
             lambda: board.must_stop,
         )  # fmt: skip
-        return Child(claimer, runner, board, stint, pace, self._reordered, self._maintain)
-
-    def _reordered(self, taken_from: str) -> list[str]:
-        """The names of the queues in the order in which to look next (RQ's `reorder_queues`)."""
-        queue = next((queue for queue in self._ordered_queues if queue.name == taken_from), None)
-        if queue is not None:
-            self.reorder_queues(queue)
-        return [queue.name for queue in self._ordered_queues]
+        reorder = partial(rq_compat.queues_after, self)
+        return Child(claimer, runner, board, stint, pace, reorder, self._maintain)
 
     def _maintain(self) -> None:
         """RQ's housekeeping of groups, every `maintenance_interval` (it locks: one worker does it).
@@ -103,7 +98,7 @@ class _Face(BaseWorker):
         log_format = options.get("log_format", DEFAULT_LOGGING_FORMAT)
         for name in ("rq.worker", "rq.job", "jiffy"):
             setup_loghandlers(level, date_format, log_format, name=name)
-        self._dequeue_strategy = options.get("dequeue_strategy", DequeueStrategy.DEFAULT)
+        rq_compat.order_queues(self, options.get("dequeue_strategy"))
         return Stint(
             options.get("burst", False),
             options.get("max_jobs"),
@@ -122,7 +117,7 @@ class Worker(_Face, rq.Worker):
         """Run jobs, with the options of RQ's `BaseWorker.work`; return whether any was run."""
         stint = self._prepare(options | {"burst": burst})
         if options.get("with_scheduler"):
-            self._start_scheduler(stint.burst, options.get("logging_level"))
+            rq_compat.start_scheduler(self, stint.burst, options.get("logging_level"))
         before = self._counted()
         try:
             supervise(self.connection, [self], stint, moves_due=False)
@@ -139,12 +134,10 @@ class Worker(_Face, rq.Worker):
     def work_in_child(self, stint: Stint, board: Board, token: str) -> int:
         """Run jobs in this process, which is a child's; return its exit code."""
         isolation.import_all(self.imports)
-        self._is_horse = True
         self.death_penalty_class = rq_compat.NoPenalty
         os.environ["RQ_WORKER_ID"] = self.name  # noqa: TID251 - for the job, as RQ does
         # In turns among the queues means one job from each.
-        one_by_one = self._dequeue_strategy != DequeueStrategy.DEFAULT
-        pace = Pace(largest=1) if one_by_one else Pace()
+        pace = Pace() if rq_compat.serves_in_order(self) else Pace(largest=1)
         child = self._child(stint, board, Runner, pace, token=token)
         child.work()
         return AGAIN if child.is_worn else 0
@@ -165,7 +158,7 @@ class SimpleWorker(_Face, rq.SimpleWorker):
         stint = self._prepare(options | {"burst": burst})
         self.bootstrap(options.get("logging_level"))
         if options.get("with_scheduler"):
-            self._start_scheduler(burst, options.get("logging_level"))
+            rq_compat.start_scheduler(self, burst, options.get("logging_level"))
         # One job at a time, with the lease that RQ gives it: there is nobody to renew it.
         child = self._child(stint, Board(), TimedRunner, Pace(largest=1), lease_s=0)
         before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}

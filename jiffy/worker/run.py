@@ -78,7 +78,7 @@ class Runner:
         self._wraps = is_replaced(worker, "perform_job")
         self._job_class = guarded.guarded(face.job_class)
         self._performs = is_replaced(self._job_class, "perform")
-        self._handles = is_replaced(worker, "handle_exception") or bool(face._exc_handlers)
+        self._handles = rq_compat.handles_exceptions(face)
 
     def decode(self, job: Claimed) -> Any:
         """The job's (function's name, instance, arguments, keyword arguments).

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from rq.worker import BaseWorker
 
-from jiffy import clock
+from jiffy import clock, rq_compat
 from jiffy.worker import process
 from jiffy.worker.board import Board, Running
 from jiffy.worker.recovery import Death, Verdict
@@ -79,9 +79,7 @@ class Slot:
 
     def note_stop(self) -> None:
         """Leave the marks that RQ's busy worker leaves when it is told to stop."""
-        self.face._stop_requested = True
-        self.face._shutdown_requested_date = clock.now()
-        self.face.set_shutdown_requested_date()
+        rq_compat.mark_stopping(self.face, clock.now())
 
     def _wake(self) -> None:
         if self.pid:
