@@ -11,7 +11,6 @@ from rq.serializers import DefaultSerializer, JSONSerializer, resolve_serializer
 
 from jiffy import SimpleWorker, Worker, connection, keys
 from jiffy.queues import Queue
-from jiffy.worker import commands
 from jiffy.worker.guarded import PICKLED, GuardedJob
 from tests import worker_jobs
 from tests.worker_support import queued, reason, registered, said, status
@@ -124,15 +123,6 @@ def test_callbacks_that_are_allowed_are_called(redis, put, work):
     work()
 
     assert said(redis) == ["success of default-0: 5"]
-
-
-def test_a_stopped_callback_from_elsewhere_is_not_called(redis, put, face, caplog):
-    caplog.set_level("INFO", "jiffy")
-    put(worker_jobs.nothing, fields={"stopped_callback_name": OUTSIDE})
-    code = commands.call_stopped_callback(face(), redis, "default-0")
-
-    assert code == 0
-    assert "callback.refused job=default-0" in caplog.text
 
 
 @pytest.mark.parametrize("callback", [OUTSIDE, "tests.worker_jobs.fail_as_callback"])

@@ -2,25 +2,22 @@
 
 import pytest
 import rq
-from jiffy.worker.outcome import Failed
 
 from jiffy import Enqueue, Retry, actions, keys, options, wait
 from jiffy.clock import wall
 from jiffy.errors import JobFailed, StillRunning
 from jiffy.queues import Queue
 from jiffy.retry import TIMED_OUT
-from jiffy.worker.child import Stint
 from tests import worker_jobs
 from tests.worker_support import (
-    child,
-    failed,
+    claim,
+    finish,
     job,
     queued,
-    rare_settler,
     reason,
     registered,
     status,
-    turns,
+    work_one,
 )
 
 
@@ -133,9 +130,7 @@ def test_stock_rq_pauses_as_long(redis, put):
 )  # fmt: skip
 def test_a_job_that_is_over_its_time_has_raised_rqs_timeout(redis, put, rules, then):
     put(worker_jobs.nothing, retry=Retry(max=2, **rules))
-    (taken,), _, _ = turns(redis).take(1)
-    now_s = wall()
-    rare_settler(redis).settle(Failed(taken, "?", now_s, now_s, "killed", kinds=TIMED_OUT))
+    finish(redis, *claim(redis), "failed", error="killed", error_names=TIMED_OUT)
 
     assert (status(redis), queued(redis)) == (then, ["default-0"] * (then == "queued"))
 
@@ -149,9 +144,7 @@ def test_a_time_limit_is_not_tried_again_where_only_other_errors_are(redis, put,
 
 def test_a_stopped_job_is_stopped_whatever_its_rules_say(redis, put):
     put(worker_jobs.nothing, retry=Retry(max=2, fatal=ValueError))
-    (taken,), _, _ = turns(redis).take(1)
-    now_s = wall()
-    rare_settler(redis).settle(Failed(taken, "?", now_s, now_s, "stopped", was_stopped=True))
+    finish(redis, *claim(redis), "stopped", error="stopped")
 
     assert status(redis) == "stopped"
 
@@ -200,7 +193,7 @@ def why(redis):
 @pytest.mark.parametrize("pause", [0, "1h"])
 def test_a_job_that_is_to_be_tried_again_says_why(redis, put, pause):
     put(worker_jobs.fail, retry=Retry(max=3, backoff=pause))
-    child(redis, stint=Stint(burst=True, max_jobs=1)).work()
+    work_one(redis)
 
     assert status(redis) == ("scheduled" if pause else "queued")
     assert why(redis).startswith("Traceback (most recent call last):")
@@ -225,8 +218,7 @@ def test_of_a_long_reason_the_end_is_kept_in_whole_lines(redis, put, work, messa
 
 def test_a_reason_that_is_no_text_is_kept_as_well_as_it_can_be(redis, put):
     put(worker_jobs.fail, retry=Retry(max=3, backoff="1h"))
-    (taken,), _, _ = turns(redis).take(1)
-    rare_settler(redis).settle(failed(taken, "ValueError: caf\udce9"))
+    finish(redis, *claim(redis), "failed", error="ValueError: caf\udce9")
 
     assert (status(redis), why(redis)) == ("scheduled", "ValueError: caf?")
 

@@ -1,4 +1,4 @@
-"""What a child and its supervisor tell each other: nothing is both begun and given back."""
+"""The board of a child and its supervisor: no job is both begun and given back."""
 
 import os
 
@@ -9,13 +9,13 @@ from jiffy.worker.board import NOTES_BYTES, Board, Running
 
 @pytest.fixture
 def board():
-    """A board of a child that holds three jobs, of its turn 7."""
+    """A board of a child that holds three jobs, of its batch 7."""
     board = Board()
     board.hold(batch=7, last=3)
     return board
 
 
-def test_it_tells_which_job_of_which_turn_runs(board):
+def test_it_says_which_job_of_which_batch_runs(board):
     board.begin(1, limit_s=180)
 
     assert board.running == Running(batch=7, position=1, began=board.running.began, limit_s=180)
@@ -36,7 +36,7 @@ def test_once_the_rest_is_given_back_none_of_it_begins(board):
     assert not board.begin(1, limit_s=180)
 
 
-def test_outcomes_are_noted_until_the_next_turn(board):
+def test_outcomes_are_noted_until_the_next_batch(board):
     board.note('["first"]')
     board.note('["second"]')
 
@@ -52,7 +52,7 @@ def test_an_outcome_that_does_not_fit_is_not_noted(board):
     assert board.noted == '["small"]'
 
 
-def test_the_next_turn_begins_again(board):
+def test_the_next_batch_begins_again(board):
     board.halt()
     board.hold(batch=8, last=1)
 
@@ -70,7 +70,7 @@ def test_whoever_halts_sees_what_began_before(board):
 
 def test_a_reason_to_leave_is_for_the_job_that_it_was_meant_for_only(board):
     board.begin(0, limit_s=180)
-    board.tell_to_leave(board.running, Board.TIMEOUT)
+    board.ask_to_leave(board.running, Board.TIMEOUT)
     meant = board.must_leave
     board.end()
     board.begin(1, limit_s=180)
@@ -80,7 +80,7 @@ def test_a_reason_to_leave_is_for_the_job_that_it_was_meant_for_only(board):
 
 def test_between_two_jobs_there_is_nothing_to_leave(board):
     board.begin(0, limit_s=180)
-    board.tell_to_leave(board.running, Board.INTERRUPT)
+    board.ask_to_leave(board.running, Board.INTERRUPT)
     board.end()
 
     assert board.must_leave == 0
@@ -102,7 +102,7 @@ def test_to_stop_is_to_begin_nothing_more(board):
     assert not board.begin(0, limit_s=180)
 
 
-def test_a_child_that_is_to_stop_begins_nothing_of_what_it_takes_then(board):
+def test_a_child_that_is_to_stop_begins_nothing_of_what_it_claims_then(board):
     board.stop()
     board.hold(batch=8, last=3)
 
