@@ -58,10 +58,15 @@ def _put_our_scheduler_in_place() -> None:
 
 
 def _rebind(package: str, theirs: type, ours: type) -> None:
+    """Put `ours` where `theirs` is: names of modules, and what functions have by default."""
     for module in _modules_of(package):
         for name, value in list(vars(module).items()):
             if value is theirs:
                 setattr(module, name, ours)
+            for function in [value, *vars(value).values()] if isinstance(value, type) else [value]:
+                if theirs in (getattr(function, "__defaults__", None) or ()):
+                    given = (ours if one is theirs else one for one in function.__defaults__)
+                    function.__defaults__ = tuple(given)
 
 
 def _modules_of(package: str) -> list[ModuleType]:
