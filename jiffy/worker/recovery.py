@@ -108,7 +108,7 @@ class Recovery:
         may_retry: bool = True, error_names: tuple[str, ...] = (),
     ) -> None:  # fmt: skip
         details = read_details(self._line, job.job_id)
-        now_s = clock.wall()
+        now_s = round(clock.wall(), 6)  # as exactly as RQ writes it
         outcome = Outcome(
             job, "?", _started_s(details.text("started_at"), now_s), now_s, what, error=reason,
             error_names=error_names, may_retry=may_retry, was_killed=True, details=details,
