@@ -54,7 +54,7 @@ class Options(TypedDict, total=False):
     in_: clock.Duration | None  # that much later
     at: datetime | None  # at that time, which must have a zone
     depends_on: Dependency | Sequence[Dependency] | None  # once these have finished
-    retry: int | rq.Retry | None  # how many times to try again; see jiffy.Retry
+    retry: int | rq.Retry | None  # try again so many times, with pauses; see jiffy.Retry
     on_success: Callback | None  # called by the worker, as in RQ
     on_failure: Callback | None
     on_stopped: Callback | None

@@ -27,11 +27,11 @@ _MUST = "how many times to try again, from 1 to 1000"
 
 
 class Retry(rq.Retry):
-    """Try a job again, `max` times: `Retry(max=5, backoff="2s", on=(TimeoutError,))`.
+    """Try a job again, `max` times: `Retry(max=5, pause="2s", on=(TimeoutError,))`.
 
-    The first pause is `backoff`, each further one `factor` times as long, none over `limit`.  With
-    `jitter` each lasts between half of that and the whole, so that jobs that failed together do not
-    come back together.
+    The first pause is `pause`, each further one `factor` times as long, none over `limit`: 10, 20,
+    40 seconds and so on, up to an hour.  With `jitter` each lasts between half of that and the
+    whole, so that jobs that failed together do not come back together.  `pause=0`: no pauses.
 
     Only exceptions in `on` (all, if it is empty) and none in `fatal` are tried again; both hold for
     subclasses too.  A job over its time limit has raised rq.timeouts.JobTimeoutException.  One that
@@ -45,14 +45,14 @@ class Retry(rq.Retry):
         self,
         max: int,  # noqa: A002 - RQ's name for it
         *,
-        backoff: clock.Duration = 0,
+        pause: clock.Duration = "10s",
         factor: float = 2,
         limit: clock.Duration = "1h",
         jitter: bool = True,
         on: Errors = (),
         fatal: Errors = (),
     ) -> None:
-        super().__init__(_count("max", max), _intervals(max, backoff, factor, limit))
+        super().__init__(_count("max", max), _intervals(max, pause, factor, limit))
         if not isinstance(jitter, bool):
             raise InvalidValue("jitter", jitter, "True or False")
         self.jitter = jitter and any(self.intervals)
@@ -78,14 +78,14 @@ def from_json(value: Any) -> rq.Retry:
     Raises InvalidValue.
     """
     if not isinstance(value, dict):
-        return rq.Retry(_count("retry", value, f"{_MUST}, or a Retry"))
+        return Retry(_count("retry", value, f"{_MUST}, or a Retry"))
     if "max" not in value or not _ARGUMENTS.issuperset(value):
         raise InvalidValue("retry", value, _OBJECT)
     return Retry(**value)
 
 
-_OBJECT = "an object with max, and perhaps backoff, factor, limit, jitter, on and fatal"
-_ARGUMENTS = {"max", "backoff", "factor", "limit", "jitter", "on", "fatal"}
+_OBJECT = "an object with max, and perhaps pause, factor, limit, jitter, on and fatal"
+_ARGUMENTS = {"max", "pause", "factor", "limit", "jitter", "on", "fatal"}
 
 
 def names_of(error: type[BaseException]) -> tuple[str, ...]:
@@ -140,16 +140,16 @@ def _count(name: str, tries: Any, must: str = _MUST) -> int:
 
 
 def _intervals(
-    tries: int, backoff: clock.Duration, factor: float, limit: clock.Duration
+    tries: int, pause: clock.Duration, factor: float, limit: clock.Duration
 ) -> list[int]:
     """One pause for each try, in whole seconds: RQ repeats the first of a list that is shorter."""
-    first_s, most_s = clock.seconds(backoff, "backoff"), clock.seconds(limit, "limit")
+    first_s, most_s = clock.seconds(pause, "pause"), clock.seconds(limit, "limit")
     if type(factor) not in (int, float) or not 1 <= factor <= _MOST_TRIES:
         raise InvalidValue("factor", factor, f"a number from 1 to {_MOST_TRIES}")
     if most_s > _LONGEST_S:
         raise InvalidValue("limit", limit, "a year at most")
     if first_s > most_s:
-        raise InvalidValue("backoff", backoff, f"no more than limit, which is {limit!r}")
+        raise InvalidValue("pause", pause, f"no more than limit, which is {limit!r}")
     pauses, pause_s = [], first_s
     for _ in range(tries):
         pauses.append(max(1, round(pause_s)) if first_s else 0)

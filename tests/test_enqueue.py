@@ -62,11 +62,19 @@ def test_many_jobs_are_enqueued_at_once_and_run(work):
 
 
 def test_a_job_is_tried_again_only_for_what_is_worth_it(work):
-    again = enqueue.options(retry=Retry(max=5, backoff="2s", on=(ConnectionError,)))
+    again = enqueue.options(retry=Retry(max=5, pause="2s", on=(ConnectionError,)))
     job = again(numbers.add, 2, "x")
 
     assert work() == 1
     assert job.get_status() == "failed"
+
+
+def test_a_job_that_failed_is_tried_again_after_a_pause(work):
+    job = enqueue.options(retry=3)(numbers.add, 2, "x")
+    at_once = enqueue.options(retry=Retry(3, pause=0))(numbers.add, 2, "x")
+    work()
+
+    assert (job.get_status(), at_once.get_status()) == ("scheduled", "failed")
 
 
 def test_a_job_that_no_worker_begins_in_time_is_canceled(work, redis):

@@ -111,7 +111,7 @@ def ask_for_a_retry(most, interval=0):
 
 
 def ask_for_our_retry():
-    return jiffy.Retry(max=2, backoff="100s")
+    return jiffy.Retry(max=2, pause="100s")
 
 
 def leave(code):

@@ -49,8 +49,8 @@ _PARAMETERS = [
     click.Argument(["function"], required=False),
     click.Argument(["arguments"], nargs=-1),
     *(_flag(name, metavar=metavar, help=meaning) for name, metavar, meaning in _FLAGS),
-    _flag("retry", type=int, metavar="N", help="on failure try again, N times"),
-    _flag("backoff", metavar="2s", help="... after that long, then twice as long each time"),
+    _flag("retry", type=int, metavar="N", help="on failure try again, N times, with pauses"),
+    _flag("pause", metavar="2s", help="the first pause (10s), doubled each time; 0: none"),
     _flag("depends-on", multiple=True, metavar="ID", help="once this job has finished"),
     _flag("at-front", flag_value=True, default=None, help="ahead of all that waits"),
     _flag(
@@ -115,16 +115,14 @@ command = _Enqueue(
 
 
 def _options(
-    *, is_one: bool, retry: int | None, backoff: str | None, at: str | None, **given: Any
+    *, is_one: bool, retry: int | None, pause: str | None, at: str | None, **given: Any
 ) -> dict[str, Any]:
     """The options of `enqueue.options`, of which the flags have the names."""
     found = {name: value for name, value in given.items() if value not in (None, ())}
-    if backoff is not None:
-        if retry is None:
-            raise InvalidValue("backoff", backoff, "given with retry")
-        found["retry"] = Retry(max=retry, backoff=backoff)
-    elif retry is not None:
-        found["retry"] = retry
+    if pause is not None and retry is None:
+        raise InvalidValue("pause", pause, "given with retry")
+    if retry is not None:
+        found["retry"] = retry if pause is None else Retry(max=retry, pause=pause)
     if at is not None:
         found["at"] = _moment(at)
     if not is_one:  # there it is what the ids begin with

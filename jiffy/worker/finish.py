@@ -5,6 +5,7 @@ handle_job_failure and handle_job_retry do, and rq.repeat.
 """
 
 import json
+import re
 import zlib
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
@@ -238,10 +239,13 @@ def _compressed(text: str) -> bytes:
 
 
 def _end_of(error: str) -> str:
-    """As many whole lines of its end as fit; of a last line that does not, the beginning."""
+    """As many whole frames of its end as fit, or lines; of a last line that does not, the start."""
     text = error.rstrip()
     if len(text) > _MOST_REASON:
-        text = text[-_MOST_REASON:].partition("\n")[2] or text.splitlines()[-1][:_MOST_REASON]
+        end = text[-_MOST_REASON:]
+        frame = re.search(r'^[ |]*File "', end, re.MULTILINE)
+        text = end[frame.start() :] if frame else end.partition("\n")[2]
+        text = text or error.rstrip().splitlines()[-1][:_MOST_REASON]
     return text.encode("utf-8", "replace").decode()
 
 

@@ -56,6 +56,12 @@ def test_every_make_command_in_it_is_there():
     assert set(re.findall(r"`make (\w+)`", README)) <= targets
 
 
+def test_the_schedule_in_it_is_the_one_that_is_shipped():
+    shown = [block for _, block in BLOCKS if block.startswith("# scheduler.py\n")]
+
+    assert shown == [f"# scheduler.py\n{(CHECKOUT / 'scheduler.py').read_text()}"]
+
+
 @pytest.mark.slow
 def test_everything_in_it_can_be_typed_word_by_word():
     with new_folder() as folder, make_run(clone_set_up(folder)) as run:

@@ -71,8 +71,8 @@ def run_what_is_queued(redis):
         (["jobs.numbers.add", "2", "3", "--retry", "x"], "Invalid value for '--retry': 'x' is not"),
         (["jobs"], "No function 'jobs'. Write it as module.name."),
         (
-            ["jobs.numbers.add", "2", "3", "--backoff", "2s"],
-            "--backoff is '2s'; it must be given w",
+            ["jobs.numbers.add", "2", "3", "--pause", "2s"],
+            "--pause is '2s'; it must be given w",
         ),
         (["jobs.numbers.add", "2", "3", "--id", "a b"], "--id is 'a b'; it must be letters"),
     ],
@@ -127,7 +127,7 @@ def test_options_become_those_of_the_job(redis):
     enqueue("jobs.numbers.add", "2", "3", "--timeout", "2m", "--retry", "3", "--id", "sum-1")
     job = Job.fetch("sum-1", connection=redis)
 
-    assert (job.timeout, job.retries_left) == (120, 3)
+    assert (job.timeout, job.retries_left, job.retry_intervals) == (120, 3, [10, 20, 40])
 
 
 def test_what_is_for_ever_and_what_is_not_kept_is_said_as_in_python(redis):
@@ -138,12 +138,13 @@ def test_what_is_for_ever_and_what_is_not_kept_is_said_as_in_python(redis):
     assert (job.timeout, job.result_ttl, job.failure_ttl) == (-1, 0, -1)
 
 
-def test_a_pause_between_tries_and_an_end_to_the_waiting_are_options_too(redis):
-    words = ("--retry", "3", "--backoff", "2s", "--expires", "10m", "--id", "sum-1")
+@pytest.mark.parametrize(("pause", "intervals"), [("2s", [2, 4, 8]), ("0", [0, 0, 0])])
+def test_a_pause_between_tries_and_an_end_to_the_waiting_are_options_too(pause, intervals, redis):
+    words = ("--retry", "3", "--pause", pause, "--expires", "10m", "--id", "sum-1")
     enqueue("jobs.numbers.add", "2", "3", *words)
     job = Job.fetch("sum-1", connection=redis)
 
-    assert (job.retries_left, job.retry_intervals) == (3, [2, 4, 8])
+    assert (job.retries_left, job.retry_intervals) == (3, intervals)
     assert redis.hget("rq:job:sum-1", "jiffy:expires") == b"600"
 
 

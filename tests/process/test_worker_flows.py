@@ -9,7 +9,7 @@ import pytest
 from rq.command import send_stop_job_command
 
 import jiffy
-from jiffy import actions, keys, part, result, wait
+from jiffy import Retry, actions, keys, part, result, wait
 from jiffy.queues import Job
 from tests import worker_jobs
 from tests.cutting import Cutter
@@ -48,9 +48,9 @@ def test_of_many_groups_whose_parts_kill_and_fail_each_is_summed_up_once(start_w
     names = [f"group-{number}" for number in range(10)]
     parts = [
         part(worker_jobs.nothing),
-        part(worker_jobs.fail).options(retry=1),
+        part(worker_jobs.fail).options(retry=Retry(1, pause=0)),
         part(worker_jobs.kill_itself),
-        part(worker_jobs.fail_until_the_last_try).options(retry=1),
+        part(worker_jobs.fail_until_the_last_try).options(retry=Retry(1, pause=0)),
     ]
     for name in names:
         jiffy.enqueue.group(parts, then=sum_up(name))

@@ -20,7 +20,7 @@ def test_delayed_retries_need_no_scheduler_and_several_workers_double_none(
     start_worker, redis, enqueue
 ):
     names = [f"job-{number}" for number in range(40)]
-    put = enqueue.options(retry=Retry(max=2, backoff="1s", factor=1))
+    put = enqueue.options(retry=Retry(max=2, pause="1s", factor=1))
     put.many(worker_jobs.say_and_fail, [(name,) for name in names], job_ids=names)
     first, _ = start_worker("-n", "2"), start_worker("-n", "2")
     first.until(lambda: set(registered(redis, "failed")) == set(names))
@@ -30,7 +30,7 @@ def test_delayed_retries_need_no_scheduler_and_several_workers_double_none(
 
 def test_a_job_that_is_killed_at_its_limit_has_raised_rqs_timeout(start_worker, redis, enqueue):
     for name, on in (("again", JobTimeoutException), ("never", OSError)):
-        retry = Retry(max=1, backoff="10m", on=on)
+        retry = Retry(max=1, pause="10m", on=on)
         enqueue.options(job_id=name, timeout=1, retry=retry)(worker_jobs.hold, name)
     worker = start_worker("-n", "2")
     worker.until(lambda: registered(redis, "failed") and registered(redis, "scheduled"))

@@ -281,7 +281,7 @@ def test_of_what_was_canceled_and_is_gone_rqs_registry_forgets(redis, work):
 
 
 def test_a_part_that_is_tried_again_does_not_break_the_chain(redis, work):
-    jobs = jiffy.enqueue.options(retry=2).chain(
+    jobs = jiffy.enqueue.options(retry=Retry(2, pause=0)).chain(
         part(worker_jobs.fail_until_the_last_try), part(collect, result)
     )
     work_one(redis)
@@ -293,7 +293,7 @@ def test_a_part_that_is_tried_again_does_not_break_the_chain(redis, work):
 
 
 def test_a_part_that_waits_for_its_next_try_does_not_break_the_chain(redis):
-    retry = Retry(max=1, backoff="1h")
+    retry = Retry(max=1, pause="1h")
     jobs = jiffy.enqueue.chain(part(fail).options(retry=retry), part(nothing))
     work_one(redis)
     look(redis)
@@ -302,7 +302,7 @@ def test_a_part_that_waits_for_its_next_try_does_not_break_the_chain(redis):
 
 
 def test_a_part_that_was_tried_as_often_as_it_may_breaks_the_chain(redis, work):
-    jobs = jiffy.enqueue.chain(part(fail).options(retry=2), part(nothing))
+    jobs = jiffy.enqueue.chain(part(fail).options(retry=Retry(2, pause=0)), part(nothing))
     work()
 
     assert statuses(redis, jobs) == ["failed", "canceled"]

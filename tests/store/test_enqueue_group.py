@@ -4,7 +4,7 @@ import pytest
 import rq
 
 import jiffy
-from jiffy import Enqueue, bulk, delivery, flows, keys, options, part, result, wait
+from jiffy import Enqueue, Retry, bulk, delivery, flows, keys, options, part, result, wait
 from jiffy.errors import InvalidValue, JobFailed, NotImportable, RedisAway, WrongArguments
 from jiffy.queues import Job
 from tests.enqueue_jobs import add, collect, fail, nothing
@@ -98,7 +98,7 @@ def test_then_is_enqueued_when_the_last_is_over_and_once(redis, team):
 
 
 def test_a_part_that_is_tried_again_is_not_over(redis, work):
-    retried = part(fail_until_the_last_try).options(retry=1)
+    retried = part(fail_until_the_last_try).options(retry=Retry(1, pause=0))
     team = jiffy.enqueue.group([retried, part(add, 1, 1)], then=collect)
     work_one(redis)
     kept = redis.zcard(keys.pending(team.then.id))

@@ -58,7 +58,7 @@ def test_a_worker_runs_what_is_enqueued_now_and_for_later(worker):
 
 
 def test_a_worker_tries_again_what_has_failed(worker):
-    job = enqueue.options(retry=Retry(1, backoff=0.1))(worker_jobs.say_and_fail, "failing")
+    job = enqueue.options(retry=Retry(1, pause=0.1))(worker_jobs.say_and_fail, "failing")
 
     with pytest.raises(JobFailed, match="failing"):
         wait(job, timeout="20s")

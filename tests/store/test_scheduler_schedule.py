@@ -161,7 +161,7 @@ def test_a_changed_option_is_taken_over_and_leaves_the_next_time(
 def test_ticks_are_tried_again_and_expire_as_their_entry_says(
     scheduler, declare, make_due, redis, work
 ):
-    retry = Retry(max=3, backoff="2s", fatal=ValueError)
+    retry = Retry(max=3, pause="2s", fatal=ValueError)
     declare(add(retry=retry, expires="5m"))
     make_due()
     (tick,) = scheduler.enqueue_jobs()
@@ -172,7 +172,7 @@ def test_ticks_are_tried_again_and_expire_as_their_entry_says(
     redis.zadd(keys.EXPIRING, {tick.job_id: 1})
     assert work() == 0
     assert declare(add(retry=retry, expires="6m"))["changed"] == 1
-    assert declare(add(retry=Retry(max=3, backoff="2s"), expires="6m"))["changed"] == 1
+    assert declare(add(retry=Retry(max=3, pause="2s"), expires="6m"))["changed"] == 1
 
 
 def test_a_changed_time_is_taken_over(declare, redis):

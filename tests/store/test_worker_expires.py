@@ -6,7 +6,7 @@ import pytest
 from rq.rate_limit import RateLimit
 
 import jiffy
-from jiffy import actions, enqueue, entries, every, keys, part, wait
+from jiffy import Retry, actions, enqueue, entries, every, keys, part, wait
 from jiffy.errors import InvalidValue, JobFailed
 from jiffy.worker.line import Line
 from jobs import numbers
@@ -124,7 +124,7 @@ def test_expired_jobs_do_not_keep_others_from_running(redis, work):
 
 @pytest.mark.parametrize("what", ["returned", "failed"])
 def test_a_job_that_was_started_once_does_not_expire(redis, work, what):
-    job = add_in_time(retry=3)
+    job = add_in_time(retry=Retry(3, pause=0))
     finish(redis, *claim(redis), what)
     age(redis, 601)
 

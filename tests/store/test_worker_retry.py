@@ -40,7 +40,7 @@ def retries_left(redis):
 
 
 def test_an_error_that_is_worth_it_is_tried_again(redis, put, work):
-    put(worker_jobs.fail, retry=Retry(max=2, on=ValueError))
+    put(worker_jobs.fail, retry=Retry(max=2, pause=0, on=ValueError))
     work()
 
     assert (status(redis), retries_left(redis)) == ("failed", b"0")
@@ -56,7 +56,7 @@ def test_an_error_that_is_not_worth_it_ends_the_job_at_once(redis, put, work):
 
 
 def test_a_fatal_error_ends_the_job_at_once_and_the_log_says_why(redis, put, work, caplog):
-    put(worker_jobs.fail, retry=Retry(max=2, backoff="1m", fatal=(ValueError,)))
+    put(worker_jobs.fail, retry=Retry(max=2, pause="1m", fatal=(ValueError,)))
     work()
 
     assert (status(redis), registered(redis, "scheduled")) == ("failed", [])
@@ -64,7 +64,7 @@ def test_a_fatal_error_ends_the_job_at_once_and_the_log_says_why(redis, put, wor
 
 
 def test_a_job_whose_tries_are_spent_was_not_given_up(put, work, caplog):
-    put(worker_jobs.fail, retry=Retry(max=1, on=ValueError))
+    put(worker_jobs.fail, retry=Retry(max=1, pause=0, on=ValueError))
     work()
 
     assert "given_up" not in caplog.text
@@ -79,7 +79,7 @@ def test_an_error_decides_also_where_the_failure_callback_raises_another(redis, 
 
 
 def test_a_pause_with_jitter_is_no_longer_than_it_was_asked_for(redis, put, work):
-    put(worker_jobs.fail, retry=Retry(max=3, backoff="100s"))
+    put(worker_jobs.fail, retry=Retry(max=3, pause="100s"))
     before_s = wall()
     work()
     pause_s = redis.zscore("rq:scheduled:default", "default-0") - before_s
@@ -92,7 +92,7 @@ def test_pauses_with_jitter_differ(redis, put, work):
     pauses = set()
     for _ in range(12):
         redis.flushdb()
-        put(worker_jobs.fail, retry=Retry(max=1, backoff="1000s"))
+        put(worker_jobs.fail, retry=Retry(max=1, pause="1000s"))
         work()
         pauses.add(redis.zscore("rq:scheduled:default", "default-0"))
 
@@ -100,7 +100,7 @@ def test_pauses_with_jitter_differ(redis, put, work):
 
 
 def test_a_pause_without_jitter_is_exact_and_grows(redis, put, work):
-    put(worker_jobs.fail, retry=Retry(max=3, backoff="100s", jitter=False))
+    put(worker_jobs.fail, retry=Retry(max=3, pause="100s", jitter=False))
     for pause_s in (100, 200, 400):
         before_s = wall()
         work()
@@ -112,7 +112,7 @@ def test_a_pause_without_jitter_is_exact_and_grows(redis, put, work):
 
 
 def test_stock_rq_pauses_as_long(redis, put):
-    put(worker_jobs.fail, retry=Retry(max=3, backoff="100s", on=OSError))
+    put(worker_jobs.fail, retry=Retry(max=3, pause="100s", on=OSError))
     before_s = wall()
     queue = Queue("default", connection=redis)
     rq.SimpleWorker([queue], connection=redis, job_class=queue.job_class, serializer="json").work(
@@ -129,7 +129,7 @@ def test_stock_rq_pauses_as_long(redis, put):
      ({"on": TimeoutError}, "failed"), ({"fatal": "rq.timeouts.BaseTimeoutException"}, "failed")],
 )  # fmt: skip
 def test_a_job_that_is_over_its_time_has_raised_rqs_timeout(redis, put, rules, then):
-    put(worker_jobs.nothing, retry=Retry(max=2, **rules))
+    put(worker_jobs.nothing, retry=Retry(max=2, pause=0, **rules))
     finish(redis, *claim(redis), "failed", error="killed", error_names=TIMED_OUT)
 
     assert (status(redis), queued(redis)) == (then, ["default-0"] * (then == "queued"))
@@ -168,7 +168,7 @@ def test_broken_rules_are_none(redis, put, work):
 
 
 def test_a_job_that_is_worth_it_succeeds_in_the_end(redis, put, work):
-    put(worker_jobs.fail_until_the_last_try, retry=Retry(max=2, on=ValueError))
+    put(worker_jobs.fail_until_the_last_try, retry=Retry(max=2, pause=0, on=ValueError))
     work()
 
     assert job(redis).return_value() == "at last"
@@ -192,7 +192,7 @@ def why(redis):
 
 @pytest.mark.parametrize("pause", [0, "1h"])
 def test_a_job_that_is_to_be_tried_again_says_why(redis, put, pause):
-    put(worker_jobs.fail, retry=Retry(max=3, backoff=pause))
+    put(worker_jobs.fail, retry=Retry(max=3, pause=pause))
     work_one(redis)
 
     assert status(redis) == ("scheduled" if pause else "queued")
@@ -209,7 +209,7 @@ def test_a_job_that_is_to_be_tried_again_says_why(redis, put, pause):
     ],
 )
 def test_of_a_long_reason_the_end_is_kept_in_whole_lines(redis, put, work, message, kept):
-    put(worker_jobs.fail, message, retry=Retry(max=3, backoff="1h"))
+    put(worker_jobs.fail, message, retry=Retry(max=3, pause="1h"))
     work()
 
     assert why(redis).endswith(kept)
@@ -217,14 +217,14 @@ def test_of_a_long_reason_the_end_is_kept_in_whole_lines(redis, put, work, messa
 
 
 def test_a_reason_that_is_no_text_is_kept_as_well_as_it_can_be(redis, put):
-    put(worker_jobs.fail, retry=Retry(max=3, backoff="1h"))
+    put(worker_jobs.fail, retry=Retry(max=3, pause="1h"))
     finish(redis, *claim(redis), "failed", error="ValueError: caf\udce9")
 
     assert (status(redis), why(redis)) == ("scheduled", "ValueError: caf?")
 
 
 def test_the_newest_try_is_the_one_that_is_told_of(redis, put, work):
-    put(worker_jobs.fail, retry=Retry(max=3, backoff="1h"))
+    put(worker_jobs.fail, retry=Retry(max=3, pause="1h"))
     redis.hset(keys.job("default-0"), keys.REASON_FIELD, "ValueError: an older one")
     work()
 
@@ -232,7 +232,7 @@ def test_the_newest_try_is_the_one_that_is_told_of(redis, put, work):
 
 
 def test_who_waits_for_a_job_that_is_to_be_tried_again_is_told_why(redis, put, work):
-    put(worker_jobs.fail, retry=Retry(max=3, backoff="1h"))
+    put(worker_jobs.fail, retry=Retry(max=3, pause="1h"))
     work()
     with pytest.raises(StillRunning) as late:
         wait(job(redis), timeout=0.05)
@@ -244,7 +244,7 @@ def test_who_waits_for_a_job_that_is_to_be_tried_again_is_told_why(redis, put, w
 
 
 def test_a_job_that_is_canceled_before_its_next_try_says_so(redis, put, work):
-    put(worker_jobs.fail, retry=Retry(max=3, backoff="1h"))
+    put(worker_jobs.fail, retry=Retry(max=3, pause="1h"))
     work()
     actions.cancel(job(redis))
     with pytest.raises(JobFailed) as canceled:
@@ -254,14 +254,14 @@ def test_a_job_that_is_canceled_before_its_next_try_says_so(redis, put, work):
 
 
 def test_a_job_that_finishes_in_the_end_is_waited_for_as_if_it_had_never_failed(redis, put, work):
-    put(worker_jobs.fail_until_the_last_try, retry=Retry(max=2))
+    put(worker_jobs.fail_until_the_last_try, retry=Retry(max=2, pause=0))
     work()
 
     assert wait(job(redis), timeout="5s") == "at last"
 
 
 def test_a_job_that_fails_in_the_end_is_not_to_be_tried_again(redis, put, work):
-    put(worker_jobs.fail, retry=Retry(max=2))
+    put(worker_jobs.fail, retry=Retry(max=2, pause=0))
     work()
 
     assert (status(redis), why(redis)) == ("failed", "")

@@ -39,7 +39,7 @@ enqueue.options(retry=Retry(3), on_success="jobs.orders.count_paid")
 enqueue.options(timeout=-1, result_ttl="0s", failure_ttl=0)
 enqueue(numbers.add, 2, y=3)
 enqueue.options(queue="low", timeout="2m", retry=3)(numbers.add, 2, 3)
-enqueue.options(retry=Retry(max=3, backoff="2s", on=(OSError, "a.B"), fatal=ValueError))
+enqueue.options(retry=Retry(max=3, pause="2s", on=(OSError, "a.B"), fatal=ValueError))
 Enqueue({numbers.add: options(queue="low", unique_until="done", unique=60)})
 enqueue.many(numbers.add, [(1, 2), {"x": 1, "y": 2}])
 enqueue(numbers.add, 2, z=3)  # wrong
@@ -131,9 +131,9 @@ def test_a_callback_must_be_a_function_that_workers_may_run():
         ({"timeout": None}, {"timeout": 180}),
         ({"result_ttl": 0}, {"result_ttl": 0}),
         ({"failure_ttl": timedelta(days=1), "result_ttl": -1}, {"failure_ttl": 86400}),
-        ({"retry": 3}, {"retries_left": 3, "retry_intervals": [0]}),
+        ({"retry": 3}, {"retries_left": 3, "retry_intervals": [10, 20, 40]}),
         ({"retry": rq.Retry(2, [1, 5])}, {"retries_left": 2, "retry_intervals": [1, 5]}),
-        ({"retry": Retry(max=2, backoff=5)}, {"retries_left": 2, "retry_intervals": [5, 10]}),
+        ({"retry": Retry(max=2, pause=5)}, {"retries_left": 2, "retry_intervals": [5, 10]}),
         ({"expires": "10m"}, {"own_fields": {"jiffy:expires": 600}}),
         ({"meta": {"who": "me"}}, {"meta": {"who": "me"}}),
         ({"description": "adds"}, {"description": "adds"}),

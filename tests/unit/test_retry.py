@@ -24,12 +24,14 @@ def made(retry):
 @pytest.mark.parametrize(
     ("given", "intervals"),
     [
-        ({"max": 3}, [0, 0, 0]),
-        ({"max": 5, "backoff": "2s"}, [2, 4, 8, 16, 32]),
-        ({"max": 5, "backoff": 2, "limit": "10s"}, [2, 4, 8, 10, 10]),
-        ({"max": 3, "backoff": "1m", "factor": 1}, [60, 60, 60]),
-        ({"max": 3, "backoff": 2, "factor": 1.5}, [2, 3, 4]),
-        ({"max": 3, "backoff": "100ms"}, [1, 1, 1]),
+        ({"max": 3}, [10, 20, 40]),
+        ({"max": 10}, [10, 20, 40, 80, 160, 320, 640, 1280, 2560, 3600]),
+        ({"max": 3, "pause": 0}, [0, 0, 0]),
+        ({"max": 5, "pause": "2s"}, [2, 4, 8, 16, 32]),
+        ({"max": 5, "pause": 2, "limit": "10s"}, [2, 4, 8, 10, 10]),
+        ({"max": 3, "pause": "1m", "factor": 1}, [60, 60, 60]),
+        ({"max": 3, "pause": 2, "factor": 1.5}, [2, 3, 4]),
+        ({"max": 3, "pause": "100ms"}, [1, 1, 1]),
     ],
 )
 def test_pauses_grow_to_a_limit_and_there_is_one_for_each_try(given, intervals):
@@ -39,15 +41,15 @@ def test_pauses_grow_to_a_limit_and_there_is_one_for_each_try(given, intervals):
 
 
 def test_a_thousand_tries_stay_within_the_limit():
-    assert Retry(max=1000, backoff="1s", factor=10).intervals[-1] == 3600
+    assert Retry(max=1000, pause="1s", factor=10).intervals[-1] == 3600
 
 
 def test_how_often_may_stand_first_as_in_rq():
-    assert Retry(3, backoff="2s").intervals == [2, 4, 8]
+    assert Retry(3, pause="2s").intervals == [2, 4, 8]
 
 
 def test_stock_rq_reads_the_same_pauses():
-    job = made(Retry(max=3, backoff="2s", limit="5s", on=TimeoutError))
+    job = made(Retry(max=3, pause="2s", limit="5s", on=TimeoutError))
 
     assert (job.retries_left, job.retry_intervals) == (3, [2, 4, 5])
     assert isinstance(Retry(max=3), rq.Retry)
@@ -55,7 +57,7 @@ def test_stock_rq_reads_the_same_pauses():
 
 def test_what_rq_has_no_words_for_is_a_field_of_ours_with_errors_by_name():
     retry = Retry(
-        max=3, backoff="2s", on=(TimeoutError, subprocess.TimeoutExpired, "IOError", "a.B"),
+        max=3, pause="2s", on=(TimeoutError, subprocess.TimeoutExpired, "IOError", "a.B"),
         fatal=Late,
     )  # fmt: skip
 
@@ -66,8 +68,10 @@ def test_what_rq_has_no_words_for_is_a_field_of_ours_with_errors_by_name():
     }
 
 
-@pytest.mark.parametrize("retry", [3, rq.Retry(3, [1, 2, 3]), Retry(max=3)])
-def test_a_plain_retry_is_rqs_alone(retry):
+@pytest.mark.parametrize(
+    "retry", [rq.Retry(3), rq.Retry(3, [1, 2, 3]), Retry(3, pause=0), Retry(3, jitter=False)]
+)
+def test_a_retry_without_jitter_is_rqs_alone(retry):
     assert "jiffy:retry" not in made(retry).own_fields
 
 
@@ -77,12 +81,12 @@ def test_a_plain_retry_is_rqs_alone(retry):
         ({"max": 0}, "max is 0; it must be how many times"),
         ({"max": 1001}, "max is 1001; it must be how many times"),
         ({"max": True}, "max is True; it must be how many times"),
-        ({"max": 3, "backoff": "soon"}, "backoff is 'soon'; it must be seconds"),
-        ({"max": 3, "backoff": -1}, "backoff is -1; it must be seconds"),
+        ({"max": 3, "pause": "soon"}, "pause is 'soon'; it must be seconds"),
+        ({"max": 3, "pause": -1}, "pause is -1; it must be seconds"),
         ({"max": 3, "factor": 0.5}, "factor is 0.5; it must be a number from 1"),
         ({"max": 3, "factor": True}, "factor is True; it must be a number from 1"),
         ({"max": 3, "factor": float("nan")}, "factor is nan; it must be a number from 1"),
-        ({"max": 3, "backoff": "2h"}, "backoff is '2h'; it must be no more than limit, which is"),
+        ({"max": 3, "pause": "2h"}, "pause is '2h'; it must be no more than limit, which is"),
         ({"max": 3, "limit": "400d"}, "limit is '400d'; it must be a year at most"),
         ({"max": 3, "jitter": 1}, "jitter is 1; it must be True or False"),
         ({"max": 3, "on": 5}, "on is 5; it must be an exception"),
@@ -100,13 +104,13 @@ def test_a_wrong_retry_is_refused_in_words(given, words):
 
 
 def test_json_has_the_same_words():
-    retry = from_json({"max": 2, "backoff": "2s", "on": ["TimeoutError"], "jitter": False})
+    retry = from_json({"max": 2, "pause": "2s", "on": ["TimeoutError"], "jitter": False})
 
     assert (retry.intervals, retry.text) == ([2, 4], '{"on": ["TimeoutError"]}')
-    assert from_json(2).intervals == [0]
+    assert from_json(2).intervals == [10, 20]
 
 
-@pytest.mark.parametrize("value", [None, "3", [3], {}, {"backoff": 2}, {"max": 3, "self": 1}])
+@pytest.mark.parametrize("value", [None, "3", [3], {}, {"pause": 2}, {"max": 3, "self": 1}])
 def test_json_that_is_no_retry_is_refused_as_it_was_written(value):
     with pytest.raises(InvalidValue, match=re.escape(f"retry is {value!r}; ")):
         from_json(value)
@@ -155,9 +159,9 @@ def test_jitter_pauses_for_half_the_time_to_the_whole():
 
 
 def test_a_retry_that_a_job_returns_is_rqs_own_with_the_pauses_of_this_time():
-    once = Retry(max=2, backoff="8s", limit="8s").once
+    once = Retry(max=2, pause="8s", limit="8s").once
 
     assert type(once) is rq.Retry
     assert once.max == 2
     assert all(4 <= pause_s <= 8 for pause_s in once.intervals)
-    assert Retry(max=1, backoff="8s", jitter=False).once.intervals == [8]
+    assert Retry(max=1, pause="8s", jitter=False).once.intervals == [8]

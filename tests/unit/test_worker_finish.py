@@ -112,7 +112,7 @@ def test_what_cannot_succeed_the_next_time_is_not_tried_again():
         (rq.Retry(2), "x", ("retried", "queued", 0)),
         (rq.Retry(3, [10, 20, 30]), 1, ("retried", "scheduled", 20)),
         (rq.Retry(3, 60), 2, ("retried", "scheduled", 60)),
-        (jiffy.Retry(3, backoff="10s", jitter=False), 1, ("retried", "scheduled", 20)),
+        (jiffy.Retry(3, pause="10s", jitter=False), 1, ("retried", "scheduled", 20)),
     ],
 )
 def test_a_job_that_returns_a_retry_runs_again_as_often_as_that_says(retry, had, then):

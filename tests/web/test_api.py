@@ -63,7 +63,7 @@ def test_options_are_those_of_enqueue(api, redis):
 
 
 def test_a_retry_is_a_number_or_an_object(api, redis):
-    retry = {"max": 3, "backoff": "2s", "jitter": False, "on": ["TimeoutError"]}
+    retry = {"max": 3, "pause": "2s", "jitter": False, "on": ["TimeoutError"]}
     call = {"function": "jobs.numbers.add", "args": [1, 2], "job_id": "mine", "retry": retry}
     api("POST", "/api/jobs", json=call)
     stored = redis.hgetall(keys.job("mine"))
@@ -72,7 +72,17 @@ def test_a_retry_is_a_number_or_an_object(api, redis):
     assert json.loads(stored[b"jiffy:retry"]) == {"on": ["TimeoutError"]}
 
 
-@pytest.mark.parametrize("retry", [0, True, "3", {}, {"max": 3, "backof": 2}, {"max": 3, "on": 5}])
+@pytest.mark.parametrize(
+    ("retry", "intervals"), [(3, [10, 20, 40]), ({"max": 3, "pause": 0}, [0, 0, 0])]
+)
+def test_a_retry_pauses_unless_it_says_otherwise(api, redis, retry, intervals):
+    call = {"function": "jobs.numbers.add", "args": [1, 2], "job_id": "mine", "retry": retry}
+    api("POST", "/api/jobs", json=call)
+
+    assert json.loads(redis.hget(keys.job("mine"), "retry_intervals")) == intervals
+
+
+@pytest.mark.parametrize("retry", [0, True, "3", {}, {"max": 3, "pauze": 2}, {"max": 3, "on": 5}])
 def test_a_retry_that_is_neither_is_refused(api, retry):
     answer = api("POST", "/api/jobs", json={"function": "jobs.numbers.add", "retry": retry})
 
@@ -100,7 +110,7 @@ def test_a_job_can_be_put_off(api, when):
 
 
 def test_a_job_that_waits_says_for_what(api, work):
-    job = enqueue.options(retry=Retry(3, backoff="1m"))(numbers.add, 2, "x")
+    job = enqueue.options(retry=Retry(3, pause="1m"))(numbers.add, 2, "x")
     later = enqueue.options(in_="5m", retry=3)(numbers.add, 2, 3)
     after = enqueue.options(depends_on=later)(numbers.add, 2, 3)
     queued = api("GET", f"/api/jobs/{job.id}").json
@@ -249,9 +259,9 @@ def test_a_wrong_call_is_422_and_says_what_is_wrong(api, redis, change, detail):
         ({"on_stopped": 5}, "#/on_stopped"),
         ({"depends_on": "x", "unique": "1h"}, "#/unique"),
         ({"retry": {}}, "#/retry"),
-        ({"retry": {"max": 3, "backof": 2}}, "#/retry"),
+        ({"retry": {"max": 3, "pauze": 2}}, "#/retry"),
         ({"retry": {"max": 0}}, "#/retry/max"),
-        ({"retry": {"max": 3, "backoff": "soon"}}, "#/retry/backoff"),
+        ({"retry": {"max": 3, "pause": "soon"}}, "#/retry/pause"),
         ({"retry": {"max": 3, "factor": 0}}, "#/retry/factor"),
         ({"retry": {"max": 3, "on": "a b"}}, "#/retry/on"),
         ({"args": [1]}, "#"),

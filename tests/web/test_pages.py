@@ -182,7 +182,7 @@ def test_a_job_page_tells_why_a_job_is_tried_again_and_how_often(client, plant):
 
 
 def test_a_job_page_tells_a_retry_from_another_scheduled_job(client, work):
-    job = enqueue.options(retry=Retry(3, backoff="1m"))(numbers.add, 2, "x")
+    job = enqueue.options(retry=Retry(3, pause="1m"))(numbers.add, 2, "x")
     stock = enqueue.options(retry=rq.Retry(3, interval=60))(numbers.add, 2, "x")
     later = enqueue.options(in_="5m", retry=3)(numbers.add, 2, 3)
     work()

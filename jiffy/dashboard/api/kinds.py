@@ -87,14 +87,14 @@ _RETRY = {
     "additionalProperties": False,
     "properties": {
         "max": {"type": "integer", "minimum": 1, "maximum": _MOST_TRIES},
-        "backoff": _SPAN,
+        "pause": _SPAN,
         "factor": {"type": "number", "minimum": 1, "maximum": _MOST_TRIES},
         "limit": _SPAN,
         "jitter": {"type": "boolean"},
         "on": {"anyOf": [_ERRORS, {"type": "array", "items": _ERRORS}]},
         "fatal": {"anyOf": [_ERRORS, {"type": "array", "items": _ERRORS}]},
     },
-    "example": {"max": 5, "backoff": "2s", "on": ["TimeoutError"]},
+    "example": {"max": 5, "pause": "2s", "on": ["TimeoutError"]},
 }
 _LASTS = "seconds, or a text such as '90s', '5m' or '1h30m'"
 
