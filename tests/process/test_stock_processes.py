@@ -22,7 +22,7 @@ from tests.newcomer import CHECKOUT, wait_until
 from tests.scheduler_processes import Running
 from tests.worker_support import job, queued, reason, status
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(60)]
+pytestmark = pytest.mark.slow
 
 BIN = Path(sys.executable).parent
 ROWS = {row["program"]: row for row in tables.rows("program")}

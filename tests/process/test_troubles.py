@@ -9,7 +9,7 @@ from tests import troubles
 from tests.newcomer import CHECKOUT
 from tests.troubles import SECRET, TROUBLES
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.slow
 
 PROGRAMS = (
     "enqueue.py jobs.numbers.add 2 3",

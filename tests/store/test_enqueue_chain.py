@@ -222,7 +222,7 @@ def test_a_part_has_its_time_to_live_from_when_it_is_enqueued(redis):
     before = redis.ttl(keys.job(jobs[1].id))
     work_one(redis)
 
-    assert (before, redis.ttl(keys.job(jobs[1].id))) == (-1, 3600)
+    assert before == -1 < redis.ttl(keys.job(jobs[1].id)) <= 3600
 
 
 def test_stock_rq_runs_a_part_that_waited(redis, chain):
@@ -260,7 +260,7 @@ def test_what_is_canceled_is_kept_as_long_as_what_failed(redis, work):
     jobs = jiffy.enqueue.options(failure_ttl="1h").chain(part(fail), part(nothing))
     work()
 
-    assert 3590 <= redis.ttl(keys.job(jobs[1].id)) <= 3600
+    assert 3500 <= redis.ttl(keys.job(jobs[1].id)) <= 3600
 
 
 @pytest.mark.parametrize(("failure_ttl", "kept"), [(0, [1, 0, -2]), (-1, [-1])])

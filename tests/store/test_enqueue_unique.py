@@ -70,17 +70,17 @@ def test_the_job_that_it_stands_for_is_there_as_long_as_it_does(redis, work, opt
     job = put(2, 3, **options)
     work()
 
-    assert kept_s - 5 < redis.ttl(f"rq:job:{job.id}") <= kept_s
+    assert kept_s - 30 < redis.ttl(f"rq:job:{job.id}") <= kept_s
     assert put(2, 3, **options).get_status() in ("finished", "queued")
 
 
 def test_it_ends_with_its_time(redis):
-    first = put(2, 3, unique=0.05)
+    first = put(2, 3, unique=60.5)
     [key] = redis.keys("jiffy:unique:*")
     left_ms = redis.pttl(key)
     redis.delete(key)  # as Redis does then
 
-    assert 0 <= left_ms <= 50
+    assert 0 <= left_ms <= 60_500
     assert put(2, 3).id != first.id
 
 

@@ -173,7 +173,7 @@ def test_a_job_that_was_ended_from_outside_says_how_long_and_where_it_ran(redis,
     result = ended.latest_result()
     ran_s = (ended.ended_at - ended.started_at).total_seconds()
 
-    assert 60 <= ran_s < 63 if began_s == 60 else ran_s == 0
+    assert 60 <= ran_s < 120 if began_s == 60 else ran_s == 0
     assert (result.execution_started_at, result.execution_ended_at) == (
         ended.started_at,
         ended.ended_at,

@@ -19,7 +19,7 @@ from jiffy import keys
 from tests.newcomer import wait_until
 from tests.web.conftest import PASSWORD, TOKEN, USER
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
 # As `python dashboard.py`, but idle connections are closed sooner.
