@@ -24,6 +24,7 @@ from jiffy import (
     job_options,
     keys,
     project,
+    rq_compat,
     rq_job,
 )
 from jiffy.errors import DuplicateJob, InvalidValue, RedisAway, RedisFull
@@ -267,12 +268,37 @@ def _put(
 ) -> tuple[Job, bool]:
     """Check the call, then write the job to Redis; return it, and whether it is of this call."""
     made = recipe.call(args, kwargs)
-    redis = connection.shared()
     given_id = given_id or recipe.job_id
     job_id, token = new_id(), ""
     if given_id is not None:
         job_id, token = given_id, job_id
     now = clock.rq_text(clock.wall())
+    if not recipe.is_late and rq_compat.is_replaced(Queue, "enqueue_job"):
+        return _put_wrapped(recipe, made, job_id, token, now)
+    return _write(recipe, made, job_id, token, now)
+
+
+def _put_wrapped(
+    recipe: Recipe, made: call.Call, job_id: str, token: str, now: str
+) -> tuple[Job, bool]:
+    """Write the job inside of what an integration (Sentry) has put around RQ's `enqueue_job`.
+
+    What that writes into the job's meta, for the worker's side, goes with it.
+    """
+    redis, written = connection.shared(), list[tuple[Job, bool]]()
+
+    def write(job: Job) -> None:
+        meta = {"meta": json.dumps(job.meta)} if job.meta else {}
+        written.append(_write(recipe.having(meta), made, job_id, token, now))
+
+    job = rq_job.made_of(recipe.fields(made, now), job_id, redis)
+    queue = Queue(recipe.queue, connection=redis)
+    rq_compat.enqueue_wrapped(queue, job, write, at_front=recipe.options.get("at_front", False))
+    return written[-1] if written else (job, True)
+
+
+def _write(recipe: Recipe, made: call.Call, job_id: str, token: str, now: str) -> tuple[Job, bool]:
+    redis = connection.shared()
     if recipe.depends_on is not None:
         job = rq_job.made_of(recipe.fields(made, now), job_id, redis)
         return _put_dependent(recipe, job, token), True

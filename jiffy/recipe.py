@@ -39,7 +39,7 @@ class Recipe:
         self.job_id: str | None = options.get("job_id")
         self.depends_on = options.get("depends_on")
         self.is_unique = "unique" in options
-        self.same = self._same_fields()
+        self.same: dict[str, Any] = self._same_fields()
         self._describe: str | None = options.get("description")
         self._refuse_too_large({"meta": self.same.get("meta"), "description": self._describe})
         self._head, self._tail = self._packed_once()
@@ -47,11 +47,15 @@ class Recipe:
 
     def joined(self, waiting_id: str) -> "Recipe":
         """The same for jobs that the job `waiting_id` waits for."""
-        joined = copy(self)
-        joined.same = {**self.same, keys.JOIN_FIELD: waiting_id}
-        joined._head, joined._tail = joined._packed_once()
-        joined._count += 2
-        return joined
+        return self.having({keys.JOIN_FIELD: waiting_id})
+
+    def having(self, fields: Mapping[str, Any]) -> "Recipe":
+        """The same with these fields in its jobs."""
+        changed = copy(self)
+        changed.same = {**self.same, **fields}
+        changed._head, changed._tail = changed._packed_once()
+        changed._count += 2 * (len(changed.same) - len(self.same))
+        return changed
 
     def call(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Call:
         """The call, checked (see `Target.call`), described as the options want it."""

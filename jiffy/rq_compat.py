@@ -41,6 +41,7 @@ __all__ = [
     "call_on_stopped",
     "call_on_success",
     "dashboard_row",
+    "enqueue_wrapped",
     "handles_exceptions",
     "has_own_prefix",
     "is_replaced",
@@ -111,6 +112,26 @@ def mark_finished(job: Job, value: Any) -> None:
 def mark_failed(job: Job) -> None:
     """The same for a job that has failed."""
     job._status = JobStatus.FAILED
+
+
+# rq.queue
+
+
+def enqueue_wrapped(queue: Any, job: Job, write: Callable[[Any], None], *, at_front: bool) -> None:
+    """Enqueue a job by RQ's `enqueue_job`, around which somebody has put something.
+
+    What RQ writes is not written: `write` is called instead, inside of `enqueue_job`.
+    """
+
+    def write_job(job: Job, **_: Any) -> Job:
+        write(job)
+        return job
+
+    queue.setup_dependencies = lambda job, pipeline=None: job
+    queue._enqueue_async_job = queue._enqueue_rate_limited_job = write_job
+    # RQ takes no job with a rate limit along with a pipeline, which keeps it from writing more.
+    pipeline = None if job.has_rate_limit else job.connection.pipeline()
+    queue.enqueue_job(job, pipeline=pipeline, at_front=at_front)
 
 
 # rq.worker

@@ -15,6 +15,7 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 PACKAGES = ("rq", "rq_scheduler", "rq_dashboard")
 OURS = sorted((CHECKOUT / "jiffy").rglob("*.py"))
 JOB = rq.job.Job("id", connection=Redis())
+QUEUE = rq.Queue(connection=Redis())
 WORKER = rq.SimpleWorker(["default"], connection=Redis(), prepare_for_work=False)
 # What jiffy/rq_compat.py uses, and of what it is a part.
 NAMES = {
@@ -30,6 +31,8 @@ NAMES = {
     "_shutdown_requested_date": WORKER,
     "_finalize_success": WORKER,
     "_finalize_failure": WORKER,
+    "_enqueue_async_job": QUEUE,
+    "_enqueue_rate_limited_job": QUEUE,
 }
 REPLACED = (
     "Job", "Queue", "Worker", "requeue_job", "get_queue_registry_jobs_count", "from_url",
