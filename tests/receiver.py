@@ -7,21 +7,22 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
 class Receiver:
-    """`heard` is what came, in order: (method, path, the body's JSON); `statuses` what it answers,
-    one after the other (an address: go there), and then 200."""
+    """`heard` is what came, in order: (method, path, what `read` makes of the body); `statuses`
+    what it answers, one after the other (an address: go there), and then 200."""
 
-    def __init__(self, address):
+    def __init__(self, address, read):
         self.address = address
+        self.read = read
         self.heard = []
         self.statuses = []
 
     def answer(self, method, path, body):
-        self.heard.append((method, path, json.loads(body) if body else None))
+        self.heard.append((method, path, self.read(body) if body else None))
         return self.statuses.pop(0) if self.statuses else 200
 
 
 @contextmanager
-def receiving():
+def receiving(read=json.loads):
     """A receiver that runs meanwhile."""
 
     class Handler(BaseHTTPRequestHandler):
@@ -41,7 +42,7 @@ def receiving():
             pass
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    receiver = Receiver(f"http://127.0.0.1:{server.server_port}")
+    receiver = Receiver(f"http://127.0.0.1:{server.server_port}", read)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
     try:
