@@ -58,12 +58,13 @@ __all__ = [
 ]
 
 
-def is_replaced(kind: type, method: str) -> bool:
+def is_replaced(owner: object, method: str) -> bool:
     """Whether a subclass or an integration has put something in the place of RQ's method.
 
     Told by where its code is from: wrappers take over the name and the module of what they wrap.
     """
-    found = getattr(kind, method)
+    found = getattr(owner, method)
+    found = getattr(found, "__func__", found)
     is_plain = type(found) is FunctionType
     return not (is_plain and found.__globals__["__name__"].startswith("rq."))
 
@@ -149,7 +150,7 @@ class NoPenalty(BaseDeathPenalty):
 
 def handles_exceptions(worker: BaseWorker) -> bool:
     """Whether its `handle_exception` does more than to log."""
-    return bool(worker._exc_handlers) or is_replaced(type(worker), "handle_exception")
+    return bool(worker._exc_handlers) or is_replaced(worker, "handle_exception")
 
 
 def order_queues(worker: BaseWorker, strategy: DequeueStrategy | None) -> None:

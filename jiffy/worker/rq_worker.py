@@ -16,7 +16,6 @@ from rq.serializers import JSONSerializer
 from rq.worker import BaseWorker
 
 from jiffy import clock, log, rq_compat
-from jiffy.errors import InvalidValue
 from jiffy.settings import settings
 from jiffy.worker import isolation
 from jiffy.worker.board import Board
@@ -33,6 +32,8 @@ from jiffy.worker.slot import Slot
 from jiffy.worker.supervisor import Supervisor
 
 _MB = 1 << 20
+# Methods of RQ's workers that a subclass may override, and that nothing here calls.
+_NOT_CALLED = ("execute_job", "heartbeat")
 
 
 class _Face(BaseWorker):
@@ -42,6 +43,7 @@ class _Face(BaseWorker):
     it is started.  `rq worker` passes pickle unless it is given another.
     """
 
+    _stock: type[BaseWorker]  # RQ's class of which this is one
     # What a child imports before it runs its first job.
     imports: Sequence[str] = ()
     _next_maintenance = 0.0
@@ -51,6 +53,32 @@ class _Face(BaseWorker):
         self.serializer = JSONSerializer
         self.queues = [self._guarded(queue) for queue in self.queues]
         rq_compat.order_queues(self, None)
+
+    def work(self, burst: bool = False, **options: Any) -> bool:  # type: ignore[override]
+        """Run jobs, with the options of RQ's `BaseWorker.work`; return whether any was run.
+
+        Where a subclass overrides what nothing here calls, or jobs or queues have a key prefix of
+        their own, RQ's own loop runs them, as fast and as safely as it does.
+        """
+        stint = self._prepare(options | {"burst": burst})
+        if reason := self._needs_rqs_loop():
+            log.event("worker.rq_loop", log.WARNING, reason=reason)
+            self.job_class = guarded(self.job_class)
+            return super().work(burst, **options)
+        return self._work(stint, options)
+
+    def _work(self, stint: Stint, options: dict[str, Any]) -> bool:
+        raise NotImplementedError
+
+    def _needs_rqs_loop(self) -> str:
+        """Why this worker's jobs cannot be run as ours are; "" if they can."""
+        for name in _NOT_CALLED:
+            if getattr(getattr(self, name), "__func__", None) is not getattr(self._stock, name):
+                return f"{name} is overridden"
+        for kind in (self.job_class, self.queue_class):
+            if rq_compat.has_own_prefix(kind):
+                return f"{kind.__name__} has its own key prefix"
+        return ""
 
     def _guarded(self, queue: rq.Queue) -> rq.Queue:
         """A copy: the program that made the queue may enqueue on it as it likes."""
@@ -89,10 +117,6 @@ class _Face(BaseWorker):
 
     def _prepare(self, options: dict[str, Any]) -> Stint:
         """Set up what RQ's `work` does first; return how long to work."""
-        for kind in (self.job_class, self.queue_class):
-            if rq_compat.has_own_prefix(kind):
-                must = "a class with RQ's own keys; for others, set RQ_KEY_PREFIX"
-                raise InvalidValue(f"{self.name}'s class of jobs or queues", kind, must)
         level = options.get("logging_level")
         date_format = options.get("date_format", DEFAULT_LOGGING_DATE_FORMAT)
         log_format = options.get("log_format", DEFAULT_LOGGING_FORMAT)
@@ -113,9 +137,9 @@ class Worker(_Face, rq.Worker):
     RQ's constructor; `work` forks one child that runs the jobs, and watches over it.
     """
 
-    def work(self, burst: bool = False, **options: Any) -> bool:  # type: ignore[override]
-        """Run jobs, with the options of RQ's `BaseWorker.work`; return whether any was run."""
-        stint = self._prepare(options | {"burst": burst})
+    _stock = rq.Worker
+
+    def _work(self, stint: Stint, options: dict[str, Any]) -> bool:
         if options.get("with_scheduler"):
             rq_compat.start_scheduler(self, stint.burst, options.get("logging_level"))
         before = self._counted()
@@ -153,12 +177,12 @@ class SimpleWorker(_Face, rq.SimpleWorker):
     Nobody watches over it: a job that does not heed its time limit is not killed.
     """
 
-    def work(self, burst: bool = False, **options: Any) -> bool:  # type: ignore[override]
-        """Run jobs, with the options of RQ's `BaseWorker.work`; return whether any was run."""
-        stint = self._prepare(options | {"burst": burst})
+    _stock = rq.SimpleWorker
+
+    def _work(self, stint: Stint, options: dict[str, Any]) -> bool:
         self.bootstrap(options.get("logging_level"))
         if options.get("with_scheduler"):
-            rq_compat.start_scheduler(self, burst, options.get("logging_level"))
+            rq_compat.start_scheduler(self, stint.burst, options.get("logging_level"))
         # One job at a time, with the lease that RQ gives it: there is nobody to renew it.
         child = self._child(stint, Board(), TimedRunner, Pace(largest=1), lease_s=0)
         before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}

@@ -74,10 +74,9 @@ class Runner:
         self._functions: dict[str, Callable[..., Any]] = {}
         self._job: Job
         # What a subclass or an integration (Sentry) has put in the place of RQ's is called.
-        is_replaced, worker = rq_compat.is_replaced, type(face)
-        self._wraps = is_replaced(worker, "perform_job")
         self._job_class = guarded.guarded(face.job_class)
-        self._performs = is_replaced(self._job_class, "perform")
+        self._wraps = rq_compat.is_replaced(face, "perform_job")
+        self._performs = rq_compat.is_replaced(self._job_class, "perform")
         self._handles = rq_compat.handles_exceptions(face)
 
     def decode(self, job: Claimed) -> Any:

@@ -296,3 +296,49 @@ def test_the_trap_of_these_tests_works(redis):
     assert said(redis) == ["mark"]
     with connection.connect("test") as client:
         client.delete(worker_jobs.SAID)
+
+
+# Workers of one's own
+
+
+class Announcing(SimpleWorker):
+    def execute_job(self, job, queue):
+        worker_jobs.say("begun")
+        return super().execute_job(job, queue)
+
+
+class AnnouncingToo(Worker):
+    def execute_job(self, job, queue):
+        worker_jobs.say("begun")
+        return super().execute_job(job, queue)
+
+
+class OwnQueue(rq.Queue):
+    redis_queue_namespace_prefix = "own:queue:"
+
+
+OWN = [(Announcing, rq.Queue), (AnnouncingToo, rq.Queue), (SimpleWorker, OwnQueue)]
+
+
+@pytest.mark.parametrize(("kind", "queue_class"), OWN)
+@pytest.mark.parametrize("func", [worker_jobs.add, OUTSIDE])
+def test_what_a_class_has_of_its_own_is_heeded_by_rqs_loop(redis, caplog, kind, queue_class, func):
+    caplog.set_level("INFO", "jiffy")
+    queue = queue_class("default", connection=redis, serializer="json")
+    callback = rq.Callback(worker_jobs.note_success)
+    queue.enqueue(func, 2, 3, job_id="default-0", on_success=callback)
+    kind([queue], connection=redis, queue_class=queue_class).work(burst=True)
+    done = ["success of default-0: 5"] if func is worker_jobs.add else []
+
+    assert said(redis) == (["begun"] if queue_class is rq.Queue else []) + done
+    assert status(redis) == ("finished" if done else "failed")
+    assert "worker.rq_loop" in caplog.text
+
+
+@pytest.mark.parametrize(("kind", "queue_class"), OWN[:2])
+def test_rqs_loop_unpickles_nothing_either(redis, kind, queue_class):
+    call = ("tests.worker_jobs.say", None, (Trap(),), {})
+    plant(redis, pickle.dumps(call), meta=pickle.dumps(Trap()), result=pickle.dumps(Trap()))
+    kind(["default"], connection=redis, serializer="pickle").work(burst=True)
+
+    assert (status(redis), said(redis)) == ("failed", ["begun"])
