@@ -11,10 +11,10 @@ from rq.serializers import JSONSerializer
 import jiffy
 from jiffy import actions
 from jobs import numbers
-from tests import worker_jobs
-from tests.newcomer import CHECKOUT, PATIENCE_S
+from tests import plain_jobs, worker_jobs
+from tests.newcomer import CHECKOUT, PATIENCE_S, wait_until
 from tests.worker_processes import begin, until_over, worker_names
-from tests.worker_support import enqueue, job, queued, status
+from tests.worker_support import enqueue, job, queued, registered, status
 
 pytestmark = pytest.mark.slow
 
@@ -76,7 +76,7 @@ def test_our_worker_runs_its_jobs(rq_2, redis, start_worker):
     """
     )
     until_over(start_worker(), redis, "parent", "dependent", "broken")
-    said = rq_2(
+    told = rq_2(
         PREAMBLE
         + """
     print(fetch("parent").return_value(), fetch("dependent").return_value())
@@ -84,7 +84,7 @@ def test_our_worker_runs_its_jobs(rq_2, redis, start_worker):
     """
     )
 
-    assert said == "5 9\nfailed\n"
+    assert told == "5 9\nfailed\n"
 
 
 def test_its_tools_work_on_our_worker(rq_2, redis, start_worker):
@@ -107,6 +107,66 @@ def test_it_requeues_what_failed_here(rq_2, redis, work):
 
     assert (status(redis), queued(redis)) == ("queued", ["default-0"])
     assert work() == 1
+
+
+@pytest.fixture
+def plain(environ):
+    """Functions that both RQs can import are jobs."""
+    environ(JOBS_MODULES="tests.plain_jobs")
+
+
+def test_both_workers_run_what_both_producers_put_on_one_queue_each_job_once(
+    rq_2, redis, plain, start_worker, tmp_path
+):
+    here = f"{tmp_path}"
+    for _ in range(2):  # each of the two workers runs one of these
+        jiffy.enqueue(plain_jobs.meet, here)
+    enqueue_theirs = f"    queue.enqueue('tests.plain_jobs.note', {here!r})"
+    rq_2(PREAMBLE + f"    for _ in range(20):\n    {enqueue_theirs}")
+    jiffy.enqueue.many(plain_jobs.note, [(here,)] * 20)
+    worker = start_worker("-n", "1", "default", JOBS_MODULES="tests.plain_jobs")
+    rq_2(COMMAND, *WORKER)
+    worker.until(lambda: len(registered(redis, "finished")) == 42)
+
+    assert len(list(tmp_path.glob("[0-9]*-*"))) == 40
+    assert registered(redis, "failed") == queued(redis) == []
+
+
+def test_its_scheduler_and_its_worker_run_our_delayed_job_and_its_retries(
+    rq_2, redis, plain, tmp_path
+):
+    later = jiffy.enqueue.options(in_="1s", retry=jiffy.Retry(2, pause=0), meta={"by": "Ann"})
+    made = later(plain_jobs.fail_twice, f"{tmp_path}")
+    wait_until(lambda: redis.time()[0] > redis.zscore("rq:scheduled:default", made.id))
+    rq_2(COMMAND, *WORKER, "--with-scheduler")
+
+    assert (jiffy.wait(made, timeout="30s"), made.get_meta()) == ("at last", {"by": "Ann"})
+
+
+def test_without_the_flag_its_requeue_replaces_our_meta_and_the_job_runs_all_the_same(
+    rq_2, redis, work
+):
+    made = jiffy.enqueue.options(meta={"by": "Ann"})(numbers.add, 2, 3)
+    rq_2(COMMAND, "worker", "--burst", "default")
+    rq_2(COMMAND, "requeue", "--all", "--queue", "default")
+    work()
+
+    assert jiffy.wait(made) == 5
+    assert redis.hget(made.key, "meta")[:1] == b"\x80"
+
+
+@pytest.mark.parametrize("new", ["rate_limited", "ready_to_enqueue"])
+def test_it_cannot_read_a_job_in_a_status_of_3_0(rq_2, redis, new):
+    enqueue(redis)
+    redis.hset("rq:job:default-0", "status", new)
+    read = """
+    try:
+        fetch("default-0")
+    except ValueError as error:
+        print(error)
+    """
+
+    assert f"'{new}' is not a valid JobStatus" in rq_2(PREAMBLE + read)
 
 
 def test_a_slot_that_its_worker_does_not_free_is_free_seconds_later(rq_2, redis, start_worker):
