@@ -6,13 +6,14 @@ import socket
 import subprocess
 import threading
 from collections.abc import Callable
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import trustme
 from redis import Redis
+from redis.exceptions import RedisError
 
 from jiffy import devredis
 from jiffy.errors import RedisAway, RedisRefused
@@ -126,13 +127,21 @@ def no_such_database(folder):
         yield f"redis://127.0.0.1:{port}/99"
 
 
+def take_a_connection(client):
+    """The server may not know yet that the one is gone with which it was tried."""
+
+    def is_let_in():
+        with suppress(RedisError):
+            return client.ping()
+
+    wait_until(is_let_in)
+
+
 @contextmanager
 def no_connection_left(folder):
     with serving(folder, "--maxclients", "2") as port, ExitStack() as others:
         for _ in range(2):
-            other = others.enter_context(socket.create_connection(("127.0.0.1", port)))
-            other.sendall(b"PING\r\n")
-            other.recv(9)
+            take_a_connection(others.enter_context(Redis(port=port, protocol=2)))
         yield f"redis://127.0.0.1:{port}/0"
 
 
@@ -215,7 +224,7 @@ def certificate_of_another(folder):
 def no_connection_left_with_tls(folder):
     options = ("--requirepass", SECRET, "--maxclients", "1")
     with tls_serving(folder, *options) as (_, url), Redis.from_url(url, protocol=2) as other:
-        other.ping()
+        take_a_connection(other)
         yield url
 
 

@@ -5,14 +5,12 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 
 from jiffy import connection, delivery, enqueue
 from jobs import numbers
-from tests.troubles import SECRET, TROUBLES, plain_asked_for_with_tls
+from tests.troubles import SECRET, TROUBLES
 
 
 @pytest.mark.parametrize("trouble", TROUBLES, ids=lambda trouble: trouble.start.__name__)
 def test_enqueue_names_the_cause_and_what_helps(trouble, environ, monkeypatch, tmp_path):
     monkeypatch.setattr(delivery, "PATIENCE_S", 0)
-    if trouble.start is plain_asked_for_with_tls:  # whose server waits for more
-        monkeypatch.setattr(connection, "CONNECT_TIMEOUT_S", 0.2)
     with trouble.start(tmp_path) as url:
         environ(REDIS_URL=url)
         connection.shared.cache_clear()

@@ -7,7 +7,7 @@ import pytest
 from jiffy import connection, delivery
 from jiffy.errors import RedisRefused
 from tests import troubles
-from tests.troubles import SECRET, TROUBLES, plain_asked_for_with_tls
+from tests.troubles import SECRET, TROUBLES
 from tests.web.test_api import ADD
 
 # They take no jobs, but show what is there.
@@ -17,8 +17,6 @@ READABLE = (troubles.replica, troubles.cluster)
 @pytest.mark.parametrize("trouble", TROUBLES, ids=lambda trouble: trouble.start.__name__)
 def test_the_cause_and_what_helps_are_told(trouble, client, api, environ, monkeypatch, tmp_path):
     monkeypatch.setattr(delivery, "PATIENCE_S", 0)
-    if trouble.start is plain_asked_for_with_tls:  # whose server waits for more
-        monkeypatch.setattr(connection, "CONNECT_TIMEOUT_S", 0.2)
     with trouble.start(tmp_path) as url:
         environ(REDIS_URL=url)
         connection.shared.cache_clear()
