@@ -1,4 +1,4 @@
-"""Trying again: by the rules that a job carries, which only matter once it has failed."""
+"""Retry: a job that failed is tried again by the rules that it carries, and says why."""
 
 import pytest
 import rq
@@ -7,18 +7,10 @@ from jiffy import Enqueue, Retry, actions, keys, options, wait
 from jiffy.clock import wall
 from jiffy.errors import JobFailed, StillRunning
 from jiffy.queues import Queue
-from jiffy.retry import TIMED_OUT
 from tests import worker_jobs
-from tests.worker_support import (
-    claim,
-    finish,
-    job,
-    queued,
-    reason,
-    registered,
-    status,
-    work_one,
-)
+from tests.worker_support import claim, finish, job, reason, registered, status, work_one
+
+SCHEDULED = keys.REGISTRIES["scheduled"] + "default"
 
 
 @pytest.fixture
@@ -35,39 +27,23 @@ def put(redis):
     return put
 
 
-def retries_left(redis):
-    return redis.hget(keys.job("default-0"), "retries_left")
+@pytest.mark.parametrize(
+    ("retry", "ran", "left"),
+    [
+        (rq.Retry(2), 3, 0),
+        (Retry(max=2, pause=0, on=ValueError), 3, 0),
+        (Retry(max=2, on=OSError), 1, 2),
+        (Retry(max=2, fatal=ValueError), 1, 2),
+    ],
+)
+def test_a_job_is_tried_as_often_as_its_rules_say(redis, put, work, caplog, retry, ran, left):
+    put(worker_jobs.fail, retry=retry)
 
-
-def test_an_error_that_is_worth_it_is_tried_again(redis, put, work):
-    put(worker_jobs.fail, retry=Retry(max=2, pause=0, on=ValueError))
-    work()
-
-    assert (status(redis), retries_left(redis)) == ("failed", b"0")
-
-
-def test_an_error_that_is_not_worth_it_ends_the_job_at_once(redis, put, work):
-    put(worker_jobs.fail, retry=Retry(max=2, on=OSError))
-
-    assert work() == 1
-    assert (status(redis), retries_left(redis)) == ("failed", b"2")
+    assert work() == ran
+    assert (status(redis), job(redis).retries_left) == ("failed", left)
     assert registered(redis, "failed") == ["default-0"]
     assert reason(redis).rstrip().endswith("ValueError: it broke")
-
-
-def test_a_fatal_error_ends_the_job_at_once_and_the_log_says_why(redis, put, work, caplog):
-    put(worker_jobs.fail, retry=Retry(max=2, pause="1m", fatal=(ValueError,)))
-    work()
-
-    assert (status(redis), registered(redis, "scheduled")) == ("failed", [])
-    assert "job.given_up job=default-0 reason='ValueError is fatal to it'" in caplog.text
-
-
-def test_a_job_whose_tries_are_spent_was_not_given_up(put, work, caplog):
-    put(worker_jobs.fail, retry=Retry(max=1, pause=0, on=ValueError))
-    work()
-
-    assert "given_up" not in caplog.text
+    assert ("job.given_up job=default-0 reason='ValueError is" in caplog.text) == (left > 0)
 
 
 def test_an_error_decides_also_where_the_failure_callback_raises_another(redis, put, work):
@@ -78,37 +54,35 @@ def test_an_error_decides_also_where_the_failure_callback_raises_another(redis, 
     assert status(redis) == "failed"
 
 
-def test_a_pause_with_jitter_is_no_longer_than_it_was_asked_for(redis, put, work):
-    put(worker_jobs.fail, retry=Retry(max=3, pause="100s"))
-    before_s = wall()
-    work()
-    due_s = redis.zscore("rq:scheduled:default", "default-0")
+def test_a_time_limit_is_not_tried_again_where_only_other_errors_are(redis, put, work):
+    put(worker_jobs.last, 5, retry=Retry(max=2, on=OSError), job_timeout=1)
 
-    assert before_s + 49 <= due_s <= wall() + 101
-    assert job(redis).retry_intervals == [100, 200, 400]
+    assert work() == 1
+    assert "JobTimeoutException" in reason(redis)
 
 
-def test_pauses_with_jitter_differ(redis, put, work):
+@pytest.mark.parametrize(
+    ("func", "args", "options"),
+    [
+        (worker_jobs.fail, [], {"retry": Retry(max=3, pause="100s")}),
+        (worker_jobs.ask_for_our_retry, [], {"retry": None}),
+    ],
+    ids=["failed", "returned a retry"],
+)
+def test_pauses_with_jitter_differ_and_are_never_longer_than_asked(
+    redis, put, work, func, args, options
+):
     pauses = set()
-    for _ in range(12):
+    for _ in range(10):
         redis.flushdb()
-        put(worker_jobs.fail, retry=Retry(max=1, pause="1000s"))
-        work()
-        pauses.add(redis.zscore("rq:scheduled:default", "default-0"))
-
-    assert len(pauses) > 6
-
-
-def test_a_pause_without_jitter_is_exact_and_grows(redis, put, work):
-    put(worker_jobs.fail, retry=Retry(max=3, pause="100s", jitter=False))
-    for pause_s in (100, 200, 400):
+        put(func, *args, **options)
         before_s = wall()
         work()
-        due_s = redis.zscore("rq:scheduled:default", "default-0")
-        redis.zrem("rq:scheduled:default", "default-0")
-        redis.rpush("rq:queue:default", "default-0")
+        pauses.add(round(redis.zscore(SCHEDULED, "default-0") - before_s))
 
-        assert before_s - 1 <= due_s - pause_s <= wall()
+    assert status(redis) == "scheduled"
+    assert len(pauses) > 4
+    assert 49 <= min(pauses) <= max(pauses) <= 102
 
 
 def test_stock_rq_pauses_as_long(redis, put):
@@ -120,68 +94,25 @@ def test_stock_rq_pauses_as_long(redis, put):
     )
 
     assert status(redis) == "scheduled"
-    due_s = redis.zscore("rq:scheduled:default", "default-0")
-    assert before_s - 1 <= due_s - 100 <= wall()
+    assert redis.zscore(SCHEDULED, "default-0") == pytest.approx(before_s + 100, abs=5)
 
 
-@pytest.mark.parametrize(
-    ("rules", "then"),
-    [({}, "queued"), ({"on": "rq.timeouts.JobTimeoutException"}, "queued"),
-     ({"on": TimeoutError}, "failed"), ({"fatal": "rq.timeouts.BaseTimeoutException"}, "failed")],
-)  # fmt: skip
-def test_a_job_that_is_over_its_time_has_raised_rqs_timeout(redis, put, rules, then):
-    put(worker_jobs.nothing, retry=Retry(max=2, pause=0, **rules))
-    finish(redis, *claim(redis), "failed", error="killed", error_names=TIMED_OUT)
-
-    assert (status(redis), queued(redis)) == (then, ["default-0"] * (then == "queued"))
-
-
-def test_a_time_limit_is_not_tried_again_where_only_other_errors_are(redis, put, work):
-    put(worker_jobs.last, 5, retry=Retry(max=2, on=OSError), job_timeout=1)
-
-    assert work() == 1
-    assert "JobTimeoutException" in reason(redis)
-
-
-def test_a_stopped_job_is_stopped_whatever_its_rules_say(redis, put):
-    put(worker_jobs.nothing, retry=Retry(max=2, fatal=ValueError))
-    finish(redis, *claim(redis), "stopped", error="stopped")
-
-    assert status(redis) == "stopped"
-
-
-def test_a_job_that_returns_our_retry_waits_by_its_pauses(redis, work):
-    Queue("default", connection=redis).enqueue(worker_jobs.ask_for_our_retry, job_id="default-0")
-    before_s = wall()
-    work()
-    due_s = redis.zscore("rq:scheduled:default", "default-0")
-
-    assert status(redis) == "scheduled"
-    assert before_s + 49 <= due_s <= wall() + 101
-
-
-def test_broken_rules_are_none(redis, put, work):
-    put(worker_jobs.fail, retry=rq.Retry(2))
-    redis.hset(keys.job("default-0"), keys.RETRY_FIELD, "[1, {")
+def test_a_job_that_returns_a_retry_keeps_a_result_of_each_try(redis, work):
+    queue = Queue("default", connection=redis)
+    queue.enqueue(worker_jobs.ask_for_a_retry, 2, job_id="default-0")
     work()
 
-    assert (status(redis), retries_left(redis)) == ("failed", b"0")
-
-
-def test_a_job_that_is_worth_it_succeeds_in_the_end(redis, put, work):
-    put(worker_jobs.fail_until_the_last_try, retry=Retry(max=2, pause=0, on=ValueError))
-    work()
-
-    assert job(redis).return_value() == "at last"
+    assert (status(redis), job(redis).number_of_retries) == ("failed", 2)
+    assert redis.xlen(keys.results("default-0")) == 3
 
 
 def test_the_rules_of_usual_options_are_in_the_job(redis, environ, work):
     environ(JOBS_MODULES="tests.worker_jobs")
     mine = Enqueue({worker_jobs.fail: options(retry=Retry(max=2, fatal=ValueError))})
-    put = mine(worker_jobs.fail)
+    made = mine(worker_jobs.fail)
 
     assert work() == 1
-    assert redis.hget(keys.job(put.id), "retries_left") == b"2"
+    assert job(redis, made.id).retries_left == 2
 
 
 # Why it is tried again
@@ -194,6 +125,7 @@ def why(redis):
 @pytest.mark.parametrize("pause", [0, "1h"])
 def test_a_job_that_is_to_be_tried_again_says_why(redis, put, pause):
     put(worker_jobs.fail, retry=Retry(max=3, pause=pause))
+    redis.hset(keys.job("default-0"), keys.REASON_FIELD, "ValueError: an older one")
     work_one(redis)
 
     assert status(redis) == ("scheduled" if pause else "queued")
@@ -224,15 +156,7 @@ def test_a_reason_that_is_no_text_is_kept_as_well_as_it_can_be(redis, put):
     assert (status(redis), why(redis)) == ("scheduled", "ValueError: caf?")
 
 
-def test_the_newest_try_is_the_one_that_is_told_of(redis, put, work):
-    put(worker_jobs.fail, retry=Retry(max=3, pause="1h"))
-    redis.hset(keys.job("default-0"), keys.REASON_FIELD, "ValueError: an older one")
-    work()
-
-    assert why(redis).endswith("\nValueError: it broke")
-
-
-def test_who_waits_for_a_job_that_is_to_be_tried_again_is_told_why(redis, put, work):
+def test_who_waits_for_a_job_that_is_to_be_tried_again_hears_why(redis, put, work):
     put(worker_jobs.fail, retry=Retry(max=3, pause="1h"))
     work()
     with pytest.raises(StillRunning) as late:
@@ -255,10 +179,11 @@ def test_a_job_that_is_canceled_before_its_next_try_says_so(redis, put, work):
 
 
 def test_a_job_that_finishes_in_the_end_is_waited_for_as_if_it_had_never_failed(redis, put, work):
-    put(worker_jobs.fail_until_the_last_try, retry=Retry(max=2, pause=0))
+    put(worker_jobs.fail_until_the_last_try, retry=Retry(max=2, pause=0, on=ValueError))
     work()
 
     assert wait(job(redis), timeout="5s") == "at last"
+    assert redis.xlen(keys.results("default-0")) == 1
 
 
 def test_a_job_that_fails_in_the_end_is_not_to_be_tried_again(redis, put, work):

@@ -103,42 +103,6 @@ def test_a_result_that_cannot_be_stored_fails_with_its_type_and_is_not_retried(r
     assert redis.xlen("rq:results:default-0") == 1
 
 
-def test_a_job_is_tried_again_as_often_as_it_says(redis, work):
-    ran = run(redis, work, worker_jobs.fail_until_the_last_try, retry=Retry(max=2))
-
-    assert (ran.get_status(), ran.return_value()) == ("finished", "at last")
-    assert redis.xlen("rq:results:default-0") == 1
-
-
-def test_a_job_whose_tries_are_spent_fails(redis, work):
-    ran = run(redis, work, worker_jobs.fail, retry=Retry(max=2))
-
-    assert (ran.get_status(), ran.retries_left) == ("failed", 0)
-    assert registered(redis, "failed") == ["default-0"]
-
-
-def test_a_job_is_tried_again_after_its_interval(redis, work):
-    ran = run(redis, work, worker_jobs.fail, retry=Retry(max=2, interval=60))
-
-    assert (ran.get_status(), ran.retries_left) == ("scheduled", 1)
-    assert registered(redis, "scheduled") == ["default-0"]
-    assert redis.zscore("rq:scheduled:default", "default-0") >= redis.time()[0] + 50
-
-
-def test_a_job_that_returns_a_retry_runs_again(redis, work):
-    ran = run(redis, work, worker_jobs.ask_for_a_retry, 2)
-
-    assert (ran.get_status(), ran.number_of_retries) == ("failed", 2)
-    assert redis.xlen("rq:results:default-0") == 3
-
-
-def test_a_job_that_returns_a_retry_for_later_waits(redis, work):
-    ran = run(redis, work, worker_jobs.ask_for_a_retry, 2, 60)
-
-    assert ran.get_status() == "scheduled"
-    assert registered(redis, "scheduled") == ["default-0"]
-
-
 def test_the_success_callback_is_called_with_the_result(redis, work):
     run(redis, work, worker_jobs.add, 2, 3, on_success=Callback(worker_jobs.note_success))
 
