@@ -1,8 +1,10 @@
 """The leases of a supervisor's workers: as long as they are renewed, their jobs are theirs."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 
 from redis import Redis
+from redis.exceptions import OutOfMemoryError
 from rq import worker_registration
 from rq.defaults import DEFAULT_WORKER_TTL
 from rq.worker import WorkerStatus
@@ -18,17 +20,24 @@ RENEW_EVERY_S = LEASE_S / 3
 
 
 class Heartbeat:
-    """Registers workers with RQ, and renews their leases for as long as they have a slot."""
+    """Registers workers with RQ, and renews their leases for as long as they have a slot.
+
+    Where Redis is full RQ is not told: workers drain it, and are shown when there is room again.
+    """
 
     def __init__(self, redis: Redis, line: Line, slots: Sequence[Slot]) -> None:
         self._redis, self._line = redis, line
         self._slots = {slot.name: slot for slot in slots}
+        self._unknown: set[str] = set()  # the names that RQ does not know yet, or any more
 
     def register(self) -> None:
         """Let RQ know of the workers."""
         for slot in self._slots.values():
-            slot.face.register_birth()
-            slot.face.set_state(WorkerStatus.STARTED)
+            try:
+                slot.face.register_birth()
+                slot.face.set_state(WorkerStatus.STARTED)
+            except OutOfMemoryError:
+                self._unknown.add(slot.name)
         self.renew()
 
     def renew(self) -> None:
@@ -39,18 +48,25 @@ class Heartbeat:
         (gone,) = self._line.run("heartbeat", [keys.LEASES], arguments)
         for name in gone:
             self._on_lost(self._slots[name.decode()])
+        for name in self._unknown & self._slots.keys():
+            self._show(self._slots[name])
 
     def give_up(self, slot: Slot) -> None:
         """This worker ends, and holds nothing that must be recovered."""
         self._redis.zrem(keys.LEASES, slot.name)
-        slot.face.register_death()
+        with suppress(OutOfMemoryError):
+            slot.face.register_death()
         self._slots.pop(slot.name, None)
 
     def _on_lost(self, slot: Slot) -> None:
         """This worker was taken for dead (or Redis is new): its job may run elsewhere by now."""
         if slot.board.running is not None:
             slot.kill(Verdict.FREE, "its lease was lost")
-        with self._redis.pipeline() as pipeline:
+        self._unknown.add(slot.name)
+
+    def _show(self, slot: Slot) -> None:
+        with suppress(OutOfMemoryError), self._redis.pipeline() as pipeline:
             pipeline.hset(slot.face.key, mapping=slot.face.serialize())
             worker_registration.register(slot.face, pipeline)
             pipeline.execute()
+            self._unknown.discard(slot.name)

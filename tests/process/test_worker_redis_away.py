@@ -1,4 +1,4 @@
-"""Redis goes away and comes back: what has finished stays finished."""
+"""Redis goes away, or is full, and comes back: what has finished stays finished."""
 
 import os
 import signal
@@ -11,6 +11,7 @@ from redis import Redis
 from jiffy import devredis
 from tests import worker_jobs
 from tests.newcomer import CHECKOUT, wait_until
+from tests.worker_processes import worker_names
 from tests.worker_support import enqueue, job, registered, status
 
 pytestmark = pytest.mark.slow
@@ -95,6 +96,19 @@ def test_a_worker_that_is_stopped_while_redis_is_away_ends_within_its_grace(
 
     assert codes == [0]
     assert worker.log.rstrip().splitlines()[-1].split()[2] == "worker.stopped"
+
+
+def test_a_worker_that_starts_while_redis_is_full_drains_it_and_is_shown_then(start_worker, redis):
+    enqueue(redis, 3)
+    redis.config_set("maxmemory", 1)
+    try:
+        worker = start_worker()
+        worker.until(lambda: len(registered(redis, "finished")) == 3)
+    finally:
+        redis.config_set("maxmemory", 0)
+    worker.until(lambda: worker_names(redis))
+
+    assert not worker.lines("worker.died")
 
 
 SIMPLE_WORKER = """
