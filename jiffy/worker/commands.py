@@ -11,6 +11,9 @@ from jiffy import keys, log
 from jiffy.worker.recovery import Verdict
 from jiffy.worker.slot import Slot
 
+# Heard at a time, so that a flood of them keeps a supervisor from nothing else.
+MOST_MESSAGES = 100
+
 
 class Commands:
     """Hears the commands for all workers of one supervisor, on one connection."""
@@ -26,7 +29,10 @@ class Commands:
         if not self._is_listening:
             self._pubsub.subscribe(*self._slots)
             self._is_listening = True
-        while (message := self._pubsub.get_message(timeout=0)) is not None:
+        for _ in range(MOST_MESSAGES):
+            message = self._pubsub.get_message(timeout=0)
+            if message is None:
+                break
             self._obey(self._slots[message["channel"].decode()], message["data"])
 
     def close(self) -> None:
