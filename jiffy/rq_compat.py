@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
-from types import FunctionType, TracebackType
+from types import FunctionType, MethodType, TracebackType
 from typing import Any
 
 import rq.webhook
@@ -64,7 +64,8 @@ def is_replaced(owner: object, method: str) -> bool:
     Told by where its code is from: wrappers take over the name and the module of what they wrap.
     """
     found = getattr(owner, method)
-    found = getattr(found, "__func__", found)
+    if type(found) is MethodType:
+        found = found.__func__
     is_plain = type(found) is FunctionType
     return not (is_plain and found.__globals__["__name__"].startswith("rq."))
 

@@ -135,6 +135,8 @@ class Runner:
         except BaseException:
             if not outcomes:  # or else the job was over
                 raise
+        if not outcomes:
+            raise RuntimeError(f"perform_job of {type(self.face)} has not performed the job.")
         return outcomes[-1]
 
     def _ended(
