@@ -11,6 +11,7 @@
 --include lib
 even_if_full()
 local worker, want, lease_s, prefix, keep = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4], ARGV[5]
+local is_renewed = lease_s > 0  -- or else these calls are this worker's only heartbeat
 
 -- A claim whose answer was lost is sent again and gives back what the first one claimed.  If Redis hears the first one
 -- last (it was frozen, say), that must not give back what runs by now.
@@ -26,7 +27,7 @@ for i = #held, 1, -1 do
 end
 
 local parts, lengths, holds, members, scores = {}, {}, {}, {}, {}
-local claimed, longest_s = 0, 0
+local claimed, longest_ttl_s = 0, 0
 local function answer(...)
   local n = #parts
   for i = 1, 7 do
@@ -66,8 +67,9 @@ local function claim(queue, id)
   end
   if deadline then call('ZREM', OWN .. 'expiring', id) end
   local limit_s = tonumber(job[2]) or 180
-  longest_s = math.max(longest_s, limit_s > 0 and math.min(limit_s, 1e9) or 360)
-  local ttl_s = math.ceil(limit_s > 0 and math.min(limit_s, 30) or 30) + 60  -- as BaseWorker.get_heartbeat_ttl
+  -- As get_heartbeat_ttl of RQ's Worker, or of its SimpleWorker.
+  local ttl_s = math.ceil(limit_s > 0 and math.min(limit_s, is_renewed and 30 or 1e9) or is_renewed and 30 or 360) + 60
+  longest_ttl_s = math.max(longest_ttl_s, ttl_s)
   local member = id .. ':' .. execution
   if kind ~= 'corrupt' then
     call('HSET', key, 'status', 'started', 'started_at', date(), 'last_heartbeat', date(), 'worker_name', worker)
@@ -135,16 +137,16 @@ end
 
 for queue, registry in pairs(scores) do call('ZADD', RQ .. 'wip:' .. queue, unpack(registry)) end
 if claimed > 0 and #members > 0 then
-  -- 0: nobody renews the lease, so it lasts for as long as that of RQ's SimpleWorker.
-  lease_s = lease_s > 0 and lease_s or longest_s + 60
   call('HSET', OWN .. 'held:' .. worker, unpack(holds))
   try('SADD', RQ .. 'worker:' .. worker .. ':executions', unpack(members))
-  call('EXPIRE', RQ .. 'worker:' .. worker .. ':executions', math.ceil(longest_s) + 60)
-  call('ZADD', OWN .. 'leases', 'GT', NOW + lease_s, worker)
+  call('EXPIRE', RQ .. 'worker:' .. worker .. ':executions', longest_ttl_s)
+  call('ZADD', OWN .. 'leases', 'GT', NOW + (is_renewed and lease_s or longest_ttl_s), worker)
   try('HSET', KEYS[1], 'state', 'busy')
-  call('EXPIRE', KEYS[1], math.ceil(math.max(lease_s, 480)))
+  call('EXPIRE', KEYS[1], longest_ttl_s)
 elseif kept == 0 and want >= 0 then
   local state = suspended == 1 and 'suspended' or 'idle'
   if try('HGET', KEYS[1], 'state') ~= state then try('HSET', KEYS[1], 'state', state) end
+  if not is_renewed then call('EXPIRE', KEYS[1], 480) end
 end
+if not is_renewed then try('HSET', KEYS[1], 'last_heartbeat', date()) end
 return {suspended, more, todo, table.concat(lengths, ','), table.concat(parts)}

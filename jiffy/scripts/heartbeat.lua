@@ -1,6 +1,6 @@
 -- Renew the leases of one supervisor's workers, and of all that they hold, in RQ's registries too.
 -- KEYS: leases
--- ARGV: lease in s, for how many s RQ is to know of a worker, then the workers' names
+-- ARGV: lease in s, for how many s RQ is to know of an idle worker, then the workers' names
 -- Returns the names whose lease was gone: others may be running their jobs by now
 --include lib
 even_if_full()
@@ -10,10 +10,12 @@ for i = 3, #ARGV do
   if not call('ZSCORE', KEYS[1], worker) then gone[#gone + 1] = worker end
   call('ZADD', KEYS[1], NOW + ARGV[1], worker)
   local key, executions = RQ .. 'worker:' .. worker, RQ .. 'worker:' .. worker .. ':executions'
+  local all_held = held_by(worker)
+  local ttl_s = #all_held > 0 and 90 or ARGV[2]
   try('HSET', key, 'last_heartbeat', date())
-  call('EXPIRE', key, ARGV[2])
-  call('EXPIRE', executions, ARGV[2])
-  for _, held in ipairs(held_by(worker)) do
+  call('EXPIRE', key, ttl_s)
+  call('EXPIRE', executions, ttl_s)
+  for _, held in ipairs(all_held) do
     local member, queue, id, execution = unpack(held)
     -- RQ's own cleaners look at this score: they find these jobs only where all of us are gone.
     local is_own = try('ZADD', RQ .. 'wip:' .. queue, 'XX', 'CH', NOW + 90, member) == 1

@@ -15,7 +15,7 @@ from rq.logutils import setup_loghandlers
 from rq.serializers import JSONSerializer
 from rq.worker import BaseWorker
 
-from jiffy import clock, log, rq_compat
+from jiffy import clock, keys, log, rq_compat
 from jiffy.settings import settings
 from jiffy.worker import isolation
 from jiffy.worker.board import Board
@@ -138,6 +138,12 @@ class Worker(_Face, rq.Worker):
     """
 
     _stock = rq.Worker
+    _is_child = False
+
+    @property
+    def is_horse(self) -> bool:
+        """Whether this process runs jobs.  Integrations send what they have before it ends."""
+        return self._is_child or bool(super().is_horse)
 
     def _work(self, stint: Stint, options: dict[str, Any]) -> bool:
         if options.get("with_scheduler"):
@@ -158,6 +164,7 @@ class Worker(_Face, rq.Worker):
     def work_in_child(self, stint: Stint, board: Board, token: str) -> int:
         """Run jobs in this process, which is a child's; return its exit code."""
         isolation.import_all(self.imports)
+        self._is_child = True
         self.death_penalty_class = rq_compat.NoPenalty
         os.environ["RQ_WORKER_ID"] = self.name  # noqa: TID251 - for the job, as RQ does
         # In turns among the queues means one job from each.
@@ -194,7 +201,9 @@ class SimpleWorker(_Face, rq.SimpleWorker):
         for number in before:
             signal.signal(number, stop)
         try:
-            return bool(child.work())
+            done = child.work()
+            self.connection.zrem(keys.LEASES, self.name)  # nothing is left to recover
+            return bool(done)
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)

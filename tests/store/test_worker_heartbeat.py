@@ -35,10 +35,47 @@ def test_a_lease_and_all_that_its_worker_holds_is_renewed_by_the_clock_of_redis(
     assert renew(redis, "worker-1") == []
     assert now_s + 10 <= redis.zscore(keys.LEASES, "worker-1") <= redis.time()[0] + 11
     assert redis.zscore(WIP, execution) >= now_s + 90
-    assert redis.ttl(keys.worker("worker-1")) > 400
+    assert 80 < redis.ttl(keys.worker("worker-1")) <= 90
     for key in (keys.job("default-0"), keys.worker("worker-1")):
         assert clock.read(redis.hget(key, "last_heartbeat").decode()).timestamp() >= now_s
     assert float(redis.hget(f"{keys.RQ}execution:{execution}", "last_heartbeat")) >= now_s
+
+
+def test_an_idle_worker_is_known_for_as_long_as_rqs(redis):
+    face(redis).register_birth()
+    renew(redis, "worker-1")
+
+    assert 470 < redis.ttl(keys.worker("worker-1")) <= 480
+
+
+# A SimpleWorker has nobody that renews what it holds.
+
+
+def test_what_nobody_renews_lasts_as_long_as_its_job_may_run(redis):
+    enqueue(redis, job_timeout=600)
+    [job] = claim(redis, lease_s=0)
+    now_s, member = redis.time()[0], f"default-0:{job.execution}"
+
+    assert 650 < redis.zscore(WIP, member) - now_s <= 661
+    assert 650 < redis.zscore(keys.LEASES, "worker-1") - now_s <= 661
+    assert 650 < redis.ttl(f"{keys.RQ}execution:{member}") <= 660
+
+
+def test_its_looking_for_work_is_its_heartbeat(redis):
+    face(redis).register_birth()
+    redis.hset(keys.worker("worker-1"), "last_heartbeat", "")
+    redis.expire(keys.worker("worker-1"), 5)
+    claim(redis, lease_s=0)
+
+    assert redis.hget(keys.worker("worker-1"), "last_heartbeat")
+    assert 470 < redis.ttl(keys.worker("worker-1")) <= 480
+
+
+def test_one_that_has_ended_leaves_no_lease(redis, work):
+    enqueue(redis)
+    work()
+
+    assert not redis.exists(keys.LEASES)
 
 
 def test_a_worker_whose_lease_was_gone_hears_of_it_once(redis, claimed):

@@ -127,6 +127,7 @@ class Noting(SimpleWorker):
 
     def perform_job(self, job, queue, execution):
         say(f"before {job.id} of {queue.name}")
+        assert execution.job_id == job.id
         done = super().perform_job(job, queue, execution)
         say(f"after: {done}")
         return done
