@@ -187,17 +187,17 @@ end
 -- Dependents: jobs that wait in RQ's deferred registry until others have ended (`depends_on`).
 
 -- Whether all that a job depends on has ended as it should.
-local function is_met(id, may_fail)
+local function is_met(id, may_fail, ended)
   local key = RQ .. 'job::' .. id .. ':dependencies'
   local many = (tonumber(try('SCARD', key)) or 0) > 100
   local found = many and call('SRANDMEMBER', key, 100) or try('SMEMBERS', key)
   for _, parent in ipairs(found) do
     local status = (fields(job_key(parent), 'status') or {})[1]
-    if status and status ~= 'finished' and not (status == 'failed' and may_fail) then return false end
+    if parent ~= ended and status and status ~= 'finished' and not (status == 'failed' and may_fail) then return false end
     -- So that the many need not be looked at again with each one of them.
     if many then call('SREM', key, parent) end
   end
-  return not many or is_met(id, may_fail)
+  return not many or is_met(id, may_fail, ended)
 end
 
 -- Release about `count` of the jobs that depend on one that has ended with this status, beginning
@@ -212,7 +212,7 @@ local function release_dependents(id, status, cursor, count)
     if not job or not job[1] then
       call('SREM', key, dependent)
     elseif job[1] == 'deferred' and job[2] and (status == 'finished' or (status == 'failed' and may_fail))
-      and is_met(dependent, may_fail) and enqueue(job[2], dependent, job[4] == '1') then
+      and is_met(dependent, may_fail, id) and enqueue(job[2], dependent, job[4] == '1') then
       try('ZREM', RQ .. 'deferred:' .. job[2], dependent)
       call('SREM', key, dependent)
     end

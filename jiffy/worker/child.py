@@ -57,7 +57,7 @@ class Child:
 
     def __init__(
         self, claimer: Claimer, runner: Runner, board: Board, stint: Stint, pace: Pace,
-        reorder: Callable[[str], list[str]], maintain: Callable[[], None],
+        reorder: Callable[[str], list[str]], maintain: Callable[[], bool | None],
     ) -> None:  # fmt: skip
         self._claimer, self._runner, self._board = claimer, runner, board
         self._stint, self._pace = stint, pace
@@ -83,14 +83,14 @@ class Child:
             if claim.is_suspended and want:
                 self._rest()
                 continue
-            self._maintain()
+            may_have_new = self._maintain()
             self._run_all(claim.jobs)
             if claim.todo:
                 followups.do(claim.todo, self._runner, self._board)
                 self._restore_signals()
             if claim.jobs or claim.todo:
                 self._idle_since = clock.monotonic()
-            elif (self._is_over or not want) and not claim.has_more:
+            elif (self._is_over or not want) and not (claim.has_more or may_have_new):
                 break
             # Where there was enough there may be more.
             has_more = claim.has_more or claim.todo or len(claim.jobs) == want

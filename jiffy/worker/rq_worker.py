@@ -99,21 +99,23 @@ class _Face(BaseWorker):
         reorder = partial(rq_compat.queues_after, self)
         return Child(claimer, runner, board, stint, pace, reorder, self._maintain)
 
-    def _maintain(self) -> None:
+    def _maintain(self) -> bool:
         """RQ's housekeeping of groups, every `maintenance_interval` (it locks: one worker does it).
 
-        That of queues is a supervisor's (maintain.lua).
+        That of queues is a supervisor's (maintain.lua).  Return whether there may be new jobs.
         """
         if clock.monotonic() < self._next_maintenance:
-            return
+            return False
         self._next_maintenance = clock.monotonic() + self.maintenance_interval
         try:
-            self._do_maintenance()
+            return self._do_maintenance()
         except Exception as error:  # noqa: BLE001 - a corrupt job, or Redis away: housekeeping can wait
             log.event("maintenance.failed", log.WARNING, reason=repr(error))
+            return False
 
-    def _do_maintenance(self) -> None:
+    def _do_maintenance(self) -> bool:
         self.clean_group_registries()  # type: ignore[no-untyped-call]
+        return False
 
     def _prepare(self, options: dict[str, Any]) -> Stint:
         """Set up what RQ's `work` does first; return how long to work."""
@@ -216,10 +218,11 @@ class SimpleWorker(_Face, rq.SimpleWorker):
             thread.stop()
         super().unsubscribe()  # type: ignore[no-untyped-call]
 
-    def _do_maintenance(self) -> None:
+    def _do_maintenance(self) -> bool:
         super()._do_maintenance()
         while Recovery(Line(self.connection)).maintain(self.queue_keys(), 1):
             pass
+        return True
 
 
 def supervise(

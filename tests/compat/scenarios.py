@@ -169,6 +169,45 @@ def stopped_by_command_although_it_has_retries(stage):
     stage.stop_when_begun(job)
 
 
+@needs_a_child
+def stopped_by_command_for_one_execution(stage):
+    job = stage.enqueue(work.wait_for_ever)
+    stage.begin()
+    stage.stop_when_begun(job, execution=True)
+
+
+def abandoned_by_a_worker_that_is_gone(stage):
+    _abandon(stage, stage.enqueue(work.add, 2, 3))
+    stage.work()
+
+
+def abandoned_with_retries_left(stage):
+    _abandon(stage, stage.enqueue(work.add, 2, 3, retry=rq.Retry(max=2)))
+    stage.work()
+
+
+def abandoned_with_a_dependent_a_held_job_and_a_callback(stage):
+    options = {"rate_limit": _LIMIT, "on_failure": rq.Callback(work.on_failure)}
+    job = stage.enqueue(work.add, 2, 3, **options)
+    allowed = Dependency(jobs=[job], allow_failure=True)
+    stage.enqueue(work.note, "after", job_id="two", depends_on=allowed)
+    stage.enqueue(work.note, "held", job_id="three", rate_limit=_LIMIT)
+    _abandon(stage, job)
+    stage.work()
+
+
+def _abandon(stage, job):
+    """Leave a job as a worker of RQ's leaves it when its machine vanishes."""
+    queue = stage.queue()
+    worker = rq.SimpleWorker([queue], connection=stage.redis, name="gone", serializer="json")
+    queue.pop_job_id()
+    execution = worker.prepare_execution(job)
+    worker.prepare_job_execution(job)
+    stage.redis.zadd(queue.started_job_registry.key, {execution.composite_key: 1})
+    for key in (execution.key, f"rq:executions:{job.id}", *stage.redis.keys("rq:worker*")):
+        stage.redis.delete(key)  # their time is over
+
+
 def returned_what_cannot_be_sent(stage):
     stage.enqueue(work.return_what_cannot_be_sent)
     stage.work()
@@ -278,6 +317,62 @@ def a_dependent_of_a_forgotten_parent_runs(stage):
     stage.work()
 
 
+def a_dependent_of_three_runs_after_the_last(stage):
+    parents = [stage.enqueue(work.add, 1, number, job_id=f"job-{number}") for number in range(3)]
+    stage.enqueue(work.note, "after", job_id="four", depends_on=parents)
+    stage.work()
+
+
+def a_dependent_of_three_of_which_one_fails(stage):
+    parents = [stage.enqueue(work.add, 1, number, job_id=f"job-{number}") for number in range(2)]
+    parents.append(stage.enqueue(work.fail, job_id="bad"))
+    stage.enqueue(work.note, "never", job_id="four", depends_on=parents)
+    allowed = Dependency(jobs=parents, allow_failure=True)
+    stage.enqueue(work.note, "after", job_id="five", depends_on=allowed)
+    stage.work()
+
+
+def a_dependent_of_what_has_finished_already(stage):
+    parent = stage.enqueue(work.add, 2, 3)
+    stage.work()
+    stage.enqueue(work.note, "after", job_id="two", depends_on=parent)
+    stage.work()
+
+
+def a_dependent_of_a_job_that_is_tried_again(stage):
+    parent = stage.enqueue(work.fail_until_the_last_try, retry=rq.Retry(max=1))
+    stage.enqueue(work.note, "after", job_id="two", depends_on=parent)
+    stage.work()
+
+
+def a_dependent_of_a_job_that_is_repeated(stage):
+    parent = stage.enqueue(work.note, "again", repeat=rq.Repeat(times=1))
+    stage.enqueue(work.note, "after", job_id="two", depends_on=parent)
+    stage.work()
+
+
+def a_dependent_of_a_job_that_is_repeated_later(stage):
+    parent = stage.enqueue(work.note, "again", repeat=rq.Repeat(times=1, interval=60))
+    stage.enqueue(work.note, "after", job_id="two", depends_on=parent)
+    stage.work()
+
+
+def a_repetition_that_fails(stage):
+    stage.enqueue(work.fail, repeat=rq.Repeat(times=2), retry=rq.Retry(max=1))
+    stage.work()
+
+
+def dependents_that_a_worker_left_between_its_two_steps(stage):
+    parent = stage.enqueue(work.add, 2, 3)
+    job = stage.enqueue(work.note, "after", job_id="two", depends_on=parent)
+    stage.queue().remove(parent)
+    parent.set_status("finished")
+    stage.queue().deferred_job_registry.remove(job)
+    job.set_status("ready_to_enqueue")
+    stage.redis.zadd("rq:ready:default", {"two": 1})
+    stage.work()
+
+
 def a_chain_of_dependents(stage):
     job = None
     for number in range(4):
@@ -321,10 +416,10 @@ def two_slots_on_two_queues(stage):
     stage.work()
 
 
-def _behind(stage, func, *args, **options):
+def _behind(stage, func, *args, serializer="json", **options):
     """One job that has the only slot, one that is held."""
-    job = stage.enqueue(func, *args, rate_limit=_LIMIT, **options)
-    stage.enqueue(work.note, "held", job_id="two", rate_limit=_LIMIT)
+    job = stage.enqueue(func, *args, serializer=serializer, rate_limit=_LIMIT, **options)
+    stage.enqueue(work.note, "held", job_id="two", serializer=serializer, rate_limit=_LIMIT)
     return job
 
 
@@ -369,6 +464,50 @@ def held_behind_a_job_that_is_requeued_by_hand(stage):
     stage.enqueue(work.note, "first", job_id="two", rate_limit=_LIMIT)
     job.requeue()
     stage.work(max_jobs=1)
+
+
+def asked_for_a_retry_with_another_held_behind_it(stage):
+    _behind(stage, work.ask_for_a_retry, 1, 60, serializer="pickle")
+    stage.work(serializer="pickle")
+
+
+def held_behind_a_success_callback_that_breaks(stage):
+    _behind(stage, work.add, 2, 3, on_success=rq.Callback(work.on_success_broken))
+    stage.work()
+
+
+def failed_for_want_of_its_function_with_another_held_behind_it(stage):
+    _behind(stage, "tests.compat.work.no_such_function")
+    stage.work()
+
+
+def held_behind_a_job_over_its_time_limit(stage):
+    _behind(stage, work.wait_for_ever, job_timeout=1)
+    stage.work()
+
+
+def held_behind_a_job_that_is_deleted_while_queued(stage):
+    _behind(stage, work.add, 2, 3).delete()
+    stage.work()
+
+
+def held_at_the_front(stage):
+    stage.enqueue(work.note, "first", rate_limit=_LIMIT)
+    stage.enqueue(work.note, "second", job_id="two")
+    stage.enqueue(work.note, "held", job_id="three", rate_limit=_LIMIT, at_front=True)
+    stage.work(max_jobs=2)
+
+
+def held_and_canceled(stage):
+    stage.enqueue(work.note, "first", rate_limit=_LIMIT)
+    stage.enqueue(work.note, "never", job_id="two", rate_limit=_LIMIT).cancel()
+    stage.work()
+
+
+def a_slot_that_nobody_freed(stage):
+    job = _behind(stage, work.add, 2, 3)
+    stage.redis.delete(job.key, "rq:queue:default")
+    stage.work()
 
 
 @needs_a_child
@@ -546,6 +685,14 @@ def a_job_class_of_ones_own(stage):
     )
     stage.queue(job_class=work.LabelledJob).enqueue_job(job)
     stage.work(job_class="tests.compat.work.LabelledJob")
+
+
+def webhooks_of_a_job_that_is_tried_again(stage):
+    with Listener(stage.redis) as url:
+        hooks = [rq.Webhook(url, status, method="POST") for status in ("finished", "failed")]
+        stage.enqueue(work.fail, retry=rq.Retry(max=1), webhooks=hooks)
+        stage.work()
+    _without_port(stage.redis, "rq:job:one")
 
 
 def seen_from_inside_a_job(stage):

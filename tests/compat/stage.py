@@ -14,7 +14,7 @@ import sys
 import traceback
 
 import rq
-from rq.command import send_stop_job_command
+from rq.command import send_stop_execution_command, send_stop_job_command
 from rq.serializers import resolve_serializer
 from rq.utils import import_attribute
 
@@ -92,11 +92,18 @@ class Stage:
     def begin(self, **options):
         self._process.begin(worker=self._worker, **options)
 
-    def stop_when_begun(self, job):
-        """Stop `job` by RQ's command once it says that it runs, and let the worker end."""
+    def stop_when_begun(self, job, *, execution=False):
+        """Stop `job` by RQ's command once it says that it runs, and let the worker end.
+
+        With `execution`, by the command that names its execution.
+        """
         try:
             wait_until(lambda: self.redis.lpop(work.CALLS))
-            send_stop_job_command(self.redis, job.id, serializer=job.serializer)
+            if execution:
+                [running] = job.get_executions()
+                send_stop_execution_command(self.redis, job.id, running.id)
+            else:
+                send_stop_job_command(self.redis, job.id, serializer=job.serializer)
         finally:
             self._process.wait()
 

@@ -8,7 +8,7 @@ from bench.compat import tables
 from tests.compat import scenarios, traces
 from tests.compat.conftest import WORKERS
 
-SLOW = {"over_its_time_limit"}
+SLOW = {"over_its_time_limit", "held_behind_a_job_over_its_time_limit"}
 RQS_OWN = ("SimpleWorker", "Worker")
 PLAYS = [
     pytest.param(name, kind, id=f"{name}, {kind}", marks=[pytest.mark.slow] if name in SLOW else [])

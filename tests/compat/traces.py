@@ -124,7 +124,7 @@ def _plain(name, raw):
     if name == "return_value":
         return _opened(b64decode(raw))
     if name == "exc_string":
-        return _frames_of_jobs(zlib.decompress(b64decode(raw)).decode())
+        return _ISO_TIME.sub("<time>", _frames_of_jobs(zlib.decompress(b64decode(raw)).decode()))
     text = _text(raw)
     if name == "total_working_time" or (name in _UNIX_TIMES and _is_number(text)):
         return Seconds(float(text)) if name == "total_working_time" else _from_now(float(text))
