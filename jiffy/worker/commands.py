@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from redis import Redis
+from redis.exceptions import RedisError
 from rq.command import PUBSUB_CHANNEL_TEMPLATE
 
 from jiffy import keys, log
@@ -13,6 +14,8 @@ from jiffy.worker.slot import Slot
 
 # Heard at a time, so that a flood of them keeps a supervisor from nothing else.
 MOST_MESSAGES = 100
+# Of a long message only a part may be there yet: reading it without patience would lose the others.
+PATIENCE_S = 1
 
 
 class Commands:
@@ -30,10 +33,20 @@ class Commands:
             self._pubsub.subscribe(*self._slots)
             self._is_listening = True
         for _ in range(MOST_MESSAGES):
-            message = self._pubsub.get_message(timeout=0)
-            if message is None:
+            if not self._has_message():
                 break
-            self._obey(self._slots[message["channel"].decode()], message["data"])
+            message = self._pubsub.get_message(timeout=PATIENCE_S)
+            if message is not None:
+                self._obey(self._slots[message["channel"].decode()], message["data"])
+
+    def _has_message(self) -> bool:
+        """Whether there is one, or a part of one."""
+        connection: Any = self._pubsub.connection
+        try:
+            return bool(connection.can_read(timeout=0))
+        except RedisError:
+            connection.disconnect()  # the next time it is there again, and subscribed
+            raise
 
     def close(self) -> None:
         """Hear no more."""

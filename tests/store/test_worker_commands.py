@@ -3,9 +3,11 @@
 import json
 import os
 import signal
+from contextlib import suppress
 from itertools import pairwise
 
 import pytest
+from redis.exceptions import RedisError
 from rq.command import (
     PUBSUB_CHANNEL_TEMPLATE,
     send_kill_horse_command,
@@ -54,13 +56,20 @@ def heard(redis, slot):
     retired = []
     commands = Commands(redis, [slot], lambda slot: retired.append(slot.name))
 
-    def hear_until(fact=lambda: retired):
-        wait_until(lambda: commands.hear() or fact())
+    def hear():
+        with suppress(RedisError):  # a supervisor tries again, too
+            commands.hear()
 
-    commands.hear()
-    wait_until(lambda: redis.pubsub_numsub(CHANNEL)[0][1] == 1)
+    def hear_until(fact=lambda: retired):
+        wait_until(lambda: hear() or fact())
+
+    hear_until(lambda: is_heard(redis))
     yield hear_until
     commands.close()
+
+
+def is_heard(redis):
+    return redis.pubsub_numsub(CHANNEL)[0][1] == 1
 
 
 def test_a_job_that_runs_is_stopped(redis, slot, heard):
@@ -127,3 +136,11 @@ def test_a_flood_of_messages_is_heard_a_little_at_a_time(redis, slot, heard, cap
     heard(lambda: counts.append(caplog.text.count("command.unreadable")) or counts[-1] == 300)
 
     assert max(later - one for one, later in pairwise(counts)) <= MOST_MESSAGES
+
+
+def test_commands_are_heard_again_after_their_connection_broke(redis, slot, heard):
+    redis.client_kill_filter(_type="pubsub")
+    wait_until(lambda: not is_heard(redis))
+    heard(lambda: is_heard(redis))
+    send_shutdown_command(redis, "worker-1")
+    heard()

@@ -69,9 +69,8 @@ def test_of_a_job_that_was_deleted_while_it_ran_nothing_is_left(redis, claimed, 
     redis.delete(keys.job("default-0"))
     finish(redis, claimed, what, **OUTCOMES[what])
 
-    assert set(redis.keys(f"{keys.RQ}*")) <= {
-        keys.worker("worker-1").encode(), keys.QUEUES.encode()
-    }  # fmt: skip
+    left = {keys.worker("worker-1"), keys.QUEUES, keys.LEASES, keys.wake("default")}
+    assert set(redis.keys()) <= {key.encode() for key in left}
 
 
 def test_a_finished_job_is_kept_with_its_result_and_nothing_else(redis, claimed):

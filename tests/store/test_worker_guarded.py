@@ -13,7 +13,7 @@ from jiffy import SimpleWorker, Worker, connection, keys
 from jiffy.queues import Queue
 from jiffy.worker.guarded import PICKLED, GuardedJob
 from tests import worker_jobs
-from tests.worker_support import queued, reason, registered, said, status
+from tests.worker_support import WIP, queued, reason, registered, said, status
 
 OUTSIDE = "tests.outside_jobs.leave_mark"
 REFUSAL = f"jiffy.errors.NotAllowed: {OUTSIDE!r} is not under tests.worker_jobs."
@@ -79,7 +79,7 @@ def plant(redis, data, **fields):
         keys.job("default-0"),
         mapping={"data": data, "status": "queued", "origin": "default"} | fields,
     )
-    redis.rpush("rq:queue:default", "default-0")
+    redis.rpush(keys.queue("default"), "default-0")
 
 
 # Functions and callbacks
@@ -131,7 +131,7 @@ def test_rqs_housekeeping_goes_on_after_a_callback_that_is_refused_or_broken(red
         Queue("default", connection=redis).enqueue(worker_jobs.nothing, job_id=job_id)
         abandoned = {"failure_callback_name": callback, "status": "started"}
         redis.hset(keys.job(job_id), mapping=abandoned)
-        redis.zadd("rq:wip:default", {f"{job_id}:an-execution": 1})
+        redis.zadd(WIP, {f"{job_id}:an-execution": 1})
     face().run_maintenance_tasks()
 
     assert registered(redis, "failed") == ["lost-1", "lost-2"]
@@ -195,7 +195,7 @@ def test_rqs_housekeeping_unpickles_nothing(redis, face):
     call = ("tests.worker_jobs.say", None, (Trap(),), {})
     trap = pickle.dumps(Trap())
     plant(redis, pickle.dumps(call), meta=trap, result=trap, status="started")
-    redis.zadd("rq:wip:default", {"default-0:an-execution": 1})
+    redis.zadd(WIP, {"default-0:an-execution": 1})
     face().run_maintenance_tasks()
 
     assert registered(redis, "failed") == ["default-0"]

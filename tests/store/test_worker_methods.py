@@ -8,7 +8,7 @@ import pytest
 import rq
 
 from enqueue import enqueue
-from jiffy import cli, every, wait
+from jiffy import cli, every, keys, wait
 from jiffy.dashboard import create_app
 from jiffy.errors import NotAllowed
 from jiffy.queues import Queue
@@ -99,7 +99,7 @@ def test_what_is_no_job_cannot_be_enqueued(redis, environ, capsys, path):
     assert NO_JOBS[path] in capsys.readouterr().err
     assert (answer.status_code, answer.json["pointer"]) == (422, "#/function")
     assert NO_JOBS[path] in json.dumps(answer.json)
-    assert not redis.exists("rq:queue:default")
+    assert not redis.exists(keys.queue("default"))
 
 
 @pytest.mark.parametrize("path", NO_JOBS)

@@ -3,7 +3,7 @@
 import pytest
 from rq import Callback, Retry
 
-from jiffy import job_progress
+from jiffy import job_progress, keys
 from jiffy.queues import Queue
 from jiffy.worker.child import Stint
 from tests import worker_jobs
@@ -86,7 +86,7 @@ def test_a_result_that_is_too_large_fails_with_its_size_and_is_not_retried(redis
 
     assert (status(redis), queued(redis)) == ("failed", [])
     assert "2,002 bytes; 1,000 are stored at most (RESULT_MAX_BYTES)." in reason(redis)
-    assert redis.xlen("rq:results:default-0") == 1
+    assert redis.xlen(keys.results("default-0")) == 1
 
 
 def test_a_result_up_to_the_limit_is_kept(redis, work, environ):
@@ -100,7 +100,7 @@ def test_a_result_that_cannot_be_stored_fails_with_its_type_and_is_not_retried(r
 
     assert (status(redis), queued(redis)) == ("failed", [])
     assert "The job returned dict, which cannot be stored" in reason(redis)
-    assert redis.xlen("rq:results:default-0") == 1
+    assert redis.xlen(keys.results("default-0")) == 1
 
 
 def test_the_success_callback_is_called_with_the_result(redis, work):
