@@ -162,10 +162,6 @@ class Board:
         """Let the child begin nothing more of what it holds."""
         self._cells[5] = 1
 
-    @property
-    def is_halted(self) -> bool:
-        return bool(self._cells[5])
-
     def ask_to_leave(self, running: Running, why: int) -> None:
         """Say why the running job must be left; a signal makes the child look."""
         self._cells[7] = why
