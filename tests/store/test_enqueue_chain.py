@@ -514,7 +514,7 @@ def test_cut_at_any_byte_of_what_is_asked_or_answered_it_is_there_once(redis, cu
         assert statuses(redis, jobs) == ["queued", "deferred", "deferred"], after
         assert queued(redis) == [jobs[0].id], after
         assert redis.zcard(keys.pending(jobs[1].id)) == 1, after
-    assert cutter.cuts >= 40
+    assert cutter.cuts >= 20  # where a message came in parts, the last part counts
 
 
 def run_all(redis):
