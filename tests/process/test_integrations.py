@@ -17,7 +17,7 @@ from tests.receiver import receiving
 pytestmark = pytest.mark.slow
 
 # The address is in the environment: SENTRY_DSN.
-SENTRY = "import sentry_sdk\nsentry_sdk.init(traces_sample_rate=1.0)\n"
+SENTRY = "import sentry_sdk\nsentry_sdk.init(traces_sample_rate=1.0, shutdown_timeout=30)\n"
 PRODUCER = f"""{SENTRY}
 import rq
 from jiffy import enqueue

@@ -273,7 +273,7 @@ def test_beside_a_scheduler_of_ours_it_meets_no_entry(due, redis, tmp_path):
                 if skipped == 40:  # two seconds, in which entries of ours were due
                     break
             is_alive = stock.poll() is None
-            stock.terminate()
+            stock.kill()  # asked to end, it may wait for a reader of what it says
     finally:
         ours.end()
 
