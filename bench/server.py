@@ -10,7 +10,7 @@ from typing import Any
 
 from redis import Redis
 
-from jiffy import devredis
+from jiffy.dev import devredis
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,8 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
 from redis.sentinel import Sentinel, SentinelConnectionPool
 
-from jiffy import causes, devredis
+from jiffy import causes
+from jiffy.dev import devredis
 from jiffy.errors import MissingSetting, RedisAway, RedisRefused
 from jiffy.pool import CappedPool, CappedSentinelPool
 from jiffy.settings import Settings, settings, without_password, wrong_address

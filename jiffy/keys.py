@@ -40,18 +40,18 @@ JOINS = f"{OWN}joins"  # sorted set: job that waits for others -> when (Redis' c
 
 # A field of ours in RQ's hash of a job: it lives and dies with the job, and RQ passes over it.
 PROGRESS_FIELD = "jiffy:progress"
-# The same: what RQ has no words for in a Retry of ours (jiffy/retry.py); after how many seconds in
+# The same: what RQ has no words for in a Retry of ours; after how many seconds in
 # its queue a job is canceled instead of begun; and why it was canceled, or is to be tried again.
 RETRY_FIELD = "jiffy:retry"
 EXPIRES_FIELD = "jiffy:expires"
 REASON_FIELD = "jiffy:reason"
 # The same: "no" in a job that must never begin twice; see `Options.rescue`.
 RESCUE_FIELD = "jiffy:rescue"
-# The same: which arguments by place are secrets (jiffy/masking.py); and the call that wrote the
+# The same: which arguments by place are secrets; and the call that wrote the
 # job, by which it is known again when it is repeated after a lost reply.
 MASKED_FIELD = "jiffy:masked"
 CALL_FIELD = "jiffy:call"
-# The same: the job that waits for this one, in a chain or group (jiffy/flows.py).
+# The same: the job that waits for this one, in a chain or group.
 JOIN_FIELD = "jiffy:join"
 # The same in the hash of an entry that the table made: what the table says of it, and its times.
 ENTRY_FIELD = "jiffy:entry"

@@ -15,10 +15,12 @@ from typing import Any
 import pytest
 from redis import Redis
 
-from jiffy import SimpleWorker, bulk, clock, connection, devredis, flows, functions, keys, queues
+from jiffy import SimpleWorker, clock, connection, keys
 from jiffy import simulate as _simulate
+from jiffy.dev import devredis
 from jiffy.errors import InvalidSchedule
-from jiffy.queues import Job, Queue
+from jiffy.producer import bulk, flows, functions, queues
+from jiffy.producer.queues import Job, Queue
 from jiffy.settings import settings
 
 __all__ = ["check_schedule", "inline", "private_redis", "queued"]

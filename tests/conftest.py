@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from jiffy import SimpleWorker, connection, devredis, log
-from jiffy.queues import DEFAULT_QUEUES
+from jiffy import SimpleWorker, connection, log
+from jiffy.dev import devredis
+from jiffy.producer.queues import DEFAULT_QUEUES
 from jiffy.settings import Settings, settings
 
 pytest_plugins = ["jiffy.testing"]

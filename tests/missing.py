@@ -6,7 +6,7 @@ from typing import NoReturn
 
 import pytest
 
-from jiffy import devredis
+from jiffy.dev import devredis
 
 
 def is_missing(what: str) -> NoReturn:

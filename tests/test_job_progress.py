@@ -3,10 +3,11 @@
 import pytest
 from rq import get_current_job
 
-from jiffy import clock, job_progress, keys, progress
+from jiffy import clock, keys, progress
 from jiffy.errors import InvalidValue
-from jiffy.job_progress import State
-from jiffy.queues import Queue
+from jiffy.producer import job_progress
+from jiffy.producer.job_progress import State
+from jiffy.producer.queues import Queue
 
 
 class Clock:

@@ -1,7 +1,7 @@
 """The job that takes its time."""
 
 from enqueue import enqueue
-from jiffy import job_progress
+from jiffy.producer import job_progress
 from jobs import long
 
 

@@ -12,7 +12,7 @@ from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import AuthResult
 
 from enqueue import enqueue
-from jiffy.queues import Queue
+from jiffy.producer.queues import Queue
 from jobs import mail
 
 USER, PASSWORD = "ann@example.com", "p@ss: w/rd"

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from enqueue import enqueue
-from jiffy import job_progress
-from jiffy.queues import Queue
+from jiffy.producer import job_progress
+from jiffy.producer.queues import Queue
 from jobs import images, numbers, queue_day, reports
 
 

@@ -15,7 +15,7 @@ import trustme
 from redis import Redis
 from redis.exceptions import RedisError
 
-from jiffy import devredis
+from jiffy.dev import devredis
 from jiffy.errors import RedisAway, RedisRefused
 from tests.missing import installed_server, is_missing
 from tests.newcomer import wait_until

@@ -5,7 +5,7 @@ from rq.results import Result
 
 import jiffy
 from jiffy import clock, keys
-from jiffy.queues import Job, Queue
+from jiffy.producer.queues import Job, Queue
 from jiffy.settings import settings
 from jiffy.worker import finish as plan
 from jiffy.worker.board import Board

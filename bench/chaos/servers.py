@@ -12,7 +12,7 @@ from redis.exceptions import RedisError
 from redis.retry import Retry
 
 from bench.server import free_port
-from jiffy import devredis
+from jiffy.dev import devredis
 
 START_TIMEOUT_S = 15
 DURABLE = ("--appendonly", "yes", "--appendfsync", "always", "--save", "")

@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from bench.compat.plugin import ADDRESS
-from jiffy import devredis
+from jiffy.dev import devredis
 
 ROOT = Path(__file__).parents[2]
 BUILD = ROOT / "build" / "compat"

@@ -11,7 +11,7 @@ import rq_scheduler
 
 from bench.compat import tables
 from bench.server import free_port
-from jiffy import devredis
+from jiffy.dev import devredis
 
 # The heading of a suite's list; and the classes that ours took the place of.
 _HEADINGS = {"rq": "RQ's test", "rq-scheduler": "rq-scheduler's test"}

@@ -5,7 +5,7 @@ import sys
 import bench.jobs
 import jiffy
 from bench.contestants import Count
-from jiffy import results
+from jiffy.producer import results
 
 PACKAGES = ("rq", "redis")
 MANY_AT_ONCE = False

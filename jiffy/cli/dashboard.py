@@ -2,8 +2,8 @@
 
 import click
 
-from jiffy import project
 from jiffy.cli import Command, use_redis
+from jiffy.producer import project
 
 
 @click.command(cls=Command, epilog="redis://localhost:6379/0")

@@ -23,7 +23,7 @@ def command(schedule: str, jobs: tuple[str, ...]) -> int:
     Settings are also taken from the file .env.
     """
     try:
-        from jiffy import devrun
+        from jiffy.dev import devrun
     except ModuleNotFoundError as error:
         raise MissingExtra("dev", error.name) from None
     sample = [_SAMPLE] if Path("jobs/numbers.py").exists() else []

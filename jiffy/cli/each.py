@@ -10,10 +10,11 @@ from typing import IO
 
 import click
 
-from jiffy import bulk, clock, connection, functions
+from jiffy import clock, connection
 from jiffy.cli import INTERRUPTED_EXIT_CODE
 from jiffy.errors import InvalidValue
-from jiffy.queues import Enqueue
+from jiffy.producer import bulk, functions
+from jiffy.producer.queues import Enqueue
 
 
 def enqueue_each(

@@ -11,11 +11,12 @@ from typing import Any
 import click
 from rq.job import JobStatus
 
-from jiffy import clock, connection, functions, job_progress, queues, results, waiting
+from jiffy import clock, connection
 from jiffy.cli import INTERRUPTED_EXIT_CODE, Command, each
 from jiffy.errors import InvalidValue, did_you_mean, shortened
-from jiffy.queues import Job
-from jiffy.retry import Retry
+from jiffy.producer import functions, job_progress, queues, results, waiting
+from jiffy.producer.queues import Job
+from jiffy.producer.retry import Retry
 from jiffy.settings import settings
 
 _BAR_STEPS = 1000

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from jiffy import clock, connection, entries, project, queues
+from jiffy import clock, connection, entries
 from jiffy.cli import Command, redis_url, run, use_redis
 from jiffy.errors import WrongArguments
+from jiffy.producer import project, queues
 from jiffy.settings import settings
 from jiffy.ticks import Tick
 

@@ -7,9 +7,9 @@ from typing import Any
 import click
 from redis import Redis
 
-from jiffy import project
 from jiffy.cli import Command
 from jiffy.errors import InvalidValue
+from jiffy.producer import project
 from jiffy.settings import is_reference, settings
 
 _WITH_SCHEDULER = "--with-scheduler"

@@ -18,7 +18,8 @@ from urllib.parse import urlsplit
 from flask import Flask, abort, current_app, redirect, request, session, url_for
 from werkzeug.wrappers import Response
 
-from jiffy import clock, connection, devredis, keys
+from jiffy import clock, connection, keys
+from jiffy.dev import devredis
 from jiffy.errors import MissingSetting
 from jiffy.settings import MAKE_SECRET_KEY, Settings
 

@@ -5,9 +5,10 @@ from collections.abc import Iterable
 from flask import Blueprint, Flask
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-from jiffy import connection, log, queues
+from jiffy import connection, log
 from jiffy.dashboard import access, api, headers, overview, problems, rq, words
 from jiffy.dashboard.pages import health, home, job, login, metrics, schedule
+from jiffy.producer import queues
 from jiffy.program import in_one_line
 from jiffy.settings import Settings, settings
 

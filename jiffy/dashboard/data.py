@@ -15,13 +15,14 @@ from typing import Any, TypeVar
 from redis import Redis
 from redis.exceptions import ResponseError
 
-from jiffy import clock, keys, placeholder
+from jiffy import clock, keys
 from jiffy.dashboard import decode, waits
 from jiffy.dashboard.decode import Raw
 from jiffy.dashboard.waits import Waits
 from jiffy.errors import NotShown
-from jiffy.job_progress import State
-from jiffy.masking import MASK, Places, is_secret, masked, masked_text
+from jiffy.producer import placeholder
+from jiffy.producer.job_progress import State
+from jiffy.producer.masking import MASK, Places, is_secret, masked, masked_text
 from jiffy.scripts import script
 
 T = TypeVar("T")

@@ -8,9 +8,10 @@ from itertools import groupby
 from operator import attrgetter
 from urllib.parse import urlsplit, urlunsplit
 
-from jiffy import clock, functions, ticks
+from jiffy import clock, ticks
 from jiffy.errors import DuplicateJob
-from jiffy.queues import enqueue
+from jiffy.producer import functions
+from jiffy.producer.queues import enqueue
 from jiffy.scheduler import messenger
 from jiffy.scheduler.declared import Missed
 from jiffy.scheduler.due import NO_SCHEDULER, Tick

@@ -10,10 +10,11 @@ from datetime import datetime
 from functools import partial
 from typing import Any, Unpack
 
-from jiffy import clock, functions, job_options, keys, ticks
+from jiffy import clock, keys, ticks
 from jiffy.errors import InvalidValue, did_you_mean
-from jiffy.job_options import Options
-from jiffy.queues import Job, enqueue
+from jiffy.producer import functions, job_options
+from jiffy.producer.job_options import Options
+from jiffy.producer.queues import Job, enqueue
 from jiffy.scheduler import policy, wanted
 from jiffy.scheduler.policy import Missed, Overlap, Policy
 from jiffy.scheduler.timing import At, Cron, Every, Timing, within

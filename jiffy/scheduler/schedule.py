@@ -19,7 +19,7 @@ from rq_scheduler.utils import to_unix
 
 from jiffy import clock, keys, log, ticks
 from jiffy.connection import is_away
-from jiffy.queues import Job, Queue
+from jiffy.producer.queues import Job, Queue
 from jiffy.scheduler import foreign
 from jiffy.scheduler.declared import withdraw
 from jiffy.scheduler.due import Found, Plan, Tick, plan

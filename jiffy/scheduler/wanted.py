@@ -10,10 +10,11 @@ from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlsplit
 
-from jiffy import clock, functions
+from jiffy import clock
 from jiffy.errors import InvalidValue, WrongArguments
-from jiffy.masking import MASK
-from jiffy.queues import enqueue
+from jiffy.producer import functions
+from jiffy.producer.masking import MASK
+from jiffy.producer.queues import enqueue
 from jiffy.scheduler.due import NO_SCHEDULER
 
 OnMissed = str | functions.Function

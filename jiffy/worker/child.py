@@ -10,7 +10,7 @@ from rq.exceptions import DeserializationError
 from rq.timeouts import JobTimeoutException
 
 from jiffy import clock, log
-from jiffy.retry import names_of
+from jiffy.producer.retry import names_of
 from jiffy.worker import finish, followups
 from jiffy.worker.board import Board
 from jiffy.worker.claim import NOTHING, Claim, Claimed, Claimer

@@ -18,7 +18,7 @@ from rq.defaults import DEFAULT_FAILURE_TTL
 from rq.results import Result
 
 from jiffy import clock, keys
-from jiffy.retry import Retry, Rules
+from jiffy.producer.retry import Retry, Rules
 from jiffy.worker.claim import LONGEST_S, Claimed
 
 # What few jobs have, in RQ's fields and in ours.

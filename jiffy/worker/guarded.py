@@ -15,8 +15,9 @@ from rq.exceptions import DeserializationError
 from rq.job import Job as RqJob
 from rq.serializers import DefaultSerializer, JSONSerializer
 
-from jiffy import functions, rq_compat
-from jiffy.rq_job import Job
+from jiffy import rq_compat
+from jiffy.producer import functions
+from jiffy.producer.rq_job import Job
 from jiffy.settings import settings
 from jiffy.worker import process
 

@@ -10,8 +10,9 @@ import os
 import threading
 from collections.abc import Iterator, Sequence
 
-from jiffy import clock, functions, log, system
+from jiffy import clock, log, system
 from jiffy.errors import BrokenModule
+from jiffy.producer import functions
 from jiffy.worker import process
 
 # How the process that tries the imports ends; in any other way the imports have ended it.

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from jiffy import system
-from jiffy.retry import TIMED_OUT
+from jiffy.producer.retry import TIMED_OUT
 from jiffy.worker.board import Board, Running
 from jiffy.worker.recovery import Verdict
 from jiffy.worker.slot import Slot

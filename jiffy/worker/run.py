@@ -22,8 +22,8 @@ from rq.worker import BaseWorker
 
 from jiffy import clock, keys, rq_compat
 from jiffy.errors import NotAllowed, ResultTooLarge, UnserializableResult
-from jiffy.retry import names_of
-from jiffy.rq_job import real, stand_in
+from jiffy.producer.retry import names_of
+from jiffy.producer.rq_job import real, stand_in
 from jiffy.settings import settings
 from jiffy.worker import guarded, process
 from jiffy.worker.claim import Claimed

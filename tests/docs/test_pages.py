@@ -15,7 +15,7 @@ from aiosmtpd.handlers import Sink
 from PIL import Image
 
 from jiffy import cli
-from jiffy.job_options import NAMES
+from jiffy.producer.job_options import NAMES
 from tests.docs import follow
 from tests.docs.ports import two_free_ports
 from tests.newcomer import CHECKOUT

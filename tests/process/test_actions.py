@@ -2,8 +2,9 @@
 
 import pytest
 
-from jiffy import actions, enqueue
+from jiffy import enqueue
 from jiffy.errors import NotThisState
+from jiffy.producer import actions
 from tests import worker_jobs
 from tests.worker_processes import begin, let_go_on, until_over, until_said
 from tests.worker_support import enqueue as enqueue_by_rq

@@ -9,7 +9,7 @@ import rq
 from rq.serializers import JSONSerializer
 
 import jiffy
-from jiffy import actions
+from jiffy.producer import actions
 from jobs import numbers
 from tests import plain_jobs, worker_jobs
 from tests.newcomer import CHECKOUT, PATIENCE_S, wait_until

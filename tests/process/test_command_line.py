@@ -12,8 +12,9 @@ import pytest
 import rq
 from rq.suspension import resume, suspend
 
-from jiffy import SimpleWorker, queues, waiting
-from jiffy.queues import Job, Queue
+from jiffy import SimpleWorker
+from jiffy.producer import queues, waiting
+from jiffy.producer.queues import Job, Queue
 from jobs import numbers
 from tests.newcomer import wait_until
 

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from redis import Redis
 
-from jiffy import devredis, keys
+from jiffy import keys
+from jiffy.dev import devredis
 
 HOME = Path(__file__).parents[2]
 

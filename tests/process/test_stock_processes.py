@@ -14,7 +14,8 @@ import pytest
 
 from bench.compat import tables
 from bench.server import free_port
-from jiffy import actions, enqueue, keys
+from jiffy import enqueue, keys
+from jiffy.producer import actions
 from jiffy.scheduler import every, table
 from jiffy.scheduler.schedule import Scheduler
 from jobs import numbers
@@ -226,7 +227,7 @@ def test_with_its_flag_the_pages_of_rq_dashboard_still_unpickle(redis, tmp_path)
     assert (tmp_path / "mark").exists()
 
 
-RQSCHEDULER = "rqscheduler --job-class jiffy.queues.Job --queue-class jiffy.queues.Queue"
+RQSCHEDULER = "rqscheduler --job-class jiffy.Job --queue-class jiffy.Queue"
 
 
 @pytest.fixture

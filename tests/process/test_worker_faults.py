@@ -11,8 +11,8 @@ from rq.serializers import DefaultSerializer
 
 from bench.proxy import longer
 from bench.server import free_port
-from jiffy import devredis
-from jiffy.queues import Queue
+from jiffy.dev import devredis
+from jiffy.producer.queues import Queue
 from tests import fault_jobs, worker_jobs
 from tests.worker_processes import until_over, worker_names
 from tests.worker_support import depend, enqueue, queued, reason, registered, said, status

@@ -9,8 +9,9 @@ import pytest
 from rq.command import send_stop_job_command
 
 import jiffy
-from jiffy import Retry, actions, keys, part, result, wait
-from jiffy.queues import Job
+from jiffy import Retry, keys, part, result, wait
+from jiffy.producer import actions
+from jiffy.producer.queues import Job
 from tests import worker_jobs
 from tests.cutting import Cutter
 from tests.join_support import left, reason, status, statuses

@@ -8,7 +8,7 @@ import sys
 import pytest
 from redis import Redis
 
-from jiffy import devredis
+from jiffy.dev import devredis
 from tests import worker_jobs
 from tests.newcomer import CHECKOUT, wait_until
 from tests.worker_processes import worker_names

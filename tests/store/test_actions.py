@@ -5,9 +5,10 @@ import threading
 import pytest
 from redis.exceptions import ResponseError, WatchError
 
-from jiffy import actions, enqueue, keys, part, result
+from jiffy import enqueue, keys, part, result
 from jiffy.errors import NotThisState, UnknownJob, WorkerDeaf
-from jiffy.queues import Job
+from jiffy.producer import actions
+from jiffy.producer.queues import Job
 from jobs import numbers
 from tests.compat.traces import differences, take
 

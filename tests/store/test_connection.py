@@ -13,7 +13,8 @@ from redis import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 
-from jiffy import connection, devredis, pool
+from jiffy import connection, pool
+from jiffy.dev import devredis
 from jiffy.errors import JiffyError
 from tests.missing import installed_server, is_missing
 from tests.newcomer import CHECKOUT, wait_until

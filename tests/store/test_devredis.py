@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from redis import Redis
 
-from jiffy import devredis
+from jiffy.dev import devredis
 from jiffy.errors import InvalidSetting, JiffyError, NoRedisServer
 from tests.missing import installed_server
 
@@ -15,7 +15,7 @@ from tests.missing import installed_server
 USER = """
 import sys
 from pathlib import Path
-from jiffy import devredis
+from jiffy.dev import devredis
 
 devredis.HOME = Path(sys.argv[1])
 print(devredis.ensure(), flush=True)

@@ -6,7 +6,7 @@ import pytest
 import rq
 
 import jiffy
-from jiffy import Enqueue, Retry, actions, clock, delivery, keys, part, result, wait
+from jiffy import Enqueue, Retry, clock, delivery, keys, part, result, wait
 from jiffy.errors import (
     InvalidValue,
     JobFailed,
@@ -15,7 +15,8 @@ from jiffy.errors import (
     RedisAway,
     WrongArguments,
 )
-from jiffy.queues import Job, Queue
+from jiffy.producer import actions
+from jiffy.producer.queues import Job, Queue
 from tests import worker_jobs
 from tests.enqueue_jobs import add, collect, fail, fail_once, heard, nothing
 from tests.join_support import left, look, reason, statuses

@@ -6,8 +6,9 @@ import signal
 import pytest
 
 import jiffy
-from jiffy import bulk, connection, delivery, keys, part
+from jiffy import connection, delivery, keys, part
 from jiffy.errors import DuplicateJob, RedisAway, RedisFull
+from jiffy.producer import bulk
 from tests.enqueue_jobs import add, collect
 
 KILOBYTE = "x" * 1000

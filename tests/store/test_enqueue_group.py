@@ -4,9 +4,10 @@ import pytest
 import rq
 
 import jiffy
-from jiffy import Enqueue, Retry, bulk, delivery, flows, keys, options, part, result, wait
+from jiffy import Enqueue, Retry, delivery, keys, options, part, result, wait
 from jiffy.errors import InvalidValue, JobFailed, NotImportable, RedisAway, WrongArguments
-from jiffy.queues import Job
+from jiffy.producer import bulk, flows
+from jiffy.producer.queues import Job
 from tests.enqueue_jobs import add, collect, fail, nothing
 from tests.join_support import left, look, reason, status, statuses
 from tests.store.test_enqueue_chain import ELSEWHERE

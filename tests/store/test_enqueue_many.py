@@ -3,9 +3,9 @@
 import pytest
 
 import jiffy
-from jiffy import bulk
 from jiffy.errors import InvalidValue, WrongArguments
-from jiffy.queues import Job
+from jiffy.producer import bulk
+from jiffy.producer.queues import Job
 from tests.enqueue_jobs import add, collect, fail
 
 

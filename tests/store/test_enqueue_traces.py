@@ -126,7 +126,7 @@ def test_a_job_may_be_changed_and_saved_as_rqs_may(redis):
     job.meta["note"] = "seen"
     job.save_meta()
 
-    assert jiffy.queues.Job.fetch(job.id, redis).meta == {"note": "seen"}
+    assert jiffy.Job.fetch(job.id, redis).meta == {"note": "seen"}
 
 
 def test_a_job_that_must_not_begin_twice_says_so(redis):

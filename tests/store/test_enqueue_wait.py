@@ -7,8 +7,9 @@ import rq
 from redis import Redis
 
 import jiffy
-from jiffy import keys, results, wait, wait_all
+from jiffy import keys, wait, wait_all
 from jiffy.errors import JobFailed, StillRunning
+from jiffy.producer import results
 from tests import enqueue_jobs
 from tests.enqueue_jobs import add, collect
 from tests.newcomer import wait_until

@@ -6,10 +6,11 @@ import sys
 
 import pytest
 
-from jiffy import Retry, actions, connection, every, wait
+from jiffy import Retry, connection, every, wait
 from jiffy.dashboard import create_app
 from jiffy.errors import JobFailed
-from jiffy.queues import enqueue
+from jiffy.producer import actions
+from jiffy.producer.queues import enqueue
 from jiffy.scheduler import table
 from jiffy.settings import settings
 from jobs import numbers

@@ -8,7 +8,8 @@ from datetime import datetime, timedelta
 import pytest
 from redis import Redis
 
-from jiffy import clock, connection, devredis, entries, keys
+from jiffy import clock, connection, entries, keys
+from jiffy.dev import devredis
 from jiffy.scheduler import cron, every, table
 from jiffy.scheduler.leader import LEASE_S, Leader
 from jiffy.scheduler.loop import Loop

@@ -8,7 +8,8 @@ import pytest
 import rq_scheduler
 from redis import Redis
 
-from jiffy import connection, devredis, keys
+from jiffy import connection, keys
+from jiffy.dev import devredis
 from jiffy.entries import glance
 from jiffy.scheduler import every, table
 from jiffy.scheduler.loop import Loop

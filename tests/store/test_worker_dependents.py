@@ -4,8 +4,9 @@ import pytest
 from rq import Retry
 from rq.job import Dependency
 
-from jiffy import actions, keys
-from jiffy.queues import Queue
+from jiffy import keys
+from jiffy.producer import actions
+from jiffy.producer.queues import Queue
 from tests import worker_jobs
 from tests.worker_support import (
     child,

@@ -7,7 +7,7 @@ import pytest
 from rq import Retry
 
 from jiffy import clock, keys
-from jiffy.queues import Queue
+from jiffy.producer.queues import Queue
 from jiffy.worker.line import Line
 from tests import worker_jobs
 from tests.worker_support import enqueue, job, queued, registered, status

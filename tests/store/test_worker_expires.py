@@ -6,8 +6,9 @@ import pytest
 from rq.rate_limit import RateLimit
 
 import jiffy
-from jiffy import Retry, actions, enqueue, entries, every, keys, part, wait
+from jiffy import Retry, enqueue, entries, every, keys, part, wait
 from jiffy.errors import InvalidValue, JobFailed
+from jiffy.producer import actions
 from jiffy.worker.line import Line
 from jobs import numbers
 from tests.join_support import look as look_at_chains
@@ -258,7 +259,7 @@ def test_jobs_without_such_a_time_are_never_looked_at(redis):
 
 
 def test_a_job_that_waits_for_a_slot_of_its_rate_limit_expires_too(redis):
-    queue = jiffy.queues.Queue("default", connection=redis)
+    queue = jiffy.Queue("default", connection=redis)
     for job_id in ("has-a-slot", "is-held"):
         queue.enqueue(numbers.add, 1, 2, job_id=job_id, rate_limit=RateLimit("api", 1))
     redis.hset(keys.job("is-held"), keys.EXPIRES_FIELD, 600)

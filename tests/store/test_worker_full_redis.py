@@ -4,7 +4,7 @@ import pytest
 from rq import Repeat, Retry
 
 from jiffy import keys
-from jiffy.queues import Queue
+from jiffy.producer.queues import Queue
 from jiffy.worker.line import Line
 from jiffy.worker.recovery import Death
 from tests import worker_jobs

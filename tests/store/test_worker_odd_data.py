@@ -9,7 +9,7 @@ from rq.serializers import JSONSerializer
 
 import jiffy
 from jiffy import keys, part, result
-from jiffy.queues import Queue
+from jiffy.producer.queues import Queue
 from jiffy.worker.line import Line
 from jiffy.worker.recovery import Death, Verdict
 from tests import worker_jobs

@@ -6,7 +6,8 @@ from rq import Retry
 from rq.rate_limit import RateLimit, RateLimitRegistry
 from rq.serializers import JSONSerializer
 
-from jiffy import actions, keys
+from jiffy import keys
+from jiffy.producer import actions
 from jiffy.worker.line import Line
 from jiffy.worker.recovery import Death, Verdict
 from tests import worker_jobs

@@ -3,8 +3,9 @@
 import pytest
 from rq import Callback, Retry
 
-from jiffy import job_progress, keys
-from jiffy.queues import Queue
+from jiffy import keys
+from jiffy.producer import job_progress
+from jiffy.producer.queues import Queue
 from jiffy.worker.child import Stint
 from tests import worker_jobs
 from tests.worker_support import (

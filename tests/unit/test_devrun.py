@@ -5,7 +5,7 @@ import socket
 
 import pytest
 
-from jiffy import devrun
+from jiffy.dev import devrun
 from jiffy.errors import InvalidSetting, JiffyError
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from jiffy.masking import Places, is_secret, masked, masked_text
+from jiffy.producer.masking import Places, is_secret, masked, masked_text
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,9 @@ OWN = "from jiffy.dashboard import web_app\nPAGES = ['mine']\n"
 def test_the_web_app_is_that_of_dashboard_py_with_its_pages(file, app, tmp_path):
     if file is not None:
         (tmp_path / "dashboard.py").write_text(file)
-    code = "from jiffy import project; print(project.app(lambda pages: f'made of {pages}'))"
+    code = (
+        "from jiffy.producer import project; print(project.app(lambda pages: f'made of {pages}'))"
+    )
     # Only the engine of the checkout is there, not its dashboard.py.
     (tmp_path / "jiffy").symlink_to(CHECKOUT / "jiffy")
 

@@ -18,7 +18,7 @@ from jiffy.errors import (
     UnknownFunction,
     WrongArguments,
 )
-from jiffy.job_options import NAMES, Options
+from jiffy.producer.job_options import NAMES, Options
 from jobs import numbers
 from tests import enqueue_jobs
 from tests.newcomer import CHECKOUT

@@ -9,7 +9,7 @@ import rq
 
 from jiffy import Retry, enqueue
 from jiffy.errors import InvalidValue
-from jiffy.retry import TIMED_OUT, Rules, from_json, names_of, spread
+from jiffy.producer.retry import TIMED_OUT, Rules, from_json, names_of, spread
 from jobs import numbers
 
 

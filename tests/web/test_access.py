@@ -4,8 +4,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from jiffy import clock, connection, devredis
+from jiffy import clock, connection
 from jiffy.dashboard import access, create_app
+from jiffy.dev import devredis
 from jiffy.errors import MissingSetting
 from jiffy.settings import settings
 from tests.web.conftest import OWN, PASSWORD, cookie_name, log_in, post

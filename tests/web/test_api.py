@@ -9,9 +9,9 @@ import rq
 from jiffy import Retry, SimpleWorker, connection, delivery, enqueue, keys
 from jiffy.dashboard import api as api_module
 from jiffy.dashboard import create_app
-from jiffy.job_options import NAMES
-from jiffy.masking import MASK
-from jiffy.queues import Queue
+from jiffy.producer.job_options import NAMES
+from jiffy.producer.masking import MASK
+from jiffy.producer.queues import Queue
 from jiffy.settings import settings
 from jobs import numbers
 from tests import worker_jobs

@@ -6,10 +6,11 @@ import zlib
 
 import pytest
 
-from jiffy import actions, keys, part, result
+from jiffy import keys, part, result
 from jiffy.dashboard import data, decode
 from jiffy.errors import NotShown
-from jiffy.queues import enqueue
+from jiffy.producer import actions
+from jiffy.producer.queues import enqueue
 from jobs import numbers
 from tests.enqueue_jobs import log_in
 from tests.web.conftest import PASSWORD, TOKEN, Trap

@@ -10,14 +10,15 @@ from typing import Any
 from flask import abort
 from redis.exceptions import RedisError
 
-from jiffy import connection, functions, keys
-from jiffy.bulk import Both
+from jiffy import connection, keys
 from jiffy.dashboard import data
 from jiffy.dashboard.api import kinds
 from jiffy.dashboard.api.kinds import Kind
 from jiffy.dashboard.api.wrong import told_where, unknown
 from jiffy.errors import InvalidValue, RedisAway, RedisFull
-from jiffy.queues import Enqueue, Job, enqueue
+from jiffy.producer import functions
+from jiffy.producer.bulk import Both
+from jiffy.producer.queues import Enqueue, Job, enqueue
 from jiffy.settings import settings
 
 MOST_JOBS = 1000
@@ -29,7 +30,7 @@ CALL: dict[str, tuple[str, Kind]] = {
     "args": ("Its arguments by place.", kinds.LIST),
     "kwargs": ("Its arguments by name.", kinds.OBJECT),
 }
-# How it is to be run: JSON's name of an option (jiffy.job_options) -> the same.
+# How it is to be run: JSON's name of an option (jiffy.producer.job_options) -> the same.
 OPTIONS: dict[str, tuple[str, Kind]] = {
     "queue": ("The queue; 'default' if there is none.", kinds.NAME),
     "job_id": ("The job's id; one that is taken is refused.", kinds.ID),

@@ -4,8 +4,9 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from jiffy import clock, entries, retry
+from jiffy import clock, entries
 from jiffy.errors import InvalidValue
+from jiffy.producer import retry
 
 _LONGEST_NAME = 200
 _MOST_TRIES = 1000

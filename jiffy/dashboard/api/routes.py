@@ -6,11 +6,12 @@ import threading
 
 from flask import Blueprint, Response, abort, request, url_for
 
-from jiffy import actions, clock, connection, results, rq_job
+from jiffy import clock, connection
 from jiffy.dashboard import data, overview
 from jiffy.dashboard.api import body, calls, document, tokens, told
 from jiffy.dashboard.data import JobView
 from jiffy.errors import InvalidValue, UnknownJob
+from jiffy.producer import actions, results, rq_job
 
 blueprint = Blueprint("api", __name__, url_prefix="/api")
 blueprint.before_app_request(tokens.require)

@@ -13,23 +13,11 @@ from redis import Redis
 from rq.job import JobStatus
 from rq.serializers import JSONSerializer
 
-from jiffy import (
-    bulk,
-    call,
-    clock,
-    connection,
-    delivery,
-    flows,
-    functions,
-    job_options,
-    keys,
-    project,
-    rq_compat,
-    rq_job,
-)
+from jiffy import clock, connection, delivery, keys, rq_compat
 from jiffy.errors import DuplicateJob, InvalidValue, RedisAway, RedisFull
-from jiffy.recipe import Recipe, new_id
-from jiffy.rq_job import Job as Job
+from jiffy.producer import bulk, call, flows, functions, job_options, project, rq_job
+from jiffy.producer.recipe import Recipe, new_id
+from jiffy.producer.rq_job import Job as Job
 from jiffy.settings import settings
 
 P = ParamSpec("P")

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from jiffy import functions, masking
 from jiffy.errors import CallTooLarge, NotImportable, WrongArguments
+from jiffy.producer import functions, masking
 from jiffy.settings import settings
 
 _MOST_SHOWN = 75  # of one argument in a description: as in RQ

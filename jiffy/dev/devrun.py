@@ -18,8 +18,9 @@ from typing import IO
 
 from honcho import environ, manager, printer
 
-from jiffy import clock, connection, project, system
+from jiffy import clock, connection, system
 from jiffy.errors import InvalidSetting, JiffyError
+from jiffy.producer import project
 from jiffy.settings import set_environment, settings
 
 LOGIN = """\

@@ -12,11 +12,12 @@ from typing import Any
 import rq
 from rq.defaults import DEFAULT_RESULT_TTL
 
-from jiffy import clock, job_options, keys, placeholder
-from jiffy.call import Call, Target, target
+from jiffy import clock, keys
 from jiffy.delivery import Message, packed
 from jiffy.errors import CallTooLarge, WrongArguments
-from jiffy.retry import Retry
+from jiffy.producer import job_options, placeholder
+from jiffy.producer.call import Call, Target, target
+from jiffy.producer.retry import Retry
 
 # A call whose reply was lost is repeated within seconds.  A job that may be gone by then is
 # remembered for a minute; the others are known by their hash.

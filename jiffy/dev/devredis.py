@@ -30,7 +30,7 @@ from jiffy.clock import monotonic
 from jiffy.errors import InvalidSetting, JiffyError, MissingSetting, NoRedisServer
 from jiffy.settings import settings
 
-_CHECKOUT = Path(__file__).resolve().parent.parent
+_CHECKOUT = Path(__file__).resolve().parents[2]
 # A checkout shares one server, from wherever its programs are called; another project has its own.
 HOME = (_CHECKOUT if (_CHECKOUT / "Procfile").exists() else Path()) / ".redis"
 OLDEST = (6, 2)

@@ -10,7 +10,7 @@ from rq.job import Job, JobStatus
 
 from jiffy import clock, delivery, keys
 from jiffy.errors import JobFailed, StillRunning
-from jiffy.results import OVER, Ending, Watch
+from jiffy.producer.results import OVER, Ending, Watch
 
 _AT_A_TIME = 100
 # A worker moves on what is scheduled or deferred, too.

@@ -9,9 +9,10 @@ from typing import Any, Literal, TypedDict, Unpack
 import rq
 import rq.job
 
-from jiffy import call, clock, functions
-from jiffy import retry as retries
+from jiffy import clock
 from jiffy.errors import InvalidValue, WrongArguments
+from jiffy.producer import call, functions
+from jiffy.producer import retry as retries
 from jiffy.settings import settings
 
 Callback = functions.Function | str | rq.Callback

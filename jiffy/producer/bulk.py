@@ -11,11 +11,11 @@ from typing import Any
 from redis import Redis
 
 from jiffy import clock
-from jiffy.call import Call
 from jiffy.delivery import Ahead
 from jiffy.errors import JiffyError, RedisAway, RedisFull, WrongArguments
-from jiffy.job_options import check_id
-from jiffy.recipe import Recipe, new_id
+from jiffy.producer.call import Call
+from jiffy.producer.job_options import check_id
+from jiffy.producer.recipe import Recipe, new_id
 
 
 @dataclass(frozen=True)

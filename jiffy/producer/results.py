@@ -8,7 +8,8 @@ from typing import Any
 
 from rq.job import Job, JobStatus
 
-from jiffy import clock, delivery, job_progress, keys
+from jiffy import clock, delivery, keys
+from jiffy.producer import job_progress
 
 OVER = {JobStatus.FINISHED, JobStatus.FAILED, JobStatus.STOPPED, JobStatus.CANCELED}
 _OVER = {status.value.encode() for status in OVER}

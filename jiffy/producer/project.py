@@ -11,8 +11,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from jiffy import functions
 from jiffy.errors import InvalidValue, WrongArguments
+from jiffy.producer import functions
 from jiffy.settings import is_reference
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from jiffy.placeholder import Placeholder
+from jiffy.producer.placeholder import Placeholder
 
 MASK = "***"
 _PLAIN = (bool, int, float, str, type(None))

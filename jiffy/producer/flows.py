@@ -11,12 +11,13 @@ from typing import Any, NamedTuple, ParamSpec, Union, Unpack
 
 from rq.job import JobStatus
 
-from jiffy import bulk, clock, connection, delivery, job_options, keys, placeholder, rq_job
-from jiffy.call import Call
+from jiffy import clock, connection, delivery, keys
 from jiffy.delivery import Message, packed
 from jiffy.errors import InvalidValue, JiffyError, RedisAway, RedisFull, WrongArguments
-from jiffy.recipe import Recipe, new_id
-from jiffy.rq_job import Job
+from jiffy.producer import bulk, job_options, placeholder, rq_job
+from jiffy.producer.call import Call
+from jiffy.producer.recipe import Recipe, new_id
+from jiffy.producer.rq_job import Job
 
 P = ParamSpec("P")
 Then = Union["Part", Callable[[Any], object]]

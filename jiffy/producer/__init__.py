@@ -1,0 +1,1 @@
+"""The producer's side: a function and its arguments become a job on a queue, and its result."""
