@@ -10,7 +10,7 @@ from jiffy.producer import bulk, flows
 from jiffy.producer.queues import Job
 from tests.enqueue_jobs import add, collect, fail, nothing
 from tests.join_support import left, look, reason, status, statuses
-from tests.store.test_enqueue_chain import ELSEWHERE
+from tests.redis.test_enqueue_chain import ELSEWHERE
 from tests.worker_jobs import fail_until_the_last_try, return_text
 from tests.worker_support import claim, finish, queued, registered, work_one
 
