@@ -1,4 +1,4 @@
-"""The web app, put together.  What it shows is in `pages/`, who may see it in `access.py`."""
+"""The web app, put together.  What it shows is in `pages/`, who may see it in `auth.py`."""
 
 from collections.abc import Iterable
 
@@ -6,7 +6,7 @@ from flask import Blueprint, Flask
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from jiffy import connection, log
-from jiffy.dashboard import access, api, headers, overview, problems, rq, words
+from jiffy.dashboard import api, auth, headers, overview, problems, rq, words
 from jiffy.dashboard.pages import health, home, job, login, metrics, schedule
 from jiffy.producer import queues
 from jiffy.program import in_one_line
@@ -38,7 +38,7 @@ def create_app(config: Settings, pages: Iterable[Blueprint] = ()) -> Flask:
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
     app.jinja_env.filters.update(words.FILTERS)
     app.jinja_env.globals["known_states"] = {*overview.STATES, "stopped"}
-    access.guard(app, config)
+    auth.guard(app, config)
     headers.add(app)
     problems.show(app)
     rq.mount(app)

@@ -4,7 +4,7 @@ import secrets
 
 from flask import Flask, Response, g, request, session
 
-from jiffy.dashboard import access
+from jiffy.dashboard import auth
 
 # rq-dashboard's own script reads this cookie and sends it back as a header.
 _RQ_TOKEN_COOKIE = "_csrf_token"
@@ -31,7 +31,7 @@ def _secure(response: Response) -> Response:
     if not (request.endpoint or "").endswith("static"):
         headers["Cache-Control"] = "no-store"
     if request.blueprint == "rq_dashboard" and session.get("user"):
-        response.set_cookie(_RQ_TOKEN_COOKIE, access.token(), path="/rq", samesite="Strict",
+        response.set_cookie(_RQ_TOKEN_COOKIE, auth.token(), path="/rq", samesite="Strict",
                             secure=request.is_secure)  # fmt: skip
     return response
 

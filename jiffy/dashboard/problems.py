@@ -11,7 +11,7 @@ from redis.exceptions import RedisError
 from werkzeug.exceptions import HTTPException
 
 from jiffy import connection
-from jiffy.dashboard import access
+from jiffy.dashboard import auth
 from jiffy.dashboard.decode import clip
 from jiffy.errors import (
     CallTooLarge,
@@ -69,7 +69,7 @@ def answer(
     """The answer that says `message`, as JSON (with the fields `more`) or as a page."""
     title = HTTPStatus(status).phrase
     message = clip(message, _MOST_LETTERS)
-    if access.is_api():
+    if auth.is_api():
         body = {"type": "about:blank", "title": title, "status": status, "detail": message, **more}
         text = f"{json.dumps(body)}\n"
         response = Response(text, status, mimetype="application/problem+json")

@@ -9,7 +9,7 @@ from flask import abort, request
 from werkzeug.datastructures import WWWAuthenticate
 from werkzeug.exceptions import NotFound, Unauthorized
 
-from jiffy.dashboard import access
+from jiffy.dashboard import auth
 from jiffy.settings import settings
 
 ADDRESSES = (
@@ -22,7 +22,7 @@ ADDRESSES = (
 
 def require() -> None:
     """Refuse a request for the API that carries no token, or one that may only read."""
-    if not access.is_api():
+    if not auth.is_api():
         return
     may_do_all, may_read = settings().api_token, settings().api_read_token
     if may_do_all is None and may_read is None:
@@ -30,7 +30,7 @@ def require() -> None:
     if not _is(may_do_all):
         if not _is(may_read):
             _ask_for_one()
-        if request.method not in access.SAFE_METHODS:
+        if request.method not in auth.SAFE_METHODS:
             abort(403, "This token may only read; to change something, send that of API_TOKEN.")
     if isinstance(request.routing_exception, NotFound):
         abort(404, f"The API has no {request.path}. It has {ADDRESSES}.")
@@ -40,7 +40,7 @@ def _is(expected: str | None) -> bool:
     given = request.authorization
     if expected is None or given is None or given.type != "bearer":
         return False
-    return access.same(given.token or "", expected)
+    return auth.same(given.token or "", expected)
 
 
 def _ask_for_one() -> NoReturn:

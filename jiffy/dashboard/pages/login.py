@@ -4,22 +4,22 @@ from flask import Blueprint, current_app, redirect, render_template, request, ur
 from werkzeug.wrappers import Response
 
 from jiffy import log
-from jiffy.dashboard import access
+from jiffy.dashboard import auth
 
 page = Blueprint("login", __name__)
 
 
 @page.get("/login")
 def form() -> str | Response:
-    if access.is_logged_in():
-        return redirect(access.safe_target(request.args.get("next", "/")))
+    if auth.is_logged_in():
+        return redirect(auth.safe_target(request.args.get("next", "/")))
     return render_template("login.html")
 
 
 @page.post("/login")
 def enter() -> Response | tuple[str, int]:
-    attempts: access.Attempts = current_app.extensions["jiffy.attempts"]
-    who: access.Credentials = current_app.extensions["jiffy.credentials"]
+    attempts: auth.Attempts = current_app.extensions["jiffy.attempts"]
+    who: auth.Credentials = current_app.extensions["jiffy.credentials"]
     address = request.remote_addr or ""
     if not attempts.are_left(address):
         return _again("Too many wrong passwords. Try again in a minute.", 429)
@@ -27,13 +27,13 @@ def enter() -> Response | tuple[str, int]:
         attempts.note_wrong(address)
         log.event("login.refused", address=address)
         return _again("That user and password do not match.", 401)
-    access.enter()
-    return redirect(access.safe_target(request.args.get("next", "/")))
+    auth.enter()
+    return redirect(auth.safe_target(request.args.get("next", "/")))
 
 
 @page.post("/logout")
 def leave() -> Response:
-    access.leave()
+    auth.leave()
     return redirect(url_for("login.form"))
 
 

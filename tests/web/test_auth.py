@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from jiffy import clock, connection
-from jiffy.dashboard import access, create_app
+from jiffy.dashboard import auth, create_app
 from jiffy.dev import devredis
 from jiffy.errors import MissingSetting
 from jiffy.settings import settings
@@ -41,7 +41,7 @@ def test_every_address_of_the_app_is_closed_but_the_few_that_are_named(app):
     answers = {name: app.test_client().get(path).status_code for name, path in paths.items()}
     open_ones = {name for name, status in answers.items() if status not in (302, 401, 403)}
 
-    assert open_ones <= access.PUBLIC
+    assert open_ones <= auth.PUBLIC
 
 
 def test_the_right_password_opens_the_page_that_was_asked_for(stranger):
@@ -61,11 +61,11 @@ def test_a_wrong_password_or_user_does_not(stranger, wrong):
 
 
 def test_guessing_is_slowed_down(stranger, monkeypatch):
-    for _ in range(access.MOST_ATTEMPTS):
+    for _ in range(auth.MOST_ATTEMPTS):
         log_in(stranger, password="guess")
 
     assert log_in(stranger).status_code == 429
-    later = clock.monotonic() + access.ATTEMPTS_PER_S + 1
+    later = clock.monotonic() + auth.ATTEMPTS_PER_S + 1
     monkeypatch.setattr(clock, "monotonic", lambda: later)
     assert log_in(stranger).status_code == 302
 
@@ -333,9 +333,9 @@ def test_the_proxys_word_is_believed_on_a_dyno_only(redis, environ, dyno, addres
     environ(DYNO=dyno, DASHBOARD_PASSWORD=PASSWORD)
     app = create_app(settings())
     app.add_url_rule("/where", "static_where", lambda: __import__("flask").request.host_url)
-    access.PUBLIC.add("static_where")
+    auth.PUBLIC.add("static_where")
     answer = app.test_client().get("/where", headers={"X-Forwarded-Proto": "https"})
-    access.PUBLIC.discard("static_where")
+    auth.PUBLIC.discard("static_where")
 
     assert answer.text == address
 
