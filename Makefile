@@ -11,7 +11,7 @@ help:
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
 
 run: installed  ## start it all: Redis, web, worker, scheduler, and a sample job
-	@exec python -m jiffy dev --job "$(RESIZE) 200 150" --job "$(RESIZE) 1600"
+	@exec python -m jiffy dev --job "$(RESIZE) 200 150" --job "$(RESIZE) 800"
 
 test: installed-dev  ## all tests but the slow ones, in under 3 minutes
 	@python -m pytest -q -n auto -m "not slow"
