@@ -1,13 +1,15 @@
-"""The front desk: the few names that the front rooms and users' jobs import.
+"""The public names: what front rooms, jobs and users' programs import.
 
-Each is loaded when it is first asked for, so that a job that only wants `progress` does not pay for
-the web app.
+Each is loaded when it is first used, so that a job that only wants `progress` does not pay for the
+web app.
 """
 
+import re
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # never run: type checkers and editors read it, and so does `_HOMES` below
+    from jiffy import redis_io
     from jiffy.cli.scheduler import run_scheduler as run_scheduler
     from jiffy.producer import actions as actions
     from jiffy.producer.flows import part as part
@@ -30,42 +32,20 @@ if TYPE_CHECKING:
     from jiffy.worker import SimpleWorker as SimpleWorker
     from jiffy.worker import Worker as Worker
 
+    connection = redis_io
+
 __version__ = "0.1.0"
 
-_HOME = {
-    "actions": "jiffy.producer",
-    "Enqueue": "jiffy.producer.queues",
-    "enqueue": "jiffy.producer.queues",
-    "enqueue_many": "jiffy.producer.queues",
-    "Job": "jiffy.producer.queues",
-    "Queue": "jiffy.producer.queues",
-    "find_job": "jiffy.producer.rq_job",
-    "options": "jiffy.producer.job_options",
-    "part": "jiffy.producer.flows",
-    "result": "jiffy.producer.placeholder",
-    "Retry": "jiffy.producer.retry",
-    "wait": "jiffy.producer.waiting",
-    "wait_all": "jiffy.producer.waiting",
-    "progress": "jiffy.producer.job_progress",
-    "at": "jiffy.scheduler",
-    "cron": "jiffy.scheduler",
-    "every": "jiffy.scheduler",
-    "run_scheduler": "jiffy.cli.scheduler",
-    "simulate": "jiffy.scheduler",
-    "SimpleWorker": "jiffy.worker",
-    "Worker": "jiffy.worker",
+_SOURCE = globals()["__loader__"].get_source(__name__)
+_HOMES = {
+    name: f"{home}.{name}" for home, name in re.findall(r"from (\S+) import (\w+) as", _SOURCE)
 }
-
-__all__ = [
-    "Enqueue", "Job", "Queue", "Retry", "SimpleWorker", "Worker", "actions", "at", "cron",
-    "enqueue",
-    "enqueue_many", "every", "find_job", "options", "part", "progress", "result", "run_scheduler",
-    "simulate", "wait", "wait_all",
-]  # fmt: skip
+_HOMES["connection"] = "jiffy.redis_io"
+__all__ = [*_HOMES]
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOME:
+    if name not in _HOMES:
         raise AttributeError(f"module 'jiffy' has no attribute {name!r}")
-    value = globals()[name] = resolve_name(f"{_HOME[name]}.{name}")
+    value = globals()[name] = resolve_name(_HOMES[name])
     return value

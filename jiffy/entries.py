@@ -16,7 +16,7 @@ from redis.exceptions import ResponseError
 
 from jiffy import clock, keys
 from jiffy.errors import InvalidValue, UnknownEntry
-from jiffy.scripts import script
+from jiffy.redis_io import script
 from jiffy.ticks import Tick, entry_id_of, job_id_of, line_of, name_in, tick_of
 
 T = TypeVar("T")

@@ -7,8 +7,8 @@ from typing import NoReturn
 
 from redis.exceptions import RedisError
 
-from jiffy.connection import explained
 from jiffy.errors import JiffyError
+from jiffy.redis_io import explained
 
 USAGE_EXIT_CODE = JiffyError.exit_code
 

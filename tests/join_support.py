@@ -3,15 +3,15 @@
 import redis as redis_py
 
 from jiffy import keys
+from jiffy.redis_io import Link
 from jiffy.worker import workflows
-from jiffy.worker.line import Line
 
 
 def look(redis: redis_py.Redis) -> None:
     """Find what nobody has told of, as each supervisor does once a second."""
     for waiting in redis.zrange(keys.JOINS, 0, -1):
         redis.zadd(keys.JOINS, {waiting: 0})
-    line = Line(redis)
+    line = Link(redis)
     workflows.notify(line, *line.exchange(workflows.look()))
 
 

@@ -6,13 +6,13 @@ from rq.results import Result
 import jiffy
 from jiffy import clock, keys
 from jiffy.producer.queues import Job, Queue
+from jiffy.redis_io import Link
 from jiffy.settings import settings
 from jiffy.worker import finish as plan
 from jiffy.worker.board import Board
 from jiffy.worker.child import Child, Stint
 from jiffy.worker.claim import Claimer, finish_command
 from jiffy.worker.finish import NO_DETAILS, Outcome
-from jiffy.worker.line import Line
 from jiffy.worker.pace import Pace
 from jiffy.worker.recovery import Recovery
 from jiffy.worker.run import Runner, read_details
@@ -47,7 +47,7 @@ def depend(redis, parent, count, **dependency):
 
 def claimer(redis, name="worker-1", queues=("default",), **options):
     """What claims jobs for a worker with that name."""
-    return Claimer(Line(redis), name, queues, RESULT_TTL_S, **options)
+    return Claimer(Link(redis), name, queues, RESULT_TTL_S, **options)
 
 
 def claim(redis, want=10, **options):
@@ -58,7 +58,7 @@ def claim(redis, want=10, **options):
 def outcome(redis, job, what="finished", **fields):
     """What became of a claimed job, with the details that whoever ran it would have read."""
     reads = job.kind == "full" or what != "finished"
-    details = read_details(Line(redis), job.job_id) if reads else NO_DETAILS
+    details = read_details(Link(redis), job.job_id) if reads else NO_DETAILS
     now_s = clock.wall()
     return Outcome(
         job, "tests.worker_jobs.nothing", now_s, now_s, what, **{"details": details, **fields}
@@ -68,13 +68,13 @@ def outcome(redis, job, what="finished", **fields):
 def finish(redis, job, what="finished", worker="worker-1", **fields):
     """Write what became of a claimed job; return how often that counted: once, or not at all."""
     row = plan.row(outcome(redis, job, what, **fields))
-    (counted,) = Line(redis).exchange(finish_command(worker, row))
+    (counted,) = Link(redis).exchange(finish_command(worker, row))
     return counted
 
 
 def child(redis, board=None, stint=None, name="worker-1", queues=("default",)):
     """A child's loop in this process, as `jiffy.Worker` runs it in one of its own."""
-    runner = Runner(face(redis, name), Line(redis), settings().jobs_modules, 1_000_000)
+    runner = Runner(face(redis, name), Link(redis), settings().jobs_modules, 1_000_000)
     return Child(
         claimer(redis, name, queues), runner, board or Board(), stint or Stint(burst=True), Pace(),
         lambda _: list(queues), lambda: None,
@@ -96,7 +96,7 @@ def face(redis, name="worker-1", queues=("default",)):
 
 
 def recovery(redis):
-    return Recovery(Line(redis))
+    return Recovery(Link(redis))
 
 
 def queued(redis, queue="default"):

@@ -23,7 +23,7 @@ from jiffy.errors import NotShown
 from jiffy.producer import placeholder
 from jiffy.producer.job_progress import State
 from jiffy.producer.masking import MASK, Places, is_secret, masked, masked_text
-from jiffy.scripts import script
+from jiffy.redis_io import script
 
 T = TypeVar("T")
 

@@ -8,7 +8,7 @@ from redis import Redis
 
 from jiffy import keys
 from jiffy.dashboard import decode
-from jiffy.scripts import script
+from jiffy.redis_io import script
 
 MOST = 20
 _MOST_BYTES = 100  # of a state

@@ -11,11 +11,11 @@ from typing import Any
 from redis import Redis
 
 from jiffy import clock
-from jiffy.delivery import Ahead
 from jiffy.errors import JiffyError, RedisAway, RedisFull, WrongArguments
 from jiffy.producer.call import Call
 from jiffy.producer.job_options import check_id
 from jiffy.producer.recipe import Recipe, new_id
+from jiffy.redis_io import Ahead
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ class _Batch:
 
     def __init__(self, redis: Redis, recipe: Recipe, order: Order) -> None:
         self._recipe, self._order = recipe, order
-        self._line = Ahead(redis)
+        self._ahead = Ahead(redis)
         self._chunk: list[tuple[str, Call]] = []
         self._size_bytes = 0
         self._send_at = 0.0
@@ -144,17 +144,17 @@ class _Batch:
 
     def _send(self) -> None:
         chunk, self._chunk, self._size_bytes = self._chunk, [], 0
-        message = self._recipe.message_for_many(
+        command = self._recipe.message_for_many(
             chunk, token=new_id(), is_named=self._order.is_named
         )
         self._settle()
         self._underway = [job_id for job_id, _ in chunk]
-        self._line.say(message)
+        self._ahead.send(command)
 
     def _settle(self) -> None:
         """Wait until Redis has written the chunk that is underway."""
         try:
-            taken = self._line.answer()
+            taken = self._ahead.reply()
         except (RedisAway, RedisFull) as error:
             raise self._amid(error) from error
         if taken is not None:

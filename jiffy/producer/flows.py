@@ -11,13 +11,13 @@ from typing import Any, NamedTuple, ParamSpec, Union, Unpack
 
 from rq.job import JobStatus
 
-from jiffy import clock, connection, delivery, keys
-from jiffy.delivery import Message, packed
+from jiffy import clock, connection, keys, redis_io
 from jiffy.errors import InvalidValue, JiffyError, RedisAway, RedisFull, WrongArguments
 from jiffy.producer import bulk, job_options, placeholder, rq_job
 from jiffy.producer.call import Call
 from jiffy.producer.recipe import Recipe, new_id
 from jiffy.producer.rq_job import Job
+from jiffy.redis_io import pack, prepacked
 
 P = ParamSpec("P")
 Then = Union["Part", Callable[[Any], object]]
@@ -87,7 +87,7 @@ class Made(NamedTuple):
         """The same as one that another waits for."""
         return self if waiting is None else self._replace(recipe=self.recipe.joined(waiting.job_id))
 
-    def message(self) -> Message:
+    def message(self) -> bytes:
         """The words that put it on its queue at once."""
         return self.recipe.message(self.call, self.job_id, "", clock.rq_text(clock.wall()))
 
@@ -112,13 +112,13 @@ def chain(parts: Sequence[Part], recipe_of: Recipes) -> list[Job]:
     if first[0].takes_results:
         raise WrongArguments("Part 1: there is no part before it whose result it could take.")
     made = first + _made(parts[1:], recipe_of, _OF_NONE_THAT_WAITS, start=2)
-    messages, waiting = list[Message](), None
+    messages, waiting = list[bytes](), None
     for before, one in reversed([*pairwise(made)]):
         messages.append(_opening(one.before(waiting), [before], needs="success"))
         waiting = one
     messages.append(made[0].before(waiting).message())
     doubt = f"the chain may have been enqueued; look whether there is a job {made[-1].job_id!r}."
-    delivery.deliver_together(connection.shared(), messages, doubt)
+    redis_io.deliver_together(connection.shared(), messages, doubt)
     return [one.job for one in made]
 
 
@@ -180,7 +180,7 @@ def _fit(recipe: Recipe, unfit: Mapping[str, str]) -> Recipe:
 
 def _opening(
     waits: Made, others: Sequence[Made], *, needs: str, first: int = 0, open_s: int | str = ""
-) -> Message:
+) -> bytes:
     """The words that write a job that waits for others, which must be written within `open_s`."""
     queue, fields = waits.recipe.queue, waits.waiting_fields()
     words = [
@@ -189,13 +189,13 @@ def _opening(
         first, len(others), *(one.job_id for one in others),
         *(word for pair in fields.items() for word in pair),
     ]  # fmt: skip
-    return Message("join_open", len(words), packed(words))
+    return prepacked("join_open", len(words), pack(words))
 
 
-def _closing(waits: Made) -> Message:
+def _closing(waits: Made) -> bytes:
     """The words that say that all parts are written: from here on only these are waited for."""
     words = [1, keys.JOINS, waits.job_id, "", JobStatus.FINISHED.value, "null", "null"]
-    return Message("join_over", len(words), packed(words))
+    return prepacked("join_over", len(words), pack(words))
 
 
 def _write(members: Sequence[Made], last: Made | None) -> None:
@@ -212,5 +212,5 @@ def _write(members: Sequence[Made], last: Made | None) -> None:
         count += len(alike)
 
 
-def _deliver(message: Message) -> None:
-    delivery.deliver(connection.shared(), message)
+def _deliver(message: bytes) -> None:
+    redis_io.deliver(connection.shared(), message)

@@ -13,7 +13,7 @@ from redis import Redis
 from rq.job import JobStatus
 from rq.serializers import JSONSerializer
 
-from jiffy import clock, connection, delivery, keys, rq_compat
+from jiffy import clock, connection, keys, redis_io, rq_compat
 from jiffy.errors import DuplicateJob, InvalidValue, RedisAway, RedisFull
 from jiffy.producer import bulk, call, flows, functions, job_options, project, rq_job
 from jiffy.producer.recipe import Recipe, new_id
@@ -290,7 +290,7 @@ def _write(recipe: Recipe, made: call.Call, job_id: str, token: str, now: str) -
     if recipe.depends_on is not None:
         job = rq_job.made_of(recipe.fields(made, now), job_id, redis)
         return _put_dependent(recipe, job, token), True
-    answer = delivery.deliver(redis, recipe.message(made, job_id, token, now))
+    answer = redis_io.deliver(redis, recipe.message(made, job_id, token, now), job_id)
     if answer == 0:
         raise DuplicateJob(job_id)
     if answer != 1:  # the same call was made before: its job stands for this one too
@@ -316,8 +316,8 @@ def _put_dependent(recipe: Recipe, job: Job, token: str) -> Job:
         token, may_fail, now, len(others), *others,
         *(word for pair in fields.items() for word in pair),
     ]  # fmt: skip
-    message = delivery.Message("enqueue_dependent", len(words), delivery.packed(words), job.id)
-    answer = delivery.deliver(job.connection, message)
+    command = redis_io.prepacked("enqueue_dependent", len(words), redis_io.pack(words))
+    answer = redis_io.deliver(job.connection, command, job.id)
     if answer == 0:
         raise DuplicateJob(job.id)
     if answer != 1:  # RQ would run it at once

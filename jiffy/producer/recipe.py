@@ -13,11 +13,11 @@ import rq
 from rq.defaults import DEFAULT_RESULT_TTL
 
 from jiffy import clock, keys
-from jiffy.delivery import Message, packed
 from jiffy.errors import CallTooLarge, WrongArguments
 from jiffy.producer import job_options, placeholder
 from jiffy.producer.call import Call, Target, target
 from jiffy.producer.retry import Retry
+from jiffy.redis_io import pack, prepacked
 
 # A call whose reply was lost is repeated within seconds.  A job that may be gone by then is
 # remembered for a minute; the others are known by their hash.
@@ -81,34 +81,33 @@ class Recipe:
         fields = {"origin": self.queue, "created_at": now, "data": made.data, **status}
         return fields | self.same | {"description": made.description}
 
-    def message(self, made: Call, job_id: str, token: str, now: str) -> Message:
-        """The words for `enqueue.lua`."""
+    def message(self, made: Call, job_id: str, token: str, now: str) -> bytes:
+        """The command that runs `enqueue.lua`."""
         description = made.description.encode("utf-8", "replace")
-        return Message(
+        return prepacked(
             "enqueue",
             self._count,
             b"%b$%d\r\n%b\r\n$%d\r\n%b\r\n%b%b$27\r\n%b\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n%b"
             % (
                 self._head, len(job_id), job_id.encode(), len(token), token.encode(),
-                packed([self._unique_key(made)]) if self.is_unique else _NOTHING,
-                packed([self.due()]) if self.is_late else _NOTHING,
+                pack([self._unique_key(made)]) if self.is_unique else _NOTHING,
+                pack([self.due()]) if self.is_late else _NOTHING,
                 now.encode(), len(made.data), made.data.encode(), len(description), description,
                 self._tail,
             ),
-            job_id,
         )  # fmt: skip
 
     def message_for_many(
         self, jobs: Sequence[tuple[str, Call]], *, token: str, is_named: bool
-    ) -> Message:
-        """The words for `enqueue_many.lua`; `is_named`: the ids were given, and may be taken."""
+    ) -> bytes:
+        """The command that runs `enqueue_many.lua`; `is_named`: the ids are given, may be taken."""
         fields = [word for pair in self.same.items() for word in pair]
         head = [
             1, keys.queue(self.queue), self.queue, self._how(), _or_empty(self.ttl_s), token,
             _REMEMBERED_S, "1" if is_named else "", self.due() if self.is_late else "",
             clock.rq_text(clock.wall()), len(fields), *fields,
         ]  # fmt: skip
-        words = [packed(head)]
+        words = [pack(head)]
         for job_id, (data, text) in jobs:
             description = text.encode("utf-8", "replace")
             words.append(
@@ -118,7 +117,7 @@ class Recipe:
                     len(description), description,
                 )
             )  # fmt: skip
-        return Message("enqueue_many", len(head) + 3 * len(jobs), b"".join(words))
+        return prepacked("enqueue_many", len(head) + 3 * len(jobs), b"".join(words))
 
     def due(self) -> int:
         """When a job for later is due: a whole second, as RQ keeps it, and never too early."""
@@ -146,7 +145,7 @@ class Recipe:
             self.remembered_s, options.get("unique", ""), options.get("unique_until", ""),
         ]  # fmt: skip
         tail = [word for pair in same.items() for word in pair]
-        return packed(head), packed(tail)
+        return pack(head), pack(tail)
 
     def _how(self) -> str:
         if self.is_late:

@@ -8,7 +8,7 @@ from typing import Any
 
 from rq.job import Job, JobStatus
 
-from jiffy import clock, delivery, keys
+from jiffy import clock, keys, redis_io
 from jiffy.producer import job_progress
 
 OVER = {JobStatus.FINISHED, JobStatus.FAILED, JobStatus.STOPPED, JobStatus.CANCELED}
@@ -114,14 +114,14 @@ class Watch:
         ids = list(self._jobs)
         since = [self._seen.get(job_id, b"0-0") for job_id in ids]
         streams = [keys.results(job_id) for job_id in ids]
-        words: list[Sequence[object]] = [
-            ("HMGET", keys.job(job_id), "status", keys.REASON_FIELD) for job_id in ids
+        commands = [
+            redis_io.command("HMGET", keys.job(job_id), "status", keys.REASON_FIELD)
+            for job_id in ids
         ]
         block = ("BLOCK", block_ms) if block_ms else ()
-        words.append(("XREAD", *block, "STREAMS", *streams, *since))
-        raw = b"".join(b"*%d\r\n%b" % (len(command), delivery.packed(command)) for command in words)
+        commands.append(redis_io.command("XREAD", *block, "STREAMS", *streams, *since))
         redis = self._jobs[ids[0]].connection
-        *statuses, answer = delivery.patiently(lambda: delivery.exchange(redis, raw, len(words)))
+        *statuses, answer = redis_io.patiently(redis, lambda: redis_io.exchange(redis, *commands))
         # Pairs, or a dict where somebody's own client speaks RESP 3.
         return statuses, {
             ids[streams.index(stream.decode())]: (entries[-1][0], _pairs(entries[-1][1]))

@@ -8,7 +8,7 @@ from typing import Any
 from rq.exceptions import InvalidJobOperation, NoSuchJobError
 from rq.job import Job, JobStatus
 
-from jiffy import clock, delivery, keys
+from jiffy import clock, keys, redis_io
 from jiffy.errors import JobFailed, StillRunning
 from jiffy.producer.results import OVER, Ending, Watch
 
@@ -58,7 +58,7 @@ def obstacle(job: Job) -> str:
             status, is_suspended, workers = pipe.execute()
         return status, is_suspended, redis.exists(*workers) if workers else 0
 
-    status, is_suspended, alive = delivery.patiently(look)
+    status, is_suspended, alive = redis_io.patiently(redis, look)
     if status is None or status.decode() not in _NOT_CLAIMED:
         return ""
     if is_suspended:

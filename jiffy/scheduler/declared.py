@@ -12,11 +12,11 @@ from redis.exceptions import ResponseError
 
 from jiffy import clock, keys, ticks
 from jiffy.errors import JiffyError
+from jiffy.redis_io import script
 from jiffy.scheduler import due, timing
 from jiffy.scheduler.due import Found
 from jiffy.scheduler.entry import Entry
 from jiffy.scheduler.timing import At
-from jiffy.scripts import script
 
 _IN_ONE_GO = 500  # entries in one exchange with Redis
 _KEPT_S = 30 * 86400  # what happened to an entry, after it left the table

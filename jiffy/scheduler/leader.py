@@ -15,7 +15,7 @@ from typing import Any
 from redis import Redis
 
 from jiffy import clock, keys, log
-from jiffy.scripts import script
+from jiffy.redis_io import script
 from jiffy.settings import settings
 
 # Whoever leads renews before each wait, and waits for two seconds at most.

@@ -8,14 +8,13 @@ from typing import Any, NoReturn
 from redis.exceptions import RedisError
 
 from jiffy import clock, keys, log
-from jiffy.connection import is_away, reason_of
+from jiffy.redis_io import is_away, reason_of, source
 from jiffy.scheduler import table
 from jiffy.scheduler.alerts import Alerts
 from jiffy.scheduler.due import Tick
 from jiffy.scheduler.entry import Entry
 from jiffy.scheduler.leader import Leader
 from jiffy.scheduler.schedule import FOLLOW_UP_EVERY_S, Look, Scheduler
-from jiffy.scripts import source
 
 # Programs that use rq-scheduler itself wake nobody: what they add is seen by a glance, this often.
 GLANCE_EVERY_S = 2.0

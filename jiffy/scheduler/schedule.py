@@ -18,12 +18,11 @@ from rq.utils import utcformat
 from rq_scheduler.utils import to_unix
 
 from jiffy import clock, keys, log, ticks
-from jiffy.connection import is_away
 from jiffy.producer.queues import Job, Queue
+from jiffy.redis_io import is_away, script
 from jiffy.scheduler import foreign
 from jiffy.scheduler.declared import withdraw
 from jiffy.scheduler.due import Found, Plan, Tick, plan
-from jiffy.scripts import script
 
 _AT_A_TIME = 1000  # entries that one look tells of; the rest is told of by the next
 _IN_ONE_STEP = 200  # entries in one script: some 4 ms, during which Redis does nothing else

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from jiffy import keys
-from jiffy.worker.line import Line, Words
+from jiffy.redis_io import Link, command, script_command
 
 LEASE_S = 10
 NOTHING = -1
@@ -71,7 +71,7 @@ class Claimer:
 
     def __init__(
         self,
-        line: Line,
+        line: Link,
         name: str,
         queues: Sequence[str],
         result_ttl_s: int,
@@ -92,12 +92,12 @@ class Claimer:
         0: only what is to be done beside jobs; NOTHING: not even that.
         """
         wakes = [keys.wake(queue) for queue in self.queues]
-        wait: list[Words] = [("BLPOP", *wakes, wait_s)] if wait_s else []
+        wait: list[bytes] = [command("BLPOP", *wakes, wait_s)] if wait_s else []
 
         def ask() -> list[Any]:
             # Each try has a number of its own, by which claim.lua knows it.
             commands = [*self._finish(rows), *wait, self._script(want)]
-            return self._line.exchange(*commands, resends=False)
+            return self._line.exchange(*commands, resend=False)
 
         *_, answer = self._line.insist(ask)
         is_suspended, has_more, todo, lengths, parts = answer
@@ -113,14 +113,14 @@ class Claimer:
         """Send outcomes, and nothing else."""
         self._line.insist(lambda: self._line.exchange(*self._finish(rows)))
 
-    def _finish(self, rows: Sequence[str]) -> list[Words]:
+    def _finish(self, rows: Sequence[str]) -> list[bytes]:
         return [finish_command(self._name, ",".join(rows))] if rows else []
 
-    def _script(self, want: int) -> Words:
+    def _script(self, want: int) -> bytes:
         self._number += 1
         prefix = f"{self._token}{self._number & 0xFFFFFFFF:08x}"
         names = [keys.worker(self._name), keys.SUSPENDED, *map(keys.queue, self.queues)]
-        return Line.script(
+        return script_command(
             "claim", names, [self._name, want, self._lease_s, prefix, self.last_begun]
         )
 
@@ -151,18 +151,18 @@ class Claimer:
         )  # fmt: skip
 
 
-def give_back_command(worker: str, keep: str) -> Words:
+def give_back_command(worker: str, keep: str) -> bytes:
     """The command that gives back what a worker holds beyond the execution `keep`."""
-    return Line.script(
+    return script_command(
         "claim", [keys.worker(worker), keys.SUSPENDED], [worker, NOTHING, LEASE_S, "", keep]
     )
 
 
-def finish_command(worker: str, rows: str) -> Words:
+def finish_command(worker: str, rows: str) -> bytes:
     """The command that writes outcomes of a worker; `rows` are JSON, with commas between."""
     # An id may be no UTF-8: it goes back as the bytes that it came as.
     packed = f"[{rows}]".encode("utf-8", "surrogateescape")
-    return Line.script("finish", [keys.worker(worker)], [worker, packed])
+    return script_command("finish", [keys.worker(worker)], [worker, packed])
 
 
 def _text(raw: bytes) -> str:

@@ -17,6 +17,7 @@ from rq.job import Job
 from rq.worker import BaseWorker
 
 from jiffy import keys, log, rq_compat
+from jiffy.redis_io import command
 from jiffy.settings import settings
 from jiffy.worker import process
 from jiffy.worker.board import Board
@@ -55,7 +56,10 @@ def do(todo: Todo, runner: Runner, board: Board) -> None:
             log.event("followup.failed", log.WARNING, job=job_id, what=what, reason=repr(error))
         finally:
             board.end()
-    done = [("ZREM", keys.todo(todo.queue), todo.what), ("HDEL", keys.TODO_TRIES, todo.what)]
+    done = [
+        command("ZREM", keys.todo(todo.queue), todo.what),
+        command("HDEL", keys.TODO_TRIES, todo.what),
+    ]
     line.insist(lambda: line.exchange(*done))
 
 

@@ -10,8 +10,8 @@ from rq.defaults import DEFAULT_WORKER_TTL
 from rq.worker import WorkerStatus
 
 from jiffy import keys
+from jiffy.redis_io import Link
 from jiffy.worker.claim import LEASE_S
-from jiffy.worker.line import Line
 from jiffy.worker.recovery import Verdict
 from jiffy.worker.slot import Slot
 
@@ -25,7 +25,7 @@ class Heartbeat:
     Where Redis is full RQ is not told: workers drain it, and are shown when there is room again.
     """
 
-    def __init__(self, redis: Redis, line: Line, slots: Sequence[Slot]) -> None:
+    def __init__(self, redis: Redis, line: Link, slots: Sequence[Slot]) -> None:
         self._redis, self._line = redis, line
         self._slots = {slot.name: slot for slot in slots}
         self._unknown: set[str] = set()  # the names that RQ does not know yet, or any more
@@ -45,7 +45,7 @@ class Heartbeat:
         if not self._slots:
             return
         arguments = [LEASE_S, DEFAULT_WORKER_TTL + 60, *self._slots]
-        (gone,) = self._line.run("heartbeat", [keys.LEASES], arguments)
+        gone = self._line.run("heartbeat", [keys.LEASES], arguments)
         for name in gone:
             self._on_lost(self._slots[name.decode()])
         for name in self._unknown & self._slots.keys():

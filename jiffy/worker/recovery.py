@@ -7,11 +7,10 @@ from typing import Any
 from redis.exceptions import ResponseError
 
 from jiffy import clock, keys, log
-from jiffy.connection import is_away
+from jiffy.redis_io import Link, is_away
 from jiffy.worker import finish
 from jiffy.worker.claim import Claimed, finish_command
 from jiffy.worker.finish import Outcome
-from jiffy.worker.line import Line
 from jiffy.worker.run import read_details
 
 MOST_CRASHES = 3
@@ -44,7 +43,7 @@ class Death:
 class Recovery:
     """Puts the jobs of dead workers back on their queues, or fails those that kill."""
 
-    def __init__(self, line: Line) -> None:
+    def __init__(self, line: Link) -> None:
         self._line = line
 
     def sweep(self) -> None:
@@ -53,7 +52,7 @@ class Recovery:
         Raises redis-py's errors; a repetition goes on where this one ended.
         """
         gaps = ["", _SHORTEST_GAP_S, _LONGEST_GAP_S, _QUIET_S]
-        (names,) = self._line.run("recover", [keys.LEASES, keys.LAST_SWEEP], gaps)
+        names = self._line.run("recover", [keys.LEASES, keys.LAST_SWEEP], gaps)
         for name in names:
             cause = "the machine, or the supervisor, vanished"
             try:
@@ -72,7 +71,7 @@ class Recovery:
             death.worker, int(death.is_gone), death.execution, death.verdict.value,
             f"{death.cause} at {at}", MOST_CRASHES,
         ]  # fmt: skip
-        ((back, left),) = self._line.run("recover", [keys.LEASES, keys.LAST_SWEEP], arguments)
+        (back, left) = self._line.run("recover", [keys.LEASES, keys.LAST_SWEEP], arguments)
         for job_id in back:
             log.event(
                 "job.recovered", log.WARNING,
@@ -92,7 +91,7 @@ class Recovery:
 
         Raises redis-py's errors; safe to repeat.
         """
-        ((stale, has_more),) = self._line.run("maintain", queue_keys, [every_s, _BETWEEN_LISTS_S])
+        (stale, has_more) = self._line.run("maintain", queue_keys, [every_s, _BETWEEN_LISTS_S])
         for queue, job_id, execution, worker, is_elsewhere in stale:
             job = _claimed(queue, job_id, execution)
             if is_elsewhere:

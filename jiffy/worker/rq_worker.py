@@ -16,6 +16,7 @@ from rq.serializers import JSONSerializer
 from rq.worker import BaseWorker
 
 from jiffy import clock, keys, log, rq_compat
+from jiffy.redis_io import Link
 from jiffy.settings import settings
 from jiffy.worker import isolation
 from jiffy.worker.board import Board
@@ -24,7 +25,6 @@ from jiffy.worker.claim import Claimer
 from jiffy.worker.companion import Companion
 from jiffy.worker.guarded import guarded
 from jiffy.worker.limits import Limits
-from jiffy.worker.line import Line
 from jiffy.worker.pace import Pace
 from jiffy.worker.recovery import Recovery
 from jiffy.worker.run import Runner, TimedRunner
@@ -90,7 +90,7 @@ class _Face(BaseWorker):
         self, stint: Stint, board: Board, kind: type[Runner], pace: Pace, **lease: Any
     ) -> Child:
         config = settings()
-        line = Line(self.connection, tells="lease_s" in lease)
+        line = Link(self.connection, logs="lease_s" in lease)
         claimer = Claimer(line, self.name, self.queue_names(), self.default_result_ttl, **lease)
         runner = kind(
             self, line, config.jobs_modules, config.result_max_bytes, board.relimit,
@@ -220,7 +220,7 @@ class SimpleWorker(_Face, rq.SimpleWorker):
 
     def _do_maintenance(self) -> bool:
         super()._do_maintenance()
-        while Recovery(Line(self.connection)).maintain(self.queue_keys(), 1):
+        while Recovery(Link(self.connection)).maintain(self.queue_keys(), 1):
             pass
         return True
 

@@ -24,11 +24,11 @@ from jiffy import clock, keys, rq_compat
 from jiffy.errors import NotAllowed, ResultTooLarge, UnserializableResult
 from jiffy.producer.retry import names_of
 from jiffy.producer.rq_job import real, stand_in
+from jiffy.redis_io import Link, script_command
 from jiffy.settings import settings
 from jiffy.worker import guarded, process
 from jiffy.worker.claim import Claimed
 from jiffy.worker.finish import DETAILS, NO_DETAILS, Details, Outcome
-from jiffy.worker.line import Line
 
 # Of one value of a job's hash; more is no retry rule, name or webhook that anybody meant.
 _MOST_DETAIL_BYTES = 100_000
@@ -41,10 +41,10 @@ class Interrupted(BaseException):
     """
 
 
-def read_details(line: Line, job_id: str) -> Details:
+def read_details(line: Link, job_id: str) -> Details:
     """What few jobs have, of one job: one exchange, which moves nothing large."""
     key: Any = keys.job(job_id).encode("utf-8", "surrogateescape")
-    command = Line.script("peek", [key], [_MOST_DETAIL_BYTES, *DETAILS])
+    command = script_command("peek", [key], [_MOST_DETAIL_BYTES, *DETAILS])
     ((values,),) = line.insist(lambda: line.exchange(command))
     return Details(values) if isinstance(values, list) else NO_DETAILS
 
@@ -62,7 +62,7 @@ class Runner:
     """
 
     def __init__(
-        self, face: BaseWorker, line: Line, allowed: tuple[str, ...], largest_result: int,
+        self, face: BaseWorker, line: Link, allowed: tuple[str, ...], largest_result: int,
         relimit: Callable[[float], None] = lambda _: None,
         is_stopping: Callable[[], bool] = lambda: False,
     ) -> None:  # fmt: skip

@@ -10,7 +10,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from jiffy import clock, keys, log
-from jiffy.connection import is_away
+from jiffy.redis_io import Link, is_away, script_command
 from jiffy.worker import process, workflows
 from jiffy.worker.board import Running
 from jiffy.worker.child import AGAIN
@@ -19,7 +19,6 @@ from jiffy.worker.commands import Commands
 from jiffy.worker.companion import Companion
 from jiffy.worker.heartbeat import RENEW_EVERY_S, Heartbeat
 from jiffy.worker.limits import Limits, enforce_grace, enforce_time
-from jiffy.worker.line import Line
 from jiffy.worker.recovery import SWEEP_EVERY_S, Death, Recovery, Verdict
 from jiffy.worker.signals import Signals
 from jiffy.worker.slot import Slot
@@ -46,7 +45,7 @@ class Supervisor:
         self._companion = companion
         self._queue_keys = [keys.queue(name) for name in queues]
         self._default_timeout_s = slots[0].face.queue_class.DEFAULT_TIMEOUT
-        self._line = Line(redis)
+        self._line = Link(redis)
         self._heartbeat = Heartbeat(redis, self._line, slots)
         self._recovery = Recovery(self._line)
         self._commands = Commands(redis, slots, self.retire)
@@ -220,7 +219,7 @@ class Supervisor:
     def _enqueue_due(self) -> None:
         """See to jobs whose time has come, or is over, and to those that wait for others."""
         names = self._queue_keys if self._moves_due else [keys.NOTHING]
-        due = Line.script("due", names, [MOST_DUE, self._default_timeout_s])
+        due = script_command("due", names, [MOST_DUE, self._default_timeout_s])
         (moved, expired), found = self._line.exchange(due, workflows.look())
         if moved >= MOST_DUE:  # there may be more
             self._due.again()

@@ -12,20 +12,20 @@ from typing import Any
 from rq.job import JobStatus
 
 from jiffy import keys
+from jiffy.redis_io import Link, script_command
 from jiffy.worker.finish import last_line
-from jiffy.worker.line import Line, Words
 
 # The process that looks also renews leases, and its link may be slow: an answer is bounded.
 _MOST_JOBS, _MOST_PARTS, _MOST_BYTES, _LOOK_AGAIN_S = 100, 1000, 1_000_000, 1
 
 
-def look() -> Words:
+def look() -> bytes:
     """The command that finds such parts; its answer is for `notify`."""
     limits = [_MOST_JOBS, _MOST_PARTS, _MOST_BYTES, _LOOK_AGAIN_S]
-    return Line.script("join_look", [keys.JOINS], limits)
+    return script_command("join_look", [keys.JOINS], limits)
 
 
-def notify(line: Line, found: list[Any]) -> None:
+def notify(line: Link, found: list[Any]) -> None:
     """Tell the jobs that wait of what was found, in one exchange.
 
     Raises redis-py's errors, for one that Redis refuses too when it has heard all; safe to repeat.

@@ -14,7 +14,7 @@ import pytest
 from werkzeug.serving import make_server
 
 from examples import add, start_task
-from jiffy import connection, delivery, keys
+from jiffy import connection, keys, redis_io
 from jiffy.producer.queues import Job
 from tests.cutting import Cutter
 from tests.docs.ports import two_free_ports
@@ -49,7 +49,7 @@ def worker(redis, tmp_path):
 @pytest.fixture
 def nobody_answers(redis, environ, monkeypatch):
     """Where Redis should be is nothing, and nobody has patience."""
-    monkeypatch.setattr(delivery, "PATIENCE_S", 0)
+    monkeypatch.setattr(redis_io, "PATIENCE_S", 0)
     environ(REDIS_URL="redis://127.0.0.1:1/0")
     connection.shared.cache_clear()
     yield
@@ -147,7 +147,7 @@ def test_a_redis_that_is_away_is_503_in_json(tasks, nobody_answers):
 
 
 def test_a_job_that_may_have_been_begun_is_named(redis, redis_address, environ, monkeypatch):
-    monkeypatch.setattr(delivery, "PATIENCE_S", 0)
+    monkeypatch.setattr(redis_io, "PATIENCE_S", 0)
     with Cutter(redis_address) as cutter:
         environ(REDIS_URL=cutter.url)
         connection.shared.cache_clear()

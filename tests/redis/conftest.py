@@ -2,7 +2,7 @@
 
 import pytest
 
-from jiffy import connection, delivery
+from jiffy import connection, redis_io
 from jiffy.scheduler import table
 from jiffy.scheduler.schedule import Scheduler
 from tests.cutting import Cutter
@@ -17,7 +17,7 @@ def allowed(environ):
 @pytest.fixture
 def cutter(redis_address, environ, monkeypatch):
     """Between the producer and Redis: a line that can be cut at any byte."""
-    monkeypatch.setattr(delivery, "_FIRST_PAUSE_S", 0.0001)
+    monkeypatch.setattr(redis_io, "FIRST_PAUSE_S", 0.0001)
     with Cutter(redis_address) as cutter:
         environ(JOBS_MODULES="jobs,tests", REDIS_URL=cutter.url)
         connection.shared.cache_clear()

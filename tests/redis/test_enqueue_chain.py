@@ -6,7 +6,7 @@ import pytest
 import rq
 
 import jiffy
-from jiffy import Enqueue, Retry, clock, delivery, keys, part, result, wait
+from jiffy import Enqueue, Retry, clock, keys, part, redis_io, result, wait
 from jiffy.errors import (
     InvalidValue,
     JobFailed,
@@ -550,7 +550,7 @@ def test_a_chain_that_is_gone_before_its_producer_hears_of_it_is_not_there_again
 
 
 def test_a_producer_that_is_cut_off_for_good_leaves_nothing(redis, cutter, monkeypatch):
-    monkeypatch.setattr(delivery, "PATIENCE_S", 0)
+    monkeypatch.setattr(redis_io, "PATIENCE_S", 0)
     write_a_chain()
     asked, _ = cutter.heard
     for n in range(0, asked, 997):

@@ -6,7 +6,7 @@ import signal
 import pytest
 
 import jiffy
-from jiffy import connection, delivery, keys, part
+from jiffy import connection, keys, part, redis_io
 from jiffy.errors import DuplicateJob, RedisAway, RedisFull
 from jiffy.producer import bulk
 from tests.enqueue_jobs import add, collect
@@ -16,7 +16,7 @@ KILOBYTE = "x" * 1000
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch):
-    monkeypatch.setattr(delivery, "PATIENCE_S", 0)
+    monkeypatch.setattr(redis_io, "PATIENCE_S", 0)
 
 
 @pytest.fixture
@@ -182,7 +182,7 @@ def test_a_redis_that_becomes_full_amid_many_says_how_many_are_there(redis, few_
 def test_ctrl_c_amid_many_leaves_what_was_told_to_be_there(
     redis, cutter, few_in_a_chunk, monkeypatch
 ):
-    monkeypatch.setattr(delivery, "PATIENCE_S", 5)
+    monkeypatch.setattr(redis_io, "PATIENCE_S", 5)
     jiffy.enqueue_many(add, [(1, 1)])
     redis.flushdb()
     told = []

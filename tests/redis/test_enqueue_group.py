@@ -4,7 +4,7 @@ import pytest
 import rq
 
 import jiffy
-from jiffy import Enqueue, Retry, delivery, keys, options, part, result, wait
+from jiffy import Enqueue, Retry, keys, options, part, redis_io, result, wait
 from jiffy.errors import InvalidValue, JobFailed, NotImportable, RedisAway, WrongArguments
 from jiffy.producer import bulk, flows
 from jiffy.producer.queues import Job
@@ -329,7 +329,7 @@ def test_wherever_it_is_cut_it_is_there_once(redis, cutter, work, passing, cut):
 def test_what_waits_for_a_producer_that_has_died_is_canceled_in_the_end(
     redis, cutter, work, monkeypatch, passing
 ):
-    monkeypatch.setattr(delivery, "PATIENCE_S", 0)
+    monkeypatch.setattr(redis_io, "PATIENCE_S", 0)
     write_a_group()
     redis.flushdb()
     cutter.cut_once("asked", 0, lambda: cutter.refuse(1), passing=passing)

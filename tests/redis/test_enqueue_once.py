@@ -9,7 +9,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from rq.job import Dependency
 
 import jiffy
-from jiffy import clock, connection, delivery, scripts
+from jiffy import clock, connection, redis_io
 from jiffy.errors import DuplicateJob, InvalidValue, RedisAway, RedisFull
 from tests import enqueue_jobs
 from tests.cutting import Cutter
@@ -20,7 +20,7 @@ from tests.worker_support import claim, finish
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch):
-    monkeypatch.setattr(delivery, "_FIRST_PAUSE_S", 0.0001)
+    monkeypatch.setattr(redis_io, "FIRST_PAUSE_S", 0.0001)
 
 
 def queued(redis, queue="default"):
@@ -132,7 +132,7 @@ def test_a_queue_that_is_something_else_in_redis_leaves_nothing_behind(redis):
 
 
 def test_redis_that_stays_away_is_one_clear_error(environ, monkeypatch):
-    monkeypatch.setattr(delivery, "PATIENCE_S", 0.2)
+    monkeypatch.setattr(redis_io, "PATIENCE_S", 0.2)
     environ(JOBS_MODULES="tests", REDIS_URL="redis://:secret@127.0.0.1:1/0")
     connection.shared.cache_clear()
     try:
@@ -147,7 +147,7 @@ def test_redis_that_stays_away_is_one_clear_error(environ, monkeypatch):
 
 
 def test_redis_that_is_full_is_one_clear_error(redis, monkeypatch):
-    monkeypatch.setattr(delivery, "PATIENCE_S", 0.1)
+    monkeypatch.setattr(redis_io, "PATIENCE_S", 0.1)
     redis.config_set("maxmemory", 1)
     try:
         with pytest.raises(RedisFull, match="is full: nothing was enqueued"):
@@ -296,6 +296,6 @@ def _put_many(count):
 
 @pytest.mark.parametrize("name", ["enqueue", "enqueue_many", "enqueue_dependent"])
 def test_the_scripts_open_with_what_they_are(name):
-    lines = scripts.source(name).splitlines()
+    lines = redis_io.source(name).splitlines()
 
     assert all(line.startswith("--") for line in lines[:4])

@@ -3,14 +3,14 @@
 import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from jiffy import connection, delivery, enqueue
+from jiffy import connection, enqueue, redis_io
 from jobs import numbers
 from tests.troubles import SECRET, TROUBLES
 
 
 @pytest.mark.parametrize("trouble", TROUBLES, ids=lambda trouble: trouble.start.__name__)
 def test_enqueue_names_the_cause_and_what_helps(trouble, environ, monkeypatch, tmp_path):
-    monkeypatch.setattr(delivery, "PATIENCE_S", 0)
+    monkeypatch.setattr(redis_io, "PATIENCE_S", 0)
     with trouble.start(tmp_path) as url:
         environ(REDIS_URL=url)
         connection.shared.cache_clear()

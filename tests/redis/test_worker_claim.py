@@ -5,9 +5,9 @@ from rq.suspension import suspend
 
 from jiffy import keys
 from jiffy.producer.queues import Queue
+from jiffy.redis_io import Link
 from jiffy.worker.board import Board
 from jiffy.worker.claim import LEASE_S, give_back_command
-from jiffy.worker.line import Line
 from tests.worker_support import (
     WIP,
     child,
@@ -165,15 +165,15 @@ def test_jobs_of_a_claim_whose_answer_was_lost_are_claimed_again_in_order(redis)
 def test_a_claim_that_is_sent_again_asks_under_a_number_of_its_own(redis, monkeypatch):
     enqueue(redis, 3)
     worker = claimer(redis)
-    exchange = Line.exchange
+    exchange = Link.exchange
 
     def lose_the_answer(line, *commands, **options):
-        monkeypatch.setattr(Line, "exchange", exchange)
+        monkeypatch.setattr(Link, "exchange", exchange)
         exchange(line, *commands)
         raise ConnectionError
 
     worker.claim(0)
-    monkeypatch.setattr(Line, "exchange", lose_the_answer)
+    monkeypatch.setattr(Link, "exchange", lose_the_answer)
     with pytest.raises(ConnectionError):
         worker.claim(1, wait_s=0.01)
 
@@ -223,7 +223,7 @@ def held(redis):
 
 
 def give_back(redis, keep):
-    Line(redis).exchange(give_back_command("worker-1", keep))
+    Link(redis).exchange(give_back_command("worker-1", keep))
 
 
 def test_jobs_that_a_worker_gives_back_are_queued_as_before_at_the_front(redis, held):

@@ -8,7 +8,7 @@ from rq import Retry
 
 from jiffy import clock, keys
 from jiffy.producer.queues import Queue
-from jiffy.worker.line import Line
+from jiffy.redis_io import Link
 from tests import worker_jobs
 from tests.worker_support import enqueue, job, queued, registered, status
 
@@ -16,7 +16,7 @@ SCHEDULED = keys.REGISTRIES["scheduled"]
 
 
 def move_due(redis, most=1000, queues=("default",)):
-    ((count, _),) = Line(redis).run("due", [*map(keys.queue, queues)], [most, 180])
+    (count, _) = Link(redis).run("due", [*map(keys.queue, queues)], [most, 180])
     return count
 
 

@@ -9,7 +9,7 @@ import jiffy
 from jiffy import Retry, enqueue, entries, every, keys, part, wait
 from jiffy.errors import InvalidValue, JobFailed
 from jiffy.producer import actions
-from jiffy.worker.line import Line
+from jiffy.redis_io import Link
 from jobs import numbers
 from tests.join_support import look as look_at_chains
 from tests.worker_support import (
@@ -38,7 +38,7 @@ def age(redis, seconds):
 
 def due(redis, queues=("default",)):
     """Look for what is due or over, as a supervisor does; return the ids that it canceled."""
-    ((_, canceled),) = Line(redis).run("due", [*map(keys.queue, queues)], [1000, 180])
+    (_, canceled) = Link(redis).run("due", [*map(keys.queue, queues)], [1000, 180])
     return [raw.decode() for raw in canceled[::3]]
 
 

@@ -4,9 +4,8 @@ import pytest
 import rq
 from rq import Repeat
 
-from jiffy import clock, keys
-from jiffy.worker import line
-from jiffy.worker.line import Line
+from jiffy import clock, keys, redis_io
+from jiffy.redis_io import Link
 from jiffy.worker.recovery import Death
 from tests import worker_jobs
 from tests.worker_support import (
@@ -157,7 +156,7 @@ def test_a_job_repeats_as_often_and_after_as_long_as_it_says(redis, work, interv
         if due := redis.zscore(scheduled, "default-0"):
             found.append(round(due - before_s, -1))
             redis.zadd(scheduled, {"default-0": 1})
-            Line(redis).run("due", [keys.queue("default")], [1000, 180])
+            Link(redis).run("due", [keys.queue("default")], [1000, 180])
     work()
 
     assert (found, said(redis)) == (pauses, ["once"] * 3)
@@ -177,7 +176,7 @@ def test_a_job_that_fails_does_not_repeat(redis, work):
 @pytest.fixture
 def hangs_up(redis, monkeypatch):
     """A Redis that hangs up on what is over 1 MB, and a worker that believes it soon."""
-    monkeypatch.setattr(line, "HANGS_UP_S", 0.2)
+    monkeypatch.setattr(redis_io, "HANGS_UP_S", 0.2)
     [most] = redis.config_get("proto-max-bulk-len").values()
     redis.config_set("proto-max-bulk-len", 1 << 20)
     yield

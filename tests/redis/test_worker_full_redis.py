@@ -5,7 +5,7 @@ from rq import Repeat, Retry
 
 from jiffy import keys
 from jiffy.producer.queues import Queue
-from jiffy.worker.line import Line
+from jiffy.redis_io import Link
 from jiffy.worker.recovery import Death
 from tests import worker_jobs
 from tests.worker_support import (
@@ -62,8 +62,8 @@ def test_a_worker_in_a_full_redis_gives_back_renews_recovers_and_moves(redis, fi
     redis.delete(keys.queue("default"))
     fill()
     heard = worker.claim(2).jobs
-    Line(redis).run("heartbeat", [keys.LEASES], [10, 480, "worker-1"])
-    Line(redis).run("due", [keys.queue("default")], [1000, 180])
+    Link(redis).run("heartbeat", [keys.LEASES], [10, 480, "worker-1"])
+    Link(redis).run("due", [keys.queue("default")], [1000, 180])
     finish(redis, heard[0], "returned")
     recovery(redis).recover(
         Death(worker="worker-1", cause="a bug", execution=heard[1].execution, is_gone=True)

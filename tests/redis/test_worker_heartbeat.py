@@ -3,16 +3,16 @@
 import pytest
 
 from jiffy import clock, keys
+from jiffy.redis_io import Link
 from jiffy.worker.board import Board
 from jiffy.worker.heartbeat import Heartbeat
-from jiffy.worker.line import Line
 from jiffy.worker.slot import Slot
 from tests.worker_support import WIP, claim, enqueue, face, finish, traces
 
 
 def renew(redis, *names):
     """Renew the leases of workers; return those whose lease was gone."""
-    (gone,) = Line(redis).run("heartbeat", [keys.LEASES], [10, 480, *names])
+    gone = Link(redis).run("heartbeat", [keys.LEASES], [10, 480, *names])
     return gone
 
 
@@ -108,7 +108,7 @@ def test_what_a_worker_no_longer_holds_does_not_come_back(redis, claimed, act):
 
 def test_a_worker_that_redis_has_forgotten_is_shown_again_and_one_that_ends_no_longer(redis):
     slot = Slot(face(redis), lambda *_: 0, Board())
-    heartbeat = Heartbeat(redis, Line(redis), [slot])
+    heartbeat = Heartbeat(redis, Link(redis), [slot])
     heartbeat.register()
     registered = redis.smembers(keys.WORKERS)
     redis.flushall()

@@ -10,7 +10,7 @@ from rq.serializers import JSONSerializer
 import jiffy
 from jiffy import keys, part, result
 from jiffy.producer.queues import Queue
-from jiffy.worker.line import Line
+from jiffy.redis_io import Link
 from jiffy.worker.recovery import Death, Verdict
 from tests import worker_jobs
 from tests.enqueue_jobs import add
@@ -243,10 +243,10 @@ STEPS = {
         redis, held, execution=held[1].execution, verdict=Verdict.FAIL
     ),
     "recover from a vanished one": lambda redis, held: recover(redis, held, is_gone=True),
-    "heartbeat": lambda redis, _: Line(redis).run(
+    "heartbeat": lambda redis, _: Link(redis).run(
         "heartbeat", [keys.LEASES], [10, 480, "worker-1", "worker-2"]
     ),
-    "due": lambda redis, _: Line(redis).run(
+    "due": lambda redis, _: Link(redis).run(
         "due", [keys.queue("default"), keys.queue("more")], [1000, 180]
     ),
     "maintain": forget_worker_and_maintain,

@@ -8,7 +8,7 @@ from rq.serializers import JSONSerializer
 
 from jiffy import keys
 from jiffy.producer import actions
-from jiffy.worker.line import Line
+from jiffy.redis_io import Link
 from jiffy.worker.recovery import Death, Verdict
 from tests import worker_jobs
 from tests.worker_support import (
@@ -118,7 +118,7 @@ def test_a_job_that_failed_and_has_a_retry_later_waits_for_a_slot_when_it_is_due
     first, second = enqueue(redis, 2, worker_jobs.fail, retry=Retry(1, interval=60))
     finish(redis, *claim(redis), "failed", error="it broke")
     redis.zadd(keys.REGISTRIES["scheduled"] + "default", {first: 1})
-    Line(redis).run("due", [keys.queue("default")], [1000, 180])
+    Link(redis).run("due", [keys.queue("default")], [1000, 180])
 
     assert (slots(redis), queued(redis)) == (([second], [first]), [second])
     assert status(redis, first) == "rate_limited"
@@ -128,7 +128,7 @@ def test_a_repetition_waits_for_a_slot_when_it_is_due(redis):
     first, second = enqueue(redis, 2, repeat=rq.Repeat(times=1, interval=60))
     finish(redis, *claim(redis))
     redis.zadd(keys.REGISTRIES["scheduled"] + "default", {first: 1})
-    Line(redis).run("due", [keys.queue("default")], [1000, 180])
+    Link(redis).run("due", [keys.queue("default")], [1000, 180])
 
     assert (slots(redis), queued(redis)) == (([second], [first]), [second])
 

@@ -5,9 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from jiffy import scripts
-
-FOLDER = Path(scripts.__file__).parent
+FOLDER = Path(__file__).parents[2] / "jiffy/scripts"
 TEXTS = {path.stem: path.read_text() for path in sorted(FOLDER.glob("*.lua"))}
 # The keys of an expression: RQ .. 'wip:' .. queue, or a variable that holds it.
 STARTED = r"RQ \.\. 'wip:'"

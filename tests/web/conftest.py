@@ -12,7 +12,7 @@ from rq.executions import Execution
 from rq.utils import now, utcformat
 from werkzeug.serving import make_server
 
-from jiffy import connection, delivery, keys
+from jiffy import connection, keys, redis_io
 from jiffy.dashboard import create_app
 from jiffy.settings import settings
 from tests.browser import launch
@@ -64,7 +64,7 @@ def api(app):
 @pytest.fixture
 def no_redis(app, environ, monkeypatch):
     """From here on, nothing answers where Redis should be, and nobody has patience."""
-    monkeypatch.setattr(delivery, "PATIENCE_S", 0)
+    monkeypatch.setattr(redis_io, "PATIENCE_S", 0)
     environ(REDIS_URL="redis://:secret@127.0.0.1:1/0", DASHBOARD_PASSWORD=PASSWORD, API_TOKEN=TOKEN)
     connection.shared.cache_clear()
     yield

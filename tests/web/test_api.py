@@ -6,7 +6,7 @@ import re
 import pytest
 import rq
 
-from jiffy import Retry, SimpleWorker, connection, delivery, enqueue, keys
+from jiffy import Retry, SimpleWorker, connection, enqueue, keys, redis_io
 from jiffy.dashboard import api as api_module
 from jiffy.dashboard import create_app
 from jiffy.producer.job_options import NAMES
@@ -354,7 +354,7 @@ def test_without_redis_it_is_503_and_says_when_to_come_back(api, no_redis, call)
 @pytest.fixture
 def cutter(app, redis_address, environ, monkeypatch):
     """Between the app and Redis: a line that can be cut.  Nobody has patience."""
-    monkeypatch.setattr(delivery, "PATIENCE_S", 0)
+    monkeypatch.setattr(redis_io, "PATIENCE_S", 0)
     with Cutter(redis_address) as cutter:
         environ(REDIS_URL=cutter.url, DASHBOARD_PASSWORD=PASSWORD, API_TOKEN=TOKEN)
         connection.shared.cache_clear()

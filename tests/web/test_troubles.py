@@ -4,7 +4,7 @@ import html
 
 import pytest
 
-from jiffy import connection, delivery
+from jiffy import connection, redis_io
 from jiffy.errors import RedisRefused
 from tests import troubles
 from tests.troubles import SECRET, TROUBLES
@@ -16,7 +16,7 @@ READABLE = (troubles.replica, troubles.cluster)
 
 @pytest.mark.parametrize("trouble", TROUBLES, ids=lambda trouble: trouble.start.__name__)
 def test_the_cause_and_what_helps_are_told(trouble, client, api, environ, monkeypatch, tmp_path):
-    monkeypatch.setattr(delivery, "PATIENCE_S", 0)
+    monkeypatch.setattr(redis_io, "PATIENCE_S", 0)
     with trouble.start(tmp_path) as url:
         environ(REDIS_URL=url)
         connection.shared.cache_clear()

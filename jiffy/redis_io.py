@@ -1,0 +1,499 @@
+"""Redis: connect to it, run a script on it, and the one loop that waits for it.
+
+The client never sends a command twice by itself: most of RQ's are not safe to repeat, and only the
+caller knows which are.  A pooled connection that died meanwhile is noticed before it is used.
+Everything here is safe in threads and after a fork: each exchange borrows a connection of the pool.
+"""
+
+import encodings.idna  # noqa: F401  # see below
+import hashlib
+import os
+import random
+import re
+import secrets  # noqa: F401  # the same
+import socket
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import parse_qs, unquote, urlsplit
+
+from redis import Redis
+from redis.backoff import NoBackoff
+from redis.commands.core import Script
+from redis.connection import AbstractConnection, ConnectionPool
+from redis.exceptions import (
+    AuthenticationError,
+    BusyLoadingError,
+    NoScriptError,
+    OutOfMemoryError,
+    RedisError,
+    ResponseError,
+)
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+from redis.retry import Retry
+from redis.sentinel import Sentinel, SentinelConnectionPool
+
+from jiffy import causes, clock, keys, log
+from jiffy.errors import MissingSetting, RedisAway, RedisFull, RedisRefused
+from jiffy.pool import CappedPool, CappedSentinelPool
+from jiffy.settings import Settings, settings, without_password, wrong_address
+
+CONNECT_TIMEOUT_S = 5
+ANSWER_TIMEOUT_S = 10
+FREE_CONNECTION_TIMEOUT_S = 2
+# How long a producer, or a page, waits for Redis.
+PATIENCE_S = 5.0
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.05, 1.0
+HANGS_UP_S = 60  # longer than a bad link lasts, on which large commands are the first to be cut
+# Heroku's Redis lives on such hosts, behind certificates that no authority has signed.
+_SELF_SIGNED_HOSTS = (".compute-1.amazonaws.com", ".compute.amazonaws.com")
+_LUA = Path(__file__).with_name("scripts")
+_INCLUDE = re.compile(r"^--include (\w+)\n", re.MULTILINE)
+_SHAS: dict[str, bytes] = {}  # of the scripts that this process runs
+_HEAD = 80  # so many bytes of a call hold the SHA of its script
+_JOB_IN_DOUBT = (
+    "the job may have been enqueued, as {0!r}; repeat with job_id={0!r}, which makes it once."
+)
+_IN_DOUBT = "what was asked for may have been done nevertheless."
+# Replies of Redis, though redis-py makes them a kind of broken connection.
+_REFUSALS = (AuthenticationError, BusyLoadingError)
+
+T = TypeVar("T")
+
+
+def connect(
+    role: str, answer_timeout_s: float | None = ANSWER_TIMEOUT_S, most: int | None = None
+) -> Redis:
+    """A client for this process; `role` (worker, web, …) is what `CLIENT LIST` calls it.
+
+    `most`: it opens no more connections than that, shares them, and closes those that are idle.
+    Raises MissingSetting in production without REDIS_URL; does not connect yet.
+    """
+    url = redis_url(settings())
+    options: dict[str, Any] = {
+        "socket_connect_timeout": CONNECT_TIMEOUT_S,
+        "socket_timeout": answer_timeout_s,
+        "retry": Retry(NoBackoff(), 0),
+        "redis_connect_func": partial(_introduce, client_name(role)),
+        "driver_info": None,  # else two more round trips, and imports that a fork must not copy
+        "encoding_errors": "surrogateescape",  # an id that is no UTF-8 goes back as it came
+        "protocol": 2,  # RQ was written for its answers, and it saves a round trip a connection
+    }
+    if most is not None:
+        options |= {"max_connections": most, "timeout": FREE_CONNECTION_TIMEOUT_S}
+    if url.startswith("redis+sentinel://"):
+        return _from_sentinel(url, options)
+    if not url.startswith("unix://"):
+        options["socket_keepalive"] = True
+    if not verifies_tls(settings(), url):
+        options["ssl_cert_reqs"] = "none"
+    try:
+        pool = (ConnectionPool if most is None else CappedPool).from_url(url, **options)
+        pool.connection_class(**pool.connection_kwargs)  # refuses an option that it does not know
+    except (TypeError, ValueError) as error:
+        must = f"an address that the client understands ({str(error).strip(' .')})"
+        raise wrong_address(url, must) from None
+    return Redis.from_pool(pool)
+
+
+def connected(role: str) -> Redis:
+    """The same client, connected now: for programs, which check their Redis before they start."""
+    client = connect(role)
+    check(client)
+    return client
+
+
+_is_web = False
+
+
+@lru_cache(maxsize=1)
+def shared() -> Redis:
+    """The client that everything in this process shares that has no role of its own."""
+    if _is_web:
+        return connect("web", most=settings().web_connections)
+    return connect("enqueue")
+
+
+def share_in_web() -> None:
+    """Let `shared` serve a web app: it opens WEB_CONNECTIONS at most, in each process.
+
+    Raises MissingSetting and InvalidSetting.
+    """
+    global _is_web
+    _is_web = True
+    shared.cache_clear()
+    shared()
+
+
+# A fork copies the locks that other threads hold, and in the child nothing ever releases them.  So
+# a child makes a client of its own.  (One whose lock is held is in use: this leaves it alone, and
+# does not close it, which would wait for the lock.)  Imports have locks, too: what redis-py and the
+# first connection import late is imported above.
+os.register_at_fork(after_in_child=shared.cache_clear)
+
+
+def redis_url(config: Settings) -> str:
+    """REDIS_URL, or in development the URL of a private server, started if need be."""
+    if config.redis_url:
+        return config.redis_url
+    if config.is_production:
+        raise MissingSetting("REDIS_URL", "Production needs a Redis of its own: set its address.")
+    from jiffy.dev import devredis  # production never needs it
+
+    return devredis.ensure()
+
+
+def client_name(role: str) -> str:
+    """`jiffy:worker:web.1`: the role, then the dyno or this machine's name and process."""
+    dyno = settings().dyno or f"{socket.gethostname()}.{os.getpid()}"
+    return f"jiffy:{role}:{dyno}"
+
+
+def _introduce(name: str, connection: AbstractConnection) -> None:
+    """Begin a connection as redis-py does, but give it a name only where that is allowed."""
+    connection.on_connect()
+    connection.send_command("CLIENT", "SETNAME", name)
+    with suppress(ResponseError):
+        connection.read_response()
+
+
+def verifies_tls(config: Settings, url: str) -> bool:
+    """Whether the certificate behind a rediss:// `url` is checked; True for every other kind."""
+    if not url.startswith("rediss://"):
+        return True
+    if config.redis_tls_verify is not None:
+        return config.redis_tls_verify
+    host = urlsplit(url).hostname or ""
+    return not (config.dyno and host.endswith(_SELF_SIGNED_HOSTS))
+
+
+def describe(config: Settings) -> str:
+    """Where Redis is, for the line that a program logs as it starts."""
+    url = redis_url(config)
+    if verifies_tls(config, url):
+        return without_password(url)
+    why = "REDIS_TLS_VERIFY=no" if config.redis_tls_verify is False else "Heroku's are self-signed"
+    return f"{without_password(url)} (its certificate is not verified: {why})"
+
+
+def _from_sentinel(url: str, options: dict[str, Any]) -> Redis:
+    parts = urlsplit(url)
+    try:
+        hosts = [_host_port(host) for host in parts.netloc.rpartition("@")[2].split(",")]
+        name, _, db = parts.path.strip("/").partition("/")
+        options["db"] = int(db or 0)
+    except ValueError:
+        name = ""
+    if not name:
+        raise wrong_address(url, "redis+sentinel://host:port,host:port/name/db")
+    user, _, password = parts.netloc.rpartition("@")[0].partition(":")
+    options |= {"username": unquote(user) or None, "password": unquote(password) or None}
+    sentinel_password = parse_qs(parts.query).get("sentinel_password", [None])[0]
+    timeouts = {key: options[key] for key in ("socket_connect_timeout", "protocol", "retry")}
+    sentinel = Sentinel(
+        hosts, sentinel_kwargs=timeouts | {"password": sentinel_password, "socket_timeout": 2}
+    )
+    pool_class = CappedSentinelPool if "max_connections" in options else SentinelConnectionPool
+    master: Redis = sentinel.master_for(name, connection_pool_class=pool_class, **options)
+    return master
+
+
+def _host_port(host_port: str) -> tuple[str, int]:
+    host, _, port = host_port.rpartition(":")
+    return (host, int(port)) if host else (host_port, 26379)
+
+
+def check(redis: Redis) -> None:
+    """Connect; raise redis-py's errors, also where it is a Redis Cluster or a replica."""
+    redis.eval("return 1", 0)  # not PING: a sentinel answers it, also to a user without rights
+    try:
+        reply = redis.execute_command("HELLO")
+    except ResponseError:  # a proxy may not know it, a user may not be allowed it
+        return
+    for mode in (b"cluster", b"replica"):
+        if mode in (reply.values() if isinstance(reply, dict) else reply):
+            raise ResponseError(f"mode {mode.decode()}")
+
+
+def is_away(error: RedisError) -> bool:
+    """Whether the same may succeed later, without a change here.
+
+    A running process waits for that also where the password is refused: it may be a new one's turn.
+    """
+    if isinstance(error, ResponseError):
+        cause = causes.find(error)
+        return cause is not None and cause.passes
+    return isinstance(error, RedisConnectionError | RedisTimeoutError)
+
+
+def explained(error: RedisError) -> RedisAway | None:
+    """What a redis-py error says of Redis or of our settings, in one line; None if nothing.
+
+    It is RedisRefused where the settings must change.
+    """
+    cause, url = causes.find(error), without_password(redis_url(settings()))
+    if cause is not None:
+        kind = RedisAway if cause.passes else RedisRefused
+        return kind(url, cause.reason, cause.remedy)
+    return RedisAway(url, reason_of(error)) if is_away(error) else None
+
+
+def reason_of(error: RedisError) -> str:
+    """Why Redis cannot be used, as a part of a sentence or of a line of the log."""
+    if cause := causes.find(error):
+        return cause.reason
+    *_, first = causes.chain(error)
+    reason = (getattr(first, "strerror", None) or str(first) or type(first).__name__).strip(" .")
+    return reason[:1].lower() + reason[1:] if reason[1:2].islower() else reason
+
+
+@lru_cache
+def source(script: str) -> str:
+    """The Lua of `scripts/<script>.lua`, with what it includes and the prefixes of our keys."""
+    lua = (_LUA / f"{script}.lua").read_text("utf-8")
+    lua = lua.replace("@RQ@", keys.RQ).replace("@OWN@", keys.OWN)
+    return _INCLUDE.sub(lambda found: source(found[1]), lua)
+
+
+def script(redis: Redis, name: str) -> Script:
+    """The script `name`, to be called with `keys=[…], args=[…]`; loaded into Redis if need be."""
+    return redis.register_script(source(name))
+
+
+def pack(words: Iterable[object]) -> bytes:
+    """Strings, numbers and bytes as Redis reads them; in half the time that redis-py takes."""
+    raw = [
+        word if isinstance(word, bytes) else str(word).encode("utf-8", "surrogateescape")
+        for word in words
+    ]
+    return b"".join([b"$%d\r\n%b\r\n" % (len(word), word) for word in raw])
+
+
+def command(*words: object) -> bytes:
+    """A command, packed for `exchange`."""
+    return b"*%d\r\n%b" % (len(words), pack(words))
+
+
+def script_command(script: str, keys: Sequence[str | bytes], args: Iterable[object]) -> bytes:
+    """The command that runs a script."""
+    words = [len(keys), *keys, *args]
+    return prepacked(script, len(words), pack(words))
+
+
+def prepacked(script: str, count: int, words: bytes) -> bytes:
+    """The same for `count` words that are packed already: number of keys, keys, arguments."""
+    sha = _SHAS.get(script)
+    if sha is None:
+        sha = _SHAS[script] = hashlib.sha1(source(script).encode()).hexdigest().encode()
+    return b"*%d\r\n$7\r\nEVALSHA\r\n$40\r\n%b\r\n%b" % (count + 2, sha, words)
+
+
+class Unanswered(RedisConnectionError):
+    """All was sent, then no reply came: Redis may have carried it out."""
+
+
+def exchange(redis: Redis, *commands: bytes, resend: bool = True) -> list[Any]:
+    """Send the commands in one write; return their replies.
+
+    Raises redis-py's errors; Unanswered alone means that Redis may have carried them out.  Nothing
+    is sent twice, unless Redis has forgotten our scripts and `resend` is true.  (Those before and
+    after the first forgotten one were carried out then.)
+    """
+    try:
+        return _receive(redis, _send(redis, b"".join(commands)), len(commands))
+    except NoScriptError:
+        loads = [command("SCRIPT", "LOAD", source(name)) for name in _SHAS]
+        _receive(redis, _send(redis, b"".join(loads)), len(loads))
+        if not resend:
+            raise
+        return _receive(redis, _send(redis, b"".join(commands)), len(commands))
+
+
+def _send(redis: Redis, raw: bytes) -> Any:
+    """Send it; return the connection that the replies will come on."""
+    connection = redis.connection_pool.get_connection()
+    try:
+        connection.send_packed_command((raw,))
+    except BaseException:
+        connection.disconnect()
+        redis.connection_pool.release(connection)
+        raise
+    return connection
+
+
+def _receive(redis: Redis, connection: Any, count: int) -> list[Any]:
+    """Return so many replies, and the connection to its pool."""
+    try:
+        return [connection.read_response() for _ in range(count)]
+    except BaseException as error:
+        connection.disconnect()  # a reply may still be on its way: nothing must read it
+        is_broken = isinstance(error, RedisConnectionError | RedisTimeoutError)
+        if is_broken and not isinstance(error, _REFUSALS):
+            raise Unanswered from error
+        raise
+    finally:
+        redis.connection_pool.release(connection)
+
+
+class Link:
+    """The exchanges of one part of a process with Redis, and the only loop that waits for it.
+
+    `patience_s`: how long `insist` goes on; None: until Redis is back.  `logs`: whether an outage
+    is logged, once when it begins and once when it ends; of a dyno's processes, one does that.
+    """
+
+    def __init__(self, redis: Redis, *, patience_s: float | None = None, logs: bool = True) -> None:
+        self.redis = redis
+        self._patience_s, self._logs = patience_s, logs
+        self._away_since: float | None = None
+        self._pause_s = FIRST_PAUSE_S
+
+    def exchange(self, *commands: bytes, resend: bool = True) -> list[Any]:
+        """As the function `exchange`; a reply ends an outage."""
+        replies = exchange(self.redis, *commands, resend=resend)
+        self.note_back()
+        return replies
+
+    def run(self, script: str, keys: Sequence[str], args: Iterable[object]) -> Any:
+        """Run a script; return its reply."""
+        return self.exchange(script_command(script, keys, args))[0]
+
+    def insist(self, send: Callable[[], T], doubt: str = "", job_id: str | None = None) -> T:
+        """Call `send` again while Redis is away.  It must be safe to repeat.
+
+        With patience, no try begins after that, and what is raised is one line for a person:
+        RedisFull or RedisAway, with `doubt` where Redis may have carried it out.  Without, it
+        raises redis-py's ResponseError for what Redis will never take: it hangs up on this, and on
+        nothing else, for HANGS_UP_S.
+        """
+        began = away_at = clock.monotonic()
+        is_in_doubt = False
+        while True:
+            try:
+                return send()
+            except NoScriptError:  # they are loaded by now
+                continue
+            except RedisError as error:
+                pause_s, now = self.note_away(error), clock.monotonic()
+                is_in_doubt = is_in_doubt or isinstance(error, Unanswered)
+                if self._patience_s is None:
+                    away_at = away_at if self._hangs_up(error) else now
+                    _check_for_ever(error, now - away_at)
+                else:
+                    left_s = began + self._patience_s - now - pause_s
+                    _check_patience(error, left_s, doubt if is_in_doubt else "", job_id)
+                clock.pause(pause_s)
+
+    def _hangs_up(self, error: RedisError) -> bool:
+        """Whether Redis has ended the connection, and is there all the same."""
+        try:
+            is_ended = isinstance(error.__cause__ or error, RedisConnectionError)
+            return is_ended and bool(self.redis.ping())
+        except RedisError:
+            return False
+
+    def note_away(self, error: RedisError) -> float:
+        """Log an outage, once; return how many seconds to pause before the next try."""
+        if self._away_since is None:
+            self._away_since, self._pause_s = clock.monotonic(), FIRST_PAUSE_S
+            if self._logs:
+                away = ("redis.away", log.WARNING), ("redis.refused", log.ERROR)
+                log.event(*away[not is_away(error)], reason=reason_of(error))
+        pause_s, self._pause_s = self._pause_s, min(self._pause_s * 2, LONGEST_PAUSE_S)
+        return pause_s * random.uniform(0.5, 1.5)  # not all processes at the same moment
+
+    def note_back(self) -> None:
+        """Log that an outage is over, if there was one."""
+        if self._away_since is not None:
+            if self._logs:
+                lasted = clock.in_words(clock.monotonic() - self._away_since)
+                log.event("redis.back", log.WARNING, away=lasted)
+            self._away_since = None
+
+
+def _check_for_ever(error: RedisError, hung_up_s: float) -> None:
+    """Raise what will never pass."""
+    if not is_away(error):
+        raise error
+    if hung_up_s > HANGS_UP_S:
+        reason = f"Redis hangs up on this, and on nothing else: {reason_of(error)}"
+        raise ResponseError(reason) from error
+
+
+def _check_patience(error: RedisError, left_s: float, doubt: str, job_id: str | None) -> None:
+    """Raise what will not pass in the time that is left."""
+    known = explained(error)
+    if known is None:
+        raise error
+    if left_s < 0 or isinstance(known, RedisRefused):
+        if doubt:
+            raise known.but(doubt=doubt.format(job_id), job_id=job_id) from error
+        is_full = isinstance(error, OutOfMemoryError) or "OOM " in str(error)
+        raise (RedisFull(known.url) if is_full else known) from error
+
+
+def patiently(redis: Redis, send: Callable[[], T], doubt: str = "", job_id: str | None = None) -> T:
+    """Call `send` again while Redis is away, for PATIENCE_S at most; see `Link.insist`."""
+    return Link(redis, patience_s=PATIENCE_S, logs=False).insist(send, doubt, job_id)
+
+
+def deliver(redis: Redis, command: bytes, job_id: str | None = None) -> Any:
+    """Send a command that is safe to repeat until Redis has it; return the reply.
+
+    `job_id`: of the one job that it writes.  Raises RedisAway or RedisFull after PATIENCE_S.
+    """
+    doubt = _IN_DOUBT if job_id is None else _JOB_IN_DOUBT
+    return patiently(redis, lambda: exchange(redis, command)[0], doubt, job_id)
+
+
+def deliver_together(redis: Redis, calls: Sequence[bytes], doubt: str) -> None:
+    """The same for several script calls; Redis runs all of them or none."""
+    # One that Redis had forgotten would be missed only amid the transaction.
+    scripts = [name for name, sha in _SHAS.items() if any(sha in call[:_HEAD] for call in calls)]
+    loads = [command("SCRIPT", "LOAD", source(name)) for name in scripts]
+    commands = [command("MULTI"), *loads, *calls, command("EXEC")]
+
+    def send() -> None:
+        *_, replies = exchange(redis, *commands)
+        for reply in replies:
+            if isinstance(reply, RedisError):
+                raise reply
+
+    patiently(redis, send, doubt)
+
+
+class Ahead:
+    """Sends one command and lets the caller go on until it asks for the reply."""
+
+    def __init__(self, redis: Redis) -> None:
+        self._redis = redis
+        self._command = b""
+        self._connection: Any = None  # on which the reply will come
+
+    def send(self, command: bytes) -> None:
+        """Send it now if that can be done; `reply` does so again if need be."""
+        assert not self._command
+        self._command = command
+        with suppress(RedisError):
+            self._connection = _send(self._redis, command)
+
+    def reply(self) -> Any:
+        """The reply to the last command; None if there was none.  Raises what `deliver` does.
+
+        It can be called again after an exception has interrupted it.
+        """
+        if not self._command:
+            return None
+        reply = patiently(self._redis, self._receive, _IN_DOUBT)
+        self._command = b""
+        return reply
+
+    def _receive(self) -> Any:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with suppress(NoScriptError):
+                return _receive(self._redis, connection, 1)[0]
+        return exchange(self._redis, self._command)[0]
