@@ -12,8 +12,7 @@ from tests.worker_support import WIP, claim, enqueue, face, finish, traces
 
 def renew(redis, *names):
     """Renew the leases of workers; return those whose lease was gone."""
-    gone = Link(redis).run("heartbeat", [keys.LEASES], [10, 480, *names])
-    return gone
+    return Link(redis).run("heartbeat", [keys.LEASES], [10, 480, *names])
 
 
 @pytest.fixture
