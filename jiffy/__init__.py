@@ -13,8 +13,8 @@ if TYPE_CHECKING:  # never run: type checkers and editors read it, and so does `
     from jiffy.cli.scheduler import run_scheduler as run_scheduler
     from jiffy.producer import actions as actions
     from jiffy.producer.flows import part as part
-    from jiffy.producer.job_options import options as options
     from jiffy.producer.job_progress import progress as progress
+    from jiffy.producer.options import options as options
     from jiffy.producer.placeholder import result as result
     from jiffy.producer.queues import Enqueue as Enqueue
     from jiffy.producer.queues import Job as Job

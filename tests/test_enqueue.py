@@ -146,7 +146,7 @@ def test_an_id_that_is_taken_is_refused_and_the_first_job_is_left_as_it_was(redi
 
 
 def test_an_unknown_option_names_the_known_ones():
-    with pytest.raises(InvalidValue, match="option is 'quue'; it must be one of queue"):
+    with pytest.raises(InvalidValue, match="option is 'quue'; it must be one of in_, "):
         enqueue.options(quue="low")
 
 

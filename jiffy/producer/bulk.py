@@ -13,7 +13,7 @@ from redis import Redis
 from jiffy import clock
 from jiffy.errors import JiffyError, RedisAway, RedisFull, WrongArguments
 from jiffy.producer.call import Call
-from jiffy.producer.job_options import check_id
+from jiffy.producer.options import read_id
 from jiffy.producer.recipe import Recipe, new_id
 from jiffy.redis_io import Ahead
 
@@ -60,7 +60,7 @@ class Order:
         if not self.is_named:
             return None
         try:
-            return check_id("job_id", next(self._ids))
+            return read_id("job_id", next(self._ids))
         except StopIteration:
             raise WrongArguments(f"There is no job id for call {number}.") from None
 

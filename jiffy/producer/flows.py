@@ -13,7 +13,8 @@ from rq.job import JobStatus
 
 from jiffy import clock, connection, keys, redis_io
 from jiffy.errors import InvalidValue, JiffyError, RedisAway, RedisFull, WrongArguments
-from jiffy.producer import bulk, job_options, placeholder, rq_job
+from jiffy.producer import bulk, placeholder, rq_job
+from jiffy.producer import options as job_options
 from jiffy.producer.call import Call
 from jiffy.producer.recipe import Recipe, new_id
 from jiffy.producer.rq_job import Job
@@ -45,7 +46,7 @@ class Part:
 
     def options(self, **given: Unpack[job_options.Options]) -> "Part":
         """The same with these options: `part(mail.send, "a@b.c").options(queue="low")`."""
-        job_options.checked(given)
+        job_options.read(given)
         return replace(self, given={**self.given, **given})
 
 

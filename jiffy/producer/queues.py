@@ -15,7 +15,8 @@ from rq.serializers import JSONSerializer
 
 from jiffy import clock, connection, keys, redis_io, rq_compat
 from jiffy.errors import DuplicateJob, InvalidValue, RedisAway, RedisFull
-from jiffy.producer import bulk, call, flows, functions, job_options, project, rq_job
+from jiffy.producer import bulk, call, flows, functions, project, rq_job
+from jiffy.producer import options as job_options
 from jiffy.producer.recipe import Recipe, new_id
 from jiffy.producer.rq_job import Job as Job
 from jiffy.settings import settings
@@ -55,10 +56,10 @@ class Enqueue:
 
     def options(self, **given: Unpack[job_options.Options]) -> "Enqueue":
         """The same with these options: `enqueue.options(queue="low", timeout="2m")(resize, …)`."""
-        job_options.checked(given)
+        job_options.read(given)
         changed = Enqueue()
         changed._own = self._own
-        changed._given = job_options.joined(self._given, given)
+        changed._given = job_options.merged(self._given, given)
         return changed
 
     def without_usual(self, names: Collection[str]) -> "Enqueue":
@@ -105,7 +106,7 @@ class Enqueue:
             )
         redis = connection.shared()
         order = bulk.Order(calls, job_ids, on_progress)
-        if recipe.is_unique or recipe.depends_on is not None:
+        if recipe.unique_ms or recipe.depends_on is not None:
             return Jobs(_one_by_one(recipe, order), recipe, redis)
         return Jobs(bulk.put(redis, recipe, order), recipe, redis)
 
@@ -166,7 +167,7 @@ class Enqueue:
         except (KeyError, TypeError):  # not hashable: `Recipe` says what is wrong with it
             pass
         usual = self._usual.get(call.target(func).path, {})
-        recipe = Recipe(func, job_options.joined(usual, self._given))
+        recipe = Recipe(func, job_options.merged(usual, self._given))
         self._recipes[func] = recipe, config
         return recipe
 
@@ -247,7 +248,7 @@ def _usual(key: Any, given: Any) -> tuple[str, Mapping[str, Any]]:
     for name in _OF_ONE_JOB:
         if name in given:
             raise InvalidValue("option", name, "given with the job: it is no function's usual one")
-    job_options.checked(given)
+    job_options.read(given)
     return path, given
 
 

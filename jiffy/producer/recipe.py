@@ -14,9 +14,9 @@ from rq.defaults import DEFAULT_RESULT_TTL
 
 from jiffy import clock, keys
 from jiffy.errors import CallTooLarge, WrongArguments
-from jiffy.producer import job_options, placeholder
+from jiffy.producer import options as job_options
+from jiffy.producer import placeholder
 from jiffy.producer.call import Call, Target, target
-from jiffy.producer.retry import Retry
 from jiffy.redis_io import pack, prepacked
 
 # A call whose reply was lost is repeated within seconds.  A job that may be gone by then is
@@ -33,13 +33,13 @@ class Recipe:
     def __init__(self, function: Callable[..., object], given: Mapping[str, Any]) -> None:
         self.target: Target = target(function)
         self.given = given
-        self.options = options = job_options.checked(given)
+        self.options = options = job_options.read(given)
         self.queue: str = options.get("queue", "default")
         self.is_late = "in_" in options or "at" in options
         self.ttl_s: int | None = options.get("ttl")
         self.job_id: str | None = options.get("job_id")
         self.depends_on = options.get("depends_on")
-        self.is_unique = "unique" in options
+        self.unique_ms = round(options["unique"] * 1000) if "unique" in options else None
         self.same: dict[str, Any] = self._same_fields()
         self._describe: str | None = options.get("description")
         self._refuse_too_large({"meta": self.same.get("meta"), "description": self._describe})
@@ -90,7 +90,7 @@ class Recipe:
             b"%b$%d\r\n%b\r\n$%d\r\n%b\r\n%b%b$27\r\n%b\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n%b"
             % (
                 self._head, len(job_id), job_id.encode(), len(token), token.encode(),
-                pack([self._unique_key(made)]) if self.is_unique else _NOTHING,
+                pack([self._unique_key(made)]) if self.unique_ms else _NOTHING,
                 pack([self.due()]) if self.is_late else _NOTHING,
                 now.encode(), len(made.data), made.data.encode(), len(description), description,
                 self._tail,
@@ -142,7 +142,7 @@ class Recipe:
         options, same = self.options, self.same
         head = [
             1, keys.queue(self.queue), self.queue, self._how(), _or_empty(self.ttl_s),
-            self.remembered_s, options.get("unique", ""), options.get("unique_until", ""),
+            self.remembered_s, _or_empty(self.unique_ms), options.get("unique_until", ""),
         ]  # fmt: skip
         tail = [word for pair in same.items() for word in pair]
         return pack(head), pack(tail)
@@ -171,56 +171,25 @@ class Recipe:
         """The fields that differ between options; what is empty in each job is up to the script."""
         options = self.options
         fields: dict[str, Any] = {}
-        if "expires" in options:  # first: there the scripts look for it
-            fields[keys.EXPIRES_FIELD] = options["expires"]
-        fields["timeout"] = options.get("timeout", rq.Queue.DEFAULT_TIMEOUT)
-        fields |= _lasting(options)
-        if options.get("meta"):
-            fields["meta"] = json.dumps(options["meta"])
+        for name, value in options.items():
+            fields |= job_options.TABLE[name].fields(value)
+        fields.setdefault("timeout", rq.Queue.DEFAULT_TIMEOUT)
+        if "unique" in options and "unique_until" not in options:
+            # For so long other calls are given its id: it must not be gone by then.
+            unique_s = math.ceil(options["unique"])
+            if unique_s > DEFAULT_RESULT_TTL:
+                fields.setdefault("result_ttl", unique_s)
         if options.get("at_front") and (self.is_late or self.depends_on is not None):
             fields["enqueue_at_front"] = 1
         if self.target.secrets:
             fields[keys.MASKED_FIELD] = str(self.target.secrets)
-        if options.get("rescue") is False:
-            fields[keys.RESCUE_FIELD] = "no"
-        return fields | _retries(options.get("retry")) | _callbacks(options)
+        return fields
 
 
 def new_id() -> str:
     """A random id in the form of RQ's."""
     raw = os.urandom(16).hex()
     return f"{raw[:8]}-{raw[8:12]}-{raw[12:16]}-{raw[16:20]}-{raw[20:]}"
-
-
-def _lasting(options: Mapping[str, Any]) -> dict[str, int]:
-    lasting = {n: options[n] for n in ("result_ttl", "failure_ttl", "ttl") if n in options}
-    if "unique" in options and "unique_until" not in options:
-        # For so long other calls are told that it is their job: it must not be gone by then.
-        unique_s = math.ceil(options["unique"] / 1000)
-        if unique_s > DEFAULT_RESULT_TTL:
-            lasting.setdefault("result_ttl", unique_s)
-    return lasting
-
-
-def _retries(retry: rq.Retry | None) -> dict[str, Any]:
-    if retry is None:
-        return {}
-    fields = {"retries_left": retry.max, "retry_intervals": json.dumps(retry.intervals)}
-    if retry.enqueue_at_front:
-        fields["enqueue_at_front_on_retry"] = 1
-    if isinstance(retry, Retry) and retry.text:
-        fields[keys.RETRY_FIELD] = retry.text
-    return fields
-
-
-def _callbacks(options: Mapping[str, Any]) -> dict[str, Any]:
-    fields = {}
-    for when in ("success", "failure", "stopped"):
-        if f"on_{when}" in options:
-            callback = options[f"on_{when}"]
-            fields[f"{when}_callback_name"] = callback.name
-            fields[f"{when}_callback_timeout"] = callback.timeout
-    return fields
 
 
 def _or_empty(value: object) -> object:

@@ -12,8 +12,8 @@ from typing import Any, Unpack
 
 from jiffy import clock, keys, ticks
 from jiffy.errors import InvalidValue, did_you_mean
-from jiffy.producer import functions, job_options
-from jiffy.producer.job_options import Options
+from jiffy.producer import functions
+from jiffy.producer.options import NAMES, Options
 from jiffy.producer.queues import Job, enqueue
 from jiffy.scheduler import policy, wanted
 from jiffy.scheduler.policy import Missed, Overlap, Policy
@@ -31,7 +31,7 @@ _REFUSED = {
     "job_id": _OWN_ID, "in_": _OWN_TIME, "at": _OWN_TIME, "unique": _UNIQUE, "unique_key": _UNIQUE,
     "unique_until": _UNIQUE, "depends_on": "left out: a tick waits for its time only",
 }  # fmt: skip
-_OPTIONS = [name for name in job_options.NAMES if name not in _REFUSED]
+_OPTIONS = [name for name in NAMES if name not in _REFUSED]
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)

@@ -12,7 +12,7 @@ from typing import Any
 from redis import Redis
 
 from jiffy import connection, log
-from jiffy.producer.job_options import check_queue
+from jiffy.producer.options import read_queue
 from jiffy.producer.queues import DEFAULT_QUEUES
 from jiffy.settings import settings
 from jiffy.worker import isolation, process
@@ -39,7 +39,7 @@ def run_workers(
     config = settings()
     log.setup(config.log_level)
     log.quieten("rq.worker", "rq.job")
-    queues = [check_queue("queue", name) for name in queues or DEFAULT_QUEUES]
+    queues = [read_queue("queue", name) for name in queues or DEFAULT_QUEUES]
     stint = Stint(burst, max_jobs, max_idle_time, config.max_jobs_per_child)
     if part:
         process.run(lambda: _do(part, queues, stint))

@@ -15,7 +15,7 @@ from aiosmtpd.handlers import Sink
 from PIL import Image
 
 from jiffy import cli
-from jiffy.producer.job_options import NAMES
+from jiffy.producer.options import TABLE
 from tests.docs import follow
 from tests.docs.ports import two_free_ports
 from tests.newcomer import CHECKOUT
@@ -108,13 +108,19 @@ def headings(page):
     return {re.sub(r"[^\w -]", "", title).lower().replace(" ", "-") for title in titles}
 
 
-def test_every_option_and_every_flag_stands_in_the_table_of_enqueue():
+def test_the_table_of_enqueue_is_that_of_the_options():
     page = (CHECKOUT / "docs" / "enqueue.md").read_text()
-    rows = re.findall(r"^\| `([^`]+)` \| (.*?) \|", page, re.MULTILINE)
+    rows = re.findall(
+        r"^\| `(\w+)` \|(?: `(--.+?)`)? \| (.*?) \|(?: (.*))? \|$", page, re.MULTILINE
+    )
     flags = {flag for one in cli.load("enqueue").params for flag in one.opts if "--" in flag}
 
-    assert {name for name, _ in rows if name.isidentifier()} == set(NAMES)
-    assert {flag for _, cell in rows for flag in re.findall(r"--[a-z-]+", cell)} == flags
+    assert [(name, meaning, otherwise) for name, _, meaning, otherwise in rows] == [
+        (name, option.meaning, option.otherwise) for name, option in TABLE.items()
+    ]
+    for name, shell, *_ in rows:
+        assert shell.startswith(f"{TABLE[name].flag} {TABLE[name].example}".strip())
+    assert set(re.findall(r"--[a-z][a-z-]*", page[: page.index("## When")])) == flags
 
 
 @pytest.mark.parametrize("page", GUIDES, ids=name_of)

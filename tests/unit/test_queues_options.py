@@ -18,7 +18,7 @@ from jiffy.errors import (
     UnknownFunction,
     WrongArguments,
 )
-from jiffy.producer.job_options import NAMES, Options
+from jiffy.producer.options import TABLE, Options, from_json, schema
 from jobs import numbers
 from tests import enqueue_jobs
 from tests.newcomer import CHECKOUT
@@ -54,14 +54,39 @@ part(numbers.add, "two", result)  # wrong
 """
 
 
-def test_every_option_has_its_type_and_its_check():
-    assert set(NAMES) == set(Options.__annotations__)
+def test_the_table_has_each_option_that_type_checkers_know():
+    assert [*TABLE] == [*Options.__annotations__]
+
+
+def test_json_has_its_own_names_and_goes_through_the_same_checks():
+    given = {"in": "5m", "retry": {"max": 2, "pause": "2s"}}
+
+    assert from_json(given)["in_"] == 300
+    assert from_json({"at": "2999-01-01T00:00:00Z"}) == {"at": datetime(2999, 1, 1, tzinfo=UTC)}
+    assert {*schema()} == {"in", *TABLE} - {"in_"}
+
+
+@pytest.mark.parametrize(
+    ("given", "name", "words"),
+    [
+        ({"in": "later"}, "in", "in is 'later'; it must be seconds"),
+        ({"in": 5, "at": "2999-01-01T00:00:00Z"}, "at", "at is '2999-01-01T00:00:00Z'; it must be"),
+        ({"in_": 5}, "option", "option is 'in_'; it must be one of in, "),
+        ({"retry": {"max": 3, "pause": "x"}}, "retry.pause", "retry.pause is 'x'; it must be sec"),
+        ({"queue": 5}, "queue", "queue is 5; it must be the name of a queue."),
+    ],
+)
+def test_an_error_in_json_names_the_option_as_json_does(given, name, words):
+    with pytest.raises(InvalidValue) as refusal:
+        from_json(given)
+
+    assert (refusal.value.name, str(refusal.value)[: len(words)]) == (name, words)
 
 
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        ({"quue": "low"}, "option is 'quue'; it must be one of queue"),
+        ({"quue": "low"}, "option is 'quue'; it must be one of in_, at, "),
         ({"queue": ""}, "queue is ''; it must be the name of a queue"),
         ({"queue": 5}, "queue is 5; it must be the name of a queue"),
         ({"queue": "q\n"}, "queue is 'q\\n'; it must be the name of a queue, without commas and"),
@@ -76,14 +101,14 @@ def test_every_option_has_its_type_and_its_check():
         ({"expires": 0}, "expires is 0; it must be more than 0 seconds"),
         ({"expires": "1m", "ttl": 60}, "ttl is 60; it must be given without expires"),
         ({"job_id": "a b"}, "job_id is 'a b'; it must be letters"),
-        ({"at_front": "yes"}, "at_front is 'yes'; it must be True or False"),
-        ({"in_": "later"}, "in is 'later'; it must be seconds"),
+        ({"at_front": "yes"}, "at_front is 'yes'; it must be true or false"),
+        ({"in_": "later"}, "in_ is 'later'; it must be seconds"),
         ({"at": datetime(2999, 1, 1)}, "at is '2999-01-01T00:00:00'; it must be a time with its"),  # noqa: DTZ001
         (
             {"at": datetime.max.replace(tzinfo=UTC)},
             "at is '9999-12-31T23:59:59.999999+00:00'; it must be in the years 1 to 9999 of UTC.",
         ),
-        ({"at": "tomorrow"}, "at is 'tomorrow'; it must be a datetime"),
+        ({"at": "tomorrow"}, "at is 'tomorrow'; it must be a time with its"),
         ({"depends_on": 5}, "depends_on is 5; it must be a job"),
         ({"retry": 0}, "retry is 0; it must be how many times"),
         ({"retry": True}, "retry is True; it must be how many times"),
@@ -91,7 +116,7 @@ def test_every_option_has_its_type_and_its_check():
         ({"meta": {"at": object()}}, "meta is {'at': <object"),
         ({"meta": [1]}, "meta is [1]; it must be a dict"),
         ({"meta": {"a": {1: 2}}}, "meta is {'a': {1: 2}}; it must be a dict that JSON can"),
-        ({"rescue": "no"}, "rescue is 'no'; it must be True or False"),
+        ({"rescue": "no"}, "rescue is 'no'; it must be true or false"),
         ({"unique": 0}, "unique is 0; it must be more than 0 seconds"),
         ({"unique": "1h", "unique_until": "soon"}, "unique_until is 'soon'; it must be 'begun'"),
         ({"unique_key": "order-7"}, "unique_key is 'order-7'; it must be given with unique"),

@@ -9,7 +9,7 @@ import rq
 
 from jiffy import Retry, enqueue
 from jiffy.errors import InvalidValue
-from jiffy.producer.retry import TIMED_OUT, Rules, from_json, names_of, spread
+from jiffy.producer.retry import TIMED_OUT, Rules, names_of, read, spread
 from jobs import numbers
 
 
@@ -88,7 +88,7 @@ def test_a_retry_without_jitter_is_rqs_alone(retry):
         ({"max": 3, "factor": float("nan")}, "factor is nan; it must be a number from 1"),
         ({"max": 3, "pause": "2h"}, "pause is '2h'; it must be no more than limit, which is"),
         ({"max": 3, "limit": "400d"}, "limit is '400d'; it must be a year at most"),
-        ({"max": 3, "jitter": 1}, "jitter is 1; it must be True or False"),
+        ({"max": 3, "jitter": 1}, "jitter is 1; it must be true or false"),
         ({"max": 3, "on": 5}, "on is 5; it must be an exception"),
         ({"max": 3, "on": (int,)}, "on is <class 'int'>; it must be an exception"),
         ({"max": 3, "fatal": "TimeuotError"}, "fatal is 'TimeuotError'; it must be an exception"),
@@ -104,16 +104,16 @@ def test_a_wrong_retry_is_refused_in_words(given, words):
 
 
 def test_json_has_the_same_words():
-    retry = from_json({"max": 2, "pause": "2s", "on": ["TimeoutError"], "jitter": False})
+    retry = read("retry", {"max": 2, "pause": "2s", "on": ["TimeoutError"], "jitter": False})
 
     assert (retry.intervals, retry.text) == ([2, 4], '{"on": ["TimeoutError"]}')
-    assert from_json(2).intervals == [10, 20]
+    assert read("retry", 2).intervals == [10, 20]
 
 
 @pytest.mark.parametrize("value", [None, "3", [3], {}, {"pause": 2}, {"max": 3, "self": 1}])
 def test_json_that_is_no_retry_is_refused_as_it_was_written(value):
     with pytest.raises(InvalidValue, match=re.escape(f"retry is {value!r}; ")):
-        from_json(value)
+        read("retry", value)
 
 
 @pytest.mark.parametrize(

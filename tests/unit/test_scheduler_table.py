@@ -74,7 +74,7 @@ def add(**changes):
         ),
         (
             add(quue="low"),
-            "option is 'quue'; it must be one of queue, timeout, ",
+            "option is 'quue'; it must be one of expires, ttl, queue, ",
         ),
         (
             add(job_id="mine"),
@@ -127,7 +127,7 @@ def add(**changes):
         ),
         (
             add(retry="often"),
-            "retry is 'often'; it must be how many times to try again, ",
+            "retry is 'often'; it must be how many times to retry, ",
         ),
         (
             add(queue=""),

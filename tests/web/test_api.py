@@ -9,8 +9,8 @@ import rq
 from jiffy import Retry, SimpleWorker, connection, enqueue, keys, redis_io
 from jiffy.dashboard import api as api_module
 from jiffy.dashboard import create_app
-from jiffy.producer.job_options import NAMES
 from jiffy.producer.masking import MASK
+from jiffy.producer.options import NAMES
 from jiffy.producer.queues import Queue
 from jiffy.settings import settings
 from jobs import numbers
@@ -214,7 +214,7 @@ def test_an_unknown_job_is_404_with_a_message(api):
         ({"retry": {}}, "retry is {}; it must be an object with max"),
         (
             {"retry": {"max": 0}},
-            "max is 0; it must be how many times to try again, from 1 to 1000.",
+            "retry.max is 0; it must be how many times to retry, from 1 to 1000.",
         ),
         ({"timeout": "99999999999d"}, "timeout is '99999999999d'; it must be 100 years at most."),
         ({"timeout": "soon"}, "timeout is 'soon'; it must be seconds"),

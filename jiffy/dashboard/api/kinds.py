@@ -58,7 +58,7 @@ def _ids(value: Any) -> Any:
 
 def _tries(value: Any) -> Any:
     if isinstance(value, dict):
-        return retry.from_json(value)
+        return retry.read("retry", value)
     if type(value) is not int or not 1 <= value <= _MOST_TRIES:
         raise ValueError
     return value

@@ -45,7 +45,7 @@ def _way_to(error: JiffyError, asked: Mapping[str, Any]) -> tuple[str, ...]:
     tries = asked.get("retry")
     ways: dict[str, tuple[str, ...]] = {}
     if isinstance(tries, dict):
-        ways |= {key: ("retry", key) for key in tries}
+        ways |= {f"retry.{key}": ("retry", key) for key in tries}
     ways |= {key: (key,) for key in asked}
     words = [getattr(error, "name", ""), getattr(error, "value", "")]
     found = [
