@@ -10,7 +10,7 @@ from typing import Any
 
 from redis import Redis
 
-from jiffy.dev import devredis
+from jiffy.dev import redis_server
 
 
 @dataclass(frozen=True)
@@ -33,11 +33,11 @@ def running() -> Iterator[str]:
     with TemporaryDirectory(prefix="jiffy-bench-") as home:
         port = free_port()
         options = ("--port", str(port), "--bind", "127.0.0.1")
-        unix = devredis.start(Path(home), keep=False, options=options)
+        unix = redis_server.start(Path(home), keep=False, options=options)
         try:
             yield f"redis://127.0.0.1:{port}/0"
         finally:
-            devredis.stop(unix)
+            redis_server.stop(unix)
 
 
 def free_port() -> int:

@@ -141,9 +141,9 @@ def redis_url(config: Settings) -> str:
         return config.redis_url
     if config.is_production:
         raise MissingSetting("REDIS_URL", "Production needs a Redis of its own: set its address.")
-    from jiffy.dev import devredis  # production never needs it
+    from jiffy.dev import redis_server  # production never needs it
 
-    return devredis.ensure()
+    return redis_server.ensure()
 
 
 def client_name(role: str) -> str:

@@ -17,7 +17,7 @@ from redis import Redis
 
 from jiffy import SimpleWorker, clock, connection, keys
 from jiffy import simulate as _simulate
-from jiffy.dev import devredis
+from jiffy.dev import redis_server
 from jiffy.errors import InvalidSchedule
 from jiffy.producer import bulk, flows, functions, queues
 from jiffy.producer.queues import Job, Queue
@@ -30,9 +30,9 @@ __all__ = ["check_schedule", "inline", "private_redis", "queued"]
 def private_redis() -> Iterator[str]:
     """The address of a Redis that only the tests of this process use."""
     with tempfile.TemporaryDirectory(prefix="jiffy-test-") as home:
-        address = devredis.start(Path(home), keep=False)
+        address = redis_server.start(Path(home), keep=False)
         yield address
-        devredis.stop(address)
+        redis_server.stop(address)
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from jiffy import SimpleWorker, connection, log
-from jiffy.dev import devredis
+from jiffy.dev import redis_server
 from jiffy.producer.queues import DEFAULT_QUEUES
 from jiffy.settings import Settings, settings
 
@@ -30,13 +30,13 @@ def redis_address():
     """The address of a Redis that only this test process uses; it is also in REDIS_URL."""
     settings.cache_clear()
     # The same server for the programs that tests start in other folders.
-    os.environ["REDIS_SERVER"] = str(devredis.server())
+    os.environ["REDIS_SERVER"] = str(redis_server.program())
     with tempfile.TemporaryDirectory(prefix="jiffy-test-") as home:
-        address = devredis.start(Path(home), keep=False)
+        address = redis_server.start(Path(home), keep=False)
         os.environ["REDIS_URL"] = address
         settings.cache_clear()
         yield address
-        devredis.stop(address)
+        redis_server.stop(address)
 
 
 @pytest.fixture(autouse=True)

@@ -6,7 +6,7 @@ from typing import NoReturn
 
 import pytest
 
-from jiffy.dev import devredis
+from jiffy.dev import redis_server
 
 
 def is_missing(what: str) -> NoReturn:
@@ -18,4 +18,4 @@ def is_missing(what: str) -> NoReturn:
 
 def installed_server() -> Path:
     """The redis-server or valkey-server of this machine."""
-    return devredis.installed() or is_missing("no redis-server (or valkey-server) is installed")
+    return redis_server.installed() or is_missing("no redis-server (or valkey-server) is installed")

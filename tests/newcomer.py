@@ -68,7 +68,7 @@ class Run:
     def _read(self):
         for line in self.process.stdout:
             self.lines.append(line.rstrip("\n"))
-            if line.startswith("  Stop "):
+            if "|   Stop " in line:
                 self.is_ready.set()
         self.is_ready.set()
         self.is_over.set()
@@ -83,7 +83,7 @@ class Run:
 
     def after(self, word):
         """What stands behind `word` in the last lines, such as the dashboard's address."""
-        return re.search(rf"^  {word} +(.+)$", self.said, re.MULTILINE).group(1)
+        return re.search(rf"\|   {word} +(.+)$", self.said, re.MULTILINE).group(1)
 
     @property
     def redis_address(self):

@@ -15,7 +15,7 @@ import trustme
 from redis import Redis
 from redis.exceptions import RedisError
 
-from jiffy.dev import devredis
+from jiffy.dev import redis_server
 from jiffy.errors import RedisAway, RedisRefused
 from tests.missing import installed_server, is_missing
 from tests.newcomer import wait_until
@@ -36,7 +36,7 @@ def serving(folder, *options, program=None, tls_port=None):
     """A server with these options, in a folder of its own; yields its port."""
     # A cluster also listens 10,000 above its port.
     port = tls_port or next(port for port in iter(free_port, 0) if port < 55_536)
-    command = [program or devredis.server(), "--bind", "127.0.0.1", "--dir", folder, *options]
+    command = [program or redis_server.program(), "--bind", "127.0.0.1", "--dir", folder, *options]
     command += ["--appendonly", "no", "--port", "0" if tls_port else str(port)]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
         try:
@@ -76,7 +76,7 @@ def sentinel(folder):
     """The port of a sentinel with a password, which watches over nothing."""
     config, port = Path(folder) / "sentinel.conf", free_port()
     config.write_text(f"bind 127.0.0.1\nport {port}\nrequirepass {SECRET}\n")
-    command = [devredis.server(), config, "--sentinel"]
+    command = [redis_server.program(), config, "--sentinel"]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
         try:
             wait_until(lambda: process.poll() is not None or listens(port))

@@ -12,7 +12,7 @@ from redis.exceptions import RedisError
 from redis.retry import Retry
 
 from bench.server import free_port
-from jiffy.dev import devredis
+from jiffy.dev import redis_server
 
 START_TIMEOUT_S = 15
 DURABLE = ("--appendonly", "yes", "--appendfsync", "always", "--save", "")
@@ -36,7 +36,7 @@ class Server:
         return Redis(port=self.port, socket_timeout=10, retry=Retry(NoBackoff(), 0), protocol=2)
 
     def start(self) -> None:
-        command = [str(devredis.server()), "--port", str(self.port), "--bind", "127.0.0.1"]
+        command = [str(redis_server.program()), "--port", str(self.port), "--bind", "127.0.0.1"]
         self._run([*command, *self._options])
         self.wait_until(lambda client: bool(client.ping()))
 
@@ -83,7 +83,7 @@ class Sentinel(Server):
             f"sentinel down-after-milliseconds {self.NAME} 1000\n"
             f"sentinel failover-timeout {self.NAME} 5000\n"
         )
-        self._run([str(devredis.server()), str(config), "--sentinel"])
+        self._run([str(redis_server.program()), str(config), "--sentinel"])
         self.wait_until(self._knows_the_replica)
 
     def _knows_the_replica(self, client: Redis) -> bool:

@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from bench.compat.plugin import ADDRESS
-from jiffy.dev import devredis
+from jiffy.dev import redis_server
 
 ROOT = Path(__file__).parents[2]
 BUILD = ROOT / "build" / "compat"
@@ -140,7 +140,7 @@ def _servers_home() -> Iterator[Path]:
             yield Path(home)
         finally:
             for address in Path(home).glob(f"*/{ADDRESS}"):
-                devredis.stop(address.read_text())
+                redis_server.stop(address.read_text())
 
 
 def _run(suite: Path, environment: Mapping[str, str], for_pytest: list[str]) -> int:

@@ -11,7 +11,7 @@ import rq_scheduler
 
 from bench.compat import tables
 from bench.server import free_port
-from jiffy.dev import devredis
+from jiffy.dev import redis_server
 
 # The heading of a suite's list; and the classes that ours took the place of.
 _HEADINGS = {"rq": "RQ's test", "rq-scheduler": "rq-scheduler's test"}
@@ -36,7 +36,7 @@ def pytest_configure() -> None:
     (home / "tmp").mkdir(parents=True)
     os.environ["COMPAT_TMP"] = str(home / "tmp")
     options = ("--port", str(port), "--bind", "127.0.0.1", "--databases", _DATABASES)
-    (home / ADDRESS).write_text(devredis.start(home, keep=False, options=options))
+    (home / ADDRESS).write_text(redis_server.start(home, keep=False, options=options))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -23,8 +23,8 @@ def command(schedule: str, jobs: tuple[str, ...]) -> int:
     Settings are also taken from the file .env.
     """
     try:
-        from jiffy.dev import devrun
+        from jiffy.dev import run
     except ModuleNotFoundError as error:
         raise MissingExtra("dev", error.name) from None
     sample = [_SAMPLE] if Path("jobs/numbers.py").exists() else []
-    return devrun.run(schedule, jobs or sample)
+    return run.run(schedule, jobs or sample)

@@ -19,7 +19,7 @@ from flask import Flask, abort, current_app, redirect, request, session, url_for
 from werkzeug.wrappers import Response
 
 from jiffy import clock, connection, keys
-from jiffy.dev import devredis
+from jiffy.dev import redis_server
 from jiffy.errors import MissingSetting
 from jiffy.settings import MAKE_SECRET_KEY, Settings
 
@@ -67,7 +67,7 @@ def _secret_key(config: Settings) -> str:
     if config.is_production:
         remedy = "Production needs one, the same in every web process: set it to what "
         raise MissingSetting("SECRET_KEY", f"{remedy}{MAKE_SECRET_KEY} prints.")
-    return devredis.secret_key()
+    return redis_server.secret_key()
 
 
 def same(given: str, expected: str) -> bool:

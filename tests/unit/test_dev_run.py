@@ -1,46 +1,11 @@
-"""What `make run` prints, in which order, and the port that it takes."""
+"""What `make run` starts, and on which ports."""
 
-import os
 import socket
 
 import pytest
 
-from jiffy.dev import devrun
+from jiffy.dev import run
 from jiffy.errors import InvalidSetting, JiffyError
-
-
-@pytest.fixture
-def terminal():
-    """A terminal, and a function that reads what was printed to it."""
-    printed, fd = os.pipe()
-    shown = devrun.Terminal(fd)
-    yield shown, lambda: os.read(printed, 65536).decode()
-    shown.close()
-    os.close(fd)
-    os.close(printed)
-
-
-def test_logs_are_held_back_while_a_command_has_the_terminal(terminal):
-    shown, printed = terminal
-    shown.hold()
-    shown.write("a log\n")
-    shown.say("progress")
-    assert printed() == "progress\n"
-
-    shown.release()
-    assert printed() == "a log\n"
-
-
-def test_once_all_is_to_stop_only_logs_are_shown(terminal):
-    shown, printed = terminal
-    shown.hold()
-    shown.write("a log\n")
-    shown.end_guide()
-    shown.say("progress")
-    shown.hold()
-    shown.write("another\n")
-
-    assert printed() == "a log\nanother\n"
 
 
 def test_a_free_port_is_taken_and_a_busy_one_passed_over():
@@ -49,21 +14,21 @@ def test_a_free_port_is_taken_and_a_busy_one_passed_over():
         taken.listen()
         port = taken.getsockname()[1]
 
-        assert devrun._free_port("127.0.0.1", port) > port
+        assert run.free_port("127.0.0.1", port) > port
 
 
-def test_an_address_of_another_machine_is_told_in_words():
+def test_an_address_of_another_machine_is_an_error():
     with pytest.raises(InvalidSetting, match=r"^HOST is '192\.0\.2\.1'; it must be an address of"):
-        devrun._free_port("192.0.2.1", 8000)
+        run.free_port("192.0.2.1", 8000)
 
 
-def test_no_free_port_at_all_is_told_in_words():
+def test_no_free_port_is_an_error():
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 65535))
         taken.listen()
 
         with pytest.raises(JiffyError, match=r"^No free port from 65535 on; set PORT to one"):
-            devrun._free_port("127.0.0.1", 65535)
+            run.free_port("127.0.0.1", 65535)
 
 
 @pytest.mark.parametrize(
@@ -83,7 +48,7 @@ def test_what_no_line_of_the_procfile_starts_is_started_beside_them(
 ):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "Procfile").write_text("\n".join(lines))
-    commands = devrun._commands("")
+    commands = run.commands("")
 
     kept = [line.partition(":")[0] for line in lines if not line.startswith("release")]
     assert [*commands] == kept + started

