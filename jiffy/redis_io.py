@@ -39,7 +39,7 @@ from redis.sentinel import Sentinel, SentinelConnectionPool
 from jiffy import causes, clock, keys, log
 from jiffy.errors import MissingSetting, RedisAway, RedisFull, RedisRefused
 from jiffy.pool import CappedPool, CappedSentinelPool
-from jiffy.settings import Settings, settings, without_password, wrong_address
+from jiffy.settings import Settings, invalid_redis_url, settings, without_password
 
 CONNECT_TIMEOUT_S = 5
 ANSWER_TIMEOUT_S = 10
@@ -94,8 +94,8 @@ def connect(
         pool = (ConnectionPool if most is None else CappedPool).from_url(url, **options)
         pool.connection_class(**pool.connection_kwargs)  # refuses an option that it does not know
     except (TypeError, ValueError) as error:
-        must = f"an address that the client understands ({str(error).strip(' .')})"
-        raise wrong_address(url, must) from None
+        must = f"a URL that redis-py understands ({str(error).strip(' .')})"
+        raise invalid_redis_url(url, must) from None
     return Redis.from_pool(pool)
 
 
@@ -140,7 +140,7 @@ def redis_url(config: Settings) -> str:
     if config.redis_url:
         return config.redis_url
     if config.is_production:
-        raise MissingSetting("REDIS_URL", "Production needs a Redis of its own: set its address.")
+        raise MissingSetting("REDIS_URL", "Production needs a Redis of its own: set its URL.")
     from jiffy.dev import redis_server  # production never needs it
 
     return redis_server.ensure()
@@ -188,7 +188,7 @@ def _from_sentinel(url: str, options: dict[str, Any]) -> Redis:
     except ValueError:
         name = ""
     if not name:
-        raise wrong_address(url, "redis+sentinel://host:port,host:port/name/db")
+        raise invalid_redis_url(url, "redis+sentinel://host:port,host:port/name/db")
     user, _, password = parts.netloc.rpartition("@")[0].partition(":")
     options |= {"username": unquote(user) or None, "password": unquote(password) or None}
     sentinel_password = parse_qs(parts.query).get("sentinel_password", [None])[0]

@@ -62,7 +62,7 @@ def test_a_raw_character_of_a_password_is_one_line_and_exit_code_2(program, envi
     assert end(begin(program)) == (
         2,
         "",
-        "REDIS_URL is 'redis://***@127.0.0.1:1/0'; it must be an address whose password is "
+        "REDIS_URL is 'redis://***@127.0.0.1:1/0'; it must be a URL whose password is "
         "percent-encoded: # is %23, / is %2F, ? is %3F, @ is %40.\n",
     )
 

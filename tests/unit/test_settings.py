@@ -37,7 +37,7 @@ def test_a_token_that_may_only_read_cannot_be_the_one_that_may_do_all():
     with pytest.raises(InvalidSetting) as refusal:
         read({"API_TOKEN": "hunter", "API_READ_TOKEN": "hunter"})
 
-    assert str(refusal.value).startswith("API_READ_TOKEN is '***'; it must be another than API_TO")
+    assert str(refusal.value).startswith("API_READ_TOKEN is '***'; it must be different from A")
 
 
 def test_a_secret_key_that_could_be_guessed_is_refused_and_not_shown():
@@ -76,9 +76,7 @@ def test_a_raw_character_of_a_password_is_named_and_no_part_of_it_shown(address)
     with pytest.raises(InvalidSetting) as refusal:
         read({"REDIS_URL": address})
 
-    assert "it must be an address whose password is percent-encoded: # is %23," in str(
-        refusal.value
-    )
+    assert "it must be a URL whose password is percent-encoded: # is %23," in str(refusal.value)
     assert not re.search("hun|ter@|12|34", str(refusal.value))
 
 
