@@ -12,19 +12,19 @@ if TYPE_CHECKING:  # never run: type checkers and editors read it, and so does `
     from jiffy import redis_io
     from jiffy.cli.scheduler import run_scheduler as run_scheduler
     from jiffy.producer import actions as actions
-    from jiffy.producer.flows import part as part
-    from jiffy.producer.job_progress import progress as progress
+    from jiffy.producer.enqueue import Enqueue as Enqueue
+    from jiffy.producer.enqueue import Job as Job
+    from jiffy.producer.enqueue import Queue as Queue
+    from jiffy.producer.enqueue import enqueue as enqueue
+    from jiffy.producer.enqueue import enqueue_many as enqueue_many
+    from jiffy.producer.job import find_job as find_job
     from jiffy.producer.options import options as options
-    from jiffy.producer.placeholder import result as result
-    from jiffy.producer.queues import Enqueue as Enqueue
-    from jiffy.producer.queues import Job as Job
-    from jiffy.producer.queues import Queue as Queue
-    from jiffy.producer.queues import enqueue as enqueue
-    from jiffy.producer.queues import enqueue_many as enqueue_many
+    from jiffy.producer.payload import result as result
+    from jiffy.producer.progress import progress as progress
+    from jiffy.producer.results import wait as wait
+    from jiffy.producer.results import wait_all as wait_all
     from jiffy.producer.retry import Retry as Retry
-    from jiffy.producer.rq_job import find_job as find_job
-    from jiffy.producer.waiting import wait as wait
-    from jiffy.producer.waiting import wait_all as wait_all
+    from jiffy.producer.workflows import part as part
     from jiffy.scheduler import at as at
     from jiffy.scheduler import cron as cron
     from jiffy.scheduler import every as every

@@ -19,8 +19,9 @@ from jiffy import SimpleWorker, clock, connection, keys
 from jiffy import simulate as _simulate
 from jiffy.dev import redis_server
 from jiffy.errors import InvalidSchedule
-from jiffy.producer import bulk, flows, functions, queues
-from jiffy.producer.queues import Job, Queue
+from jiffy.producer import bulk, functions, workflows
+from jiffy.producer import enqueue as queues
+from jiffy.producer.enqueue import Job, Queue
 from jiffy.settings import settings
 
 __all__ = ["check_schedule", "inline", "private_redis", "queued"]
@@ -54,7 +55,12 @@ def inline(queued: "Queued", monkeypatch: pytest.MonkeyPatch) -> "Queued":
 
     A job that fails raises nothing there, as in production: look at it, or `wait(job)`.
     """
-    for module, name in ((queues, "_put"), (bulk, "put"), (flows, "chain"), (flows, "group")):
+    for module, name in (
+        (queues, "_put"),
+        (bulk, "put"),
+        (workflows, "chain"),
+        (workflows, "group"),
+    ):
         monkeypatch.setattr(module, name, _then(getattr(module, name), queued.run))
     return queued
 

@@ -10,7 +10,7 @@ import pytest
 
 from jiffy import SimpleWorker, connection, log
 from jiffy.dev import redis_server
-from jiffy.producer.queues import DEFAULT_QUEUES
+from jiffy.producer.enqueue import DEFAULT_QUEUES
 from jiffy.settings import Settings, settings
 
 pytest_plugins = ["jiffy.testing"]

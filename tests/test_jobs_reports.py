@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from enqueue import enqueue
-from jiffy.producer import job_progress
-from jiffy.producer.queues import Queue
+from jiffy.producer import progress as job_progress
+from jiffy.producer.enqueue import Queue
 from jobs import images, numbers, queue_day, reports
 
 

@@ -5,7 +5,7 @@ from rq.results import Result
 
 import jiffy
 from jiffy import clock, keys
-from jiffy.producer.queues import Job, Queue
+from jiffy.producer.enqueue import Job, Queue
 from jiffy.redis_io import Link
 from jiffy.settings import settings
 from jiffy.worker import finish as plan

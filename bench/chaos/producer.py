@@ -14,7 +14,7 @@ from rq.serializers import JSONSerializer
 from bench.chaos.ledger import QUEUE
 from jiffy import connection
 from jiffy.errors import DuplicateJob
-from jiffy.producer.queues import enqueue
+from jiffy.producer.enqueue import enqueue
 from jiffy.settings import settings
 
 JOBS = "bench.chaos.jobs"

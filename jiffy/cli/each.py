@@ -14,7 +14,7 @@ from jiffy import clock, connection
 from jiffy.cli import INTERRUPTED_EXIT_CODE
 from jiffy.errors import InvalidValue
 from jiffy.producer import bulk, functions
-from jiffy.producer.queues import Enqueue
+from jiffy.producer.enqueue import Enqueue
 
 
 def enqueue_each(

@@ -14,8 +14,10 @@ from rq.job import JobStatus
 from jiffy import clock, connection
 from jiffy.cli import INTERRUPTED_EXIT_CODE, Command, each
 from jiffy.errors import InvalidValue, did_you_mean, shortened
-from jiffy.producer import functions, job_progress, queues, results, waiting
-from jiffy.producer.queues import Job
+from jiffy.producer import enqueue as queues
+from jiffy.producer import functions, results
+from jiffy.producer import progress as job_progress
+from jiffy.producer.enqueue import Job
 from jiffy.producer.retry import Retry
 from jiffy.settings import settings
 
@@ -158,8 +160,8 @@ def _flag_of(option: str) -> str:
 def _wait(job: Job) -> int:
     with _progress_of(job) as show:
         said = ""
-        while (ending := results.wait(job, _LOOK_FOR_WORKERS_S, show)) is None:
-            if (obstacle := waiting.obstacle(job)) and obstacle != said:
+        while (ending := results.follow(job, _LOOK_FOR_WORKERS_S, show)) is None:
+            if (obstacle := results.obstacle(job)) and obstacle != said:
                 below_the_bar = "\n" if sys.stderr.isatty() else ""
                 sys.stderr.write(f"{below_the_bar}{obstacle} Still waiting.\n")
             said = obstacle

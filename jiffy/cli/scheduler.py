@@ -11,7 +11,8 @@ import click
 from jiffy import clock, connection, entries
 from jiffy.cli import Command, redis_url, run, use_redis
 from jiffy.errors import WrongArguments
-from jiffy.producer import project, queues
+from jiffy.producer import project
+from jiffy.producer.enqueue import check_options
 from jiffy.settings import settings
 from jiffy.ticks import Tick
 
@@ -81,7 +82,7 @@ def _start(
         raise WrongArguments(f"{what}: leave out {reference!r}.")
     if check and dry_run:
         raise WrongArguments("--check and --dry-run: give one of them.")
-    queues.check_options()
+    check_options()
     schedule = given[0] if given and not reference else project.schedule(reference)
     entries = scheduler.checked(schedule, reference or "scheduler.py")
     if check:

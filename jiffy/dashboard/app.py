@@ -8,7 +8,7 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 from jiffy import connection, log
 from jiffy.dashboard import api, auth, headers, overview, problems, rq, words
 from jiffy.dashboard.pages import health, home, job, login, metrics, schedule
-from jiffy.producer import queues
+from jiffy.producer.enqueue import check_options
 from jiffy.program import in_one_line
 from jiffy.settings import Settings, settings
 
@@ -23,7 +23,7 @@ def web_app(pages: Iterable[Blueprint] = ()) -> Flask:
     with in_one_line():
         config = settings()
         log.setup(config.log_level)
-        queues.check_options()
+        check_options()
         return create_app(config, pages)
 
 

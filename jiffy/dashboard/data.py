@@ -20,9 +20,9 @@ from jiffy.dashboard import decode, waits
 from jiffy.dashboard.decode import Raw
 from jiffy.dashboard.waits import Waits
 from jiffy.errors import NotShown
-from jiffy.producer import placeholder
-from jiffy.producer.job_progress import State
 from jiffy.producer.masking import MASK, Places, is_secret, masked, masked_text
+from jiffy.producer.payload import MARK as RESULT_MARK
+from jiffy.producer.progress import State
 from jiffy.redis_io import script
 
 T = TypeVar("T")
@@ -311,7 +311,7 @@ def _written(value: Any, is_secret_itself: bool) -> str:
     shown = masked(value, is_secret_itself=is_secret_itself)
     if shown is not value and is_secret_itself:
         return MASK
-    return json.dumps(shown, ensure_ascii=False).replace(placeholder.MARK, "result")
+    return json.dumps(shown, ensure_ascii=False).replace(RESULT_MARK, "result")
 
 
 def _progress(raw: Raw) -> State | None:

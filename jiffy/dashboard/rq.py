@@ -22,8 +22,8 @@ from rq_dashboard import blueprint
 from jiffy import connection, keys, rq_compat
 from jiffy.dashboard import data, decode, problems
 from jiffy.errors import NotShown
+from jiffy.producer.enqueue import Job
 from jiffy.producer.masking import masked, masked_text
-from jiffy.producer.queues import Job
 
 PREFIX = "/rq"
 _MOST_PER_PAGE = 200

@@ -12,7 +12,7 @@ from rq.command import PUBSUB_CHANNEL_TEMPLATE
 
 from jiffy import connection, keys
 from jiffy.errors import NotThisState, UnknownJob, WorkerDeaf
-from jiffy.producer.queues import Queue
+from jiffy.producer.enqueue import Queue
 from jiffy.redis_io import script
 
 AnyJob = rq.job.Job | str

@@ -12,8 +12,8 @@ from redis import Redis
 
 from jiffy import clock
 from jiffy.errors import JiffyError, RedisAway, RedisFull, WrongArguments
-from jiffy.producer.call import Call
 from jiffy.producer.options import read_id
+from jiffy.producer.payload import Call
 from jiffy.producer.recipe import Recipe, new_id
 from jiffy.redis_io import Ahead
 

@@ -5,10 +5,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from jiffy.producer.placeholder import Placeholder
-
 MASK = "***"
 _PLAIN = (bool, int, float, str, type(None))
+_RESULT = {"jiffy:result"}  # what stands for a result that is not there yet (payload.py)
 _HARMLESS = (bool, type(None))
 _SECRET = re.compile(
     r"passw|passphrase|secret|credential|api_?key|private_?key|access_?key"
@@ -33,7 +32,7 @@ def masked(value: Any, *, is_secret_itself: bool = False) -> Any:
     if isinstance(value, _PLAIN):
         return value
     if isinstance(value, dict):
-        if isinstance(value, Placeholder):
+        if value.keys() == _RESULT:
             return value
         return {
             key: masked(inner, is_secret_itself=isinstance(key, str) and is_secret(key))
@@ -50,15 +49,16 @@ def masked_text(text: str) -> str:
     Where a value does not end as texts and numbers do (it was cut off, or is a list), all that
     follows is masked with it.
     """
-    shown, end = "", 0
+    shown, end = list[str](), 0
     for found in _NAME.finditer(text):
         if found.start() < end or not is_secret(found[1]):
             continue
         value = _VALUE.match(text, found.end())
         assert value is not None  # its last alternative is anything
         if value[0] not in ("True", "False", "None"):
-            shown, end = shown + text[end : found.end()] + MASK, value.end()
-    return shown + text[end:]
+            shown += text[end : found.end()], MASK
+            end = value.end()
+    return "".join([*shown, text[end:]])
 
 
 _NAME = re.compile(r"(?<![\w-])([\w-]{1,100})(?:=|['\"]: )")

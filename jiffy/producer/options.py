@@ -17,7 +17,7 @@ import rq.job
 
 from jiffy import clock, keys
 from jiffy.errors import InvalidValue, WrongArguments, did_you_mean
-from jiffy.producer import call, functions
+from jiffy.producer import functions, payload
 from jiffy.producer import retry as retries
 from jiffy.settings import settings
 
@@ -152,7 +152,7 @@ def _callback(when: str, name: str, value: Any) -> rq.Callback:
         func = functions.find(func, settings().jobs_modules)
     if not callable(func):
         raise InvalidValue(name, value, "a function, its path, or an rq.Callback")
-    target, called_with = call.target(func), _CALLED_WITH[when]
+    target, called_with = payload.target(func), _CALLED_WITH[when]
     try:
         target.check(called_with, {})
     except WrongArguments as error:
@@ -163,7 +163,7 @@ def _callback(when: str, name: str, value: Any) -> rq.Callback:
 def _meta(name: str, value: Any) -> dict[str, Any]:
     try:
         json.dumps(value)
-        if isinstance(value, dict) and not call.has_other_keys([value]):
+        if isinstance(value, dict) and not payload.has_other_keys([value]):
             return value
     except (TypeError, ValueError, RecursionError):
         pass

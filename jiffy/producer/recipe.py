@@ -15,8 +15,7 @@ from rq.defaults import DEFAULT_RESULT_TTL
 from jiffy import clock, keys
 from jiffy.errors import CallTooLarge, WrongArguments
 from jiffy.producer import options as job_options
-from jiffy.producer import placeholder
-from jiffy.producer.call import Call, Target, target
+from jiffy.producer.payload import MARK, Call, Target, target
 from jiffy.redis_io import pack, prepacked
 
 # A call whose reply was lost is repeated within seconds.  A job that may be gone by then is
@@ -61,7 +60,7 @@ class Recipe:
     def call(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Call:
         """The call, checked (see `Target.call`), described as the options want it."""
         made = self.part(args, kwargs)
-        if placeholder.MARK in made.data:
+        if MARK in made.data:
             raise WrongArguments(
                 f"{self.target.path}: `result` stands among the arguments of a part of a chain or "
                 "group; this call has no part before it."

@@ -1,15 +1,19 @@
-"""What became of jobs: hearing of their end, through the stream that RQ writes results to."""
+"""What became of jobs: their end is seen through the stream that RQ writes results to."""
 
+import shlex
 import zlib
 from base64 import b64decode
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
+from rq.exceptions import InvalidJobOperation, NoSuchJobError
 from rq.job import Job, JobStatus
 
 from jiffy import clock, keys, redis_io
-from jiffy.producer import job_progress
+from jiffy.errors import JobFailed, StillRunning
+from jiffy.producer import progress
 
 OVER = {JobStatus.FINISHED, JobStatus.FAILED, JobStatus.STOPPED, JobStatus.CANCELED}
 _OVER = {status.value.encode() for status in OVER}
@@ -48,10 +52,10 @@ class Ending:
         return self._fields.get(_REASON, b"").decode("utf-8", "replace")
 
 
-def wait(
+def follow(
     job: Job,
     timeout_s: float | None = None,
-    on_progress: Callable[[job_progress.State], None] | None = None,
+    on_progress: Callable[[progress.State], None] | None = None,
 ) -> Ending | None:
     """Block until `job` is over and return its ending; None after `timeout_s`.
 
@@ -60,7 +64,7 @@ def wait(
     watch = Watch([job])
     deadline = None if timeout_s is None else clock.monotonic() + timeout_s
     while not (ended := watch.look(deadline, None if on_progress is None else _SHOW_EVERY_MS)):
-        state = None if on_progress is None else job_progress.read(job)
+        state = None if on_progress is None else progress.read(job)
         if state is not None and on_progress is not None:
             on_progress(state)
         if deadline is not None and clock.monotonic() >= deadline:
@@ -149,3 +153,93 @@ def _status(job: Job) -> bytes | None:
 
 def _pairs(flat: Sequence[bytes]) -> dict[bytes, bytes]:
     return dict(zip(flat[::2], flat[1::2], strict=True))
+
+
+_AT_A_TIME = 100
+# A worker moves on what is scheduled or deferred, too.
+_NOT_CLAIMED = {JobStatus.QUEUED, JobStatus.SCHEDULED, JobStatus.DEFERRED}
+
+
+def wait(job: Job, timeout: clock.Duration | None = None) -> Any:
+    """Block until `job` is over; return what it returned: `wait(job, timeout="30s")`.
+
+    Raises JobFailed, with the end of the traceback, if it failed, was stopped, canceled or deleted;
+    StillRunning after `timeout`.  A job that keeps no result (result_ttl=0) gives None.
+    """
+    return wait_all([job], timeout)[0]
+
+
+def wait_all(jobs: Iterable[Job], timeout: clock.Duration | None = None) -> list[Any]:
+    """Block until all `jobs` are over; return what they returned, in order.
+
+    Raises what `wait` does as soon as it sees that one of them failed; the others go on.
+    """
+    limit_s = None if timeout is None else clock.seconds(timeout, "timeout")
+    deadline = None if limit_s is None else clock.monotonic() + limit_s
+    coming, values = iter(jobs), list[Any]()
+    while some := list(islice(coming, _AT_A_TIME)):
+        found: dict[str, Any] = {}
+        watch = Watch(some)
+        while watch.waiting:
+            for job, ending in watch.look(deadline):
+                found[job.id] = _value(job, ending)
+            if watch.waiting and deadline is not None and clock.monotonic() >= deadline:
+                _check_over(watch.waiting[0], limit_s or 0)
+        values += [found[job.id] for job in some]
+    return values
+
+
+def obstacle(job: Job) -> str:
+    """Why no worker claims `job` as things are, and what to do; "" if one may, or has."""
+    redis = job.connection
+
+    def look() -> tuple[bytes | None, int, int]:
+        with redis.pipeline(transaction=False) as pipe:
+            pipe.hget(keys.job(job.id), "status")
+            pipe.exists(keys.SUSPENDED)
+            pipe.smembers(keys.workers_of(job.origin))
+            status, is_suspended, workers = pipe.execute()
+        return status, is_suspended, redis.exists(*workers) if workers else 0
+
+    status, is_suspended, alive = redis_io.patiently(redis, look)
+    if status is None or status.decode() not in _NOT_CLAIMED:
+        return ""
+    if is_suspended:
+        return "All workers are suspended: resume them with 'rq resume'."
+    if alive:
+        return ""
+    start = f"python -m jiffy worker {shlex.quote(job.origin)}"
+    return f"No worker listens to queue {job.origin!r}: start one with '{start}'."
+
+
+def _value(job: Job, ending: Ending) -> Any:
+    if ending.is_gone and not _keeps_nothing(job):
+        raise JobFailed(job.id, "is gone: it was deleted, or its result was kept no longer")
+    if ending.status != JobStatus.FINISHED:
+        raise JobFailed(job.id, ending.status.value, ending.traceback)
+    return ending.value
+
+
+def _keeps_nothing(job: Job) -> bool:
+    try:
+        return job.result_ttl == 0
+    except NoSuchJobError:  # somebody else's, of which only the id was known
+        return False
+
+
+def _check_over(job: Job, limit_s: float) -> None:
+    """Raise StillRunning; but not for a job that has ended since the last look."""
+    try:
+        status = job.get_status()
+    except InvalidJobOperation:  # it is gone
+        return
+    if status not in OVER:
+        raise StillRunning(job.id, status.value, clock.in_words(limit_s), _why_again(job, status))
+
+
+def _why_again(job: Job, status: JobStatus) -> str:
+    """What a job raised that is to be tried again; "" for the others."""
+    if status not in (JobStatus.SCHEDULED, JobStatus.QUEUED):
+        return ""
+    raw: Any = job.connection.hget(job.key, keys.REASON_FIELD)
+    return raw.decode("utf-8", "replace").splitlines()[-1] if raw else ""

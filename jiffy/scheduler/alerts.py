@@ -11,7 +11,7 @@ from urllib.parse import urlsplit, urlunsplit
 from jiffy import clock, ticks
 from jiffy.errors import DuplicateJob
 from jiffy.producer import functions
-from jiffy.producer.queues import enqueue
+from jiffy.producer.enqueue import enqueue
 from jiffy.scheduler import messenger
 from jiffy.scheduler.declared import Missed
 from jiffy.scheduler.due import NO_SCHEDULER, Tick

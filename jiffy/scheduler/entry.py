@@ -13,8 +13,8 @@ from typing import Any, Unpack
 from jiffy import clock, keys, ticks
 from jiffy.errors import InvalidValue, did_you_mean
 from jiffy.producer import functions
+from jiffy.producer.enqueue import Job, enqueue
 from jiffy.producer.options import NAMES, Options
-from jiffy.producer.queues import Job, enqueue
 from jiffy.scheduler import policy, wanted
 from jiffy.scheduler.policy import Missed, Overlap, Policy
 from jiffy.scheduler.timing import At, Cron, Every, Timing, within

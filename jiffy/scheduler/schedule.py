@@ -18,7 +18,7 @@ from rq.utils import utcformat
 from rq_scheduler.utils import to_unix
 
 from jiffy import clock, keys, log, ticks
-from jiffy.producer.queues import Job, Queue
+from jiffy.producer.enqueue import Job, Queue
 from jiffy.redis_io import is_away, script
 from jiffy.scheduler import foreign
 from jiffy.scheduler.declared import withdraw

@@ -13,8 +13,8 @@ from urllib.parse import urlsplit
 from jiffy import clock
 from jiffy.errors import InvalidValue, WrongArguments
 from jiffy.producer import functions
+from jiffy.producer.enqueue import enqueue
 from jiffy.producer.masking import MASK
-from jiffy.producer.queues import enqueue
 from jiffy.scheduler.due import NO_SCHEDULER
 
 OnMissed = str | functions.Function

@@ -12,8 +12,8 @@ from typing import Any
 from redis import Redis
 
 from jiffy import connection, log
+from jiffy.producer.enqueue import DEFAULT_QUEUES
 from jiffy.producer.options import read_queue
-from jiffy.producer.queues import DEFAULT_QUEUES
 from jiffy.settings import settings
 from jiffy.worker import isolation, process
 from jiffy.worker.board import Board

@@ -17,7 +17,7 @@ from rq.serializers import DefaultSerializer, JSONSerializer
 
 from jiffy import rq_compat
 from jiffy.producer import functions
-from jiffy.producer.rq_job import Job
+from jiffy.producer.job import Job
 from jiffy.settings import settings
 from jiffy.worker import process
 

@@ -22,8 +22,8 @@ from rq.worker import BaseWorker
 
 from jiffy import clock, keys, rq_compat
 from jiffy.errors import NotAllowed, ResultTooLarge, UnserializableResult
+from jiffy.producer.job import real, stand_in
 from jiffy.producer.retry import names_of
-from jiffy.producer.rq_job import real, stand_in
 from jiffy.redis_io import Link, script_command
 from jiffy.settings import settings
 from jiffy.worker import guarded, process

@@ -15,7 +15,7 @@ from werkzeug.serving import make_server
 
 from examples import add, start_task
 from jiffy import connection, keys, redis_io
-from jiffy.producer.queues import Job
+from jiffy.producer.enqueue import Job
 from tests.cutting import Cutter
 from tests.docs.ports import two_free_ports
 from tests.newcomer import CHECKOUT, PATIENCE_S, wait_until

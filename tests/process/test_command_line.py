@@ -13,8 +13,9 @@ import rq
 from rq.suspension import resume, suspend
 
 from jiffy import SimpleWorker
-from jiffy.producer import queues, waiting
-from jiffy.producer.queues import Job, Queue
+from jiffy.producer import enqueue as queues
+from jiffy.producer import results
+from jiffy.producer.enqueue import Job, Queue
 from jobs import numbers
 from tests.newcomer import wait_until
 
@@ -238,7 +239,7 @@ def test_wait_says_nothing_where_a_worker_listens(kind, redis):
     kind([Queue("low", connection=redis)], connection=redis).register_birth()
     job = queues.enqueue.options(queue="low")(numbers.add, 2, 3)
 
-    assert waiting.obstacle(job) == ""
+    assert results.obstacle(job) == ""
 
 
 def test_a_dead_worker_listens_to_nothing(redis):
@@ -247,7 +248,7 @@ def test_a_dead_worker_listens_to_nothing(redis):
     redis.delete(worker.key)
     job = queues.enqueue.options(queue="low")(numbers.add, 2, 3)
 
-    assert waiting.obstacle(job).startswith("No worker listens to queue 'low': ")
+    assert results.obstacle(job).startswith("No worker listens to queue 'low': ")
 
 
 def test_wait_at_a_terminal_shows_a_bar(redis):

@@ -15,7 +15,7 @@ import playwright
 import pytest
 
 from jiffy import keys
-from jiffy.producer.queues import Job
+from jiffy.producer.enqueue import Job
 from tests.docs.ports import two_free_ports
 from tests.newcomer import CHECKOUT, make_run, new_folder, newcomers_environ, wait_until
 

@@ -11,7 +11,7 @@ import pytest
 import rq
 
 from jiffy import keys
-from jiffy.producer.queues import Queue
+from jiffy.producer.enqueue import Queue
 from tests import worker_jobs
 from tests.newcomer import CHECKOUT
 from tests.worker_support import reason, registered, said, status

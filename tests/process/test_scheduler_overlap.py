@@ -7,7 +7,7 @@ import pytest
 from rq.command import send_stop_job_command
 
 from jiffy import entries, keys
-from jiffy.producer.queues import Job
+from jiffy.producer.enqueue import Job
 from jiffy.scheduler import every, table
 from jiffy.scheduler.schedule import Scheduler
 from tests import worker_jobs

@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 from rq import Retry
 
-from jiffy.producer.queues import Queue
+from jiffy.producer.enqueue import Queue
 from tests import worker_jobs
 from tests.newcomer import wait_until
 from tests.worker_processes import begin, let_go_on, until_over, worker_names

@@ -4,7 +4,7 @@ import signal
 
 import pytest
 
-from jiffy.producer.queues import Queue
+from jiffy.producer.enqueue import Queue
 from tests.worker_processes import until_over
 from tests.worker_support import reason
 

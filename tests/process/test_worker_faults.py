@@ -12,7 +12,7 @@ from rq.serializers import DefaultSerializer
 from bench.proxy import longer
 from bench.server import free_port
 from jiffy.dev import redis_server
-from jiffy.producer.queues import Queue
+from jiffy.producer.enqueue import Queue
 from tests import fault_jobs, worker_jobs
 from tests.worker_processes import until_over, worker_names
 from tests.worker_support import depend, enqueue, queued, reason, registered, said, status

@@ -11,7 +11,7 @@ from rq.command import send_stop_job_command
 import jiffy
 from jiffy import Retry, keys, part, result, wait
 from jiffy.producer import actions
-from jiffy.producer.queues import Job
+from jiffy.producer.enqueue import Job
 from tests import worker_jobs
 from tests.cutting import Cutter
 from tests.join_support import left, reason, status, statuses

@@ -10,7 +10,7 @@ from rq import Callback
 from rq.command import send_stop_job_command
 
 from jiffy import keys
-from jiffy.producer.queues import Job, Queue
+from jiffy.producer.enqueue import Job, Queue
 from tests.newcomer import CHECKOUT
 from tests.postgres import start_postgres
 from tests.worker_processes import let_go_on, until_over, until_said

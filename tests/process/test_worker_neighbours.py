@@ -2,7 +2,7 @@
 
 import pytest
 
-from jiffy.producer.queues import Queue
+from jiffy.producer.enqueue import Queue
 from tests import worker_jobs
 from tests.worker_processes import begin, let_go_on, until_over
 from tests.worker_support import registered, said, status

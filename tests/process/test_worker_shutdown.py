@@ -6,7 +6,7 @@ import signal
 import pytest
 from rq import Retry
 
-from jiffy.producer.queues import Queue
+from jiffy.producer.enqueue import Queue
 from tests import worker_jobs
 from tests.worker_processes import begin, let_go_on, until_said
 from tests.worker_support import enqueue, job, queued, registered, said, status

@@ -8,7 +8,7 @@ from redis.exceptions import ResponseError, WatchError
 from jiffy import enqueue, keys, part, result
 from jiffy.errors import NotThisState, UnknownJob, WorkerDeaf
 from jiffy.producer import actions
-from jiffy.producer.queues import Job
+from jiffy.producer.enqueue import Job
 from jobs import numbers
 from tests.compat.traces import differences, take
 

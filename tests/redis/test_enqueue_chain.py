@@ -16,7 +16,7 @@ from jiffy.errors import (
     WrongArguments,
 )
 from jiffy.producer import actions
-from jiffy.producer.queues import Job, Queue
+from jiffy.producer.enqueue import Job, Queue
 from tests import worker_jobs
 from tests.enqueue_jobs import add, collect, fail, fail_once, heard, nothing
 from tests.join_support import left, look, reason, statuses

@@ -6,8 +6,8 @@ import rq
 import jiffy
 from jiffy import Enqueue, Retry, keys, options, part, redis_io, result, wait
 from jiffy.errors import InvalidValue, JobFailed, NotImportable, RedisAway, WrongArguments
-from jiffy.producer import bulk, flows
-from jiffy.producer.queues import Job
+from jiffy.producer import bulk, workflows
+from jiffy.producer.enqueue import Job
 from tests.enqueue_jobs import add, collect, fail, nothing
 from tests.join_support import left, look, reason, status, statuses
 from tests.redis.test_enqueue_chain import ELSEWHERE
@@ -139,7 +139,7 @@ def test_parts_in_a_row_that_are_alike_travel_together(redis):
 
 
 def test_a_large_group_is_written_in_pieces_and_told_in_order(redis, work, monkeypatch):
-    monkeypatch.setattr(flows, "_CHUNK", 7)
+    monkeypatch.setattr(workflows, "_CHUNK", 7)
     team = jiffy.enqueue.group([part(add, n, 0) for n in range(30)], then=collect)
     work()
 

@@ -5,7 +5,7 @@ import pytest
 import jiffy
 from jiffy.errors import InvalidValue, WrongArguments
 from jiffy.producer import bulk
-from jiffy.producer.queues import Job
+from jiffy.producer.enqueue import Job
 from tests.enqueue_jobs import add, collect, fail
 
 

@@ -168,15 +168,15 @@ def test_the_ending_is_told_without_an_error_to_who_asks_for_that(redis, work):
     waiting = jiffy.enqueue.options(queue="nobody")(add, 2, 3)
     work()
 
-    assert results.wait(good).value == 5
-    assert results.wait(bad).traceback.endswith("ValueError: no card\n")
-    assert results.wait(waiting, timeout_s=0.01) is None
+    assert results.follow(good).value == 5
+    assert results.follow(bad).traceback.endswith("ValueError: no card\n")
+    assert results.follow(waiting, timeout_s=0.01) is None
 
 
 def test_what_a_job_says_of_itself_is_told_meanwhile(redis):
     job = jiffy.enqueue(add, 2, 3)
     redis.hset(keys.job(job.id), keys.PROGRESS_FIELD, '{"fraction": 0.5, "note": "half"}')
     told = []
-    results.wait(job, timeout_s=0.01, on_progress=told.append)
+    results.follow(job, timeout_s=0.01, on_progress=told.append)
 
     assert told[0].fraction == 0.5

@@ -10,7 +10,7 @@ import rq_scheduler
 
 from jiffy import clock, entries, keys, ticks
 from jiffy.errors import InvalidValue, UnknownEntry
-from jiffy.producer.queues import Job
+from jiffy.producer.enqueue import Job
 from jiffy.scheduler import at, every
 from jobs import numbers
 from tests.weekly import weekly

@@ -5,9 +5,9 @@ from rq import get_current_job
 
 from jiffy import clock, keys, progress
 from jiffy.errors import InvalidValue
-from jiffy.producer import job_progress
-from jiffy.producer.job_progress import State
-from jiffy.producer.queues import Queue
+from jiffy.producer import progress as job_progress
+from jiffy.producer.enqueue import Queue
+from jiffy.producer.progress import State
 
 
 class Clock:

@@ -10,7 +10,7 @@ from jiffy import Retry, connection, every, wait
 from jiffy.dashboard import create_app
 from jiffy.errors import JobFailed
 from jiffy.producer import actions
-from jiffy.producer.queues import enqueue
+from jiffy.producer.enqueue import enqueue
 from jiffy.scheduler import table
 from jiffy.settings import settings
 from jobs import numbers

@@ -7,7 +7,7 @@ from functools import partial
 import pytest
 
 from jiffy import keys
-from jiffy.producer.queues import Job
+from jiffy.producer.enqueue import Job
 from jiffy.scheduler import at, messenger, table, words
 from jiffy.scheduler.alerts import Alerts
 from jiffy.scheduler.loop import Loop

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from jiffy import keys
-from jiffy.producer.queues import Job
+from jiffy.producer.enqueue import Job
 from jobs import numbers
 
 # As rq-scheduler reads a datetime without a zone.

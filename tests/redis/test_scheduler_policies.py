@@ -10,7 +10,7 @@ from redis.exceptions import ResponseError
 from rq.registry import CanceledJobRegistry
 
 from jiffy import clock, connection, entries, keys
-from jiffy.producer.queues import Job
+from jiffy.producer.enqueue import Job
 from jiffy.scheduler import at, cron, every
 from jiffy.scheduler.schedule import Scheduler
 from jobs import numbers

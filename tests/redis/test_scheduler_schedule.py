@@ -8,7 +8,7 @@ import pytest
 import rq_scheduler
 
 from jiffy import Retry, connection, entries, keys
-from jiffy.producer.queues import Job
+from jiffy.producer.enqueue import Job
 from jiffy.scheduler import cron, declared, every, schedule, table
 from jiffy.scheduler.schedule import Scheduler
 from jobs import numbers

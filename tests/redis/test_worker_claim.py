@@ -4,7 +4,7 @@ import pytest
 from rq.suspension import suspend
 
 from jiffy import keys
-from jiffy.producer.queues import Queue
+from jiffy.producer.enqueue import Queue
 from jiffy.redis_io import Link
 from jiffy.worker.board import Board
 from jiffy.worker.claim import LEASE_S, give_back_command

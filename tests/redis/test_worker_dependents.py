@@ -6,7 +6,7 @@ from rq.job import Dependency
 
 from jiffy import keys
 from jiffy.producer import actions
-from jiffy.producer.queues import Queue
+from jiffy.producer.enqueue import Queue
 from tests import worker_jobs
 from tests.worker_support import (
     child,

@@ -7,7 +7,7 @@ import pytest
 from rq import Retry
 
 from jiffy import clock, keys
-from jiffy.producer.queues import Queue
+from jiffy.producer.enqueue import Queue
 from jiffy.redis_io import Link
 from tests import worker_jobs
 from tests.worker_support import enqueue, job, queued, registered, status

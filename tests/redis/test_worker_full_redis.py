@@ -4,7 +4,7 @@ import pytest
 from rq import Repeat, Retry
 
 from jiffy import keys
-from jiffy.producer.queues import Queue
+from jiffy.producer.enqueue import Queue
 from jiffy.redis_io import Link
 from jiffy.worker.recovery import Death
 from tests import worker_jobs

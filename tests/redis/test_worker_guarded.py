@@ -10,7 +10,7 @@ import rq
 from rq.serializers import DefaultSerializer, JSONSerializer, resolve_serializer
 
 from jiffy import SimpleWorker, Worker, connection, keys
-from jiffy.producer.queues import Queue
+from jiffy.producer.enqueue import Queue
 from jiffy.worker.guarded import PICKLED, GuardedJob
 from tests import worker_jobs
 from tests.worker_support import WIP, queued, reason, registered, said, status

@@ -7,7 +7,7 @@ from rq.job import JobStatus
 from rq.serializers import JSONSerializer
 
 from jiffy import keys
-from jiffy.producer.queues import Queue
+from jiffy.producer.enqueue import Queue
 from tests import worker_jobs
 from tests.worker_support import (
     WIP,

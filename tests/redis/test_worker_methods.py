@@ -11,7 +11,7 @@ from enqueue import enqueue
 from jiffy import cli, every, keys, wait
 from jiffy.dashboard import create_app
 from jiffy.errors import NotAllowed
-from jiffy.producer.queues import Queue
+from jiffy.producer.enqueue import Queue
 from jiffy.settings import settings
 from tests import worker_jobs
 from tests.worker_jobs import Orders, Returns

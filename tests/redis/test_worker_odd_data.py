@@ -9,7 +9,7 @@ from rq.serializers import JSONSerializer
 
 import jiffy
 from jiffy import keys, part, result
-from jiffy.producer.queues import Queue
+from jiffy.producer.enqueue import Queue
 from jiffy.redis_io import Link
 from jiffy.worker.recovery import Death, Verdict
 from tests import worker_jobs

@@ -7,7 +7,7 @@ from jiffy import Enqueue, Retry, keys, options, wait
 from jiffy.clock import wall
 from jiffy.errors import JobFailed, StillRunning
 from jiffy.producer import actions
-from jiffy.producer.queues import Queue
+from jiffy.producer.enqueue import Queue
 from tests import worker_jobs
 from tests.worker_support import claim, finish, job, reason, registered, status, work_one
 

@@ -4,8 +4,8 @@ import pytest
 from rq import Callback, Retry
 
 from jiffy import keys
-from jiffy.producer import job_progress
-from jiffy.producer.queues import Queue
+from jiffy.producer import progress as job_progress
+from jiffy.producer.enqueue import Queue
 from jiffy.worker.child import Stint
 from tests import worker_jobs
 from tests.worker_support import (

@@ -80,7 +80,7 @@ def test_a_path_that_is_like_no_other_is_answered_with_how_to_write_one():
         functions.find("jobs.zebra", JOBS)
 
 
-@pytest.mark.parametrize("path", ["os.system", "jobsandmore.run", "jiffy.producer.queues.put"])
+@pytest.mark.parametrize("path", ["os.system", "jobsandmore.run", "jiffy.producer.enqueue.put"])
 def test_a_function_of_another_module_is_refused(path):
     with pytest.raises(NotAllowed, match="is not under jobs"):
         functions.find(path, JOBS)

@@ -12,7 +12,7 @@ import pytest
 from rq.utils import get_call_string
 
 from jiffy.errors import CallTooLarge, NotAllowed, NotImportable, WrongArguments
-from jiffy.producer.call import target
+from jiffy.producer.payload import target
 from tests import enqueue_jobs, worker_jobs
 from tests.enqueue_jobs import Greeter, add, collect, log_in
 

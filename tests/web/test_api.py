@@ -9,9 +9,9 @@ import rq
 from jiffy import Retry, SimpleWorker, connection, enqueue, keys, redis_io
 from jiffy.dashboard import api as api_module
 from jiffy.dashboard import create_app
+from jiffy.producer.enqueue import Queue
 from jiffy.producer.masking import MASK
 from jiffy.producer.options import NAMES
-from jiffy.producer.queues import Queue
 from jiffy.settings import settings
 from jobs import numbers
 from tests import worker_jobs

@@ -7,7 +7,7 @@ import pytest
 from rq.utils import now, utcformat
 
 from jiffy import connection, keys
-from jiffy.producer.queues import enqueue
+from jiffy.producer.enqueue import enqueue
 from jobs import numbers
 from tests.web.conftest import PASSWORD, USER
 

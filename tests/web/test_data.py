@@ -10,7 +10,7 @@ from jiffy import keys, part, result
 from jiffy.dashboard import data, decode
 from jiffy.errors import NotShown
 from jiffy.producer import actions
-from jiffy.producer.queues import enqueue
+from jiffy.producer.enqueue import enqueue
 from jobs import numbers
 from tests.enqueue_jobs import log_in
 from tests.web.conftest import PASSWORD, TOKEN, Trap

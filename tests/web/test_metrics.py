@@ -4,7 +4,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from jiffy import keys
-from jiffy.producer.queues import enqueue
+from jiffy.producer.enqueue import enqueue
 from jiffy.scheduler import table
 from jiffy.scheduler.schedule import Scheduler
 from jobs import numbers

@@ -7,7 +7,7 @@ import rq
 
 from jiffy import Retry, keys, part, result
 from jiffy.dashboard import overview
-from jiffy.producer.queues import enqueue
+from jiffy.producer.enqueue import enqueue
 from jobs import numbers
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from jiffy import keys
-from jiffy.producer.queues import enqueue
+from jiffy.producer.enqueue import enqueue
 from jobs import numbers
 from tests.web.conftest import OWN, post
 
@@ -146,7 +146,7 @@ def test_a_job_that_cannot_be_requeued_is_said_so(client, plant, redis):
 
 
 def test_a_job_with_a_dependency_is_shown(client, redis):
-    from jiffy.producer.queues import Queue
+    from jiffy.producer.enqueue import Queue
 
     first = enqueue(numbers.add, 1, 2)
     queue = Queue(connection=redis)

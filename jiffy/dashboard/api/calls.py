@@ -18,7 +18,7 @@ from jiffy.dashboard.api.wrong import told_where, unknown
 from jiffy.errors import InvalidValue, RedisAway, RedisFull
 from jiffy.producer import functions
 from jiffy.producer.bulk import Both
-from jiffy.producer.queues import Enqueue, Job, enqueue
+from jiffy.producer.enqueue import Enqueue, Job, enqueue
 from jiffy.settings import settings
 
 MOST_JOBS = 1000

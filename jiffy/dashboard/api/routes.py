@@ -11,7 +11,8 @@ from jiffy.dashboard import data, overview
 from jiffy.dashboard.api import body, calls, document, tokens, told
 from jiffy.dashboard.data import JobView
 from jiffy.errors import InvalidValue, UnknownJob
-from jiffy.producer import actions, results, rq_job
+from jiffy.producer import actions, results
+from jiffy.producer.job import Job, stand_in
 
 blueprint = Blueprint("api", __name__, url_prefix="/api")
 blueprint.before_app_request(tokens.require)
@@ -67,7 +68,7 @@ def _wait_for(job_id: str, limit_s: float) -> None:
 
     It looks again and again: to wait in Redis would hold one of the process's few connections.
     """
-    watch = results.Watch([rq_job.stand_in(job_id, connection.shared(), rq_job.Job.refresh)])
+    watch = results.Watch([stand_in(job_id, connection.shared(), Job.refresh)])
     give_up_at, pause_s = clock.monotonic() + limit_s, _FIRST_PAUSE_S
     while not watch.look(block_ms=0):
         left_s = give_up_at - clock.monotonic()

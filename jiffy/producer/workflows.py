@@ -13,11 +13,11 @@ from rq.job import JobStatus
 
 from jiffy import clock, connection, keys, redis_io
 from jiffy.errors import InvalidValue, JiffyError, RedisAway, RedisFull, WrongArguments
-from jiffy.producer import bulk, placeholder, rq_job
+from jiffy.producer import bulk
 from jiffy.producer import options as job_options
-from jiffy.producer.call import Call
+from jiffy.producer.job import Job, made_of, stand_in
+from jiffy.producer.payload import MARK, Call, result
 from jiffy.producer.recipe import Recipe, new_id
-from jiffy.producer.rq_job import Job
 from jiffy.redis_io import pack, prepacked
 
 P = ParamSpec("P")
@@ -56,7 +56,7 @@ def part(func: Callable[P, object], /, *args: P.args, **kwargs: P.kwargs) -> Par
 
 
 @dataclass(frozen=True)
-class Team:
+class Group:
     """What `enqueue.group` has enqueued: the jobs, and the one that waits for all of them."""
 
     jobs: Sequence[Job]
@@ -74,7 +74,7 @@ class Made(NamedTuple):
     def job(self) -> Job:
         """The job, to be read from Redis when it is asked for more than its id."""
         redis, ttl = connection.shared(), self.recipe.same.get("result_ttl")
-        job: Job = rq_job.stand_in(
+        job: Job = stand_in(
             self.job_id, redis, Job.refresh, origin=self.recipe.queue, result_ttl=ttl
         )
         return job
@@ -82,7 +82,7 @@ class Made(NamedTuple):
     @property
     def takes_results(self) -> bool:
         """Whether `result` is among its arguments."""
-        return placeholder.MARK in self.call.data
+        return MARK in self.call.data
 
     def before(self, waiting: "Made | None") -> "Made":
         """The same as one that another waits for."""
@@ -95,7 +95,7 @@ class Made(NamedTuple):
     def waiting_fields(self) -> dict[str, Any]:
         """Its hash as long as it waits for others.  Mirrors rq.Job.to_dict."""
         fields = self.recipe.fields(self.call, clock.rq_text(clock.wall()))
-        job = rq_job.made_of(fields, self.job_id, connection.shared())
+        job = made_of(fields, self.job_id, connection.shared())
         job.enqueued_at = None
         job.enqueue_at_front = self.recipe.options.get("at_front")
         return job.to_dict() | {"status": JobStatus.DEFERRED.value, "data": self.call.data}
@@ -123,7 +123,7 @@ def chain(parts: Sequence[Part], recipe_of: Recipes) -> list[Job]:
     return [one.job for one in made]
 
 
-def group(parts: Iterable[Part], then: Then | None, recipe_of: Recipes) -> Team:
+def group(parts: Iterable[Part], then: Then | None, recipe_of: Recipes) -> Group:
     """Write a group; see `Enqueue.group`."""
     members = _made(parts, recipe_of)
     for number, one in enumerate(members, start=1):
@@ -137,7 +137,7 @@ def group(parts: Iterable[Part], then: Then | None, recipe_of: Recipes) -> Team:
     _write(members, last)
     if last is not None:
         _deliver(_closing(last))
-    return Team([one.job for one in members], last and last.job)
+    return Group([one.job for one in members], last and last.job)
 
 
 def _made(
@@ -167,7 +167,7 @@ def _made(
 
 def _made_last(then: Then, recipe_of: Recipes) -> Made:
     """The one that waits for a group: a part, or a function that takes the results."""
-    last_part = then if isinstance(then, Part) else part(then, placeholder.result)
+    last_part = then if isinstance(then, Part) else part(then, result)
     [last] = _made([last_part], recipe_of, _OF_NONE_THAT_WAITS, called="then")
     return last
 

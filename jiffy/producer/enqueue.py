@@ -15,10 +15,11 @@ from rq.serializers import JSONSerializer
 
 from jiffy import clock, connection, keys, redis_io, rq_compat
 from jiffy.errors import DuplicateJob, InvalidValue, RedisAway, RedisFull
-from jiffy.producer import bulk, call, flows, functions, project, rq_job
+from jiffy.producer import bulk, functions, payload, project, workflows
 from jiffy.producer import options as job_options
+from jiffy.producer.job import Job as Job
+from jiffy.producer.job import fill, made_of, stand_in
 from jiffy.producer.recipe import Recipe, new_id
-from jiffy.producer.rq_job import Job as Job
 from jiffy.settings import settings
 
 P = ParamSpec("P")
@@ -110,7 +111,7 @@ class Enqueue:
             return Jobs(_one_by_one(recipe, order), recipe, redis)
         return Jobs(bulk.put(redis, recipe, order), recipe, redis)
 
-    def chain(self, *parts: flows.Part) -> list[Job]:
+    def chain(self, *parts: workflows.Part) -> list[Job]:
         """Run calls one after another; return their jobs, of which the last is to be waited for.
 
         `enqueue.chain(part(images.fetch, url), part(images.resize, result, 200))`: `result` is what
@@ -118,9 +119,11 @@ class Enqueue:
         the one before has finished.  Where one fails for good, or is stopped, canceled or deleted,
         the rest is canceled, with that as the reason.  Written all at once or not at all.
         """
-        return flows.chain(parts, self._recipe_of)
+        return workflows.chain(parts, self._recipe_of)
 
-    def group(self, parts: Iterable[flows.Part], then: flows.Then | None = None) -> flows.Team:
+    def group(
+        self, parts: Iterable[workflows.Part], then: workflows.Then | None = None
+    ) -> workflows.Group:
         """Run calls side by side, then `then`, once, when the last is over, however it ended.
 
         `enqueue.group([part(images.resize, path, 200) for path in paths], then=reports.write)`:
@@ -132,7 +135,7 @@ class Enqueue:
         All parts are checked before the first is written.  If this process dies in between, what is
         written runs, and `then` is canceled after some minutes.
         """
-        return flows.group(parts, then, self._recipe_of)
+        return workflows.group(parts, then, self._recipe_of)
 
     def check(
         self, func: Callable[..., object], args: Sequence[Any], kwargs: Mapping[str, Any]
@@ -146,7 +149,7 @@ class Enqueue:
         """The job of a checked call, written nowhere: what a tick of the schedule is a copy of."""
         recipe = self._recipe(func)
         fields = recipe.fields(recipe.call(args, kwargs), clock.rq_text(clock.wall()))
-        job = rq_job.made_of(fields, recipe.job_id or new_id(), _nowhere())
+        job = made_of(fields, recipe.job_id or new_id(), _nowhere())
         job.enqueue_at_front = recipe.options.get("at_front") or None
         return job
 
@@ -154,7 +157,7 @@ class Enqueue:
     def _usual(self) -> "_Table":
         return _of_project(settings().options) if self._own is None else self._own
 
-    def _recipe_of(self, part: flows.Part, unfit: Collection[str]) -> Recipe:
+    def _recipe_of(self, part: workflows.Part, unfit: Collection[str]) -> Recipe:
         mine = self.options(**part.given) if part.given else self
         return mine.without_usual(unfit)._recipe(part.func)
 
@@ -166,7 +169,7 @@ class Enqueue:
                 return recipe
         except (KeyError, TypeError):  # not hashable: `Recipe` says what is wrong with it
             pass
-        usual = self._usual.get(call.target(func).path, {})
+        usual = self._usual.get(payload.target(func).path, {})
         recipe = Recipe(func, job_options.merged(usual, self._given))
         self._recipes[func] = recipe, config
         return recipe
@@ -241,7 +244,7 @@ def _usual(key: Any, given: Any) -> tuple[str, Mapping[str, Any]]:
     """A line of the table: a function's path, and its usual options."""
     # Which modules are allowed is a setting; it is read when the first job is enqueued.
     function = functions.find(key, (key.partition(".")[0],)) if isinstance(key, str) else key
-    call.refuse_unnamed(function)
+    payload.refuse_unnamed(function)
     path = functions.path_of(function)
     if not isinstance(given, Mapping):
         raise InvalidValue(f"what {path} has as usual", given, "options(…)")
@@ -255,7 +258,7 @@ def _usual(key: Any, given: Any) -> tuple[str, Mapping[str, Any]]:
 def _put(
     recipe: Recipe, args: Sequence[Any], kwargs: Mapping[str, Any], given_id: str | None = None
 ) -> tuple[Job, bool]:
-    """Check the call, then write the job to Redis; return it, and whether it is of this call."""
+    """Check the call, then write the job to Redis; return it, and whether it is of this payload."""
     made = recipe.call(args, kwargs)
     given_id = given_id or recipe.job_id
     job_id, token = new_id(), ""
@@ -268,7 +271,7 @@ def _put(
 
 
 def _put_wrapped(
-    recipe: Recipe, made: call.Call, job_id: str, token: str, now: str
+    recipe: Recipe, made: payload.Call, job_id: str, token: str, now: str
 ) -> tuple[Job, bool]:
     """Write the job inside of what an integration (Sentry) has put around RQ's `enqueue_job`.
 
@@ -280,16 +283,18 @@ def _put_wrapped(
         meta = {"meta": json.dumps(job.meta)} if job.meta else {}
         written.append(_write(recipe.having(meta), made, job_id, token, now))
 
-    job = rq_job.made_of(recipe.fields(made, now), job_id, redis)
+    job = made_of(recipe.fields(made, now), job_id, redis)
     queue = Queue(recipe.queue, connection=redis)
     rq_compat.enqueue_wrapped(queue, job, write, at_front=recipe.options.get("at_front", False))
     return written[-1] if written else (job, True)
 
 
-def _write(recipe: Recipe, made: call.Call, job_id: str, token: str, now: str) -> tuple[Job, bool]:
+def _write(
+    recipe: Recipe, made: payload.Call, job_id: str, token: str, now: str
+) -> tuple[Job, bool]:
     redis = connection.shared()
     if recipe.depends_on is not None:
-        job = rq_job.made_of(recipe.fields(made, now), job_id, redis)
+        job = made_of(recipe.fields(made, now), job_id, redis)
         return _put_dependent(recipe, job, token), True
     answer = redis_io.deliver(redis, recipe.message(made, job_id, token, now), job_id)
     if answer == 0:
@@ -298,7 +303,7 @@ def _write(recipe: Recipe, made: call.Call, job_id: str, token: str, now: str) -
         return _stand_in(answer.decode(), recipe, redis, Job.refresh), False
 
     def tell(job: Job) -> None:
-        rq_job.fill(job, recipe.fields(made, now))
+        fill(job, recipe.fields(made, now))
 
     return _stand_in(job_id, recipe, redis, tell), True
 
@@ -347,5 +352,5 @@ def _one_by_one(recipe: Recipe, order: bulk.Order) -> bulk.Put:
 
 def _stand_in(job_id: str, recipe: Recipe, redis: Redis, tell: Callable[[Job], object]) -> Job:
     result_ttl = recipe.same.get("result_ttl")
-    job: Job = rq_job.stand_in(job_id, redis, tell, origin=recipe.queue, result_ttl=result_ttl)
+    job: Job = stand_in(job_id, redis, tell, origin=recipe.queue, result_ttl=result_ttl)
     return job

@@ -30,6 +30,22 @@ _ANYTHING_ELSE = "Pass a number, a text, a list, a dict, or the path of a file."
 _encode = json.JSONEncoder().encode
 
 
+class Placeholder(dict[str, bool]):
+    """`result` in a part of a chain or group: it travels as a small JSON object, at any depth.
+
+    `join.lua` puts the value in its place when it is there; then it is a job like any other.
+    """
+
+    def __repr__(self) -> str:
+        return "result"
+
+
+# Whatever an argument is to be, a result may be.
+result: Any = Placeholder({"jiffy:result": True})
+# In a job's data.  Quotes inside JSON's texts are escaped, so this stands nowhere else.
+MARK = '{"jiffy:result": true}'
+
+
 class Call(NamedTuple):
     """What a job carries: RQ's data, and the call in words, without secrets."""
 
