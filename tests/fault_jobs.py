@@ -8,6 +8,7 @@ import sys
 
 from redis import Redis
 
+from jiffy import keys
 from tests.worker_jobs import say
 
 
@@ -86,5 +87,5 @@ def take(anything):
 def spoil_its_dependency(redis_url, dependency):
     """Put something of another type in the place of a job's hash."""
     with Redis.from_url(redis_url) as redis:
-        redis.delete(f"rq:job:{dependency}")
-        redis.set(f"rq:job:{dependency}", "odd")
+        redis.delete(keys.job(dependency))
+        redis.set(keys.job(dependency), "odd")

@@ -5,7 +5,7 @@ from rq.job import JobStatus
 
 import scheduler
 from enqueue import OPTIONS, enqueue
-from jiffy import Retry, find_job, wait
+from jiffy import Retry, find_job, keys, wait
 from jiffy.errors import (
     DuplicateJob,
     InvalidValue,
@@ -79,7 +79,7 @@ def test_a_job_that_failed_is_tried_again_after_a_pause(work):
 
 def test_a_job_that_no_worker_begins_in_time_is_canceled(work, redis):
     job = enqueue.options(expires="10m")(numbers.add, 2, 3)
-    redis.zadd("jiffy:expiring", {job.id: 1})  # its time is over
+    redis.zadd(keys.EXPIRING, {job.id: 1})  # its time is over
     work()
     with pytest.raises(JobFailed, match="canceled"):
         wait(job, timeout="30s")
@@ -90,7 +90,7 @@ def test_the_same_call_may_be_one_job_for_an_hour(redis):
     first, second = once(numbers.add, 2, 3), once(numbers.add, 2, 3)
 
     assert first.id == second.id
-    assert redis.llen("rq:queue:default") == 1
+    assert redis.llen(keys.queue("default")) == 1
 
 
 def test_a_functions_usual_options_hold_wherever_it_is_enqueued(redis):
@@ -140,7 +140,7 @@ def test_an_id_that_is_taken_is_refused_and_the_first_job_is_left_as_it_was(redi
     with pytest.raises(DuplicateJob):
         enqueue.options(job_id="one")(numbers.add, 4, 5)
 
-    assert redis.lrange("rq:queue:default", 0, -1) == [b"one"]
+    assert redis.lrange(keys.queue("default"), 0, -1) == [b"one"]
     first.refresh()
     assert first.args == [2, 3]
 

@@ -17,6 +17,7 @@ from aiosmtpd.smtp import AuthResult
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 from enqueue import enqueue
+from jiffy import keys
 from jobs import cleanup, images, long, mail
 
 SAMPLE = Path(__file__).parents[1] / "samples/photo.jpg"
@@ -295,8 +296,8 @@ def test_a_mail_keeps_its_id_when_the_job_runs_again(mails, redis, work):
     job = enqueue(mail.send, "bob@example.com", "Hi", "…")
     work()
     first_id = job.return_value()
-    redis.lpush("rq:queue:default", job.id)
-    redis.hset(f"rq:job:{job.id}", "status", "queued")
+    redis.lpush(keys.queue("default"), job.id)
+    redis.hset(keys.job(job.id), "status", "queued")
     work()
 
     assert [message["Message-ID"] for message in mails] == [first_id] * 2

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from enqueue import enqueue
+from jiffy import keys
 from jiffy.producer import progress as job_progress
 from jiffy.producer.enqueue import Queue
 from jobs import images, numbers, queue_day, reports
@@ -27,9 +28,9 @@ def ended(redis, job_id, *, hours_ago, state="finished", queue="low", took_s=2, 
     }
     told = {name: time.strftime("%Y-%m-%dT%H:%M:%S.%fZ") for name, time in times.items()}
     told |= {"description": "jobs.numbers.add(2, 3)", "origin": queue} | more
-    redis.sadd("rq:queues", f"rq:queue:{queue}")
-    redis.zadd(f"rq:{state}:{queue}", {job_id: end.timestamp() + 100_000})
-    redis.hset(f"rq:job:{job_id}", mapping=told)
+    redis.sadd(keys.QUEUES, keys.queue(queue))
+    redis.zadd(f"{keys.RQ}{state}:{queue}", {job_id: end.timestamp() + 100_000})
+    redis.hset(keys.job(job_id), mapping=told)
 
 
 def lines_of(path):
@@ -153,7 +154,7 @@ def test_a_broken_job_stops_no_report(redis, report, broken):
 
 def test_a_job_that_is_gone_meanwhile_is_passed_over(redis, report):
     ended(redis, "a", hours_ago=1)
-    redis.delete("rq:job:a")
+    redis.delete(keys.job("a"))
 
     assert report("csv") == []
     assert "None." in report("html")
@@ -170,7 +171,7 @@ def test_the_latest_failures_come_first_and_are_limited(redis):
 def test_whatever_a_job_says_is_shown_as_text(redis, report):
     bad = "<script>alert(1)</script>"
     ended(redis, bad, hours_ago=1, state="failed", queue=bad)
-    redis.xadd(f"rq:results:{bad}", rq_failure(f"Traceback\nValueError: {bad}"))
+    redis.xadd(keys.results(bad), rq_failure(f"Traceback\nValueError: {bad}"))
     text = report("html")
 
     assert "<script" not in text

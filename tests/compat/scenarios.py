@@ -15,6 +15,7 @@ from rq.group import Group
 from rq.job import Dependency
 from rq.suspension import suspend
 
+from jiffy import keys
 from tests.compat import work
 
 _A_MINUTE = datetime.timedelta(minutes=1)
@@ -204,7 +205,11 @@ def _abandon(stage, job):
     execution = worker.prepare_execution(job)
     worker.prepare_job_execution(job)
     stage.redis.zadd(queue.started_job_registry.key, {execution.composite_key: 1})
-    for key in (execution.key, f"rq:executions:{job.id}", *stage.redis.keys("rq:worker*")):
+    for key in (
+        execution.key,
+        f"{keys.RQ}executions:{job.id}",
+        *stage.redis.keys(f"{keys.RQ}worker*"),
+    ):
         stage.redis.delete(key)  # their time is over
 
 
@@ -369,7 +374,7 @@ def dependents_that_a_worker_left_between_its_two_steps(stage):
     parent.set_status("finished")
     stage.queue().deferred_job_registry.remove(job)
     job.set_status("ready_to_enqueue")
-    stage.redis.zadd("rq:ready:default", {"two": 1})
+    stage.redis.zadd(f"{keys.RQ}ready:default", {"two": 1})
     stage.work()
 
 
@@ -506,7 +511,7 @@ def held_and_canceled(stage):
 
 def a_slot_that_nobody_freed(stage):
     job = _behind(stage, work.add, 2, 3)
-    stage.redis.delete(job.key, "rq:queue:default")
+    stage.redis.delete(job.key, keys.queue("default"))
     stage.work()
 
 
@@ -581,7 +586,7 @@ def webhooks(stage):
         stage.enqueue(work.add, 2, 3, webhooks=hooks)
         stage.enqueue(work.fail, job_id="two", webhooks=hooks)
         stage.work()
-    _without_port(stage.redis, "rq:job:one", "rq:job:two")
+    _without_port(stage.redis, keys.job("one"), keys.job("two"))
 
 
 # Ways to be there
@@ -606,7 +611,7 @@ def canceled_while_queued(stage):
 
 def canceled_while_its_id_stands_in_the_queue(stage):
     stage.enqueue(work.note, "never").cancel()
-    stage.redis.rpush("rq:queue:default", "one")
+    stage.redis.rpush(keys.queue("default"), "one")
     stage.work()
 
 
@@ -622,7 +627,7 @@ def deleted_while_running(stage):
 
 def expired_while_queued(stage):
     stage.enqueue(work.note, "never", ttl=1)
-    stage.redis.delete("rq:job:one")
+    stage.redis.delete(keys.job("one"))
     stage.enqueue(work.note, "second", job_id="two")
     stage.work()
 
@@ -692,7 +697,7 @@ def webhooks_of_a_job_that_is_tried_again(stage):
         hooks = [rq.Webhook(url, status, method="POST") for status in ("finished", "failed")]
         stage.enqueue(work.fail, retry=rq.Retry(max=1), webhooks=hooks)
         stage.work()
-    _without_port(stage.redis, "rq:job:one")
+    _without_port(stage.redis, keys.job("one"))
 
 
 def seen_from_inside_a_job(stage):

@@ -153,13 +153,13 @@ def test_a_job_that_may_have_been_begun_is_named(redis, redis_address, environ, 
         connection.shared.cache_clear()
         with served(start_task.app) as address:
             call(f"{address}/start_task/first")
-            redis.delete("rq:queue:default")
+            redis.delete(keys.queue("default"))
             cutter.cut_once("answered", 0)
             code, told = call(f"{address}/start_task/ab")
         connection.shared().close()
         connection.shared.cache_clear()
 
-    assert (code, redis.lrange("rq:queue:default", 0, -1)) == (503, [told["may_run"].encode()])
+    assert (code, redis.lrange(keys.queue("default"), 0, -1)) == (503, [told["may_run"].encode()])
 
 
 @pytest.mark.usefixtures("redis")

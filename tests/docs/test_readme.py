@@ -6,6 +6,7 @@ import shlex
 import pytest
 from redis import Redis
 
+from jiffy import keys
 from tests.newcomer import CHECKOUT, clone_set_up, make_run, new_folder, wait_until
 
 README = (CHECKOUT / "README.md").read_text()
@@ -71,7 +72,7 @@ def test_everything_in_it_can_be_typed_word_by_word():
 
         enqueued = sum(line.startswith(("python enqueue.py", "curl")) for line in shell_lines())
         with Redis.from_url(run.redis_address) as redis:
-            wait_until(lambda: not redis.exists("rq:queue:default", "rq:queue:low"))
+            wait_until(lambda: not redis.exists(keys.queue("default"), keys.queue("low")))
             # The sample job's two and the two from Python come to them; one is for later.
             wait_until(lambda: finished(redis) == enqueued + 2 + 2 - 1)
         run.press_ctrl_c()
@@ -79,4 +80,4 @@ def test_everything_in_it_can_be_typed_word_by_word():
 
 
 def finished(redis):
-    return redis.zcard("rq:finished:default") + redis.zcard("rq:finished:low")
+    return redis.zcard(f"{keys.RQ}finished:default") + redis.zcard(f"{keys.RQ}finished:low")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from jiffy import enqueue
+from jiffy import enqueue, keys
 from jiffy.errors import NotThisState
 from jiffy.producer import actions
 from tests import worker_jobs
@@ -57,10 +57,10 @@ def test_of_jobs_that_are_canceled_while_they_are_taken_each_runs_or_is_canceled
     ids = enqueue.many(worker_jobs.say, [(f"{number}",) for number in range(500)]).ids
     let_go_on(redis, "a")
     canceled = {job_id for job_id in reversed(ids) if is_canceled(job_id)}
-    worker.until(lambda: redis.zcard("rq:finished:default") == 501 - len(canceled))
+    worker.until(lambda: redis.zcard(f"{keys.RQ}finished:default") == 501 - len(canceled))
 
-    assert redis.llen("rq:queue:default") == redis.zcard("rq:wip:default") == 0
-    assert {raw.decode() for raw in redis.zrange("rq:canceled:default", 0, -1)} == canceled
+    assert redis.llen(keys.queue("default")) == redis.zcard(f"{keys.RQ}wip:default") == 0
+    assert {raw.decode() for raw in redis.zrange(f"{keys.RQ}canceled:default", 0, -1)} == canceled
 
 
 def is_canceled(job_id):

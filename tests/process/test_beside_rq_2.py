@@ -9,6 +9,7 @@ import rq
 from rq.serializers import JSONSerializer
 
 import jiffy
+from jiffy import keys
 from jiffy.producer import actions
 from jobs import numbers
 from tests import plain_jobs, worker_jobs
@@ -137,7 +138,7 @@ def test_its_scheduler_and_its_worker_run_our_delayed_job_and_its_retries(
 ):
     later = jiffy.enqueue.options(in_="1s", retry=jiffy.Retry(2, pause=0), meta={"by": "Ann"})
     made = later(plain_jobs.fail_twice, f"{tmp_path}")
-    wait_until(lambda: redis.time()[0] > redis.zscore("rq:scheduled:default", made.id))
+    wait_until(lambda: redis.time()[0] > redis.zscore(f"{keys.RQ}scheduled:default", made.id))
     rq_2(COMMAND, *WORKER, "--with-scheduler")
 
     assert (jiffy.wait(made, timeout="30s"), made.get_meta()) == ("at last", {"by": "Ann"})
@@ -158,7 +159,7 @@ def test_without_the_flag_its_requeue_replaces_our_meta_and_the_job_runs_all_the
 @pytest.mark.parametrize("new", ["rate_limited", "ready_to_enqueue"])
 def test_it_cannot_read_a_job_in_a_status_of_3_0(rq_2, redis, new):
     enqueue(redis)
-    redis.hset("rq:job:default-0", "status", new)
+    redis.hset(keys.job("default-0"), "status", new)
     read = """
     try:
         fetch("default-0")

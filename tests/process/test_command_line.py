@@ -12,7 +12,7 @@ import pytest
 import rq
 from rq.suspension import resume, suspend
 
-from jiffy import SimpleWorker
+from jiffy import SimpleWorker, keys
 from jiffy.producer import enqueue as queues
 from jiffy.producer import results
 from jiffy.producer.enqueue import Job, Queue
@@ -40,7 +40,7 @@ def enqueue(*words):
 
 def run_what_is_queued(redis):
     """Once a job is queued, run it with a worker of its own."""
-    wait_until(lambda: redis.keys("rq:queue:*"))
+    wait_until(lambda: redis.keys(f"{keys.RQ}queue:*"))
     start("worker.py", "-n", "1", "--burst").communicate()
 
 
@@ -115,7 +115,7 @@ def test_the_jobs_id_its_queue_and_the_time_it_took_are_printed(redis):
 
     assert code == 0
     assert re.fullmatch(r"sum-1 on queue low, dispatched in \d+\.\d ms\n", output)
-    assert redis.lrange("rq:queue:low", 0, -1) == [b"sum-1"]
+    assert redis.lrange(keys.queue("low"), 0, -1) == [b"sum-1"]
 
 
 def test_words_become_the_types_of_the_signature(redis):
@@ -147,14 +147,14 @@ def test_a_pause_between_tries_and_an_end_to_the_waiting_are_options_too(pause, 
     job = Job.fetch("sum-1", connection=redis)
 
     assert (job.retries_left, job.retry_intervals) == (3, intervals)
-    assert redis.hget("rq:job:sum-1", "jiffy:expires") == b"600"
+    assert redis.hget(keys.job("sum-1"), "jiffy:expires") == b"600"
 
 
 def test_a_job_for_later_waits(redis):
     enqueue("jobs.numbers.add", "2", "3", "--in", "5m", "--id", "sum-1")
 
-    assert redis.zscore("rq:scheduled:default", "sum-1")
-    assert redis.keys("rq:queue:*") == []
+    assert redis.zscore(f"{keys.RQ}scheduled:default", "sum-1")
+    assert redis.keys(f"{keys.RQ}queue:*") == []
 
 
 def test_an_id_that_is_taken_is_one_line_and_exit_code_2():
@@ -172,8 +172,11 @@ def test_each_line_of_a_file_becomes_a_job_and_typed_again_none_is_doubled(redis
 
     assert re.fullmatch(r"3 jobs on queue default in [\d.]+ m?s\n", first[1])
     assert again[1].endswith(", 3 of them were there already\n")
-    assert redis.lrange("rq:queue:default", 0, -1) == [b"sum-1", b"sum-2", b"sum-3"]
-    assert (Job.fetch("sum-3", connection=redis).args, redis.exists("rq:queue:low")) == ([3, 5], 0)
+    assert redis.lrange(keys.queue("default"), 0, -1) == [b"sum-1", b"sum-2", b"sum-3"]
+    assert (Job.fetch("sum-3", connection=redis).args, redis.exists(keys.queue("low"))) == (
+        [3, 5],
+        0,
+    )
 
 
 def test_each_line_of_the_input_becomes_a_job(redis):
@@ -182,7 +185,7 @@ def test_each_line_of_the_input_becomes_a_job(redis):
 
     assert (typed.returncode, output) == (2, "")
     assert errors == ("Call 2: add() needs 'x' as int | float, not 'x=y'. Enqueued before it: 1.\n")
-    assert redis.llen("rq:queue:default") == 1
+    assert redis.llen(keys.queue("default")) == 1
 
 
 def test_wait_shows_the_result(redis):
@@ -275,7 +278,7 @@ def test_ctrl_c_while_waiting_leaves_the_job_alone(redis):
 
     assert typed.returncode == 130
     assert errors.endswith("\nNo longer waiting. Job sum-1 goes on.\n")
-    assert redis.lrange("rq:queue:default", 0, -1) == [b"sum-1"]
+    assert redis.lrange(keys.queue("default"), 0, -1) == [b"sum-1"]
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 import pytest
 from PIL import Image
 
+from jiffy import keys
 from tests.browser import find_browser, open_browser
 from tests.newcomer import CHECKOUT, clone, clone_set_up, make_run, new_folder, wait_until
 
@@ -120,7 +121,7 @@ def test_a_redis_of_the_users_own_is_used_and_left_alone(folder, redis, redis_ad
         run.press_ctrl_c()
         run.wait_until_none_is_left()
 
-    assert redis.zcard("rq:finished:default") == 2
+    assert redis.zcard(f"{keys.RQ}finished:default") == 2
     assert not list((folder / ".redis").glob("redis*"))
 
 

@@ -65,16 +65,16 @@ def test_a_planted_pickle_is_not_executed(run, redis, tmp_path):
     plant(redis, "pickled", data=call, **trapped)
     plant(redis, "json", data=data, **trapped)
     plant(redis, "ways-of-rq", data=data, webhooks="[]", dependency_ids="[]", **trapped)
-    redis.rpush("rq:queue:default", "pickled", "json", "ways-of-rq")
+    redis.rpush(keys.queue("default"), "pickled", "json", "ways-of-rq")
     waits = {"status": "deferred", "dependency_ids": '["ways-of-rq"]'}
     plant(redis, "dependent", data=call, result=pickle.dumps(trap), **waits)
-    redis.zadd("rq:deferred:default", {"dependent": 1})
-    redis.sadd("rq:job:ways-of-rq:dependents", "dependent")
+    redis.zadd(f"{keys.RQ}deferred:default", {"dependent": 1})
+    redis.sadd(f"{keys.RQ}job:ways-of-rq:dependents", "dependent")
     plant(redis, "due", data=call, status="scheduled", result=pickle.dumps(trap))
-    redis.zadd("rq:scheduled:default", {"due": 1})
+    redis.zadd(f"{keys.RQ}scheduled:default", {"due": 1})
     plant(redis, "abandoned", data=call, **trapped | {"status": "started"})
-    redis.zadd("rq:wip:default", {"abandoned:execution": 1})
-    redis.sadd("rq:queues", "rq:queue:default")
+    redis.zadd(f"{keys.RQ}wip:default", {"abandoned:execution": 1})
+    redis.sadd(keys.QUEUES, keys.queue("default"))
     log = run(JOBS_MODULES="tests.worker_jobs")
 
     assert not (tmp_path / "mark").exists(), log

@@ -111,7 +111,7 @@ def test_requeue_leaves_data_and_meta_as_they_are(run, put, redis, work, without
 def test_a_pool_unpickles_the_meta_of_an_abandoned_job_all_the_same(run, redis, tmp_path):
     fields = {"meta": pickle.dumps(Trap(tmp_path / "mark")), "data": b"[]", "status": "started"}
     redis.hset(keys.job("default-0"), mapping=fields | {"origin": "default"})
-    redis.zadd("rq:wip:default", {"default-0:execution": 1})
+    redis.zadd(f"{keys.RQ}wip:default", {"default-0:execution": 1})
     run("rq worker-pool --serializer json", "--burst", "default")
 
     assert (tmp_path / "mark").exists()

@@ -10,6 +10,7 @@ from rq.command import (
 )
 from rq.suspension import resume, suspend
 
+from jiffy import keys
 from tests import worker_jobs
 from tests.worker_processes import begin, let_go_on, until_over, until_said, worker_names
 from tests.worker_support import enqueue, job, queued, reason, said, status
@@ -40,7 +41,7 @@ def test_a_job_is_stopped_by_command_and_its_callback_is_told(worker, redis):
 def test_an_execution_is_stopped_by_command_and_no_other_one_of_the_job(worker, redis):
     (execution,) = job(redis).get_executions()
     for execution_id in ("an-earlier-one", execution.id):
-        redis.hset(f"rq:execution:default-0:{execution_id}", mapping=execution.serialize())
+        redis.hset(f"{keys.RQ}execution:default-0:{execution_id}", mapping=execution.serialize())
         send_stop_execution_command(redis, "default-0", execution_id)
         worker.until_logged("command.received")
     until_over(worker, redis, "default-0")
@@ -101,7 +102,7 @@ def test_one_of_two_workers_is_shut_down_and_the_other_works_on(start_worker, re
              b'{"command": "stop-job"}', b'{"command": "stop-job", "job_id": "other"}'],
 )  # fmt: skip
 def test_what_is_no_command_is_passed_over(worker, redis, data):
-    redis.publish(f"rq:pubsub:{worker_names(redis)[0]}", data)
+    redis.publish(f"{keys.RQ}pubsub:{worker_names(redis)[0]}", data)
     worker.until_logged("command")
     let_go_on(redis, "a")
     until_said(worker, redis, "next")
@@ -113,7 +114,7 @@ def test_suspended_workers_finish_what_runs_and_begin_nothing_until_they_are_res
     suspend(redis)
     let_go_on(redis, "a")
     name = worker_names(redis)[0]
-    worker.until(lambda: redis.hget(f"rq:worker:{name}", "state") == b"suspended")
+    worker.until(lambda: redis.hget(keys.worker(name), "state") == b"suspended")
     before = said(redis)
     resume(redis)
     until_said(worker, redis, "next")

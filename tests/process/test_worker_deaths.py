@@ -7,6 +7,7 @@ from datetime import timedelta
 import pytest
 from rq import Retry
 
+from jiffy import keys
 from jiffy.producer.enqueue import Queue
 from tests import worker_jobs
 from tests.newcomer import wait_until
@@ -33,7 +34,7 @@ def test_the_job_of_a_killed_child_runs_again_at_once(start_worker, redis):
     let_go_on(redis, "a")
     until_over(worker, redis, "default-0")
 
-    assert (status(redis), redis.hget("rq:job:default-0", "jiffy:crashes")) == ("finished", b"1")
+    assert (status(redis), redis.hget(keys.job("default-0"), "jiffy:crashes")) == ("finished", b"1")
     assert "cause='signal 9 (SIGKILL)'" in worker.lines("job.recovered")[0]
 
 
@@ -67,13 +68,13 @@ def test_a_job_that_kills_is_set_aside_with_its_causes_and_its_neighbours_run(
 def test_two_poisonous_jobs_in_a_batch_harm_none_of_their_neighbours(start_worker, redis):
     ids = enqueue(redis, 60)
     for poisoned in ("default-25", "default-31"):
-        redis.hset(f"rq:job:{poisoned}", "data", b'["tests.worker_jobs.kill_itself", null, [], {}]')
+        redis.hset(keys.job(poisoned), "data", b'["tests.worker_jobs.kill_itself", null, [], {}]')
     worker = start_worker("-n", "2")
     until_over(worker, redis, *ids)
 
     assert sorted(registered(redis, "failed")) == ["default-25", "default-31"]
     assert len(registered(redis, "finished")) == 58
-    assert not any(redis.hexists(f"rq:job:{good}", "jiffy:crashes") for good in ids[:25])
+    assert not any(redis.hexists(keys.job(good), "jiffy:crashes") for good in ids[:25])
 
 
 def test_what_a_job_has_started_dies_with_it(start_worker, redis):

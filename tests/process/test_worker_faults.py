@@ -11,6 +11,7 @@ from rq.serializers import DefaultSerializer
 
 from bench.proxy import longer
 from bench.server import free_port
+from jiffy import keys
 from jiffy.dev import redis_server
 from jiffy.producer.enqueue import Queue
 from tests import fault_jobs, worker_jobs
@@ -40,7 +41,7 @@ def test_5000_dependents_are_released_far_from_redis_and_nothing_else_waits(star
             put(redis, worker_jobs.nothing, job_id="neighbour")
             worker = start_worker("-n", "2", REDIS_URL=far)
             until_over(worker, redis, "parent", "neighbour")
-            worker.until(lambda: redis.zcard("rq:finished:default") == 5002)
+            worker.until(lambda: redis.zcard(f"{keys.RQ}finished:default") == 5002)
     finally:
         redis_server.stop(socket)
 
@@ -50,16 +51,16 @@ def test_a_child_that_is_killed_amid_a_release_loses_no_dependent(start_worker, 
     worker = start_worker()
     worker.until(lambda: registered(redis, "finished"))
     os.kill(worker.children()[0], signal.SIGKILL)
-    worker.until(lambda: redis.zcard("rq:finished:default") == 3001)
+    worker.until(lambda: redis.zcard(f"{keys.RQ}finished:default") == 3001)
 
-    assert redis.zcard("rq:deferred:default") == 0
+    assert redis.zcard(f"{keys.RQ}deferred:default") == 0
 
 
 def test_the_dependents_of_a_job_that_was_killed_are_released_by_a_child(start_worker, redis):
     parent = put(redis, worker_jobs.hold, "parent", job_id="parent", job_timeout=1)
     depend(redis, parent, 2000, allow_failure=True)
     worker = start_worker("-n", "2")
-    worker.until(lambda: redis.zcard("rq:finished:default") == 2000)
+    worker.until(lambda: redis.zcard(f"{keys.RQ}finished:default") == 2000)
 
     assert reason(redis, "parent").startswith("exceeded its limit of 1 s")
     assert not worker.lines("worker.died")
@@ -69,9 +70,9 @@ def test_a_dependency_that_is_no_job_changes_nothing_of_the_other(start_worker, 
     for name in ("odd", "parent"):
         put(redis, worker_jobs.nothing, job_id=name)
     put(redis, worker_jobs.nothing, job_id="child", depends_on=["odd", "parent"])
-    redis.lrem("rq:queue:default", 0, "odd")
-    redis.delete("rq:job:odd")
-    redis.set("rq:job:odd", "odd")
+    redis.lrem(keys.queue("default"), 0, "odd")
+    redis.delete(keys.job("odd"))
+    redis.set(keys.job("odd"), "odd")
     worker = start_worker()
     until_over(worker, redis, "parent")
 
@@ -140,14 +141,14 @@ def test_processes_that_a_job_starts_behave_as_elsewhere(start_worker, redis, fu
 
 
 def test_odd_values_keep_no_worker_from_its_work(start_worker, redis):
-    redis.rpush("rq:queue:default", b"\xff\xfe")
-    redis.hset(b"rq:job:\xff\xfe", mapping={"data": b"\xff", "status": b"\xff"})
+    redis.rpush(keys.queue("default"), b"\xff\xfe")
+    redis.hset(keys.RQ.encode() + b"job:\xff\xfe", mapping={"data": b"\xff", "status": b"\xff"})
     for name in ("counted", "list"):
         put(redis, worker_jobs.hold, name, job_id=name)
-    redis.hset("rq:job:counted", "jiffy:crashes", "x")
-    redis.set("jiffy:held:somebody", "odd")
-    redis.zadd("jiffy:leases", {"somebody": 1, b"\xff": 1})
-    redis.hset("rq:worker:somebody", "queues", "q," * 1_000_000)
+    redis.hset(keys.job("counted"), "jiffy:crashes", "x")
+    redis.set(keys.held("somebody"), "odd")
+    redis.zadd(keys.LEASES, {"somebody": 1, b"\xff": 1})
+    redis.hset(keys.worker("somebody"), "queues", "q," * 1_000_000)
     worker = start_worker("-n", "3")
     worker.until(lambda: "counted begun" in said(redis))
     for name in worker_names(redis):
@@ -155,7 +156,7 @@ def test_odd_values_keep_no_worker_from_its_work(start_worker, redis):
     os.kill(worker.children()[0], signal.SIGKILL)
     enqueue(redis, 5, queue="high")
     until_over(worker, redis, *(f"high-{number}" for number in range(5)), queue="high")
-    worker.until(lambda: not redis.exists("jiffy:held:somebody"))
+    worker.until(lambda: not redis.exists(keys.held("somebody")))
 
     assert worker.process.poll() is None
     assert not worker.lines("supervisor.failed")

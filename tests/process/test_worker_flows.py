@@ -55,7 +55,7 @@ def test_of_many_groups_whose_parts_kill_and_fail_each_is_summed_up_once(start_w
     ]
     for name in names:
         jiffy.enqueue.group(parts, then=sum_up(name))
-    worker.until(lambda: len(said(redis)) >= 10 and not redis.zcard("rq:wip:default"))
+    worker.until(lambda: len(said(redis)) >= 10 and not redis.zcard(f"{keys.RQ}wip:default"))
 
     assert sorted(said(redis)) == [f"{name}: finished failed failed finished" for name in names]
 
@@ -154,7 +154,7 @@ def test_a_producer_that_is_killed_as_it_writes_leaves_nothing_that_waits_for_ev
     process, cutter = producer
     cutter.cut_once("asked", 0, process.kill, passing=passing)
     process.communicate("\n")
-    [then_id] = redis.zrange("rq:deferred:default", 0, -1)
+    [then_id] = redis.zrange(f"{keys.RQ}deferred:default", 0, -1)
     then = Job(then_id.decode(), redis)
     worker = start_worker()
     worker.until(lambda: len(registered(redis, "finished")) == passing - 1)

@@ -37,7 +37,7 @@ def test_a_planted_pickle_is_not_executed(start_worker, redis):
     call = ("tests.worker_jobs.say", None, (Trap(),), {})
     fields = {"data": pickle.dumps(call), "meta": pickle.dumps(Trap()), "status": "queued"}
     redis.hset(keys.job("default-0"), mapping=fields)
-    redis.rpush("rq:queue:default", "default-0")
+    redis.rpush(keys.queue("default"), "default-0")
     worker = start_worker()
     worker.until_logged("job.failed")
 

@@ -8,6 +8,7 @@ import sys
 import pytest
 from redis import Redis
 
+from jiffy import keys
 from jiffy.dev import redis_server
 from tests import worker_jobs
 from tests.newcomer import CHECKOUT, wait_until
@@ -64,7 +65,7 @@ def test_a_worker_says_once_that_redis_is_away_and_once_that_it_is_back(
     address, restart = own_redis
     worker = start_worker("-n", "1", REDIS_URL=address)
     with Redis.from_url(address) as redis:
-        worker.until(lambda: redis.zcard("jiffy:leases"))
+        worker.until(lambda: redis.zcard(keys.LEASES))
     restart(lambda: worker.until_logged("redis.away"))
     worker.until_logged("redis.back")
     with Redis.from_url(address) as redis:

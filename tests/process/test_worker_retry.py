@@ -3,7 +3,7 @@
 import pytest
 from rq.timeouts import JobTimeoutException
 
-from jiffy import Enqueue, Retry
+from jiffy import Enqueue, Retry, keys
 from tests import worker_jobs
 from tests.worker_support import reason, registered, said, status
 
@@ -44,7 +44,7 @@ def test_what_waited_too_long_for_a_worker_is_canceled_and_the_log_says_so(
     start_worker, redis, enqueue
 ):
     late = enqueue.options(expires=1)(worker_jobs.say, "too late")
-    redis.zadd("jiffy:expiring", {late.id: 1})
+    redis.zadd(keys.EXPIRING, {late.id: 1})
     worker = start_worker()
     worker.until_logged("job.expired")
 

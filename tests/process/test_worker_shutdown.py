@@ -6,6 +6,7 @@ import signal
 import pytest
 from rq import Retry
 
+from jiffy import keys
 from jiffy.producer.enqueue import Queue
 from tests import worker_jobs
 from tests.worker_processes import begin, let_go_on, until_said
@@ -20,12 +21,12 @@ SHORT_GRACE = {"GRACE_S": "3.5"}
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_an_idle_worker_ends_at_once(start_worker, redis, number):
     worker = start_worker("-n", "2")
-    worker.until(lambda: redis.exists("rq:workers"))
+    worker.until(lambda: redis.exists(keys.WORKERS))
     worker.until(lambda: len(worker.children()) == 2)
     worker.send(number)
 
     assert worker.wait() == 0
-    assert not redis.exists("rq:workers", "jiffy:leases")
+    assert not redis.exists(keys.WORKERS, keys.LEASES)
     assert worker.log.rstrip().splitlines()[-1].split()[2] == "worker.stopped"
 
 
@@ -82,7 +83,7 @@ def test_a_job_that_does_not_leave_goes_back_to_the_front_too(start_worker, redi
     assert worker.wait() == 0
     assert queued(redis) == ["default-0", "default-1"]
     assert (status(redis), job(redis).retries_left) == ("queued", 2)
-    assert not redis.hexists("rq:job:default-0", "jiffy:crashes")
+    assert not redis.hexists(keys.job("default-0"), "jiffy:crashes")
     assert registered(redis, "failed") == registered(redis, "started") == []
 
 

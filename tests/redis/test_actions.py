@@ -160,7 +160,7 @@ def test_a_job_that_is_tried_again_has_the_traces_that_rq_would_leave(redis, in_
         retry(Job.fetch(in_state("failed", ttl="1h").id, redis))
         found.append(of_rq(take(redis)))
 
-    found[0].pop("rq:job:failed.exc_info")  # the text of no error: nobody reads it any more
+    found[0].pop(keys.job("failed.exc_info"))  # the text of no error: nobody reads it any more
 
     assert differences(*found) == {}
 
@@ -258,7 +258,7 @@ def test_stopping_tells_the_worker_in_rqs_words(redis, in_state):
     job = in_state("started")
     redis.hset(keys.job(job.id), "worker_name", "w1")
     with redis.pubsub(ignore_subscribe_messages=True) as heard:
-        heard.subscribe("rq:pubsub:w1")
+        heard.subscribe(f"{keys.RQ}pubsub:w1")
         heard.get_message(timeout=None)
         actions.stop(job)
         message = heard.get_message(timeout=None)

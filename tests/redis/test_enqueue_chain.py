@@ -140,10 +140,10 @@ def test_a_part_that_another_worker_has_by_now_releases_nothing(redis, chain):
 
 def test_where_its_queue_is_something_else_in_redis_a_part_waits_until_it_is_not(redis):
     jobs = jiffy.enqueue.chain(part(add, 1, 1), part(add, result, 1).options(queue="low"))
-    redis.set("rq:queue:low", "a text")
+    redis.set(keys.queue("low"), "a text")
     work_one(redis)
     before = statuses(redis, jobs)
-    redis.delete("rq:queue:low")
+    redis.delete(keys.queue("low"))
     look(redis)
 
     assert before == ["finished", "deferred"]
@@ -559,4 +559,4 @@ def test_a_producer_that_is_cut_off_for_good_leaves_nothing(redis, cutter, monke
         with pytest.raises(RedisAway):
             write_a_chain()
 
-        assert redis.keys("rq:*") == [], n
+        assert redis.keys(f"{keys.RQ}*") == [], n

@@ -26,11 +26,11 @@ def few_in_a_chunk(monkeypatch):
 
 
 def queued(redis):
-    return [raw.decode() for raw in redis.lrange("rq:queue:default", 0, -1)]
+    return [raw.decode() for raw in redis.lrange(keys.queue("default"), 0, -1)]
 
 
 def ran_and_gone(redis):
-    return lambda: redis.delete("rq:queue:default", *redis.keys("rq:job:*"))
+    return lambda: redis.delete(keys.queue("default"), *redis.keys(f"{keys.RQ}job:*"))
 
 
 def in_doubt(act):
@@ -47,7 +47,7 @@ def test_a_job_that_may_be_there_is_named_and_repeated_with_its_id_it_is_there_o
     redis, cutter, options, cut
 ):
     jiffy.enqueue(add, 1, 1)
-    redis.delete("rq:queue:default")
+    redis.delete(keys.queue("default"))
     cutter.cut_once(*cut)
     error = in_doubt(lambda: jiffy.enqueue.options(**options)(add, 2, 3))
     is_there = cut[0] == "answered"
@@ -58,20 +58,21 @@ def test_a_job_that_may_be_there_is_named_and_repeated_with_its_id_it_is_there_o
     else:
         again(add, 2, 3)
 
-    assert [*queued(redis), *map(bytes.decode, redis.zrange("rq:scheduled:default", 0, -1))] == [
-        error.job_id
-    ]
+    assert [
+        *queued(redis),
+        *map(bytes.decode, redis.zrange(f"{keys.RQ}scheduled:default", 0, -1)),
+    ] == [error.job_id]
     assert f"as '{error.job_id}'; repeat with job_id='{error.job_id}'" in str(error)
 
 
 def test_one_that_waits_for_another_is_named_too(redis, cutter):
     put = jiffy.enqueue.options(depends_on=jiffy.enqueue(add, 1, 1))
     put(add, 1, 1)
-    redis.delete("rq:deferred:default")
+    redis.delete(f"{keys.RQ}deferred:default")
     cutter.cut_once("answered", 0)
     error = in_doubt(lambda: put(add, 2, 3))
 
-    assert redis.zrange("rq:deferred:default", 0, -1) == [error.job_id.encode()]
+    assert redis.zrange(f"{keys.RQ}deferred:default", 0, -1) == [error.job_id.encode()]
 
 
 def test_a_job_that_ran_and_is_gone_before_it_is_repeated_with_its_id_does_not_run_again(
@@ -120,7 +121,7 @@ def test_a_chain_that_may_be_there_says_how_to_find_out(redis, cutter):
     redis.flushdb()
     cutter.cut_once("answered", 0)
     error = in_doubt(lambda: jiffy.enqueue.chain(part(add, 1, 1), part(add, 1, 1)))
-    [last] = redis.zrange("rq:deferred:default", 0, -1)
+    [last] = redis.zrange(f"{keys.RQ}deferred:default", 0, -1)
 
     assert str(error).endswith(f"whether there is a job '{last.decode()}'.")
 

@@ -180,8 +180,8 @@ def test_a_group_whose_queue_is_something_else_in_redis_keeps_no_other_waiting(r
         [jiffy.enqueue.group([lost], then=part(nothing).options(queue=queue)) for _ in range(4)]
         for queue in ("high", "default")
     )
-    redis.delete("rq:queue:low", *(keys.job(team.jobs[0].id) for team in stuck + others))
-    redis.set("rq:queue:high", "a text")
+    redis.delete(keys.queue("low"), *(keys.job(team.jobs[0].id) for team in stuck + others))
+    redis.set(keys.queue("high"), "a text")
     look(redis)
 
     assert statuses(redis, [team.then for team in stuck]) == ["deferred"] * 4
@@ -195,7 +195,7 @@ def test_parts_that_are_over_before_all_are_written_do_not_end_the_group(redis, 
         put_made(*words)
         work()
         look(redis)
-        between.append(redis.zcard("rq:deferred:default"))
+        between.append(redis.zcard(f"{keys.RQ}deferred:default"))
 
     monkeypatch.setattr(bulk, "put_made", put_and_work)
     team = jiffy.enqueue.group([part(add, 1, 1), part(nothing), part(add, 2, 2)], then=collect)
@@ -335,7 +335,7 @@ def test_what_waits_for_a_producer_that_has_died_is_canceled_in_the_end(
     cutter.cut_once("asked", 0, lambda: cutter.refuse(1), passing=passing)
     with pytest.raises(RedisAway):
         write_a_group()
-    [then_id] = redis.zrange("rq:deferred:default", 0, -1)
+    [then_id] = redis.zrange(f"{keys.RQ}deferred:default", 0, -1)
     then = Job(then_id.decode(), redis)
     ran = work()
     look(redis)

@@ -3,6 +3,7 @@
 import pytest
 
 import jiffy
+from jiffy import keys
 from jiffy.errors import InvalidValue, WrongArguments
 from jiffy.producer import bulk
 from jiffy.producer.enqueue import Job
@@ -10,7 +11,7 @@ from tests.enqueue_jobs import add, collect, fail
 
 
 def queued(redis, queue="default"):
-    return [raw.decode() for raw in redis.lrange(f"rq:queue:{queue}", 0, -1)]
+    return [raw.decode() for raw in redis.lrange(keys.queue(queue), 0, -1)]
 
 
 def test_all_are_there_in_order_however_many_chunks_they_are(redis):
@@ -109,7 +110,7 @@ def test_a_slow_source_is_not_waited_for(redis, monkeypatch):
     def source():
         for number in range(3):
             yield (number,)
-            seen.append(redis.llen("rq:queue:default"))
+            seen.append(redis.llen(keys.queue("default")))
 
     jiffy.enqueue_many(add, source())
 
@@ -135,9 +136,9 @@ def test_ahead_of_all_that_waits_the_last_is_the_first_as_when_put_one_by_one(re
 def test_for_later(redis):
     jobs = jiffy.enqueue.options(in_="5m").many(add, [(1,), (2,)])
 
-    assert redis.zcard("rq:scheduled:default") == 2
+    assert redis.zcard(f"{keys.RQ}scheduled:default") == 2
     assert {job.get_status() for job in jobs} == {"scheduled"}
-    assert not redis.exists("rq:queue:default")
+    assert not redis.exists(keys.queue("default"))
 
 
 def test_they_may_wait_for_another_job(redis, work):

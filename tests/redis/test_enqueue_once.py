@@ -9,7 +9,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from rq.job import Dependency
 
 import jiffy
-from jiffy import clock, connection, redis_io
+from jiffy import clock, connection, keys, redis_io
 from jiffy.errors import DuplicateJob, InvalidValue, RedisAway, RedisFull
 from tests import enqueue_jobs
 from tests.cutting import Cutter
@@ -24,7 +24,7 @@ def impatient(monkeypatch):
 
 
 def queued(redis, queue="default"):
-    return [raw.decode() for raw in redis.lrange(f"rq:queue:{queue}", 0, -1)]
+    return [raw.decode() for raw in redis.lrange(keys.queue(queue), 0, -1)]
 
 
 def commands_of(redis, act):
@@ -62,7 +62,7 @@ def test_cut_at_any_byte_of_what_is_asked_or_answered_it_is_there_once(redis, cu
     for after in [("asked", n) for n in range(0, asked, 3)] + [
         ("answered", n) for n in range(answered)
     ]:
-        redis.delete("rq:queue:default", "rq:job:one", *redis.keys("jiffy:sent:*"))
+        redis.delete(keys.queue("default"), keys.job("one"), *redis.keys(f"{keys.OWN}sent:*"))
         cutter.cut_once(*after)
         job = put(add, 2, 3)
 
@@ -72,9 +72,11 @@ def test_cut_at_any_byte_of_what_is_asked_or_answered_it_is_there_once(redis, cu
 
 def test_a_job_that_ran_and_is_gone_before_its_call_is_repeated_is_not_there_again(redis, cutter):
     jiffy.enqueue(add, 1, 1)
-    redis.delete("rq:queue:default")
+    redis.delete(keys.queue("default"))
     cutter.cut_once(
-        "answered", 0, meanwhile=lambda: redis.delete("rq:queue:default", *redis.keys("rq:job:*"))
+        "answered",
+        0,
+        meanwhile=lambda: redis.delete(keys.queue("default"), *redis.keys(f"{keys.RQ}job:*")),
     )
     jiffy.enqueue.options(result_ttl=0)(add, 2, 3)
 
@@ -94,7 +96,7 @@ def test_a_job_that_is_over_and_gone_before_its_producer_hears_of_it_does_not_ru
     cutter.cut_once("answered", 0, meanwhile=lambda: finish(redis, *claim(redis), what))
     job = jiffy.enqueue.options(**options)(add, 1, 1)
 
-    assert (cutter.cuts, queued(redis), redis.exists(f"rq:job:{job.id}")) == (1, [], 0)
+    assert (cutter.cuts, queued(redis), redis.exists(keys.job(job.id))) == (1, [], 0)
 
 
 def test_many_are_there_once_wherever_it_is_cut(redis, cutter):
@@ -104,7 +106,7 @@ def test_many_are_there_once_wherever_it_is_cut(redis, cutter):
     for after in [("asked", n) for n in range(0, asked, 97)] + [
         ("answered", n) for n in range(answered)
     ]:
-        redis.delete("rq:queue:default")
+        redis.delete(keys.queue("default"))
         cutter.cut_once(*after)
         jobs = jiffy.enqueue_many(add, calls)
 
@@ -117,18 +119,18 @@ def test_the_same_id_again_is_refused_and_the_first_job_stays_as_it_is(redis):
     with pytest.raises(DuplicateJob):
         jiffy.enqueue.options(job_id="one", queue="low", in_=5)(add, 3, 4)
 
-    assert (queued(redis), redis.keys("rq:*low*")) == (["one"], [])
-    assert redis.hget("rq:job:one", "description") == b"tests.enqueue_jobs.add(1, 2)"
+    assert (queued(redis), redis.keys(f"{keys.RQ}*low*")) == (["one"], [])
+    assert redis.hget(keys.job("one"), "description") == b"tests.enqueue_jobs.add(1, 2)"
 
 
 def test_a_queue_that_is_something_else_in_redis_leaves_nothing_behind(redis):
-    redis.set("rq:queue:default", "a text")
+    redis.set(keys.queue("default"), "a text")
     before = set(redis.keys())
     for act in (lambda: jiffy.enqueue(add, 1, 2), lambda: jiffy.enqueue_many(add, [(1, 2)])):
         with pytest.raises(Exception, match="WRONGTYPE"):
             act()
 
-    assert set(redis.keys()) - before <= {b"rq:queues"}
+    assert set(redis.keys()) - before <= {keys.QUEUES.encode()}
 
 
 def test_redis_that_stays_away_is_one_clear_error(environ, monkeypatch):
@@ -174,21 +176,23 @@ def test_a_sleeping_worker_is_woken_once(redis):
     for _ in range(3):
         jiffy.enqueue(add, 1, 2)
 
-    assert redis.lrange("jiffy:wake:default", 0, -1) == [b"1"]
+    assert redis.lrange(keys.wake("default"), 0, -1) == [b"1"]
 
 
 def test_of_many_jobs_many_sleeping_workers_hear(redis):
     jiffy.enqueue_many(add, [(1, 2)] * 5)
     jiffy.enqueue.options(queue="low").many(add, [(1, 2)] * 100)
 
-    assert (redis.llen("jiffy:wake:default"), redis.llen("jiffy:wake:low")) == (5, 32)
+    assert (redis.llen(keys.wake("default")), redis.llen(keys.wake("low"))) == (5, 32)
 
 
 def test_a_job_for_later_is_never_too_early(redis):
     at = clock.now() + timedelta(seconds=10.5)
     job = jiffy.enqueue.options(at=at)(add, 1, 2)
 
-    assert at.timestamp() <= redis.zscore("rq:scheduled:default", job.id) < at.timestamp() + 1
+    assert (
+        at.timestamp() <= redis.zscore(f"{keys.RQ}scheduled:default", job.id) < at.timestamp() + 1
+    )
 
 
 def test_a_dependency_that_is_not_there_is_refused(redis):
@@ -208,12 +212,12 @@ def test_a_job_that_waits_for_another_is_there_once_wherever_it_is_cut(redis, cu
     for after in [("asked", n) for n in range(0, asked, 17)] + [
         ("answered", n) for n in range(answered)
     ]:
-        redis.delete("rq:deferred:default", f"rq:job:{first.id}:dependents")
+        redis.delete(f"{keys.RQ}deferred:default", f"{keys.RQ}job:{first.id}:dependents")
         cutter.cut_once(*after)
         job = put(add, 2, 3)
 
-        assert redis.zrange("rq:deferred:default", 0, -1) == [job.id.encode()], after
-        assert redis.smembers(f"rq:job:{first.id}:dependents") == {job.id.encode()}
+        assert redis.zrange(f"{keys.RQ}deferred:default", 0, -1) == [job.id.encode()], after
+        assert redis.smembers(f"{keys.RQ}job:{first.id}:dependents") == {job.id.encode()}
     assert cutter.cuts >= 50
 
 
@@ -222,14 +226,14 @@ def test_an_id_that_is_taken_is_refused_for_a_job_that_waits_too(redis):
     with pytest.raises(DuplicateJob):
         jiffy.enqueue.options(job_id="one", depends_on=first)(add, 2, 3)
 
-    assert redis.zcard("rq:deferred:default") == 0
+    assert redis.zcard(f"{keys.RQ}deferred:default") == 0
 
 
 @pytest.mark.parametrize("status", ["finished", "failed"])
 def test_a_job_does_not_wait_for_what_is_over_already(redis, status):
     first = jiffy.enqueue(add, 1, 1)
-    redis.hset(f"rq:job:{first.id}", "status", status)
-    redis.delete("rq:queue:default")
+    redis.hset(keys.job(first.id), "status", status)
+    redis.delete(keys.queue("default"))
     job = jiffy.enqueue.options(depends_on=Dependency(first, allow_failure=True))(add, 2, 3)
 
     assert (queued(redis), job.get_status()) == ([job.id], "queued")

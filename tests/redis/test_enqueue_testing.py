@@ -1,7 +1,7 @@
 """What `jiffy.testing` gives to the tests of a user's project."""
 
 import jiffy
-from jiffy import part, result, wait
+from jiffy import keys, part, result, wait
 from jobs import numbers
 from tests import enqueue_jobs
 
@@ -19,7 +19,7 @@ def test_inline_runs_many_and_what_a_job_enqueues(inline):
 
     assert [job.return_value() for job in jobs] == [2, 4]
     assert inline.jobs == []
-    assert inline.redis.zcard("rq:finished:default") == 4
+    assert inline.redis.zcard(f"{keys.RQ}finished:default") == 4
 
 
 def test_inline_a_failure_is_in_the_job_as_in_production(inline, caplog):
@@ -96,4 +96,4 @@ def test_each_test_begins_with_an_empty_redis_of_its_own(queued, redis_address):
 def test_afterwards_redis_is_what_it_was(redis):
     jiffy.enqueue(numbers.add, 2, 3)
 
-    assert redis.llen("rq:queue:default") == 1
+    assert redis.llen(keys.queue("default")) == 1

@@ -8,7 +8,7 @@ from rq.job import Job as RqJob
 from rq.serializers import JSONSerializer
 
 import jiffy
-from jiffy import clock
+from jiffy import clock, keys
 from tests import enqueue_jobs
 from tests.compat import traces
 from tests.enqueue_jobs import add
@@ -132,7 +132,7 @@ def test_a_job_may_be_changed_and_saved_as_rqs_may(redis):
 def test_a_job_that_must_not_begin_twice_says_so(redis):
     job = jiffy.enqueue.options(rescue=False)(add, 2, 3)
 
-    assert redis.hget(f"rq:job:{job.id}", "jiffy:rescue") == b"no"
+    assert redis.hget(keys.job(job.id), "jiffy:rescue") == b"no"
 
 
 def test_the_places_of_secrets_stand_in_the_job(redis):
@@ -140,6 +140,6 @@ def test_the_places_of_secrets_stand_in_the_job(redis):
     two = jiffy.enqueue_many(enqueue_jobs.log_in, [("ada", "hunter2")])[0]
 
     for job in (one, two):
-        stored = redis.hgetall(f"rq:job:{job.id}")
+        stored = redis.hgetall(keys.job(job.id))
         assert stored[b"jiffy:masked"] == b"1,2-"
         assert stored[b"description"] == b"tests.enqueue_jobs.log_in('ada', ***)"

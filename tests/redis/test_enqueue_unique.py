@@ -6,7 +6,7 @@ import threading
 import pytest
 
 import jiffy
-from jiffy import connection
+from jiffy import connection, keys
 from jiffy.errors import DuplicateJob
 from tests.enqueue_jobs import add, collect, nothing
 from tests.newcomer import PATIENCE_S
@@ -19,7 +19,7 @@ def put(*args, func=add, **options):
 
 
 def set_status(redis, job, status):
-    redis.hset(f"rq:job:{job.id}", "status", status)
+    redis.hset(keys.job(job.id), "status", status)
 
 
 def test_the_second_call_returns_the_first_job(redis):
@@ -27,7 +27,7 @@ def test_the_second_call_returns_the_first_job(redis):
 
     assert second.id == first.id
     assert (second.args, second.get_status()) == ([2, 3], "queued")
-    assert redis.llen("rq:queue:default") == 1
+    assert redis.llen(keys.queue("default")) == 1
 
 
 def test_another_call_is_another_job():
@@ -70,13 +70,13 @@ def test_the_job_that_it_stands_for_is_there_as_long_as_it_does(redis, work, opt
     job = put(2, 3, **options)
     work()
 
-    assert kept_s - 30 < redis.ttl(f"rq:job:{job.id}") <= kept_s
+    assert kept_s - 30 < redis.ttl(keys.job(job.id)) <= kept_s
     assert put(2, 3, **options).get_status() in ("finished", "queued")
 
 
 def test_it_ends_with_its_time(redis):
     first = put(2, 3, unique=60.5)
-    [key] = redis.keys("jiffy:unique:*")
+    [key] = redis.keys(f"{keys.OWN}unique:*")
     left_ms = redis.pttl(key)
     redis.delete(key)  # as Redis does then
 
@@ -117,8 +117,8 @@ def test_a_job_that_was_deleted_is_over(redis, until):
 
 def test_a_unique_call_for_later_is_one_job(redis):
     assert put(2, 3, in_="5m").id == put(2, 3).id
-    assert redis.zcard("rq:scheduled:default") == 1
-    assert redis.llen("rq:queue:default") == 0
+    assert redis.zcard(f"{keys.RQ}scheduled:default") == 1
+    assert redis.llen(keys.queue("default")) == 0
 
 
 def test_an_id_that_is_taken_is_refused_first(redis):
@@ -131,7 +131,7 @@ def test_of_many_unique_calls_each_is_one_job(redis):
     jobs = jiffy.enqueue.options(unique="1h").many(add, [(1, 1), (2, 2), (1, 1)])
 
     assert jobs.ids[0] == jobs.ids[2] != jobs.ids[1]
-    assert redis.llen("rq:queue:default") == 2
+    assert redis.llen(keys.queue("default")) == 2
 
 
 @pytest.mark.parametrize("ids", [None, ["a", "b", "c"]])
@@ -141,7 +141,7 @@ def test_of_many_unique_calls_those_that_were_there_are_told(redis, ids):
     again = jiffy.enqueue.options(unique="1h").many(add, calls, job_ids=ids)
 
     assert (first.ids_taken, again.ids_taken) == ([], first.ids)
-    assert redis.llen("rq:queue:default") == 3
+    assert redis.llen(keys.queue("default")) == 3
 
 
 @pytest.mark.parametrize("until", [None, "done"])
@@ -159,7 +159,7 @@ def test_fifty_threads_at_once_make_one_job(redis, until):
         thread.join()
 
     assert (len(ids), len(set(ids))) == (PRODUCERS, 1)
-    assert redis.llen("rq:queue:default") == 1
+    assert redis.llen(keys.queue("default")) == 1
     connection.shared().close()  # fifty connections
 
 
@@ -172,7 +172,7 @@ def test_processes_at_once_make_one_job(redis):
         process.join()
 
     assert [process.exitcode for process in processes] == [0] * 5
-    assert redis.llen("rq:queue:default") == 10
+    assert redis.llen(keys.queue("default")) == 10
 
 
 def _put_ten_times():

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from jiffy import Retry, connection, every, wait
+from jiffy import Retry, connection, every, keys, wait
 from jiffy.dashboard import create_app
 from jiffy.errors import JobFailed
 from jiffy.producer import actions
@@ -77,7 +77,7 @@ def test_a_scheduler_enqueues_what_is_due(user, redis, tmp_path):
     entries, _ = table.read([every(1, numbers.add, args=[1, 2], overlap="allow")])
     running = Running(tmp_path, entries)
     try:
-        running.until(lambda: redis.llen("rq:queue:default") >= 2)
+        running.until(lambda: redis.llen(keys.queue("default")) >= 2)
     finally:
         running.end()
 

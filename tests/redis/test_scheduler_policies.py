@@ -344,7 +344,7 @@ def test_a_tick_that_runs_is_told_to_stop_by_the_next(declare, tick, redis):
     [first] = tick()
     start(redis, first.job_id)
     with redis.pubsub(ignore_subscribe_messages=True) as heard:
-        heard.subscribe("rq:pubsub:somebody")
+        heard.subscribe(f"{keys.RQ}pubsub:somebody")
         heard.get_message(timeout=None)
         [second] = tick()
         command = json.loads(heard.get_message(timeout=None)["data"])

@@ -73,7 +73,7 @@ def test_a_ticks_job_is_what_the_line_of_the_table_says(scheduler, declare, make
         "queued",
     )
     assert 0 < redis.ttl(job.key) <= 600
-    assert redis.smembers(keys.QUEUES) == {b"rq:queue:low"}
+    assert redis.smembers(keys.QUEUES) == {keys.queue("low").encode()}
     ours = {name.decode() for name in redis.hkeys(job.key) if name.startswith(b"jiffy:")}
     assert ours == {keys.TICK_OF_FIELD, keys.RESCUE_FIELD}
 

@@ -145,7 +145,7 @@ def test_a_canceled_job_is_tried_again(api, enqueue, work):
 def test_a_running_job_is_stopped_by_its_worker(api, redis, plant):
     plant("job1", status="started", worker_name="w1")
     with redis.pubsub(ignore_subscribe_messages=True) as heard:
-        heard.subscribe("rq:pubsub:w1")
+        heard.subscribe(f"{keys.RQ}pubsub:w1")
         heard.get_message(timeout=None)
         answer = api("POST", "/api/jobs/job1/stop")
 

@@ -34,7 +34,7 @@ def test_they_may_differ_in_all_there_is(post, redis):
 
     assert [one["queue"] for one in answer.json] == ["low", "low", "default", "default"]
     assert [one["id"] for one in answer.json][1] == "mine"
-    assert redis.zcard("rq:scheduled:default") == 1
+    assert redis.zcard(f"{keys.RQ}scheduled:default") == 1
 
 
 def test_alike_ones_are_written_together(post, redis):
