@@ -1,7 +1,7 @@
 """The command `jiffy`; `python enqueue.py` and the other files of a project run through it, too.
 
-A subcommand is a module of its name, imported when it is asked for: to enqueue a job, nobody waits
-for the web app to load.
+A subcommand is a module of its name, imported when it is used: `jiffy enqueue` does not wait for
+the web app to load.
 """
 
 import sys
@@ -39,10 +39,7 @@ def run(
     prog: str | None = f"python {Path(sys.argv[0]).name}",
     given: Any = None,
 ) -> int:
-    """Run a command with the words that were typed; return its exit code.
-
-    What is wrong ends the process with one line and exit code 2.
-    """
+    """Run a command; return its exit code.  An invalid call ends the process, with one line."""
     with in_one_line():
         try:
             return command.main(words, prog, standalone_mode=False, obj=given) or 0
@@ -68,12 +65,12 @@ def use_redis(_: click.Context, __: click.Parameter, url: str | None) -> None:
 
 redis_url = click.option(
     "--redis-url", metavar="URL", callback=use_redis, expose_value=False, is_eager=True,
-    help="where Redis is (default: the setting REDIS_URL)",
+    help="Use the Redis at URL (default: the setting REDIS_URL)",
 )  # fmt: skip
 
 
 class Command(click.Command):
-    """A subcommand: it may be told where Redis is, and its epilog is examples, without its name."""
+    """A subcommand: it takes --redis-url, and its epilog is examples, without its name."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)

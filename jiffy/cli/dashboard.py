@@ -11,7 +11,7 @@ from jiffy.producer import project
 def command() -> None:
     """Serve the dashboard and the HTTP API.
 
-    It listens at HOST:PORT, and has the pages of `dashboard.py`, if there is one.
+    It listens on HOST:PORT, and has the pages of `dashboard.py`, if there is one.
     """
     from jiffy.dashboard import serve, web_app
 

@@ -15,12 +15,14 @@ _SAMPLE = "jobs.numbers.add 2 3"
     epilog="\nshop.schedule:SCHEDULE\n--job 'shop.tasks.charge 21' --job 'shop.tasks.count'",
 )
 @click.argument("schedule", default="")
-@click.option("--job", "jobs", multiple=True, metavar="CALL", help="enqueue this, and wait for it")
+@click.option(
+    "--job", "jobs", multiple=True, metavar="CALL", help="Enqueue this job, and show its result"
+)
 def command(schedule: str, jobs: tuple[str, ...]) -> int:
     """Run Redis, the dashboard, a worker, the scheduler and a sample job.
 
-    The lines of the Procfile, but for its release, and those of these parts that it does not start.
-    Settings are also taken from the file .env.
+    It starts every line of the Procfile but `release`, and those of these parts that no line
+    starts.  Settings in the file .env count, unless the environment has them.
     """
     try:
         from jiffy.dev import run

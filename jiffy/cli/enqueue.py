@@ -1,71 +1,40 @@
 """`jiffy enqueue` and `python enqueue.py`: put a job on a queue, and wait for it if asked to."""
 
 import json
+import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import datetime
-from typing import Any
+from itertools import count
+from typing import IO, Any
 
 import click
 from rq.job import JobStatus
 
-from jiffy import clock, connection
-from jiffy.cli import INTERRUPTED_EXIT_CODE, Command, each
+from jiffy import clock, redis_io
+from jiffy.cli import INTERRUPTED_EXIT_CODE, Command
 from jiffy.errors import InvalidValue, did_you_mean, shortened
+from jiffy.producer import bulk, functions, options, results
 from jiffy.producer import enqueue as queues
-from jiffy.producer import functions, results
 from jiffy.producer import progress as job_progress
 from jiffy.producer.enqueue import Job
-from jiffy.producer.retry import Retry
 from jiffy.settings import settings
 
 _BAR_STEPS = 1000
 _LOOK_FOR_WORKERS_S = 1
-_NAMES = {"in": "in_", "id": "job_id", "no-rescue": "rescue"}  # what Python calls otherwise
-_FLAGS = (
-    ("queue", "NAME", "the queue (default: default)"),
-    ("in", "5m", "run it that much later"),
-    ("at", "TIME", "run it at that time, which has a zone: 2030-01-31T06:00:00+01:00"),
-    ("timeout", "2m", "stop it when it runs longer"),
-    ("result-ttl", "1h", "keep its result that long"),
-    ("failure-ttl", "30d", "keep it that long if it failed"),
-    ("ttl", "10m", "drop it if it has not begun by then"),
-    ("expires", "10m", "cancel it, with the reason, if it has waited that long"),
-    ("id", "ID", "the job's id; refused if taken"),
-    ("unique", "1h", "so long, the same call is the same job"),
-    ("unique-key", "KEY", "what makes it the same call (default: its arguments)"),
-    ("unique-until", "STATE", "begun or done: unique no longer than that"),
-    ("on-success", "PATH", "a function that the worker calls then"),
-    ("on-failure", "PATH", "the same"),
-    ("on-stopped", "PATH", "the same"),
-    ("description", "TEXT", "shown in place of the call"),
-)
 
 
-def _flag(name: str, **more: Any) -> click.Option:
-    return click.Option([f"--{name}", _NAMES.get(name, name.replace("-", "_"))], **more)
-
-
-_PARAMETERS = [
-    click.Argument(["function"], required=False),
-    click.Argument(["arguments"], nargs=-1),
-    *(_flag(name, metavar=metavar, help=meaning) for name, metavar, meaning in _FLAGS),
-    _flag("retry", type=int, metavar="N", help="on failure try again, N times, with pauses"),
-    _flag("pause", metavar="2s", help="the first pause (10s), doubled each time; 0: none"),
-    _flag("depends-on", multiple=True, metavar="ID", help="once this job has finished"),
-    _flag("at-front", flag_value=True, default=None, help="ahead of all that waits"),
-    _flag(
-        "no-rescue", flag_value=False, default=None,
-        help="if its worker dies it fails, it never begins a second time",
-    ),
-    _flag(
-        "each", metavar="FILE",
-        help="a job for each line of a file, its first argument; - is stdin",
-    ),
-    _flag("wait", is_flag=True, help="show its progress and its result"),
-]  # fmt: skip
+def _flag(name: str, option: options.Option) -> click.Option:
+    default = f" (default: {option.otherwise})" if option.otherwise and option.example else ""
+    meaning = option.meaning.removeprefix("`False`: ").replace("`", "")
+    kind: dict[str, Any] = {} if option.example else {"flag_value": name != "rescue"}
+    return click.Option(
+        [option.flag, name], help=f"{meaning[0].upper()}{meaning[1:]}{default}",
+        metavar=option.example or None, multiple=name == "depends_on",
+        type=int if name == "retry" else None,
+        default=None, **kind,
+    )  # fmt: skip
 
 
 class _Enqueue(Command):
@@ -80,139 +49,143 @@ class _Enqueue(Command):
         return super().parse_args(ctx, args)
 
 
-def _enqueue(function: str | None, arguments: Sequence[str], *, wait: bool, **given: Any) -> int:
+@click.command(
+    cls=_Enqueue,
+    params=[_flag(name, option) for name, option in options.TABLE.items() if option.flag],
+    epilog="jobs.images.resize photo.jpg 200 150 --queue low --wait\n"
+    "jobs.numbers.add 2 y=-3 --in 5m --retry 3\n"
+    "jobs.images.resize --each photos.txt 200 --id import-7",
+)
+@click.argument("function")
+@click.argument("arguments", nargs=-1)
+@click.option(
+    "--pause", metavar="2s", help="The first pause before a retry, doubled each time (default: 10s)"
+)
+@click.option(
+    "--each", "file", type=click.File("rb"), metavar="FILE",
+    help="Enqueue a job for each line of a file, its first argument; - is stdin",
+)  # fmt: skip
+@click.option("--wait", is_flag=True, help="Show its progress and its result")
+def command(
+    function: str,
+    arguments: Sequence[str],
+    *,
+    file: IO[bytes] | None,
+    wait: bool,
+    pause: str | None,
+    **given: Any,
+) -> int:
     """Put a call of a function on a queue.
 
     ARGUMENTS are converted to the types in the function's signature; name=value is a keyword
     argument, if the function takes one of that name.
     """
-    if function is None:
-        raise click.UsageError("Say which function: jobs.numbers.add 2 3")
     called = functions.find(function, settings().jobs_modules)
-    file = given.pop("each")
-    with _in_flags():
-        enqueue = queues.enqueue.options(**_options(is_one=file is None, **given))
-    if file is not None:
-        if wait:
-            raise InvalidValue("--wait", "given", "left out with --each: it waits for one job")
-        return each.enqueue_each(enqueue, called, arguments, file, given["job_id"])
+    if wait and file:
+        raise InvalidValue("--wait", "given", "left out with --each: it waits for one job")
+    if pause is not None:
+        if given["retry"] is None:
+            raise InvalidValue("--pause", pause, "given with --retry")
+        given["retry"] = {"max": given["retry"], "pause": clock.seconds(pause, "--pause")}
+    ids = None
+    if file and given["job_id"]:
+        start = given.pop("job_id")
+        ids = (f"{start}-{number}" for number in count(1))
+    read = options.read(
+        {name: value for name, value in given.items() if value != ()},
+        spell=lambda name: options.TABLE[name].flag,
+    )
+    enqueue = queues.enqueue.options(**read)
+    if file:
+        return _enqueue_each(enqueue, called, arguments, file, ids)
     args, kwargs = functions.from_words(called, arguments)
-    connection.check(connection.shared())
+    redis_io.check(redis_io.shared())
     began = clock.monotonic()
     job = enqueue(called, *args, **kwargs)
     took_ms = (clock.monotonic() - began) * 1000
+    click.echo(f"{job.id} on queue {job.origin}, dispatched in {took_ms:.1f} ms")
     try:
-        print(f"{job.id} on queue {job.origin}, dispatched in {took_ms:.1f} ms", flush=True)
         return _wait(job) if wait else 0
     except KeyboardInterrupt:
-        sys.stderr.write(f"\nNo longer waiting. Job {job.id} goes on.\n")
+        click.echo(f"\nNo longer waiting. Job {job.id} goes on.", err=True)
         return INTERRUPTED_EXIT_CODE
 
 
-command = _Enqueue(
-    "enqueue", callback=_enqueue, help=_enqueue.__doc__, params=_PARAMETERS,
-    epilog="jobs.images.resize photo.jpg 200 150 --queue low --wait\n"
-    "jobs.numbers.add 2 y=-3 --in 5m --retry 3\n"
-    "jobs.images.resize --each photos.txt 200 --id import-7",
-)  # fmt: skip
+def _enqueue_each(
+    enqueue: queues.Enqueue,
+    function: functions.Function,
+    words: Sequence[str],
+    file: IO[bytes],
+    ids: Iterator[str] | None,
+) -> int:
+    """Enqueue a call for each line that is not empty, unless there is a job with its id."""
+    redis_io.check(redis_io.shared())
+    args, kwargs = functions.split(function, words)
+    # Names of files may be any bytes.
+    lines = (os.fsdecode(line.rstrip(b"\r\n")) for line in file if line.strip(b"\r\n"))
+    calls = (bulk.Both(*functions.from_texts(function, [line, *args], kwargs)) for line in lines)
+    began, done = clock.monotonic(), 0
 
+    def show(number: int) -> None:
+        nonlocal done
+        done = number
+        if sys.stderr.isatty():
+            click.echo(f"\r{done:,} jobs", nl=False, err=True)
 
-def _options(
-    *, is_one: bool, retry: int | None, pause: str | None, at: str | None, **given: Any
-) -> dict[str, Any]:
-    """The options of `enqueue.options`, of which the flags have the names."""
-    found = {name: value for name, value in given.items() if value not in (None, ())}
-    if pause is not None and retry is None:
-        raise InvalidValue("pause", pause, "given with retry")
-    if retry is not None:
-        found["retry"] = retry if pause is None else Retry(max=retry, pause=pause)
-    if at is not None:
-        found["at"] = _moment(at)
-    if not is_one:  # there it is what the ids begin with
-        found.pop("job_id", None)
-    return found
-
-
-def _moment(text: str) -> datetime:
     try:
-        return clock.read(text)
-    except ValueError:
-        must = "a time with its zone, such as 2030-01-31T06:00:00+01:00"
-        raise InvalidValue("at", text, must) from None
-
-
-@contextmanager
-def _in_flags() -> Iterator[None]:
-    """Let an error about an option speak of its flag."""
-    try:
-        yield
-    except InvalidValue as error:
-        others = r"(?<=given with )\w+|(?<=given without )\w+"
-        must = re.sub(others, lambda other: _flag_of(other[0]), error.must)
-        raise InvalidValue(_flag_of(error.name), error.value, must) from None
-
-
-def _flag_of(option: str) -> str:
-    name = {"job_id": "id", "max": "retry"}.get(option, option)
-    return f"--{name.strip('_').replace('_', '-')}"
+        jobs = enqueue.many(function, calls, job_ids=ids, on_progress=show)
+    except KeyboardInterrupt:
+        click.echo(f"\nInterrupted. {done:,} jobs are enqueued.", err=True)
+        return INTERRUPTED_EXIT_CODE
+    took = clock.in_words(clock.monotonic() - began)
+    if done and sys.stderr.isatty():
+        click.echo(err=True)
+    there = f", {len(jobs.ids_taken):,} of them were there already" if jobs.ids_taken else ""
+    click.echo(f"{len(jobs):,} jobs on queue {jobs.queue} in {took}{there}")
+    return 0
 
 
 def _wait(job: Job) -> int:
-    with _progress_of(job) as show:
-        said = ""
+    with _progress() as show:
+        shown = ""
         while (ending := results.follow(job, _LOOK_FOR_WORKERS_S, show)) is None:
-            if (obstacle := results.obstacle(job)) and obstacle != said:
+            if (obstacle := results.obstacle(job)) and obstacle != shown:
                 below_the_bar = "\n" if sys.stderr.isatty() else ""
-                sys.stderr.write(f"{below_the_bar}{obstacle} Still waiting.\n")
-            said = obstacle
+                click.echo(f"{below_the_bar}{obstacle} Still waiting.", err=True)
+            shown = obstacle
         if ending.status == JobStatus.FINISHED:
             show(job_progress.State(1, "done"))
-    return _report(ending)
+    if ending.status == JobStatus.FINISHED:
+        click.echo(ending.value if isinstance(ending.value, str) else json.dumps(ending.value))
+        return 0
+    lines = shortened(ending.traceback) or [f"The job was {ending.status.value}."]
+    click.echo("\n".join(lines), err=True)
+    return 1
 
 
 @contextmanager
-def _progress_of(job: Job) -> Iterator[Callable[[job_progress.State], None]]:
-    """Show progress as a bar that grows, or as lines where there is no terminal to draw it on."""
+def _progress() -> Iterator[Callable[[job_progress.State], None]]:
+    """Show progress as a bar that grows, or as a line for each state where there is no terminal."""
     if not sys.stderr.isatty():
-        yield _ProgressLines()
+        last = None
+
+        def print_line(state: job_progress.State) -> None:
+            nonlocal last
+            if state != last:
+                percent = "" if state.fraction is None else f"{state.fraction:4.0%} "
+                click.echo(f"{percent}{state.note}", err=True)
+            last = state
+
+        yield print_line
         return
     with click.progressbar(
-        length=_BAR_STEPS,
-        label=job.id[:8],
-        item_show_func=_note,
+        length=_BAR_STEPS, item_show_func=lambda note: note or "waiting", file=sys.stderr,
         update_min_steps=0,  # also where only the note has changed
-        file=sys.stderr,
-    ) as bar:
+    ) as bar:  # fmt: skip
         bar.render_progress()
 
-        def show(state: job_progress.State) -> None:
+        def draw(state: job_progress.State) -> None:
             steps = round((state.fraction or 0) * _BAR_STEPS)
             bar.update(max(0, steps - bar.pos), state.note)
 
-        yield show
-
-
-def _note(note: str | None) -> str:
-    return "waiting" if note is None else note
-
-
-class _ProgressLines:
-    """A line for each new state."""
-
-    def __init__(self) -> None:
-        self._last: job_progress.State | None = None
-
-    def __call__(self, state: job_progress.State) -> None:
-        if state != self._last:
-            percent = "" if state.fraction is None else f"{state.fraction:4.0%} "
-            sys.stderr.write(f"{percent}{state.note}\n")
-        self._last = state
-
-
-def _report(ending: results.Ending) -> int:
-    if ending.status == JobStatus.FINISHED:
-        print(ending.value if isinstance(ending.value, str) else json.dumps(ending.value))
-        return 0
-    lines = shortened(ending.traceback) or [f"The job was {ending.status.value}."]
-    sys.stderr.write("\n".join(lines) + "\n")
-    return 1
+        yield draw

@@ -3,7 +3,6 @@
 import json
 import re
 from importlib import metadata
-from importlib.util import find_spec
 from pathlib import Path
 
 import click
@@ -29,8 +28,11 @@ _EXAMPLES = (
     ),
 )
 _IGNORED = ".env\n.redis/\n.venv/\n__pycache__/\n"
-
-_DEPLOY = """\
+_NEXT = """\
+Next:
+  pip install 'jiffy[dev]'                    a Redis and the dashboard for this machine
+  jiffy dev                                   start Redis, the dashboard, a worker, the scheduler
+  jiffy enqueue jobs.numbers.add 2 3 --wait   in a second terminal: your first job
 A job is a function under jobs/.  To deploy, push this folder to a platform that runs the Procfile.
 That needs REDIS_URL, DASHBOARD_PASSWORD and SECRET_KEY; .env.example has every setting."""
 
@@ -40,28 +42,27 @@ That needs REDIS_URL, DASHBOARD_PASSWORD and SECRET_KEY; .env.example has every 
 def command(folder: Path) -> None:
     """Write a project's files: jobs/, enqueue.py, scheduler.py, worker.py, dashboard.py, Procfile.
 
-    A file that is there already is left as it is.
+    A file that exists is left as it is.
     """
-    texts = {name: _text(name) for name in _FILES}
-    texts |= {"requirements.txt": f"{_requirement()}\n", ".gitignore": _IGNORED}
-    new = [name for name in texts if not (folder / name).exists()]
+    files = {name: _content(name) for name in _FILES}
+    files |= {"requirements.txt": f"{_requirement()}\n", ".gitignore": _IGNORED}
+    new = [name for name in files if not (folder / name).exists()]
     for name in new:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_text(texts[name], encoding="utf-8")
-    left = [name for name in texts if name not in new]
+        (folder / name).write_text(files[name], encoding="utf-8")
     click.echo(f"Wrote {', '.join(new) or 'nothing'}.")
-    if left:
-        click.echo(f"Left as it was: {', '.join(left)}.")
-    click.echo(_next_steps(folder))
-    if "file:" in texts["requirements.txt"]:
+    if kept := ", ".join(sorted(files.keys() - new)):
+        click.echo(f"Left as it was: {kept}.")
+    click.echo(_NEXT if folder == Path() else _NEXT.replace("Next:", f"Next:\n  cd {folder}"))
+    if "file:" in files["requirements.txt"]:
         click.echo("requirements.txt names a file on this machine: change that before you deploy.")
 
 
-def _text(name: str) -> str:
-    text = (_SOURCE / name).read_text(encoding="utf-8")
+def _content(name: str) -> str:
+    content = (_SOURCE / name).read_text(encoding="utf-8")
     for pattern, example in _EXAMPLES:
-        text = re.sub(pattern, example, text, flags=re.DOTALL if "\\n" in pattern else 0)
-    return text
+        content = re.sub(pattern, example, content, flags=re.DOTALL if "\\n" in pattern else 0)
+    return content
 
 
 def _requirement() -> str:
@@ -74,17 +75,3 @@ def _requirement() -> str:
         version = origin["vcs_info"]
         return f"jiffy[dashboard] @ {version['vcs']}+{origin['url']}@{version['commit_id']}"
     return f"jiffy[dashboard] @ {origin['url']}" if origin else f"jiffy[dashboard]=={__version__}"
-
-
-def _next_steps(folder: Path) -> str:
-    steps = []
-    if folder != Path():
-        steps.append((f"cd {folder}", ""))
-    if not all(map(find_spec, ("honcho", "flask"))):
-        steps.append(("pip install 'jiffy[dev]'", "a Redis and the dashboard for this machine"))
-    steps += [
-        ("jiffy dev", "start Redis, the dashboard, a worker and the scheduler"),
-        ("jiffy enqueue jobs.numbers.add 2 3 --wait", "in a second terminal: your first job"),
-    ]
-    lines = "\n".join(f"  {command:42} {meaning}".rstrip() for command, meaning in steps)
-    return f"Next:\n{lines}\n{_DEPLOY}"

@@ -16,7 +16,7 @@ _WITH_SCHEDULER = "--with-scheduler"
 
 
 class _Worker(Command):
-    """The word behind --with-scheduler is a schedule if it looks like one, else a queue."""
+    """What follows --with-scheduler is a schedule if it looks like one, else a queue."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         words = [
@@ -31,12 +31,12 @@ class _Worker(Command):
     epilog="-n 4 high default low\n--with-scheduler shop.schedule:SCHEDULE\n--burst imports",
 )
 @click.argument("queues", nargs=-1)
-@click.option("-n", type=int, metavar="N", help="run N jobs at a time (default: WORKERS)")
-@click.option("--burst", is_flag=True, help="stop when the queues are empty")
-@click.option("--max-jobs", type=int, metavar="N", help="stop after N jobs, each worker")
-@click.option("--max-idle-time", type=int, metavar="S", help="stop after S seconds without a job")
+@click.option("-n", type=int, metavar="N", help="Run N jobs at a time (default: WORKERS)")
+@click.option("--burst", is_flag=True, help="Stop when the queues are empty")
+@click.option("--max-jobs", type=int, metavar="N", help="Stop each worker after N jobs")
+@click.option("--max-idle-time", type=int, metavar="S", help="Stop after S seconds without a job")
 @click.option(
-    _WITH_SCHEDULER, metavar="[SCHEDULE]", help="also do what `jiffy scheduler [SCHEDULE]` does"
+    _WITH_SCHEDULER, metavar="[SCHEDULE]", help="Also do what `jiffy scheduler [SCHEDULE]` does"
 )
 def command(n: int | None, with_scheduler: str | None, **options: Any) -> None:
     """Run jobs.  The queue named first is served first (default: high default low)."""
