@@ -1,24 +1,34 @@
 """The web app, put together.  What it shows is in `pages/`, who may see it in `auth.py`."""
 
+import secrets
 from collections.abc import Iterable
 
-from flask import Blueprint, Flask
+from flask import Blueprint, Flask, Response, g, request, session
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-from jiffy import connection, log
-from jiffy.dashboard import api, auth, headers, overview, problems, rq, words
-from jiffy.dashboard.pages import health, home, job, login, metrics, schedule
+from jiffy import connection, log, read
+from jiffy.dashboard import api, auth, problems, rq
+from jiffy.dashboard.pages import FILTERS, health, home, job, login, schedule
 from jiffy.producer.enqueue import check_options
 from jiffy.program import in_one_line
 from jiffy.settings import Settings, settings
 
 MOST_BODY_BYTES = 1024 * 1024
+# rq-dashboard's own script reads this cookie and sends it back as a header.
+_RQ_TOKEN_COOKIE = "_csrf_token"
+_HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
 
 
 def web_app(pages: Iterable[Blueprint] = ()) -> Flask:
     """The app with the user's own pages, for a server to run.
 
-    What is wrong with the settings ends the process with one line and exit code 2.
+    Invalid settings end the process with one line and exit code 2.
     """
     with in_one_line():
         config = settings()
@@ -36,15 +46,45 @@ def create_app(config: Settings, pages: Iterable[Blueprint] = ()) -> Flask:
     app = Flask("jiffy.dashboard")
     app.config["MAX_CONTENT_LENGTH"] = MOST_BODY_BYTES
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
-    app.jinja_env.filters.update(words.FILTERS)
-    app.jinja_env.globals["known_states"] = {*overview.STATES, "stopped"}
+    app.jinja_env.filters.update(FILTERS)
+    app.jinja_env.globals.update(nonce=_nonce, known_states={*read.STATES, "stopped"})
     auth.guard(app, config)
-    headers.add(app)
+    app.after_request(_add_headers)
     problems.show(app)
     rq.mount(app)
-    ours = (home, job, schedule, login, health, metrics)
+    ours = (home, job, schedule, login, health)
     for blueprint in (*(module.page for module in ours), api.blueprint, *pages):
         app.register_blueprint(blueprint)
-    if config.dyno:  # its router sets these, and nobody else can reach us
+    if config.dyno:  # its router sets these, and nothing else can reach us
         app.wsgi_app = ProxyFix(app.wsgi_app, x_for=1, x_proto=1)  # type: ignore[method-assign]
     return app
+
+
+def _add_headers(response: Response) -> Response:
+    """What the page may load and run, and that no cache keeps it; a page's own headers stay."""
+    for name, value in {"Content-Security-Policy": _content_policy(), **_HEADERS}.items():
+        response.headers.setdefault(name, value)
+    if not (request.endpoint or "").endswith("static"):
+        response.headers["Cache-Control"] = "no-store"
+    if request.blueprint == "rq_dashboard" and session.get("user"):
+        response.set_cookie(_RQ_TOKEN_COOKIE, auth.token(), path="/rq", samesite="Strict",
+                            secure=request.is_secure)  # fmt: skip
+    return response
+
+
+def _content_policy() -> str:
+    """rq-dashboard's templates are compiled in the browser ('unsafe-eval'), and its inline scripts
+    run by a nonce that no injected one can know.
+    """
+    own = "default-src 'none'; connect-src 'self'; form-action 'self'; base-uri 'none'; "
+    own += "frame-ancestors 'none'; "
+    if request.blueprint != "rq_dashboard":
+        return own + "script-src 'self'; style-src 'self'; img-src 'self'"
+    scripts = f"script-src 'self' 'nonce-{_nonce()}' 'unsafe-eval'"
+    return own + f"{scripts}; style-src 'self' 'unsafe-inline'; img-src 'self' data:"
+
+
+def _nonce() -> str:
+    """A random string for the inline scripts of this response alone."""
+    made: str = g.setdefault("nonce", secrets.token_urlsafe(16))
+    return made

@@ -1,7 +1,7 @@
-"""Who may come in, and what a browser may be made to do.
+"""Who may log in, and what a browser may be made to do.
 
-Everything is closed but what PUBLIC names.  People log in by a form and carry a signed cookie;
-machines carry the API's token.  Nothing is changed by a GET, nor by another site's page.
+Everything is closed but what PUBLIC names.  People log in with a form and carry a signed cookie;
+programs send the API's token.  Nothing is changed by a GET, nor from another site's page.
 """
 
 import hashlib
@@ -32,21 +32,56 @@ MOST_ATTEMPTS, ATTEMPTS_PER_S = 10, 60
 
 @dataclass(frozen=True)
 class Credentials:
-    """The one user there is."""
+    """Of the only user."""
 
     user: str
     password: str = field(repr=False)
 
-    def match(self, user: str, password: str) -> bool:
-        """Compare in a time that tells nothing about how much of it was right."""
-        return same(f"{user}\0{password}", f"{self.user}\0{self.password}")
+
+class Attempts:
+    """How many wrong passwords each address has sent in this minute."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._since = clock.monotonic()
+        self._wrong: Counter[str] = Counter()
+
+    def are_left(self, address: str) -> bool:
+        with self._lock:
+            if clock.monotonic() - self._since > ATTEMPTS_PER_S:
+                self._since, self._wrong = clock.monotonic(), Counter()
+            return self._wrong[address] < MOST_ATTEMPTS
+
+    def note_wrong(self, address: str) -> None:
+        with self._lock:
+            self._wrong[address] += 1
 
 
-def credentials(config: Settings) -> Credentials:
-    """The user and password that are set; in development a password is made up and printed.
+def guard(app: Flask, config: Settings) -> None:
+    """Require a login for every page of `app`, and check whatever changes something.
 
-    Raises MissingSetting in production without a password.
+    Raises MissingSetting in production without a password or a key.
     """
+    app.extensions["jiffy.credentials"] = _configured(config)
+    app.extensions["jiffy.attempts"] = Attempts()
+    app.config.update(
+        SECRET_KEY=_secret_key(config),
+        # Cookies are the same for every port: two checkouts on a machine must not share theirs.
+        SESSION_COOKIE_NAME="__Host-jiffy" if config.is_production else f"jiffy-{config.port}",
+        SESSION_COOKIE_HTTPONLY=True,
+        SESSION_COOKIE_SAMESITE="Lax",
+        SESSION_COOKIE_SECURE=config.is_production,
+        PERMANENT_SESSION_LIFETIME=SESSION_LASTS,
+        # Otherwise a refresh under way during a logout would bring the session back.
+        SESSION_REFRESH_EACH_REQUEST=False,
+    )
+    app.before_request(_require_own_page)
+    app.before_request(_require_login)
+    app.jinja_env.globals["token"] = token
+
+
+def _configured(config: Settings) -> Credentials:
+    """The user and password of the settings; in development a password is made and printed."""
     if config.dashboard_password:
         return Credentials(config.dashboard_user, config.dashboard_password)
     if config.is_production:
@@ -72,64 +107,28 @@ def _secret_key(config: Settings) -> str:
 
 def same(given: str, expected: str) -> bool:
     """Whether both are equal, in a time that does not depend on where they differ."""
-    digests = (
-        hashlib.sha256(text.encode("utf-8", "replace")).digest() for text in (given, expected)
-    )
-    return hmac.compare_digest(*digests)
+    one, other = (hashlib.sha256(each.encode("utf-8", "replace")) for each in (given, expected))
+    return hmac.compare_digest(one.digest(), other.digest())
 
 
-class Attempts:
-    """How often each address has tried a wrong password in this minute."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._since = clock.monotonic()
-        self._wrong: Counter[str] = Counter()
-
-    def are_left(self, address: str) -> bool:
-        with self._lock:
-            if clock.monotonic() - self._since > ATTEMPTS_PER_S:
-                self._since, self._wrong = clock.monotonic(), Counter()
-            return self._wrong[address] < MOST_ATTEMPTS
-
-    def note_wrong(self, address: str) -> None:
-        with self._lock:
-            self._wrong[address] += 1
-
-
-def guard(app: Flask, config: Settings) -> None:
-    """Close `app`: login before every page, and checks of whatever changes something."""
-    app.extensions["jiffy.credentials"] = credentials(config)
-    app.extensions["jiffy.attempts"] = Attempts()
-    app.config.update(
-        SECRET_KEY=_secret_key(config),
-        # Cookies do not know of ports: two checkouts on one machine must not share theirs.
-        SESSION_COOKIE_NAME="__Host-jiffy" if config.is_production else f"jiffy-{config.port}",
-        SESSION_COOKIE_HTTPONLY=True,
-        SESSION_COOKIE_SAMESITE="Lax",
-        SESSION_COOKIE_SECURE=config.is_production,
-        PERMANENT_SESSION_LIFETIME=SESSION_LASTS,
-        # Else a refresh that was under way while somebody logged out would log them in again.
-        SESSION_REFRESH_EACH_REQUEST=False,
-    )
-    app.before_request(_require_own_page)
-    app.before_request(_require_login)
-    app.jinja_env.globals["token"] = token
+def matches(user: str, password: str) -> bool:
+    who = _credentials()
+    return same(f"{user}\0{password}", f"{who.user}\0{who.password}")
 
 
 def token() -> str:
-    """The text that only a page of ours can know; every form carries it."""
+    """A random string that only our own pages can know; every form carries it."""
     made: str = session.setdefault("token", secrets.token_urlsafe(24))
     return made
 
 
 def is_api() -> bool:
-    """Whether the request is for programs, who know no sessions and show a token."""
+    """Whether the request is for programs, which send a token and have no session."""
     return request.path.startswith("/api/") or request.path == "/metrics"
 
 
 def enter() -> None:
-    """Begin a session, with nothing left of the one before."""
+    """Start a session, with nothing left of the one before."""
     user = _credentials().user
     with connection.shared().pipeline() as pipe:
         pipe.hsetnx(keys.SESSIONS, user, secrets.token_urlsafe(16))
@@ -168,11 +167,11 @@ def _credentials() -> Credentials:
 def _proof(mark: Any) -> str:
     """What only a session has that began with the current password, after this user's last logout.
 
-    It stands in a cookie; without SECRET_KEY, it cannot be used to try passwords.
+    It stands in a cookie; without SECRET_KEY, it cannot be used to guess passwords.
     """
     who, key = _credentials(), current_app.config["SECRET_KEY"]
-    text = mark + f"\0{who.user}\0{who.password}".encode("utf-8", "surrogateescape")
-    return hmac.new(key.encode("utf-8", "surrogateescape"), text, "sha256").hexdigest()
+    secret = mark + f"\0{who.user}\0{who.password}".encode("utf-8", "surrogateescape")
+    return hmac.new(key.encode("utf-8", "surrogateescape"), secret, "sha256").hexdigest()
 
 
 def safe_target(target: str) -> str:
@@ -182,17 +181,19 @@ def safe_target(target: str) -> str:
 
 
 def _require_own_page() -> None:
-    """Refuse a change that no page of ours asked for."""
+    """Refuse a change that does not come from a page of ours."""
     if request.method in SAFE_METHODS or is_api():
         return
     if not _is_same_origin():
-        abort(403, "This came from another site's page, so nothing was done.")
+        abort(403, "This request came from another site's page, so nothing was changed.")
     given = request.headers.get("X-CSRFToken") or request.form.get("token", "")
     expected = session.get("token")
     if not expected:
-        abort(403, _why_no_session())
+        why = "Your browser sent no cookie: load the page again, and allow cookies."
+        over_http = " In production the cookie is sent over https only."
+        abort(403, why if request.is_secure else why + over_http)
     if not same(given, expected):
-        abort(403, "This page is too old to act upon: load it again, then repeat what you did.")
+        abort(403, "This page has expired, so nothing was changed: load it again, then repeat.")
 
 
 def _is_same_origin() -> bool:
@@ -201,21 +202,14 @@ def _is_same_origin() -> bool:
     if site is not None:
         return site == "same-origin"
     origin = request.headers.get("Origin") or request.headers.get("Referer", "")
-    # Not the scheme: a proxy in front may speak https where we hear http.
+    # Not the scheme: a proxy in front may speak https where we speak http.
     return urlsplit(origin).netloc == request.host
-
-
-def _why_no_session() -> str:
-    why = "Your browser sent no cookie: load the page again, and allow cookies."
-    if not request.is_secure:
-        why += " In production the cookie travels by https only."
-    return why
 
 
 def _require_login() -> Response | None:
     if request.endpoint in PUBLIC or is_api() or is_logged_in():
         return None
-    if request.headers.get("X-Requested-With"):  # a script's: it cannot fill in a form
+    if request.headers.get("X-Requested-With"):  # a script, which cannot fill in a form
         abort(401, "You are logged out: log in again.")
     if request.method not in SAFE_METHODS:
         return redirect(url_for("login.form"))

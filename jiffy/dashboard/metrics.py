@@ -1,26 +1,24 @@
-"""All that there is to measure, in Prometheus' text format; read from Redis when it is asked for.
+"""All metrics in Prometheus' text format, read from Redis at each request.
 
-Bounded as the first page is: a hundred queues, a hundred workers.
+Bounded like the first page: a hundred queues, a hundred workers.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping
 
+from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4 as CONTENT_TYPE
 from prometheus_client import CollectorRegistry, Metric, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 from redis import Redis
 
-from jiffy import clock, entries, keys
-from jiffy.dashboard import data, overview
-from jiffy.dashboard.overview import Overview
+from jiffy import clock, entries, read
 
-_TICKS = ("enqueued", "skipped", "missed")
+__all__ = ["CONTENT_TYPE", "exposition"]
 
 
-def text(redis: Redis) -> bytes:
-    """The whole of it.  Raises redis-py's errors."""
+def exposition(redis: Redis) -> bytes:
+    """The text of the answer.  Raises redis-py's errors."""
     registry = CollectorRegistry()
     registry.register(_Read(redis))
     return generate_latest(registry)
@@ -31,69 +29,38 @@ class _Read(Collector):
         self._redis = redis
 
     def describe(self) -> list[Metric]:
-        """Nothing: else all would be read twice."""
+        """Nothing: otherwise all would be read twice."""
         return []
 
     def collect(self) -> Iterator[Metric]:
-        seen = overview.read(self._redis)
-        yield _jobs(seen)
-        yield _oldest(self._redis, [queue.name for queue in seen.queues])
-        states = Counter(busy=0, idle=0)  # where there are none, that is to be seen
+        seen, schedule = read.overview(self._redis), entries.glance(self._redis)
+        jobs = GaugeMetricFamily("jiffy_jobs", "Jobs that Redis holds.", labels=["queue", "state"])
+        for queue in seen.queues:
+            for state, count in queue.counts.items():
+                jobs.add_metric([queue.name, state], count)
+        yield jobs
+        waited = read.oldest_s(self._redis, [queue.name for queue in seen.queues])
+        about = "How long the job at the front of the queue has waited."
+        yield _gauge("jiffy_oldest_job_seconds", about, "queue", waited)
+        states = Counter(busy=0, idle=0)  # both are there without any worker, too
         states.update(worker.state for worker in seen.workers)
-        yield _by("jiffy_workers", "Workers that are alive.", "state", states)
-        yield from _schedule(entries.glance(self._redis))
-        yield _ticks(self._redis)
+        yield _gauge("jiffy_workers", "Workers that are alive.", "state", states)
+        is_up = schedule.scheduler == "ok"
+        yield GaugeMetricFamily("jiffy_scheduler_up", "Whether a scheduler leads.", is_up)
+        about = "Entries with a run to come."
+        yield GaugeMetricFamily("jiffy_schedule_entries", about, schedule.entries)
+        if schedule.next_at is not None:
+            due_s = (schedule.next_at - clock.now()).total_seconds()
+            about = "Seconds until the next run is due; below 0 where it is late."
+            yield GaugeMetricFamily("jiffy_schedule_next_due_seconds", about, due_s)
+        runs = CounterMetricFamily("jiffy_ticks", "Runs of the schedule.", labels=["outcome"])
+        for outcome, count in read.run_counts(self._redis).items():
+            runs.add_metric([outcome], count)
+        yield runs
 
 
-def _jobs(seen: Overview) -> Metric:
-    jobs = GaugeMetricFamily("jiffy_jobs", "Jobs that Redis holds.", labels=["queue", "state"])
-    for queue in seen.queues:
-        for state, count in queue.counts.items():
-            jobs.add_metric([queue.name, state], count)
-    return jobs
-
-
-def _oldest(redis: Redis, queues: Sequence[str]) -> Metric:
-    """How long the job at the front of each queue has waited; 0 where none does."""
-    with redis.pipeline(transaction=False) as pipe:
-        for name in queues:
-            pipe.lindex(keys.queue(name), 0)
-        ids = pipe.execute(raise_on_error=False)
-    first = {name: raw.decode() for name, raw in zip(queues, ids, strict=True) if _is_id(raw)}
-    jobs = data.read_jobs(redis, list(first.values()))
-    waited = {
-        name: (jobs[first[name]].waited_s if first.get(name) in jobs else None) or 0.0
-        for name in queues
-    }
-    said = "How long the job at the front of the queue has waited."
-    return _by("jiffy_oldest_job_seconds", said, "queue", waited)
-
-
-def _is_id(raw: Any) -> bool:
-    return isinstance(raw, bytes)  # else there is none, or the key is of another type
-
-
-def _schedule(glance: entries.Glance) -> Iterator[Metric]:
-    yield GaugeMetricFamily(
-        "jiffy_scheduler_up", "Whether a scheduler leads.", glance.scheduler == "ok"
-    )
-    yield GaugeMetricFamily("jiffy_schedule_entries", "Entries that are to come.", glance.entries)
-    if glance.next_at is not None:
-        due_s = (glance.next_at - clock.now()).total_seconds()
-        said = "Until the next tick is due; below 0 where it is late."
-        yield GaugeMetricFamily("jiffy_schedule_next_due_seconds", said, due_s)
-
-
-def _ticks(redis: Redis) -> Metric:
-    counts = redis.hmget(keys.TICK_COUNTS, _TICKS)
-    ticks = CounterMetricFamily("jiffy_ticks", "Ticks of the schedule.", labels=["outcome"])
-    for outcome, count in zip(_TICKS, counts, strict=True):
-        ticks.add_metric([outcome], int(count or 0))
-    return ticks
-
-
-def _by(name: str, said: str, label: str, values: dict[str, Any] | Counter[str]) -> Metric:
-    family = GaugeMetricFamily(name, said, labels=[label])
-    for of, value in values.items():
-        family.add_metric([of], value)
+def _gauge(name: str, about: str, label: str, values: Mapping[str, float]) -> Metric:
+    family = GaugeMetricFamily(name, about, labels=[label])
+    for labelled, value in values.items():
+        family.add_metric([labelled], value)
     return family

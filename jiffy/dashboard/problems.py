@@ -12,7 +12,6 @@ from werkzeug.exceptions import HTTPException
 
 from jiffy import connection
 from jiffy.dashboard import auth
-from jiffy.dashboard.decode import clip
 from jiffy.errors import (
     CallTooLarge,
     DuplicateJob,
@@ -25,6 +24,7 @@ from jiffy.errors import (
     UnknownJob,
     WorkerDeaf,
 )
+from jiffy.read import clip
 
 _IN_OUR_WORDS = {
     404: "There is nothing at this address.",

@@ -1,156 +1,222 @@
 """rq-dashboard under /rq/, for those who know it, with its holes closed.
 
-It unpickles whatever it shows, puts texts of jobs into pages as HTML, lets a GET requeue and ends
-with a 500 for what it does not expect.  So its module is given classes that only read JSON, its
-templates are rewritten as they are loaded, and its addresses are checked before it sees them.
+It unpickles what it shows, inserts strings as HTML, requeues on GET and answers 500 to what it does
+not expect.  So its data comes from `jiffy.read`, its templates are rewritten as they are loaded,
+and its URLs are checked first.
 """
 
 import json
 import re
 from collections.abc import Callable
+from contextlib import suppress
+from datetime import datetime
+from types import SimpleNamespace
 from typing import Any
 
 import jinja2
 import rq
-from flask import Flask, abort, current_app, request
+from flask import Flask, abort, current_app, jsonify, request, url_for
 from redis import Redis
-from redis.exceptions import ResponseError
 from rq.exceptions import InvalidJobOperation, NoSuchJobError
-from rq.results import Result
+from rq.serializers import JSONSerializer
 from rq_dashboard import blueprint
 
-from jiffy import connection, keys, rq_compat
-from jiffy.dashboard import data, decode, problems
-from jiffy.errors import NotShown
-from jiffy.producer.enqueue import Job
-from jiffy.producer.masking import masked, masked_text
+from jiffy import clock, connection, keys, read, rq_compat
+from jiffy.dashboard import problems
+from jiffy.errors import JiffyError
+from jiffy.producer import actions
 
 PREFIX = "/rq"
-_MOST_PER_PAGE = 200
-_REGISTRIES = {"queued", *keys.REGISTRIES}
-_RANGES = {"instance_number": (0, 0), "per_page": (1, _MOST_PER_PAGE), "page": (1, 10**9)}
-_JOB_ID = re.compile(r"[\w-]+", re.ASCII)
-_CHOICES = {"registry_name": _REGISTRIES, "order": {"asc", "dsc"}}
+_MOST = 1000  # queues and workers
+_RANGES = {"instance_number": (0, 0), "per_page": (1, 200), "page": (1, 10**9)}
+_CHOICES = {"registry_name": set(read.STATES), "order": {"asc", "dsc"}}
+_JOB_ID, _NUMBER = re.compile(r"[\w-]+", re.ASCII), re.compile("[0-9]{1,10}")
 
 
 def mount(app: Flask) -> None:
     """Put rq-dashboard into `app`."""
-    # One Redis, named but not told: the page shows the text, and never connects to it.
+    # One Redis: the page shows this name, and never connects to it.
     app.config["RQ_DASHBOARD_REDIS_URL"] = ("Jiffy's Redis",)
-    app.before_request(_check_address)
+    app.before_request(_check_url)
     app.register_blueprint(blueprint, url_prefix=PREFIX)
+    for name, view in _VIEWS.items():
+        app.view_functions[f"rq_dashboard.{name}"] = view
     app.register_error_handler(NoSuchJobError, lambda _: problems.answer(404, "No such job."))
     app.register_error_handler(
-        InvalidJobOperation, lambda _: problems.answer(409, "The job is in no state for this.")
+        InvalidJobOperation, lambda _: problems.answer(409, "The job's state does not allow this.")
     )
 
 
-class _OnlyJson:
-    """A serializer that opens nothing: what is not JSON becomes the reason why it is not shown."""
-
-    @staticmethod
-    def dumps(value: Any) -> bytes:
-        return json.dumps(value).encode()
-
-    @staticmethod
-    def loads(raw: bytes) -> Any:
-        try:
-            return decode.with_plain_numbers(decode.value(raw))
-        except NotShown as reason:
-            return str(reason)
-
-
-class ShownJob(Job):
-    """RQ's job, read without executing it, and as far as it can be read."""
-
-    def __init__(
-        self,
-        id: str | None = None,  # noqa: A002 - RQ's name for it
-        connection: Redis | None = None,
-        serializer: Any = None,
-    ) -> None:
-        super().__init__(id, connection, _OnlyJson)
-        self.is_corrupt = False
-
-    def restore(self, raw_data: Any) -> None:
-        try:
-            decode.inflated(raw_data.get(b"data"))  # RQ would inflate it without a limit
-            super().restore(raw_data)
-            self.description = masked_text(self.description or "")
-        except NoSuchJobError:
-            raise
-        except Exception as error:  # noqa: BLE001 - a corrupt hash can break any line of RQ's
-            self.is_corrupt = True
-            self.description = f"This job cannot be read: {error}"
-
-    def save(self, pipeline: Any = None, *_: Any, **__: Any) -> None:
-        """Write back nothing that we could not read."""
-        super().save(pipeline, include_meta=False, include_result=False)
-
-    def requeue(self, at_front: bool = False) -> Any:
-        if self.is_corrupt:
-            raise InvalidJobOperation(self.description)
-        return super().requeue(at_front)
-
-    def get_call_string(self) -> str:
-        return self.description or ""
-
-    def get_meta(self, refresh: bool = True) -> Any:
-        return masked(super().get_meta(refresh))
-
-    def get_status(self, refresh: bool = True) -> Any:
-        return data.read_jobs(self.connection, [self.id])[self.id].state
-
-    def latest_result(self, timeout: int = 0) -> Result | None:
-        seen = data.read_job(self.connection, self.id)
-        if seen is None or not (seen.has_result or seen.error):
-            return None
-        kind = Result.Type.FAILED if seen.error else Result.Type.SUCCESSFUL
-        value = decode.with_plain_numbers(seen.result)
-        return Result(self.id, kind, self.connection, "0-0", None, value, seen.error or None)
-
-    @property
-    def dependency_ids(self) -> Any:
-        """As bytes, which rq-dashboard takes them for."""
-        return [job_id.encode() for job_id in super().dependency_ids]
+def _check_url() -> None:
+    """Refuse what rq-dashboard would answer with a 500, or do on a GET."""
+    if request.blueprint != "rq_dashboard":
+        return
+    current_app.__dict__["redis_conn"] = redis = connection.shared()
+    if request.endpoint == "rq_dashboard.requeue_all" and request.method != "POST":
+        abort(405)
+    for name, value in (request.view_args or {}).items():
+        if name in _CHOICES and value not in _CHOICES[name]:
+            known = ", ".join(sorted(_CHOICES[name]))
+            abort(404, f"No {name.removesuffix('_name')} {value!r}: {known}.")
+        low, high = _RANGES.get(name, (0, 0))
+        if name in _RANGES and not (_NUMBER.fullmatch(str(value)) and low <= int(value) <= high):
+            abort(404, f"{name} must be from {low:,} to {high:,}, not {value!r}.")
+        if name == "job_id":
+            _check_job(redis, value)
 
 
-class ShownQueue(rq.Queue):
-    """RQ's queue, whose jobs are read as ours are, and which looking at does not change."""
-
-    job_class = ShownJob
-
-    def fetch_job(self, job_id: str) -> rq.job.Job | None:
-        try:
-            return ShownJob.fetch(job_id, connection=self.connection)
-        except (NoSuchJobError, ResponseError, ValueError):
-            return None
+def _check_job(redis: Redis, job_id: str) -> None:
+    if not _JOB_ID.fullmatch(job_id) or not redis.exists(keys.job(job_id)):
+        abort(404, f"No job {job_id!r}.")
+    if request.method == "POST" and redis.zscore(keys.ENTRIES, job_id) is not None:
+        abort(409, f"{job_id!r} is an entry of the schedule, not a job.")
 
 
-class ShownWorker(rq.Worker):
-    """RQ's worker, whose current job may be gone or corrupt."""
+# What its pages read, in place of its own views
 
-    job_class = ShownJob
+
+def _list_queues(instance_number: int) -> Any:
+    queues = []
+    for queue in read.overview(connection.shared(), _MOST).queues:
+        mark = " (unreadable)" if queue.is_unreadable else ""
+        row: dict[str, Any] = {"name": queue.name + mark}
+        for state, count in queue.counts.items():
+            number = "count" if state == "queued" else f"{state}_job_registry_count"
+            row[number] = count
+            row[f"{state}_url"] = url_for(
+                "rq_dashboard.jobs_overview", instance_number=instance_number,
+                queue_name=queue.name, registry_name=state, per_page=8, order="asc", page=1,
+            )  # fmt: skip
+        queues.append(row)
+    return jsonify(queues=queues)
+
+
+def _list_workers(instance_number: int) -> Any:
+    seen = read.overview(connection.shared(), _MOST)
+    workers = [
+        {
+            "name": worker.name,
+            "queues": worker.queues,
+            "state": "unreadable" if worker.problems else worker.state,
+            "current_job": _current(seen.current.get(worker.job_id)),
+            "version": worker.version,
+            "python_version": worker.python_version,
+        }
+        for worker in seen.workers
+    ]
+    return jsonify(workers=workers)
+
+
+def _current(job: read.JobView | None) -> Any:
+    if job is None:
+        return "idle"
+    return {"job_id": job.id, "call_string": job.description, **_row(job)}
+
+
+def _jobs_of_page(  # in place of rq-dashboard's get_queue_registry_jobs_count
+    queue_name: str, registry_name: str, offset: int, per_page: int, order: str, redis: Redis
+) -> tuple[int, list[Any]]:
+    """How many jobs there are, and those of one page."""
+    total, ids = read.page(redis, queue_name, registry_name, offset, per_page, order == "dsc")
+    jobs = read.jobs(redis, ids)
+    causes = read.errors(redis, [job.id for job in jobs.values() if job.state in read.HAS_ERROR])
+    return total, [{**_row(job), "exc_info": causes.get(job.id)} for job in jobs.values()]
+
+
+def _job_info(instance_number: int, job_id: str) -> Any:
+    job = read.job(connection.shared(), job_id)
+    if job is None:
+        raise NoSuchJobError
+    there = read.jobs(connection.shared(), job.depends_on) if job.depends_on else {}
+    return jsonify(
+        **_row(job),
+        enqueued_at=_iso(job.enqueued),
+        origin=job.queue,
+        status=job.state,
+        # No browser could read NaN and infinities as JSON.
+        result=json.loads(json.dumps(job.result), parse_constant=str),
+        exc_info=job.error or None,
+        metadata=json.dumps(job.meta),
+        depends_on=job.depends_on,
+        depends_on_status=["active" if one in there else "expired" for one in job.depends_on],
+    )
+
+
+def _row(job: read.JobView) -> dict[str, Any]:
+    reasons = "; ".join(job.problems) if job.is_unreadable else ""
+    return {
+        "id": job.id,
+        "created_at": _iso(job.created or clock.now()),
+        "started_at": _iso(job.started),
+        "ended_at": _iso(job.ended),
+        "description": job.description + (f" (unreadable: {reasons})" if reasons else ""),
+    }
+
+
+def _iso(moment: datetime | None) -> str | None:
+    return None if moment is None else moment.isoformat()
+
+
+def _requeue_all(queue_name: str) -> Any:
+    ids: Any = connection.shared().zrange(keys.REGISTRIES["failed"] + queue_name, 0, -1)
+    for job_id in ids:
+        with suppress(JiffyError):  # it is gone, or has been requeued meanwhile
+            _requeue(read.text(job_id), connection.shared())
+    return jsonify(status="OK", count=len(ids))
+
+
+_VIEWS: dict[str, Callable[..., Any]] = {
+    "list_queues": _list_queues,
+    "list_workers": _list_workers,
+    "job_info": _job_info,
+    "requeue_all": _requeue_all,
+}
+
+
+# What its other views are given in place of RQ's
+
+
+class _Job(rq.job.Job):
+    """A job to delete: nothing is read to show its page, and to delete it no more than needed."""
 
     @classmethod
-    def find_by_key(cls, worker_key: str, connection: Redis, *_: Any, **__: Any) -> Any:
-        try:
-            return super().find_by_key(
-                worker_key, connection, ShownJob, ShownQueue, serializer=_OnlyJson
-            )
-        except (ValueError, UnicodeDecodeError):  # a corrupt hash
-            return None
+    def fetch(cls, id: str, connection: Redis, **_: Any) -> "_Job":  # type: ignore[override]  # noqa: A002
+        return cls(id, connection)
 
-    def get_current_job(self) -> rq.job.Job | None:
-        job_id = self.get_current_job_id()
-        return ShownQueue(connection=self.connection).fetch_job(job_id) if job_id else None
+    def delete(self, *args: Any, **options: Any) -> None:
+        """Raises InvalidJobOperation for a job that cannot be read."""
+        try:
+            self.refresh()  # type: ignore[no-untyped-call]
+            super().delete(*args, **options)
+        except ValueError as error:
+            raise InvalidJobOperation from error
+
+    def restore(self, raw_data: Any) -> None:
+        kept = (b"origin", b"status", b"group_id", b"rate_limit_key", b"rate_limit_concurrency")
+        found = {name: raw_data[name] for name in kept if name in raw_data}
+        super().restore({b"data": b"", **found})
+
+
+class _Queue(rq.Queue):
+    """RQ's queue, whatever the names of the others are."""
+
+    @classmethod
+    def all(cls, connection: Redis, *_: Any, **__: Any) -> list[Any]:
+        return [cls(name, connection=connection) for name in read.queue_names(connection)]
+
+
+def _requeue(job_id: str, connection: Redis, **_: Any) -> None:
+    job = read.job(connection, job_id)
+    if job and job.is_unreadable:
+        raise InvalidJobOperation
+    actions.retry(job_id)
 
 
 class _SafeTemplates(jinja2.BaseLoader):
-    """rq-dashboard's templates, in which a job's texts are texts."""
+    """rq-dashboard's templates, which insert a job's strings as text."""
 
     _CHANGES = (
-        # What escapes twice would be shown as &amp;.
+        # What is escaped twice would be shown as &amp;.
         (r"\$\('<div/>'\)\.text\((.*?)\)\.html\(\)", r"\1"),
         # Underscore's raw insertion, to its escaped one.
         (r"<%=", "<%-"),
@@ -174,69 +240,17 @@ class _SafeTemplates(jinja2.BaseLoader):
         return source, filename, is_fresh
 
 
-def _check_address() -> None:
-    """Refuse what rq-dashboard would end with a 500 for, or do without being asked to."""
-    if request.blueprint != "rq_dashboard":
-        return
-    current_app.__dict__["redis_conn"] = connection.shared()
-    if request.endpoint == "rq_dashboard.requeue_all" and request.method != "POST":
-        abort(405)
-    for name, value in (request.view_args or {}).items():
-        if name == "job_id" and not _JOB_ID.fullmatch(value):
-            abort(404, f"No job can have the id {value!r}.")
-        if name in _CHOICES and value not in _CHOICES[name]:
-            abort(
-                404,
-                f"No {name.removesuffix('_name')} {value!r}: {', '.join(sorted(_CHOICES[name]))}.",
-            )
-        if name in _RANGES and not _is_within(value, *_RANGES[name]):
-            low, high = _RANGES[name]
-            abort(404, f"{name} must be from {low:,} to {high:,}, not {value!r}.")
-
-
-def _is_within(value: str | int, low: int, high: int) -> bool:
-    return str(value).isascii() and str(value).isdigit() and low <= int(value) <= high
-
-
-def _jobs_of_page(  # in place of rq-dashboard's get_queue_registry_jobs_count
-    queue_name: str, registry_name: str, offset: int, per_page: int, order: str, redis: Redis
-) -> tuple[int, list[Any]]:
-    """How many jobs there are, and those of one page: as many as were asked for."""
-    queue = ShownQueue(queue_name, connection=redis)
-    take: Callable[[str, int, int], Any]
-    if registry_name == "queued":
-        name, total, take = queue.key, queue.count, redis.lrange
-    else:
-        name = keys.REGISTRIES[registry_name] + queue_name
-        total, take = redis.zcard(name), redis.zrange
-    first, last = offset, offset + per_page - 1
-    if order == "dsc":
-        first, last = max(0, total - 1 - last), total - 1 - first
-    found: list[Any] = take(name, first, last) if last >= 0 else []
-    ids = [decode.text(entry).partition(":")[0] for entry in found]
-    jobs = [queue.fetch_job(job_id) for job_id in (reversed(ids) if order == "dsc" else ids)]
-    return total, [rq_compat.dashboard_row(job) for job in jobs if job]
-
-
-def _requeue(job_id: str, connection: Redis, serializer: Any = None) -> Any:
-    return ShownJob.fetch(job_id, connection=connection).requeue()
-
-
-def _close_holes() -> None:
-    """Give rq-dashboard's module our classes.  Once a process: the module is shared."""
-    rq_compat.replace_in_dashboard(
-        _OnlyJson,
-        Job=ShownJob,
-        Queue=ShownQueue,
-        Worker=ShownWorker,
-        requeue_job=_requeue,
-        get_queue_registry_jobs_count=_jobs_of_page,
-        # It would connect anew at each request, and hand that connection to everybody else's.
-        from_url=lambda *_, **__: (None, connection.shared()),
-        # It would answer 200 while Redis is away: let the error reach ours.
-        RedisConnectionError=(),
-    )
-    blueprint.jinja_loader = _SafeTemplates(blueprint.jinja_loader)
-
-
-_close_holes()
+# Once a process: its module is shared by all apps.
+rq_compat.replace_in_dashboard(
+    JSONSerializer,
+    Job=_Job,
+    Queue=_Queue,
+    Worker=SimpleNamespace(all=lambda connection: ()),
+    requeue_job=_requeue,
+    get_queue_registry_jobs_count=_jobs_of_page,
+    # It would open a connection at each request, and hand it to all other requests.
+    from_url=lambda *_, **__: (None, connection.shared()),
+    # It would answer 200 while Redis is away: let the error reach our handler.
+    RedisConnectionError=(),
+)
+blueprint.jinja_loader = _SafeTemplates(blueprint.jinja_loader)

@@ -14,6 +14,8 @@ from werkzeug.serving import make_server
 
 from jiffy import connection, keys, redis_io
 from jiffy.dashboard import create_app
+from jiffy.scheduler import table
+from jiffy.scheduler.schedule import Scheduler
 from jiffy.settings import settings
 from tests.browser import launch
 
@@ -143,6 +145,25 @@ def plant_worker(redis):
             redis.sadd(execution.worker_executions_key, execution.composite_key)
 
     return write
+
+
+@pytest.fixture
+def declare(redis):
+    """Put a schedule in force: `declare(every("10m", numbers.add))`."""
+
+    def put(*lines):
+        found, wrong = table.read(lines)
+        assert wrong == []
+        scheduler = Scheduler(connection=redis)
+        table.apply(scheduler, found, scheduler.look().now)
+
+    return put
+
+
+@pytest.fixture
+def leader(redis):
+    """A scheduler that runs."""
+    redis.set(keys.LEADER, json.dumps({"who": "scheduler.1:7", "token": "t"}))
 
 
 @pytest.fixture

@@ -6,8 +6,7 @@ import zlib
 
 import pytest
 
-from jiffy import keys, part, result
-from jiffy.dashboard import data, decode
+from jiffy import keys, part, read, result
 from jiffy.errors import NotShown
 from jiffy.producer import actions
 from jiffy.producer.enqueue import enqueue
@@ -36,7 +35,7 @@ def test_what_is_named_like_a_secret_is_shown_nowhere(client, redis, environ):
 def test_a_secret_that_stock_rq_enqueued_is_masked_by_its_name(redis, plant):
     plant("one", call=("jobs.mail.send", None, [5], {"password": "hunter-1", "to": {"pin": 77}}))
 
-    assert data.read_job(redis, "one").arguments == '5, password=***, to={"pin": "***"}'
+    assert read.job(redis, "one").arguments == '5, password=***, to={"pin": "***"}'
 
 
 def test_a_secret_in_what_stock_rq_says_of_a_job_is_masked_by_its_name(client, plant):
@@ -51,7 +50,7 @@ def test_a_result_that_is_still_to_come_is_called_result(redis, environ):
     environ(JOBS_MODULES="jobs,tests")
     last = enqueue.chain(part(numbers.add, 2, 3), part(numbers.add, result, y=result))[-1]
 
-    assert data.read_job(redis, last.id).arguments == "result, y=result"
+    assert read.job(redis, last.id).arguments == "result, y=result"
 
 
 def test_the_reason_of_a_cancellation_is_told_of_a_canceled_job_only(redis, plant):
@@ -59,15 +58,15 @@ def test_the_reason_of_a_cancellation_is_told_of_a_canceled_job_only(redis, plan
     plant("late", status="canceled", error="ValueError: an earlier try", **reason)
     plant("ran", status="finished", **reason)
 
-    assert data.read_job(redis, "late").error == "it expired"
-    assert data.read_job(redis, "ran").error == ""
+    assert read.job(redis, "late").error == "it expired"
+    assert read.job(redis, "ran").error == ""
 
 
 def test_of_an_earlier_time_nothing_is_told(redis, plant):
     told = {keys.PROGRESS_FIELD: '{"fraction": 0.0, "note": ""}', "retries_left": 2}
     plant("done", status="finished", result=5, **told)
     plant("again", status="started", error="an earlier try", **told)
-    done, again = data.read_job(redis, "done"), data.read_job(redis, "again")
+    done, again = read.job(redis, "done"), read.job(redis, "again")
 
     assert (done.progress, done.retries_left) == (None, None)
     assert (again.error, again.retries_left) == ("", 2)
@@ -84,9 +83,9 @@ def test_what_a_deferred_job_depends_on_is_told(redis, plant):
     first, second = enqueue.chain(part(numbers.add, 2, 3), part(numbers.add, result, 4))
     after = enqueue.options(depends_on=[first.id, second.id])(numbers.add, 1, 1)
 
-    assert data.read_job(redis, second.id).depends_on == (first.id,)
-    assert data.read_job(redis, after.id).depends_on == (first.id, second.id)
-    assert data.read_job(redis, first.id).depends_on == ()
+    assert read.job(redis, second.id).depends_on == (first.id,)
+    assert read.job(redis, after.id).depends_on == (first.id, second.id)
+    assert read.job(redis, first.id).depends_on == ()
 
 
 def test_ids_that_are_corrupt_break_no_page(client, plant):
@@ -137,7 +136,7 @@ def test_requeueing_or_deleting_a_pickled_job_executes_nothing(client, pickled, 
 
 def test_a_pickled_job_shows_its_description_and_says_what_is_not_shown(client, pickled, redis):
     text = client.get("/jobs/trap").text
-    told = data.read_job(redis, "trap")
+    told = read.job(redis, "trap")
 
     assert "numbers.add(&lt;Trap&gt;)" in text
     assert "data is pickled: not shown" in told.problems
@@ -234,7 +233,7 @@ def test_a_job_in_a_list_whose_hash_is_gone_is_passed_over(client, plant, redis)
 
 def test_what_is_too_large_stays_in_redis(redis, plant):
     plant("large", result="x" * 12_000_000, description="y" * 3_000_000)
-    told = data.read_job(redis, "large")
+    told = read.job(redis, "large")
 
     assert told.result is None
     assert "description is too large: 3,000,000 bytes" in told.problems
@@ -244,14 +243,14 @@ def test_what_is_too_large_stays_in_redis(redis, plant):
 def test_compressed_data_that_grows_without_end_is_not_inflated():
     bomb = zlib.compress(b"0" * 50_000_000)
     with pytest.raises(NotShown, match="too large"):
-        decode.inflated(bomb)
+        read.inflated(bomb)
 
 
 def test_data_is_read_whether_it_is_compressed_or_not(redis, plant):
     plant("plain")
     redis.hset(keys.job("plain"), "data", json.dumps(["jobs.numbers.add", None, [1], {"y": 2}]))
 
-    assert data.read_job(redis, "plain").arguments == "1, y=2"
+    assert read.job(redis, "plain").arguments == "1, y=2"
 
 
 def look(client, path):

@@ -5,8 +5,7 @@ import json
 import pytest
 import rq
 
-from jiffy import Retry, keys, part, result
-from jiffy.dashboard import overview
+from jiffy import Retry, keys, part, read, result
 from jiffy.producer.enqueue import enqueue
 from jobs import numbers
 
@@ -16,7 +15,7 @@ def test_the_first_page_says_so_when_there_is_nothing_yet(client):
 
     assert "No jobs yet." in text
     assert "jiffy enqueue" in text
-    assert "No worker is alive." in text
+    assert "No workers are running." in text
 
 
 def test_the_first_page_counts_jobs_by_state_over_all_queues(redis, plant):
@@ -30,7 +29,7 @@ def test_the_first_page_counts_jobs_by_state_over_all_queues(redis, plant):
         ]
     ):
         plant(f"job{number}", status=status, origin=origin)
-    counts = overview.read(redis).counts
+    counts = read.overview(redis).counts
 
     assert counts == {"queued": 1, "started": 1, "finished": 0, "failed": 2, "scheduled": 0,
                       "deferred": 0, "canceled": 1}  # fmt: skip
@@ -61,7 +60,7 @@ def test_the_first_page_tells_why_a_job_was_canceled_or_is_tried_again(client, p
     text = client.get("/").text
 
     assert f">{broken}</span>" in text
-    assert ">Last try: OSError: no line</span>" in text
+    assert ">Last attempt: OSError: no line</span>" in text
     assert ">Work-horse was stopped</span>" in text
 
 
@@ -89,7 +88,7 @@ def test_a_queue_that_nobody_listens_to_is_pointed_out(client, plant, plant_work
 
 def test_nothing_is_said_of_queues_where_workers_are_left_out(client, plant, plant_worker):
     plant("waits", status="queued", origin="nobody")
-    for number in range(overview.MOST_WORKERS + 1):
+    for number in range(read.MOST + 1):
         plant_worker(f"w{number}")
 
     assert "No worker listens" not in client.get("/").text
@@ -115,7 +114,7 @@ def test_the_first_page_shows_what_a_worker_of_rq_2_works_on(client, plant, plan
 def test_the_first_page_warns_when_jobs_wait_and_nobody_works(client, plant):
     plant("job1", status="queued")
 
-    assert "Nobody works." in client.get("/").text
+    assert "No workers are running." in client.get("/").text
 
 
 def test_the_first_page_warns_when_all_workers_are_suspended(client, redis):
@@ -136,7 +135,7 @@ def test_the_first_page_costs_the_same_for_any_number_of_jobs(client, plant, red
     few, many = plant_and_count(range(120)), plant_and_count(range(120, 600))
 
     # Not to the last one: of the jobs that are shown, the failed ones are asked for their errors.
-    assert abs(few - many) <= overview.RECENT
+    assert abs(few - many) <= read.RECENT
 
 
 def test_hundreds_of_queues_and_workers_are_cut_off_and_it_is_said(client, redis, plant_worker):
@@ -187,9 +186,9 @@ def test_a_job_page_tells_a_retry_from_another_scheduled_job(client, work):
     later = enqueue.options(in_="5m", retry=3)(numbers.add, 2, 3)
     work()
 
-    assert "waits for a retry, 2 of 3 left, <time" in client.get(f"/jobs/{job.id}").text
-    assert "waits for a retry, 2 left, <time" in client.get(f"/jobs/{stock.id}").text
-    assert "waits for a retry" not in client.get(f"/jobs/{later.id}").text
+    assert "waiting for a retry, 2 of 3 left, <time" in client.get(f"/jobs/{job.id}").text
+    assert "waiting for a retry, 2 left, <time" in client.get(f"/jobs/{stock.id}").text
+    assert "waiting for a retry" not in client.get(f"/jobs/{later.id}").text
 
 
 def test_a_job_page_shows_what_the_job_waits_for(client, plant):
@@ -202,7 +201,7 @@ def test_a_job_page_shows_what_the_job_waits_for(client, plant):
     assert 'failed</span> <a href="/jobs/broken">broken</a>' in text
     assert 'finished</span> <a href="/jobs/ready">ready</a>' in text
     assert "gone</span> <code>never-there</code>" in text
-    assert "has to be tried again, and to finish, before this job can run" in text
+    assert "can only run once those that failed" in text
 
 
 def test_a_part_of_a_chain_leads_to_the_one_before(client):
@@ -210,7 +209,7 @@ def test_a_part_of_a_chain_leads_to_the_one_before(client):
     text = client.get(f"/jobs/{second.id}").text
 
     assert f'queued</span> <a href="/jobs/{first.id}">{first.id}</a>' in text
-    assert "has to be tried again" not in text
+    assert "can only run once" not in text
 
 
 def test_of_a_large_group_the_first_parts_are_shown(client):

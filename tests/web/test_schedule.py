@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import pytest
 
 from jiffy import entries, keys
-from jiffy.scheduler import at, every, table
+from jiffy.scheduler import at, every
 from jiffy.scheduler.schedule import Scheduler
 from jobs import numbers
 from tests.web.conftest import post
@@ -17,26 +17,8 @@ PAGE, API = f"/schedule/{NAME}", f"/api/schedule/{NAME}"
 
 
 @pytest.fixture
-def declare(redis):
-    """Put a table in force."""
-
-    def put(*lines):
-        found, wrong = table.read(lines)
-        assert wrong == []
-        scheduler = Scheduler(connection=redis)
-        table.apply(scheduler, found, scheduler.look().now)
-
-    return put
-
-
-@pytest.fixture
 def entry(declare):
     declare(every("10m", numbers.add, args=[2, 3]))
-
-
-@pytest.fixture
-def leader(redis):
-    redis.set(keys.LEADER, json.dumps({"who": "scheduler.1:7", "token": "t"}))
 
 
 # Is there a scheduler?
@@ -123,7 +105,7 @@ def test_the_next_tick_is_skipped_from_the_page_and_that_is_taken_back(client, e
     post(client, f"{PAGE}/skip", count="0")
 
     assert skips == 1
-    assert "The next tick is skipped." in text
+    assert "The next run will be skipped." in text
     assert entries.find(redis, NAME).skip == 0
 
 

@@ -6,7 +6,7 @@ from typing import Any, NoReturn
 
 from flask import abort, request
 
-from jiffy.dashboard.decode import is_deeper
+from jiffy.read import is_deeper
 
 MOST_DEPTH = 64
 _MOST_DIGITS = 1000  # of a whole number: far more are slow to read, and Python refuses them

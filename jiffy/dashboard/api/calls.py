@@ -11,7 +11,6 @@ from flask import abort
 from redis.exceptions import RedisError
 
 from jiffy import connection, keys
-from jiffy.dashboard import data
 from jiffy.dashboard.api import kinds
 from jiffy.dashboard.api.kinds import Kind
 from jiffy.dashboard.api.wrong import told_where, unknown
@@ -19,6 +18,7 @@ from jiffy.errors import InvalidValue, RedisAway, RedisFull
 from jiffy.producer import functions
 from jiffy.producer.bulk import Both
 from jiffy.producer.enqueue import Enqueue, Job, enqueue
+from jiffy.read import jobs as read_jobs
 from jiffy.settings import settings
 
 MOST_JOBS = 1000
@@ -112,7 +112,7 @@ def put_many(calls: list[Call]) -> list[dict[str, Any]]:
 def _tell_queues(taken: list[dict[str, Any]]) -> None:
     """What was there is where it is, not where it was asked for, if Redis is there to say it."""
     with suppress(RedisError):
-        there = data.read_jobs(connection.shared(), [told["id"] for told in taken])
+        there = read_jobs(connection.shared(), [told["id"] for told in taken])
         for told in taken:
             if told["id"] in there:
                 told["queue"] = there[told["id"]].queue

@@ -6,13 +6,12 @@ import threading
 
 from flask import Blueprint, Response, abort, request, url_for
 
-from jiffy import clock, connection
-from jiffy.dashboard import data, overview
+from jiffy import clock, connection, read
 from jiffy.dashboard.api import body, calls, document, tokens, told
-from jiffy.dashboard.data import JobView
 from jiffy.errors import InvalidValue, UnknownJob
 from jiffy.producer import actions, results
 from jiffy.producer.job import Job, stand_in
+from jiffy.read import JobView
 
 blueprint = Blueprint("api", __name__, url_prefix="/api")
 blueprint.before_app_request(tokens.require)
@@ -122,7 +121,7 @@ def stop(job_id: str) -> Response:
 
 @blueprint.get("/queues")
 def queues() -> Response:
-    return told.answer(told.queues(overview.read(connection.shared())))
+    return told.answer(told.queues(read.overview(connection.shared())))
 
 
 @blueprint.get("/openapi.json")
@@ -131,7 +130,7 @@ def openapi() -> Response:
 
 
 def _found(job_id: str) -> JobView:
-    found = data.read_job(connection.shared(), job_id)
+    found = read.job(connection.shared(), job_id)
     if found is None:
         raise UnknownJob(job_id)
     return found

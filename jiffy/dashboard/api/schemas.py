@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from jiffy.dashboard.overview import STATES
+from jiffy.read import STATES
 
 _TEXT_OR_NULL = {"type": ["string", "null"]}
 _MOMENT = {"type": ["string", "null"], "format": "date-time"}

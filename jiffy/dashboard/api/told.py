@@ -8,8 +8,7 @@ from typing import Any
 from flask import Response
 
 from jiffy import entries
-from jiffy.dashboard.data import JobView
-from jiffy.dashboard.overview import Overview
+from jiffy.read import JobView, Overview
 from jiffy.ticks import Tick
 
 _TIMES = ("created", "enqueued", "due", "started", "ended")

@@ -1,1 +1,50 @@
-"""The pages, one module each: a few lines that read and render."""
+"""The pages, one module each, and how they write times, durations and values."""
+
+import json
+from datetime import datetime
+from typing import Any
+
+from jiffy import clock, read
+
+_MOST_INDENTED, _MOST_SHOWN = 100_000, 20_000  # characters of a result
+
+
+def duration(seconds: float | None) -> str:
+    """90 -> "1m30s"; "—" for what has none."""
+    if seconds is not None and 0 < seconds < 0.001:
+        return "<1 ms"
+    return "—" if seconds is None else clock.in_words(seconds)
+
+
+def ago(moment: datetime | None) -> str:
+    """A moment relative to now, in its largest unit: 5s ago, in 2h."""
+    if moment is None:
+        return "—"
+    past_s = round((clock.now() - moment).total_seconds())
+    if abs(past_s) < 1:
+        return "now"
+    units = (("d", 86400), ("h", 3600), ("m", 60), ("s", 1))
+    unit, size = next(unit for unit in units if abs(past_s) >= unit[1])
+    return f"{past_s // size}{unit} ago" if past_s > 0 else f"in {-past_s // size}{unit}"
+
+
+def utc(moment: datetime | None) -> str:
+    """To the millisecond, as logs have it."""
+    if moment is None:
+        return "—"
+    return f"{moment:%Y-%m-%d %H:%M:%S}.{moment.microsecond // 1000:03} UTC"
+
+
+def pretty(value: Any) -> str:
+    """A value as JSON, on several lines if it is long, cut where it is too long to read."""
+    written = json.dumps(value, ensure_ascii=False)
+    if 80 <= len(written) <= _MOST_INDENTED:
+        written = json.dumps(value, ensure_ascii=False, indent=2)
+    return read.clip(written, _MOST_SHOWN)
+
+
+def percent(fraction: float | None) -> str:
+    return "" if fraction is None else f"{fraction:.0%}"
+
+
+FILTERS = {"duration": duration, "ago": ago, "utc": utc, "pretty": pretty, "percent": percent}

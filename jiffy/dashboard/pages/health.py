@@ -1,13 +1,12 @@
-"""For those who watch over it all: does the web process answer, does Redis, does anybody work?"""
+"""For monitors: `/healthz` and, for Prometheus, `/metrics`."""
 
 from typing import Any
 
-from flask import Blueprint
-from redis import Redis
+from flask import Blueprint, Response
 from redis.exceptions import RedisError
 
 import jiffy
-from jiffy import connection, entries, keys
+from jiffy import connection, entries, read
 
 page = Blueprint("health", __name__)
 
@@ -18,18 +17,21 @@ def healthz() -> tuple[dict[str, Any], int]:
     try:
         redis = connection.shared()
         connection.check(redis)
-        told = {"workers": _count_workers(redis), "scheduler": entries.glance(redis).scheduler}
-        # 200 also without a scheduler: a platform that heeds this would restart the web process.
-        return {"redis": "ok", **told, **version}, 200
+        found = {"workers": read.count_workers(redis), "scheduler": entries.glance(redis).scheduler}
+        # 200 without a scheduler, too: a platform would restart the web process otherwise.
+        return {"redis": "ok", **found, **version}, 200
     except RedisError as error:
         known = connection.explained(error)
         state = "away" if known and known.exit_code == 1 else "refused"
-        # Without its address: whoever asks has not logged in.
+        # Without the URL: this needs no login.
         remedy = {"remedy": known.remedy} if known else {}
         return {"redis": state, "reason": connection.reason_of(error), **remedy, **version}, 503
 
 
-def _count_workers(redis: Redis) -> int:
-    """How many are alive; the set also names some that died without a word."""
-    named = redis.smembers(keys.WORKERS)
-    return int(redis.exists(*named)) if named else 0
+@page.get("/metrics")
+def metrics() -> Response:
+    """It needs a token of the API, which `api/tokens.py` checks."""
+    # It takes 0.1 s to load, and most installations never use it.
+    from jiffy.dashboard import metrics
+
+    return Response(metrics.exposition(connection.shared()), content_type=metrics.CONTENT_TYPE)

@@ -1,9 +1,8 @@
-"""The first page: how many jobs are in which state, who works on what, what happened last."""
+"""The first page: how many jobs are in each state, what the workers run, what happened last."""
 
 from flask import Blueprint, render_template
 
-from jiffy import connection, entries
-from jiffy.dashboard import overview
+from jiffy import connection, entries, read
 
 page = Blueprint("home", __name__)
 
@@ -15,7 +14,7 @@ def home() -> str:
     redis = connection.shared()
     return render_template(
         "home.html",
-        seen=overview.read(redis),
+        seen=read.overview(redis),
         schedule=entries.glance(redis),
         entries=entries.read(redis, MOST_ENTRIES),
     )

@@ -1,4 +1,4 @@
-"""The way in and the way out."""
+"""Log in, log out."""
 
 from flask import Blueprint, current_app, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response
@@ -19,11 +19,10 @@ def form() -> str | Response:
 @page.post("/login")
 def enter() -> Response | tuple[str, int]:
     attempts: auth.Attempts = current_app.extensions["jiffy.attempts"]
-    who: auth.Credentials = current_app.extensions["jiffy.credentials"]
     address = request.remote_addr or ""
     if not attempts.are_left(address):
         return _again("Too many wrong passwords. Try again in a minute.", 429)
-    if not who.match(request.form.get("user", ""), request.form.get("password", "")):
+    if not auth.matches(request.form.get("user", ""), request.form.get("password", "")):
         attempts.note_wrong(address)
         log.event("login.refused", address=address)
         return _again("That user and password do not match.", 401)

@@ -1,36 +1,37 @@
-"""What runs when, what became of it, and what one may do to an entry."""
+"""The schedule: the runs of each entry, and what can be done with it."""
 
 import re
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 from flask import Blueprint, redirect, render_template, request, session, url_for
 from werkzeug.wrappers import Response
 
 from jiffy import connection, entries
-from jiffy.dashboard import bars
+from jiffy.dashboard.pages import duration
+from jiffy.ticks import Tick
 
 page = Blueprint("schedule", __name__)
 
-MOST_ENTRIES, MOST_TICKS = 200, 100
+MOST_ENTRIES, MOST_RUNS = 200, 100
+MOST_BARS, HEIGHT, STEP = 60, 56, 12
+_LEAST = 4  # the height of the bar of a job that took no time
 
 
 @page.get("/schedule")
 def schedule() -> str:
     redis = connection.shared()
-    seen = entries.glance(redis)
-    return render_template(
-        "schedule.html", schedule=seen, entries=entries.read(redis, MOST_ENTRIES)
-    )
+    found, seen = entries.read(redis, MOST_ENTRIES), entries.glance(redis)
+    return render_template("schedule.html", schedule=seen, entries=found)
 
 
 @page.get("/schedule/<name>")
 def entry(name: str) -> str:
     redis = connection.shared()
-    found = entries.find(redis, name)
-    ticks = entries.history(redis, name, MOST_TICKS)
-    seen = entries.glance(redis)
+    found, seen = entries.find(redis, name), entries.glance(redis)
+    runs = entries.history(redis, name, MOST_RUNS)
     return render_template(
-        "entry.html", schedule=seen, entry=found, ticks=ticks, bars=bars.of(ticks)
+        "entry.html", schedule=seen, entry=found, runs=runs, bars=_bars(runs[:MOST_BARS])
     )
 
 
@@ -61,9 +62,9 @@ def run(name: str) -> Response:
 
 @page.post("/schedule/<name>/skip")
 def skip(name: str) -> Response:
-    """`count` ticks; 0 takes it back."""
+    """Skip the next `count` runs; 0 takes that back."""
     count: Any = request.form.get("count", "1")
-    if re.fullmatch("[0-9]{1,4}", count):  # whatever else it is is refused, as it is
+    if re.fullmatch("[0-9]{1,4}", count):  # anything else is refused as it is
         count = int(count)
     entries.skip_next(connection.shared(), name, count)
     return _back(name)
@@ -71,3 +72,25 @@ def skip(name: str) -> Response:
 
 def _back(name: str) -> Response:
     return redirect(url_for("schedule.entry", name=name), 303)
+
+
+class _Bar(NamedTuple):
+    """A run in the picture; `outcome` colours it, `title` says it in words."""
+
+    x: int
+    y: float
+    height: float
+    outcome: str
+    title: str
+
+
+def _bars(runs: Sequence[Tick]) -> list[_Bar]:
+    """A bar for each run, given newest first, as high as its job took long; oldest on the left."""
+    longest_s = max((run.duration_s or 0 for run in runs), default=0) or 1
+    bars = []
+    for place, run in enumerate(reversed(runs)):
+        height = round(_LEAST + (run.duration_s or 0) / longest_s * (HEIGHT - _LEAST), 1)
+        took = f", took {duration(run.duration_s)}" if run.duration_s is not None else ""
+        title = f"{run.slot:%Y-%m-%d %H:%M:%S} UTC: {run.outcome}{took}"
+        bars.append(_Bar(place * STEP, round(HEIGHT - height, 1), height, run.outcome, title))
+    return bars

@@ -1,0 +1,739 @@
+"""What Redis holds, read to be shown: jobs, queues and workers.
+
+The one boundary for broken data.  Anybody who can write to Redis can write here: nothing is
+executed, nothing grows beyond a limit, and what is returned can be shown as it is.  Strings can be
+encoded, JSON is at most 200 deep, and what could not be read is named in `problems`.
+"""
+
+import base64
+import binascii
+import json
+import re
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from itertools import islice
+from typing import Any, TypeVar
+
+from redis import Redis
+from redis.client import Pipeline
+from redis.exceptions import RedisError
+
+from jiffy import clock, keys
+from jiffy.errors import NotShown
+from jiffy.producer import payload
+from jiffy.producer.masking import MASK, Places, is_secret, masked, masked_text
+from jiffy.producer.progress import State
+from jiffy.redis_io import script
+
+T = TypeVar("T")
+# What Redis gave for a field: its bytes, nothing, or the size of what is too large to be moved.
+Raw = bytes | int | None
+
+STATES = ("queued", *keys.REGISTRIES)
+HAS_ERROR = ("failed", "stopped")  # in which states the result is an error
+MOST = 100  # queues and workers
+MOST_OTHERS = 20  # jobs that one waits for
+RECENT = 25
+
+# Of one value, once decompressed.  A call's arguments are far smaller; a result may be a table.
+MOST_BYTES = 1024 * 1024
+# In a list, arguments are only looked at to find the function's name.
+_MOST_BYTES_IN_LIST = 16 * 1024
+_CHUNK = 250  # jobs of many that are in memory at a time
+_SHORT, _LONG = 300, 20_000  # characters that are shown
+_MOST_DEPTH = 200  # Python's own JSON goes down a thousand calls at most
+_MOST_DIGITS = 15  # a float holds them all
+_PICKLE = b"\x80"  # how every pickle since protocol 2 begins
+# What is running stands on top, but must not push everything else off the page.
+_MOST_RUNNING = 10
+# How many of each state are looked at to find the most recent ones.
+_LOOK_AT = {"scheduled": 5, "deferred": 5, "canceled": 5}
+
+_JOB = (
+    "status", "origin", "description", "data", "created_at", "enqueued_at", "started_at",
+    "ended_at", "worker_name", "meta", keys.PROGRESS_FIELD, keys.MASKED_FIELD,
+    keys.REASON_FIELD, keys.TICK_OF_FIELD, "retries_left", "retry_intervals", "number_of_retries",
+    "repeats_left", "dependency_ids",
+)  # fmt: skip
+_WORKER = (
+    "state", ":executions", "current_job", "queues", "hostname", "pid", "birth", "last_heartbeat",
+    "successful_job_count", "failed_job_count", "version", "python_version",
+)  # fmt: skip
+# In which states it is true what the hash says; in others it is left over from an earlier one.
+_HAS_PROGRESS = ("started", "failed", "stopped")
+_HAS_REASON = ("canceled", "queued", "scheduled")
+_HAS_RETRIES = ("queued", "scheduled", "deferred", "started")
+_SUCCESSFUL = "1"  # rq.results.Result.Type
+_CALL = re.compile(r"([A-Za-z_]\w*(?:\.\w+)+)\(")  # RQ's description: jobs.numbers.add(2, 3)
+
+
+# Values: each of these returns a good one, or raises NotShown with the reason
+
+
+class _Sound(NotShown):
+    """A value is sound, and is not shown all the same: it is pickled, or too large."""
+
+
+def text(raw: Raw) -> str:
+    """Any bytes as a string; what is not UTF-8 is replaced."""
+    return _bytes(raw).decode("utf-8", "replace")
+
+
+def line(raw: Raw) -> str:
+    return clip(text(raw), _SHORT)
+
+
+def long_text(raw: Raw) -> str:
+    return clip(text(raw), _LONG)
+
+
+def number(raw: Raw) -> int | None:
+    """A whole number from 0; None where there is none."""
+    written = line(raw)
+    if written and not (written.isdecimal() and len(written) <= _MOST_DIGITS):
+        raise NotShown(f"not a number: {clip(written, 60)!r}")
+    return int(written) if written else None
+
+
+def inflated(raw: Raw) -> bytes:
+    """The bytes behind `raw`, which may be compressed; never more than MOST_BYTES of them."""
+    packed = _bytes(raw)
+    inflate = zlib.decompressobj()
+    try:
+        plain = inflate.decompress(packed, MOST_BYTES)
+    except zlib.error:
+        return packed  # RQ reads it uncompressed just as well
+    if inflate.unconsumed_tail:
+        raise _Sound(f"too large: more than {MOST_BYTES:,} bytes")
+    return plain
+
+
+def value(raw: bytes) -> Any:
+    """The value of JSON, NaN and infinities too; pickles stay closed."""
+    if raw.startswith(_PICKLE):
+        raise _Sound("pickled: not shown")
+    try:
+        found = json.loads(text(raw))
+    except (ValueError, RecursionError):
+        raise NotShown(f"not JSON: {text(raw[:60])!r}") from None
+    if is_deeper(found, _MOST_DEPTH):
+        raise NotShown(f"nested more than {_MOST_DEPTH} deep")
+    if b"\\ud" in raw.lower():  # half a character, perhaps: it could not be written anywhere
+        found = json.loads(json.dumps(found, ensure_ascii=False).encode("utf-8", "replace"))
+    return found
+
+
+def moment(raw: Raw) -> datetime | None:
+    """The time that RQ wrote, in UTC; None where it wrote none."""
+    written = line(raw)
+    try:
+        found = clock.read(written) if written else None
+        if found is None or found.tzinfo is None:
+            return found and found.replace(tzinfo=UTC)
+        return found.astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise NotShown(f"not a time: {clip(written, 60)!r}") from None
+
+
+def due(score: float | None) -> datetime | None:
+    """The time that a sorted set's score stands for; None where it stands for none."""
+    try:
+        return None if score is None else clock.from_wall(score)
+    except (ValueError, OverflowError, OSError):
+        return None
+
+
+def answers(pipe: Pipeline) -> list[Any]:
+    """The pipe's answers, with None for a key that holds another type than the command is for."""
+    found = pipe.execute(raise_on_error=False)
+    for answer in found:
+        if isinstance(answer, RedisError) and "WRONGTYPE" not in str(answer):
+            raise answer
+    return [None if isinstance(answer, RedisError) else answer for answer in found]
+
+
+def is_deeper(value: Any, most: int) -> bool:
+    """Whether it is nested more than `most` deep."""
+    if not isinstance(value, dict | list):
+        return False
+    inner = value.values() if isinstance(value, dict) else value
+    return most == 0 or any(
+        is_deeper(one, most - 1) for one in inner if isinstance(one, dict | list)
+    )
+
+
+def clip(long: str, most: int) -> str:
+    """At most `most` characters of `long`; it says where it was cut."""
+    return long if len(long) <= most else f"{long[: most - 1]}…"
+
+
+def _bytes(raw: Raw) -> bytes:
+    if isinstance(raw, int):
+        raise _Sound(f"too large: {raw:,} bytes")
+    return raw or b""
+
+
+# What is read: jobs, workers, queues
+
+
+@dataclass(frozen=True)
+class Other:
+    """A job that another waits for."""
+
+    id: str
+    state: str  # "gone" where it cannot be read
+
+    @property
+    def is_in_the_way(self) -> bool:
+        """Whether it has to be retried first."""
+        return self.state in ("failed", "stopped", "canceled")
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobView:
+    """A job as it can be shown: strings are clipped, `problems` says what could not be read."""
+
+    id: str
+    state: str
+    queue: str
+    description: str
+    function: str  # its path; "" where it cannot be read
+    arguments: str  # as they stand in a call: 5, width=200
+    created: datetime | None
+    enqueued: datetime | None
+    started: datetime | None
+    ended: datetime | None
+    worker: str
+    progress: State | None
+    meta: Mapping[str, Any]
+    problems: tuple[str, ...]
+    is_unreadable: bool  # some of it is broken, and not only pickled or too large
+    result: Any = None
+    has_result: bool = False
+    error: str = ""  # its traceback, or that of the last attempt; or why it was canceled
+    waits_for: str = ""  # retry, time, jobs
+    retries_left: int | None = None  # after the coming or running attempt; None once it is over
+    retries: int | None = None  # how many there were at first, where the job says so
+    depends_on: tuple[str, ...] = ()
+    others: tuple[Other, ...] = ()  # the first of those that it waits for, while it is deferred
+    others_left_out: int = 0
+    due: datetime | None = None  # while it is scheduled
+    entry: str = ""  # of the schedule, that enqueued it
+
+    @property
+    def is_running(self) -> bool:
+        return self.state == "started"
+
+    @property
+    def title(self) -> str:
+        """The description that it was given; its function where that is only the call."""
+        is_given = not self.description.startswith(f"{self.function}(")
+        return (is_given and self.description) or self.function
+
+    @property
+    def called(self) -> str:
+        """Its function, also where only the description says it; "" where nothing does."""
+        found = _CALL.match(self.description)
+        return self.function or (found[1] if found else "")
+
+    @property
+    def waited_s(self) -> float | None:
+        """From the queue to its start, or until now."""
+        return _seconds(self.enqueued, self.started, is_open=self.state == "queued")
+
+    @property
+    def ran_s(self) -> float | None:
+        return _seconds(self.started, self.ended, is_open=self.is_running)
+
+    @property
+    def waiting(self) -> str:
+        """What it waits for, in words; "" where the page has more to say of it than a line."""
+        if self.waits_for != "retry":
+            return ""
+        if self.retries_left is None:
+            return "waiting for a retry"
+        of = f" of {self.retries:,}" if self.retries and self.retries > self.retries_left else ""
+        return f"waiting for a retry, {self.retries_left:,}{of} left"
+
+    @property
+    def cause(self) -> str:
+        """The last line of its traceback, which says what went wrong."""
+        return self.error.strip().rpartition("\n")[2]
+
+    @property
+    def latest(self) -> datetime | None:
+        """When something last happened to it."""
+        return self.ended or self.started or self.enqueued or self.created
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkerView:
+    """A worker as its last heartbeat left it."""
+
+    name: str
+    state: str
+    queues: tuple[str, ...]
+    place: str
+    job_id: str
+    born: datetime | None
+    seen: datetime | None
+    done: int
+    failed: int
+    version: str  # of RQ
+    python_version: str
+    problems: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class QueueView:
+    """A queue and how many of its jobs are in each state."""
+
+    name: str
+    counts: Mapping[str, int]
+    is_unreadable: bool = False  # one of its keys holds another type, or its name is not UTF-8
+
+
+@dataclass(frozen=True, kw_only=True)
+class Overview:
+    queues: list[QueueView]
+    workers: list[WorkerView]
+    jobs: list[JobView]
+    current: Mapping[str, JobView]  # by id: what the workers are running
+    is_suspended: bool
+    left_out: tuple[str, ...]  # "3 more queues", where there are too many
+    are_workers_left_out: bool
+    problems: tuple[str, ...]
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many jobs there are in each state, over all queues."""
+        return {state: sum(queue.counts[state] for queue in self.queues) for state in STATES}
+
+    @property
+    def unheard(self) -> list[str]:
+        """The queues with waiting jobs and no worker that listens; none if that is not known."""
+        is_known = self.workers and not self.are_workers_left_out
+        if not is_known or any(worker.problems for worker in self.workers):
+            return []
+        heard = {name for worker in self.workers for name in worker.queues}
+        waiting = (queue.name for queue in self.queues if queue.counts["queued"])
+        return [name for name in waiting if name not in heard]
+
+    @property
+    def busy(self) -> int:
+        return sum(worker.state == "busy" for worker in self.workers)
+
+
+def _seconds(begin: datetime | None, end: datetime | None, *, is_open: bool) -> float | None:
+    end = clock.now() if is_open else end
+    return None if begin is None or end is None else max(0.0, (end - begin).total_seconds())
+
+
+class _Fields:
+    """Reads a hash field by field, and keeps what was wrong with it."""
+
+    def __init__(self, raw: Mapping[str, Raw] | str) -> None:
+        self._raw = {} if isinstance(raw, str) else raw
+        self.problems = [raw] if isinstance(raw, str) else []
+        self.is_broken = isinstance(raw, str)
+
+    def __call__(self, field: str, parse: Callable[[Raw], T], otherwise: T) -> T:
+        try:
+            return parse(self._raw.get(field))
+        except NotShown as reason:
+            self.problems.append(f"{field} is {reason}")
+            self.is_broken |= not isinstance(reason, _Sound)
+            return otherwise
+
+
+def _peek(
+    redis: Redis, names: Sequence[str | bytes], fields: Sequence[str], most_bytes: int
+) -> Iterator[_Fields | None]:
+    """Some fields of many hashes in one round trip; None for a hash that is not there."""
+    found = script(redis, "peek")(keys=[*names], args=[most_bytes, *fields]) if names else []
+    for values in found:
+        if isinstance(values, bytes):
+            yield _Fields(f"its key holds no hash: {text(values)}")
+        elif all(value is None for value in values):
+            yield None
+        else:
+            yield _Fields(dict(zip(fields, values, strict=True)))
+
+
+# Jobs
+
+
+def job(redis: Redis, job_id: str) -> JobView | None:
+    """The job with its latest result; None where there is none of that id."""
+    [raw] = _peek(redis, [keys.job(job_id)], _JOB, MOST_BYTES)
+    if raw is None:
+        return None
+    found = _job(job_id, raw)
+    if found.state == "scheduled":
+        with redis.pipeline(transaction=False) as pipe:
+            pipe.zscore(keys.REGISTRIES["scheduled"] + found.queue, job_id)
+            found = replace(found, due=due(answers(pipe)[0]))
+    if found.state == "deferred":
+        found = _with_others(redis, found)
+    return _with_result(redis, found)
+
+
+def jobs(redis: Redis, job_ids: Sequence[str]) -> dict[str, JobView]:
+    """Those of the jobs that exist, by id, in one round trip, without their results."""
+    hashes = _peek(redis, [keys.job(job_id) for job_id in job_ids], _JOB, _MOST_BYTES_IN_LIST)
+    pairs = zip(job_ids, hashes, strict=True)
+    return {job_id: _job(job_id, raw) for job_id, raw in pairs if raw is not None}
+
+
+def errors(redis: Redis, job_ids: Sequence[str]) -> dict[str, str]:
+    """The latest traceback of each of the jobs, in one round trip; "" if it cannot be shown."""
+    streams = [keys.results(job_id) for job_id in job_ids]
+    found = script(redis, "errors")(keys=streams, args=[_MOST_BYTES_IN_LIST]) if streams else []
+    read = _Fields(dict(zip(job_ids, found, strict=True)))
+    return {job_id: read(job_id, _traceback, "") for job_id in job_ids}
+
+
+def oldest_s(redis: Redis, queues: Sequence[str]) -> dict[str, float]:
+    """How long the job at the front of each queue has waited; 0 where there is none."""
+    with redis.pipeline(transaction=False) as pipe:
+        for name in queues:
+            pipe.lindex(keys.queue(name), 0)
+        front = dict(zip(queues, map(text, answers(pipe)), strict=True))
+    found = jobs(redis, [job_id for job_id in front.values() if job_id])
+    waited = {job_id: one.waited_s or 0.0 for job_id, one in found.items()}
+    return {name: waited.get(job_id, 0.0) for name, job_id in front.items()}
+
+
+def page(
+    redis: Redis, queue: str, state: str, offset: int, count: int, is_newest_first: bool
+) -> tuple[int, list[str]]:
+    """How many jobs of a state a queue has, and the ids of some of them."""
+    is_queued = state == "queued"
+    name = keys.queue(queue) if is_queued else keys.REGISTRIES[state] + queue
+    with redis.pipeline(transaction=False) as pipe:
+        (pipe.llen if is_queued else pipe.zcard)(name)
+        total = answers(pipe)[0] or 0
+        first, last = offset, offset + count - 1
+        if is_newest_first:
+            first, last = max(0, total - 1 - last), total - 1 - first
+        (pipe.lrange if is_queued else pipe.zrange)(name, first, max(first - 1, last))
+        ids = [text(member).partition(":")[0] for member in answers(pipe)[0] or ()]
+    return total, ids[::-1] if is_newest_first else ids
+
+
+def run_counts(redis: Redis) -> dict[str, int]:
+    """How many runs of the schedule were enqueued, skipped and missed so far."""
+    outcomes = ("enqueued", "skipped", "missed")
+    with redis.pipeline(transaction=False) as pipe:
+        pipe.hmget(keys.TICK_COUNTS, outcomes)
+        read = _Fields(dict(zip(outcomes, answers(pipe)[0] or (), strict=False)))
+    return {outcome: read(outcome, number, None) or 0 for outcome in outcomes}
+
+
+def count_workers(redis: Redis) -> int:
+    """How many are alive; the set also names some that died."""
+    with redis.pipeline(transaction=False) as pipe:
+        pipe.smembers(keys.WORKERS)
+        named = answers(pipe)[0]
+    return int(redis.exists(*named)) if named else 0
+
+
+class EndedJobs:
+    """Every job that finished or failed and that Redis still has; few in memory at a time.
+
+    A job that ends meanwhile may be missed.
+    """
+
+    def __init__(self, redis: Redis) -> None:
+        self._redis = redis
+        names = [keys.REGISTRIES[state] + queue for queue in queue_names(redis)
+                 for state in ("finished", "failed")]  # fmt: skip
+        with redis.pipeline(transaction=False) as pipe:
+            for name in names:
+                pipe.zcard(name)
+            self._sizes = dict(zip(names, answers(pipe), strict=True))
+
+    def __len__(self) -> int:
+        return sum(size or 0 for size in self._sizes.values())
+
+    def __iter__(self) -> Iterator[JobView]:
+        for name, size in self._sizes.items():
+            members = self._redis.zscan_iter(name, count=_CHUNK) if size else iter(())
+            while ids := [text(member) for member, _ in islice(members, _CHUNK)]:
+                yield from jobs(self._redis, ids).values()
+
+
+def _job(job_id: str, read: _Fields) -> JobView:
+    hidden = Places.read(read(keys.MASKED_FIELD, line, ""))
+    function, arguments = read("data", lambda raw: _call(raw, hidden), ("", ""))
+    state = read("status", line, "") or "unknown"
+    started = read("started_at", moment, None)
+    error = read(keys.REASON_FIELD, long_text, "") if state in _HAS_REASON else ""
+    retries_left = read("retries_left", number, None) if state in _HAS_RETRIES else None
+    # Stock RQ writes no reason.  A job that repeats was started before, too.
+    was_tried = read("number_of_retries", number, None) or (started and retries_left is not None)
+    is_retried = error or (was_tried and not read("repeats_left", line, ""))
+    waits_for = {"scheduled": "retry" if is_retried else "time", "deferred": "jobs"}
+    return JobView(
+        id=job_id,
+        state=state,
+        queue=read("origin", line, ""),
+        description=masked_text(read("description", text, "")[:_LONG]),
+        function=function,
+        arguments=arguments,
+        created=read("created_at", moment, None),
+        enqueued=read("enqueued_at", moment, None),
+        started=started,
+        ended=read("ended_at", moment, None),
+        worker=read("worker_name", line, ""),
+        entry=read(keys.TICK_OF_FIELD, line, ""),
+        progress=read(keys.PROGRESS_FIELD, _progress, None) if state in _HAS_PROGRESS else None,
+        meta=read("meta", _meta, {}),
+        error=error,
+        waits_for=waits_for.get(state, ""),
+        retries_left=retries_left,
+        retries=len(read("retry_intervals", _list, [])) or None,
+        depends_on=read("dependency_ids", _ids, ()),
+        problems=tuple(read.problems),
+        is_unreadable=read.is_broken,
+    )
+
+
+def _call(raw: Raw, hidden: Places) -> tuple[str, str]:
+    """A job's function and arguments, out of RQ's tuple of (function, instance, args, kwargs).
+
+    What is named like a secret is masked, and so are the positional arguments `hidden`.
+    """
+    match value(inflated(raw)):
+        case [str(function), _, list(args), dict(kwargs)]:
+            shown = [_argument(value, place in hidden) for place, value in enumerate(args)]
+            shown += [f"{name}={_argument(kwargs[name], is_secret(name))}" for name in kwargs]
+            return clip(function, _SHORT), clip(", ".join(shown), _LONG)
+    raise NotShown("no call of a function")
+
+
+def _argument(value: Any, is_secret_itself: bool) -> str:
+    shown = masked(value, is_secret_itself=is_secret_itself)
+    if shown is not value and is_secret_itself:
+        return MASK
+    return json.dumps(shown, ensure_ascii=False).replace(payload.MARK, "result")
+
+
+def _progress(raw: Raw) -> State | None:
+    match value(_bytes(raw)) if raw else None:
+        case None:
+            return None
+        case {"fraction": None | int() | float() as fraction, "note": str(note)}:
+            known = fraction if fraction is not None and 0 <= fraction <= 1 else None
+            return State(known, clip(note, _SHORT))
+    raise NotShown("no fraction and note")
+
+
+def _list(raw: Raw) -> list[Any]:
+    found = value(inflated(raw)) if raw else []
+    if not isinstance(found, list):
+        raise NotShown("no list")
+    return found
+
+
+def _ids(raw: Raw) -> tuple[str, ...]:
+    return tuple(clip(str(one), _SHORT) for one in _list(raw))
+
+
+def _meta(raw: Raw) -> Mapping[str, Any]:
+    found = value(inflated(raw)) if raw else {}
+    if not isinstance(found, dict):
+        raise NotShown("no object")
+    meta: Mapping[str, Any] = masked(found)
+    return meta
+
+
+def _traceback(raw: Raw) -> str:
+    return long_text(inflated(_unwrapped(raw)))
+
+
+def _unwrapped(raw: Raw) -> bytes:
+    try:
+        return base64.b64decode(_bytes(raw), validate=True)
+    except binascii.Error:
+        raise NotShown("not base64") from None
+
+
+def _with_others(redis: Redis, job: JobView) -> JobView:
+    """Parts of its chain or group that are not over; else what it depends on."""
+    with redis.pipeline(transaction=False) as pipe:
+        pipe.zrange(keys.pending(job.id), 0, MOST_OTHERS - 1)
+        pipe.zcount(keys.pending(job.id), 0, "+inf")
+        parts, count = answers(pipe)
+    # "" is their producer, which has not written all of them yet.
+    ids = [text(part) for part in parts or () if part] or job.depends_on[:MOST_OTHERS]
+    states = _peek(redis, [*map(keys.job, ids)], ["status"], _SHORT)
+    others = tuple(
+        Other(job_id, (raw and raw("status", line, "")) or "gone")
+        for job_id, raw in zip(ids, states, strict=True)
+    )
+    left_out = max(count or 0, len(job.depends_on)) - len(others)
+    return replace(
+        job, others=others, others_left_out=left_out, depends_on=job.depends_on or tuple(ids)
+    )
+
+
+def _with_result(redis: Redis, job: JobView) -> JobView:
+    key = keys.results(job.id)
+    # A stream cannot be read in part: ask for its size first.
+    size = redis.memory_usage(key) or 0
+    problem = f"too large: {size:,} bytes"
+    if size <= 10 * MOST_BYTES:
+        with redis.pipeline(transaction=False) as pipe:
+            pipe.xrevrange(key, count=1)
+            [entries] = answers(pipe)
+        if entries == []:
+            return job
+        problem = "no stream: its key holds another type"
+        if entries:
+            read = _Fields({text(name): raw for name, raw in entries[0][1].items()})
+            job = _ended(job, read)
+            problem = "".join(reason.partition(" is ")[2] for reason in read.problems)
+    if not problem:
+        return job
+    return replace(job, problems=(*job.problems, f"result is {problem}"))
+
+
+def _ended(job: JobView, read: _Fields) -> JobView:
+    if read("type", line, "") == _SUCCESSFUL:
+        return replace(job, has_result=True, result=read("return_value", _returned, None))
+    if job.state in HAS_ERROR:
+        return replace(job, error=read("exc_string", _traceback, ""))
+    return job
+
+
+def _returned(raw: Raw) -> Any:
+    return value(_unwrapped(raw)) if raw else None
+
+
+# The overview: five round trips however many jobs there are
+
+
+def overview(redis: Redis, most: int = MOST) -> Overview:
+    """Everything at a glance, of at most so many queues and workers.
+
+    Counting and looking at the ends of lists costs the same for ten jobs as for ten million.
+    """
+    with redis.pipeline(transaction=False) as pipe:
+        pipe.smembers(keys.QUEUES)
+        pipe.smembers(keys.WORKERS)
+        pipe.exists(keys.SUSPENDED)
+        found_queues, found_workers, is_suspended = answers(pipe)
+    sets = {keys.QUEUES: found_queues, keys.WORKERS: found_workers}
+    names, worker_keys = _names(found_queues), sorted(found_workers or ())
+    queues, found = _queues(redis, names[:most])
+    workers = _workers(redis, worker_keys[:most])
+    recent = _youngest(found)
+    current = [worker.job_id for worker in workers if worker.job_id]
+    by_id = jobs(redis, list(dict.fromkeys([*recent, *current])))
+    for score, job_id in found["scheduled"]:
+        if job_id in by_id:
+            by_id[job_id] = replace(by_id[job_id], due=due(score))
+    shown = _most_recent(by_id[job_id] for job_id in recent if job_id in by_id)
+    causes = errors(redis, [job.id for job in shown if job.state in HAS_ERROR])
+    more = {"queues": len(names) - most, "workers": len(worker_keys) - most}
+    return Overview(
+        queues=queues,
+        workers=sorted(workers, key=lambda worker: (worker.state != "busy", worker.name)),
+        jobs=[replace(job, error=causes.get(job.id) or job.error) for job in shown],
+        current=by_id,
+        is_suspended=bool(is_suspended),
+        left_out=tuple(f"{count} more {what}" for what, count in more.items() if count > 0),
+        are_workers_left_out=more["workers"] > 0,
+        problems=tuple(f"{key} holds no set" for key, members in sets.items() if members is None),
+    )
+
+
+def queue_names(redis: Redis) -> list[str]:
+    with redis.pipeline(transaction=False) as pipe:
+        pipe.smembers(keys.QUEUES)
+        return _names(answers(pipe)[0])
+
+
+def _names(queue_keys: Iterable[bytes] | None) -> list[str]:
+    return sorted(text(key).removeprefix(keys.queue("")) for key in queue_keys or ())
+
+
+# state -> (score, job id) of jobs
+_Found = dict[str, list[tuple[float, str]]]
+
+
+def _queues(redis: Redis, names: list[str]) -> tuple[list[QueueView], _Found]:
+    """The queues' counts, and the ids of the jobs at the young end of their lists."""
+    with redis.pipeline(transaction=False) as pipe:
+        for name in names:
+            pipe.llen(keys.queue(name))
+            pipe.lrange(keys.queue(name), -RECENT, -1)
+            for state, prefix in keys.REGISTRIES.items():
+                pipe.zcard(prefix + name)
+                last = _LOOK_AT.get(state, RECENT) - 1
+                is_soonest_first = state == "scheduled"
+                pipe.zrange(prefix + name, 0, last, desc=not is_soonest_first, withscores=True)
+        found = iter(answers(pipe))
+    queues = []
+    young: _Found = {state: [] for state in STATES}
+    for name in names:
+        counts = {}
+        for state in STATES:
+            counts[state], members = next(found), next(found) or ()
+            young[state] += (
+                # A list has no scores: the place does as well.  Started: "job id:execution id".
+                (score, text(member).partition(":")[0])
+                for score, member in (
+                    enumerate(members) if state == "queued" else ((s, m) for m, s in members)
+                )
+            )
+        is_unreadable = None in counts.values() or "\ufffd" in name
+        whole = {state: count or 0 for state, count in counts.items()}
+        queues.append(QueueView(clip(name, _SHORT), whole, is_unreadable))
+    return queues, young
+
+
+def _workers(redis: Redis, worker_keys: Sequence[bytes]) -> list[WorkerView]:
+    """Those of the workers that are alive, in one round trip."""
+    hashes = _peek(redis, worker_keys, _WORKER, _MOST_BYTES_IN_LIST)
+    pairs = zip(worker_keys, hashes, strict=True)
+    return [_worker(line(key), raw) for key, raw in pairs if raw is not None]
+
+
+def _worker(key: str, read: _Fields) -> WorkerView:
+    host, pid = read("hostname", line, ""), read("pid", line, "")
+    running = read(":executions", line, "").partition(":")[0]
+    return WorkerView(
+        name=key.removeprefix(keys.WORKER),
+        state=read("state", line, "") or "unknown",
+        queues=tuple(name for name in read("queues", text, "").split(",") if name),
+        place=f"{host}:{pid}" if pid else host,
+        job_id=running or read("current_job", line, ""),  # of a worker of RQ 2, the hash says it
+        born=read("birth", moment, None),
+        seen=read("last_heartbeat", moment, None),
+        done=read("successful_job_count", number, None) or 0,
+        failed=read("failed_job_count", number, None) or 0,
+        version=read("version", line, ""),
+        python_version=read("python_version", line, ""),
+        problems=tuple(read.problems),
+    )
+
+
+def _youngest(found: _Found) -> list[str]:
+    """The ids worth looking at, each once: the first of each state, over all queues."""
+    ids: dict[str, None] = {}
+    for state, members in found.items():
+        members.sort(reverse=state != "scheduled")
+        ids.update((job_id, None) for _, job_id in members[: _LOOK_AT.get(state, RECENT)])
+    return list(ids)
+
+
+def _most_recent(found: Iterable[JobView]) -> list[JobView]:
+    never = datetime.min.replace(tzinfo=UTC)
+    by_age = sorted(found, key=lambda job: job.latest or never, reverse=True)
+    running = [job for job in by_age if job.is_running][:_MOST_RUNNING]
+    others = [job for job in by_age if not job.is_running]
+    return (running + others)[:RECENT]
