@@ -15,6 +15,7 @@ JiffyError
   NotImportable      a lambda, or a function of __main__: workers could not import it by its name
   WrongArguments     a call does not fit the function's signature
   InvalidValue       an option, an argument or a field of an entry cannot be used
+    ValidationError  ... or a value within one: `path` leads to it
   CallTooLarge       the arguments of a call are larger than JOB_MAX_BYTES
   DuplicateJob       there is already a job with this id; it was left as it is
   UnknownJob         there is no job with this id, or no longer
@@ -34,7 +35,7 @@ JiffyError
 import difflib
 import inspect
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, ClassVar, Self, dataclass_transform
 
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -44,9 +45,10 @@ _LAST_LINES = 8  # of a traceback
 _FRAME = re.compile(r'[ |]*File "')  # those of an exception group have a bar in front
 
 
-def did_you_mean(word: str, known: Iterable[str]) -> str:
+def did_you_mean(word: str, known: Collection[str]) -> str:
     """The end of a sentence that refuses `word`: the most similar known one; "" for none."""
-    near = difflib.get_close_matches(word, [*known], 1)
+    longer = [name for name in known if name.endswith(f"_{word}")]  # job_id, where it was id
+    near = longer or difflib.get_close_matches(word, known, 1)
     return f" (did you mean {near[0]!r}?)" if near else ""
 
 
@@ -225,6 +227,23 @@ class InvalidValue(JiffyError):
     value: Any
     must: str
     message = "{0.name} is {0.value!r}; it must be {0.must}."
+
+
+class ValidationError(InvalidValue):
+    path: tuple[str | int, ...]
+    is_key: bool  # it is the last part of the path that is invalid, not the value there
+
+    def __init__(
+        self, value: object, must: str, path: tuple[str | int, ...] = (), *, is_key: bool = False
+    ) -> None:
+        shown = path if len(path) <= 10 else (*path[:10], "…")
+        name = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in shown)
+        super().__init__("key" if is_key else name.lstrip(".") or "value", value, must)
+        self.path, self.is_key = path, is_key
+
+    def below(self, *keys: str | int) -> "ValidationError":
+        """The same, of a value that has this one under these keys."""
+        return ValidationError(self.value, self.must, (*keys, *self.path), is_key=self.is_key)
 
 
 class CallTooLarge(JiffyError):

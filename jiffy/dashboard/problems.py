@@ -1,12 +1,16 @@
-"""What is answered when something is wrong: a calm page, or for the API problem details (RFC 9457).
+"""The answers to failures: a calm page, or for the API problem details (RFC 9457).
 
 Never a traceback: that goes to the log.
 """
 
 import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from http import HTTPStatus
+from typing import Any
+from urllib.parse import quote
 
-from flask import Flask, Response, render_template
+from flask import Flask, Response, g, render_template
 from redis.exceptions import RedisError
 from werkzeug.exceptions import HTTPException
 
@@ -15,6 +19,7 @@ from jiffy.dashboard import auth
 from jiffy.errors import (
     CallTooLarge,
     DuplicateJob,
+    InvalidValue,
     JiffyError,
     NotThisState,
     RedisAway,
@@ -22,15 +27,16 @@ from jiffy.errors import (
     RedisRefused,
     UnknownEntry,
     UnknownJob,
+    ValidationError,
     WorkerDeaf,
 )
 from jiffy.read import clip
 
-_IN_OUR_WORDS = {
-    404: "There is nothing at this address.",
-    405: "This address cannot be used in this way; nothing was done.",
-    413: "That is too much: a request may have 1 MB.",
-    500: "Something went wrong on our side. The log of the web process says what.",
+_MESSAGES = {
+    404: "There is no such page.",
+    405: "This page has no such method; nothing was done.",
+    413: "The request is too large: at most 1 MB is read.",
+    500: "An error on our side. The log of the web process has the details.",
 }
 
 _STATUSES = {
@@ -45,30 +51,32 @@ _STATUSES = {
     WorkerDeaf: 409,
 }
 _LATER = {"Retry-After": "2"}
-_MOST_LETTERS = 2000  # a sentence shows the value that is wrong, which may be a megabyte
+_MOST_LETTERS = 2000  # of a message, which shows the invalid value, perhaps a megabyte
+_MOST_POINTER_LETTERS = 500  # it cannot be cut short
 
 
 def show(app: Flask) -> None:
-    """Answer every failure of `app` in words."""
+    """Answer every failure of `app`."""
     app.register_error_handler(HTTPException, _from_http)
-    app.register_error_handler(JiffyError, of)
+    app.register_error_handler(JiffyError, _from_ours)
     app.register_error_handler(RedisError, _from_redis)
 
 
-def of(error: JiffyError, where: str = "", **more: str) -> Response:
-    """The answer that an error of ours is."""
-    status = _STATUSES.get(type(error), 422)
-    is_undone = status == 503 and not getattr(error, "doubt", "") and not getattr(error, "count", 0)
-    # Who is told when to come back sends the same again, which could double what is there.
-    return answer(status, f"{where}{error}", _LATER if is_undone else None, **more)
+@contextmanager
+def in_item(index: int) -> Iterator[None]:
+    """An error meanwhile is about this item of the list in the request's body, `g.body`."""
+    g.index = index
+    yield
+    g.index = None
 
 
 def answer(
     status: int, message: str, headers: dict[str, str] | None = None, **more: str
 ) -> Response:
-    """The answer that says `message`, as JSON (with the fields `more`) or as a page."""
+    """The answer with this message, as JSON (with the fields `more`) or as a page."""
     title = HTTPStatus(status).phrase
-    message = clip(message, _MOST_LETTERS)
+    where = "" if g.get("index") is None else f"job {g.index + 1}: "
+    message = clip(where + message, _MOST_LETTERS)
     if auth.is_api():
         body = {"type": "about:blank", "title": title, "status": status, "detail": message, **more}
         text = f"{json.dumps(body)}\n"
@@ -80,14 +88,51 @@ def answer(
     return response
 
 
+def _from_ours(error: JiffyError) -> Response:
+    status = _STATUSES.get(type(error), 422)
+    if status != 503:
+        return answer(status, str(error), None, **_pointer(error))
+    # A client that is given a time to come back sends the same again, which could double jobs.
+    is_undone = not getattr(error, "doubt", "") and not getattr(error, "count", 0)
+    return answer(status, str(error), _LATER if is_undone else None)
+
+
+def _pointer(error: JiffyError) -> dict[str, str]:
+    """A JSON Pointer (RFC 6901) to what is invalid in the body, if there is one."""
+    value = g.get("body")
+    if value is None:
+        return {}
+    index = g.get("index")
+    path = _path(error, value if index is None else value[index])
+    found = "#"
+    for key in path if index is None else [index, *path]:
+        try:
+            value = value[key]
+        except (LookupError, TypeError):  # it is missing
+            break
+        found += "/" + quote(str(key).replace("~", "~0").replace("/", "~1"))
+    return {"pointer": found if len(found) < _MOST_POINTER_LETTERS else "#"}
+
+
+def _path(error: JiffyError, sent: Any) -> Sequence[str | int]:
+    """The keys in `sent` that lead to what the error is about."""
+    if isinstance(error, ValidationError):
+        return error.path
+    if isinstance(error, InvalidValue):
+        return [str(error.value)] if error.name == "option" else error.name.split(".")
+    path = getattr(error, "path", "") or getattr(error, "module", "")
+    callables = ("function", "on_success", "on_failure", "on_stopped")
+    return [key for key in callables if path and str(sent.get(key)).startswith(path)][:1]
+
+
 def _from_http(error: HTTPException) -> Response:
     status = error.code or 500
-    # Only what we wrote ourselves is worth reading; the library's texts are for its authors.
+    # What we wrote ourselves; the library's descriptions are for its authors.
     ours = error.description if error.description != type(error).description else None
     kept = {
         name: value for name, value in error.get_headers() if name in ("Allow", "WWW-Authenticate")
     }
-    return answer(status, ours or _IN_OUR_WORDS.get(status, error.description or error.name), kept)
+    return answer(status, ours or _MESSAGES.get(status, error.description or error.name), kept)
 
 
 def _from_redis(error: RedisError) -> Response:

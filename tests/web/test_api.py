@@ -7,7 +7,6 @@ import pytest
 import rq
 
 from jiffy import Retry, SimpleWorker, connection, enqueue, keys, redis_io
-from jiffy.dashboard import api as api_module
 from jiffy.dashboard import create_app
 from jiffy.producer.enqueue import Queue
 from jiffy.producer.masking import MASK
@@ -97,9 +96,9 @@ def test_a_canceled_job_tells_why(api, plant):
 
 
 def test_every_option_of_enqueue_can_be_given(api):
-    names = {"in_" if name == "in" else name for name in api_module.OPTIONS}
+    schemas = api("GET", "/api/openapi.json").json["components"]["schemas"]
 
-    assert names == set(NAMES)
+    assert schemas["Call"]["properties"].keys() >= {name.rstrip("_") for name in NAMES}
 
 
 @pytest.mark.parametrize("when", [{"in": "5m"}, {"at": "2099-01-31T06:00:00Z"}])
@@ -206,11 +205,11 @@ def test_an_unknown_job_is_404_with_a_message(api):
         ({"args": "5"}, "args is '5'; it must be a list."),
         ({"kwargs": []}, "kwargs is []; it must be an object."),
         ({"function": None}, "function is None; it must be a path"),
-        ({"que": "low"}, "option is 'que'; it must be one of function, args, kwargs, queue"),
-        ({"queue": 5}, "queue is 5; it must be a name"),
-        ({"queue": ""}, "queue is ''; it must be a name"),
-        ({"retry": True}, "retry is True; it must be how many times to try again, from 1 to 1000"),
-        ({"retry": 0}, "from 1 to 1000, or an object with 'max'."),
+        ({"que": "low"}, "(did you mean 'queue'?)."),
+        ({"queue": 5}, "queue is 5; it must be the name of a queue."),
+        ({"queue": ""}, "queue is ''; it must be the name of a queue."),
+        ({"retry": True}, "retry is True; it must be how many times to retry, from 1 to 1000"),
+        ({"retry": 0}, "from 1 to 1000, or a Retry."),
         ({"retry": {}}, "retry is {}; it must be an object with max"),
         (
             {"retry": {"max": 0}},
@@ -224,15 +223,13 @@ def test_an_unknown_job_is_404_with_a_message(api):
         ({"at": "2999-01-31T06:00:00"}, "it must be a time with its zone"),
         ({"at_front": "yes"}, "at_front is 'yes'; it must be true or false"),
         ({"job_id": "a b"}, "job_id is 'a b'; it must be letters"),
-        ({"job_id": "x" * 201}, "letters, digits, underscores and dashes, 200 at most."),
         ({"in": "5m", "at": "2099-01-31T06:00:00Z"}, "given without in."),
         ({"in": "5m", "depends_on": "x"}, "in is '5m'; it must be given without depends_on."),
-        ({"job_timeout": 5}, "option is 'job_timeout'; it must be one of function, args, "),
         ({"job_timeout": 5}, "(did you mean 'timeout'?)."),
         ({"id": "mine"}, "(did you mean 'job_id'?)."),
         ({"in_": "5m"}, "(did you mean 'in'?)."),
         ({"function": "jobs.images"}, "Did you mean 'jobs.images.resize'?"),
-        ({"meta": 5}, "meta is 5; it must be an object"),
+        ({"meta": 5}, "meta is 5; it must be a dict"),
     ],
 )
 def test_a_wrong_call_is_422_and_says_what_is_wrong(api, redis, change, detail):
@@ -294,7 +291,7 @@ def test_an_id_that_is_taken_is_409(api):
     answer = api("POST", "/api/jobs", json=ADD | {"job_id": "mine"})
 
     assert answer.status_code == 409
-    assert "'mine' is there already" in answer.json["detail"]
+    assert "already a job with the id 'mine'" in answer.json["detail"]
 
 
 @pytest.mark.parametrize(

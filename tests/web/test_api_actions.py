@@ -81,11 +81,11 @@ def test_a_wait_that_is_too_long_or_none_is_422(api, enqueue, timeout):
 def test_when_too_many_wait_the_next_is_told_the_state_and_when_to_come_back(api, enqueue):
     address = enqueue()
     for _ in range(routes.MOST_WAITING):
-        routes._places.acquire()
+        routes._slots.acquire()
     try:
         answer = api("GET", f"{address}/wait?timeout=60")
     finally:
-        routes._places.release(routes.MOST_WAITING)
+        routes._slots.release(routes.MOST_WAITING)
 
     assert (answer.json["state"], answer.headers["Retry-After"]) == ("queued", "2")
 
@@ -104,7 +104,7 @@ def test_who_hangs_up_leaves_their_place(live, api, redis, enqueue):
         for _ in range(routes.MOST_WAITING):
             line = socket.create_connection((server.hostname, server.port))
             lines.enter_context(line).sendall(f"{head}\r\n\r\n".encode())
-        wait_until(lambda: routes._places._value == 0)
+        wait_until(lambda: routes._slots._value == 0)
         was_full, blocked = is_told_to_come_back(api, address), redis.info("clients")
 
     assert was_full

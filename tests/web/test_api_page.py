@@ -7,7 +7,7 @@ import subprocess
 import pytest
 from rq.job import JobStatus
 
-from jiffy.dashboard.api.schemas import PROBLEMS
+from jiffy.dashboard.api.openapi import PROBLEMS
 from tests.newcomer import CHECKOUT
 from tests.web.conftest import TOKEN
 
@@ -58,4 +58,4 @@ def test_it_knows_every_address_of_the_schedule(app):
 def test_it_knows_every_status_of_a_refusal():
     listed = re.findall(r"^\| (\d{3}(?:, \d{3})*) \|", PAGE, re.MULTILINE)
 
-    assert {code for codes in listed for code in codes.split(", ")} == PROBLEMS.keys()
+    assert {code for codes in listed for code in codes.split(", ")} == {*map(str, PROBLEMS)}

@@ -236,12 +236,12 @@ def test_the_api_pauses_resumes_skips_and_runs_an_entry(api, entry, work):
 @pytest.mark.parametrize(
     ("action", "sent", "status", "said", "pointer"),
     [
-        ("pause", None, 422, "why is None; it must be given", None),
-        ("pause", {"why": ""}, 422, "why is ''; it must be a text", "#/why"),
+        ("pause", None, 422, "why is None; it must be a string", None),
+        ("pause", {"why": ""}, 422, "why is ''; it must be a string", "#/why"),
         ("pause", {"why": "x", "until": "2020-01-01T00:00:00Z"}, 422, "a time to come", "#/until"),
         ("pause", {"why": "x", "until": "9999-12-31T23:59:59-14:00"}, 422, "9999 of", "#/until"),
         ("pause", {"why": "x", "untl": "2h"}, 422, "(did you mean 'until'?)", "#/untl"),
-        ("resume", {"why": "x"}, 422, "left out: there is none", "#/why"),
+        ("resume", {"why": "x"}, 422, "key is 'why'; it must be left out.", "#/why"),
         ("skip", {"count": True}, 422, "count is True; it must be a whole number", "#/count"),
         ("skip", {"count": -1}, 422, "count is -1", "#/count"),
         ("skip", {"count": 10**20}, 422, "from 0 to 1000", "#/count"),

@@ -1,10 +1,8 @@
-"""The JSON API: enqueue jobs, ask what became of them, cancel, retry and stop them; the schedule.
+"""The HTTP API.  `routes.py` has its operations, `schemas.py` the types of requests and answers,
+`openapi.py` makes routes and the OpenAPI document of both, `tokens.py` lets programs in."""
 
-`routes.py` and `schedule.py` have the addresses; `calls.py`, `orders.py` and `kinds.py` say what
-may be asked for, `told.py` and `schemas.py` what is answered, `wrong.py` what is wrong;
-`document.py` tells all of it to programs.
-"""
+from jiffy.dashboard.api import routes as routes
+from jiffy.dashboard.api.openapi import blueprint as blueprint
+from jiffy.dashboard.api.tokens import require
 
-from jiffy.dashboard.api import schedule as schedule
-from jiffy.dashboard.api.calls import OPTIONS as OPTIONS
-from jiffy.dashboard.api.routes import blueprint as blueprint
+blueprint.before_app_request(require)

@@ -1,140 +1,297 @@
-"""The addresses of the API."""
+"""The operations of the API: jobs, queues and the schedule."""
 
+import json
 import re
 import socket
 import threading
+from collections.abc import Sequence
+from contextlib import suppress
+from itertools import groupby
+from typing import Any, NamedTuple
 
-from flask import Blueprint, Response, abort, request, url_for
+import msgspec
+from flask import abort, after_this_request, request, url_for
+from redis.exceptions import RedisError
 
-from jiffy import clock, connection, read
-from jiffy.dashboard.api import body, calls, document, tokens, told
-from jiffy.errors import InvalidValue, UnknownJob
-from jiffy.producer import actions, results
-from jiffy.producer.job import Job, stand_in
+from jiffy import clock, entries, json_types, keys, read, redis_io
+from jiffy.dashboard import problems
+from jiffy.dashboard.api import openapi, schemas
+from jiffy.dashboard.api.openapi import operation
+from jiffy.dashboard.api.schemas import Enqueued, Entry, Job, Queues, Schedule
+from jiffy.errors import InvalidValue, RedisAway, RedisFull, UnknownJob
+from jiffy.producer import actions, functions, options, results
+from jiffy.producer import enqueue as producer
+from jiffy.producer import job as jobs
+from jiffy.producer.bulk import Both
 from jiffy.read import JobView
+from jiffy.settings import settings
 
-blueprint = Blueprint("api", __name__, url_prefix="/api")
-blueprint.before_app_request(tokens.require)
-
-# Who waits holds a thread: of the server's eight, half are left to the others.
+# A request that waits holds a thread: of the server's eight, half are left to the others.
 MOST_WAITING = 4
+_slots = threading.BoundedSemaphore(MOST_WAITING)
+_WAITS_S, _MOST_WAIT_S = 20, 60
+_WAIT = r"^([0-5]?[0-9](\.[0-9]+)?|60)s?$"
+_TIMEOUT = {
+    "name": "timeout",
+    "in": "query",
+    "description": f"Seconds, such as 30 or 30s; at most {_MOST_WAIT_S}.",
+    "schema": {"type": "string", "default": str(_WAITS_S), "pattern": _WAIT},
+}
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.01, 0.2
-_places = threading.BoundedSemaphore(MOST_WAITING)
+_NOT_OVER = {
+    "queued", "scheduled", "deferred", "ready_to_enqueue", "rate_limited", "started",
+}  # fmt: skip
+_MOST_ENTRIES, _MOST_TICKS = 1000, 100
+_OWN_FIELDS = frozenset(schemas.Call.__struct_fields__)
 
 
-@blueprint.post("/jobs")
-def create() -> Response:
-    asked = body.read()
-    if isinstance(asked, list):
-        return _create_many(asked)
-    job = calls.put_one(calls.read(asked))
-    address = _address(job.id)
-    made = {"id": job.id, "queue": job.origin, "status_url": address}
-    return told.answer(made, 202, Location=address)
+class _Call(NamedTuple):
+    """A checked call; `number` is its place in the body, from 0."""
+
+    number: int
+    sent: dict[str, Any]
+    path: str
+    arguments: Both
+    options: dict[str, Any]
+
+    @property
+    def alike(self) -> str:
+        """Equal for calls that can be written together."""
+        same = {name: self.sent[name] for name in self.sent if name not in _DIFFER}
+        return json.dumps([same, "job_id" in self.sent], sort_keys=True)
 
 
-def _create_many(asked: list[object]) -> Response:
-    if len(asked) > calls.MOST_JOBS:
-        abort(422, f"{len(asked):,} jobs; send at most {calls.MOST_JOBS:,} at a time.")
-    wanted = [calls.read(one, place) for place, one in enumerate(asked)]
-    made = calls.put_many(wanted)
-    jobs = _address("-").removesuffix("-")
-    return told.answer([one | {"status_url": f"{jobs}{one['id']}"} for one in made], 202)
+_DIFFER = {"args", "kwargs", "job_id"}
 
 
-@blueprint.get("/jobs/<job_id>")
-def show(job_id: str) -> Response:
-    return told.answer(told.job(_found(job_id)))
+@operation("POST", "/jobs", 409, status=202)
+def enqueue(body: schemas.Calls) -> Enqueued | list[Enqueued]:
+    """Enqueue one job or many; all are checked first."""
+    if isinstance(body, list):
+        return _enqueue_many(body)
+    call = _call(0, body)
+    chosen = producer.enqueue.options(**call.options)
+    job = chosen.by_path(call.path, *call.arguments.args, **call.arguments.kwargs)
+    return Enqueued(job.id, job.origin, _url(job.id))
 
 
-@blueprint.get("/jobs/<job_id>/wait")
-def wait(job_id: str) -> Response:
-    limit_s = _limit_s()
+def _call(number: int, sent: Any) -> _Call:
+    if not isinstance(sent, dict):
+        example = json.dumps(schemas.EXAMPLES[0], default=msgspec.to_builtins)
+        abort(400, f"The body must be an object, or a list of them: {example}.")
+    own = {name: sent[name] for name in sent if name in _OWN_FIELDS}
+    given = {name: sent[name] for name in sent if name not in _OWN_FIELDS}
+    call = json_types.convert(own, schemas.Call)
+    arguments = Both(call.args, call.kwargs)
+    return _Call(number, sent, call.function, arguments, options.from_json(given))
+
+
+def _enqueue_many(sent: Sequence[Any]) -> list[Enqueued]:
+    if len(sent) > schemas.MOST_JOBS:
+        abort(422, f"{len(sent):,} jobs; send at most {schemas.MOST_JOBS:,} at a time.")
+    calls = []
+    for index, one in enumerate(sent):
+        with problems.in_item(index):
+            calls.append(_call(index, one))
+    _check_dependencies(calls)
+    runs = [_checked([*run]) for _, run in groupby(calls, key=lambda call: call.alike)]
+    enqueued: list[Enqueued] = []
+    for run, chosen, function in runs:
+        ids = [call.options["job_id"] for call in run if "job_id" in call.options]
+        try:
+            made = chosen.many(function, [call.arguments for call in run], job_ids=ids or None)
+        except (RedisAway, RedisFull) as error:
+            raise error.after(len(enqueued)) from error
+        taken = set(made.places_taken)
+        for index, job_id in enumerate(made.ids):
+            enqueued.append(Enqueued(job_id, made.queue, _url(job_id), index in taken))
+    _correct_queues([one for one in enqueued if one.taken])
+    return enqueued
+
+
+def _checked(run: list[_Call]) -> tuple[list[_Call], producer.Enqueue, functions.Function]:
+    """Calls of one function with the same options, and what enqueues them."""
+    with problems.in_item(run[0].number):
+        function = functions.find(run[0].path, settings().jobs_modules)
+        chosen = producer.enqueue.options(**run[0].options | {"job_id": None})
+    for call in run:
+        with problems.in_item(call.number):
+            chosen.check(function, call.arguments.args, call.arguments.kwargs)
+    return run, chosen, function
+
+
+def _check_dependencies(calls: Sequence[_Call]) -> None:
+    """Refuse a call that depends on a job that neither exists nor is enqueued before it."""
+    before: set[str] = set()
+    dependencies: list[tuple[_Call, str]] = []
+    for call in calls:
+        ids = call.options.get("depends_on", [])
+        dependencies += [(call, job_id) for job_id in ids if job_id not in before]
+        before.add(call.options.get("job_id", ""))
+    with redis_io.shared().pipeline(transaction=False) as pipe:
+        for _, job_id in dependencies:
+            pipe.exists(keys.job(job_id))
+        for (call, job_id), exists in zip(dependencies, pipe.execute(), strict=True):
+            with problems.in_item(call.number):
+                if not exists:
+                    raise InvalidValue("depends_on", job_id, "a job that is there")
+
+
+def _correct_queues(taken: Sequence[Enqueued]) -> None:
+    """A job whose id was taken is on the queue where it is, if Redis still answers."""
+    with suppress(RedisError):
+        found = read.jobs(redis_io.shared(), [one.id for one in taken])
+        for one in taken:
+            if one.id in found:
+                one.queue = found[one.id].queue
+
+
+@operation("GET", "/jobs/<job_id>")
+def show_job(job_id: str) -> Job:
+    """The state and result of a job."""
+    return schemas.job(_found(job_id))
+
+
+@operation("GET", "/jobs/<job_id>/wait", 422, parameters=[_TIMEOUT])
+def wait_for_job(job_id: str) -> Job:
+    """The job as soon as it is over.
+
+    At the end of `timeout`, or if too many requests wait already, the answer is the job as it is
+    then; with Retry-After in the second case.
+    """
+    given = request.args.get("timeout", str(_WAITS_S))
+    if not re.fullmatch(_WAIT, given):
+        must = f"seconds, such as 30 or 30s; at most {_MOST_WAIT_S}"
+        raise InvalidValue("timeout", given, must)
     job = _found(job_id)
-    if job.state not in _COMES_TO_AN_END:
-        return told.answer(told.job(job))
-    if not _places.acquire(blocking=False):
-        return told.answer(told.job(job), Retry_After="2")
-    try:
-        _wait_for(job_id, limit_s)
-    finally:
-        _places.release()
-    return show(job_id)
+    if job.state in _NOT_OVER:
+        if _slots.acquire(blocking=False):
+            try:
+                _wait_for(job_id, float(given.rstrip("s")))
+            finally:
+                _slots.release()
+            job = _found(job_id)
+        else:
+            after_this_request(_retry_after)
+    return schemas.job(job)
+
+
+def _retry_after(response: Any) -> Any:
+    response.headers["Retry-After"] = "2"
+    return response
 
 
 def _wait_for(job_id: str, limit_s: float) -> None:
     """Until it is over, or the time is, or the client has disconnected.
 
-    It looks again and again: to wait in Redis would hold one of the process's few connections.
+    It polls: to wait in Redis would hold one of the process's few connections.
     """
-    watch = results.Watch([stand_in(job_id, connection.shared(), Job.refresh)])
+    watch = results.Watch([jobs.stand_in(job_id, redis_io.shared(), jobs.Job.refresh)])
     give_up_at, pause_s = clock.monotonic() + limit_s, _FIRST_PAUSE_S
     while not watch.look(block_ms=0):
         left_s = give_up_at - clock.monotonic()
-        if left_s <= 0 or _has_hung_up():
+        if left_s <= 0 or _has_disconnected():
             return
         clock.pause(min(pause_s, left_s))
         pause_s = min(pause_s * 1.5, _LONGEST_PAUSE_S)
 
 
-def _has_hung_up() -> bool:
-    """Whether nobody is there any more to read the answer; False where the server hides that."""
-    line = request.environ.get("gunicorn.socket") or request.environ.get("werkzeug.socket")
+def _has_disconnected() -> bool:
+    """Whether the client closed its connection; False where the server hides it."""
+    sock = request.environ.get("gunicorn.socket") or request.environ.get("werkzeug.socket")
     try:
-        return line is not None and not line.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        return sock is not None and not sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
     except BlockingIOError:
-        return False  # there, and silent
+        return False  # connected, and silent
     except OSError:
         return True
 
 
-_COMES_TO_AN_END = {
-    "queued", "scheduled", "deferred", "ready_to_enqueue", "rate_limited", "started",
-}  # fmt: skip
-
-
-def _limit_s() -> float:
-    given = request.args.get("timeout", str(document.WAITS_S))
-    if not re.fullmatch(document.WAIT, given):
-        must = f"seconds, such as 30 or 30s; {document.MOST_WAIT_S} at most"
-        raise InvalidValue("timeout", given, must)
-    return float(given.rstrip("s"))
-
-
-@blueprint.delete("/jobs/<job_id>")
-def cancel(job_id: str) -> Response:
+@operation("DELETE", "/jobs/<job_id>", 409)
+def cancel_job(job_id: str) -> Job:
+    """Cancel a job that has not started."""
     actions.cancel(job_id)
-    return show(job_id)
+    return schemas.job(_found(job_id))
 
 
-@blueprint.post("/jobs/<job_id>/retry")
-def retry(job_id: str) -> Response:
+@operation("POST", "/jobs/<job_id>/retry", 409, status=202)
+def retry_job(job_id: str) -> Job:
+    """Retry a failed, stopped or canceled job."""
     actions.retry(job_id)
-    return told.answer(told.job(_found(job_id)), 202)
+    return schemas.job(_found(job_id))
 
 
-@blueprint.post("/jobs/<job_id>/stop")
-def stop(job_id: str) -> Response:
+@operation("POST", "/jobs/<job_id>/stop", 409, status=202)
+def stop_job(job_id: str) -> Job:
+    """Stop a job that runs."""
     actions.stop(job_id)
-    return told.answer(told.job(_found(job_id)), 202)
-
-
-@blueprint.get("/queues")
-def queues() -> Response:
-    return told.answer(told.queues(read.overview(connection.shared())))
-
-
-@blueprint.get("/openapi.json")
-def openapi() -> Response:
-    return told.answer(document.whole(request.root_url))
+    return schemas.job(_found(job_id))
 
 
 def _found(job_id: str) -> JobView:
-    found = read.job(connection.shared(), job_id)
+    found = read.job(redis_io.shared(), job_id)
     if found is None:
         raise UnknownJob(job_id)
     return found
 
 
-def _address(job_id: str) -> str:
-    return url_for("api.show", job_id=job_id, _external=True)
+def _url(job_id: str) -> str:
+    return url_for("api.show_job", job_id=job_id, _external=True)
+
+
+@operation("GET", "/queues")
+def list_queues() -> Queues:
+    """All queues, and how many workers listen to each."""
+    return schemas.queues(read.overview(redis_io.shared()))
+
+
+@operation("GET", "/schedule")
+def show_schedule() -> Schedule:
+    """All entries of the schedule."""
+    glance = entries.glance(redis_io.shared())
+    listed = [*map(schemas.entry, entries.read(redis_io.shared(), _MOST_ENTRIES))]
+    more = glance.entries - len(listed)
+    return Schedule(glance.scheduler, listed, [f"{more} more entries"] if more > 0 else [])
+
+
+@operation("GET", "/schedule/<name>", 422)
+def show_entry(name: str) -> Entry:
+    """An entry and its last runs."""
+    history = entries.history(redis_io.shared(), name, _MOST_TICKS)
+    return schemas.entry(entries.find(redis_io.shared(), name), history)
+
+
+@operation("POST", "/schedule/<name>/pause")
+def pause_entry(name: str, body: schemas.PauseEntry) -> Entry:
+    """Skip an entry's runs until it is resumed."""
+    until = entries.moment(body.until) if isinstance(body.until, str) else None
+    entries.pause(redis_io.shared(), name, who=body.who, why=body.why, until=until)
+    return schemas.entry(entries.find(redis_io.shared(), name))
+
+
+@operation("POST", "/schedule/<name>/resume")
+def resume_entry(name: str, body: schemas.Nothing) -> Entry:
+    """End an entry's pause."""
+    entries.resume(redis_io.shared(), name)
+    return schemas.entry(entries.find(redis_io.shared(), name))
+
+
+@operation("POST", "/schedule/<name>/skip")
+def skip_entry(name: str, body: schemas.SkipEntry) -> Entry:
+    """Skip the next runs of an entry."""
+    entries.skip_next(redis_io.shared(), name, body.count)
+    return schemas.entry(entries.find(redis_io.shared(), name))
+
+
+@operation("POST", "/schedule/<name>/run", status=202)
+def run_entry(name: str, body: schemas.RunEntry) -> Enqueued:
+    """Enqueue a job of an entry now."""
+    queue = entries.find(redis_io.shared(), name).queue
+    job_id = entries.run_now(redis_io.shared(), name, body.who)
+    return Enqueued(job_id, queue, _url(job_id))
+
+
+@operation("GET", "/openapi.json")
+def describe() -> dict[str, Any]:
+    """This document."""
+    return openapi.document(request.root_url)

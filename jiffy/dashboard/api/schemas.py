@@ -1,273 +1,359 @@
-"""What the API answers with, as JSON Schema, with an example of each."""
+"""What the API takes and answers, as types: they check requests, and its document shows them.
 
-from typing import Any
+A docstring is the type's description, and its lines `name: …` are those of its fields.
+"""
 
-from jiffy.read import STATES
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal
 
-_TEXT_OR_NULL = {"type": ["string", "null"]}
-_MOMENT = {"type": ["string", "null"], "format": "date-time"}
+from msgspec import UNSET, Meta, Struct, UnsetType
 
-JOB: dict[str, Any] = {
-    "type": "object",
-    "required": ["id", "state", "queue", "result", "error", "times"],
-    "properties": {
-        "id": {"type": "string"},
-        "state": {
-            "type": "string",
-            "description": "RQ's word: queued, scheduled, deferred, ready_to_enqueue, "
-            "rate_limited, started; when it is over finished, failed, stopped, canceled.",
-        },
-        "function": {**_TEXT_OR_NULL, "description": "Its path; null where it cannot be read."},
-        "description": {"type": "string"},
-        "queue": {"type": "string"},
-        "worker": {**_TEXT_OR_NULL, "description": "The worker that took it last."},
-        "result": {"description": "What it returned; null until then, and if it returned nothing."},
-        "error": {
-            **_TEXT_OR_NULL,
-            "description": "The traceback; of a job that waits to be tried again, that of its last "
-            "try; or why it was canceled.",
-        },
-        "waits_for": {
-            "enum": ["retry", "time", "jobs", None],
-            "description": "What it waits for. retry: it is scheduled to be tried again, at "
-            "times.due, since its last try failed with `error`; time: it is scheduled; jobs: it is "
-            "deferred until those of depends_on are over.",
-        },
-        "retries_left": {
-            "type": ["integer", "null"],
-            "description": "How many more tries there are after the one that comes, or runs; null "
-            "when it is over, and where there are none.",
-        },
-        "depends_on": {
-            "type": "array",
-            "items": {"type": "string"},
-            "description": "The jobs that it depends on; of a part of a chain or group, those that "
-            "it waits for now, 20 at most.",
-        },
-        "progress": {
-            "type": ["object", "null"],
-            "properties": {
-                "fraction": {"type": ["number", "null"], "minimum": 0, "maximum": 1},
-                "note": {"type": "string"},
-            },
-        },
-        "meta": {
-            "type": "object",
-            "description": "What is kept with it; values named like secrets are masked.",
-        },
-        "times": {
-            "type": "object",
-            "properties": dict.fromkeys(
-                ("created", "enqueued", "due", "started", "ended"), _MOMENT
-            ),
-        },
-        "problems": {
-            "type": "array",
-            "items": {"type": "string"},
-            "description": "What of the job cannot be shown, and why.",
-        },
-    },
-    "example": {
-        "id": "0b7c3f1e-5a55-4b0e-9a36-0f4a1a2b3c4d",
-        "state": "finished",
-        "function": "jobs.numbers.add",
-        "description": "jobs.numbers.add(5, 3)",
-        "queue": "default",
-        "worker": "web.1-1",
-        "result": 8,
-        "error": None,
-        "waits_for": None,
-        "retries_left": None,
-        "depends_on": [],
-        "progress": None,
-        "meta": {"order": 7},
-        "times": {
-            "created": "2030-01-31T06:00:00Z",
-            "enqueued": "2030-01-31T06:00:00Z",
-            "due": None,
-            "started": "2030-01-31T06:00:00.000300Z",
-            "ended": "2030-01-31T06:00:00.000400Z",
-        },
-        "problems": [],
-    },
-}
-ENQUEUED: dict[str, Any] = {
-    "type": "object",
-    "required": ["id", "queue", "status_url"],
-    "properties": {
-        "id": {"type": "string"},
-        "queue": {"type": "string"},
-        "status_url": {"type": "string", "description": "GET it to see what became of the job."},
-        "taken": {
-            "const": True,
-            "description": "One of many: a job with this id was there already, and was left as it "
-            "is.  So a POST of many whose jobs have ids may be repeated.",
-        },
-    },
-    "example": {
-        "id": "mine",
-        "queue": "default",
-        "status_url": "https://example.com/api/jobs/mine",
-    },
-}
-QUEUES: dict[str, Any] = {
-    "type": "object",
-    "required": ["queues", "suspended", "left_out"],
-    "properties": {
-        "queues": {
-            "type": "array",
-            "items": {
-                "type": "object",
-                "required": ["name", "counts", "workers"],
-                "properties": {
-                    "name": {"type": "string"},
-                    "counts": {
-                        "type": "object",
-                        "description": "How many jobs are in each state; stopped ones count as "
-                        "failed.",
-                        "required": list(STATES),
-                        "additionalProperties": {"type": "integer", "minimum": 0},
-                    },
-                    "workers": {"type": "integer", "description": "How many listen to it."},
-                },
-            },
-        },
-        "suspended": {
-            "type": "boolean",
-            "description": "Whether `rq suspend` keeps all workers from taking jobs.",
-        },
-        "left_out": {
-            "type": "array",
-            "items": {"type": "string"},
-            "description": "What there was too much of: the first hundred of each are told.",
-        },
-    },
-    "example": {
-        "queues": [
-            {
-                "name": "default",
-                "counts": dict.fromkeys(STATES, 0) | {"queued": 12},
-                "workers": 4,
-            }
-        ],
-        "suspended": False,
-        "left_out": [],
-    },
-}
-TICK: dict[str, Any] = {
-    "type": "object",
-    "required": ["slot", "outcome", "job", "late_ms", "duration_s", "reason"],
-    "properties": {
-        "slot": {**_MOMENT, "description": "When it was due."},
-        "outcome": {
-            "type": "string",
-            "description": "open: its job waits or runs; then that job's state, or gone; or why "
-            "there is none: skipped, missed.",
-        },
-        "job": {**_TEXT_OR_NULL, "description": "Its job's id."},
-        "late_ms": {"type": ["integer", "null"], "description": "How late it was enqueued."},
-        "duration_s": {"type": ["number", "null"], "description": "How long its job took."},
-        "reason": {**_TEXT_OR_NULL, "description": "Why there is no job, or who asked for one."},
-    },
-    "example": {
-        "slot": "2030-01-31T06:00:00Z",
-        "outcome": "finished",
-        "job": "nightly-20300131T060000Z",
-        "late_ms": 2,
-        "duration_s": 1.5,
-        "reason": None,
-    },
-}
-ENTRY: dict[str, Any] = {
-    "type": "object",
-    "required": ["name", "of_table", "call", "times", "queue", "next", "paused", "skip", "last"],
-    "properties": {
-        "name": {"type": "string"},
-        "of_table": {
-            "type": "boolean",
-            "description": "false: made through rq-scheduler's API, so listed only: it has no "
-            "history, and is not paused, skipped or run from here.",
-        },
-        "call": {"type": "string"},
-        "times": {"type": "string", "description": "In words."},
-        "queue": {"type": "string"},
-        "next": {**_MOMENT, "description": "When it is due; null: never again."},
-        "paused": {
-            "type": ["object", "null"],
-            "properties": {
-                "who": {"type": "string"},
-                "why": {"type": "string"},
-                "since": _MOMENT,
-                "until": _MOMENT,
-            },
-        },
-        "skip": {"type": "integer", "description": "So many next ticks are skipped."},
-        "last": {"anyOf": [{"$ref": "#/components/schemas/Tick"}, {"type": "null"}]},
-        "history": {
-            "type": "array",
-            "items": {"$ref": "#/components/schemas/Tick"},
-            "description": "Of an entry asked for by name: its last 100 ticks, newest first.",
-        },
-    },
-    "example": {
-        "name": "nightly",
-        "of_table": True,
-        "call": "jobs.reports.last_day('report.html')",
-        "times": "cron '0 6 * * *' on the clock of Europe/Paris",
-        "queue": "default",
-        "next": "2030-02-01T06:00:00Z",
-        "paused": None,
-        "skip": 0,
-        "last": TICK["example"],
-    },
-}
-SCHEDULE: dict[str, Any] = {
-    "type": "object",
-    "required": ["scheduler", "entries", "left_out"],
-    "properties": {
-        "scheduler": {
-            "enum": ["ok", "away", "none"],
-            "description": "Whether a scheduler runs; none: there is nothing to do for one.",
-        },
-        "entries": {"type": "array", "items": {"$ref": "#/components/schemas/Entry"}},
-        "left_out": {
-            "type": "array",
-            "items": {"type": "string"},
-            "description": "What there was too much of: the first thousand are told.",
-        },
-    },
-    "example": {"scheduler": "ok", "entries": [ENTRY["example"]], "left_out": []},
-}
-PROBLEM: dict[str, Any] = {
-    "type": "object",
-    "description": "Problem details (RFC 9457).",
-    "required": ["type", "title", "status", "detail"],
-    "properties": {
-        "type": {"type": "string"},
-        "title": {"type": "string"},
-        "status": {"type": "integer"},
-        "detail": {"type": "string", "description": "What is wrong, and what to do."},
-        "pointer": {"type": "string", "description": "Where in the body: a JSON Pointer."},
-    },
-    "example": {
-        "type": "about:blank",
-        "title": "Unprocessable Entity",
-        "status": 422,
-        "detail": "job 3: timeout is 'soon'; it must be seconds, or a text such as '90s'.",
-        "pointer": "#/2/timeout",
-    },
-}
+from jiffy import entries, json_types
+from jiffy.read import STATES, JobView, Overview
+from jiffy.ticks import Tick as TickView
 
-PROBLEMS = {
-    "400": "The body is not JSON, or neither an object nor a list of objects.",
-    "401": "No token, or none that is known.",
-    "403": "The token may only read, or the API is closed.",
-    "404": "There is no such job or entry (any more).",
-    "405": "This address knows other methods: they are in Allow.",
-    "409": "The job's state does not allow it, or its id is taken.",
-    "413": "The body is over 1 MB, or a job's arguments over JOB_MAX_BYTES.",
-    "415": "The body is not declared as JSON in UTF-8.",
-    "422": "It is understood but wrong: `detail` says what.",
-    "503": "Redis does not answer, or is full: Retry-After says when to come back; without it, "
-    "jobs may be there: `detail` says which, and how to go on.",
-}
+MOST_JOBS = 1000
+_PATH = {"must": "a path, such as 'jobs.numbers.add', of at most 200 characters"}
+_SHORT = {"must": "a string of 1 to 200 characters"}
+_Short = Annotated[str, Meta(min_length=1, max_length=200, pattern=r"\S", extra=_SHORT)]
+_Path = Annotated[str, Meta(min_length=1, max_length=200, pattern=r"\S", extra=_PATH)]
+_COUNT = {"must": f"a whole number from 0 to {entries.MOST_SKIPPED}"}
+_Count = Annotated[int, Meta(ge=0, le=entries.MOST_SKIPPED, extra=_COUNT)]
+_Moment = Annotated[datetime, Meta(tz=True)]
+_Counts = Annotated[
+    dict[str, Annotated[int, Meta(ge=0)]], Meta(extra_json_schema={"required": [*STATES]})
+]
+
+
+class Nothing(Struct, forbid_unknown_fields=True):
+    """No fields."""
+
+
+class PauseEntry(Struct, forbid_unknown_fields=True):
+    """Why an entry is paused, and for how long.
+
+    why: Shown wherever the entry is.
+    until: When the pause ends by itself: '2h', or a time with its zone.
+    who: Who pauses it.
+    """
+
+    why: _Short
+    until: _Short | UnsetType = UNSET
+    who: _Short = "the API"
+
+
+class SkipEntry(Struct, forbid_unknown_fields=True):
+    """How many of an entry's next runs to skip.
+
+    count: 0 takes it back.
+    """
+
+    count: _Count = 1
+
+
+class RunEntry(Struct, forbid_unknown_fields=True):
+    """Who asks for a job of an entry.
+
+    who: Shown in the entry's history.
+    """
+
+    who: _Short = "the API"
+
+
+class Call(Struct, forbid_unknown_fields=True):
+    """A call of a function, with the options of `enqueue` beside these fields.
+
+    function: Its path, under JOBS_MODULES.
+    args: Its positional arguments.
+    kwargs: Its keyword arguments.
+    """
+
+    function: _Path
+    args: list[Any] = []
+    kwargs: dict[str, Any] = {}
+
+
+Calls = Call | Annotated[list[Call], Meta(max_length=MOST_JOBS)]
+
+
+class Enqueued(Struct, omit_defaults=True):
+    """A job that was enqueued.
+
+    status_url: GET it for the job's state and result.
+    taken: true for one of many whose id was taken: that job was left as it is.  So a POST of many
+      jobs with ids can be repeated.
+    """
+
+    id: str
+    queue: str
+    status_url: str
+    taken: bool = False
+
+
+class Progress(Struct):
+    """How far a running job is."""
+
+    fraction: Annotated[float, Meta(ge=0, le=1)] | None
+    note: str
+
+
+class Times(Struct):
+    """When a job reached each step."""
+
+    created: _Moment | None
+    enqueued: _Moment | None
+    due: _Moment | None
+    started: _Moment | None
+    ended: _Moment | None
+
+
+class Job(Struct):
+    """A job as it is now.
+
+    state: RQ's word: queued, scheduled, deferred, ready_to_enqueue, rate_limited, started; once it
+      is over finished, failed, stopped, canceled.
+    function: Its path; null if it cannot be read.
+    worker: The worker that claimed it last.
+    result: What it returned; null until then.
+    error: Its traceback, or, while it waits for a retry, that of its last try; or why it was
+      canceled.
+    waits_for: retry: it is scheduled to be retried at times.due, because it failed with `error`;
+      time: it is scheduled; jobs: it is deferred until those of depends_on are over.
+    retries_left: The tries that are left after the next, or the current, one; null: none.
+    depends_on: The jobs that it depends on; for a part of a chain or group, those that it waits
+      for now, 20 at most.
+    meta: Its metadata; values whose names look like secrets are masked.
+    problems: What cannot be shown of it, and the reason.
+    """
+
+    id: str
+    state: str
+    function: str | None
+    description: str
+    queue: str
+    worker: str | None
+    result: Any
+    error: str | None
+    waits_for: Literal["retry", "time", "jobs"] | None
+    retries_left: int | None
+    depends_on: list[str]
+    progress: Progress | None
+    meta: dict[str, Any]
+    times: Times
+    problems: list[str]
+
+
+def job(view: JobView) -> Job:
+    problems = [*view.problems]
+    return Job(
+        id=view.id,
+        state=view.state,
+        function=view.function or None,
+        description=view.description,
+        queue=view.queue,
+        worker=view.worker or None,
+        result=_shown("result", view.result, None, problems),
+        error=view.error or None,
+        waits_for=view.waits_for or None,  # type: ignore[arg-type]
+        retries_left=view.retries_left,
+        depends_on=[*view.depends_on],
+        progress=_progress(view),
+        meta=_shown("meta", view.meta, {}, problems),
+        times=Times(view.created, view.enqueued, view.due, view.started, view.ended),
+        problems=problems,
+    )
+
+
+def _progress(view: JobView) -> Progress | None:
+    progress = view.progress
+    return Progress(progress.fraction, progress.note) if progress else None
+
+
+def _shown(name: str, value: Any, otherwise: Any, problems: list[str]) -> Any:
+    """The value; `otherwise`, and one more of the problems, if JSON cannot carry it."""
+    error = json_types.not_json(value, depth=1000)
+    if error is None:
+        return value
+    problems.append(f"{name} cannot be shown: {error}")
+    return otherwise
+
+
+class Queue(Struct):
+    """A queue, its jobs and its workers.
+
+    counts: The number of jobs in each state; stopped ones count as failed.
+    workers: The number of workers that listen to it.
+    """
+
+    name: str
+    counts: _Counts
+    workers: int
+
+
+class Queues(Struct):
+    """All queues.
+
+    suspended: Whether `rq suspend` holds all workers.
+    left_out: What is not listed: the first hundred of each are.
+    """
+
+    queues: list[Queue]
+    suspended: bool
+    left_out: list[str]
+
+
+def queues(seen: Overview) -> Queues:
+    workers = [set(worker.queues) for worker in seen.workers]
+    listed = [
+        Queue(queue.name, dict(queue.counts), sum(queue.name in names for names in workers))
+        for queue in seen.queues
+    ]
+    return Queues(listed, seen.is_suspended, [*seen.left_out])
+
+
+class Tick(Struct):
+    """A run of an entry.
+
+    slot: Its run time.
+    outcome: open: its job waits or runs; later that job's state, or gone; or why there is no job:
+      skipped, missed.
+    job: Its job's id.
+    late_ms: How late it was enqueued.
+    duration_s: How long its job ran.
+    reason: Why there is no job, or who asked for one.
+    """
+
+    slot: _Moment
+    outcome: str
+    job: str | None
+    late_ms: int | None
+    duration_s: float | None
+    reason: str | None
+
+
+def tick(view: TickView) -> Tick:
+    reason = view.reason or None
+    return Tick(view.slot, view.outcome, view.job_id, view.late_ms, view.duration_s, reason)
+
+
+class Paused(Struct):
+    """Who paused an entry, and why."""
+
+    who: str
+    why: str
+    since: _Moment
+    until: _Moment | None
+
+
+class Entry(Struct, omit_defaults=True):
+    """An entry of the schedule.
+
+    of_table: false: made through rq-scheduler's API, so it is only listed: it has no history, and
+      is not paused, skipped or run from here.
+    times: Its run times in words.
+    next: The next one; null: there is none.
+    skip: The number of its next runs that will be skipped.
+    history: Of an entry fetched by its name: its last 100 runs, newest first.
+    """
+
+    name: str
+    of_table: bool
+    call: str
+    times: str
+    queue: str
+    next: _Moment | None
+    paused: Paused | None
+    skip: int
+    last: Tick | None
+    history: list[Tick] | UnsetType = UNSET
+
+
+def entry(state: entries.State, history: Sequence[TickView] | None = None) -> Entry:
+    pause = state.paused
+    return Entry(
+        name=state.name,
+        of_table=state.is_of_table,
+        call=state.call,
+        times=state.words,
+        queue=state.queue,
+        next=state.next_at,
+        paused=Paused(pause.who, pause.why, pause.since, pause.until) if pause else None,
+        skip=state.skip,
+        last=tick(state.last) if state.last else None,
+        history=UNSET if history is None else [*map(tick, history)],
+    )
+
+
+class Schedule(Struct):
+    """The schedule.
+
+    scheduler: Whether a scheduler runs; none: there is nothing to schedule.
+    left_out: What is not listed: the first thousand are.
+    """
+
+    scheduler: Literal["ok", "away", "none"]
+    entries: list[Entry]
+    left_out: list[str]
+
+
+class Problem(Struct):
+    """Problem details (RFC 9457).
+
+    detail: What is wrong, and what to do.
+    pointer: Where in the body: a JSON Pointer.
+    """
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    pointer: str | UnsetType = UNSET
+
+
+_AT = datetime(2030, 1, 31, 6, tzinfo=UTC)
+_TICK = Tick(_AT, "finished", "nightly-20300131T060000Z", 2, 1.5, None)
+_ENTRY = Entry(
+    name="nightly",
+    of_table=True,
+    call="jobs.reports.last_day('report.html')",
+    times="cron '0 6 * * *' on the clock of Europe/Paris",
+    queue="default",
+    next=_AT.replace(month=2, day=1),
+    paused=None,
+    skip=0,
+    last=_TICK,
+)
+EXAMPLES: list[Struct] = [
+    Call("jobs.numbers.add", [5, 3]),
+    PauseEntry("the importer is broken", "2h", "ada"),
+    Enqueued("mine", "default", "https://example.com/api/jobs/mine"),
+    Job(
+        id="0b7c3f1e-5a55-4b0e-9a36-0f4a1a2b3c4d",
+        state="finished",
+        function="jobs.numbers.add",
+        description="jobs.numbers.add(5, 3)",
+        queue="default",
+        worker="web.1-1",
+        result=8,
+        error=None,
+        waits_for=None,
+        retries_left=None,
+        depends_on=[],
+        progress=None,
+        meta={"order": 7},
+        times=Times(_AT, _AT, None, _AT.replace(microsecond=300), _AT.replace(microsecond=400)),
+        problems=[],
+    ),
+    Queues([Queue("default", dict.fromkeys(STATES, 0) | {"queued": 12}, 4)], False, []),
+    _TICK,
+    _ENTRY,
+    Schedule("ok", [_ENTRY], []),
+    Problem(
+        "about:blank",
+        "Unprocessable Entity",
+        422,
+        "job 3: timeout is 'soon'; it must be seconds, or a string such as '90s'.",
+        "#/2/timeout",
+    ),
+]

@@ -10,14 +10,8 @@ from werkzeug.datastructures import WWWAuthenticate
 from werkzeug.exceptions import NotFound, Unauthorized
 
 from jiffy.dashboard import auth
+from jiffy.dashboard.api import openapi
 from jiffy.settings import settings
-
-ADDRESSES = (
-    "POST /api/jobs, GET and DELETE /api/jobs/<id>, GET /api/jobs/<id>/wait, POST "
-    "/api/jobs/<id>/retry and /stop, GET /api/queues, GET /api/schedule and "
-    "/api/schedule/<name>, POST /api/schedule/<name>/pause, /resume, /run and /skip, and all of it "
-    "in GET /api/openapi.json"
-)
 
 
 def require() -> None:
@@ -33,7 +27,8 @@ def require() -> None:
         if request.method not in auth.SAFE_METHODS:
             abort(403, "This token may only read; to change something, send that of API_TOKEN.")
     if isinstance(request.routing_exception, NotFound):
-        abort(404, f"The API has no {request.path}. It has {ADDRESSES}.")
+        paths = ", ".join(f"{one.method} {one.path}" for one in openapi.operations)
+        abort(404, f"The API has no {request.path}. It has {paths}.")
 
 
 def _is(expected: str | None) -> bool:
