@@ -32,7 +32,7 @@ T = TypeVar("T")
 Raw = bytes | int | None
 
 STATES = ("queued", *keys.REGISTRIES)
-HAS_ERROR = ("failed", "stopped")  # in which states the result is an error
+_HAS_ERROR = ("failed", "stopped")  # in which states the result is an error
 MOST = 100  # queues and workers
 MOST_OTHERS = 20  # jobs that one waits for
 RECENT = 25
@@ -387,12 +387,14 @@ def jobs(redis: Redis, job_ids: Sequence[str]) -> dict[str, JobView]:
     return {job_id: _job(job_id, raw) for job_id, raw in pairs if raw is not None}
 
 
-def errors(redis: Redis, job_ids: Sequence[str]) -> dict[str, str]:
-    """The latest traceback of each of the jobs, in one round trip; "" if it cannot be shown."""
-    streams = [keys.results(job_id) for job_id in job_ids]
-    found = script(redis, "errors")(keys=streams, args=[_MOST_BYTES_IN_LIST]) if streams else []
-    read = _Fields(dict(zip(job_ids, found, strict=True)))
-    return {job_id: read(job_id, _traceback, "") for job_id in job_ids}
+def with_errors(redis: Redis, found: Iterable[JobView]) -> list[JobView]:
+    """The same jobs; those that failed with their latest traceback, in one round trip."""
+    found = list(found)
+    failed = [job.id for job in found if job.state in _HAS_ERROR]
+    streams = [keys.results(job_id) for job_id in failed]
+    answer = script(redis, "errors")(keys=streams, args=[_MOST_BYTES_IN_LIST]) if failed else []
+    read = _Fields(dict(zip(failed, answer, strict=True)))
+    return [replace(job, error=read(job.id, _traceback, "") or job.error) for job in found]
 
 
 def oldest_s(redis: Redis, queues: Sequence[str]) -> dict[str, float]:
@@ -604,7 +606,7 @@ def _with_result(redis: Redis, job: JobView) -> JobView:
 def _ended(job: JobView, read: _Fields) -> JobView:
     if read("type", line, "") == _SUCCESSFUL:
         return replace(job, has_result=True, result=read("return_value", _returned, None))
-    if job.state in HAS_ERROR:
+    if job.state in _HAS_ERROR:
         return replace(job, error=read("exc_string", _traceback, ""))
     return job
 
@@ -637,12 +639,11 @@ def overview(redis: Redis, most: int = MOST) -> Overview:
         if job_id in by_id:
             by_id[job_id] = replace(by_id[job_id], due=due(score))
     shown = _most_recent(by_id[job_id] for job_id in recent if job_id in by_id)
-    causes = errors(redis, [job.id for job in shown if job.state in HAS_ERROR])
     more = {"queues": len(names) - most, "workers": len(worker_keys) - most}
     return Overview(
         queues=queues,
         workers=sorted(workers, key=lambda worker: (worker.state != "busy", worker.name)),
-        jobs=[replace(job, error=causes.get(job.id) or job.error) for job in shown],
+        jobs=with_errors(redis, shown),
         current=by_id,
         is_suspended=bool(is_suspended),
         left_out=tuple(f"{count} more {what}" for what, count in more.items() if count > 0),

@@ -40,7 +40,6 @@ __all__ = [
     "call_on_failure",
     "call_on_stopped",
     "call_on_success",
-    "dashboard_row",
     "enqueue_wrapped",
     "handles_exceptions",
     "has_own_prefix",
@@ -216,10 +215,3 @@ def replace_in_dashboard(serializer: Any, **ours: Any) -> None:
         getattr(web, name)
         setattr(web, name, value)
     web.config.serializer = serializer
-
-
-def dashboard_row(job: Job) -> Any:
-    """A job as rq-dashboard's lists have it."""
-    from rq_dashboard import web
-
-    return web.serialize_job(job)

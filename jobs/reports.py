@@ -1,22 +1,26 @@
-"""Reports, written to files."""
+"""What the queues did in the last day, as a page or as a table for a spreadsheet."""
 
 import csv
-from collections.abc import Callable, Iterable
+import heapq
+from collections import Counter, defaultdict
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from html import escape
 from io import StringIO
 from pathlib import Path
 from statistics import median
+from typing import NamedTuple
 
 from redis import Redis
 from rq import get_current_job
 
+from jiffy import progress, read
 from jiffy.files import whole_file
-from jobs import queue_day
-from jobs.queue_day import HOURS, Day, Line
 
+HOURS, MOST_FAILURES = 24, 20
+SECONDS = ("median_run_s", "longest_run_s", "median_wait_s")
+COLUMNS = ("queue", "function", "finished", "failed", *SECONDS)
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
-
 PAGE = """\
 <!doctype html>
 <html lang="en">
@@ -29,141 +33,131 @@ PAGE = """\
   table {{ border-collapse: collapse; width: 100% }}
   th, td {{ text-align: left; padding: .3rem .6rem; border-bottom: 1px solid #8884 }}
   td:last-child {{ overflow-wrap: anywhere }}
-  .number {{ text-align: right; font-variant-numeric: tabular-nums }}
+  .numbers :nth-child(n+3) {{ text-align: right; font-variant-numeric: tabular-nums }}
   svg {{ width: 100%; height: auto; fill: currentColor; font-size: 11px }}
   .finished {{ fill: #2a9d6f }}  .failed {{ fill: #d1495b }}
 </style>
 <h1>Jobs of the last day</h1>
-<p>The 24 hours before {until}: {finished:,} finished, {failed:,} failed; waiting now: {waiting:,}.
-<p>Counted are the jobs that Redis still has: finished ones go when their result does.
+<p>The 24 hours before {until:%d %B %Y, %H:%M} UTC: {counts}; waiting now: {waiting:,}.
+<p>Only jobs that Redis still has are counted: a finished one is kept for its result_ttl.
 <h2>Jobs per hour</h2>
-{picture}
+<svg viewBox="0 0 960 192" role="img" aria-label="Finished and failed jobs in each hour">
+{bars}
+</svg>
 <h2>By queue and function</h2>
-{lines}
+<table class="numbers">{lines}</table>
 <h2>Latest failures</h2>
-{failures}
+<table>{failures}</table>
 </html>
 """
-PICTURE = """\
-<svg viewBox="0 0 960 200" role="img" aria-label="Finished and failed jobs in each hour">
-<text x="0" y="12">{most:,}</text>
-{bars}
-</svg>"""
-_BAR_WIDTH, _BAR_HEIGHT, _BASE = 40, 150, 172
 
 
 def last_day(path: str, connection: Redis | None = None) -> str:
     """Write what the queues did in the last 24 hours to `path`, below JOBS_FILES; return `path`.
 
-    `.csv` gives a line per queue and function: jobs finished and failed, the median and the longest
+    `.csv` has a line per queue and function: jobs finished and failed, the median and the longest
     run and the median wait in seconds.  `.html` adds jobs per hour as a picture and the latest
-    failures with their reasons.  Only jobs that Redis still has are counted: give them a
-    `result_ttl` of a day to see them all.  An older report at `path` is replaced in one step.
+    failures with their reasons.  An older report at `path` is replaced in one step.
 
-    In a worker it reads the Redis that the job came from; called directly, give a `connection`.
+    In a worker it reads the Redis that the job came from; called directly, pass a `connection`.
     Raises ValueError for another suffix, a path outside JOBS_FILES or no connection, and
-    FileNotFoundError for no such folder.
+    FileNotFoundError for a folder that does not exist.
     """
-    suffix = Path(path).suffix.lower()
-    if suffix not in WRITERS:
+    if (write := WRITERS.get(Path(path).suffix.lower())) is None:
         raise ValueError(f"path is {path!r}; it must end in {' or '.join(WRITERS)}.")
+    if job := get_current_job():
+        connection = connection or job.connection
+    if connection is None:
+        raise ValueError("connection is not given, and there is no worker to take it from.")
     with whole_file(path) as file:
-        day = queue_day.read(connection or _workers_connection(), datetime.now(UTC))
-        file.write(WRITERS[suffix](day).encode())
+        file.write(write(Day(connection, datetime.now(UTC))).encode())
     return path
 
 
-def _workers_connection() -> Redis:
-    job = get_current_job()
-    if job is None:
-        raise ValueError("connection is not given, and there is no worker to take it from.")
-    return job.connection
+class Day:
+    """The jobs that ended in the 24 hours before `until`, counted."""
+
+    def __init__(self, redis: Redis, until: datetime) -> None:
+        self.until, self.waiting = until, read.overview(redis).counts["queued"]
+        self.hours = [Counter[str]() for _ in range(HOURS)]  # the oldest first
+        functions: dict[tuple[str, str], list[Run]] = defaultdict(list)
+        failed: list[tuple[datetime, str, read.JobView]] = []
+        for job in progress(read.EndedJobs(redis)):
+            hours_ago = (until - job.ended) // timedelta(hours=1) if job.ended else -1
+            if not job.ended or not 0 <= hours_ago < HOURS:
+                continue
+            outcome = "finished" if job.state == "finished" else "failed"
+            self.hours[-1 - hours_ago][outcome] += 1
+            run = Run(outcome, job.ran_s, job.waited_s)
+            functions[job.queue, job.called or "(unknown)"].append(run)
+            if outcome == "failed":
+                failed = heapq.nlargest(MOST_FAILURES, [*failed, (job.ended, job.id, job)])
+        self.lines = [[*name, *_summary(runs)] for name, runs in sorted(functions.items())]
+        self.failures = [
+            [f"{job.ended:%H:%M:%S}", job.id, job.queue, job.called, job.cause[:300]]
+            for job in read.with_errors(redis, [job for _, _, job in failed])
+        ]
+
+
+class Run(NamedTuple):
+    outcome: str
+    ran_s: float | None
+    waited_s: float | None
+
+
+def _summary(runs: list[Run]) -> list[float | str]:
+    count = Counter(run.outcome for run in runs)
+    ran_s = [run.ran_s for run in runs if run.ran_s is not None]
+    waited_s = [run.waited_s for run in runs if run.waited_s is not None]
+    times = ((median, ran_s), (max, ran_s), (median, waited_s))
+    rounded = [round(pick(all_s), 3) if all_s else "" for pick, all_s in times]
+    return [count["finished"], count["failed"], *rounded]
 
 
 def _csv(day: Day) -> str:
-    text = StringIO()
-    rows = csv.writer(text)
+    written = StringIO()
+    rows = csv.writer(written)
     rows.writerow(COLUMNS)
-    for line in _sorted(day):
-        rows.writerow([_harmless(cell(line)) for cell in COLUMNS.values()])
-    return text.getvalue()
-
-
-def _harmless(cell: object) -> object:
-    """A spreadsheet would run a text that begins like a formula."""
-    return f"'{cell}" if isinstance(cell, str) and cell.startswith(FORMULA) else cell
+    for line in day.lines:
+        # A spreadsheet would run a string that begins like a formula.
+        rows.writerow(f"'{x}" if isinstance(x, str) and x.startswith(FORMULA) else x for x in line)
+    return written.getvalue()
 
 
 def _html(day: Day) -> str:
+    most = max(1, *(hour.total() for hour in day.hours))
+    titles = [name.replace("_s", ", s").replace("_", " ") for name in COLUMNS]
     return PAGE.format(
-        until=f"{day.until:%d %B %Y, %H:%M} UTC",
-        finished=sum(day.hours["finished"]),
-        failed=sum(day.hours["failed"]),
-        waiting=sum(day.waiting.values()),
-        picture=_picture(day),
-        lines=_table(COLUMNS, [[cell(line) for cell in COLUMNS.values()] for line in _sorted(day)]),
-        failures=_table(
-            ("ended", "job", "queue", "function", "reason"),
-            [
-                [f"{job.ended_at:%H:%M:%S}", job.job_id, job.queue, job.function, reason[:300]]
-                for job, reason in day.failures
-            ],
-        ),
+        until=day.until,
+        counts=_counts(sum(day.hours, Counter())),
+        waiting=day.waiting,
+        bars="\n".join(_bar(day.until, n, hour, most) for n, hour in enumerate(day.hours)),
+        lines=_rows(titles, day.lines),
+        failures=_rows(["ended", "job", "queue", "function", "reason"], day.failures),
     )
 
 
-def _table(head: Iterable[str], rows: list[list[object]]) -> str:
-    if not rows:
-        return "<p>None."
-    titles = [name.replace("_s", ", s").replace("_", " ") for name in head]
-    # A title stands above its numbers, on the right, or above its texts.
-    top = (_cell("th", title, like=cell) for title, cell in zip(titles, rows[0], strict=True))
-    below = ("".join(_cell("td", cell, like=cell) for cell in row) for row in rows)
-    return "\n<tr>".join(["<table>", "".join(top), *below]) + "\n</table>"
+def _counts(of: Counter[str]) -> str:
+    return f"{of['finished']:,} finished, {of['failed']:,} failed"
 
 
-def _cell(tag: str, cell: object, *, like: object) -> str:
-    text = cell if isinstance(cell, str) else f"{cell:,}"
-    return f"<{tag}{'' if isinstance(like, str) else ' class=number'}>{escape(text)}"
-
-
-def _picture(day: Day) -> str:
-    hours = list(zip(day.hours["finished"], day.hours["failed"], strict=True))
-    most = max(finished + failed for finished, failed in hours)
-    bars = "\n".join(
-        _bar(number, day.until - timedelta(hours=HOURS - number), *counts, most=max(1, most))
-        for number, counts in enumerate(hours)
-    )
-    return PICTURE.format(most=most, bars=bars)
-
-
-def _bar(number: int, begin: datetime, finished: int, failed: int, *, most: int) -> str:
-    """One hour: failed jobs stand on top of finished ones; what it says appears under the mouse."""
-    left, low = number * _BAR_WIDTH, finished * _BAR_HEIGHT / most
-    high = failed * _BAR_HEIGHT / most
+def _bar(until: datetime, number: int, count: Counter[str], most: int) -> str:
+    """One hour: failed jobs stand on top of finished ones; the counts appear under the mouse."""
+    begin = until - timedelta(hours=HOURS - number)
+    left, low, high = number * 40, count["finished"] * 160 / most, count.total() * 160 / most
     return (
-        f"<g><title>from {begin:%H:%M}: {finished:,} finished, {failed:,} failed</title>"
-        f'<rect class="finished" x="{left}" y="{_BASE - low:.1f}" width="34" height="{low:.1f}"/>'
-        f'<rect class="failed" x="{left}" y="{_BASE - low - high:.1f}" width="34" '
-        f'height="{high:.1f}"/><text x="{left}" y="190">{begin:%H:%M}</text></g>'
+        f"<g><title>from {begin:%H:%M}: {_counts(count)}</title>"
+        f'<rect class="failed" x="{left}" y="{172 - high:.1f}" width="34" height="{high:.1f}"/>'
+        f'<rect class="finished" x="{left}" y="{172 - low:.1f}" width="34" height="{low:.1f}"/>'
+        f'<text x="{left}" y="190">{begin:%H:%M}</text></g>'
     )
 
 
-def _sorted(day: Day) -> list[Line]:
-    return [line for _, line in sorted(day.lines.items())]
+def _rows(titles: list[str], rows: Sequence[Sequence[object]]) -> str:
+    cells = [[x if isinstance(x, str) else f"{x:,}" for x in row] for row in rows]
+    lines = [f"<tr><th>{'<th>'.join(titles)}"]
+    lines += [f"<tr><td>{'<td>'.join(map(escape, row))}" for row in cells]
+    return "\n".join(lines) if rows else "<tr><td>None."
 
 
-def _rounded(pick: Callable[[list[float]], float], durations_s: list[float]) -> float | str:
-    return round(pick(durations_s), 3) if durations_s else ""
-
-
-COLUMNS: dict[str, Callable[[Line], object]] = {
-    "queue": lambda line: line.queue,
-    "function": lambda line: line.function,
-    "finished": lambda line: line.finished,
-    "failed": lambda line: line.failed,
-    "median_run_s": lambda line: _rounded(median, line.runs_s),
-    "longest_run_s": lambda line: _rounded(max, line.runs_s),
-    "median_wait_s": lambda line: _rounded(median, line.waits_s),
-}
-WRITERS = {".html": _html, ".csv": _csv}
+WRITERS: dict[str, Callable[[Day], str]] = {".html": _html, ".csv": _csv}

@@ -14,7 +14,7 @@ from enqueue import enqueue
 from jiffy import keys
 from jiffy.producer import progress as job_progress
 from jiffy.producer.enqueue import Queue
-from jobs import images, numbers, queue_day, reports
+from jobs import images, numbers, reports
 
 
 def ended(redis, job_id, *, hours_ago, state="finished", queue="low", took_s=2, waited_s=1, **more):
@@ -27,7 +27,7 @@ def ended(redis, job_id, *, hours_ago, state="finished", queue="low", took_s=2, 
         "ended_at": end,
     }
     told = {name: time.strftime("%Y-%m-%dT%H:%M:%S.%fZ") for name, time in times.items()}
-    told |= {"description": "jobs.numbers.add(2, 3)", "origin": queue} | more
+    told |= {"description": "jobs.numbers.add(2, 3)", "origin": queue, "status": state} | more
     redis.sadd(keys.QUEUES, keys.queue(queue))
     redis.zadd(f"{keys.RQ}{state}:{queue}", {job_id: end.timestamp() + 100_000})
     redis.hset(keys.job(job_id), mapping=told)
@@ -94,18 +94,17 @@ def test_jobs_are_counted_by_the_hour_they_ended_in(redis):
     for job_id, hours_ago in {"a": 0.5, "b": 0.6, "c": 23.5}.items():
         ended(redis, job_id, hours_ago=hours_ago)
     ended(redis, "d", hours_ago=1.5, state="failed")
-    hours = queue_day.read(redis, datetime.now(UTC)).hours
+    hours = reports.Day(redis, datetime.now(UTC)).hours
 
-    assert hours["finished"] == [1] + [0] * 22 + [2]
-    assert hours["failed"] == [0] * 22 + [1, 0]
+    assert [hour["finished"] for hour in hours] == [1] + [0] * 22 + [2]
+    assert [hour["failed"] for hour in hours] == [0] * 22 + [1, 0]
 
 
-def test_more_jobs_than_fit_into_a_chunk_are_each_counted_once(redis):
-    for number in range(3 * queue_day.CHUNK + 1):
+def test_more_jobs_than_fit_into_a_chunk_are_each_counted_once(redis, report):
+    for number in range(801):
         ended(redis, f"job-{number}", hours_ago=1)
-    [line] = queue_day.read(redis, datetime.now(UTC)).lines.values()
 
-    assert line.finished == 3 * queue_day.CHUNK + 1
+    assert [line["finished"] for line in report("csv")] == ["801"]
 
 
 def test_what_waits_is_counted(report):
@@ -161,11 +160,11 @@ def test_a_job_that_is_gone_meanwhile_is_passed_over(redis, report):
 
 
 def test_the_latest_failures_come_first_and_are_limited(redis):
-    for number in range(queue_day.FAILURES_SHOWN + 5):
+    for number in range(reports.MOST_FAILURES + 5):
         ended(redis, f"job-{number}", hours_ago=number / 10, state="failed")
-    failures = [job.job_id for job, _ in queue_day.read(redis, datetime.now(UTC)).failures]
+    failures = [row[1] for row in reports.Day(redis, datetime.now(UTC)).failures]
 
-    assert failures == [f"job-{number}" for number in range(queue_day.FAILURES_SHOWN)]
+    assert failures == [f"job-{number}" for number in range(reports.MOST_FAILURES)]
 
 
 def test_whatever_a_job_says_is_shown_as_text(redis, report):
@@ -228,4 +227,4 @@ def test_it_tells_its_progress(redis, tmp_path, work):
     job = Queue("default", connection=redis).enqueue(reports.last_day, str(tmp_path / "day.csv"))
     work()
 
-    assert job_progress.read(job).note == "1 of 1 jobs read"
+    assert job_progress.read(job).note == "0 of 1"

@@ -118,9 +118,8 @@ def _jobs_of_page(  # in place of rq-dashboard's get_queue_registry_jobs_count
 ) -> tuple[int, list[Any]]:
     """How many jobs there are, and those of one page."""
     total, ids = read.page(redis, queue_name, registry_name, offset, per_page, order == "dsc")
-    jobs = read.jobs(redis, ids)
-    causes = read.errors(redis, [job.id for job in jobs.values() if job.state in read.HAS_ERROR])
-    return total, [{**_row(job), "exc_info": causes.get(job.id)} for job in jobs.values()]
+    jobs = read.with_errors(redis, read.jobs(redis, ids).values())
+    return total, [{**_row(job), "exc_info": job.error or None} for job in jobs]
 
 
 def _job_info(instance_number: int, job_id: str) -> Any:

@@ -37,7 +37,7 @@ NAMES = {
 }
 REPLACED = (
     "Job", "Queue", "Worker", "requeue_job", "get_queue_registry_jobs_count", "from_url",
-    "RedisConnectionError", "config", "serialize_job",
+    "RedisConnectionError", "config",
 )  # fmt: skip
 
 
