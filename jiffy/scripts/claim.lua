@@ -6,7 +6,7 @@
 --       not have been written
 -- Returns: are workers suspended (0 or 1); is there more to look at now (0 or 1); what to do beside jobs ({queue, what,
 --          how often it was begun}, or {}); of each job its kind, id, execution, queue, data, timeout and result_ttl,
---          first the lengths of all these, then all of them in one.  Kinds: plain; full (it has what few jobs have: read
+--          first the lengths of all these (32 bits each), then all of them in one.  Kinds: plain; full (it has what few jobs have: read
 --          it all); corrupt; expired (canceled already: the reason stands in place of its data)
 --include lib
 even_if_full()
@@ -28,12 +28,24 @@ end
 
 local parts, lengths, holds, members, scores = {}, {}, {}, {}, {}
 local claimed, longest_ttl_s = 0, 0
-local function answer(...)
-  local n = #parts
-  for i = 1, 7 do
-    local value = select(i, ...)
-    parts[n + i], lengths[n + i] = value, #value
+local function answer(kind, id, execution, queue, data, timeout, result_ttl)
+  lengths[#lengths + 1] = struct.pack('>I4I4I4I4I4I4I4', #kind, #id, #execution, #queue, #data, #timeout, #result_ttl)
+  parts[#parts + 1] = kind .. id .. execution .. queue .. data .. timeout .. result_ttl
+end
+
+-- For how long RQ is to believe in an execution, as get_heartbeat_ttl of its Worker or SimpleWorker.  By time limit, as
+-- strings, since a number costs Redis more each time than all else that is done with it.
+local ttls = {}
+local function ttl_of(limit)
+  local ttl = ttls[limit]
+  if not ttl then
+    local limit_s = tonumber(limit) or 180
+    local ttl_s = math.ceil(limit_s > 0 and math.min(limit_s, is_renewed and 30 or 1e9) or is_renewed and 30 or 360) + 60
+    longest_ttl_s = math.max(longest_ttl_s, ttl_s)
+    ttl = {tostring(ttl_s), tostring(ttl_s + 60), in_s(ttl_s), in_s(ttl_s + 60)}
+    ttls[limit] = ttl
   end
+  return unpack(ttl)
 end
 
 local function kind_of(job)
@@ -66,35 +78,34 @@ local function claim(queue, id)
     return nil
   end
   if deadline then call('ZREM', OWN .. 'expiring', id) end
-  local limit_s = tonumber(job[2]) or 180
-  -- As get_heartbeat_ttl of RQ's Worker, or of its SimpleWorker.
-  local ttl_s = math.ceil(limit_s > 0 and math.min(limit_s, is_renewed and 30 or 1e9) or is_renewed and 30 or 360) + 60
-  longest_ttl_s = math.max(longest_ttl_s, ttl_s)
+  local ttl, records_ttl, ends, records_end = ttl_of(job[2] or '')
   local member = id .. ':' .. execution
   if kind ~= 'corrupt' then
     call('HSET', key, 'status', 'started', 'started_at', date(), 'last_heartbeat', date(), 'worker_name', worker)
-    call('PERSIST', key)  -- it had a ttl as long as it was queued, or was kept as a failed one
+    -- It may have had a ttl while it was queued, or since it ended before.
+    call('PERSIST', key)
   end
   local registry = scores[queue] or {}
   scores[queue] = registry
-  registry[#registry + 1], registry[#registry + 2] = NOW + ttl_s, member
+  registry[#registry + 1], registry[#registry + 2] = ends, member
   local record, records = RQ .. 'execution:' .. member, RQ .. 'executions:' .. id
   call('HSET', record, 'id', execution, 'job_id', id, 'created_at', NOW, 'last_heartbeat', NOW, 'worker_name', worker)
-  call('EXPIRE', record, ttl_s)
-  try('ZADD', records, NOW + ttl_s + 60, execution)
-  call('EXPIRE', records, ttl_s + 60)
+  call('EXPIRE', record, ttl)
+  try('ZADD', records, records_end, execution)
+  call('EXPIRE', records, records_ttl)
   members[#members + 1] = member
   holds[#holds + 1], holds[#holds + 2] = member, queue
   answer(kind, id, execution, queue, job[1] or '', job[2] or '', job[3] or '')
   return is_alone and 'alone'
 end
 
-local suspended, more, todo = call('EXISTS', KEYS[2]), 0, {}
+local suspended, more, todo, todos = call('EXISTS', KEYS[2]), 0, {}, {'EXISTS'}
+for i = 3, #KEYS do todos[i - 1] = OWN .. 'todo:' .. string.sub(KEYS[i], #RQ + 7) end
 if want >= 0 and suspended == 0 then
-  local looked_at = 0
+  local looked_at, has_todo = 0, #KEYS > 2 and call(unpack(todos)) > 0
   for i = 3, #KEYS do
     local key, queue = KEYS[i], string.sub(KEYS[i], #RQ + 7)
-    local due = #todo == 0 and try('ZRANGEBYSCORE', OWN .. 'todo:' .. queue, '-inf', NOW, 'LIMIT', 0, 1)[1]
+    local due = has_todo and #todo == 0 and try('ZRANGEBYSCORE', OWN .. 'todo:' .. queue, '-inf', NOW, 'LIMIT', 0, 1)[1]
     if due and string.sub(due, 1, 8) == 'release ' then
       local status, cursor, id = string.match(due, '^release (%a+) (%d+) (.*)$')
       cursor = release_dependents(id, status, cursor, 500)
@@ -107,8 +118,8 @@ if want >= 0 and suspended == 0 then
       todo = {queue, due, call('HINCRBY', OWN .. 'todo:tries', due, 1)}
     end
     local length = try('LLEN', key)
-    local is_sound = type(length) == 'number' and type(try('ZCARD', RQ .. 'wip:' .. queue)) == 'number'
-    if is_sound and length > 0 and claimed < want then
+    local has_jobs = type(length) == 'number' and length > 0 and claimed < want
+    if has_jobs and type(try('ZCARD', RQ .. 'wip:' .. queue)) == 'number' then
       -- A fair share: what an idle worker of this queue could run at once is left to it.
       local workers = tonumber(try('SCARD', RQ .. 'workers:' .. queue)) or 1
       local share = math.max(1, math.min(want - claimed, math.ceil(length / math.max(1, workers))))
@@ -149,4 +160,4 @@ elseif kept == 0 and want >= 0 then
   if not is_renewed then call('EXPIRE', KEYS[1], 480) end
 end
 if not is_renewed then try('HSET', KEYS[1], 'last_heartbeat', date()) end
-return {suspended, more, todo, table.concat(lengths, ','), table.concat(parts)}
+return {suspended, more, todo, table.concat(lengths), table.concat(parts)}

@@ -10,8 +10,17 @@
 --include lib
 local worker, outcomes = ARGV[1], cjson.decode(ARGV[2])
 local RESULT_FIELDS = {'return_value', 'exc_string', 'exc_string', 'return_value', 'return_value'}  -- rq.results.Result.Type
+local KINDS = {'1', '2', '3', '4', '5'}
 local NONE = {}
-local counts, worked_s, settled, registries = {successful = 0, failed = 0}, 0, {}, {}
+local counts, worked_s, registries = {successful = 0, failed = 0}, 0, {}
+local done, settled, ended_in, limits = 0, {}, {}, {}
+
+-- For each ttl_s: itself and the moment when it ends, as strings, since a number costs Redis more each time than all else
+-- that is done with it.
+local texts, moments = {}, {}
+local function look_up_ttl(ttl_s)
+  if not texts[ttl_s] then texts[ttl_s], moments[ttl_s] = tostring(ttl_s), in_s(ttl_s) end
+end
 
 local function add_to(registry, score, id)
   local list = registries[registry] or {}
@@ -23,8 +32,8 @@ local function add_result(id, execution, kind, value, started_s, ended_s, ttl_s,
   local key = RQ .. 'results:' .. id
   local entry = {'execution_id', execution, 'execution_started_at', started_s, 'execution_ended_at', ended_s}
   if value then entry[7], entry[8] = RESULT_FIELDS[kind], value end
-  try('XADD', key, 'MAXLEN', '~', 10, '*', 'type', kind, 'worker_name', worker, unpack(entry))
-  if ttl_s < 0 then call('PERSIST', key) elseif not is_kept then call('EXPIRE', key, ttl_s) end
+  try('XADD', key, 'MAXLEN', '~', 10, '*', 'type', KINDS[kind], 'worker_name', worker, unpack(entry))
+  if ttl_s < 0 then call('PERSIST', key) elseif not is_kept then call('EXPIRE', key, texts[ttl_s]) end
 end
 
 -- The job has ended: what waits for it goes on.  The names of its dependents are kept as long as the job, but not less
@@ -45,10 +54,10 @@ local function keep(queue, id, status, ttl_s, more)
   local key = job_key(id)
   local registry, for_ever = RQ .. 'finished:' .. queue, '+inf'
   if status ~= 'finished' then registry, for_ever = RQ .. 'failed:' .. queue, ttl_s end
-  add_to(registry, ttl_s < 0 and for_ever or NOW + ttl_s, id)
+  add_to(registry, ttl_s < 0 and for_ever or moments[ttl_s], id)
   if more.again then return end
   if ttl_s < 0 then return call('PERSIST', key) end
-  call('EXPIRE', key, ttl_s)
+  call('EXPIRE', key, texts[ttl_s])
   if more.has_parents then call('EXPIRE', RQ .. 'job::' .. id .. ':dependencies', ttl_s) end
 end
 
@@ -58,57 +67,72 @@ local function run_again(queue, id, more)
   return type(try('ZADD', RQ .. 'scheduled:' .. queue, math.floor(NOW + more.delay_s), id)) == 'number'
 end
 
+-- Looked up for all outcomes at once, since each command of a script costs more than what it does.
+local own, are_all_there, have_dependents = {}, false, false
+local function look_up()
+  local members, job_keys, dependents = {}, {}, {}
+  for i, outcome in ipairs(outcomes) do
+    local queue, id = outcome[1], outcome[2]
+    members[queue] = members[queue] or {}
+    table.insert(members[queue], id .. ':' .. outcome[3])
+    job_keys[i], dependents[i] = job_key(id), job_key(id) .. ':dependents'
+  end
+  for queue, list in pairs(members) do
+    local scores = try('ZMSCORE', RQ .. 'wip:' .. queue, unpack(list))
+    for i, member in ipairs(list) do own[member] = scores.err or scores[i] end
+  end
+  are_all_there = call('EXISTS', unpack(job_keys)) == #job_keys
+  have_dependents = call('EXISTS', unpack(dependents)) > 0
+end
+
 local function finish(queue, id, execution, status, started, ended, started_s, ended_s, ttl_s, kind, value, more)
   local key, member = job_key(id), id .. ':' .. execution
-  local runs_again = status == 'returned' or more.again
-  -- What runs again leaves this registry once it is on its queue; for all else, leaving it is what decides.
-  local is_own = runs_again and try('ZSCORE', RQ .. 'wip:' .. queue, member)
-    or not runs_again and end_execution(queue, id, execution)
-  if not is_own or status == 'over' then
-    settled[#settled + 1] = member  -- by now it is another worker's, or nobody's: nothing of this counts
-    end_execution(queue, id, execution)
-    if more.limit then free_slot(more.limit, id) end
-    return false
-  end
-  local job = fields(key, 'status')
-  local is_there = job and (job[1] or call('EXISTS', key) == 1)
-  if status == 'returned' then
+  look_up_ttl(ttl_s)
+  -- If not, it is by now another worker's, or nobody's: nothing of this counts.
+  local is_own = own[member] and status ~= 'over'
+  own[member] = nil  -- the same outcome may stand here twice
+  if is_own and status == 'returned' then
     if not give_back(worker, {member, queue, id, execution}) then return end
-  elseif is_there then
-    call('HSET', key, 'status', more.again or status, 'started_at', started, 'ended_at', ended, 'last_heartbeat', ended,
-      'worker_name', worker, unpack(more.set or NONE))
-    if more.again and not run_again(queue, id, more) then return end
+  elseif is_own and (are_all_there or call('EXISTS', key) == 1) then
+    local written = try('HSET', key, 'status', more.again or status, 'started_at', started, 'ended_at', ended,
+      'last_heartbeat', ended, 'worker_name', worker, unpack(more.set or NONE))
+    local is_odd = type(written) ~= 'number'  -- a key of another type: it is shown among the failed ones, with the reason
+    if more.again and not is_odd and not run_again(queue, id, more) then return end
     if kind > 0 then add_result(id, execution, kind, value, started_s, ended_s, ttl_s, more.keep_result) end
-    if status ~= 'retried' then
+    if is_odd then
+      add_to(RQ .. 'failed:' .. queue, NOW + ttl_s, id)
+    elseif status ~= 'retried' then
       -- What waits for a job, and is odd, must not change what becomes of it.
-      pcall(notify, queue, id, status, more.again and -1 or ttl_s, more.part)
+      if have_dependents or more.part then pcall(notify, queue, id, status, more.again and -1 or ttl_s, more.part) end
       if status == 'finished' and ttl_s == 0 and not more.again then
         call('DEL', key, RQ .. 'results:' .. id, RQ .. 'job::' .. id .. ':dependencies')
+        are_all_there = false
       elseif status == 'finished' and ttl_s ~= 0 or kind > 0 then
         keep(queue, id, status, ttl_s, more)
       end
     end
-  elseif not job then  -- a key of another type: it is shown among the failed ones, with the reason
-    add_to(RQ .. 'failed:' .. queue, NOW + ttl_s, id)
-    add_result(id, execution, kind, value, started_s, ended_s, ttl_s)
   end
-  if runs_again then end_execution(queue, id, execution) end
   settled[#settled + 1] = member
-  if more.limit then free_slot(more.limit, id) end
-  for _, what in ipairs(more.todo or {}) do remember(queue, what .. ' ' .. id) end
+  ended_in[queue] = ended_in[queue] or {}
+  table.insert(ended_in[queue], {member, queue, id, execution})
+  if more.limit then limits[id] = more.limit end
+  if not is_own then return end
+  for _, what in ipairs(more.todo or NONE) do remember(queue, what .. ' ' .. id) end
   local count = more.count or 'successful'
   if counts[count] then counts[count], worked_s = counts[count] + 1, worked_s + (ended_s - started_s) end
-  return true
+  done = done + 1
 end
 
 even_if_full()
-local done = 0
+if #outcomes > 0 then look_up() end
 for _, outcome in ipairs(outcomes) do
   outcome[12] = outcome[12] or NONE
-  if finish(unpack(outcome, 1, 12)) then done = done + 1 end
+  finish(unpack(outcome, 1, 12))
 end
 for registry, list in pairs(registries) do try('ZADD', registry, unpack(list)) end
-let_go(worker, settled)
+for queue, ended in pairs(ended_in) do end_executions(queue, ended) end
+for id, limit in pairs(limits) do free_slot(limit, id) end
+if #settled > 0 then let_go(worker, settled) end
 if #settled > 0 and call('EXISTS', KEYS[1]) == 1 then
   if call('EXISTS', OWN .. 'held:' .. worker) == 0 then try('HSET', KEYS[1], 'state', 'idle') end
   if counts.successful > 0 then try('HINCRBY', KEYS[1], 'successful_job_count', counts.successful) end

@@ -11,6 +11,7 @@ local function even_if_full() call('DEL', OWN .. 'nothing') end
 local time = call('TIME')
 -- As text: a Lua number that becomes text loses its microseconds.
 local NOW = string.format('%d.%06d', time[1], time[2])
+local function in_s(seconds) return string.format('%.6f', NOW + seconds) end
 
 -- RQ's text of this moment, 2026-11-20T13:04:09.123456Z.  Lua here has no dates: days are counted
 -- from March on, where a year's leap day is its last.
@@ -54,22 +55,21 @@ local function remember(queue, what)
   wake(queue)
 end
 
--- End an execution; false if it was no longer this worker's, whose outcome then counts for nothing.
-local function end_execution(queue, id, execution)
-  local member = id .. ':' .. execution
-  local is_own = try('ZREM', RQ .. 'wip:' .. queue, member) ~= 0
-  call('DEL', RQ .. 'execution:' .. member)
-  try('ZREM', RQ .. 'executions:' .. id, execution)
-  return is_own
+-- End executions of jobs of one queue: {member, queue, id, execution} each.
+local function end_executions(queue, ended)
+  local members, records = {}, {}
+  for i, held in ipairs(ended) do
+    members[i], records[i] = held[1], RQ .. 'execution:' .. held[1]
+    try('ZREM', RQ .. 'executions:' .. held[3], held[4])
+  end
+  try('ZREM', RQ .. 'wip:' .. queue, unpack(members))
+  call('DEL', unpack(records))
 end
 
 -- Forget that a worker holds these executions.
 local function let_go(worker, members)
-  for first = 1, #members, MOST_KEYS do
-    local last = math.min(first + MOST_KEYS - 1, #members)
-    try('HDEL', OWN .. 'held:' .. worker, unpack(members, first, last))
-    try('SREM', RQ .. 'worker:' .. worker .. ':executions', unpack(members, first, last))
-  end
+  try('HDEL', OWN .. 'held:' .. worker, unpack(members))
+  try('SREM', RQ .. 'worker:' .. worker .. ':executions', unpack(members))
 end
 
 -- What a worker holds, in the order in which it claimed it: {member, queue, id, execution}.
@@ -90,16 +90,12 @@ end
 -- Put what a worker holds back to the front of its queue, as if it had never been claimed; false if
 -- that cannot be done now: then the worker goes on holding it.
 local function give_back(worker, held)
-  local member, queue, id, execution = unpack(held)
-  if not try('ZSCORE', RQ .. 'wip:' .. queue, member) then
-    end_execution(queue, id, execution)
-  elseif call('EXISTS', job_key(id)) == 0 then
-    end_execution(queue, id, execution)  -- it was deleted: nobody waits for it
-  else
+  local member, queue, id = unpack(held)
+  if try('ZSCORE', RQ .. 'wip:' .. queue, member) and call('EXISTS', job_key(id)) == 1 then
     if not push(queue, id, true) then return false end
-    end_execution(queue, id, execution)
     try('HSET', job_key(id), 'status', 'queued')
   end
+  end_executions(queue, {held})
   let_go(worker, {member})
   return true
 end

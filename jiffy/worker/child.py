@@ -1,5 +1,7 @@
 """The process that runs jobs: claim, run, finish, until it is told to stop."""
 
+# What `signal` wraps in enumerations, which take longer than a small job.
+import _signal  # type: ignore[import-not-found]
 import signal
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -72,7 +74,7 @@ class Child:
         """Work until the stint is over; return how many jobs were done."""
         signal.signal(LOOK, self._look)
         self._mask = signal.pthread_sigmask(signal.SIG_BLOCK, ())
-        self._handlers = {number: signal.getsignal(number) for number in _OURS}
+        self._handlers = {number: _signal.getsignal(number) for number in _OURS}
         if self._board.must_stop:  # since before it could hear a signal
             return 0
         self._idle_since = clock.monotonic()
@@ -198,9 +200,9 @@ class Child:
     def _restore_signals(self) -> None:
         """Whatever the job did to signals, the limits and the grace of the next one hold."""
         signal.alarm(0)
-        signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
+        _signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
         for number, handler in self._handlers.items():
-            if signal.getsignal(number) != handler:
+            if _signal.getsignal(number) != handler:
                 signal.signal(number, handler)
 
     def _unread(self, job: Claimed, started_s: float, reason: str) -> Outcome:

@@ -5,6 +5,7 @@ claimed unheard go back to the front of their queue.
 """
 
 import secrets
+import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -17,6 +18,7 @@ NOTHING = -1
 DEFAULT_TIMEOUT_S = 180
 # Some 300 years; much more than that is no number of seconds for Redis.
 LONGEST_S = 10**10
+_LENGTHS = struct.Struct(">7I")
 
 
 @dataclass(slots=True)
@@ -125,13 +127,14 @@ class Claimer:
         )
 
     def _read(self, lengths: bytes, parts: bytes) -> list[Claimed]:
-        if not lengths:
-            return []
-        cut, start = [], 0
-        for length in map(int, lengths.split(b",")):
-            cut.append(parts[start : start + length])
-            start += length
-        return [self._claimed(*cut[i : i + 7]) for i in range(0, len(cut), 7)]
+        jobs, start = [], 0
+        for sizes in _LENGTHS.iter_unpack(lengths):
+            fields = []
+            for size in sizes:
+                fields.append(parts[start : start + size])
+                start += size
+            jobs.append(self._claimed(*fields))
+        return jobs
 
     def _claimed(
         self, kind: bytes, job_id: bytes, execution: bytes, queue: bytes, data: bytes,

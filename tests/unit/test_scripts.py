@@ -21,7 +21,7 @@ def removes_from_started(text):
 
 def test_one_function_removes_an_id_from_the_started_registry():
     places = {name: found for name, text in TEXTS.items() if (found := removes_from_started(text))}
-    body = re.search(r"local function end_execution.*?\nend\n", TEXTS["lib"], re.DOTALL)[0]
+    body = re.search(r"local function end_executions.*?\nend\n", TEXTS["lib"], re.DOTALL)[0]
 
     assert list(places) == ["lib"]
     assert [found in body for found in places["lib"]] == [True]
@@ -40,7 +40,7 @@ def test_a_removal_is_found(text):
 
 
 def test_only_claim_finish_and_recovery_end_executions():
-    ends = re.compile(r"(end_execution|give_back)\(")
+    ends = re.compile(r"(end_executions|give_back)\(")
 
     assert [name for name, text in TEXTS.items() if ends.search(text) and name != "lib"] == [
         "claim",
