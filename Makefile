@@ -40,8 +40,8 @@ compat: installed  ## RQ's and rq-scheduler's own tests on ours (SUITE=rq; WORKE
 chaos: installed  ## kill, cut, freeze and poison, and count what became of every job
 	@python -m bench.chaos $(CHAOS)
 
-sizes: installed-dev  ## lines per file of the engine, against its budget
-	@wc -l enqueue.py scheduler.py dashboard.py worker.py jiffy/*.py jiffy/*/*.py | sort -n
+sizes:  ## lines and files of the engine and its tests, beside the plan
+	@python3 bin/sizes
 
 # .venv is made, where it has to be, by a Python outside of it.
 installed:

@@ -11,56 +11,29 @@ from datetime import datetime
 from types import FunctionType, MethodType, TracebackType
 from typing import Any
 
+import rq.callbacks
+import rq.defaults
+import rq.job
 import rq.webhook
-from rq.callbacks import (
-    execute_failure_callback,
-    execute_stopped_callback,
-    execute_success_callback,
-)
-from rq.defaults import UNSERIALIZABLE_RETURN_VALUE_PAYLOAD as UNSERIALIZABLE
 from rq.executions import Execution
-from rq.job import Job, JobStatus, _current_job
+from rq.job import Job, JobStatus
 from rq.queue import Queue
 from rq.timeouts import BaseDeathPenalty
 from rq.worker import BaseWorker, DequeueStrategy
 
 ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None]
 
-CURRENT_JOB = _current_job
-call_on_success = execute_success_callback
-call_on_failure = execute_failure_callback
-call_on_stopped = execute_stopped_callback
-
-__all__ = [
-    "CURRENT_JOB",
-    "UNSERIALIZABLE",
-    "ExcInfo",
-    "HookedJob",
-    "NoPenalty",
-    "call_on_failure",
-    "call_on_stopped",
-    "call_on_success",
-    "enqueue_wrapped",
-    "handles_exceptions",
-    "has_own_prefix",
-    "is_replaced",
-    "mark_failed",
-    "mark_finished",
-    "mark_stopping",
-    "order_queues",
-    "perform_wrapped",
-    "queues_after",
-    "replace_in_dashboard",
-    "serves_in_order",
-    "start_scheduler",
-    "webhooks_opened_by",
-]
+CURRENT_JOB = rq.job._current_job
+UNSERIALIZABLE = rq.defaults.UNSERIALIZABLE_RETURN_VALUE_PAYLOAD
+call_on_success = rq.callbacks.execute_success_callback
+call_on_failure = rq.callbacks.execute_failure_callback
+call_on_stopped = rq.callbacks.execute_stopped_callback
 
 
 def is_replaced(owner: object, method: str) -> bool:
-    """Whether a subclass or an integration has put something in the place of RQ's method.
+    """Whether a subclass or an integration has replaced RQ's method.
 
-    Told by where its code is from: wrappers take over the name and the module of what they wrap.
+    What counts is the module of its code: wrappers copy the name of what they wrap.
     """
     found = getattr(owner, method)
     if type(found) is MethodType:
@@ -80,7 +53,7 @@ def has_own_prefix(kind: type[Job] | type[Queue]) -> bool:
 
 @contextmanager
 def webhooks_opened_by(urlopen: Callable[..., Any]) -> Iterator[None]:
-    """Have RQ's webhooks sent by this function in the place of urllib's, within the context."""
+    """Let RQ send its webhooks with this function instead of urllib's, within the context."""
     before, rq.webhook.urlopen = rq.webhook.urlopen, urlopen  # type: ignore[attr-defined]
     try:
         yield
@@ -92,7 +65,7 @@ def webhooks_opened_by(urlopen: Callable[..., Any]) -> Iterator[None]:
 
 
 class HookedJob(Job):
-    """RQ's job, which calls `after_function` inside of whatever stands around its `perform`."""
+    """RQ's job, which calls `after_function` inside whatever wraps its `perform`."""
 
     def after_function(self, pid: int) -> None:
         """The function has returned or raised; it began in the process `pid`."""
@@ -106,7 +79,7 @@ class HookedJob(Job):
 
 
 def mark_finished(job: Job, value: Any) -> None:
-    """Let callbacks see a job as they do in RQ: it has finished, though Redis does not say so."""
+    """Let callbacks see a job as in RQ: it has finished, though Redis does not say so yet."""
     job._result, job._status = value, JobStatus.FINISHED
 
 
@@ -119,9 +92,9 @@ def mark_failed(job: Job) -> None:
 
 
 def enqueue_wrapped(queue: Any, job: Job, write: Callable[[Any], None], *, at_front: bool) -> None:
-    """Enqueue a job by RQ's `enqueue_job`, around which somebody has put something.
+    """Enqueue a job through RQ's `enqueue_job`, which an integration has wrapped.
 
-    What RQ writes is not written: `write` is called instead, inside of `enqueue_job`.
+    `write` is called inside it, instead of what RQ does there.
     """
 
     def write_job(job: Job, **_: Any) -> Job:
@@ -139,13 +112,11 @@ def enqueue_wrapped(queue: Any, job: Job, write: Callable[[Any], None], *, at_fr
 
 
 class NoPenalty(BaseDeathPenalty):
-    """No time limit from inside, where a supervisor enforces it: a job would be ended twice."""
+    """No timer in the child: its supervisor enforces the limit, and a job would be ended twice."""
 
-    def setup_death_penalty(self) -> None:
-        """Set no timer."""
+    def setup_death_penalty(self) -> None: ...
 
-    def cancel_death_penalty(self) -> None:
-        """Nothing to cancel."""
+    def cancel_death_penalty(self) -> None: ...
 
 
 def handles_exceptions(worker: BaseWorker) -> bool:
@@ -154,7 +125,7 @@ def handles_exceptions(worker: BaseWorker) -> bool:
 
 
 def order_queues(worker: BaseWorker, strategy: DequeueStrategy | None) -> None:
-    """Let a worker begin with its queues as they were given, and go on by `strategy`."""
+    """Let a worker begin with its queues as given, and go on by `strategy`."""
     worker._ordered_queues = worker.queues[:]
     worker._dequeue_strategy = strategy
 
@@ -179,7 +150,7 @@ def start_scheduler(worker: BaseWorker, burst: bool, logging_level: Any) -> None
 
 
 def mark_stopping(worker: BaseWorker, at: datetime) -> None:
-    """Leave the marks that RQ's busy worker leaves when it is told to stop."""
+    """Leave the marks that RQ's busy worker leaves when it is asked to stop."""
     worker._stop_requested, worker._shutdown_requested_date = True, at
     worker.set_shutdown_requested_date()
 
@@ -188,10 +159,10 @@ def perform_wrapped(
     worker: Any, job: Job, queue_name: str, execution_id: str,
     on_value: Callable[[Any], None], on_error: Callable[[ExcInfo], None],
 ) -> None:  # fmt: skip
-    """Perform a job by RQ's `perform_job`, around which somebody has put something.
+    """Perform a job through RQ's `perform_job`, which an integration has wrapped.
 
-    What RQ does before and after, our worker does itself: one of the two functions is called
-    instead, inside of `perform_job`.  What `on_value` raises goes to `on_error`.
+    One of the two functions is called inside it, instead of what RQ does after the job.  What
+    `on_value` raises goes to `on_error`.
     """
     queue = next(queue for queue in worker.queues if queue.name == queue_name)
     worker.prepare_job_execution = lambda job, remove_from_intermediate_queue: None
@@ -205,9 +176,9 @@ def perform_wrapped(
 
 
 def replace_in_dashboard(serializer: Any, **ours: Any) -> None:
-    """Let rq-dashboard read with this serializer, and put ours in the place of these names.
+    """Let rq-dashboard read with this serializer, and replace these names of its module.
 
-    Raises AttributeError for a name that it does not have: what it does would go on.
+    Raises AttributeError for a name that it does not have.
     """
     from rq_dashboard import web
 

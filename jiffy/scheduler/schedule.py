@@ -65,6 +65,9 @@ class Scheduler(rq_scheduler.Scheduler):  # type: ignore[misc]
 
     job_class = Job
     queue_class = Queue
+    redis_scheduler_namespace_prefix = f"{keys.RQ}scheduler_instance:"
+    scheduler_key, scheduler_lock_key = f"{keys.RQ}scheduler", keys.STOCK_LOCK
+    scheduled_jobs_key = keys.ENTRIES
 
     enqueue_at = foreign.in_one_step("enqueue_at")
     enqueue_in = foreign.in_one_step("enqueue_in")
