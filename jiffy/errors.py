@@ -73,10 +73,11 @@ class JiffyError(Exception):
 
     exit_code: ClassVar[int] = 2  # of a program that it ends
     message: ClassVar[str] = "{0.args[0]}"
+    place = ""  # "Part 2: ", which stands before the message of one of several
     _fields: ClassVar[tuple[str, ...]] = ()
 
     def __init_subclass__(cls) -> None:
-        cls._fields += tuple(name for name in inspect.get_annotations(cls) if name != "message")
+        cls._fields += tuple(inspect.get_annotations(cls))
 
     def __init__(self, *values: object, **fields: object) -> None:
         super().__init__()
@@ -84,6 +85,10 @@ class JiffyError(Exception):
         vars(self).update(zip(self._fields, values, strict=False), **fields)
 
     def __str__(self) -> str:
+        return self.place + self.line()
+
+    def line(self) -> str:
+        """The message."""
         return self.message.format(self)
 
 
@@ -137,7 +142,7 @@ class RedisAway(JiffyError, RedisConnectionError):
     doubt: str = ""
     job_id: str | None = None
 
-    def __str__(self) -> str:
+    def line(self) -> str:
         enqueued = f"; {_first(self.count)}" if self.count else ""
         if self.doubt:
             return f"Redis at {self.url} did not answer ({self.reason}){enqueued}: {self.doubt}"
@@ -166,7 +171,7 @@ class RedisFull(JiffyError, OutOfMemoryError):
     url: str
     count: int = 0
 
-    def __str__(self) -> str:
+    def line(self) -> str:
         enqueued = f"only {_first(self.count)}" if self.count else "nothing was enqueued"
         remedy = "Let workers empty the queues, or raise its maxmemory."
         return f"Redis at {self.url} is full: {enqueued}. {remedy}"
@@ -190,7 +195,7 @@ class UnknownFunction(JiffyError):
     near: str | None = None
     outdated: str | None = None
 
-    def __str__(self) -> str:
+    def line(self) -> str:
         hint = f"Did you mean {self.near!r}?" if self.near else "Write it as module.name."
         if self.outdated:
             hint = (
@@ -297,7 +302,7 @@ class JobFailed(JiffyError):
         """The last line of the traceback, or the status."""
         return [self.status, *shortened(self.traceback)][-1]
 
-    def __str__(self) -> str:
+    def line(self) -> str:
         end = "".join(f"\n{line}" for line in shortened(self.traceback))
         return f"Job {self.job_id} {self.status}" + (f":{end}" if end else ".")
 
@@ -308,7 +313,7 @@ class StillRunning(JiffyError, TimeoutError):
     waited: str
     reason: str = ""
 
-    def __str__(self) -> str:
+    def line(self) -> str:
         retry = f", to be retried: {self.reason}" if self.reason else ""
         return f"Job {self.job_id} is still {self.status} after {self.waited}{retry}. It goes on."
 
@@ -338,7 +343,7 @@ class NotShown(JiffyError):
 class InvalidSchedule(JiffyError):
     mistakes: Sequence[JiffyError]
 
-    def __str__(self) -> str:
+    def line(self) -> str:
         return "\n".join(" ".join(str(mistake).split()) for mistake in self.mistakes)
 
 
@@ -362,7 +367,7 @@ class UnknownEntry(JiffyError):
     near: str | None = None
     is_foreign: bool = False
 
-    def __str__(self) -> str:
+    def line(self) -> str:
         if self.is_foreign:
             return (
                 f"{self.name!r} was made through rq-scheduler's API, not in scheduler.py: it has "

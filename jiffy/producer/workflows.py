@@ -159,7 +159,7 @@ def _made(
             recipe = made[-1].recipe if is_like_last else _fit(recipe_of(one, unfit), unfit)
             made.append(Made(recipe, recipe.part(one.args, one.kwargs), new_id()))
         except JiffyError as error:
-            error.args = (f"{called.format(number)}: {error}",)
+            error.place = f"{called.format(number)}: "
             raise
         last = one
     return made

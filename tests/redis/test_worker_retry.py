@@ -164,7 +164,7 @@ def test_who_waits_for_a_job_that_is_to_be_tried_again_hears_why(redis, put, wor
         wait(job(redis), timeout=0.05)
 
     assert str(late.value) == (
-        "Job default-0 is still scheduled after 50 ms, to be tried again: ValueError: it broke. "
+        "Job default-0 is still scheduled after 50 ms, to be retried: ValueError: it broke. "
         "It goes on."
     )
 
