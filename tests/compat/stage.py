@@ -20,7 +20,7 @@ from rq.utils import import_attribute
 
 from jiffy import connection
 from tests.compat import work
-from tests.newcomer import PATIENCE_S, wait_until
+from tests.support.newcomer import PATIENCE_S, wait_until
 
 _SETTINGS = {
     "JOBS_MODULES": "tests.compat",

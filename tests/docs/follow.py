@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.newcomer import wait_until
+from tests.support.newcomer import wait_until
 
 QUEUES = ("high", "default", "low", "long_tasks")
 _FENCED = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)

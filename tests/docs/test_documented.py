@@ -10,7 +10,7 @@ from honcho.environ import parse_procfile
 from packaging.requirements import Requirement
 
 from jiffy.settings import Settings, read
-from tests.newcomer import CHECKOUT
+from tests.support.newcomer import CHECKOUT
 
 SETTINGS_PAGE = (CHECKOUT / "docs" / "settings.md").read_text()
 EXAMPLE = (CHECKOUT / ".env.example").read_text()

@@ -16,10 +16,10 @@ from werkzeug.serving import make_server
 from examples import add, start_task
 from jiffy import connection, keys, redis_io
 from jiffy.producer.enqueue import Job
-from tests.cutting import Cutter
 from tests.docs.ports import two_free_ports
-from tests.newcomer import CHECKOUT, PATIENCE_S, wait_until
-from tests.worker_processes import Dyno
+from tests.support.cutting import Cutter
+from tests.support.newcomer import CHECKOUT, PATIENCE_S, wait_until
+from tests.support.worker_processes import Dyno
 
 PROGRAMS = (add, start_task)
 # Worker processes take a moment to start, longer on a busy machine.

@@ -18,7 +18,7 @@ from jiffy import cli
 from jiffy.producer.options import TABLE
 from tests.docs import follow
 from tests.docs.ports import two_free_ports
-from tests.newcomer import CHECKOUT
+from tests.support.newcomer import CHECKOUT
 
 PAGES = sorted((CHECKOUT / "docs").glob("*.md"))
 GUIDES = [page for page in PAGES if page.stem in ("enqueue", "schedule", "from-celery", "from-rq")]

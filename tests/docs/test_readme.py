@@ -7,7 +7,7 @@ import pytest
 from redis import Redis
 
 from jiffy import keys
-from tests.newcomer import CHECKOUT, clone_set_up, make_run, new_folder, wait_until
+from tests.support.newcomer import CHECKOUT, clone_set_up, make_run, new_folder, wait_until
 
 README = (CHECKOUT / "README.md").read_text()
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```", README, re.MULTILINE | re.DOTALL)

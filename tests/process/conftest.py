@@ -2,8 +2,8 @@
 
 import pytest
 
-from tests.newcomer import CHECKOUT, wait_until
-from tests.worker_processes import Dyno
+from tests.support.newcomer import CHECKOUT, wait_until
+from tests.support.worker_processes import Dyno
 
 
 @pytest.fixture

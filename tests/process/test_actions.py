@@ -5,10 +5,10 @@ import pytest
 from jiffy import enqueue, keys
 from jiffy.errors import NotThisState
 from jiffy.producer import actions
-from tests import worker_jobs
-from tests.worker_processes import begin, let_go_on, until_over, until_said
-from tests.worker_support import enqueue as enqueue_by_rq
-from tests.worker_support import job, reason, status
+from tests.jobs import worker as worker_jobs
+from tests.support.worker_processes import begin, let_go_on, until_over, until_said
+from tests.support.worker_support import enqueue as enqueue_by_rq
+from tests.support.worker_support import job, reason, status
 
 pytestmark = pytest.mark.slow
 
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.slow
 @pytest.fixture
 def worker(start_worker, redis, environ):
     """A worker that runs the job default-0, which waits for "a"."""
-    environ(JOBS_MODULES="tests.worker_jobs")
+    environ(JOBS_MODULES="tests.jobs.worker")
     enqueue_by_rq(redis, 1, worker_jobs.wait_for, "a")
     worker = start_worker()
     begin(worker, redis, "a")

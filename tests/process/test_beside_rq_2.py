@@ -12,10 +12,11 @@ import jiffy
 from jiffy import keys
 from jiffy.producer import actions
 from jobs import numbers
-from tests import plain_jobs, worker_jobs
-from tests.newcomer import CHECKOUT, PATIENCE_S, wait_until
-from tests.worker_processes import begin, until_over, worker_names
-from tests.worker_support import enqueue, job, queued, registered, status
+from tests.jobs import plain as plain_jobs
+from tests.jobs import worker_jobs
+from tests.support.newcomer import CHECKOUT, PATIENCE_S, wait_until
+from tests.support.worker_processes import begin, until_over, worker_names
+from tests.support.worker_support import enqueue, job, queued, registered, status
 
 pytestmark = pytest.mark.slow
 
@@ -71,9 +72,9 @@ def test_our_worker_runs_its_jobs(rq_2, redis, start_worker):
     rq_2(
         PREAMBLE
         + """
-    parent = queue.enqueue("tests.worker_jobs.add", 2, 3, job_id="parent")
-    queue.enqueue("tests.worker_jobs.add", 4, 5, job_id="dependent", depends_on=parent)
-    queue.enqueue("tests.worker_jobs.fail", job_id="broken", retry=rq.Retry(max=1))
+    parent = queue.enqueue("tests.jobs.worker.add", 2, 3, job_id="parent")
+    queue.enqueue("tests.jobs.worker.add", 4, 5, job_id="dependent", depends_on=parent)
+    queue.enqueue("tests.jobs.worker.fail", job_id="broken", retry=rq.Retry(max=1))
     """
     )
     until_over(start_worker(), redis, "parent", "dependent", "broken")
@@ -113,7 +114,7 @@ def test_it_requeues_what_failed_here(rq_2, redis, work):
 @pytest.fixture
 def plain(environ):
     """Functions that both RQs can import are jobs."""
-    environ(JOBS_MODULES="tests.plain_jobs")
+    environ(JOBS_MODULES="tests.jobs.plain")
 
 
 def test_both_workers_run_what_both_producers_put_on_one_queue_each_job_once(
@@ -122,10 +123,10 @@ def test_both_workers_run_what_both_producers_put_on_one_queue_each_job_once(
     here = f"{tmp_path}"
     for _ in range(2):  # each of the two workers runs one of these
         jiffy.enqueue(plain_jobs.meet, here)
-    enqueue_theirs = f"    queue.enqueue('tests.plain_jobs.note', {here!r})"
+    enqueue_theirs = f"    queue.enqueue('tests.jobs.plain.note', {here!r})"
     rq_2(PREAMBLE + f"    for _ in range(20):\n    {enqueue_theirs}")
     jiffy.enqueue.many(plain_jobs.note, [(here,)] * 20)
-    worker = start_worker("-n", "1", "default", JOBS_MODULES="tests.plain_jobs")
+    worker = start_worker("-n", "1", "default", JOBS_MODULES="tests.jobs.plain")
     rq_2(COMMAND, *WORKER)
     worker.until(lambda: len(registered(redis, "finished")) == 42)
 
@@ -193,7 +194,7 @@ def test_it_cancels_a_scheduled_job_of_ours_and_we_one_of_its(rq_2, redis):
         PREAMBLE
         + """
     import datetime
-    queue.enqueue_in(datetime.timedelta(hours=1), "tests.worker_jobs.nothing", job_id="theirs")
+    queue.enqueue_in(datetime.timedelta(hours=1), "tests.jobs.worker.nothing", job_id="theirs")
     """
     )
     actions.cancel("theirs")

@@ -17,7 +17,7 @@ from jiffy.producer import enqueue as queues
 from jiffy.producer import results
 from jiffy.producer.enqueue import Job, Queue
 from jobs import numbers
-from tests.newcomer import wait_until
+from tests.support.newcomer import wait_until
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 # Each of these waits for Python to start, once or more.

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from jiffy import connection
-from tests.newcomer import CHECKOUT, PATIENCE_S
-from tests.receiver import receiving
+from tests.support.newcomer import CHECKOUT, PATIENCE_S
+from tests.support.receiver import receiving
 
 pytestmark = pytest.mark.slow
 
@@ -21,7 +21,7 @@ SENTRY = "import sentry_sdk\nsentry_sdk.init(traces_sample_rate=1.0, shutdown_ti
 PRODUCER = f"""{SENTRY}
 import rq
 from jiffy import enqueue
-from tests import worker_jobs
+from tests.jobs import worker as worker_jobs
 
 with sentry_sdk.start_transaction(name="the producer"):
     enqueue.options(job_id="good")(worker_jobs.add, 2, 3)
@@ -71,7 +71,7 @@ def sent(request, tmp_path_factory, redis_address):
     with receiving(read_envelope) as sentry:
         dsn = sentry.address.replace("//", "//key@") + "/1"
         environ = os.environ | {
-            "PYTHONPATH": f"{home}:{CHECKOUT}", "JOBS_MODULES": "tests.worker_jobs",
+            "PYTHONPATH": f"{home}:{CHECKOUT}", "JOBS_MODULES": "tests.jobs.worker",
             "SENTRY_DSN": dsn,
         }  # fmt: skip
         for program in ([sys.executable, "producer.py"], worker):

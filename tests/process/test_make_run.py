@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 
 from jiffy import keys
-from tests.browser import find_browser, open_browser
-from tests.newcomer import CHECKOUT, clone, clone_set_up, make_run, new_folder, wait_until
+from tests.support.browser import find_browser, open_browser
+from tests.support.newcomer import CHECKOUT, clone, clone_set_up, make_run, new_folder, wait_until
 
 SCREENSHOT = CHECKOUT / "build/screenshot.png"
 PYTHON = ". .venv/bin/activate; python"

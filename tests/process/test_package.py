@@ -17,7 +17,7 @@ import pytest
 from jiffy import keys
 from jiffy.producer.enqueue import Job
 from tests.docs.ports import two_free_ports
-from tests.newcomer import CHECKOUT, make_run, new_folder, newcomers_environ, wait_until
+from tests.support.newcomer import CHECKOUT, make_run, new_folder, newcomers_environ, wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(360)]
 

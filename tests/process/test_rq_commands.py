@@ -12,9 +12,9 @@ import rq
 
 from jiffy import keys
 from jiffy.producer.enqueue import Queue
-from tests import worker_jobs
-from tests.newcomer import CHECKOUT
-from tests.worker_support import reason, registered, said, status
+from tests.jobs import worker as worker_jobs
+from tests.support.newcomer import CHECKOUT
+from tests.support.worker_support import reason, registered, said, status
 
 pytestmark = pytest.mark.slow
 
@@ -59,8 +59,8 @@ def plant(redis, job_id, **fields):
 
 
 def test_a_planted_pickle_is_not_executed(run, redis, tmp_path):
-    trap, data = Trap(tmp_path / "mark"), json.dumps(["tests.worker_jobs.nothing", None, [], {}])
-    call = pickle.dumps(("tests.worker_jobs.nothing", None, (trap,), {}))
+    trap, data = Trap(tmp_path / "mark"), json.dumps(["tests.jobs.worker.nothing", None, [], {}])
+    call = pickle.dumps(("tests.jobs.worker.nothing", None, (trap,), {}))
     trapped = {"meta": pickle.dumps(trap), "result": pickle.dumps(trap)}
     plant(redis, "pickled", data=call, **trapped)
     plant(redis, "json", data=data, **trapped)
@@ -75,7 +75,7 @@ def test_a_planted_pickle_is_not_executed(run, redis, tmp_path):
     plant(redis, "abandoned", data=call, **trapped | {"status": "started"})
     redis.zadd(f"{keys.RQ}wip:default", {"abandoned:execution": 1})
     redis.sadd(keys.QUEUES, keys.queue("default"))
-    log = run(JOBS_MODULES="tests.worker_jobs")
+    log = run(JOBS_MODULES="tests.jobs.worker")
 
     assert not (tmp_path / "mark").exists(), log
     assert "SERIALIZERS=json,pickle" in reason(redis, "pickled")
@@ -85,30 +85,30 @@ def test_a_planted_pickle_is_not_executed(run, redis, tmp_path):
 
 def test_pickles_are_run_where_the_setting_says_so(run, redis):
     job = rq.Queue(connection=redis).enqueue(worker_jobs.collect, 1, 2)
-    run(JOBS_MODULES="tests.worker_jobs", SERIALIZERS="json,pickle")
+    run(JOBS_MODULES="tests.jobs.worker", SERIALIZERS="json,pickle")
 
     assert job.return_value() == {1, 2}
 
 
 def test_what_is_outside_of_the_allowed_modules_is_not_run(run, redis):
     queue = Queue("default", connection=redis)
-    queue.enqueue("tests.outside_jobs.leave_mark", job_id="outside")
+    queue.enqueue("tests.jobs.outside.leave_mark", job_id="outside")
     queue.enqueue("jobs.numbers.add", 2, 3, job_id="inside")
     run()
 
     assert said(redis) == []
-    assert "'tests.outside_jobs.leave_mark' is not under jobs." in reason(redis, "outside")
+    assert "'tests.jobs.outside.leave_mark' is not under jobs." in reason(redis, "outside")
     assert status(redis, "inside") == "finished"
 
 
 def test_nor_is_a_callback_from_outside(run, redis):
-    callback = rq.Callback("tests.outside_jobs.leave_mark")
+    callback = rq.Callback("tests.jobs.outside.leave_mark")
     queue = Queue("default", connection=redis)
     queue.enqueue("jobs.numbers.add", 2, 3, on_success=callback, job_id="called-back")
     run()
 
     assert said(redis) == []
-    assert "'tests.outside_jobs.leave_mark' is not under jobs." in reason(redis, "called-back")
+    assert "'tests.jobs.outside.leave_mark' is not under jobs." in reason(redis, "called-back")
 
 
 def test_a_setting_that_cannot_be_used_stops_it(redis):

@@ -12,9 +12,9 @@ from jiffy.scheduler.command import companion
 from jiffy.scheduler.schedule import Scheduler
 from jiffy.worker import process
 from jobs import numbers
-from tests.newcomer import wait_until
-from tests.receiver import receiving
-from tests.scheduler_processes import Running
+from tests.support.newcomer import wait_until
+from tests.support.receiver import receiving
+from tests.support.scheduler_processes import Running
 
 
 @pytest.fixture

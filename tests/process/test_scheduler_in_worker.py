@@ -8,8 +8,8 @@ import signal
 import pytest
 
 from jiffy import keys
-from tests.newcomer import CHECKOUT, wait_until
-from tests.worker_processes import Dyno, worker_names
+from tests.support.newcomer import CHECKOUT, wait_until
+from tests.support.worker_processes import Dyno, worker_names
 
 pytestmark = pytest.mark.slow
 

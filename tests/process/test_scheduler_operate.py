@@ -10,7 +10,7 @@ from jiffy import entries, keys
 from jiffy.scheduler import every, table
 from jiffy.scheduler.schedule import Scheduler
 from jobs import numbers
-from tests.newcomer import CHECKOUT
+from tests.support.newcomer import CHECKOUT
 
 
 @pytest.fixture

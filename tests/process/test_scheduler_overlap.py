@@ -10,9 +10,9 @@ from jiffy import entries, keys
 from jiffy.producer.enqueue import Job
 from jiffy.scheduler import every, table
 from jiffy.scheduler.schedule import Scheduler
-from tests import worker_jobs
-from tests.worker_processes import begin, let_go_on
-from tests.worker_support import said
+from tests.jobs import worker as worker_jobs
+from tests.support.worker_processes import begin, let_go_on
+from tests.support.worker_support import said
 
 pytestmark = pytest.mark.slow
 

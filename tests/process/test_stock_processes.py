@@ -19,9 +19,9 @@ from jiffy.producer import actions
 from jiffy.scheduler import every, table
 from jiffy.scheduler.schedule import Scheduler
 from jobs import numbers
-from tests.newcomer import CHECKOUT, wait_until
-from tests.scheduler_processes import Running
-from tests.worker_support import job, queued, reason, status
+from tests.support.newcomer import CHECKOUT, wait_until
+from tests.support.scheduler_processes import Running
+from tests.support.worker_support import job, queued, reason, status
 
 pytestmark = pytest.mark.slow
 

@@ -5,9 +5,9 @@ import sys
 
 import pytest
 
-from tests import troubles
-from tests.newcomer import CHECKOUT
-from tests.troubles import SECRET, TROUBLES
+from tests.support import troubles
+from tests.support.newcomer import CHECKOUT
+from tests.support.troubles import SECRET, TROUBLES
 
 pytestmark = pytest.mark.slow
 

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from tests.newcomer import CHECKOUT, newcomers_environ
+from tests.support.newcomer import CHECKOUT, newcomers_environ
 
 pytestmark = pytest.mark.slow
 

@@ -3,9 +3,9 @@
 import pytest
 
 from jiffy.producer.enqueue import Queue
-from tests import worker_jobs
-from tests.worker_processes import let_go_on, until_over, until_said
-from tests.worker_support import enqueue, registered, said
+from tests.jobs import worker as worker_jobs
+from tests.support.worker_processes import let_go_on, until_over, until_said
+from tests.support.worker_support import enqueue, registered, said
 
 pytestmark = pytest.mark.slow
 

@@ -11,9 +11,9 @@ from rq.command import (
 from rq.suspension import resume, suspend
 
 from jiffy import keys
-from tests import worker_jobs
-from tests.worker_processes import begin, let_go_on, until_over, until_said, worker_names
-from tests.worker_support import enqueue, job, queued, reason, said, status
+from tests.jobs import worker as worker_jobs
+from tests.support.worker_processes import begin, let_go_on, until_over, until_said, worker_names
+from tests.support.worker_support import enqueue, job, queued, reason, said, status
 
 pytestmark = pytest.mark.slow
 

@@ -9,10 +9,10 @@ from rq import Retry
 
 from jiffy import keys
 from jiffy.producer.enqueue import Queue
-from tests import worker_jobs
-from tests.newcomer import wait_until
-from tests.worker_processes import begin, let_go_on, until_over, worker_names
-from tests.worker_support import (
+from tests.jobs import worker as worker_jobs
+from tests.support.newcomer import wait_until
+from tests.support.worker_processes import begin, let_go_on, until_over, worker_names
+from tests.support.worker_support import (
     enqueue,
     job,
     queued,
@@ -68,7 +68,7 @@ def test_a_job_that_kills_is_set_aside_with_its_causes_and_its_neighbours_run(
 def test_two_poisonous_jobs_in_a_batch_harm_none_of_their_neighbours(start_worker, redis):
     ids = enqueue(redis, 60)
     for poisoned in ("default-25", "default-31"):
-        redis.hset(keys.job(poisoned), "data", b'["tests.worker_jobs.kill_itself", null, [], {}]')
+        redis.hset(keys.job(poisoned), "data", b'["tests.jobs.worker.kill_itself", null, [], {}]')
     worker = start_worker("-n", "2")
     until_over(worker, redis, *ids)
 

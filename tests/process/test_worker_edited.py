@@ -5,8 +5,8 @@ import signal
 import pytest
 
 from jiffy.producer.enqueue import Queue
-from tests.worker_processes import until_over
-from tests.worker_support import reason
+from tests.support.worker_processes import until_over
+from tests.support.worker_support import reason
 
 pytestmark = pytest.mark.slow
 

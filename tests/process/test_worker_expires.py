@@ -4,10 +4,10 @@ import pytest
 
 from jiffy import enqueue
 from jobs import numbers
-from tests import worker_jobs
-from tests.worker_processes import begin, let_go_on, until_over
-from tests.worker_support import enqueue as put
-from tests.worker_support import status
+from tests.jobs import worker as worker_jobs
+from tests.support.worker_processes import begin, let_go_on, until_over
+from tests.support.worker_support import enqueue as put
+from tests.support.worker_support import status
 
 pytestmark = pytest.mark.slow
 

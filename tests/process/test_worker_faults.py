@@ -14,16 +14,17 @@ from bench.server import free_port
 from jiffy import keys
 from jiffy.dev import redis_server
 from jiffy.producer.enqueue import Queue
-from tests import fault_jobs, worker_jobs
-from tests.worker_processes import until_over, worker_names
-from tests.worker_support import depend, enqueue, queued, reason, registered, said, status
+from tests.jobs import fault as fault_jobs
+from tests.jobs import worker_jobs
+from tests.support.worker_processes import until_over, worker_names
+from tests.support.worker_support import depend, enqueue, queued, reason, registered, said, status
 
 pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(autouse=True)
 def _all_jobs_of_tests(environ):
-    environ(JOBS_MODULES="tests.worker_jobs,tests.fault_jobs")
+    environ(JOBS_MODULES="tests.jobs.worker,tests.jobs.fault")
 
 
 def put(redis, func, *args, job_id, **options):

@@ -12,12 +12,12 @@ import jiffy
 from jiffy import Retry, keys, part, result, wait
 from jiffy.producer import actions
 from jiffy.producer.enqueue import Job
-from tests import worker_jobs
-from tests.cutting import Cutter
-from tests.join_support import left, reason, status, statuses
-from tests.newcomer import CHECKOUT
-from tests.worker_processes import begin, let_go_on, until_said
-from tests.worker_support import registered, said
+from tests.jobs import worker as worker_jobs
+from tests.support.cutting import Cutter
+from tests.support.join_support import left, reason, status, statuses
+from tests.support.newcomer import CHECKOUT
+from tests.support.worker_processes import begin, let_go_on, until_said
+from tests.support.worker_support import registered, said
 
 pytestmark = pytest.mark.slow
 
@@ -120,7 +120,7 @@ def test_a_chain_whose_part_is_canceled_elsewhere_ends_within_seconds(start_work
 PRODUCER = """
 import jiffy
 from jiffy import part, result
-from tests import worker_jobs
+from tests.jobs import worker as worker_jobs
 parts = [part(worker_jobs.nothing), part(worker_jobs.add, 1, 1), part(worker_jobs.nothing)]
 def write():
     jiffy.enqueue.group(parts, then=part(worker_jobs.sum_up, "group", result))

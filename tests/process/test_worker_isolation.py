@@ -11,10 +11,10 @@ from rq.command import send_stop_job_command
 
 from jiffy import keys
 from jiffy.producer.enqueue import Job, Queue
-from tests.newcomer import CHECKOUT
-from tests.postgres import start_postgres
-from tests.worker_processes import let_go_on, until_over, until_said
-from tests.worker_support import queued, reason, said
+from tests.support.newcomer import CHECKOUT
+from tests.support.postgres import start_postgres
+from tests.support.worker_processes import let_go_on, until_over, until_said
+from tests.support.worker_support import queued, reason, said
 
 pytestmark = pytest.mark.slow
 
@@ -22,14 +22,14 @@ JOBS = 40
 ANSWERS = [f"answer to {number}" for number in range(JOBS)]
 WORKER = """
 from jiffy.cli import main
-from tests.opened import {opens}
+from tests.support.opened import {opens}
 
 if __name__ == "__main__":
     main("worker")
 """
 SCHEDULER = """
 from jiffy import every, run_scheduler
-from tests.opened import tcp
+from tests.support.opened import tcp
 
 SCHEDULE = [every("1h", tcp.ask, args=[1])]
 """
@@ -61,11 +61,11 @@ def postgres():
 
 @pytest.fixture
 def start(start_worker, echo, tmp_path):
-    """Start a worker of four children that imports these of tests/opened."""
+    """Start a worker of four children that imports these of tests/support/opened."""
 
     def run(*modules, words=(), **options):
         places = {"ECHO_PORT": f"{echo}", "SQLITE": f"{tmp_path}/test.db", "LOG": f"{tmp_path}/log"}
-        names = ",".join(f"tests.opened.{module}" for module in modules)
+        names = ",".join(f"tests.support.opened.{module}" for module in modules)
         return start_worker("-n", "4", *words, **{"JOBS_MODULES": names} | places | options)
 
     return run
@@ -90,7 +90,7 @@ def ask_all(worker, redis, module):
     queue = Queue("default", connection=redis)
     ids = [f"job-{number}" for number in range(JOBS)]
     for number, job_id in enumerate(ids):
-        queue.enqueue(f"tests.opened.{module}.ask", number, job_id=job_id, job_timeout=30)
+        queue.enqueue(f"tests.support.opened.{module}.ask", number, job_id=job_id, job_timeout=30)
     until_over(worker, redis, *ids)
     return [result(redis, job_id) for job_id in ids]
 
@@ -125,18 +125,18 @@ def test_the_log_names_each_module_and_what_it_opened(start, echo, tmp_path):
     worker.until_logged("worker.started")
 
     assert openers(worker) == {
-        "tests.opened.c_thread": "thread of a C library",
-        "tests.opened.event_loop": "event loop, socket",
-        "tests.opened.sqlite": f"{tmp_path}/test.db",
-        "tests.opened.tcp": f"socket to 127.0.0.1:{echo}",
-        "tests.opened.thread": "thread 'answers",
+        "tests.support.opened.c_thread": "thread of a C library",
+        "tests.support.opened.event_loop": "event loop, socket",
+        "tests.support.opened.sqlite": f"{tmp_path}/test.db",
+        "tests.support.opened.tcp": f"socket to 127.0.0.1:{echo}",
+        "tests.support.opened.thread": "thread 'answers",
     }
 
 
 def test_modules_that_open_only_a_log_file_are_imported_once_for_all(start, redis):
     worker = start("nothing", "thread_that_forks_end")
     queue = Queue("default", connection=redis)
-    queue.enqueue("tests.opened.nothing.importer_and_user", job_id="job")
+    queue.enqueue("tests.support.opened.nothing.importer_and_user", job_id="job")
     until_over(worker, redis, "job")
     importer, user = result(redis, "job")
 
@@ -145,7 +145,7 @@ def test_modules_that_open_only_a_log_file_are_imported_once_for_all(start, redi
 
 
 def test_a_child_that_is_still_importing_takes_no_job_and_lives(start, redis):
-    Queue("default", connection=redis).enqueue("tests.opened.slow.ask", 1, job_id="job")
+    Queue("default", connection=redis).enqueue("tests.support.opened.slow.ask", 1, job_id="job")
     worker = start("slow")
     worker.until(lambda: said(redis).count("import begun") == 4)
     before = leases(redis)
@@ -177,7 +177,7 @@ def test_an_import_that_ends_the_process_ends_the_worker_with_the_cause(start):
 
     assert worker.wait() == 2
     assert worker.log == (
-        "tests.opened.nothing or tests.opened.ends_the_process cannot be imported: "
+        "tests.support.opened.nothing or tests.support.opened.ends_the_process cannot be imported: "
         "ChildProcessError: the process that tried it ended with exit code 0\n"
     )
 
@@ -198,14 +198,14 @@ def test_nor_is_what_the_schedule_opens(start_own, redis):
     worker.until_logged("worker.started")
 
     assert ask_all(worker, redis, "tcp") == ANSWERS
-    assert list(openers(worker)) == ["tests.opened.tcp", "worker.py"]
+    assert list(openers(worker)) == ["tests.support.opened.tcp", "worker.py"]
 
 
 def test_a_job_is_stopped_where_worker_py_opens_something(start_own, redis):
-    worker = start_own("thread", opens="thread", JOBS_MODULES="tests.worker_jobs")
-    stopped = Callback("tests.worker_jobs.note_stopped")
+    worker = start_own("thread", opens="thread", JOBS_MODULES="tests.jobs.worker")
+    stopped = Callback("tests.jobs.worker.note_stopped")
     queue = Queue("default", connection=redis)
-    queue.enqueue("tests.worker_jobs.wait_for", "a", job_id="job", on_stopped=stopped)
+    queue.enqueue("tests.jobs.worker.wait_for", "a", job_id="job", on_stopped=stopped)
     until_said(worker, redis, "a begun")
     send_stop_job_command(redis, "job")
 
@@ -213,9 +213,9 @@ def test_a_job_is_stopped_where_worker_py_opens_something(start_own, redis):
 
 
 def test_a_child_that_dies_is_replaced_where_worker_py_opens_something(start_own, redis):
-    worker = start_own("thread", opens="thread", JOBS_MODULES="tests.worker_jobs")
+    worker = start_own("thread", opens="thread", JOBS_MODULES="tests.jobs.worker")
     queue = Queue("default", connection=redis)
-    queue.enqueue("tests.worker_jobs.kill_itself", job_id="job")
+    queue.enqueue("tests.jobs.worker.kill_itself", job_id="job")
     until_over(worker, redis, "job")
 
     assert len(worker.lines("worker.died")) == 3

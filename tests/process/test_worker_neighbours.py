@@ -3,9 +3,9 @@
 import pytest
 
 from jiffy.producer.enqueue import Queue
-from tests import worker_jobs
-from tests.worker_processes import begin, let_go_on, until_over
-from tests.worker_support import registered, said, status
+from tests.jobs import worker as worker_jobs
+from tests.support.worker_processes import begin, let_go_on, until_over
+from tests.support.worker_support import registered, said, status
 
 pytestmark = pytest.mark.slow
 

@@ -6,8 +6,8 @@ import pytest
 import rq
 
 from jiffy import keys
-from tests import worker_jobs
-from tests.worker_support import reason, said, status
+from tests.jobs import worker as worker_jobs
+from tests.support.worker_support import reason, said, status
 
 pytestmark = pytest.mark.slow
 
@@ -34,7 +34,7 @@ def test_a_stock_producers_job_is_failed_with_the_remedy(start_worker, redis, st
 
 
 def test_a_planted_pickle_is_not_executed(start_worker, redis):
-    call = ("tests.worker_jobs.say", None, (Trap(),), {})
+    call = ("tests.jobs.worker.say", None, (Trap(),), {})
     fields = {"data": pickle.dumps(call), "meta": pickle.dumps(Trap()), "status": "queued"}
     redis.hset(keys.job("default-0"), mapping=fields)
     redis.rpush(keys.queue("default"), "default-0")
@@ -46,7 +46,7 @@ def test_a_planted_pickle_is_not_executed(start_worker, redis):
 
 def test_where_pickles_are_accepted_the_stock_producer_reads_its_result(start_worker, redis, stock):
     job = stock.enqueue(worker_jobs.collect, 1, 2)
-    outside = stock.enqueue("tests.outside_jobs.leave_mark")
+    outside = stock.enqueue("tests.jobs.outside.leave_mark")
     worker = start_worker(SERIALIZERS="json,pickle")
     worker.until(lambda: outside.get_status() == "failed")
 

@@ -10,10 +10,10 @@ from redis import Redis
 
 from jiffy import keys
 from jiffy.dev import redis_server
-from tests import worker_jobs
-from tests.newcomer import CHECKOUT, wait_until
-from tests.worker_processes import worker_names
-from tests.worker_support import enqueue, job, registered, status
+from tests.jobs import worker as worker_jobs
+from tests.support.newcomer import CHECKOUT, wait_until
+from tests.support.worker_processes import worker_names
+from tests.support.worker_support import enqueue, job, registered, status
 
 pytestmark = pytest.mark.slow
 

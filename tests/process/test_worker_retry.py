@@ -4,15 +4,15 @@ import pytest
 from rq.timeouts import JobTimeoutException
 
 from jiffy import Enqueue, Retry, keys
-from tests import worker_jobs
-from tests.worker_support import reason, registered, said, status
+from tests.jobs import worker as worker_jobs
+from tests.support.worker_support import reason, registered, said, status
 
 pytestmark = pytest.mark.slow
 
 
 @pytest.fixture
 def enqueue(redis, environ):
-    environ(JOBS_MODULES="tests.worker_jobs")
+    environ(JOBS_MODULES="tests.jobs.worker")
     return Enqueue()
 
 

@@ -8,9 +8,9 @@ from rq import Retry
 
 from jiffy import keys
 from jiffy.producer.enqueue import Queue
-from tests import worker_jobs
-from tests.worker_processes import begin, let_go_on, until_said
-from tests.worker_support import enqueue, job, queued, registered, said, status
+from tests.jobs import worker as worker_jobs
+from tests.support.worker_processes import begin, let_go_on, until_said
+from tests.support.worker_support import enqueue, job, queued, registered, said, status
 
 pytestmark = pytest.mark.slow
 

@@ -5,7 +5,7 @@ import pytest
 from jiffy import connection, redis_io
 from jiffy.scheduler import table
 from jiffy.scheduler.schedule import Scheduler
-from tests.cutting import Cutter
+from tests.support.cutting import Cutter
 
 
 @pytest.fixture(autouse=True)

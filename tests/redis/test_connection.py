@@ -16,9 +16,9 @@ from redis.exceptions import ResponseError
 from jiffy import connection, pool
 from jiffy.dev import redis_server
 from jiffy.errors import JiffyError
-from tests.missing import installed_server, is_missing
-from tests.newcomer import CHECKOUT, wait_until
-from tests.troubles import free_port, listens
+from tests.support.missing import installed_server, is_missing
+from tests.support.newcomer import CHECKOUT, wait_until
+from tests.support.troubles import free_port, listens
 
 
 @pytest.fixture

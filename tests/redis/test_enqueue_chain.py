@@ -17,10 +17,10 @@ from jiffy.errors import (
 )
 from jiffy.producer import actions
 from jiffy.producer.enqueue import Job, Queue
-from tests import worker_jobs
-from tests.enqueue_jobs import add, collect, fail, fail_once, heard, nothing
-from tests.join_support import left, look, reason, statuses
-from tests.worker_support import claim, claimer, finish, queued, registered, work_one
+from tests.jobs import worker as worker_jobs
+from tests.jobs.enqueue import add, collect, fail, fail_once, heard, nothing
+from tests.support.join_support import left, look, reason, statuses
+from tests.support.worker_support import claim, claimer, finish, queued, registered, work_one
 
 
 @pytest.fixture
@@ -99,7 +99,7 @@ def test_what_waits_has_the_hash_that_rq_would_write(redis, chain):
 def test_a_part_that_waits_is_described_by_what_it_will_take(redis):
     jobs = jiffy.enqueue.chain(part(add, 1, 1), part(collect, result, {"a": [result]}))
 
-    assert jobs[1].description == "tests.enqueue_jobs.collect(result, {'a': [result]})"
+    assert jobs[1].description == "tests.jobs.enqueue.collect(result, {'a': [result]})"
 
 
 def test_a_part_begins_when_the_one_before_has_finished(redis, chain):
@@ -338,7 +338,7 @@ def make_unreadable(redis, job):
 
 
 def fail_in_stock_rq(redis, job):
-    redis.hset(keys.job(job.id), "data", json.dumps(["tests.enqueue_jobs.fail", None, [], {}]))
+    redis.hset(keys.job(job.id), "data", json.dumps(["tests.jobs.enqueue.fail", None, [], {}]))
     worker = rq.SimpleWorker(["default"], connection=redis, serializer="json")
     worker.work(burst=True, logging_level="CRITICAL")
 
@@ -486,7 +486,7 @@ def test_a_wrong_part_is_refused_with_its_number(redis, parts, error, message):
 def test_options_that_make_no_sense_in_a_part_are_refused(redis, options, number):
     parts = [part(add, 1), part(add, 2)]
     parts[number - 1] = parts[number - 1].options(**options)
-    message = f"{next(iter(options))} is .*; it must be left out: tests.enqueue_jobs.add "
+    message = f"{next(iter(options))} is .*; it must be left out: tests.jobs.enqueue.add "
     with pytest.raises(InvalidValue, match=message):
         jiffy.enqueue.chain(*parts)
 

@@ -9,7 +9,7 @@ import jiffy
 from jiffy import connection, keys, part, redis_io
 from jiffy.errors import DuplicateJob, RedisAway, RedisFull
 from jiffy.producer import bulk
-from tests.enqueue_jobs import add, collect
+from tests.jobs.enqueue import add, collect
 
 KILOBYTE = "x" * 1000
 

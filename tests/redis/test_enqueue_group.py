@@ -8,11 +8,11 @@ from jiffy import Enqueue, Retry, keys, options, part, redis_io, result, wait
 from jiffy.errors import InvalidValue, JobFailed, NotImportable, RedisAway, WrongArguments
 from jiffy.producer import bulk, workflows
 from jiffy.producer.enqueue import Job
-from tests.enqueue_jobs import add, collect, fail, nothing
-from tests.join_support import left, look, reason, status, statuses
+from tests.jobs.enqueue import add, collect, fail, nothing
+from tests.jobs.worker import fail_until_the_last_try, return_text
 from tests.redis.test_enqueue_chain import ELSEWHERE
-from tests.worker_jobs import fail_until_the_last_try, return_text
-from tests.worker_support import claim, finish, queued, registered, work_one
+from tests.support.join_support import left, look, reason, status, statuses
+from tests.support.worker_support import claim, finish, queued, registered, work_one
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from jiffy import keys
 from jiffy.errors import InvalidValue, WrongArguments
 from jiffy.producer import bulk
 from jiffy.producer.enqueue import Job
-from tests.enqueue_jobs import add, collect, fail
+from tests.jobs.enqueue import add, collect, fail
 
 
 def queued(redis, queue="default"):

@@ -11,11 +11,11 @@ from rq.job import Dependency
 import jiffy
 from jiffy import clock, connection, keys, redis_io
 from jiffy.errors import DuplicateJob, InvalidValue, RedisAway, RedisFull
-from tests import enqueue_jobs
-from tests.cutting import Cutter
-from tests.enqueue_jobs import add
-from tests.newcomer import PATIENCE_S
-from tests.worker_support import claim, finish
+from tests.jobs import enqueue as enqueue_jobs
+from tests.jobs.enqueue import add
+from tests.support.cutting import Cutter
+from tests.support.newcomer import PATIENCE_S
+from tests.support.worker_support import claim, finish
 
 
 @pytest.fixture(autouse=True)
@@ -120,7 +120,7 @@ def test_the_same_id_again_is_refused_and_the_first_job_stays_as_it_is(redis):
         jiffy.enqueue.options(job_id="one", queue="low", in_=5)(add, 3, 4)
 
     assert (queued(redis), redis.keys(f"{keys.RQ}*low*")) == (["one"], [])
-    assert redis.hget(keys.job("one"), "description") == b"tests.enqueue_jobs.add(1, 2)"
+    assert redis.hget(keys.job("one"), "description") == b"tests.jobs.enqueue.add(1, 2)"
 
 
 def test_a_queue_that_is_something_else_in_redis_leaves_nothing_behind(redis):

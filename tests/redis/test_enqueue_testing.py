@@ -3,7 +3,7 @@
 import jiffy
 from jiffy import keys, part, result, wait
 from jobs import numbers
-from tests import enqueue_jobs
+from tests.jobs import enqueue as enqueue_jobs
 
 
 def test_inline_runs_what_is_enqueued_at_once(inline):

@@ -9,9 +9,9 @@ from rq.serializers import JSONSerializer
 
 import jiffy
 from jiffy import clock, keys
-from tests import enqueue_jobs
 from tests.compat import traces
-from tests.enqueue_jobs import add
+from tests.jobs import enqueue as enqueue_jobs
+from tests.jobs.enqueue import add
 
 LATER = clock.now() + timedelta(hours=1)
 RETRY = rq.Retry(3, [1, 2], enqueue_at_front=True)
@@ -85,8 +85,8 @@ def test_stock_rq_reads_it(redis):
     ours = jiffy.enqueue(add, 2, y=[3])
     job = RqJob.fetch(ours.id, connection=redis, serializer=JSONSerializer)
 
-    assert (job.func_name, job.args, job.kwargs) == ("tests.enqueue_jobs.add", [2], {"y": [3]})
-    assert job.description == "tests.enqueue_jobs.add(2, y=[3])"
+    assert (job.func_name, job.args, job.kwargs) == ("tests.jobs.enqueue.add", [2], {"y": [3]})
+    assert job.description == "tests.jobs.enqueue.add(2, y=[3])"
 
 
 def test_stock_rq_runs_it(redis, rqs):
@@ -142,4 +142,4 @@ def test_the_places_of_secrets_stand_in_the_job(redis):
     for job in (one, two):
         stored = redis.hgetall(keys.job(job.id))
         assert stored[b"jiffy:masked"] == b"1,2-"
-        assert stored[b"description"] == b"tests.enqueue_jobs.log_in('ada', ***)"
+        assert stored[b"description"] == b"tests.jobs.enqueue.log_in('ada', ***)"

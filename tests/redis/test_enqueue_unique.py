@@ -8,8 +8,8 @@ import pytest
 import jiffy
 from jiffy import connection, keys
 from jiffy.errors import DuplicateJob
-from tests.enqueue_jobs import add, collect, nothing
-from tests.newcomer import PATIENCE_S
+from tests.jobs.enqueue import add, collect, nothing
+from tests.support.newcomer import PATIENCE_S
 
 PRODUCERS = 50
 

@@ -10,7 +10,7 @@ import pytest
 from jiffy import enqueue, every, part, simulate
 from jiffy.errors import BrokenModule, InvalidValue
 from jobs import numbers
-from tests.newcomer import CHECKOUT
+from tests.support.newcomer import CHECKOUT
 
 pytestmark = pytest.mark.usefixtures("redis")
 

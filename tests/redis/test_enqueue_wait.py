@@ -10,9 +10,9 @@ import jiffy
 from jiffy import keys, wait, wait_all
 from jiffy.errors import JobFailed, StillRunning
 from jiffy.producer import results
-from tests import enqueue_jobs
-from tests.enqueue_jobs import add, collect
-from tests.newcomer import wait_until
+from tests.jobs import enqueue as enqueue_jobs
+from tests.jobs.enqueue import add, collect
+from tests.support.newcomer import wait_until
 
 
 @pytest.fixture

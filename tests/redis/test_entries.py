@@ -13,7 +13,7 @@ from jiffy.errors import InvalidValue, UnknownEntry
 from jiffy.producer.enqueue import Job
 from jiffy.scheduler import at, every
 from jobs import numbers
-from tests.weekly import weekly
+from tests.support.weekly import weekly
 
 NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
 

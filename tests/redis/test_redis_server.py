@@ -9,7 +9,7 @@ from redis import Redis
 
 from jiffy.dev import redis_server
 from jiffy.errors import InvalidSetting, JiffyError, NoRedisServer
-from tests.missing import installed_server
+from tests.support.missing import installed_server
 
 # A process that uses the private Redis of the folder it is given until its input ends.
 USER = """

@@ -14,11 +14,11 @@ from jiffy.producer.enqueue import enqueue
 from jiffy.scheduler import table
 from jiffy.settings import settings
 from jobs import numbers
-from tests import worker_jobs
-from tests.newcomer import CHECKOUT
-from tests.scheduler_processes import Running
+from tests.jobs import worker as worker_jobs
+from tests.support.newcomer import CHECKOUT
+from tests.support.scheduler_processes import Running
+from tests.support.worker_processes import Dyno, begin
 from tests.web.conftest import PASSWORD, TOKEN, log_in
-from tests.worker_processes import Dyno, begin
 
 PAGE = (CHECKOUT / "docs/settings.md").read_text()
 RULES = re.search(r"^ACL SETUSER shop (on >secret .+)$", PAGE, re.MULTILINE)[1].split()
@@ -45,7 +45,7 @@ def user(request, redis, redis_address, environ):
 
 @pytest.fixture
 def worker(user, tmp_path):
-    modules = "jobs,tests.worker_jobs"
+    modules = "jobs,tests.jobs.worker"
     dyno = Dyno(tmp_path, ["-n", "1"], {"REDIS_URL": user, "JOBS_MODULES": modules})
     yield dyno
     dyno.end()

@@ -15,9 +15,9 @@ from jiffy.scheduler.messenger import MOST_WAITING, Message, Messenger
 from jiffy.scheduler.schedule import Ended, Scheduler
 from jiffy.ticks import tick_of
 from jobs import mail, numbers
-from tests.newcomer import wait_until
-from tests.receiver import receiving
-from tests.weekly import WEEK, slot, weekly
+from tests.support.newcomer import wait_until
+from tests.support.receiver import receiving
+from tests.support.weekly import WEEK, slot, weekly
 
 ENTRY = "entry-jobs-numbers-add"
 SECRET = "5d5b1b1e-0000-4c9e-9d9c-000000000000"

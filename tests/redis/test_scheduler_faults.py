@@ -15,9 +15,9 @@ from jiffy.scheduler.leader import LEASE_S, Leader
 from jiffy.scheduler.loop import Loop
 from jiffy.scheduler.schedule import Scheduler
 from jobs import numbers
-from tests import dying
-from tests.newcomer import wait_until
-from tests.scheduler_processes import Running
+from tests.support import dying
+from tests.support.newcomer import wait_until
+from tests.support.scheduler_processes import Running
 
 # 40 deaths and more, each with a process of its own.
 HOUR = timedelta(hours=1)

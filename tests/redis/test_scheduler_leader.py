@@ -11,7 +11,7 @@ from redis.exceptions import OutOfMemoryError
 
 from jiffy import connection, keys
 from jiffy.scheduler.leader import LEASE_S, Leader
-from tests.scheduler_processes import Running
+from tests.support.scheduler_processes import Running
 
 
 @pytest.fixture

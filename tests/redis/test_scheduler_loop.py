@@ -15,7 +15,7 @@ from jiffy.scheduler import every, table
 from jiffy.scheduler.loop import Loop
 from jiffy.scheduler.schedule import Scheduler
 from jobs import numbers
-from tests.scheduler_processes import Running
+from tests.support.scheduler_processes import Running
 
 
 @pytest.fixture

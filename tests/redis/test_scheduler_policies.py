@@ -14,9 +14,9 @@ from jiffy.producer.enqueue import Job
 from jiffy.scheduler import at, cron, every
 from jiffy.scheduler.schedule import Scheduler
 from jobs import numbers
-from tests.newcomer import PATIENCE_S
-from tests.weekly import slot, weekly
-from tests.worker_support import claim, finish
+from tests.support.newcomer import PATIENCE_S
+from tests.support.weekly import slot, weekly
+from tests.support.worker_support import claim, finish
 
 ENTRY = "entry-jobs-numbers-add"
 NAME = "jobs.numbers.add"

@@ -12,8 +12,8 @@ from jiffy.producer.enqueue import Job
 from jiffy.scheduler import cron, declared, every, schedule, table
 from jiffy.scheduler.schedule import Scheduler
 from jobs import numbers
-from tests.newcomer import PATIENCE_S
-from tests.weekly import weekly
+from tests.support.newcomer import PATIENCE_S
+from tests.support.weekly import weekly
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 
 from jiffy import connection, enqueue, redis_io
 from jobs import numbers
-from tests.troubles import SECRET, TROUBLES
+from tests.support.troubles import SECRET, TROUBLES
 
 
 @pytest.mark.parametrize("trouble", TROUBLES, ids=lambda trouble: trouble.start.__name__)

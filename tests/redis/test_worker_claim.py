@@ -8,7 +8,7 @@ from jiffy.producer.enqueue import Queue
 from jiffy.redis_io import Link
 from jiffy.worker.board import Board
 from jiffy.worker.claim import LEASE_S, give_back_command
-from tests.worker_support import (
+from tests.support.worker_support import (
     WIP,
     child,
     claim,

@@ -19,8 +19,8 @@ from jiffy import keys
 from jiffy.worker.commands import MOST_MESSAGES, Commands
 from jiffy.worker.recovery import Verdict
 from jiffy.worker.slot import Slot
-from tests.newcomer import wait_until
-from tests.worker_support import enqueue, face
+from tests.support.newcomer import wait_until
+from tests.support.worker_support import enqueue, face
 
 CHANNEL = PUBSUB_CHANNEL_TEMPLATE % "worker-1"
 

@@ -7,8 +7,8 @@ from rq.job import Dependency
 from jiffy import keys
 from jiffy.producer import actions
 from jiffy.producer.enqueue import Queue
-from tests import worker_jobs
-from tests.worker_support import (
+from tests.jobs import worker as worker_jobs
+from tests.support.worker_support import (
     child,
     claim,
     claimer,

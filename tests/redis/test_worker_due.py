@@ -9,8 +9,8 @@ from rq import Retry
 from jiffy import clock, keys
 from jiffy.producer.enqueue import Queue
 from jiffy.redis_io import Link
-from tests import worker_jobs
-from tests.worker_support import enqueue, job, queued, registered, status
+from tests.jobs import worker as worker_jobs
+from tests.support.worker_support import enqueue, job, queued, registered, status
 
 SCHEDULED = keys.REGISTRIES["scheduled"]
 

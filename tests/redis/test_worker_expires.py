@@ -11,8 +11,8 @@ from jiffy.errors import InvalidValue, JobFailed
 from jiffy.producer import actions
 from jiffy.redis_io import Link
 from jobs import numbers
-from tests.join_support import look as look_at_chains
-from tests.worker_support import (
+from tests.support.join_support import look as look_at_chains
+from tests.support.worker_support import (
     child,
     claim,
     claimer,

@@ -7,8 +7,8 @@ from rq import Repeat
 from jiffy import clock, keys, redis_io
 from jiffy.redis_io import Link
 from jiffy.worker.recovery import Death
-from tests import worker_jobs
-from tests.worker_support import (
+from tests.jobs import worker as worker_jobs
+from tests.support.worker_support import (
     WIP,
     claim,
     claimer,

@@ -11,9 +11,9 @@ from jiffy import keys
 from jiffy.worker.board import Board
 from jiffy.worker.process import LOOK
 from jiffy.worker.recovery import Death, Verdict
-from tests import worker_jobs
-from tests.receiver import receiving
-from tests.worker_support import (
+from tests.jobs import worker as worker_jobs
+from tests.support.receiver import receiving
+from tests.support.worker_support import (
     child,
     claim,
     claimer,
@@ -122,9 +122,9 @@ def test_a_broken_callback_is_called_once_and_the_worker_goes_on(redis, callback
     assert todos(redis) == []
 
 
-@pytest.mark.parametrize("path", ["tests.outside_jobs.leave_mark", "no.such.module"])
+@pytest.mark.parametrize("path", ["tests.jobs.outside.leave_mark", "no.such.module"])
 def test_a_callback_that_cannot_be_called_is_logged_and_dropped(redis, environ, caplog, path):
-    environ(JOBS_MODULES="tests.worker_jobs")
+    environ(JOBS_MODULES="tests.jobs.worker")
     call_when_failed(redis)
     redis.hset(keys.job("default-0"), "failure_callback_name", path)
     kill(redis)

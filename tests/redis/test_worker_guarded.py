@@ -12,11 +12,11 @@ from rq.serializers import DefaultSerializer, JSONSerializer, resolve_serializer
 from jiffy import SimpleWorker, Worker, connection, keys
 from jiffy.producer.enqueue import Queue
 from jiffy.worker.guarded import PICKLED, GuardedJob
-from tests import worker_jobs
-from tests.worker_support import WIP, queued, reason, registered, said, status
+from tests.jobs import worker as worker_jobs
+from tests.support.worker_support import WIP, queued, reason, registered, said, status
 
-OUTSIDE = "tests.outside_jobs.leave_mark"
-REFUSAL = f"jiffy.errors.NotAllowed: {OUTSIDE!r} is not under tests.worker_jobs."
+OUTSIDE = "tests.jobs.outside.leave_mark"
+REFUSAL = f"jiffy.errors.NotAllowed: {OUTSIDE!r} is not under tests.jobs.worker."
 
 
 class Trap:
@@ -28,11 +28,11 @@ class Trap:
 
 @pytest.fixture(autouse=True)
 def _nothing_outside_is_imported(redis, environ):
-    environ(JOBS_MODULES="tests.worker_jobs")
-    sys.modules.pop("tests.outside_jobs", None)
+    environ(JOBS_MODULES="tests.jobs.worker")
+    sys.modules.pop("tests.jobs.outside", None)
     yield
     assert "mark" not in said(redis)
-    assert "tests.outside_jobs" not in sys.modules
+    assert "tests.jobs.outside" not in sys.modules
 
 
 @pytest.fixture
@@ -47,7 +47,7 @@ def work(face, environ):
 
     def work(pickles=False):
         if pickles:
-            environ(JOBS_MODULES="tests.worker_jobs", SERIALIZERS="json,pickle")
+            environ(JOBS_MODULES="tests.jobs.worker", SERIALIZERS="json,pickle")
         face().work(burst=True, logging_level="CRITICAL")
 
     return work
@@ -87,7 +87,7 @@ def plant(redis, data, **fields):
 
 @pytest.mark.parametrize(
     "fields", [{}, {"repeats_left": 1}, {"webhooks": "[]"}, {"dependency_ids": "[]"},
-               {"result_ttl": 0}, {"success_callback_name": "tests.worker_jobs.note_success"}],
+               {"result_ttl": 0}, {"success_callback_name": "tests.jobs.worker.note_success"}],
 )  # fmt: skip
 def test_a_function_from_elsewhere_is_not_called_whatever_else_its_job_wants(
     redis, put, work, fields
@@ -106,7 +106,7 @@ def test_a_method_of_what_came_as_json_is_not_called(redis, work, instance, fiel
     work()
 
     assert status(redis) == "failed"
-    assert ".__str__' is not under tests.worker_jobs." in reason(redis)
+    assert ".__str__' is not under tests.jobs.worker." in reason(redis)
 
 
 @pytest.mark.parametrize("when", ["success", "failure", "stopped"])
@@ -125,7 +125,7 @@ def test_callbacks_that_are_allowed_are_called(redis, put, work):
     assert said(redis) == ["success of default-0: 5"]
 
 
-@pytest.mark.parametrize("callback", [OUTSIDE, "tests.worker_jobs.fail_as_callback"])
+@pytest.mark.parametrize("callback", [OUTSIDE, "tests.jobs.worker.fail_as_callback"])
 def test_rqs_housekeeping_goes_on_after_a_callback_that_is_refused_or_broken(redis, face, callback):
     for job_id in ("lost-1", "lost-2"):
         Queue("default", connection=redis).enqueue(worker_jobs.nothing, job_id=job_id)
@@ -146,7 +146,7 @@ def test_rqs_housekeeping_goes_on_after_a_callback_that_is_refused_or_broken(red
 def test_a_pickled_job_is_failed_without_being_read_and_told_what_to_do(
     redis, work, packed, fields
 ):
-    plant(redis, packed(pickle.dumps(("tests.worker_jobs.say", None, (Trap(),), {}))), **fields)
+    plant(redis, packed(pickle.dumps(("tests.jobs.worker.say", None, (Trap(),), {}))), **fields)
     work()
 
     assert (status(redis), reason(redis)) == ("failed", PICKLED)
@@ -163,7 +163,7 @@ class Careless:
 @pytest.mark.parametrize("kind", [SimpleWorker, Worker])
 @pytest.mark.parametrize("serializer", [None, "pickle", pickle, DefaultSerializer, Careless])
 def test_whatever_serializer_a_worker_is_given_the_setting_decides(redis, kind, serializer):
-    plant(redis, pickle.dumps(("tests.worker_jobs.say", None, (Trap(),), {})))
+    plant(redis, pickle.dumps(("tests.jobs.worker.say", None, (Trap(),), {})))
     queue = rq.Queue("default", connection=redis, serializer=serializer)
     worker = kind([queue], connection=redis, serializer=serializer, job_class=OfOnesOwn)
     worker.work(burst=True, logging_level="CRITICAL")
@@ -192,7 +192,7 @@ def test_a_job_class_of_ones_own_is_held_to_the_same_rules(redis, put, func, bec
 
 
 def test_rqs_housekeeping_unpickles_nothing(redis, face):
-    call = ("tests.worker_jobs.say", None, (Trap(),), {})
+    call = ("tests.jobs.worker.say", None, (Trap(),), {})
     trap = pickle.dumps(Trap())
     plant(redis, pickle.dumps(call), meta=trap, result=trap, status="started")
     redis.zadd(WIP, {"default-0:an-execution": 1})
@@ -337,7 +337,7 @@ def test_what_a_class_has_of_its_own_is_heeded_by_rqs_loop(redis, caplog, kind, 
 
 @pytest.mark.parametrize(("kind", "queue_class"), OWN[:2])
 def test_rqs_loop_unpickles_nothing_either(redis, kind, queue_class):
-    call = ("tests.worker_jobs.say", None, (Trap(),), {})
+    call = ("tests.jobs.worker.say", None, (Trap(),), {})
     plant(redis, pickle.dumps(call), meta=pickle.dumps(Trap()), result=pickle.dumps(Trap()))
     kind(["default"], connection=redis, serializer="pickle").work(burst=True)
 

@@ -7,7 +7,7 @@ from jiffy.redis_io import Link
 from jiffy.worker.board import Board
 from jiffy.worker.heartbeat import Heartbeat
 from jiffy.worker.slot import Slot
-from tests.worker_support import WIP, claim, enqueue, face, finish, traces
+from tests.support.worker_support import WIP, claim, enqueue, face, finish, traces
 
 
 def renew(redis, *names):

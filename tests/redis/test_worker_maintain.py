@@ -8,8 +8,8 @@ from rq.serializers import JSONSerializer
 
 from jiffy import keys
 from jiffy.producer.enqueue import Queue
-from tests import worker_jobs
-from tests.worker_support import (
+from tests.jobs import worker as worker_jobs
+from tests.support.worker_support import (
     WIP,
     child,
     claim,

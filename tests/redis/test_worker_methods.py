@@ -13,9 +13,9 @@ from jiffy.dashboard import create_app
 from jiffy.errors import NotAllowed
 from jiffy.producer.enqueue import Queue
 from jiffy.settings import settings
-from tests import worker_jobs
-from tests.worker_jobs import Orders, Returns
-from tests.worker_support import reason, said, status
+from tests.jobs import worker as worker_jobs
+from tests.jobs.worker import Orders, Returns
+from tests.support.worker_support import reason, said, status
 
 TOKEN = "t" * 32
 METHODS = [
@@ -36,8 +36,8 @@ NO_JOBS = {
 
 
 def over_http(environ, path):
-    environ(JOBS_MODULES="tests.worker_jobs", API_TOKEN=TOKEN, DASHBOARD_PASSWORD="secret")
-    call = {"function": f"tests.worker_jobs.{path}", "args": [7]}
+    environ(JOBS_MODULES="tests.jobs.worker", API_TOKEN=TOKEN, DASHBOARD_PASSWORD="secret")
+    call = {"function": f"tests.jobs.worker.{path}", "args": [7]}
     headers = {"Authorization": f"Bearer {TOKEN}"}
     app = create_app(settings())
     return app.test_client().post("/api/jobs", json=call, headers=headers)
@@ -45,7 +45,7 @@ def over_http(environ, path):
 
 @pytest.mark.parametrize(("path", "method", "value"), METHODS)
 def test_a_method_is_enqueued_and_run_like_a_function(work, path, method, value):
-    jobs = [enqueue(method, 7), enqueue.by_path(f"tests.worker_jobs.{path}", number=7)]
+    jobs = [enqueue(method, 7), enqueue.by_path(f"tests.jobs.worker.{path}", number=7)]
     work()
 
     assert [wait(job) for job in jobs] == [value, value]
@@ -55,7 +55,7 @@ def test_a_method_is_enqueued_and_run_like_a_function(work, path, method, value)
 def test_a_method_is_enqueued_from_a_shell_by_http_and_by_the_schedule(
     redis, work, environ, declare, scheduler, capsys, path, method, value
 ):
-    assert cli.run(cli.load("enqueue"), [f"tests.worker_jobs.{path}", "7", "--id", "shell"]) == 0
+    assert cli.run(cli.load("enqueue"), [f"tests.jobs.worker.{path}", "7", "--id", "shell"]) == 0
     by_http = over_http(environ, path).json["id"]
     declare(every("1h", method, args=[7]), now=scheduler.look().now.replace(year=2020))
     scheduler.enqueue_jobs()
@@ -70,7 +70,7 @@ def test_a_method_is_enqueued_from_a_shell_by_http_and_by_the_schedule(
 @pytest.mark.parametrize("options", [{}, {"on_success": rq.Callback(worker_jobs.note_success)}])
 def test_what_rqs_producer_enqueues_is_run(redis, work, path, method, value, options):
     queue = rq.Queue("default", connection=redis, serializer="json")
-    job = queue.enqueue(f"tests.worker_jobs.{path}", 7, job_id="default-0", **options)
+    job = queue.enqueue(f"tests.jobs.worker.{path}", 7, job_id="default-0", **options)
     work()
 
     assert job.return_value() == value
@@ -79,7 +79,7 @@ def test_what_rqs_producer_enqueues_is_run(redis, work, path, method, value, opt
 
 @pytest.mark.parametrize(("path", "method", "value"), METHODS)
 def test_so_it_is_where_rq_pickles_the_class(redis, work, environ, path, method, value):
-    environ(JOBS_MODULES="tests.worker_jobs", SERIALIZERS="json,pickle")
+    environ(JOBS_MODULES="tests.jobs.worker", SERIALIZERS="json,pickle")
     job = rq.Queue("default", connection=redis).enqueue(method, 7)
     work()
 
@@ -88,8 +88,8 @@ def test_so_it_is_where_rq_pickles_the_class(redis, work, environ, path, method,
 
 @pytest.mark.parametrize("path", NO_JOBS)
 def test_what_is_no_job_cannot_be_enqueued(redis, environ, capsys, path):
-    whole = f"tests.worker_jobs.{path}"
-    environ(JOBS_MODULES="tests.worker_jobs")
+    whole = f"tests.jobs.worker.{path}"
+    environ(JOBS_MODULES="tests.jobs.worker")
     with pytest.raises(NotAllowed, match=NO_JOBS[path]):
         enqueue.by_path(whole)
     with pytest.raises(SystemExit):
@@ -105,20 +105,20 @@ def test_what_is_no_job_cannot_be_enqueued(redis, environ, capsys, path):
 @pytest.mark.parametrize("path", NO_JOBS)
 @pytest.mark.parametrize("options", [{}, {"on_success": rq.Callback(worker_jobs.note_success)}])
 def test_what_is_no_job_is_not_run(redis, work, environ, path, options):
-    environ(JOBS_MODULES="tests.worker_jobs")
+    environ(JOBS_MODULES="tests.jobs.worker")
     queue = rq.Queue("default", connection=redis, serializer="json")
-    queue.enqueue(f"tests.worker_jobs.{path}", job_id="default-0", retry=rq.Retry(2), **options)
+    queue.enqueue(f"tests.jobs.worker.{path}", job_id="default-0", retry=rq.Retry(2), **options)
     work()
 
     assert (status(redis), said(redis)) == ("failed", [])
-    assert f"NotAllowed: 'tests.worker_jobs.{path}' {NO_JOBS[path]}" in reason(redis)
+    assert f"NotAllowed: 'tests.jobs.worker.{path}' {NO_JOBS[path]}" in reason(redis)
 
 
 @pytest.mark.parametrize("path", NO_JOBS)
 def test_nor_is_it_called_back(redis, work, environ, path):
-    environ(JOBS_MODULES="tests.worker_jobs")
+    environ(JOBS_MODULES="tests.jobs.worker")
     queue = rq.Queue("default", connection=redis, serializer="json")
-    callback = rq.Callback(f"tests.worker_jobs.{path}")
+    callback = rq.Callback(f"tests.jobs.worker.{path}")
     queue.enqueue(worker_jobs.add, 2, 3, job_id="default-0", on_success=callback)
     work()
 

@@ -12,9 +12,9 @@ from jiffy import keys, part, result
 from jiffy.producer.enqueue import Queue
 from jiffy.redis_io import Link
 from jiffy.worker.recovery import Death, Verdict
-from tests import worker_jobs
-from tests.enqueue_jobs import add
-from tests.worker_support import (
+from tests.jobs import worker as worker_jobs
+from tests.jobs.enqueue import add
+from tests.support.worker_support import (
     WIP,
     child,
     claim,
@@ -55,11 +55,11 @@ CORRUPT = {
     "unreadable": with_field("data", b"\x80\x04\xff\x00"),
     "no call": with_field("data", b'{"function": "jobs.numbers.add"}'),
     "a call of a number": with_field("data", b"[5, null, [], {}]"),
-    "numbers as arguments": with_field("data", b'["tests.worker_jobs.nothing", null, 5, 6]'),
+    "numbers as arguments": with_field("data", b'["tests.jobs.worker.nothing", null, 5, 6]'),
     "over 100 MB": with_field("data", zlib.compress(b" " * (101 << 20))),
     "a time limit in words": with_field("timeout", "soon"),
     "a ttl in words": with_field("result_ttl", "long"),
-    "no function": with_field("data", b'["tests.worker_jobs.nothing_at_all", null, [], {}]'),
+    "no function": with_field("data", b'["tests.jobs.worker.nothing_at_all", null, [], {}]'),
     "half a character": with_field("data", b'["tests.\\udcff", null, [], {}]'),
 }
 

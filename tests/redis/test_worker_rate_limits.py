@@ -10,8 +10,8 @@ from jiffy import keys
 from jiffy.producer import actions
 from jiffy.redis_io import Link
 from jiffy.worker.recovery import Death, Verdict
-from tests import worker_jobs
-from tests.worker_support import (
+from tests.jobs import worker as worker_jobs
+from tests.support.worker_support import (
     WIP,
     child,
     claim,

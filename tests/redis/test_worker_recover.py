@@ -6,7 +6,7 @@ from rq import Retry
 from jiffy import keys
 from jiffy.clock import rq_text
 from jiffy.worker.recovery import Death, Verdict
-from tests.worker_support import (
+from tests.support.worker_support import (
     WIP,
     claim,
     enqueue,

@@ -8,8 +8,8 @@ from jiffy.clock import wall
 from jiffy.errors import JobFailed, StillRunning
 from jiffy.producer import actions
 from jiffy.producer.enqueue import Queue
-from tests import worker_jobs
-from tests.worker_support import claim, finish, job, reason, registered, status, work_one
+from tests.jobs import worker as worker_jobs
+from tests.support.worker_support import claim, finish, job, reason, registered, status, work_one
 
 SCHEDULED = keys.REGISTRIES["scheduled"] + "default"
 
@@ -108,7 +108,7 @@ def test_a_job_that_returns_a_retry_keeps_a_result_of_each_try(redis, work):
 
 
 def test_the_rules_of_usual_options_are_in_the_job(redis, environ, work):
-    environ(JOBS_MODULES="tests.worker_jobs")
+    environ(JOBS_MODULES="tests.jobs.worker")
     mine = Enqueue({worker_jobs.fail: options(retry=Retry(max=2, fatal=ValueError))})
     made = mine(worker_jobs.fail)
 

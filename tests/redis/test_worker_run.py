@@ -7,8 +7,8 @@ from jiffy import keys
 from jiffy.producer import progress as job_progress
 from jiffy.producer.enqueue import Queue
 from jiffy.worker.child import Stint
-from tests import worker_jobs
-from tests.worker_support import (
+from tests.jobs import worker as worker_jobs
+from tests.support.worker_support import (
     child,
     enqueue,
     face,
@@ -147,7 +147,7 @@ def test_an_exception_handler_hears_of_it_and_ends_no_worker_if_it_breaks(redis,
 
 
 @pytest.mark.parametrize(
-    "path", ["os.system", "tests.worker_jobs.threading.Thread", "tests.worker_jobs.os.system"]
+    "path", ["os.system", "tests.jobs.worker.threading.Thread", "tests.jobs.worker.os.system"]
 )
 def test_a_function_that_is_not_allowed_is_not_called_and_not_tried_again(redis, path):
     queue = Queue("default", connection=redis)

@@ -11,10 +11,10 @@ import rq
 import jiffy
 from jiffy import SimpleWorker, keys
 from jiffy.errors import DuplicateJob
-from tests import worker_jobs
-from tests.enqueue_jobs import add
-from tests.worker_jobs import say
-from tests.worker_support import queued, registered, said
+from tests.jobs import worker as worker_jobs
+from tests.jobs.enqueue import add
+from tests.jobs.worker import say
+from tests.support.worker_support import queued, registered, said
 
 TRACE = {"trace": "of the caller"}
 

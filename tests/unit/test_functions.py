@@ -86,7 +86,7 @@ def test_a_function_of_another_module_is_refused(path):
         functions.find(path, JOBS)
 
 
-TESTS = ("tests.worker_jobs",)
+TESTS = ("tests.jobs.worker",)
 
 
 @pytest.mark.parametrize(
@@ -110,14 +110,14 @@ TESTS = ("tests.worker_jobs",)
     ],
 )
 def test_what_is_no_job_of_a_module_is_refused_with_the_reason(path, reason):
-    with pytest.raises(NotAllowed, match=rf"^'tests\.worker_jobs\.{re.escape(path)}' {reason}"):
-        functions.find(f"tests.worker_jobs.{path}", TESTS)
+    with pytest.raises(NotAllowed, match=rf"^'tests.jobs.worker\.{re.escape(path)}' {reason}"):
+        functions.find(f"tests.jobs.worker.{path}", TESTS)
 
 
 @pytest.mark.parametrize("path", ["Orders.mro", "Orders.count.real", "SAID", "SAID.lower", "no"])
 def test_what_is_no_function_is_none(path):
     with pytest.raises(UnknownFunction):
-        functions.find(f"tests.worker_jobs.{path}", TESTS)
+        functions.find(f"tests.jobs.worker.{path}", TESTS)
 
 
 def test_what_a_class_inherits_from_elsewhere_is_not_its_own(module_of_jobs):
@@ -139,8 +139,8 @@ def test_a_private_module_that_the_setting_names_is_open(module_of_jobs):
 
 
 def test_the_nearest_name_may_be_that_of_a_method():
-    with pytest.raises(UnknownFunction, match=r"Did you mean 'tests\.worker_jobs\.Orders\.count'"):
-        functions.find("tests.worker_jobs.Orders.cuont", TESTS)
+    with pytest.raises(UnknownFunction, match=r"Did you mean 'tests.jobs.worker\.Orders\.count'"):
+        functions.find("tests.jobs.worker.Orders.cuont", TESTS)
 
 
 @pytest.mark.parametrize("source", ["import not_installed", "1 / 0", "def broken(:"])

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from tests.newcomer import CHECKOUT
+from tests.support.newcomer import CHECKOUT
 
 OWN = "from jiffy.dashboard import web_app\nPAGES = ['mine']\n"
 

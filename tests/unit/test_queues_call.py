@@ -13,8 +13,9 @@ from rq.utils import get_call_string
 
 from jiffy.errors import CallTooLarge, NotAllowed, NotImportable, WrongArguments
 from jiffy.producer.payload import target
-from tests import enqueue_jobs, worker_jobs
-from tests.enqueue_jobs import Greeter, add, collect, log_in
+from tests.jobs import enqueue as enqueue_jobs
+from tests.jobs import worker_jobs
+from tests.jobs.enqueue import Greeter, add, collect, log_in
 
 
 @pytest.fixture(autouse=True)
@@ -33,7 +34,7 @@ def called(function, *args, **kwargs):
 def test_the_data_is_what_rqs_serializer_makes_of_the_call(args, kwargs):
     data = called(add, *args, **kwargs).data
 
-    assert data == json.dumps(("tests.enqueue_jobs.add", None, args, kwargs))
+    assert data == json.dumps(("tests.jobs.enqueue.add", None, args, kwargs))
 
 
 @pytest.mark.parametrize(
@@ -42,7 +43,7 @@ def test_the_data_is_what_rqs_serializer_makes_of_the_call(args, kwargs):
 def test_the_description_is_rqs(args, kwargs):
     description = called(add, *args, **kwargs).description
 
-    assert description == get_call_string("tests.enqueue_jobs.add", args, kwargs, max_length=75)
+    assert description == get_call_string("tests.jobs.enqueue.add", args, kwargs, max_length=75)
 
 
 @pytest.mark.parametrize(
@@ -65,10 +66,10 @@ def test_what_a_worker_could_not_import_is_refused_with_the_reason(function, rea
 @pytest.mark.parametrize(
     ("function", "reason"),
     [
-        (Greeter().greet, "'tests.enqueue_jobs.Greeter.greet' is a method of an object"),
-        (Greeter.greet, "'tests.enqueue_jobs.Greeter.greet' is a method of an object"),
-        (Greeter, "'tests.enqueue_jobs.Greeter' is a class"),
-        (worker_jobs._hidden, "'tests.worker_jobs._hidden' is private"),
+        (Greeter().greet, "'tests.jobs.enqueue.Greeter.greet' is a method of an object"),
+        (Greeter.greet, "'tests.jobs.enqueue.Greeter.greet' is a method of an object"),
+        (Greeter, "'tests.jobs.enqueue.Greeter' is a class"),
+        (worker_jobs._hidden, "'tests.jobs.worker._hidden' is private"),
         (worker_jobs._Session.send, "is private: _Session begins with an underscore"),
         (worker_jobs.Orders._hidden, "is private: _hidden begins with an underscore"),
         (Fraction.from_float, "'fractions.Fraction.from_float' is not under jobs or tests"),
@@ -92,7 +93,7 @@ def test_what_workers_do_not_run_is_refused_with_the_reason(function, reason):
     ],
 )
 def test_a_static_or_class_method_is_a_function(function, path):
-    assert target(function).path == f"tests.worker_jobs.{path}"
+    assert target(function).path == f"tests.jobs.worker.{path}"
     with pytest.raises(WrongArguments, match="needs the argument 'number'"):
         called(function)
 
@@ -104,12 +105,12 @@ def test_a_function_of_the_program_itself_is_refused():
 
 
 def test_a_function_that_is_wrapped_with_its_name_is_a_function():
-    assert target(enqueue_jobs.cached).path == "tests.enqueue_jobs.add"
+    assert target(enqueue_jobs.cached).path == "tests.jobs.enqueue.add"
 
 
 def test_a_function_elsewhere_is_not_allowed(environ):
     environ(JOBS_MODULES="jobs")
-    with pytest.raises(NotAllowed, match=r"'tests\.enqueue_jobs\.add' is not under jobs"):
+    with pytest.raises(NotAllowed, match=r"'tests.jobs.enqueue\.add' is not under jobs"):
         target(add)
 
 
@@ -157,7 +158,7 @@ def test_a_value_that_cannot_be_sent_is_named_with_its_type_and_a_remedy(value, 
     with pytest.raises(WrongArguments) as refusal:
         called(add, 1, y=value)
 
-    words = f"tests.enqueue_jobs.add: {where} cannot be sent as JSON: it is {what}"
+    words = f"tests.jobs.enqueue.add: {where} cannot be sent as JSON: it is {what}"
     assert str(refusal.value).startswith(words)
 
 
@@ -188,7 +189,7 @@ def test_arguments_that_are_too_large_are_refused_with_advice(environ):
 def test_what_is_named_like_a_secret_is_masked_in_the_description(args, kwargs, shown):
     description = called(log_in, *args, **kwargs).description
 
-    assert description == f"tests.enqueue_jobs.log_in{shown}"
+    assert description == f"tests.jobs.enqueue.log_in{shown}"
 
 
 def test_the_places_of_secrets_are_known():

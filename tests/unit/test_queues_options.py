@@ -20,8 +20,8 @@ from jiffy.errors import (
 )
 from jiffy.producer.options import TABLE, Options, from_json, schema
 from jobs import numbers
-from tests import enqueue_jobs
-from tests.newcomer import CHECKOUT
+from tests.jobs import enqueue as enqueue_jobs
+from tests.support.newcomer import CHECKOUT
 
 TYPED = """\
 from datetime import datetime
@@ -163,8 +163,8 @@ def test_a_callback_must_be_a_function_that_workers_may_run():
         ({"meta": {"who": "me"}}, {"meta": {"who": "me"}}),
         ({"description": "adds"}, {"description": "adds"}),
         (
-            {"on_failure": "tests.enqueue_jobs.heard"},
-            {"_failure_callback_name": "tests.enqueue_jobs.heard"},
+            {"on_failure": "tests.jobs.enqueue.heard"},
+            {"_failure_callback_name": "tests.jobs.enqueue.heard"},
         ),
         ({"rescue": False}, {"own_fields": {"jiffy:rescue": "no"}}),
     ],
@@ -234,8 +234,8 @@ def test_what_a_call_says_goes_before_the_usual_that_it_excludes(usual, given):
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        ({"on_success": "tests.enqueue_jobs.add"}, "on_success is called with job, connection, re"),
-        ({"on_failure": "tests.enqueue_jobs.add"}, "on_failure is called with job, connection, ty"),
+        ({"on_success": "tests.jobs.enqueue.add"}, "on_success is called with job, connection, re"),
+        ({"on_failure": "tests.jobs.enqueue.add"}, "on_failure is called with job, connection, ty"),
         ({"on_stopped": enqueue_jobs.nothing}, "on_stopped is called with job, connection: nothi"),
         ({"on_success": rq.Callback(enqueue_jobs.nothing)}, "on_success is called with job, conn"),
     ],

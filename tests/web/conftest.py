@@ -17,7 +17,7 @@ from jiffy.dashboard import create_app
 from jiffy.scheduler import table
 from jiffy.scheduler.schedule import Scheduler
 from jiffy.settings import settings
-from tests.browser import launch
+from tests.support.browser import launch
 
 USER, PASSWORD, TOKEN = "admin", "correct horse", "a-token"
 SECRET_KEY = "a key that only tests of the dashboard know"

@@ -13,8 +13,8 @@ from jiffy.producer.masking import MASK
 from jiffy.producer.options import NAMES
 from jiffy.settings import settings
 from jobs import numbers
-from tests import worker_jobs
-from tests.cutting import Cutter
+from tests.jobs import worker as worker_jobs
+from tests.support.cutting import Cutter
 from tests.web.conftest import PASSWORD, TOKEN
 
 ADD = {"function": "jobs.numbers.add", "args": [5, 3]}

@@ -10,7 +10,7 @@ import pytest
 
 from jiffy import keys
 from jiffy.dashboard.api import routes
-from tests.newcomer import wait_until
+from tests.support.newcomer import wait_until
 from tests.web.conftest import TOKEN
 from tests.web.test_api import ADD
 

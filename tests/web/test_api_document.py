@@ -9,8 +9,8 @@ import openapi_spec_validator as validator
 import pytest
 
 from jiffy.dashboard.api import routes
+from tests.support.worker_processes import Dyno
 from tests.web.conftest import TOKEN
-from tests.worker_processes import Dyno
 
 
 @pytest.fixture

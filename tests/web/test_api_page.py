@@ -8,7 +8,7 @@ import pytest
 from rq.job import JobStatus
 
 from jiffy.dashboard.api.openapi import PROBLEMS
-from tests.newcomer import CHECKOUT
+from tests.support.newcomer import CHECKOUT
 from tests.web.conftest import TOKEN
 
 PAGE = (CHECKOUT / "docs/api.md").read_text()

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from jiffy import keys
-from tests.newcomer import wait_until
+from tests.support.newcomer import wait_until
 from tests.web.conftest import PASSWORD, TOKEN, USER
 
 pytestmark = pytest.mark.slow

@@ -11,7 +11,7 @@ from jiffy.errors import NotShown
 from jiffy.producer import actions
 from jiffy.producer.enqueue import enqueue
 from jobs import numbers
-from tests.enqueue_jobs import log_in
+from tests.jobs.enqueue import log_in
 from tests.web.conftest import PASSWORD, TOKEN, Trap
 
 VIEWS = [

@@ -8,7 +8,7 @@ from jiffy.producer.enqueue import enqueue
 from jiffy.scheduler import table
 from jiffy.scheduler.schedule import Scheduler
 from jobs import numbers
-from tests.weekly import WEEK, slot, weekly
+from tests.support.weekly import WEEK, slot, weekly
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from jiffy.clock import monotonic
-from tests.newcomer import PATIENCE_S
+from tests.support.newcomer import PATIENCE_S
 
 pytestmark = pytest.mark.slow
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from jiffy import keys
-from tests.newcomer import PATIENCE_S, wait_until
+from tests.support.newcomer import PATIENCE_S, wait_until
 
 pytestmark = pytest.mark.slow
 

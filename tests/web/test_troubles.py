@@ -6,8 +6,8 @@ import pytest
 
 from jiffy import connection, redis_io
 from jiffy.errors import RedisRefused
-from tests import troubles
-from tests.troubles import SECRET, TROUBLES
+from tests.support import troubles
+from tests.support.troubles import SECRET, TROUBLES
 from tests.web.test_api import ADD
 
 # They take no jobs, but show what is there.

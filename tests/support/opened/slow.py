@@ -6,7 +6,7 @@ Not where the worker tries it: that one only opens the socket.
 import socket
 
 from jiffy import connection
-from tests.worker_jobs import wait_for
+from tests.jobs.worker import wait_for
 
 opened = socket.socket()
 with connection.connect("test") as redis:

@@ -10,7 +10,7 @@ from pathlib import Path
 from jiffy import connection, log
 from jiffy.scheduler.process import keep_time, until_stopped
 from jiffy.worker import process
-from tests.newcomer import wait_until
+from tests.support.newcomer import wait_until
 
 
 class Running:

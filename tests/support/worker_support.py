@@ -16,7 +16,7 @@ from jiffy.worker.finish import NO_DETAILS, Outcome
 from jiffy.worker.pace import Pace
 from jiffy.worker.recovery import Recovery
 from jiffy.worker.run import Runner, read_details
-from tests import worker_jobs
+from tests.jobs import worker as worker_jobs
 
 RESULT_TTL_S = 500
 WIP = keys.REGISTRIES["started"] + "default"
@@ -61,7 +61,7 @@ def outcome(redis, job, what="finished", **fields):
     details = read_details(Link(redis), job.job_id) if reads else NO_DETAILS
     now_s = clock.wall()
     return Outcome(
-        job, "tests.worker_jobs.nothing", now_s, now_s, what, **{"details": details, **fields}
+        job, "tests.jobs.worker.nothing", now_s, now_s, what, **{"details": details, **fields}
     )
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import psycopg
 
-from tests.missing import is_missing
-from tests.newcomer import PATIENCE_S, wait_until
+from tests.support.missing import is_missing
+from tests.support.newcomer import PATIENCE_S, wait_until
 
 
 @contextmanager

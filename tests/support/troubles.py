@@ -17,8 +17,8 @@ from redis.exceptions import RedisError
 
 from jiffy.dev import redis_server
 from jiffy.errors import RedisAway, RedisRefused
-from tests.missing import installed_server, is_missing
-from tests.newcomer import wait_until
+from tests.support.missing import installed_server, is_missing
+from tests.support.newcomer import wait_until
 
 SECRET = "s3cret"
 RIGHTS = "Give it ~rq:* ~jiffy:* &rq:pubsub:* +@all -@dangerous -@admin (ACL SETUSER), or name"

@@ -1,6 +1,6 @@
 """What workers must not run, since it stands outside of JOBS_MODULES.  Tests only name it."""
 
-from tests.worker_jobs import say
+from tests.jobs.worker import say
 
 
 def leave_mark(*args):

@@ -9,7 +9,7 @@ import sys
 from redis import Redis
 
 from jiffy import keys
-from tests.worker_jobs import say
+from tests.jobs.worker import say
 
 
 def fork_and_raise():

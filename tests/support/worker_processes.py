@@ -10,9 +10,9 @@ from contextlib import suppress
 from pathlib import Path
 
 from jiffy import keys
-from tests import worker_jobs
-from tests.newcomer import CHECKOUT, PATIENCE_S, read, wait_until
-from tests.worker_support import registered, said
+from tests.jobs import worker as worker_jobs
+from tests.support.newcomer import CHECKOUT, PATIENCE_S, read, wait_until
+from tests.support.worker_support import registered, said
 
 
 class Dyno:
@@ -28,7 +28,7 @@ class Dyno:
             self.process = subprocess.Popen(
                 [sys.executable, "worker.py", *words],
                 cwd=home, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                env={"JOBS_MODULES": "tests.worker_jobs"} | os.environ | environ
+                env={"JOBS_MODULES": "tests.jobs.worker"} | os.environ | environ
                 | dict([self.mark.split("=")]),
                 start_new_session=True,
             )  # fmt: skip
