@@ -13,7 +13,7 @@ from jiffy import keys
 from jiffy.producer import actions
 from jobs import numbers
 from tests.jobs import plain as plain_jobs
-from tests.jobs import worker_jobs
+from tests.jobs import worker as worker_jobs
 from tests.support.newcomer import CHECKOUT, PATIENCE_S, wait_until
 from tests.support.worker_processes import begin, until_over, worker_names
 from tests.support.worker_support import enqueue, job, queued, registered, status

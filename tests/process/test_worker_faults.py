@@ -15,7 +15,7 @@ from jiffy import keys
 from jiffy.dev import redis_server
 from jiffy.producer.enqueue import Queue
 from tests.jobs import fault as fault_jobs
-from tests.jobs import worker_jobs
+from tests.jobs import worker as worker_jobs
 from tests.support.worker_processes import until_over, worker_names
 from tests.support.worker_support import depend, enqueue, queued, reason, registered, said, status
 

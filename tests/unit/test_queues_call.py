@@ -14,7 +14,7 @@ from rq.utils import get_call_string
 from jiffy.errors import CallTooLarge, NotAllowed, NotImportable, WrongArguments
 from jiffy.producer.payload import target
 from tests.jobs import enqueue as enqueue_jobs
-from tests.jobs import worker_jobs
+from tests.jobs import worker as worker_jobs
 from tests.jobs.enqueue import Greeter, add, collect, log_in
 
 
