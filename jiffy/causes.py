@@ -6,6 +6,8 @@ from typing import NamedTuple
 
 from redis.exceptions import RedisError
 
+from jiffy import keys
+
 
 class Cause(NamedTuple):
     """A known cause: `reason` and `remedy` are parts of a sentence and a sentence.
@@ -25,8 +27,8 @@ _TLS_OR_NOT = (
     "check its host and port too."
 )
 _RIGHTS = (
-    "Give it ~rq:* ~jiffy:* &rq:pubsub:* +@all -@dangerous -@admin (ACL SETUSER), or name another "
-    "user in REDIS_URL."
+    f"Give it ~{keys.RQ}* ~{keys.OWN}* &{keys.RQ}pubsub:* +@all -@dangerous -@admin (ACL SETUSER), "
+    "or name another user in REDIS_URL."
 )
 _WAIT = "Try again later."
 

@@ -21,7 +21,8 @@ from tests.support.worker_processes import Dyno, begin
 from tests.web.conftest import PASSWORD, TOKEN, log_in
 
 PAGE = (CHECKOUT / "docs/settings.md").read_text()
-RULES = re.search(r"^ACL SETUSER shop (on >secret .+)$", PAGE, re.MULTILINE)[1].split()
+RULES = re.search(r"^ACL SETUSER shop (on >secret .+)$", PAGE, re.MULTILINE)[1]
+RULES = RULES.replace("rq:", keys.RQ).replace("~jiffy:", f"~{keys.OWN}").split()
 # What may be refused: it is asked for, and done without.
 OPTIONAL = set(re.findall(r"`([A-Z]+)", re.search(r"^(.+) may be refused", PAGE, re.MULTILINE)[1]))
 VIEWS = ("/", "/schedule", "/healthz", "/rq/", "/rq/0/view/jobs", "/rq/0/view/workers")

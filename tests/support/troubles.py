@@ -15,13 +15,14 @@ import trustme
 from redis import Redis
 from redis.exceptions import RedisError
 
+from jiffy import keys
 from jiffy.dev import redis_server
 from jiffy.errors import RedisAway, RedisRefused
 from tests.support.missing import installed_server, is_missing
 from tests.support.newcomer import wait_until
 
 SECRET = "s3cret"
-RIGHTS = "Give it ~rq:* ~jiffy:* &rq:pubsub:* +@all -@dangerous -@admin (ACL SETUSER), or name"
+RIGHTS = f"Give it ~{keys.RQ}* ~{keys.OWN}* &{keys.RQ}pubsub:* +@all -@dangerous -@admin (ACL SETU"
 TLS_OR_NOT = "REDIS_URL must begin with rediss:// for a server with TLS, with redis:// for one "
 
 
