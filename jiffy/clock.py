@@ -1,4 +1,4 @@
-"""What time it is, and how long things take.  Tests put in a clock that they can move."""
+"""What time it is, and how long things take.  Tests replace it by a clock that they can move."""
 
 import re
 import time
@@ -14,7 +14,7 @@ _PART = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|[smhdw])")
 _DURATION = re.compile(rf"(?:{_PART.pattern}\s*)+")
 
 Duration = float | str | timedelta
-# A hundred years: what is over it means "for ever", and neither Redis nor a calendar can count it.
+# A hundred years: more means "never", and neither Redis nor a calendar can hold it.
 LONGEST_S = 100 * 365 * 86400
 
 
@@ -29,22 +29,19 @@ def wall() -> float:
 
 
 def from_wall(wall_s: float) -> datetime:
-    """The moment that is `wall_s` seconds after the epoch."""
+    """The moment `wall_s` seconds after the epoch."""
     return datetime.fromtimestamp(wall_s, UTC)
 
 
 def read(text: str) -> datetime:
-    """The moment that an ISO text stands for, "Z" or an offset being its zone.
-
-    It has no zone where the text has none.  Raises ValueError.
-    """
+    """The moment that an ISO string means; naive if it has no "Z" or offset.  Raises ValueError."""
     return datetime.fromisoformat(text)
 
 
 def in_calendar(moment: datetime, name: str) -> datetime:
-    """`moment`, which has a zone; `name` is what the error calls it.
+    """Return the aware `moment`; raise InvalidValue, for `name`, if UTC has no such year.
 
-    Raises InvalidValue where UTC has no such year: it could be stored, but never be read again.
+    It could be stored, but never be read again.
     """
     try:
         from_wall(moment.timestamp())
@@ -54,10 +51,7 @@ def in_calendar(moment: datetime, name: str) -> datetime:
 
 
 def rq_text(wall_s: float) -> str:
-    """A moment as RQ writes it (rq.utils.utcformat): 2026-11-20T13:04:09.123456Z.
-
-    Its own way takes four times as long, and each job has two of them.
-    """
+    """As rq.utils.utcformat writes a moment, in a quarter of the time: a job has two of them."""
     whole_s, microseconds = divmod(round(wall_s * 1e6), 1_000_000)
     return f"{_second_text(whole_s)}.{microseconds:06d}Z"
 
@@ -73,32 +67,32 @@ def pause(duration_s: float) -> None:
 
 
 def seconds(duration: Duration, name: str = "duration") -> float:
-    """Turn 90, "90", "1m30s" or a timedelta into seconds; `name` is what the error calls it.
+    """Convert 90, "90", "1m30s" or a timedelta to seconds.
 
-    Raises InvalidValue for anything else, for what is negative, and for more than LONGEST_S.
+    Raises InvalidValue, for `name`, for anything else, negative numbers, and more than LONGEST_S.
     """
-    given = duration
+    found: Duration | None = duration
     if isinstance(duration, timedelta):
-        duration = duration.total_seconds()
+        found = duration.total_seconds()
     if isinstance(duration, str):
-        duration = _parse(duration.strip(), name)
-    if isinstance(duration, bool) or not isinstance(duration, int | float) or not duration >= 0:
-        raise InvalidValue(name, given, "seconds, or a text such as '90s', '5m' or '1h30m'")
-    if duration > LONGEST_S:
-        raise InvalidValue(name, given, "100 years at most")
-    return duration
+        found = _parsed(duration.strip())
+    if isinstance(found, bool) or not isinstance(found, int | float) or not found >= 0:
+        raise InvalidValue(name, duration, "seconds, or a string such as '90s', '5m' or '1h30m'")
+    if found > LONGEST_S:
+        raise InvalidValue(name, duration, "100 years at most")
+    return found
 
 
-def _parse(text: str, name: str) -> float:
-    if re.fullmatch(r"\d+(\.\d+)?", text):
-        return float(text)
-    if not _DURATION.fullmatch(text):
-        raise InvalidValue(name, text, "seconds, or a text such as '90s', '5m' or '1h30m'")
-    return sum(float(number) * _UNITS_S[unit] for number, unit in _PART.findall(text))
+def _parsed(duration: str) -> float | None:
+    if re.fullmatch(r"\d+(\.\d+)?", duration):
+        return float(duration)
+    if not _DURATION.fullmatch(duration):
+        return None
+    return sum(float(number) * _UNITS_S[unit] for number, unit in _PART.findall(duration))
 
 
 def in_words(duration_s: float) -> str:
-    """A duration as a person writes it: 0.25 -> "250 ms", 90 -> "1m30s", 7200 -> "2h"."""
+    """A duration as people write it: 0.25 -> "250 ms", 90 -> "1m30s", 7200 -> "2h"."""
     if duration_s < 1:
         return f"{duration_s * 1000:.0f} ms"
     if duration_s < 60:

@@ -1,12 +1,12 @@
 """Files of jobs: none outside JOBS_FILES, and none that is half written.
 
 A client of the API chooses a job's arguments, so it chooses paths.  None of them leads out of
-JOBS_FILES: not an absolute one, not `..`, not a link, not a link that replaces a folder meanwhile.
+JOBS_FILES: no absolute path, no `..`, no link, not even a link that replaces a folder meanwhile.
 Each folder is opened by its name in the one above, and no link is followed; only JOBS_FILES itself
 may be one.
 
-A hard link or a mount below JOBS_FILES cannot be told from a file, and a folder that is moved out
-while a job has it open is still written to.  Both take somebody who can write to the disk already.
+Hard links and mounts below JOBS_FILES look like files, and a folder that is moved out while a job
+has it open is still written to.  Both take a user who can write to the disk already.
 """
 
 import os
@@ -22,7 +22,7 @@ from jiffy.settings import settings
 
 StrPath = str | os.PathLike[str]
 
-# What a file is called while it is being written.  One that is old was left by a killed process.
+# A file's name while it is being written.  An old one was left by a killed process.
 UNFINISHED = ".unfinished-"
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY
 

@@ -1,6 +1,6 @@
 """One way to log: events with fields, one line each, on stdout.
 
-Logging never raises, and never waits for long: a worker goes on where its output is closed or full.
+Logging never raises and never blocks for long: a worker goes on if its output is closed or full.
 """
 
 import io
@@ -15,14 +15,12 @@ from jiffy import clock
 logger = logging.getLogger("jiffy")
 _lines: list[str] = []
 WARNING, ERROR = logging.WARNING, logging.ERROR
-# A reader that takes nothing for so long misses a line.
-_PATIENCE_S = 1
-# Where there is room in a pipe at all, there is room for that much (PIPE_BUF).
-_PIECE_BYTES = 4096
+_PATIENCE_S = 1  # if the reader takes nothing for so long, the line is lost
+_PIECE_BYTES = 4096  # a pipe that has room has room for that much (PIPE_BUF)
 
 
 def setup(level: str) -> None:
-    """Send this process's log to stdout, a line an event, times in UTC."""
+    """Log to stdout, a line for each event, times in UTC."""
     formatter = logging.Formatter("%(asctime)s.%(msecs)03d %(levelname)s %(message)s", "%H:%M:%S")
     formatter.converter = time.gmtime
     _stdout.open()
@@ -61,19 +59,19 @@ _stdout = _Stdout()
 
 
 def quieten(*loggers: str) -> None:
-    """Let others log warnings and errors only: what they do is logged by us, once."""
+    """Let other loggers log warnings and errors only: the rest is logged by us, once."""
     for name in loggers:
         logging.getLogger(name).setLevel(logging.WARNING)
 
 
 def job(name: str, **fields: object) -> None:
-    """Log what became of a job, cheaply: it may be thousands a second.  `flush` sends the lines."""
+    """Log how a job ended, cheaply: there may be thousands a second.  `flush` writes the lines."""
     if logger.isEnabledFor(logging.INFO):
         _lines.append(" ".join([name, *(_pair(*item) for item in fields.items())]))
 
 
 def flush() -> None:
-    """Write the lines of `job`."""
+    """Write the lines that `job` has collected."""
     if _lines:
         now_s = clock.wall()
         at = time.strftime("%H:%M:%S", time.gmtime(now_s)) + f".{int(now_s % 1 * 1000):03d} INFO "
@@ -89,6 +87,6 @@ def event(name: str, level: int = logging.INFO, /, **fields: object) -> None:
 
 def _pair(name: str, value: object) -> str:
     text = str(value)
-    # What is not printable (also half a character) could not be written, or forge a line.
+    # What is not printable (also a lone surrogate) cannot be written, or could forge a line.
     is_plain = text.isprintable() and text and " " not in text
     return f"{name}={text}" if is_plain else f"{name}={text!r}"

@@ -1,4 +1,4 @@
-"""What each of our programs does at its edge: an error of ours is one line, not a traceback."""
+"""What each of our programs does with an error of ours: print one line, not a traceback."""
 
 import sys
 from collections.abc import Iterator
@@ -15,9 +15,9 @@ USAGE_EXIT_CODE = JiffyError.exit_code
 
 @contextmanager
 def in_one_line() -> Iterator[None]:
-    """Show an error of ours, or why Redis cannot be used, as one line on stderr, and exit.
+    """Print an error of ours, or why Redis cannot be used, as one line on stderr, and exit.
 
-    The exit code is 1 where Redis cannot be reached or is full, else 2.
+    The status is 1 if Redis cannot be reached or is full, else 2.
     """
     try:
         yield

@@ -1,7 +1,4 @@
-"""What operating systems do each in their own way: Linux', and a fallback for the others.
-
-Nothing else asks which system this is.
-"""
+"""What differs between operating systems: a way for Linux, and a fallback for the others."""
 
 import ctypes
 import os
@@ -19,7 +16,7 @@ from threading import Event, Thread
 from typing import NamedTuple
 
 IS_LINUX = sys.platform == "linux"
-# One that jobs and their libraries leave alone.  macOS has no real-time signals.
+# One that jobs and their libraries do not use.  macOS has no real-time signals.
 SPARE_SIGNAL = signal.SIGRTMIN + 3 if hasattr(signal, "SIGRTMIN") else signal.SIGURG
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
@@ -42,7 +39,7 @@ def cores() -> int:
 def die_with(parent: int) -> None:
     """Kill this process when its parent ends, or now if it has ended already.
 
-    The fallback is a thread, so it waits while a job's C code holds the interpreter.
+    The fallback is a thread: it has to wait while C code of a job holds the interpreter.
     """
     if IS_LINUX:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -59,13 +56,13 @@ def _kill_when_orphaned(parent: int) -> None:
 
 
 def adopt_orphans() -> None:
-    """Become the parent of what our children leave behind.  Elsewhere than on Linux: nothing."""
+    """On Linux, become the parent of the processes that our children leave behind."""
     if IS_LINUX:
         ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
 def descendants(pid: int) -> list[int]:
-    """The processes below this one, without the program that the fallback asks."""
+    """The processes below this one, without the `ps` of the fallback."""
     children: dict[int, list[int]] = {}
     for child, parent in _from_proc() if IS_LINUX else _from_ps():
         children.setdefault(parent, []).append(child)
@@ -91,7 +88,7 @@ def _from_ps() -> Iterator[tuple[int, int]]:
 
 
 def memory_bytes(pid: int) -> int:
-    """The memory that a process has in RAM; 0 where it has ended, or cannot be looked at."""
+    """The memory that a process has in RAM; 0 if it has ended or cannot be read."""
     with suppress(OSError, IndexError, ValueError):
         if IS_LINUX:
             return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * _PAGE_BYTES
@@ -103,16 +100,13 @@ def memory_bytes(pid: int) -> int:
 def opened() -> dict[str, Opened] | None:
     """What this process has open and forks must not share, each under a key of its own.
 
-    Not what is only written to, such as a log.  None: this system does not tell.
+    Files that are only written to, such as logs, do not count.  None if this is not Linux.
     """
     return _files() | threads() if IS_LINUX else None
 
 
 def threads() -> dict[str, Opened]:
-    """The threads of this process besides its first, also those that Python does not know of.
-
-    Elsewhere than on Linux: none.
-    """
+    """On Linux, the threads of this process but the first, also those unknown to Python."""
     names = {f"{thread.native_id}": f"thread {thread.name!r}" for thread in threading.enumerate()}
     found = {task.name for task in Path("/proc/self/task").glob("*")} - {f"{os.getpid()}"}
     return {f"thread {task}": Opened(names.get(task, "thread of a C library")) for task in found}
@@ -121,7 +115,7 @@ def threads() -> dict[str, Opened]:
 def _files() -> dict[str, Opened]:
     targets = {}
     for link in Path("/proc/self/fd").iterdir():
-        with suppress(OSError):  # it is closed by now, as the one is that lists them
+        with suppress(OSError):  # it is closed by now, as the one that lists them is
             targets[int(link.name)] = str(link.readlink())
     standard = [targets.get(fd) for fd in (0, 1, 2)]
     found = {}

@@ -37,7 +37,7 @@ def add(**changes):
         ),
         (
             every("10x", numbers.add, args=[2, 3]),
-            "every is '10x'; it must be seconds, or a text such as '90s', '5m' or '1h30m'.",
+            "every is '10x'; it must be seconds, or a string such as '90s', '5m' or '1h30m'.",
         ),
         (
             cron("@daily", numbers.add, args=[2, 3], timezone="Europe/Pari"),
@@ -111,7 +111,7 @@ def add(**changes):
         ),
         (
             add(jitter="some"),
-            "jitter is 'some'; it must be seconds, or a text ",
+            "jitter is 'some'; it must be seconds, or a string ",
         ),
         (
             add(repeat=0),
