@@ -55,10 +55,10 @@ _JOB = (
     "status", "origin", "description", "data", "created_at", "enqueued_at", "started_at",
     "ended_at", "worker_name", "meta", keys.PROGRESS_FIELD, keys.MASKED_FIELD,
     keys.REASON_FIELD, keys.TICK_OF_FIELD, "retries_left", "retry_intervals", "number_of_retries",
-    "repeats_left", "dependency_ids",
+    "repeats_left", "dependency_ids", "rate_limit_key", "rate_limit_concurrency",
 )  # fmt: skip
 _WORKER = (
-    "state", ":executions", "current_job", "queues", "hostname", "pid", "birth", "last_heartbeat",
+    "state", ":executions", "current_job", "queues", "hostname", "pid", "last_heartbeat",
     "successful_job_count", "failed_job_count", "version", "python_version",
 )  # fmt: skip
 # In which states it is true what the hash says; in others it is left over from an earlier one.
@@ -118,7 +118,7 @@ def value(raw: bytes) -> Any:
         found = json.loads(text(raw))
     except (ValueError, RecursionError):
         raise NotShown(f"not JSON: {text(raw[:60])!r}") from None
-    if is_deeper(found, _MOST_DEPTH):
+    if _is_deeper(found, _MOST_DEPTH):
         raise NotShown(f"nested more than {_MOST_DEPTH} deep")
     if b"\\ud" in raw.lower():  # half a character, perhaps: it could not be written anywhere
         found = json.loads(json.dumps(found, ensure_ascii=False).encode("utf-8", "replace"))
@@ -154,13 +154,13 @@ def answers(pipe: Pipeline) -> list[Any]:
     return [None if isinstance(answer, RedisError) else answer for answer in found]
 
 
-def is_deeper(value: Any, most: int) -> bool:
+def _is_deeper(value: Any, most: int) -> bool:
     """Whether it is nested more than `most` deep."""
     if not isinstance(value, dict | list):
         return False
     inner = value.values() if isinstance(value, dict) else value
     return most == 0 or any(
-        is_deeper(one, most - 1) for one in inner if isinstance(one, dict | list)
+        _is_deeper(one, most - 1) for one in inner if isinstance(one, dict | list)
     )
 
 
@@ -191,6 +191,20 @@ class Other:
         return self.state in ("failed", "stopped", "canceled")
 
 
+@dataclass(frozen=True)
+class Slot:
+    """A rate limit, and how many jobs hold its slots."""
+
+    key: str
+    limit: int
+    running: int
+    queued: int
+
+    def __str__(self) -> str:
+        held = f"{self.running:,} running, {self.queued:,} queued"
+        return f"{self.key!r} ({self.running + self.queued:,} of {self.limit:,}: {held})"
+
+
 @dataclass(frozen=True, kw_only=True)
 class JobView:
     """A job as it can be shown: strings are clipped, `problems` says what could not be read."""
@@ -213,12 +227,13 @@ class JobView:
     result: Any = None
     has_result: bool = False
     error: str = ""  # its traceback, or that of the last attempt; or why it was canceled
-    waits_for: str = ""  # retry, time, jobs
+    waits_for: str = ""  # retry, time, jobs, slot
     retries_left: int | None = None  # after the coming or running attempt; None once it is over
     retries: int | None = None  # how many there were at first, where the job says so
     depends_on: tuple[str, ...] = ()
     others: tuple[Other, ...] = ()  # the first of those that it waits for, while it is deferred
     others_left_out: int = 0
+    slot: Slot | None = None  # the rate limit that it waits for, while it is rate_limited
     due: datetime | None = None  # while it is scheduled
     entry: str = ""  # of the schedule, that enqueued it
 
@@ -250,6 +265,8 @@ class JobView:
     @property
     def waiting(self) -> str:
         """What it waits for, in words; "" where the page has more to say of it than a line."""
+        if self.slot:
+            return f"waiting for a slot of {self.slot}"
         if self.waits_for != "retry":
             return ""
         if self.retries_left is None:
@@ -277,7 +294,6 @@ class WorkerView:
     queues: tuple[str, ...]
     place: str
     job_id: str
-    born: datetime | None
     seen: datetime | None
     done: int
     failed: int
@@ -377,6 +393,9 @@ def job(redis: Redis, job_id: str) -> JobView | None:
             found = replace(found, due=due(answers(pipe)[0]))
     if found.state == "deferred":
         found = _with_others(redis, found)
+    if found.state == "rate_limited":
+        limit = raw("rate_limit_concurrency", number, None) or 0
+        found = replace(found, slot=_slot(redis, raw("rate_limit_key", line, ""), limit))
     return _with_result(redis, found)
 
 
@@ -477,7 +496,8 @@ def _job(job_id: str, read: _Fields) -> JobView:
     # Stock RQ writes no reason.  A job that repeats was started before, too.
     was_tried = read("number_of_retries", number, None) or (started and retries_left is not None)
     is_retried = error or (was_tried and not read("repeats_left", line, ""))
-    waits_for = {"scheduled": "retry" if is_retried else "time", "deferred": "jobs"}
+    waits_for = {"deferred": "jobs", "rate_limited": "slot",
+                 "scheduled": "retry" if is_retried else "time"}  # fmt: skip
     return JobView(
         id=job_id,
         state=state,
@@ -580,6 +600,19 @@ def _with_others(redis: Redis, job: JobView) -> JobView:
     return replace(
         job, others=others, others_left_out=left_out, depends_on=job.depends_on or tuple(ids)
     )
+
+
+def _slot(redis: Redis, key: str, limit: int) -> Slot:
+    """How the slots of a rate limit are held; what holds one is queued or running."""
+    name = f"{keys.RQ}rl:{key}:allowed"
+    with redis.pipeline(transaction=False) as pipe:
+        pipe.zrange(name, 0, _CHUNK - 1)
+        pipe.zcard(name)
+        holders, held = answers(pipe)
+    ids = [keys.job(text(holder)) for holder in holders or ()]
+    states = _peek(redis, ids, ["status"], _SHORT)
+    running = sum(raw is not None and raw("status", line, "") == "started" for raw in states)
+    return Slot(key, limit, running, (held or 0) - running)
 
 
 def _with_result(redis: Redis, job: JobView) -> JobView:
@@ -713,7 +746,6 @@ def _worker(key: str, read: _Fields) -> WorkerView:
         queues=tuple(name for name in read("queues", text, "").split(",") if name),
         place=f"{host}:{pid}" if pid else host,
         job_id=running or read("current_job", line, ""),  # of a worker of RQ 2, the hash says it
-        born=read("birth", moment, None),
         seen=read("last_heartbeat", moment, None),
         done=read("successful_job_count", number, None) or 0,
         failed=read("failed_job_count", number, None) or 0,

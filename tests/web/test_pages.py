@@ -4,6 +4,7 @@ import json
 
 import pytest
 import rq
+from rq.rate_limit import RateLimit
 
 from jiffy import Retry, keys, part, read, result
 from jiffy.producer.enqueue import enqueue
@@ -191,6 +192,20 @@ def test_a_job_page_tells_a_retry_from_another_scheduled_job(client, work):
     assert "waiting for a retry" not in client.get(f"/jobs/{later.id}").text
 
 
+def test_a_rate_limited_job_says_which_slots_it_waits_for(client, api, redis, work):
+    queue = rq.Queue(connection=redis, serializer=rq.serializers.JSONSerializer)
+    limit = RateLimit("stripe", 3)
+    *held, last = [queue.enqueue(numbers.add, 1, 2, rate_limit=limit) for _ in range(4)]
+    redis.hset(held[0].key, "status", "started")
+    text = client.get(f"/jobs/{last.id}").text
+
+    assert "waiting for a slot of &#39;stripe&#39; (3 of 3: 1 running, 2 queued)" in text
+    found = api("GET", f"/api/jobs/{last.id}").json
+    assert (found["waits_for"], found["slot"]) == (
+        "slot", {"key": "stripe", "limit": 3, "running": 1, "queued": 2}
+    )  # fmt: skip
+
+
 def test_a_job_page_shows_what_the_job_waits_for(client, plant):
     plant("broken", status="failed", error="ValueError: no card")
     plant("ready", status="finished")
@@ -282,7 +297,7 @@ def test_a_failure_of_ours_is_a_page_without_a_traceback(client, app):
     answer = client.get("/")
 
     assert answer.status_code == 500
-    assert "The log of the web process says what." in answer.text
+    assert "The log of the web process has the details." in answer.text
 
 
 def test_health_is_told_without_a_login(stranger, plant_worker, redis):

@@ -108,6 +108,15 @@ class Times(Struct):
     ended: _Moment | None
 
 
+class Slot(Struct):
+    """A rate limit, and how many of the jobs that hold its slots are running and queued."""
+
+    key: str
+    limit: int
+    running: int
+    queued: int
+
+
 class Job(Struct):
     """A job as it is now.
 
@@ -119,7 +128,8 @@ class Job(Struct):
     error: Its traceback, or, while it waits for a retry, that of its last try; or why it was
       canceled.
     waits_for: retry: it is scheduled to be retried at times.due, because it failed with `error`;
-      time: it is scheduled; jobs: it is deferred until those of depends_on are over.
+      time: it is scheduled; jobs: it is deferred until those of depends_on are over; slot: it is
+      rate_limited until `slot` has a free one.
     retries_left: The tries that are left after the next, or the current, one; null: none.
     depends_on: The jobs that it depends on; for a part of a chain or group, those that it waits
       for now, 20 at most.
@@ -135,7 +145,8 @@ class Job(Struct):
     worker: str | None
     result: Any
     error: str | None
-    waits_for: Literal["retry", "time", "jobs"] | None
+    waits_for: Literal["retry", "time", "jobs", "slot"] | None
+    slot: Slot | None
     retries_left: int | None
     depends_on: list[str]
     progress: Progress | None
@@ -156,6 +167,7 @@ def job(view: JobView) -> Job:
         result=_shown("result", view.result, None, problems),
         error=view.error or None,
         waits_for=view.waits_for or None,  # type: ignore[arg-type]
+        slot=Slot(**vars(view.slot)) if view.slot else None,
         retries_left=view.retries_left,
         depends_on=[*view.depends_on],
         progress=_progress(view),
@@ -338,6 +350,7 @@ EXAMPLES: list[Struct] = [
         result=8,
         error=None,
         waits_for=None,
+        slot=None,
         retries_left=None,
         depends_on=[],
         progress=None,
