@@ -73,10 +73,10 @@ def tls_serving(folder, *options, host="127.0.0.1"):
 
 
 @contextmanager
-def sentinel(folder):
-    """The port of a sentinel with a password, which watches over nothing."""
+def sentinel(folder, rule=f"requirepass {SECRET}"):
+    """The port of a sentinel with this line in its configuration."""
     config, port = Path(folder) / "sentinel.conf", free_port()
-    config.write_text(f"bind 127.0.0.1\nport {port}\nrequirepass {SECRET}\n")
+    config.write_text(f"bind 127.0.0.1\nport {port}\n{rule}\n")
     command = [redis_server.program(), config, "--sentinel"]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
         try:

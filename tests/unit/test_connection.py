@@ -1,17 +1,12 @@
-"""What is decided about Redis before anything connects to it."""
+"""What is decided about Redis before a process connects to it."""
 
 import pytest
 
-from jiffy import connection
-from jiffy.errors import InvalidSetting, MissingSetting
+from jiffy import redis_io
+from jiffy.errors import InvalidSetting
 from jiffy.settings import Settings
 
 HEROKU_REDIS = "rediss://:secret@ec2-3-85-1-2.compute-1.amazonaws.com:6380"
-
-
-def test_production_without_a_redis_is_refused_in_words():
-    with pytest.raises(MissingSetting, match=r"^REDIS_URL is not set\. Production needs a Redis"):
-        connection.redis_url(Settings(dyno="web.1"))
 
 
 @pytest.mark.parametrize(
@@ -26,21 +21,25 @@ def test_production_without_a_redis_is_refused_in_words():
     ],
 )
 def test_certificates_are_verified_but_for_herokus_own_or_when_told_not_to(config, url, verified):
-    assert connection.verifies_tls(config, url) is verified
+    assert redis_io.verifies_tls(config, url) is verified
 
 
-def test_the_start_up_line_says_that_verification_is_off_and_why():
-    on_heroku = Settings(dyno="web.1", redis_url=HEROKU_REDIS)
-    told_not_to = Settings(redis_url="rediss://redis.example", redis_tls_verify=False)
+@pytest.mark.parametrize(
+    ("config", "line"),
+    [
+        (
+            {"redis_url": "redis://me:secret@redis.example:6379/0"},
+            "redis://***@redis.example:6379/0",
+        ),
+        ({"redis_url": HEROKU_REDIS, "dyno": "web.1"}, "not verified: Heroku's are self-signed)"),
+        ({"redis_url": HEROKU_REDIS, "redis_tls_verify": False}, "verified: REDIS_TLS_VERIFY=no)"),
+    ],
+)
+def test_the_start_up_line_says_where_redis_is_and_hides_the_password(config, line):
+    described = redis_io.describe(Settings(**config))
 
-    assert connection.describe(on_heroku).endswith("not verified: Heroku's are self-signed)")
-    assert connection.describe(told_not_to).endswith("not verified: REDIS_TLS_VERIFY=no)")
-
-
-def test_the_start_up_line_hides_the_password():
-    described = connection.describe(Settings(redis_url="redis://me:secret@redis.example:6379/0"))
-
-    assert described == "redis://***@redis.example:6379/0"
+    assert described.endswith(line)
+    assert "secret" not in described
 
 
 @pytest.mark.parametrize(
@@ -57,10 +56,10 @@ def test_an_address_that_cannot_be_used_is_refused_before_anything_connects(envi
     environ(REDIS_URL=url)
 
     with pytest.raises(InvalidSetting, match=r"^REDIS_URL is "):
-        connection.connect("test")
+        redis_io.connect("test")
 
 
 def test_a_client_is_named_after_its_role_and_dyno(environ):
     environ(DYNO="web.1")
 
-    assert connection.client_name("worker") == "jiffy:worker:web.1"
+    assert redis_io.client_name("worker") == "jiffy:worker:web.1"
