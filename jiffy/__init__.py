@@ -9,6 +9,8 @@ from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # never run: type checkers and editors read it, and so does `_HOMES` below
+    from rq import RateLimit as RateLimit
+
     from jiffy import redis_io
     from jiffy.cli.scheduler import run_scheduler as run_scheduler
     from jiffy.producer import actions as actions

@@ -19,8 +19,8 @@ from jiffy import SimpleWorker, clock, connection, keys
 from jiffy import simulate as _simulate
 from jiffy.dev import redis_server
 from jiffy.errors import InvalidSchedule
-from jiffy.producer import bulk, functions, workflows
-from jiffy.producer import enqueue as queues
+from jiffy.producer import enqueue as enqueueing
+from jiffy.producer import functions, workflows
 from jiffy.producer.enqueue import Job, Queue
 from jiffy.settings import settings
 
@@ -55,12 +55,8 @@ def inline(queued: "Queued", monkeypatch: pytest.MonkeyPatch) -> "Queued":
 
     A job that fails raises nothing there, as in production: look at it, or `wait(job)`.
     """
-    for module, name in (
-        (queues, "_put"),
-        (bulk, "put"),
-        (workflows, "chain"),
-        (workflows, "group"),
-    ):
+    ends = (enqueueing, "_put"), (enqueueing, "write"), (workflows, "chain"), (workflows, "group")
+    for module, name in ends:
         monkeypatch.setattr(module, name, _then(getattr(module, name), queued.run))
     return queued
 

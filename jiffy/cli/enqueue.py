@@ -15,10 +15,10 @@ from rq.job import JobStatus
 from jiffy import clock, redis_io
 from jiffy.cli import INTERRUPTED_EXIT_CODE, Command
 from jiffy.errors import InvalidValue, did_you_mean, shortened
-from jiffy.producer import bulk, functions, options, results
 from jiffy.producer import enqueue as queues
+from jiffy.producer import functions, options, results
 from jiffy.producer import progress as job_progress
-from jiffy.producer.enqueue import Job
+from jiffy.producer.enqueue import Both, Job
 from jiffy.settings import settings
 
 _BAR_STEPS = 1000
@@ -123,7 +123,7 @@ def _enqueue_each(
     args, kwargs = functions.split(function, words)
     # Names of files may be any bytes.
     lines = (os.fsdecode(line.rstrip(b"\r\n")) for line in file if line.strip(b"\r\n"))
-    calls = (bulk.Both(*functions.from_texts(function, [line, *args], kwargs)) for line in lines)
+    calls = (Both(*functions.from_texts(function, [line, *args], kwargs)) for line in lines)
     began, done = clock.monotonic(), 0
 
     def show(number: int) -> None:

@@ -1,33 +1,59 @@
-"""The queues, and the door to them: a function and its arguments, made an RQ job.
+"""Enqueueing: a function, its arguments and options become a job in Redis.
 
-What is put here travels as JSON, so that reading a job never runs code.
+What is written here travels as JSON, so that reading a job never runs code.
 """
 
+import hashlib
 import json
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+import math
+import os
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from copy import copy
+from dataclasses import dataclass, field
+from datetime import timedelta
 from functools import lru_cache
-from typing import Any, ParamSpec, Unpack, overload
+from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec, Unpack, overload
 
 import rq
 from redis import Redis
-from rq.job import JobStatus
+from rq.defaults import DEFAULT_RESULT_TTL
 from rq.serializers import JSONSerializer
 
-from jiffy import clock, connection, keys, redis_io, rq_compat
-from jiffy.errors import DuplicateJob, InvalidValue, RedisAway, RedisFull
-from jiffy.producer import bulk, functions, payload, project, workflows
+from jiffy import clock, keys, redis_io, rq_compat
+from jiffy.errors import (
+    CallTooLarge,
+    DuplicateJob,
+    InvalidValue,
+    JiffyError,
+    RedisAway,
+    RedisFull,
+    WrongArguments,
+)
+from jiffy.producer import functions, payload, project
 from jiffy.producer import options as job_options
 from jiffy.producer.job import Job as Job
 from jiffy.producer.job import fill, made_of, stand_in
-from jiffy.producer.recipe import Recipe, new_id
+from jiffy.redis_io import pack
 from jiffy.settings import settings
+
+if TYPE_CHECKING:
+    from jiffy.producer import workflows
 
 P = ParamSpec("P")
 
 DEFAULT_QUEUES = ("high", "default", "low")
-_Table = Mapping[str, Mapping[str, Any]]  # the usual options of functions, by their paths
-# Of one job only, so nobody's usual option.
+# A call whose reply was lost is repeated within seconds.  A job that may be gone by then is
+# remembered for a minute; the others are known by their hash.
+_REMEMBERED_S, _GONE_WITHIN_S = 60, 30
+# Large enough that the round trip does not count, small enough that Redis is never held up long.
+MOST_JOBS, MOST_BYTES = 1000, 1_000_000
+# A slow source of calls is not waited for: jobs are written at least so often.
+LONGEST_S = 0.2
+_MOST_KEPT = 1000  # recipes, or sets of options, of which one `Enqueue` remembers what it made
+# Of one job only, so never a function's usual option.
 _OF_ONE_JOB = ("job_id", "at", "depends_on", "unique_key")
+_NO_KWARGS: Mapping[str, Any] = {}
 
 
 class Queue(rq.Queue):
@@ -37,6 +63,166 @@ class Queue(rq.Queue):
 
     def __init__(self, name: str = "default", *, serializer: Any = None, **options: Any) -> None:
         super().__init__(name, serializer=serializer or JSONSerializer, **options)
+
+
+@dataclass(frozen=True)
+class Both:
+    """The arguments of one call: some positional, some by keyword."""
+
+    args: Sequence[Any]
+    kwargs: Mapping[str, Any]
+
+
+Arguments = Sequence[Any] | Mapping[str, Any] | Both
+_Usual = Mapping[str, Mapping[str, Any]]  # the usual options of functions, by their paths
+
+
+class Recipe:
+    """What all jobs of one function with the same options have in common, put together once."""
+
+    def __init__(self, function: Callable[..., object], options: Mapping[str, Any]) -> None:
+        """`options` are those that `options.read` returns."""
+        self.target, self.options = payload.target(function), options
+        self.queue: str = options.get("queue", "default")
+        self.is_late = "in_" in options or "at" in options
+        self.parents = list[str]()
+        self.fields = self._fields()
+        sizes = {name: len(self._text_of(name)) for name in ("meta", "description")}
+        if sum(sizes.values()) > self.target.most_bytes:
+            largest = max(sizes, key=sizes.__getitem__)
+            raise CallTooLarge(
+                self.target.path, sum(sizes.values()), self.target.most_bytes, largest
+            )
+        self._pack()
+
+    def having(self, fields: Mapping[str, Any]) -> "Recipe":
+        """The same with these fields in its jobs."""
+        changed = copy(self)
+        changed.fields = {**self.fields, **fields}
+        changed._pack()
+        return changed
+
+    def call(
+        self, args: Sequence[Any], kwargs: Mapping[str, Any], *, takes_results: bool = False
+    ) -> payload.Call:
+        """The call, checked (see `Target.call`), described as the options say.
+
+        `takes_results`: it is a part of a workflow, and `result` may be among its arguments.
+        """
+        call = self.target.call(args, kwargs)
+        if not takes_results and payload.MARK in call.data:
+            raise WrongArguments(
+                f"{self.target.path}: `result` is only for the parts of a chain or group; this "
+                "call has no part before it."
+            )
+        described = self.options.get("description")
+        return call if described is None else payload.Call(call.data, described)
+
+    def job_fields(self, call: payload.Call, now: str) -> dict[str, Any]:
+        """The hash of a job.  Mirrors rq.Job.to_dict as rq.Queue.enqueue_job leaves it."""
+        status = {"status": "scheduled" if self.is_late else "queued"}
+        if not self.is_late:
+            status["enqueued_at"] = now
+        fields = {"origin": self.queue, "created_at": now, "data": call.data, **status}
+        return fields | self.fields | {"description": call.description}
+
+    def command(
+        self,
+        jobs: Sequence["Prepared"],
+        token: str,
+        now: str,
+        needs: Sequence[object] = ("", "", 0, ""),
+    ) -> bytes:
+        """The command that writes jobs of this recipe; see `write.lua`.
+
+        `needs`: what follows the jobs in `enqueue_waiting.lua`; other than that says "waits".
+        """
+        due = self._due() if self.is_late else ""
+        words = [self._head, pack((token, due, now))]
+        for job in jobs:
+            data, description = job.call.data.encode(), job.call.description
+            shown = description.encode("utf-8", "replace")
+            words.append(
+                b"$%d\r\n%b\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n"
+                % (len(job.job_id), job.job_id.encode(), len(data), data, len(shown), shown)
+            )
+            if self.is_unique:
+                words.append(pack([self._unique_key(job.call)]))
+        count = self._count + len(jobs) * (4 if self.is_unique else 3)
+        script = "enqueue"
+        if self.waits or needs[0]:
+            script, count = "enqueue_waiting", count + len(needs)
+            words.append(pack(needs))
+        return redis_io.prepacked(script, count, b"".join(words))
+
+    def _fields(self) -> dict[str, Any]:
+        """Those that differ between options; the script writes those that are empty in each job."""
+        options, fields = self.options, dict[str, Any]()
+        for name, value in options.items():
+            fields |= job_options.TABLE[name].fields(value)
+        fields.setdefault("timeout", rq.Queue.DEFAULT_TIMEOUT)
+        if "unique" in options and "unique_until" not in options:
+            # For so long other calls are given its id: it must not be gone by then.
+            unique_s = math.ceil(options["unique"])
+            if unique_s > DEFAULT_RESULT_TTL:
+                fields.setdefault("result_ttl", unique_s)
+        is_front = options.get("at_front", False)
+        if "depends_on" in options:
+            job = Job("any", _nowhere())
+            job.process_dependencies(options["depends_on"])
+            is_front = is_front or job.enqueue_at_front
+            self.parents = [keys.job(job_id) for job_id in job._dependency_ids]
+            fields["dependency_id"] = job._dependency_ids[0] if self.parents else ""
+            fields["dependency_ids"] = json.dumps(job._dependency_ids)
+            if job.allow_dependency_failures is not None:
+                fields["allow_dependency_failures"] = int(job.allow_dependency_failures)
+        self.waits = "depends_on" in options or ("rate_limit" in options and not self.is_late)
+        if is_front and (self.is_late or self.waits):
+            fields["enqueue_at_front"] = 1
+        self._how = "ZADD" if self.is_late else "LPUSH" if is_front else "RPUSH"
+        if self.target.secrets:
+            fields[keys.MASKED_FIELD] = str(self.target.secrets)
+        return fields
+
+    def _text_of(self, name: str) -> str:
+        return str(self.fields.get(name) or self.options.get(name) or "")
+
+    def _pack(self) -> None:
+        options = self.options
+        lasts = [options[ttl] for ttl in ("result_ttl", "failure_ttl", "ttl") if ttl in options]
+        is_soon_gone = any(0 <= seconds < _GONE_WITHIN_S for seconds in lasts)
+        self.is_unique = "unique" in options
+        fields = [word for pair in self.fields.items() for word in pair]
+        head = [
+            1 + len(self.parents), keys.queue(self.queue), *self.parents, self.queue, self._how,
+            options.get("ttl", ""), _REMEMBERED_S if is_soon_gone else "",
+            round(options["unique"] * 1000) if self.is_unique else "",
+            options.get("unique_until", ""), len(fields), *fields,
+        ]  # fmt: skip
+        self._head, self._count = pack(head), len(head) + 3
+
+    def _due(self) -> int:
+        # A whole second, as RQ keeps it, and never too early.
+        at = self.options.get("at") or clock.now() + timedelta(seconds=self.options["in_"])
+        return math.ceil(at.timestamp())
+
+    def _unique_key(self, call: payload.Call) -> str:
+        given, path = self.options.get("unique_key"), self.target.path
+        what = f"key {path} {given}" if given is not None else f"call {self.target.canonical(call)}"
+        return keys.unique(hashlib.sha256(what.encode()).hexdigest()[:32])
+
+
+class Prepared(NamedTuple):
+    """A call that was checked and is about to be written, as a job with this id."""
+
+    recipe: Recipe
+    call: payload.Call
+    job_id: str
+    is_named: bool = False  # the id is the caller's, so another job may have it
+
+    def job(self) -> Job:
+        """The job, to be read from Redis when it is asked for more than its id."""
+        return _stand_in(self.job_id, self.recipe)
 
 
 class Enqueue:
@@ -51,91 +237,130 @@ class Enqueue:
     """
 
     def __init__(self, usual: Mapping[Any, job_options.Options] | None = None) -> None:
-        self._own = None if usual is None else _table(usual)
+        self._own = None if usual is None else _read_usual(usual)
         self._given: Mapping[str, Any] = {}
         self._recipes: dict[Callable[..., object], tuple[Recipe, object]] = {}
+        self._derived: dict[object, tuple[Enqueue, object]] = {}
 
     def options(self, **given: Unpack[job_options.Options]) -> "Enqueue":
         """The same with these options: `enqueue.options(queue="low", timeout="2m")(resize, …)`."""
+        config = settings()
+        key = (*given.items(), *map(type, given.values()))  # 1 == True, which is no duration
+        try:
+            derived, made_for = self._derived[key]
+            if made_for is config:
+                return derived
+        except (KeyError, TypeError):  # what cannot be hashed is read each time
+            pass
         job_options.read(given)
-        changed = Enqueue()
-        changed._own = self._own
-        changed._given = job_options.merged(self._given, given)
-        return changed
+        derived = self._with(self._own, job_options.merged(self._given, given))
+        with suppress(TypeError):
+            _remember(self._derived, key, (derived, config))
+        return derived
 
     def without_usual(self, names: Collection[str]) -> "Enqueue":
         """The same where no function has these as its usual options."""
         table = self._usual
         if not any(name in usual for usual in table.values() for name in names):
             return self
-        changed = Enqueue()
-        changed._given = self._given
-        changed._own = {
+        kept = {
             path: {name: usual[name] for name in usual if name not in names}
             for path, usual in table.items()
         }
+        return self._with(kept, self._given)
+
+    @staticmethod
+    def _with(own: _Usual | None, given: Mapping[str, Any]) -> "Enqueue":
+        changed = Enqueue()
+        changed._own, changed._given = own, given
         return changed
 
     def __call__(self, func: Callable[P, object], /, *args: P.args, **kwargs: P.kwargs) -> Job:
-        return _put(self._recipe(func), args, kwargs)[0]
+        return _put(self.prepare(func, args, kwargs))
 
     def by_path(self, path: str, /, *args: Any, **kwargs: Any) -> Job:
         """The same for a function that is known by its path only."""
         return self(functions.find(path, settings().jobs_modules), *args, **kwargs)
 
+    def prepare(
+        self,
+        func: Callable[..., object],
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any],
+        job_id: str | None = None,
+    ) -> Prepared:
+        """Check a call as enqueueing does, and write nothing; `write` writes many of them.
+
+        `job_id` stands in the place of the option.
+        """
+        recipe = self._recipe(func)
+        given_id = recipe.options.get("job_id") if job_id is None else job_id
+        call = recipe.call(args, kwargs)
+        return Prepared(recipe, call, given_id or new_id(), given_id is not None)
+
     def many(
         self,
         func: Callable[..., object],
-        calls: Iterable[bulk.Arguments],
+        calls: Iterable[Arguments],
         *,
         job_ids: Iterable[str] | None = None,
         on_progress: Callable[[int], None] = lambda _: None,
     ) -> "Jobs":
         """Put many calls of `func` on a queue: `enqueue.many(resize, [("a.jpg", 200), …])`.
 
-        A call is a tuple or list of arguments, or a dict of them by name.  `calls` may be a
-        generator without end: jobs are written in chunks as they come, and `on_progress` is told
-        how many there are each time.  A call that does not fit ends it; what came before it is
+        A call is a tuple or list of arguments, or a dict of keyword arguments.  `calls` may be a
+        generator without end: jobs are written in chunks as they come, and `on_progress` is called
+        with their number each time.  A call that does not fit ends it; those before it are
         enqueued, as the error says.
 
         With `job_ids`, one for each call, repeating it after an interruption doubles nothing.
         """
         recipe = self._recipe(func)
-        if recipe.job_id is not None:
-            raise InvalidValue(
-                "job_id", recipe.job_id, "left out, for `job_ids`: one for each call"
-            )
-        redis = connection.shared()
-        order = bulk.Order(calls, job_ids, on_progress)
-        if recipe.unique_ms or recipe.depends_on is not None:
-            return Jobs(_one_by_one(recipe, order), recipe, redis)
-        return Jobs(bulk.put(redis, recipe, order), recipe, redis)
+        if given_id := recipe.options.get("job_id"):
+            raise InvalidValue("job_id", given_id, "left out, for `job_ids`: one for each call")
+        ids = None if job_ids is None else iter(job_ids)
 
-    def chain(self, *parts: workflows.Part) -> list[Job]:
+        def prepared() -> Iterator[Prepared]:
+            for number, one in enumerate(calls, start=1):
+                args, kwargs = _arguments(one)
+                job_id = new_id() if ids is None else next(ids, None)
+                if job_id is None:
+                    raise WrongArguments(f"There is no job id for call {number}.")
+                if ids is not None:
+                    job_options.read_id("job_id", job_id)
+                yield Prepared(recipe, recipe.call(args, kwargs), job_id, ids is not None)
+
+        return Jobs(write(prepared(), on_progress), recipe)
+
+    def chain(self, *parts: "workflows.Part") -> list[Job]:
         """Run calls one after another; return their jobs, of which the last is to be waited for.
 
         `enqueue.chain(part(images.fetch, url), part(images.resize, result, 200))`: `result` is what
         the part before returned; it may stand inside lists and dicts.  Each part is enqueued when
-        the one before has finished.  Where one fails for good, or is stopped, canceled or deleted,
+        the one before has finished.  If one fails for good, or is stopped, canceled or deleted,
         the rest is canceled, with that as the reason.  Written all at once or not at all.
         """
-        return workflows.chain(parts, self._recipe_of)
+        from jiffy.producer import workflows  # it enqueues by this module
+
+        return workflows.chain(parts, self)
 
     def group(
-        self, parts: Iterable[workflows.Part], then: workflows.Then | None = None
-    ) -> workflows.Group:
-        """Run calls side by side, then `then`, once, when the last is over, however it ended.
+        self, parts: Iterable["workflows.Part"], then: "workflows.Then | None" = None
+    ) -> "workflows.Group":
+        """Run calls side by side, then `then`, once, when the last has ended, whatever its outcome.
 
         `enqueue.group([part(images.resize, path, 200) for path in paths], then=reports.write)`:
         `then` is a function, called with the results, or a part with `result` among its arguments.
         The results are one dict for each part, in order: `id`, `status` (finished, failed, stopped,
-        canceled, or gone: it was deleted or ran out of its time), `result`, and `error`, the last
-        line of the traceback.  Where they are over 5 MB together, `then` is canceled.
+        canceled, or gone: it was deleted or its time ran out), `result`, and `error`, the last
+        line of the traceback.  If they are over 5 MB together, `then` is canceled.
 
         All parts are checked before the first is written.  If this process dies in between, what is
         written runs, and `then` is canceled after some minutes.
         """
-        return workflows.group(parts, then, self._recipe_of)
+        from jiffy.producer import workflows
+
+        return workflows.group(parts, then, self)
 
     def check(
         self, func: Callable[..., object], args: Sequence[Any], kwargs: Mapping[str, Any]
@@ -146,20 +371,15 @@ class Enqueue:
     def make(
         self, func: Callable[..., object], args: Sequence[Any], kwargs: Mapping[str, Any]
     ) -> Job:
-        """The job of a checked call, written nowhere: what a tick of the schedule is a copy of."""
-        recipe = self._recipe(func)
-        fields = recipe.fields(recipe.call(args, kwargs), clock.rq_text(clock.wall()))
-        job = made_of(fields, recipe.job_id or new_id(), _nowhere())
+        """The job of a checked call, not written: a scheduled run is a copy of it."""
+        recipe, call, job_id, _ = self.prepare(func, args, kwargs)
+        job = made_of(recipe.job_fields(call, clock.rq_text(clock.wall())), job_id, _nowhere())
         job.enqueue_at_front = recipe.options.get("at_front") or None
         return job
 
     @property
-    def _usual(self) -> "_Table":
+    def _usual(self) -> _Usual:
         return _of_project(settings().options) if self._own is None else self._own
-
-    def _recipe_of(self, part: workflows.Part, unfit: Collection[str]) -> Recipe:
-        mine = self.options(**part.given) if part.given else self
-        return mine.without_usual(unfit)._recipe(part.func)
 
     def _recipe(self, func: Callable[..., object]) -> Recipe:
         config = settings()
@@ -167,11 +387,11 @@ class Enqueue:
             recipe, made_for = self._recipes[func]
             if made_for is config:
                 return recipe
-        except (KeyError, TypeError):  # not hashable: `Recipe` says what is wrong with it
+        except (KeyError, TypeError):  # one that cannot be hashed is refused below
             pass
         usual = self._usual.get(payload.target(func).path, {})
-        recipe = Recipe(func, job_options.merged(usual, self._given))
-        self._recipes[func] = recipe, config
+        recipe = Recipe(func, job_options.read(job_options.merged(usual, self._given)))
+        _remember(self._recipes, func, (recipe, config))
         return recipe
 
 
@@ -182,11 +402,11 @@ enqueue_many = enqueue.many
 class Jobs(Sequence[Job]):
     """Jobs that were enqueued together, in order; each is made when it is asked for."""
 
-    def __init__(self, put: bulk.Put, recipe: Recipe, redis: Redis) -> None:
-        self.ids = put.ids
+    def __init__(self, written: "Written", recipe: Recipe) -> None:
+        self.ids = written.ids
         # Where in `ids` those stand that were there before: nothing was written for them.
-        self.places_taken = put.taken
-        self._recipe, self._redis = recipe, redis
+        self.places_taken = written.taken
+        self._recipe = recipe
 
     @property
     def ids_taken(self) -> list[str]:
@@ -209,11 +429,207 @@ class Jobs(Sequence[Job]):
 
     def __getitem__(self, index: int | slice) -> Job | list[Job]:
         if isinstance(index, slice):
-            return [self._job(job_id) for job_id in self.ids[index]]
-        return self._job(self.ids[index])
+            return [_stand_in(job_id, self._recipe) for job_id in self.ids[index]]
+        return _stand_in(self.ids[index], self._recipe)
 
-    def _job(self, job_id: str) -> Job:
-        return _stand_in(job_id, self._recipe, self._redis, Job.refresh)
+
+@dataclass
+class Written:
+    """The ids of jobs in order, and the places, from 0, of those that were there before."""
+
+    ids: list[str] = field(default_factory=list)
+    taken: list[int] = field(default_factory=list)
+
+
+def write(
+    prepared: Iterable[Prepared], on_progress: Callable[[int], None] = lambda _: None
+) -> Written:
+    """Write prepared calls, in chunks of those that are alike; while Redis writes one, the next is
+    put together.
+
+    What `prepared` raises ends it; those before are written, and a JiffyError says how many.
+    """
+    chunks = _Chunks(on_progress)
+    try:
+        for one in prepared:
+            chunks.add(one)
+    except (RedisAway, RedisFull):
+        raise  # nothing more can be written
+    except BaseException as error:
+        with suppress(RedisAway, RedisFull):  # what has ended it is what is to be raised
+            chunks.finish()
+        count = len(chunks.written.ids)
+        on_progress(count)  # it may be what was interrupted
+        if isinstance(error, JiffyError):
+            said = f"Call {count + 1:,}: {error} Enqueued before it: {count:,}."
+            raise WrongArguments(said) from error
+        raise
+    chunks.finish()
+    return chunks.written
+
+
+class _Chunks:
+    """Collects prepared calls to chunks and sends them."""
+
+    def __init__(self, on_progress: Callable[[int], None]) -> None:
+        self._on_progress = on_progress
+        self._ahead = redis_io.Ahead(redis_io.shared())
+        self._chunk: list[Prepared] = []
+        self._size_bytes, self._send_at = 0, 0.0
+        self._underway: list[Prepared] = []
+        self._is_wrapped = rq_compat.is_replaced(Queue, "enqueue_job")
+        self.written = Written()
+
+    def add(self, one: Prepared) -> None:
+        if self._is_wrapped:
+            one = wrapped(one)
+        chunk = self._chunk
+        if chunk and (one.recipe is not chunk[0].recipe or one.is_named != chunk[0].is_named):
+            self._send()
+        if not self._chunk:
+            self._send_at = clock.monotonic() + LONGEST_S
+        self._chunk.append(one)
+        self._size_bytes += len(one.call.data)
+        if (
+            len(self._chunk) >= MOST_JOBS
+            or self._size_bytes >= MOST_BYTES
+            or clock.monotonic() >= self._send_at
+        ):
+            self._send()
+
+    def finish(self) -> None:
+        if self._chunk:
+            self._send()
+        self._receive()
+
+    def _send(self) -> None:
+        chunk, self._chunk, self._size_bytes = self._chunk, [], 0
+        now, token = clock.rq_text(clock.wall()), new_id() if chunk[0].is_named else ""
+        command = chunk[0].recipe.command(chunk, token, now)
+        self._receive()
+        self._underway = chunk
+        self._ahead.send(command)
+
+    def _receive(self) -> None:
+        """Wait until Redis has written the chunk that is underway."""
+        done, chunk = self.written, self._underway
+        try:
+            reply = self._ahead.reply()
+        except (RedisAway, RedisFull) as error:
+            if isinstance(error, RedisAway) and error.doubt:
+                how = ("without ids of yours, they double", "with the same ids, none is doubled")
+                error = error.but(
+                    doubt=f"the {len(chunk):,} under way may have been enqueued; repeated "
+                    f"{how[chunk[0].is_named]}.",
+                    job_id=None,
+                )
+            raise error.after(len(done.ids)) from error
+        if reply is None:
+            return
+        if isinstance(reply, bytes):
+            raise _no_parent(reply)
+        first = len(done.ids)
+        done.ids += [one.job_id for one in chunk]
+        for place, job_id in zip(reply[::2], reply[1::2], strict=True):
+            done.ids[first + place] = job_id.decode()
+            done.taken.append(first + place)
+        self._underway = []
+        self._on_progress(len(done.ids))
+
+
+def wrapped(one: Prepared, write: Callable[[Prepared], None] = lambda _: None) -> Prepared:
+    """Call what an integration (Sentry) has put around RQ's `enqueue_job`, and `write` inside it.
+
+    Returns what is to be written: what that writes into the job's meta, for the worker, goes with
+    it.  RQ does not call `enqueue_job` for a job that is for later.
+    """
+    recipe = one.recipe
+    if recipe.is_late:
+        write(one)
+        return one
+    redis, changed = redis_io.shared(), one
+
+    def note(job: Job) -> None:
+        nonlocal changed
+        if job.meta:
+            changed = one._replace(recipe=recipe.having({"meta": json.dumps(job.meta)}))
+        write(changed)
+
+    job = made_of(recipe.job_fields(one.call, clock.rq_text(clock.wall())), one.job_id, redis)
+    queue = Queue(recipe.queue, connection=redis)
+    rq_compat.enqueue_wrapped(queue, job, note, at_front=recipe.options.get("at_front", False))
+    return changed
+
+
+def _put(one: Prepared) -> Job:
+    """Write one job in one round trip."""
+    if not rq_compat.is_replaced(Queue, "enqueue_job"):
+        return _write_one(one)
+    jobs = list[Job]()
+    wrapped(one, lambda changed: jobs.append(_write_one(changed)))
+    # It may have kept the job back.
+    return jobs[-1] if jobs else _known(one, clock.rq_text(clock.wall()))
+
+
+def _write_one(one: Prepared) -> Job:
+    recipe, now = one.recipe, clock.rq_text(clock.wall())
+    command = recipe.command((one,), new_id() if one.is_named else "", now)
+    reply = redis_io.deliver(redis_io.shared(), command, one.job_id)
+    if not reply:
+        return one.job() if recipe.waits else _known(one, now)
+    if isinstance(reply, bytes):  # RQ would run it at once
+        raise _no_parent(reply)
+    job_id = reply[1].decode()
+    if job_id == one.job_id:
+        raise DuplicateJob(job_id)
+    return _stand_in(job_id, recipe)  # the same call was made before: its job stands for this one
+
+
+def _known(one: Prepared, now: str) -> Job:
+    """The job as it is written, which never asks Redis for that."""
+    return _stand_in(
+        one.job_id, one.recipe, lambda job: fill(job, one.recipe.job_fields(one.call, now))
+    )
+
+
+def _stand_in(
+    job_id: str, recipe: Recipe, become_real: Callable[[Job], object] = Job.refresh
+) -> Job:
+    result_ttl = recipe.fields.get("result_ttl")
+    job: Job = stand_in(
+        job_id, redis_io.shared(), become_real, origin=recipe.queue, result_ttl=result_ttl
+    )
+    return job
+
+
+def _no_parent(job_id: bytes) -> InvalidValue:
+    return InvalidValue("depends_on", job_id.decode(), "a job that is there")
+
+
+def _arguments(call: Any) -> tuple[Sequence[Any], Mapping[str, Any]]:
+    """A call's positional and keyword arguments.  Raises WrongArguments for what is neither."""
+    if isinstance(call, tuple | list):
+        return call, _NO_KWARGS
+    if isinstance(call, dict):
+        return (), call
+    if isinstance(call, Both):
+        return call.args, call.kwargs
+    raise WrongArguments(
+        f"{call!r} is no call: write a tuple of arguments, such as ({call!r},), or a dict of "
+        "keyword arguments."
+    )
+
+
+def new_id() -> str:
+    """A random id in the form of RQ's."""
+    raw = os.urandom(16).hex()
+    return f"{raw[:8]}-{raw[8:12]}-{raw[12:16]}-{raw[16:20]}-{raw[20:]}"
+
+
+def _remember(made: dict[Any, Any], key: object, value: object) -> None:
+    if len(made) >= _MOST_KEPT:
+        made.clear()
+    made[key] = value
 
 
 @lru_cache(maxsize=1)
@@ -223,134 +639,32 @@ def _nowhere() -> Redis:
 
 
 def check_options() -> None:
-    """Read the project's OPTIONS now: what is wrong with them stops a process as it starts."""
+    """Read the project's OPTIONS now: invalid ones stop a process as it starts."""
     _of_project(settings().options)
 
 
 @lru_cache(maxsize=1)
-def _of_project(reference: str | None) -> _Table:
+def _of_project(reference: str | None) -> _Usual:
     """What the project declares.  Read late: its file imports functions, and these import us."""
-    return _table(project.options(reference))
+    return _read_usual(project.options(reference))
 
 
-def _table(usual: Any) -> _Table:
+def _read_usual(usual: Any) -> _Usual:
     """By path: a function that is decorated may be there as more than one object."""
     if not isinstance(usual, Mapping):
         raise InvalidValue("OPTIONS", usual, "a dict of functions and their options(…)")
-    return dict(_usual(key, given) for key, given in usual.items())
-
-
-def _usual(key: Any, given: Any) -> tuple[str, Mapping[str, Any]]:
-    """A line of the table: a function's path, and its usual options."""
-    # Which modules are allowed is a setting; it is read when the first job is enqueued.
-    function = functions.find(key, (key.partition(".")[0],)) if isinstance(key, str) else key
-    payload.refuse_unnamed(function)
-    path = functions.path_of(function)
-    if not isinstance(given, Mapping):
-        raise InvalidValue(f"what {path} has as usual", given, "options(…)")
-    for name in _OF_ONE_JOB:
-        if name in given:
-            raise InvalidValue("option", name, "given with the job: it is no function's usual one")
-    job_options.read(given)
-    return path, given
-
-
-def _put(
-    recipe: Recipe, args: Sequence[Any], kwargs: Mapping[str, Any], given_id: str | None = None
-) -> tuple[Job, bool]:
-    """Check the call, then write the job to Redis; return it, and whether it is of this payload."""
-    made = recipe.call(args, kwargs)
-    given_id = given_id or recipe.job_id
-    job_id, token = new_id(), ""
-    if given_id is not None:
-        job_id, token = given_id, job_id
-    now = clock.rq_text(clock.wall())
-    if not recipe.is_late and rq_compat.is_replaced(Queue, "enqueue_job"):
-        return _put_wrapped(recipe, made, job_id, token, now)
-    return _write(recipe, made, job_id, token, now)
-
-
-def _put_wrapped(
-    recipe: Recipe, made: payload.Call, job_id: str, token: str, now: str
-) -> tuple[Job, bool]:
-    """Write the job inside of what an integration (Sentry) has put around RQ's `enqueue_job`.
-
-    What that writes into the job's meta, for the worker's side, goes with it.
-    """
-    redis, written = connection.shared(), list[tuple[Job, bool]]()
-
-    def write(job: Job) -> None:
-        meta = {"meta": json.dumps(job.meta)} if job.meta else {}
-        written.append(_write(recipe.having(meta), made, job_id, token, now))
-
-    job = made_of(recipe.fields(made, now), job_id, redis)
-    queue = Queue(recipe.queue, connection=redis)
-    rq_compat.enqueue_wrapped(queue, job, write, at_front=recipe.options.get("at_front", False))
-    return written[-1] if written else (job, True)
-
-
-def _write(
-    recipe: Recipe, made: payload.Call, job_id: str, token: str, now: str
-) -> tuple[Job, bool]:
-    redis = connection.shared()
-    if recipe.depends_on is not None:
-        job = made_of(recipe.fields(made, now), job_id, redis)
-        return _put_dependent(recipe, job, token), True
-    answer = redis_io.deliver(redis, recipe.message(made, job_id, token, now), job_id)
-    if answer == 0:
-        raise DuplicateJob(job_id)
-    if answer != 1:  # the same call was made before: its job stands for this one too
-        return _stand_in(answer.decode(), recipe, redis, Job.refresh), False
-
-    def tell(job: Job) -> None:
-        fill(job, recipe.fields(made, now))
-
-    return _stand_in(job_id, recipe, redis, tell), True
-
-
-def _put_dependent(recipe: Recipe, job: Job, token: str) -> Job:
-    """Write a job that waits for others; raises InvalidValue where one of them is not there."""
-    now = clock.rq_text(clock.wall())
-    job.process_dependencies(recipe.options["depends_on"])
-    job.enqueued_at = None  # it is not, as long as it waits
-    fields = job.to_dict() | {"status": JobStatus.DEFERRED.value}
-    how = "LPUSH" if job.enqueue_at_front else "RPUSH"
-    may_fail = "1" if job.allow_dependency_failures else ""
-    others = json.loads(fields.get("dependency_ids", "[]"))
-    words = [
-        1, keys.queue(recipe.queue), recipe.queue, how, job.ttl or "", recipe.remembered_s, job.id,
-        token, may_fail, now, len(others), *others,
-        *(word for pair in fields.items() for word in pair),
-    ]  # fmt: skip
-    command = redis_io.prepacked("enqueue_dependent", len(words), redis_io.pack(words))
-    answer = redis_io.deliver(job.connection, command, job.id)
-    if answer == 0:
-        raise DuplicateJob(job.id)
-    if answer != 1:  # RQ would run it at once
-        raise InvalidValue("depends_on", answer.decode(), "a job that is there")
-    return _stand_in(job.id, recipe, job.connection, Job.refresh)
-
-
-def _one_by_one(recipe: Recipe, order: bulk.Order) -> bulk.Put:
-    """What many jobs at a time cannot be: each may be another's, or wait for others."""
-    put = bulk.Put()
-    for number, (args, kwargs) in enumerate(map(bulk.arguments, order.calls), start=1):
-        given_id = order.next_id(number)
-        try:
-            job, is_new = _put(recipe, args, kwargs, given_id)
-            job_id = job.id
-        except DuplicateJob as error:
-            job_id, is_new = error.job_id, False
-        except (RedisAway, RedisFull) as error:
-            raise error.after(len(put.ids)) from error
-        if not is_new:
-            put.taken.append(len(put.ids))
-        put.ids.append(job_id)
-        order.on_progress(number)
-    return put
-
-
-def _stand_in(job_id: str, recipe: Recipe, redis: Redis, tell: Callable[[Job], object]) -> Job:
-    result_ttl = recipe.same.get("result_ttl")
-    job: Job = stand_in(job_id, redis, tell, origin=recipe.queue, result_ttl=result_ttl)
-    return job
+    table = {}
+    for key, given in usual.items():
+        # Which modules are allowed is a setting; it is read when the first job is enqueued.
+        func = functions.find(key, (key.partition(".")[0],)) if isinstance(key, str) else key
+        payload.refuse_unnamed(func)
+        path = functions.path_of(func)
+        if not isinstance(given, Mapping):
+            raise InvalidValue(f"what {path} has as usual", given, "options(…)")
+        for name in _OF_ONE_JOB:
+            if name in given:
+                must = "given with the job: it is no function's usual one"
+                raise InvalidValue("option", name, must)
+        job_options.read(given)
+        table[path] = given
+    return table

@@ -51,6 +51,7 @@ class Options(TypedDict, total=False):
     unique_key: str | None
     unique_until: Literal["begun", "done"] | None
     depends_on: Dependency | Sequence[Dependency] | None
+    rate_limit: rq.RateLimit | str | None
     description: str | None
     meta: dict[str, Any] | None
 
@@ -176,6 +177,20 @@ def _until(name: str, value: Any) -> str:
     return str(value)
 
 
+def _rate_limit(name: str, value: Any) -> rq.RateLimit:
+    key: Any = getattr(value, "key", None)
+    count: Any = getattr(value, "concurrency", None)
+    if isinstance(value, dict) and value.keys() == {"key", "concurrency"}:
+        key, count = value["key"], value["concurrency"]
+    elif isinstance(value, str) and re.fullmatch(r".+:[0-9]{1,9}", value):
+        key, _, digits = value.rpartition(":")
+        count = int(digits)
+    if not isinstance(key, str) or not key.strip() or type(count) is not int or count < 1:
+        must = "a key and how many of its jobs may run at a time, such as 'stripe:5'"
+        raise InvalidValue(name, value, must)
+    return value if isinstance(value, rq.RateLimit) else rq.RateLimit(key, count)
+
+
 def _retry_fields(retry: rq.Retry) -> dict[str, Any]:
     fields = {"retries_left": retry.max, "retry_intervals": json.dumps(retry.intervals)}
     if retry.enqueue_at_front:
@@ -231,6 +246,14 @@ _RETRY = {
     "example": {"max": 5, "pause": "2s", "on": ["TimeoutError"]},
 }
 _RETRIES = {"type": "integer", "minimum": 1, "maximum": retries.MOST_TRIES}
+_RATE = {"type": "string", "pattern": ":[1-9][0-9]{0,8}$", "examples": ["stripe:5"]}
+_RATE_LIMIT = {
+    "type": "object",
+    "required": ["key", "concurrency"],
+    "additionalProperties": False,
+    "properties": {"key": _STRING, "concurrency": {"type": "integer", "minimum": 1}},
+    "example": {"key": "stripe", "concurrency": 5},
+}
 
 
 class Option(NamedTuple):
@@ -321,6 +344,14 @@ TABLE: dict[str, Option] = {
         "Run it once these jobs have finished", "", "--depends-on", "ID", _dependencies,
         {"anyOf": [_ID, {"type": "array", "items": _ID}]},
         excludes=("at", "in_", "unique", "unique_key", "unique_until"),
+    ),
+    "rate_limit": Option(
+        "Let only so many jobs with this key run at a time; the others wait for a slot",
+        "no limit", "--rate-limit", "KEY:COUNT", _rate_limit, {"anyOf": [_RATE, _RATE_LIMIT]},
+        lambda limit: {
+            "rate_limit_key": limit.key, "rate_limit_concurrency": limit.concurrency,
+        },
+        excludes=("unique", "unique_key", "unique_until"),
     ),
     "description": Option(
         "What pages show in place of the call", "the call", "--description", "TEXT",

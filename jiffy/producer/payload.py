@@ -92,6 +92,15 @@ class Target:
         except TypeError:
             functions.check(self.function, args, kwargs)
 
+    def canonical(self, call: Call) -> str:
+        """The same string for the same call, however its arguments were written."""
+        path, _, args, kwargs = json.loads(call.data)
+        if self.signature is None:
+            return call.data
+        bound = self.signature.bind(*args, **kwargs)
+        bound.apply_defaults()
+        return json.dumps([path, bound.arguments], sort_keys=True, default=repr)
+
     def _described(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> str:
         """Mirrors rq.utils.get_call_string."""
         parts = [_shown(value, place in self.secrets) for place, value in enumerate(args)]

@@ -30,6 +30,7 @@ _KEPT_FOR_PING_S = 120
 _REFUSED = {
     "job_id": _OWN_ID, "in_": _OWN_TIME, "at": _OWN_TIME, "unique": _UNIQUE, "unique_key": _UNIQUE,
     "unique_until": _UNIQUE, "depends_on": "left out: a tick waits for its time only",
+    "rate_limit": "left out: a tick waits for its time only",
 }  # fmt: skip
 _OPTIONS = [name for name in NAMES if name not in _REFUSED]
 

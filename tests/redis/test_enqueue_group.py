@@ -6,7 +6,7 @@ import rq
 import jiffy
 from jiffy import Enqueue, Retry, keys, options, part, redis_io, result, wait
 from jiffy.errors import InvalidValue, JobFailed, NotImportable, RedisAway, WrongArguments
-from jiffy.producer import bulk, workflows
+from jiffy.producer import workflows
 from jiffy.producer.enqueue import Job
 from tests.jobs.enqueue import add, collect, fail, nothing
 from tests.jobs.worker import fail_until_the_last_try, return_text
@@ -189,15 +189,16 @@ def test_a_group_whose_queue_is_something_else_in_redis_keeps_no_other_waiting(r
 
 
 def test_parts_that_are_over_before_all_are_written_do_not_end_the_group(redis, work, monkeypatch):
-    put_made, between = bulk.put_made, []
+    write, between = workflows.write, []
 
-    def put_and_work(*words):
-        put_made(*words)
-        work()
-        look(redis)
-        between.append(redis.zcard(f"{keys.RQ}deferred:default"))
+    def write_and_work(parts):
+        for one in parts:
+            write([one])
+            work()
+            look(redis)
+            between.append(redis.zcard(f"{keys.RQ}deferred:default"))
 
-    monkeypatch.setattr(bulk, "put_made", put_and_work)
+    monkeypatch.setattr(workflows, "write", write_and_work)
     team = jiffy.enqueue.group([part(add, 1, 1), part(nothing), part(add, 2, 2)], then=collect)
     work()
 

@@ -5,7 +5,7 @@ import pytest
 import jiffy
 from jiffy import keys
 from jiffy.errors import InvalidValue, WrongArguments
-from jiffy.producer import bulk
+from jiffy.producer import enqueue as enqueueing
 from jiffy.producer.enqueue import Job
 from tests.jobs.enqueue import add, collect, fail
 
@@ -15,13 +15,13 @@ def queued(redis, queue="default"):
 
 
 def test_all_are_there_in_order_however_many_chunks_they_are(redis):
-    count = 2 * bulk.MOST_JOBS + 1
+    count = 2 * enqueueing.MOST_JOBS + 1
     jobs = jiffy.enqueue_many(add, ((n, 1) for n in range(count)))
 
     assert len(jobs) == len(set(jobs.ids)) == count
     assert queued(redis) == jobs.ids
-    assert [jobs[n].args for n in (0, 1, bulk.MOST_JOBS, -1)] == [
-        [0, 1], [1, 1], [bulk.MOST_JOBS, 1], [count - 1, 1]
+    assert [jobs[n].args for n in (0, 1, enqueueing.MOST_JOBS, -1)] == [
+        [0, 1], [1, 1], [enqueueing.MOST_JOBS, 1], [count - 1, 1]
     ]  # fmt: skip
 
 
@@ -96,15 +96,17 @@ def test_a_source_that_breaks_leaves_what_came_before_it(redis):
 
 
 def test_progress_is_told_chunk_by_chunk(monkeypatch):
-    monkeypatch.setattr(bulk, "LONGEST_S", 60)
+    monkeypatch.setattr(enqueueing, "LONGEST_S", 60)
     told = []
-    jiffy.enqueue_many(add, ((n,) for n in range(2 * bulk.MOST_JOBS + 5)), on_progress=told.append)
+    jiffy.enqueue_many(
+        add, ((n,) for n in range(2 * enqueueing.MOST_JOBS + 5)), on_progress=told.append
+    )
 
-    assert told == [bulk.MOST_JOBS, 2 * bulk.MOST_JOBS, 2 * bulk.MOST_JOBS + 5]
+    assert told == [enqueueing.MOST_JOBS, 2 * enqueueing.MOST_JOBS, 2 * enqueueing.MOST_JOBS + 5]
 
 
 def test_a_slow_source_is_not_waited_for(redis, monkeypatch):
-    monkeypatch.setattr(bulk, "LONGEST_S", 0)
+    monkeypatch.setattr(enqueueing, "LONGEST_S", 0)
     seen = []
 
     def source():
@@ -119,7 +121,7 @@ def test_a_slow_source_is_not_waited_for(redis, monkeypatch):
 
 
 def test_a_chunk_is_no_larger_than_redis_can_take_at_once(redis, monkeypatch):
-    monkeypatch.setattr(bulk, "MOST_BYTES", 1000)
+    monkeypatch.setattr(enqueueing, "MOST_BYTES", 1000)
     told = []
     jiffy.enqueue_many(collect, [["x" * 600]] * 4, on_progress=told.append)
 

@@ -218,7 +218,7 @@ def test_a_job_that_waits_for_another_is_there_once_wherever_it_is_cut(redis, cu
 
         assert redis.zrange(f"{keys.RQ}deferred:default", 0, -1) == [job.id.encode()], after
         assert redis.smembers(f"{keys.RQ}job:{first.id}:dependents") == {job.id.encode()}
-    assert cutter.cuts >= 50
+    assert cutter.cuts >= 30
 
 
 def test_an_id_that_is_taken_is_refused_for_a_job_that_waits_too(redis):
@@ -298,7 +298,7 @@ def _put_many(count):
         jiffy.enqueue(enqueue_jobs.nothing)
 
 
-@pytest.mark.parametrize("name", ["enqueue", "enqueue_many", "enqueue_dependent"])
+@pytest.mark.parametrize("name", ["enqueue", "enqueue_waiting"])
 def test_the_scripts_open_with_what_they_are(name):
     lines = redis_io.source(name).splitlines()
 

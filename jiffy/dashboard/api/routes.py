@@ -22,7 +22,7 @@ from jiffy.errors import InvalidValue, RedisAway, RedisFull, UnknownJob
 from jiffy.producer import actions, functions, options, results
 from jiffy.producer import enqueue as producer
 from jiffy.producer import job as jobs
-from jiffy.producer.bulk import Both
+from jiffy.producer.enqueue import Both
 from jiffy.read import JobView
 from jiffy.settings import settings
 
