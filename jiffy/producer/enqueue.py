@@ -171,11 +171,10 @@ class Recipe:
             job = Job("any", _nowhere())
             job.process_dependencies(options["depends_on"])
             is_front = is_front or job.enqueue_at_front
-            self.parents = [keys.job(job_id) for job_id in job._dependency_ids]
-            fields["dependency_id"] = job._dependency_ids[0] if self.parents else ""
-            fields["dependency_ids"] = json.dumps(job._dependency_ids)
-            if job.allow_dependency_failures is not None:
-                fields["allow_dependency_failures"] = int(job.allow_dependency_failures)
+            written = job.to_dict()
+            named = ("dependency_id", "dependency_ids", "allow_dependency_failures")
+            fields |= {name: written[name] for name in named if name in written}
+            self.parents = [keys.job(id_) for id_ in json.loads(written.get(named[1], "[]"))]
         self.waits = "depends_on" in options or ("rate_limit" in options and not self.is_late)
         if is_front and (self.is_late or self.waits):
             fields["enqueue_at_front"] = 1

@@ -1,5 +1,6 @@
 -- Write jobs and put them on their queue, or among those for later; wake workers that sleep.
--- KEYS, ARGV: see write.lua
+-- KEYS: see write.lua
+-- ARGV: see write.lua
 -- Returns, for each job that is not written, its place, from 0, and the id of the job that is there in its stead
 --include queue
 local status, last, needs = ARGV[2] == 'ZADD' and 'scheduled' or 'queued', #ARGV, ''

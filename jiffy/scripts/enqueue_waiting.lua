@@ -1,6 +1,7 @@
 -- Write jobs that wait for something before they come onto their queue: for other jobs (`depends_on`), for a slot of their
 -- rate limit, or, one of a chain or group, for parts, which are written after it.
--- KEYS, ARGV: see write.lua; behind the jobs, needs ('', or what a workflow's job needs of its parts: success: of the one;
+-- KEYS: see write.lua
+-- ARGV: see write.lua; behind the jobs, needs ('', or what a workflow's job needs of its parts: success: of the one;
 --       end), seconds until the producer will have written them all or '' (it has, in this transaction), the number of the
 --       first of these parts, their ids between commas
 -- Returns as enqueue.lua does, or the id of a job that they depend on and that is not there
