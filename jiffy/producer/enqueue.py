@@ -168,7 +168,8 @@ class Recipe:
                 fields.setdefault("result_ttl", unique_s)
         is_front = options.get("at_front", False)
         if "depends_on" in options:
-            job = Job("any", _nowhere())
+            now = clock.rq_text(clock.wall())
+            job = made_of({"created_at": now, "data": "[]"}, "any", _nowhere())
             job.process_dependencies(options["depends_on"])
             is_front = is_front or job.enqueue_at_front
             written = job.to_dict()
