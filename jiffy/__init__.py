@@ -27,10 +27,10 @@ if TYPE_CHECKING:  # never run: type checkers and editors read it, and so does `
     from jiffy.producer.results import wait_all as wait_all
     from jiffy.producer.retry import Retry as Retry
     from jiffy.producer.workflows import part as part
-    from jiffy.scheduler import at as at
-    from jiffy.scheduler import cron as cron
-    from jiffy.scheduler import every as every
-    from jiffy.scheduler import simulate as simulate
+    from jiffy.scheduler.entry import at as at
+    from jiffy.scheduler.entry import cron as cron
+    from jiffy.scheduler.entry import every as every
+    from jiffy.scheduler.entry import simulate as simulate
     from jiffy.worker import SimpleWorker as SimpleWorker
     from jiffy.worker import Worker as Worker
 

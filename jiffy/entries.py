@@ -1,28 +1,52 @@
-"""The schedule's entries as they stand, what became of their ticks, and what one may do to them.
+"""The schedule's entries as they stand in Redis, the history of their runs, and what one may do.
 
-For pages, scripts and shells.  What the entries are is said by the table in `scheduler.py`; what is
-done to one here lasts through deploys.
+For pages, scripts and shells, which have no SCHEDULE.  What is done to an entry here lasts through
+deploys.
 """
 
 import difflib
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import Any, Literal, NamedTuple, TypeVar
 
 from redis import Redis
 from redis.exceptions import ResponseError
 
 from jiffy import clock, keys
-from jiffy.errors import InvalidValue, UnknownEntry
+from jiffy.errors import InvalidValue, NotShown, UnknownEntry
+from jiffy.read import answers, clip, due, line, number, text, value
 from jiffy.redis_io import script
-from jiffy.ticks import Tick, entry_id_of, job_id_of, line_of, name_in, tick_of
 
 T = TypeVar("T")
 
-_LONGEST_TEXT = 200
 MOST_SKIPPED = 1000
+_LONGEST_TEXT = 200
+_ID_PREFIX = "entry-"
+_LONGEST_NAME = 200
+_NAME = re.compile(rf"[A-Za-z0-9_.-]{{1,{_LONGEST_NAME}}}")
+_OUTCOMES = {"s": "skipped", "m": "missed"}
+_SHOWN_FIELDS = (keys.POLICY_FIELD, "description", "origin", "meta", keys.TICK_OF_FIELD)
+# What the hash of an entry has that those of its jobs have not, or each of its own.
+_NOT_OF_A_RUN = {
+    keys.ENTRY_FIELD, keys.POLICY_FIELD, keys.TIMING_FIELD, keys.TIMES_FIELD, keys.TICK_META_FIELD,
+    "meta", "status", "created_at", "enqueued_at",
+}  # fmt: skip
+
+
+class Run(NamedTuple):
+    """One slot of an entry; its job's id, where it has one, and what became of it."""
+
+    slot: datetime
+    enqueued_at: datetime | None
+    late_ms: int | None  # after the slot, and after what jitter added to that
+    job_id: str | None
+    outcome: str  # a job's status once it has ended, "gone", "open", "skipped" or "missed"
+    duration_s: float | None
+    reason: str  # why it was skipped or missed, who asked for it, or why it was canceled
 
 
 @dataclass(frozen=True)
@@ -45,16 +69,16 @@ class State:
     words: str  # its times
     queue: str
     next_at: datetime | None
-    is_of_table: bool  # or made through rq-scheduler's API
-    is_done: bool  # it will not come again
+    is_of_table: bool  # of SCHEDULE, or else made through rq-scheduler's API
+    is_done: bool  # it will not run again
     paused: Pause | None
-    skip: int  # so many next ticks are skipped
-    last: Tick | None
+    skip: int  # so many of the next runs are skipped
+    last: Run | None
 
 
 class Glance(NamedTuple):
-    """The schedule as a whole: does a scheduler see to it ("none": there is nothing to do), how
-    many entries are to come, and when the next one is due."""
+    """The schedule as a whole: is a scheduler running ("none": it would have nothing to do), how
+    many entries are to run, and when the next one does."""
 
     scheduler: Literal["ok", "away", "none"]
     entries: int
@@ -67,52 +91,41 @@ def glance(redis: Redis) -> Glance:
         pipe.exists(keys.LEADER)
         pipe.zcard(keys.ENTRIES)
         pipe.zrange(keys.ENTRIES, 0, 0, withscores=True)
-        is_led, count, first = pipe.execute()
-    next_at = _or_none(lambda: clock.from_wall(first[0][1])) if first else None
-    return Glance("ok" if is_led else "away" if count else "none", count, next_at)
+        is_led, count, first = answers(pipe)
+    next_at = due(first[0][1]) if first else None
+    return Glance("ok" if is_led else "away" if count else "none", count or 0, next_at)
 
 
 def read(redis: Redis, limit: int = 1000) -> list[State]:
-    """The entries, those that are due soonest first, those that are done last; `limit` at most."""
+    """The entries, those that run soonest first, those that are done last; `limit` at most."""
     with redis.pipeline(transaction=False) as pipe:
         pipe.zrange(keys.ENTRIES, 0, limit - 1, withscores=True)
         pipe.srandmember(keys.DECLARED, limit)
-        listed, declared = pipe.execute()
-    due = {raw.decode(errors="backslashreplace"): score for raw, score in listed}
-    done = {raw.decode() for raw in declared} - due.keys()  # or beyond the limit
-    return _states(redis, due, [*due, *sorted(done)][:limit])
+        listed, declared = answers(pipe)
+    scores = {raw.decode(errors="backslashreplace"): score for raw, score in listed or ()}
+    done = {text(raw) for raw in declared or ()} - scores.keys()  # or beyond the limit
+    return _states(redis, scores, [*scores, *sorted(done)][:limit])
 
 
 def find(redis: Redis, name: str) -> State:
-    """One entry of the table.  Raises UnknownEntry."""
+    """One entry of SCHEDULE.  Raises UnknownEntry."""
     entry_id = _known(redis, name)
-    score: Any = redis.zscore(keys.ENTRIES, entry_id)
+    with redis.pipeline(transaction=False) as pipe:
+        pipe.zscore(keys.ENTRIES, entry_id)
+        [score] = answers(pipe)
     [state] = _states(redis, {} if score is None else {entry_id: score}, [entry_id])
     return state
 
 
-def _states(redis: Redis, due: Mapping[str, float], ids: Sequence[str]) -> list[State]:
-    with redis.pipeline(transaction=False) as pipe:
-        for entry_id in ids:
-            pipe.hmget(keys.job(entry_id), *_FIELDS)
-            pipe.hmget(keys.entry_state(entry_id), "paused", "skip")
-            pipe.lindex(keys.ticks(entry_id), 0)
-        found = iter(pipe.execute(raise_on_error=False))
-    told = zip(ids, found, found, found, strict=True)
-    return [_state(entry_id, due.get(entry_id), *facts) for entry_id, *facts in told]
-
-
-_FIELDS = (keys.POLICY_FIELD, "description", "origin", "meta")
-
-
-def history(redis: Redis, name: str, limit: int = 100) -> list[Tick]:
-    """The last `limit` ticks of an entry, newest first.  Raises UnknownEntry, and InvalidValue."""
+def history(redis: Redis, name: str, limit: int = 100) -> list[Run]:
+    """The last `limit` runs of an entry, newest first.  Raises UnknownEntry, and InvalidValue."""
     if type(limit) is not int or limit < 1:
-        raise InvalidValue("limit", limit, "how many ticks to show, from 1")
+        raise InvalidValue("limit", limit, "how many runs to show, from 1")
     entry_id = _known(redis, name)
-    lines: list[Any] = redis.lrange(keys.ticks(entry_id), 0, limit - 1)
-    read = [_tick(entry_id, line) for line in lines]
-    return [tick for tick in read if tick]
+    with redis.pipeline(transaction=False) as pipe:
+        pipe.lrange(keys.ticks(entry_id), 0, limit - 1)
+        [lines] = answers(pipe)
+    return [run for raw in lines or () if (run := _run(entry_id, raw))]
 
 
 def moment(text: str) -> datetime:
@@ -129,7 +142,7 @@ def moment(text: str) -> datetime:
 
 
 def pause(redis: Redis, name: str, *, who: str, why: str, until: datetime | None = None) -> None:
-    """Let the entry's ticks be skipped until `resume`, or `until`.
+    """Let the entry's runs be skipped until `resume`, or `until`.
 
     Raises UnknownEntry, and InvalidValue for an `until` that is over or has no zone.
     """
@@ -137,13 +150,13 @@ def pause(redis: Redis, name: str, *, who: str, why: str, until: datetime | None
         if until.tzinfo is None or until <= clock.now():
             raise InvalidValue("until", until.isoformat(), "a time to come, with its zone")
         clock.in_calendar(until, "until")
-    told = {
-        "who": _text("who", who),
-        "why": _text("why", why),
+    paused = {
+        "who": _line("who", who),
+        "why": _line("why", why),
         "since": clock.wall(),
         "until": None if until is None else until.timestamp(),
     }
-    redis.hset(keys.entry_state(_known(redis, name)), "paused", json.dumps(told))
+    redis.hset(keys.entry_state(_known(redis, name)), "paused", json.dumps(paused))
 
 
 def resume(redis: Redis, name: str) -> bool:
@@ -152,12 +165,12 @@ def resume(redis: Redis, name: str) -> bool:
 
 
 def skip_next(redis: Redis, name: str, count: int = 1) -> None:
-    """Let the next `count` ticks be skipped; 0 takes that back.
+    """Let the next `count` runs be skipped; 0 takes that back.
 
     Raises UnknownEntry, and InvalidValue for more than MOST_SKIPPED: `pause` is for that.
     """
     if type(count) is not int or not 0 <= count <= MOST_SKIPPED:
-        raise InvalidValue("count", count, f"how many ticks to skip, from 0 to {MOST_SKIPPED}")
+        raise InvalidValue("count", count, f"how many runs to skip, from 0 to {MOST_SKIPPED}")
     redis.hset(keys.entry_state(_known(redis, name)), "skip", count)
 
 
@@ -166,112 +179,160 @@ def run_now(redis: Redis, name: str, who: str) -> str:
 
     It runs also while the entry is paused or its last job runs.  Raises UnknownEntry.
     """
-    entry_id = _known(redis, name)
+    entry_id, reason = _known(redis, name), f"by {_line('who', who)}"
+    stored: Any = redis.hgetall(keys.job(entry_id))
+    has = {field.decode(): value.decode("utf-8", "replace") for field, value in stored.items()}
+    if "data" not in has:
+        raise ResponseError(f"the job of {name} is gone: start the scheduler again")
+    fields = {field: value for field, value in has.items() if field not in _NOT_OF_A_RUN}
+    if keys.TICK_META_FIELD in has:
+        fields["meta"] = has[keys.TICK_META_FIELD]
     seconds, micros = redis.time()
-    now_s = seconds + micros / 1e6
-    slot = clock.from_wall(now_s)
+    slot = clock.from_wall(seconds + micros / 1e6)
     job_id = job_id_of(entry_id, slot, is_asked_for=True)
-    line = line_of("n", slot, slot, late_ms=0, reason=f"by {_text('who', who)}")
-    told = [entry_id, "", "", 0, "allow", [], [[line, job_id]]]
-    [made] = script(redis, "entry_ticks")(
-        [keys.ENTRIES, keys.OPEN_TICKS, keys.QUEUES],
-        [now_s, clock.rq_text(now_s), json.dumps(told)],
+    run = [slot.timestamp(), line_of("n", slot, slot, reason=reason), job_id]
+    [answer] = script(redis, "entry_run")(
+        [keys.IN_FORCE],
+        ["", json.dumps({"id": entry_id, "runs": [run], "fields": fields, "asked": True})],
     )
-    if isinstance(made, bytes):
-        raise ResponseError(made.decode())
+    if isinstance(answer, bytes):
+        raise ResponseError(answer.decode())
     return job_id
+
+
+def entry_id_of(name: str) -> str:
+    """The id of the entry `name`: RQ takes letters, digits, dashes and underscores only."""
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        must = f"at most {_LONGEST_NAME} letters, digits, dots, dashes and underscores"
+        raise InvalidValue("name", name, must)
+    return _ID_PREFIX + name.replace(".", "-")
+
+
+def job_id_of(entry_id: str, slot: datetime, *, is_asked_for: bool = False) -> str:
+    """The id of the job of a slot: the same, whichever scheduler enqueues it."""
+    name = entry_id.removeprefix(_ID_PREFIX)
+    return f"{name}-now-{slot:%Y%m%dT%H%M%S%f}Z" if is_asked_for else f"{name}-{_second(slot)}"
+
+
+def line_of(kind: str, slot: datetime, due: datetime, *, late_ms: int = 0, reason: str = "") -> str:
+    """A run as a line of the history: kind|slot+jitter|late ms|outcome|duration ms|reason.
+
+    Kinds: t(ime has come), n(ow: asked for), s(kipped), m(issed).
+    """
+    when = _number(slot.timestamp())
+    if due > slot:
+        when += f"+{_number((due - slot).total_seconds())}"
+    return f"{kind}|{when}|{late_ms}|||{reason}"
+
+
+def run_of(entry_id: str, line: str) -> Run:
+    """The run that a line of the history tells of.  Raises ValueError, or OverflowError."""
+    kind, when, late, outcome, took_ms, reason = line.split("|", 5)
+    slot_s, _, added_s = when.partition("+")
+    slot = clock.from_wall(float(slot_s))
+    has_job = kind in "tn"
+    enqueued_s = float(slot_s) + float(added_s or 0) + int(late) / 1000
+    return Run(
+        slot=slot,
+        enqueued_at=clock.from_wall(enqueued_s) if has_job else None,
+        late_ms=int(late) if has_job else None,
+        job_id=job_id_of(entry_id, slot, is_asked_for=kind == "n") if has_job else None,
+        outcome=_OUTCOMES.get(kind) or outcome or "open",
+        duration_s=int(took_ms) / 1000 if took_ms else None,
+        reason=reason,
+    )
 
 
 def _known(redis: Redis, name: str) -> str:
     found = entry_id_of(name)
-    if not redis.sismember(keys.DECLARED, found):
-        is_listed = redis.zscore(keys.ENTRIES, name) is not None
-        if is_listed and not redis.sismember(keys.DECLARED, name):
-            raise UnknownEntry(name, is_foreign=True)
-        near = difflib.get_close_matches(name, _names(redis), 1)
-        raise UnknownEntry(name, near[0] if near else None)
-    return found
-
-
-def _names(redis: Redis) -> list[str]:
     with redis.pipeline(transaction=False) as pipe:
-        for entry_id in _declared(redis):
+        pipe.smembers(keys.DECLARED)
+        pipe.zscore(keys.ENTRIES, name)
+        pipe.hexists(keys.job(found), keys.POLICY_FIELD)
+        members, score, is_there = answers(pipe)
+    declared = {text(raw) for raw in members or ()}
+    if found in declared or is_there:
+        return found
+    if score is not None and name not in declared:
+        raise UnknownEntry(name, is_foreign=True)
+    with redis.pipeline(transaction=False) as pipe:
+        for entry_id in declared:
             pipe.hget(keys.job(entry_id), keys.TICK_OF_FIELD)
-        return [raw.decode() for raw in pipe.execute() if raw]
+        names = [text(raw) for raw in answers(pipe) if raw]
+    near = difflib.get_close_matches(name, names, 1)
+    raise UnknownEntry(name, near[0] if near else None)
 
 
-def _declared(redis: Redis) -> list[str]:
-    ids: Any = redis.smembers(keys.DECLARED)
-    return [raw.decode() for raw in ids]
-
-
-def _text(name: str, value: object) -> str:
+def _line(name: str, value: object) -> str:
     if not isinstance(value, str) or not value.strip() or len(value) > _LONGEST_TEXT:
         raise InvalidValue(name, value, f"a text of at most {_LONGEST_TEXT} characters")
     # Half a character, as a shell in another encoding may pass it on, is one that nothing can read.
     return " ".join(value.encode(errors="replace").decode().split())
 
 
-def _state(entry_id: str, due: float | None, job: Any, state: Any, line: Any) -> State:
-    """From what Redis says, where each part may also be an error: a key of another type."""
-    policy, call, queue, meta = (_decoded(raw) for raw in _or_nothing(job, 4))
-    paused, skip = _or_nothing(state, 2)
-    name, words = _name_and_words(entry_id, policy) if policy else (entry_id, _of_others(meta))
+def _states(redis: Redis, scores: Mapping[str, float], ids: Sequence[str]) -> list[State]:
+    with redis.pipeline(transaction=False) as pipe:
+        for entry_id in ids:
+            pipe.hmget(keys.job(entry_id), *_SHOWN_FIELDS)
+            pipe.hmget(keys.entry_state(entry_id), "paused", "skip")
+            pipe.lindex(keys.ticks(entry_id), 0)
+        found = iter(answers(pipe))
+    facts = zip(ids, found, found, found, strict=True)
+    return [_state(entry_id, scores.get(entry_id), *more) for entry_id, *more in facts]
+
+
+def _state(entry_id: str, score: float | None, job: Any, state: Any, last: bytes | None) -> State:
+    shown, call, queue, meta, name = job or [None] * len(_SHOWN_FIELDS)
+    paused, skip = state or (None, None)
     return State(
-        name=name,
+        name=line(name) or clip(entry_id, _LONGEST_NAME),
         id=entry_id,
-        call=call,
-        words=words,
-        queue=queue or "default",
-        next_at=None if due is None else _or_none(lambda: clock.from_wall(due)),
-        is_of_table=bool(policy),
-        is_done=due is None,
-        paused=_or_none(lambda: _pause(json.loads(paused))) if paused else None,
-        skip=_or_none(lambda: int(skip or 0)) or 0,
-        last=_tick(entry_id, line) if isinstance(line, bytes) else None,
+        call=line(call),
+        words=_or(lambda: _words(shown, meta), "unreadable" if shown else "by rq-scheduler"),
+        queue=line(queue) or "default",
+        next_at=due(score),
+        is_of_table=bool(shown),
+        is_done=score is None,
+        paused=_or(lambda: _pause(value(paused)), None) if paused else None,
+        skip=_or(lambda: number(skip), None) or 0,
+        last=_run(entry_id, last) if last else None,
     )
 
 
-def _or_nothing(answer: Any, count: int) -> Sequence[bytes | None]:
-    return answer if isinstance(answer, list) else [None] * count
-
-
-def _decoded(raw: bytes | None) -> str:
-    return (raw or b"").decode("utf-8", "replace")
-
-
-def _or_none(read: Callable[[], T]) -> T | None:
-    """What `read` makes of what stands in Redis; None where that is corrupt."""
+def _or(parse: Callable[[], T], otherwise: T) -> T:
+    """What `parse` makes of what Redis holds, or `otherwise` where that is odd."""
     try:
-        return read()
-    except (ValueError, TypeError, KeyError, OverflowError, OSError):
-        return None
+        return parse()
+    except (NotShown, ValueError, TypeError, KeyError, AttributeError, OverflowError, OSError):
+        return otherwise
 
 
-def _tick(entry_id: str, line: bytes) -> Tick | None:
-    return _or_none(lambda: tick_of(entry_id, _decoded(line)))
+def _run(entry_id: str, raw: bytes) -> Run | None:
+    return _or(lambda: run_of(entry_id, line(raw)), None)
 
 
-def _name_and_words(entry_id: str, policy: str) -> tuple[str, str]:
-    told = _or_none(lambda: json.loads(policy))
-    if not isinstance(told, dict):
-        return name_in(entry_id), "cannot be read"
-    return str(told.get("name", name_in(entry_id))), str(told.get("words", ""))
+def _words(shown: bytes | None, meta: bytes | None) -> str:
+    """The times; of an entry of rq-scheduler's, if they can be read without running anything."""
+    if shown:
+        return clip(str(value(shown)["words"]), 300)
+    stored = value(meta) if meta else {}
+    if stored.get("cron_string"):
+        return clip(f"cron '{stored['cron_string']}'", 300)
+    return f"every {clock.in_words(stored['interval'])}" if stored.get("interval") else "once"
 
 
-def _of_others(meta: str) -> str:
-    """The times of an entry of rq-scheduler's, if its meta can be read without running anything."""
-    try:
-        told = json.loads(meta or "{}")
-        if told.get("cron_string"):
-            return f"cron '{told['cron_string']}'"
-        return f"every {clock.in_words(told['interval'])}" if told.get("interval") else "once"
-    except (ValueError, TypeError, AttributeError):
-        return "by rq-scheduler"
-
-
-def _pause(told: Mapping[str, Any]) -> Pause | None:
-    until = None if told["until"] is None else clock.from_wall(told["until"])
+def _pause(stored: Mapping[str, Any]) -> Pause | None:
+    until = None if stored["until"] is None else clock.from_wall(stored["until"])
     if until is not None and until <= clock.now():
         return None
-    return Pause(told["who"], told["why"], clock.from_wall(told["since"]), until)
+    who, why = (clip(str(stored[name]), _LONGEST_TEXT) for name in ("who", "why"))
+    return Pause(who, why, clock.from_wall(stored["since"]), until)
+
+
+@lru_cache(maxsize=256)  # thousands of entries may be due at one moment
+def _second(slot: datetime) -> str:
+    return f"{slot:%Y%m%dT%H%M%SZ}"
+
+
+def _number(number: float) -> str:
+    return f"{number:.6f}".rstrip("0").rstrip(".")

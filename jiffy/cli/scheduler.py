@@ -1,10 +1,13 @@
 """`jiffy scheduler` and `python scheduler.py`: enqueue what comes due, and see to the entries."""
 
 import getpass
+import json
 import sys
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from itertools import islice
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -13,20 +16,36 @@ from jiffy.cli import Command, redis_url, run, use_redis
 from jiffy.errors import WrongArguments
 from jiffy.producer import project
 from jiffy.producer.enqueue import check_options
+from jiffy.program import USAGE_EXIT_CODE
 from jiffy.settings import settings
-from jiffy.ticks import Tick
 
 if TYPE_CHECKING:
-    from jiffy.scheduler.entry import Line
+    from jiffy.scheduler.entry import Entry, Line
+    from jiffy.scheduler.state import Change
+
+_TIMES_SHOWN = 5
+# What SCHEDULE calls by another name than Redis does.
+_NAMES = {"origin": "queue", "retries_left": "retry", "jitter_s": "jitter"}
 
 
 def run_scheduler(schedule: "Sequence[Line]", words: Sequence[str] | None = None) -> None:
-    """Do what `schedule` says until told to stop, or what else was typed.
+    """Do what `schedule` says until a signal, or what else was typed.
 
     Wrong entries end the process before it starts, with exit code 2 and a line for each.
     """
     if code := run(command, words, given=(schedule,)):
         sys.exit(code)
+
+
+def checked(schedule: Iterable[object], where: str = "scheduler.py") -> "list[Entry]":
+    """Its entries; wrong ones end this process with exit code 2 and a line for each."""
+    from jiffy.scheduler import entry
+
+    found, wrong = entry.read(schedule, where)
+    if wrong:
+        sys.stderr.writelines(f"{' '.join(str(error).split())}\n" for error in wrong)
+        sys.exit(USAGE_EXIT_CODE)
+    return found
 
 
 class _Scheduler(click.Group):
@@ -75,8 +94,6 @@ def command() -> None:
 def _start(
     given: tuple[Sequence[object]] | None, reference: str, check: bool, dry_run: bool
 ) -> None:
-    from jiffy.scheduler import command as scheduler
-
     if reference in command.commands:
         what = "--check and --dry-run are about the whole schedule"
         raise WrongArguments(f"{what}: leave out {reference!r}.")
@@ -84,15 +101,20 @@ def _start(
         raise WrongArguments("--check and --dry-run: give one of them.")
     check_options()
     schedule = given[0] if given and not reference else project.schedule(reference)
-    entries = scheduler.checked(schedule, reference or "scheduler.py")
+    found = checked(schedule, reference or "scheduler.py")
     if check:
         if settings().is_production:
             _check_settings()
-        scheduler.show(entries)
+        click.echo(_shown_schedule(found, clock.now()))
     elif dry_run:
-        scheduler.show_changes(entries)
+        from jiffy.scheduler import state
+
+        changes = state.differences(connection.connected("scheduler"), found)
+        click.echo(_shown_changes(changes, found))
     else:
-        scheduler.start(entries)
+        from jiffy.scheduler import loop
+
+        loop.start(found)
 
 
 def _check_settings() -> None:
@@ -129,13 +151,13 @@ def _list() -> None:
 @_name
 @click.option("--limit", type=int, default=20, metavar="N", help="so many (20)")
 def _history(name: str, limit: int) -> None:
-    """Show the last ticks of an entry."""
+    """Show the last runs of an entry."""
     rows = [("SLOT (UTC)", "OUTCOME", "LATE", "TOOK", "JOB, OR WHY NONE")]
-    for tick in entries.history(connection.connected("scheduler"), name, limit):
-        late = "" if tick.late_ms is None else clock.in_words(tick.late_ms / 1000)
-        took = "" if tick.duration_s is None else clock.in_words(tick.duration_s)
-        what = " ".join(filter(None, [tick.job_id, tick.reason]))
-        rows.append((_shown(tick.slot), tick.outcome, late, took, what))
+    for one in entries.history(connection.connected("scheduler"), name, limit):
+        late = "" if one.late_ms is None else clock.in_words(one.late_ms / 1000)
+        took = "" if one.duration_s is None else clock.in_words(one.duration_s)
+        what = " ".join(filter(None, [one.job_id, one.reason]))
+        rows.append((_shown(one.slot), one.outcome, late, took, what))
     _print_aligned(rows)
 
 
@@ -145,7 +167,7 @@ def _history(name: str, limit: int) -> None:
 @click.option("--until", metavar="WHEN", help="2h, or a time with its zone (default: `resume`)")
 @_who
 def _pause(name: str, why: str, until: str | None, who: str) -> None:
-    """Let an entry's ticks be skipped."""
+    """Let an entry's runs be skipped."""
     moment = None if until is None else entries.moment(until)
     entries.pause(connection.connected("scheduler"), name, who=who, why=why, until=moment)
     end = f"until {_shown(moment)} UTC" if moment else f"until `resume {name}`"
@@ -172,17 +194,17 @@ def _run(name: str, who: str) -> None:
 @_name
 @click.option("--count", type=int, default=1, metavar="N", help="so many (1)")
 def _skip(name: str, count: int) -> None:
-    """Skip the next tick of an entry, or several."""
+    """Skip the next run of an entry, or several."""
     redis = connection.connected("scheduler")
     if entries.find(redis, name).is_done:
-        click.echo(f"{name} never comes again: there is nothing to skip.")
+        click.echo(f"{name} never runs again: there is nothing to skip.")
         return
     entries.skip_next(redis, name, count)
     if not count:
-        click.echo(f"No tick of {name} will be skipped.")
+        click.echo(f"No run of {name} will be skipped.")
         return
-    ticks = "tick" if count == 1 else f"{count} ticks"
-    click.echo(f"The next {ticks} of {name} will be skipped.")
+    runs = "run" if count == 1 else f"{count} runs"
+    click.echo(f"The next {runs} of {name} will be skipped.")
 
 
 def _next(state: entries.State) -> str:
@@ -195,8 +217,8 @@ def _next(state: entries.State) -> str:
     return f"{_shown(state.next_at)}{skipped}"
 
 
-def _last(tick: Tick | None) -> str:
-    return "" if tick is None else f"{tick.outcome} {_shown(tick.slot)}"
+def _last(one: entries.Run | None) -> str:
+    return "" if one is None else f"{one.outcome} {_shown(one.slot)}"
 
 
 def _shown(moment: datetime) -> str:
@@ -209,3 +231,68 @@ def _print_aligned(rows: Sequence[Sequence[str]]) -> None:
     for row in rows:
         cells = (f"{text:{width}}" for text, width in zip(row, widths, strict=True))
         click.echo("  ".join(cells).rstrip())
+
+
+def _shown_schedule(found: "Sequence[Entry]", now: datetime) -> str:
+    """Each entry, what it runs, and its next times on the clock of its own zone."""
+    number_width = len(str(len(found)))
+    name_width = max((len(entry.name) for entry in found), default=0)
+    lines = [f"{_counted(found)}, nothing wrong."]
+    for number, entry in enumerate(found, start=1):
+        head = f"\n{number:{number_width}}  {entry.name:{name_width}}  {entry.times_in_words()}"
+        call = _in_one_line(f"{entry.job.description}, queue {entry.job.origin}")
+        more = [call, entry.alerts_in_words(), "  ".join(_next_times(entry, now))]
+        indent = "\n" + " " * (number_width + 2)
+        lines.append(indent.join([head, *filter(None, more)]))
+    return "\n".join(lines)
+
+
+def _next_times(entry: "Entry", now: datetime) -> list[str]:
+    zone, most = entry.timing.zone, min(_TIMES_SHOWN, entry.repeat or _TIMES_SHOWN)
+    slots = [slot.astimezone(zone) for slot in islice(entry.timing.after(now), most)]
+    year = " %Y" if any(slot.year != now.astimezone(zone).year for slot in slots) else ""
+    second = ":%S" if any(slot.second for slot in slots) else ""
+    shown = [f"{slot:%a %d %b{year} %H:%M{second}}" for slot in slots]
+    if len(shown) < _TIMES_SHOWN:
+        shown.append("then never again" if shown else "never again")
+    return shown
+
+
+def _shown_changes(changes: "Sequence[Change]", found: "Sequence[Entry]") -> str:
+    """What becomes of each entry that is not the same: a line for each detail."""
+    counts = Counter[str](change.kind for change in changes)
+    summary = ", ".join(f"{counts[kind]} {kind}" for kind in ("new", "changed", "gone", "same"))
+    lines = [f"{_counted(found)}: {summary}. Nothing was written."]
+    in_words = {entry.name: _in_one_line(entry.in_words()) for entry in found}
+    different = [change for change in changes if change.kind != "same"]
+    width = max((len(change.name) for change in different), default=0)
+    for change in different:
+        head = f"{change.kind:7}  {change.name:{width}}"
+        for detail in _details(change, in_words):
+            lines.append(f"{head}  {detail}".rstrip())
+            head = " " * len(head)
+    return "\n".join(lines)
+
+
+def _details(change: "Change", in_words: dict[str, str]) -> Iterator[str]:
+    if change.kind != "changed":
+        yield in_words.get(change.name, "")
+    names = {name for name, _, _ in change.what}
+    for name, before, after in change.what:
+        if name != "call" or "description" not in names:  # the call, as it is shown
+            label = _NAMES.get(name, name.removeprefix("jiffy:").replace("_", " "))
+            yield f"{label}: {_value(before)} → {_value(after)}"
+
+
+def _value(value: Any) -> str:
+    if value is None or value in ("", {}, []):
+        return "none"
+    return _in_one_line(value) if isinstance(value, str) else json.dumps(value)
+
+
+def _in_one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _counted(found: "Sequence[Entry]") -> str:
+    return "1 entry" if len(found) == 1 else f"{len(found)} entries"

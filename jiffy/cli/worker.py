@@ -49,7 +49,8 @@ def command(n: int | None, with_scheduler: str | None, **options: Any) -> None:
 
 
 def _scheduler(reference: str, redis: Redis) -> Callable[[], int]:
-    from jiffy.scheduler import command as scheduler
+    from jiffy.cli.scheduler import checked
+    from jiffy.scheduler import loop
 
-    entries = scheduler.checked(project.schedule(reference), reference or "scheduler.py")
-    return scheduler.companion(entries, redis)
+    entries = checked(project.schedule(reference), reference or "scheduler.py")
+    return loop.companion(entries, redis)

@@ -1,97 +1,95 @@
-"""An entry of the schedule: as it is written in the table, and as it is once checked.
+"""An entry of the schedule: as SCHEDULE declares it, and as it is once checked.
 
 Nothing here knows what time it is or where Redis is.
 """
 
+import hashlib
+import heapq
 import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from datetime import datetime
-from functools import partial
-from typing import Any, Unpack
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from functools import cached_property, partial
+from itertools import islice, takewhile
+from typing import Any, Literal, NamedTuple, Unpack, get_args
+from urllib.parse import urlsplit
 
-from jiffy import clock, keys, ticks
-from jiffy.errors import InvalidValue, did_you_mean
-from jiffy.producer import functions
+from jiffy import clock, entries, keys
+from jiffy.errors import (
+    InvalidEntry,
+    InvalidSchedule,
+    InvalidValue,
+    JiffyError,
+    WrongArguments,
+    did_you_mean,
+)
+from jiffy.producer import functions, options
 from jiffy.producer.enqueue import Job, enqueue
-from jiffy.producer.options import NAMES, Options
-from jiffy.scheduler import policy, wanted
-from jiffy.scheduler.policy import Missed, Overlap, Policy
-from jiffy.scheduler.timing import At, Cron, Every, Timing, within
-from jiffy.scheduler.wanted import NOBODY, OnMissed, Wanted
+from jiffy.producer.masking import MASK
+from jiffy.scheduler.cron import At, Cron, Every, Timing, in_utc, shortest_interval_s
 
-_OWN_ID = "left out: each tick is a job with an id of its own"
-_OWN_TIME = "left out: the entry says when"
-_UNIQUE = "left out: a tick is enqueued once; for one job at a time there is overlap='skip'"
-_ONCE = "left out: this entry comes once"
-# A job's end is seen up to a minute later; of one that is gone by then nobody knows how it went.
+Missed = Literal["once", "skip", "all"]
+Overlap = Literal["skip", "allow", "queue one", "replace"]
+
+_URL = "a URL, such as https://example.com/hook"
+# The end of a job is noticed up to a minute later; how one ended that is gone by then is not known.
 _KEPT_FOR_PING_S = 120
-# Why an option is none of an entry's.
+_UNIQUE = "left out: a run is enqueued once; for one job at a time there is overlap='skip'"
+# The options of a job that no entry has, and why.
 _REFUSED = {
-    "job_id": _OWN_ID, "in_": _OWN_TIME, "at": _OWN_TIME, "unique": _UNIQUE, "unique_key": _UNIQUE,
-    "unique_until": _UNIQUE, "depends_on": "left out: a tick waits for its time only",
-    "rate_limit": "left out: a tick waits for its time only",
-}  # fmt: skip
-_OPTIONS = [name for name in NAMES if name not in _REFUSED]
+    "job_id": "left out: each run is a job with an id of its own",
+    "in_": "left out: the entry says when",
+    "at": "left out: the entry says when",
+    "unique": _UNIQUE,
+    "unique_key": _UNIQUE,
+    "unique_until": _UNIQUE,
+    "depends_on": "left out: a run waits for its time only",
+    "rate_limit": "left out: a run waits for its time only",
+}
+_JOB_OPTIONS = [name for name in options.NAMES if name not in _REFUSED]
+_ONCE = ("start", "end", "repeat", "jitter", "overlap")  # what an entry that runs once has not
 
 
-@dataclass(frozen=True, kw_only=True, repr=False)
+class EntryOptions(options.Options, total=False):
+    """What an entry may say beside its times; and the options of its jobs."""
+
+    args: Sequence[Any]
+    kwargs: Mapping[str, Any] | None
+    name: str | None  # tells entries of one function apart (the function's path)
+    start: datetime | None  # no run before this; intervals count from it
+    end: datetime | None  # no run after this
+    repeat: int | None  # how many runs in all
+    jitter: clock.Duration  # each run is enqueued up to so much later
+    missed: Missed  # runs that no scheduler enqueued in time: one job, none, or a job each
+    overlap: Overlap  # what to do while the job of the last run waits or runs
+    on_missed: "str | functions.Function | None"  # a URL to POST to, or a function to enqueue
+    ping: str | None  # a URL to GET when a job has succeeded; with /fail when it has not
+
+
+@dataclass(frozen=True, repr=False)
 class Line:
-    """What somebody wrote in the table, unchecked: only the table knows its number.
-
-    It may hold passwords and addresses that are as good, so it is never shown.
-    """
+    """What SCHEDULE has, unchecked.  Never shown: it may hold passwords and secret URLs."""
 
     read_timing: Callable[[], Timing]
-    func: functions.Function
+    function: functions.Function
     misplaced: tuple[object, ...]
-    args: Sequence[Any]
-    kwargs: Mapping[str, Any]
-    name: str | None
-    policies: Mapping[str, Any]
-    options: Options
+    given: Mapping[str, Any]
+    runs_once: bool = False
 
 
 def every(
     interval: clock.Duration,
     func: functions.Function,
     *misplaced: object,
-    args: Sequence[Any] = (),
-    kwargs: Mapping[str, Any] | None = None,
-    name: str | None = None,
-    start: datetime | None = None,
-    end: datetime | None = None,
-    repeat: int | None = None,
-    jitter: clock.Duration = 0,
-    missed: Missed = "once",
-    overlap: Overlap = "skip",
-    on_missed: OnMissed | None = None,
-    ping: str | None = None,
-    **options: Unpack[Options],
+    **options: Unpack[EntryOptions],
 ) -> Line:
     """Enqueue `func(*args, **kwargs)` every `interval`: seconds, "90s", "1h30m" or a timedelta.
 
-    The times lie on a grid from midnight UTC of 1970-01-01, or from `start`: "10m" is due at :00,
-    :10, :20 …, however long anything takes and however often the scheduler starts.  None lies after
-    `end`, nor after `repeat` ticks; each is enqueued up to `jitter` later.  `name` tells entries of
-    one function apart.  `options` are those of `enqueue.options`: queue, timeout, …
-
-    `missed`: what no scheduler enqueued in time is one job ("once"), none ("skip"), or a job each,
-    100 at most ("all").  `overlap`: while the last tick's job waits or runs there is no other
-    ("skip"), another ("allow"), one that waits ("queue one"), or the new one only ("replace").
-    `on_missed` is told when no scheduler made a tick in time, or the entry is broken: a function,
-    enqueued with the entry's name, the slot and the reason as texts, or an address to POST them to.
-    `ping`: an address to GET when a job has succeeded; with `/fail` when it has not.
+    The times are counted from midnight UTC of 1970-01-01, or from `start`: "10m" runs at :00, :10,
+    :20 …, however long a job takes and however often the scheduler starts.  `overlap` is "skip"
+    unless it is given.
     """
-    policies = {
-        "repeat": repeat, "jitter": jitter, "missed": missed, "overlap": overlap,
-        "on_missed": on_missed, "ping": ping,
-    }  # fmt: skip
-    return Line(
-        read_timing=lambda: within(Every.read(interval), start, end), func=func,
-        misplaced=misplaced, args=args, kwargs=kwargs or {}, name=name, policies=policies,
-        options=options,
-    )  # fmt: skip
+    return Line(partial(Every.read, interval), func, misplaced, {"overlap": "skip"} | options)
 
 
 def cron(
@@ -99,170 +97,303 @@ def cron(
     func: functions.Function,
     *misplaced: object,
     timezone: str = "UTC",
-    args: Sequence[Any] = (),
-    kwargs: Mapping[str, Any] | None = None,
-    name: str | None = None,
-    start: datetime | None = None,
-    end: datetime | None = None,
-    repeat: int | None = None,
-    jitter: clock.Duration = 0,
-    missed: Missed = "once",
-    overlap: Overlap = "allow",
-    on_missed: OnMissed | None = None,
-    ping: str | None = None,
-    **options: Unpack[Options],
+    **options: Unpack[EntryOptions],
 ) -> Line:
     """Enqueue `func(*args, **kwargs)` by `expression`: minute, hour, day, month, weekday.
 
-    Where it has six fields, the first is the second.  It is read on the clock of `timezone`.  When
-    clocks change, a time that is skipped is due at the change, and one that comes twice is due
-    once: for "every ten minutes, always" take `every`.  None lies before `start` or after `end`;
-    all else as with `every`.
+    With six fields, the first is the second.  It is read on the clock of `timezone`; `Cron` says
+    what happens when that is changed.
     """
-    policies = {
-        "repeat": repeat, "jitter": jitter, "missed": missed, "overlap": overlap,
-        "on_missed": on_missed, "ping": ping,
-    }  # fmt: skip
-    return Line(
-        read_timing=lambda: within(Cron.read(expression, timezone), start, end), func=func,
-        misplaced=misplaced, args=args, kwargs=kwargs or {}, name=name, policies=policies,
-        options=options,
-    )  # fmt: skip
+    return Line(partial(Cron.read, expression, timezone), func, misplaced, options)
 
 
 def at(
     moment: datetime,
     func: functions.Function,
     *misplaced: object,
-    args: Sequence[Any] = (),
-    kwargs: Mapping[str, Any] | None = None,
-    name: str | None = None,
-    missed: Missed = "once",
-    on_missed: OnMissed | None = None,
-    ping: str | None = None,
-    **options: Unpack[Options],
+    **options: Unpack[EntryOptions],
 ) -> Line:
     """Enqueue `func(*args, **kwargs)` once, at `moment`: a datetime with a zone.
 
-    One that is first declared after its time is not enqueued; one whose time passed while no
-    scheduler ran is, unless `missed` is "skip".  `on_missed` is told of both; the rest is as with
-    `every`.
+    If it is first declared after its time it is not enqueued; if its time passed while no scheduler
+    ran, it is, unless `missed` is "skip".
     """
-    return Line(
-        read_timing=partial(At.read, moment), func=func, misplaced=misplaced, args=args,
-        kwargs=kwargs or {}, name=name, options=options,
-        policies={"missed": missed, "on_missed": on_missed, "ping": ping},
-    )  # fmt: skip
+    return Line(partial(At.read, moment), func, misplaced, options, runs_once=True)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Entry:
-    """A checked line: its name, when it is due, and the job that each of its ticks is a copy of."""
+    """A checked line: when it runs, the job that each run is a copy of, and its policies."""
 
     name: str
     timing: Timing
     job: Job
-    policy: Policy = policy.NO_POLICY
-    wanted: Wanted = NOBODY
+    missed: Missed = "once"
+    overlap: Overlap = "allow"
+    jitter_s: float = 0
+    repeat: int | None = None
+    on_missed: str | functions.Function | None = field(default=None, repr=False)
+    ping: str | None = field(default=None, repr=False)
 
-    @property
+    @cached_property
     def id(self) -> str:
         """The same at every start, so that a deploy finds the entry again."""
         return self.job.id
 
-    def next_due(self, moment: datetime) -> float | None:
-        """When its first tick after `moment` is enqueued, as rq-scheduler's sorted set has it."""
-        slot = self.timing.next_after(moment)
-        return None if slot is None else self.policy.due(self.id, slot).timestamp()
+    def due(self, slot: datetime) -> datetime:
+        """When the run of `slot` is enqueued: every scheduler, at every start, says the same."""
+        if not self.jitter_s:
+            return slot
+        text = f"{self.id}:{slot.timestamp():.3f}".encode()
+        share = int.from_bytes(hashlib.blake2b(text, digest_size=6).digest(), "big") / 2**48
+        return slot + timedelta(milliseconds=int(share * self.jitter_s * 1000))
 
     def in_words(self) -> str:
         return f"{self.job.description} {self.times_in_words()}, queue {self.job.origin}"
 
     def times_in_words(self) -> str:
-        """Its times, and what of its policy is not usual."""
-        return ", ".join(filter(None, [self.timing.in_words(), self.policy.in_words(self.timing)]))
+        """Its times, and what of its policies is not usual."""
+        usual = "skip" if isinstance(self.timing, Every) else "allow"
+        words = [self.timing.in_words()]
+        words += [f"overlap: {self.overlap}"] if self.overlap != usual else []
+        words += [f"missed: {self.missed}"] if self.missed != "once" else []
+        words += [f"jitter {clock.in_words(self.jitter_s)}"] if self.jitter_s else []
+        words += [f"{self.repeat} times in all"] if self.repeat else []
+        return ", ".join(words)
 
-    def told(self) -> dict[str, Any]:
-        """What the table says of it, apart from its times: it differs where the line does."""
-        job = self.job.to_dict()
-        told = {key: value for key, value in job.items() if value != "" and key in _TOLD}
-        call, meta = json.loads(self.job.data), self.job.meta
-        return told | {"name": self.name, "call": call, "meta": meta} | asdict(self.policy)
+    def alerts_in_words(self) -> str:
+        words = [f"on_missed: {shown(self.on_missed)}"] if self.on_missed else []
+        words += [f"ping: {shown(self.ping)}"] if self.ping else []
+        return ", ".join(words)
 
-    def fields(self, now: datetime) -> dict[str, Any]:
-        """The hash that rq-scheduler keeps of an entry, with our fields in front."""
-        meta = {keys.TICK_META_FIELD: json.dumps(self.job.meta)} if self.job.meta else {}
+    @cached_property
+    def run_fields(self) -> dict[str, Any]:
+        """The hash of each of its jobs, but for what differs from run to run."""
+        fields = self.job.to_dict()
+        for name in ("created_at", "enqueued_at", "status"):
+            fields.pop(name, None)
+        if "meta" in fields:
+            fields["meta"] = json.dumps(self.job.meta)
+        # RQ compresses this, and reads it as it is, too.
+        return fields | {"data": self.job.data.decode(), keys.TICK_OF_FIELD: self.name}
+
+    @cached_property
+    def definition(self) -> dict[str, Any]:
+        """What SCHEDULE says of it: it differs where the line does."""
+        empty = ("", None)
+        fields = {name: value for name, value in self.run_fields.items() if value not in empty}
+        fields["call"] = json.loads(fields.pop("data"))
+        fields["name"] = fields.pop(keys.TICK_OF_FIELD)
+        return fields | {
+            "times": self.timing.in_words(), "missed": self.missed, "overlap": self.overlap,
+            "jitter_s": self.jitter_s, "repeat": self.repeat,
+        }  # fmt: skip
+
+    @cached_property
+    def run_json(self) -> str:
+        return json.dumps(self.run_fields)
+
+    def projection(self, now: datetime) -> dict[str, Any]:
+        """The hash that shows the entry to rq-scheduler's tools, and to our pages."""
+        stock: dict[str, Any] = {}
+        if isinstance(self.timing, Every):
+            stock = {"interval": self.timing.interval_s}
+        elif isinstance(self.timing, Cron):
+            stock = {"cron_string": self.timing.expression}
+        fields = self.run_fields
+        own_meta = {keys.TICK_META_FIELD: fields["meta"]} if self.job.meta else {}
+        times = {"name": self.name, "words": self.times_in_words()}
         return {
-            keys.ENTRY_FIELD: json.dumps(self.told(), sort_keys=True),
-            keys.TIMING_FIELD: self.timing.text,
-            keys.POLICY_FIELD: self._policy_text(),
-            keys.TIMES_FIELD: self.timing.identity,
-            keys.TICK_OF_FIELD: self.name,
-            **meta,
-            **self.job.to_dict(),
-            "created_at": now.strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
+            **fields,
+            **own_meta,
+            keys.ENTRY_FIELD: json.dumps(self.definition, sort_keys=True),
+            keys.POLICY_FIELD: json.dumps(times),
+            keys.TIMING_FIELD: self.timing.identity,
+            "created_at": clock.rq_text(now.timestamp()),
             "status": "scheduled",
-            "meta": json.dumps(self.job.meta | self.timing.meta()),
+            "meta": json.dumps(self.job.meta | stock),
         }
 
-    def _policy_text(self) -> str:
-        words = {"name": self.name, "queue": self.job.origin, "words": self.times_in_words()}
-        return json.dumps(asdict(self.policy) | words)
+
+def read(
+    lines: Iterable[object], where: str = "scheduler.py"
+) -> tuple[list[Entry], list[InvalidEntry]]:
+    """Check every line; return the entries that are right and what is wrong with the others.
+
+    `where` they stand is for the messages.  Raises InvalidSchedule for what is no schedule.
+    """
+    if not isinstance(lines, Iterable) or isinstance(lines, str | Mapping):
+        what = f"a list, such as [every(...)]; it is a {type(lines).__name__}"
+        raise InvalidSchedule([JiffyError(f"{where}: SCHEDULE must be {what}.")])
+    found: dict[str, tuple[int, Entry]] = {}
+    wrong = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            entry = _checked(line)
+            if entry.id in found:
+                raise _twin(entry, *found[entry.id])
+            found[entry.id] = (number, entry)
+        except JiffyError as error:
+            wrong.append(InvalidEntry(where, number, str(error)))
+    return [entry for _, entry in found.values()], wrong
 
 
-# What may differ between two versions of a table; the rest of a job's hash changes by itself.
-_TOLD = {
-    "description", "origin", "timeout", "result_ttl", "failure_ttl", "retries_left",
-    "retry_intervals", "enqueue_at_front_on_retry", "enqueue_at_front", "ttl",
-    "success_callback_name", "failure_callback_name", "stopped_callback_name",
-    keys.RESCUE_FIELD, keys.MASKED_FIELD, keys.RETRY_FIELD, keys.EXPIRES_FIELD,
-}  # fmt: skip
+def right(lines: Iterable[object]) -> list[Entry]:
+    """The entries of a schedule; raises InvalidSchedule with all that is wrong with it."""
+    found, wrong = read(lines)
+    if wrong:
+        raise InvalidSchedule(wrong)
+    return found
 
 
-def check(line: Line) -> Entry:
-    """Make `line` an entry; raises the JiffyError that says what is wrong with it."""
+class SimulatedRun(NamedTuple):
+    """A job to come: enqueued at `due`, which is its `slot` and what `jitter` adds; both in UTC."""
+
+    due: datetime
+    slot: datetime
+    name: str  # of its entry
+    function: str  # its path, such as "jobs.reports.weekly"
+    queue: str
+
+
+def simulate(schedule: Iterable[object], start: datetime, end: datetime) -> Iterator[SimulatedRun]:
+    """The runs of `schedule` from `start` until before `end`, in order, worked out without Redis.
+
+    It is as if the schedule were declared at `start` and a scheduler ran all the time: `repeat`
+    counts from there, and no run is missed, paused or overlaps another.  Raises InvalidSchedule,
+    and InvalidValue for a `start` or an `end` without a time zone.
+    """
+    first, last = in_utc(start, "start"), in_utc(end, "end")
+    return heapq.merge(*(_simulated(entry, first, last) for entry in right(schedule)))
+
+
+def _simulated(entry: Entry, start: datetime, end: datetime) -> Iterator[SimulatedRun]:
+    function, queue = str(entry.job.func_name), entry.job.origin
+    slots = takewhile(end.__gt__, entry.timing.after(start - timedelta.resolution))
+    for slot in islice(slots, entry.repeat):
+        yield SimulatedRun(entry.due(slot), slot, entry.name, function, queue)
+
+
+def alert_arguments(name: str, slot: datetime, reason: str) -> tuple[str, str, str]:
+    """What `on_missed` is called with."""
+    return name, f"{slot.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}", reason
+
+
+def shown(receiver: str | functions.Function) -> str:
+    """A receiver of alerts without what makes its URL a secret."""
+    if not isinstance(receiver, str):
+        return functions.path_of(receiver)
+    parts = urlsplit(receiver)
+    return f"{parts.scheme}://{parts.netloc}/{MASK}"
+
+
+def _checked(line: object) -> Entry:
+    """Raises the JiffyError that says what is wrong with it."""
+    if isinstance(line, list | tuple):
+        raise JiffyError(f"it is a {type(line).__name__}; write *LIST to have its lines here.")
+    if not isinstance(line, Line):  # not shown: it may hold a password
+        what = f"it is a {type(line).__name__}, no entry"
+        raise JiffyError(f"{what}; write every(...), cron(...) or at(...).")
+    given, function = line.given, line.function
     args, kwargs = _arguments(line)
-    function = _function(line.func)
-    name = line.name or functions.path_of(function)
-    chosen = enqueue.without_usual(_REFUSED).options(**_options(line))
-    job = chosen.options(job_id=ticks.entry_id_of(name)).make(function, args, kwargs)
-    timing = line.read_timing()
-    whom = wanted.read(line.policies, name)
-    if whom.ping:
-        _refuse_short_lives(job)
-    return Entry(name, timing, job, policy.read(line.policies, timing), whom)
+    if not callable(function) or not hasattr(function, "__qualname__"):
+        raise InvalidValue("function", function, "a function itself, such as numbers.add")
+    name = given.get("name") or functions.path_of(function)
+    options: Any = _job_options(line)
+    options["job_id"] = entries.entry_id_of(name)
+    job = enqueue.without_usual(_REFUSED).options(**options).make(function, args, kwargs)
+    timing = line.read_timing().within(given.get("start"), given.get("end"))
+    missed = _one_of("missed", given.get("missed", "once"), get_args(Missed))
+    overlap = _one_of("overlap", given.get("overlap", "allow"), get_args(Overlap))
+    if missed == "all" and overlap != "allow":
+        raise InvalidValue("missed", missed, "given with overlap='allow': they come all at once")
+    jitter_s = _jitter_s(given.get("jitter", 0), timing)
+    repeat = given.get("repeat")
+    if repeat is not None and (type(repeat) is not int or repeat < 1):
+        raise InvalidValue("repeat", repeat, "how many runs in all, from 1")
+    on_missed, ping = given.get("on_missed"), given.get("ping")
+    _check_alerts(on_missed, ping, name, job)
+    return Entry(
+        name=name, timing=timing, job=job, missed=missed, overlap=overlap, jitter_s=jitter_s,
+        repeat=repeat, on_missed=on_missed, ping=ping,
+    )  # fmt: skip
 
 
-def _refuse_short_lives(job: Job) -> None:
-    for name in ("result_ttl", "failure_ttl"):
-        kept_s = getattr(job, name)
-        if kept_s is not None and 0 <= kept_s < _KEPT_FOR_PING_S:
-            must = "2m or more where there is a ping: a job's end is seen up to a minute later"
-            raise InvalidValue(name, kept_s, must)
+def _twin(entry: Entry, number: int, other: Entry) -> JiffyError:
+    alike = f", {other.name!r}: dots and dashes are the same here"
+    return JiffyError(
+        f"its name {entry.name!r} is that of entry {number}"
+        f"{alike if other.name != entry.name else ''}; "
+        "give one of them another, such as name='nightly'."
+    )
 
 
-def _function(func: object) -> functions.Function:
-    if not callable(func) or not hasattr(func, "__qualname__"):
-        raise InvalidValue("function", func, "a function itself, such as numbers.add")
-    return func
-
-
-def _arguments(line: Line) -> tuple[tuple[Any, ...], dict[str, Any]]:
+def _arguments(line: Line) -> tuple[tuple[Any, ...], Mapping[str, Any]]:
+    args, kwargs = line.given.get("args", ()), line.given.get("kwargs") or {}
     if line.misplaced:
-        given = ", ".join(map(repr, line.misplaced))
-        raise InvalidValue("argument", line.misplaced[0], f"written as args=[{given}]")
-    if not isinstance(line.args, list | tuple):
-        raise InvalidValue("args", line.args, f"a list, such as [{line.args!r}]")
-    if not isinstance(line.kwargs, dict):
-        raise InvalidValue("kwargs", line.kwargs, "a dict, such as {'days': 30}")
-    return tuple(line.args), line.kwargs
+        written = ", ".join(map(repr, line.misplaced))
+        raise InvalidValue("argument", line.misplaced[0], f"written as args=[{written}]")
+    if not isinstance(args, list | tuple):
+        raise InvalidValue("args", args, f"a list, such as [{args!r}]")
+    if not isinstance(kwargs, dict):
+        raise InvalidValue("kwargs", kwargs, "a dict, such as {'days': 30}")
+    return tuple(args), kwargs
 
 
-def _options(line: Line) -> Options:
-    known = [*_OPTIONS, *line.policies]
-    for name in sorted(set(line.options) - set(_OPTIONS)):
-        if name in _REFUSED or name in policy.NAMES:
-            raise InvalidValue(name, line.options.get(name), _REFUSED.get(name, _ONCE))
+def _job_options(line: Line) -> dict[str, Any]:
+    own = [name for name in EntryOptions.__annotations__ if name not in options.NAMES]
+    known = [*_JOB_OPTIONS, *(name for name in own if not line.runs_once or name not in _ONCE)]
+    for name in sorted(set(line.given) - set(known)):
+        if name in _REFUSED or name in _ONCE:
+            must = _REFUSED.get(name, "left out: this entry runs once")
+            raise InvalidValue(name, line.given[name], must)
         must = f"one of {', '.join(known)}{did_you_mean(name, known)}"
         raise InvalidValue("option", name, must)
-    return line.options
+    return {name: value for name, value in line.given.items() if name in _JOB_OPTIONS}
+
+
+def _one_of(name: str, value: Any, known: Sequence[str]) -> Any:
+    if value not in known:
+        hint = did_you_mean(str(value), known)
+        raise InvalidValue(name, value, f"one of {', '.join(map(repr, known))}{hint}")
+    return value
+
+
+def _jitter_s(given: clock.Duration, timing: Timing) -> float:
+    jitter_s = clock.seconds(given, "jitter")
+    shortest_s = shortest_interval_s(timing) if jitter_s else None
+    if shortest_s is not None and jitter_s >= shortest_s:
+        must = f"shorter than the time between two runs, {clock.in_words(shortest_s)}"
+        raise InvalidValue("jitter", given, must)
+    return jitter_s
+
+
+def _check_alerts(on_missed: object, ping: object, name: str, job: Job) -> None:
+    if callable(on_missed):
+        try:
+            enqueue.check(on_missed, alert_arguments(name, clock.now(), "why"), {})
+        except WrongArguments as error:
+            passed = "the entry's name, the slot and the reason"
+            raise WrongArguments(f"on_missed is called with {passed}: {error}") from None
+    elif on_missed is not None and not _is_url(on_missed):
+        value = MASK if isinstance(on_missed, str) else on_missed
+        raise InvalidValue("on_missed", value, f"a function, or {_URL}")
+    if ping is None:
+        return
+    if not _is_url(ping):
+        raise InvalidValue("ping", MASK if isinstance(ping, str) else ping, _URL)
+    for option in ("result_ttl", "failure_ttl"):
+        kept_s = getattr(job, option)
+        if kept_s is not None and 0 <= kept_s < _KEPT_FOR_PING_S:
+            must = "2m or more beside a ping: the end of a job is noticed up to a minute later"
+            raise InvalidValue(option, kept_s, must)
+
+
+def _is_url(value: object) -> bool:
+    try:
+        parts = urlsplit(value if isinstance(value, str) else "")
+        parts.port  # noqa: B018 - a ValueError if it is no number
+    except ValueError:
+        return False
+    is_plain = str(value).isascii() and str(value).isprintable() and not set(str(value)) & set(" @")
+    return is_plain and parts.scheme in ("http", "https") and bool(parts.hostname)

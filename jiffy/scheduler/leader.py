@@ -1,9 +1,6 @@
 """Which of several schedulers does the work while the others wait.
 
-It saves work and nothing else: where two believe to lead, each tick is still enqueued once.
-
-While one of ours leads, it also has the lock of rq-scheduler: a stock `rqscheduler` would die of an
-entry that is JSON, and enqueue others a second time.
+It saves work and nothing else: where two believe to lead, each run is still enqueued once.
 """
 
 import json
@@ -18,27 +15,38 @@ from jiffy import clock, keys, log
 from jiffy.redis_io import script
 from jiffy.settings import settings
 
-# Whoever leads renews before each wait, and waits for two seconds at most.
+# A leader renews its lease before each wait, and waits for two seconds at most.
 LEASE_S = 4.0
 RENEW_AFTER_S = 0.5
 _LEASE_MS = int(LEASE_S * 1000)
-_SHORTEST_WAIT_S = 0.01  # to BLPOP, 0 is for ever
+_SHORTEST_WAIT_S = 0.01  # to BLPOP, 0 is without end
 
 
 class Leader:
-    """This process' claim to the lead."""
+    """This process' claim to lead.
 
-    def __init__(self, redis: Redis) -> None:
+    It also holds the lock of rq-scheduler: a stock `rqscheduler` would end at an entry that is
+    JSON, and enqueue others a second time.  With `keeps_stock_out` the lock stays when no scheduler
+    of ours runs any more.
+    """
+
+    def __init__(self, redis: Redis, *, keeps_stock_out: bool = False) -> None:
         self._redis = redis
+        self._stock_ms = None if keeps_stock_out else _LEASE_MS
         self._token = secrets.token_hex(8)
         self._who = f"{settings().dyno or socket.gethostname()}:{os.getpid()}"
-        self._own: bytes | None = None  # what the key says while this process leads
-        self._said: str | None = None  # what it says if a claim, not yet answered, was granted
+        self._own: bytes | None = None  # the key's value while this process leads
+        self._claim: str | None = None  # its value if a claim, not yet answered, was granted
         self._renewed_at = -LEASE_S
         self._is_doubted = False
-        self._others: object = None  # whom this process last saw in the lead
+        self._others: object = None  # the process that was last seen to lead
         self._free_in_s = 0.0
         self.is_new = False  # whether the last `leads` took the lead, rather than kept it
+
+    @property
+    def is_held(self) -> bool:
+        """Whether this process led when it was last asked."""
+        return self._own is not None
 
     def leads(self) -> bool:
         """Renew the lead, or take it if it is free; return whether it is this process'."""
@@ -53,7 +61,7 @@ class Leader:
     def doubt(self) -> None:
         """Try to take the lead at the next `leads`, whatever was known: Redis was away, or is full.
 
-        A full one renews a lease, but refuses to write one; so all soon see that nobody leads.
+        A full one renews a lease, but refuses to write one; so it soon shows that none leads.
         """
         self._renewed_at, self._is_doubted = -LEASE_S, True
 
@@ -63,11 +71,11 @@ class Leader:
 
     def resign(self) -> None:
         """Let another lead, now.  Raises redis-py's errors."""
-        words = self._own or self._said
-        if words:
+        value = self._own or self._claim
+        if value:
             resign = script(self._redis, "resign")
-            resign([keys.LEADER, keys.LEADER_LEFT], [words, _LEASE_MS])
-        self._own = self._said = None
+            resign([keys.LEADER, keys.LEADER_LEFT], [value, _LEASE_MS])
+        self._own = self._claim = None
 
     def _is_renewed(self) -> bool:
         """At worst, another's lease is renewed by it for once."""
@@ -75,29 +83,30 @@ class Leader:
             return False
         with self._redis.pipeline(transaction=False) as pipe:
             pipe.getex(keys.LEADER, px=_LEASE_MS)
-            pipe.set(keys.STOCK_LOCK, self._who, px=_LEASE_MS)
-            told, _ = pipe.execute(raise_on_error=False)  # a full Redis still renews the lease
-        if isinstance(told, Exception):
-            raise told
-        return bool(self._own == told)
+            pipe.set(keys.STOCK_LOCK, self._who, px=self._stock_ms)
+            value, _ = pipe.execute(raise_on_error=False)  # a full Redis still renews the lease
+        if isinstance(value, Exception):
+            raise value
+        return bool(self._own == value)
 
     def _is_taken(self) -> bool:
-        """Take the lead if nobody has it; it may be ours, in doubt or as an answer was lost."""
-        words = {"who": self._who, "since": clock.rq_text(clock.wall()), "token": self._token}
-        self._said = json.dumps(words)
+        """Take the lead if it is free; it may be ours, in doubt or as an answer was lost."""
+        claim = {"who": self._who, "since": clock.rq_text(clock.wall()), "token": self._token}
+        self._claim = json.dumps(claim)
         with self._redis.pipeline(transaction=False) as pipe:
-            pipe.set(keys.LEADER, self._said, nx=True, px=_LEASE_MS)
+            pipe.set(keys.LEADER, self._claim, nx=True, px=_LEASE_MS)
             pipe.get(keys.LEADER)
             pipe.pttl(keys.LEADER)
-            pipe.set(keys.STOCK_LOCK, self._who, px=_LEASE_MS)  # one of ours leads, whichever
-            _, told, left_ms, _ = pipe.execute()
-        self._said, self._is_doubted = None, False
-        holder = _read(told)
+            # One of ours leads, whichever; one that waits does not change how long the lock lasts.
+            pipe.set(keys.STOCK_LOCK, self._who, px=_LEASE_MS, nx=True)
+            _, value, left_ms, _ = pipe.execute()
+        self._claim, self._is_doubted = None, False
+        holder = _read(value)
         is_ours = holder.get("token") == self._token
-        self.is_new = is_ours and told != self._own
+        self.is_new = is_ours and value != self._own
         self._free_in_s = max(0, left_ms) / 1000
-        self._note(told if is_ours else None, holder.get("who"))
-        return self.is_new or (is_ours and self._is_renewed())
+        self._note(value if is_ours else None, holder.get("who"))
+        return is_ours and (self._is_renewed() or self.is_new)
 
     def _note(self, own: bytes | None, who: object) -> None:
         if own and not self._own:
@@ -109,9 +118,9 @@ class Leader:
         self._own, self._others = own, None if own else who or self._others
 
 
-def _read(told: bytes | None) -> dict[str, Any]:
+def _read(value: bytes | None) -> dict[str, Any]:
     try:
-        words = json.loads(told or b"{}")
+        claim = json.loads(value or b"{}")
     except ValueError:
         return {}
-    return words if isinstance(words, dict) else {}
+    return claim if isinstance(claim, dict) else {}

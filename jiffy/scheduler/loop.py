@@ -1,144 +1,221 @@
-"""The one place of the scheduler that waits: for the next time, for a change, for Redis."""
+"""The process of a scheduler: it waits for the next run, a change or Redis, until a signal."""
 
 import logging
-from collections.abc import Sequence
-from datetime import datetime
-from typing import Any, NoReturn
+import os
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from functools import partial
+from typing import NoReturn
 
+from redis import Redis
 from redis.exceptions import RedisError
 
-from jiffy import clock, keys, log
+from jiffy import clock, connection, keys, log
 from jiffy.redis_io import is_away, reason_of, source
-from jiffy.scheduler import table
-from jiffy.scheduler.alerts import Alerts
-from jiffy.scheduler.due import Tick
+from jiffy.scheduler import history
 from jiffy.scheduler.entry import Entry
 from jiffy.scheduler.leader import Leader
-from jiffy.scheduler.schedule import FOLLOW_UP_EVERY_S, Look, Scheduler
+from jiffy.scheduler.rq_entries import Scheduler
+from jiffy.scheduler.state import Look, Made, Schedule
+from jiffy.settings import settings
 
-# Programs that use rq-scheduler itself wake nobody: what they add is seen by a glance, this often.
+# Programs that use rq-scheduler itself leave no token: what they add is seen by a glance.
 GLANCE_EVERY_S = 2.0
 # Redis' clock may be set, or run at another pace than ours.
 MEASURE_EVERY_S = 60.0
-# What comes a little too early finds nothing due, and has to ask once more.
+# How jobs ended is looked up no more often.
+FOLLOW_UP_EVERY_S = 1.0
+# A look that comes a little too early finds nothing due, and has to be repeated.
 _AIM_LATE_S = 0.002
 # An idle Redis ends a wait up to a tenth of a second late; the rest is waited for here.
 _REDIS_LATE_S = 0.15
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 1.0
+_GOODBYE_S = 0.5
+
+
+def start(entries: Sequence[Entry]) -> None:
+    """Put the entries in force, and enqueue what comes due until a signal."""
+    log.setup(settings().log_level)
+    redis = connection.connected("scheduler")
+    with until_stopped():
+        schedule = Schedule(redis, entries)
+        schedule.declare()
+        run(schedule, redis)
+
+
+def companion(entries: Sequence[Entry], redis: Redis) -> Callable[[], int]:
+    """Put the entries in force; return what a process beside a worker's children has to do.
+
+    That process may die and be started again, perhaps amid a deploy: it counts as started now.
+    """
+    schedule = Schedule(redis, entries)
+    schedule.declare()
+    return partial(_beside_workers, schedule)
+
+
+def run(schedule: Schedule, redis: Redis) -> None:
+    """Enqueue what comes due until an exception ends it."""
+    where, count = connection.describe(settings()), len(schedule.entries)
+    log.event("scheduler.started", redis=where, entries=count, pid=os.getpid())
+    loop = Loop(schedule, redis)
+    try:
+        loop.run()
+    finally:
+        redis.connection_pool.disconnect()  # an answer may still be on its way
+        with suppress(RedisError):
+            loop.leader.resign()
+        log.event("scheduler.stopped", pid=os.getpid())
+
+
+@contextmanager
+def until_stopped() -> Iterator[None]:
+    """Go on until SIGTERM or SIGINT; what the block does then must be done in half a second.
+
+    The signal raises an exception in the middle of whatever is under way: each step is one script,
+    so any moment will do, and a Redis that does not answer is not waited for.
+    """
+    received: list[int] = []
+
+    def stop(number: int, _: object) -> None:
+        if received and number != signal.SIGALRM:  # a platform may send it twice
+            return
+        received.append(number)
+        signal.setitimer(signal.ITIMER_REAL, _GOODBYE_S, _GOODBYE_S)
+        raise _Stopped
+
+    for number in (signal.SIGALRM, signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, stop)
+    try:
+        yield
+    except _Stopped:
+        pass
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
 
 
 class Loop:
     """Enqueues what comes due for as long as this scheduler leads, and else waits to lead."""
 
-    def __init__(
-        self,
-        scheduler: Scheduler,
-        entries: Sequence[Entry],
-        alerts: Alerts | None = None,
-        since: datetime | None = None,  # then the entries were put in force
-    ) -> None:
-        self._scheduler, self._entries, self._since = scheduler, entries, since
-        self._alerts = alerts or Alerts(entries)
-        self._redis = scheduler.connection
-        self.leader = Leader(self._redis)
+    def __init__(self, schedule: Schedule, redis: Redis) -> None:
+        self._schedule, self._redis = schedule, redis
+        self._stock = Scheduler(connection=redis)
+        self.leader = Leader(redis, keeps_stock_out=bool(schedule.entries))
         self._absence = Absence()
+        self._is_in_force = False  # unless it is known to be, see whether it is
         self._look_at = 0.0  # by the monotonic clock of this machine
-        self._front: Any = None  # of the schedule, before the last look; None: not known
-        self._due: Sequence[object] = ()  # what that look found
+        self._front: object = None  # of the sorted set, at the last look; None: not known
+        self._follow_up_at = 0.0
 
     def run(self) -> NoReturn:
         """Go on until an exception of a signal's ends it; outlives every absence of Redis."""
-        self._alerts.start()
+        self._schedule.notifier.start()
         while True:
             try:
                 self.turn()
             except RedisError as error:
                 self._redis.connection_pool.disconnect()
                 self.leader.doubt()
-                self._look_at = 0.0
+                self._look_at, self._is_in_force = 0.0, False
                 clock.pause(self._absence.goes_on(error))
 
     def turn(self) -> None:
         """Wait for what comes next, and do it."""
-        leads = self.leader.leads()
-        self._scheduler.heartbeat()
-        if not leads:
+        self._stock.heartbeat()
+        if not (self.leader.is_held and self._is_in_force) and not self._can_lead():
+            return
+        if not self.leader.leads():
             self._absence.ends()
             self.leader.stand_by()
             return
         if self.leader.is_new:
-            self._begin()
+            # Redis may be empty, or older; and the first run is not to wait for our script.
+            self._redis.script_load(source("entry_run"))
+            self._schedule.declare()
+            self._is_in_force, self._look_at = True, 0.0
         self._wait()
         self.work()
-        # Not before: a Redis that is full answers, and yet takes no tick.
+        # Not before: a Redis that is full answers, and yet takes no run.
         self._absence.ends()
-
-    def _begin(self) -> None:
-        # A Redis that has lost its whole schedule has lost its leader, too; and our scripts: the
-        # first tick is not to wait until they are there.
-        self._redis.script_load(source("entry_ticks"))
-        table.restore(self._scheduler, self._entries, self._alerts, self._since)
-        self._look_at = 0.0
 
     def work(self) -> None:
         """Enqueue what is due, as the leader."""
         if clock.monotonic() >= self._look_at:
             self._front = None
             self._look()
-        elif (front := self._glance()) != self._front:
-            self._front = front
+        elif (front := self._redis.zrange(keys.ENTRIES, 0, 0, withscores=True)) != self._front:
             self._look()
+            self._front = front
 
-    def _glance(self) -> Any:
-        return self._redis.zrange(keys.ENTRIES, 0, 0, withscores=True)
+    def _can_lead(self) -> bool:
+        """Whether this schedule is in force, or can be put so: no newer one is."""
+        is_in_force = self._schedule.is_in_force()
+        if is_in_force is False:
+            if self.leader.is_held:
+                self.leader.resign()
+            self._absence.ends()
+            clock.pause(_LONGEST_PAUSE_S)
+            return False
+        if is_in_force is None:
+            self._schedule.declare()
+        self._is_in_force = True
+        return True
 
     def _look(self) -> None:
-        # What Redis says was true a moment after we asked; and so long does it take to ask again.
+        # What Redis answers was true a moment after the question; and so long does the next take.
         asked_at = clock.monotonic()
-        seen = table.mend(self._scheduler, self._scheduler.look(), self._entries, self._alerts)
-        done = self._scheduler.enqueue_due(seen)
-        for tick in done:
-            _note(tick)
-        self._alerts.missed(done, seen.now)
-        self._alerts.broken(self._scheduler.newly_broken())
-        self._alerts.ended(self._scheduler.follow_up(seen))
-        # Those that were due have another time now; but a broken one stays, and is not waited for.
-        is_new = seen.due and seen.due != self._due
-        self._due = seen.due
-        if seen.due:
-            self._front = None
-        is_soon = is_new or self._scheduler.is_behind
-        self._look_at = 0.0 if is_soon else asked_at + wait_after(seen)
+        seen, schedule = self._schedule.look(), self._schedule
+        coming = schedule.next_due
+        is_lost = coming is not None and (
+            seen.front is None or seen.front[1] > coming + _AIM_LATE_S
+        )
+        made = None
+        if not is_lost or schedule.is_in_force():
+            if is_lost:
+                schedule.declare()  # an entry was taken off the sorted set
+            made = schedule.enqueue_due(seen.now)
+        if made is None:  # another schedule is in force, or Redis has lost which
+            self._look_at, self._is_in_force = 0.0, False
+            return
+        for one in made:
+            _log(one)
+        schedule.notifier.missed(made, seen.now)
+        is_due = seen.front is not None and seen.front[1] <= seen.now.timestamp()
+        others = self._stock.enqueue_jobs() if is_due else []
+        is_behind = self._follow_up(seen)
+        self._look_at = 0.0 if made or others or is_behind else asked_at + self._wait_after(seen)
+
+    def _follow_up(self, seen: Look) -> bool:
+        """See how jobs ended, for the history and for pings; return whether more wait for that."""
+        is_time = seen.follow_up_at is not None and seen.follow_up_at <= seen.now.timestamp()
+        if not is_time or clock.monotonic() < self._follow_up_at:
+            return False
+        ended, is_behind = history.follow_up(self._redis, seen.now)
+        known = self._schedule.entries
+        self._schedule.notifier.ended((known[key], one) for key, one in ended if key in known)
+        if not is_behind:
+            self._follow_up_at = clock.monotonic() + FOLLOW_UP_EVERY_S
+        return is_behind
+
+    def _wait_after(self, seen: Look) -> float:
+        """How long after `seen` to look again: for the next run, for jobs, or to set our clock."""
+        now_s, waits = seen.now.timestamp(), [MEASURE_EVERY_S]
+        fronts = [seen.front[1]] if seen.front and seen.front[1] > now_s else []
+        next_due = self._schedule.next_due
+        for due_s in [*fronts, *([] if next_due is None else [next_due])]:
+            waits.append(due_s - now_s + _AIM_LATE_S)
+        if seen.follow_up_at is not None:
+            waits.append(max(FOLLOW_UP_EVERY_S, seen.follow_up_at - now_s))
+        return min(waits)
 
     def _wait(self) -> None:
         """Until the next look is due, but no longer than to the next glance, or a change."""
         until = min(self._look_at, clock.monotonic() + GLANCE_EVERY_S)
         in_redis_s = until - clock.monotonic() - _REDIS_LATE_S
         if in_redis_s > 0 and self._redis.blpop([keys.SCHEDULE_WAKE], in_redis_s):
-            self._look_at = 0.0
+            self._look_at, self._is_in_force = 0.0, False
         elif self._look_at <= until:
             clock.pause(max(0.0, until - clock.monotonic()))
-
-
-def wait_after(seen: Look) -> float:
-    """How long after `seen` to look again: for the next entry, for jobs, or to set our clock."""
-    waits = [MEASURE_EVERY_S]
-    if seen.next_due is not None:
-        waits.append((seen.next_due - seen.now).total_seconds() + _AIM_LATE_S)
-    if seen.follow_up_at is not None:
-        until_then = (seen.follow_up_at - seen.now).total_seconds()
-        waits.append(max(FOLLOW_UP_EVERY_S, until_then))
-    return min(waits)
-
-
-def _note(tick: Tick) -> None:
-    level = logging.WARNING if tick.outcome == "missed" else logging.INFO
-    more: dict[str, object] = {"job": tick.job_id, "late_ms": tick.late_ms}
-    if tick.reason:
-        more = {"reason": tick.reason} | ({"slots": tick.slots} if tick.slots > 1 else {})
-    slot = f"{clock.from_wall(tick.slot):%Y-%m-%dT%H:%M:%SZ}"
-    name = f"tick.{tick.outcome}"
-    log.event(name, level, entry=tick.name, slot=slot, queue=tick.queue, **more)
 
 
 class Absence:
@@ -152,7 +229,8 @@ class Absence:
         """Return how long to wait before the next try."""
         if self._began is None:
             self._began = clock.monotonic()
-            event, level = ("redis.away", logging.WARNING) if is_away(error) else _REFUSED
+            away = ("redis.away", logging.WARNING)
+            event, level = away if is_away(error) else ("redis.refused", logging.ERROR)
             log.event(event, level, reason=reason_of(error))
         pause_s, self._pause_s = self._pause_s, min(self._pause_s * 2, _LONGEST_PAUSE_S)
         return pause_s
@@ -163,4 +241,22 @@ class Absence:
         self._began, self._pause_s = None, _FIRST_PAUSE_S
 
 
-_REFUSED = ("redis.refused", logging.ERROR)
+class _Stopped(BaseException):
+    """A signal has asked this process to stop."""
+
+
+def _beside_workers(schedule: Schedule) -> int:
+    redis = connection.connect("scheduler")
+    with until_stopped():
+        again = Schedule(redis, schedule.entries.values(), schedule.notifier, schedule.since)
+        run(again, redis)
+    return 0
+
+
+def _log(one: Made) -> None:
+    level = logging.WARNING if one.outcome == "missed" else logging.INFO
+    more: dict[str, object] = {"job": one.job_id, "late_ms": one.late_ms}
+    if one.reason:
+        more = {"reason": one.reason} | ({"slots": one.slots} if one.slots > 1 else {})
+    slot, queue = f"{one.slot:%Y-%m-%dT%H:%M:%SZ}", one.entry.job.origin
+    log.event(f"tick.{one.outcome}", level, entry=one.entry.name, slot=slot, queue=queue, **more)

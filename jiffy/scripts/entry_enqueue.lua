@@ -1,47 +1,32 @@
 -- Enqueue an entry that was made through rq-scheduler's API: it is the job itself.  One step, once for each slot.
--- KEYS: rq-scheduler's entries, the job's hash, RQ's set of queues
--- ARGV: id, its time as it was seen, its next time ('': never again), now as RQ writes it, its changed meta or '', RQ's
---       time limit of a job that has none
+-- KEYS: rq-scheduler's entries
+-- ARGV: id, its time as it was seen, its next time ('': never again), its changed meta or '', RQ's default time limit
 -- Returns the queue if it was enqueued, or waits for the jobs that it depends on; '' if that slot is done or was moved.
 --include lib
-local id, coming, job = ARGV[1], ARGV[3], KEYS[2]
-local slot = redis.call('ZSCORE', KEYS[1], id)
+local id, coming, key = ARGV[1], ARGV[3], job_key(ARGV[1])
+local slot = call('ZSCORE', KEYS[1], id)
 if not slot or tonumber(slot) ~= tonumber(ARGV[2]) then return '' end
+if call('HSTRLEN', key, 'data') == 0 then return redis.error_reply('its job has no data') end
 
-local has = redis.call('HMGET', job, 'origin', 'enqueue_at_front', 'ttl', 'timeout', 'dependency_ids',
-  'allow_dependency_failures')
-local name = has[1] or 'default'
-local queue = RQ .. 'queue:' .. name
-if redis.call('HSTRLEN', job, 'data') == 0 then return redis.error_reply('its job has no data') end
-
-local parents, waits = has[5] and has[5] ~= '' and cjson.decode(has[5]) or {}, false
+local queue, front, depends, may_fail = unpack(fields(key, 'origin', 'enqueue_at_front', 'dependency_ids',
+  'allow_dependency_failures'))
+queue = queue or 'default'
+call('HSETNX', key, 'timeout', ARGV[5])
+call('HSETNX', key, 'origin', queue)
+if ARGV[4] ~= '' then call('HSET', key, 'meta', ARGV[4]) end
+local parents = depends and cjson.decode(depends) or {}
 for _, parent in ipairs(parents) do
-  local status = redis.call('HGET', RQ .. 'job:' .. parent, 'status')
-  local is_enough = not status or status == 'finished' or (status == 'failed' and has[6] == '1')
-  waits = waits or not is_enough
+  call('SADD', job_key(parent) .. ':dependents', id)
+  call('SADD', RQ .. 'job::' .. id .. ':dependencies', parent)
 end
-
--- What can fail comes first: nothing is undone when a script ends with an error.
-if waits then
-  redis.call('ZADD', RQ .. 'deferred:' .. name, redis.call('TIME')[1], id)
-  for _, parent in ipairs(parents) do
-    redis.call('SADD', RQ .. 'job:' .. parent .. ':dependents', id)
-    redis.call('SADD', RQ .. 'job::' .. id .. ':dependencies', parent)
+if is_met(id, may_fail == '1') then
+  if not enqueue(queue, id, front == '1') then
+    return redis.error_reply('the key of its queue, ' .. queue .. ', is of another type')
   end
-  redis.call('HSET', job, 'status', 'deferred')
+  for _, parent in ipairs(parents) do call('SREM', job_key(parent) .. ':dependents', id) end
 else
-  redis.call(has[2] == '1' and 'LPUSH' or 'RPUSH', queue, id)
-  redis.call('HSET', job, 'status', 'queued', 'enqueued_at', ARGV[4])
-  wake(name)
+  call('ZADD', RQ .. 'deferred:' .. queue, NOW, id)
+  call('HSET', key, 'status', 'deferred')
 end
-redis.call('SADD', KEYS[3], queue)
-redis.call('HSETNX', job, 'timeout', ARGV[6])
-redis.call('HSETNX', job, 'origin', name)
-if ARGV[5] ~= '' then redis.call('HSET', job, 'meta', ARGV[5]) end
-if has[3] and has[3] ~= '' then redis.call('EXPIRE', job, has[3]) end
-if coming == '' then
-  redis.call('ZREM', KEYS[1], id)
-else
-  redis.call('ZADD', KEYS[1], coming, id)
-end
-return name
+if coming == '' then call('ZREM', KEYS[1], id) else call('ZADD', KEYS[1], coming, id) end
+return queue

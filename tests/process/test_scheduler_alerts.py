@@ -6,12 +6,12 @@ from datetime import UTC, datetime
 
 import pytest
 
-from jiffy import entries
-from jiffy.scheduler import at, every, table
-from jiffy.scheduler.command import companion
-from jiffy.scheduler.schedule import Scheduler
+from jiffy import at, entries, every
+from jiffy.scheduler.entry import right
+from jiffy.scheduler.loop import companion
 from jiffy.worker import process
 from jobs import numbers
+from tests.support import schedules
 from tests.support.newcomer import wait_until
 from tests.support.receiver import receiving
 from tests.support.scheduler_processes import Running
@@ -25,15 +25,12 @@ def receiver():
 
 @pytest.fixture
 def start(redis, tmp_path):
-    """Put a table in force and start a scheduler for it: `start(every(…))`."""
+    """Put a schedule in force and start a scheduler for it: `start(every(…))`."""
     started = []
 
     def run(*lines):
-        found, wrong = table.read(lines)
-        assert wrong == []
-        scheduler = Scheduler(connection=redis)
-        table.apply(scheduler, found, scheduler.look().now)
-        started.append(Running(tmp_path, found))
+        schedules.declare(redis, *lines)
+        started.append(Running(tmp_path, right(lines)))
         return started[-1]
 
     yield run
@@ -83,7 +80,7 @@ def test_a_scheduler_that_is_told_to_stop_is_away_at_once(start, redis):
 
 def test_what_is_found_before_a_worker_starts_its_scheduler_is_told_by_that(redis, receiver):
     past = datetime(2026, 1, 1, tzinfo=UTC)
-    found = table.right([at(past, numbers.add, args=[2, 3], on_missed=receiver.address)])
+    found = right([at(past, numbers.add, args=[2, 3], on_missed=receiver.address)])
     pid = process.fork(companion(found, redis))
     try:
         wait_until(lambda: receiver.heard)

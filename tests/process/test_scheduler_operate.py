@@ -6,20 +6,17 @@ from datetime import UTC, datetime
 
 import pytest
 
-from jiffy import entries, keys
-from jiffy.scheduler import every, table
-from jiffy.scheduler.schedule import Scheduler
+from jiffy import entries, every, keys
+from jiffy.scheduler.rq_entries import Scheduler
 from jobs import numbers
+from tests.support import schedules
 from tests.support.newcomer import CHECKOUT
 
 
 @pytest.fixture
 def scheduler(redis):
     """One with the entry "sum" in force."""
-    found, _ = table.read([every("10m", numbers.add, args=[2, 3], name="sum")])
-    one = Scheduler(connection=redis)
-    table.apply(one, found, one.look().now)
-    return one
+    return schedules.declare(redis, every("10m", numbers.add, args=[2, 3], name="sum"))
 
 
 @pytest.fixture
@@ -40,7 +37,7 @@ def shell(scheduler):
 
 
 def next_tick(scheduler):
-    [tick] = scheduler.enqueue_due(scheduler.look("entry-sum"))
+    [tick] = schedules.run_next(scheduler)
     return tick
 
 
@@ -74,21 +71,21 @@ def test_a_job_of_an_entry_is_run_now_and_its_own_time_stays(shell, redis, work)
 
 
 def test_the_next_tick_is_skipped(shell, scheduler):
-    assert shell("skip", "sum") == (0, ["The next tick of sum will be skipped."])
+    assert shell("skip", "sum") == (0, ["The next run of sum will be skipped."])
     assert next_tick(scheduler).outcome == "skipped"
     assert next_tick(scheduler).outcome == "enqueued"
 
 
 def test_a_skip_is_taken_back_with_0(shell, scheduler):
     shell("skip", "sum")
-    assert shell("skip", "sum", "--count", "0") == (0, ["No tick of sum will be skipped."])
+    assert shell("skip", "sum", "--count", "0") == (0, ["No run of sum will be skipped."])
     assert next_tick(scheduler).outcome == "enqueued"
 
 
 def test_of_an_entry_that_is_done_nothing_is_skipped(shell, redis):
     redis.zrem(keys.ENTRIES, "entry-sum")
 
-    assert shell("skip", "sum") == (0, ["sum never comes again: there is nothing to skip."])
+    assert shell("skip", "sum") == (0, ["sum never runs again: there is nothing to skip."])
     assert entries.read(redis)[0].skip == 0
 
 
@@ -124,10 +121,10 @@ def test_the_history_shows_each_tick(shell, scheduler):
         (["pause", "sum", "--why", "x", "--until", "soon"], "until is 'soon'; it must be "),
         (["pause", "sum", "--why", "x", "--until", "2020-01-01T00:00:00Z"], "until is '2020"),
         (["pause", "sum", "--why", "x", "--until", "9999-12-31T23:59:59-14:00"], "until is '9999"),
-        (["skip", "sum", "--count", "1001"], "count is 1001; it must be how many ticks to skip"),
-        (["history", "sum", "--limit", "0"], "limit is 0; it must be how many ticks to show"),
-        (["history", "sum", "--limit", "-3"], "limit is -3; it must be how many ticks to show"),
-        (["skip", "sum", "--count", "-1"], "count is -1; it must be how many ticks to skip"),
+        (["skip", "sum", "--count", "1001"], "count is 1001; it must be how many runs to skip"),
+        (["history", "sum", "--limit", "0"], "limit is 0; it must be how many runs to show"),
+        (["history", "sum", "--limit", "-3"], "limit is -3; it must be how many runs to show"),
+        (["skip", "sum", "--count", "-1"], "count is -1; it must be how many runs to skip"),
     ],
 )
 def test_a_mistake_is_one_line(words, said, shell):
@@ -137,9 +134,10 @@ def test_a_mistake_is_one_line(words, said, shell):
     assert line.startswith(said)
 
 
-def test_an_entry_of_rq_schedulers_api_is_listed_and_who_operates_it_is_told_how(shell, scheduler):
+def test_an_entry_of_rq_schedulers_api_is_listed_and_who_operates_it_is_told_how(shell, redis):
     now = datetime.now(UTC)
-    scheduler.schedule(now, numbers.add, args=[2, 3], interval=60, id="foreign1")
+    stock = Scheduler(connection=redis)
+    stock.schedule(now, numbers.add, args=[2, 3], interval=60, id="foreign1")
     assert any(line.startswith("foreign1 ") for line in shell("list")[1])
     code, [line] = shell("pause", "foreign1", "--why", "x")
 

@@ -4,31 +4,27 @@ import os
 import signal
 
 import pytest
+from jiffy.producer.queues import Job
 from rq.command import send_stop_job_command
 
-from jiffy import entries, keys
-from jiffy.producer.enqueue import Job
-from jiffy.scheduler import every, table
-from jiffy.scheduler.schedule import Scheduler
+from jiffy import entries, every, keys
 from tests.jobs import worker as worker_jobs
+from tests.support import schedules
 from tests.support.worker_processes import begin, let_go_on
 from tests.support.worker_support import said
 
 pytestmark = pytest.mark.slow
-
-ENTRY = "entry-nap"
 
 
 @pytest.fixture
 def tick(redis, environ):
     """Let the next slot of the entry come, ahead of its time; returns what became of it."""
     environ(JOBS_MODULES="jobs,tests")
-    scheduler = Scheduler(connection=redis)
     line = every("1h", worker_jobs.wait_for, args=["a"], name="nap", overlap="queue one")
-    table.apply(scheduler, table.right([line]), scheduler.look().now)
+    schedule = schedules.declare(redis, line)
 
     def come():
-        [done] = scheduler.enqueue_due(scheduler.look(ENTRY))
+        [done] = schedules.run_next(schedule)
         return done
 
     return come

@@ -2,22 +2,24 @@
 
 import os
 import pickle
+import signal
 import subprocess
 import sys
 import urllib.error
 import urllib.request
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 from pathlib import Path
 
 import pytest
 
 from bench.compat import tables
 from bench.server import free_port
-from jiffy import enqueue, keys
+from jiffy import enqueue, every, keys
 from jiffy.producer import actions
-from jiffy.scheduler import every, table
-from jiffy.scheduler.schedule import Scheduler
+from jiffy.scheduler.entry import right
+from jiffy.scheduler.rq_entries import Scheduler
 from jobs import numbers
 from tests.support.newcomer import CHECKOUT, wait_until
 from tests.support.scheduler_processes import Running
@@ -255,27 +257,30 @@ def test_without_its_flags_rqscheduler_ends_and_the_entry_stays_due(run, due, re
     assert due.return_value() == 5
 
 
-def test_beside_a_scheduler_of_ours_it_meets_no_entry(due, redis, tmp_path):
-    entries, _ = table.read([every(1, numbers.add, args=[2, 3], overlap="allow")])
-    table.apply(Scheduler(connection=redis), entries, datetime.now(UTC))
-    ours = Running(tmp_path, entries)
+def test_beside_a_scheduler_of_ours_and_after_it_it_meets_no_entry(due, redis, tmp_path):
+    ours = Running(tmp_path, right([every(1, numbers.add, args=[2, 3], overlap="allow")]))
+    words = ["--url", os.environ["REDIS_URL"], "--interval", "0.05"]
+
+    def locked_out(times):
+        seen = (line for line in stock.stdout if "Lock already taken" in line)
+        return len(list(islice(seen, times))) == times and stock.poll() is None
+
     try:
-        ours.until_logged("leader.gained")
-        words = ["--url", os.environ["REDIS_URL"], "--interval", "0.05"]
+        ours.until_logged("tick.enqueued")
         with subprocess.Popen(
             [BIN / "rqscheduler", *words],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
         ) as stock:
-            skipped = 0
-            for line in stock.stdout:
-                skipped += "Lock already taken" in line
-                if skipped == 40:  # two seconds, in which entries of ours were due
-                    break
-            is_alive = stock.poll() is None
+            beside = locked_out(40)  # two seconds, in which entries of ours were due
+            ours.send(signal.SIGTERM)
+            ours.wait()
+            enqueued = redis.llen(keys.queue("default"))
+            after = locked_out(40)
             stock.kill()  # asked to end, it may wait for a reader of what it says
     finally:
         ours.end()
 
-    assert (is_alive, skipped) == (True, 40)
+    assert (beside, after) == (True, True)
+    assert redis.llen(keys.queue("default")) == enqueued

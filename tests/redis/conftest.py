@@ -3,9 +3,10 @@
 import pytest
 
 from jiffy import connection, redis_io
-from jiffy.scheduler import table
-from jiffy.scheduler.schedule import Scheduler
+from jiffy.scheduler.rq_entries import Scheduler
+from tests.support import schedules
 from tests.support.cutting import Cutter
+from tests.support.weekly import slot
 
 
 @pytest.fixture(autouse=True)
@@ -28,16 +29,36 @@ def cutter(redis_address, environ, monkeypatch):
 
 @pytest.fixture
 def scheduler(redis):
+    """rq-scheduler's Scheduler, as ours."""
     return Scheduler(connection=redis)
 
 
 @pytest.fixture
-def declare(scheduler):
-    """Put a table in force, at a moment: `declare(every(…), …, now=…)`; returns what changed."""
+def declare(redis):
+    """Put a schedule in force, at a moment: `declare(every(…), …, now=…)`; returns what changed."""
 
     def put(*lines, now=None):
-        found, wrong = table.read(lines)
-        assert wrong == []
-        return table.apply(scheduler, found, now or scheduler.look().now)
+        put.schedule = schedules.declare(redis, *lines, now=now)
+        return put.schedule.counts
 
     return put
+
+
+@pytest.fixture
+def run_next(declare):
+    """Let the next run times come: `run_next()`; returns what became of them.
+
+    They are taken ahead of their time, so nothing depends on the clock.
+    """
+    return lambda count=1: schedules.run_next(declare.schedule, count)
+
+
+@pytest.fixture
+def catch_up(declare, redis):
+    """As if no scheduler had run since so many weeks ago, and one does now: what became of it."""
+
+    def run(weeks=0, entry_id="entry-jobs-numbers-add"):
+        declare.schedule = schedules.set_back(redis, declare.schedule, entry_id, slot(weeks))
+        return schedules.enqueue_due(declare.schedule)
+
+    return run

@@ -1,17 +1,14 @@
 """The entries as pages and scripts see them, and what may be done to them."""
 
-import json
 import pickle
-import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
 import rq_scheduler
 
-from jiffy import clock, entries, keys, ticks
+from jiffy import at, clock, entries, every, keys
 from jiffy.errors import InvalidValue, UnknownEntry
 from jiffy.producer.enqueue import Job
-from jiffy.scheduler import at, every
 from jobs import numbers
 from tests.support.weekly import weekly
 
@@ -89,7 +86,7 @@ def test_who_would_operate_an_entry_of_rq_scheduler_is_told_where_that_is_done(
 @pytest.mark.parametrize("limit", [0, -3, "5", True])
 def test_a_history_of_no_ticks_is_refused(limit, declare, redis):
     declare(add())
-    with pytest.raises(InvalidValue, match=r"limit is .*; it must be how many ticks to show"):
+    with pytest.raises(InvalidValue, match=r"limit is .*; it must be how many runs to show"):
         entries.history(redis, "sum", limit)
 
 
@@ -129,12 +126,11 @@ def test_an_entry_that_is_done_can_be_run_now(declare, work, redis):
     assert entries.read(redis)[0].is_done
 
 
-def test_what_runs_by_hand_is_in_the_way_of_the_next_tick(declare, scheduler, redis):
+def test_what_runs_by_hand_is_in_the_way_of_the_next_run(declare, run_next, redis):
     declare(add())
     entries.run_now(redis, "sum", "ada")
-    [tick] = scheduler.enqueue_due(scheduler.look("entry-sum"))
 
-    assert tick.outcome == "skipped"
+    assert [one.outcome for one in run_next()] == ["skipped"]
 
 
 @pytest.mark.parametrize(
@@ -175,85 +171,15 @@ def test_a_pause_says_who_and_why_and_ends_in_the_future(told, declare, redis):
 @pytest.mark.parametrize("count", [-1, 1001, 10**20, True, 1.5])
 def test_so_many_ticks_are_skipped_that_they_can_be_counted(count, declare, redis):
     declare(add())
-    with pytest.raises(InvalidValue, match="how many ticks to skip, from 0 to 1000"):
+    with pytest.raises(InvalidValue, match="how many runs to skip, from 0 to 1000"):
         entries.skip_next(redis, "sum", count)
 
 
 def test_a_line_of_the_history_is_read_as_it_was_written():
     slot = datetime(2026, 11, 20, 6, 0, tzinfo=UTC)
-    line = ticks.line_of("t", slot, slot + timedelta(seconds=17.25), late_ms=12)
-    tick = ticks.tick_of("entry-sum", line.replace("|||", "|finished|1500|"))
+    line = entries.line_of("t", slot, slot + timedelta(seconds=17.25), late_ms=12)
+    tick = entries.run_of("entry-sum", line.replace("|||", "|finished|1500|"))
 
     assert (tick.slot, tick.late_ms, tick.outcome, tick.duration_s) == (slot, 12, "finished", 1.5)
     assert tick.enqueued_at == slot + timedelta(seconds=17.262)
     assert tick.job_id == "sum-20261120T060000Z"
-
-
-def test_an_entry_made_at_run_time_is_written_in_one_step(scheduler, redis):
-    redis.config_resetstat()
-    job = scheduler.schedule(datetime.now(UTC), numbers.add, args=[2, 3], interval=60)
-    calls = redis.info("commandstats")
-
-    assert job.connection is redis
-    assert calls["cmdstat_exec"]["calls"] == calls["cmdstat_hset"]["calls"] == 1
-
-
-def test_the_first_time_of_a_cron_string_made_at_run_time_is_its_next(scheduler, redis):
-    now = redis.time()[0]
-    with pytest.warns(FutureWarning):  # rq-scheduler's own
-        job = scheduler.cron("*/15 * * * *", numbers.add, args=[2, 3])
-    first = redis.zscore(keys.ENTRIES, job.id)
-
-    assert first % 900 == 0
-    assert now < first <= now + 901
-
-
-def test_a_first_time_lies_ahead_also_in_the_hour_that_a_clock_shows_twice(
-    scheduler, redis, monkeypatch
-):
-    monkeypatch.setenv("TZ", "Europe/Paris")
-    time.tzset()
-    try:
-        monkeypatch.setattr(clock, "now", lambda: datetime(2026, 10, 25, 1, 10, tzinfo=UTC))
-        with pytest.warns(FutureWarning):
-            job = scheduler.cron("30 2 * * *", numbers.add, args=[2, 3])
-    finally:
-        monkeypatch.undo()
-        time.tzset()
-
-    first = datetime.fromtimestamp(redis.zscore(keys.ENTRIES, job.id), UTC)
-    assert first == datetime(2026, 10, 26, 1, 30, tzinfo=UTC)
-
-
-def test_an_entry_that_was_enqueued_just_now_cannot_be_moved_and_so_done_twice(scheduler, redis):
-    job = scheduler.enqueue_in(timedelta(0), numbers.add, 2, 3)
-    scheduler.enqueue_jobs()
-    with pytest.raises(ValueError, match="not in scheduled jobs"):
-        scheduler.change_execution_time(job, datetime(2999, 1, 1, tzinfo=UTC))
-
-    assert redis.zcard(keys.ENTRIES) == 0
-
-
-def test_a_job_that_waits_for_one_that_has_finished_is_enqueued(scheduler, work, redis):
-    first = Job.create(
-        numbers.add, args=(1, 1), connection=redis, origin="default", status="finished"
-    )
-    first.save()
-    second = scheduler.enqueue_in(timedelta(0), numbers.add, 2, 3, depends_on=first)
-    scheduler.enqueue_jobs()
-    work()
-
-    assert second.return_value() == 5
-
-
-def test_a_job_that_waits_for_another_runs_after_it(scheduler, work, redis):
-    first = Job.create(numbers.add, args=(1, 1), connection=redis, origin="default")
-    first.save()
-    second = scheduler.enqueue_in(timedelta(0), numbers.add, 2, 3, depends_on=first)
-    scheduler.enqueue_jobs()
-    assert second.get_status() == "deferred"
-    redis.rpush(keys.queue("default"), first.id)
-    work()
-
-    assert second.return_value() == 5
-    assert json.loads(redis.hget(second.key, "dependency_ids")) == [first.id]

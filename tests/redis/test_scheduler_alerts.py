@@ -1,4 +1,4 @@
-"""Who is told of missed ticks and of jobs that are over, how often, and what stays secret."""
+"""Who hears of missed runs and of jobs that have ended, how often, and what stays secret."""
 
 import threading
 from datetime import UTC, datetime, timedelta
@@ -6,15 +6,15 @@ from functools import partial
 
 import pytest
 
-from jiffy import keys
+from jiffy import at, keys
+from jiffy.entries import run_of
 from jiffy.producer.enqueue import Job
-from jiffy.scheduler import at, messenger, table, words
-from jiffy.scheduler.alerts import Alerts
+from jiffy.scheduler import notify
+from jiffy.scheduler.entry import read
 from jiffy.scheduler.loop import Loop
-from jiffy.scheduler.messenger import MOST_WAITING, Message, Messenger
-from jiffy.scheduler.schedule import Ended, Scheduler
-from jiffy.ticks import tick_of
+from jiffy.scheduler.notify import MOST_WAITING, Notifier
 from jobs import mail, numbers
+from tests.support import schedules
 from tests.support.newcomer import wait_until
 from tests.support.receiver import receiving
 from tests.support.weekly import WEEK, slot, weekly
@@ -32,21 +32,17 @@ def receiver():
 @pytest.fixture
 def impatient(monkeypatch):
     """What fails is tried again at once."""
-    monkeypatch.setattr(messenger, "_PAUSES_S", (0, 0))
+    monkeypatch.setattr(notify, "_PAUSES_S", (0, 0))
 
 
 @pytest.fixture
 def lead(redis):
-    """Put a table in force and lead: `lead(every(…))`; returns the loop, which tells whom it is to
-    tell from then on."""
+    """Put a schedule in force and lead: `lead(every(…))`; returns the loop, which notifies."""
 
     def begin(*lines, now=None):
-        entries, wrong = table.read(lines)
-        assert wrong == []
-        scheduler, alerts = Scheduler(connection=redis), Alerts(entries)
-        table.apply(scheduler, entries, now or scheduler.look().now, alerts)
-        alerts.start()
-        return Loop(scheduler, entries, alerts)
+        schedule = schedules.declare(redis, *lines, now=now)
+        schedule.notifier.start()
+        return Loop(schedule, redis)
 
     return begin
 
@@ -60,9 +56,9 @@ def look(loop):
     loop.work()
 
 
-def nobody_ran_for(redis, weeks):
+def none_ran_for(loop, redis, weeks):
     """As if no scheduler had; returns the first slot that was missed."""
-    redis.zadd(keys.ENTRIES, {ENTRY: slot(weeks)})
+    loop._schedule = schedules.set_back(redis, loop._schedule, ENTRY, slot(weeks))
     return slot(weeks)
 
 
@@ -74,12 +70,12 @@ def until_heard(receiver, count=1):
     wait_until(lambda: len(receiver.heard) >= count)
 
 
-# Missed ticks
+# Missed runs
 
 
 def test_an_address_is_told_once_of_all_that_was_missed_together(lead, redis, receiver):
     loop = lead(add(on_missed=f"{receiver.address}/hook"))
-    first = nobody_ran_for(redis, 6)
+    first = none_ran_for(loop, redis, 6)
     look(loop)
     look(loop)
     until_heard(receiver)
@@ -94,7 +90,7 @@ def test_an_address_is_told_once_of_all_that_was_missed_together(lead, redis, re
 
 def test_a_single_tick_that_is_enqueued_much_too_late_is_told_too(lead, redis, receiver):
     loop = lead(add(on_missed=receiver.address))
-    last = nobody_ran_for(redis, 0)
+    last = none_ran_for(loop, redis, 0)
     look(loop)
     until_heard(receiver)
 
@@ -107,7 +103,7 @@ def test_what_is_told_is_counted_in_slots_whether_or_not_each_became_a_job(
 ):
     options = {"missed": missed, "overlap": "allow", "on_missed": receiver.address}
     loop = lead(add(**options))
-    first = nobody_ran_for(redis, 4)
+    first = none_ran_for(loop, redis, 4)
     look(loop)
     until_heard(receiver)
     [(_, _, told)] = receiver.heard
@@ -118,7 +114,7 @@ def test_what_is_told_is_counted_in_slots_whether_or_not_each_became_a_job(
 
 def test_a_function_is_enqueued_with_the_name_the_slot_and_the_reason(lead, redis):
     loop = lead(add(on_missed=mail.send))
-    first = nobody_ran_for(redis, 1)
+    first = none_ran_for(loop, redis, 1)
     look(loop)
     job_id = f"jobs-numbers-add-{datetime.fromtimestamp(first, UTC):%Y%m%dT%H%M%SZ}-missed"
     wait_until(lambda: redis.exists(keys.job(job_id)))
@@ -132,7 +128,8 @@ def test_two_schedulers_that_both_tell_enqueue_a_function_once(lead, redis, impa
     slot = datetime(2026, 1, 1, tzinfo=UTC)
     loops = [lead(add(on_missed=mail.send)) for _ in range(2)]
     for loop in loops:
-        loop._alerts._tell(loop._entries[0], slot, slot, "no scheduler ran")
+        [entry] = loop._schedule.entries.values()
+        loop._schedule.notifier._report(entry, slot, slot, "no scheduler ran")
     for loop in loops:
         wait_until(lambda loop=loop: is_idle(loop))
 
@@ -155,8 +152,8 @@ def test_an_entry_of_one_time_that_is_declared_after_it_is_told_of_once(lead, re
 
 def test_an_entry_that_is_broken_is_told_of_once(lead, redis, receiver):
     loop = lead(add(on_missed=receiver.address))
-    nobody_ran_for(redis, 1)
-    redis.hset(keys.job(ENTRY), keys.POLICY_FIELD, "nonsense")
+    none_ran_for(loop, redis, 1)
+    redis.set(keys.queue("default"), "nonsense")
     look(loop)
     look(loop)
     until_heard(receiver)
@@ -164,12 +161,12 @@ def test_an_entry_that_is_broken_is_told_of_once(lead, redis, receiver):
     assert [told["reason"].partition(":")[0] for _, _, told in receiver.heard] == ["broken"]
 
 
-def test_what_is_skipped_or_a_little_late_is_told_to_nobody(lead, redis, receiver):
+def test_what_is_skipped_or_a_little_late_is_reported_to_nobody(lead, redis, receiver):
     loop = lead(add(on_missed=receiver.address))
-    now = redis.time()[0]
-    for late_s in (5, 3):
-        redis.zadd(keys.ENTRIES, {ENTRY: now - late_s})
-        look(loop)
+    for _ in range(2):
+        due = datetime.fromtimestamp(loop._schedule.next_due, UTC)
+        made = loop._schedule.enqueue_due(due + timedelta(seconds=5))
+        loop._schedule.notifier.missed(made, due)
     wait_until(lambda: is_idle(loop))
 
     assert redis.hgetall(keys.TICK_COUNTS) == {b"enqueued": b"1", b"skipped": b"1"}
@@ -184,7 +181,7 @@ def test_what_is_skipped_or_a_little_late_is_told_to_nobody(lead, redis, receive
 )
 def test_a_ping_tells_how_a_ticks_job_ended(lead, redis, receiver, status, path):
     loop = lead(add(ping=f"{receiver.address}/ping/x?a=1"))
-    end_a_tick(loop, redis, status)
+    end_a_run(loop, redis, status)
     until_heard(receiver)
 
     assert receiver.heard == [("GET", path, None)]
@@ -193,15 +190,15 @@ def test_a_ping_tells_how_a_ticks_job_ended(lead, redis, receiver, status, path)
 @pytest.mark.parametrize("status", ["canceled", "started", "queued"])
 def test_a_job_that_is_canceled_or_goes_on_pings_nobody(lead, redis, receiver, status):
     loop = lead(add(ping=receiver.address))
-    end_a_tick(loop, redis, status)
+    end_a_run(loop, redis, status)
     wait_until(lambda: is_idle(loop))
 
     assert receiver.heard == []
 
 
-def test_a_job_that_is_gone_pings_nobody_as_nobody_knows_how_it_went(lead, redis, receiver):
+def test_a_job_that_is_gone_pings_nobody_as_it_is_not_known_how_it_ended(lead, redis, receiver):
     loop = lead(add(ping=receiver.address))
-    end_a_tick(loop, redis, None)
+    end_a_run(loop, redis, None)
     wait_until(lambda: is_idle(loop))
 
     assert redis.zcard(keys.OPEN_TICKS) == 0
@@ -211,29 +208,29 @@ def test_a_job_that_is_gone_pings_nobody_as_nobody_knows_how_it_went(lead, redis
 @pytest.mark.parametrize("option", ["result_ttl", "failure_ttl"])
 def test_where_a_ping_could_come_too_late_to_see_how_a_job_went_it_is_refused(option):
     address = "https://example.com/"
-    [error] = table.read([add(ping=address, **{option: "119s"})])[1]
+    [error] = read([add(ping=address, **{option: "119s"})])[1]
 
-    assert f"{option} is 119; it must be 2m or more where there is a ping" in str(error)
+    assert f"{option} is 119; it must be 2m or more beside a ping" in str(error)
     for kept in ("2m", -1, None):
-        assert table.read([add(ping=address, **{option: kept})])[1] == []
+        assert read([add(ping=address, **{option: kept})])[1] == []
 
 
-def test_ends_that_pile_up_are_followed_up_at_once_and_none_keeps_a_tick_waiting(lead, redis):
+def test_ends_that_pile_up_are_followed_up_at_once_and_none_keeps_a_run_waiting(lead, redis):
     loop = lead(add())
     redis.zadd(keys.OPEN_TICKS, {f"{ENTRY} gone-{n} t|{n}|0|||": 1 for n in range(1001)})
     look(loop)
     assert loop._look_at == 0.0
-    redis.zadd(keys.ENTRIES, {ENTRY: redis.time()[0] - 1})
+    none_ran_for(loop, redis, 0)
     loop.work()
     assert redis.llen(keys.queue("default")) == 1
     loop.work()
 
-    assert redis.zcard(keys.OPEN_TICKS) == 1  # that of the tick
+    assert redis.zcard(keys.OPEN_TICKS) == 1  # that of the run
 
 
 def test_two_leaders_ping_once(lead, redis, receiver):
     loops = [lead(add(ping=receiver.address)) for _ in range(2)]
-    end_a_tick(loops[0], redis, "finished")
+    end_a_run(loops[0], redis, "finished")
     for loop in loops:
         look(loop)
     until_heard(receiver)
@@ -243,18 +240,19 @@ def test_two_leaders_ping_once(lead, redis, receiver):
     assert len(receiver.heard) == 1
 
 
-def test_the_last_ping_is_that_of_the_last_tick(lead, receiver):
+def test_the_last_ping_is_that_of_the_last_run(lead, receiver):
     loop = lead(add(ping=receiver.address))
+    [entry] = loop._schedule.entries.values()
     lines = ("t|1763601000|3|finished|1500|", "t|1763600400|3|failed|1500|")
-    loop._alerts.ended(Ended(ENTRY, "jobs.numbers.add", tick_of(ENTRY, line)) for line in lines)
+    loop._schedule.notifier.ended((entry, run_of(ENTRY, line)) for line in lines)
     until_heard(receiver, 2)
 
     assert [path for _, path, _ in receiver.heard] == ["/fail", "/"]
 
 
-def end_a_tick(loop, redis, status):
-    """Let a tick come, and its job end like that, None: go; and let the leader look."""
-    redis.zadd(keys.ENTRIES, {ENTRY: redis.time()[0] - 1})
+def end_a_run(loop, redis, status):
+    """Let a run come, and its job end like that, None: go; and let the leader look."""
+    none_ran_for(loop, redis, 0)
     look(loop)
     [job_id] = redis.lrange(keys.queue("default"), 0, -1)
     redis.delete(keys.queue("default"))
@@ -264,7 +262,7 @@ def end_a_tick(loop, redis, status):
         redis.delete(keys.job(job_id.decode()))
     [member] = redis.zrange(keys.OPEN_TICKS, 0, -1)
     redis.zadd(keys.OPEN_TICKS, {member: 1})
-    loop._scheduler._next_follow_up = 0.0
+    loop._follow_up_at = 0.0
     look(loop)
 
 
@@ -273,7 +271,7 @@ def end_a_tick(loop, redis, status):
 
 def is_idle(loop):
     """Whether all that it was told is sent, or given up."""
-    return is_done(loop._alerts._messenger)
+    return is_done(loop._schedule.notifier)
 
 
 def is_done(one):
@@ -283,7 +281,7 @@ def is_done(one):
 def test_what_a_receiver_refuses_is_sent_again(lead, redis, receiver, impatient):
     receiver.statuses = [500, 503]
     loop = lead(add(on_missed=receiver.address))
-    nobody_ran_for(redis, 1)
+    none_ran_for(loop, redis, 1)
     look(loop)
     until_heard(receiver, 3)
     wait_until(lambda: is_idle(loop))
@@ -296,7 +294,7 @@ def test_a_receiver_that_is_away_is_logged_once_and_its_address_never(
 ):
     loop = lead(add(overlap="allow", on_missed=f"http://127.0.0.1:1/{SECRET}"))
     for _ in range(3):
-        nobody_ran_for(redis, 1)
+        none_ran_for(loop, redis, 1)
         look(loop)
     wait_until(lambda: is_idle(loop))
     failed = [line for line in caplog.messages if line.startswith("alert.")]
@@ -307,19 +305,23 @@ def test_a_receiver_that_is_away_is_logged_once_and_its_address_never(
     assert SECRET not in caplog.text
 
 
+def notifier():
+    return Notifier(read([add(ping="https://example.com/")])[0])
+
+
 def test_a_receiver_that_keeps_one_waiting_keeps_no_tick_waiting():
     never = threading.Event()
-    one = Messenger()
+    one = notifier()
     one.start()
     for _ in range(MOST_WAITING + 10):
-        one.put(Message("entry", "somebody", never.wait))
+        one.put("entry", "somebody", never.wait)
     never.set()
 
     wait_until(lambda: is_done(one))
 
 
 def test_what_is_told_of_an_entry_arrives_in_order(impatient):
-    one, heard, fails = Messenger(), [], [OSError(), OSError()]
+    one, heard, fails = notifier(), [], [OSError(), OSError()]
 
     def hear(number):
         if number == 0 and fails:
@@ -327,7 +329,7 @@ def test_what_is_told_of_an_entry_arrives_in_order(impatient):
         heard.append(number)
 
     for number in range(50):
-        one.put(Message("entry", "somebody", partial(hear, number)))
+        one.put("entry", "somebody", partial(hear, number))
     one.start()
     wait_until(lambda: is_done(one))
 
@@ -335,9 +337,9 @@ def test_what_is_told_of_an_entry_arrives_in_order(impatient):
 
 
 def test_more_than_can_wait_is_dropped_and_that_is_logged_once(caplog):
-    one = Messenger()  # which sends nothing before it is started
+    one = notifier()  # which sends nothing before it is started
     for _ in range(MOST_WAITING + 10):
-        one.put(Message("entry", "somebody", lambda: None))
+        one.put("entry", "somebody", lambda: None)
 
     assert caplog.messages == ["alert.dropped entry=entry waiting=250"]
 
@@ -349,26 +351,24 @@ def test_an_address_is_nowhere_in_redis_and_shown_without_its_path(lead, redis):
     hook, ping = f"https://example.com/{SECRET}", f"https://hc-ping.com/{SECRET}"
     line = add(on_missed=hook, ping=ping)
     loop = lead(line)
-    nobody_ran_for(redis, 0)
+    none_ran_for(loop, redis, 0)
     look(loop)
     stored = [redis.dump(key) for key in redis.scan_iter()]
-    shown = words.of_table(loop._entries, datetime.now(UTC) + timedelta(0))
 
     assert not any(SECRET.encode() in value for value in stored)
-    assert "missed: tells https://example.com/***, over: pings https://hc-ping.com/***" in shown
-    assert SECRET not in shown + repr(loop._entries)
+    assert SECRET not in repr(loop._schedule.entries)
 
 
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
-        ({"ping": "hc-ping.com/5d5b"}, "ping is '***'; it must be an address, such as https://"),
-        ({"ping": "file:///etc/passwd"}, "ping is '***'; it must be an address"),
-        ({"ping": "https://me:word@example.com/"}, "ping is '***'; it must be an address"),
-        ({"ping": "https://example.com/a b"}, "ping is '***'; it must be an address"),
-        ({"ping": "https://example.com:x/"}, "ping is '***'; it must be an address"),
+        ({"ping": "hc-ping.com/5d5b"}, "ping is '***'; it must be a URL, such as https://"),
+        ({"ping": "file:///etc/passwd"}, "ping is '***'; it must be a URL"),
+        ({"ping": "https://me:word@example.com/"}, "ping is '***'; it must be a URL"),
+        ({"ping": "https://example.com/a b"}, "ping is '***'; it must be a URL"),
+        ({"ping": "https://example.com:x/"}, "ping is '***'; it must be a URL"),
         ({"ping": numbers.add}, "ping is <function add"),
-        ({"on_missed": "ftp://example.com"}, "on_missed is '***'; it must be a function, or an"),
+        ({"on_missed": "ftp://example.com"}, "on_missed is '***'; it must be a function, or a"),
         (
             {"on_missed": numbers.add},
             "on_missed is called with the entry's name, the slot and the reason: add() takes 2",
@@ -376,7 +376,7 @@ def test_an_address_is_nowhere_in_redis_and_shown_without_its_path(lead, redis):
         ({"on_missed": print}, "'builtins.print' is not under jobs"),
     ],
 )
-def test_what_nobody_can_be_told_by_is_refused_before_anything_starts(wrong, said):
-    [error] = table.read([add(**wrong)])[1]
+def test_a_receiver_that_cannot_be_reached_is_refused_before_anything_starts(wrong, said):
+    [error] = read([add(**wrong)])[1]
 
     assert said in str(error)

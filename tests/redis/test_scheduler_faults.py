@@ -8,14 +8,13 @@ from datetime import datetime, timedelta
 import pytest
 from redis import Redis
 
-from jiffy import clock, connection, entries, keys
+from jiffy import clock, connection, cron, entries, every, keys
 from jiffy.dev import redis_server
-from jiffy.scheduler import cron, every, table
+from jiffy.scheduler.entry import right
 from jiffy.scheduler.leader import LEASE_S, Leader
 from jiffy.scheduler.loop import Loop
-from jiffy.scheduler.schedule import Scheduler
 from jobs import numbers
-from tests.support import dying
+from tests.support import dying, schedules
 from tests.support.newcomer import wait_until
 from tests.support.scheduler_processes import Running
 
@@ -45,19 +44,13 @@ def start_on(tmp_path):
     def run(redis):
         path = redis.connection_pool.connection_kwargs["path"]
         start(redis, [each_second(missed="all")])
-        declared = read(each_second(missed="all"))
+        declared = right([each_second(missed="all")])
         started.append(Running(tmp_path, declared, lambda: Redis.from_url(f"unix://{path}")))
         return started[-1]
 
     yield run
     for running in started:
         running.end()
-
-
-def read(*lines):
-    entries, wrong = table.read(lines)
-    assert wrong == []
-    return entries
 
 
 def weekly(name, **changes):
@@ -75,9 +68,13 @@ NOW = [
 
 def start(redis, lines):
     """Do what a scheduler does first; return its loop."""
-    scheduler = Scheduler(connection=redis)
-    table.apply(scheduler, read(*lines), scheduler.look().now)
-    return Loop(scheduler, read(*lines))
+    return Loop(schedules.declare(redis, *lines), redis)
+
+
+def overdue(redis, *entry_ids, seconds=7 * 86400):
+    """As if the last run of these were still to come."""
+    for entry_id in entry_ids:
+        redis.hincrby(keys.entry_state(entry_id), "slot", -seconds)
 
 
 def come_and_go(redis):
@@ -99,13 +96,12 @@ def slots(redis):
 
 
 def test_killed_anywhere_on_its_way_the_next_one_makes_each_tick_once(redis):
-    def overdue(client):
+    def begin():
         """As it was when the scheduler of the last release ended."""
-        start(client, BEFORE)
-        for name in ("same", "changed"):
-            client.zadd(keys.ENTRIES, {f"entry-{name}": client.time()[0] - 1})
+        start(redis, BEFORE)
+        overdue(redis, "entry-same", "entry-changed")
 
-    overdue(redis)
+    begin()
     deaths = 0
     for _ in dying.at_each_step(redis, come_and_go):
         deaths += 1
@@ -121,7 +117,7 @@ def test_killed_anywhere_on_its_way_the_next_one_makes_each_tick_once(redis):
         assert redis.zrangebyscore(keys.ENTRIES, 0, redis.time()[0]) == []
         assert not redis.exists(keys.job("entry-gone"))
         redis.flushall()
-        overdue(redis)
+        begin()
     assert deaths > 20
 
 
@@ -167,9 +163,8 @@ def test_killed_anywhere_the_ticks_of_a_past_window_are_all_made_up_once(redis):
 
     def miss_some(client):
         start(client, [each_second(missed="all")])
-        begin = client.time()[0] - 5
-        client.zadd(keys.ENTRIES, {"entry-tick": begin})
-        return begin
+        overdue(client, "entry-tick", seconds=5)
+        return int(client.hget(keys.entry_state("entry-tick"), "slot")) + 1
 
     begin = miss_some(redis)
     for _ in dying.at_each_step(redis, work_off):
@@ -177,7 +172,7 @@ def test_killed_anywhere_the_ticks_of_a_past_window_are_all_made_up_once(redis):
         made = seconds_made(redis)
 
         assert set(made.values()) == {1}
-        assert set(range(begin, begin + 6)) <= made.keys()
+        assert set(range(begin, begin + 5)) <= made.keys()
         redis.flushall()
         begin = miss_some(redis)
 
@@ -210,7 +205,7 @@ def is_right(redis):
 
 @pytest.mark.slow
 def test_two_schedulers_that_are_killed_all_the_time_make_each_tick_once(redis, tmp_path):
-    declared = read(each_second(missed="all"))
+    declared = right([each_second(missed="all")])
     start(redis, [each_second(missed="all")])
     running = [Running(tmp_path, declared) for _ in range(2)]
     try:

@@ -8,13 +8,15 @@ import pytest
 import rq_scheduler
 from redis import Redis
 
-from jiffy import connection, keys
+from jiffy import connection, every, keys
 from jiffy.dev import redis_server
 from jiffy.entries import glance
-from jiffy.scheduler import every, table
+from jiffy.scheduler.entry import right
 from jiffy.scheduler.loop import Loop
-from jiffy.scheduler.schedule import Scheduler
+from jiffy.scheduler.rq_entries import Scheduler
+from jiffy.scheduler.state import Schedule
 from jobs import numbers
+from tests.support import schedules
 from tests.support.scheduler_processes import Running
 
 
@@ -47,14 +49,11 @@ def start(tmp_path):
 
 
 def entries(*lines):
-    found, wrong = table.read(lines or [every(1, numbers.add, args=[2, 3], overlap="allow")])
-    assert wrong == []
-    return found
+    return right(lines or [every(1, numbers.add, args=[2, 3], overlap="allow")])
 
 
 def declare(redis, *lines):
-    scheduler = Scheduler(connection=redis)
-    table.apply(scheduler, entries(*lines), scheduler.look().now)
+    schedules.declare(redis, *(lines or [every(1, numbers.add, args=[2, 3], overlap="allow")]))
     return entries(*lines)
 
 
@@ -70,13 +69,9 @@ def test_ticks_arrive_in_time(redis, start):
 
 
 def test_an_idle_scheduler_is_woken_by_who_changes_the_schedule(redis, start):
-    declared = declare(redis, every("7d", numbers.add, args=[2, 3]))
-    running = start(declared, redis)
+    running = start(declare(redis, every("7d", numbers.add, args=[2, 3])), redis)
     running.until_logged("leader.gained")
-    with redis.pipeline() as both:
-        both.zadd(keys.ENTRIES, {declared[0].id: redis.time()[0]})
-        both.rpush(keys.SCHEDULE_WAKE, 1)
-        both.execute()
+    Scheduler(connection=redis).enqueue_in(timedelta(0), numbers.add, 2, 3)
 
     running.until(lambda: not redis.exists(keys.SCHEDULE_WAKE))
     running.until_logged("tick.enqueued")
@@ -171,13 +166,18 @@ def test_a_signal_ends_it_while_redis_does_not_answer(own_redis, start):
 
 
 def test_two_that_both_believe_to_lead_double_nothing_and_lose_nothing(redis):
-    declared = declare(redis, *(every("7d", numbers.add, args=[1, n], name=f"sum-{n}")
-                                for n in range(20)))  # fmt: skip
-    both = [Loop(Scheduler(connection=connection.connect("test")), declared) for _ in range(2)]
-    for loop in both:
+    lines = [every("7d", numbers.add, args=[1, n], name=f"sum-{n}") for n in range(20)]
+    declared = declare(redis, *lines)
+    for entry in declared:
+        redis.hincrby(keys.entry_state(entry.id), "slot", -7 * 86400)
+    both = []
+    for _ in range(2):
         redis.delete(keys.LEADER)
-        assert loop.leader.leads()
-    redis.zadd(keys.ENTRIES, {entry.id: redis.time()[0] - 1 for entry in declared})
+        client = connection.connect("test")
+        schedule = Schedule(client, declared)
+        schedule.declare()
+        both.append(Loop(schedule, client))
+        assert both[-1].leader.leads()
     for loop in both:
         loop.work()
 

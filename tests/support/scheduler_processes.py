@@ -8,7 +8,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from jiffy import connection, log
-from jiffy.scheduler.process import keep_time, until_stopped
+from jiffy.scheduler import loop
+from jiffy.scheduler.state import Schedule
 from jiffy.worker import process
 from tests.support.newcomer import wait_until
 
@@ -25,8 +26,9 @@ class Running:
     def _work(self, entries, connect):
         sys.stdout = self._log.open("w", buffering=1)
         log.setup("INFO")
-        with until_stopped():
-            keep_time(connect(), entries)
+        redis = connect()
+        with loop.until_stopped():
+            loop.run(Schedule(redis, entries), redis)
         return 0
 
     @property

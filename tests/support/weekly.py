@@ -3,8 +3,7 @@ however long it takes and whatever the time of day is."""
 
 from datetime import timedelta
 
-from jiffy import clock
-from jiffy.scheduler import every
+from jiffy import clock, every
 
 WEEK = timedelta(weeks=1)
 LAST_SLOT = clock.now().replace(microsecond=0) - timedelta(hours=1)

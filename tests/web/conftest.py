@@ -5,6 +5,7 @@ import json
 import pickle
 import threading
 import zlib
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -14,9 +15,8 @@ from werkzeug.serving import make_server
 
 from jiffy import connection, keys, redis_io
 from jiffy.dashboard import create_app
-from jiffy.scheduler import table
-from jiffy.scheduler.schedule import Scheduler
 from jiffy.settings import settings
+from tests.support import schedules
 from tests.support.browser import launch
 
 USER, PASSWORD, TOKEN = "admin", "correct horse", "a-token"
@@ -150,14 +150,7 @@ def plant_worker(redis):
 @pytest.fixture
 def declare(redis):
     """Put a schedule in force: `declare(every("10m", numbers.add))`."""
-
-    def put(*lines):
-        found, wrong = table.read(lines)
-        assert wrong == []
-        scheduler = Scheduler(connection=redis)
-        table.apply(scheduler, found, scheduler.look().now)
-
-    return put
+    return partial(schedules.declare, redis)
 
 
 @pytest.fixture

@@ -5,9 +5,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from jiffy import keys
 from jiffy.producer.enqueue import enqueue
-from jiffy.scheduler import table
-from jiffy.scheduler.schedule import Scheduler
 from jobs import numbers
+from tests.support import schedules
 from tests.support.weekly import WEEK, slot, weekly
 
 
@@ -72,13 +71,11 @@ def test_workers_are_counted_by_state(measure, plant_worker):
 
 
 def test_the_schedule_is_measured(measure, redis):
-    found, _ = table.read([weekly(numbers.add, args=[2, 3])])
-    scheduler = Scheduler(connection=redis)
-    table.apply(scheduler, found, scheduler.look().now)
+    schedule = schedules.declare(redis, weekly(numbers.add, args=[2, 3]))
     before = measure()
-    redis.zadd(keys.ENTRIES, {found[0].id: slot(2)})
-    scheduler.enqueue_jobs()
-    scheduler.enqueue_due(scheduler.look(found[0].id))
+    schedule = schedules.set_back(redis, schedule, "entry-jobs-numbers-add", slot(2))
+    schedules.enqueue_due(schedule)
+    schedules.run_next(schedule)
     redis.set(keys.LEADER, "{}")
     seen = measure()
 

@@ -65,13 +65,10 @@ OF_JOB = ["/jobs/{}", "/api/jobs/{}", "/rq/0/view/job/{}", "/rq/0/data/job/{}.js
 OF_ENTRY = ["/schedule/{}", "/api/schedule/{}"]
 
 
-OPEN = pytest.mark.xfail(reason="the schedule's read side is still to be redrawn", strict=False)
-
-
 @pytest.fixture
 def rows(redis, plant, plant_worker, declare, leader):
     """The ids of as many jobs, workers and entries as there are odd values; and a good one."""
-    from jiffy.scheduler import every
+    from jiffy import every
     from jobs import numbers
 
     ids = [f"odd{number}" for number in range(len(VALUES))]
@@ -145,9 +142,7 @@ def test_an_odd_field_of_a_worker(rows, opened, redis, field):
     assert is_all_shown(opened())
 
 
-@pytest.mark.parametrize(
-    "field", [pytest.param(keys.POLICY_FIELD, marks=OPEN), "description", "origin", "meta"]
-)
+@pytest.mark.parametrize("field", [keys.POLICY_FIELD, "description", "origin", "meta"])
 def test_an_odd_field_of_an_entry(rows, opened, redis, field):
     for name, odd in zip(rows, VALUES, strict=True):
         redis.hset(keys.job(f"entry-{name}"), field, odd)
@@ -155,7 +150,7 @@ def test_an_odd_field_of_an_entry(rows, opened, redis, field):
     assert is_all_shown(opened(entries=[*rows, "good"]))
 
 
-@pytest.mark.parametrize("field", [pytest.param("paused", marks=OPEN), "skip"])
+@pytest.mark.parametrize("field", ["paused", "skip"])
 def test_an_odd_pause_or_skip_of_an_entry(rows, opened, redis, field):
     for name, odd in zip(rows, VALUES, strict=True):
         redis.hset(keys.entry_state(f"entry-{name}"), field, odd)
@@ -198,11 +193,7 @@ KINDS = {
 
 @pytest.mark.parametrize(
     ("kind", "key"),
-    [
-        pytest.param(kind, key, marks=[OPEN] if key == keys.DECLARED else [])
-        for kind, names in MEMBERS.items()
-        for key in names
-    ],
+    [(kind, key) for kind, names in MEMBERS.items() for key in names],
 )
 def test_odd_members(opened, redis, kind, key):
     KINDS[kind](redis, key)
@@ -227,12 +218,7 @@ KEYS = [
 ]  # fmt: skip
 
 
-OF_SCHEDULE = (keys.ENTRIES, keys.DECLARED, keys.ticks("entry-odd0"))
-
-
-@pytest.mark.parametrize(
-    "key", [pytest.param(key, marks=[OPEN] if key in OF_SCHEDULE else []) for key in KEYS]
-)
+@pytest.mark.parametrize("key", KEYS)
 def test_a_key_of_another_type(opened, redis, key):
     redis.sadd(keys.QUEUES, keys.queue("other"))
     before = redis.dump(key)

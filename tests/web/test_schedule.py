@@ -6,9 +6,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from jiffy import entries, keys
-from jiffy.scheduler import at, every
-from jiffy.scheduler.schedule import Scheduler
+from jiffy import at, entries, every, keys
+from jiffy.scheduler.rq_entries import Scheduler
 from jobs import numbers
 from tests.web.conftest import post
 
@@ -134,8 +133,8 @@ def test_nothing_is_done_without_a_token_or_a_login(client, stranger, entry, red
         ("pause", {"why": "x", "until": "soon"}, 422, "until is"),
         ("pause", {"why": "x", "until": "2020-01-01T00:00:00Z"}, 422, "a time to come"),
         ("skip", {"count": "-1"}, 422, "count is &#39;-1&#39;"),
-        ("skip", {"count": "abc"}, 422, "count is &#39;abc&#39;; it must be how many ticks"),
-        ("skip", {"count": "1001"}, 422, "count is 1001; it must be how many ticks to skip"),
+        ("skip", {"count": "abc"}, 422, "count is &#39;abc&#39;; it must be how many runs"),
+        ("skip", {"count": "1001"}, 422, "count is 1001; it must be how many runs to skip"),
         ("skip", {"count": "9" * 5000}, 422, "count is &#39;999"),
     ],
 )

@@ -49,7 +49,7 @@ def _put_our_scheduler_in_place() -> None:
     import rq_scheduler.scripts.rqscheduler
     from rq.job import Job
 
-    from jiffy.scheduler.schedule import Scheduler
+    from jiffy.scheduler.rq_entries import Scheduler
 
     stock = rq_scheduler.Scheduler
     ours = type("Scheduler", (Scheduler,), {"job_class": Job, "queue_class": rq.Queue})

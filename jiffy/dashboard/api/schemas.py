@@ -10,8 +10,8 @@ from typing import Annotated, Any, Literal
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from jiffy import entries, json_types
+from jiffy.entries import Run
 from jiffy.read import STATES, JobView, Overview
-from jiffy.ticks import Tick as TickView
 
 MOST_JOBS = 1000
 _PATH = {"must": "a path, such as 'jobs.numbers.add', of at most 200 characters"}
@@ -244,7 +244,7 @@ class Tick(Struct):
     reason: str | None
 
 
-def tick(view: TickView) -> Tick:
+def tick(view: Run) -> Tick:
     reason = view.reason or None
     return Tick(view.slot, view.outcome, view.job_id, view.late_ms, view.duration_s, reason)
 
@@ -281,7 +281,7 @@ class Entry(Struct, omit_defaults=True):
     history: list[Tick] | UnsetType = UNSET
 
 
-def entry(state: entries.State, history: Sequence[TickView] | None = None) -> Entry:
+def entry(state: entries.State, history: Sequence[Run] | None = None) -> Entry:
     pause = state.paused
     return Entry(
         name=state.name,

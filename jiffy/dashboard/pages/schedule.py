@@ -9,7 +9,7 @@ from werkzeug.wrappers import Response
 
 from jiffy import connection, entries
 from jiffy.dashboard.pages import duration
-from jiffy.ticks import Tick
+from jiffy.entries import Run
 
 page = Blueprint("schedule", __name__)
 
@@ -84,7 +84,7 @@ class _Bar(NamedTuple):
     title: str
 
 
-def _bars(runs: Sequence[Tick]) -> list[_Bar]:
+def _bars(runs: Sequence[Run]) -> list[_Bar]:
     """A bar for each run, given newest first, as high as its job took long; oldest on the left."""
     longest_s = max((run.duration_s or 0 for run in runs), default=0) or 1
     bars = []

@@ -5,9 +5,9 @@ from datetime import UTC, datetime
 
 import pytest
 
-from jiffy import run_scheduler, simulate
+from jiffy import at, cron, every, run_scheduler, simulate
 from jiffy.errors import InvalidEntry, InvalidSchedule
-from jiffy.scheduler import at, cron, every, table
+from jiffy.scheduler.entry import read
 from jiffy.testing import check_schedule
 from jobs import numbers
 
@@ -15,11 +15,11 @@ MOMENT = datetime(2999, 1, 1, tzinfo=UTC)
 
 
 def mistakes(*lines):
-    return [str(error) for error in table.read(lines)[1]]
+    return [str(error) for error in read(lines)[1]]
 
 
 def entry(line):
-    [found], wrong = table.read([line])
+    [found], wrong = read([line])
     assert wrong == []
     return found
 
@@ -78,11 +78,11 @@ def add(**changes):
         ),
         (
             add(job_id="mine"),
-            "job_id is 'mine'; it must be left out: each tick is a job with an id of its own.",
+            "job_id is 'mine'; it must be left out: each run is a job with an id of its own.",
         ),
         (
             add(unique="1h"),
-            "unique is '1h'; it must be left out: a tick is enqueued once; ",
+            "unique is '1h'; it must be left out: a run is enqueued once; ",
         ),
         (
             add(overlp="skip"),
@@ -103,11 +103,11 @@ def add(**changes):
         ),
         (
             add(jitter="10m"),
-            "jitter is '10m'; it must be shorter than the time between two ticks, 10m.",
+            "jitter is '10m'; it must be shorter than the time between two runs, 10m.",
         ),
         (
             cron("0,2 6 * * *", numbers.add, args=[2, 3], jitter="5m"),
-            "jitter is '5m'; it must be shorter than the time between two ticks, 2m.",
+            "jitter is '5m'; it must be shorter than the time between two runs, 2m.",
         ),
         (
             add(jitter="some"),
@@ -115,11 +115,11 @@ def add(**changes):
         ),
         (
             add(repeat=0),
-            "repeat is 0; it must be how many ticks to make, from 1.",
+            "repeat is 0; it must be how many runs in all, from 1.",
         ),
         (
             at(MOMENT, numbers.add, args=[2, 3], repeat=3),
-            "repeat is 3; it must be left out: this entry comes once.",
+            "repeat is 3; it must be left out: this entry runs once.",
         ),
         (
             add(timeout="soon"),
@@ -212,7 +212,7 @@ def test_a_schedule_that_is_no_list_is_refused_in_one_line(schedule, kind, capsy
 
 
 def test_all_mistakes_are_found_at_once_and_the_right_entries_kept():
-    entries, wrong = table.read([add(timeout="x"), add(), add(queue=5)])
+    entries, wrong = read([add(timeout="x"), add(), add(queue=5)])
 
     assert [error.number for error in wrong] == [1, 3]
     assert [found.name for found in entries] == ["jobs.numbers.add"]

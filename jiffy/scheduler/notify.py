@@ -1,0 +1,163 @@
+"""Tells the receivers that entries name of missed runs, and of jobs that have ended.
+
+Threads of their own send it, so nobody waits for a receiver.  What cannot be delivered is tried
+three times, then given up; it may be lost when this process ends, and is never worth a late run.
+"""
+
+import json
+import threading
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from datetime import datetime
+from functools import partial
+from itertools import groupby
+from queue import Full, Queue
+from typing import TYPE_CHECKING, NoReturn
+from urllib.error import HTTPError, URLError
+from urllib.parse import urlsplit, urlunsplit
+from urllib.request import Request, urlopen
+
+import jiffy
+from jiffy import clock, entries, log
+from jiffy.errors import DuplicateJob, JiffyError
+from jiffy.producer import functions
+from jiffy.producer.enqueue import enqueue
+from jiffy.scheduler.entry import Entry, alert_arguments, shown
+
+if TYPE_CHECKING:
+    from jiffy.scheduler.state import Made
+
+NO_SCHEDULER = "no scheduler ran"
+MOST_WAITING = 1000
+# A receiver that does not answer holds a thread for some 20 s; it must not hold up all others.
+_THREADS = 4
+_TIMEOUT_S = 5
+_PAUSES_S = (1, 4)
+
+_Message = tuple[
+    str, str, Callable[[], object]
+]  # entry's name, receiver as it is shown, how to send
+
+
+class Notifier:
+    """Sends in the background, the messages of an entry in order, beginning with `start`.
+
+    The failures of a receiver are logged once, until something reaches it.
+    """
+
+    def __init__(self, found: Iterable[Entry]) -> None:
+        self._receives = any(entry.on_missed or entry.ping for entry in found)
+        self._waiting = [Queue[_Message](MOST_WAITING // _THREADS) for _ in range(_THREADS)]
+        self._failing: set[tuple[str, str]] = set()
+        self._is_full = False
+
+    def start(self) -> None:
+        """Begin to send; a process that forks leaves this to its child."""
+        for waiting in self._waiting if self._receives else ():
+            threading.Thread(target=self._go_on, args=[waiting], daemon=True).start()
+
+    def missed(self, made: Iterable["Made"], now: datetime) -> None:
+        """Report runs that no scheduler enqueued in time: once for all of an entry's."""
+        reported = [one for one in made if one.was_missed and one.outcome != "skipped"]
+        for _, group in groupby(reported, key=lambda one: one.entry.id):
+            first, *others = group
+            slots = first.slots + sum(one.slots for one in others)
+            self._report(first.entry, first.slot, now, NO_SCHEDULER, slots)
+
+    def left_out(self, entry: Entry, missed: Iterable[tuple[datetime, str]], now: datetime) -> None:
+        """Report slots that have no job because of when SCHEDULE was declared."""
+        for slot, reason in missed:
+            self._report(entry, slot, now, reason)
+
+    def broken(self, entry: Entry, reason: str, now: datetime) -> None:
+        """Report an entry that cannot be enqueued; the slot is when that was found."""
+        self._report(entry, now, now, f"broken: {reason}")
+
+    def ended(self, ended: Iterable[tuple[Entry, entries.Run]]) -> None:
+        """Ping for each job that has succeeded; where it has failed, at `/fail`."""
+        for entry, run in sorted(ended, key=lambda one: one[1].slot):
+            if entry.ping and run.outcome in ("finished", "failed", "stopped"):
+                url = entry.ping if run.outcome == "finished" else _with_fail(entry.ping)
+                self.put(entry.name, shown(entry.ping), partial(_request, url))
+
+    def put(self, entry_name: str, receiver: str, send: Callable[[], object]) -> None:
+        """Have it sent, soon; where too many wait already, it is dropped."""
+        waiting = self._waiting[hash(entry_name) % _THREADS]
+        try:
+            waiting.put_nowait((entry_name, receiver, send))
+            self._is_full = False
+        except Full:
+            if not self._is_full:
+                log.event("alert.dropped", log.ERROR, entry=entry_name, waiting=waiting.qsize())
+            self._is_full = True
+
+    def _report(
+        self, entry: Entry, slot: datetime, now: datetime, reason: str, slots: int = 1
+    ) -> None:
+        receiver = entry.on_missed
+        if receiver is None:
+            return
+        if isinstance(receiver, str):
+            name, at, _ = alert_arguments(entry.name, slot, reason)
+            late_s = round((now - slot).total_seconds(), 3)
+            body = {"entry": name, "slot": at, "slots": slots, "reason": reason, "late_s": late_s}
+            send = partial(_request, receiver, body)
+        else:
+            send = partial(_enqueue, receiver, entry, slot, reason)
+        self.put(entry.name, shown(receiver), send)
+
+    def _go_on(self, waiting: "Queue[_Message]") -> NoReturn:
+        while True:
+            self._deliver(*waiting.get())
+            waiting.task_done()
+
+    def _deliver(self, entry_name: str, receiver: str, send: Callable[[], object]) -> None:
+        for pause_s in (*_PAUSES_S, None):
+            try:
+                send()
+                self._failing.discard((entry_name, receiver))
+                return
+            except Exception as error:  # noqa: BLE001 - whatever is wrong, the next one is sent
+                reason = _reason(error)
+            if pause_s is not None:
+                clock.pause(pause_s)
+        if (entry_name, receiver) not in self._failing:
+            log.event("alert.failed", log.ERROR, entry=entry_name, to=receiver, reason=reason)
+        self._failing.add((entry_name, receiver))
+
+
+def _enqueue(function: functions.Function, entry: Entry, slot: datetime, reason: str) -> None:
+    named = enqueue.options(job_id=f"{entries.job_id_of(entry.id, slot)}-missed")
+    # It may be there: of another scheduler, or of a try whose answer was lost.
+    with suppress(DuplicateJob):
+        named(function, *alert_arguments(entry.name, slot, reason))
+
+
+def _with_fail(url: str) -> str:
+    """As healthchecks.io has it, and others after it."""
+    parts = urlsplit(url)
+    return urlunsplit(parts._replace(path=f"{parts.path.rstrip('/')}/fail"))
+
+
+def _request(url: str, body: object = None) -> None:
+    """GET the URL, or POST `body` as JSON.  Raises OSError unless the answer is a good one."""
+    headers = {"User-Agent": f"jiffy/{jiffy.__version__}"}
+    headers |= {} if body is None else {"Content-Type": "application/json"}
+    data = None if body is None else json.dumps(body).encode()
+    try:
+        urlopen(Request(url, data, headers), timeout=_TIMEOUT_S).close()
+    except HTTPError as error:
+        error.close()
+        raise
+
+
+def _reason(error: Exception) -> str:
+    """Why it failed.  Libraries may put the URL into their messages, which is as good as a key."""
+    if isinstance(error, HTTPError):
+        return f"status {error.code}"
+    if isinstance(error, URLError) and isinstance(error.reason, OSError):
+        error = error.reason
+    if isinstance(error, JiffyError):
+        return str(error)
+    strerror = getattr(error, "strerror", None)
+    return strerror.lower() if strerror else type(error).__name__

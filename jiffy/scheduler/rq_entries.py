@@ -1,0 +1,213 @@
+"""rq-scheduler's Scheduler, its API and its keys, with JSON and safe steps; and the entries that
+programs make through it at run time.
+
+Such an entry is the job itself, and its times stand in the job's meta, as JSON or, from stock RQ,
+as a pickle.  Entries of SCHEDULE, which the same sorted set shows, are none of these.
+"""
+
+import io
+import json
+import logging
+import pickle
+from collections.abc import Callable
+from contextlib import suppress
+from copy import copy
+from datetime import UTC, datetime, timedelta
+from functools import wraps
+from typing import Any, NoReturn
+
+import rq_scheduler
+from crontab import CronTab
+from redis.exceptions import RedisError
+from rq.exceptions import NoSuchJobError
+from rq_scheduler.utils import to_unix
+
+from jiffy import clock, keys, log
+from jiffy.producer.enqueue import Job, Queue
+from jiffy.redis_io import is_away, script
+from jiffy.scheduler.state import wake
+
+_AT_A_TIME = 1000
+_TRY_BROKEN_AGAIN_S = 10
+_BEAT_EVERY_S = 5
+_RQ_TIMEOUT_S = 180  # what RQ gives a job that asks for none
+
+
+def _in_one_step(name: str) -> Callable[..., Job]:
+    """The method of that name of rq-scheduler's, which sends all that it writes in one step.
+
+    The first time of a cron string is that of `next_time`: its own is right only where this
+    machine's clock shows UTC.
+    """
+    method = getattr(rq_scheduler.Scheduler, name)
+
+    @wraps(method)
+    def make(self: rq_scheduler.Scheduler, *args: Any, **kwargs: Any) -> Job:
+        with self.connection.pipeline() as pipe:
+            recorder = copy(self)
+            recorder.connection = pipe
+            job: Job = method(recorder, *args, **kwargs)
+            if name == "cron":
+                first = _next_of_cron(job.meta["cron_string"], clock.now())
+                pipe.zadd(keys.ENTRIES, {job.id: first.timestamp()} if first else {})
+            wake(pipe)
+            pipe.execute()
+        job.connection = self.connection
+        return job
+
+    return make
+
+
+class Scheduler(rq_scheduler.Scheduler):  # type: ignore[misc]
+    """rq-scheduler's Scheduler without its races; its keys stand behind RQ_KEY_PREFIX."""
+
+    redis_scheduler_namespace_prefix = f"{keys.RQ}scheduler_instance:"
+    scheduler_key = f"{keys.RQ}scheduler"
+    scheduler_lock_key = keys.STOCK_LOCK
+    scheduled_jobs_key = keys.ENTRIES
+    job_class = Job
+    queue_class = Queue
+
+    enqueue_at = _in_one_step("enqueue_at")
+    enqueue_in = _in_one_step("enqueue_in")
+    schedule = _in_one_step("schedule")
+    cron = _in_one_step("cron")
+
+    def __init__(
+        self, queue_name: str = "default", queue: Any = None, interval: float = 1, **others: Any
+    ) -> None:
+        super().__init__(queue_name, queue, interval, **others)
+        self._born, self._next_beat, self._lasts_s = clock.now(), 0.0, int(interval) + 10
+        self._broken: dict[str, tuple[str, float]] = {}  # why, and when to try it again
+
+    def enqueue_jobs(self) -> list[str]:
+        """Enqueue what is due now; return the ids of what this call, and no other, enqueued."""
+        seconds, micros = self.connection.time()
+        now_s, most = seconds + micros / 1e6, _AT_A_TIME + len(self._broken)
+        due = self.connection.zrangebyscore(keys.ENTRIES, "-inf", now_s, 0, most, withscores=True)
+        done = [self._enqueue(raw, score, clock.from_wall(now_s)) for raw, score in due]
+        return [entry_id for entry_id in done if entry_id]
+
+    def enqueue_job(self, job: Job) -> None:
+        """Enqueue the entry `job` as it is here, now, whatever its time is."""
+        score = self.connection.zscore(keys.ENTRIES, job.id)
+        if score is None:
+            super().enqueue_job(job)
+            return
+        job.save()
+        self._enqueue(job.id.encode(), score, clock.now())
+        with suppress(NoSuchJobError):  # it may be done and gone already
+            job.refresh()  # type: ignore[no-untyped-call]
+
+    def change_execution_time(self, job: Job, date_time: datetime) -> None:
+        """As rq-scheduler's; an entry that is enqueued at this moment is not put back."""
+        with self.connection.pipeline() as pipe:
+            pipe.zscore(keys.ENTRIES, job.id)
+            pipe.zadd(keys.ENTRIES, {job.id: to_unix(date_time)}, xx=True)
+            wake(pipe)
+            if pipe.execute()[0] is None:
+                raise ValueError("Job not in scheduled jobs queue")
+
+    def heartbeat(self) -> None:
+        """Show, under rq-scheduler's key, that this scheduler lives; it need not be done often."""
+        if clock.monotonic() < self._next_beat:
+            return
+        self._next_beat = clock.monotonic() + _BEAT_EVERY_S
+        if not self.connection.expire(self.key, self._lasts_s):
+            self.connection.hset(self.key, "birth", self._born.timestamp())
+            self.connection.expire(self.key, self._lasts_s)
+
+    def _enqueue(self, raw_id: bytes, score: float, now: datetime) -> str | None:
+        """A broken entry is tried again later; the others go on."""
+        entry_id = raw_id.decode(errors="backslashreplace")
+        reason, again_at = self._broken.get(entry_id, ("", 0.0))
+        if clock.monotonic() < again_at:
+            return None
+        try:
+            done = self._enqueue_or_forget(raw_id.decode(), score, now)
+        except Exception as error:  # whatever is in a hash, the others go on
+            if isinstance(error, RedisError) and is_away(error):
+                raise
+            found = f"{type(error).__name__}: {error}"
+            if found != reason:
+                log.event("entry.broken", logging.ERROR, entry=entry_id, reason=found)
+            self._broken[entry_id] = found, clock.monotonic() + _TRY_BROKEN_AGAIN_S
+            return None
+        self._broken.pop(entry_id, None)
+        return done
+
+    def _enqueue_or_forget(self, entry_id: str, score: float, now: datetime) -> str | None:
+        fields = (keys.TICK_OF_FIELD, "meta", "created_at")
+        name, meta, created = self.connection.hmget(keys.job(entry_id), *fields)
+        if name or self.connection.sismember(keys.DECLARED, entry_id):
+            return None  # of SCHEDULE
+        if created is None and not self.connection.exists(keys.job(entry_id)):
+            self.connection.zrem(keys.ENTRIES, entry_id)
+            log.event("entry.gone", log.WARNING, entry=entry_id, reason="its job was deleted")
+            return None
+        coming, changed = next_time(meta, clock.from_wall(score), now)
+        next_due = "" if coming is None else repr(coming.timestamp())
+        arguments = [entry_id, repr(score), next_due, changed or "", _RQ_TIMEOUT_S]
+        queue = script(self.connection, "entry_enqueue")([keys.ENTRIES], arguments)
+        if not queue:
+            return None
+        slot, late_ms = f"{clock.from_wall(score):%Y-%m-%dT%H:%M:%SZ}", now.timestamp() - score
+        log.event(
+            "tick.enqueued", entry=entry_id, slot=slot, queue=queue.decode(), job=entry_id,
+            late_ms=round(late_ms * 1000),
+        )  # fmt: skip
+        return entry_id
+
+
+def next_time(
+    raw_meta: bytes | None, slot: datetime, now: datetime
+) -> tuple[datetime | None, bytes | None]:
+    """When the entry is due after `now`, None for never again; and its meta, where that changes.
+
+    Mirrors rq_scheduler.Scheduler.enqueue_job, except that intervals count from `slot`, so they do
+    not drift, and that the next time of a cron string always lies ahead.
+    Raises ValueError for a meta that cannot be read.
+    """
+    dumps: Callable[[object], bytes] = lambda meta: json.dumps(meta).encode()  # noqa: E731
+    try:
+        meta = json.loads(raw_meta or b"{}")
+    except ValueError:
+        meta, dumps = _unpickle(raw_meta or b""), pickle.dumps
+    if not isinstance(meta, dict):
+        raise ValueError("its meta is not a dict")
+    coming, changed = None, None
+    if meta.get("interval"):
+        step = timedelta(seconds=int(meta["interval"]))
+        coming = slot + ((now - slot) // step + 1) * step
+    elif meta.get("cron_string"):
+        coming = _next_of_cron(meta["cron_string"], now)
+    if meta.get("repeat") is not None:
+        meta["repeat"] = max(0, int(meta["repeat"]) - 1)
+        changed = dumps(meta)
+        coming = coming if meta["repeat"] else None
+    return coming, changed
+
+
+def _next_of_cron(text: str, now: datetime) -> datetime | None:
+    """As rq-scheduler reads it: in the syntax of the package `crontab`, on this machine's clock."""
+    cron = CronTab(text)
+    wall: datetime | None = now.astimezone().replace(tzinfo=None)
+    while wall is not None:
+        wall = cron.next(now=wall, default_utc=False, return_datetime=True)
+        if wall is not None and wall.astimezone(UTC) > now:
+            return wall.astimezone(UTC)
+    return None
+
+
+def _unpickle(raw: bytes) -> Any:
+    try:
+        return _Plain(io.BytesIO(raw)).load()
+    except Exception as error:  # noqa: BLE001 - a pickle that is none can raise anything
+        raise ValueError(f"its meta cannot be read: {error}") from None
+
+
+class _Plain(pickle.Unpickler):
+    """Reads numbers, strings, lists and dicts; refuses whatever names a class or would run code."""
+
+    def find_class(self, module: str, name: str) -> NoReturn:
+        raise pickle.UnpicklingError(f"it holds a {module}.{name}")

@@ -1,0 +1,330 @@
+"""A schedule is put in force: what becomes of runs that are due, and of what Redis has lost."""
+
+import json
+from datetime import UTC, datetime, timedelta, timezone
+
+import pytest
+import rq_scheduler
+
+from jiffy import at, cron, entries, every, keys
+from jiffy.producer.enqueue import Job
+from jiffy.scheduler.entry import right
+from jiffy.scheduler.loop import Loop
+from jiffy.scheduler.state import Schedule, differences
+from jobs import numbers
+from tests.support import schedules
+from tests.support.newcomer import wait_until
+from tests.support.receiver import receiving
+
+ENTRY, NAME = "entry-sum", "sum"
+MONDAY = datetime(2026, 11, 23, 6, tzinfo=UTC)
+MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)
+
+
+def daily(expression="0 6 * * *", **changes):
+    return cron(expression, numbers.add, args=[2, 3], name=NAME, **changes)
+
+
+def next_at(redis):
+    score = redis.zscore(keys.ENTRIES, ENTRY)
+    return score and datetime.fromtimestamp(score, UTC)
+
+
+def told(redis):
+    return [(one.outcome, one.slot, one.reason) for one in entries.history(redis, NAME)]
+
+
+@pytest.fixture
+def lead(redis):
+    """Put a schedule in force and lead: `lead(line, …)`; returns its loop."""
+
+    def begin(*lines, since=None):
+        schedule = Schedule(redis, right(lines), since=since)
+        schedule.declare()
+        return Loop(schedule, redis)
+
+    return begin
+
+
+def stored(redis):
+    return redis.hgetall(keys.job(ENTRY))
+
+
+# Other times
+
+
+def test_a_run_that_is_due_stays_due_where_the_new_times_have_it_too(declare, redis):
+    declare(daily(), now=MONDAY - MINUTE)
+    declare(daily("0 6 * * mon-fri"), now=MONDAY + MINUTE)
+
+    assert next_at(redis) == MONDAY
+    assert told(redis) == []
+
+
+def test_a_run_that_is_due_and_that_the_new_times_have_not_is_recorded_as_missed(declare, redis):
+    declare(daily(), now=MONDAY - MINUTE)
+    declare(daily("0 7 * * *"), now=MONDAY + MINUTE)
+
+    assert next_at(redis) == MONDAY + timedelta(hours=1)
+    reason = "its times were changed before it was enqueued"
+    assert told(redis) == [("missed", MONDAY, reason)]
+    assert redis.hgetall(keys.TICK_COUNTS) == {b"missed": b"1"}
+
+
+def test_the_receiver_of_an_entry_hears_of_a_run_that_other_times_have_dropped(redis):
+    with receiving() as receiver:
+        line = {"on_missed": receiver.address}
+        schedules.declare(redis, daily(**line), now=MONDAY - MINUTE)
+        after = schedules.declare(redis, daily("0 7 * * *", **line), now=MONDAY + MINUTE)
+        after.notifier.start()
+        wait_until(lambda: receiver.heard)
+
+    [(_, _, body)] = receiver.heard
+    assert (body["entry"], body["slot"]) == (NAME, "2026-11-23T06:00:00Z")
+    assert body["reason"] == "its times were changed before it was enqueued"
+
+
+def test_a_run_that_is_not_due_yet_moves_to_the_new_times_and_nothing_is_missed(declare, redis):
+    declare(daily(), now=MONDAY - MINUTE)
+    declare(daily("1 6 * * *"), now=MONDAY - MINUTE)
+
+    assert next_at(redis) == MONDAY + MINUTE
+    assert told(redis) == []
+
+
+def test_times_in_another_spelling_are_taken_over_and_leave_the_next_time(declare, redis):
+    declare(daily("0 6 * * mon"), now=MONDAY - MINUTE)
+    changes = declare(daily("00 06 * * 1"), now=MONDAY + MINUTE)
+
+    assert changes["changed"] == 1
+    assert next_at(redis) == MONDAY
+    assert "00 06" in entries.read(redis)[0].words
+
+
+@pytest.mark.parametrize(("before", "after"), [("10m", 0), (0, "10m"), ("10m", "20m")])
+def test_another_jitter_leaves_the_slot_and_moves_when_it_is_enqueued(
+    before, after, declare, run_next, redis
+):
+    line = {"name": NAME, "args": [2, 3], "overlap": "allow"}
+    declare(every("1h", numbers.add, jitter=before, **line), now=MONDAY - MINUTE)
+    declare(every("1h", numbers.add, jitter=after, **line), now=MONDAY - MINUTE)
+    [made] = run_next()
+
+    assert made.slot == MONDAY
+    assert (next_at(redis) > MONDAY + HOUR) if after else (next_at(redis) == MONDAY + HOUR)
+
+
+def test_a_run_that_is_made_while_a_deploy_changes_the_times_is_not_made_again(declare, redis):
+    declare(daily(), now=MONDAY - MINUTE)
+    old = declare.schedule
+    [made] = old.enqueue_due(MONDAY)
+    declare(daily("0 6,18 * * *"), now=MONDAY + MINUTE)
+
+    assert old.enqueue_due(MONDAY + 24 * HOUR) is None  # another schedule is in force
+    assert declare.schedule.enqueue_due(MONDAY + MINUTE) == []
+    assert redis.lrange(keys.queue("default"), 0, -1) == [made.job_id.encode()]
+    assert next_at(redis) == MONDAY + 12 * HOUR
+
+
+# What changes
+
+
+def test_a_deploy_leaves_an_unchanged_entry_its_next_time(declare, redis):
+    declare(daily(), now=MONDAY - MINUTE)
+
+    assert declare(daily(), now=MONDAY) == {"new": 0, "changed": 0, "same": 1, "gone": 0, "over": 0}
+    assert next_at(redis) == MONDAY
+
+
+def test_a_changed_option_is_taken_over_and_leaves_the_next_time(declare, redis):
+    declare(daily(queue="low"), now=MONDAY - MINUTE)
+
+    assert declare(daily(queue="high"), now=MONDAY)["changed"] == 1
+    [made] = declare.schedule.enqueue_due(MONDAY)
+    assert redis.lrange(keys.queue("high"), 0, -1) == [made.job_id.encode()]
+
+
+def test_an_entry_that_left_the_schedule_is_gone_and_its_jobs_stay(declare, run_next, redis):
+    declare(daily(), every("1h", numbers.add, args=[2, 3]))
+    made = run_next()
+
+    assert declare(every("1h", numbers.add, args=[2, 3]))["gone"] == 1
+    assert redis.zrange(keys.ENTRIES, 0, -1) == [b"entry-jobs-numbers-add"]
+    assert not redis.exists(keys.job(ENTRY))
+    assert redis.llen(keys.queue("default")) == len(made)
+
+
+def test_a_new_time_is_given_once_when_two_schedulers_start_together(declare, redis):
+    earlier = MONDAY - timedelta(seconds=1)
+    counts = [declare(daily(), now=earlier + timedelta(seconds=n)) for n in (0, 2)]
+
+    assert [count["new"] for count in counts] == [1, 0]
+    assert next_at(redis) == MONDAY
+
+
+def test_what_would_change_is_shown_and_nothing_is_written(declare, redis):
+    declare(daily(), every("1d", numbers.add, args=[1, 1], name="old"), daily_of("gone"))
+    before = {key: redis.dump(key) for key in redis.scan_iter()}
+    changes = differences(
+        redis,
+        right([
+            daily(),
+            every("12h", numbers.add, args=[2, 3], name="old", queue="low", jitter="30s"),
+            daily_of("new"),
+        ]),
+    )  # fmt: skip
+
+    assert {key: redis.dump(key) for key in redis.scan_iter()} == before
+    assert {change.name: change.kind for change in changes} == {
+        NAME: "same", "old": "changed", "new": "new", "gone": "gone",
+    }  # fmt: skip
+    [what] = [{name: pair for name, *pair in change.what} for change in changes if change.what]
+    assert what.items() >= {
+        "times": ["every 1d", "every 12h"], "origin": ["default", "low"], "jitter_s": [0, 30.0],
+        "description": ["jobs.numbers.add(1, 1)", "jobs.numbers.add(2, 3)"],
+    }.items()  # fmt: skip
+
+
+def daily_of(name):
+    return cron("0 6 * * *", numbers.add, args=[2, 3], name=name)
+
+
+def test_stock_tools_see_the_schedule(declare, redis):
+    declare(every("7d", numbers.add, args=[2, 3]), cron("0 6 * * mon", numbers.add, args=[2, 3],
+            name="weekly"))  # fmt: skip
+    stock = rq_scheduler.Scheduler(connection=redis, job_class=Job)
+
+    assert stock.count() == 2
+    assert {job.id: job.meta for job in stock.get_jobs()} == {
+        "entry-jobs-numbers-add": {"interval": 7 * 86400},
+        "entry-weekly": {"cron_string": "0 6 * * mon"},
+    }
+
+
+# Nonsense in Redis
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        keys.job(ENTRY), keys.entry_state(ENTRY), keys.ticks(ENTRY), keys.DECLARED,
+        keys.SCHEDULE_WAKE, keys.IN_FORCE,
+    ],
+)  # fmt: skip
+def test_a_key_that_somebody_made_nonsense_stops_no_start(key, declare, redis):
+    declare(daily(), now=MONDAY - MINUTE)
+    for nonsense in ("text", [1]):
+        redis.delete(key)
+        redis.set(key, nonsense) if nonsense == "text" else redis.lpush(key, *nonsense)
+        differences(redis, right([daily()]))
+        declare(daily(), now=MONDAY - MINUTE)
+
+        assert next_at(redis) == MONDAY
+        assert entries.find(redis, NAME).words.startswith("cron '0 6 * * *'")
+        assert redis.smembers(keys.DECLARED) == {ENTRY.encode()}
+
+
+@pytest.mark.parametrize("text", ["{", "[]", b"\xff"])
+def test_an_entry_that_cannot_be_read_is_shown_as_changed(text, declare, redis):
+    declare(daily())
+    redis.hset(keys.job(ENTRY), keys.ENTRY_FIELD, text)
+    [change] = differences(redis, right([daily()]))
+
+    assert (change.kind, change.what) == (
+        "changed",
+        [("entry", "cannot be read", "as in SCHEDULE")],
+    )
+    assert declare(daily())["changed"] == 1
+    assert differences(redis, right([daily()]))[0].kind == "same"
+
+
+# What Redis has lost
+
+
+def test_an_entry_that_somebody_deleted_runs_is_shown_again_and_that_is_logged(
+    declare, run_next, redis, caplog
+):
+    declare(daily())
+    redis.delete(keys.job(ENTRY))
+    [made] = run_next()
+
+    assert redis.lrange(keys.queue("default"), 0, -1) == [made.job_id.encode()]
+    assert stored(redis)[b"description"] == b"jobs.numbers.add(2, 3)"
+    assert [line.split()[0] for line in caplog.messages if "mended" in line] == ["entry.mended"]
+
+
+@pytest.mark.parametrize("lost", ["first entry", "sorted set", "all"])
+def test_what_somebody_deleted_is_there_again_at_the_next_look(lost, lead, redis):
+    loop = lead(daily(), every("7d", numbers.add, args=[2, 3]))
+    due = redis.zrange(keys.ENTRIES, 0, -1, withscores=True)
+    loop.leader.leads()
+    if lost == "first entry":
+        redis.zrem(keys.ENTRIES, due[0][0])
+    elif lost == "sorted set":
+        redis.delete(keys.ENTRIES)
+    else:
+        redis.flushall()
+        loop._is_in_force = False
+        loop.leader.doubt()
+        loop._wait = lambda: None
+        loop.turn()
+    loop.work()
+
+    assert redis.zrange(keys.ENTRIES, 0, -1, withscores=True) == due
+
+
+def test_a_lost_state_is_taken_up_where_it_was(declare, run_next, redis):
+    declare(daily())
+    run_next()
+    redis.delete(keys.entry_state(ENTRY))
+    [made] = run_next()
+
+    assert made.outcome == "enqueued"
+    assert len(set(redis.lrange(keys.queue("default"), 0, -1))) == 2
+
+
+def test_what_a_release_before_this_one_has_left_is_understood(declare, redis):
+    """Its entries waited for the slot at their score, and had no last slot."""
+    [entry] = right([daily()])
+    identity = entry.timing.identity
+    redis.hset(keys.job(ENTRY), mapping={keys.TIMES_FIELD: identity, keys.ENTRY_FIELD: "{}"})
+    redis.zadd(keys.ENTRIES, {ENTRY: MONDAY.timestamp()})
+    redis.sadd(keys.DECLARED, ENTRY)
+    redis.hset(keys.entry_state(ENTRY), "last", "sum-20261122T060000Z")
+
+    assert declare(daily(), now=MONDAY + MINUTE)["changed"] == 1
+    [made] = declare.schedule.enqueue_due(MONDAY + MINUTE)
+    assert (made.slot, made.outcome) == (MONDAY, "enqueued")
+
+
+def test_a_redis_that_was_set_back_to_before_a_deploy_gets_its_schedule_again(lead, redis):
+    new = lead(daily(), every("1h", numbers.add, args=[2, 3]), since=MONDAY + HOUR)
+    lead(daily(), since=MONDAY)
+
+    assert new._can_lead()
+    assert redis.zcard(keys.ENTRIES) == 2
+    assert json.loads(redis.get(keys.IN_FORCE))["since"] == (MONDAY + HOUR).timestamp()
+
+
+def test_of_two_releases_the_older_leaves_the_lead_to_the_newer(lead, redis, monkeypatch):
+    monkeypatch.setattr("jiffy.clock.pause", lambda _: None)
+    old = lead(daily("0 6 * * *"), since=MONDAY)
+    assert old.leader.leads()
+    lead(daily("0 7 * * *"), since=MONDAY + HOUR)
+    before = stored(redis)
+    old.work()
+
+    assert not old._can_lead()
+    assert not redis.exists(keys.LEADER)
+    assert stored(redis) == before
+
+
+def test_an_entry_of_one_time_does_not_run_again_for_another_name_of_its_zone(declare, redis):
+    def once(zone):
+        return at(MONDAY.astimezone(zone), numbers.add, args=[2, 3], name=NAME)
+
+    declare(once(UTC), now=MONDAY - HOUR)
+    changes = declare(once(timezone(HOUR)), now=MONDAY + HOUR)
+
+    assert changes["over"] == 0
+    assert next_at(redis) == MONDAY

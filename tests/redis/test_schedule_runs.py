@@ -1,0 +1,655 @@
+"""What becomes of runs that are late, overlap, are paused, skipped or counted; their history."""
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from threading import Barrier
+
+import pytest
+from redis.exceptions import ResponseError
+from rq.registry import CanceledJobRegistry
+
+from jiffy import at, connection, cron, entries, every, keys
+from jiffy.producer.enqueue import Job
+from jiffy.scheduler import history
+from jiffy.scheduler.state import Schedule
+from jobs import numbers
+from tests.support import schedules
+from tests.support.newcomer import PATIENCE_S
+from tests.support.weekly import LAST_SLOT, WEEK, slot, weekly
+from tests.support.worker_support import claim, finish
+
+ENTRY = "entry-jobs-numbers-add"
+NAME = "jobs.numbers.add"
+
+
+def add(**changes):
+    return weekly(numbers.add, **{"args": [2, 3]} | changes)
+
+
+def queued(redis):
+    return [job_id.decode() for job_id in redis.lrange(keys.queue("default"), 0, -1)]
+
+
+def outcomes(redis):
+    return [one.outcome for one in entries.history(redis, NAME)]
+
+
+def start(redis, job_id):
+    """As if a worker ran this job."""
+    redis.lrem(keys.queue("default"), 0, job_id)
+    redis.hset(keys.job(job_id), mapping={"status": "started", "worker_name": "somebody"})
+
+
+# Missed
+
+
+def test_what_was_missed_is_one_job_and_every_slot_of_it_is_recorded(declare, catch_up, redis):
+    declare(add())
+    missed, made = catch_up(6)
+
+    assert (missed.outcome, missed.slots, made.outcome) == ("missed", 6, "enqueued")
+    assert queued(redis) == [made.job_id]
+    assert outcomes(redis) == ["open"] + ["missed"] * 6
+    assert {one.reason for one in entries.history(redis, NAME)[1:]} == {"no scheduler ran"}
+
+
+def test_each_missed_slot_is_a_job_of_its_own_if_asked(declare, catch_up, redis):
+    declare(add(missed="all", overlap="allow"))
+
+    assert [one.outcome for one in catch_up(6)] == ["enqueued"] * 7
+    assert len(set(queued(redis))) == 7
+
+
+def test_of_a_long_absence_the_last_hundred_runs_are_recorded_and_where_it_began(
+    declare, catch_up, redis
+):
+    declare(every(1, numbers.add, args=[2, 3]))
+    missed, made = catch_up(60)
+    recorded = entries.history(redis, NAME, 1000)
+
+    assert (len(recorded), missed.slots) == (102, 101)
+    assert recorded[-1].slot == LAST_SLOT - 60 * WEEK
+    assert recorded[-1].reason.startswith("no scheduler ran; of those that follow, the last 100 ")
+    assert recorded[0].slot - recorded[-2].slot == timedelta(seconds=100)
+    assert declare.schedule.next_due == made.slot.timestamp() + 1
+
+
+def test_at_most_a_hundred_missed_runs_are_enqueued_and_these_are_the_last(
+    declare, catch_up, redis
+):
+    declare(add(missed="all", overlap="allow", start=LAST_SLOT - 200 * WEEK))
+    made = catch_up(150)
+
+    assert [one.outcome for one in made] == ["missed"] + ["enqueued"] * 100
+    assert made[0].slot == LAST_SLOT - 150 * WEEK
+    assert made[-1].slot == LAST_SLOT
+
+
+@pytest.mark.parametrize(("late_s", "outcome"), [(20, "enqueued"), (40, "missed")])
+def test_a_run_that_is_hardly_late_is_not_missed(declare, redis, late_s, outcome):
+    declare(add(missed="skip"))
+    due = datetime.fromtimestamp(declare.schedule.next_due, UTC)
+    [one] = declare.schedule.enqueue_due(due + timedelta(seconds=late_s))
+
+    assert one.outcome == outcome
+
+
+def test_an_entry_of_one_time_that_came_while_no_scheduler_ran_is_enqueued_late(declare, redis):
+    moment = datetime(2026, 1, 1, tzinfo=UTC)
+    declare(at(moment, numbers.add, args=[2, 3]), now=moment - timedelta(hours=1))
+    schedules.enqueue_due(declare.schedule)
+
+    assert queued(redis) == ["jobs-numbers-add-20260101T000000Z"]
+
+
+def test_jitter_moves_when_a_run_is_enqueued_and_neither_its_slot_nor_its_job(declare, run_next):
+    declare(add(jitter="6d", overlap="allow"))
+    due, made = [], []
+    for _ in range(10):
+        due.append(declare.schedule.next_due)
+        made += run_next()
+
+    added = [at_s - one.slot.timestamp() for at_s, one in zip(due, made, strict=True)]
+    assert [one.outcome for one in made] == ["enqueued"] * 10
+    assert [one.slot for one in made] == [LAST_SLOT + n * WEEK for n in range(1, 11)]
+    assert all(one.job_id.endswith(f"-{one.slot:%Y%m%dT%H%M%SZ}") for one in made)
+    assert all(0 <= seconds < 6 * 86400 for seconds in added)
+    assert len(set(added)) == 10
+
+
+# Done
+
+
+def test_an_entry_of_one_time_stays_done_at_the_next_deploys(scheduler, declare, redis):
+    moment = datetime(2026, 1, 1, tzinfo=UTC)
+    line = at(moment, numbers.add, args=[2, 3])
+    declare(line, now=moment - timedelta(hours=1))
+    schedules.enqueue_due(declare.schedule)
+
+    assert declare(line)["same"] == 1
+    assert declare(line, now=moment - timedelta(hours=1))["same"] == 1
+    assert schedules.enqueue_due(declare.schedule) == []
+    assert [state.is_done for state in entries.read(redis)] == [True]
+
+
+def test_an_entry_that_is_declared_after_its_time_is_not_run_but_told_of(
+    scheduler, declare, redis, caplog
+):
+    line = at(datetime(2026, 1, 1, tzinfo=UTC), numbers.add, args=[2, 3])
+
+    assert declare(line)["over"] == 1
+    assert declare(line)["same"] == 1
+    assert schedules.enqueue_due(declare.schedule) == []
+    assert [one.reason for one in entries.history(redis, NAME)] == [
+        "it was declared after its time"
+    ]
+    assert [line.split()[0] for line in caplog.messages] == ["entry.over"]
+
+
+def test_an_entry_of_one_time_that_is_given_another_runs_again(scheduler, declare, redis):
+    moment = datetime(2026, 1, 1, tzinfo=UTC)
+    for day in (0, 1):
+        then = moment + timedelta(days=day)
+        declare(at(then, numbers.add, args=[2, 3]), now=then - timedelta(hours=1))
+        schedules.enqueue_due(declare.schedule)
+
+    assert len(queued(redis)) == 2
+
+
+def test_so_many_ticks_are_made_and_no_more_also_across_deploys(declare, run_next, redis):
+    line = add(repeat=3, overlap="allow")
+    declare(line)
+    run_next(2)
+    declare(line)
+    run_next(2)
+
+    assert declare(line)["same"] == 1
+    assert run_next() == []
+    assert len(queued(redis)) == 3
+
+
+def test_runs_that_come_all_at_once_are_no_more_than_were_asked_for(declare, catch_up, redis):
+    declare(add(repeat=3, missed="all", overlap="allow"))
+
+    assert [one.outcome for one in catch_up(6)] == ["enqueued"] * 3 + ["skipped"] * 4
+    assert redis.zcard(keys.ENTRIES) == 0
+
+
+def test_other_times_count_anew_and_what_is_run_by_hand_does_not_count(declare, run_next, redis):
+    declare(add(repeat=2, overlap="allow"))
+    run_next()
+    entries.run_now(redis, NAME, "ada")
+    declare(cron("0 6 * * *", numbers.add, args=[2, 3], repeat=2))
+    entries.run_now(redis, NAME, "ada")
+
+    assert [one.outcome for one in run_next(3)] == ["enqueued", "enqueued"]
+
+
+def test_ticks_from_before_somebody_asked_for_so_many_are_not_counted(declare, run_next, redis):
+    declare(add(overlap="allow"))
+    run_next(4)
+    declare(add(overlap="allow", repeat=2))
+    run_next(3)
+    assert len(queued(redis)) == 6
+    declare(add(overlap="allow"))
+    declare(add(overlap="allow", repeat=1))
+
+    assert [state.is_done for state in entries.read(redis)] == [False]
+
+
+def test_an_entry_that_was_done_comes_back_with_other_times_and_runs(declare, run_next, redis):
+    declare(add(repeat=1))
+    run_next()
+    declare()
+    declare(cron("0 6 * * *", numbers.add, args=[2, 3], repeat=1))
+
+    assert [state.is_done for state in entries.read(redis)] == [False]
+    assert [one.outcome for one in run_next()] == ["enqueued"]
+
+
+def test_an_entry_that_is_to_repeat_less_often_than_it_did_is_done_at_once(
+    declare, run_next, redis
+):
+    declare(add(repeat=3, overlap="allow"))
+    run_next(2)
+    declare(add(repeat=2, overlap="allow"))
+
+    assert redis.zcard(keys.ENTRIES) == 0
+    assert outcomes(redis) == ["open"] * 2
+
+
+def test_times_that_are_only_spelled_in_another_way_leave_a_done_entry_done(
+    declare, run_next, redis
+):
+    def spelled(weekdays):
+        return cron(f"0 6 * * {weekdays}", numbers.add, args=[2, 3], repeat=1)
+
+    declare(spelled("mon-sun"))
+    run_next()
+
+    assert declare(spelled("1-7"))["changed"] == 1
+    assert redis.zcard(keys.ENTRIES) == 0
+
+
+def test_an_entry_that_may_repeat_more_often_goes_on_where_it_was(declare, run_next, redis):
+    declare(add(repeat=2, overlap="allow"))
+    run_next(3)
+    declare(add(repeat=3, overlap="allow"))
+    run_next(3)
+
+    assert len(queued(redis)) == 3
+
+
+def test_a_window_that_is_over_stays_over(scheduler, declare, redis):
+    end = datetime(2026, 1, 1, tzinfo=UTC)
+    line = every("10m", numbers.add, args=[2, 3], end=end)
+    declare(line, now=end - timedelta(minutes=15))
+    for _ in range(3):
+        schedules.enqueue_due(declare.schedule)
+
+    assert declare(line)["same"] == 1
+    assert redis.zcard(keys.ENTRIES) == 0
+    assert queued(redis) == ["jobs-numbers-add-20260101T000000Z"]
+
+
+# Overlap
+
+
+@pytest.mark.parametrize(
+    ("line", "made"), [(add, 1), (lambda: cron("0 6 * * *", numbers.add, args=[2, 3]), 3)]
+)
+def test_an_interval_does_not_pile_up_by_default_and_times_of_the_day_all_come(
+    line, made, declare, run_next, redis
+):
+    declare(line())
+    run_next(3)
+
+    assert len(queued(redis)) == made
+
+
+@pytest.mark.parametrize("is_running", [False, True])
+def test_a_tick_is_skipped_while_the_last_one_waits_or_runs_and_it_is_told_why(
+    is_running, declare, run_next, redis
+):
+    declare(add())
+    [first] = run_next()
+    if is_running:
+        start(redis, first.job_id)
+    [second] = run_next()
+
+    stamp = first.job_id.rpartition("-")[2]
+    assert second.outcome == "skipped"
+    assert second.reason == f"run {stamp} is still {'running' if is_running else 'queued'}"
+    assert entries.history(redis, NAME)[0].reason == second.reason
+
+
+def test_a_tick_comes_again_once_the_last_one_is_over(declare, run_next, work):
+    declare(add())
+    run_next()
+    work()
+
+    assert [one.outcome for one in run_next()] == ["enqueued"]
+
+
+def test_one_tick_may_wait_behind_the_one_that_runs(declare, run_next, redis):
+    declare(add(overlap="queue one"))
+    [first] = run_next()
+    start(redis, first.job_id)
+    second, third = run_next(2)
+
+    assert (second.outcome, queued(redis)) == ("enqueued", [])
+    assert Job.fetch(second.job_id, redis).get_status() == "deferred"
+    assert third.reason == f"run {second.job_id.rpartition('-')[2]} is still waiting"
+
+
+def test_a_tick_that_only_waits_in_its_queue_is_waited_behind_by_none(declare, run_next, redis):
+    declare(add(overlap="queue one"))
+
+    assert [one.outcome for one in run_next(2)] == ["enqueued", "skipped"]
+    assert len(queued(redis)) == 1
+
+
+@pytest.mark.parametrize("what", ["finished", "failed"])
+def test_the_tick_that_waits_is_enqueued_in_the_step_that_ends_the_other(
+    what, declare, run_next, redis
+):
+    declare(add(overlap="queue one"))
+    run_next()
+    [first] = claim(redis)
+    [second] = run_next()
+    finish(redis, first, what)
+
+    assert queued(redis) == [second.job_id]
+    assert Job.fetch(second.job_id, redis).get_status() == "queued"
+
+
+def test_where_the_tick_that_waits_is_canceled_the_next_waits_in_its_place(
+    declare, run_next, redis
+):
+    declare(add(overlap="queue one"))
+    [first] = run_next()
+    start(redis, first.job_id)
+    [second] = run_next()
+    Job.fetch(second.job_id, redis).cancel()
+    [third] = run_next()
+
+    assert Job.fetch(third.job_id, redis).get_status() == "deferred"
+    assert redis.zrange(keys.pending(third.job_id), 0, -1) == [first.job_id.encode()]
+
+
+def test_what_is_run_by_hand_hides_no_tick_that_still_runs(declare, run_next, redis):
+    declare(add())
+    [first] = run_next()
+    start(redis, first.job_id)
+    by_hand = entries.run_now(redis, NAME, "ada")
+    redis.hset(keys.job(by_hand), "status", "finished")
+
+    assert [one.outcome for one in run_next()] == ["skipped"]
+
+
+def test_a_tick_that_waits_is_replaced_by_the_next(declare, run_next, redis):
+    declare(add(overlap="replace"))
+    first, second = run_next(2)
+    replaced = Job.fetch(first.job_id, redis)
+
+    assert queued(redis) == [second.job_id]
+    assert replaced.get_status() == "canceled"
+    assert first.job_id in CanceledJobRegistry("default", redis).get_job_ids()
+    assert redis.hget(replaced.key, keys.REASON_FIELD) == b"the next run replaced it"
+    follow(redis)
+    told = entries.history(redis, NAME)[1]
+    assert (told.outcome, told.reason) == ("canceled", "the next run replaced it")
+
+
+def test_a_tick_that_runs_is_told_to_stop_by_the_next(declare, run_next, redis):
+    declare(add(overlap="replace"))
+    [first] = run_next()
+    start(redis, first.job_id)
+    with redis.pubsub(ignore_subscribe_messages=True) as heard:
+        heard.subscribe(f"{keys.RQ}pubsub:somebody")
+        heard.get_message(timeout=None)
+        [second] = run_next()
+        command = json.loads(heard.get_message(timeout=None)["data"])
+
+    assert command == {"command": "stop-job", "job_id": first.job_id}
+    assert second.outcome == "enqueued"
+
+
+# Paused and skipped
+
+
+def test_a_paused_entry_makes_no_jobs_and_its_history_says_who_paused_it_and_why(
+    declare, run_next, redis
+):
+    declare(add())
+    entries.pause(redis, NAME, who="ada", why="the importer is broken")
+    [one] = run_next()
+
+    assert one.reason == "paused by ada: the importer is broken"
+    assert queued(redis) == []
+
+
+@pytest.mark.parametrize("missed", ["once", "skip"])
+def test_what_a_paused_entry_did_not_run_while_no_scheduler_ran_is_not_missed(
+    declare, catch_up, redis, missed
+):
+    declare(add(missed=missed))
+    entries.pause(redis, NAME, who="ada", why="holidays | \N{BEACH WITH UMBRELLA}")
+
+    assert {one.outcome for one in catch_up(6)} == {"skipped"}
+    assert outcomes(redis) == ["skipped"] * 7
+    reasons = {one.reason for one in entries.history(redis, NAME)}
+    assert reasons == {"paused by ada: holidays | \N{BEACH WITH UMBRELLA}"}
+    assert redis.hgetall(keys.TICK_COUNTS) == {b"skipped": b"7"}
+
+
+def test_a_reason_in_another_encoding_pauses_an_entry_and_breaks_nothing(declare, run_next, redis):
+    declare(add())
+    entries.pause(redis, NAME, who="ada", why="caf\udce9 closed")
+
+    assert [one.reason for one in run_next()] == ["paused by ada: caf? closed"]
+
+
+def test_a_pause_lasts_through_deploys_and_until_somebody_ends_it(declare, run_next, redis):
+    declare(add())
+    entries.pause(redis, NAME, who="ada", why="holidays")
+    declare(cron("0 6 * * *", numbers.add, args=[2, 3]))
+    assert [one.outcome for one in run_next()] == ["skipped"]
+
+    assert entries.resume(redis, NAME) is True
+    assert entries.resume(redis, NAME) is False
+    assert [one.outcome for one in run_next()] == ["enqueued"]
+
+
+def test_a_pause_with_an_end_passes_by_itself(declare, run_next, redis):
+    declare(add())
+    entries.pause(redis, NAME, who="ada", why="x", until=datetime(2100, 1, 1, tzinfo=UTC))
+    assert [one.outcome for one in run_next()] == ["skipped"]
+    raw = json.loads(redis.hget(keys.entry_state(ENTRY), "paused"))
+    redis.hset(keys.entry_state(ENTRY), "paused", json.dumps(raw | {"until": 1.5}))
+
+    assert entries.read(redis)[0].paused is None
+    assert [one.outcome for one in run_next()] == ["enqueued"]
+    assert not redis.hexists(keys.entry_state(ENTRY), "paused")
+
+
+def test_so_many_next_ticks_are_skipped_and_then_it_goes_on(declare, run_next, redis):
+    declare(add())
+    entries.skip_next(redis, NAME, 2)
+
+    assert [one.outcome for one in run_next(3)] == ["skipped", "skipped", "enqueued"]
+    assert entries.read(redis)[0].skip == 0
+
+
+# History
+
+
+def follow(redis):
+    """Look after all jobs that have not ended, whenever they would be looked after."""
+    return history.follow_up(redis, datetime(2100, 1, 1, tzinfo=UTC))[0]
+
+
+def test_the_history_tells_how_a_job_ended_and_how_long_it_took(declare, run_next, work, redis):
+    declare(add())
+    [made] = run_next()
+    assert entries.history(redis, NAME)[0].outcome == "open"
+    work()
+    [(entry_id, ended)] = follow(redis)
+    [recorded] = entries.history(redis, NAME)
+
+    assert (entry_id, recorded) == (ENTRY, ended)
+    assert (recorded.outcome, recorded.job_id) == ("finished", made.job_id)
+    assert 0 <= recorded.duration_s < 5
+    assert redis.zcard(keys.OPEN_TICKS) == 0
+    assert follow(redis) == []
+
+
+def test_where_more_have_ended_than_one_look_takes_the_next_one_takes_the_rest(declare, redis):
+    declare(add())
+    redis.zadd(keys.OPEN_TICKS, {f"{ENTRY} gone-{n} t|{n}|0|||": 1 for n in range(501)})
+    now = datetime.now(UTC)
+    (first, is_more), (second, is_still_more) = [history.follow_up(redis, now) for _ in range(2)]
+
+    assert (len(first), is_more) == (500, True)
+    assert (len(second), is_still_more) == (1, False)
+
+
+def test_a_job_that_has_not_ended_is_looked_at_again_later(declare, run_next, redis):
+    declare(add())
+    run_next()
+    now = datetime.now(UTC) + timedelta(seconds=5)
+
+    assert history.follow_up(redis, now)[0] == []
+    [(_, again)] = redis.zrange(keys.OPEN_TICKS, 0, -1, withscores=True)
+    assert now.timestamp() < again <= now.timestamp() + 60
+    assert entries.history(redis, NAME)[0].outcome == "open"
+
+
+@pytest.mark.parametrize(("status", "reason"), [("canceled", "ValueError: 5"), ("finished", "")])
+def test_why_a_run_was_tried_again_is_recorded_only_if_nothing_came_of_it(
+    declare, run_next, redis, status, reason
+):
+    declare(add())
+    [made] = run_next()
+    why = {"status": status, keys.REASON_FIELD: "Traceback:\n  in add\nValueError: 5"}
+    redis.hset(keys.job(made.job_id), mapping=why)
+    [(_, ended)] = follow(redis)
+
+    assert (ended.outcome, ended.reason) == (status, reason)
+
+
+def test_a_reason_is_kept_short(declare, run_next, redis):
+    declare(add())
+    [made] = run_next()
+    why = {"status": "canceled", keys.REASON_FIELD: "x" + "é" * 1000}
+    redis.hset(keys.job(made.job_id), mapping=why)
+    [(_, ended)] = follow(redis)
+
+    assert ended.reason.startswith("x" + "é" * 70)
+    assert redis.memory_usage(keys.ticks(ENTRY)) < 600
+
+
+@pytest.mark.parametrize("line", [add(), add(result_ttl=0), add(ttl="3s", failure_ttl=0)])
+def test_of_a_job_that_is_gone_the_history_does_not_claim_to_know_how_it_went(
+    line, declare, run_next, redis
+):
+    declare(line)
+    [made] = run_next()
+    redis.delete(keys.job(made.job_id))
+    follow(redis)
+
+    assert [(one.outcome, one.duration_s) for one in entries.history(redis, NAME)] == [
+        ("gone", None)
+    ]
+
+
+def test_the_history_has_the_last_thousand_runs(declare, run_next, redis):
+    declare(add())
+    redis.rpush(keys.ticks(ENTRY), *["t|1|0|finished|1|"] * 1000)
+    run_next()
+
+    assert redis.llen(keys.ticks(ENTRY)) == 1000
+    assert entries.history(redis, NAME)[0].outcome == "open"
+
+
+def test_other_times_leave_an_entry_its_history(declare, run_next, redis):
+    declare(add())
+    run_next()
+    declare(cron("0 6 * * *", numbers.add, args=[2, 3]))
+
+    assert len(entries.history(redis, NAME)) == 1
+
+
+def test_an_entry_that_leaves_the_table_and_comes_back_has_its_state_and_its_history(
+    declare, run_next, redis
+):
+    declare(add())
+    entries.pause(redis, NAME, who="ada", why="x")
+    run_next()
+    declare()
+    assert 0 < redis.ttl(keys.ticks(ENTRY)) <= 30 * 86400
+    declare(add())
+
+    assert entries.read(redis)[0].paused.who == "ada"
+    assert len(entries.history(redis, NAME)) == 1
+    assert redis.ttl(keys.ticks(ENTRY)) == redis.ttl(keys.entry_state(ENTRY)) == -1
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        keys.ticks(ENTRY), keys.entry_state(ENTRY), keys.TICK_COUNTS, keys.OPEN_TICKS,
+        keys.wake("default"), keys.ENTRIES + ":none",
+    ],
+)  # fmt: skip
+def test_a_key_that_others_made_nonsense_costs_no_run_and_doubles_none(
+    key, declare, run_next, redis
+):
+    declare(add(overlap="allow"))
+    redis.set(key, "text")
+    first, second = run_next(2)
+
+    assert [first.outcome, second.outcome] == ["enqueued", "enqueued"]
+    assert queued(redis) == [first.job_id, second.job_id]
+    follow(redis)
+
+
+def test_a_job_under_the_id_of_a_coming_run_is_left_alone_and_the_history_says_so(
+    declare, run_next, redis
+):
+    declare(add(overlap="allow"))
+    due = datetime.fromtimestamp(declare.schedule.next_due, UTC)
+    job_id = entries.job_id_of(ENTRY, due)
+    redis.hset(keys.job(job_id), "status", "finished")
+    [one] = run_next()
+    [recorded] = entries.history(redis, NAME)
+
+    assert (one.outcome, one.reason) == ("skipped", f"there is a job with its id, {job_id}")
+    assert (recorded.outcome, recorded.slot) == ("skipped", due)
+    assert recorded.reason == one.reason
+    assert queued(redis) == []
+    assert [next_one.outcome for next_one in run_next()] == ["enqueued"]
+
+
+# Many at once
+
+
+def test_fifty_schedulers_at_once_make_each_run_once(declare, redis):
+    line = {"missed": "all", "overlap": "allow"}
+    declare(*(add(name=f"sum-{n}", **line) for n in range(10)))
+    for n in range(10):
+        redis.hset(keys.entry_state(f"entry-sum-{n}"), "slot", int(slot(10)) - 1)
+    together = Barrier(50, timeout=PATIENCE_S)
+
+    def enqueue(_):
+        with connection.connect("test") as own:
+            one = Schedule(own, declare.schedule.entries.values(), since=declare.schedule.since)
+            one.declare()
+            together.wait()
+            return [one.job_id for one in schedules.enqueue_due(one) if one.outcome == "enqueued"]
+
+    with ThreadPoolExecutor(50) as pool:
+        enqueued = [job_id for found in pool.map(enqueue, range(50)) for job_id in found]
+
+    assert len(enqueued) == len(set(enqueued)) == 110
+    assert sorted(enqueued) == sorted(queued(redis))
+    assert all(redis.llen(keys.ticks(f"entry-sum-{n}")) == 11 for n in range(10))
+
+
+def test_more_entries_than_one_step_takes_are_all_enqueued(declare, redis):
+    declare(*(add(name=f"sum-{n}") for n in range(1001)))
+    due = datetime.fromtimestamp(declare.schedule.next_due, UTC)
+
+    assert len(declare.schedule.enqueue_due(due)) == 1001
+    assert redis.llen(keys.queue("default")) == 1001
+
+
+def test_a_redis_that_is_full_is_waited_for_and_loses_no_run(declare, run_next, redis):
+    declare(add())
+    redis.config_set("maxmemory", 1)
+    try:
+        with pytest.raises(ResponseError, match="OOM"):
+            run_next()
+    finally:
+        redis.config_set("maxmemory", 0)
+    [made] = run_next()
+
+    assert queued(redis) == [made.job_id]
+    assert outcomes(redis) == ["open"]
+
+
+def test_a_sleeping_worker_hears_of_a_tick(declare, run_next, redis):
+    declare(add())
+    run_next()
+
+    assert redis.llen(keys.wake("default")) == 1
+
+
+def test_a_change_of_the_schedule_wakes_the_scheduler(declare, scheduler, redis):
+    declare(add())
+    assert redis.llen(keys.SCHEDULE_WAKE) == 1
+    redis.delete(keys.SCHEDULE_WAKE)
+    scheduler.enqueue_in(timedelta(hours=1), numbers.add, 2, 3)
+
+    assert redis.llen(keys.SCHEDULE_WAKE) == 1
