@@ -40,7 +40,7 @@ class _Worker(Command):
 )
 def command(n: int | None, with_scheduler: str | None, **options: Any) -> None:
     """Run jobs.  The queue named first is served first (default: high default low)."""
-    from jiffy.worker.command import run_workers
+    from jiffy.worker.rq_worker import run_workers
 
     if n is not None and n < 1:
         raise InvalidValue("-n", n, "1 or more")

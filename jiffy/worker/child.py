@@ -14,12 +14,11 @@ from rq.timeouts import JobTimeoutException
 from jiffy import clock, log
 from jiffy.producer.retry import names_of
 from jiffy.worker import finish, followups
-from jiffy.worker.board import Board
 from jiffy.worker.claim import NOTHING, Claim, Claimed, Claimer
 from jiffy.worker.finish import Details, Outcome
-from jiffy.worker.pace import Pace
 from jiffy.worker.process import LOOK
 from jiffy.worker.run import Interrupted, Runner, func_name_of, read_details
+from jiffy.worker.slot import Board
 
 # The exit code of a child that is to be started again.
 AGAIN = 64
@@ -28,6 +27,14 @@ SHORTEST_WAIT_S = 0.01  # 0 would make BLPOP wait without end
 SUSPENDED_WAIT_S = 1
 # Signals whose handlers a child relies on, or must keep from jobs.
 _OURS = (LOOK, signal.SIGTERM, signal.SIGINT)
+
+
+# What a worker may hold: little enough that no job waits noticeably for one that it was taken with.
+BUDGET_S = 0.03
+# Enough that the round trip is a small part of it; more would only make the answers longer.
+LARGEST = 128
+# The share of the newest duration in the average; a jump is seen at once, in `learn`.
+_NEWEST = 0.3
 
 
 class _Stop(BaseException):
@@ -52,6 +59,32 @@ class Stint:
         """Whether a child that has done so many is to be replaced by a fresh one."""
         is_over = self.max_jobs is not None and done >= self.max_jobs
         return not is_over and self.jobs_per_child is not None and done >= self.jobs_per_child
+
+
+class Pace:
+    """What one worker has learnt of the functions that it ran."""
+
+    def __init__(self, largest: int = LARGEST) -> None:
+        self._largest = largest
+        self._took_s: dict[str, float] = {}
+        self._want = 1
+
+    @property
+    def want(self) -> int:
+        """How many jobs to take next."""
+        return self._want
+
+    def learn(self, func_name: str, took_s: float) -> None:
+        """A job of this function took so long."""
+        known = self._took_s.get(func_name, took_s)
+        # Slowness is believed at once, speed only with time.
+        average = max(took_s, known) if took_s > BUDGET_S else known + _NEWEST * (took_s - known)
+        self._took_s[func_name] = average
+        self._want = max(1, min(self._largest, self._want * 4, int(BUDGET_S / (average + 1e-6))))
+
+    def is_quick(self, func_name: str) -> bool:
+        """Whether a job of this function is known to be over in a small part of the budget."""
+        return self._took_s.get(func_name, BUDGET_S) <= BUDGET_S / 3
 
 
 class Child:

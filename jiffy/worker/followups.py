@@ -20,10 +20,10 @@ from jiffy import keys, log, rq_compat
 from jiffy.redis_io import command
 from jiffy.settings import settings
 from jiffy.worker import process
-from jiffy.worker.board import Board
 from jiffy.worker.claim import Todo
 from jiffy.worker.guarded import guarded
 from jiffy.worker.run import Interrupted, Runner
+from jiffy.worker.slot import Board
 
 MOST_TRIES = 3
 

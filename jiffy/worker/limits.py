@@ -4,9 +4,8 @@ from dataclasses import dataclass
 
 from jiffy import system
 from jiffy.producer.retry import TIMED_OUT
-from jiffy.worker.board import Board, Running
 from jiffy.worker.recovery import Verdict
-from jiffy.worker.slot import Slot
+from jiffy.worker.slot import Board, Running, Slot
 
 # A job that ignores its time limit is killed that much later.
 KILL_AFTER_S = 5

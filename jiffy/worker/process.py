@@ -1,23 +1,29 @@
-"""Processes as the operating system sees them: one that dies with us, and its end."""
+"""Processes and signals as the operating system sees them: start one that dies with us, notice its
+end, hear what a platform sends.
+"""
 
 import gc
 import json
 import os
+import select
 import signal
 import sys
 import threading
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
+from types import FrameType
 from typing import Any, NoReturn
 
-from jiffy import log, system
+from jiffy import clock, log, system
 
 # The signal that makes a child look at the board.
 LOOK = system.SPARE_SIGNAL
 _FROM_SUPERVISOR = (signal.SIGTERM, signal.SIGINT, LOOK)
 # The environment variable that says what a spawned process is to do.
 _PART = "JIFFY_PART"
+_SAME_SIGNAL_S = 0.5  # a terminal, honcho and a shell may all pass on the same Ctrl-C
+_RESTART_AFTER_S, _GOODBYE_S, _LOOK_S = 1, 1, 0.02
 
 
 def fork(work: Callable[[], int]) -> int:
@@ -134,7 +140,7 @@ def kill_group(pid: int) -> None:
             kill(pid, signal.SIGKILL)
 
 
-def tell(pid: int, number: int) -> None:
+def send(pid: int, number: int) -> None:
     """Send a signal to a child, which may be gone already."""
     with suppress(ProcessLookupError):
         os.kill(pid, number)
@@ -173,3 +179,98 @@ def cause_of(status: int) -> str:
 def exit_code(status: int) -> int:
     """The exit code in a wait status; negative for a signal."""
     return os.waitstatus_to_exitcode(status)
+
+
+class Signals:
+    """While it is open: the first SIGTERM or SIGINT calls `stop`, a second SIGINT `stop_now`.
+
+    More SIGTERMs change nothing: a platform sends one to each process, and perhaps again.
+    """
+
+    def __init__(self, stop: Callable[[str], None], stop_now: Callable[[str], None]) -> None:
+        self._stop, self._stop_now = stop, stop_now
+        self._interrupted = 0.0
+        self._heard: list[Callable[[], None]] = []
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> "Signals":
+        self._read, self._write = os.pipe()
+        os.set_blocking(self._read, False)
+        os.set_blocking(self._write, False)
+        handlers = {signal.SIGTERM: self._on_stop, signal.SIGINT: self._on_stop}
+        for number in (signal.SIGCHLD, LOOK):  # to be woken by one, to survive the other
+            handlers[number] = lambda *_: None  # type: ignore[index]
+        self._before = {number: signal.signal(number, do) for number, do in handlers.items()}
+        self._wakeup = signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        signal.set_wakeup_fd(self._wakeup)
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        os.close(self._read)
+        os.close(self._write)
+
+    def wait(self, longest_s: float) -> None:
+        """Wait for a signal, and do what it asks for."""
+        if select.select([self._read], [], [], longest_s)[0]:
+            with suppress(BlockingIOError):
+                os.read(self._read, 4096)
+        while self._heard:
+            self._heard.pop(0)()
+
+    def _on_stop(self, number: int, frame: FrameType | None) -> None:
+        # Only noted here: a handler runs in the middle of whatever the process is doing.
+        name = signal.Signals(number).name
+        if number == signal.SIGTERM or not self._interrupted:
+            self._heard.append(lambda: self._stop(name))
+        elif clock.monotonic() - self._interrupted > _SAME_SIGNAL_S:
+            self._heard.append(lambda: self._stop_now(name))
+        if number == signal.SIGINT:
+            self._interrupted = self._interrupted or clock.monotonic()
+
+
+class Companion:
+    """A process beside the children that runs no jobs: the scheduler, where one dyno does both.
+
+    It starts with its supervisor, is started again if it dies, and never outlives it.  `work` runs
+    in it, and returns after SIGTERM.
+    """
+
+    def __init__(self, work: Callable[[], int]) -> None:
+        self._work = work
+        self._pid = 0
+        self._starts_at = 0.0
+        self._leaves = False
+
+    def watch(self) -> None:
+        """Start it if it is not there; to be called again and again."""
+        if self._pid:
+            self._note_end()
+        if not self._pid and not self._leaves and clock.monotonic() >= self._starts_at:
+            self._pid = fork(self._work)
+
+    def end_soon(self) -> None:
+        """Ask it to end; it is not started again."""
+        self._leaves = True
+        if self._pid:
+            send(self._pid, signal.SIGTERM)
+
+    def end(self) -> None:
+        """Give it a moment to say goodbye, then end it for certain."""
+        self.end_soon()
+        deadline = clock.monotonic() + _GOODBYE_S
+        while self._pid and clock.monotonic() < deadline:
+            self._note_end()
+            clock.pause(_LOOK_S)
+        if self._pid:
+            kill_group(self._pid)
+
+    def _note_end(self) -> None:
+        status = ended(self._pid)
+        if status is None:
+            return
+        if not self._leaves and status != 0:
+            log.event("companion.died", log.ERROR, pid=self._pid, cause=cause_of(status))
+        # After a pause also if it was asked to: a platform signals all, us a moment later.
+        self._pid, self._starts_at = 0, clock.monotonic() + _RESTART_AFTER_S

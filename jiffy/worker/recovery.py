@@ -1,21 +1,29 @@
-"""What becomes of the jobs of a worker that died, and of those that RQ's workers have abandoned."""
+"""What becomes of jobs that have ended without us: those of a worker that died, those that RQ's
+workers have abandoned, and the parts of workflows that were canceled, deleted or run by others.
+"""
 
+import json
+import zlib
+from base64 import b64decode
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
 from redis.exceptions import ResponseError
+from rq.job import JobStatus
 
 from jiffy import clock, keys, log
-from jiffy.redis_io import Link, is_away
+from jiffy.redis_io import Link, is_away, script_command
 from jiffy.worker import finish
 from jiffy.worker.claim import Claimed, finish_command
-from jiffy.worker.finish import Outcome
+from jiffy.worker.finish import Outcome, last_line
 from jiffy.worker.run import read_details
 
 MOST_CRASHES = 3
 SWEEP_EVERY_S = 3
 _SHORTEST_GAP_S, _LONGEST_GAP_S, _QUIET_S = 2.5, 7.0, 5.0
+# The process that looks also renews leases, and its link may be slow: an answer is bounded.
+_MOST_JOBS, _MOST_PARTS, _MOST_BYTES, _LOOK_AGAIN_S = 100, 1000, 1_000_000, 1
 _BETWEEN_LISTS_S = 60  # as IntermediateQueue.should_be_cleaned_up
 
 
@@ -57,10 +65,8 @@ class Recovery:
             cause = "the machine, or the supervisor, vanished"
             try:
                 self.recover(Death(worker=_text(name), cause=cause, is_gone=True))
-            except (
-                ResponseError
-            ) as error:  # of one worker or job: the others are not to wait for it
-                if isinstance(error, ResponseError) and is_away(error):
+            except ResponseError as error:  # of one worker or job: the others do not wait for it
+                if is_away(error):
                     raise
                 log.event("recovery.failed", log.ERROR, worker=_text(name), reason=error)
 
@@ -139,3 +145,36 @@ def _all_crashes(causes: str) -> str:
 
 def _text(raw: bytes) -> str:
     return raw.decode("utf-8", "surrogateescape")
+
+
+def look_at_workflows() -> bytes:
+    """The command that finds such parts; its answer is for `end_parts`."""
+    limits = [_MOST_JOBS, _MOST_PARTS, _MOST_BYTES, _LOOK_AGAIN_S]
+    return script_command("join_look", [keys.JOINS], limits)
+
+
+def end_parts(line: Link, found: list[Any]) -> None:
+    """Tell the jobs that wait of what was found, in one exchange.
+
+    Raises redis-py's errors, for one that Redis refuses too when it has heard all; safe to repeat.
+    """
+    if found:
+        words: list[Any] = []
+        for waiting, part, status, latest in found:
+            words += [waiting, part, *_ending(status.decode(), latest)]
+        line.run("join_over", [keys.JOINS], words)
+
+
+def _ending(status: str, latest: bytes) -> tuple[str, bytes, str]:
+    """A part's status, result and error as JSON, from the newest entry of its results."""
+    if status == JobStatus.CANCELED.value:
+        return status, b"null", last_line(latest.decode("utf-8", "replace"))
+    try:
+        if status == JobStatus.FINISHED.value:
+            value = b64decode(latest) or b"null"
+            json.loads(value)  # RQ's workers may have pickled it, and pickles are not read
+            return status, value, "null"
+        error = zlib.decompressobj().decompress(b64decode(latest), _MOST_BYTES)
+        return status, b"null", last_line(error.decode("utf-8", "replace"))
+    except (ValueError, zlib.error, RecursionError):
+        return status, b"null", "null"

@@ -1,10 +1,15 @@
-"""The workers as RQ knows them: its constructor, its options, its `work`."""
+"""The workers as RQ knows them (its constructor, options, `work`), and `python worker.py`."""
 
 import os
+import secrets
 import signal
-from collections.abc import Sequence
+import socket
+import sys
+import warnings
+from collections.abc import Callable, Sequence
 from copy import copy
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import rq
@@ -15,22 +20,23 @@ from rq.logutils import setup_loghandlers
 from rq.serializers import JSONSerializer
 from rq.worker import BaseWorker
 
-from jiffy import clock, keys, log, rq_compat
+from jiffy import clock, keys, log, redis_io, rq_compat
+from jiffy.producer.enqueue import DEFAULT_QUEUES
+from jiffy.producer.options import read_queue
 from jiffy.redis_io import Link
 from jiffy.settings import settings
-from jiffy.worker import isolation
-from jiffy.worker.board import Board
-from jiffy.worker.child import AGAIN, Child, Stint
+from jiffy.worker import isolation, process
+from jiffy.worker.child import AGAIN, Child, Pace, Stint
 from jiffy.worker.claim import Claimer
-from jiffy.worker.companion import Companion
 from jiffy.worker.guarded import guarded
 from jiffy.worker.limits import Limits
-from jiffy.worker.pace import Pace
 from jiffy.worker.recovery import Recovery
 from jiffy.worker.run import Runner, TimedRunner
-from jiffy.worker.slot import Slot
+from jiffy.worker.slot import Board, Slot
 from jiffy.worker.supervisor import Supervisor
 
+# Prepares a scheduler, or ends this process; returns what the scheduler's own process has to do.
+PrepareScheduler = Callable[[Redis], Callable[[], int]]
 _MB = 1 << 20
 # Methods of RQ's workers that a subclass may override, and that nothing here calls.
 _NOT_CALLED = ("execute_job", "heartbeat")
@@ -227,7 +233,7 @@ class SimpleWorker(_Face, rq.SimpleWorker):
 
 def supervise(
     redis: Redis, faces: Sequence[Worker], stint: Stint,
-    *, moves_due: bool, companion: Companion | None = None, forks: bool = True,
+    *, moves_due: bool, companion: process.Companion | None = None, forks: bool = True,
 ) -> None:  # fmt: skip
     """Run a supervisor with one child for each of `faces`, until they are done.
 
@@ -260,3 +266,77 @@ def warn_if_forgetful(redis: Redis) -> None:
     if policy != "noeviction":
         remedy = "CONFIG SET maxmemory-policy noeviction"
         log.event("redis.forgetful", log.WARNING, loses=f"jobs when full ({policy})", remedy=remedy)
+
+
+def run_workers(
+    count: int,
+    queues: Sequence[str],
+    *,
+    burst: bool = False,
+    max_jobs: int | None = None,
+    max_idle_time: int | None = None,
+    prepare: PrepareScheduler | None = None,
+) -> None:
+    """Run jobs, so many at a time, until told to stop; and a scheduler, in a process of its own."""
+    part = process.part()
+    config = settings()
+    log.setup(config.log_level)
+    log.quieten("rq.worker", "rq.job")
+    queues = [read_queue("queue", name) for name in queues or DEFAULT_QUEUES]
+    stint = Stint(burst, max_jobs, max_idle_time, config.max_jobs_per_child)
+    if part:
+        process.run(lambda: _do(part, queues, stint))
+    program = Path(sys.argv[0]).name
+    forks = not isolation.has_opened(program)
+    redis = redis_io.connected("worker")
+    preloads = forks and isolation.can_preload(config.jobs_modules)
+    companion = process.Companion(prepare(redis)) if prepare else None
+    log.event(
+        "worker.started",
+        workers=count,
+        queues=",".join(queues),
+        redis=redis_io.describe(config),
+        pid=os.getpid(),
+    )
+    warn_if_forgetful(redis)
+    if preloads:
+        isolation.import_all(config.jobs_modules)
+    _disconnect(redis)
+    forks = forks and not isolation.has_opened(program)
+    faces = [_face(queues, name, redis) for name in _names(config.dyno, count)]
+    for face in faces:
+        face.imports = () if preloads and forks else config.jobs_modules
+    supervise(redis, faces, stint, moves_due=True, companion=companion, forks=forks)
+    log.event("worker.stopped", pid=os.getpid())
+
+
+def _do(part: Sequence[Any], queues: Sequence[str], stint: Stint) -> int:
+    """Do what the supervisor has spawned this process for; return its exit code."""
+    name, fd, token = part
+    redis = redis_io.connect("worker")
+    face = _face(queues, name, redis)
+    face.imports = settings().jobs_modules
+    board = Board(fd)
+    os.close(fd)
+    return face.work_in_child(stint, board, token)
+
+
+def _face(queues: Sequence[str], name: str, redis: Redis) -> Worker:
+    with warnings.catch_warnings():
+        # RQ warns where it may not ask who is connected; nothing needs to know.
+        warnings.filterwarnings("ignore", "CLIENT (SETNAME|LIST) command not supported")
+        return Worker(queues, name, connection=redis)
+
+
+def _disconnect(redis: Redis) -> None:
+    """Close what forks do not use: they open connections of their own."""
+    for client in (redis, redis_io.shared()):
+        client.connection_pool.disconnect()
+
+
+def _names(dyno: str | None, count: int) -> list[str]:
+    # RQ shows this name: where the worker is, and which of its children.  The last part is new at
+    # each start, so that a dyno that starts again is not taken for the one before.
+    place = (dyno or socket.gethostname()).replace(":", "-")
+    start = secrets.token_hex(2)
+    return [f"{place}.{start}.{number}" for number in range(1, count + 1)]

@@ -1,20 +1,192 @@
-"""The place of one child, which RQ sees as one worker; the process in it may change."""
+"""The place of one child, which RQ sees as one worker, and the memory that it shares with its
+supervisor; the process in it may change.
 
+A child writes what it runs, the supervisor reads it, and the other way round.  Each number has one
+writer.  The order of writing matters where two of them race: see `begin` and `halt`.  Beside the
+numbers stand the outcomes of the batch that Redis does not know of yet: whatever becomes of the
+child, what has finished has finished.
+"""
+
+import ctypes
+import mmap
+import os
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from rq.worker import BaseWorker
 
 from jiffy import clock, rq_compat
 from jiffy.worker import process
-from jiffy.worker.board import Board, Running
 from jiffy.worker.recovery import Death, Verdict
+
+OUTCOMES_BYTES = 1 << 18
+
+
+@dataclass(frozen=True)
+class Running:
+    """The job that a child runs: its batch and its position there, since when, its limit."""
+
+    batch: int
+    position: int
+    began: float
+    limit_s: float
+
+
+class _Numbers(ctypes.Structure):
+    position: float  # of the job that runs; -1: none does
+    began: float
+    limit_s: float
+    batch: float
+    last: float  # the position of the last job that the child holds
+    is_asleep: float  # waiting for work
+    is_halted: float  # it begins nothing more of this batch
+    is_stopped: float  # it ends after the job that runs
+    must_leave: float  # why the job that began at `meant` must end
+    meant: float
+    outcomes: float  # how many bytes of them there are
+    _fields_ = [(name, ctypes.c_double) for name in __annotations__]
+
+
+class Board:
+    """What a child and its supervisor know of each other.  The memory survives the child.
+
+    It is shared by processes that fork; a spawned one opens it by its file descriptor.
+    """
+
+    INTERRUPT, TIMEOUT = 1, 2
+    _SIZE: ClassVar = ctypes.sizeof(_Numbers)
+
+    def __init__(self, fd: int = -1) -> None:
+        self.fd = fd
+        memory = mmap.mmap(fd, self._SIZE + OUTCOMES_BYTES)
+        self._numbers, self._outcomes = (
+            _Numbers.from_buffer(memory),
+            memoryview(memory)[self._SIZE :],
+        )
+        if fd == -1:
+            self.reset()
+
+    @classmethod
+    def in_file(cls) -> "Board":
+        """A new one, which a spawned process can open."""
+        fd = os.memfd_create("board")
+        os.truncate(fd, cls._SIZE + OUTCOMES_BYTES)
+        board = cls(fd)
+        board.reset()
+        return board
+
+    def reset(self) -> None:
+        """A new child is about to start."""
+        ctypes.memset(ctypes.byref(self._numbers), 0, self._SIZE)
+        self._numbers.position = -1
+
+    # The child's side
+
+    def hold(self, batch: int, last: int) -> None:
+        """The child holds the jobs of this batch up to position `last`, and has begun none.
+
+        All that came before is finished in Redis.
+        """
+        numbers = self._numbers
+        numbers.position = -1
+        numbers.outcomes = 0
+        numbers.batch, numbers.last = batch, last
+        numbers.is_halted = 0
+
+    def begin(self, position: int, limit_s: float) -> bool:
+        """Write which job begins now; False if it must not: the rest is requeued, or was.
+
+        Written first and read second, and the supervisor does it the other way round: whichever
+        way the two meet, the job is either begun or requeued, never both.
+        """
+        numbers = self._numbers
+        self.relimit(limit_s)
+        numbers.position = position
+        return not (numbers.is_halted or numbers.is_stopped)
+
+    def relimit(self, limit_s: float) -> None:
+        """What follows of this job (a callback) has a limit of its own."""
+        self._numbers.limit_s = limit_s
+        self._numbers.began = clock.monotonic()
+
+    def end(self) -> None:
+        """The job has ended."""
+        self._numbers.position = -1
+
+    def note(self, outcome: str) -> bool:
+        """Write down an outcome that Redis is to know of; False if there is no room."""
+        row = f"{outcome},".encode("utf-8", "surrogateescape")
+        start = int(self._numbers.outcomes)
+        end = start + len(row)
+        if end > OUTCOMES_BYTES:
+            return False
+        self._outcomes[start:end] = row
+        self._numbers.outcomes = end  # last: the supervisor finds whole rows
+        return True
+
+    def forget_notes(self) -> None:
+        """Redis knows of all outcomes by now."""
+        self._numbers.outcomes = 0
+
+    def sleep(self, is_asleep: bool) -> None:
+        """The child waits for work, or does so no longer."""
+        self._numbers.is_asleep = is_asleep
+
+    @property
+    def must_leave(self) -> int:
+        """Why the running job must end now: INTERRUPT, TIMEOUT, or 0."""
+        numbers = self._numbers
+        is_meant = numbers.position >= 0 and numbers.meant == numbers.began
+        return int(numbers.must_leave) if is_meant else 0
+
+    @property
+    def must_stop(self) -> bool:
+        return bool(self._numbers.is_stopped)
+
+    # The supervisor's side
+
+    @property
+    def running(self) -> Running | None:
+        """The job that the child runs."""
+        numbers = self._numbers
+        if (position := int(numbers.position)) < 0:
+            return None
+        return Running(int(numbers.batch), position, numbers.began, numbers.limit_s)
+
+    @property
+    def last(self) -> int:
+        """The position of the last job that the child holds."""
+        return int(self._numbers.last)
+
+    @property
+    def noted(self) -> str:
+        """The outcomes that Redis does not know of, with commas between."""
+        written = bytes(self._outcomes[: int(self._numbers.outcomes)])
+        return written.decode("utf-8", "surrogateescape").rstrip(",")
+
+    @property
+    def is_asleep(self) -> bool:
+        return bool(self._numbers.is_asleep)
+
+    def stop(self) -> None:
+        """Let the child end after the job that it runs."""
+        self._numbers.is_stopped = 1
+        self.halt()
+
+    def halt(self) -> None:
+        """Let the child begin nothing more of what it holds."""
+        self._numbers.is_halted = 1
+
+    def ask_to_leave(self, running: Running, why: int) -> None:
+        """Write why the running job must end; a signal makes the child look."""
+        self._numbers.must_leave, self._numbers.meant = why, running.began
 
 
 @dataclass
 class Slot:
-    """One child: its face to RQ, its board, its process, and what the supervisor wants of it."""
+    """One child: the worker that RQ sees, its board, its process, and what becomes of it."""
 
     face: BaseWorker
     work: Callable[[Board, str], int]  # given the token of its executions
@@ -25,7 +197,7 @@ class Slot:
     death: Death | None = None  # why the supervisor is having it killed
     must_leave: bool = False  # it is not started again
     is_recycled: bool = False  # it ends between two jobs and is started again
-    released: int = -1  # the batch of which the rest was given back
+    released: int = -1  # the batch of which the rest was requeued
     left_rows: str = ""  # outcomes that a dead child has left
     left_death: Death | None = None  # a death that Redis does not know of yet
     _token: str = ""
@@ -46,9 +218,9 @@ class Slot:
             self.pid = process.spawn(self.name, self.board.fd, self._token, fd=self.board.fd)
         self.face.pid = self.pid
 
-    def execution_of(self, running: Running) -> str:
-        """The id of the execution that the child runs."""
-        return f"{self._token}{running.batch:08x}{running.position:08x}"
+    def execution_of(self, running: Running | None) -> str:
+        """The id of the execution that the child runs; "" for none."""
+        return f"{self._token}{running.batch:08x}{running.position:08x}" if running else ""
 
     def end_soon(self) -> None:
         """Let the child end after the job that it runs."""
@@ -68,13 +240,10 @@ class Slot:
     ) -> None:  # fmt: skip
         """Kill the child with all that its job started; `verdict` is for the job that it runs."""
         if self.pid:
-            if self.death is None:
-                running = self.board.running
-                self.death = Death(
-                    worker=self.name, cause=cause, verdict=verdict, was_stopped=was_stopped,
-                    execution=self.execution_of(running) if running else "",
-                    error_names=error_names,
-                )  # fmt: skip
+            self.death = self.death or Death(
+                worker=self.name, cause=cause, verdict=verdict, was_stopped=was_stopped,
+                execution=self.execution_of(self.board.running), error_names=error_names,
+            )  # fmt: skip
             process.kill_group(self.pid)
 
     def note_stop(self) -> None:
@@ -83,4 +252,4 @@ class Slot:
 
     def _wake(self) -> None:
         if self.pid:
-            process.tell(self.pid, process.LOOK)
+            process.send(self.pid, process.LOOK)

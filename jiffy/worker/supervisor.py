@@ -3,25 +3,31 @@ recovers the jobs of dead ones and answers signals.  It runs no job, and does no
 grows with what a job carries or with what depends on it.
 """
 
-from collections.abc import Callable, Sequence
+import json
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from redis import Redis
 from redis.exceptions import RedisError
+from rq.command import PUBSUB_CHANNEL_TEMPLATE
 
 from jiffy import clock, keys, log
 from jiffy.redis_io import Link, is_away, script_command
-from jiffy.worker import process, workflows
-from jiffy.worker.board import Running
+from jiffy.worker import process
 from jiffy.worker.child import AGAIN
 from jiffy.worker.claim import finish_command, give_back_command
-from jiffy.worker.commands import Commands
-from jiffy.worker.companion import Companion
 from jiffy.worker.heartbeat import RENEW_EVERY_S, Heartbeat
 from jiffy.worker.limits import Limits, enforce_grace, enforce_time
-from jiffy.worker.recovery import SWEEP_EVERY_S, Death, Recovery, Verdict
-from jiffy.worker.signals import Signals
-from jiffy.worker.slot import Slot
+from jiffy.worker.recovery import (
+    SWEEP_EVERY_S,
+    Death,
+    Recovery,
+    Verdict,
+    end_parts,
+    look_at_workflows,
+)
+from jiffy.worker.slot import Running, Slot
 
 TICK_S, IDLE_TICK_S = 0.05, 0.1
 LOOK_EVERY_S = HEAR_EVERY_S = 0.1
@@ -32,6 +38,10 @@ MOST_DUE = 1000
 BATCH_PATIENCE_S = 0.05
 # A child that dies without a job's help would do so again at once.
 RESTART_AFTER_S = 1
+# Commands obeyed at a time, so that a flood of them keeps a supervisor from nothing else.
+MOST_MESSAGES = 100
+# Of a long message only a part may be there yet: reading it without patience would lose the others.
+PATIENCE_S = 1
 
 
 class Supervisor:
@@ -39,7 +49,7 @@ class Supervisor:
 
     def __init__(
         self, redis: Redis, slots: Sequence[Slot], queues: Sequence[str], limits: Limits,
-        *, moves_due: bool, companion: Companion | None = None,
+        *, moves_due: bool, companion: process.Companion | None = None,
     ) -> None:  # fmt: skip
         self._redis, self._slots, self._limits = redis, list(slots), limits
         self._companion = companion
@@ -66,7 +76,7 @@ class Supervisor:
     def run(self) -> None:
         """Work until the last child has ended for good."""
         self._heartbeat.register()
-        with Signals(self.stop, self.stop_now) as signals:
+        with process.Signals(self.stop, self.stop_now) as signals:
             while self._slots and not self._is_overdue:
                 self._tick()
                 is_busy = any(slot.board.running for slot in self._slots)
@@ -220,12 +230,12 @@ class Supervisor:
         """See to jobs whose time has come, or is over, and to those that wait for others."""
         names = self._queue_keys if self._moves_due else [keys.NOTHING]
         due = script_command("due", names, [MOST_DUE, self._default_timeout_s])
-        (moved, expired), found = self._line.exchange(due, workflows.look())
+        (moved, expired), found = self._line.exchange(due, look_at_workflows())
         if moved >= MOST_DUE:  # there may be more
             self._due.again()
         for job_id, queue, reason in zip(expired[::3], expired[1::3], expired[2::3], strict=True):
             log.event("job.expired", job=_text(job_id), queue=_text(queue), reason=_text(reason))
-        workflows.notify(self._line, found)
+        end_parts(self._line, found)
 
     def _maintain(self) -> None:
         if self._recovery.maintain(self._queue_keys, MAINTAIN_EVERY_S):
@@ -235,6 +245,68 @@ class Supervisor:
         """RQ's own producers wake no worker: look at the queues for those who sleep."""
         if any(slot.board.is_asleep for slot in self._slots):
             self._line.run("look", self._queue_keys, [])
+
+
+class Commands:
+    """Hears the commands for all workers of one supervisor, on one connection."""
+
+    def __init__(self, redis: Redis, slots: Sequence[Slot], retire: Callable[[Slot], None]) -> None:
+        self._redis, self._retire = redis, retire
+        self._slots = {PUBSUB_CHANNEL_TEMPLATE % slot.name: slot for slot in slots}
+        self._pubsub = redis.pubsub(ignore_subscribe_messages=True)
+        self._is_listening = False
+
+    def hear(self) -> None:
+        """Obey the commands that have come since the last time.  Raises redis-py's errors."""
+        if not self._is_listening:
+            self._pubsub.subscribe(*self._slots)
+            self._is_listening = True
+        for _ in range(MOST_MESSAGES):
+            if not self._has_message():
+                break
+            message = self._pubsub.get_message(timeout=PATIENCE_S)
+            if message is not None:
+                self._obey(self._slots[message["channel"].decode()], message["data"])
+
+    def _has_message(self) -> bool:
+        """Whether there is one, or a part of one."""
+        connection: Any = self._pubsub.connection
+        try:
+            return bool(connection.can_read(timeout=0))
+        except RedisError:
+            connection.disconnect()  # the next time it is there again, and subscribed
+            raise
+
+    def close(self) -> None:
+        """Hear no more."""
+        self._pubsub.close()
+
+    def _obey(self, slot: Slot, data: bytes) -> None:
+        try:
+            payload = json.loads(data)
+            command = payload["command"]
+        except (ValueError, TypeError, KeyError, RecursionError):
+            log.event("command.unreadable", log.WARNING, worker=slot.name, data=data[:200])
+            return
+        log.event("command.received", worker=slot.name, command=command)
+        if command in ("stop-job", "stop-execution"):
+            self._stop(slot, payload)
+        elif command == "kill-horse" and slot.board.running is not None:
+            slot.kill(Verdict.FAIL, "killed by the command kill-horse")
+        elif command == "shutdown":
+            self._retire(slot)
+
+    def _stop(self, slot: Slot, payload: Mapping[str, Any]) -> None:
+        running, job_id = slot.board.running, payload.get("job_id")
+        execution = slot.execution_of(running) if running else ""
+        is_meant = payload.get("execution_id", execution) == execution and self._redis.hexists(
+            keys.held(slot.name), f"{job_id}:{execution}"
+        )
+        if is_meant:
+            reason = "Job stopped by user, work-horse terminated."  # RQ's words
+            slot.kill(Verdict.FAIL, reason, was_stopped=True)
+        else:
+            log.event("command.ignored", worker=slot.name, job=job_id, reason="it is not running")
 
 
 @dataclass

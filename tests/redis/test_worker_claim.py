@@ -6,8 +6,8 @@ from rq.suspension import suspend
 from jiffy import keys
 from jiffy.producer.enqueue import Queue
 from jiffy.redis_io import Link
-from jiffy.worker.board import Board
 from jiffy.worker.claim import LEASE_S, give_back_command
+from jiffy.worker.slot import Board
 from tests.support.worker_support import (
     WIP,
     child,

@@ -16,9 +16,9 @@ from rq.command import (
 )
 
 from jiffy import keys
-from jiffy.worker.commands import MOST_MESSAGES, Commands
 from jiffy.worker.recovery import Verdict
 from jiffy.worker.slot import Slot
+from jiffy.worker.supervisor import MOST_MESSAGES, Commands
 from tests.support.newcomer import wait_until
 from tests.support.worker_support import enqueue, face
 

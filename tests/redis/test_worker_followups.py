@@ -8,9 +8,9 @@ from rq import Callback, Repeat, Retry, Webhook
 from rq.suspension import suspend
 
 from jiffy import keys
-from jiffy.worker.board import Board
 from jiffy.worker.process import LOOK
 from jiffy.worker.recovery import Death, Verdict
+from jiffy.worker.slot import Board
 from tests.jobs import worker as worker_jobs
 from tests.support.receiver import receiving
 from tests.support.worker_support import (

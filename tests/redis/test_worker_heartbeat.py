@@ -4,9 +4,8 @@ import pytest
 
 from jiffy import clock, keys
 from jiffy.redis_io import Link
-from jiffy.worker.board import Board
 from jiffy.worker.heartbeat import Heartbeat
-from jiffy.worker.slot import Slot
+from jiffy.worker.slot import Board, Slot
 from tests.support.worker_support import WIP, claim, enqueue, face, finish, traces
 
 

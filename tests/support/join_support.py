@@ -4,7 +4,7 @@ import redis as redis_py
 
 from jiffy import keys
 from jiffy.redis_io import Link
-from jiffy.worker import workflows
+from jiffy.worker import recovery
 
 
 def look(redis: redis_py.Redis) -> None:
@@ -12,7 +12,7 @@ def look(redis: redis_py.Redis) -> None:
     for waiting in redis.zrange(keys.JOINS, 0, -1):
         redis.zadd(keys.JOINS, {waiting: 0})
     line = Link(redis)
-    workflows.notify(line, *line.exchange(workflows.look()))
+    recovery.end_parts(line, *line.exchange(recovery.look_at_workflows()))
 
 
 def status(redis, job):

@@ -9,13 +9,12 @@ from jiffy.producer.enqueue import Job, Queue
 from jiffy.redis_io import Link
 from jiffy.settings import settings
 from jiffy.worker import finish as plan
-from jiffy.worker.board import Board
-from jiffy.worker.child import Child, Stint
+from jiffy.worker.child import Child, Pace, Stint
 from jiffy.worker.claim import Claimer, finish_command
 from jiffy.worker.finish import NO_DETAILS, Outcome
-from jiffy.worker.pace import Pace
 from jiffy.worker.recovery import Recovery
 from jiffy.worker.run import Runner, read_details
+from jiffy.worker.slot import Board
 from tests.jobs import worker as worker_jobs
 
 RESULT_TTL_S = 500

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from jiffy.worker.board import NOTES_BYTES, Board, Running
+from jiffy.worker.slot import OUTCOMES_BYTES, Board, Running
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ def test_a_child_that_is_to_stop_begins_nothing_more_nor_what_it_claims_then(boa
 
 
 def test_outcomes_are_noted_as_long_as_they_fit_until_the_next_batch(board):
-    noted = [board.note(row) for row in ('["first"]', "x" * NOTES_BYTES, '["sec\udcffond"]')]
+    noted = [board.note(row) for row in ('["first"]', "x" * OUTCOMES_BYTES, '["sec\udcffond"]')]
 
     assert (noted, board.noted) == ([True, False, True], '["first"],["sec\udcffond"]')
     board.hold(batch=8, last=1)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from jiffy.worker.pace import BUDGET_S, LARGEST, Pace
+from jiffy.worker.child import BUDGET_S, LARGEST, Pace
 
 QUICK_S, SLOW_S = 0.0001, 2
 

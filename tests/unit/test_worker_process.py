@@ -26,12 +26,12 @@ def test_the_cause_of_a_death_is_told_in_words(status, words):
     assert process.cause_of(status) == words
 
 
-def test_a_process_that_is_gone_cannot_be_told_anything_and_that_is_no_error():
+def test_a_process_that_is_gone_can_be_sent_a_signal_without_an_error():
     pid = os.fork()
     if not pid:
         os._exit(0)
     os.waitpid(pid, 0)
-    process.tell(pid, signal.SIGTERM)
+    process.send(pid, signal.SIGTERM)
     process.kill_group(pid)
 
     assert process.ended(pid) == 0
