@@ -3,6 +3,7 @@
 -- ARGV: its id
 -- Returns the status that the job had ('' for none), and 1 if it is canceled by this call, else 0
 --include lib
+--include release
 local key, id = KEYS[1], ARGV[1]
 local job = fields(key, 'status', 'origin', 'jiffy:reason', 'rate_limit_key')
 if not job or call('EXISTS', key) == 0 then return {'', 0} end

@@ -9,6 +9,14 @@
 --          first the lengths of all these (32 bits each), then all of them in one.  Kinds: plain; full (it has what few jobs have: read
 --          it all); corrupt; expired (canceled already: the reason stands in place of its data)
 --include lib
+-- What few jobs need.
+local rare
+local function need()
+  if rare then return rare end
+--include release
+  rare = {expire = expire, release_dependents = release_dependents}
+  return rare
+end
 even_if_full()
 local worker, want, lease_s, prefix, keep = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4], ARGV[5]
 local is_renewed = lease_s > 0  -- or else these calls are this worker's only heartbeat
@@ -74,7 +82,7 @@ local function claim(queue, id)
   local expires_s = tonumber(job[14])
   local deadline = expires_s and call('ZSCORE', OWN .. 'expiring', id)
   if deadline and tonumber(deadline) < tonumber(NOW) then
-    answer('expired', id, execution, queue, expire(queue, id, expires_s), '', '')
+    answer('expired', id, execution, queue, need().expire(queue, id, expires_s), '', '')
     return nil
   end
   if deadline then call('ZREM', OWN .. 'expiring', id) end
@@ -108,7 +116,7 @@ if want >= 0 and suspended == 0 then
     local due = has_todo and #todo == 0 and try('ZRANGEBYSCORE', OWN .. 'todo:' .. queue, '-inf', NOW, 'LIMIT', 0, 1)[1]
     if due and string.sub(due, 1, 8) == 'release ' then
       local status, cursor, id = string.match(due, '^release (%a+) (%d+) (.*)$')
-      cursor = release_dependents(id, status, cursor, 500)
+      cursor = need().release_dependents(id, status, cursor, 500)
       call('ZREM', OWN .. 'todo:' .. queue, due)
       if cursor ~= '0' then remember(queue, 'release ' .. status .. ' ' .. cursor .. ' ' .. id) end
       more = 1

@@ -4,6 +4,7 @@
 -- ARGV: how many jobs at most, the time limit in s of a job that has none
 -- Returns how many were enqueued, and of each canceled job its id, queue and reason
 --include lib
+--include release
 even_if_full()
 local left, moved, expired = tonumber(ARGV[1]), 0, {}
 for _, key in ipairs(KEYS) do

@@ -6,6 +6,7 @@
 --       first of these parts, their ids between commas
 -- Returns as enqueue.lua does, or the id of a job that they depend on and that is not there
 --include lib
+--include release
 local status, last = 'deferred', #ARGV - 4
 local needs, open_s, number, parts = unpack(ARGV, last + 1)
 if needs ~= '' and tonumber(number) > 0 and call('EXISTS', job_key(ARGV[last - 2])) == 0 then return {} end

@@ -7,6 +7,7 @@
 -- Returns nil if another schedule is in force; else for each entry an error's text, or a list: its last slot as it was and as
 --         it is, whether it is done, whether its hash is there, why it is paused or '', then for each of its runs why it was skipped, or ''
 --include lib
+--include release
 local HISTORY, FIRST_LOOK_S, LONGEST_REASON = 1000, 1, 150
 local ENTRIES = RQ .. 'scheduler:scheduled_jobs'
 local WAITS = {queued = 'queued', scheduled = 'waiting to be tried again', deferred = 'waiting', ready_to_enqueue = 'waiting',

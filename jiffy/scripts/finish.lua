@@ -8,6 +8,14 @@
 --       waits for it, todo: what workers are to do next for it}
 -- Returns how many of them counted
 --include lib
+-- What few jobs need.
+local rare
+local function need()
+  if rare then return rare end
+--include release
+  rare = {enqueue = enqueue, free_slot = free_slot, release_dependents = release_dependents, part_ended = part_ended}
+  return rare
+end
 local worker, outcomes = ARGV[1], cjson.decode(ARGV[2])
 local RESULT_FIELDS = {'return_value', 'exc_string', 'exc_string', 'return_value', 'return_value'}  -- rq.results.Result.Type
 local KINDS = {'1', '2', '3', '4', '5'}
@@ -41,12 +49,12 @@ end
 local function notify(queue, id, status, ttl_s, part)
   local key = job_key(id)
   if call('EXISTS', key .. ':dependents') == 1 then
-    local cursor = release_dependents(id, status, '0', 100)
+    local cursor = need().release_dependents(id, status, '0', 100)
     if cursor ~= '0' then remember(queue, 'release ' .. status .. ' ' .. cursor .. ' ' .. id) end
     if ttl_s >= 0 then call('EXPIRE', key .. ':dependents', math.max(ttl_s, cursor ~= '0' and 3600 or 0)) end
   end
   local waiting = part and call('HGET', key, 'jiffy:join')
-  if waiting then part_ended(waiting, id, status, part[1], part[2]) end
+  if waiting then need().part_ended(waiting, id, status, part[1], part[2]) end
 end
 
 -- It is kept in a registry for a while.
@@ -63,7 +71,7 @@ end
 
 -- It runs again; false if that cannot be: its queue's key holds something else.
 local function run_again(queue, id, more)
-  if more.again == 'queued' then return enqueue(queue, id, more.front) end
+  if more.again == 'queued' then return need().enqueue(queue, id, more.front) end
   return type(try('ZADD', RQ .. 'scheduled:' .. queue, math.floor(NOW + more.delay_s), id)) == 'number'
 end
 
@@ -131,7 +139,7 @@ for _, outcome in ipairs(outcomes) do
 end
 for registry, list in pairs(registries) do try('ZADD', registry, unpack(list)) end
 for queue, ended in pairs(ended_in) do end_executions(queue, ended) end
-for id, limit in pairs(limits) do free_slot(limit, id) end
+for id, limit in pairs(limits) do need().free_slot(limit, id) end
 if #settled > 0 then let_go(worker, settled) end
 if #settled > 0 and call('EXISTS', KEYS[1]) == 1 then
   if call('EXISTS', OWN .. 'held:' .. worker) == 0 then try('HSET', KEYS[1], 'state', 'idle') end

@@ -4,6 +4,7 @@
 --       result and its error as JSON
 -- Returns nothing
 --include lib
+--include release
 -- Each on its own: what cannot be released now must not keep back the others.
 local refused
 for i = 1, #ARGV, 5 do

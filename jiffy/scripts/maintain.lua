@@ -5,6 +5,7 @@
 -- Returns what RQ's workers have left in the started registries, for the caller to finish: {queue, id, execution, worker,
 --         is the job elsewhere by now (1), or abandoned (0)}; and whether there was more than one call does (0 or 1)
 --include lib
+--include release
 even_if_full()
 local stale, has_more = {}, false
 

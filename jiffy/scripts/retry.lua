@@ -3,6 +3,7 @@
 -- ARGV: its id, the time limit in s of a job that has none
 -- Returns the status that the job had ('' for none), and 1 if it was put back by this call, else 0
 --include lib
+--include release
 local key, id = KEYS[1], ARGV[1]
 local REGISTRY = {failed = 'failed:', stopped = 'failed:', canceled = 'canceled:'}
 local job = fields(key, 'status', 'origin', 'allow_dependency_failures', 'ttl', 'data')

@@ -1,0 +1,220 @@
+-- What becomes of jobs that wait: for a slot of their rate limit, for the jobs that they depend on, for the parts of their
+-- workflow.  Goes with lib.lua; expects no KEYS and ARGV of its own.  Claim and finish include it in a function, since a
+-- script pays for each function that it defines, and few jobs have anything that waits for them.
+
+-- Rate limits.  Mirrors the scripts in rq/rate_limit.py.
+
+-- Let as many jobs that wait for a slot onto their queues as there are free slots.
+local function fill_slots(limit)
+  local base = RQ .. 'rl:' .. limit
+  local slots = tonumber((fields(base, 'concurrency') or {})[1]) or 0
+  for _ = 1, MOST_KEYS do
+    local used, id = try('ZCARD', base .. ':allowed'), try('ZRANGE', base .. ':rate_limited', 0, 0)[1]
+    if not id or type(used) ~= 'number' or used >= slots then return end
+    local job = fields(job_key(id), 'origin', 'status', 'enqueue_at_front')
+    if job and job[1] and job[2] == 'rate_limited' then
+      if not push(job[1], id, job[3] == '1') then return end
+      call('ZADD', base .. ':allowed', NOW, id)
+      call('HSET', job_key(id), 'status', 'queued', 'enqueued_at', date())
+    end
+    call('ZREM', base .. ':rate_limited', id)
+  end
+end
+
+-- A job has ended, or waits elsewhere: its slot is the next one's.  One that is queued or runs keeps it; one that was
+-- canceled or deleted while it runs, too.
+local function free_slot(limit, id)
+  local status = (fields(job_key(id), 'status') or {})[1]
+  local runs = (tonumber(try('ZCOUNT', RQ .. 'executions:' .. id, '(' .. NOW, '+inf')) or 0) > 0
+  if runs or status == 'queued' or status == 'started' then return end
+  try('ZREM', RQ .. 'rl:' .. limit .. ':rate_limited', id)
+  if try('ZREM', RQ .. 'rl:' .. limit .. ':allowed', id) == 1 then fill_slots(limit) end
+end
+
+-- Put a job that waited for something onto its queue, or among those that wait for a slot of its
+-- rate limit; false where the queue's key holds something else.
+local function enqueue(queue, id, is_front)
+  local key = job_key(id)
+  local limit, slots, ttl, expires, started, was_front = unpack(fields(key, 'rate_limit_key', 'rate_limit_concurrency',
+    'ttl', 'jiffy:expires', 'started_at', 'enqueue_at_front') or {})
+  local base = limit and RQ .. 'rl:' .. limit
+  if limit and try('ZSCORE', base .. ':allowed', id) == false
+    and type(try('ZADD', base .. ':rate_limited', NOW, id)) == 'number' then
+    try('SADD', RQ .. 'rl-keys', limit)
+    if slots then try('HSET', base, 'concurrency', slots) end
+    call('HSET', key, 'status', 'rate_limited')
+    if (is_front or false) ~= (was_front == '1') then call('HSET', key, 'enqueue_at_front', is_front and 1 or 0) end
+    fill_slots(limit)
+  else
+    if not push(queue, id, is_front) then return false end
+    try('HSET', key, 'status', 'queued', 'enqueued_at', date())
+  end
+  if tonumber(ttl) then try('EXPIRE', key, ttl) end
+  if tonumber(expires) and not started then call('ZADD', OWN .. 'expiring', NOW + expires, id) end
+  return true
+end
+
+-- Cancel a job that is on no queue any more, as RQ does, and say why.  It is kept as long as a failed one.
+local function cancel(queue, id, reason)
+  local registry, key = RQ .. 'canceled:' .. queue, job_key(id)
+  try('ZADD', registry, time[1], id)
+  call('HSET', key, 'status', 'canceled', 'jiffy:reason', reason)
+  local kept_s, limit = unpack(fields(key, 'failure_ttl', 'rate_limit_key'))
+  kept_s = tonumber(kept_s) or 31536000
+  if kept_s >= 0 then try('EXPIRE', key, math.max(kept_s, 1)) end
+  -- RQ never tidies this registry up: each job that is added takes two away that are gone.
+  for _, oldest in ipairs(try('ZRANGE', registry, 0, 1)) do
+    if call('EXISTS', job_key(oldest)) == 0 then call('ZREM', registry, oldest) end
+  end
+  if limit then free_slot(limit, id) end
+end
+
+-- Cancel a job that has not been started in time.  Returns the reason.
+local function expire(queue, id, expires_s)
+  local size, unit = 1, 'second'
+  for s, name in pairs({[60] = 'minute', [3600] = 'hour', [86400] = 'day'}) do
+    if expires_s % s == 0 and s > size then size, unit = s, name end
+  end
+  local count = expires_s / size
+  local reason = string.format('Expired: not started within %d %s.', count, count == 1 and unit or unit .. 's')
+  cancel(queue, id, reason)
+  call('ZREM', OWN .. 'expiring', id)
+  return reason
+end
+
+-- Dependents: jobs that wait in RQ's deferred registry until others have ended (`depends_on`).
+
+-- Whether all that a job depends on has ended as it should.
+local function is_met(id, may_fail, ended)
+  local key = RQ .. 'job::' .. id .. ':dependencies'
+  local many = (tonumber(try('SCARD', key)) or 0) > 100
+  local found = many and call('SRANDMEMBER', key, 100) or try('SMEMBERS', key)
+  for _, parent in ipairs(found) do
+    local status = (fields(job_key(parent), 'status') or {})[1]
+    if parent ~= ended and status and status ~= 'finished' and not (status == 'failed' and may_fail) then return false end
+    -- So that the many need not be looked at again with each one of them.
+    if many then call('SREM', key, parent) end
+  end
+  return not many or is_met(id, may_fail, ended)
+end
+
+-- Release about `count` of the jobs that depend on one that has ended with this status, beginning
+-- at `cursor`.  Returns where to go on; '0': all are done.
+local function release_dependents(id, status, cursor, count)
+  local key = job_key(id) .. ':dependents'
+  local answer = try('SSCAN', key, cursor, 'COUNT', count)
+  if answer.err then return '0' end
+  for _, dependent in ipairs(answer[2]) do
+    local job = fields(job_key(dependent), 'status', 'origin', 'allow_dependency_failures', 'enqueue_at_front')
+    local may_fail = job and job[3] == '1'
+    if not job or not job[1] then
+      call('SREM', key, dependent)
+    elseif job[1] == 'deferred' and job[2] and (status == 'finished' or (status == 'failed' and may_fail))
+      and is_met(dependent, may_fail, id) and enqueue(job[2], dependent, job[4] == '1') then
+      try('ZREM', RQ .. 'deferred:' .. job[2], dependent)
+      call('SREM', key, dependent)
+    end
+  end
+  return answer[1]
+end
+
+-- Workflows: a job of a chain or group that waits for others and takes what they returned.
+
+-- In the data of a job that waits: where the results of the others go.  Quotes inside JSON's strings
+-- are escaped, so this stands nowhere else; and it has nothing that is special in a pattern.
+local RESULT = '{"jiffy:result": true}'
+local MOST_RESULT_BYTES = 5000000
+
+local function forget_wait(id)
+  call('DEL', OWN .. 'join:' .. id, OWN .. 'pending:' .. id)
+  call('ZREM', OWN .. 'joins', id)
+end
+
+-- RQ's registry decides, so that a job is released or canceled once, and never after somebody else did.
+local function still_waits(id, queue)
+  return queue and try('ZSCORE', RQ .. 'deferred:' .. queue, id) and call('EXISTS', job_key(id)) == 1
+end
+
+-- Cancel a job that waits and what waits for that: a chain ends where a part of it has not finished.
+-- Each remembers the part before it (`broken_by`, if it is of a chain): see `mend_chain`.
+local function cancel_waiting(id, reason, broken_by)
+  while id and id ~= '' do
+    local queue = call('HGET', OWN .. 'join:' .. id, 'queue')
+    forget_wait(id)
+    if not still_waits(id, queue) then return end
+    cancel(queue, id, reason)
+    try('ZREM', RQ .. 'deferred:' .. queue, id)
+    if broken_by then call('HSET', job_key(id), 'jiffy:broken_by', broken_by) end
+    broken_by = broken_by and id
+    id = call('HGET', job_key(id), 'jiffy:join')
+  end
+end
+
+-- A part had failed and broken its chain; it was retried by hand and has finished: what was canceled
+-- because of it waits again.
+local function mend_chain(id, part)
+  local key, join = job_key(id), OWN .. 'join:' .. id
+  local job = fields(key, 'status', 'jiffy:broken_by', 'origin', 'data')
+  if not job or job[1] ~= 'canceled' or job[2] ~= part then return end
+  try('ZADD', RQ .. 'deferred:' .. job[3], time[1], id)
+  try('ZREM', RQ .. 'canceled:' .. job[3], id)
+  call('HSET', key, 'status', 'deferred')
+  call('HDEL', key, 'jiffy:broken_by', 'jiffy:reason')
+  call('PERSIST', key)
+  call('HSET', join, 'queue', job[3], 'needs', 'success', 'count', 1)
+  if string.find(job[4], RESULT, 1, true) then call('HSET', join, 'data', job[4]) end
+  call('ZADD', OWN .. 'pending:' .. id, 0, part)
+end
+
+-- From here on it is a job like any other: what the others returned stands in its arguments.
+local function release_waiting(id)
+  local join, key = OWN .. 'join:' .. id, job_key(id)
+  local queue, needs, count, data = unpack(call('HMGET', join, 'queue', 'needs', 'count', 'data'))
+  if not still_waits(id, queue) then return forget_wait(id) end
+  if data then
+    local results = {}
+    for first = 0, count - 1, MOST_KEYS do
+      local numbers = {}
+      for number = first, math.min(first + MOST_KEYS, count) - 1 do numbers[#numbers + 1] = number end
+      for _, result in ipairs(call('HMGET', join, unpack(numbers))) do results[#results + 1] = result end
+    end
+    local value = needs == 'success' and results[1] or '[' .. table.concat(results, ', ') .. ']'
+    call('HSET', key, 'data', (string.gsub(data, RESULT, function() return value end)))
+  end
+  if not enqueue(queue, id, call('HGET', key, 'enqueue_at_front') == '1') then return end
+  try('ZREM', RQ .. 'deferred:' .. queue, id)
+  forget_wait(id)
+end
+
+local HOW_IT_ENDED = {failed = 'failed', stopped = 'was stopped', canceled = 'was canceled', gone = 'is gone'}
+
+-- A part has ended: note it for the job that waits for it; the last part enqueues that job.  Repeating
+-- this changes nothing.  `value` and `error` are JSON.  The part '' is the producer: until it has
+-- written all parts, the job waits for it too.
+local function part_ended(id, part, status, value, error)
+  local pending, join = OWN .. 'pending:' .. id, OWN .. 'join:' .. id
+  if status == 'finished' then mend_chain(id, part) end
+  local number = call('ZSCORE', pending, part)
+  if number then
+    local needs, data = unpack(call('HMGET', join, 'needs', 'data'))
+    if part == '' and status ~= 'finished' then
+      return cancel_waiting(id, 'Its producer ended before all parts were written.', false)
+    elseif needs == 'success' and status ~= 'finished' then
+      local line = cjson.decode('[' .. error .. ']')[1]
+      local reason = 'A part before it, ' .. part .. ', ' .. HOW_IT_ENDED[status]
+      return cancel_waiting(id, reason .. (type(line) == 'string' and ': ' .. line or ''), part)
+    elseif data and part ~= '' then
+      if needs ~= 'success' then
+        value = string.format('{"id": "%s", "status": "%s", "result": ', part, status) .. value
+          .. ', "error": ' .. error .. '}'
+      end
+      call('HSET', join, number, value)
+      if call('HINCRBY', join, 'bytes', #value) > MOST_RESULT_BYTES then
+        return cancel_waiting(id, 'What its parts returned is over ' .. MOST_RESULT_BYTES
+          .. ' bytes together: let them return paths or ids.', false)
+      end
+    end
+    call('ZREM', pending, part)
+  end
+  if call('ZCARD', pending) == 0 then release_waiting(id) end
+end
