@@ -31,7 +31,10 @@ class User:
             [sys.executable, "-c", USER, home],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
         )  # fmt: skip
-        self.address = self.process.stdout.readline().strip()
+
+    @property
+    def url(self):
+        return self.process.stdout.readline().strip()
 
     def leave(self):
         self.process.communicate()
@@ -52,85 +55,64 @@ def user_of():
             user.leave()
 
 
-def answers(address):
-    return redis_server._answers(Path(address.removeprefix("unix://")))
+def answers(url):
+    return redis_server._answers(Path(url.removeprefix("unix://")))
 
 
-def test_it_is_started_by_the_first_who_needs_it_and_stopped_by_the_last_who_leaves(
-    tmp_path, user_of
-):
-    first, second = user_of(tmp_path), user_of(tmp_path)
-    assert first.address == second.address
+def test_it_is_shared_by_all_who_start_it_and_stopped_by_the_last_who_leaves(tmp_path, user_of):
+    users = [user_of(tmp_path) for _ in range(4)]
+    [url] = {user.url for user in users}
+    for user in users[:3]:
+        user.leave()
+    assert answers(url)
 
-    first.leave()
-    assert answers(second.address)
-
-    second.leave()
-    assert not answers(second.address)
-
-
-def test_processes_that_start_at_the_same_moment_share_one_server(tmp_path, user_of):
-    processes = [
-        subprocess.Popen([sys.executable, "-c", USER, tmp_path],
-                         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        for _ in range(4)
-    ]  # fmt: skip
-    addresses = {process.stdout.readline() for process in processes}
-    for process in processes:
-        process.communicate()
-
-    started = (tmp_path / "redis.log").read_text().count("Server initialized")
-    assert (len(addresses), started) == (1, 1)
+    users[3].leave()
+    assert not answers(url)
+    assert (tmp_path / "redis.log").read_text().count("Server initialized") == 1
 
 
 def test_its_data_survives_a_restart(tmp_path, user_of):
-    first = user_of(tmp_path)
-    with Redis.from_url(first.address) as client:
-        client.set("kept", "yes")
-    first.leave()
-    second = user_of(tmp_path)
-
-    with Redis.from_url(second.address) as client:
-        assert client.get("kept") == b"yes"
+    for expected in (None, b"yes"):
+        user = user_of(tmp_path)
+        with Redis.from_url(user.url) as client:
+            assert client.get("kept") == expected
+            client.set("kept", "yes")
+        user.leave()
 
 
 def test_data_that_an_older_installed_server_has_written_is_read(tmp_path):
     installed = installed_server()
     for program in (installed, redis_server.program()):
-        address = redis_server.start(tmp_path, keep=True, server=program)
-        with Redis.from_url(address) as client:
+        url = redis_server.start(tmp_path, keep=True, server=program)
+        with Redis.from_url(url) as client:
             client.setnx("writer", str(installed))
             kept = client.get("writer")
-        redis_server.stop(address)
+        redis_server.stop(url)
 
     assert kept == str(installed).encode()
 
 
-def test_its_data_survives_a_user_that_was_killed(tmp_path, user_of):
+def test_after_a_user_that_was_killed_the_next_one_stops_it(tmp_path, user_of):
     first = user_of(tmp_path)
+    url = first.url
     first.process.kill()
     first.process.communicate()
     second = user_of(tmp_path)
+    assert second.url == url
     second.leave()
 
-    assert not answers(second.address)
+    assert not answers(url)
 
 
-def test_nobody_else_on_the_machine_reaches_it(tmp_path, user_of):
-    user = user_of(tmp_path)
-    with Redis.from_url(user.address) as client:
-        port = client.config_get("port")["port"]
+@pytest.mark.parametrize("folder", [".", "/".join(["deep" * 15, "deeper" * 10])])
+def test_no_other_user_of_the_machine_can_reach_it(tmp_path, user_of, folder):
+    home = tmp_path / folder
+    home.mkdir(parents=True, exist_ok=True)
+    url = user_of(home).url
+    with Redis.from_url(url) as client:
+        assert client.config_get("port")["port"] == "0"
 
-    socket = Path(user.address.removeprefix("unix://"))
-    assert port == "0"
-    assert socket.stat().st_mode & 0o777 == 0o700
-
-
-def test_a_checkout_in_a_deep_folder_has_one_too(tmp_path, user_of):
-    home = tmp_path / ("deep" * 15) / ("deeper" * 10)
-    home.mkdir(parents=True)
-
-    assert answers(user_of(home).address)
+    assert Path(url.removeprefix("unix://")).stat().st_mode & 0o777 == 0o700
 
 
 def test_a_server_that_does_not_start_says_where_its_log_is(tmp_path):
@@ -176,16 +158,10 @@ def test_the_server_of_the_wheel_is_preferred_to_one_that_is_installed(no_server
 
 
 def test_without_the_wheel_an_installed_server_is_started(no_server):
+    install(no_server, "redis-server", "#!/bin/sh\necho Redis server v=5.0.14 sha=0\n")
     program = install(no_server, "valkey-server", "#!/bin/sh\necho Valkey server v=8.0.1 sha=0\n")
 
     assert redis_server.program() == program
-
-
-def test_an_installed_server_that_is_too_old_is_not_started(no_server):
-    install(no_server, "redis-server", "#!/bin/sh\necho Redis server v=5.0.14 sha=0\n")
-
-    with pytest.raises(NoRedisServer):
-        redis_server.program()
 
 
 def test_without_any_server_the_error_says_how_to_get_one(no_server):
