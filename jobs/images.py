@@ -54,5 +54,7 @@ def _size(image: Image.Image, width: int | None, height: int | None) -> tuple[in
     if width is None or height is None:
         raise ValueError("width and height are both None; give at least one.")
     if not (1 <= width <= MAX_SIDE and 1 <= height <= MAX_SIDE):
-        raise ValueError(f"The size would be {width} x {height}; a side has 1 to {MAX_SIDE:,}.")
+        raise ValueError(
+            f"The size would be {width} x {height}; each side must be 1 to {MAX_SIDE:,} pixels."
+        )
     return width, height

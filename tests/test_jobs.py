@@ -132,7 +132,7 @@ def test_jpeg_png_and_webp_stay_what_they_are_and_others_become_png(
 def test_impossible_sides_are_refused_and_nothing_is_written(folder, sides):
     path = saved(folder / "a.png", Image.new("RGB", (8, 4)))
 
-    with pytest.raises(ValueError, match=r"a side has 1 to 10,000|give at least one"):
+    with pytest.raises(ValueError, match=r"each side must be 1 to 10,000|give at least one"):
         images.resize(path, *sides)
 
     assert names_in(folder) == ["a.png"]

@@ -44,7 +44,7 @@ def run(
         try:
             return command.main(words, prog, standalone_mode=False, obj=given) or 0
         except click.UsageError as error:
-            more = f" All about it: {error.ctx.command_path} --help" if error.ctx else ""
+            more = f" See {error.ctx.command_path} --help." if error.ctx else ""
             raise WrongArguments(f"{error.format_message().rstrip('.')}.{more}") from None
         except click.Abort:
             return INTERRUPTED_EXIT_CODE

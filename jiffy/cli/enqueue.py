@@ -82,10 +82,12 @@ def command(
     """
     called = functions.find(function, settings().jobs_modules)
     if wait and file:
-        raise InvalidValue("--wait", "given", "left out with --each: it waits for one job")
+        raise InvalidValue(
+            "--wait", "given", "left out with --each: only one job can be waited for"
+        )
     if pause is not None:
         if given["retry"] is None:
-            raise InvalidValue("--pause", pause, "given with --retry")
+            raise InvalidValue("--pause", pause, "used together with --retry")
         given["retry"] = {"max": given["retry"], "pause": clock.seconds(pause, "--pause")}
     ids = None
     if file and given["job_id"]:
@@ -103,11 +105,11 @@ def command(
     began = clock.monotonic()
     job = enqueue(called, *args, **kwargs)
     took_ms = (clock.monotonic() - began) * 1000
-    click.echo(f"{job.id} on queue {job.origin}, dispatched in {took_ms:.1f} ms")
     try:
+        click.echo(f"{job.id} on queue {job.origin}, dispatched in {took_ms:.1f} ms")
         return _wait(job) if wait else 0
     except KeyboardInterrupt:
-        click.echo(f"\nNo longer waiting. Job {job.id} goes on.", err=True)
+        click.echo(f"\nStopped waiting. Job {job.id} goes on.", err=True)
         return INTERRUPTED_EXIT_CODE
 
 
@@ -140,7 +142,7 @@ def _enqueue_each(
     took = clock.in_words(clock.monotonic() - began)
     if done and sys.stderr.isatty():
         click.echo(err=True)
-    there = f", {len(jobs.ids_taken):,} of them were there already" if jobs.ids_taken else ""
+    there = f"; {len(jobs.ids_taken):,} of them existed already" if jobs.ids_taken else ""
     click.echo(f"{len(jobs):,} jobs on queue {jobs.queue} in {took}{there}")
     return 0
 

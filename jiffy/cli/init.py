@@ -30,7 +30,7 @@ _EXAMPLES = (
 _IGNORED = ".env\n.redis/\n.venv/\n__pycache__/\n"
 _NEXT = """\
 Next:
-  pip install 'jiffy[dev]'                    a Redis and the dashboard for this machine
+  pip install 'jiffy[dev]'                    Redis and the dashboard for this machine
   jiffy dev                                   start Redis, the dashboard, a worker, the scheduler
   jiffy enqueue jobs.numbers.add 2 3 --wait   in a second terminal: your first job
 A job is a function under jobs/.  To deploy, push this folder to a platform that runs the Procfile.
@@ -52,7 +52,7 @@ def command(folder: Path) -> None:
         (folder / name).write_text(files[name], encoding="utf-8")
     click.echo(f"Wrote {', '.join(new) or 'nothing'}.")
     if kept := ", ".join(sorted(files.keys() - new)):
-        click.echo(f"Left as it was: {kept}.")
+        click.echo(f"Unchanged: {kept}.")
     click.echo(_NEXT if folder == Path() else _NEXT.replace("Next:", f"Next:\n  cd {folder}"))
     if "file:" in files["requirements.txt"]:
         click.echo("requirements.txt names a file on this machine: change that before you deploy.")

@@ -84,7 +84,7 @@ def secret_key() -> str:
                 part.replace(kept)
             return kept.read_text()
     except OSError as error:
-        remedy = f"One for development cannot be kept in {home} ({error.strerror}): set it."
+        remedy = f"None can be stored in {home} ({error.strerror}): set it."
         raise MissingSetting("SECRET_KEY", remedy) from None
 
 
@@ -113,7 +113,7 @@ def start(
             if select.select([end], [], [], 0.005)[0] or monotonic() > deadline:
                 raise JiffyError(
                     f"The private Redis did not start{_cause(log, logged_before)}. See {log}; "
-                    f"to start without the data of the last one, move {home} away."
+                    f"to start with no data, move {home} away."
                 )
     return f"unix://{socket}"
 

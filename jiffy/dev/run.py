@@ -76,7 +76,7 @@ def _choose_settings() -> str:
     given = settings()
     port = free_port(given.host, given.port)
     if port != given.port:
-        print(f"Port {given.port} is busy; the dashboard takes {port}.", flush=True)
+        print(f"Port {given.port} is in use; the dashboard uses {port}.", flush=True)
     password, token = secrets.token_urlsafe(9), secrets.token_urlsafe(24)
     made = {"DASHBOARD_PASSWORD": password, "API_TOKEN": token, "PYTHONUNBUFFERED": "1"}
     set_environment(made, replace=False)
@@ -107,7 +107,7 @@ def free_port(host: str, first: int) -> int:
         except OSError as error:
             if error.errno not in (errno.EADDRINUSE, errno.EACCES):
                 raise InvalidSetting("HOST", host, "an address of this machine") from None
-    raise JiffyError(f"No free port from {first} on; set PORT to one that is.")
+    raise JiffyError(f"No free port from {first} upwards; set PORT to one that is free.")
 
 
 def commands(schedule: str) -> dict[str, str]:

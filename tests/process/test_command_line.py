@@ -68,13 +68,13 @@ def run_what_is_queued(redis):
             ["jobs.numbers.add", "2", "3", "--in", "5m", "--at", "2999-01-31T06:00:00Z"],
             "--at is '2999-01-31T06:00:00Z'; it must be given without --in.",
         ),
-        ([], "Missing argument 'FUNCTION'. All about it: python enqueue.py --help"),
+        ([], "Missing argument 'FUNCTION'. See python enqueue.py --help."),
         (["jobs.numbers.add", "--quue", "low"], "No option '--quue' (did you mean '--queue'?). "),
         (["jobs.numbers.add", "2", "3", "--retry", "x"], "Invalid value for '--retry': 'x' is not"),
         (["jobs"], "No function 'jobs'. Write it as module.name."),
         (
             ["jobs.numbers.add", "2", "3", "--pause", "2s"],
-            "--pause is '2s'; it must be given w",
+            "--pause is '2s'; it must be used to",
         ),
         (["jobs.numbers.add", "2", "3", "--id", "a b"], "--id is 'a b'; it must be letters"),
     ],
@@ -171,7 +171,7 @@ def test_each_line_of_a_file_becomes_a_job_and_typed_again_none_is_doubled(redis
     first, again = enqueue(*words), enqueue(*words, "--queue", "low")
 
     assert re.fullmatch(r"3 jobs on queue default in [\d.]+ m?s\n", first[1])
-    assert again[1].endswith(", 3 of them were there already\n")
+    assert again[1].endswith("; 3 of them existed already\n")
     assert redis.lrange(keys.queue("default"), 0, -1) == [b"sum-1", b"sum-2", b"sum-3"]
     assert (Job.fetch("sum-3", connection=redis).args, redis.exists(keys.queue("low"))) == (
         [3, 5],
@@ -277,7 +277,7 @@ def test_ctrl_c_while_waiting_leaves_the_job_alone(redis):
     _, errors = typed.communicate()
 
     assert typed.returncode == 130
-    assert errors.endswith("\nNo longer waiting. Job sum-1 goes on.\n")
+    assert errors.endswith("\nStopped waiting. Job sum-1 goes on.\n")
     assert redis.lrange(keys.queue("default"), 0, -1) == [b"sum-1"]
 
 

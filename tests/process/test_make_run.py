@@ -111,7 +111,7 @@ def test_a_busy_port_is_passed_over_and_it_says_so(folder):
         with make_run(clone_set_up(folder), PORT=str(port)) as run:
             run.wait_until_ready()
 
-            assert f"Port {port} is busy; the dashboard takes " in run.said
+            assert f"Port {port} is in use; the dashboard uses " in run.said
             assert f":{port}/" not in run.after("Dashboard")
 
 

@@ -273,7 +273,7 @@ def test_init_writes_what_stands_in_the_repository_and_overwrites_nothing(instal
     (tmp_path / "worker.py").write_text("mine")
     said = run(installed / "env/bin/jiffy", "init", tmp_path, cwd=tmp_path)
 
-    assert "Left as it was: worker.py." in said
+    assert "Unchanged: worker.py." in said
     assert (tmp_path / "worker.py").read_text() == "mine"
     for name in ("dashboard.py", "Procfile", ".env.example", ".python-version", "jobs/numbers.py"):
         assert (tmp_path / name).read_text() == (CHECKOUT / name).read_text()

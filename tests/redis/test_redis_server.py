@@ -121,7 +121,7 @@ def test_a_server_that_does_not_start_says_where_its_log_is(tmp_path):
 
     assert str(refusal.value) == (
         f"The private Redis did not start. See {tmp_path}/redis.log; "
-        f"to start without the data of the last one, move {tmp_path} away."
+        f"to start with no data, move {tmp_path} away."
     )
 
 

@@ -42,7 +42,7 @@ def test_an_option_that_there_is_not_is_no_argument(words, capsys):
 
     assert code == 2
     assert line.startswith("No option '-")
-    assert line.endswith("All about it: jiffy enqueue --help\n")
+    assert line.endswith("See jiffy enqueue --help.\n")
 
 
 @pytest.mark.parametrize(
@@ -66,15 +66,15 @@ def test_a_schedule_may_stand_behind_with_scheduler_and_so_may_a_queue(words, sc
 @pytest.mark.parametrize(
     ("words", "line"),
     [
-        (["wroker"], "No such command 'wroker'. All about it: jiffy --help"),
+        (["wroker"], "No such command 'wroker'. See jiffy --help."),
         (["scheduler", "lst"], "SCHEDULE is 'lst'; it must be a module and a name in it, such as"),
         (["scheduler", "shop_gone:S"], "SCHEDULE is 'shop_gone:S'; it must be in a module that"),
         (["scheduler", "jobs.numbers:S"], "SCHEDULE is 'jobs.numbers:S'; it must be a name that"),
         (["scheduler", "jobs.numbers:add"], "jobs.numbers:add: SCHEDULE must be a list, such as"),
         (["scheduler", "--check", "list"], "--check and --dry-run are about the whole schedule"),
-        (["scheduler", "pause", "sum"], "Missing option '--why'. All about it: jiffy scheduler p"),
+        (["scheduler", "pause", "sum"], "Missing option '--why'. See jiffy scheduler p"),
         (["worker", "-n", "0"], "-n is 0; it must be 1 or more."),
-        (["worker", "-n", "x"], "Invalid value for '-n': 'x' is not a valid integer. All about it"),
+        (["worker", "-n", "x"], "Invalid value for '-n': 'x' is not a valid integer. See jiffy"),
         (
             ["enqueue", "jobs.numbers.add", "--redis-url", "x"],
             "REDIS_URL is 'x'; it must be a redis://, rediss://,",

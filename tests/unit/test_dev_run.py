@@ -27,7 +27,7 @@ def test_no_free_port_is_an_error():
         taken.bind(("127.0.0.1", 65535))
         taken.listen()
 
-        with pytest.raises(JiffyError, match=r"^No free port from 65535 on; set PORT to one"):
+        with pytest.raises(JiffyError, match=r"^No free port from 65535 upwards; set PORT to one"):
             run.free_port("127.0.0.1", 65535)
 
 
