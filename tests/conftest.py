@@ -7,8 +7,9 @@ from dataclasses import fields
 from pathlib import Path
 
 import pytest
+import rq_scheduler
 
-from jiffy import SimpleWorker, connection, log
+from jiffy import SimpleWorker, connection, keys, log
 from jiffy.dev import redis_server
 from jiffy.producer.enqueue import DEFAULT_QUEUES
 from jiffy.settings import Settings, settings
@@ -21,6 +22,9 @@ def pytest_configure():
     # Whatever the user has set, tests never see, and never reach a Redis of theirs.
     for name in {setting.name.upper() for setting in fields(Settings)} - {"REDIS_SERVER"}:
         os.environ.pop(name, None)
+    # rq-scheduler knows no RQ_KEY_PREFIX: where one is set, its own class needs our keys.
+    rq_scheduler.Scheduler.scheduled_jobs_key = keys.ENTRIES
+    rq_scheduler.Scheduler.scheduler_lock_key = keys.STOCK_LOCK
     # A shell that runs the tests in the background has them ignore it, and all that they start.
     signal.signal(signal.SIGINT, signal.default_int_handler)
 

@@ -5,6 +5,7 @@ import re
 import pytest
 
 from bench.compat import tables
+from jiffy import keys
 from tests.compat import scenarios, traces
 from tests.compat.conftest import WORKERS
 
@@ -35,10 +36,10 @@ def test_the_comparison_finds_nothing_between_rqs_own_workers(on_stage, name):
 def test_a_difference_that_is_planted_is_found(on_stage, redis):
     theirs = on_stage(scenarios.finished, "rq.SimpleWorker")
     on_stage(scenarios.finished, "rq.SimpleWorker")
-    redis.hset("rq:job:one", "status", "failed")
-    redis.persist("rq:results:one")
-    redis.zadd("rq:finished:default", {"one": 1_999_999_999})
-    redis.set("rq:left-behind", "1")
+    redis.hset(keys.job("one"), "status", "failed")
+    redis.persist(keys.results("one"))
+    redis.zadd(f"{keys.RQ}finished:default", {"one": 1_999_999_999})
+    redis.set(f"{keys.RQ}left-behind", "1")
     found = traces.differences(theirs, traces.take(redis))
 
     assert list(found) == [

@@ -12,6 +12,8 @@ import zlib
 from base64 import b64decode
 from datetime import UTC, datetime
 
+from jiffy import keys
+
 # Two runs of one scenario may be this far apart in all that counts seconds.
 NEAR_S = 10
 # The key under which a job keeps a picture of all that is there while it runs.
@@ -71,6 +73,7 @@ def _unique(path, found):
 
 
 def _without_ids(text):
+    text = text.replace(keys.OWN, "jiffy:").replace(keys.RQ, "rq:")
     return _RANDOM_ID.sub("<id>", text)
 
 
