@@ -1,5 +1,6 @@
 # Every command sets up what it needs: a fresh machine needs `make` and Python 3.11 or newer.
 # PYTHON=python3.13 chooses the Python, SERVER=path the Redis that is started privately.
+# RQ_KEY_PREFIX={shop} make test: all of it behind a key prefix.
 SHELL := /bin/bash
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 ifdef SERVER

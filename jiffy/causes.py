@@ -36,14 +36,14 @@ _CAUSES = (
     Cause(
         r"MasterNotFoundError.*AuthenticationError",
         "the sentinels refuse the password",
-        "Give theirs in REDIS_URL as ?sentinel_password=…, percent-encoded.",
+        "Put their password into REDIS_URL as ?sentinel_password=…, percent-encoded.",
     ),
     Cause(
         r"MasterNotFoundError.* - ", "no sentinel answers", "Check the hosts in REDIS_URL.", True
     ),
     Cause(
         r"MasterNotFoundError",
-        "the sentinels know no server of that name",
+        "the sentinels know no server with that name",
         "Check it in REDIS_URL: redis+sentinel://host:port/name.",
         True,
     ),
@@ -70,7 +70,7 @@ _CAUSES = (
     ),
     Cause(
         r"NOPERM|NoPermissionError|user executing the script can't",
-        "its user lacks rights",
+        "its user lacks permissions",
         _RIGHTS,
     ),
     Cause(
@@ -87,7 +87,7 @@ _CAUSES = (
     ),
     Cause(
         r"DB index is out of range|invalid DB index",
-        "it has no database of that number",
+        "it has no database with that number",
         "Lower the number at the end of REDIS_URL; most servers have 0 to 15, some only 0.",
     ),
     Cause(
@@ -103,7 +103,7 @@ _CAUSES = (
     ),
     Cause(
         r"(?i)certificate.required|alert handshake failure",
-        "it asks for a client's certificate",
+        "it requires a client certificate",
         "Add ?ssl_certfile=FILE&ssl_keyfile=FILE to REDIS_URL.",
     ),
     Cause(
@@ -113,11 +113,11 @@ _CAUSES = (
         True,
     ),
     Cause(r"handshake operation timed out|\[SSL", "it does not speak TLS", _TLS_OR_NOT),
-    Cause(r"InvalidResponse|Protocol Error", "what answers there is not Redis", _TLS_OR_NOT),
+    Cause(r"InvalidResponse|Protocol Error", "the server there is not Redis", _TLS_OR_NOT),
     Cause(
         r"(?i)reset by peer|closed by server|broken pipe",
         "it closed the connection",
-        f"If it does so every time: {_TLS_OR_NOT}",
+        f"If this happens every time: {_TLS_OR_NOT}",
         True,
     ),
     Cause(
@@ -135,14 +135,14 @@ _CAUSES = (
     ),
     Cause(
         r"DENIED .*protected mode",
-        "it is in protected mode: only its own machine may connect",
+        "it is in protected mode: only clients on its own machine may connect",
         "Set a password on it (requirepass), and put it into REDIS_URL.",
     ),
-    Cause(r"gaierror", "its name does not resolve", "Check the host in REDIS_URL.", True),
+    Cause(r"gaierror", "its host name cannot be resolved", "Check the host in REDIS_URL.", True),
     Cause(r"LOADING|BusyLoadingError", "it is still loading its data", _WAIT, True),
     Cause(
         r"READONLY|ReadOnlyError|mode replica",
-        "it is a replica, which takes no writes",
+        "it is a read-only replica",
         "Set REDIS_URL to its primary.",
         True,
     ),

@@ -257,9 +257,8 @@ class CallTooLarge(JiffyError):
     most_bytes: int
     largest: str
     message = (
-        "The call of {0.path} has {0.size_bytes:,} bytes; {0.most_bytes:,} are sent at most "
-        "(JOB_MAX_BYTES). Most of it is {0.largest!r}: store that elsewhere, and pass its path or "
-        "its id."
+        "The call of {0.path} has {0.size_bytes:,} bytes; at most {0.most_bytes:,} are allowed "
+        "(JOB_MAX_BYTES). Most of it is {0.largest!r}: store it elsewhere and pass its path or id."
     )
 
 
@@ -271,8 +270,8 @@ class DuplicateJob(JiffyError):
 class UnknownJob(JiffyError):
     job_id: str
     message = (
-        "No job {0.job_id!r}. Finished jobs are kept for a while only: 500 seconds unless they say "
-        "otherwise."
+        "No job {0.job_id!r}. Finished jobs are deleted after their result_ttl, 500 seconds unless "
+        "they have another."
     )
 
 
@@ -287,8 +286,8 @@ class WorkerDeaf(JiffyError):
     worker: str
     job_id: str
     message = (
-        "Worker {0.worker!r}, which runs job {0.job_id!r}, does not listen. If it is dead, the job "
-        "goes back to its queue within seconds: look again."
+        "Worker {0.worker!r}, which runs job {0.job_id!r}, does not respond. If it is dead, the "
+        "job returns to its queue within seconds."
     )
 
 
@@ -331,7 +330,7 @@ class ResultTooLarge(JiffyError):
     size_bytes: int
     most_bytes: int
     message = (
-        "The job returned {0.size_bytes:,} bytes; {0.most_bytes:,} are stored at most "
+        "The job returned {0.size_bytes:,} bytes; at most {0.most_bytes:,} are stored "
         "(RESULT_MAX_BYTES). Store it elsewhere and return its path."
     )
 

@@ -90,7 +90,7 @@ def _open_root(root: str) -> int:
     try:
         return os.open(root, _FOLDER)
     except (FileNotFoundError, NotADirectoryError):
-        raise FileNotFoundError(f"JOBS_FILES is {root!r}, where there is no folder.") from None
+        raise FileNotFoundError(f"JOBS_FILES is {root!r}; there is no such folder.") from None
 
 
 def _open_in(folder: int, name: str, flags: int, path: str) -> int:
@@ -99,7 +99,7 @@ def _open_in(folder: int, name: str, flags: int, path: str) -> int:
         return os.open(name, flags | os.O_NOFOLLOW, mode=0o666, dir_fd=folder)
     except OSError as error:
         if _is_link(folder, name):
-            must = f"no link below JOBS_FILES is followed, and {name!r} is one"
+            must = f"links below JOBS_FILES are not followed, and {name!r} is one"
             raise ValueError(f"{path!r} cannot be used: {must}.") from None
         error.filename = path
         raise

@@ -55,9 +55,9 @@ _INCLUDE = re.compile(r"^--include (\w+)\n", re.MULTILINE)
 _SHAS: dict[str, bytes] = {}  # of the scripts that this process runs
 _HEAD = 80  # so many bytes of a call hold the SHA of its script
 _JOB_IN_DOUBT = (
-    "the job may have been enqueued, as {0!r}; repeat with job_id={0!r}, which makes it once."
+    "the job may have been enqueued, as {0!r}; repeat with job_id={0!r}, and it is enqueued once."
 )
-_IN_DOUBT = "what was asked for may have been done nevertheless."
+_IN_DOUBT = "the request may have been carried out nevertheless."
 # Replies of Redis, though redis-py makes them a kind of broken connection.
 _REFUSALS = (AuthenticationError, BusyLoadingError)
 

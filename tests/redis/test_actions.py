@@ -269,7 +269,7 @@ def test_stopping_tells_the_worker_in_rqs_words(redis, in_state):
 def test_a_worker_that_does_not_listen_is_named(redis, in_state):
     redis.hset(keys.job(in_state("started").id), "worker_name", "w1")
 
-    with pytest.raises(WorkerDeaf, match="'w1', which runs job 'started', does not listen"):
+    with pytest.raises(WorkerDeaf, match="'w1', which runs job 'started', does not respond"):
         actions.stop("started")
 
 

@@ -85,7 +85,9 @@ def test_the_folder_above_and_one_with_a_longer_name_are_outside(inside):
 
 def test_a_picture_that_is_a_link_is_not_read(inside, outside):
     (inside / "photo.jpg").symlink_to(outside / "photo.jpg")
-    with pytest.raises(ValueError, match=r"no link below JOBS_FILES is followed, and 'photo.jpg'"):
+    with pytest.raises(
+        ValueError, match=r"links below JOBS_FILES are not followed, and 'photo.jpg'"
+    ):
         images.resize(str(inside / "photo.jpg"), 10)
 
     assert sorted(path.name for path in inside.iterdir()) == ["folder", "photo.jpg"]
@@ -105,7 +107,7 @@ def test_nothing_is_written_through_a_link(inside, outside, mode):
     (inside / "page.html").symlink_to(outside / "page.html")
     (inside / "new.html").symlink_to(outside / "new.html")
     for name in ("page.html", "new.html"):
-        with pytest.raises(ValueError, match="no link below JOBS_FILES is followed"):
+        with pytest.raises(ValueError, match="links below JOBS_FILES are not followed"):
             open_file(inside / name, mode)
 
     assert (outside / "page.html").read_text() == "a page"
@@ -180,9 +182,7 @@ def test_what_is_not_there_is_named_as_it_was_given(inside, open_it):
 
 def test_without_the_folder_the_error_names_the_setting(environ, tmp_path):
     environ(JOBS_FILES=str(tmp_path / "gone"))
-    with pytest.raises(
-        FileNotFoundError, match=r"JOBS_FILES is '.*gone', where there is no folder"
-    ):
+    with pytest.raises(FileNotFoundError, match=r"JOBS_FILES is '.*gone'; there is no such folder"):
         open_file(tmp_path / "gone" / "a.txt")
 
 

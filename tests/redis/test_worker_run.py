@@ -87,7 +87,7 @@ def test_a_job_that_raises_fails_with_its_traceback_and_the_worker_goes_on(
 @pytest.mark.parametrize(
     ("func", "args", "why"),
     [
-        (worker_jobs.return_text, [2000], "2,002 bytes; 1,000 are stored at most (RESULT_MAX_BY"),
+        (worker_jobs.return_text, [2000], "2,002 bytes; at most 1,000 are stored (RESULT_MAX_BY"),
         (worker_jobs.return_what_cannot_be_sent, [], "The job returned dict, which cannot be stor"),
     ],
 )

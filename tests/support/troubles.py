@@ -283,27 +283,33 @@ TROUBLES = [
         "connection refused",
         "Run 'python -m jiffy dev' or set REDIS_URL.",
     ),
-    Trouble(unknown_name, RedisAway, "its name does not resolve", "Check the host in REDIS_URL."),
+    Trouble(
+        unknown_name, RedisAway, "its host name cannot be resolved", "Check the host in REDIS_URL."
+    ),
     Trouble(wrong_password, RedisRefused, "wrong password", "Check REDIS_URL: redis://user:passw"),
     Trouble(no_password, RedisRefused, "it needs a password", "Put it into REDIS_URL: redis://:p"),
     Trouble(needless_password, RedisRefused, "it has no password", "Remove the password from RED"),
     Trouble(no_rights, RedisRefused, "its user may not run the '", RIGHTS),
-    Trouble(no_such_database, RedisRefused, "it has no database of that number", "Lower the num"),
+    Trouble(no_such_database, RedisRefused, "it has no database with that number", "Lower the num"),
     Trouble(no_connection_left, RedisAway, "all its connections are used up", "Start fewer proc"),
     Trouble(still_loading, RedisAway, "it is still loading its data", "Try again later."),
-    Trouble(replica, RedisAway, "it is a replica", "Set REDIS_URL to its primary."),
+    Trouble(replica, RedisAway, "it is a read-only replica", "Set REDIS_URL to its primary."),
     Trouble(cluster, RedisRefused, "it is a Redis Cluster, which is not supported", "Set REDIS_U"),
     Trouble(cluster_without_slots, RedisRefused, "it is a Redis Cluster", "Set REDIS_URL to a si"),
     Trouble(sentinel_as_redis, RedisRefused, "it does not know the command ", "Redis 6.2 "),
-    Trouble(sentinel_password, RedisRefused, "the sentinels refuse the password", "Give theirs i"),
-    Trouble(sentinel_name, RedisAway, "the sentinels know no server of that name", "Check it in "),
+    Trouble(sentinel_password, RedisRefused, "the sentinels refuse the password", "Put their pa"),
+    Trouble(
+        sentinel_name, RedisAway, "the sentinels know no server with that name", "Check it in "
+    ),
     Trouble(no_sentinel, RedisAway, "no sentinel answers", "Check the hosts in REDIS_URL."),
     Trouble(redis_as_sentinel, RedisRefused, "it does not know the command SENTINEL", "Redis 6.2 "),
     Trouble(untrusted_certificate, RedisRefused, "its certificate is not trusted: ", "Add ?ssl_c"),
     Trouble(certificate_of_another, RedisRefused, "its certificate is for another n", "Use the n"),
     Trouble(no_connection_left_with_tls, RedisAway, "it ended the TLS handshake", "Either its co"),
-    Trouble(tls_asked_for_in_plain, RedisAway, "it closed the connection", "If it does so every "),
+    Trouble(
+        tls_asked_for_in_plain, RedisAway, "it closed the connection", "If this happens every "
+    ),
     Trouble(plain_asked_for_with_tls, RedisRefused, "it does not speak TLS", TLS_OR_NOT),
-    Trouble(web_server, RedisRefused, "what answers there is not Redis", TLS_OR_NOT),
+    Trouble(web_server, RedisRefused, "the server there is not Redis", TLS_OR_NOT),
     Trouble(web_server_with_tls, RedisRefused, "it does not speak TLS", TLS_OR_NOT),
 ]

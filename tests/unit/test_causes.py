@@ -22,15 +22,15 @@ SAID = [
     ),
     (
         ResponseError("The user executing the script can't run this command or subcommand"),
-        "its user lacks rights",
+        "its user lacks permissions",
     ),
     (
         ResponseError("DENIED Redis is running in protected mode because protected mode is"),
-        "it is in protected mode: only its own machine may connect",
+        "it is in protected mode: only clients on its own machine may connect",
     ),
     (
         RedisConnectionError("[SSL: TLSV13_ALERT_CERTIFICATE_REQUIRED] tlsv13 alert certificate"),
-        "it asks for a client's certificate",
+        "it requires a client certificate",
     ),
     (ResponseError("MISCONF Redis is configured to save RDB"), "it cannot write to its disk"),
     (ResponseError("NOREPLICAS Not enough good replicas"), "it has too few replicas to write"),

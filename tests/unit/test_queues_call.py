@@ -173,8 +173,8 @@ def test_arguments_that_are_too_large_are_refused_with_advice(environ):
     with pytest.raises(CallTooLarge) as refusal:
         called(add, 1, "x" * 1000)
 
-    assert "1,000 are sent at most (JOB_MAX_BYTES). Most of it is 'y'" in str(refusal.value)
-    assert "pass its path or its id" in str(refusal.value)
+    assert "at most 1,000 are allowed (JOB_MAX_BYTES). Most of it is 'y'" in str(refusal.value)
+    assert "pass its path or id" in str(refusal.value)
 
 
 @pytest.mark.parametrize(

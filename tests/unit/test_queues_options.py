@@ -251,7 +251,7 @@ def test_what_a_job_carries_besides_its_arguments_is_limited_too(name, environ):
     environ(JOB_MAX_BYTES="1000")
     text = "x" * 2000
     given = {"meta": {"text": text}} if name == "meta" else {"description": text}
-    with pytest.raises(CallTooLarge, match=f"1,000 are sent at most.*Most of it is '{name}'"):
+    with pytest.raises(CallTooLarge, match=f"at most 1,000 are allowed.*Most of it is '{name}'"):
         enqueue.options(**given).make(numbers.add, [2, 3], {})
 
 

@@ -158,7 +158,7 @@ def test_a_worker_that_does_not_listen_is_409(api, plant):
     answer = api("POST", "/api/jobs/job1/stop")
 
     assert answer.status_code == 409
-    assert "'w1', which runs job 'job1', does not listen" in answer.json["detail"]
+    assert "'w1', which runs job 'job1', does not respond" in answer.json["detail"]
 
 
 @pytest.mark.parametrize(
@@ -183,7 +183,7 @@ def test_a_job_that_is_not_there_is_404_in_the_same_words(api, call):
     answer = api(*call)
 
     assert answer.status_code == 404
-    assert answer.json["detail"].startswith("No job 'nope'. Finished jobs are kept for a while")
+    assert answer.json["detail"].startswith("No job 'nope'. Finished jobs are deleted after ")
 
 
 def test_the_queues_are_told_with_their_jobs_and_workers(api, plant, plant_worker, redis):
