@@ -13,7 +13,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from itertools import islice
+from itertools import accumulate, chain, islice
 from typing import Any, TypeVar
 
 from redis import Redis
@@ -66,6 +66,8 @@ _HAS_PROGRESS = ("started", "failed", "stopped")
 _HAS_REASON = ("canceled", "queued", "scheduled")
 _HAS_RETRIES = ("queued", "scheduled", "deferred", "started")
 _SUCCESSFUL = "1"  # rq.results.Result.Type
+_STRING = re.compile(rb'"(?:[^"\\]|\\.)*+"?', re.DOTALL)  # of JSON, or the begin of one
+_NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 _CALL = re.compile(r"([A-Za-z_]\w*(?:\.\w+)+)\(")  # RQ's description: jobs.numbers.add(2, 3)
 
 
@@ -114,12 +116,12 @@ def value(raw: bytes) -> Any:
     """The value of JSON, NaN and infinities too; pickles stay closed."""
     if raw.startswith(_PICKLE):
         raise _Sound("pickled: not shown")
+    if _depth(raw) > _MOST_DEPTH:
+        raise NotShown(f"nested more than {_MOST_DEPTH} deep")
     try:
         found = json.loads(text(raw))
-    except (ValueError, RecursionError):
+    except ValueError:
         raise NotShown(f"not JSON: {text(raw[:60])!r}") from None
-    if _is_deeper(found, _MOST_DEPTH):
-        raise NotShown(f"nested more than {_MOST_DEPTH} deep")
     if b"\\ud" in raw.lower():  # half a character, perhaps: it could not be written anywhere
         found = json.loads(json.dumps(found, ensure_ascii=False).encode("utf-8", "replace"))
     return found
@@ -154,14 +156,10 @@ def answers(pipe: Pipeline) -> list[Any]:
     return [None if isinstance(answer, RedisError) else answer for answer in found]
 
 
-def _is_deeper(value: Any, most: int) -> bool:
-    """Whether it is nested more than `most` deep."""
-    if not isinstance(value, dict | list):
-        return False
-    inner = value.values() if isinstance(value, dict) else value
-    return most == 0 or any(
-        _is_deeper(one, most - 1) for one in inner if isinstance(one, dict | list)
-    )
+def _depth(raw: bytes) -> int:
+    """How deep its brackets are nested, without going down into them."""
+    brackets = _STRING.sub(b"", raw).translate(None, _NO_BRACKETS)
+    return max(accumulate(1 if bracket in b"[{" else -1 for bracket in brackets), default=0)
 
 
 def clip(long: str, most: int) -> str:
@@ -530,9 +528,13 @@ def _call(raw: Raw, hidden: Places) -> tuple[str, str]:
     """
     match value(inflated(raw)):
         case [str(function), _, list(args), dict(kwargs)]:
-            shown = [_argument(value, place in hidden) for place, value in enumerate(args)]
-            shown += [f"{name}={_argument(kwargs[name], is_secret(name))}" for name in kwargs]
-            return clip(function, _SHORT), clip(", ".join(shown), _LONG)
+            shown = chain(
+                (_argument(value, place in hidden) for place, value in enumerate(args)),
+                (f"{name}={_argument(kwargs[name], is_secret(name))}" for name in kwargs),
+            )
+            # More are not shown, however short they are.
+            arguments = ", ".join(islice(shown, _LONG // 3))
+            return clip(function, _SHORT), clip(arguments, _LONG)
     raise NotShown("no call of a function")
 
 
