@@ -51,13 +51,13 @@ _MOST_RUNNING = 10
 # How many of each state are looked at to find the most recent ones.
 _LOOK_AT = {"scheduled": 5, "deferred": 5, "canceled": 5}
 
-_JOB = (
+JOB_FIELDS = (
     "status", "origin", "description", "data", "created_at", "enqueued_at", "started_at",
     "ended_at", "worker_name", "meta", keys.PROGRESS_FIELD, keys.MASKED_FIELD,
     keys.REASON_FIELD, keys.TICK_OF_FIELD, "retries_left", "retry_intervals", "number_of_retries",
     "repeats_left", "dependency_ids", "rate_limit_key", "rate_limit_concurrency",
 )  # fmt: skip
-_WORKER = (
+WORKER_FIELDS = (
     "state", ":executions", "current_job", "queues", "hostname", "pid", "last_heartbeat",
     "successful_job_count", "failed_job_count", "version", "python_version",
 )  # fmt: skip
@@ -381,7 +381,7 @@ def _peek(
 
 def job(redis: Redis, job_id: str) -> JobView | None:
     """The job with its latest result; None where there is none of that id."""
-    [raw] = _peek(redis, [keys.job(job_id)], _JOB, MOST_BYTES)
+    [raw] = _peek(redis, [keys.job(job_id)], JOB_FIELDS, MOST_BYTES)
     if raw is None:
         return None
     found = _job(job_id, raw)
@@ -399,7 +399,7 @@ def job(redis: Redis, job_id: str) -> JobView | None:
 
 def jobs(redis: Redis, job_ids: Sequence[str]) -> dict[str, JobView]:
     """Those of the jobs that exist, by id, in one round trip, without their results."""
-    hashes = _peek(redis, [keys.job(job_id) for job_id in job_ids], _JOB, _MOST_BYTES_IN_LIST)
+    hashes = _peek(redis, [keys.job(job_id) for job_id in job_ids], JOB_FIELDS, _MOST_BYTES_IN_LIST)
     pairs = zip(job_ids, hashes, strict=True)
     return {job_id: _job(job_id, raw) for job_id, raw in pairs if raw is not None}
 
@@ -734,7 +734,7 @@ def _queues(redis: Redis, names: list[str]) -> tuple[list[QueueView], _Found]:
 
 def _workers(redis: Redis, worker_keys: Sequence[bytes]) -> list[WorkerView]:
     """Those of the workers that are alive, in one round trip."""
-    hashes = _peek(redis, worker_keys, _WORKER, _MOST_BYTES_IN_LIST)
+    hashes = _peek(redis, worker_keys, WORKER_FIELDS, _MOST_BYTES_IN_LIST)
     pairs = zip(worker_keys, hashes, strict=True)
     return [_worker(line(key), raw) for key, raw in pairs if raw is not None]
 

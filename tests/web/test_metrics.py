@@ -101,12 +101,5 @@ def test_what_is_measured_is_bounded(measure, redis):
     assert sum(name == "jiffy_oldest_job_seconds" for name, *_ in measure()) == 100
 
 
-def test_a_key_of_another_type_breaks_nothing(measure, redis):
-    redis.sadd(keys.QUEUES, keys.queue("odd"))
-    redis.set(keys.queue("odd"), "text")
-
-    assert measure()["jiffy_oldest_job_seconds", "odd"] == 0
-
-
 def test_without_redis_it_is_503(api, no_redis):
     assert api("GET", "/metrics").status_code == 503

@@ -155,20 +155,6 @@ def test_an_unknown_entry_is_not_found_in_words(client, api, entry):
     assert told.json["detail"].startswith("No entry 'nope' in the schedule.")
 
 
-@pytest.mark.parametrize("field", ["policy", "paused", "skip", "tick", "due"])
-def test_what_is_corrupt_in_redis_breaks_no_page(client, entry, redis, field):
-    {
-        "policy": lambda: redis.hset(keys.job(ENTRY), keys.POLICY_FIELD, "[nonsense"),
-        "paused": lambda: redis.hset(keys.entry_state(ENTRY), "paused", '{"who": 5}'),
-        "skip": lambda: redis.hset(keys.entry_state(ENTRY), "skip", "many"),
-        "tick": lambda: redis.lpush(keys.ticks(ENTRY), "x|y", "t|1e30|0|||", b"\xff"),
-        "due": lambda: redis.zadd(keys.ENTRIES, {ENTRY: 1e300}),
-    }[field]()
-
-    for path in ("/", "/schedule", PAGE):
-        assert client.get(path).status_code == 200
-
-
 def test_an_entry_of_rq_scheduler_leads_to_its_job(client, redis):
     moment = datetime(2999, 1, 1, tzinfo=UTC)
     job = Scheduler(connection=redis).enqueue_at(moment, numbers.add, 2, 3)
