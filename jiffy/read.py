@@ -369,7 +369,7 @@ def _peek(
     found = script(redis, "peek")(keys=[*names], args=[most_bytes, *fields]) if names else []
     for values in found:
         if isinstance(values, bytes):
-            yield _Fields(f"its key holds no hash: {text(values)}")
+            yield _Fields(f"its key holds something else than a hash: {text(values)}")
         elif all(value is None for value in values):
             yield None
         else:
@@ -535,7 +535,7 @@ def _call(raw: Raw, hidden: Places) -> tuple[str, str]:
             # More are not shown, however short they are.
             arguments = ", ".join(islice(shown, _LONG // 3))
             return clip(function, _SHORT), clip(arguments, _LONG)
-    raise NotShown("no call of a function")
+    raise NotShown("not a call of a function")
 
 
 def _argument(value: Any, is_secret_itself: bool) -> str:
@@ -552,13 +552,13 @@ def _progress(raw: Raw) -> State | None:
         case {"fraction": None | int() | float() as fraction, "note": str(note)}:
             known = fraction if fraction is not None and 0 <= fraction <= 1 else None
             return State(known, clip(note, _SHORT))
-    raise NotShown("no fraction and note")
+    raise NotShown("not a fraction and a note")
 
 
 def _list(raw: Raw) -> list[Any]:
     found = value(inflated(raw)) if raw else []
     if not isinstance(found, list):
-        raise NotShown("no list")
+        raise NotShown("not a list")
     return found
 
 
@@ -569,7 +569,7 @@ def _ids(raw: Raw) -> tuple[str, ...]:
 def _meta(raw: Raw) -> Mapping[str, Any]:
     found = value(inflated(raw)) if raw else {}
     if not isinstance(found, dict):
-        raise NotShown("no object")
+        raise NotShown("not an object")
     meta: Mapping[str, Any] = masked(found)
     return meta
 
@@ -628,7 +628,7 @@ def _with_result(redis: Redis, job: JobView) -> JobView:
             [entries] = answers(pipe)
         if entries == []:
             return job
-        problem = "no stream: its key holds another type"
+        problem = "not a stream: its key holds another type"
         if entries:
             read = _Fields({text(name): raw for name, raw in entries[0][1].items()})
             job = _ended(job, read)
@@ -683,7 +683,11 @@ def overview(redis: Redis, most: int = MOST) -> Overview:
         is_suspended=bool(is_suspended),
         left_out=tuple(f"{count} more {what}" for what, count in more.items() if count > 0),
         are_workers_left_out=more["workers"] > 0,
-        problems=tuple(f"{key} holds no set" for key, members in sets.items() if members is None),
+        problems=tuple(
+            f"{key} holds something else than a set"
+            for key, members in sets.items()
+            if members is None
+        ),
     )
 
 

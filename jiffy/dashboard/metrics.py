@@ -51,7 +51,7 @@ class _Read(Collector):
         yield GaugeMetricFamily("jiffy_schedule_entries", about, schedule.entries)
         if schedule.next_at is not None:
             due_s = (schedule.next_at - clock.now()).total_seconds()
-            about = "Seconds until the next run is due; below 0 where it is late."
+            about = "Seconds until the next run is due; negative if it is late."
             yield GaugeMetricFamily("jiffy_schedule_next_due_seconds", about, due_s)
         runs = CounterMetricFamily("jiffy_ticks", "Runs of the schedule.", labels=["outcome"])
         for outcome, count in read.run_counts(self._redis).items():

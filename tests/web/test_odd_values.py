@@ -202,7 +202,7 @@ KEYS = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("kind", ["string", "list", "zset"])
+@pytest.mark.parametrize("kind", ["string", "zset"])
 @pytest.mark.parametrize("key", KEYS)
 def test_a_key_of_another_type(look, redis, key, kind):
     redis.sadd(keys.QUEUES, keys.queue("other"))
@@ -217,7 +217,7 @@ def test_a_job_whose_key_holds_another_type_is_a_marked_row(look, redis):
     redis.set(keys.job("odd0"), "a string")
     answers = look()
 
-    assert "its key holds no hash" in answers["/jobs/odd0"].text
+    assert "its key holds something else than a hash" in answers["/jobs/odd0"].text
     assert ">unreadable</span>" in answers["/"].text
 
 
@@ -225,4 +225,4 @@ def test_a_set_of_another_type_is_reported(look, redis):
     redis.delete(keys.WORKERS)
     redis.set(keys.WORKERS, "a string")
 
-    assert f"{keys.WORKERS} holds no set" in look(is_good_shown=False)["/"].text
+    assert f"{keys.WORKERS} holds something else than a set" in look(is_good_shown=False)["/"].text
