@@ -137,7 +137,7 @@ def moment(text: str) -> datetime:
     try:
         return clock.now() + timedelta(seconds=clock.seconds(text, "until"))
     except InvalidValue:
-        must = "so long, such as 2h, or a time with its zone, such as 2030-01-31T06:00:00+01:00"
+        must = "a duration, such as 2h, or a time with its zone, such as 2030-01-31T06:00:00+01:00"
         raise InvalidValue("until", text, must) from None
 
 
@@ -148,7 +148,7 @@ def pause(redis: Redis, name: str, *, who: str, why: str, until: datetime | None
     """
     if until is not None:
         if until.tzinfo is None or until <= clock.now():
-            raise InvalidValue("until", until.isoformat(), "a time to come, with its zone")
+            raise InvalidValue("until", until.isoformat(), "a time in the future, with its zone")
         clock.in_calendar(until, "until")
     paused = {
         "who": _line("who", who),
@@ -265,7 +265,7 @@ def _known(redis: Redis, name: str) -> str:
 
 def _line(name: str, value: object) -> str:
     if not isinstance(value, str) or not value.strip() or len(value) > _LONGEST_TEXT:
-        raise InvalidValue(name, value, f"a text of at most {_LONGEST_TEXT} characters")
+        raise InvalidValue(name, value, f"a string of at most {_LONGEST_TEXT} characters")
     # Half a character, as a shell in another encoding may pass it on, is one that nothing can read.
     return " ".join(value.encode(errors="replace").decode().split())
 

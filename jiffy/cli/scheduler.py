@@ -134,7 +134,7 @@ def _user() -> str:
 
 
 _name = click.argument("name")
-_who = click.option("--who", default=_user, metavar="NAME", help="who asks (default: you)")
+_who = click.option("--who", default=_user, metavar="NAME", help="your name (default: the user)")
 
 
 @command.command("list", cls=Command, epilog="redis://localhost:6379/0")
@@ -149,7 +149,7 @@ def _list() -> None:
 
 @command.command("history", cls=Command, epilog="nightly --limit 100")
 @_name
-@click.option("--limit", type=int, default=20, metavar="N", help="so many (20)")
+@click.option("--limit", type=int, default=20, metavar="N", help="how many (default: 20)")
 def _history(name: str, limit: int) -> None:
     """Show the last runs of an entry."""
     rows = [("SLOT (UTC)", "OUTCOME", "LATE", "TOOK", "JOB, OR WHY NONE")]
@@ -163,7 +163,7 @@ def _history(name: str, limit: int) -> None:
 
 @command.command("pause", cls=Command, epilog="nightly --why 'the disk is full' --until 2h")
 @_name
-@click.option("--why", required=True, metavar="TEXT", help="shown wherever the entry is")
+@click.option("--why", required=True, metavar="TEXT", help="the reason, shown with the entry")
 @click.option("--until", metavar="WHEN", help="2h, or a time with its zone (default: `resume`)")
 @_who
 def _pause(name: str, why: str, until: str | None, who: str) -> None:
@@ -179,7 +179,7 @@ def _pause(name: str, why: str, until: str | None, who: str) -> None:
 def _resume(name: str) -> None:
     """End a pause."""
     was_paused = entries.resume(connection.connected("scheduler"), name)
-    click.echo(f"{name} goes on." if was_paused else f"{name} was not paused.")
+    click.echo(f"{name} is resumed." if was_paused else f"{name} was not paused.")
 
 
 @command.command("run", cls=Command, epilog="nightly")
@@ -192,12 +192,12 @@ def _run(name: str, who: str) -> None:
 
 @command.command("skip", cls=Command, epilog="nightly --count 2")
 @_name
-@click.option("--count", type=int, default=1, metavar="N", help="so many (1)")
+@click.option("--count", type=int, default=1, metavar="N", help="how many (default: 1)")
 def _skip(name: str, count: int) -> None:
     """Skip the next run of an entry, or several."""
     redis = connection.connected("scheduler")
     if entries.find(redis, name).is_done:
-        click.echo(f"{name} never runs again: there is nothing to skip.")
+        click.echo(f"{name} will not run again: there is nothing to skip.")
         return
     entries.skip_next(redis, name, count)
     if not count:
@@ -212,7 +212,7 @@ def _next(state: entries.State) -> str:
         end = f" until {_shown(state.paused.until)}" if state.paused.until else ""
         return f"paused by {state.paused.who}{end}: {state.paused.why}"
     if state.next_at is None:
-        return "never again"
+        return "no more runs"
     skipped = f", skips {state.skip}" if state.skip else ""
     return f"{_shown(state.next_at)}{skipped}"
 
@@ -237,7 +237,7 @@ def _shown_schedule(found: "Sequence[Entry]", now: datetime) -> str:
     """Each entry, what it runs, and its next times on the clock of its own zone."""
     number_width = len(str(len(found)))
     name_width = max((len(entry.name) for entry in found), default=0)
-    lines = [f"{_counted(found)}, nothing wrong."]
+    lines = [f"{_counted(found)}, all valid."]
     for number, entry in enumerate(found, start=1):
         head = f"\n{number:{number_width}}  {entry.name:{name_width}}  {entry.times_in_words()}"
         call = _in_one_line(f"{entry.job.description}, queue {entry.job.origin}")
@@ -254,7 +254,7 @@ def _next_times(entry: "Entry", now: datetime) -> list[str]:
     second = ":%S" if any(slot.second for slot in slots) else ""
     shown = [f"{slot:%a %d %b{year} %H:%M{second}}" for slot in slots]
     if len(shown) < _TIMES_SHOWN:
-        shown.append("then never again" if shown else "never again")
+        shown.append("then no more" if shown else "no more runs")
     return shown
 
 

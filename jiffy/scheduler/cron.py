@@ -7,7 +7,7 @@ the same ones, at every start.  They are in UTC and lie on whole seconds.
 import difflib
 import re
 import zoneinfo
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from functools import lru_cache
@@ -33,8 +33,9 @@ class Timing:
 
     start: datetime | None = field(default=None, kw_only=True)
     end: datetime | None = field(default=None, kw_only=True)
-
     zone: tzinfo = field(default=UTC, kw_only=True)  # in which people read the times
+    words: str = field(kw_only=True)
+    key: str = field(kw_only=True)  # the same for all spellings of the same times
 
     def after(self, moment: datetime) -> Iterator[datetime]:
         """Yield the run times after `moment`, in order; most timings have no end."""
@@ -61,27 +62,17 @@ class Timing:
 
     @property
     def identity(self) -> str:
-        """The same string for all spellings of the same times."""
-        sides = (("from", self.start), ("until", self.end))
-        bounds = [f"{side} {_utc(moment)}" for side, moment in sides if moment]
-        return " ".join([*bounds, self._identity()])
+        """Another string for other times."""
+        return " ".join([*self._bounds("{:%Y-%m-%dT%H:%M:%SZ}".format), self.key])
 
     def in_words(self) -> str:
-        sides = (("from", self.start), ("until", self.end))
-        bounds = [f"{side} {self._shown(moment)}" for side, moment in sides if moment]
-        return " ".join([self._in_words(), *bounds])
+        return " ".join([self.words, *self._bounds(lambda moment: _shown(moment, self.zone))])
 
-    def _shown(self, moment: datetime) -> str:
-        second = ":%S" if moment.second else ""
-        return f"{moment.astimezone(self.zone):%Y-%m-%d %H:%M{second} %Z}"
+    def _bounds(self, write: Callable[[datetime], str]) -> list[str]:
+        sides = (("from", self.start), ("until", self.end))
+        return [f"{side} {write(moment)}" for side, moment in sides if moment]
 
     def _after(self, moment: datetime) -> Iterator[datetime]:
-        raise NotImplementedError
-
-    def _identity(self) -> str:
-        raise NotImplementedError
-
-    def _in_words(self) -> str:
         raise NotImplementedError
 
 
@@ -97,7 +88,8 @@ class Every(Timing):
         interval_s = clock.seconds(interval, "every")
         if not 1 <= interval_s <= _LONGEST_INTERVAL_S or interval_s != int(interval_s):
             raise InvalidValue("every", interval, "whole seconds, from one to a hundred years")
-        return cls(int(interval_s))
+        whole_s = int(interval_s)
+        return cls(whole_s, words=f"every {clock.in_words(whole_s)}", key=f"every {whole_s}")
 
     def _after(self, moment: datetime) -> Iterator[datetime]:
         step, first = timedelta(seconds=self.interval_s), self.start or EPOCH
@@ -105,12 +97,6 @@ class Every(Timing):
         while True:
             yield found
             found += step
-
-    def _identity(self) -> str:
-        return f"every {self.interval_s}"
-
-    def _in_words(self) -> str:
-        return f"every {clock.in_words(self.interval_s)}"
 
 
 @dataclass(frozen=True)
@@ -122,18 +108,14 @@ class At(Timing):
     @classmethod
     def read(cls, moment: datetime) -> "At":
         """Raises InvalidValue for what is no datetime with a time zone."""
-        found = in_utc(moment, "at")
-        return cls(found, zone=zone_named(getattr(moment.tzinfo, "key", None) or "UTC"))
+        found, zone = in_utc(moment, "at"), getattr(moment, "tzinfo", None)
+        zone = zone_named(getattr(zone, "key", None) or "UTC")
+        key = f"at {found:%Y-%m-%dT%H:%M:%SZ}"
+        return cls(found, zone=zone, words=f"once, at {_shown(found, zone)}", key=key)
 
     def _after(self, moment: datetime) -> Iterator[datetime]:
         if self.moment > moment:
             yield self.moment
-
-    def _identity(self) -> str:
-        return f"at {_utc(self.moment)}"
-
-    def _in_words(self) -> str:
-        return f"once, at {self._shown(self.moment)}"
 
 
 class _Field(NamedTuple):
@@ -194,26 +176,23 @@ class Cron(Timing):
         """
         if not isinstance(expression, str):
             raise InvalidValue("cron", expression, "a string such as '0 6 * * mon'")
-        words = _words(expression)
+        words, zone = _words(expression), zone_named(timezone)
         fields = [_numbers(expression, *pair) for pair in zip(words, _FIELDS, strict=True)]
         fields[-1] = tuple(sorted({weekday % 7 for weekday in fields[-1]}))
         _, minute, hour, day, _, weekday = (word for word, _ in words)
+        needs_both = day[0] == "*" or weekday[0] == "*"
+        masks = [f"{sum(1 << number for number in numbers):x}" for numbers in fields]
+        text = " ".join(expression.split())
         found = cls(
-            " ".join(expression.split()), tuple(fields), day[0] == "*" or weekday[0] == "*",
-            minute[0] == "*" or hour[0] == "*", zone=zone_named(timezone),
+            text, tuple(fields), needs_both, minute[0] == "*" or hour[0] == "*",
+            zone=zone, words=f"cron {text!r} on the clock of {zone.key}",
+            key=" ".join(["cron", zone.key, *masks, "and" if needs_both else "or"]),
         )  # fmt: skip
         some_day = date(2000, 1, 1)
         if not any(found._names(some_day + n * _DAY) for n in range(_HORIZON_DAYS)):
-            must = "it never comes: no such month has it"
+            must = "it is never due: no such month has that day"
             raise InvalidCron(expression, f"has day {day}", words[3][1], must)
         return found
-
-    def _identity(self) -> str:
-        masks = [f"{sum(1 << number for number in numbers):x}" for numbers in self.fields]
-        return " ".join(["cron", self.zone.key, *masks, "and" if self.needs_both else "or"])
-
-    def _in_words(self) -> str:
-        return f"cron '{self.expression}' on the clock of {self.zone.key}"
 
     def _after(self, moment: datetime) -> Iterator[datetime]:
         begin = wall(moment, self.zone)
@@ -400,5 +379,6 @@ def wall(moment: datetime, zone: tzinfo) -> datetime:
     return moment.astimezone(zone).replace(tzinfo=None, fold=0)
 
 
-def _utc(moment: datetime) -> str:
-    return f"{moment:%Y-%m-%dT%H:%M:%SZ}"
+def _shown(moment: datetime, zone: tzinfo) -> str:
+    second = ":%S" if moment.second else ""
+    return f"{moment.astimezone(zone):%Y-%m-%d %H:%M{second} %Z}"

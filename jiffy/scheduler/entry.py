@@ -34,17 +34,16 @@ Overlap = Literal["skip", "allow", "queue one", "replace"]
 _URL = "a URL, such as https://example.com/hook"
 # The end of a job is noticed up to a minute later; how one ended that is gone by then is not known.
 _KEPT_FOR_PING_S = 120
-_UNIQUE = "left out: a run is enqueued once; for one job at a time there is overlap='skip'"
+_UNIQUE = "left out: a run is enqueued once; for one job at a time use overlap='skip'"
 # The options of a job that no entry has, and why.
 _REFUSED = {
-    "job_id": "left out: each run is a job with an id of its own",
+    "job_id": "left out: each run is a job with its own id",
     "in_": "left out: the entry says when",
     "at": "left out: the entry says when",
     "unique": _UNIQUE,
     "unique_key": _UNIQUE,
     "unique_until": _UNIQUE,
-    "depends_on": "left out: a run waits for its time only",
-    "rate_limit": "left out: a run waits for its time only",
+    "depends_on": "left out: a run waits for nothing but its time",
 }
 _JOB_OPTIONS = [name for name in options.NAMES if name not in _REFUSED]
 _ONCE = ("start", "end", "repeat", "jitter", "overlap")  # what an entry that runs once has not
@@ -190,6 +189,10 @@ class Entry:
         }  # fmt: skip
 
     @cached_property
+    def definition_json(self) -> str:
+        return json.dumps(self.definition, sort_keys=True)
+
+    @cached_property
     def run_json(self) -> str:
         return json.dumps(self.run_fields)
 
@@ -206,7 +209,7 @@ class Entry:
         return {
             **fields,
             **own_meta,
-            keys.ENTRY_FIELD: json.dumps(self.definition, sort_keys=True),
+            keys.ENTRY_FIELD: self.definition_json,
             keys.POLICY_FIELD: json.dumps(times),
             keys.TIMING_FIELD: self.timing.identity,
             "created_at": clock.rq_text(now.timestamp()),
@@ -290,9 +293,9 @@ def shown(receiver: str | functions.Function) -> str:
 def _checked(line: object) -> Entry:
     """Raises the JiffyError that says what is wrong with it."""
     if isinstance(line, list | tuple):
-        raise JiffyError(f"it is a {type(line).__name__}; write *LIST to have its lines here.")
+        raise JiffyError(f"it is a {type(line).__name__}; write *LIST to include its entries.")
     if not isinstance(line, Line):  # not shown: it may hold a password
-        what = f"it is a {type(line).__name__}, no entry"
+        what = f"it is a {type(line).__name__}, not an entry"
         raise JiffyError(f"{what}; write every(...), cron(...) or at(...).")
     given, function = line.given, line.function
     args, kwargs = _arguments(line)

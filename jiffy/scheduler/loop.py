@@ -11,8 +11,8 @@ from typing import NoReturn
 from redis import Redis
 from redis.exceptions import RedisError
 
-from jiffy import clock, connection, keys, log
-from jiffy.redis_io import is_away, reason_of, source
+from jiffy import clock, keys, log, redis_io
+from jiffy.redis_io import Link, source
 from jiffy.scheduler import history
 from jiffy.scheduler.entry import Entry
 from jiffy.scheduler.leader import Leader
@@ -30,14 +30,14 @@ FOLLOW_UP_EVERY_S = 1.0
 _AIM_LATE_S = 0.002
 # An idle Redis ends a wait up to a tenth of a second late; the rest is waited for here.
 _REDIS_LATE_S = 0.15
-_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 1.0
+_SUPERSEDED_PAUSE_S = 1.0
 _GOODBYE_S = 0.5
 
 
 def start(entries: Sequence[Entry]) -> None:
     """Put the entries in force, and enqueue what comes due until a signal."""
     log.setup(settings().log_level)
-    redis = connection.connected("scheduler")
+    redis = redis_io.connected("scheduler")
     with until_stopped():
         schedule = Schedule(redis, entries)
         schedule.declare()
@@ -56,7 +56,7 @@ def companion(entries: Sequence[Entry], redis: Redis) -> Callable[[], int]:
 
 def run(schedule: Schedule, redis: Redis) -> None:
     """Enqueue what comes due until an exception ends it."""
-    where, count = connection.describe(settings()), len(schedule.entries)
+    where, count = redis_io.describe(settings()), len(schedule.entries)
     log.event("scheduler.started", redis=where, entries=count, pid=os.getpid())
     loop = Loop(schedule, redis)
     try:
@@ -101,7 +101,7 @@ class Loop:
         self._schedule, self._redis = schedule, redis
         self._stock = Scheduler(connection=redis)
         self.leader = Leader(redis, keeps_stock_out=bool(schedule.entries))
-        self._absence = Absence()
+        self._link = Link(redis)
         self._is_in_force = False  # unless it is known to be, see whether it is
         self._look_at = 0.0  # by the monotonic clock of this machine
         self._front: object = None  # of the sorted set, at the last look; None: not known
@@ -117,7 +117,7 @@ class Loop:
                 self._redis.connection_pool.disconnect()
                 self.leader.doubt()
                 self._look_at, self._is_in_force = 0.0, False
-                clock.pause(self._absence.goes_on(error))
+                clock.pause(self._link.note_away(error))
 
     def turn(self) -> None:
         """Wait for what comes next, and do it."""
@@ -125,7 +125,7 @@ class Loop:
         if not (self.leader.is_held and self._is_in_force) and not self._can_lead():
             return
         if not self.leader.leads():
-            self._absence.ends()
+            self._link.note_back()
             self.leader.stand_by()
             return
         if self.leader.is_new:
@@ -136,7 +136,7 @@ class Loop:
         self._wait()
         self.work()
         # Not before: a Redis that is full answers, and yet takes no run.
-        self._absence.ends()
+        self._link.note_back()
 
     def work(self) -> None:
         """Enqueue what is due, as the leader."""
@@ -153,8 +153,8 @@ class Loop:
         if is_in_force is False:
             if self.leader.is_held:
                 self.leader.resign()
-            self._absence.ends()
-            clock.pause(_LONGEST_PAUSE_S)
+            self._link.note_back()
+            clock.pause(_SUPERSEDED_PAUSE_S)
             return False
         if is_in_force is None:
             self._schedule.declare()
@@ -165,29 +165,30 @@ class Loop:
         # What Redis answers was true a moment after the question; and so long does the next take.
         asked_at = clock.monotonic()
         seen, schedule = self._schedule.look(), self._schedule
-        coming = schedule.next_due
-        is_lost = coming is not None and (
-            seen.front is None or seen.front[1] > coming + _AIM_LATE_S
-        )
-        made = None
-        if not is_lost or schedule.is_in_force():
-            if is_lost:
-                schedule.declare()  # an entry was taken off the sorted set
-            made = schedule.enqueue_due(seen.now)
+        now_s, first_s, coming_s = seen.now.timestamp(), seen.first_s, schedule.next_due
+        is_lost = coming_s is not None and (first_s is None or first_s > coming_s + _AIM_LATE_S)
+        if is_lost and schedule.is_in_force():
+            schedule.declare()  # an entry was taken off the sorted set
+        made = schedule.enqueue_due(seen.now)
         if made is None:  # another schedule is in force, or Redis has lost which
             self._look_at, self._is_in_force = 0.0, False
             return
         for one in made:
             _log(one)
         schedule.notifier.missed(made, seen.now)
-        is_due = seen.front is not None and seen.front[1] <= seen.now.timestamp()
-        others = self._stock.enqueue_jobs() if is_due else []
+        others = self._stock.enqueue_jobs() if first_s is not None and first_s <= now_s else []
         is_behind = self._follow_up(seen)
-        self._look_at = 0.0 if made or others or is_behind else asked_at + self._wait_after(seen)
+        # Until the next run, or until jobs may have ended, or our clock is to be compared.
+        waits = [MEASURE_EVERY_S]
+        for due_s in (first_s, schedule.next_due):
+            waits += [due_s - now_s + _AIM_LATE_S] if due_s is not None and due_s > now_s else []
+        if seen.follow_up_s is not None:
+            waits.append(max(FOLLOW_UP_EVERY_S, seen.follow_up_s - now_s))
+        self._look_at = 0.0 if made or others or is_behind else asked_at + min(waits)
 
     def _follow_up(self, seen: Look) -> bool:
         """See how jobs ended, for the history and for pings; return whether more wait for that."""
-        is_time = seen.follow_up_at is not None and seen.follow_up_at <= seen.now.timestamp()
+        is_time = seen.follow_up_s is not None and seen.follow_up_s <= seen.now.timestamp()
         if not is_time or clock.monotonic() < self._follow_up_at:
             return False
         ended, is_behind = history.follow_up(self._redis, seen.now)
@@ -196,17 +197,6 @@ class Loop:
         if not is_behind:
             self._follow_up_at = clock.monotonic() + FOLLOW_UP_EVERY_S
         return is_behind
-
-    def _wait_after(self, seen: Look) -> float:
-        """How long after `seen` to look again: for the next run, for jobs, or to set our clock."""
-        now_s, waits = seen.now.timestamp(), [MEASURE_EVERY_S]
-        fronts = [seen.front[1]] if seen.front and seen.front[1] > now_s else []
-        next_due = self._schedule.next_due
-        for due_s in [*fronts, *([] if next_due is None else [next_due])]:
-            waits.append(due_s - now_s + _AIM_LATE_S)
-        if seen.follow_up_at is not None:
-            waits.append(max(FOLLOW_UP_EVERY_S, seen.follow_up_at - now_s))
-        return min(waits)
 
     def _wait(self) -> None:
         """Until the next look is due, but no longer than to the next glance, or a change."""
@@ -218,35 +208,12 @@ class Loop:
             clock.pause(max(0.0, until - clock.monotonic()))
 
 
-class Absence:
-    """How long Redis has been away: one line in the log when it goes, one when it is back."""
-
-    def __init__(self) -> None:
-        self._began: float | None = None
-        self._pause_s = _FIRST_PAUSE_S
-
-    def goes_on(self, error: RedisError) -> float:
-        """Return how long to wait before the next try."""
-        if self._began is None:
-            self._began = clock.monotonic()
-            away = ("redis.away", logging.WARNING)
-            event, level = away if is_away(error) else ("redis.refused", logging.ERROR)
-            log.event(event, level, reason=reason_of(error))
-        pause_s, self._pause_s = self._pause_s, min(self._pause_s * 2, _LONGEST_PAUSE_S)
-        return pause_s
-
-    def ends(self) -> None:
-        if self._began is not None:
-            log.event("redis.back", away=clock.in_words(clock.monotonic() - self._began))
-        self._began, self._pause_s = None, _FIRST_PAUSE_S
-
-
 class _Stopped(BaseException):
     """A signal has asked this process to stop."""
 
 
 def _beside_workers(schedule: Schedule) -> int:
-    redis = connection.connect("scheduler")
+    redis = redis_io.connect("scheduler")
     with until_stopped():
         again = Schedule(redis, schedule.entries.values(), schedule.notifier, schedule.since)
         run(again, redis)

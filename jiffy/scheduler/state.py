@@ -14,12 +14,13 @@ from contextlib import suppress
 from datetime import datetime, timedelta
 from hashlib import blake2b
 from itertools import takewhile
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeVar
 
 from redis import Redis
 from redis.exceptions import ResponseError
 
 from jiffy import clock, entries, keys, log
+from jiffy.read import answers
 from jiffy.redis_io import is_away, script
 from jiffy.scheduler.cron import At
 from jiffy.scheduler.entry import Entry
@@ -30,15 +31,16 @@ from jiffy.scheduler.notify import NO_SCHEDULER, Notifier
 MISSED_AFTER_S = 30
 # So many slots of one absence are enqueued, or recorded in the history, one by one.
 MOST_MISSED = 100
-_IN_ONE_EXCHANGE = 500
-_IN_ONE_STEP = 200  # entries in one script: some 4 ms, during which Redis does nothing else
+_AT_A_TIME = 200  # entries in one script: some 4 ms, during which Redis does nothing else
 _TRY_BROKEN_AGAIN_S = 10
 _KEPT_S = 30 * 86400  # the state and the history of an entry that SCHEDULE no longer has
 _MANY = f"{NO_SCHEDULER}; of those that follow, the last {MOST_MISSED} are recorded"
 _RETIMED = "its times were changed before it was enqueued"
-_TOO_LATE = "it was declared after its time"
-_DELETED = "its hash was deleted; it is declared again"
-_ONE_MS = timedelta(milliseconds=1)
+_TOO_LATE = "it was added after its time"
+_DELETED = "its hash was deleted; it was added again"
+_ONE_MS, _ONE_S = timedelta(milliseconds=1), timedelta(seconds=1)
+T = TypeVar("T")
+_Missed = Sequence[tuple[datetime, str]]  # slots that have no job, and why
 
 
 class Made(NamedTuple):
@@ -55,34 +57,34 @@ class Made(NamedTuple):
 
 
 class Look(NamedTuple):
-    """The time by Redis' clock, the first entry in the sorted set, and when jobs may have ended."""
+    """The time by Redis' clock, when the first in the sorted set is due, and when jobs may have
+    ended."""
 
     now: datetime
-    front: tuple[bytes, float] | None
-    follow_up_at: float | None
+    first_s: float | None
+    follow_up_s: float | None
 
 
 class Schedule:
-    """The entries of this process, in Redis."""
+    """The entries of this process, in Redis; in force `since` then, None: not yet."""
 
     def __init__(
         self,
         redis: Redis,
         found: Iterable[Entry],
         notifier: Notifier | None = None,
-        since: datetime | None = None,  # it was put in force; None: it was not yet
+        since: datetime | None = None,
     ) -> None:
         self.entries = {entry.id: entry for entry in found}
-        self.since = since
-        self.notifier = notifier or Notifier(self.entries.values())
+        self.notifier, self.since = notifier or Notifier(self.entries.values()), since
         self._redis = redis
         self._slots: dict[str, datetime] = {}  # the last of each entry that is accounted for
         self._coming: dict[str, float] = {}  # when each is due next; none if it is done
         self._broken: dict[str, str] = {}
-        lines = sorted(json.dumps(entry.definition, sort_keys=True) for entry in found)
-        identities = sorted(f"{entry.id} {entry.timing.identity}" for entry in found)
-        whole = "\n".join([*lines, *identities]).encode()
-        self.digest = blake2b(whole, digest_size=16).hexdigest()
+        whole = sorted(
+            f"{entry.definition_json} {entry.timing.identity}" for entry in self.entries.values()
+        )
+        self.digest = blake2b("\n".join(whole).encode(), digest_size=16).hexdigest()
 
     @property
     def next_due(self) -> float | None:
@@ -92,22 +94,18 @@ class Schedule:
     def look(self) -> Look:
         with self._redis.pipeline(transaction=False) as pipe:
             pipe.time()
-            pipe.zrange(keys.ENTRIES, 0, 0, withscores=True)
-            pipe.zrange(keys.OPEN_TICKS, 0, 0, withscores=True)
-            time, front, unfinished = pipe.execute(raise_on_error=False)
-        for answer in (time, front):
-            if isinstance(answer, Exception):
-                raise answer
-        now = clock.from_wall(time[0]) + timedelta(microseconds=time[1])
-        is_open = isinstance(unfinished, list) and unfinished
-        return Look(now, front[0] if front else None, unfinished[0][1] if is_open else None)
+            for key in (keys.ENTRIES, keys.OPEN_TICKS):
+                pipe.zrange(key, 0, 0, withscores=True)
+            (seconds, micros), *firsts = answers(pipe)
+        now = clock.from_wall(seconds) + timedelta(microseconds=micros)
+        return Look(now, *(first[0][1] if first else None for first in firsts))
 
     def is_in_force(self) -> bool | None:
         """Whether this schedule is in force; None: it is not, and no newer one is."""
-        found = in_force(self._redis)
-        if found and found[0] == self.digest:
+        digest, since = in_force(self._redis)
+        if digest == self.digest:
             return True
-        return False if found and self.since and found[1] > self.since else None
+        return False if since and self.since and since > self.since else None
 
     def declare(self, now: datetime | None = None) -> Counter[str]:
         """Put this schedule in force at `now`: make Redis what it says, where that differs.
@@ -117,20 +115,18 @@ class Schedule:
         """
         redis, now = self._redis, now or self.look().now
         self.since = self.since or now
-        before = in_force(redis)
+        is_new = in_force(redis)[0] != self.digest
         in_words = {"table": self.digest, "since": self.since.timestamp()}
         redis.set(keys.IN_FORCE, json.dumps(in_words))
-        there = _declared(redis)
-        counts = Counter({"new": 0, "changed": 0, "same": 0, "gone": 0, "over": 0})
-        mine = list(self.entries.values())
-        if mine:
+        gone = _declared(redis) - self.entries.keys()
+        counts = Counter({"new": 0, "changed": 0, "same": 0, "gone": len(gone), "over": 0})
+        if self.entries:
             redis.sadd(keys.DECLARED, *self.entries)
-        for first in range(0, len(mine), _IN_ONE_EXCHANGE):
-            counts.update(self._declare_some(mine[first : first + _IN_ONE_EXCHANGE], now))
-        for entry_id in sorted(there - self.entries.keys()):
+        for some in _parts(list(self.entries.values())):
+            counts.update(self._declare_some(some, now))
+        for entry_id in sorted(gone):
             _withdraw(redis, entry_id)
-            counts["gone"] += 1
-        if not before or before[0] != self.digest:
+        if is_new:
             wake(redis)
         return counts
 
@@ -140,14 +136,11 @@ class Schedule:
         None if another schedule is in force.
         """
         due_s = now.timestamp()
-        plans = []
-        for entry_id, coming in self._coming.items():
-            if coming <= due_s:
-                entry, last = self.entries[entry_id], self._slots[entry_id]
-                plans.append(_Plan(entry, last, *_due(entry, last, now), now))
+        due = [entry_id for entry_id, coming_s in self._coming.items() if coming_s <= due_s]
         done: list[Made] = []
-        for first in range(0, len(plans), _IN_ONE_STEP):
-            made = self._account_for(plans[first : first + _IN_ONE_STEP], now)
+        for some in _parts(due):
+            plans = [_plan(self.entries[name], self._slots[name], now) for name in some]
+            made = self._account_for(plans, now)
             if made is None:
                 return None
             done += made
@@ -163,14 +156,13 @@ class Schedule:
             if verdict == "same" and stored.is_projected(entry, coming):
                 self._note_slot(entry, last, is_done=False)
                 continue
-            plans.append(_Plan(entry, last, [], coming, now, missed))
+            plans.append(_Plan(entry, last, coming, missed, []))
             if verdict != "same":
                 projections.append(entry)
                 _log_verdict(entry, verdict, missed)
                 self.notifier.left_out(entry, missed, now)
         self._project(projections, now)
-        for first in range(0, len(plans), _IN_ONE_STEP):
-            self._account_for(plans[first : first + _IN_ONE_STEP], now)
+        self._account_for(plans, now)
         return verdicts
 
     def _project(self, some: Iterable[Entry], now: datetime) -> None:
@@ -185,18 +177,18 @@ class Schedule:
     def _account_for(self, plans: Sequence["_Plan"], now: datetime) -> list[Made] | None:
         arguments = [self.digest, *(plan.argument() for plan in plans)]
         # Not in a pipeline: redis-py would first ask, in a round trip of its own, for the script.
-        answers: Any = script(self._redis, "entry_run")([keys.IN_FORCE], arguments)
-        if answers is None:
+        replies: Any = script(self._redis, "entry_run")([keys.IN_FORCE], arguments)
+        if replies is None:
             return None
         done: list[Made] = []
-        for plan, answer in zip(plans, answers, strict=True):
+        for plan, reply in zip(plans, replies, strict=True):
             entry = plan.entry
-            if isinstance(answer, bytes):
-                if is_away(error := ResponseError(answer.decode(errors="replace"))):
+            if isinstance(reply, bytes):
+                if is_away(error := ResponseError(reply.decode(errors="replace"))):
                     raise error
                 self._note_broken(entry, str(error), now)
                 continue
-            before, slot, is_done, has_hash, pause, *reasons = answer
+            before, slot, is_done, has_hash, pause, *reasons = reply
             self._broken.pop(entry.id, None)
             self._note_slot(entry, clock.from_wall(slot), is_done=bool(is_done))
             made = plan.outcomes(pause.decode(), [reason.decode() for reason in reasons])
@@ -210,9 +202,8 @@ class Schedule:
     def _note_slot(self, entry: Entry, slot: datetime, *, is_done: bool) -> None:
         self._slots[entry.id] = slot
         coming = None if is_done else entry.timing.next_after(slot)
-        if coming is None:
-            self._coming.pop(entry.id, None)
-        else:
+        self._coming.pop(entry.id, None)
+        if coming is not None:
             self._coming[entry.id] = entry.due(coming).timestamp()
 
     def _note_broken(self, entry: Entry, reason: str, now: datetime) -> None:
@@ -225,94 +216,89 @@ class Schedule:
         self._coming[entry.id] = now.timestamp() + _TRY_BROKEN_AGAIN_S
 
 
+def _parts(whole: Sequence[T]) -> Iterable[Sequence[T]]:
+    return (whole[n : n + _AT_A_TIME] for n in range(0, len(whole), _AT_A_TIME))
+
+
 class _Plan(NamedTuple):
     """What is to become of an entry's slots, as far as that can be known without Redis."""
 
     entry: Entry
     last: datetime  # slot that is accounted for
-    slots: Sequence[datetime]
     coming: datetime | None
-    now: datetime
-    missed: Sequence[tuple[datetime, str]] = ()
+    missed: _Missed
+    runs: Sequence[Made]
 
     def argument(self) -> str:
         """For `entry_run.lua`."""
-        entry = self.entry
-        missed, runs = self._divided()
+        entry, coming = self.entry, self.coming
         plan = {
             "id": entry.id,
             "times": entry.timing.identity,
             "since": int(self.last.timestamp()),
-            "next": self.coming
-            and (int(self.coming.timestamp()), entry.due(self.coming).timestamp()),
+            "next": coming and (int(coming.timestamp()), entry.due(coming).timestamp()),
             "repeat": entry.repeat or 0,
             "overlap": entry.overlap,
             "missed": [
                 (slot.timestamp(), entries.line_of("m", slot, slot, reason=reason))
-                for slot, reason in missed
+                for slot, reason in self.missed
             ],
-            "runs": [(run.slot.timestamp(), self._line(run), run.job_id) for run in runs],
+            "runs": [
+                (
+                    run.slot.timestamp(),
+                    entries.line_of("t", run.slot, entry.due(run.slot), late_ms=run.late_ms),
+                    run.job_id,
+                )
+                for run in self.runs
+            ],
         }
         return f'{json.dumps(plan)[:-1]}, "fields": {entry.run_json}}}'
 
-    def outcomes(self, pause: str, reasons: Sequence[str]) -> list[Made]:
+    def outcomes(self, pause: str, reasons: Sequence[str]) -> Iterable[Made]:
         """What became of it; `reasons`: for each of its runs why it was skipped, or "".
 
         Of what was missed there is one, for the first; what is paused misses nothing.
         """
-        missed, runs = self._divided()
-        done = []
-        if missed and self.slots:
-            (slot, reason), outcome = missed[0], "skipped" if pause else "missed"
-            done = [
-                Made(self.entry, slot, "", 0, outcome, pause or reason, len(missed), True)  # type: ignore[arg-type]
-            ]
-        for run, reason in zip(runs, reasons, strict=True):
-            done.append(run._replace(outcome="skipped", reason=reason) if reason else run)
-        return done
+        if self.missed and self.missed[0][1].startswith(NO_SCHEDULER):
+            first = Made(self.entry, self.missed[0][0], slots=len(self.missed), was_missed=True)
+            if pause:
+                yield first._replace(outcome="skipped", reason=pause)
+            else:
+                yield first._replace(outcome="missed", reason=self.missed[0][1])
+        for run, reason in zip(self.runs, reasons, strict=True):
+            yield run._replace(outcome="skipped", reason=reason) if reason else run
 
-    def _line(self, run: Made) -> str:
-        return entries.line_of("t", run.slot, self.entry.due(run.slot), late_ms=run.late_ms)
 
-    def _divided(self) -> tuple[Sequence[tuple[datetime, str]], Sequence[Made]]:
-        """The slots that are missed, and the runs to enqueue."""
-        if not self.slots:
-            return self.missed, []
-        entry = self.entry
-        count = MOST_MISSED if entry.missed == "all" else 1
+def _plan(entry: Entry, last: datetime, now: datetime) -> _Plan:
+    """What is to become of the slots after `last` that are due at `now`."""
+    slots, coming = _due(entry, last, now)
+    runs = []
+    for slot in slots[-(MOST_MISSED if entry.missed == "all" else 1) :]:
+        late_ms = max(0, round((now - entry.due(slot)) / _ONE_MS))
+        was_missed = slot != slots[-1] or late_ms > MISSED_AFTER_S * 1000
+        job_id = entries.job_id_of(entry.id, slot)
+        runs.append(Made(entry, slot, job_id, late_ms, was_missed=was_missed))
+    if entry.missed == "skip" and runs and runs[-1].was_missed:
         runs = []
-        for slot in self.slots[-count:]:
-            late_ms = max(0, round((self.now - entry.due(slot)) / _ONE_MS))
-            was_missed = slot != self.slots[-1] or late_ms > MISSED_AFTER_S * 1000
-            job_id = entries.job_id_of(entry.id, slot)
-            runs.append(Made(entry, slot, job_id, late_ms, was_missed=was_missed))
-        if entry.missed == "skip" and runs[-1].was_missed:
-            runs = []
-        missed = [(slot, NO_SCHEDULER) for slot in self.slots[: len(self.slots) - len(runs)]]
-        if len(self.slots) > MOST_MISSED + 1:
-            missed[0] = (self.slots[0], _MANY)
-        return missed, runs
+    missed = [(slot, NO_SCHEDULER) for slot in slots[: len(slots) - len(runs)]]
+    if len(slots) > MOST_MISSED + 1:
+        missed[0] = (slots[0], _MANY)
+    return _Plan(entry, last, coming, missed, runs)
 
 
 def _due(entry: Entry, last: datetime, now: datetime) -> tuple[list[datetime], datetime | None]:
-    """The slots after `last` that are due, and the one to come; of more than a hundred, the first
-    and the last 101."""
-    slots: list[datetime] = []
-    for slot in entry.timing.after(last):
-        if entry.due(slot) > now:
-            return slots, slot
-        slots.append(slot)
-        if len(slots) > MOST_MISSED + 1:
+    """The slots after `last` that are due, of many the first and the last 101; and the next."""
+    first, span = entry.timing.next_after(last), timedelta(seconds=MOST_MISSED)
+    while True:  # there may be too many to walk through: look at the last 100 s, 200 s, …
+        since = max(last, now - span)
+        found = takewhile(lambda slot: entry.due(slot) <= now, entry.timing.after(since))
+        slots = list(deque(found, maxlen=MOST_MISSED + 1))
+        if since == last or len(slots) > MOST_MISSED:
             break
-    else:
-        return slots, None
-    span = timedelta(seconds=MOST_MISSED)
-    while True:  # too many to walk through: look at the last hundred seconds, two hundred, …
-        found = takewhile(lambda slot: entry.due(slot) <= now, entry.timing.after(now - span))
-        tail = deque(found, maxlen=MOST_MISSED + 1)
-        if len(tail) > MOST_MISSED:
-            return [slots[0], *tail], entry.timing.next_after(tail[-1])
         span *= 2
+    if first and slots and slots[0] != first:
+        slots.insert(0, first)
+    return slots, entry.timing.next_after(slots[-1] if slots else last)
 
 
 class _Stored(NamedTuple):
@@ -325,9 +311,8 @@ class _Stored(NamedTuple):
     score: float | None
 
     def verdict(self, entry: Entry, coming: datetime | None) -> str:
-        definition = json.dumps(entry.definition, sort_keys=True).encode()
         are_same_times = self.times == entry.timing.identity.encode()
-        if are_same_times and self.definition == definition:
+        if are_same_times and self.definition == entry.definition_json.encode():
             return "same"
         if coming is None and not are_same_times:
             return "over"
@@ -337,9 +322,7 @@ class _Stored(NamedTuple):
         due_s = None if coming is None else entry.due(coming).timestamp()
         return self.slot is not None and self.score == due_s
 
-    def last_slot(
-        self, entry: Entry, now: datetime
-    ) -> tuple[datetime, Sequence[tuple[datetime, str]]]:
+    def last_slot(self, entry: Entry, now: datetime) -> tuple[datetime, _Missed]:
         """The last slot that is accounted for; and slots that will have no job, and why.
 
         What is due at this moment stays so, also by other times that have it, too.
@@ -348,13 +331,17 @@ class _Stored(NamedTuple):
         if self.times == entry.timing.identity.encode():
             with suppress(ValueError, TypeError, OverflowError, OSError):
                 return clock.from_wall(float(self.slot)), ()  # type: ignore[arg-type]
-            # A release before this one kept no slot: the entry waits for the one at its score.
-            return (this_second if score is None else _slot_before(entry, score, this_second)), ()
+            with suppress(ValueError, TypeError, OverflowError, OSError):
+                # A release before this one kept no slot: the entry waits for the one at its score.
+                due = clock.from_wall(score) - _ONE_MS  # type: ignore[arg-type]
+                later = entry.timing.after(due - timedelta(seconds=entry.jitter_s + 1))
+                return next(slot for slot in later if entry.due(slot) >= due) - _ONE_S, ()
+            return this_second, ()
         missed: list[tuple[datetime, str]] = []
         if self.times and score is not None and score <= now.timestamp():
             due = clock.from_wall(int(self.coming or score))
             if entry.timing.has(due):
-                return due - timedelta(seconds=1), ()
+                return due - _ONE_S, ()
             missed.append((due, _RETIMED))
         if isinstance(entry.timing, At) and entry.timing.moment <= now:
             missed.append((entry.timing.moment, _TOO_LATE))
@@ -367,26 +354,16 @@ def _stored(redis: Redis, some: Sequence[Entry]) -> list[_Stored]:
             pipe.hmget(keys.job(entry.id), keys.ENTRY_FIELD, keys.TIMES_FIELD)
             pipe.hmget(keys.entry_state(entry.id), "times", "slot", "next")
             pipe.zscore(keys.ENTRIES, entry.id)
-        found = iter(pipe.execute(raise_on_error=False))
+        found = iter(answers(pipe))
     stored = []
     for job, state, score in zip(found, found, found, strict=True):
-        definition, old_times = job if isinstance(job, list) else (None, None)
-        times, slot, coming = state if isinstance(state, list) else (None, None, None)
+        definition, old_times = job or (None, None)
+        times, slot, coming = state or (None, None, None)
         stored.append(_Stored(definition, times or old_times, slot, coming, score))
     return stored
 
 
-def _slot_before(entry: Entry, score: float, otherwise: datetime) -> datetime:
-    """The second before the slot that is due at `score`."""
-    with suppress(ValueError, OverflowError, OSError):
-        due = clock.from_wall(score) - _ONE_MS
-        later = entry.timing.after(due - timedelta(seconds=entry.jitter_s + 1))
-        found = next((slot for slot in later if entry.due(slot) >= due), None)
-        return otherwise if found is None else found - timedelta(seconds=1)
-    return otherwise
-
-
-def _log_verdict(entry: Entry, verdict: str, missed: Sequence[tuple[datetime, str]]) -> None:
+def _log_verdict(entry: Entry, verdict: str, missed: _Missed) -> None:
     """As a warning if it leaves out a slot."""
     slots = ",".join(f"{slot:%Y-%m-%dT%H:%M:%SZ}" for slot, _ in missed)
     more = {"missed": slots} if slots else {}
@@ -394,12 +371,12 @@ def _log_verdict(entry: Entry, verdict: str, missed: Sequence[tuple[datetime, st
     log.event(f"entry.{verdict}", level, entry=entry.name, due=entry.timing.in_words(), **more)
 
 
-def in_force(redis: Redis) -> tuple[str, datetime] | None:
-    """A digest of the schedule that was put in force last, and when; None if that is lost."""
+def in_force(redis: Redis) -> tuple[str, datetime | None]:
+    """A digest of the schedule that was put in force last, and when; "" if that is lost."""
     with suppress(ResponseError, ValueError, TypeError, KeyError):  # somebody's nonsense
         stored = json.loads(redis.get(keys.IN_FORCE) or "")
         return stored["table"], clock.from_wall(stored["since"])
-    return None
+    return "", None
 
 
 def wake(redis: Any) -> None:
@@ -409,14 +386,12 @@ def wake(redis: Any) -> None:
 
 
 def _declared(redis: Redis) -> set[str]:
-    try:
-        members: Any = redis.smembers(keys.DECLARED)
-    except ResponseError as error:
-        if is_away(error):
-            raise
-        redis.delete(keys.DECLARED)  # somebody's nonsense
-        members = ()
-    return {raw.decode("utf-8", "replace") for raw in members}
+    with redis.pipeline(transaction=False) as pipe:
+        pipe.smembers(keys.DECLARED)
+        [members] = answers(pipe)
+    if members is None:  # somebody's nonsense
+        redis.delete(keys.DECLARED)
+    return {raw.decode("utf-8", "replace") for raw in members or ()}
 
 
 def _withdraw(redis: Redis, entry_id: str) -> None:
@@ -444,31 +419,26 @@ class Change(NamedTuple):
 
 def differences(redis: Redis, found: Sequence[Entry]) -> list[Change]:
     """What `declare` would change; nothing is written."""
-    there = _declared(redis)
+    gone = sorted(_declared(redis) - {entry.id for entry in found})
     with redis.pipeline(transaction=False) as pipe:
         for entry in found:
             pipe.hget(keys.job(entry.id), keys.ENTRY_FIELD)
-        answers = pipe.execute(raise_on_error=False)
-    changes = [_change(entry, raw) for entry, raw in zip(found, answers, strict=True)]
-    gone = sorted(there - {entry.id for entry in found})
-    names: list[Any] = [redis.hget(keys.job(entry_id), keys.TICK_OF_FIELD) for entry_id in gone]
-    return changes + [
-        Change("gone", name.decode() if name else entry_id)
-        for name, entry_id in zip(names, gone, strict=True)
-    ]
+        for entry_id in gone:
+            pipe.hget(keys.job(entry_id), keys.TICK_OF_FIELD)
+        stored = answers(pipe)
+    changes = [_change(entry, raw) for entry, raw in zip(found, stored, strict=False)]
+    names = [name.decode() if name else "?" for name in stored[len(found) :]]
+    return changes + [Change("gone", name) for name in names]
 
 
-def _change(entry: Entry, raw: Any) -> Change:
+def _change(entry: Entry, raw: bytes | None) -> Change:
     if raw is None:
         return Change("new", entry.name)
     try:
         was, becomes = json.loads(raw), entry.definition
-        known = was.keys()
-    except (ValueError, TypeError, AttributeError):  # somebody's nonsense
+        names = sorted(was.keys() | becomes.keys(), key=lambda name: (name != "times", name))
+    except (ValueError, AttributeError):  # somebody's nonsense
         return Change("changed", entry.name, [("entry", "cannot be read", "as in SCHEDULE")])
-    what = [
-        (name, was.get(name), becomes.get(name))
-        for name in sorted(known | becomes.keys(), key=lambda name: (name != "times", name))
-        if was.get(name) != becomes.get(name)
-    ]
+    pairs = [(name, was.get(name), becomes.get(name)) for name in names]
+    what = [(name, before, after) for name, before, after in pairs if before != after]
     return Change("changed" if what else "same", entry.name, what)

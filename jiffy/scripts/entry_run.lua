@@ -2,79 +2,59 @@
 -- KEYS: the schedule in force
 -- ARGV: a digest of the caller's schedule ('': whichever is in force), then for each entry a JSON object: id, fields of
 --       its jobs, runs: [slot, line of the history, job id]; asked (by somebody: its own times do not matter), or else
---       times (what tells its times from others), since (the slots until then are none of its), next (slot and when it
---       is due, or null), repeat (0: no end), overlap, missed ([slot, line]), front
--- Returns nil if another schedule is in force; else for each entry an error's text, or a list: its last slot as it was and as
---         it is, whether it is done, whether its hash is there, why it is paused or '', then for each of its runs why it was skipped, or ''
+--       times (their identity), since (the last slot, if Redis does not know it), next (slot and when it is due, or
+--       null), repeat (0: no end), overlap, missed: [slot, line]
+-- Returns nil if another schedule is in force; else for each entry an error's text, or a list: its last slot before and
+--         after, 1 if it is done, 1 if its hash is there, why it is paused or '', and for each run why it was skipped or ''
 --include lib
 --include release
+local in_force = try('GET', KEYS[1])
+if ARGV[1] ~= '' and not (type(in_force) == 'string' and string.find(in_force, ARGV[1], 1, true)) then return nil end
+
 local HISTORY, FIRST_LOOK_S, LONGEST_REASON = 1000, 1, 150
 local ENTRIES = RQ .. 'scheduler:scheduled_jobs'
-local WAITS = {queued = 'queued', scheduled = 'waiting to be tried again', deferred = 'waiting', ready_to_enqueue = 'waiting',
+local WAITS = {queued = 'queued', scheduled = 'waiting to be retried', deferred = 'waiting', ready_to_enqueue = 'waiting',
   rate_limited = 'waiting for a slot'}
 local COUNTED = {t = 'enqueued', n = 'enqueued', s = 'skipped', m = 'missed'}
 
-if ARGV[1] ~= '' then
-  local in_force = try('GET', KEYS[1])
-  if type(in_force) ~= 'string' or not string.find(in_force, ARGV[1], 1, true) then return nil end
-end
-
 local function why_paused(key, raw)
-  if not raw then return nil end
-  local pause = cjson.decode(raw)
+  local pause = raw and cjson.decode(raw)
+  if not pause then return nil end
   if pause['until'] == cjson.null or pause['until'] > tonumber(NOW) then
     return string.format('paused by %s: %s', pause.who, pause.why)
   end
   call('HDEL', key, 'paused')
 end
 
--- Why an earlier job keeps the next one from running, or nil; then its id, if it runs.  With `replace`, it is canceled or
--- told to stop.
+-- Why an earlier job keeps the next one from running, or nil; then its id, if the next one is to wait for its end.
 local function in_the_way(id, overlap)
   local status, queue, worker = unpack(fields(job_key(id), 'status', 'origin', 'worker_name') or {})
-  if overlap == 'replace' then
-    if WAITS[status] then
-      call('LREM', RQ .. 'queue:' .. queue, 0, id)
-      call('ZREM', RQ .. 'scheduled:' .. queue, id)
-      call('ZREM', RQ .. 'deferred:' .. queue, id)
-      cancel(queue, id, 'the next run replaced it')
-    elseif status == 'started' then
-      call('PUBLISH', RQ .. 'pubsub:' .. (worker or ''), cjson.encode({command = 'stop-job', job_id = id}))
+  local is_running = status == 'started'
+  if overlap ~= 'replace' then
+    if WAITS[status] or (is_running and overlap == 'skip') then
+      return string.format('run %s is still %s', string.match(id, '[^-]*$'), WAITS[status] or 'running')
     end
-  elseif WAITS[status] or (status == 'started' and overlap == 'skip') then
-    return string.format('run %s is still %s', string.match(id, '[^-]*$'), WAITS[status] or 'running')
+    return nil, is_running and id
   end
-  return nil, status == 'started' and id
-end
-
--- Why there is to be no job, or nil; then the job behind which it is to wait.
-local function why_not(key, state, entry)
-  if state.paused then return state.paused end
-  if state.skip > 0 then
-    state.skip = state.skip - 1
-    call('HSET', key, 'skip', state.skip)
-    return 'it was asked to skip'
+  if is_running then
+    call('PUBLISH', RQ .. 'pubsub:' .. (worker or ''), cjson.encode({command = 'stop-job', job_id = id}))
+  elseif WAITS[status] then
+    call('LREM', RQ .. 'queue:' .. queue, 0, id)
+    call('ZREM', RQ .. 'scheduled:' .. queue, id)
+    call('ZREM', RQ .. 'deferred:' .. queue, id)
+    cancel(queue, id, 'the next run replaced it')
   end
-  local behind
-  -- The job of the last run, the one behind which that waits, and the last one that somebody asked for.
-  for _, earlier in ipairs(entry.overlap == 'allow' and {} or {state.last, state.ahead, state.asked}) do
-    local reason, running = in_the_way(earlier, entry.overlap)
-    if reason then return reason end
-    behind = behind or (entry.overlap == 'queue one' and running)
-  end
-  return nil, behind
 end
 
 -- Write a job and put it on its queue, or behind one that runs, however that ends.
 local function enqueue_run(entry, id, behind)
-  local key, flat = job_key(id), {'created_at', date(), 'status', 'deferred'}
+  local key, queue, flat = job_key(id), entry.fields.origin, {'created_at', date(), 'status', 'deferred'}
   for name, value in pairs(entry.fields) do
     flat[#flat + 1], flat[#flat + 2] = name, value
   end
   -- A job that names another as waiting for it tells of its end at once; until one waits it names itself.
   if entry.overlap == 'queue one' then flat[#flat + 1], flat[#flat + 2] = 'jiffy:join', id end
   call('HSET', key, unpack(flat))
-  local queue = entry.fields.origin
   if behind then
     call('ZADD', RQ .. 'deferred:' .. queue, NOW, id)
     call('ZADD', OWN .. 'joins', NOW, id)
@@ -88,89 +68,103 @@ local function enqueue_run(entry, id, behind)
 end
 
 local function account_for(entry)
-  local id = entry.id
+  local id, most = entry.id, entry['repeat'] or 0
   local key, history = OWN .. 'entry:' .. id, OWN .. 'ticks:' .. id
   for name, kind in pairs({[key] = 'hash', [history] = 'list'}) do
     local found = call('TYPE', name).ok
     if found ~= kind and found ~= 'none' then call('DEL', name) end
   end
-  local known = call('HMGET', key, 'paused', 'skip', 'last', 'ahead', 'asked', 'times', 'slot', 'counted', 'ticks', 'done')
-  local state = {paused = why_paused(key, known[1]), skip = tonumber(known[2]) or 0, last = known[3] or '',
-    ahead = known[4] or '', asked = known[5] or ''}
-  local before, most = tonumber(known[7]) or 0, entry['repeat'] or 0
-  local slot = before
-  local made = known[8] == entry.times and tonumber(known[9]) or 0
+  local paused, skip, last, ahead, asked, times, before, counted, made, done =
+    unpack(call('HMGET', key, 'paused', 'skip', 'last', 'ahead', 'asked', 'times', 'slot', 'counted', 'ticks', 'done'))
+  paused, skip, before = why_paused(key, paused), tonumber(skip) or 0, tonumber(before) or 0
+  made = counted == entry.times and tonumber(made) or 0
+  local slot, reasons = before, {}
 
   local function record(line)
     if call('LPUSH', history, line) > HISTORY then call('LTRIM', history, 0, HISTORY - 1) end
     try('HINCRBY', OWN .. 'tick_counts', COUNTED[string.sub(line, 1, 1)], 1)
   end
-  local function skip(line, reason) record('s' .. string.match(line, '^.(.*|)') .. string.sub(reason, 1, LONGEST_REASON)) end
+  local function skip_line(line, reason)
+    record('s' .. string.match(line, '^.(.*|)') .. string.sub(reason, 1, LONGEST_REASON))
+  end
+  -- Why there is to be no job, or nil; then the job behind which it is to wait.
+  local function why_not()
+    if most > 0 and made >= most then return 'it is done' end
+    if paused then return paused end
+    if skip > 0 then
+      skip = skip - 1
+      call('HSET', key, 'skip', skip)
+      return 'it was asked to skip'
+    end
+    local behind
+    -- The job of the last run, the one behind which that waits, and the last one that somebody asked for.
+    for _, earlier in ipairs(entry.overlap == 'allow' and {} or {last or '', ahead or '', asked or ''}) do
+      local reason, running = in_the_way(earlier, entry.overlap)
+      if reason then return reason end
+      behind = behind or running
+    end
+    return nil, behind
+  end
 
   if not entry.asked then
-    if known[6] ~= entry.times then slot = math.max(slot, entry.since) end
-    if known[10] and (most == 0 or made < most) then  -- it was over, and is not any more
+    if times ~= entry.times then slot = math.max(slot, entry.since) end
+    if done and (most == 0 or made < most) then  -- its repeat was used up, and is not any more
       slot = math.max(slot, math.floor(tonumber(NOW)))
       call('HDEL', key, 'done')
     end
-    if most == 0 and known[8] then call('HDEL', key, 'counted', 'ticks') end
-    for _, missed in ipairs(entry.missed) do
-      if missed[1] > before and state.paused then
-        skip(missed[2], state.paused)  -- what is paused misses nothing
-      elseif missed[1] > before then
-        record(missed[2])
-      end
-    end
+    if most == 0 and counted then call('HDEL', key, 'counted', 'ticks') end
   end
-
-  local reasons = {}
+  for _, missed in ipairs(entry.missed or {}) do
+    if missed[1] > before and paused then
+      skip_line(missed[2], paused)  -- what is paused misses nothing
+    elseif missed[1] > before then
+      record(missed[2])
+    end
+    slot = math.max(slot, missed[1])
+  end
   for i, run in ipairs(entry.runs) do
     local run_slot, line, job_id = unpack(run)
-    local reason, behind = 'it is done', nil
-    if entry.asked then
-      reason = nil
-    elseif run_slot <= slot then
-      reason = 'it was enqueued before'
-    elseif most == 0 or made < most then
-      reason, behind = why_not(key, state, entry)
-    end
-    if not reason and call('EXISTS', job_key(job_id)) == 1 then reason = 'there is a job with its id, ' .. job_id end
-    if not reason then
-      enqueue_run(entry, job_id, behind)
-      record(line)
-      try('ZADD', OWN .. 'ticks_open', NOW + FIRST_LOOK_S, id .. ' ' .. job_id .. ' ' .. line)
-      if entry.asked then
-        call('HSET', key, 'asked', job_id)
+    if entry.asked or run_slot > slot then
+      local reason, behind
+      if not entry.asked then reason, behind = why_not() end
+      if not reason and call('EXISTS', job_key(job_id)) == 1 then reason = 'there is a job with its id, ' .. job_id end
+      if reason then
+        skip_line(line, reason)
       else
-        made, state.last, state.ahead = made + 1, job_id, behind or ''
-        call('HSET', key, 'last', job_id, 'ahead', state.ahead)
-        if most > 0 then call('HSET', key, 'ticks', made, 'counted', entry.times) end
+        enqueue_run(entry, job_id, behind)
+        record(line)
+        try('ZADD', OWN .. 'ticks_open', NOW + FIRST_LOOK_S, id .. ' ' .. job_id .. ' ' .. line)
+        if entry.asked then
+          call('HSET', key, 'asked', job_id)
+        else
+          made, last, ahead = made + 1, job_id, behind or ''
+          call('HSET', key, 'last', last, 'ahead', ahead)
+          if most > 0 then call('HSET', key, 'ticks', made, 'counted', entry.times) end
+        end
       end
-    elseif entry.asked or run_slot > slot then
-      skip(line, reason)
+      if not entry.asked then
+        slot = run_slot
+        call('HSET', key, 'slot', string.format('%.0f', slot), 'times', entry.times)
+      end
+      reasons[i] = reason
     end
-    if not entry.asked and run_slot > slot then
-      slot = run_slot
-      call('HSET', key, 'slot', string.format('%.0f', slot), 'times', entry.times)
-    end
-    reasons[i] = reason or ''
+    reasons[i] = reasons[i] or ''
   end
 
   local is_done = most > 0 and made >= most
   if entry.asked then
     if try('LLEN', OWN .. 'schedule:wake') == 0 then call('LPUSH', OWN .. 'schedule:wake', 1) end
-  else
-    for _, missed in ipairs(entry.missed) do slot = math.max(slot, missed[1]) end
-    call('HSET', key, 'slot', string.format('%.0f', slot), 'times', entry.times)
-    if is_done or entry.next == cjson.null then
-      call('ZREM', ENTRIES, id)
-      if is_done then call('HSET', key, 'done', entry.times) end
-    elseif entry.next[1] > slot then
-      call('HSET', key, 'next', string.format('%.0f', entry.next[1]))
-      call('ZADD', ENTRIES, entry.next[2], id)
-    end
+    return {before, slot, 0, 1, '', unpack(reasons)}
   end
-  return {before, slot, is_done and 1 or 0, call('EXISTS', job_key(id)), state.paused or '', unpack(reasons)}
+  call('HSET', key, 'slot', string.format('%.0f', slot), 'times', entry.times)
+  if is_done or entry.next == cjson.null then
+    call('ZREM', ENTRIES, id)
+    if is_done then call('HSET', key, 'done', entry.times) end
+  elseif entry.next[1] > slot then
+    call('HSET', key, 'next', string.format('%.0f', entry.next[1]))
+    call('ZADD', ENTRIES, entry.next[2], id)
+  end
+  return {before, slot, is_done and 1 or 0, call('EXISTS', job_key(id)), paused or '', unpack(reasons)}
 end
 
 local answers = {}

@@ -278,4 +278,4 @@ def test_init_writes_what_stands_in_the_repository_and_overwrites_nothing(instal
     for name in ("dashboard.py", "Procfile", ".env.example", ".python-version", "jobs/numbers.py"):
         assert (tmp_path / name).read_text() == (CHECKOUT / name).read_text()
     said = run(installed / "env/bin/python", "scheduler.py", "--check", cwd=tmp_path)
-    assert said.startswith("2 entries, nothing wrong.")
+    assert said.startswith("2 entries, all valid.")

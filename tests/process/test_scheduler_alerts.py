@@ -88,4 +88,4 @@ def test_what_is_found_before_a_worker_starts_its_scheduler_is_told_by_that(redi
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
 
-    assert receiver.heard[0][2]["reason"] == "it was declared after its time"
+    assert receiver.heard[0][2]["reason"] == "it was added after its time"

@@ -46,7 +46,7 @@ def test_an_entry_is_paused_with_a_reason_and_resumed(shell, scheduler, redis):
     assert (code, said) == (0, "sum is paused until `resume sum`.")
     assert next_tick(scheduler).reason == "paused by ada: no space left"
 
-    assert shell("resume", "sum") == (0, ["sum goes on."])
+    assert shell("resume", "sum") == (0, ["sum is resumed."])
     assert next_tick(scheduler).outcome == "enqueued"
 
 
@@ -85,7 +85,7 @@ def test_a_skip_is_taken_back_with_0(shell, scheduler):
 def test_of_an_entry_that_is_done_nothing_is_skipped(shell, redis):
     redis.zrem(keys.ENTRIES, "entry-sum")
 
-    assert shell("skip", "sum") == (0, ["sum never runs again: there is nothing to skip."])
+    assert shell("skip", "sum") == (0, ["sum will not run again: there is nothing to skip."])
     assert entries.read(redis)[0].skip == 0
 
 

@@ -141,9 +141,7 @@ def test_an_entry_that_is_declared_after_its_time_is_not_run_but_told_of(
     assert declare(line)["over"] == 1
     assert declare(line)["same"] == 1
     assert schedules.enqueue_due(declare.schedule) == []
-    assert [one.reason for one in entries.history(redis, NAME)] == [
-        "it was declared after its time"
-    ]
+    assert [one.reason for one in entries.history(redis, NAME)] == ["it was added after its time"]
     assert [line.split()[0] for line in caplog.messages] == ["entry.over"]
 
 
@@ -440,6 +438,15 @@ def test_so_many_next_ticks_are_skipped_and_then_it_goes_on(declare, run_next, r
 
     assert [one.outcome for one in run_next(3)] == ["skipped", "skipped", "enqueued"]
     assert entries.read(redis)[0].skip == 0
+
+
+def test_runs_wait_for_a_slot_of_their_rate_limit(declare, run_next, redis):
+    declare(add(overlap="allow", rate_limit="stripe:1"))
+    made = run_next(2)
+    jobs = [redis.hget(keys.job(one.job_id), "status") for one in made]
+
+    assert queued(redis) == [made[0].job_id]
+    assert jobs == [b"queued", b"rate_limited"]
 
 
 # History

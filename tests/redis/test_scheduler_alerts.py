@@ -147,7 +147,7 @@ def test_an_entry_of_one_time_that_is_declared_after_it_is_told_of_once(lead, re
     again = lead(line)
     wait_until(lambda: is_idle(again))
 
-    assert [told["reason"] for _, _, told in receiver.heard] == ["it was declared after its time"]
+    assert [told["reason"] for _, _, told in receiver.heard] == ["it was added after its time"]
 
 
 def test_an_entry_that_is_broken_is_told_of_once(lead, redis, receiver):

@@ -92,7 +92,7 @@ NEEDED = "it needs five: minute hour day month weekday; or six, the second first
         ("", 1, "0 fields and misses the next one", NEEDED),
         ("0 0 12 * * 1 2026", 14, "7 fields, one too many", NEEDED),
         ("@dayly", 1, "'@dayly'", "the nearest short form is '@daily'"),
-        ("0 0 30,31 feb *", 5, "day 30,31", "it never comes: no such month has it"),
+        ("0 0 30,31 feb *", 5, "day 30,31", "it is never due: no such month has that day"),
     ],
 )
 def test_a_wrong_expression_is_refused_with_the_place_and_what_may_stand_there(

@@ -78,7 +78,7 @@ def add(**changes):
         ),
         (
             add(job_id="mine"),
-            "job_id is 'mine'; it must be left out: each run is a job with an id of its own.",
+            "job_id is 'mine'; it must be left out: each run is a job with its own id.",
         ),
         (
             add(unique="1h"),
@@ -151,15 +151,15 @@ def add(**changes):
         ),
         (
             "0 6 * * *",
-            "it is a str, no entry; write every(...), cron(...) or at(...).",
+            "it is a str, not an entry; write every(...), cron(...) or at(...).",
         ),
         (
             [add()],
-            "it is a list; write *LIST to have its lines here.",
+            "it is a list; write *LIST to include its entries.",
         ),
         (
             (add(),),
-            "it is a tuple; write *LIST to have its lines here.",
+            "it is a tuple; write *LIST to include its entries.",
         ),
     ],
 )  # fmt: skip

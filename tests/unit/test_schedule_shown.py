@@ -31,7 +31,7 @@ def test_the_schedule_is_shown_in_columns_with_five_times_in_each_entrys_zone(ch
     )
 
     assert shown == (
-        "2 entries, nothing wrong.\n"
+        "2 entries, all valid.\n"
         "\n"
         "1  daily          every 1d\n"
         "   jobs.numbers.add(2, 3), queue default\n"
@@ -53,9 +53,9 @@ def test_years_and_seconds_are_shown_where_they_matter(check):
 def test_an_entry_that_ends_says_so_and_one_that_is_over_too(check):
     moment = datetime(2026, 11, 21, 9, tzinfo=UTC)
 
-    assert check(line(at, moment)).endswith("   Sat 21 Nov 09:00  then never again\n")
-    assert check(line(at, NOW)).endswith("   never again\n")
-    assert check(line(every, "1d", repeat=1)).endswith("   Sat 21 Nov 00:00  then never again\n")
+    assert check(line(at, moment)).endswith("   Sat 21 Nov 09:00  then no more\n")
+    assert check(line(at, NOW)).endswith("   no more runs\n")
+    assert check(line(every, "1d", repeat=1)).endswith("   Sat 21 Nov 00:00  then no more\n")
 
 
 def test_whatever_an_entry_holds_it_has_its_lines_and_no_more(check):

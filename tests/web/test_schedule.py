@@ -131,7 +131,7 @@ def test_nothing_is_done_without_a_token_or_a_login(client, stranger, entry, red
     [
         ("pause", {"why": " "}, 422, "why is"),
         ("pause", {"why": "x", "until": "soon"}, 422, "until is"),
-        ("pause", {"why": "x", "until": "2020-01-01T00:00:00Z"}, 422, "a time to come"),
+        ("pause", {"why": "x", "until": "2020-01-01T00:00:00Z"}, 422, "a time in the future"),
         ("skip", {"count": "-1"}, 422, "count is &#39;-1&#39;"),
         ("skip", {"count": "abc"}, 422, "count is &#39;abc&#39;; it must be how many runs"),
         ("skip", {"count": "1001"}, 422, "count is 1001; it must be how many runs to skip"),
@@ -223,7 +223,13 @@ def test_the_api_pauses_resumes_skips_and_runs_an_entry(api, entry, work):
     [
         ("pause", None, 422, "why is None; it must be a string", None),
         ("pause", {"why": ""}, 422, "why is ''; it must be a string", "#/why"),
-        ("pause", {"why": "x", "until": "2020-01-01T00:00:00Z"}, 422, "a time to come", "#/until"),
+        (
+            "pause",
+            {"why": "x", "until": "2020-01-01T00:00:00Z"},
+            422,
+            "a time in the future",
+            "#/until",
+        ),
         ("pause", {"why": "x", "until": "9999-12-31T23:59:59-14:00"}, 422, "9999 of", "#/until"),
         ("pause", {"why": "x", "untl": "2h"}, 422, "(did you mean 'until'?)", "#/untl"),
         ("resume", {"why": "x"}, 422, "key is 'why'; it must be left out.", "#/why"),
