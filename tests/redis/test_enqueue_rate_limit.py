@@ -3,7 +3,6 @@
 import pytest
 import rq
 from rq.serializers import JSONSerializer
-from tests.worker_support import queued, registered, status
 
 import jiffy
 from jiffy import RateLimit, SimpleWorker, keys, part, result
@@ -11,6 +10,7 @@ from jiffy.errors import InvalidValue
 from tests.compat import traces
 from tests.jobs.enqueue import add
 from tests.redis.test_enqueue_traces import LATER, undocumented
+from tests.support.worker_support import queued, registered, status
 
 LIMIT = RateLimit("mail:eu", 1)
 

@@ -82,7 +82,7 @@ def test_a_failure_is_raised_with_the_end_of_its_traceback(redis, work):
     assert str(failure.value).startswith(f'Job {job.id} failed:\n  File "')
     assert str(failure.value).endswith("ValueError: no card")
     assert (failure.value.reason, failure.value.status) == ("ValueError: no card", "failed")
-    assert "enqueue_jobs.py" in failure.value.traceback
+    assert "jobs/enqueue.py" in failure.value.traceback
 
 
 def test_a_job_that_fails_once_and_then_finishes_is_waited_for(redis, meanwhile):
