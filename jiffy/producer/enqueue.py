@@ -137,17 +137,20 @@ class Recipe:
 
         `needs`: what follows the jobs in `enqueue_waiting.lua`; other than that says "waits".
         """
-        due = self._due() if self.is_late else ""
-        words = [self._head, pack((token, due, now))]
-        for job in jobs:
-            data, description = job.call.data.encode(), job.call.description
-            shown = description.encode("utf-8", "replace")
+        # Written out where it can be: `pack` costs a lone job more than all of this.
+        due = str(self._due()).encode() if self.is_late else b""
+        words = [
+            b"%b$%d\r\n%b\r\n$%d\r\n%b\r\n$27\r\n%b\r\n"
+            % (self._head, len(token), token.encode(), len(due), due, now.encode())
+        ]
+        for _, (data, text), job_id, _ in jobs:
+            shown = text.encode("utf-8", "replace")
             words.append(
                 b"$%d\r\n%b\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n"
-                % (len(job.job_id), job.job_id.encode(), len(data), data, len(shown), shown)
+                % (len(job_id), job_id.encode(), len(data), data.encode(), len(shown), shown)
             )
             if self.is_unique:
-                words.append(pack([self._unique_key(job.call)]))
+                words.append(pack([self._unique_key(data)]))
         count = self._count + len(jobs) * (4 if self.is_unique else 3)
         script = "enqueue"
         if self.waits or needs[0]:
@@ -206,9 +209,9 @@ class Recipe:
         at = self.options.get("at") or clock.now() + timedelta(seconds=self.options["in_"])
         return math.ceil(at.timestamp())
 
-    def _unique_key(self, call: payload.Call) -> str:
+    def _unique_key(self, data: str) -> str:
         given, path = self.options.get("unique_key"), self.target.path
-        what = f"key {path} {given}" if given is not None else f"call {self.target.canonical(call)}"
+        what = f"key {path} {given}" if given is not None else f"call {self.target.canonical(data)}"
         return keys.unique(hashlib.sha256(what.encode()).hexdigest()[:32])
 
 
@@ -323,12 +326,14 @@ class Enqueue:
         def prepared() -> Iterator[Prepared]:
             for number, one in enumerate(calls, start=1):
                 args, kwargs = _arguments(one)
-                job_id = new_id() if ids is None else next(ids, None)
+                if ids is None:
+                    yield Prepared(recipe, recipe.call(args, kwargs), new_id())
+                    continue
+                job_id = next(ids, None)
                 if job_id is None:
                     raise WrongArguments(f"There is no job id for call {number}.")
-                if ids is not None:
-                    job_options.read_id("job_id", job_id)
-                yield Prepared(recipe, recipe.call(args, kwargs), job_id, ids is not None)
+                job_options.read_id("job_id", job_id)
+                yield Prepared(recipe, recipe.call(args, kwargs), job_id, True)
 
         return Jobs(write(prepared(), on_progress), recipe)
 
@@ -530,6 +535,7 @@ class _Chunks:
             raise _no_parent(reply)
         first = len(done.ids)
         done.ids += [one.job_id for one in chunk]
+        reply = [] if reply == 1 else reply
         for place, job_id in zip(reply[::2], reply[1::2], strict=True):
             done.ids[first + place] = job_id.decode()
             done.taken.append(first + place)
@@ -575,7 +581,7 @@ def _write_one(one: Prepared) -> Job:
     recipe, now = one.recipe, clock.rq_text(clock.wall())
     command = recipe.command((one,), new_id() if one.is_named else "", now)
     reply = redis_io.deliver(redis_io.shared(), command, one.job_id)
-    if not reply:
+    if reply == 1 or not reply:
         return one.job() if recipe.waits else _known(one, now)
     if isinstance(reply, bytes):  # RQ would run it at once
         raise _no_parent(reply)

@@ -92,11 +92,11 @@ class Target:
         except TypeError:
             functions.check(self.function, args, kwargs)
 
-    def canonical(self, call: Call) -> str:
+    def canonical(self, data: str) -> str:
         """The same string for the same call, however its arguments were written."""
-        path, _, args, kwargs = json.loads(call.data)
+        path, _, args, kwargs = json.loads(data)
         if self.signature is None:
-            return call.data
+            return data
         bound = self.signature.bind(*args, **kwargs)
         bound.apply_defaults()
         return json.dumps([path, bound.arguments], sort_keys=True, default=repr)

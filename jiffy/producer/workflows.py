@@ -69,6 +69,8 @@ def chain(parts: Sequence[Part], enqueue: Enqueue) -> list[Job]:
     if MARK in first[0].call.data:
         raise WrongArguments("Part 1: there is no part before it whose result it could take.")
     jobs = first + _prepare(parts[1:], enqueue, _NOT_OF_THOSE_THAT_WAIT, start=2)
+    if rq_compat.is_replaced(Queue, "enqueue_job"):
+        jobs = [wrapped(one) for one in jobs]
     joined = [_before(after, one) for one, after in pairwise(jobs)] + jobs[-1:]
     commands = [
         _opening(after, [one], needs="success") for one, after in reversed([*pairwise(joined)])
@@ -90,6 +92,8 @@ def group(parts: Iterable[Part], then: Then | None, enqueue: Enqueue) -> Group:
         return Group([one.job() for one in jobs], None)
     last_part = then if isinstance(then, Part) else part(then, result)
     [last] = _prepare([last_part], enqueue, _NOT_OF_THOSE_THAT_WAIT, called="then")
+    if rq_compat.is_replaced(Queue, "enqueue_job"):
+        last = wrapped(last)
     for number in range(0, len(jobs) or 1, _CHUNK):
         some = jobs[number : number + _CHUNK]
         redis_io.deliver(redis, _opening(last, some, needs="end", number=number, open_s=_OPEN_S))
@@ -114,8 +118,7 @@ def _prepare(
     start: int = 1,
 ) -> list[Prepared]:
     """The parts, checked, each with an id.  An error says which part it is about."""
-    is_wrapped, chosen = rq_compat.is_replaced(Queue, "enqueue_job"), enqueue.without_usual(unfit)
-    prepared = list[Prepared]()
+    chosen, prepared = enqueue.without_usual(unfit), list[Prepared]()
     for number, one in enumerate(parts, start):
         try:
             if not isinstance(one, Part):
@@ -127,8 +130,7 @@ def _prepare(
                     must = f"left out: {recipe.target.path} {why}"
                     raise InvalidValue(name, own._given.get(name, recipe.options[name]), must)
             call = recipe.call(one.args, one.kwargs, takes_results=True)
-            made = Prepared(recipe, call, new_id())
-            prepared.append(wrapped(made) if is_wrapped else made)
+            prepared.append(Prepared(recipe, call, new_id()))
         except JiffyError as error:
             error.place = f"{called.format(number)}: "
             raise

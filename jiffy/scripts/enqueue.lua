@@ -1,8 +1,8 @@
 -- Write jobs and put them on their queue, or among those for later; wake workers that sleep.
 -- KEYS: see write.lua
 -- ARGV: see write.lua
--- Returns, for each job that is not written, its place, from 0, and the id of the job that is there in its stead
---include queue
+-- Returns 1, or for each job that is not written its place, from 0, and the id of the job that is there in its stead
+local RQ, OWN, call = '@RQ@', '@OWN@', redis.call
 local status, last, needs = ARGV[2] == 'ZADD' and 'scheduled' or 'queued', #ARGV, ''
 local wakes = OWN .. 'wake:' .. ARGV[1]
 local is_awake = status == 'scheduled' or call('LLEN', wakes) > 0
@@ -23,4 +23,4 @@ if ARGV[8] == 'jiffy:expires' then
     call('ZADD', OWN .. 'expiring', from_s + ARGV[9], id)
   end
 end
-return taken
+return taken[1] and taken or 1

@@ -47,4 +47,4 @@ for _, id in ipairs(ids) do
     enqueue(name, id, how == 'LPUSH')
   end
 end
-return taken
+return taken[1] and taken or 1

@@ -112,6 +112,31 @@ def test_it_is_one_round_trip_all_the_same(redis, wrap):
     assert redis.info("stats")["total_reads_processed"] - before - 1 == 1
 
 
+def in_bulk():
+    return jiffy.enqueue.many(add, [(n, 1) for n in range(3)])
+
+
+def in_a_chain():
+    return jiffy.enqueue.chain(*[jiffy.part(add, n, 1) for n in range(3)])
+
+
+def in_a_group():
+    group = jiffy.enqueue.group(
+        [jiffy.part(add, n, 1) for n in range(2)], then=jiffy.part(add, 2, 1)
+    )
+    return [*group.jobs, group.then]
+
+
+@pytest.mark.parametrize("put", [in_bulk, in_a_chain, in_a_group])
+def test_many_jobs_and_those_of_workflows_are_enqueued_inside_of_it_too(redis, wrap, put):
+    wrap(rq.Queue, "enqueue_job", trace)
+    jobs = put()
+
+    assert {*said(redis)} == {f"around {job.id} on default, at_front=False" for job in jobs}
+    assert len(said(redis)) == 3
+    assert [json.loads(fields_of(redis, job.id)[b"meta"]) for job in jobs] == [TRACE] * 3
+
+
 def test_what_is_around_enqueue_job_may_keep_a_job_back(redis, wrap):
     wrap(rq.Queue, "enqueue_job", lambda method, queue, job, **options: job)
     job = jiffy.enqueue(add, 2, 3)

@@ -246,6 +246,16 @@ def test_a_callback_that_cannot_take_what_it_is_told_is_refused(given, words, en
         enqueue.options(**given)
 
 
+def test_the_same_options_are_read_once():
+    chosen = enqueue.options(queue="low", timeout="2m", retry=3)
+
+    assert enqueue.options(queue="low", timeout="2m", retry=3) is chosen
+    assert enqueue.options(queue="low", timeout="2m", retry=4) is not chosen
+    assert enqueue.options(meta={"who": "ann"}) is not enqueue.options(meta={"who": "ann"})
+    with pytest.raises(InvalidValue):  # 1 == True
+        enqueue.options(retry=1).options(retry=True)
+
+
 @pytest.mark.parametrize("name", ["meta", "description"])
 def test_what_a_job_carries_besides_its_arguments_is_limited_too(name, environ):
     environ(JOB_MAX_BYTES="1000")
