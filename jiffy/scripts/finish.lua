@@ -82,7 +82,7 @@ local function look_up()
   for i, outcome in ipairs(outcomes) do
     local queue, id = outcome[1], outcome[2]
     members[queue] = members[queue] or {}
-    table.insert(members[queue], id .. ':' .. outcome[3])
+    table.insert(members[queue], member_of(id, outcome[3]))
     job_keys[i], dependents[i] = job_key(id), job_key(id) .. ':dependents'
   end
   for queue, list in pairs(members) do
@@ -94,7 +94,7 @@ local function look_up()
 end
 
 local function finish(queue, id, execution, status, started, ended, started_s, ended_s, ttl_s, kind, value, more)
-  local key, member = job_key(id), id .. ':' .. execution
+  local key, member = job_key(id), member_of(id, execution)
   look_up_ttl(ttl_s)
   -- If not, it is by now another worker's, or nobody's: nothing of this counts.
   local is_own = own[member] and status ~= 'over'

@@ -55,6 +55,9 @@ local function remember(queue, what)
   wake(queue)
 end
 
+-- How the started registry names an execution; RQ 1 wrote the id alone.
+local function member_of(id, execution) return execution == '' and id or id .. ':' .. execution end
+
 -- End executions of jobs of one queue: {member, queue, id, execution} each.
 local function end_executions(queue, ended)
   local members, records = {}, {}

@@ -35,10 +35,11 @@ end
 -- What one of ours holds is not abandoned: recover.lua sees to it, and after an outage of Redis all are this old.
 local function find_stale(queue)
   for _, member in ipairs(try('ZRANGEBYSCORE', RQ .. 'wip:' .. queue, '-inf', NOW, 'LIMIT', 0, 100)) do
-    local id, execution = string.match(member, '^(.*):([^:]*)$')
-    local job = id and fields(job_key(id), 'status', 'worker_name')
+    local id, execution = string.match(member, '^(.*):([^:]+)$')
+    if not id then id, execution = member, '' end
+    local job = fields(job_key(id), 'status', 'worker_name')
     local worker = job and job[2] or ''
-    if id and try('HEXISTS', OWN .. 'held:' .. worker, member) ~= 1 then
+    if try('HEXISTS', OWN .. 'held:' .. worker, member) ~= 1 then
       stale[#stale + 1] = {queue, id, execution, worker, is_elsewhere(queue, id, job) and 1 or 0}
     end
   end

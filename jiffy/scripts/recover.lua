@@ -31,23 +31,27 @@ local held = held_by(worker)
 local is_unknown = culprit == '' and is_gone
 if is_unknown and #held == 1 then culprit = held[1][4] end
 
--- Count a death; true if there have been too many, or if the job must not begin a second time.
-local function is_quarantined(key)
-  local job = fields(key, 'jiffy:crashes', 'jiffy:causes', 'jiffy:rescue')
+-- Count a crash.  Returns whether there have been too many, or the job must not begin a second time; and all causes.
+local function quarantine(key, execution)
+  local job = fields(key, 'jiffy:crashes', 'jiffy:causes', 'jiffy:rescue', 'jiffy:alone')
   if not job then return false end
-  local crashes = (tonumber(job[1]) or 0) + 1
-  local causes = string.sub(job[2] and job[2] .. '\n' or '', 1, 2000) .. cause
-  call('HSET', key, 'jiffy:crashes', crashes, 'jiffy:causes', causes, 'jiffy:alone', 1)
-  return crashes >= most or job[3] == 'no'
+  local crashes, causes = tonumber(job[1]) or 0, job[2] or ''
+  if job[4] ~= execution then  -- not counted yet: this may be repeated, as long as its queue holds something else
+    crashes = crashes + 1
+    causes = string.sub(causes, 1, 2000) .. (job[2] and '\n' or '') .. cause
+    call('HSET', key, 'jiffy:crashes', crashes, 'jiffy:causes', causes, 'jiffy:alone', execution)
+  end
+  return crashes >= most or job[3] == 'no', causes
 end
 
 for i = #held, 1, -1 do
   local member, queue, id, execution = unpack(held[i])
   local key = job_key(id)
   local is_there = call('EXISTS', key) == 1 and try('ZSCORE', RQ .. 'wip:' .. queue, member)
-  local is_left = is_there and execution == culprit and (what == 'keep' or (what == 'count' and is_quarantined(key)))
+  local is_left, causes = is_there and execution == culprit and what == 'keep', cause
+  if is_there and execution == culprit and what == 'count' then is_left, causes = quarantine(key, execution) end
   if is_left then
-    left[#left + 1] = {queue, id, execution, (fields(key, 'jiffy:causes') or {})[1] or cause}
+    left[#left + 1] = {queue, id, execution, causes}
   else
     if is_there and is_unknown and #held > 1 then try('HSET', key, 'jiffy:alone', 1) end
     if give_back(worker, held[i]) then back[#back + 1] = is_there and id or nil else kept = kept + 1 end

@@ -7,11 +7,13 @@
 -- Let as many jobs that wait for a slot onto their queues as there are free slots.
 local function fill_slots(limit)
   local base = RQ .. 'rl:' .. limit
-  local slots = tonumber((fields(base, 'concurrency') or {})[1]) or 0
+  local slots = tonumber((fields(base, 'concurrency') or {})[1])
   for _ = 1, MOST_KEYS do
     local used, id = try('ZCARD', base .. ':allowed'), try('ZRANGE', base .. ':rate_limited', 0, 0)[1]
-    if not id or type(used) ~= 'number' or used >= slots then return end
-    local job = fields(job_key(id), 'origin', 'status', 'enqueue_at_front')
+    if not id or type(used) ~= 'number' then return end
+    local job = fields(job_key(id), 'origin', 'status', 'enqueue_at_front', 'rate_limit_concurrency')
+    slots = slots or tonumber(job and job[4]) or 1  -- the limit's own hash may be gone
+    if used >= slots then return end
     if job and job[1] and job[2] == 'rate_limited' then
       if not push(job[1], id, job[3] == '1') then return end
       call('ZADD', base .. ':allowed', NOW, id)

@@ -78,6 +78,8 @@ def _do(what: str, job: Job, face: BaseWorker) -> None:
         reason = result.exc_string if result else None
         with rq_compat.webhooks_opened_by(partial(_open, job.id)):
             job.send_webhooks(status, exc_string=reason or "")
+        if status == "finished" and job.result_ttl == 0 and job.is_finished:
+            job.delete(remove_from_queue=False)  # kept until now for these
 
 
 def _open(job_id: str, request: Request, timeout: float) -> AbstractContextManager[None]:

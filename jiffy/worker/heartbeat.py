@@ -1,10 +1,10 @@
 """The leases of a supervisor's workers: as long as they are renewed, their jobs are theirs."""
 
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from redis import Redis
-from redis.exceptions import OutOfMemoryError
+from redis.exceptions import OutOfMemoryError, ResponseError
 from rq import worker_registration
 from rq.defaults import DEFAULT_WORKER_TTL
 from rq.worker import WorkerStatus
@@ -22,7 +22,8 @@ RENEW_EVERY_S = LEASE_S / 3
 class Heartbeat:
     """Registers workers with RQ, and renews their leases for as long as they have a slot.
 
-    Where Redis is full RQ is not told: workers drain it, and are shown when there is room again.
+    Where Redis is full, or one of RQ's keys holds something else, workers run all the same, and
+    RQ shows them as soon as that has ended.
     """
 
     def __init__(self, redis: Redis, line: Link, slots: Sequence[Slot]) -> None:
@@ -33,11 +34,9 @@ class Heartbeat:
     def register(self) -> None:
         """Let RQ know of the workers."""
         for slot in self._slots.values():
-            try:
+            with self._showing(slot):
                 slot.face.register_birth()
                 slot.face.set_state(WorkerStatus.STARTED)
-            except OutOfMemoryError:
-                self._unknown.add(slot.name)
         self.renew()
 
     def renew(self) -> None:
@@ -54,7 +53,7 @@ class Heartbeat:
     def give_up(self, slot: Slot) -> None:
         """This worker ends, and holds nothing that must be recovered."""
         self._redis.zrem(keys.LEASES, slot.name)
-        with suppress(OutOfMemoryError):
+        with self._showing(slot):
             slot.face.register_death()
         self._slots.pop(slot.name, None)
 
@@ -65,8 +64,18 @@ class Heartbeat:
         self._unknown.add(slot.name)
 
     def _show(self, slot: Slot) -> None:
-        with suppress(OutOfMemoryError), self._redis.pipeline() as pipeline:
+        with self._showing(slot), self._redis.pipeline() as pipeline:
             pipeline.hset(slot.face.key, mapping=slot.face.serialize())
             worker_registration.register(slot.face, pipeline)
             pipeline.execute()
+
+    @contextmanager
+    def _showing(self, slot: Slot) -> Iterator[None]:
+        """Keep a refusal of Redis from ending the worker; it is shown to RQ later."""
+        try:
+            yield
             self._unknown.discard(slot.name)
+        except ResponseError as error:
+            if not isinstance(error, OutOfMemoryError) and "WRONGTYPE" not in str(error):
+                raise
+            self._unknown.add(slot.name)

@@ -12,8 +12,8 @@ def start_worker(redis, tmp_path):
     behind: that is a test of its own, since only the supervisors are killed."""
     started = []
 
-    def start(*words, home=CHECKOUT, **environ):
-        dyno = Dyno(tmp_path, words or ["-n", "1"], environ, home)
+    def start(*words, home=CHECKOUT, container=(), **environ):
+        dyno = Dyno(tmp_path, words or ["-n", "1"], environ, home, container)
         started.append(dyno)
         return dyno
 

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 
 import pytest
 from redis import Redis
@@ -17,7 +18,16 @@ from jiffy.producer.enqueue import Queue
 from tests.jobs import fault as fault_jobs
 from tests.jobs import worker as worker_jobs
 from tests.support.worker_processes import until_over, worker_names
-from tests.support.worker_support import depend, enqueue, queued, reason, registered, said, status
+from tests.support.worker_support import (
+    WIP,
+    depend,
+    enqueue,
+    job,
+    queued,
+    reason,
+    said,
+    status,
+)
 
 pytestmark = pytest.mark.slow
 
@@ -31,30 +41,50 @@ def put(redis, func, *args, job_id, **options):
     return Queue("default", connection=redis).enqueue(func, args=args, job_id=job_id, **options)
 
 
-def test_5000_dependents_are_released_far_from_redis_and_nothing_else_waits(start_worker, tmp_path):
+def test_50000_dependents_far_from_redis_are_released_through_a_kill_and_nothing_waits(
+    start_worker, tmp_path
+):
     port = free_port()
     address = f"redis://127.0.0.1:{port}"
     socket = redis_server.start(tmp_path, keep=False, options=("--port", f"{port}"))
     try:
         with longer(address, 0.003) as far, Redis.from_url(socket) as redis:
             parent = put(redis, worker_jobs.nothing, job_id="parent")
-            depend(redis, parent, 5000)
+            depend(redis, parent, 50_000)
             put(redis, worker_jobs.nothing, job_id="neighbour")
             worker = start_worker("-n", "2", REDIS_URL=far)
             until_over(worker, redis, "parent", "neighbour")
-            worker.until(lambda: redis.zcard(f"{keys.RQ}finished:default") == 5002)
+            worker.until(lambda: redis.zcard(f"{keys.RQ}deferred:default") < 40_000)
+            os.kill(worker.children()[0], signal.SIGKILL)
+            worker.until(lambda: redis.zcard(f"{keys.RQ}deferred:default") == 0)
+            worker.until(lambda: redis.zcard(f"{keys.RQ}finished:default") > 2000)
+            with redis.pipeline() as pipe:  # in one moment
+                pipe.llen(keys.queue("default")).zcard(WIP)
+                pipe.zcard(f"{keys.RQ}finished:default").zcard(f"{keys.RQ}failed:default")
+                where = pipe.execute()
+
+            assert sum(where) == 50_002
     finally:
         redis_server.stop(socket)
 
 
-def test_a_child_that_is_killed_amid_a_release_loses_no_dependent(start_worker, redis):
-    depend(redis, put(redis, worker_jobs.nothing, job_id="parent"), 3000)
-    worker = start_worker()
-    worker.until(lambda: registered(redis, "finished"))
-    os.kill(worker.children()[0], signal.SIGKILL)
-    worker.until(lambda: redis.zcard(f"{keys.RQ}finished:default") == 3001)
+CONTAINER = ("unshare", "--fork", "--pid", "--mount-proc", "--kill-child")
 
-    assert redis.zcard(f"{keys.RQ}deferred:default") == 0
+
+def is_root_on_linux():
+    try:
+        return subprocess.run([*CONTAINER, "true"], capture_output=True).returncode == 0
+    except OSError:
+        return False
+
+
+@pytest.mark.skipif(not is_root_on_linux(), reason="starting a container needs root, on Linux")
+def test_as_process_1_of_a_container_the_supervisor_reaps_what_jobs_leave(start_worker, redis):
+    put(redis, fault_jobs.leave_a_process_behind, job_id="leaves")
+    worker = start_worker("-n", "1", container=CONTAINER)
+    until_over(worker, redis, "leaves")
+
+    assert job(redis, "leaves").return_value() is True
 
 
 def test_the_dependents_of_a_job_that_was_killed_are_released_by_a_child(start_worker, redis):
@@ -148,6 +178,7 @@ def test_odd_values_keep_no_worker_from_its_work(start_worker, redis):
         put(redis, worker_jobs.hold, name, job_id=name)
     redis.hset(keys.job("counted"), "jiffy:crashes", "x")
     redis.set(keys.held("somebody"), "odd")
+    redis.set(f"{keys.RQ}workers:low", "odd")
     redis.zadd(keys.LEASES, {"somebody": 1, b"\xff": 1})
     redis.hset(keys.worker("somebody"), "queues", "q," * 1_000_000)
     worker = start_worker("-n", "3")

@@ -220,6 +220,7 @@ def test_webhooks_of_a_finished_job_are_sent(redis, options):
     )  # fmt: skip
     assert second == ("GET", "/get", None)
     assert todos(redis) == []
+    assert redis.exists(keys.job("default-0")) == (options != {"result_ttl": 0})
 
 
 @pytest.mark.parametrize("is_killed", [False, True])

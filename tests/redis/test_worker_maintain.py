@@ -128,7 +128,18 @@ def test_an_odd_entry_of_the_started_registry_keeps_no_other(redis, odd):
     redis.zadd(WIP, {odd: 0})
     maintain(redis)
 
-    assert registered(redis, "failed") == ["default-0"]
+    assert (registered(redis, "failed"), redis.zcard(WIP)) == (["default-0"], 0)
+
+
+def test_an_abandoned_job_that_stands_there_without_an_execution_fails(redis):
+    """RQ 1 wrote it so."""
+    enqueue(redis)
+    redis.lpop(keys.queue("default"))
+    redis.hset(keys.job("default-0"), "status", "started")
+    redis.zadd(WIP, {"default-0": 1})
+    maintain(redis)
+
+    assert (registered(redis, "failed"), redis.zcard(WIP)) == (["default-0"], 0)
 
 
 def test_a_job_that_our_worker_holds_is_not_abandoned_however_old_its_lease(redis):

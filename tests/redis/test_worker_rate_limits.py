@@ -221,6 +221,15 @@ def test_a_slot_that_nobody_freed_is_found_by_maintenance(redis, end):
     assert (slots(redis), queued(redis)) == (([second], [third]), [second])
 
 
+def test_jobs_wait_for_a_slot_although_the_hash_of_their_limit_is_gone(redis):
+    first, second, third = enqueue(redis)
+    redis.delete(f"{keys.RQ}rl:api")
+    delete(redis, first)
+    maintain(redis)
+
+    assert (slots(redis), queued(redis)) == (([second], [third]), [second])
+
+
 def test_a_job_that_was_deleted_while_it_runs_keeps_its_slot_until_it_ends(redis):
     enqueue(redis)
     [claimed] = claim(redis)

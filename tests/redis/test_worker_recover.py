@@ -77,6 +77,18 @@ def test_a_job_that_ran_when_its_worker_died_is_claimed_alone_from_then_on(redis
     assert ids_of(claim(redis, 3)) == ["default-0"]
 
 
+def test_a_crash_is_counted_once_however_long_the_queue_holds_something_else(redis):
+    enqueue(redis)
+    claim(redis)
+    redis.set(keys.queue("default"), "odd")
+    for _ in range(4):
+        die(redis, is_gone=True)
+    redis.delete(keys.queue("default"))
+    die(redis, is_gone=True)
+
+    assert (crashes(redis, "default-0"), queued(redis)) == ([1], ["default-0"])
+
+
 @pytest.mark.parametrize("is_gone", [False, True], ids=["its process", "its machine"])
 def test_a_job_that_crashed_three_workers_is_quarantined_with_every_cause(redis, is_gone):
     enqueue(redis, retry=Retry(max=2))

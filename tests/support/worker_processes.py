@@ -18,15 +18,15 @@ from tests.support.worker_support import registered, said
 class Dyno:
     """One `python worker.py` with all that descends from it; what it logs is in a file.
 
-    `home` is where that file is, and its neighbours.
+    `home` is where that file is, and its neighbours; `container` what starts it in one.
     """
 
-    def __init__(self, folder, words, environ, home=CHECKOUT):
+    def __init__(self, folder, words, environ, home=CHECKOUT, container=()):
         self.mark = f"WORKER_TEST_MARK={uuid.uuid4()}"
         self._log = folder / f"{self.mark[-8:]}.log"
         with self._log.open("w") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "worker.py", *words],
+                [*container, sys.executable, "worker.py", *words],
                 cwd=home, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                 env={"JOBS_MODULES": "tests.jobs.worker"} | os.environ | environ
                 | dict([self.mark.split("=")]),
