@@ -64,10 +64,10 @@ class Notifier:
             slots = first.slots + sum(one.slots for one in others)
             self._report(first.entry, first.slot, now, NO_SCHEDULER, slots)
 
-    def left_out(self, entry: Entry, missed: Iterable[tuple[datetime, str]], now: datetime) -> None:
+    def left_out(self, missed: Iterable["Made"], now: datetime) -> None:
         """Report slots that have no job because of when SCHEDULE was declared."""
-        for slot, reason in missed:
-            self._report(entry, slot, now, reason)
+        for one in missed:
+            self._report(one.entry, one.slot, now, one.reason)
 
     def broken(self, entry: Entry, reason: str, now: datetime) -> None:
         """Report an entry that cannot be enqueued; the slot is when that was found."""

@@ -40,11 +40,13 @@ _TOO_LATE = "it was added after its time"
 _DELETED = "its hash was deleted; it was added again"
 _ONE_MS, _ONE_S = timedelta(milliseconds=1), timedelta(seconds=1)
 T = TypeVar("T")
-_Missed = Sequence[tuple[datetime, str]]  # slots that have no job, and why
 
 
 class Made(NamedTuple):
-    """What became of a slot; `slots`: how many were missed together, from this one on."""
+    """What is to become of a slot, and then what became of it.
+
+    Of those that were missed together there is one, for the first; `slots` says how many.
+    """
 
     entry: Entry
     slot: datetime
@@ -156,11 +158,11 @@ class Schedule:
             if verdict == "same" and stored.is_projected(entry, coming):
                 self._note_slot(entry, last, is_done=False)
                 continue
-            plans.append(_Plan(entry, last, coming, missed, []))
+            plans.append(_Plan(entry, last, coming, missed))
             if verdict != "same":
                 projections.append(entry)
                 _log_verdict(entry, verdict, missed)
-                self.notifier.left_out(entry, missed, now)
+                self.notifier.left_out(missed, now)
         self._project(projections, now)
         self._account_for(plans, now)
         return verdicts
@@ -188,11 +190,17 @@ class Schedule:
                     raise error
                 self._note_broken(entry, str(error), now)
                 continue
-            before, slot, is_done, has_hash, pause, *reasons = reply
+            before, slot, is_done, has_hash, *reasons = reply
             self._broken.pop(entry.id, None)
             self._note_slot(entry, clock.from_wall(slot), is_done=bool(is_done))
-            made = plan.outcomes(pause.decode(), [reason.decode() for reason in reasons])
-            done += [one for one in made if one.slot.timestamp() > before]  # or another's
+            made = [
+                one._replace(outcome="skipped", reason=reason.decode()) if reason else one
+                for one, reason in zip(plan.slots, reasons, strict=True)
+                if one.slot.timestamp() > before  # or another scheduler has made it
+            ]
+            missed = [one for one in made if not one.job_id]
+            done += [missed[0]._replace(slots=len(missed))] if missed else []
+            done += [one for one in made if one.job_id]
             if not has_hash:
                 self._project([entry], now)
                 log.event("entry.mended", log.WARNING, entry=entry.name, reason=_DELETED)
@@ -221,13 +229,12 @@ def _parts(whole: Sequence[T]) -> Iterable[Sequence[T]]:
 
 
 class _Plan(NamedTuple):
-    """What is to become of an entry's slots, as far as that can be known without Redis."""
+    """What is to become of an entry, as far as that can be known without Redis."""
 
     entry: Entry
     last: datetime  # slot that is accounted for
     coming: datetime | None
-    missed: _Missed
-    runs: Sequence[Made]
+    slots: Sequence[Made]
 
     def argument(self) -> str:
         """For `entry_run.lua`."""
@@ -239,34 +246,19 @@ class _Plan(NamedTuple):
             "next": coming and (int(coming.timestamp()), entry.due(coming).timestamp()),
             "repeat": entry.repeat or 0,
             "overlap": entry.overlap,
-            "missed": [
-                (slot.timestamp(), entries.line_of("m", slot, slot, reason=reason))
-                for slot, reason in self.missed
-            ],
-            "runs": [
-                (
-                    run.slot.timestamp(),
-                    entries.line_of("t", run.slot, entry.due(run.slot), late_ms=run.late_ms),
-                    run.job_id,
-                )
-                for run in self.runs
-            ],
+            "runs": [(one.slot.timestamp(), _line(one), one.job_id) for one in self.slots],
         }
         return f'{json.dumps(plan)[:-1]}, "fields": {entry.run_json}}}'
 
-    def outcomes(self, pause: str, reasons: Sequence[str]) -> Iterable[Made]:
-        """What became of it; `reasons`: for each of its runs why it was skipped, or "".
 
-        Of what was missed there is one, for the first; what is paused misses nothing.
-        """
-        if self.missed and self.missed[0][1].startswith(NO_SCHEDULER):
-            first = Made(self.entry, self.missed[0][0], slots=len(self.missed), was_missed=True)
-            if pause:
-                yield first._replace(outcome="skipped", reason=pause)
-            else:
-                yield first._replace(outcome="missed", reason=self.missed[0][1])
-        for run, reason in zip(self.runs, reasons, strict=True):
-            yield run._replace(outcome="skipped", reason=reason) if reason else run
+def _line(one: Made) -> str:
+    if not one.job_id:
+        return entries.line_of("m", one.slot, one.slot, reason=one.reason)
+    return entries.line_of("t", one.slot, one.entry.due(one.slot), late_ms=one.late_ms)
+
+
+def _missed(entry: Entry, slot: datetime, reason: str) -> Made:
+    return Made(entry, slot, outcome="missed", reason=reason, was_missed=True)
 
 
 def _plan(entry: Entry, last: datetime, now: datetime) -> _Plan:
@@ -280,10 +272,10 @@ def _plan(entry: Entry, last: datetime, now: datetime) -> _Plan:
         runs.append(Made(entry, slot, job_id, late_ms, was_missed=was_missed))
     if entry.missed == "skip" and runs and runs[-1].was_missed:
         runs = []
-    missed = [(slot, NO_SCHEDULER) for slot in slots[: len(slots) - len(runs)]]
+    missed = [_missed(entry, slot, NO_SCHEDULER) for slot in slots[: len(slots) - len(runs)]]
     if len(slots) > MOST_MISSED + 1:
-        missed[0] = (slots[0], _MANY)
-    return _Plan(entry, last, coming, missed, runs)
+        missed[0] = _missed(entry, slots[0], _MANY)
+    return _Plan(entry, last, coming, missed + runs)
 
 
 def _due(entry: Entry, last: datetime, now: datetime) -> tuple[list[datetime], datetime | None]:
@@ -322,7 +314,7 @@ class _Stored(NamedTuple):
         due_s = None if coming is None else entry.due(coming).timestamp()
         return self.slot is not None and self.score == due_s
 
-    def last_slot(self, entry: Entry, now: datetime) -> tuple[datetime, _Missed]:
+    def last_slot(self, entry: Entry, now: datetime) -> tuple[datetime, Sequence[Made]]:
         """The last slot that is accounted for; and slots that will have no job, and why.
 
         What is due at this moment stays so, also by other times that have it, too.
@@ -337,14 +329,14 @@ class _Stored(NamedTuple):
                 later = entry.timing.after(due - timedelta(seconds=entry.jitter_s + 1))
                 return next(slot for slot in later if entry.due(slot) >= due) - _ONE_S, ()
             return this_second, ()
-        missed: list[tuple[datetime, str]] = []
+        missed = []
         if self.times and score is not None and score <= now.timestamp():
             due = clock.from_wall(int(self.coming or score))
             if entry.timing.has(due):
                 return due - _ONE_S, ()
-            missed.append((due, _RETIMED))
+            missed.append(_missed(entry, due, _RETIMED))
         if isinstance(entry.timing, At) and entry.timing.moment <= now:
-            missed.append((entry.timing.moment, _TOO_LATE))
+            missed.append(_missed(entry, entry.timing.moment, _TOO_LATE))
         return this_second, missed
 
 
@@ -363,9 +355,9 @@ def _stored(redis: Redis, some: Sequence[Entry]) -> list[_Stored]:
     return stored
 
 
-def _log_verdict(entry: Entry, verdict: str, missed: _Missed) -> None:
+def _log_verdict(entry: Entry, verdict: str, missed: Sequence[Made]) -> None:
     """As a warning if it leaves out a slot."""
-    slots = ",".join(f"{slot:%Y-%m-%dT%H:%M:%SZ}" for slot, _ in missed)
+    slots = ",".join(f"{one.slot:%Y-%m-%dT%H:%M:%SZ}" for one in missed)
     more = {"missed": slots} if slots else {}
     level = log.WARNING if slots or verdict == "over" else logging.INFO
     log.event(f"entry.{verdict}", level, entry=entry.name, due=entry.timing.in_words(), **more)

@@ -1,11 +1,11 @@
 -- Account for run times of entries, each of them once: enqueue a job of its own, unless Redis holds a reason against it.
 -- KEYS: the schedule in force
--- ARGV: a digest of the caller's schedule ('': whichever is in force), then for each entry a JSON object: id, fields of
---       its jobs, runs: [slot, line of the history, job id]; asked (by somebody: its own times do not matter), or else
---       times (their identity), since (the last slot, if Redis does not know it), next (slot and when it is due, or
---       null), repeat (0: no end), overlap, missed: [slot, line]
+-- ARGV: a digest of the caller's schedule ('': whichever is in force), then for each entry a JSON object: id, fields of its
+--       jobs, runs: [slot, line of the history, job id or '' if it was missed]; asked (by somebody: its own times do not
+--       matter), or else times (their identity), since (the last slot, if Redis does not know it), next (slot and when it
+--       is due, or null), repeat (0: no end), overlap
 -- Returns nil if another schedule is in force; else for each entry an error's text, or a list: its last slot before and
---         after, 1 if it is done, 1 if its hash is there, why it is paused or '', and for each run why it was skipped or ''
+--         after, 1 if it is done, 1 if its hash is there, and for each run why it was skipped or ''
 --include lib
 --include release
 local in_force = try('GET', KEYS[1])
@@ -80,12 +80,10 @@ local function account_for(entry)
   made = counted == entry.times and tonumber(made) or 0
   local slot, reasons = before, {}
 
-  local function record(line)
+  local function record(line, reason)
+    if reason then line = 's' .. string.match(line, '^.(.*|)') .. string.sub(reason, 1, LONGEST_REASON) end
     if call('LPUSH', history, line) > HISTORY then call('LTRIM', history, 0, HISTORY - 1) end
     try('HINCRBY', OWN .. 'tick_counts', COUNTED[string.sub(line, 1, 1)], 1)
-  end
-  local function skip_line(line, reason)
-    record('s' .. string.match(line, '^.(.*|)') .. string.sub(reason, 1, LONGEST_REASON))
   end
   -- Why there is to be no job, or nil; then the job behind which it is to wait.
   local function why_not()
@@ -114,25 +112,20 @@ local function account_for(entry)
     end
     if most == 0 and counted then call('HDEL', key, 'counted', 'ticks') end
   end
-  for _, missed in ipairs(entry.missed or {}) do
-    if missed[1] > before and paused then
-      skip_line(missed[2], paused)  -- what is paused misses nothing
-    elseif missed[1] > before then
-      record(missed[2])
-    end
-    slot = math.max(slot, missed[1])
-  end
   for i, run in ipairs(entry.runs) do
     local run_slot, line, job_id = unpack(run)
-    if entry.asked or run_slot > slot then
-      local reason, behind
-      if not entry.asked then reason, behind = why_not() end
-      if not reason and call('EXISTS', job_key(job_id)) == 1 then reason = 'there is a job with its id, ' .. job_id end
-      if reason then
-        skip_line(line, reason)
-      else
+    local is_missed, reason, behind = job_id == '', nil, nil
+    if entry.asked or run_slot > (is_missed and before or slot) then
+      if is_missed then
+        reason = paused  -- what is paused misses nothing
+      elseif not entry.asked then
+        reason, behind = why_not()
+      end
+      if not (reason or is_missed) and call('EXISTS', job_key(job_id)) == 1 then
+        reason = 'there is a job with its id, ' .. job_id
+      end
+      if not (reason or is_missed) then
         enqueue_run(entry, job_id, behind)
-        record(line)
         try('ZADD', OWN .. 'ticks_open', NOW + FIRST_LOOK_S, id .. ' ' .. job_id .. ' ' .. line)
         if entry.asked then
           call('HSET', key, 'asked', job_id)
@@ -142,19 +135,19 @@ local function account_for(entry)
           if most > 0 then call('HSET', key, 'ticks', made, 'counted', entry.times) end
         end
       end
+      record(line, reason)
       if not entry.asked then
-        slot = run_slot
+        slot = math.max(slot, run_slot)
         call('HSET', key, 'slot', string.format('%.0f', slot), 'times', entry.times)
       end
-      reasons[i] = reason
     end
-    reasons[i] = reasons[i] or ''
+    reasons[i] = reason or ''
   end
 
   local is_done = most > 0 and made >= most
   if entry.asked then
     if try('LLEN', OWN .. 'schedule:wake') == 0 then call('LPUSH', OWN .. 'schedule:wake', 1) end
-    return {before, slot, 0, 1, '', unpack(reasons)}
+    return {before, slot, 0, 1, unpack(reasons)}
   end
   call('HSET', key, 'slot', string.format('%.0f', slot), 'times', entry.times)
   if is_done or entry.next == cjson.null then
@@ -164,7 +157,7 @@ local function account_for(entry)
     call('HSET', key, 'next', string.format('%.0f', entry.next[1]))
     call('ZADD', ENTRIES, entry.next[2], id)
   end
-  return {before, slot, is_done and 1 or 0, call('EXISTS', job_key(id)), paused or '', unpack(reasons)}
+  return {before, slot, is_done and 1 or 0, call('EXISTS', job_key(id)), unpack(reasons)}
 end
 
 local answers = {}

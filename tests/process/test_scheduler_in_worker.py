@@ -84,16 +84,19 @@ def test_a_scheduler_that_dies_is_started_again(start, redis):
     assert "cause='signal 9 (SIGKILL)'" in dyno.lines("companion.died")[0]
 
 
-def test_one_that_dies_amid_a_deploy_does_not_bring_its_old_table_back(start, redis):
+def test_one_that_dies_amid_a_deploy_does_not_bring_its_old_schedule_back(start, redis):
     old = start("every(3600, numbers.add, args=[1, 2], name='old')")
-    old.until(lambda: leader_of(redis))
+    old.until(lambda: leader_of(redis) in old.children())
+    of_old = leader_of(redis)
     new = start("every(3600, numbers.add, args=[1, 2], name='new')")
-    new.until_logged("worker.started")
+    new.until(lambda: leader_of(redis) in new.children())
+    os.kill(of_old, signal.SIGKILL)
+    old.until(lambda: len(old.lines("scheduler.started")) == 2)
     first = leader_of(redis)
     os.kill(first, signal.SIGKILL)
-    old.until(lambda: len(old.lines("scheduler.started")) == 2)
-    old.until(lambda: leader_of(redis) not in (None, first))
+    new.until(lambda: leader_of(redis) not in (None, first))
 
+    assert leader_of(redis) in new.children()
     assert redis.zrange(keys.ENTRIES, 0, -1) == [b"entry-new"]
 
 

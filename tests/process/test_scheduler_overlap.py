@@ -4,10 +4,10 @@ import os
 import signal
 
 import pytest
-from jiffy.producer.queues import Job
 from rq.command import send_stop_job_command
 
 from jiffy import entries, every, keys
+from jiffy.producer.enqueue import Job
 from tests.jobs import worker as worker_jobs
 from tests.support import schedules
 from tests.support.worker_processes import begin, let_go_on
