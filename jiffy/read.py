@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 from redis import Redis
 from redis.client import Pipeline
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 
 from jiffy import clock, keys
 from jiffy.errors import NotShown
@@ -154,6 +154,16 @@ def answers(pipe: Pipeline) -> list[Any]:
         if isinstance(answer, RedisError) and "WRONGTYPE" not in str(answer):
             raise answer
     return [None if isinstance(answer, RedisError) else answer for answer in found]
+
+
+def answer(command: Callable[..., Any], *args: Any, **options: Any) -> Any:
+    """The same for one command, such as `redis.zscore`."""
+    try:
+        return command(*args, **options)
+    except ResponseError as error:
+        if "WRONGTYPE" not in str(error):
+            raise
+        return None
 
 
 def _depth(raw: bytes) -> int:
@@ -386,9 +396,8 @@ def job(redis: Redis, job_id: str) -> JobView | None:
         return None
     found = _job(job_id, raw)
     if found.state == "scheduled":
-        with redis.pipeline(transaction=False) as pipe:
-            pipe.zscore(keys.REGISTRIES["scheduled"] + found.queue, job_id)
-            found = replace(found, due=due(answers(pipe)[0]))
+        registry = keys.REGISTRIES["scheduled"] + found.queue
+        found = replace(found, due=due(answer(redis.zscore, registry, job_id)))
     if found.state == "deferred":
         found = _with_others(redis, found)
     if found.state == "rate_limited":
@@ -409,8 +418,8 @@ def with_errors(redis: Redis, found: Iterable[JobView]) -> list[JobView]:
     found = list(found)
     failed = [job.id for job in found if job.state in _HAS_ERROR]
     streams = [keys.results(job_id) for job_id in failed]
-    answer = script(redis, "errors")(keys=streams, args=[_MOST_BYTES_IN_LIST]) if failed else []
-    read = _Fields(dict(zip(failed, answer, strict=True)))
+    latest = script(redis, "errors")(keys=streams, args=[_MOST_BYTES_IN_LIST]) if failed else []
+    read = _Fields(dict(zip(failed, latest, strict=True)))
     return [replace(job, error=read(job.id, _traceback, "") or job.error) for job in found]
 
 
@@ -431,31 +440,27 @@ def page(
     """How many jobs of a state a queue has, and the ids of some of them."""
     is_queued = state == "queued"
     name = keys.queue(queue) if is_queued else keys.REGISTRIES[state] + queue
-    with redis.pipeline(transaction=False) as pipe:
-        (pipe.llen if is_queued else pipe.zcard)(name)
-        total = answers(pipe)[0] or 0
-        first, last = offset, offset + count - 1
-        if is_newest_first:
-            first, last = max(0, total - 1 - last), total - 1 - first
-        (pipe.lrange if is_queued else pipe.zrange)(name, first, max(first - 1, last))
-        ids = [text(member).partition(":")[0] for member in answers(pipe)[0] or ()]
+    total = answer(redis.llen if is_queued else redis.zcard, name) or 0
+    first, last = offset, offset + count - 1
+    if is_newest_first:
+        first, last = max(0, total - 1 - last), total - 1 - first
+    members = redis.lrange if is_queued else redis.zrange
+    found = answer(members, name, first, last) if last >= first else ()
+    ids = [text(member).partition(":")[0] for member in found or ()]
     return total, ids[::-1] if is_newest_first else ids
 
 
 def run_counts(redis: Redis) -> dict[str, int]:
     """How many runs of the schedule were enqueued, skipped and missed so far."""
     outcomes = ("enqueued", "skipped", "missed")
-    with redis.pipeline(transaction=False) as pipe:
-        pipe.hmget(keys.TICK_COUNTS, outcomes)
-        read = _Fields(dict(zip(outcomes, answers(pipe)[0] or (), strict=False)))
+    found = answer(redis.hmget, keys.TICK_COUNTS, outcomes) or ()
+    read = _Fields(dict(zip(outcomes, found, strict=False)))
     return {outcome: read(outcome, number, None) or 0 for outcome in outcomes}
 
 
 def count_workers(redis: Redis) -> int:
     """How many are alive; the set also names some that died."""
-    with redis.pipeline(transaction=False) as pipe:
-        pipe.smembers(keys.WORKERS)
-        named = answers(pipe)[0]
+    named = answer(redis.smembers, keys.WORKERS)
     return int(redis.exists(*named)) if named else 0
 
 
@@ -607,47 +612,40 @@ def _with_others(redis: Redis, job: JobView) -> JobView:
 def _slot(redis: Redis, key: str, limit: int) -> Slot:
     """How the slots of a rate limit are held; what holds one is queued or running."""
     name = f"{keys.RQ}rl:{key}:allowed"
-    with redis.pipeline(transaction=False) as pipe:
-        pipe.zrange(name, 0, _CHUNK - 1)
-        pipe.zcard(name)
-        holders, held = answers(pipe)
-    ids = [keys.job(text(holder)) for holder in holders or ()]
+    held = answer(redis.zcard, name) or 0
+    ids = [keys.job(text(one)) for one in answer(redis.zrange, name, 0, _CHUNK - 1) or ()]
     states = _peek(redis, ids, ["status"], _SHORT)
     running = sum(raw is not None and raw("status", line, "") == "started" for raw in states)
-    return Slot(key, limit, running, (held or 0) - running)
+    return Slot(key, limit, running, held - running)
 
 
 def _with_result(redis: Redis, job: JobView) -> JobView:
-    key = keys.results(job.id)
-    # A stream cannot be read in part: ask for its size first.
-    size = redis.memory_usage(key) or 0
-    problem = f"too large: {size:,} bytes"
-    if size <= 10 * MOST_BYTES:
-        with redis.pipeline(transaction=False) as pipe:
-            pipe.xrevrange(key, count=1)
-            [entries] = answers(pipe)
-        if entries == []:
-            return job
-        problem = "not a stream: its key holds another type"
-        if entries:
-            read = _Fields({text(name): raw for name, raw in entries[0][1].items()})
-            job = _ended(job, read)
-            problem = "".join(reason.partition(" is ")[2] for reason in read.problems)
-    if not problem:
-        return job
-    return replace(job, problems=(*job.problems, f"result is {problem}"))
-
-
-def _ended(job: JobView, read: _Fields) -> JobView:
-    if read("type", line, "") == _SUCCESSFUL:
-        return replace(job, has_result=True, result=read("return_value", _returned, None))
-    if job.state in _HAS_ERROR:
-        return replace(job, error=read("exc_string", _traceback, ""))
+    try:
+        found = _result(redis, job.id)
+        if line(found.get("type")) == _SUCCESSFUL:
+            raw = found.get("return_value")
+            result = value(_unwrapped(raw)) if raw else None
+            return replace(job, has_result=True, result=result)
+        if job.state in _HAS_ERROR:
+            return replace(job, error=_traceback(found.get("exc_string")))
+    except NotShown as reason:
+        is_unreadable = job.is_unreadable or not isinstance(reason, _Sound)
+        problems = (*job.problems, f"result is {reason}")
+        return replace(job, problems=problems, is_unreadable=is_unreadable)
     return job
 
 
-def _returned(raw: Raw) -> Any:
-    return value(_unwrapped(raw)) if raw else None
+def _result(redis: Redis, job_id: str) -> Mapping[str, Raw]:
+    """The fields of its latest result."""
+    key = keys.results(job_id)
+    # A stream cannot be read in part: ask for its size first.
+    size = redis.memory_usage(key) or 0
+    if size > 10 * MOST_BYTES:
+        raise _Sound(f"too large: {size:,} bytes")
+    entries = answer(redis.xrevrange, key, count=1)
+    if entries is None:
+        raise NotShown("not a stream: its key holds another type")
+    return {text(name): raw for name, raw in entries[0][1].items()} if entries else {}
 
 
 # The overview: five round trips however many jobs there are
@@ -692,9 +690,7 @@ def overview(redis: Redis, most: int = MOST) -> Overview:
 
 
 def queue_names(redis: Redis) -> list[str]:
-    with redis.pipeline(transaction=False) as pipe:
-        pipe.smembers(keys.QUEUES)
-        return _names(answers(pipe)[0])
+    return _names(answer(redis.smembers, keys.QUEUES))
 
 
 def _names(queue_keys: Iterable[bytes] | None) -> list[str]:
@@ -723,13 +719,9 @@ def _queues(redis: Redis, names: list[str]) -> tuple[list[QueueView], _Found]:
         counts = {}
         for state in STATES:
             counts[state], members = next(found), next(found) or ()
-            young[state] += (
-                # A list has no scores: the place does as well.  Started: "job id:execution id".
-                (score, text(member).partition(":")[0])
-                for score, member in (
-                    enumerate(members) if state == "queued" else ((s, m) for m, s in members)
-                )
-            )
+            # A list has no scores, so the place stands for one.  Started: "job id:execution id".
+            scored = zip(members, range(RECENT), strict=False) if state == "queued" else members
+            young[state] += ((score, text(one).partition(":")[0]) for one, score in scored)
         is_unreadable = None in counts.values() or "\ufffd" in name
         whole = {state: count or 0 for state, count in counts.items()}
         queues.append(QueueView(clip(name, _SHORT), whole, is_unreadable))

@@ -9,7 +9,6 @@ import json
 import re
 from collections.abc import Callable
 from contextlib import suppress
-from datetime import datetime
 from types import SimpleNamespace
 from typing import Any
 
@@ -54,15 +53,17 @@ def _check_url() -> None:
     current_app.__dict__["redis_conn"] = redis = connection.shared()
     if request.endpoint == "rq_dashboard.requeue_all" and request.method != "POST":
         abort(405)
-    for name, value in (request.view_args or {}).items():
-        if name in _CHOICES and value not in _CHOICES[name]:
+    given = request.view_args or {}
+    for name in _CHOICES.keys() & given:
+        if given[name] not in _CHOICES[name]:
             known = ", ".join(sorted(_CHOICES[name]))
-            abort(404, f"No {name.removesuffix('_name')} {value!r}: {known}.")
-        low, high = _RANGES.get(name, (0, 0))
-        if name in _RANGES and not (_NUMBER.fullmatch(str(value)) and low <= int(value) <= high):
-            abort(404, f"{name} must be from {low:,} to {high:,}, not {value!r}.")
-        if name == "job_id":
-            _check_job(redis, value)
+            abort(404, f"No {name.removesuffix('_name')} {given[name]!r}: {known}.")
+    for name in _RANGES.keys() & given:
+        (low, high), number = _RANGES[name], str(given[name])
+        if not (_NUMBER.fullmatch(number) and low <= int(number) <= high):
+            abort(404, f"{name} must be from {low:,} to {high:,}, not {number!r}.")
+    if job_id := given.get("job_id"):
+        _check_job(redis, job_id)
 
 
 def _check_job(redis: Redis, job_id: str) -> None:
@@ -93,24 +94,21 @@ def _list_queues(instance_number: int) -> Any:
 
 def _list_workers(instance_number: int) -> Any:
     seen = read.overview(connection.shared(), _MOST)
-    workers = [
-        {
-            "name": worker.name,
-            "queues": worker.queues,
-            "state": "unreadable" if worker.problems else worker.state,
-            "current_job": _current(seen.current.get(worker.job_id)),
-            "version": worker.version,
-            "python_version": worker.python_version,
-        }
-        for worker in seen.workers
-    ]
+    workers = []
+    for worker in seen.workers:
+        job = seen.current.get(worker.job_id)
+        current = job and {"job_id": job.id, "call_string": job.description, **_row(job)}
+        workers.append(
+            {
+                "name": worker.name,
+                "queues": worker.queues,
+                "state": "unreadable" if worker.problems else worker.state,
+                "current_job": current or "idle",
+                "version": worker.version,
+                "python_version": worker.python_version,
+            }
+        )
     return jsonify(workers=workers)
-
-
-def _current(job: read.JobView | None) -> Any:
-    if job is None:
-        return "idle"
-    return {"job_id": job.id, "call_string": job.description, **_row(job)}
 
 
 def _jobs_of_page(  # in place of rq-dashboard's get_queue_registry_jobs_count
@@ -129,7 +127,6 @@ def _job_info(instance_number: int, job_id: str) -> Any:
     there = read.jobs(connection.shared(), job.depends_on) if job.depends_on else {}
     return jsonify(
         **_row(job),
-        enqueued_at=_iso(job.enqueued),
         origin=job.queue,
         status=job.state,
         # No browser could read NaN and infinities as JSON.
@@ -142,24 +139,21 @@ def _job_info(instance_number: int, job_id: str) -> Any:
 
 
 def _row(job: read.JobView) -> dict[str, Any]:
-    reasons = "; ".join(job.problems) if job.is_unreadable else ""
-    return {
-        "id": job.id,
-        "created_at": _iso(job.created or clock.now()),
-        "started_at": _iso(job.started),
-        "ended_at": _iso(job.ended),
-        "description": job.description + (f" (unreadable: {reasons})" if reasons else ""),
+    mark = f" (unreadable: {'; '.join(job.problems)})" if job.is_unreadable else ""
+    times = {
+        "created_at": job.created or clock.now(),
+        "enqueued_at": job.enqueued,
+        "started_at": job.started,
+        "ended_at": job.ended,
     }
-
-
-def _iso(moment: datetime | None) -> str | None:
-    return None if moment is None else moment.isoformat()
+    written = {name: moment and moment.isoformat() for name, moment in times.items()}
+    return {"id": job.id, "description": job.description + mark, **written}
 
 
 def _requeue_all(queue_name: str) -> Any:
     ids: Any = connection.shared().zrange(keys.REGISTRIES["failed"] + queue_name, 0, -1)
     for job_id in ids:
-        with suppress(JiffyError):  # it is gone, or has been requeued meanwhile
+        with suppress(JiffyError, InvalidJobOperation):  # it is gone, unreadable, or requeued
             _requeue(read.text(job_id), connection.shared())
     return jsonify(status="OK", count=len(ids))
 
@@ -211,32 +205,26 @@ def _requeue(job_id: str, connection: Redis, **_: Any) -> None:
     actions.retry(job_id)
 
 
-class _SafeTemplates(jinja2.BaseLoader):
-    """rq-dashboard's templates, which insert a job's strings as text."""
+_CHANGES = (
+    # What is escaped twice would be shown as &amp;.
+    (r"\$\('<div/>'\)\.text\((.*?)\)\.html\(\)", r"\1"),
+    # Underscore's raw insertion, to its escaped one.
+    (r"<%=", "<%-"),
+    # Jinja does not escape in .js files.
+    (r"'\{\{ queue\.name \}\}'", "{{ queue.name|tojson }}"),
+    (r'<script type="text/javascript">', '<script nonce="{{ nonce() }}">'),
+    (r"filename='favicon\.ico'", "filename='favicon.svg'"),
+    (r'<a class="navbar-brand">', '<a class="navbar-brand" href="/">Jiffy</a> \\g<0>'),
+)
+_templates = blueprint.jinja_loader
 
-    _CHANGES = (
-        # What is escaped twice would be shown as &amp;.
-        (r"\$\('<div/>'\)\.text\((.*?)\)\.html\(\)", r"\1"),
-        # Underscore's raw insertion, to its escaped one.
-        (r"<%=", "<%-"),
-        # Jinja does not escape in .js files.
-        (r"'\{\{ queue\.name \}\}'", "{{ queue.name|tojson }}"),
-        (r'<script type="text/javascript">', '<script nonce="{{ nonce() }}">'),
-        (r"filename='favicon\.ico'", "filename='favicon.svg'"),
-        (r'<a class="navbar-brand">', '<a class="navbar-brand" href="/">Jiffy</a> \\g<0>'),
-    )
 
-    def __init__(self, inner: jinja2.BaseLoader) -> None:
-        self._inner = inner
-
-    def get_source(
-        self, environment: jinja2.Environment, template: str
-    ) -> tuple[str, str | None, Callable[[], bool] | None]:
-        source, filename, is_fresh = self._inner.get_source(environment, template)
-        if template.startswith("rq_dashboard/"):
-            for pattern, replacement in self._CHANGES:
-                source = re.sub(pattern, replacement, source)
-        return source, filename, is_fresh
+def _safe_template(name: str) -> tuple[str, str | None, Callable[[], bool] | None]:
+    """One of its templates, in which a job's strings are inserted as text."""
+    source, path, is_fresh = _templates.get_source(jinja2.Environment(autoescape=True), name)
+    for pattern, replacement in _CHANGES:
+        source = re.sub(pattern, replacement, source)
+    return source, path, is_fresh
 
 
 # Once a process: its module is shared by all apps.
@@ -252,4 +240,4 @@ rq_compat.replace_in_dashboard(
     # It would answer 200 while Redis is away: let the error reach our handler.
     RedisConnectionError=(),
 )
-blueprint.jinja_loader = _SafeTemplates(blueprint.jinja_loader)
+blueprint.jinja_loader = jinja2.FunctionLoader(_safe_template)

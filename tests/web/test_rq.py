@@ -102,11 +102,11 @@ def test_a_page_holds_as_many_jobs_as_were_asked_for(client, plant, registry):
                 "jobs"
             ]
         ]
-        for order, page in (("asc", 1), ("asc", 3), ("dsc", 1), ("dsc", 3))
+        for order, page in (("asc", 1), ("asc", 3), ("asc", 9), ("dsc", 1), ("dsc", 3), ("dsc", 9))
     ]
     every = [f"job{number:02}" for number in range(20)]
 
-    assert pages == [every[:8], every[16:], every[:11:-1], every[3::-1]]
+    assert pages == [every[:8], every[16:], [], every[:11:-1], every[3::-1], []]
 
 
 @pytest.mark.parametrize(
