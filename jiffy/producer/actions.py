@@ -1,49 +1,47 @@
-"""What can be done about a job that was enqueued: cancel it, try it again, stop it.
+"""What can be done with a job that was enqueued: cancel it, retry it, stop it.
 
-Each is one step in Redis, which is done or refused; nothing of the job is read but its state.
+Each is one step in Redis, which is done or refused; of the job only its state is read.
 """
 
 import json
-from typing import Any
 
 import rq.job
 from redis import Redis
 from rq.command import PUBSUB_CHANNEL_TEMPLATE
 
-from jiffy import connection, keys
+from jiffy import keys, redis_io
 from jiffy.errors import NotThisState, UnknownJob, WorkerDeaf
 from jiffy.producer.enqueue import Queue
-from jiffy.redis_io import script
 
 AnyJob = rq.job.Job | str
 
+_WAITS = ("queued", "scheduled", "deferred", "ready_to_enqueue", "rate_limited")
+# By action and the job's status what to do instead; the last is for all other statuses.
 _REMEDIES = {
     "cancel": {
-        "queued": "A worker is just taking it: look again, then stop it.",
+        "queued": "A worker is just claiming it: look again, then stop it.",
         "started": "Stop it instead.",
+        "": "Only a job that has not started can be canceled.",
     },
-    "retry": {"canceled": "It needs what another part returns: retry that part, and it follows."},
-    "stop": dict.fromkeys(
-        ("queued", "scheduled", "deferred", "ready_to_enqueue", "rate_limited"),
-        "Cancel it instead.",
-    ),
-}
-_POSSIBLE = {
-    "cancel": "Only what has not begun can be canceled.",
-    "retry": "Only what failed, or was stopped or canceled, can be tried again.",
-    "stop": "Only what has started can be stopped.",
+    "retry": {
+        "canceled": "It needs what another part returns: retry that part, and it follows.",
+        "": "Only a job that failed, or was stopped or canceled, can be retried.",
+    },
+    "stop": {
+        **dict.fromkeys(_WAITS, "Cancel it instead."),
+        "": "Only a job that has started can be stopped.",
+    },
 }
 
 
 def cancel(job: AnyJob) -> None:
-    """Take a job that has not begun off its queue: it is canceled, and will not run.
+    """Take a job that has not started off its queue: it is canceled, and will not run.
 
-    Jobs that depend on it wait on.  Mirrors rq.job.Job.cancel, but never cancels what runs.
-    Raises UnknownJob; NotThisState if it has begun or is over.
+    Jobs that depend on it go on waiting.  Mirrors rq.job.Job.cancel, but never cancels what runs.
+    Raises UnknownJob; NotThisState if it has started or ended.
     """
-    redis, job_id = _place(job)
-    answer = script(redis, "cancel")(keys=[keys.job(job_id)], args=[job_id])
-    _check("cancel", job_id, answer)
+    redis, job_id = _find(job)
+    _check("cancel", job_id, *redis_io.Link(redis).run("cancel", [keys.job(job_id)], [job_id]))
 
 
 def retry(job: AnyJob) -> None:
@@ -52,39 +50,35 @@ def retry(job: AnyJob) -> None:
     One that still depends on others waits for them.  Mirrors rq.job.Job.requeue, which only knows
     failed ones.  Raises UnknownJob; NotThisState if it waits, runs or has finished.
     """
-    redis, job_id = _place(job)
-    arguments: list[str | int] = [job_id, Queue.DEFAULT_TIMEOUT]
-    answer = script(redis, "retry")(keys=[keys.job(job_id)], args=arguments)
-    _check("retry", job_id, answer)
+    redis, job_id = _find(job)
+    args = [job_id, Queue.DEFAULT_TIMEOUT]
+    _check("retry", job_id, *redis_io.Link(redis).run("retry", [keys.job(job_id)], args))
 
 
 def stop(job: AnyJob) -> None:
-    """Tell the worker that runs a job to stop it, which takes a moment; it is not tried again.
+    """Let the worker that runs a job stop it, which takes a moment; it is not retried.
 
     Mirrors rq.command.send_stop_job_command.  Raises UnknownJob; NotThisState if it does not run;
     WorkerDeaf if its worker does not listen.
     """
-    redis, job_id = _place(job)
+    redis, job_id = _find(job)
     command = json.dumps({"command": "stop-job", "job_id": job_id})
-    channel = PUBSUB_CHANNEL_TEMPLATE % ""
-    status, worker, heard = script(redis, "stop")(keys=[keys.job(job_id)], args=[channel, command])
-    _check("stop", job_id, (status, heard >= 0))
+    args = [PUBSUB_CHANNEL_TEMPLATE % "", command]
+    status, worker, heard = redis_io.Link(redis).run("stop", [keys.job(job_id)], args)
+    _check("stop", job_id, status, heard >= 0)
     if not heard:
         raise WorkerDeaf(worker.decode("utf-8", "replace"), job_id)
 
 
-def _place(job: AnyJob) -> tuple[Redis, str]:
-    """Where the job is, and its id."""
-    if isinstance(job, str):
-        return connection.shared(), job
-    return job.connection, job.id
+def _find(job: AnyJob) -> tuple[Redis, str]:
+    return (redis_io.shared(), job) if isinstance(job, str) else (job.connection, job.id)
 
 
-def _check(action: str, job_id: str, answer: Any) -> None:
-    raw, is_done = answer
+def _check(action: str, job_id: str, raw_status: bytes, is_done: object) -> None:
+    status = raw_status.decode("utf-8", "replace")
     if is_done:
         return
-    status = raw.decode("utf-8", "replace")
     if not status:
         raise UnknownJob(job_id)
-    raise NotThisState(job_id, status, _REMEDIES[action].get(status, _POSSIBLE[action]))
+    remedies = _REMEDIES[action]
+    raise NotThisState(job_id, status, remedies.get(status, remedies[""]))

@@ -1,4 +1,4 @@
-"""Values that must not be seen: what is named like a secret is masked wherever a call is shown."""
+"""Secrets: what is named like one is masked wherever a call is shown."""
 
 import re
 from dataclasses import dataclass
@@ -7,18 +7,23 @@ from typing import Any
 
 MASK = "***"
 _PLAIN = (bool, int, float, str, type(None))
-_RESULT = {"jiffy:result"}  # what stands for a result that is not there yet (payload.py)
 _HARMLESS = (bool, type(None))
+_RESULT = {"jiffy:result"}  # what stands for a result that is not there yet (payload.py)
 _SECRET = re.compile(
     r"passw|passphrase|secret|credential|api_?key|private_?key|access_?key"
     r"|(^|_)(tokens?|pwd|pin|otp|cvv|authorization)(_|$)"
 )
 _NEW_WORD = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|-")
+_NAME = re.compile(r"(?<![\w-])([\w-]{1,100})(?:=|['\"]: )")
+_END = r"(?=[,)}\]]|$)"
+_VALUE = re.compile(
+    rf"""b?'(?:[^'\\]|\\.)*'{_END}|b?"(?:[^"\\]|\\.)*"{_END}|[\w.+*-]+{_END}|.*""", re.DOTALL
+)
 
 
 @lru_cache(maxsize=4096)
 def is_secret(name: str) -> bool:
-    """Whether a value of this name is one that nobody should read: password, token, api_key …"""
+    """Whether a value of this name must not be seen: password, token, api_key …"""
     return _SECRET.search(_NEW_WORD.sub("_", name).lower()) is not None
 
 
@@ -28,7 +33,7 @@ def masked(value: Any, *, is_secret_itself: bool = False) -> Any:
     True, False and None stay: they say that a secret is there or not, and no more.
     """
     if is_secret_itself:
-        return value if isinstance(value, _HARMLESS) else Masked()
+        return value if isinstance(value, _HARMLESS) else Masked(MASK)
     if isinstance(value, _PLAIN):
         return value
     if isinstance(value, dict):
@@ -38,62 +43,48 @@ def masked(value: Any, *, is_secret_itself: bool = False) -> Any:
             key: masked(inner, is_secret_itself=isinstance(key, str) and is_secret(key))
             for key, inner in value.items()
         }
-    if isinstance(value, list | tuple):
-        return type(value)(map(masked, value)) if type(value) in (list, tuple) else value
-    return value
+    return type(value)(map(masked, value)) if type(value) in (list, tuple) else value
 
 
-def masked_text(text: str) -> str:
-    """A call in words, as stock RQ describes a job: `name='…'` is masked where it names a secret.
+def masked_text(call: str) -> str:
+    """A description of a call, as stock RQ writes it: `name='…'` is masked if it names a secret.
 
-    Where a value does not end as texts and numbers do (it was cut off, or is a list), all that
+    Where a value does not end as strings and numbers do (it was cut off, or is a list), all that
     follows is masked with it.
     """
     shown, end = list[str](), 0
-    for found in _NAME.finditer(text):
+    for found in _NAME.finditer(call):
         if found.start() < end or not is_secret(found[1]):
             continue
-        value = _VALUE.match(text, found.end())
+        value = _VALUE.match(call, found.end())
         assert value is not None  # its last alternative is anything
         if value[0] not in ("True", "False", "None"):
-            shown += text[end : found.end()], MASK
+            shown += call[end : found.end()], MASK
             end = value.end()
-    return "".join([*shown, text[end:]])
-
-
-_NAME = re.compile(r"(?<![\w-])([\w-]{1,100})(?:=|['\"]: )")
-_END = r"(?=[,)}\]]|$)"
-_VALUE = re.compile(
-    rf"""b?'(?:[^'\\]|\\.)*'{_END}|b?"(?:[^"\\]|\\.)*"{_END}|[\w.+*-]+{_END}|.*""", re.DOTALL
-)
+    return "".join([*shown, call[end:]])
 
 
 class Masked(str):
-    """The mask, which is shown without the quotes of a text."""
+    """The mask, which is shown without the quotes of a string."""
 
     __slots__ = ()
-
-    def __new__(cls) -> "Masked":
-        return super().__new__(cls, MASK)
-
-    def __repr__(self) -> str:
-        return MASK
+    __repr__ = str.__str__
 
 
 @dataclass(frozen=True)
 class Places:
-    """Which arguments by place are secrets: some, and perhaps all from one on.
+    """Which positional arguments are secrets: some, and perhaps all from one on.
 
-    As a text, "1" or "0,3-", it stands in the job's hash: who shows the job has no signature.
+    As a string, "1" or "0,3-", it stands in the job's hash: who shows the job has no signature.
     """
 
     some: frozenset[int] = frozenset()
     onward: int | None = None
 
     @classmethod
-    def read(cls, text: str) -> "Places":
-        """Those that `text` names; what cannot be understood is passed over."""
-        parts = [part.strip() for part in text.split(",")]
+    def read(cls, written: str) -> "Places":
+        """Those that `written` names; what cannot be understood is passed over."""
+        parts = [part.strip() for part in written.split(",")]
         onward = [int(part[:-1]) for part in parts if part[:-1].isdecimal() and part[-1] == "-"]
         some = frozenset(int(part) for part in parts if part.isdecimal())
         return cls(some, min(onward, default=None))
@@ -105,5 +96,5 @@ class Places:
         return bool(self.some) or self.onward is not None
 
     def __str__(self) -> str:
-        parts = [str(place) for place in sorted(self.some)]
-        return ",".join(parts if self.onward is None else [*parts, f"{self.onward}-"])
+        onward = [] if self.onward is None else [f"{self.onward}-"]
+        return ",".join([*map(str, sorted(self.some)), *onward])

@@ -1,4 +1,4 @@
-"""How far a job is, told by the job itself: `for row in progress(rows)`, `progress.update(0.4)`.
+"""A job's progress, as it reports it: `for row in progress(rows)`, `progress.update(0.4)`.
 
 It is kept in a field of the job's own hash, so it is gone when the job is.  Outside a worker both
 do nothing, so that a job's function can be called and tested like any other.
@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 WRITE_EVERY_S = 0.25
 
-# Never brings a deleted job's hash back to life, where it would stay for ever.
+# Never brings a deleted job's hash back to life, where it would stay forever.
 _WRITE_IF_THERE = """
 -- Write a job's progress if the job still exists.
 -- KEYS: the job's hash
@@ -61,42 +61,31 @@ class Progress:
         self._next_write = 0.0
 
     def __call__(self, rows: Iterable[T], total: int | None = None, note: str = "") -> Iterator[T]:
-        """Yield each of `rows` and tell how many are done.
+        """Yield each of `rows` and report how many are done.
 
-        `total` is asked of `rows` if it has a length; without one only the count is told.
+        `total` is the length of `rows` if it has one; without it only the count is reported.
         """
         if total is None and isinstance(rows, Sized):
             total = len(rows)
         for done, row in enumerate(rows):
-            self._count(done, total, note)
+            if total:
+                self.update(min(done / total, 1), note or f"{done:,} of {total:,}")
+            else:
+                self.update(None, note or f"{done:,} done")
             yield row
 
     def update(self, fraction: float | None, note: str = "") -> None:
-        """Say that the job is at `fraction` (0 to 1; None: not known) and what it does now.
+        """Report that the job is at `fraction` (0 to 1; None: not known), and what it does now.
 
         At most four a second are written, so it may be called as often as is convenient.
         Raises InvalidValue for a fraction outside 0 to 1.
         """
         if fraction is not None and not 0 <= fraction <= 1:
             raise InvalidValue("progress", fraction, "a fraction from 0 to 1, or None")
-        job = get_current_job()
-        if job is not None and self._is_time(job.id):
-            self._write(job, fraction, note)
-
-    def _count(self, done: int, total: int | None, note: str) -> None:
-        if total:
-            self.update(min(done / total, 1), note or f"{done:,} of {total:,}")
-        else:
-            self.update(None, note or f"{done:,} done")
-
-    def _is_time(self, job_id: str) -> bool:
-        now = clock.monotonic()
-        if job_id == self._job_id and now < self._next_write:
-            return False
-        self._job_id, self._next_write = job_id, now + WRITE_EVERY_S
-        return True
-
-    def _write(self, job: Job, fraction: float | None, note: str) -> None:
+        job, now = get_current_job(), clock.monotonic()
+        if job is None or (job.id == self._job_id and now < self._next_write):
+            return
+        self._job_id, self._next_write = job.id, now + WRITE_EVERY_S
         value = json.dumps({"fraction": fraction, "note": note[:200]})
         with suppress(RedisError):  # it is only shown: the job goes on
             job.connection.eval(_WRITE_IF_THERE, 1, job.key, keys.PROGRESS_FIELD, value)
@@ -106,5 +95,5 @@ progress = Progress()
 
 
 def read(job: Job) -> State | None:
-    """How far `job` is, as it last said; None if it never did."""
+    """The progress that `job` has reported last; None if it never did."""
     return State.decode(job.connection.hget(job.key, keys.PROGRESS_FIELD))

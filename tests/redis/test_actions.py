@@ -93,7 +93,7 @@ def test_what_has_begun_is_not_canceled_and_left_as_it_is(redis, in_state, statu
 def test_a_job_that_a_worker_of_rq_has_popped_is_not_said_to_be_canceled(redis):
     job = enqueue(numbers.add, 1, 2)
     redis.lpop(keys.queue("default"))
-    with pytest.raises(NotThisState, match=r"A worker is just taking it: look again"):
+    with pytest.raises(NotThisState, match=r"A worker is just claiming it: look again"):
         actions.cancel(job)
 
     assert state(redis, job.id) == "queued"
@@ -169,7 +169,7 @@ def test_a_job_that_is_tried_again_has_the_traces_that_rq_would_leave(redis, in_
 def test_what_waits_runs_or_has_finished_is_not_tried_again(redis, in_state, status):
     before_it = in_state(status)
     before = take(redis)
-    with pytest.raises(NotThisState, match="Only what failed, or was stopped or canceled"):
+    with pytest.raises(NotThisState, match="Only a job that failed, or was stopped or canceled"):
         actions.retry(before_it)
 
     assert differences(before, take(redis)) == {}
