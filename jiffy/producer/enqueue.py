@@ -598,13 +598,9 @@ def _known(one: Prepared, now: str) -> Job:
     )
 
 
-def _stand_in(
-    job_id: str, recipe: Recipe, become_real: Callable[[Job], object] = Job.refresh
-) -> Job:
+def _stand_in(job_id: str, recipe: Recipe, load: Callable[[Job], object] = Job.refresh) -> Job:
     result_ttl = recipe.fields.get("result_ttl")
-    job: Job = stand_in(
-        job_id, redis_io.shared(), become_real, origin=recipe.queue, result_ttl=result_ttl
-    )
+    job: Job = stand_in(job_id, redis_io.shared(), load, origin=recipe.queue, result_ttl=result_ttl)
     return job
 
 

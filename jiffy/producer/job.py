@@ -1,4 +1,4 @@
-"""RQ's job with JSON inside, found by its id; and a stand-in for one, nearly free."""
+"""RQ's job with JSON inside, found by its id; and a stand-in that costs nearly nothing."""
 
 from collections.abc import Callable, Mapping
 from enum import StrEnum
@@ -12,14 +12,14 @@ from rq.serializers import JSONSerializer
 
 from jiffy import connection
 
-# RQ's statuses, equal to them and to their words, but printed as these words.
+# RQ's statuses, equal to them and to their values, but printed as these values.
 _Status = StrEnum("_Status", {status.name: status.value for status in rq.job.JobStatus})  # type: ignore[misc]
 
 
 class Job(rq.job.Job):
     """RQ's job, with JSON where RQ would take pickle."""
 
-    # Fields of our own in its hash: RQ writes the hash and passes over them.
+    # Fields of our own in its hash: RQ writes the hash and ignores them.
     own_fields: Mapping[str, Any] = MappingProxyType({})
 
     def __init__(
@@ -31,7 +31,7 @@ class Job(rq.job.Job):
         super().__init__(id, connection, serializer or JSONSerializer)
 
     def get_status(self, refresh: bool = True) -> rq.job.JobStatus:
-        """RQ's, but it is printed as a word: `finished`."""
+        """RQ's, but it is printed as its value: `finished`."""
         return cast(rq.job.JobStatus, _Status(super().get_status(refresh)))
 
     def to_dict(self, include_meta: bool = True, include_result: bool = True) -> dict[str, Any]:
@@ -67,33 +67,31 @@ def fill(job: Job, fields: Mapping[str, Any]) -> None:
 def stand_in(
     job_id: str,
     redis: Redis,
-    become_real: Callable[[Any], object],
+    load: Callable[[Any], object],
     *,
     job_class: type[rq.job.Job] = Job,
     serializer: Any = JSONSerializer,
     **known: Any,
 ) -> Any:
-    """A job that knows its id and the attributes `known`; `become_real` tells it the others."""
+    """A job that knows its id and the attributes `known`; `load` gives it the others."""
     if job_class not in _LAZY:
         _LAZY[job_class] = _lazy(job_class)
     kind = _LAZY[job_class]
     lazy = kind.__new__(kind)
-    lazy.__dict__.update(
-        known, _job_id=job_id, connection=redis, serializer=serializer, _tell=become_real
-    )
+    lazy.__dict__.update(known, _job_id=job_id, connection=redis, serializer=serializer, _load=load)
     return lazy
 
 
 def real(job: Any) -> rq.job.Job:
-    """The same job, which may have been a stand-in.  Raises what telling it the others raises."""
-    return job._become_real() if "_tell" in vars(job) else job  # type: ignore[no-any-return]
+    """The same job, which may have been a stand-in.  Raises what loading it raises."""
+    return job._become_real() if "_load" in vars(job) else job  # type: ignore[no-any-return]
 
 
 _LAZY: dict[type[rq.job.Job], Any] = {}
 
 
 def _lazy(job_class: type[rq.job.Job]) -> Any:
-    """Its objects become a real `job_class` when they are first asked for more than they know."""
+    """Its objects become a real `job_class` when more is read of them than they know."""
 
     class Lazy(job_class):  # type: ignore[misc, valid-type]
         @property
@@ -113,10 +111,10 @@ def _lazy(job_class: type[rq.job.Job]) -> Any:
             before = dict(self.__dict__)
             object.__setattr__(self, "__class__", job_class)
             self.__init__(self._job_id, self.connection, self.serializer)  # type: ignore[misc]
-            del self.__dict__["_tell"], self.__dict__["_job_id"]
+            del self.__dict__["_load"], self.__dict__["_job_id"]
             try:
-                before["_tell"](self)
-            except BaseException:  # Redis is away: it can be asked again
+                before["_load"](self)
+            except BaseException:  # Redis is away: it can be tried again
                 self.__dict__.clear()
                 self.__dict__.update(before)
                 object.__setattr__(self, "__class__", Lazy)

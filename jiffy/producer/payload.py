@@ -1,4 +1,7 @@
-"""A call of a function, checked and put into the form in which it travels.  Nothing is run here."""
+"""The payload: a call of a function, checked and put into the form in which it travels.
+
+Nothing is run here.
+"""
 
 import inspect
 import json
@@ -12,20 +15,20 @@ from jiffy.producer import functions, masking
 from jiffy.settings import settings
 
 _MOST_SHOWN = 75  # of one argument in a description: as in RQ
-_BY_PLACE = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+_POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 _INSTEAD = {
-    "bytes": "Pass the path of a file, or a text.",
+    "bytes": "Pass the path of a file, or a string.",
     "date": "Pass its isoformat().",
     "datetime": "Pass its isoformat(), or its timestamp().",
-    "Decimal": "Pass it as a text: str(…).",
-    "PosixPath": "Pass it as a text: str(…).",
-    "UUID": "Pass it as a text: str(…).",
+    "Decimal": "Pass it as a string: str(…).",
+    "PosixPath": "Pass it as a string: str(…).",
+    "UUID": "Pass it as a string: str(…).",
     "frozenset": "Pass a list.",
     "set": "Pass a list.",
     "timedelta": "Pass its total_seconds().",
 }
-_KEYS = "Keys are texts: pass its str(…)."
-_ANYTHING_ELSE = "Pass a number, a text, a list, a dict, or the path of a file."
+_ANYTHING_ELSE = "Pass a number, a string, a list, a dict, or the path of a file."
+_NO_FUNCTION = "is no function that a worker could import by its name; enqueue a plain function"
 
 _encode = json.JSONEncoder().encode
 
@@ -33,7 +36,7 @@ _encode = json.JSONEncoder().encode
 class Placeholder(dict[str, bool]):
     """`result` in a part of a chain or group: it travels as a small JSON object, at any depth.
 
-    `join.lua` puts the value in its place when it is there; then it is a job like any other.
+    `release_waiting` in Lua puts the value in its place; then it is a job like any other.
     """
 
     def __repr__(self) -> str:
@@ -42,12 +45,12 @@ class Placeholder(dict[str, bool]):
 
 # Whatever an argument is to be, a result may be.
 result: Any = Placeholder({"jiffy:result": True})
-# In a job's data.  Quotes inside JSON's texts are escaped, so this stands nowhere else.
+# In a job's data.  Quotes inside JSON's strings are escaped, so this stands nowhere else.
 MARK = '{"jiffy:result": true}'
 
 
 class Call(NamedTuple):
-    """What a job carries: RQ's data, and the call in words, without secrets."""
+    """What a job carries: RQ's data, and the description of the call, without secrets."""
 
     data: str
     description: str
@@ -61,7 +64,7 @@ class Target:
     head: str  # of the data: all that comes before the arguments
     function: functions.Function
     signature: inspect.Signature | None
-    fitting: range  # how many arguments by place fit without a closer look
+    fitting: range  # how many positional arguments fit without a closer look
     secrets: masking.Places
     most_bytes: int
 
@@ -77,14 +80,16 @@ class Target:
         except (TypeError, ValueError, RecursionError) as error:
             raise self._unfit(args, kwargs, error) from None
         if len(data) > self.most_bytes:
-            raise CallTooLarge(self.path, len(data), self.most_bytes, self._largest(args, kwargs))
+            sizes = {name: len(_encode(value)) for name, value in self._named(args, kwargs)}
+            largest = max(sizes, key=sizes.__getitem__)
+            raise CallTooLarge(self.path, len(data), self.most_bytes, largest)
         # One brace is that of `kwargs`: only where there are more may there be a dict.
         if data.count("{") > 1 and has_other_keys([*args, *kwargs.values()]):
-            raise self._unfit(args, kwargs, ValueError("a key is no text"))
+            raise self._unfit(args, kwargs, ValueError("a key is no string"))
         return Call(data, self._described(args, kwargs))
 
     def check(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
-        """Raise WrongArguments, in words, unless these fit the signature."""
+        """Raise WrongArguments unless these fit the signature."""
         if self.signature is None:
             return
         try:
@@ -114,25 +119,19 @@ class Target:
         self, args: Sequence[Any], kwargs: Mapping[str, Any], error: Exception
     ) -> WrongArguments:
         for name, value in self._named(args, kwargs):
-            where, what, instead = _culprit(name, value) or ("", "", "")
-            if where:
+            if found := _culprit(name, value):
+                where, what, instead = found
                 return WrongArguments(
                     f"{self.path}: {where} cannot be sent as JSON: it is {what}. {instead}"
                 )
         return WrongArguments(f"{self.path}: the arguments cannot be sent as JSON: {error}.")
 
-    def _largest(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> str:
-        return max(self._named(args, kwargs), key=lambda pair: len(_encode(pair[1])))[0]
-
     def _named(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[tuple[str, Any]]:
         """Each argument with its name."""
-        parameters = self._parameters()
-        names = [parameter.name for parameter in parameters if parameter.kind in _BY_PLACE]
+        parameters = self.signature.parameters.values() if self.signature else ()
+        names = [parameter.name for parameter in parameters if parameter.kind in _POSITIONAL]
         names += [f"argument {place + 1}" for place in range(len(names), len(args))]
         return [*zip(names, args, strict=False), *kwargs.items()]
-
-    def _parameters(self) -> list[inspect.Parameter]:
-        return list(self.signature.parameters.values()) if self.signature else []
 
 
 def target(function: Callable[..., object]) -> Target:
@@ -158,18 +157,17 @@ def _target(function: functions.Function, modules: tuple[str, ...], most_bytes: 
     except ValueError:  # some functions written in C have none
         signature = None
     parameters = list(signature.parameters.values()) if signature else []
-    return Target(
-        path=path,
-        head=f"[{_encode(path)}, null, ",
-        function=function,
-        signature=signature,
-        fitting=_fitting(parameters),
-        secrets=_secrets(parameters),
-        most_bytes=most_bytes,
-    )
-
-
-_NO_FUNCTION = "is no function that a worker could import by its name; enqueue a plain function"
+    needed = [p for p in parameters if p.default is p.empty]
+    positional = sum(1 for p in parameters if p.kind in _POSITIONAL)
+    fitting = range(len(needed), positional + 1)
+    if any(p.kind not in _POSITIONAL for p in needed):
+        fitting = range(0)
+    secret = [(n, p) for n, p in enumerate(parameters) if masking.is_secret(p.name)]
+    onward = [n for n, p in secret if p.kind == p.VAR_POSITIONAL]
+    some = frozenset(n for n, p in secret if p.kind in _POSITIONAL)
+    secrets = masking.Places(some, onward[0] if onward else None)
+    head = f"[{_encode(path)}, null, "
+    return Target(path, head, function, signature, fitting, secrets, most_bytes)
 
 
 def refuse_unnamed(function: Any) -> None:
@@ -177,7 +175,7 @@ def refuse_unnamed(function: Any) -> None:
     name = getattr(function, "__qualname__", None)
     module = getattr(function, "__module__", None)
     if isinstance(function, str):
-        reason = "is a text; a function that is known by its path goes to enqueue.by_path"
+        reason = "is a string; a function that is known by its path goes to enqueue.by_path"
     elif not (callable(function) and isinstance(name, str) and isinstance(module, str)):
         reason = _NO_FUNCTION
     elif "<lambda>" in name:
@@ -194,32 +192,8 @@ def refuse_unnamed(function: Any) -> None:
     raise NotImportable(name if isinstance(name, str) else repr(function), reason)
 
 
-def _fitting(parameters: Sequence[inspect.Parameter]) -> range:
-    if any(p.kind not in _BY_PLACE and p.default is p.empty for p in parameters):
-        return range(0)
-    least = sum(1 for p in parameters if p.kind in _BY_PLACE and p.default is p.empty)
-    most = sum(1 for p in parameters if p.kind in _BY_PLACE)
-    return range(least, most + 1)
-
-
-def _secrets(parameters: Sequence[inspect.Parameter]) -> masking.Places:
-    secret = [(n, p) for n, p in enumerate(parameters) if masking.is_secret(p.name)]
-    onward = [n for n, p in secret if p.kind == p.VAR_POSITIONAL]
-    return masking.Places(
-        frozenset(n for n, p in secret if p.kind in _BY_PLACE), onward[0] if onward else None
-    )
-
-
-def _shown(value: Any, is_secret: bool = False) -> str:
-    try:
-        text = repr(masking.masked(value, is_secret_itself=is_secret))
-    except (RecursionError, ValueError):  # too deep, or a number of thousands of digits
-        return "…"
-    return text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}..."
-
-
 def has_other_keys(values: Sequence[Any]) -> bool:
-    """Whether there is a dict among them, at any depth, with a key that is no text."""
+    """Whether there is a dict among them, at any depth, with a key that is no string."""
     left = [*values]
     while left:
         value = left.pop()
@@ -230,6 +204,14 @@ def has_other_keys(values: Sequence[Any]) -> bool:
         elif isinstance(value, list | tuple):
             left += value
     return False
+
+
+def _shown(value: Any, is_secret: bool = False) -> str:
+    try:
+        shown = repr(masking.masked(value, is_secret_itself=is_secret))
+    except (RecursionError, ValueError):  # too deep, or a number of thousands of digits
+        return "…"
+    return shown if len(shown) <= _MOST_SHOWN else f"{shown[:_MOST_SHOWN]}..."
 
 
 def _culprit(where: str, value: Any) -> tuple[str, str, str] | None:
@@ -245,27 +227,25 @@ def _culprit(where: str, value: Any) -> tuple[str, str, str] | None:
         return where, "nested too deeply", "Pass the path of a file."
     except TypeError:
         pass
-    return _culprit_inside(where, value) or (None if is_sent else _unsent(where, value))
+    found = _culprit_inside(where, value)
+    if found or is_sent:
+        return found
+    if isinstance(value, int):  # only its length can be the reason
+        return where, "a number of more digits than JSON is read with", "Pass it as hex(…)."
+    return where, _a(value), _INSTEAD.get(type(value).__name__, _ANYTHING_ELSE)
 
 
 def _culprit_inside(where: str, value: Any) -> tuple[str, str, str] | None:
+    inner: list[tuple[str, Any]] = []
     if isinstance(value, dict):
-        for key, inner in value.items():
+        for key, one in value.items():
             if not isinstance(key, str):
-                return f"the key {_shown(key)} of {where}", _a(key), _KEYS
-            if found := _culprit(f"{where}[{key!r}]", inner):
-                return found
-    if isinstance(value, list | tuple):
-        for index, inner in enumerate(value):
-            if found := _culprit(f"{where}[{index}]", inner):
-                return found
-    return None
-
-
-def _unsent(where: str, value: Any) -> tuple[str, str, str]:
-    if isinstance(value, int):  # only its length can be wrong
-        return where, "a number of more digits than JSON is read with", "Pass it as hex(…)."
-    return where, _a(value), _INSTEAD.get(type(value).__name__, _ANYTHING_ELSE)
+                instead = "Keys are strings: pass its str(…)."
+                return f"the key {_shown(key)} of {where}", _a(key), instead
+            inner.append((f"{where}[{key!r}]", one))
+    elif isinstance(value, list | tuple):
+        inner = [(f"{where}[{index}]", one) for index, one in enumerate(value)]
+    return next(filter(None, (_culprit(place, one) for place, one in inner)), None)
 
 
 def _a(value: object) -> str:

@@ -293,7 +293,7 @@ def test_results_that_are_not_asked_for_may_be_as_large_as_they_like(work):
         ([part(add, 1), part(add)], collect, WrongArguments, "Part 2: .* needs the argument 'x'"),
         ([part(add, 1), part(add, result)], collect, WrongArguments, "Part 2: only `then`"),
         ([part(add, 1)], nothing, WrongArguments, "nothing"),
-        ([part(add, 1)], "no function", NotImportable, "then: 'no function' is a text"),
+        ([part(add, 1)], "no function", NotImportable, "then: 'no function' is a string"),
         ([part(add, 1).options(unique="1h")], collect, InvalidValue, "Part 1: unique"),
         ([part(add, 1)], part(collect, result).options(in_="5m"), InvalidValue, "in_"),
     ],

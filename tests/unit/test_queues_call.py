@@ -55,7 +55,7 @@ def test_the_description_is_rqs(args, kwargs):
         (functools.partial(add, 1), "is no function that a worker could import"),
         (5, "is no function that a worker could import"),
         ([add], "is no function that a worker could import"),
-        ("jobs.numbers.add", "is a text; a function that is known by its path goes to"),
+        ("jobs.numbers.add", "is a string; a function that is known by its path goes to"),
     ],
 )
 def test_what_a_worker_could_not_import_is_refused_with_the_reason(function, reason):
@@ -139,19 +139,19 @@ CIRCULAR.append(CIRCULAR)
     ("value", "where", "what"),
     [
         (datetime(2999, 1, 1, tzinfo=UTC), "y", "a datetime. Pass its isoformat()"),
-        (Path("a.jpg"), "y", "a PosixPath. Pass it as a text"),
-        (Decimal(1), "y", "a Decimal. Pass it as a text"),
+        (Path("a.jpg"), "y", "a PosixPath. Pass it as a string"),
+        (Decimal(1), "y", "a Decimal. Pass it as a string"),
         ({1, 2}, "y", "a set. Pass a list"),
         (b"raw", "y", "a bytes. Pass the path of a file"),
         (object(), "y", "an object. Pass a number"),
         ([1, {"at": {"now": b""}}], "y[1]['at']['now']", "a bytes"),
-        ({(1, 2): 3}, "the key (1, 2) of y", "a tuple. Keys are texts"),
-        ({1: "a", "1": "b"}, "the key 1 of y", "an int. Keys are texts: pass its str(…)"),
-        ([{"a": {True: 1}}], "the key True of y[0]['a']", "a bool. Keys are texts"),
-        ({None: 1}, "the key None of y", "a NoneType. Keys are texts"),
+        ({(1, 2): 3}, "the key (1, 2) of y", "a tuple. Keys are strings"),
+        ({1: "a", "1": "b"}, "the key 1 of y", "an int. Keys are strings: pass its str(…)"),
+        ([{"a": {True: 1}}], "the key True of y[0]['a']", "a bool. Keys are strings"),
+        ({None: 1}, "the key None of y", "a NoneType. Keys are strings"),
         (CIRCULAR, "y", "a list or dict that contains itself"),
         ([1, 10**5000], "y[1]", "a number of more digits than JSON is read with. Pass it as hex"),
-        ({10**5000: 1}, "the key … of y", "an int. Keys are texts"),
+        ({10**5000: 1}, "the key … of y", "an int. Keys are strings"),
     ],
 )
 def test_a_value_that_cannot_be_sent_is_named_with_its_type_and_a_remedy(value, where, what):
