@@ -1,4 +1,4 @@
-"""What only a real browser can tell: it is live, and no text of a job becomes code."""
+"""In a real browser: pages are live, and no string of a job becomes code."""
 
 import json
 from urllib.parse import quote
@@ -21,7 +21,7 @@ ATTACK = (
 QUEUE = "'+(window.hacked=1)+'\"><img src=x onerror=window.hacked=1><%= hacked=1 %>"
 
 
-def test_a_job_is_seen_to_finish_without_reloading(browser, work):
+def test_a_job_finishes_on_the_page_without_a_reload(browser, work):
     job = enqueue(numbers.add, 5, 3)
     browser.evaluate("window.same = true")
     browser.wait_for_selector(f"#job-{job.id} .state.queued")
@@ -59,7 +59,7 @@ def test_the_keyboards_focus_survives_a_refresh(browser, plant):
     assert browser.evaluate("document.activeElement.closest('tr').id") == "job-first"
 
 
-def test_an_absent_redis_is_told_and_what_was_seen_stays(browser, plant, environ):
+def test_without_redis_the_page_keeps_its_content_and_says_why(browser, plant, environ):
     plant("seen")
     refresh(browser)
     browser.wait_for_selector("#job-seen")
@@ -114,7 +114,7 @@ def test_logging_out_works(browser):
 
 @pytest.fixture
 def attacked(plant, plant_worker):
-    """A Redis in which every text attacks whoever shows it."""
+    """A Redis in which every string attacks the page that shows it."""
     call = [ATTACK, None, [ATTACK], {ATTACK: ATTACK}]
     texts = {"description": ATTACK, "origin": QUEUE, "call": call, "worker_name": ATTACK}
     meta = json.dumps({ATTACK: ATTACK})
@@ -153,7 +153,7 @@ RQ = {
 }  # fmt: skip
 
 
-def test_no_text_of_a_job_becomes_code_on_our_pages(browser, attacked):
+def test_no_string_of_a_job_becomes_code_on_our_pages(browser, attacked):
     for path in OURS:
         browser.goto(path)
 
@@ -161,7 +161,7 @@ def test_no_text_of_a_job_becomes_code_on_our_pages(browser, attacked):
         assert "onerror=window.hacked" in browser.inner_text("main"), path
 
 
-def test_no_text_of_a_job_becomes_code_when_a_page_refreshes(browser, request):
+def test_no_string_of_a_job_becomes_code_when_a_page_refreshes(browser, request):
     request.getfixturevalue("attacked")
     refresh(browser)
     browser.wait_for_selector("#job-failed")
@@ -169,7 +169,7 @@ def test_no_text_of_a_job_becomes_code_when_a_page_refreshes(browser, request):
     assert is_unharmed(browser)
 
 
-def test_no_text_of_a_job_becomes_code_in_rq_dashboard(browser, attacked):
+def test_no_string_of_a_job_becomes_code_in_rq_dashboard(browser, attacked):
     for path, shown in RQ.items():
         browser.goto(path)
         browser.wait_for_selector(shown, state="attached")

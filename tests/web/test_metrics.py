@@ -1,4 +1,4 @@
-"""What Prometheus reads: who may, what it finds, and that it is parsed as it was meant."""
+"""What Prometheus reads, and with which token."""
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -26,7 +26,7 @@ def measure(api):
     return read
 
 
-def test_nobody_reads_it_without_a_token(app, stranger, client, environ):
+def test_it_needs_a_token(app, stranger, client, environ):
     environ(API_READ_TOKEN="reads")
 
     assert stranger.get("/metrics").status_code == 401

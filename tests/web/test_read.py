@@ -34,7 +34,7 @@ def test_a_secret_that_stock_rq_enqueued_is_masked_by_its_name(redis, plant):
     assert read.job(redis, "one").arguments == '5, password=***, to={"pin": "***"}'
 
 
-def test_a_secret_in_what_stock_rq_says_of_a_job_is_masked_by_its_name(client, plant):
+def test_a_secret_in_a_description_of_stock_rq_is_masked_by_its_name(client, plant):
     plant("one", description="jobs.orders.login('ann', api_key='hunter-1')")
     answers = [look(client, view.format("one")).text for view in VIEWS]
 
@@ -49,7 +49,7 @@ def test_a_result_that_is_still_to_come_is_called_result(redis, environ):
     assert read.job(redis, last.id).arguments == "result, y=result"
 
 
-def test_the_reason_of_a_cancellation_is_told_of_a_canceled_job_only(redis, plant):
+def test_only_a_canceled_job_has_the_reason_of_a_cancellation(redis, plant):
     reason = {keys.REASON_FIELD: "it expired"}
     plant("late", status="canceled", error="ValueError: an earlier try", **reason)
     plant("ran", status="finished", **reason)
@@ -58,7 +58,7 @@ def test_the_reason_of_a_cancellation_is_told_of_a_canceled_job_only(redis, plan
     assert read.job(redis, "ran").error == ""
 
 
-def test_of_an_earlier_time_nothing_is_told(redis, plant):
+def test_nothing_of_an_earlier_attempt_is_shown(redis, plant):
     told = {keys.PROGRESS_FIELD: '{"fraction": 0.0, "note": ""}', "retries_left": 2}
     plant("done", status="finished", result=5, **told)
     plant("again", status="started", error="an earlier try", **told)
@@ -75,7 +75,7 @@ def test_a_job_that_is_retried_by_hand_forgets_how_far_it_was(redis, plant):
     assert not redis.hexists(keys.job("bad"), keys.PROGRESS_FIELD)
 
 
-def test_what_a_deferred_job_depends_on_is_told(redis, plant):
+def test_a_deferred_job_has_what_it_depends_on(redis, plant):
     first, second = enqueue.chain(part(numbers.add, 2, 3), part(numbers.add, result, 4))
     after = enqueue.options(depends_on=[first.id, second.id])(numbers.add, 1, 1)
 
@@ -121,7 +121,7 @@ def test_a_pickled_job_shows_its_description_and_says_what_is_not_shown(client, 
     assert "result is pickled: not shown" in told.problems
 
 
-def test_a_job_in_a_list_whose_hash_is_gone_is_passed_over(client, plant, redis):
+def test_a_listed_job_whose_hash_is_gone_is_skipped(client, plant, redis):
     plant("gone")
     redis.delete(keys.job("gone"))
 

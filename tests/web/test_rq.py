@@ -2,7 +2,7 @@
 
 import pytest
 
-from jiffy import keys
+from jiffy import every, keys
 from jiffy.producer.enqueue import enqueue
 from jobs import numbers
 from tests.web.conftest import OWN, post
@@ -17,7 +17,7 @@ def test_its_pages_are_there(client, path):
 
 
 @pytest.mark.parametrize("path", [*VIEWS, "/rq/0/view/job/x"])
-def test_its_templates_insert_texts_as_texts(client, plant, path):
+def test_its_templates_escape_strings(client, plant, path):
     plant("x")
     text = client.get(path).text
 
@@ -25,13 +25,13 @@ def test_its_templates_insert_texts_as_texts(client, plant, path):
     assert ".text(d." not in text
 
 
-def test_a_queues_name_in_its_scripts_is_a_text(client):
+def test_its_scripts_escape_the_name_of_a_queue(client):
     text = client.get("/rq/0/view/jobs/'-alert(1)-'/queued/8/asc/1").text
 
     assert "'-alert(1)-'" not in text
 
 
-def test_its_own_scripts_run_by_a_number_that_changes(client):
+def test_its_own_scripts_run_by_a_nonce_that_changes(client):
     first, second = client.get("/rq/"), client.get("/rq/")
     nonce = first.headers["Content-Security-Policy"].partition("'nonce-")[2].partition("'")[0]
 
@@ -42,7 +42,7 @@ def test_its_own_scripts_run_by_a_number_that_changes(client):
     )
 
 
-def test_where_redis_is_and_its_password_are_not_told(client, environ):
+def test_the_url_of_redis_is_not_shown(client, environ):
     environ(REDIS_URL="redis://user:secret@127.0.0.1:6379/0", DASHBOARD_PASSWORD="x")
 
     assert "secret" not in client.get("/rq/").text
@@ -73,7 +73,7 @@ def test_nothing_changes_without_a_token_nor_from_another_site(client, plant, re
     assert redis.zcard(keys.REGISTRIES["failed"] + "default") == 1
 
 
-def test_its_own_scripts_are_given_the_token(client, plant, redis):
+def test_its_own_scripts_get_the_token(client, plant, redis):
     plant("bad", status="failed")
     client.get("/rq/")
     token = client.get_cookie("_csrf_token", path="/rq").value
@@ -92,7 +92,7 @@ def test_a_requeued_job_runs(client, plant, work, redis):
 
 
 @pytest.mark.parametrize("registry", ["queued", *keys.REGISTRIES])
-def test_a_page_holds_as_many_jobs_as_were_asked_for(client, plant, registry):
+def test_a_page_has_as_many_jobs_as_requested(client, plant, registry):
     for number in range(20):
         plant(f"job{number:02}", status=registry)
     pages = [
@@ -134,7 +134,7 @@ def test_what_is_not_there_is_404_in_words(client, path):
     assert "Traceback" not in answer.text
 
 
-def test_a_job_that_cannot_be_requeued_is_said_so(client, plant, redis):
+def test_a_job_that_cannot_be_requeued_is_refused(client, plant, redis):
     plant("done")
     plant("corrupt", status="failed")
     redis.hset(keys.job("corrupt"), "retry_intervals", "{")
@@ -159,3 +159,10 @@ def test_a_worker_whose_job_was_deleted_is_shown_as_idle(client, plant_worker):
     plant_worker("w1", state="busy", runs="deleted")
 
     assert client.get("/rq/0/data/workers.json").json["workers"][0]["current_job"] == "idle"
+
+
+def test_an_entry_of_the_schedule_cannot_be_deleted_as_a_job(client, declare, redis):
+    declare(every("10m", numbers.add, args=[2, 3], name="sum"))
+
+    assert post(client, "/rq/job/entry-sum/delete").status_code == 409
+    assert redis.exists(keys.job("entry-sum"))

@@ -1,4 +1,4 @@
-"""The schedule in the browser and in the API: what is told, and what may be done."""
+"""The schedule in the browser and in the API: what is shown, and what can be done."""
 
 import json
 import re
@@ -23,13 +23,13 @@ def entry(declare):
 # Is there a scheduler?
 
 
-def test_a_scheduler_that_is_away_is_told_on_every_page_of_the_schedule(client, entry):
+def test_every_page_of_the_schedule_warns_of_a_missing_scheduler(client, entry):
     for path in ("/", "/schedule", PAGE):
         assert 'id="no-scheduler"' in client.get(path).text
 
 
 @pytest.mark.usefixtures("leader", "entry")
-def test_a_scheduler_that_runs_is_no_news(client):
+def test_a_running_scheduler_causes_no_warning(client):
     for path in ("/", "/schedule", PAGE):
         assert 'id="no-scheduler"' not in client.get(path).text
 
@@ -41,7 +41,7 @@ def test_where_nothing_is_scheduled_no_scheduler_is_missed(client, stranger, api
     assert api("GET", "/api/schedule").json == {"scheduler": "none", "entries": [], "left_out": []}
 
 
-def test_health_tells_whether_a_scheduler_leads_and_never_which(stranger, entry, redis):
+def test_health_says_whether_a_scheduler_leads_and_never_which(stranger, entry, redis):
     away = stranger.get("/healthz")
     redis.set(keys.LEADER, json.dumps({"who": "scheduler.1:7", "token": "t"}))
     led = stranger.get("/healthz")
@@ -54,7 +54,7 @@ def test_health_tells_whether_a_scheduler_leads_and_never_which(stranger, entry,
 # Pages
 
 
-def test_the_first_page_shows_what_is_next_and_how_it_went_last(client, entry, redis):
+def test_the_first_page_shows_the_next_and_the_last_run(client, entry, redis):
     redis.lpush(keys.ticks(ENTRY), "t|1763600400|3|failed|1500|")
     text = client.get("/").text
 
@@ -97,7 +97,7 @@ def test_an_entry_is_paused_and_resumed_on_its_page(client, entry, redis):
     assert entries.find(redis, NAME).paused is None
 
 
-def test_the_next_tick_is_skipped_from_the_page_and_that_is_taken_back(client, entry, redis):
+def test_the_next_run_is_skipped_from_the_page_and_the_skip_canceled(client, entry, redis):
     post(client, f"{PAGE}/skip")
     skips = entries.find(redis, NAME).skip
     text = client.get(PAGE).text
@@ -108,7 +108,7 @@ def test_the_next_tick_is_skipped_from_the_page_and_that_is_taken_back(client, e
     assert entries.find(redis, NAME).skip == 0
 
 
-def test_an_entry_is_run_now_from_its_page_and_the_history_says_by_whom(client, entry, work):
+def test_an_entry_is_run_now_from_its_page_and_the_history_names_the_user(client, entry, work):
     post(client, f"{PAGE}/run")
 
     assert work() == 1
@@ -138,9 +138,7 @@ def test_nothing_is_done_without_a_token_or_a_login(client, stranger, entry, red
         ("skip", {"count": "9" * 5000}, 422, "count is &#39;999"),
     ],
 )
-def test_a_page_says_what_is_wrong_with_what_was_filled_in(
-    client, entry, action, fields, status, said
-):
+def test_a_page_names_the_invalid_value(client, entry, action, fields, status, said):
     answer = post(client, f"{PAGE}/{action}", **fields)
 
     assert answer.status_code == status
@@ -155,14 +153,14 @@ def test_an_unknown_entry_is_not_found_in_words(client, api, entry):
     assert told.json["detail"].startswith("No entry 'nope' in the schedule.")
 
 
-def test_an_entry_of_rq_scheduler_leads_to_its_job(client, redis):
+def test_an_entry_of_rq_scheduler_links_to_its_job(client, redis):
     moment = datetime(2999, 1, 1, tzinfo=UTC)
     job = Scheduler(connection=redis).enqueue_at(moment, numbers.add, 2, 3)
 
     assert f'href="/jobs/{job.id}"' in client.get("/schedule").text
 
 
-def test_a_job_leads_to_its_entry_whatever_that_is_called(client, entry, redis, plant):
+def test_a_job_links_to_its_entry_whatever_its_name(client, entry, redis, plant):
     job_id = entries.run_now(redis, NAME, "ada")
     plant("odd", **{keys.TICK_OF_FIELD: "../<b>"})
 
@@ -173,7 +171,7 @@ def test_a_job_leads_to_its_entry_whatever_that_is_called(client, entry, redis, 
 # API
 
 
-def test_the_api_tells_the_schedule(api, declare, leader):
+def test_the_api_has_the_schedule(api, declare, leader):
     declare(
         every("10m", numbers.add, args=[2, 3]),
         at(datetime(2999, 1, 1, tzinfo=UTC), numbers.add, args=[1, 2], name="new-year"),
@@ -187,7 +185,7 @@ def test_the_api_tells_the_schedule(api, declare, leader):
     assert (second["name"], second["next"]) == ("new-year", "2999-01-01T00:00:00Z")
 
 
-def test_the_api_tells_which_entries_can_be_operated_and_of_the_others_why_not(api, entry, redis):
+def test_the_api_says_which_entries_can_be_changed_and_why_not_the_others(api, entry, redis):
     moment = datetime(2999, 1, 1, tzinfo=UTC)
     job = Scheduler(connection=redis).enqueue_at(moment, numbers.add, 2, 3)
     told = api("GET", "/api/schedule").json["entries"]
@@ -261,7 +259,7 @@ def test_a_token_that_may_only_read_changes_no_entry(app, environ, entry, redis)
 
 
 @pytest.mark.browser
-def test_what_one_types_survives_a_refresh_and_the_pause_is_seen(browser, entry, redis):
+def test_typed_text_survives_a_refresh_and_the_pause_is_shown(browser, entry, redis):
     browser.goto(PAGE)
     browser.fill("[name=why]", "the disk is full")
     with browser.expect_response("**" + PAGE):
