@@ -125,7 +125,7 @@ def _enqueue_each(
     args, kwargs = functions.split(function, words)
     # Names of files may be any bytes.
     lines = (os.fsdecode(line.rstrip(b"\r\n")) for line in file if line.strip(b"\r\n"))
-    calls = (Both(*functions.from_texts(function, [line, *args], kwargs)) for line in lines)
+    calls = (Both(*functions.from_strings(function, [line, *args], kwargs)) for line in lines)
     began, done = clock.monotonic(), 0
 
     def show(number: int) -> None:

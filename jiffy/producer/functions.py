@@ -1,7 +1,4 @@
-"""A job's function: found by its path, and the arguments that it takes.
-
-Nothing here runs it.
-"""
+"""A job's function: found by its path, and the arguments that it takes.  It is not run here."""
 
 import difflib
 import importlib
@@ -22,8 +19,8 @@ from jiffy.errors import BrokenModule, NotAllowed, UnknownFunction, WrongArgumen
 
 Function = Callable[..., Any]
 
-_OTHERS_BY_PLACE = inspect.Parameter.VAR_POSITIONAL
-_OTHERS_BY_NAME = inspect.Parameter.VAR_KEYWORD
+_Parameter = inspect.Parameter
+
 _METHODS = (staticmethod, classmethod)
 # Why a path is not allowed, and what to do about it.
 _MOVE_IT = "Move it there, or add its module to JOBS_MODULES."
@@ -95,57 +92,74 @@ def path_of(function: Function) -> str:
 
 
 def check(function: Function, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
-    """Raise WrongArguments, in words, unless `function` can be called like that."""
+    """Raise WrongArguments, with the reason, unless `function` can be called like that."""
     signature = inspect.signature(function)
     try:
         signature.bind(*args, **kwargs)
     except TypeError as error:
-        reason = _reason(function, signature, args, kwargs) or f"cannot be called so: {error}"
+        reason = (
+            _reason(function, signature, args, kwargs) or f"cannot be called like that: {error}"
+        )
         raise WrongArguments(
             f"{function.__name__}() {reason}. It takes {function.__name__}{signature}."
         ) from None
 
 
 def from_words(function: Function, words: Sequence[str]) -> tuple[list[Any], dict[str, Any]]:
-    """Turn a shell's words into arguments: `200` by the parameter's type, `name=value` by name.
+    """Convert a shell's words to the types in the function's signature; `name=value` is a keyword
+    argument.
 
     Raises WrongArguments for a value that does not fit its parameter's type, and for all that
     `check` refuses.
     """
-    return from_texts(function, *split(function, words))
+    return from_strings(function, *split(function, words))
 
 
 def split(function: Function, words: Sequence[str]) -> tuple[list[str], dict[str, str]]:
-    """A shell's words, as arguments by place and by name, still texts.
+    """A shell's words, as positional and keyword arguments, still strings.
 
-    `name=value` goes by name, but by place where only `*args` could take it.
+    `name=value` is a keyword argument, but a positional one where only `*args` could take it.
     """
     parameters = _typed(function)[0].parameters
     kinds = {parameter.kind for parameter in parameters.values()}
-    is_any_name = _OTHERS_BY_PLACE not in kinds or _OTHERS_BY_NAME in kinds
+    takes_any_name = _Parameter.VAR_POSITIONAL not in kinds or _Parameter.VAR_KEYWORD in kinds
     args: list[str] = []
     kwargs: dict[str, str] = {}
     for word in words:
         name, equals, value = word.partition("=")
-        if equals and name.isidentifier() and (is_any_name or name in parameters):
+        if equals and name.isidentifier() and (takes_any_name or name in parameters):
             kwargs[name] = value
         else:
             args.append(word)
     return args, kwargs
 
 
-def from_texts(
+def from_strings(
     function: Function, args: Sequence[str], kwargs: Mapping[str, str]
 ) -> tuple[list[Any], dict[str, Any]]:
-    """Turn texts into what the parameters' types say; raises what `from_words` does."""
+    """Convert strings to the types in the function's signature; raises what `from_words` does."""
     signature, hints = _typed(function)
     try:
         bound = signature.bind(*args, **kwargs)
     except TypeError:
-        check(function, args, kwargs)  # says it in words
+        check(function, args, kwargs)  # says why
         raise
+
+    def convert(name: str, string: str, hint: Any) -> Any:
+        try:
+            return _convert(string, hint)
+        except ValueError:
+            needed = f"{name!r} as {_in_words(hint)}, not {string!r}"
+            raise WrongArguments(f"{function.__name__}() needs {needed}.") from None
+
     for name, value in bound.arguments.items():
-        bound.arguments[name] = _convert_all(function, name, value, hints.get(name, Any))
+        hint = hints.get(name, Any)
+        if isinstance(value, tuple):  # *args
+            bound.arguments[name] = tuple(convert(name, string, hint) for string in value)
+        elif isinstance(value, dict):  # **kwargs
+            bound.arguments[name] = {key: convert(key, one, hint) for key, one in value.items()}
+        else:
+            bound.arguments[name] = convert(name, value, hint)
     return list(bound.args), dict(bound.kwargs)
 
 
@@ -270,23 +284,6 @@ def _reason(
     return f"needs the argument {missing[0]!r}" if missing else None
 
 
-def _convert_all(function: Function, name: str, value: Any, hint: Any) -> Any:
-    if isinstance(value, tuple):  # *args
-        return tuple(_convert_or_refuse(function, name, text, hint) for text in value)
-    if isinstance(value, dict):  # **kwargs
-        return {key: _convert_or_refuse(function, key, text, hint) for key, text in value.items()}
-    return _convert_or_refuse(function, name, value, hint)
-
-
-def _convert_or_refuse(function: Function, name: str, text: str, hint: Any) -> Any:
-    try:
-        return _convert(text, hint)
-    except ValueError:
-        raise WrongArguments(
-            f"{function.__name__}() needs {name!r} as {_in_words(hint)}, not {text!r}."
-        ) from None
-
-
 def _in_words(hint: Any) -> str:
     if typing.get_origin(hint) in (typing.Union, types.UnionType):
         return " | ".join(map(_in_words, typing.get_args(hint)))
@@ -298,15 +295,22 @@ def _in_words(hint: Any) -> str:
     return hint.__name__ if is_plain else str(hint)
 
 
-def _convert(text: str, hint: Any) -> Any:
-    """Turn `text` into what `hint` says; raise ValueError if it cannot be."""
-    if hint in _FROM_TEXT:
-        return _FROM_TEXT[hint](text)
+def _convert(string: str, hint: Any) -> Any:
+    """The value that `hint` wants; raises ValueError if it cannot be."""
+    if hint in _FROM_STRING:
+        return _FROM_STRING[hint](string)
     if typing.get_origin(hint) in (typing.Union, types.UnionType):
-        return _convert_to_one_of(text, typing.get_args(hint))
+        # The strictest first: every string is a str, so that comes last.
+        for one in sorted(typing.get_args(hint), key=lambda one: one in (str, Path)):
+            with suppress(ValueError):
+                return _convert(string, one)
+        raise ValueError(string)
     if choices := _choices(hint):
-        return _chosen(text, choices)
-    return json.loads(text)
+        for choice in choices:
+            if str(choice) == string:
+                return choice
+        raise ValueError(string)
+    return json.loads(string)
 
 
 def _choices(hint: Any) -> Sequence[Any]:
@@ -318,45 +322,28 @@ def _choices(hint: Any) -> Sequence[Any]:
     return ()
 
 
-def _chosen(text: str, choices: Sequence[Any]) -> Any:
-    for choice in choices:
-        if str(choice) == text:
-            return choice
-    raise ValueError(text)
-
-
-def _convert_to_one_of(text: str, hints: Sequence[Any]) -> Any:
-    # The strictest first: every text is a str, so that comes last.
-    for hint in sorted(hints, key=lambda hint: hint in (str, Path)):
-        try:
-            return _convert(text, hint)
-        except ValueError:
-            continue
-    raise ValueError(text)
-
-
-def _bool(text: str) -> bool:
-    lowered = text.lower()
+def _bool(string: str) -> bool:
+    lowered = string.lower()
     if lowered not in ("true", "yes", "1", "false", "no", "0"):
-        raise ValueError(text)
+        raise ValueError(string)
     return lowered in ("true", "yes", "1")
 
 
-def _none(text: str) -> None:
-    if text.lower() not in ("none", "null"):
-        raise ValueError(text)
+def _none(string: str) -> None:
+    if string.lower() not in ("none", "null"):
+        raise ValueError(string)
 
 
-def _anything(text: str) -> Any:
+def _anything(string: str) -> Any:
     try:
-        return json.loads(text)
+        return json.loads(string)
     except ValueError:
-        return text
+        return string
 
 
-_FROM_TEXT: dict[Any, Callable[[str], Any]] = {
+_FROM_STRING: dict[Any, Callable[[str], Any]] = {
     str: str,
-    Path: str,  # a path travels as text
+    Path: str,  # a path travels as a string
     int: int,
     float: float,
     bool: _bool,
