@@ -90,9 +90,8 @@ class Recipe:
         sizes = {name: len(self._text_of(name)) for name in ("meta", "description")}
         if sum(sizes.values()) > self.target.most_bytes:
             largest = max(sizes, key=sizes.__getitem__)
-            raise CallTooLarge(
-                self.target.path, sum(sizes.values()), self.target.most_bytes, largest
-            )
+            most = self.target.most_bytes
+            raise CallTooLarge(self.target.path, sum(sizes.values()), most, largest)
         self._pack()
 
     def having(self, fields: Mapping[str, Any]) -> "Recipe":
@@ -366,12 +365,6 @@ class Enqueue:
         from jiffy.producer import workflows
 
         return workflows.group(parts, then, self)
-
-    def check(
-        self, func: Callable[..., object], args: Sequence[Any], kwargs: Mapping[str, Any]
-    ) -> None:
-        """Raise what enqueueing this call would, as far as it is known before; write nothing."""
-        self._recipe(func).call(args, kwargs)
 
     def make(
         self, func: Callable[..., object], args: Sequence[Any], kwargs: Mapping[str, Any]

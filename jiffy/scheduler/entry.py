@@ -374,7 +374,7 @@ def _jitter_s(given: clock.Duration, timing: Timing) -> float:
 def _check_alerts(on_missed: object, ping: object, name: str, job: Job) -> None:
     if callable(on_missed):
         try:
-            enqueue.check(on_missed, alert_arguments(name, clock.now(), "why"), {})
+            enqueue.prepare(on_missed, alert_arguments(name, clock.now(), "why"), {})
         except WrongArguments as error:
             passed = "the entry's name, the slot and the reason"
             raise WrongArguments(f"on_missed is called with {passed}: {error}") from None

@@ -116,7 +116,7 @@ def _checked(run: list[_Call]) -> tuple[list[_Call], producer.Enqueue, functions
         chosen = producer.enqueue.options(**run[0].options | {"job_id": None})
     for call in run:
         with problems.in_item(call.number):
-            chosen.check(function, call.arguments.args, call.arguments.kwargs)
+            chosen.prepare(function, call.arguments.args, call.arguments.kwargs)
     return run, chosen, function
 
 
