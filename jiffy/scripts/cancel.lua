@@ -9,7 +9,7 @@ local job = fields(key, 'status', 'origin', 'jiffy:reason', 'rate_limit_key')
 if not job or call('EXISTS', key) == 0 then return {'', 0} end
 local status, queue, reason, limit = job[1] or 'unknown', job[2] or '', job[3], job[4]
 
--- The status alone is not enough: a worker of RQ's may have popped the id and not said so yet.
+-- The status alone is not enough: a worker of RQ's may have popped the id and not marked it yet.
 local is_taken_off = false
 if status == 'queued' then
   is_taken_off = call('LREM', RQ .. 'queue:' .. queue, 0, id) > 0
@@ -22,7 +22,7 @@ elseif status == 'rate_limited' and limit then
 end
 if not is_taken_off then return {status, 0} end
 call('HSET', key, 'status', 'canceled')
--- If it was to be retried, this says why: its last line tells that from a reason for the cancel.
+-- If it was to be retried, this is the reason: its last line tells it from a reason for the cancel.
 if reason then call('HSET', key, 'jiffy:reason', 'It was not tried again after ' .. string.match(reason, '[^\n]*$')) end
 call('ZADD', RQ .. 'canceled:' .. queue, time[1], id)
 call('ZREM', OWN .. 'expiring', id)

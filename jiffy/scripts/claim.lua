@@ -1,4 +1,4 @@
--- Give back what a worker holds and will not run, then claim jobs for it from the queues in order.
+-- Requeue what a worker holds and will not run, then claim jobs for it from the queues in order.
 -- KEYS: the worker's hash, suspended, then the queues
 -- ARGV: the worker's name, how many to claim at most (0: only what is to do beside jobs; -1: not even that), lease in
 --       s (0: for as long as the jobs may run), prefix of the new executions, the last execution that it has begun
@@ -21,8 +21,8 @@ even_if_full()
 local worker, want, lease_s, prefix, keep = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4], ARGV[5]
 local is_renewed = lease_s > 0  -- or else these calls are this worker's only heartbeat
 
--- A claim whose answer was lost is sent again and gives back what the first one claimed.  If Redis hears the first one
--- last (it was frozen, say), that must not give back what runs by now.
+-- A claim whose answer was lost is sent again and requeues what the first one claimed.  If the first one arrives last
+-- (Redis was frozen, for example), it must not requeue what runs by now.
 local held, kept = held_by(worker), 0
 local newest = #held > 0 and held[#held][4] or ''
 local PROCESS, BATCH = 16, 24  -- so many characters of an execution name these
@@ -31,7 +31,7 @@ if is_same(PROCESS, prefix, newest) and newest >= prefix then return {0, 0, {}, 
 for i = #held, 1, -1 do
   local execution = held[i][4]
   local is_kept = is_same(BATCH, keep, execution) and execution <= keep
-  if is_kept or not give_back(worker, held[i]) then kept = kept + 1 end
+  if is_kept or not requeue(worker, held[i]) then kept = kept + 1 end
 end
 
 local parts, lengths, holds, members, scores = {}, {}, {}, {}, {}
@@ -121,7 +121,7 @@ if want >= 0 and suspended == 0 then
       if cursor ~= '0' then remember(queue, 'release ' .. status .. ' ' .. cursor .. ' ' .. id) end
       more = 1
     elseif due then
-      -- Whoever begins it has two minutes; then it is begun again, by whoever comes next.
+      -- The worker that begins it has two minutes; then the next one to claim begins it again.
       call('ZADD', OWN .. 'todo:' .. queue, NOW + 120, due)
       todo = {queue, due, call('HINCRBY', OWN .. 'todo:tries', due, 1)}
     end
@@ -148,7 +148,7 @@ if want >= 0 and suspended == 0 then
         end
       end
       if looked_at >= MOST_KEYS then more = 1 end
-      -- One wakes the next: whoever leaves something makes sure that a sleeper hears of it.
+      -- One wakes the next: a worker that leaves something makes sure that a sleeper looks.
       if length > share or is_cut then wake(queue) end
     end
   end

@@ -1,5 +1,5 @@
 -- Enqueue the scheduled jobs (delayed ones, retries after a pause) whose time has come, and cancel the queued ones whose
--- time to begin is over (`expires`).
+-- time to begin has passed (`expires`).
 -- KEYS: the queues
 -- ARGV: how many jobs at most, the time limit in s of a job that has none
 -- Returns how many were enqueued, and of each canceled job its id, queue and reason
@@ -26,7 +26,7 @@ for _, key in ipairs(KEYS) do
   end
 end
 
--- Whoever takes an id off its queue decides: a worker may be quicker.  Those that wait longest are found first, so this
+-- Taking the id off its queue decides: a worker may be quicker.  Those that wait longest are found first, so this
 -- costs little in a long queue too.
 local places_left = 200 * MOST_KEYS
 for _, id in ipairs(call('ZRANGEBYSCORE', OWN .. 'expiring', '-inf', NOW, 'LIMIT', 0, MOST_KEYS / 2)) do

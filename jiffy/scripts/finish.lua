@@ -1,11 +1,12 @@
 -- Write what became of jobs that a worker ran, each once: an outcome that is repeated, or late, changes nothing.
 -- KEYS: the worker's hash
--- ARGV: the worker's name; the outcomes as JSON, a list each: queue, id, execution, status (finished, failed, stopped;
---       retried: it runs again; returned: back to the front, as if it had never begun; over: it had ended before, and
---       only its execution was left), started and ended as text, the same in s, for how many s it is kept (-1: for ever), its result's type (0: none), the result as RQ packs it or
---       false, and what few jobs have: {set: fields and values, count: successful, failed or nothing, again: queued or
---       scheduled, delay_s, front, keep_result: for ever, limit: its rate limit, has_parents, part: {result, error} as JSON where a workflow
---       waits for it, todo: what workers are to do next for it}
+-- ARGV: the worker's name; the plans (finish.py) as JSON, a list each: queue, id, execution, status (finished, failed,
+--       stopped; retried: it runs again; returned: back to the front, as if it had never begun; over: it had ended
+--       before, and only its execution was left), started and ended as RQ writes them, the same in s, for how many s it is
+--       kept (-1: without end), its result's type (0: none), the result as RQ packs it or false, and what few jobs have:
+--       {set: fields and values, count: successful, failed or nothing, again: queued or scheduled, delay_s, front,
+--       keep_result: without end, limit: its rate limit, has_parents, part: {result, error} as JSON where a workflow waits
+--       for it, todo: what workers are to do next for it}
 -- Returns how many of them counted
 --include lib
 -- What few jobs need.
@@ -96,11 +97,11 @@ end
 local function finish(queue, id, execution, status, started, ended, started_s, ended_s, ttl_s, kind, value, more)
   local key, member = job_key(id), member_of(id, execution)
   look_up_ttl(ttl_s)
-  -- If not, it is by now another worker's, or nobody's: nothing of this counts.
+  -- If not, it has ended or is another worker's by now: nothing of this counts.
   local is_own = own[member] and status ~= 'over'
   own[member] = nil  -- the same outcome may stand here twice
   if is_own and status == 'returned' then
-    if not give_back(worker, {member, queue, id, execution}) then return end
+    if not requeue(worker, {member, queue, id, execution}) then return end
   elseif is_own and (are_all_there or call('EXISTS', key) == 1) then
     local written = try('HSET', key, 'status', more.again or status, 'started_at', started, 'ended_at', ended,
       'last_heartbeat', ended, 'worker_name', worker, unpack(more.set or NONE))
@@ -140,7 +141,7 @@ end
 for registry, list in pairs(registries) do try('ZADD', registry, unpack(list)) end
 for queue, ended in pairs(ended_in) do end_executions(queue, ended) end
 for id, limit in pairs(limits) do need().free_slot(limit, id) end
-if #settled > 0 then let_go(worker, settled) end
+if #settled > 0 then forget_held(worker, settled) end
 if #settled > 0 and call('EXISTS', KEYS[1]) == 1 then
   if call('EXISTS', OWN .. 'held:' .. worker) == 0 then try('HSET', KEYS[1], 'state', 'idle') end
   if counts.successful > 0 then try('HINCRBY', KEYS[1], 'successful_job_count', counts.successful) end

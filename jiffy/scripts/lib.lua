@@ -70,7 +70,7 @@ local function end_executions(queue, ended)
 end
 
 -- Forget that a worker holds these executions.
-local function let_go(worker, members)
+local function forget_held(worker, members)
   try('HDEL', OWN .. 'held:' .. worker, unpack(members))
   try('SREM', RQ .. 'worker:' .. worker .. ':executions', unpack(members))
 end
@@ -92,13 +92,13 @@ end
 
 -- Put what a worker holds back to the front of its queue, as if it had never been claimed; false if
 -- that cannot be done now: then the worker goes on holding it.
-local function give_back(worker, held)
+local function requeue(worker, held)
   local member, queue, id = unpack(held)
   if try('ZSCORE', RQ .. 'wip:' .. queue, member) and call('EXISTS', job_key(id)) == 1 then
     if not push(queue, id, true) then return false end
     try('HSET', job_key(id), 'status', 'queued')
   end
   end_executions(queue, {held})
-  let_go(worker, {member})
+  forget_held(worker, {member})
   return true
 end

@@ -9,7 +9,7 @@
 even_if_full()
 local stale, has_more = {}, false
 
--- Ids that are over and have been kept long enough; '-1' means for ever.
+-- Ids that have been kept long enough; '-1' means without end.
 local function forget_old(registry)
   local old = try('ZRANGEBYSCORE', registry, 0, NOW, 'LIMIT', 0, MOST_KEYS)
   if #old > 0 then call('ZREM', registry, unpack(old)) end
@@ -21,8 +21,8 @@ local function is_on(list, id)
   return try('LPOS', list, id, 'MAXLEN', 10 * MOST_KEYS) or try('LLEN', list) > 10 * MOST_KEYS
 end
 
--- Whether another key names the job: it is gone, or has a status that says where it is.  A worker of RQ's registers an
--- execution first, and says that the job has started second.
+-- Whether another key names the job: it is gone, or its status shows where it is.  A worker of RQ's registers an
+-- execution first, and marks the job as started second.
 local NAMED = {finished = 1, failed = 1, stopped = 1, canceled = 1, scheduled = 1, deferred = 1, ready_to_enqueue = 1,
   rate_limited = 1}
 local function is_elsewhere(queue, id, job)
@@ -54,7 +54,7 @@ local function enqueue_ready(queue)
   end
 end
 
--- A worker of RQ's moves an id to this list before it says that the job has started.
+-- A worker of RQ's moves an id to this list before it marks the job as started.
 local function return_intermediate(queue)
   local list, seen = RQ .. 'queue:' .. queue .. ':intermediate', OWN .. 'seen:' .. queue
   local since, flat = {}, call('HGETALL', seen)

@@ -9,7 +9,7 @@
 --include lib
 even_if_full()
 
--- Where nobody has looked for a while, Redis was away and so are all leases: those who live get the time to renew them,
+-- Where no supervisor has looked for a while, Redis was away and so are all leases: those who live get the time to renew them,
 -- or the first to come back would declare all others dead.
 local function find_dead(shortest_s, longest_s, wait_s)
   local last, quiet_until = unpack(call('HMGET', KEYS[2], 'at', 'quiet_until'))
@@ -26,7 +26,7 @@ if ARGV[1] == '' then return find_dead(tonumber(ARGV[2]), tonumber(ARGV[3]), ton
 local worker, is_gone, culprit, what, cause, most = ARGV[1], ARGV[2] == '1', ARGV[3], ARGV[4], ARGV[5], tonumber(ARGV[6])
 local back, left, kept = {}, {}, 0
 local held = held_by(worker)
--- Which one ran?  If nobody saw it, a job that was alone is to blame.  Of several none is, but each is claimed alone from
+-- Which one ran?  If that is unknown, a job that was alone is to blame.  Of several none is, but each is claimed alone from
 -- now on.
 local is_unknown = culprit == '' and is_gone
 if is_unknown and #held == 1 then culprit = held[1][4] end
@@ -54,7 +54,7 @@ for i = #held, 1, -1 do
     left[#left + 1] = {queue, id, execution, causes}
   else
     if is_there and is_unknown and #held > 1 then try('HSET', key, 'jiffy:alone', 1) end
-    if give_back(worker, held[i]) then back[#back + 1] = is_there and id or nil else kept = kept + 1 end
+    if requeue(worker, held[i]) then back[#back + 1] = is_there and id or nil else kept = kept + 1 end
   end
 end
 

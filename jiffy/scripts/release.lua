@@ -56,7 +56,7 @@ local function enqueue(queue, id, is_front)
   return true
 end
 
--- Cancel a job that is on no queue any more, as RQ does, and say why.  It is kept as long as a failed one.
+-- Cancel a job that is on no queue any more, as RQ does, with the reason.  It is kept as long as a failed one.
 local function cancel(queue, id, reason)
   local registry, key = RQ .. 'canceled:' .. queue, job_key(id)
   try('ZADD', registry, time[1], id)

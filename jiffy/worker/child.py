@@ -1,10 +1,10 @@
-"""The process that runs jobs: claim, run, finish, until it is told to stop."""
+"""The process that runs jobs: claim, run, finish, until it must stop."""
 
 # What `signal` wraps in enumerations, which take longer than a small job.
 import _signal  # type: ignore[import-not-found]
 import signal
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from types import FrameType
 
 from redis.exceptions import ResponseError
@@ -15,9 +15,9 @@ from jiffy import clock, log
 from jiffy.producer.retry import names_of
 from jiffy.worker import finish, followups
 from jiffy.worker.claim import NOTHING, Claim, Claimed, Claimer
-from jiffy.worker.finish import Details, Outcome
+from jiffy.worker.finish import NO_DETAILS, Outcome
 from jiffy.worker.process import LOOK
-from jiffy.worker.run import Interrupted, Runner, func_name_of, read_details
+from jiffy.worker.run import Interrupted, Runner, func_name_of
 from jiffy.worker.slot import Board
 
 # The exit code of a child that is to be started again.
@@ -104,7 +104,7 @@ class Child:
         self.is_worn = False
 
     def work(self) -> int:
-        """Work until the stint is over; return how many jobs were done."""
+        """Work as long as the stint allows; return how many jobs were done."""
         signal.signal(LOOK, self._look)
         self._mask = signal.pthread_sigmask(signal.SIG_BLOCK, ())
         self._handlers = {number: _signal.getsignal(number) for number in _OURS}
@@ -162,7 +162,7 @@ class Child:
         return min(WAIT_S, max(left_s, SHORTEST_WAIT_S))
 
     def _claim(self, want: int, wait_s: float = 0) -> Claim:
-        """Send the outcomes so far, wait if asked to, and claim."""
+        """Send the outcomes so far, wait for work up to `wait_s`, and claim."""
         log.flush()
         self._board.sleep(wait_s > 0)
         self._waiting = wait_s > 0
@@ -201,8 +201,7 @@ class Child:
 
     def _run_one(self, job: Claimed, *, is_last: bool) -> bool:
         """Run one job; False if it must not begin, or if nothing of its batch may follow it."""
-        started_s, func_name = clock.wall(), "?"
-        goes_on = True
+        outcome, goes_on = Outcome(job, "?", clock.wall()), True
         try:
             # On record before its first byte is read: if that kills this process, it counts.
             if not self._board.begin(job.position, job.timeout_s):
@@ -210,21 +209,21 @@ class Child:
                 return False
             self._claimer.last_begun = job.execution
             call = self._runner.decode(job)
-            func_name = func_name_of(call)
-            if not is_last and not self._pace.is_quick(func_name):
+            outcome.func_name = func_name_of(call)
+            if not is_last and not self._pace.is_quick(outcome.func_name):
                 goes_on = False  # nothing may wait for what may be slow: the rest goes back
-                self._claimer.give_back_after(job, self._rows)
+                self._claimer.requeue_after(job, self._rows)
                 self._forget_rows()
-            outcome = self._runner.run(job, call)
-        except DeserializationError as error:
-            outcome = self._unread(job, started_s, f"{error}")
+            self._runner.run(outcome, call)
+        except DeserializationError as error:  # its data stays as it is
+            outcome.fail(f"{error}", may_retry=False)
         except Interrupted:  # just before the job's first line, or just after its last
-            outcome = Outcome(job, func_name, started_s, clock.wall(), "returned")
+            outcome.what = "returned"
         except JobTimeoutException as error:
-            outcome = Outcome(
-                job, func_name, started_s, clock.wall(), "failed", error=f"{error}",
-                error_names=names_of(type(error)), details=self._details_of(job),
-            )  # fmt: skip
+            outcome.fail(f"{error}", names=names_of(type(error)))
+        if outcome.what == "failed" and outcome.details is NO_DETAILS:
+            outcome.details = self._runner.details_of(job)
+        outcome.ended_s = outcome.ended_s or clock.wall()
         self._board.end()
         self._restore_signals()
         self._note(outcome)
@@ -237,16 +236,6 @@ class Child:
         for number, handler in self._handlers.items():
             if _signal.getsignal(number) != handler:
                 signal.signal(number, handler)
-
-    def _unread(self, job: Claimed, started_s: float, reason: str) -> Outcome:
-        """A job that cannot be read fails with the reason; its data stays as it is."""
-        return Outcome(
-            job, "?", started_s, clock.wall(), "failed", error=reason, may_retry=False,
-            details=self._details_of(job),
-        )  # fmt: skip
-
-    def _details_of(self, job: Claimed) -> Details:
-        return read_details(self._runner.line, job.job_id)
 
     def _note(self, outcome: Outcome) -> None:
         job, took_s = outcome.job, outcome.ended_s - outcome.started_s
@@ -265,7 +254,7 @@ class Child:
             log.event("job.given_up", log.WARNING, job=job.job_id, reason=outcome.objection)
         if outcome.what == "returned":
             self._stopping = True
-        if not self._board.note(row):  # too large: nobody else could finish it
+        if not self._board.note(row):  # too large: the supervisor could not finish it
             self._finish_large(outcome)
             self._forget_rows()
 
@@ -274,8 +263,8 @@ class Child:
         try:
             self._claimer.finish(self._rows)
         except ResponseError as error:
-            failed = replace(outcome, what="failed", value=None, error=f"{error}", may_retry=False)
-            self._claimer.finish([*self._rows[:-1], finish.row(failed)])
+            outcome.fail(f"{error}", may_retry=False)
+            self._claimer.finish([*self._rows[:-1], finish.row(outcome)])
 
     def _forget_rows(self) -> None:
         self._rows = []

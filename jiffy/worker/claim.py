@@ -1,7 +1,7 @@
 """Claim jobs, and send what became of the last ones: one exchange with Redis does both.
 
-An exchange whose answer was lost is simply repeated: outcomes count once, and jobs that were
-claimed unheard go back to the front of their queue.
+An exchange whose answer was lost is simply repeated: outcomes count once, and jobs whose
+claim was never answered go back to the front of their queue.
 """
 
 import secrets
@@ -26,7 +26,7 @@ class Claimed:
     """A job that this worker may run and finish, and no other, under this execution.
 
     `kind` is "plain", "full" (it has what few jobs have: read it all), "corrupt" (it cannot be run)
-    or "expired" (it is canceled already, `data` says why).
+    or "expired" (it is canceled already, `data` is the reason).
     """
 
     kind: str
@@ -73,7 +73,7 @@ class Claimer:
 
     def __init__(
         self,
-        line: Link,
+        link: Link,
         name: str,
         queues: Sequence[str],
         result_ttl_s: int,
@@ -81,7 +81,7 @@ class Claimer:
         lease_s: int = LEASE_S,
         token: str = "",
     ) -> None:
-        self._line, self._name, self._lease_s = line, name, lease_s
+        self._link, self._name, self._lease_s = link, name, lease_s
         self._result_ttl_s = result_ttl_s
         self._token = token or secrets.token_hex(8)
         self._number = 0
@@ -89,7 +89,7 @@ class Claimer:
         self.queues = list(queues)
 
     def claim(self, want: int, rows: Sequence[str] = (), wait_s: float = 0) -> Claim:
-        """Send outcomes, wait until there may be a job if asked to, and claim up to `want`.
+        """Send outcomes, wait up to `wait_s` until there may be a job, and claim up to `want`.
 
         0: only what is to be done beside jobs; NOTHING: not even that.
         """
@@ -99,21 +99,21 @@ class Claimer:
         def ask() -> list[Any]:
             # Each try has a number of its own, by which claim.lua knows it.
             commands = [*self._finish(rows), *wait, self._script(want)]
-            return self._line.exchange(*commands, resend=False)
+            return self._link.exchange(*commands, resend=False)
 
-        *_, answer = self._line.insist(ask)
+        *_, answer = self._link.insist(ask)
         is_suspended, has_more, todo, lengths, parts = answer
         found = Todo(_text(todo[0]), _text(todo[1]), todo[2]) if todo else None
         return Claim(self._read(lengths, parts), found, bool(is_suspended), bool(has_more))
 
-    def give_back_after(self, job: Claimed, rows: Sequence[str] = ()) -> None:
+    def requeue_after(self, job: Claimed, rows: Sequence[str] = ()) -> None:
         """Send outcomes, and keep of the batch no job that comes after this one."""
-        give_back = give_back_command(self._name, job.execution)
-        self._line.insist(lambda: self._line.exchange(*self._finish(rows), give_back))
+        requeue = requeue_command(self._name, job.execution)
+        self._link.insist(lambda: self._link.exchange(*self._finish(rows), requeue))
 
     def finish(self, rows: Sequence[str]) -> None:
         """Send outcomes, and nothing else."""
-        self._line.insist(lambda: self._line.exchange(*self._finish(rows)))
+        self._link.insist(lambda: self._link.exchange(*self._finish(rows)))
 
     def _finish(self, rows: Sequence[str]) -> list[bytes]:
         return [finish_command(self._name, ",".join(rows))] if rows else []
@@ -154,8 +154,8 @@ class Claimer:
         )  # fmt: skip
 
 
-def give_back_command(worker: str, keep: str) -> bytes:
-    """The command that gives back what a worker holds beyond the execution `keep`."""
+def requeue_command(worker: str, keep: str) -> bytes:
+    """The command that requeues what a worker holds beyond the execution `keep`."""
     return script_command(
         "claim", [keys.worker(worker), keys.SUSPENDED], [worker, NOTHING, LEASE_S, "", keep]
     )

@@ -8,7 +8,7 @@ import json
 import re
 import zlib
 from base64 import b64encode
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from json.encoder import encode_basestring as _quoted
 from typing import Any, Literal
@@ -69,7 +69,7 @@ class Details:
 
     @property
     def keeps_results(self) -> bool:
-        """Whether RQ gives the results of a failure no end: where the job says nothing of that."""
+        """Whether RQ keeps the results of a failure: the job has no failure_ttl of its own."""
         return self.number("failure_ttl") is None
 
     @property
@@ -88,16 +88,16 @@ NO_DETAILS = Details()
 class Outcome:
     """What became of a job that was begun; times are seconds since the epoch.
 
-    `value` is the packed result; `error` the end of the traceback, or why somebody ended it;
-    `error_names` what it raised (`retry.names_of`); `retry` is what it returned, if it asked to run
+    `value` is the packed result; `error` the end of the traceback, or why it was ended;
+    `error_names` what it raised (`retry.names_of`); `retry` is what it returned, if it is to run
     again; `was_killed`: its process is gone, so its callbacks are still to be called.
     """
 
     job: Claimed
     func_name: str
     started_s: float
-    ended_s: float
-    what: Literal["finished", "failed", "stopped", "retried", "returned", "over"]
+    ended_s: float = 0
+    what: Literal["finished", "failed", "stopped", "retried", "returned", "over"] = "returned"
     value: bytes | None = None
     error: str = ""
     error_names: tuple[str, ...] = ()
@@ -107,6 +107,10 @@ class Outcome:
     is_recorded: bool = True  # RQ's `disable_default_exception_handler`
     details: Details = NO_DETAILS
     objection: str = ""  # why a job with retries left is not retried
+
+    def fail(self, error: str, *, names: tuple[str, ...] = (), may_retry: bool = True) -> None:
+        self.what, self.value, self.error = "failed", None, error
+        self.error_names, self.may_retry = names, may_retry
 
 
 def row(outcome: Outcome) -> str:
@@ -193,7 +197,7 @@ def _retried(outcome: Outcome) -> _Plan:
 
 
 def _unwritten(outcome: Outcome) -> _Plan:
-    """It goes back to the front, as if it had never begun; or it was over before."""
+    """It goes back to the front, as if it had never begun; or it had ended before."""
     return outcome.what, 0, _NONE, None, {"count": ""}
 
 
@@ -253,8 +257,3 @@ def last_line(error: str) -> str:
     """The last line of an error, as JSON; null where there is none."""
     lines = error.encode("utf-8", "replace").decode().strip().splitlines()
     return json.dumps(lines[-1][:_LONGEST_ERROR] if lines else None)
-
-
-def details_from(fields: Mapping[bytes, bytes]) -> Details:
-    """Details, from all fields of a job's hash."""
-    return Details([fields.get(name.encode()) for name in DETAILS])

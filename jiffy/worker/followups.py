@@ -30,13 +30,13 @@ MOST_TRIES = 3
 
 def do(todo: Todo, runner: Runner, board: Board) -> None:
     """Do it under a limit of its own, and take it off the list."""
-    face, line = runner.face, runner.line
+    face, link = runner.face, runner.link
     what, _, job_id = todo.what.rpartition(" ")
     if todo.tries > MOST_TRIES:
         log.event("followup.dropped", log.ERROR, job=job_id, what=what, tries=todo.tries - 1)
     else:
         try:
-            job = guarded(face.job_class).fetch(job_id, line.redis, face.serializer)
+            job = guarded(face.job_class).fetch(job_id, link.redis, face.serializer)
             limit_s = (
                 job.stopped_callback_timeout
                 if what == "on_stopped"
@@ -60,14 +60,14 @@ def do(todo: Todo, runner: Runner, board: Board) -> None:
         command("ZREM", keys.todo(todo.queue), todo.what),
         command("HDEL", keys.TODO_TRIES, todo.what),
     ]
-    line.insist(lambda: line.exchange(*done))
+    link.insist(lambda: link.exchange(*done))
 
 
 def _do(what: str, job: Job, face: BaseWorker) -> None:
     if what == "on_stopped":
         rq_compat.call_on_stopped(job, face.death_penalty_class)
     elif what == "on_failure":
-        # A job that is retried says why in its hash; it has no result of that.
+        # A job that is retried has the reason in its hash, and no result.
         reason: Any = job.connection.hget(job.key, keys.REASON_FIELD)
         result = None if reason else job.latest_result()
         error = AbandonedJobError(reason.decode() if reason else result and result.exc_string)

@@ -1,7 +1,7 @@
 """A job as our workers read it: nothing in Redis chooses the code that is run.
 
 A name becomes a function only if it is under JOBS_MODULES, whichever of RQ's methods asks for it;
-and nothing is unpickled unless SERIALIZERS says so.
+and nothing is unpickled unless SERIALIZERS allows it.
 """
 
 import zlib
@@ -22,9 +22,9 @@ from jiffy.settings import settings
 from jiffy.worker import process
 
 PICKLED = (
-    "This job is pickled, and nothing of it was read: to unpickle it can run any code. Enqueue it "
-    "with RQ's JSONSerializer; or let workers unpickle, with SERIALIZERS=json,pickle, if you trust "
-    "everybody who can write to this Redis."
+    "This job is pickled and was not read: unpickling can run any code. Enqueue it with RQ's "
+    "JSONSerializer, or set SERIALIZERS=json,pickle if you trust everyone who can write to this "
+    "Redis."
 )
 # Of a job's data when it is not compressed: a few hundred kB in Redis may stand for gigabytes.
 _MOST_BYTES = 100 << 20
@@ -44,7 +44,7 @@ def inflated(data: bytes) -> bytes:
 
 
 def is_pickled(data: bytes) -> bool:
-    """Whether it is no JSON but a pickle; told by its first byte (`data` is inflated)."""
+    """Whether it is a pickle, not JSON, by its first byte (`data` is inflated)."""
     return data[:1] == _PICKLE
 
 

@@ -26,8 +26,8 @@ class Heartbeat:
     RQ shows them as soon as that has ended.
     """
 
-    def __init__(self, redis: Redis, line: Link, slots: Sequence[Slot]) -> None:
-        self._redis, self._line = redis, line
+    def __init__(self, redis: Redis, link: Link, slots: Sequence[Slot]) -> None:
+        self._redis, self._link = redis, link
         self._slots = {slot.name: slot for slot in slots}
         self._unknown: set[str] = set()  # the names that RQ does not know yet, or any more
 
@@ -44,7 +44,7 @@ class Heartbeat:
         if not self._slots:
             return
         arguments = [LEASE_S, DEFAULT_WORKER_TTL + 60, *self._slots]
-        gone = self._line.run("heartbeat", [keys.LEASES], arguments)
+        gone = self._link.run("heartbeat", [keys.LEASES], arguments)
         for name in gone:
             self._on_lost(self._slots[name.decode()])
         for name in self._unknown & self._slots.keys():

@@ -17,7 +17,7 @@ from jiffy.worker import process
 
 # How the process that tries the imports ends; in any other way the imports have ended it.
 _SAFE, _UNSAFE = 70, 71
-# A thread that is over leaves the system's list a moment later than Python's.
+# A thread that has ended leaves the system's list a moment later than Python's.
 _LAST_BREATH_S = 0.1
 
 
@@ -43,7 +43,7 @@ def can_preload(modules: Sequence[str]) -> bool:
     process.kill_group(pid)  # what the modules have started
     if process.exit_code(status) not in (_SAFE, _UNSAFE):
         cause = ChildProcessError(
-            f"the process that tried it ended with {process.cause_of(status)}"
+            f"the process that imported it ended with {process.cause_of(status)}"
         )
         raise BrokenModule(" or ".join(modules), cause)
     return process.exit_code(status) == _SAFE
@@ -80,7 +80,7 @@ def _warn(module: str, opened: Sequence[str]) -> None:
     log.event(
         "module.opened", log.WARNING, module=module, opened=", ".join(sorted(set(opened))),
         effect="not preloaded: each child imports for itself",
-        remedy="open it in the function that uses it, at the first call",
+        remedy="open it inside the function that uses it",
     )  # fmt: skip
 
 

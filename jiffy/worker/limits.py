@@ -9,7 +9,7 @@ from jiffy.worker.slot import Board, Running, Slot
 
 # A job that ignores its time limit is killed that much later.
 KILL_AFTER_S = 5
-# Before the grace is over, what still runs is asked to leave, then made to.
+# So long before the grace period ends, what still runs is interrupted, then killed.
 INTERRUPT_BEFORE_S, KILL_BEFORE_S = 3, 1
 
 
@@ -36,7 +36,7 @@ class Limits:
 def enforce_time(slot: Slot, running: Running, ran_s: float) -> None:
     """Raise JobTimeoutException in a job that is over its limit; kill it if that does not help."""
     if 0 < running.limit_s < ran_s:
-        slot.ask_to_leave(running, Board.TIMEOUT)
+        slot.interrupt(running, Board.TIMEOUT)
         if ran_s > running.limit_s + KILL_AFTER_S:
             reason = f"exceeded its limit of {running.limit_s:g} s, killed after {ran_s:.0f} s"
             slot.kill(Verdict.FAIL, reason, error_names=TIMED_OUT)
@@ -45,10 +45,10 @@ def enforce_time(slot: Slot, running: Running, ran_s: float) -> None:
 def enforce_grace(slot: Slot, left_s: float) -> None:
     """Make a child leave whose worker must stop in `left_s`.
 
-    A job is first asked by an exception.  Then force: a child without one waits for Redis.
+    A job is interrupted first.  Then the child is killed: without a job it waits for Redis.
     """
     running = slot.board.running
     if left_s <= KILL_BEFORE_S:
-        slot.kill(Verdict.FREE, "the grace of a shutdown was over")
+        slot.kill(Verdict.FREE, "the grace period of a shutdown was over")
     elif left_s <= INTERRUPT_BEFORE_S and running is not None:
-        slot.ask_to_leave(running, Board.INTERRUPT)
+        slot.interrupt(running, Board.INTERRUPT)

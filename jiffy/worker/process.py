@@ -20,7 +20,7 @@ from jiffy import clock, log, system
 # The signal that makes a child look at the board.
 LOOK = system.SPARE_SIGNAL
 _FROM_SUPERVISOR = (signal.SIGTERM, signal.SIGINT, LOOK)
-# The environment variable that says what a spawned process is to do.
+# The environment variable with what a spawned process is to do.
 _PART = "JIFFY_PART"
 _SAME_SIGNAL_S = 0.5  # a terminal, honcho and a shell may all pass on the same Ctrl-C
 _RESTART_AFTER_S, _GOODBYE_S, _LOOK_S = 1, 1, 0.02
@@ -65,7 +65,7 @@ def spawn(*part: object, fd: int) -> int:
 
 
 def part() -> list[Any]:
-    """What this process is to do, if `spawn` has started it; else empty.  To be asked first."""
+    """What this process is to do, if `spawn` has started it; else empty.  To be called first."""
     text = os.environ.pop(_PART, "[]")  # noqa: TID251 - no setting, and not for what jobs start
     parent, *mine = json.loads(text) or [0]
     if mine:
@@ -257,7 +257,7 @@ class Companion:
             send(self._pid, signal.SIGTERM)
 
     def end(self) -> None:
-        """Give it a moment to say goodbye, then end it for certain."""
+        """Give it a moment to end by itself, then kill it."""
         self.end_soon()
         deadline = clock.monotonic() + _GOODBYE_S
         while self._pid and clock.monotonic() < deadline:

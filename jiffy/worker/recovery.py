@@ -51,8 +51,8 @@ class Death:
 class Recovery:
     """Puts the jobs of dead workers back on their queues, or fails those that kill."""
 
-    def __init__(self, line: Link) -> None:
-        self._line = line
+    def __init__(self, link: Link) -> None:
+        self._link = link
 
     def sweep(self) -> None:
         """Look for workers whose lease has run out, and recover what they held.
@@ -60,9 +60,9 @@ class Recovery:
         Raises redis-py's errors; a repetition goes on where this one ended.
         """
         gaps = ["", _SHORTEST_GAP_S, _LONGEST_GAP_S, _QUIET_S]
-        names = self._line.run("recover", [keys.LEASES, keys.LAST_SWEEP], gaps)
+        names = self._link.run("recover", [keys.LEASES, keys.LAST_SWEEP], gaps)
         for name in names:
-            cause = "the machine, or the supervisor, vanished"
+            cause = "its machine or supervisor disappeared"
             try:
                 self.recover(Death(worker=_text(name), cause=cause, is_gone=True))
             except ResponseError as error:  # of one worker or job: the others do not wait for it
@@ -77,7 +77,7 @@ class Recovery:
             death.worker, int(death.is_gone), death.execution, death.verdict.value,
             f"{death.cause} at {at}", MOST_CRASHES,
         ]  # fmt: skip
-        (back, left) = self._line.run("recover", [keys.LEASES, keys.LAST_SWEEP], arguments)
+        (back, left) = self._link.run("recover", [keys.LEASES, keys.LAST_SWEEP], arguments)
         for job_id in back:
             log.event(
                 "job.recovered", log.WARNING,
@@ -97,12 +97,12 @@ class Recovery:
 
         Raises redis-py's errors; safe to repeat.
         """
-        (stale, has_more) = self._line.run("maintain", queue_keys, [every_s, _BETWEEN_LISTS_S])
+        (stale, has_more) = self._link.run("maintain", queue_keys, [every_s, _BETWEEN_LISTS_S])
         for queue, job_id, execution, worker, is_elsewhere in stale:
             job = _claimed(queue, job_id, execution)
             if is_elsewhere:
                 row = finish.row(Outcome(job, "?", 0, 0, "over"))
-                self._line.exchange(finish_command(_text(worker), row))
+                self._link.exchange(finish_command(_text(worker), row))
             else:
                 reason = f"Moved to FailedJobRegistry, due to AbandonedJobError, at {clock.now()}"
                 self._finish(_text(worker), job, reason, what="failed")
@@ -112,7 +112,7 @@ class Recovery:
         self, worker: str, job: Claimed, reason: str, *, what: Any,
         may_retry: bool = True, error_names: tuple[str, ...] = (),
     ) -> None:  # fmt: skip
-        details = read_details(self._line, job.job_id)
+        details = read_details(self._link, job.job_id)
         now_s = round(clock.wall(), 6)  # as exactly as RQ writes it
         outcome = Outcome(
             job, "?", _started_s(details.text("started_at"), now_s), now_s, what, error=reason,
@@ -122,7 +122,7 @@ class Recovery:
         log.event(f"job.{what}", log.ERROR, job=job.job_id, queue=job.queue, reason=reason)
         if outcome.objection:
             log.event("job.given_up", log.WARNING, job=job.job_id, reason=outcome.objection)
-        self._line.exchange(finish_command(worker, row))
+        self._link.exchange(finish_command(worker, row))
 
 
 def _claimed(queue: bytes, job_id: bytes, execution: bytes) -> Claimed:
@@ -130,7 +130,7 @@ def _claimed(queue: bytes, job_id: bytes, execution: bytes) -> Claimed:
 
 
 def _started_s(started: str, latest_s: float) -> float:
-    """What the job's hash says of its beginning; another machine's clock may be ahead."""
+    """When the job began, by its hash; another machine's clock may be ahead."""
     try:
         return min(clock.read(started).timestamp(), latest_s)
     except (ValueError, OverflowError):
@@ -139,8 +139,8 @@ def _started_s(started: str, latest_s: float) -> float:
 
 def _all_crashes(causes: str) -> str:
     lines = causes.splitlines()
-    times = "once, and it must not begin twice" if len(lines) == 1 else f"{len(lines)} times"
-    return f"its worker died {times}: {'; '.join(lines)}"
+    times = ", and it must not start twice" if len(lines) == 1 else f" {len(lines)} times"
+    return f"its worker died{times}: {'; '.join(lines)}"
 
 
 def _text(raw: bytes) -> str:
@@ -153,7 +153,7 @@ def look_at_workflows() -> bytes:
     return script_command("join_look", [keys.JOINS], limits)
 
 
-def end_parts(line: Link, found: list[Any]) -> None:
+def end_parts(link: Link, found: list[Any]) -> None:
     """Tell the jobs that wait of what was found, in one exchange.
 
     Raises redis-py's errors, for one that Redis refuses too when it has heard all; safe to repeat.
@@ -162,7 +162,7 @@ def end_parts(line: Link, found: list[Any]) -> None:
         words: list[Any] = []
         for waiting, part, status, latest in found:
             words += [waiting, part, *_ending(status.decode(), latest)]
-        line.run("join_over", [keys.JOINS], words)
+        link.run("join_over", [keys.JOINS], words)
 
 
 def _ending(status: str, latest: bytes) -> tuple[str, bytes, str]:

@@ -96,10 +96,10 @@ class _Face(BaseWorker):
         self, stint: Stint, board: Board, kind: type[Runner], pace: Pace, **lease: Any
     ) -> Child:
         config = settings()
-        line = Link(self.connection, logs="lease_s" in lease)
-        claimer = Claimer(line, self.name, self.queue_names(), self.default_result_ttl, **lease)
+        link = Link(self.connection, logs="lease_s" in lease)
+        claimer = Claimer(link, self.name, self.queue_names(), self.default_result_ttl, **lease)
         runner = kind(
-            self, line, config.jobs_modules, config.result_max_bytes, board.relimit,
+            self, link, config.jobs_modules, config.result_max_bytes, board.relimit,
             lambda: board.must_stop,
         )  # fmt: skip
         reorder = partial(rq_compat.queues_after, self)
@@ -189,7 +189,7 @@ class Worker(_Face, rq.Worker):
 class SimpleWorker(_Face, rq.SimpleWorker):
     """The same path in this very process: for debuggers and tests.
 
-    Nobody watches over it: a job that does not heed its time limit is not killed.
+    No supervisor watches it: a job that ignores its time limit is not killed.
     """
 
     _stock = rq.SimpleWorker
@@ -198,7 +198,7 @@ class SimpleWorker(_Face, rq.SimpleWorker):
         self.bootstrap(options.get("logging_level"))
         if options.get("with_scheduler"):
             rq_compat.start_scheduler(self, stint.burst, options.get("logging_level"))
-        # One job at a time, with the lease that RQ gives it: there is nobody to renew it.
+        # One job at a time, with the lease that RQ gives it: nothing renews it.
         child = self._child(stint, Board(), TimedRunner, Pace(largest=1), lease_s=0)
         before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
@@ -257,7 +257,7 @@ def warn_if_forgetful(redis: Redis) -> None:
     try:
         config = {**redis.config_get("appendonly"), **redis.config_get("save")}
         config |= redis.config_get("maxmemory-policy")
-    except RedisError:  # a managed Redis that does not tell
+    except RedisError:  # a managed Redis that does not allow it
         return
     if config.get("appendonly") == "no" and not config.get("save"):
         remedy = "CONFIG SET appendonly yes"
@@ -277,7 +277,7 @@ def run_workers(
     max_idle_time: int | None = None,
     prepare: PrepareScheduler | None = None,
 ) -> None:
-    """Run jobs, so many at a time, until told to stop; and a scheduler, in a process of its own."""
+    """Run `count` jobs at a time until a signal; and a scheduler, in a process of its own."""
     part = process.part()
     config = settings()
     log.setup(config.log_level)

@@ -1,4 +1,4 @@
-"""Run a claimed job: call its function, and say what became of it.  Writes nothing to Redis.
+"""Run a claimed job: call its function, and return what became of it.  Writes nothing to Redis.
 
 A plain job never becomes an RQ `Job` object unless its code asks for one: making it would cost more
 than most small jobs do.
@@ -30,7 +30,8 @@ from jiffy.worker import guarded, process
 from jiffy.worker.claim import Claimed
 from jiffy.worker.finish import DETAILS, NO_DETAILS, Details, Outcome
 
-# Of one value of a job's hash; more is no retry rule, name or webhook that anybody meant.
+_MUST_NOT_REPEAT = "It was interrupted by a shutdown, and must not start twice (rescue=False)."
+# Of one value of a job's hash; no retry rule, name or webhook is larger than that.
 _MOST_DETAIL_BYTES = 100_000
 
 
@@ -41,11 +42,11 @@ class Interrupted(BaseException):
     """
 
 
-def read_details(line: Link, job_id: str) -> Details:
+def read_details(link: Link, job_id: str) -> Details:
     """What few jobs have, of one job: one exchange, which moves nothing large."""
     key: Any = keys.job(job_id).encode("utf-8", "surrogateescape")
     command = script_command("peek", [key], [_MOST_DETAIL_BYTES, *DETAILS])
-    ((values,),) = line.insist(lambda: line.exchange(command))
+    ((values,),) = link.insist(lambda: link.exchange(command))
     return Details(values) if isinstance(values, list) else NO_DETAILS
 
 
@@ -57,16 +58,16 @@ def func_name_of(call: Any) -> str:
 class Runner:
     """Runs jobs in this process, for the worker that `face` is to RQ.
 
-    `relimit` gives what follows (a callback) a limit of its own, in seconds; `is_stopping` says
-    whether this worker has been told to stop.
+    `relimit` gives what follows (a callback) a limit of its own, in seconds; `is_stopping` returns
+    whether this worker is stopping.
     """
 
     def __init__(
-        self, face: BaseWorker, line: Link, allowed: tuple[str, ...], largest_result: int,
+        self, face: BaseWorker, link: Link, allowed: tuple[str, ...], largest_result: int,
         relimit: Callable[[float], None] = lambda _: None,
         is_stopping: Callable[[], bool] = lambda: False,
     ) -> None:  # fmt: skip
-        self.face, self.line = face, line
+        self.face, self.link = face, link
         self._allowed, self._largest_result = allowed, largest_result
         self._relimit, self._is_stopping = relimit, is_stopping
         self.pid = os.getpid()
@@ -86,7 +87,7 @@ class Runner:
         """
         if job.kind == "corrupt":
             raise DeserializationError(
-                "This job's data in Redis is incomplete or of a wrong kind: it cannot be run."
+                "This job's data in Redis is incomplete or invalid: it cannot be run."
             )
         data = guarded.inflated(job.data)
         if not self._unpickles and guarded.is_pickled(data):
@@ -102,111 +103,85 @@ class Runner:
             ) from error
         raise DeserializationError("This job's data is not a function's name and its arguments.")
 
-    def run(self, job: Claimed, call: Any) -> Outcome:
-        """Run the job; return what became of it.  Nothing that it raises gets out."""
-        func_name, started_s, details = call[0], clock.wall(), NO_DETAILS
+    def run(self, outcome: Outcome, call: Any) -> None:
+        """Run the job, and write into `outcome` what became of it.  Nothing that it raises gets
+        out.
+        """
+        job = outcome.job
         self._job = self._stand_in(job)
         try:
             if job.kind == "full":
-                details = read_details(self.line, job.job_id)
-                self._check_callbacks(details)
+                outcome.details = self.details_of(job)
+                self._check_callbacks(outcome.details)
             if self._wraps:
-                return self._run_wrapped(job, func_name, started_s, details)
-            value = self._call(job, call)
-            return self._ended(job, func_name, started_s, details, value)
+                self._run_wrapped(outcome)
+            else:
+                self._returned(outcome, self._call(job, call))
         except BaseException:  # noqa: BLE001 - a job may raise anything, SystemExit too
-            return self._raised(job, func_name, started_s, sys.exc_info())  # type: ignore[arg-type]
+            self._raised(outcome, sys.exc_info())  # type: ignore[arg-type]
 
-    def _run_wrapped(
-        self, job: Claimed, func_name: str, started_s: float, details: Details
-    ) -> Outcome:
+    def details_of(self, job: Claimed) -> Details:
+        return read_details(self.link, job.job_id)
+
+    def _run_wrapped(self, outcome: Outcome) -> None:
         """The same inside of what has been put around RQ's `perform_job`, callbacks included."""
-        outcomes: list[Outcome] = []
         try:
             rq_compat.perform_wrapped(
-                self.face, self._rq_job(), job.queue, job.execution,
-                lambda value: outcomes.append(
-                    self._ended(job, func_name, started_s, details, value)
-                ),
-                lambda exc_info: outcomes.append(
-                    self._raised(job, func_name, started_s, exc_info)
-                ),
+                self.face, self._rq_job(), outcome.job.queue, outcome.job.execution,
+                lambda value: self._returned(outcome, value),
+                lambda exc_info: self._raised(outcome, exc_info),
             )  # fmt: skip
         except BaseException:
-            if not outcomes:  # or else the job was over
+            if not outcome.ended_s:  # or else the job had ended
                 raise
-        if not outcomes:
-            raise RuntimeError(f"perform_job of {type(self.face)} has not performed the job.")
-        return outcomes[-1]
+        if not outcome.ended_s:
+            raise RuntimeError(f"perform_job of {type(self.face)} did not perform the job.")
 
-    def _ended(
-        self, job: Claimed, func_name: str, started_s: float, details: Details, value: Any
-    ) -> Outcome:
-        """The outcome of a job that returned `value`.  Raises what its callback raises."""
-        ended_s = clock.wall()
+    def _returned(self, outcome: Outcome, value: Any) -> None:
+        """The job returned `value`.  Raises what its callback raises."""
+        job, ended_s = outcome.job, clock.wall()
         if isinstance(value, rq.Retry):
-            if details is NO_DETAILS:
-                details = read_details(self.line, job.job_id)
-            packed = self._pack_retry(job, value)
-            return Outcome(
-                job, func_name, started_s, ended_s, "retried", packed, retry=value, details=details
-            )
-        result = None if value is None else self._pack(job, value)
-        if details.raw("success_callback_name"):
+            if outcome.details is NO_DETAILS:
+                outcome.details = self.details_of(job)
+            outcome.value, outcome.retry = self._pack_retry(job, value), value
+        elif value is not None:
+            outcome.value = self._pack(job, value)
+        if outcome.retry is None and outcome.details.raw("success_callback_name"):
             self._on_success(value)
-        return Outcome(job, func_name, started_s, ended_s, "finished", result, details=details)
+        outcome.what = "retried" if outcome.retry else "finished"
+        outcome.ended_s = ended_s
 
-    def _raised(
-        self, job: Claimed, func_name: str, started_s: float, exc_info: rq_compat.ExcInfo
-    ) -> Outcome:
-        """The outcome of a job that raised."""
+    def _raised(self, outcome: Outcome, exc_info: rq_compat.ExcInfo) -> None:
+        """The job raised.  Calls all that is to know of it, as RQ does."""
+        outcome.ended_s = clock.wall()
+        outcome.details = self.details_of(outcome.job)
         # A platform's SIGTERM reaches the programs that the job started, too: a failure in a
         # shutdown is taken for the shutdown's doing.
         if self._is_stopping() or isinstance(exc_info[1], Interrupted):
-            return self._returned(job, func_name, started_s)
-        return self._failed(job, func_name, started_s, exc_info)
-
-    def _failed(
-        self, job: Claimed, func_name: str, started_s: float, exc_info: rq_compat.ExcInfo
-    ) -> Outcome:
-        """The outcome of a job that raised.  Calls whatever wants to know of it, as RQ does."""
-        ended_s, error_names = clock.wall(), names_of(exc_info[0])
-        may_retry = not isinstance(
+            outcome.what = "returned"
+            if outcome.details.must_not_repeat:
+                outcome.fail(_MUST_NOT_REPEAT, may_retry=False)
+            return
+        is_permanent = isinstance(
             exc_info[1], UnserializableResult | ResultTooLarge | NotAllowed | DeserializationError
         )
         error = _text_of(exc_info)
-        details = read_details(self.line, job.job_id)
-        if details.raw("failure_callback_name") or self._handles:
-            error = self._on_failure(started_s, ended_s, exc_info)
-        return Outcome(
-            job, func_name, started_s, ended_s, "failed", error=error, error_names=error_names,
-            may_retry=may_retry, details=details,
-            is_recorded=not self.face.disable_default_exception_handler,
-        )  # fmt: skip
-
-    def _returned(self, job: Claimed, func_name: str, started_s: float) -> Outcome:
-        """Interrupted by a deploy; a job that must not begin twice fails instead."""
-        details = read_details(self.line, job.job_id)
-        ended_s = clock.wall()
-        if details.must_not_repeat:
-            error = "It was interrupted by a shutdown, and it must not begin twice (rescue=False)."
-            return Outcome(
-                job, func_name, started_s, ended_s, "failed", error=error, may_retry=False,
-                details=details,
-            )  # fmt: skip
-        return Outcome(job, func_name, started_s, ended_s, "returned")
+        if outcome.details.raw("failure_callback_name") or self._handles:
+            error = self._on_failure(outcome, exc_info)
+        outcome.fail(error, names=names_of(exc_info[0]), may_retry=not is_permanent)
+        outcome.is_recorded = not self.face.disable_default_exception_handler
 
     def _stand_in(self, job: Claimed) -> Job:
         """RQ's job, one for all who ask during this run; read from Redis when it is needed."""
         kind = self._job_class
         return stand_in(  # type: ignore[no-any-return]
-            job.job_id, self.line.redis, kind.refresh,
+            job.job_id, self.link.redis, kind.refresh,
             job_class=kind, serializer=self.face.serializer,
         )  # fmt: skip
 
     def _rq_job(self) -> Job:
         """The same, read from Redis."""
-        return self.line.insist(lambda: real(self._job))
+        return self.link.insist(lambda: real(self._job))
 
     def _call(self, job: Claimed, call: Any) -> Any:
         if self._performs:
@@ -249,14 +224,15 @@ class Runner:
         finally:
             process.end_copy(self.pid)
 
-    def _on_failure(self, started_s: float, ended_s: float, exc_info: rq_compat.ExcInfo) -> str:
+    def _on_failure(self, outcome: Outcome, exc_info: rq_compat.ExcInfo) -> str:
         """Call what wants to know of a failure; return the error to be written, maybe its own."""
         try:
             rq_job = self._rq_job()
-        except Exception:  # noqa: BLE001 - it cannot be read, or it is gone: there is nobody to call
+        except Exception:  # noqa: BLE001 - it cannot be read, or is gone: there is nothing to call
             return _text_of(exc_info)
         rq_compat.mark_failed(rq_job)
-        rq_job.started_at, rq_job.ended_at = clock.from_wall(started_s), clock.from_wall(ended_s)
+        rq_job.started_at = clock.from_wall(outcome.started_s)
+        rq_job.ended_at = clock.from_wall(outcome.ended_s)
         self._relimit(rq_job.failure_callback_timeout)
         try:
             rq_compat.call_on_failure(rq_job, self.face.death_penalty_class, *exc_info)

@@ -179,7 +179,7 @@ class Board:
         """Let the child begin nothing more of what it holds."""
         self._numbers.is_halted = 1
 
-    def ask_to_leave(self, running: Running, why: int) -> None:
+    def interrupt(self, running: Running, why: int) -> None:
         """Write why the running job must end; a signal makes the child look."""
         self._numbers.must_leave, self._numbers.meant = why, running.began
 
@@ -201,7 +201,7 @@ class Slot:
     left_rows: str = ""  # outcomes that a dead child has left
     left_death: Death | None = None  # a death that Redis does not know of yet
     _token: str = ""
-    _asked: float = 0  # the beginning of the job that was last asked to leave
+    _asked: float = 0  # the beginning of the job that was last interrupted
 
     @property
     def name(self) -> str:
@@ -227,11 +227,11 @@ class Slot:
         self.board.stop()
         self._wake()
 
-    def ask_to_leave(self, running: Running, why: int) -> None:
-        """Make the running job end, by an exception in it.  It is asked once."""
+    def interrupt(self, running: Running, why: int) -> None:
+        """Make the running job end, by one exception in it."""
         if self._asked != running.began:
             self._asked = running.began
-            self.board.ask_to_leave(running, why)
+            self.board.interrupt(running, why)
             self._wake()
 
     def kill(
@@ -247,7 +247,7 @@ class Slot:
             process.kill_group(self.pid)
 
     def note_stop(self) -> None:
-        """Leave the marks that RQ's busy worker leaves when it is told to stop."""
+        """Leave the marks that RQ's busy worker leaves when a signal stops it."""
         rq_compat.mark_stopping(self.face, clock.now())
 
     def _wake(self) -> None:

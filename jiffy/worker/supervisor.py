@@ -16,7 +16,7 @@ from jiffy import clock, keys, log
 from jiffy.redis_io import Link, is_away, script_command
 from jiffy.worker import process
 from jiffy.worker.child import AGAIN
-from jiffy.worker.claim import finish_command, give_back_command
+from jiffy.worker.claim import finish_command, requeue_command
 from jiffy.worker.heartbeat import RENEW_EVERY_S, Heartbeat
 from jiffy.worker.limits import Limits, enforce_grace, enforce_time
 from jiffy.worker.recovery import (
@@ -45,7 +45,7 @@ PATIENCE_S = 1
 
 
 class Supervisor:
-    """Runs children until they are done or a signal says stop."""
+    """Runs children until they are done or a signal stops them."""
 
     def __init__(
         self, redis: Redis, slots: Sequence[Slot], queues: Sequence[str], limits: Limits,
@@ -55,9 +55,9 @@ class Supervisor:
         self._companion = companion
         self._queue_keys = [keys.queue(name) for name in queues]
         self._default_timeout_s = slots[0].face.queue_class.DEFAULT_TIMEOUT
-        self._line = Link(redis)
-        self._heartbeat = Heartbeat(redis, self._line, slots)
-        self._recovery = Recovery(self._line)
+        self._link = Link(redis)
+        self._heartbeat = Heartbeat(redis, self._link, slots)
+        self._recovery = Recovery(self._link)
         self._commands = Commands(redis, slots, self.retire)
         self._stop_at: float | None = None
         self._moves_due = moves_due
@@ -138,7 +138,7 @@ class Supervisor:
             action()
         except RedisError as error:
             if is_away(error):
-                self._line.note_away(error)
+                self._link.note_away(error)
             else:
                 log.event("redis.refused", log.ERROR, reason=error)
         except Exception as error:  # noqa: BLE001 - no process to fork, odd data: all else goes on
@@ -164,30 +164,30 @@ class Supervisor:
             self._release(slot)
 
     def _release(self, slot: Slot) -> None:
-        """Give back what the child claimed and has not begun, and finish what it has done."""
+        """Requeue what the child claimed and has not begun, and finish what it has done."""
         slot.board.halt()
-        running = slot.board.running  # asked after `halt`: now it begins nothing more
+        running = slot.board.running  # read after `halt`: now it begins nothing more
         if running is not None and slot.released != running.batch:
-            self._try(lambda: self._give_back(slot, running))
+            self._try(lambda: self._requeue(slot, running))
 
-    def _give_back(self, slot: Slot, running: Running) -> None:
+    def _requeue(self, slot: Slot, running: Running) -> None:
         commands = []
         rows = slot.board.noted
         if rows and slot.board.running == running:  # else the child has gone on, and finishes
             commands.append(finish_command(slot.name, rows))
         if running.position < slot.board.last:
-            commands.append(give_back_command(slot.name, slot.execution_of(running)))
+            commands.append(requeue_command(slot.name, slot.execution_of(running)))
         if commands:
-            self._line.exchange(*commands)
+            self._link.exchange(*commands)
         slot.released = running.batch
 
     def _restart(self, slot: Slot) -> None:
-        """See to what a dead child has left; then start the next one, or let go of its lease.
+        """Finish what a dead child has left; then start the next one, or delete its lease.
 
-        In this order: a new child gives back all that its worker holds.
+        In this order: a new child requeues all that its worker holds.
         """
         if slot.left_rows:
-            self._line.exchange(finish_command(slot.name, slot.left_rows))
+            self._link.exchange(finish_command(slot.name, slot.left_rows))
             slot.left_rows = ""
         if slot.left_death:
             self._recovery.recover(slot.left_death)
@@ -227,15 +227,15 @@ class Supervisor:
             self._limits.enforce_memory(slot)
 
     def _enqueue_due(self) -> None:
-        """See to jobs whose time has come, or is over, and to those that wait for others."""
+        """Enqueue delayed jobs, expire late ones, and release those whose parts ended elsewhere."""
         names = self._queue_keys if self._moves_due else [keys.NOTHING]
         due = script_command("due", names, [MOST_DUE, self._default_timeout_s])
-        (moved, expired), found = self._line.exchange(due, look_at_workflows())
+        (moved, expired), found = self._link.exchange(due, look_at_workflows())
         if moved >= MOST_DUE:  # there may be more
             self._due.again()
         for job_id, queue, reason in zip(expired[::3], expired[1::3], expired[2::3], strict=True):
             log.event("job.expired", job=_text(job_id), queue=_text(queue), reason=_text(reason))
-        end_parts(self._line, found)
+        end_parts(self._link, found)
 
     def _maintain(self) -> None:
         if self._recovery.maintain(self._queue_keys, MAINTAIN_EVERY_S):
@@ -244,7 +244,7 @@ class Supervisor:
     def _look(self) -> None:
         """RQ's own producers wake no worker: look at the queues for those who sleep."""
         if any(slot.board.is_asleep for slot in self._slots):
-            self._line.run("look", self._queue_keys, [])
+            self._link.run("look", self._queue_keys, [])
 
 
 class Commands:

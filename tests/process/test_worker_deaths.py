@@ -124,7 +124,7 @@ def test_the_children_die_with_their_supervisor_and_another_worker_runs_their_jo
     until_over(other, redis, "default-0")
 
     assert status(redis) == "finished"
-    assert "cause='the machine, or the supervisor, vanished'" in other.lines("job.recovered")[0]
+    assert "cause='its machine or supervisor disappeared'" in other.lines("job.recovered")[0]
     assert len(worker_names(redis)) == 1
 
 

@@ -178,7 +178,7 @@ def test_an_import_that_ends_the_process_ends_the_worker_with_the_cause(start):
     assert worker.wait() == 2
     assert worker.log == (
         "tests.support.opened.nothing or tests.support.opened.ends_the_process cannot be imported: "
-        "ChildProcessError: the process that tried it ended with exit code 0\n"
+        "ChildProcessError: the process that imported it ended with exit code 0\n"
     )
 
 

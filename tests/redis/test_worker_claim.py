@@ -6,7 +6,7 @@ from rq.suspension import suspend
 from jiffy import keys
 from jiffy.producer.enqueue import Queue
 from jiffy.redis_io import Link
-from jiffy.worker.claim import LEASE_S, give_back_command
+from jiffy.worker.claim import LEASE_S, requeue_command
 from jiffy.worker.slot import Board
 from tests.support.worker_support import (
     WIP,
@@ -187,7 +187,7 @@ def test_an_older_claim_that_redis_hears_last_changes_nothing(redis):
     late = worker._script(1)
     [claimed] = worker.claim(1).jobs
     before = traces(redis)
-    worker._line.exchange(late)
+    worker._link.exchange(late)
 
     assert traces(redis) == before
     assert (claimed.job_id, queued(redis)) == (ids[0], ids[1:])
@@ -200,7 +200,7 @@ def test_a_job_that_only_an_older_claim_got_is_not_lost(redis):
     [first] = worker.claim(1).jobs
     worker.last_begun = first.execution
     finish(redis, first)
-    worker._line.exchange(late)
+    worker._link.exchange(late)
     [second] = worker.claim(1).jobs
 
     assert (second.job_id, redis.zcard(WIP)) == ("default-1", 1)
@@ -223,7 +223,7 @@ def held(redis):
 
 
 def give_back(redis, keep):
-    Link(redis).exchange(give_back_command("worker-1", keep))
+    Link(redis).exchange(requeue_command("worker-1", keep))
 
 
 def test_jobs_that_a_worker_gives_back_are_queued_as_before_at_the_front(redis, held):

@@ -155,7 +155,7 @@ class Stage:
 def interrupt_as_callback(job, redis, *error):
     """Play the supervisor, whose grace is over."""
     Stage.board.stop()
-    Stage.board.ask_to_leave(Stage.board.running, Board.INTERRUPT)
+    Stage.board.interrupt(Stage.board.running, Board.INTERRUPT)
     os.kill(os.getpid(), LOOK)
 
 

@@ -53,12 +53,12 @@ def test_a_method_is_enqueued_and_run_like_a_function(work, path, method, value)
 
 @pytest.mark.parametrize(("path", "method", "value"), METHODS)
 def test_a_method_is_enqueued_from_a_shell_by_http_and_by_the_schedule(
-    redis, work, environ, declare, scheduler, capsys, path, method, value
+    redis, work, environ, declare, run_next, capsys, path, method, value
 ):
     assert cli.run(cli.load("enqueue"), [f"tests.jobs.worker.{path}", "7", "--id", "shell"]) == 0
     by_http = over_http(environ, path).json["id"]
-    declare(every("1h", method, args=[7]), now=scheduler.look().now.replace(year=2020))
-    scheduler.enqueue_jobs()
+    declare(every("1h", method, args=[7]))
+    run_next()
     [by_schedule] = set(Queue("default", connection=redis).job_ids) - {"shell", by_http}
     work()
 

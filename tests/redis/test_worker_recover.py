@@ -138,9 +138,7 @@ def test_a_job_that_must_not_begin_twice_fails_if_it_had_begun(redis, ran):
 
     assert queued(redis) == (["default-1"] if ran == 0 else ["default-0", "default-1"])
     if ran == 0:
-        assert reason(redis).startswith(
-            "its worker died once, and it must not begin twice: " + CAUSE
-        )
+        assert reason(redis).startswith("its worker died, and it must not start twice: " + CAUSE)
 
 
 @pytest.mark.parametrize("fields", [{}, {"is_gone": True}, {"verdict": Verdict.FAIL}])

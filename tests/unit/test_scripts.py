@@ -40,7 +40,7 @@ def test_a_removal_is_found(text):
 
 
 def test_only_claim_finish_and_recovery_end_executions():
-    ends = re.compile(r"(end_executions|give_back)\(")
+    ends = re.compile(r"(end_executions|requeue)\(")
 
     assert [name for name, text in TEXTS.items() if ends.search(text) and name != "lib"] == [
         "claim",

@@ -54,7 +54,7 @@ def test_outcomes_are_noted_as_long_as_they_fit_until_the_next_batch(board):
 
 def test_a_reason_to_leave_is_for_the_job_that_it_was_meant_for_only(board):
     board.begin(0, limit_s=180)
-    board.ask_to_leave(board.running, Board.TIMEOUT)
+    board.interrupt(board.running, Board.TIMEOUT)
     reasons = [board.must_leave]
     board.end()
     reasons.append(board.must_leave)
