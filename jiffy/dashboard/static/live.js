@@ -1,5 +1,5 @@
-// Keeps a page current: reads it again every two seconds and changes only what differs, so that
-// the keyboard's focus, the selection and the scroll position stay where they are.
+// Keeps a page current: fetches it every two seconds and changes only what differs, so that the
+// keyboard's focus, the selection and the scroll position stay where they are.
 "use strict";
 
 (() => {
@@ -30,15 +30,15 @@
     current = new Date();
     morph(document.getElementById("main"), page.getElementById("main"));
     document.title = page.title;
-    tell("", "live");
+    report("", "live");
   }
 
   function stale(reason) {
     const time = current.toLocaleTimeString();
-    tell(`${reason || "Something is wrong."} Shown as of ${time}; trying again.`, "stale");
+    report(`${reason || "Something is wrong."} Shown as of ${time}; trying again.`, "stale");
   }
 
-  function tell(words, state) {
+  function report(words, state) {
     if (notice.textContent !== words) notice.textContent = words;
     lamp.textContent = state;
     document.body.classList.toggle("stale", state === "stale");
@@ -50,41 +50,41 @@
     else timer = setTimeout(refresh, EVERY_MS);
   }
 
-  // Make `old` equal to `wanted`, touching nothing that is equal already.
-  function morph(old, wanted) {
+  // Make `old` equal to `target`, touching nothing that is equal already.
+  function morph(old, target) {
     if (old.nodeType === Node.TEXT_NODE) {
-      if (old.data !== wanted.data) old.data = wanted.data;
+      if (old.data !== target.data) old.data = target.data;
       return;
     }
     for (const { name } of [...old.attributes])
-      if (!wanted.hasAttribute(name)) old.removeAttribute(name);
-    for (const { name, value } of wanted.attributes)
+      if (!target.hasAttribute(name)) old.removeAttribute(name);
+    for (const { name, value } of target.attributes)
       if (old.getAttribute(name) !== value) old.setAttribute(name, value);
-    morphChildren(old, wanted);
+    morphChildren(old, target);
   }
 
-  function morphChildren(old, wanted) {
+  function morphChildren(old, target) {
     const byId = new Map([...old.children].filter((child) => child.id).map((child) => [child.id, child]));
-    let place = old.firstChild;
-    for (const child of [...wanted.childNodes]) {
-      const match = byId.get(child.id) ?? (isAlike(place, child) ? place : null);
+    let next = old.firstChild;
+    for (const child of [...target.childNodes]) {
+      const match = byId.get(child.id) ?? (isAlike(next, child) ? next : null);
       if (!match) {
-        old.insertBefore(document.importNode(child, true), place);
+        old.insertBefore(document.importNode(child, true), next);
         continue;
       }
-      if (match === place) place = place.nextSibling;
-      else old.insertBefore(match, place);
+      if (match === next) next = next.nextSibling;
+      else old.insertBefore(match, next);
       morph(match, child);
     }
-    while (place) {
-      const next = place.nextSibling;
-      place.remove();
-      place = next;
+    while (next) {
+      const rest = next.nextSibling;
+      next.remove();
+      next = rest;
     }
   }
 
-  function isAlike(node, wanted) {
-    return node && node.nodeName === wanted.nodeName && !node.id && !wanted.id;
+  function isAlike(node, target) {
+    return node && node.nodeName === target.nodeName && !node.id && !target.id;
   }
 
   document.addEventListener("visibilitychange", () => {
