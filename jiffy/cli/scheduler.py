@@ -4,7 +4,7 @@ import getpass
 import json
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -144,7 +144,7 @@ def _list() -> None:
     rows = [("ENTRY", "NEXT (UTC)", "LAST", "TIMES")]
     for state in entries.read(connection.connected("scheduler")):
         rows.append((state.name, _next(state), _last(state.last), state.words))
-    _print_aligned(rows)
+    click.echo(_aligned(rows))
 
 
 @command.command("history", cls=Command, epilog="nightly --limit 100")
@@ -158,7 +158,7 @@ def _history(name: str, limit: int) -> None:
         took = "" if one.duration_s is None else clock.in_words(one.duration_s)
         what = " ".join(filter(None, [one.job_id, one.reason]))
         rows.append((_shown(one.slot), one.outcome, late, took, what))
-    _print_aligned(rows)
+    click.echo(_aligned(rows))
 
 
 @command.command("pause", cls=Command, epilog="nightly --why 'the disk is full' --until 2h")
@@ -225,26 +225,26 @@ def _shown(moment: datetime) -> str:
     return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S}"
 
 
-def _print_aligned(rows: Sequence[Sequence[str]]) -> None:
-    rows = [[" ".join(text.split()) for text in row] for row in rows]  # a line for each
+def _aligned(rows: Iterable[Sequence[str]]) -> str:
+    rows = [[_in_one_line(text) for text in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        cells = (f"{text:{width}}" for text, width in zip(row, widths, strict=True))
-        click.echo("  ".join(cells).rstrip())
+    lines = [
+        "  ".join(f"{text:{width}}" for text, width in zip(row, widths, strict=True))
+        for row in rows
+    ]
+    return "\n".join(map(str.rstrip, lines))
 
 
 def _shown_schedule(found: "Sequence[Entry]", now: datetime) -> str:
     """Each entry, what it runs, and its next times on the clock of its own zone."""
-    number_width = len(str(len(found)))
-    name_width = max((len(entry.name) for entry in found), default=0)
-    lines = [f"{_counted(found)}, all valid."]
-    for number, entry in enumerate(found, start=1):
-        head = f"\n{number:{number_width}}  {entry.name:{name_width}}  {entry.times_in_words()}"
+    heads = [(f"{n}", entry.name, entry.times_in_words()) for n, entry in enumerate(found, 1)]
+    indent = "\n" + " " * (len(str(len(found))) + 2)
+    parts = [f"{_counted(found)}, all valid."]
+    for head, entry in zip(_aligned(heads).splitlines(), found, strict=True):
         call = _in_one_line(f"{entry.job.description}, queue {entry.job.origin}")
         more = [call, entry.alerts_in_words(), "  ".join(_next_times(entry, now))]
-        indent = "\n" + " " * (number_width + 2)
-        lines.append(indent.join([head, *filter(None, more)]))
-    return "\n".join(lines)
+        parts.append(indent.join([f"\n{head}", *filter(None, more)]))
+    return "\n".join(parts)
 
 
 def _next_times(entry: "Entry", now: datetime) -> list[str]:
@@ -262,32 +262,24 @@ def _shown_changes(changes: "Sequence[Change]", found: "Sequence[Entry]") -> str
     """What becomes of each entry that is not the same: a line for each detail."""
     counts = Counter[str](change.kind for change in changes)
     summary = ", ".join(f"{counts[kind]} {kind}" for kind in ("new", "changed", "gone", "same"))
-    lines = [f"{_counted(found)}: {summary}. Nothing was written."]
-    in_words = {entry.name: _in_one_line(entry.in_words()) for entry in found}
-    different = [change for change in changes if change.kind != "same"]
-    width = max((len(change.name) for change in different), default=0)
-    for change in different:
-        head = f"{change.kind:7}  {change.name:{width}}"
-        for detail in _details(change, in_words):
-            lines.append(f"{head}  {detail}".rstrip())
-            head = " " * len(head)
-    return "\n".join(lines)
-
-
-def _details(change: "Change", in_words: dict[str, str]) -> Iterator[str]:
-    if change.kind != "changed":
-        yield in_words.get(change.name, "")
-    names = {name for name, _, _ in change.what}
-    for name, before, after in change.what:
-        if name != "call" or "description" not in names:  # the call, as it is shown
-            label = _NAMES.get(name, name.removeprefix("jiffy:").replace("_", " "))
-            yield f"{label}: {_value(before)} → {_value(after)}"
+    in_words, rows = {entry.name: entry.in_words() for entry in found}, []
+    for kind, name, what in changes:
+        details = [
+            f"{_NAMES.get(field, field)}: {_value(before)} → {_value(after)}"
+            for field, before, after in what
+        ]
+        heads = [(kind, name), *[("", "")] * len(details)]
+        details = details if kind == "changed" else [in_words.get(name, "")]
+        rows += [(*head, detail) for head, detail in zip(heads, details, strict=False)]
+    shown = [row for row in rows if row[0] != "same"]
+    first = f"{_counted(found)}: {summary}. Nothing was written."
+    return f"{first}\n{_aligned(shown)}" if shown else first
 
 
 def _value(value: Any) -> str:
     if value is None or value in ("", {}, []):
         return "none"
-    return _in_one_line(value) if isinstance(value, str) else json.dumps(value)
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def _in_one_line(text: str) -> str:
