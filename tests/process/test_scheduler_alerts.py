@@ -69,7 +69,7 @@ def test_a_scheduler_that_is_killed_is_away_in_ten_seconds_and_the_next_tells_wh
     assert told["late_s"] >= 2
 
 
-def test_a_scheduler_that_is_told_to_stop_is_away_at_once(start, redis):
+def test_a_scheduler_that_is_reported_to_stop_is_away_at_once(start, redis):
     running = start(each_second())
     running.until_logged("leader.gained")
     running.send(signal.SIGTERM)
@@ -78,7 +78,7 @@ def test_a_scheduler_that_is_told_to_stop_is_away_at_once(start, redis):
     assert entries.glance(redis).scheduler == "away"
 
 
-def test_what_is_found_before_a_worker_starts_its_scheduler_is_told_by_that(redis, receiver):
+def test_what_is_found_before_a_worker_starts_its_scheduler_is_reported_by_that(redis, receiver):
     past = datetime(2026, 1, 1, tzinfo=UTC)
     found = right([at(past, numbers.add, args=[2, 3], on_missed=receiver.address)])
     pid = process.fork(companion(found, redis))

@@ -62,7 +62,7 @@ def finished(redis):
     return [raw.decode() for raw in redis.zrange(keys.REGISTRIES["finished"] + "default", 0, -1)]
 
 
-def test_one_process_less_enqueues_the_ticks_and_runs_them(start, redis):
+def test_one_process_less_enqueues_the_runs_and_runs_them(start, redis):
     dyno = start(EVERY_SECOND)
     dyno.until(lambda: len(finished(redis)) >= 3)
 
@@ -128,7 +128,7 @@ def test_it_ends_with_a_worker_that_has_nothing_left_to_do(start, redis):
     assert not dyno.pids()
 
 
-def test_where_all_workers_have_one_no_tick_is_doubled_and_another_takes_over(start, redis):
+def test_where_all_workers_have_one_no_run_is_doubled_and_another_takes_over(start, redis):
     first, second = start(EVERY_SECOND), start(EVERY_SECOND)
     for dyno in (first, second):
         dyno.until_logged("scheduler.started")

@@ -70,7 +70,7 @@ def test_a_job_of_an_entry_is_run_now_and_its_own_time_stays(shell, redis, work)
     assert work() == 1
 
 
-def test_the_next_tick_is_skipped(shell, scheduler):
+def test_the_next_run_is_skipped(shell, scheduler):
     assert shell("skip", "sum") == (0, ["The next run of sum will be skipped."])
     assert next_tick(scheduler).outcome == "skipped"
     assert next_tick(scheduler).outcome == "enqueued"
@@ -100,7 +100,7 @@ def test_the_list_shows_what_is_due_when_and_how_it_went(shell, scheduler):
     assert line.endswith("every 10m")
 
 
-def test_the_history_shows_each_tick(shell, scheduler):
+def test_the_history_shows_each_run(shell, scheduler):
     job_id = next_tick(scheduler).job_id
     next_tick(scheduler)
     code, [_, last, first] = shell("history", "sum")
@@ -134,7 +134,7 @@ def test_a_mistake_is_one_line(words, said, shell):
     assert line.startswith(said)
 
 
-def test_an_entry_of_rq_schedulers_api_is_listed_and_who_operates_it_is_told_how(shell, redis):
+def test_an_entry_of_rq_schedulers_api_is_listed_and_who_operates_it_is_reported_how(shell, redis):
     now = datetime.now(UTC)
     stock = Scheduler(connection=redis)
     stock.schedule(now, numbers.add, args=[2, 3], interval=60, id="foreign1")

@@ -58,7 +58,7 @@ EVERY_SECOND = "every(1, numbers.add, args=[2, 3], overlap='allow')"
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_ticks_arrive_a_signal_ends_it_and_a_restart_doubles_nothing(redis, program, number):
+def test_runs_arrive_a_signal_ends_it_and_a_restart_doubles_nothing(redis, program, number):
     first = program(EVERY_SECOND)
     assert "entries=1" in until(first, "scheduler.started")
     until(first, "tick.enqueued")

@@ -67,7 +67,7 @@ def test_entries_of_rq_scheduler_are_listed_too_and_reading_executes_nothing(sch
         lambda redis, name: entries.run_now(redis, name, "ada"),
     ],
 )
-def test_who_would_operate_an_entry_of_rq_scheduler_is_told_where_that_is_done(
+def test_who_would_operate_an_entry_of_rq_scheduler_is_reported_where_that_is_done(
     do, declare, scheduler, redis
 ):
     declare(add())
@@ -84,7 +84,7 @@ def test_who_would_operate_an_entry_of_rq_scheduler_is_told_where_that_is_done(
 
 
 @pytest.mark.parametrize("limit", [0, -3, "5", True])
-def test_a_history_of_no_ticks_is_refused(limit, declare, redis):
+def test_a_history_of_no_runs_is_refused(limit, declare, redis):
     declare(add())
     with pytest.raises(InvalidValue, match=r"limit is .*; it must be how many runs to show"):
         entries.history(redis, "sum", limit)
@@ -169,7 +169,7 @@ def test_a_pause_says_who_and_why_and_ends_in_the_future(told, declare, redis):
 
 
 @pytest.mark.parametrize("count", [-1, 1001, 10**20, True, 1.5])
-def test_so_many_ticks_are_skipped_that_they_can_be_counted(count, declare, redis):
+def test_so_many_runs_are_skipped_that_they_can_be_counted(count, declare, redis):
     declare(add())
     with pytest.raises(InvalidValue, match="how many runs to skip, from 0 to 1000"):
         entries.skip_next(redis, "sum", count)

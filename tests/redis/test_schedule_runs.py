@@ -133,7 +133,7 @@ def test_an_entry_of_one_time_stays_done_at_the_next_deploys(scheduler, declare,
     assert [state.is_done for state in entries.read(redis)] == [True]
 
 
-def test_an_entry_that_is_declared_after_its_time_is_not_run_but_told_of(
+def test_an_entry_that_is_declared_after_its_time_is_not_run_but_reported(
     scheduler, declare, redis, caplog
 ):
     line = at(datetime(2026, 1, 1, tzinfo=UTC), numbers.add, args=[2, 3])
@@ -155,7 +155,7 @@ def test_an_entry_of_one_time_that_is_given_another_runs_again(scheduler, declar
     assert len(queued(redis)) == 2
 
 
-def test_so_many_ticks_are_made_and_no_more_also_across_deploys(declare, run_next, redis):
+def test_so_many_runs_are_made_and_no_more_also_across_deploys(declare, run_next, redis):
     line = add(repeat=3, overlap="allow")
     declare(line)
     run_next(2)
@@ -184,7 +184,7 @@ def test_other_times_count_anew_and_what_is_run_by_hand_does_not_count(declare, 
     assert [one.outcome for one in run_next(3)] == ["enqueued", "enqueued"]
 
 
-def test_ticks_from_before_somebody_asked_for_so_many_are_not_counted(declare, run_next, redis):
+def test_runs_from_before_somebody_asked_for_so_many_are_not_counted(declare, run_next, redis):
     declare(add(overlap="allow"))
     run_next(4)
     declare(add(overlap="allow", repeat=2))
@@ -267,7 +267,7 @@ def test_an_interval_does_not_pile_up_by_default_and_times_of_the_day_all_come(
 
 
 @pytest.mark.parametrize("is_running", [False, True])
-def test_a_tick_is_skipped_while_the_last_one_waits_or_runs_and_it_is_told_why(
+def test_a_run_is_skipped_while_the_last_one_waits_or_runs_and_it_is_reported_why(
     is_running, declare, run_next, redis
 ):
     declare(add())
@@ -282,7 +282,7 @@ def test_a_tick_is_skipped_while_the_last_one_waits_or_runs_and_it_is_told_why(
     assert entries.history(redis, NAME)[0].reason == second.reason
 
 
-def test_a_tick_comes_again_once_the_last_one_is_over(declare, run_next, work):
+def test_a_run_comes_again_once_the_last_one_is_over(declare, run_next, work):
     declare(add())
     run_next()
     work()
@@ -290,7 +290,7 @@ def test_a_tick_comes_again_once_the_last_one_is_over(declare, run_next, work):
     assert [one.outcome for one in run_next()] == ["enqueued"]
 
 
-def test_one_tick_may_wait_behind_the_one_that_runs(declare, run_next, redis):
+def test_one_run_may_wait_behind_the_one_that_runs(declare, run_next, redis):
     declare(add(overlap="queue one"))
     [first] = run_next()
     start(redis, first.job_id)
@@ -301,7 +301,7 @@ def test_one_tick_may_wait_behind_the_one_that_runs(declare, run_next, redis):
     assert third.reason == f"run {second.job_id.rpartition('-')[2]} is still waiting"
 
 
-def test_a_tick_that_only_waits_in_its_queue_is_waited_behind_by_none(declare, run_next, redis):
+def test_a_run_that_only_waits_in_its_queue_is_waited_behind_by_none(declare, run_next, redis):
     declare(add(overlap="queue one"))
 
     assert [one.outcome for one in run_next(2)] == ["enqueued", "skipped"]
@@ -309,7 +309,7 @@ def test_a_tick_that_only_waits_in_its_queue_is_waited_behind_by_none(declare, r
 
 
 @pytest.mark.parametrize("what", ["finished", "failed"])
-def test_the_tick_that_waits_is_enqueued_in_the_step_that_ends_the_other(
+def test_the_run_that_waits_is_enqueued_in_the_step_that_ends_the_other(
     what, declare, run_next, redis
 ):
     declare(add(overlap="queue one"))
@@ -322,9 +322,7 @@ def test_the_tick_that_waits_is_enqueued_in_the_step_that_ends_the_other(
     assert Job.fetch(second.job_id, redis).get_status() == "queued"
 
 
-def test_where_the_tick_that_waits_is_canceled_the_next_waits_in_its_place(
-    declare, run_next, redis
-):
+def test_where_the_run_that_waits_is_canceled_the_next_waits_in_its_place(declare, run_next, redis):
     declare(add(overlap="queue one"))
     [first] = run_next()
     start(redis, first.job_id)
@@ -336,7 +334,7 @@ def test_where_the_tick_that_waits_is_canceled_the_next_waits_in_its_place(
     assert redis.zrange(keys.pending(third.job_id), 0, -1) == [first.job_id.encode()]
 
 
-def test_what_is_run_by_hand_hides_no_tick_that_still_runs(declare, run_next, redis):
+def test_what_is_run_by_hand_hides_no_run_that_still_runs(declare, run_next, redis):
     declare(add())
     [first] = run_next()
     start(redis, first.job_id)
@@ -346,7 +344,7 @@ def test_what_is_run_by_hand_hides_no_tick_that_still_runs(declare, run_next, re
     assert [one.outcome for one in run_next()] == ["skipped"]
 
 
-def test_a_tick_that_waits_is_replaced_by_the_next(declare, run_next, redis):
+def test_a_run_that_waits_is_replaced_by_the_next(declare, run_next, redis):
     declare(add(overlap="replace"))
     first, second = run_next(2)
     replaced = Job.fetch(first.job_id, redis)
@@ -360,7 +358,7 @@ def test_a_tick_that_waits_is_replaced_by_the_next(declare, run_next, redis):
     assert (told.outcome, told.reason) == ("canceled", "the next run replaced it")
 
 
-def test_a_tick_that_runs_is_told_to_stop_by_the_next(declare, run_next, redis):
+def test_a_run_that_runs_is_reported_to_stop_by_the_next(declare, run_next, redis):
     declare(add(overlap="replace"))
     [first] = run_next()
     start(redis, first.job_id)
@@ -432,7 +430,7 @@ def test_a_pause_with_an_end_passes_by_itself(declare, run_next, redis):
     assert not redis.hexists(keys.entry_state(ENTRY), "paused")
 
 
-def test_so_many_next_ticks_are_skipped_and_then_it_goes_on(declare, run_next, redis):
+def test_so_many_next_runs_are_skipped_and_then_it_goes_on(declare, run_next, redis):
     declare(add())
     entries.skip_next(redis, NAME, 2)
 
@@ -646,7 +644,7 @@ def test_a_redis_that_is_full_is_waited_for_and_loses_no_run(declare, run_next, 
     assert outcomes(redis) == ["open"]
 
 
-def test_a_sleeping_worker_hears_of_a_tick(declare, run_next, redis):
+def test_a_sleeping_worker_hears_of_a_run(declare, run_next, redis):
     declare(add())
     run_next()
 

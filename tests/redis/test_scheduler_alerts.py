@@ -73,7 +73,7 @@ def until_heard(receiver, count=1):
 # Missed runs
 
 
-def test_an_address_is_told_once_of_all_that_was_missed_together(lead, redis, receiver):
+def test_an_address_is_reported_once_of_all_that_was_missed_together(lead, redis, receiver):
     loop = lead(add(on_missed=f"{receiver.address}/hook"))
     first = none_ran_for(loop, redis, 6)
     look(loop)
@@ -88,17 +88,8 @@ def test_an_address_is_told_once_of_all_that_was_missed_together(lead, redis, re
     }  # fmt: skip
 
 
-def test_a_single_tick_that_is_enqueued_much_too_late_is_told_too(lead, redis, receiver):
-    loop = lead(add(on_missed=receiver.address))
-    last = none_ran_for(loop, redis, 0)
-    look(loop)
-    until_heard(receiver)
-
-    assert [(told["slot"], told["slots"]) for _, _, told in receiver.heard] == [(iso(last), 1)]
-
-
 @pytest.mark.parametrize("missed", ["once", "all"])
-def test_what_is_told_is_counted_in_slots_whether_or_not_each_became_a_job(
+def test_what_is_reported_is_counted_in_slots_whether_or_not_each_became_a_job(
     lead, redis, receiver, missed
 ):
     options = {"missed": missed, "overlap": "allow", "on_missed": receiver.address}
@@ -139,7 +130,7 @@ def test_two_schedulers_that_both_tell_enqueue_a_function_once(lead, redis, impa
     ]
 
 
-def test_an_entry_of_one_time_that_is_declared_after_it_is_told_of_once(lead, receiver):
+def test_an_entry_of_one_time_that_is_declared_after_it_is_reported_of_once(lead, receiver):
     line = at(datetime(2026, 1, 1, tzinfo=UTC), numbers.add, args=[2, 3],
               on_missed=receiver.address)  # fmt: skip
     lead(line)
@@ -150,7 +141,7 @@ def test_an_entry_of_one_time_that_is_declared_after_it_is_told_of_once(lead, re
     assert [told["reason"] for _, _, told in receiver.heard] == ["it was added after its time"]
 
 
-def test_an_entry_that_is_broken_is_told_of_once(lead, redis, receiver):
+def test_an_entry_that_is_broken_is_reported_of_once(lead, redis, receiver):
     loop = lead(add(on_missed=receiver.address))
     none_ran_for(loop, redis, 1)
     redis.set(keys.queue("default"), "nonsense")
@@ -179,7 +170,7 @@ def test_what_is_skipped_or_a_little_late_is_reported_to_nobody(lead, redis, rec
 @pytest.mark.parametrize(
     ("status", "path"), [("finished", "/ping/x?a=1"), ("failed", "/ping/x/fail?a=1")]
 )
-def test_a_ping_tells_how_a_ticks_job_ended(lead, redis, receiver, status, path):
+def test_a_ping_tells_how_a_runs_job_ended(lead, redis, receiver, status, path):
     loop = lead(add(ping=f"{receiver.address}/ping/x?a=1"))
     end_a_run(loop, redis, status)
     until_heard(receiver)
@@ -309,7 +300,7 @@ def notifier():
     return Notifier(read([add(ping="https://example.com/")])[0])
 
 
-def test_a_receiver_that_keeps_one_waiting_keeps_no_tick_waiting():
+def test_a_receiver_that_keeps_one_waiting_keeps_no_run_waiting():
     never = threading.Event()
     one = notifier()
     one.start()
@@ -320,7 +311,7 @@ def test_a_receiver_that_keeps_one_waiting_keeps_no_tick_waiting():
     wait_until(lambda: is_done(one))
 
 
-def test_what_is_told_of_an_entry_arrives_in_order(impatient):
+def test_what_is_reported_of_an_entry_arrives_in_order(impatient):
     one, heard, fails = notifier(), [], [OSError(), OSError()]
 
     def hear(number):

@@ -95,7 +95,7 @@ def slots(redis):
     return Counter(raw.decode() for raw in redis.lrange(keys.queue("default"), 0, -1))
 
 
-def test_killed_anywhere_on_its_way_the_next_one_makes_each_tick_once(redis):
+def test_killed_anywhere_on_its_way_the_next_one_makes_each_run_once(redis):
     def begin():
         """As it was when the scheduler of the last release ended."""
         start(redis, BEFORE)
@@ -155,7 +155,7 @@ def second_of(job_id):
     return int(moment.timestamp())
 
 
-def test_killed_anywhere_the_ticks_of_a_past_window_are_all_made_up_once(redis):
+def test_killed_anywhere_the_runs_of_a_past_window_are_all_made_up_once(redis):
     def work_off(client):
         loop = start(client, [each_second(missed="all")])
         loop.work()
@@ -204,7 +204,7 @@ def is_right(redis):
 
 
 @pytest.mark.slow
-def test_two_schedulers_that_are_killed_all_the_time_make_each_tick_once(redis, tmp_path):
+def test_two_schedulers_that_are_killed_all_the_time_make_each_run_once(redis, tmp_path):
     declared = right([each_second(missed="all")])
     start(redis, [each_second(missed="all")])
     running = [Running(tmp_path, declared) for _ in range(2)]
@@ -222,7 +222,7 @@ def test_two_schedulers_that_are_killed_all_the_time_make_each_tick_once(redis, 
 
 
 @pytest.mark.slow
-def test_a_redis_that_does_not_answer_for_a_while_costs_no_tick(redis_of_its_own, start_on):
+def test_a_redis_that_does_not_answer_for_a_while_costs_no_run(redis_of_its_own, start_on):
     redis = redis_of_its_own()
     server = redis.info("server")["process_id"]
     running = start_on(redis)
@@ -238,7 +238,7 @@ def test_a_redis_that_does_not_answer_for_a_while_costs_no_tick(redis_of_its_own
 
 
 @pytest.mark.slow
-def test_a_redis_that_is_killed_and_started_again_on_its_data_costs_no_tick(
+def test_a_redis_that_is_killed_and_started_again_on_its_data_costs_no_run(
     redis_of_its_own, start_on
 ):
     redis = redis_of_its_own()

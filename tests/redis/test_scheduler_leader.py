@@ -126,7 +126,7 @@ def test_a_lead_that_was_taken_while_the_answer_was_lost_is_known_again(leader):
     assert one.leads()
 
 
-def test_who_is_told_to_stop_while_it_takes_the_lead_leaves_it(redis, leader):
+def test_who_is_reported_to_stop_while_it_takes_the_lead_leaves_it(redis, leader):
     unanswered(leader()).resign()
 
     assert not redis.exists(keys.LEADER)
@@ -175,7 +175,7 @@ def test_whatever_stands_there_is_respected_until_it_runs_out(redis, leader, tex
     assert one.leads()
 
 
-def test_the_next_takes_over_at_once_when_the_leader_is_told_to_stop(redis, start):
+def test_the_next_takes_over_at_once_when_the_leader_is_reported_to_stop(redis, start):
     first = start()
     first.until_logged("leader.gained")
     second = start()

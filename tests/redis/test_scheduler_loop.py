@@ -61,13 +61,6 @@ def queued(redis):
     return [job_id.decode() for job_id in redis.lrange(keys.queue("default"), 0, -1)]
 
 
-def test_ticks_arrive_in_time(redis, start):
-    running = start(declare(redis), redis)
-    running.until_logged("tick.enqueued", count=2)
-
-    assert len(set(queued(redis))) == len(queued(redis)) >= 2
-
-
 def test_an_idle_scheduler_is_woken_by_who_changes_the_schedule(redis, start):
     running = start(declare(redis, every("7d", numbers.add, args=[2, 3])), redis)
     running.until_logged("leader.gained")
@@ -100,7 +93,7 @@ def test_an_absence_of_redis_is_outlived_and_a_lost_schedule_restored(own_redis,
 
 
 @pytest.mark.slow
-def test_a_redis_that_is_full_is_away_until_it_takes_ticks_again_and_meanwhile_nobody_leads(
+def test_a_redis_that_is_full_is_away_until_it_takes_runs_again_and_meanwhile_nobody_leads(
     own_redis, start
 ):
     running = start(declare(own_redis), own_redis)
@@ -116,14 +109,6 @@ def test_a_redis_that_is_full_is_away_until_it_takes_ticks_again_and_meanwhile_n
 
     assert glance(own_redis).scheduler == "ok"
     assert len(running.lines("redis.away")) == len(running.lines("redis.back")) == 1
-
-
-def test_a_schedule_that_somebody_flushed_is_restored(redis, start):
-    running = start(declare(redis), redis)
-    running.until_logged("tick.enqueued")
-    redis.flushall()
-
-    running.until_logged("entry.new")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -6,12 +6,11 @@ where the expression runs in real time, each moment at which it is shown.
 """
 
 from bisect import bisect_left
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, datetime, time, timedelta
 from functools import lru_cache
 from itertools import pairwise, takewhile
 from zoneinfo import ZoneInfo
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -131,27 +130,3 @@ def test_around_changes_of_the_clock_each_run_comes_when_the_rule_says(
     expected = [moment for moment in reached if start < moment <= stop]
 
     assert list(takewhile(stop.__ge__, timing.after(start))) == expected
-
-
-EXPRESSIONS = [
-    ("*/10 * * * *", [time(h, m) for h in range(24) for m in range(0, 60, 10)], range(7)),
-    ("30 2 * * *", [time(2, 30)], range(7)),
-    ("0 0 * * *", [time(0)], range(7)),
-    ("59 23 * * sat,sun", [time(23, 59)], [0, 6]),
-    ("1,31 0-3 * * *", [time(h, m) for h in range(4) for m in (1, 31)], range(7)),
-    ("15,45 7 1-4 * * *", [time(h, 7, s) for h in range(1, 5) for s in (15, 45)], range(7)),
-]
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("year", DECADES)
-@pytest.mark.parametrize("name", ZONES)
-def test_in_ten_years_no_run_is_doubled_and_none_is_lost(name, year):
-    first, last = date(year, 1, 3), date(year + 9, 12, 29)
-    start = datetime.combine(first, time(), ZoneInfo(name)) - timedelta(seconds=1)
-    for text, times, weekdays in EXPRESSIONS:
-        reference = each_shown if text.startswith("*") else first_reached
-        expected = reference(walls(first, last, times, weekdays), name, year)
-        found = Cron.read(text, name).after(start)
-
-        assert list(takewhile(expected[-1].__ge__, found)) == expected, text

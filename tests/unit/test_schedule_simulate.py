@@ -27,7 +27,7 @@ def slots(*schedule, start, end):
     return [tick.slot for tick in simulate(schedule, start, end)]
 
 
-def test_a_tick_says_what_is_enqueued_when_and_where():
+def test_a_run_says_what_is_enqueued_when_and_where():
     table = [line(cron, "0 6 * * *", name="sum", queue="low", timezone="Europe/Paris")]
     [tick] = simulate(table, day(1), day(2))
 
@@ -59,7 +59,7 @@ def test_entries_begin_end_and_repeat_as_they_would():
     assert slots(line(at, day(5)), start=day(6), end=day(9)) == []
 
 
-def test_jitter_moves_a_tick_by_less_than_it_says_and_always_by_the_same():
+def test_jitter_moves_a_run_by_less_than_it_says_and_always_by_the_same():
     table = [line(every, "1m", jitter="30s")]
     ticks = list(islice(simulate(table, *YEAR), 500))
     late_s = [(tick.due - tick.slot).total_seconds() for tick in ticks]
@@ -70,7 +70,7 @@ def test_jitter_moves_a_tick_by_less_than_it_says_and_always_by_the_same():
     assert ticks == list(islice(simulate(table, *YEAR), 500))
 
 
-def test_a_day_of_23_hours_has_each_daily_tick_once():
+def test_a_day_of_23_hours_has_each_daily_run_once():
     nightly = line(cron, "30 2 * * *", timezone="Europe/Paris")
     found = slots(nightly, start=day(28, zone=PARIS), end=day(31, zone=PARIS))
 
@@ -85,7 +85,7 @@ def test_a_year_of_each_minute_has_each_minute_once():
     assert found == [YEAR[0] + timedelta(minutes=n) for n in range(365 * 24 * 60)]
 
 
-def test_all_mistakes_are_told_at_once_before_the_first_tick():
+def test_all_mistakes_are_told_at_once_before_the_first_run():
     table = [line(every, "10x"), line(every, "1d"), line(cron, "61 * * * *")]
     with pytest.raises(InvalidSchedule) as refused:
         simulate(table, *YEAR)
