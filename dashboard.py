@@ -13,4 +13,4 @@ PAGES: list[Blueprint] = []
 if __name__ == "__main__":
     main("dashboard")
 
-app = web_app(PAGES)  # for gunicorn: see the Procfile
+app = web_app(PAGES)  # for other WSGI servers

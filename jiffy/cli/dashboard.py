@@ -1,4 +1,4 @@
-"""`jiffy dashboard` and `python dashboard.py`: the web app behind gunicorn, as in production."""
+"""`jiffy dashboard` and `python dashboard.py`: the web app behind waitress, as in production."""
 
 import click
 

@@ -238,12 +238,14 @@ def test_a_shell_completes_what_is_typed(shop):
 
 
 def test_everything_of_a_project_with_a_procfile_of_its_own_starts_with_one_command(shop):
-    shop.write({"Procfile": "web: gunicorn app:app --bind 127.0.0.1:$PORT\nrelease: false\n"})
+    shop.write(
+        {"Procfile": "web: waitress-serve --listen=127.0.0.1:$PORT app:app\nrelease: false\n"}
+    )
     command = (shop.programs / "jiffy", "dev", "shop.schedule:SCHEDULE", "--job", CHARGE)
     with make_run(shop.folder, command=command, **shop.environ) as dev:
         dev.wait_until_ready()
         charged, address = dev.after("Sample job"), dev.after("Dashboard")
-        web = re.search(r"web\.1 .*Listening at: (\S+)", dev.said)[1]
+        web = re.search(r"web\.1 .*Serving on (\S+)", dev.said)[1]
         answer = urllib.request.urlopen(f"{web}/charge/5", data=b"").read()
         wait_until(lambda: "tick.enqueued" in dev.said)
         dev.press_ctrl_c()

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 from rq.executions import Execution
 from rq.utils import now, utcformat
-from werkzeug.serving import make_server
 
 from jiffy import connection, keys, redis_io
 from jiffy.dashboard import create_app
+from jiffy.dashboard.server import Server
 from jiffy.settings import settings
 from tests.support import schedules
 from tests.support.browser import launch
@@ -76,13 +76,12 @@ def no_redis(app, environ, monkeypatch):
 @pytest.fixture
 def live(app):
     """The address of a real server of `app`."""
-    server = make_server("127.0.0.1", 0, app, threaded=True)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+    server = Server(app, "127.0.0.1", 0)
+    thread = threading.Thread(target=server.run)
     thread.start()
-    yield f"http://127.0.0.1:{server.port}"
-    server.shutdown()
+    yield f"http://127.0.0.1:{server.effective_port}"
+    server.stop()
     thread.join()
-    server.server_close()
 
 
 @pytest.fixture(scope="module")

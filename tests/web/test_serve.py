@@ -1,32 +1,30 @@
 """The web process: how it starts, refuses to, and stops."""
 
+import http.client
 import os
 import re
-import signal
 import socket
 import subprocess
 import sys
 import threading
 import urllib.request
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
 
+from jiffy import keys
 from jiffy.clock import monotonic
-from tests.support.newcomer import PATIENCE_S
+from tests.support.newcomer import PATIENCE_S, wait_until
 
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
-# As the Procfile has it, but for the address.
-WEB = re.search(r"^web: (.*) --bind \S+ (.*)$", (ROOT / "Procfile").read_text(), re.MULTILINE)
-GUNICORN = [sys.executable, "-m", *" ".join(WEB.groups()).split()]
 DASHBOARD = [sys.executable, "dashboard.py"]
 
 
-@pytest.mark.parametrize("command", [GUNICORN, DASHBOARD])
-def test_production_without_a_password_ends_with_one_line_and_code_2(command, port):
-    ended = run(command, port, JIFFY_ENV="production")
+def test_production_without_a_password_ends_with_one_line_and_code_2(port):
+    ended = run(port, JIFFY_ENV="production")
 
     assert ended.returncode == 2
     assert ended.stderr.splitlines()[-1].startswith(
@@ -35,9 +33,8 @@ def test_production_without_a_password_ends_with_one_line_and_code_2(command, po
     assert "Traceback" not in ended.stderr
 
 
-@pytest.mark.parametrize("command", [GUNICORN, DASHBOARD])
-def test_production_without_a_secret_key_ends_with_one_line_and_code_2(command, port):
-    ended = run(command, port, JIFFY_ENV="production", DASHBOARD_PASSWORD="x", SECRET_KEY="")
+def test_production_without_a_secret_key_ends_with_one_line_and_code_2(port):
+    ended = run(port, JIFFY_ENV="production", DASHBOARD_PASSWORD="x", SECRET_KEY="")
 
     assert ended.returncode == 2
     assert ended.stderr.splitlines()[-1] == (
@@ -49,7 +46,7 @@ def test_production_without_a_secret_key_ends_with_one_line_and_code_2(command, 
 
 def test_a_port_that_is_taken_is_one_line_and_code_2(port):
     with socket.create_server(("127.0.0.1", port)):
-        ended = run(DASHBOARD, port, DASHBOARD_PASSWORD="x")
+        ended = run(port, DASHBOARD_PASSWORD="x")
 
     assert ended.returncode == 2
     assert ended.stderr == (
@@ -58,37 +55,65 @@ def test_a_port_that_is_taken_is_one_line_and_code_2(port):
 
 
 def test_it_takes_the_redis_as_its_argument_and_needs_no_other(port, redis_address, tmp_path):
-    secrets = {"DASHBOARD_PASSWORD": "x", "SECRET_KEY": "k" * 40}
-    environ = environment(port) | secrets | {"JIFFY_ENV": "production"}
-    environ.pop("REDIS_URL", None)
-    with (tmp_path / "log").open("w") as out:
-        command = [*DASHBOARD, redis_address]
-        process = subprocess.Popen(command, cwd=ROOT, env=environ, stdout=out, stderr=out)
-    try:
+    environ = {"DASHBOARD_PASSWORD": "x", "SECRET_KEY": "k" * 40, "JIFFY_ENV": "production"}
+    with running([*DASHBOARD, redis_address], port, tmp_path, REDIS_URL="", **environ):
         body = wait_for(f"http://127.0.0.1:{port}/healthz")
-    finally:
-        process.terminate()
-        process.wait(10)
 
     assert b'"redis":"ok"' in body
 
 
-@pytest.mark.parametrize("command", [GUNICORN, DASHBOARD])
-def test_it_serves_and_stops_when_told_to(command, port, tmp_path):
-    log = tmp_path / "log"
-    with log.open("w") as out:
+def test_it_serves_as_the_procfile_says_until_sigterm(port, tmp_path):
+    [web] = re.findall(r"^web: (.*)$", (ROOT / "Procfile").read_text(), re.MULTILINE)
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    with running(["sh", "-c", f"exec env {web}"], port, tmp_path, PATH=path) as process:
+        body = wait_for(f"http://127.0.0.1:{port}/healthz")
+
+    assert b'"redis":"ok"' in body
+    assert process.returncode == 0
+    assert len(re.findall(r"password: \S+", (tmp_path / "log").read_text())) == 1
+
+
+@pytest.mark.parametrize("signals", [1, 3])
+def test_a_running_request_is_answered_after_sigterm_and_no_connection_accepted(
+    signals, port, tmp_path, redis
+):
+    redis.hset(keys.job("long"), mapping={"status": "queued", "origin": "default"})
+    redis.config_resetstat()
+    with running(DASHBOARD, port, tmp_path, API_TOKEN="a-token") as process:
+        wait_for(f"http://127.0.0.1:{port}/healthz")
+        with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE_S)) as web:
+            path = "/api/jobs/long/wait?timeout=60"
+            web.request("GET", path, headers={"Authorization": "Bearer a-token"})
+            wait_until(lambda: "cmdstat_xread" in redis.info("commandstats"))
+            for _ in range(signals):
+                process.terminate()
+            wait_until(lambda: not accepts(port))
+            redis.hset(keys.job("long"), "status", "canceled")
+            answer = web.getresponse()
+
+            assert (answer.status, b'"canceled"' in answer.read()) == (200, True)
+
+
+def accepts(port):
+    try:
+        socket.create_connection(("127.0.0.1", port), PATIENCE_S).close()
+    except ConnectionRefusedError:
+        return False
+    return True
+
+
+@contextmanager
+def running(command, port, folder, **environ):
+    """A web process, which gets SIGTERM at the end."""
+    with (folder / "log").open("w") as out:
         process = subprocess.Popen(
-            with_port(command, port), cwd=ROOT, env=environment(port), stdout=out, stderr=out
+            command, cwd=ROOT, env=environment(port) | environ, stdout=out, stderr=out
         )
     try:
-        body = wait_for(f"http://127.0.0.1:{port}/healthz")
+        yield process
     finally:
-        process.send_signal(signal.SIGTERM)
-        code = process.wait(PATIENCE_S)
-
-    assert b'"redis":"ok"' in body
-    assert code == 0
-    assert len(re.findall(r"password: \S+", log.read_text())) == 1
+        process.terminate()
+        process.wait(PATIENCE_S)
 
 
 @pytest.fixture
@@ -97,19 +122,15 @@ def port():
         return free.getsockname()[1]
 
 
-def run(command, port, **environ):
+def run(port, **environ):
     return subprocess.run(
-        with_port(command, port),
+        DASHBOARD,
         cwd=ROOT,
         env=environment(port) | environ,
         capture_output=True,
         text=True,
         check=False,
     )
-
-
-def with_port(command, port):
-    return [*command, "--bind", f"127.0.0.1:{port}"] if command is GUNICORN else command
 
 
 def environment(port):

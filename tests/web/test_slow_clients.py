@@ -23,10 +23,9 @@ TOKEN = "a-token"
 # As `python dashboard.py`, but with less patience.
 PROGRAM = """
 import dashboard
-from jiffy.dashboard import serve
-from jiffy.dashboard.threads import Threads
-Threads.arrives_within_s = {patience_s}
-serve(dashboard.app)
+from jiffy.dashboard import server
+server.PATIENCE_S = {patience_s}
+server.serve(dashboard.app)
 """
 GET = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
 UNFINISHED = [
@@ -36,12 +35,17 @@ UNFINISHED = [
     b"POST /login HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n"
     b"Content-Type: application/x-www-form-urlencoded\r\n\r\nuser=ad",
 ]
-# What only a thread can read: it is too long, or nothing says how long it is.
-LARGE = [
+CHUNKED = (
+    b"POST /login HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n"
+    b"Content-Type: application/x-www-form-urlencoded\r\n\r\n9\r\nuse"
+)
+# Each is sent at once, and then no more.
+STOPPING = [
+    GET + GET[:30],
+    UNFINISHED[3].replace(b"Host", b"Expect: 100-continue\r\nHost").partition(b"user")[0],
+    CHUNKED,
     b"POST /login HTTP/1.1\r\nHost: x\r\nContent-Length: 900000\r\n"
     b"Content-Type: application/x-www-form-urlencoded\r\n\r\nuser=" + b"x" * 100_000,
-    b"POST /login HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n"
-    b"Content-Type: application/x-www-form-urlencoded\r\n\r\n9\r\nuse",
 ]
 
 
@@ -61,13 +65,39 @@ def test_who_does_not_finish_in_time_is_cut_off(serving, dial, begin):
         assert b" 200 OK" not in read(dial(port, begin))
 
 
-@pytest.mark.parametrize("begin", LARGE)
-def test_a_body_that_does_not_end_holds_its_thread_no_longer(serving, dial, begin):
-    with serving(patience_s=0.5) as port:
-        held = [dial(port, begin) for _ in range(8)]
+@pytest.mark.parametrize("begin", STOPPING)
+def test_a_request_that_stops_in_the_middle_holds_no_thread(serving, dial, begin):
+    with serving(patience_s=300) as port:
+        held = [dial(port, begin) for _ in range(20)]
 
         assert status(port, "/healthz") == 200
-        assert not any(b" 200 OK" in read(sock) for sock in held)
+        assert len(held) == 20
+    with serving(patience_s=0.5) as port:
+        assert read(dial(port, begin)).count(b" 200 OK") == begin.count(GET)
+
+
+def test_clients_that_never_read_a_large_answer_hold_no_thread_and_are_cut_off(
+    serving, dial, plant
+):
+    plant("big", result="x" * 900_000)
+    request = GET.replace(b"/healthz", b"/api/jobs/big").replace(b"x", BEARER_LINE)
+    with serving(patience_s=300) as port:
+        held = [dial(port, request) for _ in range(20)]
+
+        assert status(port, "/healthz") == 200
+        assert len(held) == 20
+    with serving(patience_s=0.5) as port:
+        sock = dial(port, request * 30, receive_bytes=4096)
+        wait_until(lambda: has_been_closed(sock))
+
+
+def has_been_closed(sock):
+    """Whether the server has closed the connection, found out without reading what it sent."""
+    try:
+        sock.sendall(b"x")
+    except OSError:
+        return True
+    return False
 
 
 def test_who_drips_is_cut_off_too(serving, dial):
@@ -121,8 +151,8 @@ def test_a_connection_serves_one_request_after_the_other(serving, dial):
                 web.request("GET", "/healthz")
                 assert web.getresponse().read().startswith(b"{")
         sock = dial(port, GET * 3)  # all at once, and the last one in two pieces
-        sock.sendall(GET[:30])
-        sock.sendall(GET[30:].replace(b"x", b"x\r\nConnection: close"))
+        sock.sendall(GET[:25])
+        sock.sendall(GET[25:].replace(b"x", b"x\r\nConnection: close"))
 
         assert read(sock).count(b"HTTP/1.1 200 OK") == 4
 
@@ -154,6 +184,7 @@ def test_unfinished_requests_do_not_hold_up_its_end(serving, dial):
 
 
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
+BEARER_LINE = f"x\r\nAuthorization: Bearer {TOKEN}".encode()
 JSON = {"Content-Type": "application/json"}
 
 
@@ -195,8 +226,12 @@ def dial():
     """Open a connection and begin a request: `dial(port, b"GET /")`."""
     with ExitStack() as opened:
 
-        def begin(port, words):
-            sock = opened.enter_context(socket.create_connection(("127.0.0.1", port), PATIENCE_S))
+        def begin(port, words, receive_bytes=0):
+            sock = opened.enter_context(socket.socket())
+            if receive_bytes:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
+            sock.settimeout(PATIENCE_S)
+            sock.connect(("127.0.0.1", port))
             sock.sendall(words)
             return sock
 

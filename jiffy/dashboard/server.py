@@ -1,0 +1,117 @@
+"""`jiffy dashboard`: the web app behind waitress, as in production.
+
+Waitress gives a request a thread once it has arrived, so slow clients hold none.  Here is what it
+lacks: a deadline for each request, and a stop that lets running requests finish.
+"""
+
+import logging
+import os
+import signal
+import socket
+from typing import Any
+
+from flask import Flask
+from waitress import wasyncore
+from waitress.channel import HTTPChannel
+from waitress.server import TcpWSGIServer
+
+from jiffy import clock, log
+from jiffy.errors import PortTaken
+from jiffy.program import in_one_line
+from jiffy.settings import settings
+
+# A thread waits on Redis most of its time; the overview of eight at once is what one core can do.
+THREADS = 8
+CONNECTIONS = 1000
+# A request must have arrived, and some more of an answer must have been read, within this time.
+PATIENCE_S = 15.0
+DRAIN_S = 25.0
+# The app answers requests over 1 MB itself; waitress reads no more than this.
+_MOST_BODY_BYTES = 2 * 1024 * 1024
+
+
+def serve(app: Flask) -> None:
+    """Serve `app` at HOST:PORT until SIGTERM or SIGINT."""
+    logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # a warning for each busy moment
+    with in_one_line():
+        server = Server(app, settings().host, settings().port)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: server.stop())
+    log.event("web.started", host=settings().host, port=settings().port, pid=os.getpid())
+    server.run()
+
+
+class _Channel(HTTPChannel):  # type: ignore[misc]  # it has no types
+    """A client's connection."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.waits_since = clock.wall()  # for its next request
+
+    def service(self) -> None:
+        super().service()
+        self.waits_since = clock.wall()
+
+    def is_idle(self) -> bool:
+        return not self.requests and not self.total_outbufs_len
+
+    def is_late(self, now: float) -> bool:
+        """Whether the client takes too long to send its request, or to read the answer."""
+        if self.total_outbufs_len:
+            self.waits_since = self.last_activity
+        elif self.requests:
+            return False
+        return now - self.waits_since > PATIENCE_S
+
+
+class Server(TcpWSGIServer):  # type: ignore[misc]  # it has no types
+    """Raises PortTaken."""
+
+    channel_class = _Channel
+
+    def __init__(self, app: Flask, host: str, port: int) -> None:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        try:
+            listener = socket.create_server((host, port), family=family)
+        except OSError as error:
+            raise PortTaken(host, port, os.strerror(error.errno or 0).lower()) from None
+        self._stops_at: float | None = None
+        super().__init__(
+            app,
+            _sock=listener,
+            bind_socket=False,
+            sockinfo=(family, listener.type, listener.proto, listener.getsockname()),
+            threads=THREADS,
+            connection_limit=CONNECTIONS,
+            asyncore_use_poll=True,
+            cleanup_interval=1,
+            channel_request_lookahead=1,  # else it does not see clients that disconnect
+            max_request_body_size=_MOST_BODY_BYTES,
+            clear_untrusted_proxy_headers=False,  # `app.py` believes them, or ignores them
+            ident=None,
+        )
+
+    def maintenance(self, now: float) -> None:
+        """Called once a second: close the connections of clients that take too long."""
+        for channel in [*self.active_channels.values()]:
+            if channel.is_late(now):
+                channel.handle_close()
+
+    def stop(self) -> None:
+        """Accept no more connections; end when running requests are answered, or DRAIN_S is over.
+
+        For signal handlers and other threads.
+        """
+        self._stops_at = self._stops_at or clock.monotonic() + DRAIN_S
+        self.pull_trigger()
+
+    def run(self) -> None:
+        """Serve until `stop`."""
+        while self._stops_at is None:
+            wasyncore.loop(timeout=1, use_poll=True, map=self._map, count=1)
+        wasyncore.dispatcher.close(self)
+        while self.active_channels and clock.monotonic() < self._stops_at:
+            for channel in [*self.active_channels.values()]:
+                if channel.is_idle():
+                    channel.handle_close()
+            wasyncore.loop(timeout=1, use_poll=True, map=self._map, count=1)
