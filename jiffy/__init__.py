@@ -38,7 +38,7 @@ if TYPE_CHECKING:  # never run: type checkers and editors read it, and so does `
 
 __version__ = "0.1.0"
 
-_SOURCE = globals()["__loader__"].get_source(__name__)
+_SOURCE = globals()["__spec__"].loader.get_source(__name__)
 _HOMES = {
     name: f"{home}.{name}" for home, name in re.findall(r"from (\S+) import (\w+) as", _SOURCE)
 }

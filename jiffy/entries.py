@@ -19,7 +19,7 @@ from redis.exceptions import ResponseError
 from jiffy import clock, keys
 from jiffy.errors import InvalidValue, NotShown, UnknownEntry
 from jiffy.read import answers, clip, due, line, number, text, value
-from jiffy.redis_io import script
+from jiffy.redis_io import run_script
 
 T = TypeVar("T")
 
@@ -191,7 +191,9 @@ def run_now(redis: Redis, name: str, who: str) -> str:
     slot = clock.from_wall(seconds + micros / 1e6)
     job_id = job_id_of(entry_id, slot, is_asked_for=True)
     run = [slot.timestamp(), line_of("n", slot, slot, reason=reason), job_id]
-    [answer] = script(redis, "entry_run")(
+    [answer] = run_script(
+        redis,
+        "entry_run",
         [keys.IN_FORCE],
         ["", json.dumps({"id": entry_id, "runs": [run], "fields": fields, "asked": True})],
     )

@@ -25,7 +25,7 @@ from jiffy.errors import NotShown
 from jiffy.producer import payload
 from jiffy.producer.masking import MASK, Places, is_secret, masked, masked_text
 from jiffy.producer.progress import State
-from jiffy.redis_io import script
+from jiffy.redis_io import run_script
 
 T = TypeVar("T")
 # What Redis gave for a field: its bytes, nothing, or the size of what is too large to be moved.
@@ -376,7 +376,7 @@ def _peek(
     redis: Redis, names: Sequence[str | bytes], fields: Sequence[str], most_bytes: int
 ) -> Iterator[_Fields | None]:
     """Some fields of many hashes in one round trip; None for a hash that is not there."""
-    found = script(redis, "peek")(keys=[*names], args=[most_bytes, *fields]) if names else []
+    found = run_script(redis, "peek", names, [most_bytes, *fields]) if names else []
     for values in found:
         if isinstance(values, bytes):
             yield _Fields(f"its key holds something else than a hash: {text(values)}")
@@ -418,7 +418,7 @@ def with_errors(redis: Redis, found: Iterable[JobView]) -> list[JobView]:
     found = list(found)
     failed = [job.id for job in found if job.state in _HAS_ERROR]
     streams = [keys.results(job_id) for job_id in failed]
-    latest = script(redis, "errors")(keys=streams, args=[_MOST_BYTES_IN_LIST]) if failed else []
+    latest = run_script(redis, "errors", streams, [_MOST_BYTES_IN_LIST]) if failed else []
     read = _Fields(dict(zip(failed, latest, strict=True)))
     return [replace(job, error=read(job.id, _traceback, "") or job.error) for job in found]
 

@@ -21,7 +21,6 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 from redis import Redis
 from redis.backoff import NoBackoff
-from redis.commands.core import Script
 from redis.connection import AbstractConnection, ConnectionPool
 from redis.exceptions import (
     AuthenticationError,
@@ -258,11 +257,6 @@ def source(script: str) -> str:
     return _INCLUDE.sub(lambda found: source(found[1]), lua)
 
 
-def script(redis: Redis, name: str) -> Script:
-    """The script `name`, to be called with `keys=[…], args=[…]`; loaded into Redis if need be."""
-    return redis.register_script(source(name))
-
-
 def pack(words: Iterable[object]) -> bytes:
     """Strings, numbers and bytes as Redis reads them; in half the time that redis-py takes."""
     raw = [
@@ -310,6 +304,13 @@ def exchange(redis: Redis, *commands: bytes, resend: bool = True) -> list[Any]:
         if not resend:
             raise
         return _receive(redis, _send(redis, b"".join(commands)), len(commands))
+
+
+def run_script(
+    redis: Redis, script: str, keys: Sequence[str | bytes], args: Iterable[object]
+) -> Any:
+    """Run a script, loaded into Redis if need be; return its reply."""
+    return exchange(redis, script_command(script, keys, args))[0]
 
 
 def _send(redis: Redis, raw: bytes) -> Any:

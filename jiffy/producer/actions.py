@@ -41,7 +41,7 @@ def cancel(job: AnyJob) -> None:
     Raises UnknownJob; NotThisState if it has started or ended.
     """
     redis, job_id = _find(job)
-    _check("cancel", job_id, *redis_io.Link(redis).run("cancel", [keys.job(job_id)], [job_id]))
+    _check("cancel", job_id, *redis_io.run_script(redis, "cancel", [keys.job(job_id)], [job_id]))
 
 
 def retry(job: AnyJob) -> None:
@@ -52,7 +52,7 @@ def retry(job: AnyJob) -> None:
     """
     redis, job_id = _find(job)
     args = [job_id, Queue.DEFAULT_TIMEOUT]
-    _check("retry", job_id, *redis_io.Link(redis).run("retry", [keys.job(job_id)], args))
+    _check("retry", job_id, *redis_io.run_script(redis, "retry", [keys.job(job_id)], args))
 
 
 def stop(job: AnyJob) -> None:
@@ -64,7 +64,7 @@ def stop(job: AnyJob) -> None:
     redis, job_id = _find(job)
     command = json.dumps({"command": "stop-job", "job_id": job_id})
     args = [PUBSUB_CHANNEL_TEMPLATE % "", command]
-    status, worker, heard = redis_io.Link(redis).run("stop", [keys.job(job_id)], args)
+    status, worker, heard = redis_io.run_script(redis, "stop", [keys.job(job_id)], args)
     _check("stop", job_id, status, heard >= 0)
     if not heard:
         raise WorkerDeaf(worker.decode("utf-8", "replace"), job_id)

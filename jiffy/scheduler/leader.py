@@ -12,7 +12,7 @@ from typing import Any
 from redis import Redis
 
 from jiffy import clock, keys, log
-from jiffy.redis_io import script
+from jiffy.redis_io import run_script
 from jiffy.settings import settings
 
 # A leader renews its lease before each wait, and waits for two seconds at most.
@@ -73,8 +73,8 @@ class Leader:
         """Let another lead, now.  Raises redis-py's errors."""
         value = self._own or self._claim
         if value:
-            resign = script(self._redis, "resign")
-            resign([keys.LEADER, keys.LEADER_LEFT], [value, _LEASE_MS])
+            leader = [keys.LEADER, keys.LEADER_LEFT]
+            run_script(self._redis, "resign", leader, [value, _LEASE_MS])
         self._own = self._claim = None
 
     def _is_renewed(self) -> bool:

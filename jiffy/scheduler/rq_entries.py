@@ -24,7 +24,7 @@ from rq_scheduler.utils import to_unix
 
 from jiffy import clock, keys, log
 from jiffy.producer.enqueue import Job, Queue
-from jiffy.redis_io import is_away, script
+from jiffy.redis_io import is_away, run_script
 from jiffy.scheduler.state import wake
 
 _AT_A_TIME = 1000
@@ -148,7 +148,7 @@ class Scheduler(rq_scheduler.Scheduler):  # type: ignore[misc]
         coming, changed = next_time(meta, clock.from_wall(score), now)
         next_due = "" if coming is None else repr(coming.timestamp())
         arguments = [entry_id, repr(score), next_due, changed or "", _RQ_TIMEOUT_S]
-        queue = script(self.connection, "entry_enqueue")([keys.ENTRIES], arguments)
+        queue = run_script(self.connection, "entry_enqueue", [keys.ENTRIES], arguments)
         if not queue:
             return None
         slot, late_ms = f"{clock.from_wall(score):%Y-%m-%dT%H:%M:%SZ}", now.timestamp() - score

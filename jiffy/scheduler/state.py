@@ -21,7 +21,7 @@ from redis.exceptions import ResponseError
 
 from jiffy import clock, entries, keys, log
 from jiffy.read import answers
-from jiffy.redis_io import is_away, script
+from jiffy.redis_io import is_away, run_script
 from jiffy.scheduler.cron import At
 from jiffy.scheduler.entry import Entry
 from jiffy.scheduler.notify import NO_SCHEDULER, Notifier
@@ -179,7 +179,7 @@ class Schedule:
     def _account_for(self, plans: Sequence["_Plan"], now: datetime) -> list[Made] | None:
         arguments = [self.digest, *(plan.argument() for plan in plans)]
         # Not in a pipeline: redis-py would first ask, in a round trip of its own, for the script.
-        replies: Any = script(self._redis, "entry_run")([keys.IN_FORCE], arguments)
+        replies: Any = run_script(self._redis, "entry_run", [keys.IN_FORCE], arguments)
         if replies is None:
             return None
         done: list[Made] = []
