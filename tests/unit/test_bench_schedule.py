@@ -19,31 +19,27 @@ def unnamed(*times):
     return [Arrival(START + at, None) for at in times]
 
 
-def test_a_tick_a_second_is_all_that_is_due():
-    found = count(named(*range(10)), 10)
+@pytest.mark.parametrize(
+    ("jobs", "due", "enqueued", "missing", "doubled"),
+    [
+        (named(*range(10)), 10, 10, 0, 0),
+        (named(0, 1, 3, 4), 5, 4, 1, 0),
+        (named(0, 1, 1, 1, 2), 3, 3, 0, 2),
+        ([*named(0, 1), *named(2, late=70), *named(3)], 4, 4, 0, 0),
+        (unnamed(0.4, 1.41, 1.9, 3.4), 4, 3, 1, 1),  # these count for the second they came in
+        (unnamed(0, 0.99, 1.98), 3, 3, 0, 0),
+        (named(*range(10)), 4, 4, 0, 0),  # what comes after the time does not count
+    ],
+)
+def test_runs_that_are_missing_and_doubled_are_counted(jobs, due, enqueued, missing, doubled):
+    found = count(jobs, due)
 
-    assert (found.enqueued, found.missing, found.doubled) == (10, 0, 0)
-
-
-def test_a_tick_without_a_job_is_missing():
-    assert count(named(0, 1, 3, 4), 5).missing == 1
-
-
-def test_the_second_job_of_a_tick_is_one_too_many():
-    assert count(named(0, 1, 1, 1, 2), 3).doubled == 2
-
-
-def test_a_tick_that_is_enqueued_late_is_not_missing():
-    jobs = [*named(0, 1), *named(2, late=70), *named(3)]
-
-    assert count(jobs, 4).missing == 0
-    assert max(count(jobs, 4).late_s) == pytest.approx(70)
+    assert (found.missing, found.doubled) == (missing, doubled)
+    assert found.enqueued == enqueued
 
 
-def test_a_job_that_names_no_tick_counts_for_the_second_it_came_in():
-    found = count(unnamed(0.4, 1.41, 1.9, 3.4), 4)
-
-    assert (found.enqueued, found.missing, found.doubled) == (3, 1, 1)
+def test_a_late_run_counts_with_how_late_it_was():
+    assert max(count(named(0, late=70), 1).late_s) == pytest.approx(70)
 
 
 def test_an_interval_that_drifts_gets_later_and_later():
@@ -51,14 +47,6 @@ def test_an_interval_that_drifts_gets_later_and_later():
 
     assert all(later > earlier for earlier, later in pairwise(found.late_s))
     assert found.late(100) == pytest.approx(0.295)
-
-
-def test_a_job_that_comes_just_before_its_second_is_not_taken_for_the_one_before():
-    assert count(unnamed(0, 0.99, 1.98), 3).missing == 0
-
-
-def test_what_comes_after_the_time_is_not_counted():
-    assert count(named(*range(10)), 4).enqueued == 4
 
 
 def test_jobs_of_ours_say_which_tick_they_are():
