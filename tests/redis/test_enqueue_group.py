@@ -12,7 +12,7 @@ from tests.jobs.enqueue import add, collect, fail, nothing
 from tests.jobs.worker import fail_until_the_last_try, return_text
 from tests.redis.test_enqueue_chain import ELSEWHERE
 from tests.support.join_support import left, look, reason, status, statuses
-from tests.support.worker_support import claim, finish, queued, registered, work_one
+from tests.support.worker_support import claim, finish, queued, work_one
 
 
 @pytest.fixture
@@ -50,15 +50,6 @@ def test_then_is_called_too_where_parts_have_failed(work):
         ("failed", None, "ValueError: no card"),
         ("finished", None, None),
     ]
-
-
-def test_then_may_be_a_part_with_other_arguments(work):
-    team = jiffy.enqueue.group([part(add, 1, 1)], then=part(collect, "report", of=result))
-    work()
-    positional, named = wait(team.then)
-
-    assert positional == ["report"]
-    assert [one["result"] for one in named["of"]] == [2]
 
 
 def test_then_may_take_nothing(redis, work):
@@ -107,13 +98,6 @@ def test_a_part_that_is_tried_again_is_not_over(redis, work):
 
     assert kept == 2
     assert [one["result"] for one in told(team)] == ["at last", 2]
-
-
-def test_nothing_of_ours_is_left_of_a_group_that_is_over(redis, team, work):
-    work()
-
-    assert left(redis) == []
-    assert registered(redis, "deferred") == []
 
 
 def test_parts_may_differ_in_function_and_options(redis, work):

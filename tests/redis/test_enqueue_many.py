@@ -7,7 +7,7 @@ from jiffy import keys
 from jiffy.errors import InvalidValue, WrongArguments
 from jiffy.producer import enqueue as enqueueing
 from jiffy.producer.enqueue import Job
-from tests.jobs.enqueue import add, collect, fail
+from tests.jobs.enqueue import add, collect
 
 
 def queued(redis, queue="default"):
@@ -31,13 +31,6 @@ def test_each_is_an_rq_job(redis):
     assert isinstance(job, Job)
     assert (job.origin, job.timeout, job.kwargs) == ("low", 120, {"x": 1, "y": 2})
     assert job.get_status() == "queued"
-
-
-def test_they_run(redis, work):
-    jobs = jiffy.enqueue_many(add, [(1, 2), [3, 4], {"x": 5}])
-    work()
-
-    assert [job.return_value() for job in jobs] == [3, 7, 5]
 
 
 def test_none_are_none(redis):
@@ -156,10 +149,3 @@ def test_they_may_wait_for_another_job(redis, work):
 def test_one_id_for_many_is_refused():
     with pytest.raises(InvalidValue, match="job_id is 'one'; it must be"):
         jiffy.enqueue.options(job_id="one").many(add, [(1,), (2,)])
-
-
-def test_a_failed_one_does_not_stop_the_others(redis, work):
-    jobs = [*jiffy.enqueue_many(fail, [()]), *jiffy.enqueue_many(add, [(1,)])]
-    work()
-
-    assert [job.get_status() for job in jobs] == ["failed", "finished"]

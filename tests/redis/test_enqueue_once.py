@@ -114,15 +114,6 @@ def test_many_are_there_once_wherever_it_is_cut(redis, cutter):
         assert jobs.ids_taken == []
 
 
-def test_the_same_id_again_is_refused_and_the_first_job_stays_as_it_is(redis):
-    jiffy.enqueue.options(job_id="one")(add, 1, 2)
-    with pytest.raises(DuplicateJob):
-        jiffy.enqueue.options(job_id="one", queue="low", in_=5)(add, 3, 4)
-
-    assert (queued(redis), redis.keys(f"{keys.RQ}*low*")) == (["one"], [])
-    assert redis.hget(keys.job("one"), "description") == b"tests.jobs.enqueue.add(1, 2)"
-
-
 def test_a_queue_that_is_something_else_in_redis_leaves_nothing_behind(redis):
     redis.set(keys.queue("default"), "a text")
     before = set(redis.keys())
@@ -296,10 +287,3 @@ def test_a_process_that_is_forked_while_threads_enqueue_may_enqueue_too(redis, m
 def _put_many(count):
     for _ in range(count):
         jiffy.enqueue(enqueue_jobs.nothing)
-
-
-@pytest.mark.parametrize("name", ["enqueue", "enqueue_waiting"])
-def test_the_scripts_open_with_what_they_are(name):
-    lines = redis_io.source(name).splitlines()
-
-    assert all(line.startswith("--") for line in lines[:4])

@@ -129,12 +129,6 @@ def test_a_job_may_be_changed_and_saved_as_rqs_may(redis):
     assert jiffy.Job.fetch(job.id, redis).meta == {"note": "seen"}
 
 
-def test_a_job_that_must_not_begin_twice_says_so(redis):
-    job = jiffy.enqueue.options(rescue=False)(add, 2, 3)
-
-    assert redis.hget(keys.job(job.id), "jiffy:rescue") == b"no"
-
-
 def test_the_places_of_secrets_stand_in_the_job(redis):
     one = jiffy.enqueue(enqueue_jobs.log_in, "ada", "hunter2")
     two = jiffy.enqueue_many(enqueue_jobs.log_in, [("ada", "hunter2")])[0]

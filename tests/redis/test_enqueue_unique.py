@@ -1,6 +1,5 @@
 """A unique call is one job: by its arguments or a key, however many make it at the same time."""
 
-import multiprocessing
 import threading
 
 import pytest
@@ -8,7 +7,7 @@ import pytest
 import jiffy
 from jiffy import connection, keys
 from jiffy.errors import DuplicateJob
-from tests.jobs.enqueue import add, collect, nothing
+from tests.jobs.enqueue import add, collect
 from tests.support.newcomer import PATIENCE_S
 
 PRODUCERS = 50
@@ -28,12 +27,6 @@ def test_the_second_call_returns_the_first_job(redis):
     assert second.id == first.id
     assert (second.args, second.get_status()) == ([2, 3], "queued")
     assert redis.llen(keys.queue("default")) == 1
-
-
-def test_another_call_is_another_job():
-    ids = {put(2, 3).id, put(2, 4).id, put(func=nothing).id, put(2, 3, func=collect).id}
-
-    assert len(ids) == 4
 
 
 def test_the_same_call_written_otherwise_is_the_same_call():
@@ -161,18 +154,6 @@ def test_fifty_threads_at_once_make_one_job(redis, until):
     assert (len(ids), len(set(ids))) == (PRODUCERS, 1)
     assert redis.llen(keys.queue("default")) == 1
     connection.shared().close()  # fifty connections
-
-
-def test_processes_at_once_make_one_job(redis):
-    fork = multiprocessing.get_context("fork")
-    processes = [fork.Process(target=_put_ten_times) for _ in range(5)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join()
-
-    assert [process.exitcode for process in processes] == [0] * 5
-    assert redis.llen(keys.queue("default")) == 10
 
 
 def _put_ten_times():

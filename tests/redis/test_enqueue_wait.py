@@ -11,7 +11,7 @@ from jiffy import keys, wait, wait_all
 from jiffy.errors import JobFailed, StillRunning
 from jiffy.producer import results
 from tests.jobs import enqueue as enqueue_jobs
-from tests.jobs.enqueue import add, collect
+from tests.jobs.enqueue import add
 from tests.support.newcomer import wait_until
 
 
@@ -37,13 +37,6 @@ def finish(redis, job, value="NQ=="):
     """As a worker leaves it; the value is 5."""
     redis.hset(keys.job(job.id), "status", "finished")
     redis.xadd(keys.results(job.id), {"type": 1, "return_value": value})
-
-
-def test_the_value_is_returned(redis, work):
-    job = jiffy.enqueue(collect, 1, [2, {"a": None}], name="é")
-    work()
-
-    assert wait(job, timeout="5s") == [[1, [2, {"a": None}]], {"name": "é"}]
 
 
 def test_a_job_of_rqs_own_producer_is_waited_for(redis_address, work):

@@ -175,10 +175,6 @@ def test_a_fraction_that_another_program_wrote_is_kept_within_bounds(told, read)
     assert State.decode(f'{{"fraction": {told}, "note": ""}}') == State(read)
 
 
-def test_a_job_that_says_nothing_has_no_progress(run):
-    assert job_progress.read(run(silent)) is None
-
-
 def test_rq_passes_over_our_field(run):
     job = run(half)
     job.refresh()
