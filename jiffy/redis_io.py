@@ -12,16 +12,18 @@ import random
 import re
 import secrets  # noqa: F401  # the same
 import socket
+import threading
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from functools import lru_cache, partial
 from pathlib import Path
+from queue import Empty
 from typing import Any, TypeVar
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from redis import Redis
 from redis.backoff import NoBackoff
-from redis.connection import AbstractConnection, ConnectionPool
+from redis.connection import AbstractConnection, BlockingConnectionPool, ConnectionPool
 from redis.exceptions import (
     AuthenticationError,
     BusyLoadingError,
@@ -37,12 +39,12 @@ from redis.sentinel import Sentinel, SentinelConnectionPool
 
 from jiffy import causes, clock, keys, log
 from jiffy.errors import MissingSetting, RedisAway, RedisFull, RedisRefused
-from jiffy.pool import CappedPool, CappedSentinelPool
 from jiffy.settings import Settings, invalid_redis_url, settings, without_password
 
 CONNECT_TIMEOUT_S = 5
 ANSWER_TIMEOUT_S = 10
 FREE_CONNECTION_TIMEOUT_S = 2
+IDLE_S = 10.0  # after that a capped client closes a connection
 # How long a producer, or a page, waits for Redis.
 PATIENCE_S = 5.0
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.05, 1.0
@@ -90,7 +92,7 @@ def connect(
     if not verifies_tls(settings(), url):
         options["ssl_cert_reqs"] = "none"
     try:
-        pool = (ConnectionPool if most is None else CappedPool).from_url(url, **options)
+        pool = (ConnectionPool if most is None else _CappedPool).from_url(url, **options)
         pool.connection_class(**pool.connection_kwargs)  # refuses an option that it does not know
     except (TypeError, ValueError) as error:
         must = f"a URL that redis-py understands ({str(error).strip(' .')})"
@@ -195,7 +197,7 @@ def _from_sentinel(url: str, options: dict[str, Any]) -> Redis:
     sentinel = Sentinel(
         hosts, sentinel_kwargs=timeouts | {"password": sentinel_password, "socket_timeout": 2}
     )
-    pool_class = CappedSentinelPool if "max_connections" in options else SentinelConnectionPool
+    pool_class = _CappedSentinelPool if "max_connections" in options else SentinelConnectionPool
     master: Redis = sentinel.master_for(name, connection_pool_class=pool_class, **options)
     return master
 
@@ -203,6 +205,51 @@ def _from_sentinel(url: str, options: dict[str, Any]) -> Redis:
 def _host_port(host_port: str) -> tuple[str, int]:
     host, _, port = host_port.rpartition(":")
     return (host, int(port)) if host else (host_port, 26379)
+
+
+class _CappedPool(BlockingConnectionPool):
+    """Opens no more connections than its cap, and closes those that are idle.
+
+    While all are in use, a thread that needs one waits for `timeout` seconds; then it raises
+    redis-py's ConnectionError.
+    """
+
+    def reset(self) -> None:
+        """Start anew; also called in a forked process, which has none of our threads."""
+        self._lock_idle = threading.Lock()
+        self._used: set[Any] = set()
+        self._closer: threading.Thread | None = None
+        super().reset()  # type: ignore[no-untyped-call]
+
+    def release(self, connection: Any) -> None:
+        super().release(connection)  # type: ignore[no-untyped-call]
+        with self._lock_idle:
+            self._used.add(connection)
+            if self._closer is None:
+                self._closer = threading.Thread(target=self._close_idle, daemon=True)
+                self._closer.start()
+
+    def _close_idle(self) -> None:
+        """Close what was not used for IDLE_S; end when nothing is left to close."""
+        used: set[Any] = self._used
+        while used:
+            clock.pause(IDLE_S)
+            with self._lock_idle:
+                used, self._used = self._used, set()
+                if not used:
+                    self._closer = None
+            free = []
+            with suppress(Empty):
+                while True:
+                    free.append(self.pool.get_nowait())
+            for connection in reversed(free):  # the last one in is the first one out
+                if connection is not None and connection not in used | self._used:
+                    connection.disconnect()
+                self.pool.put_nowait(connection)
+
+
+class _CappedSentinelPool(SentinelConnectionPool, _CappedPool):
+    """The same behind a sentinel."""
 
 
 def check(redis: Redis) -> None:

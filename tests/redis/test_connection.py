@@ -12,7 +12,7 @@ from redis import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 
-from jiffy import connection, pool
+from jiffy import redis_io
 from tests.support.newcomer import CHECKOUT, wait_until
 from tests.support.troubles import SECRET, free_port, serving, tls_serving
 from tests.support.troubles import sentinel as a_sentinel
@@ -25,7 +25,7 @@ def client_of(environ):
 
     def connect(**values):
         environ(**values)
-        clients.append(connection.connect("test"))
+        clients.append(redis_io.connect("test"))
         return clients[-1]
 
     yield connect
@@ -80,10 +80,10 @@ def test_a_redis_behind_a_sentinel_is_found_by_its_name(client_of, sentinel):
 def test_a_capped_client_shares_its_connections_and_closes_idle_ones(
     address, tcp_redis, sentinel, environ, monkeypatch
 ):
-    monkeypatch.setattr(pool, "IDLE_S", 0.05)
+    monkeypatch.setattr(redis_io, "IDLE_S", 0.05)
     behind = f"redis+sentinel://127.0.0.1:{sentinel}/main"
     environ(REDIS_URL=address.format(port=tcp_redis, sentinel=behind))
-    with connection.connect("capped", most=2) as client, Redis(port=tcp_redis) as other:
+    with redis_io.connect("capped", most=2) as client, Redis(port=tcp_redis) as other:
 
         def opened():
             return [one for one in other.client_list() if "capped" in one["name"]]
@@ -96,15 +96,15 @@ def test_a_capped_client_shares_its_connections_and_closes_idle_ones(
 
 
 def test_a_capped_client_waits_only_so_long_for_a_free_connection(tcp_redis, environ, monkeypatch):
-    monkeypatch.setattr(connection, "FREE_CONNECTION_TIMEOUT_S", 0.05)
+    monkeypatch.setattr(redis_io, "FREE_CONNECTION_TIMEOUT_S", 0.05)
     environ(REDIS_URL=f"redis://127.0.0.1:{tcp_redis}")
     with (
-        connection.connect("capped", most=2) as client, client.client(), client.client(),
+        redis_io.connect("capped", most=2) as client, client.client(), client.client(),
         pytest.raises(RedisConnectionError) as error,
     ):  # fmt: skip
         client.ping()
 
-    assert connection.reason_of(error.value) == "all connections of this process are in use"
+    assert redis_io.reason_of(error.value) == "all connections of this process are in use"
 
 
 def test_a_sentinel_that_is_away_is_passed_over(client_of, sentinel):
@@ -132,7 +132,7 @@ def test_a_redis_that_is_at_a_long_script_is_away_until_it_is_done(redis):
     script.join()
     redis.config_set("lua-time-limit", 5000)
 
-    assert connection.is_away(busy.value)
+    assert redis_io.is_away(busy.value)
 
 
 def ping_for_ever(redis):

@@ -25,9 +25,9 @@ ROOT = Path(__file__).parents[2]
 # As `python dashboard.py`, but idle connections are closed sooner.
 PROGRAM = """
 import dashboard
-from jiffy import pool
+from jiffy import redis_io
 from jiffy.dashboard import serve
-pool.IDLE_S = 0.5
+redis_io.IDLE_S = 0.5
 serve(dashboard.app)
 """
 BEARER = {"Authorization": f"Bearer {TOKEN}", "Content-Type": "application/json"}
