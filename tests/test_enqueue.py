@@ -14,7 +14,7 @@ from jiffy.errors import (
     UnknownFunction,
     WrongArguments,
 )
-from jiffy.scheduler.entry import right
+from jiffy.scheduler.entry import read
 from jobs import numbers, reports
 
 pytestmark = pytest.mark.usefixtures("redis")
@@ -97,7 +97,7 @@ def test_a_functions_usual_options_hold_wherever_it_is_enqueued(redis):
     usual = OPTIONS[reports.last_day]
     by_call = enqueue(reports.last_day, "day.html")
     by_path = enqueue.by_path("jobs.reports.last_day", "day.html")
-    by_schedule = next(entry.job for entry in right(scheduler.SCHEDULE) if "last_day" in entry.name)
+    by_schedule = next(entry.job for entry in read(scheduler.SCHEDULE) if "last_day" in entry.name)
 
     assert usual == {"timeout": "10m"}
     for job in (by_call, by_path, by_schedule):

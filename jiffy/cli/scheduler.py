@@ -13,10 +13,9 @@ import click
 
 from jiffy import clock, connection, entries
 from jiffy.cli import Command, redis_url, run, use_redis
-from jiffy.errors import WrongArguments
+from jiffy.errors import InvalidSchedule, WrongArguments
 from jiffy.producer import project
 from jiffy.producer.enqueue import check_options
-from jiffy.program import USAGE_EXIT_CODE
 from jiffy.settings import settings
 
 if TYPE_CHECKING:
@@ -41,11 +40,11 @@ def checked(schedule: Iterable[object], where: str = "scheduler.py") -> "list[En
     """Its entries; wrong ones end this process with exit code 2 and a line for each."""
     from jiffy.scheduler import entry
 
-    found, wrong = entry.read(schedule, where)
-    if wrong:
-        sys.stderr.writelines(f"{' '.join(str(error).split())}\n" for error in wrong)
-        sys.exit(USAGE_EXIT_CODE)
-    return found
+    try:
+        return entry.read(schedule, where)
+    except InvalidSchedule as error:
+        sys.stderr.write(f"{error}\n")
+        sys.exit(error.exit_code)
 
 
 class _Scheduler(click.Group):

@@ -218,12 +218,10 @@ class Entry:
         }
 
 
-def read(
-    lines: Iterable[object], where: str = "scheduler.py"
-) -> tuple[list[Entry], list[InvalidEntry]]:
-    """Check every line; return the entries that are right and what is wrong with the others.
+def read(lines: Iterable[object], where: str = "scheduler.py") -> list[Entry]:
+    """Check every line; return the entries.
 
-    `where` they stand is for the messages.  Raises InvalidSchedule for what is no schedule.
+    Raises InvalidSchedule with all that is wrong, each with `where` it stands.
     """
     if not isinstance(lines, Iterable) or isinstance(lines, str | Mapping):
         what = f"a list, such as [every(...)]; it is a {type(lines).__name__}"
@@ -238,15 +236,9 @@ def read(
             found[entry.id] = (number, entry)
         except JiffyError as error:
             wrong.append(InvalidEntry(where, number, str(error)))
-    return [entry for _, entry in found.values()], wrong
-
-
-def right(lines: Iterable[object]) -> list[Entry]:
-    """The entries of a schedule; raises InvalidSchedule with all that is wrong with it."""
-    found, wrong = read(lines)
     if wrong:
         raise InvalidSchedule(wrong)
-    return found
+    return [entry for _, entry in found.values()]
 
 
 class SimulatedRun(NamedTuple):
@@ -267,7 +259,7 @@ def simulate(schedule: Iterable[object], start: datetime, end: datetime) -> Iter
     and InvalidValue for a `start` or an `end` without a time zone.
     """
     first, last = in_utc(start, "start"), in_utc(end, "end")
-    return heapq.merge(*(_simulated(entry, first, last) for entry in right(schedule)))
+    return heapq.merge(*(_simulated(entry, first, last) for entry in read(schedule)))
 
 
 def _simulated(entry: Entry, start: datetime, end: datetime) -> Iterator[SimulatedRun]:

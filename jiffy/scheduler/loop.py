@@ -121,7 +121,6 @@ class Loop:
 
     def turn(self) -> None:
         """Wait for what comes next, and do it."""
-        self._stock.heartbeat()
         if not (self.leader.is_held and self._is_in_force) and not self._can_lead():
             return
         if not self.leader.leads():

@@ -29,7 +29,6 @@ from jiffy.scheduler.state import wake
 
 _AT_A_TIME = 1000
 _TRY_BROKEN_AGAIN_S = 10
-_BEAT_EVERY_S = 5
 _RQ_TIMEOUT_S = 180  # what RQ gives a job that asks for none
 
 
@@ -73,11 +72,8 @@ class Scheduler(rq_scheduler.Scheduler):  # type: ignore[misc]
     schedule = _in_one_step("schedule")
     cron = _in_one_step("cron")
 
-    def __init__(
-        self, queue_name: str = "default", queue: Any = None, interval: float = 1, **others: Any
-    ) -> None:
-        super().__init__(queue_name, queue, interval, **others)
-        self._born, self._next_beat, self._lasts_s = clock.now(), 0.0, int(interval) + 10
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
         self._broken: dict[str, tuple[str, float]] = {}  # why, and when to try it again
 
     def enqueue_jobs(self) -> list[str]:
@@ -107,15 +103,6 @@ class Scheduler(rq_scheduler.Scheduler):  # type: ignore[misc]
             wake(pipe)
             if pipe.execute()[0] is None:
                 raise ValueError("Job not in scheduled jobs queue")
-
-    def heartbeat(self) -> None:
-        """Show, under rq-scheduler's key, that this scheduler lives; it need not be done often."""
-        if clock.monotonic() < self._next_beat:
-            return
-        self._next_beat = clock.monotonic() + _BEAT_EVERY_S
-        if not self.connection.expire(self.key, self._lasts_s):
-            self.connection.hset(self.key, "birth", self._born.timestamp())
-            self.connection.expire(self.key, self._lasts_s)
 
     def _enqueue(self, raw_id: bytes, score: float, now: datetime) -> str | None:
         """A broken entry is tried again later; the others go on."""

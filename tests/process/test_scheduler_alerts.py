@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import pytest
 
 from jiffy import at, entries, every
-from jiffy.scheduler.entry import right
+from jiffy.scheduler.entry import read
 from jiffy.scheduler.loop import companion
 from jiffy.worker import process
 from jobs import numbers
@@ -30,7 +30,7 @@ def start(redis, tmp_path):
 
     def run(*lines):
         schedules.declare(redis, *lines)
-        started.append(Running(tmp_path, right(lines)))
+        started.append(Running(tmp_path, read(lines)))
         return started[-1]
 
     yield run
@@ -80,7 +80,7 @@ def test_a_scheduler_that_is_reported_to_stop_is_away_at_once(start, redis):
 
 def test_what_is_found_before_a_worker_starts_its_scheduler_is_reported_by_that(redis, receiver):
     past = datetime(2026, 1, 1, tzinfo=UTC)
-    found = right([at(past, numbers.add, args=[2, 3], on_missed=receiver.address)])
+    found = read([at(past, numbers.add, args=[2, 3], on_missed=receiver.address)])
     pid = process.fork(companion(found, redis))
     try:
         wait_until(lambda: receiver.heard)

@@ -18,7 +18,7 @@ from bench.compat import tables
 from bench.server import free_port
 from jiffy import enqueue, every, keys
 from jiffy.producer import actions
-from jiffy.scheduler.entry import right
+from jiffy.scheduler.entry import read
 from jiffy.scheduler.rq_entries import Scheduler
 from jobs import numbers
 from tests.support.newcomer import CHECKOUT, wait_until
@@ -258,7 +258,7 @@ def test_without_its_flags_rqscheduler_ends_and_the_entry_stays_due(run, due, re
 
 
 def test_beside_a_scheduler_of_ours_and_after_it_it_meets_no_entry(due, redis, tmp_path):
-    ours = Running(tmp_path, right([every(1, numbers.add, args=[2, 3], overlap="allow")]))
+    ours = Running(tmp_path, read([every(1, numbers.add, args=[2, 3], overlap="allow")]))
     words = ["--url", os.environ["REDIS_URL"], "--interval", "0.05"]
 
     def locked_out(times):

@@ -11,7 +11,7 @@ from jiffy.dashboard import create_app
 from jiffy.errors import JobFailed
 from jiffy.producer import actions
 from jiffy.producer.enqueue import enqueue
-from jiffy.scheduler.entry import right
+from jiffy.scheduler.entry import read
 from jiffy.settings import settings
 from jobs import numbers
 from tests.jobs import worker as worker_jobs
@@ -75,7 +75,7 @@ def test_a_running_job_is_stopped(worker, redis):
 
 
 def test_a_scheduler_enqueues_what_is_due(user, redis, tmp_path):
-    entries = right([every(1, numbers.add, args=[1, 2], overlap="allow")])
+    entries = read([every(1, numbers.add, args=[1, 2], overlap="allow")])
     running = Running(tmp_path, entries)
     try:
         running.until(lambda: redis.llen(keys.queue("default")) >= 2)

@@ -158,12 +158,6 @@ def test_what_another_program_has_broken_in_the_sorted_set_ends_no_scheduler_and
     assert entries.glance(redis).entries >= 1
 
 
-def test_a_scheduler_that_lives_says_so_under_rq_schedulers_key(scheduler, redis):
-    scheduler.heartbeat()
-
-    assert redis.ttl(scheduler.key) > 0
-
-
 # When they are due
 
 

@@ -8,7 +8,7 @@ import rq_scheduler
 
 from jiffy import at, cron, entries, every, keys
 from jiffy.producer.enqueue import Job
-from jiffy.scheduler.entry import right
+from jiffy.scheduler.entry import read
 from jiffy.scheduler.loop import Loop
 from jiffy.scheduler.state import Schedule, differences
 from jobs import numbers
@@ -39,7 +39,7 @@ def lead(redis):
     """Put a schedule in force and lead: `lead(line, …)`; returns its loop."""
 
     def begin(*lines, since=None):
-        schedule = Schedule(redis, right(lines), since=since)
+        schedule = Schedule(redis, read(lines), since=since)
         schedule.declare()
         return Loop(schedule, redis)
 
@@ -167,7 +167,7 @@ def test_what_would_change_is_shown_and_nothing_is_written(declare, redis):
     before = {key: redis.dump(key) for key in redis.scan_iter()}
     changes = differences(
         redis,
-        right([
+        read([
             daily(),
             every("12h", numbers.add, args=[2, 3], name="old", queue="low", jitter="30s"),
             daily_of("new"),
@@ -216,7 +216,7 @@ def test_a_key_that_somebody_made_nonsense_stops_no_start(key, declare, redis):
     for nonsense in ("text", [1]):
         redis.delete(key)
         redis.set(key, nonsense) if nonsense == "text" else redis.lpush(key, *nonsense)
-        differences(redis, right([daily()]))
+        differences(redis, read([daily()]))
         declare(daily(), now=MONDAY - MINUTE)
 
         assert next_at(redis) == MONDAY
@@ -228,14 +228,14 @@ def test_a_key_that_somebody_made_nonsense_stops_no_start(key, declare, redis):
 def test_an_entry_that_cannot_be_read_is_shown_as_changed(text, declare, redis):
     declare(daily())
     redis.hset(keys.job(ENTRY), keys.ENTRY_FIELD, text)
-    [change] = differences(redis, right([daily()]))
+    [change] = differences(redis, read([daily()]))
 
     assert (change.kind, change.what) == (
         "changed",
         [("entry", "cannot be read", "as in SCHEDULE")],
     )
     assert declare(daily())["changed"] == 1
-    assert differences(redis, right([daily()]))[0].kind == "same"
+    assert differences(redis, read([daily()]))[0].kind == "same"
 
 
 # What Redis has lost
@@ -285,7 +285,7 @@ def test_a_lost_state_is_taken_up_where_it_was(declare, run_next, redis):
 
 def test_what_a_release_before_this_one_has_left_is_understood(declare, redis):
     """Its entries waited for the slot at their score, and had no last slot."""
-    [entry] = right([daily()])
+    [entry] = read([daily()])
     identity = entry.timing.identity
     redis.hset(keys.job(ENTRY), mapping={keys.TIMES_FIELD: identity, keys.ENTRY_FIELD: "{}"})
     redis.zadd(keys.ENTRIES, {ENTRY: MONDAY.timestamp()})

@@ -10,7 +10,7 @@ from redis import Redis
 
 from jiffy import clock, connection, cron, entries, every, keys
 from jiffy.dev import redis_server
-from jiffy.scheduler.entry import right
+from jiffy.scheduler.entry import read
 from jiffy.scheduler.leader import LEASE_S, Leader
 from jiffy.scheduler.loop import Loop
 from jobs import numbers
@@ -44,7 +44,7 @@ def start_on(tmp_path):
     def run(redis):
         path = redis.connection_pool.connection_kwargs["path"]
         start(redis, [each_second(missed="all")])
-        declared = right([each_second(missed="all")])
+        declared = read([each_second(missed="all")])
         started.append(Running(tmp_path, declared, lambda: Redis.from_url(f"unix://{path}")))
         return started[-1]
 
@@ -197,7 +197,7 @@ def test_killed_anywhere_an_operation_is_done_or_not_and_nothing_between(redis):
         start(redis, [weekly("weekly")])
 
 
-def is_right(redis):
+def is_read(redis):
     """Whether each second from the first to the last has one tick."""
     made = seconds_made(redis)
     return set(made.values()) == {1} and made.keys() == {*range(min(made), max(made) + 1)}
@@ -205,7 +205,7 @@ def is_right(redis):
 
 @pytest.mark.slow
 def test_two_schedulers_that_are_killed_all_the_time_make_each_run_once(redis, tmp_path):
-    declared = right([each_second(missed="all")])
+    declared = read([each_second(missed="all")])
     start(redis, [each_second(missed="all")])
     running = [Running(tmp_path, declared) for _ in range(2)]
     try:
@@ -218,7 +218,7 @@ def test_two_schedulers_that_are_killed_all_the_time_make_each_run_once(redis, t
         for one in running:
             one.end()
 
-    assert is_right(redis)
+    assert is_read(redis)
 
 
 @pytest.mark.slow
@@ -234,7 +234,7 @@ def test_a_redis_that_does_not_answer_for_a_while_costs_no_run(redis_of_its_own,
     count = len(slots(redis))
     running.until(lambda: len(slots(redis)) > count + 3)
 
-    assert is_right(redis)
+    assert is_read(redis)
 
 
 @pytest.mark.slow
@@ -252,4 +252,4 @@ def test_a_redis_that_is_killed_and_started_again_on_its_data_costs_no_run(
     count = len(slots(redis))
     running.until(lambda: len(slots(redis)) > count)
 
-    assert is_right(redis)
+    assert is_read(redis)

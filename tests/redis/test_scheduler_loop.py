@@ -11,7 +11,7 @@ from redis import Redis
 from jiffy import connection, every, keys
 from jiffy.dev import redis_server
 from jiffy.entries import glance
-from jiffy.scheduler.entry import right
+from jiffy.scheduler.entry import read
 from jiffy.scheduler.loop import Loop
 from jiffy.scheduler.rq_entries import Scheduler
 from jiffy.scheduler.state import Schedule
@@ -49,7 +49,7 @@ def start(tmp_path):
 
 
 def entries(*lines):
-    return right(lines or [every(1, numbers.add, args=[2, 3], overlap="allow")])
+    return read(lines or [every(1, numbers.add, args=[2, 3], overlap="allow")])
 
 
 def declare(redis, *lines):

@@ -1,13 +1,13 @@
 """A schedule in Redis without its process: declared, and taken to its next run time by hand."""
 
 from jiffy import clock, keys
-from jiffy.scheduler.entry import right
+from jiffy.scheduler.entry import read
 from jiffy.scheduler.state import Schedule
 
 
 def declare(redis, *lines, now=None, notifier=None):
     """Put a schedule in force; `counts` of what is returned says what that has changed."""
-    schedule = Schedule(redis, right(lines), notifier)
+    schedule = Schedule(redis, read(lines), notifier)
     schedule.counts = schedule.declare(now)
     return schedule
 

@@ -15,12 +15,13 @@ MOMENT = datetime(2999, 1, 1, tzinfo=UTC)
 
 
 def mistakes(*lines):
-    return [str(error) for error in read(lines)[1]]
+    with pytest.raises(InvalidSchedule) as refused:
+        read(lines)
+    return [str(error) for error in refused.value.mistakes]
 
 
 def entry(line):
-    [found], wrong = read([line])
-    assert wrong == []
+    [found] = read([line])
     return found
 
 
@@ -211,12 +212,12 @@ def test_a_schedule_that_is_no_list_is_refused_in_one_line(schedule, kind, capsy
         check_schedule(schedule)
 
 
-def test_all_mistakes_are_found_at_once_and_the_right_entries_kept():
-    entries, wrong = read([add(timeout="x"), add(), add(queue=5)])
+def test_all_mistakes_are_found_at_once():
+    with pytest.raises(InvalidSchedule) as refused:
+        read([add(timeout="x"), add(), add(queue=5)])
 
-    assert [error.number for error in wrong] == [1, 3]
-    assert [found.name for found in entries] == ["jobs.numbers.add"]
-    assert isinstance(wrong[0], InvalidEntry)
+    assert [error.number for error in refused.value.mistakes] == [1, 3]
+    assert isinstance(refused.value.mistakes[0], InvalidEntry)
 
 
 def test_an_entry_is_named_after_its_function_and_its_id_is_the_same_at_every_start():
