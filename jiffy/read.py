@@ -169,6 +169,8 @@ def answer(command: Callable[..., Any], *args: Any, **options: Any) -> Any:
 def _depth(raw: bytes) -> int:
     """How deep its brackets are nested, without going down into them."""
     brackets = _STRING.sub(b"", raw).translate(None, _NO_BRACKETS)
+    if len(brackets) <= _MOST_DEPTH:
+        return 0  # or little more
     return max(accumulate(1 if bracket in b"[{" else -1 for bracket in brackets), default=0)
 
 
@@ -651,8 +653,8 @@ def _result(redis: Redis, job_id: str) -> Mapping[str, Raw]:
 # The overview: five round trips however many jobs there are
 
 
-def overview(redis: Redis, most: int = MOST) -> Overview:
-    """Everything at a glance, of at most so many queues and workers.
+def overview(redis: Redis) -> Overview:
+    """Everything at a glance, of at most MOST queues and workers.
 
     Counting and looking at the ends of lists costs the same for ten jobs as for ten million.
     """
@@ -663,19 +665,19 @@ def overview(redis: Redis, most: int = MOST) -> Overview:
         found_queues, found_workers, is_suspended = answers(pipe)
     sets = {keys.QUEUES: found_queues, keys.WORKERS: found_workers}
     names, worker_keys = _names(found_queues), sorted(found_workers or ())
-    queues, found = _queues(redis, names[:most])
-    workers = _workers(redis, worker_keys[:most])
+    counted, found = _queues(redis, names[:MOST])
+    alive = _workers(redis, worker_keys[:MOST])
     recent = _youngest(found)
-    current = [worker.job_id for worker in workers if worker.job_id]
+    current = [worker.job_id for worker in alive if worker.job_id]
     by_id = jobs(redis, list(dict.fromkeys([*recent, *current])))
     for score, job_id in found["scheduled"]:
         if job_id in by_id:
             by_id[job_id] = replace(by_id[job_id], due=due(score))
     shown = _most_recent(by_id[job_id] for job_id in recent if job_id in by_id)
-    more = {"queues": len(names) - most, "workers": len(worker_keys) - most}
+    more = {"queues": len(names) - MOST, "workers": len(worker_keys) - MOST}
     return Overview(
-        queues=queues,
-        workers=sorted(workers, key=lambda worker: (worker.state != "busy", worker.name)),
+        queues=counted,
+        workers=sorted(alive, key=lambda worker: (worker.state != "busy", worker.name)),
         jobs=with_errors(redis, shown),
         current=by_id,
         is_suspended=bool(is_suspended),
@@ -687,6 +689,14 @@ def overview(redis: Redis, most: int = MOST) -> Overview:
             if members is None
         ),
     )
+
+
+def queues(redis: Redis, most: int) -> list[QueueView]:
+    return _queues(redis, queue_names(redis)[:most])[0]
+
+
+def workers(redis: Redis, most: int) -> list[WorkerView]:
+    return _workers(redis, sorted(answer(redis.smembers, keys.WORKERS) or ())[:most])
 
 
 def queue_names(redis: Redis) -> list[str]:
@@ -713,7 +723,7 @@ def _queues(redis: Redis, names: list[str]) -> tuple[list[QueueView], _Found]:
                 is_soonest_first = state == "scheduled"
                 pipe.zrange(prefix + name, 0, last, desc=not is_soonest_first, withscores=True)
         found = iter(answers(pipe))
-    queues = []
+    counted = []
     young: _Found = {state: [] for state in STATES}
     for name in names:
         counts = {}
@@ -724,8 +734,8 @@ def _queues(redis: Redis, names: list[str]) -> tuple[list[QueueView], _Found]:
             young[state] += ((score, text(one).partition(":")[0]) for one, score in scored)
         is_unreadable = None in counts.values() or "\ufffd" in name
         whole = {state: count or 0 for state, count in counts.items()}
-        queues.append(QueueView(clip(name, _SHORT), whole, is_unreadable))
-    return queues, young
+        counted.append(QueueView(clip(name, _SHORT), whole, is_unreadable))
+    return counted, young
 
 
 def _workers(redis: Redis, worker_keys: Sequence[bytes]) -> list[WorkerView]:

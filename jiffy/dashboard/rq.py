@@ -78,7 +78,7 @@ def _check_job(redis: Redis, job_id: str) -> None:
 
 def _list_queues(instance_number: int) -> Any:
     queues = []
-    for queue in read.overview(connection.shared(), _MOST).queues:
+    for queue in read.queues(connection.shared(), _MOST):
         mark = " (unreadable)" if queue.is_unreadable else ""
         row: dict[str, Any] = {"name": queue.name + mark}
         for state, count in queue.counts.items():
@@ -93,10 +93,11 @@ def _list_queues(instance_number: int) -> Any:
 
 
 def _list_workers(instance_number: int) -> Any:
-    seen = read.overview(connection.shared(), _MOST)
+    found = read.workers(connection.shared(), _MOST)
+    running = read.jobs(connection.shared(), [one.job_id for one in found if one.job_id])
     workers = []
-    for worker in seen.workers:
-        job = seen.current.get(worker.job_id)
+    for worker in sorted(found, key=lambda one: (one.state, one.queues, one.name)):
+        job = running.get(worker.job_id)
         current = job and {"job_id": job.id, "call_string": job.description, **_row(job)}
         workers.append(
             {
