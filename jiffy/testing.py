@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from redis import Redis
 
-from jiffy import SimpleWorker, clock, connection, keys
+from jiffy import SimpleWorker, clock, keys, redis_io
 from jiffy import simulate as _simulate
 from jiffy.dev import redis_server
 from jiffy.errors import InvalidSchedule
@@ -42,7 +42,7 @@ def queued(private_redis: str) -> Iterator["Queued"]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("REDIS_URL", private_redis)
         _forget_the_old_address()
-        redis = connection.shared()
+        redis = redis_io.shared()
         redis.flushall()
         yield Queued(redis)
         redis.close()
@@ -135,4 +135,4 @@ def _then(first: Callable[..., Any], second: Callable[[], object]) -> Callable[.
 
 def _forget_the_old_address() -> None:
     settings.cache_clear()
-    connection.shared.cache_clear()
+    redis_io.shared.cache_clear()

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import rq_scheduler
 
-from jiffy import SimpleWorker, connection, keys, log
+from jiffy import SimpleWorker, keys, log, redis_io
 from jiffy.dev import redis_server
 from jiffy.producer.enqueue import DEFAULT_QUEUES
 from jiffy.settings import Settings, settings
@@ -58,7 +58,7 @@ def as_it_was():
 @pytest.fixture
 def redis(redis_address):
     """A client of the private Redis, which is empty."""
-    client = connection.connect("test")
+    client = redis_io.connect("test")
     client.flushall()
     yield client
     client.close()

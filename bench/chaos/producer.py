@@ -12,7 +12,7 @@ from rq.job import Job
 from rq.serializers import JSONSerializer
 
 from bench.chaos.ledger import QUEUE
-from jiffy import connection
+from jiffy import redis_io
 from jiffy.errors import DuplicateJob
 from jiffy.producer.enqueue import enqueue
 from jiffy.settings import settings
@@ -28,7 +28,7 @@ class Producer:
     def __init__(self, worker: str, url: str) -> None:
         os.environ.update({"REDIS_URL": url, "JOBS_MODULES": JOBS})
         settings.cache_clear()
-        connection.shared.cache_clear()
+        redis_io.shared.cache_clear()
         self._put: Callable[..., object] = self._as_ours if worker == "jiffy" else self.as_rqs
         self.job_ids: list[str] = []
 
@@ -63,7 +63,7 @@ class Producer:
         put.by_path(_path(function), job_id, *args)
 
     def _queue(self) -> Queue:
-        return Queue(QUEUE, connection=connection.shared(), serializer=JSONSerializer)
+        return Queue(QUEUE, connection=redis_io.shared(), serializer=JSONSerializer)
 
 
 def _path(function: str) -> str:

@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 
 import click
 
-from jiffy import __version__, connection
+from jiffy import __version__, redis_io
 from jiffy.errors import WrongArguments
 from jiffy.program import in_one_line
 from jiffy.settings import set_environment
@@ -60,7 +60,7 @@ def use_redis(_: click.Context, __: click.Parameter, url: str | None) -> None:
     """Let this process, and those that it starts, use the Redis at `url`."""
     if url:
         set_environment({"REDIS_URL": url}, replace=True)
-        connection.shared.cache_clear()
+        redis_io.shared.cache_clear()
 
 
 redis_url = click.option(

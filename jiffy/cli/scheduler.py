@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from jiffy import clock, connection, entries
+from jiffy import clock, entries, redis_io
 from jiffy.cli import Command, redis_url, run, use_redis
 from jiffy.errors import InvalidSchedule, WrongArguments
 from jiffy.producer import project
@@ -108,7 +108,7 @@ def _start(
     elif dry_run:
         from jiffy.scheduler import state
 
-        changes = state.differences(connection.connected("scheduler"), found)
+        changes = state.differences(redis_io.connected("scheduler"), found)
         click.echo(_shown_changes(changes, found))
     else:
         from jiffy.scheduler import loop
@@ -118,7 +118,7 @@ def _start(
 
 def _check_settings() -> None:
     """Stop a release for what would stop a worker or the web process as it starts."""
-    connection.connected("release")
+    redis_io.connected("release")
     if project.serves_dashboard():
         from jiffy.dashboard import web_app
 
@@ -141,7 +141,7 @@ _who = click.option("--who", default=_user, metavar="NAME", help="your name (def
 def _list() -> None:
     """Show the entries, when they are due and how they went."""
     rows = [("ENTRY", "NEXT (UTC)", "LAST", "TIMES")]
-    for state in entries.read(connection.connected("scheduler")):
+    for state in entries.read(redis_io.connected("scheduler")):
         rows.append((state.name, _next(state), _last(state.last), state.words))
     click.echo(_aligned(rows))
 
@@ -152,7 +152,7 @@ def _list() -> None:
 def _history(name: str, limit: int) -> None:
     """Show the last runs of an entry."""
     rows = [("SLOT (UTC)", "OUTCOME", "LATE", "TOOK", "JOB, OR WHY NONE")]
-    for one in entries.history(connection.connected("scheduler"), name, limit):
+    for one in entries.history(redis_io.connected("scheduler"), name, limit):
         late = "" if one.late_ms is None else clock.in_words(one.late_ms / 1000)
         took = "" if one.duration_s is None else clock.in_words(one.duration_s)
         what = " ".join(filter(None, [one.job_id, one.reason]))
@@ -168,7 +168,7 @@ def _history(name: str, limit: int) -> None:
 def _pause(name: str, why: str, until: str | None, who: str) -> None:
     """Let an entry's runs be skipped."""
     moment = None if until is None else entries.moment(until)
-    entries.pause(connection.connected("scheduler"), name, who=who, why=why, until=moment)
+    entries.pause(redis_io.connected("scheduler"), name, who=who, why=why, until=moment)
     end = f"until {_shown(moment)} UTC" if moment else f"until `resume {name}`"
     click.echo(f"{name} is paused {end}.")
 
@@ -177,7 +177,7 @@ def _pause(name: str, why: str, until: str | None, who: str) -> None:
 @_name
 def _resume(name: str) -> None:
     """End a pause."""
-    was_paused = entries.resume(connection.connected("scheduler"), name)
+    was_paused = entries.resume(redis_io.connected("scheduler"), name)
     click.echo(f"{name} is resumed." if was_paused else f"{name} was not paused.")
 
 
@@ -186,7 +186,7 @@ def _resume(name: str) -> None:
 @_who
 def _run(name: str, who: str) -> None:
     """Enqueue a job of an entry now."""
-    click.echo(f"{entries.run_now(connection.connected('scheduler'), name, who)} is enqueued.")
+    click.echo(f"{entries.run_now(redis_io.connected('scheduler'), name, who)} is enqueued.")
 
 
 @command.command("skip", cls=Command, epilog="nightly --count 2")
@@ -194,7 +194,7 @@ def _run(name: str, who: str) -> None:
 @click.option("--count", type=int, default=1, metavar="N", help="how many (default: 1)")
 def _skip(name: str, count: int) -> None:
     """Skip the next run of an entry, or several."""
-    redis = connection.connected("scheduler")
+    redis = redis_io.connected("scheduler")
     if entries.find(redis, name).is_done:
         click.echo(f"{name} will not run again: there is nothing to skip.")
         return

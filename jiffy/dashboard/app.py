@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from flask import Blueprint, Flask, Response, g, request, session
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-from jiffy import connection, log, read
+from jiffy import log, read, redis_io
 from jiffy.dashboard import api, auth, problems, rq
 from jiffy.dashboard.pages import FILTERS, health, home, job, login, schedule
 from jiffy.producer.enqueue import check_options
@@ -42,7 +42,7 @@ def create_app(config: Settings, pages: Iterable[Blueprint] = ()) -> Flask:
 
     From here on the whole process shares WEB_CONNECTIONS to Redis.
     """
-    connection.share_in_web()
+    redis_io.share_in_web()
     app = Flask("jiffy.dashboard")
     app.config["MAX_CONTENT_LENGTH"] = MOST_BODY_BYTES
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True

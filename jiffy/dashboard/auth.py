@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 from flask import Flask, abort, current_app, redirect, request, session, url_for
 from werkzeug.wrappers import Response
 
-from jiffy import clock, connection, keys
+from jiffy import clock, keys, redis_io
 from jiffy.dev import redis_server
 from jiffy.errors import MissingSetting
 from jiffy.settings import MAKE_SECRET_KEY, Settings
@@ -130,7 +130,7 @@ def is_api() -> bool:
 def enter() -> None:
     """Start a session, with nothing left of the one before."""
     user = _credentials().user
-    with connection.shared().pipeline() as pipe:
+    with redis_io.shared().pipeline() as pipe:
         pipe.hsetnx(keys.SESSIONS, user, secrets.token_urlsafe(16))
         pipe.hget(keys.SESSIONS, user)
         _, mark = pipe.execute()
@@ -142,7 +142,7 @@ def enter() -> None:
 
 def leave() -> None:
     """End all of this user's sessions, in every browser and for every web process."""
-    connection.shared().hdel(keys.SESSIONS, _credentials().user)
+    redis_io.shared().hdel(keys.SESSIONS, _credentials().user)
     session.clear()
 
 
@@ -153,7 +153,7 @@ def is_logged_in() -> bool:
     """
     if "user" not in session:
         return False
-    mark = connection.shared().hget(keys.SESSIONS, _credentials().user)
+    mark = redis_io.shared().hget(keys.SESSIONS, _credentials().user)
     if mark is None or not same(str(session.get("proof")), _proof(mark)):
         session.clear()
     return "user" in session

@@ -14,7 +14,7 @@ from flask import Flask, Response, g, render_template
 from redis.exceptions import RedisError
 from werkzeug.exceptions import HTTPException
 
-from jiffy import connection
+from jiffy import redis_io
 from jiffy.dashboard import auth
 from jiffy.errors import (
     CallTooLarge,
@@ -136,5 +136,5 @@ def _from_http(error: HTTPException) -> Response:
 
 
 def _from_redis(error: RedisError) -> Response:
-    known = connection.explained(error)
+    known = redis_io.explained(error)
     return answer(503, str(known or f"Redis refuses: {error}"), _LATER)

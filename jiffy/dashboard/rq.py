@@ -20,7 +20,7 @@ from rq.exceptions import InvalidJobOperation, NoSuchJobError
 from rq.serializers import JSONSerializer
 from rq_dashboard import blueprint
 
-from jiffy import clock, connection, keys, read, rq_compat
+from jiffy import clock, keys, read, redis_io, rq_compat
 from jiffy.dashboard import problems
 from jiffy.errors import JiffyError
 from jiffy.producer import actions
@@ -50,7 +50,7 @@ def _check_url() -> None:
     """Refuse what rq-dashboard would answer with a 500, or do on a GET."""
     if request.blueprint != "rq_dashboard":
         return
-    current_app.__dict__["redis_conn"] = redis = connection.shared()
+    current_app.__dict__["redis_conn"] = redis = redis_io.shared()
     if request.endpoint == "rq_dashboard.requeue_all" and request.method != "POST":
         abort(405)
     given = request.view_args or {}
@@ -78,7 +78,7 @@ def _check_job(redis: Redis, job_id: str) -> None:
 
 def _list_queues(instance_number: int) -> Any:
     queues = []
-    for queue in read.queues(connection.shared(), _MOST):
+    for queue in read.queues(redis_io.shared(), _MOST):
         mark = " (unreadable)" if queue.is_unreadable else ""
         row: dict[str, Any] = {"name": queue.name + mark}
         for state, count in queue.counts.items():
@@ -93,8 +93,8 @@ def _list_queues(instance_number: int) -> Any:
 
 
 def _list_workers(instance_number: int) -> Any:
-    found = read.workers(connection.shared(), _MOST)
-    running = read.jobs(connection.shared(), [one.job_id for one in found if one.job_id])
+    found = read.workers(redis_io.shared(), _MOST)
+    running = read.jobs(redis_io.shared(), [one.job_id for one in found if one.job_id])
     workers = []
     for worker in sorted(found, key=lambda one: (one.state, one.queues, one.name)):
         job = running.get(worker.job_id)
@@ -122,10 +122,10 @@ def _jobs_of_page(  # in place of rq-dashboard's get_queue_registry_jobs_count
 
 
 def _job_info(instance_number: int, job_id: str) -> Any:
-    job = read.job(connection.shared(), job_id)
+    job = read.job(redis_io.shared(), job_id)
     if job is None:
         raise NoSuchJobError
-    there = read.jobs(connection.shared(), job.depends_on) if job.depends_on else {}
+    there = read.jobs(redis_io.shared(), job.depends_on) if job.depends_on else {}
     return jsonify(
         **_row(job),
         origin=job.queue,
@@ -152,10 +152,10 @@ def _row(job: read.JobView) -> dict[str, Any]:
 
 
 def _requeue_all(queue_name: str) -> Any:
-    ids: Any = connection.shared().zrange(keys.REGISTRIES["failed"] + queue_name, 0, -1)
+    ids: Any = redis_io.shared().zrange(keys.REGISTRIES["failed"] + queue_name, 0, -1)
     for job_id in ids:
         with suppress(JiffyError, InvalidJobOperation):  # it is gone, unreadable, or requeued
-            _requeue(read.text(job_id), connection.shared())
+            _requeue(read.text(job_id), redis_io.shared())
     return jsonify(status="OK", count=len(ids))
 
 
@@ -237,7 +237,7 @@ rq_compat.replace_in_dashboard(
     requeue_job=_requeue,
     get_queue_registry_jobs_count=_jobs_of_page,
     # It would open a connection at each request, and hand it to all other requests.
-    from_url=lambda *_, **__: (None, connection.shared()),
+    from_url=lambda *_, **__: (None, redis_io.shared()),
     # It would answer 200 while Redis is away: let the error reach our handler.
     RedisConnectionError=(),
 )

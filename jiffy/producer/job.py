@@ -10,7 +10,7 @@ from redis import Redis
 from rq.exceptions import NoSuchJobError
 from rq.serializers import JSONSerializer
 
-from jiffy import connection
+from jiffy import redis_io
 
 # RQ's statuses, equal to them and to their values, but printed as these values.
 _Status = StrEnum("_Status", {status.name: status.value for status in rq.job.JobStatus})  # type: ignore[misc]
@@ -46,7 +46,7 @@ def find_job(job_id: str) -> rq.job.Job | None:
     if not rq.job.JOB_ID_PATTERN.fullmatch(job_id):
         return None
     try:
-        return Job.fetch(job_id, connection.shared())
+        return Job.fetch(job_id, redis_io.shared())
     except NoSuchJobError:
         return None
 

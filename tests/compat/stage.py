@@ -18,7 +18,7 @@ from rq.command import send_stop_execution_command, send_stop_job_command
 from rq.serializers import resolve_serializer
 from rq.utils import import_attribute
 
-from jiffy import connection
+from jiffy import redis_io
 from tests.compat import work
 from tests.support.newcomer import PATIENCE_S, wait_until
 
@@ -116,7 +116,7 @@ def play(
     with_scheduler=False, **options,
 ):  # fmt: skip
     """Run a `worker`, named by its class's path, until its queues are empty."""
-    redis = connection.connect("worker", answer_timeout_s=None)
+    redis = redis_io.connect("worker", answer_timeout_s=None)
     made = import_attribute(worker)(
         list(queues),
         name="worker-1",

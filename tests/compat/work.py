@@ -6,7 +6,7 @@ import threading
 
 import rq
 
-from jiffy import connection
+from jiffy import redis_io
 from tests.compat import traces
 
 CALLS = "test:calls"
@@ -21,7 +21,7 @@ class LabelledJob(rq.job.Job):
 
 
 def _redis():
-    return connection.connect("test")
+    return redis_io.connect("test")
 
 
 def _say(text):

@@ -14,7 +14,7 @@ import pytest
 from werkzeug.serving import make_server
 
 from examples import add, start_task
-from jiffy import connection, keys, redis_io
+from jiffy import keys, redis_io
 from jiffy.producer.enqueue import Job
 from tests.docs.ports import two_free_ports
 from tests.support.cutting import Cutter
@@ -51,9 +51,9 @@ def nobody_answers(redis, environ, monkeypatch):
     """Where Redis should be is nothing, and nobody has patience."""
     monkeypatch.setattr(redis_io, "PATIENCE_S", 0)
     environ(REDIS_URL="redis://127.0.0.1:1/0")
-    connection.shared.cache_clear()
+    redis_io.shared.cache_clear()
     yield
-    connection.shared.cache_clear()
+    redis_io.shared.cache_clear()
 
 
 @contextmanager
@@ -150,14 +150,14 @@ def test_a_job_that_may_have_been_begun_is_named(redis, redis_address, environ, 
     monkeypatch.setattr(redis_io, "PATIENCE_S", 0)
     with Cutter(redis_address) as cutter:
         environ(REDIS_URL=cutter.url)
-        connection.shared.cache_clear()
+        redis_io.shared.cache_clear()
         with served(start_task.app) as address:
             call(f"{address}/start_task/first")
             redis.delete(keys.queue("default"))
             cutter.cut_once("answered", 0)
             code, told = call(f"{address}/start_task/ab")
-        connection.shared().close()
-        connection.shared.cache_clear()
+        redis_io.shared().close()
+        redis_io.shared.cache_clear()
 
     assert (code, redis.lrange(keys.queue("default"), 0, -1)) == (503, [told["may_run"].encode()])
 

@@ -13,7 +13,7 @@ import rq
 from rq import get_current_job
 
 import jiffy
-from jiffy import connection, progress
+from jiffy import progress, redis_io
 
 SAID = "test:said"
 LONGEST_WAIT_S = 90
@@ -21,7 +21,7 @@ LONGEST_WAIT_S = 90
 
 def say(text):
     """Let the test know; what is said is heard in order."""
-    with connection.connect("test") as redis:
+    with redis_io.connect("test") as redis:
         redis.rpush(SAID, text)
 
 
@@ -187,7 +187,7 @@ def fail_as_handler(job, kind, error, traceback):
 def wait_for(name):
     """Say that it began, wait until the test lets it go on, say that it ended."""
     say(f"{name} begun")
-    with connection.connect("test", answer_timeout_s=None) as redis:
+    with redis_io.connect("test", answer_timeout_s=None) as redis:
         redis.blpop(f"test:go:{name}", LONGEST_WAIT_S)
     say(f"{name} ended")
     return name

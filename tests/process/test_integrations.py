@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from jiffy import connection
+from jiffy import redis_io
 from tests.support.newcomer import CHECKOUT, PATIENCE_S
 from tests.support.receiver import receiving
 
@@ -35,9 +35,9 @@ OF_ITS_OWN = (
     SENTRY
     + """
 import jiffy
-from jiffy import connection
+from jiffy import redis_io
 
-jiffy.{kind}(["default"], connection=connection.connect("worker")).work(burst=True)
+jiffy.{kind}(["default"], connection=redis_io.connect("worker")).work(burst=True)
 """
 )
 PROGRAMS = {
@@ -66,7 +66,7 @@ def sent(request, tmp_path_factory, redis_address):
         "worker.py": [sys.executable, "worker.py", "-n", "1", "--burst"],
         "rq worker": [rq, "worker", "-w", "worker.Worker", "--burst", "--url", redis_address],
     }.get(request.param, [sys.executable, "worker.py"])
-    with connection.connect("test") as redis:
+    with redis_io.connect("test") as redis:
         redis.flushall()
     with receiving(read_envelope) as sentry:
         dsn = sentry.address.replace("//", "//key@") + "/1"

@@ -114,8 +114,8 @@ def test_a_worker_that_starts_while_redis_is_full_drains_it_and_is_shown_then(st
 
 SIMPLE_WORKER = """
 import jiffy
-from jiffy import connection
-jiffy.SimpleWorker(["default"], connection=connection.connect("test")).work()
+from jiffy import redis_io
+jiffy.SimpleWorker(["default"], connection=redis_io.connect("test")).work()
 """
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from jiffy import connection, redis_io
+from jiffy import redis_io
 from jiffy.scheduler.rq_entries import Scheduler
 from tests.support import schedules
 from tests.support.cutting import Cutter
@@ -21,10 +21,10 @@ def cutter(redis_address, environ, monkeypatch):
     monkeypatch.setattr(redis_io, "FIRST_PAUSE_S", 0.0001)
     with Cutter(redis_address) as cutter:
         environ(JOBS_MODULES="jobs,tests", REDIS_URL=cutter.url)
-        connection.shared.cache_clear()
+        redis_io.shared.cache_clear()
         yield cutter
-        connection.shared().close()
-    connection.shared.cache_clear()
+        redis_io.shared().close()
+    redis_io.shared.cache_clear()
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import signal
 import pytest
 
 import jiffy
-from jiffy import connection, keys, part, redis_io
+from jiffy import keys, part, redis_io
 from jiffy.errors import DuplicateJob, RedisAway, RedisFull
 from jiffy.producer import enqueue as enqueueing
 from tests.jobs.enqueue import add, collect
@@ -90,15 +90,15 @@ def test_a_job_that_ran_and_is_gone_before_it_is_repeated_with_its_id_does_not_r
 
 def test_a_redis_that_takes_the_call_and_says_nothing_is_told_from_one_that_is_not_there(redis):
     jiffy.enqueue(add, 1, 1)
-    connection.shared.cache_clear()
-    connection.shared().connection_pool.connection_kwargs["socket_timeout"] = 0.2
-    connection.shared().ping()
+    redis_io.shared.cache_clear()
+    redis_io.shared().connection_pool.connection_kwargs["socket_timeout"] = 0.2
+    redis_io.shared().ping()
     redis.client_pause(60_000, all=False)
     try:
         error = in_doubt(lambda: jiffy.enqueue(add, 2, 3))
     finally:
         redis.client_unpause()
-        connection.shared.cache_clear()
+        redis_io.shared.cache_clear()
 
     assert "did not answer (timed out): the job may have been enqueued" in str(error)
     assert error.job_id
@@ -106,12 +106,12 @@ def test_a_redis_that_takes_the_call_and_says_nothing_is_told_from_one_that_is_n
 
 def test_where_nothing_can_have_been_written_no_job_is_named(environ):
     environ(JOBS_MODULES="tests", REDIS_URL="redis://127.0.0.1:1/0")
-    connection.shared.cache_clear()
+    redis_io.shared.cache_clear()
     try:
         with pytest.raises(RedisAway, match=r"No Redis at .* Run 'python -m jiffy dev'") as away:
             jiffy.enqueue(add, 1, 2)
     finally:
-        connection.shared.cache_clear()
+        redis_io.shared.cache_clear()
 
     assert (away.value.job_id, away.value.doubt, away.value.count) == (None, "", 0)
 

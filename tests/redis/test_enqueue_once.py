@@ -9,7 +9,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from rq.job import Dependency
 
 import jiffy
-from jiffy import clock, connection, keys, redis_io
+from jiffy import clock, keys, redis_io
 from jiffy.errors import DuplicateJob, InvalidValue, RedisAway, RedisFull
 from tests.jobs import enqueue as enqueue_jobs
 from tests.jobs.enqueue import add
@@ -127,7 +127,7 @@ def test_a_queue_that_is_something_else_in_redis_leaves_nothing_behind(redis):
 def test_redis_that_stays_away_is_one_clear_error(environ, monkeypatch):
     monkeypatch.setattr(redis_io, "PATIENCE_S", 0.2)
     environ(JOBS_MODULES="tests", REDIS_URL="redis://:secret@127.0.0.1:1/0")
-    connection.shared.cache_clear()
+    redis_io.shared.cache_clear()
     try:
         for act in (lambda: jiffy.enqueue(add, 1, 2), lambda: jiffy.enqueue_many(add, [(1, 2)])):
             with pytest.raises(
@@ -136,7 +136,7 @@ def test_redis_that_stays_away_is_one_clear_error(environ, monkeypatch):
                 act()
             assert isinstance(gone.value, RedisConnectionError)
     finally:
-        connection.shared.cache_clear()
+        redis_io.shared.cache_clear()
 
 
 def test_redis_that_is_full_is_one_clear_error(redis, monkeypatch):
@@ -154,11 +154,11 @@ def test_redis_that_is_full_is_one_clear_error(redis, monkeypatch):
 def test_redis_that_comes_back_is_waited_for(redis, redis_address, environ):
     with Cutter(redis_address) as cutter:
         environ(JOBS_MODULES="jobs,tests", REDIS_URL=cutter.url)
-        connection.shared.cache_clear()
+        redis_io.shared.cache_clear()
         cutter.refuse(times=3)
         jiffy.enqueue(add, 1, 2)
-        connection.shared().close()
-        connection.shared.cache_clear()
+        redis_io.shared().close()
+        redis_io.shared.cache_clear()
 
     assert len(queued(redis)) == 1
 
@@ -260,8 +260,8 @@ def test_forked_processes_may_enqueue_like_a_preloaded_web_server(redis):
 
 @pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
 def test_a_process_that_is_forked_while_threads_enqueue_may_enqueue_too(redis, monkeypatch):
-    connection.shared.cache_clear()
-    pool = connection.shared().connection_pool
+    redis_io.shared.cache_clear()
+    pool = redis_io.shared().connection_pool
     is_inside, go_on, make = threading.Event(), threading.Event(), pool.make_connection
 
     def make_slowly():

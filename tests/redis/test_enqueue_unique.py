@@ -5,7 +5,7 @@ import threading
 import pytest
 
 import jiffy
-from jiffy import connection, keys
+from jiffy import keys, redis_io
 from jiffy.errors import DuplicateJob
 from tests.jobs.enqueue import add, collect
 from tests.support.newcomer import PATIENCE_S
@@ -153,7 +153,7 @@ def test_fifty_threads_at_once_make_one_job(redis, until):
 
     assert (len(ids), len(set(ids))) == (PRODUCERS, 1)
     assert redis.llen(keys.queue("default")) == 1
-    connection.shared().close()  # fifty connections
+    redis_io.shared().close()  # fifty connections
 
 
 def _put_ten_times():

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from jiffy import Retry, connection, every, keys, wait
+from jiffy import Retry, every, keys, redis_io, wait
 from jiffy.dashboard import create_app
 from jiffy.errors import JobFailed
 from jiffy.producer import actions
@@ -35,10 +35,10 @@ def user(request, redis, redis_address, environ):
     redis.acl_log_reset()
     address = redis_address.replace("unix://", "unix://shop:secret@")
     environ(REDIS_URL=address, DASHBOARD_PASSWORD=PASSWORD, API_TOKEN=TOKEN)
-    connection.shared.cache_clear()
+    redis_io.shared.cache_clear()
     yield address
-    connection.shared().close()
-    connection.shared.cache_clear()
+    redis_io.shared().close()
+    redis_io.shared.cache_clear()
     refused = {entry["object"].partition("|")[0].upper() for entry in redis.acl_log()}
     redis.acl_deluser("shop")
     assert refused <= OPTIONAL

@@ -9,7 +9,7 @@ import pytest
 from redis.exceptions import ResponseError
 from rq.registry import CanceledJobRegistry
 
-from jiffy import at, connection, cron, entries, every, keys
+from jiffy import at, cron, entries, every, keys, redis_io
 from jiffy.producer.enqueue import Job
 from jiffy.scheduler import history
 from jiffy.scheduler.state import Schedule
@@ -608,7 +608,7 @@ def test_fifty_schedulers_at_once_make_each_run_once(declare, redis):
     together = Barrier(50, timeout=PATIENCE_S)
 
     def enqueue(_):
-        with connection.connect("test") as own:
+        with redis_io.connect("test") as own:
             one = Schedule(own, declare.schedule.entries.values(), since=declare.schedule.since)
             one.declare()
             together.wait()

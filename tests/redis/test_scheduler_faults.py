@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 import pytest
 from redis import Redis
 
-from jiffy import clock, connection, cron, entries, every, keys
+from jiffy import clock, cron, entries, every, keys, redis_io
 from jiffy.dev import redis_server
 from jiffy.scheduler.entry import read
 from jiffy.scheduler.leader import LEASE_S, Leader
@@ -133,7 +133,7 @@ def test_killed_anywhere_on_its_way_to_the_lead_or_from_it_it_leaves_it_free_in_
         assert redis.pttl(keys.LEADER) in range(-2, int(LEASE_S * 1000) + 1)
         assert redis.pttl(keys.LEADER) != -1  # without an end
         let_lease_run_out(redis)
-        with connection.connect("test") as another:
+        with redis_io.connect("test") as another:
             lead_for_a_while(another)
         redis.flushall()
 

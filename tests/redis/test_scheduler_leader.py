@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import pytest
 from redis.exceptions import OutOfMemoryError
 
-from jiffy import connection, keys
+from jiffy import keys, redis_io
 from jiffy.scheduler.leader import LEASE_S, Leader
 from tests.support.scheduler_processes import Running
 
@@ -20,7 +20,7 @@ def leader(redis):
     clients = []
 
     def make():
-        clients.append(connection.connect("test"))
+        clients.append(redis_io.connect("test"))
         return Leader(clients[-1])
 
     yield make

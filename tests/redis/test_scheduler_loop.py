@@ -8,7 +8,7 @@ import pytest
 import rq_scheduler
 from redis import Redis
 
-from jiffy import connection, every, keys
+from jiffy import every, keys, redis_io
 from jiffy.dev import redis_server
 from jiffy.entries import glance
 from jiffy.scheduler.entry import read
@@ -38,7 +38,7 @@ def start(tmp_path):
 
     def run(entries, redis):
         url = redis.connection_pool.connection_kwargs["path"]
-        options = {"socket_timeout": connection.ANSWER_TIMEOUT_S, "protocol": 2}
+        options = {"socket_timeout": redis_io.ANSWER_TIMEOUT_S, "protocol": 2}
         running = Running(tmp_path, entries, lambda: Redis.from_url(f"unix://{url}", **options))
         started.append(running)
         return running
@@ -158,7 +158,7 @@ def test_two_that_both_believe_to_lead_double_nothing_and_lose_nothing(redis):
     both = []
     for _ in range(2):
         redis.delete(keys.LEADER)
-        client = connection.connect("test")
+        client = redis_io.connect("test")
         schedule = Schedule(client, declared)
         schedule.declare()
         both.append(Loop(schedule, client))

@@ -3,7 +3,7 @@
 import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from jiffy import connection, enqueue, redis_io
+from jiffy import enqueue, redis_io
 from jobs import numbers
 from tests.support.troubles import SECRET, TROUBLES
 
@@ -13,10 +13,10 @@ def test_enqueue_names_the_cause_and_what_helps(trouble, environ, monkeypatch, t
     monkeypatch.setattr(redis_io, "PATIENCE_S", 0)
     with trouble.start(tmp_path) as url:
         environ(REDIS_URL=url)
-        connection.shared.cache_clear()
+        redis_io.shared.cache_clear()
         with pytest.raises(RedisConnectionError) as error:
             enqueue(numbers.add, 2, 3)
-        connection.shared.cache_clear()
+        redis_io.shared.cache_clear()
 
     said = error.value
     assert type(said) is trouble.error

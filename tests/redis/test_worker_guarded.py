@@ -9,7 +9,7 @@ import pytest
 import rq
 from rq.serializers import DefaultSerializer, JSONSerializer, resolve_serializer
 
-from jiffy import SimpleWorker, Worker, connection, keys
+from jiffy import SimpleWorker, Worker, keys, redis_io
 from jiffy.producer.enqueue import Queue
 from jiffy.worker.guarded import PICKLED, GuardedJob
 from tests.jobs import worker as worker_jobs
@@ -294,7 +294,7 @@ def test_the_trap_of_these_tests_works(redis):
     pickle.loads(pickle.dumps(Trap()))
 
     assert said(redis) == ["mark"]
-    with connection.connect("test") as client:
+    with redis_io.connect("test") as client:
         client.delete(worker_jobs.SAID)
 
 

@@ -7,7 +7,7 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
-from jiffy import connection, log
+from jiffy import log, redis_io
 from jiffy.scheduler import loop
 from jiffy.scheduler.state import Schedule
 from jiffy.worker import process
@@ -17,7 +17,7 @@ from tests.support.newcomer import wait_until
 class Running:
     """A scheduler in a process of its own, for `entries`; what it logs is in a file."""
 
-    def __init__(self, folder, entries, connect=lambda: connection.connect("scheduler")):
+    def __init__(self, folder, entries, connect=lambda: redis_io.connect("scheduler")):
         self._log = Path(folder) / f"scheduler-{len(list(Path(folder).iterdir()))}.log"
         self._log.touch()
         self.pid = process.fork(lambda: self._work(entries, connect))

@@ -12,7 +12,7 @@ import pytest
 from rq.executions import Execution
 from rq.utils import now, utcformat
 
-from jiffy import connection, keys, redis_io
+from jiffy import keys, redis_io
 from jiffy.dashboard import create_app
 from jiffy.dashboard.server import Server
 from jiffy.settings import settings
@@ -33,9 +33,9 @@ def secret_key(environ):
 @pytest.fixture
 def app(redis, environ, monkeypatch):
     environ(DASHBOARD_PASSWORD=PASSWORD, API_TOKEN=TOKEN)
-    monkeypatch.setattr(connection, "_is_web", False)  # it is so again when the test is over
+    monkeypatch.setattr(redis_io, "_is_web", False)  # it is so again when the test is over
     yield create_app(settings())
-    connection.shared.cache_clear()
+    redis_io.shared.cache_clear()
 
 
 @pytest.fixture
@@ -68,9 +68,9 @@ def no_redis(app, environ, monkeypatch):
     """From here on, nothing answers where Redis should be, and nobody has patience."""
     monkeypatch.setattr(redis_io, "PATIENCE_S", 0)
     environ(REDIS_URL="redis://:secret@127.0.0.1:1/0", DASHBOARD_PASSWORD=PASSWORD, API_TOKEN=TOKEN)
-    connection.shared.cache_clear()
+    redis_io.shared.cache_clear()
     yield
-    connection.shared.cache_clear()
+    redis_io.shared.cache_clear()
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import re
 import pytest
 import rq
 
-from jiffy import Retry, SimpleWorker, connection, enqueue, keys, redis_io
+from jiffy import Retry, SimpleWorker, enqueue, keys, redis_io
 from jiffy.dashboard import create_app
 from jiffy.producer.enqueue import Queue
 from jiffy.producer.masking import MASK
@@ -354,10 +354,10 @@ def cutter(app, redis_address, environ, monkeypatch):
     monkeypatch.setattr(redis_io, "PATIENCE_S", 0)
     with Cutter(redis_address) as cutter:
         environ(REDIS_URL=cutter.url, DASHBOARD_PASSWORD=PASSWORD, API_TOKEN=TOKEN)
-        connection.shared.cache_clear()
+        redis_io.shared.cache_clear()
         yield cutter
-        connection.shared().close()
-    connection.shared.cache_clear()
+        redis_io.shared().close()
+    redis_io.shared.cache_clear()
 
 
 def test_where_nobody_knows_whether_a_job_is_there_the_answer_says_how_to_find_out(

@@ -4,7 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from jiffy import clock, connection
+from jiffy import clock, redis_io
 from jiffy.dashboard import auth, create_app
 from jiffy.dev import redis_server
 from jiffy.errors import MissingSetting
@@ -108,10 +108,10 @@ def test_a_redis_that_has_forgotten_the_sessions_ends_them(client, redis):
 
 def test_a_session_outlives_a_redis_that_was_away(client, redis, environ, redis_address):
     environ(REDIS_URL="redis://127.0.0.1:1/0")
-    connection.shared.cache_clear()
+    redis_io.shared.cache_clear()
     assert client.get("/").status_code == 503
     environ(REDIS_URL=redis_address)
-    connection.shared.cache_clear()
+    redis_io.shared.cache_clear()
 
     assert client.get("/").status_code == 200
 

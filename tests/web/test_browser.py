@@ -6,7 +6,7 @@ from urllib.parse import quote
 import pytest
 from rq.utils import now, utcformat
 
-from jiffy import connection, keys
+from jiffy import keys, redis_io
 from jiffy.producer.enqueue import enqueue
 from jobs import numbers
 from tests.web.conftest import PASSWORD, USER
@@ -64,12 +64,12 @@ def test_without_redis_the_page_keeps_its_content_and_says_why(browser, plant, e
     refresh(browser)
     browser.wait_for_selector("#job-seen")
     environ(REDIS_URL="redis://127.0.0.1:1/0")
-    connection.shared.cache_clear()
+    redis_io.shared.cache_clear()
     refresh(browser)
     browser.wait_for_selector("#notice:has-text('No Redis at')")
     kept = browser.is_visible("#job-seen")
     environ(REDIS_URL=None)
-    connection.shared.cache_clear()
+    redis_io.shared.cache_clear()
 
     assert kept
 

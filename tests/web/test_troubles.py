@@ -4,7 +4,7 @@ import html
 
 import pytest
 
-from jiffy import connection, redis_io
+from jiffy import redis_io
 from jiffy.errors import RedisRefused
 from tests.support import troubles
 from tests.support.troubles import SECRET, TROUBLES
@@ -19,10 +19,10 @@ def test_the_cause_and_what_helps_are_told(trouble, client, api, environ, monkey
     monkeypatch.setattr(redis_io, "PATIENCE_S", 0)
     with trouble.start(tmp_path) as url:
         environ(REDIS_URL=url)
-        connection.shared.cache_clear()
+        redis_io.shared.cache_clear()
         health, page = client.get("/healthz"), client.get("/")
         posted, shown = api("POST", "/api/jobs", json=ADD), api("GET", "/api/queues")
-        connection.shared.cache_clear()
+        redis_io.shared.cache_clear()
 
     said = {"posted": posted.json["detail"]}
     if trouble.start not in READABLE:

@@ -6,7 +6,7 @@ from flask import Blueprint, Response
 from redis.exceptions import RedisError
 
 import jiffy
-from jiffy import connection, entries, read
+from jiffy import entries, read, redis_io
 
 page = Blueprint("health", __name__)
 
@@ -15,17 +15,17 @@ page = Blueprint("health", __name__)
 def healthz() -> tuple[dict[str, Any], int]:
     version = {"version": jiffy.__version__}
     try:
-        redis = connection.shared()
-        connection.check(redis)
+        redis = redis_io.shared()
+        redis_io.check(redis)
         found = {"workers": read.count_workers(redis), "scheduler": entries.glance(redis).scheduler}
         # 200 without a scheduler, too: a platform would restart the web process otherwise.
         return {"redis": "ok", **found, **version}, 200
     except RedisError as error:
-        known = connection.explained(error)
+        known = redis_io.explained(error)
         state = "away" if known and known.exit_code == 1 else "refused"
         # Without the URL: this needs no login.
         remedy = {"remedy": known.remedy} if known else {}
-        return {"redis": state, "reason": connection.reason_of(error), **remedy, **version}, 503
+        return {"redis": state, "reason": redis_io.reason_of(error), **remedy, **version}, 503
 
 
 @page.get("/metrics")
@@ -34,4 +34,4 @@ def metrics() -> Response:
     # It takes 0.1 s to load, and most installations never use it.
     from jiffy.dashboard import metrics
 
-    return Response(metrics.exposition(connection.shared()), content_type=metrics.CONTENT_TYPE)
+    return Response(metrics.exposition(redis_io.shared()), content_type=metrics.CONTENT_TYPE)

@@ -2,7 +2,7 @@
 
 from flask import Blueprint, render_template
 
-from jiffy import connection, entries, read
+from jiffy import entries, read, redis_io
 
 page = Blueprint("home", __name__)
 
@@ -11,7 +11,7 @@ MOST_ENTRIES = 8  # those that are due soonest; the others have a page of their 
 
 @page.get("/")
 def home() -> str:
-    redis = connection.shared()
+    redis = redis_io.shared()
     return render_template(
         "home.html",
         seen=read.overview(redis),

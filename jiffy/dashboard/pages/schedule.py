@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from flask import Blueprint, redirect, render_template, request, session, url_for
 from werkzeug.wrappers import Response
 
-from jiffy import connection, entries
+from jiffy import entries, redis_io
 from jiffy.dashboard.pages import duration
 from jiffy.entries import Run
 
@@ -20,14 +20,14 @@ _LEAST = 4  # the height of the bar of a job that took no time
 
 @page.get("/schedule")
 def schedule() -> str:
-    redis = connection.shared()
+    redis = redis_io.shared()
     found, seen = entries.read(redis, MOST_ENTRIES), entries.glance(redis)
     return render_template("schedule.html", schedule=seen, entries=found)
 
 
 @page.get("/schedule/<name>")
 def entry(name: str) -> str:
-    redis = connection.shared()
+    redis = redis_io.shared()
     found, seen = entries.find(redis, name), entries.glance(redis)
     runs = entries.history(redis, name, MOST_RUNS)
     return render_template(
@@ -39,7 +39,7 @@ def entry(name: str) -> str:
 def pause(name: str) -> Response:
     until = request.form.get("until", "").strip()
     entries.pause(
-        connection.shared(),
+        redis_io.shared(),
         name,
         who=session["user"],
         why=request.form.get("why", ""),
@@ -50,13 +50,13 @@ def pause(name: str) -> Response:
 
 @page.post("/schedule/<name>/resume")
 def resume(name: str) -> Response:
-    entries.resume(connection.shared(), name)
+    entries.resume(redis_io.shared(), name)
     return _back(name)
 
 
 @page.post("/schedule/<name>/run")
 def run(name: str) -> Response:
-    entries.run_now(connection.shared(), name, session["user"])
+    entries.run_now(redis_io.shared(), name, session["user"])
     return _back(name)
 
 
@@ -66,7 +66,7 @@ def skip(name: str) -> Response:
     count: Any = request.form.get("count", "1")
     if re.fullmatch("[0-9]{1,4}", count):  # anything else is refused as it is
         count = int(count)
-    entries.skip_next(connection.shared(), name, count)
+    entries.skip_next(redis_io.shared(), name, count)
     return _back(name)
 
 

@@ -5,11 +5,11 @@ Not where the worker tries it: that one only opens the socket.
 
 import socket
 
-from jiffy import connection
+from jiffy import redis_io
 from tests.jobs.worker import wait_for
 
 opened = socket.socket()
-with connection.connect("test") as redis:
+with redis_io.connect("test") as redis:
     is_tried = redis.incr("test:imports") == 1
 if not is_tried:
     wait_for("import")

@@ -1,0 +1,36 @@
+"""The names that users import from jiffy, each loaded when it is first used."""
+
+import subprocess
+import sys
+
+import pytest
+
+import jiffy
+from jiffy import redis_io
+
+
+@pytest.mark.parametrize("name", jiffy.__all__)
+def test_a_public_name_is_there(name):
+    assert getattr(jiffy, name) is not None
+
+
+def test_redis_io_is_connection_for_users():
+    from jiffy import connection
+
+    assert connection.shared is redis_io.shared
+
+
+def test_another_name_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="module 'jiffy' has no attribute 'enqeue'"):
+        jiffy.enqeue  # noqa: B018
+
+
+def test_importing_jiffy_imports_nothing_else_of_it():
+    program = (
+        "import sys, jiffy; print([name for name in sys.modules if name.startswith('jiffy.')])"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+
+    assert ran.stdout == "[]\n"
