@@ -31,6 +31,7 @@ _AIM_LATE_S = 0.002
 # An idle Redis ends a wait up to a tenth of a second late; the rest is waited for here.
 _REDIS_LATE_S = 0.15
 _SUPERSEDED_PAUSE_S = 1.0
+_FRESH_S = 10.0
 _GOODBYE_S = 0.5
 
 
@@ -128,9 +129,10 @@ class Loop:
             self.leader.stand_by()
             return
         if self.leader.is_new:
-            # Redis may be empty, or older; and the first run is not to wait for our script.
+            # The first run is not to wait for our script, nor for what another leader has made.
             self._redis.script_load(source("entry_run"))
-            self._schedule.declare()
+            if clock.monotonic() > self._schedule.declared_at + _FRESH_S:
+                self._schedule.declare()
             self._is_in_force, self._look_at = True, 0.0
         self._wait()
         self.work()
@@ -166,8 +168,8 @@ class Loop:
         seen, schedule = self._schedule.look(), self._schedule
         now_s, first_s, coming_s = seen.now.timestamp(), seen.first_s, schedule.next_due
         is_lost = coming_s is not None and (first_s is None or first_s > coming_s + _AIM_LATE_S)
-        if is_lost and schedule.is_in_force():
-            schedule.declare()  # an entry was taken off the sorted set
+        if is_lost and schedule.is_in_force() is not False:
+            schedule.declare()  # an entry was taken off the sorted set, or all is gone
         made = schedule.enqueue_due(seen.now)
         if made is None:  # another schedule is in force, or Redis has lost which
             self._look_at, self._is_in_force = 0.0, False
@@ -175,7 +177,8 @@ class Loop:
         for one in made:
             _log(one)
         schedule.notifier.missed(made, seen.now)
-        others = self._stock.enqueue_jobs() if first_s is not None and first_s <= now_s else []
+        is_another_due = not made and first_s is not None and first_s <= now_s
+        others = self._stock.enqueue_jobs() if is_another_due else []
         is_behind = self._follow_up(seen)
         # Until the next run, or until jobs may have ended, or our clock is to be compared.
         waits = [MEASURE_EVERY_S]

@@ -8,6 +8,7 @@ moment.  rq-scheduler's sorted set is written for its tools and our pages, and n
 
 import json
 import logging
+import math
 from collections import Counter, deque
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
@@ -79,6 +80,7 @@ class Schedule:
     ) -> None:
         self.entries = {entry.id: entry for entry in found}
         self.notifier, self.since = notifier or Notifier(self.entries.values()), since
+        self.declared_at = -math.inf  # by the monotonic clock
         self._redis = redis
         self._slots: dict[str, datetime] = {}  # the last of each entry that is accounted for
         self._coming: dict[str, float] = {}  # when each is due next; none if it is done
@@ -130,6 +132,7 @@ class Schedule:
             _withdraw(redis, entry_id)
         if is_new:
             wake(redis)
+        self.declared_at = clock.monotonic()
         return counts
 
     def enqueue_due(self, now: datetime) -> list[Made] | None:
