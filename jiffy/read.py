@@ -1,6 +1,6 @@
 """What Redis holds, read to be shown: jobs, queues and workers.
 
-The one boundary for broken data.  Anybody who can write to Redis can write here: nothing is
+The one boundary for broken data.  Anyone who can write to Redis can write here: nothing is
 executed, nothing grows beyond a limit, and what is returned can be shown as it is.  Strings can be
 encoded, JSON is at most 200 deep, and what could not be read is named in `problems`.
 """
@@ -59,14 +59,14 @@ JOB_FIELDS = (
 )  # fmt: skip
 WORKER_FIELDS = (
     "state", ":executions", "current_job", "queues", "hostname", "pid", "last_heartbeat",
-    "successful_job_count", "failed_job_count", "version", "python_version",
+    "successful_job_count", "failed_job_count",
 )  # fmt: skip
 # In which states it is true what the hash says; in others it is left over from an earlier one.
 _HAS_PROGRESS = ("started", "failed", "stopped")
 _HAS_REASON = ("canceled", "queued", "scheduled")
 _HAS_RETRIES = ("queued", "scheduled", "deferred", "started")
 _SUCCESSFUL = "1"  # rq.results.Result.Type
-_STRING = re.compile(rb'"(?:[^"\\]|\\.)*+"?', re.DOTALL)  # of JSON, or the begin of one
+_STRING = re.compile(rb'"(?:[^"\\]|\\.)*+"?', re.DOTALL)  # of JSON, or the start of one
 _NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 _CALL = re.compile(r"([A-Za-z_]\w*(?:\.\w+)+)\(")  # RQ's description: jobs.numbers.add(2, 3)
 
@@ -307,8 +307,6 @@ class WorkerView:
     seen: datetime | None
     done: int
     failed: int
-    version: str  # of RQ
-    python_version: str
     problems: tuple[str, ...]
 
 
@@ -757,8 +755,6 @@ def _worker(key: str, read: _Fields) -> WorkerView:
         seen=read("last_heartbeat", moment, None),
         done=read("successful_job_count", number, None) or 0,
         failed=read("failed_job_count", number, None) or 0,
-        version=read("version", line, ""),
-        python_version=read("python_version", line, ""),
         problems=tuple(read.problems),
     )
 

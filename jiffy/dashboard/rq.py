@@ -105,8 +105,6 @@ def _list_workers(instance_number: int) -> Any:
                 "queues": worker.queues,
                 "state": "unreadable" if worker.problems else worker.state,
                 "current_job": current or "idle",
-                "version": worker.version,
-                "python_version": worker.python_version,
             }
         )
     return jsonify(workers=workers)
