@@ -103,7 +103,7 @@ class Claimer:
 
         *_, answer = self._link.insist(ask)
         is_suspended, has_more, todo, lengths, parts = answer
-        found = Todo(_text(todo[0]), _text(todo[1]), todo[2]) if todo else None
+        found = Todo(text(todo[0]), text(todo[1]), todo[2]) if todo else None
         return Claim(self._read(lengths, parts), found, bool(is_suspended), bool(has_more))
 
     def requeue_after(self, job: Claimed, rows: Sequence[str] = ()) -> None:
@@ -149,7 +149,7 @@ class Claimer:
         except ValueError:  # no number, no time that Redis understands, or no UTF-8
             kind, timeout_s, result_ttl_s = b"corrupt", DEFAULT_TIMEOUT_S, self._result_ttl_s
         return Claimed(
-            kind.decode(), _text(job_id), execution.decode(), _text(queue), data, timeout_s,
+            kind.decode(), text(job_id), execution.decode(), text(queue), data, timeout_s,
             result_ttl_s,
         )  # fmt: skip
 
@@ -168,5 +168,5 @@ def finish_command(worker: str, rows: str) -> bytes:
     return script_command("finish", [keys.worker(worker)], [worker, packed])
 
 
-def _text(raw: bytes) -> str:
+def text(raw: bytes) -> str:
     return raw.decode("utf-8", "surrogateescape")

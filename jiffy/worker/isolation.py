@@ -41,12 +41,13 @@ def can_preload(modules: Sequence[str]) -> bool:
     pid = process.fork(lambda: _try(modules))
     _, status = os.waitpid(pid, 0)
     process.kill_group(pid)  # what the modules have started
-    if process.exit_code(status) not in (_SAFE, _UNSAFE):
+    code = os.waitstatus_to_exitcode(status)
+    if code not in (_SAFE, _UNSAFE):
         cause = ChildProcessError(
             f"the process that imported it ended with {process.cause_of(status)}"
         )
         raise BrokenModule(" or ".join(modules), cause)
-    return process.exit_code(status) == _SAFE
+    return code == _SAFE
 
 
 def has_opened(program: str) -> bool:

@@ -176,11 +176,6 @@ def cause_of(status: int) -> str:
     return f"exit code {os.waitstatus_to_exitcode(status)}"
 
 
-def exit_code(status: int) -> int:
-    """The exit code in a wait status; negative for a signal."""
-    return os.waitstatus_to_exitcode(status)
-
-
 class Signals:
     """While it is open: the first SIGTERM or SIGINT calls `stop`, a second SIGINT `stop_now`.
 

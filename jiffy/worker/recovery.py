@@ -15,7 +15,7 @@ from rq.job import JobStatus
 from jiffy import clock, keys, log
 from jiffy.redis_io import Link, is_away, script_command
 from jiffy.worker import finish
-from jiffy.worker.claim import Claimed, finish_command
+from jiffy.worker.claim import Claimed, finish_command, text
 from jiffy.worker.finish import Outcome, last_line
 from jiffy.worker.run import read_details
 
@@ -64,11 +64,11 @@ class Recovery:
         for name in names:
             cause = "its machine or supervisor disappeared"
             try:
-                self.recover(Death(worker=_text(name), cause=cause, is_gone=True))
+                self.recover(Death(worker=text(name), cause=cause, is_gone=True))
             except ResponseError as error:  # of one worker or job: the others do not wait for it
                 if is_away(error):
                     raise
-                log.event("recovery.failed", log.ERROR, worker=_text(name), reason=error)
+                log.event("recovery.failed", log.ERROR, worker=text(name), reason=error)
 
     def recover(self, death: Death) -> None:
         """Recover what one worker held.  Safe to repeat."""
@@ -81,11 +81,11 @@ class Recovery:
         for job_id in back:
             log.event(
                 "job.recovered", log.WARNING,
-                job=_text(job_id), worker=death.worker, cause=death.cause,
+                job=text(job_id), worker=death.worker, cause=death.cause,
             )  # fmt: skip
         for queue, job_id, execution, causes in left:
             is_failed = death.verdict is Verdict.FAIL
-            reason = death.cause if is_failed else _all_crashes(_text(causes))
+            reason = death.cause if is_failed else _all_crashes(text(causes))
             job = _claimed(queue, job_id, execution)
             self._finish(
                 death.worker, job, reason, what="stopped" if death.was_stopped else "failed",
@@ -102,11 +102,28 @@ class Recovery:
             job = _claimed(queue, job_id, execution)
             if is_elsewhere:
                 row = finish.row(Outcome(job, "?", 0, 0, "over"))
-                self._link.exchange(finish_command(_text(worker), row))
+                self._link.exchange(finish_command(text(worker), row))
             else:
                 reason = f"Moved to FailedJobRegistry, due to AbandonedJobError, at {clock.now()}"
-                self._finish(_text(worker), job, reason, what="failed")
+                self._finish(text(worker), job, reason, what="failed")
         return bool(has_more)
+
+    @staticmethod
+    def look_at_workflows() -> bytes:
+        """The command that finds such parts; its answer is for `end_parts`."""
+        limits = [_MOST_JOBS, _MOST_PARTS, _MOST_BYTES, _LOOK_AGAIN_S]
+        return script_command("join_look", [keys.JOINS], limits)
+
+    def end_parts(self, found: list[Any]) -> None:
+        """End the parts that were found, in one exchange.
+
+        Raises redis-py's errors, once all others are done; safe to repeat.
+        """
+        if found:
+            words: list[Any] = []
+            for waiting, part, status, latest in found:
+                words += [waiting, part, *_ending(status.decode(), latest)]
+            self._link.run("join_over", [keys.JOINS], words)
 
     def _finish(
         self, worker: str, job: Claimed, reason: str, *, what: Any,
@@ -126,7 +143,7 @@ class Recovery:
 
 
 def _claimed(queue: bytes, job_id: bytes, execution: bytes) -> Claimed:
-    return Claimed("full", _text(job_id), _text(execution), _text(queue), b"", 0, 0)
+    return Claimed("full", text(job_id), text(execution), text(queue), b"", 0, 0)
 
 
 def _started_s(started: str, latest_s: float) -> float:
@@ -141,28 +158,6 @@ def _all_crashes(causes: str) -> str:
     lines = causes.splitlines()
     times = ", and it must not start twice" if len(lines) == 1 else f" {len(lines)} times"
     return f"its worker died{times}: {'; '.join(lines)}"
-
-
-def _text(raw: bytes) -> str:
-    return raw.decode("utf-8", "surrogateescape")
-
-
-def look_at_workflows() -> bytes:
-    """The command that finds such parts; its answer is for `end_parts`."""
-    limits = [_MOST_JOBS, _MOST_PARTS, _MOST_BYTES, _LOOK_AGAIN_S]
-    return script_command("join_look", [keys.JOINS], limits)
-
-
-def end_parts(link: Link, found: list[Any]) -> None:
-    """Tell the jobs that wait of what was found, in one exchange.
-
-    Raises redis-py's errors, for one that Redis refuses too when it has heard all; safe to repeat.
-    """
-    if found:
-        words: list[Any] = []
-        for waiting, part, status, latest in found:
-            words += [waiting, part, *_ending(status.decode(), latest)]
-        link.run("join_over", [keys.JOINS], words)
 
 
 def _ending(status: str, latest: bytes) -> tuple[str, bytes, str]:

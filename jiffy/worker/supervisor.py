@@ -4,6 +4,7 @@ grows with what a job carries or with what depends on it.
 """
 
 import json
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,17 +17,10 @@ from jiffy import clock, keys, log
 from jiffy.redis_io import Link, is_away, script_command
 from jiffy.worker import process
 from jiffy.worker.child import AGAIN
-from jiffy.worker.claim import finish_command, requeue_command
+from jiffy.worker.claim import finish_command, requeue_command, text
 from jiffy.worker.heartbeat import RENEW_EVERY_S, Heartbeat
 from jiffy.worker.limits import Limits, enforce_grace, enforce_time
-from jiffy.worker.recovery import (
-    SWEEP_EVERY_S,
-    Death,
-    Recovery,
-    Verdict,
-    end_parts,
-    look_at_workflows,
-)
+from jiffy.worker.recovery import SWEEP_EVERY_S, Death, Recovery, Verdict
 from jiffy.worker.slot import Running, Slot
 
 TICK_S, IDLE_TICK_S = 0.05, 0.1
@@ -61,16 +55,14 @@ class Supervisor:
         self._commands = Commands(redis, slots, self.retire)
         self._stop_at: float | None = None
         self._moves_due = moves_due
-        self._due = _Timer(DUE_EVERY_S, self._enqueue_due)
-        self._maintains = _Timer(MAINTAIN_EVERY_S, self._maintain)
         self._timers = [
             _Timer(HEAR_EVERY_S, self._commands.hear),
             _Timer(RENEW_EVERY_S, self._heartbeat.renew),
             _Timer(SWEEP_EVERY_S, self._recovery.sweep),
-            self._maintains,
+            _Timer(MAINTAIN_EVERY_S, self._maintain),
             _Timer(MEMORY_EVERY_S, self._watch_memory),
             _Timer(LOOK_EVERY_S, self._look),
-            self._due,
+            _Timer(DUE_EVERY_S, self._enqueue_due),
         ]
 
     def run(self) -> None:
@@ -126,8 +118,9 @@ class Supervisor:
             self._try(self._companion.watch)
         now = clock.monotonic()
         for timer in self._timers:  # as RQ's worker, it tidies up before the first job begins
-            if timer.is_due(now):
-                self._try(timer.action)
+            if now >= timer.next:
+                timer.next = now + timer.every_s
+                self._try(timer.run)
         for slot in list(self._slots):
             self._try(lambda slot=slot: self._watch(slot))  # type: ignore[misc]
         process.reap_strangers({slot.pid for slot in self._slots})
@@ -201,7 +194,7 @@ class Supervisor:
             self._redis.hset(slot.face.key, "pid", slot.pid)
 
     def _on_end(self, slot: Slot, status: int) -> None:
-        running, death, code = slot.board.running, slot.death, process.exit_code(status)
+        running, death, code = slot.board.running, slot.death, os.waitstatus_to_exitcode(status)
         process.kill_group(slot.pid)  # what its job may have left behind
         if death is None and not (running is None and code in (0, AGAIN)):
             death = self._unexpected(slot, running, process.cause_of(status))
@@ -226,20 +219,19 @@ class Supervisor:
         for slot in self._slots:
             self._limits.enforce_memory(slot)
 
-    def _enqueue_due(self) -> None:
+    def _enqueue_due(self) -> bool:
         """Enqueue delayed jobs, expire late ones, and release those whose parts ended elsewhere."""
         names = self._queue_keys if self._moves_due else [keys.NOTHING]
         due = script_command("due", names, [MOST_DUE, self._default_timeout_s])
-        (moved, expired), found = self._link.exchange(due, look_at_workflows())
-        if moved >= MOST_DUE:  # there may be more
-            self._due.again()
+        look = self._recovery.look_at_workflows()
+        (moved, expired), found = self._link.exchange(due, look)
         for job_id, queue, reason in zip(expired[::3], expired[1::3], expired[2::3], strict=True):
-            log.event("job.expired", job=_text(job_id), queue=_text(queue), reason=_text(reason))
-        end_parts(self._link, found)
+            log.event("job.expired", job=text(job_id), queue=text(queue), reason=text(reason))
+        self._recovery.end_parts(found)
+        return bool(moved >= MOST_DUE)
 
-    def _maintain(self) -> None:
-        if self._recovery.maintain(self._queue_keys, MAINTAIN_EVERY_S):
-            self._maintains.again()
+    def _maintain(self) -> bool:
+        return self._recovery.maintain(self._queue_keys, MAINTAIN_EVERY_S)
 
     def _look(self) -> None:
         """RQ's own producers wake no worker: look at the queues for those who sleep."""
@@ -312,19 +304,9 @@ class Commands:
 @dataclass
 class _Timer:
     every_s: float
-    action: Callable[[], None]
-    _next: float = 0
+    action: Callable[[], bool | None]  # returns whether it is to be called again at once
+    next: float = 0
 
-    def is_due(self, now: float) -> bool:
-        if now < self._next:
-            return False
-        self._next = now + self.every_s
-        return True
-
-    def again(self) -> None:
-        """Be due at once."""
-        self._next = 0
-
-
-def _text(raw: bytes) -> str:
-    return raw.decode("utf-8", "replace")
+    def run(self) -> None:
+        if self.action():
+            self.next = 0

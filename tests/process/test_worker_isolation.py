@@ -106,7 +106,9 @@ def leases(redis):
 
 def openers(worker):
     """Which module opened what, as the log tells."""
-    fields = re.compile(r"module=(.+) opened=(.+) effect=.+ remedy='open it in the function that")
+    fields = re.compile(
+        r"module=(.+) opened=(.+) effect=.+ remedy='open it inside the function that"
+    )
     found = [fields.search(line).groups() for line in worker.lines("module.opened")]
     return {module: opened.strip("'\"") for module, opened in found}
 

@@ -4,15 +4,16 @@ import redis as redis_py
 
 from jiffy import keys
 from jiffy.redis_io import Link
-from jiffy.worker import recovery
+from jiffy.worker.recovery import Recovery
 
 
 def look(redis: redis_py.Redis) -> None:
-    """Find what nobody has told of, as each supervisor does once a second."""
+    """Find parts that ended without us, as each supervisor does once a second."""
     for waiting in redis.zrange(keys.JOINS, 0, -1):
         redis.zadd(keys.JOINS, {waiting: 0})
-    line = Link(redis)
-    recovery.end_parts(line, *line.exchange(recovery.look_at_workflows()))
+    link = Link(redis)
+    recovery = Recovery(link)
+    recovery.end_parts(*link.exchange(recovery.look_at_workflows()))
 
 
 def status(redis, job):
