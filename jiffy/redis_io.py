@@ -425,20 +425,21 @@ class Link:
             except NoScriptError:  # they are loaded by now
                 continue
             except RedisError as error:
-                pause_s, now = self.note_away(error), clock.monotonic()
+                now = clock.monotonic()
                 is_in_doubt = is_in_doubt or isinstance(error, Unanswered)
                 if self._patience_s is None:
                     away_at = away_at if self._hangs_up(error) else now
                     _check_for_ever(error, now - away_at)
                 else:
-                    left_s = began + self._patience_s - now - pause_s
+                    left_s = began + self._patience_s - now - self._pause_s
                     _check_patience(error, left_s, doubt if is_in_doubt else "", job_id)
-                clock.pause(pause_s)
+                clock.pause(self.note_away(error))
 
     def _hangs_up(self, error: RedisError) -> bool:
         """Whether Redis has ended the connection, and is there all the same."""
         try:
-            is_ended = isinstance(error.__cause__ or error, RedisConnectionError)
+            is_late = isinstance(error.__cause__, RedisTimeoutError)
+            is_ended = isinstance(error, RedisConnectionError) and not is_late
             return is_ended and bool(self.redis.ping())
         except RedisError:
             return False

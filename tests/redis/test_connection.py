@@ -149,3 +149,11 @@ def test_client_list_tells_who_is_who(client_of, redis, redis_address):
     client_of(REDIS_URL=redis_address, DYNO="worker.2").ping()
 
     assert "jiffy:test:worker.2" in {client["name"] for client in redis.client_list()}
+
+
+def test_what_redis_refuses_is_raised_at_once_and_is_no_outage(redis, caplog):
+    redis.set("test:string", "1")
+    with pytest.raises(ResponseError, match="WRONGTYPE"):
+        redis_io.Link(redis).insist(lambda: redis.lpush("test:string", 1))
+
+    assert caplog.messages == []
