@@ -13,7 +13,7 @@ if TYPE_CHECKING:  # never run: type checkers and editors read it, and so does `
 
     from jiffy import redis_io
     from jiffy.cli.scheduler import run_scheduler as run_scheduler
-    from jiffy.producer import actions as actions
+    from jiffy.producer import job
     from jiffy.producer.enqueue import Enqueue as Enqueue
     from jiffy.producer.enqueue import Job as Job
     from jiffy.producer.enqueue import Queue as Queue
@@ -34,7 +34,7 @@ if TYPE_CHECKING:  # never run: type checkers and editors read it, and so does `
     from jiffy.worker import SimpleWorker as SimpleWorker
     from jiffy.worker import Worker as Worker
 
-    connection = redis_io
+    actions, connection = job, redis_io
 
 __version__ = "0.1.0"
 
@@ -42,7 +42,7 @@ _SOURCE = globals()["__spec__"].loader.get_source(__name__)
 _HOMES = {
     name: f"{home}.{name}" for home, name in re.findall(r"from (\S+) import (\w+) as", _SOURCE)
 }
-_HOMES["connection"] = "jiffy.redis_io"
+_HOMES |= {"actions": "jiffy.producer.job", "connection": "jiffy.redis_io"}
 __all__ = [*_HOMES]
 
 

@@ -20,10 +20,9 @@ from rq.exceptions import InvalidJobOperation, NoSuchJobError
 from rq.serializers import JSONSerializer
 from rq_dashboard import blueprint
 
-from jiffy import clock, keys, read, redis_io, rq_compat
+from jiffy import actions, clock, keys, read, redis_io, rq_compat
 from jiffy.dashboard import problems
 from jiffy.errors import JiffyError
-from jiffy.producer import actions
 
 PREFIX = "/rq"
 _MOST = 1000  # queues and workers

@@ -1,17 +1,44 @@
-"""RQ's job with JSON inside, found by its id; and a stand-in that costs nearly nothing."""
+"""A job: RQ's own with JSON inside, a stand-in for it, and what can be done with it.
 
+`jiffy.actions` is this module: cancel, retry and stop are one step in Redis each, which is done or
+refused; of the job only its state is read.
+"""
+
+import json
 from collections.abc import Callable, Mapping
 from enum import StrEnum
 from types import MappingProxyType
 from typing import Any, cast
 
+import rq
 import rq.job
 from redis import Redis
+from rq.command import PUBSUB_CHANNEL_TEMPLATE
 from rq.exceptions import NoSuchJobError
 from rq.serializers import JSONSerializer
 
-from jiffy import redis_io
+from jiffy import keys, redis_io
+from jiffy.errors import NotThisState, UnknownJob, WorkerDeaf
 
+AnyJob = rq.job.Job | str
+
+_WAITS = ("queued", "scheduled", "deferred", "ready_to_enqueue", "rate_limited")
+# By action and the job's status what to do instead; the last is for all other statuses.
+_REMEDIES = {
+    "cancel": {
+        "queued": "A worker is just claiming it: look again, then stop it.",
+        "started": "Stop it instead.",
+        "": "Only a job that has not started can be canceled.",
+    },
+    "retry": {
+        "canceled": "It needs what another part returns: retry that part, and it follows.",
+        "": "Only a job that failed, or was stopped or canceled, can be retried.",
+    },
+    "stop": {
+        **dict.fromkeys(_WAITS, "Cancel it instead."),
+        "": "Only a job that has started can be stopped.",
+    },
+}
 # RQ's statuses, equal to them and to their values, but printed as these values.
 _Status = StrEnum("_Status", {status.name: status.value for status in rq.job.JobStatus})  # type: ignore[misc]
 
@@ -49,6 +76,56 @@ def find_job(job_id: str) -> rq.job.Job | None:
         return Job.fetch(job_id, redis_io.shared())
     except NoSuchJobError:
         return None
+
+
+def cancel(job: AnyJob) -> None:
+    """Take a job that has not started off its queue: it is canceled, and will not run.
+
+    Jobs that depend on it go on waiting.  Mirrors rq.job.Job.cancel, but never cancels what runs.
+    Raises UnknownJob; NotThisState if it has started or ended.
+    """
+    redis, job_id = _find(job)
+    _check("cancel", job_id, *redis_io.run_script(redis, "cancel", [keys.job(job_id)], [job_id]))
+
+
+def retry(job: AnyJob) -> None:
+    """Put a job that failed, was stopped or canceled at the end of its queue.
+
+    One that still depends on others waits for them.  Mirrors rq.job.Job.requeue, which only knows
+    failed ones.  Raises UnknownJob; NotThisState if it waits, runs or has finished.
+    """
+    redis, job_id = _find(job)
+    args = [job_id, rq.Queue.DEFAULT_TIMEOUT]
+    _check("retry", job_id, *redis_io.run_script(redis, "retry", [keys.job(job_id)], args))
+
+
+def stop(job: AnyJob) -> None:
+    """Let the worker that runs a job stop it, which takes a moment; it is not retried.
+
+    Mirrors rq.command.send_stop_job_command.  Raises UnknownJob; NotThisState if it does not run;
+    WorkerDeaf if its worker does not listen.
+    """
+    redis, job_id = _find(job)
+    command = json.dumps({"command": "stop-job", "job_id": job_id})
+    args = [PUBSUB_CHANNEL_TEMPLATE % "", command]
+    status, worker, heard = redis_io.run_script(redis, "stop", [keys.job(job_id)], args)
+    _check("stop", job_id, status, heard >= 0)
+    if not heard:
+        raise WorkerDeaf(worker.decode("utf-8", "replace"), job_id)
+
+
+def _find(job: AnyJob) -> tuple[Redis, str]:
+    return (redis_io.shared(), job) if isinstance(job, str) else (job.connection, job.id)
+
+
+def _check(action: str, job_id: str, raw_status: bytes, is_done: object) -> None:
+    status = raw_status.decode("utf-8", "replace")
+    if is_done:
+        return
+    if not status:
+        raise UnknownJob(job_id)
+    remedies = _REMEDIES[action]
+    raise NotThisState(job_id, status, remedies.get(status, remedies[""]))
 
 
 def made_of(fields: Mapping[str, Any], job_id: str, redis: Redis) -> Job:

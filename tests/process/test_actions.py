@@ -2,9 +2,8 @@
 
 import pytest
 
-from jiffy import enqueue, keys
+from jiffy import actions, enqueue, keys
 from jiffy.errors import NotThisState
-from jiffy.producer import actions
 from tests.jobs import worker as worker_jobs
 from tests.support.worker_processes import begin, let_go_on, until_over, until_said
 from tests.support.worker_support import enqueue as enqueue_by_rq

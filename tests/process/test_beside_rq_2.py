@@ -9,8 +9,7 @@ import rq
 from rq.serializers import JSONSerializer
 
 import jiffy
-from jiffy import keys
-from jiffy.producer import actions
+from jiffy import actions, keys
 from jobs import numbers
 from tests.jobs import plain as plain_jobs
 from tests.jobs import worker as worker_jobs

@@ -16,8 +16,7 @@ import pytest
 
 from bench.compat import tables
 from bench.server import free_port
-from jiffy import enqueue, every, keys
-from jiffy.producer import actions
+from jiffy import actions, enqueue, every, keys
 from jiffy.scheduler.entry import read
 from jiffy.scheduler.rq_entries import Scheduler
 from jobs import numbers

@@ -9,8 +9,7 @@ import pytest
 from rq.command import send_stop_job_command
 
 import jiffy
-from jiffy import Retry, keys, part, result, wait
-from jiffy.producer import actions
+from jiffy import Retry, actions, keys, part, result, wait
 from jiffy.producer.enqueue import Job
 from tests.jobs import worker as worker_jobs
 from tests.support.cutting import Cutter

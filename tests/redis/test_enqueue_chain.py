@@ -6,7 +6,7 @@ import pytest
 import rq
 
 import jiffy
-from jiffy import Enqueue, Retry, clock, keys, part, redis_io, result, wait
+from jiffy import Enqueue, Retry, actions, clock, keys, part, redis_io, result, wait
 from jiffy.errors import (
     InvalidValue,
     NotImportable,
@@ -14,7 +14,6 @@ from jiffy.errors import (
     RedisAway,
     WrongArguments,
 )
-from jiffy.producer import actions
 from jiffy.producer.enqueue import Job, Queue
 from tests.jobs import worker as worker_jobs
 from tests.jobs.enqueue import add, collect, fail, fail_once, heard, nothing

@@ -6,10 +6,9 @@ import sys
 
 import pytest
 
-from jiffy import Retry, every, keys, redis_io, wait
+from jiffy import Retry, actions, every, keys, redis_io, wait
 from jiffy.dashboard import create_app
 from jiffy.errors import JobFailed
-from jiffy.producer import actions
 from jiffy.producer.enqueue import enqueue
 from jiffy.scheduler.entry import read
 from jiffy.settings import settings

@@ -4,8 +4,7 @@ import pytest
 from rq import Retry
 from rq.job import Dependency
 
-from jiffy import keys
-from jiffy.producer import actions
+from jiffy import actions, keys
 from jiffy.producer.enqueue import Queue
 from tests.jobs import worker as worker_jobs
 from tests.support.worker_support import (

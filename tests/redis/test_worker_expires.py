@@ -6,9 +6,8 @@ import pytest
 from rq.rate_limit import RateLimit
 
 import jiffy
-from jiffy import Retry, enqueue, entries, every, keys, part, wait
+from jiffy import Retry, actions, enqueue, entries, every, keys, part, wait
 from jiffy.errors import InvalidValue, JobFailed
-from jiffy.producer import actions
 from jiffy.redis_io import Link
 from jobs import numbers
 from tests.support.join_support import look as look_at_chains

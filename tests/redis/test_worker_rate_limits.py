@@ -6,8 +6,7 @@ from rq import Retry
 from rq.rate_limit import RateLimit, RateLimitRegistry
 from rq.serializers import JSONSerializer
 
-from jiffy import keys
-from jiffy.producer import actions
+from jiffy import actions, keys
 from jiffy.redis_io import Link
 from jiffy.worker.recovery import Death, Verdict
 from tests.jobs import worker as worker_jobs

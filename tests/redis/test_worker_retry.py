@@ -3,10 +3,9 @@
 import pytest
 import rq
 
-from jiffy import Enqueue, Retry, keys, options, wait
+from jiffy import Enqueue, Retry, actions, keys, options, wait
 from jiffy.clock import wall
 from jiffy.errors import JobFailed, StillRunning
-from jiffy.producer import actions
 from jiffy.producer.enqueue import Queue
 from tests.jobs import worker as worker_jobs
 from tests.support.worker_support import claim, finish, job, reason, registered, status, work_one

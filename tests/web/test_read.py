@@ -3,8 +3,7 @@
 import json
 import pickle
 
-from jiffy import keys, part, read, result
-from jiffy.producer import actions
+from jiffy import actions, keys, part, read, result
 from jiffy.producer.enqueue import enqueue
 from jobs import numbers
 from tests.jobs.enqueue import log_in

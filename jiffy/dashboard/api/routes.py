@@ -12,14 +12,14 @@ import msgspec
 from flask import abort, after_this_request, request, url_for
 from redis.exceptions import RedisError
 
-from jiffy import clock, entries, json_types, keys, read, redis_io
+from jiffy import actions, clock, entries, json_types, keys, read, redis_io
 from jiffy.dashboard import problems
 from jiffy.dashboard.api import openapi, schemas
 from jiffy.dashboard.api.openapi import operation
 from jiffy.dashboard.api.schemas import Enqueued, Entry, Job, Queues, Schedule
 from jiffy.errors import InvalidValue, RedisAway, RedisFull, UnknownJob
-from jiffy.producer import actions, functions, options, results
 from jiffy.producer import enqueue as producer
+from jiffy.producer import functions, options, results
 from jiffy.producer import job as jobs
 from jiffy.producer.enqueue import Both
 from jiffy.read import JobView
