@@ -261,7 +261,10 @@ def _shown_changes(changes: "Sequence[Change]", found: "Sequence[Entry]") -> str
     """What becomes of each entry that is not the same: a line for each detail."""
     counts = Counter[str](change.kind for change in changes)
     summary = ", ".join(f"{counts[kind]} {kind}" for kind in ("new", "changed", "gone", "same"))
-    in_words, rows = {entry.name: entry.in_words() for entry in found}, []
+    in_words, rows = {}, []
+    for entry in found:
+        call, times = entry.job.description, entry.times_in_words()
+        in_words[entry.name] = f"{call} {times}, queue {entry.job.origin}"
     for kind, name, what in changes:
         details = [
             f"{_NAMES.get(field, field)}: {_value(before)} → {_value(after)}"

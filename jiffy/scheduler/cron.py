@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from functools import lru_cache
-from itertools import chain, islice, pairwise, product, takewhile
+from itertools import chain, product, takewhile
 from typing import NamedTuple, Self
 
 from jiffy import clock
@@ -44,9 +44,6 @@ class Timing:
 
     def next_after(self, moment: datetime) -> datetime | None:
         return next(self.after(moment), None)
-
-    def has(self, moment: datetime) -> bool:
-        return self.next_after(moment - timedelta.resolution) == moment
 
     def within(self, start: object, end: object) -> Self:
         """The same between these, where they are not None; an interval then counts from `start`.
@@ -260,12 +257,6 @@ class Cron(Timing):
 @lru_cache(maxsize=256)
 def _times_of_an_hour(minutes: tuple[int, ...], seconds: tuple[int, ...]) -> list[timedelta]:
     return [timedelta(minutes=pair[0], seconds=pair[1]) for pair in product(minutes, seconds)]
-
-
-def shortest_interval_s(timing: Timing) -> float | None:
-    """The shortest time between two of its first hundred run times; None where there is but one."""
-    pairs = pairwise(islice(timing.after(EPOCH), 100))
-    return min(((later - sooner).total_seconds() for sooner, later in pairs), default=None)
 
 
 def _words(expression: str) -> list[tuple[str, int]]:

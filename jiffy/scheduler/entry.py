@@ -6,11 +6,12 @@ Nothing here knows what time it is or where Redis is.
 import hashlib
 import heapq
 import json
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cached_property, partial
-from itertools import islice, takewhile
+from itertools import islice, pairwise, takewhile
 from typing import Any, Literal, NamedTuple, Unpack, get_args
 from urllib.parse import urlsplit
 
@@ -26,7 +27,7 @@ from jiffy.errors import (
 from jiffy.producer import functions, options
 from jiffy.producer.enqueue import Job, enqueue
 from jiffy.producer.masking import MASK
-from jiffy.scheduler.cron import At, Cron, Every, Timing, in_utc, shortest_interval_s
+from jiffy.scheduler.cron import EPOCH, At, Cron, Every, Timing, in_utc
 
 Missed = Literal["once", "skip", "all"]
 Overlap = Literal["skip", "allow", "queue one", "replace"]
@@ -146,9 +147,6 @@ class Entry:
         text = f"{self.id}:{slot.timestamp():.3f}".encode()
         share = int.from_bytes(hashlib.blake2b(text, digest_size=6).digest(), "big") / 2**48
         return slot + timedelta(milliseconds=int(share * self.jitter_s * 1000))
-
-    def in_words(self) -> str:
-        return f"{self.job.description} {self.times_in_words()}, queue {self.job.origin}"
 
     def times_in_words(self) -> str:
         """Its times, and what of its policies is not usual."""
@@ -356,8 +354,10 @@ def _one_of(name: str, value: Any, known: Sequence[str]) -> Any:
 
 def _jitter_s(given: clock.Duration, timing: Timing) -> float:
     jitter_s = clock.seconds(given, "jitter")
-    shortest_s = shortest_interval_s(timing) if jitter_s else None
-    if shortest_s is not None and jitter_s >= shortest_s:
+    slots = islice(timing.after(EPOCH), 100 if jitter_s else 0)
+    distances = [(later - sooner).total_seconds() for sooner, later in pairwise(slots)]
+    shortest_s = min(distances, default=math.inf)
+    if jitter_s >= shortest_s:
         must = f"shorter than the time between two runs, {clock.in_words(shortest_s)}"
         raise InvalidValue("jitter", given, must)
     return jitter_s

@@ -333,7 +333,7 @@ class _Stored(NamedTuple):
         missed = []
         if self.times and score is not None and score <= now.timestamp():
             due = clock.from_wall(int(self.coming or score))
-            if entry.timing.has(due):
+            if entry.timing.next_after(due - _ONE_MS) == due:
                 return due - _ONE_S, ()
             missed.append(_missed(entry, due, _RETIMED))
         if isinstance(entry.timing, At) and entry.timing.moment <= now:
