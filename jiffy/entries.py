@@ -30,11 +30,6 @@ _LONGEST_NAME = 200
 _NAME = re.compile(rf"[A-Za-z0-9_.-]{{1,{_LONGEST_NAME}}}")
 _OUTCOMES = {"s": "skipped", "m": "missed"}
 _SHOWN_FIELDS = (keys.POLICY_FIELD, "description", "origin", "meta", keys.TICK_OF_FIELD)
-# What the hash of an entry has that those of its jobs have not, or each of its own.
-_NOT_OF_A_RUN = {
-    keys.ENTRY_FIELD, keys.POLICY_FIELD, keys.TIMING_FIELD, keys.TIMES_FIELD, keys.TICK_META_FIELD,
-    "meta", "status", "created_at", "enqueued_at",
-}  # fmt: skip
 
 
 class Run(NamedTuple):
@@ -180,13 +175,9 @@ def run_now(redis: Redis, name: str, who: str) -> str:
     It runs also while the entry is paused or its last job runs.  Raises UnknownEntry.
     """
     entry_id, reason = _known(redis, name), f"by {_line('who', who)}"
-    stored: Any = redis.hgetall(keys.job(entry_id))
-    has = {field.decode(): value.decode("utf-8", "replace") for field, value in stored.items()}
-    if "data" not in has:
+    fields: Any = redis.hget(keys.job(entry_id), keys.RUN_FIELD)
+    if not fields:
         raise ResponseError(f"the job of {name} is gone: start the scheduler again")
-    fields = {field: value for field, value in has.items() if field not in _NOT_OF_A_RUN}
-    if keys.TICK_META_FIELD in has:
-        fields["meta"] = has[keys.TICK_META_FIELD]
     seconds, micros = redis.time()
     slot = clock.from_wall(seconds + micros / 1e6)
     job_id = job_id_of(entry_id, slot, is_asked_for=True)
@@ -195,7 +186,12 @@ def run_now(redis: Redis, name: str, who: str) -> str:
         redis,
         "entry_run",
         [keys.IN_FORCE],
-        ["", json.dumps({"id": entry_id, "runs": [run], "fields": fields, "asked": True})],
+        [
+            "",
+            json.dumps(
+                {"id": entry_id, "runs": [run], "fields": json.loads(fields), "asked": True}
+            ),
+        ],
     )
     if isinstance(answer, bytes):
         raise ResponseError(answer.decode())

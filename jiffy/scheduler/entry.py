@@ -202,14 +202,13 @@ class Entry:
         elif isinstance(self.timing, Cron):
             stock = {"cron_string": self.timing.expression}
         fields = self.run_fields
-        own_meta = {keys.TICK_META_FIELD: fields["meta"]} if self.job.meta else {}
         times = {"name": self.name, "words": self.times_in_words()}
         return {
             **fields,
-            **own_meta,
             keys.ENTRY_FIELD: self.definition_json,
             keys.POLICY_FIELD: json.dumps(times),
             keys.TIMING_FIELD: self.timing.identity,
+            keys.RUN_FIELD: self.run_json,
             "created_at": clock.rq_text(now.timestamp()),
             "status": "scheduled",
             "meta": json.dumps(self.job.meta | stock),
