@@ -203,7 +203,7 @@ def test_the_dashboard_is_there_with_its_pages_and_styles(shop, redis_address):
     port = two_free_ports()
     del shop.environ["REDIS_URL"]
     with shop.running("dashboard", redis_address, PORT=str(port)) as log:
-        wait_until(lambda: "Listening at" in log.read_text())
+        wait_until(lambda: "web.started" in log.read_text())
         pages = {
             path: urllib.request.urlopen(f"http://127.0.0.1:{port}{path}").read().decode()
             for path in ("/healthz", "/login", "/static/style.css")

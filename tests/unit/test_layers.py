@@ -10,10 +10,16 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 ENGINE = sorted((CHECKOUT / "jiffy").rglob("*.py"))
 JOBS = sorted((CHECKOUT / "jobs").rglob("*.py"))
 FRONT_ROOMS = {"jobs", "enqueue", "scheduler", "dashboard", "worker"}
-UPPER_FLOORS = {"worker", "scheduler", "dashboard", "cli"}
-# The front desk names what stands above it, and loads it when asked; `python -m` runs the top one.
-FRONT_DESK = CHECKOUT / "jiffy/__init__.py"
-ENTRANCES = (FRONT_DESK, CHECKOUT / "jiffy/__main__.py")
+# From the top; those in one row never import each other.  All else is the ground.
+FLOORS = [
+    {"__init__", "__main__", "testing"},
+    {"cli"},
+    {"worker", "scheduler", "dashboard"},
+    {"entries"},
+    {"read", "dev"},
+    {"producer"},
+    {"ticks"},
+]
 
 
 def imports(path, *, at_once=False):
@@ -29,14 +35,19 @@ def imports(path, *, at_once=False):
     return names
 
 
-def floor(name):
-    """The upper floor that a module's full name belongs to, or "" for the flat files."""
-    parts = name.split(".")
-    return parts[1] if parts[0] == "jiffy" and len(parts) > 1 and parts[1] in UPPER_FLOORS else ""
+def part(name):
+    """The module or folder of the engine that a full name is in; "" for another package."""
+    package, _, rest = name.partition(".")
+    return rest.partition(".")[0] if package == "jiffy" else ""
 
 
-def own_floor(path):
-    return floor(".".join(path.relative_to(CHECKOUT).with_suffix("").parts))
+def floor(part):
+    """Its number, from the top."""
+    return next((n for n, parts in enumerate(FLOORS) if part in parts), len(FLOORS))
+
+
+def own_part(path):
+    return path.relative_to(CHECKOUT / "jiffy").with_suffix("").parts[0]
 
 
 def name_of(path):
@@ -44,26 +55,21 @@ def name_of(path):
 
 
 @pytest.mark.parametrize("path", ENGINE, ids=name_of)
-def test_the_engine_never_imports_a_front_room(path):
-    assert not {name for name in imports(path) if name.split(".")[0] in FRONT_ROOMS}
+def test_imports_only_go_down(path):
+    own, found = own_part(path), imports(path)
+    # In development, the ground starts the private Redis server.
+    others = {part(name) for name in found - {"jiffy.dev.redis_server"}} - {"", own}
+
+    assert not {name for name in found if name.split(".")[0] in FRONT_ROOMS}
+    assert not {other for other in others if floor(other) < floor(own)}
+    assert floor(own) == len(FLOORS) or not others & FLOORS[floor(own)]
 
 
-@pytest.mark.parametrize("path", [path for path in ENGINE if path not in ENTRANCES], ids=name_of)
-def test_worker_scheduler_and_dashboard_are_imported_by_themselves_and_the_command_alone(path):
-    if own_floor(path) != "cli":
-        assert {floor(name) for name in imports(path)} <= {"", own_floor(path)}
-
-
-def test_flat_files_import_each_other_in_one_direction():
-    flat = {path.stem: path for path in ENGINE if path.parent == FRONT_DESK.parent}
-    del flat["__init__"], flat["__main__"]
+def test_the_ground_imports_itself_in_one_direction():
+    ground = {own_part(path): path for path in ENGINE if floor(own_part(path)) == len(FLOORS)}
     graph = {
-        name: {
-            imported.split(".")[1]
-            for imported in imports(path, at_once=True)
-            if imported.startswith("jiffy.")
-        }
-        for name, path in flat.items()
+        name: {part(imported) for imported in imports(path, at_once=True)} - {""}
+        for name, path in ground.items()
     }
 
     TopologicalSorter(graph).prepare()  # raises CycleError
