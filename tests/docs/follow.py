@@ -67,7 +67,7 @@ def follow(path: Path) -> None:
         running.enter_context(_program(workers, "worker.started"))
         for block in found:
             if block.text.startswith("honcho "):
-                running.enter_context(_program(block.text.split(), "Listening at", times=2))
+                running.enter_context(_program(block.text.split(), "Serving on", times=2))
             elif block.language == "shell":
                 _run_shell(block, path)
             elif block.language == "python" and not block.file:
