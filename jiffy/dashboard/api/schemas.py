@@ -5,13 +5,16 @@ A docstring is the type's description, and its lines `name: …` are those of it
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 from msgspec import UNSET, Meta, Struct, UnsetType
+from msgspec.structs import fields
 
 from jiffy import entries, json_types
 from jiffy.entries import Run
 from jiffy.read import STATES, JobView, Overview
+
+T = TypeVar("T", bound=Struct)
 
 MOST_JOBS = 1000
 _PATH = {"must": "a path, such as 'jobs.numbers.add', of at most 200 characters"}
@@ -157,29 +160,25 @@ class Job(Struct):
 
 def job(view: JobView) -> Job:
     problems = [*view.problems]
-    return Job(
-        id=view.id,
-        state=view.state,
-        function=view.function or None,
-        description=view.description,
-        queue=view.queue,
-        worker=view.worker or None,
+    return _as(
+        Job,
+        view,
         result=_shown("result", view.result, None, problems),
-        error=view.error or None,
-        waits_for=view.waits_for or None,  # type: ignore[arg-type]
-        slot=Slot(**vars(view.slot)) if view.slot else None,
-        retries_left=view.retries_left,
-        depends_on=[*view.depends_on],
-        progress=_progress(view),
         meta=_shown("meta", view.meta, {}, problems),
-        times=Times(view.created, view.enqueued, view.due, view.started, view.ended),
+        progress=view.progress and _as(Progress, view.progress),
+        times=_as(Times, view),
         problems=problems,
     )
 
 
-def _progress(view: JobView) -> Progress | None:
-    progress = view.progress
-    return Progress(progress.fraction, progress.note) if progress else None
+def _as(kind: type[T], view: Any, **given: Any) -> T:
+    """What is given, and the view's attributes of the other names; null, where allowed, for ""."""
+    for field in fields(kind):
+        if field.name not in given:
+            value = getattr(view, field.name)
+            is_null = value == "" and type(None) in get_args(field.type)
+            given[field.name] = None if is_null else value
+    return kind(**given)
 
 
 def _shown(name: str, value: Any, otherwise: Any, problems: list[str]) -> Any:
@@ -224,7 +223,7 @@ def queues(seen: Overview) -> Queues:
     return Queues(listed, seen.is_suspended, [*seen.left_out])
 
 
-class Tick(Struct):
+class Tick(Struct, rename={"job_id": "job"}):
     """A run of an entry.
 
     slot: Its run time.
@@ -238,15 +237,10 @@ class Tick(Struct):
 
     slot: _Moment
     outcome: str
-    job: str | None
+    job_id: str | None
     late_ms: int | None
     duration_s: float | None
     reason: str | None
-
-
-def tick(view: Run) -> Tick:
-    reason = view.reason or None
-    return Tick(view.slot, view.outcome, view.job_id, view.late_ms, view.duration_s, reason)
 
 
 class Paused(Struct):
@@ -258,7 +252,7 @@ class Paused(Struct):
     until: _Moment | None
 
 
-class Entry(Struct, omit_defaults=True):
+class Entry(Struct, rename={"is_of_table": "of_table", "words": "times", "next_at": "next"}):
     """An entry of the schedule.
 
     of_table: false: made through rq-scheduler's API, so it is only listed: it has no history, and
@@ -270,11 +264,11 @@ class Entry(Struct, omit_defaults=True):
     """
 
     name: str
-    of_table: bool
+    is_of_table: bool
     call: str
-    times: str
+    words: str
     queue: str
-    next: _Moment | None
+    next_at: _Moment | None
     paused: Paused | None
     skip: int
     last: Tick | None
@@ -282,18 +276,12 @@ class Entry(Struct, omit_defaults=True):
 
 
 def entry(state: entries.State, history: Sequence[Run] | None = None) -> Entry:
-    pause = state.paused
-    return Entry(
-        name=state.name,
-        of_table=state.is_of_table,
-        call=state.call,
-        times=state.words,
-        queue=state.queue,
-        next=state.next_at,
-        paused=Paused(pause.who, pause.why, pause.since, pause.until) if pause else None,
-        skip=state.skip,
-        last=tick(state.last) if state.last else None,
-        history=UNSET if history is None else [*map(tick, history)],
+    return _as(
+        Entry,
+        state,
+        paused=state.paused and _as(Paused, state.paused),
+        last=state.last and _as(Tick, state.last),
+        history=UNSET if history is None else [_as(Tick, run) for run in history],
     )
 
 
@@ -327,11 +315,11 @@ _AT = datetime(2030, 1, 31, 6, tzinfo=UTC)
 _TICK = Tick(_AT, "finished", "nightly-20300131T060000Z", 2, 1.5, None)
 _ENTRY = Entry(
     name="nightly",
-    of_table=True,
+    is_of_table=True,
     call="jobs.reports.last_day('report.html')",
-    times="cron '0 6 * * *' on the clock of Europe/Paris",
+    words="cron '0 6 * * *' on the clock of Europe/Paris",
     queue="default",
-    next=_AT.replace(month=2, day=1),
+    next_at=_AT.replace(month=2, day=1),
     paused=None,
     skip=0,
     last=_TICK,

@@ -1,9 +1,7 @@
-"""Who may call the API: programs that know a token.
+"""Who may call the API: programs that send a token.
 
 It knows no sessions, so no browser can be made to call it.
 """
-
-from typing import NoReturn
 
 from flask import abort, request
 from werkzeug.datastructures import WWWAuthenticate
@@ -18,28 +16,19 @@ def require() -> None:
     """Refuse a request for the API that carries no token, or one that may only read."""
     if not auth.is_api():
         return
-    may_do_all, may_read = settings().api_token, settings().api_read_token
-    if may_do_all is None and may_read is None:
+    tokens = [settings().api_token, settings().api_read_token]
+    if tokens == [None, None]:
         abort(403, "The API is closed: set API_TOKEN.")
-    if not _is(may_do_all):
-        if not _is(may_read):
-            _ask_for_one()
-        if request.method not in auth.SAFE_METHODS:
-            abort(403, "This token may only read; to change something, send that of API_TOKEN.")
+    given = request.authorization
+    sent = (given.token if given and given.type == "bearer" else None) or ""
+    may_do_all, may_read = (token is not None and auth.same(sent, token) for token in tokens)
+    if not may_do_all and not may_read:
+        raise Unauthorized(
+            "Send the header 'Authorization: Bearer …' with the value of API_TOKEN.",
+            www_authenticate=WWWAuthenticate("bearer", {"realm": "Jiffy API"}),
+        )
+    if not may_do_all and request.method not in auth.SAFE_METHODS:
+        abort(403, "This token may only read; to change something, send that of API_TOKEN.")
     if isinstance(request.routing_exception, NotFound):
         paths = ", ".join(f"{one.method} {one.path}" for one in openapi.operations)
         abort(404, f"The API has no {request.path}. It has {paths}.")
-
-
-def _is(expected: str | None) -> bool:
-    given = request.authorization
-    if expected is None or given is None or given.type != "bearer":
-        return False
-    return auth.same(given.token or "", expected)
-
-
-def _ask_for_one() -> NoReturn:
-    raise Unauthorized(
-        "Send the header 'Authorization: Bearer …' with the value of API_TOKEN.",
-        www_authenticate=WWWAuthenticate("bearer", {"realm": "Jiffy API"}),
-    )
