@@ -30,7 +30,7 @@ def _run(work, path, step):
         return 0
 
     _, status = os.waitpid(process.fork(until_death), 0)
-    return process.exit_code(status)
+    return os.waitstatus_to_exitcode(status)
 
 
 def _mortal_client(path, steps):

@@ -55,7 +55,7 @@ class Running:
     def wait(self):
         """Wait until it has ended by itself; return its exit code."""
         self.until(self._has_ended)
-        return process.exit_code(self.status)
+        return os.waitstatus_to_exitcode(self.status)
 
     def end(self):
         if self.status is None:
