@@ -223,7 +223,7 @@ class Prepared(NamedTuple):
     is_named: bool = False  # the id is the caller's, so another job may have it
 
     def job(self) -> Job:
-        """The job, to be read from Redis when it is asked for more than its id."""
+        """The job, read from Redis once more than its id is used."""
         return _stand_in(self.job_id, self.recipe)
 
 
@@ -398,7 +398,7 @@ enqueue_many = enqueue.many
 
 
 class Jobs(Sequence[Job]):
-    """Jobs that were enqueued together, in order; each is made when it is asked for."""
+    """Jobs that were enqueued together, in order; each is made when it is used."""
 
     def __init__(self, written: "Written", recipe: Recipe) -> None:
         self.ids = written.ids
@@ -459,8 +459,8 @@ def write(
         count = len(chunks.written.ids)
         on_progress(count)  # it may be what was interrupted
         if isinstance(error, JiffyError):
-            said = f"Call {count + 1:,}: {error} Enqueued before it: {count:,}."
-            raise WrongArguments(said) from error
+            message = f"Call {count + 1:,}: {error} Enqueued before it: {count:,}."
+            raise WrongArguments(message) from error
         raise
     chunks.finish()
     return chunks.written

@@ -269,7 +269,7 @@ def _reason(
     args: Sequence[Any],
     kwargs: Mapping[str, Any],
 ) -> str | None:
-    """Say in words why the call does not fit; None where Python has to say it."""
+    """Why the call does not fit; None where only Python knows."""
     names = list(signature.parameters)
     for name in kwargs:
         if name not in names:

@@ -124,7 +124,7 @@ class Rules:
 def spread(pause_s: float) -> float:
     """Some time between half of a pause and the whole.
 
-    Never more than was asked for, and never so little that growing pauses no longer grow.
+    Never more than the pause, and never so little that growing pauses no longer grow.
     """
     return pause_s * random.uniform(0.5, 1)
 

@@ -1,4 +1,4 @@
--- Find jobs that others wait for and that are over, or gone, although nobody has said so.
+-- Find parts of workflows that have ended, or are gone, without one of our workers noting it.
 -- KEYS: those that wait
 -- ARGV: how many of these to look at, at how many others in all, at how many bytes, in how many s to look again
 -- Returns [job that waits, the other ('': its producer), status or 'gone', its latest result or error as RQ wrote it, or
@@ -36,7 +36,7 @@ end
 local function look(waiting)
   local join, pending = OWN .. 'join:' .. waiting, OWN .. 'pending:' .. waiting
   local is_open = redis.call('ZSCORE', pending, '')
-  -- Its queue was something else in Redis when the last one ended: said again, it may be released now.
+  -- Its queue was something else in Redis when the last one ended: it may be released now.
   if redis.call('ZCARD', pending) == 0 then found[#found + 1] = {waiting, '', 'finished', ''} end
   local from = tonumber(redis.call('HGET', join, 'looked') or 0)
   local members = redis.call('ZRANGE', pending, from, from + members_left - 1, 'WITHSCORES')

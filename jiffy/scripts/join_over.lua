@@ -9,7 +9,7 @@
 local refused
 for i = 1, #ARGV, 5 do
   local id, member, status, value, error = unpack(ARGV, i, i + 4)
-  local is_told, why = pcall(part_ended, id, member, status, value, error)
-  if not is_told then refused = why end
+  local is_noted, why = pcall(part_ended, id, member, status, value, error)
+  if not is_noted then refused = why end
 end
 if refused then error(refused) end
