@@ -81,7 +81,8 @@ def installed(tmp_path_factory):
 
     `core.json` in it has what was printed while nothing but the core was installed.
     """
-    home = tmp_path_factory.getbasetemp().parent / "installed"
+    here = tmp_path_factory.getbasetemp()  # below it, if this is one of several test processes
+    home = (here.parent if here.name.startswith("popen") else here) / "installed"
     home.mkdir(exist_ok=True)
     with (home / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
