@@ -18,20 +18,20 @@ from tests.web.conftest import PASSWORD, TOKEN
 ADD = {"function": "jobs.numbers.add", "args": [5, 3]}
 
 
-def test_a_job_is_enqueued_and_its_result_is_told(api, work):
+def test_a_job_is_enqueued_and_its_result_is_shown(api, work):
     answer = api("POST", "/api/jobs", json=ADD)
     work()
-    told = api("GET", answer.json["status_url"]).json
+    shown = api("GET", answer.json["status_url"]).json
 
     assert answer.status_code == 202
     assert answer.headers["Location"] == answer.json["status_url"]
-    assert (told["state"], told["result"], told["error"]) == ("finished", 8, None)
-    assert (told["id"], told["function"], told["queue"]) == (
+    assert (shown["state"], shown["result"], shown["error"]) == ("finished", 8, None)
+    assert (shown["id"], shown["function"], shown["queue"]) == (
         answer.json["id"],
         ADD["function"],
         "default",
     )
-    assert told["times"]["ended"].endswith("Z")
+    assert shown["times"]["ended"].endswith("Z")
 
 
 def test_options_are_those_of_enqueue(api, redis):
@@ -104,18 +104,18 @@ def test_a_job_that_waits_says_for_what(api, work):
     after = enqueue.options(depends_on=later)(numbers.add, 2, 3)
     queued = api("GET", f"/api/jobs/{job.id}").json
     work()
-    told = api("GET", f"/api/jobs/{job.id}").json
+    shown = api("GET", f"/api/jobs/{job.id}").json
 
     assert queued["waits_for"] is None
-    assert (told["state"], told["waits_for"], told["retries_left"]) == ("scheduled", "retry", 2)
-    assert told["error"].splitlines()[-1].startswith("TypeError: ")
-    assert told["times"]["due"] > told["times"]["ended"]
+    assert (shown["state"], shown["waits_for"], shown["retries_left"]) == ("scheduled", "retry", 2)
+    assert shown["error"].splitlines()[-1].startswith("TypeError: ")
+    assert shown["times"]["due"] > shown["times"]["ended"]
     assert api("GET", f"/api/jobs/{later.id}").json["waits_for"] == "time"
     assert api("GET", f"/api/jobs/{after.id}").json["waits_for"] == "jobs"
 
 
 @pytest.mark.parametrize("kind", [rq.SimpleWorker, SimpleWorker])
-def test_rqs_own_retries_and_repeats_can_be_told_apart(kind, api, redis, environ):
+def test_rqs_own_retries_and_repeats_are_distinguished(kind, api, redis, environ):
     environ(JOBS_MODULES="jobs,tests")
     queue = Queue(connection=redis)
     again = queue.enqueue(numbers.add, 2, "x", retry=rq.Retry(2, interval=60))
@@ -141,7 +141,7 @@ def test_an_answer_ends_with_a_newline(api, address, status):
     assert answer.text.endswith("}\n")
 
 
-def test_what_is_kept_with_a_job_is_told_but_no_secret(api):
+def test_metadata_is_shown_without_secrets(api):
     meta = {"order": 7, "card": {"token": "4711"}}
     made = api("POST", "/api/jobs", json=ADD | {"meta": meta})
     plain = api("POST", "/api/jobs", json=ADD)
@@ -151,12 +151,12 @@ def test_what_is_kept_with_a_job_is_told_but_no_secret(api):
 
 
 @pytest.mark.parametrize("meta", [b"\x80pickled", "[1]", "{", '{"rate": NaN}', '{"a":' * 5000])
-def test_meta_that_cannot_be_shown_is_told_as_a_problem(api, plant, meta):
+def test_metadata_that_cannot_be_shown_is_a_problem(api, plant, meta):
     plant("odd", meta=meta, result=8)
-    told = api("GET", "/api/jobs/odd").json
+    shown = api("GET", "/api/jobs/odd").json
 
-    assert (told["meta"], told["result"]) == ({}, 8)
-    assert [words.split()[0] for words in told["problems"]] == ["meta"]
+    assert (shown["meta"], shown["result"]) == ({}, 8)
+    assert [words.split()[0] for words in shown["problems"]] == ["meta"]
 
 
 def test_an_unknown_job_is_404_with_a_message(api):
@@ -241,7 +241,7 @@ def test_a_session_of_the_dashboard_is_no_way_in(client):
     assert answer.status_code == 401
 
 
-def test_an_unknown_address_is_told_what_there_is(api):
+def test_an_unknown_path_is_404_with_the_known_ones(api):
     answer = api("GET", "/api/job")
 
     assert answer.status_code == 404
@@ -260,7 +260,7 @@ def test_without_redis_it_is_503_and_says_when_to_come_back(api, no_redis, call)
 
 @pytest.fixture
 def cutter(app, redis_address, environ, monkeypatch):
-    """Between the app and Redis: a line that can be cut.  Nobody has patience."""
+    """Between the app and Redis: a connection that can be cut.  Nothing is retried."""
     monkeypatch.setattr(redis_io, "PATIENCE_S", 0)
     with Cutter(redis_address) as cutter:
         environ(REDIS_URL=cutter.url, DASHBOARD_PASSWORD=PASSWORD, API_TOKEN=TOKEN)
@@ -270,9 +270,7 @@ def cutter(app, redis_address, environ, monkeypatch):
     redis_io.shared.cache_clear()
 
 
-def test_where_nobody_knows_whether_a_job_is_there_the_answer_says_how_to_find_out(
-    api, cutter, redis
-):
+def test_if_a_job_may_have_been_enqueued_the_answer_says_how_to_find_out(api, cutter, redis):
     api("POST", "/api/jobs", json=ADD)
     cutter.cut_once("answered", 0)
     answer = api("POST", "/api/jobs", json=ADD)
@@ -284,7 +282,7 @@ def test_where_nobody_knows_whether_a_job_is_there_the_answer_says_how_to_find_o
     assert redis.llen(keys.queue("default")) == 2
 
 
-def test_where_redis_goes_away_amid_many_the_answer_says_how_many_are_there(api, cutter, redis):
+def test_if_redis_fails_amid_many_jobs_the_answer_says_how_many_exist(api, cutter, redis):
     few, others = [ADD] * 3, [ADD | {"queue": "low"}] * 2
     api("POST", "/api/jobs", json=few)
     cutter.cut_once("answered", 0, passing=1)

@@ -64,9 +64,9 @@ def test_what_is_over_is_not_waited_for(api, plant, status):
 def test_waiting_opens_no_pickle(api, redis, plant, work, pickled):
     job_id, mark = pickled
     redis.hset(keys.job(job_id), "status", "started")
-    told = api("GET", f"/api/jobs/{job_id}/wait?timeout=1").json
+    shown = api("GET", f"/api/jobs/{job_id}/wait?timeout=1").json
 
-    assert told["id"] == job_id
+    assert shown["id"] == job_id
     assert not mark.exists()
 
 
@@ -78,7 +78,7 @@ def test_a_wait_that_is_too_long_or_none_is_422(api, enqueue, timeout):
     assert answer.json["detail"].startswith(f"timeout is {timeout!r}; it must be seconds")
 
 
-def test_when_too_many_wait_the_next_is_told_the_state_and_when_to_come_back(api, enqueue):
+def test_when_too_many_wait_the_next_gets_the_state_and_a_retry_after(api, enqueue):
     address = enqueue()
     for _ in range(routes.MOST_WAITING):
         routes._slots.acquire()
@@ -90,14 +90,14 @@ def test_when_too_many_wait_the_next_is_told_the_state_and_when_to_come_back(api
     assert (answer.json["state"], answer.headers["Retry-After"]) == ("queued", "2")
 
 
-def test_whoever_has_waited_leaves_their_place(api, enqueue):
+def test_a_request_that_has_waited_frees_its_slot(api, enqueue):
     address = enqueue()
     answers = [api("GET", f"{address}/wait?timeout=0") for _ in range(2 * routes.MOST_WAITING)]
 
     assert all("Retry-After" not in answer.headers for answer in answers)
 
 
-def test_who_hangs_up_leaves_their_place(live, api, redis, enqueue):
+def test_a_client_that_disconnects_frees_its_slot(live, api, redis, enqueue):
     address, server = urlsplit(enqueue()).path, urlsplit(live)
     head = f"GET {address}/wait?timeout=60 HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {TOKEN}"
     with ExitStack() as lines:
@@ -105,14 +105,14 @@ def test_who_hangs_up_leaves_their_place(live, api, redis, enqueue):
             line = socket.create_connection((server.hostname, server.port))
             lines.enter_context(line).sendall(f"{head}\r\n\r\n".encode())
         wait_until(lambda: routes._slots._value == 0)
-        was_full, blocked = is_told_to_come_back(api, address), redis.info("clients")
+        was_full, blocked = has_retry_after(api, address), redis.info("clients")
 
     assert was_full
     assert blocked["blocked_clients"] == 0  # each would hold a connection
-    wait_until(lambda: not is_told_to_come_back(api, address))
+    wait_until(lambda: not has_retry_after(api, address))
 
 
-def is_told_to_come_back(api, address):
+def has_retry_after(api, address):
     return "Retry-After" in api("GET", f"{address}/wait?timeout=0").headers
 
 
@@ -186,19 +186,19 @@ def test_a_job_that_is_not_there_is_404_in_the_same_words(api, call):
     assert answer.json["detail"].startswith("No job 'nope'. Finished jobs are deleted after ")
 
 
-def test_the_queues_are_told_with_their_jobs_and_workers(api, plant, plant_worker, redis):
+def test_the_queues_are_listed_with_their_jobs_and_workers(api, plant, plant_worker, redis):
     plant("a", status="queued")
     plant("b", status="failed")
     plant("c", status="queued", origin="low")
     plant_worker("w1", queues="default,low")
     plant_worker("w2", queues="low")
-    told = api("GET", "/api/queues").json
-    default, low = told["queues"]
+    shown = api("GET", "/api/queues").json
+    default, low = shown["queues"]
 
     assert (default["name"], default["workers"], low["workers"]) == ("default", 1, 2)
     assert (default["counts"]["queued"], default["counts"]["failed"]) == (1, 1)
     assert low["counts"]["finished"] == 0
-    assert (told["suspended"], told["left_out"]) == (False, [])
+    assert (shown["suspended"], shown["left_out"]) == (False, [])
 
 
 def test_the_queues_say_that_all_is_suspended(api, redis):
@@ -211,7 +211,7 @@ def test_the_queues_say_that_all_is_suspended(api, redis):
     "result",
     [b"1e999", b"Infinity", b'{"rate": NaN}', b"[" * 5000 + b"]" * 5000, b"NaN", b"9" * 5000],
 )
-def test_a_result_that_json_has_no_word_for_is_left_out_and_told_of(api, plant, result):
+def test_a_result_that_json_cannot_carry_is_left_out_with_a_problem(api, plant, result):
     plant("job1", result=result)
     answer = api("GET", "/api/jobs/job1")
 

@@ -74,7 +74,7 @@ def test_every_refusal_is_described_where_it_can_happen(document):
 
 
 @pytest.fixture
-def nobody_may_wait():
+def all_slots_taken():
     """All places for those who wait are taken."""
     for _ in range(routes.MOST_WAITING):
         routes._slots.acquire()
@@ -95,7 +95,7 @@ def test_whatever_is_sent_nothing_breaks_and_every_answer_keeps_to_the_document(
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-def test_nor_does_anything_that_is_done_to_one_job(live, plant, nobody_may_wait, tmp_path):
+def test_nor_does_any_operation_on_one_job(live, plant, all_slots_taken, tmp_path):
     job_id = plant("job1", status="failed", error="boom")
     (tmp_path / "schemathesis.toml").write_text(f'[parameters]\n"path.job_id" = "{job_id}"\n')
     ended = send_everything(live, tmp_path)

@@ -103,7 +103,7 @@ def test_a_repeated_post_of_jobs_with_ids_doubles_nothing(post, redis):
     assert redis.llen(keys.queue("default")) == 4
 
 
-def test_of_two_with_one_id_the_first_is_enqueued_and_the_second_is_told_where_that_is(post):
+def test_of_two_with_one_id_the_first_is_enqueued_and_the_second_gets_its_queue(post):
     answer = post(
         add(1, 2, job_id="ld"),
         add(3, 4, job_id="ld"),

@@ -57,7 +57,7 @@ def test_with_the_reading_one_alone_the_api_can_be_read_and_no_more(call):
 
 @pytest.mark.parametrize("path", [*READS, "/api/jobs/x", "/api/no-such-address", "/api/"])
 @pytest.mark.parametrize("token", [None, "wrong", "", "é"])
-def test_without_a_right_token_nothing_is_told(call, path, token):
+def test_without_a_known_token_it_is_401(call, path, token):
     answer = call("GET", path, token, **BOTH)
 
     assert answer.status_code == 401

@@ -1,4 +1,4 @@
-"""Clients that send slowly, or begin a request and never end it, keep nobody else waiting."""
+"""Clients that send slowly, or begin a request and never end it, do not delay others."""
 
 import http.client
 import os
@@ -49,7 +49,7 @@ STOPPING = [
 ]
 
 
-def test_hundreds_of_unfinished_requests_keep_nobody_waiting(serving, dial):
+def test_hundreds_of_unfinished_requests_delay_no_other(serving, dial):
     with serving(patience_s=300) as port:
         held = [dial(port, UNFINISHED[number % 4]) for number in range(400)]
         statuses = [status(port, path) for path in ("/healthz", "/login", "/api/queues")]
@@ -60,7 +60,7 @@ def test_hundreds_of_unfinished_requests_keep_nobody_waiting(serving, dial):
 
 
 @pytest.mark.parametrize("begin", UNFINISHED)
-def test_who_does_not_finish_in_time_is_cut_off(serving, dial, begin):
+def test_a_request_that_does_not_arrive_in_time_is_cut_off(serving, dial, begin):
     with serving(patience_s=0.5) as port:
         assert b" 200 OK" not in read(dial(port, begin))
 
@@ -100,7 +100,7 @@ def has_been_closed(sock):
     return False
 
 
-def test_who_drips_is_cut_off_too(serving, dial):
+def test_a_client_that_sends_byte_by_byte_is_cut_off_too(serving, dial):
     with serving(patience_s=1) as port:
         sock = dial(port, b"GET /healthz HTTP/1.1\r\nX: ")
 
@@ -137,7 +137,7 @@ def test_a_body_of_a_megabyte_or_in_chunks_is_answered(serving):
                 assert web.getresponse().status == 202
 
 
-def test_who_expects_to_be_told_to_go_on_is_told(serving, dial):
+def test_a_client_that_expects_100_continue_gets_it(serving, dial):
     with serving(patience_s=300) as port:
         sock = dial(port, UNFINISHED[3].replace(b"Host", b"Expect: 100-continue\r\nHost"))
 
@@ -167,7 +167,7 @@ def test_an_answer_may_take_longer_than_its_request(serving, redis):
             assert (answer.status, b'"queued"' in answer.read()) == (200, True)
 
 
-def test_who_does_not_hang_up_keeps_nobody_waiting(serving, dial):
+def test_clients_that_keep_their_connection_open_delay_no_other(serving, dial):
     with serving(patience_s=300) as port:
         held = [dial(port, GET.replace(b"x", b"x\r\nConnection: close")) for _ in range(100)]
 

@@ -232,7 +232,7 @@ class Tick(Struct, rename={"job_id": "job"}):
     job: Its job's id.
     late_ms: How late it was enqueued.
     duration_s: How long its job ran.
-    reason: Why there is no job, or who asked for one.
+    reason: Why there is no job, or who requested one.
     """
 
     slot: _Moment
@@ -300,7 +300,7 @@ class Schedule(Struct):
 class Problem(Struct):
     """Problem details (RFC 9457).
 
-    detail: What is wrong, and what to do.
+    detail: The error, and what to do.
     pointer: Where in the body: a JSON Pointer.
     """
 

@@ -30,7 +30,7 @@ def healthz() -> tuple[dict[str, Any], int]:
 
 @page.get("/metrics")
 def metrics() -> Response:
-    """It needs a token of the API, which `api/tokens.py` checks."""
+    """It needs a token of the API, which `api/` checks."""
     # It takes 0.1 s to load, and most installations never use it.
     from jiffy.dashboard import metrics
 
