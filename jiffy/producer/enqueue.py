@@ -142,14 +142,16 @@ class Recipe:
             b"%b$%d\r\n%b\r\n$%d\r\n%b\r\n$27\r\n%b\r\n"
             % (self._head, len(token), token.encode(), len(due), due, now.encode())
         ]
+        parts = list[str]()
         for _, (data, text), job_id, _ in jobs:
-            shown = text.encode("utf-8", "replace")
-            words.append(
-                b"$%d\r\n%b\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n"
-                % (len(job_id), job_id.encode(), len(data), data.encode(), len(shown), shown)
+            size = len(text) if text.isascii() else len(text.encode("utf-8", "replace"))
+            parts.append(
+                f"${len(job_id)}\r\n{job_id}\r\n${len(data)}\r\n{data}\r\n${size}\r\n{text}\r\n"
             )
             if self.is_unique:
-                words.append(pack([self._unique_key(data)]))
+                key = self._unique_key(data)
+                parts.append(f"${len(key)}\r\n{key}\r\n")
+        words.append("".join(parts).encode("utf-8", "replace"))
         count = self._count + len(jobs) * (4 if self.is_unique else 3)
         script = "enqueue"
         if self.waits or needs[0]:
@@ -481,9 +483,10 @@ class _Chunks:
     def add(self, one: Prepared) -> None:
         if self._is_wrapped:
             one = wrapped(one)
-        chunk = self._chunk
-        if chunk and (one.recipe is not chunk[0].recipe or one.is_named != chunk[0].is_named):
-            self._send()
+        if self._chunk:
+            first = self._chunk[0]
+            if one.recipe is not first.recipe or one.is_named != first.is_named:
+                self._send()
         if not self._chunk:
             self._send_at = clock.monotonic() + LONGEST_S
         self._chunk.append(one)

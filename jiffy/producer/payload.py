@@ -15,6 +15,7 @@ from jiffy.producer import functions, masking
 from jiffy.settings import settings
 
 _MOST_SHOWN = 75  # of one argument in a description: as in RQ
+_PLAIN = frozenset({int, float, str, bool, type(None)})
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 _INSTEAD = {
     "bytes": "Pass the path of a file, or a string.",
@@ -30,7 +31,8 @@ _INSTEAD = {
 _ANYTHING_ELSE = "Pass a number, a string, a list, a dict, or the path of a file."
 _NO_FUNCTION = "is no function that a worker could import by its name; enqueue a plain function"
 
-_encode = json.JSONEncoder().encode
+# A list that contains itself ends in a RecursionError here, and json.dumps says what it is.
+_encode = json.JSONEncoder(check_circular=False).encode
 
 
 class Placeholder(dict[str, bool]):
@@ -208,7 +210,8 @@ def has_other_keys(values: Sequence[Any]) -> bool:
 
 def _shown(value: Any, is_secret: bool = False) -> str:
     try:
-        shown = repr(masking.masked(value, is_secret_itself=is_secret))
+        is_plain = type(value) in _PLAIN and not is_secret
+        shown = repr(value if is_plain else masking.masked(value, is_secret_itself=is_secret))
     except (RecursionError, ValueError):  # too deep, or a number of thousands of digits
         return "…"
     return shown if len(shown) <= _MOST_SHOWN else f"{shown[:_MOST_SHOWN]}..."
@@ -218,7 +221,7 @@ def _culprit(where: str, value: Any) -> tuple[str, str, str] | None:
     """Where in `value` something stands that JSON cannot carry, what it is, and what to do."""
     is_sent = False
     try:
-        _encode(value)
+        json.dumps(value)
         is_sent = True
     except ValueError as error:
         if "Circular" in str(error):

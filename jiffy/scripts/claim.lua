@@ -69,13 +69,14 @@ local function claim(queue, id)
   local key = job_key(id)
   local job = fields(key, 'data', 'timeout', 'result_ttl', 'success_callback_name', 'failure_callback_name',
     'stopped_callback_name', 'repeats_left', 'webhooks', 'dependency_ids', 'rate_limit_key', 'jiffy:join', 'ttl',
-    'jiffy:alone', 'jiffy:expires')
+    'jiffy:alone', 'jiffy:expires', 'jiffy:rescue')
   local kind = kind_of(job)
   if kind == 'corrupt' and job and call('EXISTS', key) == 0 then return nil end  -- it was deleted
   job = job or {}
-  -- A job that may have killed a worker is claimed alone, so that no other one is blamed for the next death; and so is
-  -- one that must begin in time: it counts as begun now, so it must not wait behind another.
-  local is_alone = job[12] or job[13] or job[14]
+  -- A job that may have killed a worker is claimed alone, so that no other one is blamed for the next death; one that
+  -- must begin in time, since it counts as begun now and must not wait behind another; and one that must not begin
+  -- twice, so that it is known whether it had begun.
+  local is_alone = job[12] or job[13] or job[14] or job[15]
   if is_alone and claimed > 0 then return 'later' end
   claimed = claimed + 1
   local execution = prefix .. string.format('%08x', claimed)

@@ -50,6 +50,9 @@ for i = #held, 1, -1 do
   local is_there = call('EXISTS', key) == 1 and try('ZSCORE', RQ .. 'wip:' .. queue, member)
   local is_left, causes = is_there and execution == culprit and what == 'keep', cause
   if is_there and execution == culprit and what == 'count' then is_left, causes = quarantine(key, execution) end
+  if is_there and execution == culprit and what == 'free' then
+    is_left = (fields(key, 'jiffy:rescue') or {})[1] == 'no'
+  end
   if is_left then
     left[#left + 1] = {queue, id, execution, causes}
   else

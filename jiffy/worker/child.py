@@ -12,7 +12,6 @@ from rq.exceptions import DeserializationError
 from rq.timeouts import JobTimeoutException
 
 from jiffy import clock, log
-from jiffy.producer.retry import names_of
 from jiffy.worker import finish, followups
 from jiffy.worker.claim import NOTHING, Claim, Claimed, Claimer
 from jiffy.worker.finish import NO_DETAILS, Outcome
@@ -217,10 +216,8 @@ class Child:
             self._runner.run(outcome, call)
         except DeserializationError as error:  # its data stays as it is
             outcome.fail(f"{error}", may_retry=False)
-        except Interrupted:  # just before the job's first line, or just after its last
-            outcome.what = "returned"
-        except JobTimeoutException as error:
-            outcome.fail(f"{error}", names=names_of(type(error)))
+        except (Interrupted, JobTimeoutException) as error:
+            self._runner.cut_off(outcome, error)
         if outcome.what == "failed" and outcome.details is NO_DETAILS:
             outcome.details = self._runner.details_of(job)
         outcome.ended_s = outcome.ended_s or clock.wall()

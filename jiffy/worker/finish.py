@@ -108,6 +108,11 @@ class Outcome:
     details: Details = NO_DETAILS
     objection: str = ""  # why a job with retries left is not retried
 
+    @property
+    def is_known(self) -> bool:
+        """Whether the job has ended; until then, it goes back to its queue."""
+        return self.what != "returned"
+
     def fail(self, error: str, *, names: tuple[str, ...] = (), may_retry: bool = True) -> None:
         self.what, self.value, self.error = "failed", None, error
         self.error_names, self.may_retry = names, may_retry

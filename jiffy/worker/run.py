@@ -118,7 +118,23 @@ class Runner:
             else:
                 self._returned(outcome, self._call(job, call))
         except BaseException:  # noqa: BLE001 - a job may raise anything, SystemExit too
-            self._raised(outcome, sys.exc_info())  # type: ignore[arg-type]
+            if not outcome.is_known:  # an interrupt or a limit may come just after its end
+                self._raised(outcome, sys.exc_info())  # type: ignore[arg-type]
+
+    def cut_off(self, outcome: Outcome, error: BaseException) -> None:
+        """An interrupt or a limit came just before the job's first line, or just after its last."""
+        if outcome.is_known:
+            return
+        if isinstance(error, Interrupted):
+            self._interrupted(outcome)
+        else:
+            outcome.fail(f"{error}", names=names_of(type(error)))
+
+    def _interrupted(self, outcome: Outcome) -> None:
+        """The job goes back to its queue, unless it must not start twice."""
+        outcome.details = self.details_of(outcome.job)
+        if outcome.details.must_not_repeat:
+            outcome.fail(_MUST_NOT_REPEAT, may_retry=False)
 
     def details_of(self, job: Claimed) -> Details:
         return read_details(self.link, job.job_id)
@@ -154,14 +170,12 @@ class Runner:
     def _raised(self, outcome: Outcome, exc_info: rq_compat.ExcInfo) -> None:
         """The job raised.  Calls all that is to know of it, as RQ does."""
         outcome.ended_s = clock.wall()
-        outcome.details = self.details_of(outcome.job)
         # A platform's SIGTERM reaches the programs that the job started, too: a failure in a
         # shutdown is taken for the shutdown's doing.
         if self._is_stopping() or isinstance(exc_info[1], Interrupted):
-            outcome.what = "returned"
-            if outcome.details.must_not_repeat:
-                outcome.fail(_MUST_NOT_REPEAT, may_retry=False)
+            self._interrupted(outcome)
             return
+        outcome.details = self.details_of(outcome.job)
         is_permanent = isinstance(
             exc_info[1], UnserializableResult | ResultTooLarge | NotAllowed | DeserializationError
         )

@@ -130,15 +130,18 @@ def test_a_job_that_was_killed_for_a_reason_fails_with_it(redis):
     assert (status(redis), reason(redis), queued(redis)) == ("failed", CAUSE, ["default-1"])
 
 
-@pytest.mark.parametrize("ran", [0, 1])
-def test_a_job_that_must_not_begin_twice_fails_if_it_had_begun(redis, ran):
+@pytest.mark.parametrize(
+    "fields", [{}, {"verdict": Verdict.FREE}, {"is_gone": True, "execution": ""}]
+)
+def test_a_job_that_must_not_start_twice_is_claimed_alone_and_fails_with_its_worker(redis, fields):
     enqueue(redis, 2)
     redis.hset(keys.job("default-0"), keys.RESCUE_FIELD, "no")
-    die(redis, claim(redis)[ran])
+    [ran] = claim(redis)
+    death = {"worker": "worker-1", "cause": CAUSE, "execution": ran.execution} | fields
+    recovery(redis).recover(Death(**death))
 
-    assert queued(redis) == (["default-1"] if ran == 0 else ["default-0", "default-1"])
-    if ran == 0:
-        assert reason(redis).startswith("its worker died, and it must not start twice: " + CAUSE)
+    assert (status(redis), queued(redis)) == ("failed", ["default-1"])
+    assert reason(redis).startswith("its worker died, and it must not start twice: " + CAUSE)
 
 
 @pytest.mark.parametrize("fields", [{}, {"is_gone": True}, {"verdict": Verdict.FAIL}])

@@ -2,11 +2,13 @@
 
 import pytest
 from rq import Callback, Retry
+from rq.timeouts import JobTimeoutException
 
 from jiffy import keys
 from jiffy.producer import progress as job_progress
 from jiffy.producer.enqueue import Queue
 from jiffy.worker.child import Stint
+from jiffy.worker.run import Interrupted
 from tests.jobs import worker as worker_jobs
 from tests.support.worker_support import (
     child,
@@ -200,3 +202,33 @@ def test_a_lone_job_costs_two_round_trips(redis):
 
     assert round_trips(redis, worker.work) == 2
     assert registered(redis, "finished") == ["default-0"]
+
+
+def interrupted(redis, late, *, runs):
+    """Work on one job, and raise `late` just after its end, or in its place."""
+    worker = child(redis, stint=Stint(burst=True, max_jobs=1))
+    run = worker._runner.run
+
+    def run_and_raise(outcome, call):
+        if runs:
+            run(outcome, call)
+        raise late
+
+    worker._runner.run = run_and_raise
+    worker.work()
+
+
+@pytest.mark.parametrize("late", [Interrupted(), JobTimeoutException("too long")])
+def test_an_interrupt_or_a_limit_just_after_the_end_changes_nothing(redis, late):
+    enqueue(redis)
+    interrupted(redis, late, runs=True)
+
+    assert status(redis) == "finished"
+
+
+def test_a_job_that_must_not_start_twice_fails_if_it_is_interrupted(redis):
+    enqueue(redis)
+    redis.hset(keys.job("default-0"), keys.RESCUE_FIELD, "no")
+    interrupted(redis, Interrupted(), runs=False)
+
+    assert (status(redis), queued(redis)) == ("failed", [])
