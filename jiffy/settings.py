@@ -1,4 +1,4 @@
-"""Every setting, in one table, and the only place that reads the environment.
+"""Every setting, in one table; nothing else reads settings from the environment.
 
 `read()` checks them all at once; a value that cannot be used stops a process before it starts.
 `.env.example` and docs/settings.md say what each is for.

@@ -1,4 +1,4 @@
--- What every script shares: the names of keys, where the loader puts the prefixes in, and how a job gets onto a queue.
+-- What most scripts share: the names of keys, where the loader puts the prefixes in, and how a job gets onto a queue.
 -- Expects no KEYS and ARGV of its own.  Short, since a script pays for each function that it defines.
 local RQ, OWN = '@RQ@', '@OWN@'
 -- `try` answers with a table that has `err` where a key holds something else: it is for what must not keep a script from

@@ -1,6 +1,6 @@
 """The process that runs jobs: claim, run, finish, until it must stop."""
 
-# What `signal` wraps in enumerations, which take longer than a small job.
+# The C module: the enumerations around it in `signal` cost more than a small job.
 import _signal  # type: ignore[import-not-found]
 import signal
 from collections.abc import Callable, Sequence

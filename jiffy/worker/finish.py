@@ -1,6 +1,6 @@
 """What became of a job, and what that means for it: the plan that finish.lua carries out.
 
-Pure: nothing here reads or writes Redis.  Mirrors what BaseWorker.handle_job_success,
+Nothing here reads or writes Redis.  Mirrors what BaseWorker.handle_job_success,
 handle_job_failure and handle_job_retry do, and rq.repeat.
 """
 

@@ -1,4 +1,4 @@
-"""Run a claimed job: call its function, and return what became of it.  Writes nothing to Redis.
+"""Run a claimed job: call its function, and note what became of it.  Writes nothing to Redis.
 
 A plain job never becomes an RQ `Job` object unless its code asks for one: making it would cost more
 than most small jobs do.
