@@ -25,6 +25,11 @@ def pytest_configure():
     # rq-scheduler knows no RQ_KEY_PREFIX: where one is set, its own class needs our keys.
     rq_scheduler.Scheduler.scheduled_jobs_key = keys.ENTRIES
     rq_scheduler.Scheduler.scheduler_lock_key = keys.STOCK_LOCK
+    # A busy machine makes no test fail.
+    import hypothesis
+
+    hypothesis.settings.register_profile("any machine", deadline=None)
+    hypothesis.settings.load_profile("any machine")
     # A shell that runs the tests in the background has them ignore it, and all that they start.
     signal.signal(signal.SIGINT, signal.default_int_handler)
 

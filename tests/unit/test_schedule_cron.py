@@ -166,7 +166,7 @@ def test_other_times_are_told_apart(text, other):
     assert Cron.read(text).identity != Cron.read(other).identity
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(expressions, wall_times)
 def test_times_are_those_that_croniter_and_cronsim_find(text, after):
     theirs = croniter(text, after, second_at_beginning=len(text.split()) == 6)

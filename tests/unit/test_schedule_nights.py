@@ -107,7 +107,7 @@ def some(last, most):
     return st.sets(st.integers(0, last), min_size=1, max_size=most).map(sorted)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.sampled_from(ZONES), st.sampled_from(DECADES), st.integers(0, 100), st.integers(-40, 2),
     st.integers(0, 86_399), some(59, 2), some(59, 3), st.none() | some(23, 24), some(6, 7),
