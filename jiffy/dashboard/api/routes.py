@@ -3,7 +3,7 @@
 import json
 import re
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from itertools import groupby
 from typing import Any, NamedTuple
@@ -12,12 +12,12 @@ import msgspec
 from flask import abort, after_this_request, request, url_for
 from redis.exceptions import RedisError
 
-from jiffy import actions, clock, entries, json_types, keys, read, redis_io
+from jiffy import clock, entries, json_types, keys, read, redis_io
 from jiffy.dashboard import problems
 from jiffy.dashboard.api import openapi, schemas
 from jiffy.dashboard.api.openapi import operation
 from jiffy.dashboard.api.schemas import Enqueued, Entry, Job, Queues, Schedule
-from jiffy.errors import InvalidValue, RedisAway, RedisFull, UnknownJob
+from jiffy.errors import InvalidValue, UnknownJob
 from jiffy.producer import enqueue as producer
 from jiffy.producer import functions, options, results
 from jiffy.producer import job as jobs
@@ -93,30 +93,28 @@ def _enqueue_many(sent: Sequence[Any]) -> list[Enqueued]:
         with problems.in_item(index):
             calls.append(_call(index, one))
     _check_dependencies(calls)
-    runs = [_checked([*run]) for _, run in groupby(calls, key=lambda call: call.alike)]
-    enqueued: list[Enqueued] = []
-    for run, chosen, function in runs:
-        ids = [call.options["job_id"] for call in run if "job_id" in call.options]
-        try:
-            made = chosen.many(function, [call.arguments for call in run], job_ids=ids or None)
-        except (RedisAway, RedisFull) as error:
-            raise error.after(len(enqueued)) from error
-        taken = set(made.places_taken)
-        for index, job_id in enumerate(made.ids):
-            enqueued.append(Enqueued(job_id, made.queue, _url(job_id), index in taken))
+    runs = groupby(calls, key=lambda call: call.alike)
+    prepared = [one for _, run in runs for one in _prepared([*run])]
+    written = producer.write(prepared)
+    taken = set(written.taken)
+    enqueued = [
+        Enqueued(job_id, one.recipe.queue, _url(job_id), place in taken)
+        for place, (job_id, one) in enumerate(zip(written.ids, prepared, strict=True))
+    ]
     _correct_queues([one for one in enqueued if one.taken])
     return enqueued
 
 
-def _checked(run: list[_Call]) -> tuple[list[_Call], producer.Enqueue, functions.Function]:
-    """Calls of one function with the same options, and what enqueues them."""
+def _prepared(run: list[_Call]) -> Iterator[producer.Prepared]:
+    """Check calls of one function with the same options."""
     with problems.in_item(run[0].number):
         function = functions.find(run[0].path, settings().jobs_modules)
         chosen = producer.enqueue.options(**run[0].options | {"job_id": None})
     for call in run:
         with problems.in_item(call.number):
-            chosen.prepare(function, call.arguments.args, call.arguments.kwargs)
-    return run, chosen, function
+            args, kwargs = call.arguments.args, call.arguments.kwargs
+            one = chosen.prepare(function, args, kwargs, call.options.get("job_id"))
+        yield one
 
 
 def _check_dependencies(calls: Sequence[_Call]) -> None:
@@ -200,21 +198,21 @@ def _wait_for(job_id: str, limit_s: float) -> None:
 @operation("DELETE", "/jobs/<job_id>", 409)
 def cancel_job(job_id: str) -> Job:
     """Cancel a job that has not started."""
-    actions.cancel(job_id)
+    jobs.cancel(job_id)
     return schemas.job(_found(job_id))
 
 
 @operation("POST", "/jobs/<job_id>/retry", 409, status=202)
 def retry_job(job_id: str) -> Job:
     """Retry a failed, stopped or canceled job."""
-    actions.retry(job_id)
+    jobs.retry(job_id)
     return schemas.job(_found(job_id))
 
 
 @operation("POST", "/jobs/<job_id>/stop", 409, status=202)
 def stop_job(job_id: str) -> Job:
     """Stop a job that runs."""
-    actions.stop(job_id)
+    jobs.stop(job_id)
     return schemas.job(_found(job_id))
 
 
