@@ -28,7 +28,7 @@ def follow_up(redis: Redis, now: datetime) -> tuple[list[tuple[str, entries.Run]
     except ResponseError as error:
         if is_away(error):
             raise
-        redis.delete(keys.OPEN_TICKS)  # somebody's nonsense
+        redis.delete(keys.OPEN_TICKS)  # not data of ours
         return [], False
     with redis.pipeline(transaction=False) as pipe:
         for _, job_id, _ in members:

@@ -366,7 +366,7 @@ def _log_verdict(entry: Entry, verdict: str, missed: Sequence[Made]) -> None:
 
 def in_force(redis: Redis) -> tuple[str, datetime | None]:
     """A digest of the schedule that was put in force last, and when; "" if that is lost."""
-    with suppress(ResponseError, ValueError, TypeError, KeyError):  # somebody's nonsense
+    with suppress(ResponseError, ValueError, TypeError, KeyError):  # not data of ours
         stored = json.loads(redis.get(keys.IN_FORCE) or "")
         return stored["table"], clock.from_wall(stored["since"])
     return "", None
@@ -382,7 +382,7 @@ def _declared(redis: Redis) -> set[str]:
     with redis.pipeline(transaction=False) as pipe:
         pipe.smembers(keys.DECLARED)
         [members] = answers(pipe)
-    if members is None:  # somebody's nonsense
+    if members is None:  # not data of ours
         redis.delete(keys.DECLARED)
     return {raw.decode("utf-8", "replace") for raw in members or ()}
 
@@ -430,7 +430,7 @@ def _change(entry: Entry, raw: bytes | None) -> Change:
     try:
         was, becomes = json.loads(raw), entry.definition
         names = sorted(was.keys() | becomes.keys(), key=lambda name: (name != "times", name))
-    except (ValueError, AttributeError):  # somebody's nonsense
+    except (ValueError, AttributeError):  # not data of ours
         return Change("changed", entry.name, [("entry", "cannot be read", "as in SCHEDULE")])
     pairs = [(name, was.get(name), becomes.get(name)) for name in names]
     what = [(name, before, after) for name, before, after in pairs if before != after]

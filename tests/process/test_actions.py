@@ -7,7 +7,7 @@ from jiffy.errors import NotThisState
 from tests.jobs import worker as worker_jobs
 from tests.support.worker_processes import begin, let_go_on, until_over, until_said
 from tests.support.worker_support import enqueue as enqueue_by_rq
-from tests.support.worker_support import job, reason, status
+from tests.support.worker_support import is_canceled, job, reason, status
 
 pytestmark = pytest.mark.slow
 
@@ -60,11 +60,3 @@ def test_of_jobs_that_are_canceled_while_they_are_taken_each_runs_or_is_canceled
 
     assert redis.llen(keys.queue("default")) == redis.zcard(f"{keys.RQ}wip:default") == 0
     assert {raw.decode() for raw in redis.zrange(f"{keys.RQ}canceled:default", 0, -1)} == canceled
-
-
-def is_canceled(job_id):
-    try:
-        actions.cancel(job_id)
-    except NotThisState:
-        return False
-    return True

@@ -10,6 +10,7 @@ from jiffy.errors import NotThisState, UnknownJob, WorkerDeaf
 from jiffy.producer.enqueue import Job
 from jobs import numbers
 from tests.compat.traces import differences, take
+from tests.support.worker_support import is_canceled
 
 BEGUN = ("started", "finished", "failed", "stopped", "canceled")
 BEGAN = "2026-01-31T06:00:00.000000Z"
@@ -110,14 +111,6 @@ def test_while_a_worker_is_at_it_a_job_is_either_canceled_or_runs(redis, work):
 
     assert sorted(members(redis, "finished") + canceled) == sorted(ids)
     assert sorted(members(redis, "canceled")) == sorted(canceled)
-
-
-def is_canceled(job_id):
-    try:
-        actions.cancel(job_id)
-    except NotThisState:
-        return False
-    return True
 
 
 def test_who_is_releasing_a_job_hears_that_it_is_canceled_meanwhile(redis):

@@ -4,7 +4,8 @@ from rq.job import Dependency
 from rq.results import Result
 
 import jiffy
-from jiffy import clock, keys
+from jiffy import actions, clock, keys
+from jiffy.errors import NotThisState
 from jiffy.producer.enqueue import Job, Queue
 from jiffy.redis_io import Link
 from jiffy.settings import settings
@@ -130,3 +131,12 @@ def said(redis):
 def traces(redis):
     """All that is in Redis, to see whether anything changed."""
     return {key: redis.dump(key) for key in redis.keys("*")}
+
+
+def is_canceled(job_id):
+    """Cancel a job; return whether that was still possible."""
+    try:
+        actions.cancel(job_id)
+    except NotThisState:
+        return False
+    return True
