@@ -57,9 +57,11 @@ JOB_FIELDS = (
     keys.REASON_FIELD, keys.TICK_OF_FIELD, "retries_left", "retry_intervals", "number_of_retries",
     "repeats_left", "dependency_ids", "rate_limit_key", "rate_limit_concurrency",
 )  # fmt: skip
+# Jobs' code and producers write these, so each is measured before Redis copies it.
+_MAY_BE_LARGE = ("data", "description", "meta")
 WORKER_FIELDS = (
-    "state", ":executions", "current_job", "queues", "hostname", "pid", "last_heartbeat",
-    "successful_job_count", "failed_job_count",
+    "state", ":executions", "current_job", "queues", "hostname", "pid", "birth", "last_heartbeat",
+    "successful_job_count", "failed_job_count", "total_working_time", "version",
 )  # fmt: skip
 # In which states it is true what the hash says; in others it is left over from an earlier one.
 _HAS_PROGRESS = ("started", "failed", "stopped")
@@ -67,6 +69,7 @@ _HAS_REASON = ("canceled", "queued", "scheduled")
 _HAS_RETRIES = ("queued", "scheduled", "deferred", "started")
 _SUCCESSFUL = "1"  # rq.results.Result.Type
 _STRING = re.compile(rb'"(?:[^"\\]|\\.)*+"?', re.DOTALL)  # of JSON, or the start of one
+_LATE_S = 120  # stock RQ's workers write a heartbeat every 90 s while they run a job
 _NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 _CALL = re.compile(r"([A-Za-z_]\w*(?:\.\w+)+)\(")  # RQ's description: jobs.numbers.add(2, 3)
 
@@ -97,6 +100,18 @@ def number(raw: Raw) -> int | None:
     if written and not (written.isdecimal() and len(written) <= _MOST_DIGITS):
         raise NotShown(f"not a number: {clip(written, 60)!r}")
     return int(written) if written else None
+
+
+def decimal(raw: Raw) -> float:
+    """A number from 0, with decimals; 0 where there is none."""
+    written = line(raw)
+    try:
+        found = float(written or 0)
+    except ValueError:
+        found = -1.0
+    if not 0 <= found < 1e15:
+        raise NotShown(f"not a number: {clip(written, 60)!r}")
+    return found
 
 
 def inflated(raw: Raw) -> bytes:
@@ -304,10 +319,28 @@ class WorkerView:
     queues: tuple[str, ...]
     place: str
     job_id: str
+    born: datetime | None
     seen: datetime | None
     done: int
     failed: int
+    worked_s: float
+    version: str  # of RQ
     problems: tuple[str, ...]
+
+    @property
+    def is_busy(self) -> bool:
+        return self.state == "busy"
+
+    @property
+    def is_late(self) -> bool:
+        """Whether its heartbeat is overdue: it has died, or cannot reach Redis."""
+        return self.seen is None or (clock.now() - self.seen).total_seconds() > _LATE_S
+
+    @property
+    def share(self) -> float | None:
+        """How much of its life it has worked."""
+        lived_s = _seconds(self.born, None, is_open=True)
+        return min(1.0, self.worked_s / lived_s) if lived_s else None
 
 
 @dataclass(frozen=True)
@@ -376,7 +409,8 @@ def _peek(
     redis: Redis, names: Sequence[str | bytes], fields: Sequence[str], most_bytes: int
 ) -> Iterator[_Fields | None]:
     """Some fields of many hashes in one round trip; None for a hash that is not there."""
-    found = run_script(redis, "peek", names, [most_bytes, *fields]) if names else []
+    asked = [f"?{field}" if field in _MAY_BE_LARGE else field for field in fields]
+    found = run_script(redis, "peek", names, [most_bytes, *asked]) if names else []
     for values in found:
         if isinstance(values, bytes):
             yield _Fields(f"its key holds something else than a hash: {text(values)}")
@@ -752,9 +786,12 @@ def _worker(key: str, read: _Fields) -> WorkerView:
         queues=tuple(name for name in read("queues", text, "").split(",") if name),
         place=f"{host}:{pid}" if pid else host,
         job_id=running or read("current_job", line, ""),  # of a worker of RQ 2, the hash says it
+        born=read("birth", moment, None),
         seen=read("last_heartbeat", moment, None),
         done=read("successful_job_count", number, None) or 0,
         failed=read("failed_job_count", number, None) or 0,
+        worked_s=read("total_working_time", decimal, 0.0),
+        version=read("version", line, ""),
         problems=tuple(read.problems),
     )
 
