@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import accumulate, chain, islice
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from redis import Redis
 from redis.client import Pipeline
@@ -34,6 +34,7 @@ Raw = bytes | int | None
 STATES = ("queued", *keys.REGISTRIES)
 _HAS_ERROR = ("failed", "stopped")  # in which states the result is an error
 MOST = 100  # queues and workers
+_MOST_COUNTED = 2000  # queues and workers of a census
 MOST_OTHERS = 20  # jobs that one waits for
 RECENT = 25
 
@@ -350,6 +351,37 @@ class QueueView:
     name: str
     counts: Mapping[str, int]
     is_unreadable: bool = False  # one of its keys holds another type, or its name is not UTF-8
+
+
+@dataclass(frozen=True, kw_only=True)
+class QueueCount(QueueView):
+    """The same, and what serves it."""
+
+    waits_since: datetime | None  # when the oldest waiting job was enqueued
+    is_heard: bool  # a worker that is alive listens
+
+
+@dataclass(frozen=True, kw_only=True)
+class Census:
+    """All queues, how many workers are alive, and who leads the schedule."""
+
+    queues: tuple[QueueCount, ...]
+    workers: int
+    scheduler: Literal["ok", "away", "none"]  # "none": it would have nothing to do
+    is_suspended: bool
+    queues_left_out: int
+    workers_left_out: int
+    taken: datetime
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many jobs there are in each state, over all queues."""
+        return {state: sum(queue.counts[state] for queue in self.queues) for state in STATES}
+
+    @property
+    def waits_since(self) -> datetime | None:
+        """When the oldest waiting job of all queues was enqueued."""
+        return min(filter(None, (queue.waits_since for queue in self.queues)), default=None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -680,6 +712,45 @@ def _result(redis: Redis, job_id: str) -> Mapping[str, Raw]:
     if entries is None:
         raise NotShown("not a stream: its key holds another type")
     return {text(name): raw for name, raw in entries[0][1].items()} if entries else {}
+
+
+# All queues: one round trip, of a few ms of Redis' time for 300 queues
+
+
+def census(redis: Redis) -> Census:
+    """What the frame of every page shows, and what lists of queues and jobs begin with."""
+    found = run_script(
+        redis, "census",
+        [keys.QUEUES, keys.WORKERS, keys.LEADER, keys.ENTRIES, keys.SUSPENDED],
+        [_MOST_COUNTED, *keys.REGISTRIES.values()],
+    )  # fmt: skip
+    queues, workers, alive, is_led, count, is_suspended, rows = found
+    return Census(
+        queues=tuple(sorted(map(_counted, rows), key=lambda queue: queue.name)),
+        workers=alive,
+        scheduler="ok" if is_led else "away" if count else "none",
+        is_suspended=bool(is_suspended),
+        queues_left_out=(queues or 0) - len(rows),
+        workers_left_out=max(0, (workers or 0) - _MOST_COUNTED),
+        taken=clock.now(),
+    )
+
+
+def _counted(row: Sequence[Any]) -> QueueCount:
+    key, waiting, since, is_heard, *registries = row
+    name = text(key).removeprefix(keys.queue(""))
+    counts = dict(zip(STATES, (waiting, *registries), strict=True))
+    try:
+        waits_since = moment(since)
+    except NotShown:
+        waits_since = None
+    return QueueCount(
+        name=clip(name, _SHORT),
+        counts={state: found or 0 for state, found in counts.items()},
+        is_unreadable=None in counts.values() or "\ufffd" in name,
+        waits_since=waits_since,
+        is_heard=bool(is_heard),
+    )
 
 
 # The overview: five round trips however many jobs there are

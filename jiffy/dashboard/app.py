@@ -7,7 +7,7 @@ from flask import Blueprint, Flask, Response, g, request, session
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from jiffy import log, read, redis_io
-from jiffy.dashboard import api, auth, problems, rq
+from jiffy.dashboard import api, auth, frame, problems, rq
 from jiffy.dashboard.pages import FILTERS, health, home, job, login, schedule
 from jiffy.producer.enqueue import check_options
 from jiffy.program import in_one_line
@@ -49,6 +49,7 @@ def create_app(config: Settings, pages: Iterable[Blueprint] = ()) -> Flask:
     app.jinja_env.filters.update(FILTERS)
     app.jinja_env.globals.update(nonce=_nonce, known_states={*read.STATES, "stopped"})
     auth.guard(app, config)
+    frame.surround(app, config)
     app.after_request(_add_headers)
     problems.show(app)
     rq.mount(app)

@@ -138,6 +138,8 @@ def plant_worker(redis):
         known = {"state": "idle", "queues": "default", "birth": moment, "last_heartbeat": moment}
         redis.sadd(keys.WORKERS, keys.WORKER + name)
         redis.hset(keys.WORKER + name, mapping=known | fields)
+        for queue in fields.get("queues", "default").split(","):
+            redis.sadd(keys.workers_of(queue), keys.WORKER + name)
         if runs:
             execution = Execution("an-execution", runs, redis, name)
             execution.save(60)

@@ -59,21 +59,6 @@ def test_the_first_page_shows_why_jobs_failed_were_canceled_or_are_retried(clien
         assert f">{reason}</span>" in text
 
 
-def test_the_first_page_names_queues_without_a_worker(client, plant, plant_worker):
-    for name in ("unheard", "heard"):
-        plant(f"on-{name}", status="queued", origin=name)
-    plant("over", status="finished", origin="done")
-    many = [f"queue-of-a-worker-with-many-{number}" for number in range(30)]
-    plant_worker("w0", queues=",".join([*many, "heard"]))
-    text = client.get("/").text
-    for number in range(read.MOST):  # more than are looked at: one of them may listen
-        plant_worker(f"w{number + 1}")
-
-    assert "No worker listens to “unheard”." in text
-    assert text.count("no worker</span>") == 1
-    assert "No worker listens" not in client.get("/").text
-
-
 def test_the_first_page_shows_what_each_worker_runs(client, plant, plant_worker):
     for job_id in ("job1", "job2"):
         plant(job_id, status="started", call=["jobs.reports.weekly", None, [], {}])
@@ -84,15 +69,6 @@ def test_the_first_page_shows_what_each_worker_runs(client, plant, plant_worker)
 
     assert "2 of 3 busy" in text
     assert (text.count("/jobs/job1"), text.count("/jobs/job2")) == (2, 2)
-
-
-def test_the_first_page_warns_of_missing_and_suspended_workers(client, plant, redis):
-    plant("job1", status="queued")
-    redis.set(keys.SUSPENDED, 1)
-    text = client.get("/").text
-
-    assert "<strong>No workers are running.</strong> Jobs are waiting" in text
-    assert "All workers are suspended." in text
 
 
 def test_the_first_page_costs_the_same_for_any_number_of_jobs(client, plant, redis):

@@ -17,15 +17,27 @@ def duration(seconds: float | None) -> str:
 
 
 def ago(moment: datetime | None) -> str:
-    """A moment relative to now, in its largest unit: 5s ago, in 2h."""
+    """A moment relative to now, in its largest unit: 5s ago, in 2h.  The script does the same."""
     if moment is None:
         return "—"
     past_s = round((clock.now() - moment).total_seconds())
     if abs(past_s) < 1:
         return "now"
-    units = (("d", 86400), ("h", 3600), ("m", 60), ("s", 1))
-    unit, size = next(unit for unit in units if abs(past_s) >= unit[1])
-    return f"{past_s // size}{unit} ago" if past_s > 0 else f"in {-past_s // size}{unit}"
+    return f"{_units(past_s, 1)} ago" if past_s > 0 else f"in {_units(-past_s, 1)}"
+
+
+def since(moment: datetime) -> str:
+    """How long ago, in two units: 3m4s; the script counts on."""
+    return _units(max(0, round((clock.now() - moment).total_seconds())), 2)
+
+
+def _units(seconds: int, most: int) -> str:
+    parts: list[str] = []
+    for unit, size in (("d", 86400), ("h", 3600), ("m", 60), ("s", 1)):
+        if seconds >= size and len(parts) < most:
+            parts.append(f"{seconds // size}{unit}")
+            seconds %= size
+    return "".join(parts) or "0s"
 
 
 def utc(moment: datetime | None) -> str:
@@ -47,4 +59,16 @@ def percent(fraction: float | None) -> str:
     return "" if fraction is None else f"{fraction:.0%}"
 
 
-FILTERS = {"duration": duration, "ago": ago, "utc": utc, "pretty": pretty, "percent": percent}
+def count(number: int) -> str:
+    return f"{number:,}"
+
+
+FILTERS = {
+    "duration": duration,
+    "count": count,
+    "since": since,
+    "ago": ago,
+    "utc": utc,
+    "pretty": pretty,
+    "percent": percent,
+}

@@ -1,25 +1,32 @@
-// Keeps a page current: fetches it every two seconds and changes only what differs, so that the
-// keyboard's focus, the selection and the scroll position stay where they are.
+// Keeps a page current: asks for what has changed and touches only what differs, so that the
+// keyboard's focus, what is selected and the scroll position stay where they are.  Also the keys, and
+// completion in the filter box.  Every page is whole without it.
 "use strict";
 
 (() => {
-  const EVERY_MS = 2000;
   const PATIENCE_MS = 15000;
-  const notice = document.getElementById("notice");
-  const lamp = document.getElementById("live");
-  let timer = 0;
-  let current = new Date();
+  const PARTS = ["strip", "banners", "main"];
+  const UNITS = [["d", 86400], ["h", 3600], ["m", 60], ["s", 1]];
+  const byId = (id) => document.getElementById(id);
+  const notice = byId("notice"), lamp = byId("live"), every = byId("every");
+  let timer = 0, current = new Date(), tag = "";
+
+  // Live
 
   async function refresh() {
     try {
-      const answer = await fetch(location.href, {
-        headers: { "X-Requested-With": "live" },
-        signal: AbortSignal.timeout(PATIENCE_MS),
-      });
+      const headers = { "X-Requested-With": "live" };
+      if (tag) headers["If-None-Match"] = tag;
+      const answer = await fetch(location.href, { headers, signal: AbortSignal.timeout(PATIENCE_MS) });
       if (answer.status === 401) return location.reload(); // to the login, and back here
-      const page = new DOMParser().parseFromString(await answer.text(), "text/html");
-      if (answer.ok) fresh(page);
-      else stale(page.getElementById("message")?.textContent);
+      if (answer.status === 304) fresh(null);
+      else {
+        const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+        if (answer.ok) {
+          tag = answer.headers.get("ETag") ?? "";
+          fresh(page);
+        } else stale(page.getElementById("message")?.textContent);
+      }
     } catch {
       stale("The dashboard does not answer.");
     }
@@ -28,13 +35,22 @@
 
   function fresh(page) {
     current = new Date();
-    morph(document.getElementById("main"), page.getElementById("main"));
-    document.title = page.title;
+    if (page) {
+      localize(page);
+      const row = document.querySelector("tbody tr:hover, tbody tr:focus-within");
+      const top = row?.getBoundingClientRect().top;
+      for (const id of PARTS) if (byId(id) && page.getElementById(id)) morph(byId(id), page.getElementById(id));
+      // The row under the pointer stays under it.
+      if (row?.isConnected) scrollBy({ top: row.getBoundingClientRect().top - top, behavior: "instant" });
+      document.title = page.title;
+      count();
+    } else localize(document);
     report("", "live");
   }
 
   function stale(reason) {
     const time = current.toLocaleTimeString();
+    tag = "";
     report(`${reason || "Something is wrong."} Shown as of ${time}; trying again.`, "stale");
   }
 
@@ -46,8 +62,10 @@
 
   function wait() {
     clearTimeout(timer);
+    const seconds = every ? Number(every.value) : 2;
     if (document.hidden) lamp.textContent = "paused";
-    else timer = setTimeout(refresh, EVERY_MS);
+    else if (!seconds) lamp.textContent = "off";
+    else timer = setTimeout(refresh, seconds * 1000);
   }
 
   // Make `old` equal to `target`, touching nothing that is equal already.
@@ -57,17 +75,22 @@
       return;
     }
     for (const { name } of [...old.attributes])
-      if (!target.hasAttribute(name)) old.removeAttribute(name);
+      if (!target.hasAttribute(name) && !isOurs(old, name)) old.removeAttribute(name);
     for (const { name, value } of target.attributes)
-      if (old.getAttribute(name) !== value) old.setAttribute(name, value);
+      if (old.getAttribute(name) !== value && !isOurs(old, name)) old.setAttribute(name, value);
     morphChildren(old, target);
   }
 
+  // What a person has opened, and what this script shows.
+  function isOurs(node, name) {
+    return (name === "open" && node.localName === "details") || name === "hidden";
+  }
+
   function morphChildren(old, target) {
-    const byId = new Map([...old.children].filter((child) => child.id).map((child) => [child.id, child]));
+    const known = new Map([...old.children].filter((child) => child.id).map((child) => [child.id, child]));
     let next = old.firstChild;
     for (const child of [...target.childNodes]) {
-      const match = byId.get(child.id) ?? (isAlike(next, child) ? next : null);
+      const match = known.get(child.id) ?? (isAlike(next, child) ? next : null);
       if (!match) {
         old.insertBefore(document.importNode(child, true), next);
         continue;
@@ -87,10 +110,130 @@
     return node && node.nodeName === target.nodeName && !node.id && !target.id;
   }
 
+  // Times: relative as of now, and on hover exact in the person's own zone
+
+  function localize(root) {
+    for (const time of root.querySelectorAll("time[datetime]")) {
+      const moment = new Date(time.dateTime), past = Math.round((Date.now() - moment) / 1000);
+      if (time.classList.contains("since")) setText(time, units(Math.max(0, past), 2));
+      else if (!time.classList.contains("exact"))
+        setText(time, past > 0 ? `${units(past, 1)} ago` : past < 0 ? `in ${units(-past, 1)}` : "now");
+      const zoned = moment.toLocaleString(undefined, { dateStyle: "medium", timeStyle: "long" });
+      if (!time.title.includes(zoned)) time.title = `${zoned} · ${time.title}`;
+    }
+  }
+
+  function setText(node, text) {
+    if (node.textContent !== text) node.textContent = text;
+  }
+
+  function units(seconds, most) {
+    const parts = [];
+    for (const [unit, size] of UNITS)
+      if (seconds >= size && parts.length < most) {
+        parts.push(Math.floor(seconds / size) + unit);
+        seconds %= size;
+      }
+    return parts.join("") || "0s";
+  }
+
+  // Selecting rows
+
+  const boxes = () => [...document.querySelectorAll("tbody input[type=checkbox]")];
+
+  function count() {
+    const chosen = boxes().filter((box) => box.checked).length;
+    for (const output of document.querySelectorAll("[data-count]"))
+      setText(output, chosen ? `${chosen} selected` : output.dataset.count);
+    const all = byId("all");
+    if (all) {
+      all.hidden = false;
+      all.checked = chosen > 0 && chosen === boxes().length;
+      all.indeterminate = chosen > 0 && !all.checked;
+    }
+  }
+
+  document.addEventListener("change", ({ target }) => {
+    if (target.id === "all") for (const box of boxes()) box.checked = target.checked;
+    if (target === every) {
+      localStorage.setItem("every", every.value);
+      refresh();
+    }
+    count();
+  });
+
+  // Keys
+
+  document.addEventListener("keydown", (event) => {
+    const at = event.target;
+    if (event.ctrlKey || event.metaKey || event.altKey || at.closest("textarea, select, dialog, input:not([type=checkbox])")) return;
+    const action = { "/": find, j: () => step(1), k: () => step(-1), x: select, r: retry, "?": help }[event.key];
+    if (action && action() !== false) event.preventDefault();
+  });
+
+  function find() {
+    const box = byId("filter"), link = document.querySelector("nav a[href$='/jobs']");
+    if (box) box.focus();
+    else if (link) location.href = `${link.href}#filter`;
+  }
+
+  const rows = () => [...document.querySelectorAll("main tbody tr")].filter((row) => row.querySelector("a"));
+  const row = () => document.activeElement?.closest("main tbody tr");
+
+  function step(by) {
+    const all = rows(), next = all[all.indexOf(row()) + by] ?? (row() ? null : all[0]);
+    next?.querySelector("a").focus();
+    next?.scrollIntoView({ block: "nearest" });
+  }
+
+  function select() {
+    row()?.querySelector("input[type=checkbox]")?.click();
+  }
+
+  function retry() {
+    const button = document.querySelector("main [data-key=r]");
+    if (!button) return false;
+    if (boxes().length && !boxes().some((box) => box.checked)) select();
+    if (!boxes().length || boxes().some((box) => box.checked)) button.click();
+  }
+
+  const help = () => byId("keys")?.showModal();
+
+  // Completion: a list's options stand for the last word in the box
+
+  const box = byId("filter");
+  if (box) {
+    const list = box.list, terms = [...list.options].map((option) => option.value);
+    box.addEventListener("input", () => {
+      const [, before, last] = box.value.match(/^(.*\s)?(\S*)$/s);
+      const fitting = terms.filter((term) => term.startsWith(last) && term !== last).slice(0, 20);
+      list.replaceChildren(...fitting.map((term) => Object.assign(document.createElement("option"), { value: (before ?? "") + term })));
+    });
+    if (location.hash === "#filter") box.focus();
+  }
+
+  for (const button of document.querySelectorAll("[data-copy]")) {
+    button.hidden = false;
+    button.addEventListener("click", async () => {
+      await navigator.clipboard.writeText(byId(button.dataset.copy).textContent);
+      button.textContent = "Copied";
+    });
+  }
+
   document.addEventListener("visibilitychange", () => {
     clearTimeout(timer);
     if (document.hidden) wait();
     else refresh();
   });
-  wait();
+
+  if (every) {
+    every.value = localStorage.getItem("every") ?? "2";
+    every.hidden = false;
+  }
+  localize(document);
+  count();
+  // What a script sends again and again: a page that goes on by itself
+  const next = document.querySelector("form[data-goes-on]");
+  if (next) next.requestSubmit();
+  else if (lamp) wait();
 })();

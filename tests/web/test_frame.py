@@ -1,0 +1,112 @@
+"""What stands around every page: the counters, the banners, and what a live page asks for."""
+
+import re
+
+import pytest
+from rq.utils import utcformat
+
+from jiffy import clock, keys, read
+from jiffy.dashboard import create_app
+from jiffy.dashboard.banners import banners
+from jiffy.settings import settings
+from tests.web.conftest import PASSWORD, log_in
+
+PAGES = ["/", "/schedule", "/jobs/seen", "/no-such-page"]
+
+
+def test_every_page_shows_the_counters_and_the_environment(client, plant, plant_worker, leader):
+    plant("seen", status="failed", error="boom")
+    plant("next", status="queued", enqueued_at=utcformat(clock.from_wall(clock.wall() - 185)))
+    plant("later", status="queued")
+    plant("far", status="scheduled")
+    plant_worker("w1")
+    for path in PAGES:
+        text = words(client.get(path).text)
+
+        for shown in ("development", "2 waiting oldest 3m", "0 running", "1 scheduled", "1 failed",
+                      "1 worker", "scheduler running"):  # fmt: skip
+            assert shown in text, path
+
+
+def test_a_stranger_sees_no_counters(stranger):
+    assert 'id="strip"' not in stranger.get("/login").text
+
+
+@pytest.mark.parametrize("environment", ["development", "production"])
+def test_the_badge_names_the_environment(environ, redis, environment):
+    environ(DASHBOARD_PASSWORD=PASSWORD, JIFFY_ENV=environment)
+    client = create_app(settings()).test_client()
+    client.environ_base["wsgi.url_scheme"] = "https"
+    log_in(client)
+
+    assert f'class="environment {environment}"' in client.get("/").text
+
+
+def test_all_queues_are_counted_once_a_second_however_many_watch(client, redis, plant):
+    plant("one", status="queued")
+    client.get("/schedule")
+    before = redis.info("commandstats").get("cmdstat_evalsha", {}).get("calls", 0)
+    texts = [client.get("/schedule").text for _ in range(5)]
+    after = redis.info("commandstats").get("cmdstat_evalsha", {}).get("calls", 0)
+
+    assert after - before <= 2
+    assert all("<b>1</b>" in text for text in texts)
+
+
+def test_300_queues_and_500_workers_are_counted_in_one_round_trip(redis, plant, plant_worker):
+    for number in range(300):
+        plant(f"job{number}", status="queued", origin=f"q{number:03}")
+    for number in range(500):
+        plant_worker(f"w{number}", queues="q000,q001")
+    redis.sadd(keys.WORKERS, keys.WORKER + "that-died")
+    census = read.census(redis)
+
+    assert (len(census.queues), census.counts["queued"], census.workers) == (300, 300, 500)
+    assert [queue.name for queue in census.queues if queue.is_heard] == ["q000", "q001"]
+    assert (census.queues_left_out, census.workers_left_out) == (0, 0)
+
+
+def test_keys_of_other_types_are_counted_as_nothing(redis, plant):
+    plant("one", status="queued")
+    redis.set(keys.queue("odd"), "text")
+    redis.sadd(keys.QUEUES, keys.queue("odd"), b"rq:queue:\xff")
+    redis.set(keys.REGISTRIES["failed"] + "default", "text")
+    redis.set(keys.WORKERS, "text")
+    redis.hset(keys.job("one"), "enqueued_at", "soon")
+    census = read.census(redis)
+
+    assert [queue.is_unreadable for queue in census.queues] == [True, True, True]
+    assert (census.counts["queued"], census.workers, census.waits_since) == (1, 0, None)
+
+
+def test_the_banners_name_what_is_wrong(redis, plant, plant_worker, declare):
+    for name in ("unheard", "heard", "dead"):
+        plant(f"on-{name}", status="queued", origin=name)
+    redis.set(keys.SUSPENDED, 1)
+    alone = read.census(redis)
+    plant_worker("w1", queues="heard,other")
+    redis.sadd(keys.workers_of("dead"), keys.WORKER + "that-died")
+    redis.zadd(keys.ENTRIES, {"entry": 1})
+    found = {banner.name: banner.text for banner in banners(read.census(redis))}
+
+    assert [banner.name for banner in banners(alone)] == ["suspended", "no-workers"]
+    assert list(found) == ["suspended", "unheard", "no-scheduler"]
+    assert found["unheard"] == "No worker listens to “dead”, “unheard”."
+
+
+def test_a_live_page_gets_nothing_where_nothing_has_changed(client, plant):
+    plant("seen")
+    live = {"X-Requested-With": "live"}
+    first = client.get("/jobs/seen", headers=live)
+    again = client.get("/jobs/seen", headers=live | {"If-None-Match": first.headers["ETag"]})
+    plant("seen", status="failed", error="boom")
+    changed = client.get("/jobs/seen", headers=live | {"If-None-Match": first.headers["ETag"]})
+
+    assert (again.status_code, again.data) == (304, b"")
+    assert changed.status_code == 200
+    assert "<nav" not in first.text
+
+
+def words(html):
+    """The text of a page, as it is read."""
+    return " ".join(re.sub("<[^>]*>", " ", html).split())

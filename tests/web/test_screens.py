@@ -1,0 +1,134 @@
+"""Pictures of every page, for people to look at, in `build/screens`.
+
+What they show is not compared with anything; that no page is wider than the screen is.
+"""
+
+import json
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from rq.utils import utcformat
+
+from jiffy import clock, keys
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
+
+FOLDER = Path(__file__).parents[2] / "build/screens"
+PAGES = {
+    "overview": "/",
+    "schedule": "/schedule",
+    "job-failed": "/jobs/charge-3",
+    "job-running": "/jobs/report-0",
+    "job-waiting": "/jobs/mail-2",
+}
+SIZES = [(1280, "light"), (1280, "dark"), (360, "light"), (360, "dark")]
+TRACEBACK = """Traceback (most recent call last):
+  File "/app/jiffy/worker/run.py", line 88, in run
+    value = function(*args, **kwargs)
+  File "/app/jobs/shop.py", line 41, in charge
+    answer = stripe.Charge.create(amount=order.total, token=token)
+  File "/usr/lib/python3.11/site-packages/stripe/api.py", line 212, in create
+    raise CardError(f"{reason}: {code}")
+stripe.error.CardError: Your card was declined: insufficient_funds"""
+
+
+@pytest.fixture
+def empty():
+    """Nothing at all."""
+
+
+@pytest.fixture
+def busy(plant, plant_worker, leader):
+    """A healthy shop in the middle of the day."""
+    for number in range(40):
+        plant(
+            f"mail-{number}",
+            status="queued",
+            call=["jobs.mail.send", None, [number], {}],
+            enqueued_at=ago(90 - number),
+            description=f"jobs.mail.send({number})",
+        )
+    for number in range(3):
+        progress = json.dumps(
+            {"fraction": 0.2 + number / 4, "note": f"row {number * 210:,} of 800"}
+        )
+        plant(
+            f"report-{number}",
+            status="started",
+            origin="reports",
+            description="weekly report",
+            call=["jobs.reports.weekly", None, [], {"team": f"team {number}"}],
+            started_at=ago(40 + number),
+            enqueued_at=ago(60),
+            worker_name=f"w{number}",
+            **{keys.PROGRESS_FIELD: progress},
+        )
+        plant_worker(
+            f"w{number}",
+            state="busy",
+            runs=f"report-{number}",
+            hostname="worker.1",
+            queues="default,reports",
+            pid=10 + number,
+            successful_job_count=1234,
+        )
+    for number in range(60):
+        done = {"started_at": ago(100 + number), "ended_at": ago(99 + number)}
+        plant(
+            f"charge-{number}",
+            call=["jobs.shop.charge", None, [number], {"order_id": 1000 + number}],
+            description=f"jobs.shop.charge({number}, order_id={1000 + number})",
+            enqueued_at=ago(130 + number),
+            worker_name="w1",
+            result={"paid": True},
+            **done,
+        )
+    plant("later", status="scheduled", call=["jobs.mail.digest", None, [], {}])
+
+
+@pytest.fixture
+def failing(busy, plant):
+    """The same during an incident."""
+    for number in range(30):
+        plant(
+            f"charge-{number}",
+            status="failed",
+            error=TRACEBACK,
+            call=["jobs.shop.charge", None, [number], {"order_id": 1000 + number, "token": "x"}],
+            started_at=ago(20 + number * 7),
+            ended_at=ago(19 + number * 7),
+            worker_name="w1",
+            description=f"jobs.shop.charge({number}, order_id={1000 + number})",
+        )
+    for number in range(5):
+        error = TRACEBACK.replace("stripe.error.CardError: Your card was declined", "OSError")
+        plant(
+            f"sync-{number}",
+            status="failed",
+            error=error.replace("shop", "sync"),
+            call=["jobs.sync.pull", None, [f"https://shop.example/feeds/{number}"], {}],
+            started_at=ago(900),
+            ended_at=ago(880),
+            description="nightly sync",
+        )
+    plant("lost", status="queued", origin="low", enqueued_at=ago(4000))
+
+
+@pytest.mark.parametrize("state", ["empty", "busy", "failing"])
+def test_pictures_of_every_page(request, browser, state):
+    request.getfixturevalue(state)
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    for width, theme in SIZES:
+        browser.set_viewport_size({"width": width, "height": 800})
+        browser.emulate_media(color_scheme=theme)
+        for name, path in PAGES.items():
+            if state == "empty" and "/jobs/" in path:
+                continue
+            browser.goto(path)
+            browser.screenshot(path=FOLDER / f"{name}-{state}-{width}-{theme}.png", full_page=True)
+            assert browser.evaluate("document.documentElement.scrollWidth") <= width, (name, width)
+
+
+def ago(seconds):
+    return utcformat(clock.now() - timedelta(seconds=seconds))
