@@ -483,10 +483,12 @@ def with_errors(redis: Redis, found: Iterable[JobView]) -> list[JobView]:
     """The same jobs; those that failed with their latest traceback, in one round trip."""
     found = list(found)
     failed = [job.id for job in found if job.state in _HAS_ERROR]
-    streams = [keys.results(job_id) for job_id in failed]
-    latest = run_script(redis, "errors", streams, [_MOST_BYTES_IN_LIST]) if failed else []
-    read = _Fields(dict(zip(failed, latest, strict=True)))
-    return [replace(job, error=read(job.id, _traceback, "") or job.error) for job in found]
+    names, error = [keys.job(job_id) for job_id in failed], "!exc_string"
+    latest = dict(zip(failed, _peek(redis, names, [error], _MOST_BYTES_IN_LIST), strict=True))
+    return [
+        replace(job, error=(raw and raw(error, _traceback, "")) or job.error)
+        for job, raw in ((job, latest.get(job.id)) for job in found)
+    ]
 
 
 def oldest_s(redis: Redis, queues: Sequence[str]) -> dict[str, float]:

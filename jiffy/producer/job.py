@@ -84,8 +84,7 @@ def cancel(job: AnyJob) -> None:
     Jobs that depend on it go on waiting.  Mirrors rq.job.Job.cancel, but never cancels what runs.
     Raises UnknownJob; NotThisState if it has started or ended.
     """
-    redis, job_id = _find(job)
-    _check("cancel", job_id, *redis_io.run_script(redis, "cancel", [keys.job(job_id)], [job_id]))
+    _act("cancel", job)
 
 
 def retry(job: AnyJob) -> None:
@@ -94,9 +93,7 @@ def retry(job: AnyJob) -> None:
     One that still depends on others waits for them.  Mirrors rq.job.Job.requeue, which only knows
     failed ones.  Raises UnknownJob; NotThisState if it waits, runs or has finished.
     """
-    redis, job_id = _find(job)
-    args = [job_id, rq.Queue.DEFAULT_TIMEOUT]
-    _check("retry", job_id, *redis_io.run_script(redis, "retry", [keys.job(job_id)], args))
+    _act("retry", job)
 
 
 def stop(job: AnyJob) -> None:
@@ -105,27 +102,24 @@ def stop(job: AnyJob) -> None:
     Mirrors rq.command.send_stop_job_command.  Raises UnknownJob; NotThisState if it does not run;
     WorkerDeaf if its worker does not listen.
     """
-    redis, job_id = _find(job)
-    command = json.dumps({"command": "stop-job", "job_id": job_id})
-    args = [PUBSUB_CHANNEL_TEMPLATE % "", command]
-    status, worker, heard = redis_io.run_script(redis, "stop", [keys.job(job_id)], args)
-    _check("stop", job_id, status, heard >= 0)
+    job_id, worker, heard = _act("stop", job)
     if not heard:
         raise WorkerDeaf(worker.decode("utf-8", "replace"), job_id)
 
 
-def _find(job: AnyJob) -> tuple[Redis, str]:
-    return (redis_io.shared(), job) if isinstance(job, str) else (job.connection, job.id)
-
-
-def _check(action: str, job_id: str, raw_status: bytes, is_done: object) -> None:
-    status = raw_status.decode("utf-8", "replace")
-    if is_done:
-        return
+def _act(action: str, job: AnyJob) -> Any:
+    """Do it in one step; return the job's id, and what else the script returns."""
+    redis, job_id = (redis_io.shared(), job) if isinstance(job, str) else (job.connection, job.id)
+    command = json.dumps({"command": "stop-job", "job_id": job_id})
+    args = [job_id, action, rq.Queue.DEFAULT_TIMEOUT, PUBSUB_CHANNEL_TEMPLATE % "", command]
+    raw, is_done, *more = redis_io.run_script(redis, "act", [keys.job(job_id)], args)
+    status = raw.decode("utf-8", "replace")
     if not status:
         raise UnknownJob(job_id)
-    remedies = _REMEDIES[action]
-    raise NotThisState(job_id, status, remedies.get(status, remedies[""]))
+    if not is_done:
+        remedies = _REMEDIES[action]
+        raise NotThisState(job_id, status, remedies.get(status, remedies[""]))
+    return job_id, *more
 
 
 def made_of(fields: Mapping[str, Any], job_id: str, redis: Redis) -> Job:

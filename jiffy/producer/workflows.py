@@ -104,8 +104,8 @@ def group(parts: Iterable[Part], then: Then | None, enqueue: Enqueue) -> Group:
         joined.append(one._replace(recipe=recipes[id(one.recipe)]))
     write(joined)
     # All parts are written: from here on only these are waited for.
-    end = [last.job_id, "", JobStatus.FINISHED.value, "null", "null"]
-    redis_io.deliver(redis, redis_io.script_command("join_over", [keys.JOINS], end))
+    end = ["end", last.job_id, "", JobStatus.FINISHED.value, "null", "null"]
+    redis_io.deliver(redis, redis_io.script_command("join", [keys.JOINS], end))
     return Group([one.job() for one in jobs], last.job())
 
 

@@ -9,7 +9,7 @@
 --          first the lengths of all these (32 bits each), then all of them in one.  Kinds: plain; full (it has what few jobs have: read
 --          it all); corrupt; expired (canceled already: the reason stands in place of its data)
 --include lib
--- What few jobs need.
+-- Included late: few jobs need it.
 local rare
 local function need()
   if rare then return rare end

@@ -1,11 +1,19 @@
 -- Enqueue the scheduled jobs (delayed ones, retries after a pause) whose time has come, and cancel the queued ones whose
--- time to begin has passed (`expires`).
+-- time to begin has passed (`expires`).  Or only wake a sleeping worker where a producer that knows nothing of us has
+-- pushed a job.
 -- KEYS: the queues
--- ARGV: how many jobs at most, the time limit in s of a job that has none
+-- ARGV: how many jobs at most (0: only wake), the time limit in s of a job that has none
 -- Returns how many were enqueued, and of each canceled job its id, queue and reason
 --include lib
---include release
 even_if_full()
+if ARGV[1] == '0' then
+  for _, key in ipairs(KEYS) do
+    local length = try('LLEN', key)
+    if type(length) == 'number' and length > 0 then wake(string.sub(key, #RQ + 7)) end
+  end
+  return {0, {}}
+end
+--include release
 local left, moved, expired = tonumber(ARGV[1]), 0, {}
 for _, key in ipairs(KEYS) do
   local queue = string.sub(key, #RQ + 7)

@@ -1,15 +1,9 @@
 -- Write what became of jobs that a worker ran, each once: an outcome that is repeated, or late, changes nothing.
 -- KEYS: the worker's hash
--- ARGV: the worker's name; the plans (finish.py) as JSON, a list each: queue, id, execution, status (finished, failed,
---       stopped; retried: it runs again; returned: back to the front, as if it had never begun; over: it had ended
---       before, and only its execution was left), started and ended as RQ writes them, the same in s, for how many s it is
---       kept (-1: without end), its result's type (0: none), the result as RQ packs it or false, and what few jobs have:
---       {set: fields and values, count: successful, failed or nothing, again: queued or scheduled, delay_s, front,
---       keep_result: without end, limit: its rate limit, has_parents, part: {result, error} as JSON where a workflow waits
---       for it, todo: what workers are to do next for it}
+-- ARGV: the worker's name; the plans as JSON, each a list: see `row` in finish.py
 -- Returns how many of them counted
 --include lib
--- What few jobs need.
+-- Included late: few jobs need it.
 local rare
 local function need()
   if rare then return rare end
@@ -94,13 +88,14 @@ local function look_up()
   have_dependents = call('EXISTS', unpack(dependents)) > 0
 end
 
+-- Its parameters are a plan's fields, in order.
 local function finish(queue, id, execution, status, started, ended, started_s, ended_s, ttl_s, kind, value, more)
   local key, member = job_key(id), member_of(id, execution)
   look_up_ttl(ttl_s)
   -- If not, it has ended or is another worker's by now: nothing of this counts.
   local is_own = own[member] and status ~= 'over'
   own[member] = nil  -- the same outcome may stand here twice
-  if is_own and status == 'returned' then
+  if is_own and status == 'requeued' then
     if not requeue(worker, {member, queue, id, execution}) then return end
   elseif is_own and (are_all_there or call('EXISTS', key) == 1) then
     local written = try('HSET', key, 'status', more.again or status, 'started_at', started, 'ended_at', ended,

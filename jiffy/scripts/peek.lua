@@ -1,26 +1,35 @@
 -- Read some fields of many hashes without moving what is large.
 -- KEYS: the hashes
 -- ARGV: the most bytes to move of one value, then the names of the fields; '?name' is measured before it is read, since it
---       may be large; ':name' is any member of the set KEY:name
+--       may be large; ':name' is any member of the set KEY:name; '!name' is in the newest entry of a job's results
 -- Returns a list per hash: a field's value, nil, or its size if over the most; for no hash, the error's text
-local most = tonumber(ARGV[1])
+local RQ, try, most = '@RQ@', redis.pcall, tonumber(ARGV[1])
 local hashes = {}
+
+local function in_newest_result(job, name)
+  local entries = try('XREVRANGE', RQ .. 'results:' .. string.sub(job, #RQ + 5), '+', '-', 'COUNT', 1)
+  local flat = entries[1] and entries[1][2] or {}
+  for i = 1, #flat, 2 do
+    if flat[i] == name then return flat[i + 1] end
+  end
+end
+
 for i, key in ipairs(KEYS) do
   local values, names, places = {}, {}, {}
   for j = 2, #ARGV do
-    local kind, name = string.match(ARGV[j], '^([?:]?)(.*)')
-    local size = kind == '?' and redis.pcall('HSTRLEN', key, name)
+    local kind, name = string.match(ARGV[j], '^([?:!]?)(.*)')
+    local size = kind == '?' and try('HSTRLEN', key, name)
     values[j - 1] = false
-    if kind == ':' then
-      local member = redis.pcall('SRANDMEMBER', key .. ARGV[j])
-      values[j - 1] = type(member) == 'string' and #member <= most and member
+    if kind == ':' or kind == '!' then
+      local found = kind == ':' and try('SRANDMEMBER', key .. ARGV[j]) or kind == '!' and in_newest_result(key, name)
+      values[j - 1] = type(found) == 'string' and #found <= most and found
     elseif type(size) == 'number' and size > most then
       values[j - 1] = size
     else
       names[#names + 1], places[#places + 1] = name, j - 1
     end
   end
-  local found = redis.pcall('HMGET', key, unpack(names))
+  local found = #names > 0 and try('HMGET', key, unpack(names)) or {}
   for j, value in ipairs(found) do
     if value and #value > 0 then values[places[j]] = #value > most and #value or value end
   end

@@ -13,9 +13,9 @@ from rq.timeouts import JobTimeoutException
 
 from jiffy import clock, log
 from jiffy.worker import finish, followups
-from jiffy.worker.claim import NOTHING, Claim, Claimed, Claimer
+from jiffy.worker.claim import ONLY_FINISH, Claim, Claimed, Claimer
 from jiffy.worker.finish import NO_DETAILS, Outcome
-from jiffy.worker.process import LOOK
+from jiffy.worker.process import CHECK_BOARD
 from jiffy.worker.run import Interrupted, Runner, func_name_of
 from jiffy.worker.slot import Board
 
@@ -25,7 +25,7 @@ WAIT_S = 5
 SHORTEST_WAIT_S = 0.01  # 0 would make BLPOP wait without end
 SUSPENDED_WAIT_S = 1
 # Signals whose handlers a child relies on, or must keep from jobs.
-_OURS = (LOOK, signal.SIGTERM, signal.SIGINT)
+_OURS = (CHECK_BOARD, signal.SIGTERM, signal.SIGINT)
 
 
 # What a worker may hold: little enough that no job waits noticeably for one that it was taken with.
@@ -104,7 +104,7 @@ class Child:
 
     def work(self) -> int:
         """Work as long as the stint allows; return how many jobs were done."""
-        signal.signal(LOOK, self._look)
+        signal.signal(CHECK_BOARD, self._check_board)
         self._mask = signal.pthread_sigmask(signal.SIG_BLOCK, ())
         self._handlers = {number: _signal.getsignal(number) for number in _OURS}
         if self._board.must_stop:  # since before it could hear a signal
@@ -131,7 +131,7 @@ class Child:
             wait_s = 0 if has_more else self._wait_s
         self.is_worn = not self._stopping and self._stint.is_worn_by(self._done)
         if self._stopping or self._rows:
-            self._claim(NOTHING)
+            self._claim(ONLY_FINISH)
         return self._done
 
     def stop(self) -> None:
@@ -249,7 +249,7 @@ class Child:
         )
         if outcome.objection:
             log.event("job.given_up", log.WARNING, job=job.job_id, reason=outcome.objection)
-        if outcome.what == "returned":
+        if outcome.what == "requeued":
             self._stopping = True
         if not self._board.note(row):  # too large: the supervisor could not finish it
             self._finish_large(outcome)
@@ -267,9 +267,9 @@ class Child:
         self._rows = []
         self._board.forget_notes()
 
-    def _look(self, signum: int, frame: FrameType | None) -> None:
+    def _check_board(self, signum: int, frame: FrameType | None) -> None:
         """The supervisor wants something: it stands on the board."""
-        why = self._board.must_leave
+        why = self._board.interrupt_reason
         if why == Board.TIMEOUT:
             limit_s = self._board.running.limit_s if self._board.running else 0
             raise JobTimeoutException(f"Task exceeded maximum timeout value ({limit_s:g} seconds)")

@@ -14,7 +14,7 @@ from jiffy import keys
 from jiffy.redis_io import Link, command, script_command
 
 LEASE_S = 10
-NOTHING = -1
+ONLY_FINISH = -1
 DEFAULT_TIMEOUT_S = 180
 # Some 300 years; much more than that is no number of seconds for Redis.
 LONGEST_S = 10**10
@@ -25,7 +25,7 @@ _LENGTHS = struct.Struct(">7I")
 class Claimed:
     """A job that this worker may run and finish, and no other, under this execution.
 
-    `kind` is "plain", "full" (it has what few jobs have: read it all), "corrupt" (it cannot be run)
+    `kind` is "plain", "full" (it has rare fields: read it all), "corrupt" (it cannot be run)
     or "expired" (it is canceled already, `data` is the reason).
     """
 
@@ -91,7 +91,7 @@ class Claimer:
     def claim(self, want: int, rows: Sequence[str] = (), wait_s: float = 0) -> Claim:
         """Send outcomes, wait up to `wait_s` until there may be a job, and claim up to `want`.
 
-        0: only what is to be done beside jobs; NOTHING: not even that.
+        0: only what is to be done beside jobs; ONLY_FINISH: not even that.
         """
         wakes = [keys.wake(queue) for queue in self.queues]
         wait: list[bytes] = [command("BLPOP", *wakes, wait_s)] if wait_s else []
@@ -157,7 +157,7 @@ class Claimer:
 def requeue_command(worker: str, keep: str) -> bytes:
     """The command that requeues what a worker holds beyond the execution `keep`."""
     return script_command(
-        "claim", [keys.worker(worker), keys.SUSPENDED], [worker, NOTHING, LEASE_S, "", keep]
+        "claim", [keys.worker(worker), keys.SUSPENDED], [worker, ONLY_FINISH, LEASE_S, "", keep]
     )
 
 

@@ -21,7 +21,7 @@ from jiffy import clock, keys
 from jiffy.producer.retry import Retry, Rules
 from jiffy.worker.claim import LONGEST_S, Claimed
 
-# What few jobs have, in RQ's fields and in ours.
+# Rare fields of a job, in RQ's fields and in ours.
 DETAILS = (
     "failure_ttl", "retries_left", "retry_intervals", "number_of_retries",
     "enqueue_at_front_on_retry", "repeats_left", "repeat_intervals", "rate_limit_key",
@@ -37,7 +37,7 @@ _FOR_WEBHOOKS_S = 60
 
 
 class Details:
-    """What few jobs have, read from Redis.  What cannot be read counts as missing."""
+    """A job's rare fields, read from Redis.  What cannot be read counts as missing."""
 
     def __init__(self, values: Sequence[Any] = ()) -> None:
         found = zip(DETAILS, values or [None] * len(DETAILS), strict=True)
@@ -97,7 +97,7 @@ class Outcome:
     func_name: str
     started_s: float
     ended_s: float = 0
-    what: Literal["finished", "failed", "stopped", "retried", "returned", "over"] = "returned"
+    what: Literal["finished", "failed", "stopped", "retried", "requeued", "over"] = "requeued"
     value: bytes | None = None
     error: str = ""
     error_names: tuple[str, ...] = ()
@@ -111,7 +111,7 @@ class Outcome:
     @property
     def is_known(self) -> bool:
         """Whether the job has ended; until then, it goes back to its queue."""
-        return self.what != "returned"
+        return self.what != "requeued"
 
     def fail(self, error: str, *, names: tuple[str, ...] = (), may_retry: bool = True) -> None:
         self.what, self.value, self.error = "failed", None, error
@@ -119,7 +119,14 @@ class Outcome:
 
 
 def row(outcome: Outcome) -> str:
-    """The plan for an outcome, as finish.lua reads it: JSON."""
+    """The plan for an outcome, as finish.lua reads it: JSON.
+
+    Its fields are the parameters of `finish` there.  Started and ended are given as RQ writes them
+    and in s; `ttl_s` -1 keeps it without end; `kind` 0 is no result.  `more` is what is rare: `set`
+    (fields and values), `count` (successful, failed or ""), `again` (queued or scheduled),
+    `delay_s`, `front`, `keep_result` (without end), `limit` (its rate limit), `has_parents`, `part`
+    ([result, error] as JSON, where a workflow waits for it), `todo` (what workers do next for it).
+    """
     job = outcome.job
     status, ttl_s, kind, packed, more = _PLANS[outcome.what](outcome)
     details = outcome.details
@@ -238,7 +245,7 @@ _PLANS = {
     "failed": _failed,
     "stopped": _stopped,
     "retried": _retried,
-    "returned": _unwritten,
+    "requeued": _unwritten,
     "over": _unwritten,
 }
 

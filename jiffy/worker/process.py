@@ -18,8 +18,8 @@ from typing import Any, NoReturn
 from jiffy import clock, log, system
 
 # The signal that makes a child look at the board.
-LOOK = system.SPARE_SIGNAL
-_FROM_SUPERVISOR = (signal.SIGTERM, signal.SIGINT, LOOK)
+CHECK_BOARD = system.SPARE_SIGNAL
+_FROM_SUPERVISOR = (signal.SIGTERM, signal.SIGINT, CHECK_BOARD)
 # The environment variable with what a spawned process is to do.
 _PART = "JIFFY_PART"
 _SAME_SIGNAL_S = 0.5  # a terminal, honcho and a shell may all pass on the same Ctrl-C
@@ -193,7 +193,7 @@ class Signals:
         os.set_blocking(self._read, False)
         os.set_blocking(self._write, False)
         handlers = {signal.SIGTERM: self._on_stop, signal.SIGINT: self._on_stop}
-        for number in (signal.SIGCHLD, LOOK):  # to be woken by one, to survive the other
+        for number in (signal.SIGCHLD, CHECK_BOARD):  # to be woken by one, to survive the other
             handlers[number] = lambda *_: None  # type: ignore[index]
         self._before = {number: signal.signal(number, do) for number, do in handlers.items()}
         self._wakeup = signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)

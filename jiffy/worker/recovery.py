@@ -32,7 +32,7 @@ class Verdict(Enum):
 
     COUNT = "count"  # back to the front, unless it has crashed too many workers
     FREE = "free"  # back to the front: it was not its fault
-    FAIL = "keep"  # failed, for the reason given
+    FAIL = "fail"  # failed, for the reason given
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,7 +112,7 @@ class Recovery:
     def look_at_workflows() -> bytes:
         """The command that finds such parts; its answer is for `end_parts`."""
         limits = [_MOST_JOBS, _MOST_PARTS, _MOST_BYTES, _LOOK_AGAIN_S]
-        return script_command("join_look", [keys.JOINS], limits)
+        return script_command("join", [keys.JOINS], ["find", *limits])
 
     def end_parts(self, found: list[Any]) -> None:
         """End the parts that were found, in one exchange.
@@ -120,10 +120,10 @@ class Recovery:
         Raises redis-py's errors, once all others are done; safe to repeat.
         """
         if found:
-            words: list[Any] = []
+            words: list[Any] = ["end"]
             for waiting, part, status, latest in found:
                 words += [waiting, part, *_ending(status.decode(), latest)]
-            self._link.run("join_over", [keys.JOINS], words)
+            self._link.run("join", [keys.JOINS], words)
 
     def _finish(
         self, worker: str, job: Claimed, reason: str, *, what: Any,

@@ -43,7 +43,7 @@ class Interrupted(BaseException):
 
 
 def read_details(link: Link, job_id: str) -> Details:
-    """What few jobs have, of one job: one exchange, which moves nothing large."""
+    """The rare fields of one job: one exchange, which moves nothing large."""
     key: Any = keys.job(job_id).encode("utf-8", "surrogateescape")
     command = script_command("peek", [key], [_MOST_DETAIL_BYTES, *DETAILS])
     ((values,),) = link.insist(lambda: link.exchange(command))

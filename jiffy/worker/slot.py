@@ -43,7 +43,7 @@ class _Numbers(ctypes.Structure):
     is_asleep: float  # waiting for work
     is_halted: float  # it begins nothing more of this batch
     is_stopped: float  # it ends after the job that runs
-    must_leave: float  # why the job that began at `meant` must end
+    interrupt_reason: float  # why the job that began at `meant` must end
     meant: float
     outcomes: float  # how many bytes of them there are
     _fields_ = [(name, ctypes.c_double) for name in __annotations__]
@@ -135,11 +135,11 @@ class Board:
         self._numbers.is_asleep = is_asleep
 
     @property
-    def must_leave(self) -> int:
+    def interrupt_reason(self) -> int:
         """Why the running job must end now: INTERRUPT, TIMEOUT, or 0."""
         numbers = self._numbers
         is_meant = numbers.position >= 0 and numbers.meant == numbers.began
-        return int(numbers.must_leave) if is_meant else 0
+        return int(numbers.interrupt_reason) if is_meant else 0
 
     @property
     def must_stop(self) -> bool:
@@ -181,7 +181,7 @@ class Board:
 
     def interrupt(self, running: Running, why: int) -> None:
         """Write why the running job must end; a signal makes the child look."""
-        self._numbers.must_leave, self._numbers.meant = why, running.began
+        self._numbers.interrupt_reason, self._numbers.meant = why, running.began
 
 
 @dataclass
@@ -252,4 +252,4 @@ class Slot:
 
     def _wake(self) -> None:
         if self.pid:
-            process.send(self.pid, process.LOOK)
+            process.send(self.pid, process.CHECK_BOARD)

@@ -24,7 +24,7 @@ from jiffy.worker.recovery import SWEEP_EVERY_S, Death, Recovery, Verdict
 from jiffy.worker.slot import Running, Slot
 
 TICK_S, IDLE_TICK_S = 0.05, 0.1
-LOOK_EVERY_S = HEAR_EVERY_S = 0.1
+WAKE_EVERY_S = HEAR_EVERY_S = 0.1
 DUE_EVERY_S = MEMORY_EVERY_S = 1
 MAINTAIN_EVERY_S = 5
 MOST_DUE = 1000
@@ -61,7 +61,7 @@ class Supervisor:
             _Timer(SWEEP_EVERY_S, self._recovery.sweep),
             _Timer(MAINTAIN_EVERY_S, self._maintain),
             _Timer(MEMORY_EVERY_S, self._watch_memory),
-            _Timer(LOOK_EVERY_S, self._look),
+            _Timer(WAKE_EVERY_S, self._wake_sleepers),
             _Timer(DUE_EVERY_S, self._enqueue_due),
         ]
 
@@ -233,10 +233,10 @@ class Supervisor:
     def _maintain(self) -> bool:
         return self._recovery.maintain(self._queue_keys, MAINTAIN_EVERY_S)
 
-    def _look(self) -> None:
+    def _wake_sleepers(self) -> None:
         """RQ's own producers wake no worker: look at the queues for those who sleep."""
         if any(slot.board.is_asleep for slot in self._slots):
-            self._link.run("look", self._queue_keys, [])
+            self._link.run("due", self._queue_keys, [0])
 
 
 class Commands:

@@ -122,7 +122,7 @@ def test_expired_jobs_do_not_keep_others_from_running(redis, work):
     assert set(registered(redis, "canceled")) == {job.id for job in late}
 
 
-@pytest.mark.parametrize("what", ["returned", "failed"])
+@pytest.mark.parametrize("what", ["requeued", "failed"])
 def test_a_job_that_was_started_once_does_not_expire(redis, work, what):
     job = add_in_time(retry=Retry(3, pause=0))
     finish(redis, *claim(redis), what)

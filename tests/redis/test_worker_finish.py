@@ -30,7 +30,7 @@ OUTCOMES = {
     "failed": {"error": "it broke"},
     "stopped": {"error": "it was stopped"},
     "retried": {"retry": rq.Retry(3)},
-    "returned": {},
+    "requeued": {},
 }
 
 
@@ -104,7 +104,7 @@ def test_a_worker_counts_what_it_ran_and_is_idle_then(redis):
 
 def test_a_job_that_goes_back_was_never_begun(redis, claimed):
     enqueue(redis, queue="low")
-    finish(redis, claimed, "returned")
+    finish(redis, claimed, "requeued")
 
     assert (queued(redis), status(redis)) == (["default-0"], "queued")
     assert not redis.exists(keys.results("default-0"), WIP)

@@ -8,7 +8,7 @@ from rq import Callback, Repeat, Retry, Webhook
 from rq.suspension import suspend
 
 from jiffy import keys
-from jiffy.worker.process import LOOK
+from jiffy.worker.process import CHECK_BOARD
 from jiffy.worker.recovery import Death, Verdict
 from jiffy.worker.slot import Board
 from tests.jobs import worker as worker_jobs
@@ -156,7 +156,7 @@ def interrupt_as_callback(job, redis, *error):
     """Play the supervisor, whose grace is over."""
     Stage.board.stop()
     Stage.board.interrupt(Stage.board.running, Board.INTERRUPT)
-    os.kill(os.getpid(), LOOK)
+    os.kill(os.getpid(), CHECK_BOARD)
 
 
 def test_a_callback_that_a_deploy_interrupts_is_called_again(redis, monkeypatch):

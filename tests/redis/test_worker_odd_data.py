@@ -237,7 +237,7 @@ def forget_worker_and_maintain(redis, held):
 STEPS = {
     "finish": lambda redis, held: [finish(redis, one, value=b"5") for one in held],
     "fail": lambda redis, held: [finish(redis, one, "failed", error="it broke") for one in held],
-    "return": lambda redis, held: [finish(redis, one, "returned") for one in held],
+    "return": lambda redis, held: [finish(redis, one, "requeued") for one in held],
     "recover": lambda redis, held: recover(redis, held, execution=held[0].execution),
     "recover a killed one": lambda redis, held: recover(
         redis, held, execution=held[1].execution, verdict=Verdict.FAIL

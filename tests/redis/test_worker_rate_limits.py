@@ -90,12 +90,12 @@ def test_the_end_of_a_job_frees_its_slot_for_the_oldest_that_waits(redis, end, t
 @pytest.mark.parametrize(
     "end",
     [
-        lambda redis, claimed: finish(redis, claimed, "returned"),
+        lambda redis, claimed: finish(redis, claimed, "requeued"),
         lambda redis, claimed: finish(redis, claimed, "retried", retry=rq.Retry(3)),
         lambda redis, claimed: die(redis, claimed),
         lambda redis, claimed: die(redis, claimed, is_gone=True),
     ],
-    ids=["returned", "retried at once", "crashed", "vanished"],
+    ids=["requeued", "retried at once", "crashed", "vanished"],
 )
 def test_a_job_that_is_queued_again_keeps_its_slot(redis, end):
     first, second, third = enqueue(redis)

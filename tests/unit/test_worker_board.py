@@ -55,12 +55,12 @@ def test_outcomes_are_noted_as_long_as_they_fit_until_the_next_batch(board):
 def test_a_reason_to_leave_is_for_the_job_that_it_was_meant_for_only(board):
     board.begin(0, limit_s=180)
     board.interrupt(board.running, Board.TIMEOUT)
-    reasons = [board.must_leave]
+    reasons = [board.interrupt_reason]
     board.end()
-    reasons.append(board.must_leave)
+    reasons.append(board.interrupt_reason)
     board.begin(1, limit_s=180)
 
-    assert [*reasons, board.must_leave] == [Board.TIMEOUT, 0, 0]
+    assert [*reasons, board.interrupt_reason] == [Board.TIMEOUT, 0, 0]
 
 
 def test_a_callback_has_a_limit_and_a_beginning_of_its_own(board):

@@ -23,7 +23,7 @@ def details(**fields):
 
 
 def plan(what, found=NO_DETAILS, **fields):
-    """The plan for an outcome: its status, and what few jobs have."""
+    """The plan for an outcome: its status, and its rare fields."""
     row = json.loads(finish.row(Outcome(JOB, "f", 1.5, 2.25, what, details=found, **fields)))
     return row[STATUS], (row[MORE:] or [{}])[0]
 
@@ -147,7 +147,7 @@ def test_without_repeats_left_it_does_not(left):
     assert plan("finished", details(repeats_left=left))[1] == {}
 
 
-@pytest.mark.parametrize("what", ["failed", "stopped", "retried", "returned"])
+@pytest.mark.parametrize("what", ["failed", "stopped", "retried", "requeued"])
 def test_only_a_finished_job_repeats(what):
     more = plan(what, details(repeats_left=2), retry=rq.Retry(1, 60))[1]
 

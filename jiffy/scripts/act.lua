@@ -1,0 +1,59 @@
+-- Act on a job, in one step, or leave it alone: cancel one that has not begun, retry one that failed, was stopped or
+-- canceled (it goes back on its queue), tell the worker of one that runs to stop it.
+-- KEYS: the job
+-- ARGV: its id; cancel, retry or stop; the time limit in s of a job that has none; the channel of commands, without the
+--       worker's name, and the command
+-- Returns the status that the job had ('' for none); 1 if it was done, else 0; for stop: its worker's name, and how many
+--         heard the command
+--include lib
+--include release
+local key, id, action = KEYS[1], ARGV[1], ARGV[2]
+local job = fields(key, 'status', 'origin', 'jiffy:reason', 'rate_limit_key', 'allow_dependency_failures', 'ttl', 'data',
+  'worker_name')
+if not job or call('EXISTS', key) == 0 then return {'', 0} end
+local status, queue, reason, limit, may_fail, ttl, data, worker = unpack(job)
+status, queue, worker = status or 'unknown', queue or '', worker or ''
+
+if action == 'cancel' then
+  -- The status alone is not enough: a worker of RQ's may have popped the id and not marked it yet.
+  local waits_in = ({scheduled = 'scheduled:' .. queue, deferred = 'deferred:' .. queue, ready_to_enqueue = 'ready:' .. queue,
+    rate_limited = limit and 'rl:' .. limit .. ':rate_limited'})[status]
+  local taken_off = status == 'queued' and call('LREM', RQ .. 'queue:' .. queue, 0, id)
+    or waits_in and call('ZREM', RQ .. waits_in, id)
+  if not taken_off or taken_off == 0 then return {status, 0} end
+  call('HSET', key, 'status', 'canceled')
+  -- If it was to be retried, this is the reason: its last line tells it from a reason for the cancel.
+  if reason then call('HSET', key, 'jiffy:reason', 'It was not tried again after ' .. string.match(reason, '[^\n]*$')) end
+  call('ZADD', RQ .. 'canceled:' .. queue, time[1], id)
+  call('ZREM', OWN .. 'expiring', id)
+  if limit then free_slot(limit, id) end
+  -- A process that is just releasing it in RQ's way has read that it waits, and watches these sets: touch them.
+  for _, parent in ipairs(call('SRANDMEMBER', RQ .. 'job::' .. id .. ':dependencies', MOST_KEYS)) do
+    local dependents = job_key(parent) .. ':dependents'
+    if call('SREM', dependents, id) == 1 then call('SADD', dependents, id) end
+  end
+elseif action == 'retry' then
+  local registry = ({failed = 'failed:', stopped = 'failed:', canceled = 'canceled:'})[status]
+  -- A part of a workflow that never got what the others return cannot run.
+  local is_unfit = status == 'canceled' and string.find(data or '', RESULT, 1, true)
+  if not registry or queue == '' or is_unfit then return {status, 0} end
+  call('HSET', key, 'started_at', '', 'ended_at', '')
+  call('HSETNX', key, 'timeout', ARGV[3])
+  call('PERSIST', key)
+  -- One that was canceled as it waited for others waits on, as long as one of them has not ended.
+  if status == 'canceled' and not is_met(id, may_fail == '1') then
+    call('ZADD', RQ .. 'deferred:' .. queue, time[1], id)
+    call('HSET', key, 'status', 'deferred')
+    if ttl then try('EXPIRE', key, ttl) end
+  elseif not enqueue(queue, id, false) then
+    return redis.error_reply('WRONGTYPE the key of queue ' .. queue .. ' holds something else')
+  end
+  call('ZREM', RQ .. registry .. queue, id)
+  -- Crashes count anew: somebody has looked.
+  call('HDEL', key, 'jiffy:crashes', 'jiffy:causes', 'jiffy:reason', 'jiffy:broken_by', 'jiffy:progress', 'exc_info')
+elseif status == 'started' then
+  return {status, 1, worker, call('PUBLISH', ARGV[4] .. worker, ARGV[5])}
+else
+  return {status, 0}
+end
+return {status, 1}
