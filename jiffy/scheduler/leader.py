@@ -7,7 +7,7 @@ import json
 import os
 import secrets
 import socket
-from typing import Any
+from contextlib import suppress
 
 from redis import Redis
 
@@ -33,27 +33,21 @@ class Leader:
     def __init__(self, redis: Redis, *, keeps_stock_out: bool = False) -> None:
         self._redis = redis
         self._stock_ms = None if keeps_stock_out else _LEASE_MS
-        self._token = secrets.token_hex(8)
+        self._token = secrets.token_hex(8)  # in the key's value while this process leads
         self._who = f"{settings().dyno or socket.gethostname()}:{os.getpid()}"
-        self._own: bytes | None = None  # the key's value while this process leads
-        self._claim: str | None = None  # its value if a claim, not yet answered, was granted
         self._renewed_at = -LEASE_S
         self._is_doubted = False
-        self._others: object = None  # the process that was last seen to lead
+        self._other: object = None  # the process that was last seen to lead
         self._free_in_s = 0.0
+        self.is_held = False  # whether this process led when it was last asked
         self.is_new = False  # whether the last `leads` took the lead, rather than kept it
-
-    @property
-    def is_held(self) -> bool:
-        """Whether this process led when it was last asked."""
-        return self._own is not None
 
     def leads(self) -> bool:
         """Renew the lead, or take it if it is free; return whether it is this process'."""
         asked_at, self.is_new = clock.monotonic(), False
-        if self._own and asked_at < self._renewed_at + RENEW_AFTER_S:
+        if self.is_held and asked_at < self._renewed_at + RENEW_AFTER_S:
             return True
-        if not self._is_renewed() and not self._is_taken():
+        if not (self.is_held and not self._is_doubted and self._renew()) and not self._take():
             return False
         self._renewed_at = asked_at
         return True
@@ -70,57 +64,41 @@ class Leader:
         self._redis.blpop([keys.LEADER_LEFT], max(self._free_in_s, _SHORTEST_WAIT_S))
 
     def resign(self) -> None:
-        """Let another lead, now.  Raises redis-py's errors."""
-        value = self._own or self._claim
-        if value:
-            leader = [keys.LEADER, keys.LEADER_LEFT]
-            run_script(self._redis, "resign", leader, [value, _LEASE_MS])
-        self._own = self._claim = None
+        """Let another lead, now, also where the answer to a claim was lost."""
+        run_script(self._redis, "resign", [keys.LEADER, keys.LEADER_LEFT], [self._token, _LEASE_MS])
+        self.is_held = False
 
-    def _is_renewed(self) -> bool:
+    def _renew(self) -> bool:
         """At worst, another's lease is renewed by it for once."""
-        if self._own is None or self._is_doubted:
-            return False
         with self._redis.pipeline(transaction=False) as pipe:
             pipe.getex(keys.LEADER, px=_LEASE_MS)
             pipe.set(keys.STOCK_LOCK, self._who, px=self._stock_ms)
             value, _ = pipe.execute(raise_on_error=False)  # a full Redis still renews the lease
         if isinstance(value, Exception):
             raise value
-        return bool(self._own == value)
+        return self._token.encode() in (value or b"")
 
-    def _is_taken(self) -> bool:
+    def _take(self) -> bool:
         """Take the lead if it is free; it may be ours, in doubt or as an answer was lost."""
         claim = {"who": self._who, "since": clock.rq_text(clock.wall()), "token": self._token}
-        self._claim = json.dumps(claim)
         with self._redis.pipeline(transaction=False) as pipe:
-            pipe.set(keys.LEADER, self._claim, nx=True, px=_LEASE_MS)
+            pipe.set(keys.LEADER, json.dumps(claim), nx=True, px=_LEASE_MS)
             pipe.get(keys.LEADER)
             pipe.pttl(keys.LEADER)
             # One of ours leads, whichever; one that waits does not change how long the lock lasts.
             pipe.set(keys.STOCK_LOCK, self._who, px=_LEASE_MS, nx=True)
-            _, value, left_ms, _ = pipe.execute()
-        self._claim, self._is_doubted = None, False
-        holder = _read(value)
-        is_ours = holder.get("token") == self._token
-        self.is_new = is_ours and value != self._own
-        self._free_in_s = max(0, left_ms) / 1000
-        self._note(value if is_ours else None, holder.get("who"))
-        return is_ours and (self._is_renewed() or self.is_new)
-
-    def _note(self, own: bytes | None, who: object) -> None:
-        if own and not self._own:
+            is_taken, value, left_ms, _ = pipe.execute()
+        self._is_doubted, self._free_in_s = False, max(0, left_ms) / 1000
+        was_held, self.is_held = self.is_held, self._token.encode() in (value or b"")
+        self.is_new = self.is_held and bool(is_taken or not was_held)
+        who: object = None
+        with suppress(ValueError, AttributeError):  # not data of ours
+            who = json.loads(value or b"{}").get("who")
+        if self.is_new and not was_held:
             log.event("leader.gained", who=who)
-        elif self._own and not own:
+        elif was_held and not self.is_held:
             log.event("leader.lost", log.WARNING, to=who)
-        if not own and who and who != self._others:
+        if not self.is_held and who and who != self._other:
             log.event("leader.followed", who=who)
-        self._own, self._others = own, None if own else who or self._others
-
-
-def _read(value: bytes | None) -> dict[str, Any]:
-    try:
-        claim = json.loads(value or b"{}")
-    except ValueError:
-        return {}
-    return claim if isinstance(claim, dict) else {}
+        self._other = None if self.is_held else who or self._other
+        return self.is_held and (self._renew() or self.is_new)

@@ -135,7 +135,7 @@ def test_who_is_reported_to_stop_while_it_takes_the_lead_leaves_it(redis, leader
 def unanswered(leader):
     """As it is when its claim was granted, and the wait for the answer was broken off."""
     assert leader.leads()
-    leader._own, leader._claim = None, leader._own
+    leader.is_held = False
     return leader
 
 
