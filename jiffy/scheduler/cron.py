@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from functools import lru_cache
-from itertools import chain, product, takewhile
+from itertools import product, takewhile
 from typing import NamedTuple, Self
 
 from jiffy import clock
@@ -194,46 +194,38 @@ class Cron(Timing):
     def _after(self, moment: datetime) -> Iterator[datetime]:
         begin = wall(moment, self.zone)
         # Of an hour that is about to be shown again, the times that have passed come again.
-        later = wall(moment + _LONGEST_CHANGE, self.zone)
-        begin -= max(begin + _LONGEST_CHANGE - later, timedelta())
+        soon = wall(moment + _LONGEST_CHANGE, self.zone)
+        begin -= max(begin + _LONGEST_CHANGE - soon, timedelta())
         times = _times_of_an_hour(self.fields[1], self.fields[0])
-        again: list[datetime] = []  # what the clock shows a second time
-        last = moment
+        last, coming = moment, list[datetime]()
         for hour in self._hours(begin):
-            offsets = {
-                end.replace(tzinfo=self.zone, fold=fold).utcoffset()
-                for end, fold in product((hour, hour + _HOUR), (0, 1))
-            }
-            if len(offsets) == 1:  # no clock was ever changed twice within one hour
-                plain = hour.replace(tzinfo=self.zone).astimezone(UTC)
-                found: Iterable[datetime] = chain(again, map(plain.__add__, times))
-                again = []
-            else:
-                found = self._around_a_change([hour + time_ for time_ in times], again)
-            for slot in found:
+            ends = product((hour, hour + _HOUR), (0, 1))
+            edges = [end.replace(tzinfo=self.zone, fold=fold) for end, fold in ends]
+            if len({edge.utcoffset() for edge in edges}) == 1 and not coming:
+                slots = map(edges[0].astimezone(UTC).__add__, times)
+            else:  # what the clock shows a second time may come after times of later hours
+                later = min(edge.astimezone(UTC) for edge in edges[2:])
+                found = sorted([*coming, *self._moments(hour, times)])
+                slots = takewhile(later.__gt__, found)
+                coming = [slot for slot in found if slot >= later]
+            for slot in slots:
                 if slot > last:
                     yield slot
                     last = slot
+        yield from coming  # the calendar ends
 
-    def _around_a_change(self, walls: list[datetime], again: list[datetime]) -> list[datetime]:
-        """The moments of times of the clock; those that it shows twice are added to `again`, which
-        is emptied behind them."""
-        found: list[datetime] = []
-        for shown in walls:
+    def _moments(self, hour: datetime, times: Iterable[timedelta]) -> Iterator[datetime]:
+        """When the clock shows these times of an hour, or the moment when it skips them."""
+        for shown in (hour + time_ for time_ in times):
             first, second = (
                 shown.replace(tzinfo=self.zone, fold=fold).astimezone(UTC) for fold in (0, 1)
             )
-            if first < second:
-                found.append(first)
-                again += [second] if self.runs_in_real_time else []
-                continue
-            found += again
-            again.clear()
-            if first == second:
-                found.append(first)
+            if first <= second:
+                yield first
+                if self.runs_in_real_time:
+                    yield second
             elif not self.runs_in_real_time:
-                found.append(first_shown(shown, self.zone))
-        return found
+                yield first_shown(shown, self.zone)
 
     def _hours(self, begin: datetime) -> Iterator[datetime]:
         """The hours of the clock, from that of `begin` on, in which there may be run times."""
