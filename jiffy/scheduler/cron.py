@@ -202,7 +202,7 @@ class Cron(Timing):
             ends = product((hour, hour + _HOUR), (0, 1))
             edges = [end.replace(tzinfo=self.zone, fold=fold) for end, fold in ends]
             if len({edge.utcoffset() for edge in edges}) == 1 and not coming:
-                slots = map(edges[0].astimezone(UTC).__add__, times)
+                slots: Iterator[datetime] = map(edges[0].astimezone(UTC).__add__, times)
             else:  # what the clock shows a second time may come after times of later hours
                 later = min(edge.astimezone(UTC) for edge in edges[2:])
                 found = sorted([*coming, *self._moments(hour, times)])

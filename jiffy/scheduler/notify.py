@@ -6,7 +6,7 @@ three times, then given up; it may be lost when this process ends, and is never 
 
 import json
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from datetime import datetime
 from functools import partial
@@ -34,9 +34,7 @@ _THREADS = 4
 _TIMEOUT_S = 5
 _PAUSES_S = (1, 4)
 
-_Message = tuple[
-    str, str, Callable[[], object]
-]  # entry's name, receiver as it is shown, how to send
+_Message = tuple[str, str, Callable[[], object]]  # entry, receiver as it is shown, how to send
 
 
 class Notifier:
@@ -62,23 +60,30 @@ class Notifier:
         for _, group in groupby(reported, key=lambda one: one.entry.id):
             first, *others = group
             slots = first.slots + sum(one.slots for one in others)
-            self._report(first.entry, first.slot, now, NO_SCHEDULER, slots)
+            self.report(first.entry, first.slot, now, NO_SCHEDULER, slots)
 
-    def left_out(self, missed: Iterable["Made"], now: datetime) -> None:
-        """Report slots that have no job because of when SCHEDULE was declared."""
-        for one in missed:
-            self._report(one.entry, one.slot, now, one.reason)
-
-    def broken(self, entry: Entry, reason: str, now: datetime) -> None:
-        """Report an entry that cannot be enqueued; the slot is when that was found."""
-        self._report(entry, now, now, f"broken: {reason}")
+    def report(
+        self, entry: Entry, slot: datetime, now: datetime, reason: str, slots: int = 1
+    ) -> None:
+        """Report a slot that has no job, or that the entry was found broken at `slot`."""
+        receiver, arguments = entry.on_missed, alert_arguments(entry.name, slot, reason)
+        if isinstance(receiver, str):
+            body = dict(zip(("entry", "slot", "reason"), arguments, strict=True))
+            late_s = round((now - slot).total_seconds(), 3)
+            send = partial(_request, receiver, body | {"slots": slots, "late_s": late_s})
+            self.put(entry.name, shown(receiver), send)
+        elif receiver:
+            job_id = f"{entries.job_id_of(entry.id, slot)}-missed"
+            self.put(entry.name, shown(receiver), partial(_enqueue, receiver, job_id, arguments))
 
     def ended(self, ended: Iterable[tuple[Entry, entries.Run]]) -> None:
         """Ping for each job that has succeeded; where it has failed, at `/fail`."""
         for entry, run in sorted(ended, key=lambda one: one[1].slot):
             if entry.ping and run.outcome in ("finished", "failed", "stopped"):
-                url = entry.ping if run.outcome == "finished" else _with_fail(entry.ping)
-                self.put(entry.name, shown(entry.ping), partial(_request, url))
+                url = urlsplit(entry.ping)
+                if run.outcome != "finished":  # as healthchecks.io has it, and others after it
+                    url = url._replace(path=f"{url.path.rstrip('/')}/fail")
+                self.put(entry.name, shown(entry.ping), partial(_request, urlunsplit(url)))
 
     def put(self, entry_name: str, receiver: str, send: Callable[[], object]) -> None:
         """Have it sent, soon; where too many wait already, it is dropped."""
@@ -91,58 +96,38 @@ class Notifier:
                 log.event("alert.dropped", log.ERROR, entry=entry_name, waiting=waiting.qsize())
             self._is_full = True
 
-    def _report(
-        self, entry: Entry, slot: datetime, now: datetime, reason: str, slots: int = 1
-    ) -> None:
-        receiver = entry.on_missed
-        if receiver is None:
-            return
-        if isinstance(receiver, str):
-            name, at, _ = alert_arguments(entry.name, slot, reason)
-            late_s = round((now - slot).total_seconds(), 3)
-            body = {"entry": name, "slot": at, "slots": slots, "reason": reason, "late_s": late_s}
-            send = partial(_request, receiver, body)
-        else:
-            send = partial(_enqueue, receiver, entry, slot, reason)
-        self.put(entry.name, shown(receiver), send)
-
     def _go_on(self, waiting: "Queue[_Message]") -> NoReturn:
         while True:
-            self._deliver(*waiting.get())
+            entry_name, receiver, send = waiting.get()
+            reason = _try_to(send)
+            if reason and (entry_name, receiver) not in self._failing:
+                log.event("alert.failed", log.ERROR, entry=entry_name, to=receiver, reason=reason)
+            (self._failing.add if reason else self._failing.discard)((entry_name, receiver))
             waiting.task_done()
 
-    def _deliver(self, entry_name: str, receiver: str, send: Callable[[], object]) -> None:
-        for pause_s in (*_PAUSES_S, None):
-            try:
-                send()
-                self._failing.discard((entry_name, receiver))
-                return
-            except Exception as error:  # noqa: BLE001 - whatever is wrong, the next one is sent
-                reason = _reason(error)
-            if pause_s is not None:
-                clock.pause(pause_s)
-        if (entry_name, receiver) not in self._failing:
-            log.event("alert.failed", log.ERROR, entry=entry_name, to=receiver, reason=reason)
-        self._failing.add((entry_name, receiver))
+
+def _try_to(send: Callable[[], object]) -> str | None:
+    """Send it, with pauses; why that has failed, or None."""
+    for pause_s in (*_PAUSES_S, None):
+        try:
+            send()
+            return None
+        except Exception as error:  # noqa: BLE001 - whatever is wrong, the next one is sent
+            reason = _reason(error)
+        if pause_s is not None:
+            clock.pause(pause_s)
+    return reason
 
 
-def _enqueue(function: functions.Function, entry: Entry, slot: datetime, reason: str) -> None:
-    named = enqueue.options(job_id=f"{entries.job_id_of(entry.id, slot)}-missed")
+def _enqueue(function: functions.Function, job_id: str, arguments: Sequence[str]) -> None:
     # It may be there: of another scheduler, or of a try whose answer was lost.
     with suppress(DuplicateJob):
-        named(function, *alert_arguments(entry.name, slot, reason))
-
-
-def _with_fail(url: str) -> str:
-    """As healthchecks.io has it, and others after it."""
-    parts = urlsplit(url)
-    return urlunsplit(parts._replace(path=f"{parts.path.rstrip('/')}/fail"))
+        enqueue.options(job_id=job_id)(function, *arguments)
 
 
 def _request(url: str, body: object = None) -> None:
     """GET the URL, or POST `body` as JSON.  Raises OSError unless the answer is a good one."""
-    headers = {"User-Agent": f"jiffy/{jiffy.__version__}"}
-    headers |= {} if body is None else {"Content-Type": "application/json"}
+    headers = {"User-Agent": f"jiffy/{jiffy.__version__}", "Content-Type": "application/json"}
     data = None if body is None else json.dumps(body).encode()
     try:
         urlopen(Request(url, data, headers), timeout=_TIMEOUT_S).close()

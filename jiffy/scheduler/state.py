@@ -10,7 +10,7 @@ import json
 import logging
 import math
 from collections import Counter, deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 from hashlib import blake2b
@@ -106,10 +106,13 @@ class Schedule:
 
     def is_in_force(self) -> bool | None:
         """Whether this schedule is in force; None: it is not, and no newer one is."""
-        digest, since = in_force(self._redis)
+        digest, since = "", 0.0
+        with suppress(ResponseError, ValueError, TypeError, KeyError):  # not data of ours
+            stored = json.loads(self._redis.get(keys.IN_FORCE) or "")
+            digest, since = stored["table"], float(stored["since"])
         if digest == self.digest:
             return True
-        return False if since and self.since and since > self.since else None
+        return False if self.since and since > self.since.timestamp() else None
 
     def declare(self, now: datetime | None = None) -> Counter[str]:
         """Put this schedule in force at `now`: make Redis what it says, where that differs.
@@ -119,17 +122,17 @@ class Schedule:
         """
         redis, now = self._redis, now or self.look().now
         self.since = self.since or now
-        is_new = in_force(redis)[0] != self.digest
-        in_words = {"table": self.digest, "since": self.since.timestamp()}
-        redis.set(keys.IN_FORCE, json.dumps(in_words))
-        gone = _declared(redis) - self.entries.keys()
+        is_new = not self.is_in_force()
+        in_force = {"table": self.digest, "since": self.since.timestamp()}
+        redis.set(keys.IN_FORCE, json.dumps(in_force))
+        gone = _gone(redis, self.entries.keys())
         counts = Counter({"new": 0, "changed": 0, "same": 0, "gone": len(gone), "over": 0})
         if self.entries:
             redis.sadd(keys.DECLARED, *self.entries)
         for some in _parts(list(self.entries.values())):
             counts.update(self._declare_some(some, now))
-        for entry_id in sorted(gone):
-            _withdraw(redis, entry_id)
+        for entry_id, name in gone.items():
+            _withdraw(redis, entry_id, name)
         if is_new:
             wake(redis)
         self.declared_at = clock.monotonic()
@@ -164,8 +167,14 @@ class Schedule:
             plans.append(_Plan(entry, last, coming, missed))
             if verdict != "same":
                 projections.append(entry)
-                _log_verdict(entry, verdict, missed)
-                self.notifier.left_out(missed, now)
+                slots = ",".join(f"{one.slot:%Y-%m-%dT%H:%M:%SZ}" for one in missed)
+                more = {"missed": slots} if slots else {}
+                level = log.WARNING if slots or verdict == "over" else logging.INFO
+                log.event(
+                    f"entry.{verdict}", level, entry=entry.name, due=entry.timing.in_words(), **more
+                )
+                for one in missed:
+                    self.notifier.report(entry, one.slot, now, one.reason)
         self._project(projections, now)
         self._account_for(plans, now)
         return verdicts
@@ -207,7 +216,7 @@ class Schedule:
             if not has_hash:
                 self._project([entry], now)
                 log.event("entry.mended", log.WARNING, entry=entry.name, reason=_DELETED)
-                self.notifier.broken(entry, _DELETED, now)
+                self.notifier.report(entry, now, now, f"broken: {_DELETED}")
         return done
 
     def _note_slot(self, entry: Entry, slot: datetime, *, is_done: bool) -> None:
@@ -221,7 +230,7 @@ class Schedule:
         """Try it again later; the others go on."""
         if self._broken.get(entry.id) != reason:
             log.event("entry.broken", logging.ERROR, entry=entry.id, reason=reason)
-            self.notifier.broken(entry, reason, now)
+            self.notifier.report(entry, now, now, f"broken: {reason}")
         self._broken[entry.id] = reason
         self._slots.setdefault(entry.id, now.replace(microsecond=0))
         self._coming[entry.id] = now.timestamp() + _TRY_BROKEN_AGAIN_S
@@ -356,40 +365,29 @@ def _stored(redis: Redis, some: Sequence[Entry]) -> list[_Stored]:
     return stored
 
 
-def _log_verdict(entry: Entry, verdict: str, missed: Sequence[Made]) -> None:
-    """As a warning if it leaves out a slot."""
-    slots = ",".join(f"{one.slot:%Y-%m-%dT%H:%M:%SZ}" for one in missed)
-    more = {"missed": slots} if slots else {}
-    level = log.WARNING if slots or verdict == "over" else logging.INFO
-    log.event(f"entry.{verdict}", level, entry=entry.name, due=entry.timing.in_words(), **more)
-
-
-def in_force(redis: Redis) -> tuple[str, datetime | None]:
-    """A digest of the schedule that was put in force last, and when; "" if that is lost."""
-    with suppress(ResponseError, ValueError, TypeError, KeyError):  # not data of ours
-        stored = json.loads(redis.get(keys.IN_FORCE) or "")
-        return stored["table"], clock.from_wall(stored["since"])
-    return "", None
-
-
 def wake(redis: Any) -> None:
     """Let the scheduler that leads look again."""
     redis.delete(keys.SCHEDULE_WAKE)
     redis.rpush(keys.SCHEDULE_WAKE, 1)
 
 
-def _declared(redis: Redis) -> set[str]:
+def _gone(redis: Redis, kept: Collection[str]) -> dict[str, str]:
+    """The ids of the entries in Redis that are not `kept`, each with its name."""
     with redis.pipeline(transaction=False) as pipe:
         pipe.smembers(keys.DECLARED)
         [members] = answers(pipe)
-    if members is None:  # not data of ours
-        redis.delete(keys.DECLARED)
-    return {raw.decode("utf-8", "replace") for raw in members or ()}
+        if members is None:  # not data of ours
+            redis.delete(keys.DECLARED)
+        declared = {raw.decode("utf-8", "replace") for raw in members or ()}
+        gone = sorted(declared.difference(kept))
+        for entry_id in gone:
+            pipe.hget(keys.job(entry_id), keys.TICK_OF_FIELD)
+        names = [name.decode(errors="replace") if name else None for name in answers(pipe)]
+    return {entry_id: name or entry_id for entry_id, name in zip(gone, names, strict=True)}
 
 
-def _withdraw(redis: Redis, entry_id: str) -> None:
+def _withdraw(redis: Redis, entry_id: str, name: str) -> None:
     """Take an entry off the schedule; its jobs stay, and for a month its pause and its history."""
-    name: Any = redis.hget(keys.job(entry_id), keys.TICK_OF_FIELD)
     with redis.pipeline() as pipe:
         pipe.zrem(keys.ENTRIES, entry_id)
         pipe.srem(keys.DECLARED, entry_id)
@@ -398,7 +396,6 @@ def _withdraw(redis: Redis, entry_id: str) -> None:
         pipe.expire(keys.entry_state(entry_id), _KEPT_S)
         pipe.expire(keys.ticks(entry_id), _KEPT_S)
         pipe.execute()
-    name = name.decode(errors="replace") if name else entry_id
     log.event("entry.gone", entry=name, reason="it is not in SCHEDULE")
 
 
@@ -412,26 +409,19 @@ class Change(NamedTuple):
 
 def differences(redis: Redis, found: Sequence[Entry]) -> list[Change]:
     """What `declare` would change; nothing is written."""
-    gone = sorted(_declared(redis) - {entry.id for entry in found})
-    with redis.pipeline(transaction=False) as pipe:
-        for entry in found:
-            pipe.hget(keys.job(entry.id), keys.ENTRY_FIELD)
-        for entry_id in gone:
-            pipe.hget(keys.job(entry_id), keys.TICK_OF_FIELD)
-        stored = answers(pipe)
-    changes = [_change(entry, raw) for entry, raw in zip(found, stored, strict=False)]
-    names = [name.decode() if name else "?" for name in stored[len(found) :]]
-    return changes + [Change("gone", name) for name in names]
-
-
-def _change(entry: Entry, raw: bytes | None) -> Change:
-    if raw is None:
-        return Change("new", entry.name)
-    try:
-        was, becomes = json.loads(raw), entry.definition
-        names = sorted(was.keys() | becomes.keys(), key=lambda name: (name != "times", name))
-    except (ValueError, AttributeError):  # not data of ours
-        return Change("changed", entry.name, [("entry", "cannot be read", "as in SCHEDULE")])
-    pairs = [(name, was.get(name), becomes.get(name)) for name in names]
-    what = [(name, before, after) for name, before, after in pairs if before != after]
-    return Change("changed" if what else "same", entry.name, what)
+    changes = []
+    for entry, stored in zip(found, _stored(redis, found), strict=True):
+        becomes = entry.definition
+        try:
+            was = json.loads(stored.definition or "{}")
+            names = sorted(was.keys() | becomes.keys(), key=lambda name: (name != "times", name))
+            pairs = [(name, was.get(name), becomes.get(name)) for name in names]
+        except (ValueError, AttributeError):  # not data of ours
+            pairs = [("entry", "cannot be read", "as in SCHEDULE")]
+        what = [pair for pair in pairs if pair[1] != pair[2]]
+        kind: Any = "changed" if what else "same"
+        changes.append(
+            Change(kind, entry.name, what) if stored.definition else Change("new", entry.name)
+        )
+    gone = _gone(redis, [entry.id for entry in found])
+    return changes + [Change("gone", name) for name in gone.values()]

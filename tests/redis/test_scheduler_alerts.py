@@ -121,7 +121,7 @@ def test_two_schedulers_that_both_tell_enqueue_a_function_once(lead, redis, impa
     loops = [lead(add(on_missed=mail.send)) for _ in range(2)]
     for loop in loops:
         [entry] = loop._schedule.entries.values()
-        loop._schedule.notifier._report(entry, slot, slot, "no scheduler ran")
+        loop._schedule.notifier.report(entry, slot, slot, "no scheduler ran")
     for loop in loops:
         wait_until(lambda loop=loop: is_idle(loop))
 
