@@ -8,9 +8,10 @@ import difflib
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from functools import lru_cache
+from functools import partial
 from typing import Any, Literal, NamedTuple, TypeVar
 
 from redis import Redis
@@ -120,20 +121,18 @@ def history(redis: Redis, name: str, limit: int = 100) -> list[Run]:
     with redis.pipeline(transaction=False) as pipe:
         pipe.lrange(keys.ticks(entry_id), 0, limit - 1)
         [lines] = answers(pipe)
-    return [run for raw in lines or () if (run := _run(entry_id, raw))]
+    runs = (_or(partial(run_of, entry_id, line(raw)), None) for raw in lines or ())
+    return [run for run in runs if run]
 
 
 def moment(text: str) -> datetime:
     """When a pause ends: a time with its zone, or so long from now.  Raises InvalidValue."""
-    try:
+    with suppress(ValueError):
         return clock.read(text)
-    except ValueError:
-        pass
-    try:
-        return clock.now() + timedelta(seconds=clock.seconds(text, "until"))
-    except InvalidValue:
-        must = "a duration, such as 2h, or a time with its zone, such as 2030-01-31T06:00:00+01:00"
-        raise InvalidValue("until", text, must) from None
+    with suppress(InvalidValue):
+        return clock.now() + timedelta(seconds=clock.seconds(text))
+    must = "a duration, such as 2h, or a time with its zone, such as 2030-01-31T06:00:00+01:00"
+    raise InvalidValue("until", text, must)
 
 
 def pause(redis: Redis, name: str, *, who: str, why: str, until: datetime | None = None) -> None:
@@ -145,12 +144,9 @@ def pause(redis: Redis, name: str, *, who: str, why: str, until: datetime | None
         if until.tzinfo is None or until <= clock.now():
             raise InvalidValue("until", until.isoformat(), "a time in the future, with its zone")
         clock.in_calendar(until, "until")
-    paused = {
-        "who": _line("who", who),
-        "why": _line("why", why),
-        "since": clock.wall(),
-        "until": None if until is None else until.timestamp(),
-    }
+    end_s = None if until is None else until.timestamp()
+    paused = {"who": _line("who", who), "why": _line("why", why), "since": clock.wall()}
+    paused["until"] = end_s
     redis.hset(keys.entry_state(_known(redis, name)), "paused", json.dumps(paused))
 
 
@@ -182,17 +178,8 @@ def run_now(redis: Redis, name: str, who: str) -> str:
     slot = clock.from_wall(seconds + micros / 1e6)
     job_id = job_id_of(entry_id, slot, is_asked_for=True)
     run = [slot.timestamp(), line_of("n", slot, slot, reason=reason), job_id]
-    [answer] = run_script(
-        redis,
-        "entry_run",
-        [keys.IN_FORCE],
-        [
-            "",
-            json.dumps(
-                {"id": entry_id, "runs": [run], "fields": json.loads(fields), "asked": True}
-            ),
-        ],
-    )
+    plan = {"id": entry_id, "runs": [run], "fields": json.loads(fields), "asked": True}
+    [answer] = run_script(redis, "entry_run", [keys.IN_FORCE], ["", json.dumps(plan)])
     if isinstance(answer, bytes):
         raise ResponseError(answer.decode())
     return job_id
@@ -209,7 +196,9 @@ def entry_id_of(name: str) -> str:
 def job_id_of(entry_id: str, slot: datetime, *, is_asked_for: bool = False) -> str:
     """The id of the job of a slot: the same, whichever scheduler enqueues it."""
     name = entry_id.removeprefix(_ID_PREFIX)
-    return f"{name}-now-{slot:%Y%m%dT%H%M%S%f}Z" if is_asked_for else f"{name}-{_second(slot)}"
+    return (
+        f"{name}-now-{slot:%Y%m%dT%H%M%S%f}Z" if is_asked_for else f"{name}-{slot:%Y%m%dT%H%M%SZ}"
+    )
 
 
 def line_of(kind: str, slot: datetime, due: datetime, *, late_ms: int = 0, reason: str = "") -> str:
@@ -293,7 +282,7 @@ def _state(entry_id: str, score: float | None, job: Any, state: Any, last: bytes
         is_done=score is None,
         paused=_or(lambda: _pause(value(paused)), None) if paused else None,
         skip=_or(lambda: number(skip), None) or 0,
-        last=_run(entry_id, last) if last else None,
+        last=_or(lambda: run_of(entry_id, line(last)), None),
     )
 
 
@@ -303,10 +292,6 @@ def _or(parse: Callable[[], T], otherwise: T) -> T:
         return parse()
     except (NotShown, ValueError, TypeError, KeyError, AttributeError, OverflowError, OSError):
         return otherwise
-
-
-def _run(entry_id: str, raw: bytes) -> Run | None:
-    return _or(lambda: run_of(entry_id, line(raw)), None)
 
 
 def _words(shown: bytes | None, meta: bytes | None) -> str:
@@ -325,11 +310,6 @@ def _pause(stored: Mapping[str, Any]) -> Pause | None:
         return None
     who, why = (clip(str(stored[name]), _LONGEST_TEXT) for name in ("who", "why"))
     return Pause(who, why, clock.from_wall(stored["since"]), until)
-
-
-@lru_cache(maxsize=256)  # thousands of entries may be due at one moment
-def _second(slot: datetime) -> str:
-    return f"{slot:%Y%m%dT%H%M%SZ}"
 
 
 def _number(number: float) -> str:

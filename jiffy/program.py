@@ -7,7 +7,7 @@ from typing import NoReturn
 
 from redis.exceptions import RedisError
 
-from jiffy.errors import JiffyError
+from jiffy.errors import InvalidSchedule, JiffyError
 from jiffy.redis_io import explained
 
 USAGE_EXIT_CODE = JiffyError.exit_code
@@ -16,6 +16,8 @@ USAGE_EXIT_CODE = JiffyError.exit_code
 @contextmanager
 def in_one_line() -> Iterator[None]:
     """Print an error of ours, or why Redis cannot be used, as one line on stderr, and exit.
+
+    The mistakes in a schedule are a line each.
 
     The status is 1 if Redis cannot be reached or is full, else 2.
     """
@@ -30,5 +32,6 @@ def in_one_line() -> Iterator[None]:
 
 
 def _exit(error: JiffyError) -> NoReturn:
-    sys.stderr.write(f"{' '.join(str(error).split())}\n")
+    lines = str(error) if isinstance(error, InvalidSchedule) else " ".join(str(error).split())
+    sys.stderr.write(f"{lines}\n")
     sys.exit(error.exit_code)

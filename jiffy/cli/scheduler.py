@@ -13,7 +13,7 @@ import click
 
 from jiffy import clock, entries, redis_io
 from jiffy.cli import Command, redis_url, run, use_redis
-from jiffy.errors import InvalidSchedule, WrongArguments
+from jiffy.errors import WrongArguments
 from jiffy.producer import project
 from jiffy.producer.enqueue import check_options
 from jiffy.settings import settings
@@ -30,21 +30,10 @@ _NAMES = {"origin": "queue", "retries_left": "retry", "jitter_s": "jitter"}
 def run_scheduler(schedule: "Sequence[Line]", words: Sequence[str] | None = None) -> None:
     """Do what `schedule` says until a signal, or what else was typed.
 
-    Wrong entries end the process before it starts, with exit code 2 and a line for each.
+    An invalid entry ends the process before it starts, with exit status 2 and a line for each.
     """
     if code := run(command, words, given=(schedule,)):
         sys.exit(code)
-
-
-def checked(schedule: Iterable[object], where: str = "scheduler.py") -> "list[Entry]":
-    """Its entries; wrong ones end this process with exit code 2 and a line for each."""
-    from jiffy.scheduler import entry
-
-    try:
-        return entry.read(schedule, where)
-    except InvalidSchedule as error:
-        sys.stderr.write(f"{error}\n")
-        sys.exit(error.exit_code)
 
 
 class _Scheduler(click.Group):
@@ -93,6 +82,8 @@ def command() -> None:
 def _start(
     given: tuple[Sequence[object]] | None, reference: str, check: bool, dry_run: bool
 ) -> None:
+    from jiffy.scheduler import entry
+
     if reference in command.commands:
         what = "--check and --dry-run are about the whole schedule"
         raise WrongArguments(f"{what}: leave out {reference!r}.")
@@ -100,7 +91,7 @@ def _start(
         raise WrongArguments("--check and --dry-run: give one of them.")
     check_options()
     schedule = given[0] if given and not reference else project.schedule(reference)
-    found = checked(schedule, reference or "scheduler.py")
+    found = entry.read(schedule, reference or "scheduler.py")
     if check:
         if settings().is_production:
             _check_settings()
@@ -129,7 +120,7 @@ def _user() -> str:
     try:
         return getpass.getuser()
     except (KeyError, OSError):  # no name for this process' user
-        return "somebody"
+        return "unknown"
 
 
 _name = click.argument("name")
@@ -142,7 +133,8 @@ def _list() -> None:
     """Show the entries, when they are due and how they went."""
     rows = [("ENTRY", "NEXT (UTC)", "LAST", "TIMES")]
     for state in entries.read(redis_io.connected("scheduler")):
-        rows.append((state.name, _next(state), _last(state.last), state.words))
+        last = f"{state.last.outcome} {_shown(state.last.slot)}" if state.last else ""
+        rows.append((state.name, _next(state), last, state.words))
     click.echo(_aligned(rows))
 
 
@@ -199,25 +191,16 @@ def _skip(name: str, count: int) -> None:
         click.echo(f"{name} will not run again: there is nothing to skip.")
         return
     entries.skip_next(redis, name, count)
-    if not count:
-        click.echo(f"No run of {name} will be skipped.")
-        return
-    runs = "run" if count == 1 else f"{count} runs"
-    click.echo(f"The next {runs} of {name} will be skipped.")
+    runs = {0: "No run", 1: "The next run"}.get(count, f"The next {count} runs")
+    click.echo(f"{runs} of {name} will be skipped.")
 
 
 def _next(state: entries.State) -> str:
     if state.paused:
         end = f" until {_shown(state.paused.until)}" if state.paused.until else ""
         return f"paused by {state.paused.who}{end}: {state.paused.why}"
-    if state.next_at is None:
-        return "no more runs"
     skipped = f", skips {state.skip}" if state.skip else ""
-    return f"{_shown(state.next_at)}{skipped}"
-
-
-def _last(one: entries.Run | None) -> str:
-    return "" if one is None else f"{one.outcome} {_shown(one.slot)}"
+    return f"{_shown(state.next_at)}{skipped}" if state.next_at else "no more runs"
 
 
 def _shown(moment: datetime) -> str:
@@ -227,11 +210,7 @@ def _shown(moment: datetime) -> str:
 def _aligned(rows: Iterable[Sequence[str]]) -> str:
     rows = [[_in_one_line(text) for text in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = [
-        "  ".join(f"{text:{width}}" for text, width in zip(row, widths, strict=True))
-        for row in rows
-    ]
-    return "\n".join(map(str.rstrip, lines))
+    return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
 
 
 def _shown_schedule(found: "Sequence[Entry]", now: datetime) -> str:
@@ -261,25 +240,25 @@ def _shown_changes(changes: "Sequence[Change]", found: "Sequence[Entry]") -> str
     """What becomes of each entry that is not the same: a line for each detail."""
     counts = Counter[str](change.kind for change in changes)
     summary = ", ".join(f"{counts[kind]} {kind}" for kind in ("new", "changed", "gone", "same"))
-    in_words, rows = {}, []
-    for entry in found:
-        call, times = entry.job.description, entry.times_in_words()
-        in_words[entry.name] = f"{call} {times}, queue {entry.job.origin}"
+    calls = {
+        entry.name: f"{entry.job.description} {entry.times_in_words()}, queue {entry.job.origin}"
+        for entry in found
+    }
+    rows = []
     for kind, name, what in changes:
         details = [
             f"{_NAMES.get(field, field)}: {_value(before)} → {_value(after)}"
             for field, before, after in what
         ]
+        details = details if kind == "changed" else [calls.get(name, "")]
         heads = [(kind, name), *[("", "")] * len(details)]
-        details = details if kind == "changed" else [in_words.get(name, "")]
         rows += [(*head, detail) for head, detail in zip(heads, details, strict=False)]
-    shown = [row for row in rows if row[0] != "same"]
-    first = f"{_counted(found)}: {summary}. Nothing was written."
-    return f"{first}\n{_aligned(shown)}" if shown else first
+    shown = _aligned([row for row in rows if row[0] != "same"] or [("",)])
+    return f"{_counted(found)}: {summary}. Nothing was written.\n{shown}".rstrip()
 
 
 def _value(value: Any) -> str:
-    if value is None or value in ("", {}, []):
+    if value in (None, "", {}, []):
         return "none"
     return value if isinstance(value, str) else json.dumps(value)
 

@@ -49,8 +49,7 @@ def command(n: int | None, with_scheduler: str | None, **options: Any) -> None:
 
 
 def _scheduler(reference: str, redis: Redis) -> Callable[[], int]:
-    from jiffy.cli.scheduler import checked
-    from jiffy.scheduler import loop
+    from jiffy.scheduler import entry, loop
 
-    entries = checked(project.schedule(reference), reference or "scheduler.py")
+    entries = entry.read(project.schedule(reference), reference or "scheduler.py")
     return loop.companion(entries, redis)

@@ -107,21 +107,22 @@ class Scheduler(rq_scheduler.Scheduler):  # type: ignore[misc]
     def _enqueue(self, raw_id: bytes, score: float, now: datetime) -> str | None:
         """A broken entry is tried again later; the others go on."""
         entry_id = raw_id.decode(errors="backslashreplace")
-        reason, again_at = self._broken.get(entry_id, ("", 0.0))
-        if clock.monotonic() < again_at:
-            return None
-        try:
-            done = self._enqueue_or_forget(raw_id.decode(), score, now)
-        except Exception as error:  # whatever is in a hash, the others go on
-            if isinstance(error, RedisError) and is_away(error):
-                raise
-            found = f"{type(error).__name__}: {error}"
+        reason, again_at = self._broken.pop(entry_id, ("", 0.0))
+        if clock.monotonic() >= again_at:
+            try:
+                return self._enqueue_or_forget(raw_id.decode(), score, now)
+            except Exception as error:  # whatever is in a hash, the others go on
+                if isinstance(error, RedisError) and is_away(error):
+                    raise
+                found, again_at = (
+                    f"{type(error).__name__}: {error}",
+                    clock.monotonic() + _TRY_BROKEN_AGAIN_S,
+                )
             if found != reason:
                 log.event("entry.broken", logging.ERROR, entry=entry_id, reason=found)
-            self._broken[entry_id] = found, clock.monotonic() + _TRY_BROKEN_AGAIN_S
-            return None
-        self._broken.pop(entry_id, None)
-        return done
+            reason = found
+        self._broken[entry_id] = reason, again_at
+        return None
 
     def _enqueue_or_forget(self, entry_id: str, score: float, now: datetime) -> str | None:
         fields = (keys.TICK_OF_FIELD, "meta", "created_at")
@@ -138,11 +139,9 @@ class Scheduler(rq_scheduler.Scheduler):  # type: ignore[misc]
         queue = run_script(self.connection, "entry_enqueue", [keys.ENTRIES], arguments)
         if not queue:
             return None
-        slot, late_ms = f"{clock.from_wall(score):%Y-%m-%dT%H:%M:%SZ}", now.timestamp() - score
-        log.event(
-            "tick.enqueued", entry=entry_id, slot=slot, queue=queue.decode(), job=entry_id,
-            late_ms=round(late_ms * 1000),
-        )  # fmt: skip
+        slot, late_ms = clock.from_wall(score), round((now.timestamp() - score) * 1000)
+        known = {"entry": entry_id, "slot": f"{slot:%Y-%m-%dT%H:%M:%SZ}", "queue": queue.decode()}
+        log.event("tick.enqueued", **known, job=entry_id, late_ms=late_ms)
         return entry_id
 
 
@@ -153,13 +152,13 @@ def next_time(
 
     Mirrors rq_scheduler.Scheduler.enqueue_job, except that intervals count from `slot`, so they do
     not drift, and that the next time of a cron string always lies ahead.
-    Raises ValueError for a meta that cannot be read.
+    Raises what reading an odd meta may raise.
     """
     dumps: Callable[[object], bytes] = lambda meta: json.dumps(meta).encode()  # noqa: E731
     try:
         meta = json.loads(raw_meta or b"{}")
     except ValueError:
-        meta, dumps = _unpickle(raw_meta or b""), pickle.dumps
+        meta, dumps = _Plain(io.BytesIO(raw_meta or b"")).load(), pickle.dumps
     if not isinstance(meta, dict):
         raise ValueError("its meta is not a dict")
     coming, changed = None, None
@@ -177,20 +176,12 @@ def next_time(
 
 def _next_of_cron(text: str, now: datetime) -> datetime | None:
     """As rq-scheduler reads it: in the syntax of the package `crontab`, on this machine's clock."""
-    cron = CronTab(text)
-    wall: datetime | None = now.astimezone().replace(tzinfo=None)
-    while wall is not None:
-        wall = cron.next(now=wall, default_utc=False, return_datetime=True)
-        if wall is not None and wall.astimezone(UTC) > now:
+    cron: Any = CronTab(text)
+    wall: datetime = now.astimezone().replace(tzinfo=None)
+    while wall := cron.next(now=wall, default_utc=False, return_datetime=True):
+        if wall.astimezone(UTC) > now:
             return wall.astimezone(UTC)
     return None
-
-
-def _unpickle(raw: bytes) -> Any:
-    try:
-        return _Plain(io.BytesIO(raw)).load()
-    except Exception as error:  # noqa: BLE001 - a pickle that is none can raise anything
-        raise ValueError(f"its meta cannot be read: {error}") from None
 
 
 class _Plain(pickle.Unpickler):

@@ -202,7 +202,7 @@ class Bomb:
     ],
 )
 def test_an_entry_that_makes_no_sense_is_refused_and_nothing_executed(meta):
-    with pytest.raises((ValueError, TypeError)):
+    with pytest.raises((ValueError, TypeError, pickle.UnpicklingError)):
         next_time(meta, SLOT, NOW)
 
 
