@@ -177,10 +177,11 @@ def next_time(
 def _next_of_cron(text: str, now: datetime) -> datetime | None:
     """As rq-scheduler reads it: in the syntax of the package `crontab`, on this machine's clock."""
     cron: Any = CronTab(text)
-    wall: datetime = now.astimezone().replace(tzinfo=None)
-    while wall := cron.next(now=wall, default_utc=False, return_datetime=True):
-        if wall.astimezone(UTC) > now:
-            return wall.astimezone(UTC)
+    shown: datetime | None = now.astimezone().replace(tzinfo=None)
+    while shown := cron.next(now=shown, default_utc=False, return_datetime=True):
+        found: datetime = shown.astimezone(UTC)
+        if found > now:
+            return found
     return None
 
 
