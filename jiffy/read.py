@@ -518,6 +518,33 @@ def page(
     return total, ids[::-1] if is_newest_first else ids
 
 
+def members(
+    redis: Redis, lists: Iterable[tuple[str, str]], offset: int, count: int
+) -> dict[str, datetime | None]:
+    """The ids of the next few jobs of each (state, queue), in one round trip.
+
+    The newest first; of scheduled ones those that are due soonest, with that time.
+    """
+    found: dict[str, datetime | None] = {}
+    with redis.pipeline(transaction=False) as pipe:
+        for state, queue in lists:
+            first, last, registry = (
+                offset,
+                offset + count - 1,
+                keys.REGISTRIES.get(state, "") + queue,
+            )
+            if state == "queued":
+                pipe.lrange(keys.queue(queue), -last - 1, -first - 1)
+            elif state == "scheduled":
+                pipe.zrange(registry, first, last, withscores=True)
+            else:
+                pipe.zrange(registry, first, last, desc=True)
+        for member in chain.from_iterable(answer or () for answer in answers(pipe)):
+            raw, score = (member, None) if isinstance(member, bytes) else member
+            found[text(raw).partition(":")[0]] = due(score)
+    return found
+
+
 def run_counts(redis: Redis) -> dict[str, int]:
     """How many runs of the schedule were enqueued, skipped and missed so far."""
     outcomes = ("enqueued", "skipped", "missed")

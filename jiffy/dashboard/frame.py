@@ -12,6 +12,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from jiffy import clock, read, redis_io
+from jiffy.dashboard import auth
 from jiffy.dashboard.banners import Banner, banners
 from jiffy.read import Census
 from jiffy.settings import Settings
@@ -47,6 +48,10 @@ class _Counted:
         self._lock = threading.Lock()
         self._taken_at = -_CURRENT_S
         self._census: Census | None = None
+
+    def forget(self) -> None:
+        """Count anew: something was done just now."""
+        self._taken_at = -_CURRENT_S
 
     def get(self, redis: Redis) -> Census:
         with self._lock:
@@ -101,6 +106,8 @@ def is_live() -> bool:
 
 def _tag(response: Response) -> Response:
     """Spare the script what it has already; it writes how long ago a time was by itself."""
+    if request.method not in auth.SAFE_METHODS:
+        current_app.extensions["jiffy.census"].forget()
     if is_live() and response.status_code == 200:
         lasting = _AGO.sub(b"", response.get_data())
         response.set_etag(hashlib.sha256(lasting).hexdigest()[:32])

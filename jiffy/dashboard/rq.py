@@ -167,11 +167,11 @@ _VIEWS: dict[str, Callable[..., Any]] = {
 # What its other views are given in place of RQ's
 
 
-class _Job(rq.job.Job):
+class JobToDelete(rq.job.Job):
     """A job to delete: nothing is read to show its page, and to delete it no more than needed."""
 
     @classmethod
-    def fetch(cls, id: str, connection: Redis, **_: Any) -> "_Job":  # type: ignore[override]  # noqa: A002
+    def fetch(cls, id: str, connection: Redis, **_: Any) -> "JobToDelete":  # type: ignore[override]  # noqa: A002
         return cls(id, connection)
 
     def delete(self, *args: Any, **options: Any) -> None:
@@ -228,7 +228,7 @@ def _safe_template(name: str) -> tuple[str, str | None, Callable[[], bool] | Non
 # Once a process: its module is shared by all apps.
 rq_compat.replace_in_dashboard(
     JSONSerializer,
-    Job=_Job,
+    Job=JobToDelete,
     Queue=_Queue,
     Worker=SimpleNamespace(all=lambda connection: ()),
     requeue_job=_requeue,

@@ -18,6 +18,9 @@ FOLDER = Path(__file__).parents[2] / "build/screens"
 PAGES = {
     "overview": "/",
     "schedule": "/schedule",
+    "jobs": "/jobs",
+    "jobs-failed": "/jobs?q=state:failed+error:declined",
+    "retry-all": "/jobs/all?q=state:failed&action=retry",
     "job-failed": "/jobs/charge-3",
     "job-running": "/jobs/report-0",
     "job-waiting": "/jobs/mail-2",
@@ -116,14 +119,15 @@ def failing(busy, plant):
 
 
 @pytest.mark.parametrize("state", ["empty", "busy", "failing"])
-def test_pictures_of_every_page(request, browser, state):
+def test_pictures_of_every_page(request, browser, app, state):
     request.getfixturevalue(state)
+    app.extensions["jiffy.census"].forget()
     FOLDER.mkdir(parents=True, exist_ok=True)
     for width, theme in SIZES:
         browser.set_viewport_size({"width": width, "height": 800})
         browser.emulate_media(color_scheme=theme)
         for name, path in PAGES.items():
-            if state == "empty" and "/jobs/" in path:
+            if state == "empty" and "/jobs/" in path and "?" not in path:
                 continue
             browser.goto(path)
             browser.screenshot(path=FOLDER / f"{name}-{state}-{width}-{theme}.png", full_page=True)

@@ -1,0 +1,242 @@
+"""Which jobs a filter means, and a bounded search for them, newest first.
+
+A filter is what stands in the box and in the URL: `fn:shop.* state:failed slower:2s args.order_id:7
+declined`.  A search looks at one window of each queue's lists at a time and says how far it came.
+"""
+
+import json
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from fnmatch import fnmatchcase
+from typing import NamedTuple
+
+from redis import Redis
+
+from jiffy import clock, read
+from jiffy.errors import InvalidValue
+from jiffy.read import Census, JobView
+
+FIELDS = ("fn", "state", "queue", "worker", "error", "id", "after", "before", "slower")
+SHOWN = 50  # of a page
+_WINDOW = 500  # jobs that are looked at in a few round trips
+_FAR = 20  # windows, if a person asks to search further
+_TERM = re.compile(r'(?:([a-z]+|args\.[\w.-]+):)?("[^"]*"?|\S+)')
+_WORDS = {"waiting": "queued", "running": "started"}
+_STATES = {"waiting": ("queued",), "running": ("started",), "failed": ("failed", "stopped")}
+_NEVER = datetime.min.replace(tzinfo=UTC)
+
+
+class Cursor(NamedTuple):
+    """How far a search has come; as a string, "500.0.50", it stands in the URL."""
+
+    depth: int = 0  # into each list
+    part: int = 0  # of the lists, where there are too many for one window
+    skip: int = 0  # of the window's matches
+
+    @classmethod
+    def read(cls, written: str) -> "Cursor":
+        """The beginning, for what is no cursor."""
+        is_one = re.fullmatch(r"\d{1,9}\.\d{1,6}\.\d{1,6}", written)
+        return cls(*map(int, written.split("."))) if is_one else cls()
+
+    def __str__(self) -> str:
+        return ".".join(map(str, self))
+
+
+class List(NamedTuple):
+    """The jobs of a queue that are in one state."""
+
+    state: str
+    queue: str
+    size: int
+
+
+@dataclass(frozen=True)
+class Filter:
+    """Each field's values are alternatives; a job must match one of every field, and every word."""
+
+    text: str
+    fields: dict[str, tuple[str, ...]]
+    words: tuple[str, ...]
+    problems: tuple[str, ...]
+
+    def lists(self, census: Census) -> list[List]:
+        """Those in which matching jobs can be."""
+        states = {"failed" if state == "stopped" else state for state in self.states}
+        return [
+            List(state, queue.name, size)
+            for queue in census.queues
+            for state, size in queue.counts.items()
+            if size and (not states or state in states) and self._has("queue", queue.name)
+        ]
+
+    def within(self, states: Sequence[str]) -> "Filter":
+        """The same for jobs in these states only."""
+        kept = [state for state in self.states or states if state in states]
+        return replace(self, fields={**self.fields, "state": tuple(kept) or ("none",)})
+
+    @property
+    def states(self) -> list[str]:
+        return [_WORDS.get(state, state) for state in self.fields.get("state", ())]
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether all jobs of its lists match."""
+        if self.states == ["stopped"]:  # they are among the failed ones
+            return False
+        return not self.words and self.fields.keys() <= {"state", "queue"}
+
+    @property
+    def reads_errors(self) -> bool:
+        return bool("error" in self.fields or self.words)
+
+    @property
+    def ids(self) -> list[str]:
+        """What may be the whole id of a job, and is looked up at once."""
+        return [*self.fields.get("id", ()), *(self.words if len(self.words) == 1 else ())]
+
+    def matches(self, job: JobView) -> bool:
+        return all(
+            any(_MATCHES[name](value, job) for value in values)
+            if name in _MATCHES
+            else any(_has_argument(name.partition(".")[2], value, job) for value in values)
+            for name, values in self.fields.items()
+        ) and all(_has_word(word.lower(), job) for word in self.words)
+
+    def _has(self, name: str, value: str) -> bool:
+        wanted = self.fields.get(name)
+        return not wanted or any(fnmatchcase(value, one) for one in wanted)
+
+
+def parse(written: str) -> Filter:
+    """What a person wrote; what cannot be understood is named in `problems`, and left out."""
+    fields: dict[str, tuple[str, ...]] = {}
+    words, problems = [], []
+    for name, raw in _TERM.findall(written[:1000]):
+        value = raw.strip('"')
+        if not value:
+            problems.append(f"{name}: has no value")
+        elif name in ("after", "before", "slower"):
+            try:
+                _moment(value) if name != "slower" else clock.seconds(value)
+                fields[name] = (value,)
+            except InvalidValue:
+                must = "such as 2h, or 2026-01-31T06:00" if name != "slower" else "such as 2s"
+                problems.append(f"{name}:{value} is not understood: write a time {must}")
+        elif name in FIELDS or name.startswith("args."):
+            values = tuple(value.split(",")) if name in ("state", "queue", "fn") else (value,)
+            fields[name] = fields.get(name, ()) + values
+        else:
+            words.append(f"{name}:{value}" if name else value)
+    known = {*read.STATES, *_WORDS, "stopped"}
+    for state in set(fields.get("state", ())) - known:
+        problems.append(f"state:{state} is no state: {', '.join(read.STATES)} or stopped")
+    return Filter(written, fields, tuple(words), tuple(problems))
+
+
+def _moment(written: str) -> datetime:
+    """A time, in UTC unless it says otherwise, or so long ago."""
+    try:
+        moment = clock.read(written)
+    except ValueError:
+        return clock.now() - timedelta(seconds=clock.seconds(written))
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def _like(pattern: str, value: str) -> bool:
+    """With * as a wildcard; without, a part of it is enough."""
+    if "*" in pattern:
+        return fnmatchcase(value.lower(), pattern.lower())
+    return pattern.lower() in value.lower()
+
+
+_MATCHES: dict[str, Callable[[str, JobView], bool]] = {
+    "fn": lambda value, job: _like(value, job.called),
+    "state": lambda value, job: job.state in _STATES.get(value, (value,)),
+    "queue": lambda value, job: fnmatchcase(job.queue, value),
+    "worker": lambda value, job: _like(value, job.worker),
+    "error": lambda value, job: _like(value, job.error),
+    "id": lambda value, job: _like(value, job.id),
+    "after": lambda value, job: (job.latest or _NEVER) >= _moment(value),
+    "before": lambda value, job: (job.latest or _NEVER) < _moment(value),
+    "slower": lambda value, job: (job.ran_s or 0) >= clock.seconds(value),
+}
+
+
+def _has_word(word: str, job: JobView) -> bool:
+    return any(
+        word in text.lower()
+        for text in (job.id, job.description, job.called, job.arguments, job.error)
+    )
+
+
+def _has_argument(name: str, value: str, job: JobView) -> bool:
+    """Whether a keyword argument, or a value within one, has this name and value."""
+    for found in re.finditer(rf'(?<![\w"]){re.escape(name)}=|"{re.escape(name)}": ', job.arguments):
+        try:
+            is_found, _ = json.JSONDecoder().raw_decode(job.arguments, found.end())
+        except ValueError:  # it is masked, or cut off
+            continue
+        written = is_found if isinstance(is_found, str) else json.dumps(is_found)
+        if fnmatchcase(written.lower(), value.lower()):
+            return True
+    return False
+
+
+@dataclass(frozen=True)
+class Found:
+    """Some of the matching jobs, newest first, and how far the search came."""
+
+    jobs: list[JobView]
+    searched: int  # so many jobs have been looked at, from the newest on
+    total: int  # so many there are where matching ones can be
+    next: Cursor | None  # None: there are no more
+
+
+def search(
+    redis: Redis, census: Census, wanted: Filter, cursor: Cursor, *, is_far: bool = False
+) -> Found:
+    """The next SHOWN matches: of one window, or of the next _FAR ones that has any."""
+    lists = wanted.lists(census)
+    at: Cursor | None = cursor
+    matches: list[JobView] = []
+    for _ in range(_FAR if is_far else 1):
+        if at is None or matches:
+            break
+        cursor = at
+        matches, at = window(redis, lists, wanted, cursor)
+    shown = matches[cursor.skip : cursor.skip + SHOWN]
+    if len(matches) > cursor.skip + SHOWN:
+        at = cursor._replace(skip=cursor.skip + SHOWN)
+    total = sum(one.size for one in lists)
+    searched = total if at is None else sum(min(one.size, at.depth) for one in lists)
+    if not wanted.reads_errors:
+        shown = read.with_errors(redis, shown)
+    return Found(shown, searched, total, at)
+
+
+def window(
+    redis: Redis, lists: Sequence[List], wanted: Filter, cursor: Cursor
+) -> tuple[list[JobView], Cursor | None]:
+    """The matches among the next few jobs of each list, newest first, and where to go on."""
+    live = [one for one in lists if one.size > cursor.depth]
+    part = live[cursor.part * _WINDOW : (cursor.part + 1) * _WINDOW]
+    if not part and not wanted.ids:
+        return [], None
+    # Where nearly all match, more would be read than is shown.
+    count = min(max(1, _WINDOW // max(1, len(live))), SHOWN if wanted.is_plain else _WINDOW)
+    due = read.members(redis, [(one.state, one.queue) for one in part], cursor.depth, count)
+    named = wanted.ids if cursor[:2] == (0, 0) else []
+    found = read.jobs(redis, list(dict.fromkeys([*due, *named]))).values()
+    jobs = [replace(job, due=due.get(job.id)) for job in found]
+    if wanted.reads_errors:
+        jobs = read.with_errors(redis, jobs)
+    matches = sorted(
+        filter(wanted.matches, jobs), key=lambda job: job.latest or _NEVER, reverse=True
+    )
+    if len(live) > (cursor.part + 1) * _WINDOW:
+        return matches, Cursor(cursor.depth, cursor.part + 1)
+    deeper = cursor.depth + count
+    return matches, Cursor(deeper) if any(one.size > deeper for one in live) else None

@@ -1,0 +1,280 @@
+"""The list of jobs: what a filter finds, how far a search goes, and acting on many jobs."""
+
+import re
+from datetime import timedelta
+
+import pytest
+from rq.utils import utcformat
+
+from jiffy import clock, keys
+from jiffy.dashboard import search
+from tests.web.conftest import post
+
+TRACEBACK = 'Traceback …\n  File "/app/jobs/shop.py", line 4, in charge\nCardError: declined'
+
+
+@pytest.fixture
+def shop(plant):
+    """A job of each kind."""
+    plant(
+        "paid",
+        call=["jobs.shop.charge", None, [1], {"order_id": 7, "to": {"city": "Kyiv"}}],
+        description="jobs.shop.charge(1)",
+        started_at=ago(100),
+        ended_at=ago(90),
+        worker_name="w1",
+    )
+    plant(
+        "declined",
+        status="failed",
+        error=TRACEBACK,
+        origin="low",
+        call=["jobs.shop.charge", None, [2], {"order_id": 8, "token": "tok"}],
+        started_at=ago(4000),
+        ended_at=ago(3999),
+    )
+    plant("killed", status="failed", error="Work-horse was stopped",
+          call=["jobs.sync.pull", None, [], {}],
+          enqueued_at=ago(9000), started_at=ago(8000), ended_at=ago(7000))  # fmt: skip
+    plant("next", status="queued", origin="low", description="monthly bill")
+    plant("now", status="started", started_at=ago(1), worker_name="w2")
+    plant("then", status="scheduled", enqueued_at=ago(3))
+
+
+@pytest.mark.parametrize(
+    ("written", "ids"),
+    [
+        ("", "next now paid then declined killed"),
+        ("state:failed", "declined killed"),
+        ("state:waiting,running", "next now"),
+        ("queue:low", "next declined"),
+        ("queue:l*", "next declined"),
+        ("fn:jobs.shop.*", "paid declined"),
+        ("fn:shop", "paid declined"),
+        ("fn:shop state:failed", "declined"),
+        ("worker:w1", "paid"),
+        ("error:carderror", "declined"),
+        ('error:"was stopped"', "killed"),
+        ("id:pai", "paid"),
+        ("after:30m", "next now paid then"),
+        ("before:30m", "declined killed"),
+        ("before:2026-01-01", ""),
+        ("slower:5s", "paid killed"),
+        ("args.order_id:7", "paid"),
+        ("args.city:kyiv", "paid"),
+        ("args.order_id:*", "paid declined"),
+        ("args.token:tok", ""),  # masked: not to be guessed either
+        ("bill", "next"),
+        ("declined", "declined"),
+        ("https://nowhere", ""),
+    ],
+)
+def test_a_filter_finds_jobs(client, shop, written, ids):
+    assert sorted(listed(client, written)) == sorted(ids.split())
+
+
+def test_the_newest_stand_first(client, shop):
+    assert listed(client, "state:failed,finished") == ["paid", "declined", "killed"]
+
+
+@pytest.mark.parametrize("written", ["state:lost", "after:soon", "slower:much", 'error:""'])
+def test_what_is_not_understood_is_named_and_never_acted_upon(client, shop, redis, written):
+    text = client.get("/jobs", query_string={"q": written}).text
+    answer = post(client, "/jobs/all", q=written, action="delete")
+
+    assert 'class="warning"' in text
+    assert (answer.status_code, redis.exists(keys.job("paid"))) == (422, 1)
+
+
+def test_a_long_list_goes_on_and_says_how_far_it_came(client, plant):
+    for number in range(620):
+        plant(
+            f"job{number:03}", status="queued", description="odd" if number % 310 == 5 else "even"
+        )
+    page = client.get("/jobs").text
+    searched = client.get("/jobs?q=odd").text
+
+    assert "Searched the newest 50 of 620 jobs" in page
+    assert "Searched the newest 500 of 620 jobs" in searched
+    assert (walk(client, ""), walk(client, "odd")) == (620, 2)
+    assert "Searched all 620 jobs" in client.get("/jobs?q=odd&far=1&from=500.0.0").text
+
+
+def test_more_lists_than_one_window_takes_hide_no_job(client, plant):
+    for number in range(search._WINDOW + 20):
+        plant(f"job{number:03}", status="queued", origin=f"q{number:03}")
+
+    assert walk(client, "") == search._WINDOW + 20
+
+
+@pytest.mark.parametrize("cursor", ["x", "-1.0.0", "9" * 12 + ".0.0", "1.1"])
+def test_an_odd_cursor_begins_anew(client, shop, cursor):
+    assert "Searched" in client.get("/jobs", query_string={"from": cursor}).text
+
+
+@pytest.mark.parametrize(
+    ("action", "ids", "said"),
+    [
+        ("retry", ["declined", "paid"], "Retried 1 job. 1 left as they are: Job &#39;paid&#39; is"),
+        ("cancel", ["next", "then"], "Canceled 2 jobs."),
+        (
+            "delete",
+            ["paid", "now"],
+            "Deleted 1 job. 1 left as they are: Job &#39;now&#39; is started.",
+        ),
+        ("retry", ["gone"], "Retried 0 jobs. 1 left as they are: No job &#39;gone&#39;"),
+        ("retry", [], "Select the jobs to retry first."),
+    ],
+)
+def test_selected_jobs_are_acted_upon_and_it_is_said(client, shop, action, ids, said):
+    answer = post(client, "/jobs/act", action=action, id=ids, sure="yes")
+
+    assert answer.status_code == 303
+    assert said in client.get("/jobs").text
+
+
+def test_deleting_asks_first(client, shop, redis):
+    asked = post(client, "/jobs/act", action="delete", id=["paid", "declined"])
+    kept = redis.exists(keys.job("paid"))
+    post(client, "/jobs/act", action="delete", id=["paid", "declined"], sure="yes")
+
+    assert ("Delete 2 jobs?" in asked.text, kept) == (True, 1)
+    assert not redis.exists(keys.job("paid"), keys.job("declined"))
+
+
+def test_all_that_match_are_counted_and_then_retried(client, plant, redis):
+    for number in range(30):
+        plant(f"bad{number}", status="failed", error=TRACEBACK, origin=f"q{number % 3}")
+    plant("other", status="failed", error="OSError: no line")
+    asked = client.get("/jobs/all?q=error:declined&action=retry").text
+    answer = post(client, "/jobs/all", q="error:declined", action="retry")
+
+    assert "Retry 30 jobs?" in asked
+    assert "jobs.numbers.add</code> 30" in asked
+    assert answer.status_code == 303
+    assert "Retried 30 jobs." in client.get("/jobs").text
+    assert listed(client, "state:failed") == ["other"]
+
+
+def test_many_jobs_take_several_requests_and_none_is_left_out(client, plant, redis, monkeypatch):
+    monkeypatch.setattr("jiffy.dashboard.pages.jobs.CHUNK", 1)
+    monkeypatch.setattr(search, "_WINDOW", 20)
+    for number in range(90):
+        plant(f"bad{number:02}", status="failed", origin=f"q{number % 2}",
+              error=TRACEBACK if number % 3 else "OSError: no line")  # fmt: skip
+    fields, requests = {"q": "error:declined", "action": "retry"}, 0
+    while (answer := post(client, "/jobs/all", **fields)).status_code == 200:
+        fields |= dict(re.findall(r'name="(from|done|others)" value="([^"]*)"', answer.text))
+        requests += 1
+        assert requests < 50
+
+    assert "Retried 60 jobs." in client.get("/jobs").text
+    assert sum(redis.zcard(keys.REGISTRIES["failed"] + f"q{number}") for number in (0, 1)) == 30
+
+
+@pytest.mark.parametrize("path", ["/jobs/act", "/jobs/all"])
+def test_nothing_is_done_by_get_without_a_token_or_with_an_unknown_action(
+    client, shop, redis, path
+):
+    client.get(f"{path}?action=delete&q=&id=paid&sure=yes")
+    without = client.post(path, data={"action": "delete", "id": "paid", "sure": "yes"})
+    unknown = post(client, path, action="explode", id="paid")
+
+    assert (without.status_code, unknown.status_code) == (403, 422)
+    assert redis.exists(keys.job("paid"))
+
+
+def test_an_entry_of_the_schedule_is_not_deleted_as_a_job(client, plant, redis):
+    plant("entry", status="finished")
+    redis.zadd(keys.ENTRIES, {"entry": 1})
+    post(client, "/jobs/act", action="delete", id="entry", sure="yes")
+
+    assert redis.exists(keys.job("entry"))
+
+
+def test_a_page_takes_at_most_five_round_trips(client, shop, app, redis, monkeypatch):
+    client.get("/jobs")
+    trips = count_trips(monkeypatch)
+    app.extensions["jiffy.census"].forget()
+    client.get("/jobs?q=declined")
+
+    assert len(trips) <= 5
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("has_scripts", [True, False])
+def test_in_a_browser_jobs_are_filtered_selected_and_retried(
+    chromium, live, client, shop, redis, has_scripts
+):
+    cookie = client.get_cookie("jiffy-8000")
+    with chromium.new_context(base_url=live, java_script_enabled=has_scripts) as context:
+        context.add_cookies([{"name": cookie.key, "value": cookie.value, "url": live}])
+        page = context.new_page()
+        page.goto("/jobs")
+        page.fill("#filter", "error:declined")
+        page.click(".filter button")
+        page.check("#job-declined input")
+        if has_scripts:
+            page.wait_for_selector("text=1 selected")
+            page.keyboard.press("r")
+        else:
+            page.click("button[value=retry]")
+        page.wait_for_selector(".done")
+
+        assert page.inner_text(".done") == "Retried 1 job."
+        assert page.url == f"{live}/jobs?q=error:declined"
+    assert redis.lrange(keys.queue("low"), 0, -1) == [b"next", b"declined"]
+
+
+@pytest.mark.browser
+def test_keys_move_along_the_rows_and_the_box_completes_its_last_word(browser, shop):
+    browser.goto("/schedule")
+    browser.keyboard.press("/")
+    browser.wait_for_url("**/jobs#filter")
+    browser.fill("#filter", "worker:w1 sta")
+    offered = browser.eval_on_selector_all("#terms option", "all => all.map(one => one.value)")
+    browser.evaluate("document.activeElement.blur()")
+    browser.wait_for_selector("#job-next")
+    for key in "jjkx":
+        browser.keyboard.press(key)
+    chosen = browser.eval_on_selector_all("tbody input:checked", "all => all.length")
+    browser.keyboard.press("?")
+
+    assert "worker:w1 state:failed" in offered
+    assert chosen == 1
+    assert browser.is_visible("#keys")
+
+
+def listed(client, written):
+    text = client.get("/jobs", query_string={"q": written}).text
+    return re.findall(r'<tr id="job-([^"]+)"', text)
+
+
+def walk(client, written):
+    """How many jobs one sees who follows every link to the next page."""
+    seen, path = [], f"/jobs?q={written}"
+    while path:
+        text = client.get(path).text
+        seen += re.findall(r'<tr id="job-([^"]+)"', text)
+        following = re.search(r'rel="next" href="([^"]+)"', text)
+        path = following and following[1].replace("&amp;", "&")
+    assert len(seen) == len(set(seen))
+    return len(seen)
+
+
+def count_trips(monkeypatch):
+    """A list that grows with every command or pipeline that is sent to Redis."""
+    from redis.connection import AbstractConnection
+
+    trips, send = [], AbstractConnection.send_packed_command
+
+    def counted(self, command, *args, **options):
+        trips.append(command)
+        return send(self, command, *args, **options)
+
+    monkeypatch.setattr(AbstractConnection, "send_packed_command", counted)
+    return trips
+
+
+def ago(seconds):
+    return utcformat(clock.now() - timedelta(seconds=seconds))
