@@ -14,6 +14,9 @@ from jiffy import clock
 
 logger = logging.getLogger("jiffy")
 _lines: list[str] = []
+# Of the job that this process runs, in its log's lines; "" between jobs.  Threads of a job log too,
+# and know nothing of its context.
+job_id = ""
 WARNING, ERROR = logging.WARNING, logging.ERROR
 _PATIENCE_S = 1  # if the reader takes nothing for so long, the line is lost
 _PIECE_BYTES = 4096  # a pipe that has room has room for that much (PIPE_BUF)
@@ -21,12 +24,20 @@ _PIECE_BYTES = 4096  # a pipe that has room has room for that much (PIPE_BUF)
 
 def setup(level: str) -> None:
     """Log to stdout, a line for each event, times in UTC."""
-    formatter = logging.Formatter("%(asctime)s.%(msecs)03d %(levelname)s %(message)s", "%H:%M:%S")
+    line = "%(asctime)s.%(msecs)03d %(levelname)s %(job)s%(message)s"
+    formatter = logging.Formatter(line, "%H:%M:%S")
     formatter.converter = time.gmtime
     _stdout.open()
     handler = logging.StreamHandler(_stdout)
     handler.setFormatter(formatter)
+    handler.addFilter(_name_job)
     logging.basicConfig(level=level, handlers=[handler], force=True)
+
+
+def _name_job(record: logging.LogRecord) -> bool:
+    """Begin what a job's code logs with the job's id; our own events have it where it fits."""
+    record.job = f"job={job_id} " if job_id and record.name != logger.name else ""
+    return True
 
 
 class _Stdout(io.TextIOBase):

@@ -144,6 +144,7 @@ class Settings:
     result_max_bytes: int = _setting(_BYTES, 1_000_000)
     jobs_modules: tuple[str, ...] = _setting(_MODULES, ("jobs",))
     options: str | None = _setting(_REFERENCE)
+    hooks: str | None = _setting(_REFERENCE)
     jobs_files: str = _setting(_TEXT, "samples")
     serializers: tuple[str, ...] = _setting(_SERIALIZERS, ("json",))
     webhook_hosts: tuple[str, ...] = _setting(_HOSTS, ())

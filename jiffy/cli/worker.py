@@ -1,18 +1,28 @@
 """`jiffy worker` and `python worker.py`: run jobs."""
 
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from redis import Redis
 
-from jiffy.cli import Command
+from jiffy.cli import Command, run
 from jiffy.errors import InvalidValue
 from jiffy.producer import project
 from jiffy.settings import is_reference, settings
 
+if TYPE_CHECKING:
+    from jiffy.hooks import Hooks
+
 _WITH_SCHEDULER = "--with-scheduler"
+
+
+def run_worker(hooks: "Hooks | None" = None, words: Sequence[str] | None = None) -> None:
+    """Run jobs inside `hooks` until a signal, as `jiffy worker` does, with the words typed."""
+    if code := run(command, words, given=hooks):
+        sys.exit(code)
 
 
 class _Worker(Command):
@@ -38,14 +48,17 @@ class _Worker(Command):
 @click.option(
     _WITH_SCHEDULER, metavar="[SCHEDULE]", help="Also do what `jiffy scheduler [SCHEDULE]` does"
 )
-def command(n: int | None, with_scheduler: str | None, **options: Any) -> None:
+@click.pass_obj
+def command(
+    hooks: "Hooks | None", /, n: int | None, with_scheduler: str | None, **options: Any
+) -> None:
     """Run jobs.  The queue named first is served first (default: high default low)."""
     from jiffy.worker.rq_worker import run_workers
 
     if n is not None and n < 1:
         raise InvalidValue("-n", n, "1 or more")
     prepare = None if with_scheduler is None else partial(_scheduler, with_scheduler)
-    run_workers(n or settings().workers, prepare=prepare, **options)
+    run_workers(n or settings().workers, prepare=prepare, hooks=hooks, **options)
 
 
 def _scheduler(reference: str, redis: Redis) -> Callable[[], int]:

@@ -20,7 +20,7 @@ from redis import Redis
 from rq.defaults import DEFAULT_RESULT_TTL
 from rq.serializers import JSONSerializer
 
-from jiffy import clock, keys, redis_io, rq_compat
+from jiffy import clock, hooks, keys, redis_io, rq_compat
 from jiffy.errors import (
     CallTooLarge,
     DuplicateJob,
@@ -80,9 +80,15 @@ _Usual = Mapping[str, Mapping[str, Any]]  # the usual options of functions, by t
 class Recipe:
     """What all jobs of one function with the same options have in common, put together once."""
 
-    def __init__(self, function: Callable[..., object], options: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        function: Callable[..., object],
+        options: Mapping[str, Any],
+        around: Sequence[hooks.AroundJob] = (),
+    ) -> None:
         """`options` are those that `options.read` returns."""
-        self.target, self.options = payload.target(function), options
+        self.target, self.options, self.around = payload.target(function), options, around
+        self._last_changed: tuple[str, Recipe] = "", self
         self.queue: str = options.get("queue", "default")
         self.is_late = "in_" in options or "at" in options
         self.parents = list[str]()
@@ -100,6 +106,20 @@ class Recipe:
         changed.fields = {**self.fields, **fields}
         changed._pack()
         return changed
+
+    def with_meta(self, meta: dict[str, Any]) -> "Recipe":
+        """The same with this meta in its jobs.  Equal ones in a row share it, and so one chunk."""
+        written = json.dumps(job_options.read({"meta": meta})["meta"])
+        last, changed = self._last_changed
+        if written != last:
+            changed = self.having({"meta": written})
+            self._last_changed = written, changed
+        return changed
+
+    @property
+    def is_wrapped(self) -> bool:
+        """Whether something is called around the enqueueing of its jobs; see `wrapped`."""
+        return bool(self.around) or rq_compat.is_replaced(Queue, "enqueue_job")
 
     def call(
         self, args: Sequence[Any], kwargs: Mapping[str, Any], *, takes_results: bool = False
@@ -234,14 +254,22 @@ class Enqueue:
 
     `usual` is what functions, or their paths, have as their usual options; without it, it is what
     the project declares (see the setting OPTIONS).  Nothing is written unless the call fits.
-    Safe in threads and after a fork.
+    `around` are called with each job before it is written, for contexts in which it is: they may
+    add to its `meta`.  Safe in threads and after a fork.
 
     Raises NotImportable, UnknownFunction, NotAllowed, BrokenModule, WrongArguments, CallTooLarge,
     InvalidValue, DuplicateJob; and where Redis stays away for seconds, RedisAway or RedisFull.
     """
 
-    def __init__(self, usual: Mapping[Any, job_options.Options] | None = None) -> None:
+    def __init__(
+        self,
+        usual: Mapping[Any, job_options.Options] | None = None,
+        *,
+        around: Sequence[hooks.AroundJob] = (),
+    ) -> None:
+        hooks.check("around", around)
         self._own = None if usual is None else _read_usual(usual)
+        self._around = around
         self._given: Mapping[str, Any] = {}
         self._recipes: dict[Callable[..., object], tuple[Recipe, object]] = {}
         self._derived: dict[object, tuple[Enqueue, object]] = {}
@@ -273,9 +301,8 @@ class Enqueue:
         }
         return self._with(kept, self._given)
 
-    @staticmethod
-    def _with(own: _Usual | None, given: Mapping[str, Any]) -> "Enqueue":
-        changed = Enqueue()
+    def _with(self, own: _Usual | None, given: Mapping[str, Any]) -> "Enqueue":
+        changed = Enqueue(around=self._around)
         changed._own, changed._given = own, given
         return changed
 
@@ -390,7 +417,8 @@ class Enqueue:
         except (KeyError, TypeError):  # one that cannot be hashed is refused below
             pass
         usual = self._usual.get(payload.target(func).path, {})
-        recipe = Recipe(func, job_options.read(job_options.merged(usual, self._given)))
+        options = job_options.read(job_options.merged(usual, self._given))
+        recipe = Recipe(func, options, self._around)
         _remember(self._recipes, func, (recipe, config))
         return recipe
 
@@ -481,7 +509,7 @@ class _Chunks:
         self.written = Written()
 
     def add(self, one: Prepared) -> None:
-        if self._is_wrapped:
+        if self._is_wrapped or one.recipe.around:
             one = wrapped(one)
         if self._chunk:
             first = self._chunk[0]
@@ -540,32 +568,35 @@ class _Chunks:
 
 
 def wrapped(one: Prepared, write: Callable[[Prepared], None] = lambda _: None) -> Prepared:
-    """Call what an integration (Sentry) has put around RQ's `enqueue_job`, and `write` inside it.
+    """Enter the contexts of `Enqueue.around`, then call what an integration (Sentry) has put around
+    RQ's `enqueue_job`, and `write` inside all of it.
 
-    Returns what is to be written: what that writes into the job's meta, for the worker, goes with
+    Returns what is to be written: what they write into the job's meta, for the worker, goes with
     it.  RQ does not call `enqueue_job` for a job that is for later.
     """
-    recipe = one.recipe
-    if recipe.is_late:
-        write(one)
-        return one
-    redis, changed = redis_io.shared(), one
+    recipe, redis, changed = one.recipe, redis_io.shared(), one
 
     def note(job: Job) -> None:
         nonlocal changed
         if job.meta:
-            changed = one._replace(recipe=recipe.having({"meta": json.dumps(job.meta)}))
+            changed = one._replace(recipe=recipe.with_meta(job.meta))
         write(changed)
 
+    def enqueue_job() -> None:
+        if recipe.is_late or not rq_compat.is_replaced(Queue, "enqueue_job"):
+            note(job)
+            return
+        queue, at_front = Queue(recipe.queue, connection=redis), recipe.options.get("at_front")
+        rq_compat.enqueue_wrapped(queue, job, note, at_front=bool(at_front))
+
     job = made_of(recipe.job_fields(one.call, clock.rq_text(clock.wall())), one.job_id, redis)
-    queue = Queue(recipe.queue, connection=redis)
-    rq_compat.enqueue_wrapped(queue, job, note, at_front=recipe.options.get("at_front", False))
+    hooks.inside(recipe.around, job, enqueue_job)
     return changed
 
 
 def _put(one: Prepared) -> Job:
     """Write one job in one round trip."""
-    if not rq_compat.is_replaced(Queue, "enqueue_job"):
+    if not one.recipe.is_wrapped:
         return _write_one(one)
     jobs = list[Job]()
     wrapped(one, lambda changed: jobs.append(_write_one(changed)))

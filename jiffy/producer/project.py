@@ -23,6 +23,13 @@ def options(reference: str | None) -> Any:
     return named("OPTIONS", "enqueue:OPTIONS") if _has("enqueue", "OPTIONS") else {}
 
 
+def hooks(reference: str | None) -> Any:
+    """HOOKS, as `reference` names it; without one that of `worker.py`; None if there is none."""
+    if reference:
+        return named("HOOKS", reference)
+    return named("HOOKS", "worker:HOOKS") if _has("worker", "Hooks(") else None
+
+
 def schedule(reference: str | None) -> Any:
     """SCHEDULE, as `reference` names it; without one that of `scheduler.py`.
 

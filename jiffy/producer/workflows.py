@@ -11,10 +11,10 @@ from typing import Any, ParamSpec, Union, Unpack
 
 from rq.job import JobStatus
 
-from jiffy import clock, keys, redis_io, rq_compat
+from jiffy import clock, keys, redis_io
 from jiffy.errors import InvalidValue, JiffyError, WrongArguments
 from jiffy.producer import options as job_options
-from jiffy.producer.enqueue import Enqueue, Prepared, Queue, new_id, wrapped, write
+from jiffy.producer.enqueue import Enqueue, Prepared, new_id, wrapped, write
 from jiffy.producer.job import Job
 from jiffy.producer.payload import MARK, result
 
@@ -69,8 +69,7 @@ def chain(parts: Sequence[Part], enqueue: Enqueue) -> list[Job]:
     if MARK in first[0].call.data:
         raise WrongArguments("Part 1: there is no part before it whose result it could take.")
     jobs = first + _prepare(parts[1:], enqueue, _NOT_OF_THOSE_THAT_WAIT, start=2)
-    if rq_compat.is_replaced(Queue, "enqueue_job"):
-        jobs = [wrapped(one) for one in jobs]
+    jobs = [wrapped(one) if one.recipe.is_wrapped else one for one in jobs]
     joined = [_before(after, one) for one, after in pairwise(jobs)] + jobs[-1:]
     commands = [
         _opening(after, [one], needs="success") for one, after in reversed([*pairwise(joined)])
@@ -92,8 +91,7 @@ def group(parts: Iterable[Part], then: Then | None, enqueue: Enqueue) -> Group:
         return Group([one.job() for one in jobs], None)
     last_part = then if isinstance(then, Part) else part(then, result)
     [last] = _prepare([last_part], enqueue, _NOT_OF_THOSE_THAT_WAIT, called="then")
-    if rq_compat.is_replaced(Queue, "enqueue_job"):
-        last = wrapped(last)
+    last = wrapped(last) if last.recipe.is_wrapped else last
     for number in range(0, len(jobs) or 1, _CHUNK):
         some = jobs[number : number + _CHUNK]
         redis_io.deliver(redis, _opening(last, some, needs="end", number=number, open_s=_OPEN_S))

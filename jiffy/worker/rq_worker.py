@@ -21,6 +21,8 @@ from rq.serializers import JSONSerializer
 from rq.worker import BaseWorker
 
 from jiffy import clock, keys, log, redis_io, rq_compat
+from jiffy.hooks import NO_HOOKS, Hooks, around_child, checked
+from jiffy.producer import project
 from jiffy.producer.enqueue import DEFAULT_QUEUES
 from jiffy.producer.options import read_queue
 from jiffy.redis_io import Link
@@ -52,6 +54,7 @@ class _Face(BaseWorker):
     _stock: type[BaseWorker]  # RQ's class of which this is one
     # What a child imports before it runs its first job.
     imports: Sequence[str] = ()
+    hooks = NO_HOOKS
     _next_maintenance = 0.0
 
     def __init__(self, *args: Any, **options: Any) -> None:
@@ -100,7 +103,7 @@ class _Face(BaseWorker):
         claimer = Claimer(link, self.name, self.queue_names(), self.default_result_ttl, **lease)
         runner = kind(
             self, link, config.jobs_modules, config.result_max_bytes, board.relimit,
-            lambda: board.must_stop,
+            lambda: board.must_stop, self.hooks.around_job,
         )  # fmt: skip
         reorder = partial(rq_compat.queues_after, self)
         return Child(claimer, runner, board, stint, pace, reorder, self._maintain)
@@ -131,6 +134,7 @@ class _Face(BaseWorker):
         for name in ("rq.worker", "rq.job", "jiffy"):
             setup_loghandlers(level, date_format, log_format, name=name)
         rq_compat.order_queues(self, options.get("dequeue_strategy"))
+        self.hooks = _hooks(None)
         return Stint(
             options.get("burst", False),
             options.get("max_jobs"),
@@ -178,7 +182,8 @@ class Worker(_Face, rq.Worker):
         # In turns among the queues means one job from each.
         pace = Pace() if rq_compat.serves_in_order(self) else Pace(largest=1)
         child = self._child(stint, board, Runner, pace, token=token)
-        child.work()
+        with around_child(self.hooks):
+            child.work()
         return AGAIN if child.is_worn else 0
 
     def _counted(self) -> int:
@@ -209,7 +214,8 @@ class SimpleWorker(_Face, rq.SimpleWorker):
         for number in before:
             signal.signal(number, stop)
         try:
-            done = child.work()
+            with around_child(self.hooks):
+                done = child.work()
             self.connection.zrem(keys.LEASES, self.name)  # nothing is left to recover
             return bool(done)
         finally:
@@ -276,16 +282,20 @@ def run_workers(
     max_jobs: int | None = None,
     max_idle_time: int | None = None,
     prepare: PrepareScheduler | None = None,
+    hooks: Hooks | None = None,
 ) -> None:
-    """Run `count` jobs at a time until a signal; and a scheduler, in a process of its own."""
+    """Run `count` jobs at a time until a signal; and a scheduler, in a process of its own.
+
+    `hooks` are those of the project if they are not given.
+    """
     part = process.part()
-    config = settings()
+    config, hooks = settings(), _hooks(hooks)
     log.setup(config.log_level)
     log.quieten("rq.worker", "rq.job")
     queues = [read_queue("queue", name) for name in queues or DEFAULT_QUEUES]
     stint = Stint(burst, max_jobs, max_idle_time, config.max_jobs_per_child)
     if part:
-        process.run(lambda: _do(part, queues, stint))
+        process.run(lambda: _do(part, queues, stint, hooks))
     program = Path(sys.argv[0]).name
     forks = not isolation.has_opened(program)
     redis = redis_io.connected("worker")
@@ -305,17 +315,25 @@ def run_workers(
     forks = forks and not isolation.has_opened(program)
     faces = [_face(queues, name, redis) for name in _names(config.dyno, count)]
     for face in faces:
+        face.hooks = hooks
         face.imports = () if preloads and forks else config.jobs_modules
     supervise(redis, faces, stint, moves_due=True, companion=companion, forks=forks)
     log.event("worker.stopped", pid=os.getpid())
 
 
-def _do(part: Sequence[Any], queues: Sequence[str], stint: Stint) -> int:
+def _hooks(given: Hooks | None) -> Hooks:
+    """Those, or the project's.  Raises InvalidValue, and BrokenModule if theirs fails."""
+    if given is None:
+        given = project.hooks(settings().hooks)
+    return NO_HOOKS if given is None else checked(given)
+
+
+def _do(part: Sequence[Any], queues: Sequence[str], stint: Stint, hooks: Hooks) -> int:
     """Do what the supervisor has spawned this process for; return its exit code."""
     name, fd, token = part
     redis = redis_io.connect("worker")
     face = _face(queues, name, redis)
-    face.imports = settings().jobs_modules
+    face.imports, face.hooks = settings().jobs_modules, hooks
     board = Board(fd)
     os.close(fd)
     return face.work_in_child(stint, board, token)

@@ -10,7 +10,7 @@ import os
 import sys
 import traceback
 from asyncio import run as run_coroutine
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import rq
@@ -20,7 +20,7 @@ from rq.serializers import DefaultSerializer
 from rq.timeouts import JobTimeoutException
 from rq.worker import BaseWorker
 
-from jiffy import clock, keys, rq_compat
+from jiffy import clock, hooks, keys, log, rq_compat
 from jiffy.errors import NotAllowed, ResultTooLarge, UnserializableResult
 from jiffy.producer.job import real, stand_in
 from jiffy.producer.retry import names_of
@@ -66,8 +66,9 @@ class Runner:
         self, face: BaseWorker, link: Link, allowed: tuple[str, ...], largest_result: int,
         relimit: Callable[[float], None] = lambda _: None,
         is_stopping: Callable[[], bool] = lambda: False,
+        around: Sequence[hooks.AroundJob] = (),
     ) -> None:  # fmt: skip
-        self.face, self.link = face, link
+        self.face, self.link, self._around = face, link, around
         self._allowed, self._largest_result = allowed, largest_result
         self._relimit, self._is_stopping = relimit, is_stopping
         self.pid = os.getpid()
@@ -108,7 +109,7 @@ class Runner:
         out.
         """
         job = outcome.job
-        self._job = self._stand_in(job)
+        self._job, log.job_id = self._stand_in(job), job.job_id
         try:
             if job.kind == "full":
                 outcome.details = self.details_of(job)
@@ -120,6 +121,7 @@ class Runner:
         except BaseException:  # noqa: BLE001 - a job may raise anything, SystemExit too
             if not outcome.is_known:  # an interrupt or a limit may come just after its end
                 self._raised(outcome, sys.exc_info())  # type: ignore[arg-type]
+        log.job_id = ""
 
     def cut_off(self, outcome: Outcome, error: BaseException) -> None:
         """An interrupt or a limit came just before the job's first line, or just after its last."""
@@ -198,6 +200,19 @@ class Runner:
         return self.link.insist(lambda: real(self._job))
 
     def _call(self, job: Claimed, call: Any) -> Any:
+        if not self._around:
+            return self._perform(call)
+
+        def call_inside() -> Any:
+            rq_compat.CURRENT_JOB.set(self._job)
+            try:
+                return hooks.inside(self._around, self._job, lambda: self._perform(call))
+            finally:
+                process.end_copy(self.pid)
+
+        return contextvars.copy_context().run(call_inside)
+
+    def _perform(self, call: Any) -> Any:
         if self._performs:
             return self._rq_job().perform()
         name, instance, args, kwargs = call

@@ -98,6 +98,24 @@ def test_options_that_are_not_there_are_found_before_a_schedule_starts(schedule,
     assert text.startswith("OPTIONS is 'shop_gone:OPTIONS'; it must be in a module that exists;")
 
 
+@pytest.mark.parametrize(
+    ("name", "error"),
+    [
+        ("GONE", "HOOKS is 'tests.jobs.hooks:GONE'; it must be a name that tests.jobs.hooks"),
+        ("no_hooks", "HOOKS is {'around_job': []}; it must be Hooks(around_job=[…]"),
+        ("NO_LIST", "around_job is <function swallow"),
+        ("NUMBER", "around_job, hook 1, is 3; it must be a function that returns a context"),
+        ("BARE", "around_job, hook 1, is 'bare'; it must be under @contextmanager."),
+    ],
+)
+def test_a_worker_with_invalid_hooks_does_not_start(name, error, capsys, environ):
+    environ(HOOKS=f"tests.jobs.hooks:{name}")
+    code, text = said(capsys, "worker", "--burst")
+
+    assert (code, text.count("\n")) == (2, 1)
+    assert text.startswith(error)
+
+
 @pytest.mark.parametrize("name", COMMANDS)
 def test_help_has_examples_and_says_where_redis_is(name, capsys):
     code, text = said(capsys, name, "--help")
