@@ -15,6 +15,8 @@ if TYPE_CHECKING:  # never run: type checkers and editors read it, and so does `
     from jiffy.cli.scheduler import run_scheduler as run_scheduler
     from jiffy.cli.worker import run_worker as run_worker
     from jiffy.hooks import Hooks as Hooks
+    from jiffy.pauses import pause as pause
+    from jiffy.pauses import resume as resume
     from jiffy.producer import job
     from jiffy.producer.enqueue import Enqueue as Enqueue
     from jiffy.producer.enqueue import Job as Job

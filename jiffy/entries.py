@@ -140,14 +140,23 @@ def pause(redis: Redis, name: str, *, who: str, why: str, until: datetime | None
 
     Raises UnknownEntry, and InvalidValue for an `until` that is over or has no zone.
     """
+    redis.hset(keys.entry_state(_known(redis, name)), "paused", pause_json(who, why, until))
+
+
+def pause_json(who: str, why: str, until: datetime | None) -> str:
+    """A pause as Redis keeps it, also of a queue or a function.  Raises InvalidValue."""
     if until is not None:
         if until.tzinfo is None or until <= clock.now():
             raise InvalidValue("until", until.isoformat(), "a time in the future, with its zone")
         clock.in_calendar(until, "until")
     end_s = None if until is None else until.timestamp()
     paused = {"who": _line("who", who), "why": _line("why", why), "since": clock.wall()}
-    paused["until"] = end_s
-    redis.hset(keys.entry_state(_known(redis, name)), "paused", json.dumps(paused))
+    return json.dumps(paused | {"until": end_s})
+
+
+def read_pause(raw: bytes) -> Pause | None:
+    """What `pause_json` has written; None if its time has passed, or it is odd."""
+    return _or(lambda: _pause(value(raw)), None)
 
 
 def resume(redis: Redis, name: str) -> bool:
@@ -280,7 +289,7 @@ def _state(entry_id: str, score: float | None, job: Any, state: Any, last: bytes
         next_at=due(score),
         is_of_table=bool(shown),
         is_done=score is None,
-        paused=_or(lambda: _pause(value(paused)), None) if paused else None,
+        paused=read_pause(paused) if paused else None,
         skip=_or(lambda: number(skip), None) or 0,
         last=_or(lambda: run_of(entry_id, line(last)), None),
     )

@@ -18,7 +18,9 @@ from jiffy.program import in_one_line
 from jiffy.settings import set_environment
 
 INTERRUPTED_EXIT_CODE = 130
-_COMMANDS = ("enqueue", "worker", "scheduler", "dashboard", "dev", "init")
+_COMMANDS = (
+    "enqueue", "worker", "scheduler", "dashboard", "pause", "resume", "paused", "dev", "init",
+)  # fmt: skip
 
 
 def main(name: str = "") -> NoReturn:
@@ -52,7 +54,9 @@ def run(
 
 def load(name: str) -> click.Command:
     """The subcommand of this name."""
-    found: click.Command = import_module(f"{__name__}.{name}").command
+    is_pause = name in ("pause", "resume", "paused")
+    module = import_module(f"{__name__}.{'pauses' if is_pause else name}")
+    found: click.Command = getattr(module, name if is_pause else "command")
     return found
 
 

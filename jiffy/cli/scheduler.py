@@ -1,6 +1,5 @@
 """`jiffy scheduler` and `python scheduler.py`: enqueue what comes due, and see to the entries."""
 
-import getpass
 import json
 import sys
 from collections import Counter
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from jiffy import clock, entries, redis_io
+from jiffy import clock, entries, pauses, redis_io
 from jiffy.cli import Command, redis_url, run, use_redis
 from jiffy.errors import WrongArguments
 from jiffy.producer import project
@@ -116,15 +115,10 @@ def _check_settings() -> None:
         project.app(web_app)
 
 
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # no name for this process' user
-        return "unknown"
-
-
 _name = click.argument("name")
-_who = click.option("--who", default=_user, metavar="NAME", help="your name (default: the user)")
+_who = click.option(
+    "--who", default=pauses.user, metavar="NAME", help="your name (default: the user)"
+)
 
 
 @command.command("list", cls=Command, epilog="redis://localhost:6379/0")

@@ -78,19 +78,24 @@ def obstacle(job: Job) -> str:
     """Why no worker claims `job` as things are, and what to do; "" if one may, or has."""
     redis = job.connection
 
-    def look() -> tuple[bytes | None, int, int]:
+    def look() -> tuple[Any, ...]:
         with redis.pipeline(transaction=False) as pipe:
-            pipe.hget(keys.job(job.id), "status")
+            pipe.hmget(keys.job(job.id), "status", keys.PARKED_FIELD)
             pipe.exists(keys.SUSPENDED)
+            pipe.hexists(keys.PAUSED, f"queue:{job.origin}")
             pipe.smembers(keys.workers_of(job.origin))
-            status, is_suspended, workers = pipe.execute()
-        return status, is_suspended, redis.exists(*workers) if workers else 0
+            (status, parked), is_suspended, is_paused, workers = pipe.execute()
+        alive = redis.exists(*workers) if workers else 0
+        return status, parked, is_suspended, is_paused, alive
 
-    status, is_suspended, alive = redis_io.patiently(redis, look)
+    status, parked, is_suspended, is_paused, alive = redis_io.patiently(redis, look)
     if status is None or status.decode() not in _NOT_CLAIMED:
         return ""
     if is_suspended:
         return "All workers are suspended: resume them with 'rq resume'."
+    if parked or is_paused:
+        what = f"function {parked.decode('utf-8', 'replace')}" if parked else f"queue {job.origin}"
+        return f"It is paused: 'jiffy paused' says why; resume it with 'jiffy resume {what}'."
     if alive:
         return ""
     start = f"python -m jiffy worker {shlex.quote(job.origin)}"

@@ -9,19 +9,21 @@
 --include release
 local key, id, action = KEYS[1], ARGV[1], ARGV[2]
 local job = fields(key, 'status', 'origin', 'jiffy:reason', 'rate_limit_key', 'allow_dependency_failures', 'ttl', 'data',
-  'worker_name')
+  'worker_name', 'jiffy:parked')
 if not job or call('EXISTS', key) == 0 then return {'', 0} end
-local status, queue, reason, limit, may_fail, ttl, data, worker = unpack(job)
+local status, queue, reason, limit, may_fail, ttl, data, worker, parked = unpack(job)
 status, queue, worker = status or 'unknown', queue or '', worker or ''
 
 if action == 'cancel' then
   -- The status alone is not enough: a worker of RQ's may have popped the id and not marked it yet.
   local waits_in = ({scheduled = 'scheduled:' .. queue, deferred = 'deferred:' .. queue, ready_to_enqueue = 'ready:' .. queue,
     rate_limited = limit and 'rl:' .. limit .. ':rate_limited'})[status]
-  local taken_off = status == 'queued' and call('LREM', RQ .. 'queue:' .. queue, 0, id)
+  local taken_off = status == 'queued' and parked and call('ZREM', OWN .. 'parked:' .. parked, id)
+    or status == 'queued' and call('LREM', RQ .. 'queue:' .. queue, 0, id)
     or waits_in and call('ZREM', RQ .. waits_in, id)
   if not taken_off or taken_off == 0 then return {status, 0} end
   call('HSET', key, 'status', 'canceled')
+  call('HDEL', key, 'jiffy:parked')
   -- If it was to be retried, this is the reason: its last line tells it from a reason for the cancel.
   if reason then call('HSET', key, 'jiffy:reason', 'It was not tried again after ' .. string.match(reason, '[^\n]*$')) end
   call('ZADD', RQ .. 'canceled:' .. queue, time[1], id)

@@ -5,7 +5,7 @@
 --       ('': none): it keeps what it holds of that batch up to this one, since the outcomes that are sent with this may
 --       not have been written
 -- Returns: are workers suspended (0 or 1); is there more to look at now (0 or 1); what to do beside jobs ({queue, what,
---          how often it was begun}, or {}); of each job its kind, id, execution, queue, data, timeout and result_ttl,
+--          how often it was begun}, or {}); the functions that are paused; of each job its kind, id, execution, queue, data, timeout and result_ttl,
 --          first the lengths of all these (32 bits each), then all of them in one.  Kinds: plain; full (it has what few jobs have: read
 --          it all); corrupt; expired (canceled already: the reason stands in place of its data)
 --include lib
@@ -14,7 +14,9 @@ local rare
 local function need()
   if rare then return rare end
 --include release
-  rare = {expire = expire, release_dependents = release_dependents}
+--include pauses
+  rare = {expire = expire, release_dependents = release_dependents, read_pauses = read_pauses, function_of = function_of,
+    park = park}
   return rare
 end
 even_if_full()
@@ -27,7 +29,7 @@ local held, kept = held_by(worker), 0
 local newest = #held > 0 and held[#held][4] or ''
 local PROCESS, BATCH = 16, 24  -- so many characters of an execution name these
 local function is_same(what, one, other) return string.sub(one, 1, what) == string.sub(other, 1, what) end
-if is_same(PROCESS, prefix, newest) and newest >= prefix then return {0, 0, {}, '', ''} end
+if is_same(PROCESS, prefix, newest) and newest >= prefix then return {0, 0, {}, {}, '', ''} end
 for i = #held, 1, -1 do
   local execution = held[i][4]
   local is_kept = is_same(BATCH, keep, execution) and execution <= keep
@@ -64,6 +66,9 @@ local function kind_of(job)
   return job[1] and 'plain' or 'corrupt'
 end
 
+local suspended, paused, parked = call('EXISTS', KEYS[2], OWN .. 'paused'), nil, 0
+if suspended > 0 then suspended, paused = call('EXISTS', KEYS[2]), need().read_pauses() end
+
 -- Claim one job.  Returns 'alone' if nothing more is to be claimed with it, 'later' if it must wait for the next call.
 local function claim(queue, id)
   local key = job_key(id)
@@ -73,6 +78,12 @@ local function claim(queue, id)
   local kind = kind_of(job)
   if kind == 'corrupt' and job and call('EXISTS', key) == 0 then return nil end  -- it was deleted
   job = job or {}
+  local path = paused and need().function_of(job[1])
+  if path and paused['func:' .. path] then
+    parked = parked + 1
+    need().park(id, path, parked)
+    return nil
+  end
   -- A job that may have killed a worker is claimed alone, so that no other one is blamed for the next death; one that
   -- must begin in time, since it counts as begun now and must not wait behind another; and one that must not begin
   -- twice, so that it is known whether it had begun.
@@ -108,7 +119,7 @@ local function claim(queue, id)
   return is_alone and 'alone'
 end
 
-local suspended, more, todo, todos = call('EXISTS', KEYS[2]), 0, {}, {'EXISTS'}
+local more, todo, todos = 0, {}, {'EXISTS'}
 for i = 3, #KEYS do todos[i - 1] = OWN .. 'todo:' .. string.sub(KEYS[i], #RQ + 7) end
 if want >= 0 and suspended == 0 then
   local looked_at, has_todo = 0, #KEYS > 2 and call(unpack(todos)) > 0
@@ -127,7 +138,7 @@ if want >= 0 and suspended == 0 then
       todo = {queue, due, call('HINCRBY', OWN .. 'todo:tries', due, 1)}
     end
     local length = try('LLEN', key)
-    local has_jobs = type(length) == 'number' and length > 0 and claimed < want
+    local has_jobs = type(length) == 'number' and length > 0 and claimed < want and not (paused and paused['queue:' .. queue])
     if has_jobs and type(try('ZCARD', RQ .. 'wip:' .. queue)) == 'number' then
       -- A fair share: what an idle worker of this queue could run at once is left to it.
       local workers = tonumber(try('SCARD', RQ .. 'workers:' .. queue)) or 1
@@ -169,4 +180,6 @@ elseif kept == 0 and want >= 0 then
   if not is_renewed then call('EXPIRE', KEYS[1], 480) end
 end
 if not is_renewed then try('HSET', KEYS[1], 'last_heartbeat', date()) end
-return {suspended, more, todo, table.concat(lengths), table.concat(parts)}
+local functions = {}
+for what in pairs(paused or {}) do functions[#functions + 1] = string.match(what, '^func:(.*)') end
+return {suspended, more, todo, functions, table.concat(lengths), table.concat(parts)}

@@ -1,20 +1,23 @@
 -- Enqueue the scheduled jobs (delayed ones, retries after a pause) whose time has come, and cancel the queued ones whose
--- time to begin has passed (`expires`).  Or only wake a sleeping worker where a producer that knows nothing of us has
+-- time to begin has passed (`expires`); bring parked jobs back whose function is not paused any more.  Or only wake a sleeping worker where a producer that knows nothing of us has
 -- pushed a job.
 -- KEYS: the queues
 -- ARGV: how many jobs at most (0: only wake), the time limit in s of a job that has none
 -- Returns how many were enqueued, and of each canceled job its id, queue and reason
 --include lib
+--include release
+--include pauses
 even_if_full()
+local paused = call('EXISTS', OWN .. 'paused', OWN .. 'parked') > 0 and read_pauses()
 if ARGV[1] == '0' then
   for _, key in ipairs(KEYS) do
-    local length = try('LLEN', key)
-    if type(length) == 'number' and length > 0 then wake(string.sub(key, #RQ + 7)) end
+    local length, queue = try('LLEN', key), string.sub(key, #RQ + 7)
+    if type(length) == 'number' and length > 0 and not (paused and paused['queue:' .. queue]) then wake(queue) end
   end
   return {0, {}}
 end
---include release
-local left, moved, expired = tonumber(ARGV[1]), 0, {}
+local left, expired = tonumber(ARGV[1]), {}
+local moved = paused and unpark(paused, left) or 0
 for _, key in ipairs(KEYS) do
   local queue = string.sub(key, #RQ + 7)
   local is_sound = type(try('LLEN', key)) == 'number'
@@ -38,10 +41,12 @@ end
 -- costs little in a long queue too.
 local places_left = 200 * MOST_KEYS
 for _, id in ipairs(call('ZRANGEBYSCORE', OWN .. 'expiring', '-inf', NOW, 'LIMIT', 0, MOST_KEYS / 2)) do
-  local status, queue, expires, limit =
-    unpack(fields(job_key(id), 'status', 'origin', 'jiffy:expires', 'rate_limit_key') or {})
+  local status, queue, expires, limit, parked =
+    unpack(fields(job_key(id), 'status', 'origin', 'jiffy:expires', 'rate_limit_key', 'jiffy:parked') or {})
   local list, expires_s, is_taken_off = RQ .. 'queue:' .. (queue or ''), tonumber(expires), 0
-  if queue and expires_s and status == 'queued' then
+  if queue and expires_s and status == 'queued' and parked then
+    is_taken_off = call('ZREM', OWN .. 'parked:' .. parked, id)
+  elseif queue and expires_s and status == 'queued' then
     local place, length = try('LPOS', list, id), try('LLEN', list)
     places_left = places_left - (type(place) == 'number' and place or type(length) == 'number' and length or 0)
     is_taken_off = type(place) == 'number' and call('LREM', list, 1, id)

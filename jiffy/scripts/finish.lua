@@ -8,7 +8,8 @@ local rare
 local function need()
   if rare then return rare end
 --include release
-  rare = {enqueue = enqueue, free_slot = free_slot, release_dependents = release_dependents, part_ended = part_ended}
+--include pauses
+  rare = {park = park, enqueue = enqueue, free_slot = free_slot, release_dependents = release_dependents, part_ended = part_ended}
   return rare
 end
 local worker, outcomes = ARGV[1], cjson.decode(ARGV[2])
@@ -97,6 +98,12 @@ local function finish(queue, id, execution, status, started, ended, started_s, e
   own[member] = nil  -- the same outcome may stand here twice
   if is_own and status == 'requeued' then
     if not requeue(worker, {member, queue, id, execution}) then return end
+  elseif is_own and status == 'parked' then
+    if call('HEXISTS', OWN .. 'paused', 'func:' .. more.func) == 1 then
+      need().park(id, more.func, #settled)
+    elseif not requeue(worker, {member, queue, id, execution}) then
+      return
+    end
   elseif is_own and (are_all_there or call('EXISTS', key) == 1) then
     local written = try('HSET', key, 'status', more.again or status, 'started_at', started, 'ended_at', ended,
       'last_heartbeat', ended, 'worker_name', worker, unpack(more.set or NONE))

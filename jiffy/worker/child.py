@@ -94,6 +94,7 @@ class Child:
         reorder: Callable[[str], list[str]], maintain: Callable[[], bool | None],
     ) -> None:  # fmt: skip
         self._claimer, self._runner, self._board = claimer, runner, board
+        self._paused: frozenset[str] = frozenset()
         self._stint, self._pace = stint, pace
         self._reorder, self._maintain = reorder, maintain
         self._rows: list[str] = []  # outcomes that Redis does not know of yet
@@ -174,7 +175,7 @@ class Child:
         finally:
             self._waiting = False
             self._board.sleep(False)
-        self._rows = []
+        self._rows, self._paused = [], claim.paused
         last = claim.jobs[-1] if claim.jobs else None
         self._board.hold(last.batch if last else 0, last.position if last else 0)
         if last:
@@ -209,11 +210,14 @@ class Child:
             self._claimer.last_begun = job.execution
             call = self._runner.decode(job)
             outcome.func_name = func_name_of(call)
-            if not is_last and not self._pace.is_quick(outcome.func_name):
+            if outcome.func_name in self._paused:
+                outcome.what = "parked"
+            elif not is_last and not self._pace.is_quick(outcome.func_name):
                 goes_on = False  # nothing may wait for what may be slow: the rest goes back
                 self._claimer.requeue_after(job, self._rows)
                 self._forget_rows()
-            self._runner.run(outcome, call)
+            if outcome.what != "parked":
+                self._runner.run(outcome, call)
         except DeserializationError as error:  # its data stays as it is
             outcome.fail(f"{error}", may_retry=False)
         except (Interrupted, JobTimeoutException) as error:
@@ -236,8 +240,9 @@ class Child:
 
     def _note(self, outcome: Outcome) -> None:
         job, took_s = outcome.job, outcome.ended_s - outcome.started_s
-        self._pace.learn(outcome.func_name, took_s)
-        self._done += 1
+        if outcome.what != "parked":
+            self._pace.learn(outcome.func_name, took_s)
+            self._done += 1
         row = finish.row(outcome)
         self._rows.append(row)
         log.job(

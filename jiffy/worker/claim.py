@@ -57,12 +57,16 @@ class Todo(NamedTuple):
 
 
 class Claim(NamedTuple):
-    """What one exchange has brought; `has_more`: looking again at once may bring more."""
+    """What one exchange has brought; `has_more`: looking again at once may bring more.
+
+    `paused`: functions of which no job is to begin.
+    """
 
     jobs: list[Claimed]
     todo: Todo | None = None
     is_suspended: bool = False
     has_more: bool = False
+    paused: frozenset[str] = frozenset()
 
 
 class Claimer:
@@ -102,9 +106,10 @@ class Claimer:
             return self._link.exchange(*commands, resend=False)
 
         *_, answer = self._link.insist(ask)
-        is_suspended, has_more, todo, lengths, parts = answer
+        is_suspended, has_more, todo, functions, lengths, parts = answer
         found = Todo(text(todo[0]), text(todo[1]), todo[2]) if todo else None
-        return Claim(self._read(lengths, parts), found, bool(is_suspended), bool(has_more))
+        paused = frozenset(map(text, functions))
+        return Claim(self._read(lengths, parts), found, bool(is_suspended), bool(has_more), paused)
 
     def requeue_after(self, job: Claimed, rows: Sequence[str] = ()) -> None:
         """Send outcomes, and keep of the batch no job that comes after this one."""

@@ -97,7 +97,9 @@ class Outcome:
     func_name: str
     started_s: float
     ended_s: float = 0
-    what: Literal["finished", "failed", "stopped", "retried", "requeued", "over"] = "requeued"
+    what: Literal["finished", "failed", "stopped", "retried", "requeued", "parked", "over"] = (
+        "requeued"
+    )
     value: bytes | None = None
     error: str = ""
     error_names: tuple[str, ...] = ()
@@ -125,7 +127,8 @@ def row(outcome: Outcome) -> str:
     and in s; `ttl_s` -1 keeps it without end; `kind` 0 is no result.  `more` is what is rare: `set`
     (fields and values), `count` (successful, failed or ""), `again` (queued or scheduled),
     `delay_s`, `front`, `keep_result` (without end), `limit` (its rate limit), `has_parents`, `part`
-    ([result, error] as JSON, where a workflow waits for it), `todo` (what workers do next for it).
+    ([result, error] as JSON, where a workflow waits for it), `todo` (what workers do next for it),
+    `func` (its function, for which it is parked).
     """
     job = outcome.job
     status, ttl_s, kind, packed, more = _PLANS[outcome.what](outcome)
@@ -209,8 +212,10 @@ def _retried(outcome: Outcome) -> _Plan:
 
 
 def _unwritten(outcome: Outcome) -> _Plan:
-    """It goes back to the front, as if it had never begun; or it had ended before."""
-    return outcome.what, 0, _NONE, None, {"count": ""}
+    """It goes back to the front, or waits for its function, as if it had never begun; or it had
+    ended before.
+    """
+    return outcome.what, 0, _NONE, None, {"count": "", "func": outcome.func_name}
 
 
 def _over(outcome: Outcome, status: str, kind: Result.Type) -> _Plan:
@@ -246,6 +251,7 @@ _PLANS = {
     "stopped": _stopped,
     "retried": _retried,
     "requeued": _unwritten,
+    "parked": _unwritten,
     "over": _unwritten,
 }
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import jiffy
-from jiffy import actions, clock, keys
+from jiffy import actions, clock, keys, read
 from jiffy.errors import DuplicateJob
 from jiffy.redis_io import Link, run_script
 from tests.jobs import worker as worker_jobs
@@ -47,6 +47,7 @@ def depend_on_it(redis):
 # A script, and what a job that runs might suffer from it.
 CALLS = {
     "act": act,
+    "census": read.census,
     "due": call("due", QUEUES, 1000, 180),
     "enqueue": enqueue_with_its_id,
     "enqueue_waiting": depend_on_it,

@@ -7,7 +7,7 @@ import pytest
 
 from jiffy import cli
 
-COMMANDS = ["enqueue", "worker", "scheduler", "dashboard", "dev"]
+COMMANDS = ["enqueue", "worker", "scheduler", "dashboard", "pause", "resume", "paused", "dev"]
 
 
 def typed(name, *words):

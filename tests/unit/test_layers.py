@@ -15,6 +15,7 @@ FLOORS = [
     {"__init__", "__main__", "testing"},
     {"cli"},
     {"worker", "scheduler", "dashboard"},
+    {"pauses"},
     {"entries"},
     {"read", "dev"},
     {"producer"},

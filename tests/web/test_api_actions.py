@@ -228,3 +228,21 @@ def test_a_result_may_be_as_deep_as_it_likes(api, client, plant, depth):
     assert bool(api("GET", "/api/jobs/job1").json["problems"]) == (depth > 200)
     assert client.get("/jobs/job1").status_code == 200
     assert client.get("/rq/0/data/job/job1.json").status_code == 200
+
+
+def test_a_queue_and_a_function_are_paused_and_resumed(api, redis):
+    disk = {"queue": "low", "why": "the disk is full", "who": "ann"}
+    api("POST", "/api/pauses", json=disk)
+    bug = {"function": "jobs.numbers.add", "why": "a bug", "until": "2h"}
+    paused = api("POST", "/api/pauses", json=bug).json
+
+    assert [(one["kind"], one["name"], one["who"]) for one in paused] == [
+        ("queue", "low", "ann"), ("function", "jobs.numbers.add", "the API"),
+    ]  # fmt: skip
+    assert api("GET", "/api/pauses").json == paused
+    assert api("POST", "/api/pauses/resume", json={"queue": "low"}).json == paused[1:]
+
+
+@pytest.mark.parametrize("body", [{}, {"queue": "low", "function": "jobs.numbers.add"}])
+def test_a_pause_of_neither_or_both_is_refused(api, body):
+    assert api("POST", "/api/pauses", json=body | {"why": "a bug"}).status_code == 422

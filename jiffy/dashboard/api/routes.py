@@ -12,7 +12,7 @@ import msgspec
 from flask import abort, after_this_request, request, url_for
 from redis.exceptions import RedisError
 
-from jiffy import clock, entries, json_types, keys, read, redis_io
+from jiffy import clock, entries, json_types, keys, pauses, read, redis_io
 from jiffy.dashboard import problems
 from jiffy.dashboard.api import openapi, schemas
 from jiffy.dashboard.api.openapi import operation
@@ -231,6 +231,27 @@ def _url(job_id: str) -> str:
 def list_queues() -> Queues:
     """All queues, and how many workers listen to each."""
     return schemas.queues(read.overview(redis_io.shared()))
+
+
+@operation("GET", "/pauses")
+def list_pauses() -> list[schemas.PausedWork]:
+    """All queues and functions that are paused."""
+    return [schemas.PausedWork(**vars(one)) for one in pauses.read_pauses(redis_io.shared())]
+
+
+@operation("POST", "/pauses")
+def pause(body: schemas.Pause) -> list[schemas.PausedWork]:
+    """Let workers start no job of a queue or of a function."""
+    what = {"queue": body.queue or None, "function": body.function or None}
+    pauses.pause(**what, why=body.why, who=body.who, until=body.until or None)
+    return list_pauses()
+
+
+@operation("POST", "/pauses/resume")
+def resume(body: schemas.Resume) -> list[schemas.PausedWork]:
+    """End the pause of a queue or of a function."""
+    pauses.resume(queue=body.queue or None, function=body.function or None)
+    return list_pauses()
 
 
 @operation("GET", "/schedule")

@@ -46,6 +46,32 @@ class PauseEntry(Struct, forbid_unknown_fields=True):
     who: _Short = "the API"
 
 
+class Resume(Struct, forbid_unknown_fields=True, kw_only=True):
+    """A queue or a function: one of the two.
+
+    queue: Its name.
+    function: Its path.
+    """
+
+    queue: _Short | UnsetType = UNSET
+    function: _Path | UnsetType = UNSET
+
+
+class Pause(Resume, forbid_unknown_fields=True, kw_only=True):
+    """What to pause, a queue or a function; why, and for how long.
+
+    queue: Its name.
+    function: Its path.
+    why: Shown wherever it matters.
+    until: When the pause ends by itself: '2h', or a time with its zone.
+    who: Who pauses it.
+    """
+
+    why: _Short
+    until: _Short | UnsetType = UNSET
+    who: _Short = "the API"
+
+
 class SkipEntry(Struct, forbid_unknown_fields=True):
     """How many of an entry's next runs to skip.
 
@@ -250,6 +276,17 @@ class Paused(Struct):
     why: str
     since: _Moment
     until: _Moment | None
+
+
+class PausedWork(Paused):
+    """A queue or a function that is paused, by whom, and why.
+
+    parked: How many jobs of a function wait until it is resumed.
+    """
+
+    kind: Literal["queue", "function"]
+    name: str
+    parked: Annotated[int, Meta(ge=0)]
 
 
 class Entry(Struct, rename={"is_of_table": "of_table", "words": "times", "next_at": "next"}):

@@ -1,0 +1,107 @@
+"""Pauses of queues and functions, which workers obey at once: by whom, why, and until when.
+
+Jobs of a paused queue stay on it.  A job of a paused function is parked when its turn comes: it
+has not been started, and comes back to the front of its queue.  What runs already runs on.
+"""
+
+import getpass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Literal
+
+import rq
+from redis import Redis
+
+from jiffy import clock, entries, keys, redis_io
+from jiffy.errors import InvalidValue
+from jiffy.producer import functions, options
+from jiffy.read import answers, text
+
+Function = Callable[..., object] | str
+MOST = 1000  # pauses: while there are any, each claim reads all of them
+_AT_A_TIME = 1000
+_MUST_BE_PATH = "a function, or its path, such as 'jobs.numbers.add'"
+
+
+@dataclass(frozen=True)
+class Pause(entries.Pause):
+    """A queue, or a function by its path, that is paused; without `until`, until it is resumed.
+
+    `parked` is how many jobs of a function wait for that; those of a queue are still on it.
+    """
+
+    kind: Literal["queue", "function"]
+    name: str
+    parked: int = 0
+
+
+def pause(
+    *, queue: str | None = None, function: Function | None = None, why: str, who: str = "",
+    until: clock.Duration | datetime | None = None,
+) -> None:  # fmt: skip
+    """Let workers start no job of a queue, or of a function: `pause(queue="low", why="…")`.
+
+    `until` is how long, or a moment with its zone; `who` is the user of this process if it is left
+    out.  A pause takes the place of the one before.  Raises InvalidValue.
+    """
+    field, redis = _field(queue, function), redis_io.shared()
+    if isinstance(until, str):
+        until = entries.moment(until)
+    elif until is not None and not isinstance(until, datetime):
+        until = clock.now() + timedelta(seconds=clock.seconds(until, "until"))
+    stored = entries.pause_json(who or user(), why, until)
+    if len(read_pauses(redis)) >= MOST:
+        raise InvalidValue(field, why, f"one of {MOST:,} pauses at most; resume another first")
+    redis_io.deliver(redis, redis_io.command("HSET", keys.PAUSED, field, stored))
+
+
+def resume(*, queue: str | None = None, function: Function | None = None) -> bool:
+    """End a pause, and let sleeping workers look; False if there was none.  Raises InvalidValue."""
+    field, redis = _field(queue, function), redis_io.shared()
+    was_paused = redis_io.deliver(redis, redis_io.command("HDEL", keys.PAUSED, field))
+    names, most = ([keys.queue(queue)], 0) if queue else ([keys.NOTHING], _AT_A_TIME)
+    due = redis_io.script_command("due", names, [most, rq.Queue.DEFAULT_TIMEOUT])
+    while redis_io.deliver(redis, due)[0] >= _AT_A_TIME:
+        pass  # the workers' supervisors do the same: nothing is lost if this process ends now
+    return bool(was_paused)
+
+
+def read_pauses(redis: Redis) -> list[Pause]:
+    """Those that are in force, queues first; what is odd in Redis is left out."""
+    with redis.pipeline(transaction=False) as pipe:
+        pipe.hgetall(keys.PAUSED)
+        [stored] = answers(pipe)
+    found = []
+    for raw in sorted(stored or (), reverse=True):
+        kind, _, name = text(raw).partition(":")
+        if one := entries.read_pause(stored[raw]):
+            found.append(
+                Pause(**vars(one), kind="queue" if kind == "queue" else "function", name=name)
+            )
+    if any(one.kind == "function" for one in found):
+        with redis.pipeline(transaction=False) as pipe:
+            for one in found:
+                pipe.zcard(keys.parked(one.name))
+            counts = answers(pipe)
+        found = [replace(one, parked=n or 0) for one, n in zip(found, counts, strict=True)]
+    return found
+
+
+def user() -> str:
+    """Who runs this process."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # no name for this process' user
+        return "unknown"
+
+
+def _field(queue: str | None, function: Function | None) -> str:
+    if queue is not None and function is None:
+        return f"queue:{options.read_queue('queue', queue)}"
+    if function is None or queue is not None:
+        raise InvalidValue("queue, function", f"{queue}, {function}", "one of the two")
+    path = function if isinstance(function, str) else functions.path_of(function)
+    if not all(part.isidentifier() for part in path.split(".")) or "." not in path:
+        raise InvalidValue("function", function, _MUST_BE_PATH)
+    return f"func:{path}"

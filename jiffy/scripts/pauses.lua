@@ -1,0 +1,50 @@
+-- Pauses: queues from which nothing is claimed, and functions whose jobs are parked until they are resumed.
+-- Goes with lib.lua and release.lua; expects no KEYS and ARGV of its own.
+
+-- What is paused now: {'queue:NAME' or 'func:PATH' = true}.  One whose time has passed is deleted.
+local function read_pauses()
+  local paused, flat = {}, try('HGETALL', OWN .. 'paused')
+  for i = 1, #flat, 2 do
+    local is_sound, pause = pcall(cjson.decode, flat[i + 1])
+    local ends = is_sound and type(pause) == 'table' and (tonumber(pause['until']) or 1e12) or 0
+    if ends > tonumber(NOW) then paused[flat[i]] = true else call('HDEL', OWN .. 'paused', flat[i]) end
+  end
+  return paused
+end
+
+-- The function of a job; nil if its data, a stock producer's, does not say it in plain text: then the worker sees to it.
+local function function_of(data) return string.match(data or '', '^%["([^"]+)"') end
+
+-- Let a job that is on no queue wait for its function to be resumed; `place`: the later ones come behind.
+local function park(id, path, place)
+  local parked = OWN .. 'parked:' .. path
+  if type(try('ZADD', parked, NOW + place * 1e-6, id)) ~= 'number' then
+    call('DEL', parked)
+    call('ZADD', parked, NOW, id)
+  end
+  try('SADD', OWN .. 'parked', path)
+  try('HSET', job_key(id), 'status', 'queued', 'jiffy:parked', path)
+  -- Others of its rate limit may run meanwhile.
+  local limit = (fields(job_key(id), 'rate_limit_key') or {})[1]
+  if limit and try('ZREM', RQ .. 'rl:' .. limit .. ':allowed', id) == 1 then fill_slots(limit) end
+end
+
+-- Put up to `most` jobs whose function is paused no more back to the front of their queues, in order; return how many.
+local function unpark(paused, most)
+  local moved = 0
+  for _, path in ipairs(try('SRANDMEMBER', OWN .. 'parked', 100)) do
+    local parked = OWN .. 'parked:' .. path
+    for _, id in ipairs(paused['func:' .. path] and {} or try('ZREVRANGE', parked, 0, most - 1)) do
+      local job = fields(job_key(id), 'status', 'origin', 'jiffy:parked', 'rate_limit_key')
+      local is_still = job and job[1] == 'queued' and job[2] and job[3] == path
+      local put_back = job and job[4] and enqueue or push
+      if moved < most and (not is_still or put_back(job[2], id, true)) then
+        if is_still then call('HDEL', job_key(id), 'jiffy:parked') end
+        call('ZREM', parked, id)
+        moved = moved + 1
+      end
+    end
+    if call('EXISTS', parked) == 0 then call('SREM', OWN .. 'parked', path) end
+  end
+  return moved
+end

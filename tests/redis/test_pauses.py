@@ -1,0 +1,238 @@
+"""Pauses: workers start no job of a paused queue or function, and lose none."""
+
+import re
+from datetime import timedelta
+
+import pytest
+from click.testing import CliRunner
+from rq import RateLimit
+from rq.job import Job
+from rq.serializers import JSONSerializer
+
+import jiffy
+from jiffy import actions, cli, clock, keys, pauses
+from jiffy.errors import InvalidValue
+from jiffy.producer import results
+from jiffy.redis_io import Link
+from tests.jobs import worker as worker_jobs
+from tests.support.worker_support import (
+    child,
+    claim,
+    enqueue,
+    finish,
+    ids_of,
+    job,
+    queued,
+    said,
+    status,
+)
+
+TOLD = "tests.jobs.worker.tell_id"
+NOTHING = "tests.jobs.worker.nothing"
+
+
+def put(count, func=worker_jobs.tell_id, **options):
+    """Enqueue as our producers do; `enqueue` does it as RQ's, which hide a job's function."""
+    for number in range(count):
+        jiffy.enqueue.options(job_id=f"ours-{number}", **options)(func)
+
+
+def due(redis, most=1000, queues=("default",)):
+    """What each supervisor does once a second."""
+    return Link(redis).run("due", [*map(keys.queue, queues)], [most, 180])[0]
+
+
+def end_pause(redis, field):
+    """As if its time had passed."""
+    stored = pauses.entries.pause_json("me", "why", clock.now() + timedelta(days=1))
+    past = stored.replace(str(pauses.entries.value(stored.encode())["until"]), "1.0")
+    redis.hset(keys.PAUSED, field, past)
+
+
+def parked(redis, path=TOLD):
+    return [raw.decode() for raw in redis.zrange(keys.parked(path), 0, -1)]
+
+
+def test_a_paused_queue_is_skipped_and_the_others_go_on(redis):
+    enqueue(redis, 2)
+    enqueue(redis, 2, queue="low")
+    jiffy.pause(queue="default", why="the disk is full")
+
+    assert ids_of(claim(redis, queues=["default", "low"])) == ["low-0", "low-1"]
+    assert queued(redis) == ["default-0", "default-1"]
+    assert jiffy.resume(queue="default")
+    assert redis.llen(keys.wake("default")) == 1  # a sleeper looks at once
+    assert ids_of(claim(redis)) == ["default-0", "default-1"]
+
+
+@pytest.mark.parametrize("producer", [put, lambda n: enqueue(jiffy.connection.shared(), n)])
+def test_jobs_of_a_paused_function_wait_unstarted_and_come_back_in_front_in_order(redis, producer):
+    func = TOLD if producer is put else NOTHING
+    producer(3)
+    jiffy.pause(function=func, why="a bug")
+    child(redis, queues=("default",)).work()
+    waiting = parked(redis, func)
+    jiffy.enqueue.options(job_id="later")(worker_jobs.fail)
+
+    assert (len(waiting), said(redis)) == (3, [])
+    assert {status(redis, job_id) for job_id in waiting} == {"queued"}
+    assert redis.zcard(keys.REGISTRIES["started"] + "default") == 0
+    assert redis.hget(keys.worker("worker-1"), "successful_job_count") is None
+    assert pauses.read_pauses(redis)[0].parked == 3
+    assert jiffy.resume(function=func)
+    assert queued(redis) == [*waiting, "later"]
+    assert not redis.hexists(keys.job(waiting[0]), keys.PARKED_FIELD)
+
+
+def test_another_function_of_the_same_batch_runs(redis):
+    put(2)
+    enqueue(redis, 1, worker_jobs.tell_id, queue="default")
+    jiffy.enqueue.options(job_id="other")(worker_jobs.nothing)
+    jiffy.pause(function=worker_jobs.tell_id, why="a bug")
+    child(redis).work()
+
+    assert status(redis, "other") == "finished"
+    assert parked(redis) == ["ours-0", "ours-1", "default-0"]
+
+
+@pytest.mark.parametrize("field", ["queue:default", f"func:{TOLD}"])
+def test_a_pause_ends_by_itself(redis, field):
+    put(1)
+    kind = "queue" if field.startswith("queue") else "function"
+    jiffy.pause(**{kind: field.partition(":")[2]}, why="a while", until="2h")
+    assert claim(redis) == []
+    end_pause(redis, field)
+    due(redis)
+
+    assert not redis.exists(keys.PAUSED)
+    assert ids_of(claim(redis)) == ["ours-0"]
+
+
+def test_a_thousand_come_back_a_call_and_none_is_doubled(redis):
+    enqueue(redis, 1)
+    pipe = redis.pipeline()
+    for number in range(2500):
+        pipe.hset(
+            keys.job(f"p-{number:04}"),
+            mapping={"status": "queued", "origin": "default", keys.PARKED_FIELD: TOLD},
+        )
+        pipe.zadd(keys.parked(TOLD), {f"p-{number:04}": number})
+    pipe.sadd(keys.parked("").rstrip(":"), TOLD)
+    pipe.execute()
+
+    assert [due(redis) for _ in range(4)] == [1000, 1000, 500, 0]
+    assert queued(redis) == [f"p-{number:04}" for number in range(2500)] + ["default-0"]
+
+
+def test_a_parked_job_can_be_canceled_deleted_and_expires(redis):
+    put(2)
+    jiffy.enqueue.options(job_id="late", expires="1h")(worker_jobs.tell_id)
+    jiffy.pause(function=TOLD, why="a bug")
+    claim(redis)
+    actions.cancel("ours-0")
+    Job.fetch("ours-1", redis, JSONSerializer).delete()
+    redis.zadd(keys.EXPIRING, {"late": 1})
+    due(redis)
+    jiffy.resume(function=TOLD)
+
+    assert (status(redis, "ours-0"), status(redis, "late")) == ("canceled", "canceled")
+    assert (queued(redis), redis.exists(keys.parked(TOLD))) == ([], 0)
+
+
+def test_a_parked_job_leaves_its_slot_of_a_rate_limit_to_others(redis):
+    limit = RateLimit("stripe", 1)
+    put(1, rate_limit=limit)
+    jiffy.enqueue.options(job_id="other", rate_limit=limit)(worker_jobs.nothing)
+    jiffy.pause(function=TOLD, why="a bug")
+    [other] = claim(redis)
+
+    assert other.job_id == "other"
+    jiffy.resume(function=TOLD)
+    assert status(redis, "ours-0") == "rate_limited"
+    finish(redis, other)
+    assert queued(redis) == ["ours-0"]
+
+
+def test_one_that_was_resumed_meanwhile_is_not_parked(redis):
+    enqueue(redis, 1)
+    jiffy.pause(function=NOTHING, why="a bug")
+    [claimed] = claim(redis)
+    jiffy.resume(function=NOTHING)
+    finish(redis, claimed, "parked")
+
+    assert (queued(redis), parked(redis, NOTHING)) == (["default-0"], [])
+
+
+@pytest.mark.parametrize("value", [b"\xff", b"[]", b"1", b'{"until": {}}', b"{" * 10_000])
+def test_an_odd_pause_stops_nobody(redis, value):
+    put(1)
+    redis.hset(keys.PAUSED, "func:odd", value)
+
+    assert pauses.read_pauses(redis) == []
+    assert ids_of(claim(redis)) == ["ours-0"]
+
+
+def test_what_is_paused_can_be_read(redis):
+    jiffy.pause(queue="low", why="the disk\nis full", who="ann")
+    jiffy.pause(function=worker_jobs.nothing, why="bug", who="bob", until=timedelta(hours=2))
+    low, function = pauses.read_pauses(redis)
+
+    assert (low.kind, low.name, low.who, low.why) == ("queue", "low", "ann", "the disk is full")
+    assert (low.until, function.kind, function.name) == (None, "function", NOTHING)
+    assert timedelta(hours=1) < function.until - function.since < timedelta(hours=3)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {},
+        {"queue": "low", "function": NOTHING},
+        {"queue": ""},
+        {"function": "nothing at all"},
+        {"queue": "low", "why": ""},
+        {"queue": "low", "until": "yesterday"},
+    ],
+)
+def test_an_invalid_pause_is_refused(redis, given):
+    with pytest.raises(InvalidValue):
+        jiffy.pause(**{"why": "a reason", **given})
+    assert not redis.exists(keys.PAUSED)
+
+
+def test_a_claim_pays_nothing_where_nothing_is_paused(redis):
+    claim(redis)  # scripts are loaded
+    redis.config_resetstat()
+    claim(redis)
+    stats = redis.info("commandstats")
+
+    assert "cmdstat_hgetall" in stats  # what the worker holds
+    assert stats["cmdstat_hgetall"]["calls"] == 1
+    assert stats["cmdstat_exists"]["calls"] <= 3
+
+
+def typed(*words):
+    """What `jiffy` and these words print."""
+    return CliRunner().invoke(cli.command, words, catch_exceptions=False).output
+
+
+def test_a_pause_is_made_shown_and_ended_in_a_shell(redis):
+    put(1)
+    words = ["function", TOLD]
+
+    assert typed("pause", *words, "--why", "a bug", "--who", "ann") == f"{TOLD} is paused.\n"
+    assert claim(redis) == []
+    shown = typed("paused")
+    assert re.fullmatch(rf"function {TOLD} \(waiting: 1\): by ann \d+ ms ago: a bug\n", shown)
+    assert typed("resume", *words) == f"{TOLD} is resumed.\n"
+    assert typed("resume", *words) == f"{TOLD} was not paused.\n"
+    assert queued(redis) == ["ours-0"]
+    assert typed("paused") == ""
+
+
+@pytest.mark.parametrize("what", [{"queue": "default"}, {"function": TOLD}])
+def test_a_caller_that_waits_learns_of_the_pause(redis, what):
+    put(1)
+    jiffy.pause(**what, why="a bug")
+    claim(redis)
+
+    assert "resume it with 'jiffy resume" in results.obstacle(job(redis, "ours-0"))
