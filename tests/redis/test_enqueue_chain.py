@@ -99,14 +99,6 @@ def test_a_part_begins_when_the_one_before_has_finished(redis, chain):
     assert json.loads(redis.hget(keys.job(chain[1].id), "data"))[2] == [2, 1]
 
 
-def test_a_part_that_is_enqueued_wakes_a_worker(redis, chain):
-    [first] = claim(redis, 1)
-    redis.delete(keys.wake("default"))
-    finish(redis, first, value=b"2")
-
-    assert redis.llen(keys.wake("default")) == 1
-
-
 def test_a_finish_that_is_repeated_or_late_releases_the_next_part_once(redis, chain):
     [first] = claim(redis, 1)
     counted = [finish(redis, first, value=value) for value in (b"2", b"3")]
@@ -250,15 +242,6 @@ def test_a_part_that_is_tried_again_does_not_break_the_chain(redis, work):
 
     assert between == ["queued", "deferred"]
     assert wait(jobs[-1]) == [["at last"], {}]
-
-
-def test_a_part_that_waits_for_its_next_try_does_not_break_the_chain(redis):
-    retry = Retry(max=1, pause="1h")
-    jobs = jiffy.enqueue.chain(part(fail).options(retry=retry), part(nothing))
-    work_one(redis)
-    look(redis)
-
-    assert statuses(redis, jobs) == ["scheduled", "deferred"]
 
 
 def test_a_part_that_is_stopped_breaks_the_chain(redis, chain):
@@ -435,11 +418,6 @@ def test_options_that_make_no_sense_in_a_part_are_refused(redis, options, number
         jiffy.enqueue.chain(*parts)
 
     assert redis.keys("*") == []
-
-
-def test_wrong_options_of_a_part_are_refused_where_they_are_given():
-    with pytest.raises(InvalidValue):
-        part(add, 1).options(queue="")
 
 
 def write_a_chain():

@@ -122,14 +122,6 @@ def test_parts_in_a_row_that_are_alike_travel_together(redis):
     assert queued(redis, "low")[500:] == [job.id for job in team.jobs]
 
 
-def test_a_large_group_is_written_in_pieces_and_told_in_order(redis, work, monkeypatch):
-    monkeypatch.setattr(workflows, "_CHUNK", 7)
-    team = jiffy.enqueue.group([part(add, n, 0) for n in range(30)], then=collect)
-    work()
-
-    assert [one["result"] for one in told(team)] == list(range(30))
-
-
 def test_a_group_of_thousands_is_told_in_order(redis):
     team = jiffy.enqueue.group([part(add, n, 0) for n in range(2500)], then=collect)
     redis.delete(*(keys.job(job.id) for job in team.jobs))

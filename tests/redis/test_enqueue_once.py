@@ -27,13 +27,6 @@ def queued(redis, queue="default"):
     return [raw.decode() for raw in redis.lrange(keys.queue(queue), 0, -1)]
 
 
-def commands_of(redis, act):
-    """How many commands Redis hears from clients while `act` runs."""
-    before = redis.info("stats")["total_commands_processed"]
-    act()
-    return redis.info("stats")["total_commands_processed"] - before - 1
-
-
 def test_it_is_one_round_trip(redis):
     jiffy.enqueue(add, 1, 1)
     heard = redis.info("commandstats")["cmdstat_evalsha"]["calls"]

@@ -154,8 +154,3 @@ def test_fifty_threads_at_once_make_one_job(redis, until):
     assert (len(ids), len(set(ids))) == (PRODUCERS, 1)
     assert redis.llen(keys.queue("default")) == 1
     redis_io.shared().close()  # fifty connections
-
-
-def _put_ten_times():
-    for number in range(10):
-        put(number, 3)

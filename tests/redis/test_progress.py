@@ -85,10 +85,6 @@ def after_deletion():
     SEEN.append(job.connection.exists(job.key))
 
 
-def silent():
-    pass
-
-
 def too_far():
     progress.update(1.1)
 

@@ -196,16 +196,6 @@ def test_runs_from_before_somebody_asked_for_so_many_are_not_counted(declare, ru
     assert [state.is_done for state in entries.read(redis)] == [False]
 
 
-def test_an_entry_that_was_done_comes_back_with_other_times_and_runs(declare, run_next, redis):
-    declare(add(repeat=1))
-    run_next()
-    declare()
-    declare(cron("0 6 * * *", numbers.add, args=[2, 3], repeat=1))
-
-    assert [state.is_done for state in entries.read(redis)] == [False]
-    assert [one.outcome for one in run_next()] == ["enqueued"]
-
-
 def test_an_entry_that_is_to_repeat_less_often_than_it_did_is_done_at_once(
     declare, run_next, redis
 ):
@@ -470,16 +460,6 @@ def test_the_history_tells_how_a_job_ended_and_how_long_it_took(declare, run_nex
     assert follow(redis) == []
 
 
-def test_where_more_have_ended_than_one_look_takes_the_next_one_takes_the_rest(declare, redis):
-    declare(add())
-    redis.zadd(keys.OPEN_TICKS, {f"{ENTRY} gone-{n} t|{n}|0|||": 1 for n in range(501)})
-    now = datetime.now(UTC)
-    (first, is_more), (second, is_still_more) = [history.follow_up(redis, now) for _ in range(2)]
-
-    assert (len(first), is_more) == (500, True)
-    assert (len(second), is_still_more) == (1, False)
-
-
 def test_a_job_that_has_not_ended_is_looked_at_again_later(declare, run_next, redis):
     declare(add())
     run_next()
@@ -504,17 +484,6 @@ def test_why_a_run_was_tried_again_is_recorded_only_if_nothing_came_of_it(
     assert (ended.outcome, ended.reason) == (status, reason)
 
 
-def test_a_reason_is_kept_short(declare, run_next, redis):
-    declare(add())
-    [made] = run_next()
-    why = {"status": "canceled", keys.REASON_FIELD: "x" + "é" * 1000}
-    redis.hset(keys.job(made.job_id), mapping=why)
-    [(_, ended)] = follow(redis)
-
-    assert ended.reason.startswith("x" + "é" * 70)
-    assert redis.memory_usage(keys.ticks(ENTRY)) < 600
-
-
 @pytest.mark.parametrize("line", [add(), add(result_ttl=0), add(ttl="3s", failure_ttl=0)])
 def test_of_a_job_that_is_gone_the_history_does_not_claim_to_know_how_it_went(
     line, declare, run_next, redis
@@ -536,14 +505,6 @@ def test_the_history_has_the_last_thousand_runs(declare, run_next, redis):
 
     assert redis.llen(keys.ticks(ENTRY)) == 1000
     assert entries.history(redis, NAME)[0].outcome == "open"
-
-
-def test_other_times_leave_an_entry_its_history(declare, run_next, redis):
-    declare(add())
-    run_next()
-    declare(cron("0 6 * * *", numbers.add, args=[2, 3]))
-
-    assert len(entries.history(redis, NAME)) == 1
 
 
 def test_an_entry_that_leaves_the_table_and_comes_back_has_its_state_and_its_history(
@@ -642,13 +603,6 @@ def test_a_redis_that_is_full_is_waited_for_and_loses_no_run(declare, run_next, 
 
     assert queued(redis) == [made.job_id]
     assert outcomes(redis) == ["open"]
-
-
-def test_a_sleeping_worker_hears_of_a_run(declare, run_next, redis):
-    declare(add())
-    run_next()
-
-    assert redis.llen(keys.wake("default")) == 1
 
 
 def test_a_change_of_the_schedule_wakes_the_scheduler(declare, scheduler, redis):

@@ -82,9 +82,6 @@ def test_an_abandoned_job_that_says_nothing_of_where_it_is_fails(redis, value):
     assert (registered(redis, "failed"), registered(redis, "started")) == (["default-0"], [])
 
 
-NOWHERE = (JobStatus.STARTED, JobStatus.CREATED, JobStatus.QUEUED)
-
-
 @pytest.mark.parametrize("until_s", [1, 9e9], ids=["stale", "alive"])
 @pytest.mark.parametrize("where", [*JobStatus, "gone"])
 def test_an_entry_that_was_left_in_the_started_registry_goes_and_its_job_stays_as_it_is(

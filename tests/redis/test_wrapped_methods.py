@@ -3,7 +3,6 @@
 import functools
 import json
 import re
-from traceback import extract_tb
 
 import pytest
 import rq
@@ -204,11 +203,6 @@ def test_a_handler_is_told_of_each_failure_with_its_traceback(redis, work):
     )
 
     assert said(redis) == ["one: True"]
-
-
-def note(job, kind, error, traceback):
-    [*_, frame] = extract_tb(traceback)
-    say(f"{job.id}: {error} in {frame.name}")
 
 
 def test_what_is_around_a_jobs_perform_is_called(redis, work, wrap):

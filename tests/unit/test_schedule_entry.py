@@ -234,12 +234,6 @@ def test_options_and_the_functions_own_arguments_do_not_mix():
     assert (job.origin, job.timeout, job.retries_left) == ("low", 120, 3)
 
 
-def test_a_misspelt_name_is_reported_with_the_right_one():
-    [said] = mistakes(add(overlp="skip"))
-
-    assert said.endswith("(did you mean 'overlap'?).")
-
-
 def test_what_is_usual_is_not_said_of_an_entry():
     usual, special = entry(add()), entry(add(overlap="replace", jitter="30s", repeat=3))
 

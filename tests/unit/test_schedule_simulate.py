@@ -2,16 +2,13 @@
 
 from datetime import UTC, datetime, timedelta
 from itertools import islice, pairwise
-from zoneinfo import ZoneInfo
 
 import pytest
 
 from jiffy import at, cron, every, simulate
-from jiffy.errors import InvalidSchedule, InvalidValue
-from jiffy.testing import check_schedule
+from jiffy.errors import InvalidValue
 from jobs import numbers
 
-PARIS = ZoneInfo("Europe/Paris")
 YEAR = datetime(2026, 1, 1, tzinfo=UTC), datetime(2027, 1, 1, tzinfo=UTC)
 
 
@@ -70,42 +67,12 @@ def test_jitter_moves_a_run_by_less_than_it_says_and_always_by_the_same():
     assert ticks == list(islice(simulate(table, *YEAR), 500))
 
 
-def test_a_day_of_23_hours_has_each_daily_run_once():
-    nightly = line(cron, "30 2 * * *", timezone="Europe/Paris")
-    found = slots(nightly, start=day(28, zone=PARIS), end=day(31, zone=PARIS))
-
-    assert [f"{slot.astimezone(PARIS):%d %H:%M}" for slot in found] == [
-        "28 02:30", "29 03:00", "30 02:30",
-    ]  # fmt: skip
-
-
 def test_a_year_of_each_minute_has_each_minute_once():
     found = slots(line(cron, "* * * * *"), start=YEAR[0], end=YEAR[1])
 
     assert found == [YEAR[0] + timedelta(minutes=n) for n in range(365 * 24 * 60)]
 
 
-def test_all_mistakes_are_told_at_once_before_the_first_run():
-    table = [line(every, "10x"), line(every, "1d"), line(cron, "61 * * * *")]
-    with pytest.raises(InvalidSchedule) as refused:
-        simulate(table, *YEAR)
-
-    first, second = str(refused.value).splitlines()
-    assert first.startswith("scheduler.py, entry 1: every is '10x'")
-    assert second.startswith("scheduler.py, entry 3: cron '61 * * * *' has minute 61")
-    assert [mistake.number for mistake in refused.value.mistakes] == [1, 3]
-
-
 def test_times_without_a_zone_are_refused():
     with pytest.raises(InvalidValue, match="it must be a datetime with a zone"):
         simulate([], datetime.fromisoformat("2026-03-01"), day(2))
-
-
-def test_a_test_of_a_table_fails_with_a_line_for_each_mistake():
-    check_schedule([line(every, "1d")])
-    with pytest.raises(pytest.fail.Exception) as failed:
-        check_schedule([line(every, "10x"), line(cron, "* * * *")])
-
-    assert [text[:25] for text in str(failed.value).splitlines()] == [
-        "scheduler.py, entry 1: ev", "scheduler.py, entry 2: cr",
-    ]  # fmt: skip

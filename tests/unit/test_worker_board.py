@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from jiffy.worker.slot import OUTCOMES_BYTES, Board, Running
+from jiffy.worker.slot import OUTCOMES_BYTES, Board
 
 
 @pytest.fixture
@@ -13,15 +13,6 @@ def board():
     board = Board()
     board.hold(batch=7, last=3)
     return board
-
-
-def test_it_says_which_job_of_which_batch_runs(board):
-    board.begin(1, limit_s=180)
-    running = board.running
-    board.end()
-
-    assert running == Running(batch=7, position=1, began=running.began, limit_s=180)
-    assert board.running is None
 
 
 def test_whoever_halts_sees_what_began_before_and_nothing_begins_after(board):
@@ -61,15 +52,6 @@ def test_a_reason_to_leave_is_for_the_job_that_it_was_meant_for_only(board):
     board.begin(1, limit_s=180)
 
     assert [*reasons, board.interrupt_reason] == [Board.TIMEOUT, 0, 0]
-
-
-def test_a_callback_has_a_limit_and_a_beginning_of_its_own(board):
-    board.begin(0, limit_s=180)
-    first = board.running
-    board.relimit(60)
-
-    assert board.running.limit_s == 60
-    assert board.running.began > first.began
 
 
 def test_the_supervisor_reads_what_a_dead_child_wrote_and_the_next_starts_clean(board):

@@ -8,13 +8,12 @@ import rq
 import jiffy
 from jiffy import keys
 from jiffy.worker import finish
-from jiffy.worker.child import Stint
 from jiffy.worker.claim import LONGEST_S, Claimed
 from jiffy.worker.finish import DETAILS, NO_DETAILS, Details, Outcome
 from jiffy.worker.run import func_name_of
 
 JOB = Claimed("full", "one", "0123456789abcdef" + "0000002a" + "00000007", "low", b"", 180, 500)
-STATUS, TTL_S, KIND, RESULT, MORE = 3, 8, 9, 10, 11
+STATUS, MORE = 3, 11
 
 
 def details(**fields):
@@ -26,16 +25,6 @@ def plan(what, found=NO_DETAILS, **fields):
     """The plan for an outcome: its status, and its rare fields."""
     row = json.loads(finish.row(Outcome(JOB, "f", 1.5, 2.25, what, details=found, **fields)))
     return row[STATUS], (row[MORE:] or [{}])[0]
-
-
-def test_a_plan_says_whose_outcome_it_is_when_and_what_it_was():
-    outcome = Outcome(JOB, "f", 1.5, 2.25, "finished", b'"\xc3\xa4"')
-
-    assert json.loads(finish.row(outcome)) == [
-        "low", "one", JOB.execution, "finished", "1970-01-01T00:00:01.500000Z",
-        "1970-01-01T00:00:02.250000Z", "1.5", "2.25", 500, 1, "IsOkIg==",
-    ]  # fmt: skip
-    assert (JOB.batch, JOB.position) == (42, 7)
 
 
 @pytest.mark.parametrize("odd", ['"', "\\", "ä", "\n", "\x00"])
@@ -81,24 +70,6 @@ def test_a_failed_try_without_another_is_the_end(fields):
     assert plan("failed", details(**fields))[0] == "failed"
 
 
-@pytest.mark.parametrize(
-    ("rules", "names", "becomes"),
-    [
-        ({"on": ["ValueError"]}, ("ValueError", "Exception"), "retried"),
-        ({"on": ["Exception"]}, ("ValueError", "Exception"), "retried"),
-        ({"on": ["OSError"]}, ("ValueError", "Exception"), "failed"),
-        ({"on": ["OSError"]}, (), "failed"),
-        ({"fatal": ["Exception"]}, ("ValueError", "Exception"), "failed"),
-        ({"on": ["ValueError"], "fatal": ["ValueError"]}, ("ValueError",), "failed"),
-        ({"on": "ValueError"}, ("OSError",), "retried"),  # no list: it rules nothing
-    ],
-)
-def test_an_error_decides_whether_there_is_another_try(rules, names, becomes):
-    found = details(retries_left=1, jiffy__retry=json.dumps(rules))
-
-    assert plan("failed", found, error_names=names)[0] == becomes
-
-
 def test_what_cannot_succeed_the_next_time_is_not_tried_again():
     assert plan("failed", details(retries_left=3), may_retry=False)[0] == "failed"
 
@@ -131,30 +102,6 @@ def test_a_returned_retry_may_put_its_job_at_the_front():
 
 
 @pytest.mark.parametrize(
-    ("intervals", "delay_s", "rest"),
-    [("[0]", 0, [0]), ("[60]", 60, [60]), ("[10, 20]", 10, [20]), ("", 0, [0]), ("x", 0, [0])],
-)
-def test_a_finished_job_repeats_after_the_first_of_its_intervals(intervals, delay_s, rest):
-    found = details(repeats_left=2, repeat_intervals=intervals)
-    status, more = plan("finished", found)
-
-    assert (status, more["delay_s"]) == ("finished", delay_s)
-    assert more["set"] == ["repeats_left", 1, "repeat_intervals", json.dumps(rest)]
-
-
-@pytest.mark.parametrize("left", [0, -3, "x", ""])
-def test_without_repeats_left_it_does_not(left):
-    assert plan("finished", details(repeats_left=left))[1] == {}
-
-
-@pytest.mark.parametrize("what", ["failed", "stopped", "retried", "requeued"])
-def test_only_a_finished_job_repeats(what):
-    more = plan(what, details(repeats_left=2), retry=rq.Retry(1, 60))[1]
-
-    assert "repeats_left" not in more.get("set", [])
-
-
-@pytest.mark.parametrize(
     ("call", "name"),
     [
         (["jobs.numbers.add", None, [2, 3], {}], "jobs.numbers.add"),
@@ -168,17 +115,3 @@ def test_only_a_finished_job_repeats(what):
 )
 def test_the_log_names_a_jobs_function_or_a_question_mark(call, name):
     assert func_name_of(call) == name
-
-
-@pytest.mark.parametrize(
-    ("stint", "done", "left"),
-    [
-        (Stint(max_jobs=5), 3, 2),
-        (Stint(jobs_per_child=4), 4, 0),
-        (Stint(max_jobs=5, jobs_per_child=4), 3, 1),
-        (Stint(max_jobs=1), 3, 0),
-        (Stint(), 10**6, 1 << 30),
-    ],
-)
-def test_the_nearest_limit_counts_the_jobs_that_are_left(stint, done, left):
-    assert stint.jobs_left(done) == left
