@@ -11,7 +11,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from stat import S_ISCHR, S_ISDIR, S_ISFIFO, S_ISSOCK
+from stat import S_ISCHR, S_ISDIR, S_ISFIFO, S_ISREG, S_ISSOCK
 from threading import Event, Thread
 from typing import NamedTuple
 
@@ -102,7 +102,7 @@ def opened() -> dict[str, Opened] | None:
 
     Files that are only written to, such as logs, do not count.  None if this is not Linux.
     """
-    return _files() | threads() if IS_LINUX else None
+    return _opened_files() | threads() if IS_LINUX else None
 
 
 def threads() -> dict[str, Opened]:
@@ -112,38 +112,63 @@ def threads() -> dict[str, Opened]:
     return {f"thread {task}": Opened(names.get(task, "thread of a C library")) for task in found}
 
 
-def _files() -> dict[str, Opened]:
+def files() -> dict[int, str]:
+    """On Linux, what each file descriptor of this process stands for, in words.
+
+    But for what is no obstacle: devices, folders, and what is also a standard stream.
+    """
     targets = {}
-    for link in Path("/proc/self/fd").iterdir():
+    for link in Path("/proc/self/fd").iterdir() if IS_LINUX else ():
         with suppress(OSError):  # it is closed by now, as the one that lists them is
             targets[int(link.name)] = str(link.readlink())
     standard = [targets.get(fd) for fd in (0, 1, 2)]
+    found = {fd: _words(fd, target) for fd, target in targets.items() if target not in standard}
+    return {fd: words for fd, words in found.items() if words}
+
+
+def children() -> list[int]:
+    """On Linux, the processes that this one has started; those that have ended are reaped."""
+    lists = Path("/proc/self/task").glob("*/children")
+    found = [int(pid) for children in lists for pid in children.read_text().split()]
+    return [pid for pid in found if os.waitpid(pid, os.WNOHANG) == (0, 0)]
+
+
+def _opened_files() -> dict[str, Opened]:
     found = {}
-    for fd, target in targets.items():
+    for fd, words in files().items():
         flags = _flags(fd)
-        if target not in standard and (words := _words(fd, target, flags)):
-            # A program inherits only what does not close as it begins.
-            found[f"{fd} {target}"] = Opened(words, not flags & os.O_CLOEXEC)
+        # A program inherits only what does not close as it begins.
+        if not (flags & os.O_ACCMODE == os.O_WRONLY or flags & os.O_APPEND):
+            found[f"{fd} {words}"] = Opened(words, not flags & os.O_CLOEXEC)
     return found
 
 
 def _flags(fd: int) -> int:
-    text = Path(f"/proc/self/fdinfo/{fd}").read_text()
-    (octal,) = re.findall(r"^flags:\s*(\d+)", text, re.MULTILINE)
-    return int(octal, 8)
+    return int(_fdinfo(fd, r"flags:\s*(\d+)")[0], 8)
 
 
-def _words(fd: int, target: str, flags: int) -> str:
+def _fdinfo(fd: int, line: str) -> list[str]:
+    return re.findall(f"^{line}", Path(f"/proc/self/fdinfo/{fd}").read_text(), re.MULTILINE)
+
+
+def _words(fd: int, target: str) -> str:
     mode = os.fstat(fd).st_mode
     if S_ISSOCK(mode):
         return f"socket to {peer}" if (peer := _peer(fd)) else "socket"
-    is_only_written = flags & os.O_ACCMODE == os.O_WRONLY or flags & os.O_APPEND
     is_plain_device = S_ISCHR(mode) and (target in _PLAIN_DEVICES or os.isatty(fd))
-    if is_only_written or is_plain_device or S_ISDIR(mode):
+    if is_plain_device or S_ISDIR(mode):
         return ""
     if target == "anon_inode:[eventpoll]":
         return "event loop"
+    if target.endswith(("-wal", "-shm")) or _is_sqlite(fd, mode):
+        return f"locked {target}" if _fdinfo(fd, r"lock:.*\bWRITE\b") else f"database {target}"
     return "pipe" if S_ISFIFO(mode) else target
+
+
+def _is_sqlite(fd: int, mode: int) -> bool:
+    with suppress(OSError):  # it is only written to
+        return S_ISREG(mode) and os.pread(fd, 16, 0) == b"SQLite format 3\0"
+    return False
 
 
 def _peer(fd: int) -> str:

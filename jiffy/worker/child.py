@@ -1,7 +1,5 @@
 """The process that runs jobs: claim, run, finish, until it must stop."""
 
-# The C module: the enumerations around it in `signal` cost more than a small job.
-import _signal  # type: ignore[import-not-found]
 import signal
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,6 +13,7 @@ from jiffy import clock, log
 from jiffy.worker import finish, followups
 from jiffy.worker.claim import ONLY_FINISH, Claim, Claimed, Claimer
 from jiffy.worker.finish import NO_DETAILS, Outcome
+from jiffy.worker.isolation import State
 from jiffy.worker.process import CHECK_BOARD
 from jiffy.worker.run import Interrupted, Runner, func_name_of
 from jiffy.worker.slot import Board
@@ -24,8 +23,7 @@ AGAIN = 64
 WAIT_S = 5
 SHORTEST_WAIT_S = 0.01  # 0 would make BLPOP wait without end
 SUSPENDED_WAIT_S = 1
-# Signals whose handlers a child relies on, or must keep from jobs.
-_OURS = (CHECK_BOARD, signal.SIGTERM, signal.SIGINT)
+LOOK_EVERY_S = 1
 
 
 # What a worker may hold: little enough that no job waits noticeably for one that it was taken with.
@@ -100,14 +98,15 @@ class Child:
         self._rows: list[str] = []  # outcomes that Redis does not know of yet
         self._done = 0
         self._waiting = self._stopping = False
-        self._idle_since = 0.0
+        self._idle_since = self._look_at = 0.0
+        self._last_id = ""  # of the newest job, until there is a full look after it
         self.is_worn = False
 
     def work(self) -> int:
         """Work as long as the stint allows; return how many jobs were done."""
         signal.signal(CHECK_BOARD, self._check_board)
-        self._mask = signal.pthread_sigmask(signal.SIG_BLOCK, ())
-        self._handlers = {number: _signal.getsignal(number) for number in _OURS}
+        self._state = State()
+        self._runner.start(self._state.accept)
         if self._board.must_stop:  # since before it could hear a signal
             return 0
         self._idle_since = clock.monotonic()
@@ -121,8 +120,9 @@ class Child:
             may_have_new = self._maintain()
             self._run_all(claim.jobs)
             if claim.todo:
-                followups.do(claim.todo, self._runner, self._board)
-                self._restore_signals()
+                self._runner.apart(followups.do, claim.todo, self._runner, self._board)
+                self._replace(self._state.restore(LOOK_EVERY_S), claim.todo.what)
+            self._look_in_full()
             if claim.jobs or claim.todo:
                 self._idle_since = clock.monotonic()
             elif (self._is_over or not want) and not (claim.has_more or may_have_new):
@@ -130,7 +130,7 @@ class Child:
             # Where there was enough there may be more.
             has_more = claim.has_more or claim.todo or len(claim.jobs) == want
             wait_s = 0 if has_more else self._wait_s
-        self.is_worn = not self._stopping and self._stint.is_worn_by(self._done)
+        self.is_worn |= not self._stopping and self._stint.is_worn_by(self._done)
         if self._stopping or self._rows:
             self._claim(ONLY_FINISH)
         return self._done
@@ -226,23 +226,34 @@ class Child:
             outcome.details = self._runner.details_of(job)
         outcome.ended_s = outcome.ended_s or clock.wall()
         self._board.end()
-        self._restore_signals()
+        changed = self._state.restore(outcome.ended_s - outcome.started_s)
         self._note(outcome)
+        self._replace(changed, job.job_id)
         return goes_on and not self._stopping
 
-    def _restore_signals(self) -> None:
-        """Whatever the job did to signals, the limits and the grace of the next one hold."""
-        signal.alarm(0)
-        _signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
-        for number, handler in self._handlers.items():
-            if _signal.getsignal(number) != handler:
-                signal.signal(number, handler)
+    def _look_in_full(self) -> None:
+        """Between batches, now and then: look at what has no sign."""
+        if self._last_id and clock.monotonic() > self._look_at:
+            self._look_at = clock.monotonic() + LOOK_EVERY_S
+            self._replace(self._state.look(), self._last_id)
+            self._last_id = ""
+
+    def _replace(self, reason: str, job_id: str) -> None:
+        """End, to be started again, where there is a reason."""
+        if not reason or self._stopping:
+            return
+        if self._runner.is_watched:
+            log.event("child.replaced", reason=reason, job=job_id)
+            self.is_worn = self._stopping = True
+        else:
+            self._state.accept()
 
     def _note(self, outcome: Outcome) -> None:
         job, took_s = outcome.job, outcome.ended_s - outcome.started_s
         if outcome.what != "parked":
             self._pace.learn(outcome.func_name, took_s)
             self._done += 1
+            self._last_id = job.job_id
         row = finish.row(outcome)
         self._rows.append(row)
         log.job(

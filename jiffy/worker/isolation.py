@@ -1,115 +1,319 @@
-"""What children may share with their supervisor: modules, but nothing that a module has opened.
+"""What a job may change of its process, and how the next job finds it as it was.
 
-Processes that have one socket read each other's replies, and a thread is gone after a fork while
-those who wait for it are not.  So a supervisor imports modules, and forks, only where nothing is
-open.  Locks, and what a library has in memory alone, cannot be seen: docs/reliability.md.
+Each job has a context of its own.  After it, cheap signs of a change are read.  Only where there is
+one, all of `STATE` is restored, and what cannot be is a reason to replace the process, as is what
+the job has left running or open.  What the signs miss is found between batches: docs/isolation.md.
 """
 
-import faulthandler
+# The C modules, where what is around them costs more than a small job.
+import _locale
+import _signal  # type: ignore[import-not-found]
+import _thread
+import asyncio
+import contextvars
+import gc
+import locale
+import logging
 import os
+import signal
+import socket
+import sys
 import threading
-from collections.abc import Iterator, Sequence
+import time
+import warnings
+from collections import Counter
+from collections.abc import Callable, Mapping
+from concurrent.futures import thread as pools
+from contextlib import suppress
+from typing import Any, NamedTuple
 
-from jiffy import clock, log, system
-from jiffy.errors import BrokenModule
+from jiffy import clock, system
 from jiffy.producer import functions
-from jiffy.worker import process
+from jiffy.settings import settings
 
-# How the process that tries the imports ends; in any other way the imports have ended it.
-_SAFE, _UNSAFE = 70, 71
-# A thread that has ended leaves the system's list a moment later than Python's.
-_LAST_BREATH_S = 0.1
+_IS_RESOURCE_NEW = "resource" not in sys.modules
+import resource  # noqa: E402 - after the line above
 
+if _IS_RESOURCE_NEW:  # a job that changes a limit imports it again, which is the sign of that
+    del sys.modules["resource"]
 
-def import_all(modules: Sequence[str]) -> None:
-    """Import the modules, and all that is in them.
-
-    One that fails is logged: its jobs fail with that reason, the others run.
-    """
-    for _, error in _import_each(modules):
-        if error:
-            log.event("module.broken", log.ERROR, module=error.module, reason=error)
-
-
-def can_preload(modules: Sequence[str]) -> bool:
-    """Whether importing the modules opens nothing, as a process that is thrown away finds out.
-
-    What a module opens is logged.  Raises BrokenModule if that process does not survive it.
-    """
-    if system.opened() is None:
-        return False
-    pid = process.fork(lambda: _try(modules))
-    _, status = os.waitpid(pid, 0)
-    process.kill_group(pid)  # what the modules have started
-    code = os.waitstatus_to_exitcode(status)
-    if code not in (_SAFE, _UNSAFE):
-        cause = ChildProcessError(
-            f"the process that imported it ended with {process.cause_of(status)}"
-        )
-        raise BrokenModule(" or ".join(modules), cause)
-    return code == _SAFE
+# Starting a process takes several times as long: a job that was quicker has started none.
+_QUICK_S = 0.00005
+# More connections to one address than that are no pool of a process that runs one job at a time.
+_MOST_CONNECTIONS = 8
+# What is about to end (a thread that was not joined) is waited for, before it counts as left.
+_LOOKS, _PAUSE_S = 3, 0.01
+# The handlers that jobs change; a full look reads the others, too.
+_SIGNALS = [
+    signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGPIPE, signal.SIGUSR1, signal.SIGUSR2,
+    signal.SIGALRM, signal.SIGTERM, signal.SIGCHLD, system.SPARE_SIGNAL,
+]  # fmt: skip
+_VALID = signal.valid_signals()
+_ALL_LIMITS = {value for name, value in vars(resource).items() if name.startswith("RLIMIT_")}
+# Those that are read after each job, where a job may have changed one.
+_LIMITS = [
+    resource.RLIMIT_AS, resource.RLIMIT_CORE, resource.RLIMIT_CPU, resource.RLIMIT_DATA,
+    resource.RLIMIT_FSIZE, resource.RLIMIT_NOFILE, resource.RLIMIT_STACK,
+]  # fmt: skip
+_ENVIRON: Any = os.environ
+_ROOT: Any = logging.root
+_OURS = logging.getLogger("jiffy")
+_WARNINGS: Any = warnings
+# A key that any change of a logger's level, and `logging.disable`, removes from the root's cache.
+_CANARY = "jiffy"
 
 
-def has_opened(program: str) -> bool:
-    """Whether this process has anything open that it did not get from the one that started it.
-
-    That is logged, as what `program` has opened.
-    """
-    opened = [found.words for found in _settled().values() if not found.is_inherited]
-    if opened:
-        _warn(program, opened)
-    return bool(opened)
+def fresh(base: contextvars.Context) -> contextvars.Context:
+    """A context for one job, as imports have left `base`."""
+    context = base.copy()
+    if decimal := sys.modules.get("decimal"):  # its context is an object, which jobs would share
+        context.run(lambda: decimal.setcontext(decimal.getcontext().copy()))
+    return context
 
 
-def _try(modules: Sequence[str]) -> int:
-    faulthandler.enable(2)  # where it happens to end, for the log
-    before = _opened().keys()
-    openers: dict[str, str] = {}
-    for module, _ in _import_each(modules):
-        for thing in _opened().keys() - before:
-            openers.setdefault(thing, module)
-    left = _settled()
-    by_module: dict[str, list[str]] = {}
-    for thing in left.keys() - before:
-        by_module.setdefault(openers.get(thing, modules[-1]), []).append(left[thing].words)
-    for module, opened in by_module.items():
-        _warn(module, opened)
-    return _UNSAFE if by_module else _SAFE
+def event_loop() -> tuple[Any, dict[str, Any]]:
+    """The policy and the current loop, for `restore_event_loop`."""
+    policy = asyncio.events._event_loop_policy  # type: ignore[attr-defined]
+    return policy, {**vars(policy._local)} if hasattr(policy, "_local") else {}
 
 
-def _warn(module: str, opened: Sequence[str]) -> None:
-    log.event(
-        "module.opened", log.WARNING, module=module, opened=", ".join(sorted(set(opened))),
-        effect="not preloaded: each child imports for itself",
-        remedy="open it inside the function that uses it",
-    )  # fmt: skip
+def restore_event_loop(found: tuple[Any, dict[str, Any]]) -> None:
+    policy, current = found
+    asyncio.set_event_loop_policy(policy)
+    if current or hasattr(policy, "_local"):
+        vars(policy._local).clear()
+        vars(policy._local).update(current)
 
 
-def _import_each(modules: Sequence[str]) -> Iterator[tuple[str, BrokenModule | None]]:
-    for name in modules:
+def _set_environment(values: Mapping[bytes, bytes]) -> None:
+    os.environ = _ENVIRON  # noqa: B003 - a job may have put another object there
+    for name in _ENVIRON._data.keys() - values.keys():
+        del os.environb[name]
+    os.environb.update(values)
+    time.tzset()
+
+
+def _set_signal_handlers(handlers: Mapping[int, Any]) -> None:
+    for number, handler in handlers.items():
+        if _signal.getsignal(number) != handler:
+            _signal.signal(number, handler)  # a TypeError for what C code has set
+
+
+def _loggers() -> tuple[int, dict[Any, tuple[Any, ...]]]:
+    named = [one for one in [*_ROOT.manager.loggerDict.values()] if hasattr(one, "level")]
+    found = {
+        one: (one.level, one.disabled, one.propagate, [*one.handlers], [*one.filters])
+        for one in [_ROOT, *named]
+    }
+    return _ROOT.manager.disable, found
+
+
+def _set_loggers(found: tuple[int, dict[Any, tuple[Any, ...]]]) -> None:
+    _ROOT.manager.disable, loggers = found
+    for one, (level, disabled, propagate, handlers, filters) in loggers.items():
+        one.level, one.disabled, one.propagate = level, disabled, propagate
+        one.handlers[:], one.filters[:] = handlers, filters
+    _ROOT.manager._clear_cache()
+
+
+def _log_handlers() -> dict[logging.Handler, tuple[Any, ...]]:
+    found = {handler for config in _loggers()[1].values() for handler in config[3]}
+    return {one: (one.level, one.formatter, [*one.filters]) for one in found}
+
+
+def _set_log_handlers(found: Mapping[logging.Handler, tuple[Any, ...]]) -> None:
+    for one, (level, formatter, filters) in found.items():
+        one.level, one.formatter, one.filters[:] = level, formatter, filters
+
+
+def _set_warnings(filters: list[Any]) -> None:
+    _WARNINGS.filters[:] = filters
+    _WARNINGS._filters_mutated()
+
+
+def _set_limits(limits: Mapping[int, tuple[int, int]]) -> None:
+    for number, limit in limits.items():
+        resource.setrlimit(number, limit)
+
+
+def _streams() -> list[tuple[Any, bool]]:
+    return [(one, getattr(one, "closed", True)) for one in (sys.stdin, sys.stdout, sys.stderr)]
+
+
+def _set_streams(streams: list[tuple[Any, bool]]) -> None:
+    sys.stdin, sys.stdout, sys.stderr = (stream for stream, _ in streams)
+    if _streams() != streams:
+        raise OSError("closed")
+
+
+def _file_at(fd: int | str) -> tuple[int, int] | None:
+    with suppress(OSError):
+        found = os.stat(fd)  # noqa: PTH116 - a descriptor
+        return found.st_dev, found.st_ino
+    return None
+
+
+def _cannot(value: object) -> None:
+    raise OSError(f"it was {value}, which only another process has")
+
+
+class Part(NamedTuple):
+    """Some of a process' state, and how it is put back; that raises where it is not possible."""
+
+    name: str
+    read: Callable[[], Any]
+    restore: Callable[[Any], object] = _cannot
+
+
+STATE = (
+    Part("environment", lambda: {**_ENVIRON._data}, _set_environment),
+    Part("signal handlers", lambda: {number: _signal.getsignal(number) for number in _VALID},
+         _set_signal_handlers),
+    Part("socket timeout", socket.getdefaulttimeout, socket.setdefaulttimeout),
+    Part("recursion limit", sys.getrecursionlimit, sys.setrecursionlimit),
+    Part("sys.path", lambda: [*sys.path], lambda path: setattr(sys, "path", path)),
+    Part("sys.argv", lambda: [*sys.argv], lambda argv: setattr(sys, "argv", argv)),
+    Part("sys.std*", _streams, _set_streams),
+    Part("locale", lambda: _locale.setlocale(locale.LC_ALL, None),
+         lambda name: _locale.setlocale(locale.LC_ALL, name)),
+    Part("warnings", lambda: [*_WARNINGS.filters], _set_warnings),
+    Part("garbage collector", gc.isenabled, lambda on: gc.enable() if on else gc.disable()),
+    Part("event loop", event_loop, restore_event_loop),
+    Part("loggers", _loggers, _set_loggers),
+    Part("log handlers", _log_handlers, _set_log_handlers),
+    Part("resource limits", lambda: {number: resource.getrlimit(number) for number in _ALL_LIMITS},
+         _set_limits),
+    Part("working directory", lambda: _file_at(".")),
+    Part("standard streams", lambda: [*map(_file_at, (0, 1, 2))]),
+    Part("priority", lambda: os.getpriority(os.PRIO_PROCESS, 0)),
+    Part("user or group", lambda: (os.getuid(), os.geteuid(), os.getgid(), os.getegid())),
+    Part("process group", lambda: (os.getpgid(0), os.getsid(0))),
+)  # fmt: skip
+
+
+class State:
+    """This process as jobs are to find it: as it is now."""
+
+    def __init__(self) -> None:
+        self._folder = os.open(".", getattr(os, "O_PATH", os.O_RDONLY))
+        self.accept()
+
+    def accept(self) -> None:
+        """What is now is how jobs are to find it: an import has changed something."""
+        self._mask = _signal.pthread_sigmask(_signal.SIG_BLOCK, ())
+        self._umask = os.umask(0o077)
+        os.umask(self._umask)
+        self._values = [part.read() for part in STATE]
+        self._left = _left()
+        self._has_children = _has_children()
+        _ROOT._cache[_CANARY] = True
+        self._keep_signs()
+
+    def restore(self, took_s: float) -> str:
+        """Restore what a job that took so long has changed.
+
+        Return why this process is to be replaced; "" if it is not.
+        """
         try:
-            for module in functions.load(name):
-                yield module, None
-        except BrokenModule as error:
-            yield error.module, error
+            # Each of these costs as much as to look whether it is needed.
+            _signal.alarm(0)
+            _signal.pthread_sigmask(_signal.SIG_SETMASK, self._mask)
+            os.umask(self._umask)
+            os.fchdir(self._folder)
+            if self._is_same(took_s):
+                return ""
+        except (OSError, AttributeError):  # closed, or replaced
+            pass
+        return self.look(took_s)
+
+    def look(self, took_s: float = -1) -> str:
+        """The same after a full look, also at what has no sign."""
+        for part, value in zip(STATE, self._values, strict=True):
+            try:
+                if part.read() != value:
+                    part.restore(value)
+            except Exception as error:  # noqa: BLE001 - whatever a job has made of it
+                return f"changed: {part.name} ({error})"
+        _ROOT._cache[_CANARY] = True
+        if took_s >= 0 and self._is_same(took_s):
+            return ""
+        for _ in range(_LOOKS):
+            left = _left()
+            if not (new := _unusual(left - self._left)):
+                self._left, self._has_children = left, _has_children()
+                self._keep_signs()
+                return ""
+            clock.pause(_PAUSE_S)
+        return f"left: {', '.join(new)}"
+
+    def _keep_signs(self) -> None:
+        self._signs = tuple(
+            one.copy() if isinstance(one, list | dict) else one for one in self._read_signs()
+        )
+
+    def _is_same(self, took_s: float) -> bool:
+        is_quick = 0 <= took_s < _QUICK_S
+        return self._read_signs() == self._signs and (
+            is_quick or _has_children() == self._has_children
+        )
+
+    def _read_signs(self) -> tuple[Any, ...]:
+        lowest = os.dup(0)  # the lowest that is free: another one if something was left open
+        os.close(lowest)
+        return (
+            lowest, _thread._count(), os.environ, _ENVIRON._data,
+            [*map(_signal.getsignal, _SIGNALS)],
+            "resource" in sys.modules and [*map(resource.getrlimit, _LIMITS)],
+            socket.getdefaulttimeout(), sys.getrecursionlimit(), sys.path, sys.argv,
+            sys.stdin, sys.stdout, sys.stderr, getattr(sys.stdout, "closed", True),
+            getattr(sys.stderr, "closed", True), _locale.setlocale(locale.LC_ALL, None),
+            time.tzname, _WARNINGS.filters, gc.isenabled(),
+            event_loop(),
+            _ROOT.handlers, _CANARY in _ROOT._cache, _OURS.disabled, _OURS.handlers,
+            len(logging._handlerList),  # type: ignore[attr-defined]
+        )  # fmt: skip
 
 
-def _settled() -> dict[str, system.Opened]:
-    """What is open, when threads that are about to end have ended.
-
-    A fork makes some libraries end their threads, and start them again when they are used (numpy's
-    OpenBLAS does): they are no obstacle to forks.
-    """
-    if any(system.threads()) and threading.active_count() == 1:
-        pid = os.fork()
-        if not pid:
-            os._exit(0)
-        os.waitpid(pid, 0)
-    deadline = clock.monotonic() + _LAST_BREATH_S
-    while system.threads() and clock.monotonic() < deadline:
-        clock.pause(_LAST_BREATH_S / 20)
-    return _opened()
+def _has_children() -> bool:
+    try:
+        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return False
+    return True
 
 
-def _opened() -> dict[str, system.Opened]:
-    return system.opened() or {}
+def _left() -> Counter[str]:
+    """What runs or is open in this process, but for the pools of libraries."""
+    tracker: Any = getattr(
+        sys.modules.get("multiprocessing.resource_tracker"), "_resource_tracker", None
+    )
+    known = (getattr(tracker, "_fd", None), getattr(tracker, "_pid", None))
+    found = [words for fd, words in system.files().items() if fd != known[0]]
+    found += [f"process {pid}" for pid in system.children() if pid != known[1]]
+    mine = [one for one in threading.enumerate() if not isinstance(one, threading._DummyThread)]
+    found += [f"thread {one.name!r}" for one in mine if not _is_kept(one)]
+    nameless = max(0, _thread._count() - len(mine) + 1)
+    return Counter(found) + Counter({"thread of _thread": nameless})
+
+
+def _unusual(new: Counter[str]) -> list[str]:
+    """Of what a job has left, all but what a pool of connections, or a device, keeps."""
+    pooled = ("socket to ", "database ", "/dev/")
+    return [
+        words for words, count in new.items()
+        if not words.startswith(pooled) or count > _MOST_CONNECTIONS
+    ]  # fmt: skip
+
+
+def _is_kept(thread: Any) -> bool:
+    """Whether it is a library's, which outlives jobs: Sentry's sender, an executor that is idle."""
+    if thread is threading.main_thread():
+        return True
+    run = getattr(thread, "_target", None) or type(thread).run
+    if run is getattr(pools, "_worker", None):
+        executor = thread._args[0]()
+        return executor is not None and executor._idle_semaphore._value >= len(executor._threads)
+    name = getattr(run, "__module__", "")
+    file = getattr(sys.modules.get(name), "__file__", None) or ""
+    is_package = "site-packages" in file or "dist-packages" in file
+    return is_package and not functions.is_allowed(name, settings().jobs_modules)

@@ -27,7 +27,7 @@ from jiffy.producer.enqueue import DEFAULT_QUEUES
 from jiffy.producer.options import read_queue
 from jiffy.redis_io import Link
 from jiffy.settings import settings
-from jiffy.worker import isolation, process
+from jiffy.worker import preload, process
 from jiffy.worker.child import AGAIN, Child, Pace, Stint
 from jiffy.worker.claim import Claimer
 from jiffy.worker.guarded import guarded
@@ -175,7 +175,7 @@ class Worker(_Face, rq.Worker):
 
     def work_in_child(self, stint: Stint, board: Board, token: str) -> int:
         """Run jobs in this process, which is a child's; return its exit code."""
-        isolation.import_all(self.imports)
+        preload.import_all(self.imports)
         self._is_child = True
         self.death_penalty_class = rq_compat.NoPenalty
         os.environ["RQ_WORKER_ID"] = self.name  # noqa: TID251 - for the job, as RQ does
@@ -297,9 +297,9 @@ def run_workers(
     if part:
         process.run(lambda: _do(part, queues, stint, hooks))
     program = Path(sys.argv[0]).name
-    forks = not isolation.has_opened(program)
+    forks = not preload.has_opened(program)
     redis = redis_io.connected("worker")
-    preloads = forks and isolation.can_preload(config.jobs_modules)
+    preloads = forks and preload.can_preload(config.jobs_modules)
     companion = process.Companion(prepare(redis)) if prepare else None
     log.event(
         "worker.started",
@@ -310,9 +310,9 @@ def run_workers(
     )
     warn_if_forgetful(redis)
     if preloads:
-        isolation.import_all(config.jobs_modules)
+        preload.import_all(config.jobs_modules)
     _disconnect(redis)
-    forks = forks and not isolation.has_opened(program)
+    forks = forks and not preload.has_opened(program)
     faces = [_face(queues, name, redis) for name in _names(config.dyno, count)]
     for face in faces:
         face.hooks = hooks

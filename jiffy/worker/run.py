@@ -9,8 +9,8 @@ import inspect
 import os
 import sys
 import traceback
-from asyncio import run as run_coroutine
-from collections.abc import Callable, Sequence
+from asyncio import run as run_to_its_end
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 import rq
@@ -26,7 +26,7 @@ from jiffy.producer.job import real, stand_in
 from jiffy.producer.retry import names_of
 from jiffy.redis_io import Link, script_command
 from jiffy.settings import settings
-from jiffy.worker import guarded, process
+from jiffy.worker import guarded, isolation, process
 from jiffy.worker.claim import Claimed
 from jiffy.worker.finish import DETAILS, NO_DETAILS, Details, Outcome
 
@@ -62,6 +62,8 @@ class Runner:
     whether this worker is stopping.
     """
 
+    is_watched = True  # by a supervisor, which replaces this process
+
     def __init__(
         self, face: BaseWorker, link: Link, allowed: tuple[str, ...], largest_result: int,
         relimit: Callable[[float], None] = lambda _: None,
@@ -74,12 +76,17 @@ class Runner:
         self.pid = os.getpid()
         self._unpickles = "pickle" in settings().serializers
         self._functions: dict[str, Callable[..., Any]] = {}
+        self._on_import: Callable[[], None]
         self._job: Job
         # What a subclass or an integration (Sentry) has put in the place of RQ's is called.
         self._job_class = guarded.guarded(face.job_class)
         self._wraps = rq_compat.is_replaced(face, "perform_job")
         self._performs = rq_compat.is_replaced(self._job_class, "perform")
         self._handles = rq_compat.handles_exceptions(face)
+
+    def start(self, on_import: Callable[[], None]) -> None:
+        """Jobs are about to come.  `on_import` is called when one of them had to be imported."""
+        self._context, self._on_import = contextvars.copy_context(), on_import
 
     def decode(self, job: Claimed) -> Any:
         """The job's (function's name, instance, arguments, keyword arguments).
@@ -105,9 +112,17 @@ class Runner:
         raise DeserializationError("This job's data is not a function's name and its arguments.")
 
     def run(self, outcome: Outcome, call: Any) -> None:
-        """Run the job, and write into `outcome` what became of it.  Nothing that it raises gets
-        out.
+        """Run the job in a context of its own, and write into `outcome` what became of it.
+
+        Nothing that it raises gets out.
         """
+        self.apart(self._run, outcome, call)
+
+    def apart(self, do: Callable[..., object], *args: Any) -> None:
+        """Do it in a context of its own, as imports have left it."""
+        isolation.fresh(self._context).run(do, *args)
+
+    def _run(self, outcome: Outcome, call: Any) -> None:
         job = outcome.job
         self._job, log.job_id = self._stand_in(job), job.job_id
         try:
@@ -200,17 +215,12 @@ class Runner:
         return self.link.insist(lambda: real(self._job))
 
     def _call(self, job: Claimed, call: Any) -> Any:
-        if not self._around:
-            return self._perform(call)
-
-        def call_inside() -> Any:
-            rq_compat.CURRENT_JOB.set(self._job)
-            try:
-                return hooks.inside(self._around, self._job, lambda: self._perform(call))
-            finally:
-                process.end_copy(self.pid)
-
-        return contextvars.copy_context().run(call_inside)
+        token = rq_compat.CURRENT_JOB.set(self._job)
+        try:
+            return hooks.inside(self._around, self._job, lambda: self._perform(call))
+        finally:
+            process.end_copy(self.pid)
+            rq_compat.CURRENT_JOB.reset(token)
 
     def _perform(self, call: Any) -> Any:
         if self._performs:
@@ -220,21 +230,21 @@ class Runner:
             function = guarded.method(instance, name, self._allowed)
         else:
             function = self._function(name)
-
-        def call_as_current() -> Any:
-            rq_compat.CURRENT_JOB.set(self._job)
-            try:
-                value = function(*args, **kwargs)
-                return run_coroutine(value) if inspect.iscoroutine(value) else value
-            finally:
-                process.end_copy(self.pid)
-
-        return contextvars.copy_context().run(call_as_current)
+        try:
+            value = function(*args, **kwargs)
+            return _end_of(value) if inspect.iscoroutine(value) else value
+        finally:
+            process.end_copy(self.pid)
 
     def _function(self, name: str) -> Callable[..., Any]:
         function = self._functions.get(name)
         if function is None:
-            function = self._functions[name] = guarded.function(name, self._allowed)
+            known = len(sys.modules)
+            # Not in the job's context: what a module sets as it is imported is there for all jobs.
+            function = self._context.run(guarded.function, name, self._allowed)
+            self._functions[name] = function
+            if len(sys.modules) > known:
+                self._on_import()
         return function
 
     def _check_callbacks(self, details: Details) -> None:
@@ -302,10 +312,21 @@ class Runner:
 class TimedRunner(Runner):
     """Where no supervisor watches: RQ's own timer enforces the limit, from inside."""
 
+    is_watched = False
+
     def _call(self, job: Claimed, call: Any) -> Any:
         penalty = self.face.death_penalty_class
         with penalty(int(job.timeout_s), JobTimeoutException, job_id=job.job_id):
             return super()._call(job, call)
+
+
+def _end_of(coroutine: Coroutine[Any, Any, Any]) -> Any:
+    """What it returns.  What the next job finds is not a loop that is closed."""
+    before = isolation.event_loop()
+    try:
+        return run_to_its_end(coroutine)
+    finally:
+        isolation.restore_event_loop(before)
 
 
 def _text_of(exc_info: rq_compat.ExcInfo) -> str:
