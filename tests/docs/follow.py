@@ -60,6 +60,7 @@ def follow(path: Path) -> None:
     found = blocks(path.read_text())
     for block in found:
         if block.file:
+            Path(block.file).parent.mkdir(exist_ok=True)
             Path(block.file).write_text(block.text)
     session: dict[str, Any] = {"__name__": "__main__"}
     with ExitStack() as running:
