@@ -10,6 +10,7 @@ import binascii
 import json
 import re
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -25,7 +26,7 @@ from jiffy.errors import NotShown
 from jiffy.producer import payload
 from jiffy.producer.masking import MASK, Places, is_secret, masked, masked_text
 from jiffy.producer.progress import State
-from jiffy.redis_io import run_script
+from jiffy.redis_io import run_script, source
 
 T = TypeVar("T")
 # What Redis gave for a field: its bytes, nothing, or the size of what is too large to be moved.
@@ -49,6 +50,7 @@ _MOST_DIGITS = 15  # a float holds them all
 _PICKLE = b"\x80"  # how every pickle since protocol 2 begins
 # What is running stands on top, but must not push everything else off the page.
 _MOST_RUNNING = 10
+_MOST_NEXT = 10
 # How many of each state are looked at to find the most recent ones.
 _LOOK_AT = {"scheduled": 5, "deferred": 5, "canceled": 5}
 
@@ -56,7 +58,7 @@ JOB_FIELDS = (
     "status", "origin", "description", "data", "created_at", "enqueued_at", "started_at",
     "ended_at", "worker_name", "meta", keys.PROGRESS_FIELD, keys.MASKED_FIELD,
     keys.REASON_FIELD, keys.TICK_OF_FIELD, "retries_left", "retry_intervals", "number_of_retries",
-    "repeats_left", "dependency_ids", "rate_limit_key", "rate_limit_concurrency",
+    "repeats_left", "dependency_ids", "rate_limit_key", "rate_limit_concurrency", "timeout",
 )  # fmt: skip
 # Jobs' code and producers write these, so each is measured before Redis copies it.
 _MAY_BE_LARGE = ("data", "description", "meta")
@@ -262,6 +264,7 @@ class JobView:
     slot: Slot | None = None  # the rate limit that it waits for, while it is rate_limited
     due: datetime | None = None  # while it is scheduled
     entry: str = ""  # of the schedule, that enqueued it
+    limit_s: int | None = None  # how long it may run
 
     @property
     def is_running(self) -> bool:
@@ -358,7 +361,22 @@ class QueueCount(QueueView):
     """The same, and what serves it."""
 
     waits_since: datetime | None  # when the oldest waiting job was enqueued
-    is_heard: bool  # a worker that is alive listens
+    workers: int = 0  # that are alive and listen to it
+    busy: int = 0  # of these
+
+    @property
+    def is_heard(self) -> bool:
+        return self.workers > 0
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Of Redis, and whether it keeps what it is given; None: it does not say."""
+
+    used: int = 0
+    most: int = 0  # 0: no limit but the machine's
+    policy: str = ""  # what it does when it is full
+    is_kept: bool | None = None  # through a restart
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -367,6 +385,8 @@ class Census:
 
     queues: tuple[QueueCount, ...]
     workers: int
+    releases: Mapping[str, int]  # of our workers -> how many workers run it
+    memory: Memory
     scheduler: Literal["ok", "away", "none"]  # "none": it would have nothing to do
     is_suspended: bool
     queues_left_out: int
@@ -382,6 +402,23 @@ class Census:
     def waits_since(self) -> datetime | None:
         """When the oldest waiting job of all queues was enqueued."""
         return min(filter(None, (queue.waits_since for queue in self.queues)), default=None)
+
+
+@dataclass(frozen=True)
+class Fleet:
+    """The workers that are alive, busy ones first, and what they run."""
+
+    workers: tuple[WorkerView, ...]
+    jobs: Mapping[str, JobView]  # by id
+    left_out: int
+
+
+@dataclass(frozen=True)
+class Inside:
+    """What one queue's workers do, and what they do next."""
+
+    fleet: Fleet
+    next: tuple[JobView, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -609,6 +646,7 @@ def _job(job_id: str, read: _Fields) -> JobView:
         ended=read("ended_at", moment, None),
         worker=read("worker_name", line, ""),
         entry=read(keys.TICK_OF_FIELD, line, ""),
+        limit_s=read("timeout", _limit, None),
         progress=read(keys.PROGRESS_FIELD, _progress, None) if state in _HAS_PROGRESS else None,
         meta=read("meta", _meta, {}),
         error=error,
@@ -672,6 +710,11 @@ def _meta(raw: Raw) -> Mapping[str, Any]:
         raise NotShown("not an object")
     meta: Mapping[str, Any] = masked(found)
     return meta
+
+
+def _limit(raw: Raw) -> int | None:
+    """RQ writes -1 where there is none."""
+    return None if line(raw) == "-1" else number(raw)
 
 
 def _traceback(raw: Raw) -> str:
@@ -748,15 +791,30 @@ def _result(redis: Redis, job_id: str) -> Mapping[str, Raw]:
 
 def census(redis: Redis) -> Census:
     """What the frame of every page shows, and what lists of queues and jobs begin with."""
-    found = run_script(
-        redis, "census",
-        [keys.QUEUES, keys.WORKERS, keys.LEADER, keys.ENTRIES, keys.SUSPENDED],
-        [_MOST_COUNTED, *keys.REGISTRIES.values()],
-    )  # fmt: skip
-    queues, workers, alive, is_led, count, is_suspended, rows = found
+    named = [keys.QUEUES, keys.WORKERS, keys.LEADER, keys.ENTRIES, keys.SUSPENDED]
+    with redis.pipeline(transaction=False) as pipe:
+        # Not by its hash: a pipeline cannot load a script that Redis has forgotten.
+        pipe.eval(source("census"), len(named), *named, _MOST_COUNTED, *keys.REGISTRIES.values())
+        pipe.info("memory")
+        pipe.info("persistence")
+        pipe.config_get("save")
+        found, *server = pipe.execute(raise_on_error=False)
+    if isinstance(found, RedisError):
+        raise found
+    queues, workers, alive, is_led, count, is_suspended, kinds, rows = found
+    heard, busy, releases = Counter[str](), Counter[str](), Counter[str]()
+    for kind, number in kinds:
+        names, state, release = text(kind).split("\0")
+        for name in set(names.split(",")):
+            heard[name] += number
+            busy[name] += number if state == "busy" else 0
+        releases[line(release.encode())] += number
+    del releases[""]
     return Census(
-        queues=tuple(sorted(map(_counted, rows), key=lambda queue: queue.name)),
+        queues=tuple(sorted((_counted(row, heard, busy) for row in rows), key=lambda q: q.name)),
         workers=alive,
+        releases=releases,
+        memory=_memory(*(None if isinstance(one, RedisError) else one for one in server)),
         scheduler="ok" if is_led else "away" if count else "none",
         is_suspended=bool(is_suspended),
         queues_left_out=(queues or 0) - len(rows),
@@ -765,8 +823,19 @@ def census(redis: Redis) -> Census:
     )
 
 
-def _counted(row: Sequence[Any]) -> QueueCount:
-    key, waiting, since, is_heard, *registries = row
+def _memory(memory: Any, persistence: Any, config: Any) -> Memory:
+    memory, persistence = memory or {}, persistence or {}
+    saves = None if config is None else bool(config.get("save"))
+    return Memory(
+        memory.get("used_memory", 0),
+        memory.get("maxmemory", 0),
+        str(memory.get("maxmemory_policy", "")),
+        True if persistence.get("aof_enabled") else saves,
+    )
+
+
+def _counted(row: Sequence[Any], heard: Counter[str], busy: Counter[str]) -> QueueCount:
+    key, waiting, since, *registries = row
     name = text(key).removeprefix(keys.queue(""))
     counts = dict(zip(STATES, (waiting, *registries), strict=True))
     try:
@@ -778,7 +847,8 @@ def _counted(row: Sequence[Any]) -> QueueCount:
         counts={state: found or 0 for state, found in counts.items()},
         is_unreadable=None in counts.values() or "\ufffd" in name,
         waits_since=waits_since,
-        is_heard=bool(is_heard),
+        workers=heard[name],
+        busy=busy[name],
     )
 
 
@@ -829,6 +899,31 @@ def queues(redis: Redis, most: int) -> list[QueueView]:
 
 def workers(redis: Redis, most: int) -> list[WorkerView]:
     return _workers(redis, sorted(answer(redis.smembers, keys.WORKERS) or ())[:most])
+
+
+def fleet(redis: Redis, most: int) -> Fleet:
+    """All workers and their current jobs, in three round trips."""
+    return _fleet(redis, answer(redis.smembers, keys.WORKERS) or (), most)
+
+
+def _fleet(redis: Redis, members: Iterable[bytes], most: int, others: Sequence[str] = ()) -> Fleet:
+    """Its jobs are those that the workers run, and `others`."""
+    named = sorted(members)
+    found = sorted(_workers(redis, named[:most]), key=lambda one: (not one.is_busy, one.name))
+    running = [worker.job_id for worker in found if worker.job_id]
+    known = jobs(redis, list(dict.fromkeys([*running, *others])))
+    return Fleet(tuple(found), known, max(0, len(named) - most))
+
+
+def inside(redis: Redis, queue: str) -> Inside:
+    """Of one queue, in three round trips."""
+    with redis.pipeline(transaction=False) as pipe:
+        pipe.smembers(keys.workers_of(queue))
+        pipe.lrange(keys.queue(queue), 0, _MOST_NEXT - 1)
+        members, front = answers(pipe)
+    ids = [text(job_id) for job_id in front or ()]
+    found = _fleet(redis, members or (), MOST, ids)
+    return Inside(found, tuple(found.jobs[job_id] for job_id in ids if job_id in found.jobs))
 
 
 def queue_names(redis: Redis) -> list[str]:

@@ -8,7 +8,18 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 
 from jiffy import log, read, redis_io
 from jiffy.dashboard import api, auth, frame, problems, rq
-from jiffy.dashboard.pages import FILTERS, health, home, job, jobs, login, schedule
+from jiffy.dashboard.pages import (
+    FILTERS,
+    health,
+    home,
+    job,
+    jobs,
+    login,
+    queues,
+    schedule,
+    system,
+    workers,
+)
 from jiffy.producer.enqueue import check_options
 from jiffy.program import in_one_line
 from jiffy.settings import Settings, settings
@@ -53,7 +64,7 @@ def create_app(config: Settings, pages: Iterable[Blueprint] = ()) -> Flask:
     app.after_request(_add_headers)
     problems.show(app)
     rq.mount(app)
-    ours = (home, job, jobs, schedule, login, health)
+    ours = (home, job, jobs, queues, schedule, workers, system, login, health)
     for blueprint in (*(module.page for module in ours), api.blueprint, *pages):
         app.register_blueprint(blueprint)
     if config.dyno:  # its router sets these, and nothing else can reach us

@@ -1,10 +1,12 @@
 """What is wrong, each with its remedy: shown above every page."""
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from jiffy.read import Census
 
 _MOST_NAMED = 5
+_NEARLY_FULL = 0.85
 
 
 class Banner(NamedTuple):
@@ -19,24 +21,58 @@ class Banner(NamedTuple):
 
 def banners(census: Census) -> list[Banner]:
     """The worst first."""
-    found = []
+    return [
+        banner
+        for look in (_on_workers, _on_memory, _on_scheduler, _on_releases)
+        for banner in look(census)
+    ]
+
+
+def _on_workers(census: Census) -> Iterator[Banner]:
     waiting = [queue for queue in census.queues if queue.counts["queued"]]
     unheard = [f"“{queue.name[:60]}”" for queue in waiting if not queue.is_heard]
     if census.is_suspended:
-        found.append(Banner("suspended", "All workers are suspended.",
-                            "They start no jobs until you run", "rq resume"))  # fmt: skip
+        yield Banner("suspended", "All workers are suspended.",
+                     "They start no jobs until you run", "rq resume")  # fmt: skip
     if waiting and not census.workers:
-        found.append(Banner("no-workers", "No workers are running.",
-                            "Jobs are waiting: start a worker with",
-                            "python -m jiffy worker"))  # fmt: skip
+        yield Banner("no-workers", "No workers are running.",
+                     "Jobs are waiting: start a worker with",
+                     "python -m jiffy worker")  # fmt: skip
     elif unheard:
         more = len(unheard) - _MOST_NAMED
         names = ", ".join(unheard[:_MOST_NAMED]) + (f" and {more} more queues" if more > 0 else "")
-        found.append(Banner("unheard", f"No worker listens to {names}.",
-                            "Jobs are waiting there: check the name, or start one, such as",
-                            f"python -m jiffy worker {unheard[0][1:-1]}"))  # fmt: skip
+        yield Banner("unheard", f"No worker listens to {names}.",
+                     "Jobs are waiting there: check the name, or start one, such as",
+                     f"python -m jiffy worker {unheard[0][1:-1]}", "queues.queues")  # fmt: skip
+
+
+def _on_memory(census: Census) -> Iterator[Banner]:
+    memory = census.memory
+    if memory.most and memory.used > _NEARLY_FULL * memory.most:
+        yield Banner("memory", f"Redis has used {memory.used / memory.most:.0%} of its memory.",
+                     "When it is full, no job can be enqueued: raise its limit, let results expire"
+                     " sooner, or delete failed jobs.", "", "system.system")  # fmt: skip
+    if memory.most and memory.policy not in ("", "noeviction"):
+        yield Banner("evicts", "Redis deletes jobs when its memory is full.",
+                     f"Its policy is {memory.policy}; set it to noeviction:",
+                     "redis-cli config set maxmemory-policy noeviction")  # fmt: skip
+    if memory.is_kept is False:
+        yield Banner("forgetful", "A restart of Redis loses every job.",
+                     "It saves nothing to disk; switch on its append-only file:",
+                     "redis-cli config set appendonly yes")  # fmt: skip
+
+
+def _on_scheduler(census: Census) -> Iterator[Banner]:
     if census.scheduler == "away":
-        found.append(Banner("no-scheduler", "No scheduler is running.",
-                            "The schedule enqueues nothing until you start one:",
-                            "python -m jiffy scheduler"))  # fmt: skip
-    return found
+        yield Banner("no-scheduler", "No scheduler is running.",
+                     "The schedule enqueues nothing until you start one:",
+                     "python -m jiffy scheduler")  # fmt: skip
+
+
+def _on_releases(census: Census) -> Iterator[Banner]:
+    if len(census.releases) > 1:
+        named = ", ".join(f"{number:,} on {release[:12]}" for release, number
+                          in sorted(census.releases.items())[:_MOST_NAMED])  # fmt: skip
+        yield Banner("releases", f"Workers run {len(census.releases)} releases: {named}.",
+                     "During a deploy that passes; if it lasts, restart the older ones.",
+                     "", "workers.workers")  # fmt: skip

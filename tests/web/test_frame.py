@@ -45,9 +45,9 @@ def test_the_badge_names_the_environment(environ, redis, environment):
 def test_all_queues_are_counted_once_a_second_however_many_watch(client, redis, plant):
     plant("one", status="queued")
     client.get("/schedule")
-    before = redis.info("commandstats").get("cmdstat_evalsha", {}).get("calls", 0)
+    before = redis.info("commandstats").get("cmdstat_eval", {}).get("calls", 0)
     texts = [client.get("/schedule").text for _ in range(5)]
-    after = redis.info("commandstats").get("cmdstat_evalsha", {}).get("calls", 0)
+    after = redis.info("commandstats").get("cmdstat_eval", {}).get("calls", 0)
 
     assert after - before <= 2
     assert all("<b>1</b>" in text for text in texts)
@@ -89,8 +89,8 @@ def test_the_banners_name_what_is_wrong(redis, plant, plant_worker, declare):
     redis.zadd(keys.ENTRIES, {"entry": 1})
     found = {banner.name: banner.text for banner in banners(read.census(redis))}
 
-    assert [banner.name for banner in banners(alone)] == ["suspended", "no-workers"]
-    assert list(found) == ["suspended", "unheard", "no-scheduler"]
+    assert [banner.name for banner in banners(alone)] == ["suspended", "no-workers", "forgetful"]
+    assert list(found) == ["suspended", "unheard", "forgetful", "no-scheduler"]
     assert found["unheard"] == "No worker listens to “dead”, “unheard”."
 
 

@@ -17,10 +17,14 @@ pytestmark = [pytest.mark.browser, pytest.mark.slow]
 FOLDER = Path(__file__).parents[2] / "build/screens"
 PAGES = {
     "overview": "/",
+    "queues": "/queues",
+    "queue": "/queues/default",
     "schedule": "/schedule",
     "jobs": "/jobs",
     "jobs-failed": "/jobs?q=state:failed+error:declined",
     "retry-all": "/jobs/all?q=state:failed&action=retry",
+    "workers": "/workers",
+    "system": "/system",
     "job-failed": "/jobs/charge-3",
     "job-running": "/jobs/report-0",
     "job-waiting": "/jobs/mail-2",
@@ -127,7 +131,8 @@ def test_pictures_of_every_page(request, browser, app, state):
         browser.set_viewport_size({"width": width, "height": 800})
         browser.emulate_media(color_scheme=theme)
         for name, path in PAGES.items():
-            if state == "empty" and "/jobs/" in path and "?" not in path:
+            is_of_one = "/jobs/" in path or "/queues/" in path
+            if state == "empty" and is_of_one and "?" not in path:
                 continue
             browser.goto(path)
             browser.screenshot(path=FOLDER / f"{name}-{state}-{width}-{theme}.png", full_page=True)

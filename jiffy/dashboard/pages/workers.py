@@ -1,0 +1,37 @@
+"""Workers: where they are, what they run, and how to stop one."""
+
+from flask import Blueprint, abort, flash, redirect, render_template, request, url_for
+from rq.command import send_shutdown_command
+from werkzeug.wrappers import Response
+
+from jiffy import actions, keys, read, redis_io
+
+page = Blueprint("workers", __name__)
+
+MOST_SHOWN = 500
+
+
+@page.get("/workers")
+def workers() -> str:
+    found = read.fleet(redis_io.shared(), MOST_SHOWN)
+    return render_template("workers.html", fleet=found)
+
+
+@page.post("/workers/<name>/stop")
+def stop(name: str) -> Response:
+    """Let a worker finish its job, and end."""
+    redis = redis_io.shared()
+    if not redis.exists(keys.worker(name)):
+        abort(404, f"There is no worker {name!r}: it has stopped already.")
+    send_shutdown_command(redis, name)
+    flash(f"Asked {name} to stop: it finishes its job first.")
+    return redirect(url_for("workers.workers"), 303)
+
+
+@page.post("/workers/stop-job")
+def stop_job() -> Response:
+    """Stop the job that a worker runs; the worker goes on."""
+    job_id = request.form.get("job", "")
+    actions.stop(job_id)
+    flash(f"Asked the worker to stop job {job_id}.")
+    return redirect(url_for("workers.workers"), 303)

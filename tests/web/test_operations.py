@@ -1,0 +1,138 @@
+"""The pages of queues, workers and the system, and the banners: what a person sees and does."""
+
+import json
+from dataclasses import replace
+
+import pytest
+from rq.command import PUBSUB_CHANNEL_TEMPLATE
+from rq.utils import utcformat
+
+from jiffy import clock, read
+from jiffy.dashboard.banners import banners
+from jiffy.read import Memory
+from tests.web.conftest import post
+from tests.web.test_frame import words
+
+
+def test_a_queue_has_what_waits_how_long_and_who_serves_it(client, plant, plant_worker):
+    for number in range(12):
+        long_ago = utcformat(clock.from_wall(clock.wall() - 185 + number))
+        plant(f"job{number}", status="queued", enqueued_at=long_ago)
+    plant("now", status="started", timeout=60, started_at=utcformat(clock.now()))
+    plant("bad", status="failed", origin="low", error="boom")
+    plant_worker("w1", state="busy", runs="now")
+    plant_worker("w2", queues="default,other")
+    all_of_them, one = words(client.get("/queues").text), words(client.get("/queues/default").text)
+
+    assert "default 12 3m5s 1 0 0 2" in all_of_them
+    assert "low 0 — 0 0 1 0" in all_of_them
+    assert "12 waiting 3m5s oldest 1 running 0 failed 1 of 2 workers busy" in one
+    assert "the first 10 of 12" in one
+
+
+@pytest.mark.parametrize("path", ["/queues/no-such", "/queues?sort=color"])
+def test_what_is_not_there_is_a_page_that_says_so(client, path):
+    answer = client.get(path)
+
+    assert answer.status_code == 404
+    assert "no-such" in answer.text or "color" in answer.text
+
+
+def test_queues_are_sorted_by_what_a_person_asks_for(client, plant):
+    for name, count in (("a", 1), ("b", 3), ("c", 2)):
+        for number in range(count):
+            plant(f"{name}{number}", status="queued", origin=name)
+    text = client.get("/queues?sort=waiting").text
+
+    assert text.index('id="queue-b"') < text.index('id="queue-c"') < text.index('id="queue-a"')
+
+
+def test_all_500_workers_are_shown_and_more_are_counted(client, plant_worker):
+    for number in range(503):
+        plant_worker(f"w{number:03}")
+    text = client.get("/workers").text
+
+    assert text.count('id="worker-') == 500
+    assert "3 more workers" in text
+
+
+def test_a_worker_shows_its_job_against_its_limit_and_a_late_heartbeat(client, plant, plant_worker):
+    started = utcformat(clock.from_wall(clock.wall() - 90))
+    plant("now", status="started", timeout=100, started_at=started)
+    plant_worker("w1", state="busy", runs="now", last_heartbeat=started, hostname="web", pid=7)
+    plant_worker("w2", last_heartbeat=utcformat(clock.from_wall(clock.wall() - 999)))
+    text = client.get("/workers").text
+
+    assert "1m30s of 1m40s" in words(text)
+    assert text.count('class="number bad"') == 1
+
+
+def test_a_worker_and_its_job_can_be_stopped(client, redis, plant, plant_worker):
+    plant("now", status="started", worker_name="w1")
+    plant_worker("w1", state="busy", runs="now")
+    with redis.pubsub(ignore_subscribe_messages=True) as pubsub:
+        pubsub.subscribe(PUBSUB_CHANNEL_TEMPLATE % "w1")
+        pubsub.get_message(timeout=5)
+        answers = [
+            post(client, "/workers/stop-job", job="now"),
+            post(client, "/workers/w1/stop"),
+        ]
+        heard = [json.loads(pubsub.get_message(timeout=5)["data"]) for _ in answers]
+
+    assert [answer.status_code for answer in answers] == [303, 303]
+    assert [one["command"] for one in heard] == ["stop-job", "shutdown"]
+    assert "Asked w1 to stop" in client.get("/workers").text
+    assert post(client, "/workers/gone/stop").status_code == 404
+    assert client.get("/workers/w1/stop").status_code == 405
+
+
+def test_the_system_shows_redis_and_no_secrets(client):
+    text = words(client.get("/system").text)
+
+    for shown in ("Persistence none", "Eviction noeviction", "jiffy:web", "DASHBOARD_USER admin",
+                  "DASHBOARD_PASSWORD ***", "API_TOKEN ***", "SECRET_KEY ***"):  # fmt: skip
+        assert shown in text
+
+
+def test_what_redis_does_not_permit_is_shown_as_that(client, redis, environ, redis_address):
+    from jiffy import redis_io
+    from tests.web.conftest import PASSWORD
+
+    rules = ["~*", "&*", "+@all", "-info", "-client|list", "-slowlog", "-config"]
+    redis.execute_command("ACL", "SETUSER", "hosted", "on", ">secret", *rules)
+    try:
+        environ(
+            REDIS_URL=f"unix://hosted:secret@{redis_address.removeprefix('unix://')}",
+            DASHBOARD_PASSWORD=PASSWORD,
+        )
+        redis_io.shared.cache_clear()
+        text = words(client.get("/system").text)
+    finally:
+        redis.execute_command("ACL", "DELUSER", "hosted")
+
+    for command in ("INFO", "SLOWLOG GET", "CLIENT LIST"):
+        assert f"Redis does not permit {command} to this user" in text
+
+
+@pytest.mark.parametrize(
+    ("memory", "found"),
+    [
+        (Memory(used=90, most=100, policy="noeviction", is_kept=True), ["memory"]),
+        (Memory(used=10, most=100, policy="allkeys-lru", is_kept=True), ["evicts"]),
+        (Memory(used=10, policy="allkeys-lru", is_kept=False), ["forgetful"]),
+        (Memory(used=10, most=100, policy="noeviction", is_kept=None), []),
+    ],
+)
+def test_a_redis_that_may_lose_data_has_a_banner(redis, memory, found):
+    seen = replace(read.census(redis), memory=memory)
+
+    assert [banner.name for banner in banners(seen)] == found
+
+
+def test_several_releases_have_a_banner(redis, plant_worker):
+    for number, release in enumerate(["a" * 40, "b" * 40, "b" * 40]):
+        plant_worker(f"w{number}", **{"jiffy:release": release})
+    seen = replace(read.census(redis), memory=Memory())
+    [banner] = banners(seen)
+
+    assert banner.text == "Workers run 2 releases: 1 on aaaaaaaaaaaa, 2 on bbbbbbbbbbbb."
