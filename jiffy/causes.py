@@ -1,4 +1,4 @@
-"""Why Redis cannot be used, and what helps: one table, from what clients and servers say."""
+"""Why Redis cannot be used, and the remedy: one table of messages of clients and servers."""
 
 import re
 from collections.abc import Iterator
@@ -156,7 +156,7 @@ _CAUSES = (
 
 
 def find(error: BaseException) -> Cause | None:
-    """The cause that `error`, or what it came from, tells of; its `reason` is filled in."""
+    """The cause of `error`, or of an error that led to it, with its `reason` filled in."""
     for one in chain(error):
         text = f"{type(one).__name__}: {one}"
         for cause in _CAUSES:

@@ -1,7 +1,6 @@
-"""The schedule's entries as they stand in Redis, the history of their runs, and what one may do.
+"""The schedule's entries as they stand in Redis, the history of their runs, and their actions.
 
-For pages, scripts and shells, which have no SCHEDULE.  What is done to an entry here lasts through
-deploys.
+For pages, scripts and shells, which have no SCHEDULE.  A pause or a skip lasts through deploys.
 """
 
 import difflib
@@ -182,7 +181,7 @@ def run_now(redis: Redis, name: str, who: str) -> str:
     entry_id, reason = _known(redis, name), f"by {_line('who', who)}"
     fields: Any = redis.hget(keys.job(entry_id), keys.RUN_FIELD)
     if not fields:
-        raise ResponseError(f"the job of {name} is gone: start the scheduler again")
+        raise ResponseError(f"the job of {name} was deleted from Redis: restart the scheduler")
     seconds, micros = redis.time()
     slot = clock.from_wall(seconds + micros / 1e6)
     job_id = job_id_of(entry_id, slot, is_asked_for=True)
@@ -222,7 +221,7 @@ def line_of(kind: str, slot: datetime, due: datetime, *, late_ms: int = 0, reaso
 
 
 def run_of(entry_id: str, line: str) -> Run:
-    """The run that a line of the history tells of.  Raises ValueError, or OverflowError."""
+    """The run that a line of the history describes.  Raises ValueError, or OverflowError."""
     kind, when, late, outcome, took_ms, reason = line.split("|", 5)
     slot_s, _, added_s = when.partition("+")
     slot = clock.from_wall(float(slot_s))

@@ -21,7 +21,7 @@ JiffyError
   UnknownJob         there is no job with this id, or no longer
   NotThisState       a job's status does not allow what was requested; nothing was done
   WorkerDeaf         the worker that runs a job does not receive the command to stop it
-  JobFailed          a job that was waited for failed, was stopped or canceled, or is gone
+  JobFailed          a job that was waited for failed, or was stopped, canceled or deleted
   StillRunning       a job that was waited for has not ended in time; it goes on
   UnserializableResult  the value that a job returned cannot be stored
   ResultTooLarge     the value that a job returned is larger than RESULT_MAX_BYTES

@@ -33,7 +33,7 @@ Missed = Literal["once", "skip", "all"]
 Overlap = Literal["skip", "allow", "queue one", "replace"]
 
 _URL = "a URL, such as https://example.com/hook"
-# The end of a job is noticed up to a minute later; how one ended that is gone by then is not known.
+# The end of a job is noticed up to a minute later; of one deleted by then, the outcome is unknown.
 _KEPT_FOR_PING_S = 120
 _UNIQUE = "left out: a run is enqueued once; for one job at a time use overlap='skip'"
 # The options of a job that no entry has, and why.
@@ -55,7 +55,7 @@ class EntryOptions(options.Options, total=False):
 
     args: Sequence[Any]
     kwargs: Mapping[str, Any] | None
-    name: str | None  # tells entries of one function apart (the function's path)
+    name: str | None  # distinguishes entries of one function (default: its path)
     start: datetime | None  # no run before this; intervals count from it
     end: datetime | None  # no run after this
     repeat: int | None  # how many runs in all

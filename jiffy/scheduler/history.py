@@ -1,4 +1,4 @@
-"""Completes the history of an entry: how its jobs ended, which their own path does not write."""
+"""Completes the history of an entry with how its jobs ended; running a job does not write it."""
 
 from datetime import datetime
 from typing import Any
@@ -61,8 +61,7 @@ def _members(redis: Redis, now: datetime) -> list[tuple[str, str, str]]:
 
 
 def _completed(line: str, job: list[bytes | None]) -> str | None:
-    """The line with how its job ended; None if that has not.  How one ended that is gone is not
-    known."""
+    """The line with how its job ended, "gone" if it was deleted; None if it has not ended."""
     status, started, ended, why = ((raw or b"").decode("utf-8", "replace") for raw in job)
     head, late_ms, _, _, reason = line.rsplit("|", 4)
     took_ms = ""

@@ -169,7 +169,7 @@ class Loop:
         now_s, first_s, coming_s = seen.now.timestamp(), seen.first_s, schedule.next_due
         is_lost = coming_s is not None and (first_s is None or first_s > coming_s + _AIM_LATE_S)
         if is_lost and schedule.is_in_force() is not False:
-            schedule.declare()  # an entry was taken off the sorted set, or all is gone
+            schedule.declare()  # an entry was removed from the sorted set, or all of Redis was lost
         made = schedule.enqueue_due(seen.now)
         if made is None:  # another schedule is in force, or Redis has lost which
             self._look_at, self._is_in_force = 0.0, False

@@ -1,7 +1,7 @@
-"""Tells the receivers that entries name of missed runs, and of jobs that have ended.
+"""Notifies the receivers of entries: of missed runs, and of jobs that have ended.
 
-Threads of their own send it, so nobody waits for a receiver.  What cannot be delivered is tried
-three times, then given up; it may be lost when this process ends, and is never worth a late run.
+Separate threads send, so no run waits for a receiver.  A message is tried three times, then
+dropped; messages that wait are lost when this process ends.
 """
 
 import json
@@ -86,7 +86,7 @@ class Notifier:
                 self.put(entry.name, shown(entry.ping), partial(_request, urlunsplit(url)))
 
     def put(self, entry_name: str, receiver: str, send: Callable[[], object]) -> None:
-        """Have it sent, soon; where too many wait already, it is dropped."""
+        """Queue a message to be sent; it is dropped if too many are waiting."""
         waiting = self._waiting[hash(entry_name) % _THREADS]
         try:
             waiting.put_nowait((entry_name, receiver, send))
@@ -112,7 +112,7 @@ def _try_to(send: Callable[[], object]) -> str | None:
         try:
             send()
             return None
-        except Exception as error:  # noqa: BLE001 - whatever is wrong, the next one is sent
+        except Exception as error:  # noqa: BLE001 - one that fails must not stop the others
             reason = _reason(error)
         if pause_s is not None:
             clock.pause(pause_s)

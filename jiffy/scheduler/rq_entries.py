@@ -92,7 +92,7 @@ class Scheduler(rq_scheduler.Scheduler):  # type: ignore[misc]
             return
         job.save()
         self._enqueue(job.id.encode(), score, clock.now())
-        with suppress(NoSuchJobError):  # it may be done and gone already
+        with suppress(NoSuchJobError):  # it may have ended and been deleted already
             job.refresh()  # type: ignore[no-untyped-call]
 
     def change_execution_time(self, job: Job, date_time: datetime) -> None:
@@ -186,7 +186,7 @@ def _next_of_cron(text: str, now: datetime) -> datetime | None:
 
 
 class _Plain(pickle.Unpickler):
-    """Reads numbers, strings, lists and dicts; refuses whatever names a class or would run code."""
+    """Reads numbers, strings, lists and dicts; refuses a pickle that names a class or a function."""
 
     def find_class(self, module: str, name: str) -> NoReturn:
         raise pickle.UnpicklingError(f"it holds a {module}.{name}")

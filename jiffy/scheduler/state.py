@@ -44,9 +44,9 @@ T = TypeVar("T")
 
 
 class Made(NamedTuple):
-    """What is to become of a slot, and then what became of it.
+    """What is planned for a slot, then what was done.
 
-    Of those that were missed together there is one, for the first; `slots` says how many.
+    Slots that were missed together are one, for the first of them; `slots` counts them.
     """
 
     entry: Entry
@@ -241,7 +241,7 @@ def _parts(whole: Sequence[T]) -> Iterable[Sequence[T]]:
 
 
 class _Plan(NamedTuple):
-    """What is to become of an entry, as far as that can be known without Redis."""
+    """What to do about an entry's due slots, as far as that is known without Redis."""
 
     entry: Entry
     last: datetime  # slot that is accounted for
@@ -274,7 +274,7 @@ def _missed(entry: Entry, slot: datetime, reason: str) -> Made:
 
 
 def _plan(entry: Entry, last: datetime, now: datetime) -> _Plan:
-    """What is to become of the slots after `last` that are due at `now`."""
+    """Plan the slots after `last` that are due at `now`."""
     slots, coming = _due(entry, last, now)
     runs = []
     for slot in slots[-(MOST_MISSED if entry.missed == "all" else 1) :]:
@@ -306,7 +306,7 @@ def _due(entry: Entry, last: datetime, now: datetime) -> tuple[list[datetime], d
 
 
 class _Stored(NamedTuple):
-    """What Redis holds of an entry: None for what is not there, or is nonsense."""
+    """What Redis holds of an entry; None for what is missing or of another type."""
 
     definition: bytes | None
     times: bytes | None

@@ -1,7 +1,7 @@
 -- Account for run times of entries, each of them once: enqueue a job of its own, unless Redis holds a reason against it.
 -- KEYS: the schedule in force
 -- ARGV: a digest of the caller's schedule ('': whichever is in force), then for each entry a JSON object: id, fields of its
---       jobs, runs: [slot, line of the history, job id or '' if it was missed]; asked (by somebody: its own times do not
+--       jobs, runs: [slot, line of the history, job id or '' if it was missed]; asked (run by hand: its own times do not
 --       matter), or else times (their identity), since (the last slot, if Redis does not know it), next (slot and when it
 --       is due, or null), repeat (0: no end), overlap
 -- Returns nil if another schedule is in force; else for each entry an error's text, or a list: its last slot before and
@@ -52,7 +52,7 @@ local function enqueue_run(entry, id, behind)
   for name, value in pairs(entry.fields) do
     flat[#flat + 1], flat[#flat + 2] = name, value
   end
-  -- A job that names another as waiting for it tells of its end at once; until one waits it names itself.
+  -- A job whose field names a waiting job reports its end at once; until a job waits, it names itself.
   if entry.overlap == 'queue one' then flat[#flat + 1], flat[#flat + 2] = 'jiffy:join', id end
   call('HSET', key, unpack(flat))
   if behind then
@@ -95,7 +95,7 @@ local function account_for(entry)
       return 'it was asked to skip'
     end
     local behind
-    -- The job of the last run, the one behind which that waits, and the last one that somebody asked for.
+    -- The job of the last run, the one behind which that waits, and the last one that was run by hand.
     for _, earlier in ipairs(entry.overlap == 'allow' and {} or {last or '', ahead or '', asked or ''}) do
       local reason, running = in_the_way(earlier, entry.overlap)
       if reason then return reason end
