@@ -182,29 +182,24 @@ def describe(config: Settings) -> str:
 
 def _from_sentinel(url: str, options: dict[str, Any]) -> Redis:
     parts = urlsplit(url)
+    user_password, _, netloc = parts.netloc.rpartition("@")
+    pairs = [host.rpartition(":") for host in netloc.split(",")]
+    name, _, db = parts.path.strip("/").partition("/")
     try:
-        hosts = [_host_port(host) for host in parts.netloc.rpartition("@")[2].split(",")]
-        name, _, db = parts.path.strip("/").partition("/")
+        hosts = [(host, int(port)) if host else (port, 26379) for host, _, port in pairs]
         options["db"] = int(db or 0)
     except ValueError:
         name = ""
     if not name:
         raise invalid_redis_url(url, "redis+sentinel://host:port,host:port/name/db")
-    user, _, password = parts.netloc.rpartition("@")[0].partition(":")
+    user, _, password = user_password.partition(":")
     options |= {"username": unquote(user) or None, "password": unquote(password) or None}
-    sentinel_password = parse_qs(parts.query).get("sentinel_password", [None])[0]
-    timeouts = {key: options[key] for key in ("socket_connect_timeout", "protocol", "retry")}
-    sentinel = Sentinel(
-        hosts, sentinel_kwargs=timeouts | {"password": sentinel_password, "socket_timeout": 2}
-    )
+    theirs = {key: options[key] for key in ("socket_connect_timeout", "protocol", "retry")}
+    theirs["password"] = parse_qs(parts.query).get("sentinel_password", [None])[0]
+    sentinel = Sentinel(hosts, sentinel_kwargs=theirs | {"socket_timeout": 2})
     pool_class = _CappedSentinelPool if "max_connections" in options else SentinelConnectionPool
     master: Redis = sentinel.master_for(name, connection_pool_class=pool_class, **options)
     return master
-
-
-def _host_port(host_port: str) -> tuple[str, int]:
-    host, _, port = host_port.rpartition(":")
-    return (host, int(port)) if host else (host_port, 26379)
 
 
 class _CappedPool(BlockingConnectionPool):

@@ -186,7 +186,7 @@ def _next_of_cron(text: str, now: datetime) -> datetime | None:
 
 
 class _Plain(pickle.Unpickler):
-    """Reads numbers, strings, lists and dicts; refuses a pickle that names a class or a function."""
+    """Reads numbers, strings, lists and dicts; refuses a class or a function."""
 
     def find_class(self, module: str, name: str) -> NoReturn:
         raise pickle.UnpicklingError(f"it holds a {module}.{name}")
