@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from bench.schedule.ledger import Count
 
 HEADINGS = [
-    "scenario", "scheduler", "ticks due", "enqueued", "missing", "doubled",
+    "scenario", "scheduler", "runs due", "enqueued", "missing", "doubled",
     "late p50", "p99", "max",
 ]  # fmt: skip
 
