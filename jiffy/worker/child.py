@@ -15,7 +15,7 @@ from jiffy.worker.claim import ONLY_FINISH, Claim, Claimed, Claimer
 from jiffy.worker.finish import NO_DETAILS, Outcome
 from jiffy.worker.isolation import State
 from jiffy.worker.process import CHECK_BOARD
-from jiffy.worker.run import Interrupted, Runner, func_name_of
+from jiffy.worker.run import Interrupted, Runner, Stopped, func_name_of
 from jiffy.worker.slot import Board
 
 # The exit code of a child that is to be started again.
@@ -220,7 +220,7 @@ class Child:
                 self._runner.run(outcome, call)
         except DeserializationError as error:  # its data stays as it is
             outcome.fail(f"{error}", may_retry=False)
-        except (Interrupted, JobTimeoutException) as error:
+        except (Interrupted, Stopped, JobTimeoutException) as error:
             self._runner.cut_off(outcome, error)
         if outcome.what == "failed" and outcome.details is NO_DETAILS:
             outcome.details = self._runner.details_of(job)
@@ -291,5 +291,7 @@ class Child:
             raise JobTimeoutException(f"Task exceeded maximum timeout value ({limit_s:g} seconds)")
         if why == Board.INTERRUPT:
             raise Interrupted
+        if why == Board.STOP:
+            raise Stopped
         if self._board.must_stop:
             self.stop()

@@ -5,10 +5,8 @@ from dataclasses import dataclass
 from jiffy import system
 from jiffy.producer.retry import TIMED_OUT
 from jiffy.worker.recovery import Verdict
-from jiffy.worker.slot import Board, Running, Slot
+from jiffy.worker.slot import KILL_AFTER_S, Board, Running, Slot
 
-# A job that ignores its time limit is killed that much later.
-KILL_AFTER_S = 5
 # So long before the grace period ends, what still runs is interrupted, then killed.
 INTERRUPT_BEFORE_S, KILL_BEFORE_S = 3, 1
 

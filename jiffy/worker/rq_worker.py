@@ -171,7 +171,10 @@ class Worker(_Face, rq.Worker):
     def slot(self, stint: Stint, *, forks: bool) -> Slot:
         """The place of a child that runs jobs as this worker."""
         board = Board() if forks else Board.in_file()
-        return Slot(self, lambda *given: self.work_in_child(stint, *given), board, forks)
+        return Slot(
+            self, lambda *given: self.work_in_child(stint, *given), board, forks,
+            hears_stops=bool(self.hooks.around_job),
+        )  # fmt: skip
 
     def work_in_child(self, stint: Stint, board: Board, token: str) -> int:
         """Run jobs in this process, which is a child's; return its exit code."""
@@ -286,7 +289,7 @@ def run_workers(
 ) -> None:
     """Run `count` jobs at a time until a signal; and a scheduler, in a process of its own.
 
-    `hooks` are those of the project if they are not given.
+    `hooks`: see `_hooks`.
     """
     part = process.part()
     config, hooks = settings(), _hooks(hooks)
@@ -322,8 +325,11 @@ def run_workers(
 
 
 def _hooks(given: Hooks | None) -> Hooks:
-    """Those, or the project's.  Raises InvalidValue, and BrokenModule if theirs fails."""
-    if given is None:
+    """Those of the setting HOOKS, or else those given, or else the project's.
+
+    Raises InvalidValue, and BrokenModule if their module fails.
+    """
+    if given is None or settings().hooks:
         given = project.hooks(settings().hooks)
     return NO_HOOKS if given is None else checked(given)
 

@@ -42,6 +42,10 @@ class Interrupted(BaseException):
     """
 
 
+class Stopped(BaseException):
+    """This process must end now: its job was stopped, as the supervisor will write."""
+
+
 def read_details(link: Link, job_id: str) -> Details:
     """The rare fields of one job: one exchange, which moves nothing large."""
     key: Any = keys.job(job_id).encode("utf-8", "surrogateescape")
@@ -142,7 +146,9 @@ class Runner:
         """An interrupt or a limit came just before the job's first line, or just after its last."""
         if outcome.is_known:
             return
-        if isinstance(error, Interrupted):
+        if isinstance(error, Stopped):
+            process.run(lambda: 0)
+        elif isinstance(error, Interrupted):
             self._interrupted(outcome)
         else:
             outcome.fail(f"{error}", names=names_of(type(error)))
@@ -186,6 +192,8 @@ class Runner:
 
     def _raised(self, outcome: Outcome, exc_info: rq_compat.ExcInfo) -> None:
         """The job raised.  Calls all that is to know of it, as RQ does."""
+        if isinstance(exc_info[1], Stopped):
+            process.run(lambda: 0)
         outcome.ended_s = clock.wall()
         # A platform's SIGTERM reaches the programs that the job started, too: a failure in a
         # shutdown is taken for the shutdown's doing.
@@ -217,6 +225,8 @@ class Runner:
     def _call(self, job: Claimed, call: Any) -> Any:
         token = rq_compat.CURRENT_JOB.set(self._job)
         try:
+            if not self._around:
+                return self._perform(call)
             return hooks.inside(self._around, self._job, lambda: self._perform(call))
         finally:
             process.end_copy(self.pid)

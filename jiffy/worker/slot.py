@@ -22,6 +22,9 @@ from jiffy.worker import process
 from jiffy.worker.recovery import Death, Verdict
 
 OUTCOMES_BYTES = 1 << 18
+# A job that ignores its time limit, or that it was stopped, is killed that much later.
+KILL_AFTER_S = 5
+STOPPED = "Job stopped by user, work-horse terminated."  # RQ's words
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,7 @@ class Board:
     It is shared by processes that fork; a spawned one opens it by its file descriptor.
     """
 
-    INTERRUPT, TIMEOUT = 1, 2
+    INTERRUPT, TIMEOUT, STOP = 1, 2, 3
     _SIZE: ClassVar = ctypes.sizeof(_Numbers)
 
     def __init__(self, fd: int = -1) -> None:
@@ -136,7 +139,7 @@ class Board:
 
     @property
     def interrupt_reason(self) -> int:
-        """Why the running job must end now: INTERRUPT, TIMEOUT, or 0."""
+        """Why the running job must end now: INTERRUPT, TIMEOUT, STOP, or 0."""
         numbers = self._numbers
         is_meant = numbers.position >= 0 and numbers.meant == numbers.began
         return int(numbers.interrupt_reason) if is_meant else 0
@@ -192,6 +195,7 @@ class Slot:
     work: Callable[[Board, str], int]  # given the token of its executions
     board: Board = field(default_factory=Board)
     forks: bool = True  # or else its processes run this program from its beginning
+    hears_stops: bool = False  # before a job that is stopped is killed, its hooks are left
     pid: int = 0  # 0: none now, one is to start at `starts_at`
     starts_at: float = 0
     death: Death | None = None  # why the supervisor is having it killed
@@ -200,6 +204,8 @@ class Slot:
     released: int = -1  # the batch of which the rest was requeued
     left_rows: str = ""  # outcomes that a dead child has left
     left_death: Death | None = None  # a death that Redis does not know of yet
+    stopping: str = ""  # the execution that was last stopped by command, to be killed at `stop_by`
+    stop_by: float = 0
     _token: str = ""
     _asked: float = 0  # the beginning of the job that was last interrupted
 
@@ -233,6 +239,20 @@ class Slot:
             self._asked = running.began
             self.board.interrupt(running, why)
             self._wake()
+
+    def stop(self, running: Running) -> None:
+        """Stop the running job by command; see `hears_stops`."""
+        self.stopping = self.execution_of(running)
+        self.stop_by = clock.monotonic() + (KILL_AFTER_S if self.hears_stops else 0)
+        if self.hears_stops:
+            self.interrupt(running, Board.STOP)
+        self.enforce_stop()
+
+    def enforce_stop(self, *, has_ended: bool = False) -> None:
+        """Kill the job that was stopped and goes on; or note that its process has ended of that."""
+        is_due = has_ended or clock.monotonic() >= self.stop_by
+        if self.stopping and is_due and self.stopping == self.execution_of(self.board.running):
+            self.kill(Verdict.FAIL, STOPPED, was_stopped=True)
 
     def kill(
         self, verdict: Verdict, cause: str, *,

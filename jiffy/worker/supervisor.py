@@ -153,6 +153,7 @@ class Supervisor:
     def _watch_job(self, slot: Slot, running: Running) -> None:
         ran_s = clock.monotonic() - running.began
         enforce_time(slot, running, ran_s)
+        slot.enforce_stop()
         if ran_s > BATCH_PATIENCE_S and slot.released != running.batch:
             self._release(slot)
 
@@ -194,6 +195,7 @@ class Supervisor:
             self._redis.hset(slot.face.key, "pid", slot.pid)
 
     def _on_end(self, slot: Slot, status: int) -> None:
+        slot.enforce_stop(has_ended=True)
         running, death, code = slot.board.running, slot.death, os.waitstatus_to_exitcode(status)
         process.kill_group(slot.pid)  # what its job may have left behind
         if death is None and not (running is None and code in (0, AGAIN)):
@@ -294,9 +296,8 @@ class Commands:
         is_meant = payload.get("execution_id", execution) == execution and self._redis.hexists(
             keys.held(slot.name), f"{job_id}:{execution}"
         )
-        if is_meant:
-            reason = "Job stopped by user, work-horse terminated."  # RQ's words
-            slot.kill(Verdict.FAIL, reason, was_stopped=True)
+        if running and is_meant:
+            slot.stop(running)
         else:
             log.event("command.ignored", worker=slot.name, job=job_id, reason="it is not running")
 

@@ -75,6 +75,7 @@ IN_ORDER = Hooks([saying("outer"), saying("inner")], [saying("child")])
 TENANT = Hooks([of_tenant])
 TOO_LATE, TOO_EARLY = Hooks([too_late]), Hooks([too_early])
 SWALLOW, REPLACE, NO_CONTEXT = Hooks([swallow]), Hooks([replace]), Hooks([no_context])
+NO_CHILD = Hooks([], [lambda: too_early(None)])
 BARE, NUMBER, NO_LIST, no_hooks = Hooks([bare]), Hooks([3]), Hooks(swallow), {"around_job": []}
 
 
@@ -91,6 +92,13 @@ def write_lines():
     thread = threading.Thread(target=logging.getLogger("shop").error, args=["of its thread"])
     thread.start()
     thread.join()
+
+
+def ignore_everything():
+    say("ignores")
+    while True:
+        with suppress(BaseException):
+            threading.Event().wait(60)
 
 
 def fork():
