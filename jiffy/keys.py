@@ -36,6 +36,11 @@ worker = _named(WORKER)
 workers_of = _named(f"{WORKERS}:")  # set: the workers that listen to a queue; some may be dead
 
 
+def dependents(job_id: str) -> str:
+    """A set: the jobs that depend on one."""
+    return f"{job(job_id)}:dependents"
+
+
 def executions(worker_name: str) -> str:
     """A set of job:execution: what a worker runs."""
     return f"{worker(worker_name)}:executions"

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import accumulate, chain, islice
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar
 
 from redis import Redis
 from redis.client import Pipeline
@@ -24,7 +24,7 @@ from redis.exceptions import RedisError, ResponseError
 from jiffy import clock, keys
 from jiffy.errors import NotShown
 from jiffy.producer import payload
-from jiffy.producer.masking import MASK, Places, is_secret, masked, masked_text
+from jiffy.producer.masking import MASK, Masked, Places, is_secret, masked, masked_text
 from jiffy.producer.progress import State
 from jiffy.redis_io import run_script, source
 
@@ -36,7 +36,9 @@ STATES = ("queued", *keys.REGISTRIES)
 _HAS_ERROR = ("failed", "stopped")  # in which states the result is an error
 MOST = 100  # queues and workers
 _MOST_COUNTED = 2000  # queues and workers of a census
-MOST_OTHERS = 20  # jobs that one waits for
+MOST_OTHERS = 20  # jobs that one waits for, or that wait for it
+MOST_ATTEMPTS = 10  # RQ keeps no more
+MOST_BEFORE = 100_000  # jobs of a queue among which one's position is looked for
 RECENT = 25
 
 # Of one value, once decompressed.  A call's arguments are far smaller; a result may be a table.
@@ -57,8 +59,9 @@ _LOOK_AT = {"scheduled": 5, "deferred": 5, "canceled": 5}
 JOB_FIELDS = (
     "status", "origin", "description", "data", "created_at", "enqueued_at", "started_at",
     "ended_at", "worker_name", "meta", keys.PROGRESS_FIELD, keys.MASKED_FIELD,
-    keys.REASON_FIELD, keys.TICK_OF_FIELD, "retries_left", "retry_intervals", "number_of_retries",
-    "repeats_left", "dependency_ids", "rate_limit_key", "rate_limit_concurrency", "timeout",
+    keys.REASON_FIELD, keys.TICK_OF_FIELD, keys.JOIN_FIELD, "retries_left", "retry_intervals",
+    "number_of_retries", "repeats_left", "dependency_ids", "rate_limit_key",
+    "rate_limit_concurrency", "timeout",
 )  # fmt: skip
 # Jobs' code and producers write these, so each is measured before Redis copies it.
 _MAY_BE_LARGE = ("data", "description", "meta")
@@ -71,6 +74,7 @@ _HAS_PROGRESS = ("started", "failed", "stopped")
 _HAS_REASON = ("canceled", "queued", "scheduled")
 _HAS_RETRIES = ("queued", "scheduled", "deferred", "started")
 _SUCCESSFUL = "1"  # rq.results.Result.Type
+_OUTCOMES = {"1": "finished", "2": "failed", "3": "stopped", "4": "retried", "5": "failed"}
 _STRING = re.compile(rb'"(?:[^"\\]|\\.)*+"?', re.DOTALL)  # of JSON, or the start of one
 _LATE_S = 120  # stock RQ's workers write a heartbeat every 90 s while they run a job
 _NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
@@ -220,6 +224,20 @@ class Other:
 
 
 @dataclass(frozen=True)
+class Attempt:
+    """One time that a job ran."""
+
+    outcome: str  # finished, failed, stopped or retried
+    worker: str
+    started: datetime | None  # None in what RQ before 3.0 wrote
+    ended: datetime | None
+
+    @property
+    def ran_s(self) -> float | None:
+        return _seconds(self.started, self.ended, is_open=False)
+
+
+@dataclass(frozen=True)
 class Slot:
     """A rate limit, and how many jobs hold its slots."""
 
@@ -231,6 +249,14 @@ class Slot:
     def __str__(self) -> str:
         held = f"{self.running:,} running, {self.queued:,} queued"
         return f"{self.key!r} ({self.running + self.queued:,} of {self.limit:,}: {held})"
+
+
+class Call(NamedTuple):
+    """A call as it can be shown: what is named like a secret is masked."""
+
+    function: str
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -265,6 +291,11 @@ class JobView:
     due: datetime | None = None  # while it is scheduled
     entry: str = ""  # of the schedule, that enqueued it
     limit_s: int | None = None  # how long it may run
+    call: Call | None = None  # its function and arguments, with masks
+    # Of a job that is read alone:
+    attempts: tuple[Attempt, ...] = ()  # the last ones, newest first
+    position: int | None = None  # how many jobs stand before it on its queue
+    next: tuple[Other, ...] = ()  # the first of those that wait for it
 
     @property
     def is_running(self) -> bool:
@@ -497,10 +528,20 @@ def job(redis: Redis, job_id: str) -> JobView | None:
     [raw] = _peek(redis, [keys.job(job_id)], JOB_FIELDS, MOST_BYTES)
     if raw is None:
         return None
-    found = _job(job_id, raw)
-    if found.state == "scheduled":
-        registry = keys.REGISTRIES["scheduled"] + found.queue
-        found = replace(found, due=due(answer(redis.zscore, registry, job_id)))
+    found, join = _job(job_id, raw), raw(keys.JOIN_FIELD, line, "")
+    is_queued = found.state == "queued"
+    with redis.pipeline(transaction=False) as pipe:
+        pipe.zscore(keys.REGISTRIES["scheduled"] + found.queue, job_id)
+        pipe.lpos(keys.queue(found.queue), job_id, maxlen=MOST_BEFORE if is_queued else 1)
+        pipe.srandmember(keys.dependents(job_id), MOST_OTHERS)
+        score, position, dependents = answers(pipe)
+    following = [join] * bool(join) + [text(one) for one in dependents or ()]
+    found = replace(
+        found,
+        due=due(score) if found.state == "scheduled" else None,
+        position=position if is_queued else None,
+        next=_others(redis, following[:MOST_OTHERS]),
+    )
     if found.state == "deferred":
         found = _with_others(redis, found)
     if found.state == "rate_limited":
@@ -623,7 +664,7 @@ class EndedJobs:
 
 def _job(job_id: str, read: _Fields) -> JobView:
     hidden = Places.read(read(keys.MASKED_FIELD, line, ""))
-    function, arguments = read("data", lambda raw: _call(raw, hidden), ("", ""))
+    call = read("data", lambda raw: _call(raw, hidden), None)
     state = read("status", line, "") or "unknown"
     started = read("started_at", moment, None)
     error = read(keys.REASON_FIELD, long_text, "") if state in _HAS_REASON else ""
@@ -638,8 +679,9 @@ def _job(job_id: str, read: _Fields) -> JobView:
         state=state,
         queue=read("origin", line, ""),
         description=masked_text(read("description", text, "")[:_LONG]),
-        function=function,
-        arguments=arguments,
+        function=clip(call.function, _SHORT) if call else "",
+        arguments=_written(call) if call else "",
+        call=call,
         created=read("created_at", moment, None),
         enqueued=read("enqueued_at", moment, None),
         started=started,
@@ -659,28 +701,34 @@ def _job(job_id: str, read: _Fields) -> JobView:
     )
 
 
-def _call(raw: Raw, hidden: Places) -> tuple[str, str]:
-    """A job's function and arguments, out of RQ's tuple of (function, instance, args, kwargs).
+def _call(raw: Raw, hidden: Places) -> Call | None:
+    """A job's call, out of RQ's tuple of (function, instance, args, kwargs).
 
     What is named like a secret is masked, and so are the positional arguments `hidden`.
     """
     match value(inflated(raw)):
         case [str(function), _, list(args), dict(kwargs)]:
-            shown = chain(
-                (_argument(value, place in hidden) for place, value in enumerate(args)),
-                (f"{name}={_argument(kwargs[name], is_secret(name))}" for name in kwargs),
-            )
-            # More are not shown, however short they are.
-            arguments = ", ".join(islice(shown, _LONG // 3))
-            return clip(function, _SHORT), clip(arguments, _LONG)
+            shown = [
+                masked(one, is_secret_itself=place in hidden) for place, one in enumerate(args)
+            ]
+            named = {
+                name: masked(one, is_secret_itself=is_secret(name)) for name, one in kwargs.items()
+            }
+            return Call(function, tuple(shown), named)
     raise NotShown("not a call of a function")
 
 
-def _argument(value: Any, is_secret_itself: bool) -> str:
-    shown = masked(value, is_secret_itself=is_secret_itself)
-    if shown is not value and is_secret_itself:
+def _written(call: Call) -> str:
+    """The arguments as they stand in a call; more are not shown, however short they are."""
+    args = map(_in_call, call.args)
+    kwargs = (f"{name}={_in_call(one)}" for name, one in call.kwargs.items())
+    return clip(", ".join(islice(chain(args, kwargs), _LONG // 3)), _LONG)
+
+
+def _in_call(value: Any) -> str:
+    if type(value) is Masked:
         return MASK
-    return json.dumps(shown, ensure_ascii=False).replace(payload.MARK, "result")
+    return json.dumps(value, ensure_ascii=False).replace(payload.MARK, "result")
 
 
 def _progress(raw: Raw) -> State | None:
@@ -736,14 +784,18 @@ def _with_others(redis: Redis, job: JobView) -> JobView:
         parts, count = answers(pipe)
     # "" is their producer, which has not written all of them yet.
     ids = [text(part) for part in parts or () if part] or job.depends_on[:MOST_OTHERS]
-    states = _peek(redis, [*map(keys.job, ids)], ["status"], _SHORT)
-    others = tuple(
-        Other(job_id, (raw and raw("status", line, "")) or "gone")
-        for job_id, raw in zip(ids, states, strict=True)
-    )
+    others = _others(redis, ids)
     left_out = max(count or 0, len(job.depends_on)) - len(others)
     return replace(
         job, others=others, others_left_out=left_out, depends_on=job.depends_on or tuple(ids)
+    )
+
+
+def _others(redis: Redis, ids: Sequence[str]) -> tuple[Other, ...]:
+    states = _peek(redis, [*map(keys.job, ids)], ["status"], _SHORT)
+    return tuple(
+        Other(job_id, (raw and raw("status", line, "")) or "gone")
+        for job_id, raw in zip(ids, states, strict=True)
     )
 
 
@@ -759,13 +811,15 @@ def _slot(redis: Redis, key: str, limit: int) -> Slot:
 
 def _with_result(redis: Redis, job: JobView) -> JobView:
     try:
-        found = _result(redis, job.id)
-        if line(found.get("type")) == _SUCCESSFUL:
-            raw = found.get("return_value")
+        results = _results(redis, job.id)
+        job = replace(job, attempts=tuple(_attempt(at, fields) for at, fields in results))
+        found = results[0][1] if results else {}
+        if line(found.get(b"type")) == _SUCCESSFUL:
+            raw = found.get(b"return_value")
             result = value(_unwrapped(raw)) if raw else None
             return replace(job, has_result=True, result=result)
         if job.state in _HAS_ERROR:
-            return replace(job, error=_traceback(found.get("exc_string")))
+            return replace(job, error=_traceback(found.get(b"exc_string")))
     except NotShown as reason:
         is_unreadable = job.is_unreadable or not isinstance(reason, _Sound)
         problems = (*job.problems, f"result is {reason}")
@@ -773,17 +827,28 @@ def _with_result(redis: Redis, job: JobView) -> JobView:
     return job
 
 
-def _result(redis: Redis, job_id: str) -> Mapping[str, Raw]:
-    """The fields of its latest result."""
+def _results(redis: Redis, job_id: str) -> list[tuple[bytes, Mapping[bytes, bytes]]]:
+    """Its latest results, newest first: when each was written, and its fields."""
     key = keys.results(job_id)
     # A stream cannot be read in part: ask for its size first.
     size = redis.memory_usage(key) or 0
     if size > 10 * MOST_BYTES:
         raise _Sound(f"too large: {size:,} bytes")
-    entries = answer(redis.xrevrange, key, count=1)
-    if entries is None:
+    # Those that are large are of jobs that return much: their last result is enough.
+    found = answer(redis.xrevrange, key, count=MOST_ATTEMPTS if size < MOST_BYTES else 1)
+    if found is None:
         raise NotShown("not a stream: its key holds another type")
-    return {text(name): raw for name, raw in entries[0][1].items()} if entries else {}
+    return list(found)
+
+
+def _attempt(written_at: bytes, fields: Mapping[bytes, bytes]) -> Attempt:
+    ended = due(int(written_at.partition(b"-")[0]) / 1000)
+    try:
+        started = due(float(fields.get(b"execution_started_at", b"")))
+    except ValueError:
+        started = None
+    outcome = _OUTCOMES.get(line(fields.get(b"type")), "other")
+    return Attempt(outcome, line(fields.get(b"worker_name")), started, ended)
 
 
 # All queues: one round trip, of a few ms of Redis' time for 300 queues

@@ -1,0 +1,144 @@
+"""Why a job is not running, and what happened to it so far: pure functions over what was read."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import NamedTuple
+
+from jiffy import clock
+from jiffy.read import MOST_BEFORE, Census, JobView, QueueCount
+
+_HAS_ENDED = {"finished", "failed", "stopped", "canceled"}
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What decides when a job runs, as of one moment."""
+
+    job: JobView
+    census: Census
+    now: datetime
+
+    @property
+    def queue(self) -> QueueCount | None:
+        """None where it is not known, or has no jobs."""
+        return next((one for one in self.census.queues if one.name == self.job.queue), None)
+
+
+class Reason(NamedTuple):
+    """One reason, with what to do about it, if anything has to be done."""
+
+    text: str
+    remedy: str = ""
+    command: str = ""
+    at: datetime | None = None  # when it is over
+
+    @property
+    def is_wrong(self) -> bool:
+        """Whether waiting alone does not help."""
+        return bool(self.remedy)
+
+
+def reasons(facts: Facts) -> list[Reason]:
+    """Why the job is not running, the worst first; none if it runs, or is over."""
+    job = facts.job
+    if job.state == "queued":
+        missing = _no_worker(facts)
+        return missing + _behind(facts, is_served=not missing)
+    if job.state == "scheduled":
+        what = "the retry" if job.waits_for == "retry" else "its time"
+        if job.due is None:
+            return [Reason("It is scheduled, but for no time.", "Cancel it, and enqueue it again.")]
+        if job.due > facts.now:
+            return [Reason(f"It waits for {what} at {job.due:%H:%M:%S} UTC", at=job.due)]
+        return [Reason("It is due.", at=job.due), *_no_worker(facts)]
+    if job.state == "deferred":
+        return _waits_for_jobs(job)
+    if job.slot:
+        return [Reason(f"It waits for a slot of the rate limit {job.slot}.")]
+    if job.state == "ready_to_enqueue":
+        return [Reason("What it waited for is over: a worker puts it on its queue next.")]
+    return []
+
+
+def _no_worker(facts: Facts) -> list[Reason]:
+    census, name, queue = facts.census, facts.job.queue, facts.queue
+    found = []
+    if census.is_suspended:
+        found.append(Reason("All workers are suspended.", "Resume them:", "rq resume"))
+    if not census.workers:
+        remedy = "Start one:", "python -m jiffy worker"
+        found.append(Reason("No workers are running.", *remedy))
+    elif queue and not queue.is_heard:
+        remedy = "Start one, or check the name:", f"python -m jiffy worker {name}"
+        found.append(Reason(f"No worker listens to queue “{name}”.", *remedy))
+    return found
+
+
+def _behind(facts: Facts, *, is_served: bool) -> list[Reason]:
+    before, waiting = facts.job.position, facts.queue.counts["queued"] if facts.queue else 0
+    if before is None and waiting > MOST_BEFORE:
+        return [Reason(f"More than {MOST_BEFORE:,} jobs stand before it on its queue.")]
+    if before is None:
+        remedy = "If this stays so, cancel it and enqueue it again."
+        return [Reason("It is not on its queue: a worker is just claiming it.", remedy)]
+    if before:
+        jobs = "1 job stands" if before == 1 else f"{before:,} jobs stand"
+        return [Reason(f"{jobs} before it on its queue.")]
+    busy = "It is the next one of its queue: the workers that listen are busy."
+    return [Reason(busy if is_served else "It is the next one of its queue.")]
+
+
+def _waits_for_jobs(job: JobView) -> list[Reason]:
+    wrong = [one for one in job.others if one.is_in_the_way]
+    if wrong:
+        ids = ", ".join(f"{one.id} ({one.state})" for one in wrong[:3])
+        more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
+        remedy = "Retry what failed, was stopped or canceled; this job follows. Or cancel it."
+        return [Reason(f"It waits for {ids}{more}.", remedy)]
+    count = len(job.others) + max(0, job.others_left_out)
+    return [Reason(f"It waits for {count:,} job{'s' if count != 1 else ''} to finish.")]
+
+
+class Step(NamedTuple):
+    """A state on a job's path."""
+
+    name: str
+    kind: str  # the state that colours it
+    at: datetime | None
+    took_s: float | None  # how long it was in this state
+    place: str  # past, now or next
+
+
+def path(job: JobView) -> list[Step]:
+    """Created, held back, waiting, running, ended: each with its time, the coming ones without."""
+    enqueued = job.enqueued if job.state not in ("scheduled", "deferred", "rate_limited") else None
+    has_started = job.started is not None and job.state not in ("queued", "scheduled", "deferred")
+    held_s = _between(job.created, enqueued)
+    steps = [Step("created", "canceled", job.created, None, "past")]
+    if job.state in ("scheduled", "deferred", "rate_limited", "ready_to_enqueue"):
+        name = "waits for a retry" if job.waits_for == "retry" else job.state.replace("_", " ")
+        steps.append(Step(name, job.state, job.due, None, "now"))
+    elif held_s is not None and held_s > 1:
+        steps.append(Step("held back", "deferred", None, held_s, "past"))
+    waited_s = _between(enqueued, job.started) if has_started else None
+    place = "now" if job.state == "queued" else "past" if enqueued else "next"
+    if enqueued or job.state not in _HAS_ENDED:
+        steps.append(Step("waiting", "queued", enqueued, waited_s, place))
+    if has_started or job.state not in _HAS_ENDED:
+        place = "now" if job.is_running else "past" if has_started else "next"
+        started = job.started if has_started else None
+        steps.append(Step("running", "started", started, job.ran_s if has_started else None, place))
+    has_ended = job.state in _HAS_ENDED
+    name, kind = (job.state, job.state) if has_ended else ("finished", "finished")
+    steps.append(Step(name, kind, job.ended if has_ended else None, None,
+                      "now" if has_ended else "next"))  # fmt: skip
+    return steps
+
+
+def _between(begin: datetime | None, end: datetime | None) -> float | None:
+    return None if begin is None or end is None else max(0.0, (end - begin).total_seconds())
+
+
+def facts(job: JobView, census: Census) -> Facts:
+    """As of now."""
+    return Facts(job, census, clock.now())

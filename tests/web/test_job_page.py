@@ -1,0 +1,250 @@
+"""A job's page: its path, why it is not running, its attempts, and what can be done with it."""
+
+import json
+import re
+from datetime import timedelta
+
+import pytest
+from rq.utils import utcformat
+
+from jiffy import Retry, clock, keys, part, read, result
+from jiffy.dashboard import tracebacks, why
+from jiffy.producer.enqueue import enqueue
+from jobs import numbers
+from tests.web.conftest import cookie_name, post
+from tests.web.test_frame import words
+from tests.web.test_screens import TRACEBACK
+
+
+@pytest.fixture
+def reasons(redis):
+    """Why a job is not running, in words."""
+
+    def find(job_id):
+        facts = why.facts(read.job(redis, job_id), read.census(redis))
+        return [f"{reason.text} {reason.remedy}".strip() for reason in why.reasons(facts)]
+
+    return find
+
+
+def test_a_queued_job_says_who_is_missing_and_what_stands_before_it(
+    reasons, plant, plant_worker, redis
+):
+    for number in range(3):
+        plant(f"job{number}", status="queued")
+    alone = reasons("job2")
+    plant_worker("w1", queues="low")
+    unheard = reasons("job2")
+    plant_worker("w2")
+    first, second, third = (reasons(f"job{number}") for number in range(3))
+    redis.set(keys.SUSPENDED, 1)
+    suspended = reasons("job1")
+    redis.lrem(keys.queue("default"), 0, "job1")
+
+    assert alone[0] == "No workers are running. Start one:"
+    assert unheard[0] == "No worker listens to queue “default”. Start one, or check the name:"
+    assert first == ["It is the next one of its queue: the workers that listen are busy."]
+    assert second == ["1 job stands before it on its queue."]
+    assert third == ["2 jobs stand before it on its queue."]
+    assert suspended[0] == "All workers are suspended. Resume them:"
+    assert "not on its queue" in reasons("job1")[1]
+
+
+def test_a_held_job_says_what_it_waits_for(reasons, plant, plant_worker, work, redis):
+    plant("bad", status="failed", error="ValueError: no card")
+    plant("after", status="deferred", dependency_ids=json.dumps(["bad"]))
+    first, second = enqueue.chain(part(numbers.add, 2, 3), part(numbers.add, result, 4))
+    later = enqueue.options(in_="5m")(numbers.add, 1, 2)
+    again = enqueue.options(retry=Retry(3, pause="1m"))(numbers.add, 2, "x")
+    overdue = enqueue.options(in_="5m")(numbers.add, 1, 2)
+    redis.zadd(keys.REGISTRIES["scheduled"] + "default", {overdue.id: 1})
+    limited = [enqueue.options(rate_limit="stripe:1")(numbers.add, 1, 2) for _ in range(2)]
+
+    assert reasons("after")[0].startswith("It waits for bad (failed). Retry what failed")
+    assert reasons(second.id) == ["It waits for 1 job to finish."]
+    assert reasons(limited[1].id)[0].startswith("It waits for a slot of the rate limit 'stripe'")
+    assert reasons(later.id)[0].startswith("It waits for its time at ")
+    assert reasons(overdue.id) == ["It is due.", "No workers are running. Start one:"]
+    work()
+    assert reasons(again.id)[0].startswith("It waits for the retry at ")
+    assert reasons(first.id) == []
+
+
+def test_the_path_of_a_job_ends_where_the_job_is(redis, plant):
+    plant("waits", status="queued")
+    plant("runs", status="started", started_at=ago(5), enqueued_at=ago(9))
+    plant("failed", status="failed", error="x", created_at=ago(90), enqueued_at=ago(60),
+          started_at=ago(50), ended_at=ago(20))  # fmt: skip
+    plant("canceled", status="canceled", enqueued_at="")
+    plant("later", status="scheduled", enqueued_at="")
+    paths = {job_id: [(step.name, step.place) for step in why.path(read.job(redis, job_id))]
+             for job_id in ("waits", "runs", "failed", "canceled", "later")}  # fmt: skip
+    took = [step.took_s and round(step.took_s) for step in why.path(read.job(redis, "failed"))]
+    past, now, coming = "past", "now", "next"
+
+    assert paths == {
+        "waits": [("created", past), ("waiting", now), ("running", coming), ("finished", coming)],
+        "runs": [("created", past), ("waiting", past), ("running", now), ("finished", coming)],
+        "failed": [("created", past), ("held back", past), ("waiting", past), ("running", past),
+                   ("failed", now)],
+        "canceled": [("created", past), ("canceled", now)],
+        "later": [("created", past), ("scheduled", now), ("waiting", coming), ("running", coming),
+                  ("finished", coming)],
+    }  # fmt: skip
+    assert took == [None, 30, 10, 30, None]
+
+
+def test_each_attempt_is_shown_with_its_worker_and_duration(client, work):
+    job = enqueue(numbers.add, 2, "x")
+    work()
+    post(client, f"/jobs/{job.id}/retry")
+    work()
+    attempts = client.get(f"/jobs/{job.id}").text.partition('id="attempts"')[2]
+
+    assert re.findall(r'class="state (\w+)"', attempts) == ["failed", "failed"]
+    assert len(re.findall(r"ms</td>", attempts)) == 2
+
+
+def test_a_traceback_shows_the_users_own_code_first(client, plant):
+    plant("bad", status="failed", error=TRACEBACK)
+    text = words(client.get("/jobs/bad").text)
+
+    assert "jobs/shop.py:41 in charge answer = stripe.Charge.create(" in text
+    assert text.index("jobs/shop.py:41") < text.index("site-packages/stripe")
+    assert [frame.is_own for frame in tracebacks.frames(TRACEBACK)] == [False, True, False]
+
+
+@pytest.mark.parametrize("text", ["", "x", 'File "', 'File "a", line 99999999999999999999, in f'])
+def test_odd_tracebacks_have_no_frames_or_odd_ones(text):
+    assert len(tracebacks.own_frames(text)) <= 1
+
+
+@pytest.mark.parametrize(
+    ("cause", "kind"),
+    [
+        ("ValueError: no", "ValueError"),
+        ("stripe.error.CardError: declined: x", "stripe.error.CardError"),
+        ("KeyError", "KeyError"),
+        ("Work-horse was stopped by a person", "Work-horse was stopped by"),
+        ("", "unknown"),
+    ],
+)
+def test_the_kind_of_a_failure_is_its_exception(cause, kind):
+    assert tracebacks.kind(cause) == kind
+
+
+def test_a_jobs_call_can_be_copied_and_its_secrets_stay_masked(client, plant):
+    plant(
+        "one", call=["jobs.shop.charge", None, [1, True], {"to": {"city": "Kyiv"}, "token": "t0p"}]
+    )
+    text = client.get("/jobs/one").text
+
+    assert "enqueue.by_path(&#39;jobs.shop.charge&#39;, 1, True, to=" in text
+    assert "&#34;function&#34;: &#34;jobs.shop.charge&#34;" in text
+    assert "t0p" not in text
+
+
+def test_what_is_copied_as_python_enqueues_the_same_call(client):
+    job = enqueue(numbers.add, 5, y=3)
+    text = client.get(f"/jobs/{job.id}").text
+    copied = re.search(r'id="copy-Python"[^>]*>(.*?)</pre>', text, re.DOTALL)[1]
+    made = eval(copied.rpartition("\n")[2].replace("&#39;", "'"), {"enqueue": enqueue})
+
+    assert (made.args, made.kwargs) == (job.args, job.kwargs)
+
+
+def test_a_job_is_run_again_with_other_arguments(client, redis, work):
+    job = enqueue(numbers.add, 5, y=3)
+    answer = post(client, f"/jobs/{job.id}/again", args="[7]", kwargs='{"y": 8}')
+    work()
+
+    assert answer.status_code == 303
+    assert read.job(redis, answer.location.rpartition("/")[2]).result == 15
+
+
+@pytest.mark.parametrize(
+    ("args", "kwargs"),
+    [("7", "{}"), ("[", "{}"), ("[1]", "[]"), ("[1]", '{"y": "***"}'), ("[1]", "{}")],
+)
+def test_arguments_that_do_not_fit_are_refused_with_the_reason(client, redis, args, kwargs):
+    job = enqueue(numbers.add, 5, y=3)
+    answer = post(client, f"/jobs/{job.id}/again", args=args, kwargs=kwargs)
+
+    assert answer.status_code == 422
+    assert redis.llen(keys.queue("default")) == 1
+
+
+def test_jobs_that_follow_are_shown(client, plant, redis):
+    first, second = enqueue.chain(part(numbers.add, 2, 3), part(numbers.add, result, 4))
+    plant("parent")
+    redis.sadd(keys.dependents("parent"), "child")
+    plant("child", status="deferred")
+
+    assert f'<a href="/jobs/{second.id}">' in client.get(f"/jobs/{first.id}").text
+    assert '<a href="/jobs/child">' in client.get("/jobs/parent").text
+
+
+@pytest.mark.parametrize(
+    ("state", "buttons"),
+    [
+        ("failed", {"Retry", "Delete…"}),
+        ("queued", {"Cancel", "Delete…"}),
+        ("started", {"Stop"}),
+        ("finished", {"Delete…"}),
+        ("canceled", {"Retry", "Delete…"}),
+        ("odd", set()),
+    ],
+)
+def test_the_buttons_are_those_that_the_state_allows(client, plant, state, buttons):
+    plant("one", status=state, error="x" if state == "failed" else None)
+    actions = (
+        client.get("/jobs/one").text.partition('id="actions"')[2].partition('class="standing"')[0]
+    )
+
+    assert set(re.findall(r"<button[^>]*>([^<]*)</button>", actions)) == buttons
+
+
+def test_what_is_refused_is_said_on_the_page(client, plant):
+    plant("over")
+    answer = post(client, "/jobs/over/stop")
+
+    assert answer.status_code == 303
+    assert "Job &#39;over&#39; is finished. Only a job" in client.get("/jobs/over").text
+
+
+@pytest.mark.parametrize("path", ["retry", "cancel", "stop", "again"])
+def test_nothing_happens_to_a_job_by_get_or_without_a_token(client, plant, path, redis):
+    plant("bad", status="failed", error="x")
+    codes = (
+        client.get(f"/jobs/bad/{path}").status_code,
+        client.post(f"/jobs/bad/{path}").status_code,
+    )
+
+    assert codes == (405, 403)
+    assert redis.zcard(keys.REGISTRIES["failed"] + "default") == 1
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("has_scripts", [True, False])
+def test_in_a_browser_a_job_is_retried_and_deleted(
+    chromium, live, client, plant, redis, has_scripts
+):
+    plant("bad", status="failed", error=TRACEBACK)
+    cookie = client.get_cookie(cookie_name())
+    with chromium.new_context(base_url=live, java_script_enabled=has_scripts) as context:
+        context.add_cookies([{"name": cookie.key, "value": cookie.value, "url": live}])
+        page = context.new_page()
+        page.goto("/jobs/bad")
+        page.keyboard.press("r") if has_scripts else page.click("text=Retry")
+        page.wait_for_selector(".done:has-text('Retried')")
+        state = page.inner_text(".standing .state")
+        page.click("text=Delete…")
+        page.click("text=Delete them")
+        page.wait_for_selector(".done:has-text('Deleted 1 job.')")
+
+    assert state == "queued"
+    assert not redis.exists(keys.job("bad"))
+
+
+def ago(seconds):
+    return utcformat(clock.now() - timedelta(seconds=seconds))
