@@ -34,15 +34,13 @@ JiffyError
 
 import difflib
 import inspect
-import re
 from collections.abc import Collection, Sequence
 from typing import Any, ClassVar, Self, dataclass_transform
 
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import OutOfMemoryError
 
-_LAST_LINES = 8  # of a traceback
-_FRAME = re.compile(r'[ |]*File "')  # those of an exception group have a bar in front
+from jiffy.tracebacks import reason_of, shortened
 
 
 def did_you_mean(word: str, known: Collection[str]) -> str:
@@ -50,18 +48,6 @@ def did_you_mean(word: str, known: Collection[str]) -> str:
     longer = [name for name in known if name.endswith(f"_{word}")]  # job_id, where it was id
     near = longer or difflib.get_close_matches(word, known, 1)
     return f" (did you mean {near[0]!r}?)" if near else ""
-
-
-def shortened(traceback: str) -> list[str]:
-    """The last lines of a traceback, from the beginning of a frame."""
-    lines = traceback.strip("\n").splitlines()
-    starts = [number for number, line in enumerate(lines) if _FRAME.match(line)]
-    start = next((number for number in starts if number >= len(lines) - _LAST_LINES), None)
-    if start is None:  # the message alone is longer, or there is no frame
-        start = starts[-1] if starts else len(lines) - _LAST_LINES
-    end = lines[max(0, start) :]
-    half = _LAST_LINES // 2
-    return end if len(end) <= _LAST_LINES else [*end[:half], "  …", *end[-half:]]
 
 
 @dataclass_transform()
@@ -298,8 +284,8 @@ class JobFailed(JiffyError):
 
     @property
     def reason(self) -> str:
-        """The last line of the traceback, or the status."""
-        return [self.status, *shortened(self.traceback)][-1]
+        """What it raised, in one line, or the status."""
+        return reason_of(self.traceback) or self.status
 
     def line(self) -> str:
         end = "".join(f"\n{line}" for line in shortened(self.traceback))

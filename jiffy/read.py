@@ -27,6 +27,7 @@ from jiffy.producer import payload
 from jiffy.producer.masking import MASK, Masked, Places, is_secret, masked, masked_text
 from jiffy.producer.progress import State
 from jiffy.redis_io import run_script, source
+from jiffy.tracebacks import reason_of
 
 T = TypeVar("T")
 # What Redis gave for a field: its bytes, nothing, or the size of what is too large to be moved.
@@ -75,6 +76,7 @@ _HAS_REASON = ("canceled", "queued", "scheduled")
 _HAS_RETRIES = ("queued", "scheduled", "deferred", "started")
 _SUCCESSFUL = "1"  # rq.results.Result.Type
 _OUTCOMES = {"1": "finished", "2": "failed", "3": "stopped", "4": "retried", "5": "failed"}
+_HALF = re.compile("[\ud800-\udfff]")
 _STRING = re.compile(rb'"(?:[^"\\]|\\.)*+"?', re.DOTALL)  # of JSON, or the start of one
 _LATE_S = 120  # stock RQ's workers write a heartbeat every 90 s while they run a job
 _NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
@@ -145,7 +147,10 @@ def value(raw: bytes) -> Any:
     except ValueError:
         raise NotShown(f"not JSON: {text(raw[:60])!r}") from None
     if b"\\ud" in raw.lower():  # half a character, perhaps: it could not be written anywhere
-        found = json.loads(json.dumps(found, ensure_ascii=False).encode("utf-8", "replace"))
+        escaped = _HALF.sub(
+            lambda half: f"\\\\u{ord(half[0]):04x}", json.dumps(found, ensure_ascii=False)
+        )
+        found = json.loads(escaped)
     return found
 
 
@@ -336,8 +341,8 @@ class JobView:
 
     @property
     def cause(self) -> str:
-        """The last line of its traceback, which says what went wrong."""
-        return self.error.strip().rpartition("\n")[2]
+        """What went wrong, in one line."""
+        return reason_of(self.error)
 
     @property
     def latest(self) -> datetime | None:

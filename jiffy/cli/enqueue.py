@@ -14,12 +14,13 @@ from rq.job import JobStatus
 
 from jiffy import clock, redis_io
 from jiffy.cli import INTERRUPTED_EXIT_CODE, Command
-from jiffy.errors import InvalidValue, did_you_mean, shortened
+from jiffy.errors import InvalidValue, did_you_mean
 from jiffy.producer import enqueue as queues
 from jiffy.producer import functions, options, results
 from jiffy.producer import progress as job_progress
 from jiffy.producer.enqueue import Both, Job
 from jiffy.settings import settings
+from jiffy.tracebacks import shortened
 
 _BAR_STEPS = 1000
 _LOOK_FOR_WORKERS_S = 1

@@ -14,6 +14,7 @@ from rq.job import Job, JobStatus
 from jiffy import clock, keys, redis_io
 from jiffy.errors import JobFailed, StillRunning
 from jiffy.producer import progress
+from jiffy.tracebacks import reason_of
 
 OVER = {JobStatus.FINISHED, JobStatus.FAILED, JobStatus.STOPPED, JobStatus.CANCELED}
 # An end comes by itself; this is how soon it is noticed that a job is deleted, or canceled.
@@ -231,5 +232,5 @@ def _raise_still_running(job: Job, limit_s: float) -> None:
     raw: Any = None
     if status in (JobStatus.SCHEDULED, JobStatus.QUEUED):  # what it raised, if it is retried
         raw = job.connection.hget(job.key, keys.REASON_FIELD)
-    reason = raw.decode("utf-8", "replace").splitlines()[-1] if raw else ""
+    reason = reason_of(raw.decode("utf-8", "replace")) if raw else ""
     raise StillRunning(job.id, status.value, clock.in_words(limit_s), reason)

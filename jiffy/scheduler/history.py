@@ -9,6 +9,7 @@ from rq.utils import utcparse
 
 from jiffy import entries, keys
 from jiffy.redis_io import is_away
+from jiffy.tracebacks import reason_of
 
 AT_A_TIME = 500
 _SOONEST_S, _LATEST_S = 1, 60  # an unfinished job is looked at again after a quarter of its age
@@ -70,6 +71,6 @@ def _completed(line: str, job: list[bytes | None]) -> str | None:
     if started and ended:
         took_ms = f"{(utcparse(ended) - utcparse(started)).total_seconds() * 1000:.0f}"
     if status == "canceled" and why:
-        # In the others it says why they were tried again; and of that the last line is enough.
-        reason = why.rpartition("\n")[2][:_LONGEST_REASON]
+        # In the others it says why they were tried again.
+        reason = reason_of(why)[:_LONGEST_REASON]
     return f"{head}|{late_ms}|{status or 'gone'}|{took_ms}|{reason}"

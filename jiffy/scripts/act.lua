@@ -24,8 +24,9 @@ if action == 'cancel' then
   if not taken_off or taken_off == 0 then return {status, 0} end
   call('HSET', key, 'status', 'canceled')
   call('HDEL', key, 'jiffy:parked')
-  -- If it was to be retried, this is the reason: its last line tells it from a reason for the cancel.
-  if reason then call('HSET', key, 'jiffy:reason', 'It was not tried again after ' .. string.match(reason, '[^\n]*$')) end
+  -- If it was to be retried, this is a traceback: what it raised stands behind the last frame.
+  local raised = reason and (string.match(reason, '.*\n [^\n]*\n([^ \n][^\n]*)') or string.match(reason, '[^\n]*$'))
+  if raised then call('HSET', key, 'jiffy:reason', 'It was not tried again after ' .. raised) end
   call('ZADD', RQ .. 'canceled:' .. queue, time[1], id)
   call('ZREM', OWN .. 'expiring', id)
   if limit then free_slot(limit, id) end

@@ -10,6 +10,7 @@ from rq.exceptions import DeserializationError
 from rq.timeouts import JobTimeoutException
 
 from jiffy import clock, log
+from jiffy.tracebacks import reason_of
 from jiffy.worker import finish, followups
 from jiffy.worker.claim import ONLY_FINISH, Claim, Claimed, Claimer
 from jiffy.worker.finish import NO_DETAILS, Outcome
@@ -262,6 +263,7 @@ class Child:
             func=outcome.func_name,
             queue=job.queue,
             took_ms=f"{took_s * 1000:.1f}",
+            **({"reason": reason_of(outcome.error)} if outcome.error else {}),
         )
         if outcome.objection:
             log.event("job.given_up", log.WARNING, job=job.job_id, reason=outcome.objection)

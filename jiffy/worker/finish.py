@@ -5,7 +5,6 @@ handle_job_failure and handle_job_retry do, and rq.repeat.
 """
 
 import json
-import re
 import zlib
 from base64 import b64encode
 from collections.abc import Sequence
@@ -17,7 +16,7 @@ import rq
 from rq.defaults import DEFAULT_FAILURE_TTL
 from rq.results import Result
 
-from jiffy import clock, keys
+from jiffy import clock, keys, tracebacks
 from jiffy.producer.retry import Retry, Rules
 from jiffy.worker.claim import LONGEST_S, Claimed
 
@@ -30,7 +29,6 @@ DETAILS = (
     keys.REASON_FIELD,
 )  # fmt: skip
 _MOST_REASON = 4000  # characters
-_LONGEST_ERROR = 500  # characters of its last line
 _NONE = 0
 # A job whose result is not kept is kept for that long, until its webhooks are sent.
 _FOR_WEBHOOKS_S = 60
@@ -116,7 +114,7 @@ class Outcome:
         return self.what != "requeued"
 
     def fail(self, error: str, *, names: tuple[str, ...] = (), may_retry: bool = True) -> None:
-        self.what, self.value, self.error = "failed", None, error
+        self.what, self.value, self.error = "failed", None, tracebacks.bounded(error)
         self.error_names, self.may_retry = names, may_retry
 
 
@@ -183,8 +181,9 @@ def _failed(outcome: Outcome) -> _Plan:
         if not outcome.objection:
             intervals = details.numbers("retry_intervals") or [0]
             pause_s = rules.pause_s(intervals[max(len(intervals) - left, 0)])
+            why = tracebacks.bounded(outcome.error.rstrip(), _MOST_REASON)
             more = _again(pause_s, front=details.number("enqueue_at_front_on_retry") == 1)
-            more["set"] = ["retries_left", left - 1, keys.REASON_FIELD, _end_of(outcome.error)]
+            more["set"] = ["retries_left", left - 1, keys.REASON_FIELD, why]
             more |= {"count": "failed", "todo": _callback_of_killed(outcome, "failure")}
             return "retried", details.failure_ttl_s, _NONE, None, more
     return _over(outcome, "failed", Result.Type.FAILED)
@@ -223,7 +222,7 @@ def _over(outcome: Outcome, status: str, kind: Result.Type) -> _Plan:
     when = "stopped" if status == "stopped" else "failure"
     more: dict[str, Any] = {"count": "failed", "todo": _callback_of_killed(outcome, when)}
     if details.raw(keys.JOIN_FIELD):
-        more["part"] = ["null", last_line(outcome.error)]
+        more["part"] = ["null", json.dumps(tracebacks.reason_of(outcome.error) or None)]
     if status == "failed" and details.raw("webhooks"):
         more["todo"].append("webhooks failed")
     if details.raw(keys.REASON_FIELD):  # of a try before this
@@ -257,21 +256,4 @@ _PLANS = {
 
 
 def _compressed(text: str) -> bytes:
-    return zlib.compress(text.encode("utf-8", "replace"))
-
-
-def _end_of(error: str) -> str:
-    """As many whole frames of its end as fit, or lines; of a last line that does not, the start."""
-    text = error.rstrip()
-    if len(text) > _MOST_REASON:
-        end = text[-_MOST_REASON:]
-        frame = re.search(r'^[ |]*File "', end, re.MULTILINE)
-        text = end[frame.start() :] if frame else end.partition("\n")[2]
-        text = text or error.rstrip().splitlines()[-1][:_MOST_REASON]
-    return text.encode("utf-8", "replace").decode()
-
-
-def last_line(error: str) -> str:
-    """The last line of an error, as JSON; null where there is none."""
-    lines = error.encode("utf-8", "replace").decode().strip().splitlines()
-    return json.dumps(lines[-1][:_LONGEST_ERROR] if lines else None)
+    return zlib.compress(text.encode("utf-8", "backslashreplace"))

@@ -14,9 +14,10 @@ from rq.job import JobStatus
 
 from jiffy import clock, keys, log
 from jiffy.redis_io import Link, is_away, script_command
+from jiffy.tracebacks import reason_of
 from jiffy.worker import finish
 from jiffy.worker.claim import Claimed, finish_command, text
-from jiffy.worker.finish import Outcome, last_line
+from jiffy.worker.finish import Outcome
 from jiffy.worker.run import read_details
 
 MOST_CRASHES = 3
@@ -163,13 +164,17 @@ def _all_crashes(causes: str) -> str:
 def _ending(status: str, latest: bytes) -> tuple[str, bytes, str]:
     """A part's status, result and error as JSON, from the newest entry of its results."""
     if status == JobStatus.CANCELED.value:
-        return status, b"null", last_line(latest.decode("utf-8", "replace"))
+        return status, b"null", _reason(latest)
     try:
         if status == JobStatus.FINISHED.value:
             value = b64decode(latest) or b"null"
             json.loads(value)  # RQ's workers may have pickled it, and pickles are not read
             return status, value, "null"
         error = zlib.decompressobj().decompress(b64decode(latest), _MOST_BYTES)
-        return status, b"null", last_line(error.decode("utf-8", "replace"))
+        return status, b"null", _reason(error)
     except (ValueError, zlib.error, RecursionError):
         return status, b"null", "null"
+
+
+def _reason(error: bytes) -> str:
+    return json.dumps(reason_of(error.decode("utf-8", "replace")) or None)

@@ -198,16 +198,3 @@ def test_a_result_that_does_not_fit_on_the_board_is_written_at_once(redis, work)
     work()
 
     assert len(job(redis).return_value()) == 900_000
-
-
-def test_the_reason_of_a_retry_begins_with_a_frame(redis):
-    [retried] = enqueue(redis, 1, retry=rq.Retry(3, 60))
-    frames = "".join(
-        f'  File "jobs/deep.py", line {n}, in call\n    call({n})\n' for n in range(200)
-    )
-    finish(redis, *claim(redis, 1), "failed", error=f"{frames}ValueError: it broke")
-    why = redis.hget(keys.job(retried), keys.REASON_FIELD).decode()
-
-    assert why.startswith('  File "')
-    assert why.endswith("\nValueError: it broke")
-    assert 3900 < len(why) <= 4000

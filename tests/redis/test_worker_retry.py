@@ -134,26 +134,24 @@ def test_a_job_that_is_to_be_tried_again_says_why(redis, put, pause):
 
 
 @pytest.mark.parametrize(
-    ("message", "kept"),
-    [
-        ("x" * 3000, "ValueError: " + "x" * 3000),
-        ("x" * 9000, "ValueError: " + "x" * 3988),
-        ("x" * 3000 + "\n" + "y" * 3000, "y" * 3000),
-    ],
+    "message", ["x" * 9000 + "the end", "x" * 3000 + "\n" + "y" * 3000 + "the end"]
 )
-def test_of_a_long_reason_the_end_is_kept_in_whole_lines(redis, put, work, message, kept):
+def test_of_a_long_traceback_of_a_try_its_head_and_its_tail_are_kept(redis, put, work, message):
     put(worker_jobs.fail, message, retry=Retry(max=3, pause="1h"))
     work()
 
-    assert why(redis).endswith(kept)
-    assert len(why(redis)) <= 4000
+    assert why(redis).startswith("Traceback (most recent call last):")
+    assert "\nValueError: xxx" in why(redis)
+    assert "characters cut …" in why(redis)
+    assert why(redis).endswith("the end")
+    assert 3900 < len(why(redis)) <= 4000
 
 
 def test_a_reason_that_is_no_text_is_kept_as_well_as_it_can_be(redis, put):
     put(worker_jobs.fail, retry=Retry(max=3, pause="1h"))
     finish(redis, *claim(redis), "failed", error="ValueError: caf\udce9")
 
-    assert (status(redis), why(redis)) == ("scheduled", "ValueError: caf?")
+    assert (status(redis), why(redis)) == ("scheduled", r"ValueError: caf\udce9")
 
 
 def test_who_waits_for_a_job_that_is_to_be_tried_again_hears_why(redis, put, work):
@@ -162,10 +160,10 @@ def test_who_waits_for_a_job_that_is_to_be_tried_again_hears_why(redis, put, wor
     with pytest.raises(StillRunning) as late:
         wait(job(redis), timeout=0.05)
 
-    assert str(late.value) == (
-        "Job default-0 is still scheduled after 50 ms, to be retried: ValueError: it broke. "
-        "It goes on."
+    assert str(late.value).startswith(
+        "Job default-0 is still scheduled after 50 ms, to be retried: ValueError: it broke ("
     )
+    assert str(late.value).endswith(" in fail). It goes on.")
 
 
 def test_a_job_that_is_canceled_before_its_next_try_says_so(redis, put, work):

@@ -3,7 +3,6 @@
 import inspect
 import pickle
 import re
-import traceback
 
 import pytest
 
@@ -40,44 +39,3 @@ def test_an_error_has_its_facts_as_fields_and_survives_pickling():
 def test_any_other_error_keeps_its_traceback():
     with pytest.raises(ZeroDivisionError), program.in_one_line():
         raise ZeroDivisionError
-
-
-def traceback_of(depth, message):
-    def fail(left):
-        if left:
-            fail(left - 1)
-        raise ValueError(message)
-
-    try:
-        fail(depth)
-    except ValueError:
-        return traceback.format_exc()
-
-
-@pytest.mark.parametrize("depth", range(6))
-@pytest.mark.parametrize("message", ["no card", "one\ntwo", "\n".join(map(str, range(30)))])
-def test_a_shortened_traceback_begins_with_a_frame_and_ends_with_the_error(depth, message):
-    whole = traceback_of(depth, message)
-    first, *_, last = lines = errors.shortened(whole)
-
-    assert first.startswith('  File "')
-    assert last == whole.splitlines()[-1]
-    assert len(lines) <= 9
-
-
-def test_the_error_of_an_exception_group_is_shortened_too():
-    try:
-        try:
-            raise ValueError("no card")
-        except ValueError as error:
-            raise ExceptionGroup("several", [error] * 3) from None
-    except ExceptionGroup:
-        lines = errors.shortened(traceback.format_exc())
-
-    assert lines[0].lstrip(" |").startswith('File "')
-
-
-def test_what_is_no_traceback_is_shortened_to_its_last_lines():
-    assert errors.shortened("It expired.") == ["It expired."]
-    assert errors.shortened("") == []
-    assert errors.shortened("\n".join("abcdefghijkl")) == list("efghijkl")

@@ -156,6 +156,7 @@ class Job(Struct):
     result: What it returned; null until then.
     error: Its traceback, or, while it waits for a retry, that of its last try; or why it was
       canceled.
+    reason: `error` in one line: the exception, its cause, and the place in your own code.
     waits_for: retry: it is scheduled to be retried at times.due, because it failed with `error`;
       time: it is scheduled; jobs: it is deferred until those of depends_on are over; slot: it is
       rate_limited until `slot` has a free one.
@@ -174,6 +175,7 @@ class Job(Struct):
     worker: str | None
     result: Any
     error: str | None
+    reason: str | None
     waits_for: Literal["retry", "time", "jobs", "slot"] | None
     slot: Slot | None
     retries_left: int | None
@@ -189,6 +191,7 @@ def job(view: JobView) -> Job:
     return _as(
         Job,
         view,
+        reason=view.cause or None,
         result=_shown("result", view.result, None, problems),
         meta=_shown("meta", view.meta, {}, problems),
         progress=view.progress and _as(Progress, view.progress),
@@ -374,6 +377,7 @@ EXAMPLES: list[Struct] = [
         worker="web.1-1",
         result=8,
         error=None,
+        reason=None,
         waits_for=None,
         slot=None,
         retries_left=None,

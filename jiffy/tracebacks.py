@@ -1,0 +1,102 @@
+"""Tracebacks as text, which is how Redis keeps them: bounded, shortened, and the reason within."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path, PurePath
+
+_MOST_CHARS = 50_000  # of an error that is stored
+_MARK_CHARS = 50
+_LONGEST_REASON = 500  # characters
+_MOST_MEMBERS = 3  # of an exception group
+_LAST_LINES = 8  # of a traceback
+
+_FRAME = re.compile(r'[ |]*File "')  # those of an exception group have a bar in front
+_PLACE = re.compile(r'^[ |]*File "([^"\n]+)", line (\d+)(?:, in (\S+))?', re.MULTILINE)
+_LINK = re.compile(
+    r"^(?:  \| ?)?\n(?:  \| )?(?:The above exception was the direct cause of the following"
+    r"|During handling of the above exception, another) exception(?: occurred)?:\n(?:  \| ?)?\n",
+    re.MULTILINE,
+)
+_MEMBER = re.compile(r"^(?:  \+-\+|    \+)-+ (?:\d+|\.\.\.) -+\n", re.MULTILINE)
+_MARGIN = re.compile(r"^  [|+] ?", re.MULTILINE)
+_NOT_THEIRS = re.compile(
+    rf"<|.*/(?:lib/python3[.\d]*|site-packages|dist-packages)/|{re.escape(str(Path(__file__).parent))}/"
+)
+
+
+def bounded(error: str, most: int = _MOST_CHARS) -> str:
+    """The same, if it is not too long: else its head and its tail, with a mark between them.
+
+    What UTF-8 cannot encode (a file name may hold it) is escaped, as Python prints it.
+    """
+    error = error.encode("utf-8", "backslashreplace").decode()
+    if len(error) <= most:
+        return error
+    head, tail = error[: most * 2 // 3], error[_MARK_CHARS - most // 3 :]
+    # Indented as frames are, with no line break behind it: half a line is no exception's.
+    mark = f"\n  … {len(error) - len(head) - len(tail):,} characters cut … "
+    return head + mark + tail
+
+
+def reason_of(error: str) -> str:
+    """What went wrong, in one line: the exception's type and first line, up to three members of a
+    group, the innermost cause, and the place in code that is neither ours nor a library's.
+
+    Of what is no traceback it is the first line.
+    """
+    reason = _exception(error)
+    if len(reason) > _LONGEST_REASON:
+        reason = f"{reason[: _LONGEST_REASON - 1]}…"
+    return reason + next((f" ({place})" for place in _places(error)), "")
+
+
+def _exception(error: str) -> str:
+    # A process pool's copy of the traceback in the other process: what follows says it, too.
+    parts = [part for part in _LINK.split(error) if "RemoteTraceback: " not in part[:80]]
+    cause, *_, reason = [_headline(part) for part in parts] * 2 or ["", ""]
+    is_news = (cause.partition(": ")[2] or cause) not in reason
+    return f"{reason}, caused by {cause}" if is_news else reason
+
+
+def _headline(part: str) -> str:
+    """The type and first line of the exception that a part of a chain ends with."""
+    own, members = _members_of(part)
+    lines = [line for line in own.splitlines() if line.strip() and not line.startswith(" ")]
+    while lines and lines[0].startswith(("Traceback", "Exception Group Traceback")):
+        del lines[0]
+    is_blank = lines and re.fullmatch(r"[\w.]+: *", lines[0])
+    headline = " ".join(lines[: 2 if is_blank else 1]).strip()
+    if members:
+        more = ["…"] if len(members) > _MOST_MEMBERS else []
+        headline += f": {'; '.join([*map(_exception, members[:_MOST_MEMBERS]), *more])}"
+    return headline
+
+
+def _places(error: str) -> Iterator[str]:
+    """Where it went wrong, in whose code: of a chain the cause first, of a group its members."""
+    for part in _LINK.split(error):
+        own, members = _members_of(part)
+        for member in members:
+            yield from _places(member)
+        found = [place for place in _PLACE.findall(own) if not _NOT_THEIRS.match(place[0])]
+        for file, line, function in found[-1:]:
+            of = f" in {function}" if function else ""
+            yield f"{'/'.join(PurePath(file).parts[-2:])}:{line}{of}"
+
+
+def _members_of(part: str) -> tuple[str, list[str]]:
+    """What is an exception group's own, and its members, without their margins."""
+    own, *members = _MEMBER.split(part)
+    return _MARGIN.sub("", own), [re.sub("^  ", "", one, flags=re.MULTILINE) for one in members]
+
+
+def shortened(error: str) -> list[str]:
+    """The last lines of a traceback, from the beginning of a frame."""
+    lines = error.strip("\n").splitlines()
+    starts = [number for number, line in enumerate(lines) if _FRAME.match(line)]
+    start = next((number for number in starts if number >= len(lines) - _LAST_LINES), None)
+    if start is None:  # the message alone is longer, or there is no frame
+        start = starts[-1] if starts else len(lines) - _LAST_LINES
+    end = lines[max(0, start) :]
+    half = _LAST_LINES // 2
+    return end if len(end) <= _LAST_LINES else [*end[:half], "  …", *end[-half:]]
