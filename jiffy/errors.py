@@ -223,6 +223,7 @@ class InvalidValue(JiffyError):
 class ValidationError(InvalidValue):
     path: tuple[str | int, ...]
     is_key: bool  # it is the last part of the path that is invalid, not the value there
+    where: str  # the path as it is written: items[2].price
 
     def __init__(
         self, value: object, must: str, path: tuple[str | int, ...] = (), *, is_key: bool = False
@@ -230,7 +231,7 @@ class ValidationError(InvalidValue):
         shown = path if len(path) <= 10 else (*path[:10], "…")
         name = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in shown)
         super().__init__("key" if is_key else name.lstrip(".") or "value", value, must)
-        self.path, self.is_key = path, is_key
+        self.path, self.is_key, self.where = path, is_key, name.lstrip(".")
 
     def below(self, *keys: str | int) -> "ValidationError":
         """The same, of a value that has this one under these keys."""

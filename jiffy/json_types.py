@@ -1,7 +1,8 @@
-"""JSON read strictly, and values converted to the types of annotations, by msgspec.
+"""JSON read strictly, and values converted to and from the types of annotations, by msgspec.
 
 msgspec alone lets NaN, duplicate keys and keys that are not strings pass, ignores unknown keys of
-dataclasses, and its errors lack the value that does not fit.
+dataclasses, does not look into ready-made objects, and its errors lack the value that does not fit.
+Path, numpy's scalars and pydantic's models are added to its types; neither library is imported.
 """
 
 import inspect
@@ -11,22 +12,41 @@ import re
 import types
 import typing
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence, Set
+from dataclasses import fields as dataclass_fields
 from dataclasses import is_dataclass
 from functools import cache
 from itertools import chain, count, repeat
-from typing import Any
+from pathlib import PurePath
+from typing import Any, NamedTuple
 
 import msgspec
+from msgspec import inspect as nodes
 
 from jiffy.errors import ValidationError, did_you_mean
 
 MAX_DEPTH = 64
 _MAX_DIGITS = 1000  # of a whole number: the time to read one grows with their square
 _WORDS = {"str": "a string", "int": "a whole number", "float": "a number", "bool": "true or false",
-          "array": "a list", "object": "an object"}  # fmt: skip
+          "array": "a list", "object": "an object", "decimal": "a decimal", "uuid": "a UUID",
+          "date": "a date such as '2030-01-31'", "time": "a time such as '06:30:00'",
+          "datetime": "a datetime such as '2030-01-31T06:30:00Z'", "base64": "bytes in base64",
+          "duration": "a duration such as 'PT1H30M'", "path": "a path"}  # fmt: skip
 _STRING = "a string without lone surrogates"
 _SURROGATE = re.compile("[\ud800-\udfff]")
+_MOST_BITS = 14_000  # of a whole number: Python reads and writes none of more than 4,300 digits
+_ANY = (Any, object)
+_SCHEMA_TYPES: dict[Any, str] = {bool: "boolean", int: "integer", float: "number"}
+# What JSON carries as it is; and what msgspec can make of a string that is a key.
+_NATIVE = (
+    nodes.AnyType, nodes.NoneType, nodes.BoolType, nodes.IntType, nodes.FloatType, nodes.StrType,
+    nodes.ListType, nodes.DictType, nodes.LiteralType, nodes.UnionType, nodes.TypedDictType,
+)  # fmt: skip
+_KEYS = (
+    nodes.AnyType, nodes.StrType, nodes.IntType, nodes.FloatType, nodes.LiteralType,
+    nodes.EnumType, nodes.DateType, nodes.DateTimeType, nodes.TimeType, nodes.TimeDeltaType,
+    nodes.UUIDType, nodes.DecimalType,
+)  # fmt: skip
 
 
 def read(raw: bytes) -> Any:
@@ -57,21 +77,205 @@ def _short_int(digits: str) -> int:
     return int(digits)
 
 
-def not_json(value: Any, depth: int = MAX_DEPTH) -> ValidationError | None:
-    """What of `value` JSON cannot carry unchanged; None if it can."""
-    if isinstance(value, float) and not math.isfinite(value):
-        return ValidationError(value, "a finite number")
-    if isinstance(value, str) and _SURROGATE.search(value):
-        return ValidationError(value, _STRING)
+def not_json(
+    value: Any, depth: int = MAX_DEPTH, *, strictly: bool = False
+) -> ValidationError | None:
+    """What of `value` JSON cannot carry unchanged; None if it can.
+
+    `strictly`: also tuples and all other types that are not JSON's; lone surrogates pass.
+    """
+    if must := _not_scalar(value, strictly=strictly):
+        return ValidationError(value, must)
     if isinstance(value, dict | list | tuple):
         if not depth:
             return ValidationError("…", f"nested at most {MAX_DEPTH} deep")
         for key, inner in value.items() if isinstance(value, dict) else enumerate(value):
-            if isinstance(value, dict) and (not isinstance(key, str) or not_json(key)):
-                return ValidationError(key, _STRING, (str(key),), is_key=True)
-            if error := not_json(inner, depth - 1):
+            if isinstance(value, dict) and (
+                not isinstance(key, str) or _not_scalar(key, strictly=strictly)
+            ):
+                part = key if isinstance(key, str) else "…"
+                return ValidationError(key, _STRING, (part,), is_key=True)
+            if error := not_json(inner, depth - 1, strictly=strictly):
                 return error.below(key)
     return None
+
+
+def _not_scalar(value: Any, *, strictly: bool) -> str:
+    """What a value must be that is neither a list nor a dict, as `not_json` has it."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return "a finite number"
+    if isinstance(value, str) and not strictly and _SURROGATE.search(value):
+        return _STRING
+    if isinstance(value, int) and value.bit_length() > _MOST_BITS:
+        return "a number of at most 4,300 digits"
+    is_json = isinstance(value, str | int | float | bool | None | list | dict)
+    return "of JSON's types" if strictly and not is_json and not _is_numpy(type(value)) else ""
+
+
+def is_unchanged(value: Any, data: str | None = None) -> bool:
+    """Whether what `encode` makes of `value`, or has made (`data`), is read as an equal value."""
+    try:
+        data = encode(value) if data is None else data
+        try:
+            return bool(msgspec.json.decode(data) == value)
+        except msgspec.DecodeError:  # a lone surrogate
+            return bool(json.loads(data) == value)
+    except (TypeError, ValueError, RecursionError):
+        return False
+
+
+class Converter(NamedTuple):
+    """Values of an annotation: as Python has them, and as JSON carries them."""
+
+    kind: Any
+    is_native: bool  # they are of JSON's types
+    has_sets: bool
+
+    def pack(self, value: Any) -> Any:
+        """`value` in JSON's types.  Raises ValidationError where it does not fit."""
+        if self.is_native and not _has_fields(self.kind):
+            is_certain = not _is_loose(self.kind) or is_unchanged(value)
+            if is_certain and not _refusal(value, self.kind):
+                return value
+        error = _invalid(value, self.kind, strictly=True)
+        if error and _is_numpy(type(error.value)):
+            value = _without_numpy(value)
+            error = _invalid(value, self.kind, strictly=True)
+        if error:
+            raise error
+        return value if self.is_native else builtins(value, is_sorted=self.has_sets)
+
+    def unpack(self, value: Any) -> Any:
+        """What was packed.  Raises ValidationError for what `pack` cannot have made."""
+        return value if self.is_native else convert(value, self.kind)
+
+    def fits(self, value: Any) -> bool:
+        """Whether `value` is one of the annotation's, or stands for one in JSON."""
+        return not _invalid(value, self.kind, strictly=True)
+
+
+def converter(kind: Any) -> Converter | None:
+    """None for an annotation that cannot be converted."""
+    try:
+        found = list(_nodes(nodes.type_info(kind), set()))
+    except Exception:  # noqa: BLE001 - an annotation may be anything, and name what is not there
+        return None
+    custom = [node.cls for node in found if isinstance(node, nodes.CustomType)]
+    keys = [node.key_type for node in found if isinstance(node, nodes.DictType)]
+    if not all(map(_is_known, custom)) or not all(isinstance(key, _KEYS) for key in keys):
+        return None
+    has_other_keys = any(not isinstance(key, nodes.StrType | nodes.AnyType) for key in keys)
+    has_others = any(not isinstance(node, (*_NATIVE, nodes.CustomType)) for node in found)
+    is_native = not (has_others or has_other_keys or any(one is not object for one in custom))
+    has_sets = any(isinstance(node, nodes.SetType | nodes.FrozenSetType) for node in found)
+    return Converter(kind, is_native, has_sets)
+
+
+def _nodes(node: Any, seen: set[int]) -> Iterator[Any]:
+    """All types within a type, as msgspec describes them."""
+    if isinstance(node, nodes.Type | nodes.Field) and id(node) not in seen:
+        seen.add(id(node))
+        if isinstance(node, nodes.Type):
+            yield node
+        for name in node.__struct_fields__:
+            inner = getattr(node, name)
+            for one in inner if isinstance(inner, tuple) else (inner,):
+                yield from _nodes(one, seen)
+
+
+def builtins(value: Any, *, is_sorted: bool = False) -> Any:
+    """`value` in JSON's types; `is_sorted`: equal sets become equal lists."""
+    order: Any = "deterministic" if is_sorted else None
+    return msgspec.to_builtins(value, str_keys=True, order=order, enc_hook=_packed)
+
+
+def schema(kind: Any, definitions: dict[str, Any]) -> Any:
+    """The JSON Schema of an annotation that has a converter; named types go to `definitions`."""
+
+    def custom(one: type) -> dict[str, Any]:
+        if hasattr(one, "model_json_schema"):
+            found: dict[str, Any] = one.model_json_schema(ref_template=template)
+            definitions.update(found.pop("$defs", {}))
+            return found
+        if _is_numpy(one):
+            return {"type": _SCHEMA_TYPES[_python(one)]}
+        return {"type": "string", "format": "path"} if issubclass(one, PurePath) else {}
+
+    template = "#/$defs/{name}"
+    [found], named = msgspec.json.schema_components(
+        [kind], schema_hook=custom, ref_template=template
+    )
+    definitions.update(named)
+    return found
+
+
+def _is_known(kind: Any) -> bool:
+    if kind is object or _is_numpy(kind) or hasattr(kind, "model_validate"):
+        return True
+    return isinstance(kind, type) and issubclass(kind, PurePath)
+
+
+def _is_numpy(kind: Any) -> bool:
+    """Whether it is the type of a number of numpy's, or its bool."""
+    return getattr(kind, "__module__", "") == "numpy" and _python(kind) in (bool, int, float)
+
+
+@cache
+def _python(kind: Any) -> type | None:
+    """The type of Python that a type of numpy's stands for."""
+    try:
+        return type(kind(0).item())
+    except Exception:  # noqa: BLE001 - an array, a date, or no type at all
+        return None
+
+
+def _packed(value: Any) -> Any:
+    """What msgspec does not know, in JSON's types."""
+    if hasattr(value, "model_dump"):
+        return value.model_dump(mode="json", by_alias=True, warnings=False)
+    if _is_numpy(type(value)):
+        return value.item()
+    if isinstance(value, PurePath | str):
+        return str(value)
+    raise TypeError(f"{type(value).__name__} is not of JSON's types")
+
+
+def _numpy_only(value: Any) -> Any:
+    if _is_numpy(type(value)):
+        return value.item()
+    raise TypeError(f"Object of type {type(value).__name__} is not JSON serializable")
+
+
+# A list that contains itself ends in a RecursionError here.
+encode = json.JSONEncoder(check_circular=False, allow_nan=False, default=_numpy_only).encode
+
+
+def _unpacked(kind: Any, value: Any) -> Any:
+    """The value of a type that msgspec does not know."""
+    if hasattr(kind, "model_validate"):
+        return kind.model_validate(_packed(value) if isinstance(value, kind) else value)
+    if isinstance(value, kind):
+        return value
+    if issubclass(kind, PurePath):
+        if isinstance(value, str):
+            return kind(value)
+        raise ValueError("Expected `path`")
+    wanted = _python(kind)
+    try:
+        if type(value) is wanted or (wanted is float and type(value) is int):
+            return kind(value)
+    except OverflowError:
+        pass
+    raise ValueError(f"Expected `{wanted.__name__ if wanted else kind}`")
+
+
+def _without_numpy(value: Any) -> Any:
+    value = _opened(value)
+    if isinstance(value, dict):
+        return {_without_numpy(key): _without_numpy(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [*map(_without_numpy, value)]
+    return value.item() if _is_numpy(type(value)) else value
 
 
 def convert(value: Any, kind: Any, *name: str) -> Any:
@@ -79,71 +283,124 @@ def convert(value: Any, kind: Any, *name: str) -> Any:
 
     Raises ValidationError, below `name`; also for keys that `kind` does not have.
     """
+    try:
+        found = _convert(value, kind)
+        if not _has_fields(kind):
+            return found
+    except msgspec.ValidationError:
+        pass
     if error := _invalid(value, kind):
         raise error.below(*name)
-    return msgspec.convert(value, kind)
+    return found
 
 
-def _invalid(value: Any, kind: Any) -> ValidationError | None:
-    """The innermost part of `value` that does not fit; None if all of it does."""
-    complaint = _complaint(value, kind)
-    if not complaint and not _has_fields(kind):
+def _convert(value: Any, kind: Any) -> Any:
+    return msgspec.convert(value, kind, dec_hook=_unpacked, str_keys=True)
+
+
+def _invalid(value: Any, kind: Any, *, strictly: bool = False) -> ValidationError | None:
+    """The innermost part of `value` that does not fit; None if all of it does.
+
+    `strictly`: what `kind` says nothing about must be what JSON carries unchanged.
+    """
+    if strictly and any(member in _ANY for member in members(kind)):
+        return not_json(value, strictly=True)
+    refusal = _refusal(value, kind)
+    if not refusal and not _has_fields(kind) and not (strictly and _is_loose(kind)):
         return None
-    for key, inner, its_kind in _parts(value, kind):
-        if error := _invalid(inner, its_kind):
+    opened = _opened(value)
+    for key, inner, its_kind in _parts(opened, kind):
+        if error := _invalid(inner, its_kind, strictly=strictly):
             return error.below(key)
     known = _fields(kind)
-    if known is not None and isinstance(value, dict):
-        for key in [key for key in value if key not in known]:
+    if known is not None and isinstance(opened, dict):
+        for key in [key for key in opened if key not in known]:
             must = f"one of {', '.join(known)}{did_you_mean(key, known)}" if known else "left out"
             return ValidationError(key, must, (key,), is_key=True)
+    return _named_refusal(value, kind, refusal) if refusal else None
+
+
+def _named_refusal(value: Any, kind: Any, refusal: msgspec.ValidationError) -> ValidationError:
+    if errors := getattr(refusal.__cause__, "errors", None):  # pydantic's
+        first = errors()[0]
+        must = first["msg"].removeprefix("Input should be ")
+        return ValidationError(first["input"], must, first["loc"])
+    complaint = _complaint(refusal)
     if missing := re.fullmatch("Object missing required field `(.*)`", complaint):
-        needed = (known or {})[missing[1]]
-        return ValidationError(None, _must(_complaint(None, needed), needed), (missing[1],))
-    return ValidationError(value, _must(complaint, kind)) if complaint else None
+        needed = (_fields(kind) or {})[missing[1]]
+        must = _must(_complaint(_refusal(None, needed)), needed)
+        return ValidationError(None, must, (missing[1],))
+    return ValidationError(value, _must(complaint, kind))
 
 
-def _complaint(value: Any, kind: Any) -> str:
-    """What msgspec says of a value that is no `kind`; "" of one that is."""
+def _refusal(value: Any, kind: Any) -> msgspec.ValidationError | None:
+    """What msgspec says of a value that is no `kind`."""
     try:
-        msgspec.convert(value, kind)
+        _convert(value, kind)
     except msgspec.ValidationError as refusal:
-        return re.sub(r" - at `.*`$", "", str(refusal), flags=re.DOTALL)
-    return ""
+        return refusal
+    return None
+
+
+def _complaint(refusal: msgspec.ValidationError | None) -> str:
+    return re.sub(r" - at .*$", "", str(refusal or ""), flags=re.DOTALL)
 
 
 def _must(complaint: str, kind: Any) -> str:
     """What a value of `kind` must be; a type may say it by Meta(extra={"must": …})."""
-    members = _members(kind)
-    for extra in (getattr(member, "extra", None) for member in members):
-        if extra and "must" in extra:
+    found = members(kind)
+    for member in found:
+        if (extra := getattr(member, "extra", None)) and "must" in extra:
             return str(extra["must"])
+        if getattr(member, "tz", None):
+            return "a time with its zone, such as '2030-01-31T06:00:00Z'"
     if complaint.startswith("Invalid enum"):
-        choices = (typing.get_args(one) or getattr(one, "__members__", {}) for one in members)
+        choices = (typing.get_args(one) or _values(one) for one in found)
         return " or ".join(map(repr, chain.from_iterable(choices)))
-    if "datetime" in complaint:
-        return "a time with its zone, such as '2030-01-31T06:00:00Z'"
     expected = re.sub("^Expected (.*?)(, got .*)?$", r"\1", complaint)
-    expected = expected.replace("Invalid ", "a valid ").replace(" | ", "` or `")
+    expected = re.sub(r"^Invalid (RFC3339 encoded |ISO8601 )?(\w+).*", _named, expected)
+    expected = expected.replace("int | float", "float").replace(" | ", "` or `")
     return re.sub("`(.*?)`", lambda name: _WORDS.get(name[1], name[1]), expected) or "given"
 
 
-def _members(kind: Any) -> list[Any]:
+def _named(invalid: re.Match[str]) -> str:
+    name = invalid[2].lower()
+    return f"`{name}`" if name in _WORDS else f"a valid {name}"
+
+
+def _values(kind: Any) -> list[Any]:
+    return [member.value for member in getattr(kind, "__members__", {}).values()]
+
+
+def members(kind: Any) -> list[Any]:
     """The types in a union, and what annotates them; any other type alone."""
     if typing.get_origin(kind) in (typing.Union, types.UnionType, typing.Annotated):
-        return [member for one in typing.get_args(kind) for member in _members(one)]
+        return [member for one in typing.get_args(kind) for member in members(one)]
     return [kind]
 
 
 @cache
 def _fields(kind: Any) -> dict[str, Any] | None:
     """The keys of an object with fields, and their types; None of any other."""
-    for member in filter(inspect.isclass, _members(kind)):
+    for member in filter(inspect.isclass, members(kind)):
         if issubclass(member, msgspec.Struct):
             return {field.encode_name: field.type for field in msgspec.structs.fields(member)}
         if is_dataclass(member):
-            return typing.get_type_hints(member, include_extras=True)
+            hints = typing.get_type_hints(member, include_extras=True)
+            return {field.name: hints[field.name] for field in dataclass_fields(member)}
+        if typing.is_typeddict(member):
+            return typing.get_type_hints(member)
     return None
+
+
+def _opened(value: Any) -> Any:
+    """The fields of an object that has some; any other value is itself."""
+    if isinstance(value, msgspec.Struct):
+        fields = msgspec.structs.fields(type(value))
+        return {field.encode_name: getattr(value, field.name) for field in fields}
+    if is_dataclass(value) and not isinstance(value, type):
+        return {field.name: getattr(value, field.name, None) for field in dataclass_fields(value)}
+    return value
 
 
 @cache
@@ -151,14 +408,34 @@ def _has_fields(kind: Any) -> bool:
     return _fields(kind) is not None or any(map(_has_fields, typing.get_args(kind)))
 
 
+@cache
+def _is_loose(kind: Any) -> bool:
+    """Whether it says nothing about a part of its values: `list`, `dict[str, Any]`."""
+    inner = typing.get_args(kind)
+    is_bare = not inner and bool(_container(typing.get_origin(kind) or kind))
+    return kind in _ANY or is_bare or any(map(_is_loose, inner))
+
+
+def _container(origin: Any) -> type | None:
+    """Dict, list or tuple, for what JSON has as an object or a list."""
+    if not isinstance(origin, type) or issubclass(origin, str | bytes):
+        return None
+    if issubclass(origin, Mapping):
+        return dict
+    return tuple if origin is tuple else list if issubclass(origin, Sequence | Set) else None
+
+
 def _parts(value: Any, kind: Any) -> Iterator[tuple[Any, Any, Any]]:
     """(key, part, its type) of each part of `value` that has a type of its own."""
-    for member in _members(kind):
-        origin, arguments = typing.get_origin(member), typing.get_args(member)
+    for member in members(kind):
+        inner = typing.get_args(member)
+        container = _container(typing.get_origin(member) or member)
         if isinstance(value, dict) and (fields := _fields(member)):
             yield from ((key, value[key], fields[key]) for key in value if key in fields)
-        elif isinstance(value, dict) and origin is dict:
-            yield from ((key, inner, arguments[1]) for key, inner in value.items())
-        elif isinstance(value, list) and origin in (list, set, frozenset, tuple):
-            is_row = arguments[-1] not in (arguments[0], ...)
-            yield from zip(count(), value, arguments if is_row else repeat(arguments[0]))
+        elif isinstance(value, dict) and container is dict:
+            of_keys, of_values = inner or (Any, Any)
+            yield from ((key, key, str) for key in value if of_keys in _ANY)
+            yield from ((key, part, of_values) for key, part in value.items())
+        elif isinstance(value, list | tuple | set | frozenset) and container in (list, tuple):
+            is_row = container is tuple and inner and inner[-1] is not ...
+            yield from zip(count(), value, inner if is_row else repeat((*inner, Any)[0]))

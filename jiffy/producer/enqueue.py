@@ -627,7 +627,10 @@ def _known(one: Prepared, now: str) -> Job:
 
 def _stand_in(job_id: str, recipe: Recipe, load: Callable[[Job], object] = Job.refresh) -> Job:
     result_ttl = recipe.fields.get("result_ttl")
-    job: Job = stand_in(job_id, redis_io.shared(), load, origin=recipe.queue, result_ttl=result_ttl)
+    job: Job = stand_in(
+        job_id, redis_io.shared(), load,
+        origin=recipe.queue, result_ttl=result_ttl, function=recipe.target.function,
+    )  # fmt: skip
     return job
 
 

@@ -1,32 +1,49 @@
-"""A job's function: found by its path, and the arguments that it takes.  It is not run here."""
+"""A job's function: found by its path, and its arguments, converted by its annotations."""
 
 import difflib
 import importlib
 import inspect
 import json
 import pkgutil
+import re
 import sys
 import types
 import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from enum import Enum
-from functools import lru_cache
+from functools import lru_cache, wraps
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
-from jiffy.errors import BrokenModule, NotAllowed, UnknownFunction, WrongArguments, did_you_mean
+from jiffy import json_types, log, rq_compat
+from jiffy.errors import (
+    BrokenModule,
+    NotAllowed,
+    UnknownFunction,
+    ValidationError,
+    WrongArguments,
+    did_you_mean,
+)
+from jiffy.json_types import Converter, converter, not_json
+from jiffy.settings import settings
 
 Function = Callable[..., Any]
 
 _Parameter = inspect.Parameter
 
+POSITIONAL = (_Parameter.POSITIONAL_ONLY, _Parameter.POSITIONAL_OR_KEYWORD)
+_WORDS = {"yes": True, "true": True, "1": True, "no": False, "false": False, "0": False,
+          "none": None, "null": None}  # fmt: skip
 _METHODS = (staticmethod, classmethod)
 # Why a path is not allowed, and what to do about it.
 _MOVE_IT = "Move it there, or add its module to JOBS_MODULES."
 _WRAP_IT = "Enqueue a public function of your own that calls it."
 _CLASS = "is a class. Enqueue a function, or a static or class method of it."
-_METHOD = "is a method of an object. Enqueue a function, or a static or class method."
+_METHOD = (
+    "is a method of an object, which no worker has. Enqueue a function that makes or loads the "
+    "object, or a static or class method."
+)
 
 
 def find(path: str, modules: tuple[str, ...]) -> Function:
@@ -93,7 +110,9 @@ def path_of(function: Function) -> str:
 
 def check(function: Function, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
     """Raise WrongArguments, with the reason, unless `function` can be called like that."""
-    signature = inspect.signature(function)
+    signature = plan(function).signature
+    if signature is None:
+        return
     try:
         signature.bind(*args, **kwargs)
     except TypeError as error:
@@ -105,12 +124,216 @@ def check(function: Function, args: Sequence[Any], kwargs: Mapping[str, Any]) ->
         ) from None
 
 
-def from_words(function: Function, words: Sequence[str]) -> tuple[list[Any], dict[str, Any]]:
-    """Convert a shell's words to the types in the function's signature; `name=value` is a keyword
-    argument.
+class Parameter(NamedTuple):
+    """A parameter of a function, and how its values are converted."""
 
-    Raises WrongArguments for a value that does not fit its parameter's type, and for all that
-    `check` refuses.
+    name: str = ""
+    converter: Converter | None = None
+    unfit: str = ""  # its annotation, where that cannot be converted: JSON's types arrive
+
+
+class Plan(NamedTuple):
+    """How a function's arguments and its result are converted, by its annotations."""
+
+    signature: inspect.Signature | None
+    positional: Sequence[Parameter] = ()
+    rest: Parameter = Parameter()  # *args
+    named: Mapping[str, Parameter] = MappingProxyType({})
+    others: Parameter = Parameter()  # **kwargs
+    returns: Converter | None = None
+
+    @property
+    def converters(self) -> list[Converter]:
+        """Those of all its parameters."""
+        parameters = (*self.positional, self.rest, *self.named.values(), self.others)
+        return [one.converter for one in parameters if one.converter]
+
+    def parameters(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[Parameter]:
+        """That of each argument, positional ones first."""
+        more = [self.rest] * (len(args) - len(self.positional))
+        named = [self.named.get(name, self.others) for name in kwargs] if kwargs else []
+        return [*self.positional[: len(args)], *more, *named]
+
+    def named_values(
+        self, args: Sequence[Any], kwargs: Mapping[str, Any]
+    ) -> list[tuple[str, Any, Parameter]]:
+        """Each argument with its name and its parameter."""
+        parameters = self.parameters(args, kwargs)
+        names = [
+            one.name if place < len(self.positional) else f"argument {place + 1}"
+            for place, one in enumerate(parameters[: len(args)])
+        ]
+        values = [*args, *kwargs.values()]
+        return [*zip([*names, *kwargs], values, parameters, strict=True)]
+
+    def converted(
+        self,
+        how: Callable[[Converter, Any], Any],
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any],
+    ) -> tuple[list[Any], dict[str, Any]]:
+        """The arguments, those with a converter converted.  Raises ValidationError."""
+        done = []
+        values = (*args, *kwargs.values())
+        for place, one in enumerate(self.parameters(args, kwargs)):
+            value = values[place]
+            if one.converter:
+                try:
+                    value = how(one.converter, value)
+                except ValidationError as error:
+                    raise error.below(self.named_values(args, kwargs)[place][0]) from None
+            done.append(value)
+        count = len(args)
+        return done[:count], dict(zip(kwargs, done[count:], strict=True))
+
+
+@lru_cache(maxsize=4096)
+def plan(function: Function) -> Plan:
+    """How the arguments and the result of `function` are converted."""
+    try:
+        signature = inspect.signature(function)
+    except ValueError:  # some functions written in C have none
+        return Plan(None)
+    positional, named, either = [], {}, Plan(signature)
+    for parameter in signature.parameters.values():
+        made = _parameter(function, parameter)
+        if parameter.kind in POSITIONAL:
+            positional.append(made)
+        if parameter.kind in (_Parameter.POSITIONAL_OR_KEYWORD, _Parameter.KEYWORD_ONLY):
+            named[parameter.name] = made
+        if parameter.kind is _Parameter.VAR_POSITIONAL:
+            either = either._replace(rest=made)
+        if parameter.kind is _Parameter.VAR_KEYWORD:
+            either = either._replace(others=made)
+    given = signature.return_annotation
+    returns = None if given is signature.empty else converter(_hint(function, given))
+    return either._replace(positional=positional, named=named, returns=returns)
+
+
+def _parameter(function: Function, parameter: inspect.Parameter) -> Parameter:
+    if parameter.annotation is parameter.empty:
+        return Parameter(parameter.name)
+    hint = _hint(function, parameter.annotation)
+    if hint in (Any, object):
+        return Parameter(parameter.name)
+    if parameter.default is None:
+        hint = typing.Optional[hint]  # noqa: UP045 - it may be a string
+    made = converter(hint)
+    unfit = "" if made else inspect.formatannotation(parameter.annotation)
+    return Parameter(parameter.name, made, unfit)
+
+
+def _hint(function: Function, annotation: Any) -> Any:
+    """The annotation, where its names are known; else the string that it is."""
+    names = getattr(inspect.unwrap(function), "__globals__", {})
+    alone = types.SimpleNamespace(__annotations__={"it": annotation})
+    try:
+        return typing.get_type_hints(alone, names, include_extras=True)["it"]
+    except Exception:  # noqa: BLE001 - it may be any expression
+        return annotation
+
+
+@lru_cache(maxsize=4096)
+def typed(function: Function) -> Function:
+    """`function`, which is given what its annotations say in place of JSON's types.
+
+    What does not fit them is given as it is: stock RQ checks nothing.
+    """
+    made = plan(function)
+    if all(one.is_native for one in made.converters):
+        return function
+
+    @wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        try:
+            args, kwargs = made.converted(Converter.unpack, args, kwargs)  # type: ignore[assignment]
+        except ValidationError as error:
+            current = rq_compat.CURRENT_JOB.get()
+            log.event(
+                "job.unconverted", log.WARNING, job=current and current.id, func=path_of(function),
+                reason=str(error),
+            )  # fmt: skip
+        return function(*args, **kwargs)
+
+    return call
+
+
+def sendable(function: Function, value: Any) -> Any:
+    """The result of `function` in JSON's types, if its annotation says how.
+
+    Raises TypeError for a dict with keys that would become strings.
+    """
+    returns = plan(function).returns
+    if returns and not returns.is_native:
+        with suppress(ValidationError):
+            return returns.pack(value)
+    error = isinstance(value, dict | list | tuple) and not_json(value, 1000, strictly=True)
+    if error and error.is_key:
+        raise TypeError(f"{error.value!r} is no string; annotate the return as dict[int, …]")
+    return value
+
+
+def arrived(function: Function, value: Any) -> Any:
+    """A result as the annotation of `function` has it; as it is where it does not fit."""
+    returns = plan(function).returns
+    if returns and not returns.is_native:
+        with suppress(ValidationError):
+            return returns.unpack(value)
+    return value
+
+
+def described(path: str) -> dict[str, Any]:
+    """The function at `path`: its docstring, and its parameters as a JSON Schema.
+
+    Raises what `find` does.
+    """
+    function = find(path, settings().jobs_modules)
+    made, definitions = plan(function), dict[str, Any]()
+    signature = made.signature or inspect.Signature()
+    known = {one.name: one for one in (*made.positional, *made.named.values())}
+    schema: dict[str, Any] = {"type": "object", "properties": {}, "required": []}
+    schema["additionalProperties"] = False
+
+    def schema_of(one: Parameter) -> Any:
+        return json_types.schema(one.converter.kind, definitions) if one.converter else {}
+
+    for name, parameter in signature.parameters.items():
+        if parameter.kind is _Parameter.VAR_KEYWORD:
+            schema["additionalProperties"] = schema_of(made.others) or True
+        elif parameter.kind is _Parameter.VAR_POSITIONAL:
+            items = {"type": "array", "items": schema_of(made.rest)}
+            schema["properties"][name] = items | {"description": "More positional arguments."}
+        else:
+            schema["properties"][name] = schema_of(known[name])
+            if parameter.default is parameter.empty:
+                schema["required"].append(name)
+            else:
+                with suppress(TypeError, ValueError):
+                    default = json_types.builtins(parameter.default)
+                    schema["properties"][name] |= {"default": default}
+    if definitions:
+        schema["$defs"] = definitions
+    return {
+        "function": path,
+        "signature": f"{function.__name__}{signature}",
+        "description": inspect.getdoc(function) or "",
+        "positional": [one.name for one in made.positional],
+        "parameters": schema,
+    }
+
+
+def all_paths(modules: tuple[str, ...]) -> Iterator[str]:
+    """The paths of all public functions in and under `modules`; broken modules are passed over."""
+    for name in modules:
+        for module_name in _modules_in(name):
+            with suppress(BrokenModule):
+                yield from _paths_in(imported(module_name), module_name)
+
+
+def from_words(function: Function, words: Sequence[str]) -> tuple[list[Any], dict[str, Any]]:
+    """A shell's words, read by the function's annotations; `name=value` is a keyword argument.
+
+    A word that does not fit remains a string, which enqueueing then refuses.
     """
     return from_strings(function, *split(function, words))
 
@@ -120,14 +343,13 @@ def split(function: Function, words: Sequence[str]) -> tuple[list[str], dict[str
 
     `name=value` is a keyword argument, but a positional one where only `*args` could take it.
     """
-    parameters = _typed(function)[0].parameters
-    kinds = {parameter.kind for parameter in parameters.values()}
-    takes_any_name = _Parameter.VAR_POSITIONAL not in kinds or _Parameter.VAR_KEYWORD in kinds
+    made = plan(function)
+    takes_any_name = bool(made.others.name) or not made.rest.name
     args: list[str] = []
     kwargs: dict[str, str] = {}
     for word in words:
         name, equals, value = word.partition("=")
-        if equals and name.isidentifier() and (takes_any_name or name in parameters):
+        if equals and name.isidentifier() and (takes_any_name or name in made.named):
             kwargs[name] = value
         else:
             args.append(word)
@@ -137,35 +359,42 @@ def split(function: Function, words: Sequence[str]) -> tuple[list[str], dict[str
 def from_strings(
     function: Function, args: Sequence[str], kwargs: Mapping[str, str]
 ) -> tuple[list[Any], dict[str, Any]]:
-    """Convert strings to the types in the function's signature; raises what `from_words` does."""
-    signature, hints = _typed(function)
+    """Read strings as `from_words` does."""
+    check(function, args, kwargs)
+    made, strings = plan(function), [*args, *kwargs.values()]
+    read = [*map(_read, strings, made.parameters(args, kwargs))]
+    args, kwargs = read[: len(args)], dict(zip(kwargs, read[len(args) :], strict=True))
+    bound = made.signature.bind(*args, **kwargs) if made.signature else None
+    return ([*bound.args], {**bound.kwargs}) if bound else (args, kwargs)
+
+
+def _read(string: str, parameter: Parameter) -> Any:
+    made = parameter.converter
+    if not made:  # it says nothing, or, as `str | Path`, that it may be any string
+        return string if re.search(r"\b(str|Path)\b", parameter.unfit) else _anything(string)
+    return next(filter(made.fits, _readings(string, made)), string)
+
+
+def _readings(string: str, made: Converter) -> Iterator[Any]:
+    """What a word may mean, the strictest first."""
+    if not made.fits(""):  # or else every string would do
+        yield string
+    for member in json_types.members(made.kind):
+        yield from (
+            one.value for one in getattr(member, "__members__", {}).values() if one.name == string
+        )
+    with suppress(KeyError):
+        yield _WORDS[string.lower()]
+    for read in (json.loads, int, float):
+        with suppress(ValueError, RecursionError):
+            yield read(string)
+
+
+def _anything(string: str) -> Any:
     try:
-        bound = signature.bind(*args, **kwargs)
-    except TypeError:
-        check(function, args, kwargs)  # says why
-        raise
-
-    def convert(name: str, string: str, hint: Any) -> Any:
-        try:
-            return _convert(string, hint)
-        except ValueError:
-            needed = f"{name!r} as {_in_words(hint)}, not {string!r}"
-            raise WrongArguments(f"{function.__name__}() needs {needed}.") from None
-
-    for name, value in bound.arguments.items():
-        hint = hints.get(name, Any)
-        if isinstance(value, tuple):  # *args
-            bound.arguments[name] = tuple(convert(name, string, hint) for string in value)
-        elif isinstance(value, dict):  # **kwargs
-            bound.arguments[name] = {key: convert(key, one, hint) for key, one in value.items()}
-        else:
-            bound.arguments[name] = convert(name, value, hint)
-    return list(bound.args), dict(bound.kwargs)
-
-
-@lru_cache(maxsize=64)
-def _typed(function: Function) -> tuple[inspect.Signature, dict[str, Any]]:
-    return inspect.signature(function), typing.get_type_hints(function)
+        return json.loads(string)
+    except (ValueError, RecursionError):
+        return string
 
 
 def _module_of(path: str) -> tuple[Any, list[str]]:
@@ -234,15 +463,7 @@ def _stamp(module: types.ModuleType) -> tuple[int, int]:
 
 
 def _nearest(path: str, modules: tuple[str, ...]) -> str | None:
-    return next(iter(difflib.get_close_matches(path, _all_paths(modules), 1, 0.75)), None)
-
-
-def _all_paths(modules: tuple[str, ...]) -> Iterator[str]:
-    """The paths of all public functions in and under `modules`; broken modules are passed over."""
-    for name in modules:
-        for module_name in _modules_in(name):
-            with suppress(BrokenModule):
-                yield from _paths_in(imported(module_name), module_name)
+    return next(iter(difflib.get_close_matches(path, all_paths(modules), 1, 0.75)), None)
 
 
 def _paths_in(owner: types.ModuleType | type, path: str) -> Iterator[str]:
@@ -282,71 +503,3 @@ def _reason(
     needed = [p.name for p in signature.parameters.values() if p.default is p.empty]
     missing = [name for name in needed if name not in names[: len(args)] and name not in kwargs]
     return f"needs the argument {missing[0]!r}" if missing else None
-
-
-def _in_words(hint: Any) -> str:
-    if typing.get_origin(hint) in (typing.Union, types.UnionType):
-        return " | ".join(map(_in_words, typing.get_args(hint)))
-    if hint is types.NoneType:
-        return "None"
-    if choices := _choices(hint):
-        return " or ".join(map(repr, choices))
-    is_plain = isinstance(hint, type) and typing.get_origin(hint) is None
-    return hint.__name__ if is_plain else str(hint)
-
-
-def _convert(string: str, hint: Any) -> Any:
-    """The value that `hint` wants; raises ValueError if it cannot be."""
-    if hint in _FROM_STRING:
-        return _FROM_STRING[hint](string)
-    if typing.get_origin(hint) in (typing.Union, types.UnionType):
-        # The strictest first: every string is a str, so that comes last.
-        for one in sorted(typing.get_args(hint), key=lambda one: one in (str, Path)):
-            with suppress(ValueError):
-                return _convert(string, one)
-        raise ValueError(string)
-    if choices := _choices(hint):
-        for choice in choices:
-            if str(choice) == string:
-                return choice
-        raise ValueError(string)
-    return json.loads(string)
-
-
-def _choices(hint: Any) -> Sequence[Any]:
-    """What a Literal lists, or the values of an Enum that JSON can carry."""
-    if typing.get_origin(hint) is typing.Literal:
-        return typing.get_args(hint)
-    if isinstance(hint, type) and issubclass(hint, Enum) and issubclass(hint, str | int):
-        return [member.value for member in hint]
-    return ()
-
-
-def _bool(string: str) -> bool:
-    lowered = string.lower()
-    if lowered not in ("true", "yes", "1", "false", "no", "0"):
-        raise ValueError(string)
-    return lowered in ("true", "yes", "1")
-
-
-def _none(string: str) -> None:
-    if string.lower() not in ("none", "null"):
-        raise ValueError(string)
-
-
-def _anything(string: str) -> Any:
-    try:
-        return json.loads(string)
-    except ValueError:
-        return string
-
-
-_FROM_STRING: dict[Any, Callable[[str], Any]] = {
-    str: str,
-    Path: str,  # a path travels as a string
-    int: int,
-    float: float,
-    bool: _bool,
-    types.NoneType: _none,
-    Any: _anything,
-}

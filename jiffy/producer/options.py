@@ -17,6 +17,7 @@ import rq.job
 
 from jiffy import clock, keys
 from jiffy.errors import InvalidValue, WrongArguments, did_you_mean
+from jiffy.json_types import not_json
 from jiffy.producer import functions, payload
 from jiffy.producer import retry as retries
 from jiffy.settings import settings
@@ -164,7 +165,7 @@ def _callback(when: str, name: str, value: Any) -> rq.Callback:
 def _meta(name: str, value: Any) -> dict[str, Any]:
     try:
         json.dumps(value)
-        if isinstance(value, dict) and not payload.has_other_keys([value]):
+        if isinstance(value, dict) and not not_json(value, 200):
             return value
     except (TypeError, ValueError, RecursionError):
         pass

@@ -10,29 +10,32 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from jiffy.errors import CallTooLarge, NotImportable, WrongArguments
+from jiffy.errors import CallTooLarge, NotImportable, ValidationError, WrongArguments
+from jiffy.json_types import Converter, builtins, encode, is_unchanged, not_json
 from jiffy.producer import functions, masking
 from jiffy.settings import settings
 
 _MOST_SHOWN = 75  # of one argument in a description: as in RQ
 _PLAIN = frozenset({int, float, str, bool, type(None)})
-_POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+# What to do about a value that JSON cannot carry; the dots are its own.
 _INSTEAD = {
-    "bytes": "Pass the path of a file, or a string.",
-    "date": "Pass its isoformat().",
-    "datetime": "Pass its isoformat(), or its timestamp().",
-    "Decimal": "Pass it as a string: str(…).",
-    "PosixPath": "Pass it as a string: str(…).",
-    "UUID": "Pass it as a string: str(…).",
-    "frozenset": "Pass a list.",
-    "set": "Pass a list.",
-    "timedelta": "Pass its total_seconds().",
+    "bytes": "pass the path of a file, or a string",
+    "date": "pass its isoformat()",
+    "datetime": "pass its isoformat(), or its timestamp()",
+    "Decimal": "pass it as a string: str(…)",
+    "PosixPath": "pass it as a string: str(…)",
+    "UUID": "pass it as a string: str(…)",
+    "frozenset": "pass a list",
+    "set": "pass a list",
+    "timedelta": "pass its total_seconds()",
+    "tuple": "pass a list",
 }
-_ANYTHING_ELSE = "Pass a number, a string, a list, a dict, or the path of a file."
+_ANYTHING_ELSE = "pass a number, a string, a list, a dict, or the path of a file"
 _NO_FUNCTION = "is no function that a worker could import by its name; enqueue a plain function"
-
-# A list that contains itself ends in a RecursionError here, and json.dumps says what it is.
-_encode = json.JSONEncoder(check_circular=False).encode
+_GENERATOR = (
+    "is a generator function, and no worker iterates over what it returns; enqueue a function that "
+    "loops over it"
+)
 
 
 class Placeholder(dict[str, bool]):
@@ -65,51 +68,82 @@ class Target:
     path: str
     head: str  # of the data: all that comes before the arguments
     function: functions.Function
-    signature: inspect.Signature | None
+    plan: functions.Plan
+    is_typed: bool  # there is something to convert or to check
     fitting: range  # how many positional arguments fit without a closer look
     secrets: masking.Places
     most_bytes: int
 
     def call(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Call:
-        """The call with these arguments.
+        """The call with these arguments, converted as the function's annotations say.
 
         Raises WrongArguments where they do not fit or JSON cannot carry them, or CallTooLarge.
         """
         if kwargs or len(args) not in self.fitting:
             self.check(args, kwargs)
+        plan, given = self.plan, (args, kwargs)
+        if self.is_typed:
+            try:
+                args, kwargs = plan.converted(_packed, args, kwargs)
+            except ValidationError as error:
+                raise self._unfit(error) from None
         try:
-            data = self.head + _encode((args, kwargs))[1:]
+            data = self.head + encode((args, kwargs))[1:]
         except (TypeError, ValueError, RecursionError) as error:
-            raise self._unfit(args, kwargs, error) from None
+            raise self._unsendable(args, kwargs, error) from None
         if len(data) > self.most_bytes:
-            sizes = {name: len(_encode(value)) for name, value in self._named(args, kwargs)}
+            sizes = {name: len(encode(value)) for name, value, _ in plan.named_values(args, kwargs)}
             largest = max(sizes, key=sizes.__getitem__)
             raise CallTooLarge(self.path, len(data), self.most_bytes, largest)
-        # One brace is that of `kwargs`: only where there are more may there be a dict.
-        if data.count("{") > 1 and has_other_keys([*args, *kwargs.values()]):
-            raise self._unfit(args, kwargs, ValueError("a key is no string"))
-        return Call(data, self._described(args, kwargs))
+        plain = _PLAIN.issuperset(map(type, args)) and (
+            not kwargs or _PLAIN.issuperset(map(type, kwargs.values()))
+        )
+        if not plain and not self._arrives(args, kwargs, data):
+            raise self._unsendable(args, kwargs, ValueError("they would change"))
+        return Call(data, self._described(*given, plain=plain))
 
     def check(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
         """Raise WrongArguments unless these fit the signature."""
-        if self.signature is None:
+        if self.plan.signature is None:
             return
         try:
-            self.signature.bind(*args, **kwargs)
+            self.plan.signature.bind(*args, **kwargs)
         except TypeError:
             functions.check(self.function, args, kwargs)
 
     def canonical(self, data: str) -> str:
         """The same string for the same call, however its arguments were written."""
         path, _, args, kwargs = json.loads(data)
-        if self.signature is None:
+        if self.plan.signature is None:
             return data
-        bound = self.signature.bind(*args, **kwargs)
+        bound = self.plan.signature.bind(*args, **kwargs)
         bound.apply_defaults()
-        return json.dumps([path, bound.arguments], sort_keys=True, default=repr)
+        return json.dumps([path, bound.arguments], sort_keys=True, default=_default)
 
-    def _described(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> str:
+    def _arrives(self, args: Sequence[Any], kwargs: Mapping[str, Any], data: str) -> bool:
+        """Whether what no annotation converts is read as it was passed."""
+        values = [*args, *kwargs.values()]
+        if self.is_typed:
+            parameters = self.plan.parameters(args, kwargs)
+            loose = zip(values, parameters, strict=True)
+            values = [value for value, parameter in loose if not parameter.converter]
+        others = [value for value in values if type(value) not in _PLAIN]
+        # Lists of scalars cannot change: there is no other list or dict in the data.
+        are_flat = data.count("{") == 1 and data.count("[") == 2 + len(others)
+        if not others or (are_flat and all(type(value) is list for value in others)):
+            return True
+        if self.is_typed:
+            return is_unchanged(others)
+        return is_unchanged([[*args], kwargs], f"[{data[len(self.head) :]}")
+
+    def _described(
+        self, args: Sequence[Any], kwargs: Mapping[str, Any], *, plain: bool = False
+    ) -> str:
         """Mirrors rq.utils.get_call_string."""
+        if plain and not kwargs and not self.secrets:
+            shown = ", ".join(map(repr, args))
+            if len(shown) <= _MOST_SHOWN:
+                return f"{self.path}({shown})"
         parts = [_shown(value, place in self.secrets) for place, value in enumerate(args)]
         if kwargs:
             parts += sorted(
@@ -117,23 +151,45 @@ class Target:
             )
         return f"{self.path}({', '.join(parts)})"
 
-    def _unfit(
+    def _unfit(self, error: ValidationError) -> WrongArguments:
+        """A value does not fit its annotation."""
+        if error.is_key:
+            has = f"{_above(error)} has the key {error.value!r}"
+            return WrongArguments(f"{self.path}: {has}, which must be {error.must}.")
+        is_secret = any(masking.is_secret(str(part)) for part in error.path)
+        shown = f"expected {error.must}, got {_shown(error.value, is_secret)}"
+        return WrongArguments(f"{self.path}: {error.where}: {shown}.")
+
+    def _unsendable(
         self, args: Sequence[Any], kwargs: Mapping[str, Any], error: Exception
     ) -> WrongArguments:
-        for name, value in self._named(args, kwargs):
-            if found := _culprit(name, value):
-                where, what, instead = found
-                return WrongArguments(
-                    f"{self.path}: {where} cannot be sent as JSON: it is {what}. {instead}"
-                )
+        """JSON cannot carry a value, or would change it."""
+        for name, value, parameter in self.plan.named_values(args, kwargs):
+            if not (found := not_json(value, strictly=True)):
+                continue
+            found, what = found.below(name), _a(found.value)
+            annotate = "annotate the parameter, or "
+            if parameter.unfit:
+                annotate = f"its annotation {parameter.unfit} cannot be converted: "
+            instead = _INSTEAD.get(type(found.value).__name__, _ANYTHING_ELSE)
+            where = found.where
+            if found.is_key:
+                where = f"the key {_shown(found.value)} of {_above(found)}"
+                instead = "pass its str(…)"
+            elif found.value == "…":
+                where, what, annotate = name, "nested too deeply, or contains itself", ""
+                instead = "pass the path of a file"
+            elif type(found.value) is int:
+                what, annotate = "a number of more digits than JSON is read with", ""
+                instead = "pass it as hex(…)"
+            elif type(found.value) is float:
+                what, annotate, instead = f"{found.value}", "", "pass None"
+            remedy = f"{annotate}{instead}"
+            return WrongArguments(
+                f"{self.path}: {where} cannot be sent as JSON: it is {what}. "
+                f"{remedy[0].upper()}{remedy[1:]}."
+            )
         return WrongArguments(f"{self.path}: the arguments cannot be sent as JSON: {error}.")
-
-    def _named(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[tuple[str, Any]]:
-        """Each argument with its name."""
-        parameters = self.signature.parameters.values() if self.signature else ()
-        names = [parameter.name for parameter in parameters if parameter.kind in _POSITIONAL]
-        names += [f"argument {place + 1}" for place in range(len(names), len(args))]
-        return [*zip(names, args, strict=False), *kwargs.items()]
 
 
 def target(function: Callable[..., object]) -> Target:
@@ -154,22 +210,22 @@ def _target(function: functions.Function, modules: tuple[str, ...], most_bytes: 
     refuse_unnamed(function)
     path = functions.path_of(function)
     functions.find(path, modules)
-    try:
-        signature = inspect.signature(function)
-    except ValueError:  # some functions written in C have none
-        signature = None
-    parameters = list(signature.parameters.values()) if signature else []
+    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        raise NotImportable(path, _GENERATOR)
+    plan = functions.plan(function)
+    parameters = list(plan.signature.parameters.values()) if plan.signature else []
     needed = [p for p in parameters if p.default is p.empty]
-    positional = sum(1 for p in parameters if p.kind in _POSITIONAL)
+    positional = sum(1 for p in parameters if p.kind in functions.POSITIONAL)
     fitting = range(len(needed), positional + 1)
-    if any(p.kind not in _POSITIONAL for p in needed):
+    if any(p.kind not in functions.POSITIONAL for p in needed):
         fitting = range(0)
     secret = [(n, p) for n, p in enumerate(parameters) if masking.is_secret(p.name)]
     onward = [n for n, p in secret if p.kind == p.VAR_POSITIONAL]
-    some = frozenset(n for n, p in secret if p.kind in _POSITIONAL)
+    some = frozenset(n for n, p in secret if p.kind in functions.POSITIONAL)
     secrets = masking.Places(some, onward[0] if onward else None)
-    head = f"[{_encode(path)}, null, "
-    return Target(path, head, function, signature, fitting, secrets, most_bytes)
+    head = f"[{encode(path)}, null, "
+    is_typed = bool(plan.converters)
+    return Target(path, head, function, plan, is_typed, fitting, secrets, most_bytes)
 
 
 def refuse_unnamed(function: Any) -> None:
@@ -194,20 +250,6 @@ def refuse_unnamed(function: Any) -> None:
     raise NotImportable(name if isinstance(name, str) else repr(function), reason)
 
 
-def has_other_keys(values: Sequence[Any]) -> bool:
-    """Whether there is a dict among them, at any depth, with a key that is no string."""
-    left = [*values]
-    while left:
-        value = left.pop()
-        if isinstance(value, dict):
-            if not all(isinstance(key, str) for key in value):
-                return True
-            left += value.values()
-        elif isinstance(value, list | tuple):
-            left += value
-    return False
-
-
 def _shown(value: Any, is_secret: bool = False) -> str:
     try:
         is_plain = type(value) in _PLAIN and not is_secret
@@ -217,38 +259,26 @@ def _shown(value: Any, is_secret: bool = False) -> str:
     return shown if len(shown) <= _MOST_SHOWN else f"{shown[:_MOST_SHOWN]}..."
 
 
-def _culprit(where: str, value: Any) -> tuple[str, str, str] | None:
-    """Where in `value` something stands that JSON cannot carry, what it is, and what to do."""
-    is_sent = False
+def _packed(converter: Converter, value: Any) -> Any:
+    """What is sent of an argument; where a result is still to come, the worker converts it."""
     try:
-        json.dumps(value)
-        is_sent = True
-    except ValueError as error:
-        if "Circular" in str(error):
-            return where, "a list or dict that contains itself", "Pass a copy that does not."
-    except RecursionError:
-        return where, "nested too deeply", "Pass the path of a file."
+        return converter.pack(value)
+    except ValidationError:
+        if MARK in json.dumps(value, default=repr):
+            return value
+        raise
+
+
+def _default(value: Any) -> Any:
+    try:
+        return builtins(value)
     except TypeError:
-        pass
-    found = _culprit_inside(where, value)
-    if found or is_sent:
-        return found
-    if isinstance(value, int):  # only its length can be the reason
-        return where, "a number of more digits than JSON is read with", "Pass it as hex(…)."
-    return where, _a(value), _INSTEAD.get(type(value).__name__, _ANYTHING_ELSE)
+        return repr(value)
 
 
-def _culprit_inside(where: str, value: Any) -> tuple[str, str, str] | None:
-    inner: list[tuple[str, Any]] = []
-    if isinstance(value, dict):
-        for key, one in value.items():
-            if not isinstance(key, str):
-                instead = "Keys are strings: pass its str(…)."
-                return f"the key {_shown(key)} of {where}", _a(key), instead
-            inner.append((f"{where}[{key!r}]", one))
-    elif isinstance(value, list | tuple):
-        inner = [(f"{where}[{index}]", one) for index, one in enumerate(value)]
-    return next(filter(None, (_culprit(place, one) for place, one in inner)), None)
+def _above(error: ValidationError) -> str:
+    """Where the object is that has a key which does not fit."""
+    return ValidationError(None, "", error.path[:-1]).where
 
 
 def _a(value: object) -> str:

@@ -8,12 +8,13 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
-from rq.exceptions import InvalidJobOperation, NoSuchJobError
+from rq.exceptions import DeserializationError, InvalidJobOperation, NoSuchJobError
 from rq.job import Job, JobStatus
 
 from jiffy import clock, keys, redis_io
-from jiffy.errors import JobFailed, StillRunning
-from jiffy.producer import progress
+from jiffy.errors import JiffyError, JobFailed, StillRunning
+from jiffy.producer import functions, progress
+from jiffy.settings import settings
 from jiffy.tracebacks import reason_of
 
 OVER = {JobStatus.FINISHED, JobStatus.FAILED, JobStatus.STOPPED, JobStatus.CANCELED}
@@ -29,6 +30,8 @@ _NOT_CLAIMED = {JobStatus.QUEUED, JobStatus.SCHEDULED, JobStatus.DEFERRED}
 
 def wait(job: Job, timeout: clock.Duration | None = None) -> Any:
     """Block until `job` has ended; return what it returned: `wait(job, timeout="30s")`.
+
+    It is of the type that the function's return annotation names; without one, of JSON's types.
 
     Raises JobFailed, with the end of the traceback, if it failed, was stopped, canceled or deleted;
     StillRunning after `timeout`.  A job that keeps no result (result_ttl=0) gives None.
@@ -211,7 +214,20 @@ def _value(job: Job, ending: Ending) -> Any:
         raise JobFailed(job.id, "is gone: it was deleted, or its result was kept no longer")
     if ending.status != JobStatus.FINISHED:
         raise JobFailed(job.id, ending.status.value, ending.traceback)
-    return ending.value
+    value = ending.value
+    function = None if value is None else _function(job)
+    return functions.arrived(function, value) if function else value
+
+
+def _function(job: Job) -> Any:
+    """The function of a job, unless Redis would have to be asked for its name."""
+    known = vars(job).get("function")
+    if known or "_load" in vars(job):
+        return known
+    try:
+        return functions.find(str(job.func_name), settings().jobs_modules)
+    except (JiffyError, DeserializationError):
+        return None
 
 
 def _keeps_nothing(job: Job) -> bool:

@@ -92,7 +92,9 @@ class GuardedJob(rq_compat.HookedJob, Job):
     @property
     def func(self) -> Any:
         name, modules = str(self.func_name), settings().jobs_modules
-        return method(self.instance, name, modules) if self.instance else function(name, modules)
+        if self.instance:
+            return method(self.instance, name, modules)
+        return functions.typed(function(name, modules))
 
     def after_function(self, pid: int) -> None:
         process.end_copy(pid)

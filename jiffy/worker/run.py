@@ -22,6 +22,7 @@ from rq.worker import BaseWorker
 
 from jiffy import clock, hooks, keys, log, rq_compat
 from jiffy.errors import NotAllowed, ResultTooLarge, UnserializableResult
+from jiffy.producer import functions
 from jiffy.producer.job import real, stand_in
 from jiffy.producer.retry import names_of
 from jiffy.redis_io import Link, script_command
@@ -82,6 +83,7 @@ class Runner:
         self._functions: dict[str, Callable[..., Any]] = {}
         self._on_import: Callable[[], None]
         self._job: Job
+        self._name = "?"  # of its function
         # What a subclass or an integration (Sentry) has put in the place of RQ's is called.
         self._job_class = guarded.guarded(face.job_class)
         self._wraps = rq_compat.is_replaced(face, "perform_job")
@@ -129,6 +131,7 @@ class Runner:
     def _run(self, outcome: Outcome, call: Any) -> None:
         job = outcome.job
         self._job, log.job_id = self._stand_in(job), job.job_id
+        self._name = func_name_of(call)
         try:
             if job.kind == "full":
                 outcome.details = self.details_of(job)
@@ -252,7 +255,7 @@ class Runner:
             known = len(sys.modules)
             # Not in the job's context: what a module sets as it is imported is there for all jobs.
             function = self._context.run(guarded.function, name, self._allowed)
-            self._functions[name] = function
+            function = self._functions[name] = functions.typed(function)
             if len(sys.modules) > known:
                 self._on_import()
         return function
@@ -304,6 +307,8 @@ class Runner:
         """The result as it is stored.  Raises UnserializableResult or ResultTooLarge."""
         try:
             data = guarded.inflated(job.data) if self._unpickles else b""
+            if not guarded.is_pickled(data):
+                value = functions.sendable(self._function(self._name), value)
             packed: bytes = self._serializer_of(data).dumps(value)
         except Exception as error:
             raise UnserializableResult(value, error) from error

@@ -56,7 +56,7 @@ def run_what_is_queued(redis):
             "resize() has no argument 'widht' (did you mean 'width'?).",
         ),
         (["jobs.images.resize"], "resize() needs the argument 'path'."),
-        (["jobs.numbers.add", "2", "x"], "add() needs 'y' as int | float, not 'x'."),
+        (["jobs.numbers.add", "2", "x"], "jobs.numbers.add: y: expected a number, got 'x'."),
         (["os.system", "true"], "'os.system' is not under jobs. Move it there, or add its module"),
         (["jobs.numbers.add", "--each", "no.txt", "3"], "Invalid value for '--each': 'no.txt': No"),
         (["jobs.numbers.add", "2", "3", "--at", "noon"], "--at is 'noon'; it must be a time with"),
@@ -184,7 +184,9 @@ def test_each_line_of_the_input_becomes_a_job(redis):
     output, errors = typed.communicate("1\nx=y\n")
 
     assert (typed.returncode, output) == (2, "")
-    assert errors == ("Call 2: add() needs 'x' as int | float, not 'x=y'. Enqueued before it: 1.\n")
+    assert errors == (
+        "Call 2: jobs.numbers.add: x: expected a number, got 'x=y'. Enqueued before it: 1.\n"
+    )
     assert redis.llen(keys.queue("default")) == 1
 
 

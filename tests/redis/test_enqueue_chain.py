@@ -44,7 +44,7 @@ def test_the_result_may_stand_anywhere_inside_the_arguments(work):
     assert wait(jobs[-1]) == [[given], {"y": [5]}]
 
 
-@pytest.mark.parametrize("value", [None, '100 % of "it" \\ %1', float("inf"), [{"a": []}], "ü€\n"])
+@pytest.mark.parametrize("value", [None, '100 % of "it" \\ %1', 1e300, [{"a": []}], "ü€\n"])
 def test_every_result_that_is_stored_is_handed_on_as_it_is(work, value):
     jobs = jiffy.enqueue.chain(part(collect, value), part(collect, result))
     work()

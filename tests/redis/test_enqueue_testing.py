@@ -2,7 +2,7 @@
 
 import jiffy
 from jiffy import keys, part, result, wait
-from jobs import numbers
+from jobs import images, numbers
 from tests.jobs import enqueue as enqueue_jobs
 
 
@@ -23,10 +23,10 @@ def test_inline_runs_many_and_what_a_job_enqueues(inline):
 
 
 def test_inline_a_failure_is_in_the_job_as_in_production(inline, caplog):
-    job = jiffy.enqueue.options(queue="low")(numbers.add, 2, "x")
+    job = jiffy.enqueue.options(queue="low")(images.resize, "missing.jpg", 200)
 
     assert job.is_failed
-    assert "TypeError" in job.latest_result().exc_string
+    assert "ValueError" in job.latest_result().exc_string
 
 
 def test_inline_runs_a_chain_and_a_group(inline):

@@ -10,9 +10,15 @@ import pytest
 
 from jiffy.errors import BrokenModule, NotAllowed, UnknownFunction, WrongArguments
 from jiffy.producer import functions
+from jiffy.producer.payload import target
 from jobs import numbers
 
 JOBS = ("jobs",)
+
+
+@pytest.fixture(autouse=True)
+def allowed(environ):
+    environ(JOBS_MODULES="jobs,tests")
 
 
 def resize(path: str, width: int, height: int | None = None) -> None:
@@ -191,6 +197,7 @@ def test_a_word_that_only_more_arguments_could_take_goes_to_them_with_its_equals
 def test_a_word_of_a_few_that_may_be_is_what_the_function_takes():
     assert functions.from_words(choose, ["m"]) == (["m"], {})
     assert functions.from_words(choose, ["3", "red"]) == ([3, "red"], {})
+    assert functions.from_words(choose, ["3", "RED"]) == ([3, "red"], {})
 
 
 def test_words_for_many_arguments_become_their_type_too():
@@ -213,29 +220,31 @@ def test_a_path_travels_as_text():
 @pytest.mark.parametrize(
     ("words", "reason"),
     [
-        (["a.jpg", "wide"], "resize() needs 'width' as int, not 'wide'."),
-        (["a.jpg", "1", "tall"], "resize() needs 'height' as int | None, not 'tall'."),
+        (["a.jpg", "wide"], "resize: width: expected a whole number, got 'wide'."),
+        (["a.jpg", "1", "tall"], "resize: height: expected a whole number or null, got 'tall'."),
     ],
 )
 def test_a_word_of_the_wrong_type_is_refused_with_the_right_one(words, reason):
+    args, kwargs = functions.from_words(resize, words)
     with pytest.raises(WrongArguments) as refusal:
-        functions.from_words(resize, words)
+        target(resize).call(args, kwargs)
 
-    assert str(refusal.value) == reason
+    assert str(refusal.value) == f"tests.unit.test_functions.{reason}"
 
 
 @pytest.mark.parametrize(
     ("words", "reason"),
     [
-        (["x"], "choose() needs 'size' as 's' or 'm' or 3, not 'x'."),
-        (["s", "blue"], "choose() needs 'colour' as 'red' | None, not 'blue'."),
+        (["x"], "choose: size: expected 's' or 'm' or 3, got 'x'."),
+        (["s", "blue"], "choose: colour: expected 'red', got 'blue'."),
     ],
 )
 def test_a_word_that_is_none_of_a_few_is_refused_with_all_of_them(words, reason):
+    args, kwargs = functions.from_words(choose, words)
     with pytest.raises(WrongArguments) as refusal:
-        functions.from_words(choose, words)
+        target(choose).call(args, kwargs)
 
-    assert str(refusal.value) == reason
+    assert str(refusal.value) == f"tests.unit.test_functions.{reason}"
 
 
 def test_a_private_function_is_nobodys_hint():

@@ -38,7 +38,7 @@ def test_the_data_is_what_rqs_serializer_makes_of_the_call(args, kwargs):
 
 
 @pytest.mark.parametrize(
-    ("args", "kwargs"), [((2, "text"), {}), (("x" * 100, {"a": 1}), {}), ((), {"y": 3, "x": (1,)})]
+    ("args", "kwargs"), [((2, "text"), {}), (("x" * 100, {"a": 1}), {}), ((), {"y": 3, "x": [1]})]
 )
 def test_the_description_is_rqs(args, kwargs):
     description = called(add, *args, **kwargs).description
@@ -138,20 +138,30 @@ CIRCULAR.append(CIRCULAR)
 @pytest.mark.parametrize(
     ("value", "where", "what"),
     [
-        (datetime(2999, 1, 1, tzinfo=UTC), "y", "a datetime. Pass its isoformat()"),
-        (Path("a.jpg"), "y", "a PosixPath. Pass it as a string"),
-        (Decimal(1), "y", "a Decimal. Pass it as a string"),
-        ({1, 2}, "y", "a set. Pass a list"),
-        (b"raw", "y", "a bytes. Pass the path of a file"),
-        (object(), "y", "an object. Pass a number"),
-        ([1, {"at": {"now": b""}}], "y[1]['at']['now']", "a bytes"),
-        ({(1, 2): 3}, "the key (1, 2) of y", "a tuple. Keys are strings"),
-        ({1: "a", "1": "b"}, "the key 1 of y", "an int. Keys are strings: pass its str(…)"),
-        ([{"a": {True: 1}}], "the key True of y[0]['a']", "a bool. Keys are strings"),
-        ({None: 1}, "the key None of y", "a NoneType. Keys are strings"),
-        (CIRCULAR, "y", "a list or dict that contains itself"),
+        (
+            datetime(2999, 1, 1, tzinfo=UTC),
+            "y",
+            "a datetime. Annotate the parameter, or pass its isoformat()",
+        ),
+        (Path("a.jpg"), "y", "a PosixPath. Annotate the parameter, or pass it as a string"),
+        (Decimal(1), "y", "a Decimal. Annotate the parameter, or pass it as a string"),
+        ({1, 2}, "y", "a set. Annotate the parameter, or pass a list"),
+        ((1, 2), "y", "a tuple. Annotate the parameter, or pass a list"),
+        (float("nan"), "y", "nan. Pass None"),
+        (b"raw", "y", "a bytes. Annotate the parameter, or pass the path of a file"),
+        (object(), "y", "an object. Annotate the parameter, or pass a number"),
+        ([1, {"at": {"now": b""}}], "y[1].at.now", "a bytes"),
+        ({(1, 2): 3}, "the key (1, 2) of y", "a tuple. Annotate the parameter, or pass its str(…)"),
+        (
+            {1: "a", "1": "b"},
+            "the key 1 of y",
+            "an int. Annotate the parameter, or pass its str(…)",
+        ),
+        ([{"a": {True: 1}}], "the key True of y[0].a", "a bool. Annotate"),
+        ({None: 1}, "the key None of y", "a NoneType. Annotate"),
+        (CIRCULAR, "y", "nested too deeply, or contains itself"),
         ([1, 10**5000], "y[1]", "a number of more digits than JSON is read with. Pass it as hex"),
-        ({10**5000: 1}, "the key … of y", "an int. Keys are strings"),
+        ({10**5000: 1}, "the key … of y", "an int. Annotate"),
     ],
 )
 def test_a_value_that_cannot_be_sent_is_named_with_its_type_and_a_remedy(value, where, what):

@@ -139,8 +139,8 @@ def add(**changes):
             "meta is {'by': <class 'object'>}; it must be a dict that JSON can carry",
         ),
         (
-            add(args=[2, object]),
-            "jobs.numbers.add: y cannot be sent as JSON: ",
+            add(args=[2, "x"]),
+            "jobs.numbers.add: y: expected a number, got 'x'.",
         ),
         (
             add(name="my sum"),

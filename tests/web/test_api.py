@@ -10,7 +10,7 @@ from jiffy import Retry, SimpleWorker, enqueue, keys, redis_io
 from jiffy.producer.enqueue import Queue
 from jiffy.producer.masking import MASK
 from jiffy.producer.options import NAMES
-from jobs import numbers
+from jobs import images, numbers
 from tests.jobs import worker as worker_jobs
 from tests.support.cutting import Cutter
 from tests.web.conftest import PASSWORD, TOKEN
@@ -99,7 +99,7 @@ def test_a_job_shows_its_error_or_progress(api, plant):
 
 
 def test_a_job_that_waits_says_for_what(api, work):
-    job = enqueue.options(retry=Retry(3, pause="1m"))(numbers.add, 2, "x")
+    job = enqueue.options(retry=Retry(3, pause="1m"))(images.resize, "missing.jpg", 200)
     later = enqueue.options(in_="5m", retry=3)(numbers.add, 2, 3)
     after = enqueue.options(depends_on=later)(numbers.add, 2, 3)
     queued = api("GET", f"/api/jobs/{job.id}").json
@@ -108,7 +108,7 @@ def test_a_job_that_waits_says_for_what(api, work):
 
     assert queued["waits_for"] is None
     assert (shown["state"], shown["waits_for"], shown["retries_left"]) == ("scheduled", "retry", 2)
-    assert shown["error"].splitlines()[-1].startswith("TypeError: ")
+    assert shown["error"].splitlines()[-1].startswith("ValueError: ")
     assert shown["times"]["due"] > shown["times"]["ended"]
     assert api("GET", f"/api/jobs/{later.id}").json["waits_for"] == "time"
     assert api("GET", f"/api/jobs/{after.id}").json["waits_for"] == "jobs"

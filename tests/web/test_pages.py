@@ -11,7 +11,7 @@ from jiffy import Retry, keys, part, read, result
 from jiffy.dashboard import create_app
 from jiffy.producer.enqueue import enqueue
 from jiffy.settings import settings
-from jobs import numbers
+from jobs import images, numbers
 from tests.web.conftest import log_in
 
 
@@ -116,8 +116,8 @@ def test_a_job_page_shows_why_and_how_often_a_job_is_retried(client, plant, work
     plant("again", status="scheduled", retries_left=2, **reason)
     plant("last", status="queued", retries_left=0, **reason)
     text, last = client.get("/jobs/again").text, client.get("/jobs/last").text
-    ours = enqueue.options(retry=Retry(3, pause="1m"))(numbers.add, 2, "x")
-    stock = enqueue.options(retry=rq.Retry(3, interval=60))(numbers.add, 2, "x")
+    ours = enqueue.options(retry=Retry(3, pause="1m"))(images.resize, "missing.jpg", 200)
+    stock = enqueue.options(retry=rq.Retry(3, interval=60))(images.resize, "missing.jpg", 200)
     later = enqueue.options(in_="5m", retry=3)(numbers.add, 2, 3)
     work()
 
