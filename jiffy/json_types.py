@@ -13,6 +13,7 @@ import types
 import typing
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence, Set
+from contextlib import suppress
 from dataclasses import fields as dataclass_fields
 from dataclasses import is_dataclass
 from functools import cache
@@ -129,14 +130,17 @@ class Converter(NamedTuple):
 
     kind: Any
     is_native: bool  # they are of JSON's types
+    is_loose: bool  # it says nothing about a part of them
     has_sets: bool
 
     def pack(self, value: Any) -> Any:
         """`value` in JSON's types.  Raises ValidationError where it does not fit."""
-        if self.is_native and not _has_fields(self.kind):
-            is_certain = not _is_loose(self.kind) or is_unchanged(value)
-            if is_certain and not _refusal(value, self.kind):
-                return value
+        with suppress(msgspec.MsgspecError, TypeError, ValueError, RecursionError):
+            # What JSON brings back as it was is right, also inside.
+            packed = value if self.is_native else builtins(value, is_sorted=self.has_sets)
+            is_same = bool(_convert(packed, self.kind) == value)
+            if is_same and (not self.is_loose or is_unchanged(packed)):
+                return packed
         error = _invalid(value, self.kind, strictly=True)
         if error and _is_numpy(type(error.value)):
             value = _without_numpy(value)
@@ -168,7 +172,8 @@ def converter(kind: Any) -> Converter | None:
     has_others = any(not isinstance(node, (*_NATIVE, nodes.CustomType)) for node in found)
     is_native = not (has_others or has_other_keys or any(one is not object for one in custom))
     has_sets = any(isinstance(node, nodes.SetType | nodes.FrozenSetType) for node in found)
-    return Converter(kind, is_native, has_sets)
+    is_loose = object in custom or any(isinstance(node, nodes.AnyType) for node in found)
+    return Converter(kind, is_native, is_loose, has_sets)
 
 
 def _nodes(node: Any, seen: set[int]) -> Iterator[Any]:
@@ -194,7 +199,7 @@ def schema(kind: Any, definitions: dict[str, Any]) -> Any:
 
     def custom(one: type) -> dict[str, Any]:
         if hasattr(one, "model_json_schema"):
-            found: dict[str, Any] = one.model_json_schema(ref_template=template)
+            found: dict[str, Any] = one.model_json_schema(ref_template="#/$defs/{model}")
             definitions.update(found.pop("$defs", {}))
             return found
         if _is_numpy(one):
@@ -330,7 +335,11 @@ def _named_refusal(value: Any, kind: Any, refusal: msgspec.ValidationError) -> V
         needed = (_fields(kind) or {})[missing[1]]
         must = _must(_complaint(_refusal(None, needed)), needed)
         return ValidationError(None, must, (missing[1],))
-    return ValidationError(value, _must(complaint, kind))
+    must = _must(complaint, kind)
+    if str(refusal).endswith("at `key` in `$`"):
+        key = next(key for key in value if _refusal({key: value[key]}, kind))
+        return ValidationError(key, must, (str(key),), is_key=True)
+    return ValidationError(value, must)
 
 
 def _refusal(value: Any, kind: Any) -> msgspec.ValidationError | None:
@@ -354,8 +363,8 @@ def _must(complaint: str, kind: Any) -> str:
             return str(extra["must"])
         if getattr(member, "tz", None):
             return "a time with its zone, such as '2030-01-31T06:00:00Z'"
-    if complaint.startswith("Invalid enum"):
-        choices = (typing.get_args(one) or _values(one) for one in found)
+    choices = [_choices(member) for member in found if member is not types.NoneType]
+    if choices and (all(choices) or complaint.startswith("Invalid enum")):
         return " or ".join(map(repr, chain.from_iterable(choices)))
     expected = re.sub("^Expected (.*?)(, got .*)?$", r"\1", complaint)
     expected = re.sub(r"^Invalid (RFC3339 encoded |ISO8601 )?(\w+).*", _named, expected)
@@ -368,7 +377,10 @@ def _named(invalid: re.Match[str]) -> str:
     return f"`{name}`" if name in _WORDS else f"a valid {name}"
 
 
-def _values(kind: Any) -> list[Any]:
+def _choices(kind: Any) -> Sequence[Any]:
+    """What a Literal lists, or the values of an Enum."""
+    if typing.get_origin(kind) is typing.Literal:
+        return typing.get_args(kind)
     return [member.value for member in getattr(kind, "__members__", {}).values()]
 
 

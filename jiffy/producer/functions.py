@@ -219,8 +219,9 @@ def _parameter(function: Function, parameter: inspect.Parameter) -> Parameter:
     if parameter.default is None:
         hint = typing.Optional[hint]  # noqa: UP045 - it may be a string
     made = converter(hint)
-    unfit = "" if made else inspect.formatannotation(parameter.annotation)
-    return Parameter(parameter.name, made, unfit)
+    written = parameter.annotation
+    unfit = written if isinstance(written, str) else inspect.formatannotation(written)
+    return Parameter(parameter.name, made, "" if made else unfit)
 
 
 def _hint(function: Function, annotation: Any) -> Any:

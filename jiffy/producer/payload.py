@@ -72,6 +72,7 @@ class Target:
     is_typed: bool  # there is something to convert or to check
     fitting: range  # how many positional arguments fit without a closer look
     secrets: masking.Places
+    has_secrets: bool
     most_bytes: int
 
     def call(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Call:
@@ -95,12 +96,12 @@ class Target:
             sizes = {name: len(encode(value)) for name, value, _ in plan.named_values(args, kwargs)}
             largest = max(sizes, key=sizes.__getitem__)
             raise CallTooLarge(self.path, len(data), self.most_bytes, largest)
-        plain = _PLAIN.issuperset(map(type, args)) and (
+        is_plain = _PLAIN.issuperset(map(type, args)) and (
             not kwargs or _PLAIN.issuperset(map(type, kwargs.values()))
         )
-        if not plain and not self._arrives(args, kwargs, data):
+        if not is_plain and not self._arrives(args, kwargs, data):
             raise self._unsendable(args, kwargs, ValueError("they would change"))
-        return Call(data, self._described(*given, plain=plain))
+        return Call(data, self._described(*given))
 
     def check(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
         """Raise WrongArguments unless these fit the signature."""
@@ -136,15 +137,12 @@ class Target:
             return is_unchanged(others)
         return is_unchanged([[*args], kwargs], f"[{data[len(self.head) :]}")
 
-    def _described(
-        self, args: Sequence[Any], kwargs: Mapping[str, Any], *, plain: bool = False
-    ) -> str:
+    def _described(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> str:
         """Mirrors rq.utils.get_call_string."""
-        if plain and not kwargs and not self.secrets:
-            shown = ", ".join(map(repr, args))
-            if len(shown) <= _MOST_SHOWN:
-                return f"{self.path}({shown})"
-        parts = [_shown(value, place in self.secrets) for place, value in enumerate(args)]
+        if self.has_secrets:
+            parts = [_shown(value, place in self.secrets) for place, value in enumerate(args)]
+        else:
+            parts = [*map(_shown, args)]
         if kwargs:
             parts += sorted(
                 f"{name}={_shown(value, masking.is_secret(name))}" for name, value in kwargs.items()
@@ -225,7 +223,7 @@ def _target(function: functions.Function, modules: tuple[str, ...], most_bytes: 
     secrets = masking.Places(some, onward[0] if onward else None)
     head = f"[{encode(path)}, null, "
     is_typed = bool(plan.converters)
-    return Target(path, head, function, plan, is_typed, fitting, secrets, most_bytes)
+    return Target(path, head, function, plan, is_typed, fitting, secrets, bool(secrets), most_bytes)
 
 
 def refuse_unnamed(function: Any) -> None:
