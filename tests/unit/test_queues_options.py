@@ -29,6 +29,10 @@ from enqueue import enqueue
 from jiffy import Enqueue, Retry, options, part, result, wait
 from jobs import numbers
 
+def bill(at: datetime, sizes: dict[int, set[str]], first: bool = False) -> None: ...
+
+enqueue(bill, datetime.now(), {1: {"a"}}, first=True)
+part(bill, datetime.now(), {})
 jobs = enqueue.chain(part(numbers.add, 2, 3), part(numbers.add, result, 10))
 enqueue.options(depends_on=jobs)(numbers.add, 2, 3)
 enqueue.options(depends_on=("a", jobs[0]))(numbers.add, 2, 3)
@@ -44,6 +48,9 @@ Enqueue({numbers.add: options(queue="low", unique_until="done", unique=60)})
 enqueue.many(numbers.add, [(1, 2), {"x": 1, "y": 2}])
 enqueue(numbers.add, 2, z=3)  # wrong
 enqueue(numbers.add, "two", 3)  # wrong
+enqueue(bill, "now", {})  # wrong
+enqueue(bill, datetime.now(), {"1": {"a"}})  # wrong
+part(bill, datetime.now(), {}, first="yes")  # wrong
 enqueue.options(quue="low")  # wrong
 enqueue.options(at_front="yes")  # wrong
 options(unique_until="soon")  # wrong

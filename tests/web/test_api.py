@@ -175,6 +175,7 @@ def test_an_unknown_job_is_404_with_a_message(api):
         ({"function": "os.system", "args": ["true"]}, "is not under jobs", "#/function"),
         ({"function": None}, "function is None; it must be a path", "#/function"),
         ({"args": [5]}, "add() needs the argument 'y'", "#"),
+        ({"args": [5, "x"]}, "jobs.numbers.add: y: expected a number, got 'x'.", "#"),
         ({"args": [], "kwargs": {"x": 1, "why": 2}}, "has no argument 'why'", "#"),
         ({"args": "5"}, "args is '5'; it must be a list.", "#/args"),
         ({"kwargs": []}, "kwargs is []; it must be an object.", "#/kwargs"),
@@ -292,3 +293,24 @@ def test_if_redis_fails_amid_many_jobs_the_answer_says_how_many_exist(api, cutte
     assert "the first 3 calls are enqueued: the 2 under way may have been" in answer.json["detail"]
     assert "Retry-After" not in answer.headers
     assert redis.llen(keys.queue("default")) == 6
+
+
+def test_each_function_is_listed_with_a_schema_that_its_calls_fit(api):
+    listed = {one["function"]: one for one in api("GET", "/api/functions").json}
+    add, resize = listed["jobs.numbers.add"], listed["jobs.images.resize"]
+
+    number = {"anyOf": [{"type": "integer"}, {"type": "number"}]}
+    assert add == {
+        "function": "jobs.numbers.add",
+        "signature": "add(x: int | float, y: int | float) -> int | float",
+        "description": "Return the sum of two numbers.",
+        "positional": ["x", "y"],
+        "parameters": {
+            "type": "object",
+            "properties": {"x": number, "y": number},
+            "required": ["x", "y"],
+            "additionalProperties": False,
+        },
+    }
+    assert resize["parameters"]["properties"]["height"]["default"] is None
+    assert not [path for path in listed if not path.startswith("jobs.")]

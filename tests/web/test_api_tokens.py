@@ -26,7 +26,7 @@ CHANGES = [
     ("POST", "/api/jobs"), ("DELETE", "/api/jobs/x"), ("POST", "/api/jobs/x/retry"),
     ("POST", "/api/jobs/x/stop"),
 ]  # fmt: skip
-READS = ["/api/queues", "/api/openapi.json"]
+READS = ["/api/queues", "/api/functions", "/api/openapi.json"]
 
 
 @pytest.mark.parametrize("path", READS)

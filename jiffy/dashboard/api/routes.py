@@ -16,7 +16,7 @@ from jiffy import clock, entries, json_types, keys, pauses, read, redis_io
 from jiffy.dashboard import problems
 from jiffy.dashboard.api import openapi, schemas
 from jiffy.dashboard.api.openapi import operation
-from jiffy.dashboard.api.schemas import Enqueued, Entry, Job, Queues, Schedule
+from jiffy.dashboard.api.schemas import Enqueued, Entry, Function, Job, Queues, Schedule
 from jiffy.errors import InvalidValue, UnknownJob
 from jiffy.producer import enqueue as producer
 from jiffy.producer import functions, options, results
@@ -225,6 +225,13 @@ def _found(job_id: str) -> JobView:
 
 def _url(job_id: str) -> str:
     return url_for("api.show_job", job_id=job_id, _external=True)
+
+
+@operation("GET", "/functions")
+def list_functions() -> list[Function]:
+    """The functions under JOBS_MODULES, and what each takes."""
+    paths = functions.all_paths(settings().jobs_modules)
+    return [Function(**functions.described(path)) for path in paths]
 
 
 @operation("GET", "/queues")

@@ -106,6 +106,23 @@ class Call(Struct, forbid_unknown_fields=True):
 Calls = Call | Annotated[list[Call], Meta(max_length=MOST_JOBS)]
 
 
+class Function(Struct):
+    """A function that can be enqueued.
+
+    function: Its path.
+    signature: As Python writes it.
+    description: Its docstring.
+    positional: The names of the parameters that `args` may give, in that order.
+    parameters: The JSON Schema of its arguments by name, as `kwargs` gives them.
+    """
+
+    function: str
+    signature: str
+    description: str
+    positional: list[str]
+    parameters: dict[str, Any]
+
+
 class Enqueued(Struct, omit_defaults=True):
     """A job that was enqueued.
 
