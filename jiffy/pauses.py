@@ -5,7 +5,7 @@ has not been started, and comes back to the front of its queue.  What runs alrea
 """
 
 import getpass
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Literal
@@ -72,19 +72,25 @@ def read_pauses(redis: Redis) -> list[Pause]:
     with redis.pipeline(transaction=False) as pipe:
         pipe.hgetall(keys.PAUSED)
         [stored] = answers(pipe)
-    found = []
-    for raw in sorted(stored or (), reverse=True):
-        kind, _, name = text(raw).partition(":")
-        if one := entries.read_pause(stored[raw]):
-            found.append(
-                Pause(**vars(one), kind="queue" if kind == "queue" else "function", name=name)
-            )
+    found = in_force(stored or {})
     if any(one.kind == "function" for one in found):
         with redis.pipeline(transaction=False) as pipe:
             for one in found:
                 pipe.zcard(keys.parked(one.name))
             counts = answers(pipe)
         found = [replace(one, parked=n or 0) for one, n in zip(found, counts, strict=True)]
+    return found
+
+
+def in_force(stored: Mapping[bytes, bytes]) -> list[Pause]:
+    """The same of what Redis holds, without how many jobs are parked."""
+    found = []
+    for raw in sorted(stored, reverse=True):
+        kind, _, name = text(raw).partition(":")
+        if one := entries.read_pause(stored[raw]):
+            found.append(
+                Pause(**vars(one), kind="queue" if kind == "queue" else "function", name=name)
+            )
     return found
 
 

@@ -35,12 +35,10 @@ Raw = bytes | int | None
 
 STATES = ("queued", *keys.REGISTRIES)
 _HAS_ERROR = ("failed", "stopped")  # in which states the result is an error
-MOST = 100  # queues and workers
 _MOST_COUNTED = 2000  # queues and workers of a census
 MOST_OTHERS = 20  # jobs that one waits for, or that wait for it
 MOST_ATTEMPTS = 10  # RQ keeps no more
 MOST_BEFORE = 100_000  # jobs of a queue among which one's position is looked for
-RECENT = 25
 
 # Of one value, once decompressed.  A call's arguments are far smaller; a result may be a table.
 MOST_BYTES = 1024 * 1024
@@ -51,11 +49,7 @@ _SHORT, _LONG = 300, 20_000  # characters that are shown
 _MOST_DEPTH = 200  # Python's own JSON goes down a thousand calls at most
 _MOST_DIGITS = 15  # a float holds them all
 _PICKLE = b"\x80"  # how every pickle since protocol 2 begins
-# What is running stands on top, but must not push everything else off the page.
-_MOST_RUNNING = 10
-_MOST_NEXT = 10
-# How many of each state are looked at to find the most recent ones.
-_LOOK_AT = {"scheduled": 5, "deferred": 5, "canceled": 5}
+_MOST_NEXT, _MOST_BESIDE = 10, 100  # jobs and workers of a queue
 
 JOB_FIELDS = (
     "status", "origin", "description", "data", "created_at", "enqueued_at", "started_at",
@@ -404,6 +398,11 @@ class QueueCount(QueueView):
     def is_heard(self) -> bool:
         return self.workers > 0
 
+    @property
+    def waited_s(self) -> float:
+        """Of its oldest waiting job; 0 where there is none."""
+        return _seconds(self.waits_since, None, is_open=True) or 0.0
+
 
 @dataclass(frozen=True)
 class Memory:
@@ -421,8 +420,10 @@ class Census:
 
     queues: tuple[QueueCount, ...]
     workers: int
+    states: Mapping[str, int]  # of workers -> how many are in it
     releases: Mapping[str, int]  # of our workers -> how many workers run it
     memory: Memory
+    paused: Mapping[bytes, bytes]  # as it is stored; see `pauses.in_force`
     scheduler: Literal["ok", "away", "none"]  # "none": it would have nothing to do
     is_suspended: bool
     queues_left_out: int
@@ -435,6 +436,12 @@ class Census:
         return {state: sum(queue.counts[state] for queue in self.queues) for state in STATES}
 
     @property
+    def left_out(self) -> list[str]:
+        """What is not counted, in words."""
+        more = {"queues": self.queues_left_out, "workers": self.workers_left_out}
+        return [f"{count:,} more {what}" for what, count in more.items() if count > 0]
+
+    @property
     def waits_since(self) -> datetime | None:
         """When the oldest waiting job of all queues was enqueued."""
         return min(filter(None, (queue.waits_since for queue in self.queues)), default=None)
@@ -442,7 +449,7 @@ class Census:
 
 @dataclass(frozen=True)
 class Fleet:
-    """The workers that are alive, busy ones first, and what they run."""
+    """Workers that are alive, busy ones first, and what they run."""
 
     workers: tuple[WorkerView, ...]
     jobs: Mapping[str, JobView]  # by id
@@ -455,37 +462,6 @@ class Inside:
 
     fleet: Fleet
     next: tuple[JobView, ...]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Overview:
-    queues: list[QueueView]
-    workers: list[WorkerView]
-    jobs: list[JobView]
-    current: Mapping[str, JobView]  # by id: what the workers are running
-    is_suspended: bool
-    left_out: tuple[str, ...]  # "3 more queues", where there are too many
-    are_workers_left_out: bool
-    problems: tuple[str, ...]
-
-    @property
-    def counts(self) -> dict[str, int]:
-        """How many jobs there are in each state, over all queues."""
-        return {state: sum(queue.counts[state] for queue in self.queues) for state in STATES}
-
-    @property
-    def unheard(self) -> list[str]:
-        """The queues with waiting jobs and no worker that listens; none if that is not known."""
-        is_known = self.workers and not self.are_workers_left_out
-        if not is_known or any(worker.problems for worker in self.workers):
-            return []
-        heard = {name for worker in self.workers for name in worker.queues}
-        waiting = (queue.name for queue in self.queues if queue.counts["queued"])
-        return [name for name in waiting if name not in heard]
-
-    @property
-    def busy(self) -> int:
-        return sum(worker.state == "busy" for worker in self.workers)
 
 
 def _seconds(begin: datetime | None, end: datetime | None, *, is_open: bool) -> float | None:
@@ -572,17 +548,6 @@ def with_errors(redis: Redis, found: Iterable[JobView]) -> list[JobView]:
         replace(job, error=(raw and raw(error, _traceback, "")) or job.error)
         for job, raw in ((job, latest.get(job.id)) for job in found)
     ]
-
-
-def oldest_s(redis: Redis, queues: Sequence[str]) -> dict[str, float]:
-    """How long the job at the front of each queue has waited; 0 where there is none."""
-    with redis.pipeline(transaction=False) as pipe:
-        for name in queues:
-            pipe.lindex(keys.queue(name), 0)
-        front = dict(zip(queues, map(text, answers(pipe)), strict=True))
-    found = jobs(redis, [job_id for job_id in front.values() if job_id])
-    waited = {job_id: one.waited_s or 0.0 for job_id, one in found.items()}
-    return {name: waited.get(job_id, 0.0) for name, job_id in front.items()}
 
 
 def page(
@@ -865,25 +830,29 @@ def census(redis: Redis) -> Census:
     with redis.pipeline(transaction=False) as pipe:
         # Not by its hash: a pipeline cannot load a script that Redis has forgotten.
         pipe.eval(source("census"), len(named), *named, _MOST_COUNTED, *keys.REGISTRIES.values())
+        pipe.hgetall(keys.PAUSED)
         pipe.info("memory")
         pipe.info("persistence")
         pipe.config_get("save")
-        found, *server = pipe.execute(raise_on_error=False)
+        found, paused, *server = pipe.execute(raise_on_error=False)
     if isinstance(found, RedisError):
         raise found
     queues, workers, alive, is_led, count, is_suspended, kinds, rows = found
-    heard, busy, releases = Counter[str](), Counter[str](), Counter[str]()
+    heard, busy, states, releases = (Counter[str]() for _ in range(4))
     for kind, number in kinds:
         names, state, release = text(kind).split("\0")
         for name in set(names.split(",")):
             heard[name] += number
             busy[name] += number if state == "busy" else 0
+        states[line(state.encode())] += number
         releases[line(release.encode())] += number
     del releases[""]
     return Census(
         queues=tuple(sorted((_counted(row, heard, busy) for row in rows), key=lambda q: q.name)),
         workers=alive,
+        states=states,
         releases=releases,
+        paused={} if isinstance(paused, RedisError) else paused,
         memory=_memory(*(None if isinstance(one, RedisError) else one for one in server)),
         scheduler="ok" if is_led else "away" if count else "none",
         is_suspended=bool(is_suspended),
@@ -922,58 +891,13 @@ def _counted(row: Sequence[Any], heard: Counter[str], busy: Counter[str]) -> Que
     )
 
 
-# The overview: five round trips however many jobs there are
+# Workers and what they run
 
 
-def overview(redis: Redis) -> Overview:
-    """Everything at a glance, of at most MOST queues and workers.
-
-    Counting and looking at the ends of lists costs the same for ten jobs as for ten million.
-    """
-    with redis.pipeline(transaction=False) as pipe:
-        pipe.smembers(keys.QUEUES)
-        pipe.smembers(keys.WORKERS)
-        pipe.exists(keys.SUSPENDED)
-        found_queues, found_workers, is_suspended = answers(pipe)
-    sets = {keys.QUEUES: found_queues, keys.WORKERS: found_workers}
-    names, worker_keys = _names(found_queues), sorted(found_workers or ())
-    counted, found = _queues(redis, names[:MOST])
-    alive = _workers(redis, worker_keys[:MOST])
-    recent = _youngest(found)
-    current = [worker.job_id for worker in alive if worker.job_id]
-    by_id = jobs(redis, list(dict.fromkeys([*recent, *current])))
-    for score, job_id in found["scheduled"]:
-        if job_id in by_id:
-            by_id[job_id] = replace(by_id[job_id], due=due(score))
-    shown = _most_recent(by_id[job_id] for job_id in recent if job_id in by_id)
-    more = {"queues": len(names) - MOST, "workers": len(worker_keys) - MOST}
-    return Overview(
-        queues=counted,
-        workers=sorted(alive, key=lambda worker: (worker.state != "busy", worker.name)),
-        jobs=with_errors(redis, shown),
-        current=by_id,
-        is_suspended=bool(is_suspended),
-        left_out=tuple(f"{count} more {what}" for what, count in more.items() if count > 0),
-        are_workers_left_out=more["workers"] > 0,
-        problems=tuple(
-            f"{key} holds something else than a set"
-            for key, members in sets.items()
-            if members is None
-        ),
-    )
-
-
-def queues(redis: Redis, most: int) -> list[QueueView]:
-    return _queues(redis, queue_names(redis)[:most])[0]
-
-
-def workers(redis: Redis, most: int) -> list[WorkerView]:
-    return _workers(redis, sorted(answer(redis.smembers, keys.WORKERS) or ())[:most])
-
-
-def fleet(redis: Redis, most: int) -> Fleet:
-    """All workers and their current jobs, in three round trips."""
-    return _fleet(redis, answer(redis.smembers, keys.WORKERS) or (), most)
+def fleet(redis: Redis, most: int, first: int = 0) -> Fleet:
+    """So many workers and their current jobs, in three round trips."""
+    named = sorted(answer(redis.smembers, keys.WORKERS) or ())
+    return _fleet(redis, named[first:], most)
 
 
 def _fleet(redis: Redis, members: Iterable[bytes], most: int, others: Sequence[str] = ()) -> Fleet:
@@ -992,47 +916,13 @@ def inside(redis: Redis, queue: str) -> Inside:
         pipe.lrange(keys.queue(queue), 0, _MOST_NEXT - 1)
         members, front = answers(pipe)
     ids = [text(job_id) for job_id in front or ()]
-    found = _fleet(redis, members or (), MOST, ids)
+    found = _fleet(redis, members or (), _MOST_BESIDE, ids)
     return Inside(found, tuple(found.jobs[job_id] for job_id in ids if job_id in found.jobs))
 
 
 def queue_names(redis: Redis) -> list[str]:
-    return _names(answer(redis.smembers, keys.QUEUES))
-
-
-def _names(queue_keys: Iterable[bytes] | None) -> list[str]:
+    queue_keys = answer(redis.smembers, keys.QUEUES)
     return sorted(text(key).removeprefix(keys.queue("")) for key in queue_keys or ())
-
-
-# state -> (score, job id) of jobs
-_Found = dict[str, list[tuple[float, str]]]
-
-
-def _queues(redis: Redis, names: list[str]) -> tuple[list[QueueView], _Found]:
-    """The queues' counts, and the ids of the jobs at the young end of their lists."""
-    with redis.pipeline(transaction=False) as pipe:
-        for name in names:
-            pipe.llen(keys.queue(name))
-            pipe.lrange(keys.queue(name), -RECENT, -1)
-            for state, prefix in keys.REGISTRIES.items():
-                pipe.zcard(prefix + name)
-                last = _LOOK_AT.get(state, RECENT) - 1
-                is_soonest_first = state == "scheduled"
-                pipe.zrange(prefix + name, 0, last, desc=not is_soonest_first, withscores=True)
-        found = iter(answers(pipe))
-    counted = []
-    young: _Found = {state: [] for state in STATES}
-    for name in names:
-        counts = {}
-        for state in STATES:
-            counts[state], members = next(found), next(found) or ()
-            # A list has no scores, so the place stands for one.  Started: "job id:execution id".
-            scored = zip(members, range(RECENT), strict=False) if state == "queued" else members
-            young[state] += ((score, text(one).partition(":")[0]) for one, score in scored)
-        is_unreadable = None in counts.values() or "\ufffd" in name
-        whole = {state: count or 0 for state, count in counts.items()}
-        counted.append(QueueView(clip(name, _SHORT), whole, is_unreadable))
-    return counted, young
 
 
 def _workers(redis: Redis, worker_keys: Sequence[bytes]) -> list[WorkerView]:
@@ -1059,20 +949,3 @@ def _worker(key: str, read: _Fields) -> WorkerView:
         version=read("version", line, ""),
         problems=tuple(read.problems),
     )
-
-
-def _youngest(found: _Found) -> list[str]:
-    """The ids worth looking at, each once: the first of each state, over all queues."""
-    ids: dict[str, None] = {}
-    for state, members in found.items():
-        members.sort(reverse=state != "scheduled")
-        ids.update((job_id, None) for _, job_id in members[: _LOOK_AT.get(state, RECENT)])
-    return list(ids)
-
-
-def _most_recent(found: Iterable[JobView]) -> list[JobView]:
-    never = datetime.min.replace(tzinfo=UTC)
-    by_age = sorted(found, key=lambda job: job.latest or never, reverse=True)
-    running = [job for job in by_age if job.is_running][:_MOST_RUNNING]
-    others = [job for job in by_age if not job.is_running]
-    return (running + others)[:RECENT]

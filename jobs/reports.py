@@ -78,7 +78,7 @@ class Day:
     """The jobs that ended in the 24 hours before `until`, counted."""
 
     def __init__(self, redis: Redis, until: datetime) -> None:
-        self.until, self.waiting = until, read.overview(redis).counts["queued"]
+        self.until, self.waiting = until, read.census(redis).counts["queued"]
         self.hours = [Counter[str]() for _ in range(HOURS)]  # the oldest first
         functions: dict[tuple[str, str], list[Run]] = defaultdict(list)
         failed: list[tuple[datetime, str, read.JobView]] = []

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from jiffy import pauses
 from jiffy.read import Census
 
 _MOST_NAMED = 5
@@ -23,7 +24,7 @@ def banners(census: Census) -> list[Banner]:
     """The worst first."""
     return [
         banner
-        for look in (_on_workers, _on_memory, _on_scheduler, _on_releases)
+        for look in (_on_workers, _on_memory, _on_scheduler, _on_pauses, _on_releases)
         for banner in look(census)
     ]
 
@@ -67,6 +68,15 @@ def _on_scheduler(census: Census) -> Iterator[Banner]:
         yield Banner("no-scheduler", "No scheduler is running.",
                      "The schedule enqueues nothing until you start one:",
                      "python -m jiffy scheduler")  # fmt: skip
+
+
+def _on_pauses(census: Census) -> Iterator[Banner]:
+    for pause in pauses.in_force(census.paused)[:_MOST_NAMED]:
+        until = f", until {pause.until:%Y-%m-%d %H:%M} UTC" if pause.until else ""
+        yield Banner("paused", f"The {pause.kind} {pause.name[:60]} is paused.",
+                     f"By {pause.who}{until}: {pause.why}. Resume it with",
+                     f"python -m jiffy resume {pause.kind} {pause.name[:60]}",
+                     "queues.queues")  # fmt: skip
 
 
 def _on_releases(census: Census) -> Iterator[Banner]:

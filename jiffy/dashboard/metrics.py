@@ -1,6 +1,6 @@
 """All metrics in Prometheus' text format, read from Redis at each request.
 
-Bounded like the first page: a hundred queues, a hundred workers.
+Counted at most once a second, with what the pages show.
 """
 
 from collections import Counter
@@ -13,6 +13,7 @@ from prometheus_client.registry import Collector
 from redis import Redis
 
 from jiffy import clock, entries, read
+from jiffy.dashboard.frame import census
 
 __all__ = ["CONTENT_TYPE", "exposition"]
 
@@ -33,17 +34,17 @@ class _Read(Collector):
         return []
 
     def collect(self) -> Iterator[Metric]:
-        seen, schedule = read.overview(self._redis), entries.glance(self._redis)
+        seen, schedule = census(self._redis), entries.glance(self._redis)
         jobs = GaugeMetricFamily("jiffy_jobs", "Jobs that Redis holds.", labels=["queue", "state"])
         for queue in seen.queues:
             for state, count in queue.counts.items():
                 jobs.add_metric([queue.name, state], count)
         yield jobs
-        waited = read.oldest_s(self._redis, [queue.name for queue in seen.queues])
+        waited = {queue.name: queue.waited_s for queue in seen.queues}
         about = "How long the job at the front of the queue has waited."
         yield _gauge("jiffy_oldest_job_seconds", about, "queue", waited)
         states = Counter(busy=0, idle=0)  # both are there without any worker, too
-        states.update(worker.state for worker in seen.workers)
+        states.update(seen.states)
         yield _gauge("jiffy_workers", "Workers that are alive.", "state", states)
         is_up = schedule.scheduler == "ok"
         yield GaugeMetricFamily("jiffy_scheduler_up", "Whether a scheduler leads.", is_up)

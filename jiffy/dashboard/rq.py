@@ -22,10 +22,11 @@ from rq_dashboard import blueprint
 
 from jiffy import actions, clock, keys, read, redis_io, rq_compat
 from jiffy.dashboard import problems
+from jiffy.dashboard.frame import census
 from jiffy.errors import JiffyError
 
 PREFIX = "/rq"
-_MOST = 1000  # queues and workers
+_MOST = 1000  # workers
 _RANGES = {"instance_number": (0, 0), "per_page": (1, 200), "page": (1, 10**9)}
 _CHOICES = {"registry_name": set(read.STATES), "order": {"asc", "dsc"}}
 _JOB_ID, _NUMBER = re.compile(r"[\w-]+", re.ASCII), re.compile("[0-9]{1,10}")
@@ -77,7 +78,7 @@ def _check_job(redis: Redis, job_id: str) -> None:
 
 def _list_queues(instance_number: int) -> Any:
     queues = []
-    for queue in read.queues(redis_io.shared(), _MOST):
+    for queue in census(redis_io.shared()).queues:
         mark = " (unreadable)" if queue.is_unreadable else ""
         row: dict[str, Any] = {"name": queue.name + mark}
         for state, count in queue.counts.items():
@@ -92,11 +93,10 @@ def _list_queues(instance_number: int) -> Any:
 
 
 def _list_workers(instance_number: int) -> Any:
-    found = read.workers(redis_io.shared(), _MOST)
-    running = read.jobs(redis_io.shared(), [one.job_id for one in found if one.job_id])
+    found = read.fleet(redis_io.shared(), _MOST)
     workers = []
-    for worker in sorted(found, key=lambda one: (one.state, one.queues, one.name)):
-        job = running.get(worker.job_id)
+    for worker in sorted(found.workers, key=lambda one: (one.state, one.queues, one.name)):
+        job = found.jobs.get(worker.job_id)
         current = job and {"job_id": job.id, "call_string": job.description, **_row(job)}
         workers.append(
             {

@@ -7,11 +7,14 @@ import pytest
 from rq.command import PUBSUB_CHANNEL_TEMPLATE
 from rq.utils import utcformat
 
-from jiffy import clock, read
+from jiffy import clock, keys, read
 from jiffy.dashboard.banners import banners
+from jiffy.pauses import read_pauses
 from jiffy.read import Memory
 from tests.web.conftest import post
 from tests.web.test_frame import words
+
+WHAT = {"q": "queue:default state:queued", "action": "delete"}  # the fields of the form
 
 
 def test_a_queue_has_what_waits_how_long_and_who_serves_it(client, plant, plant_worker):
@@ -28,6 +31,47 @@ def test_a_queue_has_what_waits_how_long_and_who_serves_it(client, plant, plant_
     assert "low 0 — 0 0 1 0" in all_of_them
     assert "12 waiting 3m5s oldest 1 running 0 failed 1 of 2 workers busy" in one
     assert "the first 10 of 12" in one
+
+
+def test_a_queue_is_paused_and_resumed_with_who_and_why(client, plant, redis):
+    plant("one", status="queued")
+    paused = post(client, "/queues/default/pause", why="the disk is full", until="2h")
+    texts = [words(client.get(path).text) for path in ("/queues/default", "/queues", "/")]
+    resumed = post(client, "/queues/default/resume")
+    after = words(client.get("/queues/default").text)
+
+    assert (paused.status_code, resumed.status_code) == (303, 303)
+    for text in texts:
+        assert "The queue default is paused. By admin" in text
+        assert "the disk is full" in text
+    assert "The queue default is paused" not in after
+    assert read_pauses(redis) == []
+
+
+def test_a_function_is_paused_and_resumed(client, redis):
+    paused = post(client, "/functions/pause", function="jobs.numbers.add", why="it is wrong")
+    text = words(client.get("/queues").text)
+    post(client, "/functions/resume", function="jobs.numbers.add")
+
+    assert paused.status_code == 303
+    assert "jobs.numbers.add Paused by admin" in text
+    assert read_pauses(redis) == []
+    assert post(client, "/functions/pause", function="no path", why="x").status_code == 422
+
+
+def test_a_queue_is_emptied_only_with_its_name_typed(client, plant, redis):
+    for number in range(3):
+        plant(f"job{number}", status="queued")
+    plant("other", status="queued", origin="low")
+    wrong = post(client, "/queues/default/empty", typed="defualt")
+    left = redis.llen(keys.queue("default"))
+    post(client, "/queues/default/empty", typed="default", **WHAT)
+
+    assert (wrong.status_code, left) == (422, 3)
+    assert "Deleted 3 jobs" in words(client.get("/queues").text)
+    assert redis.llen(keys.queue("default")) == 0
+    assert not redis.exists(keys.job("job1"))
+    assert redis.llen(keys.queue("low")) == 1
 
 
 @pytest.mark.parametrize("path", ["/queues/no-such", "/queues?sort=color"])
@@ -47,13 +91,15 @@ def test_queues_are_sorted_by_what_a_person_asks_for(client, plant):
     assert text.index('id="queue-b"') < text.index('id="queue-c"') < text.index('id="queue-a"')
 
 
-def test_all_500_workers_are_shown_and_more_are_counted(client, plant_worker):
-    for number in range(503):
+def test_more_than_100_workers_are_on_pages_that_say_how_many_there_are(client, plant_worker):
+    for number in range(203):
         plant_worker(f"w{number:03}")
-    text = client.get("/workers").text
+    first, last = client.get("/workers").text, client.get("/workers?from=200").text
 
-    assert text.count('id="worker-') == 500
-    assert "3 more workers" in text
+    assert "1 to 100 of 203" in words(first)
+    assert 'href="/workers?from=100">Next' in first
+    assert last.count('id="worker-') == 3
+    assert "201 to 203 of 203" in words(last)
 
 
 def test_a_worker_shows_its_job_against_its_limit_and_a_late_heartbeat(client, plant, plant_worker):

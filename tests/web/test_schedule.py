@@ -54,24 +54,6 @@ def test_health_says_whether_a_scheduler_leads_and_never_which(stranger, entry, 
 # Pages
 
 
-def test_the_first_page_shows_the_next_and_the_last_run(client, entry, redis):
-    redis.lpush(keys.ticks(ENTRY), "t|1763600400|3|failed|1500|")
-    text = client.get("/").text
-
-    assert f'href="{PAGE}"' in text
-    assert "every 10m" in text
-    assert '<span class="state failed">failed</span>' in text
-
-
-def test_only_the_next_entries_stand_on_the_first_page(client, declare):
-    declare(*(every("7d", numbers.add, args=[1, n], name=f"sum-{n:02}") for n in range(12)))
-    first, all_of_them = client.get("/").text, client.get("/schedule").text
-
-    assert first.count('id="entry-') == 8
-    assert "12 to come" in first
-    assert all_of_them.count('id="entry-') == 12
-
-
 def test_an_entrys_page_shows_its_history_as_a_table_and_as_a_picture(client, entry, redis):
     redis.lpush(keys.ticks(ENTRY), "t|1763600400|3|finished|1500|", "s|1763601000|0|||it is busy",
                 "t|1763601600|3|failed|3000|")  # fmt: skip

@@ -17,6 +17,7 @@ from jiffy.dashboard import problems
 from jiffy.dashboard.api import openapi, schemas
 from jiffy.dashboard.api.openapi import operation
 from jiffy.dashboard.api.schemas import Enqueued, Entry, Function, Job, Queues, Schedule
+from jiffy.dashboard.frame import census
 from jiffy.errors import InvalidValue, UnknownJob
 from jiffy.producer import enqueue as producer
 from jiffy.producer import functions, options, results
@@ -237,7 +238,7 @@ def list_functions() -> list[Function]:
 @operation("GET", "/queues")
 def list_queues() -> Queues:
     """All queues, and how many workers listen to each."""
-    return schemas.queues(read.overview(redis_io.shared()))
+    return schemas.queues(census(redis_io.shared()))
 
 
 @operation("GET", "/pauses")

@@ -12,7 +12,7 @@ from msgspec.structs import fields
 
 from jiffy import entries, json_types
 from jiffy.entries import Run
-from jiffy.read import STATES, JobView, Overview
+from jiffy.read import STATES, Census, JobView
 
 T = TypeVar("T", bound=Struct)
 
@@ -252,7 +252,7 @@ class Queues(Struct):
     """All queues.
 
     suspended: Whether `rq suspend` holds all workers.
-    left_out: What is not listed: the first hundred of each are.
+    left_out: What is not counted: two thousand queues and workers are.
     """
 
     queues: list[Queue]
@@ -260,13 +260,9 @@ class Queues(Struct):
     left_out: list[str]
 
 
-def queues(seen: Overview) -> Queues:
-    workers = [set(worker.queues) for worker in seen.workers]
-    listed = [
-        Queue(queue.name, dict(queue.counts), sum(queue.name in names for names in workers))
-        for queue in seen.queues
-    ]
-    return Queues(listed, seen.is_suspended, [*seen.left_out])
+def queues(seen: Census) -> Queues:
+    listed = [Queue(queue.name, dict(queue.counts), queue.workers) for queue in seen.queues]
+    return Queues(listed, seen.is_suspended, seen.left_out)
 
 
 class Tick(Struct, rename={"job_id": "job"}):

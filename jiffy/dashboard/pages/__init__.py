@@ -1,8 +1,11 @@
 """The pages, one module each, and how they write times, durations and values."""
 
 import json
+import re
 from datetime import datetime
 from typing import Any
+
+from flask import request
 
 from jiffy import clock, read
 
@@ -61,6 +64,12 @@ def percent(fraction: float | None) -> str:
 
 def count(number: int) -> str:
     return f"{number:,}"
+
+
+def first_shown(total: int) -> int:
+    """From where on a page of a list shows its rows: `?from=`, where that is one."""
+    first = request.args.get("from", "0")
+    return min(int(first), max(0, total - 1)) if re.fullmatch("[0-9]{1,9}", first) else 0
 
 
 FILTERS = {

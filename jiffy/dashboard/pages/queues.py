@@ -1,14 +1,16 @@
-"""Queues: what waits where, for how long, and who serves it."""
+"""Queues: what waits where, for how long, and who serves it; pause, resume, empty."""
 
-from flask import Blueprint, abort, render_template, request
+from flask import Blueprint, abort, flash, redirect, render_template, request, session, url_for
+from werkzeug.wrappers import Response
 
-from jiffy import read, redis_io
+from jiffy import pauses, read, redis_io
 from jiffy.dashboard.frame import census
+from jiffy.dashboard.pages import first_shown, jobs
 from jiffy.read import QueueCount
 
 page = Blueprint("queues", __name__)
 
-MOST_SHOWN = 500
+MOST_SHOWN = 100
 _ORDERS = {
     "name": lambda queue: queue.name,
     "waiting": lambda queue: (-queue.counts["queued"], queue.name),
@@ -24,19 +26,74 @@ def queues() -> str:
     if order not in _ORDERS:
         abort(404, f"Queues can be sorted by {', '.join(_ORDERS)}, not by {order!r}.")
     ordered = sorted(found.queues, key=_ORDERS[order])
+    first = first_shown(len(ordered))
     return render_template(
-        "queues.html",
-        queues=ordered[:MOST_SHOWN],
-        left_out=len(ordered) - MOST_SHOWN + found.queues_left_out,
-        order=order,
+        "queues.html", queues=ordered[first : first + MOST_SHOWN], first=first,
+        pauses=_pauses(), total=len(ordered), left_out=found.queues_left_out, order=order,
         orders=_ORDERS,
-    )
+    )  # fmt: skip
 
 
 @page.get("/queues/<path:name>")
 def queue(name: str) -> str:
-    redis = redis_io.shared()
-    return render_template("queue.html", queue=_found(name), inside=read.inside(redis, name))
+    redis, found = redis_io.shared(), _found(name)
+    return render_template(
+        "queue.html", queue=found, inside=read.inside(redis, name), pause=_pauses().get(name)
+    )
+
+
+@page.post("/queues/<path:name>/pause")
+def pause(name: str) -> Response:
+    return _pause(_found(name).name, queue=name)
+
+
+@page.post("/queues/<path:name>/resume")
+def resume(name: str) -> Response:
+    return _resume(name, queue=name)
+
+
+@page.post("/queues/<path:name>/empty")
+def empty(name: str) -> Response | str:
+    """Delete what waits, as the list of jobs does it; the form has the fields for that."""
+    if request.form.get("typed", "").strip() != name:
+        abort(422, f"Type the name of the queue, {name}, to empty it. Nothing was deleted.")
+    return jobs.act_on_all()
+
+
+@page.post("/functions/pause")
+def pause_function() -> Response:
+    path = request.form.get("function", "").strip()
+    return _pause(path, function=path)
+
+
+@page.post("/functions/resume")
+def resume_function() -> Response:
+    path = request.form.get("function", "")
+    return _resume(path, function=path)
+
+
+def _pause(name: str, **what: str) -> Response:
+    until = request.form.get("until", "").strip()
+    pauses.pause(**what, why=request.form.get("why", ""), who=session["user"], until=until or None)
+    flash(f"Paused {name}. What runs already runs on.")
+    return _back(what)
+
+
+def _resume(name: str, **what: str) -> Response:
+    was_paused = pauses.resume(**what)
+    flash(f"Resumed {name}." if was_paused else f"{name} was not paused.")
+    return _back(what)
+
+
+def _back(what: dict[str, str]) -> Response:
+    if "queue" in what:
+        return redirect(url_for("queues.queue", name=what["queue"]), 303)
+    return redirect(url_for("queues.queues"), 303)
+
+
+def _pauses() -> dict[str, pauses.Pause]:
+    """Those in force, by the name of the queue or the path of the function."""
+    return {one.name: one for one in pauses.in_force(census(redis_io.shared()).paused)}
 
 
 def _found(name: str) -> QueueCount:

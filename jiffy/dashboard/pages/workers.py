@@ -5,16 +5,21 @@ from rq.command import send_shutdown_command
 from werkzeug.wrappers import Response
 
 from jiffy import actions, keys, read, redis_io
+from jiffy.dashboard.frame import census
+from jiffy.dashboard.pages import first_shown
 
 page = Blueprint("workers", __name__)
 
-MOST_SHOWN = 500
+MOST_SHOWN = 100
 
 
 @page.get("/workers")
 def workers() -> str:
-    found = read.fleet(redis_io.shared(), MOST_SHOWN)
-    return render_template("workers.html", fleet=found)
+    redis = redis_io.shared()
+    seen = census(redis)
+    first = first_shown(seen.workers)
+    found = read.fleet(redis, MOST_SHOWN, first)
+    return render_template("workers.html", fleet=found, seen=seen, first=first, most=MOST_SHOWN)
 
 
 @page.post("/workers/<name>/stop")
