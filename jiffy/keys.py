@@ -92,10 +92,9 @@ MASKED_FIELD = "jiffy:masked"  # which positional arguments are secrets
 CALL_FIELD = "jiffy:call"  # the call that wrote it, known again when it is repeated
 JOIN_FIELD = "jiffy:join"  # the job that waits for this one, in a chain or group
 TICK_OF_FIELD = "jiffy:tick_of"  # in a job that an entry enqueued: the entry's name
-# ... and in the hash of an entry in SCHEDULE: its definition, its times, these in one spelling,
-# its name and times in words, and the hash of its jobs, as JSON.
+# ... and in the hash of an entry in SCHEDULE: its definition, its times in one spelling, its name
+# and times in words, and the hash of its jobs, as JSON.
 ENTRY_FIELD = "jiffy:entry"
 TIMING_FIELD = "jiffy:timing"
-TIMES_FIELD = "jiffy:times"
 POLICY_FIELD = "jiffy:policy"
 RUN_FIELD = "jiffy:run"

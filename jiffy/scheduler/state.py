@@ -162,7 +162,7 @@ class Schedule:
             verdict = stored.verdict(entry, coming)
             verdicts.append(verdict)
             if verdict == "same" and stored.is_projected(entry, coming):
-                self._note_slot(entry, last, is_done=False)
+                self._note_slot(entry, last, coming)
                 continue
             plans.append(_Plan(entry, last, coming, missed))
             if verdict != "same":
@@ -204,7 +204,9 @@ class Schedule:
                 continue
             before, slot, is_done, has_hash, *reasons = reply
             self._broken.pop(entry.id, None)
-            self._note_slot(entry, clock.from_wall(slot), is_done=bool(is_done))
+            last, planned = clock.from_wall(slot), plan.slots[-1].slot if plan.slots else plan.last
+            coming = plan.coming if last == planned else entry.timing.next_after(last)
+            self._note_slot(entry, last, None if is_done else coming)
             made = [
                 one._replace(outcome="skipped", reason=reason.decode()) if reason else one
                 for one, reason in zip(plan.slots, reasons, strict=True)
@@ -219,9 +221,8 @@ class Schedule:
                 self.notifier.report(entry, now, now, f"broken: {_DELETED}")
         return done
 
-    def _note_slot(self, entry: Entry, slot: datetime, *, is_done: bool) -> None:
+    def _note_slot(self, entry: Entry, slot: datetime, coming: datetime | None) -> None:
         self._slots[entry.id] = slot
-        coming = None if is_done else entry.timing.next_after(slot)
         self._coming.pop(entry.id, None)
         if coming is not None:
             self._coming[entry.id] = entry.due(coming).timestamp()
@@ -292,17 +293,21 @@ def _plan(entry: Entry, last: datetime, now: datetime) -> _Plan:
 
 def _due(entry: Entry, last: datetime, now: datetime) -> tuple[list[datetime], datetime | None]:
     """The slots after `last` that are due, of many the first and the last 101; and the next."""
-    first, span = entry.timing.next_after(last), timedelta(seconds=MOST_MISSED)
-    while True:  # there may be too many to walk through: look at the last 100 s, 200 s, …
-        since = max(last, now - span)
-        found = takewhile(lambda slot: entry.due(slot) <= now, entry.timing.after(since))
-        slots = list(deque(found, maxlen=MOST_MISSED + 1))
-        if since == last or len(slots) > MOST_MISSED:
+    found: list[datetime] = []
+    for slot in entry.timing.after(last):
+        if entry.due(slot) > now:
+            return found, slot
+        found.append(slot)
+        if len(found) > MOST_MISSED + 1:
             break
+    else:
+        return found, None
+    span, slots = timedelta(seconds=MOST_MISSED), deque[datetime]()
+    while len(slots) <= MOST_MISSED:  # there may be too many to walk: look at 100 s, 200 s, …
+        due = takewhile(lambda slot: entry.due(slot) <= now, entry.timing.after(now - span))
+        slots = deque(due, maxlen=MOST_MISSED + 1)
         span *= 2
-    if first and slots and slots[0] != first:
-        slots.insert(0, first)
-    return slots, entry.timing.next_after(slots[-1] if slots else last)
+    return [found[0], *slots], entry.timing.next_after(slots[-1])
 
 
 class _Stored(NamedTuple):
@@ -333,15 +338,10 @@ class _Stored(NamedTuple):
         """
         this_second, score = now.replace(microsecond=0), self.score
         if self.times == entry.timing.identity.encode():
-            with suppress(ValueError, TypeError, OverflowError, OSError):
-                return clock.from_wall(float(self.slot)), ()  # type: ignore[arg-type]
-            with suppress(ValueError, TypeError, OverflowError, OSError):
-                # A release before this one kept no slot: the entry waits for the one at its score.
-                return clock.from_wall(int(score - entry.jitter_s)) - _ONE_S, ()  # type: ignore[operator]
-            return this_second, ()
+            return _moment(self.slot) or this_second, ()
         missed = []
         if self.times and score is not None and score <= now.timestamp():
-            due = clock.from_wall(int(self.coming or score))
+            due = (_moment(self.coming) or _moment(score) or now).replace(microsecond=0)
             if entry.timing.next_after(due - _ONE_MS) == due:
                 return due - _ONE_S, ()
             missed.append(_missed(entry, due, _RETIMED))
@@ -350,19 +350,22 @@ class _Stored(NamedTuple):
         return this_second, missed
 
 
+def _moment(raw: Any) -> datetime | None:
+    with suppress(ValueError, TypeError, OverflowError, OSError):
+        return clock.from_wall(float(raw))
+    return None  # missing, or not data of ours
+
+
 def _stored(redis: Redis, some: Sequence[Entry]) -> list[_Stored]:
     with redis.pipeline(transaction=False) as pipe:
         for entry in some:
-            pipe.hmget(keys.job(entry.id), keys.ENTRY_FIELD, keys.TIMES_FIELD)
+            pipe.hget(keys.job(entry.id), keys.ENTRY_FIELD)
             pipe.hmget(keys.entry_state(entry.id), "times", "slot", "next")
             pipe.zscore(keys.ENTRIES, entry.id)
         found = iter(answers(pipe))
-    stored = []
-    for job, state, score in zip(found, found, found, strict=True):
-        definition, old_times = job or (None, None)
-        times, slot, coming = state or (None, None, None)
-        stored.append(_Stored(definition, times or old_times, slot, coming, score))
-    return stored
+    facts = zip(found, found, found, strict=True)
+    nothing = (None, None, None)
+    return [_Stored._make([what, *(state or nothing), score]) for what, state, score in facts]
 
 
 def wake(redis: Any) -> None:

@@ -11,7 +11,7 @@
 local in_force = try('GET', KEYS[1])
 if ARGV[1] ~= '' and not (type(in_force) == 'string' and string.find(in_force, ARGV[1], 1, true)) then return nil end
 
-local HISTORY, FIRST_LOOK_S, LONGEST_REASON = 1000, 1, 150
+local HISTORY, FIRST_LOOK_S, LONGEST_REASON, LAST_S = 1000, 1, 150, 253402300799  -- the end of 9999
 local ENTRIES = RQ .. 'scheduler:scheduled_jobs'
 local WAITS = {queued = 'queued', scheduled = 'waiting to be retried', deferred = 'waiting', ready_to_enqueue = 'waiting',
   rate_limited = 'waiting for a slot'}
@@ -76,7 +76,8 @@ local function account_for(entry)
   end
   local paused, skip, last, ahead, asked, times, before, counted, made, done =
     unpack(call('HMGET', key, 'paused', 'skip', 'last', 'ahead', 'asked', 'times', 'slot', 'counted', 'ticks', 'done'))
-  paused, skip, before = why_paused(key, paused), tonumber(skip) or 0, tonumber(before) or 0
+  paused, skip, before = why_paused(key, paused), tonumber(skip) or 0, tonumber(before)
+  if not (before and before >= 0 and before <= LAST_S) then before, times = 0, nil end  -- missing, or odd
   made = counted == entry.times and tonumber(made) or 0
   local slot, reasons = before, {}
 

@@ -238,6 +238,20 @@ def test_an_entry_that_cannot_be_read_is_shown_as_changed(text, declare, redis):
     assert differences(redis, read([daily()]))[0].kind == "same"
 
 
+@pytest.mark.parametrize("field", ["slot", "next", "times"])
+@pytest.mark.parametrize("odd", ["soon", "1e999", b"\xff", ""])
+def test_an_odd_field_of_an_entrys_state_stops_no_start(field, odd, declare, redis):
+    declare(daily(), now=MONDAY - MINUTE)
+    redis.hset(keys.entry_state(ENTRY), field, odd)
+    declare(daily("0 7 * * *"), now=MONDAY + MINUTE)
+    assert next_at(redis) == MONDAY + HOUR
+
+    redis.hset(keys.entry_state(ENTRY), field, odd)
+    declare(daily("0 7 * * *"), now=MONDAY + MINUTE)
+    assert next_at(redis) == MONDAY + HOUR
+    assert len(declare.schedule.enqueue_due(MONDAY + HOUR)) == 1
+
+
 # What Redis has lost
 
 
@@ -281,20 +295,6 @@ def test_a_lost_state_is_taken_up_where_it_was(declare, run_next, redis):
 
     assert made.outcome == "enqueued"
     assert len(set(redis.lrange(keys.queue("default"), 0, -1))) == 2
-
-
-def test_what_a_release_before_this_one_has_left_is_understood(declare, redis):
-    """Its entries waited for the slot at their score, and had no last slot."""
-    [entry] = read([daily()])
-    identity = entry.timing.identity
-    redis.hset(keys.job(ENTRY), mapping={keys.TIMES_FIELD: identity, keys.ENTRY_FIELD: "{}"})
-    redis.zadd(keys.ENTRIES, {ENTRY: MONDAY.timestamp()})
-    redis.sadd(keys.DECLARED, ENTRY)
-    redis.hset(keys.entry_state(ENTRY), "last", "sum-20261122T060000Z")
-
-    assert declare(daily(), now=MONDAY + MINUTE)["changed"] == 1
-    [made] = declare.schedule.enqueue_due(MONDAY + MINUTE)
-    assert (made.slot, made.outcome) == (MONDAY, "enqueued")
 
 
 def test_a_redis_that_was_set_back_to_before_a_deploy_gets_its_schedule_again(lead, redis):

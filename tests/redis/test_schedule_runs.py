@@ -61,18 +61,20 @@ def test_each_missed_slot_is_a_job_of_its_own_if_asked(declare, catch_up, redis)
     assert len(set(queued(redis))) == 7
 
 
+@pytest.mark.parametrize("interval_s", [1, 7])
 def test_of_a_long_absence_the_last_hundred_runs_are_recorded_and_where_it_began(
-    declare, catch_up, redis
+    declare, catch_up, redis, interval_s
 ):
-    declare(every(1, numbers.add, args=[2, 3]))
+    declare(every(interval_s, numbers.add, args=[2, 3], start=LAST_SLOT - 60 * WEEK))
     missed, made = catch_up(60)
     recorded = entries.history(redis, NAME, 1000)
 
     assert (len(recorded), missed.slots) == (102, 101)
     assert recorded[-1].slot == LAST_SLOT - 60 * WEEK
     assert recorded[-1].reason.startswith("no scheduler ran; of those that follow, the last 100 ")
-    assert recorded[0].slot - recorded[-2].slot == timedelta(seconds=100)
-    assert declare.schedule.next_due == made.slot.timestamp() + 1
+    assert recorded[0].slot - recorded[-2].slot == timedelta(seconds=100 * interval_s)
+    assert len({one.slot for one in recorded}) == 102
+    assert declare.schedule.next_due == made.slot.timestamp() + interval_s
 
 
 def test_at_most_a_hundred_missed_runs_are_enqueued_and_these_are_the_last(
