@@ -61,6 +61,20 @@ def _second_text(whole_s: int) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(whole_s))
 
 
+def rq_seconds(raw: bytes) -> float | None:
+    """Seconds since the epoch of what `rq_text` writes; None for any other text."""
+    try:
+        whole_s = _second_of(raw[:19])
+        return whole_s + int(raw[20:26]) / 1e6 if raw[19:20] == b"." and raw[26:] == b"Z" else None
+    except ValueError:
+        return None
+
+
+@lru_cache(maxsize=1000)
+def _second_of(raw: bytes) -> int:
+    return int(datetime.fromisoformat(f"{raw.decode()}+00:00").timestamp())
+
+
 def pause(duration_s: float) -> None:
     """Wait that long."""
     time.sleep(duration_s)

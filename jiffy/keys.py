@@ -64,6 +64,7 @@ wake = _named(f"{OWN}wake:")  # list: a token for each sleeping worker that must
 join = _named(f"{OWN}join:")  # hash: how a waiting job is released, and the others' results
 pending = _named(f"{OWN}pending:")  # sorted set by number: what a job still waits for
 parked = _named(f"{OWN}parked:")  # sorted set: the jobs of a paused function, first come first
+history = _named(f"{OWN}history:")  # see history.py
 unique = _named(f"{OWN}unique:")  # the job that stands for a unique call
 sent = _named(f"{OWN}sent:")  # for a minute: what a call has returned, if its job may be gone
 

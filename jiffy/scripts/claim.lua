@@ -5,7 +5,7 @@
 --       ('': none): it keeps what it holds of that batch up to this one, since the outcomes that are sent with this may
 --       not have been written
 -- Returns: are workers suspended (0 or 1); is there more to look at now (0 or 1); what to do beside jobs ({queue, what,
---          how often it was begun}, or {}); the functions that are paused; of each job its kind, id, execution, queue, data, timeout and result_ttl,
+--          how often it was begun}, or {}); the functions that are paused; of each job its kind, id, execution, queue, data, timeout, result_ttl and enqueued_at,
 --          first the lengths of all these (32 bits each), then all of them in one.  Kinds: plain; full (it has what few jobs have: read
 --          it all); corrupt; expired (canceled already: the reason stands in place of its data)
 --include lib
@@ -38,9 +38,10 @@ end
 
 local parts, lengths, holds, members, scores = {}, {}, {}, {}, {}
 local claimed, longest_ttl_s = 0, 0
-local function answer(kind, id, execution, queue, data, timeout, result_ttl)
-  lengths[#lengths + 1] = struct.pack('>I4I4I4I4I4I4I4', #kind, #id, #execution, #queue, #data, #timeout, #result_ttl)
-  parts[#parts + 1] = kind .. id .. execution .. queue .. data .. timeout .. result_ttl
+local function answer(kind, id, execution, queue, data, timeout, result_ttl, enqueued)
+  lengths[#lengths + 1] = struct.pack('>I4I4I4I4I4I4I4I4', #kind, #id, #execution, #queue, #data, #timeout, #result_ttl,
+    #enqueued)
+  parts[#parts + 1] = kind .. id .. execution .. queue .. data .. timeout .. result_ttl .. enqueued
 end
 
 -- For how long RQ is to believe in an execution, as get_heartbeat_ttl of its Worker or SimpleWorker.  By time limit, as
@@ -74,7 +75,7 @@ local function claim(queue, id)
   local key = job_key(id)
   local job = fields(key, 'data', 'timeout', 'result_ttl', 'success_callback_name', 'failure_callback_name',
     'stopped_callback_name', 'repeats_left', 'webhooks', 'dependency_ids', 'rate_limit_key', 'jiffy:join', 'ttl',
-    'jiffy:alone', 'jiffy:expires', 'jiffy:rescue')
+    'jiffy:alone', 'jiffy:expires', 'jiffy:rescue', 'enqueued_at')
   local kind = kind_of(job)
   if kind == 'corrupt' and job and call('EXISTS', key) == 0 then return nil end  -- it was deleted
   job = job or {}
@@ -94,7 +95,7 @@ local function claim(queue, id)
   local expires_s = tonumber(job[14])
   local deadline = expires_s and call('ZSCORE', OWN .. 'expiring', id)
   if deadline and tonumber(deadline) < tonumber(NOW) then
-    answer('expired', id, execution, queue, need().expire(queue, id, expires_s), '', '')
+    answer('expired', id, execution, queue, need().expire(queue, id, expires_s), '', '', '')
     return nil
   end
   if deadline then call('ZREM', OWN .. 'expiring', id) end
@@ -115,7 +116,7 @@ local function claim(queue, id)
   call('EXPIRE', records, records_ttl)
   members[#members + 1] = member
   holds[#holds + 1], holds[#holds + 2] = member, queue
-  answer(kind, id, execution, queue, job[1] or '', job[2] or '', job[3] or '')
+  answer(kind, id, execution, queue, job[1] or '', job[2] or '', job[3] or '', job[16] or '')
   return is_alone and 'alone'
 end
 

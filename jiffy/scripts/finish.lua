@@ -3,6 +3,7 @@
 -- ARGV: the worker's name; the plans as JSON, each a list: see `row` in finish.py
 -- Returns how many of them counted
 --include lib
+--include history
 -- Included late: few jobs need it.
 local rare
 local function need()
@@ -18,6 +19,7 @@ local KINDS = {'1', '2', '3', '4', '5'}
 local NONE = {}
 local counts, worked_s, registries = {successful = 0, failed = 0}, 0, {}
 local done, settled, ended_in, limits = 0, {}, {}, {}
+local attempts = {}  -- by queue and group: {a job's id, their number, how long they ran}
 
 -- For each ttl_s: itself and the moment when it ends, as strings, since a number costs Redis more each time than all else
 -- that is done with it.
@@ -90,7 +92,7 @@ local function look_up()
 end
 
 -- Its parameters are a plan's fields, in order.
-local function finish(queue, id, execution, status, started, ended, started_s, ended_s, ttl_s, kind, value, more)
+local function finish(queue, id, execution, status, started, ended, started_s, ended_s, ttl_s, kind, group, value, more)
   local key, member = job_key(id), member_of(id, execution)
   look_up_ttl(ttl_s)
   -- If not, it has ended or is another worker's by now: nothing of this counts.
@@ -128,21 +130,31 @@ local function finish(queue, id, execution, status, started, ended, started_s, e
   table.insert(ended_in[queue], {member, queue, id, execution})
   if more.limit then limits[id] = more.limit end
   if not is_own then return end
+  local ran_s = ended_s - started_s
+  local groups = attempts[queue] or {}
+  attempts[queue] = groups
+  local same = groups[group] or {id, 0, 0}
+  groups[group] = same
+  same[2], same[3] = same[2] + 1, same[3] + ran_s
   for _, what in ipairs(more.todo or NONE) do remember(queue, what .. ' ' .. id) end
   local count = more.count or 'successful'
-  if counts[count] then counts[count], worked_s = counts[count] + 1, worked_s + (ended_s - started_s) end
+  if counts[count] then counts[count], worked_s = counts[count] + 1, worked_s + ran_s end
   done = done + 1
 end
 
 even_if_full()
 if #outcomes > 0 then look_up() end
 for _, outcome in ipairs(outcomes) do
-  outcome[12] = outcome[12] or NONE
-  finish(unpack(outcome, 1, 12))
+  outcome[13] = outcome[13] or NONE
+  finish(unpack(outcome, 1, 13))
 end
 for registry, list in pairs(registries) do try('ZADD', registry, unpack(list)) end
 for queue, ended in pairs(ended_in) do end_executions(queue, ended) end
 for id, limit in pairs(limits) do need().free_slot(limit, id) end
+for queue, groups in pairs(attempts) do
+  groups[''] = nil
+  for group, same in pairs(groups) do count_attempts(queue, same[1], group, same[2], same[3]) end
+end
 if #settled > 0 then forget_held(worker, settled) end
 if #settled > 0 and call('EXISTS', KEYS[1]) == 1 then
   if call('EXISTS', OWN .. 'held:' .. worker) == 0 then try('HSET', KEYS[1], 'state', 'idle') end

@@ -7,6 +7,7 @@
 -- Returns the ids that are back on their queues, and what is left for the caller to fail: {queue, id, execution, causes}
 -- Or the names of the dead; none if somebody has just looked
 --include lib
+--include history
 even_if_full()
 
 -- Where no supervisor has looked for a while, Redis was away and so are all leases: those who live get the time to renew them,
@@ -57,7 +58,12 @@ for i = #held, 1, -1 do
     left[#left + 1] = {queue, id, execution, causes}
   else
     if is_there and is_unknown and #held > 1 then try('HSET', key, 'jiffy:alone', 1) end
-    if requeue(worker, held[i]) then back[#back + 1] = is_there and id or nil else kept = kept + 1 end
+    if not requeue(worker, held[i]) then
+      kept = kept + 1
+    elseif is_there then
+      back[#back + 1] = id
+      if execution == culprit then count_attempts(queue, id, 'interrupted -1 -1 ?', 1, 0) end
+    end
   end
 end
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from jiffy import keys
+from jiffy import clock, keys
 from jiffy.redis_io import Link, command, script_command
 
 LEASE_S = 10
@@ -18,7 +18,7 @@ ONLY_FINISH = -1
 DEFAULT_TIMEOUT_S = 180
 # Some 300 years; much more than that is no number of seconds for Redis.
 LONGEST_S = 10**10
-_LENGTHS = struct.Struct(">7I")
+_LENGTHS = struct.Struct(">8I")
 
 
 @dataclass(slots=True)
@@ -36,6 +36,7 @@ class Claimed:
     data: bytes
     timeout_s: float
     result_ttl_s: int
+    enqueued_s: float | None = None
 
     @property
     def batch(self) -> int:
@@ -143,7 +144,7 @@ class Claimer:
 
     def _claimed(
         self, kind: bytes, job_id: bytes, execution: bytes, queue: bytes, data: bytes,
-        timeout: bytes, result_ttl: bytes,
+        timeout: bytes, result_ttl: bytes, enqueued: bytes,
     ) -> Claimed:  # fmt: skip
         try:
             timeout_s = float(timeout or DEFAULT_TIMEOUT_S)
@@ -155,7 +156,7 @@ class Claimer:
             kind, timeout_s, result_ttl_s = b"corrupt", DEFAULT_TIMEOUT_S, self._result_ttl_s
         return Claimed(
             kind.decode(), text(job_id), execution.decode(), text(queue), data, timeout_s,
-            result_ttl_s,
+            result_ttl_s, clock.rq_seconds(enqueued),
         )  # fmt: skip
 
 

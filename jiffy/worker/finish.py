@@ -16,7 +16,7 @@ import rq
 from rq.defaults import DEFAULT_FAILURE_TTL
 from rq.results import Result
 
-from jiffy import clock, keys, tracebacks
+from jiffy import clock, history, keys, tracebacks
 from jiffy.producer.retry import Retry, Rules
 from jiffy.worker.claim import LONGEST_S, Claimed
 
@@ -29,6 +29,7 @@ DETAILS = (
     keys.REASON_FIELD,
 )  # fmt: skip
 _MOST_REASON = 4000  # characters
+_LONGEST_NAME = 300  # characters of a function
 _NONE = 0
 # A job whose result is not kept is kept for that long, until its webhooks are sent.
 _FOR_WEBHOOKS_S = 60
@@ -139,15 +140,32 @@ def row(outcome: Outcome) -> str:
         if status != "finished" and details.keeps_results:
             more["keep_result"] = True
     # Put together by hand: this is done once for each job, and json.dumps takes twice as long.
+    group = f'"{_group(outcome, status)}"' if status in _ENDS else '""'
     result = "false" if packed is None else f'"{b64encode(packed).decode()}"'
     return (
         f"[{_quoted(job.queue)},{_quoted(job.job_id)},"
         f'{_quoted(job.execution)},"{status}",'
         f'"{clock.rq_text(outcome.started_s)}","{clock.rq_text(outcome.ended_s)}",'
         # As strings: Valkey's Lua writes a number like these as 1.7e+9.
-        f'"{outcome.started_s!r}","{outcome.ended_s!r}",{ttl_s},{kind},{result}'
+        f'"{outcome.started_s!r}","{outcome.ended_s!r}",{ttl_s},{kind},{group},{result}'
         f"{',' + json.dumps(more) if more else ''}]"
     )
+
+
+_ENDS = {
+    "finished": "done", "failed": "failed", "stopped": "failed", "retried": "retried",
+    "requeued": "interrupted",
+}  # fmt: skip
+
+
+def _group(outcome: Outcome, status: str) -> str:
+    """What history.lua counts it with."""
+    started_s, enqueued_s, name = outcome.started_s, outcome.job.enqueued_s, outcome.func_name
+    waited = -1 if enqueued_s is None else history.bucket(started_s - enqueued_s)
+    ran = -1 if status == "requeued" else history.bucket(outcome.ended_s - started_s)
+    # Stock RQ may have put any text into a job's data.
+    is_path = len(name) <= _LONGEST_NAME and (name == "?" or name.replace(".", "").isidentifier())
+    return f"{_ENDS[status]} {waited} {ran} {name if is_path else history.OTHER}"
 
 
 _Plan = tuple[str, int, int, bytes | None, dict[str, Any]]
@@ -214,7 +232,8 @@ def _unwritten(outcome: Outcome) -> _Plan:
     """It goes back to the front, or waits for its function, as if it had never begun; or it had
     ended before.
     """
-    return outcome.what, 0, _NONE, None, {"count": "", "func": outcome.func_name}
+    func = {"func": outcome.func_name} if outcome.what == "parked" else {}
+    return outcome.what, 0, _NONE, None, {"count": "", **func}
 
 
 def _over(outcome: Outcome, status: str, kind: Result.Type) -> _Plan:

@@ -20,7 +20,7 @@ from rq.logutils import setup_loghandlers
 from rq.serializers import JSONSerializer
 from rq.worker import BaseWorker
 
-from jiffy import clock, keys, log, redis_io, rq_compat
+from jiffy import clock, history, keys, log, redis_io, rq_compat
 from jiffy.hooks import NO_HOOKS, Hooks, around_child, checked
 from jiffy.producer import project
 from jiffy.producer.enqueue import DEFAULT_QUEUES
@@ -235,6 +235,7 @@ class SimpleWorker(_Face, rq.SimpleWorker):
 
     def _do_maintenance(self) -> bool:
         super()._do_maintenance()
+        history.pack(self.connection)
         while Recovery(Link(self.connection)).maintain(self.queue_keys(), 1):
             pass
         return True

@@ -13,7 +13,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 from rq.command import PUBSUB_CHANNEL_TEMPLATE
 
-from jiffy import clock, keys, log
+from jiffy import clock, history, keys, log
 from jiffy.redis_io import Link, is_away, script_command
 from jiffy.worker import process
 from jiffy.worker.child import AGAIN
@@ -61,6 +61,7 @@ class Supervisor:
             _Timer(SWEEP_EVERY_S, self._recovery.sweep),
             _Timer(MAINTAIN_EVERY_S, self._maintain),
             _Timer(MEMORY_EVERY_S, self._watch_memory),
+            _Timer(history.PACK_EVERY_S, lambda: history.pack(redis)),
             _Timer(WAKE_EVERY_S, self._wake_sleepers),
             _Timer(DUE_EVERY_S, self._enqueue_due),
         ]

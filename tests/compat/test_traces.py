@@ -72,4 +72,4 @@ def undocumented(scenario, differences):
 def _pattern(where):
     """`path` allows a difference everywhere, `scenario: path` in one scenario; `*` is anything."""
     anywhere = where if ": " in where else f"*: {where}"
-    return re.compile(re.escape(anywhere).replace(r"\*", ".*"))
+    return re.compile(re.escape(anywhere).replace(r"\*", ".*"), re.DOTALL)

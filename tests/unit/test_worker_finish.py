@@ -13,7 +13,7 @@ from jiffy.worker.finish import DETAILS, NO_DETAILS, Details, Outcome
 from jiffy.worker.run import func_name_of
 
 JOB = Claimed("full", "one", "0123456789abcdef" + "0000002a" + "00000007", "low", b"", 180, 500)
-STATUS, MORE = 3, 11
+STATUS, MORE = 3, 12
 
 
 def details(**fields):

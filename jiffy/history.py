@@ -1,0 +1,333 @@
+"""History: how many attempts ended how, and how long they waited and ran, over hours and months.
+
+The workers count by the minute, in the round trip that finishes jobs (history.lua).  Once a minute
+is over, a supervisor packs it: into minutes, kept for a week, hours for 90 days, days for two
+years.  A chunk of one of these is a hash in Redis, with one string for each function, each queue
+and the total; how long attempts took is kept as a histogram whose buckets double in width.
+"""
+
+import zlib
+from array import array
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import chain
+from typing import Any, Literal
+
+from redis import Redis
+from redis.exceptions import WatchError
+
+from jiffy import clock, keys
+
+By = Literal["total", "queue", "function"]
+Span = Literal["1h", "24h", "7d", "90d"]
+ENDS = ("done", "failed", "retried", "interrupted")
+OTHER = "other"  # what is beyond the most
+MOST_SERIES = 100  # functions, and as many queues
+PACK_EVERY_S = 10
+_DAY_S = 86400
+# Names of functions that have not run for so long make room for others.
+_FORGOTTEN_AFTER_S = 7 * _DAY_S
+_UNPACKED = 30  # minutes that may wait to be packed; Redis deletes those that are older
+_BUCKETS = 32  # the first is up to 0.1 ms, the last from 29 hours on
+_RAN_MS = len(ENDS)
+_WAITED, _RAN = 32, 64  # where the columns of the histograms begin
+_CODES = [(code, 256 ** array(code).itemsize) for code in "BHIQ"]
+
+Columns = dict[int, list[int]]
+
+
+@dataclass(frozen=True)
+class _Tier:
+    step_s: int
+    slots: int  # in a chunk
+    kept_s: int
+
+    def key(self, chunk: int) -> str:
+        return keys.history(f"{self.step_s}:{chunk}")
+
+
+_MINUTES = _Tier(60, 60, 7 * _DAY_S)
+_HOURS = _Tier(3600, 96, 90 * _DAY_S)
+_DAYS = _Tier(_DAY_S, 64, 730 * _DAY_S)
+_TIERS = (_MINUTES, _HOURS, _DAYS)
+# The tier, the length of a point, and how many there are; the tier that shows the busiest.
+_SPANS = {
+    "1h": (_MINUTES, 60, 60, _MINUTES),
+    "24h": (_MINUTES, 900, 96, _HOURS),
+    "7d": (_HOURS, 3600, 168, _HOURS),
+    "90d": (_DAYS, _DAY_S, 90, _DAYS),
+}
+
+
+@dataclass(frozen=True)
+class Times:
+    """How long attempts took, in seconds; None where none was measured."""
+
+    p50_s: float | None
+    p95_s: float | None
+    p99_s: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Point:
+    """Attempts that ended in the `seconds` after `start`: how many, and how long they took.
+
+    `ran_s` is the time that they ran together; percentiles are as exact as a bucket is wide.
+    """
+
+    start: datetime
+    seconds: int
+    done: int
+    failed: int
+    retried: int
+    interrupted: int
+    ran_s: float
+    waited: Times
+    ran: Times
+
+
+@dataclass(frozen=True)
+class Series:
+    """Points, the oldest first and the last one under way; and all of them together."""
+
+    points: tuple[Point, ...]
+    whole: Point
+
+
+def read(redis: Redis, by: By = "total", name: str = "", span: Span = "1h") -> Series:
+    """What became of all attempts, or those of one queue or function, in one round trip.
+
+    Points are a minute, 15 minutes, an hour or a day long, and are there also where nothing ran.
+    """
+    tier, step_s, count, _ = _SPANS[span]
+    series = _series(by, name)
+    columns, first_s = _columns(redis, tier, step_s, count, series)
+    found = columns.get(series, {})
+    width = step_s // tier.step_s
+    points = [
+        _point(first_s + place * step_s, step_s, found, place * width, width)
+        for place in range(count)
+    ]
+    return Series(tuple(points), _point(first_s, step_s * count, found, 0, width * count))
+
+
+def busiest(
+    redis: Redis, span: Span = "24h", by: Literal["function", "queue"] = "function"
+) -> dict[str, Point]:
+    """What each function or queue did in this time, in one round trip; what ran longest first."""
+    _, step_s, count, tier = _SPANS[span]
+    count = step_s * count // tier.step_s
+    columns, first_s = _columns(redis, tier, tier.step_s, count, None)
+    points = {
+        series[2:]: _point(first_s, tier.step_s * count, found, 0, count)
+        for series, found in columns.items()
+        if series.startswith(_series(by, "")) and any(map(any, found.values()))
+    }
+    return dict(sorted(points.items(), key=lambda one: one[1].ran_s, reverse=True))
+
+
+def bucket(seconds: float) -> int:
+    """The number of the bucket that counts so long a time."""
+    return min(_BUCKETS - 1, int(seconds * 10_000).bit_length()) if seconds > 0 else 0
+
+
+def pack(redis: Redis) -> None:
+    """Pack the minutes that are over.  Any number of processes may do this at once.
+
+    Raises redis-py's errors; what was not packed then is packed the next time.
+    """
+    if not redis.set(keys.history("packing"), 1, nx=True, px=PACK_EVERY_S * 900):
+        return
+    this = int(redis.time()[0]) // 60
+    minutes = range(this - _UNPACKED, this)
+    with redis.pipeline(transaction=False) as pipe:
+        for minute in minutes:
+            pipe.exists(_now_key(minute))
+        found = pipe.execute()
+    for minute, is_there in zip(minutes, found, strict=True):
+        if is_there:
+            _pack_minute(redis, minute)
+
+
+def _pack_minute(redis: Redis, minute: int) -> None:
+    key, at_s = _now_key(minute), minute * 60
+    with redis.pipeline() as pipe:
+        pipe.watch(key)
+        raw: Any = pipe.hgetall(key)
+        if not raw:  # another process has packed it meanwhile
+            return
+        known: Any = pipe.zrange(keys.history("names"), 0, -1, withscores=True)
+        counted = _bounded(_counted(raw), {name.decode(): seen for name, seen in known}, at_s)
+        chunks = [(tier, *divmod(at_s // tier.step_s, tier.slots)) for tier in _TIERS]
+        stored: Any = [pipe.hmget(tier.key(chunk), list(counted)) for tier, chunk, _ in chunks]
+        pipe.multi()
+        for (tier, chunk, slot), blobs in zip(chunks, stored, strict=True):
+            packed: dict[Any, Any] = {}
+            for (series, counts), blob in zip(counted.items(), blobs, strict=True):
+                columns = _unpacked(blob, tier.slots)
+                for index, count in counts.items():
+                    columns.setdefault(index, [0] * tier.slots)[slot] += count
+                packed[series] = _packed(columns)
+            if packed:
+                pipe.hset(tier.key(chunk), mapping=packed)
+                pipe.expire(tier.key(chunk), tier.kept_s + tier.slots * tier.step_s)
+        names = {series: at_s for series in counted if series != _TOTAL}
+        if names:
+            pipe.zadd(keys.history("names"), names)
+        pipe.zremrangebyscore(keys.history("names"), "-inf", at_s - _FORGOTTEN_AFTER_S)
+        pipe.delete(key)
+        with suppress(WatchError):  # the same
+            pipe.execute()
+
+
+_TOTAL = "t:"
+
+
+def _series(by: str, name: str) -> str:
+    return f"{by[0]}:{name}"
+
+
+def _now_key(minute: int) -> str:
+    return keys.history(f"now:{minute}")
+
+
+def _counted(raw: Mapping[bytes, bytes]) -> dict[str, dict[int, int]]:
+    """A minute's counts, by series and column."""
+    counted: dict[str, dict[int, int]] = defaultdict(lambda: defaultdict(int))
+    for field, value in raw.items():
+        name, _, queue = field.decode("utf-8", "replace").partition("\n")
+        try:
+            what, waited, ran, function = name.split(" ", 3)
+            count = int(value)
+            columns = [_RAN_MS] if what == "ran_ms" else [ENDS.index(what)]
+            columns += [_WAITED + int(waited)] if waited.isdigit() else []
+            columns += [_RAN + int(ran)] if ran.isdigit() else []
+        except ValueError:  # not data of ours
+            continue
+        for series in (_TOTAL, _series("queue", queue), _series("function", function)):
+            for column in columns:
+                counted[series][column] += count
+    return counted
+
+
+def _bounded(
+    counted: dict[str, dict[int, int]], known: Mapping[str, float], at_s: int
+) -> dict[str, dict[int, int]]:
+    """The same, where functions and queues beyond the most count as others."""
+    bounded: dict[str, dict[int, int]] = defaultdict(lambda: defaultdict(int))
+    kinds = {kind: sum(name.startswith(kind) for name in known) for kind in ("q:", "f:")}
+    for series, counts in counted.items():
+        kind = series[:2]
+        if series not in known and kind in kinds:
+            is_new = kinds[kind] < MOST_SERIES
+            kinds[kind] += is_new
+            series = series if is_new else kind + OTHER
+        for column, count in counts.items():
+            bounded[series][column] += count
+    return bounded
+
+
+def _columns(
+    redis: Redis, tier: _Tier, step_s: int, count: int, only: str | None
+) -> tuple[dict[str, Columns], int]:
+    """Columns by series (or `only` one), of the slots of a tier from the first of `count` points
+    on; and when that begins.
+    """
+    now_s = int(redis.time()[0])
+    first_s = (now_s // step_s - count + 1) * step_s
+    first, width = first_s // tier.step_s, count * step_s // tier.step_s
+    chunks = range(first // tier.slots, (first + width - 1) // tier.slots + 1)
+    minutes = range(now_s // 60 - _UNPACKED, now_s // 60 + 1)
+    with redis.pipeline() as pipe:  # a transaction: what is packed meanwhile counts once
+        for chunk in chunks:
+            pipe.hgetall(tier.key(chunk)) if only is None else pipe.hget(tier.key(chunk), only)
+        for minute in minutes:
+            pipe.hgetall(_now_key(minute))
+        answers = pipe.execute()
+    found: dict[str, Columns] = {}
+    packed = [answer if only is None else {only.encode(): answer} for answer in answers]
+    parts = [_of_chunk(*one, tier, first) for one in zip(chunks, packed, strict=False)]
+    parts += [
+        _of_minute(raw, minute * 60 // tier.step_s - first)
+        for minute, raw in zip(minutes, answers[len(chunks) :], strict=True)
+    ]
+    for series, index, slot, value in chain.from_iterable(parts):
+        if 0 <= slot < width and only in (None, series):
+            found.setdefault(series, {}).setdefault(index, [0] * width)[slot] += value
+    return found, first_s
+
+
+# Series, column, slot, count
+_Counts = Iterator[tuple[str, int, int, int]]
+
+
+def _of_chunk(chunk: int, blobs: Mapping[bytes, bytes], tier: _Tier, first: int) -> _Counts:
+    for series, blob in blobs.items():
+        for index, counts in _unpacked(blob, tier.slots).items():
+            for slot, count in enumerate(counts, chunk * tier.slots - first):
+                if count:
+                    yield series.decode("utf-8", "replace"), index, slot, count
+
+
+def _of_minute(raw: Mapping[bytes, bytes], slot: int) -> _Counts:
+    for series, columns in _counted(raw).items():
+        for index, count in columns.items():
+            yield series, index, slot, count
+
+
+def _packed(columns: Columns) -> bytes:
+    parts = []
+    for index, counts in sorted(columns.items()):
+        code = next(code for code, most in _CODES if max(counts) < most)
+        parts += [bytes([index, ord(code)]), array(code, counts).tobytes()]
+    return zlib.compress(b"".join(parts), 9)
+
+
+def _unpacked(blob: bytes | None, slots: int) -> Columns:
+    """The columns that `_packed` was given; none where Redis holds something else."""
+    columns: Columns = {}
+    try:
+        raw = zlib.decompressobj().decompress(blob or b"", 1_000_000)
+        while raw:
+            counts = array(chr(raw[1]))
+            size = 2 + slots * counts.itemsize
+            counts.frombytes(raw[2:size])
+            columns[raw[0]], raw = counts.tolist(), raw[size:]
+            if len(counts) != slots:
+                return {}
+    except (ValueError, IndexError, zlib.error):
+        return {}
+    return columns
+
+
+def _point(start_s: int, seconds: int, columns: Columns, first: int, width: int) -> Point:
+    sums = {index: sum(counts[first : first + width]) for index, counts in columns.items()}
+    ends = {what: sums.get(index, 0) for index, what in enumerate(ENDS)}
+    return Point(
+        start=clock.from_wall(start_s),
+        seconds=seconds,
+        **ends,
+        ran_s=sums.get(_RAN_MS, 0) / 1000,
+        waited=_times(sums.get(_WAITED + number, 0) for number in range(_BUCKETS)),
+        ran=_times(sums.get(_RAN + number, 0) for number in range(_BUCKETS)),
+    )
+
+
+def _times(counts: Iterable[int]) -> Times:
+    counts = list(counts)
+    total = sum(counts)
+    return Times(*(_percentile(counts, total, share) for share in (0.5, 0.95, 0.99)))
+
+
+def _percentile(counts: list[int], total: int, share: float) -> float | None:
+    """Where in its bucket it lies is a guess: as far as its rank there."""
+    rank = share * total
+    for number, count in enumerate(counts):
+        if count and rank <= count:
+            low = 0.0 if number == 0 else 2.0 ** (number - 1)
+            return (low + (2.0**number - low) * rank / count) / 10_000
+        rank -= count
+    return None

@@ -1,0 +1,154 @@
+"""History: what became of attempts, by the minute, the hour and the day."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from rq import Retry
+
+import jiffy
+from jiffy import history, keys
+from jiffy.worker.recovery import Death, Verdict
+from tests.jobs import worker as worker_jobs
+from tests.support.worker_support import child, claim, enqueue, finish, recovery
+
+NOTHING, FAIL = "tests.jobs.worker.nothing", "tests.jobs.worker.fail"
+
+
+@pytest.fixture
+def minute_ago(redis):
+    """Let time pass for what was counted so far: `minute_ago(3)` moves it three minutes back."""
+
+    def move(minutes=1):
+        for key in redis.keys(keys.history("now:*")):
+            before = key.rpartition(b":")[2]
+            redis.rename(key, keys.history(f"now:{int(before) - minutes}"))
+
+    return move
+
+
+def pack(redis):
+    redis.delete(keys.history("packing"))
+    history.pack(redis)
+
+
+def ends(point):
+    return point.done, point.failed, point.retried, point.interrupted
+
+
+def count(redis, minutes, group="done 3 4", function=NOTHING, queue="default", times=1):
+    """As if attempts had ended so many minutes ago."""
+    minute = redis.time()[0] // 60 - minutes
+    redis.hincrby(keys.history(f"now:{minute}"), f"{group} {function}\n{queue}", times)
+
+
+def test_attempts_are_counted_by_how_they_ended_and_packed_once(redis, minute_ago):
+    jiffy.enqueue(worker_jobs.nothing)
+    jiffy.enqueue.options(queue="low")(worker_jobs.fail)
+    jiffy.enqueue.options(queue="low", retry=Retry(max=1, interval=60))(worker_jobs.fail)
+    child(redis, queues=["default", "low"]).work()
+    before = [history.read(redis, by, name).whole for by, name in (("total", ""), ("queue", "low"))]
+    minute_ago()
+    with ThreadPoolExecutor(4) as packers:
+        list(packers.map(lambda _: pack(redis), range(8)))
+
+    assert [ends(point) for point in before] == [(1, 1, 1, 0), (0, 1, 1, 0)]
+    assert not redis.keys(keys.history("now:*"))
+    for span in ("1h", "24h", "7d", "90d"):
+        assert ends(history.read(redis, span=span).whole) == (1, 1, 1, 0)
+        assert ends(history.read(redis, "function", FAIL, span).whole) == (0, 1, 1, 0)
+        busiest = {name: ends(one) for name, one in history.busiest(redis, span).items()}
+        assert busiest == {NOTHING: (1, 0, 0, 0), FAIL: (0, 1, 1, 0)}
+
+
+def test_an_attempt_counts_once_however_often_it_is_reported(redis):
+    enqueue(redis)
+    [claimed] = claim(redis)
+
+    assert [finish(redis, claimed) for _ in range(3)] == [1, 0, 0]
+    assert ends(history.read(redis).whole) == (1, 0, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("verdict", "expected"),
+    [
+        (Verdict.COUNT, (0, 0, 0, 1)),
+        (Verdict.FREE, (0, 0, 0, 1)),
+        (Verdict.FAIL, (0, 1, 0, 0)),
+    ],
+)
+def test_an_attempt_whose_worker_died_counts_for_its_function(redis, verdict, expected):
+    jiffy.enqueue(worker_jobs.nothing)
+    [ran] = claim(redis)
+    recovery(redis).recover(
+        Death(worker="worker-1", cause="it died", execution=ran.execution, verdict=verdict)
+    )
+
+    assert ends(history.read(redis, "function", NOTHING).whole) == expected
+
+
+def test_how_long_attempts_waited_and_ran_is_read_from_their_histograms(redis):
+    for waited_s, ran_s, times in ((0.01, 0.2, 90), (2, 0.2, 8), (60, 30, 2)):
+        group = f"done {history.bucket(waited_s)} {history.bucket(ran_s)}"
+        count(redis, 1, group, times=times)
+    pack(redis)
+    whole = history.read(redis).whole
+
+    for times, expected in ((whole.waited, (0.01, 2, 60)), (whole.ran, (0.2, 0.2, 30))):
+        found = (times.p50_s, times.p95_s, times.p99_s)
+        assert all(0.5 <= one / sure <= 2 for one, sure in zip(found, expected, strict=True))
+    assert history.read(redis, "queue", "another").whole.ran.p50_s is None
+
+
+def test_a_point_has_what_happened_in_its_time(redis):
+    for minutes in (0, 1, 1, 20):
+        count(redis, minutes)
+    pack(redis)
+    hour, day = history.read(redis), history.read(redis, span="24h")
+
+    assert [point.done for point in hour.points if point.done] == [1, 2, 1]
+    assert [hour.points[-n].done for n in (1, 2, 21)] == [1, 2, 1]
+    assert [len(one.points) for one in (hour, day)] == [60, 96]
+    assert sum(point.done for point in day.points) == 4
+    assert hour.points[0].start + 59 * (hour.points[1].start - hour.points[0].start) == (
+        hour.points[-1].start
+    )
+
+
+def test_ten_thousand_functions_and_queues_do_not_make_it_grow(redis):
+    minute, pipe = redis.time()[0] // 60, redis.pipeline()
+    for number in range(10_000):
+        field = f"done 3 4 jobs.f{number}\nqueue-{number}"
+        pipe.hset(keys.history(f"now:{minute - 1 - number % 20}"), field, 1)
+    pipe.execute()
+    pack(redis)
+    busiest = history.busiest(redis, "1h")
+
+    assert ends(history.read(redis, span="1h").whole) == (10_000, 0, 0, 0)
+    assert len(busiest) == len(history.busiest(redis, "1h", "queue")) == history.MOST_SERIES + 1
+    assert sum(one.done for one in busiest.values()) == 10_000
+    assert ends(history.read(redis, "function", history.OTHER).whole)[0] >= 9000
+
+
+def test_a_minute_of_many_functions_stays_small(redis):
+    minute = redis.time()[0] // 60
+    for key in (minute, minute + 1):
+        fields = {f"done 3 4 jobs.f{number}\nlow": 1 for number in range(5001)}
+        redis.hset(keys.history(f"now:{key}"), mapping=fields)
+    enqueue(redis)
+    finish(redis, claim(redis)[0])
+
+    assert ends(history.read(redis, "function", history.OTHER).whole) == (1, 0, 0, 0)
+
+
+@pytest.mark.parametrize("value", [b"", b"\xff" * 50, b"[]"])
+def test_odd_data_is_left_out(redis, value):
+    count(redis, 1)
+    pack(redis)
+    for key in redis.keys(keys.history("*:*")):
+        if redis.type(key) == b"hash":
+            redis.hset(key, "t:", value)
+    redis.hset(keys.history(f"now:{redis.time()[0] // 60}"), b"odd \xff", value)
+    pack(redis)
+
+    assert ends(history.read(redis).whole) == (0, 0, 0, 0)
+    assert ends(history.read(redis, "function", NOTHING).whole) == (1, 0, 0, 0)
