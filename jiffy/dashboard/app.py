@@ -10,6 +10,7 @@ from jiffy import log, read, redis_io
 from jiffy.dashboard import api, auth, frame, problems, rq
 from jiffy.dashboard.pages import (
     FILTERS,
+    failures,
     health,
     home,
     job,
@@ -64,7 +65,7 @@ def create_app(config: Settings, pages: Iterable[Blueprint] = ()) -> Flask:
     app.after_request(_add_headers)
     problems.show(app)
     rq.mount(app)
-    ours = (home, job, jobs, queues, schedule, workers, system, login, health)
+    ours = (home, job, jobs, failures, queues, schedule, workers, system, login, health)
     for blueprint in (*(module.page for module in ours), api.blueprint, *pages):
         app.register_blueprint(blueprint)
     if config.dyno:  # its router sets these, and nothing else can reach us

@@ -15,10 +15,11 @@ from typing import NamedTuple
 from redis import Redis
 
 from jiffy import clock, read
+from jiffy.dashboard import tracebacks
 from jiffy.errors import InvalidValue
 from jiffy.read import Census, JobView
 
-FIELDS = ("fn", "state", "queue", "worker", "error", "id", "after", "before", "slower")
+FIELDS = ("fn", "state", "queue", "worker", "error", "group", "id", "after", "before", "slower")
 SHOWN = 50  # of a page
 _WINDOW = 500  # jobs that are looked at in a few round trips
 _FAR = 20  # windows, if a person asks to search further
@@ -90,7 +91,7 @@ class Filter:
 
     @property
     def reads_errors(self) -> bool:
-        return bool("error" in self.fields or self.words)
+        return bool(self.words or self.fields.keys() & {"error", "group"})
 
     @property
     def ids(self) -> list[str]:
@@ -158,6 +159,7 @@ _MATCHES: dict[str, Callable[[str, JobView], bool]] = {
     "queue": lambda value, job: fnmatchcase(job.queue, value),
     "worker": lambda value, job: _like(value, job.worker),
     "error": lambda value, job: _like(value, job.error),
+    "group": lambda value, job: value == "*" or tracebacks.group(job.error).key == value,
     "id": lambda value, job: _like(value, job.id),
     "after": lambda value, job: (job.latest or _NEVER) >= _moment(value),
     "before": lambda value, job: (job.latest or _NEVER) < _moment(value),

@@ -1,5 +1,6 @@
 """Tracebacks as people read them: their own code first."""
 
+import hashlib
 import re
 from typing import NamedTuple
 
@@ -38,9 +39,36 @@ def own_frames(traceback: str) -> list[Frame]:
     return [frame for frame in reversed(frames(traceback)) if frame.is_own]
 
 
-def kind(cause: str) -> str:
-    """The exception's name in the last line of a traceback, or else its first words."""
-    found = _CAUSE.match(cause)
-    if found and cause[found.end() : found.end() + 1] in (":", ""):
+def headline(traceback: str) -> str:
+    """The line that names the exception: the first one behind the last frame."""
+    last = next(reversed([*_FRAME.finditer(traceback)]), None)
+    behind = traceback[last.end() if last else 0 :].splitlines()
+    lines = [line for line in behind if line.strip() and not line[0].isspace()]
+    # Without frames it is the message of a worker, or of a traceback that was cut off.
+    return (lines or [""])[0 if last else -1].strip()
+
+
+def kind(traceback: str) -> str:
+    """The exception's name, or else the first words of what is there."""
+    line = headline(traceback)
+    found = _CAUSE.match(line)
+    if found and line[found.end() : found.end() + 1] in (":", ""):
         return found[0]
-    return " ".join(cause.split()[:4]) or "unknown"
+    return " ".join(line.split()[:6]) or "unknown"
+
+
+class Group(NamedTuple):
+    """What failures have in common: the exception, and the user's own code that it came from."""
+
+    kind: str
+    where: str
+
+    @property
+    def key(self) -> str:
+        """As it stands in URLs and filters."""
+        return hashlib.sha256("\0".join(self).encode("utf-8", "replace")).hexdigest()[:10]
+
+
+def group(traceback: str) -> Group:
+    own = next(iter(own_frames(traceback)), None)
+    return Group(kind(traceback), f"{own.short} in {own.name}" if own else "")

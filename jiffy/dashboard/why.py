@@ -1,10 +1,12 @@
 """Why a job is not running, and what happened to it so far: pure functions over what was read."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
 
 from jiffy import clock
+from jiffy.pauses import Pause
 from jiffy.read import MOST_BEFORE, Census, JobView, QueueCount
 
 _HAS_ENDED = {"finished", "failed", "stopped", "canceled"}
@@ -17,6 +19,7 @@ class Facts:
     job: JobView
     census: Census
     now: datetime
+    pauses: tuple[Pause, ...] = ()
 
     @property
     def queue(self) -> QueueCount | None:
@@ -42,8 +45,10 @@ def reasons(facts: Facts) -> list[Reason]:
     """Why the job is not running, the worst first; none if it runs, or is over."""
     job = facts.job
     if job.state == "queued":
-        missing = _no_worker(facts)
-        return missing + _behind(facts, is_served=not missing)
+        paused, missing = _paused(facts), _no_worker(facts)
+        is_parked = any(facts.job.called == one.name for one in facts.pauses)
+        behind = [] if is_parked else _behind(facts, is_served=not paused and not missing)
+        return paused + missing + behind
     if job.state == "scheduled":
         what = "the retry" if job.waits_for == "retry" else "its time"
         if job.due is None:
@@ -58,6 +63,18 @@ def reasons(facts: Facts) -> list[Reason]:
     if job.state == "ready_to_enqueue":
         return [Reason("What it waited for is over: a worker puts it on its queue next.")]
     return []
+
+
+def _paused(facts: Facts) -> list[Reason]:
+    found = []
+    for one in facts.pauses:
+        if one.name == (facts.job.queue if one.kind == "queue" else facts.job.called):
+            what = f"Queue “{one.name}”" if one.kind == "queue" else f"The function {one.name}"
+            until = f" until {one.until:%Y-%m-%d %H:%M} UTC" if one.until else ""
+            text = f"{what} is paused by {one.who}{until}: {one.why}."
+            command = f"jiffy resume {one.kind} {one.name}"
+            found.append(Reason(text, "Resume it:", command, one.until))
+    return found
 
 
 def _no_worker(facts: Facts) -> list[Reason]:
@@ -139,6 +156,6 @@ def _between(begin: datetime | None, end: datetime | None) -> float | None:
     return None if begin is None or end is None else max(0.0, (end - begin).total_seconds())
 
 
-def facts(job: JobView, census: Census) -> Facts:
+def facts(job: JobView, census: Census, pauses: Iterable[Pause] = ()) -> Facts:
     """As of now."""
-    return Facts(job, census, clock.now())
+    return Facts(job, census, clock.now(), tuple(pauses))

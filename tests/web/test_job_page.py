@@ -9,6 +9,7 @@ from rq.utils import utcformat
 
 from jiffy import Retry, clock, keys, part, read, result
 from jiffy.dashboard import tracebacks, why
+from jiffy.pauses import pause, resume
 from jiffy.producer.enqueue import enqueue
 from jobs import numbers
 from tests.web.conftest import cookie_name, post
@@ -48,6 +49,22 @@ def test_a_queued_job_says_who_is_missing_and_what_stands_before_it(
     assert third == ["2 jobs stand before it on its queue."]
     assert suspended[0] == "All workers are suspended. Resume them:"
     assert "not on its queue" in reasons("job1")[1]
+
+
+def test_a_paused_job_says_by_whom_and_why(client, plant, plant_worker):
+    plant_worker("w1")
+    for number in range(2):
+        plant(f"job{number}", status="queued")
+    pause(queue="default", who="ada", why="the bank is down", until="2h")
+    of_queue = words(client.get("/jobs/job1").text)
+    resume(queue="default")
+    pause(function="jobs.numbers.add", who="bob", why="wrong sums")
+    of_function = words(client.get("/jobs/job1").text)
+
+    assert "Queue “default” is paused by ada until 20" in of_queue
+    assert "UTC: the bank is down. ( in 1h ) Resume it: jiffy resume queue default" in of_queue
+    assert "1 job stands before it" in of_queue
+    assert "The function jobs.numbers.add is paused by bob: wrong sums." in of_function
 
 
 def test_a_held_job_says_what_it_waits_for(reasons, plant, plant_worker, work, redis):
@@ -125,7 +142,9 @@ def test_odd_tracebacks_have_no_frames_or_odd_ones(text):
         ("ValueError: no", "ValueError"),
         ("stripe.error.CardError: declined: x", "stripe.error.CardError"),
         ("KeyError", "KeyError"),
-        ("Work-horse was stopped by a person", "Work-horse was stopped by"),
+        ("Work-horse was stopped by a person on Monday", "Work-horse was stopped by a person"),
+        (TRACEBACK, "stripe.error.CardError"),
+        (TRACEBACK + "\nsecond line: of its message\n\nthird", "stripe.error.CardError"),
         ("", "unknown"),
     ],
 )

@@ -11,10 +11,19 @@ import pytest
 from rq.utils import utcformat
 
 from jiffy import clock, keys
+from jiffy.dashboard import tracebacks
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 FOLDER = Path(__file__).parents[2] / "build/screens"
+TRACEBACK = """Traceback (most recent call last):
+  File "/app/jiffy/worker/run.py", line 88, in run
+    value = function(*args, **kwargs)
+  File "/app/jobs/shop.py", line 41, in charge
+    answer = stripe.Charge.create(amount=order.total, token=token)
+  File "/usr/lib/python3.11/site-packages/stripe/api.py", line 212, in create
+    raise CardError(f"{reason}: {code}")
+stripe.error.CardError: Your card was declined: insufficient_funds"""
 PAGES = {
     "overview": "/",
     "queues": "/queues",
@@ -22,6 +31,8 @@ PAGES = {
     "schedule": "/schedule",
     "jobs": "/jobs",
     "jobs-failed": "/jobs?q=state:failed+error:declined",
+    "failures": "/failures",
+    "failure": f"/failures/{tracebacks.group(TRACEBACK).key}",
     "retry-all": "/jobs/all?q=state:failed&action=retry",
     "workers": "/workers",
     "system": "/system",
@@ -32,14 +43,6 @@ PAGES = {
     "job-lost": "/jobs/lost",
 }
 SIZES = [(1280, "light"), (1280, "dark"), (360, "light"), (360, "dark")]
-TRACEBACK = """Traceback (most recent call last):
-  File "/app/jiffy/worker/run.py", line 88, in run
-    value = function(*args, **kwargs)
-  File "/app/jobs/shop.py", line 41, in charge
-    answer = stripe.Charge.create(amount=order.total, token=token)
-  File "/usr/lib/python3.11/site-packages/stripe/api.py", line 212, in create
-    raise CardError(f"{reason}: {code}")
-stripe.error.CardError: Your card was declined: insufficient_funds"""
 
 
 @pytest.fixture

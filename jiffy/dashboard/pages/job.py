@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 from flask import Blueprint, abort, flash, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response
 
-from jiffy import read, redis_io
+from jiffy import pauses, read, redis_io
 from jiffy.dashboard import actions, tracebacks, why
 from jiffy.dashboard.actions import ACTIONS
 from jiffy.dashboard.frame import census
@@ -26,11 +26,12 @@ _MOST_COPIED = 4000  # characters of a call
 def job(job_id: str) -> str:
     redis = redis_io.shared()
     found = _found(job_id)
+    paused = pauses.read_pauses(redis) if found.state == "queued" else []
     return render_template(
         "job.html",
         job=found,
         steps=why.path(found),
-        reasons=why.reasons(why.facts(found, census(redis))),
+        reasons=why.reasons(why.facts(found, census(redis), paused)),
         own=tracebacks.own_frames(found.error),
         allowed=[name for name, action in ACTIONS.items() if found.state in action.states],
         copies=_copies(found.call) if found.call else {},

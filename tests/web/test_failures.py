@@ -1,0 +1,112 @@
+"""Failures in groups: what belongs together, the trial, and the rest."""
+
+import re
+
+import pytest
+
+from jiffy import keys
+from jiffy.dashboard import search, tracebacks
+from jiffy.producer.enqueue import enqueue
+from jobs import numbers
+from tests.web.conftest import cookie_name, post
+from tests.web.test_frame import words
+from tests.web.test_screens import TRACEBACK
+
+OTHER = TRACEBACK.replace("stripe.error.CardError", "OSError")
+KEY = tracebacks.group(TRACEBACK).key
+
+
+@pytest.fixture
+def broken(plant):
+    """Thirty jobs that failed in one way, two in another, on three queues."""
+    for number in range(30):
+        error = TRACEBACK.replace("insufficient_funds", f"order {number}")
+        plant(f"bad{number}", status="failed", error=error, origin=f"q{number % 3}")
+    for number in range(2):
+        plant(f"other{number}", status="failed", error=OTHER, call=["jobs.sync.pull", None, [], {}])
+
+
+def test_failures_are_grouped_by_exception_and_own_code_the_largest_first(client, broken):
+    text = client.get("/failures").text
+    groups = re.findall(r'<li id="group-(\w+)">', text)
+
+    assert groups == [KEY, tracebacks.group(OTHER).key]
+    assert "30 jobs stripe.error.CardError jobs/shop.py in charge" in words(text).replace(
+        "30 job s", "30 jobs"
+    )
+    assert "Grouped all 32 failed jobs" in words(text)
+
+
+def test_a_group_shows_its_own_code_and_jobs(client, broken):
+    text = words(client.get(f"/failures/{KEY}").text)
+
+    assert "jobs/shop.py:41 in charge" in text
+    assert "The newest 25. All of them in the list of jobs" in text
+
+
+def test_without_failures_the_page_says_so(client):
+    assert "No failed jobs." in client.get("/failures").text
+    assert "No failed job of this group." in client.get("/failures/nothing").text
+    assert post(client, "/failures/nothing/trial").status_code == 409
+
+
+def test_many_failures_are_looked_at_in_part_and_it_is_said(client, plant, monkeypatch):
+    monkeypatch.setattr(search, "_WINDOW", 20)
+    for number in range(50):
+        plant(f"bad{number}", status="failed", error=TRACEBACK if number < 20 else OTHER)
+    text, far = (words(client.get(path).text) for path in ("/failures", "/failures?far=1"))
+
+    assert "Grouped the newest 20 of 50 failed jobs" in text
+    assert "Grouped all 50 failed jobs" in far
+
+
+def test_a_trial_that_works_leads_to_the_rest(client, work, redis):
+    for number in range(3):
+        enqueue(numbers.add, number, "x")
+    work()
+    [key] = re.findall(r'<li id="group-(\w+)">', client.get("/failures").text)
+    answer = post(client, f"/failures/{key}/trial")
+    waits = client.get(answer.location).text
+    work()
+    again = client.get(answer.location).text
+    trial = answer.location.partition("trial=")[2]
+    redis.hset(keys.job(trial), "data", '["jobs.numbers.add", null, [1, 2], {}]')
+    post(client, f"/jobs/{trial}/retry")
+    work()
+    well = client.get(answer.location).text
+    rest = post(client, "/jobs/all", q=f"state:failed group:{key}", action="retry")
+
+    assert "was put back on queue default" in waits
+    assert "again, in the same way" in again
+    assert "It worked." in well
+    assert "Retry the other 2…" in well
+    assert rest.status_code == 303
+    assert "Retried 2 jobs." in client.get("/jobs").text
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("has_scripts", [True, False])
+def test_in_a_browser_one_is_retried_and_then_the_rest(
+    chromium, live, client, broken, redis, has_scripts
+):
+    cookie = client.get_cookie(cookie_name())
+    with chromium.new_context(base_url=live, java_script_enabled=has_scripts) as context:
+        context.add_cookies([{"name": cookie.key, "value": cookie.value, "url": live}])
+        page = context.new_page()
+        page.goto("/")
+        page.click("nav >> text=Failures")
+        page.click(f"#group-{KEY} button")
+        page.wait_for_selector("#trial .state.queued")
+        page.click("text=Retry all…")
+        page.click("text=Retry them")
+        page.wait_for_selector(".done:has-text('Retried 29 jobs.')")
+
+    assert sum(redis.llen(keys.queue(f"q{number}")) for number in range(3)) == 30
+
+
+def test_nothing_is_retried_by_get_or_without_a_token(client, broken, redis):
+    codes = (client.get(f"/failures/{KEY}/trial").status_code,
+             client.post(f"/failures/{KEY}/trial").status_code)  # fmt: skip
+
+    assert codes == (405, 403)
+    assert redis.zcard(keys.REGISTRIES["failed"] + "q0") == 10
