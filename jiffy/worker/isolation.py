@@ -59,6 +59,12 @@ _ENVIRON: Any = os.environ
 _ROOT: Any = logging.root
 _OURS = logging.getLogger("jiffy")
 _WARNINGS: Any = warnings
+_EVENTS: Any = asyncio.events
+_HANDLERS: Any = logging._handlerList  # type: ignore[attr-defined]
+# By name: they are called after each job.
+_dup, _close, _handler_of, _setlocale = os.dup, os.close, _signal.getsignal, _locale.setlocale
+_timeout, _depth, _is_gc_on = socket.getdefaulttimeout, sys.getrecursionlimit, gc.isenabled
+_LC_TIME, _LC_NUMERIC = locale.LC_TIME, locale.LC_NUMERIC
 # A key that any change of a logger's level, and `logging.disable`, removes from the root's cache.
 _CANARY = "jiffy"
 
@@ -66,8 +72,9 @@ _CANARY = "jiffy"
 def fresh(base: contextvars.Context) -> contextvars.Context:
     """A context for one job, as imports have left `base`."""
     context = base.copy()
-    if decimal := sys.modules.get("decimal"):  # its context is an object, which jobs would share
-        context.run(lambda: decimal.setcontext(decimal.getcontext().copy()))
+    for variable in base:
+        if variable.name == "decimal_context":  # its value is an object, which jobs would share
+            context.run(variable.set, base[variable].copy())
     return context
 
 
@@ -258,19 +265,18 @@ class State:
         )
 
     def _read_signs(self) -> tuple[Any, ...]:
-        lowest = os.dup(0)  # the lowest that is free: another one if something was left open
-        os.close(lowest)
+        lowest = _dup(0)  # the lowest that is free: another one if something was left open
+        _close(lowest)
+        policy = _EVENTS._event_loop_policy
         return (
-            lowest, _thread._count(), os.environ, _ENVIRON._data,
-            [*map(_signal.getsignal, _SIGNALS)],
+            lowest, _thread._count(), os.environ, _ENVIRON._data, [*map(_handler_of, _SIGNALS)],
             "resource" in sys.modules and [*map(resource.getrlimit, _LIMITS)],
-            socket.getdefaulttimeout(), sys.getrecursionlimit(), sys.path, sys.argv,
-            sys.stdin, sys.stdout, sys.stderr, getattr(sys.stdout, "closed", True),
-            getattr(sys.stderr, "closed", True), _locale.setlocale(locale.LC_ALL, None),
-            time.tzname, _WARNINGS.filters, gc.isenabled(),
-            event_loop(),
+            _timeout(), _depth(), sys.path, sys.argv, sys.stdin, sys.stdout, sys.stderr,
+            sys.stdout.closed, sys.stderr.closed, _setlocale(_LC_TIME), _setlocale(_LC_NUMERIC),
+            time.tzname, _WARNINGS.filters, _is_gc_on(),
+            policy, policy and policy._local.__dict__,
             _ROOT.handlers, _CANARY in _ROOT._cache, _OURS.disabled, _OURS.handlers,
-            len(logging._handlerList),  # type: ignore[attr-defined]
+            len(_HANDLERS),
         )  # fmt: skip
 
 
