@@ -9,7 +9,8 @@ from redis.exceptions import ResponseError
 from rq.exceptions import DeserializationError
 from rq.timeouts import JobTimeoutException
 
-from jiffy import clock, log
+from jiffy import clock, log, system
+from jiffy.settings import settings
 from jiffy.tracebacks import reason_of
 from jiffy.worker import finish, followups
 from jiffy.worker.claim import ONLY_FINISH, Claim, Claimed, Claimer
@@ -25,6 +26,8 @@ WAIT_S = 5
 SHORTEST_WAIT_S = 0.01  # 0 would make BLPOP wait without end
 SUSPENDED_WAIT_S = 1
 LOOK_EVERY_S = 1
+# A job that was quicker has added little memory; to measure that takes a hundredth of this.
+WEIGHED_S = 0.001
 
 
 # What a worker may hold: little enough that no job waits noticeably for one that it was taken with.
@@ -100,6 +103,7 @@ class Child:
         self._done = 0
         self._waiting = self._stopping = False
         self._idle_since = self._look_at = 0.0
+        self._memory_limit = (settings().job_memory_mb or 0) << 20
         self._last_id = ""  # of the newest job, until there is a full look after it
         self.is_worn = False
 
@@ -108,6 +112,8 @@ class Child:
         signal.signal(CHECK_BOARD, self._check_board)
         self._state = State()
         self._runner.start(self._state.accept)
+        self._memory_bytes = system.memory_bytes(self._runner.pid)
+        self._board.weigh(self._memory_bytes)
         if self._board.must_stop:  # since before it could hear a signal
             return 0
         self._idle_since = clock.monotonic()
@@ -227,7 +233,8 @@ class Child:
             outcome.details = self._runner.details_of(job)
         outcome.ended_s = outcome.ended_s or clock.wall()
         self._board.end()
-        changed = self._state.restore(outcome.ended_s - outcome.started_s)
+        took_s = outcome.ended_s - outcome.started_s
+        changed = self._state.restore(took_s) or (self._weigh() if took_s > WEIGHED_S else "")
         self._note(outcome)
         self._replace(changed, job.job_id)
         return goes_on and not self._stopping
@@ -238,6 +245,19 @@ class Child:
             self._look_at = clock.monotonic() + LOOK_EVERY_S
             self._replace(self._state.look(), self._last_id)
             self._last_id = ""
+
+    def _weigh(self) -> str:
+        """Measure what jobs have left in memory; return why that is too much."""
+        if not self._memory_limit:
+            return ""
+        used = system.memory_bytes(self._runner.pid)
+        self._board.weigh(used)
+        left = used - self._memory_bytes
+        if left <= self._memory_limit:
+            return ""
+        return (
+            f"{left >> 20} MB of memory left by jobs; JOB_MEMORY_MB is {self._memory_limit >> 20}"
+        )
 
     def _replace(self, reason: str, job_id: str) -> None:
         """End, to be started again, where there is a reason."""

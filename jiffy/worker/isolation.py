@@ -64,7 +64,7 @@ _HANDLERS: Any = logging._handlerList  # type: ignore[attr-defined]
 # By name: they are called after each job.
 _dup, _close, _handler_of, _setlocale = os.dup, os.close, _signal.getsignal, _locale.setlocale
 _timeout, _depth, _is_gc_on = socket.getdefaulttimeout, sys.getrecursionlimit, gc.isenabled
-_LC_TIME, _LC_NUMERIC = locale.LC_TIME, locale.LC_NUMERIC
+_LC_CTYPE, _LC_NUMERIC, _LC_TIME = locale.LC_CTYPE, locale.LC_NUMERIC, locale.LC_TIME
 # A key that any change of a logger's level, and `logging.disable`, removes from the root's cache.
 _CANARY = "jiffy"
 
@@ -245,9 +245,8 @@ class State:
         if took_s >= 0 and self._is_same(took_s):
             return ""
         for _ in range(_LOOKS):
-            left = _left()
-            if not (new := _unusual(left - self._left)):
-                self._left, self._has_children = left, _has_children()
+            if not (new := _unusual(_left() - self._left)):
+                self._has_children = _has_children()
                 self._keep_signs()
                 return ""
             clock.pause(_PAUSE_S)
@@ -272,7 +271,8 @@ class State:
             lowest, _thread._count(), os.environ, _ENVIRON._data, [*map(_handler_of, _SIGNALS)],
             "resource" in sys.modules and [*map(resource.getrlimit, _LIMITS)],
             _timeout(), _depth(), sys.path, sys.argv, sys.stdin, sys.stdout, sys.stderr,
-            sys.stdout.closed, sys.stderr.closed, _setlocale(_LC_TIME), _setlocale(_LC_NUMERIC),
+            sys.stdout.closed, sys.stderr.closed,
+            _setlocale(_LC_CTYPE), _setlocale(_LC_NUMERIC), _setlocale(_LC_TIME),
             time.tzname, _WARNINGS.filters, _is_gc_on(),
             policy, policy and policy._local.__dict__,
             _ROOT.handlers, _CANARY in _ROOT._cache, _OURS.disabled, _OURS.handlers,

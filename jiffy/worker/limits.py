@@ -23,8 +23,9 @@ class Limits:
         """Kill a job that uses too much; replace a child that has grown, between two jobs."""
         most, recycle_at = self.job_memory_bytes, self.child_memory_bytes
         used = system.memory_bytes(slot.pid) if most or recycle_at else 0
-        if most and used > most and slot.board.running:
-            reason = f"used {used >> 20} MB of memory; its limit is {most >> 20} MB"
+        added = used - slot.board.memory_bytes
+        if most and added > most and slot.board.running:
+            reason = f"used {added >> 20} MB of memory; its limit is {most >> 20} MB"
             slot.kill(Verdict.FAIL, reason)
         elif recycle_at and used > recycle_at:
             slot.is_recycled = True

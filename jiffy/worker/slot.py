@@ -49,6 +49,7 @@ class _Numbers(ctypes.Structure):
     interrupt_reason: float  # why the job that began at `meant` must end
     meant: float
     outcomes: float  # how many bytes of them there are
+    memory_bytes: float  # that the child had in RAM before the job that runs
     _fields_ = [(name, ctypes.c_double) for name in __annotations__]
 
 
@@ -133,6 +134,10 @@ class Board:
         """Redis knows of all outcomes by now."""
         self._numbers.outcomes = 0
 
+    def weigh(self, memory_bytes: int) -> None:
+        """So much memory is not the next job's."""
+        self._numbers.memory_bytes = memory_bytes
+
     def sleep(self, is_asleep: bool) -> None:
         """The child waits for work, or does so no longer."""
         self._numbers.is_asleep = is_asleep
@@ -168,6 +173,11 @@ class Board:
         """The outcomes that Redis does not know of, with commas between."""
         written = bytes(self._outcomes[: int(self._numbers.outcomes)])
         return written.decode("utf-8", "surrogateescape").rstrip(",")
+
+    @property
+    def memory_bytes(self) -> int:
+        """The memory that the child had before the job that runs."""
+        return int(self._numbers.memory_bytes)
 
     @property
     def is_asleep(self) -> bool:

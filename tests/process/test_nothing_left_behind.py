@@ -1,11 +1,15 @@
 """What a job changes of its process does not reach the next one (docs/isolation.md)."""
 
+import socket
+
 import pytest
 from rq.suspension import resume, suspend
 
 import jiffy
-from jiffy.producer.enqueue import Job
+from jiffy.producer.enqueue import Job, Queue
 from tests.jobs import pollute
+from tests.jobs.worker import tell_process
+from tests.support.newcomer import CHECKOUT
 from tests.support.worker_processes import until_over
 
 pytestmark = pytest.mark.slow
@@ -39,6 +43,19 @@ def run(start_worker, redis, monkeypatch):
     yield run
     monkeypatch.undo()
     jiffy.settings.settings.cache_clear()
+
+
+LAZY = """
+import decimal, os
+
+decimal.getcontext().prec = 4
+os.environ["TENANT"] = "acme"
+
+def total():
+    found = decimal.Decimal("1234.56") * 2
+    decimal.getcontext().prec = 2
+    return f"{found} {os.environ.pop('TENANT')}"
+"""
 
 
 def replacements(worker):
@@ -80,3 +97,53 @@ def test_a_child_that_cannot_be_restored_is_replaced(run, name):
 
     assert not changed
     assert len(replacements(run.worker)) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "given"), [("connection", "port"), ("database", "file"), ("pool of threads", None)]
+)
+def test_what_a_pool_keeps_open_is_no_reason(run, tmp_path, name, given):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        values = {"port": server.getsockname()[1], "file": f"{tmp_path}/shop.db"}
+        first, _, again = run(
+            (tell_process,), (pollute.keep, name, values.get(given)), (tell_process,)
+        )
+
+    assert first == again
+    assert not run.worker.lines("child.replaced")
+
+
+def test_connections_that_are_never_closed_replace_the_child(run):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        run(*[(pollute.keep, "connection", server.getsockname()[1])] * 12)
+
+        assert replacements(run.worker)[0].startswith("'left: socket to 127.0.0.1:")
+
+
+def test_tasks_and_generators_of_an_async_job_are_closed_with_it(run):
+    *_, said = run((pollute.leave_task,), (pollute.cleaned_up,))
+
+    assert sorted(said) == ["generator closed", "task cleaned up"]
+    assert not run.worker.lines("child.replaced")
+
+
+def test_a_job_answers_only_for_the_memory_that_it_adds(run):
+    first, *_, last = run(
+        (tell_process,), *[(pollute.fill, 90)] * 3, (pollute.last, 2.5),
+        JOB_MEMORY_MB="200",
+    )  # fmt: skip
+
+    assert first != last
+    (reason,) = replacements(run.worker)
+    assert "MB of memory left by jobs; JOB_MEMORY_MB is 200" in reason
+
+
+def test_the_first_job_of_a_module_finds_what_its_import_has_set(start_worker, redis, tmp_path):
+    (tmp_path / "lazy.py").write_text(LAZY)
+    worker = start_worker("-n", "1", JOBS_MODULES="lazy", PYTHONPATH=f"{tmp_path}:{CHECKOUT}")
+    queue = Queue("default", connection=redis)
+    for number in range(3):
+        queue.enqueue("lazy.total", job_id=f"{number}")
+    until_over(worker, redis, *"012")
+
+    assert [Job.fetch(one, connection=redis).return_value() for one in "012"] == ["2469 acme"] * 3
