@@ -51,6 +51,12 @@ def _is_module(name: str) -> bool:
     return all(part.isidentifier() for part in name.split("."))
 
 
+def _path(value: str) -> str:
+    if not re.fullmatch(r"(/[\w.~-]+)+/?", value, re.ASCII):
+        raise ValueError
+    return value.rstrip("/")
+
+
 def _reference(value: str) -> str:
     if not is_reference(value):
         raise ValueError
@@ -98,6 +104,7 @@ _ENCODED = "a URL whose password is percent-encoded: # is %23, / is %2F, ? is %3
 _SECRET_KEY_LENGTH = 32
 MAKE_SECRET_KEY = "python -c 'import secrets; print(secrets.token_hex(32))'"
 
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _YES = {"yes": True, "true": True, "1": True, "no": False, "false": False, "0": False}
 
 _TEXT = _Kind(str, "")
@@ -107,6 +114,7 @@ _MB = _COUNT._replace(must="a whole number of MB")
 _BYTES = _COUNT._replace(must="a whole number of bytes")
 _MODULES = _Kind(_modules, "names of modules, separated by commas, such as jobs,billing.tasks")
 _REFERENCE = _Kind(_reference, "a module and a name in it, such as shop.queue:OPTIONS")
+_PATH = _Kind(_path, "a path such as /jobs")
 _HOSTS = _Kind(_names, "host names, separated by commas")
 _SERIALIZERS = _Kind(
     lambda value: {"json": ("json",), "json,pickle": ("json", "pickle")}[value.replace(" ", "")],
@@ -132,6 +140,10 @@ class Settings:
     host: str = _setting(_TEXT, "127.0.0.1")
     dashboard_user: str = _setting(_TEXT, "admin")
     dashboard_password: str | None = _setting(_TEXT)
+    dashboard_login: bool = _setting(_YES_NO, True)
+    read_only: bool = _setting(_YES_NO, False)
+    url_prefix: str = _setting(_PATH, "")
+    trusted_proxies: int | None = _setting(_number(int, 0, 9, "a whole number from 0 to 9"))
     secret_key: str | None = _setting(_TEXT)
     api_token: str | None = _setting(_TEXT)
     api_read_token: str | None = _setting(_TEXT)
@@ -149,6 +161,11 @@ class Settings:
     serializers: tuple[str, ...] = _setting(_SERIALIZERS, ("json",))
     webhook_hosts: tuple[str, ...] = _setting(_HOSTS, ())
     log_level: str = _setting(_one_of("DEBUG", "INFO", "WARNING", "ERROR"), "INFO")
+
+    @property
+    def is_on_loopback(self) -> bool:
+        """Whether only this machine reaches the web app."""
+        return self.host in LOOPBACK
 
     @property
     def is_production(self) -> bool:
@@ -175,6 +192,9 @@ def read(environ: Mapping[str, str]) -> Settings:
     if found.secret_key is not None and len(found.secret_key) < _SECRET_KEY_LENGTH:
         must = f"at least {_SECRET_KEY_LENGTH} characters, such as {MAKE_SECRET_KEY} prints"
         raise InvalidSetting("SECRET_KEY", "***", must)
+    if not found.dashboard_login and (found.is_production or not found.is_on_loopback):
+        must = f"yes, unless HOST is one of {', '.join(LOOPBACK)}, in development"
+        raise InvalidSetting("DASHBOARD_LOGIN", "no", must)
     return found
 
 

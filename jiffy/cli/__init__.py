@@ -60,11 +60,12 @@ def load(name: str) -> click.Command:
     return found
 
 
-def use_redis(_: click.Context, __: click.Parameter, url: str | None) -> None:
+def use_redis(_: click.Context, __: click.Parameter, url: str | None) -> str | None:
     """Let this process, and those that it starts, use the Redis at `url`."""
     if url:
         set_environment({"REDIS_URL": url}, replace=True)
         redis_io.shared.cache_clear()
+    return url
 
 
 redis_url = click.option(

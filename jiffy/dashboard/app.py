@@ -2,6 +2,7 @@
 
 import secrets
 from collections.abc import Iterable
+from typing import Any
 
 from flask import Blueprint, Flask, Response, g, request, session
 from werkzeug.middleware.proxy_fix import ProxyFix
@@ -59,7 +60,9 @@ def create_app(config: Settings, pages: Iterable[Blueprint] = ()) -> Flask:
     app.config["MAX_CONTENT_LENGTH"] = MOST_BODY_BYTES
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
     app.jinja_env.filters.update(FILTERS)
-    app.jinja_env.globals.update(nonce=_nonce, known_states={*read.STATES, "stopped"})
+    app.jinja_env.globals.update(
+        nonce=_nonce, read_only=config.read_only, known_states={*read.STATES, "stopped"}
+    )
     auth.guard(app, config)
     frame.surround(app, config)
     app.after_request(_add_headers)
@@ -68,9 +71,25 @@ def create_app(config: Settings, pages: Iterable[Blueprint] = ()) -> Flask:
     ours = (home, job, jobs, failures, queues, schedule, workers, system, login, health)
     for blueprint in (*(module.page for module in ours), api.blueprint, *pages):
         app.register_blueprint(blueprint)
-    if config.dyno:  # its router sets these, and nothing else can reach us
-        app.wsgi_app = ProxyFix(app.wsgi_app, x_for=1, x_proto=1)  # type: ignore[method-assign]
+    app.wsgi_app = _behind_proxies(app.wsgi_app, config)  # type: ignore[method-assign]
     return app
+
+
+def _behind_proxies(wsgi_app: Any, config: Settings) -> Any:
+    """Believe the headers of so many proxies, and serve every page below URL_PREFIX."""
+    hops = config.trusted_proxies
+    if hops is None:
+        hops = 1 if config.dyno else 0  # its router sets them, and nothing else can reach us
+
+    def below(environ: Any, start_response: Any) -> Any:
+        prefix, path = config.url_prefix, environ["PATH_INFO"]
+        environ["SCRIPT_NAME"] = prefix
+        if path == prefix or path.startswith(f"{prefix}/"):  # else the proxy has removed it
+            environ["PATH_INFO"] = path[len(prefix) :] or "/"
+        return wsgi_app(environ, start_response)
+
+    inner = below if config.url_prefix else wsgi_app
+    return ProxyFix(inner, hops, hops, x_prefix=0 if config.url_prefix else hops) if hops else inner
 
 
 def _add_headers(response: Response) -> Response:
@@ -80,7 +99,8 @@ def _add_headers(response: Response) -> Response:
     if not (request.endpoint or "").endswith("static"):
         response.headers["Cache-Control"] = "no-store"
     if request.blueprint == "rq_dashboard" and session.get("user"):
-        response.set_cookie(_RQ_TOKEN_COOKIE, auth.token(), path="/rq", samesite="Strict",
+        path = f"{request.script_root}/rq"
+        response.set_cookie(_RQ_TOKEN_COOKIE, auth.token(), path=path, samesite="Strict",
                             secure=request.is_secure)  # fmt: skip
     return response
 

@@ -21,7 +21,7 @@ from werkzeug.wrappers import Response
 from jiffy import clock, keys, redis_io
 from jiffy.dev import redis_server
 from jiffy.errors import MissingSetting
-from jiffy.settings import MAKE_SECRET_KEY, Settings
+from jiffy.settings import LOOPBACK, MAKE_SECRET_KEY, Settings
 
 PUBLIC = {"static", "login.form", "login.enter", "health.healthz"}
 SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
@@ -75,6 +75,9 @@ def guard(app: Flask, config: Settings) -> None:
         # Otherwise a refresh under way during a logout would bring the session back.
         SESSION_REFRESH_EACH_REQUEST=False,
     )
+    app.config["READ_ONLY"] = config.read_only
+    app.config["LOGIN"] = config.dashboard_login
+    app.before_request(_require_change)
     app.before_request(_require_own_page)
     app.before_request(_require_login)
     app.jinja_env.globals["token"] = token
@@ -82,8 +85,8 @@ def guard(app: Flask, config: Settings) -> None:
 
 def _configured(config: Settings) -> Credentials:
     """The user and password of the settings; in development a password is made and printed."""
-    if config.dashboard_password:
-        return Credentials(config.dashboard_user, config.dashboard_password)
+    if config.dashboard_password or not config.dashboard_login:
+        return Credentials(config.dashboard_user, config.dashboard_password or "")
     if config.is_production:
         remedy = "Production needs one: set it, and DASHBOARD_USER if it is not to be 'admin'."
         raise MissingSetting("DASHBOARD_PASSWORD", remedy)
@@ -151,6 +154,9 @@ def is_logged_in() -> bool:
 
     Raises redis-py's errors while Redis does not answer: then no page is shown.
     """
+    if not current_app.config["LOGIN"]:
+        session.setdefault("user", _credentials().user)
+        return True
     if "user" not in session:
         return False
     mark = redis_io.shared().hget(keys.SESSIONS, _credentials().user)
@@ -177,7 +183,17 @@ def _proof(mark: Any) -> str:
 def safe_target(target: str) -> str:
     """Where to go after the login: a path of ours, never another site."""
     is_ours = target.startswith("/") and not target.startswith(("//", "/\\"))
-    return target if is_ours and target.isprintable() else "/"
+    return request.script_root + (target if is_ours and target.isprintable() else "/")
+
+
+def _require_change() -> None:
+    """Refuse every change where the app is read-only, and other hosts' names where it is open."""
+    if not current_app.config["LOGIN"] and urlsplit(f"//{request.host}").hostname not in LOOPBACK:
+        # Another site's name can be made to lead to this machine.
+        abort(403, f"This dashboard needs no login, so it is shown at {LOOPBACK[0]} only.")
+    is_change = request.method not in SAFE_METHODS and request.blueprint != "login"
+    if current_app.config["READ_ONLY"] and is_change:
+        abort(403, "This dashboard is read-only: nothing was changed.")
 
 
 def _require_own_page() -> None:

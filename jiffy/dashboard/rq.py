@@ -212,7 +212,10 @@ _CHANGES = (
     (r"'\{\{ queue\.name \}\}'", "{{ queue.name|tojson }}"),
     (r'<script type="text/javascript">', '<script nonce="{{ nonce() }}">'),
     (r"filename='favicon\.ico'", "filename='favicon.svg'"),
-    (r'<a class="navbar-brand">', '<a class="navbar-brand" href="/">Jiffy</a> \\g<0>'),
+    (
+        r'<a class="navbar-brand">',
+        '<a class="navbar-brand" href="{{ url_for(\'home.home\') }}">Jiffy</a> \\g<0>',
+    ),
 )
 _templates = blueprint.jinja_loader
 
