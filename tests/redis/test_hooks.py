@@ -7,6 +7,7 @@ import rq
 
 from jiffy import Enqueue, enqueue, part
 from jiffy.errors import InvalidValue
+from jiffy.producer import enqueue as enqueueing
 from tests.jobs import hooks
 from tests.jobs import worker as worker_jobs
 from tests.support.worker_support import job, reason, said, status
@@ -130,9 +131,15 @@ def test_so_do_jobs_that_are_enqueued_together(redis, surrounded):
         assert job(redis, one.id).meta == {"tenant": "shop-7"}
 
 
-def test_jobs_with_the_same_meta_are_written_together(redis, surrounded):
+def test_jobs_with_the_same_meta_are_written_together(redis, monkeypatch):
+    @contextmanager
+    def around(job):
+        job.meta["tenant"] = "shop-7"
+        yield
+
+    monkeypatch.setattr(enqueueing, "LONGEST_S", 60)
     redis.config_resetstat()
-    surrounded.many(worker_jobs.add, [(number, 2) for number in range(100)])
+    Enqueue(around=[around]).many(worker_jobs.add, [(number, 2) for number in range(100)])
 
     assert redis.info("commandstats")["cmdstat_evalsha"]["calls"] <= 2
 
