@@ -15,6 +15,7 @@ from rq.job import Job
 
 from jiffy import log
 from jiffy.errors import InvalidValue
+from jiffy.tracebacks import HOOK_NOTE
 
 T = TypeVar("T")
 AroundJob = Callable[[Job], AbstractContextManager[Any]]
@@ -87,9 +88,9 @@ def _inside(hook: AroundJob, job: Any, call: Callable[[], T]) -> T:
         if error is None:
             return value
         deed = "swallowed it"
-    reason = f"the hook {_name(hook)} {deed}"
-    log.event("hook.misbehaved", log.WARNING, job=job.id, reason=reason)
-    error.add_note(f"{type(error).__name__}: {error} ({reason})")
+    note = f"{HOOK_NOTE}{_name(hook)} {deed}"
+    log.event("hook.misbehaved", log.WARNING, job=job.id, reason=note)
+    error.add_note(note)
     raise error
 
 

@@ -67,14 +67,18 @@ _timeout, _depth, _is_gc_on = socket.getdefaulttimeout, sys.getrecursionlimit, g
 _LC_CTYPE, _LC_NUMERIC, _LC_TIME = locale.LC_CTYPE, locale.LC_NUMERIC, locale.LC_TIME
 # A key that any change of a logger's level, and `logging.disable`, removes from the root's cache.
 _CANARY = "jiffy"
+# Context variables whose values are objects, which jobs would share: how each gets one of its own.
+# Sentry's integration forks but one of its two scopes; user and tags are in the other.
+_OBJECTS = {"decimal_context": "copy", "isolation_scope": "fork", "current_scope": "fork"}
 
 
 def fresh(base: contextvars.Context) -> contextvars.Context:
     """A context for one job, as imports have left `base`."""
     context = base.copy()
-    for variable in base:
-        if variable.name == "decimal_context":  # its value is an object, which jobs would share
-            context.run(variable.set, base[variable].copy())
+    for variable, value in base.items():
+        method = _OBJECTS.get(variable.name)
+        if method and hasattr(value, method):
+            context.run(variable.set, getattr(value, method)())
     return context
 
 

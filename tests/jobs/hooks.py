@@ -87,6 +87,13 @@ async def tell_tenant_later():
     say(tenant.get())
 
 
+def set_user(name):
+    import sentry_sdk
+
+    sentry_sdk.set_user({"username": name})
+    sentry_sdk.set_tag("by", name)
+
+
 def write_lines():
     logging.getLogger("shop").warning("of a job")
     thread = threading.Thread(target=logging.getLogger("shop").error, args=["of its thread"])

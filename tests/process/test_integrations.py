@@ -21,9 +21,11 @@ SENTRY = "import sentry_sdk\nsentry_sdk.init(traces_sample_rate=1.0, shutdown_ti
 PRODUCER = f"""{SENTRY}
 import rq
 from jiffy import enqueue
+from tests.jobs import hooks
 from tests.jobs import worker as worker_jobs
 
 with sentry_sdk.start_transaction(name="the producer"):
+    enqueue.options(job_id="known")(hooks.set_user, "ann")
     enqueue.options(job_id="good")(worker_jobs.add, 2, 3)
     enqueue.options(job_id="bad")(worker_jobs.fail, "a bad job")
     enqueue.options(job_id="again", retry=rq.Retry(max=2))(worker_jobs.fail, "bad again")
@@ -57,7 +59,7 @@ def read_envelope(body):
 
 @pytest.fixture(scope="module", params=PROGRAMS)
 def sent(request, tmp_path_factory, redis_address):
-    """What Sentry hears of five jobs: of a producer first, then of a worker that is started so."""
+    """What Sentry hears of six jobs: of a producer first, then of a worker that is started so."""
     home = tmp_path_factory.mktemp("project")
     (home / "producer.py").write_text(PRODUCER)
     (home / "worker.py").write_text(PROGRAMS[request.param])
@@ -71,7 +73,8 @@ def sent(request, tmp_path_factory, redis_address):
     with receiving(read_envelope) as sentry:
         dsn = sentry.address.replace("//", "//key@") + "/1"
         environ = os.environ | {
-            "PYTHONPATH": f"{home}:{CHECKOUT}", "JOBS_MODULES": "tests.jobs.worker",
+            "PYTHONPATH": f"{home}:{CHECKOUT}",
+            "JOBS_MODULES": "tests.jobs.worker,tests.jobs.hooks",
             "SENTRY_DSN": dsn,
         }  # fmt: skip
         for program in ([sys.executable, "producer.py"], worker):
@@ -99,7 +102,17 @@ def test_a_job_goes_on_with_the_trace_of_its_producer(sent):
     [producer] = [item for item in transactions if item["transaction"] == "the producer"]
     jobs = [item for item in transactions if "rq-job" in item["extra"]]
 
-    assert {job_of(item) for item in jobs} == {"good", "after", *BAD}
+    assert {job_of(item) for item in jobs} == {"known", "good", "after", *BAD}
+    assert {item["transaction"] for item in jobs if job_of(item) in ("known", "bad")} == {
+        "tests.jobs.hooks.set_user", "tests.jobs.worker.fail",
+    }  # fmt: skip
     assert {item["contexts"]["trace"]["trace_id"] for item in transactions} == {
         producer["contexts"]["trace"]["trace_id"]
     }
+
+
+def test_what_one_job_says_of_itself_is_not_said_of_another(sent):
+    jobs = [item for item in sent if "rq-job" in item.get("extra", {})]
+    about = {job_of(item) for item in jobs if item.get("user") or "by" in item.get("tags", {})}
+
+    assert about == {"known"}

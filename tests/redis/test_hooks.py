@@ -5,7 +5,7 @@ from contextlib import contextmanager
 import pytest
 import rq
 
-from jiffy import Enqueue, enqueue, part
+from jiffy import Enqueue, enqueue, part, read
 from jiffy.errors import InvalidValue
 from jiffy.producer import enqueue as enqueueing
 from tests.jobs import hooks
@@ -87,7 +87,10 @@ def test_a_hook_cannot_hide_that_a_job_failed(redis, run, name, deed, capsys, ca
 
     assert status(redis) == "failed"
     assert job(redis).retries_left == 0
-    assert reason(redis).strip().endswith(f"ValueError: it broke (the hook {name.lower()} {deed})")
+    cause = read.job(redis, "default-0").cause
+    assert cause.startswith(
+        f"ValueError: it broke (the hook {name.lower()} {deed}) (jobs/worker.py:"
+    )
     [line, _] = caplog.messages
     assert line.startswith("hook.misbehaved job=default-0 reason=")
 
