@@ -3,15 +3,16 @@
 import hashlib
 import re
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from flask import Flask, Response, current_app, request, session, url_for
 from redis import Redis
 from redis.exceptions import RedisError
 
-from jiffy import clock, read, redis_io
+from jiffy import clock, history, read, redis_io
 from jiffy.dashboard import auth
 from jiffy.dashboard.banners import Banner, banners
 from jiffy.read import Census
@@ -19,6 +20,8 @@ from jiffy.settings import Settings
 
 # However many people watch: all queues are counted once in this time by a process.
 _CURRENT_S = 1.0
+_DONE_S = 15.0
+T = TypeVar("T")
 _AGO = re.compile(rb"(?<=>)[^<]*(?=</time>)")
 # (endpoint, name); a page is linked once it exists
 _PAGES = (
@@ -35,47 +38,56 @@ class Frame:
 
     census: Census
     banners: list[Banner]
+    done: int  # attempts that our workers finished in the last 24 hours
 
     @property
     def counts(self) -> dict[str, int]:
         return self.census.counts
 
 
-class _Counted:
-    """The last census of a process, and a lock, so that one thread at a time takes a new one."""
+class _Kept(Generic[T]):
+    """What was read last, for all threads of this process; one of them at a time reads it anew."""
 
-    def __init__(self) -> None:
+    def __init__(self, read: Callable[[Redis], T], lasts_s: float) -> None:
         self._lock = threading.Lock()
-        self._taken_at = -_CURRENT_S
-        self._census: Census | None = None
+        self._read, self._lasts_s = read, lasts_s
+        self._value: T | None = None
+        self._read_at = 0.0
 
     def forget(self) -> None:
-        """Count anew: something was done just now."""
-        self._taken_at = -_CURRENT_S
+        """Read it anew: something was done just now."""
+        self._value = None
 
-    def get(self, redis: Redis) -> Census:
+    def get(self, redis: Redis) -> T:
         with self._lock:
-            if self._census is None or clock.monotonic() - self._taken_at >= _CURRENT_S:
-                self._census = read.census(redis)
-                self._taken_at = clock.monotonic()
-            return self._census
+            value = self._value
+            if value is None or clock.monotonic() - self._read_at >= self._lasts_s:
+                value = self._value = self._read(redis)
+                self._read_at = clock.monotonic()
+            return value
 
 
 def census(redis: Redis) -> Census:
     """All queues, counted at most a second ago."""
-    counted: _Counted = current_app.extensions["jiffy.census"]
-    return counted.get(redis)
+    kept: _Kept[Census] = current_app.extensions["jiffy.census"]
+    return kept.get(redis)
 
 
 def frame(redis: Redis) -> Frame:
-    """What every page shows around its own content; at most one round trip."""
+    """What every page shows around its own content; mostly without a round trip of its own."""
     found = census(redis)
-    return Frame(found, banners(found))
+    done: _Kept[int] = current_app.extensions["jiffy.done"]
+    return Frame(found, banners(found), done.get(redis))
+
+
+def _done_in_24_h(redis: Redis) -> int:
+    return history.read(redis, span="24h").whole.done
 
 
 def surround(app: Flask, config: Settings) -> None:
     """Give every page of `app` its frame."""
-    app.extensions["jiffy.census"] = _Counted()
+    app.extensions["jiffy.census"] = _Kept(read.census, _CURRENT_S)
+    app.extensions["jiffy.done"] = _Kept(_done_in_24_h, _DONE_S)
     environment = "production" if config.is_production else config.jiffy_env
 
     def page_url(endpoint: str, **values: Any) -> str:

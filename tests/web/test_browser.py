@@ -136,6 +136,9 @@ def attacked(plant, plant_worker):
 
 OURS = [
     "/",
+    "/jobs",
+    "/failures",
+    "/jobs?q=" + quote(ATTACK),
     "/jobs/failed",
     "/jobs/finished",
     "/jobs/started",
@@ -199,6 +202,9 @@ def test_no_page_breaks_its_own_rules(browser, plant, plant_worker):
     browser.on("pageerror", lambda error: said.append(str(error)))
     for path in [
         "/",
+        "/jobs",
+        "/jobs/all?q=state:failed&action=retry",
+        "/failures",
         "/jobs/bad",
         "/rq/",
         "/rq/0/view/jobs",

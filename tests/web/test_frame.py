@@ -8,7 +8,9 @@ from rq.utils import utcformat
 from jiffy import clock, keys, read
 from jiffy.dashboard import create_app
 from jiffy.dashboard.banners import banners
+from jiffy.producer.enqueue import enqueue
 from jiffy.settings import settings
+from jobs import numbers
 from tests.web.conftest import PASSWORD, log_in
 
 PAGES = ["/", "/schedule", "/jobs/seen", "/no-such-page"]
@@ -26,6 +28,14 @@ def test_every_page_shows_the_counters_and_the_environment(client, plant, plant_
         for shown in ("development", "2 waiting oldest 3m", "0 running", "1 scheduled", "1 failed",
                       "1 worker", "scheduler running"):  # fmt: skip
             assert shown in text, path
+
+
+def test_what_was_done_in_a_day_stands_beside_what_waits(client, work):
+    for _ in range(3):
+        enqueue.options(result_ttl=0)(numbers.add, 1, 2)
+    work()
+
+    assert "0 failed 3 done in 24 h" in words(client.get("/").text)
 
 
 def test_a_stranger_sees_no_counters(stranger):

@@ -23,6 +23,8 @@ PAGES = {
     "/system": COUNTING,
     "/jobs": COUNTING + 3000,
     "/jobs?q=state:failed": COUNTING + 3000,
+    "/failures": COUNTING + 3000,
+    "/jobs?q=args.order_id:7+declined": COUNTING + 3000,
     "/jobs/failed-0000007": COUNTING + 20,
     "/api/queues": COUNTING,
     "/metrics": COUNTING,
