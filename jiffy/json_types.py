@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import suppress
 from dataclasses import fields as dataclass_fields
 from dataclasses import is_dataclass
+from datetime import date, time
 from functools import cache
 from itertools import chain, count, repeat
 from pathlib import PurePath
@@ -33,10 +34,10 @@ _WORDS = {"str": "a string", "int": "a whole number", "float": "a number", "bool
           "date": "a date such as '2030-01-31'", "time": "a time such as '06:30:00'",
           "datetime": "a datetime such as '2030-01-31T06:30:00Z'", "base64": "bytes in base64",
           "duration": "a duration such as 'PT1H30M'", "path": "a path"}  # fmt: skip
+_OF_JSON = "a number, a string, a list or a dict"
 _STRING = "a string without lone surrogates"
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _MOST_BITS = 14_000  # of a whole number: Python reads and writes none of more than 4,300 digits
-_ANY = (Any, object)
 _SCHEMA_TYPES: dict[Any, str] = {bool: "boolean", int: "integer", float: "number"}
 # What JSON carries as it is; and what msgspec can make of a string that is a key.
 _NATIVE = (
@@ -110,7 +111,7 @@ def _not_scalar(value: Any, *, strictly: bool) -> str:
     if isinstance(value, int) and value.bit_length() > _MOST_BITS:
         return "a number of at most 4,300 digits"
     is_json = isinstance(value, str | int | float | bool | None | list | dict)
-    return "of JSON's types" if strictly and not is_json and not _is_numpy(type(value)) else ""
+    return _OF_JSON if strictly and not is_json and not _is_numpy(type(value)) else ""
 
 
 def is_unchanged(value: Any, data: str | None = None) -> bool:
@@ -141,10 +142,13 @@ class Converter(NamedTuple):
             is_same = bool(_convert(packed, self.kind) == value)
             if is_same and (not self.is_loose or is_unchanged(packed)):
                 return packed
-        error = _invalid(value, self.kind, strictly=True)
-        if error and _is_numpy(type(error.value)):
-            value = _without_numpy(value)
+        try:
             error = _invalid(value, self.kind, strictly=True)
+            if error and _is_numpy(type(error.value)):
+                value = _without_numpy(value)
+                error = _invalid(value, self.kind, strictly=True)
+        except RecursionError:
+            error = ValidationError("…", "a value that does not contain itself")
         if error:
             raise error
         return value if self.is_native else builtins(value, is_sorted=self.has_sets)
@@ -242,6 +246,8 @@ def _packed(value: Any) -> Any:
         return value.item()
     if isinstance(value, PurePath | str):
         return str(value)
+    if isinstance(value, date | time):  # a kind of datetime, such as pandas has
+        return value.isoformat()
     raise TypeError(f"{type(value).__name__} is not of JSON's types")
 
 
@@ -308,7 +314,7 @@ def _invalid(value: Any, kind: Any, *, strictly: bool = False) -> ValidationErro
 
     `strictly`: what `kind` says nothing about must be what JSON carries unchanged.
     """
-    if strictly and any(member in _ANY for member in members(kind)):
+    if strictly and any(map(_says_nothing, members(kind))):
         return not_json(value, strictly=True)
     refusal = _refusal(value, kind)
     if not refusal and not _has_fields(kind) and not (strictly and _is_loose(kind)):
@@ -425,7 +431,11 @@ def _is_loose(kind: Any) -> bool:
     """Whether it says nothing about a part of its values: `list`, `dict[str, Any]`."""
     inner = typing.get_args(kind)
     is_bare = not inner and bool(_container(typing.get_origin(kind) or kind))
-    return kind in _ANY or is_bare or any(map(_is_loose, inner))
+    return _says_nothing(kind) or is_bare or any(map(_is_loose, inner))
+
+
+def _says_nothing(kind: Any) -> bool:
+    return kind in (Any, object) or isinstance(kind, typing.TypeVar)
 
 
 def _container(origin: Any) -> type | None:
@@ -446,7 +456,7 @@ def _parts(value: Any, kind: Any) -> Iterator[tuple[Any, Any, Any]]:
             yield from ((key, value[key], fields[key]) for key in value if key in fields)
         elif isinstance(value, dict) and container is dict:
             of_keys, of_values = inner or (Any, Any)
-            yield from ((key, key, str) for key in value if of_keys in _ANY)
+            yield from ((key, key, str) for key in value if _says_nothing(of_keys))
             yield from ((key, part, of_values) for key, part in value.items())
         elif isinstance(value, list | tuple | set | frozenset) and container in (list, tuple):
             is_row = container is tuple and inner and inner[-1] is not ...

@@ -8,7 +8,7 @@ from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum, IntEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, TypedDict
+from typing import TYPE_CHECKING, Annotated, Any, Generic, Literal, NamedTuple, TypedDict, TypeVar
 from uuid import UUID
 
 import msgspec
@@ -17,6 +17,9 @@ import pydantic
 
 if TYPE_CHECKING:
     from fractions import Fraction
+
+
+T = TypeVar("T")
 
 
 class Color(Enum):
@@ -56,6 +59,20 @@ class Customer(pydantic.BaseModel):
     name: str
     born: date
     points: list[int] = []
+
+
+@dataclass
+class Node:
+    below: list[Node]
+
+
+@dataclass
+class Box(Generic[T]):
+    inside: T
+
+
+class Stamp(datetime):
+    """A kind of datetime, such as pandas has."""
 
 
 class Pair(NamedTuple):
@@ -113,6 +130,14 @@ def point(it: Point) -> Point:
 
 def customer(it: Customer) -> Customer:
     return same(it, Customer)
+
+
+def node(it: Node) -> Node:
+    return same(it, Node)
+
+
+def boxed(it: Box) -> None:
+    """What is inside is not annotated."""
 
 
 def unique(it: set[int]) -> set[int]:
