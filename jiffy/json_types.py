@@ -114,7 +114,7 @@ def _not_scalar(value: Any, *, strictly: bool) -> str:
     return _OF_JSON if strictly and not is_json and not _is_numpy(type(value)) else ""
 
 
-def is_unchanged(value: Any, data: str | None = None) -> bool:
+def is_unchanged(value: Any, data: str | bytes | None = None) -> bool:
     """Whether what `encode` makes of `value`, or has made (`data`), is read as an equal value."""
     try:
         data = encode(value) if data is None else data

@@ -5,10 +5,9 @@ demand.  Both on a private Redis that is empty at the start of each test, with a
 would fail in production fails here.  `check_schedule` needs none of this.
 """
 
-import inspect
 import json
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from jiffy import simulate as _simulate
 from jiffy.dev import redis_server
 from jiffy.errors import InvalidSchedule
 from jiffy.producer import enqueue as enqueueing
-from jiffy.producer import functions, workflows
+from jiffy.producer import payload, workflows
 from jiffy.producer.enqueue import Job, Queue
 from jiffy.settings import settings
 
@@ -92,16 +91,12 @@ class Queued:
 
     def has(self, func: Callable[..., object], /, *args: Any, **kwargs: Any) -> bool:
         """Whether this very call waits, however its arguments were written."""
-        path, signature = functions.path_of(func), inspect.signature(func)
-
-        def whole(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Mapping[str, Any]:
-            bound = signature.bind(*args, **kwargs)
-            bound.apply_defaults()
-            return bound.arguments
-
-        call = whole(*json.loads(json.dumps([args, kwargs])))
+        target = payload.target(func)
+        call = target.canonical(target.call(args, kwargs).data)
+        waiting = (job for job in self.jobs if job.func_name == target.path)
         return any(
-            job.func_name == path and whole(job.args, job.kwargs) == call for job in self.jobs
+            target.canonical(json.dumps([job.func_name, None, job.args, job.kwargs])) == call
+            for job in waiting
         )
 
     def run(self) -> list[Job]:

@@ -259,19 +259,21 @@ def typed(function: Function) -> Function:
     return call
 
 
-def sendable(function: Function, value: Any) -> Any:
-    """The result of `function` in JSON's types, if its annotation says how.
+def pack_result(function: Function, value: Any, dumps: Callable[[Any], bytes]) -> bytes:
+    """The result of `function` as JSON, by its annotation where that fits.
 
-    Raises TypeError for a dict with keys that would become strings.
+    Raises TypeError for a dict with keys that would become strings, and what `dumps` raises.
     """
     returns = plan(function).returns
     if returns and not returns.is_native:
         with suppress(ValidationError):
-            return returns.pack(value)
-    error = isinstance(value, dict | list | tuple) and not_json(value, 1000, strictly=True)
-    if error and error.is_key:
-        raise TypeError(f"{error.value!r} is no string; annotate the return as dict[int, …]")
-    return value
+            value = returns.pack(value)
+    packed = dumps(value)
+    if b"{" in packed and not json_types.is_unchanged(value, packed):
+        error = not_json(value, 1000, strictly=True)
+        if error and error.is_key:
+            raise TypeError(f"{error.value!r} is no string; annotate the return as dict[int, …]")
+    return packed
 
 
 def arrived(function: Function, value: Any) -> Any:

@@ -7,8 +7,13 @@ import inspect
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date, time, timedelta
+from decimal import Decimal
+from enum import Enum
 from functools import lru_cache
+from pathlib import PurePath
 from typing import Any, NamedTuple
+from uuid import UUID
 
 from jiffy.errors import CallTooLarge, NotImportable, ValidationError, WrongArguments
 from jiffy.json_types import Converter, builtins, encode, is_unchanged, not_json
@@ -16,6 +21,7 @@ from jiffy.producer import functions, masking
 from jiffy.settings import settings
 
 _MOST_SHOWN = 75  # of one argument in a description: as in RQ
+_SHOWN = (date, time, timedelta, Decimal, Enum, PurePath, UUID)
 _PLAIN = frozenset({int, float, str, bool, type(None)})
 # What to do about a value that JSON cannot carry; the dots are its own.
 _INSTEAD = {
@@ -82,7 +88,7 @@ class Target:
         """
         if kwargs or len(args) not in self.fitting:
             self.check(args, kwargs)
-        plan, given = self.plan, (args, kwargs)
+        plan = self.plan
         if self.is_typed:
             try:
                 args, kwargs = plan.converted(_packed, args, kwargs)
@@ -101,7 +107,7 @@ class Target:
         )
         if not is_plain and not self._arrives(args, kwargs, data):
             raise self._unsendable(args, kwargs, ValueError("they would change"))
-        return Call(data, self._described(*given))
+        return Call(data, self._described(args, kwargs))
 
     def check(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
         """Raise WrongArguments unless these fit the signature."""
@@ -155,8 +161,10 @@ class Target:
             has = f"{_above(error)} has the key {error.value!r}"
             return WrongArguments(f"{self.path}: {has}, which must be {error.must}.")
         is_secret = any(masking.is_secret(str(part)) for part in error.path)
-        shown = f"expected {error.must}, got {_shown(error.value, is_secret)}"
-        return WrongArguments(f"{self.path}: {error.where}: {shown}.")
+        # The repr of an object, or of a list of them, may show a secret.
+        is_shown = isinstance(error.value, _SHOWN) or not not_json(error.value, strictly=True)
+        got = _shown(error.value, is_secret) if is_secret or is_shown else _a(error.value)
+        return WrongArguments(f"{self.path}: {error.where}: expected {error.must}, got {got}.")
 
     def _unsendable(
         self, args: Sequence[Any], kwargs: Mapping[str, Any], error: Exception

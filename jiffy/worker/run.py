@@ -307,9 +307,11 @@ class Runner:
         """The result as it is stored.  Raises UnserializableResult or ResultTooLarge."""
         try:
             data = guarded.inflated(job.data) if self._unpickles else b""
-            if not guarded.is_pickled(data):
-                value = functions.sendable(self._function(self._name), value)
-            packed: bytes = self._serializer_of(data).dumps(value)
+            dumps = self._serializer_of(data).dumps
+            if guarded.is_pickled(data):
+                packed: bytes = dumps(value)
+            else:
+                packed = functions.pack_result(self._function(self._name), value, dumps)
         except Exception as error:
             raise UnserializableResult(value, error) from error
         if len(packed) > self._largest_result:

@@ -50,6 +50,12 @@ class GiftOrder(Order):
     note: str = ""
 
 
+@dataclass
+class Account:
+    name: str
+    password: str
+
+
 class Point(msgspec.Struct):
     x: int
     y: Annotated[int, msgspec.Meta(ge=0)] = 0
@@ -122,6 +128,10 @@ def level(it: Level) -> Level:
 
 def order(it: Order) -> Order:
     return same(it, Order)
+
+
+def account(it: Account) -> None:
+    """A part of its argument is a secret."""
 
 
 def point(it: Point) -> Point:

@@ -16,8 +16,10 @@ import jiffy
 from jiffy import enqueue, part, result, wait
 from jiffy.errors import JobFailed, NotImportable, WrongArguments
 from jiffy.producer import functions
+from jiffy.testing import Queued
 from tests.jobs import typed
 from tests.jobs.typed import (
+    Account,
     Box,
     Color,
     Customer,
@@ -124,7 +126,7 @@ def test_what_json_sends_is_what_python_sends(redis):
         (
             typed.order,
             Order(ID, [], more={"a": (1, 2)}),
-            "it.more.a: expected a number, a string, a list or a dict, got (1, 2)",
+            "it.more.a: expected a number, a string, a list or a dict, got a tuple",
         ),
         (typed.order, Order(ID, [], more={"a": {1: 2}}), "it.more.a has the key 1"),
         (typed.order, {"id": str(ID)}, "it.items: expected a list, got None."),
@@ -153,6 +155,8 @@ def test_what_json_sends_is_what_python_sends(redis):
         ),
         (typed.numbers, [1.0, float("nan")], "it[1] cannot be sent as JSON: it is nan."),
         (typed.log_in, ("ada", "hunter2"), "password: expected a whole number, got ***."),
+        (typed.day, Account("ada", "hunter2"), "'2030-01-31', got an Account."),
+        (typed.account, Account("ada", 5), "it.password: expected a string, got ***."),
         (typed.untyped, (1, 2), "it cannot be sent as JSON: it is a tuple. Annotate"),
         (typed.untyped, [{"a": (1,)}], "it[0].a cannot be sent as JSON: it is a tuple. Annotate"),
         (typed.untyped, {1: 2}, "the key 1 of it cannot be sent as JSON: it is an int. Annotate"),
@@ -258,3 +262,21 @@ def test_a_function_is_described_by_a_schema():
     assert spread["parameters"]["properties"]["days"]["items"]["format"] == "date"
     assert spread["parameters"]["additionalProperties"]["format"] == "decimal"
     json.dumps([functions.described(path) for path in functions.all_paths(("tests.jobs.typed",))])
+
+
+def test_a_secret_in_an_object_is_masked_in_the_description(redis):
+    job = enqueue(typed.account, Account("ada", "hunter2"))
+
+    assert job.description == "tests.jobs.typed.account({'name': 'ada', 'password': ***})"
+
+
+@pytest.fixture
+def queued(redis):
+    return Queued(redis)
+
+
+def test_a_test_finds_a_job_by_the_values_that_were_enqueued(queued):
+    enqueue(typed.spread, date(2030, 1, 31), x=Decimal("1.5"))
+
+    assert queued.has(typed.spread, date(2030, 1, 31), x=Decimal("1.5"))
+    assert not queued.has(typed.spread, date(2030, 1, 31), x=Decimal("1.6"))
