@@ -40,7 +40,11 @@ from typing import Any, ClassVar, Self, dataclass_transform
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import OutOfMemoryError
 
-from jiffy.tracebacks import reason_of, shortened
+from jiffy.tracebacks import FILE_NOTE, reason_of, shortened
+
+OUTDATED = (
+    FILE_NOTE + "{} has changed since this process imported it: restart the worker, or the web app"
+)
 
 
 def did_you_mean(word: str, known: Collection[str]) -> str:
@@ -184,10 +188,7 @@ class UnknownFunction(JiffyError):
     def line(self) -> str:
         hint = f"Did you mean {self.near!r}?" if self.near else "Write it as module.name."
         if self.outdated:
-            hint = (
-                f"The file of {self.outdated} has changed since this process imported it: restart "
-                "the worker, or the web app."
-            )
+            hint = f"{OUTDATED.format(self.outdated)}."
         return f"No function {self.path!r}. {hint}"
 
 

@@ -155,6 +155,7 @@ class Settings:
     job_max_bytes: int = _setting(_BYTES, 256_000)
     result_max_bytes: int = _setting(_BYTES, 1_000_000)
     jobs_modules: tuple[str, ...] = _setting(_MODULES, ("jobs",))
+    reload: bool = _setting(_YES_NO, False)
     options: str | None = _setting(_REFERENCE)
     hooks: str | None = _setting(_REFERENCE)
     jobs_files: str = _setting(_TEXT, "samples")

@@ -9,8 +9,9 @@ _MARK_CHARS = 50
 _LONGEST_REASON = 500  # characters
 _MOST_MEMBERS = 3  # of an exception group
 _LAST_LINES = 8  # of a traceback
-# How the note begins that an exception gets where a hook swallowed or replaced it.
-HOOK_NOTE = "the hook "
+# How the notes begin that an exception gets where a hook swallowed or replaced it, and where its
+# code is older than the file: the reason has them, too.
+HOOK_NOTE, FILE_NOTE = "the hook ", "The file of "
 
 _FRAME = re.compile(r'[ |]*File "')  # those of an exception group have a bar in front
 _PLACE = re.compile(r'^[ |]*File "([^"\n]+)", line (\d+)(?:, in (\S+))?', re.MULTILINE)
@@ -68,7 +69,9 @@ def _headline(part: str) -> str:
         del lines[0]
     is_blank = lines and re.fullmatch(r"[\w.]+: *", lines[0])
     headline = " ".join(lines[: 2 if is_blank else 1]).strip()
-    headline += "".join(f" ({line})" for line in lines[1:] if line.startswith(HOOK_NOTE))
+    headline += "".join(
+        f" ({line})" for line in lines[1:] if line.startswith((HOOK_NOTE, FILE_NOTE))
+    )
     if members:
         more = ["…"] if len(members) > _MOST_MEMBERS else []
         headline += f": {'; '.join([*map(_exception, members[:_MOST_MEMBERS]), *more])}"

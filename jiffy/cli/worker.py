@@ -48,6 +48,9 @@ class _Worker(Command):
 @click.option(
     _WITH_SCHEDULER, metavar="[SCHEDULE]", help="Also do what `jiffy scheduler [SCHEDULE]` does"
 )
+@click.option(
+    "--reload", "reloads", is_flag=True, help="Run the jobs' new code when one of its files changes"
+)
 @click.pass_obj
 def command(
     hooks: "Hooks | None", /, n: int | None, with_scheduler: str | None, **options: Any

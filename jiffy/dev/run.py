@@ -78,7 +78,12 @@ def _choose_settings() -> str:
     if port != given.port:
         print(f"Port {given.port} is in use; the dashboard uses {port}.", flush=True)
     password, token = secrets.token_urlsafe(9), secrets.token_urlsafe(24)
-    made = {"DASHBOARD_PASSWORD": password, "API_TOKEN": token, "PYTHONUNBUFFERED": "1"}
+    made = {
+        "DASHBOARD_PASSWORD": password,
+        "API_TOKEN": token,
+        "PYTHONUNBUFFERED": "1",
+        "RELOAD": "yes",
+    }
     set_environment(made, replace=False)
     chosen = {"PORT": str(port), "HOST": given.host, "GRACE_S": str(JOBS_GRACE_S)}
     set_environment(chosen, replace=True)

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 from jiffy import json_types, log, rq_compat
 from jiffy.errors import (
+    OUTDATED,
     BrokenModule,
     NotAllowed,
     UnknownFunction,
@@ -455,6 +456,13 @@ def _outdated(name: str) -> str | None:
     module = sys.modules.get(name)
     is_outdated = module and _stamp(module) != _as_imported.get(name, _stamp(module))
     return name if is_outdated else None
+
+
+def note_outdated(error: BaseException, path: str) -> None:
+    """Let `error` say that the module of this function is older than its file, if it is."""
+    while path := path.rpartition(".")[0]:
+        if _outdated(path):
+            error.add_note(f"{OUTDATED.format(path)}.")
 
 
 def _stamp(module: types.ModuleType) -> tuple[int, int]:

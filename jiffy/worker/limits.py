@@ -28,8 +28,7 @@ class Limits:
             reason = f"used {added >> 20} MB of memory; its limit is {most >> 20} MB"
             slot.kill(Verdict.FAIL, reason)
         elif recycle_at and used > recycle_at:
-            slot.is_recycled = True
-            slot.end_soon()
+            slot.renew()
 
 
 def enforce_time(slot: Slot, running: Running, ran_s: float) -> None:

@@ -26,7 +26,7 @@ def import_all(modules: Sequence[str]) -> None:
 
     One that fails is logged: its jobs fail with that reason, the others run.
     """
-    for _, error in _import_each(modules):
+    for _, error in import_each(modules):
         if error:
             log.event("module.broken", log.ERROR, module=error.module, reason=error)
 
@@ -65,7 +65,7 @@ def _try(modules: Sequence[str]) -> int:
     faulthandler.enable(2)  # where it happens to end, for the log
     before = _opened().keys()
     openers: dict[str, str] = {}
-    for module, _ in _import_each(modules):
+    for module, _ in import_each(modules):
         for thing in _opened().keys() - before:
             openers.setdefault(thing, module)
     left = _settled()
@@ -85,7 +85,7 @@ def _warn(module: str, opened: Sequence[str]) -> None:
     )  # fmt: skip
 
 
-def _import_each(modules: Sequence[str]) -> Iterator[tuple[str, BrokenModule | None]]:
+def import_each(modules: Sequence[str]) -> Iterator[tuple[str, BrokenModule | None]]:
     for name in modules:
         try:
             for module in functions.load(name):

@@ -10,7 +10,7 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from types import FrameType
 from typing import Any, NoReturn
@@ -19,7 +19,7 @@ from jiffy import clock, log, system
 
 # The signal that makes a child look at the board.
 CHECK_BOARD = system.SPARE_SIGNAL
-_FROM_SUPERVISOR = (signal.SIGTERM, signal.SIGINT, CHECK_BOARD)
+_FROM_SUPERVISOR = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, CHECK_BOARD)
 # The environment variable with what a spawned process is to do.
 _PART = "JIFFY_PART"
 _SAME_SIGNAL_S = 0.5  # a terminal, honcho and a shell may all pass on the same Ctrl-C
@@ -49,16 +49,17 @@ def fork(work: Callable[[], int]) -> int:
     return run(begin)
 
 
-def spawn(*part: object, fd: int) -> int:
+def spawn(*part: object, fds: Sequence[int] = ()) -> int:
     """Run this program from its beginning in a new process, to do `part`; return its pid.
 
-    Of what this process has open it is given `fd` alone.  It lives and dies as a fork does.
+    Of what this process has open it is given `fds` alone.  It lives and dies as a fork does.
     """
     return os.posix_spawn(
         sys.executable,
         [sys.executable, *sys.orig_argv[1:]],
         os.environ | {_PART: json.dumps([os.getpid(), *part])},  # noqa: TID251 - for it alone
-        file_actions=[(os.POSIX_SPAWN_DUP2, fd, fd)],  # which makes it inheritable there
+        # Which makes them inheritable there.
+        file_actions=[(os.POSIX_SPAWN_DUP2, fd, fd) for fd in fds],
         setpgroup=0,
         setsigmask=_FROM_SUPERVISOR,  # until it has handlers for them
     )
@@ -180,10 +181,15 @@ class Signals:
     """While it is open: the first SIGTERM or SIGINT calls `stop`, a second SIGINT `stop_now`.
 
     More SIGTERMs change nothing: a platform sends one to each process, and perhaps again.
+    SIGHUP calls `reload`, where it is given; it stops us if it tells that our terminal was closed.
     """
 
-    def __init__(self, stop: Callable[[str], None], stop_now: Callable[[str], None]) -> None:
-        self._stop, self._stop_now = stop, stop_now
+    def __init__(
+        self, stop: Callable[[str], None], stop_now: Callable[[str], None],
+        reload: Callable[[], None] | None = None,
+    ) -> None:  # fmt: skip
+        self._stop, self._stop_now, self._reload = stop, stop_now, reload
+        self._had_terminal = _has_terminal()
         self._interrupted = 0.0
         self._heard: list[Callable[[], None]] = []
         self._before: dict[int, Any] = {}
@@ -195,6 +201,8 @@ class Signals:
         handlers = {signal.SIGTERM: self._on_stop, signal.SIGINT: self._on_stop}
         for number in (signal.SIGCHLD, CHECK_BOARD):  # to be woken by one, to survive the other
             handlers[number] = lambda *_: None  # type: ignore[index]
+        if self._reload and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # nohup's
+            handlers[signal.SIGHUP] = lambda *_: self._heard.append(self._on_hangup)
         self._before = {number: signal.signal(number, do) for number, do in handlers.items()}
         self._wakeup = signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
         return self
@@ -214,6 +222,12 @@ class Signals:
         while self._heard:
             self._heard.pop(0)()
 
+    def _on_hangup(self) -> None:
+        if self._had_terminal and not _has_terminal():
+            self._stop("SIGHUP")
+        elif self._reload:
+            self._reload()
+
     def _on_stop(self, number: int, frame: FrameType | None) -> None:
         # Only noted here: a handler runs in the middle of whatever the process is doing.
         name = signal.Signals(number).name
@@ -225,8 +239,16 @@ class Signals:
             self._interrupted = self._interrupted or clock.monotonic()
 
 
+def _has_terminal() -> bool:
+    try:
+        os.close(os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY))
+    except OSError:
+        return False
+    return True
+
+
 class Companion:
-    """A process beside the children that runs no jobs: the scheduler, where one dyno does both.
+    """A process beside the children that runs no jobs: a scheduler, or what watches for new code.
 
     It starts with its supervisor, is started again if it dies, and never outlives it.  `work` runs
     in it, and returns after SIGTERM.

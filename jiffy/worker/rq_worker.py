@@ -27,7 +27,7 @@ from jiffy.producer.enqueue import DEFAULT_QUEUES
 from jiffy.producer.options import read_queue
 from jiffy.redis_io import Link
 from jiffy.settings import settings
-from jiffy.worker import preload, process
+from jiffy.worker import preload, process, reload
 from jiffy.worker.child import AGAIN, Child, Pace, Stint
 from jiffy.worker.claim import Claimer
 from jiffy.worker.guarded import guarded
@@ -103,7 +103,7 @@ class _Face(BaseWorker):
         claimer = Claimer(link, self.name, self.queue_names(), self.default_result_ttl, **lease)
         runner = kind(
             self, link, config.jobs_modules, config.result_max_bytes, board.relimit,
-            lambda: board.must_stop, self.hooks.around_job,
+            lambda: board.must_stop_for_good, self.hooks.around_job,
         )  # fmt: skip
         reorder = partial(rq_compat.queues_after, self)
         return Child(claimer, runner, board, stint, pace, reorder, self._maintain)
@@ -243,13 +243,15 @@ class SimpleWorker(_Face, rq.SimpleWorker):
 
 def supervise(
     redis: Redis, faces: Sequence[Worker], stint: Stint,
-    *, moves_due: bool, companion: process.Companion | None = None, forks: bool = True,
+    *, moves_due: bool, companions: Sequence[process.Companion] = (), forks: bool = True,
+    can_reload: bool = False,
 ) -> None:  # fmt: skip
     """Run a supervisor with one child for each of `faces`, until they are done.
 
     `moves_due`: it also moves delayed jobs and retries to their queues when their time has come.
     `forks`: children are forks of this process, or else run the same program from its beginning.
-    `companion` lives beside the children for as long.
+    `companions` live beside the children for as long.
+    `can_reload`: the program calls `process.part`, so that SIGHUP can start it again.
     """
     config = settings()
     limits = Limits(
@@ -259,7 +261,10 @@ def supervise(
     )
     slots = [face.slot(stint, forks=forks) for face in faces]
     names = faces[0].queue_names()
-    Supervisor(redis, slots, names, limits, moves_due=moves_due, companion=companion).run()
+    Supervisor(
+        redis, slots, names, limits, moves_due=moves_due, companions=companions,
+        can_reload=can_reload,
+    ).run()  # fmt: skip
 
 
 def warn_if_forgetful(redis: Redis) -> None:
@@ -286,11 +291,12 @@ def run_workers(
     max_jobs: int | None = None,
     max_idle_time: int | None = None,
     prepare: PrepareScheduler | None = None,
+    reloads: bool = False,
     hooks: Hooks | None = None,
 ) -> None:
     """Run `count` jobs at a time until a signal; and a scheduler, in a process of its own.
 
-    `hooks`: see `_hooks`.
+    `reloads`: also when the jobs' code changes, not on SIGHUP alone.  `hooks`: see `_hooks`.
     """
     part = process.part()
     config, hooks = settings(), _hooks(hooks)
@@ -304,7 +310,9 @@ def run_workers(
     forks = not preload.has_opened(program)
     redis = redis_io.connected("worker")
     preloads = forks and preload.can_preload(config.jobs_modules)
-    companion = process.Companion(prepare(redis)) if prepare else None
+    companions = [process.Companion(prepare(redis))] if prepare else []
+    if reloads or config.reload:
+        companions.append(process.Companion(reload.watching(config.jobs_modules)))
     log.event(
         "worker.started",
         workers=count,
@@ -321,7 +329,9 @@ def run_workers(
     for face in faces:
         face.hooks = hooks
         face.imports = () if preloads and forks else config.jobs_modules
-    supervise(redis, faces, stint, moves_due=True, companion=companion, forks=forks)
+    supervise(
+        redis, faces, stint, moves_due=True, companions=companions, forks=forks, can_reload=True
+    )
     log.event("worker.stopped", pid=os.getpid())
 
 
@@ -337,6 +347,8 @@ def _hooks(given: Hooks | None) -> Hooks:
 
 def _do(part: Sequence[Any], queues: Sequence[str], stint: Stint, hooks: Hooks) -> int:
     """Do what the supervisor has spawned this process for; return its exit code."""
+    if part == [reload.TRIAL]:
+        return reload.try_code(settings().jobs_modules)
     name, fd, token = part
     redis = redis_io.connect("worker")
     face = _face(queues, name, redis)

@@ -207,6 +207,8 @@ class Runner:
         is_permanent = isinstance(
             exc_info[1], UnserializableResult | ResultTooLarge | NotAllowed | DeserializationError
         )
+        if isinstance(exc_info[1], TypeError):  # perhaps the caller knows newer parameters
+            functions.note_outdated(exc_info[1], outcome.func_name)
         error = _text_of(exc_info)
         if outcome.details.raw("failure_callback_name") or self._handles:
             error = self._on_failure(outcome, exc_info)

@@ -45,7 +45,7 @@ class _Numbers(ctypes.Structure):
     last: float  # the position of the last job that the child holds
     is_asleep: float  # waiting for work
     is_halted: float  # it begins nothing more of this batch
-    is_stopped: float  # it ends after the job that runs
+    is_stopped: float  # it ends after the job that runs; 2: its worker, too
     interrupt_reason: float  # why the job that began at `meant` must end
     meant: float
     outcomes: float  # how many bytes of them there are
@@ -153,6 +153,10 @@ class Board:
     def must_stop(self) -> bool:
         return bool(self._numbers.is_stopped)
 
+    @property
+    def must_stop_for_good(self) -> bool:
+        return self._numbers.is_stopped > 1
+
     # The supervisor's side
 
     @property
@@ -183,9 +187,9 @@ class Board:
     def is_asleep(self) -> bool:
         return bool(self._numbers.is_asleep)
 
-    def stop(self) -> None:
-        """Let the child end after the job that it runs."""
-        self._numbers.is_stopped = 1
+    def stop(self, *, for_good: bool = True) -> None:
+        """Let the child end after the job that it runs; `for_good`: no other takes its place."""
+        self._numbers.is_stopped = 1 + for_good
         self.halt()
 
     def halt(self) -> None:
@@ -225,22 +229,34 @@ class Slot:
 
     def start(self) -> None:
         """Start the child.  Raises OSError."""
+        if not self.forks and self.board.fd == -1:
+            self.board = Board.in_file()
         self.board.reset()
         self.death, self.is_recycled, self.released = None, False, -1
         self._token = secrets.token_hex(8)
         if self.forks:
             self.pid = process.fork(lambda: self.work(self.board, self._token))
         else:
-            self.pid = process.spawn(self.name, self.board.fd, self._token, fd=self.board.fd)
+            fd = self.board.fd
+            self.pid = process.spawn(self.name, fd, self._token, fds=[fd])
         self.face.pid = self.pid
 
     def execution_of(self, running: Running | None) -> str:
         """The id of the execution that the child runs; "" for none."""
         return f"{self._token}{running.batch:08x}{running.position:08x}" if running else ""
 
+    def renew(self, *, forks: bool = True) -> None:
+        """Let the child end after the job that it runs, and start another in its place.
+
+        Without `forks` that one, and all that follow, have the program's code as it is then.
+        """
+        self.forks &= forks
+        self.is_recycled = True
+        self.end_soon()
+
     def end_soon(self) -> None:
         """Let the child end after the job that it runs."""
-        self.board.stop()
+        self.board.stop(for_good=self.must_leave)
         self._wake()
 
     def interrupt(self, running: Running, why: int) -> None:

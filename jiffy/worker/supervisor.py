@@ -15,7 +15,7 @@ from rq.command import PUBSUB_CHANNEL_TEMPLATE
 
 from jiffy import clock, history, keys, log
 from jiffy.redis_io import Link, is_away, script_command
-from jiffy.worker import process
+from jiffy.worker import process, reload
 from jiffy.worker.child import AGAIN
 from jiffy.worker.claim import finish_command, requeue_command, text
 from jiffy.worker.heartbeat import RENEW_EVERY_S, Heartbeat
@@ -43,10 +43,11 @@ class Supervisor:
 
     def __init__(
         self, redis: Redis, slots: Sequence[Slot], queues: Sequence[str], limits: Limits,
-        *, moves_due: bool, companion: process.Companion | None = None,
+        *, moves_due: bool, companions: Sequence[process.Companion] = (), can_reload: bool = False,
     ) -> None:  # fmt: skip
         self._redis, self._slots, self._limits = redis, list(slots), limits
-        self._companion = companion
+        self._companions = companions
+        self._can_reload, self._trial = can_reload, 0
         self._queue_keys = [keys.queue(name) for name in queues]
         self._default_timeout_s = slots[0].face.queue_class.DEFAULT_TIMEOUT
         self._link = Link(redis)
@@ -69,14 +70,16 @@ class Supervisor:
     def run(self) -> None:
         """Work until the last child has ended for good."""
         self._heartbeat.register()
-        with process.Signals(self.stop, self.stop_now) as signals:
+        with process.Signals(
+            self.stop, self.stop_now, self.reload if self._can_reload else None
+        ) as signals:
             while self._slots and not self._is_overdue:
                 self._tick()
                 is_busy = any(slot.board.running for slot in self._slots)
                 signals.wait(TICK_S if is_busy else IDLE_TICK_S)
         self._try(self._commands.close)
-        if self._companion:
-            self._companion.end()
+        for companion in self._companions:
+            companion.end()
 
     @property
     def _is_overdue(self) -> bool:
@@ -94,8 +97,8 @@ class Supervisor:
             return
         log.event("worker.stopping", cause=cause, grace_s=self._limits.grace_s)
         self._stop_at = clock.monotonic() + self._limits.grace_s
-        if self._companion:
-            self._companion.end_soon()
+        for companion in self._companions:
+            companion.end_soon()
         for slot in list(self._slots):
             self.retire(slot)
 
@@ -104,6 +107,33 @@ class Supervisor:
         self.stop(cause)
         log.event("worker.stopping", cause=f"{cause}, again", grace_s=0)
         self._stop_at = clock.monotonic()
+
+    def reload(self) -> None:
+        """Replace the children, between jobs, by ones with the code as it is now.
+
+        A process of its own tries that code first: if it fails, all stays as it is.
+        """
+        if self._stop_at is not None:
+            return
+        if self._trial:  # of code that has changed since
+            process.kill_group(self._trial)
+            os.waitpid(self._trial, 0)
+        self._trial = process.spawn(reload.TRIAL)
+
+    def _end_trial(self) -> None:
+        status = process.ended(self._trial)
+        if status is None:
+            return
+        self._trial = 0
+        if status:
+            if os.waitstatus_to_exitcode(status) != reload.REPORTED:
+                reload.log_failure(reason=process.cause_of(status))
+            return
+        log.event("worker.reloaded", pid=os.getpid())
+        for slot in self._slots:
+            slot.renew(forks=False)
+            if slot.board.running is not None:
+                self._try(lambda slot=slot: self._release(slot))  # type: ignore[misc]
 
     def retire(self, slot: Slot) -> None:
         """Let this child end after the job that it runs; the rest of its batch goes back now."""
@@ -115,8 +145,10 @@ class Supervisor:
                 self._release(slot)
 
     def _tick(self) -> None:
-        if self._companion:
-            self._try(self._companion.watch)
+        for companion in self._companions:
+            self._try(companion.watch)
+        if self._trial:
+            self._end_trial()
         now = clock.monotonic()
         for timer in self._timers:  # as RQ's worker, it tidies up before the first job begins
             if now >= timer.next:

@@ -1,0 +1,121 @@
+"""New code reaches running workers: at SIGHUP, and with --reload when a file changes."""
+
+import signal
+import time
+
+import pytest
+
+from jiffy.producer.enqueue import Queue
+from tests.support.newcomer import wait_until
+from tests.support.worker_processes import until_over
+from tests.support.worker_support import reason
+
+pytestmark = pytest.mark.slow
+
+WAITS = """
+import time
+from pathlib import Path
+
+def wait(folder):
+    Path(folder, "begun").touch()
+    while not Path(folder, "go").exists():
+        time.sleep(0.01)
+    {}
+"""
+OLD, NEW = WAITS.format("return 'old'"), WAITS.format("return 'the new one'")
+# What a module opens keeps the supervisor from importing it: each child does so for itself.
+OPENS = "\nimport socket\n\nOPENED = socket.socketpair()\n"
+
+
+@pytest.fixture
+def start(start_worker, tmp_path):
+    def run(text, *words, count=1, **environ):
+        (tmp_path / "shop_code.py").write_text(text)
+        environ = {"JOBS_MODULES": "shop_code", "PYTHONPATH": str(tmp_path)} | environ
+        return start_worker("-n", f"{count}", *words, **environ)
+
+    return run
+
+
+def run(redis, worker, tmp_path):
+    (tmp_path / "go").touch()
+    job = Queue(connection=redis).enqueue("shop_code.wait", str(tmp_path))
+    until_over(worker, redis, job.id)
+    return job.return_value()
+
+
+@pytest.mark.parametrize("more", ["", OPENS])
+def test_at_sighup_children_run_the_new_code_and_no_job_is_interrupted(
+    start, redis, tmp_path, more
+):
+    worker = start(OLD + more, count=2)
+    running = Queue(connection=redis).enqueue("shop_code.wait", str(tmp_path))
+    worker.until((tmp_path / "begun").exists)
+    (tmp_path / "shop_code.py").write_text(NEW + more)
+    worker.send_to_all(signal.SIGHUP)
+    worker.until_logged("worker.reloaded")
+    worker.until(lambda: running.get_status() == "started")
+    after = run(redis, worker, tmp_path)
+    until_over(worker, redis, running.id)
+
+    assert after == "the new one"
+    assert running.return_value() == "old"
+    assert run(redis, worker, tmp_path) == "the new one"
+    assert not worker.lines("worker.died")
+
+
+def test_a_job_that_fails_while_its_child_is_to_be_replaced_has_failed(start, redis, tmp_path):
+    worker = start(WAITS.format("raise ValueError('no card')"))
+    failing = Queue(connection=redis).enqueue("shop_code.wait", str(tmp_path))
+    worker.until((tmp_path / "begun").exists)
+    worker.send(signal.SIGHUP)
+    worker.until_logged("worker.reloaded")
+    (tmp_path / "go").touch()
+    until_over(worker, redis, failing.id)
+
+    assert failing.get_status() == "failed"
+
+
+@pytest.mark.parametrize(
+    ("text", "why"), [("def wait(:\n", "SyntaxError"), ("import no_such\n", "no_such")]
+)
+def test_code_that_cannot_be_imported_is_not_used_and_one_line_says_so(
+    start, redis, tmp_path, text, why
+):
+    worker = start(OLD)
+    assert run(redis, worker, tmp_path) == "old"
+    (tmp_path / "shop_code.py").write_text(text)
+    worker.send(signal.SIGHUP)
+    worker.until_logged("reload.failed")
+
+    [line] = worker.lines("reload.failed")
+    assert why in line
+    assert "effect='the workers keep the code they have'" in line
+    assert run(redis, worker, tmp_path) == "old"
+    assert "Traceback" not in worker.log
+
+
+@pytest.mark.parametrize("how", [["--reload"], []])
+def test_a_change_of_a_file_reloads(start, redis, tmp_path, how):
+    worker = start(OLD, *how, RELOAD="no" if how else "yes")
+    assert run(redis, worker, tmp_path) == "old"
+
+    file = tmp_path / "shop_code.py"
+
+    def edit():
+        if file.stat().st_mtime < time.time() - 3:  # it may not have been watched yet
+            file.write_text(NEW)
+        return worker.lines("worker.reloaded")
+
+    worker.until(edit)
+    wait_until(lambda: run(redis, worker, tmp_path) == "the new one")
+
+
+def test_a_call_that_the_new_code_takes_fails_in_the_old_and_says_why(start, redis, tmp_path):
+    worker = start(OLD)
+    assert run(redis, worker, tmp_path) == "old"
+    (tmp_path / "shop_code.py").write_text(NEW.replace("(folder)", "(folder, more)"))
+    job = Queue(connection=redis).enqueue("shop_code.wait", str(tmp_path), more=1)
+    until_over(worker, redis, job.id)
+
+    assert "shop_code has changed since this process imported it: restart" in reason(redis, job.id)
