@@ -129,6 +129,38 @@ def busiest(
     return dict(sorted(points.items(), key=lambda one: one[1].ran_s, reverse=True))
 
 
+@dataclass(frozen=True)
+class Glance:
+    """All attempts over a time, and what each function and queue had of them."""
+
+    series: Series
+    functions: Mapping[str, Point]  # what ran longest first
+    queues: Mapping[str, Point]
+
+
+def glance(redis: Redis, span: Span, now_s: float) -> Glance:
+    """Both of the above in one round trip, in minutes, hours or days; `now_s` is Redis' time."""
+    _, step_s, count, tier = _SPANS[span]
+    count = step_s * count // tier.step_s
+    columns, first_s = _columns(redis, tier, tier.step_s, count, None, now_s)
+    whole = {
+        series: _point(first_s, tier.step_s * count, found, 0, count)
+        for series, found in columns.items()
+        if any(map(any, found.values()))
+    }
+    longest = sorted(whole.items(), key=lambda one: one[1].ran_s, reverse=True)
+    total = columns.get(_TOTAL, {})
+    points = [
+        _point(first_s + place * tier.step_s, tier.step_s, total, place, 1)
+        for place in range(count)
+    ]
+    return Glance(
+        Series(tuple(points), _point(first_s, tier.step_s * count, total, 0, count)),
+        {series[2:]: point for series, point in longest if series.startswith("f:")},
+        {series[2:]: point for series, point in longest if series.startswith("q:")},
+    )
+
+
 def bucket(seconds: float) -> int:
     """The number of the bucket that counts so long a time."""
     return min(_BUCKETS - 1, int(seconds * 10_000).bit_length()) if seconds > 0 else 0
@@ -231,12 +263,12 @@ def _bounded(
 
 
 def _columns(
-    redis: Redis, tier: _Tier, step_s: int, count: int, only: str | None
+    redis: Redis, tier: _Tier, step_s: int, count: int, only: str | None, at_s: float | None = None
 ) -> tuple[dict[str, Columns], int]:
     """Columns by series (or `only` one), of the slots of a tier from the first of `count` points
     on; and when that begins.
     """
-    now_s = int(redis.time()[0])
+    now_s = int(redis.time()[0] if at_s is None else at_s)
     first_s = (now_s // step_s - count + 1) * step_s
     first, width = first_s // tier.step_s, count * step_s // tier.step_s
     chunks = range(first // tier.slots, (first + width - 1) // tier.slots + 1)

@@ -428,7 +428,7 @@ class Census:
     is_suspended: bool
     queues_left_out: int
     workers_left_out: int
-    taken: datetime
+    taken: datetime  # on Redis' clock
 
     @property
     def counts(self) -> dict[str, int]:
@@ -830,11 +830,12 @@ def census(redis: Redis) -> Census:
     with redis.pipeline(transaction=False) as pipe:
         # Not by its hash: a pipeline cannot load a script that Redis has forgotten.
         pipe.eval(source("census"), len(named), *named, _MOST_COUNTED, *keys.REGISTRIES.values())
+        pipe.time()
         pipe.hgetall(keys.PAUSED)
         pipe.info("memory")
         pipe.info("persistence")
         pipe.config_get("save")
-        found, paused, *server = pipe.execute(raise_on_error=False)
+        found, time, paused, *server = pipe.execute(raise_on_error=False)
     if isinstance(found, RedisError):
         raise found
     queues, workers, alive, is_led, count, is_suspended, kinds, rows = found
@@ -858,7 +859,7 @@ def census(redis: Redis) -> Census:
         is_suspended=bool(is_suspended),
         queues_left_out=(queues or 0) - len(rows),
         workers_left_out=max(0, (workers or 0) - _MOST_COUNTED),
-        taken=clock.now(),
+        taken=clock.now() if isinstance(time, RedisError) else clock.from_wall(time[0]),
     )
 
 

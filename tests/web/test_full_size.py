@@ -16,6 +16,7 @@ MOST_ROUND_TRIPS = 5  # one of them asks whether the session is still valid
 COUNTING = 300 * 9 + 500 + 30
 PAGES = {
     "/": COUNTING + 3000,
+    "/?span=24h": COUNTING + 3000,
     "/queues": COUNTING,
     "/queues/queue-007": COUNTING + 200,
     "/workers": COUNTING + 700,

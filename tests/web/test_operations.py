@@ -1,6 +1,7 @@
 """The pages of queues, workers and the system, and the banners: what a person sees and does."""
 
 import json
+import re
 from dataclasses import replace
 
 import pytest
@@ -182,3 +183,24 @@ def test_several_releases_have_a_banner(redis, plant_worker):
     [banner] = banners(seen)
 
     assert banner.text == "Workers run 2 releases: 1 on aaaaaaaaaaaa, 2 on bbbbbbbbbbbb."
+
+
+@pytest.mark.parametrize("span", ["1h", "24h", "7d", "90d"])
+def test_the_overview_shows_what_became_of_attempts_and_of_which_functions(client, redis, span):
+    key = keys.history(f"now:{redis.time()[0] // 60}")
+    redis.hincrby(key, "done 3 12 jobs.shop.charge\ndefault", 120)
+    redis.hincrby(key, "failed 3 12 jobs.shop.refund\ndefault", 7)
+    redis.hincrby(key, "ran_ms - - jobs.shop.charge\ndefault", 60_000)
+    text = words(client.get(f"/?span={span}").text)
+
+    assert "120 done, 7 failed" in text
+    assert re.search("jobs.shop.charge 120 [0-9.]+ ms 1m", text)
+    assert "jobs.shop.refund 7 7" in text
+    assert "7 failed, waited" in text
+
+
+def test_the_overview_without_a_history_says_who_keeps_it(client):
+    text = words(client.get("/").text)
+
+    assert "No attempt ended in this time." in text
+    assert client.get("/?span=1y").status_code == 404

@@ -45,14 +45,14 @@ def test_the_first_page_shows_recent_jobs_by_description_or_call(client, work):
     assert "jobs.numbers.add(5, 4)" in text
 
 
-def test_the_first_page_shows_why_jobs_failed_were_canceled_or_are_retried(client, plant):
+def test_the_list_shows_why_jobs_failed_were_canceled_or_are_retried(client, plant):
     broken = "A part before it, x, failed: ValueError: no card"
     plant("bad", status="failed", error="Traceback …\nValueError: no card")
     plant("huge", status="failed", error="".join(map(chr, range(20_000, 50_000))))
     plant("part", status="canceled", **{keys.REASON_FIELD: broken})
     plant("again", status="scheduled", **{keys.REASON_FIELD: "Traceback …\nOSError: no line"})
     plant("killed", status="stopped", error="Work-horse was stopped")
-    text = client.get("/").text
+    text = client.get("/jobs").text
 
     for reason in ("ValueError: no card", broken, "Last attempt: OSError: no line",
                    "Work-horse was stopped"):  # fmt: skip

@@ -51,7 +51,7 @@ def empty():
 
 
 @pytest.fixture
-def busy(plant, plant_worker, leader):
+def busy(plant, plant_worker, leader, redis):
     """A healthy shop in the middle of the day."""
     for number in range(40):
         plant(
@@ -96,11 +96,20 @@ def busy(plant, plant_worker, leader):
             result={"paid": True},
             **done,
         )
+    for minutes in range(30):
+        for name, queue, group, times in (
+            ("jobs.shop.charge", "default", "done 9 12", 40 + minutes * 7 % 23),
+            ("jobs.mail.send", "default", "done 12 10", 90 + minutes * 11 % 31),
+            ("jobs.reports.weekly", "reports", "done 14 17", minutes % 3),
+        ):
+            key = keys.history(f"now:{redis.time()[0] // 60 - minutes}")
+            redis.hincrby(key, f"{group} {name}\n{queue}", times)
+            redis.hincrby(key, f"ran_ms - - {name}\n{queue}", times * int(group[-2:]) ** 2)
     plant("later", status="scheduled", call=["jobs.mail.digest", None, [], {}])
 
 
 @pytest.fixture
-def failing(busy, plant):
+def failing(busy, plant, redis):
     """The same during an incident."""
     for number in range(30):
         plant(
@@ -124,6 +133,14 @@ def failing(busy, plant):
             ended_at=ago(880),
             description="nightly sync",
         )
+    for minutes in range(12):
+        key = keys.history(f"now:{redis.time()[0] // 60 - minutes}")
+        redis.hincrby(key, "failed 9 12 jobs.shop.charge\ndefault", 25 - 2 * minutes)
+    redis.hset(
+        keys.PAUSED,
+        "queue:reports",
+        json.dumps({"who": "ada", "why": "the disk is full", "since": clock.wall(), "until": None}),
+    )
     plant("lost", status="queued", origin="low", enqueued_at=ago(4000))
 
 

@@ -1,24 +1,49 @@
-"""The first page: what happens now, and where jobs wait."""
+"""The first page: what happened, where jobs wait, and what costs and fails most."""
 
-from flask import Blueprint, render_template
+from typing import Any
 
-from jiffy import redis_io
-from jiffy.dashboard import search
+from flask import Blueprint, abort, render_template, request
+
+from jiffy import history, redis_io
+from jiffy.dashboard import charts, search
 from jiffy.dashboard.frame import census
 from jiffy.dashboard.search import Cursor
 
 page = Blueprint("home", __name__)
 
 # The others have pages of their own.
-MOST_QUEUES, MOST_JOBS = 8, 20
+MOST_QUEUES, MOST_JOBS, MOST_FUNCTIONS = 8, 12, 6
+SPANS = ("1h", "24h", "7d", "90d")
+_TIMES = {
+    "waited": lambda point: point.waited.p50_s,
+    "waited-p95": lambda point: point.waited.p95_s,
+    "ran": lambda point: point.ran.p50_s,
+    "ran-p95": lambda point: point.ran.p95_s,
+}
 
 
 @page.get("/")
 def home() -> str:
+    span: Any = request.args.get("span", "1h")
+    if span not in SPANS:
+        abort(404, f"span is {span!r}; it must be {', '.join(SPANS)}.")
     redis = redis_io.shared()
     seen = census(redis)
-    found = search.search(redis, seen, search.parse(""), Cursor())
+    past = history.glance(redis, span, seen.taken.timestamp())
+    wanted = search.parse("")
+    jobs, _ = search.window(redis, wanted.lists(seen), wanted, Cursor())
     waiting = sorted(seen.queues, key=lambda queue: (-queue.waited_s, queue.name))
+    failing = [pair for pair in past.functions.items() if pair[1].failed]
     return render_template(
-        "home.html", seen=seen, jobs=found.jobs[:MOST_JOBS], queues=waiting[:MOST_QUEUES]
+        "home.html",
+        seen=seen,
+        past=past.series.whole,
+        columns=charts.columns(past.series.points),
+        lines=charts.lines(past.series.points, _TIMES),
+        span=span,
+        spans=SPANS,
+        costly=list(past.functions.items())[:MOST_FUNCTIONS],
+        failing=sorted(failing, key=lambda pair: -pair[1].failed)[:MOST_FUNCTIONS],
+        jobs=jobs[:MOST_JOBS],
+        queues=waiting[:MOST_QUEUES],
     )

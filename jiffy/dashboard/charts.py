@@ -1,0 +1,87 @@
+"""Charts as shapes for SVG: plain functions from the points of a history."""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
+
+from jiffy import clock
+from jiffy.history import Point
+
+WIDTH, HEIGHT = 720, 120
+_ENDS = ("done", "retried", "interrupted", "failed")  # from the bottom up
+
+
+class Bar(NamedTuple):
+    """A part of a column; `kind` colours it."""
+
+    x: float
+    y: float
+    width: float
+    height: float
+    kind: str
+
+
+class Column(NamedTuple):
+    """One point: its bars, and what they say in words."""
+
+    bars: list[Bar]
+    title: str
+    x: float
+    width: float
+
+
+class Line(NamedTuple):
+    """Pieces of a line, without the points where nothing was measured."""
+
+    pieces: list[str]
+    kind: str
+
+
+def columns(points: Sequence[Point]) -> tuple[list[Column], int]:
+    """How many attempts ended how, a column for each point; and how many the highest stands for."""
+    highest = max((_total(point) for point in points), default=0)
+    width = WIDTH / max(1, len(points))
+    found = []
+    for place, point in enumerate(points):
+        bars, y = [], float(HEIGHT)
+        for kind in _ENDS:
+            if count := getattr(point, kind):
+                # The least failure is seen, too.
+                height = max(count / highest * HEIGHT, 1.5)
+                y -= height
+                bars.append(Bar(place * width, max(0.0, y), width * 0.8, height, kind))
+        found.append(Column(bars, _title(point), place * width, width))
+    return found, highest
+
+
+def lines(
+    points: Sequence[Point], kinds: dict[str, Callable[[Point], float | None]]
+) -> tuple[list[Line], float]:
+    """A line for each kind, on one scale; and how many seconds its top stands for."""
+    values = {kind: [of(point) for point in points] for kind, of in kinds.items()}
+    highest = max((one for row in values.values() for one in row if one is not None), default=0.0)
+    return [Line(list(_pieces(row, highest or 1.0)), kind) for kind, row in values.items()], highest
+
+
+def _pieces(values: Sequence[float | None], highest: float) -> Iterable[str]:
+    step, piece = WIDTH / max(1, len(values)), list[str]()
+    for place, value in enumerate([*values, None]):
+        if value is not None:
+            y = HEIGHT - 2 - value / highest * (HEIGHT - 4)
+            piece.append(f"{place * step:.1f},{y:.1f} {(place + 0.8) * step:.1f},{y:.1f}")
+        elif piece:
+            yield " ".join(piece)
+            piece = []
+
+
+def _total(point: Point) -> int:
+    return sum(getattr(point, kind) for kind in _ENDS)
+
+
+def _title(point: Point) -> str:
+    counts = [f"{getattr(point, kind):,} {kind}" for kind in _ENDS if getattr(point, kind)]
+    times = [
+        f"{word} {clock.in_words(times.p50_s)} (p95 {clock.in_words(times.p95_s or 0)})"
+        for word, times in (("waited", point.waited), ("ran", point.ran))
+        if times.p50_s is not None
+    ]
+    return f"{point.start:%Y-%m-%d %H:%M} UTC: {', '.join(counts + times) or 'nothing ran'}"
