@@ -11,14 +11,12 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
-from rq.job import Job
-
 from jiffy import log
 from jiffy.errors import InvalidValue
 from jiffy.tracebacks import HOOK_NOTE
 
 T = TypeVar("T")
-AroundJob = Callable[[Job], AbstractContextManager[Any]]
+AroundJob = Callable[[Any], AbstractContextManager[Any]]  # given RQ's job, or our subclass
 AroundChild = Callable[[], AbstractContextManager[Any]]
 
 

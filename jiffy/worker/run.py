@@ -11,6 +11,7 @@ import sys
 import traceback
 from asyncio import run as run_to_its_end
 from collections.abc import Callable, Coroutine, Sequence
+from functools import partial
 from typing import Any
 
 import rq
@@ -230,12 +231,18 @@ class Runner:
     def _call(self, job: Claimed, call: Any) -> Any:
         token = rq_compat.CURRENT_JOB.set(self._job)
         try:
-            if not self._around:
-                return self._perform(call)
-            return hooks.inside(self._around, self._job, lambda: self._perform(call))
+            if self._around:
+                return hooks.inside(self._around, self._job, partial(self._perform_inside, call))
+            return self._perform(call)
         finally:
             process.end_copy(self.pid)
             rq_compat.CURRENT_JOB.reset(token)
+
+    def _perform_inside(self, call: Any) -> Any:
+        try:
+            return self._perform(call)
+        finally:  # a copy of this process must not leave the hooks
+            process.end_copy(self.pid)
 
     def _perform(self, call: Any) -> Any:
         if self._performs:
@@ -245,11 +252,8 @@ class Runner:
             function = guarded.method(instance, name, self._allowed)
         else:
             function = self._function(name)
-        try:
-            value = function(*args, **kwargs)
-            return _end_of(value) if inspect.iscoroutine(value) else value
-        finally:
-            process.end_copy(self.pid)
+        value = function(*args, **kwargs)
+        return _end_of(value) if inspect.iscoroutine(value) else value
 
     def _function(self, name: str) -> Callable[..., Any]:
         function = self._functions.get(name)
