@@ -145,7 +145,7 @@ def run_for_ever(redis):
         redis.eval("while true do end", 0)
 
 
-def test_client_list_tells_who_is_who(client_of, redis, redis_address):
+def test_client_list_names_each_client(client_of, redis, redis_address):
     client_of(REDIS_URL=redis_address, DYNO="worker.2").ping()
 
     assert "jiffy:test:worker.2" in {client["name"] for client in redis.client_list()}

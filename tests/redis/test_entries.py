@@ -28,7 +28,7 @@ def test_entries_are_listed_by_their_next_times_those_that_are_done_last(declare
     assert [state.name for state in entries.read(redis, limit=2)] == ["soon", "later"]
 
 
-def test_an_entry_tells_what_it_runs_and_when(declare, redis):
+def test_an_entry_shows_what_it_runs_and_when(declare, redis):
     declare(every("10m", numbers.add, args=[2, 3], name="sum", queue="low", jitter="30s"), now=NOON)
     [state] = entries.read(redis)
 
@@ -67,9 +67,7 @@ def test_entries_of_rq_scheduler_are_listed_too_and_reading_executes_nothing(sch
         lambda redis, name: entries.run_now(redis, name, "ada"),
     ],
 )
-def test_who_would_operate_an_entry_of_rq_scheduler_is_reported_where_that_is_done(
-    do, declare, scheduler, redis
-):
+def test_an_entry_of_rq_scheduler_is_refused_with_where_to_change_it(do, declare, scheduler, redis):
     declare(add())
     scheduler.schedule(datetime.now(UTC), numbers.add, args=[2, 3], interval=60, id="foreign1")
     with pytest.raises(
@@ -109,7 +107,7 @@ def test_a_job_of_an_entry_can_be_run_now_at_any_time(declare, work, redis):
     assert [one.reason for one in entries.history(redis, "sum")] == ["by bob", "by ada"]
 
 
-def test_the_leader_hears_of_a_job_that_was_asked_for_so_that_its_end_is_noted_soon(declare, redis):
+def test_a_job_run_by_hand_wakes_the_leader_so_its_end_is_noted_soon(declare, redis):
     declare(add())
     redis.delete(keys.SCHEDULE_WAKE)
     entries.run_now(redis, "sum", "ada")
@@ -143,7 +141,7 @@ def test_what_runs_by_hand_is_in_the_way_of_the_next_run(declare, run_next, redi
         lambda redis, name: entries.run_now(redis, name, "ada"),
     ],
 )
-def test_an_unknown_entry_is_refused_and_the_nearest_name_told(do, declare, redis):
+def test_an_unknown_entry_is_refused_with_the_nearest_name(do, declare, redis):
     declare(add(name="reports.weekly"))
     with pytest.raises(UnknownEntry, match=r"Did you mean 'reports\.weekly'\?") as refused:
         do(redis, "report.weekly")

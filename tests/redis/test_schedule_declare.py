@@ -71,7 +71,7 @@ def test_a_run_that_is_due_and_that_the_new_times_have_not_is_recorded_as_missed
     assert redis.hgetall(keys.TICK_COUNTS) == {b"missed": b"1"}
 
 
-def test_the_receiver_of_an_entry_hears_of_a_run_that_other_times_have_dropped(redis):
+def test_an_alert_reports_a_run_that_new_times_have_dropped(redis):
     with receiving() as receiver:
         line = {"on_missed": receiver.address}
         schedules.declare(redis, daily(**line), now=MONDAY - MINUTE)
@@ -144,7 +144,7 @@ def test_a_changed_option_is_taken_over_and_leaves_the_next_time(declare, redis)
     assert redis.lrange(keys.queue("high"), 0, -1) == [made.job_id.encode()]
 
 
-def test_an_entry_that_left_the_schedule_is_gone_and_its_jobs_stay(declare, run_next, redis):
+def test_an_entry_removed_from_the_schedule_is_deleted_and_its_jobs_stay(declare, run_next, redis):
     declare(daily(), every("1h", numbers.add, args=[2, 3]))
     made = run_next()
 
@@ -211,7 +211,7 @@ def test_stock_tools_see_the_schedule(declare, redis):
         keys.SCHEDULE_WAKE, keys.IN_FORCE,
     ],
 )  # fmt: skip
-def test_a_key_that_somebody_made_nonsense_stops_no_start(key, declare, redis):
+def test_a_key_of_another_type_stops_no_start(key, declare, redis):
     declare(daily(), now=MONDAY - MINUTE)
     for nonsense in ("text", [1]):
         redis.delete(key)
@@ -255,9 +255,7 @@ def test_an_odd_field_of_an_entrys_state_stops_no_start(field, odd, declare, red
 # What Redis has lost
 
 
-def test_an_entry_that_somebody_deleted_runs_is_shown_again_and_that_is_logged(
-    declare, run_next, redis, caplog
-):
+def test_a_deleted_entry_runs_is_shown_again_and_that_is_logged(declare, run_next, redis, caplog):
     declare(daily())
     redis.delete(keys.job(ENTRY))
     [made] = run_next()
@@ -268,7 +266,7 @@ def test_an_entry_that_somebody_deleted_runs_is_shown_again_and_that_is_logged(
 
 
 @pytest.mark.parametrize("lost", ["first entry", "sorted set", "all"])
-def test_what_somebody_deleted_is_there_again_at_the_next_look(lost, lead, redis):
+def test_what_was_deleted_is_written_again_at_the_next_look(lost, lead, redis):
     loop = lead(daily(), every("7d", numbers.add, args=[2, 3]))
     due = redis.zrange(keys.ENTRIES, 0, -1, withscores=True)
     loop.leader.leads()

@@ -186,7 +186,7 @@ def test_other_times_count_anew_and_what_is_run_by_hand_does_not_count(declare, 
     assert [one.outcome for one in run_next(3)] == ["enqueued", "enqueued"]
 
 
-def test_runs_from_before_somebody_asked_for_so_many_are_not_counted(declare, run_next, redis):
+def test_runs_from_before_repeat_was_set_are_not_counted(declare, run_next, redis):
     declare(add(overlap="allow"))
     run_next(4)
     declare(add(overlap="allow", repeat=2))
@@ -367,7 +367,7 @@ def test_a_run_that_runs_is_reported_to_stop_by_the_next(declare, run_next, redi
 # Paused and skipped
 
 
-def test_a_paused_entry_makes_no_jobs_and_its_history_says_who_paused_it_and_why(
+def test_a_paused_entry_enqueues_nothing_and_its_history_has_name_and_reason(
     declare, run_next, redis
 ):
     declare(add())
@@ -399,7 +399,7 @@ def test_a_reason_in_another_encoding_pauses_an_entry_and_breaks_nothing(declare
     assert [one.reason for one in run_next()] == ["paused by ada: caf? closed"]
 
 
-def test_a_pause_lasts_through_deploys_and_until_somebody_ends_it(declare, run_next, redis):
+def test_a_pause_lasts_through_deploys_until_it_is_ended(declare, run_next, redis):
     declare(add())
     entries.pause(redis, NAME, who="ada", why="holidays")
     declare(cron("0 6 * * *", numbers.add, args=[2, 3]))
@@ -447,7 +447,7 @@ def follow(redis):
     return history.follow_up(redis, datetime(2100, 1, 1, tzinfo=UTC))[0]
 
 
-def test_the_history_tells_how_a_job_ended_and_how_long_it_took(declare, run_next, work, redis):
+def test_the_history_has_the_outcome_of_a_job_and_its_duration(declare, run_next, work, redis):
     declare(add())
     [made] = run_next()
     assert entries.history(redis, NAME)[0].outcome == "open"
@@ -487,9 +487,7 @@ def test_why_a_run_was_tried_again_is_recorded_only_if_nothing_came_of_it(
 
 
 @pytest.mark.parametrize("line", [add(), add(result_ttl=0), add(ttl="3s", failure_ttl=0)])
-def test_of_a_job_that_is_gone_the_history_does_not_claim_to_know_how_it_went(
-    line, declare, run_next, redis
-):
+def test_the_outcome_of_a_deleted_job_is_gone(line, declare, run_next, redis):
     declare(line)
     [made] = run_next()
     redis.delete(keys.job(made.job_id))

@@ -131,7 +131,7 @@ def test_two_schedulers_that_both_tell_enqueue_a_function_once(lead, redis, impa
     ]
 
 
-def test_an_entry_of_one_time_that_is_declared_after_it_is_reported_of_once(lead, receiver):
+def test_an_entry_declared_after_its_only_time_is_reported_once(lead, receiver):
     line = at(datetime(2026, 1, 1, tzinfo=UTC), numbers.add, args=[2, 3],
               on_missed=receiver.address)  # fmt: skip
     lead(line)
@@ -142,7 +142,7 @@ def test_an_entry_of_one_time_that_is_declared_after_it_is_reported_of_once(lead
     assert [told["reason"] for _, _, told in receiver.heard] == ["it was added after its time"]
 
 
-def test_an_entry_that_is_broken_is_reported_of_once(lead, redis, receiver):
+def test_a_broken_entry_is_reported_once_to_its_receiver(lead, redis, receiver):
     loop = lead(add(on_missed=receiver.address))
     none_ran_for(loop, redis, 1)
     redis.set(keys.queue("default"), "nonsense")
@@ -153,7 +153,7 @@ def test_an_entry_that_is_broken_is_reported_of_once(lead, redis, receiver):
     assert [told["reason"].partition(":")[0] for _, _, told in receiver.heard] == ["broken"]
 
 
-def test_what_is_skipped_or_a_little_late_is_reported_to_nobody(lead, redis, receiver):
+def test_a_skipped_run_or_one_that_is_a_little_late_is_not_reported(lead, redis, receiver):
     loop = lead(add(on_missed=receiver.address))
     for _ in range(2):
         due = datetime.fromtimestamp(loop._schedule.next_due, UTC)
@@ -171,7 +171,7 @@ def test_what_is_skipped_or_a_little_late_is_reported_to_nobody(lead, redis, rec
 @pytest.mark.parametrize(
     ("status", "path"), [("finished", "/ping/x?a=1"), ("failed", "/ping/x/fail?a=1")]
 )
-def test_a_ping_tells_how_a_runs_job_ended(lead, redis, receiver, status, path):
+def test_a_ping_reports_how_a_job_ended(lead, redis, receiver, status, path):
     loop = lead(add(ping=f"{receiver.address}/ping/x?a=1"))
     end_a_run(loop, redis, status)
     until_heard(receiver)
@@ -180,7 +180,7 @@ def test_a_ping_tells_how_a_runs_job_ended(lead, redis, receiver, status, path):
 
 
 @pytest.mark.parametrize("status", ["canceled", "started", "queued"])
-def test_a_job_that_is_canceled_or_goes_on_pings_nobody(lead, redis, receiver, status):
+def test_a_canceled_or_unfinished_job_sends_no_ping(lead, redis, receiver, status):
     loop = lead(add(ping=receiver.address))
     end_a_run(loop, redis, status)
     wait_until(lambda: is_idle(loop))
@@ -188,7 +188,7 @@ def test_a_job_that_is_canceled_or_goes_on_pings_nobody(lead, redis, receiver, s
     assert receiver.heard == []
 
 
-def test_a_job_that_is_gone_pings_nobody_as_it_is_not_known_how_it_ended(lead, redis, receiver):
+def test_a_deleted_job_sends_no_ping(lead, redis, receiver):
     loop = lead(add(ping=receiver.address))
     end_a_run(loop, redis, None)
     wait_until(lambda: is_idle(loop))
@@ -312,7 +312,7 @@ def test_a_receiver_that_keeps_one_waiting_keeps_no_run_waiting():
     wait_until(lambda: is_done(one))
 
 
-def test_what_is_reported_of_an_entry_arrives_in_order(impatient):
+def test_reports_of_an_entry_arrive_in_order(impatient):
     one, heard, fails = notifier(), [], [OSError(), OSError()]
 
     def hear(number):

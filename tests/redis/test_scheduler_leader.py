@@ -1,4 +1,4 @@
-"""One scheduler leads, the others wait; who takes over does so in seconds, and at once if told."""
+"""One scheduler leads, the others wait; the next one takes over in seconds, or at once."""
 
 import json
 import os
@@ -69,7 +69,7 @@ def test_one_of_many_leads(leader):
     assert [one.leads() for one in many] == [True, False, False, False, False]
 
 
-def test_redis_tells_who_leads_and_since_when_and_only_while_it_lives(redis, leader):
+def test_redis_has_the_leader_and_since_when_for_as_long_as_its_lease(redis, leader):
     leader().leads()
     words = json.loads(redis.get(keys.LEADER))
 
@@ -85,7 +85,7 @@ def test_on_a_dyno_the_dyno_is_named(redis, leader, environ):
     assert json.loads(redis.get(keys.LEADER))["who"] == f"worker.2:{os.getpid()}"
 
 
-def test_who_leads_renews_its_lease(redis, leader):
+def test_a_leader_renews_its_lease(redis, leader):
     one = leader()
     one.leads()
     redis.pexpire(keys.LEADER, 1000)
@@ -95,7 +95,7 @@ def test_who_leads_renews_its_lease(redis, leader):
     assert redis.pttl(keys.LEADER) > 1000
 
 
-def test_who_takes_a_free_lead_is_new_and_who_keeps_it_is_not(redis, leader):
+def test_a_leader_is_new_when_it_takes_the_lead_not_when_it_keeps_it(redis, leader):
     one = leader()
     assert (one.leads(), one.is_new) == (True, True)
     one.doubt()
@@ -106,7 +106,7 @@ def test_who_takes_a_free_lead_is_new_and_who_keeps_it_is_not(redis, leader):
     assert (one.leads(), one.is_new) == (True, True)
 
 
-def test_who_leads_on_a_full_redis_lets_its_lease_run_out(redis, leader, full):
+def test_a_leader_on_a_full_redis_lets_its_lease_run_out(redis, leader, full):
     one = leader()
     one.leads()
     with full():
@@ -126,7 +126,7 @@ def test_a_lead_that_was_taken_while_the_answer_was_lost_is_known_again(leader):
     assert one.leads()
 
 
-def test_who_is_reported_to_stop_while_it_takes_the_lead_leaves_it(redis, leader):
+def test_a_scheduler_that_is_stopped_while_it_takes_the_lead_leaves_it(redis, leader):
     unanswered(leader()).resign()
 
     assert not redis.exists(keys.LEADER)
@@ -139,7 +139,7 @@ def unanswered(leader):
     return leader
 
 
-def test_who_resigns_wakes_one_who_waits_for_the_lead(redis, leader):
+def test_a_leader_that_resigns_wakes_one_that_waits(redis, leader):
     first, second = leader(), leader()
     first.leads()
     assert not second.leads()
@@ -151,7 +151,7 @@ def test_who_resigns_wakes_one_who_waits_for_the_lead(redis, leader):
     assert second.leads()
 
 
-def test_who_has_lost_the_lead_notices_and_takes_it_from_nobody(redis, leader):
+def test_a_leader_that_lost_the_lead_notices_and_does_not_take_it_back(redis, leader):
     late, other = leader(), leader()
     late.leads()
     redis.delete(keys.LEADER)  # its lease has run out

@@ -61,7 +61,7 @@ def queued(redis):
     return [job_id.decode() for job_id in redis.lrange(keys.queue("default"), 0, -1)]
 
 
-def test_an_idle_scheduler_is_woken_by_who_changes_the_schedule(redis, start):
+def test_a_change_of_the_schedule_wakes_an_idle_scheduler(redis, start):
     running = start(declare(redis, every("7d", numbers.add, args=[2, 3])), redis)
     running.until_logged("leader.gained")
     Scheduler(connection=redis).enqueue_in(timedelta(0), numbers.add, 2, 3)
@@ -70,7 +70,7 @@ def test_an_idle_scheduler_is_woken_by_who_changes_the_schedule(redis, start):
     running.until_logged("tick.enqueued")
 
 
-def test_what_a_program_adds_with_rq_scheduler_itself_is_seen_though_it_wakes_nobody(redis, start):
+def test_what_stock_rq_scheduler_adds_is_seen_without_being_woken(redis, start):
     running = start(declare(redis, every("7d", numbers.add, args=[2, 3])), redis)
     running.until_logged("leader.gained")
     rq_scheduler.Scheduler(connection=redis).enqueue_in(timedelta(0), numbers.add, 2, 3)
@@ -93,9 +93,7 @@ def test_an_absence_of_redis_is_outlived_and_a_lost_schedule_restored(own_redis,
 
 
 @pytest.mark.slow
-def test_a_redis_that_is_full_is_away_until_it_takes_runs_again_and_meanwhile_nobody_leads(
-    own_redis, start
-):
+def test_while_redis_is_full_it_is_away_and_no_scheduler_leads(own_redis, start):
     running = start(declare(own_redis), own_redis)
     running.until_logged("tick.enqueued")
     before = len(running.lines("tick.enqueued"))

@@ -20,7 +20,7 @@ HEROKU_REDIS = "rediss://:secret@ec2-3-85-1-2.compute-1.amazonaws.com:6380"
         (Settings(redis_tls_verify=False), "rediss://redis.example:6380", False),
     ],
 )
-def test_certificates_are_verified_but_for_herokus_own_or_when_told_not_to(config, url, verified):
+def test_certificates_are_verified_but_for_herokus_or_if_set_otherwise(config, url, verified):
     assert redis_io.verifies_tls(config, url) is verified
 
 

@@ -247,7 +247,7 @@ def test_a_word_that_is_none_of_a_few_is_refused_with_all_of_them(words, reason)
     assert str(refusal.value) == f"tests.unit.test_functions.{reason}"
 
 
-def test_a_private_function_is_nobodys_hint():
+def test_a_private_function_is_never_a_hint():
     with pytest.raises(UnknownFunction) as refused:
         functions.find("jobs.images.sizes", ("jobs",))
 

@@ -245,7 +245,7 @@ def test_what_a_call_says_goes_before_the_usual_that_it_excludes(usual, given):
         ({"on_success": rq.Callback(enqueue_jobs.nothing)}, "on_success is called with job, conn"),
     ],
 )
-def test_a_callback_that_cannot_take_what_it_is_told_is_refused(given, words, environ):
+def test_a_callback_that_cannot_take_its_arguments_is_refused(given, words, environ):
     environ(JOBS_MODULES="tests")
     with pytest.raises(WrongArguments, match=f"^{words}"):
         enqueue.options(**given)

@@ -162,7 +162,7 @@ def test_the_same_times_are_known_in_every_spelling(text, other):
         ("5 * * * *", "5 * * * * *"),
     ],
 )
-def test_other_times_are_told_apart(text, other):
+def test_other_times_have_another_identity(text, other):
     assert Cron.read(text).identity != Cron.read(other).identity
 
 

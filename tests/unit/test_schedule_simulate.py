@@ -32,7 +32,7 @@ def test_a_run_says_what_is_enqueued_when_and_where():
     assert (tick.slot, tick.name, tick.queue) == (day(1, 5), "sum", "low")
 
 
-def test_all_entries_are_told_in_the_order_of_their_times():
+def test_all_entries_come_in_the_order_of_their_times():
     table = [
         line(every, "6h", name="b"),
         line(at, day(1, 7), name="c"),

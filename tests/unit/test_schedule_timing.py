@@ -137,7 +137,7 @@ ANY = st.one_of(
 
 
 @given(ANY, moments, st.none() | moments, st.none() | moments)
-def test_times_told_one_after_the_other_are_those_told_one_by_one(timing, moment, start, end):
+def test_a_sequence_of_times_is_that_of_one_after_another(timing, moment, start, end):
     try:
         timing = timing.within(start, end)
     except InvalidValue:

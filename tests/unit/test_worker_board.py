@@ -15,7 +15,7 @@ def board():
     return board
 
 
-def test_whoever_halts_sees_what_began_before_and_nothing_begins_after(board):
+def test_halt_sees_what_began_before_and_nothing_begins_after(board):
     """`begin` writes, then asks; the supervisor halts, then asks: one of them sees the other."""
     began = board.begin(0, limit_s=180)
     board.halt()

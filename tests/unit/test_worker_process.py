@@ -22,11 +22,11 @@ CORE_DUMPED = 0x80
         (signal.SIGRTMIN + 5, "signal 39"),
     ],
 )
-def test_the_cause_of_a_death_is_told_in_words(status, words):
+def test_the_cause_of_a_death_is_named(status, words):
     assert process.cause_of(status) == words
 
 
-def test_a_process_that_is_gone_can_be_sent_a_signal_without_an_error():
+def test_a_signal_to_an_ended_process_is_no_error():
     pid = os.fork()
     if not pid:
         os._exit(0)
