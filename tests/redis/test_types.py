@@ -14,8 +14,9 @@ from rq.serializers import JSONSerializer
 
 import jiffy
 from jiffy import enqueue, part, result, wait
-from jiffy.errors import JobFailed, NotImportable, WrongArguments
+from jiffy.errors import InvalidSchedule, JobFailed, NotImportable, WrongArguments
 from jiffy.producer import functions
+from jiffy.scheduler.entry import every, read
 from jiffy.testing import Queued
 from tests.jobs import typed
 from tests.jobs.typed import (
@@ -280,3 +281,28 @@ def test_a_test_finds_a_job_by_the_values_that_were_enqueued(queued):
 
     assert queued.has(typed.spread, date(2030, 1, 31), x=Decimal("1.5"))
     assert not queued.has(typed.spread, date(2030, 1, 31), x=Decimal("1.6"))
+
+
+def test_an_integration_that_replaces_rqs_perform_changes_nothing(work, monkeypatch):
+    perform = rq.job.Job.perform
+    monkeypatch.setattr(rq.job.Job, "perform", lambda job: perform(job))
+    job = enqueue(typed.order, ORDER)
+    work()
+
+    assert wait(job) == ORDER
+
+
+def test_a_pickled_job_keeps_the_objects_in_it(redis, work, environ):
+    environ(JOBS_MODULES="tests", SERIALIZERS="json,pickle")
+    job = rq.Queue(connection=redis).enqueue(typed.order, ORDER)
+    work()
+
+    assert job.return_value() == ORDER
+
+
+def test_an_entry_of_the_schedule_has_typed_arguments(redis):
+    [entry] = read([every("1h", typed.maybe, args=[date(2030, 1, 31)])])
+
+    assert entry.job.args == ["2030-01-31"]
+    with pytest.raises(InvalidSchedule, match=r"entry 1: .*it: expected a date such as"):
+        read([every("1h", typed.maybe, args=["soon"])])
