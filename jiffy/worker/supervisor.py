@@ -129,11 +129,11 @@ class Supervisor:
             if os.waitstatus_to_exitcode(status) != reload.REPORTED:
                 reload.log_failure(reason=process.cause_of(status))
             return
-        log.event("worker.reloaded", pid=os.getpid())
         for slot in self._slots:
             slot.renew(forks=False)
             if slot.board.running is not None:
                 self._try(lambda slot=slot: self._release(slot))  # type: ignore[misc]
+        log.event("worker.reloaded", pid=os.getpid())
 
     def retire(self, slot: Slot) -> None:
         """Let this child end after the job that it runs; the rest of its batch goes back now."""

@@ -83,6 +83,19 @@ def test_ctrl_c_while_a_job_runs_leaves_nothing_behind(folder):
         run.wait_until_none_is_left()
 
 
+def test_a_job_that_is_edited_runs_as_it_is_now(folder):
+    clone_set_up(folder)
+    jobs = folder / "jobs/numbers.py"
+    with make_run(folder) as run:
+        run.wait_until_ready()
+        jobs.write_text(jobs.read_text().replace("x + y", "10 * (x + y)"))
+        wait_until(lambda: "worker.reloaded" in run.said)
+
+        assert run.type(f"{PYTHON} enqueue.py jobs.numbers.add 2 3 --wait").splitlines()[-1] == "50"
+        run.press_ctrl_c()
+        run.wait_until_none_is_left()
+
+
 def test_sigterm_ends_it_like_ctrl_c(folder):
     with make_run(clone_set_up(folder)) as run:
         run.wait_until_ready()
