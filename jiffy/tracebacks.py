@@ -97,7 +97,9 @@ def _members_of(part: str) -> tuple[str, list[str]]:
 
 
 def shortened(error: str) -> list[str]:
-    """The last lines of a traceback, from the beginning of a frame."""
+    """The last lines of a traceback, from the beginning of a frame; then its reason, if that says
+    more than where and the last line.
+    """
     lines = error.strip("\n").splitlines()
     starts = [number for number, line in enumerate(lines) if _FRAME.match(line)]
     start = next((number for number in starts if number >= len(lines) - _LAST_LINES), None)
@@ -105,4 +107,7 @@ def shortened(error: str) -> list[str]:
         start = starts[-1] if starts else len(lines) - _LAST_LINES
     end = lines[max(0, start) :]
     half = _LAST_LINES // 2
-    return end if len(end) <= _LAST_LINES else [*end[:half], "  …", *end[-half:]]
+    if len(end) > _LAST_LINES:
+        end = [*end[:half], "  …", *end[-half:]]
+    reason = reason_of(error)
+    return [*end, reason] if starts and not f"{reason} (".startswith(f"{end[-1]} (") else end
