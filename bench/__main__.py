@@ -22,6 +22,7 @@ ENTRIES = {
     str(entry): entry
     for entry in (
         Entry("jiffy"),
+        Entry("jiffy", "isolate", only="drain"),
         Entry("rq", "fork"),
         Entry("rq", "simple"),
         Entry("huey"),

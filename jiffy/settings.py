@@ -161,6 +161,7 @@ class Settings:
     jobs_files: str = _setting(_TEXT, "samples")
     serializers: tuple[str, ...] = _setting(_SERIALIZERS, ("json",))
     webhook_hosts: tuple[str, ...] = _setting(_HOSTS, ())
+    isolate: bool = _setting(_YES_NO, False)
     log_level: str = _setting(_one_of("DEBUG", "INFO", "WARNING", "ERROR"), "INFO")
 
     @property

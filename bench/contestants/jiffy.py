@@ -4,16 +4,18 @@ import sys
 
 import bench.jobs
 import jiffy
-from bench.contestants import Count
+from bench.contestants import VARIANT, Count
 from jiffy.producer import results
 
 PACKAGES = ("rq", "redis")
+VARIANTS = {"isolate": "ISOLATE=yes: a fork for each job, as RQ's default"}
 MANY_AT_ONCE = False
 DONE = Count(("ZCARD", "rq:finished:default"))
 
 
 def workers(n: int) -> list[list[str]]:
-    return [[sys.executable, "worker.py", "-n", str(n), "default"]]
+    line = [sys.executable, "worker.py", "-n", str(n), "default"]
+    return [["env", "ISOLATE=yes", *line] if VARIANT == "isolate" else line]
 
 
 def enqueue(job: str) -> None:

@@ -44,6 +44,7 @@ class Options(TypedDict, total=False):
     failure_ttl: clock.Duration | None
     retry: int | rq.Retry | None
     rescue: bool | None
+    isolate: bool | None
     on_success: Callback | None
     on_failure: Callback | None
     on_stopped: Callback | None
@@ -313,6 +314,11 @@ TABLE: dict[str, Option] = {
         "`False`: if its worker dies it fails, and never starts a second time", "it starts again",
         "--no-rescue", "", _bool, {"type": "boolean"},
         lambda value: {} if value else {keys.RESCUE_FIELD: "no"},
+    ),
+    "isolate": Option(
+        "Run it in a process of its own", "jobs share one", "--isolate", "",
+        _bool, {"type": "boolean"},
+        lambda value: {keys.ISOLATE_FIELD: "yes"} if value else {},
     ),
     "on_success": Option(
         "Let the worker call this function when it has finished", "", "--on-success", "PATH",

@@ -7,7 +7,7 @@
 -- Returns: are workers suspended (0 or 1); is there more to look at now (0 or 1); what to do beside jobs ({queue, what,
 --          how often it was begun}, or {}); the functions that are paused; of each job its kind, id, execution, queue, data, timeout, result_ttl and enqueued_at,
 --          first the lengths of all these (32 bits each), then all of them in one.  Kinds: plain; full (it has what few jobs have: read
---          it all); corrupt; expired (canceled already: the reason stands in place of its data)
+--          it all); isolated (the same, in a process of its own); corrupt; expired (canceled already: the reason stands in place of its data)
 --include lib
 -- Included late: few jobs need it.
 local rare
@@ -61,6 +61,7 @@ end
 
 local function kind_of(job)
   if not job then return 'corrupt' end
+  if job[1] and job[17] then return 'isolated' end
   for i = 4, 11 do
     if job[i] then return 'full' end
   end
@@ -75,7 +76,7 @@ local function claim(queue, id)
   local key = job_key(id)
   local job = fields(key, 'data', 'timeout', 'result_ttl', 'success_callback_name', 'failure_callback_name',
     'stopped_callback_name', 'repeats_left', 'webhooks', 'dependency_ids', 'rate_limit_key', 'jiffy:join', 'ttl',
-    'jiffy:alone', 'jiffy:expires', 'jiffy:rescue', 'enqueued_at')
+    'jiffy:alone', 'jiffy:expires', 'jiffy:rescue', 'enqueued_at', 'jiffy:isolate')
   local kind = kind_of(job)
   if kind == 'corrupt' and job and call('EXISTS', key) == 0 then return nil end  -- it was deleted
   job = job or {}

@@ -1,7 +1,9 @@
 """The process that runs jobs: claim, run, finish, until it must stop."""
 
+import os
 import signal
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from types import FrameType
 
@@ -12,7 +14,7 @@ from rq.timeouts import JobTimeoutException
 from jiffy import clock, log, system
 from jiffy.settings import settings
 from jiffy.tracebacks import reason_of
-from jiffy.worker import finish, followups
+from jiffy.worker import finish, followups, process
 from jiffy.worker.claim import ONLY_FINISH, Claim, Claimed, Claimer
 from jiffy.worker.finish import NO_DETAILS, Outcome
 from jiffy.worker.isolation import State
@@ -22,6 +24,9 @@ from jiffy.worker.slot import Board
 
 # The exit code of a child that is to be started again.
 AGAIN = 64
+# That of a fork whose job must not begin.
+_NOT_BEGUN = 71
+_ISOLATED = "isolated"
 WAIT_S = 5
 SHORTEST_WAIT_S = 0.01  # 0 would make BLPOP wait without end
 SUSPENDED_WAIT_S = 1
@@ -105,15 +110,17 @@ class Child:
         self._idle_since = self._look_at = 0.0
         self._memory_limit = (settings().job_memory_mb or 0) << 20
         self._last_id = ""  # of the newest job, until there is a full look after it
+        self._is_fork = False  # this process ends after its job
+        self._is_used = False  # a job has run in this process
+        self._fork = 0  # the process in which an isolated job runs
         self.is_worn = False
+        # How a fork begins that runs a job, and whether each job has one.  None: forks are unsafe.
+        self.begin_fork: Callable[[], AbstractContextManager[None]] | None = None
+        self.isolates_all = False
 
     def work(self) -> int:
         """Work as long as the stint allows; return how many jobs were done."""
-        signal.signal(CHECK_BOARD, self._check_board)
-        self._state = State()
-        self._runner.start(self._state.accept)
-        self._memory_bytes = system.memory_bytes(self._runner.pid)
-        self._board.weigh(self._memory_bytes)
+        self._take_stock()
         if self._board.must_stop:  # since before it could hear a signal
             return 0
         self._idle_since = clock.monotonic()
@@ -127,6 +134,7 @@ class Child:
             may_have_new = self._maintain()
             self._run_all(claim.jobs)
             if claim.todo:
+                self._is_used = True
                 self._runner.apart(followups.do, claim.todo, self._runner, self._board)
                 self._replace(self._state.restore(LOOK_EVERY_S), claim.todo.what)
             self._look_in_full()
@@ -141,6 +149,14 @@ class Child:
         if self._stopping or self._rows:
             self._claim(ONLY_FINISH)
         return self._done
+
+    def _take_stock(self) -> None:
+        """What is now is what the first job is to find, and the next ones, too."""
+        signal.signal(CHECK_BOARD, self._check_board)
+        self._state = State()
+        self._runner.start(self._state.accept)
+        self._memory_bytes = system.memory_bytes(self._runner.pid)
+        self._board.weigh(self._memory_bytes)
 
     def stop(self) -> None:
         """End after the job that runs; to be called from a signal handler."""
@@ -203,12 +219,62 @@ class Child:
             if job.kind == "expired":
                 reason = job.data.decode()
                 log.job("job.expired", job=job.job_id, queue=job.queue, reason=reason)
-            elif not self._run_one(job, is_last=job is batch[-1]):
+                continue
+            is_isolated = self.isolates_all or job.kind == _ISOLATED
+            run = self._run_apart if is_isolated and self._runner.is_watched else self._run_one
+            if not run(job, is_last=job is batch[-1]):
                 break
+
+    def _run_apart(self, job: Claimed, *, is_last: bool) -> bool:
+        """Run one job in a fork of this process, in which none has run.  Returns as `_run_one`."""
+        if self._is_used:  # its successor claims the job again
+            self._replace("the next job is isolated", job.job_id)
+            return False
+        if self.begin_fork is None:
+            self._run_one(job, is_last=is_last)
+            self._replace("it has run an isolated job", job.job_id)
+            return False
+        if not (is_last or self._pace.is_quick(_ISOLATED)):
+            self._claimer.requeue_after(job, self._rows)
+            self._forget_rows()
+            is_last = True
+        began_s = clock.monotonic()
+        with process.deaf():
+            self._fork = process.fork(lambda: self._work_as_fork(job))
+        _, status = os.waitpid(self._fork, 0)
+        process.kill_group(self._fork)  # what its job has left
+        if self._board.running is not None or status not in (0, _NOT_BEGUN << 8):
+            process.end_as(status)
+        self._fork = 0
+        self._board.run_in(0)
+        noted = self._board.noted
+        self._rows = [noted] if noted else []
+        self._stopping |= self._board.must_stop
+        if status:
+            return False
+        self._claimer.last_begun = job.execution
+        self._done += 1
+        self._pace.learn(_ISOLATED, clock.monotonic() - began_s)
+        return not is_last and not self._stopping
+
+    def _work_as_fork(self, job: Claimed) -> int:
+        """Run one job in this process, and nothing else; return its exit code."""
+        assert self.begin_fork is not None  # or there were no fork
+        signal.signal(CHECK_BOARD, self._check_board)
+        self._fork, self._is_fork, self._runner.pid = 0, True, os.getpid()
+        self._board.run_in(self._runner.pid)
+        process.hear()
+        with self.begin_fork():
+            self._runner.start(lambda: None)
+            if self._memory_limit:
+                self._board.weigh(system.memory_bytes(self._runner.pid))
+            self._run_one(job, is_last=True)
+        return 0 if self._claimer.last_begun == job.execution else _NOT_BEGUN
 
     def _run_one(self, job: Claimed, *, is_last: bool) -> bool:
         """Run one job; False if it must not begin, or if nothing of its batch may follow it."""
         outcome, goes_on = Outcome(job, "?", clock.wall()), True
+        self._is_used = True
         try:
             # On record before its first byte is read: if that kills this process, it counts.
             if not self._board.begin(job.position, job.timeout_s):
@@ -233,11 +299,17 @@ class Child:
             outcome.details = self._runner.details_of(job)
         outcome.ended_s = outcome.ended_s or clock.wall()
         self._board.end()
-        took_s = outcome.ended_s - outcome.started_s
-        changed = self._state.restore(took_s) or (self._weigh() if took_s > WEIGHED_S else "")
-        self._note(outcome)
-        self._replace(changed, job.job_id)
+        self._tidy(outcome)
         return goes_on and not self._stopping
+
+    def _tidy(self, outcome: Outcome) -> None:
+        """Let the next job find this process as it was, or another one; note the outcome."""
+        took_s = outcome.ended_s - outcome.started_s
+        changed = self._state.restore(took_s)
+        if not changed and took_s > WEIGHED_S:
+            changed = self._weigh()
+        self._note(outcome)  # in a log that no job has silenced
+        self._replace(changed, outcome.job.job_id)
 
     def _look_in_full(self) -> None:
         """Between batches, now and then: look at what has no sign."""
@@ -261,7 +333,7 @@ class Child:
 
     def _replace(self, reason: str, job_id: str) -> None:
         """End, to be started again, where there is a reason."""
-        if not reason or self._stopping:
+        if not reason or self._stopping or self._is_fork:
             return
         if self._runner.is_watched:
             log.event("child.replaced", reason=reason, job=job_id)
@@ -307,6 +379,9 @@ class Child:
 
     def _check_board(self, signum: int, frame: FrameType | None) -> None:
         """The supervisor wants something: it stands on the board."""
+        if self._fork:
+            process.send(self._fork, CHECK_BOARD)
+            return
         why = self._board.interrupt_reason
         if why == Board.TIMEOUT:
             limit_s = self._board.running.limit_s if self._board.running else 0

@@ -10,8 +10,8 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any, NoReturn
 
@@ -32,7 +32,8 @@ def fork(work: Callable[[], int]) -> int:
     What `work` returns is the process' exit code.
     It dies with this process, and is deaf to the signals that stop a dyno: its supervisor decides.
     """
-    gc.freeze()  # what is shared now stays shared: no collection writes into it
+    if not _is_child():  # each job may be a fork of a child: that freezes no garbage
+        gc.freeze()  # what is shared now stays shared: no collection writes into it
     log.flush()
     parent = os.getpid()
     pid = os.fork()
@@ -98,6 +99,8 @@ def _serve(parent: int) -> None:
         # A handler, not SIG_IGN, which the programs that a job starts would inherit.
         signal.signal(number, lambda *_: None)
     signal.set_wakeup_fd(-1)
+    if _is_child():  # of a child, which has registered the rest
+        return
     # Nor must its forks inherit that: multiprocessing ends them by SIGTERM, at once perhaps.
     os.register_at_fork(
         before=_block, after_in_parent=_unblock, after_in_child=_behave_as_elsewhere
@@ -107,12 +110,42 @@ def _serve(parent: int) -> None:
 _mask = threading.local()
 
 
+def _is_child() -> bool:
+    """Whether this process, or the one that it is a fork of, is a child that has forked."""
+    return hasattr(_mask, "before")
+
+
 def _block() -> None:
     _mask.before = signal.pthread_sigmask(signal.SIG_BLOCK, _FROM_SUPERVISOR)
 
 
 def _unblock() -> None:
     signal.pthread_sigmask(signal.SIG_SETMASK, _mask.before)
+
+
+@contextmanager
+def deaf() -> Iterator[None]:
+    """Keep the supervisor's signals for later: a fork is about to have its own handlers."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _FROM_SUPERVISOR)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def hear() -> None:
+    """The fork has them."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _FROM_SUPERVISOR)
+
+
+def end_as(status: int) -> NoReturn:
+    """End this process as another one has ended, for whoever looks at the cause."""
+    if os.WIFSIGNALED(status):
+        number = os.WTERMSIG(status)
+        if number != signal.SIGKILL:
+            signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
+    os._exit(os.waitstatus_to_exitcode(status) if os.WIFEXITED(status) else 1)
 
 
 def _behave_as_elsewhere() -> None:

@@ -6,7 +6,8 @@ import signal
 import socket
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from copy import copy
 from functools import partial
 from pathlib import Path
@@ -178,16 +179,30 @@ class Worker(_Face, rq.Worker):
 
     def work_in_child(self, stint: Stint, board: Board, token: str) -> int:
         """Run jobs in this process, which is a child's; return its exit code."""
-        preload.import_all(self.imports)
         self._is_child = True
         self.death_penalty_class = rq_compat.NoPenalty
         os.environ["RQ_WORKER_ID"] = self.name  # noqa: TID251 - for the job, as RQ does
         # In turns among the queues means one job from each.
         pace = Pace() if rq_compat.serves_in_order(self) else Pace(largest=1)
         child = self._child(stint, board, Runner, pace, token=token)
-        with around_child(self.hooks):
+        can_fork = board.fd == -1  # or else this process has begun with something open
+        child.isolates_all = settings().isolate
+        if child.isolates_all and can_fork:
+            child.begin_fork = self._begun
+            child.work()
+            return AGAIN if child.is_worn else 0
+        if can_fork and not self.imports and not self.hooks.around_child:
+            child.begin_fork = nullcontext
+        with self._begun():
             child.work()
         return AGAIN if child.is_worn else 0
+
+    @contextmanager
+    def _begun(self) -> Iterator[None]:
+        """What stands before and after the jobs of one process."""
+        preload.import_all(self.imports)
+        with around_child(self.hooks):
+            yield
 
     def _counted(self) -> int:
         counts = self.connection.hmget(self.key, "successful_job_count", "failed_job_count")

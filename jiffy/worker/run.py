@@ -134,7 +134,7 @@ class Runner:
         self._job, log.job_id = self._stand_in(job), job.job_id
         self._name = func_name_of(call)
         try:
-            if job.kind == "full":
+            if job.kind in ("full", "isolated"):
                 outcome.details = self.details_of(job)
                 self._check_callbacks(outcome.details)
             if self._wraps:

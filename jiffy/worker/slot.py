@@ -49,6 +49,7 @@ class _Numbers(ctypes.Structure):
     interrupt_reason: float  # why the job that began at `meant` must end
     meant: float
     outcomes: float  # how many bytes of them there are
+    fork: float  # the process in which the child has a job run; 0: in its own
     memory_bytes: float  # that the child had in RAM before the job that runs
     _fields_ = [(name, ctypes.c_double) for name in __annotations__]
 
@@ -134,6 +135,10 @@ class Board:
         """Redis knows of all outcomes by now."""
         self._numbers.outcomes = 0
 
+    def run_in(self, pid: int) -> None:
+        """The next job runs in this process; 0: in the child's own."""
+        self._numbers.fork = pid
+
     def weigh(self, memory_bytes: int) -> None:
         """So much memory is not the next job's."""
         self._numbers.memory_bytes = memory_bytes
@@ -182,6 +187,11 @@ class Board:
     def memory_bytes(self) -> int:
         """The memory that the child had before the job that runs."""
         return int(self._numbers.memory_bytes)
+
+    @property
+    def fork(self) -> int:
+        """The process in which the child has a job run; 0: in its own."""
+        return int(self._numbers.fork)
 
     @property
     def is_asleep(self) -> bool:
@@ -290,7 +300,13 @@ class Slot:
                 worker=self.name, cause=cause, verdict=verdict, was_stopped=was_stopped,
                 execution=self.execution_of(self.board.running), error_names=error_names,
             )  # fmt: skip
-            process.kill_group(self.pid)
+            self.kill_groups()
+
+    def kill_groups(self) -> None:
+        """Kill the child, a fork of it that runs its job, and all that the job started."""
+        for pid in (self.pid, self.board.fork):
+            if pid:
+                process.kill_group(pid)
 
     def note_stop(self) -> None:
         """Leave the marks that RQ's busy worker leaves when a signal stops it."""

@@ -230,7 +230,7 @@ class Supervisor:
     def _on_end(self, slot: Slot, status: int) -> None:
         slot.enforce_stop(has_ended=True)
         running, death, code = slot.board.running, slot.death, os.waitstatus_to_exitcode(status)
-        process.kill_group(slot.pid)  # what its job may have left behind
+        slot.kill_groups()  # what its job may have left behind
         if death is None and not (running is None and code in (0, AGAIN)):
             death = self._unexpected(slot, running, process.cause_of(status))
         slot.pid, slot.left_rows, slot.left_death = 0, slot.board.noted, death

@@ -21,7 +21,7 @@ from tests.docs.ports import two_free_ports
 from tests.support.newcomer import CHECKOUT
 
 PAGES = sorted((CHECKOUT / "docs").glob("*.md"))
-WITH_CODE = ("enqueue", "hooks", "schedule", "from-celery", "from-rq", "types")
+WITH_CODE = ("isolation", "enqueue", "hooks", "schedule", "from-celery", "from-rq", "types")
 GUIDES = [page for page in PAGES if page.stem in WITH_CODE]
 PROJECT = ("enqueue.py", "worker.py", "scheduler.py", "dashboard.py", "jobs", "examples")
 PATIENCE_S = 50

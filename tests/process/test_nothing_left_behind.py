@@ -147,3 +147,23 @@ def test_the_first_job_of_a_module_finds_what_its_import_has_set(start_worker, r
     until_over(worker, redis, *"012")
 
     assert [Job.fetch(one, connection=redis).return_value() for one in "012"] == ["2469 acme"] * 3
+
+
+@pytest.mark.parametrize("opens", ["nothing", "thread"])
+@pytest.mark.parametrize(
+    ("options", "environ"),
+    [({"isolate": True}, {}), ({}, {"ISOLATE": "yes"})],
+    ids=["job", "worker"],
+)
+@pytest.mark.usefixtures("run")
+def test_an_isolated_job_runs_in_a_process_of_its_own(start_worker, redis, opens, options, environ):
+    modules = f"{MODULES},tests.support.opened.{opens}"
+    worker = start_worker("-n", "2", "default", JOBS_MODULES=modules, **environ)
+    ids = [f"{number}" for number in range(6)]
+    for job_id in ids:
+        jiffy.enqueue.options(job_id=job_id, **options)(pollute.mark)
+    until_over(worker, redis, *ids)
+    found = [Job.fetch(job_id, connection=redis).return_value() for job_id in ids]
+
+    assert [marks for marks, _ in found] == [1] * len(ids)
+    assert len({pid for _, pid in found}) == len(ids)
