@@ -1,8 +1,8 @@
 """History: how many attempts ended how, and how long they waited and ran, over hours and months.
 
 The workers count by the minute, in the round trip that finishes jobs (history.lua).  Once a minute
-is over, a supervisor packs it: into minutes, kept for a week, hours for 90 days, days for two
-years.  A chunk of one of these is a hash in Redis, with one string for each function, each queue
+is over, a supervisor packs it: into minutes, kept for two days, hours for 90 days, days for a
+year.  A chunk of one of these is a hash in Redis, with one string for each function, each queue
 and the total; how long attempts took is kept as a histogram whose buckets double in width.
 """
 
@@ -49,9 +49,9 @@ class _Tier:
         return keys.history(f"{self.step_s}:{chunk}")
 
 
-_MINUTES = _Tier(60, 60, 7 * _DAY_S)
+_MINUTES = _Tier(60, 60, 2 * _DAY_S)
 _HOURS = _Tier(3600, 96, 90 * _DAY_S)
-_DAYS = _Tier(_DAY_S, 64, 730 * _DAY_S)
+_DAYS = _Tier(_DAY_S, 64, 400 * _DAY_S)
 _TIERS = (_MINUTES, _HOURS, _DAYS)
 # The tier, the length of a point, and how many there are; the tier that shows the busiest.
 _SPANS = {
@@ -163,7 +163,10 @@ def glance(redis: Redis, span: Span, now_s: float) -> Glance:
 
 def bucket(seconds: float) -> int:
     """The number of the bucket that counts so long a time."""
-    return min(_BUCKETS - 1, int(seconds * 10_000).bit_length()) if seconds > 0 else 0
+    if seconds <= 0:
+        return 0
+    number = int(seconds * 10_000).bit_length()
+    return number if number < _BUCKETS else _BUCKETS - 1
 
 
 def pack(redis: Redis) -> None:
@@ -202,7 +205,7 @@ def _pack_minute(redis: Redis, minute: int) -> None:
                 columns = _unpacked(blob, tier.slots)
                 for index, count in counts.items():
                     columns.setdefault(index, [0] * tier.slots)[slot] += count
-                packed[series] = _packed(columns)
+                packed[series] = _packed(columns, is_open=slot)
             if packed:
                 pipe.hset(tier.key(chunk), mapping=packed)
                 pipe.expire(tier.key(chunk), tier.kept_s + tier.slots * tier.step_s)
@@ -310,12 +313,23 @@ def _of_minute(raw: Mapping[bytes, bytes], slot: int) -> _Counts:
             yield series, index, slot, count
 
 
-def _packed(columns: Columns) -> bytes:
+def _packed(columns: Columns, is_open: int) -> bytes:
+    """Histograms are rounded, which halves what they take, but for the slot that still grows."""
     parts = []
     for index, counts in sorted(columns.items()):
+        if index >= _WAITED:
+            counts = [
+                count if slot == is_open else _rounded(count) for slot, count in enumerate(counts)
+            ]
         code = next(code for code, most in _CODES if max(counts) < most)
         parts += [bytes([index, ord(code)]), array(code, counts).tobytes()]
     return zlib.compress(b"".join(parts), 9)
+
+
+def _rounded(count: int) -> int:
+    """As exact as four binary digits."""
+    shift = max(count.bit_length() - 4, 0)
+    return (count + (1 << shift >> 1)) >> shift << shift
 
 
 def _unpacked(blob: bytes | None, slots: int) -> Columns:

@@ -9,6 +9,7 @@ import zlib
 from base64 import b64encode
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from json.encoder import encode_basestring as _quoted
 from typing import Any, Literal
 
@@ -140,7 +141,10 @@ def row(outcome: Outcome) -> str:
         if status != "finished" and details.keeps_results:
             more["keep_result"] = True
     # Put together by hand: this is done once for each job, and json.dumps takes twice as long.
-    group = f'"{_group(outcome, status)}"' if status in _ENDS else '""'
+    started_s, enqueued_s = outcome.started_s, job.enqueued_s
+    waited = -1 if enqueued_s is None else history.bucket(started_s - enqueued_s)
+    ran = history.bucket(outcome.ended_s - started_s)
+    group = _group(status, waited, ran, outcome.func_name)
     result = "false" if packed is None else f'"{b64encode(packed).decode()}"'
     return (
         f"[{_quoted(job.queue)},{_quoted(job.job_id)},"
@@ -158,14 +162,15 @@ _ENDS = {
 }  # fmt: skip
 
 
-def _group(outcome: Outcome, status: str) -> str:
-    """What history.lua counts it with."""
-    started_s, enqueued_s, name = outcome.started_s, outcome.job.enqueued_s, outcome.func_name
-    waited = -1 if enqueued_s is None else history.bucket(started_s - enqueued_s)
-    ran = -1 if status == "requeued" else history.bucket(outcome.ended_s - started_s)
+@lru_cache(maxsize=4096)
+def _group(status: str, waited: int, ran: int, name: str) -> str:
+    """What history.lua counts it with, as JSON: the same for most jobs of a batch."""
+    if status not in _ENDS:
+        return '""'
     # Stock RQ may have put any text into a job's data.
     is_path = len(name) <= _LONGEST_NAME and (name == "?" or name.replace(".", "").isidentifier())
-    return f"{_ENDS[status]} {waited} {ran} {name if is_path else history.OTHER}"
+    ran = -1 if status == "requeued" else ran
+    return f'"{_ENDS[status]} {waited} {ran} {name if is_path else history.OTHER}"'
 
 
 _Plan = tuple[str, int, int, bytes | None, dict[str, Any]]
