@@ -24,6 +24,7 @@ from jiffy.redis_io import run_script
 T = TypeVar("T")
 
 MOST_SKIPPED = 1000
+_RECENT = 12
 _LONGEST_TEXT = 200
 _ID_PREFIX = "entry-"
 _LONGEST_NAME = 200
@@ -68,7 +69,11 @@ class State:
     is_done: bool  # it will not run again
     paused: Pause | None
     skip: int  # so many of the next runs are skipped
-    last: Run | None
+    recent: tuple[Run, ...]  # the last few, newest first
+
+    @property
+    def last(self) -> Run | None:
+        return self.recent[0] if self.recent else None
 
 
 class Glance(NamedTuple):
@@ -120,6 +125,10 @@ def history(redis: Redis, name: str, limit: int = 100) -> list[Run]:
     with redis.pipeline(transaction=False) as pipe:
         pipe.lrange(keys.ticks(entry_id), 0, limit - 1)
         [lines] = answers(pipe)
+    return _runs(entry_id, lines)
+
+
+def _runs(entry_id: str, lines: Sequence[bytes] | None) -> list[Run]:
     runs = (_or(partial(run_of, entry_id, line(raw)), None) for raw in lines or ())
     return [run for run in runs if run]
 
@@ -270,13 +279,13 @@ def _states(redis: Redis, scores: Mapping[str, float], ids: Sequence[str]) -> li
         for entry_id in ids:
             pipe.hmget(keys.job(entry_id), *_SHOWN_FIELDS)
             pipe.hmget(keys.entry_state(entry_id), "paused", "skip")
-            pipe.lindex(keys.ticks(entry_id), 0)
+            pipe.lrange(keys.ticks(entry_id), 0, _RECENT - 1)
         found = iter(answers(pipe))
     facts = zip(ids, found, found, found, strict=True)
     return [_state(entry_id, scores.get(entry_id), *more) for entry_id, *more in facts]
 
 
-def _state(entry_id: str, score: float | None, job: Any, state: Any, last: bytes | None) -> State:
+def _state(entry_id: str, score: float | None, job: Any, state: Any, runs: Any) -> State:
     shown, call, queue, meta, name = job or [None] * len(_SHOWN_FIELDS)
     paused, skip = state or (None, None)
     return State(
@@ -290,7 +299,7 @@ def _state(entry_id: str, score: float | None, job: Any, state: Any, last: bytes
         is_done=score is None,
         paused=read_pause(paused) if paused else None,
         skip=_or(lambda: number(skip), None) or 0,
-        last=_or(lambda: run_of(entry_id, line(last)), None),
+        recent=tuple(_runs(entry_id, runs)),
     )
 
 

@@ -27,7 +27,7 @@ from jiffy.errors import (
 from jiffy.producer import functions, options
 from jiffy.producer.enqueue import Job, enqueue
 from jiffy.producer.masking import MASK
-from jiffy.scheduler.cron import EPOCH, At, Cron, Every, Timing, in_utc
+from jiffy.timing import EPOCH, At, Cron, Every, Timing, in_utc
 
 Missed = Literal["once", "skip", "all"]
 Overlap = Literal["skip", "allow", "queue one", "replace"]

@@ -23,9 +23,9 @@ from redis.exceptions import ResponseError
 from jiffy import clock, entries, keys, log
 from jiffy.read import answers
 from jiffy.redis_io import is_away, run_script
-from jiffy.scheduler.cron import At
 from jiffy.scheduler.entry import Entry
 from jiffy.scheduler.notify import NO_SCHEDULER, Notifier
+from jiffy.timing import At
 
 # A run is missed when the next one's time has come, too, or when it is later than this: a restart
 # or a leader's death costs less.

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jiffy.errors import InvalidCron
-from jiffy.scheduler.cron import Cron
+from jiffy.timing import Cron
 
 
 def walls(text, after, count=1):

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jiffy.errors import InvalidValue
-from jiffy.scheduler.cron import At, Cron, Every
+from jiffy.timing import At, Cron, Every
 
 PARIS = ZoneInfo("Europe/Paris")
 

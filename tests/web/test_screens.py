@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 from rq.utils import utcformat
 
-from jiffy import clock, keys
+from jiffy import clock, cron, every, keys
 from jiffy.dashboard import tracebacks
+from jobs import numbers
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
@@ -29,6 +30,7 @@ PAGES = {
     "queues": "/queues",
     "queue": "/queues/default",
     "schedule": "/schedule",
+    "entry": "/schedule/sync",
     "jobs": "/jobs",
     "jobs-failed": "/jobs?q=state:failed+error:declined",
     "failures": "/failures",
@@ -51,7 +53,7 @@ def empty():
 
 
 @pytest.fixture
-def busy(plant, plant_worker, leader, redis):
+def busy(plant, plant_worker, leader, redis, declare):
     """A healthy shop in the middle of the day."""
     for number in range(40):
         plant(
@@ -96,6 +98,17 @@ def busy(plant, plant_worker, leader, redis):
             result={"paid": True},
             **done,
         )
+    declare(
+        cron(
+            "0 6 * * mon", numbers.add, args=[1, 2], name="weekly-report", timezone="Europe/Paris"
+        ),
+        cron("*/15 * * * *", numbers.add, args=[3, 4], name="sync"),
+        every("10m", numbers.add, args=[5, 6], name="heartbeat"),
+    )
+    for number in range(12, 0, -1):
+        outcome = "failed" if number == 4 else "finished"
+        slot = int(clock.wall()) // 900 * 900 - number * 900
+        redis.lpush(keys.ticks("entry-sync"), f"t|{slot}|{number * 300}|{outcome}|{900 + number}|")
     for minutes in range(30):
         for name, queue, group, times in (
             ("jobs.shop.charge", "default", "done 9 12", 40 + minutes * 7 % 23),

@@ -8,6 +8,7 @@ from typing import Any
 from flask import request
 
 from jiffy import clock, read
+from jiffy.dashboard import times
 
 _MOST_INDENTED, _MOST_SHOWN = 100_000, 20_000  # characters of a result
 
@@ -73,6 +74,7 @@ def first_shown(total: int) -> int:
 
 
 FILTERS = {
+    "times": times.in_words,
     "duration": duration,
     "count": count,
     "since": since,

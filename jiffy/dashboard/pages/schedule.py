@@ -8,6 +8,7 @@ from flask import Blueprint, redirect, render_template, request, session, url_fo
 from werkzeug.wrappers import Response
 
 from jiffy import entries, redis_io
+from jiffy.dashboard import times
 from jiffy.dashboard.pages import duration
 from jiffy.entries import Run
 
@@ -31,8 +32,9 @@ def entry(name: str) -> str:
     found, seen = entries.find(redis, name), entries.glance(redis)
     runs = entries.history(redis, name, MOST_RUNS)
     return render_template(
-        "entry.html", schedule=seen, entry=found, runs=runs, bars=_bars(runs[:MOST_BARS])
-    )
+        "entry.html", schedule=seen, entry=found, runs=runs, bars=_bars(runs[:MOST_BARS]),
+        following=times.following(found),
+    )  # fmt: skip
 
 
 @page.post("/schedule/<name>/pause")

@@ -1,0 +1,99 @@
+"""An entry's times as a person says them, and the next few: from the words that Redis holds."""
+
+import re
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from itertools import islice
+
+from jiffy import clock
+from jiffy.entries import State
+from jiffy.errors import JiffyError
+from jiffy.timing import Cron
+
+_CRON = re.compile(r"cron '([^']+)' on the clock of ([\w/+-]+)(.*)", re.DOTALL)
+_EVERY = re.compile(r"every ([\d.]+ ?[a-z]+(?:\d+[a-z]+)*)")
+_WEEKDAYS = ("Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday")
+_MONTHS = (
+    "January", "February", "March", "April", "May", "June", "July", "August", "September",
+    "October", "November", "December",
+)  # fmt: skip
+_MOST_TIMES = 4  # a day; more are a list, not a sentence
+
+
+def in_words(words: str) -> str:
+    """ "every Monday at 06:00, Paris time"; as they are where that would be no shorter."""
+    found = _CRON.fullmatch(words)
+    cron = _read(found)
+    if found is None or cron is None:
+        return words
+    time, day = _time(cron), _day(cron)
+    if not time or not day:
+        return words
+    place = cron.zone.key.rpartition("/")[2].replace("_", " ")
+    zone = "UTC" if place == "UTC" else f"{place} time"
+    is_often = time.startswith("every ")
+    sentence = f"{day} {time}" if not is_often else time if day == "every day" else f"{time}, {day}"
+    return f"{sentence}, {zone}{found[3]}"
+
+
+def following(entry: State, count: int = 5) -> list[datetime]:
+    """The next run times, as far as they are known here."""
+    if entry.next_at is None:
+        return []
+    if cron := _read(_CRON.fullmatch(entry.words)):
+        return [entry.next_at, *islice(cron.after(entry.next_at), count - 1)]
+    if found := _EVERY.match(entry.words):
+        step = timedelta(seconds=clock.seconds(found[1]))
+        return [entry.next_at + step * number for number in range(count)]
+    return [entry.next_at]
+
+
+def _read(found: re.Match[str] | None) -> Cron | None:
+    try:
+        return None if found is None else Cron.read(found[1], found[2])
+    except JiffyError:
+        return None
+
+
+def _time(cron: Cron) -> str:
+    seconds, minutes, hours, *_ = cron.fields
+    if seconds != (0,):
+        return ""
+    step = _step(minutes, 60)
+    if len(minutes) * len(hours) <= _MOST_TIMES:
+        times = [f"{hour:02}:{minute:02}" for hour in hours for minute in minutes]
+        return f"at {_listed(times)}"
+    if len(minutes) == 1:
+        past = f" at {minutes[0]} past" if minutes[0] else ""
+        step = _step(hours, 24)
+        return f"every {'hour' if step == 1 else f'{step} hours'}{past}" if step else ""
+    often = "every minute" if step == 1 else f"every {step} minutes"
+    if step and len(hours) == 24:
+        return often
+    is_span = hours == tuple(range(hours[0], hours[-1] + 1))
+    return f"{often} from {hours[0]:02}:00 to {hours[-1]:02}:59" if step and is_span else ""
+
+
+def _day(cron: Cron) -> str:
+    _, _, _, days, months, weekdays = cron.fields
+    year = "" if len(months) == 12 else f" in {_listed([_MONTHS[month - 1] for month in months])}"
+    if len(days) == 31 and len(weekdays) == 7:
+        return f"every day{year}"
+    if len(days) == 31:
+        if weekdays == (1, 2, 3, 4, 5):
+            return f"Monday to Friday{year}"
+        return f"every {_listed([_WEEKDAYS[number] for number in weekdays])}{year}"
+    if len(weekdays) == 7 and len(days) <= _MOST_TIMES:
+        of = f"the month{year}" if year else "every month"
+        return f"on day {_listed([str(day) for day in days])} of {of}"
+    return ""
+
+
+def _step(numbers: Sequence[int], of: int) -> int:
+    """10 for every tenth number from 0; 0 where they are not so regular."""
+    step = numbers[1] - numbers[0] if len(numbers) > 1 else 0
+    return step if step and tuple(numbers) == tuple(range(0, of, step)) and of % step == 0 else 0
+
+
+def _listed(words: Sequence[str]) -> str:
+    return " and ".join([*filter(None, [", ".join(words[:-1])]), words[-1]])
