@@ -7,7 +7,7 @@ import pytest
 from jiffy import keys
 from jiffy.dashboard import search, tracebacks
 from jiffy.producer.enqueue import enqueue
-from jobs import numbers
+from jobs import images
 from tests.web.conftest import cookie_name, post
 from tests.web.test_frame import words
 from tests.web.test_screens import TRACEBACK
@@ -62,7 +62,7 @@ def test_many_failures_are_looked_at_in_part_and_it_is_said(client, plant, monke
 
 def test_a_trial_that_works_leads_to_the_rest(client, work, redis):
     for number in range(3):
-        enqueue(numbers.add, number, "x")
+        enqueue(images.resize, f"missing{number}.jpg", 200)
     work()
     [key] = re.findall(r'<li id="group-(\w+)">', client.get("/failures").text)
     answer = post(client, f"/failures/{key}/trial")

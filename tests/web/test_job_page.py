@@ -11,7 +11,7 @@ from jiffy import Retry, clock, keys, part, read, result
 from jiffy.dashboard import tracebacks, why
 from jiffy.pauses import pause, resume
 from jiffy.producer.enqueue import enqueue
-from jobs import numbers
+from jobs import images, numbers
 from tests.web.conftest import cookie_name, post
 from tests.web.test_frame import words
 from tests.web.test_screens import TRACEBACK
@@ -73,7 +73,7 @@ def test_a_held_job_says_what_it_waits_for(reasons, plant, plant_worker, work, r
     plant("after", status="deferred", dependency_ids=json.dumps(["bad"]))
     first, second = enqueue.chain(part(numbers.add, 2, 3), part(numbers.add, result, 4))
     later = enqueue.options(in_="5m")(numbers.add, 1, 2)
-    again = enqueue.options(retry=Retry(3, pause="1m"))(numbers.add, 2, "x")
+    again = enqueue.options(retry=Retry(3, pause="1m"))(images.resize, "missing.jpg", 200)
     overdue = enqueue.options(in_="5m")(numbers.add, 1, 2)
     redis.zadd(keys.REGISTRIES["scheduled"] + "default", {overdue.id: 1})
     limited = [enqueue.options(rate_limit="stripe:1")(numbers.add, 1, 2) for _ in range(2)]
@@ -113,7 +113,7 @@ def test_the_path_of_a_job_ends_where_the_job_is(redis, plant):
 
 
 def test_each_attempt_is_shown_with_its_worker_and_duration(client, work):
-    job = enqueue(numbers.add, 2, "x")
+    job = enqueue(images.resize, "missing.jpg", 200)
     work()
     post(client, f"/jobs/{job.id}/retry")
     work()
