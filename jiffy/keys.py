@@ -90,6 +90,7 @@ REASON_FIELD = "jiffy:reason"  # why it was canceled, or is to be retried
 ISOLATE_FIELD = "jiffy:isolate"  # "yes" in a job that runs in a process of its own
 RESCUE_FIELD = "jiffy:rescue"  # "no" in a job that must never start twice; see `Options.rescue`
 PARKED_FIELD = "jiffy:parked"  # the paused function that a job waits for
+RELEASE_FIELD = "jiffy:release"  # in a worker's hash, and in a failed job's
 MASKED_FIELD = "jiffy:masked"  # which positional arguments are secrets
 CALL_FIELD = "jiffy:call"  # the call that wrote it, known again when it is repeated
 JOIN_FIELD = "jiffy:join"  # the job that waits for this one, in a chain or group

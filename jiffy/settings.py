@@ -136,6 +136,8 @@ class Settings:
     web_connections: int = _setting(_COUNT, 4)
     jiffy_env: str = _setting(_one_of("development", "production"), "development")
     dyno: str | None = _setting(_TEXT)
+    release: str | None = _setting(_TEXT)
+    heroku_slug_commit: str | None = _setting(_TEXT)
     port: int = _setting(_number(int, 1, 65535, "a port from 1 to 65535"), 8000)
     host: str = _setting(_TEXT, "127.0.0.1")
     dashboard_user: str = _setting(_TEXT, "admin")
@@ -172,6 +174,11 @@ class Settings:
     @property
     def is_production(self) -> bool:
         return self.dyno is not None or self.jiffy_env == "production"
+
+    @property
+    def this_release(self) -> str:
+        """What to call the release that this process belongs to; "" where nothing says so."""
+        return self.release or (self.heroku_slug_commit or "")[:8]
 
 
 def read(environ: Mapping[str, str]) -> Settings:

@@ -19,6 +19,7 @@ from rq.results import Result
 
 from jiffy import clock, history, keys, tracebacks
 from jiffy.producer.retry import Retry, Rules
+from jiffy.settings import settings
 from jiffy.worker.claim import LONGEST_S, Claimed
 
 # Rare fields of a job, in RQ's fields and in ours.
@@ -253,6 +254,8 @@ def _over(outcome: Outcome, status: str, kind: Result.Type) -> _Plan:
         more["set"] = [keys.REASON_FIELD, ""]
     if not outcome.is_recorded:
         more["set"] = [*more.get("set", []), "ended_at", ""]
+    if release := settings().this_release:
+        more["set"] = [*more.get("set", []), keys.RELEASE_FIELD, release]
     packed = outcome.value if kind is not Result.Type.FAILED else _compressed(outcome.error)
     return status, details.failure_ttl_s, kind.value if outcome.is_recorded else _NONE, packed, more
 

@@ -11,6 +11,7 @@ from rq.worker import WorkerStatus
 
 from jiffy import keys
 from jiffy.redis_io import Link
+from jiffy.settings import settings
 from jiffy.worker.claim import LEASE_S
 from jiffy.worker.recovery import Verdict
 from jiffy.worker.slot import Slot
@@ -37,6 +38,7 @@ class Heartbeat:
             with self._showing(slot):
                 slot.face.register_birth()
                 slot.face.set_state(WorkerStatus.STARTED)
+                self._redis.hset(slot.face.key, keys.RELEASE_FIELD, settings().this_release)
         self.renew()
 
     def renew(self) -> None:
@@ -66,6 +68,7 @@ class Heartbeat:
     def _show(self, slot: Slot) -> None:
         with self._showing(slot), self._redis.pipeline() as pipeline:
             pipeline.hset(slot.face.key, mapping=slot.face.serialize())
+            pipeline.hset(slot.face.key, keys.RELEASE_FIELD, settings().this_release)
             worker_registration.register(slot.face, pipeline)
             pipeline.execute()
 

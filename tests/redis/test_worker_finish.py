@@ -201,3 +201,14 @@ def test_a_result_that_does_not_fit_on_the_board_is_written_at_once(redis, work)
     work()
 
     assert len(job(redis).return_value()) == 900_000
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "shown"),
+    [("RELEASE", "v42", b"v42"), ("HEROKU_SLUG_COMMIT", "0123456789abcdef", b"01234567")],
+)
+def test_a_failed_job_carries_its_release(redis, environ, claimed, name, value, shown):
+    environ(JOBS_MODULES="jobs,tests", **{name: value})
+    finish(redis, claimed, "failed", error="it broke")
+
+    assert redis.hget(keys.job("default-0"), keys.RELEASE_FIELD) == shown
