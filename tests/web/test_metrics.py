@@ -4,7 +4,6 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from jiffy import keys, read
-from jiffy.dashboard import frame
 from jiffy.producer.enqueue import enqueue
 from jobs import numbers
 from tests.support import schedules
@@ -12,11 +11,11 @@ from tests.support.weekly import WEEK, slot, weekly
 
 
 @pytest.fixture
-def measure(api, monkeypatch):
+def measure(app, api):
     """All that is measured now: {(name, label, …): value}."""
-    monkeypatch.setattr(frame, "_CURRENT_S", 0)
 
     def measured():
+        app.extensions["jiffy.census"].forget()
         answer = api("GET", "/metrics")
         assert answer.status_code == 200
         return {
