@@ -12,6 +12,7 @@ from jiffy.scheduler.entry import read
 from jiffy.scheduler.loop import Loop
 from jiffy.scheduler.state import Schedule, differences
 from jobs import numbers
+from tests.compat.traces import take
 from tests.support import schedules
 from tests.support.newcomer import wait_until
 from tests.support.receiver import receiving
@@ -164,7 +165,7 @@ def test_a_new_time_is_given_once_when_two_schedulers_start_together(declare, re
 
 def test_what_would_change_is_shown_and_nothing_is_written(declare, redis):
     declare(daily(), every("1d", numbers.add, args=[1, 1], name="old"), daily_of("gone"))
-    before = {key: redis.dump(key) for key in redis.scan_iter()}
+    before = take(redis)
     changes = differences(
         redis,
         read([
@@ -174,7 +175,7 @@ def test_what_would_change_is_shown_and_nothing_is_written(declare, redis):
         ]),
     )  # fmt: skip
 
-    assert {key: redis.dump(key) for key in redis.scan_iter()} == before
+    assert take(redis) == before
     assert {change.name: change.kind for change in changes} == {
         NAME: "same", "old": "changed", "new": "new", "gone": "gone",
     }  # fmt: skip

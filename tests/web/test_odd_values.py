@@ -43,7 +43,7 @@ VALUES = [
 ODD = [f"odd{number}" for number in range(len(VALUES))]
 
 LISTS = [
-    "/", "/schedule", "/healthz", "/metrics", "/api/queues", "/api/schedule",
+    "/", "/workers", "/schedule", "/healthz", "/metrics", "/api/queues", "/api/schedule",
     "/rq/", "/rq/0/view/workers", "/rq/0/view/jobs/default/finished/100/asc/1",
     "/rq/0/data/queues.json", "/rq/0/data/workers.json",
     "/rq/0/data/jobs/default/finished/100/asc/1.json",
@@ -97,7 +97,7 @@ def assert_good_rows(answers):
     schedule = answers["/api/schedule"].json["entries"]
 
     assert 'id="job-good"' in answers["/"].text
-    assert 'id="worker-good"' in answers["/"].text
+    assert 'id="worker-good"' in answers["/workers"].text
     assert "good" in {job["id"] for job in jobs}
     assert "good" in {worker["name"] for worker in workers}
     assert "good" in {entry["name"] for entry in schedule}
