@@ -241,7 +241,7 @@ def _python(kind: Any) -> type | None:
 def _packed(value: Any) -> Any:
     """What msgspec does not know, in JSON's types."""
     if hasattr(value, "model_dump"):
-        return value.model_dump(mode="json", by_alias=True, warnings=False)
+        return value.model_dump(mode="json", by_alias=True, round_trip=True, warnings=False)
     if _is_numpy(type(value)):
         return value.item()
     if isinstance(value, PurePath | str):
@@ -264,7 +264,7 @@ encode = json.JSONEncoder(check_circular=False, allow_nan=False, default=_numpy_
 def _unpacked(kind: Any, value: Any) -> Any:
     """The value of a type that msgspec does not know."""
     if hasattr(kind, "model_validate"):
-        return kind.model_validate(_packed(value) if isinstance(value, kind) else value)
+        return _model(kind, value)
     if isinstance(value, kind):
         return value
     if issubclass(kind, PurePath):
@@ -278,6 +278,17 @@ def _unpacked(kind: Any, value: Any) -> Any:
     except OverflowError:
         pass
     raise ValueError(f"Expected `{wanted.__name__ if wanted else kind}`")
+
+
+def _model(kind: Any, value: Any) -> Any:
+    """A model of pydantic's; one that is ready-made is refused where JSON would change it."""
+    if not isinstance(value, kind):
+        return kind.model_validate(value)
+    found = kind.model_validate(_packed(value))
+    if lost := [name for name, part in vars(value).items() if vars(found).get(name) != part]:
+        kept = f"fields that JSON brings back as they were ({lost[0]!r} would change)"
+        raise ValueError(f"Expected {kept}")
+    return found
 
 
 def _without_numpy(value: Any) -> Any:
@@ -314,6 +325,7 @@ def _invalid(value: Any, kind: Any, *, strictly: bool = False) -> ValidationErro
 
     `strictly`: what `kind` says nothing about must be what JSON carries unchanged.
     """
+    kind = _tagged(value, kind)
     if strictly and any(map(_says_nothing, members(kind))):
         return not_json(value, strictly=True)
     refusal = _refusal(value, kind)
@@ -402,13 +414,26 @@ def _fields(kind: Any) -> dict[str, Any] | None:
     """The keys of an object with fields, and their types; None of any other."""
     for member in filter(inspect.isclass, members(kind)):
         if issubclass(member, msgspec.Struct):
-            return {field.encode_name: field.type for field in msgspec.structs.fields(member)}
+            config = member.__struct_config__
+            tag = {config.tag_field: type(config.tag)} if config.tag_field else {}
+            fields = msgspec.structs.fields(member)
+            return tag | {field.encode_name: field.type for field in fields}
         if is_dataclass(member):
             hints = typing.get_type_hints(member, include_extras=True)
             return {field.name: hints[field.name] for field in dataclass_fields(member)}
         if typing.is_typeddict(member):
             return typing.get_type_hints(member)
     return None
+
+
+def _tagged(value: Any, kind: Any) -> Any:
+    """Of a union of tagged structs the one that `value` is; any other type is itself."""
+    for member in filter(inspect.isclass, members(kind)):
+        if issubclass(member, msgspec.Struct) and (field := member.__struct_config__.tag_field):
+            is_named = isinstance(value, dict) and value.get(field) == member.__struct_config__.tag
+            if is_named or isinstance(value, member):
+                return member
+    return kind
 
 
 def _opened(value: Any) -> Any:

@@ -61,10 +61,29 @@ class Point(msgspec.Struct):
     y: Annotated[int, msgspec.Meta(ge=0)] = 0
 
 
+class Card(msgspec.Struct, tag=True, rename="camel"):
+    last_digits: str
+
+
+class Cash(msgspec.Struct, tag=True):
+    given: Decimal
+
+
 class Customer(pydantic.BaseModel):
     name: str
     born: date
     points: list[int] = []
+
+
+class Company(Customer, extra="forbid"):
+    @pydantic.computed_field
+    @property
+    def label(self) -> str:
+        return self.name
+
+
+class Login(pydantic.BaseModel):
+    password: pydantic.SecretStr
 
 
 @dataclass
@@ -140,6 +159,19 @@ def point(it: Point) -> Point:
 
 def customer(it: Customer) -> Customer:
     return same(it, Customer)
+
+
+def company(it: Company) -> Company:
+    return same(it, Company)
+
+
+def login(it: Login) -> None:
+    """Its model masks a part of it."""
+
+
+def payments(it: list[Card | Cash] | None) -> list[Card | Cash] | None:
+    assert all(isinstance(one, Card | Cash) for one in it or [])
+    return it
 
 
 def node(it: Node) -> Node:
