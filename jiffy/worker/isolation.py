@@ -177,7 +177,8 @@ class Part(NamedTuple):
 
 
 STATE = (
-    Part("environment", lambda: {**_ENVIRON._data}, _set_environment),
+    Part("environment", lambda: {**_ENVIRON._data} if os.environ is _ENVIRON else None,
+         _set_environment),
     Part("signal handlers", lambda: {number: _signal.getsignal(number) for number in _VALID},
          _set_signal_handlers),
     Part("socket timeout", socket.getdefaulttimeout, socket.setdefaulttimeout),
@@ -233,7 +234,7 @@ class State:
             os.fchdir(self._folder)
             if self._is_same(took_s):
                 return ""
-        except (OSError, AttributeError):  # closed, or replaced
+        except Exception:  # noqa: BLE001 - closed, replaced, or it cannot be compared
             pass
         return self.look(took_s)
 
@@ -272,13 +273,14 @@ class State:
         _close(lowest)
         policy = _EVENTS._event_loop_policy
         return (
-            lowest, _thread._count(), os.environ, _ENVIRON._data, [*map(_handler_of, _SIGNALS)],
+            lowest, _thread._count(), os.environ is _ENVIRON, _ENVIRON._data,
+            [*map(_handler_of, _SIGNALS)],
             "resource" in sys.modules and [*map(resource.getrlimit, _LIMITS)],
             _timeout(), _depth(), sys.path, sys.argv, sys.stdin, sys.stdout, sys.stderr,
-            sys.stdout.closed, sys.stderr.closed,
+            getattr(sys.stdout, "closed", None), getattr(sys.stderr, "closed", None),
             _setlocale(_LC_CTYPE), _setlocale(_LC_NUMERIC), _setlocale(_LC_TIME),
             time.tzname, _WARNINGS.filters, _is_gc_on(),
-            policy, policy and policy._local.__dict__,
+            policy, policy and vars(getattr(policy, "_local", policy)),
             _ROOT.handlers, _CANARY in _ROOT._cache, _OURS.disabled, _OURS.handlers,
             len(_HANDLERS),
         )  # fmt: skip

@@ -68,6 +68,8 @@ RESTORED = {
     "umask": lambda: os.umask(0o777),
     "environment": lambda: os.environ.update(SHOP="acme", PATH=""),
     "less environment": os.environ.clear,
+    "other environment": lambda: setattr(os, "environ", {"SHOP": "acme"}),
+    "copied environment": lambda: setattr(os, "environ", os.environ.copy()),
     "zone": _set_zone,
     "SIGCHLD": lambda: signal.signal(signal.SIGCHLD, signal.SIG_IGN),
     "SIGUSR1": lambda: signal.signal(signal.SIGUSR1, print),
@@ -105,6 +107,16 @@ REPLACED = {
     "closed stderr": lambda: sys.stderr.close(),
     "hard resource limit": lambda: resource.setrlimit(resource.RLIMIT_CORE, (0, 0)),
 }
+
+
+class Incomparable:
+    def __eq__(self, other):
+        raise ValueError("no comparison")
+
+    __hash__ = None
+
+
+REPLACED["sys.argv that cannot be compared"] = lambda: setattr(sys, "argv", Incomparable())
 KEEPS = {
     "connection": _ask_server,
     "database": lambda path: KEPT.append(sqlite3.connect(path).execute("CREATE TABLE a (b)")),
@@ -128,7 +140,7 @@ def probe():
         "context": f"{TENANT.get()} {decimal.Decimal('1234.56') * 2}",
         "cwd": _try(os.getcwd),
         "umask": _umask(),
-        "environment": dict(os.environ),
+        "environment": [type(os.environ).__name__, dict(os.environ)],
         "zone": time.tzname,
         "signals": [
             getattr(found := signal.getsignal(n), "__qualname__", str(found))
