@@ -15,6 +15,7 @@ import gc
 import locale
 import logging
 import os
+import resource
 import signal
 import socket
 import sys
@@ -25,17 +26,12 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from concurrent.futures import thread as pools
 from contextlib import suppress
+from types import ModuleType
 from typing import Any, NamedTuple
 
 from jiffy import clock, system
 from jiffy.producer import functions
 from jiffy.settings import settings
-
-_IS_RESOURCE_NEW = "resource" not in sys.modules
-import resource  # noqa: E402 - after the line above
-
-if _IS_RESOURCE_NEW:  # a job that changes a limit imports it again, which is the sign of that
-    del sys.modules["resource"]
 
 # Starting a process takes several times as long: a job that was quicker has started none.
 _QUICK_S = 0.00005
@@ -177,7 +173,7 @@ class Part(NamedTuple):
 
 
 STATE = (
-    Part("environment", lambda: {**_ENVIRON._data} if os.environ is _ENVIRON else None,
+    Part("environment", lambda: {**vars(_ENVIRON)["_data"]} if os.environ is _ENVIRON else None,
          _set_environment),
     Part("signal handlers", lambda: {number: _signal.getsignal(number) for number in _VALID},
          _set_signal_handlers),
@@ -212,6 +208,10 @@ class State:
 
     def accept(self) -> None:
         """What is now is how jobs are to find it: an import has changed something."""
+        # To read limits costs more than all other signs.  A job that changes one imports this
+        # again, unless a module of jobs has it.
+        if not _is_imported_by_jobs(resource):
+            sys.modules.pop("resource", None)
         self._mask = _signal.pthread_sigmask(_signal.SIG_BLOCK, ())
         self._umask = os.umask(0o077)
         os.umask(self._umask)
@@ -284,6 +284,16 @@ class State:
             _ROOT.handlers, _CANARY in _ROOT._cache, _OURS.disabled, _OURS.handlers,
             len(_HANDLERS),
         )  # fmt: skip
+
+
+def _is_imported_by_jobs(module: ModuleType) -> bool:
+    allowed = settings().jobs_modules
+    return any(
+        value is module
+        for name, found in [*sys.modules.items()]
+        if functions.is_allowed(name, allowed)
+        for value in [*getattr(found, "__dict__", {}).values()]
+    )
 
 
 def _has_children() -> bool:
