@@ -11,6 +11,7 @@ from functools import cache
 from types import MappingProxyType
 from typing import Any
 
+import msgspec
 from rq.exceptions import DeserializationError
 from rq.job import Job as RqJob
 from rq.serializers import DefaultSerializer, JSONSerializer
@@ -46,6 +47,14 @@ def inflated(data: bytes) -> bytes:
 def is_pickled(data: bytes) -> bool:
     """Whether it is a pickle, not JSON, by its first byte (`data` is inflated)."""
     return data[:1] == _PICKLE
+
+
+def loads_json(data: bytes) -> Any:
+    """What RQ's JSONSerializer reads, in a quarter of the time."""
+    try:
+        return msgspec.json.decode(data)
+    except (msgspec.MsgspecError, RecursionError):  # NaN, a lone surrogate: only Python reads those
+        return JSONSerializer.loads(data)
 
 
 def function(path: str, modules: tuple[str, ...]) -> functions.Function:

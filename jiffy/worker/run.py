@@ -17,7 +17,7 @@ from typing import Any
 import rq
 from rq.exceptions import DeserializationError
 from rq.job import Job
-from rq.serializers import DefaultSerializer
+from rq.serializers import DefaultSerializer, JSONSerializer
 from rq.timeouts import JobTimeoutException
 from rq.worker import BaseWorker
 
@@ -108,7 +108,9 @@ class Runner:
         if not self._unpickles and guarded.is_pickled(data):
             raise DeserializationError(guarded.PICKLED)
         try:
-            call = self._serializer_of(data).loads(data)
+            serializer = self._serializer_of(data)
+            is_json = serializer is JSONSerializer
+            call = guarded.loads_json(data) if is_json else serializer.loads(data)
             name, _, args, kwargs = call
             if isinstance(name, str) and args is not None and kwargs is not None:
                 return call
