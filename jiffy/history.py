@@ -17,7 +17,7 @@ from itertools import chain
 from typing import Any, Literal
 
 from redis import Redis
-from redis.exceptions import WatchError
+from redis.exceptions import ResponseError, WatchError
 
 from jiffy import clock, keys
 
@@ -35,6 +35,7 @@ _BUCKETS = 32  # the first is up to 0.1 ms, the last from 29 hours on
 _RAN_MS = len(ENDS)
 _WAITED, _RAN = 32, 64  # where the columns of the histograms begin
 _CODES = [(code, 256 ** array(code).itemsize) for code in "BHIQ"]
+_TOO_MANY = 2**53  # for a count
 
 Columns = dict[int, list[int]]
 
@@ -195,7 +196,9 @@ def _pack_minute(redis: Redis, minute: int) -> None:
         if not raw:  # another process has packed it meanwhile
             return
         known: Any = pipe.zrange(keys.history("names"), 0, -1, withscores=True)
-        counted = _bounded(_counted(raw), {name.decode(): seen for name, seen in known}, at_s)
+        counted = _bounded(
+            _counted(raw), {name.decode("utf-8", "replace"): seen for name, seen in known}, at_s
+        )
         chunks = [(tier, *divmod(at_s // tier.step_s, tier.slots)) for tier in _TIERS]
         stored: Any = [pipe.hmget(tier.key(chunk), list(counted)) for tier, chunk, _ in chunks]
         pipe.multi()
@@ -242,6 +245,8 @@ def _counted(raw: Mapping[bytes, bytes]) -> dict[str, dict[int, int]]:
             columns += [_RAN + int(ran)] if ran.isdigit() else []
         except ValueError:  # not data of ours
             continue
+        if not 0 <= count < _TOO_MANY or max(columns) >= _RAN + _BUCKETS:  # nor this
+            continue
         for series in (_TOTAL, _series("queue", queue), _series("function", function)):
             for column in columns:
                 counted[series][column] += count
@@ -281,7 +286,8 @@ def _columns(
             pipe.hgetall(tier.key(chunk)) if only is None else pipe.hget(tier.key(chunk), only)
         for minute in minutes:
             pipe.hgetall(_now_key(minute))
-        answers = pipe.execute()
+        answers = [{} if isinstance(one, ResponseError) else one  # a key of another type
+                   for one in pipe.execute(raise_on_error=False)]  # fmt: skip
     found: dict[str, Columns] = {}
     packed = [answer if only is None else {only.encode(): answer} for answer in answers]
     parts = [_of_chunk(*one, tier, first) for one in zip(chunks, packed, strict=False)]
@@ -338,13 +344,13 @@ def _unpacked(blob: bytes | None, slots: int) -> Columns:
     try:
         raw = zlib.decompressobj().decompress(blob or b"", 1_000_000)
         while raw:
-            counts = array(chr(raw[1]))
+            counts = array({ord(code): code for code, _ in _CODES}[raw[1]])
             size = 2 + slots * counts.itemsize
             counts.frombytes(raw[2:size])
             columns[raw[0]], raw = counts.tolist(), raw[size:]
-            if len(counts) != slots:
+            if len(counts) != slots or max(counts) >= _TOO_MANY:
                 return {}
-    except (ValueError, IndexError, zlib.error):
+    except (ValueError, LookupError, zlib.error):
         return {}
     return columns
 

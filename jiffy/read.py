@@ -429,6 +429,7 @@ class Census:
     queues_left_out: int
     workers_left_out: int
     taken: datetime  # on Redis' clock
+    problems: tuple[str, ...]  # keys that could not be read, each with the reason
 
     @property
     def counts(self) -> dict[str, int]:
@@ -462,6 +463,7 @@ class Inside:
 
     fleet: Fleet
     next: tuple[JobView, ...]
+    is_unreadable: bool  # a key of either holds another type
 
 
 def _seconds(begin: datetime | None, end: datetime | None, *, is_open: bool) -> float | None:
@@ -839,6 +841,13 @@ def census(redis: Redis) -> Census:
     if isinstance(found, RedisError):
         raise found
     queues, workers, alive, is_led, count, is_suspended, kinds, rows = found
+    is_hash = not (isinstance(paused, ResponseError) and "WRONGTYPE" in str(paused))
+    kinds_of = {
+        keys.QUEUES: ("set", queues is not None),
+        keys.WORKERS: ("set", workers is not None),
+        keys.ENTRIES: ("sorted set", count is not None),
+        keys.PAUSED: ("hash", is_hash),
+    }
     heard, busy, states, releases = (Counter[str]() for _ in range(4))
     for kind, number in kinds:
         names, state, release = text(kind).split("\0")
@@ -860,6 +869,11 @@ def census(redis: Redis) -> Census:
         queues_left_out=(queues or 0) - len(rows),
         workers_left_out=max(0, (workers or 0) - _MOST_COUNTED),
         taken=clock.now() if isinstance(time, RedisError) else clock.from_wall(time[0]),
+        problems=tuple(
+            f"{key} holds something else than a {kind}"
+            for key, (kind, is_sound) in kinds_of.items()
+            if not is_sound
+        ),
     )
 
 
@@ -918,7 +932,8 @@ def inside(redis: Redis, queue: str) -> Inside:
         members, front = answers(pipe)
     ids = [text(job_id) for job_id in front or ()]
     found = _fleet(redis, members or (), _MOST_BESIDE, ids)
-    return Inside(found, tuple(found.jobs[job_id] for job_id in ids if job_id in found.jobs))
+    following = tuple(found.jobs[job_id] for job_id in ids if job_id in found.jobs)
+    return Inside(found, following, members is None or front is None)
 
 
 def queue_names(redis: Redis) -> list[str]:

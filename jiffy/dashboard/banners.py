@@ -24,9 +24,17 @@ def banners(census: Census) -> list[Banner]:
     """The worst first."""
     return [
         banner
-        for look in (_on_workers, _on_memory, _on_scheduler, _on_pauses, _on_releases)
+        for look in (_on_keys, _on_workers, _on_memory, _on_scheduler, _on_pauses, _on_releases)
         for banner in look(census)
     ]
+
+
+def _on_keys(census: Census) -> Iterator[Banner]:
+    for problem in census.problems:
+        key = problem.partition(" ")[0]
+        yield Banner("odd-key", f"{problem}.",
+                     "Neither RQ nor Jiffy wrote that: move it out of the way with",
+                     f"redis-cli rename {key} odd:{key}")  # fmt: skip
 
 
 def _on_workers(census: Census) -> Iterator[Banner]:

@@ -1,13 +1,19 @@
 -- Pauses: queues from which nothing is claimed, and functions whose jobs are parked until they are resumed.
 -- Goes with lib.lua and release.lua; expects no KEYS and ARGV of its own.
 
--- What is paused now: {'queue:NAME' or 'func:PATH' = true}.  One whose time has passed is deleted.
+-- What is paused now: {'queue:NAME' or 'func:PATH' = true}.  One whose time has passed is deleted, and so is one
+-- that could not be shown: a pause that workers obey must be visible.
+local LAST = 253402300799  -- a calendar's last second
 local function read_pauses()
   local paused, flat = {}, try('HGETALL', OWN .. 'paused')
   for i = 1, #flat, 2 do
     local is_sound, pause = pcall(cjson.decode, flat[i + 1])
-    local ends = is_sound and type(pause) == 'table' and (tonumber(pause['until']) or 1e12) or 0
-    if ends > tonumber(NOW) then paused[flat[i]] = true else call('HDEL', OWN .. 'paused', flat[i]) end
+    if not is_sound or type(pause) ~= 'table' then pause = {} end
+    local since, ends = pause.since, pause['until']
+    if ends == cjson.null then ends = LAST end
+    is_sound = type(pause.who) == 'string' and type(pause.why) == 'string'
+      and type(since) == 'number' and since >= 0 and since <= LAST and type(ends) == 'number' and ends <= LAST
+    if is_sound and ends > tonumber(NOW) then paused[flat[i]] = true else call('HDEL', OWN .. 'paused', flat[i]) end
   end
   return paused
 end

@@ -10,9 +10,11 @@ from itertools import cycle
 import pytest
 from click.testing import CliRunner
 
-from jiffy import every, keys, read
+from jiffy import every, history, keys, pauses, read
 from jiffy.cli import load
+from jiffy.dashboard import tracebacks
 from jobs import numbers
+from tests.support.worker_support import claim
 from tests.web.conftest import TOKEN
 
 HALF = r"\ud800"  # half a character: JSON may hold it, but it cannot be encoded
@@ -42,8 +44,12 @@ VALUES = [
 ]
 ODD = [f"odd{number}" for number in range(len(VALUES))]
 
+ERROR = "ValueError: no such cup"
+GROUP = tracebacks.group(ERROR).key
 LISTS = [
-    "/", "/workers", "/schedule", "/healthz", "/metrics", "/api/queues", "/api/schedule",
+    "/", "/jobs", "/failures", f"/failures/{GROUP}", "/queues", "/queues/default", "/workers",
+    "/system", "/schedule", "/healthz", "/metrics",
+    "/api/queues", "/api/pauses", "/api/functions", "/api/schedule",
     "/rq/", "/rq/0/view/workers", "/rq/0/view/jobs/default/finished/100/asc/1",
     "/rq/0/data/queues.json", "/rq/0/data/workers.json",
     "/rq/0/data/jobs/default/finished/100/asc/1.json",
@@ -55,13 +61,15 @@ OF_ENTRY = ["/schedule/{}", "/api/schedule/{}"]
 
 @pytest.fixture
 def rows(redis, plant, plant_worker, declare, leader):
-    """A job, a worker and an entry for each of the odd values; and a good one of each."""
+    """A job, a worker and an entry for each of the odd values; and good ones."""
     declare(*(every("10m", numbers.add, args=[2, 3], name=name) for name in [*ODD, "good"]))
     for name, state in zip(ODD, cycle(read.STATES), strict=False):
         plant(name, status=state, result=8)
         plant_worker(name)
     redis.zadd(keys.REGISTRIES["finished"] + "default", dict.fromkeys(ODD, 9e9))
     plant("good", result=8)
+    plant("good-next", status="queued")
+    plant("good-failed", status="failed", error=ERROR)
     plant_worker("good")
 
 
@@ -78,6 +86,8 @@ def look(client, rows):
         headers = {"Authorization": f"Bearer {TOKEN}"}
         answers = {path: client.get(path, headers=headers) for path in paths}
         failed = {path: one.status_code for path, one in answers.items() if one.status_code != 200}
+        if not is_good_shown and failed == {"/queues/default": 404}:  # nor are queues known
+            failed = {}
         assert failed == {}
         for answer in answers.values():
             if answer.is_json:
@@ -96,18 +106,26 @@ def assert_good_rows(answers):
     workers = answers["/rq/0/data/workers.json"].json["workers"]
     schedule = answers["/api/schedule"].json["entries"]
 
-    assert 'id="job-good"' in answers["/"].text
-    assert 'id="worker-good"' in answers["/workers"].text
+    shown = {
+        "/": 'id="job-good"', "/jobs": 'id="job-good"', "/workers": 'id="worker-good"',
+        "/failures": f'id="group-{GROUP}"', f"/failures/{GROUP}": 'id="job-good-failed"',
+        "/queues": 'id="queue-default"', "/queues/default": 'id="job-good-next"',
+        "/schedule": 'id="entry-good"', "/api/queues": '"default"', "/api/functions": "numbers.add",
+    }  # fmt: skip
+    assert {path for path, row in shown.items() if row not in answers[path].text} == set()
+    assert 'id="worker-good"' in answers["/queues/default"].text
     assert "good" in {job["id"] for job in jobs}
     assert "good" in {worker["name"] for worker in workers}
     assert "good" in {entry["name"] for entry in schedule}
     assert answers["/api/jobs/good"].json["result"] == 8
 
 
+MARK = ">unreadable</span>"
 # Those that a row is marked for; others, such as a status, may be any string.
 CHECKED = {
     "data", "meta", "created_at", "enqueued_at", "started_at", "ended_at", "dependency_ids",
-    "retry_intervals", "successful_job_count", "failed_job_count", "last_heartbeat",
+    "retry_intervals", "timeout", "successful_job_count", "failed_job_count", "last_heartbeat",
+    "birth", "total_working_time",
 }  # fmt: skip
 
 
@@ -117,7 +135,7 @@ def test_a_field_of_a_job(look, redis, field):
         redis.hset(keys.job(job_id), field, odd)
     answers = look([*ODD, "good"])
 
-    assert (">unreadable</span>" in answers["/"].text) >= (field in CHECKED)
+    assert (MARK in answers["/jobs"].text) >= (field in CHECKED)
 
 
 @pytest.mark.parametrize("field", ["type", "return_value", "exc_string"])
@@ -127,12 +145,14 @@ def test_a_field_of_a_result(look, redis, field):
     look([*ODD, "good"])
 
 
-@pytest.mark.parametrize("field", [f for f in read.WORKER_FIELDS if not f.startswith(":")])
+@pytest.mark.parametrize("field", [*read.WORKER_FIELDS[2:], "state", keys.RELEASE_FIELD])
 def test_a_field_of_a_worker(look, redis, field):
     for name, odd in zip(ODD, VALUES, strict=True):
         redis.hset(keys.worker(name), field, odd)
+    answers = look()
 
-    assert (">unreadable</span>" in look()["/"].text) >= (field in CHECKED)
+    for path in ("/workers", "/queues/default"):
+        assert (MARK in answers[path].text) >= (field in CHECKED)
 
 
 @pytest.mark.parametrize("field", [keys.POLICY_FIELD, "description", "origin", "meta"])
@@ -156,9 +176,53 @@ def test_a_line_of_an_entrys_history(look, redis):
 
 
 def test_counts_of_the_schedules_runs(look, redis):
-    for odd in VALUES:
-        redis.hset(keys.TICK_COUNTS, "enqueued", odd)
+    for first in range(0, len(VALUES), 3):
+        outcomes = ("enqueued", "skipped", "missed")
+        odd = VALUES[first : first + 3]
+        redis.hset(keys.TICK_COUNTS, mapping=dict(zip(outcomes, odd, strict=True)))
         look()
+
+
+def test_pauses(look, redis):
+    """Those that workers obey are shown; all others they delete."""
+    pauses.pause(queue="low", why="the good one")
+    sound = {"who": "me", "why": "tea", "since": 1, "until": None}
+    odd = [{**sound, field: one} for field in sound for one in (None, [], "x", -1e300, 1e300, True)]
+    rows = [*VALUES, *(json.dumps(one).encode() for one in [{}, *odd])]
+    for number, raw in enumerate(rows):
+        redis.hset(keys.PAUSED, mapping={f"func:odd.n{number}": raw, VALUES[number % 2]: raw})
+    before = look()
+    claim(redis)
+    after = look()
+
+    for answers in (before, after):
+        assert "the good one" in answers["/"].text
+        assert "the good one" in {one["why"] for one in answers["/api/pauses"].json}
+    obeyed = {raw.partition(b":")[2].decode() for raw in redis.hkeys(keys.PAUSED)}
+    assert obeyed == {one["name"] for one in after["/api/pauses"].json}
+
+
+def test_counts_of_the_past(look, redis):
+    """Of a minute that is over, of chunks that were packed, and once it is packed into these."""
+    past_s = redis.time()[0] - 60
+    minute, chunk = keys.history(f"now:{past_s // 60}"), keys.history(f"60:{past_s // 3600}")
+    redis.hset(minute, mapping=dict(zip(VALUES, VALUES, strict=True)))
+    for number, odd in enumerate([*VALUES, b"9" * 30, b"1"]):
+        for place in ("3", "99999999999", "\N{SUPERSCRIPT TWO}"):
+            redis.hset(minute, f"failed {place} {place} f{number}\ndefault", odd)
+    for code in "bBuqQfd":
+        redis.hset(chunk, f"f:{code}", zlib.compress(b"\x00" + code.encode() + b"\xff" * 480))
+    redis.hset(chunk, mapping={"t:": zlib.compress(b"0" * 5_000_000), "q:default": b"odd"})
+    redis.hset(chunk, mapping=dict(zip(VALUES, VALUES, strict=True)))
+    redis.zadd(keys.history("names"), dict.fromkeys(VALUES, past_s))
+    redis.hincrby(minute, "done 3 4 jobs.good\ndefault", 5)
+    redis.hincrby(minute, "ran_ms - - jobs.good\ndefault", 5_000)
+    before = look()
+    history.pack(redis)
+
+    assert 'id="costly-jobs.good"' in before["/"].text
+    assert not redis.exists(minute)
+    assert 'id="costly-jobs.good"' in look()["/"].text
 
 
 KINDS = {
@@ -195,6 +259,7 @@ def test_scores(look, redis, key, score):
 
 KEYS = [
     keys.QUEUES, keys.WORKERS, keys.SUSPENDED, keys.queue("other"), keys.LEADER, keys.TICK_COUNTS,
+    keys.PAUSED, keys.workers_of("other"), keys.dependents("odd0"),
     *(prefix + "other" for prefix in keys.REGISTRIES.values()),
     keys.job("odd0"), keys.job("odd5"), keys.results("odd0"), keys.pending("odd5"),
     keys.worker("odd0"), keys.executions("odd0"), keys.job("entry-odd0"),
@@ -218,11 +283,37 @@ def test_a_job_whose_key_holds_another_type_is_a_marked_row(look, redis):
     answers = look()
 
     assert "its key holds something else than a hash" in answers["/jobs/odd0"].text
-    assert ">unreadable</span>" in answers["/"].text
+    assert MARK in answers["/jobs"].text
 
 
-def test_a_set_of_another_type_is_reported(look, redis):
-    redis.delete(keys.WORKERS)
-    redis.set(keys.WORKERS, "a string")
+@pytest.mark.parametrize("key", [keys.QUEUES, keys.WORKERS, keys.ENTRIES, keys.PAUSED])
+def test_a_key_of_another_type_is_reported_on_every_page(look, redis, key):
+    redis.delete(key)
+    redis.set(key, "a string")
+    answers = look(is_good_shown=False)
 
-    assert f"{keys.WORKERS} holds something else than a set" in look(is_good_shown=False)["/"].text
+    for path in ("/", "/jobs", "/workers", "/queues", "/schedule", "/system"):
+        assert f"{key} holds something else than a" in answers[path].text
+
+
+def test_a_queue_with_a_key_of_another_type_is_marked(look, client, redis):
+    KINDS["string"](redis, keys.queue("odd"))
+    redis.sadd(keys.QUEUES, keys.queue("odd"))
+    redis.rename(keys.workers_of("default"), keys.workers_of("odd"))
+    KINDS["string"](redis, keys.workers_of("default"))
+    answers = look(is_good_shown=False)
+
+    assert MARK in answers["/queues"].text
+    assert MARK in client.get("/queues/odd").text
+    assert MARK in answers["/queues/default"].text
+    assert "No worker listens" not in answers["/queues/default"].text
+    assert 'id="job-good-next"' in answers["/queues/default"].text
+
+
+def test_a_history_of_another_type_is_none(look, redis):
+    now_s = redis.time()[0]
+    for name in (f"now:{now_s // 60}", f"60:{now_s // 3600}", f"60:{now_s // 3600 - 1}"):
+        redis.set(keys.history(name), "a string")
+    redis.hincrby(keys.history(f"now:{now_s // 60 - 1}"), "done 3 4 jobs.good\ndefault", 5)
+
+    assert 'id="costly-jobs.good"' in look()["/"].text
