@@ -42,7 +42,8 @@ _LOOKS, _PAUSE_S = 3, 0.01
 # The handlers that jobs change; a full look reads the others, too.
 _SIGNALS = [
     signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGPIPE, signal.SIGUSR1, signal.SIGUSR2,
-    signal.SIGALRM, signal.SIGTERM, signal.SIGCHLD, system.SPARE_SIGNAL,
+    signal.SIGALRM, signal.SIGVTALRM, signal.SIGPROF, signal.SIGTERM, signal.SIGCHLD,
+    system.SPARE_SIGNAL,
 ]  # fmt: skip
 _VALID = signal.valid_signals()
 _ALL_LIMITS = {value for name, value in vars(resource).items() if name.startswith("RLIMIT_")}
@@ -51,15 +52,19 @@ _LIMITS = [
     resource.RLIMIT_AS, resource.RLIMIT_CORE, resource.RLIMIT_CPU, resource.RLIMIT_DATA,
     resource.RLIMIT_FSIZE, resource.RLIMIT_NOFILE, resource.RLIMIT_STACK,
 ]  # fmt: skip
+# Those of processor time; `alarm` ends the third.
+_TIMERS = (signal.ITIMER_VIRTUAL, signal.ITIMER_PROF)
 _ENVIRON: Any = os.environ
 _ROOT: Any = logging.root
 _OURS = logging.getLogger("jiffy")
 _WARNINGS: Any = warnings
 _EVENTS: Any = asyncio.events
+_LOGGING: Any = logging
 _HANDLERS: Any = logging._handlerList  # type: ignore[attr-defined]
 # By name: they are called after each job.
 _dup, _close, _handler_of, _setlocale = os.dup, os.close, _signal.getsignal, _locale.setlocale
 _timeout, _depth, _is_gc_on = socket.getdefaulttimeout, sys.getrecursionlimit, gc.isenabled
+_trace, _profile = sys.gettrace, sys.getprofile
 _LC_CTYPE, _LC_NUMERIC, _LC_TIME = locale.LC_CTYPE, locale.LC_NUMERIC, locale.LC_TIME
 # A key that any change of a logger's level, and `logging.disable`, removes from the root's cache.
 _CANARY = "jiffy"
@@ -133,6 +138,16 @@ def _set_log_handlers(found: Mapping[logging.Handler, tuple[Any, ...]]) -> None:
         one.level, one.formatter, one.filters[:] = level, formatter, filters
 
 
+def _set_log_records(found: tuple[Any, Any]) -> None:
+    logging.setLogRecordFactory(found[0])
+    logging.setLoggerClass(found[1])
+
+
+def _set_tracing(found: tuple[Any, Any]) -> None:
+    sys.settrace(found[0])
+    sys.setprofile(found[1])
+
+
 def _set_warnings(filters: list[Any]) -> None:
     _WARNINGS.filters[:] = filters
     _WARNINGS._filters_mutated()
@@ -175,6 +190,8 @@ class Part(NamedTuple):
 STATE = (
     Part("environment", lambda: {**vars(_ENVIRON)["_data"]} if os.environ is _ENVIRON else None,
          _set_environment),
+    Part("timers", lambda: [any(signal.getitimer(one)) for one in _TIMERS],  # before their handlers
+         lambda _: [signal.setitimer(one, 0) for one in _TIMERS]),
     Part("signal handlers", lambda: {number: _signal.getsignal(number) for number in _VALID},
          _set_signal_handlers),
     Part("socket timeout", socket.getdefaulttimeout, socket.setdefaulttimeout),
@@ -185,9 +202,13 @@ STATE = (
     Part("locale", lambda: _locale.setlocale(locale.LC_ALL, None),
          lambda name: _locale.setlocale(locale.LC_ALL, name)),
     Part("warnings", lambda: [*_WARNINGS.filters], _set_warnings),
+    Part("tracing", lambda: (sys.gettrace(), sys.getprofile()),
+         _set_tracing),
     Part("garbage collector", gc.isenabled, lambda on: gc.enable() if on else gc.disable()),
     Part("event loop", event_loop, restore_event_loop),
     Part("loggers", _loggers, _set_loggers),
+    Part("log records", lambda: (logging.getLogRecordFactory(), logging.getLoggerClass()),
+         _set_log_records),
     Part("log handlers", _log_handlers, _set_log_handlers),
     Part("resource limits", lambda: {number: resource.getrlimit(number) for number in _ALL_LIMITS},
          _set_limits),
@@ -281,6 +302,7 @@ class State:
             _setlocale(_LC_CTYPE), _setlocale(_LC_NUMERIC), _setlocale(_LC_TIME),
             time.tzname, _WARNINGS.filters, _is_gc_on(),
             policy, policy and vars(getattr(policy, "_local", policy)),
+            _trace(), _profile(), _LOGGING._logRecordFactory,
             _ROOT.handlers, _CANARY in _ROOT._cache, _OURS.disabled, _OURS.handlers,
             len(_HANDLERS),
         )  # fmt: skip

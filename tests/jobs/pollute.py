@@ -37,6 +37,11 @@ def _set_zone():
     time.tzset()
 
 
+def _profile():
+    signal.signal(signal.SIGPROF, lambda *_: None)
+    signal.setitimer(signal.ITIMER_PROF, 0.001, 0.001)
+
+
 def _leave_cwd():
     os.chdir(tempfile.mkdtemp())
     Path.cwd().rmdir()
@@ -76,6 +81,10 @@ RESTORED = {
     "SIGTERM": lambda: signal.signal(signal.SIGTERM, signal.SIG_DFL),
     "signal mask": lambda: signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGCHLD]),
     "timer": lambda: signal.setitimer(signal.ITIMER_REAL, 60),
+    "profiler": _profile,
+    "trace function": lambda: sys.settrace(lambda *_: None),
+    "profile function": lambda: sys.setprofile(lambda *_: None),
+    "log records": lambda: logging.setLogRecordFactory(dict),
     "socket timeout": lambda: socket.setdefaulttimeout(0.001),
     "recursion limit": lambda: sys.setrecursionlimit(150),
     "sys.path": sys.path.clear,
@@ -147,7 +156,8 @@ def probe():
             for n in sorted(signal.valid_signals())
         ],
         "mask": str(signal.pthread_sigmask(signal.SIG_BLOCK, ())),
-        "timer": signal.getitimer(signal.ITIMER_REAL)[0],
+        "timers": [signal.getitimer(number)[0] for number in range(3)],
+        "tracing": [str(sys.gettrace()), str(sys.getprofile())],
         "socket timeout": socket.getdefaulttimeout(),
         "recursion limit": sys.getrecursionlimit(),
         "sys.path": sys.path,
@@ -158,7 +168,14 @@ def probe():
         "limits": [str(resource.getrlimit(n)) for n in range(16)],
         "warnings": [str(one) for one in warnings.filters],
         "gc": gc.isenabled(),
-        "log": [ours.isEnabledFor(20), SQL.level, SQL.disabled, root.level, str(root.handlers)],
+        "log": [
+            logging.getLogRecordFactory().__name__,
+            ours.isEnabledFor(20),
+            SQL.level,
+            SQL.disabled,
+            root.level,
+            str(root.handlers),
+        ],
         "loop": [str(loop), vars(loop._local) if loop else None],
         "threads": [thread.name for thread in threading.enumerate()],
         "children": _children(),
