@@ -156,7 +156,7 @@ RQ = {
 }  # fmt: skip
 
 
-def test_no_string_of_a_job_becomes_code_on_our_pages(browser, attacked):
+def test_no_string_of_a_job_becomes_code_on_our_pages(attacked, browser):
     for path in OURS:
         browser.goto(path)
 
