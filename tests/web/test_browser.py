@@ -138,6 +138,9 @@ OURS = [
     "/",
     "/jobs",
     "/failures",
+    "/queues",
+    f"/queues/{quote(QUEUE)}",
+    "/workers",
     "/jobs?q=" + quote(ATTACK),
     "/jobs/failed",
     "/jobs/finished",
@@ -161,7 +164,7 @@ def test_no_string_of_a_job_becomes_code_on_our_pages(attacked, browser):
         browser.goto(path)
 
         assert is_unharmed(browser), path
-        assert "onerror=window.hacked" in browser.inner_text("main"), path
+        assert "window.hacked=1" in browser.inner_text("main"), path  # long names are cut off
 
 
 def test_no_string_of_a_job_becomes_code_when_a_page_refreshes(browser, request):
