@@ -117,20 +117,27 @@ def files() -> dict[int, str]:
 
     But for what is no obstacle: devices, folders, and what is also a standard stream.
     """
-    targets = {}
+    standard, found = {_target(fd) for fd in (0, 1, 2)}, {}
     for link in Path("/proc/self/fd").iterdir() if IS_LINUX else ():
         with suppress(OSError):  # it is closed by now, as the one that lists them is
-            targets[int(link.name)] = str(link.readlink())
-    standard = [targets.get(fd) for fd in (0, 1, 2)]
-    found = {fd: _words(fd, target) for fd, target in targets.items() if target not in standard}
-    return {fd: words for fd, words in found.items() if words}
+            fd = int(link.name)
+            target = _target(fd)
+            if target not in standard and (words := _words(fd, target)):
+                found[fd] = words
+    return found
 
 
 def children() -> list[int]:
     """On Linux, the processes that this one has started; those that have ended are reaped."""
-    lists = Path("/proc/self/task").glob("*/children")
-    found = [int(pid) for children in lists for pid in children.read_text().split()]
-    return [pid for pid in found if os.waitpid(pid, os.WNOHANG) == (0, 0)]
+    found = []
+    for children in Path("/proc/self/task").glob("*/children"):
+        with suppress(OSError):  # its thread has ended, or something else has reaped one
+            found += [
+                pid
+                for pid in map(int, children.read_text().split())
+                if os.waitpid(pid, os.WNOHANG) == (0, 0)
+            ]
+    return found
 
 
 def _opened_files() -> dict[str, Opened]:
@@ -149,6 +156,13 @@ def _flags(fd: int) -> int:
 
 def _fdinfo(fd: int, line: str) -> list[str]:
     return re.findall(f"^{line}", Path(f"/proc/self/fdinfo/{fd}").read_text(), re.MULTILINE)
+
+
+def _target(fd: int) -> str:
+    try:
+        return str(Path(f"/proc/self/fd/{fd}").readlink())
+    except OSError:
+        return ""
 
 
 def _words(fd: int, target: str) -> str:
