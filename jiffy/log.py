@@ -9,6 +9,7 @@ import os
 import select
 import sys
 import time
+from functools import lru_cache
 
 from jiffy import clock
 
@@ -78,7 +79,8 @@ def quieten(*loggers: str) -> None:
 def job(name: str, **fields: object) -> None:
     """Log how a job ended, cheaply: there may be thousands a second.  `flush` writes the lines."""
     if logger.isEnabledFor(logging.INFO):
-        _lines.append(" ".join([name, *(_pair(*item) for item in fields.items())]))
+        pairs = [_pair(key, str(value)) for key, value in fields.items()]
+        _lines.append(" ".join([name, *pairs]))
 
 
 def flush() -> None:
@@ -93,11 +95,12 @@ def flush() -> None:
 def event(name: str, level: int = logging.INFO, /, **fields: object) -> None:
     """Log `noun.verb field=value ...`; a value with white space is quoted."""
     if logger.isEnabledFor(level):
-        logger.log(level, "%s", " ".join([name, *(_pair(*item) for item in fields.items())]))
+        pairs = [_pair(key, str(value)) for key, value in fields.items()]
+        logger.log(level, "%s", " ".join([name, *pairs]))
 
 
-def _pair(name: str, value: object) -> str:
-    text = str(value)
+@lru_cache(maxsize=1000)
+def _pair(name: str, text: str) -> str:
     # What is not printable (also a lone surrogate) cannot be written, or could forge a line.
     is_plain = text.isprintable() and text and " " not in text
     return f"{name}={text}" if is_plain else f"{name}={text!r}"

@@ -134,7 +134,7 @@ class Runner:
     def _run(self, outcome: Outcome, call: Any) -> None:
         job = outcome.job
         self._job, log.job_id = self._stand_in(job), job.job_id
-        self._name = func_name_of(call)
+        self._name = outcome.func_name
         try:
             if job.kind in ("full", "isolated"):
                 outcome.details = self.details_of(job)
