@@ -58,7 +58,7 @@ def test_forty_requests_at_a_time_use_four_connections_and_leave_none(serving, r
 def test_a_request_that_finds_no_free_connection_is_answered_with_503(serving, redis):
     with serving(WEB_CONNECTIONS="2") as port, ThreadPoolExecutor(6) as pool:
         redis.execute_command("CLIENT", "PAUSE", 5000, "ALL")
-        asked = [pool.submit(ask, port, "GET", "/api/queues", None, BEARER) for _ in range(6)]
+        asked = [pool.submit(ask, port, "GET", "/api/schedule", None, BEARER) for _ in range(6)]
         answers = [answer.result() for answer in asked]
 
     refused = [json.loads(body)["detail"] for status, body in answers if status == 503]
