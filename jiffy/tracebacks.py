@@ -22,8 +22,10 @@ _LINK = re.compile(
 )
 _MEMBER = re.compile(r"^(?:  \+-\+|    \+)-+ (?:\d+|\.\.\.) -+\n", re.MULTILINE)
 _MARGIN = re.compile(r"^  [|+] ?", re.MULTILINE)
-_NOT_THEIRS = re.compile(
-    rf"<|.*/(?:lib/python3[.\d]*|site-packages|dist-packages)/|{re.escape(str(Path(__file__).parent))}/"
+# Python's and libraries' files, and the engine's: here, and wherever a traceback was written.
+_OTHERS = re.compile(
+    r"^<|/lib/python\d|(?:site|dist)-packages/|/jiffy/(?:worker|producer)/"
+    rf"|^{re.escape(str(Path(__file__).parent))}/"
 )
 
 
@@ -39,6 +41,11 @@ def bounded(error: str, most: int = _MOST_CHARS) -> str:
     # Indented as frames are, with no line break behind it: half a line is no exception's.
     mark = f"\n  … {len(error) - len(head) - len(tail):,} characters cut … "
     return head + mark + tail
+
+
+def is_own(file: str) -> bool:
+    """Whether a file of a traceback is the user's: no library's, and not the engine's."""
+    return not _OTHERS.search(file.replace("\\", "/"))
 
 
 def reason_of(error: str) -> str:
@@ -84,7 +91,7 @@ def _places(error: str) -> Iterator[str]:
         own, members = _members_of(part)
         for member in members:
             yield from _places(member)
-        found = [place for place in _PLACE.findall(own) if not _NOT_THEIRS.match(place[0])]
+        found = [place for place in _PLACE.findall(own) if is_own(place[0])]
         for file, line, function in found[-1:]:
             of = f" in {function}" if function else ""
             yield f"{'/'.join(PurePath(file).parts[-2:])}:{line}{of}"

@@ -4,9 +4,10 @@ import hashlib
 import re
 from typing import NamedTuple
 
+from jiffy.tracebacks import is_own
+
 _FRAME = re.compile(r'^\s*File "(?P<file>[^"\n]*)", line (?P<line>\d+), in (?P<name>[^\n]*)'
                     r"(?:\n(?!\s*File )(?P<code>\s+[^\n]*))?", re.MULTILINE)  # fmt: skip
-_OTHERS = re.compile(r"site-packages/|dist-packages/|/lib/python\d|/jiffy/(worker|producer)/|^<")
 _CAUSE = re.compile(r"^[\w.]+")
 
 
@@ -29,7 +30,7 @@ def frames(traceback: str) -> list[Frame]:
     """Its frames, the innermost last."""
     return [
         Frame(found["file"], int(found["line"][:9]), found["name"], (found["code"] or "").strip(),
-              not _OTHERS.search(found["file"].replace("\\", "/")))
+              is_own(found["file"]))
         for found in _FRAME.finditer(traceback)
     ]  # fmt: skip
 
