@@ -54,7 +54,7 @@ _MINUTES = _Tier(60, 60, 2 * _DAY_S)
 _HOURS = _Tier(3600, 96, 90 * _DAY_S)
 _DAYS = _Tier(_DAY_S, 64, 400 * _DAY_S)
 _TIERS = (_MINUTES, _HOURS, _DAYS)
-# The tier, the length of a point, and how many there are; the tier that shows the busiest.
+# The tier, the length of a point, and how many there are; the tier of a glance.
 _SPANS = {
     "1h": (_MINUTES, 60, 60, _MINUTES),
     "24h": (_MINUTES, 900, 96, _HOURS),
@@ -115,21 +115,6 @@ def read(redis: Redis, by: By = "total", name: str = "", span: Span = "1h") -> S
     return Series(tuple(points), _point(first_s, step_s * count, found, 0, width * count))
 
 
-def busiest(
-    redis: Redis, span: Span = "24h", by: Literal["function", "queue"] = "function"
-) -> dict[str, Point]:
-    """What each function or queue did in this time, in one round trip; what ran longest first."""
-    _, step_s, count, tier = _SPANS[span]
-    count = step_s * count // tier.step_s
-    columns, first_s = _columns(redis, tier, tier.step_s, count, None)
-    points = {
-        series[2:]: _point(first_s, tier.step_s * count, found, 0, count)
-        for series, found in columns.items()
-        if series.startswith(_series(by, "")) and any(map(any, found.values()))
-    }
-    return dict(sorted(points.items(), key=lambda one: one[1].ran_s, reverse=True))
-
-
 @dataclass(frozen=True)
 class Glance:
     """All attempts over a time, and what each function and queue had of them."""
@@ -140,7 +125,9 @@ class Glance:
 
 
 def glance(redis: Redis, span: Span, now_s: float) -> Glance:
-    """Both of the above in one round trip, in minutes, hours or days; `now_s` is Redis' time."""
+    """The same of all, and what each function and queue did, in one round trip, in minutes, hours
+    or days; `now_s` is Redis' time.
+    """
     _, step_s, count, tier = _SPANS[span]
     count = step_s * count // tier.step_s
     columns, first_s = _columns(redis, tier, tier.step_s, count, None, now_s)

@@ -41,6 +41,10 @@ def count(redis, minutes, group="done 3 4", function=NOTHING, queue="default", t
     redis.hincrby(keys.history(f"now:{minute}"), f"{group} {function}\n{queue}", times)
 
 
+def glance(redis, span):
+    return history.glance(redis, span, redis.time()[0])
+
+
 def test_attempts_are_counted_by_how_they_ended_and_packed_once(redis, minute_ago):
     jiffy.enqueue(worker_jobs.nothing)
     jiffy.enqueue.options(queue="low")(worker_jobs.fail)
@@ -56,7 +60,7 @@ def test_attempts_are_counted_by_how_they_ended_and_packed_once(redis, minute_ag
     for span in ("1h", "24h", "7d", "90d"):
         assert ends(history.read(redis, span=span).whole) == (1, 1, 1, 0)
         assert ends(history.read(redis, "function", FAIL, span).whole) == (0, 1, 1, 0)
-        busiest = {name: ends(one) for name, one in history.busiest(redis, span).items()}
+        busiest = {name: ends(one) for name, one in glance(redis, span).functions.items()}
         assert busiest == {NOTHING: (1, 0, 0, 0), FAIL: (0, 1, 1, 0)}
 
 
@@ -121,11 +125,11 @@ def test_ten_thousand_functions_and_queues_do_not_make_it_grow(redis):
         pipe.hset(keys.history(f"now:{minute - 1 - number % 20}"), field, 1)
     pipe.execute()
     pack(redis)
-    busiest = history.busiest(redis, "1h")
+    found = glance(redis, "1h")
 
     assert ends(history.read(redis, span="1h").whole) == (10_000, 0, 0, 0)
-    assert len(busiest) == len(history.busiest(redis, "1h", "queue")) == history.MOST_SERIES + 1
-    assert sum(one.done for one in busiest.values()) == 10_000
+    assert len(found.functions) == len(found.queues) == history.MOST_SERIES + 1
+    assert sum(one.done for one in found.functions.values()) == 10_000
     assert ends(history.read(redis, "function", history.OTHER).whole)[0] >= 9000
 
 
