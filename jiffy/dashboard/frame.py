@@ -6,9 +6,9 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
-from flask import Flask, Response, current_app, request, session, url_for
+from flask import Flask, Response, current_app, request, session
 from redis import Redis
 from redis.exceptions import RedisError
 
@@ -23,7 +23,7 @@ _CURRENT_S = 1.0
 _DONE_S = 15.0
 T = TypeVar("T")
 _AGO = re.compile(rb"(?<=>)[^<]*(?=</time>)")
-# (endpoint, name); a page is linked once it exists
+# The endpoint of each page, and its name.
 _PAGES = (
     ("home.home", "Overview"), ("jobs.jobs", "Jobs"), ("failures.failures", "Failures"),
     ("queues.queues", "Queues"), ("schedule.schedule", "Schedule"),
@@ -90,10 +90,6 @@ def surround(app: Flask, config: Settings) -> None:
     app.extensions["jiffy.done"] = _Kept(_done_in_24_h, _DONE_S)
     environment = "production" if config.is_production else config.jiffy_env
 
-    def page_url(endpoint: str, **values: Any) -> str:
-        """The URL of a page; of the first one where this app has no such page."""
-        return url_for(endpoint if endpoint in app.view_functions else "home.home", **values)
-
     @app.context_processor
     def _around() -> dict[str, object]:
         found = None
@@ -102,8 +98,7 @@ def surround(app: Flask, config: Settings) -> None:
                 found = frame(redis_io.shared())
         return {
             "frame": found,
-            "pages": [page for page in _PAGES if page[0] in app.view_functions],
-            "page_url": page_url,
+            "pages": _PAGES,
             "environment": environment,
             "is_live": is_live(),
         }
