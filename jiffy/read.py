@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import cached_property
 from itertools import accumulate, chain, islice
 from typing import Any, Literal, NamedTuple, TypeVar
 
@@ -333,7 +334,7 @@ class JobView:
         of = f" of {self.retries:,}" if self.retries and self.retries > self.retries_left else ""
         return f"waiting for a retry, {self.retries_left:,}{of} left"
 
-    @property
+    @cached_property
     def cause(self) -> str:
         """What went wrong, in one line."""
         return reason_of(self.error)
@@ -848,15 +849,7 @@ def census(redis: Redis) -> Census:
         keys.ENTRIES: ("sorted set", count is not None),
         keys.PAUSED: ("hash", is_hash),
     }
-    heard, busy, states, releases = (Counter[str]() for _ in range(4))
-    for kind, number in kinds:
-        names, state, release = text(kind).split("\0")
-        for name in set(names.split(",")):
-            heard[name] += number
-            busy[name] += number if state == "busy" else 0
-        states[line(state.encode())] += number
-        releases[line(release.encode())] += number
-    del releases[""]
+    heard, busy, states, releases = _workers_by(kinds)
     return Census(
         queues=tuple(sorted((_counted(row, heard, busy) for row in rows), key=lambda q: q.name)),
         workers=alive,
@@ -875,6 +868,22 @@ def census(redis: Redis) -> Census:
             if not is_sound
         ),
     )
+
+
+def _workers_by(kinds: Iterable[tuple[bytes, int]]) -> tuple[Counter[str], ...]:
+    """How many workers listen to each queue, of these how many are busy, are in each state, and
+    run each release.
+    """
+    heard, busy, states, releases = (Counter[str]() for _ in range(4))
+    for kind, number in kinds:
+        names, state, release = text(kind).split("\0")
+        for name in set(names.split(",")):
+            heard[name] += number
+            busy[name] += number if state == "busy" else 0
+        states[line(state.encode())] += number
+        releases[line(release.encode())] += number
+    del releases[""]
+    return heard, busy, states, releases
 
 
 def _memory(memory: Any, persistence: Any, config: Any) -> Memory:

@@ -52,7 +52,7 @@ elseif action == 'retry' then
     return redis.error_reply('WRONGTYPE the key of queue ' .. queue .. ' holds something else')
   end
   call('ZREM', RQ .. registry .. queue, id)
-  -- Crashes count anew: somebody has looked.
+  -- Crashes count anew: a person has looked at it.
   call('HDEL', key, 'jiffy:crashes', 'jiffy:causes', 'jiffy:reason', 'jiffy:broken_by', 'jiffy:progress', 'exc_info')
 elseif status == 'started' then
   return {status, 1, worker, call('PUBLISH', ARGV[4] .. worker, ARGV[5])}

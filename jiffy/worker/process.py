@@ -139,7 +139,7 @@ def hear() -> None:
 
 
 def end_as(status: int) -> NoReturn:
-    """End this process as another one has ended, for whoever looks at the cause."""
+    """End this process as another one has ended: the cause is read from that."""
     if os.WIFSIGNALED(status):
         number = os.WTERMSIG(status)
         if number != signal.SIGKILL:

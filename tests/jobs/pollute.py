@@ -69,7 +69,7 @@ RESTORED = {
     "context variable": lambda: TENANT.set("acme"),
     "decimal context": lambda: setattr(decimal.getcontext(), "prec", 3),
     "cwd": lambda: os.chdir("/"),
-    "cwd that is gone": _leave_cwd,
+    "cwd that was deleted": _leave_cwd,
     "umask": lambda: os.umask(0o777),
     "environment": lambda: os.environ.update(SHOP="acme", PATH=""),
     "less environment": os.environ.clear,

@@ -27,7 +27,7 @@ from tests.support.worker_support import (
     status,
 )
 
-TOLD = "tests.jobs.worker.tell_id"
+TELL_ID = "tests.jobs.worker.tell_id"
 NOTHING = "tests.jobs.worker.nothing"
 
 
@@ -49,7 +49,7 @@ def end_pause(redis, field):
     redis.hset(keys.PAUSED, field, past)
 
 
-def parked(redis, path=TOLD):
+def parked(redis, path=TELL_ID):
     return [raw.decode() for raw in redis.zrange(keys.parked(path), 0, -1)]
 
 
@@ -67,7 +67,7 @@ def test_a_paused_queue_is_skipped_and_the_others_go_on(redis):
 
 @pytest.mark.parametrize("producer", [put, lambda n: enqueue(jiffy.connection.shared(), n)])
 def test_jobs_of_a_paused_function_wait_unstarted_and_come_back_in_front_in_order(redis, producer):
-    func = TOLD if producer is put else NOTHING
+    func = TELL_ID if producer is put else NOTHING
     producer(3)
     jiffy.pause(function=func, why="a bug")
     child(redis, queues=("default",)).work()
@@ -95,7 +95,7 @@ def test_another_function_of_the_same_batch_runs(redis):
     assert parked(redis) == ["ours-0", "ours-1", "default-0"]
 
 
-@pytest.mark.parametrize("field", ["queue:default", f"func:{TOLD}"])
+@pytest.mark.parametrize("field", ["queue:default", f"func:{TELL_ID}"])
 def test_a_pause_ends_by_itself(redis, field):
     put(1)
     kind = "queue" if field.startswith("queue") else "function"
@@ -114,10 +114,10 @@ def test_a_thousand_come_back_a_call_and_none_is_doubled(redis):
     for number in range(2500):
         pipe.hset(
             keys.job(f"p-{number:04}"),
-            mapping={"status": "queued", "origin": "default", keys.PARKED_FIELD: TOLD},
+            mapping={"status": "queued", "origin": "default", keys.PARKED_FIELD: TELL_ID},
         )
-        pipe.zadd(keys.parked(TOLD), {f"p-{number:04}": number})
-    pipe.sadd(keys.parked("").rstrip(":"), TOLD)
+        pipe.zadd(keys.parked(TELL_ID), {f"p-{number:04}": number})
+    pipe.sadd(keys.parked("").rstrip(":"), TELL_ID)
     pipe.execute()
 
     assert [due(redis) for _ in range(4)] == [1000, 1000, 500, 0]
@@ -127,27 +127,27 @@ def test_a_thousand_come_back_a_call_and_none_is_doubled(redis):
 def test_a_parked_job_can_be_canceled_deleted_and_expires(redis):
     put(2)
     jiffy.enqueue.options(job_id="late", expires="1h")(worker_jobs.tell_id)
-    jiffy.pause(function=TOLD, why="a bug")
+    jiffy.pause(function=TELL_ID, why="a bug")
     claim(redis)
     actions.cancel("ours-0")
     Job.fetch("ours-1", redis, JSONSerializer).delete()
     redis.zadd(keys.EXPIRING, {"late": 1})
     due(redis)
-    jiffy.resume(function=TOLD)
+    jiffy.resume(function=TELL_ID)
 
     assert (status(redis, "ours-0"), status(redis, "late")) == ("canceled", "canceled")
-    assert (queued(redis), redis.exists(keys.parked(TOLD))) == ([], 0)
+    assert (queued(redis), redis.exists(keys.parked(TELL_ID))) == ([], 0)
 
 
 def test_a_parked_job_leaves_its_slot_of_a_rate_limit_to_others(redis):
     limit = RateLimit("stripe", 1)
     put(1, rate_limit=limit)
     jiffy.enqueue.options(job_id="other", rate_limit=limit)(worker_jobs.nothing)
-    jiffy.pause(function=TOLD, why="a bug")
+    jiffy.pause(function=TELL_ID, why="a bug")
     [other] = claim(redis)
 
     assert other.job_id == "other"
-    jiffy.resume(function=TOLD)
+    jiffy.resume(function=TELL_ID)
     assert status(redis, "ours-0") == "rate_limited"
     finish(redis, other)
     assert queued(redis) == ["ours-0"]
@@ -217,19 +217,19 @@ def typed(*words):
 
 def test_a_pause_is_made_shown_and_ended_in_a_shell(redis):
     put(1)
-    words = ["function", TOLD]
+    words = ["function", TELL_ID]
 
-    assert typed("pause", *words, "--why", "a bug", "--who", "ann") == f"{TOLD} is paused.\n"
+    assert typed("pause", *words, "--why", "a bug", "--who", "ann") == f"{TELL_ID} is paused.\n"
     assert claim(redis) == []
     shown = typed("paused")
-    assert re.fullmatch(rf"function {TOLD} \(waiting: 1\): by ann \d+ ms ago: a bug\n", shown)
-    assert typed("resume", *words) == f"{TOLD} is resumed.\n"
-    assert typed("resume", *words) == f"{TOLD} was not paused.\n"
+    assert re.fullmatch(rf"function {TELL_ID} \(waiting: 1\): by ann \d+ ms ago: a bug\n", shown)
+    assert typed("resume", *words) == f"{TELL_ID} is resumed.\n"
+    assert typed("resume", *words) == f"{TELL_ID} was not paused.\n"
     assert queued(redis) == ["ours-0"]
     assert typed("paused") == ""
 
 
-@pytest.mark.parametrize("what", [{"queue": "default"}, {"function": TOLD}])
+@pytest.mark.parametrize("what", [{"queue": "default"}, {"function": TELL_ID}])
 def test_a_caller_that_waits_learns_of_the_pause(redis, what):
     put(1)
     jiffy.pause(**what, why="a bug")
