@@ -7,8 +7,8 @@ from datetime import timedelta
 import pytest
 from rq.utils import utcformat
 
-from jiffy import Retry, clock, keys, part, read, result
-from jiffy.dashboard import tracebacks, why
+from jiffy import Retry, clock, failures, keys, part, read, result
+from jiffy.dashboard import why
 from jiffy.pauses import pause, resume
 from jiffy.producer.enqueue import enqueue
 from jobs import images, numbers
@@ -129,12 +129,12 @@ def test_a_traceback_shows_the_users_own_code_first(client, plant):
 
     assert "jobs/shop.py:41 in charge answer = stripe.Charge.create(" in text
     assert text.index("jobs/shop.py:41") < text.index("site-packages/stripe")
-    assert [frame.is_own for frame in tracebacks.frames(TRACEBACK)] == [False, True, False]
+    assert [frame.is_own for frame in failures.frames(TRACEBACK)] == [False, True, False]
 
 
 @pytest.mark.parametrize("text", ["", "x", 'File "', 'File "a", line 99999999999999999999, in f'])
 def test_odd_tracebacks_have_no_frames_or_odd_ones(text):
-    assert len(tracebacks.own_frames(text)) <= 1
+    assert len(failures.own_frames(text)) <= 1
 
 
 @pytest.mark.parametrize(
@@ -150,7 +150,7 @@ def test_odd_tracebacks_have_no_frames_or_odd_ones(text):
     ],
 )
 def test_the_kind_of_a_failure_is_its_exception(cause, kind):
-    assert tracebacks.kind(cause) == kind
+    assert failures.kind(cause) == kind
 
 
 def test_a_jobs_call_can_be_copied_and_its_secrets_stay_masked(client, plant):

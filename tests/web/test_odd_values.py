@@ -10,9 +10,8 @@ from itertools import cycle
 import pytest
 from click.testing import CliRunner
 
-from jiffy import every, history, keys, pauses, read
+from jiffy import every, failures, history, keys, pauses, read
 from jiffy.cli import load
-from jiffy.dashboard import tracebacks
 from jobs import numbers
 from tests.support.worker_support import claim
 from tests.web.conftest import TOKEN
@@ -45,7 +44,7 @@ VALUES = [
 ODD = [f"odd{number}" for number in range(len(VALUES))]
 
 ERROR = "ValueError: no such cup"
-GROUP = tracebacks.group(ERROR).key
+GROUP = failures.Group.of(ERROR).key
 LISTS = [
     "/", "/jobs", "/failures", f"/failures/{GROUP}", "/queues", "/queues/default", "/workers",
     "/system", "/schedule", "/healthz", "/metrics",

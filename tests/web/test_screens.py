@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 from rq.utils import utcformat
 
-from jiffy import clock, cron, every, keys
-from jiffy.dashboard import tracebacks
+from jiffy import clock, cron, every, failures, keys
 from jobs import numbers
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
@@ -34,7 +33,7 @@ PAGES = {
     "jobs": "/jobs",
     "jobs-failed": "/jobs?q=state:failed+error:declined",
     "failures": "/failures",
-    "failure": f"/failures/{tracebacks.group(TRACEBACK).key}",
+    "failure": f"/failures/{failures.Group.of(TRACEBACK).key}",
     "retry-all": "/jobs/all?q=state:failed&action=retry",
     "workers": "/workers",
     "system": "/system",

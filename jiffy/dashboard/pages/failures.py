@@ -8,12 +8,12 @@ from flask import Blueprint, abort, flash, redirect, render_template, request, u
 from redis import Redis
 from werkzeug.wrappers import Response
 
-from jiffy import read, redis_io
-from jiffy.dashboard import actions, search, tracebacks
+from jiffy import read, redis_io, search
+from jiffy.dashboard import actions
 from jiffy.dashboard.frame import census
-from jiffy.dashboard.search import Cursor, Filter
-from jiffy.dashboard.tracebacks import Group
+from jiffy.failures import Group, headline, own_frames
 from jiffy.read import JobView
+from jiffy.search import Cursor, Filter
 
 page = Blueprint("failures", __name__)
 
@@ -42,7 +42,7 @@ class Failures:
 
     @property
     def headline(self) -> str:
-        return tracebacks.headline(self.newest.error)
+        return headline(self.newest.error)
 
 
 @dataclass(frozen=True)
@@ -76,8 +76,8 @@ def group(key: str) -> str:
         one=one,
         found=found,
         trial=trial,
-        has_failed_again=bool(trial and trial.error and tracebacks.group(trial.error).key == key),
-        own=tracebacks.own_frames(one.newest.error) if one else [],
+        has_failed_again=bool(trial and trial.error and Group.of(trial.error).key == key),
+        own=own_frames(one.newest.error) if one else [],
         shown=_SHOWN,
     )
 
@@ -105,7 +105,7 @@ def _search(redis: Redis, wanted: Filter, *, is_far: bool) -> Searched:
             break
         jobs, at = search.window(redis, lists, wanted, at)
         for job in jobs:
-            name = tracebacks.group(job.error)
+            name = Group.of(job.error)
             groups.setdefault(name, Failures(name)).jobs.append(job)
     if at is not None:
         looked_at = sum(min(one.size, at.depth) for one in lists)

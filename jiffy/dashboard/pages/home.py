@@ -4,10 +4,10 @@ from typing import Any
 
 from flask import Blueprint, abort, render_template, request
 
-from jiffy import history, redis_io
-from jiffy.dashboard import charts, search
+from jiffy import history, redis_io, search
+from jiffy.dashboard import charts
 from jiffy.dashboard.frame import census
-from jiffy.dashboard.search import Cursor
+from jiffy.search import Cursor
 
 page = Blueprint("home", __name__)
 

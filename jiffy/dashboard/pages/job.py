@@ -7,8 +7,8 @@ from typing import Any, TypeVar
 from flask import Blueprint, abort, flash, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response
 
-from jiffy import pauses, read, redis_io
-from jiffy.dashboard import actions, tracebacks, why
+from jiffy import failures, pauses, read, redis_io
+from jiffy.dashboard import actions, why
 from jiffy.dashboard.actions import ACTIONS
 from jiffy.dashboard.frame import census
 from jiffy.errors import InvalidValue, NotShown, UnknownJob
@@ -32,7 +32,7 @@ def job(job_id: str) -> str:
         job=found,
         steps=why.path(found),
         reasons=why.reasons(why.facts(found, census(redis), paused)),
-        own=tracebacks.own_frames(found.error),
+        own=failures.own_frames(found.error),
         allowed=[name for name, action in ACTIONS.items() if found.state in action.states],
         copies=_copies(found.call) if found.call else {},
         as_json=_as_json,

@@ -5,11 +5,10 @@ from typing import NamedTuple
 from flask import Blueprint, abort, flash, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response
 
-from jiffy import clock, read, redis_io
-from jiffy.dashboard import search
+from jiffy import clock, read, redis_io, search
 from jiffy.dashboard.actions import ACTIONS, Outcome, act
 from jiffy.dashboard.frame import census
-from jiffy.dashboard.search import Cursor, Filter
+from jiffy.search import Cursor, Filter
 
 page = Blueprint("jobs", __name__)
 

@@ -14,8 +14,7 @@ from typing import NamedTuple
 
 from redis import Redis
 
-from jiffy import clock, read
-from jiffy.dashboard import tracebacks
+from jiffy import clock, failures, read
 from jiffy.errors import InvalidValue
 from jiffy.read import Census, JobView
 
@@ -159,7 +158,7 @@ _MATCHES: dict[str, Callable[[str, JobView], bool]] = {
     "queue": lambda value, job: fnmatchcase(job.queue, value),
     "worker": lambda value, job: _like(value, job.worker),
     "error": lambda value, job: _like(value, job.error),
-    "group": lambda value, job: value == "*" or tracebacks.group(job.error).key == value,
+    "group": lambda value, job: value == "*" or failures.Group.of(job.error).key == value,
     "id": lambda value, job: _like(value, job.id),
     "after": lambda value, job: (job.latest or _NEVER) >= _moment(value),
     "before": lambda value, job: (job.latest or _NEVER) < _moment(value),

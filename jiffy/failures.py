@@ -64,12 +64,12 @@ class Group(NamedTuple):
     kind: str
     where: str
 
+    @classmethod
+    def of(cls, traceback: str) -> "Group":
+        own = next(iter(own_frames(traceback)), None)
+        return cls(kind(traceback), f"{own.short} in {own.name}" if own else "")
+
     @property
     def key(self) -> str:
         """As it stands in URLs and filters."""
         return hashlib.sha256("\0".join(self).encode("utf-8", "replace")).hexdigest()[:10]
-
-
-def group(traceback: str) -> Group:
-    own = next(iter(own_frames(traceback)), None)
-    return Group(kind(traceback), f"{own.short} in {own.name}" if own else "")
