@@ -60,7 +60,7 @@ JOB_FIELDS = (
     "rate_limit_concurrency", "timeout",
 )  # fmt: skip
 # Jobs' code and producers write these, so each is measured before Redis copies it.
-_MAY_BE_LARGE = ("data", "description", "meta")
+_MAY_BE_LARGE = ("data", "description", "meta", keys.LOG_FIELD)
 WORKER_FIELDS = (
     "state", ":executions", "current_job", "queues", "hostname", "pid", "birth", "last_heartbeat",
     "successful_job_count", "failed_job_count", "total_working_time", "version",
@@ -251,6 +251,26 @@ class Slot:
         return f"{self.key!r} ({self.running + self.queued:,} of {self.limit:,}: {held})"
 
 
+class LogLine(NamedTuple):
+    """A line that a job's code has logged."""
+
+    at: datetime | None
+    level: str
+    logger: str
+    text: str
+
+
+class Log(NamedTuple):
+    """What a job's code has logged; `left_out` lines are missing behind the first `head` ones."""
+
+    lines: tuple[LogLine, ...] = ()
+    left_out: int = 0
+    head: int = 0
+
+
+NO_LOG = Log()
+
+
 class Call(NamedTuple):
     """A call as it can be shown: what is named like a secret is masked."""
 
@@ -296,6 +316,7 @@ class JobView:
     attempts: tuple[Attempt, ...] = ()  # the last ones, newest first
     position: int | None = None  # how many jobs stand before it on its queue
     next: tuple[Other, ...] = ()  # the first of those that wait for it
+    log: Log = NO_LOG  # of its last attempt that logged
 
     @property
     def is_running(self) -> bool:
@@ -335,7 +356,7 @@ class JobView:
         return f"waiting for a retry, {self.retries_left:,}{of} left"
 
     @cached_property
-    def cause(self) -> str:
+    def reason(self) -> str:
         """What went wrong, in one line."""
         return reason_of(self.error)
 
@@ -509,10 +530,11 @@ def _peek(
 
 def job(redis: Redis, job_id: str) -> JobView | None:
     """The job with its latest result; None where there is none of that id."""
-    [raw] = _peek(redis, [keys.job(job_id)], JOB_FIELDS, MOST_BYTES)
+    [raw] = _peek(redis, [keys.job(job_id)], (*JOB_FIELDS, keys.LOG_FIELD), MOST_BYTES)
     if raw is None:
         return None
-    found, join = _job(job_id, raw), raw(keys.JOIN_FIELD, line, "")
+    log = raw(keys.LOG_FIELD, _log, NO_LOG)
+    found, join = replace(_job(job_id, raw), log=log), raw(keys.JOIN_FIELD, line, "")
     is_queued = found.state == "queued"
     with redis.pipeline(transaction=False) as pipe:
         pipe.zscore(keys.REGISTRIES["scheduled"] + found.queue, job_id)
@@ -712,6 +734,25 @@ def _progress(raw: Raw) -> State | None:
             known = fraction if fraction is not None and 0 <= fraction <= 1 else None
             return State(known, clip(note, _SHORT))
     raise NotShown("not a fraction and a note")
+
+
+def _log(raw: Raw) -> Log:
+    match value(_bytes(raw)) if raw else [0, 0, []]:
+        case [int(left_out), int(head), list(lines)] if left_out >= 0 <= head <= len(lines):
+            return Log(tuple(map(_log_line, lines)), left_out, head)
+    raise NotShown("not a log")
+
+
+def _log_line(written: Any) -> LogLine:
+    """Control characters are shown as escapes, and secrets are masked as in a description."""
+    match written:
+        case [int() | float() as at, str(level), str(logger), str(message)]:
+            shown = "".join(
+                one if one.isprintable() or one in "\n\t" else ascii(one)[1:-1]
+                for one in masked_text(clip(message, _LONG))
+            )
+            return LogLine(due(at), clip(level, 20), clip(logger, _SHORT), shown)
+    raise NotShown("not a log")
 
 
 def _list(raw: Raw) -> list[Any]:

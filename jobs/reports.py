@@ -94,7 +94,7 @@ class Day:
                 failed = heapq.nlargest(MOST_FAILURES, [*failed, (job.ended, job.id, job)])
         self.lines = [[*name, *_summary(runs)] for name, runs in sorted(functions.items())]
         self.failures = [
-            [f"{job.ended:%H:%M:%S}", job.id, job.queue, job.called, job.cause[:300]]
+            [f"{job.ended:%H:%M:%S}", job.id, job.queue, job.called, job.reason[:300]]
             for job in read.with_errors(redis, [job for _, _, job in failed])
         ]
 

@@ -22,8 +22,8 @@ T = TypeVar("T")
 WRITE_EVERY_S = 0.25
 
 # Never brings a deleted job's hash back to life, where it would stay forever.
-_WRITE_IF_THERE = """
--- Write a job's progress if the job still exists.
+WRITE_IF_THERE = """
+-- Write a field of a job if the job still exists.
 -- KEYS: the job's hash
 -- ARGV: field, value
 -- Returns 1 if written, else 0.
@@ -88,7 +88,7 @@ class Progress:
         self._job_id, self._next_write = job.id, now + WRITE_EVERY_S
         value = json.dumps({"fraction": fraction, "note": note[:200]})
         with suppress(RedisError):  # it is only shown: the job goes on
-            job.connection.eval(_WRITE_IF_THERE, 1, job.key, keys.PROGRESS_FIELD, value)
+            job.connection.eval(WRITE_IF_THERE, 1, job.key, keys.PROGRESS_FIELD, value)
 
 
 progress = Progress()

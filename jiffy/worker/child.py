@@ -14,7 +14,7 @@ from rq.timeouts import JobTimeoutException
 from jiffy import clock, log, system
 from jiffy.settings import settings
 from jiffy.tracebacks import reason_of
-from jiffy.worker import finish, followups, process
+from jiffy.worker import finish, followups, joblog, process
 from jiffy.worker.claim import ONLY_FINISH, Claim, Claimed, Claimer
 from jiffy.worker.finish import NO_DETAILS, Outcome
 from jiffy.worker.isolation import State
@@ -153,6 +153,7 @@ class Child:
     def _take_stock(self) -> None:
         """What is now is what the first job is to find, and the next ones, too."""
         signal.signal(CHECK_BOARD, self._check_board)
+        joblog.current.begin()
         self._state = State()
         self._runner.start(self._state.accept)
         self._memory_bytes = system.memory_bytes(self._runner.pid)

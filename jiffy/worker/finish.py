@@ -110,6 +110,7 @@ class Outcome:
     is_recorded: bool = True  # RQ's `disable_default_exception_handler`
     details: Details = NO_DETAILS
     objection: str = ""  # why a job with retries left is not retried
+    log: str = ""  # see joblog.py
 
     @property
     def is_known(self) -> bool:
@@ -141,6 +142,8 @@ def row(outcome: Outcome) -> str:
             more["has_parents"] = True
         if status != "finished" and details.keeps_results:
             more["keep_result"] = True
+    if outcome.log:
+        more["set"] = [*more.get("set", ()), keys.LOG_FIELD, outcome.log]
     # Put together by hand: this is done once for each job, and json.dumps takes twice as long.
     started_s, enqueued_s = outcome.started_s, job.enqueued_s
     waited = -1 if enqueued_s is None else history.bucket(started_s - enqueued_s)

@@ -28,7 +28,7 @@ from jiffy.producer.job import real, stand_in
 from jiffy.producer.retry import names_of
 from jiffy.redis_io import Link, script_command
 from jiffy.settings import settings
-from jiffy.worker import guarded, isolation, process
+from jiffy.worker import guarded, isolation, joblog, process
 from jiffy.worker.claim import Claimed
 from jiffy.worker.finish import DETAILS, NO_DETAILS, Details, Outcome
 
@@ -147,6 +147,8 @@ class Runner:
             if not outcome.is_known:  # an interrupt or a limit may come just after its end
                 self._raised(outcome, sys.exc_info())  # type: ignore[arg-type]
         log.job_id = ""
+        if not joblog.current.is_empty:
+            outcome.log = joblog.current.take()
 
     def cut_off(self, outcome: Outcome, error: BaseException) -> None:
         """An interrupt or a limit came just before the job's first line, or just after its last."""

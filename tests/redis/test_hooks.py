@@ -87,7 +87,7 @@ def test_a_hook_cannot_hide_that_a_job_failed(redis, run, name, deed, capsys, ca
 
     assert status(redis) == "failed"
     assert job(redis).retries_left == 0
-    cause = read.job(redis, "default-0").cause
+    cause = read.job(redis, "default-0").reason
     assert cause.startswith(
         f"ValueError: it broke (the hook {name.lower()} {deed}) (jobs/worker.py:"
     )

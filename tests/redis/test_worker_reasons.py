@@ -49,7 +49,7 @@ def test_a_failure_has_a_reason_of_one_line(redis, work, func, shown, place):
         wait(job)
 
     assert re.fullmatch(shown + PLACE.format(place), failed.value.reason)
-    assert read.job(redis, job.id).cause == failed.value.reason
+    assert read.job(redis, job.id).reason == failed.value.reason
     assert len(failed.value.traceback) <= 50_000
 
 

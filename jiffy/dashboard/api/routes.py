@@ -150,6 +150,12 @@ def show_job(job_id: str) -> Job:
     return schemas.job(_found(job_id))
 
 
+@operation("GET", "/jobs/<job_id>/logs")
+def show_log(job_id: str) -> schemas.Log:
+    """What a job's code has logged."""
+    return schemas.log(_found(job_id))
+
+
 @operation("GET", "/jobs/<job_id>/wait", 422, parameters=[_TIMEOUT])
 def wait_for_job(job_id: str) -> Job:
     """The job as soon as it is over.

@@ -208,13 +208,38 @@ def job(view: JobView) -> Job:
     return _as(
         Job,
         view,
-        reason=view.cause or None,
         result=_shown("result", view.result, None, problems),
         meta=_shown("meta", view.meta, {}, problems),
         progress=view.progress and _as(Progress, view.progress),
         times=_as(Times, view),
         problems=problems,
     )
+
+
+class LogLine(Struct):
+    """A line that a job's code has logged."""
+
+    at: _Moment | None
+    level: str
+    logger: str
+    text: str
+
+
+class Log(Struct):
+    """What a job's code has logged in its last attempt that logged; while it runs, it grows.
+
+    left_out: How many lines are missing.
+    head: Behind so many lines; 0: before the first.
+    """
+
+    lines: list[LogLine]
+    left_out: int
+    head: int
+
+
+def log(view: JobView) -> Log:
+    lines = [LogLine(*one) for one in view.log.lines]
+    return Log(lines, view.log.left_out, view.log.head)
 
 
 def _as(kind: type[T], view: Any, **given: Any) -> T:
