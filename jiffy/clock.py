@@ -39,10 +39,7 @@ def read(text: str) -> datetime:
 
 
 def in_calendar(moment: datetime, name: str) -> datetime:
-    """Return the aware `moment`; raise InvalidValue, for `name`, if UTC has no such year.
-
-    It could be stored, but never be read again.
-    """
+    """The aware `moment`; InvalidValue if UTC has no such year, as what is stored is to be read."""
     try:
         from_wall(moment.timestamp())
     except (ValueError, OverflowError):
@@ -81,10 +78,7 @@ def pause(duration_s: float) -> None:
 
 
 def seconds(duration: Duration, name: str = "duration") -> float:
-    """Convert 90, "90", "1m30s" or a timedelta to seconds.
-
-    Raises InvalidValue, for `name`, for anything else, negative numbers, and more than LONGEST_S.
-    """
+    """Convert 90, "90", "1m30s" or a timedelta, of LONGEST_S at most.  Raises InvalidValue."""
     found: Duration | None = duration
     if isinstance(duration, timedelta):
         found = duration.total_seconds()

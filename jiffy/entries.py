@@ -144,10 +144,7 @@ def moment(text: str) -> datetime:
 
 
 def pause(redis: Redis, name: str, *, who: str, why: str, until: datetime | None = None) -> None:
-    """Let the entry's runs be skipped until `resume`, or `until`.
-
-    Raises UnknownEntry, and InvalidValue for an `until` that is over or has no zone.
-    """
+    """Let the entry's runs be skipped until `resume`, or `until`."""
     redis.hset(keys.entry_state(_known(redis, name)), "paused", pause_json(who, why, until))
 
 
@@ -173,20 +170,14 @@ def resume(redis: Redis, name: str) -> bool:
 
 
 def skip_next(redis: Redis, name: str, count: int = 1) -> None:
-    """Let the next `count` runs be skipped; 0 takes that back.
-
-    Raises UnknownEntry, and InvalidValue for more than MOST_SKIPPED: `pause` is for that.
-    """
+    """Let the next `count` runs be skipped, at most MOST_SKIPPED; 0 takes that back."""
     if type(count) is not int or not 0 <= count <= MOST_SKIPPED:
         raise InvalidValue("count", count, f"how many runs to skip, from 0 to {MOST_SKIPPED}")
     redis.hset(keys.entry_state(_known(redis, name)), "skip", count)
 
 
 def run_now(redis: Redis, name: str, who: str) -> str:
-    """Enqueue a job of the entry now; return its id.  The entry's own times stay as they are.
-
-    It runs also while the entry is paused or its last job runs.  Raises UnknownEntry.
-    """
+    """Enqueue a job of the entry now, also while it is paused; return the job's id."""
     entry_id, reason = _known(redis, name), f"by {_line('who', who)}"
     fields: Any = redis.hget(keys.job(entry_id), keys.RUN_FIELD)
     if not fields:

@@ -56,10 +56,7 @@ def did_you_mean(word: str, known: Collection[str]) -> str:
 
 @dataclass_transform()
 class JiffyError(Exception):
-    """Something a user did or must do.
-
-    A subclass annotates its fields, in the order of its arguments; `message` formats them.
-    """
+    """What a user did or must do.  A subclass annotates its fields in order; `message` has them."""
 
     exit_code: ClassVar[int] = 2  # of a program that it ends
     message: ClassVar[str] = "{0.args[0]}"
@@ -116,12 +113,10 @@ class PortTaken(JiffyError):
 
 
 class RedisAway(JiffyError, RedisConnectionError):
-    """Redis cannot be reached, or cannot serve us now.
+    """It is also redis-py's ConnectionError.  `count` calls are enqueued for sure.
 
-    It is also redis-py's ConnectionError.  `reason` says why, `remedy` what to do.
-    `count`: how many of many calls are enqueued for sure.  `doubt`: what may have been done
-    besides, and how to go on; `job_id`: the one job that may exist.  Both are empty where Redis
-    cannot have received anything.
+    `doubt`: what may have been done besides, and how to go on; `job_id`: the job that may exist.
+    Both are empty where Redis cannot have received anything.
     """
 
     exit_code = 1
@@ -152,10 +147,7 @@ class RedisRefused(RedisAway):
 
 
 class RedisFull(JiffyError, OutOfMemoryError):
-    """Redis has no memory left for another job.  It is also redis-py's OutOfMemoryError.
-
-    `count`: how many of many calls are enqueued.
-    """
+    """It is also redis-py's OutOfMemoryError.  `count` calls are enqueued."""
 
     exit_code = 1
     url: str
@@ -176,10 +168,7 @@ def _first(count: int) -> str:
 
 
 class UnknownFunction(JiffyError):
-    """No function that can be imported has this path.
-
-    `outdated`: its module, if that has changed since this process imported it.
-    """
+    """`outdated`: its module, if its file has changed since this process imported it."""
 
     path: str
     near: str | None = None

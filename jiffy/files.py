@@ -36,10 +36,7 @@ def open_file(path: StrPath, mode: str = "r", **options: Any) -> IO[Any]:
 
 
 def open_folder(path: StrPath) -> int:
-    """Open JOBS_FILES or a folder below it, as the `dir_fd` of `os.stat`, `os.fwalk` and so on.
-
-    The caller closes it, with `os.close`.  Raises what `open_file` does.
-    """
+    """JOBS_FILES or a folder below it, as a `dir_fd`, which the caller closes with `os.close`."""
     return _open_below(os.fspath(path), _FOLDER)
 
 

@@ -60,8 +60,7 @@ def check(name: str, hooks: object) -> None:
 def inside(hooks: Sequence[AroundJob], job: Any, call: Callable[[], T]) -> T:
     """Return what `call` returns, inside the contexts of `hooks`.
 
-    They see what it raises and cannot change that: an exception that one swallows or replaces is
-    logged, and raised with a note that says so.  What a hook raises otherwise is raised.
+    An exception that one of them swallows or replaces is logged, and raised with a note on that.
     """
     for hook in reversed(hooks):
         call = partial(_inside, hook, job, call)

@@ -52,10 +52,7 @@ _KEYS = (
 
 
 def read(raw: bytes) -> Any:
-    """The value of a JSON document in UTF-8, in time that is linear in its length.
-
-    Raises ValueError for what two programs could understand differently.
-    """
+    """The value of a JSON document, in linear time.  Raises ValueError for what is ambiguous."""
     try:
         value = json.loads(raw.decode(), object_pairs_hook=_unique_keys, parse_int=_short_int)
     except RecursionError:
@@ -103,7 +100,6 @@ def not_json(
 
 
 def _not_scalar(value: Any, *, strictly: bool) -> str:
-    """What a value must be that is neither a list nor a dict, as `not_json` has it."""
     if isinstance(value, float) and not math.isfinite(value):
         return "a finite number"
     if isinstance(value, str) and not strictly and _SURROGATE.search(value):
@@ -181,7 +177,6 @@ def converter(kind: Any) -> Converter | None:
 
 
 def _nodes(node: Any, seen: set[int]) -> Iterator[Any]:
-    """All types within a type, as msgspec describes them."""
     if isinstance(node, nodes.Type | nodes.Field) and id(node) not in seen:
         seen.add(id(node))
         if isinstance(node, nodes.Type):
@@ -231,7 +226,6 @@ def _is_numpy(kind: Any) -> bool:
 
 @cache
 def _python(kind: Any) -> type | None:
-    """The type of Python that a type of numpy's stands for."""
     try:
         return type(kind(0).item())
     except Exception:  # noqa: BLE001 - an array, a date, or no type at all
@@ -239,7 +233,6 @@ def _python(kind: Any) -> type | None:
 
 
 def _packed(value: Any) -> Any:
-    """What msgspec does not know, in JSON's types."""
     if hasattr(value, "model_dump"):
         return value.model_dump(mode="json", by_alias=True, round_trip=True, warnings=False)
     if _is_numpy(type(value)):
@@ -262,7 +255,6 @@ encode = json.JSONEncoder(check_circular=False, allow_nan=False, default=_numpy_
 
 
 def _unpacked(kind: Any, value: Any) -> Any:
-    """The value of a type that msgspec does not know."""
     if hasattr(kind, "model_validate"):
         return _model(kind, value)
     if isinstance(value, kind):
@@ -301,10 +293,7 @@ def _without_numpy(value: Any) -> Any:
 
 
 def convert(value: Any, kind: Any, *name: str) -> Any:
-    """`value`, as `read` returns it, as the type `kind`.
-
-    Raises ValidationError, below `name`; also for keys that `kind` does not have.
-    """
+    """`value`, as `read` returns it, as `kind`.  Raises ValidationError, also for unknown keys."""
     try:
         found = _convert(value, kind)
         if not _has_fields(kind):
@@ -361,7 +350,6 @@ def _named_refusal(value: Any, kind: Any, refusal: msgspec.ValidationError) -> V
 
 
 def _refusal(value: Any, kind: Any) -> msgspec.ValidationError | None:
-    """What msgspec says of a value that is no `kind`."""
     try:
         _convert(value, kind)
     except msgspec.ValidationError as refusal:
@@ -396,7 +384,6 @@ def _named(invalid: re.Match[str]) -> str:
 
 
 def _choices(kind: Any) -> Sequence[Any]:
-    """What a Literal lists, or the values of an Enum."""
     if typing.get_origin(kind) is typing.Literal:
         return typing.get_args(kind)
     return [member.value for member in getattr(kind, "__members__", {}).values()]

@@ -15,12 +15,7 @@ USAGE_EXIT_CODE = JiffyError.exit_code
 
 @contextmanager
 def in_one_line() -> Iterator[None]:
-    """Print an error of ours, or why Redis cannot be used, as one line on stderr, and exit.
-
-    The mistakes in a schedule are a line each.
-
-    The status is 1 if Redis cannot be reached or is full, else 2.
-    """
+    """Print an error of ours, or why Redis cannot be used, in one line; exit with its status."""
     try:
         yield
     except JiffyError as error:

@@ -119,10 +119,7 @@ def shared() -> Redis:
 
 
 def share_in_web() -> None:
-    """Let `shared` serve a web app: it opens WEB_CONNECTIONS at most, in each process.
-
-    Raises MissingSetting and InvalidSetting.
-    """
+    """Let `shared` serve a web app: each process opens WEB_CONNECTIONS at most."""
     global _is_web
     _is_web = True
     shared.cache_clear()
@@ -203,11 +200,7 @@ def _from_sentinel(url: str, options: dict[str, Any]) -> Redis:
 
 
 class _CappedPool(BlockingConnectionPool):
-    """Opens no more connections than its cap, and closes those that are idle.
-
-    While all are in use, a thread that needs one waits for `timeout` seconds; then it raises
-    redis-py's ConnectionError.
-    """
+    """Opens no more connections than its cap, and closes those that are idle."""
 
     def reset(self) -> None:
         """Start anew; also called in a forked process, which has none of our threads."""
@@ -260,10 +253,7 @@ def check(redis: Redis) -> None:
 
 
 def is_away(error: RedisError) -> bool:
-    """Whether the same may succeed later, without a change here.
-
-    A running process waits for that also where the password is refused: it may be a new one's turn.
-    """
+    """Whether the same may succeed later, without a change here."""
     if isinstance(error, ResponseError):
         cause = causes.find(error)
         return cause is not None and cause.passes
@@ -271,10 +261,7 @@ def is_away(error: RedisError) -> bool:
 
 
 def explained(error: RedisError) -> RedisAway | None:
-    """What a redis-py error says of Redis or of our settings, in one line; None if nothing.
-
-    It is RedisRefused where the settings must change.
-    """
+    """A redis-py error as ours, RedisRefused where settings must change; None for any other."""
     cause, url = causes.find(error), without_password(redis_url(settings()))
     if cause is not None:
         kind = RedisAway if cause.passes else RedisRefused
@@ -335,8 +322,7 @@ def exchange(redis: Redis, *commands: bytes, resend: bool = True) -> list[Any]:
     """Send the commands in one write; return their replies.
 
     Raises redis-py's errors; Unanswered alone means that Redis may have carried them out.  Nothing
-    is sent twice, unless Redis has forgotten our scripts and `resend` is true.  (Those before and
-    after the first forgotten one were carried out then.)
+    is sent twice, unless Redis has forgotten our scripts and `resend` is true.
     """
     try:
         return _receive(redis, _send(redis, b"".join(commands)), len(commands))
@@ -356,7 +342,6 @@ def run_script(
 
 
 def _send(redis: Redis, raw: bytes) -> Any:
-    """Send it; return the connection that the replies will come on."""
     connection = redis.connection_pool.get_connection()
     try:
         connection.send_packed_command((raw,))
@@ -368,7 +353,6 @@ def _send(redis: Redis, raw: bytes) -> Any:
 
 
 def _receive(redis: Redis, connection: Any, count: int) -> list[Any]:
-    """Return so many replies, and the connection to its pool."""
     try:
         return [connection.read_response() for _ in range(count)]
     except BaseException as error:
@@ -405,12 +389,11 @@ class Link:
         return self.exchange(script_command(script, keys, args))[0]
 
     def insist(self, send: Callable[[], T], doubt: str = "", job_id: str | None = None) -> T:
-        """Call `send` again while Redis is away.  It must be safe to repeat.
+        """Call `send`, which is safe to repeat, again while Redis is away.
 
-        With patience, no try begins after that, and what is raised is one line for a person:
-        RedisFull or RedisAway, with `doubt` where Redis may have carried it out.  Without, it
-        raises redis-py's ResponseError for what Redis will never take: it hangs up on this, and on
-        nothing else, for HANGS_UP_S.
+        With patience it raises RedisFull or RedisAway, with `doubt` where Redis may have done it.
+        Without, redis-py's ResponseError for what Redis will never take: it hangs up on this, and
+        on nothing else, for HANGS_UP_S.
         """
         began = away_at = clock.monotonic()
         is_in_doubt = False
@@ -459,7 +442,6 @@ class Link:
 
 
 def _check_for_ever(error: RedisError, hung_up_s: float) -> None:
-    """Raise what will never pass."""
     if not is_away(error):
         raise error
     if hung_up_s > HANGS_UP_S:
@@ -468,7 +450,6 @@ def _check_for_ever(error: RedisError, hung_up_s: float) -> None:
 
 
 def _check_patience(error: RedisError, left_s: float, doubt: str, job_id: str | None) -> None:
-    """Raise what will not pass in the time that is left."""
     known = explained(error)
     if known is None:
         raise error
@@ -485,9 +466,9 @@ def patiently(redis: Redis, send: Callable[[], T], doubt: str = "", job_id: str 
 
 
 def deliver(redis: Redis, command: bytes, job_id: str | None = None) -> Any:
-    """Send a command that is safe to repeat until Redis has it; return the reply.
+    """Send a command that is safe to repeat (of one job: `job_id`) until Redis has it.
 
-    `job_id`: of the one job that it writes.  Raises RedisAway or RedisFull after PATIENCE_S.
+    Returns the reply.  Raises RedisAway or RedisFull after PATIENCE_S.
     """
     doubt = _IN_DOUBT if job_id is None else _JOB_IN_DOUBT
     return patiently(redis, lambda: exchange(redis, command)[0], doubt, job_id)
@@ -518,7 +499,7 @@ class Ahead:
         self._connection: Any = None  # on which the reply will come
 
     def send(self, command: bytes) -> None:
-        """Send it now if that can be done; `reply` does so again if need be."""
+        """Send it now if that can be done; if not, `reply` does."""
         assert not self._command
         self._command = command
         with suppress(RedisError):

@@ -31,10 +31,7 @@ call_on_stopped = rq.callbacks.execute_stopped_callback
 
 
 def is_replaced(owner: object, method: str) -> bool:
-    """Whether a subclass or an integration has replaced RQ's method.
-
-    What counts is the module of its code: wrappers copy the name of what they wrap.
-    """
+    """Whether a subclass or an integration has replaced RQ's method, by the module of its code."""
     found = getattr(owner, method)
     if type(found) is MethodType:
         found = found.__func__
@@ -92,10 +89,7 @@ def mark_failed(job: Job) -> None:
 
 
 def enqueue_wrapped(queue: Any, job: Job, write: Callable[[Any], None], *, at_front: bool) -> None:
-    """Enqueue a job through RQ's `enqueue_job`, which an integration has wrapped.
-
-    `write` is called inside it, instead of what RQ does there.
-    """
+    """Enqueue through RQ's `enqueue_job`, wrapped by an integration; `write` is what it does."""
 
     def write_job(job: Job, **_: Any) -> Job:
         write(job)
@@ -161,8 +155,7 @@ def perform_wrapped(
 ) -> None:  # fmt: skip
     """Perform a job through RQ's `perform_job`, which an integration has wrapped.
 
-    One of the two functions is called inside it, instead of what RQ does after the job.  What
-    `on_value` raises goes to `on_error`.
+    One of the two functions is called inside it; what `on_value` raises goes to `on_error`.
     """
     queue = next(queue for queue in worker.queues if queue.name == queue_name)
     worker.prepare_job_execution = lambda job, remove_from_intermediate_queue: None
@@ -176,10 +169,7 @@ def perform_wrapped(
 
 
 def replace_in_dashboard(serializer: Any, **ours: Any) -> None:
-    """Let rq-dashboard read with this serializer, and replace these names of its module.
-
-    Raises AttributeError for a name that it does not have.
-    """
+    """Let rq-dashboard read with this serializer, and replace these names of its module."""
     from rq_dashboard import web
 
     for name, value in ours.items():

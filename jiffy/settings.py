@@ -184,10 +184,7 @@ class Settings:
 
 
 def read(environ: Mapping[str, str]) -> Settings:
-    """Read the settings from `environ`; an empty value counts as not set.
-
-    Raises InvalidSetting for the first value that cannot be used.
-    """
+    """Read the settings; empty means not set.  Raises InvalidSetting for the first invalid one."""
     values = {}
     for setting in fields(Settings):
         name, kind = setting.name.upper(), setting.metadata["kind"]
@@ -222,10 +219,7 @@ def settings() -> Settings:
 
 
 def set_environment(values: Mapping[str, str], *, replace: bool) -> None:
-    """Give `values` to this process and to those that it starts.
-
-    A variable that is set already is only changed if `replace`.
-    """
+    """Give this process, and those that it starts, `values`; `replace` those that are set."""
     for name, value in values.items():
         if replace or not os.environ.get(name, "").strip():
             os.environ[name] = value

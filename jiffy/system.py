@@ -98,10 +98,7 @@ def memory_bytes(pid: int) -> int:
 
 
 def opened() -> dict[str, Opened] | None:
-    """What this process has open and forks must not share, each under a key of its own.
-
-    Files that are only written to, such as logs, do not count.  None if this is not Linux.
-    """
+    """What this process has open to be read, and forks must not share; None outside of Linux."""
     return _opened_files() | threads() if IS_LINUX else None
 
 
@@ -113,10 +110,7 @@ def threads() -> dict[str, Opened]:
 
 
 def files() -> dict[int, str]:
-    """On Linux, what each file descriptor of this process stands for, in words.
-
-    But for what is no obstacle: devices, folders, and what is also a standard stream.
-    """
+    """On Linux, the file descriptors that are no devices, folders or standard streams, in words."""
     standard, found = {_target(fd) for fd in (0, 1, 2)}, {}
     for link in Path("/proc/self/fd").iterdir() if IS_LINUX else ():
         with suppress(OSError):  # it is closed by now, as the one that lists them is
@@ -186,7 +180,6 @@ def _is_sqlite(fd: int, mode: int) -> bool:
 
 
 def _peer(fd: int) -> str:
-    """The address of a socket's other end, where it has one."""
     with suppress(OSError), socket.socket(fileno=os.dup(fd)) as copy:
         address = copy.getpeername()
         return ":".join(map(str, address[:2])) if isinstance(address, tuple) else str(address)

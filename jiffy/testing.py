@@ -50,10 +50,7 @@ def queued(private_redis: str) -> Iterator["Queued"]:
 
 @pytest.fixture
 def inline(queued: "Queued", monkeypatch: pytest.MonkeyPatch) -> "Queued":
-    """What is enqueued is run by the time `enqueue` returns.
-
-    A job that fails raises nothing there, as in production: look at it, or `wait(job)`.
-    """
+    """What is enqueued is run by the time `enqueue` returns, which raises nothing if it fails."""
     ends = (enqueueing, "_put"), (enqueueing, "write"), (workflows, "chain"), (workflows, "group")
     for module, name in ends:
         monkeypatch.setattr(module, name, _then(getattr(module, name), queued.run))
@@ -78,9 +75,7 @@ class Queued:
 
     @property
     def jobs(self) -> list[Job]:
-        """Those that wait, queue by queue in their order, then those for later, then those that
-        wait for others: the parts of a chain.
-        """
+        """Those that wait, queue by queue, those for later, and those that wait for others."""
         names = sorted(queue.name for queue in Queue.all(self.redis))
         waiting: list[Any] = [self.redis.lrange(keys.queue(name), 0, -1) for name in names]
         for registry in (keys.REGISTRIES["scheduled"], keys.REGISTRIES["deferred"]):

@@ -46,10 +46,7 @@ class Timing:
         return next(self.after(moment), None)
 
     def within(self, start: object, end: object) -> Self:
-        """The same between these, where they are not None; an interval then counts from `start`.
-
-        Raises InvalidValue for what is no datetime with a zone, and if no run time is left.
-        """
+        """The same between these, where they are not None; an interval then counts from `start`."""
         first = None if start is None else in_utc(start, "start")
         last = None if end is None else in_utc(end, "end")
         found = replace(self, start=first, end=last)
@@ -166,11 +163,7 @@ class Cron(Timing):
 
     @classmethod
     def read(cls, expression: str, timezone: str = "UTC") -> "Cron":
-        """Read `minute hour day month weekday`, these with a second in front, or @hourly, @daily …
-
-        Raises InvalidCron, which names the field, its position and what it may be; InvalidValue for
-        an unknown time zone.
-        """
+        """Read `minute hour day month weekday`, these with a second in front, or @hourly …"""
         if not isinstance(expression, str):
             raise InvalidValue("cron", expression, "a string such as '0 6 * * mon'")
         words, zone = _words(expression), zone_named(timezone)
@@ -292,7 +285,6 @@ _NUMBER = re.compile("[0-9]{1,4}")
 
 
 def _span(expression: str, span: str, position: int, of: _Field) -> tuple[int, int]:
-    """The ends of `5` or `1-5`."""
     low, dash, high = span.partition("-")
     found = []
     ends = [(low, position), (high, position + len(low) + 1)]
@@ -334,10 +326,7 @@ def zone_named(name: str) -> zoneinfo.ZoneInfo:
 
 
 def in_utc(given: object, name: str) -> datetime:
-    """`given` in UTC, to the second; a time that a clock skips is the moment of the change.
-
-    Raises InvalidValue, which calls it `name`, for what is no datetime with a time zone.
-    """
+    """`given` in UTC, to the second; a time that a clock skips is the moment of the change."""
     if not isinstance(given, datetime) or given.utcoffset() is None:
         must = "a datetime with a zone, such as datetime(2026, 12, 24, 9, tzinfo=ZoneInfo('UTC'))"
         raise InvalidValue(name, given, must)

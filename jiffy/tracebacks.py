@@ -30,10 +30,7 @@ _OTHERS = re.compile(
 
 
 def bounded(error: str, most: int = _MOST_CHARS) -> str:
-    """The same, if it is not too long: else its head and its tail, with a mark between them.
-
-    What UTF-8 cannot encode (a file name may hold it) is escaped, as Python prints it.
-    """
+    """The same, in UTF-8; of what is too long its head and its tail, with a mark between them."""
     error = error.encode("utf-8", "backslashreplace").decode()
     if len(error) <= most:
         return error
@@ -69,7 +66,6 @@ def _exception(error: str) -> str:
 
 
 def _headline(part: str) -> str:
-    """The type and first line of the exception that a part of a chain ends with."""
     own, members = _members_of(part)
     lines = [line for line in own.splitlines() if line.strip() and not line.startswith(" ")]
     while lines and lines[0].startswith(("Traceback", "Exception Group Traceback")):

@@ -122,7 +122,6 @@ def _enqueue_each(
     file: IO[bytes],
     ids: Iterator[str] | None,
 ) -> int:
-    """Enqueue a call for each line that is not empty, unless there is a job with its id."""
     redis_io.check(redis_io.shared())
     args, kwargs = functions.split(function, words)
     # Names of files may be any bytes.

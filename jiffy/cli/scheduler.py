@@ -208,7 +208,6 @@ def _aligned(rows: Iterable[Sequence[str]]) -> str:
 
 
 def _shown_schedule(found: "Sequence[Entry]", now: datetime) -> str:
-    """Each entry, what it runs, and its next times on the clock of its own zone."""
     heads = [(f"{n}", entry.name, entry.times_in_words()) for n, entry in enumerate(found, 1)]
     indent = "\n" + " " * (len(str(len(found))) + 2)
     parts = [f"{_counted(found)}, all valid."]
@@ -231,7 +230,6 @@ def _next_times(entry: "Entry", now: datetime) -> list[str]:
 
 
 def _shown_changes(changes: "Sequence[Change]", found: "Sequence[Entry]") -> str:
-    """What becomes of each entry that is not the same: a line for each detail."""
     counts = Counter[str](change.kind for change in changes)
     summary = ", ".join(f"{counts[kind]} {kind}" for kind in ("new", "changed", "gone", "same"))
     calls = {

@@ -42,11 +42,7 @@ _NOT_KEPT = ("--appendonly", "no", "--save", "")
 
 @lru_cache(maxsize=1)
 def ensure() -> str:
-    """Start this checkout's Redis unless it runs already; return its URL.
-
-    It runs for as long as any process that has called this.
-    Raises NoRedisServer if there is no server to start.
-    """
+    """Start this checkout's Redis unless it runs; return its URL.  It lasts as long as we do."""
     home = HOME.resolve()
     home.mkdir(exist_ok=True)
     with _locked(home):
@@ -60,7 +56,6 @@ def ensure() -> str:
 
 
 def _leave(home: Path, users: int, pid: int) -> None:
-    """Stop the server if no other process uses it."""
     if os.getpid() != pid:  # a fork's exit is not ours
         return
     with _locked(home), suppress(BlockingIOError):
@@ -69,10 +64,7 @@ def _leave(home: Path, users: int, pid: int) -> None:
 
 
 def secret_key() -> str:
-    """The SECRET_KEY of this checkout in development, made by the first process that needs one.
-
-    Raises MissingSetting where it cannot be kept.
-    """
+    """The SECRET_KEY of this checkout in development, made by the first process that needs one."""
     home = HOME.resolve()
     kept, part = home / "secret_key", home / "secret_key.part"
     try:
@@ -91,10 +83,7 @@ def secret_key() -> str:
 def start(
     home: Path, *, keep: bool, options: tuple[str, ...] = (), server: Path | None = None
 ) -> str:
-    """Start a server whose data and log are in `home`; return its URL once it answers.
-
-    `server` is the program, by default that of `program()`.  Raises JiffyError if it ends.
-    """
+    """Start a server whose data and log are in `home`; return its URL once it answers."""
     socket, log = _socket(home), home / "redis.log"
     command = [
         str(server or program()), "--port", "0", "--unixsocket", str(socket),
@@ -183,7 +172,6 @@ def _answers(socket: Path) -> bool:
 
 @contextmanager
 def _locked(home: Path) -> Iterator[None]:
-    """Let one process at a time start or stop the server of `home`."""
     with (home / "start.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield

@@ -72,7 +72,6 @@ def run(schedule: str, jobs: Sequence[str]) -> int:
 
 
 def _choose_settings() -> str:
-    """Set what the processes have to agree upon; return the lines on how to log in."""
     given = settings()
     port = free_port(given.host, given.port)
     if port != given.port:
@@ -98,7 +97,6 @@ def _choose_settings() -> str:
 
 
 def _enqueue_command() -> str:
-    """How to type `jiffy enqueue` in this folder."""
     python = os.path.relpath(sys.executable)
     return "jiffy enqueue" if shutil.which("jiffy") else f"{python} -m jiffy enqueue"
 
@@ -131,8 +129,6 @@ def commands(schedule: str) -> dict[str, str]:
 
 
 class _Manager(manager.Manager):  # type: ignore[misc] # honcho has no types
-    """honcho's manager, with a newcomer's guide beside it, and a firm end."""
-
     def __init__(self, login: str, jobs: Sequence[str]) -> None:
         # Unbuffered: honcho also prints from a signal handler, maybe amid another print.
         raw = os.fdopen(os.dup(sys.stdout.fileno()), "wb", buffering=0)
@@ -174,7 +170,6 @@ class _Manager(manager.Manager):  # type: ignore[misc] # honcho has no types
 
 
 def _enqueue(job: str) -> str:
-    """Run `jiffy enqueue` for a sample job; return what it printed."""
     command = [sys.executable, "-m", "jiffy", "enqueue", *shlex.split(job), "--wait"]
     try:
         # In a session of its own: Ctrl-C is for us, and what is left of it ends with us.

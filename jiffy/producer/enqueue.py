@@ -10,10 +10,10 @@ import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from copy import copy
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import timedelta
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec, Unpack, overload
+from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec, TypeVar, Unpack, overload
 
 import rq
 from redis import Redis
@@ -32,6 +32,7 @@ from jiffy.errors import (
 )
 from jiffy.producer import functions, payload, project
 from jiffy.producer import options as job_options
+from jiffy.producer.functions import Args, Function, Kwargs
 from jiffy.producer.job import Job as Job
 from jiffy.producer.job import fill, made_of, stand_in
 from jiffy.redis_io import pack
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from jiffy.producer import workflows
 
 P = ParamSpec("P")
+T = TypeVar("T")
 
 DEFAULT_QUEUES = ("high", "default", "low")
 # A call whose reply was lost is repeated within seconds.  A job that may be gone by then is
@@ -48,12 +50,9 @@ DEFAULT_QUEUES = ("high", "default", "low")
 _REMEMBERED_S, _GONE_WITHIN_S = 60, 30
 # Large enough that the round trip does not count, small enough that Redis is never held up long.
 MOST_JOBS, MOST_BYTES = 1000, 1_000_000
-# A slow source of calls is not waited for: jobs are written at least so often.
-LONGEST_S = 0.2
+LONGEST_S = 0.2  # jobs are written at least so often, however slowly the calls come
 _MOST_KEPT = 1000  # recipes, or sets of options, of which one `Enqueue` remembers what it made
-# Of one job only, so never a function's usual option.
-_OF_ONE_JOB = ("job_id", "at", "depends_on", "unique_key")
-_NO_KWARGS: Mapping[str, Any] = {}
+_OF_ONE_JOB = ("job_id", "at", "depends_on", "unique_key")  # so never usual options of a function
 
 
 class Queue(rq.Queue):
@@ -69,11 +68,11 @@ class Queue(rq.Queue):
 class Both:
     """The arguments of one call: some positional, some by keyword."""
 
-    args: Sequence[Any]
-    kwargs: Mapping[str, Any]
+    args: Args
+    kwargs: Kwargs
 
 
-Arguments = Sequence[Any] | Mapping[str, Any] | Both
+Arguments = Args | Kwargs | Both
 _Usual = Mapping[str, Mapping[str, Any]]  # the usual options of functions, by their paths
 
 
@@ -81,26 +80,23 @@ class Recipe:
     """What all jobs of one function with the same options have in common, put together once."""
 
     def __init__(
-        self,
-        function: Callable[..., object],
-        options: Mapping[str, Any],
-        around: Sequence[hooks.AroundJob] = (),
+        self, function: Function, options: Kwargs, around: Sequence[hooks.AroundJob] = ()
     ) -> None:
-        """`options` are those that `options.read` returns."""
+        """`options`: what `options.read` returns."""
         self.target, self.options, self.around = payload.target(function), options, around
         self._last_changed: tuple[str, Recipe] = "", self
         self.queue: str = options.get("queue", "default")
         self.is_late = "in_" in options or "at" in options
         self.parents = list[str]()
         self.fields = self._fields()
-        sizes = {name: len(self._text_of(name)) for name in ("meta", "description")}
-        if sum(sizes.values()) > self.target.most_bytes:
-            largest = max(sizes, key=sizes.__getitem__)
-            most = self.target.most_bytes
-            raise CallTooLarge(self.target.path, sum(sizes.values()), most, largest)
+        texts = {"meta": self.fields.get("meta", ""), "description": options.get("description", "")}
+        size, most = sum(map(len, texts.values())), self.target.most_bytes
+        if size > most:
+            largest = max(texts, key=lambda name: len(texts[name]))
+            raise CallTooLarge(self.target.path, size, most, largest)
         self._pack()
 
-    def having(self, fields: Mapping[str, Any]) -> "Recipe":
+    def having(self, fields: Kwargs) -> "Recipe":
         """The same with these fields in its jobs."""
         changed = copy(self)
         changed.fields = {**self.fields, **fields}
@@ -121,13 +117,8 @@ class Recipe:
         """Whether something is called around the enqueueing of its jobs; see `wrapped`."""
         return bool(self.around) or rq_compat.is_replaced(Queue, "enqueue_job")
 
-    def call(
-        self, args: Sequence[Any], kwargs: Mapping[str, Any], *, takes_results: bool = False
-    ) -> payload.Call:
-        """The call, checked (see `Target.call`), described as the options say.
-
-        `takes_results`: it is a part of a workflow, and `result` may be among its arguments.
-        """
+    def call(self, args: Args, kwargs: Kwargs, *, takes_results: bool = False) -> payload.Call:
+        """The call, checked; `takes_results`: `result` may be among the arguments."""
         call = self.target.call(args, kwargs)
         if not takes_results and payload.MARK in call.data:
             raise WrongArguments(
@@ -135,27 +126,28 @@ class Recipe:
                 "call has no part before it."
             )
         described = self.options.get("description")
-        return call if described is None else payload.Call(call.data, described)
+        return call if described is None else call._replace(description=described)
 
     def job_fields(self, call: payload.Call, now: str) -> dict[str, Any]:
         """The hash of a job.  Mirrors rq.Job.to_dict as rq.Queue.enqueue_job leaves it."""
-        status = {"status": "scheduled" if self.is_late else "queued"}
-        if not self.is_late:
-            status["enqueued_at"] = now
-        fields = {"origin": self.queue, "created_at": now, "data": call.data, **status}
+        status = {"status": "queued", "enqueued_at": now}
+        fields = {"origin": self.queue, "created_at": now, "data": call.data}
+        fields |= {"status": "scheduled"} if self.is_late else status
         return fields | self.fields | {"description": call.description}
 
-    def command(
-        self,
-        jobs: Sequence["Prepared"],
-        token: str,
-        now: str,
-        needs: Sequence[object] = ("", "", 0, ""),
-    ) -> bytes:
-        """The command that writes jobs of this recipe; see `write.lua`.
+    def job(self, job_id: str, load: Callable[[Job], object] = Job.refresh) -> Job:
+        """A job of this recipe, which `load` reads once more than its id is used."""
+        job: Job = stand_in(
+            job_id, redis_io.shared(), load, origin=self.queue,
+            result_ttl=self.fields.get("result_ttl"), function=self.target.function,
+        )  # fmt: skip
+        return job
 
-        `needs`: what follows the jobs in `enqueue_waiting.lua`; other than that says "waits".
-        """
+    def command(
+        self, jobs: Sequence["Prepared"], token: str, now: str,
+        needs: Sequence[object] = ("", "", 0, ""),
+    ) -> bytes:  # fmt: skip
+        """The command that writes jobs of this recipe; `needs`: see `enqueue_waiting.lua`."""
         # Written out where it can be: `pack` costs a lone job more than all of this.
         due = str(self._due()).encode() if self.is_late else b""
         words = [
@@ -208,9 +200,6 @@ class Recipe:
             fields[keys.MASKED_FIELD] = str(self.target.secrets)
         return fields
 
-    def _text_of(self, name: str) -> str:
-        return str(self.fields.get(name) or self.options.get(name) or "")
-
     def _pack(self) -> None:
         options = self.options
         lasts = [options[ttl] for ttl in ("result_ttl", "failure_ttl", "ttl") if ttl in options]
@@ -245,8 +234,7 @@ class Prepared(NamedTuple):
     is_named: bool = False  # the id is the caller's, so another job may have it
 
     def job(self) -> Job:
-        """The job, read from Redis once more than its id is used."""
-        return _stand_in(self.job_id, self.recipe)
+        return self.recipe.job(self.job_id)
 
 
 class Enqueue:
@@ -276,30 +264,20 @@ class Enqueue:
 
     def options(self, **given: Unpack[job_options.Options]) -> "Enqueue":
         """The same with these options: `enqueue.options(queue="low", timeout="2m")(resize, …)`."""
-        config = settings()
         key = (*given.items(), *map(type, given.values()))  # 1 == True, which is no duration
-        try:
-            derived, made_for = self._derived[key]
-            if made_for is config:
-                return derived
-        except (KeyError, TypeError):  # what cannot be hashed is read each time
-            pass
+        return _made_once(self._derived, key, lambda: self._with_options(given))
+
+    def _with_options(self, given: Kwargs) -> "Enqueue":
         job_options.read(given)
-        derived = self._with(self._own, job_options.merged(self._given, given))
-        with suppress(TypeError):
-            _remember(self._derived, key, (derived, config))
-        return derived
+        return self._with(self._own, job_options.merged(self._given, given))
 
     def without_usual(self, names: Collection[str]) -> "Enqueue":
         """The same where no function has these as its usual options."""
-        table = self._usual
-        if not any(name in usual for usual in table.values() for name in names):
-            return self
         kept = {
             path: {name: usual[name] for name in usual if name not in names}
-            for path, usual in table.items()
+            for path, usual in self._usual.items()
         }
-        return self._with(kept, self._given)
+        return self if kept == self._usual else self._with(kept, self._given)
 
     def _with(self, own: _Usual | None, given: Mapping[str, Any]) -> "Enqueue":
         changed = Enqueue(around=self._around)
@@ -314,16 +292,9 @@ class Enqueue:
         return self(functions.find(path, settings().jobs_modules), *args, **kwargs)
 
     def prepare(
-        self,
-        func: Callable[..., object],
-        args: Sequence[Any],
-        kwargs: Mapping[str, Any],
-        job_id: str | None = None,
+        self, func: Function, args: Args, kwargs: Kwargs, job_id: str | None = None
     ) -> Prepared:
-        """Check a call as enqueueing does, and write nothing; `write` writes many of them.
-
-        `job_id` stands in the place of the option.
-        """
+        """Check a call as enqueueing does, and write nothing.  `job_id` replaces the option."""
         recipe = self._recipe(func)
         given_id = recipe.options.get("job_id") if job_id is None else job_id
         call = recipe.call(args, kwargs)
@@ -331,7 +302,7 @@ class Enqueue:
 
     def many(
         self,
-        func: Callable[..., object],
+        func: Function,
         calls: Iterable[Arguments],
         *,
         job_ids: Iterable[str] | None = None,
@@ -353,15 +324,13 @@ class Enqueue:
 
         def prepared() -> Iterator[Prepared]:
             for number, one in enumerate(calls, start=1):
-                args, kwargs = _arguments(one)
-                if ids is None:
-                    yield Prepared(recipe, recipe.call(args, kwargs), new_id())
-                    continue
-                job_id = next(ids, None)
+                call = recipe.call(*_arguments(one))
+                job_id = new_id() if ids is None else next(ids, None)
                 if job_id is None:
                     raise WrongArguments(f"There is no job id for call {number}.")
-                job_options.read_id("job_id", job_id)
-                yield Prepared(recipe, recipe.call(args, kwargs), job_id, True)
+                if ids is not None:
+                    job_options.read_id("job_id", job_id)
+                yield Prepared(recipe, call, job_id, ids is not None)
 
         return Jobs(write(prepared(), on_progress), recipe)
 
@@ -395,9 +364,7 @@ class Enqueue:
 
         return workflows.group(parts, then, self)
 
-    def make(
-        self, func: Callable[..., object], args: Sequence[Any], kwargs: Mapping[str, Any]
-    ) -> Job:
+    def make(self, func: Function, args: Args, kwargs: Kwargs) -> Job:
         """The job of a checked call, not written: a scheduled run is a copy of it."""
         recipe, call, job_id, _ = self.prepare(func, args, kwargs)
         job = made_of(recipe.job_fields(call, clock.rq_text(clock.wall())), job_id, _nowhere())
@@ -408,43 +375,50 @@ class Enqueue:
     def _usual(self) -> _Usual:
         return _of_project(settings().options) if self._own is None else self._own
 
-    def _recipe(self, func: Callable[..., object]) -> Recipe:
-        config = settings()
-        try:
-            recipe, made_for = self._recipes[func]
-            if made_for is config:
-                return recipe
-        except (KeyError, TypeError):  # one that cannot be hashed is refused below
-            pass
+    def _recipe(self, func: Function) -> Recipe:
+        return _made_once(self._recipes, func, lambda: self._new_recipe(func))
+
+    def _new_recipe(self, func: Function) -> Recipe:
         usual = self._usual.get(payload.target(func).path, {})
         options = job_options.read(job_options.merged(usual, self._given))
-        recipe = Recipe(func, options, self._around)
-        _remember(self._recipes, func, (recipe, config))
-        return recipe
+        return Recipe(func, options, self._around)
+
+
+def _made_once(made: dict[Any, tuple[T, object]], key: object, make: Callable[[], T]) -> T:
+    """What `make` returns, remembered as long as the settings are the same."""
+    config = settings()
+    try:
+        value, made_for = made[key]
+        if made_for is config:
+            return value
+    except (KeyError, TypeError):  # what cannot be hashed is made each time
+        pass
+    value = make()
+    if len(made) >= _MOST_KEPT:
+        made.clear()
+    with suppress(TypeError):
+        made[key] = value, config
+    return value
 
 
 enqueue = Enqueue()
 enqueue_many = enqueue.many
 
 
+class Written(NamedTuple):
+    """The ids of jobs in order, and the places, from 0, of those that were there before."""
+
+    ids: list[str]
+    taken: list[int]
+
+
 class Jobs(Sequence[Job]):
-    """Jobs that were enqueued together, in order; each is made when it is used."""
+    """The jobs of one `enqueue.many`, in order; each is made when it is used."""
 
-    def __init__(self, written: "Written", recipe: Recipe) -> None:
-        self.ids = written.ids
-        # Where in `ids` those stand that were there before: nothing was written for them.
-        self.places_taken = written.taken
-        self._recipe = recipe
-
-    @property
-    def ids_taken(self) -> list[str]:
-        """Those of `ids` that were there before."""
-        return [self.ids[place] for place in self.places_taken]
-
-    @property
-    def queue(self) -> str:
-        """The queue that they are on."""
-        return self._recipe.queue
+    def __init__(self, written: Written, recipe: Recipe) -> None:
+        self.ids, self.queue, self._recipe = written.ids, recipe.queue, recipe
+        # Those that were there before: nothing was written for them.
+        self.ids_taken = [written.ids[place] for place in written.taken]
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -457,23 +431,14 @@ class Jobs(Sequence[Job]):
 
     def __getitem__(self, index: int | slice) -> Job | list[Job]:
         if isinstance(index, slice):
-            return [_stand_in(job_id, self._recipe) for job_id in self.ids[index]]
-        return _stand_in(self.ids[index], self._recipe)
-
-
-@dataclass
-class Written:
-    """The ids of jobs in order, and the places, from 0, of those that were there before."""
-
-    ids: list[str] = field(default_factory=list)
-    taken: list[int] = field(default_factory=list)
+            return [*map(self._recipe.job, self.ids[index])]
+        return self._recipe.job(self.ids[index])
 
 
 def write(
     prepared: Iterable[Prepared], on_progress: Callable[[int], None] = lambda _: None
 ) -> Written:
-    """Write prepared calls, in chunks of those that are alike; while Redis writes one, the next is
-    put together.
+    """Write prepared calls, in chunks of those that are alike.
 
     What `prepared` raises ends it; those before are written, and a JiffyError says how many.
     """
@@ -497,7 +462,7 @@ def write(
 
 
 class _Chunks:
-    """Collects prepared calls to chunks and sends them."""
+    """Collects calls to chunks; while Redis writes one, the next is put together."""
 
     def __init__(self, on_progress: Callable[[int], None]) -> None:
         self._on_progress = on_progress
@@ -506,7 +471,7 @@ class _Chunks:
         self._size_bytes, self._send_at = 0, 0.0
         self._underway: list[Prepared] = []
         self._is_wrapped = rq_compat.is_replaced(Queue, "enqueue_job")
-        self.written = Written()
+        self.written = Written([], [])
 
     def add(self, one: Prepared) -> None:
         if self._is_wrapped or one.recipe.around:
@@ -540,7 +505,6 @@ class _Chunks:
         self._ahead.send(command)
 
     def _receive(self) -> None:
-        """Wait until Redis has written the chunk that is underway."""
         done, chunk = self.written, self._underway
         try:
             reply = self._ahead.reply()
@@ -558,7 +522,7 @@ class _Chunks:
         if isinstance(reply, bytes):
             raise _no_parent(reply)
         first = len(done.ids)
-        done.ids += [one.job_id for one in chunk]
+        done.ids.extend(one.job_id for one in chunk)
         reply = [] if reply == 1 else reply
         for place, job_id in zip(reply[::2], reply[1::2], strict=True):
             done.ids[first + place] = job_id.decode()
@@ -595,13 +559,11 @@ def wrapped(one: Prepared, write: Callable[[Prepared], None] = lambda _: None) -
 
 
 def _put(one: Prepared) -> Job:
-    """Write one job in one round trip."""
     if not one.recipe.is_wrapped:
         return _write_one(one)
     jobs = list[Job]()
     wrapped(one, lambda changed: jobs.append(_write_one(changed)))
-    # It may have kept the job back.
-    return jobs[-1] if jobs else _known(one, clock.rq_text(clock.wall()))
+    return jobs[-1] if jobs else _known(one, clock.rq_text(clock.wall()))  # it was kept back
 
 
 def _write_one(one: Prepared) -> Job:
@@ -615,33 +577,22 @@ def _write_one(one: Prepared) -> Job:
     job_id = reply[1].decode()
     if job_id == one.job_id:
         raise DuplicateJob(job_id)
-    return _stand_in(job_id, recipe)  # the same call was made before: its job stands for this one
+    return recipe.job(job_id)  # the same call was made before: its job stands for this one
 
 
 def _known(one: Prepared, now: str) -> Job:
     """The job as it is written, which never asks Redis for that."""
-    return _stand_in(
-        one.job_id, one.recipe, lambda job: fill(job, one.recipe.job_fields(one.call, now))
-    )
-
-
-def _stand_in(job_id: str, recipe: Recipe, load: Callable[[Job], object] = Job.refresh) -> Job:
-    result_ttl = recipe.fields.get("result_ttl")
-    job: Job = stand_in(
-        job_id, redis_io.shared(), load,
-        origin=recipe.queue, result_ttl=result_ttl, function=recipe.target.function,
-    )  # fmt: skip
-    return job
+    recipe = one.recipe
+    return recipe.job(one.job_id, lambda job: fill(job, recipe.job_fields(one.call, now)))
 
 
 def _no_parent(job_id: bytes) -> InvalidValue:
     return InvalidValue("depends_on", job_id.decode(), "a job that is there")
 
 
-def _arguments(call: Any) -> tuple[Sequence[Any], Mapping[str, Any]]:
-    """A call's positional and keyword arguments.  Raises WrongArguments for what is neither."""
+def _arguments(call: Any) -> tuple[Args, Kwargs]:
     if isinstance(call, tuple | list):
-        return call, _NO_KWARGS
+        return call, {}
     if isinstance(call, dict):
         return (), call
     if isinstance(call, Both):
@@ -656,12 +607,6 @@ def new_id() -> str:
     """A random id in the form of RQ's."""
     raw = os.urandom(16).hex()
     return f"{raw[:8]}-{raw[8:12]}-{raw[12:16]}-{raw[16:20]}-{raw[20:]}"
-
-
-def _remember(made: dict[Any, Any], key: object, value: object) -> None:
-    if len(made) >= _MOST_KEPT:
-        made.clear()
-    made[key] = value
 
 
 @lru_cache(maxsize=1)

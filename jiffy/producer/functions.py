@@ -30,6 +30,8 @@ from jiffy.json_types import Converter, converter, not_json
 from jiffy.settings import settings
 
 Function = Callable[..., Any]
+Args = Sequence[Any]
+Kwargs = Mapping[str, Any]
 
 _Parameter = inspect.Parameter
 
@@ -48,11 +50,10 @@ _METHOD = (
 
 
 def find(path: str, modules: tuple[str, ...]) -> Function:
-    """Import the function that `path` names, under one of `modules`.
+    """Import the function that `path` names, under one of `modules`: "jobs.images.resize".
 
-    It is a function of a module ("jobs.images.resize"), or a static or class method of a class
-    ("jobs.orders.Order.close").  Raises UnknownFunction (with the nearest name), NotAllowed, or
-    BrokenModule where the module is there but fails as it is imported.
+    Also a static or class method: "jobs.orders.Order.close".  Raises UnknownFunction, NotAllowed,
+    or BrokenModule where the module is there but fails as it is imported.
     """
     if not is_allowed(path, modules) and (near := _nearest(path, modules)):
         raise UnknownFunction(path, near)
@@ -84,10 +85,7 @@ def check_path(path: str, modules: tuple[str, ...]) -> None:
 
 
 def load(name: str) -> Iterator[str]:
-    """Import the module `name` and all that is in it, one by one; yield the name of each.
-
-    Raises BrokenModule for the first that fails, and for a `name` that is not there.
-    """
+    """Import `name` and all that is in it; yield the name of each module.  Raises BrokenModule."""
     for module_name in _modules_in(name):
         imported(module_name)
         yield module_name
@@ -109,20 +107,16 @@ def path_of(function: Function) -> str:
     return f"{function.__module__}.{function.__qualname__}"
 
 
-def check(function: Function, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+def check(function: Function, args: Args, kwargs: Kwargs) -> None:
     """Raise WrongArguments, with the reason, unless `function` can be called like that."""
-    signature = plan(function).signature
+    signature, name = plan(function).signature, function.__name__
     if signature is None:
         return
     try:
         signature.bind(*args, **kwargs)
     except TypeError as error:
-        reason = (
-            _reason(function, signature, args, kwargs) or f"cannot be called like that: {error}"
-        )
-        raise WrongArguments(
-            f"{function.__name__}() {reason}. It takes {function.__name__}{signature}."
-        ) from None
+        reason = _reason(signature, args, kwargs) or f"cannot be called like that: {error}"
+        raise WrongArguments(f"{name}() {reason}. It takes {name}{signature}.") from None
 
 
 class Parameter(NamedTuple):
@@ -145,19 +139,16 @@ class Plan(NamedTuple):
 
     @property
     def converters(self) -> list[Converter]:
-        """Those of all its parameters."""
         parameters = (*self.positional, self.rest, *self.named.values(), self.others)
         return [one.converter for one in parameters if one.converter]
 
-    def parameters(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[Parameter]:
+    def parameters(self, args: Args, kwargs: Kwargs) -> list[Parameter]:
         """That of each argument, positional ones first."""
         more = [self.rest] * (len(args) - len(self.positional))
         named = [self.named.get(name, self.others) for name in kwargs] if kwargs else []
         return [*self.positional[: len(args)], *more, *named]
 
-    def named_values(
-        self, args: Sequence[Any], kwargs: Mapping[str, Any]
-    ) -> list[tuple[str, Any, Parameter]]:
+    def named_values(self, args: Args, kwargs: Kwargs) -> list[tuple[str, Any, Parameter]]:
         """Each argument with its name and its parameter."""
         parameters = self.parameters(args, kwargs)
         names = [
@@ -168,10 +159,7 @@ class Plan(NamedTuple):
         return [*zip([*names, *kwargs], values, parameters, strict=True)]
 
     def converted(
-        self,
-        how: Callable[[Converter, Any], Any],
-        args: Sequence[Any],
-        kwargs: Mapping[str, Any],
+        self, how: Callable[[Converter, Any], Any], args: Args, kwargs: Kwargs
     ) -> tuple[list[Any], dict[str, Any]]:
         """The arguments, those with a converter converted.  Raises ValidationError."""
         done = []
@@ -237,10 +225,7 @@ def _hint(function: Function, annotation: Any) -> Any:
 
 @lru_cache(maxsize=4096)
 def typed(function: Function) -> Function:
-    """`function`, which is given what its annotations say in place of JSON's types.
-
-    What does not fit them is given as it is: stock RQ checks nothing.
-    """
+    """`function`, given what its annotations say in place of JSON's types, where that fits."""
     made = plan(function)
     if all(one.is_native for one in made.converters):
         return function
@@ -261,10 +246,7 @@ def typed(function: Function) -> Function:
 
 
 def pack_result(function: Function, value: Any, dumps: Callable[[Any], bytes]) -> bytes:
-    """The result of `function` as JSON, by its annotation where that fits.
-
-    Raises TypeError for a dict with keys that would become strings, and what `dumps` raises.
-    """
+    """The result of `function` as JSON.  Raises TypeError for keys that would become strings."""
     returns = plan(function).returns
     if returns and not returns.is_native:
         with suppress(ValidationError):
@@ -287,10 +269,7 @@ def arrived(function: Function, value: Any) -> Any:
 
 
 def described(path: str) -> dict[str, Any]:
-    """The function at `path`: its docstring, and its parameters as a JSON Schema.
-
-    Raises what `find` does.
-    """
+    """The function at `path`: its docstring, and its parameters as a JSON Schema."""
     function = find(path, settings().jobs_modules)
     made, definitions = plan(function), dict[str, Any]()
     signature = made.signature or inspect.Signature()
@@ -343,7 +322,7 @@ def from_words(function: Function, words: Sequence[str]) -> tuple[list[Any], dic
 
 
 def split(function: Function, words: Sequence[str]) -> tuple[list[str], dict[str, str]]:
-    """A shell's words, as positional and keyword arguments, still strings.
+    """A shell's words as positional and keyword arguments, still strings.
 
     `name=value` is a keyword argument, but a positional one where only `*args` could take it.
     """
@@ -380,7 +359,6 @@ def _read(string: str, parameter: Parameter) -> Any:
 
 
 def _readings(string: str, made: Converter) -> Iterator[Any]:
-    """What a word may mean, the strictest first."""
     if not made.fits(""):  # or else every string would do
         yield string
     for member in json_types.members(made.kind):
@@ -413,7 +391,6 @@ def _module_of(path: str) -> tuple[Any, list[str]]:
 
 
 def _member(owner: Any, name: str) -> Any:
-    """The attribute of a module or a class; of a class only functions and classes."""
     is_module = isinstance(owner, types.ModuleType)
     return getattr(owner, name, None) if is_module or _made(owner, name) else None
 
@@ -478,7 +455,6 @@ def _nearest(path: str, modules: tuple[str, ...]) -> str | None:
 
 
 def _paths_in(owner: types.ModuleType | type, path: str) -> Iterator[str]:
-    """The paths of the public functions that a module or a class defines."""
     kinds = _METHODS if isinstance(owner, type) else (types.FunctionType,)
     for name, member in list(vars(owner).items()):
         here, home = f"{path}.{name}", getattr(member, "__module__", "")
@@ -495,13 +471,7 @@ def _modules_in(name: str) -> Iterator[str]:
     yield from (found.name for found in pkgutil.walk_packages(path, f"{name}."))
 
 
-def _reason(
-    function: Function,
-    signature: inspect.Signature,
-    args: Sequence[Any],
-    kwargs: Mapping[str, Any],
-) -> str | None:
-    """Why the call does not fit; None where only Python knows."""
+def _reason(signature: inspect.Signature, args: Args, kwargs: Kwargs) -> str | None:
     names = list(signature.parameters)
     for name in kwargs:
         if name not in names:

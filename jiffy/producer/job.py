@@ -66,10 +66,7 @@ class Job(rq.job.Job):
 
 
 def find_job(job_id: str) -> rq.job.Job | None:
-    """The job with this id, as it is now; None if there is none, or none any more.
-
-    Mirrors rq.job.Job.fetch, which raises NoSuchJobError, and ValueError for what is no id.
-    """
+    """The job with this id, None if there is none (any more); mirrors rq.job.Job.fetch."""
     if not rq.job.JOB_ID_PATTERN.fullmatch(job_id):
         return None
     try:
@@ -79,10 +76,9 @@ def find_job(job_id: str) -> rq.job.Job | None:
 
 
 def cancel(job: AnyJob) -> None:
-    """Take a job that has not started off its queue: it is canceled, and will not run.
+    """Take a job that has not started off its queue; jobs that depend on it go on waiting.
 
-    Jobs that depend on it go on waiting.  Mirrors rq.job.Job.cancel, but never cancels what runs.
-    Raises UnknownJob; NotThisState if it has started or ended.
+    Mirrors rq.job.Job.cancel, but never cancels what runs.  Raises UnknownJob, NotThisState.
     """
     _act("cancel", job)
 
@@ -90,8 +86,8 @@ def cancel(job: AnyJob) -> None:
 def retry(job: AnyJob) -> None:
     """Put a job that failed, was stopped or canceled at the end of its queue.
 
-    One that still depends on others waits for them.  Mirrors rq.job.Job.requeue, which only knows
-    failed ones.  Raises UnknownJob; NotThisState if it waits, runs or has finished.
+    One that depends on others waits for them.  Mirrors rq.job.Job.requeue, which only knows failed
+    ones.  Raises UnknownJob, NotThisState.
     """
     _act("retry", job)
 
@@ -99,8 +95,8 @@ def retry(job: AnyJob) -> None:
 def stop(job: AnyJob) -> None:
     """Let the worker that runs a job stop it, which takes a moment; it is not retried.
 
-    Mirrors rq.command.send_stop_job_command.  Raises UnknownJob; NotThisState if it does not run;
-    WorkerDeaf if its worker does not listen.
+    Mirrors rq.command.send_stop_job_command.  Raises UnknownJob, NotThisState, or WorkerDeaf if its
+    worker does not listen.
     """
     job_id, worker, heard = _act("stop", job)
     if not heard:

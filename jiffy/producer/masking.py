@@ -28,10 +28,7 @@ def is_secret(name: str) -> bool:
 
 
 def masked(value: Any, *, is_secret_itself: bool = False) -> Any:
-    """`value` as it may be shown; in dicts and lists, what stands under a secret's name is masked.
-
-    True, False and None stay: they say that a secret is there or not, and no more.
-    """
+    """`value` as it may be shown; in dicts and lists, what has a secret's name is masked."""
     if is_secret_itself:
         return value if isinstance(value, _HARMLESS) else Masked(MASK)
     if isinstance(value, _PLAIN):
@@ -49,8 +46,7 @@ def masked(value: Any, *, is_secret_itself: bool = False) -> Any:
 def masked_text(call: str) -> str:
     """A description of a call, as stock RQ writes it: `name='…'` is masked if it names a secret.
 
-    Where a value does not end as strings and numbers do (it was cut off, or is a list), all that
-    follows is masked with it.
+    Where a value does not end as strings and numbers do, all that follows is masked with it.
     """
     shown, end = list[str](), 0
     for found in _NAME.finditer(call):
@@ -73,10 +69,7 @@ class Masked(str):
 
 @dataclass(frozen=True)
 class Places:
-    """Which positional arguments are secrets: some, and perhaps all from one on.
-
-    As a string, "1" or "0,3-", it stands in the job's hash: who shows the job has no signature.
-    """
+    """Which positional arguments are secrets, as a job's hash has it: "1" or "0,3-" (3 and on)."""
 
     some: frozenset[int] = frozenset()
     onward: int | None = None

@@ -104,10 +104,7 @@ def _string(name: str, value: Any) -> str:
 
 
 def read_queue(name: str, value: Any) -> str:
-    """The name of a queue; raises InvalidValue where RQ could not read it.
-
-    RQ writes a worker's queues with commas between them.
-    """
+    """The name of a queue.  RQ writes a worker's queues with commas between them."""
     if not isinstance(value, str) or not 0 < len(value.strip()) <= len(value) <= _MOST_LETTERS:
         raise InvalidValue(name, value, "the name of a queue")
     if "," in value or not value.isprintable():
@@ -381,8 +378,7 @@ def options(**given: Unpack[Options]) -> Options:
 def read(given: Mapping[str, Any], spell: Callable[[str], str] = str) -> dict[str, Any]:
     """Those that are not None, as they are used, in the table's order; reading them again is safe.
 
-    `spell` is how errors write an option's name.  Raises InvalidValue for an option that is unknown
-    or invalid, and for two that contradict; what `functions.find` does for a callback.
+    `spell` is how errors write a name.  Raises InvalidValue, or what `functions.find` does.
     """
     _refuse_unknown(given, TABLE)
     found = {name: given[name] for name in TABLE if given.get(name) is not None}
@@ -420,18 +416,14 @@ def in_json(name: str) -> str:
 
 
 def from_json(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Options for `enqueue.options`, of an object of JSON with their names there.
-
-    Raises what `read` does; an error's `name` is that in JSON, with a dot where it is inside of an
-    option: `retry.pause`.
-    """
+    """Options of a JSON object; an error's `name` is that in JSON, such as `retry.pause`."""
     names = {in_json(name): name for name in TABLE}
     _refuse_unknown(given, names)
     return read({names[name]: value for name, value in given.items()}, in_json)
 
 
 def schema() -> dict[str, Any]:
-    """What each option may be in JSON: the properties of an object, as JSON Schema has them."""
+    """The properties of an object of options, as JSON Schema has them."""
     return {
         in_json(name): {**option.schema, "description": f"{option.meaning}.".replace("`", "'")}
         for name, option in TABLE.items()

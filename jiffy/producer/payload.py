@@ -5,7 +5,7 @@ Nothing is run here.
 
 import inspect
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date, time, timedelta
 from decimal import Decimal
@@ -18,6 +18,7 @@ from uuid import UUID
 from jiffy.errors import CallTooLarge, NotImportable, ValidationError, WrongArguments
 from jiffy.json_types import Converter, builtins, encode, is_unchanged, not_json
 from jiffy.producer import functions, masking
+from jiffy.producer.functions import Args, Kwargs
 from jiffy.settings import settings
 
 _MOST_SHOWN = 75  # of one argument in a description: as in RQ
@@ -45,10 +46,7 @@ _GENERATOR = (
 
 
 class Placeholder(dict[str, bool]):
-    """`result` in a part of a chain or group: it travels as a small JSON object, at any depth.
-
-    `release_waiting` in Lua puts the value in its place; then it is a job like any other.
-    """
+    """`result` in a part of a chain or group; `release_waiting` in Lua puts the value there."""
 
     def __repr__(self) -> str:
         return "result"
@@ -81,11 +79,8 @@ class Target:
     has_secrets: bool
     most_bytes: int
 
-    def call(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Call:
-        """The call with these arguments, converted as the function's annotations say.
-
-        Raises WrongArguments where they do not fit or JSON cannot carry them, or CallTooLarge.
-        """
+    def call(self, args: Args, kwargs: Kwargs) -> Call:
+        """The call, converted by its annotations.  Raises WrongArguments, CallTooLarge."""
         if kwargs or len(args) not in self.fitting:
             self.check(args, kwargs)
         plan = self.plan
@@ -109,7 +104,7 @@ class Target:
             raise self._unsendable(args, kwargs, ValueError("they would change"))
         return Call(data, self._described(args, kwargs))
 
-    def check(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+    def check(self, args: Args, kwargs: Kwargs) -> None:
         """Raise WrongArguments unless these fit the signature."""
         if self.plan.signature is None:
             return
@@ -127,7 +122,7 @@ class Target:
         bound.apply_defaults()
         return json.dumps([path, bound.arguments], sort_keys=True, default=_default)
 
-    def _arrives(self, args: Sequence[Any], kwargs: Mapping[str, Any], data: str) -> bool:
+    def _arrives(self, args: Args, kwargs: Kwargs, data: str) -> bool:
         """Whether what no annotation converts is read as it was passed."""
         values = [*args, *kwargs.values()]
         if self.is_typed:
@@ -143,7 +138,7 @@ class Target:
             return is_unchanged(others)
         return is_unchanged([[*args], kwargs], f"[{data[len(self.head) :]}")
 
-    def _described(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> str:
+    def _described(self, args: Args, kwargs: Kwargs) -> str:
         """Mirrors rq.utils.get_call_string."""
         if self.has_secrets:
             parts = [_shown(value, place in self.secrets) for place, value in enumerate(args)]
@@ -156,7 +151,6 @@ class Target:
         return f"{self.path}({', '.join(parts)})"
 
     def _unfit(self, error: ValidationError) -> WrongArguments:
-        """A value does not fit its annotation."""
         if error.is_key:
             has = f"{_above(error)} has the key {error.value!r}"
             return WrongArguments(f"{self.path}: {has}, which must be {error.must}.")
@@ -166,10 +160,7 @@ class Target:
         got = _shown(error.value, is_secret) if is_secret or is_shown else _a(error.value)
         return WrongArguments(f"{self.path}: {error.where}: expected {error.must}, got {got}.")
 
-    def _unsendable(
-        self, args: Sequence[Any], kwargs: Mapping[str, Any], error: Exception
-    ) -> WrongArguments:
-        """JSON cannot carry a value, or would change it."""
+    def _unsendable(self, args: Args, kwargs: Kwargs, error: Exception) -> WrongArguments:
         for name, value, parameter in self.plan.named_values(args, kwargs):
             if not (found := not_json(value, strictly=True)):
                 continue
@@ -201,8 +192,7 @@ class Target:
 def target(function: Callable[..., object]) -> Target:
     """The function as one that workers can run.
 
-    Raises NotImportable for a lambda, a function of `__main__` or one inside another; NotAllowed,
-    UnknownFunction or BrokenModule where its path is not a worker's to import.
+    Raises NotImportable, NotAllowed, UnknownFunction or BrokenModule where they cannot, or may not.
     """
     config = settings()
     try:
@@ -283,7 +273,6 @@ def _default(value: Any) -> Any:
 
 
 def _above(error: ValidationError) -> str:
-    """Where the object is that has a key which does not fit."""
     return ValidationError(None, "", error.path[:-1]).where
 
 

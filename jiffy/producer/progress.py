@@ -61,10 +61,7 @@ class Progress:
         self._next_write = 0.0
 
     def __call__(self, rows: Iterable[T], total: int | None = None, note: str = "") -> Iterator[T]:
-        """Yield each of `rows` and report how many are done.
-
-        `total` is the length of `rows` if it has one; without it only the count is reported.
-        """
+        """Yield each of `rows` and report how many are done, of `total` where that is known."""
         if total is None and isinstance(rows, Sized):
             total = len(rows)
         for done, row in enumerate(rows):
@@ -77,8 +74,7 @@ class Progress:
     def update(self, fraction: float | None, note: str = "") -> None:
         """Report that the job is at `fraction` (0 to 1; None: not known), and what it does now.
 
-        At most four a second are written, so it may be called as often as is convenient.
-        Raises InvalidValue for a fraction outside 0 to 1.
+        Call it as often as is convenient: four a second are written.  Raises InvalidValue.
         """
         if fraction is not None and not 0 <= fraction <= 1:
             raise InvalidValue("progress", fraction, "a fraction from 0 to 1, or None")

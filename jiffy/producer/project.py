@@ -31,10 +31,7 @@ def hooks(reference: str | None) -> Any:
 
 
 def schedule(reference: str | None) -> Any:
-    """SCHEDULE, as `reference` names it; without one that of `scheduler.py`.
-
-    Raises WrongArguments if there is none.
-    """
+    """SCHEDULE, as `reference` names it; without one that of `scheduler.py`."""
     if reference:
         return named("SCHEDULE", reference)
     if not has_schedule():
@@ -70,10 +67,7 @@ def app(make: Callable[[Any], Any]) -> Any:
 
 
 def named(name: str, reference: str) -> Any:
-    """The object that `reference` names; an error calls it `name`.
-
-    Raises InvalidValue if there is none, and BrokenModule if its module fails as it is imported.
-    """
+    """The object that `reference` names; an error calls it `name`."""
     if not is_reference(reference):
         raise InvalidValue(name, reference, f"a module and a name in it, such as shop.jobs:{name}")
     module_name, _, attribute = reference.partition(":")
@@ -86,10 +80,7 @@ def named(name: str, reference: str) -> Any:
 
 
 def _has(module_name: str, sign: str) -> bool:
-    """Whether the project has a file of that name, with `sign` in its text.
-
-    Without that it is another program's, and is not even imported.
-    """
+    """Whether it is the project's, not another program's, which is not even imported."""
     if module_name in sys.modules:
         file = getattr(sys.modules[module_name], "__file__", None)
     else:

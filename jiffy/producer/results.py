@@ -40,10 +40,7 @@ def wait(job: Job, timeout: clock.Duration | None = None) -> Any:
 
 
 def wait_all(jobs: Iterable[Job], timeout: clock.Duration | None = None) -> list[Any]:
-    """Block until all `jobs` have ended; return what they returned, in order.
-
-    Raises what `wait` does as soon as it sees that one of them failed; the others go on.
-    """
+    """Block until all have ended; return what they returned, in order.  Raises what `wait` does."""
     limit_s = None if timeout is None else clock.seconds(timeout, "timeout")
     deadline = None if limit_s is None else clock.monotonic() + limit_s
     coming, values = iter(jobs), list[Any]()
@@ -64,10 +61,7 @@ def follow(
     timeout_s: float | None = None,
     on_progress: Callable[[progress.State], None] | None = None,
 ) -> "Ending | None":
-    """Block until `job` has ended and return its ending; None after `timeout_s`.
-
-    `on_progress` is called with the job's progress meanwhile.
-    """
+    """Block until `job` has ended; return its ending, None after `timeout_s`."""
     watch, block_ms = Watch([job]), None if on_progress is None else _SHOW_EVERY_MS
     deadline = None if timeout_s is None else clock.monotonic() + timeout_s
     while not (ended := watch.look(deadline, block_ms)):
@@ -108,11 +102,7 @@ def obstacle(job: Job) -> str:
 
 @dataclass(frozen=True)
 class Ending:
-    """How a job ended; what it returned or raised is decoded when it is read.
-
-    `is_gone`: there is no such job (any more), so nothing is known; RQ deletes what finished with
-    result_ttl=0.
-    """
+    """How a job ended; `is_gone`: there is no such job, so its outcome is unknown."""
 
     status: JobStatus
     is_gone: bool = False
@@ -172,10 +162,7 @@ class Watch:
         return ended
 
     def _read(self, block_ms: int) -> tuple[list[Any], dict[str, tuple[bytes, dict[bytes, bytes]]]]:
-        """The jobs' statuses and reasons, and the newest entry of each stream, in one round trip.
-
-        Redis reads the statuses first, then waits for an entry.
-        """
+        """The statuses and reasons, then the newest entry of each stream, in one round trip."""
         ids = list(self._jobs)
         since = [self._seen.get(job_id, b"0-0") for job_id in ids]
         streams = [keys.results(job_id) for job_id in ids]
@@ -238,7 +225,6 @@ def _keeps_nothing(job: Job) -> bool:
 
 
 def _raise_still_running(job: Job, limit_s: float) -> None:
-    """Raise StillRunning; but not for a job that has ended since the last look."""
     try:
         status = job.get_status()
     except InvalidJobOperation:  # it is gone

@@ -74,10 +74,7 @@ class Retry(rq.Retry):
 
 
 def read(name: str, value: Any) -> rq.Retry:
-    """A Retry, how many times, or a dict of Retry's arguments; `name` is what errors call it.
-
-    Raises InvalidValue.
-    """
+    """A Retry, how many times, or a dict of Retry's arguments; `name` is what errors call it."""
     if isinstance(value, rq.Retry):
         return value
     if isinstance(value, dict):
@@ -122,10 +119,7 @@ class Rules:
 
 
 def spread(pause_s: float) -> float:
-    """Some time between half of a pause and the whole.
-
-    Never more than the pause, and never so little that growing pauses no longer grow.
-    """
+    """Between half of a pause and the whole: never so little that growing pauses do not grow."""
     return pause_s * random.uniform(0.5, 1)
 
 

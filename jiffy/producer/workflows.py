@@ -136,7 +136,6 @@ def _prepare(
 
 
 def _before(waiting: Prepared, one: Prepared) -> Prepared:
-    """The same as a part of the job that waits."""
     return one._replace(recipe=one.recipe.having({keys.JOIN_FIELD: waiting.job_id}))
 
 

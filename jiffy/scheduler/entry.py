@@ -216,10 +216,7 @@ class Entry:
 
 
 def read(lines: Iterable[object], where: str = "scheduler.py") -> list[Entry]:
-    """Check every line; return the entries.
-
-    Raises InvalidSchedule with all that is wrong, each with `where` it stands.
-    """
+    """Check every line; return the entries.  Raises InvalidSchedule with all that is wrong."""
     if not isinstance(lines, Iterable) or isinstance(lines, str | Mapping):
         what = f"a list, such as [every(...)]; it is a {type(lines).__name__}"
         raise InvalidSchedule([JiffyError(f"{where}: SCHEDULE must be {what}.")])
@@ -280,7 +277,6 @@ def shown(receiver: str | functions.Function) -> str:
 
 
 def _checked(line: object) -> Entry:
-    """Raises the JiffyError that says what is wrong with it."""
     if isinstance(line, list | tuple):
         raise JiffyError(f"it is a {type(line).__name__}; write *LIST to include its entries.")
     if not isinstance(line, Line):  # not shown: it may hold a password

@@ -19,10 +19,8 @@ _FIELDS = ("status", "started_at", "ended_at", keys.REASON_FIELD)
 
 
 def follow_up(redis: Redis, now: datetime) -> tuple[list[tuple[str, entries.Run]], bool]:
-    """Look at jobs of runs that may have ended; return those that have, each with its entry's id,
-    and whether more wait to be looked at.
-
-    Of several schedulers that do this at once, one returns a job.
+    """Look at jobs that may have ended; return those that have, each with its entry's id, and
+    whether more wait.  Of several schedulers that do this at once, one returns a job.
     """
     try:
         members = _members(redis, now)
@@ -56,13 +54,12 @@ def follow_up(redis: Redis, now: datetime) -> tuple[list[tuple[str, entries.Run]
 
 
 def _members(redis: Redis, now: datetime) -> list[tuple[str, str, str]]:
-    """The entry's id, the job's id and the line of the history, of each that is to be looked at."""
     found: Any = redis.zrangebyscore(keys.OPEN_TICKS, "-inf", now.timestamp(), 0, AT_A_TIME)
     return [tuple(raw.decode().split(" ", 2)) for raw in found]
 
 
 def _completed(line: str, job: list[bytes | None]) -> str | None:
-    """The line with how its job ended, "gone" if it was deleted; None if it has not ended."""
+    """The line with how its job ended; None if it has not."""
     status, started, ended, why = ((raw or b"").decode("utf-8", "replace") for raw in job)
     head, late_ms, _, _, reason = line.rsplit("|", 4)
     took_ms = ""

@@ -25,9 +25,8 @@ _SHORTEST_WAIT_S = 0.01  # to BLPOP, 0 is without end
 class Leader:
     """This process' claim to lead.
 
-    It also holds the lock of rq-scheduler: a stock `rqscheduler` would end at an entry that is
-    JSON, and enqueue others a second time.  With `keeps_stock_out` the lock stays when no scheduler
-    of ours runs any more.
+    It also holds rq-scheduler's lock: a stock `rqscheduler` would end at an entry that is JSON, and
+    enqueue others twice.  With `keeps_stock_out` the lock outlives the last scheduler of ours.
     """
 
     def __init__(self, redis: Redis, *, keeps_stock_out: bool = False) -> None:
@@ -53,10 +52,7 @@ class Leader:
         return True
 
     def doubt(self) -> None:
-        """Try to take the lead at the next `leads`, whatever was known: Redis was away, or is full.
-
-        A full one renews a lease, but refuses to write one; so it soon shows that none leads.
-        """
+        """Take the lead anew: a full Redis renews a lease, but would write none."""
         self._renewed_at, self._is_doubted = -LEASE_S, True
 
     def stand_by(self) -> None:

@@ -71,10 +71,9 @@ def run(schedule: Schedule, redis: Redis) -> None:
 
 @contextmanager
 def until_stopped() -> Iterator[None]:
-    """Go on until SIGTERM or SIGINT; what the block does then must be done in half a second.
+    """Go on until SIGTERM or SIGINT; what is done then must be done in half a second.
 
-    The signal raises an exception in the middle of whatever is under way: each step is one script,
-    so any moment will do, and a Redis that does not answer is not waited for.
+    The signal raises an exception amid whatever is under way: each step is one script.
     """
     received: list[int] = []
 
@@ -149,7 +148,6 @@ class Loop:
             self._front = front
 
     def _can_lead(self) -> bool:
-        """Whether this schedule is in force, or can be put so: no newer one is."""
         is_in_force = self._schedule.is_in_force()
         if is_in_force is False:
             if self.leader.is_held:

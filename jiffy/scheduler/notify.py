@@ -38,7 +38,7 @@ _Message = tuple[str, str, Callable[[], object]]  # entry, receiver as it is sho
 
 
 class Notifier:
-    """Sends in the background, the messages of an entry in order, beginning with `start`.
+    """Sends in the background from `start` on, the messages of an entry in order.
 
     The failures of a receiver are logged once, until something reaches it.
     """
@@ -107,7 +107,6 @@ class Notifier:
 
 
 def _try_to(send: Callable[[], object]) -> str | None:
-    """Send it, with pauses; why that has failed, or None."""
     for pause_s in (*_PAUSES_S, None):
         try:
             send()
@@ -126,7 +125,6 @@ def _enqueue(function: functions.Function, job_id: str, arguments: Sequence[str]
 
 
 def _request(url: str, body: object = None) -> None:
-    """GET the URL, or POST `body` as JSON.  Raises OSError unless the answer is a good one."""
     headers = {"User-Agent": f"jiffy/{jiffy.__version__}", "Content-Type": "application/json"}
     data = None if body is None else json.dumps(body).encode()
     try:

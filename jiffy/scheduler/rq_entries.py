@@ -152,7 +152,6 @@ def next_time(
 
     Mirrors rq_scheduler.Scheduler.enqueue_job, except that intervals count from `slot`, so they do
     not drift, and that the next time of a cron string always lies ahead.
-    Raises what reading an odd meta may raise.
     """
     dumps: Callable[[object], bytes] = lambda meta: json.dumps(meta).encode()  # noqa: E731
     try:
@@ -186,7 +185,5 @@ def _next_of_cron(text: str, now: datetime) -> datetime | None:
 
 
 class _Plain(pickle.Unpickler):
-    """Reads numbers, strings, lists and dicts; refuses a class or a function."""
-
     def find_class(self, module: str, name: str) -> NoReturn:
         raise pickle.UnpicklingError(f"it holds a {module}.{name}")

@@ -44,10 +44,7 @@ T = TypeVar("T")
 
 
 class Made(NamedTuple):
-    """What is planned for a slot, then what was done.
-
-    Slots that were missed together are one, for the first of them; `slots` counts them.
-    """
+    """What is planned for a slot, then what was done; `slots` that were missed together are one."""
 
     entry: Entry
     slot: datetime
@@ -115,10 +112,9 @@ class Schedule:
         return False if self.since and since > self.since.timestamp() else None
 
     def declare(self, now: datetime | None = None) -> Counter[str]:
-        """Put this schedule in force at `now`: make Redis what it says, where that differs.
+        """Put this schedule in force: make Redis what it says, where that differs.
 
-        Returns how many entries are new, changed, same and gone, and how many were over before they
-        began.  Entries that were made through rq-scheduler's API are left alone.
+        Returns how many entries are new, changed, same, gone, and over before they began.
         """
         redis, now = self._redis, now or self.look().now
         self.since = self.since or now
@@ -139,10 +135,7 @@ class Schedule:
         return counts
 
     def enqueue_due(self, now: datetime) -> list[Made] | None:
-        """Enqueue what is due at `now`; return also what was skipped and what was missed.
-
-        None if another schedule is in force.
-        """
+        """Enqueue what is due, and return what was done; None if another schedule is in force."""
         due_s = now.timestamp()
         due = [entry_id for entry_id, coming_s in self._coming.items() if coming_s <= due_s]
         done: list[Made] = []
@@ -228,7 +221,6 @@ class Schedule:
             self._coming[entry.id] = entry.due(coming).timestamp()
 
     def _note_broken(self, entry: Entry, reason: str, now: datetime) -> None:
-        """Try it again later; the others go on."""
         if self._broken.get(entry.id) != reason:
             log.event("entry.broken", logging.ERROR, entry=entry.id, reason=reason)
             self.notifier.report(entry, now, now, f"broken: {reason}")
@@ -242,8 +234,6 @@ def _parts(whole: Sequence[T]) -> Iterable[Sequence[T]]:
 
 
 class _Plan(NamedTuple):
-    """What to do about an entry's due slots, as far as that is known without Redis."""
-
     entry: Entry
     last: datetime  # slot that is accounted for
     coming: datetime | None
@@ -275,7 +265,6 @@ def _missed(entry: Entry, slot: datetime, reason: str) -> Made:
 
 
 def _plan(entry: Entry, last: datetime, now: datetime) -> _Plan:
-    """Plan the slots after `last` that are due at `now`."""
     slots, coming = _due(entry, last, now)
     runs = []
     for slot in slots[-(MOST_MISSED if entry.missed == "all" else 1) :]:
@@ -375,7 +364,6 @@ def wake(redis: Any) -> None:
 
 
 def _gone(redis: Redis, kept: Collection[str]) -> dict[str, str]:
-    """The ids of the entries in Redis that are not `kept`, each with its name."""
     with redis.pipeline(transaction=False) as pipe:
         pipe.smembers(keys.DECLARED)
         [members] = answers(pipe)
