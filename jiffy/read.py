@@ -64,6 +64,7 @@ _MAY_BE_LARGE = ("data", "description", "meta", keys.LOG_FIELD)
 WORKER_FIELDS = (
     "state", ":executions", "current_job", "queues", "hostname", "pid", "birth", "last_heartbeat",
     "successful_job_count", "failed_job_count", "total_working_time", "version",
+    keys.RELEASE_FIELD, keys.DYNO_FIELD, keys.MEMORY_FIELD, keys.QUIET_FIELD,
 )  # fmt: skip
 # In which states it is true what the hash says; in others it is left over from an earlier one.
 _HAS_PROGRESS = ("started", "failed", "stopped")
@@ -381,6 +382,12 @@ class WorkerView:
     failed: int
     worked_s: float
     version: str  # of RQ
+    # Only our workers write these
+    release: str
+    dyno: str
+    memory_bytes: int
+    is_quiet: bool  # it starts no jobs until it is resumed
+    is_ours: bool
     problems: tuple[str, ...]
 
     @property
@@ -1013,5 +1020,10 @@ def _worker(key: str, read: _Fields) -> WorkerView:
         failed=read("failed_job_count", number, None) or 0,
         worked_s=read("total_working_time", decimal, 0.0),
         version=read("version", line, ""),
+        release=read(keys.RELEASE_FIELD, line, ""),
+        dyno=read(keys.DYNO_FIELD, line, ""),
+        memory_bytes=read(keys.MEMORY_FIELD, number, None) or 0,
+        is_quiet=read(keys.QUIET_FIELD, line, "") == "yes",
+        is_ours=read(keys.MEMORY_FIELD, line, "") != "",
         problems=tuple(read.problems),
     )

@@ -1,18 +1,19 @@
 -- Renew the leases of one supervisor's workers, and of all that they hold, in RQ's registries too.
 -- KEYS: leases
--- ARGV: lease in s, for how many s RQ is to know of an idle worker, then the workers' names
+-- ARGV: lease in s, for how many s RQ is to know of an idle worker, then for each worker: its name, its memory in bytes,
+--       whether it is quiet ('yes' or '')
 -- Returns the names whose lease was gone: others may be running their jobs by now
 --include lib
 even_if_full()
 local gone = {}
-for i = 3, #ARGV do
+for i = 3, #ARGV, 3 do
   local worker = ARGV[i]
   if not call('ZSCORE', KEYS[1], worker) then gone[#gone + 1] = worker end
   call('ZADD', KEYS[1], NOW + ARGV[1], worker)
   local key, executions = RQ .. 'worker:' .. worker, RQ .. 'worker:' .. worker .. ':executions'
   local all_held = held_by(worker)
   local ttl_s = #all_held > 0 and 90 or ARGV[2]
-  try('HSET', key, 'last_heartbeat', date())
+  try('HSET', key, 'last_heartbeat', date(), 'jiffy:memory', ARGV[i + 1], 'jiffy:quiet', ARGV[i + 2])
   call('EXPIRE', key, ttl_s)
   call('EXPIRE', executions, ttl_s)
   for _, held in ipairs(all_held) do

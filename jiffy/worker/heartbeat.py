@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 from redis import Redis
 from redis.exceptions import OutOfMemoryError, ResponseError
@@ -9,7 +10,7 @@ from rq import worker_registration
 from rq.defaults import DEFAULT_WORKER_TTL
 from rq.worker import WorkerStatus
 
-from jiffy import keys
+from jiffy import keys, system
 from jiffy.redis_io import Link
 from jiffy.settings import settings
 from jiffy.worker.claim import LEASE_S
@@ -38,14 +39,18 @@ class Heartbeat:
             with self._showing(slot):
                 slot.face.register_birth()
                 slot.face.set_state(WorkerStatus.STARTED)
-                self._redis.hset(slot.face.key, keys.RELEASE_FIELD, settings().this_release)
+                self._redis.hset(slot.face.key, mapping=_place())
         self.renew()
 
     def renew(self) -> None:
         """Renew all leases in one round trip.  Raises redis-py's errors."""
         if not self._slots:
             return
-        arguments = [LEASE_S, DEFAULT_WORKER_TTL + 60, *self._slots]
+        arguments: list[str | float] = [LEASE_S, DEFAULT_WORKER_TTL + 60]
+        for name, slot in self._slots.items():
+            # Elsewhere, each is a process of `ps`.
+            memory = system.memory_bytes(slot.board.fork or slot.pid) if system.IS_LINUX else 0
+            arguments += [name, memory, "yes" if slot.is_quiet else ""]
         gone = self._link.run("heartbeat", [keys.LEASES], arguments)
         for name in gone:
             self._on_lost(self._slots[name.decode()])
@@ -68,7 +73,7 @@ class Heartbeat:
     def _show(self, slot: Slot) -> None:
         with self._showing(slot), self._redis.pipeline() as pipeline:
             pipeline.hset(slot.face.key, mapping=slot.face.serialize())
-            pipeline.hset(slot.face.key, keys.RELEASE_FIELD, settings().this_release)
+            pipeline.hset(slot.face.key, mapping=_place())
             worker_registration.register(slot.face, pipeline)
             pipeline.execute()
 
@@ -82,3 +87,8 @@ class Heartbeat:
             if not isinstance(error, OutOfMemoryError) and "WRONGTYPE" not in str(error):
                 raise
             self._unknown.add(slot.name)
+
+
+def _place() -> dict[Any, str]:
+    config = settings()
+    return {keys.RELEASE_FIELD: config.this_release, keys.DYNO_FIELD: config.dyno or ""}

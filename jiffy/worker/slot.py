@@ -224,6 +224,7 @@ class Slot:
     starts_at: float = 0
     death: Death | None = None  # why the supervisor is having it killed
     must_leave: bool = False  # it is not started again
+    is_quiet: bool = False  # it is not started until a command says so; its worker stays
     is_recycled: bool = False  # it ends between two jobs and is started again
     released: int = -1  # the batch of which the rest was requeued
     left_rows: str = ""  # outcomes that a dead child has left

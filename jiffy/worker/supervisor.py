@@ -135,11 +135,14 @@ class Supervisor:
                 self._try(lambda slot=slot: self._release(slot))  # type: ignore[misc]
         log.event("worker.reloaded", pid=os.getpid())
 
-    def retire(self, slot: Slot) -> None:
-        """Let this child end after the job that it runs; the rest of its batch goes back now."""
-        slot.must_leave = True
+    def retire(self, slot: Slot, *, stays: bool = False) -> None:
+        """Let this child end after the job that it runs; the rest of its batch goes back now.
+
+        With `stays`, its worker is only quiet: it is still shown, and can be resumed.
+        """
+        slot.is_quiet, slot.must_leave = stays, slot.must_leave or not stays
         if slot.pid:
-            slot.end_soon()
+            slot.renew()
             if slot.board.running is not None:
                 self._try(slot.note_stop)
                 self._release(slot)
@@ -222,7 +225,7 @@ class Supervisor:
         if slot.must_leave:
             self._heartbeat.give_up(slot)
             self._slots.remove(slot)
-        elif clock.monotonic() >= slot.starts_at:
+        elif not slot.is_quiet and clock.monotonic() >= slot.starts_at:
             slot.starts_at = clock.monotonic() + RESTART_AFTER_S  # should the fork fail
             slot.start()
             self._redis.hset(slot.face.key, "pid", slot.pid)
@@ -277,7 +280,7 @@ class Supervisor:
 class Commands:
     """Hears the commands for all workers of one supervisor, on one connection."""
 
-    def __init__(self, redis: Redis, slots: Sequence[Slot], retire: Callable[[Slot], None]) -> None:
+    def __init__(self, redis: Redis, slots: Sequence[Slot], retire: Callable[..., None]) -> None:
         self._redis, self._retire = redis, retire
         self._slots = {PUBSUB_CHANNEL_TEMPLATE % slot.name: slot for slot in slots}
         self._pubsub = redis.pubsub(ignore_subscribe_messages=True)
@@ -320,8 +323,10 @@ class Commands:
             self._stop(slot, payload)
         elif command == "kill-horse" and slot.board.running is not None:
             slot.kill(Verdict.FAIL, "killed by the command kill-horse")
-        elif command == "shutdown":
-            self._retire(slot)
+        elif command in ("shutdown", "quiet"):
+            self._retire(slot, stays=command == "quiet")
+        elif command == "resume":
+            slot.is_quiet = False
 
     def _stop(self, slot: Slot, payload: Mapping[str, Any]) -> None:
         running, job_id = slot.board.running, payload.get("job_id")

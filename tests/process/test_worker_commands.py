@@ -3,6 +3,7 @@
 import pytest
 from rq import Callback
 from rq.command import (
+    send_command,
     send_kill_horse_command,
     send_shutdown_command,
     send_stop_execution_command,
@@ -95,6 +96,21 @@ def test_one_of_two_workers_is_shut_down_and_the_other_works_on(start_worker, re
     until_over(worker, redis, "default-0")
 
     assert worker.process.poll() is None
+
+
+def test_a_quiet_worker_finishes_its_job_and_stays_until_it_is_resumed(worker, redis):
+    name = worker_names(redis)[0]
+    send_command(redis, name, "quiet")
+    worker.until_logged("command.received")
+    let_go_on(redis, "a")
+    worker.until(lambda: not worker.children())
+    before = status(redis), queued(redis, "low")
+    worker.until(lambda: redis.hget(keys.worker(name), keys.QUIET_FIELD) == b"yes")
+    send_command(redis, name, "resume")
+    until_said(worker, redis, "next")
+
+    assert before == ("finished", ["low-0"])
+    worker.until(lambda: int(redis.hget(keys.worker(name), keys.MEMORY_FIELD)) > 1 << 20)
 
 
 @pytest.mark.parametrize(

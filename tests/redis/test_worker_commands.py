@@ -54,7 +54,7 @@ def slot(redis):
 def heard(redis, slot):
     """Hears for a supervisor: `heard(fact)` until a message has made that true."""
     retired = []
-    commands = Commands(redis, [slot], lambda slot: retired.append(slot.name))
+    commands = Commands(redis, [slot], lambda slot, stays: retired.append(slot.name))
 
     def hear():
         with suppress(RedisError):  # a supervisor tries again, too

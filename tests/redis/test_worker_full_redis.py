@@ -62,7 +62,7 @@ def test_a_worker_in_a_full_redis_gives_back_renews_recovers_and_moves(redis, fi
     redis.delete(keys.queue("default"))
     fill()
     heard = worker.claim(2).jobs
-    Link(redis).run("heartbeat", [keys.LEASES], [10, 480, "worker-1"])
+    Link(redis).run("heartbeat", [keys.LEASES], [10, 480, "worker-1", 0, ""])
     Link(redis).run("due", [keys.queue("default")], [1000, 180])
     finish(redis, heard[0], "requeued")
     recovery(redis).recover(

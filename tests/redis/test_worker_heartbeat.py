@@ -11,7 +11,8 @@ from tests.support.worker_support import WIP, claim, enqueue, face, finish, trac
 
 def renew(redis, *names):
     """Renew the leases of workers; return those whose lease was gone."""
-    return Link(redis).run("heartbeat", [keys.LEASES], [10, 480, *names])
+    workers = [one for name in names for one in (name, 1 << 20, "")]
+    return Link(redis).run("heartbeat", [keys.LEASES], [10, 480, *workers])
 
 
 @pytest.fixture

@@ -244,7 +244,7 @@ STEPS = {
     ),
     "recover from a vanished one": lambda redis, held: recover(redis, held, is_gone=True),
     "heartbeat": lambda redis, _: Link(redis).run(
-        "heartbeat", [keys.LEASES], [10, 480, "worker-1", "worker-2"]
+        "heartbeat", [keys.LEASES], [10, 480, "worker-1", 0, "", "worker-2", 0, ""]
     ),
     "due": lambda redis, _: Link(redis).run(
         "due", [keys.queue("default"), keys.queue("more")], [1000, 180]

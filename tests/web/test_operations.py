@@ -108,8 +108,14 @@ def test_a_worker_shows_its_job_against_its_limit_and_a_late_heartbeat(client, p
     plant("now", status="started", timeout=100, started_at=started)
     plant_worker("w1", state="busy", runs="now", last_heartbeat=started, hostname="web", pid=7)
     plant_worker("w2", last_heartbeat=utcformat(clock.from_wall(clock.wall() - 999)))
+    ours = {"dyno": "worker.3", "release": "4f2a" * 10, "memory": 93 << 20, "quiet": "yes"}
+    plant_worker("w3", **{f"jiffy:{name}": value for name, value in ours.items()})
     text = client.get("/workers").text
 
+    assert "w3 quiet worker.3 · 4f2a4f2a4f2…" in words(text)
+    assert "93 MB" in text
+    assert 'action="/workers/w3/resume"' in text
+    assert "/quiet" not in text  # w1 and w2 are not Jiffy's: they do not know that
     assert "1m30s of 1m40s" in words(text)
     assert text.count('class="number bad"') == 1
 
@@ -122,12 +128,14 @@ def test_a_worker_and_its_job_can_be_stopped(client, redis, plant, plant_worker)
         pubsub.get_message(timeout=5)
         answers = [
             post(client, "/workers/stop-job", job="now"),
+            post(client, "/workers/w1/quiet"),
+            post(client, "/workers/w1/resume"),
             post(client, "/workers/w1/stop"),
         ]
         heard = [json.loads(pubsub.get_message(timeout=5)["data"]) for _ in answers]
 
-    assert [answer.status_code for answer in answers] == [303, 303]
-    assert [one["command"] for one in heard] == ["stop-job", "shutdown"]
+    assert [answer.status_code for answer in answers] == [303] * 4
+    assert [one["command"] for one in heard] == ["stop-job", "quiet", "resume", "shutdown"]
     assert "Asked w1 to stop" in client.get("/workers").text
     assert post(client, "/workers/gone/stop").status_code == 404
     assert client.get("/workers/w1/stop").status_code == 405

@@ -85,6 +85,14 @@ def busy(plant, plant_worker, leader, redis, declare):
             queues="default,reports",
             pid=10 + number,
             successful_job_count=1234,
+            failed_job_count=number * 3,
+            total_working_time=2.5e8,
+            **{
+                "jiffy:release": "4f2a91c07d" * 4,
+                "jiffy:dyno": f"worker.{number}",
+                "jiffy:memory": (61 + 17 * number) << 20,
+                "jiffy:quiet": "yes" if number == 2 else "",
+            },
         )
     for number in range(60):
         done = {"started_at": ago(100 + number), "ended_at": ago(99 + number)}

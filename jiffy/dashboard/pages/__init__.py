@@ -67,6 +67,15 @@ def count(number: int) -> str:
     return f"{number:,}"
 
 
+def size(size_bytes: float) -> str:
+    """1536 -> "1.5 kB"."""
+    for unit in ("B", "kB", "MB"):
+        if size_bytes < 1024:
+            return f"{size_bytes:.3g} {unit}"
+        size_bytes /= 1024
+    return f"{size_bytes:.3g} GB"
+
+
 def first_shown(total: int) -> int:
     """From where on a page of a list shows its rows: `?from=`, where that is one."""
     first = request.args.get("from", "0")
@@ -82,4 +91,5 @@ FILTERS = {
     "utc": utc,
     "pretty": pretty,
     "percent": percent,
+    "size": size,
 }

@@ -11,6 +11,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from jiffy import clock, read, redis_io
+from jiffy.dashboard.pages import size
 from jiffy.producer.masking import MASK, is_secret
 from jiffy.settings import Settings, settings, without_password
 
@@ -47,12 +48,12 @@ class Redises:
         policy = info.get("maxmemory_policy") or config.get("maxmemory-policy", "")
         evicts = most and policy and policy != "noeviction"
         kept = _persistence(info, self.config)
-        hit_most = f"{_size(used)} of {_size(most)} ({used / most:.0%})" if most else _size(used)
+        hit_most = f"{size(used)} of {size(most)} ({used / most:.0%})" if most else size(used)
         loses = "a restart of Redis loses every job: set appendonly yes"
         return [
             ("Version", _version(info), ""),
             ("Running for", clock.in_words(info.get("uptime_in_seconds", 0)), ""),
-            ("Memory", f"{hit_most}, at most {_size(info.get('used_memory_peak', 0))} so far",
+            ("Memory", f"{hit_most}, at most {size(info.get('used_memory_peak', 0))} so far",
              "memory is nearly full" if most and used > 0.9 * most else ""),
             ("Eviction", policy or "unknown",
              "jobs are lost when the memory is full: set maxmemory-policy noeviction"
@@ -135,12 +136,3 @@ def _settings(config: Settings) -> list[tuple[str, str, bool]]:
 
 def _of(count: int, most: Any) -> str:
     return f"{count:,} of {int(most):,}" if most else f"{count:,}"
-
-
-def _size(size_bytes: float) -> str:
-    """1536 -> "1.5 kB"."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if size_bytes < 1024 or unit == "GB":
-            return f"{size_bytes:.3g} {unit}"
-        size_bytes /= 1024
-    raise AssertionError

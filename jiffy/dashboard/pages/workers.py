@@ -1,7 +1,7 @@
 """Workers: where they are, what they run, and how to stop one."""
 
 from flask import Blueprint, abort, flash, redirect, render_template, request, url_for
-from rq.command import send_shutdown_command
+from rq.command import send_command
 from werkzeug.wrappers import Response
 
 from jiffy import actions, keys, read, redis_io
@@ -25,12 +25,18 @@ def workers() -> str:
 @page.post("/workers/<name>/stop")
 def stop(name: str) -> Response:
     """Let a worker finish its job, and end."""
-    redis = redis_io.shared()
-    if not redis.exists(keys.worker(name)):
-        abort(404, f"There is no worker {name!r}: it has stopped already.")
-    send_shutdown_command(redis, name)
-    flash(f"Asked {name} to stop: it finishes its job first.")
-    return redirect(url_for("workers.workers"), 303)
+    return _command(name, "shutdown", f"Asked {name} to stop: it finishes its job first.")
+
+
+@page.post("/workers/<name>/quiet")
+def quiet(name: str) -> Response:
+    """Let a worker finish its job, and start none until it is resumed; it stays in the list."""
+    return _command(name, "quiet", f"Asked {name} to finish its job and to start no other.")
+
+
+@page.post("/workers/<name>/resume")
+def resume(name: str) -> Response:
+    return _command(name, "resume", f"Asked {name} to start jobs again.")
 
 
 @page.post("/workers/stop-job")
@@ -39,4 +45,13 @@ def stop_job() -> Response:
     job_id = request.form.get("job", "")
     actions.stop(job_id)
     flash(f"Asked the worker to stop job {job_id}.")
+    return redirect(url_for("workers.workers"), 303)
+
+
+def _command(name: str, command: str, words: str) -> Response:
+    redis = redis_io.shared()
+    if not redis.exists(keys.worker(name)):
+        abort(404, f"There is no worker {name!r}: it has stopped already.")
+    send_command(redis, name, command)
+    flash(words)
     return redirect(url_for("workers.workers"), 303)
