@@ -48,14 +48,20 @@ def in_calendar(moment: datetime, name: str) -> datetime:
 
 
 def rq_text(wall_s: float) -> str:
-    """As rq.utils.utcformat writes a moment, in a quarter of the time: a job has two of them."""
-    whole_s, microseconds = divmod(round(wall_s * 1e6), 1_000_000)
-    return f"{_second_text(whole_s)}.{microseconds:06d}Z"
+    """As rq.utils.utcformat writes a moment."""
+    return rq_texts(wall_s)[0]
+
+
+def rq_texts(wall_s: float) -> tuple[str, str]:
+    """The same, and the seconds in digits, in a sixth of the time: a job has two moments."""
+    digits = f"{round(wall_s * 1e6):07d}"
+    whole_s, rest = digits[:-6], digits[-6:]
+    return f"{_second_text(whole_s)}.{rest}Z", f"{whole_s}.{rest}"
 
 
 @lru_cache(maxsize=64)
-def _second_text(whole_s: int) -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(whole_s))
+def _second_text(whole_s: str) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(int(whole_s)))
 
 
 def rq_seconds(raw: bytes) -> float | None:

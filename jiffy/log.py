@@ -9,7 +9,7 @@ import os
 import select
 import sys
 import time
-from functools import lru_cache
+from collections.abc import Mapping
 
 from jiffy import clock
 
@@ -79,8 +79,9 @@ def quieten(*loggers: str) -> None:
 def job(name: str, **fields: object) -> None:
     """Log how a job ended, cheaply: there may be thousands a second.  `flush` writes the lines."""
     if logger.isEnabledFor(logging.INFO):
-        pairs = [_pair(key, str(value)) for key, value in fields.items()]
-        _lines.append(" ".join([name, *pairs]))
+        line = " ".join([name, *[f"{key}={value}" for key, value in fields.items()]])
+        is_plain = line.isprintable() and line.count(" ") == len(fields) and "= " not in line
+        _lines.append(line if is_plain and line[-1] != "=" else _line(name, fields))
 
 
 def flush() -> None:
@@ -95,12 +96,13 @@ def flush() -> None:
 def event(name: str, level: int = logging.INFO, /, **fields: object) -> None:
     """Log `noun.verb field=value ...`; a value with white space is quoted."""
     if logger.isEnabledFor(level):
-        pairs = [_pair(key, str(value)) for key, value in fields.items()]
-        logger.log(level, "%s", " ".join([name, *pairs]))
+        logger.log(level, "%s", _line(name, fields))
 
 
-@lru_cache(maxsize=1000)
-def _pair(name: str, text: str) -> str:
-    # What is not printable (also a lone surrogate) cannot be written, or could forge a line.
-    is_plain = text.isprintable() and text and " " not in text
-    return f"{name}={text}" if is_plain else f"{name}={text!r}"
+def _line(name: str, fields: Mapping[str, object]) -> str:
+    for key, value in fields.items():
+        text = str(value)
+        # What is not printable (also a lone surrogate) cannot be written, or could forge a line.
+        is_plain = text.isprintable() and text and " " not in text
+        name += f" {key}={text}" if is_plain else f" {key}={text!r}"
+    return name

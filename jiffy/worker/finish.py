@@ -32,7 +32,7 @@ DETAILS = (
 )  # fmt: skip
 _MOST_REASON = 4000  # characters
 _LONGEST_NAME = 300  # characters of a function
-_NONE = 0
+_NONE, _SUCCESSFUL = 0, Result.Type.SUCCESSFUL.value
 # A job whose result is not kept is kept for that long, until its webhooks are sent.
 _FOR_WEBHOOKS_S = 60
 
@@ -149,13 +149,15 @@ def row(outcome: Outcome) -> str:
     waited = -1 if enqueued_s is None else history.bucket(started_s - enqueued_s)
     ran = history.bucket(outcome.ended_s - started_s)
     group = _group(status, waited, ran, outcome.func_name)
+    started, started_digits = clock.rq_texts(started_s)
+    ended, ended_digits = clock.rq_texts(outcome.ended_s)
     result = "false" if packed is None else f'"{b64encode(packed).decode()}"'
     return (
         f"[{_quoted(job.queue)},{_quoted(job.job_id)},"
         f'{_quoted(job.execution)},"{status}",'
-        f'"{clock.rq_text(outcome.started_s)}","{clock.rq_text(outcome.ended_s)}",'
-        # As strings: Valkey's Lua writes a number like these as 1.7e+9.
-        f'"{outcome.started_s!r}","{outcome.ended_s!r}",{ttl_s},{kind},{group},{result}'
+        # All as strings: Valkey's Lua writes a number of seconds as 1.7e+9.
+        f'"{started}","{ended}","{started_digits}","{ended_digits}",'
+        f"{ttl_s},{kind},{group},{result}"
         f"{',' + json.dumps(more) if more else ''}]"
     )
 
@@ -181,8 +183,9 @@ _Plan = tuple[str, int, int, bytes | None, dict[str, Any]]
 
 
 def _finished(outcome: Outcome) -> _Plan:
-    details, more, ttl_s = outcome.details, dict[str, Any](), outcome.job.result_ttl_s
-    kind = _NONE if ttl_s == 0 else Result.Type.SUCCESSFUL.value
+    more: dict[str, Any] = {}
+    details, ttl_s = outcome.details, outcome.job.result_ttl_s
+    kind = _NONE if ttl_s == 0 else _SUCCESSFUL
     if details is NO_DETAILS:
         return "finished", ttl_s, kind, outcome.value, more
     if details.raw(keys.JOIN_FIELD):

@@ -4,6 +4,7 @@ A name becomes a function only if it is under JOBS_MODULES, whichever of RQ's me
 and nothing is unpickled unless SERIALIZERS allows it.
 """
 
+import json
 import zlib
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -55,6 +56,21 @@ def loads_json(data: bytes) -> Any:
         return msgspec.json.decode(data)
     except (msgspec.MsgspecError, RecursionError):  # NaN, a lone surrogate: only Python reads those
         return JSONSerializer.loads(data)
+
+
+def dumps_json(value: Any) -> bytes:
+    """What RQ's JSONSerializer writes, in a fifth of the time for what is small."""
+    return "".join(_json_pieces(value, 0)).encode()
+
+
+def _refused(value: object) -> None:
+    raise TypeError(f"Object of type {type(value).__name__} is not JSON serializable")
+
+
+# json.dumps makes one of these at each call.  It does not look for circles, but for their depth.
+_json_pieces: Any = json.encoder.c_make_encoder(  # type: ignore[attr-defined]
+    None, _refused, json.encoder.encode_basestring_ascii, None, ": ", ", ", False, False, True
+)
 
 
 def function(path: str, modules: tuple[str, ...]) -> functions.Function:

@@ -40,11 +40,11 @@ _MOST_CONNECTIONS = 8
 # What is about to end (a thread that was not joined) is waited for, before it counts as left.
 _LOOKS, _PAUSE_S = 3, 0.01
 # The handlers that jobs change; a full look reads the others, too.
-_SIGNALS = [
+_SIGNALS = [*map(int, (
     signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGPIPE, signal.SIGUSR1, signal.SIGUSR2,
     signal.SIGALRM, signal.SIGVTALRM, signal.SIGPROF, signal.SIGTERM, signal.SIGCHLD,
     system.SPARE_SIGNAL,
-]  # fmt: skip
+))]  # fmt: skip
 _VALID = signal.valid_signals()
 _ALL_LIMITS = {value for name, value in vars(resource).items() if name.startswith("RLIMIT_")}
 # Those that are read after each job, where a job may have changed one.

@@ -17,7 +17,7 @@ from typing import Any
 import rq
 from rq.exceptions import DeserializationError
 from rq.job import Job
-from rq.serializers import DefaultSerializer, JSONSerializer
+from rq.serializers import DefaultSerializer
 from rq.timeouts import JobTimeoutException
 from rq.worker import BaseWorker
 
@@ -105,12 +105,11 @@ class Runner:
                 "This job's data in Redis is incomplete or invalid: it cannot be run."
             )
         data = guarded.inflated(job.data)
-        if not self._unpickles and guarded.is_pickled(data):
+        is_pickled = guarded.is_pickled(data)
+        if is_pickled and not self._unpickles:
             raise DeserializationError(guarded.PICKLED)
         try:
-            serializer = self._serializer_of(data)
-            is_json = serializer is JSONSerializer
-            call = guarded.loads_json(data) if is_json else serializer.loads(data)
+            call = DefaultSerializer.loads(data) if is_pickled else guarded.loads_json(data)
             name, _, args, kwargs = call
             if isinstance(name, str) and args is not None and kwargs is not None:
                 return call
@@ -308,20 +307,15 @@ class Runner:
             return traceback.format_exc()
         return _text_of(exc_info)
 
-    def _serializer_of(self, data: bytes) -> Any:
-        """What the job was enqueued with: who did that also reads its result."""
-        is_pickle = self._unpickles and guarded.is_pickled(data)
-        return DefaultSerializer if is_pickle else self.face.serializer
-
     def _pack(self, job: Claimed, value: Any) -> bytes:
         """The result as it is stored.  Raises UnserializableResult or ResultTooLarge."""
         try:
-            data = guarded.inflated(job.data) if self._unpickles else b""
-            dumps = self._serializer_of(data).dumps
-            if guarded.is_pickled(data):
-                packed: bytes = dumps(value)
+            # As it was enqueued: who did that also reads its result.
+            if self._unpickles and guarded.is_pickled(guarded.inflated(job.data)):
+                packed = DefaultSerializer.dumps(value)
             else:
-                packed = functions.pack_result(self._function(self._name), value, dumps)
+                function = self._function(self._name)
+                packed = functions.pack_result(function, value, guarded.dumps_json)
         except Exception as error:
             raise UnserializableResult(value, error) from error
         if len(packed) > self._largest_result:
