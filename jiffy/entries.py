@@ -15,11 +15,13 @@ from typing import Any, Literal, NamedTuple, TypeVar
 
 from redis import Redis
 from redis.exceptions import ResponseError
+from rq.utils import utcparse
 
 from jiffy import clock, keys
 from jiffy.errors import InvalidValue, NotShown, UnknownEntry
 from jiffy.read import answers, clip, due, line, number, text, value
 from jiffy.redis_io import run_script
+from jiffy.tracebacks import reason_of
 
 T = TypeVar("T")
 
@@ -30,6 +32,14 @@ _ID_PREFIX = "entry-"
 _LONGEST_NAME = 200
 _NAME = re.compile(rf"[A-Za-z0-9_.-]{{1,{_LONGEST_NAME}}}")
 _OUTCOMES = {"s": "skipped", "m": "missed"}
+_AT_A_TIME = 500  # jobs whose end is looked for
+_SOONEST_S, _LATEST_S = (
+    1,
+    60,
+)  # one that has not ended is looked at again after a quarter of its age
+_LONGEST_REASON = 150
+_ENDED = {"finished", "failed", "stopped", "canceled"}
+_END_FIELDS = ("status", "started_at", "ended_at", keys.REASON_FIELD)
 _SHOWN_FIELDS = (keys.POLICY_FIELD, "description", "origin", "meta", keys.TICK_OF_FIELD)
 
 
@@ -236,6 +246,56 @@ def run_of(entry_id: str, line: str) -> Run:
         duration_s=int(took_ms) / 1000 if took_ms else None,
         reason=reason,
     )
+
+
+def follow_up(redis: Redis, now: datetime) -> tuple[list[tuple[str, Run]], bool]:
+    """Complete the history with how jobs ended, which running a job does not write.
+
+    Returns those that have ended, each with its entry's id, and whether more wait to be looked at.
+    Of several schedulers that do this at once, one returns a job.
+    """
+    with redis.pipeline(transaction=False) as pipe:
+        pipe.zrangebyscore(keys.OPEN_TICKS, "-inf", now.timestamp(), 0, _AT_A_TIME)
+        [found] = answers(pipe)
+        if found is None:  # not data of ours
+            redis.delete(keys.OPEN_TICKS)
+            return [], False
+        members = [raw.decode().split(" ", 2) for raw in found]
+        for _, job_id, _ in members:
+            pipe.hmget(keys.job(job_id), _END_FIELDS)
+        jobs = answers(pipe)
+        ended, ends = [], []
+        for (entry_id, job_id, line), job in zip(members, jobs, strict=True):
+            member, ticks = f"{entry_id} {job_id} {line}", keys.ticks(entry_id)
+            complete = _completed(line, job or [None] * len(_END_FIELDS))
+            if complete is None:
+                age_s = now.timestamp() - float(line.split("|")[1].partition("+")[0])
+                again_s = min(max(age_s / 4, _SOONEST_S), _LATEST_S)
+                pipe.zadd(keys.OPEN_TICKS, {member: now.timestamp() + again_s}, xx=True)
+                continue
+            ends.append(len(pipe))
+            ended.append((entry_id, run_of(entry_id, complete)))
+            pipe.zrem(keys.OPEN_TICKS, member)
+            pipe.linsert(ticks, "BEFORE", line, complete)
+            pipe.lrem(ticks, 1, line)
+        replies = answers(pipe)
+    mine = [run for run, at in zip(ended, ends, strict=True) if replies[at] == 1]
+    return mine, len(members) == _AT_A_TIME
+
+
+def _completed(line: str, job: Sequence[bytes | None]) -> str | None:
+    """The line with how its job ended; None if it has not."""
+    status, started, ended, why = ((raw or b"").decode("utf-8", "replace") for raw in job)
+    head, late_ms, _, _, reason = line.rsplit("|", 4)
+    took_ms = ""
+    if status and status not in _ENDED:
+        return None
+    if started and ended:
+        took_ms = f"{(utcparse(ended) - utcparse(started)).total_seconds() * 1000:.0f}"
+    if status == "canceled" and why:
+        # In the others it says why they were tried again.
+        reason = reason_of(why)[:_LONGEST_REASON]
+    return f"{head}|{late_ms}|{status or 'gone'}|{took_ms}|{reason}"
 
 
 def _known(redis: Redis, name: str) -> str:

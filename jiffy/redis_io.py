@@ -12,9 +12,10 @@ import random
 import re
 import secrets  # noqa: F401  # the same
 import socket
+import sys
 import threading
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from functools import lru_cache, partial
 from pathlib import Path
 from queue import Empty
@@ -38,7 +39,14 @@ from redis.retry import Retry
 from redis.sentinel import Sentinel, SentinelConnectionPool
 
 from jiffy import causes, clock, keys, log
-from jiffy.errors import MissingSetting, RedisAway, RedisFull, RedisRefused
+from jiffy.errors import (
+    InvalidSchedule,
+    JiffyError,
+    MissingSetting,
+    RedisAway,
+    RedisFull,
+    RedisRefused,
+)
 from jiffy.settings import Settings, invalid_redis_url, settings, without_password
 
 CONNECT_TIMEOUT_S = 5
@@ -267,6 +275,20 @@ def explained(error: RedisError) -> RedisAway | None:
         kind = RedisAway if cause.passes else RedisRefused
         return kind(url, cause.reason, cause.remedy)
     return RedisAway(url, reason_of(error)) if is_away(error) else None
+
+
+@contextmanager
+def in_one_line() -> Iterator[None]:
+    """Print an error of ours, or why Redis cannot be used, in one line; exit with its status."""
+    try:
+        yield
+    except (JiffyError, RedisError) as raised:
+        error = raised if isinstance(raised, JiffyError) else explained(raised)
+        if error is None:
+            raise
+        lines = str(error) if isinstance(error, InvalidSchedule) else " ".join(str(error).split())
+        sys.stderr.write(f"{lines}\n")
+        sys.exit(error.exit_code)
 
 
 def reason_of(error: RedisError) -> str:

@@ -1,20 +1,18 @@
 """The command `jiffy`; `python enqueue.py` and the other files of a project run through it, too.
 
-A subcommand is a module of its name, imported when it is used: `jiffy enqueue` does not wait for
-the web app to load.
+Its subcommands are imported when they are used: `jiffy enqueue` does not wait for the web app.
 """
 
 import sys
 from collections.abc import Sequence
-from importlib import import_module
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any, NoReturn
 
 import click
 
 from jiffy import __version__, redis_io
 from jiffy.errors import WrongArguments
-from jiffy.program import in_one_line
 from jiffy.settings import set_environment
 
 INTERRUPTED_EXIT_CODE = 130
@@ -42,7 +40,7 @@ def run(
     given: Any = None,
 ) -> int:
     """Run a command; return its exit code.  An invalid call ends the process, with one line."""
-    with in_one_line():
+    with redis_io.in_one_line():
         try:
             return command.main(words, prog, standalone_mode=False, obj=given) or 0
         except click.UsageError as error:
@@ -54,9 +52,9 @@ def run(
 
 def load(name: str) -> click.Command:
     """The subcommand of this name."""
-    is_pause = name in ("pause", "resume", "paused")
-    module = import_module(f"{__name__}.{'pauses' if is_pause else name}")
-    found: click.Command = getattr(module, name if is_pause else "command")
+    has_module = name in ("enqueue", "worker", "scheduler", "init")
+    path = f"{name}:command" if has_module else f"commands:{name}"
+    found: click.Command = resolve_name(f"{__name__}.{path}")
     return found
 
 

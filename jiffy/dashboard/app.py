@@ -23,7 +23,6 @@ from jiffy.dashboard.pages import (
     workers,
 )
 from jiffy.producer.enqueue import check_options
-from jiffy.program import in_one_line
 from jiffy.settings import Settings, settings
 
 MOST_BODY_BYTES = 1024 * 1024
@@ -43,7 +42,7 @@ def web_app(pages: Iterable[Blueprint] = ()) -> Flask:
 
     Invalid settings end the process with one line and exit code 2.
     """
-    with in_one_line():
+    with redis_io.in_one_line():
         config = settings()
         log.setup(config.log_level)
         check_options()

@@ -17,7 +17,7 @@ from waitress.server import TcpWSGIServer
 
 from jiffy import clock, log
 from jiffy.errors import PortTaken
-from jiffy.program import in_one_line
+from jiffy.redis_io import in_one_line
 from jiffy.settings import settings
 
 # A thread waits on Redis most of its time; the overview of eight at once is what one core can do.

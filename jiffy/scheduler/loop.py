@@ -11,9 +11,8 @@ from typing import NoReturn
 from redis import Redis
 from redis.exceptions import RedisError
 
-from jiffy import clock, keys, log, redis_io
+from jiffy import clock, entries, keys, log, redis_io
 from jiffy.redis_io import Link, source
-from jiffy.scheduler import history
 from jiffy.scheduler.entry import Entry
 from jiffy.scheduler.leader import Leader
 from jiffy.scheduler.rq_entries import Scheduler
@@ -35,22 +34,22 @@ _FRESH_S = 10.0
 _GOODBYE_S = 0.5
 
 
-def start(entries: Sequence[Entry]) -> None:
+def start(found: Sequence[Entry]) -> None:
     """Put the entries in force, and enqueue what comes due until a signal."""
     log.setup(settings().log_level)
     redis = redis_io.connected("scheduler")
     with until_stopped():
-        schedule = Schedule(redis, entries)
+        schedule = Schedule(redis, found)
         schedule.declare()
         run(schedule, redis)
 
 
-def companion(entries: Sequence[Entry], redis: Redis) -> Callable[[], int]:
+def companion(found: Sequence[Entry], redis: Redis) -> Callable[[], int]:
     """Put the entries in force; return what a process beside a worker's children has to do.
 
     That process may die and be started again, perhaps amid a deploy: it counts as started now.
     """
-    schedule = Schedule(redis, entries)
+    schedule = Schedule(redis, found)
     schedule.declare()
     return partial(_beside_workers, schedule)
 
@@ -191,7 +190,7 @@ class Loop:
         is_time = seen.follow_up_s is not None and seen.follow_up_s <= seen.now.timestamp()
         if not is_time or clock.monotonic() < self._follow_up_at:
             return False
-        ended, is_behind = history.follow_up(self._redis, seen.now)
+        ended, is_behind = entries.follow_up(self._redis, seen.now)
         known = self._schedule.entries
         self._schedule.notifier.ended((known[key], one) for key, one in ended if key in known)
         if not is_behind:

@@ -11,7 +11,6 @@ from rq.registry import CanceledJobRegistry
 
 from jiffy import at, cron, entries, every, keys, redis_io
 from jiffy.producer.enqueue import Job
-from jiffy.scheduler import history
 from jiffy.scheduler.state import Schedule
 from jobs import numbers
 from tests.support import schedules
@@ -444,7 +443,7 @@ def test_runs_wait_for_a_slot_of_their_rate_limit(declare, run_next, redis):
 
 def follow(redis):
     """Look after all jobs that have not ended, whenever they would be looked after."""
-    return history.follow_up(redis, datetime(2100, 1, 1, tzinfo=UTC))[0]
+    return entries.follow_up(redis, datetime(2100, 1, 1, tzinfo=UTC))[0]
 
 
 def test_the_history_has_the_outcome_of_a_job_and_its_duration(declare, run_next, work, redis):
@@ -467,7 +466,7 @@ def test_a_job_that_has_not_ended_is_looked_at_again_later(declare, run_next, re
     run_next()
     now = datetime.now(UTC) + timedelta(seconds=5)
 
-    assert history.follow_up(redis, now)[0] == []
+    assert entries.follow_up(redis, now)[0] == []
     [(_, again)] = redis.zrange(keys.OPEN_TICKS, 0, -1, withscores=True)
     assert now.timestamp() < again <= now.timestamp() + 60
     assert entries.history(redis, NAME)[0].outcome == "open"

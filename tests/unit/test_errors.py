@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from jiffy import errors, program
+from jiffy import errors, redis_io
 
 FAMILY = [
     error
@@ -22,7 +22,7 @@ def test_every_error_stands_in_the_family_tree():
 
 
 def test_an_error_of_ours_is_one_line_and_exit_code_2(capsys):
-    with pytest.raises(SystemExit) as end, program.in_one_line():
+    with pytest.raises(SystemExit) as end, redis_io.in_one_line():
         raise errors.WrongArguments("first\n  second")
 
     assert capsys.readouterr().err == "first second\n"
@@ -37,5 +37,5 @@ def test_an_error_has_its_facts_as_fields_and_survives_pickling():
 
 
 def test_any_other_error_keeps_its_traceback():
-    with pytest.raises(ZeroDivisionError), program.in_one_line():
+    with pytest.raises(ZeroDivisionError), redis_io.in_one_line():
         raise ZeroDivisionError

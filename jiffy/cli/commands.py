@@ -1,0 +1,91 @@
+"""The small subcommands: `jiffy dashboard`, `dev`, `pause`, `resume` and `paused`."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from jiffy import clock, pauses, redis_io
+from jiffy.cli import Command, use_redis
+from jiffy.errors import MissingExtra
+from jiffy.producer import project
+from jiffy.settings import set_environment, settings
+
+_SAMPLE = "jobs.numbers.add 2 3"
+_kind = click.argument("kind", type=click.Choice(["queue", "function"]))
+_name = click.argument("name")
+
+
+@click.command(cls=Command, epilog="redis://localhost:6379/0 --read-only")
+@click.argument("redis", required=False, callback=use_redis, is_eager=True)
+@click.option("--read-only", is_flag=True, help="Show everything, and change nothing")
+def dashboard(redis: str | None, read_only: bool) -> None:
+    """Serve the dashboard and the HTTP API.
+
+    It listens on HOST:PORT, and has the pages of `dashboard.py`, if there is one.  With the URL of
+    a Redis it asks for no password where only this machine reaches it.
+    """
+    if read_only:
+        set_environment({"READ_ONLY": "yes"}, replace=True)
+    config = settings()
+    if redis and config.is_on_loopback and not (config.is_production or config.dashboard_password):
+        set_environment({"DASHBOARD_LOGIN": "no"}, replace=False)
+    from jiffy.dashboard import serve, web_app
+
+    serve(project.app(web_app))
+
+
+@click.command(
+    cls=Command,
+    epilog="\nshop.schedule:SCHEDULE\n--job 'shop.tasks.charge 21' --job 'shop.tasks.count'",
+)
+@click.argument("schedule", default="")
+@click.option(
+    "--job", "jobs", multiple=True, metavar="CALL", help="Enqueue this job, and show its result"
+)
+def dev(schedule: str, jobs: tuple[str, ...]) -> int:
+    """Run Redis, the dashboard, a worker, the scheduler and a sample job.
+
+    It starts every line of the Procfile but `release`, and those of these parts that no line
+    starts.  Settings in the file .env count, unless the environment has them.
+    """
+    try:
+        from jiffy.dev import run
+    except ModuleNotFoundError as error:
+        raise MissingExtra("dev", error.name) from None
+    sample = [_SAMPLE] if Path("jobs/numbers.py").exists() else []
+    return run.run(schedule, jobs or sample)
+
+
+@click.command(
+    cls=Command,
+    epilog="queue low --why 'the disk is full'\nfunction jobs.images.resize --why bug --until 2h",
+)
+@_kind
+@_name
+@click.option("--why", required=True, metavar="TEXT", help="The reason, shown wherever it matters")
+@click.option("--until", metavar="WHEN", help="2h, or a time with its zone (default: `resume`)")
+@click.option("--who", default=pauses.user, metavar="NAME", help="Your name (default: the user)")
+def pause(kind: str, name: str, **reason: Any) -> None:
+    """Let workers start no more jobs of a queue, or of a function (by its path)."""
+    pauses.pause(**{kind: name}, **reason)
+    click.echo(f"{name} is paused.")
+
+
+@click.command(cls=Command, epilog="queue low\nfunction jobs.images.resize")
+@_kind
+@_name
+def resume(kind: str, name: str) -> None:
+    """End a pause."""
+    was_paused = pauses.resume(**{kind: name})
+    click.echo(f"{name} is resumed." if was_paused else f"{name} was not paused.")
+
+
+@click.command(cls=Command, epilog="--redis-url redis://localhost:6379/0")
+def paused() -> None:
+    """Show what is paused, by whom, and why."""
+    for one in pauses.read_pauses(redis_io.connected("pauses")):
+        end = f", until {one.until:%Y-%m-%d %H:%M:%S} UTC" if one.until else ""
+        waiting = f" (waiting: {one.parked})" if one.parked else ""
+        age = clock.in_words((clock.now() - one.since).total_seconds())
+        click.echo(f"{one.kind} {one.name}{waiting}: by {one.who} {age} ago{end}: {one.why}")
