@@ -21,6 +21,7 @@ JiffyError
   UnknownJob         there is no job with this id, or no longer
   NotThisState       a job's status does not allow what was requested; nothing was done
   WorkerDeaf         the worker that runs a job does not receive the command to stop it
+  NoWorkers          no worker is running that could act on many jobs in the background
   JobFailed          a job that was waited for failed, or was stopped, canceled or deleted
   StillRunning       a job that was waited for has not ended in time; it goes on
   UnserializableResult  the value that a job returned cannot be stored
@@ -265,6 +266,14 @@ class WorkerDeaf(JiffyError):
     message = (
         "Worker {0.worker!r}, which runs job {0.job_id!r}, does not respond. If it is dead, the "
         "job returns to its queue within seconds."
+    )
+
+
+class NoWorkers(JiffyError):
+    action: str
+    message = (
+        "No worker of Jiffy is running that could {0.action} so many jobs in the background. "
+        "Start one: `python -m jiffy worker`. Without one, use `python -m jiffy bulk`."
     )
 
 

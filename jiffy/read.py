@@ -553,7 +553,7 @@ def job(redis: Redis, job_id: str) -> JobView | None:
         found,
         due=due(score) if found.state == "scheduled" else None,
         position=position if is_queued else None,
-        next=_others(redis, following[:MOST_OTHERS]),
+        next=others(redis, following[:MOST_OTHERS]),
     )
     if found.state == "deferred":
         found = _with_others(redis, found)
@@ -805,14 +805,15 @@ def _with_others(redis: Redis, job: JobView) -> JobView:
         parts, count = answers(pipe)
     # "" is their producer, which has not written all of them yet.
     ids = [text(part) for part in parts or () if part] or job.depends_on[:MOST_OTHERS]
-    others = _others(redis, ids)
-    left_out = max(count or 0, len(job.depends_on)) - len(others)
+    found = others(redis, ids)
+    left_out = max(count or 0, len(job.depends_on)) - len(found)
     return replace(
-        job, others=others, others_left_out=left_out, depends_on=job.depends_on or tuple(ids)
+        job, others=found, others_left_out=left_out, depends_on=job.depends_on or tuple(ids)
     )
 
 
-def _others(redis: Redis, ids: Sequence[str]) -> tuple[Other, ...]:
+def others(redis: Redis, ids: Sequence[str]) -> tuple[Other, ...]:
+    """The state of each job, in one round trip."""
     states = _peek(redis, [*map(keys.job, ids)], ["status"], _SHORT)
     return tuple(
         Other(job_id, (raw and raw("status", line, "")) or "gone")

@@ -20,7 +20,8 @@ from jiffy.read import Census, JobView
 
 FIELDS = ("fn", "state", "queue", "worker", "error", "group", "id", "after", "before", "slower")
 SHOWN = 50  # of a page
-_WINDOW = 500  # jobs that are looked at in a few round trips
+WINDOW = 500  # jobs that are looked at in a few round trips
+TIMES = ("after", "before", "slower")
 _FAR = 20  # windows, if a person asks to search further
 _TERM = re.compile(r'(?:([a-z]+|args\.[\w.-]+):)?("[^"]*"?|\S+)')
 _WORDS = {"waiting": "queued", "running": "started"}
@@ -118,7 +119,7 @@ def parse(written: str) -> Filter:
         value = raw.strip('"')
         if not value:
             problems.append(f"{name}: has no value")
-        elif name in ("after", "before", "slower"):
+        elif name in TIMES:
             try:
                 _moment(value) if name != "slower" else clock.seconds(value)
                 fields[name] = (value,)
@@ -219,15 +220,17 @@ def search(
 
 
 def window(
-    redis: Redis, lists: Sequence[List], wanted: Filter, cursor: Cursor
+    redis: Redis, lists: Sequence[List], wanted: Filter, cursor: Cursor, shown: int = SHOWN
 ) -> tuple[list[JobView], Cursor | None]:
-    """The matches among the next few jobs of each list, newest first, and where to go on."""
+    """The matches among the next few jobs of each list, newest first, and where to go on.
+
+    `shown` is how many are of use: where nearly all match, no more are read.
+    """
     live = [one for one in lists if one.size > cursor.depth]
-    part = live[cursor.part * _WINDOW : (cursor.part + 1) * _WINDOW]
+    part = live[cursor.part * WINDOW : (cursor.part + 1) * WINDOW]
     if not part and not wanted.ids:
         return [], None
-    # Where nearly all match, more would be read than is shown.
-    count = min(max(1, _WINDOW // max(1, len(live))), SHOWN if wanted.is_plain else _WINDOW)
+    count = min(max(1, WINDOW // max(1, len(live))), shown if wanted.is_plain else WINDOW)
     due = read.members(redis, [(one.state, one.queue) for one in part], cursor.depth, count)
     named = wanted.ids if cursor[:2] == (0, 0) else []
     found = read.jobs(redis, list(dict.fromkeys([*due, *named]))).values()
@@ -237,7 +240,7 @@ def window(
     matches = sorted(
         filter(wanted.matches, jobs), key=lambda job: job.latest or _NEVER, reverse=True
     )
-    if len(live) > (cursor.part + 1) * _WINDOW:
+    if len(live) > (cursor.part + 1) * WINDOW:
         return matches, Cursor(cursor.depth, cursor.part + 1)
     deeper = cursor.depth + count
     return matches, Cursor(deeper) if any(one.size > deeper for one in live) else None

@@ -1,69 +1,67 @@
-"""What a person can do with jobs, one or many."""
+"""What people do with jobs, one or many: all of it passes here, with who did it."""
 
-from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple
+from collections.abc import Iterable
+from typing import NamedTuple
 
-from rq.exceptions import InvalidJobOperation
+from rq.job import Job
 
-from jiffy import keys, read, redis_io
-from jiffy.dashboard import rq
-from jiffy.errors import JiffyError, NotThisState, UnknownJob
-from jiffy.producer import job as jobs
+from jiffy import bulk, clock, log, read, redis_io, search
+from jiffy.bulk import ACTIONS as ACTIONS
+from jiffy.bulk import Outcome as Outcome
+from jiffy.search import Cursor, Filter
 
-
-def delete(job_id: str) -> None:
-    """Delete a job that does not run, with its result.
-
-    Raises UnknownJob; NotThisState if it runs, or cannot be read.
-    """
-    redis = redis_io.shared()
-    job = rq.JobToDelete(job_id, redis)
-    raw: Any = redis.hget(job.key, "status")
-    if raw is None:
-        raise UnknownJob(job_id)
-    status = read.line(raw)
-    if redis.zscore(keys.ENTRIES, job_id) is not None:
-        raise NotThisState(job_id, "an entry of the schedule", "Remove it from SCHEDULE.")
-    if status == "started":
-        raise NotThisState(job_id, "started", "Stop it first.")
-    try:
-        job.delete()
-    except InvalidJobOperation:
-        raise NotThisState(job_id, status, "It is unreadable.") from None
+MOST_COUNTED_S = 1.0  # then "more than"
+BULK = [name for name in ACTIONS if name != "stop"]  # can be done with many
 
 
-class Action(NamedTuple):
-    """`states` are those of the jobs that it can be done with."""
-
-    do: Callable[[str], None]
-    states: tuple[str, ...]
-    done: str
-
-
-ACTIONS = {
-    "retry": Action(jobs.retry, ("failed", "stopped", "canceled"), "Retried"),
-    "cancel": Action(jobs.cancel, ("queued", "scheduled", "deferred"), "Canceled"),
-    "stop": Action(jobs.stop, ("started",), "Asked to stop"),
-    "delete": Action(delete, ("finished", "failed", "stopped", "canceled", "queued", "scheduled",
-                              "deferred"), "Deleted"),
-}  # fmt: skip
-
-
-class Outcome(NamedTuple):
-    """`done` jobs of those asked for; `refused` says why not, for the first of the others."""
-
-    done: int
-    others: int
-    refused: str
-
-
-def act(name: str, job_ids: Iterable[str]) -> Outcome:
+def act(name: str, job_ids: Iterable[str], who: str) -> Outcome:
     """Do it with each job; one that does not allow it is left as it is."""
-    done, refused = 0, []
-    for job_id in job_ids:
-        try:
-            ACTIONS[name].do(job_id)
-            done += 1
-        except JiffyError as error:
-            refused.append(str(error))
-    return Outcome(done, len(refused), refused[0] if refused else "")
+    outcome, ids = Outcome(), [*job_ids]
+    bulk.each(name, ids, outcome)
+    record(who, name, " ".join(ids), outcome.done)
+    return outcome
+
+
+def act_on_all(name: str, wanted: Filter, who: str, rate: float | None = None) -> Outcome | Job:
+    """Do it with all that match: at once with a few, else by a job, which this returns.
+
+    Where no worker could run that job, with the first few.  Raises NoWorkers for a `rate` then.
+    """
+    redis, matching = redis_io.shared(), count(wanted.within(ACTIONS[name].states))
+    is_few = matching.total <= bulk.FEW and not matching.is_more
+    if rate is None and (is_few or not bulk.queue_of_workers(redis)):
+        outcome = bulk.few(redis, name, wanted)
+        record(who, name, wanted.text, outcome.done)
+        return outcome
+    job = bulk.start(redis, name, wanted, who, rate)
+    record(who, name, wanted.text, matching.total, job=job.id, rate=rate)
+    return job
+
+
+def record(who: str, what: str, on: str, how_many: int, **more: object) -> None:
+    """Note who did what, on which jobs: ids, or the filter that they match."""
+    log.event("dashboard.acted", who=who, what=what, on=read.clip(on, 300), jobs=how_many, **more)
+
+
+class Matching(NamedTuple):
+    """How many jobs match; `is_more` where counting all would take too long."""
+
+    total: int
+    is_more: bool
+    functions: list[tuple[str, int]]
+
+
+def count(wanted: Filter) -> Matching:
+    """Count matching jobs, for MOST_COUNTED_S at most."""
+    redis = redis_io.shared()
+    lists, until = wanted.lists(read.census(redis)), clock.monotonic() + MOST_COUNTED_S
+    if wanted.is_plain:
+        return Matching(sum(one.size for one in lists), False, [])
+    functions: dict[str, int] = {}
+    at: Cursor | None = Cursor()
+    while at is not None and clock.monotonic() < until:
+        matches, at = search.window(redis, lists, wanted, at)
+        for job in matches:
+            functions[job.called] = functions.get(job.called, 0) + 1
+    often = sorted(functions.items(), key=lambda item: -item[1])[:5]
+    return Matching(sum(functions.values()), at is not None, often)

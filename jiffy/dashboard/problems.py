@@ -22,6 +22,7 @@ from jiffy.errors import (
     InvalidValue,
     JiffyError,
     NotThisState,
+    NoWorkers,
     RedisAway,
     RedisFull,
     RedisRefused,
@@ -49,6 +50,7 @@ _STATUSES = {
     UnknownEntry: 404,
     UnknownJob: 404,
     WorkerDeaf: 409,
+    NoWorkers: 409,
 }
 _LATER = {"Retry-After": "2"}
 _MOST_LETTERS = 2000  # of a message, which shows the invalid value, perhaps a megabyte

@@ -21,6 +21,7 @@ from rq.serializers import JSONSerializer
 from rq_dashboard import blueprint
 
 from jiffy import actions, clock, keys, read, redis_io, rq_compat
+from jiffy.bulk import JobToDelete
 from jiffy.dashboard import problems
 from jiffy.dashboard.frame import census
 from jiffy.errors import JiffyError
@@ -165,27 +166,6 @@ _VIEWS: dict[str, Callable[..., Any]] = {
 
 
 # What its other views are given in place of RQ's
-
-
-class JobToDelete(rq.job.Job):
-    """A job to delete: nothing is read to show its page, and to delete it no more than needed."""
-
-    @classmethod
-    def fetch(cls, id: str, connection: Redis, **_: Any) -> "JobToDelete":  # type: ignore[override]  # noqa: A002
-        return cls(id, connection)
-
-    def delete(self, *args: Any, **options: Any) -> None:
-        """Raises InvalidJobOperation for a job that cannot be read."""
-        try:
-            self.refresh()  # type: ignore[no-untyped-call]
-            super().delete(*args, **options)
-        except ValueError as error:
-            raise InvalidJobOperation from error
-
-    def restore(self, raw_data: Any) -> None:
-        kept = (b"origin", b"status", b"group_id", b"rate_limit_key", b"rate_limit_concurrency")
-        found = {name: raw_data[name] for name in kept if name in raw_data}
-        super().restore({b"data": b"", **found})
 
 
 class _Queue(rq.Queue):

@@ -78,6 +78,8 @@ def function(path: str, modules: tuple[str, ...]) -> functions.Function:
 
     Raises NotAllowed, UnknownFunction or BrokenModule.
     """
+    if path == f"{functions.OWN}.act":
+        modules = (functions.OWN,)
     functions.check_path(path, modules)
     return functions.find(path, modules)
 

@@ -100,6 +100,12 @@ def fail(message="it broke"):
     raise ValueError(message)
 
 
+def charge(card):
+    """It fails as long as the card is broken."""
+    if get_current_job().connection.sismember("test:broken", card):
+        raise LookupError(f"no card {card}")
+
+
 def fail_until_the_last_try():
     if get_current_job().retries_left:
         raise ValueError("not yet")

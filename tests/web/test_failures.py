@@ -50,7 +50,7 @@ def test_without_failures_the_page_says_so(client):
 
 
 def test_many_failures_are_looked_at_in_part_and_it_is_said(client, plant, monkeypatch):
-    monkeypatch.setattr(search, "_WINDOW", 20)
+    monkeypatch.setattr(search, "WINDOW", 20)
     for number in range(50):
         plant(f"bad{number}", status="failed", error=TRACEBACK if number < 20 else OTHER)
     text, far = (words(client.get(path).text) for path in ("/failures", "/failures?far=1"))

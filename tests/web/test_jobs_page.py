@@ -100,10 +100,10 @@ def test_a_long_list_goes_on_and_says_how_far_it_came(client, plant):
 
 
 def test_more_lists_than_one_window_takes_hide_no_job(client, plant):
-    for number in range(search._WINDOW + 20):
+    for number in range(search.WINDOW + 20):
         plant(f"job{number:03}", status="queued", origin=f"q{number:03}")
 
-    assert walk(client, "") == search._WINDOW + 20
+    assert walk(client, "") == search.WINDOW + 20
 
 
 @pytest.mark.parametrize("cursor", ["x", "-1.0.0", "9" * 12 + ".0.0", "1.1"])
@@ -153,22 +153,6 @@ def test_all_that_match_are_counted_and_then_retried(client, plant, redis):
     assert answer.status_code == 303
     assert "Retried 30 jobs." in client.get("/jobs").text
     assert listed(client, "state:failed") == ["other"]
-
-
-def test_many_jobs_take_several_requests_and_none_is_left_out(client, plant, redis, monkeypatch):
-    monkeypatch.setattr("jiffy.dashboard.pages.jobs.CHUNK", 1)
-    monkeypatch.setattr(search, "_WINDOW", 20)
-    for number in range(90):
-        plant(f"bad{number:02}", status="failed", origin=f"q{number % 2}",
-              error=TRACEBACK if number % 3 else "OSError: no line")  # fmt: skip
-    fields, requests = {"q": "error:declined", "action": "retry"}, 0
-    while (answer := post(client, "/jobs/all", **fields)).status_code == 200:
-        fields |= dict(re.findall(r'name="(from|done|others)" value="([^"]*)"', answer.text))
-        requests += 1
-        assert requests < 50
-
-    assert "Retried 60 jobs." in client.get("/jobs").text
-    assert sum(redis.zcard(keys.REGISTRIES["failed"] + f"q{number}") for number in (0, 1)) == 30
 
 
 @pytest.mark.parametrize("path", ["/jobs/act", "/jobs/all"])

@@ -4,7 +4,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from flask import Blueprint, abort, flash, redirect, render_template, request, url_for
+from flask import Blueprint, abort, flash, redirect, render_template, request, session, url_for
 from redis import Redis
 from werkzeug.wrappers import Response
 
@@ -89,7 +89,7 @@ def trial(key: str) -> Response:
     if not found.groups:
         abort(409, "No failed job of this group was found: they may have been retried by now.")
     job_id = found.groups[0].newest.id
-    outcome = actions.act("retry", [job_id])
+    outcome = actions.act("retry", [job_id], session["user"])
     flash(outcome.refused or "Retried one job as a trial.")
     return redirect(url_for("failures.group", key=key, trial=job_id), 303)
 

@@ -4,7 +4,7 @@ import json
 import shlex
 from typing import Any, TypeVar
 
-from flask import Blueprint, abort, flash, redirect, render_template, request, url_for
+from flask import Blueprint, abort, flash, redirect, render_template, request, session, url_for
 from werkzeug.wrappers import Response
 
 from jiffy import failures, pauses, read, redis_io
@@ -42,7 +42,7 @@ def job(job_id: str) -> str:
 @page.post("/jobs/<job_id>/<any(retry, cancel, stop):action>")
 def act(job_id: str, action: str) -> Response:
     """Do it, or say why it cannot be done; deleting is done, and asked first, as for many jobs."""
-    outcome = actions.act(action, [job_id])
+    outcome = actions.act(action, [job_id], session["user"])
     flash(outcome.refused or f"{ACTIONS[action].done} this job.")
     return redirect(url_for("job.job", job_id=job_id), 303)
 

@@ -232,8 +232,5 @@
   }
   localize(document);
   count();
-  // What a script sends again and again: a page that goes on by itself
-  const next = document.querySelector("form[data-goes-on]");
-  if (next) next.requestSubmit();
-  else if (lamp) wait();
+  if (lamp) wait();
 })();

@@ -1,0 +1,219 @@
+"""Acting on many jobs: on a few at once, on many by a job of our own, which a worker runs.
+
+That job needs no browser, can be stopped and goes on after a crash: what it has come to stands in
+its metadata.  It acts once on each job that matches as it begins, however often one fails again.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from itertools import chain, islice
+from typing import Any, NamedTuple
+
+import rq
+from redis import Redis
+from rq.exceptions import InvalidJobOperation
+
+from jiffy import clock, keys, pauses, read, redis_io, search
+from jiffy.errors import JiffyError, NotThisState, NoWorkers, UnknownJob
+from jiffy.producer import functions
+from jiffy.producer import job as jobs
+from jiffy.producer.enqueue import Queue
+from jiffy.producer.progress import progress
+from jiffy.read import JobView
+from jiffy.search import Cursor, Filter
+
+FEW = 500  # are acted upon at once
+LOWEST_RATE, HIGHEST_RATE = 0.01, 1000  # jobs a second
+MOST_AGAIN = 3  # retried ones that fail again; then the others are left
+_MOST_ASKED = 1000  # retried jobs, after each step, whether they have failed
+_STEP = 100  # jobs; after each step its progress is written
+_KEPT_S = 7 * 24 * 3600
+_MOST_WORKERS = 500  # that are asked for their queues
+
+
+class JobToDelete(rq.job.Job):
+    """A job to delete: nothing is read to show its page, and to delete it no more than needed."""
+
+    @classmethod
+    def fetch(cls, id: str, connection: Redis, **_: Any) -> "JobToDelete":  # type: ignore[override]  # noqa: A002
+        return cls(id, connection)
+
+    def delete(self, *args: Any, **options: Any) -> None:
+        """Raises InvalidJobOperation for a job that cannot be read."""
+        try:
+            self.refresh()  # type: ignore[no-untyped-call]
+            super().delete(*args, **options)
+        except ValueError as error:
+            raise InvalidJobOperation from error
+
+    def restore(self, raw_data: Any) -> None:
+        kept = (b"origin", b"status", b"group_id", b"rate_limit_key", b"rate_limit_concurrency")
+        found = {name: raw_data[name] for name in kept if name in raw_data}
+        super().restore({b"data": b"", **found})
+
+
+def delete(job_id: str) -> None:
+    """Delete a job that does not run, with its result.
+
+    Raises UnknownJob; NotThisState if it runs, or cannot be read.
+    """
+    redis = redis_io.shared()
+    job = JobToDelete(job_id, redis)
+    raw: Any = redis.hget(job.key, "status")
+    if raw is None:
+        raise UnknownJob(job_id)
+    status = read.line(raw)
+    if redis.zscore(keys.ENTRIES, job_id) is not None:
+        raise NotThisState(job_id, "an entry of the schedule", "Remove it from SCHEDULE.")
+    if status == "started":
+        raise NotThisState(job_id, "started", "Stop it first.")
+    try:
+        job.delete()
+    except InvalidJobOperation:
+        raise NotThisState(job_id, status, "It is unreadable.") from None
+
+
+class Action(NamedTuple):
+    """`states` are those of the jobs that it can be done with."""
+
+    do: Callable[[str], None]
+    states: tuple[str, ...]
+    done: str
+
+
+_WAITS = ("queued", "scheduled", "deferred", "ready_to_enqueue", "rate_limited")
+ACTIONS = {
+    "retry": Action(jobs.retry, ("failed", "stopped", "canceled"), "Retried"),
+    "cancel": Action(jobs.cancel, _WAITS, "Canceled"),
+    "stop": Action(jobs.stop, ("started",), "Asked to stop"),
+    "delete": Action(delete, ("finished", "failed", "stopped", "canceled", *_WAITS), "Deleted"),
+}
+
+
+@dataclass
+class Outcome:
+    """What has come of an action; `refused` says why not, for the first of the `others`."""
+
+    total: int = 0  # that matched
+    done: int = 0
+    others: int = 0  # whose state had changed meanwhile, or that do not allow it
+    refused: str = ""
+    failed_again: int = 0
+
+    def words(self, name: str) -> str:
+        """Retried 3 jobs. 1 left as they are: …"""
+        jobs = "1 job" if self.done == 1 else f"{self.done:,} jobs"
+        words = f"{ACTIONS[name].done} {jobs}."
+        if self.others:
+            words += f" {self.others:,} left as they are: {self.refused}"
+        if self.failed_again >= MOST_AGAIN:
+            left = self.total - self.done - self.others
+            words += f" Stopped because {self.failed_again} failed again; {left:,} are left."
+        return words
+
+
+def each(name: str, job_ids: Iterable[str], outcome: Outcome) -> list[str]:
+    """Do it with each job, and add to `outcome`; return those that allowed it."""
+    done = []
+    for job_id in job_ids:
+        try:
+            ACTIONS[name].do(job_id)
+            done.append(job_id)
+        except JiffyError as error:
+            outcome.others += 1
+            outcome.refused = outcome.refused or str(error)
+    outcome.done += len(done)
+    return done
+
+
+def few(redis: Redis, name: str, wanted: Filter) -> Outcome:
+    """Do it at once with FEW of the jobs that match, at most."""
+    outcome, found = Outcome(), _matching(redis, wanted.within(ACTIONS[name].states), clock.now())
+    each(name, [job.id for job in islice(found, FEW)][::-1], outcome)
+    return outcome
+
+
+def start(redis: Redis, name: str, wanted: Filter, who: str, rate: float | None) -> rq.job.Job:
+    """Enqueue the job that does it with all that match, where our workers find it first.
+
+    With a `rate`, so many jobs a second, it ends when MOST_AGAIN of them fail again.  Raises
+    NoWorkers if none is running that could run it.
+    """
+    queue = queue_of_workers(redis)
+    if queue is None:
+        raise NoWorkers(name)
+    given = {"action": name, "matching": wanted.text, "who": who, "rate": rate}
+    return Queue(queue, connection=redis).enqueue_call(
+        f"{functions.OWN}.act",
+        kwargs={**given, "start": clock.now().isoformat()},
+        timeout=-1,
+        result_ttl=_KEPT_S,
+        description=f"{name.capitalize()} all jobs that match {wanted.text or 'no filter'}",
+        at_front=True,
+    )
+
+
+def queue_of_workers(redis: Redis) -> str | None:
+    """The queue that most of our workers listen to; None where there is none, or all are paused."""
+    alive: Any = redis.zrangebyscore(keys.LEASES, redis.time()[0], "+inf", 0, _MOST_WORKERS)
+    with redis.pipeline(transaction=False) as pipe:
+        for name in alive:
+            pipe.hget(keys.worker(read.text(name)), "queues")
+        heard = Counter(chain.from_iterable(read.text(raw).split(",") for raw in pipe.execute()))
+    for paused in pauses.read_pauses(redis):
+        if paused.kind == "queue":
+            del heard[paused.name]
+    del heard[""]
+    return max(heard, key=lambda queue: (heard[queue], queue), default=None)
+
+
+def act(
+    action: str, matching: str, who: str, start: str, rate: float | None = None
+) -> dict[str, Any]:
+    """The job of `start`: what came of it, counted.  `who` asked for it, at `start`."""
+    redis, job = redis_io.shared(), rq.get_current_job()
+    outcome = Outcome(**(job.meta.get("bulk") or {})) if job else Outcome()
+    progress.update(None, "counting")
+    for _ in steps(redis, action, search.parse(matching), clock.read(start), rate, outcome):
+        ended = outcome.done + outcome.others
+        progress.update(ended / outcome.total, f"{ended:,} of {outcome.total:,}")
+        if job:
+            job.meta["bulk"] = asdict(outcome)
+            job.save_meta()
+    return {"summary": outcome.words(action), **asdict(outcome)}
+
+
+def steps(
+    redis: Redis, name: str, wanted: Filter, start: datetime, rate: float | None, outcome: Outcome
+) -> Iterator[None]:
+    """Do it with all that match since before `start`, the oldest first; yield after each step."""
+    wanted, began, sent = wanted.within(ACTIONS[name].states), clock.monotonic(), 0
+    size = max(1, min(_STEP, int(rate))) if rate else _STEP
+    seen, runs = set[str](), list[str]()
+    # Lists move while they are read: look again until nothing new is found.
+    while ids := [job.id for job in _matching(redis, wanted, start) if job.id not in seen]:
+        seen.update(ids)
+        ids.reverse()
+        outcome.total = outcome.done + outcome.others + len(ids)
+        for place in range(0, len(ids), size):
+            if rate:
+                clock.pause(max(0.0, began + sent / rate - clock.monotonic()))
+                ended = read.others(redis, runs[:_MOST_ASKED])
+                runs[:_MOST_ASKED] = [one.id for one in ended if one.state in (*_WAITS, "started")]
+                outcome.failed_again += sum(one.state in ("failed", "stopped") for one in ended)
+                if outcome.failed_again >= MOST_AGAIN:
+                    return
+            runs += each(name, ids[place : place + size], outcome)
+            sent += size
+            yield
+
+
+def _matching(redis: Redis, wanted: Filter, start: datetime) -> Iterator[JobView]:
+    """Those to which nothing has happened since `start`, newest first."""
+    lists = wanted.lists(read.census(redis))
+    at: Cursor | None = Cursor()
+    while at is not None:
+        found, at = search.window(redis, lists, wanted, at, search.WINDOW)
+        yield from (job for job in found if job.latest is None or job.latest <= start)

@@ -1,0 +1,194 @@
+"""Acting on many jobs: a job of the engine's own does it, without a browser, and after a crash."""
+
+import os
+import re
+import signal
+from contextlib import contextmanager
+
+import pytest
+
+from jiffy import bulk, failures, keys, pauses, read
+from jiffy.errors import NotAllowed
+from jiffy.producer.enqueue import enqueue
+from tests.support.newcomer import CHECKOUT, wait_until
+from tests.support.worker_processes import Dyno
+from tests.web.conftest import cookie_name, post
+
+FAILED, WIP = (keys.REGISTRIES[state] + "default" for state in ("failed", "started"))
+ERROR = f'Traceback …\n  File "{CHECKOUT}/tests/jobs/worker.py", line 4, in charge\nLookupError: no'
+GROUP = failures.Group.of(ERROR).key
+RETRY = {"q": f"state:failed group:{GROUP}", "action": "retry"}
+
+
+@pytest.fixture
+def cards(plant, environ):
+    """So many failed jobs of one group: `cards(3000)`; the first failed first."""
+
+    environ(JOBS_MODULES="tests.jobs.worker")
+
+    def fail(count):
+        for number in range(count):
+            call = ["tests.jobs.worker.charge", None, [number], {}]
+            plant(f"card{number}", status="failed", call=call, error=ERROR)
+
+    return fail
+
+
+@pytest.fixture
+def dyno(redis, tmp_path):
+    """Start a real worker; it is gone after the test."""
+    started = []
+
+    def start():
+        started.append(Dyno(tmp_path, ["-n", "2"], {}))
+        wait_until(lambda: bulk.queue_of_workers(redis))
+        return started[0]
+
+    yield start
+    for one in started:
+        one.end()
+
+
+def test_many_are_left_to_a_job_which_counts_and_reports(client, cards, redis, work, monkeypatch):
+    monkeypatch.setattr(bulk, "FEW", 20)
+    cards(130)
+    listening(redis)
+    asked = client.get("/jobs/all", query_string=RETRY).text
+    answer = post(client, "/jobs/all", **RETRY)
+    post(client, "/jobs/card7/retry")  # it changes its state before the job begins
+    redis.hset(keys.job("card8"), "origin", "")  # and this one does not allow it
+    job_id = answer.location.rpartition("/")[2]
+    queued = read.job(redis, job_id)
+    work()
+    done = read.job(redis, job_id)
+
+    assert "Retry 130 jobs?" in asked
+    assert "A job on queue default counts them exactly" in asked
+    assert (answer.status_code, queued.description) == (
+        303, f"Retry all jobs that match state:failed group:{GROUP}"
+    )  # fmt: skip
+    assert (done.result["total"], done.result["done"], done.result["others"]) == (129, 128, 1)
+    assert done.result["summary"].startswith("Retried 128 jobs. 1 left as they are: Job 'card8'")
+    assert redis.zrange(FAILED, 0, -1) == [b"card8"]
+
+
+def test_without_workers_the_remedy_is_shown_and_a_few_are_done_at_a_time(
+    client, cards, redis, monkeypatch
+):
+    monkeypatch.setattr(bulk, "FEW", 20)
+    cards(50)
+    asked = client.get("/jobs/all", query_string=RETRY).text
+    answer = post(client, "/jobs/all", **RETRY)
+    again = client.get(answer.location).text
+    at_a_rate = post(client, "/jobs/all", **RETRY, rate="5")
+
+    assert "No worker of Jiffy is running" in asked
+    assert "<code>python -m jiffy worker</code>" in asked
+    assert "Retry the next 20" in asked
+    assert "Retried 20 jobs." in again
+    assert "Retry 30 jobs?" in again
+    assert (at_a_rate.status_code, redis.zcard(FAILED)) == (409, 30)
+
+
+@pytest.mark.parametrize("rate", ["fast", "0", "-1", "nan", "9999"])
+def test_an_invalid_rate_is_refused(client, cards, redis, rate):
+    cards(1)
+    listening(redis)
+
+    assert post(client, "/jobs/all", **RETRY, rate=rate).status_code == 422
+    assert redis.zcard(FAILED) == 1
+
+
+def test_the_job_goes_to_no_paused_queue(redis):
+    listening(redis, queues="default,low")
+    pauses.pause(queue="low", why="the disk is full")
+
+    assert bulk.queue_of_workers(redis) == "default"
+
+
+def test_nobody_else_enqueues_it(api):
+    sent = {"function": "jiffy.bulk.act", "args": ["delete", "", "me", "2030-01-01"]}
+
+    assert api("POST", "/api/jobs", json=sent).status_code == 422
+    with pytest.raises(NotAllowed):
+        enqueue.by_path("jiffy.bulk.act", "delete", "", "me", "2030-01-01T00:00:00")
+
+
+@pytest.mark.slow
+def test_a_crash_goes_on_where_it_was_and_a_stop_leaves_the_rest(client, cards, redis, dyno):
+    cards(900)
+    worker = dyno()
+    answer = post(client, "/jobs/all", **RETRY, rate="150")
+    job_id = answer.location.rpartition("/")[2]
+    wait_until(lambda: redis.zcard(FAILED) <= 600)
+    for child in worker.children():
+        os.kill(child, signal.SIGKILL)
+    wait_until(lambda: redis.zcard(FAILED) <= 300)
+    post(client, f"/jobs/{job_id}/stop")
+    wait_until(lambda: read.job(redis, job_id).state == "stopped")
+    come_to = read.job(redis, job_id).meta["bulk"]
+    left = redis.zcard(FAILED) - 1  # it has failed, too
+    post(client, f"/jobs/{job_id}/retry")
+    wait_until(lambda: read.job(redis, job_id).state == "finished")
+
+    assert left > 0
+    assert 900 - left - 200 <= come_to["done"] <= 900 - left
+    assert redis.zcard(FAILED) == 0
+
+
+@pytest.mark.slow
+@pytest.mark.browser
+@pytest.mark.parametrize("has_scripts", [True, False])
+def test_in_a_browser_one_of_3000_is_retried_then_the_rest_at_a_rate(
+    chromium, live, client, cards, redis, dyno, has_scripts
+):
+    cards(3000)
+    redis.sadd("test:broken", *range(1000, 1200))
+    dyno()
+    with browsing(chromium, live, client, has_scripts) as page:
+        page.goto("/failures")
+        page.click(f"#group-{GROUP} button:has-text('Retry one')")
+        until_shown(page, "#trial .state.finished")
+        page.click("#trial a:has-text('Retry the other')")
+        page.fill("input[name=rate]", "300")
+        page.click("text=Retry them")
+        until_shown(page, ".standing .state.finished")
+        first = page.inner_text("main")
+        wait_until(lambda: not redis.llen(keys.queue("default")) + redis.zcard(WIP))
+        left = redis.zcard(FAILED)
+        redis.delete("test:broken")
+        page.goto(f"/failures/{GROUP}")
+        page.click("text=Retry all…")
+        page.click("text=Retry them")
+        until_shown(page, ".standing .state.finished")
+        second = page.inner_text("main")
+
+    assert re.search(r"Stopped because \d+ failed again; [\d,]+ are left", first)
+    assert left > 2000
+    assert f"Retried {left:,} jobs." in second
+    assert redis.zcard(FAILED) == 0
+
+
+@contextmanager
+def browsing(chromium, live, client, has_scripts):
+    cookie = client.get_cookie(cookie_name())
+    with chromium.new_context(base_url=live, java_script_enabled=has_scripts) as context:
+        context.add_cookies([{"name": cookie.key, "value": cookie.value, "url": live}])
+        yield context.new_page()
+
+
+def until_shown(page, selector):
+    """Wait for it; without scripts, as a person does, by loading the page again."""
+
+    def is_there():
+        if not page.is_visible(selector):
+            page.reload()
+        return page.is_visible(selector)
+
+    wait_until(is_there)
+
+
+def listening(redis, queues="default"):
+    """A worker of ours that is alive."""
+    redis.zadd(keys.LEASES, {"w1": redis.time()[0] + 60})
+    redis.hset(keys.worker("w1"), "queues", queues)
