@@ -4,17 +4,22 @@ The workers count by the minute, in the round trip that finishes jobs (history.l
 is over, a supervisor packs it: into minutes, kept for two days, hours for 90 days, days for a
 year.  A chunk of one of these is a hash in Redis, with one string for each function, each queue
 and the total; how long attempts took is kept as a histogram whose buckets double in width.
+
+Every ten seconds it also samples how many jobs wait in each queue and have ended in it, for the
+last five minutes, and Redis' memory, for a day.
 """
 
+import json
 import zlib
 from array import array
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from itertools import chain
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from redis import Redis
 from redis.exceptions import ResponseError, WatchError
@@ -36,6 +41,9 @@ _RAN_MS = len(ENDS)
 _WAITED, _RAN = 32, 64  # where the columns of the histograms begin
 _CODES = [(code, 256 ** array(code).itemsize) for code in "BHIQ"]
 _TOO_MANY = 2**53  # for a count
+FLOW_S = 300  # how far samples go back
+_MOST_SAMPLED = 500  # queues
+_MEMORY_EVERY_S, _MEMORY_SLOTS = 600, 144
 
 Columns = dict[int, list[int]]
 
@@ -149,6 +157,70 @@ def glance(redis: Redis, span: Span, now_s: float) -> Glance:
     )
 
 
+class Sample(NamedTuple):
+    """Of a queue: when it was taken, how many jobs wait, how many attempts ended since the last."""
+
+    at_s: float
+    waiting: int
+    ended: int
+
+
+@dataclass(frozen=True)
+class Flow:
+    """A queue over the last five minutes: the oldest sample first."""
+
+    samples: tuple[Sample, ...]
+
+    @property
+    def seconds(self) -> float:
+        return max(1.0, self.samples[-1].at_s - self.samples[0].at_s)
+
+    @property
+    def out_per_s(self) -> float:
+        """How many attempts ended."""
+        return sum(sample.ended for sample in self.samples[1:]) / self.seconds
+
+    @property
+    def in_per_s(self) -> float:
+        """How many jobs came: as many as ended, and those by which the queue grew."""
+        grown = self.samples[-1].waiting - self.samples[0].waiting
+        return max(0.0, self.out_per_s + grown / self.seconds)
+
+    @property
+    def drains_in_s(self) -> float | None:
+        """When nothing waits any more at this rate; None: never."""
+        shrinks_by = self.out_per_s - self.in_per_s
+        return self.samples[-1].waiting / shrinks_by if shrinks_by > 1e-6 else None
+
+
+def flows(redis: Redis) -> dict[str, Flow]:
+    """Of the queues that had jobs in the last minutes, in one round trip; none if no supervisor
+    has looked of late.
+    """
+    with redis.pipeline(transaction=False) as pipe:
+        pipe.time()
+        pipe.lrange(keys.history("samples"), 0, FLOW_S // PACK_EVERY_S)
+        (now_s, _), blobs = pipe.execute(raise_on_error=False)
+    if isinstance(blobs, ResponseError):
+        return {}
+    looks = [look for look in map(_look, blobs) if 0 <= now_s - look.at_s <= FLOW_S]
+    if len(looks) < 2 or now_s - looks[0].at_s > 4 * PACK_EVERY_S:
+        return {}
+    looks.reverse()
+    pairs = list(zip([looks[0], *looks], looks, strict=False))
+    names = {name for look in looks for one in (look.waiting, *look.ended.values()) for name in one}
+    return {name: Flow(tuple(b.sample(name, a) for a, b in pairs)) for name in names}
+
+
+def memory(redis: Redis) -> list[tuple[float, int]]:
+    """When Redis used how many bytes, every ten minutes of the last day, the oldest first."""
+    try:
+        found: Any = redis.hvals(keys.history("memory"))
+        return sorted((at_s, used) for at_s, used in map(json.loads, found))
+    except (ResponseError, ValueError, TypeError):  # odd data
+        return []
+
+
 def bucket(seconds: float) -> int:
     """The number of the bucket that counts so long a time."""
     if seconds <= 0:
@@ -164,15 +236,88 @@ def pack(redis: Redis) -> None:
     """
     if not redis.set(keys.history("packing"), 1, nx=True, px=PACK_EVERY_S * 900):
         return
-    this = int(redis.time()[0]) // 60
-    minutes = range(this - _UNPACKED, this)
+    now_s = int(redis.time()[0])
+    this = now_s // 60
+    minutes = range(this - _UNPACKED, this + 1)
     with redis.pipeline(transaction=False) as pipe:
         for minute in minutes:
             pipe.exists(_now_key(minute))
         found = pipe.execute()
-    for minute, is_there in zip(minutes, found, strict=True):
-        if is_there:
+    there = [minute for minute, is_there in zip(minutes, found, strict=True) if is_there]
+    with suppress(ResponseError):  # a key of another type
+        sample(redis, now_s, there)
+    for minute in there:
+        if minute < this:
             _pack_minute(redis, minute)
+
+
+class _Look(NamedTuple):
+    """All queues at one time: by name how many jobs wait, and by minute and name how many attempts
+    have ended, in each minute that is not packed.
+    """
+
+    at_s: float
+    waiting: Mapping[str, int]
+    ended: Mapping[str, Mapping[str, int]]
+
+    def sample(self, name: str, before: "_Look") -> Sample:
+        ended = sum(
+            counts.get(name, 0) - before.ended.get(minute, {}).get(name, 0)
+            for minute, counts in self.ended.items()
+        )
+        return Sample(self.at_s, self.waiting.get(name, 0), max(0, ended))
+
+
+_NO_LOOK = _Look(0, {}, {})
+
+
+@lru_cache(2 * FLOW_S // PACK_EVERY_S)
+def _look(blob: bytes) -> _Look:
+    try:
+        look = _Look(*json.loads(zlib.decompressobj().decompress(blob, 1_000_000)))
+        _ = [look.sample(name, look) for name in look.waiting], look.at_s + 0
+    except (ValueError, TypeError, AttributeError, zlib.error):  # not data of ours
+        return _NO_LOOK
+    return look
+
+
+def sample(redis: Redis, now_s: int, minutes: Sequence[int]) -> None:
+    """Write down how many jobs wait, and what ended in these minutes, which are not packed."""
+    named: Any = redis.smembers(keys.QUEUES)
+    queues = sorted(named)[:_MOST_SAMPLED]
+    with redis.pipeline(transaction=False) as pipe:
+        pipe.info("memory")
+        for minute in minutes:
+            pipe.hgetall(_now_key(minute))
+        for queue in queues:
+            pipe.llen(queue)
+        info, *found = pipe.execute(raise_on_error=False)
+    counts, lengths = found[: len(minutes)], found[len(minutes) :]
+    ended = {
+        minute: {
+            series.removeprefix("q:"): sum(columns[end] for end in range(len(ENDS)))
+            for series, columns in _counted(raw).items()
+            if series.startswith("q:")
+        }
+        for minute, raw in zip(minutes, counts, strict=True)
+        if isinstance(raw, dict)
+    }
+    waiting = {
+        queue.decode("utf-8", "replace").removeprefix(keys.queue("")): length
+        for queue, length in zip(queues, lengths, strict=True)
+        if isinstance(length, int) and length
+    }
+    look = zlib.compress(json.dumps([now_s, waiting, ended]).encode())
+    with redis.pipeline(transaction=False) as pipe:
+        pipe.lpush(keys.history("samples"), look)
+        pipe.ltrim(keys.history("samples"), 0, FLOW_S // PACK_EVERY_S)
+        pipe.expire(keys.history("samples"), FLOW_S)
+        if not isinstance(info, ResponseError):
+            slot = now_s // _MEMORY_EVERY_S % _MEMORY_SLOTS
+            used = json.dumps([now_s, info["used_memory"]])
+            pipe.hset(keys.history("memory"), str(slot), used)
+            pipe.expire(keys.history("memory"), _DAY_S)
+        pipe.execute()
 
 
 def _pack_minute(redis: Redis, minute: int) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from jiffy import clock
-from jiffy.history import Point
+from jiffy.history import FLOW_S, Flow, Point
 
 WIDTH, HEIGHT = 720, 120
 _ENDS = ("done", "retried", "interrupted", "failed")  # from the bottom up
@@ -60,6 +60,35 @@ def lines(
     values = {kind: [of(point) for point in points] for kind, of in kinds.items()}
     highest = max((one for row in values.values() for one in row if one is not None), default=0.0)
     return [Line(list(_pieces(row, highest or 1.0)), kind) for kind, row in values.items()], highest
+
+
+class Spark(NamedTuple):
+    """A queue's last minutes: a bar for what ended in each sample, a line for what waited."""
+
+    bars: list[tuple[float, float]]  # x, height
+    line: str
+    most_waiting: int
+
+
+def spark(flow: Flow) -> Spark:
+    end_s = flow.samples[-1].at_s
+    xs = [WIDTH * (1 - (end_s - one.at_s) / FLOW_S) for one in flow.samples]
+    most_ended = max(one.ended for one in flow.samples) or 1
+    most_waiting = max(one.waiting for one in flow.samples)
+    return Spark(
+        [
+            (x, max(one.ended / most_ended * HEIGHT, 6))
+            for x, one in zip(xs, flow.samples, strict=True)
+            if one.ended
+        ],
+        " ".join(
+            f"{x:.0f},{HEIGHT - 4 - one.waiting / most_waiting * (HEIGHT - 8):.0f}"
+            for x, one in zip(xs, flow.samples, strict=True)
+        )
+        if most_waiting
+        else "",
+        most_waiting,
+    )
 
 
 def _pieces(values: Sequence[float | None], highest: float) -> Iterable[str]:

@@ -3,7 +3,7 @@
 import hashlib
 import re
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Generic, TypeVar
@@ -21,6 +21,7 @@ from jiffy.settings import Settings
 # However many people watch: all queues are counted once in this time by a process.
 _CURRENT_S = 1.0
 _DONE_S = 15.0
+_FLOWS_S = 2.0
 T = TypeVar("T")
 _AGO = re.compile(rb"(?<=>)[^<]*(?=</time>)")
 # The endpoint of each page, and its name.
@@ -73,6 +74,12 @@ def census(redis: Redis) -> Census:
     return kept.get(redis)
 
 
+def flows(redis: Redis) -> Mapping[str, history.Flow]:
+    """What came into each queue and left it in the last minutes."""
+    kept: _Kept[Mapping[str, history.Flow]] = current_app.extensions["jiffy.flows"]
+    return kept.get(redis)
+
+
 def frame(redis: Redis) -> Frame:
     """What every page shows around its own content; mostly without a round trip of its own."""
     found = census(redis)
@@ -87,6 +94,7 @@ def _done_in_24_h(redis: Redis) -> int:
 def surround(app: Flask, config: Settings) -> None:
     """Give every page of `app` its frame."""
     app.extensions["jiffy.census"] = _Kept(read.census, _CURRENT_S)
+    app.extensions["jiffy.flows"] = _Kept(history.flows, _FLOWS_S)
     app.extensions["jiffy.done"] = _Kept(_done_in_24_h, _DONE_S)
     environment = "production" if config.is_production else config.jiffy_env
 

@@ -156,3 +156,21 @@ def test_odd_data_is_left_out(redis, value):
 
     assert ends(history.read(redis).whole) == (0, 0, 0, 0)
     assert ends(history.read(redis, "function", NOTHING).whole) == (1, 0, 0, 0)
+
+
+def test_samples_say_what_comes_into_a_queue_and_goes_out_of_it(redis):
+    enqueue(redis, 100)
+    for later, ended in enumerate([0, 30, 30, 30]):
+        now_s = redis.time()[0] - 40 + 10 * later
+        minute = now_s // 60
+        if ended:
+            redis.hincrby(keys.history(f"now:{minute}"), f"done 3 4 {NOTHING}\ndefault", ended)
+            redis.ltrim(keys.queue("default"), 20, -1)
+        history.sample(redis, now_s, [minute - 1, minute])
+    flow = history.flows(redis)["default"]
+
+    assert (flow.seconds, flow.out_per_s, flow.in_per_s) == (30, 3, 1)
+    assert flow.drains_in_s == 20
+    assert [(one.waiting, one.ended) for one in flow.samples] == [
+        (100, 0), (80, 30), (60, 30), (40, 30),
+    ]  # fmt: skip

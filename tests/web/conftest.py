@@ -5,6 +5,7 @@ import json
 import pickle
 import threading
 import zlib
+from collections import Counter
 from functools import partial
 from pathlib import Path
 
@@ -144,6 +145,25 @@ def plant_worker(redis):
             execution = Execution("an-execution", runs, redis, name)
             execution.save(60)
             redis.sadd(execution.worker_executions_key, execution.composite_key)
+
+    return write
+
+
+@pytest.fixture
+def plant_flow(redis):
+    """As if supervisors had looked every ten seconds: `plant_flow({"low": [(waiting, ended), …]})`,
+    the oldest look first, the last one now.
+    """
+
+    def write(queues):
+        count = len(next(iter(queues.values())))
+        totals = Counter()
+        for number in range(count):
+            at = redis.time()[0] - 10 * (count - 1 - number)
+            for name, looks in queues.items():
+                totals[name] += looks[number][1]
+            look = at, {name: looks[number][0] for name, looks in queues.items()}, {"1": totals}
+            redis.lpush(keys.history("samples"), zlib.compress(json.dumps(look).encode()))
 
     return write
 

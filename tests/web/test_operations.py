@@ -18,7 +18,8 @@ from tests.web.test_frame import words
 WHAT = {"q": "queue:default state:queued", "action": "delete"}  # the fields of the form
 
 
-def test_a_queue_has_what_waits_how_long_and_who_serves_it(client, plant, plant_worker):
+def test_a_queue_has_what_waits_how_long_and_who_serves_it(client, plant, plant_worker, plant_flow):
+    plant_flow({"default": [(42, 0), (12, 60)], "low": [(0, 0), (6, 3)]})
     for number in range(12):
         long_ago = utcformat(clock.from_wall(clock.wall() - 185 + number))
         plant(f"job{number}", status="queued", enqueued_at=long_ago)
@@ -28,9 +29,11 @@ def test_a_queue_has_what_waits_how_long_and_who_serves_it(client, plant, plant_
     plant_worker("w2", queues="default,other")
     all_of_them, one = words(client.get("/queues").text), words(client.get("/queues/default").text)
 
-    assert "default 12 3m5s 1 0 0 2" in all_of_them
-    assert "low 0 — 0 0 1 0" in all_of_them
-    assert "12 waiting 3m5s oldest 1 running 0 failed 1 of 2 workers busy" in one
+    assert re.search(r"default 12 3m\d+s 3.0/s 6.0/s 4 s Last 5 minutes", all_of_them)
+    assert "at most 42 1 of 2 0 0" in all_of_them
+    assert "low 0 — 54/min 18/min — Last 5 minutes" in all_of_them
+    assert re.search(r"12 waiting 3m\d+s oldest 3.0/s in 6.0/s out 4 s to drain it", one)
+    assert "1 of 2 running 0 scheduled 0 failed" in one
     assert "the first 10 of 12" in one
 
 

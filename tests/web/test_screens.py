@@ -4,6 +4,7 @@ What they show is not compared with anything; that no page is wider than the scr
 """
 
 import json
+import math
 from datetime import timedelta
 from pathlib import Path
 
@@ -52,8 +53,13 @@ def empty():
 
 
 @pytest.fixture
-def busy(plant, plant_worker, leader, redis, declare):
+def busy(plant, plant_worker, leader, redis, declare, plant_flow):
     """A healthy shop in the middle of the day."""
+    waiting = [int(60 + 50 * math.sin(look / 5)) for look in range(30)] + [40]
+    ended = [250 + look * 37 % 90 for look in range(31)]
+    reports = [(0, look % 7 == 0) for look in range(31)]
+    plant_flow({"default": list(zip(waiting, ended, strict=True)), "reports": reports,
+                "low": [(min(1, look // 8), 0) for look in range(31)]})  # fmt: skip
     for number in range(40):
         plant(
             f"mail-{number}",

@@ -76,6 +76,15 @@ def size(size_bytes: float) -> str:
     return f"{size_bytes:.3g} GB"
 
 
+def rate(per_s: float) -> str:
+    """0.2 -> "12/min"."""
+    if not per_s:
+        return "0"
+    unit, times = next((one for one in (("s", 1), ("min", 60)) if per_s * one[1] >= 1), ("h", 3600))
+    found = per_s * times
+    return f"{found:,.0f}/{unit}" if found >= 10 else f"{found:.1f}/{unit}"
+
+
 def first_shown(total: int) -> int:
     """From where on a page of a list shows its rows: `?from=`, where that is one."""
     first = request.args.get("from", "0")
@@ -92,4 +101,5 @@ FILTERS = {
     "pretty": pretty,
     "percent": percent,
     "size": size,
+    "rate": rate,
 }

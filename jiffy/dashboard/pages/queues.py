@@ -4,7 +4,8 @@ from flask import Blueprint, abort, flash, redirect, render_template, request, s
 from werkzeug.wrappers import Response
 
 from jiffy import pauses, read, redis_io
-from jiffy.dashboard.frame import census
+from jiffy.dashboard import charts
+from jiffy.dashboard.frame import census, flows
 from jiffy.dashboard.pages import first_shown, jobs
 from jiffy.read import QueueCount
 
@@ -21,7 +22,8 @@ _ORDERS = {
 
 @page.get("/queues")
 def queues() -> str:
-    found = census(redis_io.shared())
+    redis = redis_io.shared()
+    found = census(redis)
     order = request.args.get("sort", "name")
     if order not in _ORDERS:
         abort(404, f"Queues can be sorted by {', '.join(_ORDERS)}, not by {order!r}.")
@@ -29,8 +31,8 @@ def queues() -> str:
     first = first_shown(len(ordered))
     return render_template(
         "queues.html", queues=ordered[first : first + MOST_SHOWN], first=first,
-        pauses=_pauses(), total=len(ordered), left_out=found.queues_left_out, order=order,
-        orders=_ORDERS,
+        pauses=_pauses(), flows=flows(redis), spark=charts.spark, total=len(ordered),
+        left_out=found.queues_left_out, order=order, orders=_ORDERS,
     )  # fmt: skip
 
 
@@ -38,8 +40,9 @@ def queues() -> str:
 def queue(name: str) -> str:
     redis, found = redis_io.shared(), _found(name)
     return render_template(
-        "queue.html", queue=found, inside=read.inside(redis, name), pause=_pauses().get(name)
-    )
+        "queue.html", queue=found, inside=read.inside(redis, name), pause=_pauses().get(name),
+        flow=flows(redis).get(name), spark=charts.spark,
+    )  # fmt: skip
 
 
 @page.post("/queues/<path:name>/pause")
