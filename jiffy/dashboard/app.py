@@ -17,6 +17,7 @@ from jiffy.dashboard.pages import (
     job,
     jobs,
     login,
+    new,
     queues,
     schedule,
     system,
@@ -67,7 +68,7 @@ def create_app(config: Settings, pages: Iterable[Blueprint] = ()) -> Flask:
     app.after_request(_add_headers)
     problems.show(app)
     rq.mount(app)
-    ours = (home, job, jobs, failures, queues, schedule, workers, system, login, health)
+    ours = (home, job, jobs, new, failures, queues, schedule, workers, system, login, health)
     for blueprint in (*(module.page for module in ours), api.blueprint, *pages):
         app.register_blueprint(blueprint)
     app.wsgi_app = _behind_proxies(app.wsgi_app, config)  # type: ignore[method-assign]

@@ -40,7 +40,7 @@ _MESSAGES = {
     500: "An error on our side. The log of the web process has the details.",
 }
 
-_STATUSES = {
+STATUSES = {
     CallTooLarge: 413,
     DuplicateJob: 409,
     NotThisState: 409,
@@ -91,7 +91,7 @@ def answer(
 
 
 def _from_ours(error: JiffyError) -> Response:
-    status = _STATUSES.get(type(error), 422)
+    status = STATUSES.get(type(error), 422)
     if status != 503:
         return answer(status, str(error), None, **_pointer(error))
     # A client that is given a time to come back sends the same again, which could double jobs.

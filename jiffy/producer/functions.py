@@ -348,13 +348,14 @@ def from_strings(
     """Read strings as `from_words` does."""
     check(function, args, kwargs)
     made, strings = plan(function), [*args, *kwargs.values()]
-    read = [*map(_read, strings, made.parameters(args, kwargs))]
+    read = [*map(read_string, strings, made.parameters(args, kwargs))]
     args, kwargs = read[: len(args)], dict(zip(kwargs, read[len(args) :], strict=True))
     bound = made.signature.bind(*args, **kwargs) if made.signature else None
     return ([*bound.args], {**bound.kwargs}) if bound else (args, kwargs)
 
 
-def _read(string: str, parameter: Parameter) -> Any:
+def read_string(string: str, parameter: Parameter) -> Any:
+    """A string as a value of the parameter; one that does not fit remains a string."""
     made = parameter.converter
     if not made:  # it says nothing, or, as `str | Path`, that it may be any string
         return string if re.search(r"\b(str|Path)\b", parameter.unfit) else _anything(string)

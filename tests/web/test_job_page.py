@@ -173,27 +173,6 @@ def test_what_is_copied_as_python_enqueues_the_same_call(client):
     assert (made.args, made.kwargs) == (job.args, job.kwargs)
 
 
-def test_a_job_is_run_again_with_other_arguments(client, redis, work):
-    job = enqueue(numbers.add, 5, y=3)
-    answer = post(client, f"/jobs/{job.id}/again", args="[7]", kwargs='{"y": 8}')
-    work()
-
-    assert answer.status_code == 303
-    assert read.job(redis, answer.location.rpartition("/")[2]).result == 15
-
-
-@pytest.mark.parametrize(
-    ("args", "kwargs"),
-    [("7", "{}"), ("[", "{}"), ("[1]", "[]"), ("[1]", '{"y": "***"}'), ("[1]", "{}")],
-)
-def test_arguments_that_do_not_fit_are_refused_with_the_reason(client, redis, args, kwargs):
-    job = enqueue(numbers.add, 5, y=3)
-    answer = post(client, f"/jobs/{job.id}/again", args=args, kwargs=kwargs)
-
-    assert answer.status_code == 422
-    assert redis.llen(keys.queue("default")) == 1
-
-
 def test_jobs_that_follow_are_shown(client, plant, redis):
     first, second = enqueue.chain(part(numbers.add, 2, 3), part(numbers.add, result, 4))
     plant("parent")
@@ -232,7 +211,7 @@ def test_what_is_refused_is_said_on_the_page(client, plant):
     assert "Job &#39;over&#39; is finished. Only a job" in client.get("/jobs/over").text
 
 
-@pytest.mark.parametrize("path", ["retry", "cancel", "stop", "again"])
+@pytest.mark.parametrize("path", ["retry", "cancel", "stop"])
 def test_nothing_happens_to_a_job_by_get_or_without_a_token(client, plant, path, redis):
     plant("bad", status="failed", error="x")
     codes = (

@@ -1,0 +1,209 @@
+"""The page of a new job: a form made from a function's types and docstring."""
+
+import re
+
+import pytest
+
+from jiffy import keys, read
+from jiffy.producer.enqueue import enqueue
+from jobs import images, numbers
+from tests.jobs import typed
+from tests.web.conftest import cookie_name, post
+
+
+@pytest.fixture(autouse=True)
+def allowed(environ):
+    environ(JOBS_MODULES="jobs,tests.jobs.typed")
+
+
+@pytest.fixture
+def send(client, redis):
+    """Fill in the form of a function: its answer, and the job that it made."""
+
+    def send_it(function, **texts):
+        sent = {f"opt.{name[4:]}" if name.startswith("opt_") else f"arg.{name}": text
+                for name, text in texts.items()}  # fmt: skip
+        answer = post(client, "/new", function=function, **sent)
+        is_done = answer.status_code == 303
+        return answer, read.job(redis, answer.location.rpartition("/")[2]) if is_done else None
+
+    return send_it
+
+
+def test_functions_are_found_by_a_part_of_their_name(client):
+    everything = client.get("/new").text
+    some = client.get("/new?function=resi").text
+    none = client.get("/new?function=jobs.nothing.here")
+
+    assert "jobs.numbers.add</a>" in everything
+    assert "Return the sum of two numbers." in everything
+    assert re.findall(r"<a href=[^>]*>(jobs[^<]*)</a>", some) == [
+        "jobs.cleanup.resized", "jobs.images.resize",
+    ]  # fmt: skip
+    assert none.status_code == 404
+    assert "jobs.nothing.here" in none.text
+    assert "jobs.numbers.add</a>" in none.text
+
+
+def test_a_form_has_a_field_for_each_parameter_by_its_type(client):
+    def field(function, name="it"):
+        text = client.get(f"/new?function={function}").text
+        return re.search(rf"<(\w+)(?: type=\"([\w-]+)\")?[^>]*name=\"arg.{name}\"", text).groups()
+
+    typed_ = "tests.jobs.typed."
+    assert field("jobs.images.resize", "path") == ("input", "text")
+    assert field("jobs.images.resize", "width") == ("input", "number")
+    assert field("jobs.numbers.add", "x") == ("input", "number")
+    assert field(f"{typed_}moment") == ("input", "datetime-local")
+    assert field(f"{typed_}day") == ("input", "date")
+    assert field(f"{typed_}clock") == ("input", "time")
+    assert field(f"{typed_}flag") == ("input", "checkbox")
+    assert field(f"{typed_}size") == ("select", None)
+    assert field(f"{typed_}color") == ("select", None)
+    assert field(f"{typed_}order") == ("textarea", None)
+    assert field(f"{typed_}untyped") == ("input", "text")
+    assert "picture" in client.get("/new?function=jobs.images.resize").text
+    assert 'value="30"' in client.get("/new?function=jobs.cleanup.resized").text
+
+
+@pytest.mark.parametrize(
+    ("function", "texts", "args", "kwargs"),
+    [
+        ("jobs.numbers.add", {"x": "5", "y": "2.5"}, [5, 2.5], {}),
+        ("jobs.images.resize", {"path": "5", "width": "", "height": "7"}, ["5", None, 7], {}),
+        ("jobs.cleanup.resized", {"folder": "a", "days": ""}, ["a"], {}),
+        ("jobs.mail.send", {"to": '["a@b.c"]', "subject": "s", "body": '"q"'},
+         [["a@b.c"], "s", '"q"'], {}),
+        ("tests.jobs.typed.day", {"it": "2030-01-31"}, ["2030-01-31"], {}),
+        ("tests.jobs.typed.moment", {"it": "2030-01-31T06:30"}, ["2030-01-31T06:30:00"], {}),
+        ("tests.jobs.typed.flag", {}, [False], {}),
+        ("tests.jobs.typed.flag", {"it": "true"}, [True], {}),
+        ("tests.jobs.typed.size", {"it": '"s"'}, ["s"], {}),
+        ("tests.jobs.typed.size", {"it": ""}, [None], {}),
+        ("tests.jobs.typed.point", {"it": '{"x": 1}'}, [{"x": 1}], {}),
+        ("tests.jobs.typed.untyped", {"it": "[1"}, ["[1"], {}),
+        ("tests.jobs.typed.untyped", {"it": "[1]"}, [[1]], {}),
+        ("tests.jobs.typed.spread", {"days": '["2030-01-31"]', "named": '{"a": "1.5"}'},
+         ["2030-01-31"], {"a": "1.5"}),
+        ("tests.jobs.typed.spread", {"last": "2030-01-31"}, [], {"last": "2030-01-31"}),
+    ],
+)  # fmt: skip
+def test_what_is_filled_in_becomes_the_call(send, function, texts, args, kwargs):
+    answer, job = send(function, **texts)
+
+    assert answer.status_code == 303, answer.text
+    assert job.call.function == function
+    assert ([*job.call.args], dict(job.call.kwargs)) == (args, kwargs)
+
+
+@pytest.mark.parametrize(
+    ("function", "texts", "wrong"),
+    [
+        ("jobs.numbers.add", {"x": "", "y": "two"},
+         {"arg.x": "It must be filled in.", "arg.y": "It is &#39;two&#39;; it must be a number."}),
+        ("tests.jobs.typed.order", {"it": '{"id": 7, "items": [}'},
+         {"arg.it": "It is not JSON: Expecting"}),
+        ("tests.jobs.typed.order",
+         {"it": '{"id": "8c7fb3c6-4a2a-44f4-9a2a-0d4ad3a7e0aa", "items": [{"price": "x"}]}'},
+         {"arg.it": "items[0].price is &#39;x&#39;; it must be a decimal."}),
+        ("tests.jobs.typed.log_in", {"user": "ada", "password": "***"}, {"arg.password": "masked"}),
+        ("jobs.numbers.add", {"x": "1", "y": "2", "opt_in": "soon"}, {"opt.in": "in is &#39;soon"}),
+        ("jobs.numbers.add", {"x": "1", "y": "2", "opt_retry": "x"}, {"opt.retry": "retry is"}),
+        ("jobs.numbers.add", {"x": "1", "y": "2", "opt_on_success": "jobs.no"}, {}),
+    ],
+)  # fmt: skip
+def test_what_is_refused_says_why_beside_its_field_and_loses_nothing(
+    send, redis, function, texts, wrong
+):
+    answer, _ = send(function, **texts)
+    fields = dict(re.findall(r'id="about-([\w.]+)"><strong>(.*?)</strong>', answer.text, re.DOTALL))
+
+    assert answer.status_code == 422
+    assert fields.keys() == wrong.keys()
+    assert all(text in fields[name] for name, text in wrong.items())
+    for text in texts.values():
+        assert text.replace('"', "&#34;") in answer.text
+    assert not redis.exists(keys.queue("default"))
+
+
+def test_options_say_when_and_where(send, redis):
+    before, _ = enqueue(numbers.add, 1, 2), enqueue(numbers.add, 3, 4)
+    _, job = send("jobs.numbers.add", x="1", y="2", opt_queue="low", opt_at="2099-01-31T06:00",
+                  opt_retry="3", opt_isolate="true", opt_job_id="mine")  # fmt: skip
+    _, after = send("jobs.numbers.add", x="1", y="2", opt_depends_on=before.id)
+    again, _ = send("jobs.numbers.add", x="1", y="2", opt_job_id="mine")
+
+    assert (job.id, job.state, job.queue, job.retries) == ("mine", "scheduled", "low", 3)
+    assert f"{job.due:%Y-%m-%d %H:%M}" == "2099-01-31 06:00"
+    assert redis.hget(keys.job("mine"), keys.ISOLATE_FIELD) == b"yes"
+    assert after.depends_on == (before.id,)
+    assert again.status_code == 409
+    assert "already a job with the id" in again.text
+
+
+def test_a_job_is_run_again_with_changed_arguments(client, send, plant):
+    job = enqueue.options(queue="low")(images.resize, "photo.jpg", 200, height=None)
+    text = client.get(f"/new?job={job.id}").text
+    plant("odd", call=["jobs.no.more", None, [], {}])
+    login = enqueue(typed.log_in, "ada", 1234)
+
+    assert f'href="/new?job={job.id}"' in client.get(f"/jobs/{job.id}").text
+    assert re.findall(r'value="(photo.jpg|200|low)"', text) == ["photo.jpg", "200", "low"]
+    assert client.get("/new?job=odd").status_code == 404
+    assert client.get("/new?job=gone").status_code == 404
+    assert "Fill in what is masked" in client.get(f"/new?job={login.id}").text
+
+
+def test_what_a_job_carries_comes_back_as_it_was(client, send):
+    texts = {"it": 'a\n "<script>" &amp; 5'}
+    _, job = send("tests.jobs.typed.untyped", **texts)
+    number = enqueue(typed.untyped, "5")
+    text = client.get(f"/new?job={job.id}").text
+
+    assert job.call.args == (texts["it"],)
+    assert ">\na\n &#34;&lt;script&gt;&#34; &amp;amp; 5</textarea>" in text
+    assert 'value="&#34;5&#34;"' in client.get(f"/new?job={number.id}").text
+
+
+def test_a_form_can_be_linked_with_its_arguments(client):
+    text = client.get("/new?function=jobs.numbers.add&arg.x=7&opt.queue=low").text
+
+    assert re.findall(r'value="(7|low)"', text) == ["7", "low"]
+    assert '<details class="well" open' in text
+
+
+def test_a_new_job_needs_a_token_and_no_read_only_dashboard(client, environ, redis):
+    refused = client.post("/new", data={"function": "jobs.numbers.add"}).status_code
+    unknown = post(client, "/new", function="os.system").status_code
+
+    assert (refused, unknown) == (403, 422)
+    assert not redis.exists(keys.queue("default"))
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("has_scripts", [True, False])
+def test_in_a_browser_a_job_is_made_from_its_types(chromium, live, client, redis, has_scripts):
+    cookie = client.get_cookie(cookie_name())
+    with chromium.new_context(base_url=live, java_script_enabled=has_scripts) as context:
+        context.add_cookies([{"name": cookie.key, "value": cookie.value, "url": live}])
+        page = context.new_page()
+        page.goto("/jobs")
+        page.click("text=New job")
+        page.fill("[name=function]", "typed.da")
+        page.click("button:has-text('Choose')")
+        page.click("main td >> text=tests.jobs.typed.day")
+        page.fill("[name='arg.it']", "2030-01-31")
+        page.click("summary:has-text('Options')")
+        page.fill("[name='opt.in']", "soon")
+        page.click("button:has-text('Enqueue')")
+        refused = page.inner_text(".field.wrong")
+        kept = page.input_value("[name='arg.it']")
+        page.fill("[name='opt.in']", "")
+        page.fill("[name='opt.description']", "my own job")
+        page.click("button:has-text('Enqueue')")
+        page.wait_for_selector(".done:has-text('Enqueued tests.jobs.typed.day')")
+        job_id = page.inner_text("#id")
+
+    assert "in is 'soon'" in refused
+    assert kept == "2030-01-31"
+    assert read.job(redis, job_id).description == "my own job"
