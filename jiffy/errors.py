@@ -79,6 +79,10 @@ class JiffyError(Exception):
         """The message."""
         return self.message.format(self)
 
+    def but(self, **changed: Any) -> Self:
+        """The same with other fields."""
+        return type(self)(**(vars(self) | changed))
+
 
 class InvalidSetting(JiffyError):
     name: str
@@ -134,14 +138,6 @@ class RedisAway(JiffyError, RedisConnectionError):
             return f"Redis at {self.url} did not answer ({self.reason}){enqueued}: {self.doubt}"
         return f"No Redis at {self.url} ({self.reason}){enqueued}. {self.remedy}"
 
-    def but(self, **changed: Any) -> Self:
-        """The same with another `count`, `doubt` or `job_id`."""
-        return type(self)(**(vars(self) | changed))
-
-    def after(self, count: int) -> Self:
-        """The same after `count` calls that are enqueued."""
-        return self.but(count=self.count + count)
-
 
 class RedisRefused(RedisAway):
     exit_code = 2
@@ -158,10 +154,6 @@ class RedisFull(JiffyError, OutOfMemoryError):
         enqueued = f"only {_first(self.count)}" if self.count else "nothing was enqueued"
         remedy = "Let workers empty the queues, or raise its maxmemory."
         return f"Redis at {self.url} is full: {enqueued}. {remedy}"
-
-    def after(self, count: int) -> "RedisFull":
-        """The same after `count` calls that are enqueued."""
-        return RedisFull(self.url, self.count + count)
 
 
 def _first(count: int) -> str:

@@ -25,7 +25,7 @@ from redis.exceptions import RedisError, ResponseError
 from jiffy import clock, keys
 from jiffy.errors import NotShown
 from jiffy.producer import payload
-from jiffy.producer.masking import MASK, Masked, Places, is_secret, masked, masked_text
+from jiffy.producer.masking import MASK, Masked, is_secret, is_secret_place, masked, masked_text
 from jiffy.producer.progress import State
 from jiffy.redis_io import run_script, source
 from jiffy.tracebacks import reason_of
@@ -665,7 +665,7 @@ class EndedJobs:
 
 
 def _job(job_id: str, read: _Fields) -> JobView:
-    hidden = Places.read(read(keys.MASKED_FIELD, line, ""))
+    hidden = read(keys.MASKED_FIELD, line, "")
     call = read("data", lambda raw: _call(raw, hidden), None)
     state = read("status", line, "") or "unknown"
     started = read("started_at", moment, None)
@@ -703,7 +703,7 @@ def _job(job_id: str, read: _Fields) -> JobView:
     )
 
 
-def _call(raw: Raw, hidden: Places) -> Call | None:
+def _call(raw: Raw, hidden: str) -> Call | None:
     """A job's call, out of RQ's tuple of (function, instance, args, kwargs).
 
     What is named like a secret is masked, and so are the positional arguments `hidden`.
@@ -711,7 +711,8 @@ def _call(raw: Raw, hidden: Places) -> Call | None:
     match value(inflated(raw)):
         case [str(function), _, list(args), dict(kwargs)]:
             shown = [
-                masked(one, is_secret_itself=place in hidden) for place, one in enumerate(args)
+                masked(one, is_secret_itself=is_secret_place(hidden, place))
+                for place, one in enumerate(args)
             ]
             named = {
                 name: masked(one, is_secret_itself=is_secret(name)) for name, one in kwargs.items()

@@ -92,8 +92,12 @@ def _start(
     schedule = given[0] if given and not reference else project.schedule(reference)
     found = entry.read(schedule, reference or "scheduler.py")
     if check:
-        if settings().is_production:
-            _check_settings()
+        if settings().is_production:  # a release is to stop for what would stop its processes
+            redis_io.connected("release")
+            if project.serves_dashboard():
+                from jiffy.dashboard import web_app
+
+                project.app(web_app)
         click.echo(_shown_schedule(found, clock.now()))
     elif dry_run:
         from jiffy.scheduler import state
@@ -104,15 +108,6 @@ def _start(
         from jiffy.scheduler import loop
 
         loop.start(found)
-
-
-def _check_settings() -> None:
-    """Stop a release for what would stop a worker or the web process as it starts."""
-    redis_io.connected("release")
-    if project.serves_dashboard():
-        from jiffy.dashboard import web_app
-
-        project.app(web_app)
 
 
 _name = click.argument("name")
@@ -202,7 +197,7 @@ def _shown(moment: datetime) -> str:
 
 
 def _aligned(rows: Iterable[Sequence[str]]) -> str:
-    rows = [[_in_one_line(text) for text in row] for row in rows]
+    rows = [[" ".join(text.split()) for text in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
 
@@ -212,7 +207,7 @@ def _shown_schedule(found: "Sequence[Entry]", now: datetime) -> str:
     indent = "\n" + " " * (len(str(len(found))) + 2)
     parts = [f"{_counted(found)}, all valid."]
     for head, entry in zip(_aligned(heads).splitlines(), found, strict=True):
-        call = _in_one_line(f"{entry.job.description}, queue {entry.job.origin}")
+        call = " ".join(f"{entry.job.description}, queue {entry.job.origin}".split())
         more = [call, entry.alerts_in_words(), "  ".join(_next_times(entry, now))]
         parts.append(indent.join([f"\n{head}", *filter(None, more)]))
     return "\n".join(parts)
@@ -253,10 +248,6 @@ def _value(value: Any) -> str:
     if value in (None, "", {}, []):
         return "none"
     return value if isinstance(value, str) else json.dumps(value)
-
-
-def _in_one_line(text: str) -> str:
-    return " ".join(text.split())
 
 
 def _counted(found: "Sequence[Entry]") -> str:

@@ -161,7 +161,10 @@ class Recipe:
                 f"${len(job_id)}\r\n{job_id}\r\n${len(data)}\r\n{data}\r\n${size}\r\n{text}\r\n"
             )
             if self.is_unique:
-                key = self._unique_key(data)
+                given = self.options.get("unique_key")
+                call = f"call {self.target.canonical(data)}" if given is None else ""
+                what = call or f"key {self.target.path} {given}"
+                key = keys.unique(hashlib.sha256(what.encode()).hexdigest()[:32])
                 parts.append(f"${len(key)}\r\n{key}\r\n")
         words.append("".join(parts).encode("utf-8", "replace"))
         count = self._count + len(jobs) * (4 if self.is_unique else 3)
@@ -197,7 +200,7 @@ class Recipe:
             fields["enqueue_at_front"] = 1
         self._how = "ZADD" if self.is_late else "LPUSH" if is_front else "RPUSH"
         if self.target.secrets:
-            fields[keys.MASKED_FIELD] = str(self.target.secrets)
+            fields[keys.MASKED_FIELD] = self.target.secrets
         return fields
 
     def _pack(self) -> None:
@@ -218,11 +221,6 @@ class Recipe:
         # A whole second, as RQ keeps it, and never too early.
         at = self.options.get("at") or clock.now() + timedelta(seconds=self.options["in_"])
         return math.ceil(at.timestamp())
-
-    def _unique_key(self, data: str) -> str:
-        given, path = self.options.get("unique_key"), self.target.path
-        what = f"key {path} {given}" if given is not None else f"call {self.target.canonical(data)}"
-        return keys.unique(hashlib.sha256(what.encode()).hexdigest()[:32])
 
 
 class Prepared(NamedTuple):
@@ -509,14 +507,12 @@ class _Chunks:
         try:
             reply = self._ahead.reply()
         except (RedisAway, RedisFull) as error:
+            changed: dict[str, Any] = {"count": len(done.ids)}
             if isinstance(error, RedisAway) and error.doubt:
                 how = ("without ids of yours, they double", "with the same ids, none is doubled")
-                error = error.but(
-                    doubt=f"the {len(chunk):,} under way may have been enqueued; repeated "
-                    f"{how[chunk[0].is_named]}.",
-                    job_id=None,
-                )
-            raise error.after(len(done.ids)) from error
+                may = f"the {len(chunk):,} under way may have been enqueued"
+                changed["doubt"] = f"{may}; repeated {how[chunk[0].is_named]}."
+            raise error.but(**changed) from error
         if reply is None:
             return
         if isinstance(reply, bytes):

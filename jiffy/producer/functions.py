@@ -63,7 +63,8 @@ def find(path: str, modules: tuple[str, ...]) -> Function:
     check_path(path, modules)
     found, names = _module_of(path)
     for name in names:
-        owner, found = found, _member(found, name)
+        owner, is_public = found, isinstance(found, types.ModuleType) or _made(found, name)
+        found = getattr(owner, name, None) if is_public else None
         if _is_imported(found, modules):
             raise NotAllowed(path, f"is imported from elsewhere. {_WRAP_IT}")
         if isinstance(_made(owner, name), types.FunctionType):
@@ -316,14 +317,6 @@ def all_paths(modules: tuple[str, ...]) -> Iterator[str]:
                 yield from _paths_in(imported(module_name), module_name)
 
 
-def from_words(function: Function, words: Sequence[str]) -> tuple[list[Any], dict[str, Any]]:
-    """A shell's words, read by the function's annotations; `name=value` is a keyword argument.
-
-    A word that does not fit remains a string, which enqueueing then refuses.
-    """
-    return from_strings(function, *split(function, words))
-
-
 def split(function: Function, words: Sequence[str]) -> tuple[list[str], dict[str, str]]:
     """A shell's words as positional and keyword arguments, still strings.
 
@@ -345,7 +338,10 @@ def split(function: Function, words: Sequence[str]) -> tuple[list[str], dict[str
 def from_strings(
     function: Function, args: Sequence[str], kwargs: Mapping[str, str]
 ) -> tuple[list[Any], dict[str, Any]]:
-    """Read strings as `from_words` does."""
+    """Read a shell's words by the function's annotations.
+
+    One that does not fit remains a string, which enqueueing then refuses.
+    """
     check(function, args, kwargs)
     made, strings = plan(function), [*args, *kwargs.values()]
     read = [*map(read_string, strings, made.parameters(args, kwargs))]
@@ -356,10 +352,12 @@ def from_strings(
 
 def read_string(string: str, parameter: Parameter) -> Any:
     """A string as a value of the parameter; one that does not fit remains a string."""
-    made = parameter.converter
-    if not made:  # it says nothing, or, as `str | Path`, that it may be any string
-        return string if re.search(r"\b(str|Path)\b", parameter.unfit) else _anything(string)
-    return next(filter(made.fits, _readings(string, made)), string)
+    if made := parameter.converter:
+        return next(filter(made.fits, _readings(string, made)), string)
+    if not re.search(r"\b(str|Path)\b", parameter.unfit):  # as `str | Path`: any string
+        with suppress(ValueError, RecursionError):
+            return json.loads(string)
+    return string
 
 
 def _readings(string: str, made: Converter) -> Iterator[Any]:
@@ -376,13 +374,6 @@ def _readings(string: str, made: Converter) -> Iterator[Any]:
             yield read(string)
 
 
-def _anything(string: str) -> Any:
-    try:
-        return json.loads(string)
-    except (ValueError, RecursionError):
-        return string
-
-
 def _module_of(path: str) -> tuple[Any, list[str]]:
     """The module that `path` begins with, imported, and the names behind it."""
     parts = path.split(".")
@@ -392,11 +383,6 @@ def _module_of(path: str) -> tuple[Any, list[str]]:
         if name in sys.modules:
             return module, parts[count:]
     return None, []
-
-
-def _member(owner: Any, name: str) -> Any:
-    is_module = isinstance(owner, types.ModuleType)
-    return getattr(owner, name, None) if is_module or _made(owner, name) else None
 
 
 def _made(owner: Any, name: str) -> Any:

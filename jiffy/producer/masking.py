@@ -1,7 +1,6 @@
 """Secrets: what is named like one is masked wherever a call is shown."""
 
 import re
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -67,27 +66,10 @@ class Masked(str):
     __repr__ = str.__str__
 
 
-@dataclass(frozen=True)
-class Places:
-    """Which positional arguments are secrets, as a job's hash has it: "1" or "0,3-" (3 and on)."""
-
-    some: frozenset[int] = frozenset()
-    onward: int | None = None
-
-    @classmethod
-    def read(cls, written: str) -> "Places":
-        """Those that `written` names; what cannot be understood is passed over."""
-        parts = [part.strip() for part in written.split(",")]
-        onward = [int(part[:-1]) for part in parts if part[:-1].isdecimal() and part[-1] == "-"]
-        some = frozenset(int(part) for part in parts if part.isdecimal())
-        return cls(some, min(onward, default=None))
-
-    def __contains__(self, place: int) -> bool:
-        return place in self.some or (self.onward is not None and place >= self.onward)
-
-    def __bool__(self) -> bool:
-        return bool(self.some) or self.onward is not None
-
-    def __str__(self) -> str:
-        onward = [] if self.onward is None else [f"{self.onward}-"]
-        return ",".join([*map(str, sorted(self.some)), *onward])
+def is_secret_place(places: str, number: int) -> bool:
+    """Whether a positional argument is a secret, by a job's hash: "0,3-" is 0, and 3 and on."""
+    return any(
+        part == str(number)
+        or (part[-1:] == "-" and part[:-1].isdecimal() and int(part[:-1]) <= number)
+        for part in places.split(",")
+    )

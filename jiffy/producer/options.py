@@ -7,7 +7,7 @@ names, for type checkers; a test holds the two equal.
 
 import json
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from typing import Any, Literal, NamedTuple, TypedDict, Unpack
@@ -97,10 +97,27 @@ def _kept(name: str, value: Any) -> int:
     return 0 if is_none else _or_forever(name, value)
 
 
-def _string(name: str, value: Any) -> str:
-    if not isinstance(value, str) or not value.strip():
-        raise InvalidValue(name, value, "a string that is not blank")
-    return value
+def _checked(is_valid: Callable[[Any], object], must: str) -> Callable[[str, Any], Any]:
+    def read(name: str, value: Any) -> Any:
+        if not is_valid(value):
+            raise InvalidValue(name, value, must)
+        return value
+
+    return read
+
+
+def _is_string(value: object) -> bool:
+    return isinstance(value, str) and bool(value.strip())
+
+
+def _is_id(value: object) -> bool:
+    return isinstance(value, str) and bool(re.fullmatch(r"[A-Za-z0-9_-]+", value))
+
+
+read_id = _checked(_is_id, "letters, digits, underscores and dashes")  # what RQ takes
+_string = _checked(_is_string, "a string that is not blank")
+_bool = _checked(lambda value: isinstance(value, bool), "true or false")
+_until = _checked(lambda value: value in ("begun", "done"), "'begun' or 'done'")
 
 
 def read_queue(name: str, value: Any) -> str:
@@ -109,19 +126,6 @@ def read_queue(name: str, value: Any) -> str:
         raise InvalidValue(name, value, "the name of a queue")
     if "," in value or not value.isprintable():
         raise InvalidValue(name, value, "the name of a queue, without commas and line breaks")
-    return value
-
-
-def read_id(name: str, value: Any) -> str:
-    """A job's id; raises InvalidValue for one that RQ refuses."""
-    if not isinstance(value, str) or not re.fullmatch(r"[A-Za-z0-9_-]+", value):
-        raise InvalidValue(name, value, "letters, digits, underscores and dashes")
-    return value
-
-
-def _bool(name: str, value: Any) -> bool:
-    if not isinstance(value, bool):
-        raise InvalidValue(name, value, "true or false")
     return value
 
 
@@ -170,12 +174,6 @@ def _meta(name: str, value: Any) -> dict[str, Any]:
     raise InvalidValue(name, value, "a dict that JSON can carry, with strings as its keys")
 
 
-def _until(name: str, value: Any) -> str:
-    if value not in ("begun", "done"):
-        raise InvalidValue(name, value, "'begun' or 'done'")
-    return str(value)
-
-
 def _rate_limit(name: str, value: Any) -> rq.RateLimit:
     key: Any = getattr(value, "key", None)
     count: Any = getattr(value, "concurrency", None)
@@ -184,7 +182,7 @@ def _rate_limit(name: str, value: Any) -> rq.RateLimit:
     elif isinstance(value, str) and re.fullmatch(r".+:[0-9]{1,9}", value):
         key, _, digits = value.rpartition(":")
         count = int(digits)
-    if not isinstance(key, str) or not key.strip() or type(count) is not int or count < 1:
+    if not _is_string(key) or type(count) is not int or count < 1:
         must = "a key and how many of its jobs may run at a time, such as 'stripe:5'"
         raise InvalidValue(name, value, must)
     return value if isinstance(value, rq.RateLimit) else rq.RateLimit(key, count)
@@ -203,19 +201,12 @@ def _field(name: str) -> Callable[[Any], dict[str, Any]]:
     return lambda value: {name: value}
 
 
-def _callback_fields(when: str) -> Callable[[rq.Callback], dict[str, Any]]:
-    return lambda callback: {
-        f"{when}_callback_name": callback.name,
-        f"{when}_callback_timeout": callback.timeout,
-    }
+def _in_json(name: str) -> str:
+    return name.rstrip("_")  # `in` is no keyword there
 
 
-def _no_fields(_: object) -> dict[str, Any]:
-    return {}
-
-
-_NAME = {"type": "string", "minLength": 1, "pattern": r"\S", "maxLength": _MOST_LETTERS}
 _STRING = {"type": "string", "minLength": 1, "pattern": r"\S"}
+_NAME = {**_STRING, "maxLength": _MOST_LETTERS}
 _ID = {"type": "string", "pattern": "^[A-Za-z0-9_-]+$"}
 _DURATION = {
     "anyOf": [
@@ -228,7 +219,8 @@ _DURATION = {
     ]
 }
 _DURATION_OR_FOREVER = {"anyOf": [{"const": -1}, *_DURATION["anyOf"]]}
-_ERRORS = {"type": "string", "pattern": r"^[^\W\d]\w*(\.[^\W\d]\w*)*$"}
+_ERROR = {"type": "string", "pattern": r"^[^\W\d]\w*(\.[^\W\d]\w*)*$"}
+_ERRORS = {"anyOf": [_ERROR, {"type": "array", "items": _ERROR}]}
 _RETRY = {
     "type": "object",
     "required": ["max"],
@@ -239,8 +231,8 @@ _RETRY = {
         "factor": {"type": "number", "minimum": 1, "maximum": retries.MOST_TRIES},
         "limit": _DURATION,
         "jitter": {"type": "boolean"},
-        "on": {"anyOf": [_ERRORS, {"type": "array", "items": _ERRORS}]},
-        "fatal": {"anyOf": [_ERRORS, {"type": "array", "items": _ERRORS}]},
+        "on": _ERRORS,
+        "fatal": _ERRORS,
     },
     "example": {"max": 5, "pause": "2s", "on": ["TimeoutError"]},
 }
@@ -264,9 +256,19 @@ class Option(NamedTuple):
     example: str  # what stands behind the flag; "" where it is a switch
     read: Callable[[str, Any], Any]
     schema: Mapping[str, Any]
-    fields: Callable[[Any], dict[str, Any]] = _no_fields  # of the job's hash, for its value
+    fields: Callable[[Any], dict[str, Any]] = lambda _: {}  # of the job's hash, for its value
     excludes: tuple[str, ...] = ()  # options that it cannot stand beside
     needs: str = ""  # an option that it cannot be without
+
+
+def _callback_option(when: str, has_ended: str) -> Option:
+    return Option(
+        f"Let the worker call this function when it {has_ended}", "", f"--on-{when}", "PATH",
+        partial(_callback, when), _NAME,
+        lambda callback: {
+            f"{when}_callback_name": callback.name, f"{when}_callback_timeout": callback.timeout,
+        },
+    )  # fmt: skip
 
 
 # `expires` becomes the first field of a job's hash: there the scripts look for it.
@@ -317,18 +319,9 @@ TABLE: dict[str, Option] = {
         _bool, {"type": "boolean"},
         lambda value: {keys.ISOLATE_FIELD: "yes"} if value else {},
     ),
-    "on_success": Option(
-        "Let the worker call this function when it has finished", "", "--on-success", "PATH",
-        partial(_callback, "success"), _NAME, _callback_fields("success"),
-    ),
-    "on_failure": Option(
-        "Let the worker call this function when it has failed", "", "--on-failure", "PATH",
-        partial(_callback, "failure"), _NAME, _callback_fields("failure"),
-    ),
-    "on_stopped": Option(
-        "Let the worker call this function when it was stopped", "", "--on-stopped", "PATH",
-        partial(_callback, "stopped"), _NAME, _callback_fields("stopped"),
-    ),
+    "on_success": _callback_option("success", "has finished"),
+    "on_failure": _callback_option("failure", "has failed"),
+    "on_stopped": _callback_option("stopped", "was stopped"),
     "job_id": Option(
         "Its id; refused if there is a job with it", "a random one", "--id", "ID", read_id, _ID
     ),
@@ -366,7 +359,6 @@ TABLE: dict[str, Option] = {
         lambda value: {"meta": json.dumps(value)} if value else {},
     ),
 }  # fmt: skip
-NAMES = tuple(TABLE)
 
 
 def options(**given: Unpack[Options]) -> Options:
@@ -380,7 +372,7 @@ def read(given: Mapping[str, Any], spell: Callable[[str], str] = str) -> dict[st
 
     `spell` is how errors write a name.  Raises InvalidValue, or what `functions.find` does.
     """
-    _refuse_unknown(given, TABLE)
+    refuse_unknown(given, TABLE)
     found = {name: given[name] for name in TABLE if given.get(name) is not None}
     found = {name: TABLE[name].read(spell(name), value) for name, value in found.items()}
     for name in found:
@@ -396,7 +388,8 @@ def read(given: Mapping[str, Any], spell: Callable[[str], str] = str) -> dict[st
     return found
 
 
-def _refuse_unknown(given: Collection[str], known: Collection[str]) -> None:
+def refuse_unknown(given: Iterable[str], known: Collection[str]) -> None:
+    """Raise InvalidValue for a name that is not `known`."""
     for name in given:
         if name not in known:
             must = f"one of {', '.join(known)}{did_you_mean(name, known)}"
@@ -410,21 +403,16 @@ def merged(usual: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]
     return {name: usual[name] for name in usual if name not in excluded} | set_
 
 
-def in_json(name: str) -> str:
-    """An option's name in JSON, where `in` is no keyword."""
-    return name.rstrip("_")
-
-
 def from_json(given: Mapping[str, Any]) -> dict[str, Any]:
     """Options of a JSON object; an error's `name` is that in JSON, such as `retry.pause`."""
-    names = {in_json(name): name for name in TABLE}
-    _refuse_unknown(given, names)
-    return read({names[name]: value for name, value in given.items()}, in_json)
+    names = {_in_json(name): name for name in TABLE}
+    refuse_unknown(given, names)
+    return read({names[name]: value for name, value in given.items()}, _in_json)
 
 
 def schema() -> dict[str, Any]:
     """The properties of an object of options, as JSON Schema has them."""
     return {
-        in_json(name): {**option.schema, "description": f"{option.meaning}.".replace("`", "'")}
+        _in_json(name): {**option.schema, "description": f"{option.meaning}.".replace("`", "'")}
         for name, option in TABLE.items()
     }

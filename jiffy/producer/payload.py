@@ -75,8 +75,7 @@ class Target:
     plan: functions.Plan
     is_typed: bool  # there is something to convert or to check
     fitting: range  # how many positional arguments fit without a closer look
-    secrets: masking.Places
-    has_secrets: bool
+    secrets: str  # see `masking.is_secret_place`
     most_bytes: int
 
     def call(self, args: Args, kwargs: Kwargs) -> Call:
@@ -140,10 +139,10 @@ class Target:
 
     def _described(self, args: Args, kwargs: Kwargs) -> str:
         """Mirrors rq.utils.get_call_string."""
-        if self.has_secrets:
-            parts = [_shown(value, place in self.secrets) for place, value in enumerate(args)]
-        else:
-            parts = [*map(_shown, args)]
+        parts = [*map(_shown, args)]
+        if self.secrets:
+            hidden = masking.is_secret_place
+            parts = [_shown(value, hidden(self.secrets, n)) for n, value in enumerate(args)]
         if kwargs:
             parts += sorted(
                 f"{name}={_shown(value, masking.is_secret(name))}" for name, value in kwargs.items()
@@ -215,13 +214,13 @@ def _target(function: functions.Function, modules: tuple[str, ...], most_bytes: 
     fitting = range(len(needed), positional + 1)
     if any(p.kind not in functions.POSITIONAL for p in needed):
         fitting = range(0)
-    secret = [(n, p) for n, p in enumerate(parameters) if masking.is_secret(p.name)]
-    onward = [n for n, p in secret if p.kind == p.VAR_POSITIONAL]
-    some = frozenset(n for n, p in secret if p.kind in functions.POSITIONAL)
-    secrets = masking.Places(some, onward[0] if onward else None)
-    head = f"[{encode(path)}, null, "
-    is_typed = bool(plan.converters)
-    return Target(path, head, function, plan, is_typed, fitting, secrets, bool(secrets), most_bytes)
+    secrets = ",".join(
+        f"{n}-" if p.kind == p.VAR_POSITIONAL else f"{n}"
+        for n, p in enumerate(parameters)
+        if p.kind in (*functions.POSITIONAL, p.VAR_POSITIONAL) and masking.is_secret(p.name)
+    )
+    head, is_typed = f"[{encode(path)}, null, ", bool(plan.converters)
+    return Target(path, head, function, plan, is_typed, fitting, secrets, most_bytes)
 
 
 def refuse_unnamed(function: Any) -> None:

@@ -8,6 +8,7 @@ import heapq
 import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cached_property, partial
@@ -46,7 +47,7 @@ _REFUSED = {
     "unique_until": _UNIQUE,
     "depends_on": "left out: a run waits for nothing but its time",
 }
-_JOB_OPTIONS = [name for name in options.NAMES if name not in _REFUSED]
+_JOB_OPTIONS = [name for name in options.TABLE if name not in _REFUSED]
 _ONCE = ("start", "end", "repeat", "jitter", "overlap")  # what an entry that runs once has not
 
 
@@ -159,9 +160,8 @@ class Entry:
         return ", ".join(words)
 
     def alerts_in_words(self) -> str:
-        words = [f"on_missed: {shown(self.on_missed)}"] if self.on_missed else []
-        words += [f"ping: {shown(self.ping)}"] if self.ping else []
-        return ", ".join(words)
+        alerts = {"on_missed": self.on_missed, "ping": self.ping}
+        return ", ".join(f"{name}: {shown(to)}" for name, to in alerts.items() if to)
 
     @cached_property
     def run_fields(self) -> dict[str, Any]:
@@ -226,7 +226,11 @@ def read(lines: Iterable[object], where: str = "scheduler.py") -> list[Entry]:
         try:
             entry = _checked(line)
             if entry.id in found:
-                raise _twin(entry, *found[entry.id])
+                of, twin = found[entry.id]
+                alike = f", {twin.name!r}: dots and dashes are the same here"
+                what = f"its name {entry.name!r} is that of entry {of}"
+                what += "" if twin.name == entry.name else alike
+                raise JiffyError(f"{what}; give one of them another, such as name='nightly'.")
             found[entry.id] = (number, entry)
         except JiffyError as error:
             wrong.append(InvalidEntry(where, number, str(error)))
@@ -287,9 +291,8 @@ def _checked(line: object) -> Entry:
     if not callable(function) or not hasattr(function, "__qualname__"):
         raise InvalidValue("function", function, "a function itself, such as numbers.add")
     name = given.get("name") or functions.path_of(function)
-    options: Any = _job_options(line)
-    options["job_id"] = entries.entry_id_of(name)
-    job = enqueue.without_usual(_REFUSED).options(**options).make(function, args, kwargs)
+    given_to_jobs: Any = {**_job_options(line), "job_id": entries.entry_id_of(name)}
+    job = enqueue.without_usual(_REFUSED).options(**given_to_jobs).make(function, args, kwargs)
     timing = line.read_timing().within(given.get("start"), given.get("end"))
     missed = _one_of("missed", given.get("missed", "once"), get_args(Missed))
     overlap = _one_of("overlap", given.get("overlap", "allow"), get_args(Overlap))
@@ -307,15 +310,6 @@ def _checked(line: object) -> Entry:
     )  # fmt: skip
 
 
-def _twin(entry: Entry, number: int, other: Entry) -> JiffyError:
-    alike = f", {other.name!r}: dots and dashes are the same here"
-    return JiffyError(
-        f"its name {entry.name!r} is that of entry {number}"
-        f"{alike if other.name != entry.name else ''}; "
-        "give one of them another, such as name='nightly'."
-    )
-
-
 def _arguments(line: Line) -> tuple[tuple[Any, ...], Mapping[str, Any]]:
     args, kwargs = line.given.get("args", ()), line.given.get("kwargs") or {}
     if line.misplaced:
@@ -329,14 +323,13 @@ def _arguments(line: Line) -> tuple[tuple[Any, ...], Mapping[str, Any]]:
 
 
 def _job_options(line: Line) -> dict[str, Any]:
-    own = [name for name in EntryOptions.__annotations__ if name not in options.NAMES]
+    own = [name for name in EntryOptions.__annotations__ if name not in options.TABLE]
     known = [*_JOB_OPTIONS, *(name for name in own if not line.runs_once or name not in _ONCE)]
     for name in sorted(set(line.given) - set(known)):
         if name in _REFUSED or name in _ONCE:
             must = _REFUSED.get(name, "left out: this entry runs once")
             raise InvalidValue(name, line.given[name], must)
-        must = f"one of {', '.join(known)}{did_you_mean(name, known)}"
-        raise InvalidValue("option", name, must)
+        options.refuse_unknown([name], known)
     return {name: value for name, value in line.given.items() if name in _JOB_OPTIONS}
 
 
@@ -365,25 +358,23 @@ def _check_alerts(on_missed: object, ping: object, name: str, job: Job) -> None:
         except WrongArguments as error:
             passed = "the entry's name, the slot and the reason"
             raise WrongArguments(f"on_missed is called with {passed}: {error}") from None
-    elif on_missed is not None and not _is_url(on_missed):
-        value = MASK if isinstance(on_missed, str) else on_missed
-        raise InvalidValue("on_missed", value, f"a function, or {_URL}")
-    if ping is None:
-        return
-    if not _is_url(ping):
-        raise InvalidValue("ping", MASK if isinstance(ping, str) else ping, _URL)
-    for option in ("result_ttl", "failure_ttl"):
+    else:
+        _check_url("on_missed", on_missed, f"a function, or {_URL}")
+    _check_url("ping", ping, _URL)
+    for option in ("result_ttl", "failure_ttl") if ping else ():
         kept_s = getattr(job, option)
         if kept_s is not None and 0 <= kept_s < _KEPT_FOR_PING_S:
             must = "2m or more beside a ping: the end of a job is noticed up to a minute later"
             raise InvalidValue(option, kept_s, must)
 
 
-def _is_url(value: object) -> bool:
-    try:
-        parts = urlsplit(value if isinstance(value, str) else "")
+def _check_url(name: str, value: object, must: str) -> None:
+    url = value if isinstance(value, str) else ""
+    with suppress(ValueError):
+        parts = urlsplit(url)
         parts.port  # noqa: B018 - a ValueError if it is no number
-    except ValueError:
-        return False
-    is_plain = str(value).isascii() and str(value).isprintable() and not set(str(value)) & set(" @")
-    return is_plain and parts.scheme in ("http", "https") and bool(parts.hostname)
+        is_plain = url.isascii() and url.isprintable() and not set(url) & set(" @")
+        if is_plain and parts.scheme in ("http", "https") and parts.hostname:
+            return
+    if value is not None:
+        raise InvalidValue(name, MASK if url else value, must)

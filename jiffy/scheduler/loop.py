@@ -5,7 +5,6 @@ import os
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from functools import partial
 from typing import NoReturn
 
 from redis import Redis
@@ -51,7 +50,14 @@ def companion(found: Sequence[Entry], redis: Redis) -> Callable[[], int]:
     """
     schedule = Schedule(redis, found)
     schedule.declare()
-    return partial(_beside_workers, schedule)
+
+    def work() -> int:
+        own = redis_io.connect("scheduler")
+        with until_stopped():
+            run(Schedule(own, found, schedule.notifier, schedule.since), own)
+        return 0
+
+    return work
 
 
 def run(schedule: Schedule, redis: Redis) -> None:
@@ -209,14 +215,6 @@ class Loop:
 
 class _Stopped(BaseException):
     """A signal has asked this process to stop."""
-
-
-def _beside_workers(schedule: Schedule) -> int:
-    redis = redis_io.connect("scheduler")
-    with until_stopped():
-        again = Schedule(redis, schedule.entries.values(), schedule.notifier, schedule.since)
-        run(again, redis)
-    return 0
 
 
 def _log(one: Made) -> None:

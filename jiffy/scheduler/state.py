@@ -154,18 +154,18 @@ class Schedule:
             coming = entry.timing.next_after(last)
             verdict = stored.verdict(entry, coming)
             verdicts.append(verdict)
-            if verdict == "same" and stored.is_projected(entry, coming):
+            due_s = None if coming is None else entry.due(coming).timestamp()
+            if verdict == "same" and stored.slot is not None and stored.score == due_s:
                 self._note_slot(entry, last, coming)
                 continue
             plans.append(_Plan(entry, last, coming, missed))
             if verdict != "same":
                 projections.append(entry)
-                slots = ",".join(f"{one.slot:%Y-%m-%dT%H:%M:%SZ}" for one in missed)
-                more = {"missed": slots} if slots else {}
-                level = log.WARNING if slots or verdict == "over" else logging.INFO
-                log.event(
-                    f"entry.{verdict}", level, entry=entry.name, due=entry.timing.in_words(), **more
-                )
+                facts = {"entry": entry.name, "due": entry.timing.in_words()}
+                if missed:
+                    facts["missed"] = ",".join(f"{one.slot:%Y-%m-%dT%H:%M:%SZ}" for one in missed)
+                level = log.WARNING if missed or verdict == "over" else logging.INFO
+                log.event(f"entry.{verdict}", level, **facts)
                 for one in missed:
                     self.notifier.report(entry, one.slot, now, one.reason)
         self._project(projections, now)
@@ -316,10 +316,6 @@ class _Stored(NamedTuple):
             return "over"
         return "changed" if self.definition else "new"
 
-    def is_projected(self, entry: Entry, coming: datetime | None) -> bool:
-        due_s = None if coming is None else entry.due(coming).timestamp()
-        return self.slot is not None and self.score == due_s
-
     def last_slot(self, entry: Entry, now: datetime) -> tuple[datetime, Sequence[Made]]:
         """The last slot that is accounted for; and slots that will have no job, and why.
 
@@ -409,10 +405,8 @@ def differences(redis: Redis, found: Sequence[Entry]) -> list[Change]:
             pairs = [(name, was.get(name), becomes.get(name)) for name in names]
         except (ValueError, AttributeError):  # not data of ours
             pairs = [("entry", "cannot be read", "as in SCHEDULE")]
-        what = [pair for pair in pairs if pair[1] != pair[2]]
-        kind: Any = "changed" if what else "same"
-        changes.append(
-            Change(kind, entry.name, what) if stored.definition else Change("new", entry.name)
-        )
+        what = [pair for pair in pairs if pair[1] != pair[2]] if stored.definition else []
+        kind: Any = "changed" if what else "same" if stored.definition else "new"
+        changes.append(Change(kind, entry.name, what))
     gone = _gone(redis, [entry.id for entry in found])
     return changes + [Change("gone", name) for name in gone.values()]

@@ -16,6 +16,11 @@ from jobs import numbers
 JOBS = ("jobs",)
 
 
+def from_words(function, words):
+    """As a shell's words are read."""
+    return functions.from_strings(function, *functions.split(function, words))
+
+
 @pytest.fixture(autouse=True)
 def allowed(environ):
     environ(JOBS_MODULES="jobs,tests")
@@ -175,33 +180,33 @@ def test_a_call_that_does_not_fit_is_refused_in_words(args, kwargs, reason):
 
 
 def test_words_become_what_the_signature_says():
-    args, kwargs = functions.from_words(resize, ["12", "200", "none"])
+    args, kwargs = from_words(resize, ["12", "200", "none"])
 
     assert (args, kwargs) == (["12", 200, None], {})
 
 
 def test_a_word_with_an_equals_sign_goes_by_name():
-    args, kwargs = functions.from_words(resize, ["a.jpg", "height=150", "width=200"])
+    args, kwargs = from_words(resize, ["a.jpg", "height=150", "width=200"])
 
     assert (args, kwargs) == (["a.jpg", 200, 150], {})
 
 
 def test_a_value_may_contain_equals_signs():
-    assert functions.from_words(resize, ["path=a=b.jpg", "width=1"])[0] == ["a=b.jpg", 1]
+    assert from_words(resize, ["path=a=b.jpg", "width=1"])[0] == ["a=b.jpg", 1]
 
 
 def test_a_word_that_only_more_arguments_could_take_goes_to_them_with_its_equals_sign():
-    assert functions.from_words(gather, ["a", "b=1", "c"]) == (["a", "b=1", "c"], {})
+    assert from_words(gather, ["a", "b=1", "c"]) == (["a", "b=1", "c"], {})
 
 
 def test_a_word_of_a_few_that_may_be_is_what_the_function_takes():
-    assert functions.from_words(choose, ["m"]) == (["m"], {})
-    assert functions.from_words(choose, ["3", "red"]) == ([3, "red"], {})
-    assert functions.from_words(choose, ["3", "RED"]) == ([3, "red"], {})
+    assert from_words(choose, ["m"]) == (["m"], {})
+    assert from_words(choose, ["3", "red"]) == ([3, "red"], {})
+    assert from_words(choose, ["3", "RED"]) == ([3, "red"], {})
 
 
 def test_words_for_many_arguments_become_their_type_too():
-    args, kwargs = functions.from_words(mix, ["0.5", "one", "2", "loud=yes", "salt=1"])
+    args, kwargs = from_words(mix, ["0.5", "one", "2", "loud=yes", "salt=1"])
 
     assert (args, kwargs) == ([0.5, "one", "2"], {"loud": True, "salt": 1.0})
 
@@ -210,11 +215,11 @@ def test_words_for_many_arguments_become_their_type_too():
     ("word", "value"), [("5", 5), ("[1, 2]", [1, 2]), ("true", True), ("plain text", "plain text")]
 )
 def test_a_word_for_an_argument_without_a_type_is_json_or_else_text(word, value):
-    assert functions.from_words(loose, [word])[0] == [value]
+    assert from_words(loose, [word])[0] == [value]
 
 
 def test_a_path_travels_as_text():
-    assert functions.from_words(loose, ["1", "where=/srv"]) == ([1, "/srv"], {})
+    assert from_words(loose, ["1", "where=/srv"]) == ([1, "/srv"], {})
 
 
 @pytest.mark.parametrize(
@@ -225,7 +230,7 @@ def test_a_path_travels_as_text():
     ],
 )
 def test_a_word_of_the_wrong_type_is_refused_with_the_right_one(words, reason):
-    args, kwargs = functions.from_words(resize, words)
+    args, kwargs = from_words(resize, words)
     with pytest.raises(WrongArguments) as refusal:
         target(resize).call(args, kwargs)
 
@@ -240,7 +245,7 @@ def test_a_word_of_the_wrong_type_is_refused_with_the_right_one(words, reason):
     ],
 )
 def test_a_word_that_is_none_of_a_few_is_refused_with_all_of_them(words, reason):
-    args, kwargs = functions.from_words(choose, words)
+    args, kwargs = from_words(choose, words)
     with pytest.raises(WrongArguments) as refusal:
         target(choose).call(args, kwargs)
 
