@@ -201,8 +201,9 @@ def _field(name: str) -> Callable[[Any], dict[str, Any]]:
     return lambda value: {name: value}
 
 
-def _in_json(name: str) -> str:
-    return name.rstrip("_")  # `in` is no keyword there
+def in_json(name: str) -> str:
+    """An option's name in JSON, where `in` is no keyword."""
+    return name.rstrip("_")
 
 
 _STRING = {"type": "string", "minLength": 1, "pattern": r"\S"}
@@ -405,14 +406,14 @@ def merged(usual: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]
 
 def from_json(given: Mapping[str, Any]) -> dict[str, Any]:
     """Options of a JSON object; an error's `name` is that in JSON, such as `retry.pause`."""
-    names = {_in_json(name): name for name in TABLE}
+    names = {in_json(name): name for name in TABLE}
     refuse_unknown(given, names)
-    return read({names[name]: value for name, value in given.items()}, _in_json)
+    return read({names[name]: value for name, value in given.items()}, in_json)
 
 
 def schema() -> dict[str, Any]:
     """The properties of an object of options, as JSON Schema has them."""
     return {
-        _in_json(name): {**option.schema, "description": f"{option.meaning}.".replace("`", "'")}
+        in_json(name): {**option.schema, "description": f"{option.meaning}.".replace("`", "'")}
         for name, option in TABLE.items()
     }
