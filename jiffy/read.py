@@ -35,6 +35,7 @@ T = TypeVar("T")
 Raw = bytes | int | None
 
 STATES = ("queued", *keys.REGISTRIES)
+APART = ("ready_to_enqueue", "rate_limited")  # states without a registry among these
 _HAS_ERROR = ("failed", "stopped")  # in which states the result is an error
 _MOST_COUNTED = 2000  # queues and workers of a census
 MOST_OTHERS = 20  # jobs that one waits for, or that wait for it
@@ -57,7 +58,7 @@ JOB_FIELDS = (
     "ended_at", "worker_name", "meta", keys.PROGRESS_FIELD, keys.MASKED_FIELD,
     keys.REASON_FIELD, keys.TICK_OF_FIELD, keys.JOIN_FIELD, "retries_left", "retry_intervals",
     "number_of_retries", "repeats_left", "dependency_ids", "rate_limit_key",
-    "rate_limit_concurrency", "timeout",
+    "rate_limit_concurrency", "timeout", keys.RELEASE_FIELD,
 )  # fmt: skip
 # Jobs' code and producers write these, so each is measured before Redis copies it.
 _MAY_BE_LARGE = ("data", "description", "meta", keys.LOG_FIELD)
@@ -299,6 +300,7 @@ class JobView:
     meta: Mapping[str, Any]
     problems: tuple[str, ...]
     is_unreadable: bool  # some of it is broken, and not only pickled or too large
+    release: str = ""  # on which it failed
     result: Any = None
     has_result: bool = False
     error: str = ""  # its traceback, or that of the last attempt; or why it was canceled
@@ -455,6 +457,7 @@ class Census:
     paused: Mapping[bytes, bytes]  # as it is stored; see `pauses.in_force`
     scheduler: Literal["ok", "away", "none"]  # "none": it would have nothing to do
     is_suspended: bool
+    apart: tuple[tuple[str, str, int], ...]  # state, key and size of lists that are no queue's
     queues_left_out: int
     workers_left_out: int
     taken: datetime  # on Redis' clock
@@ -601,24 +604,20 @@ def page(
 def members(
     redis: Redis, lists: Iterable[tuple[str, str]], offset: int, count: int
 ) -> dict[str, datetime | None]:
-    """The ids of the next few jobs of each (state, queue), in one round trip.
+    """The ids of the next few jobs of each list, by its state and key, in one round trip.
 
     The newest first; of scheduled ones those that are due soonest, with that time.
     """
     found: dict[str, datetime | None] = {}
     with redis.pipeline(transaction=False) as pipe:
-        for state, queue in lists:
-            first, last, registry = (
-                offset,
-                offset + count - 1,
-                keys.REGISTRIES.get(state, "") + queue,
-            )
-            if state == "queued":
-                pipe.lrange(keys.queue(queue), -last - 1, -first - 1)
+        first, last = offset, offset + count - 1
+        for state, key in lists:
+            if key.startswith(keys.queue("")):
+                pipe.lrange(key, -last - 1, -first - 1)
             elif state == "scheduled":
-                pipe.zrange(registry, first, last, withscores=True)
+                pipe.zrange(key, first, last, withscores=True)
             else:
-                pipe.zrange(registry, first, last, desc=True)
+                pipe.zrange(key, first, last, desc=True)
         for member in chain.from_iterable(answer or () for answer in answers(pipe)):
             raw, score = (member, None) if isinstance(member, bytes) else member
             found[text(raw).partition(":")[0]] = due(score)
@@ -689,6 +688,7 @@ def _job(job_id: str, read: _Fields) -> JobView:
         started=started,
         ended=read("ended_at", moment, None),
         worker=read("worker_name", line, ""),
+        release=read(keys.RELEASE_FIELD, line, "") if state in _HAS_ERROR else "",
         entry=read(keys.TICK_OF_FIELD, line, ""),
         limit_s=read("timeout", _limit, None),
         progress=read(keys.PROGRESS_FIELD, _progress, None) if state in _HAS_PROGRESS else None,
@@ -891,7 +891,7 @@ def census(redis: Redis) -> Census:
         found, time, paused, *server = pipe.execute(raise_on_error=False)
     if isinstance(found, RedisError):
         raise found
-    queues, workers, alive, is_led, count, is_suspended, kinds, rows = found
+    queues, workers, alive, is_led, count, is_suspended, kinds, rows, apart = found
     is_hash = not (isinstance(paused, ResponseError) and "WRONGTYPE" in str(paused))
     kinds_of = {
         keys.QUEUES: ("set", queues is not None),
@@ -909,6 +909,10 @@ def census(redis: Redis) -> Census:
         memory=_memory(*(None if isinstance(one, RedisError) else one for one in server)),
         scheduler="ok" if is_led else "away" if count else "none",
         is_suspended=bool(is_suspended),
+        apart=tuple(
+            (text(state), key.decode("utf-8", "surrogateescape"), size)
+            for state, key, size in apart
+        ),
         queues_left_out=(queues or 0) - len(rows),
         workers_left_out=max(0, (workers or 0) - _MOST_COUNTED),
         taken=clock.now() if isinstance(time, RedisError) else clock.from_wall(time[0]),

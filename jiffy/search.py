@@ -14,18 +14,19 @@ from typing import NamedTuple
 
 from redis import Redis
 
-from jiffy import clock, failures, read
+from jiffy import clock, failures, keys, read
 from jiffy.errors import InvalidValue
 from jiffy.read import Census, JobView
 
-FIELDS = ("fn", "state", "queue", "worker", "error", "group", "id", "after", "before", "slower")
+FIELDS = ("fn", "state", "queue", "worker", "error", "release", "group", "id", "after", "before",
+          "slower")  # fmt: skip
+STATES = (*read.STATES, *read.APART, "stopped")
 SHOWN = 50  # of a page
 WINDOW = 500  # jobs that are looked at in a few round trips
 TIMES = ("after", "before", "slower")
 _FAR = 20  # windows, if a person asks to search further
 _TERM = re.compile(r'(?:([a-z]+|args\.[\w.-]+):)?("[^"]*"?|\S+)')
-_WORDS = {"waiting": "queued", "running": "started"}
-_STATES = {"waiting": ("queued",), "running": ("started",), "failed": ("failed", "stopped")}
+_WORDS = {"waiting": "queued", "running": "started", "ready": "ready_to_enqueue"}
 _NEVER = datetime.min.replace(tzinfo=UTC)
 
 
@@ -47,11 +48,12 @@ class Cursor(NamedTuple):
 
 
 class List(NamedTuple):
-    """The jobs of a queue that are in one state."""
+    """Jobs that are in one state; of one queue, unless it is apart."""
 
     state: str
-    queue: str
+    key: str
     size: int
+    is_apart: bool = False
 
 
 @dataclass(frozen=True)
@@ -66,12 +68,14 @@ class Filter:
     def lists(self, census: Census) -> list[List]:
         """Those in which matching jobs can be."""
         states = {"failed" if state == "stopped" else state for state in self.states}
-        return [
-            List(state, queue.name, size)
+        of_queues = [
+            List(state, keys.REGISTRIES.get(state, keys.queue("")) + queue.name, size)
             for queue in census.queues
             for state, size in queue.counts.items()
             if size and (not states or state in states) and self._has("queue", queue.name)
         ]
+        apart = [List(*one, True) for one in census.apart if not states or one[0] in states]
+        return of_queues + apart
 
     def within(self, states: Sequence[str]) -> "Filter":
         """The same for jobs in these states only."""
@@ -82,12 +86,12 @@ class Filter:
     def states(self) -> list[str]:
         return [_WORDS.get(state, state) for state in self.fields.get("state", ())]
 
-    @property
-    def is_plain(self) -> bool:
-        """Whether all jobs of its lists match."""
+    def is_plain(self, lists: Sequence[List]) -> bool:
+        """Whether all jobs of these lists, which are its own, match."""
         if self.states == ["stopped"]:  # they are among the failed ones
             return False
-        return not self.words and self.fields.keys() <= {"state", "queue"}
+        is_of_queues = not any(one.is_apart for one in lists)
+        return not self.words and self.fields.keys() <= {"state", "queue" if is_of_queues else ""}
 
     @property
     def reads_errors(self) -> bool:
@@ -131,9 +135,8 @@ def parse(written: str) -> Filter:
             fields[name] = fields.get(name, ()) + values
         else:
             words.append(f"{name}:{value}" if name else value)
-    known = {*read.STATES, *_WORDS, "stopped"}
-    for state in set(fields.get("state", ())) - known:
-        problems.append(f"state:{state} is no state: {', '.join(read.STATES)} or stopped")
+    for state in set(fields.get("state", ())) - {*STATES, *_WORDS}:
+        problems.append(f"state:{state} is no state: {', '.join(STATES)}")
     return Filter(written, fields, tuple(words), tuple(problems))
 
 
@@ -155,10 +158,13 @@ def _like(pattern: str, value: str) -> bool:
 
 _MATCHES: dict[str, Callable[[str, JobView], bool]] = {
     "fn": lambda value, job: _like(value, job.called),
-    "state": lambda value, job: job.state in _STATES.get(value, (value,)),
+    "state": lambda value, job: (
+        job.state == _WORDS.get(value, value) or (value, job.state) == ("failed", "stopped")
+    ),
     "queue": lambda value, job: fnmatchcase(job.queue, value),
     "worker": lambda value, job: _like(value, job.worker),
     "error": lambda value, job: _like(value, job.error),
+    "release": lambda value, job: _like(value, job.release),
     "group": lambda value, job: value == "*" or failures.Group.of(job.error).key == value,
     "id": lambda value, job: _like(value, job.id),
     "after": lambda value, job: (job.latest or _NEVER) >= _moment(value),
@@ -230,8 +236,8 @@ def window(
     part = live[cursor.part * WINDOW : (cursor.part + 1) * WINDOW]
     if not part and not wanted.ids:
         return [], None
-    count = min(max(1, WINDOW // max(1, len(live))), shown if wanted.is_plain else WINDOW)
-    due = read.members(redis, [(one.state, one.queue) for one in part], cursor.depth, count)
+    count = min(max(1, WINDOW // max(1, len(live))), shown if wanted.is_plain(lists) else WINDOW)
+    due = read.members(redis, [one[:2] for one in part], cursor.depth, count)
     named = wanted.ids if cursor[:2] == (0, 0) else []
     found = read.jobs(redis, list(dict.fromkeys([*due, *named]))).values()
     jobs = [replace(job, due=due.get(job.id)) for job in found]

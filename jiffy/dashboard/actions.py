@@ -55,7 +55,7 @@ def count(wanted: Filter) -> Matching:
     """Count matching jobs, for MOST_COUNTED_S at most."""
     redis = redis_io.shared()
     lists, until = wanted.lists(read.census(redis)), clock.monotonic() + MOST_COUNTED_S
-    if wanted.is_plain:
+    if wanted.is_plain(lists):
         return Matching(sum(one.size for one in lists), False, [])
     functions: dict[str, int] = {}
     at: Cursor | None = Cursor()

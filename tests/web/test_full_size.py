@@ -12,8 +12,8 @@ from tests.web.conftest import PASSWORD, TOKEN, log_in
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 MOST_ROUND_TRIPS = 5  # one of them asks whether the session is still valid
-# 300 queues in 7 states with the age of their oldest job, and 500 workers.
-COUNTING = 300 * 9 + 500 + 30
+# 300 queues in 8 states with the age of their oldest job, and 500 workers.
+COUNTING = 300 * 10 + 500 + 30
 PAGES = {
     "/": COUNTING + 3000,
     "/?span=24h": COUNTING + 3000,

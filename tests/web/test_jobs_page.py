@@ -28,6 +28,7 @@ def shop(plant):
         status="failed",
         error=TRACEBACK,
         origin="low",
+        **{keys.RELEASE_FIELD: "v42"},
         call=["jobs.shop.charge", None, [2], {"order_id": 8, "token": "tok"}],
         started_at=ago(4000),
         ended_at=ago(3999),
@@ -54,6 +55,7 @@ def shop(plant):
         ("worker:w1", "paid"),
         ("error:carderror", "declined"),
         ('error:"was stopped"', "killed"),
+        ("release:v4*", "declined"),
         ("id:pai", "paid"),
         ("after:30m", "next now paid then"),
         ("before:30m", "declined killed"),
@@ -70,6 +72,32 @@ def shop(plant):
 )
 def test_a_filter_finds_jobs(client, shop, written, ids):
     assert sorted(listed(client, written)) == sorted(ids.split())
+
+
+def test_jobs_that_stand_in_no_queue_are_listed_found_and_canceled(client, plant, redis):
+    apart = {
+        "slotless": ("rate_limited", f"{keys.RQ}rl:stripe:rate_limited"),
+        "next": ("ready_to_enqueue", f"{keys.RQ}ready:low"),
+        "parked": ("queued", keys.parked("jobs.numbers.add")),
+    }
+    for job_id, (state, key) in apart.items():
+        fields = {"rate_limit_key": "stripe", keys.PARKED_FIELD: "jobs.numbers.add"}
+        redis.delete(keys.queue("low"))
+        plant(job_id, status=state, origin="low", **fields)
+        redis.zadd(key, {job_id: 5})
+    redis.delete(keys.queue("low"))
+    redis.sadd(f"{keys.RQ}rl-keys", "stripe")
+    redis.sadd(f"{keys.OWN}parked", "jobs.numbers.add")
+    written = ("", "state:ready", "state:rate_limited queue:low", "queue:default")
+    found = [sorted(listed(client, one)) for one in written]
+    asked = client.get("/jobs/all?action=cancel&q=queue:low").text
+    text = client.get("/jobs").text
+    post(client, "/jobs/all", q="queue:low", action="cancel")
+
+    assert found == [["next", "parked", "slotless"], ["next"], ["slotless"], []]
+    assert "Searched all 3 jobs" in text
+    assert "Cancel 3 jobs?" in asked
+    assert sorted(listed(client, "state:canceled")) == ["next", "parked", "slotless"]
 
 
 def test_the_newest_stand_first(client, shop):

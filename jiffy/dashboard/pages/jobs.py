@@ -3,7 +3,7 @@
 from flask import Blueprint, abort, flash, redirect, render_template, request, session, url_for
 from werkzeug.wrappers import Response
 
-from jiffy import bulk, read, redis_io, search
+from jiffy import bulk, redis_io, search
 from jiffy.dashboard import actions
 from jiffy.dashboard.actions import ACTIONS, BULK, Outcome
 from jiffy.dashboard.frame import census
@@ -23,22 +23,27 @@ def jobs() -> str:
     found = search.search(redis, counted, wanted, cursor, is_far="far" in request.args)
     names = [queue.name for queue in counted.queues if " " not in queue.name][:_MOST_NAMES]
     functions = sorted({job.called for job in found.jobs if job.called})
+    releases = sorted({*counted.releases, *(job.release for job in found.jobs if job.release)})
     terms = [
-        *(f"state:{state}" for state in (*read.STATES, "stopped")),
+        *(f"state:{state}" for state in search.STATES),
         *(f"queue:{name}" for name in names),
         *(f"fn:{name}" for name in functions),
+        *(f"release:{name}" for name in releases if " " not in name),
         *(f"{field}:" for field in search.FIELDS if field not in ("state", "queue", "fn")),
         "args.",
     ]
+    counts = counted.counts
+    for state, _, size in counted.apart:
+        counts[state] = counts.get(state, 0) + size
     return render_template(
         "jobs.html", wanted=wanted, found=found, cursor=cursor, terms=terms,
-        counts=counted.counts, actions=_allowed(wanted),
+        counts=counts, actions=_allowed(wanted),
     )  # fmt: skip
 
 
 def _allowed(wanted: Filter) -> list[str]:
     """What can be done with some of the jobs that the filter means."""
-    states = set(wanted.states or read.STATES)
+    states = set(wanted.states or search.STATES)
     return [name for name in BULK if states & set(ACTIONS[name].states)]
 
 
