@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 from jiffy.tracebacks import is_own
 
-_FRAME = re.compile(r'^\s*File "(?P<file>[^"\n]*)", line (?P<line>\d+), in (?P<name>[^\n]*)'
-                    r"(?:\n(?!\s*File )(?P<code>\s+[^\n]*))?", re.MULTILINE)  # fmt: skip
+_FRAME = re.compile(r'^[ \t]*File "(?P<file>[^"\n]*)", line (?P<line>\d+), in (?P<name>[^\n]*)'
+                    r"(?:\n(?![ \t]*File )(?P<code>[ \t]+[^\n]*))?", re.MULTILINE)  # fmt: skip
 _CAUSE = re.compile(r"^[\w.]+")
 
 

@@ -26,7 +26,7 @@ _PIECE_BYTES = 4096  # a pipe that has room has room for that much (PIPE_BUF)
 def setup(level: str) -> None:
     """Log to stdout, a line for each event, times in UTC."""
     line = "%(asctime)s.%(msecs)03d %(levelname)s %(job)s%(message)s"
-    formatter = logging.Formatter(line, "%H:%M:%S")
+    formatter = _Formatter(line, "%H:%M:%S")
     formatter.converter = time.gmtime
     _stdout.open()
     handler = logging.StreamHandler(_stdout)
@@ -39,6 +39,23 @@ def _name_job(record: logging.LogRecord) -> bool:
     """Begin what a job's code logs with the job's id; our own events have it where it fits."""
     record.job = f"job={job_id} " if job_id and record.name != logger.name else ""
     return True
+
+
+class _Formatter(logging.Formatter):
+    """Writes what a job's code logs so that it is no line of ours, tracebacks included."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return escaped(super().format(record))
+
+
+def escaped(text: str) -> str:
+    """`text` without control characters; its later lines are indented, so they forge no line."""
+    if text.isprintable():
+        return text
+    return "".join(
+        "\n  " if char == "\n" else char if char.isprintable() else repr(char)[1:-1]
+        for char in text.expandtabs()
+    )
 
 
 class _Stdout(io.TextIOBase):

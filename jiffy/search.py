@@ -10,12 +10,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from fnmatch import fnmatchcase
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from redis import Redis
 
 from jiffy import clock, failures, keys, read
 from jiffy.errors import InvalidValue
+from jiffy.producer.masking import Masked
 from jiffy.read import Census, JobView
 
 FIELDS = ("fn", "state", "queue", "worker", "error", "release", "group", "id", "after", "before",
@@ -181,15 +182,18 @@ def _has_word(word: str, job: JobView) -> bool:
 
 
 def _has_argument(name: str, value: str, job: JobView) -> bool:
-    """Whether a keyword argument, or a value within one, has this name and value."""
-    for found in re.finditer(rf'(?<![\w"]){re.escape(name)}=|"{re.escape(name)}": ', job.arguments):
-        try:
-            is_found, _ = json.JSONDecoder().raw_decode(job.arguments, found.end())
-        except ValueError:  # it is masked, or cut off
-            continue
-        written = is_found if isinstance(is_found, str) else json.dumps(is_found)
-        if fnmatchcase(written.lower(), value.lower()):
-            return True
+    """Whether a keyword argument, or a value within an argument, has this name and value."""
+    left: list[tuple[str, Any]] = []
+    if job.call:
+        left = [*job.call.kwargs.items(), *(("", one) for one in job.call.args)]
+    while left:
+        its_name, found = left.pop()
+        if isinstance(found, dict | list):
+            left += found.items() if isinstance(found, dict) else ((its_name, one) for one in found)
+        elif its_name == name and type(found) is not Masked:
+            written = found if isinstance(found, str) else json.dumps(found)
+            if fnmatchcase(written.lower(), value.lower()):
+                return True
     return False
 
 

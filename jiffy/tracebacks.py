@@ -8,6 +8,7 @@ _MOST_CHARS = 50_000  # of an error that is stored
 _MARK_CHARS = 50
 _LONGEST_REASON = 500  # characters
 _MOST_MEMBERS = 3  # of an exception group
+_MOST_NESTED = 5  # groups within one another that are looked into
 _LAST_LINES = 8  # of a traceback
 # How the notes begin that an exception gets where a hook swallowed or replaced it, and where its
 # code is older than the file: the reason has them, too.
@@ -54,18 +55,18 @@ def reason_of(error: str) -> str:
     reason = _exception(error)
     if len(reason) > _LONGEST_REASON:
         reason = f"{reason[: _LONGEST_REASON - 1]}…"
-    return reason + next((f" ({place})" for place in _places(error)), "")
+    return reason + next((f" ({place[:_LONGEST_REASON]})" for place in _places(error)), "")
 
 
-def _exception(error: str) -> str:
+def _exception(error: str, depth: int = 0) -> str:
     # A process pool's copy of the traceback in the other process: what follows says it, too.
     parts = [part for part in _LINK.split(error) if "RemoteTraceback: " not in part[:80]]
-    cause, *_, reason = [_headline(part) for part in parts] * 2 or ["", ""]
+    cause, *_, reason = [_headline(part, depth) for part in parts] * 2 or ["", ""]
     is_news = (cause.partition(": ")[2] or cause) not in reason
     return f"{reason}, caused by {cause}" if is_news else reason
 
 
-def _headline(part: str) -> str:
+def _headline(part: str, depth: int) -> str:
     own, members = _members_of(part)
     lines = [line for line in own.splitlines() if line.strip() and not line.startswith(" ")]
     while lines and lines[0].startswith(("Traceback", "Exception Group Traceback")):
@@ -75,18 +76,19 @@ def _headline(part: str) -> str:
     headline += "".join(
         f" ({line})" for line in lines[1:] if line.startswith((HOOK_NOTE, FILE_NOTE))
     )
-    if members:
+    if members and depth < _MOST_NESTED:
         more = ["…"] if len(members) > _MOST_MEMBERS else []
-        headline += f": {'; '.join([*map(_exception, members[:_MOST_MEMBERS]), *more])}"
+        shown = (_exception(member, depth + 1) for member in members[:_MOST_MEMBERS])
+        headline += f": {'; '.join([*shown, *more])}"
     return headline
 
 
-def _places(error: str) -> Iterator[str]:
+def _places(error: str, depth: int = 0) -> Iterator[str]:
     """Where it went wrong, in whose code: of a chain the cause first, of a group its members."""
     for part in _LINK.split(error):
         own, members = _members_of(part)
-        for member in members:
-            yield from _places(member)
+        for member in members if depth < _MOST_NESTED else ():
+            yield from _places(member, depth + 1)
         found = [place for place in _PLACE.findall(own) if is_own(place[0])]
         for file, line, function in found[-1:]:
             of = f" in {function}" if function else ""

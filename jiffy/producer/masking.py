@@ -1,5 +1,6 @@
 """Secrets: what is named like one is masked wherever a call is shown."""
 
+import math
 import re
 from functools import lru_cache
 from typing import Any
@@ -68,8 +69,12 @@ class Masked(str):
 
 def is_secret_place(places: str, number: int) -> bool:
     """Whether a positional argument is a secret, by a job's hash: "0,3-" is 0, and 3 and on."""
-    return any(
-        part == str(number)
-        or (part[-1:] == "-" and part[:-1].isdecimal() and int(part[:-1]) <= number)
-        for part in places.split(",")
-    )
+    some, onward = _places(places)
+    return number >= onward or str(number) in some
+
+
+@lru_cache(maxsize=256)
+def _places(places: str) -> tuple[frozenset[str], float]:
+    parts = places.split(",")
+    onward = [int(part[:-1]) for part in parts if part[-1:] == "-" and part[:-1].isdecimal()]
+    return frozenset(parts), min(onward, default=math.inf)

@@ -82,7 +82,7 @@ def run(work: Callable[[], int]) -> NoReturn:
     try:
         code = work()
     except BaseException:  # noqa: BLE001 - see above
-        traceback.print_exc()
+        sys.stderr.write(log.escaped(traceback.format_exc().rstrip()) + "\n")
     finally:
         try:
             log.flush()
@@ -161,7 +161,9 @@ def end_copy(pid: int) -> None:
     error = sys.exception()
     try:
         if error is not None:
-            traceback.print_exception(error)
+            sys.stderr.write(
+                log.escaped("".join(traceback.format_exception(error)).rstrip()) + "\n"
+            )
         sys.stdout.flush()
     finally:
         os._exit(1 if error else 0)

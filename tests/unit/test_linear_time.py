@@ -1,0 +1,75 @@
+"""Whatever a job carries, and whatever is typed, is read in time linear in its length.
+
+At this size, what grows with the square takes minutes.
+"""
+
+import json
+
+import pytest
+
+from jiffy import failures, read, search, tracebacks
+from jiffy.errors import JiffyError
+from jiffy.json_types import read as read_json
+from jiffy.log import escaped
+from jiffy.producer.masking import is_secret, masked_text
+from jiffy.timing import Cron, Every, zone_named
+
+SIZE = 200_000
+GROUP = "  +-+---------------- 1 ----------------\n"
+PARTS = [
+    "\n", " \n", "\r\n", " ", "a", "9", "*", "**a", "[", "{", '{"a":', '["', '"', "\\", "'", ",",
+    "a=", "a=a=", "x=[", "password='", "password='a\\'", "a: ", "-", "*/", "1-2,", "mon,", "a.",
+    'File "', '  File "x", line 1, in f\n', 'File "x", line 1, in f\n\n\n', "    +-", GROUP, "| ",
+    "\n\nThe above exception was the direct cause of the following exception:\n\n", "\x1b", "1m1",
+    'E: x\n\nDuring handling of the above exception, another exception occurred:\n\n', '{"a":1,',
+]  # fmt: skip
+LONG = {part: part * (SIZE // len(part)) for part in PARTS} | {
+    "groups within groups": "".join(
+        "  " * depth + GROUP + "  " * depth + "    | E: x\n" for depth in range(300)
+    ),
+    "many keys": json.dumps(dict.fromkeys(map(str, range(SIZE // 10)), 1)),
+    "a key twice": '{"a": 1, "a": 1, ' + '"b": 1, ' * (SIZE // 8) + '"c": 1}',
+}
+
+
+def _matching(wanted):
+    """A filter of a job that carries the string everywhere."""
+    search_for = search.parse(wanted)
+
+    def match(string):
+        raw = json.dumps(["f.x", None, [string, {"a": string}], {"a": [string] * 3}]).encode()
+        fields = {"data": raw, "description": string.encode()[:SIZE], "status": b"failed"}
+        job = read.JobView(**{**vars(read._job("x", read._Fields(fields))), "error": string})
+        return search_for.matches(job)
+
+    return match
+
+
+READERS = {
+    "reason": tracebacks.reason_of, "shortened": tracebacks.shortened, "group": failures.group,
+    "bounded": tracebacks.bounded, "masked": masked_text, "secret": is_secret,
+    "json": lambda string: read_json(string.encode()), "log": escaped,
+    "shown": lambda string: read.value(string.encode()), "cron": Cron.read, "every": Every.read,
+    "zone": zone_named, "filter": search.parse,
+    "until": lambda string: search.parse(f"after:{string}"),
+    "slower": lambda string: search.parse(f"slower:{string}"),
+    "argument": _matching("args.a:*x*x*x*x*x*x*x*x*"), "word": _matching("nothing"),
+    "error": _matching("error:" + "*a" * 400), "name": _matching("fn:*a*a*a*a"),
+}  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("name", READERS)
+def test_reading_is_linear(name):
+    refusals = [refusal_of(READERS[name], string) for string in LONG.values()]
+
+    assert [refusal for refusal in refusals if "\n" in refusal] == []
+
+
+def refusal_of(reader, string):
+    try:
+        reader(string)
+    except (JiffyError, ValueError) as refusal:
+        return str(refusal)
+    return ""

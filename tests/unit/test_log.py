@@ -1,0 +1,36 @@
+"""What stands in a log's lines: no control character of a job, and no line that a job forged."""
+
+import re
+import subprocess
+import sys
+
+EVIL = "\\x1b[2J\\r\\n23:59:59.000 INFO job.finished job=forged\\x9b\\u2028\\ud800\\t\\x00"
+PROGRAM = f"""
+import logging
+from jiffy import log
+log.setup("INFO")
+evil = "{EVIL}"
+log.job_id = "one"
+mine = logging.getLogger("shop" + evil)
+mine.info("sold %s", evil)
+mine.info(evil, extra={{"who": evil}}, stack_info=True)
+try:
+    raise ValueError(evil) from KeyError(evil)
+except ValueError:
+    mine.exception("failed %s", evil)
+log.event("job.failed", log.ERROR, reason=evil, **{{"a": ""}})
+log.job("job.finished", job=evil, func="f")
+log.flush()
+"""
+
+
+def test_a_job_can_put_no_control_character_and_no_line_into_the_log():
+    written = subprocess.run(
+        [sys.executable, "-c", PROGRAM], capture_output=True, check=True, timeout=60
+    ).stdout.decode()
+    lines = written.splitlines()
+    own = [line for line in lines if re.match(r"\d\d:\d\d:\d\d", line)]
+
+    assert [line for line in lines if not line.isprintable()] == []
+    assert len(own) == 5
+    assert [line for line in lines if line not in own and not line.startswith("  ")] == []
