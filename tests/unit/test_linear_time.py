@@ -46,7 +46,7 @@ def _matching(wanted):
 
 
 READERS = {
-    "reason": tracebacks.reason_of, "shortened": tracebacks.shortened, "group": failures.group,
+    "reason": tracebacks.reason_of, "shortened": tracebacks.shortened, "group": failures.Group.of,
     "bounded": tracebacks.bounded, "masked": masked_text, "secret": is_secret,
     "json": lambda string: read_json(string.encode()), "log": escaped,
     "shown": lambda string: read.value(string.encode()), "cron": Cron.read, "every": Every.read,
