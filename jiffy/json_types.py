@@ -168,9 +168,11 @@ def converter(kind: Any) -> Converter | None:
     keys = [node.key_type for node in found if isinstance(node, nodes.DictType)]
     if not all(map(_is_known, custom)) or not all(isinstance(key, _KEYS) for key in keys):
         return None
-    has_other_keys = any(not isinstance(key, nodes.StrType | nodes.AnyType) for key in keys)
-    has_others = any(not isinstance(node, (*_NATIVE, nodes.CustomType)) for node in found)
-    is_native = not (has_others or has_other_keys or any(one is not object for one in custom))
+    is_native = (
+        all(isinstance(node, (*_NATIVE, nodes.CustomType)) for node in found)
+        and all(isinstance(key, nodes.StrType | nodes.AnyType) for key in keys)
+        and all(one is object for one in custom)
+    )
     has_sets = any(isinstance(node, nodes.SetType | nodes.FrozenSetType) for node in found)
     is_loose = object in custom or any(isinstance(node, nodes.AnyType) for node in found)
     return Converter(kind, is_native, is_loose, has_sets)
@@ -255,10 +257,10 @@ encode = json.JSONEncoder(check_circular=False, allow_nan=False, default=_numpy_
 
 
 def _unpacked(kind: Any, value: Any) -> Any:
-    if hasattr(kind, "model_validate"):
-        return _model(kind, value)
     if isinstance(value, kind):
-        return value
+        return _unchanged_model(kind, value) if hasattr(kind, "model_validate") else value
+    if hasattr(kind, "model_validate"):
+        return kind.model_validate(value)
     if issubclass(kind, PurePath):
         if isinstance(value, str):
             return kind(value)
@@ -272,14 +274,12 @@ def _unpacked(kind: Any, value: Any) -> Any:
     raise ValueError(f"Expected `{wanted.__name__ if wanted else kind}`")
 
 
-def _model(kind: Any, value: Any) -> Any:
-    """A model of pydantic's; one that is ready-made is refused where JSON would change it."""
-    if not isinstance(value, kind):
-        return kind.model_validate(value)
+def _unchanged_model(kind: Any, value: Any) -> Any:
     found = kind.model_validate(_packed(value))
-    if lost := [name for name, part in vars(value).items() if vars(found).get(name) != part]:
-        kept = f"fields that JSON brings back as they were ({lost[0]!r} would change)"
-        raise ValueError(f"Expected {kept}")
+    for name, part in vars(value).items():
+        if vars(found).get(name) != part:
+            kept = "fields that JSON brings back as they were"
+            raise ValueError(f"Expected {kept} ({name!r} would change)")
     return found
 
 

@@ -7,6 +7,7 @@
 import os
 import re
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -17,50 +18,35 @@ from jiffy.errors import InvalidSetting
 
 
 class _Kind(NamedTuple):
-    """`parse` raises ValueError or KeyError for a value that is not `must`."""
+    """`parse` returns None, or raises ValueError, for a value that is not `must`."""
 
     parse: Callable[[str], Any]
     must: str
 
 
 def _number(kind: type, least: float, most: float, must: str) -> _Kind:
-    def parse(value: str) -> Any:
-        if not least <= kind(value) <= most:
-            raise ValueError
-        return kind(value)
-
-    return _Kind(parse, must)
+    return _Kind(lambda value: kind(value) if least <= kind(value) <= most else None, must)
 
 
 def _one_of(*names: str) -> _Kind:
     must = f"{', '.join(names[:-1])} or {names[-1]}"
-    return _Kind({name: name for name in names}.__getitem__, must)
+    return _Kind({name: name for name in names}.get, must)
 
 
 def _names(value: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in value.split(",") if name.strip())
 
 
-def _modules(value: str) -> tuple[str, ...]:
-    if not _names(value) or not all(map(_is_module, _names(value))):
-        raise ValueError
-    return _names(value)
+def _modules(value: str) -> tuple[str, ...] | None:
+    return _names(value) if all(map(_is_module, _names(value))) and _names(value) else None
 
 
 def _is_module(name: str) -> bool:
     return all(part.isidentifier() for part in name.split("."))
 
 
-def _path(value: str) -> str:
-    if not re.fullmatch(r"(/[\w.~-]+)+/?", value, re.ASCII):
-        raise ValueError
-    return value.rstrip("/")
-
-
-def _reference(value: str) -> str:
-    if not is_reference(value):
-        raise ValueError
-    return value
+def _path(value: str) -> str | None:
+    return value.rstrip("/") if re.fullmatch(r"(/[\w.~-]+)+/?", value, re.ASCII) else None
 
 
 def is_reference(name: str) -> bool:
@@ -71,7 +57,7 @@ def is_reference(name: str) -> bool:
 
 def _redis_url(value: str) -> str:
     """Raises InvalidSetting, also for what the client would misread."""
-    try:
+    with suppress(ValueError):
         url = urlsplit(value)
         scheme = value.partition("://")[0]
         if scheme == "unix":
@@ -84,8 +70,6 @@ def _redis_url(value: str) -> str:
         options = [part for part in url.query.split("&") if part]
         if is_valid and not url.fragment and all("=" in option for option in options):
             return value
-    except ValueError:
-        pass
     raise invalid_redis_url(value)
 
 
@@ -108,17 +92,22 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _YES = {"yes": True, "true": True, "1": True, "no": False, "false": False, "0": False}
 
 _TEXT = _Kind(str, "")
-_YES_NO = _Kind(lambda value: _YES[value.lower()], "yes or no")
+_YES_NO = _Kind(lambda value: _YES.get(value.lower()), "yes or no")
 _COUNT = _number(int, 1, 10**12, "a whole number from 1")
 _MB = _COUNT._replace(must="a whole number of MB")
 _BYTES = _COUNT._replace(must="a whole number of bytes")
 _LOG_BYTES = _number(int, 0, 200_000, "a number of bytes from 0 to 200000")
 _MODULES = _Kind(_modules, "names of modules, separated by commas, such as jobs,billing.tasks")
-_REFERENCE = _Kind(_reference, "a module and a name in it, such as shop.queue:OPTIONS")
+_REFERENCE = _Kind(
+    lambda value: value if is_reference(value) else None,
+    "a module and a name in it, such as shop.queue:OPTIONS",
+)
 _PATH = _Kind(_path, "a path such as /jobs")
 _HOSTS = _Kind(_names, "host names, separated by commas")
 _SERIALIZERS = _Kind(
-    lambda value: {"json": ("json",), "json,pickle": ("json", "pickle")}[value.replace(" ", "")],
+    lambda value: {"json": ("json",), "json,pickle": ("json", "pickle")}.get(
+        value.replace(" ", "")
+    ),
     "json or json,pickle",
 )
 
@@ -185,14 +174,15 @@ class Settings:
 
 def read(environ: Mapping[str, str]) -> Settings:
     """Read the settings; empty means not set.  Raises InvalidSetting for the first invalid one."""
-    values = {}
+    values: dict[str, Any] = {}
     for setting in fields(Settings):
         name, kind = setting.name.upper(), setting.metadata["kind"]
         if value := environ.get(name, "").strip():
-            try:
+            values[setting.name] = None
+            with suppress(ValueError):
                 values[setting.name] = kind.parse(value)
-            except (ValueError, KeyError):
-                raise InvalidSetting(name, without_password(value), kind.must) from None
+            if values[setting.name] is None:
+                raise InvalidSetting(name, without_password(value), kind.must)
     found = Settings(**values)
     if found.api_read_token is not None and found.api_read_token == found.api_token:
         must = "different from API_TOKEN, which allows everything"
