@@ -73,7 +73,10 @@ def _folder_of(path: str) -> Iterator[tuple[int, str]]:
     *folders, name = Path(os.path.relpath(path or os.curdir, root)).parts or (os.curdir,)
     if os.pardir in (*folders, name):
         raise ValueError(f"{path!r} is not below JOBS_FILES, which is {root!r}.")
-    opened = [_open_root(root)]
+    try:
+        opened = [os.open(root, _FOLDER)]
+    except (FileNotFoundError, NotADirectoryError):
+        raise FileNotFoundError(f"JOBS_FILES is {root!r}; there is no such folder.") from None
     try:
         for folder in folders:
             opened.append(_open_in(opened[-1], folder, _FOLDER, path))
@@ -83,26 +86,14 @@ def _folder_of(path: str) -> Iterator[tuple[int, str]]:
             os.close(descriptor)
 
 
-def _open_root(root: str) -> int:
-    try:
-        return os.open(root, _FOLDER)
-    except (FileNotFoundError, NotADirectoryError):
-        raise FileNotFoundError(f"JOBS_FILES is {root!r}; there is no such folder.") from None
-
-
 def _open_in(folder: int, name: str, flags: int, path: str) -> int:
     """Open `name` in `folder` unless it is a link; `path` is what an error is about."""
     try:
         return os.open(name, flags | os.O_NOFOLLOW, mode=0o666, dir_fd=folder)
     except OSError as error:
-        if _is_link(folder, name):
-            must = f"links below JOBS_FILES are not followed, and {name!r} is one"
-            raise ValueError(f"{path!r} cannot be used: {must}.") from None
+        with suppress(OSError):
+            if stat.S_ISLNK(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode):
+                must = f"links below JOBS_FILES are not followed, and {name!r} is one"
+                raise ValueError(f"{path!r} cannot be used: {must}.") from None
         error.filename = path
         raise
-
-
-def _is_link(folder: int, name: str) -> bool:
-    with suppress(OSError):
-        return stat.S_ISLNK(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode)
-    return False

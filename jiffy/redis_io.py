@@ -22,19 +22,10 @@ from queue import Empty
 from typing import Any, TypeVar
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from redis import Redis
+from redis import Redis, exceptions
 from redis.backoff import NoBackoff
 from redis.connection import AbstractConnection, BlockingConnectionPool, ConnectionPool
-from redis.exceptions import (
-    AuthenticationError,
-    BusyLoadingError,
-    NoScriptError,
-    OutOfMemoryError,
-    RedisError,
-    ResponseError,
-)
-from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import TimeoutError as RedisTimeoutError
+from redis.exceptions import RedisError, ResponseError
 from redis.retry import Retry
 from redis.sentinel import Sentinel, SentinelConnectionPool
 
@@ -68,7 +59,7 @@ _JOB_IN_DOUBT = (
 )
 _IN_DOUBT = "the request may have been carried out nevertheless."
 # Replies of Redis, though redis-py makes them a kind of broken connection.
-_REFUSALS = (AuthenticationError, BusyLoadingError)
+_REFUSALS = (exceptions.AuthenticationError, exceptions.BusyLoadingError)
 
 T = TypeVar("T")
 
@@ -265,7 +256,7 @@ def is_away(error: RedisError) -> bool:
     if isinstance(error, ResponseError):
         cause = causes.find(error)
         return cause is not None and cause.passes
-    return isinstance(error, RedisConnectionError | RedisTimeoutError)
+    return isinstance(error, exceptions.ConnectionError | exceptions.TimeoutError)
 
 
 def explained(error: RedisError) -> RedisAway | None:
@@ -336,7 +327,7 @@ def prepacked(script: str, count: int, words: bytes) -> bytes:
     return b"*%d\r\n$7\r\nEVALSHA\r\n$40\r\n%b\r\n%b" % (count + 2, sha, words)
 
 
-class Unanswered(RedisConnectionError):
+class Unanswered(exceptions.ConnectionError):
     """All was sent, then no reply came: Redis may have carried it out."""
 
 
@@ -348,7 +339,7 @@ def exchange(redis: Redis, *commands: bytes, resend: bool = True) -> list[Any]:
     """
     try:
         return _receive(redis, _send(redis, b"".join(commands)), len(commands))
-    except NoScriptError:
+    except exceptions.NoScriptError:
         loads = [command("SCRIPT", "LOAD", source(name)) for name in _SHAS]
         _receive(redis, _send(redis, b"".join(loads)), len(loads))
         if not resend:
@@ -379,7 +370,7 @@ def _receive(redis: Redis, connection: Any, count: int) -> list[Any]:
         return [connection.read_response() for _ in range(count)]
     except BaseException as error:
         connection.disconnect()  # a reply may still be on its way: nothing must read it
-        is_broken = isinstance(error, RedisConnectionError | RedisTimeoutError)
+        is_broken = isinstance(error, exceptions.ConnectionError | exceptions.TimeoutError)
         if is_broken and not isinstance(error, _REFUSALS):
             raise Unanswered from error
         raise
@@ -422,7 +413,7 @@ class Link:
         while True:
             try:
                 return send()
-            except NoScriptError:  # they are loaded by now
+            except exceptions.NoScriptError:  # they are loaded by now
                 continue
             except RedisError as error:
                 now = clock.monotonic()
@@ -438,8 +429,8 @@ class Link:
     def _hangs_up(self, error: RedisError) -> bool:
         """Whether Redis has ended the connection, and is there all the same."""
         try:
-            is_late = isinstance(error.__cause__, RedisTimeoutError)
-            is_ended = isinstance(error, RedisConnectionError) and not is_late
+            is_late = isinstance(error.__cause__, exceptions.TimeoutError)
+            is_ended = isinstance(error, exceptions.ConnectionError) and not is_late
             return is_ended and bool(self.redis.ping())
         except RedisError:
             return False
@@ -478,7 +469,7 @@ def _check_patience(error: RedisError, left_s: float, doubt: str, job_id: str | 
     if left_s < 0 or isinstance(known, RedisRefused):
         if doubt:
             raise known.but(doubt=doubt.format(job_id), job_id=job_id) from error
-        is_full = isinstance(error, OutOfMemoryError) or "OOM " in str(error)
+        is_full = isinstance(error, exceptions.OutOfMemoryError) or "OOM " in str(error)
         raise (RedisFull(known.url) if is_full else known) from error
 
 
@@ -541,6 +532,6 @@ class Ahead:
     def _receive(self) -> Any:
         connection, self._connection = self._connection, None
         if connection is not None:
-            with suppress(NoScriptError):
+            with suppress(exceptions.NoScriptError):
                 return _receive(self._redis, connection, 1)[0]
         return exchange(self._redis, self._command)[0]

@@ -137,15 +137,11 @@ def children() -> list[int]:
 def _opened_files() -> dict[str, Opened]:
     found = {}
     for fd, words in files().items():
-        flags = _flags(fd)
+        flags = int(_fdinfo(fd, r"flags:\s*(\d+)")[0], 8)
         # A program inherits only what does not close as it begins.
         if not (flags & os.O_ACCMODE == os.O_WRONLY or flags & os.O_APPEND):
             found[f"{fd} {words}"] = Opened(words, not flags & os.O_CLOEXEC)
     return found
-
-
-def _flags(fd: int) -> int:
-    return int(_fdinfo(fd, r"flags:\s*(\d+)")[0], 8)
 
 
 def _fdinfo(fd: int, line: str) -> list[str]:

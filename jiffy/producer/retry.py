@@ -5,12 +5,12 @@ a field of ours, with errors by their names: to decide, a worker imports nothing
 """
 
 import builtins
-import json
 import random
 import re
 from collections.abc import Sequence
 from typing import Any
 
+import msgspec
 import rq
 import rq.timeouts
 
@@ -62,9 +62,8 @@ class Retry(rq.Retry):
     @property
     def text(self) -> str:
         """What RQ cannot express, as a job carries it; "" if there is nothing."""
-        rules = {"jitter": self.jitter, "on": self.on, "fatal": self.fatal}
-        kept = {name: value for name, value in rules.items() if value}
-        return json.dumps(kept) if kept else ""
+        rules = Rules(self.jitter, self.on, self.fatal)
+        return "" if rules == Rules() else msgspec.json.encode(rules).decode()
 
     @property
     def once(self) -> rq.Retry:
@@ -91,31 +90,32 @@ def read(name: str, value: Any) -> rq.Retry:
     return Retry(value)
 
 
-class Rules:
-    """A job's rules, as it carries them (`Retry.text`); what cannot be read rules nothing."""
+class Rules(msgspec.Struct, omit_defaults=True):
+    """A job's rules, as it carries them (`Retry.text`)."""
 
-    def __init__(self, text: str | bytes | None) -> None:
+    jitter: bool = False
+    on: list[str] = []
+    fatal: list[str] = []
+
+    @classmethod
+    def read(cls, text: str | bytes | None) -> "Rules":
+        """Those that were written; what cannot be read rules nothing."""
         try:
-            found = json.loads(text or "{}")
-        except (ValueError, RecursionError):
-            found = {}
-        rules = found if isinstance(found, dict) else {}
-        self._has_jitter = bool(rules.get("jitter"))
-        on, fatal = rules.get("on"), rules.get("fatal")
-        self._on = on if isinstance(on, list) else []
-        self._fatal = fatal if isinstance(fatal, list) else []
+            return msgspec.json.decode(text or "{}", type=cls)
+        except (msgspec.MsgspecError, ValueError, RecursionError):
+            return cls()
 
     def objection(self, names: Sequence[str]) -> str:
         """Why a job that raised what has these names is not retried; "" if it is."""
-        if fatal := [name for name in names if name in self._fatal]:
+        if fatal := [name for name in names if name in self.fatal]:
             return f"{fatal[0]} is fatal to it"
-        if self._on and not any(name in self._on for name in names):
+        if self.on and not any(name in self.on for name in names):
             return f"{names[0] if names else 'what ended it'} is not what it is tried again on"
         return ""
 
     def pause_s(self, interval_s: float) -> float:
         """How long to wait this time."""
-        return spread(interval_s) if self._has_jitter else interval_s
+        return spread(interval_s) if self.jitter else interval_s
 
 
 def spread(pause_s: float) -> float:

@@ -114,10 +114,8 @@ class Scheduler(rq_scheduler.Scheduler):  # type: ignore[misc]
             except Exception as error:  # whatever is in a hash, the others go on
                 if isinstance(error, RedisError) and is_away(error):
                     raise
-                found, again_at = (
-                    f"{type(error).__name__}: {error}",
-                    clock.monotonic() + _TRY_BROKEN_AGAIN_S,
-                )
+                found = f"{type(error).__name__}: {error}"
+                again_at = clock.monotonic() + _TRY_BROKEN_AGAIN_S
             if found != reason:
                 log.event("entry.broken", logging.ERROR, entry=entry_id, reason=found)
             reason = found

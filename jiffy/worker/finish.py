@@ -205,7 +205,7 @@ def _finished(outcome: Outcome) -> _Plan:
 def _failed(outcome: Outcome) -> _Plan:
     details = outcome.details
     left = details.number("retries_left") or 0
-    rules = Rules(details.raw(keys.RETRY_FIELD))
+    rules = Rules.read(details.raw(keys.RETRY_FIELD))
     if left > 0 and outcome.may_retry:
         outcome.objection = rules.objection(outcome.error_names)
         if not outcome.objection:
