@@ -1,7 +1,29 @@
--- What the scripts share beside queue.lua.
--- Expects no KEYS and ARGV of its own.  A script's writes are not undone when it fails, so what can
--- fail comes first, and an id leaves one key only in the call that adds it to another.
---include queue
+-- What the scripts share.  Expects no KEYS and ARGV of its own; short, since a script pays for each function it defines.
+-- A script's writes are not undone when it fails, so what can fail comes first, and an id leaves one key only in the
+-- call that adds it to another.
+local RQ, OWN = '@RQ@', '@OWN@'
+-- `try` answers with a table that has `err` where a key holds something else: it is for what must not keep a script from
+-- the rest of its work, and whose loss loses no job.
+local call, try = redis.call, redis.pcall
+
+local function job_key(id) return RQ .. 'job:' .. id end
+
+-- Wake one worker that sleeps at a queue, unless one has been woken and has not looked yet.
+local function wake(queue)
+  local token = OWN .. 'wake:' .. queue
+  if try('LLEN', token) == 0 then call('LPUSH', token, 1) end
+end
+
+-- Put a job on its queue; false where the queue's key holds something else.
+local function push(queue, id, is_front)
+  local key = RQ .. 'queue:' .. queue
+  local length = try(is_front and 'LPUSH' or 'RPUSH', key, id)
+  if type(length) ~= 'number' then return false end
+  try('SADD', RQ .. 'queues', key)
+  wake(queue)
+  return true
+end
+
 local MOST_KEYS = 1000  -- that one call looks at; the rest comes with the next one
 
 -- Let a script go on where Redis is full: jobs that are there are to be finished.  Redis refuses nothing to a script
