@@ -36,18 +36,6 @@ _MOST_WORKERS = 500  # that are asked for their queues
 class JobToDelete(rq.job.Job):
     """A job to delete: nothing is read to show its page, and to delete it no more than needed."""
 
-    @classmethod
-    def fetch(cls, id: str, connection: Redis, **_: Any) -> "JobToDelete":  # type: ignore[override]  # noqa: A002
-        return cls(id, connection)
-
-    def delete(self, *args: Any, **options: Any) -> None:
-        """Raises InvalidJobOperation for a job that cannot be read."""
-        try:
-            self.refresh()  # type: ignore[no-untyped-call]
-            super().delete(*args, **options)
-        except ValueError as error:
-            raise InvalidJobOperation from error
-
     def restore(self, raw_data: Any) -> None:
         kept = (b"origin", b"status", b"group_id", b"rate_limit_key", b"rate_limit_concurrency")
         found = {name: raw_data[name] for name in kept if name in raw_data}
@@ -60,18 +48,21 @@ def delete(job_id: str) -> None:
     Raises UnknownJob; NotThisState if it runs, or cannot be read.
     """
     redis = redis_io.shared()
-    job = JobToDelete(job_id, redis)
-    raw: Any = redis.hget(job.key, "status")
+    raw = read.answer(redis.hget, keys.job(job_id), "status")
     if raw is None:
         raise UnknownJob(job_id)
     status = read.line(raw)
-    if redis.zscore(keys.ENTRIES, job_id) is not None:
+    if read.answer(redis.zscore, keys.ENTRIES, job_id) is not None or read.answer(
+        redis.sismember, keys.DECLARED, job_id
+    ):
         raise NotThisState(job_id, "an entry of the schedule", "Remove it from SCHEDULE.")
     if status == "started":
         raise NotThisState(job_id, "started", "Stop it first.")
     try:
+        job = JobToDelete(job_id, redis)
+        job.refresh()  # type: ignore[no-untyped-call]
         job.delete()
-    except InvalidJobOperation:
+    except (ValueError, InvalidJobOperation):
         raise NotThisState(job_id, status, "It is unreadable.") from None
 
 

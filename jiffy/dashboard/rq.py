@@ -8,23 +8,21 @@ and its URLs are checked first.
 import json
 import re
 from collections.abc import Callable
-from contextlib import suppress
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
 import jinja2
 import rq
-from flask import Flask, abort, current_app, jsonify, request, url_for
+from flask import Flask, abort, current_app, jsonify, request, session, url_for
 from redis import Redis
-from rq.exceptions import InvalidJobOperation, NoSuchJobError
+from rq.exceptions import NoSuchJobError
 from rq.serializers import JSONSerializer
 from rq_dashboard import blueprint
 
-from jiffy import actions, clock, keys, read, redis_io, rq_compat
-from jiffy.bulk import JobToDelete
-from jiffy.dashboard import problems
+from jiffy import clock, keys, read, redis_io, rq_compat
+from jiffy.dashboard import actions, problems
 from jiffy.dashboard.frame import census
-from jiffy.errors import JiffyError
 
 PREFIX = "/rq"
 _MOST = 1000  # workers
@@ -42,9 +40,6 @@ def mount(app: Flask) -> None:
     for name, view in _VIEWS.items():
         app.view_functions[f"rq_dashboard.{name}"] = view
     app.register_error_handler(NoSuchJobError, lambda _: problems.answer(404, "No such job."))
-    app.register_error_handler(
-        InvalidJobOperation, lambda _: problems.answer(409, "The job's state does not allow this.")
-    )
 
 
 def _check_url() -> None:
@@ -70,8 +65,6 @@ def _check_url() -> None:
 def _check_job(redis: Redis, job_id: str) -> None:
     if not _JOB_ID.fullmatch(job_id) or not redis.exists(keys.job(job_id)):
         abort(404, f"No job {job_id!r}.")
-    if request.method == "POST" and redis.zscore(keys.ENTRIES, job_id) is not None:
-        abort(409, f"{job_id!r} is an entry of the schedule, not a job.")
 
 
 # What its pages read, in place of its own views
@@ -149,11 +142,24 @@ def _row(job: read.JobView) -> dict[str, Any]:
     return {"id": job.id, "description": job.description + mark, **written}
 
 
-def _requeue_all(queue_name: str) -> Any:
-    ids: Any = redis_io.shared().zrange(keys.REGISTRIES["failed"] + queue_name, 0, -1)
-    for job_id in ids:
-        with suppress(JiffyError, InvalidJobOperation):  # it is gone, unreadable, or requeued
-            _requeue(read.text(job_id), redis_io.shared())
+def _act(name: str, job_id: str) -> Any:
+    outcome = actions.act(name, [job_id], session.get("user", ""))
+    if outcome.refused:
+        abort(409, outcome.refused)
+    return jsonify(status="OK")
+
+
+def _act_on_list(name: str | None, queue_name: str, registry_name: str = "queued") -> Any:
+    """Do it with all jobs of a list that allow it, and take out those that are gone."""
+    redis, is_queue = redis_io.shared(), registry_name == "queued"
+    key = keys.queue(queue_name) if is_queue else keys.REGISTRIES[registry_name] + queue_name
+    members = read.answer(redis.lrange if is_queue else redis.zrange, key, 0, -1) or ()
+    ids = [read.text(one).partition(":")[0] for one in members]
+    if name:
+        actions.act(name, ids, session.get("user", ""))
+    for one, job_id in zip(members, ids, strict=True):
+        if not redis.exists(keys.job(job_id)):
+            redis.lrem(key, 1, one) if is_queue else redis.zrem(key, one)
     return jsonify(status="OK", count=len(ids))
 
 
@@ -161,7 +167,11 @@ _VIEWS: dict[str, Callable[..., Any]] = {
     "list_queues": _list_queues,
     "list_workers": _list_workers,
     "job_info": _job_info,
-    "requeue_all": _requeue_all,
+    "requeue_job_view": partial(_act, "retry"),
+    "delete_job_view": partial(_act, "delete"),
+    "requeue_all": lambda queue_name: _act_on_list("retry", queue_name, "failed"),
+    "empty_queue": partial(_act_on_list, "delete"),
+    "compact_queue": partial(_act_on_list, None),
 }
 
 
@@ -174,13 +184,6 @@ class _Queue(rq.Queue):
     @classmethod
     def all(cls, connection: Redis, *_: Any, **__: Any) -> list[Any]:
         return [cls(name, connection=connection) for name in read.queue_names(connection)]
-
-
-def _requeue(job_id: str, connection: Redis, **_: Any) -> None:
-    job = read.job(connection, job_id)
-    if job and job.is_unreadable:
-        raise InvalidJobOperation
-    actions.retry(job_id)
 
 
 _CHANGES = (
@@ -211,10 +214,9 @@ def _safe_template(name: str) -> tuple[str, str | None, Callable[[], bool] | Non
 # Once a process: its module is shared by all apps.
 rq_compat.replace_in_dashboard(
     JSONSerializer,
-    Job=JobToDelete,
+    Job=SimpleNamespace(fetch=lambda job_id, connection: SimpleNamespace(id=job_id)),
     Queue=_Queue,
     Worker=SimpleNamespace(all=lambda connection: ()),
-    requeue_job=_requeue,
     get_queue_registry_jobs_count=_jobs_of_page,
     # It would open a connection at each request, and hand it to all other requests.
     from_url=lambda *_, **__: (None, redis_io.shared()),

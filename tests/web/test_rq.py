@@ -138,7 +138,7 @@ def test_a_job_that_cannot_be_requeued_is_refused(client, plant, redis):
 
     assert post(client, "/rq/job/nope/requeue").status_code == 404
     assert post(client, "/rq/job/done/requeue").status_code == 409
-    assert post(client, "/rq/job/corrupt/requeue").status_code == 409
+    assert post(client, "/rq/job/corrupt/requeue").status_code == 200
     assert redis.hget(keys.job("corrupt"), "retry_intervals") == b"{"
 
 
@@ -158,8 +158,41 @@ def test_a_worker_whose_job_was_deleted_is_shown_as_idle(client, plant_worker):
     assert client.get("/rq/0/data/workers.json").json["workers"][0]["current_job"] == "idle"
 
 
-def test_an_entry_of_the_schedule_cannot_be_deleted_as_a_job(client, declare, redis):
+@pytest.mark.parametrize("registry", ["queued", *keys.REGISTRIES])
+def test_an_entry_of_the_schedule_is_never_deleted_as_a_job(client, declare, redis, registry):
+    """Not even if it stands in a list that is emptied; jobs in there are deleted, those that are
+    gone or corrupt do no harm."""
     declare(every("10m", numbers.add, args=[2, 3], name="sum"))
+    lists = {keys.queue("default"), *(prefix + "default" for prefix in keys.REGISTRIES.values())}
+    for name in ("entry-sum", "gone", "job", "b\xff", "bad"):
+        for key in lists:
+            is_queue = key == keys.queue("default")
+            redis.rpush(key, name) if is_queue else redis.zadd(key, {name: 5})
+    redis.hset(keys.job("job"), mapping={"status": registry, "origin": "default", "data": b"x"})
+    redis.hset(keys.job("bad"), mapping={"status": b"\xff", "origin": b"\xff"})
+    before = redis.hgetall(keys.job("entry-sum"))
+    answers = [
+        post(client, "/rq/job/entry-sum/delete"),
+        post(client, "/rq/job/entry-sum/requeue"),
+        post(client, f"/rq/queue/default/{registry}/empty"),
+        post(client, "/rq/requeue/default"),
+        post(client, "/rq/queue/default/compact"),
+    ]
 
-    assert post(client, "/rq/job/entry-sum/delete").status_code == 409
-    assert redis.exists(keys.job("entry-sum"))
+    assert [answer.status_code for answer in answers] == [409, 409, 200, 200, 200]
+    assert redis.hgetall(keys.job("entry-sum")) == before
+    assert redis.zscore(keys.ENTRIES, "entry-sum")
+    assert redis.exists(keys.job("job")) == (registry == "started")  # it runs
+
+
+def test_a_queue_that_is_not_there_is_compacted(client):
+    assert post(client, "/rq/queue/none/compact").json == {"status": "OK", "count": 0}
+
+
+@pytest.mark.parametrize("key", [keys.queue("default"), keys.REGISTRIES["failed"] + "default"])
+def test_a_list_of_another_type_is_left_as_it_is(client, redis, key):
+    redis.set(key, "a string")
+    paths = ["queue/default/queued/empty", "queue/default/failed/empty", "requeue/default"]
+
+    assert [post(client, f"/rq/{path}").status_code for path in paths] == [200] * 3
+    assert redis.get(key) == b"a string"
