@@ -166,18 +166,19 @@ def is_over(redis, job_id):
 
 def places(redis, job_id):
     """The keys that name a job: queues, registries, and what workers hold."""
-    reads = {
-        b"list": redis.lrange,
-        b"zset": redis.zrange,
-        b"hash": lambda key, *_: redis.hkeys(key),
-    }
+    found = []
+    with redis.pipeline() as pipe:
+        for kind, read, *limits in (
+            ("list", pipe.lrange, 0, -1), ("zset", pipe.zrange, 0, -1), ("hash", pipe.hkeys)
+        ):  # fmt: skip
+            for key in redis.scan_iter(count=1000, _type=kind):
+                found.append(key.decode("latin-1"))
+                read(key, *limits)
+        members = pipe.execute()
     return [
-        key.decode("latin-1")
-        for key in redis.keys("*")
-        if any(
-            raw.split(b":")[0] == job_id.encode()
-            for raw in reads.get(redis.type(key), lambda *_: [])(key, 0, -1)
-        )
+        key
+        for key, raws in zip(found, members, strict=True)
+        if any(raw.split(b":")[0] == job_id.encode() for raw in raws)
     ]
 
 
@@ -263,12 +264,14 @@ def test_a_key_that_holds_something_else_loses_no_job_and_stops_no_other(redis, 
     for spoilt, (kind, _) in before.items():
         if "more" in spoilt.decode() or spoilt.decode().startswith(EXEMPT):
             continue
-        redis.flushall()
-        for key, (_, value) in before.items():
-            if key != spoilt:
-                redis.restore(key, 0, value)
-        spoil = redis.rpush if kind == b"string" else redis.set
-        spoil(spoilt, "odd")
+        with redis.pipeline() as pipe:
+            pipe.flushall()
+            for key, (_, value) in before.items():
+                if key != spoilt:
+                    pipe.restore(key, 0, value)
+            spoil = pipe.rpush if kind == b"string" else pipe.set
+            spoil(spoilt, "odd")
+            pipe.execute()
         # WRONGTYPE is the test's own: it moves the scores of the started registry.
         if not (step == "maintain" and spoilt == WIP.encode()):
             STEPS[step](redis, held)

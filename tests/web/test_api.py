@@ -7,9 +7,9 @@ import pytest
 import rq
 
 from jiffy import Retry, SimpleWorker, enqueue, keys, redis_io
+from jiffy.producer import options
 from jiffy.producer.enqueue import Queue
 from jiffy.producer.masking import MASK
-from jiffy.producer.options import NAMES
 from jobs import images, numbers
 from tests.jobs import worker as worker_jobs
 from tests.support.cutting import Cutter
@@ -82,7 +82,7 @@ def test_a_retry_pauses_unless_it_says_otherwise(api, redis, retry, intervals):
 def test_every_option_of_enqueue_can_be_given(api):
     schemas = api("GET", "/api/openapi.json").json["components"]["schemas"]
 
-    assert schemas["Call"]["properties"].keys() >= {name.rstrip("_") for name in NAMES}
+    assert schemas["Call"]["properties"].keys() >= {name.rstrip("_") for name in options.TABLE}
 
 
 def test_a_job_shows_its_error_or_progress(api, plant):
