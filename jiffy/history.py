@@ -43,6 +43,7 @@ _CODES = [(code, 256 ** array(code).itemsize) for code in "BHIQ"]
 _TOO_MANY = 2**53  # for a count
 FLOW_S = 300  # how far samples go back
 _MOST_SAMPLED = 500  # queues
+_MOST_RELEASES = 50
 _MEMORY_EVERY_S, _MEMORY_SLOTS = 600, 144
 
 Columns = dict[int, list[int]]
@@ -115,12 +116,16 @@ def read(redis: Redis, by: By = "total", name: str = "", span: Span = "1h") -> S
     series = _series(by, name)
     columns, first_s = _columns(redis, tier, step_s, count, series)
     found = columns.get(series, {})
-    width = step_s // tier.step_s
+    return _points(found, first_s, step_s, count, step_s // tier.step_s)
+
+
+def _points(columns: Columns, first_s: int, step_s: int, count: int, width: int = 1) -> Series:
+    """`count` points of `width` slots each, and the whole."""
     points = [
-        _point(first_s + place * step_s, step_s, found, place * width, width)
+        _point(first_s + place * step_s, step_s, columns, place * width, width)
         for place in range(count)
     ]
-    return Series(tuple(points), _point(first_s, step_s * count, found, 0, width * count))
+    return Series(tuple(points), _point(first_s, step_s * count, columns, 0, width * count))
 
 
 @dataclass(frozen=True)
@@ -145,13 +150,8 @@ def glance(redis: Redis, span: Span, now_s: float) -> Glance:
         if any(map(any, found.values()))
     }
     longest = sorted(whole.items(), key=lambda one: one[1].ran_s, reverse=True)
-    total = columns.get(_TOTAL, {})
-    points = [
-        _point(first_s + place * tier.step_s, tier.step_s, total, place, 1)
-        for place in range(count)
-    ]
     return Glance(
-        Series(tuple(points), _point(first_s, tier.step_s * count, total, 0, count)),
+        _points(columns.get(_TOTAL, {}), first_s, tier.step_s, count),
         {series[2:]: point for series, point in longest if series.startswith("f:")},
         {series[2:]: point for series, point in longest if series.startswith("q:")},
     )
@@ -210,6 +210,24 @@ def flows(redis: Redis) -> dict[str, Flow]:
     pairs = list(zip([looks[0], *looks], looks, strict=False))
     names = {name for look in looks for one in (look.waiting, *look.ended.values()) for name in one}
     return {name: Flow(tuple(b.sample(name, a) for a, b in pairs)) for name in names}
+
+
+def note_release(redis: Redis, release: str) -> None:
+    """Write down when the first worker of a release started."""
+    key = keys.history("releases")
+    with redis.pipeline(transaction=False) as pipe:
+        pipe.zadd(key, {release: clock.wall()}, nx=True)
+        pipe.zremrangebyrank(key, 0, -_MOST_RELEASES - 1)
+        pipe.execute()
+
+
+def releases(redis: Redis) -> dict[str, datetime]:
+    """The newest releases, and when their first worker started, the newest first."""
+    try:
+        found: Any = redis.zrange(keys.history("releases"), 0, -1, desc=True, withscores=True)
+        return {name.decode("utf-8", "replace"): clock.from_wall(at_s) for name, at_s in found}
+    except (ResponseError, ValueError, OverflowError, OSError):  # odd data
+        return {}
 
 
 def memory(redis: Redis) -> list[tuple[float, int]]:

@@ -1,6 +1,7 @@
 """Charts as shapes for SVG: plain functions from the points of a history."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import NamedTuple
 
 from jiffy import clock
@@ -60,6 +61,23 @@ def lines(
     values = {kind: [of(point) for point in points] for kind, of in kinds.items()}
     highest = max((one for row in values.values() for one in row if one is not None), default=0.0)
     return [Line(list(_pieces(row, highest or 1.0)), kind) for kind, row in values.items()], highest
+
+
+class Mark(NamedTuple):
+    """A moment on a chart."""
+
+    x: float
+    name: str
+    at: datetime
+
+
+def marks(moments: Mapping[str, datetime], whole: Point) -> list[Mark]:
+    """Those of the moments that a chart of this time shows."""
+    found = [
+        Mark((at - whole.start).total_seconds() / whole.seconds * WIDTH, name, at)
+        for name, at in moments.items()
+    ]
+    return [mark for mark in found if mark.x >= 0]
 
 
 class Spark(NamedTuple):

@@ -68,23 +68,26 @@ class _Kept(Generic[T]):
             return value
 
 
+def kept(redis: Redis, name: str, read: Callable[[Redis], T], lasts_s: float) -> T:
+    """What `read` returns, read anew once it is so old; however many people watch."""
+    found: _Kept[T] = current_app.extensions.setdefault(f"jiffy.{name}", _Kept(read, lasts_s))
+    return found.get(redis)
+
+
 def census(redis: Redis) -> Census:
     """All queues, counted at most a second ago."""
-    kept: _Kept[Census] = current_app.extensions["jiffy.census"]
-    return kept.get(redis)
+    return kept(redis, "census", read.census, _CURRENT_S)
 
 
 def flows(redis: Redis) -> Mapping[str, history.Flow]:
     """What came into each queue and left it in the last minutes."""
-    kept: _Kept[Mapping[str, history.Flow]] = current_app.extensions["jiffy.flows"]
-    return kept.get(redis)
+    return kept(redis, "flows", history.flows, _FLOWS_S)
 
 
 def frame(redis: Redis) -> Frame:
     """What every page shows around its own content; mostly without a round trip of its own."""
     found = census(redis)
-    done: _Kept[int] = current_app.extensions["jiffy.done"]
-    return Frame(found, banners(found), done.get(redis))
+    return Frame(found, banners(found), kept(redis, "done", _done_in_24_h, _DONE_S))
 
 
 def _done_in_24_h(redis: Redis) -> int:
@@ -94,8 +97,6 @@ def _done_in_24_h(redis: Redis) -> int:
 def surround(app: Flask, config: Settings) -> None:
     """Give every page of `app` its frame."""
     app.extensions["jiffy.census"] = _Kept(read.census, _CURRENT_S)
-    app.extensions["jiffy.flows"] = _Kept(history.flows, _FLOWS_S)
-    app.extensions["jiffy.done"] = _Kept(_done_in_24_h, _DONE_S)
     environment = "production" if config.is_production else config.jiffy_env
 
     @app.context_processor

@@ -10,7 +10,7 @@ from rq import worker_registration
 from rq.defaults import DEFAULT_WORKER_TTL
 from rq.worker import WorkerStatus
 
-from jiffy import keys, system
+from jiffy import history, keys, system
 from jiffy.redis_io import Link
 from jiffy.settings import settings
 from jiffy.worker.claim import LEASE_S
@@ -40,6 +40,8 @@ class Heartbeat:
                 slot.face.register_birth()
                 slot.face.set_state(WorkerStatus.STARTED)
                 self._redis.hset(slot.face.key, mapping=_place())
+                if release := settings().this_release:
+                    history.note_release(self._redis, release)
         self.renew()
 
     def renew(self) -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from jiffy import clock, keys
+from jiffy import clock, history, keys
 from jiffy.redis_io import Link
 from jiffy.worker.heartbeat import Heartbeat
 from jiffy.worker.slot import Board, Slot
@@ -117,3 +117,13 @@ def test_a_worker_that_redis_has_forgotten_is_shown_again_and_one_that_ends_no_l
     assert redis.hget(slot.face.key, "queues") == b"default"
     heartbeat.give_up(slot)
     assert not redis.exists(keys.WORKERS, keys.LEASES)
+
+
+def test_the_first_worker_of_a_release_writes_down_when_it_started(redis, environ):
+    for number, release in enumerate(("older", "newer", "older")):
+        environ(RELEASE=release)
+        Heartbeat(
+            redis, Link(redis), [Slot(face(redis, f"w{number}"), lambda board, token: 0)]
+        ).register()
+
+    assert list(history.releases(redis)) == ["newer", "older"]

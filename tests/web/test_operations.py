@@ -202,11 +202,15 @@ def test_the_overview_shows_what_became_of_attempts_and_of_which_functions(clien
     redis.hincrby(key, "done 3 12 jobs.shop.charge\ndefault", 120)
     redis.hincrby(key, "failed 3 12 jobs.shop.refund\ndefault", 7)
     redis.hincrby(key, "ran_ms - - jobs.shop.charge\ndefault", 60_000)
-    text = words(client.get(f"/?span={span}").text)
+    redis.zadd(keys.history("releases"), {"4f2a" * 10: redis.time()[0] - 60})
+    html = client.get(f"/?span={span}").text
+    text = words(html.replace("<wbr>", ""))
 
+    assert "release 4f2a4f2a4f2a 1m ago" in text
+    assert html.count('<line class="deploy"') == 2
     assert "120 done, 7 failed" in text
     assert re.search("jobs.shop.charge 120 [0-9.]+ ms 1m", text)
-    assert "jobs.shop.refund 7 7" in text
+    assert "jobs.shop.refund 7 7 100%" in text
     assert "7 failed, waited" in text
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from rq.utils import utcformat
 
-from jiffy import clock, cron, every, failures, keys
+from jiffy import clock, cron, every, failures, history, keys
 from jobs import numbers
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
@@ -125,15 +125,9 @@ def busy(plant, plant_worker, leader, redis, declare, plant_flow):
         outcome = "failed" if number == 4 else "finished"
         slot = int(clock.wall()) // 900 * 900 - number * 900
         redis.lpush(keys.ticks("entry-sync"), f"t|{slot}|{number * 300}|{outcome}|{900 + number}|")
-    for minutes in range(30):
-        for name, queue, group, times in (
-            ("jobs.shop.charge", "default", "done 9 12", 40 + minutes * 7 % 23),
-            ("jobs.mail.send", "default", "done 12 10", 90 + minutes * 11 % 31),
-            ("jobs.reports.weekly", "reports", "done 14 17", minutes % 3),
-        ):
-            key = keys.history(f"now:{redis.time()[0] // 60 - minutes}")
-            redis.hincrby(key, f"{group} {name}\n{queue}", times)
-            redis.hincrby(key, f"ran_ms - - {name}\n{queue}", times * int(group[-2:]) ** 2)
+    an_hour_of_attempts(redis)
+    for release, minutes in (("4f2a91c07d" * 4, 12), ("b81c55e01f" * 4, 300)):
+        redis.zadd(keys.history("releases"), {release: clock.wall() - 60 * minutes})
     plant("later", status="scheduled", call=["jobs.mail.digest", None, [], {}])
 
 
@@ -176,7 +170,9 @@ def failing(busy, plant, redis):
 @pytest.mark.parametrize("state", ["empty", "busy", "failing"])
 def test_pictures_of_every_page(request, browser, app, state):
     request.getfixturevalue(state)
-    app.extensions["jiffy.census"].forget()
+    for name, kept in app.extensions.items():
+        if name.startswith("jiffy."):
+            kept.forget()
     FOLDER.mkdir(parents=True, exist_ok=True)
     for width, theme in SIZES:
         browser.set_viewport_size({"width": width, "height": 800})
@@ -186,6 +182,20 @@ def test_pictures_of_every_page(request, browser, app, state):
                 continue
             browser.screenshot(path=FOLDER / f"{name}-{state}-{width}-{theme}.png", full_page=True)
             assert browser.evaluate("document.documentElement.scrollWidth") <= width, (name, width)
+
+
+def an_hour_of_attempts(redis):
+    for minutes in range(60):
+        for name, queue, group, times in (
+            ("jobs.shop.charge", "default", "done 9 12", 40 + minutes * 7 % 23),
+            ("jobs.mail.send", "default", "done 12 10", 90 + minutes * 11 % 31),
+            ("jobs.reports.weekly", "reports", "done 14 17", minutes % 3),
+        ):
+            key = keys.history(f"now:{redis.time()[0] // 60 - minutes}")
+            redis.hincrby(key, f"{group} {name}\n{queue}", times)
+            redis.hincrby(key, f"ran_ms - - {name}\n{queue}", times * int(group[-2:]) ** 2)
+    for minutes in range(60, 0, -1):
+        history._pack_minute(redis, redis.time()[0] // 60 - minutes)
 
 
 def ago(seconds):

@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from flask import request
+from markupsafe import Markup
 
 from jiffy import clock, read
 from jiffy.dashboard import times
@@ -85,6 +86,11 @@ def rate(per_s: float) -> str:
     return f"{found:,.0f}/{unit}" if found >= 10 else f"{found:.1f}/{unit}"
 
 
+def dots(name: str) -> Markup:
+    """A long path breaks behind its dots, not in the middle of a word."""
+    return Markup(".<wbr>").join(name.split("."))
+
+
 def first_shown(total: int) -> int:
     """From where on a page of a list shows its rows: `?from=`, where that is one."""
     first = request.args.get("from", "0")
@@ -102,4 +108,5 @@ FILTERS = {
     "percent": percent,
     "size": size,
     "rate": rate,
+    "dots": dots,
 }

@@ -6,13 +6,14 @@ from flask import Blueprint, abort, render_template, request
 
 from jiffy import history, redis_io, search
 from jiffy.dashboard import charts
-from jiffy.dashboard.frame import census
+from jiffy.dashboard.frame import census, flows, kept
 from jiffy.search import Cursor
 
 page = Blueprint("home", __name__)
 
 # The others have pages of their own.
-MOST_QUEUES, MOST_JOBS, MOST_FUNCTIONS = 8, 12, 6
+MOST_QUEUES, MOST_JOBS, MOST_FUNCTIONS, MOST_RELEASES = 8, 8, 6, 3
+_RELEASES_S = 10.0
 SPANS = ("1h", "24h", "7d", "90d")
 _TIMES = {
     "waited": lambda point: point.waited.p50_s,
@@ -33,11 +34,20 @@ def home() -> str:
     wanted = search.parse("")
     jobs, _ = search.window(redis, wanted.lists(seen), wanted, Cursor())
     waiting = sorted(seen.queues, key=lambda queue: (-queue.waited_s, queue.name))
+    flowing = flows(redis)
+    deploys = charts.marks(
+        kept(redis, "releases", history.releases, _RELEASES_S), past.series.whole
+    )
     failing = [pair for pair in past.functions.items() if pair[1].failed]
     return render_template(
         "home.html",
         seen=seen,
         past=past.series.whole,
+        flows=flowing,
+        in_per_s=sum(flow.in_per_s for flow in flowing.values()),
+        out_per_s=sum(flow.out_per_s for flow in flowing.values()),
+        spark=charts.spark,
+        deploys=deploys[:MOST_RELEASES],
         columns=charts.columns(past.series.points),
         lines=charts.lines(past.series.points, _TIMES),
         span=span,
