@@ -550,7 +550,8 @@ def job(redis: Redis, job_id: str) -> JobView | None:
         pipe.zscore(keys.REGISTRIES["scheduled"] + found.queue, job_id)
         pipe.lpos(keys.queue(found.queue), job_id, maxlen=MOST_BEFORE if is_queued else 1)
         pipe.srandmember(keys.dependents(job_id), MOST_OTHERS)
-        score, position, dependents = answers(pipe)
+        pipe.memory_usage(keys.results(job_id))
+        score, position, dependents, size = answers(pipe)
     following = [join] * bool(join) + [text(one) for one in dependents or ()]
     found = replace(
         found,
@@ -563,7 +564,7 @@ def job(redis: Redis, job_id: str) -> JobView | None:
     if found.state == "rate_limited":
         limit = raw("rate_limit_concurrency", number, None) or 0
         found = replace(found, slot=_slot(redis, raw("rate_limit_key", line, ""), limit))
-    return _with_result(redis, found)
+    return _with_result(redis, found, size or 0)
 
 
 def jobs(redis: Redis, job_ids: Sequence[str]) -> dict[str, JobView]:
@@ -832,9 +833,9 @@ def _slot(redis: Redis, key: str, limit: int) -> Slot:
     return Slot(key, limit, running, held - running)
 
 
-def _with_result(redis: Redis, job: JobView) -> JobView:
+def _with_result(redis: Redis, job: JobView, size_bytes: int) -> JobView:
     try:
-        results = _results(redis, job.id)
+        results = _results(redis, job.id, size_bytes)
         job = replace(job, attempts=tuple(_attempt(at, fields) for at, fields in results))
         found = results[0][1] if results else {}
         if line(found.get(b"type")) == _SUCCESSFUL:
@@ -850,11 +851,12 @@ def _with_result(redis: Redis, job: JobView) -> JobView:
     return job
 
 
-def _results(redis: Redis, job_id: str) -> list[tuple[bytes, Mapping[bytes, bytes]]]:
-    """Its latest results, newest first: when each was written, and its fields."""
+def _results(redis: Redis, job_id: str, size: int) -> list[tuple[bytes, Mapping[bytes, bytes]]]:
+    """Its latest results, newest first: when each was written, and its fields.
+
+    `size` is that of all of them in bytes: a stream cannot be read in part.
+    """
     key = keys.results(job_id)
-    # A stream cannot be read in part: ask for its size first.
-    size = redis.memory_usage(key) or 0
     if size > 10 * MOST_BYTES:
         raise _Sound(f"too large: {size:,} bytes")
     # Those that are large are of jobs that return much: their last result is enough.

@@ -1,11 +1,14 @@
 """Why a job is not running, and what happened to it so far: pure functions over what was read."""
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
 
 from jiffy import clock
+from jiffy.dashboard.pages import rate
+from jiffy.history import Flow, Point
 from jiffy.pauses import Pause
 from jiffy.read import MOST_BEFORE, Census, JobView, QueueCount
 
@@ -20,6 +23,7 @@ class Facts:
     census: Census
     now: datetime
     pauses: tuple[Pause, ...] = ()
+    flow: Flow | None = None  # of its queue
 
     @property
     def queue(self) -> QueueCount | None:
@@ -100,7 +104,11 @@ def _behind(facts: Facts, *, is_served: bool) -> list[Reason]:
         return [Reason("It is not on its queue: a worker is just claiming it.", remedy)]
     if before:
         jobs = "1 job stands" if before == 1 else f"{before:,} jobs stand"
-        return [Reason(f"{jobs} before it on its queue.")]
+        found, out_per_s = f"{jobs} before it on its queue", facts.flow and facts.flow.out_per_s
+        if not out_per_s or not is_served:
+            return [Reason(f"{found}.")]
+        starts_in = clock.in_words(max(1, round(before / out_per_s)))
+        return [Reason(f"{found}; at {rate(out_per_s)}, it starts in about {starts_in}.")]
     busy = "It is the next one of its queue: the workers that listen are busy."
     return [Reason(busy if is_served else "It is the next one of its queue.")]
 
@@ -156,6 +164,34 @@ def _between(begin: datetime | None, end: datetime | None) -> float | None:
     return None if begin is None or end is None else max(0.0, (end - begin).total_seconds())
 
 
-def facts(job: JobView, census: Census, pauses: Iterable[Pause] = ()) -> Facts:
+def facts(
+    job: JobView, census: Census, pauses: Iterable[Pause] = (), flow: Flow | None = None
+) -> Facts:
     """As of now."""
-    return Facts(job, census, clock.now(), tuple(pauses))
+    return Facts(job, census, clock.now(), tuple(pauses), flow)
+
+
+class Compared(NamedTuple):
+    """How long a job ran, beside the attempts of its function; places are percents of a scale on
+    which each step is so many times the one before.
+    """
+
+    words: str
+    past: Point
+    p50: float
+    p95: float
+    this: float
+
+
+def compared(job: JobView, past: Point) -> Compared | None:
+    """None where there is nothing to compare."""
+    p50_s, p95_s, ran_s = past.ran.p50_s, past.ran.p95_s, job.ran_s
+    if p50_s is None or p95_s is None or ran_s is None:
+        return None
+    scale = [math.log10(max(one, 1e-4)) for one in (p50_s, p95_s, ran_s)]
+    low, width = min(scale) - 0.3, max(scale) - min(scale) + 0.6
+    if ran_s <= p95_s:
+        words = "as usual" if ran_s >= p50_s / 4 else "quicker than usual"
+    else:
+        words = "slower than usual" if ran_s < 4 * p95_s else "much slower than usual"
+    return Compared(words, past, *(round((one - low) / width * 100, 1) for one in scale))

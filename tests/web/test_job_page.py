@@ -9,7 +9,8 @@ from rq.utils import utcformat
 
 from jiffy import Retry, clock, failures, keys, part, read, result
 from jiffy.dashboard import why
-from jiffy.pauses import pause, resume
+from jiffy.history import Flow, Sample
+from jiffy.pauses import pause, read_pauses, resume
 from jiffy.producer.enqueue import enqueue
 from jobs import images, numbers
 from tests.web.conftest import cookie_name, post
@@ -51,7 +52,7 @@ def test_a_queued_job_says_who_is_missing_and_what_stands_before_it(
     assert "not on its queue" in reasons("job1")[1]
 
 
-def test_a_paused_job_says_by_whom_and_why(client, plant, plant_worker):
+def test_a_paused_job_says_by_whom_and_why(client, plant, plant_worker, app):
     plant_worker("w1")
     for number in range(2):
         plant(f"job{number}", status="queued")
@@ -59,6 +60,7 @@ def test_a_paused_job_says_by_whom_and_why(client, plant, plant_worker):
     of_queue = words(client.get("/jobs/job1").text)
     resume(queue="default")
     pause(function="jobs.numbers.add", who="bob", why="wrong sums")
+    app.extensions["jiffy.census"].forget()
     of_function = words(client.get("/jobs/job1").text)
 
     assert "Queue “default” is paused by ada until 20" in of_queue
@@ -86,6 +88,44 @@ def test_a_held_job_says_what_it_waits_for(reasons, plant, plant_worker, work, r
     work()
     assert reasons(again.id)[0].startswith("It waits for the retry at ")
     assert reasons(first.id) == []
+
+
+def test_a_job_that_waits_says_when_it_starts_at_the_rate_of_its_queue(redis, plant, plant_worker):
+    plant_worker("w1")
+    for number in range(29):
+        plant(f"job{number}", status="queued")
+    flow = Flow((Sample(0, 29, 0), Sample(10, 29, 60), Sample(20, 29, 80)))
+
+    def said(flow, **more):
+        [*_, reason] = why.reasons(
+            why.facts(read.job(redis, "job28"), read.census(redis), flow=flow, **more)
+        )
+        return reason.text
+
+    standing = "28 jobs stand before it on its queue"
+    assert said(flow) == f"{standing}; at 7.0/s, it starts in about 4 s."
+    assert said(Flow(flow.samples[:1])) == f"{standing}."
+    pause(queue="default", who="ada", why="the bank is down")
+    assert said(flow, pauses=read_pauses(redis)) == f"{standing}."
+
+
+@pytest.mark.parametrize(
+    ("ran_s", "words"),
+    [(0.001, "quicker than usual"), (0.15, "as usual"), (0.7, "slower than usual"),
+     (60, "much slower than usual")],
+)  # fmt: skip
+def test_a_jobs_duration_is_compared_with_its_functions_history(client, plant, redis, ran_s, words):
+    minute = redis.time()[0] // 60
+    plant("none", call=["jobs.other", None, [], {}], started_at=ago(60), ended_at=ago(50))
+    for bucket, count in ((11, 90), (12, 10)):
+        field = f"done 1 {bucket} jobs.numbers.add\ndefault"
+        redis.hincrby(keys.history(f"now:{minute}"), field, count)
+    plant("one", started_at=ago(70), ended_at=ago(70 - ran_s))
+    text = client.get("/jobs/one").text
+
+    assert f"Duration <small>{words}</small>" in text
+    assert "Of 100 attempts of jobs.numbers.add in the last 7 days, half took up to " in text
+    assert 'id="duration"' not in client.get("/jobs/none").text
 
 
 def test_the_path_of_a_job_ends_where_the_job_is(redis, plant):

@@ -6,10 +6,10 @@ import shlex
 from flask import Blueprint, flash, redirect, render_template, session, url_for
 from werkzeug.wrappers import Response
 
-from jiffy import failures, pauses, read, redis_io
+from jiffy import failures, history, pauses, read, redis_io
 from jiffy.dashboard import actions, why
 from jiffy.dashboard.actions import ACTIONS
-from jiffy.dashboard.frame import census
+from jiffy.dashboard.frame import census, flows
 from jiffy.errors import UnknownJob
 from jiffy.read import Call, JobView
 
@@ -22,12 +22,16 @@ _MOST_COPIED = 4000  # characters of a call
 def job(job_id: str) -> str:
     redis = redis_io.shared()
     found = _found(job_id)
-    paused = pauses.read_pauses(redis) if found.state == "queued" else []
+    paused = pauses.in_force(census(redis).paused) if found.state == "queued" else []
+    flow = flows(redis).get(found.queue) if found.state == "queued" else None
+    has_run = found.called and found.ran_s is not None
+    past = history.read(redis, "function", found.called, "7d").whole if has_run else None
     return render_template(
         "job.html",
         job=found,
         steps=why.path(found),
-        reasons=why.reasons(why.facts(found, census(redis), paused)),
+        reasons=why.reasons(why.facts(found, census(redis), paused, flow)),
+        compared=past and why.compared(found, past),
         own=failures.own_frames(found.error),
         allowed=[name for name, action in ACTIONS.items() if found.state in action.states],
         copies=_copies(found.call) if found.call else {},
