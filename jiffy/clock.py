@@ -67,15 +67,14 @@ def _second_text(whole_s: str) -> str:
 def rq_seconds(raw: bytes) -> float | None:
     """Seconds since the epoch of what `rq_text` writes; None for any other text."""
     try:
-        whole_s = _second_of(raw[:19])
-        return whole_s + int(raw[20:26]) / 1e6 if raw[19:20] == b"." and raw[26:] == b"Z" else None
+        return _second_of(raw[:20]) + int(raw[20:26]) / 1e6 if raw[26:] == b"Z" else None
     except ValueError:
         return None
 
 
 @lru_cache(maxsize=1000)
-def _second_of(raw: bytes) -> int:
-    return int(datetime.fromisoformat(f"{raw.decode()}+00:00").timestamp())
+def _second_of(raw: bytes) -> int:  # with the point that follows
+    return int(datetime.fromisoformat(f"{raw.decode()}000000+00:00").timestamp())
 
 
 def pause(duration_s: float) -> None:

@@ -8,6 +8,7 @@ import secrets
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from jiffy import clock, keys
@@ -135,10 +136,9 @@ class Claimer:
     def _read(self, lengths: bytes, parts: bytes) -> list[Claimed]:
         jobs, start = [], 0
         for sizes in _LENGTHS.iter_unpack(lengths):
-            # A format is known to `struct` by now: most jobs of a batch are as long as each other.
-            fields = struct.unpack_from("%ds" * len(sizes) % sizes, parts, start)
-            jobs.append(self._claimed(*fields))
-            start += sum(sizes)
+            layout = _layout(sizes)
+            jobs.append(self._claimed(*layout.unpack_from(parts, start)))
+            start += layout.size
         return jobs
 
     def _claimed(
@@ -146,17 +146,29 @@ class Claimer:
         timeout: bytes, result_ttl: bytes, enqueued: bytes,
     ) -> Claimed:  # fmt: skip
         try:
-            timeout_s = float(timeout or DEFAULT_TIMEOUT_S)
-            result_ttl_s = int(result_ttl) if result_ttl else self._result_ttl_s
-            if not (abs(timeout_s) <= LONGEST_S and result_ttl_s <= LONGEST_S):
-                raise ValueError
+            timeout_s, result_ttl_s = _numbers(timeout, result_ttl or b"%d" % self._result_ttl_s)
             (job_id + queue).decode()
-        except ValueError:  # no number, no time that Redis understands, or no UTF-8
+        except ValueError:
             kind, timeout_s, result_ttl_s = b"corrupt", DEFAULT_TIMEOUT_S, self._result_ttl_s
         return Claimed(
             kind.decode(), text(job_id), execution.decode(), text(queue), data, timeout_s,
             result_ttl_s, clock.rq_seconds(enqueued),
         )  # fmt: skip
+
+
+# Most jobs of a batch have the same numbers, and are as long as each other.
+@lru_cache(maxsize=1000)
+def _numbers(timeout: bytes, result_ttl: bytes) -> tuple[float, int]:
+    """Raises ValueError for what is no number, or no time that Redis understands."""
+    timeout_s, result_ttl_s = float(timeout or DEFAULT_TIMEOUT_S), int(result_ttl)
+    if not (abs(timeout_s) <= LONGEST_S and result_ttl_s <= LONGEST_S):
+        raise ValueError
+    return timeout_s, result_ttl_s
+
+
+@lru_cache(maxsize=1000)
+def _layout(sizes: tuple[int, ...]) -> struct.Struct:
+    return struct.Struct("%ds" * len(sizes) % sizes)
 
 
 def requeue_command(worker: str, keep: str) -> bytes:
