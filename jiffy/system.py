@@ -19,6 +19,7 @@ IS_LINUX = sys.platform == "linux"
 # One that jobs and their libraries do not use.  macOS has no real-time signals.
 SPARE_SIGNAL = signal.SIGRTMIN + 3 if hasattr(signal, "SIGRTMIN") else signal.SIGURG
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
+_LIBC = ctypes.CDLL(None)
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 _LOOK_AGAIN_S = 0.5
 _PLAIN_DEVICES = ("/dev/null", "/dev/zero", "/dev/random", "/dev/urandom")
@@ -42,7 +43,7 @@ def die_with(parent: int) -> None:
     The fallback is a thread: it has to wait while C code of a job holds the interpreter.
     """
     if IS_LINUX:
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        _LIBC.prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL))
     else:
         Thread(target=_kill_when_orphaned, args=(parent,), daemon=True).start()
     if os.getppid() != parent:
@@ -58,7 +59,7 @@ def _kill_when_orphaned(parent: int) -> None:
 def adopt_orphans() -> None:
     """On Linux, become the parent of the processes that our children leave behind."""
     if IS_LINUX:
-        ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+        _LIBC.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
 def descendants(pid: int) -> list[int]:

@@ -254,6 +254,7 @@ class Child:
         if status:
             return False
         self._claimer.last_begun = job.execution
+        self._runner.foresee(job)
         self._done += 1
         self._pace.learn(_ISOLATED, clock.monotonic() - began_s)
         return not is_last and not self._stopping
@@ -305,10 +306,13 @@ class Child:
 
     def _tidy(self, outcome: Outcome) -> None:
         """Let the next job find this process as it was, or another one; note the outcome."""
-        took_s = outcome.ended_s - outcome.started_s
-        changed = self._state.restore(took_s)
-        if not changed and took_s > WEIGHED_S:
-            changed = self._weigh()
+        took_s, changed = outcome.ended_s - outcome.started_s, ""
+        if self._is_fork:
+            self._state.restore_log()
+        else:
+            changed = self._state.restore(took_s)
+            if not changed and took_s > WEIGHED_S:
+                changed = self._weigh()
         self._note(outcome)  # in a log that no job has silenced
         self._replace(changed, outcome.job.job_id)
 

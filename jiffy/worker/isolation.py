@@ -68,6 +68,7 @@ _trace, _profile = sys.gettrace, sys.getprofile
 _LC_CTYPE, _LC_NUMERIC, _LC_TIME = locale.LC_CTYPE, locale.LC_NUMERIC, locale.LC_TIME
 # A key that any change of a logger's level, and `logging.disable`, removes from the root's cache.
 _CANARY = "jiffy"
+_OF_LOG = slice(-5, None)  # the signs that our log has been changed
 # Context variables whose values are objects, which jobs would share: how each gets one of its own.
 # Sentry's integration forks but one of its two scopes; user and tags are in the other.
 _OBJECTS = {"decimal_context": "copy", "isolation_scope": "fork", "current_scope": "fork"}
@@ -258,6 +259,11 @@ class State:
         except Exception:  # noqa: BLE001 - closed, replaced, or it cannot be compared
             pass
         return self.look(took_s)
+
+    def restore_log(self) -> None:
+        """The same for our log alone: this process ends, and has one line to write."""
+        if self._read_signs()[_OF_LOG] != self._signs[_OF_LOG]:
+            self.look()
 
     def look(self, took_s: float = -1) -> str:
         """The same after a full look, also at what has no sign."""

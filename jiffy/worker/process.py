@@ -2,6 +2,8 @@
 end, hear what a platform sends.
 """
 
+# The C module: each page that `signal` and its enums touch in a fork is copied.
+import _signal  # type: ignore[import-not-found]
 import gc
 import json
 import os
@@ -19,7 +21,7 @@ from jiffy import clock, log, system
 
 # The signal that makes a child look at the board.
 CHECK_BOARD = system.SPARE_SIGNAL
-_FROM_SUPERVISOR = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, CHECK_BOARD)
+_FROM_SUPERVISOR = tuple(map(int, (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, CHECK_BOARD)))
 # The environment variable with what a spawned process is to do.
 _PART = "JIFFY_PART"
 _SAME_SIGNAL_S = 0.5  # a terminal, honcho and a shell may all pass on the same Ctrl-C
@@ -97,7 +99,7 @@ def _serve(parent: int) -> None:
     system.die_with(parent)
     for number in _FROM_SUPERVISOR:
         # A handler, not SIG_IGN, which the programs that a job starts would inherit.
-        signal.signal(number, lambda *_: None)
+        _signal.signal(number, _ignore)
     signal.set_wakeup_fd(-1)
     if _is_child():  # of a child, which has registered the rest
         return
@@ -105,6 +107,9 @@ def _serve(parent: int) -> None:
     os.register_at_fork(
         before=_block, after_in_parent=_unblock, after_in_child=_behave_as_elsewhere
     )
+
+
+def _ignore(*_: object) -> None: ...
 
 
 _mask = threading.local()
@@ -150,7 +155,7 @@ def end_as(status: int) -> NoReturn:
 
 def _behave_as_elsewhere() -> None:
     for number in _FROM_SUPERVISOR:
-        signal.signal(number, signal.SIG_DFL)
+        _signal.signal(number, _signal.SIG_DFL)
     _unblock()
 
 

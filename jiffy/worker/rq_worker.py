@@ -185,15 +185,13 @@ class Worker(_Face, rq.Worker):
         # In turns among the queues means one job from each.
         pace = Pace() if rq_compat.serves_in_order(self) else Pace(largest=1)
         child = self._child(stint, board, Runner, pace, token=token)
-        can_fork = board.fd == -1  # or else this process has begun with something open
         child.isolates_all = settings().isolate
-        if child.isolates_all and can_fork:
-            child.begin_fork = self._begun
-            child.work()
-            return AGAIN if child.is_worn else 0
-        if can_fork and not self.imports and not self.hooks.around_child:
-            child.begin_fork = nullcontext
-        with self._begun():
+        begun = self._begun if self.imports or self.hooks.around_child else nullcontext
+        # Or else this process has, or is to have, something open.
+        if board.fd == -1 and (child.isolates_all or begun is nullcontext):
+            child.begin_fork = begun
+            begun = nullcontext if child.isolates_all else begun
+        with begun():
             child.work()
         return AGAIN if child.is_worn else 0
 

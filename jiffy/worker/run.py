@@ -35,6 +35,7 @@ from jiffy.worker.finish import DETAILS, NO_DETAILS, Details, Outcome
 _MUST_NOT_REPEAT = "It was interrupted by a shutdown, and must not start twice (rescue=False)."
 # Of one value of a job's hash; no retry rule, name or webhook is larger than that.
 _MOST_DETAIL_BYTES = 100_000
+_SMALL_BYTES = 1000
 
 
 class Interrupted(BaseException):
@@ -118,6 +119,14 @@ class Runner:
                 f"This worker cannot read the job's data ({type(error).__name__}: {error})."
             ) from error
         raise DeserializationError("This job's data is not a function's name and its arguments.")
+
+    def foresee(self, job: Claimed) -> None:
+        """Look up the function of a job that a fork has run, so that the next fork need not."""
+        if len(job.data) > _SMALL_BYTES or guarded.is_pickled(data := guarded.inflated(job.data)):
+            return
+        name = func_name_of(guarded.loads_json(data))
+        if name.rpartition(".")[0] in sys.modules:  # forks import the others for themselves
+            self._function(name)
 
     def run(self, outcome: Outcome, call: Any) -> None:
         """Run the job in a context of its own, and write into `outcome` what became of it.
