@@ -286,26 +286,27 @@ _NUMBER = re.compile("[0-9]{1,4}")
 
 def _span(expression: str, span: str, position: int, of: _Field) -> tuple[int, int]:
     low, dash, high = span.partition("-")
-    found = []
-    ends = [(low, position), (high, position + len(low) + 1)]
-    for value, at in ends if dash else ends[:1]:
-        if value.lower() in of.words:
-            found.append(of.words.index(value.lower()) + of.first)
-        elif not _NUMBER.fullmatch(value):
-            # No "?" and no "L", as Quartz has them: there, weekday 1 is Sunday.
-            what = f"has {of.name} {value or span!r}"
-            raise InvalidCron(expression, what, at if value else position, of.must())
-        elif of.first <= int(value) <= of.last:
-            found.append(int(value))
-        else:
-            raise InvalidCron(expression, f"has {of.name} {value}", at, of.must())
-    first, last = found[0], found[-1]
-    if dash and of.name == "weekday" and last == 0:  # fri-sun
-        last = 7
+    if not low or (dash and not high):
+        raise InvalidCron(expression, f"has {of.name} {span!r}", position, of.must())
+    first = last = _number(expression, low, position, of)
+    if dash:
+        last = _number(expression, high, position + len(low) + 1, of)
+        last = 7 if of.name == "weekday" and last == 0 else last  # fri-sun
     if last < first:
         must = "write the smaller number first"
         raise InvalidCron(expression, f"has {of.name} {span}", position, must)
     return first, last
+
+
+def _number(expression: str, value: str, at: int, of: _Field) -> int:
+    if value.lower() in of.words:
+        return of.words.index(value.lower()) + of.first
+    is_number = _NUMBER.fullmatch(value)
+    if is_number and of.first <= int(value) <= of.last:
+        return int(value)
+    # No "?" and no "L", as Quartz has them: there, weekday 1 is Sunday.
+    what = f"has {of.name} {value if is_number else repr(value)}"
+    raise InvalidCron(expression, what, at, of.must())
 
 
 def zone_named(name: str) -> zoneinfo.ZoneInfo:

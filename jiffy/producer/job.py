@@ -7,6 +7,7 @@ refused; of the job only its state is read.
 import json
 from collections.abc import Callable, Mapping
 from enum import StrEnum
+from functools import cache
 from types import MappingProxyType
 from typing import Any, cast
 
@@ -141,9 +142,7 @@ def stand_in(
     **known: Any,
 ) -> Any:
     """A job that knows its id and the attributes `known`; `load` gives it the others."""
-    if job_class not in _LAZY:
-        _LAZY[job_class] = _lazy(job_class)
-    kind = _LAZY[job_class]
+    kind = _lazy(job_class)  # type: ignore[arg-type] # mypy: its instances are hashed
     lazy = kind.__new__(kind)
     lazy.__dict__.update(known, _job_id=job_id, connection=redis, serializer=serializer, _load=load)
     return lazy
@@ -154,9 +153,7 @@ def real(job: Any) -> rq.job.Job:
     return job._become_real() if "_load" in vars(job) else job  # type: ignore[no-any-return]
 
 
-_LAZY: dict[type[rq.job.Job], Any] = {}
-
-
+@cache
 def _lazy(job_class: type[rq.job.Job]) -> Any:
     """Its objects become a real `job_class` when more is read of them than they know."""
 

@@ -18,25 +18,21 @@ from jiffy.settings import is_reference
 
 def options(reference: str | None) -> Any:
     """OPTIONS, as `reference` names it; without one that of `enqueue.py`, if there is one."""
-    if reference:
-        return named("OPTIONS", reference)
-    return named("OPTIONS", "enqueue:OPTIONS") if _has("enqueue", "OPTIONS") else {}
+    has_options = reference or _has("enqueue", "OPTIONS")
+    return named("OPTIONS", reference or "enqueue:OPTIONS") if has_options else {}
 
 
 def hooks(reference: str | None) -> Any:
     """HOOKS, as `reference` names it; without one that of `worker.py`; None if there is none."""
-    if reference:
-        return named("HOOKS", reference)
-    return named("HOOKS", "worker:HOOKS") if _has("worker", "Hooks(") else None
+    has_hooks = reference or _has("worker", "Hooks(")
+    return named("HOOKS", reference or "worker:HOOKS") if has_hooks else None
 
 
 def schedule(reference: str | None) -> Any:
     """SCHEDULE, as `reference` names it; without one that of `scheduler.py`."""
-    if reference:
-        return named("SCHEDULE", reference)
-    if not has_schedule():
+    if not (reference or has_schedule()):
         raise WrongArguments("No scheduler.py here. Name the schedule: shop.schedule:SCHEDULE.")
-    return named("SCHEDULE", "scheduler:SCHEDULE")
+    return named("SCHEDULE", reference or "scheduler:SCHEDULE")
 
 
 def has_schedule() -> bool:
