@@ -15,7 +15,7 @@ import rq
 from redis import Redis
 from rq.exceptions import InvalidJobOperation
 
-from jiffy import clock, keys, pauses, read, redis_io, search
+from jiffy import clock, groups, keys, pauses, read, redis_io, search
 from jiffy.errors import JiffyError, NotThisState, NoWorkers, UnknownJob
 from jiffy.producer import functions
 from jiffy.producer import job as jobs
@@ -207,4 +207,6 @@ def _matching(redis: Redis, wanted: Filter, start: datetime) -> Iterator[JobView
     at: Cursor | None = Cursor()
     while at is not None:
         found, at = search.window(redis, lists, wanted, at, search.WINDOW)
+        for key in wanted.fields.get("group", ()):
+            groups.note(redis, key, found)
         yield from (job for job in found if job.latest is None or job.latest <= start)

@@ -69,6 +69,8 @@ unique = _named(f"{OWN}unique:")  # the job that stands for a unique call
 sent = _named(f"{OWN}sent:")  # for a minute: what a call has returned, if its job may be gone
 
 # Ours, of the dashboard
+IGNORED = f"{OWN}ignored"  # hash: group of failures -> JSON: who ignores it, since, on releases
+seen_failures = _named(f"{OWN}failures:")  # a group -> JSON: since when, and on which releases
 SESSIONS = f"{OWN}sessions"  # hash: user -> a random mark, deleted when that user logs out
 
 # Ours, of the schedule; see "The schedule" in docs/internals.md

@@ -455,6 +455,7 @@ class Census:
     releases: Mapping[str, int]  # of our workers -> how many workers run it
     memory: Memory
     paused: Mapping[bytes, bytes]  # as it is stored; see `pauses.in_force`
+    ignored: Mapping[bytes, bytes]  # groups of failures; see `groups.ignore`
     scheduler: Literal["ok", "away", "none"]  # "none": it would have nothing to do
     is_suspended: bool
     apart: tuple[tuple[str, str, int], ...]  # state, key and size of lists that are no queue's
@@ -567,23 +568,20 @@ def job(redis: Redis, job_id: str) -> JobView | None:
     return _with_result(redis, found, size or 0)
 
 
-def jobs(redis: Redis, job_ids: Sequence[str]) -> dict[str, JobView]:
-    """Those of the jobs that exist, by id, in one round trip, without their results."""
-    hashes = _peek(redis, [keys.job(job_id) for job_id in job_ids], JOB_FIELDS, _MOST_BYTES_IN_LIST)
-    pairs = zip(job_ids, hashes, strict=True)
-    return {job_id: _job(job_id, raw) for job_id, raw in pairs if raw is not None}
+def jobs(redis: Redis, job_ids: Sequence[str], *, with_errors: bool = False) -> dict[str, JobView]:
+    """Those of the jobs that exist, by id, in one round trip, without their results.
 
-
-def with_errors(redis: Redis, found: Iterable[JobView]) -> list[JobView]:
-    """The same jobs; those that failed with their latest traceback, in one round trip."""
-    found = list(found)
-    failed = [job.id for job in found if job.state in _HAS_ERROR]
-    names, error = [keys.job(job_id) for job_id in failed], "!exc_string"
-    latest = dict(zip(failed, _peek(redis, names, [error], _MOST_BYTES_IN_LIST), strict=True))
-    return [
-        replace(job, error=(raw and raw(error, _traceback, "")) or job.error)
-        for job, raw in ((job, latest.get(job.id)) for job in found)
-    ]
+    `with_errors`: those that failed with their latest traceback.
+    """
+    error, found = "!exc_string", dict[str, JobView]()
+    names, more = [keys.job(job_id) for job_id in job_ids], [error] * with_errors
+    hashes = _peek(redis, names, [*JOB_FIELDS, *more], _MOST_BYTES_IN_LIST)
+    for job_id, raw in zip(job_ids, hashes, strict=True):
+        if raw is not None:
+            job = found[job_id] = _job(job_id, raw)
+            if with_errors and job.state in _HAS_ERROR:
+                found[job_id] = replace(job, error=raw(error, _traceback, "") or job.error)
+    return found
 
 
 def page(
@@ -887,10 +885,11 @@ def census(redis: Redis) -> Census:
         pipe.eval(source("census"), len(named), *named, _MOST_COUNTED, *keys.REGISTRIES.values())
         pipe.time()
         pipe.hgetall(keys.PAUSED)
+        pipe.hgetall(keys.IGNORED)
         pipe.info("memory")
         pipe.info("persistence")
         pipe.config_get("save")
-        found, time, paused, *server = pipe.execute(raise_on_error=False)
+        found, time, paused, ignored, *server = pipe.execute(raise_on_error=False)
     if isinstance(found, RedisError):
         raise found
     queues, workers, alive, is_led, count, is_suspended, kinds, rows, apart = found
@@ -908,6 +907,7 @@ def census(redis: Redis) -> Census:
         states=states,
         releases=releases,
         paused={} if isinstance(paused, RedisError) else paused,
+        ignored={} if isinstance(ignored, RedisError) else ignored,
         memory=_memory(*(None if isinstance(one, RedisError) else one for one in server)),
         scheduler="ok" if is_led else "away" if count else "none",
         is_suspended=bool(is_suspended),

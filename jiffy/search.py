@@ -95,10 +95,6 @@ class Filter:
         return not self.words and self.fields.keys() <= {"state", "queue" if is_of_queues else ""}
 
     @property
-    def reads_errors(self) -> bool:
-        return bool(self.words or self.fields.keys() & {"error", "group"})
-
-    @property
     def ids(self) -> list[str]:
         """What may be the whole id of a job, and is looked up at once."""
         return [*self.fields.get("id", ()), *(self.words if len(self.words) == 1 else ())]
@@ -224,8 +220,6 @@ def search(
         at = cursor._replace(skip=cursor.skip + SHOWN)
     total = sum(one.size for one in lists)
     searched = total if at is None else sum(min(one.size, at.depth) for one in lists)
-    if not wanted.reads_errors:
-        shown = read.with_errors(redis, shown)
     return Found(shown, searched, total, at)
 
 
@@ -243,10 +237,9 @@ def window(
     count = min(max(1, WINDOW // max(1, len(live))), shown if wanted.is_plain(lists) else WINDOW)
     due = read.members(redis, [one[:2] for one in part], cursor.depth, count)
     named = wanted.ids if cursor[:2] == (0, 0) else []
-    found = read.jobs(redis, list(dict.fromkeys([*due, *named]))).values()
+    ids = list(dict.fromkeys([*due, *named]))
+    found = read.jobs(redis, ids, with_errors=True).values()
     jobs = [replace(job, due=due.get(job.id)) for job in found]
-    if wanted.reads_errors:
-        jobs = read.with_errors(redis, jobs)
     matches = sorted(
         filter(wanted.matches, jobs), key=lambda job: job.latest or _NEVER, reverse=True
     )

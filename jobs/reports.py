@@ -93,9 +93,10 @@ class Day:
             if outcome == "failed":
                 failed = heapq.nlargest(MOST_FAILURES, [*failed, (job.ended, job.id, job)])
         self.lines = [[*name, *_summary(runs)] for name, runs in sorted(functions.items())]
+        with_errors = read.jobs(redis, [job_id for _, job_id, _ in failed], with_errors=True)
         self.failures = [
             [f"{job.ended:%H:%M:%S}", job.id, job.queue, job.called, job.reason[:300]]
-            for job in read.with_errors(redis, [job for _, _, job in failed])
+            for job in with_errors.values()
         ]
 
 

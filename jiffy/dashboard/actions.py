@@ -5,9 +5,10 @@ from typing import NamedTuple
 
 from rq.job import Job
 
-from jiffy import bulk, clock, log, read, redis_io, search
+from jiffy import bulk, clock, groups, log, read, redis_io, search
 from jiffy.bulk import ACTIONS as ACTIONS
 from jiffy.bulk import Outcome as Outcome
+from jiffy.groups import Failures
 from jiffy.search import Cursor, Filter
 
 MOST_COUNTED_S = 1.0  # then "more than"
@@ -36,6 +37,19 @@ def act_on_all(name: str, wanted: Filter, who: str, rate: float | None = None) -
     job = bulk.start(redis, name, wanted, who, rate)
     record(who, name, wanted.text, matching.total, job=job.id, rate=rate)
     return job
+
+
+def ignore(one: Failures, who: str) -> None:
+    """Hide a group of failures until it fails on a new release."""
+    redis = redis_io.shared()
+    groups.ignore(redis, one, who, read.census(redis).releases)
+    record(who, "ignore", f"group:{one.group.key}", len(one.jobs))
+
+
+def stop_ignoring(key: str, who: str) -> bool:
+    """Show a group of failures again; False if it was not ignored."""
+    record(who, "stop ignoring", f"group:{key}", 0)
+    return groups.stop_ignoring(redis_io.shared(), key)
 
 
 def record(who: str, what: str, on: str, how_many: int, **more: object) -> None:

@@ -108,7 +108,7 @@ def _jobs_of_page(  # in place of rq-dashboard's get_queue_registry_jobs_count
 ) -> tuple[int, list[Any]]:
     """How many jobs there are, and those of one page."""
     total, ids = read.page(redis, queue_name, registry_name, offset, per_page, order == "dsc")
-    jobs = read.with_errors(redis, read.jobs(redis, ids).values())
+    jobs = read.jobs(redis, ids, with_errors=True).values()
     return total, [{**_row(job), "exc_info": job.error or None} for job in jobs]
 
 

@@ -16,6 +16,7 @@ FLOORS = [
     {"cli"},
     {"worker", "scheduler", "dashboard"},
     {"bulk"},
+    {"groups"},
     {"pauses", "search"},
     {"entries"},
     {"read", "dev"},

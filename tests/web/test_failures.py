@@ -83,6 +83,52 @@ def test_a_trial_that_works_leads_to_the_rest(client, work, redis):
     assert "Retried 2 jobs." in client.get("/jobs").text
 
 
+def test_a_group_says_what_is_new_in_this_release_and_on_which_it_failed(
+    client, plant, plant_worker
+):
+    def fail(job_id, error, release):
+        plant(job_id, status="failed", error=error, **{keys.RELEASE_FIELD: release})
+
+    plant_worker("w1", **{keys.RELEASE_FIELD: "v2"})
+    fail("a", TRACEBACK, "v1")
+    fail("b", TRACEBACK, "v2")
+    fail("c", OTHER, "v2")
+    text, of_v1 = (client.get(path).text for path in ("/failures", "/failures?release=v1"))
+    home = client.get("/").text
+    # Those that are retried are gone; that they had failed on v1 is remembered.
+    post(client, "/jobs/all", q=f"state:failed group:{KEY}", action="retry")
+    fail("b", TRACEBACK, "v2")
+    again = client.get(f"/failures/{KEY}").text
+
+    assert text.count("new in v2") == 1
+    assert (f"group-{KEY}" in of_v1, "OSError" in of_v1) == (True, False)
+    assert f'id="newest-{KEY}"' in home
+    assert "new in" not in again
+    assert "release=v1" in again
+
+
+def test_an_ignored_group_is_hidden_until_it_fails_on_a_new_release(client, plant, broken):
+    plant("old", status="failed", error=TRACEBACK, **{keys.RELEASE_FIELD: "v1"})
+    post(client, f"/failures/{KEY}/ignore")
+    hidden, shown, one = (
+        words(client.get(path).text)
+        for path in ("/failures", "/failures?ignored=1", f"/failures/{KEY}")
+    )
+    home = client.get("/").text
+    plant("new", status="failed", error=TRACEBACK, **{keys.RELEASE_FIELD: "v2"})
+    back = words(client.get("/failures").text)
+    post(client, f"/failures/{KEY}/stop-ignoring")
+    after = words(client.get(f"/failures/{KEY}").text)
+
+    assert "CardError" not in hidden
+    assert "1 ignored group" in hidden
+    assert "ignored by admin now" in shown
+    assert "Stop ignoring" in one
+    assert f'id="newest-{KEY}"' not in home
+    assert "back on a new release; ignored by admin" in back
+    assert "ignored by" not in after
+
+
 @pytest.mark.browser
 @pytest.mark.parametrize("has_scripts", [True, False])
 def test_in_a_browser_one_is_retried_and_then_the_rest(

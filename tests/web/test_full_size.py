@@ -15,15 +15,15 @@ MOST_ROUND_TRIPS = 5  # one of them asks whether the session is still valid
 # 300 queues in 8 states with the age of their oldest job, and 500 workers.
 COUNTING = 300 * 10 + 500 + 30
 PAGES = {
-    "/": COUNTING + 3000,
-    "/?span=24h": COUNTING + 3000,
+    "/": COUNTING + 3500,
+    "/?span=24h": COUNTING + 3500,
     "/queues": COUNTING,
     "/queues/queue-007": COUNTING + 200,
     "/workers": COUNTING + 700,
     "/schedule": COUNTING,
     "/system": COUNTING,
-    "/jobs": COUNTING + 3000,
-    "/jobs?q=state:failed": COUNTING + 3000,
+    "/jobs": COUNTING + 3500,
+    "/jobs?q=state:failed": COUNTING + 3500,
     "/failures": COUNTING + 3000,
     "/jobs?q=args.order_id:7+declined": COUNTING + 3000,
     "/jobs/failed-0000007": COUNTING + 20,

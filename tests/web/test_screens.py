@@ -97,7 +97,7 @@ def busy(plant, plant_worker, leader, redis, declare, plant_flow):
             failed_job_count=number * 3,
             total_working_time=2.5e8,
             **{
-                "jiffy:release": "4f2a91c07d" * 4,
+                keys.RELEASE_FIELD: "4f2a91c07d" * 4,
                 "jiffy:dyno": f"worker.{number}",
                 "jiffy:memory": (61 + 17 * number) << 20,
                 "jiffy:quiet": "yes" if number == 2 else "",
@@ -144,6 +144,7 @@ def failing(busy, plant, redis):
             ended_at=ago(19 + number * 7),
             worker_name="w1",
             description=f"jobs.shop.charge({number}, order_id={1000 + number})",
+            **{keys.RELEASE_FIELD: "3b0c66d5"},
         )
     for number in range(5):
         error = TRACEBACK.replace("stripe.error.CardError: Your card was declined", "OSError")
@@ -155,6 +156,7 @@ def failing(busy, plant, redis):
             started_at=ago(900),
             ended_at=ago(880),
             description="nightly sync",
+            **{keys.RELEASE_FIELD: "4f2a91c07d" * 4},
         )
     for minutes in range(12):
         key = keys.history(f"now:{redis.time()[0] // 60 - minutes}")

@@ -4,7 +4,7 @@ from typing import Any
 
 from flask import Blueprint, abort, render_template, request
 
-from jiffy import history, redis_io, search
+from jiffy import groups, history, redis_io, search
 from jiffy.dashboard import charts
 from jiffy.dashboard.frame import census, flows, kept
 from jiffy.search import Cursor
@@ -12,7 +12,7 @@ from jiffy.search import Cursor
 page = Blueprint("home", __name__)
 
 # The others have pages of their own.
-MOST_QUEUES, MOST_JOBS, MOST_FUNCTIONS, MOST_RELEASES = 8, 8, 6, 3
+MOST_QUEUES, MOST_JOBS, MOST_FUNCTIONS, MOST_RELEASES, MOST_FAILURES = 8, 8, 6, 3, 4
 _RELEASES_S = 10.0
 SPANS = ("1h", "24h", "7d", "90d")
 _TIMES = {
@@ -55,5 +55,7 @@ def home() -> str:
         costly=list(past.functions.items())[:MOST_FUNCTIONS],
         failing=sorted(failing, key=lambda pair: -pair[1].failed)[:MOST_FUNCTIONS],
         jobs=jobs[:MOST_JOBS],
+        newest=groups.newest(seen, jobs, MOST_FAILURES),
+        live=sorted(seen.releases),
         queues=waiting[:MOST_QUEUES],
     )

@@ -1,0 +1,169 @@
+"""Failed jobs in groups: the same exception out of the same code; who ignores which, and why not.
+
+An ignored group comes back by itself when it fails on a release that it had not been seen on.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from redis import Redis
+
+from jiffy import clock, failures, keys, read, search
+from jiffy.errors import InvalidValue, NotShown
+from jiffy.failures import Group
+from jiffy.read import Census, JobView
+from jiffy.search import Cursor, Filter
+
+MOST_IGNORED = 1000
+_NOTED_S = 90 * 24 * 3600  # since it was acted upon last
+_FAR = 20  # windows of a search, if a person asks to look further
+_MOST_RELEASES = 50
+
+
+class Seen(NamedTuple):
+    """When a group failed first, or since when `who` ignores it, and its releases by then."""
+
+    at: datetime | None = None
+    releases: frozenset[str] = frozenset()
+    who: str = ""
+
+
+_NEVER = Seen()
+
+
+@dataclass
+class Failures:
+    """A group, and its jobs among those that were looked at, newest first."""
+
+    group: Group
+    jobs: list[JobView] = field(default_factory=list)
+    noted: Seen = _NEVER  # of jobs that may be gone: they were retried
+    ignored: Seen | None = None
+
+    @property
+    def newest(self) -> JobView:
+        return self.jobs[0]
+
+    @property
+    def first(self) -> datetime | None:
+        return min(filter(None, (self.noted.at, *(job.latest for job in self.jobs))), default=None)
+
+    @property
+    def functions(self) -> list[tuple[str, int]]:
+        return Counter(job.called for job in self.jobs).most_common(3)
+
+    @property
+    def releases(self) -> Counter[str]:
+        """On which it failed, and how often of late."""
+        found = Counter(job.release for job in self.jobs if job.release)
+        found.update(dict.fromkeys(self.noted.releases, 0))
+        return found
+
+    @property
+    def headline(self) -> str:
+        return failures.headline(self.newest.error)
+
+    @property
+    def is_ignored(self) -> bool:
+        return self.ignored is not None and self.releases.keys() <= self.ignored.releases
+
+    def is_new(self, live: Iterable[str]) -> bool:
+        """Whether it was only seen on the release that workers run, where they all run one."""
+        return len({*live}) == 1 and {*live} == self.releases.keys()
+
+
+@dataclass(frozen=True)
+class Searched:
+    """The groups, the largest first, and how many failed jobs they were made of."""
+
+    groups: list[Failures]
+    looked_at: int
+    total: int
+    is_all: bool
+
+
+def find(
+    redis: Redis, census: Census, *, key: str = "", release: str = "", is_far: bool = False
+) -> Searched:
+    """Group the newest failed jobs; a bounded number of them, of all queues."""
+    on = {"release": (release,)} if release else {}
+    wanted = Filter("", {"state": ("failed",), "group": ("*",), **on}, (), ())
+    lists, jobs = wanted.lists(census), list[JobView]()
+    at: Cursor | None = Cursor()
+    for _ in range(_FAR if is_far else 1):
+        if at is not None:
+            found, at = search.window(redis, lists, wanted, at, search.WINDOW)
+            jobs += found
+    total = sum(one.size for one in lists)
+    looked_at = total if at is None else sum(min(one.size, at.depth) for one in lists)
+    groups = [one for one in _grouped(census, jobs) if key in ("", one.group.key)]
+    for one, noted in zip(groups, _noted(redis, [one.group.key for one in groups]), strict=True):
+        one.noted = noted
+    return Searched(sorted(groups, key=lambda one: -len(one.jobs)), looked_at, total, at is None)
+
+
+def newest(census: Census, jobs: Iterable[JobView], most: int) -> list[Failures]:
+    """The groups of those of `jobs` that failed, read with their errors, the latest first."""
+    failed = [job for job in jobs if job.state in ("failed", "stopped")]
+    return [one for one in _grouped(census, failed) if not one.is_ignored][:most]
+
+
+def _grouped(census: Census, jobs: Iterable[JobView]) -> list[Failures]:
+    ignored, found = _read_all(census.ignored), dict[Group, Failures]()
+    for job in jobs:
+        group = Group.of(job.error)
+        if group not in found:
+            found[group] = Failures(group, ignored=ignored.get(group.key))
+        found[group].jobs.append(job)
+    return [*found.values()]
+
+
+def ignore(redis: Redis, one: Failures, who: str, live: Iterable[str]) -> None:
+    """Hide a group until it fails on a release that is not among these; raises InvalidValue."""
+    if redis.hlen(keys.IGNORED) >= MOST_IGNORED:
+        must = f"one of {MOST_IGNORED:,} ignored groups at most; stop ignoring another first"
+        raise InvalidValue("group", one.group.key, must)
+    redis.hset(keys.IGNORED, one.group.key, _written({*one.releases, *live}, clock.now(), who))
+
+
+def stop_ignoring(redis: Redis, key: str) -> bool:
+    """Show it again; False if it was not ignored."""
+    return redis.hdel(keys.IGNORED, key) == 1
+
+
+def note(redis: Redis, key: str, jobs: Sequence[JobView]) -> None:
+    """Remember since when and on which releases a group failed, before its jobs are retried."""
+    [noted] = _noted(redis, [key])
+    first = min(filter(None, (noted.at, *(job.latest for job in jobs))), default=None)
+    releases = {*noted.releases, *(job.release for job in jobs if job.release)}
+    if jobs:
+        redis.set(keys.seen_failures(key), _written(releases, first), ex=_NOTED_S)
+
+
+def _noted(redis: Redis, names: Sequence[str]) -> list[Seen]:
+    stored: Any = redis.mget([keys.seen_failures(name) for name in names]) if names else []
+    found = _read_all({str(n).encode(): raw for n, raw in enumerate(stored) if raw})
+    return [found.get(str(n), _NEVER) for n in range(len(names))]
+
+
+def _written(releases: set[str], at: datetime | None, who: str = "") -> str:
+    known = sorted(releases)[-_MOST_RELEASES:]
+    return json.dumps({"at": at and at.timestamp(), "releases": known, "who": who})
+
+
+def _read_all(stored: Mapping[bytes, bytes]) -> dict[str, Seen]:
+    """What `_written` wrote; what is odd is left out."""
+    found = {}
+    for name, raw in stored.items():
+        try:
+            match read.value(raw):
+                case {"at": float() | None as at, "releases": list(releases), "who": str(who)}:
+                    known = frozenset(map(str, releases))
+                    found[read.line(name)] = Seen(read.due(at), known, read.clip(who, 200))
+        except NotShown:
+            continue
+    return found
