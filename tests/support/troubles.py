@@ -240,7 +240,9 @@ def tls_asked_for_in_plain(folder):
 @contextmanager
 def plain_asked_for_with_tls(folder):
     with serving(folder) as port:
-        yield f"rediss://:{SECRET}@127.0.0.1:{port}/0"
+        # It waits for the rest of what it takes for a command: its client need not do so for long.
+        limits = "socket_timeout=0.1&socket_connect_timeout=0.1"
+        yield f"rediss://:{SECRET}@127.0.0.1:{port}/0?{limits}"
 
 
 @contextmanager
