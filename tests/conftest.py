@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import rq_scheduler
 
-from jiffy import SimpleWorker, keys, log, redis_io
+from jiffy import SimpleWorker, cli, keys, log, redis_io
 from jiffy.dev import redis_server
 from jiffy.producer.enqueue import DEFAULT_QUEUES
 from jiffy.settings import Settings, settings
@@ -86,6 +86,24 @@ def environ():
     os.environ.clear()
     os.environ.update(before)
     settings.cache_clear()
+
+
+@pytest.fixture
+def command_line(capsys):
+    """Type a command in this process, `command_line("scheduler", "list")`; returns its exit code,
+    its output and its errors."""
+
+    def run(*words):
+        capsys.readouterr()
+        redis_io.shared.cache_clear()
+        try:
+            code = cli.run(cli.command, [str(word) for word in words], prog="jiffy")
+        except SystemExit as end:
+            code = end.code
+        redis_io.shared.cache_clear()
+        return code, *capsys.readouterr()
+
+    return run
 
 
 @pytest.fixture

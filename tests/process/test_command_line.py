@@ -1,4 +1,4 @@
-"""`python enqueue.py …` as it is typed: what it prints, and its exit code."""
+"""`jiffy enqueue …` as it is typed: what it prints, and its exit code."""
 
 import os
 import pty
@@ -6,11 +6,12 @@ import re
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
 import rq
-from rq.suspension import resume, suspend
+from rq.suspension import suspend
 
 from jiffy import SimpleWorker, keys
 from jiffy.producer import enqueue as queues
@@ -20,7 +21,6 @@ from jobs import numbers
 from tests.support.newcomer import wait_until
 
 CHECKOUT = Path(__file__).resolve().parents[2]
-# Each of these waits for Python to start, once or more.
 pytestmark = pytest.mark.usefixtures("redis")
 
 
@@ -31,17 +31,21 @@ def start(*words, **options):
     )
 
 
-def enqueue(*words):
-    """Type `python enqueue.py` and the words; return its exit code, output and errors."""
-    typed = start("enqueue.py", *words)
-    output, errors = typed.communicate()
-    return typed.returncode, output, errors
+@pytest.fixture
+def enqueue(command_line):
+    """Type `jiffy enqueue` and the words; returns its exit code, output and errors."""
+    return partial(command_line, "enqueue")
 
 
-def run_what_is_queued(redis):
-    """Once a job is queued, run it with a worker of its own."""
-    wait_until(lambda: redis.keys(f"{keys.RQ}queue:*"))
-    start("worker.py", "-n", "1", "--burst").communicate()
+@pytest.fixture
+def run_what_is_queued(redis, work):
+    """Once a job is queued, run it."""
+
+    def run():
+        wait_until(lambda: redis.keys(f"{keys.RQ}queue:*"))
+        work()
+
+    return run
 
 
 @pytest.mark.parametrize(
@@ -68,7 +72,7 @@ def run_what_is_queued(redis):
             ["jobs.numbers.add", "2", "3", "--in", "5m", "--at", "2999-01-31T06:00:00Z"],
             "--at is '2999-01-31T06:00:00Z'; it must be given without --in.",
         ),
-        ([], "Missing argument 'FUNCTION'. See python enqueue.py --help."),
+        ([], "Missing argument 'FUNCTION'. See jiffy enqueue --help."),
         (["jobs.numbers.add", "--quue", "low"], "No option '--quue' (did you mean '--queue'?). "),
         (["jobs.numbers.add", "2", "3", "--retry", "x"], "Invalid value for '--retry': 'x' is not"),
         (["jobs"], "No function 'jobs'. Write it as module.name."),
@@ -79,7 +83,7 @@ def run_what_is_queued(redis):
         (["jobs.numbers.add", "2", "3", "--id", "a b"], "--id is 'a b'; it must be letters"),
     ],
 )
-def test_a_wrong_call_is_one_line_and_exit_code_2(words, line, redis):
+def test_a_wrong_call_is_one_line_and_exit_code_2(enqueue, words, line, redis):
     code, output, errors = enqueue(*words)
 
     assert (code, output) == (2, "")
@@ -101,7 +105,7 @@ def test_a_wrong_call_is_one_line_and_exit_code_2(words, line, redis):
         ({"REDIS_URL": None, "DYNO": "run.1"}, 2, "REDIS_URL is not set. Production needs a Redis"),
     ],
 )
-def test_no_redis_is_one_line_and_an_exit_code(environ, values, ends_with, line):
+def test_no_redis_is_one_line_and_an_exit_code(enqueue, environ, values, ends_with, line):
     environ(**values)
     code, output, errors = enqueue("jobs.numbers.add", "2", "3")
 
@@ -110,7 +114,7 @@ def test_no_redis_is_one_line_and_an_exit_code(environ, values, ends_with, line)
     assert errors.count("\n") == 1
 
 
-def test_the_jobs_id_its_queue_and_the_time_it_took_are_printed(redis):
+def test_the_jobs_id_its_queue_and_the_time_it_took_are_printed(enqueue, redis):
     code, output, _ = enqueue("jobs.numbers.add", "2", "3", "--queue", "low", "--id", "sum-1")
 
     assert code == 0
@@ -118,21 +122,21 @@ def test_the_jobs_id_its_queue_and_the_time_it_took_are_printed(redis):
     assert redis.lrange(keys.queue("low"), 0, -1) == [b"sum-1"]
 
 
-def test_words_become_the_types_of_the_signature(redis):
+def test_words_become_the_types_of_the_signature(enqueue, redis):
     enqueue("jobs.numbers.add", "-2", "y=0.5", "--id", "sum-1")
     job = Job.fetch("sum-1", connection=redis)
 
     assert (job.args, job.kwargs) == ([-2, 0.5], {})
 
 
-def test_options_become_those_of_the_job(redis):
+def test_options_become_those_of_the_job(enqueue, redis):
     enqueue("jobs.numbers.add", "2", "3", "--timeout", "2m", "--retry", "3", "--id", "sum-1")
     job = Job.fetch("sum-1", connection=redis)
 
     assert (job.timeout, job.retries_left, job.retry_intervals) == (120, 3, [10, 20, 40])
 
 
-def test_what_is_for_ever_and_what_is_not_kept_is_said_as_in_python(redis):
+def test_what_is_for_ever_and_what_is_not_kept_is_said_as_in_python(enqueue, redis):
     words = ("--timeout", "-1", "--result-ttl", "0", "--failure-ttl", "-1", "--id", "sum-1")
     enqueue("jobs.numbers.add", "2", "3", *words)
     job = Job.fetch("sum-1", connection=redis)
@@ -141,7 +145,9 @@ def test_what_is_for_ever_and_what_is_not_kept_is_said_as_in_python(redis):
 
 
 @pytest.mark.parametrize(("pause", "intervals"), [("2s", [2, 4, 8]), ("0", [0, 0, 0])])
-def test_a_pause_between_tries_and_an_end_to_the_waiting_are_options_too(pause, intervals, redis):
+def test_a_pause_between_tries_and_an_end_to_the_waiting_are_options_too(
+    enqueue, pause, intervals, redis
+):
     words = ("--retry", "3", "--pause", pause, "--expires", "10m", "--id", "sum-1")
     enqueue("jobs.numbers.add", "2", "3", *words)
     job = Job.fetch("sum-1", connection=redis)
@@ -150,14 +156,14 @@ def test_a_pause_between_tries_and_an_end_to_the_waiting_are_options_too(pause, 
     assert redis.hget(keys.job("sum-1"), "jiffy:expires") == b"600"
 
 
-def test_a_job_for_later_waits(redis):
+def test_a_job_for_later_waits(enqueue, redis):
     enqueue("jobs.numbers.add", "2", "3", "--in", "5m", "--id", "sum-1")
 
     assert redis.zscore(f"{keys.RQ}scheduled:default", "sum-1")
     assert redis.keys(f"{keys.RQ}queue:*") == []
 
 
-def test_an_id_that_is_taken_is_one_line_and_exit_code_2():
+def test_an_id_that_is_taken_is_one_line_and_exit_code_2(enqueue):
     enqueue("jobs.numbers.add", "2", "3", "--id", "sum-1")
     code, _, errors = enqueue("jobs.numbers.add", "4", "5", "--id", "sum-1")
 
@@ -165,7 +171,9 @@ def test_an_id_that_is_taken_is_one_line_and_exit_code_2():
     assert errors == "There is already a job with the id 'sum-1'. Choose another id, or none.\n"
 
 
-def test_each_line_of_a_file_becomes_a_job_and_typed_again_none_is_doubled(redis, tmp_path):
+def test_each_line_of_a_file_becomes_a_job_and_typed_again_none_is_doubled(
+    enqueue, redis, tmp_path
+):
     (tmp_path / "numbers.txt").write_text("1\n2\n\n3\n")
     words = ["jobs.numbers.add", "--each", tmp_path / "numbers.txt", "y=5", "--id", "sum"]
     first, again = enqueue(*words), enqueue(*words, "--queue", "low")
@@ -190,9 +198,9 @@ def test_each_line_of_the_input_becomes_a_job(redis):
     assert redis.llen(keys.queue("default")) == 1
 
 
-def test_wait_shows_the_result(redis):
+def test_wait_shows_the_result(run_what_is_queued):
     typed = start("enqueue.py", "jobs.numbers.add", "2", "3", "--wait")
-    run_what_is_queued(redis)
+    run_what_is_queued()
     output, errors = typed.communicate()
 
     assert typed.returncode == 0
@@ -200,9 +208,9 @@ def test_wait_shows_the_result(redis):
     assert errors.endswith("100% done\n")
 
 
-def test_wait_for_a_job_that_fails_shows_the_last_lines_of_its_traceback(redis):
+def test_wait_for_a_job_that_fails_shows_the_last_lines_of_its_traceback(run_what_is_queued):
     typed = start("enqueue.py", "jobs.images.resize", "samples/no-such-photo.jpg", "200", "--wait")
-    run_what_is_queued(redis)
+    run_what_is_queued()
     _, errors = typed.communicate()
 
     assert typed.returncode == 1
@@ -212,39 +220,29 @@ def test_wait_for_a_job_that_fails_shows_the_last_lines_of_its_traceback(redis):
     assert len(errors.splitlines()) <= 10
 
 
-@pytest.mark.parametrize(
-    ("is_suspended", "line"),
-    [
-        (
-            False,
-            "No worker listens to queue 'low': start one with 'python -m jiffy worker low'. "
-            "Still waiting.\n",
-        ),
-        (True, "All workers are suspended: resume them with 'rq resume'. Still waiting.\n"),
-    ],
-)
-def test_wait_says_why_no_worker_claims_the_job_and_goes_on(is_suspended, line, redis):
-    listens_to = "low" if is_suspended else "default"
-    SimpleWorker([listens_to], connection=redis).register_birth()
-    if is_suspended:
-        suspend(redis)
+def test_wait_says_why_no_worker_claims_the_job_and_goes_on(redis, work):
+    SimpleWorker(["default"], connection=redis).register_birth()
     typed = start("enqueue.py", "jobs.numbers.add", "2", "3", "--queue", "low", "--wait")
     said = typed.stderr.readline()
-    resume(redis)
-    start("worker.py", "-n", "1", "--burst", "low").communicate()
+    work("low")
     output, errors = typed.communicate()
 
-    assert said == line
+    assert said == (
+        "No worker listens to queue 'low': start one with 'python -m jiffy worker low'. "
+        "Still waiting.\n"
+    )
     assert output.splitlines()[1:] == ["5"]
     assert "listens" not in errors
 
 
 @pytest.mark.parametrize("kind", [SimpleWorker, rq.SimpleWorker])
-def test_wait_says_nothing_where_a_worker_listens(kind, redis):
+def test_a_worker_that_listens_is_no_obstacle_until_all_are_suspended(kind, redis):
     kind([Queue("low", connection=redis)], connection=redis).register_birth()
     job = queues.enqueue.options(queue="low")(numbers.add, 2, 3)
 
     assert results.obstacle(job) == ""
+    suspend(redis)
+    assert results.obstacle(job) == "All workers are suspended: resume them with 'rq resume'."
 
 
 def test_a_dead_worker_listens_to_nothing(redis):
@@ -256,14 +254,14 @@ def test_a_dead_worker_listens_to_nothing(redis):
     assert results.obstacle(job).startswith("No worker listens to queue 'low': ")
 
 
-def test_wait_at_a_terminal_shows_a_bar(redis):
+def test_wait_at_a_terminal_shows_a_bar(run_what_is_queued):
     ours, theirs = pty.openpty()
     typed = subprocess.Popen(
         [sys.executable, "enqueue.py", "jobs.numbers.add", "2", "3", "--wait"],
         cwd=CHECKOUT, stdout=subprocess.DEVNULL, stderr=theirs, env=os.environ | {"TERM": "xterm"},
     )  # fmt: skip
     os.close(theirs)
-    run_what_is_queued(redis)
+    run_what_is_queued()
     typed.wait()
     drawn = os.read(ours, 65536).decode()
     os.close(ours)
@@ -281,20 +279,3 @@ def test_ctrl_c_while_waiting_leaves_the_job_alone(redis):
     assert typed.returncode == 130
     assert errors.endswith("\nStopped waiting. Job sum-1 goes on.\n")
     assert redis.lrange(keys.queue("default"), 0, -1) == [b"sum-1"]
-
-
-@pytest.mark.parametrize(
-    ("words", "line"),
-    [
-        (["-n", "0"], "-n is 0; it must be 1 or more.\n"),
-        (
-            ["a,b"],
-            "queue is 'a,b'; it must be the name of a queue, without commas and line breaks.\n",
-        ),
-    ],
-)
-def test_a_wrong_call_of_a_worker_is_one_line_and_exit_code_2(words, line):
-    worker = start("worker.py", *words)
-    _, errors = worker.communicate()
-
-    assert (worker.returncode, errors) == (2, line)

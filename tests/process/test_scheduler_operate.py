@@ -1,7 +1,5 @@
-"""`python scheduler.py list | history | pause | resume | run | skip`: real processes."""
+"""`jiffy scheduler list | history | pause | resume | run | skip`."""
 
-import subprocess
-import sys
 from datetime import UTC, datetime
 
 import pytest
@@ -10,7 +8,6 @@ from jiffy import entries, every, keys
 from jiffy.scheduler.rq_entries import Scheduler
 from jobs import numbers
 from tests.support import schedules
-from tests.support.newcomer import CHECKOUT
 
 
 @pytest.fixture
@@ -20,18 +17,12 @@ def scheduler(redis):
 
 
 @pytest.fixture
-def shell(scheduler):
+def shell(scheduler, command_line):
     """Type a command, `shell("pause", "sum", …)`; returns its exit code and its lines."""
 
     def run(*words):
-        done = subprocess.run(
-            [sys.executable, "scheduler.py", *words],
-            cwd=CHECKOUT,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        return done.returncode, done.stdout.splitlines()
+        code, output, errors = command_line("scheduler", *words)
+        return code, (output + errors).splitlines()
 
     return run
 

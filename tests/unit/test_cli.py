@@ -15,16 +15,6 @@ def typed(name, *words):
     return cli.load(name).make_context(name, list(words)).params
 
 
-def said(capsys, *words):
-    """What `jiffy` and these words print, and the exit code."""
-    try:
-        code = cli.run(cli.command, words, prog="jiffy")
-    except SystemExit as end:
-        code = end.code
-    out, err = capsys.readouterr()
-    return code, out + err
-
-
 @pytest.mark.parametrize("number", ["-3", "-0.5", "-.5", "-1e3"])
 def test_a_negative_number_is_an_argument(number):
     assert typed("enqueue", "jobs.numbers.add", number, "y=-3")["arguments"] == (number, "y=-3")
@@ -37,8 +27,8 @@ def test_what_stands_behind_two_dashes_is_an_argument():
 
 
 @pytest.mark.parametrize("words", [["--quue=low"], ["--quue", "low"], ["-x"], ["2", "--waiting"]])
-def test_an_option_that_there_is_not_is_no_argument(words, capsys):
-    code, line = said(capsys, "enqueue", "jobs.numbers.add", *words)
+def test_an_option_that_there_is_not_is_no_argument(words, command_line):
+    code, _, line = command_line("enqueue", "jobs.numbers.add", *words)
 
     assert code == 2
     assert line.startswith("No option '-")
@@ -73,6 +63,10 @@ def test_a_schedule_may_stand_behind_with_scheduler_and_so_may_a_queue(words, sc
         (["scheduler", "jobs.numbers:add"], "jobs.numbers:add: SCHEDULE must be a list, such as"),
         (["scheduler", "--check", "list"], "--check and --dry-run are about the whole schedule"),
         (["scheduler", "pause", "sum"], "Missing option '--why'. See jiffy scheduler p"),
+        (
+            ["worker", "a,b"],
+            "queue is 'a,b'; it must be the name of a queue, without commas and line",
+        ),
         (["worker", "-n", "0"], "-n is 0; it must be 1 or more."),
         (["worker", "-n", "x"], "Invalid value for '-n': 'x' is not a valid integer. See jiffy"),
         (
@@ -81,18 +75,20 @@ def test_a_schedule_may_stand_behind_with_scheduler_and_so_may_a_queue(words, sc
         ),
     ],
 )
-def test_a_mistake_is_one_line_and_exit_code_2(words, line, capsys, environ):
+def test_a_mistake_is_one_line_and_exit_code_2(words, line, command_line, environ):
     environ(REDIS_URL=os.environ["REDIS_URL"])  # as it was again, after a test that changes it
-    code, text = said(capsys, *words)
+    code, _, text = command_line(*words)
 
     assert (code, text.count("\n")) == (2, 1)
     assert text.startswith(line)
 
 
 @pytest.mark.parametrize("schedule", ["scheduler:SCHEDULE", "jobs.numbers:add"])
-def test_options_that_are_not_there_are_found_before_a_schedule_starts(schedule, capsys, environ):
+def test_options_that_are_not_there_are_found_before_a_schedule_starts(
+    schedule, command_line, environ
+):
     environ(OPTIONS="shop_gone:OPTIONS")
-    code, text = said(capsys, "scheduler", schedule, "--check")
+    code, _, text = command_line("scheduler", schedule, "--check")
 
     assert (code, text.count("\n")) == (2, 1)
     assert text.startswith("OPTIONS is 'shop_gone:OPTIONS'; it must be in a module that exists;")
@@ -108,25 +104,25 @@ def test_options_that_are_not_there_are_found_before_a_schedule_starts(schedule,
         ("BARE", "around_job, hook 1, is 'bare'; it must be under @contextmanager."),
     ],
 )
-def test_a_worker_with_invalid_hooks_does_not_start(name, error, capsys, environ):
+def test_a_worker_with_invalid_hooks_does_not_start(name, error, command_line, environ):
     environ(HOOKS=f"tests.jobs.hooks:{name}")
-    code, text = said(capsys, "worker", "--burst")
+    code, _, text = command_line("worker", "--burst")
 
     assert (code, text.count("\n")) == (2, 1)
     assert text.startswith(error)
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_help_has_examples_and_says_where_redis_is(name, capsys):
-    code, text = said(capsys, name, "--help")
+def test_help_has_examples_and_says_where_redis_is(name, command_line):
+    code, text, _ = command_line(name, "--help")
 
     assert code == 0
     assert re.search(rf"^Examples:\n  jiffy {name}\b", text, re.MULTILINE)
     assert "--redis-url" in text
 
 
-def test_help_lists_the_commands(capsys):
-    code, text = said(capsys, "--help")
+def test_help_lists_the_commands(command_line):
+    code, text, _ = command_line("--help")
 
     assert code == 0
     assert re.findall(r"^  ([a-z]+)  ", text, re.MULTILINE) == [*COMMANDS, "init"]
