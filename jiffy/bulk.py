@@ -6,6 +6,7 @@ its metadata.  It acts once on each job that matches as it begins, however often
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from itertools import chain, islice
@@ -16,14 +17,15 @@ from redis import Redis
 from rq.exceptions import InvalidJobOperation
 
 from jiffy import clock, groups, keys, pauses, read, redis_io, search
-from jiffy.errors import JiffyError, NotThisState, NoWorkers, UnknownJob
-from jiffy.producer import functions
+from jiffy.errors import InvalidValue, JiffyError, NotThisState, NoWorkers, UnknownJob
+from jiffy.producer import functions as paths
 from jiffy.producer import job as jobs
 from jiffy.producer.enqueue import Queue
 from jiffy.producer.progress import progress
 from jiffy.read import JobView
 from jiffy.search import Cursor, Filter
 
+MOST_COUNTED_S = 1.0  # then "more than"
 FEW = 500  # are acted upon at once
 LOWEST_RATE, HIGHEST_RATE = 0.01, 1000  # jobs a second
 MOST_AGAIN = 3  # retried ones that fail again; then the others are left
@@ -119,6 +121,43 @@ def each(name: str, job_ids: Iterable[str], outcome: Outcome) -> list[str]:
     return done
 
 
+class Matching(NamedTuple):
+    """How many jobs match; `is_more` where counting all would take too long."""
+
+    total: int
+    is_more: bool
+    functions: list[tuple[str, int]]
+
+    def __str__(self) -> str:
+        more = "more than " if self.is_more else ""
+        return f"{more}{self.total:,} job{'s' if self.total != 1 else ''}"
+
+
+def count(redis: Redis, name: str, wanted: Filter) -> Matching:
+    """Count the jobs that match and that it can be done with, for MOST_COUNTED_S at most."""
+    wanted = wanted.within(ACTIONS[name].states)
+    lists, until = wanted.lists(read.census(redis)), clock.monotonic() + MOST_COUNTED_S
+    if wanted.is_plain(lists):
+        return Matching(sum(one.size for one in lists), False, [])
+    functions: Counter[str] = Counter()
+    at: Cursor | None = Cursor()
+    while at is not None and clock.monotonic() < until:
+        matches, at = search.window(redis, lists, wanted, at)
+        functions.update(job.called for job in matches)
+    return Matching(functions.total(), at is not None, functions.most_common(5))
+
+
+def read_rate(name: str, written: str | float | None) -> float | None:
+    """Jobs a second; None for as fast as it goes.  Raises InvalidValue."""
+    if written is None or written == "":
+        return None
+    with suppress(ValueError):
+        if name == "retry" and LOWEST_RATE <= float(written) <= HIGHEST_RATE:
+            return float(written)
+    must = f"jobs a second, from {LOWEST_RATE} to {HIGHEST_RATE:,}, and only for retry"
+    raise InvalidValue("rate", written, must)
+
+
 def few(redis: Redis, name: str, wanted: Filter) -> Outcome:
     """Do it at once with FEW of the jobs that match, at most."""
     outcome, found = Outcome(), _matching(redis, wanted.within(ACTIONS[name].states), clock.now())
@@ -137,7 +176,7 @@ def start(redis: Redis, name: str, wanted: Filter, who: str, rate: float | None)
         raise NoWorkers(name)
     given = {"action": name, "matching": wanted.text, "who": who, "rate": rate}
     return Queue(queue, connection=redis).enqueue_call(
-        f"{functions.OWN}.act",
+        f"{paths.OWN}.act",
         kwargs={**given, "start": clock.now().isoformat()},
         timeout=-1,
         result_ttl=_KEPT_S,

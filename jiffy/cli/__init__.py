@@ -17,7 +17,8 @@ from jiffy.settings import set_environment
 
 INTERRUPTED_EXIT_CODE = 130
 _COMMANDS = (
-    "enqueue", "worker", "scheduler", "dashboard", "pause", "resume", "paused", "dev", "init",
+    "enqueue", "worker", "scheduler", "dashboard", "pause", "resume", "paused", "bulk", "dev",
+    "init",
 )  # fmt: skip
 
 

@@ -1,13 +1,15 @@
-"""The small subcommands: `jiffy dashboard`, `dev`, `pause`, `resume` and `paused`."""
+"""The small subcommands: `jiffy dashboard`, `dev`, `pause`, `resume`, `paused` and `bulk`."""
 
+import sys
 from pathlib import Path
 from typing import Any
 
 import click
 
-from jiffy import clock, pauses, redis_io
+from jiffy import bulk as many
+from jiffy import clock, pauses, redis_io, search
 from jiffy.cli import Command, use_redis
-from jiffy.errors import MissingExtra
+from jiffy.errors import InvalidValue, MissingExtra
 from jiffy.producer import project
 from jiffy.settings import set_environment, settings
 
@@ -89,3 +91,34 @@ def paused() -> None:
         waiting = f" (waiting: {one.parked})" if one.parked else ""
         age = clock.in_words((clock.now() - one.since).total_seconds())
         click.echo(f"{one.kind} {one.name}{waiting}: by {one.who} {age} ago{end}: {one.why}")
+
+
+@click.command(
+    cls=Command,
+    epilog="retry 'state:failed fn:shop.charge' --rate 5\ndelete 'state:finished before:7d' --yes",
+)
+@click.argument("action", type=click.Choice(["retry", "cancel", "delete"]))
+@click.argument("matching")
+@click.option("--rate", metavar="N", help="Retry N jobs a second; stop when 3 of them fail again")
+@click.option("--yes", is_flag=True, help="Do not ask first")
+def bulk(action: str, matching: str, rate: str | None, yes: bool) -> int:
+    """Retry, cancel or delete all jobs that match a filter, as on the dashboard's page of jobs.
+
+    It needs no worker.  Ctrl-C stops it; run it again for the rest.
+    """
+    wanted, per_s = search.parse(matching), many.read_rate(action, rate)
+    if wanted.problems:
+        raise InvalidValue("MATCHING", matching, f"a filter: {wanted.problems[0]}")
+    redis, outcome = redis_io.shared(), many.Outcome()
+    redis_io.check(redis)
+    if not yes:
+        number = many.count(redis, action, wanted)
+        click.confirm(f"{action.capitalize()} {number}?", abort=True, err=True)
+    try:
+        for _ in many.steps(redis, action, wanted, clock.now(), per_s, outcome):
+            if sys.stderr.isatty():
+                done = outcome.done + outcome.others
+                click.echo(f"\r{done:,} of {outcome.total:,}", nl=False, err=True)
+    finally:
+        click.echo(outcome.words(action))
+    return 1 if outcome.failed_again >= many.MOST_AGAIN else 0

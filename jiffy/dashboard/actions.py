@@ -1,17 +1,16 @@
 """What people do with jobs, one or many: all of it passes here, with who did it."""
 
 from collections.abc import Iterable
-from typing import NamedTuple
 
 from rq.job import Job
 
-from jiffy import bulk, clock, groups, log, read, redis_io, search
+from jiffy import bulk, groups, log, read, redis_io
 from jiffy.bulk import ACTIONS as ACTIONS
 from jiffy.bulk import Outcome as Outcome
+from jiffy.errors import InvalidValue
 from jiffy.groups import Failures
-from jiffy.search import Cursor, Filter
+from jiffy.search import Filter
 
-MOST_COUNTED_S = 1.0  # then "more than"
 BULK = [name for name in ACTIONS if name != "stop"]  # can be done with many
 
 
@@ -28,14 +27,22 @@ def act_on_all(name: str, wanted: Filter, who: str, rate: float | None = None) -
 
     Where no worker could run that job, with the first few.  Raises NoWorkers for a `rate` then.
     """
-    redis, matching = redis_io.shared(), count(wanted.within(ACTIONS[name].states))
+    redis = redis_io.shared()
+    matching = bulk.count(redis, name, wanted)
     is_few = matching.total <= bulk.FEW and not matching.is_more
     if rate is None and (is_few or not bulk.queue_of_workers(redis)):
         outcome = bulk.few(redis, name, wanted)
         record(who, name, wanted.text, outcome.done)
         return outcome
-    job = bulk.start(redis, name, wanted, who, rate)
-    record(who, name, wanted.text, matching.total, job=job.id, rate=rate)
+    return start(name, wanted, who, rate)
+
+
+def start(name: str, wanted: Filter, who: str, rate: float | None = None) -> Job:
+    """Do it with all that match, by a job; raises NoWorkers, and InvalidValue for a bad filter."""
+    if wanted.problems:
+        raise InvalidValue("filter", wanted.text, f"one that is understood: {wanted.problems[0]}")
+    job = bulk.start(redis_io.shared(), name, wanted, who, rate)
+    record(who, name, wanted.text, None, job=job.id, rate=rate)
     return job
 
 
@@ -52,30 +59,6 @@ def stop_ignoring(key: str, who: str) -> bool:
     return groups.stop_ignoring(redis_io.shared(), key)
 
 
-def record(who: str, what: str, on: str, how_many: int, **more: object) -> None:
+def record(who: str, what: str, on: str, how_many: int | None, **more: object) -> None:
     """Note who did what, on which jobs: ids, or the filter that they match."""
     log.event("dashboard.acted", who=who, what=what, on=read.clip(on, 300), jobs=how_many, **more)
-
-
-class Matching(NamedTuple):
-    """How many jobs match; `is_more` where counting all would take too long."""
-
-    total: int
-    is_more: bool
-    functions: list[tuple[str, int]]
-
-
-def count(wanted: Filter) -> Matching:
-    """Count matching jobs, for MOST_COUNTED_S at most."""
-    redis = redis_io.shared()
-    lists, until = wanted.lists(read.census(redis)), clock.monotonic() + MOST_COUNTED_S
-    if wanted.is_plain(lists):
-        return Matching(sum(one.size for one in lists), False, [])
-    functions: dict[str, int] = {}
-    at: Cursor | None = Cursor()
-    while at is not None and clock.monotonic() < until:
-        matches, at = search.window(redis, lists, wanted, at)
-        for job in matches:
-            functions[job.called] = functions.get(job.called, 0) + 1
-    often = sorted(functions.items(), key=lambda item: -item[1])[:5]
-    return Matching(sum(functions.values()), at is not None, often)

@@ -7,7 +7,17 @@ import pytest
 
 from jiffy import cli
 
-COMMANDS = ["enqueue", "worker", "scheduler", "dashboard", "pause", "resume", "paused", "dev"]
+COMMANDS = [
+    "enqueue",
+    "worker",
+    "scheduler",
+    "dashboard",
+    "pause",
+    "resume",
+    "paused",
+    "bulk",
+    "dev",
+]
 
 
 def typed(name, *words):

@@ -1,5 +1,6 @@
 """Acting on many jobs: a job of the engine's own does it, without a browser, and after a crash."""
 
+import io
 import os
 import re
 import signal
@@ -8,6 +9,7 @@ from contextlib import contextmanager
 import pytest
 
 from jiffy import bulk, failures, keys, pauses, read
+from jiffy.cli import INTERRUPTED_EXIT_CODE, load, run
 from jiffy.errors import NotAllowed
 from jiffy.producer.enqueue import enqueue
 from tests.support.newcomer import CHECKOUT, wait_until
@@ -112,6 +114,43 @@ def test_nobody_else_enqueues_it(api):
     assert api("POST", "/api/jobs", json=sent).status_code == 422
     with pytest.raises(NotAllowed):
         enqueue.by_path("jiffy.bulk.act", "delete", "", "me", "2030-01-01T00:00:00")
+
+
+def test_over_http_a_job_does_it_and_groups_are_listed_and_ignored(api, cards, redis, work):
+    cards(30)
+    refused = api("POST", "/api/bulk", json={"action": "retry", "filter": RETRY["q"]})
+    listening(redis)
+    listed = api("GET", "/api/failures").json
+    ignored = api("POST", f"/api/failures/{GROUP}/ignore", json={"who": "ada"}).json["groups"]
+    again = api("POST", f"/api/failures/{GROUP}/stop-ignoring", json={})
+    missing = api("POST", f"/api/failures/{GROUP}/stop-ignoring", json={})
+    odd = api("POST", "/api/bulk", json={"action": "retry", "filter": "state:lost"})
+    sent = {"action": "retry", "filter": RETRY["q"], "rate": 500}
+    accepted = api("POST", "/api/bulk", json=sent)
+    work()
+    job = api("GET", accepted.location).json
+
+    assert (refused.status_code, "python -m jiffy worker" in refused.json["detail"]) == (409, True)
+    assert (listed["looked_at"], [one["key"] for one in listed["groups"]]) == (30, [GROUP])
+    assert [one["ignored_by"] for one in ignored] == ["ada"]
+    assert (again.status_code, missing.status_code, odd.status_code) == (200, 404, 422)
+    assert (accepted.status_code, job["result"]["done"]) == (202, 30)
+
+
+def test_in_a_shell_it_is_done_at_once_and_asks_first(cards, redis, capsys, monkeypatch):
+    cards(250)
+    monkeypatch.setattr("sys.stdin", io.StringIO("n\n"))
+    declined = run(load("bulk"), ["retry", RETRY["q"]])
+    asked, left = capsys.readouterr().err, redis.zcard(FAILED)
+    done = run(load("bulk"), ["retry", RETRY["q"], "--yes"])
+
+    assert (declined, left) == (INTERRUPTED_EXIT_CODE, 250)
+    assert "Retry 250 jobs?" in asked
+    assert (done, capsys.readouterr().out) == (0, "Retried 250 jobs.\n")
+    assert redis.llen(keys.queue("default")) == 250
+    for words in (["retry", "state:lost"], ["delete", "", "--rate", "5"], ["stop", ""]):
+        with pytest.raises(SystemExit):
+            run(load("bulk"), words)
 
 
 @pytest.mark.slow

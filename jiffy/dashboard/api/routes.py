@@ -12,8 +12,19 @@ import msgspec
 from flask import abort, after_this_request, request, url_for
 from redis.exceptions import RedisError
 
-from jiffy import clock, entries, json_types, keys, pauses, read, redis_io
-from jiffy.dashboard import problems
+from jiffy import (
+    bulk,
+    clock,
+    entries,
+    groups,
+    json_types,
+    keys,
+    pauses,
+    read,
+    redis_io,
+    search,
+)
+from jiffy.dashboard import actions, problems
 from jiffy.dashboard.api import openapi, schemas
 from jiffy.dashboard.api.openapi import operation
 from jiffy.dashboard.api.schemas import Enqueued, Entry, Function, Job, Queues, Schedule
@@ -232,6 +243,44 @@ def _found(job_id: str) -> JobView:
 
 def _url(job_id: str) -> str:
     return url_for("api.show_job", job_id=job_id, _external=True)
+
+
+@operation("POST", "/bulk", 409, status=202)
+def act_in_bulk(body: schemas.Bulk) -> Enqueued:
+    """Retry, cancel or delete all jobs that match, by a job that a worker runs."""
+    rate = bulk.read_rate(body.action, body.rate)
+    job = actions.start(body.action, search.parse(body.filter), body.who, rate)
+    return Enqueued(job.id, job.origin, _url(job.id))
+
+
+@operation("GET", "/failures")
+def list_failures() -> schemas.FailureGroups:
+    """The newest failed jobs, in groups."""
+    return _failures(census(redis_io.shared()))
+
+
+@operation("POST", "/failures/<group>/ignore")
+def ignore_failures(group: str, body: schemas.Who) -> schemas.FailureGroups:
+    """Hide a group until it fails on a new release."""
+    redis = redis_io.shared()
+    found = groups.find(redis, census(redis), key=group, is_far=True)
+    if not found.groups:
+        abort(404, f"No failed job of group {group!r} was found.")
+    actions.ignore(found.groups[0], body.who)
+    return _failures(read.census(redis))
+
+
+@operation("POST", "/failures/<group>/stop-ignoring")
+def stop_ignoring_failures(group: str, body: schemas.Who) -> schemas.FailureGroups:
+    """Show a group again."""
+    if not actions.stop_ignoring(group, body.who):
+        abort(404, f"Group {group!r} is not ignored.")
+    return _failures(read.census(redis_io.shared()))
+
+
+def _failures(seen: read.Census) -> schemas.FailureGroups:
+    found = groups.find(redis_io.shared(), seen, is_far=True)
+    return schemas.failures(found, seen.releases)
 
 
 @operation("GET", "/functions")

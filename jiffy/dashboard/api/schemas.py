@@ -3,15 +3,16 @@
 A docstring is the type's description, and its lines `name: …` are those of its fields.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 from msgspec.structs import fields
 
-from jiffy import entries, json_types
+from jiffy import bulk, entries, json_types
 from jiffy.entries import Run
+from jiffy.groups import Searched
 from jiffy.read import STATES, Census, JobView
 
 T = TypeVar("T", bound=Struct)
@@ -21,6 +22,10 @@ _PATH = {"must": "a path, such as 'jobs.numbers.add', of at most 200 characters"
 _SHORT = {"must": "a string of 1 to 200 characters"}
 _Short = Annotated[str, Meta(min_length=1, max_length=200, pattern=r"\S", extra=_SHORT)]
 _Path = Annotated[str, Meta(min_length=1, max_length=200, pattern=r"\S", extra=_PATH)]
+_FILTER = {"must": "a filter of at most 1,000 characters"}
+_Filter = Annotated[str, Meta(max_length=1000, extra=_FILTER)]
+_RATE = {"must": f"jobs a second, from {bulk.LOWEST_RATE} to {bulk.HIGHEST_RATE:,}"}
+_Rate = Annotated[float, Meta(ge=bulk.LOWEST_RATE, le=bulk.HIGHEST_RATE, extra=_RATE)]
 _COUNT = {"must": f"a whole number from 0 to {entries.MOST_SKIPPED}"}
 _Count = Annotated[int, Meta(ge=0, le=entries.MOST_SKIPPED, extra=_COUNT)]
 _Moment = Annotated[datetime, Meta(tz=True)]
@@ -104,6 +109,85 @@ class Call(Struct, forbid_unknown_fields=True):
 
 
 Calls = Call | Annotated[list[Call], Meta(max_length=MOST_JOBS)]
+
+
+class Bulk(Struct, forbid_unknown_fields=True):
+    """What to do with all jobs that match a filter.
+
+    action: Its states are those that allow it.
+    filter: As on the page of jobs: 'state:failed fn:shop.charge'; '' for every job.
+    rate: Retry so many jobs a second, and stop when three of them fail again.
+    who: Who asks for it.
+    """
+
+    action: Literal["retry", "cancel", "delete"]
+    filter: _Filter
+    rate: _Rate | None = None
+    who: _Short = "the API"
+
+
+class Who(Struct, forbid_unknown_fields=True):
+    """Who does it.
+
+    who: Shown with the group.
+    """
+
+    who: _Short = "the API"
+
+
+class FailureGroup(Struct):
+    """Failed jobs with the same exception out of the same code.
+
+    key: Its name in the filter: group:KEY.
+    count: Of the failed jobs that were looked at.
+    error: The line of the newest one that names the exception.
+    where: The file and function of your own code.
+    new: Whether it was only seen on the release that all workers run.
+    ignored_by: Who ignores it; it comes back when it fails on a new release.
+    """
+
+    key: str
+    count: Annotated[int, Meta(ge=1)]
+    error: str
+    where: str
+    first: _Moment | None
+    last: _Moment | None
+    functions: list[str]
+    releases: list[str]
+    new: bool
+    ignored_by: str | None
+    newest_job: str
+
+
+class FailureGroups(Struct):
+    """Groups of the newest failed jobs, the largest first.
+
+    looked_at: So many failed jobs, of `total`, were looked at.
+    """
+
+    groups: list[FailureGroup]
+    looked_at: int
+    total: int
+
+
+def failures(found: Searched, live: Collection[str]) -> FailureGroups:
+    listed = [
+        FailureGroup(
+            one.group.key,
+            len(one.jobs),
+            one.headline,
+            one.group.where,
+            one.first,
+            one.newest.latest,
+            [name for name, _ in one.functions],
+            [*one.releases],
+            one.is_new(live),
+            one.ignored.who if one.ignored and one.is_ignored else None,
+            one.newest.id,
+        )
+        for one in found.groups
+    ]
+    return FailureGroups(listed, found.looked_at, found.total)
 
 
 class Function(Struct):

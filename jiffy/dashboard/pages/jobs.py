@@ -7,7 +7,6 @@ from jiffy import bulk, redis_io, search
 from jiffy.dashboard import actions
 from jiffy.dashboard.actions import ACTIONS, BULK, Outcome
 from jiffy.dashboard.frame import census
-from jiffy.errors import InvalidValue
 from jiffy.search import Cursor, Filter
 
 page = Blueprint("jobs", __name__)
@@ -67,7 +66,7 @@ def all_matching() -> str:
     name, wanted = _action(), search.parse(request.args.get("q", "").strip())
     return render_template(
         "sure.html", action=name, wanted=wanted, few=bulk.FEW, most_again=bulk.MOST_AGAIN,
-        matching=actions.count(wanted.within(ACTIONS[name].states)),
+        matching=bulk.count(redis_io.shared(), name, wanted),
         queue=bulk.queue_of_workers(redis_io.shared()),
         back=url_for("jobs.jobs", q=wanted.text),
     )  # fmt: skip
@@ -79,7 +78,8 @@ def act_on_all() -> Response:
     name, wanted = _action(), search.parse(request.form.get("q", "").strip())
     if wanted.problems:
         abort(422, f"{wanted.problems[0]}. Nothing was done.")
-    came = actions.act_on_all(name, wanted, session["user"], _rate())
+    rate = bulk.read_rate(name, request.form.get("rate", "").strip())
+    came = actions.act_on_all(name, wanted, session["user"], rate)
     if not isinstance(came, Outcome):
         flash(f"This job will {name} them. You can close the browser.")
         return redirect(url_for("job.job", job_id=came.id), 303)
@@ -87,19 +87,6 @@ def act_on_all() -> Response:
     if came.done + came.others >= bulk.FEW:
         return redirect(url_for("jobs.all_matching", q=wanted.text, action=name), 303)
     return redirect(url_for("jobs.jobs", q=wanted.text), 303)
-
-
-def _rate() -> float | None:
-    """How many jobs a second to retry; None for as fast as it goes."""
-    written = request.form.get("rate", "").strip()
-    try:
-        rate = float(written) if written else None
-    except ValueError:
-        rate = -1.0
-    if rate is not None and not bulk.LOWEST_RATE <= rate <= bulk.HIGHEST_RATE:
-        must = f"jobs a second, from {bulk.LOWEST_RATE} to {bulk.HIGHEST_RATE:,}, or left empty"
-        raise InvalidValue("rate", written, must)
-    return rate
 
 
 def _action() -> str:
