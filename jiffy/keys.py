@@ -100,6 +100,7 @@ QUIET_FIELD = "jiffy:quiet"  # "yes" while it is to start no jobs
 MASKED_FIELD = "jiffy:masked"  # which positional arguments are secrets
 CALL_FIELD = "jiffy:call"  # the call that wrote it, known again when it is repeated
 JOIN_FIELD = "jiffy:join"  # the job that waits for this one, in a chain or group
+PARTS_FIELD = "jiffy:parts"  # in a job that waits for others: the first of them, for its page
 TICK_OF_FIELD = "jiffy:tick_of"  # in a job that an entry enqueued: the entry's name
 # ... and in the hash of an entry in SCHEDULE: its definition, its times in one spelling, its name
 # and times in words, and the hash of its jobs, as JSON.

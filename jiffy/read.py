@@ -39,6 +39,7 @@ APART = ("ready_to_enqueue", "rate_limited")  # states without a registry among 
 _HAS_ERROR = ("failed", "stopped")  # in which states the result is an error
 _MOST_COUNTED = 2000  # queues and workers of a census
 MOST_OTHERS = 20  # jobs that one waits for, or that wait for it
+_MOST_FAMILY = 100  # jobs of a workflow
 MOST_ATTEMPTS = 10  # RQ keeps no more
 MOST_BEFORE = 100_000  # jobs of a queue among which one's position is looked for
 
@@ -223,6 +224,23 @@ class Other:
     def is_in_the_way(self) -> bool:
         """Whether it has to be retried first."""
         return self.state in ("failed", "stopped", "canceled")
+
+
+class Relative(NamedTuple):
+    """A job of a workflow, and the ids of those that run before it and after it."""
+
+    id: str
+    state: str  # "gone" where it cannot be read
+    title: str
+    before: Sequence[str]
+    after: Sequence[str]
+
+
+class Family(NamedTuple):
+    """The jobs of a workflow, the nearest first; at least `left_out` more were seen."""
+
+    jobs: Sequence[Relative]
+    left_out: int
 
 
 @dataclass(frozen=True)
@@ -541,7 +559,8 @@ def _peek(
 
 def job(redis: Redis, job_id: str) -> JobView | None:
     """The job with its latest result; None where there is none of that id."""
-    [raw] = _peek(redis, [keys.job(job_id)], (*JOB_FIELDS, keys.LOG_FIELD), MOST_BYTES)
+    fields = (*JOB_FIELDS, keys.LOG_FIELD, keys.PARTS_FIELD)
+    [raw] = _peek(redis, [keys.job(job_id)], fields, MOST_BYTES)
     if raw is None:
         return None
     log = raw(keys.LOG_FIELD, _log, NO_LOG)
@@ -562,6 +581,8 @@ def job(redis: Redis, job_id: str) -> JobView | None:
     )
     if found.state == "deferred":
         found = _with_others(redis, found)
+    if not found.depends_on and (parts := raw(keys.PARTS_FIELD, long_text, "")):
+        found = replace(found, depends_on=tuple(parts.split(",")[:_MOST_FAMILY]))
     if found.state == "rate_limited":
         limit = raw("rate_limit_concurrency", number, None) or 0
         found = replace(found, slot=_slot(redis, raw("rate_limit_key", line, ""), limit))
@@ -810,6 +831,21 @@ def _with_others(redis: Redis, job: JobView) -> JobView:
     return replace(
         job, others=found, others_left_out=left_out, depends_on=job.depends_on or tuple(ids)
     )
+
+
+def family(redis: Redis, job_id: str) -> Family:
+    """The jobs of its workflow, in one round trip."""
+    left_out, found = run_script(redis, "family", [keys.job(job_id)], [job_id, _MOST_FAMILY])
+    return Family(
+        [
+            Relative(
+                line(one), line(status) or "gone", masked_text(line(title)),
+                [*map(line, before)], [*map(line, after)],
+            )
+            for one, status, title, before, after in found
+        ],
+        left_out,
+    )  # fmt: skip
 
 
 def others(redis: Redis, ids: Sequence[str]) -> tuple[Other, ...]:

@@ -19,6 +19,7 @@ if needs ~= '' then
     call('HSET', join, 'queue', name, 'needs', needs)
     if string.find(ARGV[first + 1], RESULT, 1, true) then call('HSET', join, 'data', ARGV[first + 1]) end
     call('ZADD', OWN .. 'joins', time[1], id)
+    call('HSET', job_key(id), 'jiffy:parts', string.sub(parts, 1, 3699))  -- a hundred: they are only shown
   elseif call('EXISTS', join) == 0 then
     return {}  -- this is repeated, and it waits no more
   end

@@ -78,7 +78,7 @@ def test_what_waits_has_the_hash_that_rq_would_write(redis, chain):
         name for name in theirs if name.endswith("_timeout")
     }
     assert {name.encode() for name in theirs.keys() - not_ours} <= own.keys() | {b"failure_ttl"}
-    assert of_ours == {b"jiffy:join"}
+    assert of_ours == {b"jiffy:join", b"jiffy:parts"}
 
 
 def test_a_part_that_waits_is_described_by_what_it_will_take(redis):

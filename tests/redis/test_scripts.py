@@ -53,6 +53,7 @@ CALLS = {
     "enqueue_waiting": depend_on_it,
     "entry_enqueue": call("entry_enqueue", [keys.ENTRIES], "default-0", 1, "", "", 180),
     "entry_run": run_its_entry,
+    "family": lambda redis: read.family(redis, "default-0"),
     "heartbeat": call("heartbeat", [keys.LEASES], 10, 480, "worker-1", 0, ""),
     "join": lambda redis: recovery(redis).end_parts(
         *Link(redis).exchange(recovery(redis).look_at_workflows())

@@ -13,6 +13,7 @@ from jiffy.history import Flow, Sample
 from jiffy.pauses import pause, read_pauses, resume
 from jiffy.producer.enqueue import enqueue
 from jobs import images, numbers
+from tests.jobs import worker as worker_jobs
 from tests.web.conftest import cookie_name, post
 from tests.web.test_frame import words
 from tests.web.test_screens import TRACEBACK
@@ -213,14 +214,40 @@ def test_what_is_copied_as_python_enqueues_the_same_call(client):
     assert (made.args, made.kwargs) == (job.args, job.kwargs)
 
 
-def test_jobs_that_follow_are_shown(client, plant, redis):
+def test_a_workflow_is_a_graph_that_follows_execution(client, plant, redis, work, environ):
+    environ(JOBS_MODULES="jobs,tests.jobs.worker")
+
+    def shown(job_id):
+        text = client.get(f"/jobs/{job_id}").text.partition('id="waits"')[2]
+        links = set(re.findall(r'<a href="/jobs/([^"]+)"><g class="node (\w+)', text))
+        return links, re.findall(r'<rect x="(\d+)" y="(\d+)"', text)
+
     first, second = enqueue.chain(part(numbers.add, 2, 3), part(numbers.add, result, 4))
+    group = enqueue.group([part(numbers.add, 1, 1), part(numbers.add, 2, 2)], worker_jobs.say)
+    one, other = group.jobs
     plant("parent")
     redis.sadd(keys.dependents("parent"), "child")
-    plant("child", status="deferred")
+    plant("child", status="deferred", dependency_ids='["parent", "gone"]')
 
-    assert f'<a href="/jobs/{second.id}">' in client.get(f"/jobs/{first.id}").text
-    assert '<a href="/jobs/child">' in client.get("/jobs/parent").text
+    assert shown(first.id)[0] == {(second.id, "deferred")}
+    assert shown(other.id)[0] == {(one.id, "queued"), (group.then.id, "deferred")}
+    assert shown("parent") == ({("child", "deferred")}, [("0", "0"), ("0", "54"), ("220", "0")])
+    work()
+    assert shown(second.id) == ({(first.id, "finished")}, [("0", "0"), ("220", "0")])
+    assert shown(group.then.id)[0] == {(one.id, "finished"), (other.id, "finished")}
+
+
+def test_a_graph_shows_a_hundred_jobs_and_says_that_there_are_more(client, plant, redis):
+    ids = [f"part-{number}" for number in range(150)]
+    plant("last", status="deferred", dependency_ids=json.dumps(ids))
+    for job_id in ids:
+        plant(job_id, status="queued")
+    plant("round", status="deferred", dependency_ids='["round", "about"]')
+    plant("about", status="deferred", dependency_ids='["round"]')
+    text = words(client.get("/jobs/last").text)
+
+    assert "Workflow 100 jobs: 99 queued, 1 deferred; 51 or more not shown" in text
+    assert client.get("/jobs/round").status_code == 200
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from flask import Blueprint, flash, redirect, render_template, session, url_for
 from werkzeug.wrappers import Response
 
 from jiffy import failures, history, pauses, read, redis_io
-from jiffy.dashboard import actions, why
+from jiffy.dashboard import actions, graph, why
 from jiffy.dashboard.actions import ACTIONS
 from jiffy.dashboard.frame import census, flows
 from jiffy.errors import UnknownJob
@@ -26,9 +26,11 @@ def job(job_id: str) -> str:
     flow = flows(redis).get(found.queue) if found.state == "queued" else None
     has_run = found.called and found.ran_s is not None
     past = history.read(redis, "function", found.called, "7d").whole if has_run else None
+    has_family = found.depends_on or found.others or found.next
     return render_template(
         "job.html",
         job=found,
+        workflow=graph.graph(read.family(redis, job_id)) if has_family else None,
         steps=why.path(found),
         reasons=why.reasons(why.facts(found, census(redis), paused, flow)),
         compared=past and why.compared(found, past),
