@@ -71,9 +71,9 @@ class Failures:
     def is_ignored(self) -> bool:
         return self.ignored is not None and self.releases.keys() <= self.ignored.releases
 
-    def is_new(self, live: Iterable[str]) -> bool:
-        """Whether it was only seen on the release that workers run, where they all run one."""
-        return len({*live}) == 1 and {*live} == self.releases.keys()
+    def is_new(self, release: str) -> bool:
+        """Whether it was only seen on this release."""
+        return self.releases.keys() == {release}
 
 
 @dataclass(frozen=True)

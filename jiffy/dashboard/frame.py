@@ -21,6 +21,7 @@ from jiffy.settings import Settings
 # However many people watch: all queues are counted once in this time by a process.
 _CURRENT_S = 1.0
 _DONE_S = 15.0
+RELEASES_S = 10.0
 _FLOWS_S = 2.0
 T = TypeVar("T")
 _AGO = re.compile(rb"(?<=>)[^<]*(?=</time>)")
@@ -82,6 +83,14 @@ def census(redis: Redis) -> Census:
 def flows(redis: Redis) -> Mapping[str, history.Flow]:
     """What came into each queue and left it in the last minutes."""
     return kept(redis, "flows", history.flows, _FLOWS_S)
+
+
+def release(redis: Redis) -> str:
+    """The newest release that workers run; "" where none says so."""
+    live = [*census(redis).releases]
+    if len(live) > 1:
+        live = [*kept(redis, "releases", history.releases, RELEASES_S), *live]
+    return next((name for name in live if name in census(redis).releases), "")
 
 
 def frame(redis: Redis) -> Frame:

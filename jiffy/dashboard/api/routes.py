@@ -28,7 +28,7 @@ from jiffy.dashboard import actions, problems
 from jiffy.dashboard.api import openapi, schemas
 from jiffy.dashboard.api.openapi import operation
 from jiffy.dashboard.api.schemas import Enqueued, Entry, Function, Job, Queues, Schedule
-from jiffy.dashboard.frame import census
+from jiffy.dashboard.frame import census, release
 from jiffy.errors import InvalidValue, UnknownJob
 from jiffy.producer import enqueue as producer
 from jiffy.producer import functions, options, results
@@ -279,8 +279,8 @@ def stop_ignoring_failures(group: str, body: schemas.Who) -> schemas.FailureGrou
 
 
 def _failures(seen: read.Census) -> schemas.FailureGroups:
-    found = groups.find(redis_io.shared(), seen, is_far=True)
-    return schemas.failures(found, seen.releases)
+    redis = redis_io.shared()
+    return schemas.failures(groups.find(redis, seen, is_far=True), release(redis))
 
 
 @operation("GET", "/functions")

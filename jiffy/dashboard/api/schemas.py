@@ -3,7 +3,7 @@
 A docstring is the type's description, and its lines `name: …` are those of its fields.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
@@ -142,7 +142,7 @@ class FailureGroup(Struct):
     count: Of the failed jobs that were looked at.
     error: The line of the newest one that names the exception.
     where: The file and function of your own code.
-    new: Whether it was only seen on the release that all workers run.
+    new: Whether it was only seen on the newest release that workers run.
     ignored_by: Who ignores it; it comes back when it fails on a new release.
     """
 
@@ -170,7 +170,7 @@ class FailureGroups(Struct):
     total: int
 
 
-def failures(found: Searched, live: Collection[str]) -> FailureGroups:
+def failures(found: Searched, release: str) -> FailureGroups:
     listed = [
         FailureGroup(
             one.group.key,
@@ -181,7 +181,7 @@ def failures(found: Searched, live: Collection[str]) -> FailureGroups:
             one.newest.latest,
             [name for name, _ in one.functions],
             [*one.releases],
-            one.is_new(live),
+            one.is_new(release),
             one.ignored.who if one.ignored and one.is_ignored else None,
             one.newest.id,
         )

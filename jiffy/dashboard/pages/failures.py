@@ -6,6 +6,7 @@ from werkzeug.wrappers import Response
 from jiffy import groups, read, redis_io
 from jiffy.dashboard import actions
 from jiffy.dashboard.frame import census
+from jiffy.dashboard.frame import release as newest_release
 from jiffy.failures import Group, own_frames
 from jiffy.groups import Failures
 
@@ -19,10 +20,13 @@ def failures() -> str:
     redis, release = redis_io.shared(), request.args.get("release", "")
     seen, shows_ignored = census(redis), "ignored" in request.args
     found = groups.find(redis, seen, release=release, is_far="far" in request.args)
+    current = newest_release(redis)
     shown = [one for one in found.groups if one.is_ignored == shows_ignored]
+    shown.sort(key=lambda one: not one.is_new(current))
     return render_template(
         "failures.html", found=found, shown=shown, hidden=len(found.groups) - len(shown),
-        shows_ignored=shows_ignored, release=release, live=sorted(seen.releases),
+        shows_ignored=shows_ignored, release=release, newest_release=current,
+        live=sorted(seen.releases),
     )  # fmt: skip
 
 
@@ -43,7 +47,7 @@ def group(key: str) -> str:
         has_failed_again=bool(trial and trial.error and Group.of(trial.error).key == key),
         own=own_frames(one.newest.error) if one else [],
         shown=_SHOWN,
-        live=sorted(seen.releases),
+        newest_release=newest_release(redis),
     )
 
 

@@ -6,14 +6,13 @@ from flask import Blueprint, abort, render_template, request
 
 from jiffy import groups, history, redis_io, search
 from jiffy.dashboard import charts
-from jiffy.dashboard.frame import census, flows, kept
+from jiffy.dashboard.frame import RELEASES_S, census, flows, kept, release
 from jiffy.search import Cursor
 
 page = Blueprint("home", __name__)
 
 # The others have pages of their own.
 MOST_QUEUES, MOST_JOBS, MOST_FUNCTIONS, MOST_RELEASES, MOST_FAILURES = 8, 8, 6, 3, 4
-_RELEASES_S = 10.0
 SPANS = ("1h", "24h", "7d", "90d")
 _TIMES = {
     "waited": lambda point: point.waited.p50_s,
@@ -35,9 +34,7 @@ def home() -> str:
     jobs, _ = search.window(redis, wanted.lists(seen), wanted, Cursor())
     waiting = sorted(seen.queues, key=lambda queue: (-queue.waited_s, queue.name))
     flowing = flows(redis)
-    deploys = charts.marks(
-        kept(redis, "releases", history.releases, _RELEASES_S), past.series.whole
-    )
+    deploys = charts.marks(kept(redis, "releases", history.releases, RELEASES_S), past.series.whole)
     failing = [pair for pair in past.functions.items() if pair[1].failed]
     return render_template(
         "home.html",
@@ -56,6 +53,6 @@ def home() -> str:
         failing=sorted(failing, key=lambda pair: -pair[1].failed)[:MOST_FUNCTIONS],
         jobs=jobs[:MOST_JOBS],
         newest=groups.newest(seen, jobs, MOST_FAILURES),
-        live=sorted(seen.releases),
+        release=release(redis),
         queues=waiting[:MOST_QUEUES],
     )
