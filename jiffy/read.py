@@ -338,6 +338,7 @@ class JobView:
     position: int | None = None  # how many jobs stand before it on its queue
     next: tuple[Other, ...] = ()  # the first of those that wait for it
     log: Log = NO_LOG  # of its last attempt that logged
+    peak_bytes: int = 0  # the most memory that the process of its last attempt had; 0: unknown
 
     @property
     def is_running(self) -> bool:
@@ -559,12 +560,12 @@ def _peek(
 
 def job(redis: Redis, job_id: str) -> JobView | None:
     """The job with its latest result; None where there is none of that id."""
-    fields = (*JOB_FIELDS, keys.LOG_FIELD, keys.PARTS_FIELD)
+    fields = (*JOB_FIELDS, keys.LOG_FIELD, keys.PARTS_FIELD, keys.PEAK_FIELD)
     [raw] = _peek(redis, [keys.job(job_id)], fields, MOST_BYTES)
     if raw is None:
         return None
-    log = raw(keys.LOG_FIELD, _log, NO_LOG)
-    found, join = replace(_job(job_id, raw), log=log), raw(keys.JOIN_FIELD, line, "")
+    log, peak = raw(keys.LOG_FIELD, _log, NO_LOG), raw(keys.PEAK_FIELD, number, None)
+    found, join = _job(job_id, raw), raw(keys.JOIN_FIELD, line, "")
     is_queued = found.state == "queued"
     with redis.pipeline(transaction=False) as pipe:
         pipe.zscore(keys.REGISTRIES["scheduled"] + found.queue, job_id)
@@ -578,6 +579,8 @@ def job(redis: Redis, job_id: str) -> JobView | None:
         due=due(score) if found.state == "scheduled" else None,
         position=position if is_queued else None,
         next=others(redis, following[:MOST_OTHERS]),
+        log=log,
+        peak_bytes=peak or 0,
     )
     if found.state == "deferred":
         found = _with_others(redis, found)

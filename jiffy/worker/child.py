@@ -158,6 +158,7 @@ class Child:
         self._runner.start(self._state.accept)
         self._memory_bytes = system.memory_bytes(self._runner.pid)
         self._board.weigh(self._memory_bytes)
+        system.peak_bytes()  # what imports needed is no job's
 
     def stop(self) -> None:
         """End after the job that runs; to be called from a signal handler."""
@@ -307,6 +308,8 @@ class Child:
     def _tidy(self, outcome: Outcome) -> None:
         """Let the next job find this process as it was, or another one; note the outcome."""
         took_s, changed = outcome.ended_s - outcome.started_s, ""
+        if took_s > WEIGHED_S:
+            outcome.peak_bytes = system.peak_bytes()
         if self._is_fork:
             self._state.restore_log()
         else:

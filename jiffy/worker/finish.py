@@ -111,6 +111,7 @@ class Outcome:
     details: Details = NO_DETAILS
     objection: str = ""  # why a job with retries left is not retried
     log: str = ""  # see joblog.py
+    peak_bytes: int = 0  # the most memory that its process had in RAM; 0 of a job that was quick
 
     @property
     def is_known(self) -> bool:
@@ -144,6 +145,8 @@ def row(outcome: Outcome) -> str:
             more["keep_result"] = True
     if outcome.log:
         more["set"] = [*more.get("set", ()), keys.LOG_FIELD, outcome.log]
+    if outcome.peak_bytes:
+        more["set"] = [*more.get("set", ()), keys.PEAK_FIELD, outcome.peak_bytes]
     # Put together by hand: this is done once for each job, and json.dumps takes twice as long.
     started_s, enqueued_s = outcome.started_s, job.enqueued_s
     waited = -1 if enqueued_s is None else history.bucket(started_s - enqueued_s)

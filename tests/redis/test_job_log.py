@@ -1,8 +1,9 @@
-"""What a job's code logs is kept with the job."""
+"""What a job's code logs is kept with the job, and the memory that it needed."""
 
 import logging
 import logging.config
 import threading
+import time
 from contextlib import suppress
 
 import pytest
@@ -65,6 +66,12 @@ def configure():
     root = {"level": "INFO", "handlers": []}
     logging.config.dictConfig({"version": 1, "disable_existing_loggers": False, "root": root})
     shop.info("to no handler")
+
+
+def hold(megabytes):
+    held = bytearray(megabytes << 20)
+    time.sleep(0.002)  # longer than what is not measured
+    return len(held)
 
 
 @pytest.fixture
@@ -139,6 +146,14 @@ def test_the_log_of_a_running_job_is_seen(run):
 
 def test_a_project_may_set_up_its_logging_as_it_likes(run):
     assert texts(run(configure)) == [("INFO", "to no handler")]
+
+
+def test_a_job_carries_the_peak_of_its_process_and_not_that_of_the_one_before(run):
+    large, small, quick = run(hold, 300), run(hold, 0), run(chatter, 0)
+
+    assert large.peak_bytes > small.peak_bytes + (200 << 20)
+    assert small.peak_bytes > 1 << 20
+    assert quick.peak_bytes == 0 or quick.ran_s > 0.001
 
 
 @pytest.mark.parametrize("odd", ["x", "{}", "[0,0]", "[1,2,[]]", '[0,0,[["a"]]]', "[-1,0,[]]"])
