@@ -41,6 +41,7 @@ _RAN_MS = len(ENDS)
 _WAITED, _RAN = 32, 64  # where the columns of the histograms begin
 _CODES = [(code, 256 ** array(code).itemsize) for code in "BHIQ"]
 _TOO_MANY = 2**53  # for a count
+MEMORY_KEY = keys.history("memory")  # hash: see `memory`
 FLOW_S = 300  # how far samples go back
 _MOST_SAMPLED = 500  # queues
 _MOST_RELEASES = 50
@@ -230,13 +231,27 @@ def releases(redis: Redis) -> dict[str, datetime]:
         return {}
 
 
-def memory(redis: Redis) -> list[tuple[float, int]]:
-    """When Redis used how many bytes, every ten minutes of the last day, the oldest first."""
+def memory(stored: Iterable[bytes] | None) -> list[tuple[float, int]]:
+    """What MEMORY_KEY holds: when Redis used how many bytes, every ten minutes of the last day,
+    the oldest first.
+    """
     try:
-        found: Any = redis.hvals(keys.history("memory"))
-        return sorted((at_s, used) for at_s, used in map(json.loads, found))
-    except (ResponseError, ValueError, TypeError):  # odd data
+        return sorted((float(at_s), int(used)) for at_s, used in map(json.loads, stored or ()))
+    except (ValueError, TypeError, OverflowError, RecursionError):  # odd data
         return []
+
+
+def stored_keys(now_s: float) -> list[str]:
+    """Everything that is kept for longer than half an hour."""
+    chunks = [
+        tier.key(chunk)
+        for tier in _TIERS
+        for chunk in range(
+            int((now_s - tier.kept_s) // tier.step_s // tier.slots),
+            int(now_s // tier.step_s // tier.slots) + 1,
+        )
+    ]
+    return [*chunks, *map(keys.history, ("names", "releases", "samples", "memory"))]
 
 
 def bucket(seconds: float) -> int:
@@ -333,8 +348,8 @@ def sample(redis: Redis, now_s: int, minutes: Sequence[int]) -> None:
         if not isinstance(info, ResponseError):
             slot = now_s // _MEMORY_EVERY_S % _MEMORY_SLOTS
             used = json.dumps([now_s, info["used_memory"]])
-            pipe.hset(keys.history("memory"), str(slot), used)
-            pipe.expire(keys.history("memory"), _DAY_S)
+            pipe.hset(MEMORY_KEY, str(slot), used)
+            pipe.expire(MEMORY_KEY, _DAY_S)
         pipe.execute()
 
 

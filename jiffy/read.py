@@ -22,12 +22,12 @@ from redis import Redis
 from redis.client import Pipeline
 from redis.exceptions import RedisError, ResponseError
 
-from jiffy import clock, keys
+from jiffy import clock, keys, redis_io
 from jiffy.errors import NotShown
 from jiffy.producer import payload
 from jiffy.producer.masking import MASK, Masked, is_secret, is_secret_place, masked, masked_text
 from jiffy.producer.progress import State
-from jiffy.redis_io import run_script, source
+from jiffy.redis_io import Memory, run_script, source
 from jiffy.tracebacks import reason_of
 
 T = TypeVar("T")
@@ -452,16 +452,6 @@ class QueueCount(QueueView):
     def waited_s(self) -> float:
         """Of its oldest waiting job; 0 where there is none."""
         return _seconds(self.waits_since, None, is_open=True) or 0.0
-
-
-@dataclass(frozen=True)
-class Memory:
-    """Of Redis, and whether it keeps what it is given; None: it does not say."""
-
-    used: int = 0
-    most: int = 0  # 0: no limit but the machine's
-    policy: str = ""  # what it does when it is full
-    is_kept: bool | None = None  # through a restart
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -925,9 +915,7 @@ def census(redis: Redis) -> Census:
         pipe.time()
         pipe.hgetall(keys.PAUSED)
         pipe.hgetall(keys.IGNORED)
-        pipe.info("memory")
-        pipe.info("persistence")
-        pipe.config_get("save")
+        redis_io.ask_memory(pipe)
         found, time, paused, ignored, *server = pipe.execute(raise_on_error=False)
     if isinstance(found, RedisError):
         raise found
@@ -947,7 +935,7 @@ def census(redis: Redis) -> Census:
         releases=releases,
         paused={} if isinstance(paused, RedisError) else paused,
         ignored={} if isinstance(ignored, RedisError) else ignored,
-        memory=_memory(*(None if isinstance(one, RedisError) else one for one in server)),
+        memory=Memory.of(server),
         scheduler="ok" if is_led else "away" if count else "none",
         is_suspended=bool(is_suspended),
         apart=tuple(
@@ -979,17 +967,6 @@ def _workers_by(kinds: Iterable[tuple[bytes, int]]) -> tuple[Counter[str], ...]:
         releases[line(release.encode())] += number
     del releases[""]
     return heard, busy, states, releases
-
-
-def _memory(memory: Any, persistence: Any, config: Any) -> Memory:
-    memory, persistence = memory or {}, persistence or {}
-    saves = None if config is None else bool(config.get("save"))
-    return Memory(
-        memory.get("used_memory", 0),
-        memory.get("maxmemory", 0),
-        str(memory.get("maxmemory_policy", "")),
-        True if persistence.get("aof_enabled") else saves,
-    )
 
 
 def _counted(row: Sequence[Any], heard: Counter[str], busy: Counter[str]) -> QueueCount:

@@ -16,6 +16,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
 from queue import Empty
@@ -24,6 +25,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 from redis import Redis, exceptions
 from redis.backoff import NoBackoff
+from redis.client import Pipeline
 from redis.connection import AbstractConnection, BlockingConnectionPool, ConnectionPool
 from redis.exceptions import RedisError, ResponseError
 from redis.retry import Retry
@@ -47,6 +49,7 @@ IDLE_S = 10.0  # after that a capped client closes a connection
 # How long a producer, or a page, waits for Redis.
 PATIENCE_S = 5.0
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.05, 1.0
+_NEARLY_FULL = 0.85
 HANGS_UP_S = 60  # longer than a bad link lasts, on which large commands are the first to be cut
 # Heroku's Redis lives on such hosts, behind certificates that no authority has signed.
 _SELF_SIGNED_HOSTS = (".compute-1.amazonaws.com", ".compute.amazonaws.com")
@@ -535,3 +538,43 @@ class Ahead:
             with suppress(exceptions.NoScriptError):
                 return _receive(self._redis, connection, 1)[0]
         return exchange(self._redis, self._command)[0]
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Redis' memory, and whether it keeps what it is given; None: it does not say."""
+
+    used: int = 0
+    most: int = 0  # 0: no limit but the machine's
+    policy: str = ""  # what it does when it is full
+    is_kept: bool | None = None  # through a restart
+
+    @classmethod
+    def of(cls, answers: Iterable[Any]) -> "Memory":
+        """Of the answers to `ask_memory`; those that are errors say nothing."""
+        memory, persistence, config = (one if isinstance(one, dict) else {} for one in answers)
+        is_kept = True if persistence.get("aof_enabled") else None
+        if is_kept is None and "save" in config:
+            is_kept = bool(config["save"])
+        return cls(
+            memory.get("used_memory", 0),
+            memory.get("maxmemory", 0),
+            str(memory.get("maxmemory_policy", "")),
+            is_kept,
+        )
+
+    @property
+    def evicts(self) -> bool:
+        """Whether it deletes jobs when it is full."""
+        return bool(self.most) and self.policy not in ("", "noeviction")
+
+    @property
+    def is_nearly_full(self) -> bool:
+        return bool(self.most) and self.used > _NEARLY_FULL * self.most
+
+
+def ask_memory(pipe: Pipeline) -> None:
+    """Ask for what `Memory.of` reads."""
+    pipe.info("memory")
+    pipe.info("persistence")
+    pipe.config_get("save")

@@ -7,7 +7,6 @@ from jiffy import pauses
 from jiffy.read import Census
 
 _MOST_NAMED = 5
-_NEARLY_FULL = 0.85
 
 
 class Banner(NamedTuple):
@@ -57,11 +56,11 @@ def _on_workers(census: Census) -> Iterator[Banner]:
 
 def _on_memory(census: Census) -> Iterator[Banner]:
     memory = census.memory
-    if memory.most and memory.used > _NEARLY_FULL * memory.most:
+    if memory.is_nearly_full:
         yield Banner("memory", f"Redis has used {memory.used / memory.most:.0%} of its memory.",
                      "When it is full, no job can be enqueued: raise its limit, let results expire"
                      " sooner, or delete failed jobs.", "", "system.system")  # fmt: skip
-    if memory.most and memory.policy not in ("", "noeviction"):
+    if memory.evicts:
         yield Banner("evicts", "Redis deletes jobs when its memory is full.",
                      f"Its policy is {memory.policy}; set it to noeviction:",
                      "redis-cli config set maxmemory-policy noeviction")  # fmt: skip

@@ -15,7 +15,6 @@ from typing import Any
 
 import rq
 from redis import Redis
-from redis.exceptions import RedisError
 from rq.defaults import DEFAULT_LOGGING_DATE_FORMAT, DEFAULT_LOGGING_FORMAT
 from rq.logutils import setup_loghandlers
 from rq.serializers import JSONSerializer
@@ -282,18 +281,16 @@ def supervise(
 
 def warn_if_forgetful(redis: Redis) -> None:
     """Say so, loudly, where Redis would lose jobs: when it restarts, or when it is full."""
-    try:
-        config = {**redis.config_get("appendonly"), **redis.config_get("save")}
-        config |= redis.config_get("maxmemory-policy")
-    except RedisError:  # a managed Redis that does not allow it
-        return
-    if config.get("appendonly") == "no" and not config.get("save"):
+    with redis.pipeline(transaction=False) as pipe:
+        redis_io.ask_memory(pipe)
+        memory = redis_io.Memory.of(pipe.execute(raise_on_error=False))
+    if memory.is_kept is False:
         remedy = "CONFIG SET appendonly yes"
         log.event("redis.forgetful", log.WARNING, loses="everything at a restart", remedy=remedy)
-    policy = config.get("maxmemory-policy", "noeviction")
-    if policy != "noeviction":
+    if memory.evicts:
         remedy = "CONFIG SET maxmemory-policy noeviction"
-        log.event("redis.forgetful", log.WARNING, loses=f"jobs when full ({policy})", remedy=remedy)
+        log.event("redis.forgetful", log.WARNING, loses=f"jobs when full ({memory.policy})",
+                  remedy=remedy)  # fmt: skip
 
 
 def run_workers(

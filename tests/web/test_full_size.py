@@ -21,7 +21,7 @@ PAGES = {
     "/queues/queue-007": COUNTING + 200,
     "/workers": COUNTING + 700,
     "/schedule": COUNTING,
-    "/system": COUNTING,
+    "/system": COUNTING + 800,
     "/jobs": COUNTING + 3500,
     "/jobs?q=state:failed": COUNTING + 3500,
     "/failures": COUNTING + 3000,

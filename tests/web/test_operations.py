@@ -9,9 +9,10 @@ from rq.command import PUBSUB_CHANNEL_TEMPLATE
 from rq.utils import utcformat
 
 from jiffy import clock, keys, read
+from jiffy.dashboard import memory
 from jiffy.dashboard.banners import banners
 from jiffy.pauses import read_pauses
-from jiffy.read import Memory
+from jiffy.redis_io import Memory
 from tests.web.conftest import post
 from tests.web.test_frame import words
 
@@ -152,11 +153,28 @@ def test_the_system_shows_redis_and_no_secrets(client):
         assert shown in text
 
 
+def test_the_system_shows_where_memory_goes_and_when_it_is_full(client, plant, redis):
+    for number in range(50):
+        plant(f"job{number}", status="finished", meta=json.dumps("x" * 2000), result="y" * 500)
+    now_s = redis.time()[0]
+    for slot, (ago_s, used) in enumerate([(86400, 10 << 20), (43200, 11 << 20), (0, 12 << 20)]):
+        redis.hset(keys.history("memory"), slot, json.dumps([now_s - ago_s, used]))
+    text = words(client.get("/system").text)
+    use = memory.look(redis, read.census(redis))
+
+    assert "Forecast it grows by 2 MB a day" in text
+    assert re.search(r"results of jobs \d\d\d kB jobs [\d.]+ kB", text)
+    assert re.search(r"history \d+ B", text)
+    assert use.forecast(12 << 20, 18 << 20) == "full in about 3 days at the rate of the last 1d"
+    assert use.forecast(12 << 20, 0) == "it grows by 2 MB a day"
+    assert replace(use, past=use.past[-1:]).forecast(1, 2) == ""
+
+
 def test_what_redis_does_not_permit_is_shown_as_that(client, redis, environ, redis_address):
     from jiffy import redis_io
     from tests.web.conftest import PASSWORD
 
-    rules = ["~*", "&*", "+@all", "-info", "-client", "-slowlog", "-config"]
+    rules = ["~*", "&*", "+@all", "-info", "-client", "-slowlog", "-config", "-memory", "-dbsize"]
     redis.execute_command("ACL", "SETUSER", "hosted", "on", ">secret", *rules)
     try:
         environ(
@@ -170,6 +188,7 @@ def test_what_redis_does_not_permit_is_shown_as_that(client, redis, environ, red
 
     for command in ("INFO", "SLOWLOG GET", "CLIENT LIST"):
         assert f"Redis does not permit {command} to this user" in text
+    assert "Redis does not permit MEMORY USAGE" in text
 
 
 @pytest.mark.parametrize(

@@ -11,13 +11,17 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from jiffy import clock, read, redis_io
+from jiffy.dashboard import memory
+from jiffy.dashboard.frame import census, kept
 from jiffy.dashboard.pages import size
 from jiffy.producer.masking import MASK, is_secret
+from jiffy.redis_io import Memory
 from jiffy.settings import Settings, settings, without_password
 
 page = Blueprint("system", __name__)
 
 _MOST_SLOW = 20
+_MEMORY_S = 60.0
 _CONFIG = ("maxmemory", "maxmemory-policy", "appendonly", "appendfsync", "save", "maxclients")
 
 
@@ -40,13 +44,11 @@ class Redises:
     clients: Mapping[str, int] | None  # name -> number of connections
     slow: tuple[Slow, ...] | None
 
-    @property
-    def facts(self) -> list[tuple[str, str, str]]:
+    def facts(self, memory: Memory, forecast: str) -> list[tuple[str, str, str]]:
         """(name, value, what is wrong with it)."""
         info, config = self.info or {}, self.config or {}
         used, most = info.get("used_memory", 0), info.get("maxmemory", 0)
         policy = info.get("maxmemory_policy") or config.get("maxmemory-policy", "")
-        evicts = most and policy and policy != "noeviction"
         kept = _persistence(info, self.config)
         hit_most = f"{size(used)} of {size(most)} ({used / most:.0%})" if most else size(used)
         loses = "a restart of Redis loses every job: set appendonly yes"
@@ -54,13 +56,13 @@ class Redises:
             ("Version", _version(info), ""),
             ("Running for", clock.in_words(info.get("uptime_in_seconds", 0)), ""),
             ("Memory", f"{hit_most}, at most {size(info.get('used_memory_peak', 0))} so far",
-             "memory is nearly full" if most and used > 0.9 * most else ""),
+             "memory is nearly full" if memory.is_nearly_full else ""),
+            *([("Forecast", forecast, "")] if forecast else ()),
             ("Eviction", policy or "unknown",
              "jobs are lost when the memory is full: set maxmemory-policy noeviction"
-             if evicts else ""),
-            ("Persistence", kept or "none", "" if kept else loses),
-            ("Connections", _of(info.get("connected_clients", 0),
-                                info.get("maxclients") or config.get("maxclients")), ""),
+             if memory.evicts else ""),
+            ("Persistence", kept or "none", loses if memory.is_kept is False else ""),
+            ("Connections", _of(info.get("connected_clients", 0), _most_clients(self)), ""),
             ("Commands a second", f"{info.get('instantaneous_ops_per_sec', 0):,}", ""),
             ("Replicas", f"{info.get('connected_slaves', 0):,}", ""),
         ]  # fmt: skip
@@ -68,8 +70,18 @@ class Redises:
 
 @page.get("/system")
 def system() -> str:
+    redis = redis_io.shared()
+    seen, found = census(redis), look(redis)
+    use = kept(redis, "memory", lambda redis: memory.look(redis, seen), _MEMORY_S)
+    forecast = use.forecast(seen.memory.used, seen.memory.most)
     return render_template(
-        "system.html", redis=look(redis_io.shared()), settings=_settings(settings())
+        "system.html",
+        redis=found,
+        facts=found.facts(seen.memory, forecast),
+        use=use,
+        used=max(1, seen.memory.used),
+        most=_most_clients(found),
+        settings=_settings(settings()),
     )
 
 
@@ -91,8 +103,16 @@ def look(redis: Redis) -> Redises:
 
 
 def _by_name(clients: list[dict[str, str]]) -> dict[str, int]:
-    names = Counter(read.clip(client.get("name", ""), 60) or "without a name" for client in clients)
-    return dict(names.most_common())
+    """Those of our processes by what they do: jiffy:worker."""
+    names = [client.get("name", "") for client in clients]
+    roles = (":".join(name.split(":")[:2]) if name.startswith("jiffy:") else name for name in names)
+    return dict(Counter(read.clip(role, 60) or "without a name" for role in roles).most_common())
+
+
+def _most_clients(found: Redises) -> int | None:
+    """How many connections Redis, or its plan, permits."""
+    most = (found.info or {}).get("maxclients") or (found.config or {}).get("maxclients")
+    return int(most) if most else None
 
 
 def _slow(found: Mapping[str, Any]) -> Slow:
@@ -134,5 +154,5 @@ def _settings(config: Settings) -> list[tuple[str, str, bool]]:
     return rows
 
 
-def _of(count: int, most: Any) -> str:
-    return f"{count:,} of {int(most):,}" if most else f"{count:,}"
+def _of(count: int, most: int | None) -> str:
+    return f"{count:,} of {most:,}" if most else f"{count:,}"
