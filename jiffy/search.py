@@ -219,7 +219,9 @@ def search(
     if len(matches) > cursor.skip + SHOWN:
         at = cursor._replace(skip=cursor.skip + SHOWN)
     total = sum(one.size for one in lists)
-    searched = total if at is None else sum(min(one.size, at.depth) for one in lists)
+    searched = total
+    if at is not None:
+        searched = sum(min(one.size, at.depth) for one in lists) + at.skip
     return Found(shown, searched, total, at)
 
 

@@ -127,6 +127,14 @@ def test_a_long_list_goes_on_and_says_how_far_it_came(client, plant):
     assert "Searched all 620 jobs" in client.get("/jobs?q=odd&far=1&from=500.0.0").text
 
 
+def test_the_first_page_of_several_lists_says_how_far_it_came(client, plant):
+    for number in range(80):
+        plant(f"job{number:02}", status="queued", origin=f"q{number % 2}")
+
+    assert "Searched the newest 50 of 80 jobs" in client.get("/jobs").text
+    assert walk(client, "") == 80
+
+
 def test_more_lists_than_one_window_takes_hide_no_job(client, plant):
     for number in range(search.WINDOW + 20):
         plant(f"job{number:03}", status="queued", origin=f"q{number:03}")
