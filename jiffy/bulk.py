@@ -246,6 +246,7 @@ def _matching(redis: Redis, wanted: Filter, start: datetime) -> Iterator[JobView
     at: Cursor | None = Cursor()
     while at is not None:
         found, at = search.window(redis, lists, wanted, at, search.WINDOW)
-        for key in wanted.fields.get("group", ()):
-            groups.note(redis, key, found)
+        match wanted.fields.get("group"):
+            case (str(key),) if key != "*":
+                groups.note(redis, key, found)
         yield from (job for job in found if job.latest is None or job.latest <= start)

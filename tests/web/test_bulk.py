@@ -116,14 +116,11 @@ def test_nobody_else_enqueues_it(api):
         enqueue.by_path("jiffy.bulk.act", "delete", "", "me", "2030-01-01T00:00:00")
 
 
-def test_over_http_a_job_does_it_and_groups_are_listed_and_ignored(api, cards, redis, work):
+def test_over_http_a_job_does_it_and_groups_are_listed(api, cards, redis, work):
     cards(30)
     refused = api("POST", "/api/bulk", json={"action": "retry", "filter": RETRY["q"]})
     listening(redis)
     listed = api("GET", "/api/failures").json
-    ignored = api("POST", f"/api/failures/{GROUP}/ignore", json={"who": "ada"}).json["groups"]
-    again = api("POST", f"/api/failures/{GROUP}/stop-ignoring", json={})
-    missing = api("POST", f"/api/failures/{GROUP}/stop-ignoring", json={})
     odd = api("POST", "/api/bulk", json={"action": "retry", "filter": "state:lost"})
     sent = {"action": "retry", "filter": RETRY["q"], "rate": 500}
     accepted = api("POST", "/api/bulk", json=sent)
@@ -132,9 +129,7 @@ def test_over_http_a_job_does_it_and_groups_are_listed_and_ignored(api, cards, r
 
     assert (refused.status_code, "python -m jiffy worker" in refused.json["detail"]) == (409, True)
     assert (listed["looked_at"], [one["key"] for one in listed["groups"]]) == (30, [GROUP])
-    assert [one["ignored_by"] for one in ignored] == ["ada"]
-    assert (again.status_code, missing.status_code, odd.status_code) == (200, 404, 422)
-    assert (accepted.status_code, job["result"]["done"]) == (202, 30)
+    assert (odd.status_code, accepted.status_code, job["result"]["done"]) == (422, 202, 30)
 
 
 def test_in_a_shell_it_is_done_at_once_and_asks_first(cards, redis, capsys, monkeypatch):

@@ -256,31 +256,8 @@ def act_in_bulk(body: schemas.Bulk) -> Enqueued:
 @operation("GET", "/failures")
 def list_failures() -> schemas.FailureGroups:
     """The newest failed jobs, in groups."""
-    return _failures(census(redis_io.shared()))
-
-
-@operation("POST", "/failures/<group>/ignore")
-def ignore_failures(group: str, body: schemas.Who) -> schemas.FailureGroups:
-    """Hide a group until it fails on a new release."""
     redis = redis_io.shared()
-    found = groups.find(redis, census(redis), key=group, is_far=True)
-    if not found.groups:
-        abort(404, f"No failed job of group {group!r} was found.")
-    actions.ignore(found.groups[0], body.who)
-    return _failures(read.census(redis))
-
-
-@operation("POST", "/failures/<group>/stop-ignoring")
-def stop_ignoring_failures(group: str, body: schemas.Who) -> schemas.FailureGroups:
-    """Show a group again."""
-    if not actions.stop_ignoring(group, body.who):
-        abort(404, f"Group {group!r} is not ignored.")
-    return _failures(read.census(redis_io.shared()))
-
-
-def _failures(seen: read.Census) -> schemas.FailureGroups:
-    redis = redis_io.shared()
-    return schemas.failures(groups.find(redis, seen, is_far=True), release(redis))
+    return schemas.failures(groups.find(redis, census(redis), is_far=True), release(redis))
 
 
 @operation("GET", "/functions")

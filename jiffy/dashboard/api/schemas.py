@@ -126,15 +126,6 @@ class Bulk(Struct, forbid_unknown_fields=True):
     who: _Short = "the API"
 
 
-class Who(Struct, forbid_unknown_fields=True):
-    """Who does it.
-
-    who: Shown with the group.
-    """
-
-    who: _Short = "the API"
-
-
 class FailureGroup(Struct):
     """Failed jobs with the same exception out of the same code.
 
