@@ -108,14 +108,17 @@ class Series:
     whole: Point
 
 
-def read(redis: Redis, by: By = "total", name: str = "", span: Span = "1h") -> Series:
-    """What became of all attempts, or those of one queue or function, in one round trip.
+def read(
+    redis: Redis, by: By = "total", name: str = "", span: Span = "1h", now_s: float | None = None
+) -> Series:
+    """What became of all attempts, or those of one queue or function, in one round trip, and
+    another to ask for Redis' time where `now_s` is not given.
 
     Points are a minute, 15 minutes, an hour or a day long, and are there also where nothing ran.
     """
     tier, step_s, count, _ = _SPANS[span]
     series = _series(by, name)
-    columns, first_s = _columns(redis, tier, step_s, count, series)
+    columns, first_s = _columns(redis, tier, step_s, count, series, now_s)
     found = columns.get(series, {})
     return _points(found, first_s, step_s, count, step_s // tier.step_s)
 

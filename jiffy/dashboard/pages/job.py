@@ -25,7 +25,8 @@ def job(job_id: str) -> str:
     paused = pauses.in_force(census(redis).paused) if found.state == "queued" else []
     flow = flows(redis).get(found.queue) if found.state == "queued" else None
     has_run = found.called and found.ran_s is not None
-    past = history.read(redis, "function", found.called, "7d").whole if has_run else None
+    now_s = census(redis).taken.timestamp()
+    past = has_run and history.read(redis, "function", found.called, "7d", now_s).whole
     has_family = found.depends_on or found.others or found.next
     return render_template(
         "job.html",
@@ -33,7 +34,7 @@ def job(job_id: str) -> str:
         workflow=graph.graph(read.family(redis, job_id)) if has_family else None,
         steps=why.path(found),
         reasons=why.reasons(why.facts(found, census(redis), paused, flow)),
-        compared=past and why.compared(found, past),
+        compared=why.compared(found, past) if past else None,
         own=failures.own_frames(found.error),
         allowed=[name for name, action in ACTIONS.items() if found.state in action.states],
         copies=_copies(found.call) if found.call else {},
