@@ -154,21 +154,21 @@ def test_a_job_page_shows_the_jobs_that_it_waits_for(client, plant):
     first, second = enqueue.chain(part(numbers.add, 2, 3), part(numbers.add, result, 4))
     text, of_chain = client.get("/jobs/after").text, client.get(f"/jobs/{second.id}").text
 
-    assert 'failed</span> <a href="/jobs/broken">broken</a>' in text
-    assert 'finished</span> <a href="/jobs/ready">ready</a>' in text
-    assert "gone</span> <code>never-there</code>" in text
+    assert 'failed</span> <span><a href="/jobs/broken">a job</a>' in text
+    assert 'finished</span> <span><a href="/jobs/ready">a job</a>' in text
+    assert "gone</span> <span><code>never-there</code>" in text
     assert "can only run once those that failed" in text
-    assert f'queued</span> <a href="/jobs/{first.id}">{first.id}</a>' in of_chain
+    assert f'queued</span> <span><a href="/jobs/{first.id}">' in of_chain
     assert "can only run once" not in of_chain
 
 
 def test_the_first_parts_of_a_large_group_are_shown(client):
-    parts = [part(numbers.add, number, 1) for number in range(50)]
+    parts = [part(numbers.add, number, 1) for number in range(150)]
     group = enqueue.group(parts, then=part(numbers.add, 1, 2))
     text = client.get(f"/jobs/{group.then.id}").text
 
-    assert text.count("queued</span> <a") == 20
-    assert "… and 30 more." in text
+    assert text.count("queued</span> <span><a") == 99
+    assert "51 or more not shown" in text
 
 
 def test_a_job_page_shows_the_progress(client, plant):
