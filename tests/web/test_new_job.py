@@ -169,7 +169,7 @@ def test_a_form_can_be_linked_with_its_arguments(client):
     text = client.get("/new?function=jobs.numbers.add&arg.x=7&opt.queue=low").text
 
     assert re.findall(r'value="(7|low)"', text) == ["7", "low"]
-    assert '<details class="well" open' in text
+    assert '<details class="options" open' in text
 
 
 def test_a_new_job_needs_a_token_and_no_read_only_dashboard(client, environ, redis):
