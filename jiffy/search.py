@@ -25,6 +25,7 @@ STATES = (*read.STATES, *read.APART, "stopped")
 SHOWN = 50  # of a page
 WINDOW = 500  # jobs that are looked at in a few round trips
 TIMES = ("after", "before", "slower")
+_MOST_CHARS = 1000
 _FAR = 20  # windows, if a person asks to search further
 _TERM = re.compile(r'(?:([a-z]+|args\.[\w.-]+):)?("[^"]*"?|\S+)')
 _WORDS = {"waiting": "queued", "running": "started", "ready": "ready_to_enqueue"}
@@ -116,7 +117,9 @@ def parse(written: str) -> Filter:
     """What a person wrote; what cannot be understood is named in `problems`, and left out."""
     fields: dict[str, tuple[str, ...]] = {}
     words, problems = [], []
-    for name, raw in _TERM.findall(written[:1000]):
+    if len(written) > _MOST_CHARS:
+        problems.append(f"the filter is over {_MOST_CHARS:,} characters")
+    for name, raw in _TERM.findall(written[:_MOST_CHARS]):
         value = raw.strip('"')
         if not value:
             problems.append(f"{name}: has no value")

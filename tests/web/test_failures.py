@@ -84,7 +84,7 @@ def test_a_trial_that_works_leads_to_the_rest(client, work, redis):
 
 
 def test_a_group_says_what_is_new_in_this_release_and_on_which_it_failed(
-    client, plant, plant_worker
+    client, app, plant, plant_worker, redis
 ):
     def fail(job_id, error, release):
         plant(job_id, status="failed", error=error, **{keys.RELEASE_FIELD: release})
@@ -99,7 +99,15 @@ def test_a_group_says_what_is_new_in_this_release_and_on_which_it_failed(
     post(client, "/jobs/all", q=f"state:failed group:{KEY}", action="retry")
     fail("b", TRACEBACK, "v2")
     again = client.get(f"/failures/{KEY}").text
+    # During a deploy, that is the newer one of those that run.
+    plant_worker("w2", **{keys.RELEASE_FIELD: "v3"})
+    redis.zadd(keys.history("releases"), {"v2": 1.79e9, "v3": 1.79e9 + 60})
+    app.extensions["jiffy.census"].forget()
+    fail("d", OTHER.replace("OSError", "KeyError"), "v3")
+    deployed = client.get("/failures").text
 
+    assert "new in v3" in deployed
+    assert "new in v2" not in deployed
     assert text.count("new in v2") == 1
     assert (f"group-{KEY}" in of_v1, "OSError" in of_v1) == (True, False)
     assert f'id="newest-{KEY}"' in home

