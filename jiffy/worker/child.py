@@ -106,7 +106,7 @@ class Child:
         self._reorder, self._maintain = reorder, maintain
         self._rows: list[str] = []  # outcomes that Redis does not know of yet
         self._done = 0
-        self._waiting = self._stopping = False
+        self._waiting = self._stopping = self._is_tidying = False
         self._idle_since = self._look_at = 0.0
         self._memory_limit = (settings().job_memory_mb or 0) << 20
         self._last_id = ""  # of the newest job, until there is a full look after it
@@ -301,7 +301,6 @@ class Child:
         if outcome.what == "failed" and outcome.details is NO_DETAILS:
             outcome.details = self._runner.details_of(job)
         outcome.ended_s = outcome.ended_s or clock.wall()
-        self._board.end()
         self._tidy(outcome)
         return goes_on and not self._stopping
 
@@ -310,12 +309,15 @@ class Child:
         took_s, changed = outcome.ended_s - outcome.started_s, ""
         if took_s > WEIGHED_S:
             outcome.peak_bytes = system.peak_bytes()
+        self._is_tidying = True  # still on record as running: it counts if this kills the process
         if self._is_fork:
             self._state.restore_log()
         else:
             changed = self._state.restore(took_s)
             if not changed and took_s > WEIGHED_S:
                 changed = self._weigh()
+        self._board.end()
+        self._is_tidying = False
         self._note(outcome)  # in a log that no job has silenced
         self._replace(changed, outcome.job.job_id)
 
@@ -390,7 +392,7 @@ class Child:
         if self._fork:
             process.send(self._fork, CHECK_BOARD)
             return
-        why = self._board.interrupt_reason
+        why = 0 if self._is_tidying else self._board.interrupt_reason
         if why == Board.TIMEOUT:
             limit_s = self._board.running.limit_s if self._board.running else 0
             raise JobTimeoutException(f"Task exceeded maximum timeout value ({limit_s:g} seconds)")

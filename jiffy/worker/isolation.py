@@ -11,6 +11,7 @@ import _signal  # type: ignore[import-not-found]
 import _thread
 import asyncio
 import contextvars
+import decimal
 import gc
 import locale
 import logging
@@ -19,6 +20,7 @@ import resource
 import signal
 import socket
 import sys
+import tempfile
 import threading
 import time
 import warnings
@@ -154,6 +156,14 @@ def _set_warnings(filters: list[Any]) -> None:
     _WARNINGS._filters_mutated()
 
 
+def _hooks_of_exceptions() -> tuple[Any, Any, Any]:
+    return sys.excepthook, threading.excepthook, sys.unraisablehook
+
+
+def _set_hooks_of_exceptions(found: tuple[Any, Any, Any]) -> None:
+    sys.excepthook, threading.excepthook, sys.unraisablehook = found
+
+
 def _set_limits(limits: Mapping[int, tuple[int, int]]) -> None:
     for number, limit in limits.items():
         resource.setrlimit(number, limit)
@@ -206,6 +216,12 @@ STATE = (
     Part("tracing", lambda: (sys.gettrace(), sys.getprofile()),
          _set_tracing),
     Part("garbage collector", gc.isenabled, lambda on: gc.enable() if on else gc.disable()),
+    Part("gc thresholds", gc.get_threshold, lambda found: gc.set_threshold(*found)),
+    Part("switch interval", sys.getswitchinterval, sys.setswitchinterval),
+    Part("exception hooks", _hooks_of_exceptions, _set_hooks_of_exceptions),
+    Part("tempfile.tempdir", lambda: tempfile.tempdir,
+         lambda folder: setattr(tempfile, "tempdir", folder)),
+    Part("decimal.DefaultContext", lambda: repr(decimal.DefaultContext)),
     Part("event loop", event_loop, restore_event_loop),
     Part("loggers", _loggers, _set_loggers),
     Part("log records", lambda: (logging.getLogRecordFactory(), logging.getLoggerClass()),

@@ -118,6 +118,23 @@ REPLACED = {
 }
 
 
+def kill_itself(*_):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+class Deadly:
+    __eq__ = kill_itself
+    __hash__ = None
+
+
+def change_default_context():
+    decimal.DefaultContext.prec = 3
+
+
+def leave_trap():
+    sys.argv = Deadly()
+
+
 class Incomparable:
     def __eq__(self, other):
         raise ValueError("no comparison")
@@ -125,6 +142,13 @@ class Incomparable:
     __hash__ = None
 
 
+# No sign tells of these.
+UNSEEN = {
+    "gc thresholds": lambda: gc.set_threshold(1),
+    "switch interval": lambda: sys.setswitchinterval(1),
+    "exception hook": lambda: setattr(sys, "excepthook", print),
+    "folder for temporary files": lambda: setattr(tempfile, "tempdir", "/nowhere"),
+}
 REPLACED["sys.argv that cannot be compared"] = lambda: setattr(sys, "argv", Incomparable())
 KEEPS = {
     "connection": _ask_server,
@@ -134,7 +158,7 @@ KEEPS = {
 
 
 def pollute(name):
-    {**RESTORED, **REPLACED}[name]()
+    {**RESTORED, **REPLACED, **UNSEEN}[name]()
 
 
 def keep(name, given):
@@ -167,7 +191,10 @@ def probe():
         "locale": locale.setlocale(locale.LC_ALL, None),
         "limits": [str(resource.getrlimit(n)) for n in range(16)],
         "warnings": [str(one) for one in warnings.filters],
-        "gc": gc.isenabled(),
+        "gc": [gc.isenabled(), gc.get_threshold()],
+        "switch interval": sys.getswitchinterval(),
+        "exception hook": sys.excepthook.__name__,
+        "temporary files": tempfile.gettempdir(),
         "log": [
             logging.getLogRecordFactory().__name__,
             ours.isEnabledFor(20),

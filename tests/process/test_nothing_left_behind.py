@@ -11,6 +11,7 @@ from tests.jobs import pollute
 from tests.jobs.worker import tell_process
 from tests.support.newcomer import CHECKOUT
 from tests.support.worker_processes import until_over
+from tests.support.worker_support import reason
 
 pytestmark = pytest.mark.slow
 
@@ -86,6 +87,28 @@ def test_the_next_job_finds_the_process_as_it_was(run, redis, waits):
     } == {}
     assert not run.worker.lines("child.replaced")
     assert waits or len(batches) < len(names)  # each is logged at once
+
+
+def test_what_no_sign_tells_of_is_restored_between_batches(run):
+    (first,) = run((pollute.probe,))
+    run(*((pollute.pollute, name) for name in pollute.UNSEEN), waits=False)
+
+    run.worker.until(lambda: not differences(first, run((pollute.probe,))[0]))
+    assert not run.worker.lines("child.replaced")
+
+
+def test_a_change_that_no_sign_tells_of_and_nothing_restores_replaces_the_child(run):
+    run((pollute.change_default_context,))
+
+    assert "changed: decimal.DefaultContext" in replacements(run.worker)[0]
+
+
+def test_a_crash_while_the_process_is_restored_counts_for_the_job(run, redis):
+    job = jiffy.enqueue(pollute.leave_trap)
+    run((pollute.probe,))
+    until_over(run.worker, redis, job.id)
+
+    assert "its worker died 3 times" in reason(redis, job.id)
 
 
 @pytest.mark.parametrize("name", pollute.REPLACED)
