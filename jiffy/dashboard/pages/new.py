@@ -7,10 +7,11 @@ from contextlib import suppress
 from datetime import datetime, time
 from typing import Any, NamedTuple
 
-from flask import Blueprint, flash, redirect, render_template, request, url_for
+from flask import Blueprint, flash, redirect, render_template, request, session, url_for
 from werkzeug.wrappers import Response
 
 from jiffy import json_types, read, redis_io
+from jiffy.dashboard import actions
 from jiffy.dashboard.problems import STATUSES
 from jiffy.errors import InvalidValue, JiffyError, UnknownJob, ValidationError
 from jiffy.producer import functions, options
@@ -271,6 +272,7 @@ def make() -> Response | tuple[str, int]:
     if not made.errors:
         try:
             job = enqueue.options(**given)(made.function, *args, **kwargs)
+            actions.record(session["user"], "enqueue", job.id, 1)
             flash(f"Enqueued {made.described['function']} on {job.origin}.")
             return redirect(url_for("job.job", job_id=job.id), 303)
         except JiffyError as error:
