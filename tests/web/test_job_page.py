@@ -15,6 +15,7 @@ from jiffy.producer.enqueue import enqueue
 from jobs import images, numbers
 from tests.jobs import worker as worker_jobs
 from tests.web.conftest import cookie_name, post
+from tests.web.test_browser import refresh
 from tests.web.test_frame import words
 from tests.web.test_screens import TRACEBACK
 
@@ -310,6 +311,20 @@ def test_in_a_browser_a_job_is_retried_and_deleted(
 
     assert state == "queued"
     assert not redis.exists(keys.job("bad"))
+
+
+@pytest.mark.browser
+def test_in_a_browser_the_graph_follows_execution_and_leads_to_its_jobs(browser, work):
+    first, second = enqueue.chain(part(numbers.add, 2, 3), part(numbers.add, result, 4))
+    browser.goto(f"/jobs/{second.id}")
+    browser.wait_for_selector(".graph .deferred.this")
+    work()
+    refresh(browser)
+    browser.wait_for_selector(".graph .finished.this")
+    browser.click(".graph a")
+    browser.wait_for_url(f"**/jobs/{first.id}")
+
+    assert browser.text_content(".graph .this .status") == "✓ finished · this job"
 
 
 def ago(seconds):

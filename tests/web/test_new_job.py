@@ -5,6 +5,7 @@ import re
 import pytest
 
 from jiffy import keys, read
+from jiffy.producer import functions
 from jiffy.producer.enqueue import enqueue
 from jobs import images, numbers
 from tests.jobs import typed
@@ -64,6 +65,14 @@ def test_a_form_has_a_field_for_each_parameter_by_its_type(client):
     assert field(f"{typed_}untyped") == ("input", "text")
     assert "picture" in client.get("/new?function=jobs.images.resize").text
     assert 'value="30"' in client.get("/new?function=jobs.cleanup.resized").text
+
+
+def test_every_function_has_a_form(client):
+    paths = [*functions.all_paths(("jobs", "tests.jobs.typed"))]
+    odd = {path: client.get(f"/new?function={path}").status_code for path in paths}
+
+    assert {path for path, status in odd.items() if status != 200} == set()
+    assert len(paths) > 40
 
 
 @pytest.mark.parametrize(
