@@ -150,16 +150,15 @@ def mark_stopping(worker: BaseWorker, at: datetime) -> None:
 
 
 def perform_wrapped(
-    worker: Any, job: Job, queue_name: str, execution_id: str,
-    on_value: Callable[[Any], None], on_error: Callable[[ExcInfo], None],
-) -> None:  # fmt: skip
+    worker: Any, job: Job, queue_name: str, execution_id: str, on_error: Callable[[ExcInfo], None]
+) -> None:
     """Perform a job through RQ's `perform_job`, which an integration has wrapped.
 
-    One of the two functions is called inside it; what `on_value` raises goes to `on_error`.
+    `on_error` is called inside it with what that raises; what RQ does after a job is left out.
     """
     queue = next(queue for queue in worker.queues if queue.name == queue_name)
     worker.prepare_job_execution = lambda job, remove_from_intermediate_queue: None
-    worker._finalize_success = lambda job, queue, execution, value: on_value(value)
+    worker._finalize_success = lambda job, queue, execution, value: None
     worker._finalize_failure = lambda job, queue, execution, exc_info: on_error(exc_info)
     execution = Execution(execution_id, job.id, job.connection, worker.name)
     worker.perform_job(job, queue, execution)

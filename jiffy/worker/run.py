@@ -150,7 +150,9 @@ class Runner:
             if self._wraps:
                 self._run_wrapped(outcome)
             else:
-                self._returned(outcome, self._call(job, call))
+                self._call(outcome, call)
+            if not outcome.is_known:
+                outcome.what = "retried" if outcome.retry else "finished"
         except BaseException:  # noqa: BLE001 - a job may raise anything, SystemExit too
             if not outcome.is_known:  # an interrupt or a limit may come just after its end
                 self._raised(outcome, sys.exc_info())  # type: ignore[arg-type]
@@ -180,10 +182,11 @@ class Runner:
 
     def _run_wrapped(self, outcome: Outcome) -> None:
         """The same inside of what has been put around RQ's `perform_job`, callbacks included."""
+        job: Any = self._rq_job()
+        job.perform = partial(self._inside_hooks, outcome, job.perform)
         try:
             rq_compat.perform_wrapped(
-                self.face, self._rq_job(), outcome.job.queue, outcome.job.execution,
-                lambda value: self._returned(outcome, value),
+                self.face, job, outcome.job.queue, outcome.job.execution,
                 lambda exc_info: self._raised(outcome, exc_info),
             )  # fmt: skip
         except BaseException:
@@ -193,7 +196,7 @@ class Runner:
             raise RuntimeError(f"perform_job of {type(self.face)} did not perform the job.")
 
     def _returned(self, outcome: Outcome, value: Any) -> None:
-        """The job returned `value`.  Raises what its callback raises."""
+        """The job returned `value`: it has finished, unless its callback or a hook raises."""
         job, ended_s = outcome.job, clock.wall()
         if isinstance(value, rq.Retry):
             if outcome.details is NO_DETAILS:
@@ -203,7 +206,6 @@ class Runner:
             outcome.value = self._pack(job, value)
         if outcome.retry is None and outcome.details.raw("success_callback_name"):
             self._on_success(value)
-        outcome.what = "retried" if outcome.retry else "finished"
         outcome.ended_s = ended_s
 
     def _raised(self, outcome: Outcome, exc_info: rq_compat.ExcInfo) -> None:
@@ -240,21 +242,29 @@ class Runner:
         """The same, read from Redis."""
         return self.link.insist(lambda: real(self._job))
 
-    def _call(self, job: Claimed, call: Any) -> Any:
+    def _call(self, outcome: Outcome, call: Any) -> None:
         token = rq_compat.CURRENT_JOB.set(self._job)
         try:
             if self._around:
-                return hooks.inside(self._around, self._job, partial(self._perform_inside, call))
-            return self._perform(call)
+                self._inside_hooks(outcome, partial(self._perform, call))
+            else:
+                self._returned(outcome, self._perform(call))
         finally:
             process.end_copy(self.pid)
             rq_compat.CURRENT_JOB.reset(token)
 
-    def _perform_inside(self, call: Any) -> Any:
-        try:
-            return self._perform(call)
-        finally:  # a copy of this process must not leave the hooks
-            process.end_copy(self.pid)
+    def _inside_hooks(self, outcome: Outcome, perform: Callable[[], Any]) -> Any:
+        """Perform the job and call its callback, which is part of it, inside its hooks."""
+
+        def call() -> Any:
+            try:
+                value = perform()
+            finally:  # a copy of this process must not leave the hooks
+                process.end_copy(self.pid)
+            self._returned(outcome, value)
+            return value
+
+        return hooks.inside(self._around, self._job, call)
 
     def _perform(self, call: Any) -> Any:
         if self._performs:
@@ -344,10 +354,10 @@ class TimedRunner(Runner):
 
     is_watched = False
 
-    def _call(self, job: Claimed, call: Any) -> Any:
-        penalty = self.face.death_penalty_class
+    def _call(self, outcome: Outcome, call: Any) -> None:
+        job, penalty = outcome.job, self.face.death_penalty_class
         with penalty(int(job.timeout_s), JobTimeoutException, job_id=job.job_id):
-            return super()._call(job, call)
+            super()._call(outcome, call)
 
 
 def _end_of(coroutine: Coroutine[Any, Any, Any]) -> Any:

@@ -83,6 +83,14 @@ def tell_tenant():
     say(tenant.get())
 
 
+def note_success(job, connection, result):
+    say("succeeded")
+
+
+def note_failure(job, connection, *error):
+    say("failed")
+
+
 async def tell_tenant_later():
     say(tenant.get())
 

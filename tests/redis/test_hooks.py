@@ -51,6 +51,30 @@ def test_hooks_are_entered_and_left_in_order_and_see_the_exception(
     assert status(redis) == ("failed" if raised else "finished")
 
 
+@pytest.mark.parametrize("fails", [False, True])
+@pytest.mark.parametrize("is_wrapped", [False, True], ids=["plain", "under an integration"])
+def test_a_callback_for_success_is_called_inside_and_one_for_failure_after(
+    redis, run, monkeypatch, is_wrapped, fails
+):
+    if is_wrapped:  # as Sentry does
+        perform_job = rq.SimpleWorker.perform_job
+        monkeypatch.setattr(
+            rq.SimpleWorker, "perform_job", lambda *given, **more: perform_job(*given, **more)
+        )
+    callbacks = {
+        "on_success": rq.Callback(hooks.note_success),
+        "on_failure": rq.Callback(hooks.note_failure),
+    }
+    run("IN_ORDER", worker_jobs.fail if fails else hooks.tell_tenant, **callbacks)
+
+    left = ["inner leaves", "outer leaves"]
+    assert said(redis) == (
+        [*ENTERED, *(f"{one} ValueError" for one in left), "failed", "child leaves"]
+        if fails
+        else [*ENTERED, "none", "succeeded", *left, "child leaves"]
+    )
+
+
 @pytest.mark.parametrize("func", [hooks.tell_tenant, hooks.tell_tenant_later])
 def test_a_job_is_in_the_context_that_its_hook_has_set_and_the_next_is_not(
     redis, run, work, environ, func
