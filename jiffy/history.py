@@ -13,12 +13,11 @@ import json
 import zlib
 from array import array
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
-from itertools import chain
 from typing import Any, Literal, NamedTuple
 
 from redis import Redis
@@ -456,35 +455,29 @@ def _columns(
             pipe.hgetall(_now_key(minute))
         answers = [{} if isinstance(one, ResponseError) else one  # a key of another type
                    for one in pipe.execute(raise_on_error=False)]  # fmt: skip
-    found: dict[str, Columns] = {}
-    packed = [answer if only is None else {only.encode(): answer} for answer in answers]
-    parts = [_of_chunk(*one, tier, first) for one in zip(chunks, packed, strict=False)]
-    parts += [
-        _of_minute(raw, minute * 60 // tier.step_s - first)
-        for minute, raw in zip(minutes, answers[len(chunks) :], strict=True)
-    ]
-    for series, index, slot, value in chain.from_iterable(parts):
-        if 0 <= slot < width and only in (None, series):
-            found.setdefault(series, {}).setdefault(index, [0] * width)[slot] += value
+    found: dict[str, Columns] = defaultdict(dict)
+    for chunk, answer in zip(chunks, answers, strict=False):
+        blobs = answer if only is None else {only.encode(): answer}
+        _add_chunk(found, blobs, tier.slots, chunk * tier.slots - first, width)
+    for minute, raw in zip(minutes, answers[len(chunks) :], strict=True):
+        slot = minute * 60 // tier.step_s - first
+        for name, counted in _counted(raw).items():
+            if 0 <= slot < width and only in (None, name):
+                for index, count in counted.items():
+                    found[name].setdefault(index, [0] * width)[slot] += count
     return found, first_s
 
 
-# Series, column, slot, count
-_Counts = Iterator[tuple[str, int, int, int]]
-
-
-def _of_chunk(chunk: int, blobs: Mapping[bytes, bytes], tier: _Tier, first: int) -> _Counts:
+def _add_chunk(
+    found: dict[str, Columns], blobs: Mapping[bytes, bytes], slots: int, offset: int, width: int
+) -> None:
+    """`offset` is the place of the chunk's first slot in a row of that width."""
+    begin, end = max(0, -offset), min(slots, width - offset)
     for series, blob in blobs.items():
-        for index, counts in _unpacked(blob, tier.slots).items():
-            for slot, count in enumerate(counts, chunk * tier.slots - first):
-                if count:
-                    yield series.decode("utf-8", "replace"), index, slot, count
-
-
-def _of_minute(raw: Mapping[bytes, bytes], slot: int) -> _Counts:
-    for series, columns in _counted(raw).items():
-        for index, count in columns.items():
-            yield series, index, slot, count
+        columns = found[series.decode("utf-8", "replace")]
+        for index, counts in _unpacked(blob, slots).items():
+            column = columns.setdefault(index, [0] * width)
+            column[offset + begin : offset + end] = counts[begin:end]
 
 
 def _packed(columns: Columns, is_open: int) -> bytes:

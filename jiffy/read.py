@@ -531,10 +531,17 @@ class _Fields:
 
 
 def _peek(
-    redis: Redis, names: Sequence[str | bytes], fields: Sequence[str], most_bytes: int
+    redis: Redis,
+    names: Sequence[str | bytes],
+    fields: Sequence[str],
+    most_bytes: int,
+    newest: int | None = None,
 ) -> Iterator[_Fields | None]:
-    """Some fields of many hashes in one round trip; None for a hash that is not there."""
-    asked = [f"?{field}" if field in _MAY_BE_LARGE else field for field in fields]
+    """Some fields of many hashes in one round trip; None for a hash that is not there, or is not
+    among the `newest` jobs.
+    """
+    asked = [f"#{newest}"] * (newest is not None)
+    asked += [f"?{field}" if field in _MAY_BE_LARGE else field for field in fields]
     found = run_script(redis, "peek", names, [most_bytes, *asked]) if names else []
     for values in found:
         if isinstance(values, bytes):
@@ -582,14 +589,17 @@ def job(redis: Redis, job_id: str) -> JobView | None:
     return _with_result(redis, found, size or 0)
 
 
-def jobs(redis: Redis, job_ids: Sequence[str], *, with_errors: bool = False) -> dict[str, JobView]:
+def jobs(
+    redis: Redis, job_ids: Sequence[str], *, with_errors: bool = False, newest: int | None = None
+) -> dict[str, JobView]:
     """Those of the jobs that exist, by id, in one round trip, without their results.
 
-    `with_errors`: those that failed with their latest traceback.
+    `with_errors`: those that failed with their latest traceback.  `newest`: only so many, to which
+    something happened last.
     """
     error, found = "!exc_string", dict[str, JobView]()
     names, more = [keys.job(job_id) for job_id in job_ids], [error] * with_errors
-    hashes = _peek(redis, names, [*JOB_FIELDS, *more], _MOST_BYTES_IN_LIST)
+    hashes = _peek(redis, names, [*JOB_FIELDS, *more], _MOST_BYTES_IN_LIST, newest)
     for job_id, raw in zip(job_ids, hashes, strict=True):
         if raw is not None:
             job = found[job_id] = _job(job_id, raw)

@@ -217,7 +217,9 @@ def search(
         if at is None or matches:
             break
         cursor = at
-        matches, at = window(redis, lists, wanted, cursor)
+        # Where all match, no more are read than are shown.
+        newest = cursor.skip + SHOWN + 1 if wanted.is_plain(lists) else None
+        matches, at = window(redis, lists, wanted, cursor, newest=newest)
     shown = matches[cursor.skip : cursor.skip + SHOWN]
     if len(matches) > cursor.skip + SHOWN:
         at = cursor._replace(skip=cursor.skip + SHOWN)
@@ -229,11 +231,17 @@ def search(
 
 
 def window(
-    redis: Redis, lists: Sequence[List], wanted: Filter, cursor: Cursor, shown: int = SHOWN
+    redis: Redis,
+    lists: Sequence[List],
+    wanted: Filter,
+    cursor: Cursor,
+    shown: int = SHOWN,
+    newest: int | None = None,
 ) -> tuple[list[JobView], Cursor | None]:
     """The matches among the next few jobs of each list, newest first, and where to go on.
 
-    `shown` is how many are of use: where nearly all match, no more are read.
+    `shown` is how many are of use: where nearly all match, no more are read.  With `newest`, only
+    so many of them are returned.
     """
     live = [one for one in lists if one.size > cursor.depth]
     part = live[cursor.part * WINDOW : (cursor.part + 1) * WINDOW]
@@ -243,7 +251,7 @@ def window(
     due = read.members(redis, [one[:2] for one in part], cursor.depth, count)
     named = wanted.ids if cursor[:2] == (0, 0) else []
     ids = list(dict.fromkeys([*due, *named]))
-    found = read.jobs(redis, ids, with_errors=True).values()
+    found = read.jobs(redis, ids, with_errors=True, newest=newest).values()
     jobs = [replace(job, due=due.get(job.id)) for job in found]
     matches = sorted(
         filter(wanted.matches, jobs), key=lambda job: job.latest or _NEVER, reverse=True

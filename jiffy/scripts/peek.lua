@@ -1,7 +1,7 @@
 -- Read some fields of many hashes without moving what is large.
 -- KEYS: the hashes
 -- ARGV: the most bytes to move of one value, then the names of the fields; '?name' is measured before it is read, since it
---       may be large; ':name' is any member of the set KEY:name; '!name' is in the newest entry of a job's results
+--       may be large; '#n' before them: of jobs, only the n to which something happened last; ':name' is any member of the set KEY:name; '!name' is in the newest entry of a job's results
 -- Returns a list per hash: a field's value, nil, or its size if over the most; for no hash, the error's text
 local RQ, try, most = '@RQ@', redis.pcall, tonumber(ARGV[1])
 local hashes = {}
@@ -14,19 +14,37 @@ local function in_newest_result(job, name)
   end
 end
 
+-- When something last happened to a job, as RQ writes it; what is no hash is always shown.
+local function latest(key)
+  local moments = try('HMGET', key, 'ended_at', 'started_at', 'enqueued_at', 'created_at')
+  for i = 1, 4 do
+    if moments[i] and #moments[i] > 0 then return moments[i] end
+  end
+  return moments.err and '~' or ''
+end
+
+local newest, left_out, first = tonumber(string.match(ARGV[2], '^#(%d+)$')), {}, 2
+if newest then
+  local order, moments = {}, {}
+  for i, key in ipairs(KEYS) do order[i], moments[i] = i, latest(key) end
+  table.sort(order, function(a, b) return moments[a] > moments[b] end)
+  for n = newest + 1, #order do left_out[order[n]] = true end
+  first = 3
+end
+
 for i, key in ipairs(KEYS) do
   local values, names, places = {}, {}, {}
-  for j = 2, #ARGV do
+  for j = first, left_out[i] and 0 or #ARGV do
     local kind, name = string.match(ARGV[j], '^([?:!]?)(.*)')
     local size = kind == '?' and try('HSTRLEN', key, name)
-    values[j - 1] = false
+    values[j - first + 1] = false
     if kind == ':' or kind == '!' then
       local found = kind == ':' and try('SRANDMEMBER', key .. ARGV[j]) or kind == '!' and in_newest_result(key, name)
-      values[j - 1] = type(found) == 'string' and #found <= most and found
+      values[j - first + 1] = type(found) == 'string' and #found <= most and found
     elseif type(size) == 'number' and size > most then
-      values[j - 1] = size
+      values[j - first + 1] = size
     else
-      names[#names + 1], places[#places + 1] = name, j - 1
+      names[#names + 1], places[#places + 1] = name, j - first + 1
     end
   end
   local found = #names > 0 and try('HMGET', key, unpack(names)) or {}

@@ -3,7 +3,9 @@
 import json
 import pickle
 
-from jiffy import actions, keys, part, read, result
+from rq.utils import utcformat
+
+from jiffy import actions, clock, keys, part, read, result
 from jiffy.producer.enqueue import enqueue
 from jobs import numbers
 from tests.jobs.enqueue import log_in
@@ -146,3 +148,15 @@ def test_data_is_read_whether_it_is_compressed_or_not(redis, plant):
 
 def look(client, path):
     return client.get(path, headers={"Authorization": f"Bearer {TOKEN}"})
+
+
+def test_only_the_newest_of_many_jobs_are_moved_and_read(redis, plant):
+    for number in range(10):
+        ended = utcformat(clock.from_wall(1_700_000_000 + 60 * (number * 7 % 10)))
+        plant(f"job{number}", status="finished", ended_at=ended)
+    plant("waits", status="queued", enqueued_at=utcformat(clock.now()), ended_at="")
+    redis.set(keys.job("odd"), "a string")
+    ids = [*(f"job{number}" for number in range(10)), "waits", "gone", "odd"]
+    found = read.jobs(redis, ids, newest=5)
+
+    assert set(found) == {"odd", "waits", "job7", "job4", "job1"}  # the last three: 9, 8 and 7

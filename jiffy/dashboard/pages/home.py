@@ -13,6 +13,7 @@ page = Blueprint("home", __name__)
 
 # The others have pages of their own.
 MOST_QUEUES, MOST_JOBS, MOST_FUNCTIONS, MOST_RELEASES, MOST_FAILURES = 8, 8, 6, 3, 4
+MOST_LOOKED = 100  # of the newest jobs, for those that failed
 SPANS = ("1h", "24h", "7d", "90d")
 _TIMES = {
     "waited": lambda point: point.waited.p50_s,
@@ -31,7 +32,7 @@ def home() -> str:
     seen = census(redis)
     past = history.glance(redis, span, seen.taken.timestamp())
     wanted = search.parse("")
-    jobs, _ = search.window(redis, wanted.lists(seen), wanted, Cursor())
+    jobs, _ = search.window(redis, wanted.lists(seen), wanted, Cursor(), newest=MOST_LOOKED)
     waiting = sorted(seen.queues, key=lambda queue: (-queue.waited_s, queue.name))
     flowing = flows(redis)
     deploys = charts.marks(kept(redis, "releases", history.releases, RELEASES_S), past.series.whole)
