@@ -38,7 +38,7 @@ STATES = ("queued", *keys.REGISTRIES)
 APART = ("ready_to_enqueue", "rate_limited")  # states without a registry among these
 _HAS_ERROR = ("failed", "stopped")  # in which states the result is an error
 _MOST_COUNTED = 2000  # queues and workers of a census
-MOST_OTHERS = 20  # jobs that one waits for, or that wait for it
+_MOST_OTHERS = 20  # jobs that one waits for
 _MOST_FAMILY = 100  # jobs of a workflow
 MOST_ATTEMPTS = 10  # RQ keeps no more
 MOST_BEFORE = 100_000  # jobs of a queue among which one's position is looked for
@@ -336,7 +336,7 @@ class JobView:
     # Of a job that is read alone:
     attempts: tuple[Attempt, ...] = ()  # the last ones, newest first
     position: int | None = None  # how many jobs stand before it on its queue
-    next: tuple[Other, ...] = ()  # the first of those that wait for it
+    is_waited_for: bool = False  # by another job
     log: Log = NO_LOG  # of its last attempt that logged
     peak_bytes: int = 0  # the most memory that the process of its last attempt had; 0: unknown
 
@@ -567,15 +567,14 @@ def job(redis: Redis, job_id: str) -> JobView | None:
     with redis.pipeline(transaction=False) as pipe:
         pipe.zscore(keys.REGISTRIES["scheduled"] + found.queue, job_id)
         pipe.lpos(keys.queue(found.queue), job_id, maxlen=MOST_BEFORE if is_queued else 1)
-        pipe.srandmember(keys.dependents(job_id), MOST_OTHERS)
+        pipe.exists(keys.dependents(job_id))
         pipe.memory_usage(keys.results(job_id))
         score, position, dependents, size = answers(pipe)
-    following = [join] * bool(join) + [text(one) for one in dependents or ()]
     found = replace(
         found,
         due=due(score) if found.state == "scheduled" else None,
         position=position if is_queued else None,
-        next=others(redis, following[:MOST_OTHERS]),
+        is_waited_for=bool(join or dependents),
         log=log,
         peak_bytes=peak or 0,
     )
@@ -824,11 +823,11 @@ def _unwrapped(raw: Raw) -> bytes:
 def _with_others(redis: Redis, job: JobView) -> JobView:
     """Parts of its chain or group that are not over; else what it depends on."""
     with redis.pipeline(transaction=False) as pipe:
-        pipe.zrange(keys.pending(job.id), 0, MOST_OTHERS - 1)
+        pipe.zrange(keys.pending(job.id), 0, _MOST_OTHERS - 1)
         pipe.zcount(keys.pending(job.id), 0, "+inf")
         parts, count = answers(pipe)
     # "" is their producer, which has not written all of them yet.
-    ids = [text(part) for part in parts or () if part] or job.depends_on[:MOST_OTHERS]
+    ids = [text(part) for part in parts or () if part] or job.depends_on[:_MOST_OTHERS]
     found = others(redis, ids)
     left_out = max(count or 0, len(job.depends_on)) - len(found)
     return replace(

@@ -27,7 +27,7 @@ def job(job_id: str) -> str:
     has_run = found.called and found.ran_s is not None
     now_s = census(redis).taken.timestamp()
     past = has_run and history.read(redis, "function", found.called, "7d", now_s).whole
-    has_family = found.depends_on or found.others or found.next
+    has_family = found.depends_on or found.others or found.is_waited_for
     return render_template(
         "job.html",
         job=found,
