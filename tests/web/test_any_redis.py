@@ -86,6 +86,7 @@ def test_a_read_only_dashboard_changes_nothing_and_has_no_buttons(made, plant, r
         form for text in texts for form in re.findall('<form method="post" action="([^"]*)', text)
     ]
     assert set(forms) <= {"/logout"}
+    assert not [text for text in texts if "/jobs/all" in text]
 
 
 @pytest.mark.parametrize(
