@@ -19,6 +19,8 @@ PAGES = [
     "/workers",
     "/schedule",
     "/system",
+    "/new",
+    "/new?function=jobs.numbers.add",
 ]
 
 

@@ -181,7 +181,7 @@ def test_a_form_can_be_linked_with_its_arguments(client):
     assert '<details class="options" open' in text
 
 
-def test_a_new_job_needs_a_token_and_no_read_only_dashboard(client, environ, redis):
+def test_a_new_job_needs_a_token_and_an_allowed_function(client, redis):
     refused = client.post("/new", data={"function": "jobs.numbers.add"}).status_code
     unknown = post(client, "/new", function="os.system").status_code
 
