@@ -90,7 +90,7 @@ class Filter:
 
     def is_plain(self, lists: Sequence[List]) -> bool:
         """Whether all jobs of these lists, which are its own, match."""
-        if self.states == ["stopped"]:  # they are among the failed ones
+        if "stopped" in self.states and "failed" not in self.states:  # these have the same list
             return False
         is_of_queues = not any(one.is_apart for one in lists)
         return not self.words and self.fields.keys() <= {"state", "queue" if is_of_queues else ""}

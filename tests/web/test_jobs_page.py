@@ -193,6 +193,12 @@ def test_all_that_match_are_counted_and_then_retried(client, plant, redis):
     assert listed(client, "state:failed") == ["other"]
 
 
+def test_stopped_jobs_are_counted_apart_from_failed_ones(client, shop, redis):
+    redis.hset(keys.job("killed"), "status", "stopped")
+
+    assert "Delete 2 jobs?" in client.get("/jobs/all?q=state:stopped,queued&action=delete").text
+
+
 @pytest.mark.parametrize("path", ["/jobs/act", "/jobs/all"])
 def test_nothing_is_done_by_get_without_a_token_or_with_an_unknown_action(
     client, shop, redis, path
