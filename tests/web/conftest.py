@@ -248,3 +248,32 @@ def _add_result(redis, job_id, result, error):
     if error is not None:
         entry["exc_string"] = base64.b64encode(zlib.compress(error.encode()))
     redis.xadd(keys.results(job_id), entry)
+
+
+# What the addresses of routes are filled with; a new name of a part must be added here.
+PARTS = {
+    "job_id": "JOB", "name": "JOB", "key": "GROUP", "queue_name": "default", "instance_number": 0,
+    "registry_name": "finished", "per_page": 100, "order": "asc", "page": 1,
+}  # fmt: skip
+# GETs that are no pages, or none without more; and one that waits.
+_NO_PAGES = {"static", "rq_dashboard.static", "rq_dashboard.favicon", "rq_dashboard.requeue_all",
+             "api.wait_for_job", "login.form", "jobs.all_matching"}  # fmt: skip
+_MORE = [
+    "/jobs?q=args.a:7+ab", "/jobs?q=state:failed+error:boom", "/?span=7d", "/?span=90d",
+    "/jobs/all?q=state:failed&action=retry", "/failures?far=1", "/failures/GROUP?trial=JOB",
+    "/new?job=JOB", "/new?function=jobs.numbers.add",
+    "/rq/0/data/jobs/default/queued/100/dsc/1.json",
+]  # fmt: skip
+
+
+def addresses(app):
+    """Of all pages, lists and answers that can be got; of a job or an entry, JOB is its name."""
+    urls = app.url_map.bind("localhost")
+    rules = [rule for rule in app.url_map.iter_rules()
+             if "GET" in rule.methods and rule.endpoint not in _NO_PAGES]  # fmt: skip
+    built = [
+        "/queues/default" if rule.endpoint == "queues.queue"
+        else urls.build(rule.endpoint, {name: PARTS[name] for name in rule.arguments}, "GET")
+        for rule in rules
+    ]  # fmt: skip
+    return [*dict.fromkeys([*built, *_MORE])]

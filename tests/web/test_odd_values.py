@@ -3,9 +3,16 @@
 Each field and key that is read is given the same odd values, a row each, beside a good row.
 """
 
+import base64
 import json
+import os
+import pickle
+import re
+import tempfile
 import zlib
+from contextlib import contextmanager
 from itertools import cycle
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -14,9 +21,12 @@ from jiffy import every, failures, history, keys, pauses, read
 from jiffy.cli import load
 from jobs import numbers
 from tests.support.worker_support import claim
-from tests.web.conftest import TOKEN
+from tests.web.conftest import TOKEN, Trap, addresses
 
 HALF = r"\ud800"  # half a character: JSON may hold it, but it cannot be encoded
+# What is unpickled writes this file.
+EXECUTED = Path(tempfile.gettempdir()) / f"jiffy-executed-{os.getpid()}"
+PICKLED = pickle.dumps(("jobs.numbers.add", None, (Trap(EXECUTED),), {}))
 VALUES = [
     b"",
     b"\xff\xfe\x00",
@@ -37,6 +47,9 @@ VALUES = [
     b"t|1e30|0|||",
     b"t|1|" + b"9" * 5_000 + b"|||",
     b"\x80\x04broken pickle",
+    PICKLED,
+    zlib.compress(PICKLED),
+    base64.b64encode(PICKLED),
     b"f(" + b"pin=1, password='a'x, " * 5_000,
     zlib.compress(b"0" * 50_000_000),
     b"x" * 2_000_000,
@@ -45,17 +58,6 @@ ODD = [f"odd{number}" for number in range(len(VALUES))]
 
 ERROR = "ValueError: no such cup"
 GROUP = failures.Group.of(ERROR).key
-LISTS = [
-    "/", "/jobs", "/failures", f"/failures/{GROUP}", "/queues", "/queues/default", "/workers",
-    "/system", "/schedule", "/healthz", "/metrics",
-    "/api/queues", "/api/pauses", "/api/functions", "/api/schedule",
-    "/rq/", "/rq/0/view/workers", "/rq/0/view/jobs/default/finished/100/asc/1",
-    "/rq/0/data/queues.json", "/rq/0/data/workers.json",
-    "/rq/0/data/jobs/default/finished/100/asc/1.json",
-    "/rq/0/data/jobs/default/queued/100/dsc/1.json",
-]  # fmt: skip
-OF_JOB = ["/jobs/{}", "/api/jobs/{}", "/rq/0/view/job/{}", "/rq/0/data/job/{}.json"]
-OF_ENTRY = ["/schedule/{}", "/api/schedule/{}"]
 
 
 @pytest.fixture
@@ -73,26 +75,36 @@ def rows(redis, plant, plant_worker, declare, leader):
 
 
 @pytest.fixture
-def look(client, rows):
-    """Open every list, and the pages of some jobs and entries.  Returns the answers.
+def look(app, client, rows):
+    """Open every page, and those of some jobs and entries.  Returns the answers.
 
     Fails if one is not a 200, and unless the good rows are shown.
     """
 
-    def look(jobs=("odd0", "good"), entries=("odd0", "good"), *, is_good_shown=True):
-        paths = [*LISTS, *(path.format(job_id) for job_id in jobs for path in OF_JOB)]
-        paths += [path.format(name) for name in entries for path in OF_ENTRY]
+    def look(names=("odd0", "good"), *, is_good_shown=True):
+        paths = [
+            path.replace("JOB", name).replace("GROUP", GROUP)
+            for path in addresses(app)
+            for name in (names if "JOB" in path else [""])
+        ]
         headers = {"Authorization": f"Bearer {TOKEN}"}
         answers = {path: client.get(path, headers=headers) for path in paths}
         failed = {path: one.status_code for path, one in answers.items() if one.status_code != 200}
+        failed = {  # an odd function is none that could be enqueued
+            path: status
+            for path, status in failed.items()
+            if not (path.startswith("/new?job=odd") and status == 404)
+        }
         if not is_good_shown and failed == {"/queues/default": 404}:  # nor are queues known
             failed = {}
         assert failed == {}
         for answer in answers.values():
             if answer.is_json:
                 json.loads(answer.text, parse_constant=pytest.fail)
-        for command in (["list"], ["history", "good"]):
-            assert CliRunner().invoke(load("scheduler"), command).exit_code == 0
+        for name, *words in (["scheduler", "list"], ["scheduler", "history", "good"], ["paused"]):
+            ended = CliRunner().invoke(load(name), words)
+            assert (ended.exit_code, ended.exception) == (0, None)
+        assert not EXECUTED.exists()
         if is_good_shown:
             assert_good_rows(answers)
         return answers
@@ -128,13 +140,114 @@ CHECKED = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("field", read.JOB_FIELDS)
-def test_a_field_of_a_job(look, redis, field):
-    for job_id, odd in zip(ODD, VALUES, strict=True):
-        redis.hset(keys.job(job_id), field, odd)
+@contextmanager
+def recorded(redis):
+    """The commands that Redis gets meanwhile, those of scripts too."""
+    found = []
+    with redis.monitor() as monitor:
+        yield found
+        redis.echo("the end")
+        for one in monitor.listen():
+            if one["command"].endswith("the end"):
+                break
+            found.append(one["command"].split(" "))
+
+
+OF_ALL = (keys.QUEUES, keys.WORKERS, keys.ENTRIES, keys.DECLARED)
+# Commands without a key of what is shown: scripts, whose own commands follow; what ours write.
+NO_KEY = {"EVAL", "EVALSHA", "SCRIPT", "INFO", "CONFIG", "TIME", "ECHO", "CLIENT", "SLOWLOG",
+          "MULTI", "EXEC", "PUBSUB", "PING", "SET", "HSET", "XADD", "DBSIZE", "HELLO", "ACL",
+          "COMMAND", "LATENCY", "SCAN", "SELECT", "HSETNX", "EXPIRE", "PUBLISH"}  # fmt: skip
+
+
+@pytest.fixture
+def read_by_us(look, redis):
+    """(key, field) of all that is read; "" where it is no field, "*" where all fields are.
+
+    Of what each row has, the key has ODD in it, and of several of a time the last one is there.
+    """
+    with recorded(redis) as commands:
+        look(["odd0", "odd1", "odd4", "good"])
+    found = {}
+    for name, *words in commands:
+        name = name.upper()
+        if name in NO_KEY or not words:
+            continue
+        key = words[1 if name == "MEMORY" else 0]
+        fields = words[1:] if name in ("HGET", "HMGET", "HSTRLEN", "HEXISTS") else [""]
+        for field in ["*"] if name == "HGETALL" else fields:
+            key_of_rows = re.sub(r"odd\d+", "ODD", key)
+            found[re.sub(r"\d{4,}", "N", key_of_rows), field] = key_of_rows
+    return sorted(
+        {
+            (key, field)
+            for (_, field), key in found.items()
+            if "good" not in key and key != keys.SESSIONS
+        }
+    )
+
+
+def feed(redis, key, field):
+    """Give all rows, or what all share, odd values of a field."""
+    for number, odd in enumerate(VALUES if "ODD" in key else VALUES[:1]):
+        its_key = key.replace("ODD", ODD[number])
+        redis.hset(
+            its_key,
+            mapping=dict(zip(VALUES, VALUES, strict=True)) if field == "*" else {field: odd},
+        )
+
+
+def test_all_fields_of_all_rows_at_once(look, read_by_us, redis):
+    """The first field has all odd values, a row each; the next one too, shifted by a row."""
+    for shift, (key, field) in enumerate(read_by_us):
+        if "ODD" in key and field not in ("", "*"):
+            for number, name in enumerate(ODD):
+                odd = VALUES[(number + shift) % len(VALUES)]
+                redis.hset(key.replace("ODD", name), field, odd)
     answers = look([*ODD, "good"])
 
-    assert (MARK in answers["/jobs"].text) >= (field in CHECKED)
+    assert {field for _, field in read_by_us} >= {*read.JOB_FIELDS, *read.WORKER_FIELDS[2:]}
+    for path in ("/jobs", "/workers", "/queues/default"):
+        assert MARK in answers[path].text
+
+
+PARTS_OF_ALL = 8  # one test would take minutes
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("part", range(PARTS_OF_ALL))
+def test_each_field_alone(look, read_by_us, redis, part):
+    before = {key: redis.dump(key) for key in redis.scan_iter()}
+    for key, field in read_by_us[part::PARTS_OF_ALL]:
+        if field:
+            feed(redis, key, field)
+            answers = look([*ODD, "good"])
+            if field in CHECKED and "job:ODD" in key:
+                assert MARK in answers["/jobs"].text, (key, field)
+            restore(redis, before)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("part", range(PARTS_OF_ALL))
+def test_each_key_of_another_type(look, read_by_us, redis, part):
+    every_key = sorted({key for key, _ in read_by_us if "default" not in key})
+    before = {key: redis.dump(key) for key in redis.scan_iter()}
+    for key in every_key[part::PARTS_OF_ALL]:
+        for kind in KINDS:
+            its_key = key.replace("ODD", "odd0")
+            redis.delete(its_key)
+            KINDS[kind](redis, its_key)
+            look(["odd0", "odd5", "good"], is_good_shown=key not in OF_ALL)
+            restore(redis, before)
+
+
+def restore(redis, before):
+    session = redis.dump(keys.SESSIONS)
+    redis.flushdb()
+    for key, raw in (before | {keys.SESSIONS.encode(): session}).items():
+        redis.restore(key, 0, raw)
 
 
 @pytest.mark.parametrize("field", ["type", "return_value", "exc_string"])
@@ -144,34 +257,10 @@ def test_a_field_of_a_result(look, redis, field):
     look([*ODD, "good"])
 
 
-@pytest.mark.parametrize("field", [*read.WORKER_FIELDS[2:], "state", keys.RELEASE_FIELD])
-def test_a_field_of_a_worker(look, redis, field):
-    for name, odd in zip(ODD, VALUES, strict=True):
-        redis.hset(keys.worker(name), field, odd)
-    answers = look()
-
-    for path in ("/workers", "/queues/default"):
-        assert (MARK in answers[path].text) >= (field in CHECKED)
-
-
-@pytest.mark.parametrize("field", [keys.POLICY_FIELD, "description", "origin", "meta"])
-def test_a_field_of_an_entry(look, redis, field):
-    for name, odd in zip(ODD, VALUES, strict=True):
-        redis.hset(keys.job(f"entry-{name}"), field, odd)
-    look(entries=[*ODD, "good"])
-
-
-@pytest.mark.parametrize("field", ["paused", "skip"])
-def test_a_pause_or_skip_of_an_entry(look, redis, field):
-    for name, odd in zip(ODD, VALUES, strict=True):
-        redis.hset(keys.entry_state(f"entry-{name}"), field, odd)
-    look(entries=[*ODD, "good"])
-
-
 def test_a_line_of_an_entrys_history(look, redis):
     for name, odd in zip(ODD, VALUES, strict=True):
         redis.lpush(keys.ticks(f"entry-{name}"), odd, *VALUES)
-    look(entries=[*ODD, "good"])
+    look([*ODD, "good"])
 
 
 def test_counts_of_the_schedules_runs(look, redis):
@@ -254,26 +343,6 @@ def test_members_of_a_key(look, redis, kind, key):
 def test_scores(look, redis, key, score):
     redis.zadd(key, {"odd4": score, "entry-odd0": score})
     look(["odd4", "good"])
-
-
-KEYS = [
-    keys.QUEUES, keys.WORKERS, keys.SUSPENDED, keys.queue("other"), keys.LEADER, keys.TICK_COUNTS,
-    keys.PAUSED, keys.workers_of("other"), keys.dependents("odd0"),
-    *(prefix + "other" for prefix in keys.REGISTRIES.values()),
-    keys.job("odd0"), keys.job("odd5"), keys.results("odd0"), keys.pending("odd5"),
-    keys.worker("odd0"), keys.executions("odd0"), keys.job("entry-odd0"),
-    keys.entry_state("entry-odd0"), keys.ticks("entry-odd0"), keys.ENTRIES, keys.DECLARED,
-]  # fmt: skip
-
-
-@pytest.mark.parametrize("kind", ["string", "zset"])
-@pytest.mark.parametrize("key", KEYS)
-def test_a_key_of_another_type(look, redis, key, kind):
-    redis.sadd(keys.QUEUES, keys.queue("other"))
-    redis.delete(key)
-    KINDS[kind](redis, key)
-    is_of_all = key in (keys.QUEUES, keys.WORKERS, keys.ENTRIES, keys.DECLARED)
-    look(["odd0", "odd5", "good"], is_good_shown=not is_of_all)
 
 
 def test_a_job_whose_key_holds_another_type_is_a_marked_row(look, redis):
