@@ -45,7 +45,7 @@ def poisoned(redis, plant, plant_worker, declare, leader):
             kind = {"error": error} if state in ("failed", "stopped") else {"result": {evil: evil}}
             plant(f"a-{state}", status=state, **kind, **texts, **shown)
         plant("JOB", status="failed", error=error, **texts, **shown)
-        plant("odd", status=evil, **texts, **dict.fromkeys({*read.JOB_FIELDS} - {"status"}, evil))
+        plant("odd", **dict.fromkeys({*read.JOB_FIELDS} - {"data"}, evil))
         plant_worker(evil, runs="a-started", **dict.fromkeys(read.WORKER_FIELDS[2:], evil)
                      | {"state": evil, keys.RELEASE_FIELD: evil, "queues": queue})  # fmt: skip
         redis.hset(keys.job("entry-JOB"), mapping={"description": evil, "origin": queue})
@@ -65,9 +65,11 @@ def poisoned(redis, plant, plant_worker, declare, leader):
 @pytest.mark.slow
 @pytest.mark.browser
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("name", PAYLOADS)
-def test_no_string_becomes_code_on_any_page(browser, app, poisoned, name):
-    evil = PAYLOADS[name]
+@pytest.mark.parametrize(
+    "names", ["tag script style", "attribute template", "address string hidden"]
+)
+def test_no_string_becomes_code_on_any_page(browser, app, poisoned, names):
+    evil = "".join(PAYLOADS[name] for name in names.split())
     queue = poisoned(evil)
     said = []
     browser.on("dialog", lambda dialog: said.append("dialog"))
@@ -83,7 +85,8 @@ def test_no_string_becomes_code_on_any_page(browser, app, poisoned, name):
     for path in [*addresses(app), *of_job, "/jobs/odd", *typed]:
         if not path.endswith((".json", ".ico")) and not path.startswith(("/api", "/metrics")):
             browser.goto(path)
-            browser.wait_for_load_state("networkidle")
+            if path.startswith("/rq"):  # scripts fill these
+                browser.wait_for_load_state("networkidle")
 
             assert browser.evaluate("window.hacked") is None, path
             assert browser.locator(PLANTED).count() == 0, path
@@ -175,7 +178,7 @@ def test_neither_a_stranger_nor_a_get_nor_a_token_for_reading_changes_anything(
      "/rq/static/..%2f..%2fweb.py", "//evil.example/", "/\\evil.example", "/%2fevil.example",
      "/jobs/..%2f..%2fapi", "/queues/../login", "/jobs/%00", "/jobs/%ff", "/queues/%ff%00",
      "/failures/%3Cb%3E", "/schedule/%ed%a0%80", "/jobs?q=%ff&from=9.9.99999999999",
-     "/jobs?from=-1.0.0", "/jobs?q=" + "a%20" * 2000, "/?span=x", "/rq/0/view/job/%0a", "/new?x=%ff",
+     "/jobs?from=-1.0.0", "/jobs?q=" + "a%20" * 2000, "/?span=x", "/rq/0/view/job/%0a",
      "/jobs/all?action=%00&q=", "/queues/" + "x" * 3000, "/api/jobs/" + "y" * 3000],
 )  # fmt: skip
 def test_an_odd_address_is_refused_in_words(client, path):
