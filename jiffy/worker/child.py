@@ -104,7 +104,6 @@ class Child:
         self._paused: frozenset[str] = frozenset()
         self._stint, self._pace = stint, pace
         self._reorder, self._maintain = reorder, maintain
-        self._rows: list[str] = []  # outcomes that Redis does not know of yet
         self._done = 0
         self._waiting = self._stopping = self._is_tidying = False
         self._idle_since = self._look_at = 0.0
@@ -146,7 +145,7 @@ class Child:
             has_more = claim.has_more or claim.todo or len(claim.jobs) == want
             wait_s = 0 if has_more else self._wait_s
         self.is_worn |= not self._stopping and self._stint.is_worn_by(self._done)
-        if self._stopping or self._rows:
+        if self._stopping or self._board.noted:
             self._claim(ONLY_FINISH)
         return self._done
 
@@ -157,7 +156,7 @@ class Child:
         self._state = State()
         self._runner.start(self._state.accept)
         self._memory_bytes = system.memory_bytes(self._runner.pid)
-        self._board.weigh(self._memory_bytes)
+        self._board.numbers.memory_bytes = self._memory_bytes
         system.peak_bytes()  # what imports needed is no job's
 
     def stop(self) -> None:
@@ -189,18 +188,18 @@ class Child:
     def _claim(self, want: int, wait_s: float = 0) -> Claim:
         """Send the outcomes so far, wait for work up to `wait_s`, and claim."""
         log.flush()
-        self._board.sleep(wait_s > 0)
+        self._board.numbers.is_asleep = wait_s > 0
         self._waiting = wait_s > 0
         try:
             if wait_s and self._stopping:
                 return Claim([])
-            claim = self._claimer.claim(want, self._rows, wait_s)
+            claim = self._claimer.claim(want, self._board.noted, wait_s)
         except _Stop:
             return Claim([])  # how far it came is unknown: the last claim sends all of it again
         finally:
             self._waiting = False
-            self._board.sleep(False)
-        self._rows, self._paused = [], claim.paused
+            self._board.numbers.is_asleep = False
+        self._paused = claim.paused
         last = claim.jobs[-1] if claim.jobs else None
         self._board.hold(last.batch if last else 0, last.position if last else 0)
         if last:
@@ -237,8 +236,8 @@ class Child:
             self._replace("it has run an isolated job", job.job_id)
             return False
         if not (is_last or self._pace.is_quick(_ISOLATED)):
-            self._claimer.requeue_after(job, self._rows)
-            self._forget_rows()
+            self._claimer.requeue_after(job, self._board.noted)
+            self._board.numbers.outcomes = 0
             is_last = True
         began_s = clock.monotonic()
         with process.deaf():
@@ -248,9 +247,7 @@ class Child:
         if self._board.running is not None or status not in (0, _NOT_BEGUN << 8):
             process.end_as(status)
         self._fork = 0
-        self._board.run_in(0)
-        noted = self._board.noted
-        self._rows = [noted] if noted else []
+        self._board.numbers.fork = 0
         self._stopping |= self._board.must_stop
         if status:
             return False
@@ -265,12 +262,12 @@ class Child:
         assert self.begin_fork is not None  # or there were no fork
         signal.signal(CHECK_BOARD, self._check_board)
         self._fork, self._is_fork, self._runner.pid = 0, True, os.getpid()
-        self._board.run_in(self._runner.pid)
+        self._board.numbers.fork = self._runner.pid
         process.hear()
         with self.begin_fork():
             self._runner.start(lambda: None)
             if self._memory_limit:
-                self._board.weigh(system.memory_bytes(self._runner.pid))
+                self._board.numbers.memory_bytes = system.memory_bytes(self._runner.pid)
             self._run_one(job, is_last=True)
         return 0 if self._claimer.last_begun == job.execution else _NOT_BEGUN
 
@@ -290,8 +287,8 @@ class Child:
                 outcome.what = "parked"
             elif not is_last and not self._pace.is_quick(outcome.func_name):
                 goes_on = False  # nothing may wait for what may be slow: the rest goes back
-                self._claimer.requeue_after(job, self._rows)
-                self._forget_rows()
+                self._claimer.requeue_after(job, self._board.noted)
+                self._board.numbers.outcomes = 0
             if outcome.what != "parked":
                 self._runner.run(outcome, call)
         except DeserializationError as error:  # its data stays as it is
@@ -333,7 +330,7 @@ class Child:
         if not self._memory_limit:
             return ""
         used = system.memory_bytes(self._runner.pid)
-        self._board.weigh(used)
+        self._board.numbers.memory_bytes = used
         left = used - self._memory_bytes
         if left <= self._memory_limit:
             return ""
@@ -358,7 +355,6 @@ class Child:
             self._done += 1
             self._last_id = job.job_id
         row = finish.row(outcome)
-        self._rows.append(row)
         log.job(
             f"job.{outcome.what}",
             job=job.job_id,
@@ -372,20 +368,17 @@ class Child:
         if outcome.what == "requeued":
             self._stopping = True
         if not self._board.note(row):  # too large: the supervisor could not finish it
-            self._finish_large(outcome)
-            self._forget_rows()
+            self._finish_large(outcome, row)
+            self._board.numbers.outcomes = 0
 
-    def _finish_large(self, outcome: Outcome) -> None:
+    def _finish_large(self, outcome: Outcome, row: str) -> None:
         """Send an outcome at once; if Redis refuses it, the job has failed with that reason."""
+        before = [self._board.noted] if self._board.noted else []
         try:
-            self._claimer.finish(self._rows)
+            self._claimer.finish(",".join([*before, row]))
         except ResponseError as error:
             outcome.fail(f"{error}", may_retry=False)
-            self._claimer.finish([*self._rows[:-1], finish.row(outcome)])
-
-    def _forget_rows(self) -> None:
-        self._rows = []
-        self._board.forget_notes()
+            self._claimer.finish(",".join([*before, finish.row(outcome)]))
 
     def _check_board(self, signum: int, frame: FrameType | None) -> None:
         """The supervisor wants something: it stands on the board."""

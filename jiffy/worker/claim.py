@@ -94,7 +94,7 @@ class Claimer:
         self.last_begun = ""
         self.queues = list(queues)
 
-    def claim(self, want: int, rows: Sequence[str] = (), wait_s: float = 0) -> Claim:
+    def claim(self, want: int, rows: str = "", wait_s: float = 0) -> Claim:
         """Send outcomes, wait up to `wait_s` until there may be a job, and claim up to `want`.
 
         0: only what is to be done beside jobs; ONLY_FINISH: not even that.
@@ -113,17 +113,17 @@ class Claimer:
         paused = frozenset(map(text, functions))
         return Claim(self._read(lengths, parts), found, bool(is_suspended), bool(has_more), paused)
 
-    def requeue_after(self, job: Claimed, rows: Sequence[str] = ()) -> None:
+    def requeue_after(self, job: Claimed, rows: str = "") -> None:
         """Send outcomes, and keep of the batch no job that comes after this one."""
         requeue = requeue_command(self._name, job.execution)
         self._link.insist(lambda: self._link.exchange(*self._finish(rows), requeue))
 
-    def finish(self, rows: Sequence[str]) -> None:
+    def finish(self, rows: str) -> None:
         """Send outcomes, and nothing else."""
         self._link.insist(lambda: self._link.exchange(*self._finish(rows)))
 
-    def _finish(self, rows: Sequence[str]) -> list[bytes]:
-        return [finish_command(self._name, ",".join(rows))] if rows else []
+    def _finish(self, rows: str) -> list[bytes]:
+        return [finish_command(self._name, rows)] if rows else []
 
     def _script(self, want: int) -> bytes:
         self._number += 1

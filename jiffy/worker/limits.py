@@ -22,8 +22,8 @@ class Limits:
     def enforce_memory(self, slot: Slot) -> None:
         """Kill a job that uses too much; replace a child that has grown, between two jobs."""
         most, recycle_at = self.job_memory_bytes, self.child_memory_bytes
-        used = system.memory_bytes(slot.board.fork or slot.pid) if most or recycle_at else 0
-        added = used - slot.board.memory_bytes
+        used = system.memory_bytes(slot.board.numbers.fork or slot.pid) if most or recycle_at else 0
+        added = used - slot.board.numbers.memory_bytes
         if most and added > most and slot.board.running:
             reason = f"used {added >> 20} MB of memory; its limit is {most >> 20} MB"
             slot.kill(Verdict.FAIL, reason)

@@ -38,20 +38,23 @@ class Running:
 
 
 class _Numbers(ctypes.Structure):
-    position: float  # of the job that runs; -1: none does
+    position: int  # of the job that runs; -1: none does
     began: float
     limit_s: float
-    batch: float
-    last: float  # the position of the last job that the child holds
-    is_asleep: float  # waiting for work
-    is_halted: float  # it begins nothing more of this batch
-    is_stopped: float  # it ends after the job that runs; 2: its worker, too
-    interrupt_reason: float  # why the job that began at `meant` must end
+    batch: int
+    last: int  # the position of the last job that the child holds
+    is_asleep: int  # waiting for work
+    is_halted: int  # it begins nothing more of this batch
+    is_stopped: int  # it ends after the job that runs; 2: its worker, too
+    interrupt_reason: int  # why the job that began at `meant` must end: INTERRUPT, TIMEOUT, STOP
     meant: float
-    outcomes: float  # how many bytes of them there are
-    fork: float  # the process in which the child has a job run; 0: in its own
-    memory_bytes: float  # that the child had in RAM before the job that runs
-    _fields_ = [(name, ctypes.c_double) for name in __annotations__]
+    outcomes: int  # how many bytes of them there are
+    fork: int  # the process in which the child has a job run; 0: in its own
+    memory_bytes: int  # that the child had in RAM before the job that runs
+    _fields_ = [
+        (name, ctypes.c_int64 if kind is int else ctypes.c_double)
+        for name, kind in __annotations__.items()
+    ]
 
 
 class Board:
@@ -66,10 +69,8 @@ class Board:
     def __init__(self, fd: int = -1) -> None:
         self.fd = fd
         memory = mmap.mmap(fd, self._SIZE + OUTCOMES_BYTES)
-        self._numbers, self._outcomes = (
-            _Numbers.from_buffer(memory),
-            memoryview(memory)[self._SIZE :],
-        )
+        self.numbers = _Numbers.from_buffer(memory)
+        self._outcomes = memoryview(memory)[self._SIZE :]
         if fd == -1:
             self.reset()
 
@@ -84,8 +85,8 @@ class Board:
 
     def reset(self) -> None:
         """A new child is about to start."""
-        ctypes.memset(ctypes.byref(self._numbers), 0, self._SIZE)
-        self._numbers.position = -1
+        ctypes.memset(ctypes.byref(self.numbers), 0, self._SIZE)
+        self.numbers.position = -1
 
     # The child's side
 
@@ -94,7 +95,7 @@ class Board:
 
         All that came before is finished in Redis.
         """
-        numbers = self._numbers
+        numbers = self.numbers
         numbers.position = -1
         numbers.outcomes = 0
         numbers.batch, numbers.last = batch, last
@@ -106,109 +107,74 @@ class Board:
         Written first and read second, and the supervisor does it the other way round: whichever
         way the two meet, the job is either begun or requeued, never both.
         """
-        numbers = self._numbers
+        numbers = self.numbers
         self.relimit(limit_s)
         numbers.position = position
         return not (numbers.is_halted or numbers.is_stopped)
 
     def relimit(self, limit_s: float) -> None:
         """What follows of this job (a callback) has a limit of its own."""
-        self._numbers.limit_s = limit_s
-        self._numbers.began = clock.monotonic()
+        self.numbers.limit_s = limit_s
+        self.numbers.began = clock.monotonic()
 
     def end(self) -> None:
         """The job has ended."""
-        self._numbers.position = -1
+        self.numbers.position = -1
 
     def note(self, outcome: str) -> bool:
         """Write down an outcome that Redis is to know of; False if there is no room."""
         row = f"{outcome},".encode("utf-8", "surrogateescape")
-        start = int(self._numbers.outcomes)
+        start = self.numbers.outcomes
         end = start + len(row)
         if end > OUTCOMES_BYTES:
             return False
         self._outcomes[start:end] = row
-        self._numbers.outcomes = end  # last: the supervisor finds whole rows
+        self.numbers.outcomes = end  # last: the supervisor finds whole rows
         return True
-
-    def forget_notes(self) -> None:
-        """Redis knows of all outcomes by now."""
-        self._numbers.outcomes = 0
-
-    def run_in(self, pid: int) -> None:
-        """The next job runs in this process; 0: in the child's own."""
-        self._numbers.fork = pid
-
-    def weigh(self, memory_bytes: int) -> None:
-        """So much memory is not the next job's."""
-        self._numbers.memory_bytes = memory_bytes
-
-    def sleep(self, is_asleep: bool) -> None:
-        """The child waits for work, or does so no longer."""
-        self._numbers.is_asleep = is_asleep
 
     @property
     def interrupt_reason(self) -> int:
         """Why the running job must end now: INTERRUPT, TIMEOUT, STOP, or 0."""
-        numbers = self._numbers
+        numbers = self.numbers
         is_meant = numbers.position >= 0 and numbers.meant == numbers.began
-        return int(numbers.interrupt_reason) if is_meant else 0
+        return numbers.interrupt_reason if is_meant else 0
 
     @property
     def must_stop(self) -> bool:
-        return bool(self._numbers.is_stopped)
+        return bool(self.numbers.is_stopped)
 
     @property
     def must_stop_for_good(self) -> bool:
-        return self._numbers.is_stopped > 1
+        return self.numbers.is_stopped > 1
 
     # The supervisor's side
 
     @property
     def running(self) -> Running | None:
         """The job that the child runs."""
-        numbers = self._numbers
-        if (position := int(numbers.position)) < 0:
+        numbers = self.numbers
+        if (position := numbers.position) < 0:
             return None
-        return Running(int(numbers.batch), position, numbers.began, numbers.limit_s)
-
-    @property
-    def last(self) -> int:
-        """The position of the last job that the child holds."""
-        return int(self._numbers.last)
+        return Running(numbers.batch, position, numbers.began, numbers.limit_s)
 
     @property
     def noted(self) -> str:
         """The outcomes that Redis does not know of, with commas between."""
-        written = bytes(self._outcomes[: int(self._numbers.outcomes)])
+        written = bytes(self._outcomes[: self.numbers.outcomes])
         return written.decode("utf-8", "surrogateescape").rstrip(",")
-
-    @property
-    def memory_bytes(self) -> int:
-        """The memory that the child had before the job that runs."""
-        return int(self._numbers.memory_bytes)
-
-    @property
-    def fork(self) -> int:
-        """The process in which the child has a job run; 0: in its own."""
-        return int(self._numbers.fork)
-
-    @property
-    def is_asleep(self) -> bool:
-        return bool(self._numbers.is_asleep)
 
     def stop(self, *, for_good: bool = True) -> None:
         """Let the child end after the job that it runs; `for_good`: no other takes its place."""
-        self._numbers.is_stopped = 1 + for_good
+        self.numbers.is_stopped = 1 + for_good
         self.halt()
 
     def halt(self) -> None:
         """Let the child begin nothing more of what it holds."""
-        self._numbers.is_halted = 1
+        self.numbers.is_halted = 1
 
     def interrupt(self, running: Running, why: int) -> None:
         """Write why the running job must end; a signal makes the child look."""
-        self._numbers.interrupt_reason, self._numbers.meant = why, running.began
+        self.numbers.interrupt_reason, self.numbers.meant = why, running.began
 
 
 @dataclass
@@ -305,7 +271,7 @@ class Slot:
 
     def kill_groups(self) -> None:
         """Kill the child, a fork of it that runs its job, and all that the job started."""
-        for pid in (self.pid, self.board.fork):
+        for pid in (self.pid, self.board.numbers.fork):
             if pid:
                 process.kill_group(pid)
 

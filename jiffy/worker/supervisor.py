@@ -205,7 +205,7 @@ class Supervisor:
         rows = slot.board.noted
         if rows and slot.board.running == running:  # else the child has gone on, and finishes
             commands.append(finish_command(slot.name, rows))
-        if running.position < slot.board.last:
+        if running.position < slot.board.numbers.last:
             commands.append(requeue_command(slot.name, slot.execution_of(running)))
         if commands:
             self._link.exchange(*commands)
@@ -273,7 +273,7 @@ class Supervisor:
 
     def _wake_sleepers(self) -> None:
         """RQ's own producers wake no worker: look at the queues for those who sleep."""
-        if any(slot.board.is_asleep for slot in self._slots):
+        if any(slot.board.numbers.is_asleep for slot in self._slots):
             self._link.run("due", self._queue_keys, [0])
 
 

@@ -58,12 +58,13 @@ def test_the_supervisor_reads_what_a_dead_child_wrote_and_the_next_starts_clean(
     pid = os.fork()
     if not pid:
         board.begin(2, limit_s=30)
-        board.sleep(True)
+        board.numbers.is_asleep = True
         board.stop()
         os._exit(0)
     os.waitpid(pid, 0)
 
-    assert (board.running.position, board.is_asleep, board.must_stop) == (2, True, True)
+    assert (board.running.position, board.numbers.is_asleep, board.must_stop) == (2, 1, True)
     board.reset()
-    assert (board.running, board.last, board.is_asleep, board.must_stop) == (None, 0, False, False)
+    numbers = board.numbers
+    assert (board.running, numbers.last, numbers.is_asleep, board.must_stop) == (None, 0, 0, False)
     assert board.begin(0, limit_s=180)
