@@ -141,11 +141,6 @@ def _set_log_handlers(found: Mapping[logging.Handler, tuple[Any, ...]]) -> None:
         one.level, one.formatter, one.filters[:] = level, formatter, filters
 
 
-def _set_log_records(found: tuple[Any, Any]) -> None:
-    logging.setLogRecordFactory(found[0])
-    logging.setLoggerClass(found[1])
-
-
 def _set_tracing(found: tuple[Any, Any]) -> None:
     sys.settrace(found[0])
     sys.setprofile(found[1])
@@ -154,14 +149,6 @@ def _set_tracing(found: tuple[Any, Any]) -> None:
 def _set_warnings(filters: list[Any]) -> None:
     _WARNINGS.filters[:] = filters
     _WARNINGS._filters_mutated()
-
-
-def _hooks_of_exceptions() -> tuple[Any, Any, Any]:
-    return sys.excepthook, threading.excepthook, sys.unraisablehook
-
-
-def _set_hooks_of_exceptions(found: tuple[Any, Any, Any]) -> None:
-    sys.excepthook, threading.excepthook, sys.unraisablehook = found
 
 
 def _set_limits(limits: Mapping[int, tuple[int, int]]) -> None:
@@ -198,6 +185,20 @@ class Part(NamedTuple):
     restore: Callable[[Any], object] = _cannot
 
 
+def _attributes(name: str, *places: tuple[Any, str]) -> Part:
+    """What stands in attributes of modules; lists are copied, since jobs change them in place."""
+
+    def read() -> list[Any]:
+        found = [getattr(owner, attribute) for owner, attribute in places]
+        return [[*value] if isinstance(value, list) else value for value in found]
+
+    def restore(values: list[Any]) -> None:
+        for (owner, attribute), value in zip(places, values, strict=True):
+            setattr(owner, attribute, [*value] if isinstance(value, list) else value)
+
+    return Part(name, read, restore)
+
+
 STATE = (
     Part("environment", lambda: {**vars(_ENVIRON)["_data"]} if os.environ is _ENVIRON else None,
          _set_environment),
@@ -207,8 +208,8 @@ STATE = (
          _set_signal_handlers),
     Part("socket timeout", socket.getdefaulttimeout, socket.setdefaulttimeout),
     Part("recursion limit", sys.getrecursionlimit, sys.setrecursionlimit),
-    Part("sys.path", lambda: [*sys.path], lambda path: setattr(sys, "path", path)),
-    Part("sys.argv", lambda: [*sys.argv], lambda argv: setattr(sys, "argv", argv)),
+    _attributes("sys.path", (sys, "path")),
+    _attributes("sys.argv", (sys, "argv")),
     Part("sys.std*", _streams, _set_streams),
     Part("locale", lambda: _locale.setlocale(locale.LC_ALL, None),
          lambda name: _locale.setlocale(locale.LC_ALL, name)),
@@ -218,14 +219,13 @@ STATE = (
     Part("garbage collector", gc.isenabled, lambda on: gc.enable() if on else gc.disable()),
     Part("gc thresholds", gc.get_threshold, lambda found: gc.set_threshold(*found)),
     Part("switch interval", sys.getswitchinterval, sys.setswitchinterval),
-    Part("exception hooks", _hooks_of_exceptions, _set_hooks_of_exceptions),
-    Part("tempfile.tempdir", lambda: tempfile.tempdir,
-         lambda folder: setattr(tempfile, "tempdir", folder)),
+    _attributes("exception hooks", (sys, "excepthook"), (sys, "unraisablehook"),
+                (threading, "excepthook")),
+    _attributes("tempfile.tempdir", (tempfile, "tempdir")),
     Part("decimal.DefaultContext", lambda: repr(decimal.DefaultContext)),
     Part("event loop", event_loop, restore_event_loop),
     Part("loggers", _loggers, _set_loggers),
-    Part("log records", lambda: (logging.getLogRecordFactory(), logging.getLoggerClass()),
-         _set_log_records),
+    _attributes("log records", (logging, "_logRecordFactory"), (logging, "_loggerClass")),
     Part("log handlers", _log_handlers, _set_log_handlers),
     Part("resource limits", lambda: {number: resource.getrlimit(number) for number in _ALL_LIMITS},
          _set_limits),

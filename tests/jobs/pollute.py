@@ -88,6 +88,7 @@ RESTORED = {
     "socket timeout": lambda: socket.setdefaulttimeout(0.001),
     "recursion limit": lambda: sys.setrecursionlimit(150),
     "sys.path": sys.path.clear,
+    "sys.path, again": lambda: sys.path.append("/shop"),
     "sys.argv": lambda: setattr(sys, "argv", ["other"]),
     "sys.stdout": lambda: setattr(sys, "stdout", None),
     "sys.stderr": lambda: setattr(sys, "stderr", sys.stdout),
