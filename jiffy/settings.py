@@ -17,6 +17,17 @@ from jiffy import system
 from jiffy.errors import InvalidSetting
 
 
+class User(NamedTuple):
+    """Who may use the dashboard; without a secret, only by single sign-on.
+
+    `secret` is a hash as PASSWORD_HASH, or the password itself (DASHBOARD_PASSWORD).
+    """
+
+    name: str
+    role: str
+    secret: str
+
+
 class _Kind(NamedTuple):
     """`parse` returns None, or raises ValueError, for a value that is not `must`."""
 
@@ -35,6 +46,21 @@ def _one_of(*names: str) -> _Kind:
 
 def _names(value: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in value.split(",") if name.strip())
+
+
+def _users(value: str) -> tuple[User, ...]:
+    """Raises InvalidSetting, without what may be a password."""
+    found: dict[str, User] = {}
+    for number, written in enumerate(_names(value), 1):
+        name, role, secret = (*written.split(":", 2), "", "")[:3]
+        is_name = USER_NAME.fullmatch(name) or (name == "*" and not secret)
+        is_secret = not secret or PASSWORD_HASH.fullmatch(secret)
+        if not (is_name and is_secret and role in ROLES) or name in found:
+            place = f"DASHBOARD_USERS, user {number},"
+            must = "a new name, a role (viewer or operator) and a hash, as `jiffy user` prints"
+            raise InvalidSetting(place, f"{name}:***" if role else "***", must)
+        found[name] = User(name, role, secret)
+    return tuple(found.values())
 
 
 def _modules(value: str) -> tuple[str, ...] | None:
@@ -88,6 +114,11 @@ _ENCODED = "a URL whose password is percent-encoded: # is %23, / is %2F, ? is %3
 _SECRET_KEY_LENGTH = 32
 MAKE_SECRET_KEY = "python -c 'import secrets; print(secrets.token_hex(32))'"
 
+ROLES = ("viewer", "operator")
+USER_NAME = re.compile(r"[\w.@+-]{1,100}")
+# As Werkzeug's, but with / where it has $, which shells replace.
+PASSWORD_HASH = re.compile(r"scrypt:[0-9]+:[0-9]+:[0-9]+/\w+/[0-9a-f]{128}", re.ASCII)
+
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _YES = {"yes": True, "true": True, "1": True, "no": False, "false": False, "0": False}
 
@@ -103,6 +134,11 @@ _REFERENCE = _Kind(
     "a module and a name in it, such as shop.queue:OPTIONS",
 )
 _PATH = _Kind(_path, "a path such as /jobs")
+_USERS = _Kind(_users, "")
+_HEADER = _Kind(
+    lambda value: value if re.fullmatch(r"[A-Za-z][A-Za-z0-9-]*", value) else None,
+    "the name of a header, such as X-Forwarded-User",
+)
 _HOSTS = _Kind(_names, "host names, separated by commas")
 _SERIALIZERS = _Kind(
     lambda value: {"json": ("json",), "json,pickle": ("json", "pickle")}.get(
@@ -132,9 +168,12 @@ class Settings:
     host: str = _setting(_TEXT, "127.0.0.1")
     dashboard_user: str = _setting(_TEXT, "admin")
     dashboard_password: str | None = _setting(_TEXT)
+    dashboard_users: tuple[User, ...] = _setting(_USERS, ())
+    auth_header: str | None = _setting(_HEADER)
     dashboard_login: bool = _setting(_YES_NO, True)
     read_only: bool = _setting(_YES_NO, False)
     url_prefix: str = _setting(_PATH, "")
+    allowed_hosts: tuple[str, ...] = _setting(_HOSTS, ())
     trusted_proxies: int | None = _setting(_number(int, 0, 9, "a whole number from 0 to 9"))
     secret_key: str | None = _setting(_TEXT)
     api_token: str | None = _setting(_TEXT)
@@ -190,10 +229,24 @@ def read(environ: Mapping[str, str]) -> Settings:
     if found.secret_key is not None and len(found.secret_key) < _SECRET_KEY_LENGTH:
         must = f"at least {_SECRET_KEY_LENGTH} characters, such as {MAKE_SECRET_KEY} prints"
         raise InvalidSetting("SECRET_KEY", "***", must)
+    _check_users(found)
     if not found.dashboard_login and (found.is_production or not found.is_on_loopback):
         must = f"yes, unless HOST is one of {', '.join(LOOPBACK)}, in development"
         raise InvalidSetting("DASHBOARD_LOGIN", "no", must)
     return found
+
+
+def _check_users(found: Settings) -> None:
+    if found.auth_header and not found.trusted_proxies:
+        must = "set together with TRUSTED_PROXIES, since only a proxy can vouch for it"
+        raise InvalidSetting("AUTH_HEADER", found.auth_header, must)
+    for user in found.dashboard_users:
+        if user.name == found.dashboard_user and found.dashboard_password:
+            must = "none of DASHBOARD_USERS, since it has DASHBOARD_PASSWORD"
+            raise InvalidSetting("DASHBOARD_USER", user.name, must)
+        if not user.secret and not found.auth_header:
+            must = "given a hash, as `jiffy user` prints it, unless AUTH_HEADER is set"
+            raise InvalidSetting("A user of DASHBOARD_USERS", user.name, must)
 
 
 def without_password(url: str) -> str:

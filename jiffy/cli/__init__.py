@@ -17,8 +17,8 @@ from jiffy.settings import set_environment
 
 INTERRUPTED_EXIT_CODE = 130
 _COMMANDS = (
-    "enqueue", "worker", "scheduler", "dashboard", "pause", "resume", "paused", "bulk", "dev",
-    "init",
+    "enqueue", "worker", "scheduler", "dashboard", "user", "pause", "resume", "paused", "bulk",
+    "dev", "init",
 )  # fmt: skip
 
 

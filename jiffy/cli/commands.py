@@ -1,4 +1,4 @@
-"""The small subcommands: `jiffy dashboard`, `dev`, `pause`, `resume`, `paused` and `bulk`."""
+"""The small subcommands: `jiffy dashboard`, `user`, `dev`, `pause`, `resume`, `paused`, `bulk`."""
 
 import sys
 from pathlib import Path
@@ -11,8 +11,9 @@ from jiffy import clock, pauses, redis_io, search
 from jiffy.cli import Command, use_redis
 from jiffy.errors import InvalidValue, MissingExtra
 from jiffy.producer import project
-from jiffy.settings import set_environment, settings
+from jiffy.settings import ROLES, USER_NAME, set_environment, settings
 
+LEAST_PASSWORD = 8
 _SAMPLE = "jobs.numbers.add 2 3"
 _kind = click.argument("kind", type=click.Choice(["queue", "function"]))
 _name = click.argument("name")
@@ -35,6 +36,27 @@ def dashboard(redis: str | None, read_only: bool) -> None:
     from jiffy.dashboard import serve, web_app
 
     serve(project.app(web_app))
+
+
+@click.command(cls=Command, epilog="ann\nbob --role viewer < password.txt")
+@click.argument("name")
+@click.option("--role", type=click.Choice(ROLES), default="operator", help="A viewer only reads")
+def user(name: str, role: str) -> None:
+    """Print a user for DASHBOARD_USERS; the password is asked for, or read from standard input.
+
+    The setting holds only its hash; separate several users by commas.
+    """
+    from werkzeug.security import generate_password_hash
+
+    if not USER_NAME.fullmatch(name):
+        raise click.BadParameter(f"{name!r} must be letters, digits and any of . _ @ + -")
+    if sys.stdin.isatty():
+        password = click.prompt("Password", hide_input=True, confirmation_prompt=True, err=True)
+    else:
+        password = sys.stdin.readline().rstrip("\r\n")
+    if len(password) < LEAST_PASSWORD:
+        raise click.UsageError(f"The password must have at least {LEAST_PASSWORD} characters")
+    click.echo(f"{name}:{role}:{generate_password_hash(password).replace('$', '/')}")
 
 
 @click.command(

@@ -7,6 +7,7 @@ from rq.job import Job
 from jiffy import bulk, groups, log, read, redis_io
 from jiffy.bulk import ACTIONS as ACTIONS
 from jiffy.bulk import Outcome as Outcome
+from jiffy.dashboard import audit
 from jiffy.errors import InvalidValue
 from jiffy.groups import Failures
 from jiffy.search import Filter
@@ -61,4 +62,5 @@ def stop_ignoring(key: str, who: str) -> bool:
 
 def record(who: str, what: str, on: str, how_many: int | None, **more: object) -> None:
     """Note who did what, on which jobs: ids, or the filter that they match."""
+    audit.note(jobs=how_many, **more)
     log.event("dashboard.acted", who=who, what=what, on=read.clip(on, 300), jobs=how_many, **more)

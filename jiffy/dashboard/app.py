@@ -11,6 +11,7 @@ from jiffy import log, read, redis_io
 from jiffy.dashboard import api, auth, frame, problems, rq
 from jiffy.dashboard.pages import (
     FILTERS,
+    audit,
     failures,
     health,
     home,
@@ -60,15 +61,13 @@ def create_app(config: Settings, pages: Iterable[Blueprint] = ()) -> Flask:
     app.config["MAX_CONTENT_LENGTH"] = MOST_BODY_BYTES
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
     app.jinja_env.filters.update(FILTERS)
-    app.jinja_env.globals.update(
-        nonce=_nonce, read_only=config.read_only, known_states={*read.STATES, "stopped"}
-    )
+    app.jinja_env.globals.update(nonce=_nonce, known_states={*read.STATES, "stopped"})
     auth.guard(app, config)
     frame.surround(app, config)
     app.after_request(_add_headers)
     problems.show(app)
     rq.mount(app)
-    ours = (home, job, jobs, new, failures, queues, schedule, workers, system, login, health)
+    ours = (home, job, jobs, new, failures, queues, schedule, workers, system, audit, login, health)
     for blueprint in (*(module.page for module in ours), api.blueprint, *pages):
         app.register_blueprint(blueprint)
     app.wsgi_app = _behind_proxies(app.wsgi_app, config)  # type: ignore[method-assign]
@@ -98,6 +97,8 @@ def _add_headers(response: Response) -> Response:
         response.headers.setdefault(name, value)
     if not (request.endpoint or "").endswith("static"):
         response.headers["Cache-Control"] = "no-store"
+    if request.is_secure:
+        response.headers["Strict-Transport-Security"] = "max-age=31536000"
     if request.blueprint == "rq_dashboard" and session.get("user"):
         path = f"{request.script_root}/rq"
         response.set_cookie(_RQ_TOKEN_COOKIE, auth.token(), path=path, samesite="Strict",
@@ -112,12 +113,12 @@ def _content_policy() -> str:
     own = "default-src 'none'; connect-src 'self'; form-action 'self'; base-uri 'none'; "
     own += "frame-ancestors 'none'; "
     if request.blueprint != "rq_dashboard":
-        return own + "script-src 'self'; style-src 'self'; img-src 'self'"
+        return own + f"script-src 'nonce-{_nonce()}'; style-src 'self'; img-src 'self'"
     scripts = f"script-src 'self' 'nonce-{_nonce()}' 'unsafe-eval'"
     return own + f"{scripts}; style-src 'self' 'unsafe-inline'; img-src 'self' data:"
 
 
 def _nonce() -> str:
-    """A random string for the inline scripts of this response alone."""
+    """A random string for the scripts of this response alone."""
     made: str = g.setdefault("nonce", secrets.token_urlsafe(16))
     return made

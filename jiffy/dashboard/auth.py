@@ -1,7 +1,8 @@
-"""Who may log in, and what a browser may be made to do.
+"""Who may see and do what: decided here, for every request, before any view runs.
 
-Everything is closed but what PUBLIC names.  People log in with a form and carry a signed cookie;
-programs send the API's token.  Nothing is changed by a GET, nor from another site's page.
+People log in with a form and carry a signed cookie, or a proxy says who they are; programs send a
+token.  Everything is closed but what PUBLIC names, and only operators change anything: never by a
+GET, nor from another site's page.
 """
 
 import hashlib
@@ -9,61 +10,60 @@ import hmac
 import secrets
 import sys
 import threading
-from collections import Counter
-from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
-from flask import Flask, abort, current_app, redirect, request, session, url_for
+from flask import Flask, abort, current_app, g, redirect, request, session, url_for
+from flask.sessions import SecureCookieSessionInterface
+from werkzeug.datastructures import WWWAuthenticate
+from werkzeug.exceptions import Unauthorized
+from werkzeug.security import check_password_hash
 from werkzeug.wrappers import Response
 
-from jiffy import clock, keys, redis_io
+from jiffy import keys, log, redis_io
+from jiffy.dashboard import audit
 from jiffy.dev import redis_server
 from jiffy.errors import MissingSetting
-from jiffy.settings import LOOPBACK, MAKE_SECRET_KEY, Settings
+from jiffy.settings import (
+    LOOPBACK,
+    MAKE_SECRET_KEY,
+    PASSWORD_HASH,
+    USER_NAME,
+    Settings,
+    User,
+    settings,
+)
 
 PUBLIC = {"static", "login.form", "login.enter", "health.healthz"}
 SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
 SESSION_LASTS = timedelta(days=7)
-# A person mistypes a few times; a machine that guesses gets 14,400 tries a day.
-MOST_ATTEMPTS, ATTEMPTS_PER_S = 10, 60
+# A hash takes 32 MB: not one for each thread of a small dyno.
+_hashing = threading.Lock()
 
 
-@dataclass(frozen=True)
-class Credentials:
-    """Of the only user."""
+class Who(NamedTuple):
+    """Who sends a request; "header" and "open" need no login, so cannot log out."""
 
-    user: str
-    password: str = field(repr=False)
+    name: str
+    role: str
+    by: str  # "session", "header", "token" or "open"
 
 
-class Attempts:
-    """How many wrong passwords each address has sent in this minute."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._since = clock.monotonic()
-        self._wrong: Counter[str] = Counter()
-
-    def are_left(self, address: str) -> bool:
-        with self._lock:
-            if clock.monotonic() - self._since > ATTEMPTS_PER_S:
-                self._since, self._wrong = clock.monotonic(), Counter()
-            return self._wrong[address] < MOST_ATTEMPTS
-
-    def note_wrong(self, address: str) -> None:
-        with self._lock:
-            self._wrong[address] += 1
+class _Sessions(SecureCookieSessionInterface):
+    def get_cookie_secure(self, app: Flask) -> bool:
+        return super().get_cookie_secure(app) or request.is_secure
 
 
 def guard(app: Flask, config: Settings) -> None:
-    """Require a login for every page of `app`, and check whatever changes something.
+    """Decide about every request to `app`.
 
-    Raises MissingSetting in production without a password or a key.
+    Raises MissingSetting in production without anyone who could log in, or without a key.
     """
-    app.extensions["jiffy.credentials"] = _configured(config)
-    app.extensions["jiffy.attempts"] = Attempts()
+    app.extensions["jiffy.settings"] = config
+    app.extensions["jiffy.users"] = {user.name: user for user in _users(config)}
+    app.session_interface = _Sessions()
     app.config.update(
         SECRET_KEY=_secret_key(config),
         # Cookies are the same for every port: two checkouts on a machine must not share theirs.
@@ -75,28 +75,29 @@ def guard(app: Flask, config: Settings) -> None:
         # Otherwise a refresh under way during a logout would bring the session back.
         SESSION_REFRESH_EACH_REQUEST=False,
     )
-    app.config["READ_ONLY"] = config.read_only
-    app.config["LOGIN"] = config.dashboard_login
-    app.before_request(_require_change)
-    app.before_request(_require_own_page)
-    app.before_request(_require_login)
+    app.before_request(_admit)
+    app.after_request(audit.end)
     app.jinja_env.globals["token"] = token
 
 
-def _configured(config: Settings) -> Credentials:
-    """The user and password of the settings; in development a password is made and printed."""
-    if config.dashboard_password or not config.dashboard_login:
-        return Credentials(config.dashboard_user, config.dashboard_password or "")
+def _users(config: Settings) -> tuple[User, ...]:
+    """Those of the settings; in development, if there are none, one whose password is printed."""
+    the_one = User(config.dashboard_user, "operator", config.dashboard_password or "")
+    if the_one.secret or not config.dashboard_login:
+        return (*config.dashboard_users, the_one)
+    if config.dashboard_users:
+        return config.dashboard_users
     if config.is_production:
-        remedy = "Production needs one: set it, and DASHBOARD_USER if it is not to be 'admin'."
+        remedy = "Production needs one, and DASHBOARD_USER if it is not to be 'admin'; or set "
+        remedy += "DASHBOARD_USERS."
         raise MissingSetting("DASHBOARD_PASSWORD", remedy)
-    made = Credentials(config.dashboard_user, secrets.token_urlsafe(9))
+    made = the_one._replace(secret=secrets.token_urlsafe(9))
     host = "localhost" if config.host in ("127.0.0.1", "0.0.0.0") else config.host
     sys.stderr.write(
-        f"Dashboard: http://{host}:{config.port}  user: {made.user}  password: {made.password}  "
+        f"Dashboard: http://{host}:{config.port}  user: {made.name}  password: {made.secret}  "
         "(set DASHBOARD_PASSWORD to choose your own)\n"
     )
-    return made
+    return (made,)
 
 
 def _secret_key(config: Settings) -> str:
@@ -108,21 +109,64 @@ def _secret_key(config: Settings) -> str:
     return redis_server.secret_key()
 
 
-def same(given: str, expected: str) -> bool:
-    """Whether both are equal, in a time that does not depend on where they differ."""
-    one, other = (hashlib.sha256(each.encode("utf-8", "replace")) for each in (given, expected))
-    return hmac.compare_digest(one.digest(), other.digest())
+def _config() -> Settings:
+    found: Settings = current_app.extensions["jiffy.settings"]
+    return found
 
 
-def matches(user: str, password: str) -> bool:
-    who = _credentials()
-    return same(f"{user}\0{password}", f"{who.user}\0{who.password}")
+def _known_users() -> dict[str, User]:
+    found: dict[str, User] = current_app.extensions["jiffy.users"]
+    return found
 
 
-def token() -> str:
-    """A random string that only our own pages can know; every form carries it."""
-    made: str = session.setdefault("token", secrets.token_urlsafe(24))
-    return made
+# The decision
+
+
+def _admit() -> Response | None:
+    """Answer for a request that is not allowed; all others go on, changes on record."""
+    _require_own_host()
+    is_change = request.method not in SAFE_METHODS
+    if is_change and not is_api():
+        _require_own_page()
+    if request.endpoint in PUBLIC:
+        return None
+    g.who = _client() if is_api() else person()
+    if g.who is None:
+        return _ask_to_log_in()
+    if is_change and request.endpoint != "login.leave":
+        _require_operator(g.who)
+    if is_change and request.endpoint:
+        audit.begin(g.who.name)
+    return None
+
+
+def may_change() -> bool:
+    """Whether this request may change something, so that the answer offers actions."""
+    who = g.get("who")
+    return who is not None and who.role == "operator" and not _config().read_only
+
+
+def _require_operator(who: Who) -> None:
+    if _config().read_only:
+        abort(403, "This dashboard is read-only: nothing was changed.")
+    if who.role != "operator":
+        log.event("change.refused", who=who.name, what=request.endpoint)
+        if who.by == "token":
+            why = "This token may only read; to change something, send that of API_TOKEN."
+        else:
+            why = f"{who.name} is a viewer, so nothing was changed: ask an operator."
+        abort(403, why)
+
+
+def _require_own_host() -> None:
+    """Refuse names that are not ours: another site's name can be made to lead to this machine."""
+    config = _config()
+    hosts = config.allowed_hosts
+    if config.is_on_loopback and not (hosts or config.is_production or config.trusted_proxies):
+        hosts = LOOPBACK
+    host = urlsplit(f"//{request.host}").hostname
+    if hosts and host not in hosts and request.endpoint != "health.healthz":
+        abort(403, f"This dashboard is not at {host}: add the name to ALLOWED_HOSTS.")
 
 
 def is_api() -> bool:
@@ -130,76 +174,67 @@ def is_api() -> bool:
     return request.path.startswith("/api/") or request.path == "/metrics"
 
 
-def enter() -> None:
-    """Start a session, with nothing left of the one before."""
-    user = _credentials().user
-    with redis_io.shared().pipeline() as pipe:
-        pipe.hsetnx(keys.SESSIONS, user, secrets.token_urlsafe(16))
-        pipe.hget(keys.SESSIONS, user)
-        _, mark = pipe.execute()
-    session.clear()
-    session.permanent = True
-    session.update(user=user, proof=_proof(mark))
-    token()
+def _client() -> Who:
+    """The program that sends this request for the API."""
+    roles = {"API_TOKEN": "operator", "API_READ_TOKEN": "viewer"}
+    tokens = {"API_TOKEN": settings().api_token, "API_READ_TOKEN": settings().api_read_token}
+    if not any(tokens.values()):
+        abort(403, "The API is closed: set API_TOKEN.")
+    given = request.authorization
+    sent = (given.token if given and given.type == "bearer" else None) or ""
+    for name, expected in tokens.items():
+        if expected is not None and same(sent, expected):
+            return Who(name, roles[name], "token")
+    raise Unauthorized(
+        "Send the header 'Authorization: Bearer …' with the value of API_TOKEN.",
+        www_authenticate=WWWAuthenticate("bearer", {"realm": "Jiffy API"}),
+    )
 
 
-def leave() -> None:
-    """End all of this user's sessions, in every browser and for every web process."""
-    redis_io.shared().hdel(keys.SESSIONS, _credentials().user)
-    session.clear()
-
-
-def is_logged_in() -> bool:
-    """Whether the session is still valid; one that is not is deleted.
+def person() -> Who | None:
+    """Who sends this request with a browser; a session that is not valid any more is deleted.
 
     Raises redis-py's errors while Redis does not answer: then no page is shown.
     """
-    if not current_app.config["LOGIN"]:
-        session.setdefault("user", _credentials().user)
-        return True
-    if "user" not in session:
-        return False
-    mark = redis_io.shared().hget(keys.SESSIONS, _credentials().user)
-    if mark is None or not same(str(session.get("proof")), _proof(mark)):
-        session.clear()
-    return "user" in session
+    config = _config()
+    name = config.auth_header and request.headers.get(config.auth_header)
+    if not config.dashboard_login or name:
+        who = _from_proxy(name) if name else Who(config.dashboard_user, "operator", "open")
+        session["user"] = who.name
+        return who
+    user = _known_users().get(str(session.get("user")))
+    mark = redis_io.shared().hget(keys.SESSIONS, user.name) if user else None
+    if user and mark and same(str(session.get("proof")), _proof(user, mark)):
+        return Who(user.name, user.role, "session")
+    session.pop("user", None)
+    session.pop("proof", None)
+    return None
 
 
-def _credentials() -> Credentials:
-    who: Credentials = current_app.extensions["jiffy.credentials"]
-    return who
+def _from_proxy(name: str) -> Who:
+    """Who the proxy in front says it is."""
+    peer = ip(request.environ["werkzeug.proxy_fix.orig"]["REMOTE_ADDR"])
+    user = _known_users().get(name) or _known_users().get("*")
+    if peer is None or peer.is_global:  # not through the proxy, which is near
+        audit.login("", "refused: not from a proxy")
+        abort(403, f"{_config().auth_header} is only accepted from a proxy in a private network.")
+    if user is None or not USER_NAME.fullmatch(name):
+        audit.login("", "refused: an unknown user")
+        abort(403, "You are not one of DASHBOARD_USERS: ask an operator to add you.")
+    return Who(name, user.role, "header")
 
 
-def _proof(mark: Any) -> str:
-    """What only a session has that began with the current password, after this user's last logout.
-
-    It stands in a cookie; without SECRET_KEY, it cannot be used to guess passwords.
-    """
-    who, key = _credentials(), current_app.config["SECRET_KEY"]
-    secret = mark + f"\0{who.user}\0{who.password}".encode("utf-8", "surrogateescape")
-    return hmac.new(key.encode("utf-8", "surrogateescape"), secret, "sha256").hexdigest()
-
-
-def safe_target(target: str) -> str:
-    """Where to go after the login: a path of ours, never another site."""
-    is_ours = target.startswith("/") and not target.startswith(("//", "/\\"))
-    return request.script_root + (target if is_ours and target.isprintable() else "/")
-
-
-def _require_change() -> None:
-    """Refuse every change where the app is read-only, and other hosts' names where it is open."""
-    if not current_app.config["LOGIN"] and urlsplit(f"//{request.host}").hostname not in LOOPBACK:
-        # Another site's name can be made to lead to this machine.
-        abort(403, f"This dashboard needs no login, so it is shown at {LOOPBACK[0]} only.")
-    is_change = request.method not in SAFE_METHODS and request.blueprint != "login"
-    if current_app.config["READ_ONLY"] and is_change:
-        abort(403, "This dashboard is read-only: nothing was changed.")
+def ip(written: str | None) -> IPv4Address | IPv6Address | None:
+    """An address; one of IPv4 in whichever way it is written.  None for what is none."""
+    try:
+        found = ip_address(written or "")
+    except ValueError:
+        return None
+    return getattr(found, "ipv4_mapped", None) or found
 
 
 def _require_own_page() -> None:
     """Refuse a change that does not come from a page of ours."""
-    if request.method in SAFE_METHODS or is_api():
-        return
     if not _is_same_origin():
         abort(403, "This request came from another site's page, so nothing was changed.")
     given = request.headers.get("X-CSRFToken") or request.form.get("token", "")
@@ -222,11 +257,83 @@ def _is_same_origin() -> bool:
     return urlsplit(origin).netloc == request.host
 
 
-def _require_login() -> Response | None:
-    if request.endpoint in PUBLIC or is_api() or is_logged_in():
-        return None
+def _ask_to_log_in() -> Response:
     if request.headers.get("X-Requested-With"):  # a script, which cannot fill in a form
         abort(401, "You are logged out: log in again.")
     if request.method not in SAFE_METHODS:
         return redirect(url_for("login.form"))
     return redirect(url_for("login.form", next=request.full_path.rstrip("?")))
+
+
+# Passwords, sessions and tokens
+
+
+def same(given: str, expected: str) -> bool:
+    """Whether both are equal, in a time that does not depend on where they differ."""
+    one, other = (hashlib.sha256(each.encode("utf-8", "replace")) for each in (given, expected))
+    return hmac.compare_digest(one.digest(), other.digest())
+
+
+def known(name: str) -> str:
+    """This user's name; "" for what is none, such as a password typed in the wrong field."""
+    return name if name in _known_users() else ""
+
+
+def matches(name: str, password: str) -> User | None:
+    """The user with this password; an unknown name takes as long as a known one."""
+    user = _known_users().get(name)
+    secret = user.secret if user else ""
+    hashes = [one.secret for one in _known_users().values() if PASSWORD_HASH.fullmatch(one.secret)]
+    is_right = bool(secret) and same(password, secret) and secret not in hashes
+    if hashes:
+        tried = secret if secret in hashes else hashes[0]
+        with _hashing:
+            is_its = check_password_hash(tried.replace("/", "$"), password)
+        is_right = is_its if tried == secret else is_right
+    return user if is_right else None
+
+
+def token() -> str:
+    """A random string that only our own pages can know; every form carries it."""
+    made: str = session.setdefault("token", secrets.token_urlsafe(24))
+    return made
+
+
+def enter(user: User) -> None:
+    """Start a session, with nothing left of the one before."""
+    with redis_io.shared().pipeline() as pipe:
+        pipe.hsetnx(keys.SESSIONS, user.name, secrets.token_urlsafe(16))
+        pipe.hget(keys.SESSIONS, user.name)
+        _, mark = pipe.execute()
+    _clear(browser=[user.name, secrets.token_urlsafe(16)])
+    session.update(user=user.name, proof=_proof(user, mark))
+    token()
+
+
+def _clear(browser: Any) -> None:
+    """Leave only what knows this browser again: it waits for nobody else's wrong passwords."""
+    session.clear()
+    session.permanent = True
+    session["browser"] = browser
+
+
+def leave() -> None:
+    """End all of this user's sessions, in every browser and for every web process."""
+    redis_io.shared().hdel(keys.SESSIONS, g.who.name)
+    _clear(session.get("browser"))
+
+
+def _proof(user: User, mark: Any) -> str:
+    """What only a session has that began with the current password, after this user's last logout.
+
+    It stands in a cookie; without SECRET_KEY, it cannot be used to guess passwords.
+    """
+    key = current_app.config["SECRET_KEY"]
+    secret = mark + f"\0{user.name}\0{user.secret}".encode("utf-8", "surrogateescape")
+    return hmac.new(key.encode("utf-8", "surrogateescape"), secret, "sha256").hexdigest()
+
+
+def safe_target(target: str) -> str:
+    """Where to go after the login: a path of ours, never another site."""
+    is_ours = target.startswith("/") and not target.startswith(("//", "/\\"))
+    return request.script_root + (target if is_ours and target.isprintable() else "/")

@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from flask import Flask, Response, current_app, request, session
+from flask import Flask, Response, current_app, g, request, session
 from redis import Redis
 from redis.exceptions import RedisError
 
@@ -29,7 +29,7 @@ _AGO = re.compile(rb"(?<=>)[^<]*(?=</time>)")
 _PAGES = (
     ("home.home", "Overview"), ("jobs.jobs", "Jobs"), ("failures.failures", "Failures"),
     ("queues.queues", "Queues"), ("schedule.schedule", "Schedule"),
-    ("workers.workers", "Workers"), ("system.system", "System"),
+    ("workers.workers", "Workers"), ("system.system", "System"), ("audit.show", "Audit"),
     ("rq_dashboard.queues_overview", "rq-dashboard"),
 )  # fmt: skip
 
@@ -119,6 +119,8 @@ def surround(app: Flask, config: Settings) -> None:
             "pages": _PAGES,
             "environment": environment,
             "is_live": is_live(),
+            "who": g.get("who"),
+            "read_only": not auth.may_change(),
         }
 
     app.after_request(_tag)

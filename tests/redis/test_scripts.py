@@ -58,6 +58,7 @@ CALLS = {
     "join": lambda redis: recovery(redis).end_parts(
         *Link(redis).exchange(recovery(redis).look_at_workflows())
     ),
+    "login": call("login", [keys.attempts("both")], 1000, 100, 5, 1000),
     "maintain": lambda redis: recovery(redis).maintain(QUEUES, 60),
     "peek": call("peek", [keys.job("default-0")], 100, "status"),
     "resign": call("resign", [keys.LEADER, keys.LEADER_LEFT], "another", 1000),

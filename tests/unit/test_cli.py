@@ -12,6 +12,7 @@ COMMANDS = [
     "worker",
     "scheduler",
     "dashboard",
+    "user",
     "pause",
     "resume",
     "paused",

@@ -7,6 +7,8 @@ import pytest
 from jiffy.errors import InvalidSetting
 from jiffy.settings import Settings, read, without_password
 
+HASH = f"scrypt:32768:8:1/salt/{'0' * 128}"
+
 
 @pytest.mark.parametrize(
     ("name", "value", "line"),
@@ -39,6 +41,27 @@ def test_a_wrong_value_is_refused_with_its_name_and_what_it_must_be(name, value,
         (
             {"API_TOKEN": "hunter", "API_READ_TOKEN": "hunter"},
             "API_READ_TOKEN is '***'; it must be different from API_TOKEN, which allows everyth",
+        ),
+        (
+            {"DASHBOARD_USERS": "bob:viewer,ann:hunter"},
+            "DASHBOARD_USERS, user 2, is 'ann:***'; it must be a new name, a role (viewer or oper",
+        ),
+        ({"DASHBOARD_USERS": "hunter"}, "DASHBOARD_USERS, user 1, is '***'; it must be a new"),
+        (
+            {"DASHBOARD_USERS": "ann:viewer"},
+            "A user of DASHBOARD_USERS is 'ann'; it must be given a hash, as `jiffy user` prints",
+        ),
+        (
+            {
+                "DASHBOARD_USERS": f"ann:viewer:{HASH}",
+                "DASHBOARD_USER": "ann",
+                "DASHBOARD_PASSWORD": "hunter",
+            },
+            "DASHBOARD_USER is 'ann'; it must be none of DASHBOARD_USERS, since it has DASHBOARD_P",
+        ),
+        (
+            {"AUTH_HEADER": "X-User"},
+            "AUTH_HEADER is 'X-User'; it must be set together with TRUSTED_PROXIES, since only a",
         ),
         (
             {"SECRET_KEY": "hunter"},

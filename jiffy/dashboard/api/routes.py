@@ -24,7 +24,7 @@ from jiffy import (
     redis_io,
     search,
 )
-from jiffy.dashboard import actions, problems
+from jiffy.dashboard import actions, audit, problems
 from jiffy.dashboard.api import openapi, schemas
 from jiffy.dashboard.api.openapi import operation
 from jiffy.dashboard.api.schemas import Enqueued, Entry, Function, Job, Queues, Schedule
@@ -48,6 +48,11 @@ _TIMEOUT = {
     "description": f"Seconds, such as 30 or 30s; at most {_MOST_WAIT_S}.",
     "schema": {"type": "string", "default": str(_WAITS_S), "pattern": _WAIT},
 }
+_AUDIT = [
+    {"name": "kind", "in": "query", "schema": {"enum": [*audit.KINDS]}},
+    {"name": "before", "in": "query", "description": "The id of an entry: show earlier ones.",
+     "schema": {"type": "string"}},
+]  # fmt: skip
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.01, 0.2
 _NOT_OVER = {
     "queued", "scheduled", "deferred", "ready_to_enqueue", "rate_limited", "started",
@@ -109,6 +114,7 @@ def _enqueue_many(sent: Sequence[Any]) -> list[Enqueued]:
     prepared = [one for _, run in runs for one in _prepared([*run])]
     written = producer.write(prepared)
     taken = set(written.taken)
+    audit.note(jobs=len(prepared))
     enqueued = [
         Enqueued(job_id, one.recipe.queue, _url(job_id), place in taken)
         for place, (job_id, one) in enumerate(zip(written.ids, prepared, strict=True))
@@ -338,6 +344,16 @@ def run_entry(name: str, body: schemas.RunEntry) -> Enqueued:
     queue = entries.find(redis_io.shared(), name).queue
     job_id = entries.run_now(redis_io.shared(), name, body.who)
     return Enqueued(job_id, queue, _url(job_id))
+
+
+@operation("GET", "/audit", 422, parameters=_AUDIT)
+def list_audit() -> list[schemas.AuditEntry]:
+    """Who changed what, the newest first: 100 entries."""
+    kind = request.args.get("kind", audit.KINDS[0])
+    if kind not in audit.KINDS:
+        raise InvalidValue("kind", kind, ", ".join(audit.KINDS))
+    found = audit.entries(kind, request.args.get("before", ""), 100)
+    return [schemas.AuditEntry(*one) for one in found]
 
 
 @operation("GET", "/openapi.json")

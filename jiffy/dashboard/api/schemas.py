@@ -405,6 +405,29 @@ class PausedWork(Paused):
     parked: Annotated[int, Meta(ge=0)]
 
 
+class AuditEntry(Struct, rename={"address": "from"}):
+    """A change that was asked for, or a login.
+
+    id: For `before`.
+    at: When it was written.
+    who: A user, or the setting that has the token.
+    what: The operation.
+    on: What it was to change.
+    from: The address of the client.
+    jobs: How many jobs it changed, where it counts them.
+    status: Of the answer; null if none was given, or not yet.
+    """
+
+    id: str
+    at: _Moment | None
+    who: str
+    what: str
+    on: str
+    address: str
+    jobs: Annotated[int, Meta(ge=0)] | None
+    status: Annotated[int, Meta(ge=0)] | None
+
+
 class Entry(Struct, rename={"is_of_table": "of_table", "words": "times", "next_at": "next"}):
     """An entry of the schedule.
 

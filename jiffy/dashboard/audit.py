@@ -1,0 +1,130 @@
+"""Who changed what: streams in Redis, written around every request that changes something.
+
+An entry is written before anything is done, so what Redis does not record is not done; what came
+of it replaces that entry.  Only the fields in _SHOWN are kept: no argument of a job, no password.
+"""
+
+import re
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from flask import Response, g, request
+from redis.exceptions import OutOfMemoryError, RedisError, ResponseError
+
+from jiffy import clock, keys, log, read, redis_io
+from jiffy.errors import NotShown
+
+# Apart, so that what programs enqueue, or strangers try, does not push out what people did.
+KINDS = ("changes", "enqueued", "logins")
+MOST_KEPT = 10_000  # of each kind
+_SHOWN = (
+    "name", "queue", "queue_name", "function", "job_id", "id", "worker", "job", "key", "action",
+    "registry_name", "q", "rate", "count", "until", "why",
+)  # fmt: skip
+_MOST_LETTERS = 300
+_ENQUEUE = "api.enqueue"
+
+
+def begin(who: str) -> None:
+    """Record what this request asks for.  Raises redis-py's errors: then it must not be done.
+
+    A full Redis is the exception, since people empty it from here: then the log has the entry.
+    Jobs that programs enqueue are another: each is its own record, so one entry at the end will do.
+    """
+    entry: dict[str, object] = {"who": who, "what": request.endpoint, "on": _asked(request.form)}
+    g.audit_id = None if request.endpoint == _ENQUEUE else _add("changes", entry)
+    g.audited = entry
+
+
+def note(**fields: object) -> None:
+    """Add to the entry of this request, if there is one: how many `jobs` it changed, …"""
+    if "audited" in g:
+        g.audited |= fields
+
+
+def end(response: Response) -> Response:
+    """Record what came of it; after the fact, nothing can be refused any more."""
+    is_enqueue = request.endpoint == _ENQUEUE
+    is_nothing = is_enqueue and (
+        response.status_code >= 400 or g.get("audited", {}).get("jobs") == 0
+    )
+    if "audited" in g and not is_nothing:
+        if isinstance(g.get("body"), dict):
+            note(on=_asked(g.body))
+        note(status=response.status_code)
+        try:
+            _add("enqueued" if is_enqueue else "changes", g.audited, g.audit_id)
+        except RedisError as error:
+            log.event("audit.unfinished", log.WARNING, **g.audited, reason=error)
+    return response
+
+
+def login(who: str, what: str) -> None:
+    """Record that someone logged in, or what was refused; `who` is never what was only typed."""
+    _add("logins", {"who": who, "what": what, "on": ""})
+
+
+def _asked(sent: Any) -> str:
+    values = {**sent, **(request.view_args or {})}
+    return " ".join(f"{name}={values[name]}" for name in _SHOWN if values.get(name))
+
+
+def _add(kind: str, fields: dict[str, object], old_id: bytes | None = None) -> bytes | None:
+    fields = fields | {"from": request.remote_addr or ""}
+    shown = {
+        name: read.clip(str(value), _MOST_LETTERS)
+        for name, value in fields.items()
+        if value is not None
+    }
+    raw = {name: value.encode("utf-8", "replace") for name, value in shown.items()}
+    with redis_io.shared().pipeline(transaction=False) as pipe:
+        pipe.xadd(keys.audit(kind), raw, maxlen=MOST_KEPT, approximate=True)  # type: ignore[arg-type]
+        if old_id:
+            pipe.xdel(keys.audit(kind), old_id)
+        try:
+            made: bytes = pipe.execute()[0]
+        except OutOfMemoryError:
+            log.event("audit.full", log.WARNING, **shown)
+            return None
+    return made
+
+
+class Entry(NamedTuple):
+    """What is shown of an entry; without a status it is not known what came of it."""
+
+    id: str
+    at: datetime | None
+    who: str
+    what: str
+    on: str
+    address: str
+    jobs: int | None
+    status: int | None
+
+
+def entries(kind: str, before: str, most: int) -> list[Entry]:
+    """The newest of a kind, or the next ones before this id; none of a key of another type."""
+    end = f"({before}" if re.fullmatch(r"[0-9]{1,18}-[0-9]{1,18}", before) else "+"
+    found: Any
+    try:
+        found = redis_io.shared().xrevrange(keys.audit(kind), end, count=most)
+    except ResponseError:
+        return []
+    return [_entry(read.line(entry_id), fields) for entry_id, fields in found]
+
+
+def _entry(entry_id: str, fields: dict[bytes, bytes]) -> Entry:
+    at_s = int(entry_id.partition("-")[0]) / 1000
+    at = clock.from_wall(at_s) if at_s < clock.wall() * 2 else None
+    who, what, on, address = (
+        read.long_text(fields.get(name)) for name in (b"who", b"what", b"on", b"from")
+    )
+    jobs, status = _number(fields.get(b"jobs")), _number(fields.get(b"status"))
+    return Entry(entry_id, at, who, what, on, address, jobs, status)
+
+
+def _number(raw: bytes | None) -> int | None:
+    try:
+        return read.number(raw)
+    except NotShown:
+        return None

@@ -1,0 +1,109 @@
+"""Every change is on record before it is made, by whatever way, and nothing secret with it."""
+
+import re
+
+import pytest
+
+from jiffy import keys
+from tests.web.conftest import PASSWORD, log_in, post
+from tests.web.test_api import ADD
+
+
+@pytest.fixture
+def recorded(api):
+    """What the API shows of a kind, the newest first: `recorded("changes")`."""
+
+    def read(kind, **query):
+        return api("GET", "/api/audit", query_string={"kind": kind, **query}).json
+
+    return read
+
+
+def test_every_way_to_change_something_is_recorded_with_who_and_how_many(
+    client, api, plant, recorded
+):
+    for job_id in ("a", "b", "c", "d"):
+        plant(job_id, status="failed", error="boom")
+    post(client, "/jobs/act", action="retry", id=["a", "b"])
+    post(client, "/rq/job/c/requeue")
+    post(client, "/rq/requeue/default")
+    post(client, "/queues/default/pause", why="the <b>disk</b> is full", until="2h")
+    api("POST", "/api/jobs/a/stop")
+    api("POST", "/api/pauses/resume", json={"queue": "default"})
+    api("POST", "/api/jobs", json=[ADD, ADD])
+    changes = [[one["who"], one["what"], one["jobs"], one["status"]] for one in recorded("changes")]
+
+    assert changes[::-1] == [
+        ["admin", "jobs.some", 2, 303],
+        ["admin", "rq_dashboard.requeue_job_view", None, 200],
+        ["admin", "rq_dashboard.requeue_all", 1, 200],
+        ["admin", "queues.pause", None, 303],
+        ["API_TOKEN", "api.stop_job", None, 409],
+        ["API_TOKEN", "api.resume", None, 200],
+    ]
+    assert recorded("changes")[2]["on"] == "name=default until=2h why=the <b>disk</b> is full"
+    assert recorded("changes")[0]["on"] == "queue=default"
+    assert [(one["jobs"], one["status"]) for one in recorded("enqueued")] == [(2, 202)]
+    text = client.get("/audit").text
+    assert "&lt;b&gt;disk" in text
+    assert "rq_dashboard.requeue_all" in text
+
+
+def test_no_argument_password_or_mistyped_name_is_recorded(client, app, api, redis, plant):
+    plant("x", status="failed")
+    log_in(app.test_client(), user="my secret", password="my secret")
+    log_in(app.test_client(), password="my secret")
+    post(client, "/jobs/act", action="retry", id="x", arguments="my secret")
+    api("POST", "/api/jobs", json=ADD | {"meta": {"key": "my secret"}})
+    raw = [redis.xrange(keys.audit(kind)) for kind in ("changes", "enqueued", "logins")]
+
+    assert all(raw)
+    assert "my secret" not in str(raw)
+    assert PASSWORD not in str(raw)
+    logins = [(one[b"who"], one[b"what"]) for _, one in raw[2]]
+    assert logins == [
+        (b"admin", b"logged in"),
+        (b"", b"refused: password"),
+        (b"admin", b"refused: password"),
+    ]
+
+
+def test_what_cannot_be_recorded_is_not_done(client, redis, plant):
+    plant("x", status="failed")
+    redis.set(keys.audit("changes"), "of another type")
+    answer = post(client, "/jobs/x/retry")
+
+    assert answer.status_code == 503
+    assert redis.hget(keys.job("x"), "status") == b"failed"
+    assert client.get("/audit").status_code == 200
+
+
+def test_a_full_redis_is_emptied_all_the_same_and_the_log_has_the_record(
+    client, redis, plant, caplog
+):
+    plant("x", status="failed")
+    caplog.set_level("INFO", "jiffy")
+    redis.config_set("maxmemory", 1)
+    try:
+        answer = post(client, "/jobs/act", action="delete", id="x", sure="yes")
+    finally:
+        redis.config_set("maxmemory", 0)
+
+    assert answer.status_code == 303
+    assert not redis.exists(keys.job("x"))
+    assert "audit.full who=admin what=jobs.some" in caplog.text
+
+
+def test_a_stream_is_read_in_pages_whatever_stands_in_it(client, redis, recorded):
+    for number in range(320):
+        redis.xadd(
+            keys.audit("changes"), {"who": f"user{number}", "jobs": "\xff", "status": "9" * 99}
+        )
+    redis.xadd(keys.audit("changes"), {"who": b"\xff"}, id=f"{2**62}-0")
+    newest = recorded("changes")
+    older = recorded("changes", before=newest[-1]["id"])
+    text = client.get("/audit").text
+
+    assert (newest[0]["at"], newest[1]["who"], newest[1]["jobs"]) == (None, "user319", None)
+    assert older[0]["who"] == "user220"
+    assert len(re.findall('<tr id="entry-', text)) == 100

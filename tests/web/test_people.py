@@ -1,0 +1,222 @@
+"""Several users with roles, single sign-on, and attempts to log in that are slowed down."""
+
+import re
+from itertools import product
+
+import pytest
+from click.testing import CliRunner
+
+from jiffy import keys
+from jiffy.cli import commands
+from jiffy.dashboard import create_app
+from jiffy.dashboard.auth import SAFE_METHODS
+from jiffy.dashboard.pages.login import ATTACK, KEPT_MS
+from jiffy.settings import settings
+from tests.web.conftest import OWN, PASSWORD, log_in, post
+
+PROXY = {"environ_base": {"REMOTE_ADDR": "10.0.0.1"}}
+
+
+@pytest.fixture(scope="module")
+def hashes():
+    """The entries of ann and bob in DASHBOARD_USERS, as our command prints them."""
+    entries = [_entry("ann"), _entry("bob", "--role", "viewer")]
+    return ",".join(entries)
+
+
+def _entry(*words):
+    return CliRunner().invoke(commands.user, words, input=f"{PASSWORD}\n").stdout.strip()
+
+
+@pytest.fixture
+def people(redis, environ, hashes):
+    """An app with these settings: `people(READ_ONLY="yes")`; ann is an operator, bob a viewer."""
+
+    def make(**more):
+        environ(DASHBOARD_USERS=hashes, API_TOKEN="all", API_READ_TOKEN="reads", **more)
+        return create_app(settings())
+
+    return make
+
+
+def test_each_user_logs_in_with_a_hash_that_no_shell_changes(people, hashes):
+    app = people()
+    statuses = [log_in(app.test_client(), user=name).status_code for name in ("ann", "bob", "eve")]
+
+    assert statuses == [302, 302, 401]
+    assert log_in(app.test_client(), user="ann", password=PASSWORD[:-1]).status_code == 401
+    assert re.fullmatch("[\\w:/,.]+", hashes)
+    assert PASSWORD not in hashes
+
+
+def test_a_session_ends_when_its_user_is_removed_and_a_role_changes_at_once(
+    people, environ, hashes
+):
+    client = people().test_client()
+    log_in(client, user="ann")
+    cookie = client.get_cookie(_cookie())
+    environ(DASHBOARD_USERS=hashes.replace("ann:operator", "ann:viewer"))
+    demoted = create_app(settings()).test_client()
+    demoted.set_cookie(cookie.key, cookie.value)
+    environ(DASHBOARD_USERS=hashes.partition(",")[2])
+    removed = create_app(settings()).test_client()
+    removed.set_cookie(cookie.key, cookie.value)
+
+    assert (demoted.get("/").status_code, removed.get("/").status_code) == (200, 302)
+    assert post(demoted, "/functions/pause", function="jobs.x", why="y").status_code == 403
+
+
+@pytest.mark.parametrize("who", ["viewer", "header", "read-only", "read token"])
+def test_a_viewer_changes_nothing_by_any_route(people, redis, plant, who):
+    """Each route with each method that is not safe, with all that a page of ours would send."""
+    plant("x", status="failed", error="boom")
+    app = people(
+        READ_ONLY="yes" if who == "read-only" else "no",
+        **({"AUTH_HEADER": "X-User", "TRUSTED_PROXIES": "1"} if who == "header" else {}),
+    )
+    client, headers = app.test_client(), {"Origin": "http://localhost"}
+    if who == "header":
+        headers |= {"X-User": "bob"}
+        client.get("/", headers=headers, **PROXY)
+    elif who != "read token":
+        log_in(client, user="ann" if who == "read-only" else "bob")
+    before, answers = _dump(redis), {}
+    with client.session_transaction() as session:
+        token = session.get("token", "")
+    for rule in app.url_map.iter_rules():
+        for method, (path, is_api) in product(rule.methods - SAFE_METHODS, [_path(app, rule)]):
+            if rule.endpoint in ("login.enter", "login.leave") or is_api != (who == "read token"):
+                continue
+            sent = {"json": {}} if is_api else {"data": {"token": token, "action": "retry"}}
+            own = {"Authorization": "Bearer reads"} if is_api else headers
+            answer = client.open(path, method=method, headers=own, **sent, **PROXY)
+            answers[f"{method} {path}"] = answer.status_code
+
+    assert {path: status for path, status in answers.items() if status != 403} == {}
+    assert len(answers) > 8
+    assert _dump(redis) == before
+
+
+@pytest.mark.parametrize("path", ["/jobs/x", "/jobs", "/queues", "/queues/default", "/failures",
+                                  "/schedule", "/workers", "/"])  # fmt: skip
+def test_actions_are_shown_to_operators_only(people, plant, plant_worker, path):
+    plant("x", status="failed", error="ValueError: boom")
+    plant_worker("w", runs="y")
+    app, shown = people(), {}
+    for name in ("ann", "bob"):
+        client = app.test_client()
+        log_in(client, user=name)
+        answer = client.get(path)
+        assert answer.status_code == 200
+        shown[name] = set(re.findall('method="post" action="([^"]*)"', answer.text))
+
+    assert shown["bob"] == {"/logout"}
+    assert path in ("/", "/failures", "/schedule") or len(shown["ann"]) > 1
+
+
+@pytest.mark.parametrize(
+    ("header", "peer", "status"),
+    [
+        ("ann", "10.0.0.1", 200),
+        ("carol", "10.0.0.1", 200),  # by *:viewer
+        ("ann, bob", "10.0.0.1", 403),  # a client has sent one, too
+        (None, "10.0.0.1", 302),
+        ("ann", "8.8.8.8", 403),
+        ("ann", "::ffff:8.8.8.8", 403),
+    ],
+)
+def test_a_proxy_vouches_for_users_and_no_one_else_does(people, environ, header, peer, status):
+    environ(
+        AUTH_HEADER="X-Forwarded-User", TRUSTED_PROXIES="1", DASHBOARD_USERS="ann:operator,*:viewer"
+    )
+    client = create_app(settings()).test_client()
+    headers = {"X-Forwarded-For": "1.2.3.4"} | ({"X-Forwarded-User": header} if header else {})
+    answer = client.get("/", headers=headers, environ_base={"REMOTE_ADDR": peer})
+
+    assert answer.status_code == status
+
+
+def test_without_the_setting_no_header_lets_anyone_in(people):
+    client = people().test_client()
+
+    assert client.get("/", headers={"X-Forwarded-User": "ann"}).status_code == 302
+
+
+@pytest.fixture
+def attempt(redis, environ):
+    """Try to log in behind a proxy that names the client's address: `attempt("1.2.3.4")`."""
+    environ(DASHBOARD_PASSWORD=PASSWORD, TRUSTED_PROXIES="1")
+    app = create_app(settings())
+
+    def send(address, password="guess", client=None, user="admin"):
+        client, headers = client or app.test_client(), {"X-Forwarded-For": address}
+        client.get("/login", headers=headers)
+        with client.session_transaction() as session:
+            form = {"token": session["token"], "user": user, "password": password}
+        return client.post("/login", data=form, headers=headers | OWN)
+
+    return send
+
+
+def test_guesses_slow_down_who_guesses_and_no_one_else(attempt):
+    forged = [attempt(f"9.9.9.{number}, 6.6.6.6") for number in range(8)]
+
+    assert [one.status_code for one in forged] == [401] * 5 + [429] * 3
+    assert (
+        attempt("6.6.6.6", PASSWORD).status_code == 429
+    )  # or waiting would cost a guesser nothing
+    assert attempt("7.7.7.7", PASSWORD).status_code == 302
+    network = [attempt(f"2001:db8::{number}").status_code for number in range(6)]
+    assert network == [401] * 5 + [429]
+
+
+def test_a_browser_that_was_logged_in_before_does_not_wait_for_others_at_its_address(attempt, app):
+    known = app.test_client()
+    assert attempt("5.5.5.5", PASSWORD, known).status_code == 302
+    post(known, "/logout")
+    for number in range(20):  # many users, so that none has had its five attempts
+        attempt("5.5.5.5", user=f"user{number}")
+
+    assert attempt("5.5.5.5", PASSWORD).status_code == 429
+    assert attempt("5.5.5.5", PASSWORD, known).status_code == 302
+
+
+def test_however_many_addresses_guess_each_new_one_has_an_attempt(attempt):
+    for number in range(ATTACK):
+        attempt(f"4.4.{number}.4")
+
+    assert [attempt("3.3.3.3").status_code for _ in range(2)] == [401, 429]
+    assert attempt("2.2.2.2", PASSWORD).status_code == 302
+
+
+def test_a_pause_doubles_up_to_a_limit_and_a_right_password_ends_it(attempt, redis):
+    waits = []
+    for _ in range(18):
+        assert attempt("6.6.6.6").status_code == 401
+        left = [redis.pttl(key) - KEPT_MS for key in redis.keys(keys.attempts("*"))]
+        waits.append(round(max(left) / 1000))
+        for key in redis.keys(keys.attempts("*")):
+            redis.pexpire(key, KEPT_MS)  # the pause is over
+
+    assert waits == [0] * 4 + [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 900, 900, 900, 900]
+    assert attempt("6.6.6.6", PASSWORD).status_code == 302
+    assert attempt("6.6.6.6").status_code == 401
+
+
+def _dump(redis):
+    kept = (f"{keys.OWN}attempts:", f"{keys.OWN}audit:")
+    return {key: redis.dump(key) for key in redis.scan_iter() if not key.decode().startswith(kept)}
+
+
+def _path(app, rule):
+    samples = {
+        "instance_number": 0, "per_page": 8, "page": 1, "order": "asc", "queue_name": "default",
+        "registry_name": "failed", "action": "retry",
+    }  # fmt: skip
+    values = {name: samples.get(name, "x") for name in rule.arguments}
+    path = app.url_map.bind("localhost").build(rule.endpoint, values, sorted(rule.methods)[0])
+    return path, path.startswith("/api/")
+
+
+def _cookie():
+    return f"jiffy-{settings().port}"
