@@ -35,7 +35,7 @@ def test_every_way_to_change_something_is_recorded_with_who_and_how_many(
 
     assert changes[::-1] == [
         ["admin", "jobs.some", 2, 303],
-        ["admin", "rq_dashboard.requeue_job_view", None, 200],
+        ["admin", "rq_dashboard.requeue_job_view", 1, 200],
         ["admin", "rq_dashboard.requeue_all", 1, 200],
         ["admin", "queues.pause", None, 303],
         ["API_TOKEN", "api.stop_job", None, 409],
