@@ -63,7 +63,7 @@ def test_a_newcomer_sees_the_sample_job_finished_and_nothing_is_left_behind(fold
             assert picture.size == (200, 150)
 
         with logged_in(run) as page:
-            row = page.locator("tr", has_text="jobs.images.resize").first
+            row = page.locator("table.jobs tr", has_text="jobs.images.resize").first
             assert "finished" in row.inner_text().lower()
             take_the_readmes_screenshot(page, run)
 
