@@ -12,11 +12,11 @@ from typing import Any, NamedTuple
 
 from redis import Redis
 
-from jiffy import clock, failures, keys, read, search
+from jiffy import clock, keys, read, search, tracebacks
 from jiffy.errors import InvalidValue, NotShown
-from jiffy.failures import Group
 from jiffy.read import Census, JobView
 from jiffy.search import Cursor, Filter
+from jiffy.tracebacks import Group
 
 MOST_IGNORED = 1000
 _NOTED_S = 90 * 24 * 3600  # since it was acted upon last
@@ -65,7 +65,7 @@ class Failures:
 
     @property
     def headline(self) -> str:
-        return failures.headline(self.newest.error)
+        return tracebacks.headline(self.newest.error)
 
     @property
     def is_ignored(self) -> bool:

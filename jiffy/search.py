@@ -14,10 +14,11 @@ from typing import Any, NamedTuple
 
 from redis import Redis
 
-from jiffy import clock, failures, keys, read
+from jiffy import clock, keys, read
 from jiffy.errors import InvalidValue
 from jiffy.producer.masking import Masked
 from jiffy.read import Census, JobView
+from jiffy.tracebacks import Group
 
 FIELDS = ("fn", "state", "queue", "worker", "error", "release", "group", "id", "after", "before",
           "slower")  # fmt: skip
@@ -165,7 +166,7 @@ _MATCHES: dict[str, Callable[[str, JobView], bool]] = {
     "worker": lambda value, job: _like(value, job.worker),
     "error": lambda value, job: _like(value, job.error),
     "release": lambda value, job: _like(value, job.release),
-    "group": lambda value, job: value == "*" or failures.Group.of(job.error).key == value,
+    "group": lambda value, job: value == "*" or Group.of(job.error).key == value,
     "id": lambda value, job: _like(value, job.id),
     "after": lambda value, job: (job.latest or _NEVER) >= _moment(value),
     "before": lambda value, job: (job.latest or _NEVER) < _moment(value),

@@ -1,8 +1,12 @@
-"""Tracebacks as text, which is how Redis keeps them: bounded, shortened, and the reason within."""
+"""Tracebacks as text, which is how Redis keeps them: bounded, shortened, the reason within, the
+frames of the user's own code, and which of them are of the same failure.
+"""
 
+import hashlib
 import re
 from collections.abc import Iterator
 from pathlib import Path, PurePath
+from typing import NamedTuple
 
 _MOST_CHARS = 50_000  # of an error that is stored
 _MARK_CHARS = 50
@@ -16,6 +20,12 @@ HOOK_NOTE, FILE_NOTE = "the hook ", "The file of "
 
 _FRAME = re.compile(r'[ |]*File "')  # those of an exception group have a bar in front
 _PLACE = re.compile(r'^[ |]*File "([^"\n]+)", line (\d+)(?:, in (\S+))?', re.MULTILINE)
+_FRAME_AND_CODE = re.compile(
+    r'^[ \t]*File "(?P<file>[^"\n]*)", line (?P<line>\d+), in (?P<name>[^\n]*)'
+    r"(?:\n(?![ \t]*File )(?P<code>[ \t]+[^\n]*))?",
+    re.MULTILINE,
+)
+_NAME = re.compile(r"^[\w.]+")  # of an exception
 _LINK = re.compile(
     r"^(?:  \| ?)?\n(?:  \| )?(?:The above exception was the direct cause of the following"
     r"|During handling of the above exception, another) exception(?: occurred)?:\n(?:  \| ?)?\n",
@@ -116,3 +126,61 @@ def shortened(error: str) -> list[str]:
         end = [*end[:half], "  …", *end[-half:]]
     reason = reason_of(error)
     return [*end, reason] if starts and not f"{reason} (".startswith(f"{end[-1]} (") else end
+
+
+class Frame(NamedTuple):
+    """A place in a traceback."""
+
+    file: str
+    line: int
+    name: str
+    code: str
+
+    @property
+    def short(self) -> str:
+        """Its file's last two parts: jobs/shop.py."""
+        return "/".join(self.file.replace("\\", "/").split("/")[-2:])
+
+
+def own_frames(traceback: str) -> list[Frame]:
+    """Those of the user's own code, the innermost first."""
+    return [
+        Frame(found["file"], int(found["line"][:9]), found["name"], (found["code"] or "").strip())
+        for found in _FRAME_AND_CODE.finditer(traceback)
+        if is_own(found["file"])
+    ][::-1]
+
+
+def headline(traceback: str) -> str:
+    """The line that names the exception: the first one behind the last frame."""
+    last = next(reversed([*_FRAME_AND_CODE.finditer(traceback)]), None)
+    behind = traceback[last.end() if last else 0 :].splitlines()
+    lines = [line for line in behind if line.strip() and not line[0].isspace()]
+    # Without frames it is the message of a worker, or of a traceback that was cut off.
+    return (lines or [""])[0 if last else -1].strip()
+
+
+def kind(traceback: str) -> str:
+    """The exception's name, or else the first words of what is there."""
+    line = headline(traceback)
+    found = _NAME.match(line)
+    if found and line[found.end() : found.end() + 1] in (":", ""):
+        return found[0]
+    return " ".join(line.split()[:6]) or "unknown"
+
+
+class Group(NamedTuple):
+    """What failures have in common: the exception, and the user's own code that it came from."""
+
+    kind: str
+    where: str
+
+    @classmethod
+    def of(cls, traceback: str) -> "Group":
+        own = next(iter(own_frames(traceback)), None)
+        return cls(kind(traceback), f"{own.short} in {own.name}" if own else "")
+
+    @property
+    def key(self) -> str:
+        """As it stands in URLs and filters."""
+        return hashlib.sha256("\0".join(self).encode("utf-8", "replace")).hexdigest()[:10]

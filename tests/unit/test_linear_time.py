@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from jiffy import failures, read, search, tracebacks
+from jiffy import read, search, tracebacks
 from jiffy.errors import JiffyError
 from jiffy.json_types import read as read_json
 from jiffy.log import escaped
@@ -46,7 +46,7 @@ def _matching(wanted):
 
 
 READERS = {
-    "reason": tracebacks.reason_of, "shortened": tracebacks.shortened, "group": failures.Group.of,
+    "reason": tracebacks.reason_of, "shortened": tracebacks.shortened, "group": tracebacks.Group.of,
     "bounded": tracebacks.bounded, "masked": masked_text, "secret": is_secret,
     "json": lambda string: read_json(string.encode()), "log": escaped,
     "shown": lambda string: read.value(string.encode()), "cron": Cron.read, "every": Every.read,

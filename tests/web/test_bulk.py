@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from jiffy import bulk, failures, keys, pauses, read
+from jiffy import bulk, keys, pauses, read, tracebacks
 from jiffy.cli import INTERRUPTED_EXIT_CODE, load, run
 from jiffy.errors import NotAllowed
 from jiffy.producer.enqueue import enqueue
@@ -18,7 +18,7 @@ from tests.web.conftest import cookie_name, post
 
 FAILED, WIP = (keys.REGISTRIES[state] + "default" for state in ("failed", "started"))
 ERROR = f'Traceback …\n  File "{CHECKOUT}/tests/jobs/worker.py", line 4, in charge\nLookupError: no'
-GROUP = failures.Group.of(ERROR).key
+GROUP = tracebacks.Group.of(ERROR).key
 RETRY = {"q": f"state:failed group:{GROUP}", "action": "retry"}
 
 

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from jiffy import failures, keys, search
+from jiffy import keys, search, tracebacks
 from jiffy.producer.enqueue import enqueue
 from jobs import images
 from tests.web.conftest import cookie_name, post
@@ -12,7 +12,7 @@ from tests.web.test_frame import words
 from tests.web.test_screens import TRACEBACK
 
 OTHER = TRACEBACK.replace("stripe.error.CardError", "OSError")
-KEY = failures.Group.of(TRACEBACK).key
+KEY = tracebacks.Group.of(TRACEBACK).key
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def test_failures_are_grouped_by_exception_and_own_code_the_largest_first(client
     text = client.get("/failures").text
     groups = re.findall(r'<li id="group-(\w+)">', text)
 
-    assert groups == [KEY, failures.Group.of(OTHER).key]
+    assert groups == [KEY, tracebacks.Group.of(OTHER).key]
     assert "30 jobs stripe.error.CardError jobs/shop.py in charge" in words(text).replace(
         "30 job s", "30 jobs"
     )

@@ -38,6 +38,7 @@ def test_functions_are_found_by_a_part_of_their_name(client):
 
     assert "jobs.numbers.add</a>" in everything
     assert "Return the sum of two numbers." in everything
+    assert "Return <code>text</code> letter by letter, &#34;a-b-c&#34;" in everything
     assert re.findall(r"<a href=[^>]*>(jobs[^<]*)</a>", some) == [
         "jobs.cleanup.resized", "jobs.images.resize",
     ]  # fmt: skip
@@ -63,7 +64,7 @@ def test_a_form_has_a_field_for_each_parameter_by_its_type(client):
     assert field(f"{typed_}color") == ("select", None)
     assert field(f"{typed_}order") == ("textarea", None)
     assert field(f"{typed_}untyped") == ("input", "text")
-    assert "picture" in client.get("/new?function=jobs.images.resize").text
+    assert "<code>photo.jpg</code>" in client.get("/new?function=jobs.images.resize").text
     assert 'value="30"' in client.get("/new?function=jobs.cleanup.resized").text
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from jiffy import every, failures, history, keys, pauses, read
+from jiffy import every, history, keys, pauses, read, tracebacks
 from jiffy.cli import load
 from jobs import numbers
 from tests.support.worker_support import claim
@@ -57,7 +57,7 @@ VALUES = [
 ODD = [f"odd{number}" for number in range(len(VALUES))]
 
 ERROR = "ValueError: no such cup"
-GROUP = failures.Group.of(ERROR).key
+GROUP = tracebacks.Group.of(ERROR).key
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from rq.utils import utcformat
 
-from jiffy import clock, cron, every, failures, history, keys
+from jiffy import clock, cron, every, history, keys, tracebacks
 from jobs import numbers
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.timeout(360)]
@@ -36,7 +36,7 @@ PAGES = {
     "jobs": "/jobs",
     "jobs-failed": "/jobs?q=state:failed+error:declined",
     "failures": "/failures",
-    "failure": f"/failures/{failures.Group.of(TRACEBACK).key}",
+    "failure": f"/failures/{tracebacks.Group.of(TRACEBACK).key}",
     "retry-all": "/jobs/all?q=state:failed&action=retry",
     "workers": "/workers",
     "new": "/new",

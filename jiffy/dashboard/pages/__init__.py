@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from flask import request
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from jiffy import clock, read
 from jiffy.dashboard import times
@@ -91,6 +91,11 @@ def dots(name: str) -> Markup:
     return Markup(".<wbr>").join(name.split("."))
 
 
+def code(text: str) -> Markup:
+    """What stands in backquotes is shown as code."""
+    return Markup(re.sub("``?([^`\n]+)``?", r"<code>\1</code>", str(escape(text))))
+
+
 def first_shown(total: int) -> int:
     """From where on a page of a list shows its rows: `?from=`, where that is one."""
     first = request.args.get("from", "0")
@@ -109,4 +114,5 @@ FILTERS = {
     "size": size,
     "rate": rate,
     "dots": dots,
+    "code": code,
 }

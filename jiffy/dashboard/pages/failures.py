@@ -7,8 +7,8 @@ from jiffy import groups, read, redis_io
 from jiffy.dashboard import actions
 from jiffy.dashboard.frame import census
 from jiffy.dashboard.frame import release as newest_release
-from jiffy.failures import Group, own_frames
 from jiffy.groups import Failures
+from jiffy.tracebacks import Group, own_frames
 
 page = Blueprint("failures", __name__)
 

@@ -6,12 +6,13 @@ import shlex
 from flask import Blueprint, flash, redirect, render_template, session, url_for
 from werkzeug.wrappers import Response
 
-from jiffy import failures, history, pauses, read, redis_io
+from jiffy import history, pauses, read, redis_io
 from jiffy.dashboard import actions, graph, why
 from jiffy.dashboard.actions import ACTIONS
 from jiffy.dashboard.frame import census, flows
 from jiffy.errors import UnknownJob
 from jiffy.read import Call, JobView
+from jiffy.tracebacks import own_frames
 
 page = Blueprint("job", __name__)
 
@@ -35,7 +36,7 @@ def job(job_id: str) -> str:
         steps=why.path(found),
         reasons=why.reasons(why.facts(found, census(redis), paused, flow)),
         compared=why.compared(found, past) if past else None,
-        own=failures.own_frames(found.error),
+        own=own_frames(found.error),
         allowed=[name for name, action in ACTIONS.items() if found.state in action.states],
         copies=_copies(found.call) if found.call else {},
     )

@@ -237,7 +237,7 @@ def _option(name: str, option: options.Option) -> Field:
     hint += f" (otherwise: {option.otherwise})" if option.otherwise else ""
     shown = [(one.strip('"'), {"true": "yes", "false": "no"}.get(one, one.strip('"')))
              for one in choices]  # fmt: skip
-    return Field(f"opt.{options.in_json(name)}", kind, hint.replace("`", ""), shown, option.example)
+    return Field(f"opt.{options.in_json(name)}", kind, hint, shown, option.example)
 
 
 _OPTIONS = {options.in_json(name): _option(name, one) for name, one in options.TABLE.items()
