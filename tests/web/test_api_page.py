@@ -7,6 +7,7 @@ import subprocess
 import pytest
 from rq.job import JobStatus
 
+from jiffy import keys
 from jiffy.dashboard.api.openapi import PROBLEMS
 from tests.support.newcomer import CHECKOUT
 from tests.web.conftest import TOKEN
@@ -24,7 +25,9 @@ def type_in(block, address):
 
 
 @pytest.mark.skipif(not shutil.which("curl"), reason="there is no curl")
-def test_everything_on_it_can_be_typed(live, work):
+def test_everything_on_it_can_be_typed(live, work, plant_worker, redis):
+    plant_worker("one")  # acting on many jobs is refused where no worker runs
+    redis.zadd(keys.LEASES, {"one": 9e9})
     for block in BLOCKS:
         ended = type_in(block, live)
         work()
