@@ -99,7 +99,8 @@ def test_a_request_that_has_waited_frees_its_slot(api, enqueue):
 
 def test_a_client_that_disconnects_frees_its_slot(live, api, redis, enqueue):
     address, server = urlsplit(enqueue()).path, urlsplit(live)
-    head = f"GET {address}/wait?timeout=60 HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {TOKEN}"
+    head = f"GET {address}/wait?timeout=60 HTTP/1.1\r\nHost: {server.netloc}\r\n"
+    head += f"Authorization: Bearer {TOKEN}"
     with ExitStack() as lines:
         for _ in range(routes.MOST_WAITING):
             line = socket.create_connection((server.hostname, server.port))

@@ -1,5 +1,6 @@
 """No page without a login, and no change from another site."""
 
+import re
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -265,6 +266,49 @@ def test_pages_run_no_inline_script_and_load_nothing_from_elsewhere(client):
     assert "frame-ancestors 'none'" in policy
     assert "unsafe" not in policy
     assert "http" not in policy
+
+
+def test_scripts_run_by_the_nonce_of_their_answer_alone(client):
+    pages = [client.get("/") for _ in range(2)]
+    nonces = [re.search("script-src 'nonce-([^']+)';", page.headers["Content-Security-Policy"])[1]
+              for page in pages]  # fmt: skip
+
+    assert nonces[0] != nonces[1]
+    for page, nonce in zip(pages, nonces, strict=True):
+        assert re.findall("<script[^>]*>", page.text) == re.findall(
+            f'<script[^>]*nonce="{nonce}"[^>]*>', page.text
+        )
+
+
+def test_behind_tls_browsers_keep_to_it_in_development_too(redis, environ):
+    environ(DASHBOARD_PASSWORD=PASSWORD, TRUSTED_PROXIES="1")
+    client = create_app(settings()).test_client()
+    answer = client.get("/login", headers={"X-Forwarded-Proto": "https"})
+
+    assert answer.headers["Strict-Transport-Security"] == "max-age=31536000"
+    assert "Secure" in answer.headers["Set-Cookie"].split("; ")
+    assert "Strict-Transport-Security" not in client.get("/login").headers
+
+
+@pytest.mark.parametrize(
+    ("values", "host", "status"),
+    [
+        ({}, "evil.example", 403),
+        ({}, "LOCALHOST:8000", 200),
+        ({}, "[::1]:8000", 200),
+        ({"ALLOWED_HOSTS": "jobs.example, jobs.internal"}, "jobs.internal:80", 200),
+        ({"ALLOWED_HOSTS": "jobs.example"}, "localhost", 403),
+        ({"JIFFY_ENV": "production"}, "any.example", 200),
+    ],
+)
+def test_names_of_other_hosts_are_refused_where_ours_are_known(
+    redis, environ, values, host, status
+):
+    environ(DASHBOARD_PASSWORD=PASSWORD, **values)
+    client = create_app(settings()).test_client()
+
+    assert client.get("/login", headers={"Host": host}).status_code == status
+    assert client.get("/healthz", headers={"Host": host}).status_code == 200
 
 
 def test_data_is_kept_out_of_every_cache(client, api):
