@@ -110,7 +110,7 @@ def test_a_result_is_kept_for_an_hour(adding, worker, redis):
     assert 3500 < redis.ttl(keys.job(begun["id"])) <= 3600
 
 
-def test_a_task_is_started_and_its_result_is_told(tasks, worker):
+def test_a_task_is_started_and_its_result_is_shown(tasks, worker):
     code, begun = call(f"{tasks}/start_task/ab")
 
     assert (code, until_over(tasks, begun)) == (202, {"state": "finished", "result": "a-b"})

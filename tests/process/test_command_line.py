@@ -136,7 +136,7 @@ def test_options_become_those_of_the_job(enqueue, redis):
     assert (job.timeout, job.retries_left, job.retry_intervals) == (120, 3, [10, 20, 40])
 
 
-def test_what_is_for_ever_and_what_is_not_kept_is_said_as_in_python(enqueue, redis):
+def test_no_limit_and_not_kept_are_written_as_in_python(enqueue, redis):
     words = ("--timeout", "-1", "--result-ttl", "0", "--failure-ttl", "-1", "--id", "sum-1")
     enqueue("jobs.numbers.add", "2", "3", *words)
     job = Job.fetch("sum-1", connection=redis)

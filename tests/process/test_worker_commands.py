@@ -30,7 +30,7 @@ def worker(start_worker, redis):
     return worker
 
 
-def test_a_job_is_stopped_by_command_and_its_callback_is_told(worker, redis):
+def test_a_job_is_stopped_by_command_and_its_callback_is_called(worker, redis):
     send_stop_job_command(redis, "default-0", serializer=job(redis).serializer)
     until_said(worker, redis, "stopped default-0")
     until_said(worker, redis, "next")

@@ -48,7 +48,7 @@ def test_the_job_of_a_killed_child_runs_again_at_once(start_worker, redis):
         (worker_jobs.kill_itself, [], "signal 9 (SIGKILL)"),
     ],
 )
-def test_a_job_that_kills_is_set_aside_with_its_causes_and_its_neighbours_run(
+def test_a_job_that_kills_workers_is_quarantined_with_its_causes(
     start_worker, redis, func, args, cause
 ):
     before = enqueue(redis, 20, queue="before")
@@ -150,7 +150,7 @@ def test_a_child_that_has_grown_is_replaced_between_two_jobs(start_worker, redis
     assert not worker.lines("worker.died")
 
 
-def test_a_job_that_exceeds_its_time_is_told_so_by_an_exception(start_worker, redis):
+def test_a_job_that_exceeds_its_time_gets_an_exception(start_worker, redis):
     enqueue(redis, 1, worker_jobs.tidy_up, "a", job_timeout=1)
     worker = start_worker()
     until_over(worker, redis, "default-0")

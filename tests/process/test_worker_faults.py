@@ -111,7 +111,7 @@ def test_a_dependency_that_is_no_job_changes_nothing_of_the_other(start_worker, 
 
 
 @pytest.mark.parametrize("kind", [fault_jobs.KillsWhenRead, fault_jobs.HangsWhenRead])
-def test_data_that_ends_whoever_reads_it_counts_against_its_own_job(start_worker, redis, kind):
+def test_data_that_ends_its_reader_counts_against_its_own_job(start_worker, redis, kind):
     queue = Queue("default", connection=redis, serializer=DefaultSerializer)
     queue.enqueue(fault_jobs.take, args=(kind(),), job_id="bad", job_timeout=1)
     enqueue(redis, 3)

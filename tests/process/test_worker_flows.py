@@ -147,7 +147,7 @@ def producer(redis, redis_address, environ):
 
 # It says five things: who waits, three times a part, that this was all.
 @pytest.mark.parametrize("passing", [1, 2, 3, 4])
-def test_a_producer_that_is_killed_as_it_writes_leaves_nothing_that_waits_for_ever(
+def test_a_producer_killed_as_it_writes_leaves_nothing_waiting(
     start_worker, redis, producer, passing
 ):
     process, cutter = producer

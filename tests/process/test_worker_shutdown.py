@@ -155,7 +155,7 @@ def test_burst_ends_when_the_queues_are_empty(start_worker, redis):
     assert len(worker.lines("job.finished")) == 100
 
 
-def test_a_worker_ends_after_as_many_jobs_as_it_was_told(start_worker, redis):
+def test_a_worker_ends_after_max_jobs(start_worker, redis):
     enqueue(redis, 10)
     worker = start_worker("-n", "1", "--max-jobs", "7")
 
@@ -163,7 +163,7 @@ def test_a_worker_ends_after_as_many_jobs_as_it_was_told(start_worker, redis):
     assert len(queued(redis)) == 3
 
 
-def test_a_worker_ends_when_it_was_idle_for_as_long_as_it_was_told(start_worker, redis):
+def test_a_worker_ends_after_max_idle_time(start_worker, redis):
     enqueue(redis, 1, worker_jobs.say, "done")
     worker = start_worker("-n", "1", "--max-idle-time", "1")
     until_said(worker, redis, "done")

@@ -88,7 +88,7 @@ def test_a_job_that_ran_and_is_gone_before_it_is_repeated_with_its_id_does_not_r
     assert queued(redis) == []
 
 
-def test_a_redis_that_takes_the_call_and_says_nothing_is_told_from_one_that_is_not_there(redis):
+def test_no_answer_from_redis_and_no_connection_are_different_errors(redis):
     jiffy.enqueue(add, 1, 1)
     redis_io.shared.cache_clear()
     redis_io.shared().connection_pool.connection_kwargs["socket_timeout"] = 0.2
@@ -180,7 +180,7 @@ def test_a_redis_that_becomes_full_amid_many_says_how_many_are_there(redis, few_
     assert f"is full: only the first {full.value.count:,} calls are enqueued. " in str(full.value)
 
 
-def test_ctrl_c_amid_many_leaves_what_was_told_to_be_there(
+def test_ctrl_c_amid_many_leaves_the_reported_jobs_enqueued(
     redis, cutter, few_in_a_chunk, monkeypatch
 ):
     monkeypatch.setattr(redis_io, "PATIENCE_S", 5)

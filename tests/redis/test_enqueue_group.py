@@ -124,7 +124,7 @@ def test_parts_in_a_row_that_are_alike_travel_together(redis):
     assert queued(redis, "low")[500:] == [job.id for job in team.jobs]
 
 
-def test_a_group_of_thousands_is_told_in_order(redis):
+def test_the_results_of_a_group_of_thousands_are_in_order(redis):
     team = jiffy.enqueue.group([part(add, n, 0) for n in range(2500)], then=collect)
     redis.delete(*(keys.job(job.id) for job in team.jobs))
     look(redis)
@@ -138,7 +138,7 @@ def test_a_group_of_thousands_is_told_in_order(redis):
     assert {one["status"] for one in ends} == {"gone"}
 
 
-def test_all_that_a_look_has_found_is_told_in_one_exchange(redis):
+def test_all_finished_parts_are_read_in_one_exchange(redis):
     def lose_a_group(size):
         team = jiffy.enqueue.group([part(add, n, 0) for n in range(size)], then=collect)
         redis.delete(*(keys.job(job.id) for job in team.jobs))
@@ -219,7 +219,7 @@ def test_a_part_that_stock_rq_has_finished_tells_its_result(redis, team, work):
     assert [one["result"] for one in told(team)] == [0, 2, 4]
 
 
-def test_a_result_that_expires_meanwhile_is_told_all_the_same(work):
+def test_a_result_that_expires_meanwhile_is_still_returned(work):
     quick = part(add, 1, 1).options(result_ttl=0)
     team = jiffy.enqueue.group([quick, part(add, 2, 2)], then=collect)
     work()

@@ -88,7 +88,7 @@ def test_a_source_that_breaks_leaves_what_came_before_it(redis):
     assert len(queued(redis)) == 1
 
 
-def test_progress_is_told_chunk_by_chunk(monkeypatch):
+def test_progress_is_reported_chunk_by_chunk(monkeypatch):
     monkeypatch.setattr(enqueueing, "LONGEST_S", 60)
     told = []
     jiffy.enqueue_many(

@@ -128,7 +128,7 @@ def test_of_many_unique_calls_each_is_one_job(redis):
 
 
 @pytest.mark.parametrize("ids", [None, ["a", "b", "c"]])
-def test_of_many_unique_calls_those_that_were_there_are_told(redis, ids):
+def test_of_many_unique_calls_the_existing_ones_are_returned(redis, ids):
     calls = [(1, 1), (2, 2), (3, 3)]
     first = jiffy.enqueue.options(unique="1h").many(add, calls)
     again = jiffy.enqueue.options(unique="1h").many(add, calls, job_ids=ids)

@@ -157,7 +157,7 @@ def test_of_all_one_that_is_not_over_in_time_is_named(redis):
     assert late.value.job_id == waiting.id
 
 
-def test_the_ending_is_told_without_an_error_to_who_asks_for_that(redis, work):
+def test_wait_without_raising_returns_how_the_job_ended(redis, work):
     good, bad = jiffy.enqueue(add, 2, 3), jiffy.enqueue(enqueue_jobs.fail)
     waiting = jiffy.enqueue.options(queue="nobody")(add, 2, 3)
     work()
@@ -167,7 +167,7 @@ def test_the_ending_is_told_without_an_error_to_who_asks_for_that(redis, work):
     assert results.follow(waiting, timeout_s=0.01) is None
 
 
-def test_what_a_job_says_of_itself_is_told_meanwhile(redis):
+def test_progress_is_reported_while_waiting(redis):
     job = jiffy.enqueue(add, 2, 3)
     redis.hset(keys.job(job.id), keys.PROGRESS_FIELD, '{"fraction": 0.5, "note": "half"}')
     told = []

@@ -164,7 +164,7 @@ def test_one_that_was_resumed_meanwhile_is_not_parked(redis):
 
 
 @pytest.mark.parametrize("value", [b"\xff", b"[]", b"1", b'{"until": {}}', b"{" * 10_000])
-def test_an_odd_pause_stops_nobody(redis, value):
+def test_an_odd_pause_stops_no_worker(redis, value):
     put(1)
     redis.hset(keys.PAUSED, "func:odd", value)
 

@@ -93,13 +93,13 @@ def test_a_job_tells_how_far_it_is(run):
     assert job_progress.read(run(half)) == State(0.5, "resizing")
 
 
-def test_it_is_told_before_each_row_how_many_are_done(run):
+def test_the_count_is_reported_before_each_row(run):
     assert run(over_a_list).return_value() == [
         ["a", 0, "0 of 4"], ["b", 0.25, "1 of 4"], ["c", 0.5, "2 of 4"], ["d", 0.75, "3 of 4"],
     ]  # fmt: skip
 
 
-def test_where_the_end_is_not_known_the_count_is_told(run):
+def test_where_the_end_is_not_known_the_count_is_reported(run):
     assert run(over_a_stream).return_value() == [["a", None, "0 done"], ["b", None, "1 done"]]
 
 

@@ -114,7 +114,7 @@ def test_dependents_that_wait_no_more_are_not_released(redis):
 # Many
 
 
-def test_many_dependents_are_released_in_steps_by_whoever_claims(redis):
+def test_many_dependents_are_released_in_steps_by_any_worker(redis):
     [parent] = enqueue(redis, 1, result_ttl=0)
     depend(redis, job(redis, parent), 2000)
     [claimed] = claim(redis)

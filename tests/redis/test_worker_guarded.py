@@ -143,9 +143,7 @@ def test_rqs_housekeeping_goes_on_after_a_callback_that_is_refused_or_broken(red
 
 @pytest.mark.parametrize("packed", [bytes, zlib.compress])
 @pytest.mark.parametrize("fields", [{}, {"webhooks": "[]"}, {"meta": pickle.dumps(Trap())}])
-def test_a_pickled_job_is_failed_without_being_read_and_told_what_to_do(
-    redis, work, packed, fields
-):
+def test_a_pickled_job_fails_unread_with_what_to_do(redis, work, packed, fields):
     plant(redis, packed(pickle.dumps(("tests.jobs.worker.say", None, (Trap(),), {}))), **fields)
     work()
 

@@ -50,7 +50,7 @@ def test_an_idle_worker_is_known_for_as_long_as_rqs(redis):
 # A SimpleWorker has nobody that renews what it holds.
 
 
-def test_what_nobody_renews_lasts_as_long_as_its_job_may_run(redis):
+def test_a_lease_that_is_not_renewed_lasts_as_long_as_its_job_may_run(redis):
     enqueue(redis, job_timeout=600)
     [job] = claim(redis, lease_s=0)
     now_s, member = redis.time()[0], f"default-0:{job.execution}"

@@ -212,7 +212,7 @@ def start_and_die_in_stock_rq(redis, job_id):
 
 
 @pytest.mark.parametrize("end", [delete, finish_in_rq_2_12, start_and_die_in_stock_rq])
-def test_a_slot_that_nobody_freed_is_found_by_maintenance(redis, end):
+def test_a_slot_that_was_not_freed_is_found_by_maintenance(redis, end):
     first, second, third = enqueue(redis)
     end(redis, first)
     maintain(redis)

@@ -160,7 +160,7 @@ def test_a_function_that_is_not_allowed_is_not_called_and_not_tried_again(redis,
     assert f"NotAllowed: '{path}' is " in reason(redis)
 
 
-def test_a_worker_works_as_many_jobs_as_it_was_told(redis):
+def test_a_worker_stops_after_max_jobs(redis):
     enqueue(redis, 10)
     done = child(redis, stint=Stint(burst=True, max_jobs=7)).work()
 

@@ -192,7 +192,7 @@ def test_a_worker_that_overrides_methods_of_rqs_runs_jobs_inside_of_them(
     assert says is None or said(redis) == ["before one of default", *says]
 
 
-def test_a_handler_is_told_of_each_failure_with_its_traceback(redis, work):
+def test_a_handler_gets_each_failure_with_its_traceback(redis, work):
     rq.Queue(connection=redis, serializer="json").enqueue(
         worker_jobs.fail, "it broke", job_id="one"
     )

@@ -187,7 +187,7 @@ def test_nothing_changes_without_the_pages_token_nor_by_a_link(client):
     assert client.post("/logout", headers=OWN, data={"token": "guess"}).status_code == 403
 
 
-def test_a_login_without_a_cookie_is_told_why_it_failed(app):
+def test_a_login_without_a_cookie_shows_why_it_failed(app):
     blind = app.test_client(use_cookies=False)
     answer = blind.post("/login", data={"user": "admin", "password": PASSWORD}, headers=OWN)
 

@@ -108,7 +108,7 @@ def test_the_job_goes_to_no_paused_queue(redis):
     assert bulk.queue_of_workers(redis) == "default"
 
 
-def test_nobody_else_enqueues_it(api):
+def test_nothing_else_enqueues_it(api):
     sent = {"function": "jiffy.bulk.act", "args": ["delete", "", "me", "2030-01-01"]}
 
     assert api("POST", "/api/jobs", json=sent).status_code == 422

@@ -15,7 +15,7 @@ READABLE = (troubles.replica, troubles.cluster)
 
 
 @pytest.mark.parametrize("trouble", TROUBLES, ids=lambda trouble: trouble.start.__name__)
-def test_the_cause_and_what_helps_are_told(trouble, client, api, environ, monkeypatch, tmp_path):
+def test_the_cause_and_what_helps_are_shown(trouble, client, api, environ, monkeypatch, tmp_path):
     monkeypatch.setattr(redis_io, "PATIENCE_S", 0)
     with trouble.start(tmp_path) as url:
         environ(REDIS_URL=url)
