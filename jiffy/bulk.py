@@ -16,7 +16,7 @@ import rq
 from redis import Redis
 from rq.exceptions import InvalidJobOperation
 
-from jiffy import clock, groups, keys, pauses, read, redis_io, search
+from jiffy import clock, failures, keys, pauses, read, redis_io, search
 from jiffy.errors import InvalidValue, JiffyError, NotThisState, NoWorkers, UnknownJob
 from jiffy.producer import functions as paths
 from jiffy.producer import job as jobs
@@ -76,12 +76,11 @@ class Action(NamedTuple):
     done: str
 
 
-_WAITS = ("queued", "scheduled", "deferred", "ready_to_enqueue", "rate_limited")
 ACTIONS = {
     "retry": Action(jobs.retry, ("failed", "stopped", "canceled"), "Retried"),
-    "cancel": Action(jobs.cancel, _WAITS, "Canceled"),
+    "cancel": Action(jobs.cancel, jobs.WAITING, "Canceled"),
     "stop": Action(jobs.stop, ("started",), "Asked to stop"),
-    "delete": Action(delete, ("finished", "failed", "stopped", "canceled", *_WAITS), "Deleted"),
+    "delete": Action(delete, (*read.ENDED, *jobs.WAITING), "Deleted"),
 }
 
 
@@ -108,7 +107,7 @@ class Outcome:
 
 
 def each(name: str, job_ids: Iterable[str], outcome: Outcome) -> list[str]:
-    """Do it with each job, and add to `outcome`; return those that allowed it."""
+    """Act on each job, and add to `outcome`; return those that allowed the action."""
     done = []
     for job_id in job_ids:
         try:
@@ -159,7 +158,7 @@ def read_rate(name: str, written: str | float | None) -> float | None:
 
 
 def few(redis: Redis, name: str, wanted: Filter) -> Outcome:
-    """Do it at once with FEW of the jobs that match, at most."""
+    """Act at once on the jobs that match, on FEW at most."""
     outcome, found = Outcome(), _matching(redis, wanted.within(ACTIONS[name].states), clock.now())
     each(name, [job.id for job in islice(found, FEW)][::-1], outcome)
     return outcome
@@ -218,7 +217,7 @@ def act(
 def steps(
     redis: Redis, name: str, wanted: Filter, start: datetime, rate: float | None, outcome: Outcome
 ) -> Iterator[None]:
-    """Do it with all that match since before `start`, the oldest first; yield after each step."""
+    """Act on all that match since before `start`, the oldest first; yield after each step."""
     wanted, began, sent = wanted.within(ACTIONS[name].states), clock.monotonic(), 0
     size = max(1, min(_STEP, int(rate))) if rate else _STEP
     seen, runs = set[str](), list[str]()
@@ -231,7 +230,7 @@ def steps(
             if rate:
                 clock.pause(max(0.0, began + sent / rate - clock.monotonic()))
                 ended = read.others(redis, runs[:_MOST_ASKED])
-                runs[:_MOST_ASKED] = [one.id for one in ended if one.state in (*_WAITS, "started")]
+                runs[:_MOST_ASKED] = [one.id for one in ended if one.state in jobs.NOT_ENDED]
                 outcome.failed_again += sum(one.state in ("failed", "stopped") for one in ended)
                 if outcome.failed_again >= MOST_AGAIN:
                     return
@@ -248,5 +247,5 @@ def _matching(redis: Redis, wanted: Filter, start: datetime) -> Iterator[JobView
         found, at = search.window(redis, lists, wanted, at, search.WINDOW)
         match wanted.fields.get("group"):
             case (str(key),) if key != "*":
-                groups.note(redis, key, found)
+                failures.note(redis, key, found)
         yield from (job for job in found if job.latest is None or job.latest <= start)

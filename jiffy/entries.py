@@ -19,7 +19,7 @@ from rq.utils import utcparse
 
 from jiffy import clock, keys
 from jiffy.errors import InvalidValue, NotShown, UnknownEntry
-from jiffy.read import answers, clip, due, line, number, text, value
+from jiffy.read import ENDED, answers, clip, due, line, number, text, value
 from jiffy.redis_io import run_script
 from jiffy.tracebacks import reason_of
 
@@ -33,12 +33,9 @@ _LONGEST_NAME = 200
 _NAME = re.compile(rf"[A-Za-z0-9_.-]{{1,{_LONGEST_NAME}}}")
 _OUTCOMES = {"s": "skipped", "m": "missed"}
 _AT_A_TIME = 500  # jobs whose end is looked for
-_SOONEST_S, _LATEST_S = (
-    1,
-    60,
-)  # one that has not ended is looked at again after a quarter of its age
+# One that has not ended is looked at again after a quarter of its age.
+_SOONEST_S, _LATEST_S = 1, 60
 _LONGEST_REASON = 150
-_ENDED = {"finished", "failed", "stopped", "canceled"}
 _END_FIELDS = ("status", "started_at", "ended_at", keys.REASON_FIELD)
 _SHOWN_FIELDS = (keys.POLICY_FIELD, "description", "origin", "meta", keys.TICK_OF_FIELD)
 
@@ -288,7 +285,7 @@ def _completed(line: str, job: Sequence[bytes | None]) -> str | None:
     status, started, ended, why = ((raw or b"").decode("utf-8", "replace") for raw in job)
     head, late_ms, _, _, reason = line.rsplit("|", 4)
     took_ms = ""
-    if status and status not in _ENDED:
+    if status and status not in ENDED:
         return None
     if started and ended:
         took_ms = f"{(utcparse(ended) - utcparse(started)).total_seconds() * 1000:.0f}"

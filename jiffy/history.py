@@ -98,6 +98,10 @@ class Point:
     waited: Times
     ran: Times
 
+    @property
+    def attempts(self) -> int:
+        return self.done + self.failed + self.retried + self.interrupted
+
 
 @dataclass(frozen=True)
 class Series:
@@ -141,8 +145,9 @@ class Glance:
 
 
 def glance(redis: Redis, span: Span, now_s: float) -> Glance:
-    """The same of all, and what each function and queue did, in one round trip, in minutes, hours
-    or days; `now_s` is Redis' time.
+    """What became of all attempts, and of those of each function and queue, in one round trip.
+
+    Points are a minute, an hour or a day long; `now_s` is Redis' time.
     """
     _, step_s, count, tier = _SPANS[span]
     count = step_s * count // tier.step_s
@@ -423,7 +428,7 @@ def _counted(raw: Mapping[bytes, bytes]) -> dict[str, dict[int, int]]:
 def _bounded(
     counted: dict[str, dict[int, int]], known: Mapping[str, float], at_s: int
 ) -> dict[str, dict[int, int]]:
-    """The same, where functions and queues beyond the most count as others."""
+    """Those counts, where functions and queues beyond the most count as others."""
     bounded: dict[str, dict[int, int]] = defaultdict(lambda: defaultdict(int))
     kinds = {kind: sum(name.startswith(kind) for name in known) for kind in ("q:", "f:")}
     for series, counts in counted.items():

@@ -36,6 +36,11 @@ worker = _named(WORKER)
 workers_of = _named(f"{WORKERS}:")  # set: the workers that listen to a queue; some may be dead
 
 
+def jobs_in(state: str, queue_name: str) -> str:
+    """The list (queued) or sorted set of a queue's jobs in one state."""
+    return REGISTRIES.get(state, queue("")) + queue_name
+
+
 def dependents(job_id: str) -> str:
     """A set: the jobs that depend on one."""
     return f"{job(job_id)}:dependents"

@@ -83,7 +83,7 @@ def read_pauses(redis: Redis) -> list[Pause]:
 
 
 def in_force(stored: Mapping[bytes, bytes]) -> list[Pause]:
-    """The same of what Redis holds, without how many jobs are parked."""
+    """The pauses in force among `stored`, the hash PAUSED; without how many jobs are parked."""
     found = []
     for raw in sorted(stored, reverse=True):
         kind, _, name = text(raw).partition(":")

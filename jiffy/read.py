@@ -36,6 +36,7 @@ Raw = bytes | int | None
 
 STATES = ("queued", *keys.REGISTRIES)
 APART = ("ready_to_enqueue", "rate_limited")  # states without a registry among these
+ENDED = ("finished", "failed", "stopped", "canceled")
 _HAS_ERROR = ("failed", "stopped")  # in which states the result is an error
 _MOST_COUNTED = 2000  # queues and workers of a census
 _MOST_OTHERS = 20  # jobs that one waits for
@@ -182,7 +183,7 @@ def answers(pipe: Pipeline) -> list[Any]:
 
 
 def answer(command: Callable[..., Any], *args: Any, **options: Any) -> Any:
-    """The same for one command, such as `redis.zscore`."""
+    """The answer to one command, such as `redis.zscore`; None for a key of another type."""
     try:
         return command(*args, **options)
     except ResponseError as error:
@@ -345,6 +346,10 @@ class JobView:
         return self.state == "started"
 
     @property
+    def has_ended(self) -> bool:
+        return self.state in ENDED
+
+    @property
     def title(self) -> str:
         """The description that it was given; its function where that is only the call."""
         is_given = not self.description.startswith(f"{self.function}(")
@@ -438,7 +443,7 @@ class QueueView:
 
 @dataclass(frozen=True, kw_only=True)
 class QueueCount(QueueView):
-    """The same, and what serves it."""
+    """A queue, what waits on it, and the workers that serve it."""
 
     waits_since: datetime | None  # when the oldest waiting job was enqueued
     workers: int = 0  # that are alive and listen to it
@@ -464,7 +469,7 @@ class Census:
     releases: Mapping[str, int]  # of our workers -> how many workers run it
     memory: Memory
     paused: Mapping[bytes, bytes]  # as it is stored; see `pauses.in_force`
-    ignored: Mapping[bytes, bytes]  # groups of failures; see `groups.ignore`
+    ignored: Mapping[bytes, bytes]  # groups of failures; see `failures.ignore`
     scheduler: Literal["ok", "away", "none"]  # "none": it would have nothing to do
     is_suspended: bool
     apart: tuple[tuple[str, str, int], ...]  # state, key and size of lists that are no queue's
@@ -565,7 +570,7 @@ def job(redis: Redis, job_id: str) -> JobView | None:
     found, join = _job(job_id, raw), raw(keys.JOIN_FIELD, line, "")
     is_queued = found.state == "queued"
     with redis.pipeline(transaction=False) as pipe:
-        pipe.zscore(keys.REGISTRIES["scheduled"] + found.queue, job_id)
+        pipe.zscore(keys.jobs_in("scheduled", found.queue), job_id)
         pipe.lpos(keys.queue(found.queue), job_id, maxlen=MOST_BEFORE if is_queued else 1)
         pipe.exists(keys.dependents(job_id))
         pipe.memory_usage(keys.results(job_id))
@@ -612,7 +617,7 @@ def page(
 ) -> tuple[int, list[str]]:
     """How many jobs of a state a queue has, and the ids of some of them."""
     is_queued = state == "queued"
-    name = keys.queue(queue) if is_queued else keys.REGISTRIES[state] + queue
+    name = keys.jobs_in(state, queue)
     total = answer(redis.llen if is_queued else redis.zcard, name) or 0
     first, last = offset, offset + count - 1
     if is_newest_first:
@@ -668,7 +673,7 @@ class EndedJobs:
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
-        names = [keys.REGISTRIES[state] + queue for queue in queue_names(redis)
+        names = [keys.jobs_in(state, queue) for queue in queue_names(redis)
                  for state in ("finished", "failed")]  # fmt: skip
         with redis.pipeline(transaction=False) as pipe:
             for name in names:

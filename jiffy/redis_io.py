@@ -103,7 +103,7 @@ def connect(
 
 
 def connected(role: str) -> Redis:
-    """The same client, connected now: for programs, which check their Redis before they start."""
+    """A client that is connected: for programs, which check their Redis before they start."""
     client = connect(role)
     check(client)
     return client
@@ -323,7 +323,7 @@ def script_command(script: str, keys: Sequence[str | bytes], args: Iterable[obje
 
 
 def prepacked(script: str, count: int, words: bytes) -> bytes:
-    """The same for `count` words that are packed already: number of keys, keys, arguments."""
+    """The command that runs a script on `count` packed words: number of keys, keys, arguments."""
     sha = _SHAS.get(script)
     if sha is None:
         sha = _SHAS[script] = hashlib.sha1(source(script).encode()).hexdigest().encode()
@@ -423,7 +423,7 @@ class Link:
                 is_in_doubt = is_in_doubt or isinstance(error, Unanswered)
                 if self._patience_s is None:
                     away_at = away_at if self._hangs_up(error) else now
-                    _check_for_ever(error, now - away_at)
+                    _raise_if_refused(error, now - away_at)
                 else:
                     left_s = began + self._patience_s - now - self._pause_s
                     _check_patience(error, left_s, doubt if is_in_doubt else "", job_id)
@@ -457,7 +457,7 @@ class Link:
             self._away_since = None
 
 
-def _check_for_ever(error: RedisError, hung_up_s: float) -> None:
+def _raise_if_refused(error: RedisError, hung_up_s: float) -> None:
     if not is_away(error):
         raise error
     if hung_up_s > HANGS_UP_S:
@@ -491,7 +491,7 @@ def deliver(redis: Redis, command: bytes, job_id: str | None = None) -> Any:
 
 
 def deliver_together(redis: Redis, calls: Sequence[bytes], doubt: str) -> None:
-    """The same for several script calls; Redis runs all of them or none."""
+    """Deliver several script calls, of which Redis runs all or none."""
     # One that Redis had forgotten would be missed only amid the transaction.
     scripts = [name for name, sha in _SHAS.items() if any(sha in call[:_HEAD] for call in calls)]
     loads = [command("SCRIPT", "LOAD", source(name)) for name in scripts]

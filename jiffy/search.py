@@ -27,7 +27,7 @@ SHOWN = 50  # of a page
 WINDOW = 500  # jobs that are looked at in a few round trips
 TIMES = ("after", "before", "slower")
 _MOST_CHARS = 1000
-_FAR = 20  # windows, if a person asks to search further
+FAR = 20  # windows, if a person asks to search further
 _TERM = re.compile(r'(?:([a-z]+|args\.[\w.-]+):)?("[^"]*"?|\S+)')
 _WORDS = {"waiting": "queued", "running": "started", "ready": "ready_to_enqueue"}
 _NEVER = datetime.min.replace(tzinfo=UTC)
@@ -72,7 +72,7 @@ class Filter:
         """Those in which matching jobs can be."""
         states = {"failed" if state == "stopped" else state for state in self.states}
         of_queues = [
-            List(state, keys.REGISTRIES.get(state, keys.queue("")) + queue.name, size)
+            List(state, keys.jobs_in(state, queue.name), size)
             for queue in census.queues
             for state, size in queue.counts.items()
             if size and (not states or state in states) and self._has("queue", queue.name)
@@ -210,11 +210,11 @@ class Found:
 def search(
     redis: Redis, census: Census, wanted: Filter, cursor: Cursor, *, is_far: bool = False
 ) -> Found:
-    """The next SHOWN matches: of one window, or of the next _FAR ones that has any."""
+    """The next SHOWN matches: of one window, or of the next FAR ones that has any."""
     lists = wanted.lists(census)
     at: Cursor | None = cursor
     matches: list[JobView] = []
-    for _ in range(_FAR if is_far else 1):
+    for _ in range(FAR if is_far else 1):
         if at is None or matches:
             break
         cursor = at
@@ -224,11 +224,15 @@ def search(
     shown = matches[cursor.skip : cursor.skip + SHOWN]
     if len(matches) > cursor.skip + SHOWN:
         at = cursor._replace(skip=cursor.skip + SHOWN)
+    return Found(shown, *progress(lists, at), at)
+
+
+def progress(lists: Sequence[List], at: Cursor | None) -> tuple[int, int]:
+    """How many jobs a search has looked at that goes on at `at`, and of how many."""
     total = sum(one.size for one in lists)
-    searched = total
-    if at is not None:
-        searched = sum(min(one.size, at.depth) for one in lists) + at.skip
-    return Found(shown, searched, total, at)
+    if at is None:
+        return total, total
+    return sum(min(one.size, at.depth) for one in lists) + at.skip, total
 
 
 def window(

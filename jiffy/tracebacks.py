@@ -41,7 +41,7 @@ _OTHERS = re.compile(
 
 
 def bounded(error: str, most: int = _MOST_CHARS) -> str:
-    """The same, in UTF-8; of what is too long its head and its tail, with a mark between them."""
+    """The error in UTF-8; if it is too long, its head and its tail, with a mark between them."""
     error = error.encode("utf-8", "backslashreplace").decode()
     if len(error) <= most:
         return error

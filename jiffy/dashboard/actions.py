@@ -4,19 +4,19 @@ from collections.abc import Iterable
 
 from rq.job import Job
 
-from jiffy import bulk, groups, log, read, redis_io
+from jiffy import bulk, failures, log, read, redis_io
 from jiffy.bulk import ACTIONS as ACTIONS
 from jiffy.bulk import Outcome as Outcome
 from jiffy.dashboard import audit
 from jiffy.errors import InvalidValue
-from jiffy.groups import Failures
+from jiffy.failures import Failures
 from jiffy.search import Filter
 
 BULK = [name for name in ACTIONS if name != "stop"]  # can be done with many
 
 
 def act(name: str, job_ids: Iterable[str], who: str) -> Outcome:
-    """Do it with each job; one that does not allow it is left as it is."""
+    """Act on each job; one that does not allow the action is left as it is."""
     outcome, ids = Outcome(), [*job_ids]
     bulk.each(name, ids, outcome)
     record(who, name, " ".join(ids), outcome.done)
@@ -24,7 +24,7 @@ def act(name: str, job_ids: Iterable[str], who: str) -> Outcome:
 
 
 def act_on_all(name: str, wanted: Filter, who: str, rate: float | None = None) -> Outcome | Job:
-    """Do it with all that match: at once with a few, else by a job, which this returns.
+    """Act on all jobs that match: on a few at once, else by a job, which this returns.
 
     Where no worker could run that job, with the first few.  Raises NoWorkers for a `rate` then.
     """
@@ -39,7 +39,7 @@ def act_on_all(name: str, wanted: Filter, who: str, rate: float | None = None) -
 
 
 def start(name: str, wanted: Filter, who: str, rate: float | None = None) -> Job:
-    """Do it with all that match, by a job; raises NoWorkers, and InvalidValue for a bad filter."""
+    """Let a job act on all that match.  Raises NoWorkers, and InvalidValue for a bad filter."""
     if wanted.problems:
         raise InvalidValue("filter", wanted.text, f"one that is understood: {wanted.problems[0]}")
     job = bulk.start(redis_io.shared(), name, wanted, who, rate)
@@ -50,14 +50,14 @@ def start(name: str, wanted: Filter, who: str, rate: float | None = None) -> Job
 def ignore(one: Failures, who: str) -> None:
     """Hide a group of failures until it fails on a new release."""
     redis = redis_io.shared()
-    groups.ignore(redis, one, who, read.census(redis).releases)
+    failures.ignore(redis, one, who, read.census(redis).releases)
     record(who, "ignore", f"group:{one.group.key}", len(one.jobs))
 
 
 def stop_ignoring(key: str, who: str) -> bool:
     """Show a group of failures again; False if it was not ignored."""
     record(who, "stop ignoring", f"group:{key}", 0)
-    return groups.stop_ignoring(redis_io.shared(), key)
+    return failures.stop_ignoring(redis_io.shared(), key)
 
 
 def record(who: str, what: str, on: str, how_many: int | None, **more: object) -> None:

@@ -311,7 +311,7 @@ def enter(user: User) -> None:
 
 
 def _clear(browser: Any) -> None:
-    """Leave only what knows this browser again: it waits for nobody else's wrong passwords."""
+    """Keep only what identifies this browser: others' wrong passwords do not slow it down."""
     session.clear()
     session.permanent = True
     session["browser"] = browser

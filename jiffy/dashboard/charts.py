@@ -39,7 +39,7 @@ class Line(NamedTuple):
 
 def columns(points: Sequence[Point]) -> tuple[list[Column], int]:
     """How many attempts ended how, a column for each point; and how many the highest stands for."""
-    highest = max((_total(point) for point in points), default=0)
+    highest = max((point.attempts for point in points), default=0)
     width = WIDTH / max(1, len(points))
     found = []
     for place, point in enumerate(points):
@@ -118,10 +118,6 @@ def _pieces(values: Sequence[float | None], highest: float) -> Iterable[str]:
         elif piece:
             yield " ".join(piece)
             piece = []
-
-
-def _total(point: Point) -> int:
-    return sum(getattr(point, kind) for kind in _ENDS)
 
 
 def _title(point: Point) -> str:

@@ -94,7 +94,7 @@ def _value(answer: Any) -> Any:
 def _lists(seen: Census) -> list[tuple[str, int]]:
     """The keys of queues and registries, and how many jobs each has, the longest first."""
     found = [
-        (keys.REGISTRIES.get(state, keys.queue("")) + queue.name, count)
+        (keys.jobs_in(state, queue.name), count)
         for queue in seen.queues
         for state, count in queue.counts.items()
         if count

@@ -150,9 +150,9 @@ def _act(name: str, job_id: str) -> Any:
 
 
 def _act_on_list(name: str | None, queue_name: str, registry_name: str = "queued") -> Any:
-    """Do it with all jobs of a list that allow it, and take out those that are gone."""
+    """Act on all jobs of a list that allow it, and take out those that are gone."""
     redis, is_queue = redis_io.shared(), registry_name == "queued"
-    key = keys.queue(queue_name) if is_queue else keys.REGISTRIES[registry_name] + queue_name
+    key = keys.jobs_in(registry_name, queue_name)
     members = read.answer(redis.lrange if is_queue else redis.zrange, key, 0, -1) or ()
     ids = [read.text(one).partition(":")[0] for one in members]
     if name:

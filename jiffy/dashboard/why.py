@@ -1,8 +1,8 @@
 """Why a job is not running, and what happened to it so far: pure functions over what was read."""
 
 import math
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import NamedTuple
 
@@ -12,8 +12,6 @@ from jiffy.history import Flow, Point
 from jiffy.pauses import Pause
 from jiffy.read import MOST_BEFORE, Census, JobView, QueueCount
 
-_HAS_ENDED = {"finished", "failed", "stopped", "canceled"}
-
 
 @dataclass(frozen=True)
 class Facts:
@@ -21,9 +19,9 @@ class Facts:
 
     job: JobView
     census: Census
-    now: datetime
-    pauses: tuple[Pause, ...] = ()
+    pauses: Sequence[Pause] = ()
     flow: Flow | None = None  # of its queue
+    now: datetime = field(default_factory=clock.now)
 
     @property
     def queue(self) -> QueueCount | None:
@@ -147,28 +145,21 @@ def path(job: JobView) -> list[Step]:
         steps.append(Step("held back", "deferred", None, held_s, "past"))
     waited_s = _between(enqueued, job.started) if has_started else None
     place = "now" if job.state == "queued" else "past" if enqueued else "next"
-    if enqueued or job.state not in _HAS_ENDED:
+    if enqueued or not job.has_ended:
         steps.append(Step("waiting", "queued", enqueued, waited_s, place))
-    if has_started or job.state not in _HAS_ENDED:
+    if has_started or not job.has_ended:
         place = "now" if job.is_running else "past" if has_started else "next"
         started = job.started if has_started else None
         steps.append(Step("running", "started", started, job.ran_s if has_started else None, place))
-    has_ended = job.state in _HAS_ENDED
-    name, kind = (job.state, job.state) if has_ended else ("finished", "finished")
-    steps.append(Step(name, kind, job.ended if has_ended else None, None,
-                      "now" if has_ended else "next"))  # fmt: skip
+    if job.has_ended:
+        steps.append(Step(job.state, job.state, job.ended, None, "now"))
+    else:
+        steps.append(Step("finished", "finished", None, None, "next"))
     return steps
 
 
 def _between(begin: datetime | None, end: datetime | None) -> float | None:
     return None if begin is None or end is None else max(0.0, (end - begin).total_seconds())
-
-
-def facts(
-    job: JobView, census: Census, pauses: Iterable[Pause] = (), flow: Flow | None = None
-) -> Facts:
-    """As of now."""
-    return Facts(job, census, clock.now(), tuple(pauses), flow)
 
 
 class Compared(NamedTuple):

@@ -23,7 +23,8 @@ from jiffy.errors import NotThisState, UnknownJob, WorkerDeaf
 
 AnyJob = rq.job.Job | str
 
-_WAITS = ("queued", "scheduled", "deferred", "ready_to_enqueue", "rate_limited")
+WAITING = ("queued", "scheduled", "deferred", "ready_to_enqueue", "rate_limited")
+NOT_ENDED = (*WAITING, "started")
 # By action and the job's status what to do instead; the last is for all other statuses.
 _REMEDIES = {
     "cancel": {
@@ -36,7 +37,7 @@ _REMEDIES = {
         "": "Only a job that failed, or was stopped or canceled, can be retried.",
     },
     "stop": {
-        **dict.fromkeys(_WAITS, "Cancel it instead."),
+        **dict.fromkeys(WAITING, "Cancel it instead."),
         "": "Only a job that has started can be stopped.",
     },
 }

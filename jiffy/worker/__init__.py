@@ -1,4 +1,4 @@
-"""Workers: what runs jobs.  Take, run, settle; and the supervisor that watches over it."""
+"""Workers: they claim, run and finish jobs; a supervisor watches over them."""
 
 from typing import TYPE_CHECKING, Any
 

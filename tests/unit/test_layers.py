@@ -16,12 +16,11 @@ FLOORS = [
     {"cli"},
     {"worker", "scheduler", "dashboard"},
     {"bulk"},
-    {"groups"},
+    {"failures"},
     {"pauses", "search"},
     {"entries"},
     {"read", "dev"},
     {"producer"},
-    {"ticks"},
 ]
 
 

@@ -25,7 +25,7 @@ def reasons(redis):
     """Why a job is not running, in words."""
 
     def find(job_id):
-        facts = why.facts(read.job(redis, job_id), read.census(redis))
+        facts = why.Facts(read.job(redis, job_id), read.census(redis))
         return [f"{reason.text} {reason.remedy}".strip() for reason in why.reasons(facts)]
 
     return find
@@ -100,7 +100,7 @@ def test_a_job_that_waits_says_when_it_starts_at_the_rate_of_its_queue(redis, pl
 
     def said(flow, **more):
         [*_, reason] = why.reasons(
-            why.facts(read.job(redis, "job28"), read.census(redis), flow=flow, **more)
+            why.Facts(read.job(redis, "job28"), read.census(redis), flow=flow, **more)
         )
         return reason.text
 

@@ -16,7 +16,7 @@ from jiffy import (
     bulk,
     clock,
     entries,
-    groups,
+    failures,
     json_types,
     keys,
     pauses,
@@ -54,9 +54,6 @@ _AUDIT = [
      "schema": {"type": "string"}},
 ]  # fmt: skip
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.01, 0.2
-_NOT_OVER = {
-    "queued", "scheduled", "deferred", "ready_to_enqueue", "rate_limited", "started",
-}  # fmt: skip
 _MOST_ENTRIES, _MOST_TICKS = 1000, 100
 _OWN_FIELDS = frozenset(schemas.Call.__struct_fields__)
 
@@ -185,7 +182,7 @@ def wait_for_job(job_id: str) -> Job:
         must = f"seconds, such as 30 or 30s; at most {_MOST_WAIT_S}"
         raise InvalidValue("timeout", given, must)
     job = _found(job_id)
-    if job.state in _NOT_OVER:
+    if job.state in jobs.NOT_ENDED:
         if _slots.acquire(blocking=False):
             try:
                 _wait_for(job_id, float(given.rstrip("s")))
@@ -263,7 +260,7 @@ def act_in_bulk(body: schemas.Bulk) -> Enqueued:
 def list_failures() -> schemas.FailureGroups:
     """The newest failed jobs, in groups."""
     redis = redis_io.shared()
-    return schemas.failures(groups.find(redis, census(redis), is_far=True), release(redis))
+    return schemas.failures(failures.find(redis, census(redis), is_far=True), release(redis))
 
 
 @operation("GET", "/functions")

@@ -12,7 +12,7 @@ from msgspec.structs import fields
 
 from jiffy import bulk, entries, json_types
 from jiffy.entries import Run
-from jiffy.groups import Searched
+from jiffy.failures import Searched
 from jiffy.read import STATES, Census, JobView
 
 T = TypeVar("T", bound=Struct)

@@ -3,11 +3,11 @@
 from flask import Blueprint, abort, flash, redirect, render_template, request, session, url_for
 from werkzeug.wrappers import Response
 
-from jiffy import groups, read, redis_io
+from jiffy import read, redis_io
 from jiffy.dashboard import actions
 from jiffy.dashboard.frame import census
 from jiffy.dashboard.frame import release as newest_release
-from jiffy.groups import Failures
+from jiffy.failures import Failures, find, note
 from jiffy.tracebacks import Group, own_frames
 
 page = Blueprint("failures", __name__)
@@ -19,7 +19,7 @@ _SHOWN = 25
 def failures() -> str:
     redis, release = redis_io.shared(), request.args.get("release", "")
     seen, shows_ignored = census(redis), "ignored" in request.args
-    found = groups.find(redis, seen, release=release, is_far="far" in request.args)
+    found = find(redis, seen, release=release, is_far="far" in request.args)
     current = newest_release(redis)
     shown = [one for one in found.groups if one.is_ignored == shows_ignored]
     shown.sort(key=lambda one: not one.is_new(current))
@@ -35,7 +35,7 @@ def group(key: str) -> str:
     """One group: where it comes from, its jobs, and how the trial went."""
     redis = redis_io.shared()
     seen = census(redis)
-    found = groups.find(redis, seen, key=key, is_far="far" in request.args)
+    found = find(redis, seen, key=key, is_far="far" in request.args)
     trial = read.job(redis, request.args["trial"]) if "trial" in request.args else None
     one = found.groups[0] if found.groups else None
     return render_template(
@@ -55,7 +55,7 @@ def group(key: str) -> str:
 def trial(key: str) -> Response:
     """Retry the newest job of the group, to see whether it works now."""
     one = _found(key)
-    groups.note(redis_io.shared(), key, one.jobs)
+    note(redis_io.shared(), key, one.jobs)
     job_id = one.newest.id
     outcome = actions.act("retry", [job_id], session["user"])
     flash(outcome.refused or "Retried one job as a trial.")
@@ -80,7 +80,7 @@ def stop_ignoring(key: str) -> Response:
 
 def _found(key: str) -> Failures:
     redis = redis_io.shared()
-    found = groups.find(redis, census(redis), key=key, is_far=True)
+    found = find(redis, census(redis), key=key, is_far=True)
     if not found.groups:
         abort(409, "No failed job of this group was found: they may have been retried by now.")
     return found.groups[0]

@@ -4,7 +4,7 @@ from typing import Any
 
 from flask import Blueprint, abort, render_template, request
 
-from jiffy import groups, history, redis_io, search
+from jiffy import failures, history, redis_io, search
 from jiffy.dashboard import charts
 from jiffy.dashboard.frame import RELEASES_S, census, flows, kept, release
 from jiffy.search import Cursor
@@ -53,7 +53,7 @@ def home() -> str:
         costly=list(past.functions.items())[:MOST_FUNCTIONS],
         failing=sorted(failing, key=lambda pair: -pair[1].failed)[:MOST_FUNCTIONS],
         jobs=jobs[:MOST_JOBS],
-        newest=groups.newest(seen, jobs, MOST_FAILURES),
+        newest=failures.newest(seen, jobs, MOST_FAILURES),
         release=release(redis),
         queues=waiting[:MOST_QUEUES],
     )

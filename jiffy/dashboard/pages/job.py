@@ -34,7 +34,7 @@ def job(job_id: str) -> str:
         job=found,
         workflow=graph.graph(read.family(redis, job_id)) if has_family else None,
         steps=why.path(found),
-        reasons=why.reasons(why.facts(found, census(redis), paused, flow)),
+        reasons=why.reasons(why.Facts(found, census(redis), paused, flow)),
         compared=why.compared(found, past) if past else None,
         own=own_frames(found.error),
         allowed=[name for name, action in ACTIONS.items() if found.state in action.states],
@@ -44,7 +44,7 @@ def job(job_id: str) -> str:
 
 @page.post("/jobs/<job_id>/<any(retry, cancel, stop):action>")
 def act(job_id: str, action: str) -> Response:
-    """Do it, or say why it cannot be done; deleting is done, and asked first, as for many jobs."""
+    """Act on the job, or say why not; `jobs.some` deletes, since it asks first."""
     outcome = actions.act(action, [job_id], session["user"])
     flash(outcome.refused or f"{ACTIONS[action].done} this job.")
     return redirect(url_for("job.job", job_id=job_id), 303)

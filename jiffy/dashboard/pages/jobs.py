@@ -74,7 +74,7 @@ def all_matching() -> str:
 
 @page.post("/jobs/all")
 def act_on_all() -> Response:
-    """Do it with all that match: with a few at once, with many by a job."""
+    """Act on all that match: on a few at once, on many by a job."""
     name, wanted = _action(), search.parse(request.form.get("q", "").strip())
     if wanted.problems:
         abort(422, f"{wanted.problems[0]}. Nothing was done.")

@@ -1,7 +1,7 @@
 """Log in, log out.
 
-Attempts are counted in Redis, for all web processes together, and slowed down, but nobody is ever
-locked out: pauses grow by user and address, so whoever guesses elsewhere delays no one here.
+Attempts are counted in Redis, for all web processes together, and slowed down, but no user is ever
+locked out: pauses grow by user and address, so guesses from elsewhere delay no login from here.
 """
 
 import hashlib

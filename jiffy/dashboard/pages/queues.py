@@ -30,7 +30,7 @@ def queues() -> str:
     ordered = sorted(found.queues, key=_ORDERS[order])
     first = first_shown(len(ordered))
     return render_template(
-        "queues.html", queues=ordered[first : first + MOST_SHOWN], first=first,
+        "queues.html", queues=ordered[first : first + MOST_SHOWN], first=first, most=MOST_SHOWN,
         pauses=_pauses(), flows=flows(redis), spark=charts.spark, total=len(ordered),
         left_out=found.queues_left_out, order=order, orders=_ORDERS,
     )  # fmt: skip

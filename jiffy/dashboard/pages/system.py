@@ -36,7 +36,7 @@ class Slow:
 
 
 @dataclass(frozen=True)
-class Redises:
+class Server:
     """What Redis says of itself; None where it does not permit the question."""
 
     info: Mapping[str, Any] | None
@@ -50,12 +50,12 @@ class Redises:
         used, most = info.get("used_memory", 0), info.get("maxmemory", 0)
         policy = info.get("maxmemory_policy") or config.get("maxmemory-policy", "")
         kept = _persistence(info, self.config)
-        hit_most = f"{size(used)} of {size(most)} ({used / most:.0%})" if most else size(used)
+        used_of_most = f"{size(used)} of {size(most)} ({used / most:.0%})" if most else size(used)
         loses = "a restart of Redis loses every job: set appendonly yes"
         return [
             ("Version", _version(info), ""),
             ("Running for", clock.in_words(info.get("uptime_in_seconds", 0)), ""),
-            ("Memory", f"{hit_most}, at most {size(info.get('used_memory_peak', 0))} so far",
+            ("Memory", f"{used_of_most}, at most {size(info.get('used_memory_peak', 0))} so far",
              "memory is nearly full" if memory.is_nearly_full else ""),
             *([("Forecast", forecast, "")] if forecast else ()),
             ("Eviction", policy or "unknown",
@@ -85,7 +85,7 @@ def system() -> str:
     )
 
 
-def look(redis: Redis) -> Redises:
+def look(redis: Redis) -> Server:
     """All in one round trip."""
     with redis.pipeline(transaction=False) as pipe:
         pipe.info()
@@ -94,7 +94,7 @@ def look(redis: Redis) -> Redises:
         pipe.slowlog_get(_MOST_SLOW)
         found = pipe.execute(raise_on_error=False)
     info, config, clients, slow = (None if isinstance(one, RedisError) else one for one in found)
-    return Redises(
+    return Server(
         info,
         config,
         None if clients is None else _by_name(clients),
@@ -109,7 +109,7 @@ def _by_name(clients: list[dict[str, str]]) -> dict[str, int]:
     return dict(Counter(read.clip(role, 60) or "without a name" for role in roles).most_common())
 
 
-def _most_clients(found: Redises) -> int | None:
+def _most_clients(found: Server) -> int | None:
     """How many connections Redis, or its plan, permits."""
     most = (found.info or {}).get("maxclients") or (found.config or {}).get("maxclients")
     return int(most) if most else None

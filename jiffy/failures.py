@@ -1,4 +1,4 @@
-"""Failed jobs in groups: the same exception out of the same code; who ignores which, and why not.
+"""Failed jobs in groups: the same exception out of the same code; which groups are ignored.
 
 An ignored group comes back by itself when it fails on a release that it had not been seen on.
 """
@@ -20,7 +20,6 @@ from jiffy.tracebacks import Group
 
 MOST_IGNORED = 1000
 _NOTED_S = 90 * 24 * 3600  # since it was acted upon last
-_FAR = 20  # windows of a search, if a person asks to look further
 _MOST_RELEASES = 50
 
 
@@ -94,12 +93,11 @@ def find(
     wanted = Filter("", {"state": ("failed",), "group": ("*",), **on}, (), ())
     lists, jobs = wanted.lists(census), list[JobView]()
     at: Cursor | None = Cursor()
-    for _ in range(_FAR if is_far else 1):
+    for _ in range(search.FAR if is_far else 1):
         if at is not None:
             found, at = search.window(redis, lists, wanted, at, search.WINDOW)
             jobs += found
-    total = sum(one.size for one in lists)
-    looked_at = total if at is None else sum(min(one.size, at.depth) for one in lists)
+    looked_at, total = search.progress(lists, at)
     groups = [one for one in _grouped(census, jobs) if key in ("", one.group.key)]
     for one, noted in zip(groups, _noted(redis, [one.group.key for one in groups]), strict=True):
         one.noted = noted
