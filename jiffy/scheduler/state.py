@@ -148,29 +148,29 @@ class Schedule:
         return done
 
     def _declare_some(self, some: Sequence[Entry], now: datetime) -> list[str]:
-        verdicts, plans, projections = [], [], []
+        changes, plans, projections = [], [], []
         for entry, stored in zip(some, _stored(self._redis, some), strict=True):
             last, missed = stored.last_slot(entry, now)
             coming = entry.timing.next_after(last)
-            verdict = stored.verdict(entry, coming)
-            verdicts.append(verdict)
+            change = stored.change(entry, coming)
+            changes.append(change)
             due_s = None if coming is None else entry.due(coming).timestamp()
-            if verdict == "same" and stored.slot is not None and stored.score == due_s:
+            if change == "same" and stored.slot is not None and stored.score == due_s:
                 self._note_slot(entry, last, coming)
                 continue
             plans.append(_Plan(entry, last, coming, missed))
-            if verdict != "same":
+            if change != "same":
                 projections.append(entry)
                 facts = {"entry": entry.name, "due": entry.timing.in_words()}
                 if missed:
                     facts["missed"] = ",".join(f"{one.slot:%Y-%m-%dT%H:%M:%SZ}" for one in missed)
-                level = log.WARNING if missed or verdict == "over" else logging.INFO
-                log.event(f"entry.{verdict}", level, **facts)
+                level = log.WARNING if missed or change == "over" else logging.INFO
+                log.event(f"entry.{change}", level, **facts)
                 for one in missed:
                     self.notifier.report(entry, one.slot, now, one.reason)
         self._project(projections, now)
         self._account_for(plans, now)
-        return verdicts
+        return changes
 
     def _project(self, some: Iterable[Entry], now: datetime) -> None:
         with self._redis.pipeline() as pipe:
@@ -308,7 +308,7 @@ class _Stored(NamedTuple):
     coming: bytes | None
     score: float | None
 
-    def verdict(self, entry: Entry, coming: datetime | None) -> str:
+    def change(self, entry: Entry, coming: datetime | None) -> str:
         are_same_times = self.times == entry.timing.identity.encode()
         if are_same_times and self.definition == entry.definition_json.encode():
             return "same"

@@ -1,11 +1,11 @@
 -- Put what a dead worker held back to the front of its queues, in order; or find the workers that are dead.
--- KEYS: leases, when somebody last looked for the dead
+-- KEYS: leases, when a supervisor last looked for the dead
 -- ARGV: a worker's name, then: is it gone for good (1 or 0); the execution that ran, or ''; what becomes of that one
---       (count: it may have killed the worker; free: it has not; fail: the caller writes its outcome); the cause; and
+--       (count: it may have killed the worker; requeue: it has not; fail: the caller writes its outcome); the cause; and
 --       after how many deaths it is quarantined
 --       Or no name, and the shortest and longest time between two looks, and how long to wait after an outage, in s
 -- Returns the ids that are back on their queues, and what is left for the caller to fail: {queue, id, execution, causes}
--- Or the names of the dead; none if somebody has just looked
+-- Or the names of the dead; none if a supervisor has just looked
 --include lib
 --include history
 even_if_full()
@@ -51,7 +51,7 @@ for i = #held, 1, -1 do
   local is_there = call('EXISTS', key) == 1 and try('ZSCORE', RQ .. 'wip:' .. queue, member)
   local is_left, causes = is_there and execution == culprit and what == 'fail', cause
   if is_there and execution == culprit and what == 'count' then is_left, causes = quarantine(key, execution) end
-  if is_there and execution == culprit and what == 'free' then
+  if is_there and execution == culprit and what == 'requeue' then
     is_left = (fields(key, 'jiffy:rescue') or {})[1] == 'no'
   end
   if is_left then

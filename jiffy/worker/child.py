@@ -48,8 +48,8 @@ class _Stop(BaseException):
 
 
 @dataclass
-class Stint:
-    """How long to work: all of it is optional, and RQ's words (`Worker.work`)."""
+class StopWhen:
+    """When a worker stops by itself; all optional, in the words of RQ's `Worker.work`."""
 
     burst: bool = False
     max_jobs: int | None = None
@@ -73,12 +73,7 @@ class Pace:
     def __init__(self, largest: int = LARGEST) -> None:
         self._largest = largest
         self._took_s: dict[str, float] = {}
-        self._want = 1
-
-    @property
-    def want(self) -> int:
-        """How many jobs to take next."""
-        return self._want
+        self.want = 1  # so many jobs are claimed next
 
     def learn(self, func_name: str, took_s: float) -> None:
         """A job of this function took so long."""
@@ -86,7 +81,7 @@ class Pace:
         # Slowness is believed at once, speed only with time.
         average = max(took_s, known) if took_s > BUDGET_S else known + _NEWEST * (took_s - known)
         self._took_s[func_name] = average
-        self._want = max(1, min(self._largest, self._want * 4, int(BUDGET_S / (average + 1e-6))))
+        self.want = max(1, min(self._largest, self.want * 4, int(BUDGET_S / (average + 1e-6))))
 
     def is_quick(self, func_name: str) -> bool:
         """Whether a job of this function is known to be over in a small part of the budget."""
@@ -97,12 +92,12 @@ class Child:
     """One worker's loop."""
 
     def __init__(
-        self, claimer: Claimer, runner: Runner, board: Board, stint: Stint, pace: Pace,
+        self, claimer: Claimer, runner: Runner, board: Board, stop_when: StopWhen, pace: Pace,
         reorder: Callable[[str], list[str]], maintain: Callable[[], bool | None],
     ) -> None:  # fmt: skip
         self._claimer, self._runner, self._board = claimer, runner, board
         self._paused: frozenset[str] = frozenset()
-        self._stint, self._pace = stint, pace
+        self._stop_when, self._pace = stop_when, pace
         self._reorder, self._maintain = reorder, maintain
         self._done = 0
         self._waiting = self._stopping = self._is_tidying = False
@@ -118,14 +113,14 @@ class Child:
         self.isolates_all = False
 
     def work(self) -> int:
-        """Work as long as the stint allows; return how many jobs were done."""
+        """Work until `stop_when` says so; return how many jobs were done."""
         self._take_stock()
         if self._board.must_stop:  # since before it could hear a signal
             return 0
         self._idle_since = clock.monotonic()
         wait_s = 0.0
         while not self._stopping:
-            want = min(self._pace.want, self._jobs_left)
+            want = min(self._pace.want, self._stop_when.jobs_left(self._done))
             claim = self._claim(want, wait_s)
             if claim.is_suspended and want:
                 self._rest()
@@ -144,7 +139,7 @@ class Child:
             # Where there was enough there may be more.
             has_more = claim.has_more or claim.todo or len(claim.jobs) == want
             wait_s = 0 if has_more else self._wait_s
-        self.is_worn |= not self._stopping and self._stint.is_worn_by(self._done)
+        self.is_worn |= not self._stopping and self._stop_when.is_worn_by(self._done)
         if self._stopping or self._board.noted:
             self._claim(ONLY_FINISH)
         return self._done
@@ -166,23 +161,19 @@ class Child:
             raise _Stop
 
     @property
-    def _jobs_left(self) -> int:
-        return self._stint.jobs_left(self._done)
-
-    @property
     def _is_over(self) -> bool:
         """Whether a worker that found nothing to do ends."""
-        longest_s, idle_s = self._stint.max_idle_s, clock.monotonic() - self._idle_since
-        return self._stint.burst or (longest_s is not None and idle_s >= longest_s)
+        longest_s, idle_s = self._stop_when.max_idle_s, clock.monotonic() - self._idle_since
+        return self._stop_when.burst or (longest_s is not None and idle_s >= longest_s)
 
     @property
     def _wait_s(self) -> float:
         """How long to wait for work; 0: not at all."""
-        if self._stint.burst:
+        if self._stop_when.burst:
             return 0
-        if self._stint.max_idle_s is None:
+        if self._stop_when.max_idle_s is None:
             return WAIT_S
-        left_s = self._stint.max_idle_s - (clock.monotonic() - self._idle_since)
+        left_s = self._stop_when.max_idle_s - (clock.monotonic() - self._idle_since)
         return min(WAIT_S, max(left_s, SHORTEST_WAIT_S))
 
     def _claim(self, want: int, wait_s: float = 0) -> Claim:
@@ -208,7 +199,7 @@ class Child:
 
     def _rest(self) -> None:
         """Workers are suspended: end in burst mode, else ask again after a while."""
-        if self._stint.burst:
+        if self._stop_when.burst:
             self._stopping = True
         else:
             clock.pause(SUSPENDED_WAIT_S)

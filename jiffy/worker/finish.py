@@ -222,10 +222,6 @@ def _failed(outcome: Outcome) -> _Plan:
     return _over(outcome, "failed", Result.Type.FAILED)
 
 
-def _stopped(outcome: Outcome) -> _Plan:
-    return _over(outcome, "stopped", Result.Type.FAILED)
-
-
 def _retried(outcome: Outcome) -> _Plan:
     """It returned a `Retry`, which counts what it has had in all."""
     details = outcome.details
@@ -283,7 +279,7 @@ def _again(delay_s: float, *, front: bool) -> dict[str, Any]:
 _PLANS = {
     "finished": _finished,
     "failed": _failed,
-    "stopped": _stopped,
+    "stopped": lambda outcome: _over(outcome, "stopped", Result.Type.FAILED),
     "retried": _retried,
     "requeued": _unwritten,
     "parked": _unwritten,

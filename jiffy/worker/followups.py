@@ -30,13 +30,13 @@ MOST_TRIES = 3
 
 def do(todo: Todo, runner: Runner, board: Board) -> None:
     """Do it under a limit of its own, and take it off the list."""
-    face, link = runner.face, runner.link
+    rq_worker, link = runner.rq_worker, runner.link
     what, _, job_id = todo.what.rpartition(" ")
     if todo.tries > MOST_TRIES:
         log.event("followup.dropped", log.ERROR, job=job_id, what=what, tries=todo.tries - 1)
     else:
         try:
-            job = guarded(face.job_class).fetch(job_id, link.redis, face.serializer)
+            job = guarded(rq_worker.job_class).fetch(job_id, link.redis, rq_worker.serializer)
             limit_s = (
                 job.stopped_callback_timeout
                 if what == "on_stopped"
@@ -45,7 +45,7 @@ def do(todo: Todo, runner: Runner, board: Board) -> None:
             if not board.begin(0, limit_s):
                 return  # this process ends: the next one does it
             try:
-                _do(what, job, face)
+                _do(what, job, rq_worker)
             finally:
                 process.end_copy(runner.pid)
         except Interrupted:
@@ -63,15 +63,15 @@ def do(todo: Todo, runner: Runner, board: Board) -> None:
     link.insist(lambda: link.exchange(*done))
 
 
-def _do(what: str, job: Job, face: BaseWorker) -> None:
+def _do(what: str, job: Job, rq_worker: BaseWorker) -> None:
     if what == "on_stopped":
-        rq_compat.call_on_stopped(job, face.death_penalty_class)
+        rq_compat.call_on_stopped(job, rq_worker.death_penalty_class)
     elif what == "on_failure":
         # A job that is retried has the reason in its hash, and no result.
         reason: Any = job.connection.hget(job.key, keys.REASON_FIELD)
         result = None if reason else job.latest_result()
         error = AbandonedJobError(reason.decode() if reason else result and result.exc_string)
-        rq_compat.call_on_failure(job, face.death_penalty_class, type(error), error, None)
+        rq_compat.call_on_failure(job, rq_worker.death_penalty_class, type(error), error, None)
     else:
         status = what.rpartition(" ")[2]
         result = job.latest_result()

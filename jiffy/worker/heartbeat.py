@@ -14,7 +14,7 @@ from jiffy import history, keys, system
 from jiffy.redis_io import Link
 from jiffy.settings import settings
 from jiffy.worker.claim import LEASE_S
-from jiffy.worker.recovery import Verdict
+from jiffy.worker.recovery import Handling
 from jiffy.worker.slot import Slot
 
 # Of three renewals two may fail.
@@ -37,9 +37,9 @@ class Heartbeat:
         """Let RQ know of the workers."""
         for slot in self._slots.values():
             with self._showing(slot):
-                slot.face.register_birth()
-                slot.face.set_state(WorkerStatus.STARTED)
-                self._redis.hset(slot.face.key, mapping=_place())
+                slot.rq_worker.register_birth()
+                slot.rq_worker.set_state(WorkerStatus.STARTED)
+                self._redis.hset(slot.rq_worker.key, mapping=_place())
                 if release := settings().this_release:
                     history.note_release(self._redis, release)
         self.renew()
@@ -65,20 +65,20 @@ class Heartbeat:
         """This worker ends, and holds nothing that must be recovered."""
         self._redis.zrem(keys.LEASES, slot.name)
         with self._showing(slot):
-            slot.face.register_death()
+            slot.rq_worker.register_death()
         self._slots.pop(slot.name, None)
 
     def _on_lost(self, slot: Slot) -> None:
         """This worker was taken for dead (or Redis is new): its job may run elsewhere by now."""
         if slot.board.running is not None:
-            slot.kill(Verdict.FREE, "its lease was lost")
+            slot.kill(Handling.REQUEUE, "its lease was lost")
         self._unknown.add(slot.name)
 
     def _show(self, slot: Slot) -> None:
         with self._showing(slot), self._redis.pipeline() as pipeline:
-            pipeline.hset(slot.face.key, mapping=slot.face.serialize())
-            pipeline.hset(slot.face.key, mapping=_place())
-            worker_registration.register(slot.face, pipeline)
+            pipeline.hset(slot.rq_worker.key, mapping=slot.rq_worker.serialize())
+            pipeline.hset(slot.rq_worker.key, mapping=_place())
+            worker_registration.register(slot.rq_worker, pipeline)
             pipeline.execute()
 
     @contextmanager

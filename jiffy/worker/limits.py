@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from jiffy import system
 from jiffy.producer.retry import TIMED_OUT
-from jiffy.worker.recovery import Verdict
+from jiffy.worker.recovery import Handling
 from jiffy.worker.slot import KILL_AFTER_S, Board, Running, Slot
 
 # So long before the grace period ends, what still runs is interrupted, then killed.
@@ -26,7 +26,7 @@ class Limits:
         added = used - slot.board.numbers.memory_bytes
         if most and added > most and slot.board.running:
             reason = f"used {added >> 20} MB of memory; its limit is {most >> 20} MB"
-            slot.kill(Verdict.FAIL, reason)
+            slot.kill(Handling.FAIL, reason)
         elif recycle_at and used > recycle_at:
             slot.renew()
 
@@ -37,7 +37,7 @@ def enforce_time(slot: Slot, running: Running, ran_s: float) -> None:
         slot.interrupt(running, Board.TIMEOUT)
         if ran_s > running.limit_s + KILL_AFTER_S:
             reason = f"exceeded its limit of {running.limit_s:g} s, killed after {ran_s:.0f} s"
-            slot.kill(Verdict.FAIL, reason, error_names=TIMED_OUT)
+            slot.kill(Handling.FAIL, reason, error_names=TIMED_OUT)
 
 
 def enforce_grace(slot: Slot, left_s: float) -> None:
@@ -47,6 +47,6 @@ def enforce_grace(slot: Slot, left_s: float) -> None:
     """
     running = slot.board.running
     if left_s <= KILL_BEFORE_S:
-        slot.kill(Verdict.FREE, "the grace period of a shutdown was over")
+        slot.kill(Handling.REQUEUE, "the grace period of a shutdown was over")
     elif left_s <= INTERRUPT_BEFORE_S and running is not None:
         slot.interrupt(running, Board.INTERRUPT)

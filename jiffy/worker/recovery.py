@@ -28,11 +28,11 @@ _MOST_JOBS, _MOST_PARTS, _MOST_BYTES, _LOOK_AGAIN_S = 100, 1000, 1_000_000, 1
 _BETWEEN_LISTS_S = 60  # as IntermediateQueue.should_be_cleaned_up
 
 
-class Verdict(Enum):
-    """What to do with the job that ran when its worker died; the others just go back."""
+class Handling(Enum):
+    """What becomes of the job that ran when its worker died; the others just go back."""
 
     COUNT = "count"  # back to the front, unless it has crashed too many workers
-    FREE = "free"  # back to the front: it was not its fault
+    REQUEUE = "requeue"  # back to the front: it was not its fault
     FAIL = "fail"  # failed, for the reason given
 
 
@@ -44,7 +44,7 @@ class Death:
     cause: str
     execution: str = ""
     is_gone: bool = False
-    verdict: Verdict = Verdict.COUNT
+    handling: Handling = Handling.COUNT
     was_stopped: bool = False
     error_names: tuple[str, ...] = ()  # as in `Outcome`
 
@@ -75,7 +75,7 @@ class Recovery:
         """Recover what one worker held.  Safe to repeat."""
         at = clock.now().strftime("%Y-%m-%d %H:%M:%S UTC")
         arguments = [
-            death.worker, int(death.is_gone), death.execution, death.verdict.value,
+            death.worker, int(death.is_gone), death.execution, death.handling.value,
             f"{death.cause} at {at}", MOST_CRASHES,
         ]  # fmt: skip
         (back, left) = self._link.run("recover", [keys.LEASES, keys.LAST_SWEEP], arguments)
@@ -85,7 +85,7 @@ class Recovery:
                 job=text(job_id), worker=death.worker, cause=death.cause,
             )  # fmt: skip
         for queue, job_id, execution, causes in left:
-            is_failed = death.verdict is Verdict.FAIL
+            is_failed = death.handling is Handling.FAIL
             reason = death.cause if is_failed else _all_crashes(text(causes))
             job = _claimed(queue, job_id, execution)
             self._finish(

@@ -28,7 +28,7 @@ from jiffy.producer.options import read_queue
 from jiffy.redis_io import Link
 from jiffy.settings import settings
 from jiffy.worker import preload, process, reload
-from jiffy.worker.child import AGAIN, Child, Pace, Stint
+from jiffy.worker.child import AGAIN, Child, Pace, StopWhen
 from jiffy.worker.claim import Claimer
 from jiffy.worker.guarded import guarded
 from jiffy.worker.limits import Limits
@@ -69,14 +69,14 @@ class _Face(BaseWorker):
         Where a subclass overrides what nothing here calls, or jobs or queues have a key prefix of
         their own, RQ's own loop runs them, as fast and as safely as it does.
         """
-        stint = self._prepare(options | {"burst": burst})
+        stop_when = self._prepare(options | {"burst": burst})
         if reason := self._needs_rqs_loop():
             log.event("worker.rq_loop", log.WARNING, reason=reason)
             self.job_class = guarded(self.job_class)
             return super().work(burst, **options)
-        return self._work(stint, options)
+        return self._work(stop_when, options)
 
-    def _work(self, stint: Stint, options: dict[str, Any]) -> bool:
+    def _work(self, stop_when: StopWhen, options: dict[str, Any]) -> bool:
         raise NotImplementedError
 
     def _needs_rqs_loop(self) -> str:
@@ -96,7 +96,7 @@ class _Face(BaseWorker):
         return mine
 
     def _child(
-        self, stint: Stint, board: Board, kind: type[Runner], pace: Pace, **lease: Any
+        self, stop_when: StopWhen, board: Board, kind: type[Runner], pace: Pace, **lease: Any
     ) -> Child:
         config = settings()
         link = Link(self.connection, logs="lease_s" in lease)
@@ -106,7 +106,7 @@ class _Face(BaseWorker):
             lambda: board.must_stop_for_good, self.hooks.around_job,
         )  # fmt: skip
         reorder = partial(rq_compat.queues_after, self)
-        return Child(claimer, runner, board, stint, pace, reorder, self._maintain)
+        return Child(claimer, runner, board, stop_when, pace, reorder, self._maintain)
 
     def _maintain(self) -> bool:
         """RQ's housekeeping of groups, every `maintenance_interval` (it locks: one worker does it).
@@ -126,7 +126,7 @@ class _Face(BaseWorker):
         self.clean_group_registries()  # type: ignore[no-untyped-call]
         return False
 
-    def _prepare(self, options: dict[str, Any]) -> Stint:
+    def _prepare(self, options: dict[str, Any]) -> StopWhen:
         """Set up what RQ's `work` does first; return how long to work."""
         level = options.get("logging_level")
         date_format = options.get("date_format", DEFAULT_LOGGING_DATE_FORMAT)
@@ -135,7 +135,7 @@ class _Face(BaseWorker):
             setup_loghandlers(level, date_format, log_format, name=name)
         rq_compat.order_queues(self, options.get("dequeue_strategy"))
         self.hooks = _hooks(None)
-        return Stint(
+        return StopWhen(
             options.get("burst", False),
             options.get("max_jobs"),
             options.get("max_idle_time"),
@@ -157,33 +157,33 @@ class Worker(_Face, rq.Worker):
         """Whether this process runs jobs.  Integrations send what they have before it ends."""
         return self._is_child or bool(super().is_horse)
 
-    def _work(self, stint: Stint, options: dict[str, Any]) -> bool:
+    def _work(self, stop_when: StopWhen, options: dict[str, Any]) -> bool:
         if options.get("with_scheduler"):
-            rq_compat.start_scheduler(self, stint.burst, options.get("logging_level"))
+            rq_compat.start_scheduler(self, stop_when.burst, options.get("logging_level"))
         before = self._counted()
         try:
-            supervise(self.connection, [self], stint, moves_due=False)
+            supervise(self.connection, [self], stop_when, moves_due=False)
         finally:
             if self.scheduler:
                 self.stop_scheduler()  # type: ignore[no-untyped-call]
         return self._counted() > before
 
-    def slot(self, stint: Stint, *, forks: bool) -> Slot:
+    def slot(self, stop_when: StopWhen, *, forks: bool) -> Slot:
         """The place of a child that runs jobs as this worker."""
         board = Board() if forks else Board.in_file()
         return Slot(
-            self, lambda *given: self.work_in_child(stint, *given), board, forks,
+            self, lambda *given: self.work_in_child(stop_when, *given), board, forks,
             hears_stops=bool(self.hooks.around_job),
         )  # fmt: skip
 
-    def work_in_child(self, stint: Stint, board: Board, token: str) -> int:
+    def work_in_child(self, stop_when: StopWhen, board: Board, token: str) -> int:
         """Run jobs in this process, which is a child's; return its exit code."""
         self._is_child = True
         self.death_penalty_class = rq_compat.NoPenalty
         os.environ["RQ_WORKER_ID"] = self.name  # noqa: TID251 - for the job, as RQ does
         # In turns among the queues means one job from each.
         pace = Pace() if rq_compat.serves_in_order(self) else Pace(largest=1)
-        child = self._child(stint, board, Runner, pace, token=token)
+        child = self._child(stop_when, board, Runner, pace, token=token)
         child.isolates_all = settings().isolate
         begun = self._begun if self.imports or self.hooks.around_child else nullcontext
         # Or else this process has, or is to have, something open.
@@ -214,12 +214,12 @@ class SimpleWorker(_Face, rq.SimpleWorker):
 
     _stock = rq.SimpleWorker
 
-    def _work(self, stint: Stint, options: dict[str, Any]) -> bool:
+    def _work(self, stop_when: StopWhen, options: dict[str, Any]) -> bool:
         self.bootstrap(options.get("logging_level"))
         if options.get("with_scheduler"):
-            rq_compat.start_scheduler(self, stint.burst, options.get("logging_level"))
+            rq_compat.start_scheduler(self, stop_when.burst, options.get("logging_level"))
         # One job at a time, with the lease that RQ gives it: nothing renews it.
-        child = self._child(stint, Board(), TimedRunner, Pace(largest=1), lease_s=0)
+        child = self._child(stop_when, Board(), TimedRunner, Pace(largest=1), lease_s=0)
         before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
         def stop(number: int, _: object) -> None:
@@ -254,11 +254,11 @@ class SimpleWorker(_Face, rq.SimpleWorker):
 
 
 def supervise(
-    redis: Redis, faces: Sequence[Worker], stint: Stint,
+    redis: Redis, workers: Sequence[Worker], stop_when: StopWhen,
     *, moves_due: bool, companions: Sequence[process.Companion] = (), forks: bool = True,
     can_reload: bool = False,
 ) -> None:  # fmt: skip
-    """Run a supervisor with one child for each of `faces`, until they are done.
+    """Run a supervisor with one child for each of `workers`, until they are done.
 
     `moves_due`: it also moves delayed jobs and retries to their queues when their time has come.
     `forks`: children are forks of this process, or else run the same program from its beginning.
@@ -271,8 +271,8 @@ def supervise(
         config.job_memory_mb and config.job_memory_mb * _MB,
         config.max_child_mb and config.max_child_mb * _MB,
     )
-    slots = [face.slot(stint, forks=forks) for face in faces]
-    names = faces[0].queue_names()
+    slots = [worker.slot(stop_when, forks=forks) for worker in workers]
+    names = workers[0].queue_names()
     Supervisor(
         redis, slots, names, limits, moves_due=moves_due, companions=companions,
         can_reload=can_reload,
@@ -313,9 +313,9 @@ def run_workers(
     log.setup(config.log_level)
     log.quieten("rq.worker", "rq.job")
     queues = [read_queue("queue", name) for name in queues or DEFAULT_QUEUES]
-    stint = Stint(burst, max_jobs, max_idle_time, config.max_jobs_per_child)
+    stop_when = StopWhen(burst, max_jobs, max_idle_time, config.max_jobs_per_child)
     if part:
-        process.run(lambda: _do(part, queues, stint, hooks))
+        process.run(lambda: _do(part, queues, stop_when, hooks))
     program = Path(sys.argv[0]).name
     forks = not preload.has_opened(program)
     redis = redis_io.connected("worker")
@@ -335,13 +335,14 @@ def run_workers(
         preload.import_all(config.jobs_modules)
     _disconnect(redis)
     forks = forks and not preload.has_opened(program)
-    faces = [_face(queues, name, redis) for name in _names(config.dyno, count)]
-    for face in faces:
-        face.hooks = hooks
-        face.imports = () if preloads and forks else config.jobs_modules
+    workers = [_worker(queues, name, redis) for name in _names(config.dyno, count)]
+    for worker in workers:
+        worker.hooks = hooks
+        worker.imports = () if preloads and forks else config.jobs_modules
     supervise(
-        redis, faces, stint, moves_due=True, companions=companions, forks=forks, can_reload=True
-    )
+        redis, workers, stop_when,
+        moves_due=True, companions=companions, forks=forks, can_reload=True,
+    )  # fmt: skip
     log.event("worker.stopped", pid=os.getpid())
 
 
@@ -355,20 +356,20 @@ def _hooks(given: Hooks | None) -> Hooks:
     return NO_HOOKS if given is None else checked(given)
 
 
-def _do(part: Sequence[Any], queues: Sequence[str], stint: Stint, hooks: Hooks) -> int:
+def _do(part: Sequence[Any], queues: Sequence[str], stop_when: StopWhen, hooks: Hooks) -> int:
     """Do what the supervisor has spawned this process for; return its exit code."""
     if part == [reload.TRIAL]:
         return reload.try_code(settings().jobs_modules)
     name, fd, token = part
     redis = redis_io.connect("worker")
-    face = _face(queues, name, redis)
-    face.imports, face.hooks = settings().jobs_modules, hooks
+    worker = _worker(queues, name, redis)
+    worker.imports, worker.hooks = settings().jobs_modules, hooks
     board = Board(fd)
     os.close(fd)
-    return face.work_in_child(stint, board, token)
+    return worker.work_in_child(stop_when, board, token)
 
 
-def _face(queues: Sequence[str], name: str, redis: Redis) -> Worker:
+def _worker(queues: Sequence[str], name: str, redis: Redis) -> Worker:
     with warnings.catch_warnings():
         # RQ warns where it may not ask who is connected; nothing needs to know.
         warnings.filterwarnings("ignore", "CLIENT (SETNAME|LIST) command not supported")

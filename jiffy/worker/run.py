@@ -63,7 +63,7 @@ def func_name_of(call: Any) -> str:
 
 
 class Runner:
-    """Runs jobs in this process, for the worker that `face` is to RQ.
+    """Runs jobs in this process, for a worker, which RQ knows as `rq_worker`.
 
     `relimit` gives what follows (a callback) a limit of its own, in seconds; `is_stopping` returns
     whether this worker is stopping.
@@ -72,12 +72,12 @@ class Runner:
     is_watched = True  # by a supervisor, which replaces this process
 
     def __init__(
-        self, face: BaseWorker, link: Link, allowed: tuple[str, ...], largest_result: int,
+        self, rq_worker: BaseWorker, link: Link, allowed: tuple[str, ...], largest_result: int,
         relimit: Callable[[float], None] = lambda _: None,
         is_stopping: Callable[[], bool] = lambda: False,
         around: Sequence[hooks.AroundJob] = (),
     ) -> None:  # fmt: skip
-        self.face, self.link, self._around = face, link, around
+        self.rq_worker, self.link, self._around = rq_worker, link, around
         self._allowed, self._largest_result = allowed, largest_result
         self._relimit, self._is_stopping = relimit, is_stopping
         self.pid = os.getpid()
@@ -87,10 +87,10 @@ class Runner:
         self._job: Job
         self._name = "?"  # of its function
         # What a subclass or an integration (Sentry) has put in the place of RQ's is called.
-        self._job_class = guarded.guarded(face.job_class)
-        self._wraps = rq_compat.is_replaced(face, "perform_job")
+        self._job_class = guarded.guarded(rq_worker.job_class)
+        self._wraps = rq_compat.is_replaced(rq_worker, "perform_job")
         self._performs = rq_compat.is_replaced(self._job_class, "perform")
-        self._handles = rq_compat.handles_exceptions(face)
+        self._handles = rq_compat.handles_exceptions(rq_worker)
 
     def start(self, on_import: Callable[[], None]) -> None:
         """Jobs are about to come.  `on_import` is called when one of them had to be imported."""
@@ -186,14 +186,14 @@ class Runner:
         job.perform = partial(self._inside_hooks, outcome, job.perform)
         try:
             rq_compat.perform_wrapped(
-                self.face, job, outcome.job.queue, outcome.job.execution,
+                self.rq_worker, job, outcome.job.queue, outcome.job.execution,
                 lambda exc_info: self._raised(outcome, exc_info),
             )  # fmt: skip
         except BaseException:
             if not outcome.ended_s:  # or else the job had ended
                 raise
         if not outcome.ended_s:
-            raise RuntimeError(f"perform_job of {type(self.face)} did not perform the job.")
+            raise RuntimeError(f"perform_job of {type(self.rq_worker)} did not perform the job.")
 
     def _returned(self, outcome: Outcome, value: Any) -> None:
         """The job returned `value`: it has finished, unless its callback or a hook raises."""
@@ -228,14 +228,14 @@ class Runner:
         if outcome.details.raw("failure_callback_name") or self._handles:
             error = self._on_failure(outcome, exc_info)
         outcome.fail(error, names=names_of(exc_info[0]), may_retry=not is_permanent)
-        outcome.is_recorded = not self.face.disable_default_exception_handler
+        outcome.is_recorded = not self.rq_worker.disable_default_exception_handler
 
     def _stand_in(self, job: Claimed) -> Job:
         """RQ's job, one for all who ask during this run; read from Redis when it is needed."""
         kind = self._job_class
         return stand_in(  # type: ignore[no-any-return]
             job.job_id, self.link.redis, kind.refresh,
-            job_class=kind, serializer=self.face.serializer,
+            job_class=kind, serializer=self.rq_worker.serializer,
         )  # fmt: skip
 
     def _rq_job(self) -> Job:
@@ -300,7 +300,7 @@ class Runner:
         rq_compat.mark_finished(rq_job, value)
         self._relimit(rq_job.success_callback_timeout)
         try:
-            rq_compat.call_on_success(rq_job, self.face.death_penalty_class, value)
+            rq_compat.call_on_success(rq_job, self.rq_worker.death_penalty_class, value)
         finally:
             process.end_copy(self.pid)
 
@@ -315,13 +315,13 @@ class Runner:
         rq_job.ended_at = clock.from_wall(outcome.ended_s)
         self._relimit(rq_job.failure_callback_timeout)
         try:
-            rq_compat.call_on_failure(rq_job, self.face.death_penalty_class, *exc_info)
+            rq_compat.call_on_failure(rq_job, self.rq_worker.death_penalty_class, *exc_info)
         except BaseException:  # noqa: BLE001 - a callback may raise anything
             exc_info = sys.exc_info()  # type: ignore[assignment]
         finally:
             process.end_copy(self.pid)
         try:
-            self.face.handle_exception(rq_job, *exc_info)
+            self.rq_worker.handle_exception(rq_job, *exc_info)
         except Exception:  # noqa: BLE001 - a broken handler ends no worker
             return traceback.format_exc()
         return _text_of(exc_info)
@@ -355,7 +355,7 @@ class TimedRunner(Runner):
     is_watched = False
 
     def _call(self, outcome: Outcome, call: Any) -> None:
-        job, penalty = outcome.job, self.face.death_penalty_class
+        job, penalty = outcome.job, self.rq_worker.death_penalty_class
         with penalty(int(job.timeout_s), JobTimeoutException, job_id=job.job_id):
             super()._call(outcome, call)
 

@@ -19,7 +19,7 @@ from rq.worker import BaseWorker
 
 from jiffy import clock, rq_compat
 from jiffy.worker import process
-from jiffy.worker.recovery import Death, Verdict
+from jiffy.worker.recovery import Death, Handling
 
 OUTCOMES_BYTES = 1 << 18
 # A job that ignores its time limit, or that it was stopped, is killed that much later.
@@ -181,7 +181,7 @@ class Board:
 class Slot:
     """One child: the worker that RQ sees, its board, its process, and what becomes of it."""
 
-    face: BaseWorker
+    rq_worker: BaseWorker
     work: Callable[[Board, str], int]  # given the token of its executions
     board: Board = field(default_factory=Board)
     forks: bool = True  # or else its processes run this program from its beginning
@@ -202,7 +202,7 @@ class Slot:
 
     @property
     def name(self) -> str:
-        return self.face.name
+        return self.rq_worker.name
 
     def start(self) -> None:
         """Start the child.  Raises OSError."""
@@ -216,7 +216,7 @@ class Slot:
         else:
             fd = self.board.fd
             self.pid = process.spawn(self.name, fd, self._token, fds=[fd])
-        self.face.pid = self.pid
+        self.rq_worker.pid = self.pid
 
     def execution_of(self, running: Running | None) -> str:
         """The id of the execution that the child runs; "" for none."""
@@ -255,16 +255,16 @@ class Slot:
         """Kill the job that was stopped and goes on; or note that its process has ended of that."""
         is_due = has_ended or clock.monotonic() >= self.stop_by
         if self.stopping and is_due and self.stopping == self.execution_of(self.board.running):
-            self.kill(Verdict.FAIL, STOPPED, was_stopped=True)
+            self.kill(Handling.FAIL, STOPPED, was_stopped=True)
 
     def kill(
-        self, verdict: Verdict, cause: str, *,
+        self, handling: Handling, cause: str, *,
         was_stopped: bool = False, error_names: tuple[str, ...] = (),
     ) -> None:  # fmt: skip
-        """Kill the child with all that its job started; `verdict` is for the job that it runs."""
+        """Kill the child with all that its job started; `handling` is for the job that it runs."""
         if self.pid:
             self.death = self.death or Death(
-                worker=self.name, cause=cause, verdict=verdict, was_stopped=was_stopped,
+                worker=self.name, cause=cause, handling=handling, was_stopped=was_stopped,
                 execution=self.execution_of(self.board.running), error_names=error_names,
             )  # fmt: skip
             self.kill_groups()
@@ -277,7 +277,7 @@ class Slot:
 
     def note_stop(self) -> None:
         """Leave the marks that RQ's busy worker leaves when a signal stops it."""
-        rq_compat.mark_stopping(self.face, clock.now())
+        rq_compat.mark_stopping(self.rq_worker, clock.now())
 
     def _wake(self) -> None:
         if self.pid:

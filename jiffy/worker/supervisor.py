@@ -20,7 +20,7 @@ from jiffy.worker.child import AGAIN
 from jiffy.worker.claim import finish_command, requeue_command, text
 from jiffy.worker.heartbeat import RENEW_EVERY_S, Heartbeat
 from jiffy.worker.limits import Limits, enforce_grace, enforce_time
-from jiffy.worker.recovery import SWEEP_EVERY_S, Death, Recovery, Verdict
+from jiffy.worker.recovery import SWEEP_EVERY_S, Death, Handling, Recovery
 from jiffy.worker.slot import Running, Slot
 
 TICK_S, IDLE_TICK_S = 0.05, 0.1
@@ -49,7 +49,7 @@ class Supervisor:
         self._companions = companions
         self._can_reload, self._trial = can_reload, 0
         self._queue_keys = [keys.queue(name) for name in queues]
-        self._default_timeout_s = slots[0].face.queue_class.DEFAULT_TIMEOUT
+        self._default_timeout_s = slots[0].rq_worker.queue_class.DEFAULT_TIMEOUT
         self._link = Link(redis)
         self._heartbeat = Heartbeat(redis, self._link, slots)
         self._recovery = Recovery(self._link)
@@ -228,7 +228,7 @@ class Supervisor:
         elif not slot.is_quiet and clock.monotonic() >= slot.starts_at:
             slot.starts_at = clock.monotonic() + RESTART_AFTER_S  # should the fork fail
             slot.start()
-            self._redis.hset(slot.face.key, "pid", slot.pid)
+            self._redis.hset(slot.rq_worker.key, "pid", slot.pid)
 
     def _on_end(self, slot: Slot, status: int) -> None:
         slot.enforce_stop(has_ended=True)
@@ -250,7 +250,7 @@ class Supervisor:
             cause=cause,
             execution=slot.execution_of(running) if running else "",
             # In a shutdown it was killed by that: the dyno's manager spares no process.
-            verdict=Verdict.COUNT if self._stop_at is None else Verdict.FREE,
+            handling=Handling.COUNT if self._stop_at is None else Handling.REQUEUE,
         )
 
     def _watch_memory(self) -> None:
@@ -322,7 +322,7 @@ class Commands:
         if command in ("stop-job", "stop-execution"):
             self._stop(slot, payload)
         elif command == "kill-horse" and slot.board.running is not None:
-            slot.kill(Verdict.FAIL, "killed by the command kill-horse")
+            slot.kill(Handling.FAIL, "killed by the command kill-horse")
         elif command in ("shutdown", "quiet"):
             self._retire(slot, stays=command == "quiet")
         elif command == "resume":

@@ -7,7 +7,7 @@ from rq import Retry
 
 import jiffy
 from jiffy import history, keys
-from jiffy.worker.recovery import Death, Verdict
+from jiffy.worker.recovery import Death, Handling
 from tests.jobs import worker as worker_jobs
 from tests.support.worker_support import child, claim, enqueue, finish, recovery
 
@@ -73,18 +73,18 @@ def test_an_attempt_counts_once_however_often_it_is_reported(redis):
 
 
 @pytest.mark.parametrize(
-    ("verdict", "expected"),
+    ("handling", "expected"),
     [
-        (Verdict.COUNT, (0, 0, 0, 1)),
-        (Verdict.FREE, (0, 0, 0, 1)),
-        (Verdict.FAIL, (0, 1, 0, 0)),
+        (Handling.COUNT, (0, 0, 0, 1)),
+        (Handling.REQUEUE, (0, 0, 0, 1)),
+        (Handling.FAIL, (0, 1, 0, 0)),
     ],
 )
-def test_an_attempt_whose_worker_died_counts_for_its_function(redis, verdict, expected):
+def test_an_attempt_whose_worker_died_counts_for_its_function(redis, handling, expected):
     jiffy.enqueue(worker_jobs.nothing)
     [ran] = claim(redis)
     recovery(redis).recover(
-        Death(worker="worker-1", cause="it died", execution=ran.execution, verdict=verdict)
+        Death(worker="worker-1", cause="it died", execution=ran.execution, handling=handling)
     )
 
     assert ends(history.read(redis, "function", NOTHING).whole) == expected

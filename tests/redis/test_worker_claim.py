@@ -14,11 +14,11 @@ from tests.support.worker_support import (
     claim,
     claimer,
     enqueue,
-    face,
     finish,
     ids_of,
     queued,
     registered,
+    rq_worker,
     said,
     status,
     traces,
@@ -40,14 +40,14 @@ def test_queues_are_served_in_their_order_and_jobs_in_theirs(redis):
 def test_a_worker_claims_its_fair_share_only(redis, jobs, workers, share):
     enqueue(redis, jobs)
     for number in range(workers):
-        face(redis, f"worker-{number}").register_birth()
-    face(redis, "elsewhere", queues=["mail"]).register_birth()
+        rq_worker(redis, f"worker-{number}").register_birth()
+    rq_worker(redis, "elsewhere", queues=["mail"]).register_birth()
 
     assert len(claim(redis, 100)) == share
 
 
 def test_a_claimed_job_is_started_as_rq_would_have_it(redis):
-    worker = face(redis)
+    worker = rq_worker(redis)
     worker.register_birth()
     enqueue(redis, 3)
     claimed = claim(redis, 2)
@@ -130,7 +130,7 @@ def test_a_job_is_registered_with_the_queue_that_it_was_claimed_from(redis):
 @pytest.mark.parametrize("workers", [1, 3])
 def test_ids_whose_jobs_are_gone_cost_a_bounded_step_each(redis, want, workers):
     for number in range(workers):
-        face(redis, f"worker-{number}").register_birth()
+        rq_worker(redis, f"worker-{number}").register_birth()
     redis.rpush(keys.queue("default"), *range(2500))
     enqueue(redis)
     worker = claimer(redis)

@@ -16,11 +16,11 @@ from rq.command import (
 )
 
 from jiffy import keys
-from jiffy.worker.recovery import Verdict
+from jiffy.worker.recovery import Handling
 from jiffy.worker.slot import Slot
 from jiffy.worker.supervisor import MOST_MESSAGES, Commands
 from tests.support.newcomer import wait_until
-from tests.support.worker_support import enqueue, face
+from tests.support.worker_support import enqueue, rq_worker
 
 CHANNEL = PUBSUB_CHANNEL_TEMPLATE % "worker-1"
 
@@ -36,7 +36,7 @@ def run_for_ever(board, token):
 @pytest.fixture
 def slot(redis):
     """A worker whose child runs the job default-0 and holds default-1."""
-    worker = face(redis)
+    worker = rq_worker(redis)
     worker.register_birth()
     slot = Slot(worker, run_for_ever)
     slot.start()
@@ -46,7 +46,7 @@ def slot(redis):
         redis.hset(keys.held("worker-1"), f"{job_id}:{execution}", "default")
         redis.hset(keys.job(job_id), mapping={"status": "started", "worker_name": "worker-1"})
     yield slot
-    slot.kill(Verdict.FREE, "the test is over")
+    slot.kill(Handling.REQUEUE, "the test is over")
     os.waitpid(slot.pid, 0)
 
 
@@ -84,7 +84,7 @@ def test_what_runs_is_killed_by_command(redis, slot, heard):
     send_kill_horse_command(redis, "worker-1")
     heard(lambda: slot.death)
 
-    assert (slot.death.verdict, slot.death.was_stopped) == (Verdict.FAIL, False)
+    assert (slot.death.handling, slot.death.was_stopped) == (Handling.FAIL, False)
 
 
 def test_one_execution_is_stopped(redis, slot, heard):

@@ -9,7 +9,7 @@ from rq.suspension import suspend
 
 from jiffy import keys
 from jiffy.worker.process import CHECK_BOARD
-from jiffy.worker.recovery import Death, Verdict
+from jiffy.worker.recovery import Death, Handling
 from jiffy.worker.slot import Board
 from tests.jobs import worker as worker_jobs
 from tests.support.receiver import receiving
@@ -35,7 +35,7 @@ def _hosts(environ):
 def kill(redis, **fields):
     """Let the supervisor kill the job that runs, for a reason."""
     [ran] = claim(redis, 1)
-    death = {"verdict": Verdict.FAIL, "execution": ran.execution, **fields}
+    death = {"handling": Handling.FAIL, "execution": ran.execution, **fields}
     recovery(redis).recover(Death(worker="worker-1", cause="used 900 MB", **death))
 
 
@@ -75,7 +75,7 @@ def test_on_failure_of_a_quarantined_job_is_called(redis):
     call_when_failed(redis, retry=Retry(1))
     finish(redis, *claim(redis), "failed", error="an older error")
     for _ in range(3):
-        kill(redis, verdict=Verdict.COUNT)
+        kill(redis, handling=Handling.COUNT)
     child(redis).work()
 
     [text] = said(redis)
@@ -90,10 +90,10 @@ def test_on_stopped_of_a_stopped_job_is_called_and_on_failure_is_not(redis):
     assert said(redis) == ["stopped default-0"]
 
 
-@pytest.mark.parametrize("verdict", [Verdict.COUNT, Verdict.FREE])
-def test_nothing_is_called_for_a_job_that_goes_back(redis, verdict):
+@pytest.mark.parametrize("handling", [Handling.COUNT, Handling.REQUEUE])
+def test_nothing_is_called_for_a_job_that_goes_back(redis, handling):
     call_when_failed(redis)
-    kill(redis, verdict=verdict)
+    kill(redis, handling=handling)
 
     assert (todos(redis), queued(redis)) == ([], ["default-0"])
 

@@ -13,12 +13,12 @@ from tests.support.worker_support import (
     claim,
     claimer,
     enqueue,
-    face,
     finish,
     ids_of,
     queued,
     recovery,
     registered,
+    rq_worker,
     status,
 )
 
@@ -46,7 +46,7 @@ def test_jobs_are_drained_from_a_full_redis(redis, fill, func, options, ran):
     Queue("default", connection=redis).enqueue(
         worker_jobs.nothing, job_id="next", depends_on=["default-0"]
     )
-    face(redis).register_birth()
+    rq_worker(redis).register_birth()
     fill()
 
     assert child(redis).work() >= ran
@@ -55,7 +55,7 @@ def test_jobs_are_drained_from_a_full_redis(redis, fill, func, options, ran):
 
 def test_a_worker_in_a_full_redis_gives_back_renews_recovers_and_moves(redis, fill):
     enqueue(redis, 4)
-    face(redis).register_birth()
+    rq_worker(redis).register_birth()
     worker = claimer(redis)
     worker.claim(3)
     redis.zadd(keys.REGISTRIES["scheduled"] + "default", {"default-3": 1})

@@ -36,19 +36,19 @@ def _nothing_outside_is_imported(redis, environ):
 
 
 @pytest.fixture
-def face(redis):
+def rq_worker(redis):
     """A worker in this process."""
     return lambda: SimpleWorker(["default"], connection=redis)
 
 
 @pytest.fixture
-def work(face, environ):
+def work(rq_worker, environ):
     """Run all queued jobs; with `pickles`, pickled ones, too."""
 
     def work(pickles=False):
         if pickles:
             environ(JOBS_MODULES="tests.jobs.worker", SERIALIZERS="json,pickle")
-        face().work(burst=True, logging_level="CRITICAL")
+        rq_worker().work(burst=True, logging_level="CRITICAL")
 
     return work
 
@@ -126,13 +126,15 @@ def test_callbacks_that_are_allowed_are_called(redis, put, work):
 
 
 @pytest.mark.parametrize("callback", [OUTSIDE, "tests.jobs.worker.fail_as_callback"])
-def test_rqs_housekeeping_goes_on_after_a_callback_that_is_refused_or_broken(redis, face, callback):
+def test_rqs_housekeeping_goes_on_after_a_callback_that_is_refused_or_broken(
+    redis, rq_worker, callback
+):
     for job_id in ("lost-1", "lost-2"):
         Queue("default", connection=redis).enqueue(worker_jobs.nothing, job_id=job_id)
         abandoned = {"failure_callback_name": callback, "status": "started"}
         redis.hset(keys.job(job_id), mapping=abandoned)
         redis.zadd(WIP, {f"{job_id}:an-execution": 1})
-    face().run_maintenance_tasks()
+    rq_worker().run_maintenance_tasks()
 
     assert registered(redis, "failed") == ["lost-1", "lost-2"]
     assert registered(redis, "started") == []
@@ -189,12 +191,12 @@ def test_a_job_class_of_ones_own_is_held_to_the_same_rules(redis, put, func, bec
     )
 
 
-def test_rqs_housekeeping_unpickles_nothing(redis, face):
+def test_rqs_housekeeping_unpickles_nothing(redis, rq_worker):
     call = ("tests.jobs.worker.say", None, (Trap(),), {})
     trap = pickle.dumps(Trap())
     plant(redis, pickle.dumps(call), meta=trap, result=trap, status="started")
     redis.zadd(WIP, {"default-0:an-execution": 1})
-    face().run_maintenance_tasks()
+    rq_worker().run_maintenance_tasks()
 
     assert registered(redis, "failed") == ["default-0"]
 

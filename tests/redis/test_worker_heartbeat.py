@@ -6,7 +6,7 @@ from jiffy import clock, history, keys
 from jiffy.redis_io import Link
 from jiffy.worker.heartbeat import Heartbeat
 from jiffy.worker.slot import Board, Slot
-from tests.support.worker_support import WIP, claim, enqueue, face, finish, traces
+from tests.support.worker_support import WIP, claim, enqueue, finish, rq_worker, traces
 
 
 def renew(redis, *names):
@@ -18,7 +18,7 @@ def renew(redis, *names):
 @pytest.fixture
 def claimed(redis):
     """A job that worker-1 has claimed, which has heard of no heartbeat for long."""
-    face(redis).register_birth()
+    rq_worker(redis).register_birth()
     enqueue(redis)
     [job] = claim(redis)
     redis.zadd(keys.LEASES, {"worker-1": 1})
@@ -41,7 +41,7 @@ def test_a_lease_and_all_that_its_worker_holds_is_renewed_by_the_clock_of_redis(
 
 
 def test_an_idle_worker_is_known_for_as_long_as_rqs(redis):
-    face(redis).register_birth()
+    rq_worker(redis).register_birth()
     renew(redis, "worker-1")
 
     assert 470 < redis.ttl(keys.worker("worker-1")) <= 480
@@ -61,7 +61,7 @@ def test_a_lease_that_is_not_renewed_lasts_as_long_as_its_job_may_run(redis):
 
 
 def test_its_looking_for_work_is_its_heartbeat(redis):
-    face(redis).register_birth()
+    rq_worker(redis).register_birth()
     redis.hset(keys.worker("worker-1"), "last_heartbeat", "")
     redis.expire(keys.worker("worker-1"), 5)
     claim(redis, lease_s=0)
@@ -106,15 +106,15 @@ def test_what_a_worker_no_longer_holds_does_not_come_back(redis, claimed, act):
 
 
 def test_a_worker_that_redis_has_forgotten_is_shown_again_and_one_that_ends_no_longer(redis):
-    slot = Slot(face(redis), lambda *_: 0, Board())
+    slot = Slot(rq_worker(redis), lambda *_: 0, Board())
     heartbeat = Heartbeat(redis, Link(redis), [slot])
     heartbeat.register()
     registered = redis.smembers(keys.WORKERS)
     redis.flushall()
     heartbeat.renew()
 
-    assert redis.smembers(keys.WORKERS) == registered == {slot.face.key.encode()}
-    assert redis.hget(slot.face.key, "queues") == b"default"
+    assert redis.smembers(keys.WORKERS) == registered == {slot.rq_worker.key.encode()}
+    assert redis.hget(slot.rq_worker.key, "queues") == b"default"
     heartbeat.give_up(slot)
     assert not redis.exists(keys.WORKERS, keys.LEASES)
 
@@ -123,7 +123,7 @@ def test_the_first_worker_of_a_release_writes_down_when_it_started(redis, enviro
     for number, release in enumerate(("older", "newer", "older")):
         environ(RELEASE=release)
         Heartbeat(
-            redis, Link(redis), [Slot(face(redis, f"w{number}"), lambda board, token: 0)]
+            redis, Link(redis), [Slot(rq_worker(redis, f"w{number}"), lambda board, token: 0)]
         ).register()
 
     assert list(history.releases(redis)) == ["newer", "older"]

@@ -14,12 +14,12 @@ from tests.support.worker_support import (
     child,
     claim,
     enqueue,
-    face,
     job,
     queued,
     reason,
     recovery,
     registered,
+    rq_worker,
     said,
     status,
     traces,
@@ -220,7 +220,7 @@ def test_a_job_that_passes_there_twice_is_not_taken_for_one_that_stayed(redis):
 
 def test_workers_that_redis_has_forgotten_are_no_longer_shown(redis):
     for name in ("alive", "dead"):
-        face(redis, name).register_birth()
+        rq_worker(redis, name).register_birth()
     redis.delete(keys.worker("dead"))
     maintain(redis)
 
@@ -241,6 +241,6 @@ def test_it_is_done_every_few_seconds_however_many_supervisors_do_it(redis):
 def test_a_simple_worker_does_it_too(redis):
     Queue("default", connection=redis).enqueue(worker_jobs.nothing, job_id="default-0")
     start_in_stock_rq(redis)
-    face(redis, "another").work(burst=True, logging_level="CRITICAL")
+    rq_worker(redis, "another").work(burst=True, logging_level="CRITICAL")
 
     assert registered(redis, "failed") == ["default-0"]

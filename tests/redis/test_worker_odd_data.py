@@ -11,7 +11,7 @@ import jiffy
 from jiffy import keys, part, result
 from jiffy.producer.enqueue import Queue
 from jiffy.redis_io import Link
-from jiffy.worker.recovery import Death, Verdict
+from jiffy.worker.recovery import Death, Handling
 from tests.jobs import worker as worker_jobs
 from tests.jobs.enqueue import add
 from tests.support.worker_support import (
@@ -19,13 +19,13 @@ from tests.support.worker_support import (
     child,
     claim,
     enqueue,
-    face,
     finish,
     ids_of,
     queued,
     reason,
     recovery,
     registered,
+    rq_worker,
     said,
     status,
 )
@@ -76,7 +76,7 @@ def test_a_corrupt_job_fails_with_a_reason_and_its_neighbours_run(redis, corrupt
     enqueue(redis, 3)
     corrupt(redis, keys.job("default-1"))
     before = the_rest(redis, keys.job("default-1"))
-    face(redis).work(burst=True, logging_level="CRITICAL")
+    rq_worker(redis).work(burst=True, logging_level="CRITICAL")
 
     assert registered(redis, "failed") == ["default-1"]
     assert len(reason(redis, "default-1")) > 20
@@ -220,7 +220,7 @@ def enqueue_all_kinds(redis):
     redis.zadd(keys.REGISTRIES["scheduled"] + "default", {"later": 1})
     queue.enqueue(worker_jobs.fail, job_id="fails", retry=rq.Retry(1))
     jiffy.enqueue.options(expires="10m")(worker_jobs.nothing)
-    face(redis).register_birth()
+    rq_worker(redis).register_birth()
     enqueue(redis, queue="more")
 
 
@@ -241,7 +241,7 @@ STEPS = {
     "return": lambda redis, held: [finish(redis, one, "requeued") for one in held],
     "recover": lambda redis, held: recover(redis, held, execution=held[0].execution),
     "recover a killed one": lambda redis, held: recover(
-        redis, held, execution=held[1].execution, verdict=Verdict.FAIL
+        redis, held, execution=held[1].execution, handling=Handling.FAIL
     ),
     "recover from a vanished one": lambda redis, held: recover(redis, held, is_gone=True),
     "heartbeat": lambda redis, _: Link(redis).run(

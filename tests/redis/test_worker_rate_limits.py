@@ -8,7 +8,7 @@ from rq.serializers import JSONSerializer
 
 from jiffy import actions, keys
 from jiffy.redis_io import Link
-from jiffy.worker.recovery import Death, Verdict
+from jiffy.worker.recovery import Death, Handling
 from tests.jobs import worker as worker_jobs
 from tests.support.worker_support import (
     WIP,
@@ -64,9 +64,9 @@ ENDS = {
     "retried later": lambda redis, claimed: finish(
         redis, claimed, "retried", retry=rq.Retry(3, interval=60)
     ),
-    "killed": lambda redis, claimed: die(redis, claimed, verdict=Verdict.FAIL),
+    "killed": lambda redis, claimed: die(redis, claimed, handling=Handling.FAIL),
     "stopped by command": lambda redis, claimed: die(
-        redis, claimed, verdict=Verdict.FAIL, was_stopped=True
+        redis, claimed, handling=Handling.FAIL, was_stopped=True
     ),
     "quarantined": crash_thrice,
 }

@@ -5,12 +5,11 @@ from rq import Retry
 
 from jiffy import keys
 from jiffy.clock import rq_text
-from jiffy.worker.recovery import Death, Verdict
+from jiffy.worker.recovery import Death, Handling
 from tests.support.worker_support import (
     WIP,
     claim,
     enqueue,
-    face,
     finish,
     ids_of,
     job,
@@ -18,6 +17,7 @@ from tests.support.worker_support import (
     reason,
     recovery,
     registered,
+    rq_worker,
     status,
     traces,
 )
@@ -107,16 +107,16 @@ def test_a_job_that_crashed_three_workers_is_quarantined_with_every_cause(redis,
     ("fields", "queue", "count"),
     [
         ({}, ["default-0"], 1),
-        ({"verdict": Verdict.FREE}, ["default-0"], 0),
-        ({"verdict": Verdict.FAIL}, ["default-0"], 0),
-        ({"verdict": Verdict.FAIL, "was_stopped": True}, [], 0),
+        ({"handling": Handling.REQUEUE}, ["default-0"], 0),
+        ({"handling": Handling.FAIL}, ["default-0"], 0),
+        ({"handling": Handling.FAIL, "was_stopped": True}, [], 0),
     ],
     ids=["crashed", "interrupted", "killed", "stopped"],
 )
 def test_only_a_job_that_was_killed_for_a_reason_uses_a_retry(redis, fields, queue, count):
     enqueue(redis, retry=Retry(max=2))
     claim_and_die(redis, **fields)
-    is_killed = fields.get("verdict") is Verdict.FAIL and queue
+    is_killed = fields.get("handling") is Handling.FAIL and queue
 
     assert (queued(redis), crashes(redis, "default-0")) == (queue, [count])
     assert job(redis).retries_left == (1 if is_killed else 2)
@@ -125,13 +125,13 @@ def test_only_a_job_that_was_killed_for_a_reason_uses_a_retry(redis, fields, que
 
 def test_a_job_that_was_killed_for_a_reason_fails_with_it(redis):
     enqueue(redis, 2)
-    die(redis, claim(redis)[0], verdict=Verdict.FAIL)
+    die(redis, claim(redis)[0], handling=Handling.FAIL)
 
     assert (status(redis), reason(redis), queued(redis)) == ("failed", CAUSE, ["default-1"])
 
 
 @pytest.mark.parametrize(
-    "fields", [{}, {"verdict": Verdict.FREE}, {"is_gone": True, "execution": ""}]
+    "fields", [{}, {"handling": Handling.REQUEUE}, {"is_gone": True, "execution": ""}]
 )
 def test_a_job_that_must_not_start_twice_is_claimed_alone_and_fails_with_its_worker(redis, fields):
     enqueue(redis, 2)
@@ -144,9 +144,9 @@ def test_a_job_that_must_not_start_twice_is_claimed_alone_and_fails_with_its_wor
     assert reason(redis).startswith("its worker died, and it must not start twice: " + CAUSE)
 
 
-@pytest.mark.parametrize("fields", [{}, {"is_gone": True}, {"verdict": Verdict.FAIL}])
+@pytest.mark.parametrize("fields", [{}, {"is_gone": True}, {"handling": Handling.FAIL}])
 def test_a_recovery_that_is_repeated_changes_nothing(redis, fields):
-    face(redis).register_birth()
+    rq_worker(redis).register_birth()
     enqueue(redis, 2)
     ran = claim(redis)[0]
     die(redis, ran, **fields)
@@ -163,10 +163,10 @@ def test_a_recovery_that_is_cut_off_before_it_has_failed_a_job_does_so_the_next_
     cut._finish = None
     with pytest.raises(TypeError):
         cut.recover(
-            Death(worker="worker-1", cause=CAUSE, execution=ran.execution, verdict=Verdict.FAIL)
+            Death(worker="worker-1", cause=CAUSE, execution=ran.execution, handling=Handling.FAIL)
         )
     between = registered(redis, "started")
-    die(redis, ran, verdict=Verdict.FAIL)
+    die(redis, ran, handling=Handling.FAIL)
 
     assert (between, status(redis), queued(redis)) == (["default-0"], "failed", ["default-1"])
 
@@ -176,12 +176,12 @@ def test_a_recovery_that_is_cut_off_before_it_has_failed_a_job_does_so_the_next_
 
 @pytest.mark.parametrize("began_s", [60, None, -1e9], ids=["a minute ago", "unknown", "later"])
 def test_a_job_that_was_ended_from_outside_says_how_long_and_where_it_ran(redis, began_s):
-    face(redis).register_birth()
+    rq_worker(redis).register_birth()
     enqueue(redis)
     [ran] = claim(redis)
     text = "" if began_s is None else rq_text(redis.time()[0] - began_s)
     redis.hset(keys.job("default-0"), "started_at", text)
-    die(redis, ran, verdict=Verdict.FAIL, was_stopped=True)
+    die(redis, ran, handling=Handling.FAIL, was_stopped=True)
     ended = job(redis)
     result = ended.latest_result()
     ran_s = (ended.ended_at - ended.started_at).total_seconds()
@@ -216,7 +216,7 @@ def test_of_several_jobs_of_a_machine_that_vanished_each_runs_alone_and_none_is_
 
 
 def test_a_worker_whose_machine_vanished_is_no_longer_shown(redis):
-    face(redis).register_birth()
+    rq_worker(redis).register_birth()
     enqueue(redis)
     claim(redis)
     die(redis, is_gone=True)

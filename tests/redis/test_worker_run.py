@@ -7,17 +7,17 @@ from rq.timeouts import JobTimeoutException
 from jiffy import keys
 from jiffy.producer import progress as job_progress
 from jiffy.producer.enqueue import Queue
-from jiffy.worker.child import Stint
+from jiffy.worker.child import StopWhen
 from jiffy.worker.run import Interrupted
 from tests.jobs import worker as worker_jobs
 from tests.support.worker_support import (
     child,
     enqueue,
-    face,
     job,
     queued,
     reason,
     registered,
+    rq_worker,
     said,
     status,
 )
@@ -136,7 +136,7 @@ def test_callbacks_are_called_and_their_errors_fail_the_job(
 def test_an_exception_handler_hears_of_it_and_ends_no_worker_if_it_breaks(redis, handler):
     enqueue(redis, 1, worker_jobs.fail)
     enqueue(redis, queue="low")
-    worker = face(redis, queues=["default", "low"])
+    worker = rq_worker(redis, queues=["default", "low"])
     worker.push_exc_handler(handler)
     worker.work(burst=True, logging_level="CRITICAL")
 
@@ -162,7 +162,7 @@ def test_a_function_that_is_not_allowed_is_not_called_and_not_tried_again(redis,
 
 def test_a_worker_stops_after_max_jobs(redis):
     enqueue(redis, 10)
-    done = child(redis, stint=Stint(burst=True, max_jobs=7)).work()
+    done = child(redis, stop_when=StopWhen(burst=True, max_jobs=7)).work()
 
     assert done == 7
     assert len(queued(redis)) == 3
@@ -198,7 +198,7 @@ def test_a_thousand_small_jobs_cost_less_than_a_tenth_of_a_round_trip_each(redis
 @pytest.mark.usefixtures("warm")
 def test_a_lone_job_costs_two_round_trips(redis):
     enqueue(redis)
-    worker = child(redis, stint=Stint(max_jobs=1))
+    worker = child(redis, stop_when=StopWhen(max_jobs=1))
 
     assert round_trips(redis, worker.work) == 2
     assert registered(redis, "finished") == ["default-0"]
@@ -206,7 +206,7 @@ def test_a_lone_job_costs_two_round_trips(redis):
 
 def interrupted(redis, late, *, runs):
     """Work on one job, and raise `late` just after its end, or in its place."""
-    worker = child(redis, stint=Stint(burst=True, max_jobs=1))
+    worker = child(redis, stop_when=StopWhen(burst=True, max_jobs=1))
     run = worker._runner.run
 
     def run_and_raise(outcome, call):

@@ -10,7 +10,7 @@ from jiffy.producer.enqueue import Job, Queue
 from jiffy.redis_io import Link
 from jiffy.settings import settings
 from jiffy.worker import finish as plan
-from jiffy.worker.child import Child, Pace, Stint
+from jiffy.worker.child import Child, Pace, StopWhen
 from jiffy.worker.claim import Claimer, finish_command
 from jiffy.worker.finish import NO_DETAILS, Outcome
 from jiffy.worker.recovery import Recovery
@@ -72,25 +72,25 @@ def finish(redis, job, what="finished", worker="worker-1", **fields):
     return counted
 
 
-def child(redis, board=None, stint=None, name="worker-1", queues=("default",)):
+def child(redis, board=None, stop_when=None, name="worker-1", queues=("default",)):
     """A child's loop in this process, as `jiffy.Worker` runs it in one of its own."""
-    runner = Runner(face(redis, name), Link(redis), settings().jobs_modules, 1_000_000)
+    runner = Runner(rq_worker(redis, name), Link(redis), settings().jobs_modules, 1_000_000)
     return Child(
-        claimer(redis, name, queues), runner, board or Board(), stint or Stint(burst=True), Pace(),
-        lambda _: list(queues), lambda: None,
+        claimer(redis, name, queues), runner, board or Board(), stop_when or StopWhen(burst=True),
+        Pace(), lambda _: list(queues), lambda: None,
     )  # fmt: skip
 
 
 def work_one(redis):
     """Claim, run and finish one job."""
-    assert child(redis, stint=Stint(burst=True, max_jobs=1)).work() == 1
+    assert child(redis, stop_when=StopWhen(burst=True, max_jobs=1)).work() == 1
 
 
 def ids_of(claimed):
     return [job.job_id for job in claimed]
 
 
-def face(redis, name="worker-1", queues=("default",)):
+def rq_worker(redis, name="worker-1", queues=("default",)):
     """What a worker is to RQ."""
     return jiffy.SimpleWorker(list(queues), name, connection=redis)
 
