@@ -1,4 +1,4 @@
-"""What people do with jobs, one or many: all of it passes here, with who did it."""
+"""What people do with jobs on the pages, one or many: all of it is recorded here."""
 
 from collections.abc import Iterable
 

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Generic, TypeVar
 
 from flask import Flask, Response, current_app, g, request, session
@@ -21,7 +22,7 @@ from jiffy.settings import Settings
 # However many people watch: all queues are counted once in this time by a process.
 _CURRENT_S = 1.0
 _DONE_S = 15.0
-RELEASES_S = 10.0
+_RELEASES_S = 10.0
 _FLOWS_S = 2.0
 T = TypeVar("T")
 _AGO = re.compile(rb"(?<=>)[^<]*(?=</time>)")
@@ -60,47 +61,48 @@ class _Kept(Generic[T]):
         """Read it anew: something was done just now."""
         self._value = None
 
-    def get(self, redis: Redis) -> T:
+    def get(self) -> T:
         with self._lock:
             value = self._value
             if value is None or clock.monotonic() - self._read_at >= self._lasts_s:
-                value = self._value = self._read(redis)
+                value = self._value = self._read(redis_io.shared())
                 self._read_at = clock.monotonic()
             return value
 
 
-def kept(redis: Redis, name: str, read: Callable[[Redis], T], lasts_s: float) -> T:
+def kept(name: str, read: Callable[[Redis], T], lasts_s: float) -> T:
     """What `read` returns, read anew once it is so old; however many people watch."""
     found: _Kept[T] = current_app.extensions.setdefault(f"jiffy.{name}", _Kept(read, lasts_s))
-    return found.get(redis)
+    return found.get()
 
 
-def census(redis: Redis) -> Census:
+def census() -> Census:
     """All queues, counted at most a second ago."""
-    return kept(redis, "census", read.census, _CURRENT_S)
+    return kept("census", read.census, _CURRENT_S)
 
 
-def flows(redis: Redis) -> Mapping[str, history.Flow]:
+def flows() -> Mapping[str, history.Flow]:
     """What came into each queue and left it in the last minutes."""
-    return kept(redis, "flows", history.flows, _FLOWS_S)
+    return kept("flows", history.flows, _FLOWS_S)
 
 
-def release(redis: Redis) -> str:
+def releases() -> Mapping[str, datetime]:
+    """When the first worker of each release started, the newest first."""
+    return kept("releases", history.releases, _RELEASES_S)
+
+
+def release() -> str:
     """The newest release that workers run; "" where none says so."""
-    live = [*census(redis).releases]
+    live = [*census().releases]
     if len(live) > 1:
-        live = [*kept(redis, "releases", history.releases, RELEASES_S), *live]
-    return next((name for name in live if name in census(redis).releases), "")
+        live = [*releases(), *live]
+    return next((name for name in live if name in census().releases), "")
 
 
-def frame(redis: Redis) -> Frame:
+def frame() -> Frame:
     """What every page shows around its own content; mostly without a round trip of its own."""
-    found = census(redis)
-    return Frame(found, banners(found), kept(redis, "done", _done_in_24_h, _DONE_S))
-
-
-def _done_in_24_h(redis: Redis) -> int:
-    return history.read(redis, span="24h").whole.done
+    done = kept("done", lambda redis: history.read(redis, span="24h").whole.done, _DONE_S)
+    return Frame(census(), banners(census()), done)
 
 
 def surround(app: Flask, config: Settings) -> None:
@@ -113,7 +115,7 @@ def surround(app: Flask, config: Settings) -> None:
         found = None
         if session.get("user"):
             with suppress(RedisError):  # the page itself says so
-                found = frame(redis_io.shared())
+                found = frame()
         return {
             "frame": found,
             "pages": _PAGES,

@@ -34,7 +34,7 @@ class _Read(Collector):
         return []
 
     def collect(self) -> Iterator[Metric]:
-        seen, schedule = census(self._redis), entries.glance(self._redis)
+        seen, schedule = census(), entries.glance(self._redis)
         jobs = GaugeMetricFamily("jiffy_jobs", "Jobs that Redis holds.", labels=["queue", "state"])
         for queue in seen.queues:
             for state, count in queue.counts.items():

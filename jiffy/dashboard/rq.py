@@ -72,7 +72,7 @@ def _check_job(redis: Redis, job_id: str) -> None:
 
 def _list_queues(instance_number: int) -> Any:
     queues = []
-    for queue in census(redis_io.shared()).queues:
+    for queue in census().queues:
         mark = " (unreadable)" if queue.is_unreadable else ""
         row: dict[str, Any] = {"name": queue.name + mark}
         for state, count in queue.counts.items():

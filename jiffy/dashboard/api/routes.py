@@ -259,8 +259,8 @@ def act_in_bulk(body: schemas.Bulk) -> Enqueued:
 @operation("GET", "/failures")
 def list_failures() -> schemas.FailureGroups:
     """The newest failed jobs, in groups."""
-    redis = redis_io.shared()
-    return schemas.failures(failures.find(redis, census(redis), is_far=True), release(redis))
+    found = failures.find(redis_io.shared(), census(), is_far=True)
+    return schemas.failures(found, release())
 
 
 @operation("GET", "/functions")
@@ -273,7 +273,7 @@ def list_functions() -> list[Function]:
 @operation("GET", "/queues")
 def list_queues() -> Queues:
     """All queues, and how many workers listen to each."""
-    return schemas.queues(census(redis_io.shared()))
+    return schemas.queues(census())
 
 
 @operation("GET", "/pauses")

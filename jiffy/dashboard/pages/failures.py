@@ -17,10 +17,9 @@ _SHOWN = 25
 
 @page.get("/failures")
 def failures() -> str:
-    redis, release = redis_io.shared(), request.args.get("release", "")
-    seen, shows_ignored = census(redis), "ignored" in request.args
-    found = find(redis, seen, release=release, is_far="far" in request.args)
-    current = newest_release(redis)
+    release, shows_ignored = request.args.get("release", ""), "ignored" in request.args
+    seen, current = census(), newest_release()
+    found = find(redis_io.shared(), seen, release=release, is_far="far" in request.args)
     shown = [one for one in found.groups if one.is_ignored == shows_ignored]
     shown.sort(key=lambda one: not one.is_new(current))
     return render_template(
@@ -34,8 +33,7 @@ def failures() -> str:
 def group(key: str) -> str:
     """One group: where it comes from, its jobs, and how the trial went."""
     redis = redis_io.shared()
-    seen = census(redis)
-    found = find(redis, seen, key=key, is_far="far" in request.args)
+    found = find(redis, census(), key=key, is_far="far" in request.args)
     trial = read.job(redis, request.args["trial"]) if "trial" in request.args else None
     one = found.groups[0] if found.groups else None
     return render_template(
@@ -47,7 +45,7 @@ def group(key: str) -> str:
         has_failed_again=bool(trial and trial.error and Group.of(trial.error).key == key),
         own=own_frames(one.newest.error) if one else [],
         shown=_SHOWN,
-        newest_release=newest_release(redis),
+        newest_release=newest_release(),
     )
 
 
@@ -79,8 +77,7 @@ def stop_ignoring(key: str) -> Response:
 
 
 def _found(key: str) -> Failures:
-    redis = redis_io.shared()
-    found = find(redis, census(redis), key=key, is_far=True)
+    found = find(redis_io.shared(), census(), key=key, is_far=True)
     if not found.groups:
         abort(409, "No failed job of this group was found: they may have been retried by now.")
     return found.groups[0]

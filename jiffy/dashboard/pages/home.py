@@ -6,7 +6,7 @@ from flask import Blueprint, abort, render_template, request
 
 from jiffy import failures, history, redis_io, search
 from jiffy.dashboard import charts
-from jiffy.dashboard.frame import RELEASES_S, census, flows, kept, release
+from jiffy.dashboard.frame import census, flows, release, releases
 from jiffy.search import Cursor
 
 page = Blueprint("home", __name__)
@@ -29,13 +29,13 @@ def home() -> str:
     if span not in SPANS:
         abort(404, f"span is {span!r}; it must be {', '.join(SPANS)}.")
     redis = redis_io.shared()
-    seen = census(redis)
+    seen = census()
     past = history.glance(redis, span, seen.taken.timestamp())
     wanted = search.parse("")
     jobs, _ = search.window(redis, wanted.lists(seen), wanted, Cursor(), newest=MOST_LOOKED)
     waiting = sorted(seen.queues, key=lambda queue: (-queue.waited_s, queue.name))
-    flowing = flows(redis)
-    deploys = charts.marks(kept(redis, "releases", history.releases, RELEASES_S), past.series.whole)
+    flowing = flows()
+    deploys = charts.marks(releases(), past.series.whole)
     failing = [pair for pair in past.functions.items() if pair[1].failed]
     return render_template(
         "home.html",
@@ -54,6 +54,6 @@ def home() -> str:
         failing=sorted(failing, key=lambda pair: -pair[1].failed)[:MOST_FUNCTIONS],
         jobs=jobs[:MOST_JOBS],
         newest=failures.newest(seen, jobs, MOST_FAILURES),
-        release=release(redis),
+        release=release(),
         queues=waiting[:MOST_QUEUES],
     )

@@ -23,10 +23,10 @@ _MOST_COPIED = 4000  # characters of a call
 def job(job_id: str) -> str:
     redis = redis_io.shared()
     found = _found(job_id)
-    paused = pauses.in_force(census(redis).paused) if found.state == "queued" else []
-    flow = flows(redis).get(found.queue) if found.state == "queued" else None
+    paused = pauses.in_force(census().paused) if found.state == "queued" else []
+    flow = flows().get(found.queue) if found.state == "queued" else None
     has_run = found.called and found.ran_s is not None
-    now_s = census(redis).taken.timestamp()
+    now_s = census().taken.timestamp()
     past = has_run and history.read(redis, "function", found.called, "7d", now_s).whole
     has_family = found.depends_on or found.others or found.is_waited_for
     return render_template(
@@ -34,7 +34,7 @@ def job(job_id: str) -> str:
         job=found,
         workflow=graph.graph(read.family(redis, job_id)) if has_family else None,
         steps=why.path(found),
-        reasons=why.reasons(why.Facts(found, census(redis), paused, flow)),
+        reasons=why.reasons(why.Facts(found, census(), paused, flow)),
         compared=why.compared(found, past) if past else None,
         own=own_frames(found.error),
         allowed=[name for name, action in ACTIONS.items() if found.state in action.states],

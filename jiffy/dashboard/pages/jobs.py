@@ -18,7 +18,7 @@ _MOST_SELECTED, _MOST_NAMES = 1000, 100
 def jobs() -> str:
     redis, wanted = redis_io.shared(), search.parse(request.args.get("q", "").strip())
     cursor = Cursor.read(request.args.get("from", ""))
-    counted = census(redis)
+    counted = census()
     found = search.search(redis, counted, wanted, cursor, is_far="far" in request.args)
     names = [queue.name for queue in counted.queues if " " not in queue.name][:_MOST_NAMES]
     functions = sorted({job.called for job in found.jobs if job.called})

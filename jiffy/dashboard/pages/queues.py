@@ -22,8 +22,7 @@ _ORDERS = {
 
 @page.get("/queues")
 def queues() -> str:
-    redis = redis_io.shared()
-    found = census(redis)
+    found = census()
     order = request.args.get("sort", "name")
     if order not in _ORDERS:
         abort(404, f"Queues can be sorted by {', '.join(_ORDERS)}, not by {order!r}.")
@@ -31,17 +30,17 @@ def queues() -> str:
     first = first_shown(len(ordered))
     return render_template(
         "queues.html", queues=ordered[first : first + MOST_SHOWN], first=first, most=MOST_SHOWN,
-        pauses=_pauses(), flows=flows(redis), spark=charts.spark, total=len(ordered),
+        pauses=_pauses(), flows=flows(), spark=charts.spark, total=len(ordered),
         left_out=found.queues_left_out, order=order, orders=_ORDERS,
     )  # fmt: skip
 
 
 @page.get("/queues/<path:name>")
 def queue(name: str) -> str:
-    redis, found = redis_io.shared(), _found(name)
+    found, inside = _found(name), read.inside(redis_io.shared(), name)
     return render_template(
-        "queue.html", queue=found, inside=read.inside(redis, name), pause=_pauses().get(name),
-        flow=flows(redis).get(name), spark=charts.spark,
+        "queue.html", queue=found, inside=inside, pause=_pauses().get(name),
+        flow=flows().get(name), spark=charts.spark,
     )  # fmt: skip
 
 
@@ -96,11 +95,11 @@ def _back(what: dict[str, str]) -> Response:
 
 def _pauses() -> dict[str, pauses.Pause]:
     """Those in force, by the name of the queue or the path of the function."""
-    return {one.name: one for one in pauses.in_force(census(redis_io.shared()).paused)}
+    return {one.name: one for one in pauses.in_force(census().paused)}
 
 
 def _found(name: str) -> QueueCount:
-    queues = {queue.name: queue for queue in census(redis_io.shared()).queues}
+    queues = {queue.name: queue for queue in census().queues}
     if name not in queues:
         abort(404, f"There is no queue {name!r}. The first job of a queue creates it.")
     return queues[name]

@@ -70,9 +70,8 @@ class Server:
 
 @page.get("/system")
 def system() -> str:
-    redis = redis_io.shared()
-    seen, found = census(redis), look(redis)
-    use = kept(redis, "memory", lambda redis: memory.look(redis, seen), _MEMORY_S)
+    seen, found = census(), look(redis_io.shared())
+    use = kept("memory", lambda redis: memory.look(redis, seen), _MEMORY_S)
     forecast = use.forecast(seen.memory.used, seen.memory.most)
     return render_template(
         "system.html",

@@ -1,10 +1,11 @@
 """Workers: where they are, what they run, and how to stop one."""
 
-from flask import Blueprint, abort, flash, redirect, render_template, request, url_for
+from flask import Blueprint, abort, flash, redirect, render_template, request, session, url_for
 from rq.command import send_command
 from werkzeug.wrappers import Response
 
-from jiffy import actions, keys, read, redis_io
+from jiffy import keys, read, redis_io
+from jiffy.dashboard import actions
 from jiffy.dashboard.frame import census
 from jiffy.dashboard.pages import first_shown
 
@@ -15,10 +16,9 @@ MOST_SHOWN = 100
 
 @page.get("/workers")
 def workers() -> str:
-    redis = redis_io.shared()
-    seen = census(redis)
+    seen = census()
     first = first_shown(seen.workers)
-    found = read.fleet(redis, MOST_SHOWN, first)
+    found = read.fleet(redis_io.shared(), MOST_SHOWN, first)
     return render_template("workers.html", fleet=found, seen=seen, first=first, most=MOST_SHOWN)
 
 
@@ -43,8 +43,8 @@ def resume(name: str) -> Response:
 def stop_job() -> Response:
     """Stop the job that a worker runs; the worker goes on."""
     job_id = request.form.get("job", "")
-    actions.stop(job_id)
-    flash(f"Asked the worker to stop job {job_id}.")
+    outcome = actions.act("stop", [job_id], session["user"])
+    flash(outcome.refused or f"Asked the worker to stop job {job_id}.")
     return redirect(url_for("workers.workers"), 303)
 
 
