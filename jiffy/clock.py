@@ -53,7 +53,7 @@ def rq_text(wall_s: float) -> str:
 
 
 def rq_texts(wall_s: float) -> tuple[str, str]:
-    """The same, and the seconds in digits, in a sixth of the time: a job has two moments."""
+    """A moment as RQ writes it, and in seconds, in a sixth of RQ's time: a job has two moments."""
     digits = f"{round(wall_s * 1e6):07d}"
     whole_s, rest = digits[:-6], digits[-6:]
     return f"{_second_text(whole_s)}.{rest}Z", f"{whole_s}.{rest}"

@@ -80,7 +80,7 @@ class JiffyError(Exception):
         return self.message.format(self)
 
     def but(self, **changed: Any) -> Self:
-        """The same with other fields."""
+        """This error with other fields."""
         return type(self)(**(vars(self) | changed))
 
 
@@ -217,7 +217,7 @@ class ValidationError(InvalidValue):
         self.path, self.is_key, self.where = path, is_key, name.lstrip(".")
 
     def below(self, *keys: str | int) -> "ValidationError":
-        """The same, of a value that has this one under these keys."""
+        """This error, about a value that has this one under these keys."""
         return ValidationError(self.value, self.must, (*keys, *self.path), is_key=self.is_key)
 
 

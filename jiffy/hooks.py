@@ -36,7 +36,7 @@ NO_HOOKS = Hooks()
 
 
 def checked(hooks: object) -> Hooks:
-    """The same, if they are hooks; else InvalidValue."""
+    """`hooks`, if they are; raises InvalidValue."""
     if not isinstance(hooks, Hooks):
         must = "Hooks(around_job=[…], around_child=[…])"
         raise InvalidValue("HOOKS", hooks, must)

@@ -239,7 +239,7 @@ class _CappedPool(BlockingConnectionPool):
 
 
 class _CappedSentinelPool(SentinelConnectionPool, _CappedPool):
-    """The same behind a sentinel."""
+    """A capped pool behind a sentinel."""
 
 
 def check(redis: Redis) -> None:

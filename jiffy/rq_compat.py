@@ -81,7 +81,7 @@ def mark_finished(job: Job, value: Any) -> None:
 
 
 def mark_failed(job: Job) -> None:
-    """The same for a job that has failed."""
+    """Let callbacks see a job that has failed, as `mark_finished` does."""
     job._status = JobStatus.FAILED
 
 

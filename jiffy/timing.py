@@ -46,7 +46,7 @@ class Timing:
         return next(self.after(moment), None)
 
     def within(self, start: object, end: object) -> Self:
-        """The same between these, where they are not None; an interval then counts from `start`."""
+        """These times from `start` to `end`, where given; an interval then counts from `start`."""
         first = None if start is None else in_utc(start, "start")
         last = None if end is None else in_utc(end, "end")
         found = replace(self, start=first, end=last)

@@ -52,7 +52,7 @@ def web_app(pages: Iterable[Blueprint] = ()) -> Flask:
 
 
 def create_app(config: Settings, pages: Iterable[Blueprint] = ()) -> Flask:
-    """The same without a process around it.  Raises MissingSetting without credentials.
+    """The app, for tests and other servers.  Raises MissingSetting without credentials.
 
     From here on the whole process shares WEB_CONNECTIONS to Redis.
     """

@@ -97,14 +97,14 @@ class Recipe:
         self._pack()
 
     def having(self, fields: Kwargs) -> "Recipe":
-        """The same with these fields in its jobs."""
+        """A copy whose jobs have these fields, too."""
         changed = copy(self)
         changed.fields = {**self.fields, **fields}
         changed._pack()
         return changed
 
     def with_meta(self, meta: dict[str, Any]) -> "Recipe":
-        """The same with this meta in its jobs.  Equal ones in a row share it, and so one chunk."""
+        """A copy whose jobs have this meta.  Equal ones in a row share it, and so one chunk."""
         written = json.dumps(job_options.read({"meta": meta})["meta"])
         last, changed = self._last_changed
         if written != last:
@@ -261,7 +261,7 @@ class Enqueue:
         self._derived: dict[object, tuple[Enqueue, object]] = {}
 
     def options(self, **given: Unpack[job_options.Options]) -> "Enqueue":
-        """The same with these options: `enqueue.options(queue="low", timeout="2m")(resize, …)`."""
+        """`enqueue` with these options: `enqueue.options(queue="low", timeout="2m")(resize, …)`."""
         key = (*given.items(), *map(type, given.values()))  # 1 == True, which is no duration
         return _made_once(self._derived, key, lambda: self._with_options(given))
 
@@ -270,7 +270,7 @@ class Enqueue:
         return self._with(self._own, job_options.merged(self._given, given))
 
     def without_usual(self, names: Collection[str]) -> "Enqueue":
-        """The same where no function has these as its usual options."""
+        """`enqueue` where no function has these as its usual options."""
         kept = {
             path: {name: usual[name] for name in usual if name not in names}
             for path, usual in self._usual.items()
@@ -286,7 +286,7 @@ class Enqueue:
         return _put(self.prepare(func, args, kwargs))
 
     def by_path(self, path: str, /, *args: Any, **kwargs: Any) -> Job:
-        """The same for a function that is known by its path only."""
+        """Enqueue a call of a function that is known by its path only."""
         return self(functions.find(path, settings().jobs_modules), *args, **kwargs)
 
     def prepare(

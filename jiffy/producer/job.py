@@ -150,7 +150,7 @@ def stand_in(
 
 
 def real(job: Any) -> rq.job.Job:
-    """The same job, which may have been a stand-in.  Raises what loading it raises."""
+    """RQ's job itself, where `job` may be a stand-in.  Raises what loading it raises."""
     return job._become_real() if "_load" in vars(job) else job  # type: ignore[no-any-return]
 
 

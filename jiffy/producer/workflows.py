@@ -43,7 +43,7 @@ class Part:
     given: job_options.Options
 
     def options(self, **given: Unpack[job_options.Options]) -> "Part":
-        """The same with these options: `part(mail.send, "a@b.c").options(queue="low")`."""
+        """This part with these options: `part(mail.send, "a@b.c").options(queue="low")`."""
         job_options.read(given)
         return replace(self, given={**self.given, **given})
 

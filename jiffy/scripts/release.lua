@@ -132,7 +132,7 @@ local function forget_wait(id)
   call('ZREM', OWN .. 'joins', id)
 end
 
--- RQ's registry decides, so that a job is released or canceled once, and never after somebody else did.
+-- RQ's registry decides, so that a job is released or canceled once, whichever script comes first.
 local function still_waits(id, queue)
   return queue and try('ZSCORE', RQ .. 'deferred:' .. queue, id) and call('EXISTS', job_key(id)) == 1
 end

@@ -145,7 +145,7 @@ class GuardedJob(rq_compat.HookedJob, Job):
 
 @cache
 def guarded(job_class: type[RqJob]) -> type[GuardedJob]:
-    """The same class of jobs, of which only what is allowed is imported or unpickled."""
+    """A subclass of `job_class` that imports and unpickles only what is allowed."""
     if issubclass(GuardedJob, job_class):
         return GuardedJob
     if issubclass(job_class, GuardedJob):

@@ -277,12 +277,12 @@ class State:
         return self.look(took_s)
 
     def restore_log(self) -> None:
-        """The same for our log alone: this process ends, and has one line to write."""
+        """Restore our log alone: this process ends, and has one line to write."""
         if self._read_signs()[_OF_LOG] != self._signs[_OF_LOG]:
             self.look()
 
     def look(self, took_s: float = -1) -> str:
-        """The same after a full look, also at what has no sign."""
+        """Compare all of STATE, also what has no sign, and restore it; returns as `restore`."""
         for part, value in zip(STATE, self._values, strict=True):
             try:
                 if part.read() != value:

@@ -44,7 +44,7 @@ _MB = 1 << 20
 _NOT_CALLED = ("execute_job", "heartbeat")
 
 
-class _Face(BaseWorker):
+class _Shared(BaseWorker):
     """What both kinds of worker share.
 
     RQ's constructor, but for `serializer`: what a worker reads is the setting SERIALIZERS, however
@@ -127,7 +127,7 @@ class _Face(BaseWorker):
         return False
 
     def _prepare(self, options: dict[str, Any]) -> StopWhen:
-        """Set up what RQ's `work` does first; return how long to work."""
+        """Set up what RQ's `work` does first; return when to stop."""
         level = options.get("logging_level")
         date_format = options.get("date_format", DEFAULT_LOGGING_DATE_FORMAT)
         log_format = options.get("log_format", DEFAULT_LOGGING_FORMAT)
@@ -143,7 +143,7 @@ class _Face(BaseWorker):
         )
 
 
-class Worker(_Face, rq.Worker):
+class Worker(_Shared, rq.Worker):
     """An RQ worker that loses nothing and pays no fork for a job.
 
     RQ's constructor; `work` forks one child that runs the jobs, and watches over it.
@@ -206,8 +206,8 @@ class Worker(_Face, rq.Worker):
         return sum(int(count or 0) for count in counts)
 
 
-class SimpleWorker(_Face, rq.SimpleWorker):
-    """The same path in this very process: for debuggers and tests.
+class SimpleWorker(_Shared, rq.SimpleWorker):
+    """Runs jobs in this very process: for debuggers and tests.
 
     No supervisor watches it: a job that ignores its time limit is not killed.
     """
@@ -280,7 +280,7 @@ def supervise(
 
 
 def warn_if_forgetful(redis: Redis) -> None:
-    """Say so, loudly, where Redis would lose jobs: when it restarts, or when it is full."""
+    """Warn if Redis would lose jobs: when it restarts, or when it is full."""
     with redis.pipeline(transaction=False) as pipe:
         redis_io.ask_memory(pipe)
         memory = redis_io.Memory.of(pipe.execute(raise_on_error=False))

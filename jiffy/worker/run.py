@@ -181,7 +181,7 @@ class Runner:
         return read_details(self.link, job.job_id)
 
     def _run_wrapped(self, outcome: Outcome) -> None:
-        """The same inside of what has been put around RQ's `perform_job`, callbacks included."""
+        """Call the job and its callbacks inside of what has been put around RQ's `perform_job`."""
         job: Any = self._rq_job()
         job.perform = partial(self._inside_hooks, outcome, job.perform)
         try:
@@ -239,7 +239,7 @@ class Runner:
         )  # fmt: skip
 
     def _rq_job(self) -> Job:
-        """The same, read from Redis."""
+        """The job as RQ has it, read from Redis."""
         return self.link.insist(lambda: real(self._job))
 
     def _call(self, outcome: Outcome, call: Any) -> None:
