@@ -27,6 +27,9 @@ class User(NamedTuple):
     role: str
     secret: str
 
+    def __str__(self) -> str:
+        return f"{self.name}:{self.role}"
+
 
 class _Kind(NamedTuple):
     """`parse` returns None, or raises ValueError, for a value that is not `must`."""
@@ -72,7 +75,7 @@ def _is_module(name: str) -> bool:
 
 
 def _path(value: str) -> str | None:
-    return value.rstrip("/") if re.fullmatch(r"(/[\w.~-]+)+/?", value, re.ASCII) else None
+    return value.rstrip("/") if PATH.fullmatch(value.rstrip("/")) else None
 
 
 def is_reference(name: str) -> bool:
@@ -115,6 +118,7 @@ _SECRET_KEY_LENGTH = 32
 MAKE_SECRET_KEY = "python -c 'import secrets; print(secrets.token_hex(32))'"
 
 ROLES = ("viewer", "operator")
+PATH = re.compile(r"(/[\w.~-]+)+", re.ASCII)
 USER_NAME = re.compile(r"[\w.@+-]{1,100}")
 # As Werkzeug's, but with / where it has $, which shells replace.
 PASSWORD_HASH = re.compile(r"scrypt:[0-9]+:[0-9]+:[0-9]+/\w+/[0-9a-f]{128}", re.ASCII)

@@ -25,7 +25,7 @@ from jiffy.dashboard.pages import (
     workers,
 )
 from jiffy.producer.enqueue import check_options
-from jiffy.settings import Settings, settings
+from jiffy.settings import PATH, Settings, settings
 
 MOST_BODY_BYTES = 1024 * 1024
 # rq-dashboard's own script reads this cookie and sends it back as a header.
@@ -81,14 +81,15 @@ def _behind_proxies(wsgi_app: Any, config: Settings) -> Any:
         hops = 1 if config.dyno else 0  # its router sets them, and nothing else can reach us
 
     def below(environ: Any, start_response: Any) -> Any:
-        prefix, path = config.url_prefix, environ["PATH_INFO"]
-        environ["SCRIPT_NAME"] = prefix
-        if path == prefix or path.startswith(f"{prefix}/"):  # else the proxy has removed it
+        path, prefix = environ["PATH_INFO"], config.url_prefix or environ["SCRIPT_NAME"].rstrip("/")
+        # A client may have sent it through the proxy: no link or redirect leads to another site.
+        environ["SCRIPT_NAME"] = prefix if PATH.fullmatch(prefix) else ""
+        # Else the proxy has removed it.
+        if config.url_prefix and (path == prefix or path.startswith(f"{prefix}/")):
             environ["PATH_INFO"] = path[len(prefix) :] or "/"
         return wsgi_app(environ, start_response)
 
-    inner = below if config.url_prefix else wsgi_app
-    return ProxyFix(inner, hops, hops, x_prefix=0 if config.url_prefix else hops) if hops else inner
+    return ProxyFix(below, hops, hops, x_prefix=hops) if hops else below
 
 
 def _add_headers(response: Response) -> Response:

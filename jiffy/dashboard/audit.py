@@ -21,7 +21,7 @@ _SHOWN = (
     "name", "queue", "queue_name", "function", "job_id", "id", "worker", "job", "key", "action",
     "registry_name", "q", "rate", "count", "until", "why",
 )  # fmt: skip
-_MOST_LETTERS = 300
+_MOST_LETTERS = 300  # of each
 _ENQUEUE = "api.enqueue"
 
 
@@ -31,7 +31,7 @@ def begin(who: str) -> None:
     A full Redis is the exception, since people empty it from here: then the log has the entry.
     Jobs that programs enqueue are another: each is its own record, so one entry at the end will do.
     """
-    entry: dict[str, object] = {"who": who, "what": request.endpoint, "on": _asked(request.form)}
+    entry: dict[str, object] = {"who": who, "what": request.endpoint, "on": _asked(request.form.to_dict(flat=False))}
     g.audit_id = None if request.endpoint == _ENQUEUE else _add("changes", entry)
     g.audited = entry
 
@@ -65,14 +65,20 @@ def login(who: str, what: str) -> None:
 
 
 def _asked(sent: Any) -> str:
+    """What these fields say: all of them, so that none can hide another."""
     values = {**sent, **(request.view_args or {})}
-    return " ".join(f"{name}={values[name]}" for name in _SHOWN if values.get(name))
+    said = {name: value if isinstance(value, list) else [value] for name, value in values.items()}
+    return " ".join(
+        f"{name}={read.clip(' '.join(map(str, said[name])), _MOST_LETTERS)}"
+        for name in _SHOWN
+        if any(said.get(name, ()))
+    )
 
 
 def _add(kind: str, fields: dict[str, object], old_id: bytes | None = None) -> bytes | None:
     fields = fields | {"from": request.remote_addr or ""}
     shown = {
-        name: read.clip(str(value), _MOST_LETTERS)
+        name: read.clip(str(value), _MOST_LETTERS * len(_SHOWN))
         for name, value in fields.items()
         if value is not None
     }

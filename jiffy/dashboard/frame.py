@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Generic, TypeVar
 
-from flask import Flask, Response, current_app, g, request, session
+from flask import Flask, Response, current_app, g, request
 from redis import Redis
 from redis.exceptions import RedisError
 
@@ -113,7 +113,7 @@ def surround(app: Flask, config: Settings) -> None:
     @app.context_processor
     def _around() -> dict[str, object]:
         found = None
-        if session.get("user"):
+        if g.get("who"):
             with suppress(RedisError):  # the page itself says so
                 found = frame()
         return {
@@ -135,9 +135,9 @@ def is_live() -> bool:
 
 def _tag(response: Response) -> Response:
     """Spare the script what it has already; it writes how long ago a time was by itself."""
-    if request.method not in auth.SAFE_METHODS:
+    if "audited" in g:
         current_app.extensions["jiffy.census"].forget()
-    if is_live() and response.status_code == 200:
+    if is_live() and response.status_code == 200 and not response.direct_passthrough:
         lasting = _AGO.sub(b"", response.get_data())
         response.set_etag(hashlib.sha256(lasting).hexdigest()[:32])
         response.make_conditional(request)

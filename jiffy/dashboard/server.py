@@ -13,6 +13,7 @@ from typing import Any
 from flask import Flask
 from waitress import wasyncore
 from waitress.channel import HTTPChannel
+from waitress.parser import HTTPRequestParser, ParsingError
 from waitress.server import TcpWSGIServer
 
 from jiffy import clock, log
@@ -41,8 +42,19 @@ def serve(app: Flask) -> None:
     server.run()
 
 
+class _Parser(HTTPRequestParser):  # type: ignore[misc]  # it has no types
+    def parse_header(self, header_plus: bytes) -> None:
+        """Refuse a request with two lengths: a proxy in front may believe the other one."""
+        super().parse_header(header_plus)
+        is_chunked = self.chunked or "TRANSFER_ENCODING" in self.headers
+        if is_chunked and "CONTENT_LENGTH" in self.headers:
+            raise ParsingError("Content-Length and Transfer-Encoding")
+
+
 class _Channel(HTTPChannel):  # type: ignore[misc]  # it has no types
     """A client's connection."""
+
+    parser_class = _Parser
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)

@@ -97,6 +97,7 @@ def test_a_read_only_dashboard_changes_nothing_and_has_no_buttons(made, plant, r
         ({"URL_PREFIX": "/tools/jobs"}, {}, "/tools/jobs"),
         ({"URL_PREFIX": "/tools/jobs"}, {}, ""),  # the proxy has removed it
         ({"TRUSTED_PROXIES": "1"}, {"X-Forwarded-Prefix": "/tools/jobs"}, ""),
+        ({"TRUSTED_PROXIES": "1", "URL_PREFIX": "/tools/jobs"}, {"X-Forwarded-Prefix": "/x"}, ""),
     ],
 )
 def test_every_link_asset_and_redirect_stays_below_the_prefix(made, stock, values, headers, path):
@@ -126,3 +127,11 @@ def test_headers_of_proxies_are_believed_only_as_far_as_the_setting_says(made):
     log_in(client)
 
     assert 'href="/evil' not in client.get("/", headers=headers).text
+
+
+@pytest.mark.parametrize("prefix", ["//evil.example", "https://evil.example", "/\\evil.example"])
+def test_no_prefix_of_a_client_leads_to_another_site(made, prefix):
+    client = made(DASHBOARD_PASSWORD=PASSWORD, TRUSTED_PROXIES="1")
+    answer = client.get("/jobs", headers={"X-Forwarded-Prefix": prefix})
+
+    assert answer.location == "/login?next=/jobs"

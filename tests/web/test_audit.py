@@ -49,6 +49,18 @@ def test_every_way_to_change_something_is_recorded_with_who_and_how_many(
     assert "rq_dashboard.requeue_all" in text
 
 
+def test_an_entry_says_what_was_done_whatever_else_was_sent(client, plant, recorded):
+    for job_id in ("a", "b", "c"):
+        plant(job_id, status="failed", error="boom")
+    post(client, "/jobs/act?action=delete", action="retry", id="a", sure="yes")
+    post(client, "/jobs/act", action="delete", id=["b", "c"], sure="yes", name="x" * 999)
+    newest, oldest = recorded("changes")
+
+    assert oldest["on"] == "id=a action=retry"
+    assert "Retried" in client.get("/jobs/a").text
+    assert newest["on"].endswith("x… id=b c action=delete")
+
+
 def test_no_argument_password_or_mistyped_name_is_recorded(client, app, api, redis, plant):
     plant("x", status="failed")
     log_in(app.test_client(), user="my secret", password="my secret")

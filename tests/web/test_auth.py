@@ -86,6 +86,11 @@ def test_an_ended_session_leads_to_the_form_and_may_change_nothing(app, client, 
     stolen = with_cookie_of(client, app.test_client())
     post(client, "/logout")
 
+    assert "/login" in client.get("/jobs").location
+    again = with_cookie_of(stolen, app.test_client())
+    for refused in (post(again, "/login", password="x"), again.post("/jobs/act"),
+                    again.get("/static/none")):  # fmt: skip
+        assert 'id="strip"' not in refused.text
     assert post(stolen, "/schedule/x/run").location == "/login"
     assert stolen.get("/login").status_code == 200
     assert stolen.get("/", headers={"X-Requested-With": "live"}).status_code == 401
@@ -309,6 +314,11 @@ def test_names_of_other_hosts_are_refused_where_ours_are_known(
 
     assert client.get("/login", headers={"Host": host}).status_code == status
     assert client.get("/healthz", headers={"Host": host}).status_code == 200
+
+
+def test_a_stranger_who_says_it_is_the_pages_script_breaks_no_file(stranger):
+    with stranger.get("/static/style.css", headers={"X-Requested-With": "live"}) as answer:
+        assert answer.status_code == 200
 
 
 def test_data_is_kept_out_of_every_cache(client, api):

@@ -144,6 +144,17 @@ def test_a_client_that_expects_100_continue_gets_it(serving, dial):
         assert sock.recv(1024).startswith(b"HTTP/1.1 100 Continue")
 
 
+@pytest.mark.parametrize("version", [b"1.0", b"1.1"])
+def test_a_request_with_two_lengths_is_refused_and_its_rest_is_none(serving, dial, version):
+    head = b"POST /login HTTP/%b\r\nHost: x\r\nConnection: keep-alive\r\n" % version
+    lengths = b"Content-Length: 6\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
+    with serving() as port:
+        answer = read(dial(port, head + lengths + GET))
+
+    assert answer.startswith(b"HTTP/%b 400" % version)
+    assert answer.count(b"HTTP/") == 1
+
+
 def test_a_connection_serves_one_request_after_the_other(serving, dial):
     with serving() as port:
         with browsing(port) as web:

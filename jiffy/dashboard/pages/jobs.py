@@ -90,7 +90,9 @@ def act_on_all() -> Response:
 
 
 def _action() -> str:
-    name = request.values.get("action", "")
+    # The audit has what the form says, so a query must not say otherwise.
+    sent = request.form if request.method == "POST" else request.args
+    name = sent.get("action", "")
     if name not in BULK:
         abort(422, f"action is {name!r}; it must be {', '.join(BULK)}.")
     return name

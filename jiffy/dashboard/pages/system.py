@@ -144,7 +144,7 @@ def _settings(config: Settings) -> list[tuple[str, str, bool]]:
     rows = []
     for setting in fields(config):
         value, name = getattr(config, setting.name), setting.name.upper()
-        shown = ", ".join(value) if isinstance(value, tuple) else str(value)
+        shown = ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
         if value in (None, ()):
             shown = "not set"
         elif is_secret(setting.name) or setting.name.endswith("_key"):
