@@ -31,7 +31,11 @@ def begin(who: str) -> None:
     A full Redis is the exception, since people empty it from here: then the log has the entry.
     Jobs that programs enqueue are another: each is its own record, so one entry at the end will do.
     """
-    entry: dict[str, object] = {"who": who, "what": request.endpoint, "on": _asked(request.form.to_dict(flat=False))}
+    entry: dict[str, object] = {
+        "who": who,
+        "what": request.endpoint,
+        "on": _asked(request.form.to_dict(flat=False)),
+    }
     g.audit_id = None if request.endpoint == _ENQUEUE else _add("changes", entry)
     g.audited = entry
 
