@@ -52,7 +52,7 @@ STATUSES = {
     WorkerDeaf: 409,
     NoWorkers: 409,
 }
-_LATER = {"Retry-After": "2"}
+LATER = {"Retry-After": "2"}
 _MOST_LETTERS = 2000  # of a message, which shows the invalid value, perhaps a megabyte
 _MOST_POINTER_LETTERS = 500  # it cannot be cut short
 
@@ -96,7 +96,7 @@ def _from_ours(error: JiffyError) -> Response:
         return answer(status, str(error), None, **_pointer(error))
     # A client that is given a time to come back sends the same again, which could double jobs.
     is_undone = not getattr(error, "doubt", "") and not getattr(error, "count", 0)
-    return answer(status, str(error), _LATER if is_undone else None)
+    return answer(status, str(error), LATER if is_undone else None)
 
 
 def _pointer(error: JiffyError) -> dict[str, str]:
@@ -139,4 +139,4 @@ def _from_http(error: HTTPException) -> Response:
 
 def _from_redis(error: RedisError) -> Response:
     known = redis_io.explained(error)
-    return answer(503, str(known or f"Redis refuses: {error}"), _LATER)
+    return answer(503, str(known or f"Redis refuses: {error}"), LATER)

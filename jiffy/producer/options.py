@@ -110,11 +110,10 @@ def _is_string(value: object) -> bool:
     return isinstance(value, str) and bool(value.strip())
 
 
-def _is_id(value: object) -> bool:
-    return isinstance(value, str) and bool(re.fullmatch(r"[A-Za-z0-9_-]+", value))
-
-
-read_id = _checked(_is_id, "letters, digits, underscores and dashes")  # what RQ takes
+read_id = _checked(
+    lambda value: isinstance(value, str) and rq.job.JOB_ID_PATTERN.fullmatch(value),
+    "letters, digits, underscores and dashes",
+)
 _string = _checked(_is_string, "a string that is not blank")
 _bool = _checked(lambda value: isinstance(value, bool), "true or false")
 _until = _checked(lambda value: value in ("begun", "done"), "'begun' or 'done'")

@@ -25,11 +25,9 @@ from rq_scheduler.utils import to_unix
 from jiffy import clock, keys, log
 from jiffy.producer.enqueue import Job, Queue
 from jiffy.redis_io import is_away, run_script
-from jiffy.scheduler.state import wake
+from jiffy.scheduler.state import TRY_BROKEN_AGAIN_S, wake
 
 _AT_A_TIME = 1000
-_TRY_BROKEN_AGAIN_S = 10
-_RQ_TIMEOUT_S = 180  # what RQ gives a job that asks for none
 
 
 def _in_one_step(name: str) -> Callable[..., Job]:
@@ -115,7 +113,7 @@ class Scheduler(rq_scheduler.Scheduler):  # type: ignore[misc]
                 if isinstance(error, RedisError) and is_away(error):
                     raise
                 found = f"{type(error).__name__}: {error}"
-                again_at = clock.monotonic() + _TRY_BROKEN_AGAIN_S
+                again_at = clock.monotonic() + TRY_BROKEN_AGAIN_S
             if found != reason:
                 log.event("entry.broken", logging.ERROR, entry=entry_id, reason=found)
             reason = found
@@ -133,7 +131,7 @@ class Scheduler(rq_scheduler.Scheduler):  # type: ignore[misc]
             return None
         coming, changed = next_time(meta, clock.from_wall(score), now)
         next_due = "" if coming is None else repr(coming.timestamp())
-        arguments = [entry_id, repr(score), next_due, changed or "", _RQ_TIMEOUT_S]
+        arguments = [entry_id, repr(score), next_due, changed or "", Queue.DEFAULT_TIMEOUT]
         queue = run_script(self.connection, "entry_enqueue", [keys.ENTRIES], arguments)
         if not queue:
             return None

@@ -33,7 +33,7 @@ MISSED_AFTER_S = 30
 # So many slots of one absence are enqueued, or recorded in the history, one by one.
 MOST_MISSED = 100
 _AT_A_TIME = 200  # entries in one script: some 4 ms, during which Redis does nothing else
-_TRY_BROKEN_AGAIN_S = 10
+TRY_BROKEN_AGAIN_S = 10
 _KEPT_S = 30 * 86400  # the state and the history of an entry that SCHEDULE no longer has
 _MANY = f"{NO_SCHEDULER}; of those that follow, the last {MOST_MISSED} are recorded"
 _RETIMED = "its times were changed before it was enqueued"
@@ -226,7 +226,7 @@ class Schedule:
             self.notifier.report(entry, now, now, f"broken: {reason}")
         self._broken[entry.id] = reason
         self._slots.setdefault(entry.id, now.replace(microsecond=0))
-        self._coming[entry.id] = now.timestamp() + _TRY_BROKEN_AGAIN_S
+        self._coming[entry.id] = now.timestamp() + TRY_BROKEN_AGAIN_S
 
 
 def _parts(whole: Sequence[T]) -> Iterable[Sequence[T]]:

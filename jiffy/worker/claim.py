@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, NamedTuple
 
+from rq import Queue
+
 from jiffy import clock, keys
 from jiffy.redis_io import Link, command, script_command
 
 LEASE_S = 10
 ONLY_FINISH = -1
-DEFAULT_TIMEOUT_S = 180
 # Some 300 years; much more than that is no number of seconds for Redis.
 LONGEST_S = 10**10
 _LENGTHS = struct.Struct(">8I")
@@ -149,7 +150,7 @@ class Claimer:
             timeout_s, result_ttl_s = _numbers(timeout, result_ttl or b"%d" % self._result_ttl_s)
             (job_id + queue).decode()
         except ValueError:
-            kind, timeout_s, result_ttl_s = b"corrupt", DEFAULT_TIMEOUT_S, self._result_ttl_s
+            kind, timeout_s, result_ttl_s = b"corrupt", Queue.DEFAULT_TIMEOUT, self._result_ttl_s
         return Claimed(
             kind.decode(), text(job_id), execution.decode(), text(queue), data, timeout_s,
             result_ttl_s, clock.rq_seconds(enqueued),
@@ -160,7 +161,7 @@ class Claimer:
 @lru_cache(maxsize=1000)
 def _numbers(timeout: bytes, result_ttl: bytes) -> tuple[float, int]:
     """Raises ValueError for what is no number, or no time that Redis understands."""
-    timeout_s, result_ttl_s = float(timeout or DEFAULT_TIMEOUT_S), int(result_ttl)
+    timeout_s, result_ttl_s = float(timeout or Queue.DEFAULT_TIMEOUT), int(result_ttl)
     if not (abs(timeout_s) <= LONGEST_S and result_ttl_s <= LONGEST_S):
         raise ValueError
     return timeout_s, result_ttl_s

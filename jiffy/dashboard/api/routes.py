@@ -195,7 +195,7 @@ def wait_for_job(job_id: str) -> Job:
 
 
 def _retry_after(response: Any) -> Any:
-    response.headers["Retry-After"] = "2"
+    response.headers.update(problems.LATER)
     return response
 
 
