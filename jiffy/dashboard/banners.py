@@ -20,7 +20,7 @@ class Banner(NamedTuple):
 
 
 def banners(census: Census) -> list[Banner]:
-    """The worst first."""
+    """What is wrong now, the worst first."""
     return [
         banner
         for look in (_on_keys, _on_workers, _on_memory, _on_scheduler, _on_pauses, _on_releases)

@@ -77,7 +77,7 @@ class _Channel(HTTPChannel):  # type: ignore[misc]  # it has no types
 
 
 class Server(TcpWSGIServer):  # type: ignore[misc]  # it has no types
-    """Raises PortTaken."""
+    """The HTTP server of the web app.  Raises PortTaken."""
 
     channel_class = _Channel
 

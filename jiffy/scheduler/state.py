@@ -240,7 +240,7 @@ class _Plan(NamedTuple):
     slots: Sequence[Made]
 
     def argument(self) -> str:
-        """For `entry_run.lua`."""
+        """The plan as `entry_run.lua` reads it."""
         entry, coming = self.entry, self.coming
         plan = {
             "id": entry.id,

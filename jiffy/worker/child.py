@@ -89,7 +89,7 @@ class Pace:
 
 
 class Child:
-    """One worker's loop."""
+    """One worker's loop: claim, run, and send the outcomes with the next claim."""
 
     def __init__(
         self, claimer: Claimer, runner: Runner, board: Board, stop_when: StopWhen, pace: Pace,

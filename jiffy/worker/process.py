@@ -130,7 +130,7 @@ def _unblock() -> None:
 
 @contextmanager
 def deaf() -> Iterator[None]:
-    """Keep the supervisor's signals for later: a fork is about to have its own handlers."""
+    """Hold back the supervisor's signals while a fork sets up handlers of its own; see `hear`."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _FROM_SUPERVISOR)
     try:
         yield
@@ -139,7 +139,7 @@ def deaf() -> Iterator[None]:
 
 
 def hear() -> None:
-    """The fork has them."""
+    """Let the supervisor's signals through: this fork has its handlers."""
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _FROM_SUPERVISOR)
 
 

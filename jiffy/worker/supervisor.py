@@ -308,7 +308,7 @@ class Commands:
             raise
 
     def close(self) -> None:
-        """Hear no more."""
+        """Stop listening for commands."""
         self._pubsub.close()
 
     def _obey(self, slot: Slot, data: bytes) -> None:

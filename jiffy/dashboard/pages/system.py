@@ -85,7 +85,7 @@ def system() -> str:
 
 
 def look(redis: Redis) -> Server:
-    """All in one round trip."""
+    """Ask Redis about itself, in one round trip."""
     with redis.pipeline(transaction=False) as pipe:
         pipe.info()
         pipe.config_get(*_CONFIG)
