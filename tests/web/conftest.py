@@ -14,6 +14,7 @@ import jinja2
 import pytest
 from rq.executions import Execution
 from rq.utils import now, utcformat
+from werkzeug.routing import Rule
 
 from jiffy import keys, redis_io
 from jiffy.dashboard import create_app
@@ -35,10 +36,19 @@ def secret_key(environ):
 
 @pytest.fixture(scope="session", autouse=True)
 def compiled(tmp_path_factory):
-    """Each template is compiled once, not again for each app: half of a test's time."""
+    """Templates and routes are compiled once, not again for each app: most of a test's time."""
     cache = jinja2.FileSystemBytecodeCache(tmp_path_factory.mktemp("templates"))
+    compile_builder, builders = Rule._compile_builder, {}
+
+    def compile_once(rule, append_unknown=True):
+        key = rule.rule, str(rule.defaults), append_unknown
+        if key not in builders:
+            builders[key] = compile_builder(rule, append_unknown)
+        return builders[key]
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(flask.Flask, "jinja_options", {"bytecode_cache": cache})
+        patch.setattr(Rule, "_compile_builder", compile_once)
         yield
 
 
