@@ -186,11 +186,13 @@ def start(redis: Redis, name: str, wanted: Filter, who: str, rate: float | None)
 
 def queue_of_workers(redis: Redis) -> str | None:
     """The queue that most of our workers listen to; None where there is none, or all are paused."""
-    alive: Any = redis.zrangebyscore(keys.LEASES, redis.time()[0], "+inf", 0, _MOST_WORKERS)
+    alive = read.answer(redis.zrangebyscore, keys.LEASES, redis.time()[0], "+inf", 0, _MOST_WORKERS)
     with redis.pipeline(transaction=False) as pipe:
-        for name in alive:
+        for name in alive or ():
             pipe.hget(keys.worker(read.text(name)), "queues")
-        heard = Counter(chain.from_iterable(read.text(raw).split(",") for raw in pipe.execute()))
+        heard = Counter(
+            chain.from_iterable(read.text(raw).split(",") for raw in read.answers(pipe))
+        )
     for paused in pauses.read_pauses(redis):
         if paused.kind == "queue":
             del heard[paused.name]

@@ -122,7 +122,7 @@ def _grouped(census: Census, jobs: Iterable[JobView]) -> list[Failures]:
 
 def ignore(redis: Redis, one: Failures, who: str, live: Iterable[str]) -> None:
     """Hide a group until it fails on a release that is not among these; raises InvalidValue."""
-    if redis.hlen(keys.IGNORED) >= MOST_IGNORED:
+    if (read.answer(redis.hlen, keys.IGNORED) or 0) >= MOST_IGNORED:
         must = f"one of {MOST_IGNORED:,} ignored groups at most; stop ignoring another first"
         raise InvalidValue("group", one.group.key, must)
     redis.hset(keys.IGNORED, one.group.key, _written({*one.releases, *live}, clock.now(), who))

@@ -48,14 +48,16 @@ class _Formatter(logging.Formatter):
         return escaped(super().format(record))
 
 
-def escaped(text: str) -> str:
-    """`text` without control characters; its later lines are indented, so they forge no line."""
+def printable(text: str) -> str:
+    """`text` with control characters, all but tabs and the ends of lines, as escapes."""
     if text.isprintable():
         return text
-    return "".join(
-        "\n  " if char == "\n" else char if char.isprintable() else repr(char)[1:-1]
-        for char in text.expandtabs()
-    )
+    return "".join(one if one.isprintable() or one in "\n\t" else ascii(one)[1:-1] for one in text)
+
+
+def escaped(text: str) -> str:
+    """The same for the log: later lines are indented, so they forge no line of ours."""
+    return printable(text).expandtabs().replace("\n", "\n  ")
 
 
 class _Stdout(io.TextIOBase):

@@ -12,6 +12,7 @@ import re
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
@@ -22,7 +23,7 @@ from redis import Redis
 from redis.client import Pipeline
 from redis.exceptions import RedisError, ResponseError
 
-from jiffy import clock, keys, redis_io
+from jiffy import clock, keys, log, redis_io
 from jiffy.errors import NotShown
 from jiffy.producer import payload
 from jiffy.producer.masking import MASK, Masked, is_secret, is_secret_place, masked, masked_text
@@ -46,7 +47,8 @@ MOST_BEFORE = 100_000  # jobs of a queue among which one's position is looked fo
 
 # Of one value, once decompressed.  A call's arguments are far smaller; a result may be a table.
 MOST_BYTES = 1024 * 1024
-# In a list, arguments are only looked at to find the function's name.
+# In a list, where hundreds are in memory, of one value, also once decompressed: a call that
+# compresses well cost minutes and gigabytes.  Of a larger one, only the function is read.
 _MOST_BYTES_IN_LIST = 16 * 1024
 _CHUNK = 250  # jobs of many that are in memory at a time
 _SHORT, _LONG = 300, 20_000  # characters that are shown
@@ -79,6 +81,7 @@ _HALF = re.compile("[\ud800-\udfff]")
 _STRING = re.compile(rb'"(?:[^"\\]|\\.)*+"?', re.DOTALL)  # of JSON, or the start of one
 _LATE_S = 120  # stock RQ's workers write a heartbeat every 90 s while they run a job
 _NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
+_PATH = re.compile(rb'\["([\w.]+)"')  # at the beginning of a call's JSON
 _CALL = re.compile(r"([A-Za-z_]\w*(?:\.\w+)+)\(")  # RQ's description: jobs.numbers.add(2, 3)
 
 
@@ -122,16 +125,16 @@ def decimal(raw: Raw) -> float:
     return found
 
 
-def inflated(raw: Raw) -> bytes:
-    """The bytes behind `raw`, which may be compressed; never more than MOST_BYTES of them."""
+def inflated(raw: Raw, most_bytes: int = MOST_BYTES) -> bytes:
+    """The bytes behind `raw`, which may be compressed; never more than `most_bytes` of them."""
     packed = _bytes(raw)
     inflate = zlib.decompressobj()
     try:
-        plain = inflate.decompress(packed, MOST_BYTES)
+        plain = inflate.decompress(packed, most_bytes)
     except zlib.error:
         return packed  # RQ reads it uncompressed just as well
     if inflate.unconsumed_tail:
-        raise _Sound(f"too large: more than {MOST_BYTES:,} bytes")
+        raise _Sound(f"too large: more than {most_bytes:,} bytes")
     return plain
 
 
@@ -521,8 +524,9 @@ def _seconds(begin: datetime | None, end: datetime | None, *, is_open: bool) -> 
 class _Fields:
     """Reads a hash field by field, and keeps what was wrong with it."""
 
-    def __init__(self, raw: Mapping[str, Raw] | str) -> None:
+    def __init__(self, raw: Mapping[str, Raw] | str, most_bytes: int = MOST_BYTES) -> None:
         self._raw = {} if isinstance(raw, str) else raw
+        self._most_bytes = most_bytes
         self.problems = [raw] if isinstance(raw, str) else []
         self.is_broken = isinstance(raw, str)
 
@@ -533,6 +537,18 @@ class _Fields:
             self.problems.append(f"{field} is {reason}")
             self.is_broken |= not isinstance(reason, _Sound)
             return otherwise
+
+    def unpacked(self, field: str, parse: Callable[[bytes], T], otherwise: T) -> T:
+        """The same of a field that may be compressed."""
+        return self(field, lambda raw: parse(inflated(raw, self._most_bytes)), otherwise)
+
+    def function(self) -> str:
+        """The path at the beginning of a call, which may be too large to be shown."""
+        with suppress(zlib.error, TypeError):
+            start = zlib.decompressobj().decompress(self._raw.get("data") or b"", 2 * _SHORT)  # type: ignore[arg-type]
+            if found := _PATH.match(start):
+                return text(found[1])
+        return ""
 
 
 def _peek(
@@ -554,7 +570,7 @@ def _peek(
         elif all(value is None for value in values):
             yield None
         else:
-            yield _Fields(dict(zip(fields, values, strict=True)))
+            yield _Fields(dict(zip(fields, values, strict=True)), most_bytes)
 
 
 # Jobs
@@ -692,7 +708,7 @@ class EndedJobs:
 
 def _job(job_id: str, read: _Fields) -> JobView:
     hidden = read(keys.MASKED_FIELD, line, "")
-    call = read("data", lambda raw: _call(raw, hidden), None)
+    call = read.unpacked("data", lambda plain: _call(plain, hidden), None)
     state = read("status", line, "") or "unknown"
     started = read("started_at", moment, None)
     error = read(keys.REASON_FIELD, long_text, "") if state in _HAS_REASON else ""
@@ -707,7 +723,7 @@ def _job(job_id: str, read: _Fields) -> JobView:
         state=state,
         queue=read("origin", line, ""),
         description=masked_text(read("description", text, "")[:_LONG]),
-        function=clip(call.function, _SHORT) if call else "",
+        function=clip(call.function, _SHORT) if call else read.function(),
         arguments=_written(call) if call else "",
         call=call,
         created=read("created_at", moment, None),
@@ -719,23 +735,23 @@ def _job(job_id: str, read: _Fields) -> JobView:
         entry=read(keys.TICK_OF_FIELD, line, ""),
         limit_s=read("timeout", _limit, None),
         progress=read(keys.PROGRESS_FIELD, _progress, None) if state in _HAS_PROGRESS else None,
-        meta=read("meta", _meta, {}),
+        meta=read.unpacked("meta", _meta, {}),
         error=error,
         waits_for=waits_for.get(state, ""),
         retries_left=retries_left,
-        retries=len(read("retry_intervals", _list, [])) or None,
-        depends_on=read("dependency_ids", _ids, ()),
+        retries=len(read.unpacked("retry_intervals", _list, [])) or None,
+        depends_on=read.unpacked("dependency_ids", _ids, ()),
         problems=tuple(read.problems),
         is_unreadable=read.is_broken,
     )
 
 
-def _call(raw: Raw, hidden: str) -> Call | None:
+def _call(plain: bytes, hidden: str) -> Call | None:
     """A job's call, out of RQ's tuple of (function, instance, args, kwargs).
 
     What is named like a secret is masked, and so are the positional arguments `hidden`.
     """
-    match value(inflated(raw)):
+    match value(plain):
         case [str(function), _, list(args), dict(kwargs)]:
             shown = [
                 masked(one, is_secret_itself=is_secret_place(hidden, place))
@@ -782,27 +798,24 @@ def _log_line(written: Any) -> LogLine:
     """Control characters are shown as escapes, and secrets are masked as in a description."""
     match written:
         case [int() | float() as at, str(level), str(logger), str(message)]:
-            shown = "".join(
-                one if one.isprintable() or one in "\n\t" else ascii(one)[1:-1]
-                for one in masked_text(clip(message, _LONG))
-            )
+            shown = log.printable(masked_text(clip(message, _LONG)))
             return LogLine(due(at), clip(level, 20), clip(logger, _SHORT), shown)
     raise NotShown("not a log")
 
 
-def _list(raw: Raw) -> list[Any]:
-    found = value(inflated(raw)) if raw else []
+def _list(plain: bytes) -> list[Any]:
+    found = value(plain) if plain else []
     if not isinstance(found, list):
         raise NotShown("not a list")
     return found
 
 
-def _ids(raw: Raw) -> tuple[str, ...]:
-    return tuple(clip(str(one), _SHORT) for one in _list(raw))
+def _ids(plain: bytes) -> tuple[str, ...]:
+    return tuple(clip(str(one), _SHORT) for one in _list(plain))
 
 
-def _meta(raw: Raw) -> Mapping[str, Any]:
-    found = value(inflated(raw)) if raw else {}
+def _meta(plain: bytes) -> Mapping[str, Any]:
+    found = value(plain) if plain else {}
     if not isinstance(found, dict):
         raise NotShown("not an object")
     meta: Mapping[str, Any] = masked(found)
@@ -934,12 +947,13 @@ def census(redis: Redis) -> Census:
     if isinstance(found, RedisError):
         raise found
     queues, workers, alive, is_led, count, is_suspended, kinds, rows, apart = found
-    is_hash = not (isinstance(paused, ResponseError) and "WRONGTYPE" in str(paused))
+    is_odd = [isinstance(one, RedisError) and "WRONGTYPE" in str(one) for one in (paused, ignored)]
     kinds_of = {
         keys.QUEUES: ("set", queues is not None),
         keys.WORKERS: ("set", workers is not None),
         keys.ENTRIES: ("sorted set", count is not None),
-        keys.PAUSED: ("hash", is_hash),
+        keys.PAUSED: ("hash", not is_odd[0]),
+        keys.IGNORED: ("hash", not is_odd[1]),
     }
     heard, busy, states, releases = _workers_by(kinds)
     return Census(

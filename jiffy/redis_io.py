@@ -281,7 +281,7 @@ def in_one_line() -> Iterator[None]:
         if error is None:
             raise
         lines = str(error) if isinstance(error, InvalidSchedule) else " ".join(str(error).split())
-        sys.stderr.write(f"{lines}\n")
+        sys.stderr.write(log.printable(f"{lines}\n"))
         sys.exit(error.exit_code)
 
 

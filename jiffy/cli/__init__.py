@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 
 import click
 
-from jiffy import __version__, redis_io
+from jiffy import __version__, log, redis_io
 from jiffy.errors import WrongArguments
 from jiffy.settings import set_environment
 
@@ -49,6 +49,11 @@ def run(
             raise WrongArguments(f"{error.format_message().rstrip('.')}.{more}") from None
         except click.Abort:
             return INTERRUPTED_EXIT_CODE
+
+
+def echo(text: str, *, err: bool = False) -> None:
+    """Print lines; what Redis and jobs put into them cannot control the terminal."""
+    click.echo(log.printable(text), err=err)
 
 
 def load(name: str) -> click.Command:

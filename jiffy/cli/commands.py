@@ -8,7 +8,7 @@ import click
 
 from jiffy import bulk as many
 from jiffy import clock, pauses, redis_io, search
-from jiffy.cli import Command, use_redis
+from jiffy.cli import Command, echo, use_redis
 from jiffy.errors import InvalidValue, MissingExtra
 from jiffy.producer import project
 from jiffy.settings import ROLES, USER_NAME, set_environment, settings
@@ -112,7 +112,8 @@ def paused() -> None:
         end = f", until {one.until:%Y-%m-%d %H:%M:%S} UTC" if one.until else ""
         waiting = f" (waiting: {one.parked})" if one.parked else ""
         age = clock.in_words((clock.now() - one.since).total_seconds())
-        click.echo(f"{one.kind} {one.name}{waiting}: by {one.who} {age} ago{end}: {one.why}")
+        shown = f"{one.kind} {one.name}{waiting}: by {one.who} {age} ago{end}: {one.why}"
+        echo(" ".join(shown.split()))
 
 
 @click.command(
@@ -142,5 +143,5 @@ def bulk(action: str, matching: str, rate: str | None, yes: bool) -> int:
                 done = outcome.done + outcome.others
                 click.echo(f"\r{done:,} of {outcome.total:,}", nl=False, err=True)
     finally:
-        click.echo(outcome.words(action))
+        echo(outcome.words(action))
     return 1 if outcome.failed_again >= many.MOST_AGAIN else 0

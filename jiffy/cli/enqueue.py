@@ -12,8 +12,8 @@ from typing import IO, Any
 import click
 from rq.job import JobStatus
 
-from jiffy import clock, redis_io
-from jiffy.cli import INTERRUPTED_EXIT_CODE, Command
+from jiffy import clock, log, redis_io
+from jiffy.cli import INTERRUPTED_EXIT_CODE, Command, echo
 from jiffy.errors import InvalidValue, did_you_mean
 from jiffy.producer import enqueue as queues
 from jiffy.producer import functions, options, results
@@ -154,15 +154,15 @@ def _wait(job: Job) -> int:
         while (ending := results.follow(job, _LOOK_FOR_WORKERS_S, show)) is None:
             if (obstacle := results.obstacle(job)) and obstacle != shown:
                 below_the_bar = "\n" if sys.stderr.isatty() else ""
-                click.echo(f"{below_the_bar}{obstacle} Still waiting.", err=True)
+                echo(f"{below_the_bar}{obstacle} Still waiting.", err=True)
             shown = obstacle
         if ending.status == JobStatus.FINISHED:
             show(job_progress.State(1, "done"))
     if ending.status == JobStatus.FINISHED:
-        click.echo(ending.value if isinstance(ending.value, str) else json.dumps(ending.value))
+        echo(ending.value if isinstance(ending.value, str) else json.dumps(ending.value))
         return 0
     lines = shortened(ending.traceback) or [f"The job was {ending.status.value}."]
-    click.echo("\n".join(lines), err=True)
+    echo("\n".join(lines), err=True)
     return 1
 
 
@@ -176,7 +176,7 @@ def _progress() -> Iterator[Callable[[job_progress.State], None]]:
             nonlocal last
             if state != last:
                 percent = "" if state.fraction is None else f"{state.fraction:4.0%} "
-                click.echo(f"{percent}{state.note}", err=True)
+                echo(f"{percent}{state.note}", err=True)
             last = state
 
         yield print_line
@@ -189,6 +189,6 @@ def _progress() -> Iterator[Callable[[job_progress.State], None]]:
 
         def draw(state: job_progress.State) -> None:
             steps = round((state.fraction or 0) * _BAR_STEPS)
-            bar.update(max(0, steps - bar.pos), state.note)
+            bar.update(max(0, steps - bar.pos), log.printable(state.note))
 
         yield draw

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from jiffy import clock, entries, pauses, redis_io
-from jiffy.cli import Command, redis_url, run, use_redis
+from jiffy.cli import Command, echo, redis_url, run, use_redis
 from jiffy.errors import WrongArguments
 from jiffy.producer import project
 from jiffy.producer.enqueue import check_options
@@ -98,12 +98,12 @@ def _start(
                 from jiffy.dashboard import web_app
 
                 project.app(web_app)
-        click.echo(_shown_schedule(found, clock.now()))
+        echo(_shown_schedule(found, clock.now()))
     elif dry_run:
         from jiffy.scheduler import state
 
         changes = state.differences(redis_io.connected("scheduler"), found)
-        click.echo(_shown_changes(changes, found))
+        echo(_shown_changes(changes, found))
     else:
         from jiffy.scheduler import loop
 
@@ -124,7 +124,7 @@ def _list() -> None:
     for state in entries.read(redis_io.connected("scheduler")):
         last = f"{state.last.outcome} {_shown(state.last.slot)}" if state.last else ""
         rows.append((state.name, _next(state), last, state.words))
-    click.echo(_aligned(rows))
+    echo(_aligned(rows))
 
 
 @command.command("history", cls=Command, epilog="nightly --limit 100")
@@ -138,7 +138,7 @@ def _history(name: str, limit: int) -> None:
         took = "" if one.duration_s is None else clock.in_words(one.duration_s)
         what = " ".join(filter(None, [one.job_id, one.reason]))
         rows.append((_shown(one.slot), one.outcome, late, took, what))
-    click.echo(_aligned(rows))
+    echo(_aligned(rows))
 
 
 @command.command("pause", cls=Command, epilog="nightly --why 'the disk is full' --until 2h")
@@ -151,7 +151,7 @@ def _pause(name: str, why: str, until: str | None, who: str) -> None:
     moment = None if until is None else entries.moment(until)
     entries.pause(redis_io.connected("scheduler"), name, who=who, why=why, until=moment)
     end = f"until {_shown(moment)} UTC" if moment else f"until `resume {name}`"
-    click.echo(f"{name} is paused {end}.")
+    echo(f"{name} is paused {end}.")
 
 
 @command.command("resume", cls=Command, epilog="nightly")
@@ -159,7 +159,7 @@ def _pause(name: str, why: str, until: str | None, who: str) -> None:
 def _resume(name: str) -> None:
     """End a pause."""
     was_paused = entries.resume(redis_io.connected("scheduler"), name)
-    click.echo(f"{name} is resumed." if was_paused else f"{name} was not paused.")
+    echo(f"{name} is resumed." if was_paused else f"{name} was not paused.")
 
 
 @command.command("run", cls=Command, epilog="nightly")
@@ -167,7 +167,7 @@ def _resume(name: str) -> None:
 @_who
 def _run(name: str, who: str) -> None:
     """Enqueue a job of an entry now."""
-    click.echo(f"{entries.run_now(redis_io.connected('scheduler'), name, who)} is enqueued.")
+    echo(f"{entries.run_now(redis_io.connected('scheduler'), name, who)} is enqueued.")
 
 
 @command.command("skip", cls=Command, epilog="nightly --count 2")
@@ -177,11 +177,11 @@ def _skip(name: str, count: int) -> None:
     """Skip the next run of an entry, or several."""
     redis = redis_io.connected("scheduler")
     if entries.find(redis, name).is_done:
-        click.echo(f"{name} will not run again: there is nothing to skip.")
+        echo(f"{name} will not run again: there is nothing to skip.")
         return
     entries.skip_next(redis, name, count)
     runs = {0: "No run", 1: "The next run"}.get(count, f"The next {count} runs")
-    click.echo(f"{runs} of {name} will be skipped.")
+    echo(f"{runs} of {name} will be skipped.")
 
 
 def _next(state: entries.State) -> str:

@@ -22,7 +22,7 @@ from werkzeug.exceptions import Unauthorized
 from werkzeug.security import check_password_hash
 from werkzeug.wrappers import Response
 
-from jiffy import keys, log, redis_io
+from jiffy import keys, log, read, redis_io
 from jiffy.dashboard import audit
 from jiffy.dev import redis_server
 from jiffy.errors import MissingSetting
@@ -203,7 +203,7 @@ def person() -> Who | None:
         session["user"] = who.name
         return who
     user = _known_users().get(str(session.get("user")))
-    mark = redis_io.shared().hget(keys.SESSIONS, user.name) if user else None
+    mark = read.answer(redis_io.shared().hget, keys.SESSIONS, user.name) if user else None
     if user and mark and same(str(session.get("proof")), _proof(user, mark)):
         return Who(user.name, user.role, "session")
     session.pop("user", None)

@@ -139,4 +139,5 @@ def _from_http(error: HTTPException) -> Response:
 
 def _from_redis(error: RedisError) -> Response:
     known = redis_io.explained(error)
-    return answer(503, str(known or f"Redis refuses: {error}"), LATER)
+    remedy = " Delete or rename the key." if "WRONGTYPE" in str(error) else ""
+    return answer(503, str(known or f"Redis refuses: {error}.{remedy}"), LATER)

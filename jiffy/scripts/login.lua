@@ -4,13 +4,17 @@
 -- for each key: after how many attempts pauses begin to grow, and the longest one (ms).
 -- Returns how long to wait (ms); 0: the attempt was counted, and may be made.
 local KEPT, wait = tonumber(ARGV[1]), 0
+local function tried(key)
+  local found = redis.pcall('GET', key)
+  return type(found) == 'string' and tonumber(found) or 0
+end
 -- A count expires when it has been kept for so long after its pause: until then, what is left is more than that.
 for _, key in ipairs(KEYS) do wait = math.max(wait, redis.call('PTTL', key) - KEPT) end
 if wait > 0 then return wait end
-local is_attack = KEYS[3] and tonumber(redis.call('GET', KEYS[3]) or 0) >= tonumber(ARGV[2])
+local is_attack = KEYS[3] and tried(KEYS[3]) >= tonumber(ARGV[2])
 for i, key in ipairs(KEYS) do
   local free, longest = tonumber(ARGV[i * 2 + 1]), tonumber(ARGV[i * 2 + 2])
-  local count = tonumber(redis.call('GET', key) or 0) + 1
+  local count = tried(key) + 1
   if is_attack and i == 1 then free = 1 end
   local pause = count < free and 0 or math.min(longest, 1000 * 2 ^ math.min(count - free, 30))
   redis.call('SET', key, count, 'PX', KEPT + pause)

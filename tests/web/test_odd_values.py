@@ -21,7 +21,7 @@ from jiffy import every, history, keys, pauses, read, tracebacks
 from jiffy.cli import load
 from jobs import numbers
 from tests.support.worker_support import claim
-from tests.web.conftest import TOKEN, Trap, addresses
+from tests.web.conftest import TOKEN, Trap, addresses, log_in
 
 HALF = r"\ud800"  # half a character: JSON may hold it, but it cannot be encoded
 # What is unpickled writes this file.
@@ -385,3 +385,40 @@ def test_a_history_of_another_type_is_none(look, redis):
     redis.hincrby(keys.history(f"now:{now_s // 60 - 1}"), "done 3 4 jobs.good\ndefault", 5)
 
     assert 'id="costly-jobs.good"' in look()["/"].text
+
+
+def test_sessions_of_another_type_log_everyone_out_and_say_what_to_delete(client, redis):
+    redis.delete(keys.SESSIONS)
+    redis.set(keys.SESSIONS, "a string")
+
+    assert client.get("/jobs").status_code == 302
+    assert client.get("/login").status_code == 200
+    refused = log_in(client)
+    assert (refused.status_code, keys.SESSIONS in refused.text) == (503, True)
+    assert "Delete or rename the key." in refused.text
+
+
+@pytest.mark.parametrize("kind", ["list", "string"])
+def test_odd_counts_of_logins_let_people_in(stranger, redis, kind):
+    log_in(stranger, password="wrong")
+    counts = redis.keys(keys.attempts("*"))
+    for key in counts:
+        redis.delete(key)
+        KINDS[kind](redis, key)
+
+    assert counts
+    assert log_in(stranger).headers["Location"] == "/"
+
+
+def test_commands_write_no_control_characters(redis, declare):
+    evil = "a\x1b[2J\x9b\u202e\r\nb is paused."
+    reason = json.dumps({"who": evil, "why": evil, "since": 1, "until": None})
+    declare(every("10m", numbers.add, args=[2, 3], name="JOB"))
+    redis.hset(keys.PAUSED, f"queue:{evil}", reason)
+    redis.hset(keys.entry_state("entry-JOB"), "paused", reason)
+    for name, *words in (["paused"], ["scheduler", "list"]):
+        lines = CliRunner().invoke(load(name), words).output.splitlines()
+
+        assert [line for line in lines if not line.isprintable()] == []
+        assert len(lines) == (1 if name == "paused" else 2)
+        assert any(r"a\x1b[2J\x9b\u202e b is paused." in line for line in lines)

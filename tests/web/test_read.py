@@ -139,6 +139,15 @@ def test_what_is_too_large_stays_in_redis(redis, plant):
     assert any(problem.startswith("result is too large") for problem in told.problems)
 
 
+def test_a_list_inflates_little_of_each_job_and_knows_its_function(redis, plant):
+    plant("x", call=("jobs.numbers.add", None, [[{}] * 50_000], {}), meta=json.dumps([0] * 50_000))
+    listed = read.jobs(redis, ["x"])["x"]
+
+    assert (listed.call, listed.meta, listed.is_unreadable) == (None, {}, False)
+    assert listed.called == "jobs.numbers.add"
+    assert read.job(redis, "x").call.args == ([{}] * 50_000,)
+
+
 def test_data_is_read_whether_it_is_compressed_or_not(redis, plant):
     plant("plain")
     redis.hset(keys.job("plain"), "data", json.dumps(["jobs.numbers.add", None, [1], {"y": 2}]))
