@@ -1,9 +1,10 @@
 """History: how many attempts ended how, and how long they waited and ran, over hours and months.
 
 The workers count by the minute, in the round trip that finishes jobs (history.lua).  Once a minute
-is over, a supervisor packs it: into minutes, kept for two days, hours for 90 days, days for a
-year.  A chunk of one of these is a hash in Redis, with one string for each function, each queue
-and the total; how long attempts took is kept as a histogram whose buckets double in width.
+is over, a supervisor packs it: into minutes, kept for seven days (those of functions for two),
+hours for 90 days, days for a year.  A chunk of one of these is a hash in Redis, with one string
+for each function, each queue and the total, and once it is over with one for all functions, one
+for all queues.  How long attempts took is kept as a histogram whose buckets double in width.
 
 Every ten seconds it also samples how many jobs wait in each queue and have ended in it, for the
 last five minutes, and Redis' memory, for a day.
@@ -40,6 +41,7 @@ _RAN_MS = len(ENDS)
 _WAITED, _RAN = 32, 64  # where the columns of the histograms begin
 _CODES = [(code, 256 ** array(code).itemsize) for code in "BHIQ"]
 _TOO_MANY = 2**53  # for a count
+_MOST_BYTES = 10_000_000  # of a field, unpacked
 MEMORY_KEY = keys.history("memory")  # hash: see `memory`
 FLOW_S = 300  # how far samples go back
 _MOST_SAMPLED = 500  # queues
@@ -59,10 +61,11 @@ class _Tier:
         return keys.history(f"{self.step_s}:{chunk}")
 
 
-_MINUTES = _Tier(60, 60, 2 * _DAY_S)
+_MINUTES = _Tier(60, 60, 7 * _DAY_S)
 _HOURS = _Tier(3600, 96, 90 * _DAY_S)
 _DAYS = _Tier(_DAY_S, 64, 400 * _DAY_S)
 _TIERS = (_MINUTES, _HOURS, _DAYS)
+_FUNCTION_MINUTES_S = 2 * _DAY_S  # five more days of fifty functions would take 3 MB more
 # The tier, the length of a point, and how many there are; the tier of a glance.
 _SPANS = {
     "1h": (_MINUTES, 60, 60, _MINUTES),
@@ -286,6 +289,7 @@ def pack(redis: Redis) -> None:
     there = [minute for minute, is_there in zip(minutes, found, strict=True) if is_there]
     with suppress(ResponseError):  # a key of another type
         sample(redis, now_s, there)
+        compress(redis, now_s)
     for minute in there:
         if minute < this:
             _pack_minute(redis, minute)
@@ -376,11 +380,12 @@ def _pack_minute(redis: Redis, minute: int) -> None:
         pipe.multi()
         for (tier, chunk, slot), blobs in zip(chunks, stored, strict=True):
             packed: dict[Any, Any] = {}
-            for (series, counts), blob in zip(counted.items(), blobs, strict=True):
-                columns = _unpacked(blob, tier.slots)
+            before = _stored(dict(zip(map(str.encode, counted), blobs, strict=True)), tier.slots)
+            for series, counts in counted.items():
+                columns = before.get(series, {})
                 for index, count in counts.items():
                     columns.setdefault(index, [0] * tier.slots)[slot] += count
-                packed[series] = _packed(columns, is_open=slot)
+                packed[series] = zlib.compress(_packed(columns, is_open=slot), 9)
             if packed:
                 pipe.hset(tier.key(chunk), mapping=packed)
                 pipe.expire(tier.key(chunk), tier.kept_s + tier.slots * tier.step_s)
@@ -393,7 +398,37 @@ def _pack_minute(redis: Redis, minute: int) -> None:
             pipe.execute()
 
 
+def compress(redis: Redis, now_s: int) -> None:
+    """Pack a chunk of each tier, in turn, into one string for each kind of series: that halves
+    what it takes in Redis.  Chunks that minutes may still be added to are left alone.
+    """
+    for tier in _TIERS:
+        chunk_s = tier.step_s * tier.slots
+        newest = (now_s - 60 * (_UNPACKED + 1)) // chunk_s - 1
+        chunk = newest - now_s // PACK_EVERY_S % (tier.kept_s // chunk_s)
+        is_kept = tier is not _MINUTES or (chunk + 1) * chunk_s > now_s - _FUNCTION_MINUTES_S
+        kinds = [_TOTAL, "q:", "f:"] if is_kept else [_TOTAL, "q:"]
+        with redis.pipeline() as pipe:
+            pipe.watch(tier.key(chunk))
+            fields: Any = pipe.hkeys(tier.key(chunk))
+            needless = set(fields) - {_ALL + kind.encode() for kind in kinds}
+            if not needless:
+                continue
+            blobs: Any = pipe.hgetall(tier.key(chunk))
+            pipe.multi()
+            found = _stored(blobs, tier.slots)
+            for kind in kinds:
+                parts = {name: _packed(of) for name, of in found.items() if name[:2] == kind}
+                sizes = json.dumps([(name, len(part)) for name, part in parts.items()]).encode()
+                whole = zlib.compress(b"\n".join([sizes, b"".join(parts.values())]), 9)
+                pipe.hset(tier.key(chunk), _ALL + kind.encode(), whole)
+            pipe.hdel(tier.key(chunk), *needless)
+            with suppress(WatchError):  # another process has done it meanwhile
+                pipe.execute()
+
+
 _TOTAL = "t:"
+_ALL = b"*"  # before a kind: the field with all series of it
 
 
 def _series(by: str, name: str) -> str:
@@ -453,17 +488,19 @@ def _columns(
     first, width = first_s // tier.step_s, count * step_s // tier.step_s
     chunks = range(first // tier.slots, (first + width - 1) // tier.slots + 1)
     minutes = range(now_s // 60 - _UNPACKED, now_s // 60 + 1)
+    wanted = [(only or "").encode(), _ALL + (only or "")[:2].encode()]
     with redis.pipeline() as pipe:  # a transaction: what is packed meanwhile counts once
         for chunk in chunks:
-            pipe.hgetall(tier.key(chunk)) if only is None else pipe.hget(tier.key(chunk), only)
+            pipe.hmget(tier.key(chunk), *wanted) if only else pipe.hgetall(tier.key(chunk))
         for minute in minutes:
             pipe.hgetall(_now_key(minute))
         answers = [{} if isinstance(one, ResponseError) else one  # a key of another type
                    for one in pipe.execute(raise_on_error=False)]  # fmt: skip
     found: dict[str, Columns] = defaultdict(dict)
     for chunk, answer in zip(chunks, answers, strict=False):
-        blobs = answer if only is None else {only.encode(): answer}
-        _add_chunk(found, blobs, tier.slots, chunk * tier.slots - first, width)
+        blobs = answer if isinstance(answer, dict) else dict(zip(wanted, answer, strict=True))
+        stored = _stored(blobs, tier.slots, only)
+        _add_chunk(found, stored, tier.slots, chunk * tier.slots - first, width)
     for minute, raw in zip(minutes, answers[len(chunks) :], strict=True):
         slot = minute * 60 // tier.step_s - first
         for name, counted in _counted(raw).items():
@@ -474,50 +511,66 @@ def _columns(
 
 
 def _add_chunk(
-    found: dict[str, Columns], blobs: Mapping[bytes, bytes], slots: int, offset: int, width: int
+    found: dict[str, Columns], stored: dict[str, Columns], slots: int, offset: int, width: int
 ) -> None:
     """`offset` is the place of the chunk's first slot in a row of that width."""
     begin, end = max(0, -offset), min(slots, width - offset)
-    for series, blob in blobs.items():
-        columns = found[series.decode("utf-8", "replace")]
-        for index, counts in _unpacked(blob, slots).items():
-            column = columns.setdefault(index, [0] * width)
+    for series, columns in stored.items():
+        for index, counts in columns.items():
+            column = found[series].setdefault(index, [0] * width)
             column[offset + begin : offset + end] = counts[begin:end]
 
 
-def _packed(columns: Columns, is_open: int) -> bytes:
-    """Histograms are rounded, which halves what they take, but for the slot that still grows."""
+def _packed(columns: Columns, is_open: int | None = None) -> bytes:
+    """Times are rounded, which halves what they take, but for the slot that still grows."""
     parts = []
     for index, counts in sorted(columns.items()):
-        if index >= _WAITED:
+        if index >= _RAN_MS:
+            digits = 6 if index == _RAN_MS else 2
             counts = [
-                count if slot == is_open else _rounded(count) for slot, count in enumerate(counts)
+                count if slot == is_open else _rounded(count, digits)
+                for slot, count in enumerate(counts)
             ]
         code = next(code for code, most in _CODES if max(counts) < most)
         parts += [bytes([index, ord(code)]), array(code, counts).tobytes()]
-    return zlib.compress(b"".join(parts), 9)
+    return b"".join(parts)
 
 
-def _rounded(count: int) -> int:
-    """As exact as four binary digits."""
-    shift = max(count.bit_length() - 4, 0)
+def _rounded(count: int, digits: int) -> int:
+    """As exact as so many binary digits."""
+    shift = max(count.bit_length() - digits, 0)
     return (count + (1 << shift >> 1)) >> shift << shift
 
 
-def _unpacked(blob: bytes | None, slots: int) -> Columns:
-    """The columns that `_packed` was given; none where Redis holds something else."""
+def _stored(
+    blobs: Mapping[bytes, bytes | None], slots: int, only: str | None = None
+) -> dict[str, Columns]:
+    """The series (or `only` one) in these fields of a chunk, without those that are not ours."""
+    found: dict[str, Columns] = {}
+    for field, blob in blobs.items():
+        with suppress(ValueError, TypeError, LookupError, RecursionError, zlib.error):
+            raw = zlib.decompressobj().decompress(blob or b"", _MOST_BYTES)
+            sizes: Any = [(field.decode("utf-8", "replace"), len(raw))]
+            if field.startswith(_ALL):
+                head, _, raw = raw.partition(b"\n")
+                sizes = json.loads(head)
+            for name, size in sizes:
+                part, raw = raw[:size], raw[size:]
+                if only in (None, name):
+                    found[str(name)] = _unpacked(part, slots)
+    return found
+
+
+def _unpacked(raw: bytes, slots: int) -> Columns:
+    """The columns that `_packed` was given; raises ValueError or LookupError for other data."""
     columns: Columns = {}
-    try:
-        raw = zlib.decompressobj().decompress(blob or b"", 1_000_000)
-        while raw:
-            counts = array({ord(code): code for code, _ in _CODES}[raw[1]])
-            size = 2 + slots * counts.itemsize
-            counts.frombytes(raw[2:size])
-            columns[raw[0]], raw = counts.tolist(), raw[size:]
-            if len(counts) != slots or max(counts) >= _TOO_MANY:
-                return {}
-    except (ValueError, LookupError, zlib.error):
-        return {}
+    while raw:
+        counts = array({ord(code): code for code, _ in _CODES}[raw[1]])
+        size = 2 + slots * counts.itemsize
+        counts.frombytes(raw[2:size])
+        if len(counts) != slots or max(counts) >= _TOO_MANY:
+            raise ValueError("not counts of ours")
+        columns[raw[0]], raw = counts.tolist(), raw[size:]
     return columns
 
 

@@ -1,5 +1,6 @@
 """History: what became of attempts, by the minute, the hour and the day."""
 
+import zlib
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -133,6 +134,29 @@ def test_ten_thousand_functions_and_queues_do_not_make_it_grow(redis):
     assert ends(history.read(redis, "function", history.OTHER).whole)[0] >= 9000
 
 
+@pytest.mark.parametrize(("later_s", "functions"), [(86400, 3), (3 * 86400, 0)])
+def test_what_is_over_is_packed_closer_and_reads_the_same(redis, later_s, functions):
+    now_s = redis.time()[0]
+    for minutes in range(1, 28):
+        count(redis, minutes, function=f"jobs.f{minutes % 3}", queue=f"queue-{minutes % 2}")
+    pack(redis)
+
+    def seen():
+        minutes, hours = (history.glance(redis, span, now_s) for span in ("1h", "7d"))
+        queue = history.read(redis, "queue", "queue-1", "24h", now_s)
+        counted = {name: ends(point) for name, point in hours.functions.items()}
+        return minutes.series, minutes.queues, queue, counted, len(minutes.functions)
+
+    before = seen()
+    for turn in range(400):
+        history.compress(redis, now_s + later_s + 10 * turn)
+
+    assert before[-1] == 3
+    assert seen() == (*before[:-1], functions)
+    fields = [redis.hkeys(key) for key in redis.keys(keys.history("60:*"))]
+    assert all(field.startswith(b"*") for found in fields for field in found)
+
+
 def test_a_minute_of_many_functions_stays_small(redis):
     minute = redis.time()[0] // 60
     for key in (minute, minute + 1):
@@ -144,13 +168,16 @@ def test_a_minute_of_many_functions_stays_small(redis):
     assert ends(history.read(redis, "function", history.OTHER).whole) == (1, 0, 0, 0)
 
 
-@pytest.mark.parametrize("value", [b"", b"\xff" * 50, b"[]"])
+@pytest.mark.parametrize(
+    "value",
+    [b"", b"\xff" * 50, *map(zlib.compress, [b"odd", b"[[]]\n", b"[" * 9999, b'[["t:", 9]]\n'])],
+)
 def test_odd_data_is_left_out(redis, value):
     count(redis, 1)
     pack(redis)
     for key in redis.keys(keys.history("*:*")):
         if redis.type(key) == b"hash":
-            redis.hset(key, "t:", value)
+            redis.hset(key, mapping={"t:": value, "*t:": value})
     redis.hset(keys.history(f"now:{redis.time()[0] // 60}"), b"odd \xff", value)
     pack(redis)
 
