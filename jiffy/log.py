@@ -72,7 +72,7 @@ class _Stdout(io.TextIOBase):
             self._fd = -1
 
     def write(self, text: str) -> int:
-        data = text.encode("utf-8", "backslashreplace")
+        data = memoryview(text.encode("utf-8", "backslashreplace"))  # each slice copies nothing
         try:
             while data and self._fd >= 0:
                 if not select.select([], [self._fd], [], _PATIENCE_S)[1]:

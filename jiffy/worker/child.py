@@ -282,10 +282,11 @@ class Child:
                 self._board.numbers.outcomes = 0
             if outcome.what != "parked":
                 self._runner.run(outcome, call)
-        except DeserializationError as error:  # its data stays as it is
-            outcome.fail(f"{error}", may_retry=False)
-        except (Interrupted, Stopped, JobTimeoutException) as error:
+        except (DeserializationError, Interrupted, Stopped, JobTimeoutException) as error:
+            self._is_tidying = True
             self._runner.cut_off(outcome, error)
+        # Nothing interrupts from here on: still on record, it counts if it kills this process.
+        self._is_tidying = True
         if outcome.what == "failed" and outcome.details is NO_DETAILS:
             outcome.details = self._runner.details_of(job)
         outcome.ended_s = outcome.ended_s or clock.wall()
@@ -297,7 +298,6 @@ class Child:
         took_s, changed = outcome.ended_s - outcome.started_s, ""
         if took_s > WEIGHED_S:
             outcome.peak_bytes = system.peak_bytes()
-        self._is_tidying = True  # still on record as running: it counts if this kills the process
         if self._is_fork:
             self._state.restore_log()
         else:

@@ -278,8 +278,10 @@ class State:
 
     def restore_log(self) -> None:
         """Restore our log alone: this process ends, and has one line to write."""
-        if self._read_signs()[_OF_LOG] != self._signs[_OF_LOG]:
-            self.look()
+        with suppress(Exception):  # closed, or replaced
+            if self._read_signs()[_OF_LOG] == self._signs[_OF_LOG]:
+                return
+        self.look()
 
     def look(self, took_s: float = -1) -> str:
         """Compare all of STATE, also what has no sign, and restore it; returns as `restore`."""

@@ -67,12 +67,19 @@ class JobLog:
             self._job_id, self._write_at = log.job_id, now + _WRITE_EVERY_S
         try:
             text = _PLAIN.format(record)
+        except RecursionError:  # what formats it logs itself: the job's, as in logging
+            raise
         except Exception:  # noqa: BLE001 - its arguments do not fit, or cannot be written
-            text = f"{type(record.msg).__name__} that cannot be formatted: {record.msg!r:.200}"
-        text = text[:_MOST_CHARACTERS].encode("utf-8", "backslashreplace").decode()
-        line = [round(record.created, 3), record.levelname, record.name, text]
+            msg = f": {record.msg[:200]!r}" if type(record.msg) is str else ""
+            text = f"{type(record.msg).__name__} that cannot be formatted{msg}"
+        texts = [
+            one[:_MOST_CHARACTERS].encode("utf-8", "backslashreplace").decode()
+            if isinstance(one, str)
+            else f"<{type(one).__name__}>"
+            for one in (record.levelname, record.name, text)
+        ]
         (self._first if len(self._first) < _MOST_LINES // 2 else self._last).append(
-            json.dumps(line, ensure_ascii=False)
+            json.dumps([round(record.created, 3), *texts], ensure_ascii=False)
         )
         self._count, self.is_empty = self._count + 1, False
         if now > self._write_at and (job := get_current_job()):  # there is none in its threads

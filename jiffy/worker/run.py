@@ -156,18 +156,23 @@ class Runner:
         except BaseException:  # noqa: BLE001 - a job may raise anything, SystemExit too
             if not outcome.is_known:  # an interrupt or a limit may come just after its end
                 self._raised(outcome, sys.exc_info())  # type: ignore[arg-type]
-        log.job_id = ""
-        if not joblog.current.is_empty:
-            outcome.log = joblog.current.take()
+        finally:  # also if one comes while its failure is noted: the log is not the next job's
+            log.job_id = ""
+            if not joblog.current.is_empty:
+                outcome.log = joblog.current.take()
 
     def cut_off(self, outcome: Outcome, error: BaseException) -> None:
-        """An interrupt or a limit came just before the job's first line, or just after its last."""
+        """Its data cannot be read, or an interrupt or a limit came just before the job's first line
+        or just after its last.
+        """
         if outcome.is_known:
             return
         if isinstance(error, Stopped):
             process.run(lambda: 0)
         elif isinstance(error, Interrupted):
             self._interrupted(outcome)
+        elif isinstance(error, DeserializationError):  # its data stays as it is
+            outcome.fail(f"{error}", may_retry=False)
         else:
             outcome.fail(f"{error}", names=names_of(type(error)))
 

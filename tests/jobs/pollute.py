@@ -269,6 +269,10 @@ def last(duration_s):
     return os.getpid()
 
 
+def close_all():
+    os.closerange(0, 1000)
+
+
 def mark():
     """Leave a mark in the process; return what was there, and which process it is."""
     KEPT.append("mark")

@@ -172,6 +172,17 @@ def test_the_first_job_of_a_module_finds_what_its_import_has_set(start_worker, r
     assert [Job.fetch(one, connection=redis).return_value() for one in "012"] == ["2469 acme"] * 3
 
 
+@pytest.mark.parametrize("isolate", [True, False])
+@pytest.mark.usefixtures("run")
+def test_a_job_that_closes_all_that_is_open_has_finished(start_worker, redis, isolate):
+    worker = start_worker(JOBS_MODULES=MODULES)
+    jiffy.enqueue.options(job_id="closes", isolate=isolate)(pollute.close_all)
+    until_over(worker, redis, "closes")
+
+    assert Job.fetch("closes", connection=redis).get_status() == "finished"
+    assert not worker.lines("worker.died")
+
+
 @pytest.mark.parametrize("opens", ["nothing", "thread"])
 @pytest.mark.parametrize(
     ("options", "environ"),

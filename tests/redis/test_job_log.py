@@ -30,6 +30,30 @@ def greet():
     shop.debug("is not logged")
 
 
+class Broken:
+    def __str__(self):
+        raise ValueError("no words")
+
+    __repr__ = __str__
+
+
+class Endless:
+    def __str__(self):
+        shop.info("%s", self)
+        return ""
+
+
+def log_what_cannot_be_logged():
+    logging.addLevelName(36, Broken())
+    for name, level, message in ((b"raw", 20, Broken()), ("caf\udce9", 36, "odd names")):
+        # As a call does, but past pytest's handlers.
+        shop.makeRecord(name, level, __file__, 1, message, (), None)
+    try:
+        shop.makeRecord("shop", 20, __file__, 1, Endless(), (), None)
+    except RecursionError:
+        return "ended"
+
+
 def fail():
     try:
         raise ValueError("no card")
@@ -106,6 +130,16 @@ def test_lines_are_kept_with_level_time_and_logger(run, redis):
     assert abs((first.at - job.started).total_seconds()) < 60
     assert (job.log.left_out, job.state) == (0, "finished")
     assert 0 < redis.ttl(keys.job(job.id)) <= 500
+
+
+def test_no_object_that_is_logged_fails_a_job_or_kills_its_worker(run):
+    job = run(log_what_cannot_be_logged)
+
+    assert (job.state, job.result) == ("finished", "ended")
+    assert [(line.level, line.logger, line.text) for line in job.log.lines[:2]] == [
+        ("INFO", "<bytes>", "Broken that cannot be formatted"),
+        ("<Broken>", r"caf\udce9", "odd names"),
+    ]
 
 
 def test_a_failed_job_keeps_its_log_and_a_silent_one_stores_none(run, redis):
