@@ -16,10 +16,11 @@ from rq.executions import Execution
 from rq.utils import now, utcformat
 from werkzeug.routing import Rule
 
-from jiffy import keys, redis_io
+from jiffy import every, keys, redis_io
 from jiffy.dashboard import create_app
 from jiffy.dashboard.server import Server
 from jiffy.settings import settings
+from jobs import numbers
 from tests.support import schedules
 from tests.support.browser import launch
 
@@ -187,6 +188,23 @@ def plant_flow(redis):
             redis.lpush(keys.history("samples"), zlib.compress(json.dumps(look).encode()))
 
     return write
+
+
+@pytest.fixture
+def world(redis, plant, plant_worker, declare):
+    """Something of all that could be changed; returns what there is."""
+    declare(every("10m", numbers.add, args=[2, 3], name="JOB"))
+    plant("JOB", status="failed", error="boom")
+    plant("next", status="queued")
+    plant_worker("JOB")
+
+    def state():
+        ours = {key: redis.dump(key) for key in redis.scan_iter()}
+        return {key: raw for key, raw in ours.items()
+                if not key.startswith((keys.SESSIONS.encode(), b"jiffy:history", b"jiffy:login",
+                                       b"jiffy:audit", b"jiffy:attempts"))}  # fmt: skip
+
+    return state
 
 
 @pytest.fixture

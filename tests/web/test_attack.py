@@ -107,23 +107,6 @@ def routes(app):
             yield method, path, rule.endpoint
 
 
-@pytest.fixture
-def world(redis, plant, plant_worker, declare):
-    """Something of all that could be changed; returns what there is."""
-    declare(every("10m", numbers.add, args=[2, 3], name="JOB"))
-    plant("JOB", status="failed", error="boom")
-    plant("next", status="queued")
-    plant_worker("JOB")
-
-    def state():
-        ours = {key: redis.dump(key) for key in redis.scan_iter()}
-        return {key: raw for key, raw in ours.items()
-                if not key.startswith((keys.SESSIONS.encode(), b"jiffy:history", b"jiffy:login",
-                                       b"jiffy:audit", b"jiffy:attempts"))}  # fmt: skip
-
-    return state
-
-
 FOREIGN = [
     {"Origin": "https://evil.example"},
     {"Origin": "null"},
@@ -156,15 +139,19 @@ def test_another_sites_page_changes_nothing(app, client, world):
 def test_neither_a_stranger_nor_a_get_nor_a_token_for_reading_changes_anything(
     app, environ, world, stranger, client
 ):
+    environ(API_READ_TOKEN="reads")
     before = world()
-    reading = {"Authorization": f"Bearer {TOKEN}x"}
+    reading = {"Authorization": "Bearer reads"}
+    assert stranger.get("/api/jobs/JOB", headers=reading).status_code == 200
     for method, path, _ in routes(app):
         answers = [
             stranger.open(path, method=method, headers=OWN, data={"token": ""}),
-            stranger.open(path, method=method, headers=reading, json={}),
+            stranger.open(path, method=method, headers={"Authorization": f"Bearer {TOKEN}x"}),
             stranger.open(path, method=method, headers={"Authorization": "Basic eDp5"}, json={}),
         ]
         assert {answer.status_code for answer in answers} <= {302, 401, 403}, path
+        read = stranger.open(path, method=method, headers=reading, json={})
+        assert read.status_code == 403, path
         words = {"_method": method, "ids": "JOB", "action": "delete", "token": "x"}
         override = {"X-HTTP-Method-Override": method}
         got = client.get(path, headers=override, query_string=words)
