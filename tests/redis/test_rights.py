@@ -19,6 +19,7 @@ from tests.support.scheduler_processes import Running
 from tests.support.worker_processes import Dyno, begin
 from tests.web.conftest import PASSWORD, TOKEN, log_in
 
+pytestmark = pytest.mark.slow
 PAGE = (CHECKOUT / "docs/settings.md").read_text()
 RULES = re.search(r"^ACL SETUSER shop (on >secret .+)$", PAGE, re.MULTILINE)[1]
 RULES = RULES.replace("rq:", keys.RQ).replace("~jiffy:", f"~{keys.OWN}").split()

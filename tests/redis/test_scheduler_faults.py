@@ -18,7 +18,7 @@ from tests.support import dying, schedules
 from tests.support.newcomer import wait_until
 from tests.support.scheduler_processes import Running
 
-# 40 deaths and more, each with a process of its own.
+pytestmark = pytest.mark.slow  # 40 deaths and more, each with a process of its own
 HOUR = timedelta(hours=1)
 
 
@@ -203,7 +203,6 @@ def is_read(redis):
     return set(made.values()) == {1} and made.keys() == {*range(min(made), max(made) + 1)}
 
 
-@pytest.mark.slow
 def test_two_schedulers_that_are_killed_all_the_time_make_each_run_once(redis, tmp_path):
     declared = read([each_second(missed="all")])
     start(redis, [each_second(missed="all")])
@@ -221,7 +220,6 @@ def test_two_schedulers_that_are_killed_all_the_time_make_each_run_once(redis, t
     assert is_read(redis)
 
 
-@pytest.mark.slow
 def test_a_redis_that_does_not_answer_for_a_while_costs_no_run(redis_of_its_own, start_on):
     redis = redis_of_its_own()
     server = redis.info("server")["process_id"]
@@ -237,7 +235,6 @@ def test_a_redis_that_does_not_answer_for_a_while_costs_no_run(redis_of_its_own,
     assert is_read(redis)
 
 
-@pytest.mark.slow
 def test_a_redis_that_is_killed_and_started_again_on_its_data_costs_no_run(
     redis_of_its_own, start_on
 ):

@@ -23,6 +23,7 @@ PAYLOADS = {
     "style": "</style><style>body{display:none}</style>;display:none;background:url(//evil.test)",
     "hidden": "\u202e\u2028\u0000\ufeff&lt;img src=x onerror=window.hacked=1&gt;",
 }
+ENDED = ("failed", "finished")
 UNSAFE = {"POST", "PUT", "PATCH", "DELETE"}
 
 
@@ -81,7 +82,8 @@ def test_no_string_becomes_code_on_any_page(browser, app, poisoned, names):
              f"/failures?far={quote(evil)}", f"/jobs/all?q={quote(evil)}&action={quote(evil)}",
              f"/new?function=jobs.numbers.add&arg.a={quote(evil)}&opt.queue={quote(evil)}",
              f"/queues?sort={quote(evil)}",
-             f"/rq/0/view/jobs/{quote(queue)}/failed/8/asc/1"]  # fmt: skip
+             *(f"/rq/0/view/jobs/{quote(queue)}/{state}/8/asc/1" for state in ENDED),
+             *(f"/rq/0/view/job/{job_id}" for job_id in ("a-finished", "odd"))]  # fmt: skip
     for path in [*addresses(app), *of_job, "/jobs/odd", *typed]:
         if not path.endswith((".json", ".ico")) and not path.startswith(("/api", "/metrics")):
             browser.goto(path)

@@ -1,7 +1,6 @@
 """In a real browser: pages are live, and no string of a job becomes code."""
 
 import json
-from urllib.parse import quote
 
 import pytest
 from rq.utils import now, utcformat
@@ -134,54 +133,12 @@ def attacked(plant, plant_worker):
     )
 
 
-OURS = [
-    "/",
-    "/jobs",
-    "/failures",
-    "/queues",
-    f"/queues/{quote(QUEUE)}",
-    "/workers",
-    "/jobs?q=" + quote(ATTACK),
-    "/jobs/failed",
-    "/jobs/finished",
-    "/jobs/started",
-    "/jobs/odd",
-    f"/jobs/{quote(QUEUE)}",
-]
-RQ = {
-    "/rq/": "tr[data-role=queue]",
-    "/rq/0/view/workers": "tr[data-role=worker]",
-    f"/rq/0/view/jobs/{quote(QUEUE)}/failed/8/asc/1": "tr[data-role=job]",
-    f"/rq/0/view/jobs/{quote(QUEUE)}/finished/8/asc/1": "tr[data-role=job]",
-    "/rq/0/view/job/failed": "pre.exc_info",
-    "/rq/0/view/job/finished": "pre.exc_info",
-    "/rq/0/view/job/odd": "pre.exc_info",
-}  # fmt: skip
-
-
-def test_no_string_of_a_job_becomes_code_on_our_pages(attacked, browser):
-    for path in OURS:
-        browser.goto(path)
-
-        assert is_unharmed(browser), path
-        assert "window.hacked=1" in browser.inner_text("main"), path  # long names are cut off
-
-
 def test_no_string_of_a_job_becomes_code_when_a_page_refreshes(browser, request):
     request.getfixturevalue("attacked")
     refresh(browser)
     browser.wait_for_selector("#job-failed")
 
     assert is_unharmed(browser)
-
-
-def test_no_string_of_a_job_becomes_code_in_rq_dashboard(browser, attacked):
-    for path, shown in RQ.items():
-        browser.goto(path)
-        browser.wait_for_selector(shown, state="attached")
-
-        assert is_unharmed(browser), path
-        assert "onerror=window.hacked" in browser.inner_text("body"), path
 
 
 def test_rq_dashboards_own_buttons_work(browser, plant, redis):
