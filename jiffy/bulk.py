@@ -209,7 +209,8 @@ def act(
     progress.update(None, "counting")
     for _ in steps(redis, action, search.parse(matching), clock.read(start), rate, outcome):
         ended = outcome.done + outcome.others
-        progress.update(ended / outcome.total, f"{ended:,} of {outcome.total:,}")
+        again = f", {outcome.failed_again:,} failed again" if outcome.failed_again else ""
+        progress.update(ended / outcome.total, f"{ended:,} of {outcome.total:,}{again}")
         if job:
             job.meta["bulk"] = asdict(outcome)
             job.save_meta()

@@ -9,8 +9,8 @@ from jiffy.errors import InvalidValue
 
 monotonic = time.monotonic
 
-_UNITS_S = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
-_PART = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|[smhdw])")
+_UNITS_S = {"ms": 0.001, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400, "w": 604800}
+_PART = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|min|[smhdw])")
 _DURATION = re.compile(rf"(?:{_PART.pattern}\s*)+")
 
 Duration = float | str | timedelta

@@ -141,12 +141,16 @@ def _runs(entry_id: str, lines: Sequence[bytes] | None) -> list[Run]:
 
 
 def moment(text: str) -> datetime:
-    """When a pause ends: a time with its zone, or so long from now.  Raises InvalidValue."""
+    """When a pause ends: a time with its zone, or so long from now.  Raises InvalidValue.
+
+    A bare number is refused: 10 would be seconds, and people mean minutes.
+    """
     with suppress(ValueError):
         return clock.read(text)
     with suppress(InvalidValue):
-        return clock.now() + timedelta(seconds=clock.seconds(text))
-    must = "a duration, such as 2h, or a time with its zone, such as 2030-01-31T06:00:00+01:00"
+        if not text.strip().isdecimal():
+            return clock.now() + timedelta(seconds=clock.seconds(text))
+    must = "a duration, such as 10m or 2h, or a time such as 2030-01-31T06:00:00+01:00"
     raise InvalidValue("until", text, must)
 
 

@@ -7,17 +7,22 @@ declined`.  A search looks at one window of each queue's lists at a time and say
 import json
 import re
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from fnmatch import fnmatchcase
+from functools import lru_cache
+from itertools import chain, repeat
 from typing import Any, NamedTuple
 
 from redis import Redis
 
 from jiffy import clock, keys, read
-from jiffy.errors import InvalidValue
+from jiffy.errors import InvalidValue, JiffyError
+from jiffy.producer import functions
 from jiffy.producer.masking import Masked
 from jiffy.read import Census, JobView
+from jiffy.settings import settings
 from jiffy.tracebacks import Group
 
 FIELDS = ("fn", "state", "queue", "worker", "error", "release", "group", "id", "after", "before",
@@ -182,10 +187,11 @@ def _has_word(word: str, job: JobView) -> bool:
 
 
 def _has_argument(name: str, value: str, job: JobView) -> bool:
-    """Whether a keyword argument, or a value within an argument, has this name and value."""
+    """Whether an argument, or a value within one, has this name and value."""
     left: list[tuple[str, Any]] = []
     if job.call:
-        left = [*job.call.kwargs.items(), *(("", one) for one in job.call.args)]
+        names = chain(_positional(job.call.function), repeat(""))
+        left = [*job.call.kwargs.items(), *zip(names, job.call.args, strict=False)]
     while left:
         its_name, found = left.pop()
         if isinstance(found, dict | list):
@@ -195,6 +201,15 @@ def _has_argument(name: str, value: str, job: JobView) -> bool:
             if fnmatchcase(written.lower(), value.lower()):
                 return True
     return False
+
+
+@lru_cache(maxsize=1000)
+def _positional(path: str) -> tuple[str, ...]:
+    """The names of a function's positional parameters; none where it cannot be imported here."""
+    with suppress(JiffyError):
+        found = functions.plan(functions.find(path, settings().jobs_modules))
+        return tuple(one.name for one in found.positional)
+    return ()
 
 
 @dataclass(frozen=True)
@@ -252,7 +267,14 @@ def window(
     part = live[cursor.part * WINDOW : (cursor.part + 1) * WINDOW]
     if not part and not wanted.ids:
         return [], None
-    count = min(max(1, WINDOW // max(1, len(live))), shown if wanted.is_plain(lists) else WINDOW)
+    count, left = WINDOW, WINDOW
+    for place, size in enumerate(sorted(one.size - cursor.depth for one in live)):
+        count = max(1, left // (len(live) - place))
+        if size > count:
+            break
+        left -= size  # what a short list leaves goes to the longer ones
+    if wanted.is_plain(lists):
+        count = min(count, shown)
     due = read.members(redis, [one[:2] for one in part], cursor.depth, count)
     named = wanted.ids if cursor[:2] == (0, 0) else []
     ids = list(dict.fromkeys([*due, *named]))

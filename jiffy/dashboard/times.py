@@ -37,11 +37,12 @@ def in_words(words: str) -> str:
 
 
 def following(entry: State, count: int = 5) -> list[datetime]:
-    """The next run times, as far as they are known here."""
+    """The next run times, as far as they are known here; on the clock of its time zone."""
     if entry.next_at is None:
         return []
     if cron := _read(_CRON.fullmatch(entry.words)):
-        return [entry.next_at, *islice(cron.after(entry.next_at), count - 1)]
+        times = [entry.next_at, *islice(cron.after(entry.next_at), count - 1)]
+        return [moment.astimezone(cron.zone) for moment in times]
     if found := _EVERY.match(entry.words):
         step = timedelta(seconds=clock.seconds(found[1]))
         return [entry.next_at + step * number for number in range(count)]

@@ -12,6 +12,8 @@ from jiffy.history import Flow, Point
 from jiffy.pauses import Pause
 from jiffy.read import MOST_BEFORE, Census, JobView, QueueCount
 
+_LEAST_COMPARED = 5  # attempts; fewer say little about what is usual
+
 
 @dataclass(frozen=True)
 class Facts:
@@ -177,7 +179,7 @@ class Compared(NamedTuple):
 def compared(job: JobView, past: Point) -> Compared | None:
     """None where there is nothing to compare."""
     p50_s, p95_s, ran_s = past.ran.p50_s, past.ran.p95_s, job.ran_s
-    if p50_s is None or p95_s is None or ran_s is None:
+    if p50_s is None or p95_s is None or ran_s is None or past.attempts < _LEAST_COMPARED:
         return None
     scale = [math.log10(max(one, 1e-4)) for one in (p50_s, p95_s, ran_s)]
     low, width = min(scale) - 0.3, max(scale) - min(scale) + 0.6

@@ -20,6 +20,7 @@ from jiffy.errors import InvalidValue
         ("90s", 90),
         ("250ms", 0.25),
         ("5m", 300),
+        ("10 min", 600),
         ("1h30m", 5400),
         ("1h 30m", 5400),
         (" 2d ", 172_800),

@@ -49,13 +49,18 @@ def test_without_failures_the_page_says_so(client):
     assert post(client, "/failures/nothing/trial").status_code == 409
 
 
-def test_many_failures_are_looked_at_in_part_and_it_is_said(client, plant, monkeypatch):
+def test_many_failures_are_looked_at_in_part_and_it_is_said(
+    client, plant, plant_worker, monkeypatch
+):
+    plant_worker("w1", **{keys.RELEASE_FIELD: "v2"})
     monkeypatch.setattr(search, "WINDOW", 20)
     for number in range(50):
-        plant(f"bad{number}", status="failed", error=TRACEBACK if number < 20 else OTHER)
+        plant(f"bad{number}", status="failed", error=TRACEBACK if number < 20 else OTHER,
+              **{keys.RELEASE_FIELD: "v2"})  # fmt: skip
     text, far = (words(client.get(path).text) for path in ("/failures", "/failures?far=1"))
 
     assert "Grouped the newest 20 of 50 failed jobs" in text
+    assert ("new in v2" in text, "new in v2" in far) == (False, True)
     assert "Grouped all 50 failed jobs" in far
 
 

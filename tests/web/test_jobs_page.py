@@ -36,7 +36,8 @@ def shop(plant):
     plant("killed", status="failed", error="Work-horse was stopped",
           call=["jobs.sync.pull", None, [], {}],
           enqueued_at=ago(9000), started_at=ago(8000), ended_at=ago(7000))  # fmt: skip
-    plant("next", status="queued", origin="low", description="monthly bill")
+    plant("next", status="queued", origin="low", description="monthly bill",
+          call=["jobs.numbers.add", None, [5, {"order_id": 70}], {}])  # fmt: skip
     plant("now", status="started", started_at=ago(1), worker_name="w2")
     plant("then", status="scheduled", enqueued_at=ago(3))
 
@@ -63,7 +64,9 @@ def shop(plant):
         ("slower:5s", "paid killed"),
         ("args.order_id:7", "paid"),
         ("args.city:kyiv", "paid"),
-        ("args.order_id:*", "paid declined"),
+        ("args.x:5", "next now then"),  # a positional argument has its parameter's name
+        ("args.y:5", ""),
+        ("args.order_id:*", "paid declined next"),
         ("args.token:tok", ""),  # masked: not to be guessed either
         ("bill", "next"),
         ("declined", "declined"),

@@ -43,9 +43,11 @@ def test_a_queue_is_paused_and_resumed_with_who_and_why(client, plant, redis):
     paused = post(client, "/queues/default/pause", why="the disk is full", until="2h")
     texts = [words(client.get(path).text) for path in ("/queues/default", "/queues", "/")]
     resumed = post(client, "/queues/default/resume")
+    unclear = post(client, "/queues/default/pause", why="the disk is full", until="10")
     after = words(client.get("/queues/default").text)
 
     assert (paused.status_code, resumed.status_code) == (303, 303)
+    assert (unclear.status_code, "such as 10m or 2h" in unclear.text) == (422, True)
     for text in texts:
         assert "The queue default is paused. By admin" in text
         assert "the disk is full" in text

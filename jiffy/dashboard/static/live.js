@@ -232,5 +232,8 @@
   }
   localize(document);
   count();
-  if (lamp) wait();
+  if (lamp) {
+    lamp.textContent = "live"; // without this script, no page is
+    wait();
+  }
 })();
