@@ -14,9 +14,11 @@ if TYPE_CHECKING:  # never run: type checkers and editors read it, and so does `
     from jiffy import redis_io
     from jiffy.cli.scheduler import run_scheduler as run_scheduler
     from jiffy.cli.worker import run_worker as run_worker
+    from jiffy.control import entries as entries
+    from jiffy.control import read as read
+    from jiffy.control.pauses import pause as pause
+    from jiffy.control.pauses import resume as resume
     from jiffy.hooks import Hooks as Hooks
-    from jiffy.pauses import pause as pause
-    from jiffy.pauses import resume as resume
     from jiffy.producer import job
     from jiffy.producer.enqueue import Enqueue as Enqueue
     from jiffy.producer.enqueue import Job as Job

@@ -6,9 +6,10 @@ from typing import Any
 
 import click
 
-from jiffy import bulk as many
-from jiffy import clock, pauses, redis_io, search
+from jiffy import clock, redis_io
 from jiffy.cli import Command, echo, use_redis
+from jiffy.control import bulk as many
+from jiffy.control import pauses, search
 from jiffy.errors import InvalidValue, MissingExtra
 from jiffy.producer import project
 from jiffy.settings import ROLES, USER_NAME, set_environment, settings

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from jiffy import clock, entries, pauses, redis_io
+from jiffy import clock, redis_io
 from jiffy.cli import Command, echo, redis_url, run, use_redis
+from jiffy.control import entries, pauses
 from jiffy.errors import WrongArguments
 from jiffy.producer import project
 from jiffy.producer.enqueue import check_options

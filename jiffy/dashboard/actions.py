@@ -4,13 +4,14 @@ from collections.abc import Iterable
 
 from rq.job import Job
 
-from jiffy import bulk, failures, log, read, redis_io
-from jiffy.bulk import ACTIONS as ACTIONS
-from jiffy.bulk import Outcome as Outcome
+from jiffy import log, redis_io
+from jiffy.control import bulk, failures, read
+from jiffy.control.bulk import ACTIONS as ACTIONS
+from jiffy.control.bulk import Outcome as Outcome
+from jiffy.control.failures import Failures
+from jiffy.control.search import Filter
 from jiffy.dashboard import audit
 from jiffy.errors import InvalidValue
-from jiffy.failures import Failures
-from jiffy.search import Filter
 
 BULK = [name for name in ACTIONS if name != "stop"]  # can be done with many
 

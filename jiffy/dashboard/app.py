@@ -7,7 +7,8 @@ from typing import Any
 from flask import Blueprint, Flask, Response, g, request, session
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-from jiffy import log, read, redis_io
+from jiffy import log, redis_io
+from jiffy.control import read
 from jiffy.dashboard import api, auth, frame, problems, rq
 from jiffy.dashboard.pages import (
     FILTERS,

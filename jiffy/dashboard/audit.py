@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 from flask import Response, g, request
 from redis.exceptions import OutOfMemoryError, RedisError, ResponseError
 
-from jiffy import clock, keys, log, read, redis_io
+from jiffy import clock, keys, log, redis_io
+from jiffy.control import read
 from jiffy.errors import NotShown
 
 # Apart, so that what programs enqueue, or strangers try, does not push out what people did.

@@ -22,7 +22,8 @@ from werkzeug.exceptions import Unauthorized
 from werkzeug.security import check_password_hash
 from werkzeug.wrappers import Response
 
-from jiffy import keys, log, read, redis_io
+from jiffy import keys, log, redis_io
+from jiffy.control import read
 from jiffy.dashboard import audit
 from jiffy.dev import redis_server
 from jiffy.errors import MissingSetting

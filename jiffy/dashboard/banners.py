@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from jiffy import pauses
-from jiffy.read import Census
+from jiffy.control import pauses
+from jiffy.control.read import Census
 
 _MOST_NAMED = 5
 

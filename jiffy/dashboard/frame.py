@@ -13,10 +13,11 @@ from flask import Flask, Response, current_app, g, request
 from redis import Redis
 from redis.exceptions import RedisError
 
-from jiffy import clock, history, read, redis_io
+from jiffy import clock, history, redis_io
+from jiffy.control import read
+from jiffy.control.read import Census
 from jiffy.dashboard import auth
 from jiffy.dashboard.banners import Banner, banners
-from jiffy.read import Census
 from jiffy.settings import Settings
 
 # However many people watch: all queues are counted once in this time by a process.

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from jiffy.read import Family, Relative, clip
+from jiffy.control.read import Family, Relative, clip
 
 WIDTH, HEIGHT, GAP_X, GAP_Y = 180, 44, 40, 10  # of a job and between two, in pixels
 

@@ -8,7 +8,7 @@ from redis import Redis
 from redis.exceptions import ResponseError
 
 from jiffy import clock, history, keys
-from jiffy.read import Census
+from jiffy.control.read import Census
 
 _SAMPLED = 300  # keys
 _MEASURED = 40  # lists and registries, the longest ones

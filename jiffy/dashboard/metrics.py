@@ -12,7 +12,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 from redis import Redis
 
-from jiffy import clock, entries, read
+from jiffy import clock
+from jiffy.control import entries, read
 from jiffy.dashboard.frame import census
 
 __all__ = ["CONTENT_TYPE", "exposition"]

@@ -15,6 +15,7 @@ from redis.exceptions import RedisError
 from werkzeug.exceptions import HTTPException
 
 from jiffy import redis_io
+from jiffy.control.read import clip
 from jiffy.dashboard import auth
 from jiffy.errors import (
     CallTooLarge,
@@ -31,7 +32,6 @@ from jiffy.errors import (
     ValidationError,
     WorkerDeaf,
 )
-from jiffy.read import clip
 
 _MESSAGES = {
     404: "There is no such page.",

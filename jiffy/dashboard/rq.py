@@ -1,8 +1,8 @@
 """rq-dashboard under /rq/, for those who know it, with its holes closed.
 
 It unpickles what it shows, inserts strings as HTML, requeues on GET and answers 500 to what it does
-not expect.  So its data comes from `jiffy.read`, its templates are rewritten as they are loaded,
-and its URLs are checked first.
+not expect. So its data comes from `jiffy.control.read`, its templates are rewritten as they are
+loaded, and its URLs are checked first.
 """
 
 import json
@@ -20,7 +20,8 @@ from rq.exceptions import NoSuchJobError
 from rq.serializers import JSONSerializer
 from rq_dashboard import blueprint
 
-from jiffy import clock, keys, read, redis_io, rq_compat
+from jiffy import clock, keys, redis_io, rq_compat
+from jiffy.control import read
 from jiffy.dashboard import actions, problems
 from jiffy.dashboard.frame import census
 

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from itertools import islice
 
 from jiffy import clock
-from jiffy.entries import State
+from jiffy.control.entries import State
 from jiffy.errors import JiffyError
 from jiffy.timing import Cron
 

@@ -7,10 +7,10 @@ from datetime import datetime
 from typing import NamedTuple
 
 from jiffy import clock
+from jiffy.control.pauses import Pause
+from jiffy.control.read import MOST_BEFORE, Census, JobView, QueueCount
 from jiffy.dashboard.pages import rate
 from jiffy.history import Flow, Point
-from jiffy.pauses import Pause
-from jiffy.read import MOST_BEFORE, Census, JobView, QueueCount
 
 _LEAST_COMPARED = 5  # attempts; fewer say little about what is usual
 

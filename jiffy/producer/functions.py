@@ -35,7 +35,7 @@ Kwargs = Mapping[str, Any]
 
 # The module of the engine's own jobs: workers run them, whatever JOBS_MODULES says, and no call
 # from outside can name one.
-OWN = "jiffy.bulk"
+OWN = "jiffy.control.bulk"
 _Parameter = inspect.Parameter
 
 POSITIONAL = (_Parameter.POSITIONAL_ONLY, _Parameter.POSITIONAL_OR_KEYWORD)

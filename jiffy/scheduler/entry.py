@@ -16,7 +16,8 @@ from itertools import islice, pairwise, takewhile
 from typing import Any, Literal, NamedTuple, Unpack, get_args
 from urllib.parse import urlsplit
 
-from jiffy import clock, entries, keys
+from jiffy import clock, keys
+from jiffy.control import entries
 from jiffy.errors import (
     InvalidEntry,
     InvalidSchedule,

@@ -10,7 +10,8 @@ from typing import NoReturn
 from redis import Redis
 from redis.exceptions import RedisError
 
-from jiffy import clock, entries, keys, log, redis_io
+from jiffy import clock, keys, log, redis_io
+from jiffy.control import entries
 from jiffy.redis_io import Link, source
 from jiffy.scheduler.entry import Entry
 from jiffy.scheduler.leader import Leader

@@ -18,7 +18,8 @@ from urllib.parse import urlsplit, urlunsplit
 from urllib.request import Request, urlopen
 
 import jiffy
-from jiffy import clock, entries, log
+from jiffy import clock, log
+from jiffy.control import entries
 from jiffy.errors import DuplicateJob, JiffyError
 from jiffy.producer import functions
 from jiffy.producer.enqueue import enqueue

@@ -20,8 +20,9 @@ from typing import Any, Literal, NamedTuple, TypeVar
 from redis import Redis
 from redis.exceptions import ResponseError
 
-from jiffy import clock, entries, keys, log
-from jiffy.read import answers
+from jiffy import clock, keys, log
+from jiffy.control import entries
+from jiffy.control.read import answers
 from jiffy.redis_io import is_away, run_script
 from jiffy.scheduler.entry import Entry
 from jiffy.scheduler.notify import NO_SCHEDULER, Notifier

@@ -6,7 +6,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from jiffy import at, entries, every
+from jiffy import at, every
+from jiffy.control import entries
 from jiffy.scheduler.entry import read
 from jiffy.scheduler.loop import companion
 from jiffy.worker import process

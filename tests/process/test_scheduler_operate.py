@@ -4,7 +4,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from jiffy import entries, every, keys
+from jiffy import every, keys
+from jiffy.control import entries
 from jiffy.scheduler.rq_entries import Scheduler
 from jobs import numbers
 from tests.support import schedules

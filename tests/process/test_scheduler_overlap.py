@@ -6,7 +6,8 @@ import signal
 import pytest
 from rq.command import send_stop_job_command
 
-from jiffy import entries, every, keys
+from jiffy import every, keys
+from jiffy.control import entries
 from jiffy.producer.enqueue import Job
 from tests.jobs import worker as worker_jobs
 from tests.support import schedules

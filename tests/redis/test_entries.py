@@ -6,7 +6,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 import rq_scheduler
 
-from jiffy import at, clock, entries, every, keys
+from jiffy import at, clock, every, keys
+from jiffy.control import entries
 from jiffy.errors import InvalidValue, UnknownEntry
 from jiffy.producer.enqueue import Job
 from jobs import numbers

@@ -5,7 +5,8 @@ from contextlib import contextmanager
 import pytest
 import rq
 
-from jiffy import Enqueue, enqueue, part, read
+from jiffy import Enqueue, enqueue, part
+from jiffy.control import read
 from jiffy.errors import InvalidValue
 from jiffy.producer import enqueue as enqueueing
 from tests.jobs import hooks

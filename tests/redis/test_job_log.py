@@ -10,7 +10,8 @@ import pytest
 from redis import Redis
 from rq import get_current_job
 
-from jiffy import clock, keys, read
+from jiffy import clock, keys
+from jiffy.control import read
 from jiffy.producer.enqueue import enqueue
 
 shop = logging.getLogger("shop")

@@ -10,7 +10,8 @@ from rq.job import Job
 from rq.serializers import JSONSerializer
 
 import jiffy
-from jiffy import actions, cli, clock, keys, pauses
+from jiffy import actions, cli, clock, keys
+from jiffy.control import pauses
 from jiffy.errors import InvalidValue
 from jiffy.producer import results
 from jiffy.redis_io import Link

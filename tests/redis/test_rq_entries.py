@@ -8,7 +8,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 import rq_scheduler
 
-from jiffy import clock, entries, keys
+from jiffy import clock, keys
+from jiffy.control import entries
 from jiffy.producer.enqueue import Job
 from jiffy.scheduler.rq_entries import Scheduler, next_time
 from jobs import numbers

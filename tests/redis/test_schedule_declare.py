@@ -6,7 +6,8 @@ from datetime import UTC, datetime, timedelta, timezone
 import pytest
 import rq_scheduler
 
-from jiffy import at, cron, entries, every, keys
+from jiffy import at, cron, every, keys
+from jiffy.control import entries
 from jiffy.producer.enqueue import Job
 from jiffy.scheduler.entry import read
 from jiffy.scheduler.loop import Loop

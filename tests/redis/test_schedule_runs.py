@@ -9,7 +9,8 @@ import pytest
 from redis.exceptions import ResponseError
 from rq.registry import CanceledJobRegistry
 
-from jiffy import at, cron, entries, every, keys, redis_io
+from jiffy import at, cron, every, keys, redis_io
+from jiffy.control import entries
 from jiffy.producer.enqueue import Job
 from jiffy.scheduler.state import Schedule
 from jobs import numbers

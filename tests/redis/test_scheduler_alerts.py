@@ -7,7 +7,7 @@ from functools import partial
 import pytest
 
 from jiffy import at, keys
-from jiffy.entries import run_of
+from jiffy.control.entries import run_of
 from jiffy.errors import InvalidSchedule
 from jiffy.producer.enqueue import Job
 from jiffy.scheduler import notify

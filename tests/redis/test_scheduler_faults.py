@@ -8,7 +8,8 @@ from datetime import datetime, timedelta
 import pytest
 from redis import Redis
 
-from jiffy import clock, cron, entries, every, keys, redis_io
+from jiffy import clock, cron, every, keys, redis_io
+from jiffy.control import entries
 from jiffy.dev import redis_server
 from jiffy.scheduler.entry import read
 from jiffy.scheduler.leader import LEASE_S, Leader

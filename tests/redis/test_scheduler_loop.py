@@ -9,8 +9,8 @@ import rq_scheduler
 from redis import Redis
 
 from jiffy import every, keys, redis_io
+from jiffy.control.entries import glance
 from jiffy.dev import redis_server
-from jiffy.entries import glance
 from jiffy.scheduler.entry import read
 from jiffy.scheduler.loop import Loop
 from jiffy.scheduler.rq_entries import Scheduler

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 import jiffy
-from jiffy import actions, clock, keys, read
+from jiffy import actions, clock, keys
+from jiffy.control import read
 from jiffy.errors import DuplicateJob
 from jiffy.redis_io import Link, run_script
 from tests.jobs import worker as worker_jobs

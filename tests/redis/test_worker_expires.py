@@ -6,7 +6,8 @@ import pytest
 from rq.rate_limit import RateLimit
 
 import jiffy
-from jiffy import Retry, actions, enqueue, entries, every, keys, part, wait
+from jiffy import Retry, actions, enqueue, every, keys, part, wait
+from jiffy.control import entries
 from jiffy.errors import InvalidValue, JobFailed
 from jiffy.redis_io import Link
 from jobs import numbers

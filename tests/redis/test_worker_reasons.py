@@ -5,7 +5,7 @@ import re
 import pytest
 
 import jiffy
-from jiffy import read
+from jiffy.control import read
 from jiffy.errors import JobFailed
 from jiffy.producer.results import wait
 from tests.jobs import reasons

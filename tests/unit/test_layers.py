@@ -15,11 +15,7 @@ FLOORS = [
     {"__init__", "__main__", "testing"},
     {"cli"},
     {"worker", "scheduler", "dashboard"},
-    {"bulk"},
-    {"failures"},
-    {"pauses", "search"},
-    {"entries"},
-    {"read", "dev"},
+    {"control", "dev"},
     {"producer"},
 ]
 

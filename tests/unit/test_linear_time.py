@@ -7,7 +7,8 @@ import json
 
 import pytest
 
-from jiffy import read, search, tracebacks
+from jiffy import tracebacks
+from jiffy.control import read, search
 from jiffy.errors import JiffyError
 from jiffy.json_types import read as read_json
 from jiffy.log import escaped

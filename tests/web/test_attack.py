@@ -8,7 +8,8 @@ from urllib.parse import quote
 
 import pytest
 
-from jiffy import every, history, keys, pauses, read
+from jiffy import every, history, keys
+from jiffy.control import pauses, read
 from jobs import numbers
 from tests.web.conftest import OWN, PARTS, TOKEN, addresses
 

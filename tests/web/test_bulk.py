@@ -8,8 +8,9 @@ from contextlib import contextmanager
 
 import pytest
 
-from jiffy import bulk, keys, pauses, read, tracebacks
+from jiffy import keys, tracebacks
 from jiffy.cli import INTERRUPTED_EXIT_CODE, load, run
+from jiffy.control import bulk, pauses, read
 from jiffy.errors import NotAllowed
 from jiffy.producer.enqueue import enqueue
 from tests.support.newcomer import CHECKOUT, wait_until
@@ -109,11 +110,11 @@ def test_the_job_goes_to_no_paused_queue(redis):
 
 
 def test_nothing_else_enqueues_it(api):
-    sent = {"function": "jiffy.bulk.act", "args": ["delete", "", "me", "2030-01-01"]}
+    sent = {"function": "jiffy.control.bulk.act", "args": ["delete", "", "me", "2030-01-01"]}
 
     assert api("POST", "/api/jobs", json=sent).status_code == 422
     with pytest.raises(NotAllowed):
-        enqueue.by_path("jiffy.bulk.act", "delete", "", "me", "2030-01-01T00:00:00")
+        enqueue.by_path("jiffy.control.bulk.act", "delete", "", "me", "2030-01-01T00:00:00")
 
 
 def test_over_http_a_job_does_it_and_groups_are_listed(api, cards, redis, work):

@@ -4,7 +4,8 @@ import re
 
 import pytest
 
-from jiffy import keys, search, tracebacks
+from jiffy import keys, tracebacks
+from jiffy.control import search
 from jiffy.producer.enqueue import enqueue
 from jobs import images
 from tests.web.conftest import cookie_name, post

@@ -5,7 +5,8 @@ import re
 import pytest
 from rq.utils import utcformat
 
-from jiffy import clock, keys, read
+from jiffy import clock, keys
+from jiffy.control import read
 from jiffy.dashboard import create_app
 from jiffy.dashboard.banners import banners
 from jiffy.producer.enqueue import enqueue

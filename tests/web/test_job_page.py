@@ -7,10 +7,11 @@ from datetime import timedelta
 import pytest
 from rq.utils import utcformat
 
-from jiffy import Retry, clock, keys, part, read, result, tracebacks
+from jiffy import Retry, clock, keys, part, result, tracebacks
+from jiffy.control import read
+from jiffy.control.pauses import pause, read_pauses, resume
 from jiffy.dashboard import why
 from jiffy.history import Flow, Sample
-from jiffy.pauses import pause, read_pauses, resume
 from jiffy.producer.enqueue import enqueue
 from jobs import images, numbers
 from tests.jobs import worker as worker_jobs

@@ -6,7 +6,8 @@ from datetime import timedelta
 import pytest
 from rq.utils import utcformat
 
-from jiffy import clock, keys, search
+from jiffy import clock, keys
+from jiffy.control import search
 from tests.web.conftest import post
 
 TRACEBACK = 'Traceback …\n  File "/app/jobs/shop.py", line 4, in charge\nCardError: declined'

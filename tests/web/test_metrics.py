@@ -3,7 +3,8 @@
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from jiffy import keys, read
+from jiffy import keys
+from jiffy.control import read
 from jiffy.producer.enqueue import enqueue
 from jobs import numbers
 from tests.support import schedules

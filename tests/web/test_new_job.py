@@ -4,7 +4,8 @@ import re
 
 import pytest
 
-from jiffy import keys, read
+from jiffy import keys
+from jiffy.control import read
 from jiffy.producer import functions
 from jiffy.producer.enqueue import enqueue
 from jobs import images, numbers

@@ -17,8 +17,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from jiffy import every, history, keys, pauses, read, tracebacks
+from jiffy import every, history, keys, tracebacks
 from jiffy.cli import load
+from jiffy.control import pauses, read
 from jobs import numbers
 from tests.support.worker_support import claim
 from tests.web.conftest import TOKEN, Trap, addresses, log_in

@@ -8,10 +8,11 @@ import pytest
 from rq.command import PUBSUB_CHANNEL_TEMPLATE
 from rq.utils import utcformat
 
-from jiffy import clock, keys, read
+from jiffy import clock, keys
+from jiffy.control import read
+from jiffy.control.pauses import read_pauses
 from jiffy.dashboard import memory
 from jiffy.dashboard.banners import banners
-from jiffy.pauses import read_pauses
 from jiffy.redis_io import Memory
 from tests.web.conftest import post
 from tests.web.test_frame import words

@@ -8,7 +8,8 @@ import rq
 from flask import Blueprint
 from rq.rate_limit import RateLimit
 
-from jiffy import Retry, keys, part, read, result
+from jiffy import Retry, keys, part, result
+from jiffy.control import read
 from jiffy.dashboard import create_app
 from jiffy.producer.enqueue import enqueue
 from jiffy.settings import settings

@@ -5,7 +5,8 @@ import pickle
 
 from rq.utils import utcformat
 
-from jiffy import actions, clock, keys, part, read, result
+from jiffy import actions, clock, keys, part, result
+from jiffy.control import read
 from jiffy.producer.enqueue import enqueue
 from jobs import numbers
 from tests.jobs.enqueue import log_in

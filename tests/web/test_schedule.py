@@ -6,7 +6,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from jiffy import at, entries, every, keys
+from jiffy import at, every, keys
+from jiffy.control import entries
 from jiffy.scheduler.rq_entries import Scheduler
 from jobs import numbers
 from tests.web.conftest import post

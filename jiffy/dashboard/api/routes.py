@@ -12,18 +12,9 @@ import msgspec
 from flask import abort, after_this_request, request, url_for
 from redis.exceptions import RedisError
 
-from jiffy import (
-    bulk,
-    clock,
-    entries,
-    failures,
-    json_types,
-    keys,
-    pauses,
-    read,
-    redis_io,
-    search,
-)
+from jiffy import clock, json_types, keys, redis_io
+from jiffy.control import bulk, entries, failures, pauses, read, search
+from jiffy.control.read import JobView
 from jiffy.dashboard import actions, audit, problems
 from jiffy.dashboard.api import openapi, schemas
 from jiffy.dashboard.api.openapi import operation
@@ -34,7 +25,6 @@ from jiffy.producer import enqueue as producer
 from jiffy.producer import functions, options, results
 from jiffy.producer import job as jobs
 from jiffy.producer.enqueue import Both
-from jiffy.read import JobView
 from jiffy.settings import settings
 
 # A request that waits holds a thread: of the server's eight, half are left to the others.

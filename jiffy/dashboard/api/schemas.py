@@ -10,10 +10,11 @@ from typing import Annotated, Any, Literal, TypeVar, get_args
 from msgspec import UNSET, Meta, Struct, UnsetType
 from msgspec.structs import fields
 
-from jiffy import bulk, entries, json_types
-from jiffy.entries import Run
-from jiffy.failures import Searched
-from jiffy.read import STATES, Census, JobView
+from jiffy import json_types
+from jiffy.control import bulk, entries
+from jiffy.control.entries import Run
+from jiffy.control.failures import Searched
+from jiffy.control.read import STATES, Census, JobView
 
 T = TypeVar("T", bound=Struct)
 

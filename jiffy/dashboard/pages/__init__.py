@@ -8,7 +8,8 @@ from typing import Any
 from flask import request
 from markupsafe import Markup, escape
 
-from jiffy import clock, read
+from jiffy import clock
+from jiffy.control import read
 from jiffy.dashboard import times
 
 _MOST_INDENTED, _MOST_SHOWN = 100_000, 20_000  # characters of a result

@@ -3,11 +3,12 @@
 from flask import Blueprint, abort, flash, redirect, render_template, request, session, url_for
 from werkzeug.wrappers import Response
 
-from jiffy import read, redis_io
+from jiffy import redis_io
+from jiffy.control import read
+from jiffy.control.failures import Failures, find, note
 from jiffy.dashboard import actions
 from jiffy.dashboard.frame import census
 from jiffy.dashboard.frame import release as newest_release
-from jiffy.failures import Failures, find, note
 from jiffy.tracebacks import Group, own_frames
 
 page = Blueprint("failures", __name__)

@@ -6,7 +6,8 @@ from flask import Blueprint, Response
 from redis.exceptions import RedisError
 
 import jiffy
-from jiffy import entries, read, redis_io
+from jiffy import redis_io
+from jiffy.control import entries, read
 
 page = Blueprint("health", __name__)
 

@@ -4,10 +4,11 @@ from typing import Any
 
 from flask import Blueprint, abort, render_template, request
 
-from jiffy import failures, history, redis_io, search
+from jiffy import history, redis_io
+from jiffy.control import failures, search
+from jiffy.control.search import Cursor
 from jiffy.dashboard import charts
 from jiffy.dashboard.frame import census, flows, release, releases
-from jiffy.search import Cursor
 
 page = Blueprint("home", __name__)
 

@@ -6,12 +6,13 @@ import shlex
 from flask import Blueprint, flash, redirect, render_template, session, url_for
 from werkzeug.wrappers import Response
 
-from jiffy import history, pauses, read, redis_io
+from jiffy import history, redis_io
+from jiffy.control import pauses, read
+from jiffy.control.read import Call, JobView
 from jiffy.dashboard import actions, graph, why
 from jiffy.dashboard.actions import ACTIONS
 from jiffy.dashboard.frame import census, flows
 from jiffy.errors import UnknownJob
-from jiffy.read import Call, JobView
 from jiffy.tracebacks import own_frames
 
 page = Blueprint("job", __name__)

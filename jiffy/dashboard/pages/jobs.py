@@ -3,11 +3,12 @@
 from flask import Blueprint, abort, flash, redirect, render_template, request, session, url_for
 from werkzeug.wrappers import Response
 
-from jiffy import bulk, redis_io, search
+from jiffy import redis_io
+from jiffy.control import bulk, search
+from jiffy.control.search import Cursor, Filter
 from jiffy.dashboard import actions
 from jiffy.dashboard.actions import ACTIONS, BULK, Outcome
 from jiffy.dashboard.frame import census
-from jiffy.search import Cursor, Filter
 
 page = Blueprint("jobs", __name__)
 

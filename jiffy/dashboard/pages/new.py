@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 from flask import Blueprint, flash, redirect, render_template, request, session, url_for
 from werkzeug.wrappers import Response
 
-from jiffy import json_types, read, redis_io
+from jiffy import json_types, redis_io
+from jiffy.control import read
 from jiffy.dashboard import actions
 from jiffy.dashboard.problems import STATUSES
 from jiffy.errors import InvalidValue, JiffyError, UnknownJob, ValidationError

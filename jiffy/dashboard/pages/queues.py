@@ -3,11 +3,12 @@
 from flask import Blueprint, abort, flash, redirect, render_template, request, session, url_for
 from werkzeug.wrappers import Response
 
-from jiffy import pauses, read, redis_io
+from jiffy import redis_io
+from jiffy.control import pauses, read
+from jiffy.control.read import QueueCount
 from jiffy.dashboard import charts
 from jiffy.dashboard.frame import census, flows
 from jiffy.dashboard.pages import first_shown, jobs
-from jiffy.read import QueueCount
 
 page = Blueprint("queues", __name__)
 

@@ -7,10 +7,11 @@ from typing import Any, NamedTuple
 from flask import Blueprint, redirect, render_template, request, session, url_for
 from werkzeug.wrappers import Response
 
-from jiffy import entries, redis_io
+from jiffy import redis_io
+from jiffy.control import entries
+from jiffy.control.entries import Run
 from jiffy.dashboard import times
 from jiffy.dashboard.pages import duration
-from jiffy.entries import Run
 
 page = Blueprint("schedule", __name__)
 

@@ -10,7 +10,8 @@ from flask import Blueprint, render_template
 from redis import Redis
 from redis.exceptions import RedisError
 
-from jiffy import clock, read, redis_io
+from jiffy import clock, redis_io
+from jiffy.control import read
 from jiffy.dashboard import memory
 from jiffy.dashboard.frame import census, kept
 from jiffy.dashboard.pages import size

@@ -4,7 +4,8 @@ from flask import Blueprint, abort, flash, redirect, render_template, request, s
 from rq.command import send_command
 from werkzeug.wrappers import Response
 
-from jiffy import keys, read, redis_io
+from jiffy import keys, redis_io
+from jiffy.control import read
 from jiffy.dashboard import actions
 from jiffy.dashboard.frame import census
 from jiffy.dashboard.pages import first_shown

@@ -16,14 +16,15 @@ import rq
 from redis import Redis
 from rq.exceptions import InvalidJobOperation
 
-from jiffy import clock, failures, keys, pauses, read, redis_io, search
+from jiffy import clock, keys, redis_io
+from jiffy.control import failures, pauses, read, search
+from jiffy.control.read import JobView
+from jiffy.control.search import Cursor, Filter
 from jiffy.errors import InvalidValue, JiffyError, NotThisState, NoWorkers, UnknownJob
 from jiffy.producer import functions as paths
 from jiffy.producer import job as jobs
 from jiffy.producer.enqueue import Queue
 from jiffy.producer.progress import progress
-from jiffy.read import JobView
-from jiffy.search import Cursor, Filter
 
 MOST_COUNTED_S = 1.0  # then "more than"
 FEW = 500  # are acted upon at once

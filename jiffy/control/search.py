@@ -17,11 +17,12 @@ from typing import Any, NamedTuple
 
 from redis import Redis
 
-from jiffy import clock, keys, read
+from jiffy import clock, keys
+from jiffy.control import read
+from jiffy.control.read import Census, JobView
 from jiffy.errors import InvalidValue, JiffyError
 from jiffy.producer import functions
 from jiffy.producer.masking import Masked
-from jiffy.read import Census, JobView
 from jiffy.settings import settings
 from jiffy.tracebacks import Group
 

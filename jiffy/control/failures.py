@@ -12,10 +12,11 @@ from typing import Any, NamedTuple
 
 from redis import Redis
 
-from jiffy import clock, keys, read, search, tracebacks
+from jiffy import clock, keys, tracebacks
+from jiffy.control import read, search
+from jiffy.control.read import Census, JobView
+from jiffy.control.search import Cursor, Filter
 from jiffy.errors import InvalidValue, NotShown
-from jiffy.read import Census, JobView
-from jiffy.search import Cursor, Filter
 from jiffy.tracebacks import Group
 
 MOST_IGNORED = 1000

@@ -13,10 +13,11 @@ from typing import Literal
 import rq
 from redis import Redis
 
-from jiffy import clock, entries, keys, redis_io
+from jiffy import clock, keys, redis_io
+from jiffy.control import entries
+from jiffy.control.read import answers, text
 from jiffy.errors import InvalidValue
 from jiffy.producer import functions, options
-from jiffy.read import answers, text
 
 Function = Callable[..., object] | str
 MOST = 1000  # pauses: while there are any, each claim reads all of them
