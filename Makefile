@@ -6,6 +6,8 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 ifdef SERVER
 export REDIS_SERVER := $(SERVER)
 endif
+# Two for each core: most quick tests wait for a server, a process or a browser.
+PROCESSES := $(shell echo $$((2 * $$(getconf _NPROCESSORS_ONLN))))
 RESIZE := jobs.images.resize samples/photo.jpg
 .PHONY: help run test test-all test-dates fix check bench compat chaos sizes installed installed-dev
 help:
@@ -15,7 +17,7 @@ run: installed  ## start it all: Redis, web, worker, scheduler, and a sample job
 	@exec python -m jiffy dev --job "$(RESIZE) 200 150" --job "$(RESIZE) 800"
 
 test: installed-dev  ## all tests but the slow ones, in under 3 minutes
-	@python -m pytest -q -n auto -m "not slow"
+	@python -m pytest -q -n $(PROCESSES) -m "not slow"
 
 test-all: test  ## these, then the slow ones
 	@python -m pytest -q -n auto -m slow

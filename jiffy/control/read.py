@@ -133,9 +133,9 @@ def inflated(raw: Raw, most_bytes: int = MOST_BYTES) -> bytes:
         plain = inflate.decompress(packed, most_bytes)
     except zlib.error:
         return packed  # RQ reads it uncompressed just as well
-    if inflate.unconsumed_tail:
+    if not inflate.eof and len(plain) == most_bytes:
         raise _Sound(f"too large: more than {most_bytes:,} bytes")
-    return plain
+    return plain if inflate.eof else packed
 
 
 def value(raw: bytes) -> Any:
