@@ -1,16 +1,21 @@
 """The API's document: it is valid, complete, and what answers keeps to it."""
 
+import json
 import re
 import subprocess
 import sys
+from collections import Counter
 
+import flask
 import jsonschema
 import openapi_spec_validator as validator
 import pytest
+from werkzeug.security import generate_password_hash
 
+from jiffy.dashboard import auth
 from jiffy.dashboard.api import routes
 from tests.support.worker_processes import Dyno
-from tests.web.conftest import TOKEN
+from tests.web.conftest import PASSWORD, TOKEN, cookie_name, log_in
 
 
 @pytest.fixture
@@ -103,13 +108,58 @@ def test_nor_does_any_operation_on_one_job(live, plant, all_slots_taken, tmp_pat
     assert ended.returncode == 0, ended.stdout
 
 
-def send_everything(address, folder):
+@pytest.fixture
+def answers(environ, request):
+    """Counts the answers of `app` by method and status; ann is an operator."""
+    secret = generate_password_hash(PASSWORD).replace("$", "/")
+    environ(API_READ_TOKEN="reads", DASHBOARD_USERS=f"ann:operator:{secret}")
+    counts = Counter()
+
+    def count(response):
+        if auth.is_api():  # not what it looks at first: whether the server answers
+            counts[flask.request.method, response.status_code] += 1
+        return response
+
+    request.getfixturevalue("app").after_request(count)
+    return counts
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("role", ["nobody", "ann", "read token"])
+def test_without_the_token_that_may_change_nothing_changes(
+    answers, app, live, document, world, tmp_path, role
+):
+    (tmp_path / "openapi.json").write_text(json.dumps(document))
+    header, client = "Authorization: Bearer reads", app.test_client()
+    if role != "read token":
+        log_in(client, user=role)
+        cookie = client.get_cookie(cookie_name())
+        header = f"Cookie: {cookie.key}={cookie.value}"
+    before = world()
+    answers.clear()
+    ended = send_everything(
+        live, tmp_path, header, "openapi.json", "--url", live, "--max-examples", "3",
+        "--phases", "examples,coverage,fuzzing",
+        "--checks", "not_a_server_error,content_type_conformance,response_schema_conformance",
+    )  # fmt: skip
+
+    assert ended.returncode == 0, ended.stdout
+    assert world() == before
+    changes = {status for method, status in answers if method not in auth.SAFE_METHODS}
+    # It also leaves the token out.
+    assert changes == ({401, 403} if role == "read token" else {401})
+    assert bool(answers["GET", 200]) == (role == "read token")
+    assert answers.total() > 300
+
+
+def send_everything(address, folder, header=f"Authorization: Bearer {TOKEN}", document=None, *more):
     """Call the API with all that its document allows, and with what it does not."""
     # Not every path that could be a function's is one; and a canceled job is still there.
     beside = "positive_data_acceptance,use_after_free"
     command = [
-        sys.executable, "-m", "schemathesis.cli", "run", f"{address}/api/openapi.json",
-        "--header", f"Authorization: Bearer {TOKEN}", "--exclude-checks", beside,
-        "--mode", "all", "--max-examples", "40", "--request-timeout", "90", "--no-color",
+        sys.executable, "-m", "schemathesis.cli", "run",
+        document or f"{address}/api/openapi.json", "--header", header, "--exclude-checks", beside,
+        "--mode", "all", "--max-examples", "40", "--request-timeout", "90", "--no-color", *more,
     ]  # fmt: skip
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
