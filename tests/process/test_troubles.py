@@ -82,7 +82,7 @@ RELEASE = {"DYNO": "release.1", "DASHBOARD_PASSWORD": "a password", "SECRET_KEY"
     [
         ({"SECRET_KEY": None}, "SECRET_KEY is not set. Production needs one, the same in every "),
         ({"SECRET_KEY": "short"}, "SECRET_KEY is '***'; it must be at least 32 characters, "),
-        ({"DASHBOARD_PASSWORD": None}, "DASHBOARD_PASSWORD is not set. Production needs one: "),
+        ({"DASHBOARD_PASSWORD": None}, "DASHBOARD_PASSWORD is not set. Production needs one, "),
         ({"REDIS_URL": None}, "REDIS_URL is not set. Production needs a Redis of its own: "),
         ({"REDIS_URL": "localhost"}, "REDIS_URL is 'localhost'; it must be a redis://, "),
         ({"WORKERS": "many"}, "WORKERS is 'many'; it must be a whole number from 1."),

@@ -172,6 +172,8 @@ def failing(busy, plant, redis):
     plant("lost", status="queued", origin="low", enqueued_at=ago(4000))
 
 
+# The browser drops connections of the server that runs in this process.
+@pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
 @pytest.mark.parametrize(("width", "theme"), SIZES)
 @pytest.mark.parametrize("state", ["empty", "busy", "failing"])
 def test_every_page_fits_its_screen_and_is_accessible(request, browser, app, state, width, theme):

@@ -115,7 +115,7 @@ def test_a_client_that_sends_byte_by_byte_is_cut_off_too(serving, dial):
 
 def test_a_request_in_pieces_is_answered(serving, dial):
     whole = (
-        b"POST /api/jobs HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer a-token\r\n"
+        b"POST /api/jobs HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer a-token\r\n"
         b"Content-Type: application/json\r\nConnection: close\r\nContent-Length: 99\r\n\r\n"
         + b'{"function": "jobs.numbers.add", "args": [5, 3]}'.ljust(99)
     )
