@@ -6,6 +6,7 @@ import pickle
 import threading
 import zlib
 from collections import Counter
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -114,13 +115,19 @@ def chromium():
         yield browser
 
 
+@contextmanager
+def logged_in(chromium, live, client, has_scripts=True):
+    """A page of a real browser, which has the client's cookie."""
+    cookie = client.get_cookie(cookie_name())
+    with chromium.new_context(base_url=live, java_script_enabled=has_scripts) as context:
+        context.add_cookies([{"name": cookie.key, "value": cookie.value, "url": live}])
+        yield context.new_page()
+
+
 @pytest.fixture
 def browser(chromium, live, client):
     """A page of a real browser, logged in, on the first page."""
-    with chromium.new_context(base_url=live) as context:
-        cookie = client.get_cookie(cookie_name())
-        context.add_cookies([{"name": cookie.key, "value": cookie.value, "url": live}])
-        page = context.new_page()
+    with logged_in(chromium, live, client) as page:
         page.set_default_timeout(20_000)
         page.goto("/")
         yield page

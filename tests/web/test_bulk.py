@@ -4,7 +4,6 @@ import io
 import os
 import re
 import signal
-from contextlib import contextmanager
 
 import pytest
 
@@ -15,7 +14,7 @@ from jiffy.errors import NotAllowed
 from jiffy.producer.enqueue import enqueue
 from tests.support.newcomer import CHECKOUT, wait_until
 from tests.support.worker_processes import Dyno
-from tests.web.conftest import cookie_name, post
+from tests.web.conftest import logged_in, post
 
 FAILED, WIP = (keys.REGISTRIES[state] + "default" for state in ("failed", "started"))
 ERROR = f'Traceback …\n  File "{CHECKOUT}/tests/jobs/worker.py", line 4, in charge\nLookupError: no'
@@ -180,7 +179,7 @@ def test_in_a_browser_one_of_3000_is_retried_then_the_rest_at_a_rate(
     cards(3000)
     redis.sadd("test:broken", *range(1000, 1200))
     dyno()
-    with browsing(chromium, live, client, has_scripts) as page:
+    with logged_in(chromium, live, client, has_scripts) as page:
         page.goto("/failures")
         page.click(f"#group-{GROUP} button:has-text('Retry one')")
         until_shown(page, "#trial .state.finished")
@@ -202,14 +201,6 @@ def test_in_a_browser_one_of_3000_is_retried_then_the_rest_at_a_rate(
     assert left > 2000
     assert f"Retried {left:,} jobs." in second
     assert redis.zcard(FAILED) == 0
-
-
-@contextmanager
-def browsing(chromium, live, client, has_scripts):
-    cookie = client.get_cookie(cookie_name())
-    with chromium.new_context(base_url=live, java_script_enabled=has_scripts) as context:
-        context.add_cookies([{"name": cookie.key, "value": cookie.value, "url": live}])
-        yield context.new_page()
 
 
 def until_shown(page, selector):

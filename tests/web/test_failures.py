@@ -8,7 +8,7 @@ from jiffy import keys, tracebacks
 from jiffy.control import search
 from jiffy.producer.enqueue import enqueue
 from jobs import images
-from tests.web.conftest import cookie_name, post
+from tests.web.conftest import logged_in, post
 from tests.web.test_frame import words
 from tests.web.test_screens import TRACEBACK
 
@@ -148,10 +148,7 @@ def test_an_ignored_group_is_hidden_until_it_fails_on_a_new_release(client, plan
 def test_in_a_browser_one_is_retried_and_then_the_rest(
     chromium, live, client, broken, redis, has_scripts
 ):
-    cookie = client.get_cookie(cookie_name())
-    with chromium.new_context(base_url=live, java_script_enabled=has_scripts) as context:
-        context.add_cookies([{"name": cookie.key, "value": cookie.value, "url": live}])
-        page = context.new_page()
+    with logged_in(chromium, live, client, has_scripts) as page:
         page.goto("/")
         page.click("nav >> text=Failures")
         page.click(f"#group-{KEY} button")

@@ -15,7 +15,7 @@ from jiffy.history import Flow, Sample
 from jiffy.producer.enqueue import enqueue
 from jobs import images, numbers
 from tests.jobs import worker as worker_jobs
-from tests.web.conftest import cookie_name, post
+from tests.web.conftest import logged_in, post
 from tests.web.test_browser import refresh
 from tests.web.test_frame import words
 from tests.web.test_screens import TRACEBACK
@@ -298,10 +298,7 @@ def test_in_a_browser_a_job_is_retried_and_deleted(
     chromium, live, client, plant, redis, has_scripts
 ):
     plant("bad", status="failed", error=TRACEBACK)
-    cookie = client.get_cookie(cookie_name())
-    with chromium.new_context(base_url=live, java_script_enabled=has_scripts) as context:
-        context.add_cookies([{"name": cookie.key, "value": cookie.value, "url": live}])
-        page = context.new_page()
+    with logged_in(chromium, live, client, has_scripts) as page:
         page.goto("/jobs/bad")
         page.keyboard.press("r") if has_scripts else page.click("text=Retry")
         page.wait_for_selector(".done:has-text('Retried')")

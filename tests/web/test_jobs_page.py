@@ -8,7 +8,7 @@ from rq.utils import utcformat
 
 from jiffy import clock, keys
 from jiffy.control import search
-from tests.web.conftest import post
+from tests.web.conftest import logged_in, post
 
 TRACEBACK = 'Traceback …\n  File "/app/jobs/shop.py", line 4, in charge\nCardError: declined'
 
@@ -237,10 +237,7 @@ def test_a_page_takes_at_most_five_round_trips(client, shop, app, redis, monkeyp
 def test_in_a_browser_jobs_are_filtered_selected_and_retried(
     chromium, live, client, shop, redis, has_scripts
 ):
-    cookie = client.get_cookie("jiffy-8000")
-    with chromium.new_context(base_url=live, java_script_enabled=has_scripts) as context:
-        context.add_cookies([{"name": cookie.key, "value": cookie.value, "url": live}])
-        page = context.new_page()
+    with logged_in(chromium, live, client, has_scripts) as page:
         page.goto("/jobs")
         page.fill("#filter", "error:declined")
         page.click(".filter button")

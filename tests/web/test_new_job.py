@@ -10,7 +10,7 @@ from jiffy.producer import functions
 from jiffy.producer.enqueue import enqueue
 from jobs import images, numbers
 from tests.jobs import typed
-from tests.web.conftest import cookie_name, post
+from tests.web.conftest import logged_in, post
 
 
 @pytest.fixture(autouse=True)
@@ -194,10 +194,7 @@ def test_a_new_job_needs_a_token_and_an_allowed_function(client, redis):
 @pytest.mark.browser
 @pytest.mark.parametrize("has_scripts", [True, False])
 def test_in_a_browser_a_job_is_made_from_its_types(chromium, live, client, redis, has_scripts):
-    cookie = client.get_cookie(cookie_name())
-    with chromium.new_context(base_url=live, java_script_enabled=has_scripts) as context:
-        context.add_cookies([{"name": cookie.key, "value": cookie.value, "url": live}])
-        page = context.new_page()
+    with logged_in(chromium, live, client, has_scripts) as page:
         page.goto("/jobs")
         page.click("text=New job")
         page.fill("[name=function]", "typed.da")
