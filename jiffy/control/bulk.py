@@ -81,7 +81,7 @@ ACTIONS = {
     "retry": Action(jobs.retry, ("failed", "stopped", "canceled"), "Retried"),
     "cancel": Action(jobs.cancel, jobs.WAITING, "Canceled"),
     "stop": Action(jobs.stop, ("started",), "Asked to stop"),
-    "delete": Action(delete, (*read.ENDED, *jobs.WAITING), "Deleted"),
+    "delete": Action(delete, (*jobs.ENDED, *jobs.WAITING), "Deleted"),
 }
 
 

@@ -18,8 +18,9 @@ from redis.exceptions import ResponseError
 from rq.utils import utcparse
 
 from jiffy import clock, keys
-from jiffy.control.read import ENDED, answers, clip, due, line, number, text, value
+from jiffy.control.read import answers, clip, due, line, number, text, value
 from jiffy.errors import InvalidValue, NotShown, UnknownEntry
+from jiffy.producer.job import ENDED
 from jiffy.redis_io import run_script
 from jiffy.tracebacks import reason_of
 

@@ -24,8 +24,9 @@ from redis.client import Pipeline
 from redis.exceptions import RedisError, ResponseError
 
 from jiffy import clock, keys, log, redis_io
-from jiffy.errors import NotShown
+from jiffy.errors import NotShown, UnknownJob
 from jiffy.producer import payload
+from jiffy.producer.job import ENDED
 from jiffy.producer.masking import MASK, Masked, is_secret, is_secret_place, masked, masked_text
 from jiffy.producer.progress import State
 from jiffy.redis_io import Memory, run_script, source
@@ -37,7 +38,6 @@ Raw = bytes | int | None
 
 STATES = ("queued", *keys.REGISTRIES)
 APART = ("ready_to_enqueue", "rate_limited")  # states without a registry among these
-ENDED = ("finished", "failed", "stopped", "canceled")
 _HAS_ERROR = ("failed", "stopped")  # in which states the result is an error
 _MOST_COUNTED = 2000  # queues and workers of a census
 _MOST_OTHERS = 20  # jobs that one waits for
@@ -609,6 +609,14 @@ def job(redis: Redis, job_id: str) -> JobView | None:
     return _with_result(redis, found, size or 0)
 
 
+def known_job(redis: Redis, job_id: str) -> JobView:
+    """The same; raises UnknownJob where there is none."""
+    found = job(redis, job_id)
+    if found is None:
+        raise UnknownJob(job_id)
+    return found
+
+
 def jobs(
     redis: Redis, job_ids: Sequence[str], *, with_errors: bool = False, newest: int | None = None
 ) -> dict[str, JobView]:
@@ -947,14 +955,6 @@ def census(redis: Redis) -> Census:
     if isinstance(found, RedisError):
         raise found
     queues, workers, alive, is_led, count, is_suspended, kinds, rows, apart = found
-    is_odd = [isinstance(one, RedisError) and "WRONGTYPE" in str(one) for one in (paused, ignored)]
-    kinds_of = {
-        keys.QUEUES: ("set", queues is not None),
-        keys.WORKERS: ("set", workers is not None),
-        keys.ENTRIES: ("sorted set", count is not None),
-        keys.PAUSED: ("hash", not is_odd[0]),
-        keys.IGNORED: ("hash", not is_odd[1]),
-    }
     heard, busy, states, releases = _workers_by(kinds)
     return Census(
         queues=tuple(sorted((_counted(row, heard, busy) for row in rows), key=lambda q: q.name)),
@@ -973,11 +973,27 @@ def census(redis: Redis) -> Census:
         queues_left_out=(queues or 0) - len(rows),
         workers_left_out=max(0, (workers or 0) - _MOST_COUNTED),
         taken=clock.now() if isinstance(time, RedisError) else clock.from_wall(time[0]),
-        problems=tuple(
-            f"{key} holds something else than a {kind}"
-            for key, (kind, is_sound) in kinds_of.items()
-            if not is_sound
-        ),
+        problems=_other_types(queues, workers, count, paused, ignored),
+    )
+
+
+def _other_types(
+    queues: Any, workers: Any, entries: Any, paused: Any, ignored: Any
+) -> tuple[str, ...]:
+    """Which of these keys hold another type, by what Redis answered for each."""
+    is_hash = [not (isinstance(one, RedisError) and "WRONGTYPE" in str(one))
+               for one in (paused, ignored)]  # fmt: skip
+    kinds_of = {
+        keys.QUEUES: ("set", queues is not None),
+        keys.WORKERS: ("set", workers is not None),
+        keys.ENTRIES: ("sorted set", entries is not None),
+        keys.PAUSED: ("hash", is_hash[0]),
+        keys.IGNORED: ("hash", is_hash[1]),
+    }
+    return tuple(
+        f"{key} holds something else than a {kind}"
+        for key, (kind, is_sound) in kinds_of.items()
+        if not is_sound
     )
 
 

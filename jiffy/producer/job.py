@@ -25,6 +25,7 @@ AnyJob = rq.job.Job | str
 
 WAITING = ("queued", "scheduled", "deferred", "ready_to_enqueue", "rate_limited")
 NOT_ENDED = (*WAITING, "started")
+ENDED = ("finished", "failed", "stopped", "canceled")
 # By action and the job's status what to do instead; the last is for all other statuses.
 _REMEDIES = {
     "cancel": {

@@ -14,10 +14,10 @@ from rq.job import Job, JobStatus
 from jiffy import clock, keys, redis_io
 from jiffy.errors import JiffyError, JobFailed, StillRunning
 from jiffy.producer import functions, progress
+from jiffy.producer.job import ENDED
 from jiffy.settings import settings
 from jiffy.tracebacks import reason_of
 
-OVER = {JobStatus.FINISHED, JobStatus.FAILED, JobStatus.STOPPED, JobStatus.CANCELED}
 # An end comes by itself; this is how soon it is noticed that a job is deleted, or canceled.
 _FIRST_LOOK_MS, _LOOK_EVERY_MS = 100, 1000
 _SHOW_EVERY_MS = 250
@@ -191,7 +191,7 @@ class Watch:
             status = JobStatus.FINISHED.value.encode()
         if status is None:
             return Ending(JobStatus.FINISHED, is_gone=True)
-        if status.decode("utf-8", "replace") not in OVER:
+        if status.decode("utf-8", "replace") not in ENDED:
             return None
         return Ending(JobStatus(status.decode()), False, fields, job.serializer)
 
@@ -229,7 +229,7 @@ def _raise_still_running(job: Job, limit_s: float) -> None:
         status = job.get_status()
     except InvalidJobOperation:  # it is gone
         return
-    if status in OVER:
+    if status in ENDED:
         return
     raw: Any = None
     if status in (JobStatus.SCHEDULED, JobStatus.QUEUED):  # what it raised, if it is retried

@@ -53,9 +53,8 @@ class JobLog:
 
     def _record(self, *args: Any, **named: Any) -> logging.LogRecord:
         record = self._make(*args, **named)
-        if (
-            log.job_id and self._most_bytes and record.name != log.logger.name
-        ):  # our own events are no job's
+        is_ours = record.name == log.logger.name  # the worker's own events
+        if log.job_id and self._most_bytes and not is_ours:
             self._add(record)
         return record
 

@@ -14,13 +14,12 @@ from redis.exceptions import RedisError
 
 from jiffy import clock, json_types, keys, redis_io
 from jiffy.control import bulk, entries, failures, pauses, read, search
-from jiffy.control.read import JobView
 from jiffy.dashboard import actions, audit, problems
 from jiffy.dashboard.api import openapi, schemas
 from jiffy.dashboard.api.openapi import operation
 from jiffy.dashboard.api.schemas import Enqueued, Entry, Function, Job, Queues, Schedule
 from jiffy.dashboard.frame import census, release
-from jiffy.errors import InvalidValue, UnknownJob
+from jiffy.errors import InvalidValue
 from jiffy.producer import enqueue as producer
 from jiffy.producer import functions, options, results
 from jiffy.producer import job as jobs
@@ -151,13 +150,13 @@ def _correct_queues(taken: Sequence[Enqueued]) -> None:
 @operation("GET", "/jobs/<job_id>")
 def show_job(job_id: str) -> Job:
     """The state and result of a job."""
-    return schemas.job(_found(job_id))
+    return schemas.job(read.known_job(redis_io.shared(), job_id))
 
 
 @operation("GET", "/jobs/<job_id>/logs")
 def show_log(job_id: str) -> schemas.Log:
     """What a job's code has logged."""
-    return schemas.log(_found(job_id))
+    return schemas.log(read.known_job(redis_io.shared(), job_id))
 
 
 @operation("GET", "/jobs/<job_id>/wait", 422, parameters=[_TIMEOUT])
@@ -171,14 +170,14 @@ def wait_for_job(job_id: str) -> Job:
     if not re.fullmatch(_WAIT, given):
         must = f"seconds, such as 30 or 30s; at most {_MOST_WAIT_S}"
         raise InvalidValue("timeout", given, must)
-    job = _found(job_id)
+    job = read.known_job(redis_io.shared(), job_id)
     if job.state in jobs.NOT_ENDED:
         if _slots.acquire(blocking=False):
             try:
                 _wait_for(job_id, float(given.rstrip("s")))
             finally:
                 _slots.release()
-            job = _found(job_id)
+            job = read.known_job(redis_io.shared(), job_id)
         else:
             after_this_request(_retry_after)
     return schemas.job(job)
@@ -210,28 +209,21 @@ def _wait_for(job_id: str, limit_s: float) -> None:
 def cancel_job(job_id: str) -> Job:
     """Cancel a job that has not started."""
     jobs.cancel(job_id)
-    return schemas.job(_found(job_id))
+    return schemas.job(read.known_job(redis_io.shared(), job_id))
 
 
 @operation("POST", "/jobs/<job_id>/retry", 409, status=202)
 def retry_job(job_id: str) -> Job:
     """Retry a failed, stopped or canceled job."""
     jobs.retry(job_id)
-    return schemas.job(_found(job_id))
+    return schemas.job(read.known_job(redis_io.shared(), job_id))
 
 
 @operation("POST", "/jobs/<job_id>/stop", 409, status=202)
 def stop_job(job_id: str) -> Job:
     """Stop a job that runs."""
     jobs.stop(job_id)
-    return schemas.job(_found(job_id))
-
-
-def _found(job_id: str) -> JobView:
-    found = read.job(redis_io.shared(), job_id)
-    if found is None:
-        raise UnknownJob(job_id)
-    return found
+    return schemas.job(read.known_job(redis_io.shared(), job_id))
 
 
 def _url(job_id: str) -> str:

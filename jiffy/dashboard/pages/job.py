@@ -8,11 +8,10 @@ from werkzeug.wrappers import Response
 
 from jiffy import history, redis_io
 from jiffy.control import pauses, read
-from jiffy.control.read import Call, JobView
+from jiffy.control.read import Call
 from jiffy.dashboard import actions, graph, why
 from jiffy.dashboard.actions import ACTIONS
 from jiffy.dashboard.frame import census, flows
-from jiffy.errors import UnknownJob
 from jiffy.tracebacks import own_frames
 
 page = Blueprint("job", __name__)
@@ -23,7 +22,7 @@ _MOST_COPIED = 4000  # characters of a call
 @page.get("/jobs/<job_id>")
 def job(job_id: str) -> str:
     redis = redis_io.shared()
-    found = _found(job_id)
+    found = read.known_job(redis_io.shared(), job_id)
     paused = pauses.in_force(census().paused) if found.state == "queued" else []
     flow = flows().get(found.queue) if found.state == "queued" else None
     has_run = found.called and found.ran_s is not None
@@ -49,13 +48,6 @@ def act(job_id: str, action: str) -> Response:
     outcome = actions.act(action, [job_id], session["user"])
     flash(outcome.refused or f"{ACTIONS[action].done} this job.")
     return redirect(url_for("job.job", job_id=job_id), 303)
-
-
-def _found(job_id: str) -> JobView:
-    found = read.job(redis_io.shared(), job_id)
-    if found is None:
-        raise UnknownJob(job_id)
-    return found
 
 
 def _copies(call: Call) -> dict[str, str]:

@@ -14,7 +14,7 @@ from jiffy import json_types, redis_io
 from jiffy.control import read
 from jiffy.dashboard import actions
 from jiffy.dashboard.problems import STATUSES
-from jiffy.errors import InvalidValue, JiffyError, UnknownJob, ValidationError
+from jiffy.errors import InvalidValue, JiffyError, ValidationError
 from jiffy.producer import functions, options
 from jiffy.producer.enqueue import enqueue
 from jiffy.producer.functions import Parameter
@@ -249,9 +249,7 @@ _OPTIONS = {options.in_json(name): _option(name, one) for name, one in options.T
 def form() -> str | tuple[str, int]:
     """Choose a function; or its form, which a `job` or `arg.NAME` of the URL fills in."""
     path, job_id = request.args.get("function", "").strip(), request.args.get("job", "")
-    found = read.job(redis_io.shared(), job_id) if job_id else None
-    if job_id and not found:
-        raise UnknownJob(job_id)
+    found = read.known_job(redis_io.shared(), job_id) if job_id else None
     path = found.called if found else path
     try:
         made = _Form(path)
