@@ -237,6 +237,17 @@ def retried_later(stage):
     stage.work()
 
 
+def retried_later_for_the_second_time(stage):
+    job = stage.enqueue(work.fail, retry=rq.Retry(max=3, interval=[30, 90, 600]))
+    stage.redis.hset(job.key, "retries_left", 2)
+    stage.work()
+
+
+def retried_later_with_more_tries_than_intervals(stage):
+    stage.enqueue(work.fail, retry=rq.Retry(max=3, interval=[30, 90]))
+    stage.work()
+
+
 def retried_until_no_try_is_left(stage):
     stage.enqueue(work.fail, retry=rq.Retry(max=2))
     stage.work()
@@ -250,6 +261,12 @@ def asked_for_a_retry(stage):
 def asked_for_a_retry_later(stage):
     stage.enqueue(work.ask_for_a_retry, 2, 60, serializer="pickle")
     stage.work(serializer="pickle")
+
+
+def asked_for_a_retry_at_the_front(stage):
+    stage.enqueue(work.ask_for_a_retry, 2, 0, True, serializer="pickle")
+    stage.enqueue(work.note, "second", job_id="two", serializer="pickle")
+    stage.work(serializer="pickle", max_jobs=1)
 
 
 def asked_for_one_retry_too_many(stage):

@@ -54,8 +54,8 @@ def leave(code):
     sys.exit(code)
 
 
-def ask_for_a_retry(max_retries, interval=0):
-    return rq.Retry(max=max_retries, interval=interval)
+def ask_for_a_retry(max_retries, interval=0, at_front=False):
+    return rq.Retry(max=max_retries, interval=interval, enqueue_at_front=at_front)
 
 
 def note(text):

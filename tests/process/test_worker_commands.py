@@ -113,17 +113,38 @@ def test_a_quiet_worker_finishes_its_job_and_stays_until_it_is_resumed(worker, r
     worker.until(lambda: int(redis.hget(keys.worker(name), keys.MEMORY_FIELD)) > 1 << 20)
 
 
-@pytest.mark.parametrize(
-    "data", [b"\xff", b"null", b"[]", b'"stop-job"', b'{"command": "dance"}', b'{"command": 5}',
-             b'{"command": "stop-job"}', b'{"command": "stop-job", "job_id": "other"}'],
-)  # fmt: skip
-def test_what_is_no_command_is_passed_over(worker, redis, data):
-    redis.publish(f"{keys.RQ}pubsub:{worker_names(redis)[0]}", data)
-    worker.until_logged("command")
+NO_COMMANDS = [
+    b"", b"\xff", b"null", b"5", b"[]", b'"stop-job"', b"{}", b'{"command": null}', b"[" * 15_000,
+    b'{"command": 5}', b'{"command": []}', b'{"command": "dance"}', b'{"command": "stop-job"}',
+    b'{"command": "stop-job", "job_id": []}', b'{"command": "stop-job", "job_id": "\\udcff"}',
+    b'{"command": "stop-job", "job_id": "default-0", "execution_id": 5}',
+    b'{"command": "stop-job", "job_id": "low-0"}', b'{"command": "stop-execution"}',
+    b'{"command": "stop", "job_id": "%s"}' % (b"x" * 10**6), *[b"a flood"] * 1000,
+]  # fmt: skip
+
+
+def test_what_is_no_command_is_passed_over(worker, redis):
+    [name] = worker_names(redis)
+    for data in NO_COMMANDS:
+        redis.publish(f"{keys.RQ}pubsub:{name}", data)
+    worker.until(lambda: len(worker.lines("command.unreadable")) > 1000)
     let_go_on(redis, "a")
     until_said(worker, redis, "next")
 
     assert status(redis) == "finished"
+
+
+def test_commands_are_heard_again_after_their_connection_broke(worker, redis):
+    [name] = worker_names(redis)
+    [before] = redis.client_list(_type="pubsub")
+    redis.client_kill_filter(_type="pubsub")
+    worker.until(lambda: before["id"] not in {one["id"] for one in redis.client_list("pubsub")})
+    worker.until(lambda: redis.client_list("pubsub"))
+    send_shutdown_command(redis, name)
+    worker.until_logged("command.received")
+    let_go_on(redis, "a")
+
+    assert worker.wait() == 0
 
 
 def test_suspended_workers_finish_what_runs_and_begin_nothing_until_they_are_resumed(worker, redis):

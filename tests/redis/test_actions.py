@@ -5,7 +5,7 @@ import threading
 import pytest
 from redis.exceptions import ResponseError, WatchError
 
-from jiffy import actions, enqueue, keys, part, result
+from jiffy import actions, enqueue, keys
 from jiffy.errors import NotThisState, UnknownJob, WorkerDeaf
 from jiffy.producer.enqueue import Job
 from jobs import numbers
@@ -51,20 +51,6 @@ def members(redis, registry):
 
 def of_rq(found):
     return {path: value for path, value in found.items() if not path.startswith("jiffy:")}
-
-
-def test_a_queued_job_is_canceled_and_the_others_stay(redis):
-    first, second = enqueue(numbers.add, 1, 2), enqueue(numbers.add, 3, 4)
-    actions.cancel(first)
-
-    assert queued(redis) == [second.id]
-    assert (state(redis, first.id), members(redis, "canceled")) == ("canceled", [first.id])
-
-
-def test_a_canceled_job_does_not_run(redis, work):
-    actions.cancel(enqueue(numbers.add, 1, 2).id)
-
-    assert work() == 0
 
 
 @pytest.mark.parametrize("options", [{}, {"in_": "1h"}, {"depends_on": "parent"}])
@@ -167,15 +153,6 @@ def test_what_waits_runs_or_has_finished_is_not_tried_again(redis, in_state, sta
     assert differences(before, take(redis)) == {}
 
 
-def test_a_job_is_put_back_once_however_many_ask(redis, in_state):
-    job = in_state("failed")
-    actions.retry(job)
-    with pytest.raises(NotThisState, match="'failed' is queued"):
-        actions.retry(job)
-
-    assert queued(redis) == [job.id]
-
-
 def test_a_job_that_is_tried_again_is_not_dropped_when_its_failure_would_have_been(redis, in_state):
     job = in_state("failed")
     redis.expire(keys.job(job.id), 60)
@@ -231,31 +208,10 @@ def test_a_job_whose_parent_is_over_meanwhile_goes_to_its_queue(redis, work):
     assert queued(redis) == [job.id]
 
 
-def test_a_part_of_a_chain_whose_result_never_came_is_not_tried_again(redis):
-    job = enqueue.chain(part(numbers.add, 1, 2), part(numbers.add, result, 3))[1]
-    actions.cancel(job)
-    with pytest.raises(NotThisState, match="retry that part, and it follows"):
-        actions.retry(job)
-
-    assert job.id not in queued(redis)
-
-
 @pytest.mark.parametrize("status", ["queued", "finished"])
 def test_what_does_not_run_cannot_be_stopped(in_state, status):
     with pytest.raises(NotThisState, match=f"'{status}' is {status}"):
         actions.stop(in_state(status))
-
-
-def test_stopping_tells_the_worker_in_rqs_words(redis, in_state):
-    job = in_state("started")
-    redis.hset(keys.job(job.id), "worker_name", "w1")
-    with redis.pubsub(ignore_subscribe_messages=True) as heard:
-        heard.subscribe(f"{keys.RQ}pubsub:w1")
-        heard.get_message(timeout=None)
-        actions.stop(job)
-        message = heard.get_message(timeout=None)
-
-    assert message["data"] == b'{"command": "stop-job", "job_id": "started"}'
 
 
 def test_a_worker_that_does_not_listen_is_named(redis, in_state):

@@ -47,10 +47,6 @@ def sentinel(tcp_redis, tmp_path):
         yield port
 
 
-def test_a_redis_on_a_port_is_reached(client_of, tcp_redis):
-    assert client_of(REDIS_URL=f"redis://127.0.0.1:{tcp_redis}/0").ping()
-
-
 # A fork amid an import leaves the child with a lock that nobody lets go of.
 def test_the_first_enqueue_imports_nothing(tcp_redis):
     program = """if True:

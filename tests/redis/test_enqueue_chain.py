@@ -87,18 +87,6 @@ def test_a_part_that_waits_is_described_by_what_it_will_take(redis):
     assert jobs[1].description == "tests.jobs.enqueue.collect(result, {'a': [result]})"
 
 
-def test_a_part_begins_when_the_one_before_has_finished(redis, chain):
-    [first] = claim(redis, 1)
-    before = statuses(redis, chain)
-    finish(redis, first, value=b"2")
-
-    assert before == ["started", "deferred", "deferred"]
-    assert statuses(redis, chain) == ["finished", "queued", "deferred"]
-    assert registered(redis, "deferred") == [chain[2].id]
-    assert queued(redis) == [chain[1].id]
-    assert json.loads(redis.hget(keys.job(chain[1].id), "data"))[2] == [2, 1]
-
-
 def test_a_finish_that_is_repeated_or_late_releases_the_next_part_once(redis, chain):
     [first] = claim(redis, 1)
     counted = [finish(redis, first, value=value) for value in (b"2", b"3")]
@@ -126,13 +114,6 @@ def test_where_its_queue_is_something_else_in_redis_a_part_waits_until_it_is_not
 
     assert before == ["finished", "deferred"]
     assert queued(redis, "low") == [jobs[1].id]
-
-
-def test_nothing_of_ours_is_left_of_a_chain_that_is_over(redis, chain, work):
-    work()
-
-    assert left(redis) == []
-    assert registered(redis, "deferred") == []
 
 
 @pytest.mark.parametrize("given", [{}, {"on_success": heard}, {"result_ttl": 0}], ids=" ".join)
@@ -189,14 +170,6 @@ def test_a_part_has_its_time_to_live_from_when_it_is_enqueued(redis):
     work_one(redis)
 
     assert before == -1 < redis.ttl(keys.job(jobs[1].id)) <= 3600
-
-
-def test_stock_rq_runs_a_part_that_waited(redis, chain):
-    work_one(redis)
-    worker = rq.SimpleWorker(["default"], connection=redis, serializer="json")
-    worker.work(burst=True, logging_level="WARNING")
-
-    assert chain[1].return_value() == 3
 
 
 # What becomes of the rest

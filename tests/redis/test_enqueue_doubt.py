@@ -104,18 +104,6 @@ def test_no_answer_from_redis_and_no_connection_are_different_errors(redis):
     assert error.job_id
 
 
-def test_where_nothing_can_have_been_written_no_job_is_named(environ):
-    environ(JOBS_MODULES="tests", REDIS_URL="redis://127.0.0.1:1/0")
-    redis_io.shared.cache_clear()
-    try:
-        with pytest.raises(RedisAway, match=r"No Redis at .* Run 'python -m jiffy dev'") as away:
-            jiffy.enqueue(add, 1, 2)
-    finally:
-        redis_io.shared.cache_clear()
-
-    assert (away.value.job_id, away.value.doubt, away.value.count) == (None, "", 0)
-
-
 def test_a_chain_that_may_be_there_says_how_to_find_out(redis, cutter):
     jiffy.enqueue.chain(part(add, 1, 1), part(add, 1, 1))
     redis.flushdb()

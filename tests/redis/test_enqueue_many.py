@@ -6,7 +6,6 @@ import jiffy
 from jiffy import keys
 from jiffy.errors import InvalidValue, WrongArguments
 from jiffy.producer import enqueue as enqueueing
-from jiffy.producer.enqueue import Job
 from tests.jobs.enqueue import add, collect
 
 
@@ -23,14 +22,6 @@ def test_all_are_there_in_order_however_many_chunks_they_are(redis):
     assert [jobs[n].args for n in (0, 1, enqueueing.MOST_JOBS, -1)] == [
         [0, 1], [1, 1], [enqueueing.MOST_JOBS, 1], [count - 1, 1]
     ]  # fmt: skip
-
-
-def test_each_is_an_rq_job(redis):
-    job = jiffy.enqueue.options(queue="low", timeout="2m").many(add, [{"x": 1, "y": 2}])[0]
-
-    assert isinstance(job, Job)
-    assert (job.origin, job.timeout, job.kwargs) == ("low", 120, {"x": 1, "y": 2})
-    assert job.get_status() == "queued"
 
 
 def test_none_are_none(redis):
@@ -126,14 +117,6 @@ def test_ahead_of_all_that_waits_the_last_is_the_first_as_when_put_one_by_one(re
     jiffy.enqueue.options(at_front=True).many(add, [(1,), (2,)], job_ids=["a", "b"])
 
     assert queued(redis)[:2] == ["b", "a"]
-
-
-def test_for_later(redis):
-    jobs = jiffy.enqueue.options(in_="5m").many(add, [(1,), (2,)])
-
-    assert redis.zcard(f"{keys.RQ}scheduled:default") == 2
-    assert {job.get_status() for job in jobs} == {"scheduled"}
-    assert not redis.exists(keys.queue("default"))
 
 
 def test_they_may_wait_for_another_job(redis, work):

@@ -63,20 +63,6 @@ def test_cut_at_any_byte_of_what_is_asked_or_answered_it_is_there_once(redis, cu
     assert cutter.cuts >= 100
 
 
-def test_a_job_that_ran_and_is_gone_before_its_call_is_repeated_is_not_there_again(redis, cutter):
-    jiffy.enqueue(add, 1, 1)
-    redis.delete(keys.queue("default"))
-    cutter.cut_once(
-        "answered",
-        0,
-        meanwhile=lambda: redis.delete(keys.queue("default"), *redis.keys(f"{keys.RQ}job:*")),
-    )
-    jiffy.enqueue.options(result_ttl=0)(add, 2, 3)
-
-    assert cutter.cuts == 1
-    assert queued(redis) == []
-
-
 @pytest.mark.parametrize(("ttl", "what"), [("result_ttl", "finished"), ("failure_ttl", "failed")])
 @pytest.mark.parametrize("waits", [False, True])
 def test_a_job_that_is_over_and_gone_before_its_producer_hears_of_it_does_not_run_again(

@@ -10,7 +10,7 @@ from jiffy.errors import InvalidValue
 from tests.compat import traces
 from tests.jobs.enqueue import add
 from tests.redis.test_enqueue_traces import LATER, undocumented
-from tests.support.worker_support import queued, registered, status
+from tests.support.worker_support import status
 
 LIMIT = RateLimit("mail:eu", 1)
 
@@ -61,24 +61,6 @@ def test_it_leaves_rqs_traces(redis, put, count, options):
 
 def work(redis):
     SimpleWorker(["default", "low"], connection=redis).work(burst=True, logging_level="WARNING")
-
-
-def test_of_many_only_so_many_are_queued_and_in_the_end_all_have_run(redis):
-    jobs = jiffy.enqueue.options(rate_limit="stripe:2").many(add, [(n, 1) for n in range(20)])
-    before = len(queued(redis))
-    work(redis)
-
-    assert before == 2
-    assert len(registered(redis, "finished")) == len(jobs) == 20
-
-
-def test_what_depends_on_another_waits_for_that_first_and_then_for_a_slot(redis):
-    jiffy.enqueue.options(job_id="parent", queue="low")(add, 1, 1)
-    jiffy.enqueue.options(job_id="first", rate_limit=LIMIT)(add, 1, 1)
-    jiffy.enqueue.options(job_id="second", rate_limit=LIMIT, depends_on="parent")(add, 1, 1)
-    SimpleWorker(["low"], connection=redis).work(burst=True, logging_level="WARNING")
-
-    assert (status(redis, "first"), status(redis, "second")) == ("queued", "rate_limited")
 
 
 def test_parts_of_workflows_keep_to_it(redis):

@@ -81,14 +81,6 @@ def test_a_job_that_waits_for_another_is_written_as_rqs(redis, rqs):
     assert undocumented(theirs, traces.take(redis)) == {}
 
 
-def test_stock_rq_reads_it(redis):
-    ours = jiffy.enqueue(add, 2, y=[3])
-    job = RqJob.fetch(ours.id, connection=redis, serializer=JSONSerializer)
-
-    assert (job.func_name, job.args, job.kwargs) == ("tests.jobs.enqueue.add", [2], {"y": [3]})
-    assert job.description == "tests.jobs.enqueue.add(2, y=[3])"
-
-
 def test_stock_rq_runs_it(redis, rqs):
     one, two = jiffy.enqueue(add, 2, 3), jiffy.enqueue_many(add, [(5, 6)])[0]
     rq.SimpleWorker([rqs], connection=redis, serializer=JSONSerializer).work(
@@ -96,19 +88,6 @@ def test_stock_rq_runs_it(redis, rqs):
     )
 
     assert (one.return_value(), two.return_value()) == (5, 11)
-
-
-def test_stock_rq_cancels_it_and_requeues_it_when_it_failed(redis, rqs):
-    canceled, failed = jiffy.enqueue(add, 2, 3), jiffy.enqueue(enqueue_jobs.fail)
-    RqJob.fetch(canceled.id, connection=redis, serializer=JSONSerializer).cancel()
-    rq.SimpleWorker([rqs], connection=redis, serializer=JSONSerializer).work(
-        burst=True, logging_level="CRITICAL"
-    )
-    status_before = failed.get_status()
-    RqJob.fetch(failed.id, connection=redis, serializer=JSONSerializer).requeue()
-
-    assert canceled.get_status() == "canceled"
-    assert (status_before, failed.get_status()) == ("failed", "queued")
 
 
 def test_what_enqueue_returns_knows_what_it_was_made_of_without_asking_redis(redis):
@@ -119,14 +98,6 @@ def test_what_enqueue_returns_knows_what_it_was_made_of_without_asking_redis(red
     assert (job.origin, job.timeout, job.meta) == ("low", 120, {"who": "me"})
     assert (job.args, job.kwargs) == ([2], {"y": 3})
     assert (job.created_at, job.get_status(refresh=False)) == (job.enqueued_at, "queued")
-
-
-def test_a_job_may_be_changed_and_saved_as_rqs_may(redis):
-    job = jiffy.enqueue(add, 2, 3)
-    job.meta["note"] = "seen"
-    job.save_meta()
-
-    assert jiffy.Job.fetch(job.id, redis).meta == {"note": "seen"}
 
 
 def test_the_places_of_secrets_stand_in_the_job(redis):

@@ -3,11 +3,10 @@
 import os
 import subprocess
 import sys
-from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from jiffy import enqueue, every, part, simulate
+from jiffy import enqueue, part
 from jiffy.errors import BrokenModule, InvalidValue
 from jobs import numbers
 from tests.support.newcomer import CHECKOUT
@@ -61,14 +60,6 @@ def test_a_call_says_what_it_wants_beside_them():
     job = enqueue.options(queue="high")(numbers.add, 2, 3)
 
     assert (job.origin, job.timeout) == ("high", 540)
-
-
-@pytest.mark.usefixtures("shop_queue")
-def test_they_hold_in_a_schedule():
-    now = datetime.now(UTC)
-    [tick] = simulate([every("1d", numbers.add, args=[2, 3])], now, now + timedelta(days=1))
-
-    assert tick.queue == "low"
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,6 @@ from redis import Redis
 import jiffy
 from jiffy import keys, wait, wait_all
 from jiffy.errors import JobFailed, StillRunning
-from jiffy.producer import results
 from tests.jobs import enqueue as enqueue_jobs
 from tests.jobs.enqueue import add
 from tests.support.newcomer import wait_until
@@ -45,13 +44,6 @@ def test_a_job_of_rqs_own_producer_is_waited_for(redis_address, work):
         work()
 
         assert wait(job) == 5
-
-
-def test_a_job_that_ends_later_is_heard_of(redis, meanwhile):
-    job = jiffy.enqueue(add, 2, 3)
-    meanwhile(lambda: finish(redis, job))
-
-    assert wait(job, timeout="5s") == 5
 
 
 def test_it_is_one_round_trip_when_the_result_comes_in_time(redis, meanwhile):
@@ -155,22 +147,3 @@ def test_of_all_one_that_is_not_over_in_time_is_named(redis):
         wait_all([done, waiting], timeout=0.05)
 
     assert late.value.job_id == waiting.id
-
-
-def test_wait_without_raising_returns_how_the_job_ended(redis, work):
-    good, bad = jiffy.enqueue(add, 2, 3), jiffy.enqueue(enqueue_jobs.fail)
-    waiting = jiffy.enqueue.options(queue="nobody")(add, 2, 3)
-    work()
-
-    assert results.follow(good).value == 5
-    assert results.follow(bad).traceback.endswith("ValueError: no card\n")
-    assert results.follow(waiting, timeout_s=0.01) is None
-
-
-def test_progress_is_reported_while_waiting(redis):
-    job = jiffy.enqueue(add, 2, 3)
-    redis.hset(keys.job(job.id), keys.PROGRESS_FIELD, '{"fraction": 0.5, "note": "half"}')
-    told = []
-    results.follow(job, timeout_s=0.01, on_progress=told.append)
-
-    assert told[0].fraction == 0.5

@@ -89,25 +89,6 @@ def test_a_history_of_no_runs_is_refused(limit, declare, redis):
         entries.history(redis, "sum", limit)
 
 
-def test_an_entry_whose_keys_are_of_another_type_is_listed_with_what_can_be_read(declare, redis):
-    declare(add())
-    for key in (keys.job("entry-sum"), keys.entry_state("entry-sum"), keys.ticks("entry-sum")):
-        redis.set(key, "text")
-    [state] = entries.read(redis)
-
-    assert state.name == "entry-sum"
-
-
-def test_a_job_of_an_entry_can_be_run_now_at_any_time(declare, work, redis):
-    declare(add())
-    entries.pause(redis, "sum", who="ada", why="x")
-    first, second = entries.run_now(redis, "sum", "ada"), entries.run_now(redis, "sum", "bob")
-    work()
-
-    assert [Job.fetch(id_, redis).return_value() for id_ in (first, second)] == [5, 5]
-    assert [one.reason for one in entries.history(redis, "sum")] == ["by bob", "by ada"]
-
-
 def test_a_job_run_by_hand_wakes_the_leader_so_its_end_is_noted_soon(declare, redis):
     declare(add())
     redis.delete(keys.SCHEDULE_WAKE)
@@ -172,13 +153,3 @@ def test_so_many_runs_are_skipped_that_they_can_be_counted(count, declare, redis
     declare(add())
     with pytest.raises(InvalidValue, match="how many runs to skip, from 0 to 1000"):
         entries.skip_next(redis, "sum", count)
-
-
-def test_a_line_of_the_history_is_read_as_it_was_written():
-    slot = datetime(2026, 11, 20, 6, 0, tzinfo=UTC)
-    line = entries.line_of("t", slot, slot + timedelta(seconds=17.25), late_ms=12)
-    tick = entries.run_of("entry-sum", line.replace("|||", "|finished|1500|"))
-
-    assert (tick.slot, tick.late_ms, tick.outcome, tick.duration_s) == (slot, 12, "finished", 1.5)
-    assert tick.enqueued_at == slot + timedelta(seconds=17.262)
-    assert tick.job_id == "sum-20261120T060000Z"

@@ -173,16 +173,6 @@ def test_an_odd_pause_stops_no_worker(redis, value):
     assert ids_of(claim(redis)) == ["ours-0"]
 
 
-def test_what_is_paused_can_be_read(redis):
-    jiffy.pause(queue="low", why="the disk\nis full", who="ann")
-    jiffy.pause(function=worker_jobs.nothing, why="bug", who="bob", until=timedelta(hours=2))
-    low, function = pauses.read_pauses(redis)
-
-    assert (low.kind, low.name, low.who, low.why) == ("queue", "low", "ann", "the disk is full")
-    assert (low.until, function.kind, function.name) == (None, "function", NOTHING)
-    assert timedelta(hours=1) < function.until - function.since < timedelta(hours=3)
-
-
 @pytest.mark.parametrize(
     "given",
     [

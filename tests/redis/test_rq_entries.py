@@ -98,15 +98,6 @@ def test_an_entry_repeats_as_often_as_it_should_and_no_more(scheduler, make_due,
     assert len(queued(redis)) == 2
 
 
-def test_a_job_made_at_run_time_ends_with_its_result(scheduler, make_due, work):
-    job = scheduler.cron("0 6 * * mon", numbers.add, args=[2, 3])
-    make_due()
-    scheduler.enqueue_jobs()
-    work()
-
-    assert job.return_value() == 5
-
-
 def test_an_entry_can_be_cancelled_and_moved_with_rq_schedulers_api(scheduler, redis):
     job, other = (scheduler.enqueue_at(PAST, numbers.add, 2, 3) for _ in range(2))
     scheduler.cancel(other)
@@ -162,29 +153,11 @@ def test_what_another_program_has_broken_in_the_sorted_set_ends_no_scheduler_and
 # When they are due
 
 
-def test_an_entry_for_one_time_is_not_due_again():
-    assert next_time(b"", SLOT, NOW) == (None, None)
-
-
 @pytest.mark.parametrize("dumps", [lambda meta: json.dumps(meta).encode(), pickle.dumps])
 def test_an_interval_counts_from_its_slot_and_does_not_drift(dumps):
     coming, _ = next_time(dumps({"interval": 60}), SLOT, NOW + timedelta(seconds=5))
 
     assert coming == SLOT + timedelta(seconds=60)
-
-
-@pytest.mark.parametrize(("repeat", "left", "goes_on"), [(3, 2, True), (1, 0, False)])
-def test_repeats_are_counted_down(repeat, left, goes_on):
-    coming, meta = next_time(json.dumps({"interval": 60, "repeat": repeat}).encode(), SLOT, NOW)
-
-    assert json.loads(meta)["repeat"] == left
-    assert (coming is not None) == goes_on
-
-
-def test_a_cron_string_is_read_as_rq_scheduler_does():
-    assert next_time(b'{"cron_string": "*/15 * * * *"}', SLOT, NOW)[0] == SLOT + timedelta(
-        minutes=5
-    )
 
 
 class Bomb:
@@ -231,13 +204,6 @@ def test_a_cron_entry_that_is_enqueued_before_its_time_keeps_it(scheduler, redis
     assert redis.zscore(keys.ENTRIES, entry.id) == before
 
 
-def test_the_job_at_hand_knows_that_it_was_enqueued(scheduler, entry):
-    scheduler.enqueue_job(entry)
-
-    assert entry.get_status(refresh=False) == "queued"
-    assert entry.enqueued_at is not None
-
-
 def test_it_is_enqueued_as_it_is_at_hand(scheduler, entry, redis):
     entry.meta["repeat"], entry.description = 1, "for the last time"
     scheduler.enqueue_job(entry)
@@ -267,15 +233,6 @@ def test_an_entry_made_at_run_time_is_written_in_one_step(scheduler, redis):
     assert calls["cmdstat_exec"]["calls"] == calls["cmdstat_hset"]["calls"] == 1
 
 
-def test_the_first_time_of_a_cron_string_made_at_run_time_is_its_next(scheduler, redis):
-    now = redis.time()[0]
-    job = scheduler.cron("*/15 * * * *", numbers.add, args=[2, 3])
-    first = redis.zscore(keys.ENTRIES, job.id)
-
-    assert first % 900 == 0
-    assert now < first <= now + 901
-
-
 def test_a_first_time_lies_ahead_also_in_the_hour_that_a_clock_shows_twice(
     scheduler, redis, monkeypatch
 ):
@@ -299,18 +256,6 @@ def test_an_entry_that_was_enqueued_just_now_cannot_be_moved_and_so_done_twice(s
         scheduler.change_execution_time(job, datetime(2999, 1, 1, tzinfo=UTC))
 
     assert redis.zcard(keys.ENTRIES) == 0
-
-
-def test_a_job_that_waits_for_one_that_has_finished_is_enqueued(scheduler, work, redis):
-    first = Job.create(
-        numbers.add, args=(1, 1), connection=redis, origin="default", status="finished"
-    )
-    first.save()
-    second = scheduler.enqueue_in(timedelta(0), numbers.add, 2, 3, depends_on=first)
-    scheduler.enqueue_jobs()
-    work()
-
-    assert second.return_value() == 5
 
 
 def test_a_job_that_waits_for_another_runs_after_it(scheduler, work, redis):

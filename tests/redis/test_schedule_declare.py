@@ -131,13 +131,6 @@ def test_a_run_that_is_made_while_a_deploy_changes_the_times_is_not_made_again(d
 # What changes
 
 
-def test_a_deploy_leaves_an_unchanged_entry_its_next_time(declare, redis):
-    declare(daily(), now=MONDAY - MINUTE)
-
-    assert declare(daily(), now=MONDAY) == {"new": 0, "changed": 0, "same": 1, "gone": 0, "over": 0}
-    assert next_at(redis) == MONDAY
-
-
 def test_a_changed_option_is_taken_over_and_leaves_the_next_time(declare, redis):
     declare(daily(queue="low"), now=MONDAY - MINUTE)
 

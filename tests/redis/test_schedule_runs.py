@@ -274,14 +274,6 @@ def test_a_run_is_skipped_while_the_last_one_waits_or_runs_and_it_is_reported_wh
     assert entries.history(redis, NAME)[0].reason == second.reason
 
 
-def test_a_run_comes_again_once_the_last_one_is_over(declare, run_next, work):
-    declare(add())
-    run_next()
-    work()
-
-    assert [one.outcome for one in run_next()] == ["enqueued"]
-
-
 def test_one_run_may_wait_behind_the_one_that_runs(declare, run_next, redis):
     declare(add(overlap="queue one"))
     [first] = run_next()
@@ -367,17 +359,6 @@ def test_a_run_that_runs_is_reported_to_stop_by_the_next(declare, run_next, redi
 # Paused and skipped
 
 
-def test_a_paused_entry_enqueues_nothing_and_its_history_has_name_and_reason(
-    declare, run_next, redis
-):
-    declare(add())
-    entries.pause(redis, NAME, who="ada", why="the importer is broken")
-    [one] = run_next()
-
-    assert one.reason == "paused by ada: the importer is broken"
-    assert queued(redis) == []
-
-
 @pytest.mark.parametrize("missed", ["once", "skip"])
 def test_what_a_paused_entry_did_not_run_while_no_scheduler_ran_is_not_missed(
     declare, catch_up, redis, missed
@@ -420,14 +401,6 @@ def test_a_pause_with_an_end_passes_by_itself(declare, run_next, redis):
     assert entries.read(redis)[0].paused is None
     assert [one.outcome for one in run_next()] == ["enqueued"]
     assert not redis.hexists(keys.entry_state(ENTRY), "paused")
-
-
-def test_so_many_next_runs_are_skipped_and_then_it_goes_on(declare, run_next, redis):
-    declare(add())
-    entries.skip_next(redis, NAME, 2)
-
-    assert [one.outcome for one in run_next(3)] == ["skipped", "skipped", "enqueued"]
-    assert entries.read(redis)[0].skip == 0
 
 
 def test_runs_wait_for_a_slot_of_their_rate_limit(declare, run_next, redis):
@@ -603,12 +576,3 @@ def test_a_redis_that_is_full_is_waited_for_and_loses_no_run(declare, run_next, 
 
     assert queued(redis) == [made.job_id]
     assert outcomes(redis) == ["open"]
-
-
-def test_a_change_of_the_schedule_wakes_the_scheduler(declare, scheduler, redis):
-    declare(add())
-    assert redis.llen(keys.SCHEDULE_WAKE) == 1
-    redis.delete(keys.SCHEDULE_WAKE)
-    scheduler.enqueue_in(timedelta(hours=1), numbers.add, 2, 3)
-
-    assert redis.llen(keys.SCHEDULE_WAKE) == 1

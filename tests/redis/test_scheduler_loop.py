@@ -1,6 +1,5 @@
 """The loop is on time, hears of changes, and outlives whatever happens to Redis."""
 
-import os
 import signal
 from datetime import timedelta
 
@@ -133,19 +132,6 @@ def test_a_signal_ends_it_while_redis_is_away(own_redis, start):
     running.send(signal.SIGTERM)
 
     assert running.wait() == 0
-
-
-@pytest.mark.slow
-def test_a_signal_ends_it_while_redis_does_not_answer(own_redis, start):
-    running = start(declare(own_redis), own_redis)
-    running.until_logged("tick.enqueued")
-    server = own_redis.info("server")["process_id"]
-    os.kill(server, signal.SIGSTOP)
-    try:
-        running.send(signal.SIGTERM)
-        assert running.wait() == 0
-    finally:
-        os.kill(server, signal.SIGCONT)
 
 
 def test_two_that_both_believe_to_lead_double_nothing_and_lose_nothing(redis):

@@ -1,7 +1,6 @@
 """Claim: which jobs a worker gets, how it holds them, and what it gives back."""
 
 import pytest
-from rq.suspension import suspend
 
 from jiffy import keys
 from jiffy.producer.enqueue import Queue
@@ -25,15 +24,6 @@ from tests.support.worker_support import (
 )
 
 
-def test_queues_are_served_in_their_order_and_jobs_in_theirs(redis):
-    enqueue(redis, 2, queue="low")
-    enqueue(redis, 2, queue="high")
-    claimed = claim(redis, 3, queues=["high", "default", "low"])
-
-    assert ids_of(claimed) == ["high-0", "high-1", "low-0"]
-    assert queued(redis, "low") == ["low-1"]
-
-
 @pytest.mark.parametrize(
     ("jobs", "workers", "share"), [(10, 3, 4), (9, 3, 3), (1, 3, 1), (2, 3, 1), (10, 1, 10)]
 )
@@ -46,20 +36,6 @@ def test_a_worker_claims_its_fair_share_only(redis, jobs, workers, share):
     assert len(claim(redis, 100)) == share
 
 
-def test_a_claimed_job_is_started_as_rq_would_have_it(redis):
-    worker = rq_worker(redis)
-    worker.register_birth()
-    enqueue(redis, 3)
-    claimed = claim(redis, 2)
-    found = worker.get_current_executions(refresh=True)
-
-    assert {(one.id, one.job_id) for one in found} == {(c.execution, c.job_id) for c in claimed}
-    assert redis.zrange(WIP, 0, -1) == [f"{c.job_id}:{c.execution}".encode() for c in claimed]
-    assert redis.hmget(keys.job("default-0"), "status", "worker_name") == [b"started", b"worker-1"]
-    assert redis.hget(keys.worker("worker-1"), "state") == b"busy"
-    assert queued(redis) == ["default-2"]
-
-
 @pytest.mark.parametrize(
     ("options", "lasts_s"), [({}, LEASE_S), ({"lease_s": 0}, 600 + 60)], ids=["renewed", "not"]
 )
@@ -70,21 +46,6 @@ def test_a_worker_has_a_lease_by_the_clock_of_redis(redis, options, lasts_s):
 
     assert before_s + lasts_s <= redis.zscore(keys.LEASES, "worker-1")
     assert redis.zscore(keys.LEASES, "worker-1") <= redis.time()[0] + 1 + lasts_s
-
-
-def test_a_worker_that_claims_nothing_has_no_lease(redis):
-    claim(redis)
-
-    assert redis.keys() == [keys.worker("worker-1").encode()]
-
-
-def test_suspended_workers_claim_nothing(redis):
-    enqueue(redis)
-    suspend(redis)
-    found = claimer(redis).claim(1)
-
-    assert (found.jobs, found.is_suspended, queued(redis)) == ([], True, ["default-0"])
-    assert redis.hget(keys.worker("worker-1"), "state") == b"suspended"
 
 
 def test_a_job_that_is_claimed_alone_waits_for_no_other_and_no_other_for_it(redis):
@@ -139,13 +100,6 @@ def test_ids_whose_jobs_are_gone_cost_a_bounded_step_each(redis, want, workers):
     assert [found.has_more for found in founds] == [True, True, False]
     assert [ids_of(found.jobs) for found in founds] == [[], [], ["default-0"]]
     assert queued(redis) == []
-
-
-def test_a_worker_in_burst_mode_gets_past_jobs_that_are_gone(redis, work):
-    redis.rpush(keys.queue("default"), *range(2500))
-    enqueue(redis)
-
-    assert work() == 1
 
 
 # Jobs that go back
@@ -237,27 +191,12 @@ def test_jobs_that_a_worker_gives_back_are_queued_as_before_at_the_front(redis, 
     assert ids_of(claim(redis, 2, name="worker-2")) == ["default-2", "default-3"]
 
 
-def test_a_worker_that_gives_back_all_leaves_nothing(redis, held):
-    give_back(redis, keep="")
-
-    assert queued(redis) == [f"default-{number}" for number in range(5)]
-    assert not redis.keys(f"{keys.RQ}execution*")
-    assert not redis.exists(WIP, keys.held("worker-1"), keys.executions("worker-1"))
-
-
 def test_a_give_back_that_is_repeated_changes_nothing(redis, held):
     give_back(redis, keep=held[1].execution)
     before = traces(redis)
     give_back(redis, keep=held[1].execution)
 
     assert traces(redis) == before
-
-
-def test_a_job_that_was_given_back_is_no_longer_its_workers_to_finish(redis, held):
-    give_back(redis, keep=held[0].execution)
-
-    assert [finish(redis, one) for one in held[:2]] == [1, 0]
-    assert status(redis, "default-1") == "queued"
 
 
 def test_a_deleted_job_is_neither_claimed_nor_given_back(redis, held):

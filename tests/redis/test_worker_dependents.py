@@ -1,8 +1,6 @@
 """Dependents: jobs that wait for others are released in steps, each of them once."""
 
 import pytest
-from rq import Retry
-from rq.job import Dependency
 
 from jiffy import actions, keys
 from jiffy.producer.enqueue import Queue
@@ -17,44 +15,9 @@ from tests.support.worker_support import (
     job,
     queued,
     registered,
-    said,
     status,
     work_one,
 )
-
-
-@pytest.mark.parametrize(
-    ("func", "dependency", "runs"),
-    [
-        (worker_jobs.nothing, {}, True),
-        (worker_jobs.fail, {}, False),
-        (worker_jobs.fail, {"allow_failure": True}, True),
-        (worker_jobs.nothing, {"allow_failure": True}, True),
-    ],
-)
-@pytest.mark.parametrize("ttl", [{}, {"result_ttl": 0, "failure_ttl": 0}], ids=["kept", "gone"])
-def test_a_dependent_runs_if_its_parent_ended_as_it_should(
-    redis, work, func, dependency, runs, ttl
-):
-    [parent] = enqueue(redis, 1, func, **ttl)
-    depends_on = Dependency([parent], **dependency)
-    Queue("default", connection=redis).enqueue(
-        worker_jobs.say, "after it", job_id="next", depends_on=depends_on
-    )
-    before = (queued(redis), registered(redis, "deferred"))
-    work()
-
-    assert before == (["default-0"], ["next"])
-    assert said(redis) == ["after it"] * runs
-    assert registered(redis, "deferred") == ["next"] * (not runs)
-
-
-def test_a_parent_that_runs_again_has_not_ended(redis):
-    [parent] = enqueue(redis, 1, retry=Retry(2))
-    depend(redis, job(redis, parent), 1, allow_failure=True)
-    finish(redis, *claim(redis), "failed", error="it broke")
-
-    assert (status(redis), registered(redis, "deferred")) == ("queued", ["dependent-0"])
 
 
 @pytest.mark.parametrize("count", [2, 250])
@@ -82,22 +45,6 @@ def test_a_parent_that_is_gone_or_no_job_is_not_waited_for(redis):
     finish(redis, *[one for one in claim(redis) if one.job_id == parents[2]])
 
     assert (status(redis, parents[2]), queued(redis)) == ("finished", ["next"])
-
-
-def test_dependents_are_queued_on_their_queues_where_they_belong_there(redis):
-    [parent] = enqueue(redis)
-    for queue, at_front in (("default", True), ("low", False)):
-        Queue(queue, connection=redis).enqueue(
-            worker_jobs.nothing, job_id=queue,
-            depends_on=Dependency([parent], enqueue_at_front=at_front),
-        )  # fmt: skip
-        Queue(queue, connection=redis).enqueue(worker_jobs.nothing, job_id=f"first-{queue}")
-    redis.delete(keys.wake("low"))
-    work_one(redis)
-
-    assert queued(redis) == ["default", "first-default"]
-    assert queued(redis, "low") == ["first-low", "low"]
-    assert redis.llen(keys.wake("low")) == 1
 
 
 def test_dependents_that_wait_no_more_are_not_released(redis):

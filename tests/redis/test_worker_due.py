@@ -10,7 +10,7 @@ from jiffy import clock, keys
 from jiffy.producer.enqueue import Queue
 from jiffy.redis_io import Link
 from tests.jobs import worker as worker_jobs
-from tests.support.worker_support import enqueue, job, queued, registered, status
+from tests.support.worker_support import enqueue, queued, registered
 
 SCHEDULED = keys.REGISTRIES["scheduled"]
 
@@ -25,25 +25,6 @@ def delay(redis, count=1, since_s=1, func=worker_jobs.nothing, queue="default", 
     at = clock.now() - timedelta(seconds=since_s)
     for number in range(count):
         Queue(queue, connection=redis).enqueue_at(at, func, job_id=f"{queue}-{number}", **options)
-
-
-def test_a_job_whose_time_has_come_is_queued_shown_and_run(redis, work):
-    delay(redis, func=worker_jobs.tell_id)
-    redis.delete(keys.QUEUES)
-
-    assert (move_due(redis), queued(redis), status(redis)) == (1, ["default-0"], "queued")
-    assert registered(redis, "scheduled") == []
-    assert redis.smembers(keys.QUEUES) == {keys.queue("default").encode()}
-    assert redis.llen(keys.wake("default")) == 1
-    work()
-    assert job(redis).return_value() == "default-0"
-
-
-def test_a_job_whose_time_has_not_come_waits(redis):
-    delay(redis, since_s=-60)
-
-    assert move_due(redis) == 0
-    assert registered(redis, "scheduled") == ["default-0"]
 
 
 def test_two_movers_move_each_job_once(redis):

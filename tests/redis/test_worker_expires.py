@@ -8,7 +8,7 @@ from rq.rate_limit import RateLimit
 import jiffy
 from jiffy import Retry, actions, enqueue, every, keys, part, wait
 from jiffy.control import entries
-from jiffy.errors import InvalidValue, JobFailed
+from jiffy.errors import JobFailed
 from jiffy.redis_io import Link
 from jobs import numbers
 from tests.support.join_support import look as look_at_chains
@@ -113,16 +113,6 @@ def test_the_log_says_so(redis, capsys, caplog):
     assert line in capsys.readouterr().out
 
 
-def test_expired_jobs_do_not_keep_others_from_running(redis, work):
-    late = [add_in_time() for _ in range(5)]
-    age(redis, 601)
-    fresh = enqueue(numbers.add, 2, 3)
-
-    assert work() == 1
-    assert fresh.return_value() == 5
-    assert set(registered(redis, "canceled")) == {job.id for job in late}
-
-
 @pytest.mark.parametrize("what", ["requeued", "failed"])
 def test_a_job_that_was_started_once_does_not_expire(redis, work, what):
     job = add_in_time(retry=Retry(3, pause=0))
@@ -160,11 +150,6 @@ def test_jobs_that_must_start_in_time_are_run_without_pauses(redis, work):
 
     assert work() == 50
     assert len(registered(redis, "finished")) == len(jobs)
-
-
-def test_two_ends_are_refused():
-    with pytest.raises(InvalidValue, match=r"ttl is .*; it must be given without expires"):
-        enqueue.options(ttl="1m", expires="1m")
 
 
 # However it comes to its queue

@@ -2,10 +2,8 @@
 
 import pytest
 import rq
-from rq import Repeat
 
-from jiffy import clock, keys, redis_io
-from jiffy.redis_io import Link
+from jiffy import keys, redis_io
 from jiffy.worker.recovery import Death
 from tests.jobs import worker as worker_jobs
 from tests.support.worker_support import (
@@ -19,10 +17,8 @@ from tests.support.worker_support import (
     reason,
     recovery,
     registered,
-    said,
     status,
     traces,
-    work_one,
 )
 
 OUTCOMES = {
@@ -75,24 +71,6 @@ def test_of_a_job_that_was_deleted_while_it_ran_nothing_is_left(redis, claimed, 
     }
 
 
-def test_a_finished_job_is_kept_with_its_result_and_nothing_else(redis, claimed):
-    finish(redis, claimed, value=b"5")
-
-    assert (status(redis), job(redis).return_value()) == ("finished", 5)
-    assert (registered(redis, "finished"), registered(redis, "started")) == (["default-0"], [])
-    assert not redis.exists(keys.held("worker-1"), keys.executions("worker-1"))
-    assert not redis.keys(f"{keys.RQ}execution*")
-
-
-def test_a_worker_keeps_the_rest_of_its_batch(redis):
-    enqueue(redis, 3)
-    first, *_ = claim(redis, 2)
-    finish(redis, first)
-
-    assert (registered(redis, "started"), queued(redis)) == (["default-1"], ["default-2"])
-    assert redis.hget(keys.worker("worker-1"), "state") == b"busy"
-
-
 def test_a_worker_counts_what_it_ran_and_is_idle_then(redis):
     enqueue(redis, 3)
     first, *others = claim(redis)
@@ -127,50 +105,6 @@ def test_what_a_batch_has_finished_counts_although_its_last_finish_was_lost(redi
 
 
 # How long it is kept
-
-
-@pytest.mark.parametrize(
-    ("func", "ttl", "registry"),
-    [(worker_jobs.nothing, "result_ttl", "finished"), (worker_jobs.fail, "failure_ttl", "failed")],
-)
-def test_a_job_and_its_result_are_kept_as_long_as_it_says(redis, work, func, ttl, registry):
-    enqueue(redis, 1, func, queue="default", **{ttl: 60})
-    enqueue(redis, 1, func, queue="low", **{ttl: -1})
-    enqueue(redis, 1, func, queue="high", **{ttl: 0})
-    work("default", "low", "high")
-    kept = [redis.ttl(key("default-0")) for key in (keys.job, keys.results)]
-
-    assert all(55 <= ttl_s <= 60 for ttl_s in kept)
-    assert redis.ttl(keys.job("low-0")) == redis.ttl(keys.results("low-0")) == -1
-    assert registered(redis, registry, "low") == ["low-0"]
-    assert not redis.exists(keys.job("high-0"), keys.results("high-0"))
-    assert registered(redis, "started", "high") == []
-
-
-@pytest.mark.parametrize(
-    ("interval", "pauses"), [(0, []), (300, [300, 300]), ([100, 200], [100, 200])]
-)
-def test_a_job_repeats_as_often_and_after_as_long_as_it_says(redis, work, interval, pauses):
-    enqueue(redis, 1, worker_jobs.say, "once", repeat=Repeat(2, interval), result_ttl=0)
-    scheduled, found = keys.REGISTRIES["scheduled"] + "default", []
-    for _ in range(2):
-        before_s = clock.wall()
-        work_one(redis)
-        if due := redis.zscore(scheduled, "default-0"):
-            found.append(round(due - before_s, -1))
-            redis.zadd(scheduled, {"default-0": 1})
-            Link(redis).run("due", [keys.queue("default")], [1000, 180])
-    work()
-
-    assert (found, said(redis)) == (pauses, ["once"] * 3)
-    assert not redis.exists(keys.job("default-0"))
-
-
-def test_a_job_that_fails_does_not_repeat(redis, work):
-    enqueue(redis, 1, worker_jobs.fail, repeat=Repeat(2))
-
-    assert work() == 1
-    assert status(redis) == "failed"
 
 
 # Results that are too large

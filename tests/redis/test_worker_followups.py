@@ -18,7 +18,6 @@ from tests.support.worker_support import (
     claim,
     claimer,
     enqueue,
-    finish,
     job,
     queued,
     recovery,
@@ -69,25 +68,6 @@ def test_on_failure_of_a_killed_job_is_called_although_it_is_retried(redis, inte
     child(redis).work()
 
     assert said(redis) == ["failure of default-0: AbandonedJobError: used 900 MB"]
-
-
-def test_on_failure_of_a_quarantined_job_is_called(redis):
-    call_when_failed(redis, retry=Retry(1))
-    finish(redis, *claim(redis), "failed", error="an older error")
-    for _ in range(3):
-        kill(redis, handling=Handling.COUNT)
-    child(redis).work()
-
-    [text] = said(redis)
-    assert text.startswith("failure of default-0: AbandonedJobError: its worker died 3 times")
-
-
-def test_on_stopped_of_a_stopped_job_is_called_and_on_failure_is_not(redis):
-    call_when_failed(redis, on_stopped=Callback(worker_jobs.note_stopped))
-    kill(redis, was_stopped=True)
-    child(redis).work()
-
-    assert said(redis) == ["stopped default-0"]
 
 
 @pytest.mark.parametrize("handling", [Handling.COUNT, Handling.REQUEUE])
@@ -234,14 +214,6 @@ def test_webhooks_of_a_failed_job_are_sent_with_the_reason(redis, is_killed):
 
     assert (path, body["status"]) == ("/failed", "failed")
     assert ("used 900 MB" if is_killed else "ValueError: it broke") in body["exc_info"]
-
-
-def test_webhooks_are_not_sent_for_a_try_that_is_followed_by_another(redis):
-    with receiving() as receiver:
-        enqueue(redis, 1, worker_jobs.fail, webhooks=hooks(receiver.address), retry=Retry(2))
-        child(redis).work()
-
-    assert len(receiver.heard) == 1
 
 
 def test_a_webhook_that_fails_keeps_no_other_and_no_job(redis, caplog):

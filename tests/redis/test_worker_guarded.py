@@ -118,13 +118,6 @@ def test_a_job_with_a_callback_from_elsewhere_is_not_begun(redis, put, work, whe
     assert REFUSAL in reason(redis)
 
 
-def test_callbacks_that_are_allowed_are_called(redis, put, work):
-    put(worker_jobs.add, 2, 3, on_success=rq.Callback(worker_jobs.note_success))
-    work()
-
-    assert said(redis) == ["success of default-0: 5"]
-
-
 @pytest.mark.parametrize("callback", [OUTSIDE, "tests.jobs.worker.fail_as_callback"])
 def test_rqs_housekeeping_goes_on_after_a_callback_that_is_refused_or_broken(
     redis, rq_worker, callback
@@ -208,13 +201,6 @@ def test_the_meta_of_a_json_job_is_not_unpickled_either(redis, put, work):
     assert status(redis) == "finished"
 
 
-def test_a_stock_producer_reads_the_result_of_its_pickled_job(redis, stock, work):
-    job = stock.enqueue(worker_jobs.collect, 1, 2)
-    work(pickles=True)
-
-    assert job.return_value() == {1, 2}
-
-
 def test_so_it_does_where_the_job_goes_rqs_way(redis, stock, work):
     callback = rq.Callback(worker_jobs.note_success)
     job = stock.enqueue(worker_jobs.collect, 1, 2, on_success=callback, job_id="default-0")
@@ -222,23 +208,6 @@ def test_so_it_does_where_the_job_goes_rqs_way(redis, stock, work):
 
     assert job.return_value() == {1, 2}
     assert said(redis) == ["success of default-0: {1, 2}"]
-
-
-def test_it_reads_the_meta_that_its_job_has_written(stock, work):
-    job = stock.enqueue(worker_jobs.write_meta, rows=12, meta={"by": "Ann"})
-    work(pickles=True)
-    job.refresh()
-
-    assert job.meta == {"by": "Ann", "rows": 12}
-
-
-def test_its_failed_job_has_its_traceback_and_calls_its_callback(redis, stock, work):
-    callback = rq.Callback(worker_jobs.note_failure)
-    job = stock.enqueue(worker_jobs.fail, on_failure=callback, job_id="default-0")
-    work(pickles=True)
-
-    assert "ValueError: it broke" in job.latest_result().exc_string
-    assert said(redis) == ["failure of default-0: ValueError: it broke"]
 
 
 def test_its_jobs_wait_for_each_other_and_for_jobs_of_json(redis, stock, work):
@@ -257,13 +226,6 @@ def test_a_method_of_an_allowed_class_is_called(stock, work):
     work(pickles=True)
 
     assert job.return_value() == 8
-
-
-def test_a_job_of_json_still_has_its_result_in_json(redis, put, work):
-    put(worker_jobs.add, 2, 3)
-    work(pickles=True)
-
-    assert GuardedJob.fetch("default-0", redis).return_value() == 5
 
 
 @pytest.mark.parametrize("fields", [{}, {"webhooks": "[]"}])

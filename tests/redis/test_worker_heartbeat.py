@@ -50,16 +50,6 @@ def test_an_idle_worker_is_known_for_as_long_as_rqs(redis):
 # A SimpleWorker has nobody that renews what it holds.
 
 
-def test_a_lease_that_is_not_renewed_lasts_as_long_as_its_job_may_run(redis):
-    enqueue(redis, job_timeout=600)
-    [job] = claim(redis, lease_s=0)
-    now_s, member = redis.time()[0], f"default-0:{job.execution}"
-
-    assert 650 < redis.zscore(WIP, member) - now_s <= 661
-    assert 650 < redis.zscore(keys.LEASES, "worker-1") - now_s <= 661
-    assert 650 < redis.ttl(f"{keys.RQ}execution:{member}") <= 660
-
-
 def test_its_looking_for_work_is_its_heartbeat(redis):
     rq_worker(redis).register_birth()
     redis.hset(keys.worker("worker-1"), "last_heartbeat", "")

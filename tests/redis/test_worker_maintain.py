@@ -2,25 +2,19 @@
 
 import pytest
 import rq
-from rq import Callback, Retry
 from rq.job import JobStatus
 from rq.serializers import JSONSerializer
 
 from jiffy import keys
-from jiffy.producer.enqueue import Queue
-from tests.jobs import worker as worker_jobs
 from tests.support.worker_support import (
     WIP,
-    child,
     claim,
     enqueue,
     job,
     queued,
-    reason,
     recovery,
     registered,
     rq_worker,
-    said,
     status,
     traces,
 )
@@ -43,29 +37,6 @@ def start_in_stock_rq(redis, job_id="default-0", lease_until_s=1, says_so=True):
     (member,) = [raw for raw in redis.zrange(WIP, 0, -1) if raw.startswith(job_id.encode())]
     redis.zadd(WIP, {member: lease_until_s})
     return member
-
-
-def test_a_job_that_a_stock_worker_abandoned_fails_as_in_rq_and_calls_its_callback(redis):
-    enqueue(redis, on_failure=Callback(worker_jobs.note_failure))
-    start_in_stock_rq(redis)
-    maintain(redis)
-    child(redis).work()
-
-    assert (registered(redis, "failed"), registered(redis, "started")) == (["default-0"], [])
-    assert reason(redis).startswith("Moved to FailedJobRegistry, due to AbandonedJobError, at 20")
-    assert job(redis).worker_name == "stock"
-    assert said(redis)[0].startswith("failure of default-0: AbandonedJobError: Moved to")
-    assert not redis.exists(keys.executions("stock"))
-
-
-@pytest.mark.parametrize(("interval", "becomes"), [(0, "queued"), (60, "scheduled")])
-def test_an_abandoned_job_with_retries_left_is_retried(redis, interval, becomes):
-    enqueue(redis, retry=Retry(2, interval))
-    start_in_stock_rq(redis)
-    maintain(redis)
-
-    assert (status(redis), job(redis).retries_left) == (becomes, 1)
-    assert registered(redis, "started") == []
 
 
 @pytest.mark.parametrize("value", [b"\xff", b"unheard-of", None])
@@ -236,11 +207,3 @@ def test_it_is_done_every_few_seconds_however_many_supervisors_do_it(redis):
     recovery(redis).maintain([keys.queue("default")], 60)
 
     assert traces(redis) == before
-
-
-def test_a_simple_worker_does_it_too(redis):
-    Queue("default", connection=redis).enqueue(worker_jobs.nothing, job_id="default-0")
-    start_in_stock_rq(redis)
-    rq_worker(redis, "another").work(burst=True, logging_level="CRITICAL")
-
-    assert registered(redis, "failed") == ["default-0"]

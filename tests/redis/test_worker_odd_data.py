@@ -9,7 +9,6 @@ from rq.serializers import JSONSerializer
 
 import jiffy
 from jiffy import keys, part, result
-from jiffy.producer.enqueue import Queue
 from jiffy.redis_io import Link
 from jiffy.worker.recovery import Death, Handling
 from tests.jobs import worker as worker_jobs
@@ -26,7 +25,6 @@ from tests.support.worker_support import (
     recovery,
     registered,
     rq_worker,
-    said,
     status,
 )
 
@@ -192,14 +190,6 @@ def test_a_job_with_an_id_that_is_no_text_fails_and_its_neighbours_run(redis, wo
     assert registered(redis, "finished") == ["default-1"]
     assert redis.zrange(keys.REGISTRIES["failed"] + "default", 0, -1) == [odd]
     assert redis.zcard(WIP) == 0
-
-
-def test_a_pickle_is_never_loaded_by_a_worker_that_reads_json(redis, work):
-    queue = Queue("default", connection=redis, serializer="pickle")
-    queue.enqueue(worker_jobs.say, "boo", job_id="default-0")
-    work()
-
-    assert (status(redis), said(redis)) == ("failed", [])
 
 
 # Keys that hold something else

@@ -2,23 +2,19 @@
 
 import pytest
 import rq
-from rq import Retry
 from rq.rate_limit import RateLimit, RateLimitRegistry
 from rq.serializers import JSONSerializer
 
 from jiffy import actions, keys
-from jiffy.redis_io import Link
 from jiffy.worker.recovery import Death, Handling
 from tests.jobs import worker as worker_jobs
 from tests.support.worker_support import (
     WIP,
-    child,
     claim,
     finish,
     job,
     queued,
     recovery,
-    registered,
     status,
 )
 
@@ -104,73 +100,12 @@ def test_a_job_that_is_queued_again_keeps_its_slot(redis, end):
     assert (slots(redis), queued(redis)) == (([first], [second, third]), [first])
 
 
-def test_all_jobs_run_and_nothing_of_the_limit_is_left(redis):
-    ids = enqueue(redis, 30, concurrency=3)
-    child(redis).work()
-    maintain(redis)
-
-    assert sorted(registered(redis, "finished")) == sorted(ids)
-    assert not redis.keys(f"{keys.RQ}rl*")
-
-
-def test_a_job_that_failed_and_has_a_retry_later_waits_for_a_slot_when_it_is_due(redis):
-    first, second = enqueue(redis, 2, worker_jobs.fail, retry=Retry(1, interval=60))
-    finish(redis, *claim(redis), "failed", error="it broke")
-    redis.zadd(keys.REGISTRIES["scheduled"] + "default", {first: 1})
-    Link(redis).run("due", [keys.queue("default")], [1000, 180])
-
-    assert (slots(redis), queued(redis)) == (([second], [first]), [second])
-    assert status(redis, first) == "rate_limited"
-
-
-def test_a_repetition_waits_for_a_slot_when_it_is_due(redis):
-    first, second = enqueue(redis, 2, repeat=rq.Repeat(times=1, interval=60))
-    finish(redis, *claim(redis))
-    redis.zadd(keys.REGISTRIES["scheduled"] + "default", {first: 1})
-    Link(redis).run("due", [keys.queue("default")], [1000, 180])
-
-    assert (slots(redis), queued(redis)) == (([second], [first]), [second])
-
-
 def test_a_job_that_is_retried_by_hand_waits_for_a_slot(redis):
     first, second = enqueue(redis, 2)
     finish(redis, *claim(redis), "failed", error="it broke")
     actions.retry(first)
 
     assert (slots(redis), queued(redis)) == (([second], [first]), [second])
-
-
-def test_a_dependent_with_a_rate_limit_waits_for_a_slot_when_it_is_released(redis):
-    first = enqueue(redis, 1)[0]
-    stock = rq.Queue("default", connection=redis, serializer=JSONSerializer)
-    parent = stock.enqueue(worker_jobs.nothing, job_id="parent")
-    stock.enqueue(
-        worker_jobs.nothing, job_id="next", depends_on=parent, rate_limit=RateLimit("api", 1)
-    )
-    one, two = claim(redis)
-    finish(redis, two)
-    between = (slots(redis), status(redis, "next"))
-    finish(redis, one)
-
-    assert between == (([first], ["next"]), "rate_limited")
-    assert queued(redis) == ["next"]
-
-
-def test_a_held_job_goes_to_the_front_if_it_is_to(redis):
-    enqueue(redis, 2, at_front=True)
-    [claimed] = claim(redis)
-    rq.Queue("default", connection=redis).enqueue(worker_jobs.nothing, job_id="waits")
-    finish(redis, claimed)
-
-    assert queued(redis) == ["job-1", "waits"]
-
-
-def test_a_job_that_cannot_be_read_frees_its_slot(redis):
-    first, second = enqueue(redis, 2)
-    redis.hset(keys.job(first), "data", "nothing that can be read")
-    child(redis).work()
-
-    assert (status(redis, first), status(redis, second)) == ("failed", "finished")
 
 
 # What ends a job without a worker of ours

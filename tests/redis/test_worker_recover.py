@@ -10,7 +10,6 @@ from tests.support.worker_support import (
     WIP,
     claim,
     enqueue,
-    finish,
     ids_of,
     job,
     queued,
@@ -50,15 +49,6 @@ def test_all_jobs_go_back_to_the_front_in_order_and_only_the_one_that_ran_is_cou
     assert crashes(redis, *ids) == [0, 1, 0, 0, 0]
     assert not redis.exists(WIP, keys.held("worker-1"), *redis.keys(f"{keys.RQ}execution*"))
     assert redis.llen(keys.wake("default")) == 1
-
-
-def test_a_job_that_had_finished_before_stays_finished(redis):
-    enqueue(redis, 3)
-    claimed = claim(redis)
-    finish(redis, claimed[0])
-    die(redis, claimed[0])
-
-    assert (status(redis), queued(redis)) == ("finished", ["default-1", "default-2"])
 
 
 def test_a_job_that_was_deleted_is_not_put_back(redis):
@@ -121,13 +111,6 @@ def test_only_a_job_that_was_killed_for_a_reason_uses_a_retry(redis, fields, que
     assert (queued(redis), crashes(redis, "default-0")) == (queue, [count])
     assert job(redis).retries_left == (1 if is_killed else 2)
     assert status(redis) == ("queued" if queue else "stopped")
-
-
-def test_a_job_that_was_killed_for_a_reason_fails_with_it(redis):
-    enqueue(redis, 2)
-    die(redis, claim(redis)[0], handling=Handling.FAIL)
-
-    assert (status(redis), reason(redis), queued(redis)) == ("failed", CAUSE, ["default-1"])
 
 
 @pytest.mark.parametrize(
@@ -196,14 +179,6 @@ def test_a_job_that_was_ended_from_outside_says_how_long_and_where_it_ran(redis,
 
 
 # The supervisor is gone too: nobody saw which job ran
-
-
-def test_a_lone_job_of_a_machine_that_vanished_is_counted(redis):
-    enqueue(redis)
-    claim(redis)
-    die(redis, is_gone=True)
-
-    assert (queued(redis), crashes(redis, "default-0")) == (["default-0"], [1])
 
 
 def test_of_several_jobs_of_a_machine_that_vanished_each_runs_alone_and_none_is_counted(redis):

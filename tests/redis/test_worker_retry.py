@@ -3,7 +3,7 @@
 import pytest
 import rq
 
-from jiffy import Enqueue, Retry, actions, keys, options, wait
+from jiffy import Retry, actions, keys, wait
 from jiffy.clock import wall
 from jiffy.errors import JobFailed, StillRunning
 from jiffy.producer.enqueue import Queue
@@ -85,36 +85,6 @@ def test_pauses_with_jitter_differ_and_are_never_longer_than_asked(
     assert 49 <= min(pauses) <= max(pauses) <= 102
 
 
-def test_stock_rq_pauses_as_long(redis, put):
-    put(worker_jobs.fail, retry=Retry(max=3, pause="100s", on=OSError))
-    before_s = wall()
-    queue = Queue("default", connection=redis)
-    rq.SimpleWorker([queue], connection=redis, job_class=queue.job_class, serializer="json").work(
-        burst=True, logging_level="CRITICAL"
-    )
-
-    assert status(redis) == "scheduled"
-    assert redis.zscore(SCHEDULED, "default-0") == pytest.approx(before_s + 100, abs=5)
-
-
-def test_a_job_that_returns_a_retry_keeps_a_result_of_each_try(redis, work):
-    queue = Queue("default", connection=redis)
-    queue.enqueue(worker_jobs.ask_for_a_retry, 2, job_id="default-0")
-    work()
-
-    assert (status(redis), job(redis).number_of_retries) == ("failed", 2)
-    assert redis.xlen(keys.results("default-0")) == 3
-
-
-def test_the_rules_of_usual_options_are_in_the_job(redis, environ, work):
-    environ(JOBS_MODULES="tests.jobs.worker")
-    mine = Enqueue({worker_jobs.fail: options(retry=Retry(max=2, fatal=ValueError))})
-    made = mine(worker_jobs.fail)
-
-    assert work() == 1
-    assert job(redis, made.id).retries_left == 2
-
-
 # Why it is tried again
 
 
@@ -182,10 +152,3 @@ def test_a_job_that_finishes_in_the_end_is_waited_for_as_if_it_had_never_failed(
 
     assert wait(job(redis), timeout="5s") == "at last"
     assert redis.xlen(keys.results("default-0")) == 1
-
-
-def test_a_job_that_fails_in_the_end_is_not_to_be_tried_again(redis, put, work):
-    put(worker_jobs.fail, retry=Retry(max=2, pause=0))
-    work()
-
-    assert (status(redis), why(redis)) == ("failed", "")

@@ -1,7 +1,7 @@
 """Run: what a job may do and return, and what is told of it."""
 
 import pytest
-from rq import Callback, Retry
+from rq import Retry
 from rq.timeouts import JobTimeoutException
 
 from jiffy import keys
@@ -28,19 +28,6 @@ def run(redis, work, func, *args, **options):
     enqueue(redis, 1, func, *args, **options)
     work()
     return job(redis)
-
-
-@pytest.mark.parametrize(
-    ("func", "args", "options", "value"),
-    [
-        (worker_jobs.add, [2, 3], {}, 5),
-        (worker_jobs.add, [2, 3], {"job_timeout": -1}, 5),
-        (worker_jobs.add_later, [2, 3], {}, 5),  # async
-        (worker_jobs.tell_id, [], {}, "default-0"),
-    ],
-)
-def test_a_job_returns_its_value(redis, work, func, args, options, value):
-    assert run(redis, work, func, *args, **options).return_value() == value
 
 
 def test_a_job_changes_itself_before_it_has_read_anything(redis, work):
@@ -72,21 +59,6 @@ def test_a_job_tells_its_progress_and_goes_on_where_that_cannot_be(redis, work, 
 
 
 @pytest.mark.parametrize(
-    ("func", "args", "last_line"),
-    [(worker_jobs.fail, [], "ValueError: it broke"), (worker_jobs.leave, [3], "SystemExit: 3")],
-)
-def test_a_job_that_raises_fails_with_its_traceback_and_the_worker_goes_on(
-    redis, work, func, args, last_line
-):
-    run(redis, work, func, *args)
-    enqueue(redis, queue="low")
-
-    assert (work(), status(redis)) == (1, "failed")
-    assert reason(redis).startswith("Traceback (most recent call last):\n")
-    assert reason(redis).rstrip().endswith(last_line)
-
-
-@pytest.mark.parametrize(
     ("func", "args", "why"),
     [
         (worker_jobs.return_text, [2000], "2,002 bytes; at most 1,000 are stored (RESULT_MAX_BY"),
@@ -109,29 +81,6 @@ def test_a_result_up_to_the_limit_is_kept(redis, work, environ):
     assert len(run(redis, work, worker_jobs.return_text, 998).return_value()) == 998
 
 
-@pytest.mark.parametrize(
-    ("func", "when", "callback", "becomes", "text"),
-    [
-        (worker_jobs.add, "success", worker_jobs.note_success, "finished", "success of d"),
-        (worker_jobs.fail, "failure", worker_jobs.note_failure, "failed", "failure of d"),
-        (worker_jobs.add, "success", worker_jobs.fail_as_callback, "failed", ""),
-        (worker_jobs.fail, "failure", worker_jobs.fail_as_callback, "failed", ""),
-    ],
-)
-def test_callbacks_are_called_and_their_errors_fail_the_job(
-    redis, work, func, when, callback, becomes, text
-):
-    args = (2, 3) if func is worker_jobs.add else ()
-    run(redis, work, func, *args, **{f"on_{when}": Callback(callback)})
-    outcome = {"success": "5", "failure": "ValueError: it broke"}[when]
-
-    assert status(redis) == becomes
-    if text:
-        assert said(redis) == [f"{text}efault-0: {outcome}"]
-    else:
-        assert "RuntimeError: the callback broke" in reason(redis)
-
-
 @pytest.mark.parametrize("handler", [worker_jobs.handle, worker_jobs.fail_as_handler])
 def test_an_exception_handler_hears_of_it_and_ends_no_worker_if_it_breaks(redis, handler):
     enqueue(redis, 1, worker_jobs.fail)
@@ -146,26 +95,6 @@ def test_an_exception_handler_hears_of_it_and_ends_no_worker_if_it_breaks(redis,
         assert said(redis) == ["handled default-0: ValueError"]
     else:
         assert reason(redis).rstrip().endswith("RuntimeError: the handler broke")
-
-
-@pytest.mark.parametrize(
-    "path", ["os.system", "tests.jobs.worker.threading.Thread", "tests.jobs.worker.os.system"]
-)
-def test_a_function_that_is_not_allowed_is_not_called_and_not_tried_again(redis, path):
-    queue = Queue("default", connection=redis)
-    queue.enqueue(path, "true", job_id="default-0", retry=Retry(max=3))
-    child(redis).work()
-
-    assert (status(redis), queued(redis)) == ("failed", [])
-    assert f"NotAllowed: '{path}' is " in reason(redis)
-
-
-def test_a_worker_stops_after_max_jobs(redis):
-    enqueue(redis, 10)
-    done = child(redis, stop_when=StopWhen(burst=True, max_jobs=7)).work()
-
-    assert done == 7
-    assert len(queued(redis)) == 3
 
 
 # What it costs
