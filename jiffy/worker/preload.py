@@ -1,4 +1,4 @@
-"""What children may share with their supervisor: modules, but nothing that a module has opened.
+"""The jobs' modules: what children may share with their supervisor, and new code for running ones.
 
 Processes that have one socket read each other's replies, and a thread is gone after a fork while
 those who wait for it are not.  So a supervisor imports modules, and forks, only where nothing is
@@ -7,16 +7,24 @@ open.  Locks, and what a library has in memory alone, cannot be seen: docs/relia
 
 import faulthandler
 import os
+import signal
 import threading
-from collections.abc import Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from importlib.machinery import PathFinder
+from importlib.util import find_spec
+from pathlib import Path
 
 from jiffy import clock, log, system
-from jiffy.errors import BrokenModule
+from jiffy.errors import BrokenModule, MissingExtra
 from jiffy.producer import functions
 from jiffy.worker import process
 
 # How the process that tries the imports ends; in any other way the imports have ended it.
 _SAFE, _UNSAFE = 70, 71
+# The part of a process that only tries new code; how it ends if it has logged why that fails.
+TRIAL, REPORTED = "trial", 65
 # A thread that has ended leaves the system's list a moment later than Python's.
 _LAST_BREATH_S = 0.1
 
@@ -26,9 +34,18 @@ def import_all(modules: Sequence[str]) -> None:
 
     One that fails is logged: its jobs fail with that reason, the others run.
     """
-    for _, error in import_each(modules):
+    for _, error in _import_each(modules):
         if error:
             log.event("module.broken", log.ERROR, module=error.module, reason=error)
+
+
+def _import_each(modules: Sequence[str]) -> Iterator[tuple[str, BrokenModule | None]]:
+    for name in modules:
+        try:
+            for module in functions.load(name):
+                yield module, None
+        except BrokenModule as error:
+            yield error.module, error
 
 
 def can_preload(modules: Sequence[str]) -> bool:
@@ -36,18 +53,30 @@ def can_preload(modules: Sequence[str]) -> bool:
 
     What a module opens is logged.  Raises BrokenModule if that process does not survive it.
     """
-    if system.opened() is None:
+    if not system.IS_LINUX:
         return False
     pid = process.fork(lambda: _try(modules))
     _, status = os.waitpid(pid, 0)
     process.kill_group(pid)  # what the modules have started
     code = os.waitstatus_to_exitcode(status)
     if code not in (_SAFE, _UNSAFE):
-        cause = ChildProcessError(
-            f"the process that imported it ended with {process.cause_of(status)}"
-        )
-        raise BrokenModule(" or ".join(modules), cause)
+        cause = f"the process that imported it ended with {process.cause_of(status)}"
+        raise BrokenModule(" or ".join(modules), ChildProcessError(cause))
     return code == _SAFE
+
+
+def _try(modules: Sequence[str]) -> int:
+    faulthandler.enable(2)  # where it happens to end, for the log
+    openers = dict.fromkeys(_opened(), "")
+    for module, _ in _import_each(modules):
+        openers = dict.fromkeys(_opened(), module) | openers
+    opened = defaultdict(list)
+    for thing, found in _settled().items():
+        opened[openers.get(thing, modules[-1])].append(found.words)
+    opened.pop("", None)  # before the first module
+    for module, words in opened.items():
+        _warn(module, words)
+    return _UNSAFE if opened else _SAFE
 
 
 def has_opened(program: str) -> bool:
@@ -61,37 +90,12 @@ def has_opened(program: str) -> bool:
     return bool(opened)
 
 
-def _try(modules: Sequence[str]) -> int:
-    faulthandler.enable(2)  # where it happens to end, for the log
-    before = _opened().keys()
-    openers: dict[str, str] = {}
-    for module, _ in import_each(modules):
-        for thing in _opened().keys() - before:
-            openers.setdefault(thing, module)
-    left = _settled()
-    by_module: dict[str, list[str]] = {}
-    for thing in left.keys() - before:
-        by_module.setdefault(openers.get(thing, modules[-1]), []).append(left[thing].words)
-    for module, opened in by_module.items():
-        _warn(module, opened)
-    return _UNSAFE if by_module else _SAFE
-
-
 def _warn(module: str, opened: Sequence[str]) -> None:
     log.event(
         "module.opened", log.WARNING, module=module, opened=", ".join(sorted(set(opened))),
         effect="not preloaded: each child imports for itself",
         remedy="open it inside the function that uses it",
     )  # fmt: skip
-
-
-def import_each(modules: Sequence[str]) -> Iterator[tuple[str, BrokenModule | None]]:
-    for name in modules:
-        try:
-            for module in functions.load(name):
-                yield module, None
-        except BrokenModule as error:
-            yield error.module, error
 
 
 def _settled() -> dict[str, system.Opened]:
@@ -113,3 +117,46 @@ def _settled() -> dict[str, system.Opened]:
 
 def _opened() -> dict[str, system.Opened]:
     return system.opened() or {}
+
+
+def try_code(modules: Sequence[str]) -> int:
+    """Import the jobs' modules in this process, before running workers do; return its exit code."""
+    for _, error in _import_each(modules):
+        if error:
+            log_failure(module=error.module, reason=error)
+            return REPORTED
+    return 0
+
+
+def log_failure(**why: object) -> None:
+    """Log, in one line, that the new code is not used."""
+    log.event("reload.failed", log.ERROR, **why, effect="the workers keep the code they have")
+
+
+def watching(modules: Sequence[str]) -> Callable[[], int]:
+    """What a companion of the supervisor does to send it SIGHUP when one of these modules changes,
+    or a neighbour in the same package.  Raises MissingExtra.
+    """
+    if find_spec("watchfiles") is None:
+        raise MissingExtra("dev", "watchfiles")
+    return partial(_watch, modules)
+
+
+def _watch(modules: Sequence[str]) -> int:
+    from watchfiles import PythonFilter, watch
+
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+    log.quieten("watchfiles")
+    roots: list[str] = []  # the folders of packages; of a module that is in none, its file
+    for spec in (PathFinder.find_spec(name.partition(".")[0]) for name in modules):
+        if spec:
+            roots += spec.submodule_search_locations or [spec.origin or ""]
+    # Of a file its folder, since editors replace a file.
+    folders = {root if Path(root).is_dir() else str(Path(root).parent) for root in roots}
+    is_python = PythonFilter()
+    for _ in watch(
+        *folders,
+        watch_filter=lambda change, path: path.startswith((*roots,)) and is_python(change, path),
+    ):
+        os.kill(os.getppid(), signal.SIGHUP)
+    return 0

@@ -218,65 +218,63 @@ def cause_of(status: int) -> str:
 
 
 class Signals:
-    """While it is open: the first SIGTERM or SIGINT calls `stop`, a second SIGINT `stop_now`.
+    """Hears, from when it is made, what a platform, a terminal or a deploy sends.
 
-    More SIGTERMs change nothing: a platform sends one to each process, and perhaps again.
-    SIGHUP calls `reload`, where it is given; it stops us if it tells that our terminal was closed.
+    While it is open, `wait` tells.  SIGTERM and the first SIGINT ask to stop.  More SIGTERMs change
+    nothing: a platform sends one to each process, and perhaps again.  With `reloads`, SIGHUP is
+    held back until then, and asks for a reload unless our terminal was closed.
     """
 
-    def __init__(
-        self, stop: Callable[[str], None], stop_now: Callable[[str], None],
-        reload: Callable[[], None] | None = None,
-    ) -> None:  # fmt: skip
-        self._stop, self._stop_now, self._reload = stop, stop_now, reload
+    RELOAD, STOP_NOW = "reload", "SIGINT, again"
+
+    def __init__(self, *, reloads: bool = False) -> None:
+        # To be woken by one, to survive the other.
+        self._handlers: dict[int, Any] = {signal.SIGCHLD: _ignore, CHECK_BOARD: _ignore}
+        self._handlers |= {signal.SIGTERM: self._note, signal.SIGINT: self._note}
+        if reloads and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # nohup's
+            self._handlers[signal.SIGHUP] = self._note
+            signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGHUP])
         self._had_terminal = _has_terminal()
         self._interrupted = 0.0
-        self._heard: list[Callable[[], None]] = []
-        self._before: dict[int, Any] = {}
+        self._heard: list[tuple[int, float]] = []
 
     def __enter__(self) -> "Signals":
-        self._read, self._write = os.pipe()
-        os.set_blocking(self._read, False)
-        os.set_blocking(self._write, False)
-        handlers = {signal.SIGTERM: self._on_stop, signal.SIGINT: self._on_stop}
-        for number in (signal.SIGCHLD, CHECK_BOARD):  # to be woken by one, to survive the other
-            handlers[number] = lambda *_: None  # type: ignore[index]
-        if self._reload and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # nohup's
-            handlers[signal.SIGHUP] = lambda *_: self._heard.append(self._on_hangup)
-        self._before = {number: signal.signal(number, do) for number, do in handlers.items()}
-        self._wakeup = signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
+        self._pipe = os.pipe()
+        for fd in self._pipe:
+            os.set_blocking(fd, False)
+        self._wakeup = signal.set_wakeup_fd(self._pipe[1], warn_on_full_buffer=False)
+        self._before = {number: signal.signal(number, do) for number, do in self._handlers.items()}
+        if signal.SIGHUP in self._before:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGHUP])
         return self
 
     def __exit__(self, *_: object) -> None:
-        signal.set_wakeup_fd(self._wakeup)
         for number, handler in self._before.items():
             signal.signal(number, handler)
-        os.close(self._read)
-        os.close(self._write)
+        signal.set_wakeup_fd(self._wakeup)
+        for fd in self._pipe:
+            os.close(fd)
 
-    def wait(self, longest_s: float) -> None:
-        """Wait for a signal, and do what it asks for."""
-        if select.select([self._read], [], [], longest_s)[0]:
+    def wait(self, longest_s: float) -> Iterator[str]:
+        """Wait for a signal; yield what is asked for: RELOAD, STOP_NOW, or to stop, by its name."""
+        if select.select([self._pipe[0]], [], [], longest_s)[0]:
             with suppress(BlockingIOError):
-                os.read(self._read, 4096)
+                os.read(self._pipe[0], 4096)
         while self._heard:
-            self._heard.pop(0)()
+            number, at = self._heard.pop(0)
+            if number == signal.SIGHUP:
+                is_closed = self._had_terminal and not _has_terminal()
+                yield "SIGHUP" if is_closed else self.RELOAD
+            elif number == signal.SIGTERM or not self._interrupted:
+                yield signal.Signals(number).name
+            elif at - self._interrupted > _SAME_SIGNAL_S:
+                yield self.STOP_NOW
+            if number == signal.SIGINT:
+                self._interrupted = self._interrupted or at
 
-    def _on_hangup(self) -> None:
-        if self._had_terminal and not _has_terminal():
-            self._stop("SIGHUP")
-        elif self._reload:
-            self._reload()
-
-    def _on_stop(self, number: int, frame: FrameType | None) -> None:
-        # Only noted here: a handler runs in the middle of whatever the process is doing.
-        name = signal.Signals(number).name
-        if number == signal.SIGTERM or not self._interrupted:
-            self._heard.append(lambda: self._stop(name))
-        elif clock.monotonic() - self._interrupted > _SAME_SIGNAL_S:
-            self._heard.append(lambda: self._stop_now(name))
-        if number == signal.SIGINT:
-            self._interrupted = self._interrupted or clock.monotonic()
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        # Only noted: a handler runs in the middle of whatever the process is doing.
+        self._heard.append((number, clock.monotonic()))
 
 
 def _has_terminal() -> bool:
@@ -302,8 +300,11 @@ class Companion:
 
     def watch(self) -> None:
         """Start it if it is not there; to be called again and again."""
-        if self._pid:
-            self._note_end()
+        if self._pid and (status := ended(self._pid)) is not None:
+            if status and not self._leaves:
+                log.event("companion.died", log.ERROR, pid=self._pid, cause=cause_of(status))
+            # After a pause also if it was asked to: a platform signals all, us a moment later.
+            self._pid, self._starts_at = 0, clock.monotonic() + _RESTART_AFTER_S
         if not self._pid and not self._leaves and clock.monotonic() >= self._starts_at:
             self._pid = fork(self._work)
 
@@ -318,16 +319,7 @@ class Companion:
         self.end_soon()
         deadline = clock.monotonic() + _GOODBYE_S
         while self._pid and clock.monotonic() < deadline:
-            self._note_end()
+            self.watch()
             clock.pause(_LOOK_S)
         if self._pid:
             kill_group(self._pid)
-
-    def _note_end(self) -> None:
-        status = ended(self._pid)
-        if status is None:
-            return
-        if not self._leaves and status != 0:
-            log.event("companion.died", log.ERROR, pid=self._pid, cause=cause_of(status))
-        # After a pause also if it was asked to: a platform signals all, us a moment later.
-        self._pid, self._starts_at = 0, clock.monotonic() + _RESTART_AFTER_S

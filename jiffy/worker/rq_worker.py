@@ -27,7 +27,7 @@ from jiffy.producer.enqueue import DEFAULT_QUEUES
 from jiffy.producer.options import read_queue
 from jiffy.redis_io import Link
 from jiffy.settings import settings
-from jiffy.worker import preload, process, reload
+from jiffy.worker import preload, process
 from jiffy.worker.child import AGAIN, Child, Pace, StopWhen
 from jiffy.worker.claim import Claimer
 from jiffy.worker.guarded import guarded
@@ -69,7 +69,7 @@ class _Shared(BaseWorker):
         Where a subclass overrides what nothing here calls, or jobs or queues have a key prefix of
         their own, RQ's own loop runs them, as fast and as safely as it does.
         """
-        stop_when = self._prepare(options | {"burst": burst})
+        stop_when = self._prepare(burst, options)
         if reason := self._needs_rqs_loop():
             log.event("worker.rq_loop", log.WARNING, reason=reason)
             self.job_class = guarded(self.job_class)
@@ -126,21 +126,19 @@ class _Shared(BaseWorker):
         self.clean_group_registries()  # type: ignore[no-untyped-call]
         return False
 
-    def _prepare(self, options: dict[str, Any]) -> StopWhen:
+    def _prepare(self, burst: bool, options: dict[str, Any]) -> StopWhen:
         """Set up what RQ's `work` does first; return when to stop."""
-        level = options.get("logging_level")
-        date_format = options.get("date_format", DEFAULT_LOGGING_DATE_FORMAT)
-        log_format = options.get("log_format", DEFAULT_LOGGING_FORMAT)
         for name in ("rq.worker", "rq.job", "jiffy"):
-            setup_loghandlers(level, date_format, log_format, name=name)
+            setup_loghandlers(
+                options.get("logging_level"),
+                options.get("date_format", DEFAULT_LOGGING_DATE_FORMAT),
+                options.get("log_format", DEFAULT_LOGGING_FORMAT),
+                name=name,
+            )
         rq_compat.order_queues(self, options.get("dequeue_strategy"))
         self.hooks = _hooks(None)
-        return StopWhen(
-            options.get("burst", False),
-            options.get("max_jobs"),
-            options.get("max_idle_time"),
-            settings().max_jobs_per_child,
-        )
+        max_jobs, max_idle_s = options.get("max_jobs"), options.get("max_idle_time")
+        return StopWhen(burst, max_jobs, max_idle_s, settings().max_jobs_per_child)
 
 
 class Worker(_Shared, rq.Worker):
@@ -162,19 +160,11 @@ class Worker(_Shared, rq.Worker):
             rq_compat.start_scheduler(self, stop_when.burst, options.get("logging_level"))
         before = self._counted()
         try:
-            supervise(self.connection, [self], stop_when, moves_due=False)
+            supervise(self.connection, [self], stop_when, process.Signals(), moves_due=False)
         finally:
             if self.scheduler:
                 self.stop_scheduler()  # type: ignore[no-untyped-call]
         return self._counted() > before
-
-    def slot(self, stop_when: StopWhen, *, forks: bool) -> Slot:
-        """The place of a child that runs jobs as this worker."""
-        board = Board() if forks else Board.in_file()
-        return Slot(
-            self, lambda *given: self.work_in_child(stop_when, *given), board, forks,
-            hears_stops=bool(self.hooks.around_job),
-        )  # fmt: skip
 
     def work_in_child(self, stop_when: StopWhen, board: Board, token: str) -> int:
         """Run jobs in this process, which is a child's; return its exit code."""
@@ -192,7 +182,7 @@ class Worker(_Shared, rq.Worker):
             begun = nullcontext if child.isolates_all else begun
         with begun():
             child.work()
-        return AGAIN if child.is_worn else 0
+        return 0 if board.must_stop_for_good or not (child.is_worn or board.must_stop) else AGAIN
 
     @contextmanager
     def _begun(self) -> Iterator[None]:
@@ -254,16 +244,14 @@ class SimpleWorker(_Shared, rq.SimpleWorker):
 
 
 def supervise(
-    redis: Redis, workers: Sequence[Worker], stop_when: StopWhen,
+    redis: Redis, workers: Sequence[Worker], stop_when: StopWhen, signals: process.Signals,
     *, moves_due: bool, companions: Sequence[process.Companion] = (), forks: bool = True,
-    can_reload: bool = False,
 ) -> None:  # fmt: skip
     """Run a supervisor with one child for each of `workers`, until they are done.
 
     `moves_due`: it also moves delayed jobs and retries to their queues when their time has come.
     `forks`: children are forks of this process, or else run the same program from its beginning.
     `companions` live beside the children for as long.
-    `can_reload`: the program calls `process.part`, so that SIGHUP can start it again.
     """
     config = settings()
     limits = Limits(
@@ -271,12 +259,17 @@ def supervise(
         config.job_memory_mb and config.job_memory_mb * _MB,
         config.max_child_mb and config.max_child_mb * _MB,
     )
-    slots = [worker.slot(stop_when, forks=forks) for worker in workers]
+    slots = [
+        Slot(
+            worker, partial(worker.work_in_child, stop_when),
+            forks=forks, hears_stops=bool(worker.hooks.around_job),
+        )
+        for worker in workers
+    ]  # fmt: skip
     names = workers[0].queue_names()
     Supervisor(
-        redis, slots, names, limits, moves_due=moves_due, companions=companions,
-        can_reload=can_reload,
-    ).run()  # fmt: skip
+        redis, slots, names, limits, signals, moves_due=moves_due, companions=companions
+    ).run()
 
 
 def warn_if_forgetful(redis: Redis) -> None:
@@ -309,12 +302,13 @@ def run_workers(
     `reloads`: also when the jobs' code changes, not on SIGHUP alone.  `hooks`: see `_hooks`.
     """
     part = process.part()
+    signals = None if part else process.Signals(reloads=True)
     config, hooks = settings(), _hooks(hooks)
     log.setup(config.log_level)
     log.quieten("rq.worker", "rq.job")
     queues = [read_queue("queue", name) for name in queues or DEFAULT_QUEUES]
     stop_when = StopWhen(burst, max_jobs, max_idle_time, config.max_jobs_per_child)
-    if part:
+    if signals is None:
         process.run(lambda: _do(part, queues, stop_when, hooks))
     program = Path(sys.argv[0]).name
     forks = not preload.has_opened(program)
@@ -322,27 +316,20 @@ def run_workers(
     preloads = forks and preload.can_preload(config.jobs_modules)
     companions = [process.Companion(prepare(redis))] if prepare else []
     if reloads or config.reload:
-        companions.append(process.Companion(reload.watching(config.jobs_modules)))
-    log.event(
-        "worker.started",
-        workers=count,
-        queues=",".join(queues),
-        redis=redis_io.describe(config),
-        pid=os.getpid(),
-    )
+        companions.append(process.Companion(preload.watching(config.jobs_modules)))
+    where = {"queues": ",".join(queues), "redis": redis_io.describe(config)}
+    log.event("worker.started", workers=count, **where, pid=os.getpid())
     warn_if_forgetful(redis)
     if preloads:
         preload.import_all(config.jobs_modules)
-    _disconnect(redis)
+    for client in (redis, redis_io.shared()):  # forks open connections of their own
+        client.connection_pool.disconnect()
     forks = forks and not preload.has_opened(program)
-    workers = [_worker(queues, name, redis) for name in _names(config.dyno, count)]
-    for worker in workers:
-        worker.hooks = hooks
-        worker.imports = () if preloads and forks else config.jobs_modules
+    imports = () if preloads and forks else config.jobs_modules
+    workers = [_worker(queues, name, redis, hooks, imports) for name in _names(config.dyno, count)]
     supervise(
-        redis, workers, stop_when,
-        moves_due=True, companions=companions, forks=forks, can_reload=True,
-    )  # fmt: skip
+        redis, workers, stop_when, signals, moves_due=True, companions=companions, forks=forks
+    )
     log.event("worker.stopped", pid=os.getpid())
 
 
@@ -358,28 +345,25 @@ def _hooks(given: Hooks | None) -> Hooks:
 
 def _do(part: Sequence[Any], queues: Sequence[str], stop_when: StopWhen, hooks: Hooks) -> int:
     """Do what the supervisor has spawned this process for; return its exit code."""
-    if part == [reload.TRIAL]:
-        return reload.try_code(settings().jobs_modules)
+    modules = settings().jobs_modules
+    if part == [preload.TRIAL]:
+        return preload.try_code(modules)
     name, fd, token = part
-    redis = redis_io.connect("worker")
-    worker = _worker(queues, name, redis)
-    worker.imports, worker.hooks = settings().jobs_modules, hooks
+    worker = _worker(queues, name, redis_io.connect("worker"), hooks, modules)
     board = Board(fd)
     os.close(fd)
     return worker.work_in_child(stop_when, board, token)
 
 
-def _worker(queues: Sequence[str], name: str, redis: Redis) -> Worker:
+def _worker(
+    queues: Sequence[str], name: str, redis: Redis, hooks: Hooks, imports: Sequence[str]
+) -> Worker:
     with warnings.catch_warnings():
         # RQ warns where it may not ask who is connected; nothing needs to know.
         warnings.filterwarnings("ignore", "CLIENT (SETNAME|LIST) command not supported")
-        return Worker(queues, name, connection=redis)
-
-
-def _disconnect(redis: Redis) -> None:
-    """Close what forks do not use: they open connections of their own."""
-    for client in (redis, redis_io.shared()):
-        client.connection_pool.disconnect()
+        worker = Worker(queues, name, connection=redis)
+    worker.hooks, worker.imports = hooks, imports
+    return worker
 
 
 def _names(dyno: str | None, count: int) -> list[str]:

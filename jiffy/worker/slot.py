@@ -17,7 +17,7 @@ from typing import ClassVar
 
 from rq.worker import BaseWorker
 
-from jiffy import clock, rq_compat
+from jiffy import clock
 from jiffy.worker import process
 from jiffy.worker.recovery import Death, Handling
 
@@ -76,12 +76,10 @@ class Board:
 
     @classmethod
     def in_file(cls) -> "Board":
-        """A new one, which a spawned process can open."""
+        """One that a spawned process can open; to be reset first."""
         fd = os.memfd_create("board")
         os.truncate(fd, cls._SIZE + OUTCOMES_BYTES)
-        board = cls(fd)
-        board.reset()
-        return board
+        return cls(fd)
 
     def reset(self) -> None:
         """A new child is about to start."""
@@ -172,9 +170,14 @@ class Board:
         """Let the child begin nothing more of what it holds."""
         self.numbers.is_halted = 1
 
-    def interrupt(self, running: Running, why: int) -> None:
-        """Write why the running job must end; a signal makes the child look."""
+    def interrupt(self, running: Running, why: int) -> bool:
+        """Write why the running job must end; False if that was written.  A signal makes the child
+        look.
+        """
+        if self.numbers.meant == running.began:
+            return False
         self.numbers.interrupt_reason, self.numbers.meant = why, running.began
+        return True
 
 
 @dataclass
@@ -188,17 +191,13 @@ class Slot:
     hears_stops: bool = False  # before a job that is stopped is killed, its hooks are left
     pid: int = 0  # 0: none now, one is to start at `starts_at`
     starts_at: float = 0
-    death: Death | None = None  # why the supervisor is having it killed
+    death: Death | None = None  # why it is being killed, or how it died, until Redis knows of it
     must_leave: bool = False  # it is not started again
     is_quiet: bool = False  # it is not started until a command says so; its worker stays
-    is_recycled: bool = False  # it ends between two jobs and is started again
     released: int = -1  # the batch of which the rest was requeued
-    left_rows: str = ""  # outcomes that a dead child has left
-    left_death: Death | None = None  # a death that Redis does not know of yet
     stopping: str = ""  # the execution that was last stopped by command, to be killed at `stop_by`
     stop_by: float = 0
     _token: str = ""
-    _asked: float = 0  # the beginning of the job that was last interrupted
 
     @property
     def name(self) -> str:
@@ -209,8 +208,7 @@ class Slot:
         if not self.forks and self.board.fd == -1:
             self.board = Board.in_file()
         self.board.reset()
-        self.death, self.is_recycled, self.released = None, False, -1
-        self._token = secrets.token_hex(8)
+        self.released, self._token = -1, secrets.token_hex(8)
         if self.forks:
             self.pid = process.fork(lambda: self.work(self.board, self._token))
         else:
@@ -222,25 +220,16 @@ class Slot:
         """The id of the execution that the child runs; "" for none."""
         return f"{self._token}{running.batch:08x}{running.position:08x}" if running else ""
 
-    def renew(self, *, forks: bool = True) -> None:
-        """Let the child end after the job that it runs, and start another in its place.
-
-        Without `forks` that one, and all that follow, have the program's code as it is then.
+    def renew(self) -> None:
+        """Let the child end after the job that it runs; another takes its place unless it
+        `must_leave`.
         """
-        self.forks &= forks
-        self.is_recycled = True
-        self.end_soon()
-
-    def end_soon(self) -> None:
-        """Let the child end after the job that it runs."""
         self.board.stop(for_good=self.must_leave)
         self._wake()
 
     def interrupt(self, running: Running, why: int) -> None:
         """Make the running job end, by one exception in it."""
-        if self._asked != running.began:
-            self._asked = running.began
-            self.board.interrupt(running, why)
+        if self.board.interrupt(running, why):
             self._wake()
 
     def stop(self, running: Running) -> None:
@@ -274,10 +263,6 @@ class Slot:
         for pid in (self.pid, self.board.numbers.fork):
             if pid:
                 process.kill_group(pid)
-
-    def note_stop(self) -> None:
-        """Leave the marks that RQ's busy worker leaves when a signal stops it."""
-        rq_compat.mark_stopping(self.rq_worker, clock.now())
 
     def _wake(self) -> None:
         if self.pid:

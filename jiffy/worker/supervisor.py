@@ -13,13 +13,14 @@ from redis import Redis
 from redis.exceptions import RedisError
 from rq.command import PUBSUB_CHANNEL_TEMPLATE
 
-from jiffy import clock, history, keys, log
+from jiffy import clock, history, keys, log, rq_compat
 from jiffy.redis_io import Link, is_away, script_command
-from jiffy.worker import process, reload
+from jiffy.worker import preload, process
 from jiffy.worker.child import AGAIN
 from jiffy.worker.claim import finish_command, requeue_command, text
 from jiffy.worker.heartbeat import RENEW_EVERY_S, Heartbeat
 from jiffy.worker.limits import Limits, enforce_grace, enforce_time
+from jiffy.worker.process import Signals
 from jiffy.worker.recovery import SWEEP_EVERY_S, Death, Handling, Recovery
 from jiffy.worker.slot import Running, Slot
 
@@ -43,19 +44,18 @@ class Supervisor:
 
     def __init__(
         self, redis: Redis, slots: Sequence[Slot], queues: Sequence[str], limits: Limits,
-        *, moves_due: bool, companions: Sequence[process.Companion] = (), can_reload: bool = False,
+        signals: Signals, *, moves_due: bool, companions: Sequence[process.Companion] = (),
     ) -> None:  # fmt: skip
-        self._redis, self._slots, self._limits = redis, list(slots), limits
-        self._companions = companions
-        self._can_reload, self._trial = can_reload, 0
+        self._redis, self._slots, self._limits, self._signals = redis, list(slots), limits, signals
+        self._companions, self._moves_due = companions, moves_due
+        self._trial = 0  # the process that tries new code
         self._queue_keys = [keys.queue(name) for name in queues]
         self._default_timeout_s = slots[0].rq_worker.queue_class.DEFAULT_TIMEOUT
         self._link = Link(redis)
         self._heartbeat = Heartbeat(redis, self._link, slots)
         self._recovery = Recovery(self._link)
-        self._commands = Commands(redis, slots, self.retire)
+        self._commands = Commands(redis, slots, self._retire)
         self._stop_at: float | None = None
-        self._moves_due = moves_due
         self._timers = [
             _Timer(HEAR_EVERY_S, self._commands.hear),
             _Timer(RENEW_EVERY_S, self._heartbeat.renew),
@@ -70,13 +70,12 @@ class Supervisor:
     def run(self) -> None:
         """Work until the last child has ended for good."""
         self._heartbeat.register()
-        with process.Signals(
-            self.stop, self.stop_now, self.reload if self._can_reload else None
-        ) as signals:
+        with self._signals as signals:
             while self._slots and not self._is_overdue:
                 self._tick()
                 is_busy = any(slot.board.running for slot in self._slots)
-                signals.wait(TICK_S if is_busy else IDLE_TICK_S)
+                for asked in signals.wait(TICK_S if is_busy else IDLE_TICK_S):
+                    self._obey(asked)
         self._try(self._commands.close)
         for companion in self._companions:
             companion.end()
@@ -91,24 +90,24 @@ class Supervisor:
             return False
         return clock.monotonic() > self._stop_at
 
-    def stop(self, cause: str) -> None:
-        """Claim nothing more, let what runs go on for the grace period, then end."""
-        if self._stop_at is not None:
-            return
-        log.event("worker.stopping", cause=cause, grace_s=self._limits.grace_s)
-        self._stop_at = clock.monotonic() + self._limits.grace_s
+    def _obey(self, asked: str) -> None:
+        if asked == Signals.RELOAD:
+            self._try(self._reload)
+        elif asked == Signals.STOP_NOW:
+            self._stop(asked, 0)
+        elif self._stop_at is None:
+            self._stop(asked, self._limits.grace_s)
+
+    def _stop(self, cause: str, grace_s: float) -> None:
+        """Claim nothing more, let what runs go on for so long, then end."""
+        log.event("worker.stopping", cause=cause, grace_s=grace_s)
+        self._stop_at = clock.monotonic() + grace_s
         for companion in self._companions:
             companion.end_soon()
-        for slot in list(self._slots):
-            self.retire(slot)
+        for slot in self._slots:
+            self._retire(slot)
 
-    def stop_now(self, cause: str) -> None:
-        """Stop without any grace; what runs goes back to the front."""
-        self.stop(cause)
-        log.event("worker.stopping", cause=f"{cause}, again", grace_s=0)
-        self._stop_at = clock.monotonic()
-
-    def reload(self) -> None:
+    def _reload(self) -> None:
         """Replace the children, between jobs, by ones with the code as it is now.
 
         A process of its own tries that code first: if it fails, all stays as it is.
@@ -118,7 +117,7 @@ class Supervisor:
         if self._trial:  # of code that has changed since
             process.kill_group(self._trial)
             os.waitpid(self._trial, 0)
-        self._trial = process.spawn(reload.TRIAL)
+        self._trial = process.spawn(preload.TRIAL)
 
     def _end_trial(self) -> None:
         status = process.ended(self._trial)
@@ -126,45 +125,47 @@ class Supervisor:
             return
         self._trial = 0
         if status:
-            if os.waitstatus_to_exitcode(status) != reload.REPORTED:
-                reload.log_failure(reason=process.cause_of(status))
+            if os.waitstatus_to_exitcode(status) != preload.REPORTED:
+                preload.log_failure(reason=process.cause_of(status))
             return
         for slot in self._slots:
-            slot.renew(forks=False)
-            if slot.board.running is not None:
-                self._try(lambda slot=slot: self._release(slot))  # type: ignore[misc]
+            slot.forks = False  # this process has the old code
+            self._renew(slot)
         log.event("worker.reloaded", pid=os.getpid())
 
-    def retire(self, slot: Slot, *, stays: bool = False) -> None:
+    def _retire(self, slot: Slot, *, stays: bool = False) -> None:
         """Let this child end after the job that it runs; the rest of its batch goes back now.
 
         With `stays`, its worker is only quiet: it is still shown, and can be resumed.
         """
         slot.is_quiet, slot.must_leave = stays, slot.must_leave or not stays
+        if slot.pid and slot.board.running is not None:
+            self._try(rq_compat.mark_stopping, slot.rq_worker, clock.now())
+        self._renew(slot)
+
+    def _renew(self, slot: Slot) -> None:
         if slot.pid:
             slot.renew()
-            if slot.board.running is not None:
-                self._try(slot.note_stop)
-                self._release(slot)
+            self._try(self._release, slot)
 
     def _tick(self) -> None:
         for companion in self._companions:
             self._try(companion.watch)
         if self._trial:
-            self._end_trial()
+            self._try(self._end_trial)
         now = clock.monotonic()
         for timer in self._timers:  # as RQ's worker, it tidies up before the first job begins
             if now >= timer.next:
                 timer.next = now + timer.every_s
                 self._try(timer.run)
         for slot in list(self._slots):
-            self._try(lambda slot=slot: self._watch(slot))  # type: ignore[misc]
+            self._try(self._watch, slot)
         process.reap_strangers({slot.pid for slot in self._slots})
 
-    def _try(self, action: Callable[[], None]) -> None:
+    def _try(self, action: Callable[..., object], *args: object) -> None:
         """Do something that the next turn does again if it fails: no error ends the dyno."""
         try:
-            action()
+            action(*args)
         except RedisError as error:
             if is_away(error):
                 self._link.note_away(error)
@@ -182,25 +183,20 @@ class Supervisor:
             self._on_end(slot, status)
             return
         if (running := slot.board.running) is not None:
-            self._watch_job(slot, running)
+            ran_s = clock.monotonic() - running.began
+            enforce_time(slot, running, ran_s)
+            slot.enforce_stop()
+            if ran_s > BATCH_PATIENCE_S and slot.released != running.batch:
+                self._try(self._release, slot)
         if self._stop_at is not None:
             enforce_grace(slot, self._stop_at - clock.monotonic())
-
-    def _watch_job(self, slot: Slot, running: Running) -> None:
-        ran_s = clock.monotonic() - running.began
-        enforce_time(slot, running, ran_s)
-        slot.enforce_stop()
-        if ran_s > BATCH_PATIENCE_S and slot.released != running.batch:
-            self._release(slot)
 
     def _release(self, slot: Slot) -> None:
         """Requeue what the child claimed and has not begun, and finish what it has done."""
         slot.board.halt()
         running = slot.board.running  # read after `halt`: now it begins nothing more
-        if running is not None and slot.released != running.batch:
-            self._try(lambda: self._requeue(slot, running))
-
-    def _requeue(self, slot: Slot, running: Running) -> None:
+        if running is None or slot.released == running.batch:
+            return
         commands = []
         rows = slot.board.noted
         if rows and slot.board.running == running:  # else the child has gone on, and finishes
@@ -216,12 +212,12 @@ class Supervisor:
 
         In this order: a new child requeues all that its worker holds.
         """
-        if slot.left_rows:
-            self._link.exchange(finish_command(slot.name, slot.left_rows))
-            slot.left_rows = ""
-        if slot.left_death:
-            self._recovery.recover(slot.left_death)
-            slot.left_death = None
+        if rows := slot.board.noted:
+            self._link.exchange(finish_command(slot.name, rows))
+            slot.board.numbers.outcomes = 0
+        if slot.death:
+            self._recovery.recover(slot.death)
+            slot.death = None
         if slot.must_leave:
             self._heartbeat.give_up(slot)
             self._slots.remove(slot)
@@ -232,14 +228,13 @@ class Supervisor:
 
     def _on_end(self, slot: Slot, status: int) -> None:
         slot.enforce_stop(has_ended=True)
-        running, death, code = slot.board.running, slot.death, os.waitstatus_to_exitcode(status)
+        running, code = slot.board.running, os.waitstatus_to_exitcode(status)
         slot.kill_groups()  # what its job may have left behind
-        if death is None and not (running is None and code in (0, AGAIN)):
-            death = self._unexpected(slot, running, process.cause_of(status))
-        slot.pid, slot.left_rows, slot.left_death = 0, slot.board.noted, death
-        slot.must_leave |= code == 0 and death is None and not slot.is_recycled
-        slot.starts_at = clock.monotonic()
-        if death is not None and running is None:
+        if slot.death is None and not (running is None and code in (0, AGAIN)):
+            slot.death = self._unexpected(slot, running, process.cause_of(status))
+        slot.must_leave |= code == 0 and slot.death is None
+        slot.pid, slot.starts_at = 0, clock.monotonic()
+        if slot.death is not None and running is None:
             slot.starts_at += RESTART_AFTER_S
         self._restart(slot)
 
@@ -248,7 +243,7 @@ class Supervisor:
         return Death(
             worker=slot.name,
             cause=cause,
-            execution=slot.execution_of(running) if running else "",
+            execution=slot.execution_of(running),
             # In a shutdown it was killed by that: the dyno's manager spares no process.
             handling=Handling.COUNT if self._stop_at is None else Handling.REQUEUE,
         )
@@ -284,13 +279,11 @@ class Commands:
         self._redis, self._retire = redis, retire
         self._slots = {PUBSUB_CHANNEL_TEMPLATE % slot.name: slot for slot in slots}
         self._pubsub = redis.pubsub(ignore_subscribe_messages=True)
-        self._is_listening = False
 
     def hear(self) -> None:
         """Obey the commands that have come since the last time.  Raises redis-py's errors."""
-        if not self._is_listening:
+        if not self._pubsub.subscribed:
             self._pubsub.subscribe(*self._slots)
-            self._is_listening = True
         for _ in range(MOST_MESSAGES):
             if not self._has_message():
                 break
@@ -330,7 +323,7 @@ class Commands:
 
     def _stop(self, slot: Slot, payload: Mapping[str, Any]) -> None:
         running, job_id = slot.board.running, payload.get("job_id")
-        execution = slot.execution_of(running) if running else ""
+        execution = slot.execution_of(running)
         is_meant = payload.get("execution_id", execution) == execution and self._redis.hexists(
             keys.held(slot.name), f"{job_id}:{execution}"
         )

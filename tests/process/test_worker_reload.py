@@ -64,6 +64,18 @@ def test_at_sighup_children_run_the_new_code_and_no_job_is_interrupted(
     assert not worker.lines("worker.died")
 
 
+def test_a_sighup_that_comes_while_a_worker_starts_is_obeyed_once_it_has(start, redis, tmp_path):
+    waits = OLD + f"\nPath({f'{tmp_path}'!r}, 'begun').touch()\n"
+    waits += f"while not Path({f'{tmp_path}'!r}, 'go').exists():\n    time.sleep(0.01)\n"
+    worker = start(waits)
+    worker.until((tmp_path / "begun").exists)
+    worker.send(signal.SIGHUP)
+    (tmp_path / "go").touch()
+    worker.until_logged("worker.reloaded")
+
+    assert run(redis, worker, tmp_path) == "old"
+
+
 def test_a_job_that_fails_while_its_child_is_to_be_replaced_has_failed(start, redis, tmp_path):
     worker = start(WAITS.format("raise ValueError('no card')"))
     failing = Queue(connection=redis).enqueue("shop_code.wait", str(tmp_path))
