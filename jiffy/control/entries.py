@@ -262,7 +262,10 @@ def follow_up(redis: Redis, now: datetime) -> tuple[list[tuple[str, Run]], bool]
         if found is None:  # not data of ours
             redis.delete(keys.OPEN_TICKS)
             return [], False
-        members = [raw.decode().split(" ", 2) for raw in found]
+        members = [one for raw in found if (one := _or(partial(_open_run, raw), None))]
+        if odd := set(found) - {" ".join(one).encode() for one in members}:
+            pipe.zrem(keys.OPEN_TICKS, *odd)
+            pipe.execute()
         for _, job_id, _ in members:
             pipe.hmget(keys.job(job_id), _END_FIELDS)
         jobs = answers(pipe)
@@ -282,22 +285,30 @@ def follow_up(redis: Redis, now: datetime) -> tuple[list[tuple[str, Run]], bool]
             pipe.lrem(ticks, 1, line)
         replies = answers(pipe)
     mine = [run for run, at in zip(ended, ends, strict=True) if replies[at] == 1]
-    return mine, len(members) == _AT_A_TIME
+    return mine, len(found) == _AT_A_TIME
+
+
+def _open_run(raw: bytes) -> list[str]:
+    """Entry, job and line of a run.  Raises ValueError, or OverflowError, for what is none."""
+    entry_id, job_id, line = raw.decode().split(" ", 2)
+    run_of(entry_id, line)
+    return [entry_id, job_id, line]
 
 
 def _completed(line: str, job: Sequence[bytes | None]) -> str | None:
     """The line with how its job ended; None if it has not."""
     status, started, ended, why = ((raw or b"").decode("utf-8", "replace") for raw in job)
-    head, late_ms, _, _, reason = line.rsplit("|", 4)
+    kind, when, late_ms, _, _, reason = line.split("|", 5)
     took_ms = ""
     if status and status not in ENDED:
         return None
-    if started and ended:
-        took_ms = f"{(utcparse(ended) - utcparse(started)).total_seconds() * 1000:.0f}"
+    with suppress(ValueError):  # odd times
+        if started and ended:
+            took_ms = f"{(utcparse(ended) - utcparse(started)).total_seconds() * 1000:.0f}"
     if status == "canceled" and why:
         # In the others it says why they were tried again.
         reason = reason_of(why)[:_LONGEST_REASON]
-    return f"{head}|{late_ms}|{status or 'gone'}|{took_ms}|{reason}"
+    return f"{kind}|{when}|{late_ms}|{status or 'gone'}|{took_ms}|{reason}"
 
 
 def _known(redis: Redis, name: str) -> str:

@@ -10,8 +10,11 @@ import socket
 from contextlib import suppress
 
 from redis import Redis
+from redis.exceptions import ResponseError
 
 from jiffy import clock, keys, log
+from jiffy.control import read
+from jiffy.errors import NotShown
 from jiffy.redis_io import run_script
 from jiffy.settings import settings
 
@@ -20,6 +23,16 @@ LEASE_S = 4.0
 RENEW_AFTER_S = 0.5
 _LEASE_MS = int(LEASE_S * 1000)
 _SHORTEST_WAIT_S = 0.01  # to BLPOP, 0 is without end
+
+
+def wait_for_token(redis: Redis, key: str, longest_s: float) -> bool:
+    """Wait until there is a token of ours; what else stands there is deleted."""
+    try:
+        return bool(redis.blpop([key], longest_s))
+    except ResponseError as error:
+        if "WRONGTYPE" not in str(error):
+            raise
+        return bool(redis.delete(key))
 
 
 class Leader:
@@ -57,7 +70,7 @@ class Leader:
 
     def stand_by(self) -> None:
         """Wait until the lead may be free: its holder has left, or is dead."""
-        self._redis.blpop([keys.LEADER_LEFT], max(self._free_in_s, _SHORTEST_WAIT_S))
+        wait_for_token(self._redis, keys.LEADER_LEFT, max(self._free_in_s, _SHORTEST_WAIT_S))
 
     def resign(self) -> None:
         """Let another lead, now, also where the answer to a claim was lost."""
@@ -83,13 +96,15 @@ class Leader:
             pipe.pttl(keys.LEADER)
             # One of ours leads, whichever; one that waits does not change how long the lock lasts.
             pipe.set(keys.STOCK_LOCK, self._who, px=_LEASE_MS, nx=True)
-            is_taken, value, left_ms, _ = pipe.execute()
-        self._is_doubted, self._free_in_s = False, max(0, left_ms) / 1000
+            is_taken, value, left_ms, _ = read.answers(pipe)
+        if left_ms == -1 or left_ms > _LEASE_MS:  # not data of ours: each lease ends
+            self._redis.delete(keys.LEADER)
+        self._is_doubted, self._free_in_s = False, min(max(0, left_ms) / 1000, LEASE_S)
         was_held, self.is_held = self.is_held, self._token.encode() in (value or b"")
         self.is_new = self.is_held and bool(is_taken or not was_held)
         who: object = None
-        with suppress(ValueError, AttributeError):  # not data of ours
-            who = json.loads(value or b"{}").get("who")
+        with suppress(NotShown, AttributeError):  # not data of ours
+            who = read.value(value or b"{}").get("who")
         if self.is_new and not was_held:
             log.event("leader.gained", who=who)
         elif was_held and not self.is_held:

@@ -14,7 +14,7 @@ from jiffy import clock, keys, log, redis_io
 from jiffy.control import entries
 from jiffy.redis_io import Link, source
 from jiffy.scheduler.entry import Entry
-from jiffy.scheduler.leader import Leader
+from jiffy.scheduler.leader import Leader, wait_for_token
 from jiffy.scheduler.rq_entries import Scheduler
 from jiffy.scheduler.state import Look, Made, Schedule
 from jiffy.settings import settings
@@ -29,7 +29,7 @@ FOLLOW_UP_EVERY_S = 1.0
 _AIM_LATE_S = 0.002
 # An idle Redis ends a wait up to a tenth of a second late; the rest is waited for here.
 _REDIS_LATE_S = 0.15
-_SUPERSEDED_PAUSE_S = 1.0
+_SUPERSEDED_PAUSE_S = _FAILED_PAUSE_S = 1.0
 _FRESH_S = 10.0
 _GOODBYE_S = 0.5
 
@@ -114,16 +114,25 @@ class Loop:
         self._follow_up_at = 0.0
 
     def run(self) -> NoReturn:
-        """Go on until an exception of a signal's ends it; outlives every absence of Redis."""
+        """Go on until an exception of a signal's ends it; outlives every absence of Redis, and odd
+        data in it.
+        """
         self._schedule.notifier.start()
         while True:
             try:
                 self.turn()
             except RedisError as error:
-                self._redis.connection_pool.disconnect()
-                self.leader.doubt()
-                self._look_at, self._is_in_force = 0.0, False
+                self._start_anew()
                 clock.pause(self._link.note_away(error))
+            except Exception as error:  # noqa: BLE001 - whatever stands in Redis, the next turn comes
+                self._start_anew()
+                log.event("scheduler.failed", log.ERROR, reason=repr(error))
+                clock.pause(_FAILED_PAUSE_S)
+
+    def _start_anew(self) -> None:
+        self._redis.connection_pool.disconnect()
+        self.leader.doubt()
+        self._look_at, self._is_in_force = 0.0, False
 
     def turn(self) -> None:
         """Wait for what comes next, and do it."""
@@ -208,7 +217,7 @@ class Loop:
         """Until the next look is due, but no longer than to the next glance, or a change."""
         until = min(self._look_at, clock.monotonic() + GLANCE_EVERY_S)
         in_redis_s = until - clock.monotonic() - _REDIS_LATE_S
-        if in_redis_s > 0 and self._redis.blpop([keys.SCHEDULE_WAKE], in_redis_s):
+        if in_redis_s > 0 and wait_for_token(self._redis, keys.SCHEDULE_WAKE, in_redis_s):
             self._look_at, self._is_in_force = 0.0, False
         elif self._look_at <= until:
             clock.pause(max(0.0, until - clock.monotonic()))

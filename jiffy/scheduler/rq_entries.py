@@ -9,6 +9,7 @@ import io
 import json
 import logging
 import pickle
+import pickletools
 from collections.abc import Callable
 from contextlib import suppress
 from copy import copy
@@ -28,6 +29,7 @@ from jiffy.redis_io import is_away, run_script
 from jiffy.scheduler.state import TRY_BROKEN_AGAIN_S, wake
 
 _AT_A_TIME = 1000
+_MOST_META_BYTES, _MOST_CRON_LETTERS = 100_000, 1000
 
 
 def _in_one_step(name: str) -> Callable[..., Job]:
@@ -150,15 +152,20 @@ def next_time(
     not drift, and that the next time of a cron string always lies ahead.
     """
     dumps: Callable[[object], bytes] = lambda meta: json.dumps(meta).encode()  # noqa: E731
+    raw_meta = raw_meta or b"{}"
+    if len(raw_meta) > _MOST_META_BYTES:
+        raise ValueError(f"its meta has {len(raw_meta):,} bytes; {_MOST_META_BYTES:,} are read")
     try:
-        meta = json.loads(raw_meta or b"{}")
+        meta = json.loads(raw_meta)
     except ValueError:
-        meta, dumps = _Plain(io.BytesIO(raw_meta or b"")).load(), pickle.dumps
+        meta, dumps = _unpickled(raw_meta), pickle.dumps
     if not isinstance(meta, dict):
         raise ValueError("its meta is not a dict")
     coming, changed = None, None
     if meta.get("interval"):
         step = timedelta(seconds=int(meta["interval"]))
+        if step < timedelta(seconds=1):  # it would be due without end
+            raise ValueError(f"its interval is {meta['interval']!r}; it must be a second or more")
         coming = slot + ((now - slot) // step + 1) * step
     elif meta.get("cron_string"):
         coming = _next_of_cron(meta["cron_string"], now)
@@ -171,6 +178,8 @@ def next_time(
 
 def _next_of_cron(text: str, now: datetime) -> datetime | None:
     """As rq-scheduler reads it: in the syntax of the package `crontab`, on this machine's clock."""
+    if len(text) > _MOST_CRON_LETTERS:
+        raise ValueError(f"its cron string has {len(text):,} characters")
     cron: Any = CronTab(text)
     shown: datetime | None = now.astimezone().replace(tzinfo=None)
     while shown := cron.next(now=shown, default_utc=False, return_datetime=True):
@@ -178,6 +187,15 @@ def _next_of_cron(text: str, now: datetime) -> datetime | None:
         if found > now:
             return found
     return None
+
+
+def _unpickled(raw: bytes) -> Any:
+    """The numbers, strings, lists and dicts of a pickle.  Raises pickle.UnpicklingError."""
+    # Room is made for places that a pickle only names: ten bytes could ask for gigabytes.
+    for operation, argument, _ in pickletools.genops(raw):
+        if "PUT" in operation.name and int(argument or 0) > len(raw):
+            raise pickle.UnpicklingError(f"it stores something at {argument:,}")
+    return _Plain(io.BytesIO(raw)).load()
 
 
 class _Plain(pickle.Unpickler):

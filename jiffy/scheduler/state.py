@@ -22,7 +22,8 @@ from redis.exceptions import ResponseError
 
 from jiffy import clock, keys, log
 from jiffy.control import entries
-from jiffy.control.read import answers
+from jiffy.control.read import answers, value
+from jiffy.errors import NotShown
 from jiffy.redis_io import is_away, run_script
 from jiffy.scheduler.entry import Entry
 from jiffy.scheduler.notify import NO_SCHEDULER, Notifier
@@ -104,13 +105,18 @@ class Schedule:
 
     def is_in_force(self) -> bool | None:
         """Whether this schedule is in force; None: it is not, and no newer one is."""
-        digest, since = "", 0.0
-        with suppress(ResponseError, ValueError, TypeError, KeyError):  # not data of ours
-            stored = json.loads(self._redis.get(keys.IN_FORCE) or "")
-            digest, since = stored["table"], float(stored["since"])
+        digest, since = "", None
+        with self._redis.pipeline(transaction=False) as pipe:
+            pipe.time()
+            pipe.get(keys.IN_FORCE)
+            (now_s, _), raw = answers(pipe)
+        with suppress(NotShown, TypeError, KeyError):  # not data of ours
+            stored = value(raw or b"")
+            digest, since = stored["table"], _moment(stored["since"])
         if digest == self.digest:
             return True
-        return False if self.since and since > self.since.timestamp() else None
+        is_newer = self.since and since and self.since < since <= clock.from_wall(now_s + 1)
+        return False if is_newer else None
 
     def declare(self, now: datetime | None = None) -> Counter[str]:
         """Put this schedule in force: make Redis what it says, where that differs.
@@ -338,7 +344,8 @@ class _Stored(NamedTuple):
 
 def _moment(raw: Any) -> datetime | None:
     with suppress(ValueError, TypeError, OverflowError, OSError):
-        return clock.from_wall(float(raw))
+        if float(raw) <= clock.wall() + clock.LONGEST_S:
+            return clock.from_wall(float(raw))
     return None  # missing, or not data of ours
 
 

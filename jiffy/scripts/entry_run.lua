@@ -8,21 +8,22 @@
 --         after, 1 if it is done, 1 if its hash is there, and for each run why it was skipped or ''
 --include lib
 --include release
+--include pauses
 local in_force = try('GET', KEYS[1])
 if ARGV[1] ~= '' and not (type(in_force) == 'string' and string.find(in_force, ARGV[1], 1, true)) then return nil end
 
-local HISTORY, FIRST_LOOK_S, LONGEST_REASON, LAST_S = 1000, 1, 150, 253402300799  -- the end of 9999
+local HISTORY, FIRST_LOOK_S, LONGEST_REASON, MOST_SKIPPED = 1000, 1, 150, 1000
+local LAST_S = NOW + 100 * 365 * 86400  -- later is no time of ours
 local ENTRIES = RQ .. 'scheduler:scheduled_jobs'
 local WAITS = {queued = 'queued', scheduled = 'waiting to be retried', deferred = 'waiting', ready_to_enqueue = 'waiting',
   rate_limited = 'waiting for a slot'}
 local COUNTED = {t = 'enqueued', n = 'enqueued', s = 'skipped', m = 'missed'}
 
+-- One that is over, or could not be shown, is deleted.
 local function why_paused(key, raw)
-  local pause = raw and cjson.decode(raw)
-  if not pause then return nil end
-  if pause['until'] == cjson.null or pause['until'] > tonumber(NOW) then
-    return string.format('paused by %s: %s', pause.who, pause.why)
-  end
+  if not raw then return nil end
+  local pause = read_pause(raw)
+  if pause then return string.format('paused by %s: %s', pause.who, pause.why) end
   call('HDEL', key, 'paused')
 end
 
@@ -77,6 +78,7 @@ local function account_for(entry)
   local paused, skip, last, ahead, asked, times, before, counted, made, done =
     unpack(call('HMGET', key, 'paused', 'skip', 'last', 'ahead', 'asked', 'times', 'slot', 'counted', 'ticks', 'done'))
   paused, skip, before = why_paused(key, paused), tonumber(skip) or 0, tonumber(before)
+  if not (skip <= MOST_SKIPPED) then skip = 0 end
   if not (before and before >= 0 and before <= LAST_S) then before, times = 0, nil end  -- missing, or odd
   made = counted == entry.times and tonumber(made) or 0
   local slot, reasons = before, {}

@@ -1,19 +1,25 @@
 -- Pauses: queues from which nothing is claimed, and functions whose jobs are parked until they are resumed.
 -- Goes with lib.lua and release.lua; expects no KEYS and ARGV of its own.
 
--- What is paused now: {'queue:NAME' or 'func:PATH' = true}.  One whose time has passed is deleted, and so is one
--- that could not be shown: a pause that workers obey must be visible.
 local LAST = 253402300799  -- a calendar's last second
+
+-- A pause as entries.py has written it; nil if its time has passed, or if it could not be shown: a pause that workers or a
+-- scheduler obey must be visible.
+local function read_pause(raw)
+  local is_json, pause = pcall(cjson.decode, raw)
+  if not is_json or type(pause) ~= 'table' then return nil end
+  local since, ends = pause.since, pause['until']
+  if ends == cjson.null then ends = LAST end
+  local is_sound = type(pause.who) == 'string' and type(pause.why) == 'string'
+    and type(since) == 'number' and since >= 0 and since <= LAST and type(ends) == 'number' and ends <= LAST
+  return is_sound and ends > tonumber(NOW) and pause or nil
+end
+
+-- What is paused now: {'queue:NAME' or 'func:PATH' = true}.  All that is not in force is deleted.
 local function read_pauses()
   local paused, flat = {}, try('HGETALL', OWN .. 'paused')
   for i = 1, #flat, 2 do
-    local is_sound, pause = pcall(cjson.decode, flat[i + 1])
-    if not is_sound or type(pause) ~= 'table' then pause = {} end
-    local since, ends = pause.since, pause['until']
-    if ends == cjson.null then ends = LAST end
-    is_sound = type(pause.who) == 'string' and type(pause.why) == 'string'
-      and type(since) == 'number' and since >= 0 and since <= LAST and type(ends) == 'number' and ends <= LAST
-    if is_sound and ends > tonumber(NOW) then paused[flat[i]] = true else call('HDEL', OWN .. 'paused', flat[i]) end
+    if read_pause(flat[i + 1]) then paused[flat[i]] = true else call('HDEL', OWN .. 'paused', flat[i]) end
   end
   return paused
 end

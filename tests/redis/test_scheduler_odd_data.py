@@ -1,0 +1,143 @@
+"""Whatever stands in Redis, a scheduler goes on: it leaves out what is odd, and runs all others."""
+
+import pickle
+import zlib
+
+import pytest
+
+from jiffy import clock, every, keys
+from jiffy.control import entries
+from jiffy.scheduler.entry import read
+from jiffy.scheduler.leader import Leader
+from jiffy.scheduler.rq_entries import next_time
+from jobs import numbers
+from tests.support import schedules
+from tests.support.scheduler_processes import Running
+
+LATER = clock.from_wall(clock.wall() + 1000)
+DEEP = b"[" * 100_000
+ENTRY = "entry-jobs-numbers-add"
+STATE = keys.entry_state(ENTRY)
+EACH_SECOND = every(1, numbers.add, args=[2, 3], overlap="allow")
+# Runs whose job has not ended, as no scheduler writes them.
+OPEN_TICKS = [
+    b"", b"\xff", b"x", b"entry job", b"entry job line", b"entry job t|zz|0|||", b"a b t|1||||",
+    b"entry job t|nan|0|||", b"entry job t|1e999|0|||", b"a b t|1|0||x|", b"a b t|1|0||",
+]  # fmt: skip
+# Which schedule is in force; and who leads.
+IN_FORCE = [
+    DEEP, b"\xff", b"[]", b"5", b'{"table": 5}', b'{"table": "x", "since": 1%s}' % (b"0" * 400),
+    *(b'{"table": "x", "since": %s}' % since for since in (b"1e999", b"NaN", b"9e9")),
+]  # fmt: skip
+LEADERS = [DEEP, b"\xff", b"[1]", b"9" * 10_000, b'{"who": {}}']
+STATES = [
+    {"paused": DEEP}, {"paused": '{"who": {}, "why": [], "since": 1, "until": null}'},
+    {"paused": '{"who": "a", "why": "b", "since": 1, "until": "x"}'}, {"paused": "5"},
+    {"skip": "nan"}, {"skip": "1e999"}, {"slot": "253402300799"}, {"slot": "nan"},
+    {"slot": "x", "times": b"\xff", "last": b"\xff", "ahead": "\n", "counted": "x", "done": "x"},
+]  # fmt: skip
+
+
+def test_open_runs_that_are_odd_are_dropped_and_the_others_completed(redis, declare, run_next):
+    declare(every("7d", numbers.add, args=[2, 3]))
+    [run] = run_next()
+    redis.hset(keys.job(run.job_id), mapping={"status": "finished", "ended_at": "x"})
+    redis.hset(keys.job(run.job_id), "started_at", "2026-01-01T00:00:00Z")
+    for odd in OPEN_TICKS:
+        redis.zadd(keys.OPEN_TICKS, {odd: 0})
+    ended, _ = entries.follow_up(redis, LATER)
+
+    assert [(one.job_id, one.outcome) for _, one in ended] == [(run.job_id, "finished")]
+    assert redis.zcard(keys.OPEN_TICKS) == 0
+
+
+def test_who_asks_for_a_run_may_have_a_bar_in_the_name(redis, declare):
+    declare(every("7d", numbers.add, args=[2, 3]))
+    job_id = entries.run_now(redis, "jobs.numbers.add", "a|b")
+    redis.hset(keys.job(job_id), "status", "failed")
+    redis.zadd(keys.OPEN_TICKS, dict.fromkeys(redis.zrange(keys.OPEN_TICKS, 0, -1), 0))
+    [(_, run)], _ = entries.follow_up(redis, LATER)
+
+    assert (run.outcome, run.reason) == ("failed", "by a|b")
+    assert entries.history(redis, "jobs.numbers.add") == [run]
+
+
+@pytest.mark.parametrize("stored", IN_FORCE)
+def test_an_odd_mark_of_the_schedule_in_force_is_replaced(redis, declare, stored):
+    declare(EACH_SECOND)
+    redis.set(keys.IN_FORCE, stored)
+    assert declare.schedule.is_in_force() is None
+    declare(EACH_SECOND)
+
+    assert declare.schedule.is_in_force() is True
+
+
+@pytest.mark.parametrize("stored", LEADERS)
+def test_an_odd_leader_is_waited_for_like_any_other(redis, stored):
+    leader = Leader(redis)
+    redis.set(keys.LEADER, stored, px=3_000)
+    assert not leader.leads()
+    redis.delete(keys.LEADER)
+
+    assert leader.leads()
+
+
+@pytest.mark.parametrize("lasts_ms", [None, 10**10])
+def test_a_lease_that_never_ends_is_none(redis, lasts_ms):
+    leader = Leader(redis)
+    redis.set(keys.LEADER, '{"who": "me", "token": "x"}', px=lasts_ms)
+    leader.leads()
+
+    assert leader.leads()
+
+
+def test_a_lease_of_another_type_is_none(redis):
+    leader = Leader(redis)
+    redis.hset(keys.LEADER, "who", "me")
+    leader.leads()
+
+    assert leader.leads()
+
+
+META = [
+    b"\x80\x02}r\xff\xff\xff\x07.",  # a pickle that stores an empty dict at place 134,217,727
+    b"\x80\x02}p134217727\n.",
+    b'{"interval": -5}', b'{"interval": 0.1}', DEEP, b'{"a": "' + b"x" * 200_000 + b'"}',
+    b'{"cron_string": "' + b"0-59/1," * 10_000 + b'1 * * * *"}',
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("meta", META, ids=range(len(META)))
+def test_an_entry_that_would_eat_memory_or_time_is_refused(meta):
+    with pytest.raises((ValueError, pickle.UnpicklingError, RecursionError)):
+        next_time(meta, LATER, LATER)
+
+
+@pytest.mark.parametrize("stored", STATES, ids=range(len(STATES)))
+def test_an_odd_state_of_an_entry_keeps_it_from_no_run(redis, declare, stored):
+    """What a page cannot show must not hold an entry back."""
+    declare(every("7d", numbers.add, args=[2, 3], overlap="allow"))
+    redis.hset(STATE, mapping=stored)
+    declare(every("7d", numbers.add, args=[2, 3], overlap="allow"))
+
+    assert [one.outcome for one in schedules.run_next(declare.schedule)] == ["enqueued"]
+
+
+@pytest.mark.slow
+def test_a_scheduler_goes_on_whatever_stands_in_its_keys(redis, tmp_path):
+    schedules.declare(redis, EACH_SECOND)
+    running = Running(tmp_path, read([EACH_SECOND]))
+    try:
+        running.until_logged("tick.enqueued")
+        for odd in OPEN_TICKS:
+            redis.zadd(keys.OPEN_TICKS, {odd: 0})
+        meta = {"data": zlib.compress(b'["jobs.numbers.add", null, [2, 3], {}]'), "created_at": "x"}
+        redis.hset(keys.job("odd"), mapping=meta | {"meta": DEEP})
+        redis.zadd(keys.ENTRIES, {"odd": 1, b"\xff": "-inf", "y": "inf"})
+        for key, value in ((keys.IN_FORCE, DEEP), (keys.LEADER, DEEP), (keys.SCHEDULE_WAKE, "x")):
+            redis.delete(key)
+            redis.set(key, value, px=1500)
+            count = len(running.lines("tick.enqueued"))
+            running.until_logged("tick.enqueued", count=count + 2)
+    finally:
+        running.end()
