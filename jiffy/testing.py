@@ -51,7 +51,7 @@ def queued(private_redis: str) -> Iterator["Queued"]:
 @pytest.fixture
 def inline(queued: "Queued", monkeypatch: pytest.MonkeyPatch) -> "Queued":
     """What is enqueued is run by the time `enqueue` returns, which raises nothing if it fails."""
-    ends = (enqueueing, "_put"), (enqueueing, "write"), (workflows, "chain"), (workflows, "group")
+    ends = (enqueueing, "put"), (enqueueing, "write"), (workflows, "chain"), (workflows, "group")
     for module, name in ends:
         monkeypatch.setattr(module, name, _then(getattr(module, name), queued.run))
     return queued

@@ -68,6 +68,15 @@ class Job(rq.job.Job):
         return {**super().to_dict(include_meta, include_result), **self.own_fields}
 
 
+class Queue(rq.Queue):
+    """RQ's queue, with JSON where RQ would take pickle."""
+
+    job_class = Job
+
+    def __init__(self, name: str = "default", *, serializer: Any = None, **options: Any) -> None:
+        super().__init__(name, serializer=serializer or JSONSerializer, **options)
+
+
 def find_job(job_id: str) -> rq.job.Job | None:
     """The job with this id, None if there is none (any more); mirrors rq.job.Job.fetch."""
     if not rq.job.JOB_ID_PATTERN.fullmatch(job_id):

@@ -196,6 +196,22 @@ def _retry_fields(retry: rq.Retry) -> dict[str, Any]:
     return fields
 
 
+def _dependency_fields(dependencies: list[Dependency]) -> dict[str, Any]:
+    named = [one for one in dependencies if isinstance(one, rq.job.Dependency)]
+    jobs = [
+        job
+        for one in dependencies
+        for job in (one.dependencies if isinstance(one, rq.job.Dependency) else [one])
+    ]
+    ids = [job if isinstance(job, str) else job.id for job in jobs]
+    fields: dict[str, Any] = (
+        {"dependency_id": ids[0], "dependency_ids": json.dumps(ids)} if ids else {}
+    )
+    if named:
+        fields["allow_dependency_failures"] = int(any(one.allow_failure for one in named))
+    return fields
+
+
 def _field(name: str) -> Callable[[Any], dict[str, Any]]:
     return lambda value: {name: value}
 
@@ -339,7 +355,7 @@ TABLE: dict[str, Option] = {
     ),
     "depends_on": Option(
         "Run it once these jobs have finished", "", "--depends-on", "ID", _dependencies,
-        {"anyOf": [_ID, {"type": "array", "items": _ID}]},
+        {"anyOf": [_ID, {"type": "array", "items": _ID}]}, _dependency_fields,
         excludes=("at", "in_", "unique", "unique_key", "unique_until"),
     ),
     "rate_limit": Option(

@@ -1,22 +1,22 @@
 """Chains and groups: jobs that wait for others, and get what these returned.
 
-Both are the same in Redis (`enqueue_waiting.lua`): a job that waits, and its parts.  The script
-that ends a part notes it for the job that waits; see docs/internals.md.
+Both are the same in Redis (`enqueue.lua`): a job that waits, and its parts.  The script that ends a
+part notes it for the job that waits; see docs/internals.md.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any, ParamSpec, Union, Unpack
 
 from rq.job import JobStatus
 
-from jiffy import clock, keys, redis_io
+from jiffy import keys, redis_io
 from jiffy.errors import InvalidValue, JiffyError, WrongArguments
 from jiffy.producer import options as job_options
-from jiffy.producer.enqueue import Enqueue, Prepared, new_id, wrapped, write
 from jiffy.producer.job import Job
 from jiffy.producer.payload import MARK, result
+from jiffy.producer.recipe import Prepared, Recipe, new_id, rq_now, wrapped, write
 
 P = ParamSpec("P")
 Then = Union["Part", Callable[[Any], object]]
@@ -61,28 +61,30 @@ class Group:
     then: Job | None
 
 
-def chain(parts: Sequence[Part], enqueue: Enqueue) -> list[Job]:
+# Given a part and the options that do not fit it, with the reasons.
+RecipeOf = Callable[[Part, Mapping[str, str]], Recipe]
+
+
+def chain(parts: Sequence[Part], recipe_of: RecipeOf) -> list[Job]:
     """Write a chain, all of it or nothing; see `Enqueue.chain`."""
-    first = _prepare(parts[:1], enqueue)
-    if not first:
+    jobs = [*_prepared(parts[:1], recipe_of, _NOT_OF_PARTS)]
+    if not jobs:
         raise InvalidValue("chain", (), "one part or more")
-    if MARK in first[0].call.data:
+    if MARK in jobs[0].call.data:
         raise WrongArguments("Part 1: there is no part before it whose result it could take.")
-    jobs = first + _prepare(parts[1:], enqueue, _NOT_OF_THOSE_THAT_WAIT, start=2)
-    jobs = [wrapped(one) if one.recipe.is_wrapped else one for one in jobs]
+    jobs += _prepared(parts[1:], recipe_of, _NOT_OF_THOSE_THAT_WAIT, start=2)
+    jobs = [*map(wrapped, jobs)]
     joined = [_before(after, one) for one, after in pairwise(jobs)] + jobs[-1:]
-    commands = [
-        _opening(after, [one], needs="success") for one, after in reversed([*pairwise(joined)])
-    ]
-    commands.append(joined[0].recipe.command(joined[:1], "", clock.rq_text(clock.wall())))
+    commands = [_opening(after, [one], "success") for one, after in pairwise(joined)][::-1]
+    commands.append(joined[0].recipe.command(joined[:1], rq_now()))
     doubt = f"the chain may have been enqueued; look whether there is a job {jobs[-1].job_id!r}."
     redis_io.deliver_together(redis_io.shared(), commands, doubt)
     return [one.job() for one in jobs]
 
 
-def group(parts: Iterable[Part], then: Then | None, enqueue: Enqueue) -> Group:
+def group(parts: Iterable[Part], then: Then | None, recipe_of: RecipeOf) -> Group:
     """Write a group; see `Enqueue.group`."""
-    jobs, redis = _prepare(parts, enqueue), redis_io.shared()
+    jobs, redis = [*_prepared(parts, recipe_of, _NOT_OF_PARTS)], redis_io.shared()
     for number, one in enumerate(jobs, start=1):
         if MARK in one.call.data:
             raise WrongArguments(f"Part {number}: only `then` can take the results of a group.")
@@ -90,49 +92,35 @@ def group(parts: Iterable[Part], then: Then | None, enqueue: Enqueue) -> Group:
         write(jobs)
         return Group([one.job() for one in jobs], None)
     last_part = then if isinstance(then, Part) else part(then, result)
-    [last] = _prepare([last_part], enqueue, _NOT_OF_THOSE_THAT_WAIT, called="then")
-    last = wrapped(last) if last.recipe.is_wrapped else last
+    [last] = map(wrapped, _prepared([last_part], recipe_of, _NOT_OF_THOSE_THAT_WAIT, "then"))
     for number in range(0, len(jobs) or 1, _CHUNK):
         some = jobs[number : number + _CHUNK]
-        redis_io.deliver(redis, _opening(last, some, needs="end", number=number, open_s=_OPEN_S))
-    joined, recipes = list[Prepared](), dict[int, Any]()
-    for one in jobs:
-        if id(one.recipe) not in recipes:
-            recipes[id(one.recipe)] = _before(last, one).recipe
-        joined.append(one._replace(recipe=recipes[id(one.recipe)]))
-    write(joined)
+        redis_io.deliver(redis, _opening(last, some, "end", number, _OPEN_S))
+    write([_before(last, one) for one in jobs])
     # All parts are written: from here on only these are waited for.
     end = ["end", last.job_id, "", JobStatus.FINISHED.value, "null", "null"]
     redis_io.deliver(redis, redis_io.script_command("join", [keys.JOINS], end))
     return Group([one.job() for one in jobs], last.job())
 
 
-def _prepare(
+def _prepared(
     parts: Iterable[Part],
-    enqueue: Enqueue,
-    unfit: Mapping[str, str] = _NOT_OF_PARTS,
-    *,
+    recipe_of: RecipeOf,
+    unfit: Mapping[str, str],
     called: str = "Part {}",
     start: int = 1,
-) -> list[Prepared]:
+) -> Iterator[Prepared]:
     """The parts, checked, each with an id.  An error says which part it is about."""
-    chosen, prepared = enqueue.without_usual(unfit), list[Prepared]()
     for number, one in enumerate(parts, start):
         try:
             if not isinstance(one, Part):
                 raise InvalidValue("it", one, "a call, as part(function, …) makes it")
-            own = enqueue.options(**one.given) if one.given else enqueue
-            recipe = (own.without_usual(unfit) if one.given else chosen)._recipe(one.func)
-            for name, why in unfit.items():
-                if name in recipe.options:
-                    must = f"left out: {recipe.target.path} {why}"
-                    raise InvalidValue(name, own._given.get(name, recipe.options[name]), must)
+            recipe = recipe_of(one, unfit)
             call = recipe.call(one.args, one.kwargs, takes_results=True)
-            prepared.append(Prepared(recipe, call, new_id()))
         except JiffyError as error:
             error.place = f"{called.format(number)}: "
             raise
-    return prepared
+        yield Prepared(recipe, call, new_id())
 
 
 def _before(waiting: Prepared, one: Prepared) -> Prepared:
@@ -142,17 +130,14 @@ def _before(waiting: Prepared, one: Prepared) -> Prepared:
 def _opening(
     waiting: Prepared,
     parts: Sequence[Prepared],
-    *,
     needs: str,
     number: int = 0,
     open_s: int | str = "",
 ) -> bytes:
     """The command that writes a job that waits for parts, which must be written within `open_s`."""
-    ids = ",".join(one.job_id for one in parts)
-    now = clock.rq_text(clock.wall())
     recipe = waiting.recipe
     if recipe.options.get("at_front"):
         recipe = recipe.having({"enqueue_at_front": 1})
     # Each command is repeated as itself: the first writes the job, the others add parts.
-    token = new_id() if number else ""
-    return recipe.command([waiting], token, now, [needs, open_s, number, ids])
+    token, ids = new_id() if number else "", ",".join(one.job_id for one in parts)
+    return recipe.command([waiting], rq_now(), token, [needs, open_s, number, ids])

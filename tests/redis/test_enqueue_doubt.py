@@ -8,7 +8,7 @@ import pytest
 import jiffy
 from jiffy import keys, part, redis_io
 from jiffy.errors import DuplicateJob, RedisAway, RedisFull
-from jiffy.producer import enqueue as enqueueing
+from jiffy.producer import recipe as enqueueing
 from tests.jobs.enqueue import add, collect
 
 KILOBYTE = "x" * 1000

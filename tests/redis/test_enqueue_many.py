@@ -5,7 +5,7 @@ import pytest
 import jiffy
 from jiffy import keys
 from jiffy.errors import InvalidValue, WrongArguments
-from jiffy.producer import enqueue as enqueueing
+from jiffy.producer import recipe as enqueueing
 from tests.jobs.enqueue import add, collect
 
 

@@ -8,7 +8,7 @@ import rq
 from jiffy import Enqueue, enqueue, part
 from jiffy.control import read
 from jiffy.errors import InvalidValue
-from jiffy.producer import enqueue as enqueueing
+from jiffy.producer import recipe as enqueueing
 from tests.jobs import hooks
 from tests.jobs import worker as worker_jobs
 from tests.support.worker_support import job, reason, said, status

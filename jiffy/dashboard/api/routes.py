@@ -24,6 +24,7 @@ from jiffy.producer import enqueue as producer
 from jiffy.producer import functions, options, results
 from jiffy.producer import job as jobs
 from jiffy.producer.enqueue import Both
+from jiffy.producer.recipe import Prepared, write
 from jiffy.settings import settings
 
 # A request that waits holds a thread: of the server's eight, half are left to the others.
@@ -98,7 +99,7 @@ def _enqueue_many(sent: Sequence[Any]) -> list[Enqueued]:
     _check_dependencies(calls)
     runs = groupby(calls, key=lambda call: call.alike)
     prepared = [one for _, run in runs for one in _prepared([*run])]
-    written = producer.write(prepared)
+    written = write(prepared)
     taken = set(written.taken)
     audit.note(jobs=len(prepared))
     enqueued = [
@@ -109,7 +110,7 @@ def _enqueue_many(sent: Sequence[Any]) -> list[Enqueued]:
     return enqueued
 
 
-def _prepared(run: list[_Call]) -> Iterator[producer.Prepared]:
+def _prepared(run: list[_Call]) -> Iterator[Prepared]:
     """Check calls of one function with the same options."""
     with problems.in_item(run[0].number):
         function = functions.find(run[0].path, settings().jobs_modules)
