@@ -81,9 +81,8 @@ attempts = _named(f"{OWN}attempts:")  # how many logins were tried; expires an h
 SESSIONS = f"{OWN}sessions"  # hash: user -> a random mark, deleted when that user logs out
 
 # Ours, of the schedule; see "The schedule" in docs/internals.md
-LEADER = f"{OWN}leader"  # JSON: which scheduler leads (who, since, token); expires when it is dead
-LEADER_LEFT = f"{OWN}leader:left"  # list: a token for the next leader, when one has left
-SCHEDULE_WAKE = f"{OWN}schedule:wake"  # list: a token for the leader: the schedule has changed
+LEADER = f"{OWN}leader"  # JSON: which scheduler looked last; expires when all are dead
+SCHEDULE_WAKE = f"{OWN}schedule:wake"  # list: a token for a scheduler: the schedule has changed
 DECLARED = f"{OWN}entries"  # set: the ids of the entries in SCHEDULE
 IN_FORCE = f"{OWN}table"  # JSON: which SCHEDULE is in force (a digest), and since when
 TICK_COUNTS = f"{OWN}tick_counts"  # hash: how many runs were enqueued, skipped and missed so far

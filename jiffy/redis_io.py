@@ -17,6 +17,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from datetime import datetime
 from functools import lru_cache, partial
 from pathlib import Path
 from queue import Empty
@@ -252,6 +253,12 @@ def check(redis: Redis) -> None:
     for mode in (b"cluster", b"replica"):
         if mode in (reply.values() if isinstance(reply, dict) else reply):
             raise ResponseError(f"mode {mode.decode()}")
+
+
+def now(redis: Redis) -> datetime:
+    """The time by Redis' clock."""
+    seconds, micros = redis.time()
+    return clock.from_wall(seconds + micros / 1e6)
 
 
 def is_away(error: RedisError) -> bool:

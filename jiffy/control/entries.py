@@ -17,7 +17,7 @@ from redis import Redis
 from redis.exceptions import ResponseError
 from rq.utils import utcparse
 
-from jiffy import clock, keys
+from jiffy import clock, keys, redis_io
 from jiffy.control.read import answers, clip, due, line, number, text, value
 from jiffy.errors import InvalidValue, NotShown, UnknownEntry
 from jiffy.producer.job import ENDED
@@ -194,8 +194,7 @@ def run_now(redis: Redis, name: str, who: str) -> str:
     fields: Any = redis.hget(keys.job(entry_id), keys.RUN_FIELD)
     if not fields:
         raise ResponseError(f"the job of {name} was deleted from Redis: restart the scheduler")
-    seconds, micros = redis.time()
-    slot = clock.from_wall(seconds + micros / 1e6)
+    slot = redis_io.now(redis)
     job_id = job_id_of(entry_id, slot, is_asked_for=True)
     run = [slot.timestamp(), line_of("n", slot, slot, reason=reason), job_id]
     plan = {"id": entry_id, "runs": [run], "fields": json.loads(fields), "asked": True}
@@ -269,7 +268,8 @@ def follow_up(redis: Redis, now: datetime) -> tuple[list[tuple[str, Run]], bool]
         for _, job_id, _ in members:
             pipe.hmget(keys.job(job_id), _END_FIELDS)
         jobs = answers(pipe)
-        ended, ends = [], []
+    ended, ends = [], []
+    with redis.pipeline() as pipe:  # in one step: another scheduler may do the same
         for (entry_id, job_id, line), job in zip(members, jobs, strict=True):
             member, ticks = f"{entry_id} {job_id} {line}", keys.ticks(entry_id)
             complete = _completed(line, job or [None] * len(_END_FIELDS))

@@ -464,7 +464,7 @@ class QueueCount(QueueView):
 
 @dataclass(frozen=True, kw_only=True)
 class Census:
-    """All queues, how many workers are alive, and who leads the schedule."""
+    """All queues, how many workers are alive, and whether a scheduler is."""
 
     queues: tuple[QueueCount, ...]
     workers: int

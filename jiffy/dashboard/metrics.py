@@ -48,7 +48,7 @@ class _Read(Collector):
         states.update(seen.states)
         yield _gauge("jiffy_workers", "Workers that are alive.", "state", states)
         is_up = schedule.scheduler == "ok"
-        yield GaugeMetricFamily("jiffy_scheduler_up", "Whether a scheduler leads.", is_up)
+        yield GaugeMetricFamily("jiffy_scheduler_up", "Whether a scheduler is alive.", is_up)
         about = "Entries with a run to come."
         yield GaugeMetricFamily("jiffy_schedule_entries", about, schedule.entries)
         if schedule.next_at is not None:

@@ -23,10 +23,10 @@ from redis.exceptions import RedisError
 from rq.exceptions import NoSuchJobError
 from rq_scheduler.utils import to_unix
 
-from jiffy import clock, keys, log
+from jiffy import clock, keys, log, redis_io
 from jiffy.producer.enqueue import Job, Queue
 from jiffy.redis_io import is_away, run_script
-from jiffy.scheduler.state import TRY_BROKEN_AGAIN_S, wake
+from jiffy.scheduler.state import TRY_BROKEN_AGAIN_S
 
 _AT_A_TIME = 1000
 _MOST_META_BYTES, _MOST_CRON_LETTERS = 100_000, 1000
@@ -49,7 +49,7 @@ def _in_one_step(name: str) -> Callable[..., Job]:
             if name == "cron":
                 first = _next_of_cron(job.meta["cron_string"], clock.now())
                 pipe.zadd(keys.ENTRIES, {job.id: first.timestamp()} if first else {})
-            wake(pipe)
+            _wake(pipe)
             pipe.execute()
         job.connection = self.connection
         return job
@@ -78,10 +78,11 @@ class Scheduler(rq_scheduler.Scheduler):  # type: ignore[misc]
 
     def enqueue_jobs(self) -> list[str]:
         """Enqueue what is due now; return the ids of what this call, and no other, enqueued."""
-        seconds, micros = self.connection.time()
-        now_s, most = seconds + micros / 1e6, _AT_A_TIME + len(self._broken)
-        due = self.connection.zrangebyscore(keys.ENTRIES, "-inf", now_s, 0, most, withscores=True)
-        done = [self._enqueue(raw, score, clock.from_wall(now_s)) for raw, score in due]
+        now, most = redis_io.now(self.connection), _AT_A_TIME + len(self._broken)
+        due = self.connection.zrangebyscore(
+            keys.ENTRIES, "-inf", now.timestamp(), 0, most, withscores=True
+        )
+        done = [self._enqueue(raw, score, now) for raw, score in due]
         return [entry_id for entry_id in done if entry_id]
 
     def enqueue_job(self, job: Job) -> None:
@@ -100,7 +101,7 @@ class Scheduler(rq_scheduler.Scheduler):  # type: ignore[misc]
         with self.connection.pipeline() as pipe:
             pipe.zscore(keys.ENTRIES, job.id)
             pipe.zadd(keys.ENTRIES, {job.id: to_unix(date_time)}, xx=True)
-            wake(pipe)
+            _wake(pipe)
             if pipe.execute()[0] is None:
                 raise ValueError("Job not in scheduled jobs queue")
 
@@ -141,6 +142,12 @@ class Scheduler(rq_scheduler.Scheduler):  # type: ignore[misc]
         known = {"entry": entry_id, "slot": f"{slot:%Y-%m-%dT%H:%M:%SZ}", "queue": queue.decode()}
         log.event("tick.enqueued", **known, job=entry_id, late_ms=late_ms)
         return entry_id
+
+
+def _wake(redis: Any) -> None:
+    """Let a scheduler look again."""
+    redis.delete(keys.SCHEDULE_WAKE)
+    redis.rpush(keys.SCHEDULE_WAKE, 1)
 
 
 def next_time(

@@ -8,7 +8,6 @@ moment.  rq-scheduler's sorted set is written for its tools and our pages, and n
 
 import json
 import logging
-import math
 from collections import Counter, deque
 from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
@@ -20,7 +19,7 @@ from typing import Any, Literal, NamedTuple, TypeVar
 from redis import Redis
 from redis.exceptions import ResponseError
 
-from jiffy import clock, keys, log
+from jiffy import clock, keys, log, redis_io
 from jiffy.control import entries
 from jiffy.control.read import answers, value
 from jiffy.errors import NotShown
@@ -58,29 +57,12 @@ class Made(NamedTuple):
     was_missed: bool = False  # by MISSED_AFTER_S, whatever was then made of it
 
 
-class Look(NamedTuple):
-    """The time by Redis' clock, when the first in the sorted set is due, and when jobs may have
-    ended."""
-
-    now: datetime
-    first_s: float | None
-    follow_up_s: float | None
-
-
 class Schedule:
     """The entries of this process, in Redis; in force `since` then, None: not yet."""
 
-    def __init__(
-        self,
-        redis: Redis,
-        found: Iterable[Entry],
-        notifier: Notifier | None = None,
-        since: datetime | None = None,
-    ) -> None:
+    def __init__(self, redis: Redis, found: Iterable[Entry], since: datetime | None = None) -> None:
         self.entries = {entry.id: entry for entry in found}
-        self.notifier, self.since = notifier or Notifier(self.entries.values()), since
-        self.declared_at = -math.inf  # by the monotonic clock
-        self._redis = redis
+        self.notifier, self.since, self._redis = Notifier(self.entries.values()), since, redis
         self._slots: dict[str, datetime] = {}  # the last of each entry that is accounted for
         self._coming: dict[str, float] = {}  # when each is due next; none if it is done
         self._broken: dict[str, str] = {}
@@ -94,28 +76,15 @@ class Schedule:
         """When the next run is due; None for never."""
         return min(self._coming.values(), default=None)
 
-    def look(self) -> Look:
-        with self._redis.pipeline(transaction=False) as pipe:
-            pipe.time()
-            for key in (keys.ENTRIES, keys.OPEN_TICKS):
-                pipe.zrange(key, 0, 0, withscores=True)
-            (seconds, micros), *firsts = answers(pipe)
-        now = clock.from_wall(seconds) + timedelta(microseconds=micros)
-        return Look(now, *(first[0][1] if first else None for first in firsts))
-
-    def is_in_force(self) -> bool | None:
-        """Whether this schedule is in force; None: it is not, and no newer one is."""
+    def is_in_force(self, stored: bytes | None, now: datetime) -> bool | None:
+        """Whether `stored`, of IN_FORCE, is this schedule; None: it is neither this nor newer."""
         digest, since = "", None
-        with self._redis.pipeline(transaction=False) as pipe:
-            pipe.time()
-            pipe.get(keys.IN_FORCE)
-            (now_s, _), raw = answers(pipe)
-        with suppress(NotShown, TypeError, KeyError):  # not data of ours
-            stored = value(raw or b"")
-            digest, since = stored["table"], _moment(stored["since"])
+        with suppress(NotShown, TypeError, KeyError):  # missing, or not data of ours
+            found = value(stored or b"")
+            digest, since = found["table"], _moment(found["since"])
         if digest == self.digest:
             return True
-        is_newer = self.since and since and self.since < since <= clock.from_wall(now_s + 1)
+        is_newer = self.since and since and self.since < since <= now + _ONE_S
         return False if is_newer else None
 
     def declare(self, now: datetime | None = None) -> Counter[str]:
@@ -123,9 +92,8 @@ class Schedule:
 
         Returns how many entries are new, changed, same, gone, and over before they began.
         """
-        redis, now = self._redis, now or self.look().now
+        redis, now = self._redis, now or redis_io.now(self._redis)
         self.since = self.since or now
-        is_new = not self.is_in_force()
         in_force = {"table": self.digest, "since": self.since.timestamp()}
         redis.set(keys.IN_FORCE, json.dumps(in_force))
         gone = _gone(redis, self.entries.keys())
@@ -136,9 +104,6 @@ class Schedule:
             counts.update(self._declare_some(some, now))
         for entry_id, name in gone.items():
             _withdraw(redis, entry_id, name)
-        if is_new:
-            wake(redis)
-        self.declared_at = clock.monotonic()
         return counts
 
     def enqueue_due(self, now: datetime) -> list[Made] | None:
@@ -215,7 +180,7 @@ class Schedule:
             missed = [one for one in made if not one.job_id]
             done += [missed[0]._replace(slots=len(missed))] if missed else []
             done += [one for one in made if one.job_id]
-            if not has_hash:
+            if made and not has_hash:
                 self._project([entry], now)
                 log.event("entry.mended", log.WARNING, entry=entry.name, reason=_DELETED)
                 self.notifier.report(entry, now, now, f"broken: {_DELETED}")
@@ -359,12 +324,6 @@ def _stored(redis: Redis, some: Sequence[Entry]) -> list[_Stored]:
     facts = zip(found, found, found, strict=True)
     nothing = (None, None, None)
     return [_Stored._make([what, *(state or nothing), score]) for what, state, score in facts]
-
-
-def wake(redis: Any) -> None:
-    """Let the scheduler that leads look again."""
-    redis.delete(keys.SCHEDULE_WAKE)
-    redis.rpush(keys.SCHEDULE_WAKE, 1)
 
 
 def _gone(redis: Redis, kept: Collection[str]) -> dict[str, str]:

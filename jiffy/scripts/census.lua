@@ -1,7 +1,7 @@
 -- Count every queue's jobs and what serves them, for all pages at once.
 -- KEYS: the set of queues, the set of workers, the scheduler's lead, the schedule's entries, the mark that suspends workers
 -- ARGV: the most queues and workers to look at; the prefixes of the registries
--- Returns how many queues and workers are named, how many of the workers looked at are alive, whether a scheduler leads,
+-- Returns how many queues and workers are named, how many of the workers looked at are alive, whether a scheduler is alive,
 --         how many entries are to run, whether workers are suspended; how many workers share each set of queues, state and
 --         release ('\0' between); and for each queue: its key, how many jobs wait (false: its key holds another type), when
 --         the oldest was enqueued, the registries' counts; and the sorted sets of jobs that stand in none of these: the state

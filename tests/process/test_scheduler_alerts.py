@@ -70,15 +70,6 @@ def test_a_scheduler_that_is_killed_is_away_in_ten_seconds_and_the_next_tells_wh
     assert told["late_s"] >= 2
 
 
-def test_a_scheduler_that_is_reported_to_stop_is_away_at_once(start, redis):
-    running = start(each_second())
-    running.until_logged("leader.gained")
-    running.send(signal.SIGTERM)
-    running.wait()
-
-    assert entries.glance(redis).scheduler == "away"
-
-
 def test_what_is_found_before_a_worker_starts_its_scheduler_is_reported_by_that(redis, receiver):
     past = datetime(2026, 1, 1, tzinfo=UTC)
     found = read([at(past, numbers.add, args=[2, 3], on_missed=receiver.address)])

@@ -89,7 +89,7 @@ def test_a_history_of_no_runs_is_refused(limit, declare, redis):
         entries.history(redis, "sum", limit)
 
 
-def test_a_job_run_by_hand_wakes_the_leader_so_its_end_is_noted_soon(declare, redis):
+def test_a_job_run_by_hand_wakes_a_scheduler_so_its_end_is_noted_soon(declare, redis):
     declare(add())
     redis.delete(keys.SCHEDULE_WAKE)
     entries.run_now(redis, "sum", "ada")

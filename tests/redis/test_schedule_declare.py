@@ -264,18 +264,14 @@ def test_a_deleted_entry_runs_is_shown_again_and_that_is_logged(declare, run_nex
 def test_what_was_deleted_is_written_again_at_the_next_look(lost, lead, redis):
     loop = lead(daily(), every("7d", numbers.add, args=[2, 3]))
     due = redis.zrange(keys.ENTRIES, 0, -1, withscores=True)
-    loop.leader.leads()
+    loop.look()
     if lost == "first entry":
         redis.zrem(keys.ENTRIES, due[0][0])
     elif lost == "sorted set":
         redis.delete(keys.ENTRIES)
     else:
         redis.flushall()
-        loop._is_in_force = False
-        loop.leader.doubt()
-        loop._wait = lambda: None
-        loop.turn()
-    loop.work()
+    loop.look()
 
     assert redis.zrange(keys.ENTRIES, 0, -1, withscores=True) == due
 
@@ -294,20 +290,19 @@ def test_a_redis_that_was_set_back_to_before_a_deploy_gets_its_schedule_again(le
     new = lead(daily(), every("1h", numbers.add, args=[2, 3]), since=MONDAY + HOUR)
     lead(daily(), since=MONDAY)
 
-    assert new._can_lead()
+    new.look()
+
     assert redis.zcard(keys.ENTRIES) == 2
     assert json.loads(redis.get(keys.IN_FORCE))["since"] == (MONDAY + HOUR).timestamp()
 
 
-def test_of_two_releases_the_older_leaves_the_lead_to_the_newer(lead, redis, monkeypatch):
+def test_of_two_releases_the_older_leaves_the_schedule_to_the_newer(lead, redis, monkeypatch):
     monkeypatch.setattr("jiffy.clock.pause", lambda _: None)
     old = lead(daily("0 6 * * *"), since=MONDAY)
-    assert old.leader.leads()
     lead(daily("0 7 * * *"), since=MONDAY + HOUR)
     before = stored(redis)
-    old.work()
+    old.look()
 
-    assert not old._can_lead()
     assert not redis.exists(keys.LEADER)
     assert stored(redis) == before
 

@@ -54,7 +54,7 @@ def add(**changes):
 
 def look(loop):
     loop._look_at = 0.0
-    loop.work()
+    loop.look()
 
 
 def none_ran_for(loop, redis, weeks):
@@ -213,14 +213,14 @@ def test_ends_that_pile_up_are_followed_up_at_once_and_none_keeps_a_run_waiting(
     look(loop)
     assert loop._look_at == 0.0
     none_ran_for(loop, redis, 0)
-    loop.work()
+    loop.look()
     assert redis.llen(keys.queue("default")) == 1
-    loop.work()
+    loop.look()
 
     assert redis.zcard(keys.OPEN_TICKS) == 1  # that of the run
 
 
-def test_two_leaders_ping_once(lead, redis, receiver):
+def test_two_schedulers_ping_once(lead, redis, receiver):
     loops = [lead(add(ping=receiver.address)) for _ in range(2)]
     end_a_run(loops[0], redis, "finished")
     for loop in loops:
@@ -243,7 +243,7 @@ def test_the_last_ping_is_that_of_the_last_run(lead, receiver):
 
 
 def end_a_run(loop, redis, status):
-    """Let a run come, and its job end like that, None: go; and let the leader look."""
+    """Let a run come, and its job end like that, None: go; and let the scheduler look."""
     none_ran_for(loop, redis, 0)
     look(loop)
     [job_id] = redis.lrange(keys.queue("default"), 0, -1)

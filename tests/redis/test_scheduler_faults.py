@@ -8,11 +8,10 @@ from datetime import datetime, timedelta
 import pytest
 from redis import Redis
 
-from jiffy import clock, cron, every, keys, redis_io
+from jiffy import clock, cron, every, keys
 from jiffy.control import entries
 from jiffy.dev import redis_server
 from jiffy.scheduler.entry import read
-from jiffy.scheduler.leader import LEASE_S, Leader
 from jiffy.scheduler.loop import Loop
 from jobs import numbers
 from tests.support import dying, schedules
@@ -79,16 +78,10 @@ def overdue(redis, *entry_ids, seconds=7 * 86400):
 
 
 def come_and_go(redis):
-    """Start, work, and leave the lead to others."""
+    """Start, look, and end."""
     loop = start(redis, NOW)
-    if loop.leader.leads():
-        loop.work()
-        loop.work()
-    loop.leader.resign()
-
-
-def let_lease_run_out(redis):
-    redis.delete(keys.LEADER)
+    loop.look()
+    loop.look()
 
 
 def slots(redis):
@@ -106,7 +99,6 @@ def test_killed_anywhere_on_its_way_the_next_one_makes_each_run_once(redis):
     deaths = 0
     for _ in dying.at_each_step(redis, come_and_go):
         deaths += 1
-        let_lease_run_out(redis)
         come_and_go(redis)
         names = sorted(job_id.rpartition("-")[0] for job_id in slots(redis))
 
@@ -120,23 +112,6 @@ def test_killed_anywhere_on_its_way_the_next_one_makes_each_run_once(redis):
         redis.flushall()
         begin()
     assert deaths > 20
-
-
-def test_killed_anywhere_on_its_way_to_the_lead_or_from_it_it_leaves_it_free_in_time(redis):
-    def lead_for_a_while(client):
-        leader = Leader(client)
-        assert leader.leads()
-        leader.doubt()
-        assert leader.leads()
-        leader.resign()
-
-    for _ in dying.at_each_step(redis, lead_for_a_while):
-        assert redis.pttl(keys.LEADER) in range(-2, int(LEASE_S * 1000) + 1)
-        assert redis.pttl(keys.LEADER) != -1  # without an end
-        let_lease_run_out(redis)
-        with redis_io.connect("test") as another:
-            lead_for_a_while(another)
-        redis.flushall()
 
 
 def each_second(**changes):
@@ -159,8 +134,8 @@ def second_of(job_id):
 def test_killed_anywhere_the_runs_of_a_past_window_are_all_made_up_once(redis):
     def work_off(client):
         loop = start(client, [each_second(missed="all")])
-        loop.work()
-        loop.work()
+        loop.look()
+        loop.look()
 
     def miss_some(client):
         start(client, [each_second(missed="all")])
@@ -212,7 +187,7 @@ def test_two_schedulers_that_are_killed_all_the_time_make_each_run_once(redis, t
         for turn in range(6):
             count = len(slots(redis))
             wait_until(lambda count=count: len(slots(redis)) > count)
-            running[turn % 2].end()  # one of them leads
+            running[turn % 2].end()
             running[turn % 2] = Running(tmp_path, declared)
     finally:
         for one in running:

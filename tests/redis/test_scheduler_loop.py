@@ -1,5 +1,7 @@
 """The loop is on time, hears of changes, and outlives whatever happens to Redis."""
 
+import json
+import os
 import signal
 from datetime import timedelta
 
@@ -11,7 +13,7 @@ from jiffy import every, keys, redis_io
 from jiffy.control.entries import glance
 from jiffy.dev import redis_server
 from jiffy.scheduler.entry import read
-from jiffy.scheduler.loop import Loop
+from jiffy.scheduler.loop import ALIVE_MS, Loop
 from jiffy.scheduler.rq_entries import Scheduler
 from jiffy.scheduler.state import Schedule
 from jobs import numbers
@@ -62,7 +64,7 @@ def queued(redis):
 
 def test_a_change_of_the_schedule_wakes_an_idle_scheduler(redis, start):
     running = start(declare(redis, every("7d", numbers.add, args=[2, 3])), redis)
-    running.until_logged("leader.gained")
+    running.until_logged("scheduler.started")
     Scheduler(connection=redis).enqueue_in(timedelta(0), numbers.add, 2, 3)
 
     running.until(lambda: not redis.exists(keys.SCHEDULE_WAKE))
@@ -71,7 +73,7 @@ def test_a_change_of_the_schedule_wakes_an_idle_scheduler(redis, start):
 
 def test_what_stock_rq_scheduler_adds_is_seen_without_being_woken(redis, start):
     running = start(declare(redis, every("7d", numbers.add, args=[2, 3])), redis)
-    running.until_logged("leader.gained")
+    running.until(lambda: redis.exists(keys.LEADER))
     rq_scheduler.Scheduler(connection=redis).enqueue_in(timedelta(0), numbers.add, 2, 3)
 
     running.until_logged("tick.enqueued")
@@ -92,7 +94,7 @@ def test_an_absence_of_redis_is_outlived_and_a_lost_schedule_restored(own_redis,
 
 
 @pytest.mark.slow
-def test_while_redis_is_full_it_is_away_and_no_scheduler_leads(own_redis, start):
+def test_while_redis_is_full_it_is_away_and_so_are_the_schedulers(own_redis, start):
     running = start(declare(own_redis), own_redis)
     running.until_logged("tick.enqueued")
     before = len(running.lines("tick.enqueued"))
@@ -109,24 +111,41 @@ def test_while_redis_is_full_it_is_away_and_no_scheduler_leads(own_redis, start)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_ends_it_while_it_leads_and_while_it_stands_by(redis, start, number):
-    leading = start(declare(redis), redis)
-    leading.until_logged("leader.gained")
-    standing_by = start(entries(), redis)
-    standing_by.until_logged("leader.followed")
-    standing_by.send(number)
-    assert standing_by.wait() == 0
-    leading.send(number)
-    leading.send(number)  # a platform may send it twice
+def test_a_signal_ends_it(redis, start, number):
+    running = start(declare(redis), redis)
+    running.until(lambda: redis.exists(keys.LEADER))
+    running.send(number)
+    running.send(number)  # a platform may send it twice
 
-    assert leading.wait() == 0
-    assert leading.lines("scheduler.stopped")
-    assert not redis.exists(keys.LEADER)
+    assert running.wait() == 0
+    assert running.lines("scheduler.stopped")
+
+
+def test_redis_says_which_scheduler_looked_last_and_forgets_it_once_that_is_dead(redis, environ):
+    environ(DYNO="worker.2")
+    Loop(schedules.declare(redis), redis).look()
+
+    assert json.loads(redis.get(keys.LEADER)) == {"who": f"worker.2:{os.getpid()}"}
+    assert 0 < redis.pttl(keys.LEADER) <= ALIVE_MS
+
+
+@pytest.mark.slow
+def test_when_one_of_two_is_killed_or_frozen_the_other_goes_on_at_once(redis, start):
+    first, second = (start(declare(redis), redis) for _ in range(2))
+    for number in (signal.SIGSTOP, signal.SIGKILL):
+        for one in (first, second):
+            one.until_logged("scheduler.started")
+        first.send(number)
+        before = len(second.lines("tick.enqueued"))
+        second.until(lambda before=before: len(second.lines("tick.enqueued")) > before + 2)
+
+    assert len(queued(redis)) == len(set(queued(redis)))
+    assert "tick.missed" not in second.log
 
 
 def test_a_signal_ends_it_while_redis_is_away(own_redis, start):
     running = start(declare(own_redis), own_redis)
-    running.until_logged("leader.gained")
+    running.until(lambda: own_redis.exists(keys.LEADER))
     own_redis.shutdown()
     running.until_logged("redis.away")
     running.send(signal.SIGTERM)
@@ -134,20 +153,18 @@ def test_a_signal_ends_it_while_redis_is_away(own_redis, start):
     assert running.wait() == 0
 
 
-def test_two_that_both_believe_to_lead_double_nothing_and_lose_nothing(redis):
+def test_two_schedulers_double_nothing_and_lose_nothing(redis):
     lines = [every("7d", numbers.add, args=[1, n], name=f"sum-{n}") for n in range(20)]
     declared = declare(redis, *lines)
     for entry in declared:
         redis.hincrby(keys.entry_state(entry.id), "slot", -7 * 86400)
     both = []
     for _ in range(2):
-        redis.delete(keys.LEADER)
         client = redis_io.connect("test")
         schedule = Schedule(client, declared)
         schedule.declare()
         both.append(Loop(schedule, client))
-        assert both[-1].leader.leads()
     for loop in both:
-        loop.work()
+        loop.look()
 
     assert len(queued(redis)) == len(set(queued(redis))) == 20

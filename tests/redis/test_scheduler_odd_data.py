@@ -5,10 +5,9 @@ import zlib
 
 import pytest
 
-from jiffy import clock, every, keys
+from jiffy import clock, every, keys, redis_io
 from jiffy.control import entries
 from jiffy.scheduler.entry import read
-from jiffy.scheduler.leader import Leader
 from jiffy.scheduler.rq_entries import next_time
 from jobs import numbers
 from tests.support import schedules
@@ -24,12 +23,11 @@ OPEN_TICKS = [
     b"", b"\xff", b"x", b"entry job", b"entry job line", b"entry job t|zz|0|||", b"a b t|1||||",
     b"entry job t|nan|0|||", b"entry job t|1e999|0|||", b"a b t|1|0||x|", b"a b t|1|0||",
 ]  # fmt: skip
-# Which schedule is in force; and who leads.
+# Which schedule is in force.
 IN_FORCE = [
     DEEP, b"\xff", b"[]", b"5", b'{"table": 5}', b'{"table": "x", "since": 1%s}' % (b"0" * 400),
     *(b'{"table": "x", "since": %s}' % since for since in (b"1e999", b"NaN", b"9e9")),
 ]  # fmt: skip
-LEADERS = [DEEP, b"\xff", b"[1]", b"9" * 10_000, b'{"who": {}}']
 STATES = [
     {"paused": DEEP}, {"paused": '{"who": {}, "why": [], "since": 1, "until": null}'},
     {"paused": '{"who": "a", "why": "b", "since": 1, "until": "x"}'}, {"paused": "5"},
@@ -62,41 +60,18 @@ def test_who_asks_for_a_run_may_have_a_bar_in_the_name(redis, declare):
     assert entries.history(redis, "jobs.numbers.add") == [run]
 
 
+def is_in_force(declare, redis):
+    return declare.schedule.is_in_force(redis.get(keys.IN_FORCE), redis_io.now(redis))
+
+
 @pytest.mark.parametrize("stored", IN_FORCE)
 def test_an_odd_mark_of_the_schedule_in_force_is_replaced(redis, declare, stored):
     declare(EACH_SECOND)
     redis.set(keys.IN_FORCE, stored)
-    assert declare.schedule.is_in_force() is None
+    assert is_in_force(declare, redis) is None
     declare(EACH_SECOND)
 
-    assert declare.schedule.is_in_force() is True
-
-
-@pytest.mark.parametrize("stored", LEADERS)
-def test_an_odd_leader_is_waited_for_like_any_other(redis, stored):
-    leader = Leader(redis)
-    redis.set(keys.LEADER, stored, px=3_000)
-    assert not leader.leads()
-    redis.delete(keys.LEADER)
-
-    assert leader.leads()
-
-
-@pytest.mark.parametrize("lasts_ms", [None, 10**10])
-def test_a_lease_that_never_ends_is_none(redis, lasts_ms):
-    leader = Leader(redis)
-    redis.set(keys.LEADER, '{"who": "me", "token": "x"}', px=lasts_ms)
-    leader.leads()
-
-    assert leader.leads()
-
-
-def test_a_lease_of_another_type_is_none(redis):
-    leader = Leader(redis)
-    redis.hset(keys.LEADER, "who", "me")
-    leader.leads()
-
-    assert leader.leads()
+    assert is_in_force(declare, redis) is True
 
 
 META = [

@@ -9,7 +9,6 @@ from pathlib import Path
 
 from jiffy import log, redis_io
 from jiffy.scheduler import loop
-from jiffy.scheduler.state import Schedule
 from jiffy.worker import process
 from tests.support.newcomer import wait_until
 
@@ -26,10 +25,7 @@ class Running:
     def _work(self, entries, connect):
         sys.stdout = self._log.open("w", buffering=1)
         log.setup("INFO")
-        redis = connect()
-        with loop.until_stopped():
-            loop.run(Schedule(redis, entries), redis)
-        return 0
+        return loop.run(connect(), entries)
 
     @property
     def log(self):

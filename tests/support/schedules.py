@@ -1,13 +1,13 @@
 """A schedule in Redis without its process: declared, and taken to its next run time by hand."""
 
-from jiffy import clock, keys
+from jiffy import clock, keys, redis_io
 from jiffy.scheduler.entry import read
 from jiffy.scheduler.state import Schedule
 
 
-def declare(redis, *lines, now=None, notifier=None):
+def declare(redis, *lines, now=None):
     """Put a schedule in force; `counts` of what is returned says what that has changed."""
-    schedule = Schedule(redis, read(lines), notifier)
+    schedule = Schedule(redis, read(lines))
     schedule.counts = schedule.declare(now)
     return schedule
 
@@ -25,10 +25,11 @@ def set_back(redis, schedule, entry_id, slot_s):
     """As if the run at this moment, and all after it, were still to come; return the schedule as a
     scheduler finds it that starts now."""
     redis.hset(keys.entry_state(entry_id), "slot", int(slot_s) - 1)
-    again = Schedule(redis, schedule.entries.values(), schedule.notifier, schedule.since)
+    again = Schedule(redis, schedule.entries.values(), schedule.since)
+    again.notifier = schedule.notifier
     again.declare()
     return again
 
 
 def enqueue_due(schedule):
-    return schedule.enqueue_due(schedule.look().now)
+    return schedule.enqueue_due(redis_io.now(schedule._redis))
