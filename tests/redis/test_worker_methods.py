@@ -27,9 +27,13 @@ METHODS = [
 NO_JOBS = {
     "_hidden": "is private",
     "_Session.send": "is private",
+    "_Session": "is private",
     "Orders._hidden": "is private",
     "Orders": "is a class",
+    "Orders.Line": "is a class",
     "Orders.close": "is a method of an object",
+    "Returns.close": "is a method of an object",
+    "threading.Thread": "is imported from elsewhere",
     "os.system": "is imported from elsewhere",
     "Path.cwd": "is imported from elsewhere",
 }

@@ -1,7 +1,5 @@
 """How the bench of schedulers counts: jobs are held against a tick each second."""
 
-from itertools import pairwise
-
 import pytest
 
 from bench.schedule.contestants import CONTESTANTS
@@ -36,17 +34,6 @@ def test_runs_that_are_missing_and_doubled_are_counted(jobs, due, enqueued, miss
 
     assert (found.missing, found.doubled) == (missing, doubled)
     assert found.enqueued == enqueued
-
-
-def test_a_late_run_counts_with_how_late_it_was():
-    assert max(count(named(0, late=70), 1).late_s) == pytest.approx(70)
-
-
-def test_an_interval_that_drifts_gets_later_and_later():
-    found = count(unnamed(*(1.005 * number for number in range(60))), 60)
-
-    assert all(later > earlier for earlier, later in pairwise(found.late_s))
-    assert found.late(100) == pytest.approx(0.295)
 
 
 def test_jobs_of_ours_say_which_tick_they_are():

@@ -1,9 +1,7 @@
 """What servers and clients say of their troubles, and what we make of it."""
 
 import pytest
-from redis.exceptions import (
-    ConnectionError as RedisConnectionError,
-)
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoPermissionError, ResponseError
 
 from jiffy import causes

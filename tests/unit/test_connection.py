@@ -57,9 +57,3 @@ def test_an_address_that_cannot_be_used_is_refused_before_anything_connects(envi
 
     with pytest.raises(InvalidSetting, match=r"^REDIS_URL is "):
         redis_io.connect("test")
-
-
-def test_a_client_is_named_after_its_role_and_dyno(environ):
-    environ(DYNO="web.1")
-
-    assert redis_io.client_name("worker") == "jiffy:worker:web.1"

@@ -61,11 +61,7 @@ NAMED: dict[str, Any] = {"name": "a"}
         ),
         (NAMED | {"corner": [1, 2]}, "corner[1] is 2; it must be a string.", ("corner", 1)),
         (NAMED | {"corner": [1]}, "corner is [1]; it must be a list of length 2.", ("corner",)),
-        (
-            NAMED | {"made": "2030-01-31"},
-            "such as '2030-01-31T06:00:00Z'.",
-            ("made",),
-        ),
+        (NAMED | {"made": "2030-01-31"}, "such as '2030-01-31T06:00:00Z'.", ("made",)),
         (NAMED | {"id": 5}, "(did you mean 'user_id'?).", ("id",)),
     ],
 )

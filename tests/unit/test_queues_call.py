@@ -1,7 +1,6 @@
 """A call is checked in the caller: each mistake has its own words, and secrets are not shown."""
 
 import functools
-import json
 import types
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -9,7 +8,6 @@ from fractions import Fraction
 from pathlib import Path
 
 import pytest
-from rq.utils import get_call_string
 
 from jiffy.errors import CallTooLarge, NotAllowed, NotImportable, WrongArguments
 from jiffy.producer.payload import target
@@ -25,25 +23,6 @@ def allowed(environ):
 
 def called(function, *args, **kwargs):
     return target(function).call(args, kwargs)
-
-
-@pytest.mark.parametrize(
-    ("args", "kwargs"),
-    [((2, 3), {}), ((2,), {"y": 3}), ((), {"x": 2}), (([1, {"a": None}], "é\n"), {})],
-)
-def test_the_data_is_what_rqs_serializer_makes_of_the_call(args, kwargs):
-    data = called(add, *args, **kwargs).data
-
-    assert data == json.dumps(("tests.jobs.enqueue.add", None, args, kwargs))
-
-
-@pytest.mark.parametrize(
-    ("args", "kwargs"), [((2, "text"), {}), (("x" * 100, {"a": 1}), {}), ((), {"y": 3, "x": [1]})]
-)
-def test_the_description_is_rqs(args, kwargs):
-    description = called(add, *args, **kwargs).description
-
-    assert description == get_call_string("tests.jobs.enqueue.add", args, kwargs, max_length=75)
 
 
 @pytest.mark.parametrize(
@@ -80,24 +59,6 @@ def test_what_workers_do_not_run_is_refused_with_the_reason(function, reason):
         target(function)
 
 
-@pytest.mark.parametrize(
-    ("function", "path"),
-    [
-        (worker_jobs.Orders.count, "Orders.count"),
-        (worker_jobs.Orders().count, "Orders.count"),
-        (worker_jobs.Orders.name, "Orders.name"),
-        (worker_jobs.Orders().name, "Orders.name"),
-        (worker_jobs.Returns.count, "Orders.count"),
-        (worker_jobs.Returns.name, "Returns.name"),
-        (worker_jobs.Orders.Line.double, "Orders.Line.double"),
-    ],
-)
-def test_a_static_or_class_method_is_a_function(function, path):
-    assert target(function).path == f"tests.jobs.worker.{path}"
-    with pytest.raises(WrongArguments, match="needs the argument 'number'"):
-        called(function)
-
-
 def test_a_function_of_the_program_itself_is_refused():
     of_main = types.FunctionType(enqueue_jobs.nothing.__code__, {"__name__": "__main__"}, "tidy")
     with pytest.raises(NotImportable, match=r"is in the program itself \(__main__\)"):
@@ -106,12 +67,6 @@ def test_a_function_of_the_program_itself_is_refused():
 
 def test_a_function_that_is_wrapped_with_its_name_is_a_function():
     assert target(enqueue_jobs.cached).path == "tests.jobs.enqueue.add"
-
-
-def test_a_function_elsewhere_is_not_allowed(environ):
-    environ(JOBS_MODULES="jobs")
-    with pytest.raises(NotAllowed, match=r"'tests.jobs.enqueue\.add' is not under jobs"):
-        target(add)
 
 
 @pytest.mark.parametrize(
@@ -200,8 +155,3 @@ def test_what_is_named_like_a_secret_is_masked_in_the_description(args, kwargs, 
     description = called(log_in, *args, **kwargs).description
 
     assert description == f"tests.jobs.enqueue.log_in{shown}"
-
-
-def test_the_places_of_secrets_are_known():
-    assert str(target(log_in).secrets) == "1,2-"
-    assert str(target(add).secrets) == ""

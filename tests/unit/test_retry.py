@@ -9,7 +9,7 @@ import rq
 
 from jiffy import Retry, enqueue
 from jiffy.errors import InvalidValue
-from jiffy.producer.retry import TIMED_OUT, Rules, names_of, read, spread
+from jiffy.producer.retry import TIMED_OUT, Rules, names_of, read
 from jobs import numbers
 
 
@@ -42,17 +42,6 @@ def test_pauses_grow_to_a_limit_and_there_is_one_for_each_try(given, intervals):
 
 def test_a_thousand_tries_stay_within_the_limit():
     assert Retry(max=1000, pause="1s", factor=10).intervals[-1] == 3600
-
-
-def test_how_often_may_stand_first_as_in_rq():
-    assert Retry(3, pause="2s").intervals == [2, 4, 8]
-
-
-def test_stock_rq_reads_the_same_pauses():
-    job = made(Retry(max=3, pause="2s", limit="5s", on=TimeoutError))
-
-    assert (job.retries_left, job.retry_intervals) == (3, [2, 4, 5])
-    assert isinstance(Retry(max=3), rq.Retry)
 
 
 def test_what_rq_has_no_words_for_is_a_field_of_ours_with_errors_by_name():
@@ -135,33 +124,3 @@ def test_an_exception_is_what_it_is_a_kind_of(rules, error, objection):
     names = names_of(error) if error else TIMED_OUT
 
     assert Rules.read(Retry(max=3, **rules).text).objection(names) == objection
-
-
-def test_what_ended_without_an_exception_is_none_of_those_to_try_again_on():
-    assert Rules.read(Retry(max=3, on=OSError).text).objection(())
-    assert not Rules.read(Retry(max=3, fatal=OSError).text).objection(())
-
-
-@pytest.mark.parametrize(
-    "text", [None, b"\xff", "[]", "{", '{"on": 5, "fatal": [[]]}', "[" * 10**5]
-)
-def test_rules_that_cannot_be_read_rule_nothing(text):
-    rules = Rules.read(text)
-
-    assert (rules.objection(names_of(ValueError)), rules.pause_s(8)) == ("", 8)
-
-
-def test_jitter_pauses_for_half_the_time_to_the_whole():
-    pauses = [spread(8) for _ in range(1000)]
-
-    assert 4 <= min(pauses) < 4.5
-    assert 7.5 < max(pauses) <= 8
-
-
-def test_a_retry_that_a_job_returns_is_rqs_own_with_the_pauses_of_this_time():
-    once = Retry(max=2, pause="8s", limit="8s").once
-
-    assert type(once) is rq.Retry
-    assert once.max == 2
-    assert all(4 <= pause_s <= 8 for pause_s in once.intervals)
-    assert Retry(max=1, pause="8s", jitter=False).once.intervals == [8]

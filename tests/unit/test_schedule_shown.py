@@ -67,15 +67,6 @@ def test_whatever_an_entry_holds_it_has_its_lines_and_no_more(check):
     ]
 
 
-def test_three_hundred_entries_stand_in_the_same_columns(check):
-    names = ["n" * (1 + number % 30) + str(number) for number in range(300)]
-    shown = check(*(line(every, "1d", name=name) for name in names))
-    heads = [text for text in shown.splitlines() if "every 1d" in text]
-
-    assert len(heads) == 300
-    assert len({text.index("every 1d") for text in heads}) == 1
-
-
 def test_of_the_urls_that_an_entry_notifies_no_secret_is_shown(check):
     hook, ping = "https://example.com/5d5b1b1e", "https://hc-ping.com/5d5b1b1e"
     shown = check(line(every, "1d", on_missed=hook, ping=ping))

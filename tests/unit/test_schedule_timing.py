@@ -45,11 +45,6 @@ def test_a_wrong_interval_is_refused(interval):
         Every.read(interval)
 
 
-def test_a_cron_entry_is_due_on_the_clock_of_its_own_zone():
-    assert due("0 6 * * *", "Europe/Paris", "2026-07-01 00:00") == ["07-01 04:00"]
-    assert due("0 6 * * *", "Europe/Paris", "2026-12-01 00:00") == ["12-01 05:00"]
-
-
 NIGHT = ["00:00", "00:30", "01:00", "01:30", "02:00", "02:30"]
 
 
