@@ -54,12 +54,14 @@ def of_rq(found):
 
 
 @pytest.mark.parametrize("options", [{}, {"in_": "1h"}, {"depends_on": "parent"}])
-def test_a_canceled_job_leaves_the_traces_that_rq_would(redis, options):
+@pytest.mark.parametrize("which", ["waits", "parent"])
+def test_a_canceled_job_leaves_the_traces_that_rq_would(redis, options, which):
     found = []
     for cancel in (Job.cancel, actions.cancel):
         redis.flushall()
         enqueue.options(job_id="parent")(numbers.add, 1, 2)
-        cancel(Job.fetch(waiting(**options).id, redis))
+        waiting(**options)
+        cancel(Job.fetch(which, redis))
         found.append(of_rq(take(redis)))
 
     assert differences(*found) == {}
@@ -112,14 +114,6 @@ def test_who_is_releasing_a_job_hears_that_it_is_canceled_meanwhile(redis):
             releasing.execute()
 
 
-def test_jobs_that_depend_on_a_canceled_one_wait_on(redis):
-    parent = enqueue(numbers.add, 1, 2)
-    job = waiting(depends_on=parent)
-    actions.cancel(parent)
-
-    assert (state(redis, job.id), members(redis, "deferred")) == ("deferred", [job.id])
-
-
 @pytest.mark.parametrize("status", ["failed", "stopped", "canceled"])
 def test_a_job_that_came_to_nothing_is_tried_again(redis, in_state, work, status):
     job = in_state(status)
@@ -153,30 +147,15 @@ def test_what_waits_runs_or_has_finished_is_not_tried_again(redis, in_state, sta
     assert differences(before, take(redis)) == {}
 
 
-def test_a_job_that_is_tried_again_is_not_dropped_when_its_failure_would_have_been(redis, in_state):
+def test_a_job_that_is_tried_again_starts_anew_and_wakes_a_worker_that_sleeps(redis, in_state):
     job = in_state("failed")
-    redis.expire(keys.job(job.id), 60)
-    actions.retry(job)
-
-    assert redis.ttl(keys.job(job.id)) == -1
-
-
-def test_workers_that_died_of_a_job_are_not_counted_any_more_when_it_is_tried_again(
-    redis, in_state
-):
-    job = in_state("failed")
-    redis.hset(keys.job(job.id), mapping={"jiffy:crashes": 3, "jiffy:causes": "signal 11"})
-    actions.retry(job)
-
-    assert redis.hmget(keys.job(job.id), "jiffy:crashes", "jiffy:causes") == [None, None]
-
-
-def test_a_worker_that_sleeps_is_woken_for_a_job_that_is_tried_again(redis, in_state):
-    job = in_state("failed")
+    redis.hset(job.key, mapping={"jiffy:crashes": 3, "jiffy:causes": "signal 11"})
+    redis.expire(job.key, 60)
     redis.delete(keys.wake("default"))
     actions.retry(job)
 
-    assert redis.llen(keys.wake("default")) == 1
+    assert redis.hmget(job.key, "jiffy:crashes", "jiffy:causes") == [None, None]
+    assert (redis.ttl(job.key), redis.llen(keys.wake("default"))) == (-1, 1)
 
 
 def test_where_its_queue_is_something_else_in_redis_a_job_stays_failed(redis, in_state):
@@ -222,17 +201,10 @@ def test_a_worker_that_does_not_listen_is_named(redis, in_state):
 
 
 @pytest.mark.parametrize("act", [actions.cancel, actions.retry, actions.stop])
-def test_there_is_nothing_to_be_done_about_a_job_that_is_not_there(redis, act):
-    with pytest.raises(UnknownJob, match=r"^No job 'nope'"):
-        act("nope")
-
-    assert redis.dbsize() == 0
-
-
-@pytest.mark.parametrize("act", [actions.cancel, actions.retry, actions.stop])
 def test_nothing_is_done_about_what_is_no_job(redis, act):
     redis.set(keys.job("odd"), "text")
-    with pytest.raises(UnknownJob):
-        act("odd")
+    for job_id in ("nope", "odd"):
+        with pytest.raises(UnknownJob, match=f"^No job '{job_id}'"):
+            act(job_id)
 
-    assert redis.get(keys.job("odd")) == b"text"
+    assert (redis.get(keys.job("odd")), redis.dbsize()) == (b"text", 1)

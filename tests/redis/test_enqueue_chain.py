@@ -60,14 +60,6 @@ def test_result_has_no_place_in_a_call_of_its_own(redis):
     assert redis.keys() == []
 
 
-def test_a_chain_of_one_is_a_job(redis, work):
-    [job] = jiffy.enqueue.chain(part(add, 2, 3))
-    work()
-
-    assert wait(job) == 5
-    assert not redis.hexists(keys.job(job.id), keys.JOIN_FIELD)
-
-
 def test_what_waits_has_the_hash_that_rq_would_write(redis, chain):
     own = redis.hgetall(keys.job(chain[1].id))
     theirs = Queue(connection=redis).enqueue(add, 1, 1, depends_on=chain[0]).to_dict()
@@ -79,12 +71,6 @@ def test_what_waits_has_the_hash_that_rq_would_write(redis, chain):
     }
     assert {name.encode() for name in theirs.keys() - not_ours} <= own.keys() | {b"failure_ttl"}
     assert of_ours == {b"jiffy:join", b"jiffy:parts"}
-
-
-def test_a_part_that_waits_is_described_by_what_it_will_take(redis):
-    jobs = jiffy.enqueue.chain(part(add, 1, 1), part(collect, result, {"a": [result]}))
-
-    assert jobs[1].description == "tests.jobs.enqueue.collect(result, {'a': [result]})"
 
 
 def test_a_finish_that_is_repeated_or_late_releases_the_next_part_once(redis, chain):
@@ -146,6 +132,19 @@ def test_each_part_has_its_own_options_and_those_of_the_chain(redis):
     assert timeouts == [b"540", b"540"]
 
 
+def test_a_part_that_waited_is_enqueued_as_its_options_say(redis):
+    waits = part(add, result, 1).options(at_front=True, ttl="1h")
+    jobs = jiffy.enqueue.chain(part(add, 1, 1), waits)
+    [first] = claim(redis, 1)
+    jiffy.enqueue(nothing)
+    before = (jobs[1].description, redis.ttl(keys.job(jobs[1].id)))
+    finish(redis, first, value=b"2")
+
+    assert before == ("tests.jobs.enqueue.add(result, 1)", -1)
+    assert queued(redis)[0] == jobs[1].id
+    assert 0 < redis.ttl(keys.job(jobs[1].id)) <= 3600
+
+
 def test_what_is_usual_for_a_function_gives_way_where_no_part_can_have_it(redis):
     enqueue = Enqueue({add: jiffy.options(unique="1h", unique_until="done", in_="5m")})
     jobs = enqueue.chain(part(add, 1, 1), part(add, result, 1))
@@ -153,23 +152,6 @@ def test_what_is_usual_for_a_function_gives_way_where_no_part_can_have_it(redis)
     assert statuses(redis, jobs) == ["scheduled", "deferred"]
     with pytest.raises(InvalidValue, match=r"^Part 1: unique is '1h'; it must be left out"):
         enqueue.options(unique="1h").chain(part(add, 1, 1))
-
-
-def test_a_part_that_waited_goes_to_the_front_if_it_is_to(redis):
-    jobs = jiffy.enqueue.chain(part(add, 1, 1), part(add, result, 1).options(at_front=True))
-    [first] = claim(redis, 1)
-    jiffy.enqueue(nothing)
-    finish(redis, first, value=b"2")
-
-    assert queued(redis)[0] == jobs[1].id
-
-
-def test_a_part_has_its_time_to_live_from_when_it_is_enqueued(redis):
-    jobs = jiffy.enqueue.chain(part(add, 1, 1), part(add, result, 1).options(ttl="1h"))
-    before = redis.ttl(keys.job(jobs[1].id))
-    work_one(redis)
-
-    assert before == -1 < redis.ttl(keys.job(jobs[1].id)) <= 3600
 
 
 # What becomes of the rest
@@ -218,13 +200,6 @@ def test_a_part_that_is_tried_again_does_not_break_the_chain(redis, work):
     assert wait(jobs[-1]) == [["at last"], {}]
 
 
-def test_a_part_that_is_stopped_breaks_the_chain(redis, chain):
-    finish(redis, *claim(redis, 1), "stopped", error="Job stopped by user.")
-
-    assert statuses(redis, chain) == ["stopped", "canceled", "canceled"]
-    assert reason(redis, chain[1]).startswith(f"A part before it, {chain[0].id}, was stopped")
-
-
 def cancel_as_rq_does(redis, job):
     Job.fetch(job.id, connection=redis).cancel()
 
@@ -239,6 +214,10 @@ def delete(redis, job):
 
 def run_out(redis, job):
     redis.delete(keys.job(job.id))
+
+
+def stop(redis, job):
+    finish(redis, *claim(redis, 1), "stopped", error="Job stopped by user.")
 
 
 def make_unreadable(redis, job):
@@ -256,6 +235,7 @@ ELSEWHERE = {
     "was canceled": [cancel, cancel_as_rq_does],
     "is gone": [delete, run_out],
     "failed": [make_unreadable, fail_in_stock_rq],
+    "was stopped": [stop],
 }
 
 
@@ -271,23 +251,21 @@ def test_a_part_that_is_ended_elsewhere_breaks_the_chain_too(redis, chain, end, 
     assert left(redis) == []
 
 
-@pytest.mark.parametrize("end", [cancel, cancel_as_rq_does])
-def test_where_a_part_that_waits_is_canceled_so_are_those_after_it(redis, chain, end, work):
+@pytest.mark.parametrize(
+    ("end", "what"),
+    [(cancel, "was canceled"), (cancel_as_rq_does, "was canceled"), (delete, "is gone")],
+)
+def test_where_a_part_that_waits_is_ended_those_after_it_are_canceled(
+    redis, chain, work, end, what
+):
     end(redis, chain[1])
     look(redis)
     work()
-
-    assert statuses(redis, chain) == ["finished", "canceled", "canceled"]
-    assert reason(redis, chain[2]) == f"A part before it, {chain[1].id}, was canceled"
-
-
-def test_where_a_part_that_waits_is_deleted_those_after_it_are_canceled(redis, chain, work):
-    delete(redis, chain[1])
-    work()
     look(redis)
 
+    assert statuses(redis, [chain[0], chain[2]]) == ["finished", "canceled"]
+    assert reason(redis, chain[2]) == f"A part before it, {chain[1].id}, {what}"
     assert (queued(redis), left(redis)) == ([], [])
-    assert reason(redis, chain[2]) == f"A part before it, {chain[1].id}, is gone"
 
 
 def test_a_part_that_stock_rq_has_finished_hands_its_result_on(redis, chain, work):
@@ -329,16 +307,6 @@ def test_a_failed_part_that_is_retried_and_finishes_takes_its_chain_up_again(red
     assert [reason(redis, job) for job in jobs] == [""] * 4
     assert (registered(redis, "canceled"), registered(redis, "deferred")) == ([], [])
     assert left(redis) == []
-
-
-def test_a_part_that_is_retried_and_fails_again_leaves_its_chain_canceled(redis, work):
-    jobs = jiffy.enqueue.chain(part(fail), part(add, result, 1), part(add, result, 1))
-    work()
-    actions.retry(jobs[0])
-    work()
-
-    assert statuses(redis, jobs) == ["failed", "canceled", "canceled"]
-    assert set(registered(redis, "canceled")) == {jobs[1].id, jobs[2].id}
 
 
 @pytest.mark.parametrize("end", [cancel, cancel_as_rq_does])
@@ -414,35 +382,26 @@ def test_cut_at_any_byte_of_what_is_asked_or_answered_it_is_there_once(redis, cu
     assert cutter.cuts >= 20  # where a message came in parts, the last part counts
 
 
-def run_all(redis):
-    """A worker that is quicker than the answer to a producer."""
-    worker = claimer(redis)
-    while jobs := worker.claim(1).jobs:
-        finish(redis, *jobs, value=b"1")
+@pytest.mark.parametrize("options", [{}, {"result_ttl": 0}])
+def test_a_chain_that_is_over_before_its_producer_hears_of_it_does_not_run_again(
+    redis, cutter, options
+):
+    def write():
+        return jiffy.enqueue.options(**options).chain(part(add, 1, 1), part(add, result, 1))
 
+    def run_all():
+        """A worker that is quicker than the answer to a producer."""
+        worker = claimer(redis)
+        while jobs := worker.claim(1).jobs:
+            finish(redis, *jobs, value=b"1")
 
-def test_a_chain_that_is_over_before_its_producer_hears_of_it_does_not_run_again(redis, cutter):
-    write_a_chain()
+    write()
     redis.flushdb()
-    cutter.cut_once("answered", 0, meanwhile=lambda: run_all(redis))
-    jobs = write_a_chain()
-
-    assert (cutter.cuts, queued(redis)) == (1, [])
-    assert (statuses(redis, jobs), left(redis)) == (["finished"] * 3, [])
-
-
-def test_a_chain_that_is_gone_before_its_producer_hears_of_it_is_not_there_again(redis, cutter):
-    def write_and_forget():
-        parts = [part(add, 1, 1), part(add, result, 1)]
-        return jiffy.enqueue.options(result_ttl=0).chain(*parts)
-
-    write_and_forget()
-    redis.flushdb()
-    cutter.cut_once("answered", 0, meanwhile=lambda: run_all(redis))
-    jobs = write_and_forget()
+    cutter.cut_once("answered", 0, meanwhile=run_all)
+    jobs = write()
 
     assert (cutter.cuts, queued(redis), left(redis)) == (1, [], [])
-    assert redis.exists(*(keys.job(job.id) for job in jobs)) == 0
+    assert redis.exists(*(keys.job(job.id) for job in jobs)) == (0 if options else 2)
 
 
 def test_a_producer_that_is_cut_off_for_good_leaves_nothing(redis, cutter, monkeypatch):

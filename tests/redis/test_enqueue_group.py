@@ -1,7 +1,6 @@
 """Groups: parts side by side, and one job that waits for all of them."""
 
 import pytest
-import rq
 
 import jiffy
 from jiffy import Enqueue, Retry, keys, options, part, redis_io, result, wait
@@ -63,20 +62,22 @@ def test_then_may_take_nothing(redis, work):
     assert kept == 3  # its queue, what it needs, how many: no room for results
 
 
-def test_a_group_without_then_is_only_its_jobs(redis, work):
-    team = jiffy.enqueue.group([part(add, 1, 1), part(add, 2, 2)])
-    joins = left(redis)
+@pytest.mark.parametrize(
+    ("parts", "then", "value"),
+    [
+        ([], collect, [[[]], {}]),
+        ([part(return_text, 900_000) for _ in range(6)], part(add, 2, 3), 5),  # it takes no results
+        ([part(add, 1, 1)], None, None),
+    ],
+    ids=["of nothing", "without results", "without then"],
+)
+def test_a_group_may_have_no_parts_no_results_and_no_then(redis, work, parts, then, value):
+    team = jiffy.enqueue.group(parts, then=then)
+    assert then or left(redis) == []
     work()
 
-    assert [wait(job) for job in team.jobs] == [2, 4]
-    assert (team.then, joins) == (None, [])
-
-
-def test_a_group_of_nothing_is_over_at_once(work):
-    team = jiffy.enqueue.group([], then=collect)
-    work()
-
-    assert wait(team.then) == [[[]], {}]
+    assert (wait(team.then) if then else team.then) == value
+    assert statuses(redis, team.jobs) == ["finished"] * len(parts)
 
 
 def test_then_is_enqueued_when_the_last_is_over_and_once(redis, team):
@@ -198,51 +199,19 @@ def test_a_part_that_is_ended_elsewhere_is_over_too(redis, team, work, end, what
     assert ends[1]["result"] == 2
 
 
-def test_a_part_that_expired_is_canceled(redis, work):
-    parts = [part(add, 1, 1), part(add, 2, 2).options(expires="10m")]
-    team = jiffy.enqueue.group(parts, then=collect)
-    redis.zadd(keys.EXPIRING, {team.jobs[1].id: 1})
-    work()
+@pytest.mark.parametrize("end", ["cancel", "delete"])
+def test_where_then_is_canceled_or_deleted_the_parts_go_on_and_it_does_not_come_back(
+    redis, team, work, end
+):
+    getattr(team.then, end)()
     look(redis)
     work()
-
-    assert [one["status"] for one in told(team)] == ["finished", "canceled"]
-    assert told(team)[1]["error"] == "Expired: not started within 10 minutes."
-
-
-def test_a_part_that_stock_rq_has_finished_tells_its_result(redis, team, work):
-    worker = rq.SimpleWorker(["default"], connection=redis, serializer="json")
-    worker.work(burst=True, logging_level="WARNING")
     look(redis)
-    work()
-
-    assert [one["result"] for one in told(team)] == [0, 2, 4]
-
-
-def test_a_result_that_expires_meanwhile_is_still_returned(work):
-    quick = part(add, 1, 1).options(result_ttl=0)
-    team = jiffy.enqueue.group([quick, part(add, 2, 2)], then=collect)
-    work()
-
-    assert [one["result"] for one in told(team)] == [2, 4]
-
-
-def test_where_then_is_canceled_the_parts_go_on(redis, team, work):
-    team.then.cancel()
-    look(redis)
-    kept = left(redis)
-    work()
 
     assert statuses(redis, team.jobs) == ["finished"] * 3
-    assert (status(redis, team.then), kept) == ("canceled", [])
-
-
-def test_where_then_is_deleted_it_does_not_come_back(redis, team, work):
-    team.then.delete()
-    work()
-    look(redis)
-
-    assert not redis.exists(keys.job(team.then.id))
+    assert redis.hget(keys.job(team.then.id), "status") == (
+        b"canceled" if end == "cancel" else None
+    )
     assert (queued(redis), left(redis)) == ([], [])
 
 
@@ -255,14 +224,6 @@ def test_results_that_are_too_large_together_cancel_then_with_the_reason(redis, 
 
     assert statuses(redis, team.jobs) == ["finished"] * 6
     assert left(redis) == []
-
-
-def test_results_that_are_not_asked_for_may_be_as_large_as_they_like(work):
-    parts = [part(return_text, 900_000) for _ in range(6)]
-    team = jiffy.enqueue.group(parts, then=part(add, 2, 3))
-    work()
-
-    assert wait(team.then) == 5
 
 
 @pytest.mark.parametrize(

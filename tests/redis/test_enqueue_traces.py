@@ -24,6 +24,8 @@ SAME = [
     {"retry": RETRY},
     {"on_success": CALLBACK, "on_failure": CALLBACK, "on_stopped": CALLBACK},
     {"meta": {"who": "me"}, "description": "adds"},
+    {"depends_on": "first"},
+    {"at": LATER, "at_front": True},
 ]
 
 
@@ -41,42 +43,27 @@ def undocumented(theirs, ours):
     }
 
 
+def one_by_one(call, **options):
+    jiffy.enqueue.options(**options, job_id="one")(add, **call)
+
+
+def in_bulk(call, **options):
+    jiffy.enqueue.options(**options).many(add, [call], job_ids=["one"])
+
+
+@pytest.mark.parametrize("put", [one_by_one, in_bulk])
 @pytest.mark.parametrize("options", SAME, ids=" ".join)
-def test_a_job_of_ours_is_written_as_rqs(redis, rqs, options):
-    rqs.enqueue(add, 2, y=3, job_id="one", **options)
-    theirs = traces.take(redis)
-    redis.flushall()
-    jiffy.enqueue.options(job_id="one", **options)(add, 2, y=3)
-
-    assert undocumented(theirs, traces.take(redis)) == {}
-
-
-@pytest.mark.parametrize("options", SAME, ids=" ".join)
-def test_a_job_of_many_is_written_as_rqs(redis, rqs, options):
-    rqs.enqueue(add, 2, 3, job_id="one", **options)
-    theirs = traces.take(redis)
-    redis.flushall()
-    jiffy.enqueue.options(**options).many(add, [(2, 3)], job_ids=["one"])
-
-    assert undocumented(theirs, traces.take(redis)) == {}
-
-
-def test_a_job_for_later_is_written_as_rqs(redis, rqs):
-    rqs.enqueue_at(LATER, add, 2, 3, job_id="one", at_front=True)
-    theirs = traces.take(redis)
-    redis.flushall()
-    jiffy.enqueue.options(job_id="one", at=LATER, at_front=True)(add, 2, 3)
-
-    assert undocumented(theirs, traces.take(redis)) == {}
-
-
-def test_a_job_that_waits_for_another_is_written_as_rqs(redis, rqs):
+def test_a_job_of_ours_is_written_as_rqs(redis, rqs, put, options):
+    call = {"x": 2, "y": 3}
     rqs.enqueue(add, 1, 1, job_id="first")
-    rqs.enqueue(add, 2, 3, job_id="one", depends_on="first")
+    if "at" in options:
+        rqs.enqueue_at(LATER, add, **call, job_id="one", at_front=True)
+    else:
+        rqs.enqueue(add, **call, job_id="one", **options)
     theirs = traces.take(redis)
     redis.flushall()
     rqs.enqueue(add, 1, 1, job_id="first")
-    jiffy.enqueue.options(job_id="one", depends_on="first")(add, 2, 3)
+    put(call, **options)
 
     assert undocumented(theirs, traces.take(redis)) == {}
 

@@ -57,29 +57,29 @@ def test_entries_of_rq_scheduler_are_listed_too_and_reading_executes_nothing(sch
     assert found[theirs.id].words == "by rq-scheduler"
 
 
-@pytest.mark.parametrize(
-    "do",
-    [
-        entries.find,
-        entries.history,
-        entries.resume,
-        entries.skip_next,
-        lambda redis, name: entries.pause(redis, name, who="ada", why="x"),
-        lambda redis, name: entries.run_now(redis, name, "ada"),
-    ],
-)
-def test_an_entry_of_rq_scheduler_is_refused_with_where_to_change_it(do, declare, scheduler, redis):
-    declare(add())
-    scheduler.schedule(datetime.now(UTC), numbers.add, args=[2, 3], interval=60, id="foreign1")
-    with pytest.raises(
-        UnknownEntry, match="'foreign1' was made through rq-scheduler's API"
-    ) as told:
-        do(redis, "foreign1")
+OPERATIONS = [
+    entries.find,
+    entries.history,
+    entries.resume,
+    entries.skip_next,
+    lambda redis, name: entries.pause(redis, name, who="ada", why="x"),
+    lambda redis, name: entries.run_now(redis, name, "ada"),
+]
 
-    assert told.value.is_foreign
-    with pytest.raises(UnknownEntry, match="No entry 'entry-sum'") as told:
-        do(redis, "entry-sum")  # the id of one of the table's
-    assert not told.value.is_foreign
+
+@pytest.mark.parametrize("do", OPERATIONS)
+def test_what_is_no_entry_of_the_schedule_is_refused_with_what_to_do(do, declare, scheduler, redis):
+    declare(add(name="reports.weekly"))
+    scheduler.schedule(datetime.now(UTC), numbers.add, args=[2, 3], interval=60, id="foreign1")
+    for name, is_foreign, what in (
+        ("foreign1", True, "'foreign1' was made through rq-scheduler's API"),
+        ("entry-reports-weekly", False, "No entry 'entry-reports-weekly'"),
+        ("report.weekly", False, r"Did you mean 'reports\.weekly'\?"),
+    ):
+        with pytest.raises(UnknownEntry, match=what) as refused:
+            do(redis, name)
+
+        assert (refused.value.name, refused.value.is_foreign) == (name, is_foreign)
 
 
 @pytest.mark.parametrize("limit", [0, -3, "5", True])
@@ -111,24 +111,6 @@ def test_what_runs_by_hand_is_in_the_way_of_the_next_run(declare, run_next, redi
     entries.run_now(redis, "sum", "ada")
 
     assert [one.outcome for one in run_next()] == ["skipped"]
-
-
-@pytest.mark.parametrize(
-    "do",
-    [
-        lambda redis, name: entries.history(redis, name),
-        lambda redis, name: entries.pause(redis, name, who="ada", why="x"),
-        lambda redis, name: entries.resume(redis, name),
-        lambda redis, name: entries.skip_next(redis, name),
-        lambda redis, name: entries.run_now(redis, name, "ada"),
-    ],
-)
-def test_an_unknown_entry_is_refused_with_the_nearest_name(do, declare, redis):
-    declare(add(name="reports.weekly"))
-    with pytest.raises(UnknownEntry, match=r"Did you mean 'reports\.weekly'\?") as refused:
-        do(redis, "report.weekly")
-
-    assert (refused.value.name, refused.value.near) == ("report.weekly", "reports.weekly")
 
 
 @pytest.mark.parametrize(

@@ -73,34 +73,6 @@ def test_what_does_not_fit_is_named_with_its_path_and_value(value, message, path
     assert refused.value.path == path
 
 
-def test_what_fits_is_converted():
-    made = json_types.convert(
-        {"name": "a", "size": {"width": 5}, "made": "2030-01-31T06:00:00Z"}, Frame
-    )
-
-    assert (made.size, made.made.year, made.tags) == (Size(5), 2030, {})
-
-
 def test_a_name_stands_before_the_path():
     with pytest.raises(ValidationError, match=r"^sizes\[0\]\.width is None; it must be a whole"):
         json_types.convert([{"width": None}], list[Size], "sizes")
-
-
-@pytest.mark.parametrize(
-    ("value", "message"),
-    [
-        ({"a": [1, float("nan")]}, "a[1] is nan; it must be a finite number."),
-        ({1: 2}, "key is 1; it must be a string without lone surrogates."),
-        ({"\ud800": 1}, "key is '\\ud800'; it must be a string without lone surrogates."),
-    ],
-)
-def test_what_json_cannot_carry_is_named(value, message):
-    assert str(json_types.not_json(value)) == message
-    assert json_types.not_json({"a": [1, 2.5, None, "é"]}) is None
-
-
-def test_of_many_duplicate_keys_the_first_is_named():
-    raw = b"{" + b",".join(b'"%d":1,"%d":1' % (one, one) for one in range(20_000)) + b"}"
-
-    with pytest.raises(ValueError, match="the key '0' appears twice"):
-        json_types.read(raw)
