@@ -292,8 +292,8 @@ def exit_at_once(code):
     os._exit(code)
 
 
-def kill_itself():
-    os.kill(os.getpid(), signal.SIGKILL)
+def kill_itself(number=signal.SIGKILL):
+    os.kill(os.getpid(), number)
 
 
 def say_or_die(text, dies):

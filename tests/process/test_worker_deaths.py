@@ -44,8 +44,7 @@ def test_the_job_of_a_killed_child_runs_again_at_once(start_worker, redis):
         (worker_jobs.segfault, [], "signal 11 (SIGSEGV)"),
         (worker_jobs.exit_at_once, [0], "exit code 0"),
         (worker_jobs.exit_at_once, [3], "exit code 3"),
-        (worker_jobs.exit_at_once, [64], "exit code 64"),
-        (worker_jobs.kill_itself, [], "signal 9 (SIGKILL)"),
+        (worker_jobs.kill_itself, [signal.SIGRTMIN + 5], "signal 39"),
     ],
 )
 def test_a_job_that_kills_workers_is_quarantined_with_its_causes(

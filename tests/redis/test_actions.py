@@ -10,7 +10,7 @@ from jiffy.errors import NotThisState, UnknownJob, WorkerDeaf
 from jiffy.producer.enqueue import Job
 from jobs import numbers
 from tests.compat.traces import differences, take
-from tests.support.worker_support import is_canceled
+from tests.support.worker_support import is_canceled, queued, registered, status
 
 BEGUN = ("started", "finished", "failed", "stopped", "canceled")
 BEGAN = "2026-01-31T06:00:00.000000Z"
@@ -35,18 +35,6 @@ def in_state(redis):
 def waiting(**options):
     """A job that waits in the way that the options say."""
     return enqueue.options(job_id="waits", **options)(numbers.add, 5, 3)
-
-
-def state(redis, job_id):
-    return redis.hget(keys.job(job_id), "status").decode()
-
-
-def queued(redis):
-    return [raw.decode() for raw in redis.lrange(keys.queue("default"), 0, -1)]
-
-
-def members(redis, registry):
-    return [raw.decode() for raw in redis.zrange(keys.REGISTRIES[registry] + "default", 0, -1)]
 
 
 def of_rq(found):
@@ -84,7 +72,7 @@ def test_a_job_that_a_worker_of_rq_has_popped_is_not_said_to_be_canceled(redis):
     with pytest.raises(NotThisState, match=r"A worker is just claiming it: look again"):
         actions.cancel(job)
 
-    assert state(redis, job.id) == "queued"
+    assert status(redis, job.id) == "queued"
 
 
 def test_while_a_worker_is_at_it_a_job_is_either_canceled_or_runs(redis, work):
@@ -97,8 +85,8 @@ def test_while_a_worker_is_at_it_a_job_is_either_canceled_or_runs(redis, work):
     work()
     thread.join()
 
-    assert sorted(members(redis, "finished") + canceled) == sorted(ids)
-    assert sorted(members(redis, "canceled")) == sorted(canceled)
+    assert sorted(registered(redis, "finished") + canceled) == sorted(ids)
+    assert sorted(registered(redis, "canceled")) == sorted(canceled)
 
 
 def test_who_is_releasing_a_job_hears_that_it_is_canceled_meanwhile(redis):
@@ -118,7 +106,7 @@ def test_who_is_releasing_a_job_hears_that_it_is_canceled_meanwhile(redis):
 def test_a_job_that_came_to_nothing_is_tried_again(redis, in_state, work, status):
     job = in_state(status)
     actions.retry(job)
-    empty = members(redis, "failed") + members(redis, "canceled")
+    empty = registered(redis, "failed") + registered(redis, "canceled")
     work()
 
     assert empty == []
@@ -164,7 +152,7 @@ def test_where_its_queue_is_something_else_in_redis_a_job_stays_failed(redis, in
     with pytest.raises(ResponseError, match="WRONGTYPE"):
         actions.retry(job)
 
-    assert (state(redis, job.id), members(redis, "failed")) == ("failed", [job.id])
+    assert (status(redis, job.id), registered(redis, "failed")) == ("failed", [job.id])
 
 
 def test_a_job_that_still_depends_on_another_waits_for_it_again(redis, work):
@@ -173,7 +161,7 @@ def test_a_job_that_still_depends_on_another_waits_for_it_again(redis, work):
     actions.cancel(job)
     actions.retry(job)
 
-    assert (state(redis, job.id), members(redis, "deferred")) == ("deferred", [job.id])
+    assert (status(redis, job.id), registered(redis, "deferred")) == ("deferred", [job.id])
     assert work() == 2
 
 

@@ -10,6 +10,7 @@ from jiffy import keys, part, redis_io
 from jiffy.errors import DuplicateJob, RedisAway, RedisFull
 from jiffy.producer import recipe as enqueueing
 from tests.jobs.enqueue import add, collect
+from tests.support.worker_support import queued
 
 KILOBYTE = "x" * 1000
 
@@ -23,10 +24,6 @@ def impatient(monkeypatch):
 def few_in_a_chunk(monkeypatch):
     monkeypatch.setattr(enqueueing, "MOST_JOBS", 10)
     monkeypatch.setattr(enqueueing, "LONGEST_S", 60)
-
-
-def queued(redis):
-    return [raw.decode() for raw in redis.lrange(keys.queue("default"), 0, -1)]
 
 
 def ran_and_gone(redis):
@@ -63,16 +60,6 @@ def test_a_job_that_may_be_there_is_named_and_repeated_with_its_id_it_is_there_o
         *map(bytes.decode, redis.zrange(f"{keys.RQ}scheduled:default", 0, -1)),
     ] == [error.job_id]
     assert f"as '{error.job_id}'; repeat with job_id='{error.job_id}'" in str(error)
-
-
-def test_one_that_waits_for_another_is_named_too(redis, cutter):
-    put = jiffy.enqueue.options(depends_on=jiffy.enqueue(add, 1, 1))
-    put(add, 1, 1)
-    redis.delete(f"{keys.RQ}deferred:default")
-    cutter.cut_once("answered", 0)
-    error = in_doubt(lambda: put(add, 2, 3))
-
-    assert redis.zrange(f"{keys.RQ}deferred:default", 0, -1) == [error.job_id.encode()]
 
 
 def test_a_job_that_ran_and_is_gone_before_it_is_repeated_with_its_id_does_not_run_again(

@@ -7,10 +7,7 @@ from jiffy import keys
 from jiffy.errors import InvalidValue, WrongArguments
 from jiffy.producer import recipe as enqueueing
 from tests.jobs.enqueue import add, collect
-
-
-def queued(redis, queue="default"):
-    return [raw.decode() for raw in redis.lrange(keys.queue(queue), 0, -1)]
+from tests.support.worker_support import queued
 
 
 def test_all_are_there_in_order_however_many_chunks_they_are(redis):
@@ -117,16 +114,6 @@ def test_ahead_of_all_that_waits_the_last_is_the_first_as_when_put_one_by_one(re
     jiffy.enqueue.options(at_front=True).many(add, [(1,), (2,)], job_ids=["a", "b"])
 
     assert queued(redis)[:2] == ["b", "a"]
-
-
-def test_they_may_wait_for_another_job(redis, work):
-    first = jiffy.enqueue(add, 1, 1)
-    jobs = jiffy.enqueue.options(depends_on=first).many(add, [(1, 2), (3, 4)])
-    before = [job.get_status() for job in jobs]
-    work()
-
-    assert before == ["deferred", "deferred"]
-    assert [job.return_value() for job in jobs] == [3, 7]
 
 
 def test_one_id_for_many_is_refused():

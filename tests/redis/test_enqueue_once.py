@@ -10,21 +10,17 @@ from rq.job import Dependency
 
 import jiffy
 from jiffy import clock, keys, redis_io
-from jiffy.errors import DuplicateJob, InvalidValue, RedisAway, RedisFull
+from jiffy.errors import InvalidValue, RedisAway, RedisFull
 from tests.jobs import enqueue as enqueue_jobs
 from tests.jobs.enqueue import add
 from tests.support.cutting import Cutter
 from tests.support.newcomer import PATIENCE_S
-from tests.support.worker_support import claim, finish
+from tests.support.worker_support import claim, finish, queued
 
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch):
     monkeypatch.setattr(redis_io, "FIRST_PAUSE_S", 0.0001)
-
-
-def queued(redis, queue="default"):
-    return [raw.decode() for raw in redis.lrange(keys.queue(queue), 0, -1)]
 
 
 def test_it_is_one_round_trip(redis):
@@ -189,14 +185,6 @@ def test_a_job_that_waits_for_another_is_there_once_wherever_it_is_cut(redis, cu
         assert redis.zrange(f"{keys.RQ}deferred:default", 0, -1) == [job.id.encode()], after
         assert redis.smembers(f"{keys.RQ}job:{first.id}:dependents") == {job.id.encode()}
     assert cutter.cuts >= 30
-
-
-def test_an_id_that_is_taken_is_refused_for_a_job_that_waits_too(redis):
-    first = jiffy.enqueue.options(job_id="one")(add, 1, 1)
-    with pytest.raises(DuplicateJob):
-        jiffy.enqueue.options(job_id="one", depends_on=first)(add, 2, 3)
-
-    assert redis.zcard(f"{keys.RQ}deferred:default") == 0
 
 
 @pytest.mark.parametrize("status", ["finished", "failed"])

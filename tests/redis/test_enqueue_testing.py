@@ -91,9 +91,3 @@ def test_each_test_begins_with_an_empty_redis_of_its_own(queued, redis_address):
     assert queued.jobs == []
     assert queued.redis.dbsize() == 0
     assert queued.redis.connection_pool.connection_kwargs["path"] not in redis_address
-
-
-def test_afterwards_redis_is_what_it_was(redis):
-    jiffy.enqueue(numbers.add, 2, 3)
-
-    assert redis.llen(keys.queue("default")) == 1

@@ -50,7 +50,7 @@ def test_it_is_one_round_trip_when_the_result_comes_in_time(redis, meanwhile):
     job = jiffy.enqueue(add, 2, 3)
     redis.config_resetstat()
     meanwhile(lambda: finish(redis, job))
-    wait(job, timeout="5s")
+    assert wait(job, timeout="5s") == 5
     calls = {name: stat["calls"] for name, stat in redis.info("commandstats").items()}
 
     assert calls["cmdstat_xread"] <= 2  # it looks once more soon after it began
@@ -101,17 +101,11 @@ def test_a_job_that_ends_at_the_last_moment_has_ended(redis, monkeypatch):
     assert wait(job, timeout=0) == 5
 
 
-def test_a_job_that_is_canceled_meanwhile_is_raised(redis, meanwhile):
+@pytest.mark.parametrize(("end", "what"), [("cancel", "canceled"), ("delete", "is gone")])
+def test_a_job_that_is_canceled_or_deleted_meanwhile_is_raised(redis, meanwhile, end, what):
     job = jiffy.enqueue(add, 2, 3)
-    meanwhile(job.cancel)
-    with pytest.raises(JobFailed, match="canceled"):
-        wait(job, timeout="5s")
-
-
-def test_a_job_that_is_deleted_meanwhile_is_raised(redis, meanwhile):
-    job = jiffy.enqueue(add, 2, 3)
-    meanwhile(job.delete)
-    with pytest.raises(JobFailed, match="is gone"):
+    meanwhile(getattr(job, end))
+    with pytest.raises(JobFailed, match=what):
         wait(job, timeout="5s")
 
 

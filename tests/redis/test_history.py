@@ -65,14 +65,6 @@ def test_attempts_are_counted_by_how_they_ended_and_packed_once(redis, minute_ag
         assert busiest == {NOTHING: (1, 0, 0, 0), FAIL: (0, 1, 1, 0)}
 
 
-def test_an_attempt_counts_once_however_often_it_is_reported(redis):
-    enqueue(redis)
-    [claimed] = claim(redis)
-
-    assert [finish(redis, claimed) for _ in range(3)] == [1, 0, 0]
-    assert ends(history.read(redis).whole) == (1, 0, 0, 0)
-
-
 @pytest.mark.parametrize(
     ("handling", "expected"),
     [

@@ -96,11 +96,13 @@ def test_another_function_of_the_same_batch_runs(redis):
     assert parked(redis) == ["ours-0", "ours-1", "default-0"]
 
 
-@pytest.mark.parametrize("field", ["queue:default", f"func:{TELL_ID}"])
-def test_a_pause_ends_by_itself(redis, field):
+@pytest.mark.parametrize(
+    ("field", "until"), [("queue:default", timedelta(hours=2)), (f"func:{TELL_ID}", "2h")]
+)
+def test_a_pause_ends_by_itself(redis, field, until):
     put(1)
     kind = "queue" if field.startswith("queue") else "function"
-    jiffy.pause(**{kind: field.partition(":")[2]}, why="a while", until="2h")
+    jiffy.pause(**{kind: field.partition(":")[2]}, why="a while", until=until)
     assert claim(redis) == []
     end_pause(redis, field)
     due(redis)

@@ -15,6 +15,7 @@ from jiffy.scheduler.rq_entries import Scheduler, next_time
 from jobs import numbers
 from tests.support import schedules
 from tests.support.weekly import weekly
+from tests.support.worker_support import queued
 
 # As rq-scheduler reads a datetime without a zone.
 LATER = datetime.now(UTC).replace(tzinfo=None) + timedelta(hours=1)
@@ -24,10 +25,6 @@ SLOT = datetime(2026, 11, 20, 13, 40, tzinfo=UTC)
 
 # rq-scheduler does not heed what the package `crontab` says of its own next version.
 pytestmark = pytest.mark.filterwarnings("ignore:Version 0.22:FutureWarning")
-
-
-def queued(redis):
-    return [job_id.decode() for job_id in redis.lrange(keys.queue("default"), 0, -1)]
 
 
 def next_times(redis):

@@ -17,7 +17,7 @@ from jobs import numbers
 from tests.support import schedules
 from tests.support.newcomer import PATIENCE_S
 from tests.support.weekly import LAST_SLOT, WEEK, slot, weekly
-from tests.support.worker_support import claim, finish
+from tests.support.worker_support import queued
 
 ENTRY = "entry-jobs-numbers-add"
 NAME = "jobs.numbers.add"
@@ -25,10 +25,6 @@ NAME = "jobs.numbers.add"
 
 def add(**changes):
     return weekly(numbers.add, **{"args": [2, 3]} | changes)
-
-
-def queued(redis):
-    return [job_id.decode() for job_id in redis.lrange(keys.queue("default"), 0, -1)]
 
 
 def outcomes(redis):
@@ -105,21 +101,6 @@ def test_an_entry_of_one_time_that_came_while_no_scheduler_ran_is_enqueued_late(
     assert queued(redis) == ["jobs-numbers-add-20260101T000000Z"]
 
 
-def test_jitter_moves_when_a_run_is_enqueued_and_neither_its_slot_nor_its_job(declare, run_next):
-    declare(add(jitter="6d", overlap="allow"))
-    due, made = [], []
-    for _ in range(10):
-        due.append(declare.schedule.next_due)
-        made += run_next()
-
-    added = [at_s - one.slot.timestamp() for at_s, one in zip(due, made, strict=True)]
-    assert [one.outcome for one in made] == ["enqueued"] * 10
-    assert [one.slot for one in made] == [LAST_SLOT + n * WEEK for n in range(1, 11)]
-    assert all(one.job_id.endswith(f"-{one.slot:%Y%m%dT%H%M%SZ}") for one in made)
-    assert all(0 <= seconds < 6 * 86400 for seconds in added)
-    assert len(set(added)) == 10
-
-
 # Done
 
 
@@ -133,18 +114,6 @@ def test_an_entry_of_one_time_stays_done_at_the_next_deploys(scheduler, declare,
     assert declare(line, now=moment - timedelta(hours=1))["same"] == 1
     assert schedules.enqueue_due(declare.schedule) == []
     assert [state.is_done for state in entries.read(redis)] == [True]
-
-
-def test_an_entry_that_is_declared_after_its_time_is_not_run_but_reported(
-    scheduler, declare, redis, caplog
-):
-    line = at(datetime(2026, 1, 1, tzinfo=UTC), numbers.add, args=[2, 3])
-
-    assert declare(line)["over"] == 1
-    assert declare(line)["same"] == 1
-    assert schedules.enqueue_due(declare.schedule) == []
-    assert [one.reason for one in entries.history(redis, NAME)] == ["it was added after its time"]
-    assert [line.split()[0] for line in caplog.messages] == ["entry.over"]
 
 
 def test_an_entry_of_one_time_that_is_given_another_runs_again(scheduler, declare, redis):
@@ -209,19 +178,6 @@ def test_an_entry_that_is_to_repeat_less_often_than_it_did_is_done_at_once(
     assert outcomes(redis) == ["open"] * 2
 
 
-def test_times_that_are_only_spelled_in_another_way_leave_a_done_entry_done(
-    declare, run_next, redis
-):
-    def spelled(weekdays):
-        return cron(f"0 6 * * {weekdays}", numbers.add, args=[2, 3], repeat=1)
-
-    declare(spelled("mon-sun"))
-    run_next()
-
-    assert declare(spelled("1-7"))["changed"] == 1
-    assert redis.zcard(keys.ENTRIES) == 0
-
-
 def test_an_entry_that_may_repeat_more_often_goes_on_where_it_was(declare, run_next, redis):
     declare(add(repeat=2, overlap="allow"))
     run_next(3)
@@ -283,27 +239,6 @@ def test_one_run_may_wait_behind_the_one_that_runs(declare, run_next, redis):
     assert (second.outcome, queued(redis)) == ("enqueued", [])
     assert Job.fetch(second.job_id, redis).get_status() == "deferred"
     assert third.reason == f"run {second.job_id.rpartition('-')[2]} is still waiting"
-
-
-def test_a_run_that_only_waits_in_its_queue_is_waited_behind_by_none(declare, run_next, redis):
-    declare(add(overlap="queue one"))
-
-    assert [one.outcome for one in run_next(2)] == ["enqueued", "skipped"]
-    assert len(queued(redis)) == 1
-
-
-@pytest.mark.parametrize("what", ["finished", "failed"])
-def test_the_run_that_waits_is_enqueued_in_the_step_that_ends_the_other(
-    what, declare, run_next, redis
-):
-    declare(add(overlap="queue one"))
-    run_next()
-    [first] = claim(redis)
-    [second] = run_next()
-    finish(redis, first, what)
-
-    assert queued(redis) == [second.job_id]
-    assert Job.fetch(second.job_id, redis).get_status() == "queued"
 
 
 def test_where_the_run_that_waits_is_canceled_the_next_waits_in_its_place(declare, run_next, redis):

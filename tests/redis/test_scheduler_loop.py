@@ -19,6 +19,7 @@ from jiffy.scheduler.state import Schedule
 from jobs import numbers
 from tests.support import schedules
 from tests.support.scheduler_processes import Running
+from tests.support.worker_support import queued
 
 
 @pytest.fixture
@@ -56,10 +57,6 @@ def entries(*lines):
 def declare(redis, *lines):
     schedules.declare(redis, *(lines or [every(1, numbers.add, args=[2, 3], overlap="allow")]))
     return entries(*lines)
-
-
-def queued(redis):
-    return [job_id.decode() for job_id in redis.lrange(keys.queue("default"), 0, -1)]
 
 
 def test_a_change_of_the_schedule_wakes_an_idle_scheduler(redis, start):

@@ -116,25 +116,6 @@ def test_jobs_of_a_claim_whose_answer_was_lost_are_claimed_again_in_order(redis)
     assert [finish(redis, unheard[0]), finish(redis, heard[0])] == [0, 1]
 
 
-def test_a_claim_that_is_sent_again_asks_under_a_number_of_its_own(redis, monkeypatch):
-    enqueue(redis, 3)
-    worker = claimer(redis)
-    exchange = Link.exchange
-
-    def lose_the_answer(line, *commands, **options):
-        monkeypatch.setattr(Link, "exchange", exchange)
-        exchange(line, *commands)
-        raise ConnectionError
-
-    worker.claim(0)
-    monkeypatch.setattr(Link, "exchange", lose_the_answer)
-    with pytest.raises(ConnectionError):
-        worker.claim(1, wait_s=0.01)
-
-    assert ids_of(worker.claim(1, wait_s=0.01).jobs) == ["default-0"]
-    assert redis.zcard(WIP) == 1
-
-
 def test_an_older_claim_that_redis_hears_last_changes_nothing(redis):
     ids = enqueue(redis, 2)
     worker = claimer(redis)

@@ -1,7 +1,5 @@
 """Expires: a job that was not started in time is canceled with the reason, and never run."""
 
-import logging
-
 import pytest
 from rq.rate_limit import RateLimit
 
@@ -13,9 +11,7 @@ from jiffy.redis_io import Link
 from jobs import numbers
 from tests.support.join_support import look as look_at_chains
 from tests.support.worker_support import (
-    child,
     claim,
-    claimer,
     finish,
     ids_of,
     queued,
@@ -103,16 +99,6 @@ def test_the_reason_says_how_long_it_had_in_words(redis, expires, words):
     assert reason == f"Expired: not started within {words}."
 
 
-def test_the_log_says_so(redis, capsys, caplog):
-    late = add_in_time()
-    age(redis, 601)
-    caplog.set_level(logging.INFO, "jiffy")
-    child(redis).work()
-
-    line = f"job.expired job={late.id} queue=default reason='{REASON}'"
-    assert line in capsys.readouterr().out
-
-
 @pytest.mark.parametrize("what", ["requeued", "failed"])
 def test_a_job_that_was_started_once_does_not_expire(redis, work, what):
     job = add_in_time(retry=Retry(3, pause=0))
@@ -121,17 +107,6 @@ def test_a_job_that_was_started_once_does_not_expire(redis, work, what):
 
     assert due(redis) == []
     assert (work(), status(redis, job.id)) == (1, "finished")
-
-
-def test_a_worker_holds_nothing_of_what_expired_as_it_claimed(redis):
-    late = add_in_time()
-    age(redis, 601)
-    worker = claimer(redis)
-    [claimed] = worker.claim(1).jobs
-    worker.claim(0)
-
-    assert (claimed.kind, claimed.job_id, claimed.data.decode()) == ("expired", late.id, REASON)
-    assert queued(redis) == registered(redis, "started") == []
 
 
 def test_a_job_that_must_start_in_time_does_not_wait_in_a_batch(redis):

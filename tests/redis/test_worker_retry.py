@@ -46,14 +46,6 @@ def test_a_job_is_tried_as_often_as_its_rules_say(redis, put, work, caplog, retr
     assert ("job.given_up job=default-0 reason='ValueError is" in caplog.text) == (left > 0)
 
 
-def test_an_error_decides_also_where_the_failure_callback_raises_another(redis, put, work):
-    broken = rq.Callback(worker_jobs.fail_as_callback)
-    put(worker_jobs.fail, retry=Retry(max=2, fatal=ValueError), on_failure=broken)
-
-    assert work() == 1
-    assert status(redis) == "failed"
-
-
 def test_a_time_limit_is_not_tried_again_where_only_other_errors_are(redis, put, work):
     put(worker_jobs.last, 5, retry=Retry(max=2, on=OSError), job_timeout=1)
 

@@ -102,15 +102,6 @@ def test_what_is_refused_or_there_already_is_so_inside_of_it(redis, wrap):
     assert len(queued(redis)) == 2
 
 
-def test_it_is_one_round_trip_all_the_same(redis, wrap):
-    jiffy.enqueue(add, 1, 1)
-    wrap(rq.Queue, "enqueue_job", lambda method, *args, **options: method(*args, **options))
-    before = redis.info("stats")["total_reads_processed"]
-    jiffy.enqueue(add, 2, 3)
-
-    assert redis.info("stats")["total_reads_processed"] - before - 1 == 1
-
-
 def in_bulk():
     return jiffy.enqueue.many(add, [(n, 1) for n in range(3)])
 
@@ -190,19 +181,6 @@ def test_a_worker_that_overrides_methods_of_rqs_runs_jobs_inside_of_them(
     assert job.get_status() == becomes
     assert registered(redis, becomes) == ["one"]
     assert says is None or said(redis) == ["before one of default", *says]
-
-
-def test_a_handler_gets_each_failure_with_its_traceback(redis, work):
-    rq.Queue(connection=redis, serializer="json").enqueue(
-        worker_jobs.fail, "it broke", job_id="one"
-    )
-    work(
-        exception_handlers=[
-            lambda job, kind, error, tb: say(f"{job.id}: {tb.tb_frame is not None}")
-        ]
-    )
-
-    assert said(redis) == ["one: True"]
 
 
 def test_what_is_around_a_jobs_perform_is_called(redis, work, wrap):
