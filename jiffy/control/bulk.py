@@ -17,7 +17,7 @@ from redis import Redis
 from rq.exceptions import InvalidJobOperation
 
 from jiffy import clock, keys, redis_io
-from jiffy.control import failures, pauses, read, search
+from jiffy.control import failures, pauses, read, search, values
 from jiffy.control.read import JobView
 from jiffy.control.search import Cursor, Filter
 from jiffy.errors import InvalidValue, JiffyError, NotThisState, NoWorkers, UnknownJob
@@ -51,11 +51,11 @@ def delete(job_id: str) -> None:
     Raises UnknownJob; NotThisState if it runs, or cannot be read.
     """
     redis = redis_io.shared()
-    raw = read.answer(redis.hget, keys.job(job_id), "status")
+    raw = values.answer(redis.hget, keys.job(job_id), "status")
     if raw is None:
         raise UnknownJob(job_id)
-    status = read.line(raw)
-    if read.answer(redis.zscore, keys.ENTRIES, job_id) is not None or read.answer(
+    status = values.line(raw)
+    if values.answer(redis.zscore, keys.ENTRIES, job_id) is not None or values.answer(
         redis.sismember, keys.DECLARED, job_id
     ):
         raise NotThisState(job_id, "an entry of the schedule", "Remove it from SCHEDULE.")
@@ -83,6 +83,7 @@ ACTIONS = {
     "stop": Action(jobs.stop, ("started",), "Asked to stop"),
     "delete": Action(delete, (*jobs.ENDED, *jobs.WAITING), "Deleted"),
 }
+BULK = [name for name in ACTIONS if name != "stop"]  # can be done with many
 
 
 @dataclass
@@ -165,13 +166,31 @@ def few(redis: Redis, name: str, wanted: Filter) -> Outcome:
     return outcome
 
 
-def start(redis: Redis, name: str, wanted: Filter, who: str, rate: float | None) -> rq.job.Job:
+def act_on_all(
+    redis: Redis, name: str, wanted: Filter, who: str, rate: float | None
+) -> Outcome | rq.job.Job:
+    """Act on all jobs that match: on a few at once, else by a job, which this returns.
+
+    Where no worker could run that job, with the first few.  Raises NoWorkers for a `rate` then.
+    """
+    matching = count(redis, name, wanted)
+    is_few = rate is None and matching.total <= FEW and not matching.is_more
+    queue = None if is_few else queue_of_workers(redis)
+    if queue is None and rate is None:
+        return few(redis, name, wanted)
+    return start(redis, queue, name, wanted, who, rate)
+
+
+def start(
+    redis: Redis, queue: str | None, name: str, wanted: Filter, who: str, rate: float | None
+) -> rq.job.Job:
     """Enqueue the job that does it with all that match, where our workers find it first.
 
-    With a `rate`, so many jobs a second, it ends when MOST_AGAIN of them fail again.  Raises
-    NoWorkers if none is running that could run it.
+    `queue` is that of `queue_of_workers`.  With a `rate`, so many jobs a second, it ends when
+    MOST_AGAIN of them fail again.  Raises NoWorkers, and InvalidValue for a bad filter.
     """
-    queue = queue_of_workers(redis)
+    if wanted.problems:
+        raise InvalidValue("filter", wanted.text, f"one that is understood: {wanted.problems[0]}")
     if queue is None:
         raise NoWorkers(name)
     given = {"action": name, "matching": wanted.text, "who": who, "rate": rate}
@@ -187,12 +206,14 @@ def start(redis: Redis, name: str, wanted: Filter, who: str, rate: float | None)
 
 def queue_of_workers(redis: Redis) -> str | None:
     """The queue that most of our workers listen to; None where there is none, or all are paused."""
-    alive = read.answer(redis.zrangebyscore, keys.LEASES, redis.time()[0], "+inf", 0, _MOST_WORKERS)
+    alive = values.answer(
+        redis.zrangebyscore, keys.LEASES, redis.time()[0], "+inf", 0, _MOST_WORKERS
+    )
     with redis.pipeline(transaction=False) as pipe:
         for name in alive or ():
-            pipe.hget(keys.worker(read.text(name)), "queues")
+            pipe.hget(keys.worker(values.text(name)), "queues")
         heard = Counter(
-            chain.from_iterable(read.text(raw).split(",") for raw in read.answers(pipe))
+            chain.from_iterable(values.text(raw).split(",") for raw in values.answers(pipe))
         )
     for paused in pauses.read_pauses(redis):
         if paused.kind == "queue":
@@ -233,9 +254,9 @@ def steps(
         for place in range(0, len(ids), size):
             if rate:
                 clock.pause(max(0.0, began + sent / rate - clock.monotonic()))
-                ended = read.others(redis, runs[:_MOST_ASKED])
-                runs[:_MOST_ASKED] = [one.id for one in ended if one.state in jobs.NOT_ENDED]
-                outcome.failed_again += sum(one.state in ("failed", "stopped") for one in ended)
+                states = read.states_of(redis, runs[:_MOST_ASKED])
+                runs[:_MOST_ASKED] = [one for one in states if states[one] in jobs.NOT_ENDED]
+                outcome.failed_again += sum(one in ("failed", "stopped") for one in states.values())
                 if outcome.failed_again >= MOST_AGAIN:
                     return
             runs += each(name, ids[place : place + size], outcome)

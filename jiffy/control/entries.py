@@ -11,14 +11,14 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from redis import Redis
 from redis.exceptions import ResponseError
 from rq.utils import utcparse
 
 from jiffy import clock, keys, redis_io
-from jiffy.control.read import answers, clip, due, line, number, text, value
+from jiffy.control.values import Moment, answers, clip, due, line, number, text, value
 from jiffy.errors import InvalidValue, NotShown, UnknownEntry
 from jiffy.producer.job import ENDED
 from jiffy.redis_io import run_script
@@ -54,13 +54,13 @@ class Run(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Pause:
-    """Who paused an entry and why; it ends by itself if there is an `until`."""
+class Paused:
+    """Who paused an entry, and why; it ends by itself if there is an `until`."""
 
     who: str
     why: str
-    since: datetime
-    until: datetime | None
+    since: Moment
+    until: Moment | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,33 +75,13 @@ class State:
     next_at: datetime | None
     is_of_table: bool  # of SCHEDULE, or else made through rq-scheduler's API
     is_done: bool  # it will not run again
-    paused: Pause | None
+    paused: Paused | None
     skip: int  # so many of the next runs are skipped
     recent: tuple[Run, ...]  # the last few, newest first
 
     @property
     def last(self) -> Run | None:
         return self.recent[0] if self.recent else None
-
-
-class Glance(NamedTuple):
-    """The schedule as a whole: is a scheduler running ("none": it would have nothing to do), how
-    many entries are to run, and when the next one does."""
-
-    scheduler: Literal["ok", "away", "none"]
-    entries: int
-    next_at: datetime | None
-
-
-def glance(redis: Redis) -> Glance:
-    """In one round trip.  A scheduler that has died is away within some 4 s."""
-    with redis.pipeline(transaction=False) as pipe:
-        pipe.exists(keys.LEADER)
-        pipe.zcard(keys.ENTRIES)
-        pipe.zrange(keys.ENTRIES, 0, 0, withscores=True)
-        is_led, count, first = answers(pipe)
-    next_at = due(first[0][1]) if first else None
-    return Glance("ok" if is_led else "away" if count else "none", count or 0, next_at)
 
 
 def read(redis: Redis, limit: int = 1000) -> list[State]:
@@ -171,7 +151,7 @@ def pause_json(who: str, why: str, until: datetime | None) -> str:
     return json.dumps(paused | {"until": end_s})
 
 
-def read_pause(raw: bytes) -> Pause | None:
+def read_pause(raw: bytes) -> Paused | None:
     """What `pause_json` has written; None if its time has passed, or it is odd."""
     return _or(lambda: _pause(value(raw)), None)
 
@@ -385,12 +365,12 @@ def _words(shown: bytes | None, meta: bytes | None) -> str:
     return f"every {clock.in_words(stored['interval'])}" if stored.get("interval") else "once"
 
 
-def _pause(stored: Mapping[str, Any]) -> Pause | None:
+def _pause(stored: Mapping[str, Any]) -> Paused | None:
     until = None if stored["until"] is None else clock.from_wall(stored["until"])
     if until is not None and until <= clock.now():
         return None
     who, why = (clip(str(stored[name]), _LONGEST_TEXT) for name in ("who", "why"))
-    return Pause(who, why, clock.from_wall(stored["since"]), until)
+    return Paused(who, why, clock.from_wall(stored["since"]), until)
 
 
 def _number(number: float) -> str:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from redis import Redis
 
 from jiffy import clock, keys, tracebacks
-from jiffy.control import read, search
+from jiffy.control import search, values
 from jiffy.control.read import Census, JobView
 from jiffy.control.search import Cursor, Filter
 from jiffy.errors import InvalidValue, NotShown
@@ -123,7 +123,7 @@ def _grouped(census: Census, jobs: Iterable[JobView]) -> list[Failures]:
 
 def ignore(redis: Redis, one: Failures, who: str, live: Iterable[str]) -> None:
     """Hide a group until it fails on a release that is not among these; raises InvalidValue."""
-    if (read.answer(redis.hlen, keys.IGNORED) or 0) >= MOST_IGNORED:
+    if (values.answer(redis.hlen, keys.IGNORED) or 0) >= MOST_IGNORED:
         must = f"one of {MOST_IGNORED:,} ignored groups at most; stop ignoring another first"
         raise InvalidValue("group", one.group.key, must)
     redis.hset(keys.IGNORED, one.group.key, _written({*one.releases, *live}, clock.now(), who))
@@ -159,10 +159,10 @@ def _read_all(stored: Mapping[bytes, bytes]) -> dict[str, Seen]:
     found = {}
     for name, raw in stored.items():
         try:
-            match read.value(raw):
+            match values.value(raw):
                 case {"at": float() | None as at, "releases": list(releases), "who": str(who)}:
                     known = frozenset(map(str, releases))
-                    found[read.line(name)] = Seen(read.due(at), known, read.clip(who, 200))
+                    found[values.line(name)] = Seen(values.due(at), known, values.clip(who, 200))
         except NotShown:
             continue
     return found

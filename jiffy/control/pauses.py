@@ -8,14 +8,16 @@ import getpass
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Literal
+from itertools import zip_longest
+from typing import Annotated, Literal
 
 import rq
+from msgspec import Meta
 from redis import Redis
 
 from jiffy import clock, keys, redis_io
 from jiffy.control import entries
-from jiffy.control.read import answers, text
+from jiffy.control.values import answer, answers, text
 from jiffy.errors import InvalidValue
 from jiffy.producer import functions, options
 
@@ -26,15 +28,15 @@ _MUST_BE_PATH = "a function, or its path, such as 'jobs.numbers.add'"
 
 
 @dataclass(frozen=True)
-class Pause(entries.Pause):
-    """A queue, or a function by its path, that is paused; without `until`, until it is resumed.
+class PausedWork(entries.Paused):
+    """A queue or a function that is paused, by whom, and why.
 
-    `parked` is how many jobs of a function wait for that; those of a queue are still on it.
+    parked: How many jobs of a function wait until it is resumed.
     """
 
     kind: Literal["queue", "function"]
     name: str
-    parked: int = 0
+    parked: Annotated[int, Meta(ge=0)] = 0
 
 
 def pause(
@@ -68,30 +70,24 @@ def resume(*, queue: str | None = None, function: Function | None = None) -> boo
     return bool(was_paused)
 
 
-def read_pauses(redis: Redis) -> list[Pause]:
+def read_pauses(redis: Redis) -> list[PausedWork]:
     """Those that are in force, queues first; what is odd in Redis is left out."""
+    found = in_force(answer(redis.hgetall, keys.PAUSED) or {})
     with redis.pipeline(transaction=False) as pipe:
-        pipe.hgetall(keys.PAUSED)
-        [stored] = answers(pipe)
-    found = in_force(stored or {})
-    if any(one.kind == "function" for one in found):
-        with redis.pipeline(transaction=False) as pipe:
-            for one in found:
-                pipe.zcard(keys.parked(one.name))
-            counts = answers(pipe)
-        found = [replace(one, parked=n or 0) for one, n in zip(found, counts, strict=True)]
-    return found
+        for one in found:
+            pipe.zcard(keys.parked(one.name))
+        counts = answers(pipe) if any(one.kind == "function" for one in found) else ()
+    return [replace(one, parked=n or 0) for one, n in zip_longest(found, counts)]
 
 
-def in_force(stored: Mapping[bytes, bytes]) -> list[Pause]:
+def in_force(stored: Mapping[bytes, bytes]) -> list[PausedWork]:
     """The pauses in force among `stored`, the hash PAUSED; without how many jobs are parked."""
     found = []
     for raw in sorted(stored, reverse=True):
         kind, _, name = text(raw).partition(":")
         if one := entries.read_pause(stored[raw]):
-            found.append(
-                Pause(**vars(one), kind="queue" if kind == "queue" else "function", name=name)
-            )
+            work: Literal["queue", "function"] = "queue" if kind == "queue" else "function"
+            found.append(PausedWork(**vars(one), kind=work, name=name))
     return found
 
 

@@ -6,6 +6,7 @@ declined`.  A search looks at one window of each queue's lists at a time and say
 
 import json
 import re
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -90,6 +91,21 @@ class Filter:
         """The same for jobs in these states only."""
         kept = [state for state in self.states or states if state in states]
         return replace(self, fields={**self.fields, "state": tuple(kept) or ("none",)})
+
+    @property
+    def rest(self) -> "Filter":
+        """The same for jobs in any state."""
+        terms = (found[0] for found in _TERM.finditer(self.text))
+        return parse(" ".join(term for term in terms if not term.startswith("state:")))
+
+    def counts(self, census: Census) -> dict[str, int | None]:
+        """How many jobs of each state match; None where only a search can tell."""
+        found = Counter(dict.fromkeys(read.STATES, 0))
+        for one in self.lists(census):
+            if not (one.is_apart and self.fields):
+                found[one.state] += one.size
+        is_known = not self.words and self.fields.keys() <= {"queue"}
+        return {state: number if is_known else None for state, number in found.items()}
 
     @property
     def states(self) -> list[str]:

@@ -9,22 +9,9 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 
 from jiffy import log, redis_io
 from jiffy.control import read
-from jiffy.dashboard import api, auth, frame, problems, rq
-from jiffy.dashboard.pages import (
-    FILTERS,
-    audit,
-    failures,
-    health,
-    home,
-    job,
-    jobs,
-    login,
-    new,
-    queues,
-    schedule,
-    system,
-    workers,
-)
+from jiffy.dashboard import api, audit, auth, charts, frame, problems, rq
+from jiffy.dashboard.pages import failures, health, home, jobs, login, new, queues, schedule, system
+from jiffy.dashboard.words import FILTERS
 from jiffy.producer.enqueue import check_options
 from jiffy.settings import PATH, Settings, settings
 
@@ -62,14 +49,16 @@ def create_app(config: Settings, pages: Iterable[Blueprint] = ()) -> Flask:
     app.config["MAX_CONTENT_LENGTH"] = MOST_BODY_BYTES
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
     app.jinja_env.filters.update(FILTERS)
-    app.jinja_env.globals.update(nonce=_nonce, known_states={*read.STATES, "stopped"})
+    app.jinja_env.globals.update(
+        nonce=_nonce, known_states={*read.STATES, "stopped"}, spark_of=charts.spark
+    )
     auth.guard(app, config)
     frame.surround(app, config)
     app.after_request(_add_headers)
     problems.show(app)
     rq.mount(app)
-    ours = (home, job, jobs, new, failures, queues, schedule, workers, system, audit, login, health)
-    for blueprint in (*(module.page for module in ours), api.blueprint, *pages):
+    ours = (home, jobs, new, failures, queues, schedule, system, audit, login, health)
+    for blueprint in (*(one.page for one in ours), queues.workers_page, api.blueprint, *pages):
         app.register_blueprint(blueprint)
     app.wsgi_app = _behind_proxies(app.wsgi_app, config)  # type: ignore[method-assign]
     return app

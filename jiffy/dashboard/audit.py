@@ -5,15 +5,16 @@ of it replaces that entry.  Only the fields in _SHOWN are kept: no argument of a
 """
 
 import re
-from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Annotated, Any
 
-from flask import Response, g, request
+from flask import Blueprint, Response, abort, g, render_template, request
+from msgspec import Meta, Struct
 from redis.exceptions import OutOfMemoryError, RedisError, ResponseError
 
 from jiffy import clock, keys, log, redis_io
-from jiffy.control import read
-from jiffy.errors import NotShown
+from jiffy.control.values import Fields, Moment, clip, line, long_text, number
+
+page = Blueprint("audit", __name__)
 
 # Apart, so that what programs enqueue, or strangers try, does not push out what people did.
 KINDS = ("changes", "enqueued", "logins")
@@ -23,6 +24,7 @@ _SHOWN = (
     "registry_name", "q", "rate", "count", "until", "why",
 )  # fmt: skip
 _MOST_LETTERS = 300  # of each
+MOST_SHOWN = 100  # entries of a page
 _ENQUEUE = "api.enqueue"
 
 
@@ -45,6 +47,12 @@ def note(**fields: object) -> None:
     """Add to the entry of this request, if there is one: how many `jobs` it changed, …"""
     if "audited" in g:
         g.audited |= fields
+
+
+def record(who: str, what: str, on: str, how_many: int | None, **more: object) -> None:
+    """Note and log who did what, on which jobs: ids, or the filter that they match."""
+    note(jobs=how_many, **more)
+    log.event("dashboard.acted", who=who, what=what, on=clip(on, 300), jobs=how_many, **more)
 
 
 def end(response: Response) -> Response:
@@ -74,7 +82,7 @@ def _asked(sent: Any) -> str:
     values = {**sent, **(request.view_args or {})}
     said = {name: value if isinstance(value, list) else [value] for name, value in values.items()}
     return " ".join(
-        f"{name}={read.clip(' '.join(map(str, said[name])), _MOST_LETTERS)}"
+        f"{name}={clip(' '.join(map(str, said[name])), _MOST_LETTERS)}"
         for name in _SHOWN
         if any(said.get(name, ()))
     )
@@ -83,7 +91,7 @@ def _asked(sent: Any) -> str:
 def _add(kind: str, fields: dict[str, object], old_id: bytes | None = None) -> bytes | None:
     fields = fields | {"from": request.remote_addr or ""}
     shown = {
-        name: read.clip(str(value), _MOST_LETTERS * len(_SHOWN))
+        name: clip(str(value), _MOST_LETTERS * len(_SHOWN))
         for name, value in fields.items()
         if value is not None
     }
@@ -100,42 +108,53 @@ def _add(kind: str, fields: dict[str, object], old_id: bytes | None = None) -> b
     return made
 
 
-class Entry(NamedTuple):
-    """What is shown of an entry; without a status it is not known what came of it."""
+class AuditEntry(Struct, frozen=True, rename={"address": "from"}):
+    """A change that was asked for, or a login.
+
+    id: For `before`.
+    at: When it was written.
+    who: A user, or the setting that has the token.
+    what: The operation.
+    on: What it was to change.
+    from: The address of the client.
+    jobs: How many jobs it changed, where it counts them.
+    status: Of the answer; null if none was given, or not yet.
+    """
 
     id: str
-    at: datetime | None
+    at: Moment | None
     who: str
     what: str
     on: str
     address: str
-    jobs: int | None
-    status: int | None
+    jobs: Annotated[int, Meta(ge=0)] | None
+    status: Annotated[int, Meta(ge=0)] | None
 
 
-def entries(kind: str, before: str, most: int) -> list[Entry]:
+def entries(kind: str, before: str) -> list[AuditEntry]:
     """The newest of a kind, or the next ones before this id; none of a key of another type."""
     end = f"({before}" if re.fullmatch(r"[0-9]{1,18}-[0-9]{1,18}", before) else "+"
     found: Any
     try:
-        found = redis_io.shared().xrevrange(keys.audit(kind), end, count=most)
+        found = redis_io.shared().xrevrange(keys.audit(kind), end, count=MOST_SHOWN)
     except ResponseError:
         return []
-    return [_entry(read.line(entry_id), fields) for entry_id, fields in found]
+    return [_entry(line(entry_id), fields) for entry_id, fields in found]
 
 
-def _entry(entry_id: str, fields: dict[bytes, bytes]) -> Entry:
+def _entry(entry_id: str, fields: dict[bytes, bytes]) -> AuditEntry:
     at_s = int(entry_id.partition("-")[0]) / 1000
     at = clock.from_wall(at_s) if at_s < clock.wall() * 2 else None
-    who, what, on, address = (
-        read.long_text(fields.get(name)) for name in (b"who", b"what", b"on", b"from")
-    )
-    jobs, status = _number(fields.get(b"jobs")), _number(fields.get(b"status"))
-    return Entry(entry_id, at, who, what, on, address, jobs, status)
+    read = Fields({line(name): raw for name, raw in fields.items()})
+    who, what, on, address = (read(one, long_text, "") for one in ("who", "what", "on", "from"))
+    jobs, status = (read(one, number, None) for one in ("jobs", "status"))
+    return AuditEntry(entry_id, at, who, what, on, address, jobs, status)
 
 
-def _number(raw: bytes | None) -> int | None:
-    try:
-        return read.number(raw)
-    except NotShown:
-        return None
+@page.get("/audit")
+def show() -> str:
+    kind = request.args.get("kind", KINDS[0])
+    if kind not in KINDS:
+        abort(404, f"kind is {kind!r}; it must be {', '.join(KINDS)}.")
+    found = entries(kind, request.args.get("before", ""))
+    return render_template("audit.html", entries=found, kind=kind, kinds=KINDS, most=MOST_SHOWN)

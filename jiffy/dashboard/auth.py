@@ -23,7 +23,7 @@ from werkzeug.security import check_password_hash
 from werkzeug.wrappers import Response
 
 from jiffy import keys, log, redis_io
-from jiffy.control import read
+from jiffy.control import values
 from jiffy.dashboard import audit
 from jiffy.dev import redis_server
 from jiffy.errors import MissingSetting
@@ -204,7 +204,7 @@ def person() -> Who | None:
         session["user"] = who.name
         return who
     user = _known_users().get(str(session.get("user")))
-    mark = read.answer(redis_io.shared().hget, keys.SESSIONS, user.name) if user else None
+    mark = values.answer(redis_io.shared().hget, keys.SESSIONS, user.name) if user else None
     if user and mark and same(str(session.get("proof")), _proof(user, mark)):
         return Who(user.name, user.role, "session")
     session.pop("user", None)

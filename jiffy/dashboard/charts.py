@@ -1,66 +1,84 @@
-"""Charts as shapes for SVG: plain functions from the points of a history."""
+"""Charts and graphs as shapes for SVG: plain functions of what was read."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
 from jiffy import clock
+from jiffy.control.entries import Run
+from jiffy.control.jobs import Family, Relative
+from jiffy.control.values import clip
+from jiffy.dashboard.words import duration
 from jiffy.history import FLOW_S, Flow, Point
 
 WIDTH, HEIGHT = 720, 120
 _ENDS = ("done", "retried", "interrupted", "failed")  # from the bottom up
+_RUN_STEP, _RUN_WIDTH, _RUN_HEIGHT = 12, 8, 56
+_LEAST_RUN = 4  # the height of the bar of a job that took no time
+_NODE_WIDTH, _NODE_HEIGHT, _GAP_X, _GAP_Y = 180, 44, 40, 10  # of jobs in a graph, in pixels
 
 
 class Bar(NamedTuple):
-    """A part of a column; `kind` colours it."""
+    """A rectangle; `kind` colours it, `title` says in words what it shows."""
 
     x: float
     y: float
     width: float
     height: float
     kind: str
+    title: str = ""
 
 
-class Column(NamedTuple):
-    """One point: its bars, and what they say in words."""
-
-    bars: list[Bar]
-    title: str
-    x: float
-    width: float
-
-
-class Line(NamedTuple):
-    """Pieces of a line, without the points where nothing was measured."""
-
-    pieces: list[str]
-    kind: str
-
-
-def columns(points: Sequence[Point]) -> tuple[list[Column], int]:
-    """How many attempts ended how, a column for each point; and how many the highest stands for."""
+def columns(points: Sequence[Point]) -> tuple[list[Bar], int]:
+    """How many attempts ended how: bars for each point, and one over all of them with its words;
+    and how many the highest stands for.
+    """
     highest = max((point.attempts for point in points), default=0)
     width = WIDTH / max(1, len(points))
-    found = []
+    bars = []
     for place, point in enumerate(points):
-        bars, y = [], float(HEIGHT)
+        x, y = place * width, float(HEIGHT)
         for kind in _ENDS:
             if count := getattr(point, kind):
                 # The least failure is seen, too.
                 height = max(count / highest * HEIGHT, 1.5)
                 y -= height
-                bars.append(Bar(place * width, max(0.0, y), width * 0.8, height, kind))
-        found.append(Column(bars, _title(point), place * width, width))
-    return found, highest
+                bars.append(Bar(x, max(0.0, y), width * 0.8, height, kind))
+        bars.append(Bar(x, 0, width, HEIGHT, "over", _title(point)))
+    return bars, highest
+
+
+def _title(point: Point) -> str:
+    counts = [f"{getattr(point, kind):,} {kind}" for kind in _ENDS if getattr(point, kind)]
+    times = [
+        f"{word} {clock.in_words(times.p50_s)} (p95 {clock.in_words(times.p95_s or 0)})"
+        for word, times in (("waited", point.waited), ("ran", point.ran))
+        if times.p50_s is not None
+    ]
+    return f"{point.start:%Y-%m-%d %H:%M} UTC: {', '.join(counts + times) or 'nothing ran'}"
 
 
 def lines(
     points: Sequence[Point], kinds: dict[str, Callable[[Point], float | None]]
-) -> tuple[list[Line], float]:
-    """A line for each kind, on one scale; and how many seconds its top stands for."""
+) -> tuple[dict[str, list[str]], float]:
+    """A line for each kind, in pieces where nothing was measured between them, on one scale; and
+    how many seconds its top stands for.
+    """
     values = {kind: [of(point) for point in points] for kind, of in kinds.items()}
     highest = max((one for row in values.values() for one in row if one is not None), default=0.0)
-    return [Line(list(_pieces(row, highest or 1.0)), kind) for kind, row in values.items()], highest
+    return {kind: [*_pieces(row, highest or 1.0)] for kind, row in values.items()}, highest
+
+
+def _pieces(values: Sequence[float | None], highest: float) -> Iterable[str]:
+    step, piece = WIDTH / max(1, len(values)), list[str]()
+    for place, value in enumerate([*values, None]):
+        if value is not None:
+            y = HEIGHT - 2 - value / highest * (HEIGHT - 4)
+            piece.append(f"{place * step:.1f},{y:.1f} {(place + 0.8) * step:.1f},{y:.1f}")
+        elif piece:
+            yield " ".join(piece)
+            piece = []
 
 
 class Mark(NamedTuple):
@@ -90,41 +108,85 @@ class Spark(NamedTuple):
 
 def spark(flow: Flow) -> Spark:
     end_s = flow.samples[-1].at_s
-    xs = [WIDTH * (1 - (end_s - one.at_s) / FLOW_S) for one in flow.samples]
     most_ended = max(one.ended for one in flow.samples) or 1
     most_waiting = max(one.waiting for one in flow.samples)
-    return Spark(
-        [
-            (x, max(one.ended / most_ended * HEIGHT, 6))
-            for x, one in zip(xs, flow.samples, strict=True)
-            if one.ended
-        ],
-        " ".join(
-            f"{x:.0f},{HEIGHT - 4 - one.waiting / most_waiting * (HEIGHT - 8):.0f}"
-            for x, one in zip(xs, flow.samples, strict=True)
-        )
-        if most_waiting
-        else "",
-        most_waiting,
-    )
+    bars, line = list[tuple[float, float]](), list[str]()
+    for one in flow.samples:
+        x = WIDTH * (1 - (end_s - one.at_s) / FLOW_S)
+        if one.ended:
+            bars.append((x, max(one.ended / most_ended * HEIGHT, 6)))
+        if most_waiting:
+            line.append(f"{x:.0f},{HEIGHT - 4 - one.waiting / most_waiting * (HEIGHT - 8):.0f}")
+    return Spark(bars, " ".join(line), most_waiting)
 
 
-def _pieces(values: Sequence[float | None], highest: float) -> Iterable[str]:
-    step, piece = WIDTH / max(1, len(values)), list[str]()
-    for place, value in enumerate([*values, None]):
-        if value is not None:
-            y = HEIGHT - 2 - value / highest * (HEIGHT - 4)
-            piece.append(f"{place * step:.1f},{y:.1f} {(place + 0.8) * step:.1f},{y:.1f}")
-        elif piece:
-            yield " ".join(piece)
-            piece = []
+def runs(found: Sequence[Run]) -> list[Bar]:
+    """A bar for each run, given newest first, as high as its job took long; oldest on the left."""
+    longest_s = max((run.duration_s or 0 for run in found), default=0) or 1
+    bars = []
+    for place, run in enumerate(reversed(found)):
+        height = _LEAST_RUN + (run.duration_s or 0) / longest_s * (_RUN_HEIGHT - _LEAST_RUN)
+        took = f", took {duration(run.duration_s)}" if run.duration_s is not None else ""
+        title = f"{run.slot:%Y-%m-%d %H:%M:%S} UTC: {run.outcome}{took}"
+        x, y = place * _RUN_STEP, _RUN_HEIGHT - height
+        bars.append(Bar(x, y, _RUN_WIDTH, height, run.outcome, title))
+    return bars
 
 
-def _title(point: Point) -> str:
-    counts = [f"{getattr(point, kind):,} {kind}" for kind in _ENDS if getattr(point, kind)]
-    times = [
-        f"{word} {clock.in_words(times.p50_s)} (p95 {clock.in_words(times.p95_s or 0)})"
-        for word, times in (("waited", point.waited), ("ran", point.ran))
-        if times.p50_s is not None
-    ]
-    return f"{point.start:%Y-%m-%d %H:%M} UTC: {', '.join(counts + times) or 'nothing ran'}"
+class Node(NamedTuple):
+    """A job in a graph, and where its upper left corner is."""
+
+    job: Relative
+    x: int
+    y: int
+
+    @property
+    def name(self) -> str:
+        """Short: the call without its module, or the id."""
+        path, bracket, rest = self.job.title.partition("(")
+        short = path.rpartition(".")[2] if bracket else path
+        return clip(f"{short}{bracket}{rest}" or self.job.id, 22)
+
+
+class Graph(NamedTuple):
+    """Jobs and the lines between them, as paths of SVG; and how large it is."""
+
+    nodes: Sequence[Node]
+    lines: Sequence[str]
+    width: int
+    height: int
+    left_out: int
+
+    @property
+    def words(self) -> str:
+        """What it shows: 3 jobs: 1 finished, 2 deferred."""
+        states = Counter(node.job.state for node in self.nodes)
+        counts = ", ".join(f"{count} {state}" for state, count in states.items())
+        return f"{len(self.nodes)} jobs: {counts}"
+
+
+def graph(family: Family) -> Graph:
+    """A workflow: each job stands to the right of those that it waits for."""
+    jobs = {job.id: job for job in family.jobs}
+    pairs = {(other, job.id) for job in family.jobs for other in job.before if other in jobs}
+    pairs |= {(job.id, other) for job in family.jobs for other in job.after if other in jobs}
+    column = dict.fromkeys(jobs, 0)
+    for _ in jobs:  # as often as the longest chain needs; odd data may go round in circles
+        for before, after in pairs:
+            column[after] = min(max(column[after], column[before] + 1), len(jobs))
+    rows, nodes = Counter[int](), dict[str, Node]()
+    for job_id, at in column.items():
+        x, y = at * (_NODE_WIDTH + _GAP_X), rows[at] * (_NODE_HEIGHT + _GAP_Y)
+        nodes[job_id] = Node(jobs[job_id], x, y)
+        rows[at] += 1
+    paths = [_path(nodes[before], nodes[after]) for before, after in sorted(pairs)]
+    width = max(node.x for node in nodes.values()) + _NODE_WIDTH
+    height = max(node.y for node in nodes.values()) + _NODE_HEIGHT
+    ordered = sorted(nodes.values(), key=lambda node: (node.x, node.y))
+    return Graph(ordered, paths, width, height, family.left_out)
+
+
+def _path(before: Node, after: Node) -> str:
+    x, y = before.x + _NODE_WIDTH, before.y + _NODE_HEIGHT // 2
+    to_x, to_y = after.x, after.y + _NODE_HEIGHT // 2
+    return f"M{x} {y}C{x + _GAP_X} {y} {to_x - _GAP_X} {to_y} {to_x} {to_y}"

@@ -17,7 +17,7 @@ from jiffy import clock, history, redis_io
 from jiffy.control import read
 from jiffy.control.read import Census
 from jiffy.dashboard import auth
-from jiffy.dashboard.banners import Banner, banners
+from jiffy.dashboard.why import Reason, banners
 from jiffy.settings import Settings
 
 # However many people watch: all queues are counted once in this time by a process.
@@ -41,7 +41,7 @@ class Frame:
     """The counters of the top bar; `census` has them by queue."""
 
     census: Census
-    banners: list[Banner]
+    banners: list[Reason]
     done: int  # attempts that our workers finished in the last 24 hours
 
     @property

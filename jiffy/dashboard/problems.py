@@ -15,7 +15,7 @@ from redis.exceptions import RedisError
 from werkzeug.exceptions import HTTPException
 
 from jiffy import redis_io
-from jiffy.control.read import clip
+from jiffy.control.values import clip
 from jiffy.dashboard import auth
 from jiffy.errors import (
     CallTooLarge,

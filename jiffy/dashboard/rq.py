@@ -14,16 +14,17 @@ from typing import Any
 
 import jinja2
 import rq
-from flask import Flask, abort, current_app, jsonify, request, session, url_for
+from flask import Flask, abort, current_app, jsonify, request, url_for
 from redis import Redis
 from rq.exceptions import NoSuchJobError
 from rq.serializers import JSONSerializer
 from rq_dashboard import blueprint
 
 from jiffy import clock, keys, redis_io, rq_compat
-from jiffy.control import read
-from jiffy.dashboard import actions, problems
+from jiffy.control import read, values
+from jiffy.dashboard import problems
 from jiffy.dashboard.frame import census
+from jiffy.dashboard.pages.jobs import act_on
 
 PREFIX = "/rq"
 _MOST = 1000  # workers
@@ -144,7 +145,7 @@ def _row(job: read.JobView) -> dict[str, Any]:
 
 
 def _act(name: str, job_id: str) -> Any:
-    outcome = actions.act(name, [job_id], session.get("user", ""))
+    outcome = act_on(name, [job_id])
     if outcome.refused:
         abort(409, outcome.refused)
     return jsonify(status="OK")
@@ -154,10 +155,10 @@ def _act_on_list(name: str | None, queue_name: str, registry_name: str = "queued
     """Act on all jobs of a list that allow it, and take out those that are gone."""
     redis, is_queue = redis_io.shared(), registry_name == "queued"
     key = keys.jobs_in(registry_name, queue_name)
-    members = read.answer(redis.lrange if is_queue else redis.zrange, key, 0, -1) or ()
-    ids = [read.text(one).partition(":")[0] for one in members]
+    members = values.answer(redis.lrange if is_queue else redis.zrange, key, 0, -1) or ()
+    ids = [values.text(one).partition(":")[0] for one in members]
     if name:
-        actions.act(name, ids, session.get("user", ""))
+        act_on(name, ids)
     for one, job_id in zip(members, ids, strict=True):
         if not redis.exists(keys.job(job_id)):
             redis.lrem(key, 1, one) if is_queue else redis.zrem(key, one)

@@ -1,43 +1,34 @@
-"""Why a job is not running, and what happened to it so far: pure functions over what was read."""
+"""What is wrong, for the banners above every page; why a job is not running, and what became of it.
+
+Pure functions over what was read.
+"""
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from datetime import datetime
 from typing import NamedTuple
 
 from jiffy import clock
-from jiffy.control.pauses import Pause
-from jiffy.control.read import MOST_BEFORE, Census, JobView, QueueCount
-from jiffy.dashboard.pages import rate
+from jiffy.control.jobs import MOST_BEFORE, JobView
+from jiffy.control.pauses import PausedWork, in_force
+from jiffy.control.read import Census
+from jiffy.control.values import clip, lasted_s
+from jiffy.dashboard.words import rate
 from jiffy.history import Flow, Point
 
+_MOST_NAMED = 5  # queues, pauses or releases
 _LEAST_COMPARED = 5  # attempts; fewer say little about what is usual
 
 
-@dataclass(frozen=True)
-class Facts:
-    """What decides when a job runs, as of one moment."""
-
-    job: JobView
-    census: Census
-    pauses: Sequence[Pause] = ()
-    flow: Flow | None = None  # of its queue
-    now: datetime = field(default_factory=clock.now)
-
-    @property
-    def queue(self) -> QueueCount | None:
-        """None where it is not known, or has no jobs."""
-        return next((one for one in self.census.queues if one.name == self.job.queue), None)
-
-
 class Reason(NamedTuple):
-    """One reason, with what to do about it, if anything has to be done."""
+    """Something that is wrong, or why a job waits; with what to do about it, if anything."""
 
     text: str
     remedy: str = ""
     command: str = ""
     at: datetime | None = None  # when it is over
+    name: str = ""  # of a banner, for tests and links: no-workers
+    endpoint: str = ""  # of the page that shows more
 
     @property
     def is_wrong(self) -> bool:
@@ -45,23 +36,116 @@ class Reason(NamedTuple):
         return bool(self.remedy)
 
 
-def reasons(facts: Facts) -> list[Reason]:
-    """Why the job is not running, the worst first; none if it runs, or is over."""
-    job = facts.job
+def banners(census: Census) -> list[Reason]:
+    """What is wrong now, the worst first."""
+    waiting = [queue for queue in census.queues if queue.counts["queued"]]
+    unheard = [queue.name for queue in waiting if not queue.is_heard]
+    return [
+        *_on_keys(census),
+        *_on_workers(census, unheard),
+        *_on_memory(census),
+        *_on_scheduler(census),
+        *map(_paused, in_force(census.paused)[:_MOST_NAMED]),
+        *_on_releases(census),
+    ]
+
+
+def _on_keys(census: Census) -> Iterator[Reason]:
+    for problem in census.problems:
+        key = problem.partition(" ")[0]
+        remedy = "Neither RQ nor Jiffy wrote that: move it out of the way with"
+        yield Reason(f"{problem}.", remedy, f"redis-cli rename {key} odd:{key}", name="odd-key")
+
+
+def _on_workers(census: Census, waiting: list[str]) -> Iterator[Reason]:
+    """Why no worker starts the jobs of these queues, where others are heard."""
+    if census.is_suspended:
+        yield Reason("All workers are suspended.", "Resume them:", "rq resume", name="suspended")
+    if waiting and not census.workers:
+        command = "python -m jiffy worker"
+        yield Reason("No workers are running.", "Start one:", command, name="no-workers")
+    elif waiting:
+        more = len(waiting) - _MOST_NAMED
+        names = ", ".join(f"“{clip(name, 60)}”" for name in waiting[:_MOST_NAMED])
+        names += f" and {more} more queues" if more > 0 else ""
+        which = "queue" if len(waiting) == 1 else "queues"
+        yield Reason(
+            f"No worker listens to {which} {names}.", "Start one, or check the name:",
+            f"python -m jiffy worker {waiting[0]}", name="unheard", endpoint="queues.queues",
+        )  # fmt: skip
+
+
+def _on_memory(census: Census) -> Iterator[Reason]:
+    memory = census.memory
+    if memory.is_nearly_full:
+        text = f"Redis has used {memory.used / memory.most:.0%} of its memory."
+        remedy = "When it is full, no job can be enqueued: raise its limit, let results expire"
+        remedy += " sooner, or delete failed jobs."
+        yield Reason(text, remedy, name="memory", endpoint="system.system")
+    if memory.evicts:
+        remedy = f"Its policy is {memory.policy}; set it to noeviction:"
+        command = "redis-cli config set maxmemory-policy noeviction"
+        yield Reason("Redis deletes jobs when its memory is full.", remedy, command, name="evicts")
+    if memory.is_kept is False:
+        remedy = "It saves nothing to disk; switch on its append-only file:"
+        command = "redis-cli config set appendonly yes"
+        yield Reason("A restart of Redis loses every job.", remedy, command, name="forgetful")
+
+
+def _on_scheduler(census: Census) -> Iterator[Reason]:
+    if census.scheduler == "away":
+        remedy = "The schedule enqueues nothing until you start one:"
+        command = "python -m jiffy scheduler"
+        yield Reason("No scheduler is running.", remedy, command, name="no-scheduler")
+
+
+def _on_releases(census: Census) -> Iterator[Reason]:
+    if len(census.releases) > 1:
+        some = sorted(census.releases.items())[:_MOST_NAMED]
+        named = ", ".join(f"{number:,} on {release[:12]}" for release, number in some)
+        text = f"Workers run {len(census.releases)} releases: {named}."
+        remedy = "During a deploy that passes; if it lasts, restart the older ones."
+        yield Reason(text, remedy, name="releases", endpoint="workers.workers")
+
+
+def _paused(one: PausedWork) -> Reason:
+    what = f"Queue “{one.name}”" if one.kind == "queue" else f"The function {one.name}"
+    until = f" until {one.until:%Y-%m-%d %H:%M} UTC" if one.until else ""
+    return Reason(
+        f"{what} is paused by {one.who}{until}: {one.why}.", "Resume it:",
+        f"python -m jiffy resume {one.kind} {one.name}", one.until, "paused", "queues.queues",
+    )  # fmt: skip
+
+
+# A job: why it is not running
+
+
+def reasons(
+    job: JobView, census: Census, flow: Flow | None = None, now: datetime | None = None
+) -> list[Reason]:
+    """Why the job is not running, the worst first; none if it runs, or is over.
+
+    `flow` is that of its queue.
+    """
     if job.state == "queued":
-        paused, missing = _paused(facts), _no_worker(facts)
-        is_parked = any(facts.job.called == one.name for one in facts.pauses)
-        behind = [] if is_parked else _behind(facts, is_served=not paused and not missing)
-        return paused + missing + behind
+        pauses = in_force(census.paused)
+        paused = [
+            _paused(one)
+            for one in pauses
+            if one.name == (job.queue if one.kind == "queue" else job.called)
+        ]
+        wrong = paused + _no_worker(job, census)
+        is_parked = any(job.called == one.name for one in pauses)
+        return wrong if is_parked else [*wrong, _behind(job, census, flow, is_served=not wrong)]
     if job.state == "scheduled":
         what = "the retry" if job.waits_for == "retry" else "its time"
         if job.due is None:
             return [Reason("It is scheduled, but for no time.", "Cancel it, and enqueue it again.")]
-        if job.due > facts.now:
+        if job.due > (now or clock.now()):
             return [Reason(f"It waits for {what} at {job.due:%H:%M:%S} UTC", at=job.due)]
-        return [Reason("It is due.", at=job.due), *_no_worker(facts)]
+        return [Reason("It is due.", at=job.due), *_no_worker(job, census)]
     if job.state == "deferred":
-        return _waits_for_jobs(job)
+        return [_waits_for_jobs(job)]
     if job.slot:
         return [Reason(f"It waits for a slot of the rate limit {job.slot}.")]
     if job.state == "ready_to_enqueue":
@@ -69,59 +153,37 @@ def reasons(facts: Facts) -> list[Reason]:
     return []
 
 
-def _paused(facts: Facts) -> list[Reason]:
-    found = []
-    for one in facts.pauses:
-        if one.name == (facts.job.queue if one.kind == "queue" else facts.job.called):
-            what = f"Queue “{one.name}”" if one.kind == "queue" else f"The function {one.name}"
-            until = f" until {one.until:%Y-%m-%d %H:%M} UTC" if one.until else ""
-            text = f"{what} is paused by {one.who}{until}: {one.why}."
-            command = f"jiffy resume {one.kind} {one.name}"
-            found.append(Reason(text, "Resume it:", command, one.until))
-    return found
+def _no_worker(job: JobView, census: Census) -> list[Reason]:
+    its = [one for one in census.queues if one.name == job.queue]
+    is_served = census.workers and all(one.is_heard for one in its)
+    return [*_on_workers(census, [] if is_served else [job.queue])]
 
 
-def _no_worker(facts: Facts) -> list[Reason]:
-    census, name, queue = facts.census, facts.job.queue, facts.queue
-    found = []
-    if census.is_suspended:
-        found.append(Reason("All workers are suspended.", "Resume them:", "rq resume"))
-    if not census.workers:
-        remedy = "Start one:", "python -m jiffy worker"
-        found.append(Reason("No workers are running.", *remedy))
-    elif queue and not queue.is_heard:
-        remedy = "Start one, or check the name:", f"python -m jiffy worker {name}"
-        found.append(Reason(f"No worker listens to queue “{name}”.", *remedy))
-    return found
-
-
-def _behind(facts: Facts, *, is_served: bool) -> list[Reason]:
-    before, waiting = facts.job.position, facts.queue.counts["queued"] if facts.queue else 0
+def _behind(job: JobView, census: Census, flow: Flow | None, *, is_served: bool) -> Reason:
+    before = job.position
+    waiting = sum(one.counts["queued"] for one in census.queues if one.name == job.queue)
     if before is None and waiting > MOST_BEFORE:
-        return [Reason(f"More than {MOST_BEFORE:,} jobs stand before it on its queue.")]
+        return Reason(f"More than {MOST_BEFORE:,} jobs stand before it on its queue.")
     if before is None:
         remedy = "If this stays so, cancel it and enqueue it again."
-        return [Reason("It is not on its queue: a worker is just claiming it.", remedy)]
-    if before:
-        jobs = "1 job stands" if before == 1 else f"{before:,} jobs stand"
-        found, out_per_s = f"{jobs} before it on its queue", facts.flow and facts.flow.out_per_s
-        if not out_per_s or not is_served:
-            return [Reason(f"{found}.")]
-        starts_in = clock.in_words(max(1, round(before / out_per_s)))
-        return [Reason(f"{found}; at {rate(out_per_s)}, it starts in about {starts_in}.")]
-    busy = "It is the next one of its queue: the workers that listen are busy."
-    return [Reason(busy if is_served else "It is the next one of its queue.")]
+        return Reason("It is not on its queue: a worker is just claiming it.", remedy)
+    if before == 0:
+        busy = ": the workers that listen are busy" if is_served else ""
+        return Reason(f"It is the next one of its queue{busy}.")
+    found = f"{'1 job stands' if before == 1 else f'{before:,} jobs stand'} before it on its queue"
+    if not (is_served and flow and flow.out_per_s):
+        return Reason(f"{found}.")
+    starts_in = clock.in_words(max(1, round(before / flow.out_per_s)))
+    return Reason(f"{found}; at {rate(flow.out_per_s)}, it starts in about {starts_in}.")
 
 
-def _waits_for_jobs(job: JobView) -> list[Reason]:
-    wrong = [one for one in job.others if one.is_in_the_way]
-    if wrong:
-        ids = ", ".join(f"{one.id} ({one.state})" for one in wrong[:3])
+def _waits_for_jobs(job: JobView) -> Reason:
+    if wrong := job.in_the_way:
         more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
         remedy = "Retry what failed, was stopped or canceled; this job follows. Or cancel it."
-        return [Reason(f"It waits for {ids}{more}.", remedy)]
+        return Reason(f"It waits for {', '.join(wrong[:3])}{more}.", remedy)
     count = len(job.others) + max(0, job.others_left_out)
-    return [Reason(f"It waits for {count:,} job{'s' if count != 1 else ''} to finish.")]
+    return Reason(f"It waits for {count:,} job{'s' if count != 1 else ''} to finish.")
 
 
 class Step(NamedTuple):
@@ -138,14 +200,14 @@ def path(job: JobView) -> list[Step]:
     """Created, held back, waiting, running, ended: each with its time, the coming ones without."""
     enqueued = job.enqueued if job.state not in ("scheduled", "deferred", "rate_limited") else None
     has_started = job.started is not None and job.state not in ("queued", "scheduled", "deferred")
-    held_s = _between(job.created, enqueued)
+    held_s = lasted_s(job.created, enqueued)
     steps = [Step("created", "canceled", job.created, None, "past")]
     if job.state in ("scheduled", "deferred", "rate_limited", "ready_to_enqueue"):
         name = "waits for a retry" if job.waits_for == "retry" else job.state.replace("_", " ")
         steps.append(Step(name, job.state, job.due, None, "now"))
     elif held_s is not None and held_s > 1:
         steps.append(Step("held back", "deferred", None, held_s, "past"))
-    waited_s = _between(enqueued, job.started) if has_started else None
+    waited_s = lasted_s(enqueued, job.started) if has_started else None
     place = "now" if job.state == "queued" else "past" if enqueued else "next"
     if enqueued or not job.has_ended:
         steps.append(Step("waiting", "queued", enqueued, waited_s, place))
@@ -158,10 +220,6 @@ def path(job: JobView) -> list[Step]:
     else:
         steps.append(Step("finished", "finished", None, None, "next"))
     return steps
-
-
-def _between(begin: datetime | None, end: datetime | None) -> float | None:
-    return None if begin is None or end is None else max(0.0, (end - begin).total_seconds())
 
 
 class Compared(NamedTuple):

@@ -21,7 +21,7 @@ from redis.exceptions import ResponseError
 
 from jiffy import clock, keys, log, redis_io
 from jiffy.control import entries
-from jiffy.control.read import answers, value
+from jiffy.control.values import answers, value
 from jiffy.errors import NotShown
 from jiffy.redis_io import is_away, run_script
 from jiffy.scheduler.entry import Entry

@@ -1,12 +1,14 @@
 -- Count every queue's jobs and what serves them, for all pages at once.
--- KEYS: the set of queues, the set of workers, the scheduler's lead, the schedule's entries, the mark that suspends workers
+-- KEYS: the set of queues, the set of workers, the schedule's entries, the hashes of pauses and of ignored failures, the
+--       scheduler's lead, the mark that suspends workers
 -- ARGV: the most queues and workers to look at; the prefixes of the registries
--- Returns how many queues and workers are named, how many of the workers looked at are alive, whether a scheduler is alive,
---         how many entries are to run, whether workers are suspended; how many workers share each set of queues, state and
---         release ('\0' between); and for each queue: its key, how many jobs wait (false: its key holds another type), when
---         the oldest was enqueued, the registries' counts; and the sorted sets of jobs that stand in none of these: the state
---         that they are in, its key, how many they are
-local RQ, OWN, most = '@RQ@', '@OWN@', tonumber(ARGV[1])
+-- Returns which of the first KEYS hold another type, each with the one it should have; the time (nil: not permitted); how
+--         many queues and workers are named, how many of the workers looked at are alive; how many workers share each set
+--         of queues, state and release ('\0' between); for each queue: its key, how many jobs wait (nil: its key holds
+--         another type), when the oldest was enqueued, the registries' counts; the sorted sets of jobs that stand in none
+--         of these: the state that they are in, its key, how many they are; how many entries are to run, when the first
+--         does, whether a scheduler is alive, whether workers are suspended; what is paused and what is ignored
+local RQ, OWN, most, odd = '@RQ@', '@OWN@', tonumber(ARGV[1]), {}
 local function count(command, key)
   local found = redis.pcall(command, key)
   return type(found) == 'number' and found
@@ -14,6 +16,13 @@ end
 local function members(key)
   local found = redis.pcall('SRANDMEMBER', key, most)
   return found.err and {} or found
+end
+-- The answer about a key of ours, or what stands for it where the key holds another type.
+local function ask(otherwise, kind, ...)
+  local found = redis.pcall(...)
+  if type(found) ~= 'table' or not found.err then return found end
+  if string.find(found.err, 'WRONGTYPE') then odd[#odd + 1] = {select(2, ...), kind} end
+  return otherwise
 end
 
 local alive, kinds, listed = 0, {}, {}
@@ -43,5 +52,9 @@ for i, key in ipairs(members(KEYS[1])) do
   for j = 2, #ARGV do queues[i][j + 2] = count('ZCARD', ARGV[j] .. queue) end
   stand_apart('ready_to_enqueue', RQ .. 'ready:' .. queue)
 end
-return {count('SCARD', KEYS[1]), count('SCARD', KEYS[2]), alive, redis.call('EXISTS', KEYS[3]),
-  count('ZCARD', KEYS[4]), redis.call('EXISTS', KEYS[5]), listed, queues, apart}
+local time = redis.pcall('TIME')
+local sizes = {ask(0, 'set', 'SCARD', KEYS[1]), ask(0, 'set', 'SCARD', KEYS[2]), ask(0, 'sorted set', 'ZCARD', KEYS[3])}
+local first = sizes[3] > 0 and redis.call('ZRANGE', KEYS[3], 0, 0, 'WITHSCORES')[2]
+local paused, ignored = ask({}, 'hash', 'HGETALL', KEYS[4]), ask({}, 'hash', 'HGETALL', KEYS[5])
+return {odd, time[1] or false, sizes[1], sizes[2], alive, listed, queues, apart, sizes[3], first or false,
+  redis.call('EXISTS', KEYS[6]), redis.call('EXISTS', KEYS[7]), paused, ignored}

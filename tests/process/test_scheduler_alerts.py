@@ -7,7 +7,6 @@ from datetime import UTC, datetime
 import pytest
 
 from jiffy import at, every
-from jiffy.control import entries
 from jiffy.scheduler.entry import read
 from jiffy.scheduler.loop import companion
 from jiffy.worker import process
@@ -58,9 +57,9 @@ def test_a_scheduler_that_is_killed_is_away_in_ten_seconds_and_the_next_tells_wh
     line = each_second(on_missed=f"{receiver.address}/hook")
     first = start(line)
     first.until_logged("tick.enqueued")
-    assert entries.glance(redis).scheduler == "ok"
+    assert read.census(redis).scheduler == "ok"
     first.send(signal.SIGKILL)
-    wait_until(lambda: entries.glance(redis).scheduler == "away")
+    wait_until(lambda: read.census(redis).scheduler == "away")
     start(line).until_logged("tick.missed")
     wait_until(lambda: receiver.heard)
     [(method, path, told)] = receiver.heard

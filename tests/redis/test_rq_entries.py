@@ -9,7 +9,7 @@ import pytest
 import rq_scheduler
 
 from jiffy import clock, keys
-from jiffy.control import entries
+from jiffy.control import entries, read
 from jiffy.producer.enqueue import Job
 from jiffy.scheduler.rq_entries import Scheduler, next_time
 from jobs import numbers
@@ -144,7 +144,7 @@ def test_what_another_program_has_broken_in_the_sorted_set_ends_no_scheduler_and
     assert scheduler.enqueue_jobs() == []
     assert [one.outcome for one in schedules.run_next(declare.schedule)] == ["enqueued"]
     assert "jobs.numbers.add" in [state.name for state in entries.read(redis)]
-    assert entries.glance(redis).entries >= 1
+    assert read.census(redis).entries >= 1
 
 
 # When they are due

@@ -10,7 +10,7 @@ import rq_scheduler
 from redis import Redis
 
 from jiffy import every, keys, redis_io
-from jiffy.control.entries import glance
+from jiffy.control.read import census
 from jiffy.dev import redis_server
 from jiffy.scheduler.entry import read
 from jiffy.scheduler.loop import ALIVE_MS, Loop
@@ -97,13 +97,13 @@ def test_while_redis_is_full_it_is_away_and_so_are_the_schedulers(own_redis, sta
     before = len(running.lines("tick.enqueued"))
     own_redis.config_set("maxmemory", 1)
     running.until_logged("redis.away")
-    running.until(lambda: glance(own_redis).scheduler == "away")
+    running.until(lambda: census(own_redis).scheduler == "away")
     assert running.lines("redis.back") == []
     own_redis.config_set("maxmemory", 0)
     running.until_logged("redis.back")
     running.until_logged("tick.enqueued", count=before + 1)
 
-    assert glance(own_redis).scheduler == "ok"
+    assert census(own_redis).scheduler == "ok"
     assert len(running.lines("redis.away")) == len(running.lines("redis.back")) == 1
 
 

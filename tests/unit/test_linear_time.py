@@ -8,7 +8,7 @@ import json
 import pytest
 
 from jiffy import tracebacks
-from jiffy.control import read, search
+from jiffy.control import read, search, values
 from jiffy.errors import JiffyError
 from jiffy.json_types import read as read_json
 from jiffy.log import escaped
@@ -50,7 +50,7 @@ READERS = {
     "reason": tracebacks.reason_of, "shortened": tracebacks.shortened, "group": tracebacks.Group.of,
     "bounded": tracebacks.bounded, "masked": masked_text, "secret": is_secret,
     "json": lambda string: read_json(string.encode()), "log": escaped,
-    "shown": lambda string: read.value(string.encode()), "cron": Cron.read, "every": Every.read,
+    "shown": lambda string: values.value(string.encode()), "cron": Cron.read, "every": Every.read,
     "zone": zone_named, "filter": search.parse,
     "until": lambda string: search.parse(f"after:{string}"),
     "slower": lambda string: search.parse(f"slower:{string}"),

@@ -2,7 +2,7 @@
 
 import pytest
 
-from jiffy.dashboard.times import in_words
+from jiffy.dashboard.words import times as in_words
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from rq.utils import utcformat
 from jiffy import clock, keys
 from jiffy.control import read
 from jiffy.dashboard import create_app
-from jiffy.dashboard.banners import banners
+from jiffy.dashboard.why import banners
 from jiffy.producer.enqueue import enqueue
 from jiffy.settings import settings
 from jobs import numbers
@@ -102,7 +102,7 @@ def test_the_banners_name_what_is_wrong(redis, plant, plant_worker, declare):
 
     assert [banner.name for banner in banners(alone)] == ["suspended", "no-workers", "forgetful"]
     assert list(found) == ["suspended", "unheard", "forgetful", "no-scheduler"]
-    assert found["unheard"] == "No worker listens to “dead”, “unheard”."
+    assert found["unheard"] == "No worker listens to queues “dead”, “unheard”."
 
 
 def test_a_live_page_gets_nothing_where_nothing_has_changed(client, plant):

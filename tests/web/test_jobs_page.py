@@ -2,6 +2,7 @@
 
 import re
 from datetime import timedelta
+from urllib.parse import unquote_plus
 
 import pytest
 from rq.utils import utcformat
@@ -70,12 +71,29 @@ def shop(plant):
         ("args.order_id:*", "paid declined next"),
         ("args.token:tok", ""),  # masked: not to be guessed either
         ("bill", "next"),
-        ("declined", "declined"),
         ("https://nowhere", ""),
     ],
 )
 def test_a_filter_finds_jobs(client, shop, written, ids):
     assert sorted(listed(client, written)) == sorted(ids.split())
+
+
+def test_a_whole_id_leads_to_its_job(client, shop):
+    assert client.get("/jobs?q=declined").location == "/jobs/declined"
+    assert client.get("/jobs?q=declin").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("written", "failed"), [("", "2"), ("queue:low", "1"), ("queue:low state:queued", "1"),
+                            ("fn:jobs.shop.*", "")],
+)  # fmt: skip
+def test_the_tabs_of_the_states_keep_the_rest_of_the_filter(client, shop, written, failed):
+    [link] = re.findall('<li id="tab-failed"><a href="([^"]*)" >(.*?)</a>',
+                        client.get("/jobs", query_string={"q": written}).text)  # fmt: skip
+    rest = written.replace(" state:queued", "")
+
+    assert unquote_plus(link[0]) == f"/jobs?q={f'state:failed {rest}'.strip()}"
+    assert re.findall(r"\d+", link[1]) == [failed] * bool(failed)
 
 
 def test_jobs_that_stand_in_no_queue_are_listed_found_and_canceled(client, plant, redis):

@@ -11,8 +11,8 @@ from rq.utils import utcformat
 from jiffy import clock, keys
 from jiffy.control import read
 from jiffy.control.pauses import read_pauses
-from jiffy.dashboard import memory
-from jiffy.dashboard.banners import banners
+from jiffy.dashboard.pages.system import use_of
+from jiffy.dashboard.why import banners
 from jiffy.redis_io import Memory
 from tests.web.conftest import post
 from tests.web.test_frame import words
@@ -50,9 +50,9 @@ def test_a_queue_is_paused_and_resumed_with_who_and_why(client, plant, redis):
     assert (paused.status_code, resumed.status_code) == (303, 303)
     assert (unclear.status_code, "such as 10m or 2h" in unclear.text) == (422, True)
     for text in texts:
-        assert "The queue default is paused. By admin" in text
+        assert "Queue “default” is paused by admin" in text
         assert "the disk is full" in text
-    assert "The queue default is paused" not in after
+    assert "Queue “default” is paused" not in after
     assert read_pauses(redis) == []
 
 
@@ -163,14 +163,14 @@ def test_the_system_shows_where_memory_goes_and_when_it_is_full(client, plant, r
     for slot, (ago_s, used) in enumerate([(86400, 10 << 20), (43200, 11 << 20), (0, 12 << 20)]):
         redis.hset(keys.history("memory"), slot, json.dumps([now_s - ago_s, used]))
     text = words(client.get("/system").text)
-    use = memory.look(redis, read.census(redis))
+    use = use_of(redis, read.census(redis))
 
     assert "Forecast it grows by 2 MB a day" in text
     assert re.search(r"results of jobs \d\d\d kB jobs [\d.]+ kB", text)
     assert re.search(r"history \d+ B", text)
     assert use.forecast(12 << 20, 18 << 20) == "full in about 3 days at the rate of the last 1d"
     assert use.forecast(12 << 20, 0) == "it grows by 2 MB a day"
-    assert replace(use, past=use.past[-1:]).forecast(1, 2) == ""
+    assert use._replace(past=use.past[-1:]).forecast(1, 2) == ""
 
 
 def test_what_redis_does_not_permit_is_shown_as_that(client, redis, environ, redis_address):

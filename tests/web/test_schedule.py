@@ -42,9 +42,10 @@ def test_where_nothing_is_scheduled_no_scheduler_is_missed(client, stranger, api
     assert api("GET", "/api/schedule").json == {"scheduler": "none", "entries": [], "left_out": []}
 
 
-def test_health_says_whether_a_scheduler_is_alive_and_never_which(stranger, entry, redis):
+def test_health_says_whether_a_scheduler_is_alive_and_never_which(app, stranger, entry, redis):
     away = stranger.get("/healthz")
     redis.set(keys.LEADER, json.dumps({"who": "scheduler.1:7", "token": "t"}))
+    app.extensions["jiffy.census"].forget()
     led = stranger.get("/healthz")
 
     assert (away.status_code, away.json["scheduler"]) == (200, "away")

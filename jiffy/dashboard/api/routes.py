@@ -14,7 +14,8 @@ from redis.exceptions import RedisError
 
 from jiffy import clock, json_types, keys, redis_io
 from jiffy.control import bulk, entries, failures, pauses, read, search
-from jiffy.dashboard import actions, audit, problems
+from jiffy.control.jobs import Log
+from jiffy.dashboard import audit, problems
 from jiffy.dashboard.api import openapi, schemas
 from jiffy.dashboard.api.openapi import operation
 from jiffy.dashboard.api.schemas import Enqueued, Entry, Function, Job, Queues, Schedule
@@ -155,9 +156,9 @@ def show_job(job_id: str) -> Job:
 
 
 @operation("GET", "/jobs/<job_id>/logs")
-def show_log(job_id: str) -> schemas.Log:
+def show_log(job_id: str) -> Log:
     """What a job's code has logged."""
-    return schemas.log(read.known_job(redis_io.shared(), job_id))
+    return read.known_job(redis_io.shared(), job_id).log
 
 
 @operation("GET", "/jobs/<job_id>/wait", 422, parameters=[_TIMEOUT])
@@ -235,7 +236,10 @@ def _url(job_id: str) -> str:
 def act_in_bulk(body: schemas.Bulk) -> Enqueued:
     """Retry, cancel or delete all jobs that match, by a job that a worker runs."""
     rate = bulk.read_rate(body.action, body.rate)
-    job = actions.start(body.action, search.parse(body.filter), body.who, rate)
+    redis, wanted = redis_io.shared(), search.parse(body.filter)
+    queue = bulk.queue_of_workers(redis)
+    job = bulk.start(redis, queue, body.action, wanted, body.who, rate)
+    audit.record(body.who, body.action, wanted.text, None, job=job.id, rate=rate)
     return Enqueued(job.id, job.origin, _url(job.id))
 
 
@@ -260,13 +264,13 @@ def list_queues() -> Queues:
 
 
 @operation("GET", "/pauses")
-def list_pauses() -> list[schemas.PausedWork]:
+def list_pauses() -> list[pauses.PausedWork]:
     """All queues and functions that are paused."""
-    return [schemas.PausedWork(**vars(one)) for one in pauses.read_pauses(redis_io.shared())]
+    return pauses.read_pauses(redis_io.shared())
 
 
 @operation("POST", "/pauses")
-def pause(body: schemas.Pause) -> list[schemas.PausedWork]:
+def pause(body: schemas.Pause) -> list[pauses.PausedWork]:
     """Let workers start no job of a queue or of a function."""
     what = {"queue": body.queue or None, "function": body.function or None}
     pauses.pause(**what, why=body.why, who=body.who, until=body.until or None)
@@ -274,7 +278,7 @@ def pause(body: schemas.Pause) -> list[schemas.PausedWork]:
 
 
 @operation("POST", "/pauses/resume")
-def resume(body: schemas.Resume) -> list[schemas.PausedWork]:
+def resume(body: schemas.Resume) -> list[pauses.PausedWork]:
     """End the pause of a queue or of a function."""
     pauses.resume(queue=body.queue or None, function=body.function or None)
     return list_pauses()
@@ -283,10 +287,10 @@ def resume(body: schemas.Resume) -> list[schemas.PausedWork]:
 @operation("GET", "/schedule")
 def show_schedule() -> Schedule:
     """All entries of the schedule."""
-    glance = entries.glance(redis_io.shared())
+    seen = census()
     listed = [*map(schemas.entry, entries.read(redis_io.shared(), _MOST_ENTRIES))]
-    more = glance.entries - len(listed)
-    return Schedule(glance.scheduler, listed, [f"{more} more entries"] if more > 0 else [])
+    more = seen.entries - len(listed)
+    return Schedule(seen.scheduler, listed, [f"{more} more entries"] if more > 0 else [])
 
 
 @operation("GET", "/schedule/<name>", 422)
@@ -327,13 +331,12 @@ def run_entry(name: str, body: schemas.RunEntry) -> Enqueued:
 
 
 @operation("GET", "/audit", 422, parameters=_AUDIT)
-def list_audit() -> list[schemas.AuditEntry]:
+def list_audit() -> list[audit.AuditEntry]:
     """Who changed what, the newest first: 100 entries."""
     kind = request.args.get("kind", audit.KINDS[0])
     if kind not in audit.KINDS:
         raise InvalidValue("kind", kind, ", ".join(audit.KINDS))
-    found = audit.entries(kind, request.args.get("before", ""), 100)
-    return [schemas.AuditEntry(*one) for one in found]
+    return audit.entries(kind, request.args.get("before", ""))
 
 
 @operation("GET", "/openapi.json")

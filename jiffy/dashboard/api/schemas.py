@@ -14,7 +14,8 @@ from jiffy import json_types
 from jiffy.control import bulk, entries
 from jiffy.control.entries import Run
 from jiffy.control.failures import Searched
-from jiffy.control.read import STATES, Census, JobView
+from jiffy.control.jobs import STATES, JobView, Slot
+from jiffy.control.read import Census
 
 T = TypeVar("T", bound=Struct)
 
@@ -230,15 +231,6 @@ class Times(Struct):
     ended: _Moment | None
 
 
-class Slot(Struct):
-    """A rate limit, and how many of the jobs that hold its slots are running and queued."""
-
-    key: str
-    limit: int
-    running: int
-    queued: int
-
-
 class Job(Struct):
     """A job as it is now.
 
@@ -290,32 +282,6 @@ def job(view: JobView) -> Job:
         times=_as(Times, view),
         problems=problems,
     )
-
-
-class LogLine(Struct):
-    """A line that a job's code has logged."""
-
-    at: _Moment | None
-    level: str
-    logger: str
-    text: str
-
-
-class Log(Struct):
-    """What a job's code has logged in its last attempt that logged; while it runs, it grows.
-
-    left_out: How many lines are missing.
-    head: Behind so many lines; 0: before the first.
-    """
-
-    lines: list[LogLine]
-    left_out: int
-    head: int
-
-
-def log(view: JobView) -> Log:
-    lines = [LogLine(*one) for one in view.log.lines]
-    return Log(lines, view.log.left_out, view.log.head)
 
 
 def _as(kind: type[T], view: Any, **given: Any) -> T:
@@ -386,49 +352,6 @@ class Tick(Struct, rename={"job_id": "job"}):
     reason: str | None
 
 
-class Paused(Struct):
-    """Who paused an entry, and why."""
-
-    who: str
-    why: str
-    since: _Moment
-    until: _Moment | None
-
-
-class PausedWork(Paused):
-    """A queue or a function that is paused, by whom, and why.
-
-    parked: How many jobs of a function wait until it is resumed.
-    """
-
-    kind: Literal["queue", "function"]
-    name: str
-    parked: Annotated[int, Meta(ge=0)]
-
-
-class AuditEntry(Struct, rename={"address": "from"}):
-    """A change that was asked for, or a login.
-
-    id: For `before`.
-    at: When it was written.
-    who: A user, or the setting that has the token.
-    what: The operation.
-    on: What it was to change.
-    from: The address of the client.
-    jobs: How many jobs it changed, where it counts them.
-    status: Of the answer; null if none was given, or not yet.
-    """
-
-    id: str
-    at: _Moment | None
-    who: str
-    what: str
-    on: str
-    address: str
-    jobs: Annotated[int, Meta(ge=0)] | None
-    status: Annotated[int, Meta(ge=0)] | None
-
-
 class Entry(Struct, rename={"is_of_table": "of_table", "words": "times", "next_at": "next"}):
     """An entry of the schedule.
 
@@ -446,7 +369,7 @@ class Entry(Struct, rename={"is_of_table": "of_table", "words": "times", "next_a
     words: str
     queue: str
     next_at: _Moment | None
-    paused: Paused | None
+    paused: entries.Paused | None
     skip: int
     last: Tick | None
     history: list[Tick] | UnsetType = UNSET
@@ -456,7 +379,6 @@ def entry(state: entries.State, history: Sequence[Run] | None = None) -> Entry:
     return _as(
         Entry,
         state,
-        paused=state.paused and _as(Paused, state.paused),
         last=state.last and _as(Tick, state.last),
         history=UNSET if history is None else [_as(Tick, run) for run in history],
     )

@@ -4,11 +4,12 @@ from flask import Blueprint, abort, flash, redirect, render_template, request, s
 from werkzeug.wrappers import Response
 
 from jiffy import redis_io
-from jiffy.control import read
+from jiffy.control import failures, read
 from jiffy.control.failures import Failures, find, note
-from jiffy.dashboard import actions
+from jiffy.dashboard import audit
 from jiffy.dashboard.frame import census
 from jiffy.dashboard.frame import release as newest_release
+from jiffy.dashboard.pages.jobs import act_on
 from jiffy.tracebacks import Group, own_frames
 
 page = Blueprint("failures", __name__)
@@ -16,8 +17,8 @@ page = Blueprint("failures", __name__)
 _SHOWN = 25
 
 
-@page.get("/failures")
-def failures() -> str:
+@page.get("/failures", endpoint="failures")
+def groups() -> str:
     release, shows_ignored = request.args.get("release", ""), "ignored" in request.args
     seen, current = census(), newest_release()
     found = find(redis_io.shared(), seen, release=release, is_far="far" in request.args)
@@ -56,7 +57,7 @@ def trial(key: str) -> Response:
     one = _found(key)
     note(redis_io.shared(), key, one.jobs)
     job_id = one.newest.id
-    outcome = actions.act("retry", [job_id], session["user"])
+    outcome = act_on("retry", [job_id])
     flash(outcome.refused or "Retried one job as a trial.")
     return redirect(url_for("failures.group", key=key, trial=job_id), 303)
 
@@ -64,7 +65,9 @@ def trial(key: str) -> Response:
 @page.post("/failures/<key>/ignore")
 def ignore(key: str) -> Response:
     """Hide the group until it fails on a new release."""
-    actions.ignore(_found(key), session["user"])
+    one, who = _found(key), session["user"]
+    failures.ignore(redis_io.shared(), one, who, census().releases)
+    audit.record(who, "ignore", f"group:{key}", len(one.jobs))
     flash("Ignored the group. It comes back when it fails on a new release.")
     return redirect(url_for("failures.failures"), 303)
 
@@ -72,7 +75,8 @@ def ignore(key: str) -> Response:
 @page.post("/failures/<key>/stop-ignoring")
 def stop_ignoring(key: str) -> Response:
     """Show the group again."""
-    was_ignored = actions.stop_ignoring(key, session["user"])
+    audit.record(session["user"], "stop ignoring", f"group:{key}", 0)
+    was_ignored = failures.stop_ignoring(redis_io.shared(), key)
     flash("The group is shown again." if was_ignored else "The group was not ignored.")
     return redirect(url_for("failures.group", key=key), 303)
 

@@ -45,7 +45,6 @@ def home() -> str:
         flows=flowing,
         in_per_s=sum(flow.in_per_s for flow in flowing.values()),
         out_per_s=sum(flow.out_per_s for flow in flowing.values()),
-        spark=charts.spark,
         deploys=deploys[:MOST_RELEASES],
         columns=charts.columns(past.series.points),
         lines=charts.lines(past.series.points, _TIMES),

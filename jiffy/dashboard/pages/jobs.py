@@ -1,26 +1,38 @@
-"""The list of jobs: a filter that lives in the URL, and what to do with some or all that match."""
+"""The list of jobs, whose filter lives in the URL, and the page of one; what can be done with one,
+with some, or with all that match.
+"""
+
+import json
+import shlex
+from collections.abc import Sequence
 
 from flask import Blueprint, abort, flash, redirect, render_template, request, session, url_for
 from werkzeug.wrappers import Response
 
-from jiffy import redis_io
-from jiffy.control import bulk, search
-from jiffy.control.search import Cursor, Filter
-from jiffy.dashboard import actions
-from jiffy.dashboard.actions import ACTIONS, BULK, Outcome
-from jiffy.dashboard.frame import census
+from jiffy import history, redis_io
+from jiffy.control import bulk, read, search
+from jiffy.control.bulk import ACTIONS, BULK, Outcome
+from jiffy.control.jobs import Call
+from jiffy.control.search import Cursor
+from jiffy.dashboard import audit, charts, why
+from jiffy.dashboard.frame import census, flows, is_live
+from jiffy.tracebacks import own_frames
 
 page = Blueprint("jobs", __name__)
 
 _MOST_SELECTED, _MOST_NAMES = 1000, 100
+_MOST_COPIED = 4000  # characters of a call
 
 
 @page.get("/jobs")
-def jobs() -> str:
+def jobs() -> str | Response:
+    """A search; for a whole id, the job itself."""
     redis, wanted = redis_io.shared(), search.parse(request.args.get("q", "").strip())
     cursor = Cursor.read(request.args.get("from", ""))
     counted = census()
     found = search.search(redis, counted, wanted, cursor, is_far="far" in request.args)
+    if not is_live() and [job.id for job in found.jobs] == [wanted.text]:
+        return redirect(url_for("jobs.job", job_id=wanted.text))
     names = [queue.name for queue in counted.queues if " " not in queue.name][:_MOST_NAMES]
     functions = sorted({job.called for job in found.jobs if job.called})
     releases = sorted({*counted.releases, *(job.release for job in found.jobs if job.release)})
@@ -32,19 +44,68 @@ def jobs() -> str:
         *(f"{field}:" for field in search.FIELDS if field not in ("state", "queue", "fn")),
         "args.",
     ]
-    counts = counted.counts
-    for state, _, size in counted.apart:
-        counts[state] = counts.get(state, 0) + size
+    states = set(wanted.states or search.STATES)
     return render_template(
         "jobs.html", wanted=wanted, found=found, cursor=cursor, terms=terms,
-        counts=counts, actions=_allowed(wanted),
+        rest=wanted.rest, counts=wanted.rest.counts(counted),
+        actions=[name for name in BULK if states & set(ACTIONS[name].states)],
     )  # fmt: skip
 
 
-def _allowed(wanted: Filter) -> list[str]:
-    """What can be done with some of the jobs that the filter means."""
-    states = set(wanted.states or search.STATES)
-    return [name for name in BULK if states & set(ACTIONS[name].states)]
+@page.get("/jobs/<job_id>")
+def job(job_id: str) -> str:
+    """One job: its path, why it is not running, its attempts, and what can be done with it."""
+    redis, seen = redis_io.shared(), census()
+    found = read.known_job(redis, job_id)
+    flow = flows().get(found.queue) if found.state == "queued" else None
+    past = None
+    if found.called and found.ran_s is not None:
+        now_s = seen.taken.timestamp()
+        past = history.read(redis, "function", found.called, "7d", now_s).whole
+    has_family = found.depends_on or found.others or found.is_waited_for
+    return render_template(
+        "job.html",
+        job=found,
+        workflow=charts.graph(read.family(redis, job_id)) if has_family else None,
+        steps=why.path(found),
+        reasons=why.reasons(found, seen, flow),
+        compared=why.compared(found, past) if past else None,
+        own=own_frames(found.error),
+        allowed=[name for name, action in ACTIONS.items() if found.state in action.states],
+        copies=_copies(found.call) if found.call else {},
+    )
+
+
+def _copies(call: Call) -> dict[str, str]:
+    """The call, to be pasted elsewhere; secrets stay masked."""
+    args = [*map(repr, call.args), *(f"{name}={one!r}" for name, one in call.kwargs.items())]
+    path = ", ".join([repr(call.function), *args])
+    body = json.dumps(
+        {"function": call.function, "args": call.args, "kwargs": call.kwargs}, ensure_ascii=False
+    )
+    url = url_for("home.home", _external=True) + "api/jobs"
+    curl = f'curl -X POST {url} -H "Authorization: Bearer $API_TOKEN" '
+    curl += f"-H 'Content-Type: application/json' -d {shlex.quote(body)}"
+    made = {"Python": f"from jiffy import enqueue\n\nenqueue.by_path({path})", "curl": curl}
+    return {name: text for name, text in made.items() if len(text) <= _MOST_COPIED}
+
+
+# Actions, all of them on record
+
+
+def act_on(name: str, job_ids: Sequence[str]) -> Outcome:
+    """Act on each job; one that does not allow the action is left as it is."""
+    outcome = Outcome()
+    bulk.each(name, job_ids, outcome)
+    audit.record(session["user"], name, " ".join(job_ids), outcome.done)
+    return outcome
+
+
+@page.post("/jobs/<job_id>/<any(retry, cancel, stop):action>")
+def act(job_id: str, action: str) -> Response:
+    """Act on the job, or say why not; `some` deletes, since it asks first."""
+    flash(act_on(action, [job_id]).refused or f"{ACTIONS[action].done} this job.")
+    return redirect(url_for("jobs.job", job_id=job_id), 303)
 
 
 @page.post("/jobs/act")
@@ -57,7 +118,7 @@ def some() -> Response | str:
     elif name == "delete" and not request.form.get("sure"):
         return render_template("sure.html", action=name, ids=ids, back=back, matching=None)
     else:
-        flash(actions.act(name, ids, session["user"]).words(name))
+        flash(act_on(name, ids).words(name))
     return redirect(back, 303)
 
 
@@ -79,11 +140,13 @@ def act_on_all() -> Response:
     name, wanted = _action(), search.parse(request.form.get("q", "").strip())
     if wanted.problems:
         abort(422, f"{wanted.problems[0]}. Nothing was done.")
-    rate = bulk.read_rate(name, request.form.get("rate", "").strip())
-    came = actions.act_on_all(name, wanted, session["user"], rate)
+    rate, who = bulk.read_rate(name, request.form.get("rate", "").strip()), session["user"]
+    came = bulk.act_on_all(redis_io.shared(), name, wanted, who, rate)
     if not isinstance(came, Outcome):
+        audit.record(who, name, wanted.text, None, job=came.id, rate=rate)
         flash(f"This job will {name} them. You can close the browser.")
-        return redirect(url_for("job.job", job_id=came.id), 303)
+        return redirect(url_for("jobs.job", job_id=came.id), 303)
+    audit.record(who, name, wanted.text, came.done)
     flash(came.words(name))
     if came.done + came.others >= bulk.FEW:
         return redirect(url_for("jobs.all_matching", q=wanted.text, action=name), 303)

@@ -11,8 +11,9 @@ from flask import Blueprint, flash, redirect, render_template, request, session,
 from werkzeug.wrappers import Response
 
 from jiffy import json_types, redis_io
-from jiffy.control import read
-from jiffy.dashboard import actions
+from jiffy.control import read, values
+from jiffy.control.jobs import Call
+from jiffy.dashboard import audit
 from jiffy.dashboard.problems import STATUSES
 from jiffy.errors import InvalidValue, JiffyError, ValidationError
 from jiffy.producer import functions, options
@@ -60,7 +61,7 @@ class _Form:
             if given.default is not given.empty:
                 self.texts[field.name] = _text(field, of_field.get("default"))
 
-    def fill_in(self, call: read.Call) -> None:
+    def fill_in(self, call: Call) -> None:
         """Let the form show this call; a secret is left to be filled in."""
         positional = self.described["positional"]
         values: dict[str, Any] = dict(zip(positional, call.args, strict=False))
@@ -88,7 +89,7 @@ class _Form:
                 value = _value(field, self.texts.get(field.name, ""), given)
             except ValidationError as error:
                 where = f"{error.where} is" if error.where else "It is"
-                shown = read.clip(repr(error.value), 80)
+                shown = values.clip(repr(error.value), 80)
                 self.errors[field.name] = f"{where} {shown}; it must be {error.must}."
                 value = _UNREAD
             except ValueError as error:
@@ -271,9 +272,9 @@ def make() -> Response | tuple[str, int]:
     if not made.errors:
         try:
             job = enqueue.options(**given)(made.function, *args, **kwargs)
-            actions.record(session["user"], "enqueue", job.id, 1)
+            audit.record(session["user"], "enqueue", job.id, 1)
             flash(f"Enqueued {made.described['function']} on {job.origin}.")
-            return redirect(url_for("job.job", job_id=job.id), 303)
+            return redirect(url_for("jobs.job", job_id=job.id), 303)
         except JiffyError as error:
             made.errors[""], status = str(error), STATUSES.get(type(error), 422)
     return made.shown(), status

@@ -1,16 +1,21 @@
-"""Queues: what waits where, for how long, and who serves it; pause, resume, empty."""
+"""Queues: what waits where, for how long; pause, resume, empty.  Workers: where they are, what they
+run; stop or quiet one.
+"""
+
+import re
 
 from flask import Blueprint, abort, flash, redirect, render_template, request, session, url_for
+from rq.command import send_command
 from werkzeug.wrappers import Response
 
-from jiffy import redis_io
+from jiffy import keys, redis_io
 from jiffy.control import pauses, read
 from jiffy.control.read import QueueCount
-from jiffy.dashboard import charts
 from jiffy.dashboard.frame import census, flows
-from jiffy.dashboard.pages import first_shown, jobs
+from jiffy.dashboard.pages import jobs
 
 page = Blueprint("queues", __name__)
+workers_page = Blueprint("workers", __name__)
 
 MOST_SHOWN = 100
 _ORDERS = {
@@ -21,18 +26,18 @@ _ORDERS = {
 }
 
 
-@page.get("/queues")
-def queues() -> str:
+@page.get("/queues", endpoint="queues")
+def list_queues() -> str:
     found = census()
     order = request.args.get("sort", "name")
     if order not in _ORDERS:
         abort(404, f"Queues can be sorted by {', '.join(_ORDERS)}, not by {order!r}.")
     ordered = sorted(found.queues, key=_ORDERS[order])
-    first = first_shown(len(ordered))
+    first = _first_shown(len(ordered))
     return render_template(
         "queues.html", queues=ordered[first : first + MOST_SHOWN], first=first, most=MOST_SHOWN,
-        pauses=_pauses(), flows=flows(), spark=charts.spark, total=len(ordered),
-        left_out=found.queues_left_out, order=order, orders=_ORDERS,
+        pauses=_pauses(), flows=flows(), total=len(ordered), left_out=found.queues_left_out,
+        order=order, orders=_ORDERS,
     )  # fmt: skip
 
 
@@ -40,19 +45,26 @@ def queues() -> str:
 def queue(name: str) -> str:
     found, inside = _found(name), read.inside(redis_io.shared(), name)
     return render_template(
-        "queue.html", queue=found, inside=inside, pause=_pauses().get(name),
-        flow=flows().get(name), spark=charts.spark,
-    )  # fmt: skip
+        "queue.html", queue=found, inside=inside, pause=_pauses().get(name), flow=flows().get(name)
+    )
 
 
-@page.post("/queues/<path:name>/pause")
-def pause(name: str) -> Response:
-    return _pause(_found(name).name, queue=name)
+def _first_shown(total: int) -> int:
+    """From where on a page of a list shows its rows: `?from=`, where that is one."""
+    first = request.args.get("from", "0")
+    return min(int(first), max(0, total - 1)) if re.fullmatch("[0-9]{1,9}", first) else 0
 
 
-@page.post("/queues/<path:name>/resume")
-def resume(name: str) -> Response:
-    return _resume(name, queue=name)
+def _pauses() -> dict[str, pauses.PausedWork]:
+    """Those in force, by the name of the queue or the path of the function."""
+    return {one.name: one for one in pauses.in_force(census().paused)}
+
+
+def _found(name: str) -> QueueCount:
+    queues = {queue.name: queue for queue in census().queues}
+    if name not in queues:
+        abort(404, f"There is no queue {name!r}. The first job of a queue creates it.")
+    return queues[name]
 
 
 @page.post("/queues/<path:name>/empty")
@@ -63,44 +75,83 @@ def empty(name: str) -> Response | str:
     return jobs.act_on_all()
 
 
+@page.post("/queues/<path:name>/pause")
+def pause(name: str) -> Response:
+    return _pause(queue=_found(name).name)
+
+
+@page.post("/queues/<path:name>/resume")
+def resume(name: str) -> Response:
+    return _resume(queue=name)
+
+
 @page.post("/functions/pause")
 def pause_function() -> Response:
-    path = request.form.get("function", "").strip()
-    return _pause(path, function=path)
+    return _pause(function=request.form.get("function", "").strip())
 
 
 @page.post("/functions/resume")
 def resume_function() -> Response:
-    path = request.form.get("function", "")
-    return _resume(path, function=path)
+    return _resume(function=request.form.get("function", ""))
 
 
-def _pause(name: str, **what: str) -> Response:
+def _pause(**what: str) -> Response:
     until = request.form.get("until", "").strip()
     pauses.pause(**what, why=request.form.get("why", ""), who=session["user"], until=until or None)
-    flash(f"Paused {name}. What runs already runs on.")
-    return _back(what)
+    return _back(what, "Paused {}. What runs already runs on.")
 
 
-def _resume(name: str, **what: str) -> Response:
+def _resume(**what: str) -> Response:
     was_paused = pauses.resume(**what)
-    flash(f"Resumed {name}." if was_paused else f"{name} was not paused.")
-    return _back(what)
+    return _back(what, "Resumed {}." if was_paused else "{} was not paused.")
 
 
-def _back(what: dict[str, str]) -> Response:
-    if "queue" in what:
-        return redirect(url_for("queues.queue", name=what["queue"]), 303)
-    return redirect(url_for("queues.queues"), 303)
+def _back(what: dict[str, str], words: str) -> Response:
+    [(kind, name)] = what.items()
+    flash(words.replace("{}", name))
+    is_queue = kind == "queue"
+    return redirect(
+        url_for("queues.queue", name=name) if is_queue else url_for("queues.queues"), 303
+    )
 
 
-def _pauses() -> dict[str, pauses.Pause]:
-    """Those in force, by the name of the queue or the path of the function."""
-    return {one.name: one for one in pauses.in_force(census().paused)}
+@workers_page.get("/workers", endpoint="workers")
+def list_workers() -> str:
+    seen = census()
+    first = _first_shown(seen.workers)
+    found = read.fleet(redis_io.shared(), MOST_SHOWN, first)
+    return render_template("workers.html", fleet=found, seen=seen, first=first, most=MOST_SHOWN)
 
 
-def _found(name: str) -> QueueCount:
-    queues = {queue.name: queue for queue in census().queues}
-    if name not in queues:
-        abort(404, f"There is no queue {name!r}. The first job of a queue creates it.")
-    return queues[name]
+@workers_page.post("/workers/<name>/stop")
+def stop(name: str) -> Response:
+    """Let a worker finish its job, and end."""
+    return _command(name, "shutdown", f"Asked {name} to stop: it finishes its job first.")
+
+
+@workers_page.post("/workers/<name>/quiet")
+def quiet(name: str) -> Response:
+    """Let a worker finish its job, and start none until it is resumed; it stays in the list."""
+    return _command(name, "quiet", f"Asked {name} to finish its job and to start no other.")
+
+
+@workers_page.post("/workers/<name>/resume", endpoint="resume")
+def end_quiet(name: str) -> Response:
+    return _command(name, "resume", f"Asked {name} to start jobs again.")
+
+
+def _command(name: str, command: str, words: str) -> Response:
+    redis = redis_io.shared()
+    if not redis.exists(keys.worker(name)):
+        abort(404, f"There is no worker {name!r}: it has stopped already.")
+    send_command(redis, name, command)
+    flash(words)
+    return redirect(url_for("workers.workers"), 303)
+
+
+@workers_page.post("/workers/stop-job")
+def stop_job() -> Response:
+    """Stop the job that a worker runs; the worker goes on."""
+    job_id = request.form.get("job", "")
+    flash(jobs.act_on("stop", [job_id]).refused or f"Asked the worker to stop job {job_id}.")
+    return redirect(url_for("workers.workers"), 303)

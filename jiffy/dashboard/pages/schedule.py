@@ -1,40 +1,35 @@
 """The schedule: the runs of each entry, and what can be done with it."""
 
 import re
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from flask import Blueprint, redirect, render_template, request, session, url_for
 from werkzeug.wrappers import Response
 
 from jiffy import redis_io
 from jiffy.control import entries
-from jiffy.control.entries import Run
-from jiffy.dashboard import times
-from jiffy.dashboard.pages import duration
+from jiffy.dashboard import charts, words
+from jiffy.dashboard.frame import census
 
 page = Blueprint("schedule", __name__)
 
-MOST_ENTRIES, MOST_RUNS = 200, 100
-MOST_BARS, HEIGHT, STEP = 60, 56, 12
-_LEAST = 4  # the height of the bar of a job that took no time
+MOST_ENTRIES, MOST_RUNS, MOST_BARS = 200, 100, 60
 
 
 @page.get("/schedule")
 def schedule() -> str:
-    redis = redis_io.shared()
-    found, seen = entries.read(redis, MOST_ENTRIES), entries.glance(redis)
-    return render_template("schedule.html", schedule=seen, entries=found)
+    found = entries.read(redis_io.shared(), MOST_ENTRIES)
+    return render_template("schedule.html", total=census().entries, entries=found)
 
 
 @page.get("/schedule/<name>")
 def entry(name: str) -> str:
     redis = redis_io.shared()
-    found, seen = entries.find(redis, name), entries.glance(redis)
+    found = entries.find(redis, name)
     runs = entries.history(redis, name, MOST_RUNS)
     return render_template(
-        "entry.html", schedule=seen, entry=found, runs=runs, bars=_bars(runs[:MOST_BARS]),
-        following=times.following(found),
+        "entry.html", entry=found, runs=runs, bars=charts.runs(runs[:MOST_BARS]),
+        following=words.following(found),
     )  # fmt: skip
 
 
@@ -75,25 +70,3 @@ def skip(name: str) -> Response:
 
 def _back(name: str) -> Response:
     return redirect(url_for("schedule.entry", name=name), 303)
-
-
-class _Bar(NamedTuple):
-    """A run in the picture; `outcome` colours it, `title` says it in words."""
-
-    x: int
-    y: float
-    height: float
-    outcome: str
-    title: str
-
-
-def _bars(runs: Sequence[Run]) -> list[_Bar]:
-    """A bar for each run, given newest first, as high as its job took long; oldest on the left."""
-    longest_s = max((run.duration_s or 0 for run in runs), default=0) or 1
-    bars = []
-    for place, run in enumerate(reversed(runs)):
-        height = round(_LEAST + (run.duration_s or 0) / longest_s * (HEIGHT - _LEAST), 1)
-        took = f", took {duration(run.duration_s)}" if run.duration_s is not None else ""
-        title = f"{run.slot:%Y-%m-%d %H:%M:%S} UTC: {run.outcome}{took}"
-        bars.append(_Bar(place * STEP, round(HEIGHT - height, 1), height, run.outcome, title))
-    return bars

@@ -1,20 +1,22 @@
-"""Redis and this process: what a person checks when nothing on the other pages explains it."""
+"""Redis and this process: what a person checks when nothing on the other pages explains it.
 
-from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
-from datetime import datetime
-from typing import Any
+Where its memory goes is estimated from a bounded sample of keys.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from typing import Any, NamedTuple
 
 from flask import Blueprint, render_template
 from redis import Redis
 from redis.exceptions import RedisError
 
-from jiffy import clock, redis_io
-from jiffy.control import read
-from jiffy.dashboard import memory
+from jiffy import clock, history, keys, redis_io
+from jiffy.control.read import Census
+from jiffy.control.values import clip, line, text
 from jiffy.dashboard.frame import census, kept
-from jiffy.dashboard.pages import size
+from jiffy.dashboard.words import size
 from jiffy.producer.masking import MASK, is_secret
 from jiffy.redis_io import Memory
 from jiffy.settings import Settings, settings, without_password
@@ -24,120 +26,111 @@ page = Blueprint("system", __name__)
 _MOST_SLOW = 20
 _MEMORY_S = 60.0
 _CONFIG = ("maxmemory", "maxmemory-policy", "appendonly", "appendfsync", "save", "maxclients")
-
-
-@dataclass(frozen=True)
-class Slow:
-    """A command that took long; its arguments are not kept: they may hold secrets."""
-
-    at: datetime
-    took_s: float
-    command: str
-    client: str
-
-
-@dataclass(frozen=True)
-class Server:
-    """What Redis says of itself; None where it does not permit the question."""
-
-    info: Mapping[str, Any] | None
-    config: Mapping[str, str] | None
-    clients: Mapping[str, int] | None  # name -> number of connections
-    slow: tuple[Slow, ...] | None
-
-    def facts(self, memory: Memory, forecast: str) -> list[tuple[str, str, str]]:
-        """(name, value, what is wrong with it)."""
-        info, config = self.info or {}, self.config or {}
-        used, most = info.get("used_memory", 0), info.get("maxmemory", 0)
-        policy = info.get("maxmemory_policy") or config.get("maxmemory-policy", "")
-        kept = _persistence(info, self.config)
-        used_of_most = f"{size(used)} of {size(most)} ({used / most:.0%})" if most else size(used)
-        loses = "a restart of Redis loses every job: set appendonly yes"
-        return [
-            ("Version", _version(info), ""),
-            ("Running for", clock.in_words(info.get("uptime_in_seconds", 0)), ""),
-            ("Memory", f"{used_of_most}, at most {size(info.get('used_memory_peak', 0))} so far",
-             "memory is nearly full" if memory.is_nearly_full else ""),
-            *([("Forecast", forecast, "")] if forecast else ()),
-            ("Eviction", policy or "unknown",
-             "jobs are lost when the memory is full: set maxmemory-policy noeviction"
-             if memory.evicts else ""),
-            ("Persistence", kept or "none", loses if memory.is_kept is False else ""),
-            ("Connections", _of(info.get("connected_clients", 0), _most_clients(self)), ""),
-            ("Commands a second", f"{info.get('instantaneous_ops_per_sec', 0):,}", ""),
-            ("Replicas", f"{info.get('connected_slaves', 0):,}", ""),
-        ]  # fmt: skip
+_SAMPLED = 300  # keys
+_MEASURED = 40  # lists and registries, the longest ones
+_LEAST_FORECAST_S = 3600
+_LISTS, _HISTORY = "queues and registries", "history"  # are measured, not sampled
+_KINDS = (
+    (keys.queue(""), _LISTS),
+    *((prefix, _LISTS) for prefix in keys.REGISTRIES.values()),
+    (keys.job(""), "jobs"),
+    (keys.results(""), "results of jobs"),
+    (keys.history(""), _HISTORY),
+    (keys.OWN, "Jiffy's other keys"),
+    (keys.RQ, "RQ's other keys"),
+    ("", "keys of others"),
+)
 
 
 @page.get("/system")
 def system() -> str:
-    seen, found = census(), look(redis_io.shared())
-    use = kept("memory", lambda redis: memory.look(redis, seen), _MEMORY_S)
-    forecast = use.forecast(seen.memory.used, seen.memory.most)
+    seen = census()
+    info, config, clients, slow = ask(redis_io.shared())
+    use = kept("memory", lambda redis: use_of(redis, seen), _MEMORY_S)
+    # How many connections Redis, or its plan, permits.
+    most = int((info or {}).get("maxclients") or (config or {}).get("maxclients") or 0)
     return render_template(
         "system.html",
-        redis=found,
-        facts=found.facts(seen.memory, forecast),
+        info=info,
+        facts=_facts(info or {}, config, seen.memory, most, use),
+        slow=None if slow is None else [*map(_slow, slow)],
+        clients=None if clients is None else _by_name(clients),
         use=use,
         used=max(1, seen.memory.used),
-        most=_most_clients(found),
+        most=most,
         settings=_settings(settings()),
     )
 
 
-def look(redis: Redis) -> Server:
-    """Ask Redis about itself, in one round trip."""
+def ask(redis: Redis) -> Sequence[Any]:
+    """What Redis says of itself, in one round trip: INFO, CONFIG GET, CLIENT LIST, SLOWLOG GET;
+    None where it does not permit the question.
+    """
     with redis.pipeline(transaction=False) as pipe:
         pipe.info()
         pipe.config_get(*_CONFIG)
         pipe.client_list()
         pipe.slowlog_get(_MOST_SLOW)
-        found = pipe.execute(raise_on_error=False)
-    info, config, clients, slow = (None if isinstance(one, RedisError) else one for one in found)
-    return Server(
-        info,
-        config,
-        None if clients is None else _by_name(clients),
-        None if slow is None else tuple(map(_slow, slow)),
-    )
+        return [_permitted(one) for one in pipe.execute(raise_on_error=False)]
 
 
-def _by_name(clients: list[dict[str, str]]) -> dict[str, int]:
-    """Those of our processes by what they do: jiffy:worker."""
-    names = [client.get("name", "") for client in clients]
-    roles = (":".join(name.split(":")[:2]) if name.startswith("jiffy:") else name for name in names)
-    return dict(Counter(read.clip(role, 60) or "without a name" for role in roles).most_common())
+def _permitted(answer: Any) -> Any:
+    """None where Redis does not permit it, or the key holds another type."""
+    return None if isinstance(answer, RedisError) else answer
 
 
-def _most_clients(found: Server) -> int | None:
-    """How many connections Redis, or its plan, permits."""
-    most = (found.info or {}).get("maxclients") or (found.config or {}).get("maxclients")
-    return int(most) if most else None
-
-
-def _slow(found: Mapping[str, Any]) -> Slow:
-    command = read.text(found["command"]).split(" ")[0].upper()
-    return Slow(
-        clock.from_wall(found["start_time"]),
-        found["duration"] / 1e6,
-        read.clip(command, 40),
-        read.line(found.get("client_name", b"")),
-    )
+def _facts(
+    info: Mapping[str, Any], config: Mapping[str, str] | None, memory: Memory, most: int, use: "Use"
+) -> list[tuple[str, str, str]]:
+    """(name, value, what is wrong with it)."""
+    used, most_bytes = info.get("used_memory", 0), info.get("maxmemory", 0)
+    policy = info.get("maxmemory_policy") or (config or {}).get("maxmemory-policy", "")
+    valkey, redis = info.get("valkey_version"), info.get("redis_version", "")
+    of_most = f" of {size(most_bytes)} ({used / most_bytes:.0%})" if most_bytes else ""
+    peak = size(info.get("used_memory_peak", 0))
+    forecast = use.forecast(memory.used, memory.most)
+    full = "memory is nearly full" if memory.is_nearly_full else ""
+    evicts = "jobs are lost when the memory is full: set maxmemory-policy noeviction"
+    loses = "a restart of Redis loses every job: set appendonly yes"
+    clients = f"{info.get('connected_clients', 0):,}" + (f" of {most:,}" if most else "")
+    return [
+        ("Version", f"Valkey {valkey}" if valkey else f"Redis {redis}", ""),
+        ("Running for", clock.in_words(info.get("uptime_in_seconds", 0)), ""),
+        ("Memory", f"{size(used)}{of_most}, at most {peak} so far", full),
+        *([("Forecast", forecast, "")] if forecast else ()),
+        ("Eviction", policy or "unknown", evicts if memory.evicts else ""),
+        ("Persistence", _persistence(info, config), loses if memory.is_kept is False else ""),
+        ("Connections", clients, ""),
+        ("Commands a second", f"{info.get('instantaneous_ops_per_sec', 0):,}", ""),
+        ("Replicas", f"{info.get('connected_slaves', 0):,}", ""),
+    ]
 
 
 def _persistence(info: Mapping[str, Any], config: Mapping[str, str] | None) -> str:
-    """How Redis keeps its data; "" where it does not."""
+    """How Redis keeps its data."""
     if info.get("aof_enabled"):
         fsync = (config or {}).get("appendfsync")
         return f"append-only file{f', fsync {fsync}' if fsync else ''}"
     if config is None:
         return "unknown: Redis does not permit CONFIG GET"
-    return f"snapshots ({config['save']})" if config.get("save") else ""
+    return f"snapshots ({config['save']})" if config.get("save") else "none"
 
 
-def _version(info: Mapping[str, Any]) -> str:
-    valkey = info.get("valkey_version")
-    return f"Valkey {valkey}" if valkey else f"Redis {info.get('redis_version', '')}"
+def _by_name(clients: Sequence[Mapping[str, str]]) -> dict[str, int]:
+    """How many connections each has; those of our processes by what they do: jiffy:worker."""
+    names = [client.get("name", "") for client in clients]
+    roles = (":".join(name.split(":")[:2]) if name.startswith("jiffy:") else name for name in names)
+    return dict(Counter(clip(role, 60) or "without a name" for role in roles).most_common())
+
+
+def _slow(found: Mapping[str, Any]) -> dict[str, Any]:
+    """A command that took long; its arguments are not kept: they may hold secrets."""
+    return {
+        "at": clock.from_wall(found["start_time"]),
+        "took_s": found["duration"] / 1e6,
+        "command": clip(text(found["command"]).split(" ")[0].upper(), 40),
+        "client": line(found.get("client_name", b"")),
+    }
 
 
 def _settings(config: Settings) -> list[tuple[str, str, bool]]:
@@ -154,5 +147,61 @@ def _settings(config: Settings) -> list[tuple[str, str, bool]]:
     return rows
 
 
-def _of(count: int, most: int | None) -> str:
-    return f"{count:,} of {most:,}" if most else f"{count:,}"
+# Where memory goes, and when it is full
+
+
+class Use(NamedTuple):
+    """The bytes of each kind of key, the most first; and what Redis used over the last day."""
+
+    kinds: list[tuple[str, int]]
+    past: list[tuple[float, int]]
+
+    def forecast(self, used: int, most: int) -> str:
+        """When it is full at the present rate, in words; "" where that cannot be said."""
+        if len(self.past) < 2 or (watched_s := self.past[-1][0] - self.past[0][0]) < (
+            _LEAST_FORECAST_S
+        ):
+            return ""
+        per_day = (self.past[-1][1] - self.past[0][1]) / watched_s * 86400
+        watched = clock.in_words(round(watched_s))
+        if per_day < max(used, 1) / 100:
+            return f"it has not grown in {watched}"
+        if not most:
+            return f"it grows by {per_day / (1 << 20):,.0f} MB a day"
+        days = max(0, most - used) / per_day
+        when = f"{days:,.0f} days" if days >= 2 else clock.in_words(round(days * 1440) * 60)
+        return f"full in about {when} at the rate of the last {watched}"
+
+
+def use_of(redis: Redis, seen: Census) -> Use:
+    """In two round trips; without kinds where Redis does not permit it."""
+    lists = Counter(
+        {
+            keys.jobs_in(state, queue.name): count
+            for queue in seen.queues
+            for state, count in queue.counts.items()
+        }
+    )
+    longest = dict(lists.most_common(_MEASURED))
+    with redis.pipeline(transaction=False) as pipe:
+        pipe.dbsize()
+        pipe.hvals(history.MEMORY_KEY)
+        for _ in range(_SAMPLED):
+            pipe.randomkey()
+        count, past, *found = map(_permitted, pipe.execute(raise_on_error=False))
+    sampled = [key for key in found if isinstance(key, bytes)]
+    measured: list[str] = [*longest, *history.stored_keys(seen.taken.timestamp())]
+    with redis.pipeline(transaction=False) as pipe:
+        for key in [*map(str.encode, measured), *sampled]:
+            pipe.memory_usage(key, samples=3)
+        sizes = [_permitted(one) or 0 for one in pipe.execute(raise_on_error=False)]
+    kinds = Counter({_HISTORY: sum(sizes[len(longest) : len(measured)])})
+    if members := longest and sum(longest.values()):
+        kinds[_LISTS] = sum(sizes[: len(longest)]) * lists.total() // members
+    shares = defaultdict[str, int](int)
+    for raw, used in zip(sampled, sizes[len(measured) :], strict=True):
+        name = text(raw)
+        shares[next(kind for prefix, kind in _KINDS if name.startswith(prefix))] += used
+    for kind in shares.keys() - {_LISTS, _HISTORY}:
+        kinds[kind] += (count or 0) * shares[kind] // len(sampled)
+    return Use([(kind, used) for kind, used in kinds.most_common() if used], history.memory(past))

@@ -1,15 +1,21 @@
-"""An entry's times as a person says them, and the next few: from the words that Redis holds."""
+"""How pages write durations, times, sizes, values, and when an entry of the schedule runs."""
 
+import json
 import re
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from itertools import islice
+from typing import Any
+
+from markupsafe import Markup, escape
 
 from jiffy import clock
 from jiffy.control.entries import State
+from jiffy.control.values import clip
 from jiffy.errors import JiffyError
 from jiffy.timing import Cron
 
+_MOST_INDENTED, _MOST_SHOWN = 100_000, 20_000  # characters of a result
 _CRON = re.compile(r"cron '([^']+)' on the clock of ([\w/+-]+)(.*)", re.DOTALL)
 _EVERY = re.compile(r"every ([\d.]+ ?[a-z]+(?:\d+[a-z]+)*)")
 _WEEKDAYS = ("Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday")
@@ -20,7 +26,92 @@ _MONTHS = (
 _MOST_TIMES = 4  # a day; more are a list, not a sentence
 
 
-def in_words(words: str) -> str:
+def duration(seconds: float | None) -> str:
+    """90 -> "1m30s"; "—" for what has none."""
+    if seconds is not None and 0 < seconds < 0.001:
+        return "<1 ms"
+    return "—" if seconds is None else clock.in_words(seconds)
+
+
+def ago(moment: datetime | None) -> str:
+    """A moment relative to now, in its largest unit: 5s ago, in 2h.  The script does the same."""
+    if moment is None:
+        return "—"
+    past_s = round((clock.now() - moment).total_seconds())
+    if abs(past_s) < 1:
+        return "now"
+    return f"{_units(past_s, 1)} ago" if past_s > 0 else f"in {_units(-past_s, 1)}"
+
+
+def since(moment: datetime) -> str:
+    """How long ago, in two units: 3m4s; the script counts on."""
+    return _units(max(0, round((clock.now() - moment).total_seconds())), 2)
+
+
+def _units(seconds: int, most: int) -> str:
+    parts: list[str] = []
+    for unit, size in (("d", 86400), ("h", 3600), ("m", 60), ("s", 1)):
+        if seconds >= size and len(parts) < most:
+            parts.append(f"{seconds // size}{unit}")
+            seconds %= size
+    return "".join(parts) or "0s"
+
+
+def utc(moment: datetime | None) -> str:
+    """To the millisecond, as logs have it."""
+    if moment is None:
+        return "—"
+    return f"{moment:%Y-%m-%d %H:%M:%S}.{moment.microsecond // 1000:03} UTC"
+
+
+def pretty(value: Any) -> str:
+    """A value as JSON, on several lines if it is long, cut where it is too long to read."""
+    written = json.dumps(value, ensure_ascii=False)
+    if 80 <= len(written) <= _MOST_INDENTED:
+        written = json.dumps(value, ensure_ascii=False, indent=2)
+    return clip(written, _MOST_SHOWN)
+
+
+def percent(fraction: float | None) -> str:
+    return "" if fraction is None else f"{fraction:.0%}"
+
+
+def count(number: int) -> str:
+    return f"{number:,}"
+
+
+def size(size_bytes: float) -> str:
+    """1536 -> "1.5 kB"."""
+    for unit in ("B", "kB", "MB"):
+        if size_bytes < 1024:
+            return f"{size_bytes:.3g} {unit}"
+        size_bytes /= 1024
+    return f"{size_bytes:.3g} GB"
+
+
+def rate(per_s: float) -> str:
+    """0.2 -> "12/min"."""
+    if not per_s:
+        return "0"
+    unit, times = next((one for one in (("s", 1), ("min", 60)) if per_s * one[1] >= 1), ("h", 3600))
+    found = per_s * times
+    return f"{found:,.0f}/{unit}" if found >= 10 else f"{found:.1f}/{unit}"
+
+
+def dots(name: str) -> Markup:
+    """A long path breaks behind its dots, not in the middle of a word."""
+    return Markup(".<wbr>").join(name.split("."))
+
+
+def code(text: str) -> Markup:
+    """What stands in backquotes is shown as code."""
+    return Markup(re.sub("``?([^`\n]+)``?", r"<code>\1</code>", str(escape(text))))
+
+
+# The times of an entry, from what Redis holds of them
+
+
+def times(words: str) -> str:
     """ "every Monday at 06:00, Paris time"; as they are where that would be no shorter."""
     found = _CRON.fullmatch(words)
     cron = _read(found)
@@ -98,3 +189,19 @@ def _step(numbers: Sequence[int], of: int) -> int:
 
 def _listed(words: Sequence[str]) -> str:
     return " and ".join([*filter(None, [", ".join(words[:-1])]), words[-1]])
+
+
+FILTERS = {
+    "times": times,
+    "duration": duration,
+    "count": count,
+    "since": since,
+    "ago": ago,
+    "utc": utc,
+    "pretty": pretty,
+    "percent": percent,
+    "size": size,
+    "rate": rate,
+    "dots": dots,
+    "code": code,
+}
