@@ -18,7 +18,19 @@ from redis.exceptions import ResponseError
 from rq.utils import utcparse
 
 from jiffy import clock, keys, redis_io
-from jiffy.control.values import Moment, answers, clip, due, line, number, text, value
+from jiffy.control.values import (
+    SHORT,
+    Moment,
+    answer,
+    answers,
+    clip,
+    due,
+    line,
+    number,
+    peek,
+    text,
+    value,
+)
 from jiffy.errors import InvalidValue, NotShown, UnknownEntry
 from jiffy.producer.job import ENDED
 from jiffy.redis_io import run_script
@@ -37,6 +49,7 @@ _AT_A_TIME = 500  # jobs whose end is looked for
 # One that has not ended is looked at again after a quarter of its age.
 _SOONEST_S, _LATEST_S = 1, 60
 _LONGEST_REASON = 150
+_ODD = (NotShown, ValueError, TypeError, KeyError, AttributeError, OverflowError, OSError)
 _END_FIELDS = ("status", "started_at", "ended_at", keys.REASON_FIELD)
 _SHOWN_FIELDS = (keys.POLICY_FIELD, "description", "origin", "meta", keys.TICK_OF_FIELD)
 
@@ -98,9 +111,7 @@ def read(redis: Redis, limit: int = 1000) -> list[State]:
 def find(redis: Redis, name: str) -> State:
     """One entry of SCHEDULE.  Raises UnknownEntry."""
     entry_id = _known(redis, name)
-    with redis.pipeline(transaction=False) as pipe:
-        pipe.zscore(keys.ENTRIES, entry_id)
-        [score] = answers(pipe)
+    score = answer(redis.zscore, keys.ENTRIES, entry_id)
     [state] = _states(redis, {} if score is None else {entry_id: score}, [entry_id])
     return state
 
@@ -110,10 +121,7 @@ def history(redis: Redis, name: str, limit: int = 100) -> list[Run]:
     if type(limit) is not int or limit < 1:
         raise InvalidValue("limit", limit, "how many runs to show, from 1")
     entry_id = _known(redis, name)
-    with redis.pipeline(transaction=False) as pipe:
-        pipe.lrange(keys.ticks(entry_id), 0, limit - 1)
-        [lines] = answers(pipe)
-    return _runs(entry_id, lines)
+    return _runs(entry_id, answer(redis.lrange, keys.ticks(entry_id), 0, limit - 1))
 
 
 def _runs(entry_id: str, lines: Sequence[bytes] | None) -> list[Run]:
@@ -153,7 +161,14 @@ def pause_json(who: str, why: str, until: datetime | None) -> str:
 
 def read_pause(raw: bytes) -> Paused | None:
     """What `pause_json` has written; None if its time has passed, or it is odd."""
-    return _or(lambda: _pause(value(raw)), None)
+    try:
+        stored = value(raw)
+        until = None if stored["until"] is None else clock.from_wall(stored["until"])
+        who, why = (clip(str(stored[name]), _LONGEST_TEXT) for name in ("who", "why"))
+        found = Paused(who, why, clock.from_wall(stored["since"]), until)
+    except _ODD:
+        return None
+    return None if until is not None and until <= clock.now() else found
 
 
 def resume(redis: Redis, name: str) -> bool:
@@ -235,12 +250,12 @@ def follow_up(redis: Redis, now: datetime) -> tuple[list[tuple[str, Run]], bool]
     Returns those that have ended, each with its entry's id, and whether more wait to be looked at.
     Of several schedulers that do this at once, one returns a job.
     """
+    due_s = now.timestamp()
+    found = answer(redis.zrangebyscore, keys.OPEN_TICKS, "-inf", due_s, 0, _AT_A_TIME)
+    if found is None:  # not data of ours
+        redis.delete(keys.OPEN_TICKS)
+        return [], False
     with redis.pipeline(transaction=False) as pipe:
-        pipe.zrangebyscore(keys.OPEN_TICKS, "-inf", now.timestamp(), 0, _AT_A_TIME)
-        [found] = answers(pipe)
-        if found is None:  # not data of ours
-            redis.delete(keys.OPEN_TICKS)
-            return [], False
         members = [one for raw in found if (one := _or(partial(_open_run, raw), None))]
         if odd := set(found) - {" ".join(one).encode() for one in members}:
             pipe.zrem(keys.OPEN_TICKS, *odd)
@@ -293,20 +308,15 @@ def _completed(line: str, job: Sequence[bytes | None]) -> str | None:
 
 def _known(redis: Redis, name: str) -> str:
     found = entry_id_of(name)
-    with redis.pipeline(transaction=False) as pipe:
-        pipe.smembers(keys.DECLARED)
-        pipe.zscore(keys.ENTRIES, name)
-        pipe.hexists(keys.job(found), keys.POLICY_FIELD)
-        members, score, is_there = answers(pipe)
-    declared = {text(raw) for raw in members or ()}
-    if found in declared or is_there:
+    if answer(redis.sismember, keys.DECLARED, found) or answer(
+        redis.hexists, keys.job(found), keys.POLICY_FIELD
+    ):
         return found
-    if score is not None and name not in declared:
+    declared = [text(raw) for raw in answer(redis.smembers, keys.DECLARED) or ()]
+    if name not in declared and answer(redis.zscore, keys.ENTRIES, name) is not None:
         raise UnknownEntry(name, is_foreign=True)
-    with redis.pipeline(transaction=False) as pipe:
-        for entry_id in declared:
-            pipe.hget(keys.job(entry_id), keys.TICK_OF_FIELD)
-        names = [text(raw) for raw in answers(pipe) if raw]
+    hashes = peek(redis, [*map(keys.job, declared)], [keys.TICK_OF_FIELD], SHORT)
+    names = [read(keys.TICK_OF_FIELD, line, "") for read in hashes if read]
     near = difflib.get_close_matches(name, names, 1)
     raise UnknownEntry(name, near[0] if near else None)
 
@@ -351,7 +361,7 @@ def _or(parse: Callable[[], T], otherwise: T) -> T:
     """What `parse` makes of what Redis holds, or `otherwise` where that is odd."""
     try:
         return parse()
-    except (NotShown, ValueError, TypeError, KeyError, AttributeError, OverflowError, OSError):
+    except _ODD:
         return otherwise
 
 
@@ -363,14 +373,6 @@ def _words(shown: bytes | None, meta: bytes | None) -> str:
     if stored.get("cron_string"):
         return clip(f"cron '{stored['cron_string']}'", 300)
     return f"every {clock.in_words(stored['interval'])}" if stored.get("interval") else "once"
-
-
-def _pause(stored: Mapping[str, Any]) -> Paused | None:
-    until = None if stored["until"] is None else clock.from_wall(stored["until"])
-    if until is not None and until <= clock.now():
-        return None
-    who, why = (clip(str(stored[name]), _LONGEST_TEXT) for name in ("who", "why"))
-    return Paused(who, why, clock.from_wall(stored["since"]), until)
 
 
 def _number(number: float) -> str:

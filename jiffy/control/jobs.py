@@ -14,30 +14,8 @@ from typing import Any, NamedTuple
 from redis import Redis
 
 from jiffy import clock, keys, log
-from jiffy.control.values import (
-    LONG,
-    MOST_BYTES,
-    MOST_BYTES_IN_LIST,
-    SHORT,
-    Fields,
-    Moment,
-    Raw,
-    Sound,
-    answer,
-    answers,
-    clip,
-    due,
-    inflated,
-    lasted_s,
-    line,
-    long_text,
-    moment,
-    number,
-    peek,
-    text,
-    unread,
-    value,
-)
+from jiffy.control import values
+from jiffy.control.values import Fields, Moment, Raw, clip, due, lasted_s, line, number, text
 from jiffy.errors import NotShown, UnknownJob
 from jiffy.producer import payload
 from jiffy.producer.job import ENDED
@@ -252,33 +230,34 @@ class JobView:
 def job(redis: Redis, job_id: str) -> JobView | None:
     """The job with its latest result; None where there is none of that id."""
     fields = (*JOB_FIELDS, keys.LOG_FIELD, keys.PARTS_FIELD, keys.PEAK_FIELD)
-    [raw] = peek(redis, [keys.job(job_id)], fields, MOST_BYTES)
-    if raw is None:
+    [read] = values.peek(redis, [keys.job(job_id)], fields, values.MOST_BYTES)
+    if read is None:
         return None
-    log, peak = raw(keys.LOG_FIELD, _log, NO_LOG), raw(keys.PEAK_FIELD, number, None)
-    found, join = _job(job_id, raw), raw(keys.JOIN_FIELD, line, "")
+    log, peak = read(keys.LOG_FIELD, _log, NO_LOG), read(keys.PEAK_FIELD, number, None)
+    found = _job(job_id, read)
     is_queued = found.state == "queued"
     with redis.pipeline(transaction=False) as pipe:
         pipe.zscore(keys.jobs_in("scheduled", found.queue), job_id)
         pipe.lpos(keys.queue(found.queue), job_id, maxlen=MOST_BEFORE if is_queued else 1)
         pipe.exists(keys.dependents(job_id))
         pipe.memory_usage(keys.results(job_id))
-        score, position, dependents, size = answers(pipe)
+        score, position, dependents, size = values.answers(pipe)
+    parts = read(keys.PARTS_FIELD, values.long_text, "")
     found = replace(
         found,
         due=due(score) if found.state == "scheduled" else None,
         position=position if is_queued else None,
-        is_waited_for=bool(join or dependents),
+        is_waited_for=bool(dependents or read(keys.JOIN_FIELD, line, "")),
         log=log,
         peak_bytes=peak or 0,
     )
     if found.state == "deferred":
         found = _with_others(redis, found)
-    if not found.depends_on and (parts := raw(keys.PARTS_FIELD, long_text, "")):
+    if parts and not found.depends_on:
         found = replace(found, depends_on=tuple(parts.split(",")[:_MOST_FAMILY]))
     if found.state == "rate_limited":
-        limit = raw("rate_limit_concurrency", number, None) or 0
-        found = replace(found, slot=_slot(redis, raw("rate_limit_key", line, ""), limit))
+        limit = read("rate_limit_concurrency", number, None) or 0
+        found = replace(found, slot=_slot(redis, read("rate_limit_key", line, ""), limit))
     return _with_result(redis, found, size or 0)
 
 
@@ -300,7 +279,7 @@ def jobs(
     """
     error, found = "!exc_string", dict[str, JobView]()
     names, more = [keys.job(job_id) for job_id in job_ids], [error] * with_errors
-    hashes = peek(redis, names, [*JOB_FIELDS, *more], MOST_BYTES_IN_LIST, newest)
+    hashes = values.peek(redis, names, [*JOB_FIELDS, *more], values.MOST_BYTES_IN_LIST, newest)
     for job_id, raw in zip(job_ids, hashes, strict=True):
         if raw is not None:
             job = found[job_id] = _job(job_id, raw)
@@ -315,12 +294,12 @@ def page(
     """How many jobs of a state a queue has, and the ids of some of them."""
     is_queued = state == "queued"
     name = keys.jobs_in(state, queue)
-    total = answer(redis.llen if is_queued else redis.zcard, name) or 0
+    total = values.answer(redis.llen if is_queued else redis.zcard, name) or 0
     first, last = offset, offset + count - 1
     if is_newest_first:
         first, last = max(0, total - 1 - last), total - 1 - first
     members = redis.lrange if is_queued else redis.zrange
-    found = answer(members, name, first, last) if last >= first else ()
+    found = values.answer(members, name, first, last) if last >= first else ()
     ids = [text(member).partition(":")[0] for member in found or ()]
     return total, ids[::-1] if is_newest_first else ids
 
@@ -342,7 +321,7 @@ def members(
                 pipe.zrange(key, first, last, withscores=True)
             else:
                 pipe.zrange(key, first, last, desc=True)
-        for member in chain.from_iterable(answer or () for answer in answers(pipe)):
+        for member in chain.from_iterable(answer or () for answer in values.answers(pipe)):
             raw, score = (member, None) if isinstance(member, bytes) else member
             found[text(raw).partition(":")[0]] = due(score)
     return found
@@ -352,37 +331,38 @@ def _job(job_id: str, read: Fields) -> JobView:
     hidden = read(keys.MASKED_FIELD, line, "")
     call = read.unpacked("data", lambda plain: _call(plain, hidden), None)
     state = read("status", line, "") or "unknown"
-    started = read("started_at", moment, None)
-    error = read(keys.REASON_FIELD, long_text, "") if state in _HAS_REASON else ""
+    started = read("started_at", values.moment, None)
+    error = read(keys.REASON_FIELD, values.long_text, "") if state in _HAS_REASON else ""
     retries_left = read("retries_left", number, None) if state in _HAS_RETRIES else None
     # Stock RQ writes no reason.  A job that repeats was started before, too.
     was_tried = read("number_of_retries", number, None) or (started and retries_left is not None)
     is_retried = error or (was_tried and not read("repeats_left", line, ""))
+    depends_on = read.json("dependency_ids", list, [])
     waits_for = {"deferred": "jobs", "rate_limited": "slot",
                  "scheduled": "retry" if is_retried else "time"}  # fmt: skip
     return JobView(
         id=job_id,
         state=state,
         queue=read("origin", line, ""),
-        description=masked_text(read("description", text, "")[:LONG]),
-        function=clip(call.function, SHORT) if call else read.function(),
+        description=masked_text(read("description", text, "")[: values.LONG]),
+        function=clip(call.function, values.SHORT) if call else read.function(),
         arguments=_written(call) if call else "",
         call=call,
-        created=read("created_at", moment, None),
-        enqueued=read("enqueued_at", moment, None),
+        created=read("created_at", values.moment, None),
+        enqueued=read("enqueued_at", values.moment, None),
         started=started,
-        ended=read("ended_at", moment, None),
+        ended=read("ended_at", values.moment, None),
         worker=read("worker_name", line, ""),
         release=read(keys.RELEASE_FIELD, line, "") if state in _HAS_ERROR else "",
         entry=read(keys.TICK_OF_FIELD, line, ""),
         limit_s=read("timeout", _limit, None),
         progress=read(keys.PROGRESS_FIELD, _progress, None) if state in _HAS_PROGRESS else None,
-        meta=read.unpacked("meta", _meta, {}),
+        meta=masked(read.json("meta", dict, {})),
         error=error,
         waits_for=waits_for.get(state, ""),
         retries_left=retries_left,
-        retries=len(read.unpacked("retry_intervals", _list, [])) or None,
-        depends_on=read.unpacked("dependency_ids", _ids, ()),
+        retries=len(read.json("retry_intervals", list, [])) or None,
+        depends_on=tuple(clip(str(one), values.SHORT) for one in depends_on),
         problems=tuple(read.problems),
         is_unreadable=read.is_broken,
     )
@@ -393,7 +373,7 @@ def _call(plain: bytes, hidden: str) -> Call | None:
 
     What is named like a secret is masked, and so are the positional arguments `hidden`.
     """
-    match value(plain):
+    match values.value(plain):
         case [str(function), _, list(args), dict(kwargs)]:
             shown = [
                 masked(one, is_secret_itself=is_secret_place(hidden, place))
@@ -410,7 +390,7 @@ def _written(call: Call) -> str:
     """The arguments as they stand in a call; more are not shown, however short they are."""
     args = map(_in_call, call.args)
     kwargs = (f"{name}={_in_call(one)}" for name, one in call.kwargs.items())
-    return clip(", ".join(islice(chain(args, kwargs), LONG // 3)), LONG)
+    return clip(", ".join(islice(chain(args, kwargs), values.LONG // 3)), values.LONG)
 
 
 def _in_call(value: Any) -> str:
@@ -420,17 +400,17 @@ def _in_call(value: Any) -> str:
 
 
 def _progress(raw: Raw) -> State | None:
-    match value(unread(raw)) if raw else None:
+    match values.value(values.unread(raw)) if raw else None:
         case None:
             return None
         case {"fraction": None | int() | float() as fraction, "note": str(note)}:
             known = fraction if fraction is not None and 0 <= fraction <= 1 else None
-            return State(known, clip(note, SHORT))
+            return State(known, clip(note, values.SHORT))
     raise NotShown("not a fraction and a note")
 
 
 def _log(raw: Raw) -> Log:
-    match value(unread(raw)) if raw else [0, 0, []]:
+    match values.value(values.unread(raw)) if raw else [0, 0, []]:
         case [int(left_out), int(head), list(lines)] if left_out >= 0 <= head <= len(lines):
             return Log(tuple(map(_log_line, lines)), left_out, head)
     raise NotShown("not a log")
@@ -440,28 +420,9 @@ def _log_line(written: Any) -> LogLine:
     """Control characters are shown as escapes, and secrets are masked as in a description."""
     match written:
         case [int() | float() as at, str(level), str(logger), str(message)]:
-            shown = log.printable(masked_text(clip(message, LONG)))
-            return LogLine(due(at), clip(level, 20), clip(logger, SHORT), shown)
+            shown = log.printable(masked_text(clip(message, values.LONG)))
+            return LogLine(due(at), clip(level, 20), clip(logger, values.SHORT), shown)
     raise NotShown("not a log")
-
-
-def _list(plain: bytes) -> list[Any]:
-    found = value(plain) if plain else []
-    if not isinstance(found, list):
-        raise NotShown("not a list")
-    return found
-
-
-def _ids(plain: bytes) -> tuple[str, ...]:
-    return tuple(clip(str(one), SHORT) for one in _list(plain))
-
-
-def _meta(plain: bytes) -> Mapping[str, Any]:
-    found = value(plain) if plain else {}
-    if not isinstance(found, dict):
-        raise NotShown("not an object")
-    meta: Mapping[str, Any] = masked(found)
-    return meta
 
 
 def _limit(raw: Raw) -> int | None:
@@ -470,12 +431,12 @@ def _limit(raw: Raw) -> int | None:
 
 
 def _traceback(raw: Raw) -> str:
-    return long_text(inflated(_unwrapped(raw)))
+    return values.long_text(values.inflated(_unwrapped(raw)))
 
 
 def _unwrapped(raw: Raw) -> bytes:
     try:
-        return base64.b64decode(unread(raw), validate=True)
+        return base64.b64decode(values.unread(raw), validate=True)
     except binascii.Error:
         raise NotShown("not base64") from None
 
@@ -485,7 +446,7 @@ def _with_others(redis: Redis, job: JobView) -> JobView:
     with redis.pipeline(transaction=False) as pipe:
         pipe.zrange(keys.pending(job.id), 0, _MOST_OTHERS - 1)
         pipe.zcount(keys.pending(job.id), 0, "+inf")
-        parts, count = answers(pipe)
+        parts, count = values.answers(pipe)
     # "" is their producer, which has not written all of them yet.
     ids = tuple(text(part) for part in parts or () if part) or job.depends_on[:_MOST_OTHERS]
     left_out = max(count or 0, len(job.depends_on)) - len(ids)
@@ -514,7 +475,7 @@ def family(redis: Redis, job_id: str) -> Family:
 
 def states_of(redis: Redis, ids: Sequence[str]) -> dict[str, str]:
     """The state of each job, "gone" where it cannot be read, in one round trip."""
-    found = peek(redis, [*map(keys.job, ids)], ["status"], SHORT)
+    found = values.peek(redis, [*map(keys.job, ids)], ["status"], values.SHORT)
     return {
         job_id: (read and read("status", line, "")) or "gone"
         for job_id, read in zip(ids, found, strict=True)
@@ -524,50 +485,42 @@ def states_of(redis: Redis, ids: Sequence[str]) -> dict[str, str]:
 def _slot(redis: Redis, key: str, limit: int) -> Slot:
     """How the slots of a rate limit are held; what holds one is queued or running."""
     name = f"{keys.RQ}rl:{key}:allowed"
-    held = answer(redis.zcard, name) or 0
-    ids = [text(one) for one in answer(redis.zrange, name, 0, _CHUNK - 1) or ()]
+    held = values.answer(redis.zcard, name) or 0
+    ids = [text(one) for one in values.answer(redis.zrange, name, 0, _CHUNK - 1) or ()]
     running = sum(state == "started" for state in states_of(redis, ids).values())
     return Slot(key, limit, running, held - running)
 
 
 def _with_result(redis: Redis, job: JobView, size_bytes: int) -> JobView:
+    """With its latest attempts, newest first; `size_bytes` is that of all that is kept of them."""
     try:
-        results = _results(redis, job.id, size_bytes)
+        if size_bytes > 10 * values.MOST_BYTES:  # a stream cannot be read in part
+            raise values.Sound(f"too large: {size_bytes:,} bytes")
+        # Those that are large are of jobs that return much: their last result is enough.
+        most = MOST_ATTEMPTS if size_bytes < values.MOST_BYTES else 1
+        results = values.answer(redis.xrevrange, keys.results(job.id), count=most)
+        if results is None:
+            raise NotShown("not a stream: its key holds another type")
         job = replace(job, attempts=tuple(_attempt(at, fields) for at, fields in results))
         found = results[0][1] if results else {}
         if line(found.get(b"type")) == _SUCCESSFUL:
             raw = found.get(b"return_value")
-            result = value(_unwrapped(raw)) if raw else None
+            result = values.value(_unwrapped(raw)) if raw else None
             return replace(job, has_result=True, result=result)
         if job.state in _HAS_ERROR:
             return replace(job, error=_traceback(found.get(b"exc_string")))
     except NotShown as reason:
-        is_unreadable = job.is_unreadable or not isinstance(reason, Sound)
+        is_unreadable = job.is_unreadable or not isinstance(reason, values.Sound)
         problems = (*job.problems, f"result is {reason}")
         return replace(job, problems=problems, is_unreadable=is_unreadable)
     return job
 
 
-def _results(redis: Redis, job_id: str, size: int) -> list[tuple[bytes, Mapping[bytes, bytes]]]:
-    """Its latest results, newest first: when each was written, and its fields.
-
-    `size` is that of all of them in bytes: a stream cannot be read in part.
-    """
-    key = keys.results(job_id)
-    if size > 10 * MOST_BYTES:
-        raise Sound(f"too large: {size:,} bytes")
-    # Those that are large are of jobs that return much: their last result is enough.
-    found = answer(redis.xrevrange, key, count=MOST_ATTEMPTS if size < MOST_BYTES else 1)
-    if found is None:
-        raise NotShown("not a stream: its key holds another type")
-    return list(found)
-
-
 def _attempt(written_at: bytes, fields: Mapping[bytes, bytes]) -> Attempt:
-    ended = due(int(written_at.partition(b"-")[0]) / 1000)
-    try:
-        started = due(float(fields.get(b"execution_started_at", b"")))
-    except ValueError:
-        started = None
-    outcome = _OUTCOMES.get(line(fields.get(b"type")), "other")
-    return Attempt(outcome, line(fields.get(b"worker_name")), started, ended)
+    read = Fields({line(name): raw for name, raw in fields.items()})
+    return Attempt(
+        outcome=_OUTCOMES.get(read("type", line, ""), "other"),
+        worker=read("worker_name", line, ""),
+        started=due(read("execution_started_at", values.decimal, 0.0) or None),
+        ended=due(int(written_at.partition(b"-")[0]) / 1000),
+    )

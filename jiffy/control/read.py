@@ -14,6 +14,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from jiffy import clock, keys, redis_io
+from jiffy.control import values
 from jiffy.control.jobs import APART as APART
 from jiffy.control.jobs import STATES as STATES
 from jiffy.control.jobs import JobView as JobView
@@ -24,22 +25,7 @@ from jiffy.control.jobs import known_job as known_job
 from jiffy.control.jobs import members as members
 from jiffy.control.jobs import page as page
 from jiffy.control.jobs import states_of as states_of
-from jiffy.control.values import (
-    MOST_BYTES_IN_LIST,
-    SHORT,
-    Fields,
-    answer,
-    answers,
-    clip,
-    decimal,
-    due,
-    lasted_s,
-    line,
-    moment,
-    number,
-    peek,
-    text,
-)
+from jiffy.control.values import Fields, clip, due, lasted_s, line, number, text
 from jiffy.redis_io import Memory, source
 
 _MOST_COUNTED = 2000  # queues and workers of a census
@@ -166,8 +152,8 @@ def _workers_by(kinds: Iterable[tuple[bytes, int]]) -> tuple[Counter[str], ...]:
         for name in set(names.split(",")):
             heard[name] += count
             busy[name] += count if state == "busy" else 0
-        states[clip(state, SHORT)] += count
-        releases[clip(release, SHORT)] += count
+        states[clip(state, values.SHORT)] += count
+        releases[clip(release, values.SHORT)] += count
     del releases[""]
     return heard, busy, states, releases
 
@@ -177,10 +163,10 @@ def _counted(row: Sequence[Any], heard: Counter[str], busy: Counter[str]) -> Que
     name = text(key).removeprefix(keys.queue(""))
     counts = dict(zip(STATES, (waiting, *registries), strict=True))
     return QueueCount(
-        name=clip(name, SHORT),
+        name=clip(name, values.SHORT),
         counts={state: found or 0 for state, found in counts.items()},
         is_unreadable=None in counts.values() or "\ufffd" in name,
-        waits_since=Fields({"enqueued_at": since})("enqueued_at", moment, None),
+        waits_since=Fields({"enqueued_at": since})("enqueued_at", values.moment, None),
         workers=heard[name],
         busy=busy[name],
     )
@@ -237,7 +223,7 @@ class Fleet(NamedTuple):
 
 def fleet(redis: Redis, most: int, first: int = 0) -> Fleet:
     """So many workers and their current jobs, in three round trips."""
-    return _fleet(redis, sorted(answer(redis.smembers, keys.WORKERS) or ())[first:], most)
+    return _fleet(redis, sorted(values.answer(redis.smembers, keys.WORKERS) or ())[first:], most)
 
 
 def inside(redis: Redis, queue: str) -> Fleet:
@@ -245,7 +231,7 @@ def inside(redis: Redis, queue: str) -> Fleet:
     with redis.pipeline(transaction=False) as pipe:
         pipe.smembers(keys.workers_of(queue))
         pipe.lrange(keys.queue(queue), 0, _MOST_NEXT - 1)
-        members, front = answers(pipe)
+        members, front = values.answers(pipe)
     ids = [text(job_id) for job_id in front or ()]
     found = _fleet(redis, sorted(members or ()), _MOST_BESIDE, ids)
     following = [found.jobs[job_id] for job_id in ids if job_id in found.jobs]
@@ -254,7 +240,7 @@ def inside(redis: Redis, queue: str) -> Fleet:
 
 def _fleet(redis: Redis, named: Sequence[bytes], most: int, others: Sequence[str] = ()) -> Fleet:
     """Those of the workers that are alive; its jobs are those that they run, and `others`."""
-    hashes = peek(redis, named[:most], WORKER_FIELDS, MOST_BYTES_IN_LIST)
+    hashes = values.peek(redis, named[:most], WORKER_FIELDS, values.MOST_BYTES_IN_LIST)
     workers = [_worker(line(key), raw) for key, raw in zip(named, hashes, strict=False) if raw]
     workers.sort(key=lambda one: (not one.is_busy, one.name))
     running = [worker.job_id for worker in workers if worker.job_id]
@@ -271,11 +257,11 @@ def _worker(key: str, read: Fields) -> WorkerView:
         queues=tuple(name for name in read("queues", text, "").split(",") if name),
         place=f"{host}:{pid}" if pid else host,
         job_id=running or read("current_job", line, ""),  # of a worker of RQ 2, the hash says it
-        born=read("birth", moment, None),
-        seen=read("last_heartbeat", moment, None),
+        born=read("birth", values.moment, None),
+        seen=read("last_heartbeat", values.moment, None),
         done=read("successful_job_count", number, None) or 0,
         failed=read("failed_job_count", number, None) or 0,
-        worked_s=read("total_working_time", decimal, 0.0),
+        worked_s=read("total_working_time", values.decimal, 0.0),
         version=read("version", line, ""),
         release=read(keys.RELEASE_FIELD, line, ""),
         dyno=read(keys.DYNO_FIELD, line, ""),
@@ -287,7 +273,7 @@ def _worker(key: str, read: Fields) -> WorkerView:
 
 
 def queue_names(redis: Redis) -> list[str]:
-    queue_keys = answer(redis.smembers, keys.QUEUES)
+    queue_keys = values.answer(redis.smembers, keys.QUEUES)
     return sorted(text(key).removeprefix(keys.queue("")) for key in queue_keys or ())
 
 
@@ -304,7 +290,7 @@ class EndedJobs:
         with redis.pipeline(transaction=False) as pipe:
             for name in names:
                 pipe.zcard(name)
-            self._sizes = dict(zip(names, answers(pipe), strict=True))
+            self._sizes = dict(zip(names, values.answers(pipe), strict=True))
 
     def __len__(self) -> int:
         return sum(size or 0 for size in self._sizes.values())

@@ -186,6 +186,17 @@ class Fields:
         """The same of a field that may be compressed."""
         return self(field, lambda raw: parse(inflated(raw, self._most_bytes)), otherwise)
 
+    def json(self, field: str, kind: type[T], otherwise: T) -> T:
+        """An object or a list, which may be compressed; `otherwise` where there is none."""
+
+        def parse(plain: bytes) -> T:
+            found = value(plain) if plain else otherwise
+            if not isinstance(found, kind):
+                raise NotShown(f"not {'a list' if kind is list else 'an object'}")
+            return found
+
+        return self.unpacked(field, parse, otherwise)
+
     def function(self) -> str:
         """The path at the beginning of a call, which may be too large to be shown."""
         with suppress(zlib.error, TypeError):

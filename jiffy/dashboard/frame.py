@@ -5,7 +5,6 @@ import re
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Generic, TypeVar
 
@@ -17,7 +16,7 @@ from jiffy import clock, history, redis_io
 from jiffy.control import read
 from jiffy.control.read import Census
 from jiffy.dashboard import auth
-from jiffy.dashboard.why import Reason, banners
+from jiffy.dashboard.why import banners
 from jiffy.settings import Settings
 
 # However many people watch: all queues are counted once in this time by a process.
@@ -34,19 +33,6 @@ _PAGES = (
     ("workers.workers", "Workers"), ("system.system", "System"), ("audit.show", "Audit"),
     ("rq_dashboard.queues_overview", "rq-dashboard"),
 )  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Frame:
-    """The counters of the top bar; `census` has them by queue."""
-
-    census: Census
-    banners: list[Reason]
-    done: int  # attempts that our workers finished in the last 24 hours
-
-    @property
-    def counts(self) -> dict[str, int]:
-        return self.census.counts
 
 
 class _Kept(Generic[T]):
@@ -100,23 +86,20 @@ def release() -> str:
     return next((name for name in live if name in census().releases), "")
 
 
-def frame() -> Frame:
-    """What every page shows around its own content; mostly without a round trip of its own."""
-    done = kept("done", lambda redis: history.read(redis, span="24h").whole.done, _DONE_S)
-    return Frame(census(), banners(census()), done)
-
-
 def surround(app: Flask, config: Settings) -> None:
-    """Give every page of `app` its frame."""
+    """Give every page of `app` its frame: mostly without a round trip of its own."""
     app.extensions["jiffy.census"] = _Kept(read.census, _CURRENT_S)
     environment = "production" if config.is_production else config.jiffy_env
 
     @app.context_processor
     def _around() -> dict[str, object]:
-        found = None
+        found: dict[str, object] = {}
         if g.get("who"):
             with suppress(RedisError):  # the page itself says so
-                found = frame()
+                done = kept(
+                    "done", lambda redis: history.read(redis, span="24h").whole.done, _DONE_S
+                )
+                found = {"census": census(), "banners": banners(census()), "done": done}
         return {
             "frame": found,
             "pages": _PAGES,

@@ -3,10 +3,9 @@
 import json
 import re
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from itertools import groupby
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 from flask import abort, after_this_request, request, url_for
@@ -24,8 +23,7 @@ from jiffy.errors import InvalidValue
 from jiffy.producer import enqueue as producer
 from jiffy.producer import functions, options, results
 from jiffy.producer import job as jobs
-from jiffy.producer.enqueue import Both
-from jiffy.producer.recipe import Prepared, write
+from jiffy.producer.recipe import write
 from jiffy.settings import settings
 
 # A request that waits holds a thread: of the server's eight, half are left to the others.
@@ -49,45 +47,24 @@ _MOST_ENTRIES, _MOST_TICKS = 1000, 100
 _OWN_FIELDS = frozenset(schemas.Call.__struct_fields__)
 
 
-class _Call(NamedTuple):
-    """A checked call; `number` is its place in the body, from 0."""
-
-    number: int
-    sent: dict[str, Any]
-    path: str
-    arguments: Both
-    options: dict[str, Any]
-
-    @property
-    def alike(self) -> str:
-        """Equal for calls that can be written together."""
-        same = {name: self.sent[name] for name in self.sent if name not in _DIFFER}
-        return json.dumps([same, "job_id" in self.sent], sort_keys=True)
-
-
-_DIFFER = {"args", "kwargs", "job_id"}
-
-
 @operation("POST", "/jobs", 409, status=202)
 def enqueue(body: schemas.Calls) -> Enqueued | list[Enqueued]:
     """Enqueue one job or many; all are checked first."""
     if isinstance(body, list):
         return _enqueue_many(body)
-    call = _call(0, body)
-    chosen = producer.enqueue.options(**call.options)
-    job = chosen.by_path(call.path, *call.arguments.args, **call.arguments.kwargs)
+    call, given = _checked(body)
+    job = producer.enqueue.options(**given).by_path(call.function, *call.args, **call.kwargs)
     return Enqueued(job.id, job.origin, _url(job.id))
 
 
-def _call(number: int, sent: Any) -> _Call:
+def _checked(sent: Any) -> tuple[schemas.Call, dict[str, Any]]:
+    """A call, and the options beside it."""
     if not isinstance(sent, dict):
         example = json.dumps(schemas.EXAMPLES[0], default=msgspec.to_builtins)
         abort(400, f"The body must be an object, or a list of them: {example}.")
     own = {name: sent[name] for name in sent if name in _OWN_FIELDS}
     given = {name: sent[name] for name in sent if name not in _OWN_FIELDS}
-    call = json_types.convert(own, schemas.Call)
-    arguments = Both(call.args, call.kwargs)
-    return _Call(number, sent, call.function, arguments, options.from_json(given))
+    return json_types.convert(own, schemas.Call), options.from_json(given)
 
 
 def _enqueue_many(sent: Sequence[Any]) -> list[Enqueued]:
@@ -96,10 +73,18 @@ def _enqueue_many(sent: Sequence[Any]) -> list[Enqueued]:
     calls = []
     for index, one in enumerate(sent):
         with problems.in_item(index):
-            calls.append(_call(index, one))
-    _check_dependencies(calls)
-    runs = groupby(calls, key=lambda call: call.alike)
-    prepared = [one for _, run in runs for one in _prepared([*run])]
+            calls.append(_checked(one))
+    _check_dependencies([given for _, given in calls])
+    alike, prepared = dict[str, producer.Enqueue](), []
+    for index, (one, (call, given)) in enumerate(zip(sent, calls, strict=True)):
+        with problems.in_item(index):
+            function = functions.find(call.function, settings().jobs_modules)
+            # Calls that are alike are written together.
+            same = json.dumps({**one, "args": 0, "kwargs": 0, "job_id": "job_id" in one})
+            if same not in alike:
+                alike[same] = producer.enqueue.options(**given | {"job_id": None})
+            job_id = given.get("job_id")
+            prepared.append(alike[same].prepare(function, call.args, call.kwargs, job_id))
     written = write(prepared)
     taken = set(written.taken)
     audit.note(jobs=len(prepared))
@@ -111,31 +96,19 @@ def _enqueue_many(sent: Sequence[Any]) -> list[Enqueued]:
     return enqueued
 
 
-def _prepared(run: list[_Call]) -> Iterator[Prepared]:
-    """Check calls of one function with the same options."""
-    with problems.in_item(run[0].number):
-        function = functions.find(run[0].path, settings().jobs_modules)
-        chosen = producer.enqueue.options(**run[0].options | {"job_id": None})
-    for call in run:
-        with problems.in_item(call.number):
-            args, kwargs = call.arguments.args, call.arguments.kwargs
-            one = chosen.prepare(function, args, kwargs, call.options.get("job_id"))
-        yield one
-
-
-def _check_dependencies(calls: Sequence[_Call]) -> None:
-    """Refuse a call that depends on a job that neither exists nor is enqueued before it."""
+def _check_dependencies(options_of: Sequence[dict[str, Any]]) -> None:
+    """Refuse a job that depends on one that neither exists nor is enqueued before it."""
     before: set[str] = set()
-    dependencies: list[tuple[_Call, str]] = []
-    for call in calls:
-        ids = call.options.get("depends_on", [])
-        dependencies += [(call, job_id) for job_id in ids if job_id not in before]
-        before.add(call.options.get("job_id", ""))
+    dependencies: list[tuple[int, str]] = []
+    for index, given in enumerate(options_of):
+        ids = given.get("depends_on", [])
+        dependencies += [(index, job_id) for job_id in ids if job_id not in before]
+        before.add(given.get("job_id", ""))
     with redis_io.shared().pipeline(transaction=False) as pipe:
         for _, job_id in dependencies:
             pipe.exists(keys.job(job_id))
-        for (call, job_id), exists in zip(dependencies, pipe.execute(), strict=True):
-            with problems.in_item(call.number):
+        for (index, job_id), exists in zip(dependencies, pipe.execute(), strict=True):
+            with problems.in_item(index):
                 if not exists:
                     raise InvalidValue("depends_on", job_id, "a job that is there")
 
