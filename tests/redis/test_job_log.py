@@ -165,7 +165,7 @@ def test_the_first_and_the_last_lines_are_kept_up_to_the_cap(run, environ):
     none = run(chatter, 100)
 
     for job, count in ((long, 2000), (short, 100)):
-        lines, left_out, head = job.log
+        lines, left_out, head = job.log.lines, job.log.left_out, job.log.head
         assert len(lines) + left_out == count
         assert lines[head - 1].text == f"line {head - 1}"
         assert lines[head].text == f"line {head + left_out}"
