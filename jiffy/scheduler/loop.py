@@ -19,7 +19,7 @@ from redis.exceptions import RedisError, ResponseError
 
 from jiffy import clock, keys, log, redis_io
 from jiffy.control import entries
-from jiffy.control.read import answers
+from jiffy.control.values import answers
 from jiffy.redis_io import Link
 from jiffy.scheduler.entry import Entry
 from jiffy.scheduler.rq_entries import Scheduler
