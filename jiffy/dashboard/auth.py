@@ -3,6 +3,10 @@
 People log in with a form and carry a signed cookie, or a proxy says who they are; programs send a
 token.  Everything is closed but what PUBLIC names, and only operators change anything: never by a
 GET, nor from another site's page.
+
+Attempts to log in are counted in Redis, for all web processes together, and slowed down, but no
+user is ever locked out: pauses grow by user and address, so guesses from elsewhere delay no login
+from here.
 """
 
 import hashlib
@@ -11,11 +15,23 @@ import secrets
 import sys
 import threading
 from datetime import timedelta
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
-from flask import Flask, abort, current_app, g, redirect, request, session, url_for
+from flask import (
+    Blueprint,
+    Flask,
+    abort,
+    current_app,
+    g,
+    make_response,
+    redirect,
+    render_template,
+    request,
+    session,
+    url_for,
+)
 from flask.sessions import SecureCookieSessionInterface
 from werkzeug.datastructures import WWWAuthenticate
 from werkzeug.exceptions import Unauthorized
@@ -42,6 +58,14 @@ SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
 SESSION_LASTS = timedelta(days=7)
 # A hash takes 32 MB: not one for each thread of a small dyno.
 _hashing = threading.Lock()
+KEPT_MS = 3_600_000  # a count of attempts, after the last pause
+# Tries before a pause of one second, which doubles with each, and the longest pause (ms): by a
+# user from an address, from an address, and by a user, who never waits for others' attempts.
+_LIMITS = (5, 900_000, 20, 60_000, 1, 0)
+# By a user within an hour; then each address has one try before its first pause.
+ATTACK = 100
+
+page = Blueprint("login", __name__)
 
 
 class Who(NamedTuple):
@@ -275,12 +299,7 @@ def same(given: str, expected: str) -> bool:
     return hmac.compare_digest(one.digest(), other.digest())
 
 
-def known(name: str) -> str:
-    """This user's name; "" for what is none, such as a password typed in the wrong field."""
-    return name if name in _known_users() else ""
-
-
-def matches(name: str, password: str) -> User | None:
+def _matching(name: str, password: str) -> User | None:
     """The user with this password; an unknown name takes as long as a known one."""
     user = _known_users().get(name)
     secret = user.secret if user else ""
@@ -300,15 +319,50 @@ def token() -> str:
     return made
 
 
-def enter(user: User) -> None:
+@page.get("/login")
+def form() -> str | Response:
+    g.who = person()
+    if g.who:
+        return redirect(_target())
+    return render_template("login.html")
+
+
+@page.post("/login")
+def enter() -> Response:
     """Start a session, with nothing left of the one before."""
-    with redis_io.shared().pipeline() as pipe:
+    name, redis = request.form.get("user", ""), redis_io.shared()
+    counts = _counts(name)
+    if wait_ms := redis_io.run_script(redis, "login", counts, [KEPT_MS, ATTACK, *_LIMITS]):
+        wait_s = -(-wait_ms // 1000)
+        answer = _again(f"Too many wrong passwords. Try again in {wait_s} s.", 429)
+        answer.headers["Retry-After"] = str(wait_s)
+        return answer
+    user = _matching(name, request.form.get("password", ""))
+    if user is None:
+        log.event("login.refused", address=request.remote_addr)
+        # Not what is no user's name, such as a password typed in the wrong field.
+        audit.login(name if name in _known_users() else "", "refused: password")
+        return _again("That user and password do not match.", 401)
+    audit.login(user.name, "logged in")
+    with redis.pipeline() as pipe:
+        pipe.delete(counts[0])
+        for count in counts[1:]:
+            pipe.decr(count)
         pipe.hsetnx(keys.SESSIONS, user.name, secrets.token_urlsafe(16))
         pipe.hget(keys.SESSIONS, user.name)
-        _, mark = pipe.execute()
+        mark = pipe.execute()[-1]
     _clear(browser=[user.name, secrets.token_urlsafe(16)])
     session.update(user=user.name, proof=_proof(user, mark))
     token()
+    return redirect(_target())
+
+
+@page.post("/logout")
+def leave() -> Response:
+    """End all of this user's sessions, in every browser and for every web process."""
+    redis_io.shared().hdel(keys.SESSIONS, g.who.name)
+    _clear(session.get("browser"))
+    return redirect(url_for("login.form"))
 
 
 def _clear(browser: Any) -> None:
@@ -318,10 +372,31 @@ def _clear(browser: Any) -> None:
     session["browser"] = browser
 
 
-def leave() -> None:
-    """End all of this user's sessions, in every browser and for every web process."""
-    redis_io.shared().hdel(keys.SESSIONS, g.who.name)
-    _clear(session.get("browser"))
+def _again(message: str, status: int) -> Response:
+    user = request.form.get("user", "")
+    return make_response(render_template("login.html", message=message, user=user), status)
+
+
+def _target() -> str:
+    """Where to go after the login: a path of ours, never another site."""
+    target = request.args.get("next", "/")
+    is_ours = target.startswith("/") and not target.startswith(("//", "/\\"))
+    return request.script_root + (target if is_ours and target.isprintable() else "/")
+
+
+def _counts(name: str) -> list[str]:
+    """The keys of the counts of attempts that this one belongs to."""
+    found = ip(request.remote_addr)
+    # Of IPv6 the network, since anyone has 2**64 addresses there.
+    address = str(found)
+    if isinstance(found, IPv6Address):
+        address = str(ip_network((found, 64), strict=False))
+    if (browser := session.get("browser")) and browser[0] == name:
+        parts = [("browser", *browser)]  # where this user has logged in before
+    else:
+        parts = [("both", name, address), ("address", address), ("user", name)]
+    texts = [repr(part).encode("utf-8", "replace") for part in parts]
+    return [keys.attempts(hashlib.sha256(text).hexdigest()[:32]) for text in texts]
 
 
 def _proof(user: User, mark: Any) -> str:
@@ -332,9 +407,3 @@ def _proof(user: User, mark: Any) -> str:
     key = current_app.config["SECRET_KEY"]
     secret = mark + f"\0{user.name}\0{user.secret}".encode("utf-8", "surrogateescape")
     return hmac.new(key.encode("utf-8", "surrogateescape"), secret, "sha256").hexdigest()
-
-
-def safe_target(target: str) -> str:
-    """Where to go after the login: a path of ours, never another site."""
-    is_ours = target.startswith("/") and not target.startswith(("//", "/\\"))
-    return request.script_root + (target if is_ours and target.isprintable() else "/")

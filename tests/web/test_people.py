@@ -9,8 +9,7 @@ from click.testing import CliRunner
 from jiffy import every, keys
 from jiffy.cli import commands
 from jiffy.dashboard import create_app
-from jiffy.dashboard.auth import SAFE_METHODS
-from jiffy.dashboard.pages.login import ATTACK, KEPT_MS
+from jiffy.dashboard.auth import ATTACK, KEPT_MS, SAFE_METHODS
 from jiffy.settings import settings
 from jobs import numbers
 from tests.web.conftest import OWN, PASSWORD, addresses, log_in, post
