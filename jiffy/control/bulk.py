@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime
-from itertools import chain, islice
+from itertools import islice
 from typing import Any, NamedTuple
 
 import rq
@@ -206,19 +206,14 @@ def start(
 
 def queue_of_workers(redis: Redis) -> str | None:
     """The queue that most of our workers listen to; None where there is none, or all are paused."""
-    alive = values.answer(
-        redis.zrangebyscore, keys.LEASES, redis.time()[0], "+inf", 0, _MOST_WORKERS
-    )
-    with redis.pipeline(transaction=False) as pipe:
-        for name in alive or ():
-            pipe.hget(keys.worker(values.text(name)), "queues")
-        heard = Counter(
-            chain.from_iterable(values.text(raw).split(",") for raw in values.answers(pipe))
-        )
-    for paused in pauses.read_pauses(redis):
-        if paused.kind == "queue":
-            del heard[paused.name]
-    del heard[""]
+    now_s, heard = redis.time()[0], Counter[str]()
+    alive = values.answer(redis.zrangebyscore, keys.LEASES, now_s, "+inf", 0, _MOST_WORKERS) or ()
+    hashes = [keys.worker(values.text(name)) for name in alive]
+    for one in values.peek(redis, hashes, ["queues"], values.MOST_BYTES_IN_LIST):
+        heard.update(one("queues", values.text, "").split(",") if one else ())
+    paused = pauses.in_force(values.answer(redis.hgetall, keys.PAUSED) or {})
+    for name in ("", *(one.name for one in paused if one.kind == "queue")):
+        del heard[name]
     return max(heard, key=lambda queue: (heard[queue], queue), default=None)
 
 

@@ -13,9 +13,11 @@ from typing import Any, NamedTuple, TypeVar, get_type_hints
 
 import msgspec
 from flask import Blueprint, Response, abort, g, request
+from werkzeug.exceptions import NotFound
 
 import jiffy
 from jiffy import json_types
+from jiffy.dashboard import auth
 from jiffy.dashboard.api import schemas
 from jiffy.producer import options
 
@@ -77,11 +79,18 @@ def operation(
             return response
 
         blueprint.add_url_rule(path, view_func=respond, methods=[method])
-        one = _Operation(method, f"/api{path}", view, status, problems, more)
-        operations.append(one)
+        operations.append(_Operation(method, f"/api{path}", view, status, problems, more))
         return view
 
     return register
+
+
+@blueprint.before_app_request
+def _name_operations() -> None:
+    """Say what there is, where the API has no such path."""
+    if auth.is_api() and isinstance(request.routing_exception, NotFound):
+        paths = ", ".join(f"{one.method} {one.path}" for one in operations)
+        abort(404, f"The API has no {request.path}. It has {paths}.")
 
 
 # Given `str` for the mask of secrets, a kind of string that msgspec does not know.
@@ -164,10 +173,9 @@ def _describe_fields(schema: dict[str, Any]) -> None:
 
 def _parameters(path: str) -> dict[str, Any]:
     schemas_of = {"name": {"type": "string", "pattern": "^[A-Za-z0-9_.-]+$", "maxLength": 200}}
-    names = re.findall("<(.*?)>", path)
     found = [
         {"name": name, "in": "path", "required": True, "schema": schemas_of.get(name, _STRING)}
-        for name in names
+        for name in re.findall("<(.*?)>", path)
     ]
     return {"parameters": found} if found else {}
 
@@ -176,7 +184,8 @@ def _described(one: _Operation, components: dict[str, Any]) -> dict[str, Any]:
     kinds = get_type_hints(one.view, include_extras=True)
     answer = _json(HTTPStatus(one.status).phrase, _schema(kinds["return"], components))
     if "Enqueued" in str(answer):
-        answer["headers"] = {"Location": _header("Of one job: its status_url.")}
+        location = {"description": "Of one job: its status_url.", "schema": _STRING}
+        answer["headers"] = {"Location": location}
         answer["links"] = {
             _name(other): {"operationId": _name(other), "parameters": _JOB_ID}
             for other in operations
@@ -197,7 +206,9 @@ def _described(one: _Operation, components: dict[str, Any]) -> dict[str, Any]:
         required = not is_struct or any(one.required for one in msgspec.structs.fields(kind))
         body = _json("", _schema(kind, components))
         described["requestBody"] = {"required": required, "content": body["content"]}
-    refused = {str(status): _ref("responses", status) for status in sorted(problems)}
+    refused = {
+        str(status): {"$ref": f"#/components/responses/{status}"} for status in sorted(problems)
+    }
     return described | {"responses": {str(one.status): answer} | refused} | one.more
 
 
@@ -205,13 +216,5 @@ def _name(one: _Operation) -> str:
     return re.sub("_(.)", lambda letter: letter[1].upper(), one.view.__name__)
 
 
-def _header(text: str) -> dict[str, Any]:
-    return {"description": text, "schema": _STRING}
-
-
 def _json(text: str, schema: Any, mimetype: str = "application/json") -> dict[str, Any]:
     return {"description": text, "content": {mimetype: {"schema": schema}}}
-
-
-def _ref(kind: str, name: object) -> dict[str, str]:
-    return {"$ref": f"#/components/{kind}/{name}"}
