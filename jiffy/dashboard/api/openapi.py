@@ -129,8 +129,8 @@ def document(server: str) -> dict[str, Any]:
         parts[one.method.lower()] = _described(one, components)
     problem = _schema(schemas.Problem, components)
     components["Call"]["properties"] |= options.schema()
-    for example in schemas.EXAMPLES:
-        components[type(example).__name__]["example"] = msgspec.to_builtins(example)
+    for kind, example in schemas.EXAMPLES.items():
+        components[kind.__name__]["example"] = json.loads(example)
     for schema in components.values():
         _describe_fields(schema)
     return {

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
-import msgspec
 from flask import abort, after_this_request, request, url_for
 from redis.exceptions import RedisError
 
@@ -60,7 +59,7 @@ def enqueue(body: schemas.Calls) -> Enqueued | list[Enqueued]:
 def _checked(sent: Any) -> tuple[schemas.Call, dict[str, Any]]:
     """A call, and the options beside it."""
     if not isinstance(sent, dict):
-        example = json.dumps(schemas.EXAMPLES[0], default=msgspec.to_builtins)
+        example = schemas.EXAMPLES[schemas.Call]
         abort(400, f"The body must be an object, or a list of them: {example}.")
     own = {name: sent[name] for name in sent if name in _OWN_FIELDS}
     given = {name: sent[name] for name in sent if name not in _OWN_FIELDS}

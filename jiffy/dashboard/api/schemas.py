@@ -4,7 +4,7 @@ A docstring is the type's description, and its lines `name: …` are those of it
 """
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
 from msgspec import UNSET, Meta, Struct, UnsetType
@@ -410,51 +410,30 @@ class Problem(Struct):
     pointer: str | UnsetType = UNSET
 
 
-_AT = datetime(2030, 1, 31, 6, tzinfo=UTC)
-_TICK = Tick(_AT, "finished", "nightly-20300131T060000Z", 2, 1.5, None)
-_ENTRY = Entry(
-    name="nightly",
-    is_of_table=True,
-    call="jobs.reports.last_day('report.html')",
-    words="cron '0 6 * * *' on the clock of Europe/Paris",
-    queue="default",
-    next_at=_AT.replace(month=2, day=1),
-    paused=None,
-    skip=0,
-    last=_TICK,
-)
-EXAMPLES: list[Struct] = [
-    Call("jobs.numbers.add", [5, 3]),
-    PauseEntry("the importer is broken", "2h", "ada"),
-    Enqueued("mine", "default", "https://example.com/api/jobs/mine"),
-    Job(
-        id="0b7c3f1e-5a55-4b0e-9a36-0f4a1a2b3c4d",
-        state="finished",
-        function="jobs.numbers.add",
-        description="jobs.numbers.add(5, 3)",
-        queue="default",
-        worker="web.1-1",
-        result=8,
-        error=None,
-        reason=None,
-        waits_for=None,
-        slot=None,
-        retries_left=None,
-        depends_on=[],
-        progress=None,
-        meta={"order": 7},
-        times=Times(_AT, _AT, None, _AT.replace(microsecond=300), _AT.replace(microsecond=400)),
-        problems=[],
-    ),
-    Queues([Queue("default", dict.fromkeys(STATES, 0) | {"queued": 12}, 4)], False, []),
-    _TICK,
-    _ENTRY,
-    Schedule("ok", [_ENTRY], []),
-    Problem(
-        "about:blank",
-        "Unprocessable Entity",
-        422,
-        "job 3: timeout is 'soon'; it must be seconds, or a string such as '90s'.",
-        "#/2/timeout",
-    ),
-]
+_TICK = """{"slot": "2030-01-31T06:00:00Z", "outcome": "finished", "late_ms": 2,
+  "job": "nightly-20300131T060000Z", "duration_s": 1.5, "reason": null}"""
+_ENTRY = f"""{{"name": "nightly", "of_table": true, "call": "jobs.reports.last_day('report.html')",
+  "times": "cron '0 6 * * *' on the clock of Europe/Paris", "queue": "default", "paused": null,
+  "next": "2030-02-01T06:00:00Z", "skip": 0, "last": {_TICK}}}"""
+EXAMPLES = {
+    Call: '{"function": "jobs.numbers.add", "args": [5, 3]}',
+    PauseEntry: '{"why": "the importer is broken", "until": "2h", "who": "ada"}',
+    Enqueued: """{"id": "mine", "queue": "default",
+        "status_url": "https://example.com/api/jobs/mine"}""",
+    Job: """{"id": "0b7c3f1e-5a55-4b0e-9a36-0f4a1a2b3c4d", "state": "finished", "queue": "default",
+        "function": "jobs.numbers.add", "description": "jobs.numbers.add(5, 3)", "result": 8,
+        "worker": "web.1-1", "error": null, "reason": null, "waits_for": null, "slot": null,
+        "retries_left": null, "depends_on": [], "progress": null, "meta": {"order": 7},
+        "times": {"created": "2030-01-31T06:00:00Z", "enqueued": "2030-01-31T06:00:00Z",
+        "due": null, "started": "2030-01-31T06:00:00.000300Z",
+        "ended": "2030-01-31T06:00:00.000400Z"}, "problems": []}""",
+    Queues: """{"queues": [{"name": "default", "workers": 4, "counts": {"queued": 12, "started": 4,
+        "scheduled": 0, "deferred": 0, "failed": 0, "finished": 0, "canceled": 0}}],
+        "suspended": false, "left_out": []}""",
+    Tick: _TICK,
+    Entry: _ENTRY,
+    Schedule: f'{{"scheduler": "ok", "entries": [{_ENTRY}], "left_out": []}}',
+    Problem: """{"type": "about:blank", "title": "Unprocessable Entity", "status": 422,
+        "detail": "job 3: timeout is 'soon'; it must be seconds, or a string such as '90s'.",
+        "pointer": "#/2/timeout"}""",
+}
