@@ -18,19 +18,8 @@ from redis.exceptions import ResponseError
 from rq.utils import utcparse
 
 from jiffy import clock, keys, redis_io
-from jiffy.control.values import (
-    SHORT,
-    Moment,
-    answer,
-    answers,
-    clip,
-    due,
-    line,
-    number,
-    peek,
-    text,
-    value,
-)
+from jiffy.control import values
+from jiffy.control.values import Moment, answer, answers, clip, line, number, text
 from jiffy.errors import InvalidValue, NotShown, UnknownEntry
 from jiffy.producer.job import ENDED
 from jiffy.redis_io import run_script
@@ -162,7 +151,7 @@ def pause_json(who: str, why: str, until: datetime | None) -> str:
 def read_pause(raw: bytes) -> Paused | None:
     """What `pause_json` has written; None if its time has passed, or it is odd."""
     try:
-        stored = value(raw)
+        stored = values.value(raw)
         until = None if stored["until"] is None else clock.from_wall(stored["until"])
         who, why = (clip(str(stored[name]), _LONGEST_TEXT) for name in ("who", "why"))
         found = Paused(who, why, clock.from_wall(stored["since"]), until)
@@ -315,7 +304,7 @@ def _known(redis: Redis, name: str) -> str:
     declared = [text(raw) for raw in answer(redis.smembers, keys.DECLARED) or ()]
     if name not in declared and answer(redis.zscore, keys.ENTRIES, name) is not None:
         raise UnknownEntry(name, is_foreign=True)
-    hashes = peek(redis, [*map(keys.job, declared)], [keys.TICK_OF_FIELD], SHORT)
+    hashes = values.peek(redis, [*map(keys.job, declared)], [keys.TICK_OF_FIELD], values.SHORT)
     names = [read(keys.TICK_OF_FIELD, line, "") for read in hashes if read]
     near = difflib.get_close_matches(name, names, 1)
     raise UnknownEntry(name, near[0] if near else None)
@@ -348,7 +337,7 @@ def _state(entry_id: str, score: float | None, job: Any, state: Any, runs: Any) 
         call=line(call),
         words=_or(lambda: _words(shown, meta), "unreadable" if shown else "by rq-scheduler"),
         queue=line(queue) or "default",
-        next_at=due(score),
+        next_at=values.due(score),
         is_of_table=bool(shown),
         is_done=score is None,
         paused=read_pause(paused) if paused else None,
@@ -368,8 +357,8 @@ def _or(parse: Callable[[], T], otherwise: T) -> T:
 def _words(shown: bytes | None, meta: bytes | None) -> str:
     """The times; of an entry of rq-scheduler's, if they can be read without running anything."""
     if shown:
-        return clip(str(value(shown)["words"]), 300)
-    stored = value(meta) if meta else {}
+        return clip(str(values.value(shown)["words"]), 300)
+    stored = values.value(meta) if meta else {}
     if stored.get("cron_string"):
         return clip(f"cron '{stored['cron_string']}'", 300)
     return f"every {clock.in_words(stored['interval'])}" if stored.get("interval") else "once"

@@ -14,24 +14,10 @@ from flask import Flask, Response, g, render_template
 from redis.exceptions import RedisError
 from werkzeug.exceptions import HTTPException
 
-from jiffy import redis_io
+from jiffy import errors, redis_io
 from jiffy.control.values import clip
 from jiffy.dashboard import auth
-from jiffy.errors import (
-    CallTooLarge,
-    DuplicateJob,
-    InvalidValue,
-    JiffyError,
-    NotThisState,
-    NoWorkers,
-    RedisAway,
-    RedisFull,
-    RedisRefused,
-    UnknownEntry,
-    UnknownJob,
-    ValidationError,
-    WorkerDeaf,
-)
+from jiffy.errors import InvalidValue, JiffyError, ValidationError
 
 _MESSAGES = {
     404: "There is no such page.",
@@ -41,16 +27,16 @@ _MESSAGES = {
 }
 
 STATUSES = {
-    CallTooLarge: 413,
-    DuplicateJob: 409,
-    NotThisState: 409,
-    RedisAway: 503,
-    RedisFull: 503,
-    RedisRefused: 503,
-    UnknownEntry: 404,
-    UnknownJob: 404,
-    WorkerDeaf: 409,
-    NoWorkers: 409,
+    errors.CallTooLarge: 413,
+    errors.DuplicateJob: 409,
+    errors.NotThisState: 409,
+    errors.RedisAway: 503,
+    errors.RedisFull: 503,
+    errors.RedisRefused: 503,
+    errors.UnknownEntry: 404,
+    errors.UnknownJob: 404,
+    errors.WorkerDeaf: 409,
+    errors.NoWorkers: 409,
 }
 LATER = {"Retry-After": "2"}
 _MOST_LETTERS = 2000  # of a message, which shows the invalid value, perhaps a megabyte
