@@ -188,9 +188,11 @@ class Fields:
 
     def json(self, field: str, kind: type[T], otherwise: T) -> T:
         """An object or a list, which may be compressed; `otherwise` where there is none."""
+        if not self._raw.get(field):
+            return otherwise
 
         def parse(plain: bytes) -> T:
-            found = value(plain) if plain else otherwise
+            found = value(plain)
             if not isinstance(found, kind):
                 raise NotShown(f"not {'a list' if kind is list else 'an object'}")
             return found
