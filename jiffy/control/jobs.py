@@ -204,18 +204,6 @@ class JobView:
     def ran_s(self) -> float | None:
         return lasted_s(self.started, clock.now() if self.is_running else self.ended)
 
-    @property
-    def waiting(self) -> str:
-        """What it waits for, in words; "" where the page has more to say of it than a line."""
-        if self.slot:
-            return f"waiting for a slot of {self.slot}"
-        if self.waits_for != "retry":
-            return ""
-        if self.retries_left is None:
-            return "waiting for a retry"
-        of = f" of {self.retries:,}" if self.retries and self.retries > self.retries_left else ""
-        return f"waiting for a retry, {self.retries_left:,}{of} left"
-
     @cached_property
     def reason(self) -> str:
         """What went wrong, in one line."""

@@ -141,7 +141,10 @@ def test_a_rate_limited_job_says_which_slots_it_waits_for(client, api, redis, wo
     redis.hset(held[0].key, "status", "started")
     text = client.get(f"/jobs/{last.id}").text
 
-    assert "waiting for a slot of &#39;stripe&#39; (3 of 3: 1 running, 2 queued)" in text
+    assert (
+        "It waits for a slot of the rate limit &#39;stripe&#39; (3 of 3: 1 running, 2 queued)"
+        in text
+    )
     found = api("GET", f"/api/jobs/{last.id}").json
     slot = {"key": "stripe", "limit": 3, "running": 1, "queued": 2}
     assert (found["waits_for"], found["slot"]) == ("slot", slot)
