@@ -10,7 +10,7 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 from jiffy import log, redis_io
 from jiffy.control import read
 from jiffy.dashboard import api, audit, auth, charts, frame, problems, rq
-from jiffy.dashboard.pages import failures, health, home, jobs, new, queues, schedule, system
+from jiffy.dashboard.pages import home, jobs, new, queues, schedule, system
 from jiffy.dashboard.words import FILTERS
 from jiffy.producer.enqueue import check_options
 from jiffy.settings import PATH, Settings, settings
@@ -57,8 +57,9 @@ def create_app(config: Settings, pages: Iterable[Blueprint] = ()) -> Flask:
     app.after_request(_add_headers)
     problems.show(app)
     rq.mount(app)
-    ours = (home, jobs, new, failures, queues, schedule, system, audit, auth, health)
-    for blueprint in (*(one.page for one in ours), queues.workers_page, api.blueprint, *pages):
+    ours = (home, jobs, new, queues, schedule, system, audit, auth)
+    more = (jobs.failures_page, queues.workers_page, system.health_page, api.blueprint)
+    for blueprint in (*(one.page for one in ours), *more, *pages):
         app.register_blueprint(blueprint)
     app.wsgi_app = _behind_proxies(app.wsgi_app, config)  # type: ignore[method-assign]
     return app

@@ -78,7 +78,7 @@ def releases() -> Mapping[str, datetime]:
     return kept("releases", history.releases, _RELEASES_S)
 
 
-def release() -> str:
+def newest_release() -> str:
     """The newest release that workers run; "" where none says so."""
     live = [*census().releases]
     if len(live) > 1:

@@ -17,7 +17,7 @@ from jiffy.dashboard import audit, problems
 from jiffy.dashboard.api import openapi, schemas
 from jiffy.dashboard.api.openapi import operation
 from jiffy.dashboard.api.schemas import Enqueued, Entry, Function, Job, Queues, Schedule
-from jiffy.dashboard.frame import census, release
+from jiffy.dashboard.frame import census, newest_release
 from jiffy.errors import InvalidValue
 from jiffy.producer import enqueue as producer
 from jiffy.producer import functions, options, results
@@ -219,7 +219,7 @@ def act_in_bulk(body: schemas.Bulk) -> Enqueued:
 def list_failures() -> schemas.FailureGroups:
     """The newest failed jobs, in groups."""
     found = failures.find(redis_io.shared(), census(), is_far=True)
-    return schemas.failures(found, release())
+    return schemas.failures(found, newest_release())
 
 
 @operation("GET", "/functions")

@@ -1,5 +1,5 @@
 """The list of jobs, whose filter lives in the URL, and the page of one; what can be done with one,
-with some, or with all that match.
+with some, or with all that match.  Failed jobs in groups: retry one, then the rest.
 """
 
 import json
@@ -10,18 +10,21 @@ from flask import Blueprint, abort, flash, redirect, render_template, request, s
 from werkzeug.wrappers import Response
 
 from jiffy import history, redis_io
-from jiffy.control import bulk, read, search
+from jiffy.control import bulk, failures, read, search
 from jiffy.control.bulk import ACTIONS, BULK, Outcome
+from jiffy.control.failures import Failures
 from jiffy.control.jobs import Call
 from jiffy.control.search import Cursor
 from jiffy.dashboard import audit, charts, why
-from jiffy.dashboard.frame import census, flows, is_live
-from jiffy.tracebacks import own_frames
+from jiffy.dashboard.frame import census, flows, is_live, newest_release
+from jiffy.tracebacks import Group, own_frames
 
 page = Blueprint("jobs", __name__)
+failures_page = Blueprint("failures", __name__)
 
 _MOST_SELECTED, _MOST_NAMES = 1000, 100
 _MOST_COPIED = 4000  # characters of a call
+_MOST_OF_GROUP = 25  # jobs that are listed
 
 
 @page.get("/jobs")
@@ -160,3 +163,77 @@ def _action() -> str:
     if name not in BULK:
         abort(422, f"action is {name!r}; it must be {', '.join(BULK)}.")
     return name
+
+
+# Groups of failed jobs: the same exception out of the same code
+
+
+@failures_page.get("/failures", endpoint="failures")
+def groups() -> str:
+    release, shows_ignored = request.args.get("release", ""), "ignored" in request.args
+    seen, current = census(), newest_release()
+    found = failures.find(redis_io.shared(), seen, release=release, is_far="far" in request.args)
+    shown = [one for one in found.groups if one.is_ignored == shows_ignored]
+    shown.sort(key=lambda one: not one.is_new(current))
+    return render_template(
+        "failures.html", found=found, shown=shown, hidden=len(found.groups) - len(shown),
+        shows_ignored=shows_ignored, release=release, newest_release=current,
+        live=sorted(seen.releases),
+    )  # fmt: skip
+
+
+@failures_page.get("/failures/<key>")
+def group(key: str) -> str:
+    """One group: where it comes from, its jobs, and how the trial went."""
+    redis = redis_io.shared()
+    found = failures.find(redis, census(), key=key, is_far="far" in request.args)
+    trial = read.job(redis, request.args["trial"]) if "trial" in request.args else None
+    one = found.groups[0] if found.groups else None
+    return render_template(
+        "failure.html",
+        key=key,
+        one=one,
+        found=found,
+        trial=trial,
+        has_failed_again=bool(trial and trial.error and Group.of(trial.error).key == key),
+        own=own_frames(one.newest.error) if one else [],
+        shown=_MOST_OF_GROUP,
+        newest_release=newest_release(),
+    )
+
+
+@failures_page.post("/failures/<key>/trial")
+def trial(key: str) -> Response:
+    """Retry the newest job of the group, to see whether it works now."""
+    one = _found(key)
+    failures.note(redis_io.shared(), key, one.jobs)
+    job_id = one.newest.id
+    outcome = act_on("retry", [job_id])
+    flash(outcome.refused or "Retried one job as a trial.")
+    return redirect(url_for("failures.group", key=key, trial=job_id), 303)
+
+
+@failures_page.post("/failures/<key>/ignore")
+def ignore(key: str) -> Response:
+    """Hide the group until it fails on a new release."""
+    one, who = _found(key), session["user"]
+    failures.ignore(redis_io.shared(), one, who, census().releases)
+    audit.record(who, "ignore", f"group:{key}", len(one.jobs))
+    flash("Ignored the group. It comes back when it fails on a new release.")
+    return redirect(url_for("failures.failures"), 303)
+
+
+@failures_page.post("/failures/<key>/stop-ignoring")
+def stop_ignoring(key: str) -> Response:
+    """Show the group again."""
+    audit.record(session["user"], "stop ignoring", f"group:{key}", 0)
+    was_ignored = failures.stop_ignoring(redis_io.shared(), key)
+    flash("The group is shown again." if was_ignored else "The group was not ignored.")
+    return redirect(url_for("failures.group", key=key), 303)
+
+
+def _found(key: str) -> Failures:
+    found = failures.find(redis_io.shared(), census(), key=key, is_far=True)
+    if not found.groups:
+        abort(409, "No failed job of this group was found: they may have been retried by now.")
+    return found.groups[0]
