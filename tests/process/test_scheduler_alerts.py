@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 import pytest
 
 from jiffy import at, every
+from jiffy.control.read import census
 from jiffy.scheduler.entry import read
 from jiffy.scheduler.loop import companion
 from jiffy.worker import process
@@ -57,9 +58,9 @@ def test_a_scheduler_that_is_killed_is_away_in_ten_seconds_and_the_next_tells_wh
     line = each_second(on_missed=f"{receiver.address}/hook")
     first = start(line)
     first.until_logged("tick.enqueued")
-    assert read.census(redis).scheduler == "ok"
+    assert census(redis).scheduler == "ok"
     first.send(signal.SIGKILL)
-    wait_until(lambda: read.census(redis).scheduler == "away")
+    wait_until(lambda: census(redis).scheduler == "away")
     start(line).until_logged("tick.missed")
     wait_until(lambda: receiver.heard)
     [(method, path, told)] = receiver.heard
