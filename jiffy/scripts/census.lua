@@ -9,21 +9,15 @@
 --         of these: the state that they are in, its key, how many they are; how many entries are to run, when the first
 --         does, whether a scheduler is alive, whether workers are suspended; what is paused and what is ignored
 local RQ, OWN, most, odd = '@RQ@', '@OWN@', tonumber(ARGV[1]), {}
-local function count(command, key)
-  local found = redis.pcall(command, key)
-  return type(found) == 'number' and found
-end
-local function members(key)
-  local found = redis.pcall('SRANDMEMBER', key, most)
-  return found.err and {} or found
-end
--- The answer about a key of ours, or what stands for it where the key holds another type.
+-- The answer, or what stands for it where the key holds another type, which is named if its `kind` is given.
 local function ask(otherwise, kind, ...)
   local found = redis.pcall(...)
   if type(found) ~= 'table' or not found.err then return found end
-  if string.find(found.err, 'WRONGTYPE') then odd[#odd + 1] = {select(2, ...), kind} end
+  if kind and string.find(found.err, 'WRONGTYPE') then odd[#odd + 1] = {select(2, ...), kind} end
   return otherwise
 end
+local function count(command, key) return ask(false, nil, command, key) end
+local function members(key) return ask({}, nil, 'SRANDMEMBER', key, most) end
 
 local alive, kinds, listed = 0, {}, {}
 for _, worker in ipairs(members(KEYS[2])) do
