@@ -149,9 +149,8 @@ def _history(name: str, limit: int) -> None:
 @_who
 def _pause(name: str, why: str, until: str | None, who: str) -> None:
     """Let an entry's runs be skipped."""
-    moment = None if until is None else entries.moment(until)
-    entries.pause(redis_io.connected("scheduler"), name, who=who, why=why, until=moment)
-    end = f"until {_shown(moment)} UTC" if moment else f"until `resume {name}`"
+    ends = entries.pause(redis_io.connected("scheduler"), name, who=who, why=why, until=until)
+    end = f"until {_shown(ends)} UTC" if ends else f"until `resume {name}`"
     echo(f"{name} is paused {end}.")
 
 

@@ -118,11 +118,39 @@ def _runs(entry_id: str, lines: Sequence[bytes] | None) -> list[Run]:
     return [run for run in runs if run]
 
 
-def moment(text: str) -> datetime:
-    """When a pause ends: a time with its zone, or so long from now.  Raises InvalidValue.
+def pause(
+    redis: Redis, name: str, *, who: str, why: str, until: clock.Duration | datetime | None = None
+) -> datetime | None:
+    """Let the entry's runs be skipped until `resume`, or `until`; return when that is."""
+    stored, end = pause_json(who, why, until)
+    redis.hset(keys.entry_state(_known(redis, name)), "paused", stored)
+    return end
 
-    A bare number is refused: 10 would be seconds, and people mean minutes.
+
+def pause_json(
+    who: str, why: str, until: clock.Duration | datetime | None
+) -> tuple[str, datetime | None]:
+    """A pause as Redis keeps it, also of a queue or a function; and when it ends.
+
+    `until` is a time with its zone, or how long.  Raises InvalidValue.
     """
+    end: datetime | None
+    if isinstance(until, str):
+        end = _end(until)
+    elif until is None or isinstance(until, datetime):
+        end = until
+    else:
+        end = clock.now() + timedelta(seconds=clock.seconds(until, "until"))
+    if end is not None:
+        if end.tzinfo is None or end <= clock.now():
+            raise InvalidValue("until", end.isoformat(), "a time in the future, with its zone")
+        clock.in_calendar(end, "until")
+    paused = {"who": _line("who", who), "why": _line("why", why), "since": clock.wall()}
+    return json.dumps(paused | {"until": end and end.timestamp()}), end
+
+
+def _end(text: str) -> datetime:
+    """A bare number is refused: 10 would be seconds, and people mean minutes."""
     with suppress(ValueError):
         return clock.read(text)
     with suppress(InvalidValue):
@@ -130,22 +158,6 @@ def moment(text: str) -> datetime:
             return clock.now() + timedelta(seconds=clock.seconds(text))
     must = "a duration, such as 10m or 2h, or a time such as 2030-01-31T06:00:00+01:00"
     raise InvalidValue("until", text, must)
-
-
-def pause(redis: Redis, name: str, *, who: str, why: str, until: datetime | None = None) -> None:
-    """Let the entry's runs be skipped until `resume`, or `until`."""
-    redis.hset(keys.entry_state(_known(redis, name)), "paused", pause_json(who, why, until))
-
-
-def pause_json(who: str, why: str, until: datetime | None) -> str:
-    """A pause as Redis keeps it, also of a queue or a function.  Raises InvalidValue."""
-    if until is not None:
-        if until.tzinfo is None or until <= clock.now():
-            raise InvalidValue("until", until.isoformat(), "a time in the future, with its zone")
-        clock.in_calendar(until, "until")
-    end_s = None if until is None else until.timestamp()
-    paused = {"who": _line("who", who), "why": _line("why", why), "since": clock.wall()}
-    return json.dumps(paused | {"until": end_s})
 
 
 def read_pause(raw: bytes) -> Paused | None:

@@ -7,7 +7,7 @@ has not been started, and comes back to the front of its queue.  What runs alrea
 import getpass
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from itertools import zip_longest
 from typing import Annotated, Literal
 
@@ -49,11 +49,7 @@ def pause(
     out.  A pause takes the place of the one before.  Raises InvalidValue.
     """
     field, redis = _field(queue, function), redis_io.shared()
-    if isinstance(until, str):
-        until = entries.moment(until)
-    elif until is not None and not isinstance(until, datetime):
-        until = clock.now() + timedelta(seconds=clock.seconds(until, "until"))
-    stored = entries.pause_json(who or user(), why, until)
+    stored, _ = entries.pause_json(who or user(), why, until)
     if len(read_pauses(redis)) >= MOST:
         raise InvalidValue(field, why, f"one of {MOST:,} pauses at most; resume another first")
     redis_io.deliver(redis, redis_io.command("HSET", keys.PAUSED, field, stored))

@@ -45,7 +45,7 @@ def due(redis, most=1000, queues=("default",)):
 
 def end_pause(redis, field):
     """As if its time had passed."""
-    stored = pauses.entries.pause_json("me", "why", clock.now() + timedelta(days=1))
+    stored, _ = pauses.entries.pause_json("me", "why", clock.now() + timedelta(days=1))
     past = stored.replace(str(pauses.entries.value(stored.encode())["until"]), "1.0")
     redis.hset(keys.PAUSED, field, past)
 

@@ -275,7 +275,7 @@ def show_entry(name: str) -> Entry:
 @operation("POST", "/schedule/<name>/pause")
 def pause_entry(name: str, body: schemas.PauseEntry) -> Entry:
     """Skip an entry's runs until it is resumed."""
-    until = entries.moment(body.until) if isinstance(body.until, str) else None
+    until = body.until or None
     entries.pause(redis_io.shared(), name, who=body.who, why=body.why, until=until)
     return schemas.entry(entries.find(redis_io.shared(), name))
 

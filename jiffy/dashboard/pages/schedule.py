@@ -35,14 +35,8 @@ def entry(name: str) -> str:
 
 @page.post("/schedule/<name>/pause")
 def pause(name: str) -> Response:
-    until = request.form.get("until", "").strip()
-    entries.pause(
-        redis_io.shared(),
-        name,
-        who=session["user"],
-        why=request.form.get("why", ""),
-        until=entries.moment(until) if until else None,
-    )
+    why, until = request.form.get("why", ""), request.form.get("until", "").strip() or None
+    entries.pause(redis_io.shared(), name, who=session["user"], why=why, until=until)
     return _back(name)
 
 
