@@ -37,8 +37,8 @@ if TYPE_CHECKING:  # never run: type checkers and editors read it, and so does `
     from jiffy.scheduler.entry import cron as cron
     from jiffy.scheduler.entry import every as every
     from jiffy.scheduler.entry import simulate as simulate
-    from jiffy.worker import SimpleWorker as SimpleWorker
-    from jiffy.worker import Worker as Worker
+    from jiffy.worker.rq_worker import SimpleWorker as SimpleWorker
+    from jiffy.worker.rq_worker import Worker as Worker
 
     actions, connection = job, redis_io
 

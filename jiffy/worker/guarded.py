@@ -30,6 +30,7 @@ PICKLED = (
 )
 # Of a job's data when it is not compressed: a few hundred kB in Redis may stand for gigabytes.
 _MOST_BYTES = 100 << 20
+CALLBACKS = ("success", "failure", "stopped")  # when RQ's jobs call one
 _PICKLE = b"\x80"  # how every pickle since protocol 2 begins, and JSON never does
 
 
@@ -97,21 +98,30 @@ def method(instance: object, name: str, modules: tuple[str, ...]) -> Callable[..
     return getattr(instance, name)  # type: ignore[no-any-return]
 
 
+def _callback(when: str) -> Any:
+    """The property of a job that is its callback, if that is allowed; else it raises NotAllowed."""
+
+    def find(job: "GuardedJob") -> functions.Function | None:
+        name = job.callbacks.get(when)
+        return function(name, settings().jobs_modules) if name else None
+
+    return property(find)
+
+
 class GuardedJob(rq_compat.HookedJob, Job):
     """RQ's job, of which only what is allowed is imported or unpickled."""
 
     callbacks: Mapping[str, str] = MappingProxyType({})  # when -> the path of a function
+    success_callback, failure_callback, stopped_callback = map(_callback, CALLBACKS)
 
     def restore(self, raw_data: Any) -> Any:
         """Its serializer is the one that its data was made with: its meta and result are, too."""
         data = raw_data.get(b"data") or b""
-        if "pickle" in settings().serializers and is_pickled(inflated(data)):
-            self.serializer = DefaultSerializer
-        else:
-            self.serializer = JSONSerializer
+        unpickles = "pickle" in settings().serializers and is_pickled(inflated(data))
+        self.serializer = DefaultSerializer if unpickles else JSONSerializer
         self.callbacks = {
             when: name.decode()
-            for when in ("success", "failure", "stopped")
+            for when in CALLBACKS
             if (name := raw_data.get(f"{when}_callback_name".encode()))
         }
         return super().restore(raw_data)
@@ -125,22 +135,6 @@ class GuardedJob(rq_compat.HookedJob, Job):
 
     def after_function(self, pid: int) -> None:
         process.end_copy(pid)
-
-    @property
-    def success_callback(self) -> Any:
-        return self._callback("success")
-
-    @property
-    def failure_callback(self) -> Any:
-        return self._callback("failure")
-
-    @property
-    def stopped_callback(self) -> Any:
-        return self._callback("stopped")
-
-    def _callback(self, when: str) -> functions.Function | None:
-        name = self.callbacks.get(when)
-        return function(name, settings().jobs_modules) if name else None
 
 
 @cache

@@ -25,7 +25,7 @@ import threading
 import time
 import warnings
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import thread as pools
 from contextlib import suppress
 from types import ModuleType
@@ -100,6 +100,55 @@ def restore_event_loop(found: tuple[Any, dict[str, Any]]) -> None:
         vars(policy._local).update(current)
 
 
+class Part(NamedTuple):
+    """Some of a process' state, and how it is put back; that raises where it is not possible."""
+
+    name: str
+    read: Callable[[], Any]
+    restore: Callable[[Any], object]
+
+
+def _attributes(name: str, owners: Callable[[], Iterable[Any]], *attributes: str) -> Part:
+    """What stands in attributes of objects; lists are copied, since jobs change them in place."""
+
+    def read() -> dict[Any, list[Any]]:
+        return {one: [_own(getattr(one, attribute)) for attribute in attributes]
+                for one in owners()}  # fmt: skip
+
+    def restore(found: dict[Any, list[Any]]) -> None:
+        for one, values in found.items():
+            for attribute, value in zip(attributes, values, strict=True):
+                setattr(one, attribute, _own(value))
+
+    return Part(name, read, restore)
+
+
+def _own(value: Any) -> Any:
+    return [*value] if isinstance(value, list) else value
+
+
+def _numbered(
+    name: str, numbers: Iterable[int], get: Callable[[int], Any], put: Callable[[int, Any], object]
+) -> Part:
+    """What the system has under each of these numbers."""
+
+    def restore(found: dict[int, Any]) -> None:
+        for number, value in found.items():
+            if get(number) != value:
+                put(number, value)
+
+    return Part(name, lambda: {number: get(number) for number in numbers}, restore)
+
+
+def _fixed(name: str, read: Callable[[], Any]) -> Part:
+    """What cannot be put back."""
+
+    def refuse(value: object) -> None:
+        raise OSError(f"it was {value}, which only another process has")
+
+    return Part(name, read, refuse)
+
+
 def _set_environment(values: Mapping[bytes, bytes]) -> None:
     os.environ = _ENVIRON  # noqa: B003 - a job may have put another object there
     for name in _ENVIRON._data.keys() - values.keys():
@@ -108,52 +157,18 @@ def _set_environment(values: Mapping[bytes, bytes]) -> None:
     time.tzset()
 
 
-def _set_signal_handlers(handlers: Mapping[int, Any]) -> None:
-    for number, handler in handlers.items():
-        if _signal.getsignal(number) != handler:
-            _signal.signal(number, handler)  # a TypeError for what C code has set
+def _loggers() -> list[Any]:
+    known = [*_ROOT.manager.loggerDict.values()]
+    return [_ROOT, *(one for one in known if hasattr(one, "level"))]
 
 
-def _loggers() -> tuple[int, dict[Any, tuple[Any, ...]]]:
-    named = [one for one in [*_ROOT.manager.loggerDict.values()] if hasattr(one, "level")]
-    found = {
-        one: (one.level, one.disabled, one.propagate, [*one.handlers], [*one.filters])
-        for one in [_ROOT, *named]
-    }
-    return _ROOT.manager.disable, found
-
-
-def _set_loggers(found: tuple[int, dict[Any, tuple[Any, ...]]]) -> None:
-    _ROOT.manager.disable, loggers = found
-    for one, (level, disabled, propagate, handlers, filters) in loggers.items():
-        one.level, one.disabled, one.propagate = level, disabled, propagate
-        one.handlers[:], one.filters[:] = handlers, filters
-    _ROOT.manager._clear_cache()
-
-
-def _log_handlers() -> dict[logging.Handler, tuple[Any, ...]]:
-    found = {handler for config in _loggers()[1].values() for handler in config[3]}
-    return {one: (one.level, one.formatter, [*one.filters]) for one in found}
-
-
-def _set_log_handlers(found: Mapping[logging.Handler, tuple[Any, ...]]) -> None:
-    for one, (level, formatter, filters) in found.items():
-        one.level, one.formatter, one.filters[:] = level, formatter, filters
-
-
-def _set_tracing(found: tuple[Any, Any]) -> None:
-    sys.settrace(found[0])
-    sys.setprofile(found[1])
+def _log_handlers() -> set[Any]:
+    return {handler for one in _loggers() for handler in one.handlers}
 
 
 def _set_warnings(filters: list[Any]) -> None:
     _WARNINGS.filters[:] = filters
     _WARNINGS._filters_mutated()
-
-
-def _set_limits(limits: Mapping[int, tuple[int, int]]) -> None:
-    for number, limit in limits.items():
-        resource.setrlimit(number, limit)
 
 
 def _streams() -> list[tuple[Any, bool]]:
@@ -173,67 +188,40 @@ def _file_at(fd: int | str) -> tuple[int, int] | None:
     return None
 
 
-def _cannot(value: object) -> None:
-    raise OSError(f"it was {value}, which only another process has")
-
-
-class Part(NamedTuple):
-    """Some of a process' state, and how it is put back; that raises where it is not possible."""
-
-    name: str
-    read: Callable[[], Any]
-    restore: Callable[[Any], object] = _cannot
-
-
-def _attributes(name: str, *places: tuple[Any, str]) -> Part:
-    """What stands in attributes of modules; lists are copied, since jobs change them in place."""
-
-    def read() -> list[Any]:
-        found = [getattr(owner, attribute) for owner, attribute in places]
-        return [[*value] if isinstance(value, list) else value for value in found]
-
-    def restore(values: list[Any]) -> None:
-        for (owner, attribute), value in zip(places, values, strict=True):
-            setattr(owner, attribute, [*value] if isinstance(value, list) else value)
-
-    return Part(name, read, restore)
-
-
 STATE = (
     Part("environment", lambda: {**vars(_ENVIRON)["_data"]} if os.environ is _ENVIRON else None,
          _set_environment),
-    Part("timers", lambda: [any(signal.getitimer(one)) for one in _TIMERS],  # before their handlers
-         lambda _: [signal.setitimer(one, 0) for one in _TIMERS]),
-    Part("signal handlers", lambda: {number: _signal.getsignal(number) for number in _VALID},
-         _set_signal_handlers),
+    _numbered("timers", _TIMERS, lambda number: any(signal.getitimer(number)),
+              lambda number, _: signal.setitimer(number, 0)),  # before their handlers
+    # A TypeError for a handler that C code has set.
+    _numbered("signal handlers", _VALID, _signal.getsignal, _signal.signal),
     Part("socket timeout", socket.getdefaulttimeout, socket.setdefaulttimeout),
     Part("recursion limit", sys.getrecursionlimit, sys.setrecursionlimit),
-    _attributes("sys.path", (sys, "path")),
-    _attributes("sys.argv", (sys, "argv")),
+    _attributes("sys.path, sys.argv", lambda: [sys], "path", "argv"),
     Part("sys.std*", _streams, _set_streams),
     Part("locale", lambda: _locale.setlocale(locale.LC_ALL, None),
          lambda name: _locale.setlocale(locale.LC_ALL, name)),
     Part("warnings", lambda: [*_WARNINGS.filters], _set_warnings),
-    Part("tracing", lambda: (sys.gettrace(), sys.getprofile()),
-         _set_tracing),
+    Part("trace function", sys.gettrace, sys.settrace),
+    Part("profile function", sys.getprofile, sys.setprofile),
     Part("garbage collector", gc.isenabled, lambda on: gc.enable() if on else gc.disable()),
     Part("gc thresholds", gc.get_threshold, lambda found: gc.set_threshold(*found)),
     Part("switch interval", sys.getswitchinterval, sys.setswitchinterval),
-    _attributes("exception hooks", (sys, "excepthook"), (sys, "unraisablehook"),
-                (threading, "excepthook")),
-    _attributes("tempfile.tempdir", (tempfile, "tempdir")),
-    Part("decimal.DefaultContext", lambda: repr(decimal.DefaultContext)),
+    _attributes("exception hooks", lambda: [sys], "excepthook", "unraisablehook"),
+    _attributes("threads' exception hook", lambda: [threading], "excepthook"),
+    _attributes("tempfile.tempdir", lambda: [tempfile], "tempdir"),
+    _fixed("decimal.DefaultContext", lambda: repr(decimal.DefaultContext)),
     Part("event loop", event_loop, restore_event_loop),
-    Part("loggers", _loggers, _set_loggers),
-    _attributes("log records", (logging, "_logRecordFactory"), (logging, "_loggerClass")),
-    Part("log handlers", _log_handlers, _set_log_handlers),
-    Part("resource limits", lambda: {number: resource.getrlimit(number) for number in _ALL_LIMITS},
-         _set_limits),
-    Part("working directory", lambda: _file_at(".")),
-    Part("standard streams", lambda: [*map(_file_at, (0, 1, 2))]),
-    Part("priority", lambda: os.getpriority(os.PRIO_PROCESS, 0)),
-    Part("user or group", lambda: (os.getuid(), os.geteuid(), os.getgid(), os.getegid())),
-    Part("process group", lambda: (os.getpgid(0), os.getsid(0))),
+    _attributes("logging", lambda: [logging], "_logRecordFactory", "_loggerClass"),
+    _attributes("logging.disable", lambda: [_ROOT.manager], "disable"),
+    _attributes("loggers", _loggers, "level", "disabled", "propagate", "handlers", "filters"),
+    _attributes("log handlers", _log_handlers, "level", "formatter", "filters"),
+    _numbered("resource limits", _ALL_LIMITS, resource.getrlimit, resource.setrlimit),
+    _fixed("working directory", lambda: _file_at(".")),
+    _fixed("standard streams", lambda: [*map(_file_at, (0, 1, 2))]),
+    _fixed("priority", lambda: os.getpriority(os.PRIO_PROCESS, 0)),
+    _fixed("user or group", lambda: (os.getuid(), os.geteuid(), os.getgid(), os.getegid())),
+    _fixed("process group", lambda: (os.getpgid(0), os.getsid(0))),
 )  # fmt: skip
 
 
@@ -291,6 +279,7 @@ class State:
                     part.restore(value)
             except Exception as error:  # noqa: BLE001 - whatever a job has made of it
                 return f"changed: {part.name} ({error})"
+        _ROOT.manager._clear_cache()  # loggers remember which levels are on
         _ROOT._cache[_CANARY] = True
         if took_s >= 0 and self._is_same(took_s):
             return ""

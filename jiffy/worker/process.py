@@ -7,7 +7,6 @@ import _signal  # type: ignore[import-not-found]
 import gc
 import json
 import os
-import select
 import signal
 import sys
 import threading
@@ -100,7 +99,7 @@ def _serve(parent: int) -> None:
     for number in _FROM_SUPERVISOR:
         # A handler, not SIG_IGN, which the programs that a job starts would inherit.
         _signal.signal(number, _ignore)
-    signal.set_wakeup_fd(-1)
+    _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)
     if _is_child():  # of a child, which has registered the rest
         return
     # Nor must its forks inherit that: multiprocessing ends them by SIGTERM, at once perhaps.
@@ -220,30 +219,27 @@ def cause_of(status: int) -> str:
 class Signals:
     """Hears, from when it is made, what a platform, a terminal or a deploy sends.
 
-    While it is open, `wait` tells.  SIGTERM and the first SIGINT ask to stop.  More SIGTERMs change
-    nothing: a platform sends one to each process, and perhaps again.  With `reloads`, SIGHUP is
-    held back until then, and asks for a reload unless our terminal was closed.
+    SIGTERM and the first SIGINT ask to stop.  More SIGTERMs change nothing: a platform sends one to
+    each process, and perhaps again.  With `reloads`, SIGHUP is held back until this is open, and
+    asks for a reload unless our terminal was closed.
     """
 
     RELOAD, STOP_NOW = "reload", "SIGINT, again"
 
     def __init__(self, *, reloads: bool = False) -> None:
-        # To be woken by one, to survive the other.
-        self._handlers: dict[int, Any] = {signal.SIGCHLD: _ignore, CHECK_BOARD: _ignore}
-        self._handlers |= {signal.SIGTERM: self._note, signal.SIGINT: self._note}
+        # To be woken by the third, to survive the fourth.
+        self._numbers = [signal.SIGTERM, signal.SIGINT, signal.SIGCHLD, CHECK_BOARD]
         if reloads and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # nohup's
-            self._handlers[signal.SIGHUP] = self._note
+            self._numbers.append(signal.SIGHUP)
             signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGHUP])
         self._had_terminal = _has_terminal()
         self._interrupted = 0.0
         self._heard: list[tuple[int, float]] = []
+        self._silence = threading.Lock()  # which each signal ends
+        self._silence.acquire()
 
     def __enter__(self) -> "Signals":
-        self._pipe = os.pipe()
-        for fd in self._pipe:
-            os.set_blocking(fd, False)
-        self._wakeup = signal.set_wakeup_fd(self._pipe[1], warn_on_full_buffer=False)
-        self._before = {number: signal.signal(number, do) for number, do in self._handlers.items()}
+        self._before = {number: signal.signal(number, self._note) for number in self._numbers}
         if signal.SIGHUP in self._before:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGHUP])
         return self
@@ -251,23 +247,18 @@ class Signals:
     def __exit__(self, *_: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
-        signal.set_wakeup_fd(self._wakeup)
-        for fd in self._pipe:
-            os.close(fd)
 
     def wait(self, longest_s: float) -> Iterator[str]:
         """Wait for a signal; yield what is asked for: RELOAD, STOP_NOW, or to stop, by its name."""
-        if select.select([self._pipe[0]], [], [], longest_s)[0]:
-            with suppress(BlockingIOError):
-                os.read(self._pipe[0], 4096)
+        self._silence.acquire(timeout=longest_s)
         while self._heard:
             number, at = self._heard.pop(0)
             if number == signal.SIGHUP:
                 is_closed = self._had_terminal and not _has_terminal()
                 yield "SIGHUP" if is_closed else self.RELOAD
-            elif number == signal.SIGTERM or not self._interrupted:
+            elif number == signal.SIGTERM or (number == signal.SIGINT and not self._interrupted):
                 yield signal.Signals(number).name
-            elif at - self._interrupted > _SAME_SIGNAL_S:
+            elif number == signal.SIGINT and at - self._interrupted > _SAME_SIGNAL_S:
                 yield self.STOP_NOW
             if number == signal.SIGINT:
                 self._interrupted = self._interrupted or at
@@ -275,6 +266,8 @@ class Signals:
     def _note(self, number: int, frame: FrameType | None) -> None:
         # Only noted: a handler runs in the middle of whatever the process is doing.
         self._heard.append((number, clock.monotonic()))
+        if self._silence.locked():
+            self._silence.release()
 
 
 def _has_terminal() -> bool:
@@ -315,11 +308,9 @@ class Companion:
             send(self._pid, signal.SIGTERM)
 
     def end(self) -> None:
-        """Give it a moment to end by itself, then kill it."""
+        """Give it a moment to end by itself; it does not outlive this process."""
         self.end_soon()
         deadline = clock.monotonic() + _GOODBYE_S
         while self._pid and clock.monotonic() < deadline:
             self.watch()
             clock.pause(_LOOK_S)
-        if self._pid:
-            kill_group(self._pid)

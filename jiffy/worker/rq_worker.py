@@ -31,7 +31,6 @@ from jiffy.worker import preload, process
 from jiffy.worker.child import AGAIN, Child, Pace, StopWhen
 from jiffy.worker.claim import Claimer
 from jiffy.worker.guarded import guarded
-from jiffy.worker.limits import Limits
 from jiffy.worker.recovery import Recovery
 from jiffy.worker.run import Runner, TimedRunner
 from jiffy.worker.slot import Board, Slot
@@ -39,7 +38,6 @@ from jiffy.worker.supervisor import Supervisor
 
 # Prepares a scheduler, or ends this process; returns what the scheduler's own process has to do.
 PrepareScheduler = Callable[[Redis], Callable[[], int]]
-_MB = 1 << 20
 # Methods of RQ's workers that a subclass may override, and that nothing here calls.
 _NOT_CALLED = ("execute_job", "heartbeat")
 
@@ -51,7 +49,6 @@ class _Shared(BaseWorker):
     it is started.  `rq worker` passes pickle unless it is given another.
     """
 
-    _stock: type[BaseWorker]  # RQ's class of which this is one
     # What a child imports before it runs its first job.
     imports: Sequence[str] = ()
     hooks = NO_HOOKS
@@ -60,7 +57,9 @@ class _Shared(BaseWorker):
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self.serializer = JSONSerializer
-        self.queues = [self._guarded(queue) for queue in self.queues]
+        self.queues = [copy(queue) for queue in self.queues]  # their program's stay as they are
+        for queue in self.queues:
+            queue.job_class, queue.serializer = guarded(self.job_class), self.serializer
         rq_compat.order_queues(self, None)
 
     def work(self, burst: bool = False, **options: Any) -> bool:  # type: ignore[override]
@@ -82,18 +81,12 @@ class _Shared(BaseWorker):
     def _needs_rqs_loop(self) -> str:
         """Why this worker's jobs cannot be run as ours are; "" if they can."""
         for name in _NOT_CALLED:
-            if getattr(getattr(self, name), "__func__", None) is not getattr(self._stock, name):
+            if rq_compat.is_replaced(self, name):
                 return f"{name} is overridden"
         for kind in (self.job_class, self.queue_class):
             if rq_compat.has_own_prefix(kind):
                 return f"{kind.__name__} has its own key prefix"
         return ""
-
-    def _guarded(self, queue: rq.Queue) -> rq.Queue:
-        """A copy: the program that made the queue may enqueue on it as it likes."""
-        mine = copy(queue)
-        mine.job_class, mine.serializer = guarded(self.job_class), self.serializer
-        return mine
 
     def _child(
         self, stop_when: StopWhen, board: Board, kind: type[Runner], pace: Pace, **lease: Any
@@ -147,7 +140,6 @@ class Worker(_Shared, rq.Worker):
     RQ's constructor; `work` forks one child that runs the jobs, and watches over it.
     """
 
-    _stock = rq.Worker
     _is_child = False
 
     @property
@@ -160,11 +152,16 @@ class Worker(_Shared, rq.Worker):
             rq_compat.start_scheduler(self, stop_when.burst, options.get("logging_level"))
         before = self._counted()
         try:
-            supervise(self.connection, [self], stop_when, process.Signals(), moves_due=False)
+            Supervisor([self.slot(stop_when)], process.Signals()).run()
         finally:
             if self.scheduler:
                 self.stop_scheduler()  # type: ignore[no-untyped-call]
         return self._counted() > before
+
+    def slot(self, stop_when: StopWhen, *, forks: bool = True) -> Slot:
+        """The place of a child that runs jobs as this worker, which is a fork or a new process."""
+        work = partial(self.work_in_child, stop_when)
+        return Slot(self, work, forks=forks, hears_stops=bool(self.hooks.around_job))
 
     def work_in_child(self, stop_when: StopWhen, board: Board, token: str) -> int:
         """Run jobs in this process, which is a child's; return its exit code."""
@@ -201,8 +198,6 @@ class SimpleWorker(_Shared, rq.SimpleWorker):
 
     No supervisor watches it: a job that ignores its time limit is not killed.
     """
-
-    _stock = rq.SimpleWorker
 
     def _work(self, stop_when: StopWhen, options: dict[str, Any]) -> bool:
         self.bootstrap(options.get("logging_level"))
@@ -241,35 +236,6 @@ class SimpleWorker(_Shared, rq.SimpleWorker):
         while Recovery(Link(self.connection)).maintain(self.queue_keys(), 1):
             pass
         return True
-
-
-def supervise(
-    redis: Redis, workers: Sequence[Worker], stop_when: StopWhen, signals: process.Signals,
-    *, moves_due: bool, companions: Sequence[process.Companion] = (), forks: bool = True,
-) -> None:  # fmt: skip
-    """Run a supervisor with one child for each of `workers`, until they are done.
-
-    `moves_due`: it also moves delayed jobs and retries to their queues when their time has come.
-    `forks`: children are forks of this process, or else run the same program from its beginning.
-    `companions` live beside the children for as long.
-    """
-    config = settings()
-    limits = Limits(
-        config.grace_s,
-        config.job_memory_mb and config.job_memory_mb * _MB,
-        config.max_child_mb and config.max_child_mb * _MB,
-    )
-    slots = [
-        Slot(
-            worker, partial(worker.work_in_child, stop_when),
-            forks=forks, hears_stops=bool(worker.hooks.around_job),
-        )
-        for worker in workers
-    ]  # fmt: skip
-    names = workers[0].queue_names()
-    Supervisor(
-        redis, slots, names, limits, signals, moves_due=moves_due, companions=companions
-    ).run()
 
 
 def warn_if_forgetful(redis: Redis) -> None:
@@ -327,9 +293,8 @@ def run_workers(
     forks = forks and not preload.has_opened(program)
     imports = () if preloads and forks else config.jobs_modules
     workers = [_worker(queues, name, redis, hooks, imports) for name in _names(config.dyno, count)]
-    supervise(
-        redis, workers, stop_when, signals, moves_due=True, companions=companions, forks=forks
-    )
+    slots = [worker.slot(stop_when, forks=forks) for worker in workers]
+    Supervisor(slots, signals, companions, moves_due=True).run()
     log.event("worker.stopped", pid=os.getpid())
 
 

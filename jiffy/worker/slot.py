@@ -17,13 +17,17 @@ from typing import ClassVar
 
 from rq.worker import BaseWorker
 
-from jiffy import clock
+from jiffy import clock, system
+from jiffy.producer.retry import TIMED_OUT
+from jiffy.settings import settings
 from jiffy.worker import process
 from jiffy.worker.recovery import Death, Handling
 
 OUTCOMES_BYTES = 1 << 18
 # A job that ignores its time limit, or that it was stopped, is killed that much later.
 KILL_AFTER_S = 5
+# So long before the grace period ends, what still runs is interrupted, then killed.
+INTERRUPT_BEFORE_S, KILL_BEFORE_S = 3, 1
 STOPPED = "Job stopped by user, work-horse terminated."  # RQ's words
 
 
@@ -245,6 +249,38 @@ class Slot:
         is_due = has_ended or clock.monotonic() >= self.stop_by
         if self.stopping and is_due and self.stopping == self.execution_of(self.board.running):
             self.kill(Handling.FAIL, STOPPED, was_stopped=True)
+
+    def enforce_time(self, running: Running, ran_s: float) -> None:
+        """Raise JobTimeoutException in a job that is over its limit; kill it if that is no help."""
+        if 0 < running.limit_s < ran_s:
+            self.interrupt(running, Board.TIMEOUT)
+            if ran_s > running.limit_s + KILL_AFTER_S:
+                reason = f"exceeded its limit of {running.limit_s:g} s, killed after {ran_s:.0f} s"
+                self.kill(Handling.FAIL, reason, error_names=TIMED_OUT)
+
+    def enforce_grace(self, left_s: float) -> None:
+        """Make a child leave whose worker must stop in `left_s`.
+
+        A job is interrupted first.  Then the child is killed: without a job it waits for Redis.
+        """
+        running = self.board.running
+        if left_s <= KILL_BEFORE_S:
+            self.kill(Handling.REQUEUE, "the grace period of a shutdown was over")
+        elif left_s <= INTERRUPT_BEFORE_S and running is not None:
+            self.interrupt(running, Board.INTERRUPT)
+
+    def enforce_memory(self) -> None:
+        """Kill a job that uses too much; replace a child that has grown, between two jobs."""
+        config, fork = settings(), self.board.numbers.fork
+        if not (config.job_memory_mb or config.max_child_mb):
+            return
+        used = system.memory_bytes(fork or self.pid)
+        added = (used - self.board.numbers.memory_bytes) >> 20
+        if config.job_memory_mb and added >= config.job_memory_mb and self.board.running:
+            reason = f"used {added} MB of memory; its limit is {config.job_memory_mb} MB"
+            self.kill(Handling.FAIL, reason)
+        elif config.max_child_mb and used > config.max_child_mb << 20:
+            self.renew()
 
     def kill(
         self, handling: Handling, cause: str, *,

@@ -15,11 +15,11 @@ from rq.command import PUBSUB_CHANNEL_TEMPLATE
 
 from jiffy import clock, history, keys, log, rq_compat
 from jiffy.redis_io import Link, is_away, script_command
+from jiffy.settings import settings
 from jiffy.worker import preload, process
 from jiffy.worker.child import AGAIN
 from jiffy.worker.claim import finish_command, requeue_command, text
 from jiffy.worker.heartbeat import RENEW_EVERY_S, Heartbeat
-from jiffy.worker.limits import Limits, enforce_grace, enforce_time
 from jiffy.worker.process import Signals
 from jiffy.worker.recovery import SWEEP_EVERY_S, Death, Handling, Recovery
 from jiffy.worker.slot import Running, Slot
@@ -43,14 +43,20 @@ class Supervisor:
     """Runs children until they are done or a signal stops them."""
 
     def __init__(
-        self, redis: Redis, slots: Sequence[Slot], queues: Sequence[str], limits: Limits,
-        signals: Signals, *, moves_due: bool, companions: Sequence[process.Companion] = (),
+        self, slots: Sequence[Slot], signals: Signals,
+        companions: Sequence[process.Companion] = (), *, moves_due: bool = False,
     ) -> None:  # fmt: skip
-        self._redis, self._slots, self._limits, self._signals = redis, list(slots), limits, signals
-        self._companions, self._moves_due = companions, moves_due
+        """`companions` live beside the children for as long.
+
+        `moves_due`: delayed jobs and retries are moved to their queues when their time has come.
+        """
+        self._slots, self._signals, self._companions = list(slots), signals, companions
         self._trial = 0  # the process that tries new code
-        self._queue_keys = [keys.queue(name) for name in queues]
-        self._default_timeout_s = slots[0].rq_worker.queue_class.DEFAULT_TIMEOUT
+        rq_worker = slots[0].rq_worker
+        redis = self._redis = rq_worker.connection
+        self._queue_keys = [keys.queue(name) for name in rq_worker.queue_names()]
+        self._due_keys = self._queue_keys if moves_due else [keys.NOTHING]
+        self._default_timeout_s = rq_worker.queue_class.DEFAULT_TIMEOUT
         self._link = Link(redis)
         self._heartbeat = Heartbeat(redis, self._link, slots)
         self._recovery = Recovery(self._link)
@@ -61,7 +67,7 @@ class Supervisor:
             _Timer(RENEW_EVERY_S, self._heartbeat.renew),
             _Timer(SWEEP_EVERY_S, self._recovery.sweep),
             _Timer(MAINTAIN_EVERY_S, self._maintain),
-            _Timer(MEMORY_EVERY_S, self._watch_memory),
+            _Timer(MEMORY_EVERY_S, self._enforce_memory),
             _Timer(history.PACK_EVERY_S, lambda: history.pack(redis)),
             _Timer(WAKE_EVERY_S, self._wake_sleepers),
             _Timer(DUE_EVERY_S, self._enqueue_due),
@@ -96,7 +102,7 @@ class Supervisor:
         elif asked == Signals.STOP_NOW:
             self._stop(asked, 0)
         elif self._stop_at is None:
-            self._stop(asked, self._limits.grace_s)
+            self._stop(asked, settings().grace_s)
 
     def _stop(self, cause: str, grace_s: float) -> None:
         """Claim nothing more, let what runs go on for so long, then end."""
@@ -184,12 +190,12 @@ class Supervisor:
             return
         if (running := slot.board.running) is not None:
             ran_s = clock.monotonic() - running.began
-            enforce_time(slot, running, ran_s)
+            slot.enforce_time(running, ran_s)
             slot.enforce_stop()
             if ran_s > BATCH_PATIENCE_S and slot.released != running.batch:
                 self._try(self._release, slot)
         if self._stop_at is not None:
-            enforce_grace(slot, self._stop_at - clock.monotonic())
+            slot.enforce_grace(self._stop_at - clock.monotonic())
 
     def _release(self, slot: Slot) -> None:
         """Requeue what the child claimed and has not begun, and finish what it has done."""
@@ -248,14 +254,13 @@ class Supervisor:
             handling=Handling.COUNT if self._stop_at is None else Handling.REQUEUE,
         )
 
-    def _watch_memory(self) -> None:
+    def _enforce_memory(self) -> None:
         for slot in self._slots:
-            self._limits.enforce_memory(slot)
+            slot.enforce_memory()
 
     def _enqueue_due(self) -> bool:
         """Enqueue delayed jobs, expire late ones, and release those whose parts ended elsewhere."""
-        names = self._queue_keys if self._moves_due else [keys.NOTHING]
-        due = script_command("due", names, [MOST_DUE, self._default_timeout_s])
+        due = script_command("due", self._due_keys, [MOST_DUE, self._default_timeout_s])
         look = self._recovery.look_at_workflows()
         (moved, expired), found = self._link.exchange(due, look)
         for job_id, queue, reason in zip(expired[::3], expired[1::3], expired[2::3], strict=True):

@@ -2,21 +2,13 @@
 
 import pytest
 
-import jiffy.worker
 from tests.compat import traces
 from tests.compat.stage import Stage, WorkerProcess
 
-# How a worker runs its jobs -> RQ's, and what must leave the same traces.  Until ours are there,
-# RQ's two are held against each other: that proves the comparison.
+# How a worker runs its jobs -> RQ's, and ours, which must leave the same traces.
 WORKERS = {
-    "in its own process": (
-        "rq.SimpleWorker",
-        "jiffy.worker.SimpleWorker" if hasattr(jiffy.worker, "SimpleWorker") else "rq.Worker",
-    ),
-    "in a child": (
-        "rq.Worker",
-        "jiffy.worker.Worker" if hasattr(jiffy.worker, "Worker") else "rq.Worker",
-    ),
+    "in its own process": ("rq.SimpleWorker", "jiffy.SimpleWorker"),
+    "in a child": ("rq.Worker", "jiffy.Worker"),
 }
 
 

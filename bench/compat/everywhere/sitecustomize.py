@@ -38,7 +38,7 @@ def _put_our_workers_in_place() -> None:
     for found in pkgutil.walk_packages(rq.__path__, "rq."):
         if not found.name.endswith("__main__"):
             importlib.import_module(found.name)
-    ours = importlib.import_module("jiffy.worker")
+    ours = importlib.import_module("jiffy.worker.rq_worker")
     for name in ("Worker", "SimpleWorker"):
         _rebind("rq", getattr(rq, name), getattr(ours, name))
 
