@@ -24,7 +24,7 @@ MOST_CRASHES = 3
 SWEEP_EVERY_S = 3
 _SHORTEST_GAP_S, _LONGEST_GAP_S, _QUIET_S = 2.5, 7.0, 5.0
 # The process that looks also renews leases, and its link may be slow: an answer is bounded.
-_MOST_JOBS, _MOST_PARTS, _MOST_BYTES, _LOOK_AGAIN_S = 100, 1000, 1_000_000, 1
+_MOST_DUE, _MOST_JOBS, _MOST_PARTS, _MOST_BYTES, _LOOK_AGAIN_S = 1000, 100, 1000, 1_000_000, 1
 _BETWEEN_LISTS_S = 60  # as IntermediateQueue.should_be_cleaned_up
 
 
@@ -36,15 +36,15 @@ class Handling(Enum):
     FAIL = "fail"  # failed, for the reason given
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Death:
     """How a worker died; `execution` is what it ran, where its supervisor saw it."""
 
     worker: str
     cause: str
     execution: str = ""
-    is_gone: bool = False
     handling: Handling = Handling.COUNT
+    is_gone: bool = False
     was_stopped: bool = False
     error_names: tuple[str, ...] = ()  # as in `Outcome`
 
@@ -109,22 +109,24 @@ class Recovery:
                 self._finish(text(worker), job, reason, what="failed")
         return bool(has_more)
 
-    @staticmethod
-    def look_at_workflows() -> bytes:
-        """The command that finds such parts; its answer is for `end_parts`."""
-        limits = [_MOST_JOBS, _MOST_PARTS, _MOST_BYTES, _LOOK_AGAIN_S]
-        return script_command("join", [keys.JOINS], ["find", *limits])
+    def enqueue_due(self, queue_keys: list[str], default_timeout_s: int) -> bool:
+        """Enqueue delayed jobs, expire late ones, and release those whose parts ended elsewhere.
 
-    def end_parts(self, found: list[Any]) -> None:
-        """End the parts that were found, in one exchange.
-
-        Raises redis-py's errors, once all others are done; safe to repeat.
+        Return whether there is more to do at once.  Raises redis-py's errors, once all others are
+        done; safe to repeat.
         """
+        due = script_command("due", queue_keys, [_MOST_DUE, default_timeout_s])
+        limits = [_MOST_JOBS, _MOST_PARTS, _MOST_BYTES, _LOOK_AGAIN_S]
+        look = script_command("join", [keys.JOINS], ["find", *limits])
+        (moved, expired), found = self._link.exchange(due, look)
+        for job_id, queue, reason in zip(expired[::3], expired[1::3], expired[2::3], strict=True):
+            log.event("job.expired", job=text(job_id), queue=text(queue), reason=text(reason))
         if found:
             words: list[Any] = ["end"]
             for waiting, part, status, latest in found:
                 words += [waiting, part, *_ending(status.decode(), latest)]
             self._link.run("join", [keys.JOINS], words)
+        return bool(moved >= _MOST_DUE)
 
     def _finish(
         self, worker: str, job: Claimed, reason: str, *, what: Any,

@@ -73,9 +73,15 @@ class _Shared(BaseWorker):
             log.event("worker.rq_loop", log.WARNING, reason=reason)
             self.job_class = guarded(self.job_class)
             return super().work(burst, **options)
-        return self._work(stop_when, options)
+        if options.get("with_scheduler"):
+            rq_compat.start_scheduler(self, burst, options.get("logging_level"))
+        try:
+            return self._work(stop_when, options.get("logging_level"))
+        finally:
+            if self.scheduler:
+                self.stop_scheduler()  # type: ignore[no-untyped-call]
 
-    def _work(self, stop_when: StopWhen, options: dict[str, Any]) -> bool:
+    def _work(self, stop_when: StopWhen, logging_level: Any) -> bool:
         raise NotImplementedError
 
     def _needs_rqs_loop(self) -> str:
@@ -147,15 +153,9 @@ class Worker(_Shared, rq.Worker):
         """Whether this process runs jobs.  Integrations send what they have before it ends."""
         return self._is_child or bool(super().is_horse)
 
-    def _work(self, stop_when: StopWhen, options: dict[str, Any]) -> bool:
-        if options.get("with_scheduler"):
-            rq_compat.start_scheduler(self, stop_when.burst, options.get("logging_level"))
+    def _work(self, stop_when: StopWhen, logging_level: Any) -> bool:
         before = self._counted()
-        try:
-            Supervisor([self.slot(stop_when)], process.Signals()).run()
-        finally:
-            if self.scheduler:
-                self.stop_scheduler()  # type: ignore[no-untyped-call]
+        Supervisor([self.slot(stop_when)], process.Signals()).run()
         return self._counted() > before
 
     def slot(self, stop_when: StopWhen, *, forks: bool = True) -> Slot:
@@ -199,10 +199,8 @@ class SimpleWorker(_Shared, rq.SimpleWorker):
     No supervisor watches it: a job that ignores its time limit is not killed.
     """
 
-    def _work(self, stop_when: StopWhen, options: dict[str, Any]) -> bool:
-        self.bootstrap(options.get("logging_level"))
-        if options.get("with_scheduler"):
-            rq_compat.start_scheduler(self, stop_when.burst, options.get("logging_level"))
+    def _work(self, stop_when: StopWhen, logging_level: Any) -> bool:
+        self.bootstrap(logging_level)
         # One job at a time, with the lease that RQ gives it: nothing renews it.
         child = self._child(stop_when, Board(), TimedRunner, Pace(largest=1), lease_s=0)
         before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}

@@ -289,8 +289,8 @@ class Slot:
         """Kill the child with all that its job started; `handling` is for the job that it runs."""
         if self.pid:
             self.death = self.death or Death(
-                worker=self.name, cause=cause, handling=handling, was_stopped=was_stopped,
-                execution=self.execution_of(self.board.running), error_names=error_names,
+                self.name, cause, self.execution_of(self.board.running), handling,
+                was_stopped=was_stopped, error_names=error_names,
             )  # fmt: skip
             self.kill_groups()
 

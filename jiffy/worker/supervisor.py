@@ -14,21 +14,20 @@ from redis.exceptions import RedisError
 from rq.command import PUBSUB_CHANNEL_TEMPLATE
 
 from jiffy import clock, history, keys, log, rq_compat
-from jiffy.redis_io import Link, is_away, script_command
+from jiffy.redis_io import Link, is_away
 from jiffy.settings import settings
 from jiffy.worker import preload, process
 from jiffy.worker.child import AGAIN
-from jiffy.worker.claim import finish_command, requeue_command, text
+from jiffy.worker.claim import finish_command, requeue_command
 from jiffy.worker.heartbeat import RENEW_EVERY_S, Heartbeat
 from jiffy.worker.process import Signals
 from jiffy.worker.recovery import SWEEP_EVERY_S, Death, Handling, Recovery
-from jiffy.worker.slot import Running, Slot
+from jiffy.worker.slot import Slot
 
 TICK_S, IDLE_TICK_S = 0.05, 0.1
 WAKE_EVERY_S = HEAR_EVERY_S = 0.1
 DUE_EVERY_S = MEMORY_EVERY_S = 1
 MAINTAIN_EVERY_S = 5
-MOST_DUE = 1000
 # With others behind it, a job that takes that long was not the blink that it was taken for.
 BATCH_PATIENCE_S = 0.05
 # A child that dies without a job's help would do so again at once.
@@ -54,9 +53,9 @@ class Supervisor:
         self._trial = 0  # the process that tries new code
         rq_worker = slots[0].rq_worker
         redis = self._redis = rq_worker.connection
-        self._queue_keys = [keys.queue(name) for name in rq_worker.queue_names()]
-        self._due_keys = self._queue_keys if moves_due else [keys.NOTHING]
-        self._default_timeout_s = rq_worker.queue_class.DEFAULT_TIMEOUT
+        queues = self._queue_keys = [keys.queue(name) for name in rq_worker.queue_names()]
+        due = queues if moves_due else [keys.NOTHING]
+        default_timeout_s = rq_worker.queue_class.DEFAULT_TIMEOUT
         self._link = Link(redis)
         self._heartbeat = Heartbeat(redis, self._link, slots)
         self._recovery = Recovery(self._link)
@@ -66,11 +65,11 @@ class Supervisor:
             _Timer(HEAR_EVERY_S, self._commands.hear),
             _Timer(RENEW_EVERY_S, self._heartbeat.renew),
             _Timer(SWEEP_EVERY_S, self._recovery.sweep),
-            _Timer(MAINTAIN_EVERY_S, self._maintain),
+            _Timer(MAINTAIN_EVERY_S, lambda: self._recovery.maintain(queues, MAINTAIN_EVERY_S)),
             _Timer(MEMORY_EVERY_S, self._enforce_memory),
             _Timer(history.PACK_EVERY_S, lambda: history.pack(redis)),
             _Timer(WAKE_EVERY_S, self._wake_sleepers),
-            _Timer(DUE_EVERY_S, self._enqueue_due),
+            _Timer(DUE_EVERY_S, lambda: self._recovery.enqueue_due(due, default_timeout_s)),
         ]
 
     def run(self) -> None:
@@ -237,39 +236,20 @@ class Supervisor:
         running, code = slot.board.running, os.waitstatus_to_exitcode(status)
         slot.kill_groups()  # what its job may have left behind
         if slot.death is None and not (running is None and code in (0, AGAIN)):
-            slot.death = self._unexpected(slot, running, process.cause_of(status))
+            cause = process.cause_of(status)
+            log.event("worker.died", log.ERROR, worker=slot.name, pid=slot.pid, cause=cause)
+            # In a shutdown it was killed by that: the dyno's manager spares no process.
+            handling = Handling.COUNT if self._stop_at is None else Handling.REQUEUE
+            slot.death = Death(slot.name, cause, slot.execution_of(running), handling)
         slot.must_leave |= code == 0 and slot.death is None
         slot.pid, slot.starts_at = 0, clock.monotonic()
         if slot.death is not None and running is None:
             slot.starts_at += RESTART_AFTER_S
         self._restart(slot)
 
-    def _unexpected(self, slot: Slot, running: Running | None, cause: str) -> Death:
-        log.event("worker.died", log.ERROR, worker=slot.name, pid=slot.pid, cause=cause)
-        return Death(
-            worker=slot.name,
-            cause=cause,
-            execution=slot.execution_of(running),
-            # In a shutdown it was killed by that: the dyno's manager spares no process.
-            handling=Handling.COUNT if self._stop_at is None else Handling.REQUEUE,
-        )
-
     def _enforce_memory(self) -> None:
         for slot in self._slots:
             slot.enforce_memory()
-
-    def _enqueue_due(self) -> bool:
-        """Enqueue delayed jobs, expire late ones, and release those whose parts ended elsewhere."""
-        due = script_command("due", self._due_keys, [MOST_DUE, self._default_timeout_s])
-        look = self._recovery.look_at_workflows()
-        (moved, expired), found = self._link.exchange(due, look)
-        for job_id, queue, reason in zip(expired[::3], expired[1::3], expired[2::3], strict=True):
-            log.event("job.expired", job=text(job_id), queue=text(queue), reason=text(reason))
-        self._recovery.end_parts(found)
-        return bool(moved >= MOST_DUE)
-
-    def _maintain(self) -> bool:
-        return self._recovery.maintain(self._queue_keys, MAINTAIN_EVERY_S)
 
     def _wake_sleepers(self) -> None:
         """RQ's own producers wake no worker: look at the queues for those who sleep."""
@@ -341,9 +321,9 @@ class Commands:
 @dataclass
 class _Timer:
     every_s: float
-    action: Callable[[], bool | None]  # returns whether it is to be called again at once
+    action: Callable[[], object]  # returns True if it is to be called again at once
     next: float = 0
 
     def run(self) -> None:
-        if self.action():
+        if self.action() is True:
             self.next = 0

@@ -11,9 +11,7 @@ def look(redis: redis_py.Redis) -> None:
     """Find parts that ended without us, as each supervisor does once a second."""
     for waiting in redis.zrange(keys.JOINS, 0, -1):
         redis.zadd(keys.JOINS, {waiting: 0})
-    link = Link(redis)
-    recovery = Recovery(link)
-    recovery.end_parts(*link.exchange(recovery.look_at_workflows()))
+    Recovery(Link(redis)).enqueue_due([keys.NOTHING], default_timeout_s=180)
 
 
 def status(redis, job):
