@@ -51,9 +51,7 @@ class Heartbeat:
         arguments: list[str | float] = [LEASE_S, DEFAULT_WORKER_TTL + 60]
         for name, slot in self._slots.items():
             # Elsewhere, each is a process of `ps`.
-            memory = (
-                system.memory_bytes(slot.board.numbers.fork or slot.pid) if system.IS_LINUX else 0
-            )
+            memory = slot.memory_bytes if system.IS_LINUX else 0
             arguments += [name, memory, "yes" if slot.is_quiet else ""]
         gone = self._link.run("heartbeat", [keys.LEASES], arguments)
         for name in gone:

@@ -28,6 +28,7 @@ OUTCOMES_BYTES = 1 << 18
 KILL_AFTER_S = 5
 # So long before the grace period ends, what still runs is interrupted, then killed.
 INTERRUPT_BEFORE_S, KILL_BEFORE_S = 3, 1
+_MB = 1 << 20
 STOPPED = "Job stopped by user, work-horse terminated."  # RQ's words
 
 
@@ -251,7 +252,7 @@ class Slot:
             self.kill(Handling.FAIL, STOPPED, was_stopped=True)
 
     def enforce_time(self, running: Running, ran_s: float) -> None:
-        """Raise JobTimeoutException in a job that is over its limit; kill it if that is no help."""
+        """Raise JobTimeoutException in a job over its limit; kill it if that does not help."""
         if 0 < running.limit_s < ran_s:
             self.interrupt(running, Board.TIMEOUT)
             if ran_s > running.limit_s + KILL_AFTER_S:
@@ -271,16 +272,19 @@ class Slot:
 
     def enforce_memory(self) -> None:
         """Kill a job that uses too much; replace a child that has grown, between two jobs."""
-        config, fork = settings(), self.board.numbers.fork
-        if not (config.job_memory_mb or config.max_child_mb):
-            return
-        used = system.memory_bytes(fork or self.pid)
-        added = (used - self.board.numbers.memory_bytes) >> 20
-        if config.job_memory_mb and added >= config.job_memory_mb and self.board.running:
-            reason = f"used {added} MB of memory; its limit is {config.job_memory_mb} MB"
+        most_mb, recycle_at_mb = settings().job_memory_mb, settings().max_child_mb
+        used = self.memory_bytes if most_mb or recycle_at_mb else 0
+        added_mb = (used - self.board.numbers.memory_bytes) / _MB
+        if most_mb and added_mb > most_mb and self.board.running:
+            reason = f"used {added_mb:.0f} MB of memory; its limit is {most_mb} MB"
             self.kill(Handling.FAIL, reason)
-        elif config.max_child_mb and used > config.max_child_mb << 20:
+        elif recycle_at_mb and used > recycle_at_mb * _MB:
             self.renew()
+
+    @property
+    def memory_bytes(self) -> int:
+        """What the process that runs its jobs has in RAM."""
+        return system.memory_bytes(self.board.numbers.fork or self.pid)
 
     def kill(
         self, handling: Handling, cause: str, *,
