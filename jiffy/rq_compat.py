@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
-from types import FunctionType, MethodType, TracebackType
+from types import FunctionType, MethodType
 from typing import Any
 
 import rq.callbacks
@@ -20,8 +20,6 @@ from rq.job import Job, JobStatus
 from rq.queue import Queue
 from rq.timeouts import BaseDeathPenalty
 from rq.worker import BaseWorker, DequeueStrategy
-
-ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None]
 
 CURRENT_JOB = rq.job._current_job
 UNSERIALIZABLE = rq.defaults.UNSERIALIZABLE_RETURN_VALUE_PAYLOAD
@@ -150,8 +148,9 @@ def mark_stopping(worker: BaseWorker, at: datetime) -> None:
 
 
 def perform_wrapped(
-    worker: Any, job: Job, queue_name: str, execution_id: str, on_error: Callable[[ExcInfo], None]
-) -> None:
+    worker: Any, job: Job, queue_name: str, execution_id: str,
+    on_error: Callable[[BaseException], None],
+) -> None:  # fmt: skip
     """Perform a job through RQ's `perform_job`, which an integration has wrapped.
 
     `on_error` is called inside it with what that raises; what RQ does after a job is left out.
@@ -159,7 +158,7 @@ def perform_wrapped(
     queue = next(queue for queue in worker.queues if queue.name == queue_name)
     worker.prepare_job_execution = lambda job, remove_from_intermediate_queue: None
     worker._finalize_success = lambda job, queue, execution, value: None
-    worker._finalize_failure = lambda job, queue, execution, exc_info: on_error(exc_info)
+    worker._finalize_failure = lambda job, queue, execution, exc_info: on_error(exc_info[1])
     execution = Execution(execution_id, job.id, job.connection, worker.name)
     worker.perform_job(job, queue, execution)
 

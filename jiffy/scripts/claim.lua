@@ -5,9 +5,10 @@
 --       ('': none): it keeps what it holds of that batch up to this one, since the outcomes that are sent with this may
 --       not have been written
 -- Returns: are workers suspended (0 or 1); is there more to look at now (0 or 1); what to do beside jobs ({queue, what,
---          how often it was begun}, or {}); the functions that are paused; of each job its kind, id, execution, queue, data, timeout, result_ttl and enqueued_at,
---          first the lengths of all these (32 bits each), then all of them in one.  Kinds: plain; full (it has what few jobs have: read
---          it all); isolated (the same, in a process of its own); corrupt; expired (canceled already: the reason stands in place of its data)
+--          how often it was begun}, or {}); the functions that are paused; of each job its kind, id, queue, data, timeout,
+--          result_ttl and enqueued_at, first the lengths of all these (32 bits each), then all of them in one; and of those
+--          that have details: its number, then what `details_of` returns.  An execution is the prefix and the job's
+--          number, from 1.  Kinds: plain; corrupt; expired (canceled already: the reason stands in place of its data)
 --include lib
 -- Included late: few jobs need it.
 local rare
@@ -29,19 +30,18 @@ local held, kept = held_by(worker), 0
 local newest = #held > 0 and held[#held][4] or ''
 local PROCESS, BATCH = 16, 24  -- so many characters of an execution name these
 local function is_same(what, one, other) return string.sub(one, 1, what) == string.sub(other, 1, what) end
-if is_same(PROCESS, prefix, newest) and newest >= prefix then return {0, 0, {}, {}, '', ''} end
+if is_same(PROCESS, prefix, newest) and newest >= prefix then return {0, 0, {}, {}, '', '', {}} end
 for i = #held, 1, -1 do
   local execution = held[i][4]
   local is_kept = is_same(BATCH, keep, execution) and execution <= keep
   if is_kept or not requeue(worker, held[i]) then kept = kept + 1 end
 end
 
-local parts, lengths, holds, members, scores = {}, {}, {}, {}, {}
+local parts, lengths, details, holds, members, scores = {}, {}, {}, {}, {}, {}
 local claimed, longest_ttl_s = 0, 0
-local function answer(kind, id, execution, queue, data, timeout, result_ttl, enqueued)
-  lengths[#lengths + 1] = struct.pack('>I4I4I4I4I4I4I4I4', #kind, #id, #execution, #queue, #data, #timeout, #result_ttl,
-    #enqueued)
-  parts[#parts + 1] = kind .. id .. execution .. queue .. data .. timeout .. result_ttl .. enqueued
+local function answer(kind, id, queue, data, timeout, result_ttl, enqueued)
+  lengths[#lengths + 1] = struct.pack('>I4I4I4I4I4I4I4', #kind, #id, #queue, #data, #timeout, #result_ttl, #enqueued)
+  parts[#parts + 1] = kind .. id .. queue .. data .. timeout .. result_ttl .. enqueued
 end
 
 -- For how long RQ is to believe in an execution, as get_heartbeat_ttl of its Worker or SimpleWorker.  By time limit, as
@@ -59,26 +59,16 @@ local function ttl_of(limit)
   return unpack(ttl)
 end
 
-local function kind_of(job)
-  if not job then return 'corrupt' end
-  if job[1] and job[17] then return 'isolated' end
-  for i = 4, 11 do
-    if job[i] then return 'full' end
-  end
-  return job[1] and 'plain' or 'corrupt'
-end
-
 local suspended, paused, parked = call('EXISTS', KEYS[2], OWN .. 'paused'), nil, 0
 if suspended > 0 then suspended, paused = call('EXISTS', KEYS[2]), need().read_pauses() end
 
 -- Claim one job.  Returns 'alone' if nothing more is to be claimed with it, 'later' if it must wait for the next call.
 local function claim(queue, id)
   local key = job_key(id)
-  local job = fields(key, 'data', 'timeout', 'result_ttl', 'success_callback_name', 'failure_callback_name',
-    'stopped_callback_name', 'repeats_left', 'webhooks', 'dependency_ids', 'rate_limit_key', 'jiffy:join', 'ttl',
-    'jiffy:alone', 'jiffy:expires', 'jiffy:rescue', 'enqueued_at', 'jiffy:isolate')
-  local kind = kind_of(job)
-  if kind == 'corrupt' and job and call('EXISTS', key) == 0 then return nil end  -- it was deleted
+  local job = fields(key, 'data', 'timeout', 'result_ttl', 'enqueued_at', 'ttl', 'jiffy:alone', 'jiffy:expires',
+    unpack(DETAILS, 1, MARKS))
+  if job and not job[1] and call('EXISTS', key) == 0 then return nil end  -- it was deleted
+  local kind = job and job[1] and 'plain' or 'corrupt'
   job = job or {}
   local path = paused and need().function_of(job[1])
   if path and paused['func:' .. path] then
@@ -89,18 +79,18 @@ local function claim(queue, id)
   -- A job that may have killed a worker is claimed alone, so that no other one is blamed for the next death; one that
   -- must begin in time, since it counts as begun now and must not wait behind another; and one that must not begin
   -- twice, so that it is known whether it had begun.
-  local is_alone = job[12] or job[13] or job[14] or job[15]
+  local is_alone = job[5] or job[6] or job[7] or job[8]
   if is_alone and claimed > 0 then return 'later' end
   claimed = claimed + 1
-  local execution = prefix .. string.format('%08x', claimed)
-  local expires_s = tonumber(job[14])
+  local expires_s = tonumber(job[7])
   local deadline = expires_s and call('ZSCORE', OWN .. 'expiring', id)
   if deadline and tonumber(deadline) < tonumber(NOW) then
-    answer('expired', id, execution, queue, need().expire(queue, id, expires_s), '', '', '')
+    answer('expired', id, queue, need().expire(queue, id, expires_s), '', '', '')
     return nil
   end
   if deadline then call('ZREM', OWN .. 'expiring', id) end
   local ttl, records_ttl, ends, records_end = ttl_of(job[2] or '')
+  local execution = prefix .. string.format('%08x', claimed)
   local member = id .. ':' .. execution
   if kind ~= 'corrupt' then
     call('HSET', key, 'status', 'started', 'started_at', date(), 'last_heartbeat', date(), 'worker_name', worker)
@@ -117,7 +107,13 @@ local function claim(queue, id)
   call('EXPIRE', records, records_ttl)
   members[#members + 1] = member
   holds[#holds + 1], holds[#holds + 2] = member, queue
-  answer(kind, id, execution, queue, job[1] or '', job[2] or '', job[3] or '', job[16] or '')
+  for i = 8, 7 + MARKS do
+    if job[i] then
+      details[#details + 1] = {claimed, unpack(details_of(key))}
+      break
+    end
+  end
+  answer(kind, id, queue, job[1] or '', job[2] or '', job[3] or '', job[4] or '')
   return is_alone and 'alone'
 end
 
@@ -184,4 +180,4 @@ end
 if not is_renewed then try('HSET', KEYS[1], 'last_heartbeat', date()) end
 local functions = {}
 for what in pairs(paused or {}) do functions[#functions + 1] = string.match(what, '^func:(.*)') end
-return {suspended, more, todo, functions, table.concat(lengths), table.concat(parts)}
+return {suspended, more, todo, functions, table.concat(lengths), table.concat(parts), details}

@@ -17,7 +17,8 @@ local worker, outcomes = ARGV[1], cjson.decode(ARGV[2])
 local RESULT_FIELDS = {'return_value', 'exc_string', 'exc_string', 'return_value', 'return_value'}  -- rq.results.Result.Type
 local KINDS = {'1', '2', '3', '4', '5'}
 local NONE = {}
-local counts, worked_s, registries = {successful = 0, failed = 0}, 0, {}
+local COUNTED_AS = {finished = 'successful', failed = 'failed', stopped = 'failed', retried = 'failed'}
+local counts, worked_s, registries = {}, 0, {}
 local done, settled, ended_in, limits = 0, {}, {}, {}
 local attempts = {}  -- by queue and group: {a job's id, their number, how long they ran}
 
@@ -137,8 +138,8 @@ local function finish(queue, id, execution, status, started, ended, started_s, e
   groups[group] = same
   same[2], same[3] = same[2] + 1, same[3] + ran_s
   for _, what in ipairs(more.todo or NONE) do remember(queue, what .. ' ' .. id) end
-  local count = more.count or 'successful'
-  if counts[count] then counts[count], worked_s = counts[count] + 1, worked_s + ran_s end
+  local count = COUNTED_AS[status]
+  if count then counts[count], worked_s = (counts[count] or 0) + 1, worked_s + ran_s end
   done = done + 1
 end
 
@@ -158,8 +159,7 @@ end
 if #settled > 0 then forget_held(worker, settled) end
 if #settled > 0 and call('EXISTS', KEYS[1]) == 1 then
   if call('EXISTS', OWN .. 'held:' .. worker) == 0 then try('HSET', KEYS[1], 'state', 'idle') end
-  if counts.successful > 0 then try('HINCRBY', KEYS[1], 'successful_job_count', counts.successful) end
-  if counts.failed > 0 then try('HINCRBY', KEYS[1], 'failed_job_count', counts.failed) end
+  for how, count in pairs(counts) do try('HINCRBY', KEYS[1], how .. '_job_count', count) end
   if worked_s > 0 then try('HINCRBYFLOAT', KEYS[1], 'total_working_time', worked_s) end
 end
 return done

@@ -67,6 +67,21 @@ local function fields(key, ...)
   return values
 end
 
+-- What few jobs have.  One that has none of the first MARKS of these fields has none of them.
+local DETAILS, MARKS = {'jiffy:rescue', 'jiffy:isolate', 'jiffy:join', 'success_callback_name', 'failure_callback_name',
+  'stopped_callback_name', 'repeats_left', 'webhooks', 'dependency_ids', 'rate_limit_key', 'retries_left',
+  'number_of_retries', 'failure_ttl', 'repeat_intervals', 'retry_intervals', 'enqueue_at_front_on_retry', 'jiffy:retry',
+  'jiffy:reason', 'started_at'}, 13
+
+-- {name, value, …}; of a value that is too large to be right, only that it is there.
+local function details_of(key)
+  local found, values = {}, fields(key, unpack(DETAILS)) or {}
+  for i, value in ipairs(values) do
+    if value then found[#found + 1], found[#found + 2] = DETAILS[i], #value < 20000 and value or '?' end
+  end
+  return found
+end
+
 -- Let workers of a queue do something beside its jobs: claim.lua hands it out.
 local function remember(queue, what)
   local key = OWN .. 'todo:' .. queue

@@ -3,7 +3,7 @@
 -- KEYS: the queues
 -- ARGV: in how many s it is to be done again at the earliest, how long a job may be between queue and worker in s
 -- Returns what RQ's workers have left in the started registries, for the caller to finish: {queue, id, execution, worker,
---         is the job elsewhere by now (1), or abandoned (0)}; and whether there was more than one call does (0 or 1)
+--         what `details_of` returns, or nil for a job that is elsewhere by now}; and whether there was more than one call does (0 or 1)
 --include lib
 --include release
 even_if_full()
@@ -40,7 +40,8 @@ local function find_stale(queue)
     local job = fields(job_key(id), 'status', 'worker_name')
     local worker = job and job[2] or ''
     if try('HEXISTS', OWN .. 'held:' .. worker, member) ~= 1 then
-      stale[#stale + 1] = {queue, id, execution, worker, is_elsewhere(queue, id, job) and 1 or 0}
+      local is_there = not is_elsewhere(queue, id, job)
+      stale[#stale + 1] = {queue, id, execution, worker, is_there and details_of(job_key(id)) or false}
     end
   end
 end

@@ -4,7 +4,8 @@
 --       (count: it may have killed the worker; requeue: it has not; fail: the caller writes its outcome); the cause; and
 --       after how many deaths it is quarantined
 --       Or no name, and the shortest and longest time between two looks, and how long to wait after an outage, in s
--- Returns the ids that are back on their queues, and what is left for the caller to fail: {queue, id, execution, causes}
+-- Returns the ids that are back on their queues, and what is left for the caller to fail: {queue, id,
+--         execution, causes, what `details_of` returns}
 -- Or the names of the dead; none if a supervisor has just looked
 --include lib
 --include history
@@ -55,7 +56,7 @@ for i = #held, 1, -1 do
     is_left = (fields(key, 'jiffy:rescue') or {})[1] == 'no'
   end
   if is_left then
-    left[#left + 1] = {queue, id, execution, causes}
+    left[#left + 1] = {queue, id, execution, causes, details_of(key)}
   else
     if is_there and is_unknown and #held > 1 then try('HSET', key, 'jiffy:alone', 1) end
     if not requeue(worker, held[i]) then

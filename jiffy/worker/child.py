@@ -11,12 +11,12 @@ from redis.exceptions import ResponseError
 from rq.exceptions import DeserializationError
 from rq.timeouts import JobTimeoutException
 
-from jiffy import clock, log, system
+from jiffy import clock, keys, log, system
 from jiffy.settings import settings
 from jiffy.tracebacks import reason_of
 from jiffy.worker import finish, followups, joblog, process
-from jiffy.worker.claim import ONLY_FINISH, Claim, Claimed, Claimer
-from jiffy.worker.finish import NO_DETAILS, Outcome
+from jiffy.worker.claim import Claim, Claimed, Claimer
+from jiffy.worker.finish import Outcome
 from jiffy.worker.isolation import State
 from jiffy.worker.process import CHECK_BOARD
 from jiffy.worker.run import Interrupted, Runner, Stopped, func_name_of
@@ -26,7 +26,7 @@ from jiffy.worker.slot import Board
 AGAIN = 64
 # That of a fork whose job must not begin.
 _NOT_BEGUN = 71
-_ISOLATED = "isolated"
+_ISOLATED = "isolated"  # the name of all such jobs, to the pace
 WAIT_S = 5
 SHORTEST_WAIT_S = 0.01  # 0 would make BLPOP wait without end
 SUSPENDED_WAIT_S = 1
@@ -141,7 +141,7 @@ class Child:
             wait_s = 0 if has_more else self._wait_s
         self.is_worn |= not self._stopping and self._stop_when.is_worn_by(self._done)
         if self._stopping or self._board.noted:
-            self._claim(ONLY_FINISH)
+            self._send(self._board.noted, keep=self._claimer.last_begun)
         return self._done
 
     def _take_stock(self) -> None:
@@ -212,7 +212,7 @@ class Child:
                 reason = job.data.decode()
                 log.job("job.expired", job=job.job_id, queue=job.queue, reason=reason)
                 continue
-            is_isolated = self.isolates_all or job.kind == _ISOLATED
+            is_isolated = self.isolates_all or job.details.raw(keys.ISOLATE_FIELD)
             run = self._run_apart if is_isolated and self._runner.is_watched else self._run_one
             if not run(job, is_last=job is batch[-1]):
                 break
@@ -227,8 +227,7 @@ class Child:
             self._replace("it has run an isolated job", job.job_id)
             return False
         if not (is_last or self._pace.is_quick(_ISOLATED)):
-            self._claimer.requeue_after(job, self._board.noted)
-            self._board.numbers.outcomes = 0
+            self._send(self._board.noted, keep=job.execution)
             is_last = True
         began_s = clock.monotonic()
         with process.deaf():
@@ -276,26 +275,28 @@ class Child:
             outcome.func_name = func_name_of(call)
             if outcome.func_name in self._paused:
                 outcome.what = "parked"
-            elif not is_last and not self._pace.is_quick(outcome.func_name):
-                goes_on = False  # nothing may wait for what may be slow: the rest goes back
-                self._claimer.requeue_after(job, self._board.noted)
-                self._board.numbers.outcomes = 0
-            if outcome.what != "parked":
+            else:
+                if not is_last and not self._pace.is_quick(outcome.func_name):
+                    goes_on = False  # nothing may wait for what may be slow: the rest goes back
+                    self._send(self._board.noted, keep=job.execution)
                 self._runner.run(outcome, call)
         except (DeserializationError, Interrupted, Stopped, JobTimeoutException) as error:
             self._is_tidying = True
-            self._runner.cut_off(outcome, error)
+            self._runner.raised(outcome, error, has_begun=False)
         # Nothing interrupts from here on: still on record, it counts if it kills this process.
         self._is_tidying = True
-        if outcome.what == "failed" and outcome.details is NO_DETAILS:
-            outcome.details = self._runner.details_of(job)
         outcome.ended_s = outcome.ended_s or clock.wall()
         self._tidy(outcome)
         return goes_on and not self._stopping
 
+    def _send(self, rows: str, keep: str | None = None) -> None:
+        """Send all outcomes so far; with `keep`, nothing beyond that execution is held any more."""
+        self._claimer.finish(rows, keep)
+        self._board.numbers.outcomes = 0
+
     def _tidy(self, outcome: Outcome) -> None:
         """Let the next job find this process as it was, or another one; note the outcome."""
-        took_s, changed = outcome.ended_s - outcome.started_s, ""
+        took_s, changed = outcome.took_s, ""
         if took_s > WEIGHED_S:
             outcome.peak_bytes = system.peak_bytes()
         if self._is_fork:
@@ -340,36 +341,30 @@ class Child:
             self._state.accept()
 
     def _note(self, outcome: Outcome) -> None:
-        job, took_s = outcome.job, outcome.ended_s - outcome.started_s
+        job = outcome.job
         if outcome.what != "parked":
-            self._pace.learn(outcome.func_name, took_s)
+            self._pace.learn(outcome.func_name, outcome.took_s)
             self._done += 1
             self._last_id = job.job_id
-        row = finish.row(outcome)
         log.job(
             f"job.{outcome.what}",
             job=job.job_id,
             func=outcome.func_name,
             queue=job.queue,
-            took_ms=f"{took_s * 1000:.1f}",
+            took_ms=f"{outcome.took_s * 1000:.1f}",
             **({"reason": reason_of(outcome.error)} if outcome.error else {}),
         )
-        if outcome.objection:
-            log.event("job.given_up", log.WARNING, job=job.job_id, reason=outcome.objection)
+        outcome.log_given_up()
         if outcome.what == "requeued":
             self._stopping = True
-        if not self._board.note(row):  # too large: the supervisor could not finish it
-            self._finish_large(outcome, row)
-            self._board.numbers.outcomes = 0
-
-    def _finish_large(self, outcome: Outcome, row: str) -> None:
-        """Send an outcome at once; if Redis refuses it, the job has failed with that reason."""
-        before = [self._board.noted] if self._board.noted else []
-        try:
-            self._claimer.finish(",".join([*before, row]))
-        except ResponseError as error:
+        if self._board.note(row := finish.row(outcome)):
+            return
+        before = f"{noted}," if (noted := self._board.noted) else ""
+        try:  # too large for the board: the supervisor could not finish it
+            self._send(before + row)
+        except ResponseError as error:  # Redis refuses it: the job has failed for that reason
             outcome.fail(f"{error}", may_retry=False)
-            self._claimer.finish(",".join([*before, finish.row(outcome)]))
+            self._send(before + finish.row(outcome))
 
     def _check_board(self, signum: int, frame: FrameType | None) -> None:
         """The supervisor wants something: it stands on the board."""

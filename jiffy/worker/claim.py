@@ -4,6 +4,7 @@ An exchange whose answer was lost is simply repeated: outcomes count once, and j
 claim was never answered go back to the front of their queue.
 """
 
+import json
 import secrets
 import struct
 from collections.abc import Sequence
@@ -12,33 +13,80 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from rq import Queue
+from rq.defaults import DEFAULT_FAILURE_TTL
 
 from jiffy import clock, keys
 from jiffy.redis_io import Link, command, script_command
 
 LEASE_S = 10
-ONLY_FINISH = -1
 # Some 300 years; much more than that is no number of seconds for Redis.
 LONGEST_S = 10**10
-_LENGTHS = struct.Struct(">8I")
+_LENGTHS = struct.Struct(">7I")
+
+
+class Details:
+    """The fields that few jobs have, as claim.lua and recover.lua read them: names and values.
+
+    What cannot be read counts as missing.
+    """
+
+    def __init__(self, flat: Sequence[bytes] = ()) -> None:
+        names = [name.decode() for name in flat[::2]]
+        self._raw = dict(zip(names, flat[1::2], strict=True))
+
+    def raw(self, name: str) -> bytes | None:
+        return self._raw.get(name)
+
+    def text(self, name: str) -> str:
+        return self._raw.get(name, b"").decode("utf-8", "replace")
+
+    def number(self, name: str) -> int | None:
+        try:
+            return _bounded(self._raw.get(name, b""))
+        except ValueError:
+            return None
+
+    def numbers(self, name: str) -> list[int]:
+        """A list of numbers; [0] for none."""
+        try:
+            return [_bounded(number) for number in json.loads(self._raw[name])] or [0]
+        except (KeyError, ValueError, TypeError, RecursionError, OverflowError):
+            return [0]
+
+    @property
+    def failure_ttl_s(self) -> int:
+        ttl_s = self.number("failure_ttl")
+        return DEFAULT_FAILURE_TTL if ttl_s is None else ttl_s
+
+    @property
+    def must_not_repeat(self) -> bool:
+        return self.text(keys.RESCUE_FIELD) == "no"
+
+
+def _bounded(number: Any) -> int:
+    return max(-LONGEST_S, min(LONGEST_S, int(number)))
+
+
+NO_DETAILS = Details()
 
 
 @dataclass(slots=True)
 class Claimed:
     """A job that this worker may run and finish, and no other, under this execution.
 
-    `kind` is "plain", "full" (it has rare fields: read it all), "corrupt" (it cannot be run)
-    or "expired" (it is canceled already, `data` is the reason).
+    `kind` is "plain", "corrupt" (it cannot be run) or "expired" (it is canceled already, `data` is
+    the reason).
     """
 
     kind: str
     job_id: str
     execution: str
     queue: str
-    data: bytes
-    timeout_s: float
-    result_ttl_s: int
+    data: bytes = b""
+    timeout_s: float = 0
+    result_ttl_s: int = 0
     enqueued_s: float | None = None
+    details: Details = NO_DETAILS
 
     @property
     def batch(self) -> int:
@@ -79,15 +127,9 @@ class Claimer:
     """
 
     def __init__(
-        self,
-        link: Link,
-        name: str,
-        queues: Sequence[str],
-        result_ttl_s: int,
-        *,
-        lease_s: int = LEASE_S,
-        token: str = "",
-    ) -> None:
+        self, link: Link, name: str, queues: Sequence[str], result_ttl_s: int,
+        *, lease_s: int = LEASE_S, token: str = "",
+    ) -> None:  # fmt: skip
         self._link, self._name, self._lease_s = link, name, lease_s
         self._result_ttl_s = result_ttl_s
         self._token = token or secrets.token_hex(8)
@@ -98,52 +140,52 @@ class Claimer:
     def claim(self, want: int, rows: str = "", wait_s: float = 0) -> Claim:
         """Send outcomes, wait up to `wait_s` until there may be a job, and claim up to `want`.
 
-        0: only what is to be done beside jobs; ONLY_FINISH: not even that.
+        0: only what is to be done beside jobs.
         """
-        wakes = [keys.wake(queue) for queue in self.queues]
-        wait: list[bytes] = [command("BLPOP", *wakes, wait_s)] if wait_s else []
+        before = self._finish(rows)
+        if wait_s:
+            before.append(command("BLPOP", *map(keys.wake, self.queues), wait_s))
+        names = [keys.worker(self._name), keys.SUSPENDED, *map(keys.queue, self.queues)]
+        prefix = ""
 
-        def ask() -> list[Any]:
+        def ask() -> Any:
             # Each try has a number of its own, by which claim.lua knows it.
-            commands = [*self._finish(rows), *wait, self._script(want)]
-            return self._link.exchange(*commands, resend=False)
+            nonlocal prefix
+            self._number += 1
+            prefix = f"{self._token}{self._number & 0xFFFFFFFF:08x}"
+            arguments = [self._name, want, self._lease_s, prefix, self.last_begun]
+            claim = script_command("claim", names, arguments)
+            return self._link.exchange(*before, claim, resend=False)[-1]
 
-        *_, answer = self._link.insist(ask)
-        is_suspended, has_more, todo, functions, lengths, parts = answer
+        is_suspended, has_more, todo, paused, lengths, parts, details = self._link.insist(ask)
         found = Todo(text(todo[0]), text(todo[1]), todo[2]) if todo else None
-        paused = frozenset(map(text, functions))
-        return Claim(self._read(lengths, parts), found, bool(is_suspended), bool(has_more), paused)
+        jobs = self._read(prefix, lengths, parts)
+        for position, *flat in details:
+            jobs[position - 1].details = Details(flat)
+        return Claim(jobs, found, bool(is_suspended), bool(has_more), frozenset(map(text, paused)))
 
-    def requeue_after(self, job: Claimed, rows: str = "") -> None:
-        """Send outcomes, and keep of the batch no job that comes after this one."""
-        requeue = requeue_command(self._name, job.execution)
-        self._link.insist(lambda: self._link.exchange(*self._finish(rows), requeue))
-
-    def finish(self, rows: str) -> None:
-        """Send outcomes, and nothing else."""
-        self._link.insist(lambda: self._link.exchange(*self._finish(rows)))
+    def finish(self, rows: str, keep: str | None = None) -> None:
+        """Send outcomes; with `keep`, also requeue what the worker holds beyond that execution."""
+        commands = self._finish(rows)
+        if keep is not None:
+            commands.append(requeue_command(self._name, keep))
+        self._link.insist(lambda: self._link.exchange(*commands))
 
     def _finish(self, rows: str) -> list[bytes]:
         return [finish_command(self._name, rows)] if rows else []
 
-    def _script(self, want: int) -> bytes:
-        self._number += 1
-        prefix = f"{self._token}{self._number & 0xFFFFFFFF:08x}"
-        names = [keys.worker(self._name), keys.SUSPENDED, *map(keys.queue, self.queues)]
-        return script_command(
-            "claim", names, [self._name, want, self._lease_s, prefix, self.last_begun]
-        )
-
-    def _read(self, lengths: bytes, parts: bytes) -> list[Claimed]:
-        jobs, start = [], 0
+    def _read(self, prefix: str, lengths: bytes, parts: bytes) -> list[Claimed]:
+        jobs: list[Claimed] = []
+        start = 0
         for sizes in _LENGTHS.iter_unpack(lengths):
             layout = _layout(sizes)
-            jobs.append(self._claimed(*layout.unpack_from(parts, start)))
+            execution = f"{prefix}{len(jobs) + 1:08x}"
+            jobs.append(self._claimed(execution, *layout.unpack_from(parts, start)))
             start += layout.size
         return jobs
 
     def _claimed(
-        self, kind: bytes, job_id: bytes, execution: bytes, queue: bytes, data: bytes,
+        self, execution: str, kind: bytes, job_id: bytes, queue: bytes, data: bytes,
         timeout: bytes, result_ttl: bytes, enqueued: bytes,
     ) -> Claimed:  # fmt: skip
         try:
@@ -152,7 +194,7 @@ class Claimer:
         except ValueError:
             kind, timeout_s, result_ttl_s = b"corrupt", Queue.DEFAULT_TIMEOUT, self._result_ttl_s
         return Claimed(
-            kind.decode(), text(job_id), execution.decode(), text(queue), data, timeout_s,
+            kind.decode(), text(job_id), execution, text(queue), data, timeout_s,
             result_ttl_s, clock.rq_seconds(enqueued),
         )  # fmt: skip
 
@@ -175,7 +217,7 @@ def _layout(sizes: tuple[int, ...]) -> struct.Struct:
 def requeue_command(worker: str, keep: str) -> bytes:
     """The command that requeues what a worker holds beyond the execution `keep`."""
     return script_command(
-        "claim", [keys.worker(worker), keys.SUSPENDED], [worker, ONLY_FINISH, LEASE_S, "", keep]
+        "claim", [keys.worker(worker), keys.SUSPENDED], [worker, -1, LEASE_S, "", keep]
     )
 
 

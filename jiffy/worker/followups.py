@@ -19,7 +19,6 @@ from rq.worker import BaseWorker
 from jiffy import keys, log, rq_compat
 from jiffy.redis_io import command
 from jiffy.settings import settings
-from jiffy.worker import process
 from jiffy.worker.claim import Todo
 from jiffy.worker.guarded import guarded
 from jiffy.worker.run import Interrupted, Runner
@@ -44,10 +43,7 @@ def do(todo: Todo, runner: Runner, board: Board) -> None:
             )
             if not board.begin(0, limit_s):
                 return  # this process ends: the next one does it
-            try:
-                _do(what, job, rq_worker)
-            finally:
-                process.end_copy(runner.pid)
+            runner.users(_do, what, job, rq_worker)
         except Interrupted:
             return
         except NoSuchJobError:

@@ -5,6 +5,7 @@ workers have abandoned, and the parts of workflows that were canceled, deleted o
 import json
 import zlib
 from base64 import b64decode
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
@@ -16,9 +17,8 @@ from jiffy import clock, keys, log
 from jiffy.redis_io import Link, is_away, script_command
 from jiffy.tracebacks import reason_of
 from jiffy.worker import finish
-from jiffy.worker.claim import Claimed, finish_command, text
+from jiffy.worker.claim import Claimed, Details, finish_command, text
 from jiffy.worker.finish import Outcome
-from jiffy.worker.run import read_details
 
 MOST_CRASHES = 3
 SWEEP_EVERY_S = 3
@@ -84,10 +84,10 @@ class Recovery:
                 "job.recovered", log.WARNING,
                 job=text(job_id), worker=death.worker, cause=death.cause,
             )  # fmt: skip
-        for queue, job_id, execution, causes in left:
+        for queue, job_id, execution, causes, details in left:
             is_failed = death.handling is Handling.FAIL
             reason = death.cause if is_failed else _all_crashes(text(causes))
-            job = _claimed(queue, job_id, execution)
+            job = _claimed(queue, job_id, execution, details)
             self._finish(
                 death.worker, job, reason, what="stopped" if death.was_stopped else "failed",
                 may_retry=is_failed, error_names=death.error_names,
@@ -99,9 +99,9 @@ class Recovery:
         Raises redis-py's errors; safe to repeat.
         """
         (stale, has_more) = self._link.run("maintain", queue_keys, [every_s, _BETWEEN_LISTS_S])
-        for queue, job_id, execution, worker, is_elsewhere in stale:
-            job = _claimed(queue, job_id, execution)
-            if is_elsewhere:
+        for queue, job_id, execution, worker, details in stale:
+            job = _claimed(queue, job_id, execution, details or ())
+            if details is None:  # it is elsewhere by now
                 row = finish.row(Outcome(job, "?", 0, 0, "over"))
                 self._link.exchange(finish_command(text(worker), row))
             else:
@@ -132,21 +132,18 @@ class Recovery:
         self, worker: str, job: Claimed, reason: str, *, what: Any,
         may_retry: bool = True, error_names: tuple[str, ...] = (),
     ) -> None:  # fmt: skip
-        details = read_details(self._link, job.job_id)
         now_s = round(clock.wall(), 6)  # as exactly as RQ writes it
         outcome = Outcome(
-            job, "?", _started_s(details.text("started_at"), now_s), now_s, what, error=reason,
-            error_names=error_names, may_retry=may_retry, was_killed=True, details=details,
+            job, "?", _started_s(job.details.text("started_at"), now_s), now_s, what, error=reason,
+            error_names=error_names, may_retry=may_retry, was_killed=True,
         )  # fmt: skip
-        row = finish.row(outcome)
         log.event(f"job.{what}", log.ERROR, job=job.job_id, queue=job.queue, reason=reason)
-        if outcome.objection:
-            log.event("job.given_up", log.WARNING, job=job.job_id, reason=outcome.objection)
-        self._link.exchange(finish_command(worker, row))
+        outcome.log_given_up()
+        self._link.exchange(finish_command(worker, finish.row(outcome)))
 
 
-def _claimed(queue: bytes, job_id: bytes, execution: bytes) -> Claimed:
-    return Claimed("full", text(job_id), text(execution), text(queue), b"", 0, 0)
+def _claimed(queue: bytes, job_id: bytes, execution: bytes, details: Sequence[bytes]) -> Claimed:
+    return Claimed("plain", text(job_id), text(execution), text(queue), details=Details(details))
 
 
 def _started_s(started: str, latest_s: float) -> float:

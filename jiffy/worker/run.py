@@ -12,7 +12,7 @@ import traceback
 from asyncio import run as run_to_its_end
 from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import rq
 from rq.exceptions import DeserializationError
@@ -21,21 +21,23 @@ from rq.serializers import DefaultSerializer
 from rq.timeouts import JobTimeoutException
 from rq.worker import BaseWorker
 
-from jiffy import clock, hooks, keys, log, rq_compat
+from jiffy import clock, hooks, log, rq_compat
 from jiffy.errors import NotAllowed, ResultTooLarge, UnserializableResult
 from jiffy.producer import functions
 from jiffy.producer.job import real, stand_in
 from jiffy.producer.retry import names_of
-from jiffy.redis_io import Link, script_command
+from jiffy.redis_io import Link
 from jiffy.settings import settings
 from jiffy.worker import guarded, isolation, joblog, process
-from jiffy.worker.claim import Claimed
-from jiffy.worker.finish import DETAILS, NO_DETAILS, Details, Outcome
+from jiffy.worker.claim import NO_DETAILS, Claimed, Details
+from jiffy.worker.finish import Outcome
 
 _MUST_NOT_REPEAT = "It was interrupted by a shutdown, and must not start twice (rescue=False)."
-# Of one value of a job's hash; no retry rule, name or webhook is larger than that.
-_MOST_DETAIL_BYTES = 100_000
 _SMALL_BYTES = 1000
+# The next try would end in the same way.
+_PERMANENT = (UnserializableResult, ResultTooLarge, NotAllowed, DeserializationError)
+
+T = TypeVar("T")
 
 
 class Interrupted(BaseException):
@@ -47,14 +49,6 @@ class Interrupted(BaseException):
 
 class Stopped(BaseException):
     """This process must end now: its job was stopped, as the supervisor will write."""
-
-
-def read_details(link: Link, job_id: str) -> Details:
-    """The rare fields of one job: one exchange, which moves nothing large."""
-    key: Any = keys.job(job_id).encode("utf-8", "surrogateescape")
-    command = script_command("peek", [key], [_MOST_DETAIL_BYTES, *DETAILS])
-    ((values,),) = link.insist(lambda: link.exchange(command))
-    return Details(values) if isinstance(values, list) else NO_DETAILS
 
 
 def func_name_of(call: Any) -> str:
@@ -85,7 +79,6 @@ class Runner:
         self._functions: dict[str, Callable[..., Any]] = {}
         self._on_import: Callable[[], None]
         self._job: Job
-        self._name = "?"  # of its function
         # What a subclass or an integration (Sentry) has put in the place of RQ's is called.
         self._job_class = guarded.guarded(rq_worker.job_class)
         self._wraps = rq_compat.is_replaced(rq_worker, "perform_job")
@@ -142,48 +135,50 @@ class Runner:
     def _run(self, outcome: Outcome, call: Any) -> None:
         job = outcome.job
         self._job, log.job_id = self._stand_in(job), job.job_id
-        self._name = outcome.func_name
         try:
-            if job.kind in ("full", "isolated"):
-                outcome.details = self.details_of(job)
-                self._check_callbacks(outcome.details)
+            if job.details is not NO_DETAILS:
+                self._check_callbacks(job.details)
             if self._wraps:
                 self._run_wrapped(outcome)
             else:
                 self._call(outcome, call)
             if not outcome.is_known:
                 outcome.what = "retried" if outcome.retry else "finished"
-        except BaseException:  # noqa: BLE001 - a job may raise anything, SystemExit too
-            if not outcome.is_known:  # an interrupt or a limit may come just after its end
-                self._raised(outcome, sys.exc_info())  # type: ignore[arg-type]
+        except BaseException as error:  # noqa: BLE001 - a job may raise anything, SystemExit too
+            self.raised(outcome, error)
         finally:  # also if one comes while its failure is noted: the log is not the next job's
             log.job_id = ""
             if not joblog.current.is_empty:
                 outcome.log = joblog.current.take()
 
-    def cut_off(self, outcome: Outcome, error: BaseException) -> None:
-        """Its data cannot be read, or an interrupt or a limit came just before the job's first line
-        or just after its last.
+    def raised(self, outcome: Outcome, error: BaseException, *, has_begun: bool = True) -> None:
+        """Note that the job raised, and call all that is to know of it, as RQ does.
+
+        With `has_begun` False its data could not be read, or an interrupt or a limit came just
+        before the job's first line or just after its last.
         """
         if outcome.is_known:
             return
         if isinstance(error, Stopped):
             process.run(lambda: 0)
-        elif isinstance(error, Interrupted):
-            self._interrupted(outcome)
-        elif isinstance(error, DeserializationError):  # its data stays as it is
-            outcome.fail(f"{error}", may_retry=False)
-        else:
-            outcome.fail(f"{error}", names=names_of(type(error)))
-
-    def _interrupted(self, outcome: Outcome) -> None:
-        """The job goes back to its queue, unless it must not start twice."""
-        outcome.details = self.details_of(outcome.job)
-        if outcome.details.must_not_repeat:
-            outcome.fail(_MUST_NOT_REPEAT, may_retry=False)
-
-    def details_of(self, job: Claimed) -> Details:
-        return read_details(self.link, job.job_id)
+        outcome.ended_s = clock.wall()
+        # A platform's SIGTERM reaches the programs that the job started, too: a failure in a
+        # shutdown is taken for the shutdown's doing.
+        if isinstance(error, Interrupted) or (has_begun and self._is_stopping()):
+            if outcome.job.details.must_not_repeat:
+                outcome.fail(_MUST_NOT_REPEAT, may_retry=False)
+            return
+        names, may_retry = names_of(type(error)), not isinstance(error, _PERMANENT)
+        if not has_begun:
+            outcome.fail(f"{error}", names=names, may_retry=may_retry)
+            return
+        if isinstance(error, TypeError):  # perhaps the caller knows newer parameters
+            functions.note_outdated(error, outcome.func_name)
+        if outcome.job.details.raw("failure_callback_name") or self._handles:
+            error = self._on_failure(outcome, error)
+        text = "".join(traceback.format_exception(error))
+        outcome.fail(text, names=names, may_retry=may_retry)
+        outcome.is_recorded = not self.rq_worker.disable_default_exception_handler
 
     def _run_wrapped(self, outcome: Outcome) -> None:
         """Call the job and its callbacks inside of what has been put around RQ's `perform_job`."""
@@ -192,7 +187,7 @@ class Runner:
         try:
             rq_compat.perform_wrapped(
                 self.rq_worker, job, outcome.job.queue, outcome.job.execution,
-                lambda exc_info: self._raised(outcome, exc_info),
+                lambda error: self.raised(outcome, error),
             )  # fmt: skip
         except BaseException:
             if not outcome.ended_s:  # or else the job had ended
@@ -202,38 +197,29 @@ class Runner:
 
     def _returned(self, outcome: Outcome, value: Any) -> None:
         """The job returned `value`: it has finished, unless its callback or a hook raises."""
-        job, ended_s = outcome.job, clock.wall()
+        ended_s = clock.wall()
         if isinstance(value, rq.Retry):
-            if outcome.details is NO_DETAILS:
-                outcome.details = self.details_of(job)
-            outcome.value, outcome.retry = self._pack_retry(job, value), value
+            outcome.retry = value
+            try:
+                outcome.value = self._pack(outcome, value)
+            except UnserializableResult:  # JSON cannot pack one
+                outcome.value = self._pack(outcome, rq_compat.UNSERIALIZABLE)
         elif value is not None:
-            outcome.value = self._pack(job, value)
-        if outcome.retry is None and outcome.details.raw("success_callback_name"):
-            self._on_success(value)
+            outcome.value = self._pack(outcome, value)
+        if outcome.retry is None and outcome.job.details.raw("success_callback_name"):
+            rq_job = self._rq_job()
+            rq_compat.mark_finished(rq_job, value)
+            self._relimit(rq_job.success_callback_timeout)
+            penalty = self.rq_worker.death_penalty_class
+            self.users(rq_compat.call_on_success, rq_job, penalty, value)
         outcome.ended_s = ended_s
 
-    def _raised(self, outcome: Outcome, exc_info: rq_compat.ExcInfo) -> None:
-        """The job raised.  Calls all that is to know of it, as RQ does."""
-        if isinstance(exc_info[1], Stopped):
-            process.run(lambda: 0)
-        outcome.ended_s = clock.wall()
-        # A platform's SIGTERM reaches the programs that the job started, too: a failure in a
-        # shutdown is taken for the shutdown's doing.
-        if self._is_stopping() or isinstance(exc_info[1], Interrupted):
-            self._interrupted(outcome)
-            return
-        outcome.details = self.details_of(outcome.job)
-        is_permanent = isinstance(
-            exc_info[1], UnserializableResult | ResultTooLarge | NotAllowed | DeserializationError
-        )
-        if isinstance(exc_info[1], TypeError):  # perhaps the caller knows newer parameters
-            functions.note_outdated(exc_info[1], outcome.func_name)
-        error = _text_of(exc_info)
-        if outcome.details.raw("failure_callback_name") or self._handles:
-            error = self._on_failure(outcome, exc_info)
-        outcome.fail(error, names=names_of(exc_info[0]), may_retry=not is_permanent)
-        outcome.is_recorded = not self.rq_worker.disable_default_exception_handler
+    def users(self, call: Callable[..., T], *args: Any, **kwargs: Any) -> T:
+        """Call a user's code.  A copy of this process that it forks ends when it comes back."""
+        try:
+            return call(*args, **kwargs)
+        finally:
+            process.end_copy(self.pid)
 
     def _stand_in(self, job: Claimed) -> Job:
         """RQ's job, one for all who ask during this run; read from Redis when it is needed."""
@@ -251,21 +237,17 @@ class Runner:
         token = rq_compat.CURRENT_JOB.set(self._job)
         try:
             if self._around:
-                self._inside_hooks(outcome, partial(self._perform, call))
+                self.users(self._inside_hooks, outcome, partial(self._perform, call))
             else:
-                self._returned(outcome, self._perform(call))
+                self._returned(outcome, self.users(self._perform, call))
         finally:
-            process.end_copy(self.pid)
             rq_compat.CURRENT_JOB.reset(token)
 
     def _inside_hooks(self, outcome: Outcome, perform: Callable[[], Any]) -> Any:
         """Perform the job and call its callback, which is part of it, inside its hooks."""
 
         def call() -> Any:
-            try:
-                value = perform()
-            finally:  # a copy of this process must not leave the hooks
-                process.end_copy(self.pid)
+            value = self.users(perform)  # a copy of this process must not leave the hooks
             self._returned(outcome, value)
             return value
 
@@ -300,58 +282,41 @@ class Runner:
             if name:
                 guarded.function(name, self._allowed)
 
-    def _on_success(self, value: Any) -> None:
-        rq_job = self._rq_job()
-        rq_compat.mark_finished(rq_job, value)
-        self._relimit(rq_job.success_callback_timeout)
-        try:
-            rq_compat.call_on_success(rq_job, self.rq_worker.death_penalty_class, value)
-        finally:
-            process.end_copy(self.pid)
-
-    def _on_failure(self, outcome: Outcome, exc_info: rq_compat.ExcInfo) -> str:
+    def _on_failure(self, outcome: Outcome, error: BaseException) -> BaseException:
         """Call what wants to know of a failure; return the error to be written, maybe its own."""
         try:
             rq_job = self._rq_job()
         except Exception:  # noqa: BLE001 - it cannot be read, or is gone: there is nothing to call
-            return _text_of(exc_info)
+            return error
         rq_compat.mark_failed(rq_job)
         rq_job.started_at = clock.from_wall(outcome.started_s)
         rq_job.ended_at = clock.from_wall(outcome.ended_s)
         self._relimit(rq_job.failure_callback_timeout)
-        try:
-            rq_compat.call_on_failure(rq_job, self.rq_worker.death_penalty_class, *exc_info)
-        except BaseException:  # noqa: BLE001 - a callback may raise anything
-            exc_info = sys.exc_info()  # type: ignore[assignment]
-        finally:
-            process.end_copy(self.pid)
-        try:
-            self.rq_worker.handle_exception(rq_job, *exc_info)
-        except Exception:  # noqa: BLE001 - a broken handler ends no worker
-            return traceback.format_exc()
-        return _text_of(exc_info)
+        penalty = self.rq_worker.death_penalty_class
+        callback = partial(rq_compat.call_on_failure, rq_job, penalty)
+        for tell in (callback, partial(self.rq_worker.handle_exception, rq_job)):
+            try:
+                self.users(tell, type(error), error, error.__traceback__)
+            except (Interrupted, Stopped):
+                raise
+            except BaseException as raised:  # noqa: BLE001 - SystemExit, too, ends no worker
+                error = raised
+        return error
 
-    def _pack(self, job: Claimed, value: Any) -> bytes:
+    def _pack(self, outcome: Outcome, value: Any) -> bytes:
         """The result as it is stored.  Raises UnserializableResult or ResultTooLarge."""
         try:
             # As it was enqueued: who did that also reads its result.
-            if self._unpickles and guarded.is_pickled(guarded.inflated(job.data)):
+            if self._unpickles and guarded.is_pickled(guarded.inflated(outcome.job.data)):
                 packed = DefaultSerializer.dumps(value)
             else:
-                function = self._function(self._name)
+                function = self._function(outcome.func_name)
                 packed = functions.pack_result(function, value, guarded.dumps_json)
         except Exception as error:
             raise UnserializableResult(value, error) from error
         if len(packed) > self._largest_result:
             raise ResultTooLarge(len(packed), self._largest_result)
         return packed
-
-    def _pack_retry(self, job: Claimed, retry: rq.Retry) -> bytes:
-        """What RQ stores of a `Retry`; JSON cannot pack one."""
-        try:
-            return self._pack(job, retry)
-        except UnserializableResult:
-            return self._pack(job, rq_compat.UNSERIALIZABLE)
 
 
 class TimedRunner(Runner):
@@ -372,7 +337,3 @@ def _end_of(coroutine: Coroutine[Any, Any, Any]) -> Any:
         return run_to_its_end(coroutine)
     finally:
         isolation.restore_event_loop(before)
-
-
-def _text_of(exc_info: rq_compat.ExcInfo) -> str:
-    return "".join(traceback.format_exception(*exc_info))

@@ -116,13 +116,19 @@ def test_jobs_of_a_claim_whose_answer_was_lost_are_claimed_again_in_order(redis)
     assert [finish(redis, unheard[0]), finish(redis, heard[0])] == [0, 1]
 
 
+def twice(redis):
+    """A worker, and its first claim, which Redis has yet to hear."""
+    worker, late = (claimer(redis, token="0123456789abcdef") for _ in range(2))
+    worker.claim(0)
+    return worker, late
+
+
 def test_an_older_claim_that_redis_hears_last_changes_nothing(redis):
     ids = enqueue(redis, 2)
-    worker = claimer(redis)
-    late = worker._script(1)
+    worker, late = twice(redis)
     [claimed] = worker.claim(1).jobs
     before = traces(redis)
-    worker._link.exchange(late)
+    late.claim(1)
 
     assert traces(redis) == before
     assert (claimed.job_id, queued(redis)) == (ids[0], ids[1:])
@@ -130,12 +136,11 @@ def test_an_older_claim_that_redis_hears_last_changes_nothing(redis):
 
 def test_a_job_that_only_an_older_claim_got_is_not_lost(redis):
     enqueue(redis, 2)
-    worker = claimer(redis)
-    late = worker._script(1)
+    worker, late = twice(redis)
     [first] = worker.claim(1).jobs
     worker.last_begun = first.execution
     finish(redis, first)
-    worker._link.exchange(late)
+    late.claim(1)
     [second] = worker.claim(1).jobs
 
     assert (second.job_id, redis.zcard(WIP)) == ("default-1", 1)

@@ -12,9 +12,9 @@ from jiffy.settings import settings
 from jiffy.worker import finish as plan
 from jiffy.worker.child import Child, Pace, StopWhen
 from jiffy.worker.claim import Claimer, finish_command
-from jiffy.worker.finish import NO_DETAILS, Outcome
+from jiffy.worker.finish import Outcome
 from jiffy.worker.recovery import Recovery
-from jiffy.worker.run import Runner, read_details
+from jiffy.worker.run import Runner
 from jiffy.worker.slot import Board
 from tests.jobs import worker as worker_jobs
 
@@ -55,19 +55,15 @@ def claim(redis, want=10, **options):
     return claimer(redis, **options).claim(want).jobs
 
 
-def outcome(redis, job, what="finished", **fields):
-    """What became of a claimed job, with the details that whoever ran it would have read."""
-    reads = job.kind == "full" or what != "finished"
-    details = read_details(Link(redis), job.job_id) if reads else NO_DETAILS
+def outcome(job, what="finished", **fields):
+    """What became of a claimed job."""
     now_s = clock.wall()
-    return Outcome(
-        job, "tests.jobs.worker.nothing", now_s, now_s, what, **{"details": details, **fields}
-    )
+    return Outcome(job, "tests.jobs.worker.nothing", now_s, now_s, what, **fields)
 
 
 def finish(redis, job, what="finished", worker="worker-1", **fields):
     """Write what became of a claimed job; return how often that counted: once, or not at all."""
-    row = plan.row(outcome(redis, job, what, **fields))
+    row = plan.row(outcome(job, what, **fields))
     (counted,) = Link(redis).exchange(finish_command(worker, row))
     return counted
 
