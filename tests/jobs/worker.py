@@ -190,6 +190,10 @@ def fail_as_handler(job, kind, error, traceback):
     raise RuntimeError("the handler broke")
 
 
+def exit_as_handler(job, kind, error, traceback):
+    sys.exit("the handler left")
+
+
 def wait_for(name):
     """Say that it began, wait until the test lets it go on, say that it ended."""
     say(f"{name} begun")

@@ -1,7 +1,7 @@
 """Run: what a job may do and return, and what is told of it."""
 
 import pytest
-from rq import Retry
+from rq import Repeat, Retry
 from rq.timeouts import JobTimeoutException
 
 from jiffy import keys
@@ -81,8 +81,15 @@ def test_a_result_up_to_the_limit_is_kept(redis, work, environ):
     assert len(run(redis, work, worker_jobs.return_text, 998).return_value()) == 998
 
 
-@pytest.mark.parametrize("handler", [worker_jobs.handle, worker_jobs.fail_as_handler])
-def test_an_exception_handler_hears_of_it_and_ends_no_worker_if_it_breaks(redis, handler):
+@pytest.mark.parametrize(
+    ("handler", "becomes"),
+    [
+        (worker_jobs.handle, "ValueError: it broke"),
+        (worker_jobs.fail_as_handler, "RuntimeError: the handler broke"),
+        (worker_jobs.exit_as_handler, "SystemExit: the handler left"),
+    ],
+)
+def test_an_exception_handler_hears_of_it_and_ends_no_worker_if_it_breaks(redis, handler, becomes):
     enqueue(redis, 1, worker_jobs.fail)
     enqueue(redis, queue="low")
     worker = rq_worker(redis, queues=["default", "low"])
@@ -91,10 +98,8 @@ def test_an_exception_handler_hears_of_it_and_ends_no_worker_if_it_breaks(redis,
 
     assert (status(redis), status(redis, "low-0")) == ("failed", "finished")
     assert "ValueError: it broke" in reason(redis)
-    if handler is worker_jobs.handle:
-        assert said(redis) == ["handled default-0: ValueError"]
-    else:
-        assert reason(redis).rstrip().endswith("RuntimeError: the handler broke")
+    assert reason(redis).rstrip().endswith(becomes)
+    assert said(redis) == (["handled default-0: ValueError"] if "ValueError" in becomes else [])
 
 
 # What it costs
@@ -125,12 +130,21 @@ def test_a_thousand_small_jobs_cost_less_than_a_tenth_of_a_round_trip_each(redis
 
 
 @pytest.mark.usefixtures("warm")
-def test_a_lone_job_costs_two_round_trips(redis):
-    enqueue(redis)
+@pytest.mark.parametrize(
+    ("func", "options", "becomes"),
+    [
+        (worker_jobs.nothing, {}, "finished"),
+        (worker_jobs.nothing, {"repeat": Repeat(1, 60)}, "scheduled"),
+        (worker_jobs.fail, {}, "failed"),
+        (worker_jobs.fail, {"retry": Retry(1, 60)}, "scheduled"),
+    ],
+)
+def test_a_lone_job_costs_two_round_trips(redis, func, options, becomes):
+    enqueue(redis, 1, func, **options)
     worker = child(redis, stop_when=StopWhen(max_jobs=1))
 
     assert round_trips(redis, worker.work) == 2
-    assert registered(redis, "finished") == ["default-0"]
+    assert registered(redis, becomes) == ["default-0"]
 
 
 def interrupted(redis, late, *, runs):
