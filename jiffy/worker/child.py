@@ -2,7 +2,7 @@
 
 import os
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from types import FrameType
@@ -33,8 +33,6 @@ SUSPENDED_WAIT_S = 1
 LOOK_EVERY_S = 1
 # A job that was quicker has added little memory; to measure that takes a hundredth of this.
 WEIGHED_S = 0.001
-
-
 # What a worker may hold: little enough that no job waits noticeably for one that it was taken with.
 BUDGET_S = 0.03
 # Enough that the round trip is a small part of it; more would only make the answers longer.
@@ -55,6 +53,11 @@ class StopWhen:
     max_jobs: int | None = None
     max_idle_s: float | None = None
     jobs_per_child: int | None = None
+
+    def wait_s(self, idle_s: float) -> float:
+        """How long a worker waits for work that has been idle for so long; 0: it ends."""
+        left_s = WAIT_S if self.max_idle_s is None else min(WAIT_S, self.max_idle_s - idle_s)
+        return 0 if self.burst or left_s <= 0 else max(left_s, SHORTEST_WAIT_S)
 
     def jobs_left(self, done: int) -> int:
         """How many more jobs this child may claim after `done` of them."""
@@ -96,14 +99,14 @@ class Child:
         reorder: Callable[[str], list[str]], maintain: Callable[[], bool | None],
     ) -> None:  # fmt: skip
         self._claimer, self._runner, self._board = claimer, runner, board
-        self._paused: frozenset[str] = frozenset()
         self._stop_when, self._pace = stop_when, pace
         self._reorder, self._maintain = reorder, maintain
+        self._paused: frozenset[str] = frozenset()
         self._done = 0
         self._waiting = self._stopping = self._is_tidying = False
-        self._idle_since = self._look_at = 0.0
         self._memory_limit = (settings().job_memory_mb or 0) << 20
         self._last_id = ""  # of the newest job, until there is a full look after it
+        self._look_at = 0.0
         self._is_fork = False  # this process ends after its job
         self._is_used = False  # a job has run in this process
         self._fork = 0  # the process in which an isolated job runs
@@ -117,28 +120,19 @@ class Child:
         self._take_stock()
         if self._board.must_stop:  # since before it could hear a signal
             return 0
-        self._idle_since = clock.monotonic()
-        wait_s = 0.0
+        wait_s, idle_since = 0.0, clock.monotonic()
         while not self._stopping:
             want = min(self._pace.want, self._stop_when.jobs_left(self._done))
             claim = self._claim(want, wait_s)
-            if claim.is_suspended and want:
-                self._rest()
-                continue
-            may_have_new = self._maintain()
-            self._run_all(claim.jobs)
-            if claim.todo:
-                self._is_used = True
-                self._runner.apart(followups.do, claim.todo, self._runner, self._board)
-                self._replace(self._state.restore(LOOK_EVERY_S), claim.todo.what)
-            self._look_in_full()
+            has_more = self._maintain() or claim.has_more or claim.todo is not None
+            self._run_all(claim)
             if claim.jobs or claim.todo:
-                self._idle_since = clock.monotonic()
-            elif (self._is_over or not want) and not (claim.has_more or may_have_new):
+                idle_since = clock.monotonic()
+            wait_s = self._stop_when.wait_s(clock.monotonic() - idle_since)
+            if has_more or len(claim.jobs) == want > 0:  # where there was enough there may be more
+                wait_s = 0
+            elif not claim.jobs and not (want and wait_s):
                 break
-            # Where there was enough there may be more.
-            has_more = claim.has_more or claim.todo or len(claim.jobs) == want
-            wait_s = 0 if has_more else self._wait_s
         self.is_worn |= not self._stopping and self._stop_when.is_worn_by(self._done)
         if self._stopping or self._board.noted:
             self._send(self._board.noted, keep=self._claimer.last_begun)
@@ -160,22 +154,6 @@ class Child:
         if self._waiting:
             raise _Stop
 
-    @property
-    def _is_over(self) -> bool:
-        """Whether a worker that found nothing to do ends."""
-        longest_s, idle_s = self._stop_when.max_idle_s, clock.monotonic() - self._idle_since
-        return self._stop_when.burst or (longest_s is not None and idle_s >= longest_s)
-
-    @property
-    def _wait_s(self) -> float:
-        """How long to wait for work; 0: not at all."""
-        if self._stop_when.burst:
-            return 0
-        if self._stop_when.max_idle_s is None:
-            return WAIT_S
-        left_s = self._stop_when.max_idle_s - (clock.monotonic() - self._idle_since)
-        return min(WAIT_S, max(left_s, SHORTEST_WAIT_S))
-
     def _claim(self, want: int, wait_s: float = 0) -> Claim:
         """Send the outcomes so far, wait for work up to `wait_s`, and claim."""
         log.flush()
@@ -195,17 +173,13 @@ class Child:
         self._board.hold(last.batch if last else 0, last.position if last else 0)
         if last:
             self._claimer.queues = self._reorder(last.queue)
+        if claim.is_suspended and want and not self._stop_when.burst:
+            clock.pause(SUSPENDED_WAIT_S)
+            return claim._replace(has_more=True)
         return claim
 
-    def _rest(self) -> None:
-        """Workers are suspended: end in burst mode, else ask again after a while."""
-        if self._stop_when.burst:
-            self._stopping = True
-        else:
-            clock.pause(SUSPENDED_WAIT_S)
-
-    def _run_all(self, batch: Sequence[Claimed]) -> None:
-        for job in batch:
+    def _run_all(self, claim: Claim) -> None:
+        for job in claim.jobs:
             if self._stopping:
                 break
             if job.kind == "expired":
@@ -214,8 +188,17 @@ class Child:
                 continue
             is_isolated = self.isolates_all or job.details.raw(keys.ISOLATE_FIELD)
             run = self._run_apart if is_isolated and self._runner.is_watched else self._run_one
-            if not run(job, is_last=job is batch[-1]):
+            if not run(job, is_last=job is claim.jobs[-1]):
                 break
+        if claim.todo:
+            self._is_used = True
+            self._runner.apart(followups.do, claim.todo, self._runner, self._board)
+            self._replace(self._state.restore(LOOK_EVERY_S), claim.todo.what)
+        # Now and then, between batches: what has no sign.
+        if self._last_id and clock.monotonic() > self._look_at:
+            self._look_at = clock.monotonic() + LOOK_EVERY_S
+            self._replace(self._state.look(), self._last_id)
+            self._last_id = ""
 
     def _run_apart(self, job: Claimed, *, is_last: bool) -> bool:
         """Run one job in a fork of this process, in which none has run.  Returns as `_run_one`."""
@@ -309,13 +292,6 @@ class Child:
         self._is_tidying = False
         self._note(outcome)  # in a log that no job has silenced
         self._replace(changed, outcome.job.job_id)
-
-    def _look_in_full(self) -> None:
-        """Between batches, now and then: look at what has no sign."""
-        if self._last_id and clock.monotonic() > self._look_at:
-            self._look_at = clock.monotonic() + LOOK_EVERY_S
-            self._replace(self._state.look(), self._last_id)
-            self._last_id = ""
 
     def _weigh(self) -> str:
         """Measure what jobs have left in memory; return why that is too much."""
