@@ -105,33 +105,28 @@ def _refuse_private(connection: http.client.HTTPConnection) -> None:
         )
 
 
-class _HTTP(http.client.HTTPConnection):
+class _Checked(http.client.HTTPConnection):
     def connect(self) -> None:
         super().connect()
         _refuse_private(self)
 
 
-class _HTTPS(http.client.HTTPSConnection):
-    def connect(self) -> None:
-        super().connect()
-        _refuse_private(self)
+class _CheckedTLS(_Checked, http.client.HTTPSConnection): ...
 
 
-class _Handler(urllib.request.HTTPHandler):
+class _Handler(urllib.request.HTTPSHandler, urllib.request.HTTPHandler):
     def http_open(self, request: Any) -> Any:
-        return self.do_open(_HTTP, request)
+        return self.do_open(_Checked, request)
 
-
-class _SecureHandler(urllib.request.HTTPSHandler):
     def https_open(self, request: Any) -> Any:
-        return self.do_open(_HTTPS, request, context=self._context)  # type: ignore[attr-defined]
+        return self.do_open(_CheckedTLS, request, context=self._context)  # type: ignore[attr-defined]
 
 
 # Without proxies from the environment: behind one, the address is not ours to check.  And without
 # what else `build_opener` opens: files, and FTP, where a redirect may lead.
 _OPENER = urllib.request.OpenerDirector()
 for _kind in (
-    _Handler, _SecureHandler, urllib.request.UnknownHandler, urllib.request.HTTPRedirectHandler,
+    _Handler, urllib.request.UnknownHandler, urllib.request.HTTPRedirectHandler,
     urllib.request.HTTPDefaultErrorHandler, urllib.request.HTTPErrorProcessor,
 ):  # fmt: skip
     _OPENER.add_handler(_kind())

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 from redis import Redis
 from redis.exceptions import OutOfMemoryError, ResponseError
@@ -39,9 +38,7 @@ class Heartbeat:
             with self._showing(slot):
                 slot.rq_worker.register_birth()
                 slot.rq_worker.set_state(WorkerStatus.STARTED)
-                self._redis.hset(slot.rq_worker.key, mapping=_place())
-                if release := settings().this_release:
-                    history.note_release(self._redis, release)
+                self._show(slot)
         self.renew()
 
     def renew(self) -> None:
@@ -57,7 +54,8 @@ class Heartbeat:
         for name in gone:
             self._on_lost(self._slots[name.decode()])
         for name in self._unknown & self._slots.keys():
-            self._show(self._slots[name])
+            with self._showing(self._slots[name]):
+                self._show(self._slots[name])
 
     def give_up(self, slot: Slot) -> None:
         """This worker ends, and holds nothing that must be recovered."""
@@ -73,11 +71,14 @@ class Heartbeat:
         self._unknown.add(slot.name)
 
     def _show(self, slot: Slot) -> None:
-        with self._showing(slot), self._redis.pipeline() as pipeline:
-            pipeline.hset(slot.rq_worker.key, mapping=slot.rq_worker.serialize())
-            pipeline.hset(slot.rq_worker.key, mapping=_place())
+        config, key = settings(), slot.rq_worker.key
+        place = {keys.RELEASE_FIELD: config.this_release, keys.DYNO_FIELD: config.dyno or ""}
+        with self._redis.pipeline() as pipeline:
+            pipeline.hset(key, mapping=slot.rq_worker.serialize() | place)
             worker_registration.register(slot.rq_worker, pipeline)
             pipeline.execute()
+        if config.this_release:
+            history.note_release(self._redis, config.this_release)
 
     @contextmanager
     def _showing(self, slot: Slot) -> Iterator[None]:
@@ -89,8 +90,3 @@ class Heartbeat:
             if not isinstance(error, OutOfMemoryError) and "WRONGTYPE" not in str(error):
                 raise
             self._unknown.add(slot.name)
-
-
-def _place() -> dict[Any, str]:
-    config = settings()
-    return {keys.RELEASE_FIELD: config.this_release, keys.DYNO_FIELD: config.dyno or ""}
