@@ -124,7 +124,8 @@ class Child:
         while not self._stopping:
             want = min(self._pace.want, self._stop_when.jobs_left(self._done))
             claim = self._claim(want, wait_s)
-            has_more = self._maintain() or claim.has_more or claim.todo is not None
+            may_have_new = not claim.is_suspended and self._maintain()
+            has_more = may_have_new or claim.has_more or claim.todo is not None
             self._run_all(claim)
             if claim.jobs or claim.todo:
                 idle_since = clock.monotonic()
