@@ -7,7 +7,6 @@ is missing.
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import datetime
 from types import FunctionType, MethodType
 from typing import Any
 
@@ -17,7 +16,6 @@ import rq.job
 import rq.webhook
 from rq.executions import Execution
 from rq.job import Job, JobStatus
-from rq.queue import Queue
 from rq.timeouts import BaseDeathPenalty
 from rq.worker import BaseWorker, DequeueStrategy
 
@@ -35,15 +33,6 @@ def is_replaced(owner: object, method: str) -> bool:
         found = found.__func__
     is_plain = type(found) is FunctionType
     return not (is_plain and found.__globals__["__name__"].startswith("rq."))
-
-
-def has_own_prefix(kind: type[Job] | type[Queue]) -> bool:
-    """Whether a class of jobs or queues gives its keys in Redis a prefix of its own."""
-    prefixes = {Job: "redis_job_namespace_prefix", Queue: "redis_queue_namespace_prefix"}
-    return any(
-        issubclass(kind, base) and getattr(kind, name) != getattr(base, name)
-        for base, name in prefixes.items()
-    )
 
 
 @contextmanager
@@ -139,12 +128,6 @@ def queues_after(worker: BaseWorker, taken_from: str) -> list[str]:
 def start_scheduler(worker: BaseWorker, burst: bool, logging_level: Any) -> None:
     """Start RQ's own scheduler in a process beside the worker; in burst mode, let it work once."""
     worker._start_scheduler(burst, logging_level)
-
-
-def mark_stopping(worker: BaseWorker, at: datetime) -> None:
-    """Leave the marks that RQ's busy worker leaves when it is asked to stop."""
-    worker._stop_requested, worker._shutdown_requested_date = True, at
-    worker.set_shutdown_requested_date()
 
 
 def perform_wrapped(

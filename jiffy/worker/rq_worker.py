@@ -40,6 +40,11 @@ from jiffy.worker.supervisor import Supervisor
 PrepareScheduler = Callable[[Redis], Callable[[], int]]
 # Methods of RQ's workers that a subclass may override, and that nothing here calls.
 _NOT_CALLED = ("execute_job", "heartbeat")
+# What begins the keys of each class of RQ's, which a worker may be given another for.
+_PREFIXES: tuple[tuple[str, type, str], ...] = (
+    ("job_class", rq.job.Job, "redis_job_namespace_prefix"),
+    ("queue_class", rq.Queue, "redis_queue_namespace_prefix"),
+)
 
 
 class _Shared(BaseWorker):
@@ -89,9 +94,10 @@ class _Shared(BaseWorker):
         for name in _NOT_CALLED:
             if rq_compat.is_replaced(self, name):
                 return f"{name} is overridden"
-        for kind in (self.job_class, self.queue_class):
-            if rq_compat.has_own_prefix(kind):
-                return f"{kind.__name__} has its own key prefix"
+        for kind, stock, prefix in _PREFIXES:
+            own = getattr(self, kind)
+            if getattr(own, prefix) != getattr(stock, prefix):
+                return f"{own.__name__} has its own key prefix"
         return ""
 
     def _child(
