@@ -273,14 +273,15 @@ class State:
 
     def look(self, took_s: float = -1) -> str:
         """Compare all of STATE, also what has no sign, and restore it; returns as `restore`."""
-        for part, value in zip(STATE, self._values, strict=True):
-            try:
+        part = STATE[0]
+        try:
+            for part, value in zip(STATE, self._values, strict=True):
                 if part.read() != value:
                     part.restore(value)
-            except Exception as error:  # noqa: BLE001 - whatever a job has made of it
-                return f"changed: {part.name} ({error})"
-        _ROOT.manager._clear_cache()  # loggers remember which levels are on
-        _ROOT._cache[_CANARY] = True
+            _ROOT.manager._clear_cache()  # loggers remember which levels are on
+            _ROOT._cache[_CANARY] = True
+        except Exception as error:  # noqa: BLE001 - whatever a job has made of it
+            return f"changed: {part.name} ({error})"
         if took_s >= 0 and self._is_same(took_s):
             return ""
         for _ in range(_LOOKS):
