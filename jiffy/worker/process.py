@@ -24,7 +24,7 @@ _FROM_SUPERVISOR = tuple(map(int, (signal.SIGTERM, signal.SIGINT, signal.SIGHUP,
 # The environment variable with what a spawned process is to do.
 _PART = "JIFFY_PART"
 _SAME_SIGNAL_S = 0.5  # a terminal, honcho and a shell may all pass on the same Ctrl-C
-_RESTART_AFTER_S, _GOODBYE_S, _LOOK_S = 1, 1, 0.02
+_RESTART_AFTER_S = 1
 
 
 def fork(work: Callable[[], int]) -> int:
@@ -301,16 +301,8 @@ class Companion:
         if not self._pid and not self._leaves and clock.monotonic() >= self._starts_at:
             self._pid = fork(self._work)
 
-    def end_soon(self) -> None:
+    def end(self) -> None:
         """Ask it to end; it is not started again."""
         self._leaves = True
         if self._pid:
             send(self._pid, signal.SIGTERM)
-
-    def end(self) -> None:
-        """Give it a moment to end by itself; it does not outlive this process."""
-        self.end_soon()
-        deadline = clock.monotonic() + _GOODBYE_S
-        while self._pid and clock.monotonic() < deadline:
-            self.watch()
-            clock.pause(_LOOK_S)

@@ -108,7 +108,7 @@ class Supervisor:
         log.event("worker.stopping", cause=cause, grace_s=grace_s)
         self._stop_at = clock.monotonic() + grace_s
         for companion in self._companions:
-            companion.end_soon()
+            companion.end()
         for slot in self._slots:
             self._retire(slot)
 
