@@ -11,7 +11,7 @@ from redis.exceptions import ResponseError
 from rq.exceptions import DeserializationError
 from rq.timeouts import JobTimeoutException
 
-from jiffy import clock, keys, log, system
+from jiffy import clock, keys, log, rq_compat, system
 from jiffy.settings import settings
 from jiffy.tracebacks import reason_of
 from jiffy.worker import finish, followups, joblog, process
@@ -95,12 +95,11 @@ class Child:
     """One worker's loop: claim, run, and send the outcomes with the next claim."""
 
     def __init__(
-        self, claimer: Claimer, runner: Runner, board: Board, stop_when: StopWhen, pace: Pace,
-        reorder: Callable[[str], list[str]], maintain: Callable[[], bool | None],
+        self, claimer: Claimer, runner: Runner, stop_when: StopWhen, pace: Pace,
+        maintain: Callable[[], bool | None],
     ) -> None:  # fmt: skip
-        self._claimer, self._runner, self._board = claimer, runner, board
-        self._stop_when, self._pace = stop_when, pace
-        self._reorder, self._maintain = reorder, maintain
+        self._claimer, self._runner, self._board = claimer, runner, runner.board
+        self._stop_when, self._pace, self._maintain = stop_when, pace, maintain
         self._paused: frozenset[str] = frozenset()
         self._done = 0
         self._waiting = self._stopping = self._is_tidying = False
@@ -173,7 +172,7 @@ class Child:
         last = claim.jobs[-1] if claim.jobs else None
         self._board.hold(last.batch if last else 0, last.position if last else 0)
         if last:
-            self._claimer.queues = self._reorder(last.queue)
+            self._claimer.queues = rq_compat.queues_after(self._runner.rq_worker, last.queue)
         if claim.is_suspended and want and not self._stop_when.burst:
             clock.pause(SUSPENDED_WAIT_S)
             return claim._replace(has_more=True)
@@ -193,7 +192,7 @@ class Child:
                 break
         if claim.todo:
             self._is_used = True
-            self._runner.apart(followups.do, claim.todo, self._runner, self._board)
+            self._runner.apart(followups.do, claim.todo, self._runner)
             self._replace(self._state.restore(LOOK_EVERY_S), claim.todo.what)
         # Now and then, between batches: what has no sign.
         if self._last_id and clock.monotonic() > self._look_at:

@@ -58,10 +58,6 @@ class Details:
         ttl_s = self.number("failure_ttl")
         return DEFAULT_FAILURE_TTL if ttl_s is None else ttl_s
 
-    @property
-    def must_not_repeat(self) -> bool:
-        return self.text(keys.RESCUE_FIELD) == "no"
-
 
 def _bounded(number: Any) -> int:
     return max(-LONGEST_S, min(LONGEST_S, int(number)))

@@ -22,14 +22,13 @@ from jiffy.settings import settings
 from jiffy.worker.claim import Todo
 from jiffy.worker.guarded import guarded
 from jiffy.worker.run import Interrupted, Runner
-from jiffy.worker.slot import Board
 
 MOST_TRIES = 3
 
 
-def do(todo: Todo, runner: Runner, board: Board) -> None:
+def do(todo: Todo, runner: Runner) -> None:
     """Do it under a limit of its own, and take it off the list."""
-    rq_worker, link = runner.rq_worker, runner.link
+    rq_worker, link, board = runner.rq_worker, runner.link, runner.board
     what, _, job_id = todo.what.rpartition(" ")
     if todo.tries > MOST_TRIES:
         log.event("followup.dropped", log.ERROR, job=job_id, what=what, tries=todo.tries - 1)

@@ -32,7 +32,7 @@ from jiffy.worker.child import AGAIN, Child, Pace, StopWhen
 from jiffy.worker.claim import Claimer
 from jiffy.worker.guarded import guarded
 from jiffy.worker.recovery import Recovery
-from jiffy.worker.run import Runner, TimedRunner
+from jiffy.worker.run import Runner
 from jiffy.worker.slot import Board, Slot
 from jiffy.worker.supervisor import Supervisor
 
@@ -100,18 +100,11 @@ class _Shared(BaseWorker):
                 return f"{own.__name__} has its own key prefix"
         return ""
 
-    def _child(
-        self, stop_when: StopWhen, board: Board, kind: type[Runner], pace: Pace, **lease: Any
-    ) -> Child:
-        config = settings()
+    def _child(self, stop_when: StopWhen, board: Board, pace: Pace, **lease: Any) -> Child:
         link = Link(self.connection, logs="lease_s" in lease)
         claimer = Claimer(link, self.name, self.queue_names(), self.default_result_ttl, **lease)
-        runner = kind(
-            self, link, config.jobs_modules, config.result_max_bytes, board.relimit,
-            lambda: board.must_stop_for_good, self.hooks.around_job,
-        )  # fmt: skip
-        reorder = partial(rq_compat.queues_after, self)
-        return Child(claimer, runner, board, stop_when, pace, reorder, self._maintain)
+        runner = Runner(self, link, board, self.hooks.around_job)
+        return Child(claimer, runner, stop_when, pace, self._maintain)
 
     def _maintain(self) -> bool:
         """RQ's housekeeping of groups, every `maintenance_interval` (it locks: one worker does it).
@@ -176,7 +169,7 @@ class Worker(_Shared, rq.Worker):
         os.environ["RQ_WORKER_ID"] = self.name  # noqa: TID251 - for the job, as RQ does
         # In turns among the queues means one job from each.
         pace = Pace() if rq_compat.serves_in_order(self) else Pace(largest=1)
-        child = self._child(stop_when, board, Runner, pace, token=token)
+        child = self._child(stop_when, board, pace, token=token)
         child.isolates_all = settings().isolate
         begun = self._begun if self.imports or self.hooks.around_child else nullcontext
         # Or else this process has, or is to have, something open.
@@ -208,7 +201,7 @@ class SimpleWorker(_Shared, rq.SimpleWorker):
     def _work(self, stop_when: StopWhen, logging_level: Any) -> bool:
         self.bootstrap(logging_level)
         # One job at a time, with the lease that RQ gives it: nothing renews it.
-        child = self._child(stop_when, Board(), TimedRunner, Pace(largest=1), lease_s=0)
+        child = self._child(stop_when, Board(), Pace(largest=1), lease_s=0)
         before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
         def stop(number: int, _: object) -> None:

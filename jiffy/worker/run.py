@@ -21,7 +21,7 @@ from rq.serializers import DefaultSerializer
 from rq.timeouts import JobTimeoutException
 from rq.worker import BaseWorker
 
-from jiffy import clock, hooks, log, rq_compat
+from jiffy import clock, hooks, keys, log, rq_compat
 from jiffy.errors import NotAllowed, ResultTooLarge, UnserializableResult
 from jiffy.producer import functions
 from jiffy.producer.job import real, stand_in
@@ -31,6 +31,7 @@ from jiffy.settings import settings
 from jiffy.worker import guarded, isolation, joblog, process
 from jiffy.worker.claim import NO_DETAILS, Claimed, Details
 from jiffy.worker.finish import Outcome
+from jiffy.worker.slot import Board
 
 _MUST_NOT_REPEAT = "It was interrupted by a shutdown, and must not start twice (rescue=False)."
 _SMALL_BYTES = 1000
@@ -57,25 +58,19 @@ def func_name_of(call: Any) -> str:
 
 
 class Runner:
-    """Runs jobs in this process, for a worker, which RQ knows as `rq_worker`.
-
-    `relimit` gives what follows (a callback) a limit of its own, in seconds; `is_stopping` returns
-    whether this worker is stopping.
-    """
-
-    is_watched = True  # by a supervisor, which replaces this process
+    """Runs jobs in this process, for a worker, which RQ knows as `rq_worker`, inside its hooks."""
 
     def __init__(
-        self, rq_worker: BaseWorker, link: Link, allowed: tuple[str, ...], largest_result: int,
-        relimit: Callable[[float], None] = lambda _: None,
-        is_stopping: Callable[[], bool] = lambda: False,
-        around: Sequence[hooks.AroundJob] = (),
-    ) -> None:  # fmt: skip
-        self.rq_worker, self.link, self._around = rq_worker, link, around
-        self._allowed, self._largest_result = allowed, largest_result
-        self._relimit, self._is_stopping = relimit, is_stopping
+        self, rq_worker: BaseWorker, link: Link, board: Board, around: Sequence[hooks.AroundJob]
+    ) -> None:
+        self.rq_worker, self.link, self.board, self._around = rq_worker, link, board, around
+        self._penalty = rq_worker.death_penalty_class
+        # By a supervisor, which enforces limits and replaces this process; or else RQ's timer does.
+        self.is_watched = self._penalty is rq_compat.NoPenalty
         self.pid = os.getpid()
-        self._unpickles = "pickle" in settings().serializers
+        config = settings()
+        self._allowed, self._largest_result = config.jobs_modules, config.result_max_bytes
+        self._unpickles = "pickle" in config.serializers
         self._functions: dict[str, Callable[..., Any]] = {}
         self._on_import: Callable[[], None]
         self._job: Job
@@ -140,8 +135,11 @@ class Runner:
                 self._check_callbacks(job.details)
             if self._wraps:
                 self._run_wrapped(outcome)
-            else:
+            elif self.is_watched:
                 self._call(outcome, call)
+            else:
+                with self._penalty(int(job.timeout_s), JobTimeoutException, job_id=job.job_id):
+                    self._call(outcome, call)
             if not outcome.is_known:
                 outcome.what = "retried" if outcome.retry else "finished"
         except BaseException as error:  # noqa: BLE001 - a job may raise anything, SystemExit too
@@ -164,8 +162,8 @@ class Runner:
         outcome.ended_s = clock.wall()
         # A platform's SIGTERM reaches the programs that the job started, too: a failure in a
         # shutdown is taken for the shutdown's doing.
-        if isinstance(error, Interrupted) or (has_begun and self._is_stopping()):
-            if outcome.job.details.must_not_repeat:
+        if isinstance(error, Interrupted) or (has_begun and self.board.must_stop_for_good):
+            if outcome.job.details.text(keys.RESCUE_FIELD) == "no":
                 outcome.fail(_MUST_NOT_REPEAT, may_retry=False)
             return
         names, may_retry = names_of(type(error)), not isinstance(error, _PERMANENT)
@@ -209,9 +207,8 @@ class Runner:
         if outcome.retry is None and outcome.job.details.raw("success_callback_name"):
             rq_job = self._rq_job()
             rq_compat.mark_finished(rq_job, value)
-            self._relimit(rq_job.success_callback_timeout)
-            penalty = self.rq_worker.death_penalty_class
-            self.users(rq_compat.call_on_success, rq_job, penalty, value)
+            self.board.relimit(rq_job.success_callback_timeout)
+            self.users(rq_compat.call_on_success, rq_job, self._penalty, value)
         outcome.ended_s = ended_s
 
     def users(self, call: Callable[..., T], *args: Any, **kwargs: Any) -> T:
@@ -291,9 +288,8 @@ class Runner:
         rq_compat.mark_failed(rq_job)
         rq_job.started_at = clock.from_wall(outcome.started_s)
         rq_job.ended_at = clock.from_wall(outcome.ended_s)
-        self._relimit(rq_job.failure_callback_timeout)
-        penalty = self.rq_worker.death_penalty_class
-        callback = partial(rq_compat.call_on_failure, rq_job, penalty)
+        self.board.relimit(rq_job.failure_callback_timeout)
+        callback = partial(rq_compat.call_on_failure, rq_job, self._penalty)
         for tell in (callback, partial(self.rq_worker.handle_exception, rq_job)):
             try:
                 self.users(tell, type(error), error, error.__traceback__)
@@ -317,17 +313,6 @@ class Runner:
         if len(packed) > self._largest_result:
             raise ResultTooLarge(len(packed), self._largest_result)
         return packed
-
-
-class TimedRunner(Runner):
-    """Where no supervisor watches: RQ's own timer enforces the limit, from inside."""
-
-    is_watched = False
-
-    def _call(self, outcome: Outcome, call: Any) -> None:
-        job, penalty = outcome.job, self.rq_worker.death_penalty_class
-        with penalty(int(job.timeout_s), JobTimeoutException, job_id=job.job_id):
-            super()._call(outcome, call)
 
 
 def _end_of(coroutine: Coroutine[Any, Any, Any]) -> Any:

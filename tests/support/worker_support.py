@@ -4,11 +4,10 @@ from rq.job import Dependency
 from rq.results import Result
 
 import jiffy
-from jiffy import actions, clock, keys
+from jiffy import actions, clock, keys, rq_compat
 from jiffy.errors import NotThisState
 from jiffy.producer.enqueue import Job, Queue
 from jiffy.redis_io import Link
-from jiffy.settings import settings
 from jiffy.worker import finish as plan
 from jiffy.worker.child import Child, Pace, StopWhen
 from jiffy.worker.claim import Claimer, finish_command
@@ -70,11 +69,11 @@ def finish(redis, job, what="finished", worker="worker-1", **fields):
 
 def child(redis, board=None, stop_when=None, name="worker-1", queues=("default",)):
     """A child's loop in this process, as `jiffy.Worker` runs it in one of its own."""
-    runner = Runner(rq_worker(redis, name), Link(redis), settings().jobs_modules, 1_000_000)
-    return Child(
-        claimer(redis, name, queues), runner, board or Board(), stop_when or StopWhen(burst=True),
-        Pace(), lambda _: list(queues), lambda: None,
-    )  # fmt: skip
+    worker = rq_worker(redis, name, queues)
+    worker.death_penalty_class = rq_compat.NoPenalty
+    runner = Runner(worker, Link(redis), board or Board(), ())
+    stop_when = stop_when or StopWhen(burst=True)
+    return Child(claimer(redis, name, queues), runner, stop_when, Pace(), lambda: None)
 
 
 def work_one(redis):
