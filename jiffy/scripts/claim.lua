@@ -44,19 +44,16 @@ local function answer(kind, id, queue, data, timeout, result_ttl, enqueued)
   parts[#parts + 1] = kind .. id .. queue .. data .. timeout .. result_ttl .. enqueued
 end
 
--- For how long RQ is to believe in an execution, as get_heartbeat_ttl of its Worker or SimpleWorker.  By time limit, as
--- strings, since a number costs Redis more each time than all else that is done with it.
+-- For how many s RQ is to believe in an execution, as get_heartbeat_ttl of its Worker or SimpleWorker, by time limit.
 local ttls = {}
 local function ttl_of(limit)
-  local ttl = ttls[limit]
-  if not ttl then
+  if not ttls[limit] then
     local limit_s = tonumber(limit) or 180
-    local ttl_s = math.ceil(limit_s > 0 and math.min(limit_s, is_renewed and 30 or 1e9) or is_renewed and 30 or 360) + 60
-    longest_ttl_s = math.max(longest_ttl_s, ttl_s)
-    ttl = {tostring(ttl_s), tostring(ttl_s + 60), in_s(ttl_s), in_s(ttl_s + 60)}
-    ttls[limit] = ttl
+    local ttl_s = limit_s > 0 and math.min(limit_s, is_renewed and 30 or 1e9) or is_renewed and 30 or 360
+    ttls[limit] = math.ceil(ttl_s) + 60
+    longest_ttl_s = math.max(longest_ttl_s, ttls[limit])
   end
-  return unpack(ttl)
+  return ttls[limit]
 end
 
 local suspended, paused, parked = call('EXISTS', KEYS[2], OWN .. 'paused'), nil, 0
@@ -89,7 +86,9 @@ local function claim(queue, id)
     return nil
   end
   if deadline then call('ZREM', OWN .. 'expiring', id) end
-  local ttl, records_ttl, ends, records_end = ttl_of(job[2] or '')
+  local ttl_s = ttl_of(job[2] or '')
+  local ttl, ends = lasting(ttl_s)
+  local records_ttl, records_end = lasting(ttl_s + 60)
   local execution = prefix .. string.format('%08x', claimed)
   local member = id .. ':' .. execution
   if kind ~= 'corrupt' then

@@ -14,20 +14,11 @@ local function need()
   return rare
 end
 local worker, outcomes = ARGV[1], cjson.decode(ARGV[2])
-local RESULT_FIELDS = {'return_value', 'exc_string', 'exc_string', 'return_value', 'return_value'}  -- rq.results.Result.Type
-local KINDS = {'1', '2', '3', '4', '5'}
-local NONE = {}
 local COUNTED_AS = {finished = 'successful', failed = 'failed', stopped = 'failed', retried = 'failed'}
-local counts, worked_s, registries = {}, 0, {}
-local done, settled, ended_in, limits = 0, {}, {}, {}
+local EXCEPTIONS = {['2'] = true, ['3'] = true}  -- of rq.results.Result.Type
+local NONE = {}
+local done, worked_s, counts, registries, ended_in, limits = 0, 0, {}, {}, {}, {}
 local attempts = {}  -- by queue and group: {a job's id, their number, how long they ran}
-
--- For each ttl_s: itself and the moment when it ends, as strings, since a number costs Redis more each time than all else
--- that is done with it.
-local texts, moments = {}, {}
-local function look_up_ttl(ttl_s)
-  if not texts[ttl_s] then texts[ttl_s], moments[ttl_s] = tostring(ttl_s), in_s(ttl_s) end
-end
 
 local function add_to(registry, score, id)
   local list = registries[registry] or {}
@@ -35,37 +26,17 @@ local function add_to(registry, score, id)
   list[#list + 1], list[#list + 2] = score, id
 end
 
-local function add_result(id, execution, kind, value, started_s, ended_s, ttl_s, is_kept)
-  local key = RQ .. 'results:' .. id
-  local entry = {'execution_id', execution, 'execution_started_at', started_s, 'execution_ended_at', ended_s}
-  if value then entry[7], entry[8] = RESULT_FIELDS[kind], value end
-  try('XADD', key, 'MAXLEN', '~', 10, '*', 'type', KINDS[kind], 'worker_name', worker, unpack(entry))
-  if ttl_s < 0 then call('PERSIST', key) elseif not is_kept then call('EXPIRE', key, texts[ttl_s]) end
-end
-
 -- The job has ended: what waits for it goes on.  The names of its dependents are kept as long as the job, but not less
 -- long than it takes to release them.
 local function notify(queue, id, status, ttl_s, part)
-  local key = job_key(id)
-  if call('EXISTS', key .. ':dependents') == 1 then
+  local dependents = job_key(id) .. ':dependents'
+  if call('EXISTS', dependents) == 1 then
     local cursor = need().release_dependents(id, status, '0', 100)
     if cursor ~= '0' then remember(queue, 'release ' .. status .. ' ' .. cursor .. ' ' .. id) end
-    if ttl_s >= 0 then call('EXPIRE', key .. ':dependents', math.max(ttl_s, cursor ~= '0' and 3600 or 0)) end
+    if ttl_s >= 0 then call('EXPIRE', dependents, math.max(ttl_s, cursor ~= '0' and 3600 or 0)) end
   end
-  local waiting = part and call('HGET', key, 'jiffy:join')
+  local waiting = part and call('HGET', job_key(id), 'jiffy:join')
   if waiting then need().part_ended(waiting, id, status, part[1], part[2]) end
-end
-
--- It is kept in a registry for a while.
-local function keep(queue, id, status, ttl_s, more)
-  local key = job_key(id)
-  local registry, for_ever = RQ .. 'finished:' .. queue, '+inf'
-  if status ~= 'finished' then registry, for_ever = RQ .. 'failed:' .. queue, ttl_s end
-  add_to(registry, ttl_s < 0 and for_ever or moments[ttl_s], id)
-  if more.again then return end
-  if ttl_s < 0 then return call('PERSIST', key) end
-  call('EXPIRE', key, texts[ttl_s])
-  if more.has_parents then call('EXPIRE', RQ .. 'job::' .. id .. ':dependencies', ttl_s) end
 end
 
 -- It runs again; false if that cannot be: its queue's key holds something else.
@@ -92,50 +63,66 @@ local function look_up()
   have_dependents = call('EXISTS', unpack(dependents)) > 0
 end
 
--- Its parameters are a plan's fields, in order.
-local function finish(queue, id, execution, status, started, ended, started_s, ended_s, ttl_s, kind, group, value, more)
-  local key, member = job_key(id), member_of(id, execution)
-  look_up_ttl(ttl_s)
-  -- If not, it has ended or is another worker's by now: nothing of this counts.
-  local is_own = own[member] and status ~= 'over'
-  own[member] = nil  -- the same outcome may stand here twice
-  if is_own and status == 'requeued' then
-    if not requeue(worker, {member, queue, id, execution}) then return end
-  elseif is_own and status == 'parked' then
-    if call('HEXISTS', OWN .. 'paused', 'func:' .. more.func) == 1 then
-      need().park(id, more.func, #settled)
-    elseif not requeue(worker, {member, queue, id, execution}) then
-      return
-    end
-  elseif is_own and (are_all_there or call('EXISTS', key) == 1) then
-    local written = try('HSET', key, 'status', more.again or status, 'started_at', started, 'ended_at', ended,
-      'last_heartbeat', ended, 'worker_name', worker, unpack(more.set or NONE))
-    local is_odd = type(written) ~= 'number'  -- a key of another type: it is shown among the failed ones, with the reason
-    if more.again and not is_odd and not run_again(queue, id, more) then return end
-    if kind > 0 then add_result(id, execution, kind, value, started_s, ended_s, ttl_s, more.keep_result) end
-    if is_odd then
-      add_to(RQ .. 'failed:' .. queue, NOW + ttl_s, id)
-    elseif status ~= 'retried' then
-      -- What waits for a job, and is odd, must not change what becomes of it.
-      if have_dependents or more.part then pcall(notify, queue, id, status, more.again and -1 or ttl_s, more.part) end
-      if status == 'finished' and ttl_s == 0 and not more.again then
-        call('DEL', key, RQ .. 'results:' .. id, RQ .. 'job::' .. id .. ':dependencies')
-        are_all_there = false
-      elseif status == 'finished' and ttl_s ~= 0 or kind > 0 then
-        keep(queue, id, status, ttl_s, more)
-      end
+-- Write what became of a job in its hash, its results and RQ's registries; false if that cannot be done now.
+local function write(queue, id, execution, status, started, ended, started_s, ended_s, ttl_s, kind, value, more)
+  local key, results, dependencies = job_key(id), RQ .. 'results:' .. id, RQ .. 'job::' .. id .. ':dependencies'
+  local written = try('HSET', key, 'status', more.again or status, 'started_at', started, 'ended_at', ended,
+    'last_heartbeat', ended, 'worker_name', worker, unpack(more.set or NONE))
+  local is_odd = type(written) ~= 'number'  -- a key of another type: it is shown among the failed ones, with the reason
+  if more.again and not is_odd and not run_again(queue, id, more) then return false end
+  local ttl, ends = lasting(ttl_s)
+  if kind ~= '0' then
+    local entry = {'execution_id', execution, 'execution_started_at', started_s, 'execution_ended_at', ended_s}
+    if value then entry[7], entry[8] = EXCEPTIONS[kind] and 'exc_string' or 'return_value', value end
+    try('XADD', results, 'MAXLEN', '~', 10, '*', 'type', kind, 'worker_name', worker, unpack(entry))
+    if ttl_s < 0 then call('PERSIST', results) elseif not more.keep_result then call('EXPIRE', results, ttl) end
+  end
+  if is_odd then
+    add_to(RQ .. 'failed:' .. queue, ends, id)
+    return true
+  elseif status == 'retried' then
+    return true
+  end
+  -- What waits for a job, and is odd, must not change what becomes of it.
+  if have_dependents or more.part then pcall(notify, queue, id, status, more.again and -1 or ttl_s, more.part) end
+  local is_good = status == 'finished'
+  if is_good and ttl_s == 0 and not more.again then
+    call('DEL', key, results, dependencies)
+    are_all_there = false
+  elseif is_good and ttl_s ~= 0 or kind ~= '0' then
+    add_to(RQ .. (is_good and 'finished:' or 'failed:') .. queue, ttl_s >= 0 and ends or is_good and '+inf' or ttl_s, id)
+    if ttl_s < 0 and not more.again then
+      call('PERSIST', key)
+    elseif not more.again then
+      call('EXPIRE', key, ttl)
+      if more.has_parents then call('EXPIRE', dependencies, ttl) end
     end
   end
-  settled[#settled + 1] = member
-  ended_in[queue] = ended_in[queue] or {}
-  table.insert(ended_in[queue], {member, queue, id, execution})
+  return true
+end
+
+-- Its parameters are a plan's fields, in order.
+local function finish(queue, id, execution, status, started, ended, started_s, ended_s, ttl_s, kind, group, value, more)
+  local held = {member_of(id, execution), queue, id, execution}
+  -- If not, it has ended or is another worker's by now: nothing of this counts.
+  local is_own = own[held[1]] and status ~= 'over'
+  own[held[1]] = nil  -- the same outcome may stand here twice
+  local others = ended_in[queue] or {}
+  local may_go_on = true
+  if is_own and status == 'parked' and call('HEXISTS', OWN .. 'paused', 'func:' .. more.func) == 1 then
+    need().park(id, more.func, #others)
+  elseif is_own and (status == 'parked' or status == 'requeued') then
+    may_go_on = requeue(worker, held)
+  elseif is_own and (are_all_there or call('EXISTS', job_key(id)) == 1) then
+    may_go_on = write(queue, id, execution, status, started, ended, started_s, ended_s, ttl_s, kind, value, more)
+  end
+  if not may_go_on then return end
+  ended_in[queue], others[#others + 1] = others, held
   if more.limit then limits[id] = more.limit end
   if not is_own then return end
-  local ran_s = ended_s - started_s
-  local groups = attempts[queue] or {}
-  attempts[queue] = groups
+  local ran_s, groups = ended_s - started_s, attempts[queue] or {}
   local same = groups[group] or {id, 0, 0}
-  groups[group] = same
+  attempts[queue], groups[group] = groups, same
   same[2], same[3] = same[2] + 1, same[3] + ran_s
   for _, what in ipairs(more.todo or NONE) do remember(queue, what .. ' ' .. id) end
   local count = COUNTED_AS[status]
@@ -150,14 +137,13 @@ for _, outcome in ipairs(outcomes) do
   finish(unpack(outcome, 1, 13))
 end
 for registry, list in pairs(registries) do try('ZADD', registry, unpack(list)) end
-for queue, ended in pairs(ended_in) do end_executions(queue, ended) end
+for queue, ended in pairs(ended_in) do end_executions(worker, queue, ended) end
 for id, limit in pairs(limits) do need().free_slot(limit, id) end
 for queue, groups in pairs(attempts) do
   groups[''] = nil
   for group, same in pairs(groups) do count_attempts(queue, same[1], group, same[2], same[3]) end
 end
-if #settled > 0 then forget_held(worker, settled) end
-if #settled > 0 and call('EXISTS', KEYS[1]) == 1 then
+if next(ended_in) and call('EXISTS', KEYS[1]) == 1 then
   if call('EXISTS', OWN .. 'held:' .. worker) == 0 then try('HSET', KEYS[1], 'state', 'idle') end
   for how, count in pairs(counts) do try('HINCRBY', KEYS[1], how .. '_job_count', count) end
   if worked_s > 0 then try('HINCRBYFLOAT', KEYS[1], 'total_working_time', worked_s) end

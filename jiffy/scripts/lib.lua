@@ -35,6 +35,18 @@ local time = call('TIME')
 local NOW = string.format('%d.%06d', time[1], time[2])
 local function in_s(seconds) return string.format('%.6f', NOW + seconds) end
 
+-- A number of seconds, and the moment when they are over, as strings: a number costs Redis more each time than all else
+-- that is done with it.
+local lasts = {}
+local function lasting(seconds)
+  local last = lasts[seconds]
+  if not last then
+    last = {tostring(seconds), in_s(seconds)}
+    lasts[seconds] = last
+  end
+  return last[1], last[2]
+end
+
 -- RQ's text of this moment, 2026-11-20T13:04:09.123456Z.  Lua here has no dates: days are counted
 -- from March on, where a year's leap day is its last.
 local date_text
@@ -95,8 +107,8 @@ end
 -- How the started registry names an execution; RQ 1 wrote the id alone.
 local function member_of(id, execution) return execution == '' and id or id .. ':' .. execution end
 
--- End executions of jobs of one queue: {member, queue, id, execution} each.
-local function end_executions(queue, ended)
+-- End executions of jobs of one queue that a worker holds: {member, queue, id, execution} each.
+local function end_executions(worker, queue, ended)
   local members, records = {}, {}
   for i, held in ipairs(ended) do
     members[i], records[i] = held[1], RQ .. 'execution:' .. held[1]
@@ -104,10 +116,6 @@ local function end_executions(queue, ended)
   end
   try('ZREM', RQ .. 'wip:' .. queue, unpack(members))
   call('DEL', unpack(records))
-end
-
--- Forget that a worker holds these executions.
-local function forget_held(worker, members)
   try('HDEL', OWN .. 'held:' .. worker, unpack(members))
   try('SREM', RQ .. 'worker:' .. worker .. ':executions', unpack(members))
 end
@@ -135,7 +143,6 @@ local function requeue(worker, held)
     if not push(queue, id, true) then return false end
     try('HSET', job_key(id), 'status', 'queued')
   end
-  end_executions(queue, {held})
-  forget_held(worker, {member})
+  end_executions(worker, queue, {held})
   return true
 end

@@ -317,9 +317,9 @@ class Child:
             self._state.accept()
 
     def _note(self, outcome: Outcome) -> None:
-        job = outcome.job
+        job, took_s = outcome.job, outcome.took_s
         if outcome.what != "parked":
-            self._pace.learn(outcome.func_name, outcome.took_s)
+            self._pace.learn(outcome.func_name, took_s)
             self._done += 1
             self._last_id = job.job_id
         log.job(
@@ -327,10 +327,11 @@ class Child:
             job=job.job_id,
             func=outcome.func_name,
             queue=job.queue,
-            took_ms=f"{outcome.took_s * 1000:.1f}",
+            took_ms=f"{took_s * 1000:.1f}",
             **({"reason": reason_of(outcome.error)} if outcome.error else {}),
         )
-        outcome.log_given_up()
+        if outcome.error:
+            outcome.log_given_up()
         if outcome.what == "requeued":
             self._stopping = True
         if self._board.note(row := finish.row(outcome)):

@@ -171,12 +171,11 @@ class Claimer:
         return [finish_command(self._name, rows)] if rows else []
 
     def _read(self, prefix: str, lengths: bytes, parts: bytes) -> list[Claimed]:
-        jobs: list[Claimed] = []
-        start = 0
-        for sizes in _LENGTHS.iter_unpack(lengths):
+        jobs, start = [], 0
+        for position, sizes in enumerate(_LENGTHS.iter_unpack(lengths), start=1):
             layout = _layout(sizes)
-            execution = f"{prefix}{len(jobs) + 1:08x}"
-            jobs.append(self._claimed(execution, *layout.unpack_from(parts, start)))
+            found = layout.unpack_from(parts, start)
+            jobs.append(self._claimed(f"{prefix}{position:08x}", *found))
             start += layout.size
         return jobs
 

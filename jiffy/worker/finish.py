@@ -10,7 +10,7 @@ from base64 import b64encode
 from dataclasses import dataclass
 from functools import lru_cache
 from json.encoder import encode_basestring as _quoted
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import rq
 from rq.results import Result
@@ -86,24 +86,19 @@ class Outcome:
             log.event("job.given_up", log.WARNING, job=self.job.job_id, reason=reason)
 
 
-class Plan(NamedTuple):
-    """What is to be written of an outcome: RQ's status, and its result, of RQ's `kind` (0: none).
-
-    `ttl_s` -1 keeps both without end.  `more` is what is rare: `set` (fields and values), `again`
-    (queued or scheduled), `delay_s`, `front`, `keep_result` (without end), `limit` (its rate
-    limit), `has_parents`, `part` ([result, error] as JSON, where a workflow waits for it), `todo`
-    (what workers do next for it), `func` (its function, for which it is parked).
-    """
-
-    status: str
-    more: dict[str, Any]
-    ttl_s: int = 0
-    kind: int = 0
-    value: bytes | None = None
+# What is to be written of an outcome: its status in RQ; what is rare (see `row`); for how long in s
+# (-1: without end); the kind of its result in RQ (0: none), and its result.
+_Plan = tuple[str, dict[str, Any], int, int, bytes | None]
 
 
 def row(outcome: Outcome) -> str:
-    """The plan for an outcome as JSON: its fields are the parameters of `finish` in finish.lua."""
+    """The plan for an outcome as JSON: its fields are the parameters of `finish` in finish.lua.
+
+    `more` is what is rare: `set` (fields and values), `again` (queued or scheduled), `delay_s`,
+    `front`, `keep_result` (without end), `limit` (its rate limit), `has_parents`, `part` ([result,
+    error] as JSON, where a workflow waits for it), `todo` (what workers do next for it), `func`
+    (its function, for which it is parked).
+    """
     job, details = outcome.job, outcome.job.details
     status, more, ttl_s, kind, value = _PLANS[outcome.what](outcome)
     if details is not NO_DETAILS:
@@ -130,7 +125,7 @@ def row(outcome: Outcome) -> str:
         f'{_quoted(job.execution)},"{status}",'
         # All as strings: Valkey's Lua writes a number of seconds as 1.7e+9.
         f'"{started}","{ended}","{started_digits}","{ended_digits}",'
-        f"{ttl_s},{kind},{group},{result}"
+        f'{ttl_s},"{kind}",{group},{result}'
         f"{',' + json.dumps(more) if more else ''}]"
     )
 
@@ -146,12 +141,12 @@ def _group(status: str, waited: int, ran: int, name: str) -> str:
     return f'"{_ENDS[status]} {waited} {ran} {name if is_path else history.OTHER}"'
 
 
-def _finished(outcome: Outcome) -> Plan:
+def _finished(outcome: Outcome) -> _Plan:
     more: dict[str, Any] = {}
     details, ttl_s = outcome.job.details, outcome.job.result_ttl_s
     kind = _SUCCESSFUL if ttl_s else 0
     if details is NO_DETAILS:
-        return Plan("finished", more, ttl_s, kind, outcome.value)
+        return "finished", more, ttl_s, kind, outcome.value
     if details.raw(keys.JOIN_FIELD):
         more["part"] = [(outcome.value or b"null").decode("utf-8", "replace"), "null"]
     if details.raw("webhooks"):
@@ -162,10 +157,10 @@ def _finished(outcome: Outcome) -> Plan:
         more |= _again(pause_s, front=False)
         rest_text = json.dumps(rest or [pause_s])
         more["set"] = ["repeats_left", repeats_left - 1, "repeat_intervals", rest_text]
-    return Plan("finished", more, ttl_s, kind, outcome.value)
+    return "finished", more, ttl_s, kind, outcome.value
 
 
-def _failed(outcome: Outcome) -> Plan:
+def _failed(outcome: Outcome) -> _Plan:
     details, left, rules = outcome.job.details, outcome.retries_left, outcome.rules
     if left <= 0 or rules.objection(outcome.error_names):
         return _over(outcome, Result.Type.FAILED)
@@ -175,10 +170,10 @@ def _failed(outcome: Outcome) -> Plan:
     why = tracebacks.bounded(outcome.error.rstrip(), _MOST_REASON)
     more["set"] = ["retries_left", left - 1, keys.REASON_FIELD, why]
     more["todo"] = _callback_of_killed(outcome, "failure")
-    return Plan("retried", more)
+    return "retried", more, 0, 0, None
 
 
-def _retried(outcome: Outcome) -> Plan:
+def _retried(outcome: Outcome) -> _Plan:
     """It returned a `Retry`, which counts what it has had in all."""
     assert outcome.retry is not None
     retry = outcome.retry.once if isinstance(outcome.retry, Retry) else outcome.retry
@@ -193,17 +188,18 @@ def _retried(outcome: Outcome) -> Plan:
     if at_front:
         more["set"] += ["enqueue_at_front_on_retry", 1]
     kind = Result.Type.RETRIED.value
-    return Plan("retried", more, details.failure_ttl_s, kind, outcome.value)
+    return "retried", more, details.failure_ttl_s, kind, outcome.value
 
 
-def _unwritten(outcome: Outcome) -> Plan:
+def _unwritten(outcome: Outcome) -> _Plan:
     """It goes back to the front, or waits for its function, as if it had never begun; or it had
     ended before.
     """
-    return Plan(outcome.what, {"func": outcome.func_name} if outcome.what == "parked" else {})
+    more = {"func": outcome.func_name} if outcome.what == "parked" else {}
+    return outcome.what, more, 0, 0, None
 
 
-def _over(outcome: Outcome, kind: Result.Type = Result.Type.FAILED) -> Plan:
+def _over(outcome: Outcome, kind: Result.Type = Result.Type.FAILED) -> _Plan:
     status = "stopped" if outcome.what == "stopped" else "failed"
     details = outcome.job.details
     when = "stopped" if status == "stopped" else "failure"
@@ -222,7 +218,7 @@ def _over(outcome: Outcome, kind: Result.Type = Result.Type.FAILED) -> Plan:
     if kind is Result.Type.FAILED:
         value = zlib.compress(outcome.error.encode("utf-8", "backslashreplace"))
     kept = kind.value if outcome.is_recorded else 0
-    return Plan(status, more, details.failure_ttl_s, kept, value)
+    return status, more, details.failure_ttl_s, kept, value
 
 
 def _callback_of_killed(outcome: Outcome, when: str) -> list[str]:

@@ -14,7 +14,6 @@ from urllib.request import Request
 
 from rq.exceptions import AbandonedJobError, NoSuchJobError
 from rq.job import Job
-from rq.worker import BaseWorker
 
 from jiffy import keys, log, rq_compat
 from jiffy.redis_io import command
@@ -28,53 +27,55 @@ MOST_TRIES = 3
 
 def do(todo: Todo, runner: Runner) -> None:
     """Do it under a limit of its own, and take it off the list."""
-    rq_worker, link, board = runner.rq_worker, runner.link, runner.board
     what, _, job_id = todo.what.rpartition(" ")
-    if todo.tries > MOST_TRIES:
-        log.event("followup.dropped", log.ERROR, job=job_id, what=what, tries=todo.tries - 1)
-    else:
-        try:
-            job = guarded(rq_worker.job_class).fetch(job_id, link.redis, rq_worker.serializer)
-            limit_s = (
-                job.stopped_callback_timeout
-                if what == "on_stopped"
-                else job.failure_callback_timeout
-            )
-            if not board.begin(0, limit_s):
-                return  # this process ends: the next one does it
-            runner.users(_do, what, job, rq_worker)
-        except Interrupted:
-            return
-        except NoSuchJobError:
-            pass
-        except BaseException as error:  # noqa: BLE001 - a callback may raise anything
-            log.event("followup.failed", log.WARNING, job=job_id, what=what, reason=repr(error))
-        finally:
-            board.end()
+    try:
+        if todo.tries > MOST_TRIES:
+            log.event("followup.dropped", log.ERROR, job=job_id, what=what, tries=todo.tries - 1)
+        elif not _do(what, job_id, runner):
+            return  # this process ends: the next one does it
+    except Interrupted:
+        return
+    except NoSuchJobError:
+        pass
+    except BaseException as error:  # noqa: BLE001 - a callback may raise anything
+        log.event("followup.failed", log.WARNING, job=job_id, what=what, reason=repr(error))
+    finally:
+        runner.board.end()
     done = [
         command("ZREM", keys.todo(todo.queue), todo.what),
         command("HDEL", keys.TODO_TRIES, todo.what),
     ]
-    link.insist(lambda: link.exchange(*done))
+    runner.link.insist(lambda: runner.link.exchange(*done))
 
 
-def _do(what: str, job: Job, rq_worker: BaseWorker) -> None:
-    if what == "on_stopped":
-        rq_compat.call_on_stopped(job, rq_worker.death_penalty_class)
+def _do(what: str, job_id: str, runner: Runner) -> bool:
+    """Do it; False if it must not begin."""
+    rq_worker = runner.rq_worker
+    job = guarded(rq_worker.job_class).fetch(job_id, runner.link.redis, rq_worker.serializer)
+    is_stopped = what == "on_stopped"
+    limit_s = job.stopped_callback_timeout if is_stopped else job.failure_callback_timeout
+    if not runner.board.begin(0, limit_s):
+        return False
+    if is_stopped:
+        runner.users(rq_compat.call_on_stopped, job, rq_worker.death_penalty_class)
     elif what == "on_failure":
         # A job that is retried has the reason in its hash, and no result.
         reason: Any = job.connection.hget(job.key, keys.REASON_FIELD)
-        result = None if reason else job.latest_result()
-        error = AbandonedJobError(reason.decode() if reason else result and result.exc_string)
-        rq_compat.call_on_failure(job, rq_worker.death_penalty_class, type(error), error, None)
+        error = AbandonedJobError(reason.decode() if reason else _error_of(job))
+        penalty = rq_worker.death_penalty_class
+        runner.users(rq_compat.call_on_failure, job, penalty, type(error), error, None)
     else:
         status = what.rpartition(" ")[2]
-        result = job.latest_result()
-        reason = result.exc_string if result else None
         with rq_compat.webhooks_opened_by(partial(_open, job.id)):
-            job.send_webhooks(status, exc_string=reason or "")
+            job.send_webhooks(status, exc_string=_error_of(job) or "")
         if status == "finished" and job.result_ttl == 0 and job.is_finished:
             job.delete(remove_from_queue=False)  # kept until now for these
+    return True
+
+
+def _error_of(job: Job) -> str | None:
+    result = job.latest_result()
+    return result.exc_string if result else None
 
 
 def _open(job_id: str, request: Request, timeout: float) -> AbstractContextManager[None]:

@@ -234,10 +234,11 @@ class Runner:
         token = rq_compat.CURRENT_JOB.set(self._job)
         try:
             if self._around:
-                self.users(self._inside_hooks, outcome, partial(self._perform, call))
+                self._inside_hooks(outcome, partial(self._perform, call))
             else:
-                self._returned(outcome, self.users(self._perform, call))
+                self._returned(outcome, self._perform(call))
         finally:
+            process.end_copy(self.pid)
             rq_compat.CURRENT_JOB.reset(token)
 
     def _inside_hooks(self, outcome: Outcome, perform: Callable[[], Any]) -> Any:
