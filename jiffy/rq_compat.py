@@ -7,6 +7,7 @@ is missing.
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from types import FunctionType, MethodType
 from typing import Any
 
@@ -128,6 +129,12 @@ def queues_after(worker: BaseWorker, taken_from: str) -> list[str]:
 def start_scheduler(worker: BaseWorker, burst: bool, logging_level: Any) -> None:
     """Start RQ's own scheduler in a process beside the worker; in burst mode, let it work once."""
     worker._start_scheduler(burst, logging_level)
+
+
+def mark_stopping(worker: BaseWorker, at: datetime) -> None:
+    """Leave the marks that RQ's busy worker leaves when it is asked to stop."""
+    worker._stop_requested, worker._shutdown_requested_date = True, at
+    worker.set_shutdown_requested_date()
 
 
 def perform_wrapped(

@@ -13,7 +13,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 from rq.command import PUBSUB_CHANNEL_TEMPLATE
 
-from jiffy import clock, history, keys, log
+from jiffy import clock, history, keys, log, rq_compat
 from jiffy.redis_io import Link, is_away
 from jiffy.settings import settings
 from jiffy.worker import preload, process
@@ -145,8 +145,7 @@ class Supervisor:
         """
         slot.is_quiet, slot.must_leave = stays, slot.must_leave or not stays
         if slot.pid and slot.board.running is not None:
-            asked = ("shutdown_requested_date", clock.rq_text(clock.wall()))  # as RQ's, when busy
-            self._try(self._redis.hset, slot.rq_worker.key, *asked)
+            self._try(rq_compat.mark_stopping, slot.rq_worker, clock.now())
         self._renew(slot)
 
     def _renew(self, slot: Slot) -> None:

@@ -23,6 +23,8 @@ NAMES = {
     "_ordered_queues": WORKER,
     "_dequeue_strategy": WORKER,
     "_start_scheduler": WORKER,
+    "_stop_requested": WORKER,
+    "_shutdown_requested_date": WORKER,
     "_finalize_success": WORKER,
     "_finalize_failure": WORKER,
     "_enqueue_async_job": QUEUE,
