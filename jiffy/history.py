@@ -41,7 +41,8 @@ _RAN_MS = len(ENDS)
 _WAITED, _RAN = 32, 64  # where the columns of the histograms begin
 _CODES = [(code, 256 ** array(code).itemsize) for code in "BHIQ"]
 _TOO_MANY = 2**53  # for a count
-_MOST_BYTES = 10_000_000  # of a field, unpacked
+_MOST_BYTES = 20_000_000  # of a hash, unpacked
+_MOST_FIELDS = 20_000  # of a hash: twice what history.lua and `_bounded` leave
 MEMORY_KEY = keys.history("memory")  # hash: see `memory`
 FLOW_S = 300  # how far samples go back
 _MOST_SAMPLED = 500  # queues
@@ -235,7 +236,8 @@ def note_release(redis: Redis, release: str) -> None:
 def releases(redis: Redis) -> dict[str, datetime]:
     """The newest releases, and when their first worker started, the newest first."""
     try:
-        found: Any = redis.zrange(keys.history("releases"), 0, -1, desc=True, withscores=True)
+        key, last = keys.history("releases"), _MOST_RELEASES - 1
+        found: Any = redis.zrange(key, 0, last, desc=True, withscores=True)
         return {name.decode("utf-8", "replace"): clock.from_wall(at_s) for name, at_s in found}
     except (ResponseError, ValueError, OverflowError, OSError):  # odd data
         return {}
@@ -282,17 +284,28 @@ def pack(redis: Redis) -> None:
     now_s = int(redis.time()[0])
     this = now_s // 60
     minutes = range(this - _UNPACKED, this + 1)
-    with redis.pipeline(transaction=False) as pipe:
-        for minute in minutes:
-            pipe.exists(_now_key(minute))
-        found = pipe.execute()
-    there = [minute for minute, is_there in zip(minutes, found, strict=True) if is_there]
+    found = _readable(redis, map(_now_key, minutes))
+    there = [minute for minute in minutes if _now_key(minute) in found]
     with suppress(ResponseError):  # a key of another type
         sample(redis, now_s, there)
         compress(redis, now_s)
     for minute in there:
         if minute < this:
             _pack_minute(redis, minute)
+
+
+def _readable(redis: Redis, names: Iterable[str]) -> list[str]:
+    """Those that are hashes of a size that ours may have; nothing else is read."""
+    asked = [*names]
+    with redis.pipeline(transaction=False) as pipe:
+        for name in asked:
+            pipe.hlen(name)
+        sizes = pipe.execute(raise_on_error=False)
+    return [
+        name
+        for name, size in zip(asked, sizes, strict=True)
+        if isinstance(size, int) and 0 < size <= _MOST_FIELDS
+    ]
 
 
 class _Look(NamedTuple):
@@ -317,17 +330,18 @@ _NO_LOOK = _Look(0, {}, {})
 
 @lru_cache(2 * FLOW_S // PACK_EVERY_S)
 def _look(blob: bytes) -> _Look:
-    try:
+    with suppress(ValueError, TypeError, AttributeError, RecursionError, zlib.error):
         look = _Look(*json.loads(zlib.decompressobj().decompress(blob, 1_000_000)))
-        _ = [look.sample(name, look) for name in look.waiting], look.at_s + 0
-    except (ValueError, TypeError, AttributeError, zlib.error):  # not data of ours
-        return _NO_LOOK
-    return look
+        counts = [count for one in (look.waiting, *look.ended.values()) for count in one.values()]
+        is_ours = all(type(count) is int and 0 <= count < _TOO_MANY for count in counts)
+        if is_ours and len(counts) <= _MOST_FIELDS and 0 <= look.at_s < _TOO_MANY:
+            return look
+    return _NO_LOOK
 
 
 def sample(redis: Redis, now_s: int, minutes: Sequence[int]) -> None:
     """Write down how many jobs wait, and what ended in these minutes, which are not packed."""
-    named: Any = redis.smembers(keys.QUEUES)
+    named: Any = redis.srandmember(keys.QUEUES, _MOST_FIELDS)
     queues = sorted(named)[:_MOST_SAMPLED]
     with redis.pipeline(transaction=False) as pipe:
         pipe.info("memory")
@@ -371,7 +385,7 @@ def _pack_minute(redis: Redis, minute: int) -> None:
         raw: Any = pipe.hgetall(key)
         if not raw:  # another process has packed it meanwhile
             return
-        known: Any = pipe.zrange(keys.history("names"), 0, -1, withscores=True)
+        known: Any = pipe.zrange(keys.history("names"), 0, _MOST_FIELDS, desc=True, withscores=True)
         counted = _bounded(
             _counted(raw), {name.decode("utf-8", "replace"): seen for name, seen in known}, at_s
         )
@@ -410,6 +424,8 @@ def compress(redis: Redis, now_s: int) -> None:
         kinds = [_TOTAL, "q:", "f:"] if is_kept else [_TOTAL, "q:"]
         with redis.pipeline() as pipe:
             pipe.watch(tier.key(chunk))
+            if not 0 < pipe.hlen(tier.key(chunk)) <= _MOST_FIELDS:
+                continue
             fields: Any = pipe.hkeys(tier.key(chunk))
             needless = set(fields) - {_ALL + kind.encode() for kind in kinds}
             if not needless:
@@ -486,9 +502,12 @@ def _columns(
     now_s = int(redis.time()[0] if at_s is None else at_s)
     first_s = (now_s // step_s - count + 1) * step_s
     first, width = first_s // tier.step_s, count * step_s // tier.step_s
-    chunks = range(first // tier.slots, (first + width - 1) // tier.slots + 1)
-    minutes = range(now_s // 60 - _UNPACKED, now_s // 60 + 1)
+    chunks: Iterable[int] = range(first // tier.slots, (first + width - 1) // tier.slots + 1)
+    minutes: Iterable[int] = range(now_s // 60 - _UNPACKED, now_s // 60 + 1)
     wanted = [(only or "").encode(), _ALL + (only or "")[:2].encode()]
+    there = _readable(redis, [*map(tier.key, chunks), *map(_now_key, minutes)])
+    chunks = [chunk for chunk in chunks if tier.key(chunk) in there]
+    minutes = [minute for minute in minutes if _now_key(minute) in there]
     with redis.pipeline() as pipe:  # a transaction: what is packed meanwhile counts once
         for chunk in chunks:
             pipe.hmget(tier.key(chunk), *wanted) if only else pipe.hgetall(tier.key(chunk))
@@ -547,9 +566,11 @@ def _stored(
 ) -> dict[str, Columns]:
     """The series (or `only` one) in these fields of a chunk, without those that are not ours."""
     found: dict[str, Columns] = {}
+    left_bytes = _MOST_BYTES
     for field, blob in blobs.items():
         with suppress(ValueError, TypeError, LookupError, RecursionError, zlib.error):
-            raw = zlib.decompressobj().decompress(blob or b"", _MOST_BYTES)
+            raw = zlib.decompressobj().decompress(blob or b"", max(1, left_bytes))
+            left_bytes -= len(raw)
             sizes: Any = [(field.decode("utf-8", "replace"), len(raw))]
             if field.startswith(_ALL):
                 head, _, raw = raw.partition(b"\n")

@@ -27,7 +27,7 @@ from jiffy.dashboard.frame import census
 from jiffy.dashboard.pages.jobs import act_on
 
 PREFIX = "/rq"
-_MOST = 1000  # workers
+_MOST, _MOST_DEPENDENCIES = 1000, 100  # workers; of a job
 _RANGES = {"instance_number": (0, 0), "per_page": (1, 200), "page": (1, 10**9)}
 _CHOICES = {"registry_name": set(read.STATES), "order": {"asc", "dsc"}}
 _JOB_ID, _NUMBER = re.compile(r"[\w-]+", re.ASCII), re.compile("[0-9]{1,10}")
@@ -118,7 +118,8 @@ def _job_info(instance_number: int, job_id: str) -> Any:
     job = read.job(redis_io.shared(), job_id)
     if job is None:
         raise NoSuchJobError
-    there = read.jobs(redis_io.shared(), job.depends_on) if job.depends_on else {}
+    depends_on = job.depends_on[:_MOST_DEPENDENCIES]
+    there = read.jobs(redis_io.shared(), depends_on) if depends_on else {}
     return jsonify(
         **_row(job),
         origin=job.queue,
@@ -127,8 +128,8 @@ def _job_info(instance_number: int, job_id: str) -> Any:
         result=json.loads(json.dumps(job.result), parse_constant=str),
         exc_info=job.error or None,
         metadata=json.dumps(job.meta),
-        depends_on=job.depends_on,
-        depends_on_status=["active" if one in there else "expired" for one in job.depends_on],
+        depends_on=depends_on,
+        depends_on_status=["active" if one in there else "expired" for one in depends_on],
     )
 
 

@@ -15,6 +15,7 @@ from jiffy.control.read import Census
 from jiffy.control.values import clip, lasted_s
 from jiffy.dashboard.words import rate
 from jiffy.history import Flow, Point
+from jiffy.producer.options import in_shell
 
 _MOST_NAMED = 5  # queues, pauses or releases
 _LEAST_COMPARED = 5  # attempts; fewer say little about what is usual
@@ -71,7 +72,8 @@ def _on_workers(census: Census, waiting: list[str]) -> Iterator[Reason]:
         which = "queue" if len(waiting) == 1 else "queues"
         yield Reason(
             f"No worker listens to {which} {names}.", "Start one, or check the name:",
-            f"python -m jiffy worker {waiting[0]}", name="unheard", endpoint="queues.queues",
+            f"python -m jiffy worker {in_shell(waiting[0])}", name="unheard",
+            endpoint="queues.queues",
         )  # fmt: skip
 
 
@@ -113,7 +115,8 @@ def _paused(one: PausedWork) -> Reason:
     until = f" until {one.until:%Y-%m-%d %H:%M} UTC" if one.until else ""
     return Reason(
         f"{what} is paused by {one.who}{until}: {one.why}.", "Resume it:",
-        f"python -m jiffy resume {one.kind} {one.name}", one.until, "paused", "queues.queues",
+        f"python -m jiffy resume {one.kind} {in_shell(one.name)}", one.until, "paused",
+        "queues.queues",
     )  # fmt: skip
 
 

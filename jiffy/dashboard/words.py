@@ -13,6 +13,7 @@ from jiffy import clock
 from jiffy.control.entries import State
 from jiffy.control.values import clip
 from jiffy.errors import JiffyError
+from jiffy.producer.options import in_shell
 from jiffy.timing import Cron
 
 _MOST_INDENTED, _MOST_SHOWN = 100_000, 20_000  # characters of a result
@@ -193,6 +194,7 @@ def _listed(words: Sequence[str]) -> str:
 
 FILTERS = {
     "times": times,
+    "in_shell": in_shell,
     "duration": duration,
     "count": count,
     "since": since,

@@ -7,6 +7,7 @@ names, for type checkers; a test holds the two equal.
 
 import json
 import re
+import shlex
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from functools import partial
@@ -126,6 +127,15 @@ def read_queue(name: str, value: Any) -> str:
     if "," in value or not value.isprintable():
         raise InvalidValue(name, value, "the name of a queue, without commas and line breaks")
     return value
+
+
+def in_shell(name: str) -> str:
+    """The name of a queue or a function as one argument of a command that people paste.
+
+    Whoever enqueues may choose a name: it must be no other command, no option and no key stroke.
+    """
+    word = shlex.quote("".join(one if one.isprintable() else ascii(one)[1:-1] for one in name))
+    return f"-- {word}" if name.startswith("-") else word
 
 
 def _moment(name: str, value: Any) -> datetime:

@@ -1,6 +1,5 @@
 """What became of jobs: waiting for their end, seen in the stream that RQ writes results to."""
 
-import shlex
 import zlib
 from base64 import b64decode
 from collections.abc import Callable, Iterable, Mapping
@@ -15,6 +14,7 @@ from jiffy import clock, keys, redis_io
 from jiffy.errors import JiffyError, JobFailed, StillRunning
 from jiffy.producer import functions, progress
 from jiffy.producer.job import ENDED
+from jiffy.producer.options import in_shell
 from jiffy.settings import settings
 from jiffy.tracebacks import reason_of
 
@@ -92,12 +92,13 @@ def obstacle(job: Job) -> str:
     if is_suspended:
         return "All workers are suspended: resume them with 'rq resume'."
     if parked or is_paused:
-        what = f"function {parked.decode('utf-8', 'replace')}" if parked else f"queue {job.origin}"
-        return f"It is paused: 'jiffy paused' says why; resume it with 'jiffy resume {what}'."
+        name = parked.decode("utf-8", "replace") if parked else job.origin
+        resume = f"jiffy resume {'function' if parked else 'queue'} {in_shell(name)}"
+        return f"It is paused: 'jiffy paused' says why; resume it with `{resume}`."
     if alive:
         return ""
-    start = f"python -m jiffy worker {shlex.quote(job.origin)}"
-    return f"No worker listens to queue {job.origin!r}: start one with '{start}'."
+    start = f"python -m jiffy worker {in_shell(job.origin)}"
+    return f"No worker listens to queue {job.origin!r}: start one with `{start}`."
 
 
 @dataclass(frozen=True)

@@ -34,6 +34,8 @@ BATCH_PATIENCE_S = 0.05
 RESTART_AFTER_S = 1
 # Commands obeyed at a time, so that a flood of them keeps a supervisor from nothing else.
 MOST_MESSAGES = 100
+# Ours are of a hundred: a long list would take twenty times its size in memory.
+MOST_COMMAND_BYTES = 10_000
 # Of a long message only a part may be there yet: reading it without patience would lose the others.
 PATIENCE_S = 1
 
@@ -291,7 +293,7 @@ class Commands:
 
     def _obey(self, slot: Slot, data: bytes) -> None:
         try:
-            payload = json.loads(data)
+            payload = json.loads(data[: MOST_COMMAND_BYTES + 1])
             command = payload["command"]
         except (ValueError, TypeError, KeyError, RecursionError):
             log.event("command.unreadable", log.WARNING, worker=slot.name, data=data[:200])

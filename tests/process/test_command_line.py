@@ -228,7 +228,7 @@ def test_wait_says_why_no_worker_claims_the_job_and_goes_on(redis, work):
     output, errors = typed.communicate()
 
     assert said == (
-        "No worker listens to queue 'low': start one with 'python -m jiffy worker low'. "
+        "No worker listens to queue 'low': start one with `python -m jiffy worker low`. "
         "Still waiting.\n"
     )
     assert output.splitlines()[1:] == ["5"]

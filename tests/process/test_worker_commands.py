@@ -119,7 +119,8 @@ NO_COMMANDS = [
     b'{"command": "stop-job", "job_id": []}', b'{"command": "stop-job", "job_id": "\\udcff"}',
     b'{"command": "stop-job", "job_id": "default-0", "execution_id": 5}',
     b'{"command": "stop-job", "job_id": "low-0"}', b'{"command": "stop-execution"}',
-    b'{"command": "stop", "job_id": "%s"}' % (b"x" * 10**6), *[b"a flood"] * 1000,
+    b'{"command": "stop", "job_id": "%s"}' % (b"x" * 10**6),
+    b"[%s[]]" % (b"[]," * 10**6), *[b"a flood"] * 1000,
 ]  # fmt: skip
 
 

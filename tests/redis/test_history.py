@@ -193,3 +193,37 @@ def test_samples_say_what_comes_into_a_queue_and_goes_out_of_it(redis):
     assert [(one.waiting, one.ended) for one in flow.samples] == [
         (100, 0), (80, 30), (60, 30), (40, 30),
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "look",
+    [
+        "[" * 15_000, '[NOW, {"default": "x"}, {}]', '[NOW, {"default": 1}, {"5": 3}]',
+        '[NOW, {"default": 1}, {"5": {"other": "x"}}]', '[NOW, {"default": 1%s}, {}]' % ("0" * 400),
+        '[NOW, {"default": 1e999}, {}]', '[NOW, [], {}]', '["x", {"default": 1}, {}]',
+    ],
+)  # fmt: skip
+def test_odd_samples_are_left_out(redis, look):
+    for later_s in (0, 10, 20):
+        raw = look.replace("NOW", f"{redis.time()[0] - 20 + later_s}")
+        redis.lpush(keys.history("samples"), zlib.compress(raw.encode()))
+
+    assert history.flows(redis) == {}
+
+
+def test_what_is_larger_than_ours_can_be_is_not_read(redis):
+    """A supervisor that read it would lose its leases meanwhile."""
+    count(redis, 2)
+    now_s = redis.time()[0]
+    for key in (keys.history(f"now:{now_s // 60 - 1}"), keys.history(f"3600:{now_s // 86400}")):
+        redis.hset(key, mapping=dict.fromkeys(range(20_001), "x"))
+    pack(redis)
+
+    assert redis.exists(keys.history(f"now:{now_s // 60 - 1}"))
+    assert ends(history.read(redis).whole) == (1, 0, 0, 0)
+
+
+def test_only_the_newest_releases_are_read(redis):
+    redis.zadd(keys.history("releases"), {f"v{number}": number for number in range(200)})
+
+    assert len(history.releases(redis)) == 50

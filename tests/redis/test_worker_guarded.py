@@ -7,6 +7,7 @@ import zlib
 
 import pytest
 import rq
+from rq.exceptions import DeserializationError
 from rq.serializers import DefaultSerializer, JSONSerializer, resolve_serializer
 
 from jiffy import SimpleWorker, Worker, keys, redis_io
@@ -192,6 +193,14 @@ def test_rqs_housekeeping_unpickles_nothing(redis, rq_worker):
     rq_worker().run_maintenance_tasks()
 
     assert registered(redis, "failed") == ["default-0"]
+
+
+def test_rqs_housekeeping_inflates_no_more_than_a_worker_would(redis):
+    data = zlib.compress(b"0" * (101 << 20))
+    redis.hset(keys.job("bomb"), mapping={"data": data, "created_at": "2026-01-01T00:00:00Z"})
+
+    with pytest.raises(DeserializationError, match="over 100 MB"):
+        GuardedJob.fetch("bomb", redis)
 
 
 def test_the_meta_of_a_json_job_is_not_unpickled_either(redis, put, work):

@@ -3,7 +3,11 @@
 The routes are those of the app, so a new one is attacked, too.
 """
 
+import ast
+import html
 import json
+import re
+import shlex
 from urllib.parse import quote
 
 import pytest
@@ -179,3 +183,63 @@ def test_an_odd_address_is_refused_in_words(client, path):
     assert "root:" not in answer.text
     location = answer.headers.get("Location", "/").removeprefix("http://localhost/") or "/"
     assert not location.startswith(("//", "/\\", "http:", "https:"))
+
+
+NAMES = [
+    "a; touch /tmp/hacked #", "$(touch hacked)", "`touch hacked`", "'; touch hacked; '", "a b", "*",
+    "--redis-url=redis://evil.example", "-n", "a\x15touch hacked\n", "a\x1b[201~\x03", "a\u202eb",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_command_to_paste_is_one_command_whatever_a_queue_is_called(
+    client, redis, plant, plant_worker, name
+):
+    plant("one", status="queued", origin=name)
+    plant_worker("elsewhere", queues="other")
+    pause = {"who": "me", "why": "tea", "since": 1, "until": None}
+    paths = ["/", "/jobs/one", f"/queues/{quote(name)}"]
+    texts = [client.get(path).text for path in paths]
+    redis.hset(keys.PAUSED, f"queue:{name}", json.dumps(pause))
+    client.application.extensions["jiffy.census"].forget()
+    texts += [client.get(path).text for path in paths[:2]]
+    found = {
+        html.unescape(one)
+        for text in texts
+        for one in re.findall("<code>([^<]*jiffy [^<]*)</code>", text)
+    }
+
+    assert len(found) == 3  # worker; resume, in two spellings
+    for command in found:
+        *_, word = words = [one for one in shlex.split(command) if one != "--"]
+        assert command.isprintable()
+        assert len(words) in (4, 5, 6)
+        assert word == name or not name.isprintable()
+        assert not word.startswith("-") or f"-- {word}" in command or "-- '" in command
+
+
+CALLS = [
+    {"a=1)\nimport os; os.system('touch hacked') #": 1}, {"a b": {"c": "'"}}, {"class": 1, "x": 2},
+    {"": None}, {"\u202e": "\x1b\x9b\x15"}, {"x": "'; touch hacked; '", "y": "$(touch hacked)`x`"},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("kwargs", CALLS, ids=range(len(CALLS)))
+def test_a_call_to_paste_is_that_call_whatever_its_arguments_are_called(client, plant, kwargs):
+    plant("one", call=["jobs.numbers.add", None, ["'; touch hacked #"], kwargs])
+    text = client.get("/jobs/one").text
+    copied = {
+        what: html.unescape(re.search(rf'id="copy-{what}"[^>]*>(.*?)</pre>', text, re.DOTALL)[1])
+        for what in ("Python", "curl")
+    }
+    _, called = ast.parse(copied["Python"]).body
+    arguments = [ast.literal_eval(one) for one in called.value.args]
+    named = {}
+    for one in called.value.keywords:
+        value = ast.literal_eval(one.value)
+        named |= {one.arg: value} if one.arg else value
+    words = shlex.split(copied["curl"])
+
+    assert (arguments, named) == (["jobs.numbers.add", "'; touch hacked #"], kwargs)
+    assert copied["curl"].isprintable()
+    assert json.loads(words[words.index("-d") + 1])["kwargs"] == kwargs

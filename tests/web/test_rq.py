@@ -1,5 +1,7 @@
 """rq-dashboard inside: it works, and its holes are closed."""
 
+import json
+
 import pytest
 
 from jiffy import every, keys
@@ -150,6 +152,15 @@ def test_a_job_with_a_dependency_is_shown(client, redis):
     second = queue.enqueue("jobs.numbers.add", 3, 4, depends_on=first)
 
     assert client.get(f"/rq/0/data/job/{second.id}.json").json["depends_on"] == [first.id]
+
+
+def test_of_very_many_dependencies_the_first_are_shown(client, plant):
+    plant("first")
+    plant("last", dependency_ids=json.dumps(["first", *map(str, range(100_000))]))
+    shown = client.get("/rq/0/data/job/last.json").json
+
+    assert len(shown["depends_on"]) == 100
+    assert shown["depends_on_status"][:2] == ["active", "expired"]
 
 
 def test_a_worker_whose_job_was_deleted_is_shown_as_idle(client, plant_worker):

@@ -5,6 +5,7 @@ with some, or with all that match.  Failed jobs in groups: retry one, then the r
 import json
 import shlex
 from collections.abc import Sequence
+from keyword import iskeyword
 
 from flask import Blueprint, abort, flash, redirect, render_template, request, session, url_for
 from werkzeug.wrappers import Response
@@ -81,16 +82,24 @@ def job(job_id: str) -> str:
 
 def _copies(call: Call) -> dict[str, str]:
     """The call, to be pasted elsewhere; secrets stay masked."""
-    args = [*map(repr, call.args), *(f"{name}={one!r}" for name, one in call.kwargs.items())]
-    path = ", ".join([repr(call.function), *args])
-    body = json.dumps(
-        {"function": call.function, "args": call.args, "kwargs": call.kwargs}, ensure_ascii=False
-    )
-    url = url_for("home.home", _external=True) + "api/jobs"
+    named = {name: one for name, one in call.kwargs.items() if _is_name(name)}
+    others = {name: one for name, one in call.kwargs.items() if name not in named}
+    args = [*map(repr, call.args), *(f"{name}={one!r}" for name, one in named.items())]
+    path = ", ".join([repr(call.function), *args, *([f"**{others!r}"] if others else [])])
+    sent = {"function": call.function, "args": call.args, "kwargs": call.kwargs}
+    written = json.dumps(sent, ensure_ascii=False)
+    # A control character would be a key stroke in the terminal into which it is pasted.
+    body = "".join(one if one.isprintable() else json.dumps(one)[1:-1] for one in written)
+    url = shlex.quote(url_for("home.home", _external=True) + "api/jobs")
     curl = f'curl -X POST {url} -H "Authorization: Bearer $API_TOKEN" '
     curl += f"-H 'Content-Type: application/json' -d {shlex.quote(body)}"
     made = {"Python": f"from jiffy import enqueue\n\nenqueue.by_path({path})", "curl": curl}
     return {name: text for name, text in made.items() if len(text) <= _MOST_COPIED}
+
+
+def _is_name(name: str) -> bool:
+    """Whether it may stand before "=" in a call; stock RQ sends any string."""
+    return name.isidentifier() and not iskeyword(name)
 
 
 # Actions, all of them on record
