@@ -41,7 +41,8 @@ _RAN_MS = len(ENDS)
 _WAITED, _RAN = 32, 64  # where the columns of the histograms begin
 _CODES = [(code, 256 ** array(code).itemsize) for code in "BHIQ"]
 _TOO_MANY = 2**53  # for a count
-_MOST_BYTES = 20_000_000  # of a hash, unpacked
+# Unpacked: of all series of a kind, and of one, which has 69 columns of 96 slots at most.
+_MOST_BYTES, _MOST_BYTES_OF_ONE = 10_000_000, 100_000
 _MOST_FIELDS = 20_000  # of a hash: twice what history.lua and `_bounded` leave
 MEMORY_KEY = keys.history("memory")  # hash: see `memory`
 FLOW_S = 300  # how far samples go back
@@ -566,13 +567,13 @@ def _stored(
 ) -> dict[str, Columns]:
     """The series (or `only` one) in these fields of a chunk, without those that are not ours."""
     found: dict[str, Columns] = {}
-    left_bytes = _MOST_BYTES
+    wholes = {_ALL + kind.encode() for kind in (_TOTAL, "q:", "f:")}
     for field, blob in blobs.items():
         with suppress(ValueError, TypeError, LookupError, RecursionError, zlib.error):
-            raw = zlib.decompressobj().decompress(blob or b"", max(1, left_bytes))
-            left_bytes -= len(raw)
+            most_bytes = _MOST_BYTES if field in wholes else _MOST_BYTES_OF_ONE
+            raw = zlib.decompressobj().decompress(blob or b"", most_bytes)
             sizes: Any = [(field.decode("utf-8", "replace"), len(raw))]
-            if field.startswith(_ALL):
+            if field in wholes:
                 head, _, raw = raw.partition(b"\n")
                 sizes = json.loads(head)
             for name, size in sizes:

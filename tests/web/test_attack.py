@@ -209,7 +209,7 @@ def test_a_command_to_paste_is_one_command_whatever_a_queue_is_called(
         for one in re.findall("<code>([^<]*jiffy [^<]*)</code>", text)
     }
 
-    assert len(found) == 3  # worker; resume, in two spellings
+    assert len(found) == 2  # start a worker; resume
     for command in found:
         *_, word = words = [one for one in shlex.split(command) if one != "--"]
         assert command.isprintable()
