@@ -1,5 +1,6 @@
 """The web app, put together.  What it shows is in `pages/`, who may see it in `auth.py`."""
 
+import re
 import secrets
 from collections.abc import Iterable
 from typing import Any
@@ -16,6 +17,7 @@ from jiffy.producer.enqueue import check_options
 from jiffy.settings import PATH, Settings, settings
 
 MOST_BODY_BYTES = 1024 * 1024
+_HOST = re.compile(r"(\[[0-9a-fA-F:.]+\]|[\w-]{1,63}(\.[\w-]{1,63})*\.?)(:[0-9]{1,5})?", re.ASCII)
 # rq-dashboard's own script reads this cookie and sends it back as a header.
 _RQ_TOKEN_COOKIE = "_csrf_token"
 _HEADERS = {
@@ -72,6 +74,9 @@ def _behind_proxies(wsgi_app: Any, config: Settings) -> Any:
         hops = 1 if config.dyno else 0  # its router sets them, and nothing else can reach us
 
     def below(environ: Any, start_response: Any) -> Any:
+        if not _HOST.fullmatch(environ.get("HTTP_HOST") or "localhost"):  # no page can be made
+            why = "The Host header has no name of a host.\n"
+            return Response(why, 400, mimetype="text/plain")(environ, start_response)
         path, prefix = environ["PATH_INFO"], config.url_prefix or environ["SCRIPT_NAME"].rstrip("/")
         # A client may have sent it through the proxy: no link or redirect leads to another site.
         environ["SCRIPT_NAME"] = prefix if PATH.fullmatch(prefix) else ""

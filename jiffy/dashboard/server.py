@@ -6,6 +6,7 @@ lacks: a deadline for each request, and a stop that lets running requests finish
 
 import logging
 import os
+import re
 import signal
 import socket
 from typing import Any
@@ -29,6 +30,11 @@ PATIENCE_S = 15.0
 DRAIN_S = 25.0
 # The app answers requests over 1 MB itself; waitress reads no more than this.
 _MOST_BODY_BYTES = 2 * 1024 * 1024
+_MOST_HEADER_BYTES, _MOST_FIELDS = 64 * 1024, 100
+# What has arrived of a body: the rest goes to a file, since all connections may send one at once.
+_BODY_BYTES_IN_MEMORY = 64 * 1024
+_REQUEST_LINE = re.compile(rb"[A-Z-]+ [!-~\x80-\xff]+ HTTP/1\.[01]")
+_FIELD = re.compile(rb"[\w!#$%&'*+.^`|~-]+:[\t -~\x80-\xff]*")
 
 
 def serve(app: Flask) -> None:
@@ -44,11 +50,22 @@ def serve(app: Flask) -> None:
 
 class _Parser(HTTPRequestParser):  # type: ignore[misc]  # it has no types
     def parse_header(self, header_plus: bytes) -> None:
-        """Refuse a request with two lengths: a proxy in front may believe the other one."""
-        super().parse_header(header_plus)
-        is_chunked = self.chunked or "TRANSFER_ENCODING" in self.headers
-        if is_chunked and "CONTENT_LENGTH" in self.headers:
-            raise ParsingError("Content-Length and Transfer-Encoding")
+        """Refuse what waitress would read in quadratic time, or a proxy in front another way."""
+        line, *fields = header_plus.rstrip(b"\r\n").split(b"\r\n")
+        if len(fields) > _MOST_FIELDS:
+            raise ParsingError(f"More than {_MOST_FIELDS} header fields")
+        if not _REQUEST_LINE.fullmatch(line) or not all(map(_FIELD.fullmatch, fields)):
+            raise ParsingError("Invalid request line or header field")
+        codings = [value.strip().lower() for name, _, value in
+                   (field.partition(b":") for field in fields)
+                   if name.lower() == b"transfer-encoding"]  # fmt: skip
+        try:
+            super().parse_header(header_plus)
+        except ValueError as error:  # no URL, or a length of thousands of digits
+            raise ParsingError(str(error)) from None
+        is_unclear = codings != [b"chunked"] or self.version != "1.1"
+        if codings and (is_unclear or "CONTENT_LENGTH" in self.headers):
+            raise ParsingError("Transfer-Encoding must be 'chunked', and the only length")
 
 
 class _Channel(HTTPChannel):  # type: ignore[misc]  # it has no types
@@ -99,6 +116,8 @@ class Server(TcpWSGIServer):  # type: ignore[misc]  # it has no types
             cleanup_interval=1,
             channel_request_lookahead=1,  # else it does not see clients that disconnect
             max_request_body_size=_MOST_BODY_BYTES,
+            max_request_header_size=_MOST_HEADER_BYTES,
+            inbuf_overflow=_BODY_BYTES_IN_MEMORY,
             clear_untrusted_proxy_headers=False,  # `app.py` believes them, or ignores them
             ident=None,
         )
