@@ -3,12 +3,13 @@
 import redis as redis_py
 
 from jiffy import keys
-from jiffy.redis_io import Link
+from jiffy.redis_io import Link, source
 from jiffy.worker.recovery import Recovery
 
 
 def look(redis: redis_py.Redis) -> None:
     """Find parts that ended without us, as each supervisor does once a second."""
+    redis.script_load(source("due"))  # or all is sent twice, and the first finds it
     for waiting in redis.zrange(keys.JOINS, 0, -1):
         redis.zadd(keys.JOINS, {waiting: 0})
     Recovery(Link(redis)).enqueue_due([keys.NOTHING], default_timeout_s=180)
