@@ -8,7 +8,7 @@ import json
 import pytest
 
 from jiffy import tracebacks
-from jiffy.control import read, search, values
+from jiffy.control import jobs, search, values
 from jiffy.errors import JiffyError
 from jiffy.json_types import read as read_json
 from jiffy.log import escaped
@@ -40,7 +40,7 @@ def _matching(wanted):
     def match(string):
         raw = json.dumps(["f.x", None, [string, {"a": string}], {"a": [string] * 3}]).encode()
         fields = {"data": raw, "description": string.encode()[:SIZE], "status": b"failed"}
-        job = read.JobView(**{**vars(read._job("x", read._Fields(fields))), "error": string})
+        job = jobs.JobView(**{**vars(jobs._job("x", values.Fields(fields))), "error": string})
         return search_for.matches(job)
 
     return match
