@@ -6,7 +6,7 @@ An ignored group comes back by itself when it fails on a release that it had not
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -20,6 +20,14 @@ from jiffy.errors import InvalidValue, NotShown
 from jiffy.tracebacks import Group
 
 MOST_IGNORED = 1000
+SHOWN = 25  # jobs of a group
+_LEFT_OUT: dict[str, Any] = {
+    "description": "",
+    "arguments": "",
+    "error": "",
+    "call": None,
+    "meta": {},
+}
 _NOTED_S = 90 * 24 * 3600  # since it was acted upon last
 _MOST_RELEASES = 50
 
@@ -40,6 +48,7 @@ class Failures:
     """A group, and its jobs among those that were looked at, newest first."""
 
     group: Group
+    headline: str  # of the newest one's error
     jobs: list[JobView] = field(default_factory=list)
     noted: Seen = _NEVER  # of jobs that may be gone: they were retried
     ignored: Seen | None = None
@@ -62,10 +71,6 @@ class Failures:
         found = Counter(job.release for job in self.jobs if job.release)
         found.update(dict.fromkeys(self.noted.releases, 0))
         return found
-
-    @property
-    def headline(self) -> str:
-        return tracebacks.headline(self.newest.error)
 
     @property
     def is_ignored(self) -> bool:
@@ -92,14 +97,14 @@ def find(
     """Group the newest failed jobs; a bounded number of them, of all queues."""
     on = {"release": (release,)} if release else {}
     wanted = Filter("", {"state": ("failed",), "group": ("*",), **on}, (), ())
-    lists, jobs = wanted.lists(census), list[JobView]()
+    lists, found = wanted.lists(census), dict[Group, Failures]()
     at: Cursor | None = Cursor()
-    for _ in range(search.FAR if is_far else 1):
+    for _ in search.turns(is_far):
         if at is not None:
-            found, at = search.window(redis, lists, wanted, at, search.WINDOW)
-            jobs += found
+            jobs, at = search.window(redis, lists, wanted, at, search.WINDOW)
+            _group(found, census, jobs, key)
     looked_at, total = search.progress(lists, at)
-    groups = [one for one in _grouped(census, jobs) if key in ("", one.group.key)]
+    groups = [*found.values()]
     for one, noted in zip(groups, _noted(redis, [one.group.key for one in groups]), strict=True):
         one.noted = noted
     return Searched(sorted(groups, key=lambda one: -len(one.jobs)), looked_at, total, at is None)
@@ -107,18 +112,28 @@ def find(
 
 def newest(census: Census, jobs: Iterable[JobView], most: int) -> list[Failures]:
     """The groups of those of `jobs` that failed, read with their errors, the latest first."""
-    failed = [job for job in jobs if job.state in ("failed", "stopped")]
-    return [one for one in _grouped(census, failed) if not one.is_ignored][:most]
+    found = dict[Group, Failures]()
+    _group(found, census, (job for job in jobs if job.state in ("failed", "stopped")))
+    return [one for one in found.values() if not one.is_ignored][:most]
 
 
-def _grouped(census: Census, jobs: Iterable[JobView]) -> list[Failures]:
-    ignored, found = _read_all(census.ignored), dict[Group, Failures]()
+def _group(
+    found: dict[Group, Failures], census: Census, jobs: Iterable[JobView], key: str = ""
+) -> None:
+    """Add the jobs to their groups.  With a `key`, only to that one; its first SHOWN are kept as
+    they are, all others without what takes memory.
+    """
+    ignored = _read_all(census.ignored)
     for job in jobs:
-        group = Group.of(job.error)
+        group = job.group
+        if key not in ("", group.key):
+            continue
         if group not in found:
-            found[group] = Failures(group, ignored=ignored.get(group.key))
-        found[group].jobs.append(job)
-    return [*found.values()]
+            headline = tracebacks.headline(job.error)
+            found[group] = Failures(group, headline, ignored=ignored.get(group.key))
+        of_group = found[group].jobs
+        is_whole = key and len(of_group) < SHOWN
+        of_group.append(job if is_whole else replace(job, function=job.called, **_LEFT_OUT))
 
 
 def ignore(redis: Redis, one: Failures, who: str, live: Iterable[str]) -> None:

@@ -22,7 +22,7 @@ from jiffy.producer.job import ENDED
 from jiffy.producer.masking import MASK, Masked, is_secret, is_secret_place, masked, masked_text
 from jiffy.producer.progress import State
 from jiffy.redis_io import run_script
-from jiffy.tracebacks import reason_of
+from jiffy.tracebacks import Group, reason_of
 
 STATES = ("queued", *keys.REGISTRIES)
 APART = ("ready_to_enqueue", "rate_limited")  # states without a registry among these
@@ -203,6 +203,11 @@ class JobView:
     @property
     def ran_s(self) -> float | None:
         return lasted_s(self.started, clock.now() if self.is_running else self.ended)
+
+    @cached_property
+    def group(self) -> Group:
+        """With which other failures it belongs together."""
+        return Group.of(self.error)
 
     @cached_property
     def reason(self) -> str:

@@ -7,7 +7,7 @@ declined`.  A search looks at one window of each queue's lists at a time and say
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -25,7 +25,6 @@ from jiffy.errors import InvalidValue, JiffyError
 from jiffy.producer import functions
 from jiffy.producer.masking import Masked
 from jiffy.settings import settings
-from jiffy.tracebacks import Group
 
 FIELDS = ("fn", "state", "queue", "worker", "error", "release", "group", "id", "after", "before",
           "slower")  # fmt: skip
@@ -33,8 +32,8 @@ STATES = (*read.STATES, *read.APART, "stopped")
 SHOWN = 50  # of a page
 WINDOW = 500  # jobs that are looked at in a few round trips
 TIMES = ("after", "before", "slower")
-_MOST_CHARS = 1000
-FAR = 20  # windows, if a person asks to search further
+_MOST_CHARS, _MOST_VALUES = 1000, 30
+FAR, FAR_S = 20, 5.0  # windows, and for how long, if a person asks to search further
 _TERM = re.compile(r'(?:([a-z]+|args\.[\w.-]+):)?("[^"]*"?|\S+)')
 _WORDS = {"waiting": "queued", "running": "started", "ready": "ready_to_enqueue"}
 _NEVER = datetime.min.replace(tzinfo=UTC)
@@ -139,10 +138,9 @@ class Filter:
 def parse(written: str) -> Filter:
     """What a person wrote; what cannot be understood is named in `problems`, and left out."""
     fields: dict[str, tuple[str, ...]] = {}
-    words, problems = [], []
-    if len(written) > _MOST_CHARS:
-        problems.append(f"the filter is over {_MOST_CHARS:,} characters")
-    for name, raw in _TERM.findall(written[:_MOST_CHARS]):
+    terms, problems = _terms(written)
+    words = []
+    for name, raw in terms:
         value = raw.strip('"')
         if not value:
             problems.append(f"{name}: has no value")
@@ -161,6 +159,17 @@ def parse(written: str) -> Filter:
     for state in set(fields.get("state", ())) - {*STATES, *_WORDS}:
         problems.append(f"state:{state} is no state: {', '.join(STATES)}")
     return Filter(written, fields, tuple(words), tuple(problems))
+
+
+def _terms(written: str) -> tuple[list[tuple[str, str]], list[str]]:
+    """The names and values of a filter, and whether it is too large."""
+    if len(written) > _MOST_CHARS:
+        return [], [f"the filter is over {_MOST_CHARS:,} characters"]
+    terms = _TERM.findall(written)
+    # Each of them is looked for in all that a job carries.
+    if len(terms) + sum(raw.count(",") for _, raw in terms) > _MOST_VALUES:
+        return [], [f"the filter has over {_MOST_VALUES} words and values"]
+    return terms, []
 
 
 def _moment(written: str) -> datetime:
@@ -188,7 +197,7 @@ _MATCHES: dict[str, Callable[[str, JobView], bool]] = {
     "worker": lambda value, job: _like(value, job.worker),
     "error": lambda value, job: _like(value, job.error),
     "release": lambda value, job: _like(value, job.release),
-    "group": lambda value, job: value == "*" or Group.of(job.error).key == value,
+    "group": lambda value, job: value in ("*", job.group.key),
     "id": lambda value, job: _like(value, job.id),
     "after": lambda value, job: (job.latest or _NEVER) >= _moment(value),
     "before": lambda value, job: (job.latest or _NEVER) < _moment(value),
@@ -242,11 +251,11 @@ class Found:
 def search(
     redis: Redis, census: Census, wanted: Filter, cursor: Cursor, *, is_far: bool = False
 ) -> Found:
-    """The next SHOWN matches: of one window, or of the next FAR ones that has any."""
+    """The next SHOWN matches: of one window, or of the next ones that has any."""
     lists = wanted.lists(census)
     at: Cursor | None = cursor
     matches: list[JobView] = []
-    for _ in range(FAR if is_far else 1):
+    for _ in turns(is_far):
         if at is None or matches:
             break
         cursor = at
@@ -257,6 +266,15 @@ def search(
     if len(matches) > cursor.skip + SHOWN:
         at = cursor._replace(skip=cursor.skip + SHOWN)
     return Found(shown, *progress(lists, at), at)
+
+
+def turns(is_far: bool) -> Iterator[int]:
+    """One number for each window that may be looked at: the first, or FAR in FAR_S."""
+    ends_at = clock.monotonic() + FAR_S
+    for number in range(FAR if is_far else 1):
+        yield number
+        if clock.monotonic() >= ends_at:
+            break
 
 
 def progress(lists: Sequence[List], at: Cursor | None) -> tuple[int, int]:

@@ -65,6 +65,19 @@ def test_many_failures_are_looked_at_in_part_and_it_is_said(
     assert "Grouped all 50 failed jobs" in far
 
 
+def test_a_far_search_ends_after_some_time_and_says_how_far_it_came(client, plant, monkeypatch):
+    monkeypatch.setattr(search, "WINDOW", 20)
+    monkeypatch.setattr(search, "FAR_S", 0)
+    for number in range(50):
+        plant(f"bad{number}", status="failed", error=TRACEBACK)
+    grouped, searched = (
+        words(client.get(path).text) for path in ("/failures?far=1", "/jobs?q=nothing&far=1")
+    )
+
+    assert "Grouped the newest 20 of 50 failed jobs" in grouped
+    assert "Searched the newest 20 of 50 jobs" in searched
+
+
 def test_a_trial_that_works_leads_to_the_rest(client, work, redis):
     for number in range(3):
         enqueue(images.resize, f"missing{number}.jpg", 200)

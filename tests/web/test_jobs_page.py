@@ -127,7 +127,16 @@ def test_the_newest_stand_first(client, shop):
 
 
 @pytest.mark.parametrize(
-    "written", ["state:lost", "after:soon", "slower:much", 'error:""', "id:" + "x" * 1000]
+    "written",
+    [
+        "state:lost",
+        "after:soon",
+        "slower:much",
+        'error:""',
+        "id:" + "x" * 1000,
+        "group:a " * 31,
+        "fn:" + "a," * 31,
+    ],
 )
 def test_what_is_not_understood_is_named_and_never_acted_upon(client, shop, redis, written):
     text = client.get("/jobs", query_string={"q": written}).text

@@ -18,14 +18,13 @@ from jiffy.control.jobs import Call
 from jiffy.control.search import Cursor
 from jiffy.dashboard import audit, charts, why
 from jiffy.dashboard.frame import census, flows, is_live, newest_release
-from jiffy.tracebacks import Group, own_frames
+from jiffy.tracebacks import own_frames
 
 page = Blueprint("jobs", __name__)
 failures_page = Blueprint("failures", __name__)
 
 _MOST_SELECTED, _MOST_NAMES = 1000, 100
 _MOST_COPIED = 4000  # characters of a call
-_MOST_OF_GROUP = 25  # jobs that are listed
 
 
 @page.get("/jobs")
@@ -204,9 +203,9 @@ def group(key: str) -> str:
         one=one,
         found=found,
         trial=trial,
-        has_failed_again=bool(trial and trial.error and Group.of(trial.error).key == key),
+        has_failed_again=bool(trial and trial.error and trial.group.key == key),
         own=own_frames(one.newest.error) if one else [],
-        shown=_MOST_OF_GROUP,
+        shown=failures.SHOWN,
         newest_release=newest_release(),
     )
 
