@@ -92,11 +92,12 @@ def _add_headers(response: Response) -> Response:
     """What the page may load and run, and that no cache keeps it; a page's own headers stay."""
     for name, value in {"Content-Security-Policy": _content_policy(), **_HEADERS}.items():
         response.headers.setdefault(name, value)
-    if not (request.endpoint or "").endswith("static"):
+    is_file = request.endpoint in ("static", "rq_dashboard.static")
+    if not is_file:
         response.headers["Cache-Control"] = "no-store"
     if request.is_secure:
         response.headers["Strict-Transport-Security"] = "max-age=31536000"
-    if request.blueprint == "rq_dashboard" and session.get("user"):
+    if request.blueprint == "rq_dashboard" and session.get("user") and not is_file:
         path = f"{request.script_root}/rq"
         response.set_cookie(_RQ_TOKEN_COOKIE, auth.token(), path=path, samesite="Strict",
                             secure=request.is_secure)  # fmt: skip

@@ -11,6 +11,7 @@ from here.
 
 import hashlib
 import hmac
+import re
 import secrets
 import sys
 import threading
@@ -54,8 +55,10 @@ from jiffy.settings import (
 )
 
 PUBLIC = {"static", "login.form", "login.enter", "health.healthz"}
+_MOST_LOGIN_BYTES = 16 * 1024
 SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
 SESSION_LASTS = timedelta(days=7)
+_WITH_PORT = re.compile(r"(?:\[(.*)\]|([0-9.]+))(?::[0-9]+)?")
 # A hash takes 32 MB: not one for each thread of a small dyno.
 _hashing = threading.Lock()
 KEPT_MS = 3_600_000  # a count of attempts, after the last pause
@@ -151,16 +154,19 @@ def _admit() -> Response | None:
     """Answer for a request that is not allowed; all others go on, changes on record."""
     _require_own_host()
     is_change = request.method not in SAFE_METHODS
+    is_login = request.endpoint in ("login.enter", "login.leave")
+    if is_login:
+        request.max_content_length = _MOST_LOGIN_BYTES
+    if request.endpoint not in PUBLIC:
+        g.who = _client() if is_api() else person()
+        if g.who is None:
+            return _ask_to_log_in()
+        if is_change and not is_login:
+            _require_operator(g.who)
+    # Last, since it reads the form: a large one takes a second, which only operators may cost.
     if is_change and not is_api():
         _require_own_page()
-    if request.endpoint in PUBLIC:
-        return None
-    g.who = _client() if is_api() else person()
-    if g.who is None:
-        return _ask_to_log_in()
-    if is_change and request.endpoint != "login.leave":
-        _require_operator(g.who)
-    if is_change and request.endpoint:
+    if is_change and request.endpoint and request.endpoint not in PUBLIC:
         audit.begin(g.who.name)
     return None
 
@@ -250,9 +256,13 @@ def _from_proxy(name: str) -> Who:
 
 
 def ip(written: str | None) -> IPv4Address | IPv6Address | None:
-    """An address; one of IPv4 in whichever way it is written.  None for what is none."""
+    """An address; one of IPv4 in whichever way it is written.  None for what is none.
+
+    Some gateways write a port behind it: 192.0.2.7:5123, [2001:db8::7]:5123.
+    """
+    parts = _WITH_PORT.fullmatch(written or "")
     try:
-        found = ip_address(written or "")
+        found = ip_address((parts[1] or parts[2]) if parts else written or "")
     except ValueError:
         return None
     return getattr(found, "ipv4_mapped", None) or found

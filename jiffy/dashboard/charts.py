@@ -170,12 +170,12 @@ def graph(family: Family) -> Graph:
     jobs = {job.id: job for job in family.jobs}
     pairs = {(other, job.id) for job in family.jobs for other in job.before if other in jobs}
     pairs |= {(job.id, other) for job in family.jobs for other in job.after if other in jobs}
-    column = dict.fromkeys(jobs, 0)
-    for _ in jobs:  # as often as the longest chain needs; odd data may go round in circles
-        for before, after in pairs:
-            column[after] = min(max(column[after], column[before] + 1), len(jobs))
-    rows, nodes = Counter[int](), dict[str, Node]()
-    for job_id, at in column.items():
+    before_each: dict[str, list[str]] = {job_id: [] for job_id in jobs}
+    for before, after in pairs:
+        before_each[after].append(before)
+    column, rows, nodes = dict[str, int](), Counter[int](), dict[str, Node]()
+    for job_id in jobs:
+        at = _column(job_id, before_each, column)
         x, y = at * (_NODE_WIDTH + _GAP_X), rows[at] * (_NODE_HEIGHT + _GAP_Y)
         nodes[job_id] = Node(jobs[job_id], x, y)
         rows[at] += 1
@@ -184,6 +184,14 @@ def graph(family: Family) -> Graph:
     height = max(node.y for node in nodes.values()) + _NODE_HEIGHT
     ordered = sorted(nodes.values(), key=lambda node: (node.x, node.y))
     return Graph(ordered, paths, width, height, family.left_out)
+
+
+def _column(job_id: str, before: Mapping[str, Sequence[str]], found: dict[str, int]) -> int:
+    """How many jobs, at most, run one after the other before it; each is looked at once."""
+    if job_id not in found:
+        found[job_id] = 0  # if odd data goes round in circles
+        found[job_id] = max((_column(one, before, found) + 1 for one in before[job_id]), default=0)
+    return found[job_id]
 
 
 def _path(before: Node, after: Node) -> str:

@@ -22,7 +22,7 @@ from jiffy.errors import InvalidValue, JiffyError, ValidationError
 _MESSAGES = {
     404: "There is no such page.",
     405: "This page has no such method; nothing was done.",
-    413: "The request is too large: at most 1 MB is read.",
+    413: "The request is too large: at most 1 MB is read, or 16 kB to log in.",
     500: "An error on our side. The log of the web process has the details.",
 }
 

@@ -242,7 +242,7 @@ def typed(function: Function) -> Function:
             current = rq_compat.CURRENT_JOB.get()
             log.event(
                 "job.unconverted", log.WARNING, job=current and current.id, func=path_of(function),
-                reason=str(error),
+                reason=f"{error.where} must be {error.must}",  # not its value: perhaps a secret
             )  # fmt: skip
         return function(*args, **kwargs)
 

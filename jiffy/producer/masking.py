@@ -1,4 +1,4 @@
-"""Secrets: what is named like one is masked wherever a call is shown."""
+"""Secrets: what is named like one, and a URL's password, is masked wherever a call is shown."""
 
 import math
 import re
@@ -10,9 +10,11 @@ _PLAIN = (bool, int, float, str, type(None))
 _HARMLESS = (bool, type(None))
 _RESULT = {"jiffy:result"}  # what stands for a result that is not there yet (payload.py)
 _SECRET = re.compile(
-    r"passw|passphrase|secret|credential|api_?key|private_?key|access_?key"
-    r"|(^|_)(tokens?|pwd|pin|otp|cvv|authorization)(_|$)"
+    r"passw|passphrase|passcode|secret|credential|api_?key|private_?key|access_?key"
+    r"|connection_?string|session_?id|card_?number"
+    r"|(^|_)(tokens?|pwd|pin|otp|cvv|authorization|jwt|bearer|cookies?|dsn)(_|$)|(^|_)auth$|^pass$"
 )
+_URL_PASSWORD = re.compile(r"(://[^\s/?#@:]{0,100}:)[^\s/?#@]{1,200}(?=@)")
 _NEW_WORD = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|-")
 _NAME = re.compile(r"(?<![\w-])([\w-]{1,100})(?:=|['\"]: )")
 _END = r"(?=[,)}\]]|$)"
@@ -32,7 +34,7 @@ def masked(value: Any, *, is_secret_itself: bool = False) -> Any:
     if is_secret_itself:
         return value if isinstance(value, _HARMLESS) else Masked(MASK)
     if isinstance(value, _PLAIN):
-        return value
+        return _without_passwords(value) if isinstance(value, str) else value
     if isinstance(value, dict):
         if value.keys() == _RESULT:
             return value
@@ -57,7 +59,12 @@ def masked_text(call: str) -> str:
         if value[0] not in ("True", "False", "None"):
             shown += call[end : found.end()], MASK
             end = value.end()
-    return "".join([*shown, call[end:]])
+    return _without_passwords("".join([*shown, call[end:]]))
+
+
+def _without_passwords(text: str) -> str:
+    """The same, with a mask in place of the password of each URL."""
+    return _URL_PASSWORD.sub(rf"\1{MASK}", text) if "://" in text else text
 
 
 class Masked(str):

@@ -19,7 +19,8 @@ SIZE = 200_000
 GROUP = "  +-+---------------- 1 ----------------\n"
 PARTS = [
     "\n", " \n", "\r\n", " ", "a", "9", "*", "**a", "[", "{", '{"a":', '["', '"', "\\", "'", ",",
-    "a=", "a=a=", "x=[", "password='", "password='a\\'", "a: ", "-", "*/", "1-2,", "mon,", "a.",
+    "a=", "a=a=", "://", "://:a", "://a:@", "x=[", "password='", "password='a\\'", "a: ", "-", "*/",
+    "1-2,", "mon,", "a.",
     'File "', '  File "x", line 1, in f\n', 'File "x", line 1, in f\n\n\n', "    +-", GROUP, "| ",
     "\n\nThe above exception was the direct cause of the following exception:\n\n", "\x1b", "1m1",
     'E: x\n\nDuring handling of the above exception, another exception occurred:\n\n', '{"a":1,',

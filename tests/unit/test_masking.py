@@ -10,7 +10,8 @@ from jiffy.producer.masking import is_secret, is_secret_place, masked, masked_te
     [
         "password", "new_password", "db_passwd", "passphrase", "pwd", "secret", "client_secret",
         "token", "access_token", "tokens", "api_key", "apikey", "apiKey", "API-KEY", "private_key",
-        "credentials", "authorization", "pin",
+        "credentials", "authorization", "pin", "pass", "auth", "basic_auth", "jwt", "cookie",
+        "dsn", "SENTRY_DSN", "connection_string", "sessionId", "passcode", "card_number",
     ],
 )  # fmt: skip
 def test_these_are_secrets(name):
@@ -19,17 +20,34 @@ def test_these_are_secrets(name):
 
 @pytest.mark.parametrize(
     "name",
-    ["path", "key", "author", "tokenizer", "pinned", "passenger", "width", "monkey", "user"],
+    [
+        "path",
+        "key",
+        "author",
+        "tokenizer",
+        "pinned",
+        "passenger",
+        "width",
+        "passes",
+        "boarding_pass",
+        "cookiecutter",
+        "authority",
+        "session",
+        "monkey",
+        "user",
+    ],
 )
 def test_these_are_not(name):
     assert not is_secret(name)
 
 
 def test_secrets_are_masked_wherever_they_stand():
-    value = {"user": "ada", "token": "t", "more": [{"password": 5}, ("x", {"pin": 1234})]}
+    more = [{"password": 5}, ("x", {"pin": 1234}), "amqp://u:p%40@h/v"]
+    value = {"user": "ada", "token": "t", "more": more}
 
     assert repr(masked(value)) == (
-        "{'user': 'ada', 'token': ***, 'more': [{'password': ***}, ('x', {'pin': ***})]}"
+        "{'user': 'ada', 'token': ***,"
+        " 'more': [{'password': ***}, ('x', {'pin': ***}), 'amqp://u:***@h/v']}"
     )
 
 
@@ -45,6 +63,10 @@ def test_secrets_are_masked_wherever_they_stand():
         ("f(password='cut off...", "f(password=***"),
         ("f(api_key=***, x=5)", "f(api_key=***, x=5)"),
         ("order 18 for bob", "order 18 for bob"),
+        (
+            "f('redis://:p@h:6379/0', 'http://h:80/a@b')",
+            "f('redis://:***@h:6379/0', 'http://h:80/a@b')",
+        ),
     ],
 )
 def test_a_call_in_words_is_masked_by_its_names(text, shown):

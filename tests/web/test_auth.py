@@ -192,6 +192,14 @@ def test_nothing_changes_without_the_pages_token_nor_by_a_link(client):
     assert client.post("/logout", headers=OWN, data={"token": "guess"}).status_code == 403
 
 
+@pytest.mark.parametrize("path", ["/login", "/logout"])
+def test_a_form_that_anyone_may_send_is_small(client, path):
+    answer = client.post(path, headers=OWN, data={"token": "x", "password": "x" * 17_000})
+
+    assert answer.status_code == 413
+    assert client.get("/").status_code == 200
+
+
 def test_a_login_without_a_cookie_shows_why_it_failed(app):
     blind = app.test_client(use_cookies=False)
     answer = blind.post("/login", data={"user": "admin", "password": PASSWORD}, headers=OWN)

@@ -172,6 +172,14 @@ def test_guesses_slow_down_who_guesses_and_no_one_else(attempt):
     assert network == [401] * 5 + [429]
 
 
+@pytest.mark.parametrize("address", ["6.6.6.{}:{}", "[2001:db8:{}::7]:{}"])
+def test_a_gateway_may_write_the_clients_port_behind_its_address(attempt, address):
+    guesses = [attempt(address.format(6, 5000 + number)).status_code for number in range(6)]
+
+    assert guesses == [401] * 5 + [429]
+    assert attempt(address.format(7, 5000)).status_code == 401
+
+
 def test_a_browser_that_was_logged_in_before_does_not_wait_for_others_at_its_address(attempt, app):
     known = app.test_client()
     assert attempt("5.5.5.5", PASSWORD, known).status_code == 302
