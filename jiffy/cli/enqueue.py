@@ -86,19 +86,11 @@ def command(
         raise InvalidValue(
             "--wait", "given", "left out with --each: only one job can be waited for"
         )
-    if pause is not None:
-        if given["retry"] is None:
-            raise InvalidValue("--pause", pause, "used together with --retry")
-        given["retry"] = {"max": given["retry"], "pause": clock.seconds(pause, "--pause")}
     ids = None
     if file and given["job_id"]:
         start = given.pop("job_id")
         ids = (f"{start}-{number}" for number in count(1))
-    read = options.read(
-        {name: value for name, value in given.items() if value != ()},
-        spell=lambda name: options.TABLE[name].flag,
-    )
-    enqueue = queues.enqueue.options(**read)
+    enqueue = queues.enqueue.options(**_options(given, pause))
     if file:
         return _enqueue_each(enqueue, called, arguments, file, ids)
     args, kwargs = functions.from_strings(called, *functions.split(called, arguments))
@@ -113,6 +105,18 @@ def command(
     except KeyboardInterrupt:
         click.echo(f"\nStopped waiting. Job {job.id} goes on.", err=True)
         return INTERRUPTED_EXIT_CODE
+
+
+def _options(given: dict[str, Any], pause: str | None) -> dict[str, Any]:
+    """The options as they are enqueued with; `pause` is a part of `retry`."""
+    if pause is not None:
+        if given["retry"] is None:
+            raise InvalidValue("--pause", pause, "used together with --retry")
+        given["retry"] = {"max": given["retry"], "pause": clock.seconds(pause, "--pause")}
+    return options.read(
+        {name: value for name, value in given.items() if value != ()},
+        spell=lambda name: options.TABLE[name].flag,
+    )
 
 
 def _enqueue_each(
