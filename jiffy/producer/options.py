@@ -132,7 +132,7 @@ def read_queue(name: str, value: Any) -> str:
 def in_shell(name: str) -> str:
     """The name of a queue or a function as one argument of a command that people paste.
 
-    Whoever enqueues may choose a name: it must be no other command, no option and no key stroke.
+    Anyone who can enqueue chooses the name, so it must not act as a command, an option or a key.
     """
     word = shlex.quote("".join(one if one.isprintable() else ascii(one)[1:-1] for one in name))
     return f"-- {word}" if name.startswith("-") else word

@@ -1,6 +1,6 @@
 -- Enqueue the scheduled jobs (delayed ones, retries after a pause) whose time has come, and cancel the queued ones whose
--- time to begin has passed (`expires`); bring parked jobs back whose function is not paused any more.  Or only wake a sleeping worker where a producer that knows nothing of us has
--- pushed a job.
+-- time to begin has passed (`expires`); bring parked jobs back whose function is not paused any more.  Or only wake a
+-- sleeping worker where a producer that knows nothing of us has pushed a job.
 -- KEYS: the queues
 -- ARGV: how many jobs at most (0: only wake), the time limit in s of a job that has none
 -- Returns how many were enqueued, and of each canceled job its id, queue and reason

@@ -3,7 +3,8 @@
 -- KEYS: the queues
 -- ARGV: in how many s it is to be done again at the earliest, how long a job may be between queue and worker in s
 -- Returns what RQ's workers have left in the started registries, for the caller to finish: {queue, id, execution, worker,
---         what `details_of` returns, or nil for a job that is elsewhere by now}; and whether there was more than one call does (0 or 1)
+--         what `details_of` returns, or nil for a job that is elsewhere by now}; and whether there was more than one call
+--         does (0 or 1)
 --include lib
 --include release
 even_if_full()

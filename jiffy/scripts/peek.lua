@@ -1,7 +1,8 @@
 -- Read some fields of many hashes without moving what is large.
 -- KEYS: the hashes
 -- ARGV: the most bytes to move of one value, then the names of the fields; '?name' is measured before it is read, since it
---       may be large; '#n' before them: of jobs, only the n to which something happened last; ':name' is any member of the set KEY:name; '!name' is in the newest entry of a job's results
+--       may be large; '#n' before them: of jobs, only the n to which something happened last; ':name' is any member of the
+--       set KEY:name; '!name' is in the newest entry of a job's results
 -- Returns a list per hash: a field's value, nil, or its size if over the most; for no hash, the error's text
 local RQ, try, most = '@RQ@', redis.pcall, tonumber(ARGV[1])
 local hashes = {}

@@ -87,7 +87,7 @@ def _copies(call: Call) -> dict[str, str]:
     path = ", ".join([repr(call.function), *args, *([f"**{others!r}"] if others else [])])
     sent = {"function": call.function, "args": call.args, "kwargs": call.kwargs}
     written = json.dumps(sent, ensure_ascii=False)
-    # A control character would be a key stroke in the terminal into which it is pasted.
+    # A control character would be a keystroke in the terminal into which it is pasted.
     body = "".join(one if one.isprintable() else json.dumps(one)[1:-1] for one in written)
     url = shlex.quote(url_for("home.home", _external=True) + "api/jobs")
     curl = f'curl -X POST {url} -H "Authorization: Bearer $API_TOKEN" '
