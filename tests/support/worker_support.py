@@ -72,6 +72,8 @@ def child(redis, board=None, stop_when=None, name="worker-1", queues=("default",
     worker = rq_worker(redis, name, queues)
     worker.death_penalty_class = rq_compat.NoPenalty
     runner = Runner(worker, Link(redis), board or Board(), ())
+    # Threads and files of the tests come and go here, and no supervisor replaces this process.
+    runner.is_watched = False
     stop_when = stop_when or StopWhen(burst=True)
     return Child(claimer(redis, name, queues), runner, stop_when, Pace(), lambda: None)
 
