@@ -266,7 +266,7 @@ class Signals:
     def _note(self, number: int, frame: FrameType | None) -> None:
         # Only noted: a handler runs in the middle of whatever the process is doing.
         self._heard.append((number, clock.monotonic()))
-        if self._silence.locked():
+        with suppress(RuntimeError):  # another signal has ended it, perhaps in the midst of this
             self._silence.release()
 
 
