@@ -22,6 +22,7 @@ from jiffy.control import values
 from jiffy.control.values import Moment, answer, answers, clip, line, number, text
 from jiffy.errors import InvalidValue, NotShown, UnknownEntry
 from jiffy.producer.job import ENDED
+from jiffy.producer.masking import masked_text
 from jiffy.redis_io import run_script
 from jiffy.tracebacks import reason_of
 
@@ -346,7 +347,7 @@ def _state(entry_id: str, score: float | None, job: Any, state: Any, runs: Any) 
     return State(
         name=line(name) or clip(entry_id, _LONGEST_NAME),
         id=entry_id,
-        call=line(call),
+        call=masked_text(line(call)),
         words=_or(lambda: _words(shown, meta), "unreadable" if shown else "by rq-scheduler"),
         queue=line(queue) or "default",
         next_at=values.due(score),

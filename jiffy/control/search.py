@@ -6,12 +6,12 @@ declined`.  A search looks at one window of each queue's lists at a time and say
 
 import json
 import re
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from fnmatch import fnmatchcase
 from functools import lru_cache
 from itertools import chain, repeat
 from typing import Any, NamedTuple
@@ -34,6 +34,7 @@ WINDOW = 500  # jobs that are looked at in a few round trips
 TIMES = ("after", "before", "slower")
 _MOST_CHARS, _MOST_VALUES = 1000, 30
 FAR, FAR_S = 20, 5.0  # windows, and for how long, if a person asks to search further
+_far = threading.BoundedSemaphore(2)  # how many do so at once in a process
 _TERM = re.compile(r'(?:([a-z]+|args\.[\w.-]+):)?("[^"]*"?|\S+)')
 _WORDS = {"waiting": "queued", "running": "started", "ready": "ready_to_enqueue"}
 _NEVER = datetime.min.replace(tzinfo=UTC)
@@ -132,7 +133,7 @@ class Filter:
 
     def _has(self, name: str, value: str) -> bool:
         wanted = self.fields.get(name)
-        return not wanted or any(fnmatchcase(value, one) for one in wanted)
+        return not wanted or any(_fits(one, value) for one in wanted)
 
 
 def parse(written: str) -> Filter:
@@ -184,8 +185,25 @@ def _moment(written: str) -> datetime:
 def _like(pattern: str, value: str) -> bool:
     """With * as a wildcard; without, a part of it is enough."""
     if "*" in pattern:
-        return fnmatchcase(value.lower(), pattern.lower())
+        return _fits(pattern.lower(), value.lower())
     return pattern.lower() in value.lower()
+
+
+def _fits(pattern: str, value: str) -> bool:
+    """Whether `value` is what `pattern` says, where * stands for anything; in linear time."""
+    first, *others = pattern.split("*")
+    if not others:
+        return value == pattern
+    *middle, last = others
+    at = len(first)
+    if not value.startswith(first):
+        return False
+    for part in middle:
+        at = value.find(part, at)
+        if at < 0:
+            return False
+        at += len(part)
+    return len(value) - at >= len(last) and value.endswith(last)
 
 
 _MATCHES: dict[str, Callable[[str, JobView], bool]] = {
@@ -193,7 +211,7 @@ _MATCHES: dict[str, Callable[[str, JobView], bool]] = {
     "state": lambda value, job: (
         job.state == _WORDS.get(value, value) or (value, job.state) == ("failed", "stopped")
     ),
-    "queue": lambda value, job: fnmatchcase(job.queue, value),
+    "queue": lambda value, job: _fits(value, job.queue),
     "worker": lambda value, job: _like(value, job.worker),
     "error": lambda value, job: _like(value, job.error),
     "release": lambda value, job: _like(value, job.release),
@@ -224,7 +242,7 @@ def _has_argument(name: str, value: str, job: JobView) -> bool:
             left += found.items() if isinstance(found, dict) else ((its_name, one) for one in found)
         elif its_name == name and type(found) is not Masked:
             written = found if isinstance(found, str) else json.dumps(found)
-            if fnmatchcase(written.lower(), value.lower()):
+            if _fits(value.lower(), written.lower()):
                 return True
     return False
 
@@ -269,12 +287,19 @@ def search(
 
 
 def turns(is_far: bool) -> Iterator[int]:
-    """One number for each window that may be looked at: the first, or FAR in FAR_S."""
-    ends_at = clock.monotonic() + FAR_S
-    for number in range(FAR if is_far else 1):
-        yield number
-        if clock.monotonic() >= ends_at:
-            break
+    """One number for each window that may be looked at: the first, or FAR in FAR_S.
+
+    Others who search far at the same time look at the first only: they would take all threads.
+    """
+    ends_at, is_far = clock.monotonic() + FAR_S, is_far and _far.acquire(blocking=False)
+    try:
+        for number in range(FAR if is_far else 1):
+            yield number
+            if clock.monotonic() >= ends_at:
+                break
+    finally:
+        if is_far:
+            _far.release()
 
 
 def progress(lists: Sequence[List], at: Cursor | None) -> tuple[int, int]:

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import datetime
-from typing import Generic, TypeVar
+from typing import Generic, TypeVar, cast
 
 from flask import Flask, Response, current_app, g, request
 from redis import Redis
@@ -20,7 +20,7 @@ from jiffy.dashboard.why import banners
 from jiffy.settings import Settings
 
 # However many people watch: all queues are counted once in this time by a process.
-_CURRENT_S = 1.0
+CURRENT_S = 1.0
 _DONE_S = 15.0
 _RELEASES_S = 10.0
 _FLOWS_S = 2.0
@@ -36,25 +36,38 @@ _PAGES = (
 
 
 class _Kept(Generic[T]):
-    """What was read last, for all threads of this process; one of them at a time reads it anew."""
+    """What was read last, for all threads of this process; one of them at a time reads it anew.
+
+    It lasts no less than it took to read, so reading takes half of one thread at most.
+    """
 
     def __init__(self, read: Callable[[Redis], T], lasts_s: float) -> None:
         self._lock = threading.Lock()
         self._read, self._lasts_s = read, lasts_s
         self._value: T | None = None
-        self._read_at = 0.0
+        self._read_at, self._fresh_s = 0.0, lasts_s
 
     def forget(self) -> None:
         """Read it anew: something was done just now."""
         self._value = None
 
     def get(self) -> T:
-        with self._lock:
-            value = self._value
-            if value is None or clock.monotonic() - self._read_at >= self._lasts_s:
+        # It will do while another thread reads it anew: else all threads would wait for that one.
+        recent = self._younger_than(3 * self._fresh_s)
+        if not self._lock.acquire(blocking=recent is None):
+            return cast(T, recent)
+        try:
+            value, begins_at = self._younger_than(self._fresh_s), clock.monotonic()
+            if value is None:
                 value = self._value = self._read(redis_io.shared())
                 self._read_at = clock.monotonic()
+                self._fresh_s = max(self._lasts_s, self._read_at - begins_at)
             return value
+        finally:
+            self._lock.release()
+
+    def _younger_than(self, age_s: float) -> T | None:
+        return self._value if clock.monotonic() - self._read_at < age_s else None
 
 
 def kept(name: str, read: Callable[[Redis], T], lasts_s: float) -> T:
@@ -64,8 +77,8 @@ def kept(name: str, read: Callable[[Redis], T], lasts_s: float) -> T:
 
 
 def census() -> Census:
-    """All queues, counted at most a second ago."""
-    return kept("census", read.census, _CURRENT_S)
+    """All queues, counted about a second ago."""
+    return kept("census", read.census, CURRENT_S)
 
 
 def flows() -> Mapping[str, history.Flow]:
@@ -88,7 +101,7 @@ def newest_release() -> str:
 
 def surround(app: Flask, config: Settings) -> None:
     """Give every page of `app` its frame: mostly without a round trip of its own."""
-    app.extensions["jiffy.census"] = _Kept(read.census, _CURRENT_S)
+    app.extensions["jiffy.census"] = _Kept(read.census, CURRENT_S)
     environment = "production" if config.is_production else config.jiffy_env
 
     @app.context_processor

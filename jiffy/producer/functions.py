@@ -27,6 +27,7 @@ from jiffy.errors import (
     did_you_mean,
 )
 from jiffy.json_types import Converter, converter, not_json
+from jiffy.producer import masking
 from jiffy.settings import settings
 
 Function = Callable[..., Any]
@@ -120,7 +121,7 @@ def check(function: Function, args: Args, kwargs: Kwargs) -> None:
         signature.bind(*args, **kwargs)
     except TypeError as error:
         reason = _reason(signature, args, kwargs) or f"cannot be called like that: {error}"
-        raise WrongArguments(f"{name}() {reason}. It takes {name}{signature}.") from None
+        raise WrongArguments(f"{name}() {reason}. It takes {name}{plan(function).shown}.") from None
 
 
 class Parameter(NamedTuple):
@@ -140,6 +141,13 @@ class Plan(NamedTuple):
     named: Mapping[str, Parameter] = MappingProxyType({})
     others: Parameter = Parameter()  # **kwargs
     returns: Converter | None = None
+
+    @property
+    def shown(self) -> inspect.Signature:
+        """The signature; defaults that are secrets are masked."""
+        signature = self.signature or inspect.Signature()
+        given = signature.parameters.values()
+        return signature.replace(parameters=[one.replace(default=_shown(one)) for one in given])
 
     @property
     def converters(self) -> list[Converter]:
@@ -272,11 +280,19 @@ def arrived(function: Function, value: Any) -> Any:
     return value
 
 
+def _shown(parameter: inspect.Parameter) -> Any:
+    """Its default, as it may be shown."""
+    default = parameter.default
+    is_none = default is parameter.empty or (isinstance(default, str) and not default)
+    is_secret = masking.is_secret(parameter.name) and not is_none
+    return masking.masked(default, is_secret_itself=is_secret)
+
+
 def described(path: str) -> dict[str, Any]:
     """The function at `path`: its docstring, and its parameters as a JSON Schema."""
     function = find(path, settings().jobs_modules)
     made, definitions = plan(function), dict[str, Any]()
-    signature = made.signature or inspect.Signature()
+    signature = made.shown
     known = {one.name: one for one in (*made.positional, *made.named.values())}
     schema: dict[str, Any] = {"type": "object", "properties": {}, "required": []}
     schema["additionalProperties"] = False
@@ -294,7 +310,7 @@ def described(path: str) -> dict[str, Any]:
             schema["properties"][name] = schema_of(known[name])
             if parameter.default is parameter.empty:
                 schema["required"].append(name)
-            else:
+            elif parameter.default != masking.MASK:
                 with suppress(TypeError, ValueError):
                     default = json_types.builtins(parameter.default)
                     schema["properties"][name] |= {"default": default}

@@ -1,4 +1,4 @@
-"""Secrets: what is named like one, and a URL's password, is masked wherever a call is shown."""
+"""Secrets: what is named like one, and those in URLs, are masked wherever a call is shown."""
 
 import math
 import re
@@ -10,13 +10,19 @@ _PLAIN = (bool, int, float, str, type(None))
 _HARMLESS = (bool, type(None))
 _RESULT = {"jiffy:result"}  # what stands for a result that is not there yet (payload.py)
 _SECRET = re.compile(
-    r"passw|passphrase|passcode|secret|credential|api_?key|private_?key|access_?key"
-    r"|connection_?string|session_?id|card_?number"
-    r"|(^|_)(tokens?|pwd|pin|otp|cvv|authorization|jwt|bearer|cookies?|dsn)(_|$)|(^|_)auth$|^pass$"
+    r"passw|passphrase|passcode|secret|credential|connection_?string|session_?(id|key)|card_?number"
+    r"|(api|private|access|encryption|signing|master|hmac|ssh|deploy)_?key|seed_?phrase|mnemonic"
+    r"|(tokens?|pwd)(_|$)|(^|_)(pin|t?otp|cv[vc]2?|ssn|authorization|jwt|bearer|cookies?|dsn)(_|$)"
+    r"|(^|_)o?auth(_?header)?$|(^|db|database|smtp|mail|ftp|proxy|redis|user)_?pass$"
 )
-_URL_PASSWORD = re.compile(r"(://[^\s/?#@:]{0,100}:)[^\s/?#@]{1,200}(?=@)")
+# A password, or what stands alone before a host, such as a key; also of a URL that is cut short.
+_URL_PASSWORD = re.compile(
+    r"(://[^\s/?#@:]*:|(?<=http)://|(?<=https)://)[^\s/?#]+(?=@)"
+    r"|(://[^\s/?#@:]*:)(?!\d{1,5}\b)[^\s/?#@]+?(?=\.\.\.|…)"
+)
+_URL_PARAMETER = re.compile(r"([?&]([\w-]{1,100})=)[^\s&#'\"]+")
 _NEW_WORD = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|-")
-_NAME = re.compile(r"(?<![\w-])([\w-]{1,100})(?:=|['\"]: )")
+_NAME = re.compile(r"(?<![\w-])([\w-]{1,100})(?:=|['\"]: ?)")
 _END = r"(?=[,)}\]]|$)"
 _VALUE = re.compile(
     rf"""b?'(?:[^'\\]|\\.)*'{_END}|b?"(?:[^"\\]|\\.)*"{_END}|[\w.+*-]+{_END}|.*""", re.DOTALL
@@ -63,8 +69,13 @@ def masked_text(call: str) -> str:
 
 
 def _without_passwords(text: str) -> str:
-    """The same, with a mask in place of the password of each URL."""
-    return _URL_PASSWORD.sub(rf"\1{MASK}", text) if "://" in text else text
+    """The same, with a mask in place of the secrets in each URL."""
+    if "://" not in text:
+        return text
+    without = _URL_PASSWORD.sub(lambda found: f"{found[1] or found[2]}{MASK}", text)
+    return _URL_PARAMETER.sub(
+        lambda found: f"{found[1]}{MASK}" if is_secret(found[2]) else found[0], without
+    )
 
 
 class Masked(str):

@@ -111,9 +111,18 @@ def _is_string(value: object) -> bool:
     return isinstance(value, str) and bool(value.strip())
 
 
+# Names stand in keys, and in lists on every page, which a long one would fill.
+_short = _checked(
+    lambda value: _is_string(value) and len(value) <= _MOST_LETTERS,
+    f"a string of 1 to {_MOST_LETTERS} characters that is not blank",
+)
 read_id = _checked(
-    lambda value: isinstance(value, str) and rq.job.JOB_ID_PATTERN.fullmatch(value),
-    "letters, digits, underscores and dashes",
+    lambda value: (
+        isinstance(value, str)
+        and len(value) <= _MOST_LETTERS
+        and rq.job.JOB_ID_PATTERN.fullmatch(value)
+    ),
+    f"letters, digits, underscores and dashes, {_MOST_LETTERS} at most",
 )
 _string = _checked(_is_string, "a string that is not blank")
 _bool = _checked(lambda value: isinstance(value, bool), "true or false")
@@ -191,8 +200,10 @@ def _rate_limit(name: str, value: Any) -> rq.RateLimit:
     elif isinstance(value, str) and re.fullmatch(r".+:[0-9]{1,9}", value):
         key, _, digits = value.rpartition(":")
         count = int(digits)
-    if not _is_string(key) or type(count) is not int or count < 1:
-        must = "a key and how many of its jobs may run at a time, such as 'stripe:5'"
+    is_key = _is_string(key) and len(key) <= _MOST_LETTERS
+    if not is_key or type(count) is not int or not 0 < count < 1_000_000_000:
+        must = "a key and how many of its jobs may run at a time, such as 'stripe:5'; "
+        must += f"keys have at most {_MOST_LETTERS} characters"
         raise InvalidValue(name, value, must)
     return value if isinstance(value, rq.RateLimit) else rq.RateLimit(key, count)
 
@@ -263,12 +274,16 @@ _RETRY = {
     "example": {"max": 5, "pause": "2s", "on": ["TimeoutError"]},
 }
 _RETRIES = {"type": "integer", "minimum": 1, "maximum": retries.MOST_TRIES}
-_RATE = {"type": "string", "pattern": ":[1-9][0-9]{0,8}$", "examples": ["stripe:5"]}
+_RATE = {"type": "string", "pattern": ":[1-9][0-9]{0,8}$", "maxLength": _MOST_LETTERS,
+         "examples": ["stripe:5"]}  # fmt: skip
 _RATE_LIMIT = {
     "type": "object",
     "required": ["key", "concurrency"],
     "additionalProperties": False,
-    "properties": {"key": _STRING, "concurrency": {"type": "integer", "minimum": 1}},
+    "properties": {
+        "key": _NAME,
+        "concurrency": {"type": "integer", "minimum": 1, "maximum": 999_999_999},
+    },
     "example": {"key": "stripe", "concurrency": 5},
 }
 
@@ -349,7 +364,8 @@ TABLE: dict[str, Option] = {
     "on_failure": _callback_option("failure", "has failed"),
     "on_stopped": _callback_option("stopped", "was stopped"),
     "job_id": Option(
-        "Its id; refused if there is a job with it", "a random one", "--id", "ID", read_id, _ID
+        "Its id; refused if there is a job with it", "a random one", "--id", "ID", read_id,
+        {**_ID, "maxLength": _MOST_LETTERS},
     ),
     "unique": Option(
         "For so long, the same call returns the first job", "each call is a job",
@@ -357,7 +373,7 @@ TABLE: dict[str, Option] = {
     ),
     "unique_key": Option(
         "What makes it the same call of a function", "its arguments", "--unique-key", "KEY",
-        _string, _NAME, needs="unique",
+        _short, _NAME, needs="unique",
     ),
     "unique_until": Option(
         "`begun` or `done`: unique no longer than that", "its time", "--unique-until", "STATE",

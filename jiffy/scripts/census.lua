@@ -16,8 +16,15 @@ local function ask(otherwise, kind, ...)
   if kind and string.find(found.err, 'WRONGTYPE') then odd[#odd + 1] = {select(2, ...), kind} end
   return otherwise
 end
-local function count(command, key) return ask(false, nil, command, key) end
+local function count(...) return ask(false, nil, ...) end
 local function members(key) return ask({}, nil, 'SRANDMEMBER', key, most) end
+
+-- Queues that workers listen to are counted first: no number of others hides these.
+local counted, is_known = {}, {}
+local function list(queue)
+  if #counted < most and not is_known[queue] then counted[#counted + 1] = queue end
+  is_known[queue] = true
+end
 
 local alive, kinds, listed = 0, {}, {}
 for _, worker in ipairs(members(KEYS[2])) do
@@ -29,7 +36,15 @@ for _, worker in ipairs(members(KEYS[2])) do
     kinds[kind] = (kinds[kind] or 0) + 1
   end
 end
-for kind, number in pairs(kinds) do listed[#listed + 1] = {kind, number} end
+for kind, number in pairs(kinds) do
+  listed[#listed + 1] = {kind, number}
+  for name in string.gmatch(string.match(kind, '^%Z*'), '[^,]+') do
+    local queue = RQ .. 'queue:' .. name
+    if not is_known[queue] and count('SISMEMBER', KEYS[1], queue) == 1 then list(queue) end
+    is_known[queue] = true
+  end
+end
+for _, queue in ipairs(members(KEYS[1])) do list(queue) end
 local queues, apart = {}, {}
 local function stand_apart(state, key)
   local number = count('ZCARD', key)
@@ -37,7 +52,7 @@ local function stand_apart(state, key)
 end
 for _, limit in ipairs(members(RQ .. 'rl-keys')) do stand_apart('rate_limited', RQ .. 'rl:' .. limit .. ':rate_limited') end
 for _, path in ipairs(members(OWN .. 'parked')) do stand_apart('queued', OWN .. 'parked:' .. path) end
-for i, key in ipairs(members(KEYS[1])) do
+for i, key in ipairs(counted) do
   local queue, waiting, since = string.sub(key, #RQ + #'queue:' + 1), count('LLEN', key), false
   if waiting and waiting > 0 then
     since = redis.pcall('HGET', RQ .. 'job:' .. redis.call('LINDEX', key, 0), 'enqueued_at')

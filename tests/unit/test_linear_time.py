@@ -12,7 +12,7 @@ from jiffy.control import jobs, search, values
 from jiffy.errors import JiffyError
 from jiffy.json_types import read as read_json
 from jiffy.log import escaped
-from jiffy.producer.masking import is_secret, masked_text
+from jiffy.producer.masking import is_secret, masked, masked_text
 from jiffy.timing import Cron, Every, zone_named
 
 SIZE = 200_000
@@ -20,7 +20,7 @@ GROUP = "  +-+---------------- 1 ----------------\n"
 PARTS = [
     "\n", " \n", "\r\n", " ", "a", "9", "*", "**a", "[", "{", '{"a":', '["', '"', "\\", "'", ",",
     "a=", "a=a=", "://", "://:a", "://a:@", "x=[", "password='", "password='a\\'", "a: ", "-", "*/",
-    "1-2,", "mon,", "a.",
+    "1-2,", "mon,", "a.", "?a=", "http://a", "://a:...",
     'File "', '  File "x", line 1, in f\n', 'File "x", line 1, in f\n\n\n', "    +-", GROUP, "| ",
     "\n\nThe above exception was the direct cause of the following exception:\n\n", "\x1b", "1m1",
     'E: x\n\nDuring handling of the above exception, another exception occurred:\n\n', '{"a":1,',
@@ -50,6 +50,7 @@ def _matching(wanted):
 READERS = {
     "reason": tracebacks.reason_of, "shortened": tracebacks.shortened, "group": tracebacks.Group.of,
     "bounded": tracebacks.bounded, "masked": masked_text, "secret": is_secret,
+    "string": masked,
     "json": lambda string: read_json(string.encode()), "log": escaped,
     "shown": lambda string: values.value(string.encode()), "cron": Cron.read, "every": Every.read,
     "zone": zone_named, "filter": search.parse,
@@ -57,6 +58,7 @@ READERS = {
     "slower": lambda string: search.parse(f"slower:{string}"),
     "argument": _matching("args.a:*x*x*x*x*x*x*x*x*"), "word": _matching("nothing"),
     "error": _matching("error:" + "*a" * 400), "name": _matching("fn:*a*a*a*a"),
+    "long word": _matching(f"error:*{'a' * 900}b*"),
 }  # fmt: skip
 
 

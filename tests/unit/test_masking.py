@@ -12,6 +12,8 @@ from jiffy.producer.masking import is_secret, is_secret_place, masked, masked_te
         "token", "access_token", "tokens", "api_key", "apikey", "apiKey", "API-KEY", "private_key",
         "credentials", "authorization", "pin", "pass", "auth", "basic_auth", "jwt", "cookie",
         "dsn", "SENTRY_DSN", "connection_string", "sessionId", "passcode", "card_number",
+        "DB_PASS", "smtp_pass", "authtoken", "csrftoken", "dbpwd", "totp", "cvc", "ssn", "oauth",
+        "auth_header", "encryption_key", "signing_key", "session_key", "seed_phrase",
     ],
 )  # fmt: skip
 def test_these_are_secrets(name):
@@ -30,6 +32,7 @@ def test_these_are_secrets(name):
         "width",
         "passes",
         "boarding_pass",
+        "bypass",
         "cookiecutter",
         "authority",
         "session",
@@ -42,12 +45,18 @@ def test_these_are_not(name):
 
 
 def test_secrets_are_masked_wherever_they_stand():
-    more = [{"password": 5}, ("x", {"pin": 1234}), "amqp://u:p%40@h/v"]
+    more = [
+        {"password": 5},
+        ("x", {"pin": 1234}),
+        "amqp://u:p%40@h/v",
+        "http://h?a=1&api_key=K&b=2",
+    ]
     value = {"user": "ada", "token": "t", "more": more}
 
     assert repr(masked(value)) == (
         "{'user': 'ada', 'token': ***,"
-        " 'more': [{'password': ***}, ('x', {'pin': ***}), 'amqp://u:***@h/v']}"
+        " 'more': [{'password': ***}, ('x', {'pin': ***}), 'amqp://u:***@h/v',"
+        " 'http://h?a=1&api_key=***&b=2']}"
     )
 
 
@@ -67,6 +76,12 @@ def test_secrets_are_masked_wherever_they_stand():
             "f('redis://:p@h:6379/0', 'http://h:80/a@b')",
             "f('redis://:***@h:6379/0', 'http://h:80/a@b')",
         ),
+        ("f('amqp://u:p@s@h', 'https://key@h/1')", "f('amqp://u:***@h', 'https://***@h/1')"),
+        (f"f('pg://u:{'s' * 300}@h')", "f('pg://u:***@h')"),
+        ("f('pg://u:cut short...)", "f('pg://u:cut short...)"),
+        ("f('pg://u:cut_short..., x=1)", "f('pg://u:***..., x=1)"),
+        ("f('http://h:8000...)", "f('http://h:8000...)"),
+        ("""f('{"api_key":"K","a":1}')""", """f('{"api_key":***,"a":1}')"""),
     ],
 )
 def test_a_call_in_words_is_masked_by_its_names(text, shown):

@@ -212,6 +212,10 @@ def test_an_unknown_job_is_404_with_a_message(api):
         ({"on_failure": "os.system"}, "is not under jobs", "#/on_failure"),
         ({"on_stopped": 5}, "on_stopped is 5", "#/on_stopped"),
         ({"meta": 5}, "meta is 5; it must be a dict", "#/meta"),
+        ({"job_id": "a" * 201}, "dashes, 200 at most", "#/job_id"),
+        ({"rate_limit": {"key": "k" * 201, "concurrency": 1}}, "at most 200", "#/rate_limit"),
+        ({"rate_limit": {"key": "k", "concurrency": 10**9}}, "such as 'stripe:5'", "#/rate_limit"),
+        ({"unique": "1h", "unique_key": "k" * 201}, "of 1 to 200 characters", "#/unique_key"),
     ],
 )
 def test_an_invalid_call_is_422_with_the_reason_and_a_pointer(api, redis, change, detail, pointer):
@@ -314,3 +318,13 @@ def test_each_function_is_listed_with_a_schema_that_its_calls_fit(api):
     }
     assert resize["parameters"]["properties"]["height"]["default"] is None
     assert not [path for path in listed if not path.startswith("jobs.")]
+
+
+def test_the_default_of_a_secret_is_masked(api, environ):
+    environ(JOBS_MODULES="tests.jobs.plain")
+    [login] = [one for one in api("GET", "/api/functions").json if "login" in one["function"]]
+    wrong = api("POST", "/api/jobs", json={"function": login["function"]}).json["detail"]
+
+    assert login["signature"] == "login(user: str, api_key: str = ***) -> None"
+    assert "default" not in login["parameters"]["properties"]["api_key"]
+    assert "It takes login(user: str, api_key: str = ***)" in wrong

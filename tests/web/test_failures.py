@@ -65,6 +65,27 @@ def test_many_failures_are_looked_at_in_part_and_it_is_said(
     assert "Grouped all 50 failed jobs" in far
 
 
+def test_failures_are_grouped_once_a_second_however_many_programs_ask(api, redis, plant):
+    plant("bad", status="failed", error=TRACEBACK)
+    first = api("GET", "/api/failures").json
+    before = redis.info("commandstats")["cmdstat_evalsha"]["calls"]
+    answers = [api("GET", "/api/failures").json for _ in range(10)]
+
+    assert answers == [first] * 10
+    assert first["groups"][0]["count"] == 1
+    assert redis.info("commandstats")["cmdstat_evalsha"]["calls"] - before <= 3
+
+
+def test_two_search_far_at_once_and_others_look_at_the_first_window():
+    two = [search.turns(True), search.turns(True)]
+    assert [next(one) for one in two] == [0, 0]
+    third = [*search.turns(True)]
+    for one in two:
+        one.close()
+
+    assert (third, len([*search.turns(True)])) == ([0], search.FAR)
+
+
 def test_a_far_search_ends_after_some_time_and_says_how_far_it_came(client, plant, monkeypatch):
     monkeypatch.setattr(search, "WINDOW", 20)
     monkeypatch.setattr(search, "FAR_S", 0)

@@ -77,6 +77,18 @@ def test_300_queues_and_500_workers_are_counted_in_one_round_trip(redis, plant, 
     assert (census.queues_left_out, census.workers_left_out) == (0, 0)
 
 
+def test_no_number_of_queues_hides_those_that_workers_listen_to(redis, plant_worker, monkeypatch):
+    monkeypatch.setattr(read, "_MOST_COUNTED", 10)
+    plant_worker("w1", queues="ours,not-there")
+    redis.sadd(
+        keys.QUEUES, *(keys.queue(f"q{number}") for number in range(2000)), keys.queue("ours")
+    )
+    census = read.census(redis)
+
+    assert [queue.name for queue in census.queues if queue.is_heard] == ["ours"]
+    assert (len(census.queues), census.queues_left_out) == (10, 1991)
+
+
 def test_keys_of_other_types_are_counted_as_nothing(redis, plant):
     plant("one", status="queued")
     redis.set(keys.queue("odd"), "text")

@@ -144,6 +144,20 @@ def test_an_entry_of_rq_scheduler_links_to_its_job(client, redis):
     assert f'href="/jobs/{job.id}"' in client.get("/schedule").text
 
 
+def test_secrets_in_an_entrys_call_are_masked(client, api, declare, redis):
+    url = "redis://u:hunter2@h"
+    declare(every("10m", numbers.add, args=[2, 3], name="ours"))
+    redis.hset(keys.job("entry-ours"), "description", f"jobs.x.y('{url}', 3)")
+    Scheduler(connection=redis).enqueue_at(
+        datetime(2999, 1, 1, tzinfo=UTC), "jobs.x.y", url, password="hunter2"
+    )
+    texts = [api("GET", f"/api{path}").text for path in ("/schedule", "/schedule/ours")]
+    texts += [client.get(path).text for path in ("/schedule", "/schedule/ours")]
+
+    assert all("redis://u:***@h" in text and "hunter2" not in text for text in texts)
+    assert "password=***" in texts[0]
+
+
 def test_a_job_links_to_its_entry_whatever_its_name(client, entry, redis, plant):
     job_id = entries.run_now(redis, NAME, "ada")
     plant("odd", **{keys.TICK_OF_FIELD: "../<b>"})

@@ -8,6 +8,7 @@ from contextlib import suppress
 from typing import Any
 
 from flask import abort, after_this_request, request, url_for
+from redis import Redis
 from redis.exceptions import RedisError
 
 from jiffy import clock, json_types, keys, redis_io
@@ -17,7 +18,7 @@ from jiffy.dashboard import audit, problems
 from jiffy.dashboard.api import openapi, schemas
 from jiffy.dashboard.api.openapi import operation
 from jiffy.dashboard.api.schemas import Enqueued, Entry, Function, Job, Queues, Schedule
-from jiffy.dashboard.frame import census, newest_release
+from jiffy.dashboard.frame import CURRENT_S, census, kept, newest_release
 from jiffy.errors import InvalidValue
 from jiffy.producer import enqueue as producer
 from jiffy.producer import functions, options, results
@@ -218,8 +219,12 @@ def act_in_bulk(body: schemas.Bulk) -> Enqueued:
 @operation("GET", "/failures")
 def list_failures() -> schemas.FailureGroups:
     """The newest failed jobs, in groups."""
-    found = failures.find(redis_io.shared(), census(), is_far=True)
-    return schemas.failures(found, newest_release())
+
+    def read(redis: Redis) -> schemas.FailureGroups:
+        found = failures.find(redis, census(), is_far=True)
+        return schemas.failures(found, newest_release())
+
+    return kept("failures", read, CURRENT_S)
 
 
 @operation("GET", "/functions")
