@@ -62,6 +62,7 @@ class Options(TypedDict, total=False):
 # RQ's value for "no limit" and "forever"; a shell gives it as a string.
 _FOREVER = (-1, "-1")
 _MOST_LETTERS = 200
+_MOST_ID_LETTERS = 250  # with the longest name of an entry, and what its jobs' ids add to it
 # What RQ calls a callback with.
 _CALLED_WITH = {
     "success": ("job", "connection", "result"),
@@ -119,10 +120,10 @@ _short = _checked(
 read_id = _checked(
     lambda value: (
         isinstance(value, str)
-        and len(value) <= _MOST_LETTERS
+        and len(value) <= _MOST_ID_LETTERS
         and rq.job.JOB_ID_PATTERN.fullmatch(value)
     ),
-    f"letters, digits, underscores and dashes, {_MOST_LETTERS} at most",
+    f"letters, digits, underscores and dashes, {_MOST_ID_LETTERS} at most",
 )
 _string = _checked(_is_string, "a string that is not blank")
 _bool = _checked(lambda value: isinstance(value, bool), "true or false")
@@ -365,7 +366,7 @@ TABLE: dict[str, Option] = {
     "on_stopped": _callback_option("stopped", "was stopped"),
     "job_id": Option(
         "Its id; refused if there is a job with it", "a random one", "--id", "ID", read_id,
-        {**_ID, "maxLength": _MOST_LETTERS},
+        {**_ID, "maxLength": _MOST_ID_LETTERS},
     ),
     "unique": Option(
         "For so long, the same call returns the first job", "each call is a job",

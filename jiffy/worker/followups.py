@@ -23,6 +23,8 @@ from jiffy.worker.guarded import guarded
 from jiffy.worker.run import Interrupted, Runner
 
 MOST_TRIES = 3
+_NAT64, _MAPPED = ipaddress.ip_network("64:ff9b::/96"), ipaddress.ip_network("::ffff:0:0/96")
+_UNICAST, _6TO4 = ipaddress.ip_network("2000::/3"), ipaddress.ip_network("2002::/16")
 
 
 def do(todo: Todo, runner: Runner) -> None:
@@ -89,6 +91,16 @@ def _open(job_id: str, request: Request, timeout: float) -> AbstractContextManag
     return nullcontext()
 
 
+def is_public(written: str) -> bool:
+    """Whether an address is a host's in the public internet."""
+    address = ipaddress.ip_address(written)
+    if address in _NAT64 or address in _MAPPED:  # it leads to the IPv4 address at its end
+        address = ipaddress.ip_address(int(address) & 0xFFFFFFFF)
+    # Python also calls addresses global that are site-local, or have another one of IPv4 inside.
+    is_odd = address.version == 6 and (address not in _UNICAST or address in _6TO4)
+    return address.is_global and not address.is_multicast and not is_odd
+
+
 def _refuse_private(connection: http.client.HTTPConnection) -> None:
     """Anyone who can write to Redis chooses this address: it must not be one behind our walls.
 
@@ -96,8 +108,8 @@ def _refuse_private(connection: http.client.HTTPConnection) -> None:
     """
     if connection.host in settings().webhook_hosts:
         return
-    address = ipaddress.ip_address(connection.sock.getpeername()[0].partition("%")[0])
-    if not address.is_global:
+    address = connection.sock.getpeername()[0].partition("%")[0]
+    if not is_public(address):
         connection.close()
         raise OSError(
             f"{connection.host} is {address}, which is not a public address. "

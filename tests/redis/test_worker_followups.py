@@ -8,6 +8,7 @@ from rq import Callback, Repeat, Retry, Webhook
 from rq.suspension import suspend
 
 from jiffy import keys
+from jiffy.worker import followups
 from jiffy.worker.process import CHECK_BOARD
 from jiffy.worker.recovery import Death, Handling
 from jiffy.worker.slot import Board
@@ -237,6 +238,18 @@ def test_no_webhook_is_sent_to_an_address_in_a_private_network(redis, environ, c
     assert receiver.heard == []
     assert f"{host} is 127.0.0.1, which is not a public address." in caplog.text
     assert "Add the host to WEBHOOK_HOSTS if webhooks may go there." in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("address", "is_so"),
+    [("93.184.216.34", True), ("2606:2800:220:1::1", True), ("::ffff:8.8.8.8", True)]
+    + [("64:ff9b::808:808", True), ("64:ff9b::a00:1", False), ("64:ff9b::a9fe:a9fe", False)]
+    + [(one, False) for one in ("10.0.0.1", "169.254.169.254", "100.64.0.1", "0.0.0.0", "::1")]
+    + [(one, False) for one in ("::ffff:10.0.0.1", "::10.0.0.1", "2002:a00:1::", "fec0::1", "::")]
+    + [(one, False) for one in ("fe80::1", "fd00::1", "64:ff9b:1::a00:1", "224.0.0.1", "ff02::1")],
+)
+def test_an_address_is_public_only_if_what_it_leads_to_is(address, is_so):
+    assert followups.is_public(address) == is_so
 
 
 def test_nor_is_one_that_an_allowed_host_sends_there(redis, caplog):

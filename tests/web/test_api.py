@@ -212,7 +212,7 @@ def test_an_unknown_job_is_404_with_a_message(api):
         ({"on_failure": "os.system"}, "is not under jobs", "#/on_failure"),
         ({"on_stopped": 5}, "on_stopped is 5", "#/on_stopped"),
         ({"meta": 5}, "meta is 5; it must be a dict", "#/meta"),
-        ({"job_id": "a" * 201}, "dashes, 200 at most", "#/job_id"),
+        ({"job_id": "a" * 251}, "dashes, 250 at most", "#/job_id"),
         ({"rate_limit": {"key": "k" * 201, "concurrency": 1}}, "at most 200", "#/rate_limit"),
         ({"rate_limit": {"key": "k", "concurrency": 10**9}}, "such as 'stripe:5'", "#/rate_limit"),
         ({"unique": "1h", "unique_key": "k" * 201}, "of 1 to 200 characters", "#/unique_key"),
