@@ -16,7 +16,7 @@ local function ask(otherwise, kind, ...)
   if kind and string.find(found.err, 'WRONGTYPE') then odd[#odd + 1] = {select(2, ...), kind} end
   return otherwise
 end
-local function count(...) return ask(false, nil, ...) end
+local function count(command, key) return ask(false, nil, command, key) end
 local function members(key) return ask({}, nil, 'SRANDMEMBER', key, most) end
 
 -- Queues that workers listen to are counted first: no number of others hides these.
@@ -36,13 +36,18 @@ for _, worker in ipairs(members(KEYS[2])) do
     kinds[kind] = (kinds[kind] or 0) + 1
   end
 end
+local heard, is_asked = {}, {}
 for kind, number in pairs(kinds) do
   listed[#listed + 1] = {kind, number}
   for name in string.gmatch(string.match(kind, '^%Z*'), '[^,]+') do
     local queue = RQ .. 'queue:' .. name
-    if not is_known[queue] and count('SISMEMBER', KEYS[1], queue) == 1 then list(queue) end
-    is_known[queue] = true
+    if #heard < most and not is_asked[queue] then heard[#heard + 1] = queue end
+    is_asked[queue] = true
   end
+end
+local are_queues = #heard > 0 and ask({}, nil, 'SMISMEMBER', KEYS[1], unpack(heard)) or {}
+for i, queue in ipairs(heard) do
+  if are_queues[i] == 1 then list(queue) end
 end
 for _, queue in ipairs(members(KEYS[1])) do list(queue) end
 local queues, apart = {}, {}
