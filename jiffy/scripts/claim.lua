@@ -79,8 +79,8 @@ local function claim(queue, id)
   local is_alone = job[5] or job[6] or job[7] or job[8]
   if is_alone and claimed > 0 then return 'later' end
   claimed = claimed + 1
-  local expires_s = tonumber(job[7])
-  local deadline = expires_s and call('ZSCORE', OWN .. 'expiring', id)
+  local expires_s = number_of(job[7])
+  local deadline = expires_s and own('ZSCORE', OWN .. 'expiring', id)
   if deadline and tonumber(deadline) < tonumber(NOW) then
     answer('expired', id, queue, need().expire(queue, id, expires_s), '', '', '')
     return nil
@@ -122,9 +122,9 @@ if want >= 0 and suspended == 0 then
   local looked_at, has_todo = 0, #KEYS > 2 and call(unpack(todos)) > 0
   for i = 3, #KEYS do
     local key, queue = KEYS[i], string.sub(KEYS[i], #RQ + 7)
-    local due = has_todo and #todo == 0 and try('ZRANGEBYSCORE', OWN .. 'todo:' .. queue, '-inf', NOW, 'LIMIT', 0, 1)[1]
-    if due and string.sub(due, 1, 8) == 'release ' then
-      local status, cursor, id = string.match(due, '^release (%a+) (%d+) (.*)$')
+    local due = has_todo and #todo == 0 and own('ZRANGEBYSCORE', OWN .. 'todo:' .. queue, '-inf', NOW, 'LIMIT', 0, 1)[1]
+    local status, cursor, id = string.match(due or '', '^release (%a+) (%d+) (.*)$')
+    if id then
       cursor = need().release_dependents(id, status, cursor, 500)
       call('ZREM', OWN .. 'todo:' .. queue, due)
       if cursor ~= '0' then remember(queue, 'release ' .. status .. ' ' .. cursor .. ' ' .. id) end
@@ -132,7 +132,7 @@ if want >= 0 and suspended == 0 then
     elseif due then
       -- The worker that begins it has two minutes; then the next one to claim begins it again.
       call('ZADD', OWN .. 'todo:' .. queue, NOW + 120, due)
-      todo = {queue, due, call('HINCRBY', OWN .. 'todo:tries', due, 1)}
+      todo = {queue, due, own('HINCRBY', OWN .. 'todo:tries', due, 1)}
     end
     local length = try('LLEN', key)
     local has_jobs = type(length) == 'number' and length > 0 and claimed < want and not (paused and paused['queue:' .. queue])
@@ -168,7 +168,7 @@ if claimed > 0 and #members > 0 then
   call('HSET', OWN .. 'held:' .. worker, unpack(holds))
   try('SADD', RQ .. 'worker:' .. worker .. ':executions', unpack(members))
   call('EXPIRE', RQ .. 'worker:' .. worker .. ':executions', longest_ttl_s)
-  call('ZADD', OWN .. 'leases', 'GT', NOW + (is_renewed and lease_s or longest_ttl_s), worker)
+  own('ZADD', OWN .. 'leases', 'GT', NOW + (is_renewed and lease_s or longest_ttl_s), worker)
   try('HSET', KEYS[1], 'state', 'busy')
   call('EXPIRE', KEYS[1], longest_ttl_s)
 elseif kept == 0 and want >= 0 then

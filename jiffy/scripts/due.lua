@@ -40,10 +40,10 @@ end
 -- Taking the id off its queue decides: a worker may be quicker.  Those that wait longest are found first, so this
 -- costs little in a long queue too.
 local places_left = 200 * MOST_KEYS
-for _, id in ipairs(call('ZRANGEBYSCORE', OWN .. 'expiring', '-inf', NOW, 'LIMIT', 0, MOST_KEYS / 2)) do
+for _, id in ipairs(own('ZRANGEBYSCORE', OWN .. 'expiring', '-inf', NOW, 'LIMIT', 0, MOST_KEYS / 2)) do
   local status, queue, expires, limit, parked =
     unpack(fields(job_key(id), 'status', 'origin', 'jiffy:expires', 'rate_limit_key', 'jiffy:parked') or {})
-  local list, expires_s, is_taken_off = RQ .. 'queue:' .. (queue or ''), tonumber(expires), 0
+  local list, expires_s, is_taken_off = RQ .. 'queue:' .. (queue or ''), number_of(expires), 0
   if queue and expires_s and status == 'queued' and parked then
     is_taken_off = call('ZREM', OWN .. 'parked:' .. parked, id)
   elseif queue and expires_s and status == 'queued' then

@@ -33,8 +33,16 @@ if adds_parts and call('EXISTS', RQ .. 'job:' .. ARGV[first]) == 0 then return {
 call('SADD', RQ .. 'queues', KEYS[1])
 call('LLEN', KEYS[1])
 if status ~= 'queued' then call('ZCARD', RQ .. status .. ':' .. name) end
+-- Of those that only we write, one that holds something else is deleted.
+local function own_length(command, key)
+  local length = redis.pcall(command, key)
+  if type(length) == 'number' then return length end
+  call('DEL', key)
+  return 0
+end
 local wakes = OWN .. 'wake:' .. name
-local is_awake = call('LLEN', wakes) > 0
+local is_awake = own_length('LLEN', wakes) > 0
+if ARGV[8] == 'jiffy:expires' then own_length('ZCARD', OWN .. 'expiring') end
 
 -- The job that a unique one repeats; false if there is none, or if that has come as far as it is unique.
 local repeated = unique ~= '' and function(key, id)
@@ -101,7 +109,7 @@ if status == 'deferred' then
       call('ZADD', RQ .. 'deferred:' .. name, time[1], id)
       call('HSET', join, 'queue', name, 'needs', needs)
       if string.find(data, RESULT, 1, true) then call('HSET', join, 'data', data) end
-      call('ZADD', OWN .. 'joins', time[1], id)
+      own('ZADD', OWN .. 'joins', time[1], id)
       call('HSET', job_key(id), 'jiffy:parts', string.sub(parts, 1, 3699))  -- a hundred: they are only shown
     elseif call('EXISTS', join) == 0 then
       return {}  -- this is repeated, and it waits no more

@@ -46,7 +46,7 @@ local function run_again(queue, id, more)
 end
 
 -- Looked up for all outcomes at once, since each command of a script costs more than what it does.
-local own, are_all_there, have_dependents = {}, false, false
+local ours, are_all_there, have_dependents = {}, false, false
 local function look_up()
   local members, job_keys, dependents = {}, {}, {}
   for i, outcome in ipairs(outcomes) do
@@ -57,7 +57,7 @@ local function look_up()
   end
   for queue, list in pairs(members) do
     local scores = try('ZMSCORE', RQ .. 'wip:' .. queue, unpack(list))
-    for i, member in ipairs(list) do own[member] = scores.err or scores[i] end
+    for i, member in ipairs(list) do ours[member] = scores.err or scores[i] end
   end
   are_all_there = call('EXISTS', unpack(job_keys)) == #job_keys
   have_dependents = call('EXISTS', unpack(dependents)) > 0
@@ -105,8 +105,8 @@ end
 local function finish(queue, id, execution, status, started, ended, started_s, ended_s, ttl_s, kind, group, value, more)
   local held = {member_of(id, execution), queue, id, execution}
   -- If not, it has ended or is another worker's by now: nothing of this counts.
-  local is_own = own[held[1]] and status ~= 'over'
-  own[held[1]] = nil  -- the same outcome may stand here twice
+  local is_own = ours[held[1]] and status ~= 'over'
+  ours[held[1]] = nil  -- the same outcome may stand here twice
   local others = ended_in[queue] or {}
   local may_go_on = true
   if is_own and status == 'parked' and call('HEXISTS', OWN .. 'paused', 'func:' .. more.func) == 1 then

@@ -8,7 +8,7 @@ even_if_full()
 local gone = {}
 for i = 3, #ARGV, 3 do
   local worker = ARGV[i]
-  if not call('ZSCORE', KEYS[1], worker) then gone[#gone + 1] = worker end
+  if not own('ZSCORE', KEYS[1], worker) then gone[#gone + 1] = worker end
   call('ZADD', KEYS[1], NOW + ARGV[1], worker)
   local key, executions = RQ .. 'worker:' .. worker, RQ .. 'worker:' .. worker .. ':executions'
   local all_held = held_by(worker)

@@ -47,6 +47,12 @@ end
 
 local function look(waiting)
   local join, pending = OWN .. 'join:' .. waiting, OWN .. 'pending:' .. waiting
+  local queue = own('HGET', join, 'queue')
+  if not (queue and try('ZSCORE', RQ .. 'deferred:' .. queue, waiting)) then  -- it was canceled or deleted: it waits no more
+    call('DEL', join, pending)
+    call('ZREM', KEYS[1], waiting)
+    return
+  end
   local is_open = call('ZSCORE', pending, '')
   -- Its queue was something else in Redis when the last one ended: it may be released now.
   if call('ZCARD', pending) == 0 then found[#found + 1] = {waiting, '', 'finished', ''} end
@@ -63,15 +69,9 @@ local function look(waiting)
   members_left = members_left - #members / 2
 end
 
-for _, waiting in ipairs(call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 0, ARGV[2])) do
+for _, waiting in ipairs(own('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 0, ARGV[2])) do
   if members_left <= 0 or bytes_left <= 0 then break end
-  local queue = call('HGET', OWN .. 'join:' .. waiting, 'queue')
-  if queue and call('ZSCORE', RQ .. 'deferred:' .. queue, waiting) then
-    call('ZADD', KEYS[1], now + ARGV[5], waiting)
-    pcall(look, waiting)  -- one that is odd keeps no other waiting
-  else  -- it was canceled or deleted: it waits no more
-    call('DEL', OWN .. 'join:' .. waiting, OWN .. 'pending:' .. waiting)
-    call('ZREM', KEYS[1], waiting)
-  end
+  call('ZADD', KEYS[1], now + ARGV[5], waiting)
+  pcall(look, waiting)  -- one that is odd keeps no other waiting
 end
 return found

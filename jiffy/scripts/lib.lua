@@ -6,12 +6,28 @@ local RQ, OWN = '@RQ@', '@OWN@'
 -- the rest of its work, and whose loss loses no job.
 local call, try = redis.call, redis.pcall
 
+-- A command on a key that only we write: where that holds something else (another type, a count that is no number), it is
+-- deleted, and the command sent again.
+local function own(command, key, ...)
+  local answer = try(command, key, ...)
+  local why = type(answer) == 'table' and answer.err
+  if not why then return answer end
+  if string.find(why, 'WRONGTYPE') or string.find(why, 'integer') or string.find(why, 'overflow') then call('DEL', key) end
+  return call(command, key, ...)
+end
+
+-- A field as a number; nil for what is none, and for "nan", which Redis refuses as a score.
+local function number_of(raw)
+  local number = tonumber(raw)
+  return number == number and number or nil
+end
+
 local function job_key(id) return RQ .. 'job:' .. id end
 
 -- Wake one worker that sleeps at a queue, unless one has been woken and has not looked yet.
 local function wake(queue)
   local token = OWN .. 'wake:' .. queue
-  if try('LLEN', token) == 0 then call('LPUSH', token, 1) end
+  if own('LLEN', token) == 0 then call('LPUSH', token, 1) end
 end
 
 -- Put a job on its queue; false where the queue's key holds something else.
@@ -96,11 +112,7 @@ end
 
 -- Let workers of a queue do something beside its jobs: claim.lua hands it out.
 local function remember(queue, what)
-  local key = OWN .. 'todo:' .. queue
-  if type(try('ZADD', key, NOW, what)) ~= 'number' then
-    call('DEL', key)
-    call('ZADD', key, NOW, what)
-  end
+  own('ZADD', OWN .. 'todo:' .. queue, NOW, what)
   wake(queue)
 end
 
@@ -122,11 +134,7 @@ end
 
 -- What a worker holds, in the order in which it claimed it: {member, queue, id, execution}.
 local function held_by(worker)
-  local held, flat = {}, try('HGETALL', OWN .. 'held:' .. worker)
-  if flat.err then
-    call('DEL', OWN .. 'held:' .. worker)
-    flat = {}
-  end
+  local held, flat = {}, own('HGETALL', OWN .. 'held:' .. worker)
   for i = 1, #flat, 2 do
     local id, execution = string.match(flat[i], '^(.*):([^:]*)$')
     if id then held[#held + 1] = {flat[i], flat[i + 1], id, execution} end

@@ -29,11 +29,7 @@ local function function_of(data) return string.match(data or '', '^%["([^"]+)"')
 
 -- Let a job that is on no queue wait for its function to be resumed; `place`: the later ones come behind.
 local function park(id, path, place)
-  local parked = OWN .. 'parked:' .. path
-  if type(try('ZADD', parked, NOW + place * 1e-6, id)) ~= 'number' then
-    call('DEL', parked)
-    call('ZADD', parked, NOW, id)
-  end
+  own('ZADD', OWN .. 'parked:' .. path, NOW + place * 1e-6, id)
   try('SADD', OWN .. 'parked', path)
   try('HSET', job_key(id), 'status', 'queued', 'jiffy:parked', path)
   -- Others of its rate limit may run meanwhile.

@@ -14,14 +14,15 @@ even_if_full()
 -- Where no supervisor has looked for a while, Redis was away and so are all leases: those who live get the time to renew them,
 -- or the first to come back would declare all others dead.
 local function find_dead(shortest_s, longest_s, wait_s)
-  local last, quiet_until = unpack(call('HMGET', KEYS[2], 'at', 'quiet_until'))
+  local last, quiet_until = unpack(own('HMGET', KEYS[2], 'at', 'quiet_until'))
   local since_s = NOW - (tonumber(last) or 0)
   if since_s >= 0 and since_s < shortest_s then return {} end
-  quiet_until = tonumber(quiet_until) or 0
+  quiet_until = number_of(quiet_until) or 0
+  if quiet_until > NOW + wait_s then quiet_until = 0 end
   if since_s > longest_s or since_s < 0 then quiet_until = NOW + wait_s end
   call('HSET', KEYS[2], 'at', NOW, 'quiet_until', quiet_until)
   if tonumber(NOW) < quiet_until then return {} end
-  return call('ZRANGEBYSCORE', KEYS[1], '-inf', NOW, 'LIMIT', 0, 100)
+  return own('ZRANGEBYSCORE', KEYS[1], '-inf', NOW, 'LIMIT', 0, 100)
 end
 if ARGV[1] == '' then return find_dead(tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])) end
 
@@ -70,7 +71,7 @@ end
 
 local key = RQ .. 'worker:' .. worker
 if #left + kept == 0 and is_gone then
-  call('ZREM', KEYS[1], worker)
+  own('ZREM', KEYS[1], worker)
   for queue in string.gmatch(string.sub((fields(key, 'queues') or {})[1] or '', 1, 10000), '[^,]+') do
     try('SREM', RQ .. 'workers:' .. queue, key)
   end

@@ -52,7 +52,7 @@ local function enqueue(queue, id, is_front)
     try('HSET', key, 'status', 'queued', 'enqueued_at', date())
   end
   if tonumber(ttl) then try('EXPIRE', key, ttl) end
-  if tonumber(expires) and not started then call('ZADD', OWN .. 'expiring', NOW + expires, id) end
+  if number_of(expires) and not started then own('ZADD', OWN .. 'expiring', NOW + expires, id) end
   return true
 end
 
@@ -129,7 +129,7 @@ local MOST_RESULT_BYTES = 5000000
 
 local function forget_wait(id)
   call('DEL', OWN .. 'join:' .. id, OWN .. 'pending:' .. id)
-  call('ZREM', OWN .. 'joins', id)
+  own('ZREM', OWN .. 'joins', id)
 end
 
 -- RQ's registry decides, so that a job is released or canceled once, whichever script comes first.

@@ -1,5 +1,6 @@
 """Odd data: one job, field or key that is not what it should be hurts only itself."""
 
+import itertools
 import zlib
 
 import pytest
@@ -8,7 +9,7 @@ from rq.rate_limit import RateLimit
 from rq.serializers import JSONSerializer
 
 import jiffy
-from jiffy import keys, part, result
+from jiffy import clock, keys, part, result
 from jiffy.redis_io import Link
 from jiffy.worker.recovery import Death, Handling
 from tests.jobs import worker as worker_jobs
@@ -192,6 +193,69 @@ def test_a_job_with_an_id_that_is_no_text_fails_and_its_neighbours_run(redis, wo
     assert redis.zcard(WIP) == 0
 
 
+# What only we write, and something else has written
+
+TODO = keys.todo("default")
+MINUTES = [keys.history(f"now:{int(clock.wall()) // 60 + later}") for later in range(30)]
+
+
+def counts_that_are_none(redis):
+    """Whatever a job's end adds to, for a while."""
+    for minute in MINUTES:
+        redis.hset(minute, "ran_ms - - tests.jobs.worker.nothing\ndefault", "odd")
+        for waited, ran in itertools.product(range(-1, 20), repeat=2):
+            counted = f"done {waited} {ran} tests.jobs.worker.nothing\ndefault"
+            redis.hset(minute, counted, "odd")
+
+
+ODD = {
+    "a release of nothing": lambda redis: redis.zadd(TODO, {"release foo": 0, b"release \xff": 0}),
+    "tries that are no number": lambda redis: (
+        redis.zadd(TODO, {"webhooks failed gone": 0}),
+        redis.hset(keys.TODO_TRIES, "webhooks failed gone", "odd"),
+    ),
+    "too many tries": lambda redis: (
+        redis.zadd(TODO, {"webhooks failed gone": 0}),
+        redis.hset(keys.TODO_TRIES, "webhooks failed gone", 2**63 - 1),
+    ),
+    "counts that are none": counts_that_are_none,
+    "no expiring jobs": lambda redis: redis.set(keys.EXPIRING, "odd"),
+    "no leases": lambda redis: redis.set(keys.LEASES, "odd"),
+    "no tokens": lambda redis: redis.set(keys.wake("default"), "odd"),
+}
+
+
+@pytest.mark.parametrize("spoil", ODD.values(), ids=ODD)
+def test_something_odd_in_a_key_of_ours_loses_no_job(redis, spoil):
+    spoil(redis)
+    enqueue(redis)
+    jiffy.enqueue.options(expires="10m", job_id="expires")(worker_jobs.nothing)
+    spoil(redis)
+    child(redis).work()
+
+    assert registered(redis, "finished") == ["default-0", "expires"]
+
+
+def test_a_delayed_job_whose_expiry_is_no_number_is_run(redis, work):
+    jiffy.enqueue.options(in_="1h", job_id="later")(worker_jobs.nothing)
+    redis.hset(keys.job("later"), "jiffy:expires", "nan")
+    redis.zadd(keys.REGISTRIES["scheduled"] + "default", {"later": 1})
+    STEPS["due"](redis, [])
+    work()
+
+    assert registered(redis, "finished") == ["later"]
+
+
+def test_a_sweep_does_not_wait_for_a_time_that_is_far_ahead(redis):
+    enqueue(redis)
+    claim(redis)
+    redis.zadd(keys.LEASES, {"worker-1": 1})
+    redis.hset(keys.LAST_SWEEP, mapping={"at": clock.wall() - 4, "quiet_until": "1e300"})
+    recovery(redis).sweep()
+
+    assert queued(redis) == ["default-0"]
+
+
 # Keys that hold something else
 
 
@@ -242,8 +306,7 @@ STEPS = {
     ),
     "maintain": forget_worker_and_maintain,
 }
-# Written by RQ as a worker starts; and ours that are there once, for all.
-EXEMPT = (keys.WORKERS, keys.LEASES, keys.EXPIRING, keys.JOINS)
+EXEMPT = (keys.WORKERS,)  # written by RQ as a worker starts
 
 
 @pytest.mark.parametrize("step", STEPS)
