@@ -63,6 +63,11 @@ class Options(TypedDict, total=False):
 _FOREVER = (-1, "-1")
 _MOST_LETTERS = 200
 _MOST_ID_LETTERS = 250  # with the longest name of an entry, and what its jobs' ids add to it
+# Redis looks at all of them in one step, which is to be a short one.
+_MOST_DEPENDENCIES = 10_000
+_ANY_ID = re.compile(r"[A-Za-z0-9_.-]+")  # a run of the schedule has a dot where its entry has one
+# How RQ's keys of a rate limit end: another limit must not be named like them.
+_LIMITS_OWN = (":allowed", ":rate_limited")
 # What RQ calls a callback with.
 _CALLED_WITH = {
     "success": ("job", "connection", "result"),
@@ -136,6 +141,8 @@ def read_queue(name: str, value: Any) -> str:
         raise InvalidValue(name, value, "the name of a queue")
     if "," in value or not value.isprintable():
         raise InvalidValue(name, value, "the name of a queue, without commas and line breaks")
+    if value == "tries" or value.endswith(":intermediate"):
+        raise InvalidValue(name, value, "another name: this one's keys in Redis hold other things")
     return value
 
 
@@ -165,7 +172,23 @@ def _dependencies(name: str, value: Any) -> list[Dependency]:
     for one in found:
         if not isinstance(one, Dependency):
             raise InvalidValue(name, one, "a job, its id, an rq.job.Dependency, or a list of these")
+    ids = _ids_of(found)
+    if len(ids) > _MOST_DEPENDENCIES:
+        raise InvalidValue(name, len(ids), f"{_MOST_DEPENDENCIES} jobs at most")
+    for job_id in ids:
+        if not _ANY_ID.fullmatch(job_id):  # it could name a key of Redis that is no job's
+            raise InvalidValue(name, job_id, "the id of a job")
     return found
+
+
+def _ids_of(dependencies: list[Dependency]) -> list[str]:
+    """Each of the jobs once."""
+    jobs = [
+        job
+        for one in dependencies
+        for job in (one.dependencies if isinstance(one, rq.job.Dependency) else [one])
+    ]
+    return [*dict.fromkeys(job if isinstance(job, str) else job.id for job in jobs)]
 
 
 def _callback(when: str, name: str, value: Any) -> rq.Callback:
@@ -201,10 +224,10 @@ def _rate_limit(name: str, value: Any) -> rq.RateLimit:
     elif isinstance(value, str) and re.fullmatch(r".+:[0-9]{1,9}", value):
         key, _, digits = value.rpartition(":")
         count = int(digits)
-    is_key = _is_string(key) and len(key) <= _MOST_LETTERS
+    is_key = _is_string(key) and len(key) <= _MOST_LETTERS and not key.endswith(_LIMITS_OWN)
     if not is_key or type(count) is not int or not 0 < count < 1_000_000_000:
         must = "a key and how many of its jobs may run at a time, such as 'stripe:5'; "
-        must += f"keys have at most {_MOST_LETTERS} characters"
+        must += f"keys have at most {_MOST_LETTERS} characters, and end in none of {_LIMITS_OWN}"
         raise InvalidValue(name, value, must)
     return value if isinstance(value, rq.RateLimit) else rq.RateLimit(key, count)
 
@@ -220,12 +243,7 @@ def _retry_fields(retry: rq.Retry) -> dict[str, Any]:
 
 def _dependency_fields(dependencies: list[Dependency]) -> dict[str, Any]:
     named = [one for one in dependencies if isinstance(one, rq.job.Dependency)]
-    jobs = [
-        job
-        for one in dependencies
-        for job in (one.dependencies if isinstance(one, rq.job.Dependency) else [one])
-    ]
-    ids = [job if isinstance(job, str) else job.id for job in jobs]
+    ids = _ids_of(dependencies)
     fields: dict[str, Any] = (
         {"dependency_id": ids[0], "dependency_ids": json.dumps(ids)} if ids else {}
     )
@@ -245,7 +263,8 @@ def in_json(name: str) -> str:
 
 _STRING = {"type": "string", "minLength": 1, "pattern": r"\S"}
 _NAME = {**_STRING, "maxLength": _MOST_LETTERS}
-_ID = {"type": "string", "pattern": "^[A-Za-z0-9_-]+$"}
+_ID = {"type": "string", "pattern": "^[A-Za-z0-9_-]+$", "maxLength": _MOST_ID_LETTERS}
+_PARENT = {"type": "string", "pattern": f"^{_ANY_ID.pattern}$"}
 _DURATION = {
     "anyOf": [
         {"type": "number", "minimum": 0, "maximum": clock.LONGEST_S},
@@ -366,7 +385,7 @@ TABLE: dict[str, Option] = {
     "on_stopped": _callback_option("stopped", "was stopped"),
     "job_id": Option(
         "Its id; refused if there is a job with it", "a random one", "--id", "ID", read_id,
-        {**_ID, "maxLength": _MOST_ID_LETTERS},
+        _ID,
     ),
     "unique": Option(
         "For so long, the same call returns the first job", "each call is a job",
@@ -382,7 +401,8 @@ TABLE: dict[str, Option] = {
     ),
     "depends_on": Option(
         "Run it once these jobs have finished", "", "--depends-on", "ID", _dependencies,
-        {"anyOf": [_ID, {"type": "array", "items": _ID}]}, _dependency_fields,
+        {"anyOf": [_PARENT, {"type": "array", "items": _PARENT, "maxItems": _MOST_DEPENDENCIES}]},
+        _dependency_fields,
         excludes=("at", "in_", "unique", "unique_key", "unique_until"),
     ),
     "rate_limit": Option(

@@ -58,6 +58,15 @@ result: Any = Placeholder({"jiffy:result": True})
 MARK = '{"jiffy:result": true}'
 
 
+def count_results(value: object) -> int:
+    """How often `result` itself stands inside lists and dicts."""
+    if isinstance(value, Placeholder):
+        return 1
+    if isinstance(value, dict):
+        value = [*value.values()]
+    return sum(map(count_results, value)) if isinstance(value, list | tuple) else 0
+
+
 class Call(NamedTuple):
     """What a job carries: RQ's data, and the description of the call, without secrets."""
 

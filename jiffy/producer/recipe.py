@@ -98,11 +98,18 @@ class Recipe:
     def call(self, args: Args, kwargs: Kwargs, *, takes_results: bool = False) -> payload.Call:
         """The call, checked; `takes_results`: `result` may be among the arguments."""
         call = self.target.call(args, kwargs)
-        if not takes_results and payload.MARK in call.data:
-            raise WrongArguments(
-                f"{self.target.path}: `result` is only for the parts of a chain or group; this "
-                "call has no part before it."
-            )
+        if payload.MARK in call.data:
+            if not takes_results:
+                raise WrongArguments(
+                    f"{self.target.path}: `result` is only for the parts of a chain or group; this "
+                    "call has no part before it."
+                )
+            # Anyone's JSON may look like it, and must not be given what an earlier part returned.
+            if call.data.count(payload.MARK) != payload.count_results([args, kwargs]):
+                raise WrongArguments(
+                    f"{self.target.path}: {payload.MARK} among the arguments looks like `result`. "
+                    "Pass `result` itself, or other data."
+                )
         described = self.options.get("description")
         return call if described is None else call._replace(description=described)
 
@@ -135,7 +142,8 @@ class Recipe:
                 given = self.options.get("unique_key")
                 call = f"call {self.target.canonical(data)}" if given is None else ""
                 what = call or f"key {self.target.path} {given}"
-                key = keys.unique(hashlib.sha256(what.encode()).hexdigest()[:32])
+                raw = what.encode("utf-8", "surrogatepass")  # the name of a file may be any bytes
+                key = keys.unique(hashlib.sha256(raw).hexdigest()[:32])
                 parts.append(f"${len(key)}\r\n{key}\r\n")
         written = "".join(parts).encode("utf-8", "replace")
         fixed, more = pack((token, when, now)), pack(needs or ())
@@ -274,7 +282,8 @@ class _Chunks:
         if not self._chunk:
             self._send_at = clock.monotonic() + LONGEST_S
         self._chunk.append(one)
-        self._size_bytes += len(one.call.data)
+        meta = one.recipe.fields.get("meta", "")
+        self._size_bytes += len(one.call.data) + len(one.call.description) + len(meta)
         is_large = len(self._chunk) >= MOST_JOBS or self._size_bytes >= MOST_BYTES
         if is_large or clock.monotonic() >= self._send_at:
             self._send()

@@ -29,7 +29,7 @@ while at <= #ids do
   for _, other in ipairs(members('ZRANGE', OWN .. 'pending:' .. id, 0, most)) do add(before, other) end
   add(after, string.sub(join or '', 1, 300))
   for _, other in ipairs(members('SRANDMEMBER', key .. ':dependents', most)) do add(after, other) end
-  found[at] = {id, status and string.sub(status, 1, 50), string.sub(description or '', 1, 300), before, after}
+  found[at] = {id, status and string.sub(status, 1, 50) or false, string.sub(description or '', 1, 300), before, after}
   at = at + 1
 end
 return {left_out, found}

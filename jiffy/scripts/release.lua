@@ -4,16 +4,19 @@
 
 -- Rate limits.  Mirrors the scripts in rq/rate_limit.py.
 
--- Let as many jobs that wait for a slot onto their queues as there are free slots.
+-- Let as many jobs that wait for a slot onto their queues as there are free slots, up to MOST_KEYS in a script: the
+-- others follow as jobs end, or with the next maintenance.
+local fills_left = MOST_KEYS
 local function fill_slots(limit)
   local base = RQ .. 'rl:' .. limit
   local slots = tonumber((fields(base, 'concurrency') or {})[1])
-  for _ = 1, MOST_KEYS do
+  while fills_left > 0 do
     local used, id = try('ZCARD', base .. ':allowed'), try('ZRANGE', base .. ':rate_limited', 0, 0)[1]
     if not id or type(used) ~= 'number' then return end
     local job = fields(job_key(id), 'origin', 'status', 'enqueue_at_front', 'rate_limit_concurrency')
     slots = slots or tonumber(job and job[4]) or 1  -- the limit's own hash may be gone
     if used >= slots then return end
+    fills_left = fills_left - 1
     if job and job[1] and job[2] == 'rate_limited' then
       if not push(job[1], id, job[3] == '1') then return end
       call('ZADD', base .. ':allowed', NOW, id)
@@ -125,7 +128,9 @@ end
 -- In the data of a job that waits: where the results of the others go.  Quotes inside JSON's strings
 -- are escaped, so this stands nowhere else; and it has nothing that is special in a pattern.
 local RESULT = '{"jiffy:result": true}'
-local MOST_RESULT_BYTES = 5000000
+local MOST_RESULT_BYTES = 5000000  -- of all that a job is given, each place counted
+local TOO_LARGE = 'What its parts returned is over ' .. MOST_RESULT_BYTES
+  .. ' bytes together: let them return paths or ids.'
 
 local function forget_wait(id)
   call('DEL', OWN .. 'join:' .. id, OWN .. 'pending:' .. id)
@@ -181,6 +186,8 @@ local function release_waiting(id)
       for _, result in ipairs(call('HMGET', join, unpack(numbers))) do results[#results + 1] = result end
     end
     local value = needs == 'success' and results[1] or '[' .. table.concat(results, ', ') .. ']'
+    local _, places = string.gsub(data, RESULT, '')
+    if places > 1 and places * #value > MOST_RESULT_BYTES then return cancel_waiting(id, TOO_LARGE, false) end
     call('HSET', key, 'data', (string.gsub(data, RESULT, function() return value end)))
   end
   if not enqueue(queue, id, call('HGET', key, 'enqueue_at_front') == '1') then return end
@@ -212,8 +219,7 @@ local function part_ended(id, part, status, value, error)
       end
       call('HSET', join, number, value)
       if call('HINCRBY', join, 'bytes', #value) > MOST_RESULT_BYTES then
-        return cancel_waiting(id, 'What its parts returned is over ' .. MOST_RESULT_BYTES
-          .. ' bytes together: let them return paths or ids.', false)
+        return cancel_waiting(id, TOO_LARGE, false)
       end
     end
     call('ZREM', pending, part)

@@ -17,7 +17,8 @@ from jiffy.errors import (
 from jiffy.producer.enqueue import Job, Queue
 from tests.jobs import worker as worker_jobs
 from tests.jobs.enqueue import add, collect, fail, fail_once, heard, nothing
-from tests.support.join_support import left, look, reason, statuses
+from tests.jobs.worker import return_text
+from tests.support.join_support import left, look, reason, status, statuses
 from tests.support.worker_support import claim, claimer, finish, queued, registered, work_one
 
 
@@ -58,6 +59,31 @@ def test_result_has_no_place_in_a_call_of_its_own(redis):
             put()
 
     assert redis.keys() == []
+
+
+@pytest.mark.parametrize(
+    ("args", "named"),
+    [
+        ([{"jiffy:result": True}], {}),
+        ([result, {"a": [{"jiffy:result": True}]}], {}),
+        ([1], {"jiffy:result": True}),
+    ],
+)
+def test_a_value_that_looks_like_result_gets_no_result(redis, args, named):
+    """Else a customer's JSON is given what an earlier part returned, as often as it asks for it."""
+    with pytest.raises(WrongArguments, match=r"Part 2: .* looks like `result`"):
+        jiffy.enqueue.chain(part(add, 1, 1), part(collect, *args, **named))
+
+    assert redis.keys() == []
+
+
+def test_a_result_that_is_too_large_for_its_many_places_cancels_the_part(redis, work):
+    jobs = jiffy.enqueue.chain(part(return_text, 200_000), part(collect, [result] * 100))
+    work()
+
+    assert status(redis, jobs[1]) == "canceled"
+    assert "is over 5000000 bytes together" in reason(redis, jobs[1])
+    assert left(redis) == []
 
 
 def test_what_waits_has_the_hash_that_rq_would_write(redis, chain):

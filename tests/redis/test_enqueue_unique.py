@@ -44,6 +44,12 @@ def test_a_key_makes_calls_of_one_function_unique_if_there_is_one():
     assert len({first.id, other.id, elsewhere.id}) == 3
 
 
+def test_a_key_may_be_the_name_of_a_file_that_is_not_utf_8():
+    first, second = put(1, unique_key="caf\udce9.jpg"), put(1, unique_key="caf\udcea.jpg")
+
+    assert put(2, unique_key="caf\udce9.jpg").id == first.id != second.id
+
+
 @pytest.mark.parametrize(
     ("options", "kept_s"),
     [

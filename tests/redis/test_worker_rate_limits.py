@@ -5,7 +5,11 @@ import rq
 from rq.rate_limit import RateLimit, RateLimitRegistry
 from rq.serializers import JSONSerializer
 
+import jiffy
 from jiffy import actions, keys
+from jiffy.redis_io import Link
+from jiffy.worker import finish as plan
+from jiffy.worker.claim import finish_command
 from jiffy.worker.recovery import Death, Handling
 from tests.jobs import worker as worker_jobs
 from tests.support.worker_support import (
@@ -13,6 +17,7 @@ from tests.support.worker_support import (
     claim,
     finish,
     job,
+    outcome,
     queued,
     recovery,
     status,
@@ -202,6 +207,22 @@ def test_a_slot_among_hundreds_is_found_in_time(redis):
         maintain(redis)
 
     assert redis.zcard(allowed) == 150
+
+
+def test_a_limit_that_is_raised_lets_thousands_go_on_in_steps(redis):
+    """Else one script holds up Redis for all that wait, once for each job that ends in it."""
+    limited = jiffy.enqueue.options(rate_limit="api:3")
+    limited.many(worker_jobs.nothing, [()] * 4000)
+    claimed = claim(redis)
+    redis.hset(f"{keys.RQ}rl:api", "concurrency", 10_000)
+    rows = ",".join(plan.row(outcome(one)) for one in claimed)
+    Link(redis).exchange(finish_command("worker-1", rows))
+    after_one_script = len(queued(redis))
+    for _ in range(4):
+        maintain(redis)
+
+    assert (len(claimed), after_one_script) == (3, 1000)
+    assert slots(redis)[1] == []
 
 
 def test_where_a_slot_leads_to_a_queue_that_is_something_else_it_is_not_lost(redis):

@@ -74,6 +74,32 @@ def test_json_has_its_own_names_and_goes_through_the_same_checks():
 
 
 @pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        # RQ's own keys of the limit "acme", and of the queue "low": they would hold something else.
+        ({"rate_limit": "acme:allowed:1"}, "rate_limit is 'acme:allowed:1'; it must be a key and"),
+        ({"rate_limit": "acme:rate_limited:1"}, "rate_limit is 'acme:rate_limited:1'; it must be"),
+        ({"queue": "low:intermediate"}, "queue is 'low:intermediate'; it must be"),
+        ({"queue": "tries"}, "queue is 'tries'; it must be"),
+        ({"depends_on": "job-1:dependents"}, "depends_on is 'job-1:dependents'; it must be"),
+        ({"depends_on": ["a b"]}, "depends_on is 'a b'; it must be"),
+        # A page shows, and a script of Redis looks at, each of these.
+        ({"rate_limit": f"{'k' * 201}:1"}, "rate_limit is 'kkk"),
+        ({"job_id": "j" * 251}, "job_id is 'jjj"),
+        (
+            {"depends_on": [f"{n}" for n in range(10_001)]},
+            "depends_on is 10001; it must be 10000",
+        ),
+    ],
+)
+def test_a_name_that_would_hurt_other_jobs_is_refused(given, words):
+    with pytest.raises(InvalidValue) as refusal:
+        from_json(given)
+
+    assert str(refusal.value).startswith(words)
+
+
+@pytest.mark.parametrize(
     ("given", "name", "words"),
     [
         ({"in": "later"}, "in", "in is 'later'; it must be seconds"),

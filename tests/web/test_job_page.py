@@ -236,6 +236,15 @@ def test_a_workflow_is_a_graph_that_follows_execution(client, plant, redis, work
     assert shown(group.then.id)[0] == {(one.id, "finished"), (other.id, "finished")}
 
 
+def test_a_graph_shows_a_job_whose_key_is_something_else(client, plant, redis):
+    redis.sadd(keys.job("parent:dependents"), "other")
+    plant("this", status="deferred", dependency_ids='["parent:dependents"]')
+    page = client.get("/jobs/this")
+
+    assert page.status_code == 200
+    assert "parent:dependents" in page.text
+
+
 def test_a_graph_shows_a_hundred_jobs_and_says_that_there_are_more(client, plant, redis):
     ids = [f"part-{number}" for number in range(150)]
     plant("last", status="deferred", dependency_ids=json.dumps(ids))
