@@ -3,7 +3,9 @@
 import re
 import secrets
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any
+from urllib.parse import urlsplit
 
 from flask import Blueprint, Flask, Response, g, request, session
 from werkzeug.middleware.proxy_fix import ProxyFix
@@ -74,7 +76,7 @@ def _behind_proxies(wsgi_app: Any, config: Settings) -> Any:
         hops = 1 if config.dyno else 0  # its router sets them, and nothing else can reach us
 
     def below(environ: Any, start_response: Any) -> Any:
-        if not _HOST.fullmatch(environ.get("HTTP_HOST") or "localhost"):  # no page can be made
+        if not _is_host(environ.get("HTTP_HOST", "localhost")):  # no page can be made
             why = "The Host header has no name of a host.\n"
             return Response(why, 400, mimetype="text/plain")(environ, start_response)
         path, prefix = environ["PATH_INFO"], config.url_prefix or environ["SCRIPT_NAME"].rstrip("/")
@@ -86,6 +88,12 @@ def _behind_proxies(wsgi_app: Any, config: Settings) -> Any:
         return wsgi_app(environ, start_response)
 
     return ProxyFix(below, hops, hops, x_prefix=hops) if hops else below
+
+
+def _is_host(name: str) -> bool:
+    with suppress(ValueError):  # no address in its brackets
+        return bool(_HOST.fullmatch(name) and urlsplit(f"//{name}").port != 0)
+    return False
 
 
 def _add_headers(response: Response) -> Response:

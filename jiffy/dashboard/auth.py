@@ -193,11 +193,18 @@ def _require_own_host() -> None:
     """Refuse names that are not ours: another site's name can be made to lead to this machine."""
     config = _config()
     hosts = config.allowed_hosts
-    if config.is_on_loopback and not (hosts or config.is_production or config.trusted_proxies):
+    # Without a login the name alone protects, so behind a proxy too.
+    is_behind = config.trusted_proxies and config.dashboard_login
+    if config.is_on_loopback and not (hosts or config.is_production or is_behind):
         hosts = LOOPBACK
-    host = urlsplit(f"//{request.host}").hostname
+    host = urlsplit(f"//{_own_host()}").hostname
     if hosts and host not in hosts and request.endpoint != "health.healthz":
         abort(403, f"This dashboard is not at {host}: add the name to ALLOWED_HOSTS.")
+
+
+def _own_host() -> str:
+    """As the client writes it; `request.host` is empty if the name has an underscore."""
+    return request.host or request.headers.get("Host", "")
 
 
 def is_api() -> bool:
@@ -289,7 +296,8 @@ def _is_same_origin() -> bool:
         return site == "same-origin"
     origin = request.headers.get("Origin") or request.headers.get("Referer", "")
     # Not the scheme: a proxy in front may speak https where we speak http.
-    return origin.partition("://")[2].partition("/")[0] == request.host
+    host = origin.partition("://")[2].partition("/")[0]
+    return bool(host) and host == _own_host()
 
 
 def _ask_to_log_in() -> Response:

@@ -7,6 +7,7 @@ lacks: a deadline for each request, and a stop that lets running requests finish
 import logging
 import os
 import re
+import resource
 import signal
 import socket
 from typing import Any
@@ -16,6 +17,7 @@ from waitress import wasyncore
 from waitress.channel import HTTPChannel
 from waitress.parser import HTTPRequestParser, ParsingError
 from waitress.server import TcpWSGIServer
+from waitress.utilities import BadRequest
 
 from jiffy import clock, log
 from jiffy.errors import PortTaken
@@ -25,12 +27,16 @@ from jiffy.settings import settings
 # A thread waits on Redis most of its time; the overview of eight at once is what one core can do.
 THREADS = 8
 CONNECTIONS = 1000
+# Requests of a connection that may wait for one another; the last is answered by closing it.
+MOST_AHEAD = 4
+# Of a connection: itself, what has arrived of a body, and a style sheet for each of its requests.
+_FILES_EACH, _OTHER_FILES = 2 + MOST_AHEAD, 100
 # A request must have arrived, and some more of an answer must have been read, within this time.
 PATIENCE_S = 15.0
 DRAIN_S = 25.0
 # The app answers requests over 1 MB itself; waitress reads no more than this.
 _MOST_BODY_BYTES = 2 * 1024 * 1024
-_MOST_HEADER_BYTES, _MOST_FIELDS = 64 * 1024, 100
+_MOST_HEADER_BYTES, _MOST_FIELDS, _MOST_CHUNK_LINE_BYTES = 64 * 1024, 100, 1024
 # What has arrived of a body: the rest goes to a file, since all connections may send one at once.
 _BODY_BYTES_IN_MEMORY = 64 * 1024
 _REQUEST_LINE = re.compile(rb"[A-Z-]+ [!-~\x80-\xff]+ HTTP/1\.[01]")
@@ -49,6 +55,17 @@ def serve(app: Flask) -> None:
 
 
 class _Parser(HTTPRequestParser):  # type: ignore[misc]  # it has no types
+    def received(self, data: bytes) -> int:
+        taken: int = super().received(data)
+        body = self.body_rcv
+        # Waitress keeps them whole, and with each byte that arrives looks for their end anew.
+        if self.chunked and len(body.control_line) + len(body.trailer) > _MOST_CHUNK_LINE_BYTES:
+            self.error = BadRequest(f"Over {_MOST_CHUNK_LINE_BYTES} bytes before or behind a chunk")
+            self.completed = True
+        if self.completed:  # else waitress says "100 Continue", and waits for more
+            self.expect_continue = False
+        return taken
+
     def parse_header(self, header_plus: bytes) -> None:
         """Refuse what waitress would read in quadratic time, or a proxy in front another way."""
         line, *fields = header_plus.rstrip(b"\r\n").split(b"\r\n")
@@ -66,6 +83,8 @@ class _Parser(HTTPRequestParser):  # type: ignore[misc]  # it has no types
         is_unclear = codings != [b"chunked"] or self.version != "1.1"
         if codings and (is_unclear or "CONTENT_LENGTH" in self.headers):
             raise ParsingError("Transfer-Encoding must be 'chunked', and the only length")
+        if self.version == "1.1" and "HOST" not in self.headers:
+            raise ParsingError("No Host header")
 
 
 class _Channel(HTTPChannel):  # type: ignore[misc]  # it has no types
@@ -81,6 +100,19 @@ class _Channel(HTTPChannel):  # type: ignore[misc]  # it has no types
         super().service()
         self.waits_since = clock.wall()
 
+    def received(self, data: bytes) -> bool:
+        taken: bool = super().received(data)
+        with self.requests_lock:
+            for request in self.requests[MOST_AHEAD:]:
+                request.close()
+                self.requests[MOST_AHEAD - 1].headers["CONNECTION"] = "close"
+            del self.requests[MOST_AHEAD:]
+        return taken
+
+    def handle_expt(self) -> None:
+        """End it: no HTTP client sends urgent data, which would wake the loop again and again."""
+        self.handle_close()
+
     def is_idle(self) -> bool:
         return not self.requests and not self.total_outbufs_len
 
@@ -91,6 +123,17 @@ class _Channel(HTTPChannel):  # type: ignore[misc]  # it has no types
         elif self.requests:
             return False
         return now - self.waits_since > PATIENCE_S
+
+
+def _most_connections() -> int:
+    """As many as this process may have files for: with too many, none could be accepted."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = CONNECTIONS * _FILES_EACH + _OTHER_FILES
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        return max((soft - _OTHER_FILES) // _FILES_EACH, THREADS)
+    return CONNECTIONS
 
 
 class Server(TcpWSGIServer):  # type: ignore[misc]  # it has no types
@@ -111,7 +154,7 @@ class Server(TcpWSGIServer):  # type: ignore[misc]  # it has no types
             bind_socket=False,
             sockinfo=(family, listener.type, listener.proto, listener.getsockname()),
             threads=THREADS,
-            connection_limit=CONNECTIONS,
+            connection_limit=_most_connections(),
             asyncore_use_poll=True,
             cleanup_interval=1,
             channel_request_lookahead=1,  # else it does not see clients that disconnect

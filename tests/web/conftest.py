@@ -106,6 +106,7 @@ def live(app):
     yield f"http://127.0.0.1:{server.effective_port}"
     server.stop()
     thread.join()
+    server.trigger.close()
 
 
 @pytest.fixture(scope="module")

@@ -186,6 +186,18 @@ def test_only_a_page_of_ours_can_change_anything(client, headers, status):
     assert client.get("/").status_code == (200 if status == 403 else 302)
 
 
+@pytest.mark.parametrize(("origin", "status"), [("http://my_web", 302), ("null", 403)])
+def test_a_host_whose_name_has_an_underscore_is_an_origin_too(redis, environ, origin, status):
+    environ(DASHBOARD_PASSWORD=PASSWORD, ALLOWED_HOSTS="my_web,localhost")
+    client = create_app(settings()).test_client()
+    client.get("/login")
+    headers = {"Host": "my_web", "Origin": origin}
+    with client.session_transaction() as session:
+        form = {"token": session["token"], "user": "admin", "password": PASSWORD}
+
+    assert client.post("/login", data=form, headers=headers).status_code == status
+
+
 def test_nothing_changes_without_the_pages_token_nor_by_a_link(client):
     assert client.get("/logout").status_code == 405
     assert client.post("/logout", headers=OWN).status_code == 403
@@ -312,6 +324,11 @@ def test_behind_tls_browsers_keep_to_it_in_development_too(redis, environ):
         ({"ALLOWED_HOSTS": "jobs.example, jobs.internal"}, "jobs.internal:80", 200),
         ({"ALLOWED_HOSTS": "jobs.example"}, "localhost", 403),
         ({"JIFFY_ENV": "production"}, "any.example", 200),
+        ({"TRUSTED_PROXIES": "1"}, "any.example", 200),
+        # Another site's name can lead here, and no cookie protects these.
+        ({"DASHBOARD_LOGIN": "no", "TRUSTED_PROXIES": "1"}, "any.example", 403),
+        ({"DASHBOARD_LOGIN": "no", "TRUSTED_PROXIES": "1"}, "localhost:9", 302),
+        ({"ALLOWED_HOSTS": "my_web"}, "my_web:8000", 200),
     ],
 )
 def test_names_of_other_hosts_are_refused_where_ours_are_known(

@@ -3,7 +3,7 @@ would have understood it.
 """
 
 import socket
-from contextlib import closing
+from contextlib import closing, suppress
 from urllib.parse import urlsplit
 
 import pytest
@@ -36,7 +36,10 @@ UNCLEAR = [
     b"GET /healthz",
     b"GET /healthz HTTP/1.2\r\nHost: x",
     b"GET /\0 HTTP/1.1\r\nHost: x",
+    b"GET /healthz HTTP/1.1",
+    POST + b"Expect: 100-continue\r\nTransfer-Encoding: ,",
 ]
+CHUNKED = POST + b"Transfer-Encoding: chunked"
 
 
 @pytest.mark.parametrize("head", LONG, ids=range(len(LONG)))
@@ -54,7 +57,10 @@ def test_what_can_be_understood_in_two_ways_is_refused_and_its_rest_is_no_reques
     assert "Traceback" not in "".join(capfd.readouterr())
 
 
-@pytest.mark.parametrize("host", [b"a..b", b".", b"a" * 70, b"[::1", b"a b", b"a@b", b"a/b"])
+@pytest.mark.parametrize(
+    "host",
+    [b"a..b", b".", b"a" * 70, b"[::1", b"a b", b"a@b", b"a/b", b"[:::::::]", b"x:99999", b""],
+)
 def test_a_host_that_is_no_name_is_refused_in_one_line(live, host):
     head, _, body = answer(live, b"GET /login HTTP/1.1\r\nHost: " + host).partition(b"\r\n\r\n")
 
@@ -83,9 +89,38 @@ def test_an_odd_header_is_refused_like_a_wrong_one(live, path, line, status):
     assert found[9:12] == status
 
 
+@pytest.mark.parametrize("long", [b"1" * 5000, b"5;a=" + b"b" * 5000, b"0\r\nA: " + b"b" * 5000])
+def test_a_line_beside_a_chunk_is_short(live, long):
+    assert answer(live, CHUNKED, long)[9:12] == b"400"
+
+
+@pytest.mark.parametrize("head", [GET, POST + b"Content-Length: 0\r\n"])
+def test_a_request_that_has_arrived_is_answered_whatever_it_expects(live, head):
+    found = answer(live, head + b"Expect: 100-continue")
+
+    assert (found[:9], found[9:12] in (b"200", b"403")) == (b"HTTP/1.1 ", True)
+
+
+def test_of_hundreds_of_requests_at_once_the_first_ones_are_answered(live):
+    found = answer(live, b"", (GET + b"\r\n") * 150)
+
+    assert found.count(b"HTTP/1.1 200 OK") == 4
+    assert found.count(b"Connection: close") == 1
+
+
+def test_urgent_data_ends_its_connection(live, caplog):
+    url = urlsplit(live)
+    with closing(socket.create_connection((url.hostname, url.port), timeout=20)) as sock:
+        sock.send(b"x", socket.MSG_OOB)
+        with suppress(ConnectionResetError):
+            assert sock.recv(1) == b""
+
+    assert caplog.records == []
+
+
 def answer(live, head, body=b""):
     """All that is answered until the server, or the client's deadline, closes the connection."""
-    url, end = urlsplit(live), b"\r\nConnection: close\r\n\r\n"
+    url, end = urlsplit(live), b"\r\nConnection: close\r\n\r\n" if head else b""
     with closing(socket.create_connection((url.hostname, url.port), timeout=20)) as sock:
         sock.sendall(head + end + body)
         found = b""

@@ -59,6 +59,15 @@ def test_hundreds_of_unfinished_requests_delay_no_other(serving, dial):
     assert len(still_open) == len(held)
 
 
+@pytest.mark.parametrize(("files", "patience_s"), [("-Sn 256", 300), ("-n 256", 0.5)])
+def test_bodies_in_files_leave_files_for_others(serving, dial, files, patience_s):
+    with serving(patience_s, files) as port:
+        held = [dial(port, STOPPING[3]) for _ in range(200)]
+
+        assert status(port, "/healthz") == 200
+        assert len(held) == 200
+
+
 @pytest.mark.parametrize("begin", UNFINISHED)
 def test_a_request_that_does_not_arrive_in_time_is_cut_off(serving, dial, begin):
     with serving(patience_s=0.5) as port:
@@ -208,15 +217,16 @@ def browsing(port):
 
 @pytest.fixture
 def serving(redis, tmp_path):
-    """A real web process: `with serving(patience_s=1) as port`."""
+    """A real web process: `with serving(patience_s=1) as port`; `files` limits those it opens."""
 
     @contextmanager
-    def serve(patience_s=300):
+    def serve(patience_s=300, files="-Sn 1024"):
         with socket.create_server(("127.0.0.1", 0)) as free:
             port = free.getsockname()[1]
         with (tmp_path / "log").open("w") as log:
             process = subprocess.Popen(
-                [sys.executable, "-c", PROGRAM.format(patience_s=patience_s)],
+                ["sh", "-c", f'ulimit {files}; exec "$@"', "sh",
+                 sys.executable, "-c", PROGRAM.format(patience_s=patience_s)],
                 cwd=ROOT, stdout=log, stderr=log,
                 env=os.environ | {"PORT": str(port), "API_TOKEN": TOKEN},
             )  # fmt: skip
