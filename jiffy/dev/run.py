@@ -155,7 +155,7 @@ class _Manager(manager.Manager):  # type: ignore[misc] # honcho has no types
         for job in self._jobs:
             self._show(f"$ {_enqueue_command()} {job} --wait")
             self._show(printed := _enqueue(job))
-            results += f"\n  Sample job      {printed.splitlines()[-1]}"
+            results += f"\n  Sample job      {(printed.splitlines() or ['see above'])[-1]}"
         url = f"http://{settings().host}:{settings().port}/healthz"
         deadline = clock.monotonic() + WEB_TIMEOUT_S
         while clock.monotonic() < deadline:

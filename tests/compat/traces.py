@@ -47,6 +47,8 @@ def take(redis):
     for key in sorted(redis.keys()):
         name = _unique(_without_ids(key.decode()), found)
         kind = redis.type(key).decode()
+        if kind == "none":  # it has just expired
+            continue
         found[name] = kind
         ttl = redis.ttl(key)
         found[f"{name} ttl"] = "none" if ttl == -1 else Seconds(ttl)

@@ -38,8 +38,9 @@ def test_two_movers_move_each_job_once(redis):
 
 def test_a_job_that_is_due_first_is_queued_first(redis):
     queue = Queue("default", connection=redis)
+    now = clock.now()  # RQ keeps whole seconds
     for ago_s in (1, 3, 2):
-        at = clock.now() - timedelta(seconds=ago_s)
+        at = now - timedelta(seconds=ago_s)
         queue.enqueue_at(at, worker_jobs.nothing, job_id=f"{ago_s}-s-ago")
     move_due(redis)
 
