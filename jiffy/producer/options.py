@@ -401,8 +401,7 @@ TABLE: dict[str, Option] = {
     ),
     "depends_on": Option(
         "Run it once these jobs have finished", "", "--depends-on", "ID", _dependencies,
-        {"anyOf": [_PARENT, {"type": "array", "items": _PARENT, "maxItems": _MOST_DEPENDENCIES}]},
-        _dependency_fields,
+        {"anyOf": [_PARENT, {"type": "array", "items": _PARENT}]}, _dependency_fields,
         excludes=("at", "in_", "unique", "unique_key", "unique_until"),
     ),
     "rate_limit": Option(

@@ -135,7 +135,7 @@ class Scheduler(rq_scheduler.Scheduler):  # type: ignore[misc]
         coming, changed = next_time(meta, clock.from_wall(score), now)
         next_due = "" if coming is None else repr(coming.timestamp())
         arguments = [entry_id, repr(score), next_due, changed or "", Queue.DEFAULT_TIMEOUT]
-        queue = run_script(self.connection, "entry_enqueue", [keys.ENTRIES], arguments)
+        queue = run_script(self.connection, "rq_entry", [keys.ENTRIES], arguments)
         if not queue:
             return None
         slot, late_ms = clock.from_wall(score), round((now.timestamp() - score) * 1000)
