@@ -35,7 +35,9 @@ TIMES = ("after", "before", "slower")
 _MOST_CHARS, _MOST_VALUES = 1000, 30
 FAR, FAR_S = 20, 5.0  # windows, and for how long, if a person asks to search further
 _far = threading.BoundedSemaphore(2)  # how many do so at once in a process
-_TERM = re.compile(r'(?:([a-z]+|args\.[\w.-]+):)?("[^"]*"?|\S+)')
+_TERM = re.compile(r'(?:([a-z]+|args\.[\w.-]+):)?("(?:[^"]|"")*"?|\S+)')
+_QUOTED = re.compile('"((?:[^"]|"")*)"?')
+_PLAIN = re.compile('[^\\s",*]+')  # needs no quotes to stand for itself
 _WORDS = {"waiting": "queued", "running": "started", "ready": "ready_to_enqueue"}
 _NEVER = datetime.min.replace(tzinfo=UTC)
 
@@ -55,6 +57,17 @@ class Cursor(NamedTuple):
 
     def __str__(self) -> str:
         return ".".join(map(str, self))
+
+
+class Exact(str):
+    """The quoted name of a queue, in which * stands for itself."""
+
+    __slots__ = ()
+
+
+def exactly(name: str) -> str:
+    """A name as the value of a field: it adds no other term, and of queues it means this one."""
+    return name if _PLAIN.fullmatch(name) else '"' + name.replace('"', '""') + '"'
 
 
 class List(NamedTuple):
@@ -142,8 +155,8 @@ def parse(written: str) -> Filter:
     terms, problems = _terms(written)
     words = []
     for name, raw in terms:
-        value = raw.strip('"')
-        if not value:
+        value, *_ = values = _values(name, raw)
+        if not any(values):
             problems.append(f"{name}: has no value")
         elif name in TIMES:
             try:
@@ -153,8 +166,7 @@ def parse(written: str) -> Filter:
                 must = "such as 2h, or 2026-01-31T06:00" if name != "slower" else "such as 2s"
                 problems.append(f"{name}:{value} is not understood: write a time {must}")
         elif name in FIELDS or name.startswith("args."):
-            values = tuple(value.split(",")) if name in ("state", "queue", "fn") else (value,)
-            fields[name] = fields.get(name, ()) + values
+            fields[name] = (*fields.get(name, ()), *values)
         else:
             words.append(f"{name}:{value}" if name else value)
     for state in set(fields.get("state", ())) - {*STATES, *_WORDS}:
@@ -171,6 +183,15 @@ def _terms(written: str) -> tuple[list[tuple[str, str]], list[str]]:
     if len(terms) + sum(raw.count(",") for _, raw in terms) > _MOST_VALUES:
         return [], [f"the filter has over {_MOST_VALUES} words and values"]
     return terms, []
+
+
+def _values(name: str, raw: str) -> list[str]:
+    """The alternatives of a term; what is quoted is one."""
+    if quoted := _QUOTED.fullmatch(raw):
+        value = quoted[1].replace('""', '"')
+        return [Exact(value) if name == "queue" else value]
+    value = raw.strip('"')
+    return value.split(",") if name in ("state", "queue", "fn") else [value]
 
 
 def _moment(written: str) -> datetime:
@@ -191,7 +212,7 @@ def _like(pattern: str, value: str) -> bool:
 
 def _fits(pattern: str, value: str) -> bool:
     """Whether `value` is what `pattern` says, where * stands for anything; in linear time."""
-    first, *others = pattern.split("*")
+    first, *others = [pattern] if isinstance(pattern, Exact) else pattern.split("*")
     if not others:
         return value == pattern
     *middle, last = others

@@ -15,6 +15,7 @@ import re
 import secrets
 import sys
 import threading
+from collections import Counter
 from datetime import timedelta
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import Any, NamedTuple
@@ -35,7 +36,7 @@ from flask import (
 )
 from flask.sessions import SecureCookieSessionInterface
 from werkzeug.datastructures import WWWAuthenticate
-from werkzeug.exceptions import Unauthorized
+from werkzeug.exceptions import TooManyRequests, Unauthorized
 from werkzeug.security import check_password_hash
 from werkzeug.wrappers import Response
 
@@ -59,6 +60,8 @@ _MOST_LOGIN_BYTES = 16 * 1024
 SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
 SESSION_LASTS = timedelta(days=7)
 _WITH_PORT = re.compile(r"(?:\[(.*)\]|([0-9.]+))(?::[0-9]+)?")
+MOST_AT_ONCE = 6  # of a person, of the server's eight threads; a browser sends no more
+_at_once, _counting = Counter[str](), threading.Lock()
 # A hash takes 32 MB: not one for each thread of a small dyno.
 _hashing = threading.Lock()
 KEPT_MS = 3_600_000  # a count of attempts, after the last pause
@@ -105,6 +108,7 @@ def guard(app: Flask, config: Settings) -> None:
     )
     app.before_request(_admit)
     app.after_request(audit.end)
+    app.teardown_request(_end_turn)
     app.jinja_env.globals["token"] = token
 
 
@@ -163,12 +167,32 @@ def _admit() -> Response | None:
             return _ask_to_log_in()
         if is_change and not is_login:
             _require_operator(g.who)
+        if g.who.by != "token":
+            _take_turn(g.who.name)
     # Last, since it reads the form: a large one takes a second, which only operators may cost.
     if is_change and not is_api():
         _require_own_page()
-    if is_change and request.endpoint and request.endpoint not in PUBLIC:
+    if is_change and request.endpoint and not is_login:
         audit.begin(g.who.name)
     return None
+
+
+def _take_turn(name: str) -> None:
+    """Refuse more requests of one person at a time than leave threads to the others."""
+    with _counting:
+        if _at_once[name] >= MOST_AT_ONCE:
+            why = f"{MOST_AT_ONCE} requests of {name} are in progress already. Close other tabs."
+            raise TooManyRequests(why, retry_after=2)
+        _at_once[name] += 1
+    g.turn_of = name
+
+
+def _end_turn(_: BaseException | None) -> None:
+    if name := g.pop("turn_of", None):
+        with _counting:
+            _at_once[name] -= 1
+            if not _at_once[name]:
+                del _at_once[name]
 
 
 def may_change() -> bool:
@@ -378,6 +402,7 @@ def enter() -> Response:
 @page.post("/logout")
 def leave() -> Response:
     """End all of this user's sessions, in every browser and for every web process."""
+    audit.login(g.who.name, "logged out")
     redis_io.shared().hdel(keys.SESSIONS, g.who.name)
     _clear(session.get("browser"))
     return redirect(url_for("login.form"))

@@ -117,9 +117,8 @@ def _from_http(error: HTTPException) -> Response:
     status = error.code or 500
     # What we wrote ourselves; the library's descriptions are for its authors.
     ours = error.description if error.description != type(error).description else None
-    kept = {
-        name: value for name, value in error.get_headers() if name in ("Allow", "WWW-Authenticate")
-    }
+    kept = {name: value for name, value in error.get_headers()
+            if name in ("Allow", "Retry-After", "WWW-Authenticate")}  # fmt: skip
     return answer(status, ours or _MESSAGES.get(status, error.description or error.name), kept)
 
 

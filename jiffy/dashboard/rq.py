@@ -197,6 +197,11 @@ _CHANGES = (
     # Jinja does not escape in .js files.
     (r"'\{\{ queue\.name \}\}'", "{{ queue.name|tojson }}"),
     (r'<script type="text/javascript">', '<script nonce="{{ nonce() }}">'),
+    # What a viewer may not do is not shown.
+    (
+        r'(?s)<(a|button)\s[^<]*?class="btn btn-outline-.*?</\1>',
+        r"{% if not read_only %}\g<0>{% endif %}",
+    ),
     (r"filename='favicon\.ico'", "filename='favicon.svg'"),
     (
         r'<a class="navbar-brand">',

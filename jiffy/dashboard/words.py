@@ -11,6 +11,7 @@ from markupsafe import Markup, escape
 
 from jiffy import clock
 from jiffy.control.entries import State
+from jiffy.control.search import exactly
 from jiffy.control.values import clip
 from jiffy.errors import JiffyError
 from jiffy.producer.options import in_shell
@@ -195,6 +196,7 @@ def _listed(words: Sequence[str]) -> str:
 FILTERS = {
     "times": times,
     "in_shell": in_shell,
+    "exactly": exactly,
     "duration": duration,
     "count": count,
     "since": since,

@@ -80,6 +80,17 @@ def test_no_argument_password_or_mistyped_name_is_recorded(client, app, api, red
     ]
 
 
+def test_logouts_push_no_change_out_of_the_audit(client, plant, recorded):
+    """A viewer may log out, so 10,000 of theirs would hide what operators did."""
+    plant("x", status="failed")
+    post(client, "/jobs/x/retry")
+    post(client, "/logout")
+
+    assert [one["what"] for one in recorded("changes")] == ["jobs.act"]
+    logins = [(one["who"], one["what"]) for one in recorded("logins")]
+    assert logins == [("admin", "logged out"), ("admin", "logged in")]
+
+
 def test_what_cannot_be_recorded_is_not_done(client, redis, plant):
     plant("x", status="failed")
     redis.set(keys.audit("changes"), "of another type")

@@ -175,6 +175,14 @@ def test_more_lists_than_one_window_takes_hide_no_job(client, plant):
     assert walk(client, "") == search.WINDOW + 20
 
 
+def test_a_search_that_goes_further_is_not_repeated_by_itself(client, shop):
+    """It takes up to five seconds, and every open tab would begin another every two."""
+    for path in ("/jobs?q=nothing", "/failures?x", "/failures/x?x"):
+        near, far = client.get(path).text, client.get(f"{path}&far=1").text
+
+        assert ('id="live"' in near, 'id="live"' in far) == (True, False)
+
+
 @pytest.mark.parametrize("cursor", ["x", "-1.0.0", "9" * 12 + ".0.0", "1.1"])
 def test_an_odd_cursor_begins_anew(client, shop, cursor):
     assert "Searched" in client.get("/jobs", query_string={"from": cursor}).text

@@ -3,6 +3,8 @@
 import json
 import re
 from dataclasses import replace
+from html import unescape
+from urllib.parse import quote
 
 import pytest
 from rq.command import PUBSUB_CHANNEL_TEMPLATE
@@ -80,6 +82,28 @@ def test_a_queue_is_emptied_only_with_its_name_typed(client, plant, redis):
     assert redis.llen(keys.queue("default")) == 0
     assert not redis.exists(keys.job("job1"))
     assert redis.llen(keys.queue("low")) == 1
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["*", "l*", "low state:failed", "other queue:low", '"low"', 'l"ow', '"', "low x", "ло:w"],
+)
+def test_a_queues_page_means_that_queue_alone_whatever_its_name(client, plant, redis, name):
+    """Anyone who can enqueue chooses the name, and what is emptied is deleted for good."""
+    plant("mine", status="queued", origin=name)
+    plant("other", status="queued", origin="low")
+    plant("failed", status="failed", origin="low", error="boom")
+    path = f"/queues/{quote(name)}"
+    text = client.get(path).text
+    links = re.findall('href="(/jobs[?]q=queue:[^"]*)"', text)
+    listed = [client.get(unescape(link)).text for link in links]
+    hidden = re.findall('<input type="hidden" name="(q|action)" value="([^"]*)">', text)
+    fields = {field: unescape(value) for field, value in hidden}
+    post(client, f"{path}/empty", typed=name, **fields)
+
+    assert [re.findall('<tr id="job-([^"]*)"', page) for page in listed] == [["mine"]]
+    assert redis.exists(*map(keys.job, ("other", "failed"))) == 2
+    assert not redis.exists(keys.job("mine"))
 
 
 @pytest.mark.parametrize("path", ["/queues/no-such", "/queues?sort=color"])

@@ -1,15 +1,22 @@
 """Several users with roles, single sign-on, and attempts to log in that are slowed down."""
 
 import re
+import threading
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
+from http.client import HTTPConnection
 from itertools import product
 
 import pytest
 from click.testing import CliRunner
+from flask import Blueprint
 
 from jiffy import every, keys
 from jiffy.cli import commands
 from jiffy.dashboard import create_app
-from jiffy.dashboard.auth import ATTACK, KEPT_MS, SAFE_METHODS
+from jiffy.dashboard.auth import ATTACK, KEPT_MS, MOST_AT_ONCE, SAFE_METHODS
+from jiffy.dashboard.server import THREADS, Server
 from jiffy.settings import settings
 from jobs import numbers
 from tests.web.conftest import OWN, PASSWORD, addresses, log_in, post
@@ -32,9 +39,9 @@ def _entry(*words):
 def people(redis, environ, hashes):
     """An app with these settings: `people(READ_ONLY="yes")`; ann is an operator, bob a viewer."""
 
-    def make(**more):
+    def make(pages=(), **more):
         environ(DASHBOARD_USERS=hashes, API_TOKEN="all", API_READ_TOKEN="reads", **more)
-        return create_app(settings())
+        return create_app(settings(), pages)
 
     return make
 
@@ -111,9 +118,56 @@ def test_actions_are_shown_to_operators_only(people, plant, plant_worker, declar
         assert answer.status_code < 500, path
         assert not any(entry.rpartition("/")[2] in answer.text for entry in hashes.split(","))
         shown[name] |= set(re.findall('method="post" action="([^"]*)"', answer.text))
+        shown[name] |= set(re.findall('"([a-z-]+-btn)"', answer.text))  # of rq-dashboard
 
     assert shown["bob"] == {"/logout"}
     assert len(shown["ann"]) >= 12
+    assert {"empty-btn", "delete-job-btn", "requeue-job-btn"} < shown["ann"]
+
+
+def test_no_one_takes_all_threads(people):
+    """As many requests as one person likes: those of others are answered meanwhile."""
+    begun, over, page = threading.Semaphore(0), threading.Event(), Blueprint("slow", __name__)
+
+    @page.get("/slow")
+    def slow():
+        begun.release()
+        return {"is_over": over.wait(60)}
+
+    count = 3 * THREADS
+    with _asking(people(pages=[page])) as ask, ThreadPoolExecutor(count) as pool:
+        asked = [pool.submit(ask, "bob", "/slow") for _ in range(count)]
+        held = [begun.acquire(timeout=60) for _ in range(MOST_AT_ONCE)]
+        others = [ask("ann", path) for path in ("/queues", "/healthz")]
+        refused = ask("bob", "/queues")
+        over.set()
+        answers = Counter(one.result() for one in asked)
+        again = ask("bob", "/queues")
+
+    assert all(held)
+    assert [*others, refused, again] == [(200, None), (200, None), (429, "2"), (200, None)]
+    assert answers == {(200, None): MOST_AT_ONCE, (429, "2"): count - MOST_AT_ONCE}
+
+
+@contextmanager
+def _asking(app):
+    """A real server: `ask("bob", "/")` is the status and Retry-After that its user gets."""
+    cookies, server = {}, Server(app, "127.0.0.1", 0)
+    for name in ("ann", "bob"):
+        log_in(client := app.test_client(), user=name)
+        cookies[name] = f"{_cookie()}={client.get_cookie(_cookie()).value}"
+    serving = threading.Thread(target=server.run)
+    serving.start()
+
+    def ask(name, path):
+        with closing(HTTPConnection("127.0.0.1", server.effective_port, timeout=60)) as connection:
+            connection.request("GET", path, headers={"Cookie": cookies[name]})
+            answer = connection.getresponse()
+            return answer.status, answer.getheader("Retry-After")
+
+    yield ask
+    server.stop()
+    serving.join()
 
 
 @pytest.mark.parametrize(

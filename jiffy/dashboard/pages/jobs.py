@@ -41,9 +41,9 @@ def jobs() -> str | Response:
     releases = sorted({*counted.releases, *(job.release for job in found.jobs if job.release)})
     terms = [
         *(f"state:{state}" for state in search.STATES),
-        *(f"queue:{name}" for name in names),
+        *(f"queue:{search.exactly(name)}" for name in names),
         *(f"fn:{name}" for name in functions),
-        *(f"release:{name}" for name in releases if " " not in name),
+        *(f"release:{search.exactly(name)}" for name in releases if " " not in name),
         *(f"{field}:" for field in search.FIELDS if field not in ("state", "queue", "fn")),
         "args.",
     ]

@@ -220,12 +220,6 @@
     });
   }
 
-  document.addEventListener("visibilitychange", () => {
-    clearTimeout(timer);
-    if (document.hidden) wait();
-    else refresh();
-  });
-
   if (every) {
     every.value = localStorage.getItem("every") ?? "2";
     every.hidden = false;
@@ -235,5 +229,10 @@
   if (lamp) {
     lamp.textContent = "live"; // without this script, no page is
     wait();
+    document.addEventListener("visibilitychange", () => {
+      clearTimeout(timer);
+      if (document.hidden) wait();
+      else refresh();
+    });
   }
 })();
