@@ -51,7 +51,8 @@ def test_forty_requests_at_a_time_use_four_connections_and_leave_none(serving, r
             statuses = [answer.result()[0] for answer in answers]
         wait_until(lambda: not others(redis, before))
 
-    assert sorted(set(statuses)) == [200, 202]
+    # 429: more than six at a time of the one who is logged in
+    assert {200, 202} <= {*statuses} <= {200, 202, 429}
     assert 1 <= max(counts) <= 4
 
 
