@@ -39,6 +39,12 @@ def clone_set_up(folder):
     return folder
 
 
+def port_to_look_from():
+    """Two runs that look for a free port at once would find the same: the first has the default."""
+    number = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    return {"PORT": str(8000 + 100 * number)} if number else {}
+
+
 @contextmanager
 def make_run(folder, *, command=("make", "run"), **environ):
     """Type `make run` in `folder`; whatever becomes of it, nothing stays behind."""
@@ -57,7 +63,8 @@ class Run:
         self.folder = folder
         self.is_ready, self.is_over = threading.Event(), threading.Event()
         self.mark = f"JIFFY_TEST_MARK={uuid.uuid4()}"
-        self.environ = newcomers_environ() | dict([self.mark.split("=")]) | environ
+        mark = dict([self.mark.split("=")])
+        self.environ = newcomers_environ() | mark | port_to_look_from() | environ
         self.process = subprocess.Popen(
             command, cwd=folder, env=self.environ, text=True,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
