@@ -98,6 +98,7 @@ RETRY_FIELD = "jiffy:retry"  # what RQ cannot express of a Retry of ours
 EXPIRES_FIELD = "jiffy:expires"  # after how many seconds in its queue it is canceled
 REASON_FIELD = "jiffy:reason"  # why it was canceled, or is to be retried
 ISOLATE_FIELD = "jiffy:isolate"  # "yes" in a job that runs in a process of its own
+ALONE_FIELD = "jiffy:alone"  # in a job that may have killed a worker: the execution, or 1
 RESCUE_FIELD = "jiffy:rescue"  # "no" in a job that must never start twice; see `Options.rescue`
 PARKED_FIELD = "jiffy:parked"  # the paused function that a job waits for
 RELEASE_FIELD = "jiffy:release"  # in a worker's hash, and in a failed job's

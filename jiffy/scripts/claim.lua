@@ -62,7 +62,7 @@ if suspended > 0 then suspended, paused = call('EXISTS', KEYS[2]), need().read_p
 -- Claim one job.  Returns 'alone' if nothing more is to be claimed with it, 'later' if it must wait for the next call.
 local function claim(queue, id)
   local key = job_key(id)
-  local job = fields(key, 'data', 'timeout', 'result_ttl', 'enqueued_at', 'ttl', 'jiffy:alone', 'jiffy:expires',
+  local job = fields(key, 'data', 'timeout', 'result_ttl', 'enqueued_at', 'ttl', 'jiffy:expires',
     unpack(DETAILS, 1, MARKS))
   if job and not job[1] and call('EXISTS', key) == 0 then return nil end  -- it was deleted
   local kind = job and job[1] and 'plain' or 'corrupt'
@@ -79,7 +79,7 @@ local function claim(queue, id)
   local is_alone = job[5] or job[6] or job[7] or job[8]
   if is_alone and claimed > 0 then return 'later' end
   claimed = claimed + 1
-  local expires_s = number_of(job[7])
+  local expires_s = number_of(job[6])
   local deadline = expires_s and own('ZSCORE', OWN .. 'expiring', id)
   if deadline and tonumber(deadline) < tonumber(NOW) then
     answer('expired', id, queue, need().expire(queue, id, expires_s), '', '', '')
@@ -106,7 +106,7 @@ local function claim(queue, id)
   call('EXPIRE', records, records_ttl)
   members[#members + 1] = member
   holds[#holds + 1], holds[#holds + 2] = member, queue
-  for i = 8, 7 + MARKS do
+  for i = 7, 6 + MARKS do
     if job[i] then
       details[#details + 1] = {claimed, unpack(details_of(key))}
       break

@@ -96,10 +96,10 @@ local function fields(key, ...)
 end
 
 -- What few jobs have.  One that has none of the first MARKS of these fields has none of them.
-local DETAILS, MARKS = {'jiffy:rescue', 'jiffy:isolate', 'jiffy:join', 'success_callback_name', 'failure_callback_name',
-  'stopped_callback_name', 'repeats_left', 'webhooks', 'dependency_ids', 'rate_limit_key', 'retries_left',
+local DETAILS, MARKS = {'jiffy:alone', 'jiffy:rescue', 'jiffy:isolate', 'jiffy:join', 'success_callback_name',
+  'failure_callback_name', 'stopped_callback_name', 'repeats_left', 'webhooks', 'dependency_ids', 'rate_limit_key', 'retries_left',
   'number_of_retries', 'failure_ttl', 'repeat_intervals', 'retry_intervals', 'enqueue_at_front_on_retry', 'jiffy:retry',
-  'jiffy:reason', 'started_at'}, 13
+  'jiffy:reason', 'started_at'}, 14
 
 -- {name, value, …}; of a value that is too large to be right, only that it is there.
 local function details_of(key)

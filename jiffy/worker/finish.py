@@ -152,11 +152,14 @@ def _finished(outcome: Outcome) -> _Plan:
     if details.raw("webhooks"):
         more["todo"] = ["webhooks finished"]
         ttl_s = ttl_s or _FOR_WEBHOOKS_S
+    if details.raw(keys.ALONE_FIELD):  # a repetition starts with no crashes
+        more["set"] = [keys.ALONE_FIELD, "", "jiffy:crashes", "", "jiffy:causes", ""]
     if (repeats_left := details.number("repeats_left") or 0) > 0:
         pause_s, *rest = details.numbers("repeat_intervals")
         more |= _again(pause_s, front=False)
         rest_text = json.dumps(rest or [pause_s])
-        more["set"] = ["repeats_left", repeats_left - 1, "repeat_intervals", rest_text]
+        repeats = ["repeats_left", repeats_left - 1, "repeat_intervals", rest_text]
+        more["set"] = [*more.get("set", ()), *repeats]
     return "finished", more, ttl_s, kind, outcome.value
 
 

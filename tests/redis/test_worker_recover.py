@@ -1,13 +1,15 @@
 """Recover: what becomes of the jobs of a worker that died, and how it is found to be dead."""
 
 import pytest
-from rq import Retry
+from rq import Repeat, Retry
 
 from jiffy import keys
 from jiffy.clock import rq_text
+from jiffy.worker.child import StopWhen
 from jiffy.worker.recovery import Death, Handling
 from tests.support.worker_support import (
     WIP,
+    child,
     claim,
     enqueue,
     ids_of,
@@ -19,6 +21,7 @@ from tests.support.worker_support import (
     rq_worker,
     status,
     traces,
+    work_one,
 )
 
 CAUSE = "signal 11 (SIGSEGV)"
@@ -91,6 +94,25 @@ def test_a_job_that_crashed_three_workers_is_quarantined_with_every_cause(redis,
     assert reason(redis).startswith("its worker died 3 times: ")
     assert reason(redis).count(f"{CAUSE} at 20") == 3
     assert job(redis).retries_left == 2
+
+
+def test_crashes_count_since_the_last_time_that_the_job_finished(redis):
+    enqueue(redis, repeat=Repeat(times=3))
+    for _ in range(3):
+        claim_and_die(redis)
+        work_one(redis)
+    claim_and_die(redis)
+
+    assert (crashes(redis, "default-0"), queued(redis)) == ([1], ["default-0"])
+
+
+def test_a_job_that_has_finished_is_no_longer_claimed_alone(redis):
+    ids = enqueue(redis, 3, repeat=Repeat(times=1))
+    claim(redis)
+    die(redis, is_gone=True)
+    child(redis, stop_when=StopWhen(burst=True, max_jobs=3)).work()
+
+    assert ids_of(claim(redis)) == ids
 
 
 @pytest.mark.parametrize(
