@@ -313,23 +313,55 @@ def _invalid(value: Any, kind: Any, *, strictly: bool = False) -> ValidationErro
     """The innermost part of `value` that does not fit; None if all of it does.
 
     `strictly`: what `kind` says nothing about must be what JSON carries unchanged.
+    Each part is converted once or twice, however deep it stands.
     """
+    if refusal := _refusal(value, kind):
+        path = str(refusal).rpartition("`$")[-1].rstrip("`")
+        return _refused(value, kind, path) or _named_refusal(value, kind, refusal)
+    return _overlooked(value, kind, strictly=strictly)
+
+
+def _overlooked(value: Any, kind: Any, *, strictly: bool) -> ValidationError | None:
+    """What msgspec takes and does not fit: unknown keys, and parts of ready-made objects."""
     kind = _tagged(value, kind)
     if strictly and any(map(_says_nothing, members(kind))):
         return not_json(value, strictly=True)
-    refusal = _refusal(value, kind)
-    if not refusal and not _has_fields(kind) and not (strictly and _is_loose(kind)):
+    if not _has_fields(kind) and not (strictly and _is_loose(kind)):
         return None
     opened = _opened(value)
     for key, inner, its_kind in _parts(opened, kind):
-        if error := _invalid(inner, its_kind, strictly=strictly):
+        is_seen = opened is value and inner is not key
+        look = _overlooked if is_seen else _invalid
+        if error := look(inner, its_kind, strictly=strictly):
             return error.below(key)
+    return _unknown_key(opened, kind)
+
+
+def _refused(value: Any, kind: Any, path: str, at: int = 0) -> ValidationError | None:
+    """The part that msgspec refuses, of all that stand where `path` leads from `at` on.
+
+    It names a key of a dict `[...]`, so that may be several: no part of one is in another.
+    """
+    kind, is_here = _tagged(value, kind), True
+    for key, inner, its_kind in _parts(value, kind):
+        for step in {f".{key}", f"[{key}]", "[...]"}:
+            if path.startswith(step, at) and not _says_nothing(its_kind):
+                end = at + len(step)
+                if error := _refused(inner, its_kind, path, end):
+                    return error.below(key)
+                is_here &= end == len(path)
+    if is_here and (refusal := _refusal(value, kind)):
+        return _unknown_key(_opened(value), kind) or _named_refusal(value, kind, refusal)
+    return None
+
+
+def _unknown_key(value: Any, kind: Any) -> ValidationError | None:
     known = _fields(kind)
-    if known is not None and isinstance(opened, dict):
-        for key in [key for key in opened if key not in known]:
+    if known is not None and isinstance(value, dict):
+        for key in [key for key in value if key not in known]:
             must = f"one of {', '.join(known)}{did_you_mean(key, known)}" if known else "left out"
             return ValidationError(key, must, (key,), is_key=True)
-    return _named_refusal(value, kind, refusal) if refusal else None
+    return None
 
 
 def _named_refusal(value: Any, kind: Any, refusal: msgspec.ValidationError) -> ValidationError:

@@ -4,12 +4,16 @@ At this size, what grows with the square takes minutes.
 """
 
 import json
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import ClassVar
 
 import pytest
 
 from jiffy import tracebacks
 from jiffy.control import jobs, search, values
 from jiffy.errors import JiffyError
+from jiffy.json_types import convert, converter
 from jiffy.json_types import read as read_json
 from jiffy.log import escaped
 from jiffy.producer.masking import is_secret, masked, masked_text
@@ -77,3 +81,36 @@ def refusal_of(reader, string):
     except (JiffyError, ValueError) as refusal:
         return str(refusal)
     return ""
+
+
+class Leaf:
+    """Like a model of pydantic's; it counts how often each is read."""
+
+    read: ClassVar = Counter()
+
+    @classmethod
+    def model_validate(cls, value):
+        cls.read[value] += 1
+        return cls()
+
+
+@dataclass
+class Tree:
+    leaves: list[Leaf] = field(default_factory=list)
+    parts: "list[Tree]" = field(default_factory=list)
+    named: "dict[str, Tree]" = field(default_factory=dict)
+    size: int = 0
+
+
+@pytest.mark.parametrize("way", ["parts", "named"])
+@pytest.mark.parametrize("size", [1, "large"])
+def test_deep_arguments_are_converted_in_linear_time(way, size):
+    Leaf.read.clear()
+    value = {"leaves": [1, 2, 3], "size": size}
+    for _ in range(30):
+        inner = {"a": {}, "b": value, "c": {}}
+        value = {way: inner if way == "named" else [*inner.values()]}
+
+    assert bool(refusal_of(lambda tree: convert(tree, Tree), value)) == (size == "large")
+    assert converter(Tree).fits(value) == (size == 1)
+    assert max(Leaf.read.values()) < 8
