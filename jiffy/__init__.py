@@ -5,6 +5,7 @@ web app.
 """
 
 import re
+from importlib import import_module
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
 
@@ -55,5 +56,6 @@ __all__ = [*_HOMES]
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'jiffy' has no attribute {name!r}")
+    import_module(_HOMES[name].rpartition(".")[0])  # it says what is not installed
     value = globals()[name] = resolve_name(_HOMES[name])
     return value

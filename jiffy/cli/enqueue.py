@@ -94,7 +94,7 @@ def command(
     if file:
         return _enqueue_each(enqueue, called, arguments, file, ids)
     args, kwargs = functions.from_strings(called, *functions.split(called, arguments))
-    queues.check_options()  # imports their module, which is not part of the time that is shown
+    queues.check_project()  # imports their module, which is not part of the time that is shown
     redis_io.check(redis_io.shared())
     began = clock.monotonic()
     job = enqueue(called, *args, **kwargs)

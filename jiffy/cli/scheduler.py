@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from itertools import islice
@@ -14,8 +14,9 @@ from jiffy import clock, redis_io
 from jiffy.cli import Command, echo, redis_url, run, use_redis
 from jiffy.control import entries, pauses
 from jiffy.errors import WrongArguments
-from jiffy.producer import project
-from jiffy.producer.enqueue import check_options
+from jiffy.hooks import checked
+from jiffy.producer import functions, project
+from jiffy.producer.enqueue import check_project
 from jiffy.settings import settings
 
 if TYPE_CHECKING:
@@ -75,7 +76,8 @@ def command() -> None:
 @click.option(
     "--check",
     is_flag=True,
-    help="show the schedule and its next times, and exit; in production, check the settings, too",
+    help="show the schedule and its next times, and import the jobs; in production, also check "
+    "the settings",
 )
 @click.option("--dry-run", is_flag=True, help="show what a start would change, and exit")
 @click.pass_obj
@@ -89,16 +91,11 @@ def _start(
         raise WrongArguments(f"{what}: leave out {reference!r}.")
     if check and dry_run:
         raise WrongArguments("--check and --dry-run: give one of them.")
-    check_options()
+    check_project(needs_jobs=check)
     schedule = given[0] if given and not reference else project.schedule(reference)
     found = entry.read(schedule, reference or "scheduler.py")
     if check:
-        if settings().is_production:  # a release is to stop for what would stop its processes
-            redis_io.connected("release")
-            if project.serves_dashboard():
-                from jiffy.dashboard import web_app
-
-                project.app(web_app)
+        _check_processes()
         echo(_shown_schedule(found, clock.now()))
     elif dry_run:
         from jiffy.scheduler import state
@@ -109,6 +106,20 @@ def _start(
         from jiffy.scheduler import loop
 
         loop.start(found)
+
+
+def _check_processes() -> None:
+    """Raise what would stop this project's processes; without their settings in development."""
+    for module in settings().jobs_modules:
+        deque(functions.load(module), 0)
+    if settings().is_production:
+        redis_io.connected("release")
+        if (hooks := project.hooks(settings().hooks)) is not None:
+            checked(hooks)
+        if project.serves_dashboard():
+            from jiffy.dashboard import web_app
+
+            project.app(web_app)
 
 
 _name = click.argument("name")

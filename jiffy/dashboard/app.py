@@ -15,7 +15,7 @@ from jiffy.control import read
 from jiffy.dashboard import api, audit, auth, charts, frame, problems, rq
 from jiffy.dashboard.pages import home, jobs, new, queues, schedule, system
 from jiffy.dashboard.words import FILTERS
-from jiffy.producer.enqueue import check_options
+from jiffy.producer.enqueue import check_project
 from jiffy.settings import PATH, Settings, settings
 
 MOST_BODY_BYTES = 1024 * 1024
@@ -39,7 +39,7 @@ def web_app(pages: Iterable[Blueprint] = ()) -> Flask:
     with redis_io.in_one_line():
         config = settings()
         log.setup(config.log_level)
-        check_options()
+        check_project()
         return create_app(config, pages)
 
 

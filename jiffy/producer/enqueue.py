@@ -20,7 +20,7 @@ from jiffy.producer.job import Job as Job
 from jiffy.producer.job import Queue as Queue
 from jiffy.producer.job import made_of
 from jiffy.producer.recipe import Prepared, Recipe, Written, new_id, put, rq_now, write
-from jiffy.settings import settings
+from jiffy.settings import Settings, settings
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -253,8 +253,12 @@ def _nowhere() -> Redis:
     return Redis()
 
 
-def check_options() -> None:
-    """Read the project's OPTIONS now: invalid ones stop a process as it starts."""
+def check_project(*, needs_jobs: bool = False) -> None:
+    """Find the modules of JOBS_MODULES and read OPTIONS now: a process with a wrong one must not
+    start.  Unless it `needs_jobs`, it may do without the module that JOBS_MODULES is by default.
+    """
+    if needs_jobs or settings().jobs_modules != Settings.jobs_modules:
+        project.check_modules(settings().jobs_modules)
     _of_project(settings().options)
 
 

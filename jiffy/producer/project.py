@@ -6,14 +6,25 @@ it is needed, never with the engine.
 
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from jiffy.errors import InvalidValue, WrongArguments
+from jiffy.errors import BrokenModule, InvalidSetting, InvalidValue, WrongArguments
 from jiffy.producer import functions
 from jiffy.settings import is_reference
+
+
+def check_modules(modules: Sequence[str]) -> None:
+    """Raise InvalidSetting for modules of jobs that are not there; they may well be broken."""
+    for name in modules:
+        with suppress(BrokenModule):
+            functions.imported(name)
+            if name not in sys.modules:
+                must = f"modules that exist; there is no {name!r} in {Path.cwd()}"
+                raise InvalidSetting("JOBS_MODULES", ",".join(modules), must)
 
 
 def options(reference: str | None) -> Any:

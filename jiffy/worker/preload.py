@@ -11,18 +11,20 @@ import signal
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from functools import partial
 from importlib.machinery import PathFinder
 from importlib.util import find_spec
 from pathlib import Path
 
 from jiffy import clock, log, system
-from jiffy.errors import BrokenModule, MissingExtra
+from jiffy.errors import BrokenModule, JiffyError, MissingExtra
 from jiffy.producer import functions
+from jiffy.producer.enqueue import check_project
 from jiffy.worker import process
 
 # How the process that tries the imports ends; in any other way the imports have ended it.
-_SAFE, _UNSAFE = 70, 71
+_SAFE, _UNSAFE, _INVALID = 70, 71, 72
 # The part of a process that only tries new code; how it ends if it has logged why that fails.
 TRIAL, REPORTED = "trial", 65
 # A thread that has ended leaves the system's list a moment later than Python's.
@@ -48,17 +50,23 @@ def _import_each(modules: Sequence[str]) -> Iterator[tuple[str, BrokenModule | N
             yield error.module, error
 
 
-def can_preload(modules: Sequence[str]) -> bool:
+def can_preload(modules: Sequence[str], *, forks: bool) -> bool:
     """Whether importing the modules opens nothing, as a process that is thrown away finds out.
 
-    What a module opens is logged.  Raises BrokenModule if that process does not survive it.
+    What a module opens is logged.  Raises BrokenModule if that process does not survive it, and
+    what `check_project` raises.
     """
-    if not system.IS_LINUX:
+    if not forks:
+        _check_project()
         return False
     pid = process.fork(lambda: _try(modules))
     _, status = os.waitpid(pid, 0)
     process.kill_group(pid)  # what the modules have started
     code = os.waitstatus_to_exitcode(status)
+    if code == _INVALID:
+        _check_project()
+    if not system.IS_LINUX:  # which shows what is open
+        return False
     if code not in (_SAFE, _UNSAFE):
         cause = f"the process that imported it ended with {process.cause_of(status)}"
         raise BrokenModule(" or ".join(modules), ChildProcessError(cause))
@@ -76,7 +84,16 @@ def _try(modules: Sequence[str]) -> int:
     opened.pop("", None)  # before the first module
     for module, words in opened.items():
         _warn(module, words)
+    try:
+        _check_project()
+    except JiffyError:
+        return _INVALID
     return _UNSAFE if opened else _SAFE
+
+
+def _check_project() -> None:
+    with suppress(BrokenModule):  # the jobs of the others run
+        check_project(needs_jobs=True)
 
 
 def has_opened(program: str) -> bool:

@@ -87,6 +87,7 @@ RELEASE = {"DYNO": "release.1", "DASHBOARD_PASSWORD": "a password", "SECRET_KEY"
         ({"REDIS_URL": "localhost"}, "REDIS_URL is 'localhost'; it must be a redis://, "),
         ({"WORKERS": "many"}, "WORKERS is 'many'; it must be a whole number from 1."),
         ({"OPTIONS": "gone:OPTIONS"}, "OPTIONS is 'gone:OPTIONS'; it must be in a module that "),
+        ({"HOOKS": "worker:GONE"}, "HOOKS is 'worker:GONE'; it must be a name that worker defines"),
     ],
 )
 def test_a_release_stops_at_a_wrong_setting(values, line, environ):
@@ -96,6 +97,53 @@ def test_a_release_stops_at_a_wrong_setting(values, line, environ):
     assert (code, output) == (2, "")
     assert errors.startswith(line)
     assert errors.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "program", ["worker.py --burst", "scheduler.py", "scheduler.py --check", "dashboard.py"]
+)
+@pytest.mark.parametrize(
+    ("name", "value", "missing"),
+    [
+        ("JOBS_MODULES", "jobz", "it must be modules that exist; there is no 'jobz' in /"),
+        ("JOBS_MODULES", "jobs,jobs.sums", "it must be modules that exist; there is no"),
+        ("OPTIONS", "shop.queue:OPTIONS", "it must be in a module that exists; there is no 'shop."),
+    ],
+)
+@pytest.mark.usefixtures("redis")
+def test_a_module_that_does_not_exist_stops_a_process_at_its_start(
+    program, name, value, missing, environ
+):
+    environ(**{name: value})
+    code, output, errors = end(begin(program))
+
+    assert (code, output, errors.count("\n")) == (2, "", 1)
+    assert errors.startswith(f"{name} is '{value}'; {missing}")
+
+
+@pytest.mark.usefixtures("redis")
+def test_a_worker_in_a_folder_without_jobs_does_not_start(environ, tmp_path):
+    package = tmp_path / "installed"
+    package.mkdir()
+    (package / "jiffy").symlink_to(CHECKOUT / "jiffy")
+    environ(PYTHONPATH=str(package))
+
+    code, _, errors = end(begin("-m jiffy worker --burst", tmp_path))
+
+    assert code == 2
+    assert errors.endswith(f"it must be modules that exist; there is no 'jobs' in {tmp_path}.\n")
+
+
+def test_a_check_imports_the_jobs_and_names_one_that_cannot_be(environ, tmp_path):
+    (tmp_path / "scheduler.py").write_text("SCHEDULE = []\n")
+    (tmp_path / "shop.py").write_text("def charge(:\n")
+    environ(JOBS_MODULES="shop", PYTHONPATH=f"{tmp_path}:{CHECKOUT}")
+
+    assert end(begin("-m jiffy scheduler --check", tmp_path)) == (
+        2,
+        "",
+        "shop cannot be imported: SyntaxError: invalid syntax (shop.py, line 1)\n",
+    )
 
 
 def test_a_release_stops_at_a_redis_that_refuses_it(environ, tmp_path):
