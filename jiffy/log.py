@@ -18,7 +18,7 @@ _lines: list[str] = []
 # Of the job that this process runs, in its log's lines; "" between jobs.  Threads of a job log too,
 # and know nothing of its context.
 job_id = ""
-WARNING, ERROR = logging.WARNING, logging.ERROR
+INFO, WARNING, ERROR = logging.INFO, logging.WARNING, logging.ERROR
 _PATIENCE_S = 1  # if the reader takes nothing for so long, the line is lost
 _PIECE_BYTES = 4096  # a pipe that has room has room for that much (PIPE_BUF)
 

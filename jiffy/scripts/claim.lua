@@ -38,7 +38,8 @@ for i = #held, 1, -1 do
 end
 
 local parts, lengths, details, holds, members, scores = {}, {}, {}, {}, {}, {}
-local claimed, longest_ttl_s = 0, 0
+local claimed, longest_ttl_s, bytes = 0, 0, 0
+local MOST_BYTES = 1000000  -- of jobs' data in one answer: Redis makes several copies of it
 local function answer(kind, id, queue, data, timeout, result_ttl, enqueued)
   lengths[#lengths + 1] = struct.pack('>I4I4I4I4I4I4I4', #kind, #id, #queue, #data, #timeout, #result_ttl, #enqueued)
   parts[#parts + 1] = kind .. id .. queue .. data .. timeout .. result_ttl .. enqueued
@@ -113,7 +114,8 @@ local function claim(queue, id)
     end
   end
   answer(kind, id, queue, job[1] or '', job[2] or '', job[3] or '', job[4] or '')
-  return is_alone and 'alone'
+  bytes = bytes + #(job[1] or '')
+  return (is_alone or bytes > MOST_BYTES) and 'alone'
 end
 
 local more, todo, todos = 0, {}, {'EXISTS'}

@@ -2,13 +2,14 @@
 -- KEYS: leases
 -- ARGV: lease in s, for how many s RQ is to know of an idle worker, then for each worker: its name, its memory in bytes,
 --       whether it is quiet ('yes' or '')
--- Returns the names whose lease was gone: others may be running their jobs by now
+-- Returns the names whose lease was gone, each with the executions that are still its own, with commas between: others may
+--         be running the rest by now
 --include lib
 even_if_full()
 local gone = {}
 for i = 3, #ARGV, 3 do
   local worker = ARGV[i]
-  if not own('ZSCORE', KEYS[1], worker) then gone[#gone + 1] = worker end
+  local is_gone, still = not own('ZSCORE', KEYS[1], worker), {}
   call('ZADD', KEYS[1], NOW + ARGV[1], worker)
   local key, executions = RQ .. 'worker:' .. worker, RQ .. 'worker:' .. worker .. ':executions'
   local all_held = held_by(worker)
@@ -29,9 +30,11 @@ for i = 3, #ARGV, 3 do
       try('ZADD', RQ .. 'executions:' .. id, NOW + 150, execution)
       call('EXPIRE', RQ .. 'executions:' .. id, 150)
     end
+    if is_own then still[#still + 1] = execution end
     if is_own and fields(job_key(id), 'status') and call('EXISTS', job_key(id)) == 1 then
       call('HSET', job_key(id), 'last_heartbeat', date())
     end
   end
+  if is_gone then gone[#gone + 1], gone[#gone + 2] = worker, table.concat(still, ',') end
 end
 return gone

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, NamedTuple
 
+from redis.exceptions import ResponseError
 from rq import Queue
 from rq.defaults import DEFAULT_FAILURE_TTL
 
@@ -146,12 +147,19 @@ class Claimer:
 
         def ask() -> Any:
             # Each try has a number of its own, by which claim.lua knows it.
-            nonlocal prefix
+            nonlocal prefix, wait_s
             self._number += 1
             prefix = f"{self._token}{self._number & 0xFFFFFFFF:08x}"
             arguments = [self._name, want, self._lease_s, prefix, self.last_begun]
             claim = script_command("claim", names, arguments)
-            return self._link.exchange(*before, claim, resend=False)[-1]
+            try:
+                return self._link.exchange(*before, claim, resend=False)[-1]
+            except ResponseError as error:
+                if not wait_s or "WRONGTYPE" not in str(error):
+                    raise
+                # Something else stands where it waits for tokens, which only we write.
+                before[-1], wait_s = command("DEL", *map(keys.wake, self.queues)), 0
+                return ask()
 
         is_suspended, has_more, todo, paused, lengths, parts, details = self._link.insist(ask)
         found = Todo(text(todo[0]), text(todo[1]), todo[2]) if todo else None

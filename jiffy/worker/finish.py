@@ -114,6 +114,7 @@ def row(outcome: Outcome) -> str:
     if outcome.peak_bytes:
         more["set"] = [*more.get("set", ()), keys.PEAK_FIELD, outcome.peak_bytes]
     # Put together by hand: this is done once for each job, and json.dumps takes twice as long.
+    # Without escapes: Lua's JSON knows none for the bytes of a name that is no UTF-8.
     enqueued_s, started_s = job.enqueued_s, outcome.started_s
     waited = -1 if enqueued_s is None else history.bucket(started_s - enqueued_s)
     group = _group(status, waited, history.bucket(outcome.took_s), outcome.func_name)
@@ -126,7 +127,7 @@ def row(outcome: Outcome) -> str:
         # All as strings: Valkey's Lua writes a number of seconds as 1.7e+9.
         f'"{started}","{ended}","{started_digits}","{ended_digits}",'
         f'{ttl_s},"{kind}",{group},{result}'
-        f"{',' + json.dumps(more) if more else ''}]"
+        f"{',' + json.dumps(more, ensure_ascii=False) if more else ''}]"
     )
 
 

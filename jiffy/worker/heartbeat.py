@@ -51,8 +51,8 @@ class Heartbeat:
             memory = slot.memory_bytes if system.IS_LINUX else 0
             arguments += [name, memory, "yes" if slot.is_quiet else ""]
         gone = self._link.run("heartbeat", [keys.LEASES], arguments)
-        for name in gone:
-            self._on_lost(self._slots[name.decode()])
+        for name, still in zip(gone[::2], gone[1::2], strict=True):
+            self._on_lost(self._slots[name.decode()], still.decode("utf-8", "replace"))
         for name in self._unknown & self._slots.keys():
             with self._showing(self._slots[name]):
                 self._show(self._slots[name])
@@ -64,9 +64,11 @@ class Heartbeat:
             slot.rq_worker.register_death()
         self._slots.pop(slot.name, None)
 
-    def _on_lost(self, slot: Slot) -> None:
-        """This worker was taken for dead (or Redis is new): its job may run elsewhere by now."""
-        if slot.board.running is not None:
+    def _on_lost(self, slot: Slot, still: str) -> None:
+        """This worker was taken for dead (or Redis is new): unless it is among those that are
+        `still` its own, its job may run elsewhere by now.
+        """
+        if (running := slot.board.running) and slot.execution_of(running) not in still:
             slot.kill(Handling.REQUEUE, "its lease was lost")
         self._unknown.add(slot.name)
 

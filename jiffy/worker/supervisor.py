@@ -34,6 +34,7 @@ BATCH_PATIENCE_S = 0.05
 RESTART_AFTER_S = 1
 # Commands obeyed at a time, so that a flood of them keeps a supervisor from nothing else.
 MOST_MESSAGES = 100
+MOST_LOGGED = 10  # of them in a second
 # Ours are of a hundred: a long list would take twenty times its size in memory.
 MOST_COMMAND_BYTES = 10_000
 # Of a long message only a part may be there yet: reading it without patience would lose the others.
@@ -266,6 +267,7 @@ class Commands:
         self._redis, self._retire = redis, retire
         self._slots = {PUBSUB_CHANNEL_TEMPLATE % slot.name: slot for slot in slots}
         self._pubsub = redis.pubsub(ignore_subscribe_messages=True)
+        self._logged, self._log_anew_at = 0, 0.0
 
     def hear(self) -> None:
         """Obey the commands that have come since the last time.  Raises redis-py's errors."""
@@ -295,10 +297,11 @@ class Commands:
         try:
             payload = json.loads(data[: MOST_COMMAND_BYTES + 1])
             command = payload["command"]
+            f"{payload.get('job_id')}".encode("utf-8", "surrogateescape")
         except (ValueError, TypeError, KeyError, RecursionError):
-            log.event("command.unreadable", log.WARNING, worker=slot.name, data=data[:200])
+            self._log("command.unreadable", log.WARNING, worker=slot.name, data=data[:200])
             return
-        log.event("command.received", worker=slot.name, command=command)
+        self._log("command.received", worker=slot.name, command=command)
         if command in ("stop-job", "stop-execution"):
             self._stop(slot, payload)
         elif command == "kill-horse" and slot.board.running is not None:
@@ -317,7 +320,16 @@ class Commands:
         if running and is_meant:
             slot.stop(running)
         else:
-            log.event("command.ignored", worker=slot.name, job=job_id, reason="it is not running")
+            self._log("command.ignored", worker=slot.name, job=job_id, reason="it is not running")
+
+    def _log(self, name: str, level: int = log.INFO, **fields: object) -> None:
+        """Log what was heard; of a flood, so much as a person may want to see."""
+        now = clock.monotonic()
+        if now >= self._log_anew_at:
+            self._logged, self._log_anew_at = 0, now + 1
+        self._logged += 1
+        if self._logged <= MOST_LOGGED:
+            log.event(name, level, **fields)
 
 
 @dataclass

@@ -54,6 +54,17 @@ def parked(redis, path=TELL_ID):
     return [raw.decode() for raw in redis.zrange(keys.parked(path), 0, -1)]
 
 
+def test_a_job_of_a_paused_function_whose_name_is_no_text_is_parked(redis):
+    put(2)
+    pause = json.dumps({"who": "ann", "why": "odd", "since": 1, "until": None})
+    redis.hset(keys.PAUSED, b"func:odd.\xff", pause)
+    redis.hset(keys.job("ours-0"), "data", '["odd.\\udcff", null, [], {}]')
+    child(redis).work()
+
+    assert status(redis, "ours-1") == "finished"
+    assert redis.zrange(keys.parked("").encode() + b"odd.\xff", 0, -1) == [b"ours-0"]
+
+
 def test_a_paused_queue_is_skipped_and_the_others_go_on(redis):
     enqueue(redis, 2)
     enqueue(redis, 2, queue="low")

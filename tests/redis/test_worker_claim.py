@@ -7,6 +7,7 @@ from jiffy.producer.enqueue import Queue
 from jiffy.redis_io import Link
 from jiffy.worker.claim import LEASE_S, requeue_command
 from jiffy.worker.slot import Board
+from tests.jobs import worker as worker_jobs
 from tests.support.worker_support import (
     WIP,
     child,
@@ -58,6 +59,15 @@ def test_a_job_that_is_claimed_alone_waits_for_no_other_and_no_other_for_it(redi
             finish(redis, one)
 
     assert batches == [["default-0", "default-1"], ["default-2"], ["default-3"]]
+
+
+def test_of_jobs_with_large_data_fewer_are_claimed_at_once(redis):
+    enqueue(redis, 6, worker_jobs.nothing)
+    for number in range(6):
+        redis.hset(keys.job(f"default-{number}"), "data", "x" * 400_000)
+
+    assert ids_of(claim(redis, 10)) == ["default-0", "default-1", "default-2"]
+    assert queued(redis) == ["default-3", "default-4", "default-5"]
 
 
 def test_a_job_with_a_time_to_live_keeps_it_until_it_is_about_to_begin(redis):

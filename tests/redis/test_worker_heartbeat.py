@@ -5,8 +5,17 @@ import pytest
 from jiffy import clock, history, keys
 from jiffy.redis_io import Link
 from jiffy.worker.heartbeat import Heartbeat
+from jiffy.worker.recovery import Death
 from jiffy.worker.slot import Board, Slot
-from tests.support.worker_support import WIP, claim, enqueue, finish, rq_worker, traces
+from tests.support.worker_support import (
+    WIP,
+    claim,
+    enqueue,
+    finish,
+    recovery,
+    rq_worker,
+    traces,
+)
 
 
 def renew(redis, *names):
@@ -70,8 +79,14 @@ def test_one_that_has_ended_leaves_no_lease(redis, work):
 def test_a_worker_whose_lease_was_gone_hears_of_it_once(redis, claimed):
     redis.zrem(keys.LEASES, "worker-1")
 
-    assert renew(redis, "worker-1") == [b"worker-1"]
+    assert renew(redis, "worker-1") == [b"worker-1", claimed.execution.encode()]
     assert renew(redis, "worker-1") == []
+
+
+def test_a_worker_whose_lease_and_job_were_taken_hears_that_it_has_neither(redis, claimed):
+    recovery(redis).recover(Death("worker-1", "its machine disappeared", is_gone=True))
+
+    assert renew(redis, "worker-1") == [b"worker-1", b""]
 
 
 def take_away(redis, claimed):

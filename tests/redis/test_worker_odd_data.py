@@ -18,6 +18,7 @@ from tests.support.worker_support import (
     WIP,
     child,
     claim,
+    claimer,
     enqueue,
     finish,
     ids_of,
@@ -234,6 +235,15 @@ def test_something_odd_in_a_key_of_ours_loses_no_job(redis, spoil):
     child(redis).work()
 
     assert registered(redis, "finished") == ["default-0", "expires"]
+
+
+def test_a_worker_waits_where_something_else_stands_in_place_of_tokens(redis):
+    redis.set(keys.wake("default"), "odd")
+    waiting = claimer(redis)
+
+    assert waiting.claim(1, wait_s=0.01).jobs == []
+    enqueue(redis)
+    assert ids_of(waiting.claim(1, wait_s=0.01).jobs) == ["default-0"]
 
 
 def test_a_delayed_job_whose_expiry_is_no_number_is_run(redis, work):
