@@ -224,7 +224,8 @@ def act(
     redis, job = redis_io.shared(), rq.get_current_job()
     outcome = Outcome(**(job.meta.get("bulk") or {})) if job else Outcome()
     progress.update(None, "counting")
-    for _ in steps(redis, action, search.parse(matching), clock.read(start), rate, outcome):
+    asked = clock.read(start)
+    for _ in steps(redis, action, search.parse(matching, asked), asked, rate, outcome):
         ended = outcome.done + outcome.others
         again = f", {outcome.failed_again:,} failed again" if outcome.failed_again else ""
         progress.update(ended / outcome.total, f"{ended:,} of {outcome.total:,}{again}")

@@ -149,8 +149,11 @@ class Filter:
         return not wanted or any(_fits(one, value) for one in wanted)
 
 
-def parse(written: str) -> Filter:
-    """What a person wrote; what cannot be understood is named in `problems`, and left out."""
+def parse(written: str, asked: datetime | None = None) -> Filter:
+    """What a person wrote, who `asked` then, or now: so long ago counts from that moment.
+
+    What cannot be understood is named in `problems`, and left out.
+    """
     fields: dict[str, tuple[str, ...]] = {}
     terms, problems = _terms(written)
     words = []
@@ -160,7 +163,10 @@ def parse(written: str) -> Filter:
             problems.append(f"{name}: has no value")
         elif name in TIMES:
             try:
-                _moment(value) if name != "slower" else clock.seconds(value)
+                if name == "slower":
+                    clock.seconds(value)
+                else:
+                    value = _moment(value, asked or clock.now()).isoformat()
                 fields[name] = (value,)
             except InvalidValue:
                 must = "such as 2h, or 2026-01-31T06:00" if name != "slower" else "such as 2s"
@@ -194,12 +200,12 @@ def _values(name: str, raw: str) -> list[str]:
     return value.split(",") if name in ("state", "queue", "fn") else [value]
 
 
-def _moment(written: str) -> datetime:
-    """A time, in UTC unless it says otherwise, or so long ago."""
+def _moment(written: str, asked: datetime) -> datetime:
+    """A time, in UTC unless it says otherwise, or so long before `asked`."""
     try:
         moment = clock.read(written)
     except ValueError:
-        return clock.now() - timedelta(seconds=clock.seconds(written))
+        return asked - timedelta(seconds=clock.seconds(written))
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
@@ -238,8 +244,8 @@ _MATCHES: dict[str, Callable[[str, JobView], bool]] = {
     "release": lambda value, job: _like(value, job.release),
     "group": lambda value, job: value in ("*", job.group.key),
     "id": lambda value, job: _like(value, job.id),
-    "after": lambda value, job: (job.latest or _NEVER) >= _moment(value),
-    "before": lambda value, job: (job.latest or _NEVER) < _moment(value),
+    "after": lambda value, job: (job.latest or _NEVER) >= clock.read(value),
+    "before": lambda value, job: (job.latest or _NEVER) < clock.read(value),
     "slower": lambda value, job: (job.ran_s or 0) >= clock.seconds(value),
 }
 

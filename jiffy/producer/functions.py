@@ -43,6 +43,7 @@ POSITIONAL = (_Parameter.POSITIONAL_ONLY, _Parameter.POSITIONAL_OR_KEYWORD)
 _WORDS = {"yes": True, "true": True, "1": True, "no": False, "false": False, "0": False,
           "none": None, "null": None}  # fmt: skip
 _METHODS = (staticmethod, classmethod)
+_MOST_LETTERS = 2000  # of a default or an annotation
 # Why a path is not allowed, and what to do about it.
 _MOVE_IT = "Move it there, or add its module to JOBS_MODULES."
 _WRAP_IT = "Enqueue a public function of your own that calls it."
@@ -144,10 +145,17 @@ class Plan(NamedTuple):
 
     @property
     def shown(self) -> inspect.Signature:
-        """The signature; defaults that are secrets are masked."""
+        """The signature, which can be written: a secret's default is masked, and "…" stands for a
+        default or an annotation that fails as it is written.
+        """
         signature = self.signature or inspect.Signature()
-        given = signature.parameters.values()
-        return signature.replace(parameters=[one.replace(default=_shown(one)) for one in given])
+        given = [
+            one.replace(default=_shown(one), annotation=_written(one.annotation))
+            for one in signature.parameters.values()
+        ]
+        return signature.replace(
+            parameters=given, return_annotation=_written(signature.return_annotation)
+        )
 
     @property
     def converters(self) -> list[Converter]:
@@ -193,7 +201,7 @@ def plan(function: Function) -> Plan:
     """How the arguments and the result of `function` are converted."""
     try:
         signature = inspect.signature(function)
-    except ValueError:  # some functions written in C have none
+    except Exception:  # noqa: BLE001 - some functions written in C have none, or an odd one
         return Plan(None)
     positional, named, either = [], {}, Plan(signature)
     for parameter in signature.parameters.values():
@@ -215,12 +223,12 @@ def _parameter(function: Function, parameter: inspect.Parameter) -> Parameter:
     if parameter.annotation is parameter.empty:
         return Parameter(parameter.name)
     hint = _hint(function, parameter.annotation)
-    if hint in (Any, object):
+    if hint is Any or hint is object:
         return Parameter(parameter.name)
     if parameter.default is None:
         hint = typing.Optional[hint]  # noqa: UP045 - it may be a string
     made = converter(hint)
-    written = parameter.annotation
+    written = _written(parameter.annotation)
     unfit = written if isinstance(written, str) else inspect.formatannotation(written)
     return Parameter(parameter.name, made, "" if made else unfit)
 
@@ -282,10 +290,30 @@ def arrived(function: Function, value: Any) -> Any:
 
 def _shown(parameter: inspect.Parameter) -> Any:
     """Its default, as it may be shown."""
-    default = parameter.default
+    default = _written(parameter.default)
     is_none = default is parameter.empty or (isinstance(default, str) and not default)
     is_secret = masking.is_secret(parameter.name) and not is_none
-    return masking.masked(default, is_secret_itself=is_secret)
+    with suppress(RecursionError):
+        return masking.masked(default, is_secret_itself=is_secret)
+    return _UNWRITTEN
+
+
+class _Ellipsis:
+    """Stands for what cannot be written."""
+
+    def __repr__(self) -> str:
+        return "…"
+
+
+_UNWRITTEN = _Ellipsis()
+
+
+def _written(one: Any) -> Any:
+    """A default or an annotation, if it can be written, and is not endless."""
+    with suppress(Exception):  # it may be any object, with code of its own
+        if len((one if isinstance(one, str) else repr(one)).encode()) <= _MOST_LETTERS:
+            return one
+    return _UNWRITTEN
 
 
 def described(path: str) -> dict[str, Any]:
@@ -297,23 +325,18 @@ def described(path: str) -> dict[str, Any]:
     schema: dict[str, Any] = {"type": "object", "properties": {}, "required": []}
     schema["additionalProperties"] = False
 
-    def schema_of(one: Parameter) -> Any:
-        return json_types.schema(one.converter.kind, definitions) if one.converter else {}
-
     for name, parameter in signature.parameters.items():
         if parameter.kind is _Parameter.VAR_KEYWORD:
-            schema["additionalProperties"] = schema_of(made.others) or True
+            schema["additionalProperties"] = _schema_of(made.others, definitions) or True
         elif parameter.kind is _Parameter.VAR_POSITIONAL:
-            items = {"type": "array", "items": schema_of(made.rest)}
+            items = {"type": "array", "items": _schema_of(made.rest, definitions)}
             schema["properties"][name] = items | {"description": "More positional arguments."}
         else:
-            schema["properties"][name] = schema_of(known[name])
+            schema["properties"][name] = _schema_of(known[name], definitions)
             if parameter.default is parameter.empty:
                 schema["required"].append(name)
-            elif parameter.default != masking.MASK:
-                with suppress(TypeError, ValueError):
-                    default = json_types.builtins(parameter.default)
-                    schema["properties"][name] |= {"default": default}
+            elif type(parameter.default) is not masking.Masked:
+                schema["properties"][name] |= _default_of(parameter)
     if definitions:
         schema["$defs"] = definitions
     return {
@@ -323,6 +346,24 @@ def described(path: str) -> dict[str, Any]:
         "positional": [one.name for one in made.positional],
         "parameters": schema,
     }
+
+
+def _schema_of(one: Parameter, definitions: dict[str, Any]) -> Any:
+    named: dict[str, Any] = {}
+    with suppress(Exception):  # as in `_written`
+        found = json_types.schema(one.converter.kind, named) if one.converter else {}
+        if not json_types.not_json([found, named]):
+            definitions.update(named)
+            return found
+    return {}
+
+
+def _default_of(parameter: inspect.Parameter) -> dict[str, Any]:
+    with suppress(Exception):  # as in `_written`
+        default = json_types.builtins(parameter.default)
+        if not json_types.not_json(default):
+            return {"default": default}
+    return {}
 
 
 def all_paths(modules: tuple[str, ...]) -> Iterator[str]:
@@ -463,11 +504,14 @@ def _nearest(path: str, modules: tuple[str, ...]) -> str | None:
 def _paths_in(owner: types.ModuleType | type, path: str) -> Iterator[str]:
     kinds = _METHODS if isinstance(owner, type) else (types.FunctionType,)
     for name, member in list(vars(owner).items()):
-        here, home = f"{path}.{name}", getattr(member, "__module__", "")
-        if not name.startswith("_") and f"{home}.{getattr(member, '__qualname__', '')}" == here:
+        # By its type: to ask anything else, such as `flask.request`, may fail.
+        if name.startswith("_") or not issubclass(type(member), (type, *kinds)):
+            continue
+        here = f"{path}.{name}"
+        if f"{member.__module__}.{member.__qualname__}" == here:
             if isinstance(member, type):
                 yield from _paths_in(member, here)
-            elif isinstance(member, kinds):
+            else:
                 yield here
 
 

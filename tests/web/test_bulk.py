@@ -4,10 +4,12 @@ import io
 import os
 import re
 import signal
+from datetime import timedelta
 
 import pytest
+from rq.utils import utcformat
 
-from jiffy import keys, tracebacks
+from jiffy import clock, keys, tracebacks
 from jiffy.cli import INTERRUPTED_EXIT_CODE, load, run
 from jiffy.control import bulk, pauses, read
 from jiffy.errors import NotAllowed
@@ -72,6 +74,23 @@ def test_many_are_left_to_a_job_which_counts_and_reports(client, cards, redis, w
     assert (done.result["total"], done.result["done"], done.result["others"]) == (129, 128, 1)
     assert done.result["summary"].startswith("Retried 128 jobs. 1 left as they are: Job 'card8'")
     assert redis.zrange(FAILED, 0, -1) == [b"card8"]
+
+
+def test_so_long_ago_counts_from_the_click(client, cards, plant, redis, work, monkeypatch):
+    cards(0)
+    listening(redis)
+    called = clock.now()
+    for job_id, minutes in (("old", 130), ("young", 110)):
+        ended = utcformat(called - timedelta(minutes=minutes))
+        call = ["tests.jobs.worker.charge", None, [1], {}]
+        plant(job_id, status="failed", call=call, error=ERROR, enqueued_at=ended, ended_at=ended)
+    asked = {"q": "state:failed before:2h", "action": "retry", "rate": "1000"}
+    answer = post(client, "/jobs/all", **asked)
+    monkeypatch.setattr(clock, "now", lambda: called + timedelta(minutes=20))
+    work()
+
+    assert answer.status_code == 303
+    assert redis.zrange(FAILED, 0, -1) == [b"young"]
 
 
 def test_without_workers_the_remedy_is_shown_and_a_few_are_done_at_a_time(

@@ -77,6 +77,57 @@ def test_every_function_has_a_form(client):
     assert len(paths) > 40
 
 
+ODD = """
+from typing import Literal
+from flask import request  # asked for its name, it fails outside of a request
+
+class Odd:
+    def __repr__(self): raise RuntimeError("unwritten")
+    def __eq__(self, other): raise RuntimeError("uncompared")
+    __hash__ = None
+
+loop = []
+loop.append(loop)
+def fine(it: int = 1): pass
+def default(it=Odd()): pass
+def annotated(it: Odd(), *more: Odd()) -> Odd(): pass
+def digits(it: int = 10 ** 5000): pass
+def looped(it=loop): pass
+def long(it="x" * 10_000_000): pass
+def half(it="\\ud800", that: Literal["\\ud800"] = None): pass
+def nan(it: float = float("nan")): pass
+def unsigned(it): pass
+unsigned.__signature__ = "none"
+"""
+
+
+def test_functions_with_odd_defaults_and_annotations_hide_no_others(
+    client, api, environ, tmp_path, monkeypatch, redis
+):
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "odd_jobs.py").write_text(ODD)
+    environ(JOBS_MODULES="odd_jobs")
+    answer = api("GET", "/api/functions")
+    listed = {one["function"].removeprefix("odd_jobs."): one["signature"] for one in answer.json}
+    pages = {name: client.get(f"/new?function=odd_jobs.{name}").status_code for name in listed}
+    sent = {"function": "odd_jobs.default", "args": [1, 2]}
+    refused = api("POST", "/api/jobs", json=sent)
+    unknown = api("POST", "/api/jobs", json={"function": "odd_jobs.defualt"})
+    enqueued = api("POST", "/api/jobs", json={"function": "odd_jobs.annotated", "args": [1]})
+
+    assert list(listed) == re.findall(r"(?m)^def (\w+)", ODD)
+    assert listed["fine"] == "fine(it: int = 1)"
+    assert listed["default"] == "default(it=…)"
+    assert listed["annotated"] == "annotated(it: …, *more: …) -> …"
+    assert set(pages.values()) == {200}
+    assert client.get("/new?function=odd").status_code == 200
+    assert len(answer.data) < 20_000
+    assert b"NaN" not in answer.data
+    assert "It takes default(it=…)" in refused.json["detail"]
+    assert "Did you mean 'odd_jobs.default'" in unknown.json["detail"]
+    assert enqueued.status_code == 202
+
+
 @pytest.mark.parametrize(
     ("function", "texts", "args", "kwargs"),
     [
@@ -120,6 +171,8 @@ def test_what_is_filled_in_becomes_the_call(send, function, texts, args, kwargs)
         ("tests.jobs.typed.log_in", {"user": "ada", "password": "***"}, {"arg.password": "masked"}),
         ("jobs.numbers.add", {"x": "1", "y": "2", "opt_in": "soon"}, {"opt.in": "in is &#39;soon"}),
         ("jobs.numbers.add", {"x": "1", "y": "2", "opt_retry": "x"}, {"opt.retry": "retry is"}),
+        ("jobs.numbers.add", {"x": "1", "y": "2", "opt_retry": "9" * 5000},
+         {"opt.retry": "retry is"}),
         ("jobs.numbers.add", {"x": "1", "y": "2", "opt_on_success": "jobs.no"}, {}),
     ],
 )  # fmt: skip

@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime, time
@@ -49,7 +50,7 @@ class _Form:
     def __init__(self, path: str) -> None:
         self.function = functions.find(path, settings().jobs_modules)
         self.described, made = functions.described(path), functions.plan(self.function)
-        self.parameters = (made.signature or inspect.Signature()).parameters
+        self.parameters = made.shown.parameters
         known = {one.name: one for one in (*made.positional, *made.named.values())}
         self.texts, self.errors = dict[str, str](), dict[str, str]()
         self.fields, schema = dict[str, Field](), self.described["parameters"]
@@ -118,7 +119,8 @@ class _Form:
             elif text and name == "depends_on":
                 given[name] = text.replace(",", " ").split()
             elif text:
-                given[name] = int(text) if name == "retry" and text.isdecimal() else text
+                is_count = name == "retry" and re.fullmatch("[0-9]{1,9}", text)
+                given[name] = int(text) if is_count else text
         try:
             return options.read(given, options.in_json)
         except InvalidValue as error:
