@@ -6,6 +6,7 @@ from collections import Counter, deque
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -105,7 +106,8 @@ def _start(
     else:
         from jiffy.scheduler import loop
 
-        loop.start(found)
+        own = Path(sys.argv[0]).stem if given else "scheduler"
+        loop.start(found, reference.partition(":")[0] or own)
 
 
 def _check_processes() -> None:

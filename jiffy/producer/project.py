@@ -8,6 +8,7 @@ import re
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from importlib.machinery import PathFinder
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,15 @@ def check_modules(modules: Sequence[str]) -> None:
             if name not in sys.modules:
                 must = f"modules that exist; there is no {name!r} in {Path.cwd()}"
                 raise InvalidSetting("JOBS_MODULES", ",".join(modules), must)
+
+
+def roots(modules: Sequence[str]) -> list[str]:
+    """The folders of the packages that these modules are in; of one that is in none, its file."""
+    found: list[str] = []
+    for spec in (PathFinder.find_spec(name.partition(".")[0]) for name in modules):
+        if spec:
+            found += spec.submodule_search_locations or [spec.origin or ""]
+    return found
 
 
 def options(reference: str | None) -> Any:

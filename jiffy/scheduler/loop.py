@@ -10,9 +10,13 @@ import math
 import os
 import signal
 import socket
+import subprocess
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime
+from itertools import chain
+from pathlib import Path
 
 from redis import Redis
 from redis.exceptions import RedisError, ResponseError
@@ -20,6 +24,7 @@ from redis.exceptions import RedisError, ResponseError
 from jiffy import clock, keys, log, redis_io
 from jiffy.control import entries
 from jiffy.control.values import answers
+from jiffy.producer import project
 from jiffy.redis_io import Link
 from jiffy.scheduler.entry import Entry
 from jiffy.scheduler.rq_entries import Scheduler
@@ -38,10 +43,15 @@ _REDIS_LATE_S = 0.15
 _PAUSE_S = 1.0  # of a scheduler that failed, or whose schedule is not in force
 
 
-def start(found: Sequence[Entry]) -> None:
-    """Put the entries in force, and enqueue what comes due until a signal."""
+def start(found: Sequence[Entry], module: str) -> None:
+    """Put the entries in force, and enqueue what comes due until a signal.
+
+    With RELOAD this program starts anew when the code of `module`, or of the jobs, has changed.
+    """
     log.setup(settings().log_level)
-    run(redis_io.connected("scheduler"), found)
+    config, redis = settings(), redis_io.connected("scheduler")
+    reload = _reloading((*config.jobs_modules, module)) if config.reload else None
+    run(redis, found, each_turn=reload)
 
 
 def companion(found: Sequence[Entry], redis: Redis) -> Callable[[], int]:
@@ -53,16 +63,44 @@ def companion(found: Sequence[Entry], redis: Redis) -> Callable[[], int]:
     return lambda: run(redis_io.connect("scheduler"), found, since)
 
 
-def run(redis: Redis, found: Sequence[Entry], since: datetime | None = None) -> int:
+def run(
+    redis: Redis,
+    found: Sequence[Entry],
+    since: datetime | None = None,
+    each_turn: Callable[[], None] | None = None,
+) -> int:
     """Put the entries, which count as declared at `since`, in force; go on until a signal."""
     with _until_stopped():
         log.event(
             "scheduler.started",
             redis=redis_io.describe(settings()), entries=len(found), pid=os.getpid(),
         )  # fmt: skip
-        Loop(Schedule(redis, found, since), redis).run()
+        Loop(Schedule(redis, found, since), redis).run(each_turn or (lambda: None))
     log.event("scheduler.stopped", pid=os.getpid())
     return 0
+
+
+def _reloading(modules: Sequence[str]) -> Callable[[], None]:
+    """What looks whether code has changed; if so, and it is valid, this program starts anew."""
+
+    def stamps() -> dict[Path, float]:
+        roots = map(Path, project.roots(modules))
+        files = [[root] if root.is_file() else root.rglob("*.py") for root in roots]
+        return {file: file.stat().st_mtime for file in chain.from_iterable(files)}
+
+    command, before = [sys.executable, *sys.orig_argv[1:]], stamps()
+
+    def look() -> None:
+        nonlocal before
+        if before == (now := stamps()):
+            return
+        before = now
+        check = subprocess.run([*command, "--check"], stdout=subprocess.DEVNULL, check=False)
+        if check.returncode == 0:
+            os.execv(command[0], command)
+        log.event("reload.failed", log.ERROR, effect="the scheduler keeps the schedule it has")
+
+    return look
 
 
 @contextmanager
@@ -96,7 +134,7 @@ class Loop:
         self._is_declared = False  # since Redis was away
         self._look_at = self._follow_up_at = 0.0  # by the monotonic clock of this machine
 
-    def run(self) -> None:
+    def run(self, each_turn: Callable[[], None]) -> None:
         """Go on until an exception of a signal's ends it; outlives every absence of Redis, and odd
         data in it.
         """
@@ -104,6 +142,7 @@ class Loop:
         while True:
             try:
                 self._wait()
+                each_turn()
                 self.look()
                 self._link.note_back()
             except RedisError as error:

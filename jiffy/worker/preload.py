@@ -13,13 +13,12 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
-from importlib.machinery import PathFinder
 from importlib.util import find_spec
 from pathlib import Path
 
 from jiffy import clock, log, system
 from jiffy.errors import BrokenModule, JiffyError, MissingExtra
-from jiffy.producer import functions
+from jiffy.producer import functions, project
 from jiffy.producer.enqueue import check_project
 from jiffy.worker import process
 
@@ -164,10 +163,7 @@ def _watch(modules: Sequence[str]) -> int:
 
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
     log.quieten("watchfiles")
-    roots: list[str] = []  # the folders of packages; of a module that is in none, its file
-    for spec in (PathFinder.find_spec(name.partition(".")[0]) for name in modules):
-        if spec:
-            roots += spec.submodule_search_locations or [spec.origin or ""]
+    roots = project.roots(modules)
     # Of a file its folder, since editors replace a file.
     folders = {root if Path(root).is_dir() else str(Path(root).parent) for root in roots}
     is_python = PythonFilter()

@@ -96,6 +96,24 @@ def test_a_job_that_is_edited_runs_as_it_is_now(folder):
         run.wait_until_none_is_left()
 
 
+def test_an_entry_that_is_added_runs_and_an_invalid_schedule_changes_nothing(folder):
+    schedule = clone_set_up(folder) / "scheduler.py"
+    before = schedule.read_text()
+    valid = before.replace("import cleanup", "import numbers, cleanup").replace(
+        "SCHEDULE = [", 'SCHEDULE = [every("1s", numbers.add, args=[2, 3]),'
+    )
+    with make_run(folder) as run:
+        run.wait_until_ready()
+        schedule.write_text(before.replace("SCHEDULE = [", "SCHEDULE = [None,"))
+        wait_until(lambda: "reload.failed" in run.said)
+        assert "entry 1: it is a NoneType, not an entry; write every(...)" in run.said
+
+        schedule.write_text(valid)
+        wait_until(lambda: "tick.enqueued entry=jobs.numbers.add" in run.said)
+        run.press_ctrl_c()
+        run.wait_until_none_is_left()
+
+
 def test_sigterm_ends_it_like_ctrl_c(folder):
     with make_run(clone_set_up(folder)) as run:
         run.wait_until_ready()
