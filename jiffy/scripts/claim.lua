@@ -1,7 +1,7 @@
 -- Requeue what a worker holds and will not run, then claim jobs for it from the queues in order.
 -- KEYS: the worker's hash, suspended, then the queues
--- ARGV: the worker's name, how many to claim at most (0: only what is to do beside jobs; -1: not even that), lease in
---       s (0: for as long as the jobs may run), prefix of the new executions, the last execution that it has begun
+-- ARGV: the worker's name, how many to claim at most (0: only what is to do beside jobs), lease in s (0: for as long as
+--       the jobs may run), prefix of the new executions, the last execution that it has begun
 --       ('': none): it keeps what it holds of that batch up to this one, since the outcomes that are sent with this may
 --       not have been written
 -- Returns: are workers suspended (0 or 1); is there more to look at now (0 or 1); what to do beside jobs ({queue, what,
@@ -120,7 +120,7 @@ end
 
 local more, todo, todos = 0, {}, {'EXISTS'}
 for i = 3, #KEYS do todos[i - 1] = OWN .. 'todo:' .. string.sub(KEYS[i], #RQ + 7) end
-if want >= 0 and suspended == 0 then
+if suspended == 0 then
   local looked_at, has_todo = 0, #KEYS > 2 and call(unpack(todos)) > 0
   for i = 3, #KEYS do
     local key, queue = KEYS[i], string.sub(KEYS[i], #RQ + 7)
@@ -173,7 +173,7 @@ if claimed > 0 and #members > 0 then
   own('ZADD', OWN .. 'leases', 'GT', NOW + (is_renewed and lease_s or longest_ttl_s), worker)
   try('HSET', KEYS[1], 'state', 'busy')
   call('EXPIRE', KEYS[1], longest_ttl_s)
-elseif kept == 0 and want >= 0 then
+elseif kept == 0 then
   local state = suspended == 1 and 'suspended' or 'idle'
   if try('HGET', KEYS[1], 'state') ~= state then try('HSET', KEYS[1], 'state', state) end
   if not is_renewed then call('EXPIRE', KEYS[1], 480) end

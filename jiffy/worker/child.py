@@ -1,4 +1,8 @@
-"""The process that runs jobs: claim, run, finish, until it must stop."""
+"""The process that runs jobs: claim, run, finish, until it retires.
+
+To retire is to end after the job that runs.  What became of a job is noted on the board, where the
+supervisor finds it if this process dies, and is sent with the next claim.
+"""
 
 import os
 import signal
@@ -12,12 +16,10 @@ from rq.exceptions import DeserializationError
 from rq.timeouts import JobTimeoutException
 
 from jiffy import clock, keys, log, rq_compat, system
-from jiffy.settings import settings
-from jiffy.tracebacks import reason_of
 from jiffy.worker import finish, followups, joblog, process
-from jiffy.worker.claim import Claim, Claimed, Claimer
+from jiffy.worker.claim import Claim, Claimed, Claimer, Pace, requeue_command
 from jiffy.worker.finish import Outcome
-from jiffy.worker.isolation import State
+from jiffy.worker.isolation import WEIGHED_S, Memory, State
 from jiffy.worker.process import CHECK_BOARD
 from jiffy.worker.run import Interrupted, Runner, Stopped, func_name_of
 from jiffy.worker.slot import Board
@@ -31,23 +33,15 @@ WAIT_S = 5
 SHORTEST_WAIT_S = 0.01  # 0 would make BLPOP wait without end
 SUSPENDED_WAIT_S = 1
 LOOK_EVERY_S = 1
-# A job that was quicker has added little memory; to measure that takes a hundredth of this.
-WEIGHED_S = 0.001
-# What a worker may hold: little enough that no job waits noticeably for one that it was taken with.
-BUDGET_S = 0.03
-# Enough that the round trip is a small part of it; more would only make the answers longer.
-LARGEST = 128
-# The share of the newest duration in the average; a jump is seen at once, in `learn`.
-_NEWEST = 0.3
 
 
-class _Stop(BaseException):
+class _Retire(BaseException):
     """The wait for work ends, since this process does."""
 
 
 @dataclass
-class StopWhen:
-    """When a worker stops by itself; all optional, in the words of RQ's `Worker.work`."""
+class RetireWhen:
+    """When a worker ends by itself; all optional, in the words of RQ's `Worker.work`."""
 
     burst: bool = False
     max_jobs: int | None = None
@@ -70,40 +64,18 @@ class StopWhen:
         return not is_over and self.jobs_per_child is not None and done >= self.jobs_per_child
 
 
-class Pace:
-    """What one worker has learnt of the functions that it ran."""
-
-    def __init__(self, largest: int = LARGEST) -> None:
-        self._largest = largest
-        self._took_s: dict[str, float] = {}
-        self.want = 1  # so many jobs are claimed next
-
-    def learn(self, func_name: str, took_s: float) -> None:
-        """A job of this function took so long."""
-        known = self._took_s.get(func_name, took_s)
-        # Slowness is believed at once, speed only with time.
-        average = max(took_s, known) if took_s > BUDGET_S else known + _NEWEST * (took_s - known)
-        self._took_s[func_name] = average
-        self.want = max(1, min(self._largest, self.want * 4, int(BUDGET_S / (average + 1e-6))))
-
-    def is_quick(self, func_name: str) -> bool:
-        """Whether a job of this function is known to be over in a small part of the budget."""
-        return self._took_s.get(func_name, BUDGET_S) <= BUDGET_S / 3
-
-
 class Child:
-    """One worker's loop: claim, run, and send the outcomes with the next claim."""
+    """One worker's loop."""
 
     def __init__(
-        self, claimer: Claimer, runner: Runner, stop_when: StopWhen, pace: Pace,
+        self, claimer: Claimer, runner: Runner, retire_when: RetireWhen, pace: Pace,
         maintain: Callable[[], bool | None],
     ) -> None:  # fmt: skip
         self._claimer, self._runner, self._board = claimer, runner, runner.board
-        self._stop_when, self._pace, self._maintain = stop_when, pace, maintain
+        self._retire_when, self._pace, self._maintain = retire_when, pace, maintain
         self._paused: frozenset[str] = frozenset()
         self._done = 0
-        self._waiting = self._stopping = self._is_tidying = False
-        self._memory_limit = (settings().job_memory_mb or 0) << 20
+        self._is_waiting = self._is_retiring = self._is_tidying = False
         self._last_id = ""  # of the newest job, until there is a full look after it
         self._look_at = 0.0
         self._is_fork = False  # this process ends after its job
@@ -115,84 +87,80 @@ class Child:
         self.isolates_all = False
 
     def work(self) -> int:
-        """Work until `stop_when` says so; return how many jobs were done."""
-        self._take_stock()
-        if self._board.must_stop:  # since before it could hear a signal
+        """Work until `retire_when` says so; return how many jobs were done."""
+        # What is now is what the first job is to find, and the next ones, too.
+        signal.signal(CHECK_BOARD, self._check_board)
+        joblog.current.begin()
+        self._state = State()
+        self._runner.start(self._state.accept)
+        self._memory = Memory(self._board.numbers)
+        if self._board.is_retiring:  # since before it could hear a signal
             return 0
         wait_s, idle_since = 0.0, clock.monotonic()
-        while not self._stopping:
-            want = min(self._pace.want, self._stop_when.jobs_left(self._done))
+        while not self._is_retiring:
+            want = min(self._pace.want, self._retire_when.jobs_left(self._done))
             claim = self._claim(want, wait_s)
             may_have_new = not claim.is_suspended and self._maintain()
             has_more = may_have_new or claim.has_more or claim.todo is not None
             self._run_all(claim)
             if claim.jobs or claim.todo:
                 idle_since = clock.monotonic()
-            wait_s = self._stop_when.wait_s(clock.monotonic() - idle_since)
+            wait_s = self._retire_when.wait_s(clock.monotonic() - idle_since)
             if has_more or len(claim.jobs) == want > 0:  # where there was enough there may be more
                 wait_s = 0
             elif not claim.jobs and not (want and wait_s):
                 break
-        self.is_worn |= not self._stopping and self._stop_when.is_worn_by(self._done)
-        if self._stopping or self._board.noted:
+        self.is_worn |= not self._is_retiring and self._retire_when.is_worn_by(self._done)
+        if self._is_retiring or self._board.noted:
             self._send(self._board.noted, keep=self._claimer.last_begun)
         return self._done
 
-    def _take_stock(self) -> None:
-        """What is now is what the first job is to find, and the next ones, too."""
-        signal.signal(CHECK_BOARD, self._check_board)
-        joblog.current.begin()
-        self._state = State()
-        self._runner.start(self._state.accept)
-        self._memory_bytes = system.memory_bytes(self._runner.pid)
-        self._board.numbers.memory_bytes = self._memory_bytes
-        system.peak_bytes()  # what imports needed is no job's
-
-    def stop(self) -> None:
+    def retire(self) -> None:
         """End after the job that runs; to be called from a signal handler."""
-        self._stopping = True
-        if self._waiting:
-            raise _Stop
+        self._is_retiring = True
+        if self._is_waiting:
+            raise _Retire
 
-    def _claim(self, want: int, wait_s: float = 0) -> Claim:
-        """Send the outcomes so far, wait for work up to `wait_s`, and claim."""
+    def _claim(self, want: int, wait_s: float) -> Claim:
+        """Send the outcomes so far, wait for work up to `wait_s`, and claim: one round trip."""
         log.flush()
-        self._board.numbers.is_asleep = wait_s > 0
-        self._waiting = wait_s > 0
+        self._board.numbers.is_asleep = self._is_waiting = wait_s > 0
         try:
-            if wait_s and self._stopping:
+            if wait_s and self._is_retiring:
                 return Claim([])
-            claim = self._claimer.claim(want, self._board.noted, wait_s)
-        except _Stop:
+            rows = self._board.noted
+            first = [finish.finish_command(self._claimer.name, rows)] if rows else []
+            claim = self._claimer.claim(want, wait_s, first=first)
+        except _Retire:
             return Claim([])  # how far it came is unknown: the last claim sends all of it again
         finally:
-            self._waiting = False
+            self._is_waiting = False
             self._board.numbers.is_asleep = False
         self._paused = claim.paused
         last = claim.jobs[-1] if claim.jobs else None
         self._board.hold(last.batch if last else 0, last.position if last else 0)
         if last:
             self._claimer.queues = rq_compat.queues_after(self._runner.rq_worker, last.queue)
-        if claim.is_suspended and want and not self._stop_when.burst:
+        if claim.is_suspended and want and not self._retire_when.burst:
             clock.pause(SUSPENDED_WAIT_S)
             return claim._replace(has_more=True)
         return claim
 
     def _run_all(self, claim: Claim) -> None:
         for job in claim.jobs:
-            if self._stopping:
+            if self._is_retiring:
                 break
             if job.kind == "expired":
                 reason = job.data.decode()
                 log.job("job.expired", job=job.job_id, queue=job.queue, reason=reason)
                 continue
             is_isolated = self.isolates_all or job.details.raw(keys.ISOLATE_FIELD)
-            run = self._run_apart if is_isolated and self._runner.is_watched else self._run_one
+            run = self._run_isolated if is_isolated and self._runner.is_watched else self._run_one
             if not run(job, is_last=job is claim.jobs[-1]):
                 break
         if claim.todo:
             self._is_used = True
-            self._runner.apart(followups.do, claim.todo, self._runner)
+            self._runner.in_context(followups.do, claim.todo, self._runner)
             self._replace(self._state.restore(LOOK_EVERY_S), claim.todo.what)
         # Now and then, between batches: what has no sign.
         if self._last_id and clock.monotonic() > self._look_at:
@@ -200,52 +168,10 @@ class Child:
             self._replace(self._state.look(), self._last_id)
             self._last_id = ""
 
-    def _run_apart(self, job: Claimed, *, is_last: bool) -> bool:
-        """Run one job in a fork of this process, in which none has run.  Returns as `_run_one`."""
-        if self._is_used:  # its successor claims the job again
-            self._replace("the next job is isolated", job.job_id)
-            return False
-        if self.begin_fork is None:
-            self._run_one(job, is_last=is_last)
-            self._replace("it has run an isolated job", job.job_id)
-            return False
-        if not (is_last or self._pace.is_quick(_ISOLATED)):
-            self._send(self._board.noted, keep=job.execution)
-            is_last = True
-        began_s = clock.monotonic()
-        with process.deaf():
-            self._fork = process.fork(lambda: self._work_as_fork(job))
-        _, status = os.waitpid(self._fork, 0)
-        process.kill_group(self._fork)  # what its job has left
-        if self._board.running is not None or status not in (0, _NOT_BEGUN << 8):
-            process.end_as(status)
-        self._fork = 0
-        self._board.numbers.fork = 0
-        self._stopping |= self._board.must_stop
-        if status:
-            return False
-        self._claimer.last_begun = job.execution
-        self._runner.foresee(job)
-        self._done += 1
-        self._pace.learn(_ISOLATED, clock.monotonic() - began_s)
-        return not is_last and not self._stopping
-
-    def _work_as_fork(self, job: Claimed) -> int:
-        """Run one job in this process, and nothing else; return its exit code."""
-        assert self.begin_fork is not None  # or there were no fork
-        signal.signal(CHECK_BOARD, self._check_board)
-        self._fork, self._is_fork, self._runner.pid = 0, True, os.getpid()
-        self._board.numbers.fork = self._runner.pid
-        process.hear()
-        with self.begin_fork():
-            self._runner.start(lambda: None)
-            if self._memory_limit:
-                self._board.numbers.memory_bytes = system.memory_bytes(self._runner.pid)
-            self._run_one(job, is_last=True)
-        return 0 if self._claimer.last_begun == job.execution else _NOT_BEGUN
-
     def _run_one(self, job: Claimed, *, is_last: bool) -> bool:
-        """Run one job; False if it must not begin, or if nothing of its batch may follow it."""
+        """Run and finish one job; False if it must not begin, or if nothing of its batch may
+        follow it.
+        """
         outcome, goes_on = Outcome(job, "?", clock.wall()), True
         self._is_used = True
         try:
@@ -269,71 +195,33 @@ class Child:
         # Nothing interrupts from here on: still on record, it counts if it kills this process.
         self._is_tidying = True
         outcome.ended_s = outcome.ended_s or clock.wall()
-        self._tidy(outcome)
-        return goes_on and not self._stopping
+        changed = self._tidy(outcome)
+        self._board.end()
+        self._is_tidying = False
+        self._finish(outcome)  # in a log that no job has silenced
+        self._replace(changed, job.job_id)
+        return goes_on and not self._is_retiring
 
-    def _send(self, rows: str, keep: str | None = None) -> None:
-        """Send all outcomes so far; with `keep`, nothing beyond that execution is held any more."""
-        self._claimer.finish(rows, keep)
-        self._board.numbers.outcomes = 0
-
-    def _tidy(self, outcome: Outcome) -> None:
-        """Let the next job find this process as it was, or another one; note the outcome."""
-        took_s, changed = outcome.took_s, ""
-        if took_s > WEIGHED_S:
+    def _tidy(self, outcome: Outcome) -> str:
+        """Let the next job find this process as it was; return why it must be another one."""
+        took_s = outcome.took_s
+        is_weighed = took_s > WEIGHED_S
+        if is_weighed:
             outcome.peak_bytes = system.peak_bytes()
         if self._is_fork:
             self._state.restore_log()
-        else:
-            changed = self._state.restore(took_s)
-            if not changed and took_s > WEIGHED_S:
-                changed = self._weigh()
-        self._board.end()
-        self._is_tidying = False
-        self._note(outcome)  # in a log that no job has silenced
-        self._replace(changed, outcome.job.job_id)
-
-    def _weigh(self) -> str:
-        """Measure what jobs have left in memory; return why that is too much."""
-        if not self._memory_limit:
             return ""
-        used = system.memory_bytes(self._runner.pid)
-        self._board.numbers.memory_bytes = used
-        left = used - self._memory_bytes
-        if left <= self._memory_limit:
-            return ""
-        return (
-            f"{left >> 20} MB of memory left by jobs; JOB_MEMORY_MB is {self._memory_limit >> 20}"
-        )
+        return self._state.restore(took_s) or (self._memory.excess() if is_weighed else "")
 
-    def _replace(self, reason: str, job_id: str) -> None:
-        """End, to be started again, where there is a reason."""
-        if not reason or self._stopping or self._is_fork:
-            return
-        if self._runner.is_watched:
-            log.event("child.replaced", reason=reason, job=job_id)
-            self.is_worn = self._stopping = True
-        else:
-            self._state.accept()
-
-    def _note(self, outcome: Outcome) -> None:
-        job, took_s = outcome.job, outcome.took_s
+    def _finish(self, outcome: Outcome) -> None:
+        """Note the outcome, which is sent with the next claim."""
         if outcome.what != "parked":
-            self._pace.learn(outcome.func_name, took_s)
+            self._pace.learn(outcome.func_name, outcome.took_s)
             self._done += 1
-            self._last_id = job.job_id
-        log.job(
-            f"job.{outcome.what}",
-            job=job.job_id,
-            func=outcome.func_name,
-            queue=job.queue,
-            took_ms=f"{took_s * 1000:.1f}",
-            **({"reason": reason_of(outcome.error)} if outcome.error else {}),
-        )
-        if outcome.error:
-            outcome.log_given_up()
+            self._last_id = outcome.job.job_id
+        outcome.log()
         if outcome.what == "requeued":
-            self._stopping = True
+            self._is_retiring = True
         if self._board.note(row := finish.row(outcome)):
             return
         before = f"{noted}," if (noted := self._board.noted) else ""
@@ -342,6 +230,25 @@ class Child:
         except ResponseError as error:  # Redis refuses it: the job has failed for that reason
             outcome.fail(f"{error}", may_retry=False)
             self._send(before + finish.row(outcome))
+
+    def _send(self, rows: str, keep: str | None = None) -> None:
+        """Send all outcomes so far; with `keep`, requeue what is held beyond that execution."""
+        link, name = self._runner.link, self._claimer.name
+        commands = [finish.finish_command(name, rows)] if rows else []
+        if keep is not None:
+            commands.append(requeue_command(name, keep))
+        link.insist(lambda: link.exchange(*commands))
+        self._board.numbers.outcomes = 0
+
+    def _replace(self, reason: str, job_id: str) -> None:
+        """Retire, to be started again, where there is a reason."""
+        if not reason or self._is_retiring or self._is_fork:
+            return
+        if self._runner.is_watched:
+            log.event("child.replaced", reason=reason, job=job_id)
+            self.is_worn = self._is_retiring = True
+        else:
+            self._state.accept()
 
     def _check_board(self, signum: int, frame: FrameType | None) -> None:
         """The supervisor wants something: it stands on the board."""
@@ -356,5 +263,50 @@ class Child:
             raise Interrupted
         if why == Board.STOP:
             raise Stopped
-        if self._board.must_stop:
-            self.stop()
+        if self._board.is_retiring:
+            self.retire()
+
+    # Isolated jobs
+
+    def _run_isolated(self, job: Claimed, *, is_last: bool) -> bool:
+        """Run one job in a fork of this process, in which none has run.  Returns as `_run_one`."""
+        if self._is_used:  # its successor claims the job again
+            self._replace("the next job is isolated", job.job_id)
+            return False
+        if self.begin_fork is None:
+            self._run_one(job, is_last=is_last)
+            self._replace("it has run an isolated job", job.job_id)
+            return False
+        if not (is_last or self._pace.is_quick(_ISOLATED)):
+            self._send(self._board.noted, keep=job.execution)
+            is_last = True
+        began_s = clock.monotonic()
+        with process.deaf():
+            self._fork = process.fork(lambda: self._work_as_fork(job))
+        _, status = os.waitpid(self._fork, 0)
+        process.kill_group(self._fork)  # what its job has left
+        if self._board.running is not None or status not in (0, _NOT_BEGUN << 8):
+            process.end_as(status)
+        self._fork = 0
+        self._board.numbers.fork = 0
+        self._is_retiring |= self._board.is_retiring
+        if status:
+            return False
+        self._claimer.last_begun = job.execution
+        self._runner.foresee(job)
+        self._done += 1
+        self._pace.learn(_ISOLATED, clock.monotonic() - began_s)
+        return not is_last and not self._is_retiring
+
+    def _work_as_fork(self, job: Claimed) -> int:
+        """Run one job in this process, and nothing else; return its exit code."""
+        assert self.begin_fork is not None  # or there were no fork
+        signal.signal(CHECK_BOARD, self._check_board)
+        self._fork, self._is_fork, self._runner.pid = 0, True, os.getpid()
+        self._board.numbers.fork = self._runner.pid
+        process.hear()
+        with self.begin_fork():
+            self._runner.start(lambda: None)
+            self._memory.measure()
+            self._run_one(job, is_last=True)
+        return 0 if self._claimer.last_begun == job.execution else _NOT_BEGUN

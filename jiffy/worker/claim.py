@@ -1,4 +1,4 @@
-"""Claim jobs, and send what became of the last ones: one exchange with Redis does both.
+"""Claim jobs: how many at a time, the exchange with Redis, and what it brings.
 
 An exchange whose answer was lost is simply repeated: outcomes count once, and jobs whose
 claim was never answered go back to the front of their queue.
@@ -22,7 +22,34 @@ from jiffy.redis_io import Link, command, script_command
 LEASE_S = 10
 # Some 300 years; much more than that is no number of seconds for Redis.
 LONGEST_S = 10**10
+# What a worker may hold: little enough that no job waits noticeably for one that it was taken with.
+BUDGET_S = 0.03
+# Enough that the round trip is a small part of it; more would only make the answers longer.
+LARGEST = 128
+# The share of the newest duration in the average; a jump is seen at once, in `learn`.
+_NEWEST = 0.3
 _LENGTHS = struct.Struct(">7I")
+
+
+class Pace:
+    """How many jobs one worker claims, by what it has learnt of the functions that it ran."""
+
+    def __init__(self, largest: int = LARGEST) -> None:
+        self._largest = largest
+        self._took_s: dict[str, float] = {}
+        self.want = 1  # so many jobs are claimed next
+
+    def learn(self, func_name: str, took_s: float) -> None:
+        """A job of this function took so long."""
+        known = self._took_s.get(func_name, took_s)
+        # Slowness is believed at once, speed only with time.
+        average = max(took_s, known) if took_s > BUDGET_S else known + _NEWEST * (took_s - known)
+        self._took_s[func_name] = average
+        self.want = max(1, min(self._largest, self.want * 4, int(BUDGET_S / (average + 1e-6))))
+
+    def is_quick(self, func_name: str) -> bool:
+        """Whether a job of this function is known to be over in a small part of the budget."""
+        return self._took_s.get(func_name, BUDGET_S) <= BUDGET_S / 3
 
 
 class Details:
@@ -127,22 +154,21 @@ class Claimer:
         self, link: Link, name: str, queues: Sequence[str], result_ttl_s: int,
         *, lease_s: int = LEASE_S, token: str = "",
     ) -> None:  # fmt: skip
-        self._link, self._name, self._lease_s = link, name, lease_s
+        self._link, self.name, self._lease_s = link, name, lease_s
         self._result_ttl_s = result_ttl_s
         self._token = token or secrets.token_hex(8)
         self._number = 0
         self.last_begun = ""
         self.queues = list(queues)
 
-    def claim(self, want: int, rows: str = "", wait_s: float = 0) -> Claim:
-        """Send outcomes, wait up to `wait_s` until there may be a job, and claim up to `want`.
-
-        0: only what is to be done beside jobs.
+    def claim(self, want: int, wait_s: float = 0, *, first: Sequence[bytes] = ()) -> Claim:
+        """Send the commands `first`, wait up to `wait_s` until there may be a job, and claim up to
+        `want` (0: only what is to be done beside jobs), in one round trip.
         """
-        before = self._finish(rows)
+        before = [*first]
         if wait_s:
             before.append(command("BLPOP", *map(keys.wake, self.queues), wait_s))
-        names = [keys.worker(self._name), keys.SUSPENDED, *map(keys.queue, self.queues)]
+        names = [keys.worker(self.name), keys.SUSPENDED, *map(keys.queue, self.queues)]
         prefix = ""
 
         def ask() -> Any:
@@ -150,7 +176,7 @@ class Claimer:
             nonlocal prefix, wait_s
             self._number += 1
             prefix = f"{self._token}{self._number & 0xFFFFFFFF:08x}"
-            arguments = [self._name, want, self._lease_s, prefix, self.last_begun]
+            arguments = [self.name, want, self._lease_s, prefix, self.last_begun]
             claim = script_command("claim", names, arguments)
             try:
                 return self._link.exchange(*before, claim, resend=False)[-1]
@@ -167,16 +193,6 @@ class Claimer:
         for position, *flat in details:
             jobs[position - 1].details = Details(flat)
         return Claim(jobs, found, bool(is_suspended), bool(has_more), frozenset(map(text, paused)))
-
-    def finish(self, rows: str, keep: str | None = None) -> None:
-        """Send outcomes; with `keep`, also requeue what the worker holds beyond that execution."""
-        commands = self._finish(rows)
-        if keep is not None:
-            commands.append(requeue_command(self._name, keep))
-        self._link.insist(lambda: self._link.exchange(*commands))
-
-    def _finish(self, rows: str) -> list[bytes]:
-        return [finish_command(self._name, rows)] if rows else []
 
     def _read(self, prefix: str, lengths: bytes, parts: bytes) -> list[Claimed]:
         jobs, start = [], 0
@@ -218,17 +234,10 @@ def _layout(sizes: tuple[int, ...]) -> struct.Struct:
 
 
 def requeue_command(worker: str, keep: str) -> bytes:
-    """The command that requeues what a worker holds beyond the execution `keep`."""
+    """Requeue what a worker holds beyond the execution `keep`: a claim from no queue."""
     return script_command(
-        "claim", [keys.worker(worker), keys.SUSPENDED], [worker, -1, LEASE_S, "", keep]
+        "claim", [keys.worker(worker), keys.SUSPENDED], [worker, 0, LEASE_S, "", keep]
     )
-
-
-def finish_command(worker: str, rows: str) -> bytes:
-    """The command that writes outcomes of a worker; `rows` are JSON, with commas between."""
-    # An id may be no UTF-8: it goes back as the bytes that it came as.
-    packed = f"[{rows}]".encode("utf-8", "surrogateescape")
-    return script_command("finish", [keys.worker(worker)], [worker, packed])
 
 
 def text(raw: bytes) -> str:

@@ -17,6 +17,7 @@ from rq.results import Result
 
 from jiffy import clock, history, keys, log, tracebacks
 from jiffy.producer.retry import Retry, Rules
+from jiffy.redis_io import script_command
 from jiffy.settings import settings
 from jiffy.worker.claim import NO_DETAILS, Claimed
 
@@ -55,7 +56,7 @@ class Outcome:
     may_retry: bool = True
     was_killed: bool = False
     is_recorded: bool = True  # RQ's `disable_default_exception_handler`
-    log: str = ""  # see joblog.py
+    logged: str = ""  # see joblog.py
     peak_bytes: int = 0  # the most memory that its process had in RAM; 0 of a job that was quick
 
     @property
@@ -79,11 +80,28 @@ class Outcome:
         self.what, self.value, self.error = "failed", None, tracebacks.bounded(error)
         self.error_names, self.may_retry = names, may_retry
 
+    def log(self) -> None:
+        """Log how it ended."""
+        why = {"reason": tracebacks.reason_of(self.error)} if self.error else {}
+        log.job(
+            f"job.{self.what}", job=self.job.job_id, func=self.func_name, queue=self.job.queue,
+            took_ms=f"{self.took_s * 1000:.1f}", **why,
+        )  # fmt: skip
+        if self.error:
+            self.log_given_up()
+
     def log_given_up(self) -> None:
         """Log why a job that has failed is not retried though it has retries left, if so."""
         may_retry = self.what == "failed" and self.retries_left > 0
         if may_retry and (reason := self.rules.objection(self.error_names)):
             log.event("job.given_up", log.WARNING, job=self.job.job_id, reason=reason)
+
+
+def finish_command(worker: str, rows: str) -> bytes:
+    """The command that writes outcomes of a worker; `rows` are JSON, with commas between."""
+    # An id may be no UTF-8: it goes back as the bytes that it came as.
+    packed = f"[{rows}]".encode("utf-8", "surrogateescape")
+    return script_command("finish", [keys.worker(worker)], [worker, packed])
 
 
 # What is to be written of an outcome: its status in RQ; what is rare (see `row`); for how long in s
@@ -109,8 +127,8 @@ def row(outcome: Outcome) -> str:
     # As RQ, which keeps the results of a failure unless the job has a failure_ttl of its own.
     if status != "finished" and kind > 0 and details.number("failure_ttl") is None:
         more["keep_result"] = True
-    if outcome.log:
-        more["set"] = [*more.get("set", ()), keys.LOG_FIELD, outcome.log]
+    if outcome.logged:
+        more["set"] = [*more.get("set", ()), keys.LOG_FIELD, outcome.logged]
     if outcome.peak_bytes:
         more["set"] = [*more.get("set", ()), keys.PEAK_FIELD, outcome.peak_bytes]
     # Put together by hand: this is done once for each job, and json.dumps takes twice as long.

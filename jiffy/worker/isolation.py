@@ -35,6 +35,8 @@ from jiffy import clock, system
 from jiffy.producer import functions
 from jiffy.settings import settings
 
+# A job that was quicker has added little memory; to measure that takes a hundredth of this.
+WEIGHED_S = 0.001
 # Starting a process takes several times as long: a job that was quicker has started none.
 _QUICK_S = 0.00005
 # More connections to one address than that are no pool of a process that runs one job at a time.
@@ -320,6 +322,27 @@ class State:
             _ROOT.handlers, _CANARY in _ROOT._cache, _OURS.disabled, _OURS.handlers,
             len(_HANDLERS),
         )  # fmt: skip
+
+
+class Memory:
+    """What jobs leave in the memory of this process."""
+
+    def __init__(self, numbers: Any) -> None:
+        self._numbers, self._limit = numbers, (settings().job_memory_mb or 0) << 20
+        self._at_first = self.measure()
+        system.peak_bytes()  # what imports needed is no job's
+
+    def measure(self) -> int:
+        """The bytes that this process has in RAM, which the supervisor finds on the board."""
+        used = self._numbers.memory_bytes = system.memory_bytes(os.getpid())
+        return used
+
+    def excess(self) -> str:
+        """Why jobs have left too much; "" if they have not."""
+        left = self.measure() - self._at_first if self._limit else 0
+        if left <= self._limit:
+            return ""
+        return f"{left >> 20} MB of memory left by jobs; JOB_MEMORY_MB is {self._limit >> 20}"
 
 
 def _is_imported_by_jobs(module: ModuleType) -> bool:

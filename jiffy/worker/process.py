@@ -219,12 +219,12 @@ def cause_of(status: int) -> str:
 class Signals:
     """Hears, from when it is made, what a platform, a terminal or a deploy sends.
 
-    SIGTERM and the first SIGINT ask to stop.  More SIGTERMs change nothing: a platform sends one to
+    SIGTERM and the first SIGINT ask to end.  More SIGTERMs change nothing: a platform sends one to
     each process, and perhaps again.  With `reloads`, SIGHUP is held back until this is open, and
     asks for a reload unless our terminal was closed.
     """
 
-    RELOAD, STOP_NOW = "reload", "SIGINT, again"
+    RELOAD, SHUT_DOWN_NOW = "reload", "SIGINT, again"
 
     def __init__(self, *, reloads: bool = False) -> None:
         # To be woken by the third, to survive the fourth.
@@ -249,7 +249,7 @@ class Signals:
             signal.signal(number, handler)
 
     def wait(self, longest_s: float) -> Iterator[str]:
-        """Wait for a signal; yield what is asked for: RELOAD, STOP_NOW, or to stop, by its name."""
+        """Wait for a signal; yield RELOAD, SHUT_DOWN_NOW, or, to end, its name."""
         self._silence.acquire(timeout=longest_s)
         while self._heard:
             number, at = self._heard.pop(0)
@@ -259,7 +259,7 @@ class Signals:
             elif number == signal.SIGTERM or (number == signal.SIGINT and not self._interrupted):
                 yield signal.Signals(number).name
             elif number == signal.SIGINT and at - self._interrupted > _SAME_SIGNAL_S:
-                yield self.STOP_NOW
+                yield self.SHUT_DOWN_NOW
             if number == signal.SIGINT:
                 self._interrupted = self._interrupted or at
 

@@ -17,8 +17,8 @@ from jiffy import clock, keys, log
 from jiffy.redis_io import Link, is_away, script_command
 from jiffy.tracebacks import reason_of
 from jiffy.worker import finish
-from jiffy.worker.claim import Claimed, Details, finish_command, text
-from jiffy.worker.finish import Outcome
+from jiffy.worker.claim import Claimed, Details, text
+from jiffy.worker.finish import Outcome, finish_command
 
 MOST_CRASHES = 3
 SWEEP_EVERY_S = 3

@@ -28,8 +28,8 @@ from jiffy.producer.options import read_queue
 from jiffy.redis_io import Link
 from jiffy.settings import settings
 from jiffy.worker import preload, process
-from jiffy.worker.child import AGAIN, Child, Pace, StopWhen
-from jiffy.worker.claim import Claimer
+from jiffy.worker.child import AGAIN, Child, RetireWhen
+from jiffy.worker.claim import Claimer, Pace
 from jiffy.worker.guarded import guarded
 from jiffy.worker.recovery import Recovery
 from jiffy.worker.run import Runner
@@ -73,7 +73,7 @@ class _Shared(BaseWorker):
         Where a subclass overrides what nothing here calls, or jobs or queues have a key prefix of
         their own, RQ's own loop runs them, as fast and as safely as it does.
         """
-        stop_when = self._prepare(burst, options)
+        retire_when = self._prepare(burst, options)
         if reason := self._needs_rqs_loop():
             log.event("worker.rq_loop", log.WARNING, reason=reason)
             self.job_class = guarded(self.job_class)
@@ -81,12 +81,12 @@ class _Shared(BaseWorker):
         if options.get("with_scheduler"):
             rq_compat.start_scheduler(self, burst, options.get("logging_level"))
         try:
-            return self._work(stop_when, options.get("logging_level"))
+            return self._work(retire_when, options.get("logging_level"))
         finally:
             if self.scheduler:
                 self.stop_scheduler()  # type: ignore[no-untyped-call]
 
-    def _work(self, stop_when: StopWhen, logging_level: Any) -> bool:
+    def _work(self, retire_when: RetireWhen, logging_level: Any) -> bool:
         raise NotImplementedError
 
     def _needs_rqs_loop(self) -> str:
@@ -100,11 +100,11 @@ class _Shared(BaseWorker):
                 return f"{own.__name__} has its own key prefix"
         return ""
 
-    def _child(self, stop_when: StopWhen, board: Board, pace: Pace, **lease: Any) -> Child:
+    def _child(self, retire_when: RetireWhen, board: Board, pace: Pace, **lease: Any) -> Child:
         link = Link(self.connection, logs="lease_s" in lease)
         claimer = Claimer(link, self.name, self.queue_names(), self.default_result_ttl, **lease)
         runner = Runner(self, link, board, self.hooks.around_job)
-        return Child(claimer, runner, stop_when, pace, self._maintain)
+        return Child(claimer, runner, retire_when, pace, self._maintain)
 
     def _maintain(self) -> bool:
         """RQ's housekeeping of groups, every `maintenance_interval` (it locks: one worker does it).
@@ -124,7 +124,7 @@ class _Shared(BaseWorker):
         self.clean_group_registries()  # type: ignore[no-untyped-call]
         return False
 
-    def _prepare(self, burst: bool, options: dict[str, Any]) -> StopWhen:
+    def _prepare(self, burst: bool, options: dict[str, Any]) -> RetireWhen:
         """Set up what RQ's `work` does first; return when to stop."""
         for name in ("rq.worker", "rq.job", "jiffy"):
             setup_loghandlers(
@@ -136,7 +136,7 @@ class _Shared(BaseWorker):
         rq_compat.order_queues(self, options.get("dequeue_strategy"))
         self.hooks = _hooks(None)
         max_jobs, max_idle_s = options.get("max_jobs"), options.get("max_idle_time")
-        return StopWhen(burst, max_jobs, max_idle_s, settings().max_jobs_per_child)
+        return RetireWhen(burst, max_jobs, max_idle_s, settings().max_jobs_per_child)
 
 
 class Worker(_Shared, rq.Worker):
@@ -152,24 +152,24 @@ class Worker(_Shared, rq.Worker):
         """Whether this process runs jobs.  Integrations send what they have before it ends."""
         return self._is_child or bool(super().is_horse)
 
-    def _work(self, stop_when: StopWhen, logging_level: Any) -> bool:
+    def _work(self, retire_when: RetireWhen, logging_level: Any) -> bool:
         before = self._counted()
-        Supervisor([self.slot(stop_when)], process.Signals()).run()
+        Supervisor([self.slot(retire_when)], process.Signals()).run()
         return self._counted() > before
 
-    def slot(self, stop_when: StopWhen, *, forks: bool = True) -> Slot:
+    def slot(self, retire_when: RetireWhen, *, forks: bool = True) -> Slot:
         """The place of a child that runs jobs as this worker, which is a fork or a new process."""
-        work = partial(self.work_in_child, stop_when)
+        work = partial(self.work_in_child, retire_when)
         return Slot(self, work, forks=forks, hears_stops=bool(self.hooks.around_job))
 
-    def work_in_child(self, stop_when: StopWhen, board: Board, token: str) -> int:
+    def work_in_child(self, retire_when: RetireWhen, board: Board, token: str) -> int:
         """Run jobs in this process, which is a child's; return its exit code."""
         self._is_child = True
         self.death_penalty_class = rq_compat.NoPenalty
         os.environ["RQ_WORKER_ID"] = self.name  # noqa: TID251 - for the job, as RQ does
         # In turns among the queues means one job from each.
         pace = Pace() if rq_compat.serves_in_order(self) else Pace(largest=1)
-        child = self._child(stop_when, board, pace, token=token)
+        child = self._child(retire_when, board, pace, token=token)
         child.isolates_all = settings().isolate
         begun = self._begun if self.imports or self.hooks.around_child else nullcontext
         # Or else this process has, or is to have, something open.
@@ -178,7 +178,8 @@ class Worker(_Shared, rq.Worker):
             begun = nullcontext if child.isolates_all else begun
         with begun():
             child.work()
-        return 0 if board.must_stop_for_good or not (child.is_worn or board.must_stop) else AGAIN
+        is_over = board.is_retiring_for_good or not (child.is_worn or board.is_retiring)
+        return 0 if is_over else AGAIN
 
     @contextmanager
     def _begun(self) -> Iterator[None]:
@@ -198,15 +199,15 @@ class SimpleWorker(_Shared, rq.SimpleWorker):
     No supervisor watches it: a job that ignores its time limit is not killed.
     """
 
-    def _work(self, stop_when: StopWhen, logging_level: Any) -> bool:
+    def _work(self, retire_when: RetireWhen, logging_level: Any) -> bool:
         self.bootstrap(logging_level)
         # One job at a time, with the lease that RQ gives it: nothing renews it.
-        child = self._child(stop_when, Board(), Pace(largest=1), lease_s=0)
+        child = self._child(retire_when, Board(), Pace(largest=1), lease_s=0)
         before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
         def stop(number: int, _: object) -> None:
             signal.signal(number, before[signal.Signals(number)])  # the next is not so patient
-            child.stop()
+            child.retire()
 
         for number in before:
             signal.signal(number, stop)
@@ -270,9 +271,9 @@ def run_workers(
     log.setup(config.log_level)
     log.quieten("rq.worker", "rq.job")
     queues = [read_queue("queue", name) for name in queues or DEFAULT_QUEUES]
-    stop_when = StopWhen(burst, max_jobs, max_idle_time, config.max_jobs_per_child)
+    retire_when = RetireWhen(burst, max_jobs, max_idle_time, config.max_jobs_per_child)
     if signals is None:
-        process.run(lambda: _do(part, queues, stop_when, hooks))
+        process.run(lambda: _do(part, queues, retire_when, hooks))
     program = Path(sys.argv[0]).name
     forks = not preload.has_opened(program)
     redis = redis_io.connected("worker")
@@ -290,7 +291,7 @@ def run_workers(
     forks = forks and not preload.has_opened(program)
     imports = () if preloads and forks else config.jobs_modules
     workers = [_worker(queues, name, redis, hooks, imports) for name in _names(config.dyno, count)]
-    slots = [worker.slot(stop_when, forks=forks) for worker in workers]
+    slots = [worker.slot(retire_when, forks=forks) for worker in workers]
     Supervisor(slots, signals, companions, moves_due=True).run()
     log.event("worker.stopped", pid=os.getpid())
 
@@ -305,7 +306,7 @@ def _hooks(given: Hooks | None) -> Hooks:
     return NO_HOOKS if given is None else checked(given)
 
 
-def _do(part: Sequence[Any], queues: Sequence[str], stop_when: StopWhen, hooks: Hooks) -> int:
+def _do(part: Sequence[Any], queues: Sequence[str], retire_when: RetireWhen, hooks: Hooks) -> int:
     """Do what the supervisor has spawned this process for; return its exit code."""
     modules = settings().jobs_modules
     if part == [preload.TRIAL]:
@@ -314,7 +315,7 @@ def _do(part: Sequence[Any], queues: Sequence[str], stop_when: StopWhen, hooks: 
     worker = _worker(queues, name, redis_io.connect("worker"), hooks, modules)
     board = Board(fd)
     os.close(fd)
-    return worker.work_in_child(stop_when, board, token)
+    return worker.work_in_child(retire_when, board, token)
 
 
 def _worker(

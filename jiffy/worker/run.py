@@ -121,9 +121,9 @@ class Runner:
 
         Nothing that it raises gets out.
         """
-        self.apart(self._run, outcome, call)
+        self.in_context(self._run, outcome, call)
 
-    def apart(self, do: Callable[..., object], *args: Any) -> None:
+    def in_context(self, do: Callable[..., object], *args: Any) -> None:
         """Do it in a context of its own, as imports have left it."""
         isolation.fresh(self._context).run(do, *args)
 
@@ -147,7 +147,7 @@ class Runner:
         finally:  # also if one comes while its failure is noted: the log is not the next job's
             log.job_id = ""
             if not joblog.current.is_empty:
-                outcome.log = joblog.current.take()
+                outcome.logged = joblog.current.take()
 
     def raised(self, outcome: Outcome, error: BaseException, *, has_begun: bool = True) -> None:
         """Note that the job raised, and call all that is to know of it, as RQ does.
@@ -162,7 +162,7 @@ class Runner:
         outcome.ended_s = clock.wall()
         # A platform's SIGTERM reaches the programs that the job started, too: a failure in a
         # shutdown is taken for the shutdown's doing.
-        if isinstance(error, Interrupted) or (has_begun and self.board.must_stop_for_good):
+        if isinstance(error, Interrupted) or (has_begun and self.board.is_retiring_for_good):
             if outcome.job.details.text(keys.RESCUE_FIELD) == "no":
                 outcome.fail(_MUST_NOT_REPEAT, may_retry=False)
             return

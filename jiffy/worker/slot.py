@@ -50,7 +50,7 @@ class _Numbers(ctypes.Structure):
     last: int  # the position of the last job that the child holds
     is_asleep: int  # waiting for work
     is_halted: int  # it begins nothing more of this batch
-    is_stopped: int  # it ends after the job that runs; 2: its worker, too
+    retires: int  # it ends after the job that runs; 2: its worker, too
     interrupt_reason: int  # why the job that began at `meant` must end: INTERRUPT, TIMEOUT, STOP
     meant: float
     outcomes: int  # how many bytes of them there are
@@ -113,7 +113,7 @@ class Board:
         numbers = self.numbers
         self.relimit(limit_s)
         numbers.position = position
-        return not (numbers.is_halted or numbers.is_stopped)
+        return not (numbers.is_halted or numbers.retires)
 
     def relimit(self, limit_s: float) -> None:
         """What follows of this job (a callback) has a limit of its own."""
@@ -143,12 +143,12 @@ class Board:
         return numbers.interrupt_reason if is_meant else 0
 
     @property
-    def must_stop(self) -> bool:
-        return bool(self.numbers.is_stopped)
+    def is_retiring(self) -> bool:
+        return bool(self.numbers.retires)
 
     @property
-    def must_stop_for_good(self) -> bool:
-        return self.numbers.is_stopped > 1
+    def is_retiring_for_good(self) -> bool:
+        return self.numbers.retires > 1
 
     # The supervisor's side
 
@@ -166,9 +166,9 @@ class Board:
         written = bytes(self._outcomes[: self.numbers.outcomes])
         return written.decode("utf-8", "surrogateescape").rstrip(",")
 
-    def stop(self, *, for_good: bool = True) -> None:
+    def retire(self, *, for_good: bool = True) -> None:
         """Let the child end after the job that it runs; `for_good`: no other takes its place."""
-        self.numbers.is_stopped = 1 + for_good
+        self.numbers.retires = 1 + for_good
         self.halt()
 
     def halt(self) -> None:
@@ -199,7 +199,7 @@ class Slot:
     death: Death | None = None  # why it is being killed, or how it died, until Redis knows of it
     must_leave: bool = False  # it is not started again
     is_quiet: bool = False  # it is not started until a command says so; its worker stays
-    released: int = -1  # the batch of which the rest was requeued
+    requeued: int = -1  # the batch of which the rest was requeued
     stopping: str = ""  # the execution that was last stopped by command, to be killed at `stop_by`
     stop_by: float = 0
     _token: str = ""
@@ -213,7 +213,7 @@ class Slot:
         if not self.forks and self.board.fd == -1:
             self.board = Board.in_file()
         self.board.reset()
-        self.released, self._token = -1, secrets.token_hex(8)
+        self.requeued, self._token = -1, secrets.token_hex(8)
         if self.forks:
             self.pid = process.fork(lambda: self.work(self.board, self._token))
         else:
@@ -225,11 +225,11 @@ class Slot:
         """The id of the execution that the child runs; "" for none."""
         return f"{self._token}{running.batch:08x}{running.position:08x}" if running else ""
 
-    def renew(self) -> None:
+    def retire(self) -> None:
         """Let the child end after the job that it runs; another takes its place unless it
         `must_leave`.
         """
-        self.board.stop(for_good=self.must_leave)
+        self.board.retire(for_good=self.must_leave)
         self._wake()
 
     def interrupt(self, running: Running, why: int) -> None:
@@ -260,7 +260,7 @@ class Slot:
                 self.kill(Handling.FAIL, reason, error_names=TIMED_OUT)
 
     def enforce_grace(self, left_s: float) -> None:
-        """Make a child leave whose worker must stop in `left_s`.
+        """Make a child leave whose worker must end in `left_s`.
 
         A job is interrupted first.  Then the child is killed: without a job it waits for Redis.
         """
@@ -279,7 +279,7 @@ class Slot:
             reason = f"used {added_mb:.0f} MB of memory; its limit is {most_mb} MB"
             self.kill(Handling.FAIL, reason)
         elif recycle_at_mb and used > recycle_at_mb * _MB:
-            self.renew()
+            self.retire()
 
     @property
     def memory_bytes(self) -> int:

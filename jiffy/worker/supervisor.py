@@ -18,7 +18,8 @@ from jiffy.redis_io import Link, is_away
 from jiffy.settings import settings
 from jiffy.worker import preload, process
 from jiffy.worker.child import AGAIN
-from jiffy.worker.claim import finish_command, requeue_command
+from jiffy.worker.claim import requeue_command
+from jiffy.worker.finish import finish_command
 from jiffy.worker.heartbeat import RENEW_EVERY_S, Heartbeat
 from jiffy.worker.process import Signals
 from jiffy.worker.recovery import SWEEP_EVERY_S, Death, Handling, Recovery
@@ -42,7 +43,7 @@ PATIENCE_S = 1
 
 
 class Supervisor:
-    """Runs children until they are done or a signal stops them."""
+    """Runs children until they are done or a signal ends them."""
 
     def __init__(
         self, slots: Sequence[Slot], signals: Signals,
@@ -62,8 +63,8 @@ class Supervisor:
         self._link = Link(redis)
         self._heartbeat = Heartbeat(redis, self._link, slots)
         self._recovery = Recovery(self._link)
-        self._commands = Commands(redis, slots, self._retire)
-        self._stop_at: float | None = None
+        self._commands = Commands(redis, slots, self._shut_down)
+        self._ends_at: float | None = None
         self._timers = [
             _Timer(HEAR_EVERY_S, self._commands.hear),
             _Timer(RENEW_EVERY_S, self._heartbeat.renew),
@@ -94,33 +95,33 @@ class Supervisor:
 
         Then others notice by the leases.
         """
-        if self._stop_at is None or any(slot.pid for slot in self._slots):
+        if self._ends_at is None or any(slot.pid for slot in self._slots):
             return False
-        return clock.monotonic() > self._stop_at
+        return clock.monotonic() > self._ends_at
 
     def _obey(self, asked: str) -> None:
         if asked == Signals.RELOAD:
             self._try(self._reload)
-        elif asked == Signals.STOP_NOW:
-            self._stop(asked, 0)
-        elif self._stop_at is None:
-            self._stop(asked, settings().grace_s)
+        elif asked == Signals.SHUT_DOWN_NOW:
+            self._shut_down_all(asked, 0)
+        elif self._ends_at is None:
+            self._shut_down_all(asked, settings().grace_s)
 
-    def _stop(self, cause: str, grace_s: float) -> None:
+    def _shut_down_all(self, cause: str, grace_s: float) -> None:
         """Claim nothing more, let what runs go on for so long, then end."""
         log.event("worker.stopping", cause=cause, grace_s=grace_s)
-        self._stop_at = clock.monotonic() + grace_s
+        self._ends_at = clock.monotonic() + grace_s
         for companion in self._companions:
             companion.end()
         for slot in self._slots:
-            self._retire(slot)
+            self._shut_down(slot)
 
     def _reload(self) -> None:
         """Replace the children, between jobs, by ones with the code as it is now.
 
         A process of its own tries that code first: if it fails, all stays as it is.
         """
-        if self._stop_at is not None:
+        if self._ends_at is not None:
             return
         if self._trial:  # of code that has changed since
             process.kill_group(self._trial)
@@ -138,10 +139,10 @@ class Supervisor:
             return
         for slot in self._slots:
             slot.forks = False  # this process has the old code
-            self._renew(slot)
+            self._retire(slot)
         log.event("worker.reloaded", pid=os.getpid())
 
-    def _retire(self, slot: Slot, *, stays: bool = False) -> None:
+    def _shut_down(self, slot: Slot, *, stays: bool = False) -> None:
         """Let this child end after the job that it runs; the rest of its batch goes back now.
 
         With `stays`, its worker is only quiet: it is still shown, and can be resumed.
@@ -149,12 +150,12 @@ class Supervisor:
         slot.is_quiet, slot.must_leave = stays, slot.must_leave or not stays
         if slot.pid and slot.board.running is not None:
             self._try(rq_compat.mark_stopping, slot.rq_worker, clock.now())
-        self._renew(slot)
+        self._retire(slot)
 
-    def _renew(self, slot: Slot) -> None:
+    def _retire(self, slot: Slot) -> None:
         if slot.pid:
-            slot.renew()
-            self._try(self._release, slot)
+            slot.retire()
+            self._try(self._requeue_rest, slot)
 
     def _tick(self) -> None:
         for companion in self._companions:
@@ -194,16 +195,16 @@ class Supervisor:
             ran_s = clock.monotonic() - running.began
             slot.enforce_time(running, ran_s)
             slot.enforce_stop()
-            if ran_s > BATCH_PATIENCE_S and slot.released != running.batch:
-                self._try(self._release, slot)
-        if self._stop_at is not None:
-            slot.enforce_grace(self._stop_at - clock.monotonic())
+            if ran_s > BATCH_PATIENCE_S and slot.requeued != running.batch:
+                self._try(self._requeue_rest, slot)
+        if self._ends_at is not None:
+            slot.enforce_grace(self._ends_at - clock.monotonic())
 
-    def _release(self, slot: Slot) -> None:
+    def _requeue_rest(self, slot: Slot) -> None:
         """Requeue what the child claimed and has not begun, and finish what it has done."""
         slot.board.halt()
         running = slot.board.running  # read after `halt`: now it begins nothing more
-        if running is None or slot.released == running.batch:
+        if running is None or slot.requeued == running.batch:
             return
         commands = []
         rows = slot.board.noted
@@ -213,7 +214,7 @@ class Supervisor:
             commands.append(requeue_command(slot.name, slot.execution_of(running)))
         if commands:
             self._link.exchange(*commands)
-        slot.released = running.batch
+        slot.requeued = running.batch
 
     def _restart(self, slot: Slot) -> None:
         """Finish what a dead child has left; then start the next one, or delete its lease.
@@ -242,7 +243,7 @@ class Supervisor:
             cause = process.cause_of(status)
             log.event("worker.died", log.ERROR, worker=slot.name, pid=slot.pid, cause=cause)
             # In a shutdown it was killed by that: the dyno's manager spares no process.
-            handling = Handling.COUNT if self._stop_at is None else Handling.REQUEUE
+            handling = Handling.COUNT if self._ends_at is None else Handling.REQUEUE
             slot.death = Death(slot.name, cause, slot.execution_of(running), handling)
         slot.must_leave |= code == 0 and slot.death is None
         slot.pid, slot.starts_at = 0, clock.monotonic()
@@ -263,8 +264,8 @@ class Supervisor:
 class Commands:
     """Hears the commands for all workers of one supervisor, on one connection."""
 
-    def __init__(self, redis: Redis, slots: Sequence[Slot], retire: Callable[..., None]) -> None:
-        self._redis, self._retire = redis, retire
+    def __init__(self, redis: Redis, slots: Sequence[Slot], shut_down: Callable[..., None]) -> None:
+        self._redis, self._shut_down = redis, shut_down
         self._slots = {PUBSUB_CHANNEL_TEMPLATE % slot.name: slot for slot in slots}
         self._pubsub = redis.pubsub(ignore_subscribe_messages=True)
         self._logged, self._log_anew_at = 0, 0.0
@@ -307,7 +308,7 @@ class Commands:
         elif command == "kill-horse" and slot.board.running is not None:
             slot.kill(Handling.FAIL, "killed by the command kill-horse")
         elif command in ("shutdown", "quiet"):
-            self._retire(slot, stays=command == "quiet")
+            self._shut_down(slot, stays=command == "quiet")
         elif command == "resume":
             slot.is_quiet = False
 

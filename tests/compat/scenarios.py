@@ -153,28 +153,28 @@ def over_its_time_limit(stage):
 def stopped_by_command(stage):
     job = stage.enqueue(work.wait_for_ever)
     stage.begin()
-    stage.stop_when_begun(job)
+    stage.retire_when_begun(job)
 
 
 @needs_a_child
 def stopped_by_command_with_its_callback(stage):
     job = stage.enqueue(work.wait_for_ever, on_stopped=rq.Callback(work.on_stopped))
     stage.begin()
-    stage.stop_when_begun(job)
+    stage.retire_when_begun(job)
 
 
 @needs_a_child
 def stopped_by_command_although_it_has_retries(stage):
     job = stage.enqueue(work.wait_for_ever, retry=rq.Retry(max=2))
     stage.begin()
-    stage.stop_when_begun(job)
+    stage.retire_when_begun(job)
 
 
 @needs_a_child
 def stopped_by_command_for_one_execution(stage):
     job = stage.enqueue(work.wait_for_ever)
     stage.begin()
-    stage.stop_when_begun(job, execution=True)
+    stage.retire_when_begun(job, execution=True)
 
 
 def abandoned_by_a_worker_that_is_gone(stage):
@@ -536,7 +536,7 @@ def a_slot_that_nobody_freed(stage):
 def stopped_by_command_with_another_held_behind_it(stage):
     job = _behind(stage, work.wait_for_ever)
     stage.begin()
-    stage.stop_when_begun(job)
+    stage.retire_when_begun(job)
 
 
 def a_dependent_is_held(stage):

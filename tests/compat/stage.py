@@ -92,7 +92,7 @@ class Stage:
     def begin(self, **options):
         self._process.begin(worker=self._worker, **options)
 
-    def stop_when_begun(self, job, *, execution=False):
+    def retire_when_begun(self, job, *, execution=False):
         """Stop `job` by RQ's command once it says that it runs, and let the worker end.
 
         With `execution`, by the command that names its execution.

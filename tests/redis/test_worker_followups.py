@@ -135,7 +135,7 @@ class Stage:
 
 def interrupt_as_callback(job, redis, *error):
     """Play the supervisor, whose grace is over."""
-    Stage.board.stop()
+    Stage.board.retire()
     Stage.board.interrupt(Stage.board.running, Board.INTERRUPT)
     os.kill(os.getpid(), CHECK_BOARD)
 

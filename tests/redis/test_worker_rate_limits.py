@@ -9,7 +9,7 @@ import jiffy
 from jiffy import actions, keys
 from jiffy.redis_io import Link
 from jiffy.worker import finish as plan
-from jiffy.worker.claim import finish_command
+from jiffy.worker.finish import finish_command
 from jiffy.worker.recovery import Death, Handling
 from tests.jobs import worker as worker_jobs
 from tests.support.worker_support import (

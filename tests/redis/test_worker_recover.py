@@ -5,7 +5,7 @@ from rq import Repeat, Retry
 
 from jiffy import keys
 from jiffy.clock import rq_text
-from jiffy.worker.child import StopWhen
+from jiffy.worker.child import RetireWhen
 from jiffy.worker.recovery import Death, Handling
 from tests.support.worker_support import (
     WIP,
@@ -110,7 +110,7 @@ def test_a_job_that_has_finished_is_no_longer_claimed_alone(redis):
     ids = enqueue(redis, 3, repeat=Repeat(times=1))
     claim(redis)
     die(redis, is_gone=True)
-    child(redis, stop_when=StopWhen(burst=True, max_jobs=3)).work()
+    child(redis, retire_when=RetireWhen(burst=True, max_jobs=3)).work()
 
     assert ids_of(claim(redis)) == ids
 

@@ -7,7 +7,7 @@ from rq.timeouts import JobTimeoutException
 from jiffy import keys
 from jiffy.producer import progress as job_progress
 from jiffy.producer.enqueue import Queue
-from jiffy.worker.child import StopWhen
+from jiffy.worker.child import RetireWhen
 from jiffy.worker.run import Interrupted
 from tests.jobs import worker as worker_jobs
 from tests.support.worker_support import (
@@ -141,7 +141,7 @@ def test_a_thousand_small_jobs_cost_less_than_a_tenth_of_a_round_trip_each(redis
 )
 def test_a_lone_job_costs_two_round_trips(redis, func, options, becomes):
     enqueue(redis, 1, func, **options)
-    worker = child(redis, stop_when=StopWhen(max_jobs=1))
+    worker = child(redis, retire_when=RetireWhen(max_jobs=1))
 
     assert round_trips(redis, worker.work) == 2
     assert registered(redis, becomes) == ["default-0"]
@@ -149,7 +149,7 @@ def test_a_lone_job_costs_two_round_trips(redis, func, options, becomes):
 
 def interrupted(redis, late, *, runs):
     """Work on one job, and raise `late` just after its end, or in its place."""
-    worker = child(redis, stop_when=StopWhen(burst=True, max_jobs=1))
+    worker = child(redis, retire_when=RetireWhen(burst=True, max_jobs=1))
     run = worker._runner.run
 
     def run_and_raise(outcome, call):

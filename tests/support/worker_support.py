@@ -9,9 +9,9 @@ from jiffy.errors import NotThisState
 from jiffy.producer.enqueue import Job, Queue
 from jiffy.redis_io import Link
 from jiffy.worker import finish as plan
-from jiffy.worker.child import Child, Pace, StopWhen
-from jiffy.worker.claim import Claimer, finish_command
-from jiffy.worker.finish import Outcome
+from jiffy.worker.child import Child, RetireWhen
+from jiffy.worker.claim import Claimer, Pace
+from jiffy.worker.finish import Outcome, finish_command
 from jiffy.worker.recovery import Recovery
 from jiffy.worker.run import Runner
 from jiffy.worker.slot import Board
@@ -67,20 +67,20 @@ def finish(redis, job, what="finished", worker="worker-1", **fields):
     return counted
 
 
-def child(redis, board=None, stop_when=None, name="worker-1", queues=("default",)):
+def child(redis, board=None, retire_when=None, name="worker-1", queues=("default",)):
     """A child's loop in this process, as `jiffy.Worker` runs it in one of its own."""
     worker = rq_worker(redis, name, queues)
     worker.death_penalty_class = rq_compat.NoPenalty
     runner = Runner(worker, Link(redis), board or Board(), ())
     # Threads and files of the tests come and go here, and no supervisor replaces this process.
     runner.is_watched = False
-    stop_when = stop_when or StopWhen(burst=True)
-    return Child(claimer(redis, name, queues), runner, stop_when, Pace(), lambda: None)
+    retire_when = retire_when or RetireWhen(burst=True)
+    return Child(claimer(redis, name, queues), runner, retire_when, Pace(), lambda: None)
 
 
 def work_one(redis):
     """Claim, run and finish one job."""
-    assert child(redis, stop_when=StopWhen(burst=True, max_jobs=1)).work() == 1
+    assert child(redis, retire_when=RetireWhen(burst=True, max_jobs=1)).work() == 1
 
 
 def ids_of(claimed):
