@@ -94,6 +94,7 @@ ticks = _named(f"{OWN}ticks:")  # list: an entry's history, newest first
 PROGRESS_FIELD = "jiffy:progress"
 LOG_FIELD = "jiffy:log"  # what its code has logged, in its last attempt that logged; see joblog.py
 PEAK_FIELD = "jiffy:peak"  # the most memory that the process of its last attempt had in RAM
+CAUSES_FIELD = "jiffy:causes"  # a line for each time that its process died
 RETRY_FIELD = "jiffy:retry"  # what RQ cannot express of a Retry of ours
 EXPIRES_FIELD = "jiffy:expires"  # after how many seconds in its queue it is canceled
 REASON_FIELD = "jiffy:reason"  # why it was canceled, or is to be retried

@@ -161,12 +161,12 @@ def headline(traceback: str) -> str:
 
 
 def kind(traceback: str) -> str:
-    """The exception's name, or else the first words of what is there."""
+    """The exception's name, or else what is there up to a colon."""
     line = headline(traceback)
     found = _NAME.match(line)
     if found and line[found.end() : found.end() + 1] in (":", ""):
         return found[0]
-    return " ".join(line.split()[:6]) or "unknown"
+    return line.partition(":")[0][:100] or "unknown"
 
 
 class Group(NamedTuple):

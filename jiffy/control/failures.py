@@ -113,18 +113,20 @@ def find(
 def newest(census: Census, jobs: Iterable[JobView], most: int) -> list[Failures]:
     """The groups of those of `jobs` that failed, read with their errors, the latest first."""
     found = dict[Group, Failures]()
-    _group(found, census, (job for job in jobs if job.state in ("failed", "stopped")))
+    _group(found, census, jobs)
     return [one for one in found.values() if not one.is_ignored][:most]
 
 
 def _group(
     found: dict[Group, Failures], census: Census, jobs: Iterable[JobView], key: str = ""
 ) -> None:
-    """Add the jobs to their groups.  With a `key`, only to that one; its first SHOWN are kept as
-    they are, all others without what takes memory.
+    """Add those that failed to their groups; what was stopped is no failure.  With a `key`, only to
+    that one; its first SHOWN are kept as they are, all others without what takes memory.
     """
     ignored = _read_all(census.ignored)
     for job in jobs:
+        if job.state != "failed":
+            continue
         group = job.group
         if key not in ("", group.key):
             continue

@@ -167,6 +167,7 @@ class JobView:
     position: int | None = None  # how many jobs stand before it on its queue
     is_waited_for: bool = False  # by another job
     log: Log = NO_LOG  # of its last attempt that logged
+    crashes: tuple[str, ...] = ()  # why and when its process died, the first one first
     peak_bytes: int = 0  # the most memory that the process of its last attempt had; 0: unknown
 
     @property
@@ -222,7 +223,7 @@ class JobView:
 
 def job(redis: Redis, job_id: str) -> JobView | None:
     """The job with its latest result; None where there is none of that id."""
-    fields = (*JOB_FIELDS, keys.LOG_FIELD, keys.PARTS_FIELD, keys.PEAK_FIELD)
+    fields = (*JOB_FIELDS, keys.LOG_FIELD, keys.PARTS_FIELD, keys.PEAK_FIELD, keys.CAUSES_FIELD)
     [read] = values.peek(redis, [keys.job(job_id)], fields, values.MOST_BYTES)
     if read is None:
         return None
@@ -242,6 +243,7 @@ def job(redis: Redis, job_id: str) -> JobView | None:
         position=position if is_queued else None,
         is_waited_for=bool(dependents or read(keys.JOIN_FIELD, line, "")),
         log=log,
+        crashes=tuple(read(keys.CAUSES_FIELD, values.long_text, "").splitlines()),
         peak_bytes=peak or 0,
     )
     if found.state == "deferred":
@@ -494,7 +496,10 @@ def _with_result(redis: Redis, job: JobView, size_bytes: int) -> JobView:
         results = values.answer(redis.xrevrange, keys.results(job.id), count=most)
         if results is None:
             raise NotShown("not a stream: its key holds another type")
-        job = replace(job, attempts=tuple(_attempt(at, fields) for at, fields in results))
+        attempts = [_attempt(at, fields) for at, fields in results]
+        if attempts and job.state == "stopped":  # RQ writes that it failed
+            attempts[0] = replace(attempts[0], outcome="stopped")
+        job = replace(job, attempts=tuple(attempts))
         found = results[0][1] if results else {}
         if line(found.get(b"type")) == _SUCCESSFUL:
             raw = found.get(b"return_value")
@@ -511,9 +516,10 @@ def _with_result(redis: Redis, job: JobView, size_bytes: int) -> JobView:
 
 def _attempt(written_at: bytes, fields: Mapping[bytes, bytes]) -> Attempt:
     read = Fields({line(name): raw for name, raw in fields.items()})
+    written_s = int(written_at.partition(b"-")[0]) / 1000
     return Attempt(
         outcome=_OUTCOMES.get(read("type", line, ""), "other"),
         worker=read("worker_name", line, ""),
         started=due(read("execution_started_at", values.decimal, 0.0) or None),
-        ended=due(int(written_at.partition(b"-")[0]) / 1000),
+        ended=due(read("execution_ended_at", values.decimal, 0.0) or written_s),
     )

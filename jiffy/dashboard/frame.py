@@ -21,7 +21,7 @@ from jiffy.settings import Settings
 
 # However many people watch: all queues are counted once in this time by a process.
 CURRENT_S = 1.0
-_DONE_S = 15.0
+_DONE_S = 3.0
 _RELEASES_S = 10.0
 _FLOWS_S = 2.0
 T = TypeVar("T")

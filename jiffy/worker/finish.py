@@ -28,8 +28,8 @@ _LONGEST_NAME = 300  # characters of a function
 _FOR_WEBHOOKS_S = 60
 # What history counts an outcome as.
 _ENDS = {
-    "finished": "done", "failed": "failed", "stopped": "failed", "retried": "retried",
-    "requeued": "interrupted",
+    "finished": "done", "failed": "failed", "retried": "retried",
+    "stopped": "interrupted", "requeued": "interrupted",
 }  # fmt: skip
 
 

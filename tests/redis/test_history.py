@@ -68,16 +68,18 @@ def test_attempts_are_counted_by_how_they_ended_and_packed_once(redis, minute_ag
 @pytest.mark.parametrize(
     ("handling", "expected"),
     [
-        (Handling.COUNT, (0, 0, 0, 1)),
-        (Handling.REQUEUE, (0, 0, 0, 1)),
-        (Handling.FAIL, (0, 1, 0, 0)),
+        ({"handling": Handling.COUNT}, (0, 0, 0, 1)),
+        ({"handling": Handling.REQUEUE}, (0, 0, 0, 1)),
+        ({"handling": Handling.FAIL}, (0, 1, 0, 0)),
+        # What a person has stopped is no failure.
+        ({"handling": Handling.FAIL, "was_stopped": True}, (0, 0, 0, 1)),
     ],
 )
 def test_an_attempt_whose_worker_died_counts_for_its_function(redis, handling, expected):
     jiffy.enqueue(worker_jobs.nothing)
     [ran] = claim(redis)
     recovery(redis).recover(
-        Death(worker="worker-1", cause="it died", execution=ran.execution, handling=handling)
+        Death(worker="worker-1", cause="it died", execution=ran.execution, **handling)
     )
 
     assert ends(history.read(redis, "function", NOTHING).whole) == expected

@@ -163,6 +163,34 @@ def test_each_attempt_is_shown_with_its_worker_and_duration(client, work):
     assert len(re.findall(r"ms</td>", attempts)) == 2
 
 
+def test_an_attempt_took_as_long_in_the_list_of_attempts_as_above_it(client, redis, plant):
+    moments = {"started_at": clock.from_wall(1000), "ended_at": clock.from_wall(1000.25)}
+    plant("one", **{name: utcformat(moment) for name, moment in moments.items()})
+    redis.xadd(keys.results("one"), {"type": 1, "execution_started_at": 1000,
+                                     "execution_ended_at": 1000.25})  # fmt: skip
+
+    assert words(client.get("/jobs/one").text).count("250 ms") == 2
+
+
+def test_attempts_that_took_their_process_with_them_are_shown(client, plant):
+    causes = "signal 11 (SIGSEGV) at 2026-11-29 14:09:57 UTC\nsignal 9 (SIGKILL) at 2026-11-29"
+    plant("crashing", status="queued", **{keys.CAUSES_FIELD: causes})
+    text = words(client.get("/jobs/crashing").text)
+
+    assert "Its process died 2 times: signal 11 (SIGSEGV) at 2026-11-29 14:09:57 UTC; sig" in text
+
+
+def test_a_stopped_job_is_no_failure_anywhere(client, plant):
+    plant("bad", status="failed", error=TRACEBACK)
+    plant("no-more", status="stopped", error="Job stopped by user, work-horse terminated.")
+    attempts = client.get("/jobs/no-more").text.partition('id="attempts"')[2]
+
+    assert re.findall(r'class="state (\w+)"', attempts) == ["stopped"]
+    for path in ("/", "/failures"):
+        groups = re.findall(r'id="(?:newest|group)-(\w+)"', client.get(path).text)
+        assert groups == [tracebacks.Group.of(TRACEBACK).key]
+
+
 def test_a_traceback_shows_the_users_own_code_first(client, plant):
     plant("bad", status="failed", error=TRACEBACK)
     text = words(client.get("/jobs/bad").text)
@@ -183,7 +211,7 @@ def test_odd_tracebacks_have_no_frames_or_odd_ones(text):
         ("ValueError: no", "ValueError"),
         ("stripe.error.CardError: declined: x", "stripe.error.CardError"),
         ("KeyError", "KeyError"),
-        ("Work-horse was stopped by a person on Monday", "Work-horse was stopped by a person"),
+        ("its worker died 3 times: signal 9; signal 9", "its worker died 3 times"),
         (TRACEBACK, "stripe.error.CardError"),
         (TRACEBACK + "\nsecond line: of its message\n\nthird", "stripe.error.CardError"),
         ("", "unknown"),

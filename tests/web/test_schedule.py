@@ -259,6 +259,7 @@ def test_a_token_that_may_only_read_changes_no_entry(app, environ, entry, redis)
 @pytest.mark.browser
 def test_typed_text_survives_a_refresh_and_the_pause_is_shown(browser, entry, redis):
     browser.goto(PAGE)
+    browser.click("text=Pause…")
     browser.fill("[name=why]", "the disk is full")
     with browser.expect_response("**" + PAGE):
         entries.skip_next(redis, NAME)

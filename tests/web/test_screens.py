@@ -50,7 +50,7 @@ PAGES = {
     "job-lost": "/jobs/lost",
 }
 KEPT = [f"jiffy.{name}" for name in ("census", "flows", "done", "releases", "memory")]
-SIZES = [(1280, "light"), (1280, "dark"), (360, "light"), (360, "dark")]
+SIZES = [(1280, "light"), (768, "dark"), (390, "light"), (360, "dark")]
 
 
 @pytest.fixture
@@ -190,6 +190,9 @@ def test_every_page_fits_its_screen_and_is_accessible(request, browser, app, sta
         browser.screenshot(path=FOLDER / f"{name}-{state}-{width}-{theme}.png", full_page=True)
         if browser.evaluate("document.documentElement.scrollWidth") > width:
             faults.append((name, "wider than its screen"))
+        ends = "all => all.map(one => [one.textContent, one.getBoundingClientRect().right])"
+        links = browser.eval_on_selector_all("header a, .tabs a", ends)
+        faults += [(name, "cut off", link) for link, end in links if end > width]
         for found in Axe().run(browser).response["violations"]:
             faults += [(name, found["id"], node["html"]) for node in found["nodes"]]
 

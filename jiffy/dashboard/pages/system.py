@@ -143,8 +143,10 @@ def _settings(config: Settings) -> list[tuple[str, str, bool]]:
     for setting in fields(config):
         value, name = getattr(config, setting.name), setting.name.upper()
         shown = ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
-        if value in (None, ()):
+        if value in (None, (), ""):
             shown = "not set"
+        elif isinstance(value, bool):
+            shown = "yes" if value else "no"
         elif is_secret(setting.name) or setting.name.endswith("_key"):
             shown = MASK
         rows.append((name, without_password(shown), value == setting.default))
