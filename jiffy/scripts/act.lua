@@ -39,12 +39,14 @@ elseif action == 'retry' then
   local registry = ({failed = 'failed:', stopped = 'failed:', canceled = 'canceled:'})[status]
   -- A part of a workflow that never got what the others return cannot run.
   local is_unfit = status == 'canceled' and string.find(data or '', RESULT, 1, true)
-  if not registry or queue == '' or is_unfit then return {status, 0} end
+  -- One that was canceled as it waited for others waits on, as long as one of them has not ended.
+  looks_left = 10 * looks_left
+  local is_ready = status ~= 'canceled' or is_met(id, may_fail == '1')
+  if not registry or queue == '' or is_unfit or is_ready == nil then return {status, 0} end
   call('HSET', key, 'started_at', '', 'ended_at', '')
   call('HSETNX', key, 'timeout', ARGV[3])
   call('PERSIST', key)
-  -- One that was canceled as it waited for others waits on, as long as one of them has not ended.
-  if status == 'canceled' and not is_met(id, may_fail == '1') then
+  if not is_ready then
     call('ZADD', RQ .. 'deferred:' .. queue, time[1], id)
     call('HSET', key, 'status', 'deferred')
     if ttl then try('EXPIRE', key, ttl) end

@@ -129,7 +129,7 @@ if suspended == 0 then
     if id then
       cursor = need().release_dependents(id, status, cursor, 500)
       call('ZREM', OWN .. 'todo:' .. queue, due)
-      if cursor ~= '0' then remember(queue, 'release ' .. status .. ' ' .. cursor .. ' ' .. id) end
+      if cursor then remember(queue, 'release ' .. status .. ' ' .. cursor .. ' ' .. id) end
       more = 1
     elseif due then
       -- The worker that begins it has two minutes; then the next one to claim begins it again.

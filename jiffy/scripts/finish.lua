@@ -32,8 +32,8 @@ local function notify(queue, id, status, ttl_s, part)
   local dependents = job_key(id) .. ':dependents'
   if call('EXISTS', dependents) == 1 then
     local cursor = need().release_dependents(id, status, '0', 100)
-    if cursor ~= '0' then remember(queue, 'release ' .. status .. ' ' .. cursor .. ' ' .. id) end
-    if ttl_s >= 0 then call('EXPIRE', dependents, math.max(ttl_s, cursor ~= '0' and 3600 or 0)) end
+    if cursor then remember(queue, 'release ' .. status .. ' ' .. cursor .. ' ' .. id) end
+    if ttl_s >= 0 then call('EXPIRE', dependents, math.max(ttl_s, cursor and 3600 or 0)) end
   end
   local waiting = part and call('HGET', job_key(id), 'jiffy:join')
   if waiting then need().part_ended(waiting, id, status, part[1], part[2]) end
@@ -87,7 +87,7 @@ local function write(queue, id, execution, status, started, ended, started_s, en
   if have_dependents or more.part then pcall(notify, queue, id, status, more.again and -1 or ttl_s, more.part) end
   local is_good = status == 'finished'
   if is_good and ttl_s == 0 and not more.again then
-    call('DEL', key, results, dependencies)
+    call('UNLINK', key, results, dependencies)
     are_all_there = false
   elseif is_good and ttl_s ~= 0 or kind ~= '0' then
     add_to(RQ .. (is_good and 'finished:' or 'failed:') .. queue, ttl_s >= 0 and ends or is_good and '+inf' or ttl_s, id)

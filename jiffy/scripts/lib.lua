@@ -132,15 +132,18 @@ local function end_executions(worker, queue, ended)
   try('SREM', RQ .. 'worker:' .. worker .. ':executions', unpack(members))
 end
 
--- What a worker holds, in the order in which it claimed it: {member, queue, id, execution}.
+-- Of a hash that only we write, as much as ours can have: {field, value, …}.
+local function some_of(key) return own('HRANDFIELD', key, MOST_KEYS, 'WITHVALUES') end
+
+-- What a worker holds, in the order in which it claimed it: {member, queue, id, execution}; and whether that is all.
 local function held_by(worker)
-  local held, flat = {}, own('HGETALL', OWN .. 'held:' .. worker)
+  local held, flat = {}, some_of(OWN .. 'held:' .. worker)
   for i = 1, #flat, 2 do
     local id, execution = string.match(flat[i], '^(.*):([^:]*)$')
     if id then held[#held + 1] = {flat[i], flat[i + 1], id, execution} end
   end
   table.sort(held, function(a, b) return a[4] < b[4] end)
-  return held
+  return held, #flat < 2 * MOST_KEYS
 end
 
 -- Put what a worker holds back to the front of its queue, as if it had never been claimed; false if

@@ -59,7 +59,7 @@ end
 -- A worker of RQ's moves an id to this list before it marks the job as started.
 local function return_intermediate(queue)
   local list, seen = RQ .. 'queue:' .. queue .. ':intermediate', OWN .. 'seen:' .. queue
-  local since, flat = {}, own('HGETALL', seen)
+  local since, flat = {}, some_of(seen)
   for i = 1, #flat, 2 do since[flat[i]] = number_of(flat[i + 1]) end
   call('DEL', seen)
   for _, id in ipairs(try('LRANGE', list, 0, 99)) do

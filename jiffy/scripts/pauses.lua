@@ -17,7 +17,7 @@ end
 
 -- What is paused now: {'queue:NAME' or 'func:PATH' = true}.  All that is not in force is deleted.
 local function read_pauses()
-  local paused, flat = {}, try('HGETALL', OWN .. 'paused')
+  local paused, flat = {}, some_of(OWN .. 'paused')
   for i = 1, #flat, 2 do
     if read_pause(flat[i + 1]) then paused[flat[i]] = true else call('HDEL', OWN .. 'paused', flat[i]) end
   end
@@ -42,11 +42,12 @@ local function unpark(paused, most)
   local moved = 0
   for _, path in ipairs(try('SRANDMEMBER', OWN .. 'parked', 100)) do
     local parked = OWN .. 'parked:' .. path
-    for _, id in ipairs(paused['func:' .. path] and {} or try('ZREVRANGE', parked, 0, most - 1)) do
+    local is_over = moved < most and not paused['func:' .. path]
+    for _, id in ipairs(is_over and try('ZREVRANGE', parked, 0, most - moved - 1) or {}) do
       local job = fields(job_key(id), 'status', 'origin', 'jiffy:parked', 'rate_limit_key')
       local is_still = job and job[1] == 'queued' and job[2] and job[3] == path
       local put_back = job and job[4] and enqueue or push
-      if moved < most and (not is_still or put_back(job[2], id, true)) then
+      if not is_still or put_back(job[2], id, true) then
         if is_still then call('HDEL', job_key(id), 'jiffy:parked') end
         call('ZREM', parked, id)
         moved = moved + 1

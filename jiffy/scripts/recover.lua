@@ -27,8 +27,8 @@ end
 if ARGV[1] == '' then return find_dead(tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])) end
 
 local worker, is_gone, culprit, what, cause, most = ARGV[1], ARGV[2] == '1', ARGV[3], ARGV[4], ARGV[5], tonumber(ARGV[6])
-local back, left, kept = {}, {}, 0
-local held = held_by(worker)
+local back, left, held, is_all = {}, {}, held_by(worker)
+local kept = is_all and 0 or 1
 -- Which one ran?  If that is unknown, a job that was alone is to blame.  Of several none is, but each is claimed alone from
 -- now on.
 local is_unknown = culprit == '' and is_gone

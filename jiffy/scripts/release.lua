@@ -89,10 +89,12 @@ end
 
 -- Dependents: jobs that wait in RQ's deferred registry until others have ended (`depends_on`).
 
--- Whether all that a job depends on has ended as it should.
+-- Whether all that a job depends on has ended as it should; nil: so many have that the others are looked at next time.
+local looks_left = MOST_KEYS
 local function is_met(id, may_fail, ended)
   local key = RQ .. 'job::' .. id .. ':dependencies'
   local many = (tonumber(try('SCARD', key)) or 0) > 100
+  if many and looks_left <= 0 then return nil end
   local found = many and call('SRANDMEMBER', key, 100) or try('SMEMBERS', key)
   for _, parent in ipairs(found) do
     local status = (fields(job_key(parent), 'status') or {})[1]
@@ -100,27 +102,32 @@ local function is_met(id, may_fail, ended)
     -- So that the many need not be looked at again with each one of them.
     if many then call('SREM', key, parent) end
   end
+  if many then looks_left = looks_left - #found end
   return not many or is_met(id, may_fail, ended)
 end
 
 -- Release about `count` of the jobs that depend on one that has ended with this status, beginning
--- at `cursor`.  Returns where to go on; '0': all are done.
+-- at `cursor`.  Returns where to go on; nil: all are done.
 local function release_dependents(id, status, cursor, count)
   local key = job_key(id) .. ':dependents'
   local answer = try('SSCAN', key, cursor, 'COUNT', count)
-  if answer.err then return '0' end
+  if answer.err then return nil end
+  local next_cursor = answer[1] ~= '0' and answer[1] or nil
   for _, dependent in ipairs(answer[2]) do
     local job = fields(job_key(dependent), 'status', 'origin', 'allow_dependency_failures', 'enqueue_at_front')
     local may_fail = job and job[3] == '1'
     if not job or not job[1] then
       call('SREM', key, dependent)
-    elseif job[1] == 'deferred' and job[2] and (status == 'finished' or (status == 'failed' and may_fail))
-      and is_met(dependent, may_fail, id) and enqueue(job[2], dependent, job[4] == '1') then
-      try('ZREM', RQ .. 'deferred:' .. job[2], dependent)
-      call('SREM', key, dependent)
+    elseif job[1] == 'deferred' and job[2] and (status == 'finished' or (status == 'failed' and may_fail)) then
+      local met = is_met(dependent, may_fail, id)
+      if met == nil then next_cursor = cursor end
+      if met and enqueue(job[2], dependent, job[4] == '1') then
+        try('ZREM', RQ .. 'deferred:' .. job[2], dependent)
+        call('SREM', key, dependent)
+      end
     end
   end
-  return answer[1]
+  return next_cursor
 end
 
 -- Workflows: a job of a chain or group that waits for others and takes what they returned.
@@ -143,9 +150,13 @@ local function still_waits(id, queue)
 end
 
 -- Cancel a job that waits and what waits for that: a chain ends where a part of it has not finished.
--- Each remembers the part before it (`broken_by`, if it is of a chain): see `mend_chain`.
+-- Each remembers the part before it (`broken_by`, if it is of a chain): see `mend_chain`.  Of a long chain the rest is
+-- canceled when join.lua finds that the part before it was.
 local function cancel_waiting(id, reason, broken_by)
+  local left = MOST_KEYS
   while id and id ~= '' do
+    left = left - 1
+    if left < 0 then return own('ZADD', OWN .. 'joins', 0, id) end
     local queue = call('HGET', OWN .. 'join:' .. id, 'queue')
     forget_wait(id)
     if not still_waits(id, queue) then return end
@@ -180,6 +191,7 @@ local function release_waiting(id)
   if not still_waits(id, queue) then return forget_wait(id) end
   if data then
     local results = {}
+    count = math.min(count, call('HLEN', join))
     for first = 0, count - 1, MOST_KEYS do
       local numbers = {}
       for number = first, math.min(first + MOST_KEYS, count) - 1 do numbers[#numbers + 1] = number end
@@ -211,7 +223,8 @@ local function part_ended(id, part, status, value, error)
     elseif needs == 'success' and status ~= 'finished' then
       local line = cjson.decode('[' .. error .. ']')[1]
       local reason = 'A part before it, ' .. part .. ', ' .. HOW_IT_ENDED[status]
-      return cancel_waiting(id, reason .. (type(line) == 'string' and ': ' .. line or ''), part)
+      if type(line) == 'string' then reason = string.find(line, '^A part before it, ') and line or reason .. ': ' .. line end
+      return cancel_waiting(id, reason, part)
     elseif data and part ~= '' then
       if needs ~= 'success' then
         value = string.format('{"id": "%s", "status": "%s", "result": ', part, status) .. value
