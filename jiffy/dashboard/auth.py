@@ -168,7 +168,7 @@ def _admit() -> Response | None:
         if is_change and not is_login:
             _require_operator(g.who)
         if g.who.by != "token":
-            _take_turn(g.who.name)
+            _take_turn(g.who.name, f"of {g.who.name} are in progress already. Close other tabs.")
     # Last, since it reads the form: a large one takes a second, which only operators may cost.
     if is_change and not is_api():
         _require_own_page()
@@ -177,18 +177,17 @@ def _admit() -> Response | None:
     return None
 
 
-def _take_turn(name: str) -> None:
+def _take_turn(name: str, why: str) -> None:
     """Refuse more requests of one person at a time than leave threads to the others."""
     with _counting:
         if _at_once[name] >= MOST_AT_ONCE:
-            why = f"{MOST_AT_ONCE} requests of {name} are in progress already. Close other tabs."
-            raise TooManyRequests(why, retry_after=2)
+            raise TooManyRequests(f"{MOST_AT_ONCE} requests {why}", retry_after=2)
         _at_once[name] += 1
     g.turn_of = name
 
 
 def _end_turn(_: BaseException | None) -> None:
-    if name := g.pop("turn_of", None):
+    if (name := g.pop("turn_of", None)) is not None:
         with _counting:
             _at_once[name] -= 1
             if not _at_once[name]:
@@ -374,6 +373,8 @@ def enter() -> Response:
     """Start a session, with nothing left of the one before."""
     name, redis = request.form.get("user", ""), redis_io.shared()
     counts = _counts(name)
+    if len(counts) > 1:  # not where this user has logged in before
+        _take_turn("", "to log in are in progress already. Try again.")
     if wait_ms := redis_io.run_script(redis, "login", counts, [KEPT_MS, ATTACK, *_LIMITS]):
         wait_s = -(-wait_ms // 1000)
         answer = _again(f"Too many wrong passwords. Try again in {wait_s} s.", 429)

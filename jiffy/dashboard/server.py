@@ -10,6 +10,7 @@ import re
 import resource
 import signal
 import socket
+from heapq import nlargest
 from typing import Any
 
 from flask import Flask
@@ -27,6 +28,7 @@ from jiffy.settings import settings
 # A thread waits on Redis most of its time; the overview of eight at once is what one core can do.
 THREADS = 8
 CONNECTIONS = 1000
+_ACCEPTED_AT_ONCE = 16
 # Requests of a connection that may wait for one another; the last is answered by closing it.
 MOST_AHEAD = 4
 # Of a connection: itself, what has arrived of a body, and a style sheet for each of its requests.
@@ -116,13 +118,13 @@ class _Channel(HTTPChannel):  # type: ignore[misc]  # it has no types
     def is_idle(self) -> bool:
         return not self.requests and not self.total_outbufs_len
 
-    def is_late(self, now: float) -> bool:
-        """Whether the client takes too long to send its request, or to read the answer."""
+    def waits_s(self, now: float) -> float:
+        """For how long its client has kept us waiting: to send a request, or to read an answer."""
         if self.total_outbufs_len:
             self.waits_since = self.last_activity
         elif self.requests:
-            return False
-        return now - self.waits_since > PATIENCE_S
+            return 0.0
+        return now - self.waits_since
 
 
 def _most_connections() -> int:
@@ -156,7 +158,6 @@ class Server(TcpWSGIServer):  # type: ignore[misc]  # it has no types
             threads=THREADS,
             connection_limit=_most_connections(),
             asyncore_use_poll=True,
-            cleanup_interval=1,
             channel_request_lookahead=1,  # else it does not see clients that disconnect
             max_request_body_size=_MOST_BODY_BYTES,
             max_request_header_size=_MOST_HEADER_BYTES,
@@ -165,11 +166,24 @@ class Server(TcpWSGIServer):  # type: ignore[misc]  # it has no types
             ident=None,
         )
 
-    def maintenance(self, now: float) -> None:
-        """Called once a second: close the connections of clients that take too long."""
-        for channel in [*self.active_channels.values()]:
-            if channel.is_late(now):
-                channel.handle_close()
+    def handle_accept(self) -> None:
+        """Accept several: in a flood, each turn of `run` looks at a thousand others first."""
+        for _ in range(_ACCEPTED_AT_ONCE):
+            super().handle_accept()
+
+    def _close_late(self) -> None:
+        """Close the connections of clients that take too long; of too many, those that have taken
+        longest.
+
+        Not while `loop` polls: it would close whoever is accepted meanwhile with the same number.
+        """
+        now = clock.wall()
+        waits = {channel: channel.waits_s(now) for channel in self.active_channels.values()}
+        late = [channel for channel, wait_s in waits.items() if wait_s > PATIENCE_S]
+        if not late and len(self._map) >= self.adj.connection_limit:
+            late = nlargest(_ACCEPTED_AT_ONCE, filter(waits.get, waits), waits.__getitem__)
+        for channel in late:
+            channel.handle_close()
 
     def stop(self) -> None:
         """Accept no more connections; end when running requests are answered, or DRAIN_S is over.
@@ -182,6 +196,7 @@ class Server(TcpWSGIServer):  # type: ignore[misc]  # it has no types
     def run(self) -> None:
         """Serve until `stop`."""
         while self._stops_at is None:
+            self._close_late()
             wasyncore.loop(timeout=1, use_poll=True, map=self._map, count=1)
         wasyncore.dispatcher.close(self)
         while self.active_channels and clock.monotonic() < self._stops_at:

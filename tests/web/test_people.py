@@ -3,10 +3,10 @@
 import re
 import threading
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import ExitStack, closing, contextmanager
 from http.client import HTTPConnection
-from itertools import product
+from itertools import islice, product
 
 import pytest
 from click.testing import CliRunner
@@ -14,7 +14,7 @@ from flask import Blueprint
 
 from jiffy import every, keys
 from jiffy.cli import commands
-from jiffy.dashboard import create_app
+from jiffy.dashboard import auth, create_app
 from jiffy.dashboard.auth import ATTACK, KEPT_MS, MOST_AT_ONCE, SAFE_METHODS
 from jiffy.dashboard.server import THREADS, Server
 from jiffy.settings import settings
@@ -147,6 +147,29 @@ def test_no_one_takes_all_threads(people):
     assert all(held)
     assert [*others, refused, again] == [(200, None), (200, None), (429, "2"), (200, None)]
     assert answers == {(200, None): MOST_AT_ONCE, (429, "2"): count - MOST_AT_ONCE}
+
+
+def test_strangers_who_try_passwords_leave_threads_to_the_others(people):
+    """A password takes a tenth of a second: those of many strangers wait for one another."""
+    app, count = people(), 3 * THREADS
+    known = app.test_client()
+    log_in(known, user="ann")
+    post(known, "/logout")
+    with ThreadPoolExecutor(count) as pool, ExitStack() as held:
+        held.enter_context(auth._hashing)
+        asked = [
+            pool.submit(log_in, app.test_client(), user=f"eve{number}")
+            for number in range(count - 1)
+        ]
+        answers = [one.result() for one in islice(as_completed(asked), count - 1 - MOST_AT_ONCE)]
+        healthy = app.test_client().get("/healthz").status_code
+        knows = pool.submit(log_in, known, user="ann")
+        held.close()
+
+    assert {(one.status_code, one.headers["Retry-After"]) for one in answers} == {(429, "2")}
+    assert "requests to log in are in progress" in answers[0].text
+    assert "recovers" not in answers[0].text
+    assert (healthy, knows.result().status_code) == (200, 302)
 
 
 @contextmanager

@@ -69,6 +69,15 @@ def test_bodies_in_files_leave_files_for_others(serving, dial, files, patience_s
 
 
 @pytest.mark.parametrize("begin", UNFINISHED)
+def test_more_silent_clients_than_it_has_connections_for_delay_no_other(serving, dial, begin):
+    with serving(patience_s=300, files="-n 256") as port:  # enough for 26
+        held = [dial(port, begin) for _ in range(100)]
+
+        assert [status(port, "/healthz") for _ in range(3)] == [200, 200, 200]
+        wait_until(lambda: sum(map(is_readable, held)) > 50)  # have been closed
+
+
+@pytest.mark.parametrize("begin", UNFINISHED)
 def test_a_request_that_does_not_arrive_in_time_is_cut_off(serving, dial, begin):
     with serving(patience_s=0.5) as port:
         assert b" 200 OK" not in read(dial(port, begin))
