@@ -110,8 +110,14 @@ def in_words(duration_s: float) -> str:
         return f"{duration_s * 1000:.0f} ms"
     if duration_s < 60:
         return f"{duration_s:.3g} s"
-    left, words = round(duration_s), ""
+    return in_units(round(duration_s))
+
+
+def in_units(seconds: int, most: int = 4) -> str:
+    """Whole seconds in so many units at most: 90000, 1 -> "1d"; 0 -> "0s"."""
+    parts: list[str] = []
     for unit in ("d", "h", "m", "s"):
-        count, left = divmod(left, int(_UNITS_S[unit]))
-        words += f"{count}{unit}" if count else ""
-    return words
+        count, seconds = divmod(seconds, int(_UNITS_S[unit]))
+        if count and len(parts) < most:
+            parts.append(f"{count}{unit}")
+    return "".join(parts) or "0s"

@@ -41,7 +41,7 @@ def open_folder(path: StrPath) -> int:
 
 
 @contextmanager
-def whole_file(path: StrPath, permissions: int | None = None) -> Iterator[IO[bytes]]:
+def whole_file(path: StrPath) -> Iterator[IO[bytes]]:
     """Give a file to write to; it becomes the one at `path` in one step at the end of the block.
 
     Until then, and for good if the block fails, whatever was at `path` stays as it was.
@@ -53,8 +53,6 @@ def whole_file(path: StrPath, permissions: int | None = None) -> Iterator[IO[byt
             # To be read, too: some of Pillow's writers look at what they have written.
             with open(part, "x+b", opener=partial(os.open, mode=0o666, dir_fd=folder)) as file:
                 yield file
-                if permissions is not None:
-                    os.fchmod(file.fileno(), permissions & 0o777)
             os.replace(part, name, src_dir_fd=folder, dst_dir_fd=folder)
         finally:
             with suppress(FileNotFoundError):

@@ -83,7 +83,6 @@ class Times:
 
     p50_s: float | None
     p95_s: float | None
-    p99_s: float | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -612,7 +611,7 @@ def _point(start_s: int, seconds: int, columns: Columns, first: int, width: int)
 def _times(counts: Iterable[int]) -> Times:
     counts = list(counts)
     total = sum(counts)
-    return Times(*(_percentile(counts, total, share) for share in (0.5, 0.95, 0.99)))
+    return Times(*(_percentile(counts, total, share) for share in (0.5, 0.95)))
 
 
 def _percentile(counts: list[int], total: int, share: float) -> float | None:

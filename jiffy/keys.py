@@ -107,13 +107,11 @@ DYNO_FIELD = "jiffy:dyno"  # in a worker's hash, with the next two: where it run
 MEMORY_FIELD = "jiffy:memory"  # the bytes that its child has in RAM
 QUIET_FIELD = "jiffy:quiet"  # "yes" while it is to start no jobs
 MASKED_FIELD = "jiffy:masked"  # which positional arguments are secrets
-CALL_FIELD = "jiffy:call"  # the call that wrote it, known again when it is repeated
 JOIN_FIELD = "jiffy:join"  # the job that waits for this one, in a chain or group
 PARTS_FIELD = "jiffy:parts"  # in a job that waits for others: the first of them, for its page
 TICK_OF_FIELD = "jiffy:tick_of"  # in a job that an entry enqueued: the entry's name
-# ... and in the hash of an entry in SCHEDULE: its definition, its times in one spelling, its name
-# and times in words, and the hash of its jobs, as JSON.
+# ... and in the hash of an entry in SCHEDULE: its definition, its name and times in words, and the
+# hash of its jobs, as JSON.
 ENTRY_FIELD = "jiffy:entry"
-TIMING_FIELD = "jiffy:timing"
 POLICY_FIELD = "jiffy:policy"
 RUN_FIELD = "jiffy:run"

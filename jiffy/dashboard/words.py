@@ -42,21 +42,13 @@ def ago(moment: datetime | None) -> str:
     past_s = round((clock.now() - moment).total_seconds())
     if abs(past_s) < 1:
         return "now"
-    return f"{_units(past_s, 1)} ago" if past_s > 0 else f"in {_units(-past_s, 1)}"
+    in_one = clock.in_units(abs(past_s), 1)
+    return f"{in_one} ago" if past_s > 0 else f"in {in_one}"
 
 
 def since(moment: datetime) -> str:
     """How long ago, in two units: 3m4s; the script counts on."""
-    return _units(max(0, round((clock.now() - moment).total_seconds())), 2)
-
-
-def _units(seconds: int, most: int) -> str:
-    parts: list[str] = []
-    for unit, size in (("d", 86400), ("h", 3600), ("m", 60), ("s", 1)):
-        if seconds >= size and len(parts) < most:
-            parts.append(f"{seconds // size}{unit}")
-            seconds %= size
-    return "".join(parts) or "0s"
+    return clock.in_units(max(0, round((clock.now() - moment).total_seconds())), 2)
 
 
 def utc(moment: datetime | None) -> str:

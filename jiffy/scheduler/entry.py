@@ -208,7 +208,6 @@ class Entry:
             **fields,
             keys.ENTRY_FIELD: self.definition_json,
             keys.POLICY_FIELD: json.dumps(times),
-            keys.TIMING_FIELD: self.timing.identity,
             keys.RUN_FIELD: self.run_json,
             "created_at": clock.rq_text(now.timestamp()),
             "status": "scheduled",

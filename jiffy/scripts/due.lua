@@ -2,14 +2,14 @@
 -- time to begin has passed (`expires`); bring parked jobs back whose function is not paused any more.  Or only wake a
 -- sleeping worker where a producer that knows nothing of us has pushed a job.
 -- KEYS: the queues
--- ARGV: how many jobs at most (0: only wake), the time limit in s of a job that has none
+-- ARGV: how many jobs at most ("wake": only that), the time limit in s of a job that has none
 -- Returns how many were enqueued, and of each canceled job its id, queue and reason
 --include lib
 --include release
 --include pauses
 even_if_full()
 local paused = call('EXISTS', OWN .. 'paused', OWN .. 'parked') > 0 and read_pauses()
-if ARGV[1] == '0' then
+if ARGV[1] == 'wake' then
   for _, key in ipairs(KEYS) do
     local length, queue = try('LLEN', key), string.sub(key, #RQ + 7)
     if type(length) == 'number' and length > 0 and not (paused and paused['queue:' .. queue]) then wake(queue) end

@@ -49,7 +49,6 @@ local function even_if_full() call('DEL', OWN .. 'nothing') end
 local time = call('TIME')
 -- As text: a Lua number that becomes text loses its microseconds.
 local NOW = string.format('%d.%06d', time[1], time[2])
-local function in_s(seconds) return string.format('%.6f', NOW + seconds) end
 
 -- A number of seconds, and the moment when they are over, as strings: a number costs Redis more each time than all else
 -- that is done with it.
@@ -57,7 +56,7 @@ local lasts = {}
 local function lasting(seconds)
   local last = lasts[seconds]
   if not last then
-    last = {tostring(seconds), in_s(seconds)}
+    last = {tostring(seconds), string.format('%.6f', NOW + seconds)}
     lasts[seconds] = last
   end
   return last[1], last[2]

@@ -1,9 +1,9 @@
 -- Put what a dead worker held back to the front of its queues, in order; or find the workers that are dead.
 -- KEYS: leases, when a supervisor last looked for the dead
--- ARGV: a worker's name, then: is it gone for good (1 or 0); the execution that ran, or ''; what becomes of that one
+-- ARGV: "recover", a worker's name, is it gone for good (1 or 0); the execution that ran, or ''; what becomes of that one
 --       (count: it may have killed the worker; requeue: it has not; fail: the caller writes its outcome); the cause; and
 --       after how many deaths it is quarantined
---       Or no name, and the shortest and longest time between two looks, and how long to wait after an outage, in s
+--       Or "find", and the shortest and longest time between two looks, and how long to wait after an outage, in s
 -- Returns the ids that are back on their queues, and what is left for the caller to fail: {queue, id,
 --         execution, causes, what `details_of` returns}
 -- Or the names of the dead; none if a supervisor has just looked
@@ -24,9 +24,9 @@ local function find_dead(shortest_s, longest_s, wait_s)
   if tonumber(NOW) < quiet_until then return {} end
   return own('ZRANGEBYSCORE', KEYS[1], '-inf', NOW, 'LIMIT', 0, 100)
 end
-if ARGV[1] == '' then return find_dead(tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])) end
+if ARGV[1] == 'find' then return find_dead(tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])) end
 
-local worker, is_gone, culprit, what, cause, most = ARGV[1], ARGV[2] == '1', ARGV[3], ARGV[4], ARGV[5], tonumber(ARGV[6])
+local worker, is_gone, culprit, what, cause, most = ARGV[2], ARGV[3] == '1', ARGV[4], ARGV[5], ARGV[6], tonumber(ARGV[7])
 local back, left, held, is_all = {}, {}, held_by(worker)
 local kept = is_all and 0 or 1
 -- Which one ran?  If that is unknown, a job that was alone is to blame.  Of several none is, but each is claimed alone from
@@ -51,11 +51,10 @@ for i = #held, 1, -1 do
   local member, queue, id, execution = unpack(held[i])
   local key = job_key(id)
   local is_there = call('EXISTS', key) == 1 and try('ZSCORE', RQ .. 'wip:' .. queue, member)
-  local is_left, causes = is_there and execution == culprit and what == 'fail', cause
-  if is_there and execution == culprit and what == 'count' then is_left, causes = quarantine(key, execution) end
-  if is_there and execution == culprit and what == 'requeue' then
-    is_left = (fields(key, 'jiffy:rescue') or {})[1] == 'no'
-  end
+  local is_culprit = is_there and execution == culprit
+  local is_left, causes = is_culprit and what == 'fail', cause
+  if is_culprit and what == 'count' then is_left, causes = quarantine(key, execution) end
+  if is_culprit and what == 'requeue' then is_left = (fields(key, 'jiffy:rescue') or {})[1] == 'no' end
   if is_left then
     left[#left + 1] = {queue, id, execution, causes, details_of(key)}
   else

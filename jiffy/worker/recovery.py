@@ -60,7 +60,7 @@ class Recovery:
 
         Raises redis-py's errors; a repetition goes on where this one ended.
         """
-        gaps = ["", _SHORTEST_GAP_S, _LONGEST_GAP_S, _QUIET_S]
+        gaps = ["find", _SHORTEST_GAP_S, _LONGEST_GAP_S, _QUIET_S]
         names = self._link.run("recover", [keys.LEASES, keys.LAST_SWEEP], gaps)
         for name in names:
             cause = "its machine or supervisor disappeared"
@@ -75,7 +75,7 @@ class Recovery:
         """Recover what one worker held.  Safe to repeat."""
         at = clock.now().strftime("%Y-%m-%d %H:%M:%S UTC")
         arguments = [
-            death.worker, int(death.is_gone), death.execution, death.handling.value,
+            "recover", death.worker, int(death.is_gone), death.execution, death.handling.value,
             f"{death.cause} at {at}", MOST_CRASHES,
         ]  # fmt: skip
         (back, left) = self._link.run("recover", [keys.LEASES, keys.LAST_SWEEP], arguments)

@@ -258,7 +258,7 @@ class Supervisor:
     def _wake_sleepers(self) -> None:
         """RQ's own producers wake no worker: look at the queues for those who sleep."""
         if any(slot.board.numbers.is_asleep for slot in self._slots):
-            self._link.run("due", self._queue_keys, [0])
+            self._link.run("due", self._queue_keys, ["wake"])
 
 
 class Commands:

@@ -92,8 +92,8 @@ def test_how_long_attempts_waited_and_ran_is_read_from_their_histograms(redis):
     pack(redis)
     whole = history.read(redis).whole
 
-    for times, expected in ((whole.waited, (0.01, 2, 60)), (whole.ran, (0.2, 0.2, 30))):
-        found = (times.p50_s, times.p95_s, times.p99_s)
+    for times, expected in ((whole.waited, (0.01, 2)), (whole.ran, (0.2, 0.2))):
+        found = (times.p50_s, times.p95_s)
         assert all(0.5 <= one / sure <= 2 for one, sure in zip(found, expected, strict=True))
     assert history.read(redis, "queue", "another").whole.ran.p50_s is None
 

@@ -4,7 +4,6 @@ A docstring is the type's description, and its lines `name: …` are those of it
 """
 
 from collections.abc import Sequence
-from datetime import datetime
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
 from msgspec import UNSET, Meta, Struct, UnsetType
@@ -16,6 +15,7 @@ from jiffy.control.entries import Run
 from jiffy.control.failures import Searched
 from jiffy.control.jobs import STATES, JobView, Slot
 from jiffy.control.read import Census
+from jiffy.control.values import Moment
 
 T = TypeVar("T", bound=Struct)
 
@@ -30,7 +30,6 @@ _RATE = {"must": f"jobs a second, from {bulk.LOWEST_RATE} to {bulk.HIGHEST_RATE:
 _Rate = Annotated[float, Meta(ge=bulk.LOWEST_RATE, le=bulk.HIGHEST_RATE, extra=_RATE)]
 _COUNT = {"must": f"a whole number from 0 to {entries.MOST_SKIPPED}"}
 _Count = Annotated[int, Meta(ge=0, le=entries.MOST_SKIPPED, extra=_COUNT)]
-_Moment = Annotated[datetime, Meta(tz=True)]
 _Counts = Annotated[
     dict[str, Annotated[int, Meta(ge=0)]], Meta(extra_json_schema={"required": [*STATES]})
 ]
@@ -143,8 +142,8 @@ class FailureGroup(Struct):
     count: Annotated[int, Meta(ge=1)]
     error: str
     where: str
-    first: _Moment | None
-    last: _Moment | None
+    first: Moment | None
+    last: Moment | None
     functions: list[str]
     releases: list[str]
     new: bool
@@ -224,11 +223,11 @@ class Progress(Struct):
 class Times(Struct):
     """When a job reached each step."""
 
-    created: _Moment | None
-    enqueued: _Moment | None
-    due: _Moment | None
-    started: _Moment | None
-    ended: _Moment | None
+    created: Moment | None
+    enqueued: Moment | None
+    due: Moment | None
+    started: Moment | None
+    ended: Moment | None
 
 
 class Job(Struct):
@@ -344,7 +343,7 @@ class Tick(Struct, rename={"job_id": "job"}):
     reason: Why there is no job, or who requested one.
     """
 
-    slot: _Moment
+    slot: Moment
     outcome: str
     job_id: str | None
     late_ms: int | None
@@ -368,7 +367,7 @@ class Entry(Struct, rename={"is_of_table": "of_table", "words": "times", "next_a
     call: str
     words: str
     queue: str
-    next_at: _Moment | None
+    next_at: Moment | None
     paused: entries.Paused | None
     skip: int
     last: Tick | None
