@@ -4,7 +4,7 @@ from jiffy import cron, every, run_scheduler
 from jobs import cleanup, reports
 
 SCHEDULE = [
-    every("1d", cleanup.resized, args=["samples"], kwargs={"days": 30}, queue="low"),
+    every("1d", cleanup.resized, args=["samples", 30], queue="low", name="nightly"),
     cron("0 6 * * *", reports.last_day, args=["samples/last_day.html"], timezone="Europe/Paris"),
 ]
 

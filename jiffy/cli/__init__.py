@@ -79,7 +79,10 @@ redis_url = click.option(
 
 
 class Command(click.Command):
-    """A subcommand: it takes --redis-url, and its epilog is examples, without its name."""
+    """A subcommand: it takes --redis-url, and its epilog is examples, {} standing for its name.
+
+    A line without {} begins with it.
+    """
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -88,7 +91,8 @@ class Command(click.Command):
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Examples"):
             for line in (self.epilog or "").splitlines():
-                formatter.write(f"  {ctx.command_path} {line}".rstrip() + "\n")
+                example = line if "{}" in line else f"{{}} {line}".rstrip()
+                formatter.write(f"  {example.format(ctx.command_path)}\n")
 
 
 class _Jiffy(click.Group):

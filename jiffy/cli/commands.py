@@ -20,7 +20,7 @@ _kind = click.argument("kind", type=click.Choice(["queue", "function"]))
 _name = click.argument("name")
 
 
-@click.command(cls=Command, epilog="redis://localhost:6379/0 --read-only")
+@click.command(cls=Command, epilog="PORT=8001 {} unix://$PWD/.redis/redis.sock --read-only")
 @click.argument("redis", required=False, callback=use_redis, is_eager=True)
 @click.option("--read-only", is_flag=True, help="Show everything, and change nothing")
 def dashboard(redis: str | None, read_only: bool) -> None:
@@ -39,13 +39,14 @@ def dashboard(redis: str | None, read_only: bool) -> None:
     serve(project.app(web_app))
 
 
-@click.command(cls=Command, epilog="ann\nbob --role viewer < password.txt")
+@click.command(cls=Command, epilog="ann\necho a-long-password | {} bob --role viewer")
 @click.argument("name")
 @click.option("--role", type=click.Choice(ROLES), default="operator", help="A viewer only reads")
 def user(name: str, role: str) -> None:
-    """Print a user for DASHBOARD_USERS; the password is asked for, or read from standard input.
+    """Print a user for DASHBOARD_USERS.
 
-    The setting holds only its hash; separate several users by commas.
+    The password is asked for, or read from standard input; the setting holds only its hash.
+    Separate several users by commas.
     """
     from werkzeug.security import generate_password_hash
 
@@ -62,17 +63,18 @@ def user(name: str, role: str) -> None:
 
 @click.command(
     cls=Command,
-    epilog="\nshop.schedule:SCHEDULE\n--job 'shop.tasks.charge 21' --job 'shop.tasks.count'",
+    epilog="\nscheduler:SCHEDULE\n--job 'jobs.numbers.add 21 21' --job 'jobs.numbers.add 2 y=-3'",
 )
 @click.argument("schedule", default="")
 @click.option(
     "--job", "jobs", multiple=True, metavar="CALL", help="Enqueue this job, and show its result"
 )
 def dev(schedule: str, jobs: tuple[str, ...]) -> int:
-    """Run Redis, the dashboard, a worker, the scheduler and a sample job.
+    """Run everything on this machine.
 
-    It starts every line of the Procfile but `release`, and those of these parts that no line
-    starts.  Settings in the file .env count, unless the environment has them.
+    That is Redis, the dashboard, a worker, the scheduler and a sample job.  It starts every line of
+    the Procfile but `release`, and those of these parts that no line starts.  Settings in the file
+    .env count, unless the environment has them.
     """
     try:
         from jiffy.dev import run
@@ -84,7 +86,7 @@ def dev(schedule: str, jobs: tuple[str, ...]) -> int:
 
 @click.command(
     cls=Command,
-    epilog="queue low --why 'the disk is full'\nfunction jobs.images.resize --why bug --until 2h",
+    epilog="queue low --why 'the disk is full'\nfunction jobs.numbers.add --why 'a bug' --until 2h",
 )
 @_kind
 @_name
@@ -92,12 +94,15 @@ def dev(schedule: str, jobs: tuple[str, ...]) -> int:
 @click.option("--until", metavar="WHEN", help="2h, or a time with its zone (default: `resume`)")
 @click.option("--who", default=pauses.user, metavar="NAME", help="Your name (default: the user)")
 def pause(kind: str, name: str, **reason: Any) -> None:
-    """Let workers start no more jobs of a queue, or of a function (by its path)."""
+    """Pause a queue, or a function by its path.
+
+    Workers start no more of its jobs; what runs already runs on.
+    """
     pauses.pause(**{kind: name}, **reason)
     click.echo(f"{name} is paused.")
 
 
-@click.command(cls=Command, epilog="queue low\nfunction jobs.images.resize")
+@click.command(cls=Command, epilog="queue low\nfunction jobs.numbers.add")
 @_kind
 @_name
 def resume(kind: str, name: str) -> None:
@@ -106,7 +111,7 @@ def resume(kind: str, name: str) -> None:
     click.echo(f"{name} is resumed." if was_paused else f"{name} was not paused.")
 
 
-@click.command(cls=Command, epilog="--redis-url redis://localhost:6379/0")
+@click.command(cls=Command, epilog="\n")
 def paused() -> None:
     """Show what is paused, by whom, and why."""
     for one in pauses.read_pauses(redis_io.connected("pauses")):
@@ -119,16 +124,18 @@ def paused() -> None:
 
 @click.command(
     cls=Command,
-    epilog="retry 'state:failed fn:shop.charge' --rate 5\ndelete 'state:finished before:7d' --yes",
+    epilog="retry 'state:failed fn:jobs.numbers.add' --rate 5\n"
+    "delete 'state:finished before:7d' --yes",
 )
 @click.argument("action", type=click.Choice(["retry", "cancel", "delete"]))
 @click.argument("matching")
 @click.option("--rate", metavar="N", help="Retry N jobs a second; stop when 3 of them fail again")
 @click.option("--yes", is_flag=True, help="Do not ask first")
 def bulk(action: str, matching: str, rate: str | None, yes: bool) -> int:
-    """Retry, cancel or delete all jobs that match a filter, as on the dashboard's page of jobs.
+    """Retry, cancel or delete many jobs.
 
-    It needs no worker.  Ctrl-C stops it; run it again for the rest.
+    MATCHING is a filter, as on the dashboard's page of jobs.  It needs no worker.  Ctrl-C stops it;
+    run it again for the rest.
     """
     wanted, per_s = search.parse(matching), many.read_rate(action, rate)
     if wanted.problems:

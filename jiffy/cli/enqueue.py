@@ -28,11 +28,12 @@ _LOOK_FOR_WORKERS_S = 1
 
 def _flag(name: str, option: options.Option) -> click.Option:
     default = f" (default: {option.otherwise})" if option.otherwise and option.example else ""
-    meaning = option.meaning.removeprefix("`False`: ").replace("`", "")
+    meaning = option.meaning.removeprefix("`False`: ")
+    meaning = f"{meaning[0].upper()}{meaning[1:]}{default}".replace("`", "")
     kind: dict[str, Any] = {} if option.example else {"flag_value": name != "rescue"}
     return click.Option(
-        [option.flag, name], help=f"{meaning[0].upper()}{meaning[1:]}{default}",
-        metavar=option.example or None, multiple=name == "depends_on",
+        [option.flag, name], help=meaning, metavar=option.example or None,
+        multiple=name == "depends_on",
         type=int if name == "retry" else None,
         default=None, **kind,
     )  # fmt: skip
@@ -53,9 +54,9 @@ class _Enqueue(Command):
 @click.command(
     cls=_Enqueue,
     params=[_flag(name, option) for name, option in options.TABLE.items() if option.flag],
-    epilog="jobs.images.resize photo.jpg 200 150 --queue low --wait\n"
+    epilog="jobs.numbers.add 2 3 --queue low --wait\n"
     "jobs.numbers.add 2 y=-3 --in 5m --retry 3\n"
-    "jobs.images.resize --each photos.txt 200 --id import-7",
+    "seq 3 | {} jobs.numbers.add --each - 10 --id import-7",
 )
 @click.argument("function")
 @click.argument("arguments", nargs=-1)

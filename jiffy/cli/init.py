@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from jiffy import __version__
+from jiffy.cli import Command
 
 # They are those of Jiffy's own project: a wheel has them here, a checkout at its top.
 _HERE = Path(__file__).parent
@@ -22,9 +23,8 @@ _EXAMPLES = (
     (r"(OPTIONS = {\n).*?(\n}\n)", r'\1    numbers.add: options(timeout="1m"),\2'),
     (
         r"(SCHEDULE = \[\n).*?(\n\]\n)",
-        r'\1    every("10m", numbers.add, args=[2, 3], queue="low"),\n'
-        r'    cron("0 6 * * mon", numbers.add, args=[4, 5], name="weekly", '
-        r'timezone="Europe/Paris"),\2',
+        r'\1    every("1d", numbers.add, args=[2, 3], queue="low", name="nightly"),\n'
+        r'    cron("0 6 * * mon", numbers.add, args=[4, 5], timezone="Europe/Paris"),\2',
     ),
 )
 _IGNORED = ".env\n.redis/\n.venv/\n__pycache__/\n"
@@ -37,12 +37,17 @@ A job is a function under jobs/.  To deploy, push this folder to a platform that
 That needs REDIS_URL, DASHBOARD_PASSWORD and SECRET_KEY; .env.example has every setting."""
 
 
-@click.command(epilog="Example: jiffy init shop")
+class _Init(click.Command):
+    format_epilog = Command.format_epilog
+
+
+@click.command(cls=_Init, epilog="shop")
 @click.argument("folder", default=".", type=click.Path(path_type=Path))
 def command(folder: Path) -> None:
-    """Write a project's files: jobs/, enqueue.py, scheduler.py, worker.py, dashboard.py, Procfile.
+    """Write a project's files.
 
-    A file that exists is left as it is.
+    They are jobs/, enqueue.py, scheduler.py, worker.py, dashboard.py and Procfile.  A file that
+    exists is left as it is.
     """
     files = {name: _content(name) for name in _FILES}
     files |= {"requirements.txt": f"{_requirement()}\n", ".gitignore": _IGNORED}

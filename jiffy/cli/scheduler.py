@@ -62,7 +62,7 @@ class _Scheduler(click.Group):
     cls=_Scheduler,
     subcommand_metavar="[SCHEDULE | COMMAND ...]",
     context_settings={"ignore_unknown_options": True},
-    epilog="shop.schedule:SCHEDULE\n--check\nlist\npause nightly --why 'the disk is full'",
+    epilog="\n--check\nscheduler:SCHEDULE --dry-run\nlist\npause nightly --why 'the disk is full'",
 )
 @redis_url
 def command() -> None:
@@ -77,10 +77,10 @@ def command() -> None:
 @click.option(
     "--check",
     is_flag=True,
-    help="show the schedule and its next times, and import the jobs; in production, also check "
+    help="Show the schedule and its next times, and import the jobs; in production, also check "
     "the settings",
 )
-@click.option("--dry-run", is_flag=True, help="show what a start would change, and exit")
+@click.option("--dry-run", is_flag=True, help="Show what a start would change, and exit")
 @click.pass_obj
 def _start(
     given: tuple[Sequence[object]] | None, reference: str, check: bool, dry_run: bool
@@ -126,11 +126,11 @@ def _check_processes() -> None:
 
 _name = click.argument("name")
 _who = click.option(
-    "--who", default=pauses.user, metavar="NAME", help="your name (default: the user)"
+    "--who", default=pauses.user, metavar="NAME", help="Your name (default: the user)"
 )
 
 
-@command.command("list", cls=Command, epilog="redis://localhost:6379/0")
+@command.command("list", cls=Command, epilog="\n")
 @click.argument("redis", required=False, callback=use_redis, expose_value=False, is_eager=True)
 def _list() -> None:
     """Show the entries, when they are due and how they went."""
@@ -143,7 +143,7 @@ def _list() -> None:
 
 @command.command("history", cls=Command, epilog="nightly --limit 100")
 @_name
-@click.option("--limit", type=int, default=20, metavar="N", help="how many (default: 20)")
+@click.option("--limit", type=int, default=20, metavar="N", help="How many (default: 20)")
 def _history(name: str, limit: int) -> None:
     """Show the last runs of an entry."""
     rows = [("SLOT (UTC)", "OUTCOME", "LATE", "TOOK", "JOB, OR WHY NONE")]
@@ -157,7 +157,7 @@ def _history(name: str, limit: int) -> None:
 
 @command.command("pause", cls=Command, epilog="nightly --why 'the disk is full' --until 2h")
 @_name
-@click.option("--why", required=True, metavar="TEXT", help="the reason, shown with the entry")
+@click.option("--why", required=True, metavar="TEXT", help="The reason, shown with the entry")
 @click.option("--until", metavar="WHEN", help="2h, or a time with its zone (default: `resume`)")
 @_who
 def _pause(name: str, why: str, until: str | None, who: str) -> None:
@@ -185,7 +185,7 @@ def _run(name: str, who: str) -> None:
 
 @command.command("skip", cls=Command, epilog="nightly --count 2")
 @_name
-@click.option("--count", type=int, default=1, metavar="N", help="how many (default: 1)")
+@click.option("--count", type=int, default=1, metavar="N", help="How many (default: 1)")
 def _skip(name: str, count: int) -> None:
     """Skip the next run of an entry, or several."""
     redis = redis_io.connected("scheduler")

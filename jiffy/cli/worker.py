@@ -38,7 +38,7 @@ class _Worker(Command):
 
 @click.command(
     cls=_Worker,
-    epilog="-n 4 high default low\n--with-scheduler shop.schedule:SCHEDULE\n--burst imports",
+    epilog="-n 4 high default low\n--with-scheduler scheduler:SCHEDULE\n--burst low",
 )
 @click.argument("queues", nargs=-1)
 @click.option("-n", type=int, metavar="N", help="Run N jobs at a time (default: WORKERS)")

@@ -18,6 +18,7 @@ COMMANDS = [
     "paused",
     "bulk",
     "dev",
+    "init",
 ]
 
 
@@ -123,12 +124,12 @@ def test_a_worker_with_invalid_hooks_does_not_start(name, error, command_line, e
     assert text.startswith(error)
 
 
-@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize("name", COMMANDS[:-1])
 def test_help_has_examples_and_says_where_redis_is(name, command_line):
     code, text, _ = command_line(name, "--help")
 
     assert code == 0
-    assert re.search(rf"^Examples:\n  jiffy {name}\b", text, re.MULTILINE)
+    assert re.search(rf"^Examples:\n  .*jiffy {name}\b", text, re.MULTILINE)
     assert "--redis-url" in text
 
 
@@ -136,4 +137,4 @@ def test_help_lists_the_commands(command_line):
     code, text, _ = command_line("--help")
 
     assert code == 0
-    assert re.findall(r"^  ([a-z]+)  ", text, re.MULTILINE) == [*COMMANDS, "init"]
+    assert re.findall(r"^  ([a-z]+)  ", text, re.MULTILINE) == COMMANDS
