@@ -10,7 +10,7 @@ import os
 import sys
 import traceback
 from asyncio import run as run_to_its_end
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
@@ -29,7 +29,7 @@ from jiffy.producer.retry import names_of
 from jiffy.redis_io import Link
 from jiffy.settings import settings
 from jiffy.worker import guarded, isolation, joblog, process
-from jiffy.worker.claim import NO_DETAILS, Claimed, Details
+from jiffy.worker.claim import NO_DETAILS, Claimed
 from jiffy.worker.finish import Outcome
 from jiffy.worker.slot import Board
 
@@ -108,14 +108,6 @@ class Runner:
             ) from error
         raise DeserializationError("This job's data is not a function's name and its arguments.")
 
-    def foresee(self, job: Claimed) -> None:
-        """Look up the function of a job that a fork has run, so that the next fork need not."""
-        if len(job.data) > _SMALL_BYTES or guarded.is_pickled(data := guarded.inflated(job.data)):
-            return
-        name = func_name_of(guarded.loads_json(data))
-        if name.rpartition(".")[0] in sys.modules:  # forks import the others for themselves
-            self._function(name)
-
     def run(self, outcome: Outcome, call: Any) -> None:
         """Run the job in a context of its own, and write into `outcome` what became of it.
 
@@ -123,13 +115,14 @@ class Runner:
         """
         self.in_context(self._run, outcome, call)
 
-    def in_context(self, do: Callable[..., object], *args: Any) -> None:
-        """Do it in a context of its own, as imports have left it."""
-        isolation.fresh(self._context).run(do, *args)
-
     def _run(self, outcome: Outcome, call: Any) -> None:
-        job = outcome.job
-        self._job, log.job_id = self._stand_in(job), job.job_id
+        job, kind = outcome.job, self._job_class
+        # RQ's job, one for all who ask during this run; read from Redis when it is needed.
+        self._job = stand_in(
+            job.job_id, self.link.redis, kind.refresh,
+            job_class=kind, serializer=self.rq_worker.serializer,
+        )  # fmt: skip
+        log.job_id = job.job_id
         try:
             if job.details is not NO_DETAILS:
                 self._check_callbacks(job.details)
@@ -149,86 +142,11 @@ class Runner:
             if not joblog.current.is_empty:
                 outcome.logged = joblog.current.take()
 
-    def raised(self, outcome: Outcome, error: BaseException, *, has_begun: bool = True) -> None:
-        """Note that the job raised, and call all that is to know of it, as RQ does.
-
-        With `has_begun` False its data could not be read, or an interrupt or a limit came just
-        before the job's first line or just after its last.
-        """
-        if outcome.is_known:
-            return
-        if isinstance(error, Stopped):
-            process.run(lambda: 0)
-        outcome.ended_s = clock.wall()
-        # A platform's SIGTERM reaches the programs that the job started, too: a failure in a
-        # shutdown is taken for the shutdown's doing.
-        if isinstance(error, Interrupted) or (has_begun and self.board.is_retiring_for_good):
-            if outcome.job.details.text(keys.RESCUE_FIELD) == "no":
-                outcome.fail(_MUST_NOT_REPEAT, may_retry=False)
-            return
-        names, may_retry = names_of(type(error)), not isinstance(error, _PERMANENT)
-        if not has_begun:
-            outcome.fail(f"{error}", names=names, may_retry=may_retry)
-            return
-        if isinstance(error, TypeError):  # perhaps the caller knows newer parameters
-            functions.note_outdated(error, outcome.func_name)
-        if outcome.job.details.raw("failure_callback_name") or self._handles:
-            error = self._on_failure(outcome, error)
-        text = "".join(traceback.format_exception(error))
-        outcome.fail(text, names=names, may_retry=may_retry)
-        outcome.is_recorded = not self.rq_worker.disable_default_exception_handler
-
-    def _run_wrapped(self, outcome: Outcome) -> None:
-        """Call the job and its callbacks inside of what has been put around RQ's `perform_job`."""
-        job: Any = self._rq_job()
-        job.perform = partial(self._inside_hooks, outcome, job.perform)
-        try:
-            rq_compat.perform_wrapped(
-                self.rq_worker, job, outcome.job.queue, outcome.job.execution,
-                lambda error: self.raised(outcome, error),
-            )  # fmt: skip
-        except BaseException:
-            if not outcome.ended_s:  # or else the job had ended
-                raise
-        if not outcome.ended_s:
-            raise RuntimeError(f"perform_job of {type(self.rq_worker)} did not perform the job.")
-
-    def _returned(self, outcome: Outcome, value: Any) -> None:
-        """The job returned `value`: it has finished, unless its callback or a hook raises."""
-        ended_s = clock.wall()
-        if isinstance(value, rq.Retry):
-            outcome.retry = value
-            try:
-                outcome.value = self._pack(outcome, value)
-            except UnserializableResult:  # JSON cannot pack one
-                outcome.value = self._pack(outcome, rq_compat.UNSERIALIZABLE)
-        elif value is not None:
-            outcome.value = self._pack(outcome, value)
-        if outcome.retry is None and outcome.job.details.raw("success_callback_name"):
-            rq_job = self._rq_job()
-            rq_compat.mark_finished(rq_job, value)
-            self.board.relimit(rq_job.success_callback_timeout)
-            self.users(rq_compat.call_on_success, rq_job, self._penalty, value)
-        outcome.ended_s = ended_s
-
-    def users(self, call: Callable[..., T], *args: Any, **kwargs: Any) -> T:
-        """Call a user's code.  A copy of this process that it forks ends when it comes back."""
-        try:
-            return call(*args, **kwargs)
-        finally:
-            process.end_copy(self.pid)
-
-    def _stand_in(self, job: Claimed) -> Job:
-        """RQ's job, one for all who ask during this run; read from Redis when it is needed."""
-        kind = self._job_class
-        return stand_in(  # type: ignore[no-any-return]
-            job.job_id, self.link.redis, kind.refresh,
-            job_class=kind, serializer=self.rq_worker.serializer,
-        )  # fmt: skip
-
-    def _rq_job(self) -> Job:
-        """The job as RQ has it, read from Redis."""
-        return self.link.insist(lambda: real(self._job))
+    def _check_callbacks(self, details: Details) -> None:
+        """Raise NotAllowed, before any of it runs, for a job with a callback that must not."""
+        for when in guarded.CALLBACKS:
+            if name := details.text(f"{when}_callback_name"):
+                guarded.function(name, self._allowed)
 
     def _call(self, outcome: Outcome, call: Any) -> None:
         token = rq_compat.CURRENT_JOB.set(self._job)
@@ -260,7 +178,13 @@ class Runner:
         else:
             function = self._function(name)
         value = function(*args, **kwargs)
-        return _end_of(value) if inspect.iscoroutine(value) else value
+        if not inspect.iscoroutine(value):
+            return value
+        before = isolation.event_loop()
+        try:
+            return run_to_its_end(value)
+        finally:  # the next job finds no loop that is closed
+            isolation.restore_event_loop(before)
 
     def _function(self, name: str) -> Callable[..., Any]:
         function = self._functions.get(name)
@@ -273,12 +197,67 @@ class Runner:
                 self._on_import()
         return function
 
-    def _check_callbacks(self, details: Details) -> None:
-        """Raise NotAllowed, before any of it runs, for a job with a callback that must not."""
-        for when in ("success", "failure", "stopped"):
-            name = details.text(f"{when}_callback_name")
-            if name:
-                guarded.function(name, self._allowed)
+    def _returned(self, outcome: Outcome, value: Any) -> None:
+        """The job returned `value`: it has finished, unless its callback or a hook raises."""
+        ended_s = clock.wall()
+        if isinstance(value, rq.Retry):
+            outcome.retry = value
+            try:
+                outcome.value = self._pack(outcome, value)
+            except UnserializableResult:  # JSON cannot pack one
+                outcome.value = self._pack(outcome, rq_compat.UNSERIALIZABLE)
+        elif value is not None:
+            outcome.value = self._pack(outcome, value)
+        if outcome.retry is None and outcome.job.details.raw("success_callback_name"):
+            rq_job = self._rq_job()
+            rq_compat.mark_finished(rq_job, value)
+            self.board.relimit(rq_job.success_callback_timeout)
+            self.users(rq_compat.call_on_success, rq_job, self._penalty, value)
+        outcome.ended_s = ended_s
+
+    def _pack(self, outcome: Outcome, value: Any) -> bytes:
+        """The result as it is stored.  Raises UnserializableResult or ResultTooLarge."""
+        try:
+            # As it was enqueued: who did that also reads its result.
+            if self._unpickles and guarded.is_pickled(guarded.inflated(outcome.job.data)):
+                packed = DefaultSerializer.dumps(value)
+            else:
+                function = self._function(outcome.func_name)
+                packed = functions.pack_result(function, value, guarded.dumps_json)
+        except Exception as error:
+            raise UnserializableResult(value, error) from error
+        if len(packed) > self._largest_result:
+            raise ResultTooLarge(len(packed), self._largest_result)
+        return packed
+
+    def raised(self, outcome: Outcome, error: BaseException, *, has_begun: bool = True) -> None:
+        """Note that the job raised, and call all that is to know of it, as RQ does.
+
+        With `has_begun` False its data could not be read, or an interrupt or a limit came just
+        before the job's first line or just after its last.
+        """
+        if outcome.is_known:
+            return
+        if isinstance(error, Stopped):
+            process.run(lambda: 0)
+        outcome.ended_s = clock.wall()
+        # A platform's SIGTERM reaches the programs that the job started, too: a failure in a
+        # shutdown is taken for the shutdown's doing.
+        if isinstance(error, Interrupted) or (has_begun and self.board.is_retiring_for_good):
+            if outcome.job.details.text(keys.RESCUE_FIELD) == "no":
+                outcome.fail(_MUST_NOT_REPEAT, may_retry=False)
+            return
+        names, may_retry = names_of(type(error)), not isinstance(error, _PERMANENT)
+        if not has_begun:
+            outcome.fail(f"{error}", names=names, may_retry=may_retry)
+            return
+        if isinstance(error, TypeError):  # perhaps the caller knows newer parameters
+            functions.note_outdated(error, outcome.func_name)
+        if outcome.job.details.raw("failure_callback_name") or self._handles:
+            error = self._on_failure(outcome, error)
+        text = "".join(traceback.format_exception(error))
+        outcome.fail(text, names=names, may_retry=may_retry)
+        outcome.is_recorded = not self.rq_worker.disable_default_exception_handler
 
     def _on_failure(self, outcome: Outcome, error: BaseException) -> BaseException:
         """Call what wants to know of a failure; return the error to be written, maybe its own."""
@@ -300,26 +279,40 @@ class Runner:
                 error = raised
         return error
 
-    def _pack(self, outcome: Outcome, value: Any) -> bytes:
-        """The result as it is stored.  Raises UnserializableResult or ResultTooLarge."""
+    def _run_wrapped(self, outcome: Outcome) -> None:
+        """Call the job and its callbacks inside of what has been put around RQ's `perform_job`."""
+        job: Any = self._rq_job()
+        job.perform = partial(self._inside_hooks, outcome, job.perform)
         try:
-            # As it was enqueued: who did that also reads its result.
-            if self._unpickles and guarded.is_pickled(guarded.inflated(outcome.job.data)):
-                packed = DefaultSerializer.dumps(value)
-            else:
-                function = self._function(outcome.func_name)
-                packed = functions.pack_result(function, value, guarded.dumps_json)
-        except Exception as error:
-            raise UnserializableResult(value, error) from error
-        if len(packed) > self._largest_result:
-            raise ResultTooLarge(len(packed), self._largest_result)
-        return packed
+            rq_compat.perform_wrapped(
+                self.rq_worker, job, outcome.job.queue, outcome.job.execution,
+                lambda error: self.raised(outcome, error),
+            )  # fmt: skip
+        except BaseException:
+            if not outcome.ended_s:  # or else the job had ended
+                raise
+        if not outcome.ended_s:
+            raise RuntimeError(f"perform_job of {type(self.rq_worker)} did not perform the job.")
 
+    def _rq_job(self) -> Job:
+        """The job as RQ has it, read from Redis."""
+        return self.link.insist(lambda: real(self._job))
 
-def _end_of(coroutine: Coroutine[Any, Any, Any]) -> Any:
-    """What it returns.  What the next job finds is not a loop that is closed."""
-    before = isolation.event_loop()
-    try:
-        return run_to_its_end(coroutine)
-    finally:
-        isolation.restore_event_loop(before)
+    def users(self, call: Callable[..., T], *args: Any, **kwargs: Any) -> T:
+        """Call a user's code.  A copy of this process that it forks ends when it comes back."""
+        try:
+            return call(*args, **kwargs)
+        finally:
+            process.end_copy(self.pid)
+
+    def in_context(self, do: Callable[..., object], *args: Any) -> None:
+        """Do it in a context of its own, as imports have left it."""
+        isolation.fresh(self._context).run(do, *args)
+
+    def foresee(self, job: Claimed) -> None:
+        """Look up the function of a job that a fork has run, so that the next fork need not."""
+        if len(job.data) > _SMALL_BYTES or guarded.is_pickled(data := guarded.inflated(job.data)):
+            return
+        name = func_name_of(guarded.loads_json(data))
+        if name.rpartition(".")[0] in sys.modules:  # forks import the others for themselves
+            self._function(name)
