@@ -17,12 +17,12 @@ from rq.timeouts import JobTimeoutException
 
 from jiffy import clock, keys, log, rq_compat, system
 from jiffy.worker import finish, followups, joblog, process
+from jiffy.worker.board import Board
 from jiffy.worker.claim import Claim, Claimed, Claimer, Pace, requeue_command
 from jiffy.worker.finish import Outcome
 from jiffy.worker.isolation import WEIGHED_S, Memory, State
 from jiffy.worker.process import CHECK_BOARD
 from jiffy.worker.run import Interrupted, Runner, Stopped, func_name_of
-from jiffy.worker.slot import Board
 
 # The exit code of a child that is to be started again.
 AGAIN = 64

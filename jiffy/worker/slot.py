@@ -1,19 +1,10 @@
-"""The place of one child, which RQ sees as one worker, and the memory that it shares with its
-supervisor; the process in it may change.
-
-A child writes what it runs, the supervisor reads it, and the other way round.  Each number has one
-writer.  The order of writing matters where two of them race: see `begin` and `halt`.  Beside the
-numbers stand the outcomes of the batch that Redis does not know of yet: whatever becomes of the
-child, what has finished has finished.
+"""The place of one child, which RQ sees as one worker; the process in it may change.  It holds a
+running job to its limits.
 """
 
-import ctypes
-import mmap
-import os
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import ClassVar
 
 from rq.worker import BaseWorker
 
@@ -21,168 +12,15 @@ from jiffy import clock, system
 from jiffy.producer.retry import TIMED_OUT
 from jiffy.settings import settings
 from jiffy.worker import process
+from jiffy.worker.board import Board, Running
 from jiffy.worker.recovery import Death, Handling
 
-OUTCOMES_BYTES = 1 << 18
 # A job that ignores its time limit, or that it was stopped, is killed that much later.
 KILL_AFTER_S = 5
 # So long before the grace period ends, what still runs is interrupted, then killed.
 INTERRUPT_BEFORE_S, KILL_BEFORE_S = 3, 1
 _MB = 1 << 20
 STOPPED = "Job stopped by user, work-horse terminated."  # RQ's words
-
-
-@dataclass(frozen=True)
-class Running:
-    """The job that a child runs: its batch and its position there, since when, its limit."""
-
-    batch: int
-    position: int
-    began: float
-    limit_s: float
-
-
-class _Numbers(ctypes.Structure):
-    position: int  # of the job that runs; -1: none does
-    began: float
-    limit_s: float
-    batch: int
-    last: int  # the position of the last job that the child holds
-    is_asleep: int  # waiting for work
-    is_halted: int  # it begins nothing more of this batch
-    retires: int  # it ends after the job that runs; 2: its worker, too
-    interrupt_reason: int  # why the job that began at `meant` must end: INTERRUPT, TIMEOUT, STOP
-    meant: float
-    outcomes: int  # how many bytes of them there are
-    fork: int  # the process in which the child has a job run; 0: in its own
-    memory_bytes: int  # that the child had in RAM before the job that runs
-    _fields_ = [
-        (name, ctypes.c_int64 if kind is int else ctypes.c_double)
-        for name, kind in __annotations__.items()
-    ]
-
-
-class Board:
-    """What a child and its supervisor know of each other.  The memory survives the child.
-
-    It is shared by processes that fork; a spawned one opens it by its file descriptor.
-    """
-
-    INTERRUPT, TIMEOUT, STOP = 1, 2, 3
-    _SIZE: ClassVar = ctypes.sizeof(_Numbers)
-
-    def __init__(self, fd: int = -1) -> None:
-        self.fd = fd
-        memory = mmap.mmap(fd, self._SIZE + OUTCOMES_BYTES)
-        self.numbers = _Numbers.from_buffer(memory)
-        self._outcomes = memoryview(memory)[self._SIZE :]
-        if fd == -1:
-            self.reset()
-
-    @classmethod
-    def in_file(cls) -> "Board":
-        """One that a spawned process can open; to be reset first."""
-        fd = os.memfd_create("board")
-        os.truncate(fd, cls._SIZE + OUTCOMES_BYTES)
-        return cls(fd)
-
-    def reset(self) -> None:
-        """A new child is about to start."""
-        ctypes.memset(ctypes.byref(self.numbers), 0, self._SIZE)
-        self.numbers.position = -1
-
-    # The child's side
-
-    def hold(self, batch: int, last: int) -> None:
-        """The child holds the jobs of this batch up to position `last`, and has begun none.
-
-        All that came before is finished in Redis.
-        """
-        numbers = self.numbers
-        numbers.position = -1
-        numbers.outcomes = 0
-        numbers.batch, numbers.last = batch, last
-        numbers.is_halted = 0
-
-    def begin(self, position: int, limit_s: float) -> bool:
-        """Write which job begins now; False if it must not: the rest is requeued, or was.
-
-        Written first and read second, and the supervisor does it the other way round: whichever
-        way the two meet, the job is either begun or requeued, never both.
-        """
-        numbers = self.numbers
-        self.relimit(limit_s)
-        numbers.position = position
-        return not (numbers.is_halted or numbers.retires)
-
-    def relimit(self, limit_s: float) -> None:
-        """What follows of this job (a callback) has a limit of its own."""
-        self.numbers.limit_s = limit_s
-        self.numbers.began = clock.monotonic()
-
-    def end(self) -> None:
-        """The job has ended."""
-        self.numbers.position = -1
-
-    def note(self, outcome: str) -> bool:
-        """Write down an outcome that Redis is to know of; False if there is no room."""
-        row = f"{outcome},".encode("utf-8", "surrogateescape")
-        start = self.numbers.outcomes
-        end = start + len(row)
-        if end > OUTCOMES_BYTES:
-            return False
-        self._outcomes[start:end] = row
-        self.numbers.outcomes = end  # last: the supervisor finds whole rows
-        return True
-
-    @property
-    def interrupt_reason(self) -> int:
-        """Why the running job must end now: INTERRUPT, TIMEOUT, STOP, or 0."""
-        numbers = self.numbers
-        is_meant = numbers.position >= 0 and numbers.meant == numbers.began
-        return numbers.interrupt_reason if is_meant else 0
-
-    @property
-    def is_retiring(self) -> bool:
-        return bool(self.numbers.retires)
-
-    @property
-    def is_retiring_for_good(self) -> bool:
-        return self.numbers.retires > 1
-
-    # The supervisor's side
-
-    @property
-    def running(self) -> Running | None:
-        """The job that the child runs."""
-        numbers = self.numbers
-        if (position := numbers.position) < 0:
-            return None
-        return Running(numbers.batch, position, numbers.began, numbers.limit_s)
-
-    @property
-    def noted(self) -> str:
-        """The outcomes that Redis does not know of, with commas between."""
-        written = bytes(self._outcomes[: self.numbers.outcomes])
-        return written.decode("utf-8", "surrogateescape").rstrip(",")
-
-    def retire(self, *, for_good: bool = True) -> None:
-        """Let the child end after the job that it runs; `for_good`: no other takes its place."""
-        self.numbers.retires = 1 + for_good
-        self.halt()
-
-    def halt(self) -> None:
-        """Let the child begin nothing more of what it holds."""
-        self.numbers.is_halted = 1
-
-    def interrupt(self, running: Running, why: int) -> bool:
-        """Write why the running job must end; False if that was written.  A signal makes the child
-        look.
-        """
-        if self.numbers.meant == running.began:
-            return False
-        self.numbers.interrupt_reason, self.numbers.meant = why, running.began
-        return True
 
 
 @dataclass

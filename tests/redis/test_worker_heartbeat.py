@@ -4,9 +4,10 @@ import pytest
 
 from jiffy import clock, history, keys
 from jiffy.redis_io import Link
+from jiffy.worker.board import Board
 from jiffy.worker.heartbeat import Heartbeat
 from jiffy.worker.recovery import Death
-from jiffy.worker.slot import Board, Slot
+from jiffy.worker.slot import Slot
 from tests.support.worker_support import (
     WIP,
     claim,
