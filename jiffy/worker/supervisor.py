@@ -99,6 +99,97 @@ class Supervisor:
             return False
         return clock.monotonic() > self._ends_at
 
+    def _tick(self) -> None:
+        for companion in self._companions:
+            self._try(companion.watch)
+        if self._trial:
+            self._try(self._end_trial)
+        now = clock.monotonic()
+        for timer in self._timers:  # as RQ's worker, it tidies up before the first job begins
+            if now >= timer.next:
+                timer.next = now + timer.every_s
+                self._try(timer.run)
+        for slot in list(self._slots):
+            self._try(self._watch, slot)
+        process.reap_strangers({slot.pid for slot in self._slots})
+
+    def _watch(self, slot: Slot) -> None:
+        if not slot.pid:
+            self._restart(slot)
+            return
+        status = process.ended(slot.pid)
+        if status is not None:
+            self._on_end(slot, status)
+            return
+        if (running := slot.board.running) is not None:
+            ran_s = clock.monotonic() - running.began
+            slot.enforce_time(running, ran_s)
+            slot.enforce_stop()
+            if ran_s > BATCH_PATIENCE_S and slot.requeued != running.batch:
+                self._try(self._requeue_rest, slot)
+        if self._ends_at is not None:
+            slot.enforce_grace(self._ends_at - clock.monotonic())
+
+    def _on_end(self, slot: Slot, status: int) -> None:
+        slot.enforce_stop(has_ended=True)
+        running, code = slot.board.running, os.waitstatus_to_exitcode(status)
+        slot.kill_groups()  # what its job may have left behind
+        if slot.death is None and not (running is None and code in (0, AGAIN)):
+            cause = process.cause_of(status)
+            log.event("worker.died", log.ERROR, worker=slot.name, pid=slot.pid, cause=cause)
+            # In a shutdown it was killed by that: the dyno's manager spares no process.
+            handling = Handling.COUNT if self._ends_at is None else Handling.REQUEUE
+            slot.death = Death(slot.name, cause, slot.execution_of(running), handling)
+        slot.must_leave |= code == 0 and slot.death is None
+        slot.pid, slot.starts_at = 0, clock.monotonic()
+        if slot.death is not None and running is None:
+            slot.starts_at += RESTART_AFTER_S
+        self._restart(slot)
+
+    def _restart(self, slot: Slot) -> None:
+        """Finish what a dead child has left; then start the next one, or delete its lease.
+
+        In this order: a new child requeues all that its worker holds.
+        """
+        if rows := slot.board.noted:
+            self._link.exchange(finish_command(slot.name, rows))
+            slot.board.numbers.outcomes = 0
+        if slot.death:
+            self._recovery.recover(slot.death)
+            slot.death = None
+        if slot.must_leave:
+            self._heartbeat.give_up(slot)
+            self._slots.remove(slot)
+        elif not slot.is_quiet and clock.monotonic() >= slot.starts_at:
+            slot.starts_at = clock.monotonic() + RESTART_AFTER_S  # should the fork fail
+            slot.start()
+            self._redis.hset(slot.rq_worker.key, "pid", slot.pid)
+
+    def _requeue_rest(self, slot: Slot) -> None:
+        """Requeue what the child claimed and has not begun, and finish what it has done."""
+        slot.board.halt()
+        running = slot.board.running  # read after `halt`: now it begins nothing more
+        if running is None or slot.requeued == running.batch:
+            return
+        commands = []
+        rows = slot.board.noted
+        if rows and slot.board.running == running:  # else the child has gone on, and finishes
+            commands.append(finish_command(slot.name, rows))
+        if running.position < slot.board.numbers.last:
+            commands.append(requeue_command(slot.name, slot.execution_of(running)))
+        if commands:
+            self._link.exchange(*commands)
+        slot.requeued = running.batch
+
+    def _enforce_memory(self) -> None:
+        for slot in self._slots:
+            slot.enforce_memory()
+
+    def _wake_sleepers(self) -> None:
+        """RQ's own producers wake no worker: look at the queues for those who sleep."""
+        if any(slot.board.numbers.is_asleep for slot in self._slots):
+            self._link.run("due", self._queue_keys, ["wake"])
+
     def _obey(self, asked: str) -> None:
         if asked == Signals.RELOAD:
             self._try(self._reload)
@@ -115,6 +206,21 @@ class Supervisor:
             companion.end()
         for slot in self._slots:
             self._shut_down(slot)
+
+    def _shut_down(self, slot: Slot, *, stays: bool = False) -> None:
+        """Let this child end after the job that it runs; the rest of its batch goes back now.
+
+        With `stays`, its worker is only quiet: it is still shown, and can be resumed.
+        """
+        slot.is_quiet, slot.must_leave = stays, slot.must_leave or not stays
+        if slot.pid and slot.board.running is not None:
+            self._try(rq_compat.mark_stopping, slot.rq_worker, clock.now())
+        self._retire(slot)
+
+    def _retire(self, slot: Slot) -> None:
+        if slot.pid:
+            slot.retire()
+            self._try(self._requeue_rest, slot)
 
     def _reload(self) -> None:
         """Replace the children, between jobs, by ones with the code as it is now.
@@ -142,35 +248,6 @@ class Supervisor:
             self._retire(slot)
         log.event("worker.reloaded", pid=os.getpid())
 
-    def _shut_down(self, slot: Slot, *, stays: bool = False) -> None:
-        """Let this child end after the job that it runs; the rest of its batch goes back now.
-
-        With `stays`, its worker is only quiet: it is still shown, and can be resumed.
-        """
-        slot.is_quiet, slot.must_leave = stays, slot.must_leave or not stays
-        if slot.pid and slot.board.running is not None:
-            self._try(rq_compat.mark_stopping, slot.rq_worker, clock.now())
-        self._retire(slot)
-
-    def _retire(self, slot: Slot) -> None:
-        if slot.pid:
-            slot.retire()
-            self._try(self._requeue_rest, slot)
-
-    def _tick(self) -> None:
-        for companion in self._companions:
-            self._try(companion.watch)
-        if self._trial:
-            self._try(self._end_trial)
-        now = clock.monotonic()
-        for timer in self._timers:  # as RQ's worker, it tidies up before the first job begins
-            if now >= timer.next:
-                timer.next = now + timer.every_s
-                self._try(timer.run)
-        for slot in list(self._slots):
-            self._try(self._watch, slot)
-        process.reap_strangers({slot.pid for slot in self._slots})
-
     def _try(self, action: Callable[..., object], *args: object) -> None:
         """Do something that the next turn does again if it fails: no error ends the dyno."""
         try:
@@ -182,83 +259,6 @@ class Supervisor:
                 log.event("redis.refused", log.ERROR, reason=error)
         except Exception as error:  # noqa: BLE001 - no process to fork, odd data: all else goes on
             log.event("supervisor.failed", log.ERROR, reason=repr(error))
-
-    def _watch(self, slot: Slot) -> None:
-        if not slot.pid:
-            self._restart(slot)
-            return
-        status = process.ended(slot.pid)
-        if status is not None:
-            self._on_end(slot, status)
-            return
-        if (running := slot.board.running) is not None:
-            ran_s = clock.monotonic() - running.began
-            slot.enforce_time(running, ran_s)
-            slot.enforce_stop()
-            if ran_s > BATCH_PATIENCE_S and slot.requeued != running.batch:
-                self._try(self._requeue_rest, slot)
-        if self._ends_at is not None:
-            slot.enforce_grace(self._ends_at - clock.monotonic())
-
-    def _requeue_rest(self, slot: Slot) -> None:
-        """Requeue what the child claimed and has not begun, and finish what it has done."""
-        slot.board.halt()
-        running = slot.board.running  # read after `halt`: now it begins nothing more
-        if running is None or slot.requeued == running.batch:
-            return
-        commands = []
-        rows = slot.board.noted
-        if rows and slot.board.running == running:  # else the child has gone on, and finishes
-            commands.append(finish_command(slot.name, rows))
-        if running.position < slot.board.numbers.last:
-            commands.append(requeue_command(slot.name, slot.execution_of(running)))
-        if commands:
-            self._link.exchange(*commands)
-        slot.requeued = running.batch
-
-    def _restart(self, slot: Slot) -> None:
-        """Finish what a dead child has left; then start the next one, or delete its lease.
-
-        In this order: a new child requeues all that its worker holds.
-        """
-        if rows := slot.board.noted:
-            self._link.exchange(finish_command(slot.name, rows))
-            slot.board.numbers.outcomes = 0
-        if slot.death:
-            self._recovery.recover(slot.death)
-            slot.death = None
-        if slot.must_leave:
-            self._heartbeat.give_up(slot)
-            self._slots.remove(slot)
-        elif not slot.is_quiet and clock.monotonic() >= slot.starts_at:
-            slot.starts_at = clock.monotonic() + RESTART_AFTER_S  # should the fork fail
-            slot.start()
-            self._redis.hset(slot.rq_worker.key, "pid", slot.pid)
-
-    def _on_end(self, slot: Slot, status: int) -> None:
-        slot.enforce_stop(has_ended=True)
-        running, code = slot.board.running, os.waitstatus_to_exitcode(status)
-        slot.kill_groups()  # what its job may have left behind
-        if slot.death is None and not (running is None and code in (0, AGAIN)):
-            cause = process.cause_of(status)
-            log.event("worker.died", log.ERROR, worker=slot.name, pid=slot.pid, cause=cause)
-            # In a shutdown it was killed by that: the dyno's manager spares no process.
-            handling = Handling.COUNT if self._ends_at is None else Handling.REQUEUE
-            slot.death = Death(slot.name, cause, slot.execution_of(running), handling)
-        slot.must_leave |= code == 0 and slot.death is None
-        slot.pid, slot.starts_at = 0, clock.monotonic()
-        if slot.death is not None and running is None:
-            slot.starts_at += RESTART_AFTER_S
-        self._restart(slot)
-
-    def _enforce_memory(self) -> None:
-        for slot in self._slots:
-            slot.enforce_memory()
-
-    def _wake_sleepers(self) -> None:
-        """RQ's own producers wake no worker: look at the queues for those who sleep."""
-        if any(slot.board.numbers.is_asleep for slot in self._slots):
-            self._link.run("due", self._queue_keys, ["wake"])
 
 
 class Commands:
