@@ -4,11 +4,14 @@ frames of the user's own code, and which of them are of the same failure.
 
 import hashlib
 import re
+import zlib
+from base64 import b64decode
 from collections.abc import Iterator
 from pathlib import Path, PurePath
 from typing import NamedTuple
 
 _MOST_CHARS = 50_000  # of an error that is stored
+_MOST_BYTES = 1_000_000  # of one that is read: others may have stored it
 _MARK_CHARS = 50
 _LONGEST_REASON = 500  # characters
 _MOST_MEMBERS = 3  # of an exception group
@@ -49,6 +52,15 @@ def bounded(error: str, most: int = _MOST_CHARS) -> str:
     # Indented as frames are, with no line break behind it: half a line is no exception's.
     mark = f"\n  … {len(error) - len(head) - len(tail):,} characters cut … "
     return head + mark + tail
+
+
+def unpacked(raw: bytes) -> str:
+    """An error as RQ packs it into a result; of one that is too large its head, "" for none."""
+    try:
+        error = zlib.decompressobj().decompress(b64decode(raw), _MOST_BYTES)
+    except (ValueError, zlib.error):
+        return ""
+    return error.decode("utf-8", "replace")
 
 
 def is_own(file: str) -> bool:

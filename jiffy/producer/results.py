@@ -1,6 +1,5 @@
 """What became of jobs: waiting for their end, seen in the stream that RQ writes results to."""
 
-import zlib
 from base64 import b64decode
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -10,13 +9,12 @@ from typing import Any
 from rq.exceptions import DeserializationError, InvalidJobOperation, NoSuchJobError
 from rq.job import Job, JobStatus
 
-from jiffy import clock, keys, redis_io
+from jiffy import clock, keys, redis_io, tracebacks
 from jiffy.errors import JiffyError, JobFailed, StillRunning
 from jiffy.producer import functions, progress
 from jiffy.producer.job import ENDED
 from jiffy.producer.options import in_shell
 from jiffy.settings import settings
-from jiffy.tracebacks import reason_of
 
 # An end comes by itself; this is how soon it is noticed that a job is deleted, or canceled.
 _FIRST_LOOK_MS, _LOOK_EVERY_MS = 100, 1000
@@ -120,7 +118,7 @@ class Ending:
     def traceback(self) -> str:
         """The traceback of what it raised, or why it was canceled; "" for nothing."""
         if (raw := self._fields.get(b"exc_string")) is not None:
-            return zlib.decompress(b64decode(raw)).decode("utf-8", "replace")
+            return tracebacks.unpacked(raw)
         return self._fields.get(_REASON, b"").decode("utf-8", "replace")
 
 
@@ -235,5 +233,5 @@ def _raise_still_running(job: Job, limit_s: float) -> None:
     raw: Any = None
     if status in (JobStatus.SCHEDULED, JobStatus.QUEUED):  # what it raised, if it is retried
         raw = job.connection.hget(job.key, keys.REASON_FIELD)
-    reason = reason_of(raw.decode("utf-8", "replace")) if raw else ""
+    reason = tracebacks.reason_of(raw.decode("utf-8", "replace")) if raw else ""
     raise StillRunning(job.id, status.value, clock.in_words(limit_s), reason)

@@ -163,6 +163,11 @@ if suspended == 0 then
       if length > share or is_cut then wake(queue) end
     end
   end
+  -- There is nothing here: tokens that are left would only make it look again.
+  if claimed + more + #todo == 0 and want > 0 then
+    for i, key in ipairs(todos) do todos[i] = i == 1 and 'DEL' or OWN .. 'wake:' .. string.sub(key, #OWN + 6) end
+    call(unpack(todos))
+  end
 end
 
 for queue, registry in pairs(scores) do call('ZADD', RQ .. 'wip:' .. queue, unpack(registry)) end

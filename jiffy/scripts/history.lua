@@ -7,7 +7,8 @@ local function count_attempts(queue, id, group, count, ran_s)
   local minute = OWN .. 'history:now:' .. math.floor(NOW / 60)
   local size = own('HLEN', minute)
   local what, func = string.match(group, '^(%S+ %S+ %S+) (.*)$')
-  if func == '?' then func = string.match((fields(job_key(id), 'data') or {})[1] or '', '^%["([%w_.]+)"') or 'other' end
+  if func == '?' then func = string.match((fields(job_key(id), 'data') or {})[1] or '', '^%["([%w_.]+)"') end
+  if not func or #func > 300 then func = 'other' end
   local name = size > MOST_COUNTS and 'other\nother' or func .. '\n' .. queue
   own('HINCRBY', minute, what .. ' ' .. name, count)
   local ran_ms = string.format('%.0f', ran_s * 1000)

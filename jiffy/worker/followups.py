@@ -15,7 +15,7 @@ from urllib.request import Request
 from rq.exceptions import AbandonedJobError, NoSuchJobError
 from rq.job import Job
 
-from jiffy import keys, log, rq_compat
+from jiffy import keys, log, rq_compat, tracebacks
 from jiffy.redis_io import command
 from jiffy.settings import settings
 from jiffy.worker.claim import Todo
@@ -63,21 +63,23 @@ def _do(what: str, job_id: str, runner: Runner) -> bool:
     elif what == "on_failure":
         # A job that is retried has the reason in its hash, and no result.
         reason: Any = job.connection.hget(job.key, keys.REASON_FIELD)
-        error = AbandonedJobError(reason.decode() if reason else _error_of(job))
+        error = AbandonedJobError(reason.decode("utf-8", "replace") if reason else _error_of(job))
         penalty = rq_worker.death_penalty_class
         runner.users(rq_compat.call_on_failure, job, penalty, type(error), error, None)
     else:
         status = what.rpartition(" ")[2]
         with rq_compat.webhooks_opened_by(partial(_open, job.id)):
-            job.send_webhooks(status, exc_string=_error_of(job) or "")
+            job.send_webhooks(status, exc_string=_error_of(job))
         if status == "finished" and job.result_ttl == 0 and job.is_finished:
             job.delete(remove_from_queue=False)  # kept until now for these
     return True
 
 
-def _error_of(job: Job) -> str | None:
-    result = job.latest_result()
-    return result.exc_string if result else None
+def _error_of(job: Job) -> str:
+    """The error of its newest result; "" for none."""
+    for _, fields in job.connection.xrevrange(keys.results(job.id), count=1):
+        return tracebacks.unpacked(fields.get(b"exc_string", b""))
+    return ""
 
 
 def _open(job_id: str, request: Request, timeout: float) -> AbstractContextManager[None]:

@@ -117,8 +117,9 @@ class GuardedJob(rq_compat.HookedJob, Job):
     def restore(self, raw_data: Any) -> Any:
         """Its serializer is the one that its data was made with: its meta and result are, too."""
         data = inflated(raw_data.get(b"data") or b"")
-        if b"data" in raw_data:  # or RQ would inflate it, however large that is
-            raw_data = {**raw_data, b"data": data}
+        for name in {b"data", b"exc_info"} & raw_data.keys():
+            # Or RQ would inflate it, however large that is.
+            raw_data = {**raw_data, name: inflated(raw_data[name])}
         unpickles = "pickle" in settings().serializers and is_pickled(data)
         self.serializer = DefaultSerializer if unpickles else JSONSerializer
         self.callbacks = {

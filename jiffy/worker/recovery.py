@@ -3,7 +3,6 @@ workers have abandoned, and the parts of workflows that were canceled, deleted o
 """
 
 import json
-import zlib
 from base64 import b64decode
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,9 +12,8 @@ from typing import Any
 from redis.exceptions import ResponseError
 from rq.job import JobStatus
 
-from jiffy import clock, keys, log
+from jiffy import clock, keys, log, tracebacks
 from jiffy.redis_io import Link, is_away, script_command
-from jiffy.tracebacks import reason_of
 from jiffy.worker import finish
 from jiffy.worker.claim import Claimed, Details, text
 from jiffy.worker.finish import Outcome, finish_command
@@ -163,17 +161,16 @@ def _all_crashes(causes: str) -> str:
 def _ending(status: str, latest: bytes) -> tuple[str, bytes, str]:
     """A part's status, result and error as JSON, from the newest entry of its results."""
     if status == JobStatus.CANCELED.value:
-        return status, b"null", _reason(latest)
+        return status, b"null", _reason(latest.decode("utf-8", "replace"))
     try:
         if status == JobStatus.FINISHED.value:
             value = b64decode(latest) or b"null"
             json.loads(value)  # RQ's workers may have pickled it, and pickles are not read
             return status, value, "null"
-        error = zlib.decompressobj().decompress(b64decode(latest), _MOST_BYTES)
-        return status, b"null", _reason(error)
-    except (ValueError, zlib.error, RecursionError):
+        return status, b"null", _reason(tracebacks.unpacked(latest))
+    except (ValueError, RecursionError):
         return status, b"null", "null"
 
 
-def _reason(error: bytes) -> str:
-    return json.dumps(reason_of(error.decode("utf-8", "replace")) or None)
+def _reason(error: str) -> str:
+    return json.dumps(tracebacks.reason_of(error) or None)

@@ -1,6 +1,8 @@
 """Waiting for results: told, not asked for."""
 
 import threading
+import zlib
+from base64 import b64encode
 
 import pytest
 import rq
@@ -69,6 +71,18 @@ def test_a_failure_is_raised_with_the_end_of_its_traceback(redis, work):
     assert failure.value.reason.startswith("ValueError: no card (jobs/enqueue.py:")
     assert failure.value.status == "failed"
     assert "jobs/enqueue.py" in failure.value.traceback
+
+
+@pytest.mark.parametrize("error", [b"odd", b"\xff", b64encode(zlib.compress(b"0" * 10**7))])
+def test_an_error_that_cannot_be_read_or_is_too_large_is_a_failure_all_the_same(redis, work, error):
+    job = jiffy.enqueue(enqueue_jobs.fail)
+    work()
+    redis.delete(keys.results(job.id))
+    redis.xadd(keys.results(job.id), {"type": 2, "exc_string": error})
+
+    with pytest.raises(JobFailed) as raised:
+        jiffy.wait(job)
+    assert len(raised.value.traceback) <= 10**6
 
 
 def test_a_job_that_fails_once_and_then_finishes_is_waited_for(redis, meanwhile):

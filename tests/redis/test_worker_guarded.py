@@ -196,11 +196,12 @@ def test_rqs_housekeeping_unpickles_nothing(redis, rq_worker):
 
 
 def test_rqs_housekeeping_inflates_no_more_than_a_worker_would(redis):
-    data = zlib.compress(b"0" * (101 << 20))
-    redis.hset(keys.job("bomb"), mapping={"data": data, "created_at": "2026-01-01T00:00:00Z"})
+    for field in ("data", "exc_info"):
+        bomb = {"data": b"[]", field: zlib.compress(b"0" * (101 << 20))}
+        redis.hset(keys.job(field), mapping={"created_at": "2026-01-01T00:00:00Z", **bomb})
 
-    with pytest.raises(DeserializationError, match="over 100 MB"):
-        GuardedJob.fetch("bomb", redis)
+        with pytest.raises(DeserializationError, match="over 100 MB"):
+            GuardedJob.fetch(field, redis)
 
 
 def test_the_meta_of_a_json_job_is_not_unpickled_either(redis, put, work):

@@ -237,6 +237,13 @@ def test_something_odd_in_a_key_of_ours_loses_no_job(redis, spoil):
     assert registered(redis, "finished") == ["default-0", "expires"]
 
 
+def test_tokens_where_there_is_nothing_to_do_wake_a_worker_once(redis):
+    redis.lpush(keys.wake("default"), *range(1000))
+    claim(redis)
+
+    assert not redis.exists(keys.wake("default"))
+
+
 def test_a_worker_waits_where_something_else_stands_in_place_of_tokens(redis):
     redis.set(keys.wake("default"), "odd")
     waiting = claimer(redis)
