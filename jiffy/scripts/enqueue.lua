@@ -16,14 +16,24 @@ local first, size = 11 + ARGV[7], unique == '' and 3 or 4
 local token, when, now = ARGV[first - 3], ARGV[first - 2], ARGV[first - 1]
 local status, last, needs = when == '' and 'queued' or 'scheduled', #ARGV, ''
 if when == 'waits' then status, last, needs = 'deferred', #ARGV - 4, ARGV[#ARGV - 3] end
-local ids, taken, seen = {}, {}, token ~= '' and {}
+local ids, taken, seen, ended = {}, {}, token ~= '' and {}, {}
+
+-- Of a key that only we write: the answer, or false where it holds something else, which is deleted.
+local function own(command, key)
+  local answer = redis.pcall(command, key)
+  if type(answer) ~= 'table' then return answer end
+  call('DEL', key)
+  return false
+end
 
 -- Its reply was lost and the same call comes again: it has been done, and the jobs may be gone already.
 local sent = ARGV[4] ~= '' and OWN .. 'sent:' .. (token == '' and ARGV[first] or token)
-local reply = sent and call('GET', sent)
+local reply = sent and own('GET', sent)
 if reply then return cjson.decode(reply) end
 for i = 2, #KEYS do
   if call('EXISTS', KEYS[i], RQ .. 'job:' .. ARGV[first]) == 0 then return string.sub(KEYS[i], #RQ + 5) end
+  call('SCARD', KEYS[i] .. ':dependents')
+  ended[i] = call('HGET', KEYS[i], 'status')
 end
 -- More parts of a job that waits for them: it may have been deleted.
 local adds_parts = needs ~= '' and tonumber(ARGV[last + 3]) > 0
@@ -33,23 +43,16 @@ if adds_parts and call('EXISTS', RQ .. 'job:' .. ARGV[first]) == 0 then return {
 call('SADD', RQ .. 'queues', KEYS[1])
 call('LLEN', KEYS[1])
 if status ~= 'queued' then call('ZCARD', RQ .. status .. ':' .. name) end
--- Of those that only we write, one that holds something else is deleted.
-local function own_length(command, key)
-  local length = redis.pcall(command, key)
-  if type(length) == 'number' then return length end
-  call('DEL', key)
-  return 0
-end
 local wakes = OWN .. 'wake:' .. name
-local is_awake = own_length('LLEN', wakes) > 0
-if ARGV[8] == 'jiffy:expires' then own_length('ZCARD', OWN .. 'expiring') end
+local is_awake = (own('LLEN', wakes) or 0) > 0
+if ARGV[8] == 'jiffy:expires' then own('ZCARD', OWN .. 'expiring') end
 
 -- The job that a unique one repeats; false if there is none, or if that has come as far as it is unique.
 local repeated = unique ~= '' and function(key, id)
-  local other = call('GET', key)
+  local other = own('GET', key)
   if not other or other == id then return false end
-  local its = ARGV[6] ~= '' and call('HGET', RQ .. 'job:' .. other, 'status')
-  local is_past = its == false or its == 'finished' or its == 'failed' or its == 'stopped' or its == 'canceled'
+  local its = ARGV[6] ~= '' and redis.pcall('HGET', RQ .. 'job:' .. other, 'status')
+  local is_past = not its or its.err or its == 'finished' or its == 'failed' or its == 'stopped' or its == 'canceled'
   return (ARGV[6] == '' or not (is_past or ARGV[6] == 'begun' and its == 'started')) and other
 end
 
@@ -79,7 +82,7 @@ for i = first, last, size do
     is_there = call('EXISTS', job, OWN .. 'sent:' .. id) > 0
   end
   if seen then
-    if is_there and (seen[id] or call('HGET', job, 'jiffy:call') ~= token) then other = id end
+    if is_there and (seen[id] or redis.pcall('HGET', job, 'jiffy:call') ~= token) then other = id end
     seen[id] = true
   end
   if other then
@@ -124,8 +127,7 @@ if status == 'deferred' then
   end
   local waits, may_fail = false, #ids > 0 and call('HGET', job_key(ids[1]), 'allow_dependency_failures') == '1'
   for i = 2, #KEYS do
-    local its = call('HGET', KEYS[i], 'status')
-    waits = waits or not (its == 'finished' or its == 'failed' and may_fail)
+    waits = waits or not (ended[i] == 'finished' or ended[i] == 'failed' and may_fail)
   end
   for _, id in ipairs(ids) do
     if waits then

@@ -77,9 +77,8 @@ def _do(what: str, job_id: str, runner: Runner) -> bool:
 
 def _error_of(job: Job) -> str:
     """The error of its newest result; "" for none."""
-    for _, fields in job.connection.xrevrange(keys.results(job.id), count=1):
-        return tracebacks.unpacked(fields.get(b"exc_string", b""))
-    return ""
+    newest: Any = job.connection.xrevrange(keys.results(job.id), count=1)
+    return tracebacks.unpacked(newest[0][1].get(b"exc_string", b"")) if newest else ""
 
 
 def _open(job_id: str, request: Request, timeout: float) -> AbstractContextManager[None]:

@@ -1,6 +1,9 @@
 """Many jobs at once: from a generator, in chunks, and again without doubling any."""
 
+import contextlib
+
 import pytest
+from redis.exceptions import ResponseError
 
 import jiffy
 from jiffy import keys
@@ -119,3 +122,39 @@ def test_ahead_of_all_that_waits_the_last_is_the_first_as_when_put_one_by_one(re
 def test_one_id_for_many_is_refused():
     with pytest.raises(InvalidValue, match="job_id is 'one'; it must be"):
         jiffy.enqueue.options(job_id="one").many(add, [(1,), (2,)])
+
+
+def odd_unique_key(redis):
+    unique = jiffy.enqueue.options(unique="10m")
+    unique(add, 1, 1)
+    [key] = redis.keys(keys.unique("*"))
+    redis.flushall()
+    redis.rpush(key, "odd")
+    return lambda: unique.many(add, [(number, number) for number in range(3)], job_ids="abc")
+
+
+def odd_job(redis):
+    redis.rpush(keys.job("b"), "odd")
+    return lambda: jiffy.enqueue.many(add, [(1, 1)] * 3, job_ids="abc")
+
+
+@pytest.mark.parametrize("spoil", [odd_unique_key, odd_job])
+def test_something_else_in_the_key_of_one_job_loses_no_other(redis, spoil):
+    write = spoil(redis)
+    with contextlib.suppress(ResponseError):
+        write()
+    redis.delete(keys.NOTHING, *redis.keys(keys.unique("*")))  # put right
+    write()
+
+    assert {"a", "c"} <= {*queued(redis)}
+
+
+@pytest.mark.parametrize("key", [keys.job("parent"), keys.dependents("parent")])
+def test_a_dependency_that_is_something_else_in_redis_leaves_no_job_behind(redis, key):
+    jiffy.enqueue.options(job_id="parent")(add, 1, 1)
+    redis.delete(key)
+    redis.rpush(key, "odd")
+    with pytest.raises(ResponseError):
+        jiffy.enqueue.options(job_id="child", depends_on="parent")(add, 1, 1)
+
+    assert not redis.exists(keys.job("child"))
