@@ -27,6 +27,7 @@ from jiffy.tracebacks import Group, reason_of
 STATES = ("queued", *keys.REGISTRIES)
 APART = ("ready_to_enqueue", "rate_limited")  # states without a registry among these
 _HAS_ERROR = ("failed", "stopped")  # in which states the result is an error
+_ERROR = "!exc_string"  # of the newest result, where it is asked for
 _MOST_OTHERS = 20  # jobs that one waits for
 _MOST_FAMILY = 100  # jobs of a workflow
 MOST_ATTEMPTS = 10  # RQ keeps no more
@@ -187,8 +188,10 @@ class JobView:
     @property
     def called(self) -> str:
         """Its function, also where only the description says it; "" where nothing does."""
+        if self.function:
+            return self.function
         found = _CALL.match(self.description)
-        return self.function or (found[1] if found else "")
+        return found[1] if found else ""
 
     @property
     def in_the_way(self) -> list[str]:
@@ -272,15 +275,10 @@ def jobs(
     `with_errors`: those that failed with their latest traceback.  `newest`: only so many, to which
     something happened last.
     """
-    error, found = "!exc_string", dict[str, JobView]()
-    names, more = [keys.job(job_id) for job_id in job_ids], [error] * with_errors
-    hashes = values.peek(redis, names, [*JOB_FIELDS, *more], values.MOST_BYTES_IN_LIST, newest)
-    for job_id, raw in zip(job_ids, hashes, strict=True):
-        if raw is not None:
-            job = found[job_id] = _job(job_id, raw)
-            if with_errors and job.state in _HAS_ERROR:
-                found[job_id] = replace(job, error=raw(error, _traceback, "") or job.error)
-    return found
+    names, fields = [keys.job(job_id) for job_id in job_ids], [*JOB_FIELDS, *[_ERROR] * with_errors]
+    hashes = values.peek(redis, names, fields, values.MOST_BYTES_IN_LIST, newest)
+    found = zip(job_ids, hashes, strict=True)
+    return {job_id: _job(job_id, read) for job_id, read in found if read is not None}
 
 
 def page(
@@ -328,6 +326,7 @@ def _job(job_id: str, read: Fields) -> JobView:
     state = read("status", line, "") or "unknown"
     started = read("started_at", values.moment, None)
     error = read(keys.REASON_FIELD, values.long_text, "") if state in _HAS_REASON else ""
+    error = read(_ERROR, _traceback, "") if state in _HAS_ERROR else error
     retries_left = read("retries_left", number, None) if state in _HAS_RETRIES else None
     # Stock RQ writes no reason.  A job that repeats was started before, too.
     was_tried = read("number_of_retries", number, None) or (started and retries_left is not None)

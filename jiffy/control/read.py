@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 from itertools import islice
 from typing import Any, Literal, NamedTuple
 
@@ -82,7 +83,7 @@ class Census:
     taken: datetime  # on Redis' clock
     problems: tuple[str, ...]  # keys that could not be read, each with the reason
 
-    @property
+    @cached_property
     def counts(self) -> dict[str, int]:
         """How many jobs there are in each state, over all queues."""
         return {state: sum(queue.counts[state] for queue in self.queues) for state in STATES}

@@ -366,7 +366,7 @@ def window(
     named = wanted.ids if cursor[:2] == (0, 0) else []
     ids = list(dict.fromkeys([*due, *named]))
     found = read.jobs(redis, ids, with_errors=True, newest=newest).values()
-    jobs = [replace(job, due=due.get(job.id)) for job in found]
+    jobs = [replace(job, due=due[job.id]) if due.get(job.id) else job for job in found]
     matches = sorted(
         filter(wanted.matches, jobs), key=lambda job: job.latest or _NEVER, reverse=True
     )

@@ -127,10 +127,11 @@ def value(raw: bytes) -> Any:
     if raw.startswith(_PICKLE):
         raise Sound("pickled: not shown")
     # How deep it is, without going down into it; few brackets are never too deep.
-    brackets = _STRING.sub(b"", raw).translate(None, _NO_BRACKETS)
-    depths = accumulate(1 if bracket in b"[{" else -1 for bracket in brackets)
-    if len(brackets) > _MOST_DEPTH < max(depths):
-        raise NotShown(f"nested more than {_MOST_DEPTH} deep")
+    if raw.count(b"[") + raw.count(b"{") > _MOST_DEPTH:
+        brackets = _STRING.sub(b"", raw).translate(None, _NO_BRACKETS)
+        depths = accumulate(1 if bracket in b"[{" else -1 for bracket in brackets)
+        if max(depths, default=0) > _MOST_DEPTH:
+            raise NotShown(f"nested more than {_MOST_DEPTH} deep")
     try:
         found = json.loads(text(raw))
     except ValueError:

@@ -33,19 +33,25 @@ if newest then
   first = 3
 end
 
+local asked = {}  -- the kind and the name of each field
+for j = first, #ARGV do
+  local kind, name = string.match(ARGV[j], '^([?:!]?)(.*)')
+  asked[j - first + 1] = {kind, name}
+end
+
 for i, key in ipairs(KEYS) do
   local values, names, places = {}, {}, {}
-  for j = first, left_out[i] and 0 or #ARGV do
-    local kind, name = string.match(ARGV[j], '^([?:!]?)(.*)')
+  for j, one in ipairs(left_out[i] and {} or asked) do
+    local kind, name = one[1], one[2]
     local size = kind == '?' and try('HSTRLEN', key, name)
-    values[j - first + 1] = false
+    values[j] = false
     if kind == ':' or kind == '!' then
-      local found = kind == ':' and try('SRANDMEMBER', key .. ARGV[j]) or kind == '!' and in_newest_result(key, name)
-      values[j - first + 1] = type(found) == 'string' and #found <= most and found
+      local found = kind == ':' and try('SRANDMEMBER', key .. kind .. name) or kind == '!' and in_newest_result(key, name)
+      values[j] = type(found) == 'string' and #found <= most and found
     elseif type(size) == 'number' and size > most then
-      values[j - first + 1] = size
+      values[j] = size
     else
-      names[#names + 1], places[#places + 1] = name, j - first + 1
+      names[#names + 1], places[#places + 1] = name, j
     end
   end
   local found = #names > 0 and try('HMGET', key, unpack(names)) or {}
