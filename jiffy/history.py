@@ -1,6 +1,6 @@
 """History: how many attempts ended how, and how long they waited and ran, over hours and months.
 
-The workers count by the minute, in the round trip that finishes jobs (history.lua).  Once a minute
+The workers count by the minute, in the round trip that finishes jobs (finish.lua).  Once a minute
 is over, a supervisor packs it: into minutes, kept for seven days (those of functions for two),
 hours for 90 days, days for a year.  A chunk of one of these is a hash in Redis, with one string
 for each function, each queue and the total, and once it is over with one for all functions, one
@@ -43,7 +43,7 @@ _CODES = [(code, 256 ** array(code).itemsize) for code in "BHIQ"]
 _TOO_MANY = 2**53  # for a count
 # Unpacked: of all series of a kind, and of one, which has 69 columns of 96 slots at most.
 _MOST_BYTES, _MOST_BYTES_OF_ONE = 10_000_000, 100_000
-_MOST_FIELDS = 20_000  # of a hash: twice what history.lua and `_bounded` leave
+_MOST_FIELDS = 20_000  # of a hash: twice what lib.lua and `_bounded` leave
 MEMORY_KEY = keys.history("memory")  # hash: see `memory`
 FLOW_S = 300  # how far samples go back
 _MOST_SAMPLED = 500  # queues

@@ -59,7 +59,7 @@ def resume(*, queue: str | None = None, function: Function | None = None) -> boo
     """End a pause, and let sleeping workers look; False if there was none.  Raises InvalidValue."""
     field, redis = _field(queue, function), redis_io.shared()
     was_paused = redis_io.deliver(redis, redis_io.command("HDEL", keys.PAUSED, field))
-    names, most = ([keys.queue(queue)], 0) if queue else ([keys.NOTHING], _AT_A_TIME)
+    names, most = ([keys.queue(queue)], "wake") if queue else ([keys.NOTHING], _AT_A_TIME)
     due = redis_io.script_command("due", names, [most, rq.Queue.DEFAULT_TIMEOUT])
     while redis_io.deliver(redis, due)[0] >= _AT_A_TIME:
         pass  # the workers' supervisors do the same: nothing is lost if this process ends now

@@ -15,7 +15,6 @@ local rare
 local function need()
   if rare then return rare end
 --include release
---include pauses
   rare = {expire = expire, release_dependents = release_dependents, read_pauses = read_pauses, function_of = function_of,
     park = park}
   return rare

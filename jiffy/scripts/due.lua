@@ -6,7 +6,6 @@
 -- Returns how many were enqueued, and of each canceled job its id, queue and reason
 --include lib
 --include release
---include pauses
 even_if_full()
 local paused = call('EXISTS', OWN .. 'paused', OWN .. 'parked') > 0 and read_pauses()
 if ARGV[1] == 'wake' then

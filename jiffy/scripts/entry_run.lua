@@ -8,7 +8,6 @@
 --         after, 1 if it is done, 1 if its hash is there, and for each run why it was skipped or ''
 --include lib
 --include release
---include pauses
 local in_force = try('GET', KEYS[1])
 if ARGV[1] ~= '' and not (type(in_force) == 'string' and string.find(in_force, ARGV[1], 1, true)) then return nil end
 

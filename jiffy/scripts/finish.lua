@@ -3,13 +3,11 @@
 -- ARGV: the worker's name; the plans as JSON, each a list: see `row` in finish.py
 -- Returns how many of them counted
 --include lib
---include history
 -- Included late: few jobs need it.
 local rare
 local function need()
   if rare then return rare end
 --include release
---include pauses
   rare = {park = park, enqueue = enqueue, free_slot = free_slot, release_dependents = release_dependents, part_ended = part_ended}
   return rare
 end

@@ -8,7 +8,6 @@
 --         execution, causes, what `details_of` returns}
 -- Or the names of the dead; none if a supervisor has just looked
 --include lib
---include history
 even_if_full()
 
 -- Where no supervisor has looked for a while, Redis was away and so are all leases: those who live get the time to renew them,

@@ -198,24 +198,18 @@ class Claimer:
         jobs, start = [], 0
         for position, sizes in enumerate(_LENGTHS.iter_unpack(lengths), start=1):
             layout = _layout(sizes)
-            found = layout.unpack_from(parts, start)
-            jobs.append(self._claimed(f"{prefix}{position:08x}", *found))
+            kind, job_id, queue, data, limit, ttl, enqueued = layout.unpack_from(parts, start)
             start += layout.size
+            try:
+                timeout_s, ttl_s = _numbers(limit, ttl or b"%d" % self._result_ttl_s)
+                (job_id + queue).decode()
+            except ValueError:
+                kind, timeout_s, ttl_s = b"corrupt", Queue.DEFAULT_TIMEOUT, self._result_ttl_s
+            jobs.append(Claimed(
+                kind.decode(), text(job_id), f"{prefix}{position:08x}", text(queue), data,
+                timeout_s, ttl_s, clock.rq_seconds(enqueued),
+            ))  # fmt: skip
         return jobs
-
-    def _claimed(
-        self, execution: str, kind: bytes, job_id: bytes, queue: bytes, data: bytes,
-        timeout: bytes, result_ttl: bytes, enqueued: bytes,
-    ) -> Claimed:  # fmt: skip
-        try:
-            timeout_s, result_ttl_s = _numbers(timeout, result_ttl or b"%d" % self._result_ttl_s)
-            (job_id + queue).decode()
-        except ValueError:
-            kind, timeout_s, result_ttl_s = b"corrupt", Queue.DEFAULT_TIMEOUT, self._result_ttl_s
-        return Claimed(
-            kind.decode(), text(job_id), execution, text(queue), data, timeout_s,
-            result_ttl_s, clock.rq_seconds(enqueued),
-        )  # fmt: skip
 
 
 # Most jobs of a batch have the same numbers, and are as long as each other.

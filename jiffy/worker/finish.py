@@ -151,7 +151,7 @@ def row(outcome: Outcome) -> str:
 
 @lru_cache(maxsize=4096)
 def _group(status: str, waited: int, ran: int, name: str) -> str:
-    """What history.lua counts it with, as JSON: the same for most jobs of a batch."""
+    """What history counts it as, as JSON: the same for most jobs of a batch."""
     if status not in _ENDS:
         return '""'
     # Stock RQ may have put any text into a job's data.
