@@ -22,7 +22,7 @@ from functools import lru_cache
 from typing import Any, Literal, NamedTuple
 
 from redis import Redis
-from redis.exceptions import ResponseError, WatchError
+from redis.exceptions import RedisError, ResponseError, WatchError
 
 from jiffy import clock, keys
 
@@ -212,9 +212,12 @@ def flows(redis: Redis) -> dict[str, Flow]:
     with redis.pipeline(transaction=False) as pipe:
         pipe.time()
         pipe.lrange(keys.history("samples"), 0, FLOW_S // PACK_EVERY_S)
-        (now_s, _), blobs = pipe.execute(raise_on_error=False)
+        time, blobs = pipe.execute(raise_on_error=False)
+    if isinstance(time, RedisError):
+        raise time
     if isinstance(blobs, ResponseError):
         return {}
+    now_s, _ = time
     looks = [look for look in map(_look, blobs) if 0 <= now_s - look.at_s <= FLOW_S]
     if len(looks) < 2 or now_s - looks[0].at_s > 4 * PACK_EVERY_S:
         return {}

@@ -7,6 +7,7 @@ Everything here is safe in threads and after a fork: each exchange borrows a con
 
 import encodings.idna  # noqa: F401  # see below
 import hashlib
+import math
 import os
 import random
 import re
@@ -50,6 +51,7 @@ IDLE_S = 10.0  # after that a capped client closes a connection
 # How long a producer, or a page, waits for Redis.
 PATIENCE_S = 5.0
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.05, 1.0
+REFUSED_AGAIN_S = 60  # a refusal is logged no more often
 _NEARLY_FULL = 0.85
 HANGS_UP_S = 60  # longer than a bad link lasts, on which large commands are the first to be cut
 # Heroku's Redis lives on such hosts, behind certificates that no authority has signed.
@@ -255,6 +257,28 @@ def check(redis: Redis) -> None:
             raise ResponseError(f"mode {mode.decode()}")
 
 
+def check_rights(redis: Redis) -> None:
+    """Raise redis-py's NoPermissionError for what workers need and this user may not do: a script
+    that is refused a command amid its work loses what it has taken.
+
+    The commands are queued in a transaction, and none of them is executed.
+    """
+    scripts = "".join(path.read_text("utf-8") for path in _LUA.glob("*.lua"))
+    names = {*re.findall("'([A-Z]+)'", scripts), "BLPOP"}
+    try:
+        [known] = exchange(redis, command("COMMAND", "INFO", *names))
+        key = f"{keys.RQ}pubsub:nothing"  # in a channel's place, too
+        calls = [
+            command(name, *[key] * (abs(arity) - 1)) for name, arity, *_ in filter(None, known)
+        ]
+        own = command("SET", keys.NOTHING, ""), command("GET", keys.NOTHING)
+        exchange(redis, command("MULTI"), *calls, *own, command("DISCARD"))
+    except exceptions.NoPermissionError:
+        raise
+    except ResponseError:  # a proxy may not know these, a full Redis takes none
+        return
+
+
 def now(redis: Redis) -> datetime:
     """The time by Redis' clock."""
     seconds, micros = redis.time()
@@ -354,7 +378,8 @@ def exchange(redis: Redis, *commands: bytes, resend: bool = True) -> list[Any]:
         _receive(redis, _send(redis, b"".join(loads)), len(loads))
         if not resend:
             raise
-        return _receive(redis, _send(redis, b"".join(commands)), len(commands))
+    # Not above: what is raised now has no other cause.
+    return _receive(redis, _send(redis, b"".join(commands)), len(commands))
 
 
 def run_script(
@@ -400,6 +425,7 @@ class Link:
         self._patience_s, self._logs = patience_s, logs
         self._away_since: float | None = None
         self._pause_s = FIRST_PAUSE_S
+        self._refused: dict[str, float] = {}  # a reason -> when it was logged
 
     def exchange(self, *commands: bytes, resend: bool = True) -> list[Any]:
         """As the function `exchange`; a reply ends an outage."""
@@ -415,22 +441,26 @@ class Link:
         """Call `send`, which is safe to repeat, again while Redis is away.
 
         With patience it raises RedisFull or RedisAway, with `doubt` where Redis may have done it.
-        Without, redis-py's ResponseError for what Redis will never take: it hangs up on this, and
-        on nothing else, for HANGS_UP_S.
+        Without, redis-py's ResponseError for what Redis will never take: an error of this alone, or
+        it hangs up on this, and on nothing else, for HANGS_UP_S.
         """
         began = away_at = clock.monotonic()
-        is_in_doubt = False
+        is_in_doubt = is_refused = False
         while True:
             try:
+                if is_refused:
+                    check_rights(self.redis)
+                    is_refused = False
                 return send()
             except exceptions.NoScriptError:  # they are loaded by now
                 continue
             except RedisError as error:
                 now = clock.monotonic()
                 is_in_doubt = is_in_doubt or isinstance(error, Unanswered)
+                is_refused = is_refused or not is_away(error)
                 if self._patience_s is None:
                     away_at = away_at if self._hangs_up(error) else now
-                    _raise_if_refused(error, now - away_at)
+                    _raise_if_of_this_alone(error, now - away_at)
                 else:
                     left_s = began + self._patience_s - now - self._pause_s
                     _check_patience(error, left_s, doubt if is_in_doubt else "", job_id)
@@ -446,12 +476,19 @@ class Link:
             return False
 
     def note_away(self, error: RedisError) -> float:
-        """Log an outage, once; return how many seconds to pause before the next try."""
-        if self._away_since is None:
-            self._away_since, self._pause_s = clock.monotonic(), FIRST_PAUSE_S
+        """Log an outage, once, or a refusal, once a minute; return how many seconds to pause before
+        the next try.
+        """
+        now = clock.monotonic()
+        if not is_away(error):
+            reason = reason_of(error)
+            if self._refused.get(reason, -math.inf) < now - REFUSED_AGAIN_S:
+                self._refused[reason] = now
+                log.event("redis.refused", log.ERROR, reason=reason)
+        elif self._away_since is None:
+            self._away_since, self._pause_s = now, FIRST_PAUSE_S
             if self._logs:
-                away = ("redis.away", log.WARNING), ("redis.refused", log.ERROR)
-                log.event(*away[not is_away(error)], reason=reason_of(error))
+                log.event("redis.away", log.WARNING, reason=reason_of(error))
         pause_s, self._pause_s = self._pause_s, min(self._pause_s * 2, LONGEST_PAUSE_S)
         return pause_s * random.uniform(0.5, 1.5)  # not all processes at the same moment
 
@@ -464,8 +501,8 @@ class Link:
             self._away_since = None
 
 
-def _raise_if_refused(error: RedisError, hung_up_s: float) -> None:
-    if not is_away(error):
+def _raise_if_of_this_alone(error: RedisError, hung_up_s: float) -> None:
+    if explained(error) is None:
         raise error
     if hung_up_s > HANGS_UP_S:
         reason = f"Redis hangs up on this, and on nothing else: {reason_of(error)}"

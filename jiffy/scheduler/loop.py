@@ -50,6 +50,7 @@ def start(found: Sequence[Entry], module: str) -> None:
     """
     log.setup(settings().log_level)
     config, redis = settings(), redis_io.connected("scheduler")
+    redis_io.check_rights(redis)
     reload = _reloading((*config.jobs_modules, module)) if config.reload else None
     run(redis, found, each_turn=reload)
 
@@ -182,6 +183,7 @@ class Loop:
         is_another_due = not made and first_s is not None and first_s <= now_s
         others = self._stock.enqueue_jobs() if is_another_due else []
         is_behind = follow_up_s is not None and follow_up_s <= now_s and self._follow_up(now)
+        is_behind |= is_another_due and self._stock.is_behind
         self._note_alive()
         # Until the next run, or until jobs may have ended.
         waits = [LOOK_EVERY_S, max(FOLLOW_UP_EVERY_S, (follow_up_s or math.inf) - now_s)]

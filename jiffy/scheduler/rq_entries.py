@@ -25,10 +25,11 @@ from rq_scheduler.utils import to_unix
 
 from jiffy import clock, keys, log, redis_io
 from jiffy.producer.enqueue import Job, Queue
-from jiffy.redis_io import is_away, run_script
+from jiffy.redis_io import explained, run_script
 from jiffy.scheduler.state import TRY_BROKEN_AGAIN_S
 
-_AT_A_TIME = 1000
+_AT_A_TIME = 100  # so that no run of SCHEDULE is late for them
+_MOST_BROKEN_TRIED = 100  # in TRY_BROKEN_AGAIN_S
 _MOST_META_BYTES, _MOST_CRON_LETTERS = 100_000, 1000
 
 
@@ -75,6 +76,7 @@ class Scheduler(rq_scheduler.Scheduler):  # type: ignore[misc]
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._broken: dict[str, tuple[str, float]] = {}  # why, and when to try it again
+        self.is_behind = False  # there may be more to enqueue now
 
     def enqueue_jobs(self) -> list[str]:
         """Enqueue what is due now; return the ids of what this call, and no other, enqueued."""
@@ -82,6 +84,7 @@ class Scheduler(rq_scheduler.Scheduler):  # type: ignore[misc]
         due = self.connection.zrangebyscore(
             keys.ENTRIES, "-inf", now.timestamp(), 0, most, withscores=True
         )
+        self.is_behind = len(due) == most
         done = [self._enqueue(raw, score, now) for raw, score in due]
         return [entry_id for entry_id in done if entry_id]
 
@@ -113,10 +116,12 @@ class Scheduler(rq_scheduler.Scheduler):  # type: ignore[misc]
             try:
                 return self._enqueue_or_forget(raw_id.decode(), score, now)
             except Exception as error:  # whatever is in a hash, the others go on
-                if isinstance(error, RedisError) and is_away(error):
+                if isinstance(error, RedisError) and explained(error):
                     raise
                 found = f"{type(error).__name__}: {error}"
-                again_at = clock.monotonic() + TRY_BROKEN_AGAIN_S
+                # Of many, a few at a time.
+                pause_s = TRY_BROKEN_AGAIN_S * max(1.0, len(self._broken) / _MOST_BROKEN_TRIED)
+                again_at = clock.monotonic() + pause_s
             if found != reason:
                 log.event("entry.broken", logging.ERROR, entry=entry_id, reason=found)
             reason = found

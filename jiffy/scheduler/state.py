@@ -23,7 +23,7 @@ from jiffy import clock, keys, log, redis_io
 from jiffy.control import entries
 from jiffy.control.values import answers, value
 from jiffy.errors import NotShown
-from jiffy.redis_io import is_away, run_script
+from jiffy.redis_io import explained, run_script
 from jiffy.scheduler.entry import Entry
 from jiffy.scheduler.notify import NO_SCHEDULER, Notifier
 from jiffy.timing import At
@@ -163,7 +163,7 @@ class Schedule:
         for plan, reply in zip(plans, replies, strict=True):
             entry = plan.entry
             if isinstance(reply, bytes):
-                if is_away(error := ResponseError(reply.decode(errors="replace"))):
+                if explained(error := ResponseError(reply.decode(errors="replace"))):
                     raise error
                 self._note_broken(entry, str(error), now)
                 continue

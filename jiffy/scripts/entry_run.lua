@@ -63,7 +63,7 @@ local function enqueue_run(entry, id, behind)
     call('HSET', job_key(behind), 'jiffy:join', id)
   elseif not enqueue(queue, id, tonumber(entry.fields.enqueue_at_front) == 1) then
     call('DEL', key)
-    error('the key of its queue, ' .. queue .. ', is of another type', 0)
+    error('the key of its queue is of another type', 0)
   end
 end
 

@@ -22,7 +22,7 @@ for _, parent in ipairs(parents) do
 end
 if is_met(id, may_fail == '1') then
   if not enqueue(queue, id, front == '1') then
-    return redis.error_reply('the key of its queue, ' .. queue .. ', is of another type')
+    return redis.error_reply('the key of its queue is of another type')
   end
   for _, parent in ipairs(parents) do call('SREM', job_key(parent) .. ':dependents', id) end
 else

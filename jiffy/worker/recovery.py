@@ -13,7 +13,7 @@ from redis.exceptions import ResponseError
 from rq.job import JobStatus
 
 from jiffy import clock, keys, log, tracebacks
-from jiffy.redis_io import Link, is_away, script_command
+from jiffy.redis_io import Link, explained, script_command
 from jiffy.worker import finish
 from jiffy.worker.claim import Claimed, Details, text
 from jiffy.worker.finish import Outcome, finish_command
@@ -65,7 +65,7 @@ class Recovery:
             try:
                 self.recover(Death(worker=text(name), cause=cause, is_gone=True))
             except ResponseError as error:  # of one worker or job: the others do not wait for it
-                if is_away(error):
+                if explained(error):
                     raise
                 log.event("recovery.failed", log.ERROR, worker=text(name), reason=error)
 

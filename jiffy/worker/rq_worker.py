@@ -278,6 +278,7 @@ def run_workers(
     program = Path(sys.argv[0]).name
     forks = not preload.has_opened(program)
     redis = redis_io.connected("worker")
+    redis_io.check_rights(redis)
     preloads = preload.can_preload(config.jobs_modules, forks=forks)
     companions = [process.Companion(prepare(redis))] if prepare else []
     if reloads or config.reload:

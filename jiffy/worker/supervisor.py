@@ -14,7 +14,7 @@ from redis.exceptions import RedisError
 from rq.command import PUBSUB_CHANNEL_TEMPLATE
 
 from jiffy import clock, history, keys, log, rq_compat
-from jiffy.redis_io import Link, is_away
+from jiffy.redis_io import Link
 from jiffy.settings import settings
 from jiffy.worker import preload, process
 from jiffy.worker.child import AGAIN
@@ -253,10 +253,7 @@ class Supervisor:
         try:
             action(*args)
         except RedisError as error:
-            if is_away(error):
-                self._link.note_away(error)
-            else:
-                log.event("redis.refused", log.ERROR, reason=error)
+            self._link.note_away(error)
         except Exception as error:  # noqa: BLE001 - no process to fork, odd data: all else goes on
             log.event("supervisor.failed", log.ERROR, reason=repr(error))
 

@@ -141,3 +141,20 @@ def test_a_second_signal_ends_a_simple_worker_that_waits_for_redis(own_redis):
             process.kill()
 
     assert process.returncode == -signal.SIGTERM
+
+
+def test_a_worker_whose_wait_redis_ends_goes_on(start_worker, redis):
+    worker = start_worker("-n", "2")
+    worker.until(lambda: len(sleeping(redis)) == 2)
+    before = worker.children()
+    for client in sleeping(redis):  # as when it becomes a replica
+        redis.client_unblock(client["id"], error=True)
+    worker.until(lambda: len(sleeping(redis)) == 2)
+    enqueue(redis)
+    worker.until(lambda: status(redis) == "finished")
+
+    assert (worker.children(), worker.log.count("Traceback")) == (before, 0)
+
+
+def sleeping(redis):
+    return [client for client in redis.client_list() if "b" in client["flags"]]

@@ -1,5 +1,6 @@
 """A Redis user with the rights that the documentation lists is enough, whatever runs."""
 
+import os
 import re
 import subprocess
 import sys
@@ -50,6 +51,44 @@ def worker(user, tmp_path):
     dyno = Dyno(tmp_path, ["-n", "1"], {"REDIS_URL": user, "JOBS_MODULES": modules})
     yield dyno
     dyno.end()
+
+
+@pytest.mark.parametrize(
+    "missing", ["-expire", "-@keyspace", "-@blocking", f"resetkeys ~{keys.RQ}*"]
+)
+@pytest.mark.parametrize("program", ["worker.py", "scheduler.py"])
+def test_where_a_right_is_missing_nothing_starts_and_no_job_is_lost(
+    program, missing, redis, redis_address
+):
+    redis.execute_command("ACL", "SETUSER", "shop", "reset", *RULES, *missing.split())
+    job = enqueue(numbers.add, 2, 3)
+    address = redis_address.replace("unix://", "unix://shop:secret@")
+    done = subprocess.run(
+        [sys.executable, program], cwd=CHECKOUT, env=os.environ | {"REDIS_URL": address},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    redis.acl_deluser("shop")
+
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+    assert "(its user may not " in done.stderr
+    assert redis.lrange(keys.queue("default"), 0, -1) == [job.id.encode()]
+
+
+def test_a_worker_that_loses_a_right_says_so_once_and_goes_on_when_it_has_it_again(worker, redis):
+    wait(enqueue(numbers.add, 2, 3), timeout="20s")
+    redis.execute_command("ACL", "SETUSER", "shop", "-blpop")
+    for client in redis.client_list():
+        if client["user"] == "shop" and "b" in client["flags"]:  # it sleeps, as it still may
+            redis.client_unblock(client["id"])
+    worker.until_logged("redis.refused")
+    redis.execute_command("ACL", "SETUSER", "shop", "+blpop")
+    redis.acl_log_reset()
+
+    assert wait(enqueue(numbers.add, 3, 4), timeout="20s") == 7
+    assert [line.partition("reason=")[2] for line in worker.lines("redis.refused")] == [
+        "\"its user may not run the 'blpop' command\""
+    ]
+    assert (worker.lines("worker.died"), worker.log.count("Traceback")) == ([], 0)
 
 
 def test_a_worker_runs_what_is_enqueued_now_and_for_later(worker):
