@@ -137,7 +137,7 @@ def test_many_broken_entries_are_tried_in_turns_and_delay_no_other(scheduler, re
     redis.zadd(keys.ENTRIES, {f"broken {number}": number for number in range(1000)})
     for entry_id, _ in redis.zscan_iter(keys.ENTRIES):
         redis.hset(keys.job(entry_id.decode()), "created_at", "2026-01-01")
-    good = scheduler.enqueue_at(datetime(2026, 1, 2), numbers.add, 2, 3)
+    good = scheduler.enqueue_at(PAST + timedelta(days=1), numbers.add, 2, 3)
     looks = [scheduler.enqueue_jobs()]
     while scheduler.is_behind:
         looks.append(scheduler.enqueue_jobs())
@@ -149,10 +149,10 @@ def test_many_broken_entries_are_tried_in_turns_and_delay_no_other(scheduler, re
 @pytest.mark.parametrize("queue", ["LOADING", "READONLY", "OOM "])
 def test_a_broken_entry_whose_queue_is_named_like_an_error_stops_no_other(queue, scheduler, redis):
     scheduler.queue_name = queue
-    broken = scheduler.enqueue_at(datetime(2026, 1, 1), numbers.add, 1, 2)
+    broken = scheduler.enqueue_at(PAST, numbers.add, 1, 2)
     redis.set(keys.queue(queue), "no list")
     scheduler.queue_name = "default"
-    good = scheduler.enqueue_at(datetime(2026, 1, 2), numbers.add, 2, 3)
+    good = scheduler.enqueue_at(PAST + timedelta(days=1), numbers.add, 2, 3)
 
     assert scheduler.enqueue_jobs() == [good.id]
     assert [*next_times(redis)] == [broken.id.encode()]
