@@ -60,7 +60,7 @@ _MOST_LOGIN_BYTES = 16 * 1024
 SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
 SESSION_LASTS = timedelta(days=7)
 _WITH_PORT = re.compile(r"(?:\[(.*)\]|([0-9.]+))(?::[0-9]+)?")
-MOST_AT_ONCE = 6  # of a person, of the server's eight threads; a browser sends no more
+MOST_AT_ONCE = 6  # of people, of the server's eight threads; a browser sends no more
 _at_once, _counting = Counter[str](), threading.Lock()
 # A hash takes 32 MB: not one for each thread of a small dyno.
 _hashing = threading.Lock()
@@ -178,10 +178,15 @@ def _admit() -> Response | None:
 
 
 def _take_turn(name: str, why: str) -> None:
-    """Refuse more requests of one person at a time than leave threads to the others."""
+    """Refuse more requests of one person at a time than leave threads to the others.
+
+    Those whose requests are in progress share them: else two of them could take all threads.
+    """
     with _counting:
-        if _at_once[name] >= MOST_AT_ONCE:
-            raise TooManyRequests(f"{MOST_AT_ONCE} requests {why}", retry_after=2)
+        own, share = _at_once[name], MOST_AT_ONCE // len({*_at_once, name})
+        if own >= max(1, share) or _at_once.total() > MOST_AT_ONCE:
+            why = why if own else "are in progress already. Try again."
+            raise TooManyRequests(f"Too many requests {why}", retry_after=2)
         _at_once[name] += 1
     g.turn_of = name
 

@@ -126,7 +126,7 @@ def test_actions_are_shown_to_operators_only(people, plant, plant_worker, declar
 
 
 def test_no_one_takes_all_threads(people):
-    """As many requests as one person likes: those of others are answered meanwhile."""
+    """As many requests as one or two people like: those of others are answered meanwhile."""
     begun, over, page = threading.Semaphore(0), threading.Event(), Blueprint("slow", __name__)
 
     @page.get("/slow")
@@ -134,19 +134,40 @@ def test_no_one_takes_all_threads(people):
         begun.release()
         return {"is_over": over.wait(60)}
 
-    count = 3 * THREADS
-    with _asking(people(pages=[page])) as ask, ThreadPoolExecutor(count) as pool:
-        asked = [pool.submit(ask, "bob", "/slow") for _ in range(count)]
-        held = [begun.acquire(timeout=60) for _ in range(MOST_AT_ONCE)]
+    count, most = 3 * THREADS, MOST_AT_ONCE
+
+    def hold(ask, pool, name, expected):
+        asked = [pool.submit(ask, name, "/slow") for _ in range(count)]
+        assert all(begun.acquire(timeout=60) for _ in range(expected))
+        assert len([*islice(as_completed(asked, 60), count - expected)]) == count - expected
+        return asked
+
+    with (
+        _asking(people(pages=[page])) as ask,
+        ThreadPoolExecutor(3 * count) as pool,
+        ExitStack() as end,
+    ):
+        end.callback(over.set)
+        asked = hold(ask, pool, "bob", most)
         others = [ask("ann", path) for path in ("/queues", "/healthz")]
         refused = ask("bob", "/queues")
+        asked += hold(ask, pool, "ann", 1)
+        health = ask("ann", "/healthz")
         over.set()
         answers = Counter(one.result() for one in asked)
         again = ask("bob", "/queues")
 
-    assert all(held)
+        over.clear()
+        asked = [pool.submit(ask, "ann", "/slow")]
+        begun.acquire(timeout=60)
+        asked += hold(ask, pool, "bob", most // 2) + hold(ask, pool, "ann", most // 2 - 1)
+        over.set()
+        shares = Counter(one.result() for one in asked)
+
     assert [*others, refused, again] == [(200, None), (200, None), (429, "2"), (200, None)]
-    assert answers == {(200, None): MOST_AT_ONCE, (429, "2"): count - MOST_AT_ONCE}
+    assert health == (200, None)
+    assert answers == {(200, None): most + 1, (429, "2"): 2 * count - most - 1}
+    assert shares == {(200, None): most, (429, "2"): 2 * count + 1 - most}
 
 
 def test_strangers_who_try_passwords_leave_threads_to_the_others(people):
