@@ -78,6 +78,11 @@ def _path(value: str) -> str | None:
     return value.rstrip("/") if PATH.fullmatch(value.rstrip("/")) else None
 
 
+def _hosts(value: str) -> tuple[str, ...] | None:
+    names = _names(value.lower())
+    return names if all(map(_HOST.fullmatch, names)) else None
+
+
 def is_reference(name: str) -> bool:
     """Whether `name` is something in a module, as `shop.queue:OPTIONS` is."""
     module, colon, variable = name.partition(":")
@@ -113,12 +118,18 @@ _REDIS_URLS = (
     "a redis://, rediss://, unix:// or redis+sentinel:// URL, such as redis://:password@host:6379/0"
 )
 _ENCODED = "a URL whose password is percent-encoded: # is %23, / is %2F, ? is %3F, @ is %40"
-# Anyone can get a cookie that is signed with it, and try keys on that at home.
-_SECRET_KEY_LENGTH = 32
+LEAST_PASSWORD = 12
+# In characters.  Anyone can get a cookie that is signed with SECRET_KEY, and try keys on that at
+# home; nothing slows down who tries tokens.
+_LEAST = {"SECRET_KEY": 32}
+_LEAST_IN_PRODUCTION = {
+    "DASHBOARD_PASSWORD": LEAST_PASSWORD, "API_TOKEN": 20, "API_READ_TOKEN": 20,
+}  # fmt: skip
 MAKE_SECRET_KEY = "python -c 'import secrets; print(secrets.token_hex(32))'"
 
 ROLES = ("viewer", "operator")
 PATH = re.compile(r"(/[\w.~-]+)+", re.ASCII)
+_HOST = re.compile(r"[\w.-]+|[0-9a-f]*:[0-9a-f]*:[0-9a-f:.]*")  # a name, or an address
 USER_NAME = re.compile(r"[\w.@+-]{1,100}")
 # As Werkzeug's, but with / where it has $, which shells replace.
 PASSWORD_HASH = re.compile(r"scrypt:[0-9]+:[0-9]+:[0-9]+/\w+/[0-9a-f]{128}", re.ASCII)
@@ -137,13 +148,13 @@ _REFERENCE = _Kind(
     lambda value: value if is_reference(value) else None,
     "a module and a name in it, such as shop.queue:OPTIONS",
 )
-_PATH = _Kind(_path, "a path such as /jobs")
+_PATH = _Kind(_path, "a path such as /jiffy")
 _USERS = _Kind(_users, "")
 _HEADER = _Kind(
     lambda value: value if re.fullmatch(r"[A-Za-z][A-Za-z0-9-]*", value) else None,
     "the name of a header, such as X-Forwarded-User",
 )
-_HOSTS = _Kind(_names, "host names, separated by commas")
+_HOSTS = _Kind(_hosts, "host names without a port, separated by commas, such as jobs.example.com")
 _SERIALIZERS = _Kind(
     lambda value: {"json": ("json",), "json,pickle": ("json", "pickle")}.get(
         value.replace(" ", "")
@@ -230,9 +241,10 @@ def read(environ: Mapping[str, str]) -> Settings:
     if found.api_read_token is not None and found.api_read_token == found.api_token:
         must = "different from API_TOKEN, which allows everything"
         raise InvalidSetting("API_READ_TOKEN", "***", must)
-    if found.secret_key is not None and len(found.secret_key) < _SECRET_KEY_LENGTH:
-        must = f"at least {_SECRET_KEY_LENGTH} characters, such as {MAKE_SECRET_KEY} prints"
-        raise InvalidSetting("SECRET_KEY", "***", must)
+    for name, least in (_LEAST | (_LEAST_IN_PRODUCTION if found.is_production else {})).items():
+        if len(values.get(name.lower(), "*" * least)) < least:
+            must = f"at least {least} characters, such as {MAKE_SECRET_KEY} prints"
+            raise InvalidSetting(name, "***", must)
     _check_users(found)
     if not found.dashboard_login and (found.is_production or not found.is_on_loopback):
         must = f"yes, unless HOST is one of {', '.join(LOOPBACK)}, in development"

@@ -12,9 +12,8 @@ from jiffy.control import bulk as many
 from jiffy.control import pauses, search
 from jiffy.errors import InvalidValue, MissingExtra
 from jiffy.producer import project
-from jiffy.settings import ROLES, USER_NAME, set_environment, settings
+from jiffy.settings import LEAST_PASSWORD, ROLES, USER_NAME, set_environment, settings
 
-LEAST_PASSWORD = 8
 _SAMPLE = "jobs.numbers.add 2 3"
 _kind = click.argument("kind", type=click.Choice(["queue", "function"]))
 _name = click.argument("name")

@@ -75,11 +75,19 @@ def _behind_proxies(wsgi_app: Any, config: Settings) -> Any:
     if hops is None:
         hops = 1 if config.dyno else 0  # its router sets them, and nothing else can reach us
 
+    def said(environ: Any, name: str) -> str:
+        """What the outermost proxy that we believe says; most pass it on, and add nothing to it."""
+        values: list[str] = environ.get(f"HTTP_X_FORWARDED_{name}", "").split(",")
+        return values[-hops:][0].strip() if hops else ""
+
     def below(environ: Any, start_response: Any) -> Any:
         if not _is_host(environ.get("HTTP_HOST", "localhost")):  # no page can be made
             why = "The Host header has no name of a host.\n"
             return Response(why, 400, mimetype="text/plain")(environ, start_response)
-        path, prefix = environ["PATH_INFO"], config.url_prefix or environ["SCRIPT_NAME"].rstrip("/")
+        if said(environ, "PROTO") in ("http", "https"):
+            environ["wsgi.url_scheme"] = said(environ, "PROTO")
+        prefix = config.url_prefix or said(environ, "PREFIX") or environ["SCRIPT_NAME"]
+        path, prefix = environ["PATH_INFO"], prefix.rstrip("/")
         # A client may have sent it through the proxy: no link or redirect leads to another site.
         environ["SCRIPT_NAME"] = prefix if PATH.fullmatch(prefix) else ""
         # Else the proxy has removed it.
@@ -87,7 +95,7 @@ def _behind_proxies(wsgi_app: Any, config: Settings) -> Any:
             environ["PATH_INFO"] = path[len(prefix) :] or "/"
         return wsgi_app(environ, start_response)
 
-    return ProxyFix(below, hops, hops, x_prefix=hops) if hops else below
+    return ProxyFix(below, hops, x_proto=0, x_host=0) if hops else below
 
 
 def _is_host(name: str) -> bool:
@@ -100,7 +108,7 @@ def _add_headers(response: Response) -> Response:
     """What the page may load and run, and that no cache keeps it; a page's own headers stay."""
     for name, value in {"Content-Security-Policy": _content_policy(), **_HEADERS}.items():
         response.headers.setdefault(name, value)
-    is_file = request.endpoint in ("static", "rq_dashboard.static")
+    is_file = response.status_code < 400 and request.endpoint in ("static", "rq_dashboard.static")
     if not is_file:
         response.headers["Cache-Control"] = "no-store"
     if request.is_secure:

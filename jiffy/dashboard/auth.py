@@ -97,8 +97,11 @@ def guard(app: Flask, config: Settings) -> None:
     app.session_interface = _Sessions()
     app.config.update(
         SECRET_KEY=_secret_key(config),
-        # Cookies are the same for every port: two checkouts on a machine must not share theirs.
-        SESSION_COOKIE_NAME="__Host-jiffy" if config.is_production else f"jiffy-{config.port}",
+        # Cookies are the same for every port: two checkouts on a machine must not share theirs,
+        # nor two dashboards of one host.
+        SESSION_COOKIE_NAME=f"__Host-jiffy{config.url_prefix.replace('/', '-')}"
+        if config.is_production
+        else f"jiffy-{config.port}",
         SESSION_COOKIE_HTTPONLY=True,
         SESSION_COOKIE_SAMESITE="Lax",
         SESSION_COOKIE_SECURE=config.is_production,

@@ -14,15 +14,15 @@ from heapq import nlargest
 from typing import Any
 
 from flask import Flask
+from redis.exceptions import RedisError
 from waitress import wasyncore
 from waitress.channel import HTTPChannel
 from waitress.parser import HTTPRequestParser, ParsingError
 from waitress.server import TcpWSGIServer
 from waitress.utilities import BadRequest
 
-from jiffy import clock, log
+from jiffy import clock, log, redis_io
 from jiffy.errors import PortTaken
-from jiffy.redis_io import in_one_line
 from jiffy.settings import settings
 
 # A thread waits on Redis most of its time; the overview of eight at once is what one core can do.
@@ -48,11 +48,15 @@ _FIELD = re.compile(rb"[\w!#$%&'*+.^`|~-]+:[\t -~\x80-\xff]*")
 def serve(app: Flask) -> None:
     """Serve `app` at HOST:PORT until SIGTERM or SIGINT."""
     logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # a warning for each busy moment
-    with in_one_line():
+    with redis_io.in_one_line():
         server = Server(app, settings().host, settings().port)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: server.stop())
     log.event("web.started", host=settings().host, port=settings().port, pid=os.getpid())
+    try:
+        redis_io.check(redis_io.shared())
+    except RedisError as error:  # the pages say it, too, until it can be used
+        log.event("redis.away", log.WARNING, reason=redis_io.explained(error) or error)
     server.run()
 
 

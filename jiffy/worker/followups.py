@@ -107,7 +107,7 @@ def _refuse_private(connection: http.client.HTTPConnection) -> None:
 
     Asked of the connection itself, so a redirect or a name that changes its mind does not matter.
     """
-    if connection.host in settings().webhook_hosts:
+    if connection.host.lower() in settings().webhook_hosts:
         return
     address = connection.sock.getpeername()[0].partition("%")[0]
     if not is_public(address):

@@ -9,6 +9,7 @@ import pytest
 from honcho.environ import parse_procfile
 from packaging.requirements import Requirement
 
+from jiffy.errors import InvalidSetting
 from jiffy.settings import Settings, read
 from tests.support.newcomer import CHECKOUT
 
@@ -38,9 +39,12 @@ def test_every_setting_is_in_the_example(name):
     assert re.search(rf"^#{name}=", EXAMPLE, re.MULTILINE)
 
 
-def test_the_example_can_be_used_as_it_is():
+def test_the_example_can_be_used_as_it_is_but_for_its_secrets():
     written = dict(re.findall(r"^#([A-Z_]+)=(.*)$", EXAMPLE, re.MULTILINE))
-    read(written)
+    read(written | {"DYNO": ""})
+    for name in ("DASHBOARD_PASSWORD", "API_TOKEN", "API_READ_TOKEN"):
+        with pytest.raises(InvalidSetting, match=name):
+            read({"JIFFY_ENV": "production", name: written[name]})
 
     assert written.keys() == set(SETTINGS) | OF_JOBS
 

@@ -74,7 +74,7 @@ def test_a_check_of_the_table_needs_no_redis(environ):
     assert (code, errors) == (0, "")
 
 
-RELEASE = {"DYNO": "release.1", "DASHBOARD_PASSWORD": "a password", "SECRET_KEY": "k" * 32}
+RELEASE = {"DYNO": "release.1", "DASHBOARD_PASSWORD": "a password of mine", "SECRET_KEY": "k" * 32}
 
 
 @pytest.mark.parametrize(
@@ -82,6 +82,10 @@ RELEASE = {"DYNO": "release.1", "DASHBOARD_PASSWORD": "a password", "SECRET_KEY"
     [
         ({"SECRET_KEY": None}, "SECRET_KEY is not set. Production needs one, the same in every "),
         ({"SECRET_KEY": "short"}, "SECRET_KEY is '***'; it must be at least 32 characters, "),
+        ({"DASHBOARD_PASSWORD": "p" * 11}, "DASHBOARD_PASSWORD is '***'; it must be at least 12 "),
+        ({"API_TOKEN": "choose-one"}, "API_TOKEN is '***'; it must be at least 20 characters, "),
+        ({"API_READ_TOKEN": "t" * 19}, "API_READ_TOKEN is '***'; it must be at least 20 "),
+        ({"ALLOWED_HOSTS": "https://jobs.example"}, "ALLOWED_HOSTS is 'https://jobs.example'; it"),
         ({"DASHBOARD_PASSWORD": None}, "DASHBOARD_PASSWORD is not set. Production needs one, "),
         ({"REDIS_URL": None}, "REDIS_URL is not set. Production needs a Redis of its own: "),
         ({"REDIS_URL": "localhost"}, "REDIS_URL is 'localhost'; it must be a redis://, "),

@@ -97,6 +97,7 @@ def test_a_read_only_dashboard_changes_nothing_and_has_no_buttons(made, plant, r
         ({"URL_PREFIX": "/tools/jobs"}, {}, "/tools/jobs"),
         ({"URL_PREFIX": "/tools/jobs"}, {}, ""),  # the proxy has removed it
         ({"TRUSTED_PROXIES": "1"}, {"X-Forwarded-Prefix": "/tools/jobs"}, ""),
+        ({"TRUSTED_PROXIES": "2"}, {"X-Forwarded-Prefix": "/tools/jobs"}, ""),  # of the outer one
         ({"TRUSTED_PROXIES": "1", "URL_PREFIX": "/tools/jobs"}, {"X-Forwarded-Prefix": "/x"}, ""),
     ],
 )

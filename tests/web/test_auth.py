@@ -224,12 +224,22 @@ def test_the_cookie_is_out_of_reach_of_scripts_and_in_production_sent_by_https_o
     stranger, environ
 ):
     cookie = stranger.get("/login").headers["Set-Cookie"]
-    environ(JIFFY_ENV="production", DASHBOARD_PASSWORD=PASSWORD)
+    environ(JIFFY_ENV="production", DASHBOARD_PASSWORD=PASSWORD, API_TOKEN=None)
     production = create_app(settings()).test_client().get("/login").headers["Set-Cookie"]
 
     assert {"HttpOnly", "SameSite=Lax"} <= set(cookie.split("; "))
     assert {"HttpOnly", "SameSite=Lax", "Secure"} <= set(production.split("; "))
     assert production.startswith("__Host-")
+
+
+def test_dashboards_below_two_paths_of_a_host_have_a_cookie_each(redis, environ):
+    names = []
+    for prefix in ("/shop", "/tools/jobs"):
+        environ(JIFFY_ENV="production", DASHBOARD_PASSWORD=PASSWORD, URL_PREFIX=prefix)
+        cookie = create_app(settings()).test_client().get("/login").headers["Set-Cookie"]
+        names.append(cookie.partition("=")[0])
+
+    assert names == ["__Host-jiffy-shop", "__Host-jiffy-tools-jobs"]
 
 
 @pytest.mark.parametrize(
@@ -305,10 +315,15 @@ def test_scripts_run_by_the_nonce_of_their_answer_alone(client):
         )
 
 
-def test_behind_tls_browsers_keep_to_it_in_development_too(redis, environ):
-    environ(DASHBOARD_PASSWORD=PASSWORD, TRUSTED_PROXIES="1")
+@pytest.mark.parametrize(
+    ("proxies", "proto"),
+    # Of two, the inner one adds nothing to what the outer one has said, or "http".
+    [("1", "https"), ("1", "http, https"), ("2", "https"), ("2", "https, http")],
+)
+def test_behind_tls_browsers_keep_to_it_in_development_too(redis, environ, proxies, proto):
+    environ(DASHBOARD_PASSWORD=PASSWORD, TRUSTED_PROXIES=proxies)
     client = create_app(settings()).test_client()
-    answer = client.get("/login", headers={"X-Forwarded-Proto": "https"})
+    answer = client.get("/login", headers={"X-Forwarded-Proto": proto})
 
     assert answer.headers["Strict-Transport-Security"] == "max-age=31536000"
     assert "Secure" in answer.headers["Set-Cookie"].split("; ")
@@ -322,6 +337,8 @@ def test_behind_tls_browsers_keep_to_it_in_development_too(redis, environ):
         ({}, "LOCALHOST:8000", 200),
         ({}, "[::1]:8000", 200),
         ({"ALLOWED_HOSTS": "jobs.example, jobs.internal"}, "jobs.internal:80", 200),
+        ({"ALLOWED_HOSTS": "Jobs.Example, 2001:db8::7"}, "jobs.example", 200),
+        ({"ALLOWED_HOSTS": "Jobs.Example, 2001:db8::7"}, "[2001:DB8::7]:80", 200),
         ({"ALLOWED_HOSTS": "jobs.example"}, "localhost", 403),
         ({"JIFFY_ENV": "production"}, "any.example", 200),
         ({"TRUSTED_PROXIES": "1"}, "any.example", 200),
@@ -351,6 +368,7 @@ def test_data_is_kept_out_of_every_cache(client, api):
         client.get("/"),
         client.get("/rq/0/data/queues.json"),
         api("GET", "/api/jobs/x"),
+        client.get("/static/none.css"),
     ):
         assert answer.headers["Cache-Control"] == "no-store"
         assert answer.headers["X-Content-Type-Options"] == "nosniff"

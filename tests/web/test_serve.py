@@ -10,6 +10,7 @@ import threading
 import urllib.request
 from contextlib import closing, contextmanager
 from pathlib import Path
+from urllib.error import HTTPError
 
 import pytest
 
@@ -34,7 +35,7 @@ def test_production_without_a_password_ends_with_one_line_and_code_2(port):
 
 
 def test_production_without_a_secret_key_ends_with_one_line_and_code_2(port):
-    ended = run(port, JIFFY_ENV="production", DASHBOARD_PASSWORD="x", SECRET_KEY="")
+    ended = run(port, JIFFY_ENV="production", DASHBOARD_PASSWORD="x" * 12, SECRET_KEY="")
 
     assert ended.returncode == 2
     assert ended.stderr.splitlines()[-1] == (
@@ -55,11 +56,21 @@ def test_a_port_that_is_taken_is_one_line_and_code_2(port):
 
 
 def test_it_takes_the_redis_as_its_argument_and_needs_no_other(port, redis_address, tmp_path):
-    environ = {"DASHBOARD_PASSWORD": "x", "SECRET_KEY": "k" * 40, "JIFFY_ENV": "production"}
+    environ = {"DASHBOARD_PASSWORD": "x" * 12, "SECRET_KEY": "k" * 40, "JIFFY_ENV": "production"}
     with running([*DASHBOARD, redis_address], port, tmp_path, REDIS_URL="", **environ):
         body = wait_for(f"http://127.0.0.1:{port}/healthz")
 
     assert b'"redis":"ok"' in body
+
+
+def test_it_starts_without_its_redis_and_says_why(port, tmp_path):
+    with running(DASHBOARD, port, tmp_path, REDIS_URL="redis://:secret@127.0.0.1:1/0"):
+        wait_until(lambda: "redis.away" in (tmp_path / "log").read_text())
+        with pytest.raises(HTTPError, match="503"):
+            wait_for(f"http://127.0.0.1:{port}/healthz")
+    [line] = [line for line in (tmp_path / "log").read_text().splitlines() if "redis.away" in line]
+
+    assert "No Redis at redis://***@127.0.0.1:1/0 (connection refused). Run " in line
 
 
 def test_it_serves_as_the_procfile_says_until_sigterm(port, tmp_path):
@@ -143,7 +154,7 @@ def wait_for(url):
         try:
             with urllib.request.urlopen(url, timeout=5) as answer:
                 return answer.read()
-        except OSError:
-            if monotonic() > deadline:
+        except OSError as error:
+            if monotonic() > deadline or isinstance(error, HTTPError):
                 raise
             threading.Event().wait(0.05)
