@@ -36,6 +36,8 @@ _FILES_EACH, _OTHER_FILES = 2 + MOST_AHEAD, 100
 # A request must have arrived, and some more of an answer must have been read, within this time.
 PATIENCE_S = 15.0
 DRAIN_S = 25.0
+# As it stops, a proxy may be sending a request on a connection that it has kept.
+LINGER_S = 1.0
 # The app answers requests over 1 MB itself; waitress reads no more than this.
 _MOST_BODY_BYTES = 2 * 1024 * 1024
 _MOST_HEADER_BYTES, _MOST_FIELDS, _MOST_CHUNK_LINE_BYTES = 64 * 1024, 100, 1024
@@ -109,10 +111,12 @@ class _Channel(HTTPChannel):  # type: ignore[misc]  # it has no types
     def received(self, data: bytes) -> bool:
         taken: bool = super().received(data)
         with self.requests_lock:
+            is_last = len(self.requests) > MOST_AHEAD or self.server.stops_at is not None
             for request in self.requests[MOST_AHEAD:]:
                 request.close()
-                self.requests[MOST_AHEAD - 1].headers["CONNECTION"] = "close"
             del self.requests[MOST_AHEAD:]
+            if self.requests and is_last:
+                self.requests[-1].headers["CONNECTION"] = "close"
         return taken
 
     def handle_expt(self) -> None:
@@ -153,7 +157,7 @@ class Server(TcpWSGIServer):  # type: ignore[misc]  # it has no types
             listener = socket.create_server((host, port), family=family)
         except OSError as error:
             raise PortTaken(host, port, os.strerror(error.errno or 0).lower()) from None
-        self._stops_at: float | None = None
+        self.stops_at: float | None = None
         super().__init__(
             app,
             _sock=listener,
@@ -194,17 +198,18 @@ class Server(TcpWSGIServer):  # type: ignore[misc]  # it has no types
 
         For signal handlers and other threads.
         """
-        self._stops_at = self._stops_at or clock.monotonic() + DRAIN_S
+        self.stops_at = self.stops_at or clock.monotonic() + DRAIN_S
         self.pull_trigger()
 
     def run(self) -> None:
         """Serve until `stop`."""
-        while self._stops_at is None:
+        while self.stops_at is None:
             self._close_late()
             wasyncore.loop(timeout=1, use_poll=True, map=self._map, count=1)
         wasyncore.dispatcher.close(self)
-        while self.active_channels and clock.monotonic() < self._stops_at:
+        lingers_until = clock.monotonic() + LINGER_S
+        while self.active_channels and clock.monotonic() < self.stops_at:
             for channel in [*self.active_channels.values()]:
-                if channel.is_idle():
+                if channel.is_idle() and clock.monotonic() > lingers_until:
                     channel.handle_close()
             wasyncore.loop(timeout=1, use_poll=True, map=self._map, count=1)

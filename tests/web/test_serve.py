@@ -16,6 +16,8 @@ import pytest
 
 from jiffy import keys
 from jiffy.clock import monotonic
+from jiffy.dashboard import server as server_module
+from jiffy.dashboard.server import Server
 from tests.support.newcomer import PATIENCE_S, wait_until
 
 pytestmark = pytest.mark.slow
@@ -103,6 +105,25 @@ def test_a_running_request_is_answered_after_sigterm_and_no_connection_accepted(
             answer = web.getresponse()
 
             assert (answer.status, b'"canceled"' in answer.read()) == (200, True)
+
+
+def test_a_proxys_connection_serves_one_more_request_after_the_stop(app, monkeypatch):
+    """Else one that is on its way is lost, and a proxy sends no POST again."""
+    monkeypatch.setattr(server_module, "LINGER_S", PATIENCE_S)
+    server = Server(app, "127.0.0.1", 0)
+    serving = threading.Thread(target=server.run)
+    serving.start()
+    with closing(http.client.HTTPConnection("127.0.0.1", server.effective_port)) as web:
+        web.request("GET", "/healthz")
+        assert web.getresponse().read()
+        server.stop()
+        wait_until(lambda: not accepts(server.effective_port))
+        web.request("GET", "/healthz")
+        answer = web.getresponse()
+        serving.join(PATIENCE_S)
+
+    assert (answer.status, answer.getheader("Connection")) == (200, "close")
+    assert not serving.is_alive()
 
 
 def accepts(port):
