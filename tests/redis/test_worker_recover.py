@@ -249,6 +249,15 @@ def test_a_sweep_recovers_the_jobs_of_a_worker_that_has_not_renewed_its_lease(re
 
 
 @pytest.mark.usefixtures("dead")
+@pytest.mark.parametrize("name", ["", "\xff", " ", "a:b", "x" * 10**5])
+def test_an_odd_name_among_the_dead_keeps_no_other_from_its_recovery(redis, name):
+    redis.zadd(keys.LEASES, {name.encode("latin-1"): 0})
+    sweep(redis, seconds_ago=3)
+
+    assert (queued(redis), redis.zcard(keys.LEASES)) == (["default-0"], 0)
+
+
+@pytest.mark.usefixtures("dead")
 @pytest.mark.parametrize(
     ("seconds_ago", "quiet_s"),
     [(1, 0), (3, 2), (60, 0), (-60, 0), (10**9, 0)],
