@@ -225,7 +225,10 @@ def _taken(reply: Any) -> dict[int, str]:
     if isinstance(reply, bytes):  # RQ would run it at once
         raise InvalidValue("depends_on", reply.decode(), "a job that is there")
     pairs = [] if reply == 1 else reply
-    return {place: id_.decode("utf-8", "surrogateescape") for place, id_ in zip(pairs[::2], pairs[1::2], strict=True)}
+    return {
+        place: id_.decode("utf-8", "surrogateescape")
+        for place, id_ in zip(pairs[::2], pairs[1::2], strict=True)
+    }
 
 
 class Written(NamedTuple):

@@ -25,7 +25,8 @@ if action == 'cancel' then
   call('HSET', key, 'status', 'canceled')
   call('HDEL', key, 'jiffy:parked')
   -- If it was to be retried, this is a traceback: what it raised stands behind the last frame.
-  local raised = reason and (string.match(reason, '.*\n [^\n]*\n([^ \n][^\n]*)') or string.match(reason, '[^\n]*$'))
+  local raised = reason
+    and (string.match(reason, '^.*\n [^\n]*\n([^ \n][^\n]*)') or string.match(reason, '^.*\n(.*)') or reason)
   if raised then call('HSET', key, 'jiffy:reason', 'It was not tried again after ' .. raised) end
   call('ZADD', RQ .. 'canceled:' .. queue, time[1], id)
   own('ZREM', OWN .. 'expiring', id)

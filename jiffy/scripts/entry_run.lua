@@ -32,7 +32,7 @@ local function in_the_way(id, overlap)
   local is_running = status == 'started'
   if overlap ~= 'replace' then
     if WAITS[status] or (is_running and overlap == 'skip') then
-      return string.format('run %s is still %s', string.match(id, '[^-]*$'), WAITS[status] or 'running')
+      return string.format('run %s is still %s', string.match(id, '^.*%-(.*)') or id, WAITS[status] or 'running')
     end
     return nil, is_running and id
   end

@@ -40,7 +40,9 @@ local function find_stale(queue)
     if not id then id, execution = member, '' end
     local job = fields(job_key(id), 'status', 'worker_name')
     local worker = job and job[2] or ''
-    if try('HEXISTS', OWN .. 'held:' .. worker, member) ~= 1 then
+    if try('HEXISTS', OWN .. 'held:' .. worker, member) == 1 then
+      own('ZADD', OWN .. 'leases', 'NX', NOW, worker)  -- or else it would not look at a worker whose lease was deleted
+    else
       local is_there = not is_elsewhere(queue, id, job)
       stale[#stale + 1] = {queue, id, execution, worker, is_there and details_of(job_key(id)) or false}
     end

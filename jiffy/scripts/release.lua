@@ -191,13 +191,15 @@ local function release_waiting(id)
   if not still_waits(id, queue) then return forget_wait(id) end
   if data then
     local results = {}
-    count = math.min(count, call('HLEN', join))
+    count = math.min(number_of(count) or 0, call('HLEN', join))
     for first = 0, count - 1, MOST_KEYS do
       local numbers = {}
       for number = first, math.min(first + MOST_KEYS, count) - 1 do numbers[#numbers + 1] = number end
       for _, result in ipairs(call('HMGET', join, unpack(numbers))) do results[#results + 1] = result end
     end
-    local value = needs == 'success' and results[1] or '[' .. table.concat(results, ', ') .. ']'
+    local is_whole, value = pcall(table.concat, results, ', ')
+    if not is_whole then return cancel_waiting(id, 'Not all that its parts returned is there.', false) end
+    if needs ~= 'success' then value = '[' .. value .. ']' end
     local _, places = string.gsub(data, RESULT, '')
     if places > 1 and places * #value > MOST_RESULT_BYTES then return cancel_waiting(id, TOO_LARGE, false) end
     call('HSET', key, 'data', (string.gsub(data, RESULT, function() return value end)))

@@ -5,7 +5,7 @@ import json
 import pytest
 
 import jiffy
-from jiffy import keys, part, result
+from jiffy import actions, keys, part, result
 from jiffy.worker.recovery import Death
 from tests.jobs import worker as worker_jobs
 from tests.jobs.enqueue import add
@@ -97,9 +97,19 @@ def test_a_long_chain_is_canceled_in_steps(redis):
     )
 
 
+@pytest.mark.parametrize("line", ["x" * 10**5 + "\n", "\n x" * 10**5])
+def test_a_long_reason_for_a_retry_is_read_once(redis, line):
+    job = jiffy.enqueue.options(in_="1h")(worker_jobs.nothing)
+    redis.hset(job.key, keys.REASON_FIELD, line)
+    actions.cancel(job)
+
+    assert status(redis, job.id) == "canceled"
+
+
 @pytest.mark.parametrize("count", ["3e6", "nan", "-1", "odd"])
 def test_an_odd_number_of_results_is_not_counted_up_to(redis, count):
     _, last = jiffy.enqueue.chain(part(add, 1, 1), part(add, result, 1))
     redis.hset(keys.join(last.id), mapping={"needs": "end", "count": count})
 
     assert calls(redis, child(redis).work) < MOST
+    assert status(redis, last.id) != "deferred"

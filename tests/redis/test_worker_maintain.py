@@ -120,6 +120,18 @@ def test_a_job_that_our_worker_holds_is_not_abandoned_however_old_its_lease(redi
     assert (status(redis), registered(redis, "started")) == ("started", ["default-0"])
 
 
+def test_a_dead_worker_whose_lease_is_gone_is_found_by_what_it_holds(redis):
+    enqueue(redis)
+    [claimed] = claim(redis)
+    redis.delete(keys.LEASES)
+    redis.zadd(WIP, {f"default-0:{claimed.execution}": 1})
+    maintain(redis)
+    redis.hset(keys.LAST_SWEEP, "at", redis.time()[0] - 3)
+    recovery(redis).sweep()
+
+    assert queued(redis) == ["default-0"]
+
+
 def test_a_hundred_abandoned_jobs_at_a_time_are_seen_to(redis):
     ids = enqueue(redis, 130)
     for job_id in ids:

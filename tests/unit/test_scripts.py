@@ -16,3 +16,11 @@ def test_a_script_opens_with_its_purpose_keys_arguments_and_answer(name):
 
     for part in ["KEYS"] if name in INCLUDED else ["KEYS: ", "ARGV: ", "Returns"]:
         assert part in opening, part
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_no_pattern_is_tried_anew_from_each_character(name):
+    """Lua would: with the square of a text's length, while Redis does nothing else."""
+    patterns = re.findall(r"string\.(?:match|find)\([^']*'([^']*)'\)", TEXTS[name])
+
+    assert not [one for one in patterns if re.search(r"[*+-]", one) and not one.startswith("^")]
