@@ -21,7 +21,7 @@ KINDS = ("changes", "enqueued", "logins")
 MOST_KEPT = 10_000  # of each kind
 _SHOWN = (
     "name", "queue", "queue_name", "function", "job_id", "id", "worker", "job", "key", "action",
-    "registry_name", "q", "rate", "count", "until", "why",
+    "registry_name", "q", "filter", "rate", "count", "until", "why",
 )  # fmt: skip
 _MOST_LETTERS = 300  # of each
 MOST_SHOWN = 100  # entries of a page
@@ -44,7 +44,9 @@ def begin(who: str) -> None:
 
 
 def note(**fields: object) -> None:
-    """Add to the entry of this request, if there is one: how many `jobs` it changed, …"""
+    """Add to the entry of this request, if there is one: how many `jobs` it changed, the id of the
+    `job` that it has enqueued, …
+    """
     if "audited" in g:
         g.audited |= fields
 
@@ -64,6 +66,8 @@ def end(response: Response) -> Response:
     if "audited" in g and not is_nothing:
         if isinstance(g.get("body"), dict):
             note(on=_asked(g.body))
+        if made := g.audited.pop("job", ""):
+            note(on=f"{g.audited['on']} job={made}".strip())
         note(status=response.status_code)
         try:
             _add("enqueued" if is_enqueue else "changes", g.audited, g.audit_id)

@@ -10,9 +10,12 @@ _PLAIN = (bool, int, float, str, type(None))
 _HARMLESS = (bool, type(None))
 _RESULT = {"jiffy:result"}  # what stands for a result that is not there yet (payload.py)
 _SECRET = re.compile(
-    r"passw|passphrase|passcode|secret|credential|connection_?string|session_?(id|key)|card_?number"
-    r"|(api|private|access|encryption|signing|master|hmac|ssh|deploy)_?key|seed_?phrase|mnemonic"
-    r"|(tokens?|pwd)(_|$)|(^|_)(pin|t?otp|cv[vc]2?|ssn|authorization|jwt|bearer|cookies?|dsn)(_|$)"
+    r"passw|passphrase|passcode|secret|credential|conn(ection)?_?str(ing)?(_|$)|session_?(id|key)"
+    r"|(api|priv(ate)?|access|encryption|signing|master|hmac|ssh|deploy|rsa|gpg|pgp|cert|shared"
+    r"|account|service_account)_?key|card_?number|(seed|recovery)_?phrase|mnemonic"
+    r"|(auth|access|verification|security|recovery|backup|mfa)_?code|(tokens?|pwds?)(_|$)"
+    r"|(^|_)(pin|t?otp|cv[vc]2?|ssn|authorization|jwt|bearer|cookies?|dsn)(_|$)"
+    r"|(^|_)(pw|creds?|psk|pem|keytab|iban|sig|signature)(_|$)"
     r"|(^|_)o?auth(_?header)?$|(^|db|database|smtp|mail|ftp|proxy|redis|user)_?pass$"
 )
 # A password, or what stands alone before a host, such as a key; also of a URL that is cut short.
@@ -20,7 +23,7 @@ _URL_PASSWORD = re.compile(
     r"(://[^\s/?#@:]*:|(?<=http)://|(?<=https)://)[^\s/?#]+(?=@)"
     r"|(://[^\s/?#@:]*:)(?!\d{1,5}\b)[^\s/?#@]+?(?=\.\.\.|…)"
 )
-_URL_PARAMETER = re.compile(r"([?&]([\w-]{1,100})=)[^\s&#'\"]+")
+_URL_PARAMETER = re.compile(r"([?&;#]([\w-]{1,100})=)[^\s&#'\"]+")
 _NEW_WORD = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|-")
 _NAME = re.compile(r"(?<![\w-])([\w-]{1,100})(?:=|['\"]: ?)")
 _END = r"(?=[,)}\]]|$)"

@@ -14,6 +14,8 @@ from jiffy.producer.masking import is_secret, is_secret_place, masked, masked_te
         "dsn", "SENTRY_DSN", "connection_string", "sessionId", "passcode", "card_number",
         "DB_PASS", "smtp_pass", "authtoken", "csrftoken", "dbpwd", "totp", "cvc", "ssn", "oauth",
         "auth_header", "encryption_key", "signing_key", "session_key", "seed_phrase",
+        "conn_str", "privkey", "rsa_key", "admin_pw", "creds", "psk", "auth_code", "recoveryCode",
+        "backup_code", "signature", "X-Amz-Signature", "AccountKey", "iban",
     ],
 )  # fmt: skip
 def test_these_are_secrets(name):
@@ -38,6 +40,10 @@ def test_these_are_secrets(name):
         "session",
         "monkey",
         "user",
+        "zip_code",
+        "error_code",
+        "design",
+        "signal",
     ],
 )
 def test_these_are_not(name):
@@ -50,13 +56,14 @@ def test_secrets_are_masked_wherever_they_stand():
         ("x", {"pin": 1234}),
         "amqp://u:p%40@h/v",
         "http://h?a=1&api_key=K&b=2",
+        "https://h/#access_token=K;sig=S",
     ]
     value = {"user": "ada", "token": "t", "more": more}
 
     assert repr(masked(value)) == (
         "{'user': 'ada', 'token': ***,"
         " 'more': [{'password': ***}, ('x', {'pin': ***}), 'amqp://u:***@h/v',"
-        " 'http://h?a=1&api_key=***&b=2']}"
+        " 'http://h?a=1&api_key=***&b=2', 'https://h/#access_token=***']}"
     )
 
 

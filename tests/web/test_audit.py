@@ -4,7 +4,8 @@ import re
 
 import pytest
 
-from jiffy import keys
+from jiffy import every, keys
+from jobs import numbers
 from tests.web.conftest import PASSWORD, log_in, post
 from tests.web.test_api import ADD
 
@@ -59,6 +60,41 @@ def test_an_entry_says_what_was_done_whatever_else_was_sent(client, plant, recor
     assert oldest["on"] == "id=a action=retry"
     assert "Retried" in client.get("/jobs/a").text
     assert newest["on"].endswith("x… id=b c action=delete")
+
+
+def test_an_entry_names_the_filter_and_the_job_that_was_enqueued(
+    client, api, redis, declare, recorded
+):
+    declare(every("10m", numbers.add, args=[2, 3], name="sum"))
+    redis.zadd(keys.LEASES, {"w1": redis.time()[0] + 60})
+    redis.hset(keys.worker("w1"), "queues", "default")
+    pages = [
+        post(client, "/jobs/all", action="retry", q="state:failed", rate="5"),
+        post(client, "/new", function="jobs.numbers.add", **{"arg.x": "1", "arg.y": "2"}),
+        post(client, "/schedule/sum/run"),
+    ]
+    made = [
+        api("POST", "/api/bulk", json={"action": "retry", "filter": "state:failed fn:shop"}).json,
+        api("POST", "/api/schedule/sum/run").json,
+        api("POST", "/api/jobs", json=ADD).json,
+    ]
+    bulk, new = (answer.location.rpartition("/")[2] for answer in pages[:2])
+    changes = [one["on"] for one in recorded("changes")][::-1]
+
+    assert [answer.status_code for answer in pages] == [303] * 3
+    assert changes[0] == f"action=retry q=state:failed rate=5 job={bulk}"
+    assert changes[1] == f"function=jobs.numbers.add job={new}"
+    assert re.fullmatch("name=sum job=sum.+", changes[2])
+    assert changes[3] == f"action=retry filter=state:failed fn:shop job={made[0]['id']}"
+    assert changes[4] == f"name=sum job={made[1]['id']}"
+    assert recorded("enqueued")[0]["on"] == f"function=jobs.numbers.add job={made[2]['id']}"
+
+
+def test_a_form_without_its_filter_does_not_mean_every_job(client, plant, redis):
+    plant("x", status="failed", error="boom")
+    answer = post(client, "/jobs/all", action="delete")
+
+    assert (answer.status_code, redis.exists(keys.job("x"))) == (422, 1)
 
 
 def test_no_argument_password_or_mistyped_name_is_recorded(client, app, api, redis, plant):

@@ -19,8 +19,6 @@ from jiffy.redis_io import Memory
 from tests.web.conftest import post
 from tests.web.test_frame import words
 
-WHAT = {"q": "queue:default state:queued", "action": "delete"}  # the fields of the form
-
 
 def test_a_queue_has_what_waits_how_long_and_who_serves_it(client, plant, plant_worker, plant_flow):
     plant_flow({"default": [(42, 0), (12, 60)], "low": [(0, 0), (6, 3)]})
@@ -75,7 +73,7 @@ def test_a_queue_is_emptied_only_with_its_name_typed(client, plant, redis):
     plant("other", status="queued", origin="low")
     wrong = post(client, "/queues/default/empty", typed="defualt")
     left = redis.llen(keys.queue("default"))
-    post(client, "/queues/default/empty", typed="default", **WHAT)
+    post(client, "/queues/default/empty", typed="default", action="retry", q="queue:low")
 
     assert (wrong.status_code, left) == (422, 3)
     assert "Deleted 3 jobs" in words(client.get("/queues").text)
@@ -97,9 +95,7 @@ def test_a_queues_page_means_that_queue_alone_whatever_its_name(client, plant, r
     text = client.get(path).text
     links = re.findall('href="(/jobs[?]q=queue:[^"]*)"', text)
     listed = [client.get(unescape(link)).text for link in links]
-    hidden = re.findall('<input type="hidden" name="(q|action)" value="([^"]*)">', text)
-    fields = {field: unescape(value) for field, value in hidden}
-    post(client, f"{path}/empty", typed=name, **fields)
+    post(client, f"{path}/empty", typed=name)
 
     assert [re.findall('<tr id="job-([^"]*)"', page) for page in listed] == [["mine"]]
     assert redis.exists(*map(keys.job, ("other", "failed"))) == 2

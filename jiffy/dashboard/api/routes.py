@@ -54,6 +54,7 @@ def enqueue(body: schemas.Calls) -> Enqueued | list[Enqueued]:
         return _enqueue_many(body)
     call, given = _checked(body)
     job = producer.enqueue.options(**given).by_path(call.function, *call.args, **call.kwargs)
+    audit.note(job=job.id)
     return Enqueued(job.id, job.origin, _url(job.id))
 
 
@@ -304,6 +305,7 @@ def run_entry(name: str, body: schemas.RunEntry) -> Enqueued:
     """Enqueue a job of an entry now."""
     queue = entries.find(redis_io.shared(), name).queue
     job_id = entries.run_now(redis_io.shared(), name, body.who)
+    audit.note(job=job_id)
     return Enqueued(job_id, queue, _url(job_id))
 
 

@@ -148,7 +148,13 @@ def all_matching() -> str:
 @page.post("/jobs/all")
 def act_on_all() -> Response:
     """Act on all that match: on a few at once, on many by a job."""
-    name, wanted = _action(), search.parse(request.form.get("q", "").strip())
+    if "q" not in request.form:  # an empty one means every job
+        abort(422, "The form has no filter. Nothing was done.")
+    return act_on_matching(_action(), request.form["q"])
+
+
+def act_on_matching(name: str, matching: str) -> Response:
+    wanted = search.parse(matching.strip())
     if wanted.problems:
         abort(422, f"{wanted.problems[0]}. Nothing was done.")
     rate, who = bulk.read_rate(name, request.form.get("rate", "").strip()), session["user"]
@@ -217,6 +223,7 @@ def trial(key: str) -> Response:
     failures.note(redis_io.shared(), key, one.jobs)
     job_id = one.newest.id
     outcome = act_on("retry", [job_id])
+    audit.note(job=job_id)
     flash(outcome.refused or "Retried one job as a trial.")
     return redirect(url_for("failures.group", key=key, trial=job_id), 303)
 

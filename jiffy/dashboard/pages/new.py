@@ -274,7 +274,7 @@ def make() -> Response | tuple[str, int]:
     if not made.errors:
         try:
             job = enqueue.options(**given)(made.function, *args, **kwargs)
-            audit.record(session["user"], "enqueue", job.id, 1)
+            audit.record(session["user"], "enqueue", "", 1, job=job.id)
             flash(f"Enqueued {made.described['function']} on {job.origin}.")
             return redirect(url_for("jobs.job", job_id=job.id), 303)
         except JiffyError as error:

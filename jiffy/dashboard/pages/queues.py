@@ -9,7 +9,7 @@ from rq.command import send_command
 from werkzeug.wrappers import Response
 
 from jiffy import keys, redis_io
-from jiffy.control import pauses, read
+from jiffy.control import pauses, read, search
 from jiffy.control.read import QueueCount
 from jiffy.dashboard.frame import census, flows
 from jiffy.dashboard.pages import jobs
@@ -69,10 +69,10 @@ def _found(name: str) -> QueueCount:
 
 @page.post("/queues/<path:name>/empty")
 def empty(name: str) -> Response | str:
-    """Delete what waits, as the list of jobs does it; the form has the fields for that."""
+    """Delete what waits, as the list of jobs does it."""
     if request.form.get("typed", "").strip() != name:
         abort(422, f"Type the name of the queue, {name}, to empty it. Nothing was deleted.")
-    return jobs.act_on_all()
+    return jobs.act_on_matching("delete", f"queue:{search.exactly(name)} state:queued")
 
 
 @page.post("/queues/<path:name>/pause")

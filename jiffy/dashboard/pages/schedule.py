@@ -8,7 +8,7 @@ from werkzeug.wrappers import Response
 
 from jiffy import redis_io
 from jiffy.control import entries
-from jiffy.dashboard import charts, words
+from jiffy.dashboard import audit, charts, words
 from jiffy.dashboard.frame import census
 
 page = Blueprint("schedule", __name__)
@@ -48,7 +48,7 @@ def resume(name: str) -> Response:
 
 @page.post("/schedule/<name>/run")
 def run(name: str) -> Response:
-    entries.run_now(redis_io.shared(), name, session["user"])
+    audit.note(job=entries.run_now(redis_io.shared(), name, session["user"]))
     return _back(name)
 
 
