@@ -75,7 +75,7 @@ class Retry(rq.Retry):
 def read(name: str, value: Any) -> rq.Retry:
     """A Retry, how many times, or a dict of Retry's arguments; `name` is what errors call it."""
     if isinstance(value, rq.Retry):
-        return value
+        return _written(name, value)
     if isinstance(value, dict):
         if "max" not in value or not _ARGUMENTS.issuperset(value):
             must = "an object with max, and perhaps pause, factor, limit, jitter, on and fatal"
@@ -88,6 +88,17 @@ def read(name: str, value: Any) -> rq.Retry:
         must = f"how many times to retry, from 1 to {MOST_TRIES}, or a Retry"
         raise InvalidValue(name, value, must)
     return Retry(value)
+
+
+def _written(name: str, retry: rq.Retry) -> rq.Retry:
+    """RQ itself takes any pause that is not below 0, also one that cannot be written."""
+    for pause_s in retry.intervals:
+        if type(pause_s) not in (int, float) or not 0 <= pause_s <= clock.LONGEST_S:
+            must = "a number of seconds, a hundred years at most"
+            raise InvalidValue(f"{name}.interval", pause_s, must)
+    if type(retry.max) is not int:
+        raise InvalidValue(f"{name}.max", retry.max, "a whole number")
+    return retry
 
 
 class Rules(msgspec.Struct, omit_defaults=True):

@@ -12,6 +12,7 @@ import _thread
 import asyncio
 import contextvars
 import decimal
+import faulthandler
 import gc
 import locale
 import logging
@@ -207,6 +208,7 @@ STATE = (
     Part("trace function", sys.gettrace, sys.settrace),
     Part("profile function", sys.getprofile, sys.setprofile),
     Part("garbage collector", gc.isenabled, lambda on: gc.enable() if on else gc.disable()),
+    Part("digits of numbers", sys.get_int_max_str_digits, sys.set_int_max_str_digits),
     Part("gc thresholds", gc.get_threshold, lambda found: gc.set_threshold(*found)),
     Part("switch interval", sys.getswitchinterval, sys.setswitchinterval),
     _attributes("exception hooks", lambda: [sys], "excepthook", "unraisablehook"),
@@ -219,6 +221,9 @@ STATE = (
     _attributes("loggers", _loggers, "level", "disabled", "propagate", "handlers", "filters"),
     _attributes("log handlers", _log_handlers, "level", "formatter", "filters"),
     _numbered("resource limits", _ALL_LIMITS, resource.getrlimit, resource.setrlimit),
+    # Which all processes of this worker share.
+    _numbered("blocking standard streams", (0, 1, 2),
+              lambda fd: bool(_file_at(fd)) and os.get_blocking(fd), os.set_blocking),
     _fixed("working directory", lambda: _file_at(".")),
     _fixed("standard streams", lambda: [*map(_file_at, (0, 1, 2))]),
     _fixed("priority", lambda: os.getpriority(os.PRIO_PROCESS, 0)),
@@ -257,6 +262,7 @@ class State:
         try:
             # Each of these costs as much as to look whether it is needed.
             _signal.alarm(0)
+            faulthandler.cancel_dump_traceback_later()  # which may end the process
             _signal.pthread_sigmask(_signal.SIG_SETMASK, self._mask)
             os.umask(self._umask)
             os.fchdir(self._folder)
@@ -284,14 +290,17 @@ class State:
             _ROOT._cache[_CANARY] = True
         except Exception as error:  # noqa: BLE001 - whatever a job has made of it
             return f"changed: {part.name} ({error})"
-        if took_s >= 0 and self._is_same(took_s):
-            return ""
-        for _ in range(_LOOKS):
-            if not (new := _unusual(_left() - self._left)):
-                self._has_children = _has_children()
-                self._keep_signs()
+        try:
+            if took_s >= 0 and self._is_same(took_s):
                 return ""
-            clock.pause(_PAUSE_S)
+            for _ in range(_LOOKS):
+                if not (new := _unusual(_left() - self._left)):
+                    self._has_children = _has_children()
+                    self._keep_signs()
+                    return ""
+                clock.pause(_PAUSE_S)
+        except OSError as error:  # so many files that not even a list of them can be opened
+            new = [error.strerror or f"{error}"]
         return f"left: {', '.join(new)}"
 
     def _keep_signs(self) -> None:

@@ -23,9 +23,8 @@ from rq.worker import BaseWorker
 
 from jiffy import clock, hooks, keys, log, rq_compat
 from jiffy.errors import NotAllowed, ResultTooLarge, UnserializableResult
-from jiffy.producer import functions
+from jiffy.producer import functions, retry
 from jiffy.producer.job import real, stand_in
-from jiffy.producer.retry import names_of
 from jiffy.redis_io import Link
 from jiffy.settings import settings
 from jiffy.worker import guarded, isolation, joblog, process
@@ -201,7 +200,7 @@ class Runner:
         """The job returned `value`: it has finished, unless its callback or a hook raises."""
         ended_s = clock.wall()
         if isinstance(value, rq.Retry):
-            outcome.retry = value
+            outcome.retry = retry.read("retry", value)
             try:
                 outcome.value = self._pack(outcome, value)
             except UnserializableResult:  # JSON cannot pack one
@@ -247,7 +246,7 @@ class Runner:
             if outcome.job.details.text(keys.RESCUE_FIELD) == "no":
                 outcome.fail(_MUST_NOT_REPEAT, may_retry=False)
             return
-        names, may_retry = names_of(type(error)), not isinstance(error, _PERMANENT)
+        names, may_retry = retry.names_of(type(error)), not isinstance(error, _PERMANENT)
         if not has_begun:
             outcome.fail(f"{error}", names=names, may_retry=may_retry)
             return
@@ -255,8 +254,7 @@ class Runner:
             functions.note_outdated(error, outcome.func_name)
         if outcome.job.details.raw("failure_callback_name") or self._handles:
             error = self._on_failure(outcome, error)
-        text = "".join(traceback.format_exception(error))
-        outcome.fail(text, names=names, may_retry=may_retry)
+        outcome.fail(_as_text(error, names[0]), names=names, may_retry=may_retry)
         outcome.is_recorded = not self.rq_worker.disable_default_exception_handler
 
     def _on_failure(self, outcome: Outcome, error: BaseException) -> BaseException:
@@ -316,3 +314,10 @@ class Runner:
         name = func_name_of(guarded.loads_json(data))
         if name.rpartition(".")[0] in sys.modules:  # forks import the others for themselves
             self._function(name)
+
+
+def _as_text(error: BaseException, name: str) -> str:
+    try:
+        return "".join(traceback.format_exception(error))
+    except Exception as odd:  # noqa: BLE001 - such as a SyntaxError with no number as its place
+        return f"{name}: it cannot be written as text ({odd!r})"

@@ -3,6 +3,7 @@
 import asyncio
 import contextvars
 import decimal
+import faulthandler
 import gc
 import locale
 import logging
@@ -19,6 +20,7 @@ import threading
 import time
 import warnings
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 TENANT = contextvars.ContextVar("tenant", default="")
@@ -45,6 +47,12 @@ def _profile():
 def _leave_cwd():
     os.chdir(tempfile.mkdtemp())
     Path.cwd().rmdir()
+
+
+def _open_all_files():
+    with suppress(OSError):
+        while True:
+            KEPT.append(Path(__file__).open())  # noqa: SIM115
 
 
 def _keep_closed_loop():
@@ -81,6 +89,7 @@ RESTORED = {
     "SIGTERM": lambda: signal.signal(signal.SIGTERM, signal.SIG_DFL),
     "signal mask": lambda: signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGCHLD]),
     "timer": lambda: signal.setitimer(signal.ITIMER_REAL, 60),
+    "watchdog": lambda: faulthandler.dump_traceback_later(0.05, exit=True),
     "profiler": _profile,
     "trace function": lambda: sys.settrace(lambda *_: None),
     "profile function": lambda: sys.setprofile(lambda *_: None),
@@ -110,6 +119,7 @@ REPLACED = {
     "process": lambda: KEPT.append(subprocess.Popen(["sleep", "60"])),
     "fork": _fork,
     "file": lambda: KEPT.append(Path(__file__).open()),  # noqa: SIM115
+    "as many files as may be open": _open_all_files,
     "pipe": lambda: KEPT.append(os.pipe()),
     "event loop": lambda: KEPT.append(asyncio.new_event_loop()),
     "listening socket": lambda: KEPT.append(socket.create_server(("127.0.0.1", 0))),
@@ -146,6 +156,8 @@ class Incomparable:
 # No sign tells of these.
 UNSEEN = {
     "gc thresholds": lambda: gc.set_threshold(1),
+    "digits of numbers": lambda: sys.set_int_max_str_digits(640),
+    "non-blocking streams": lambda: os.set_blocking(1, False),
     "switch interval": lambda: sys.setswitchinterval(1),
     "exception hook": lambda: setattr(sys, "excepthook", print),
     "folder for temporary files": lambda: setattr(tempfile, "tempdir", "/nowhere"),
@@ -193,6 +205,8 @@ def probe():
         "limits": [str(resource.getrlimit(n)) for n in range(16)],
         "warnings": [str(one) for one in warnings.filters],
         "gc": [gc.isenabled(), gc.get_threshold()],
+        "digits of numbers": sys.get_int_max_str_digits(),
+        "blocking": [os.get_blocking(fd) for fd in range(3)],
         "switch interval": sys.getswitchinterval(),
         "exception hook": sys.excepthook.__name__,
         "temporary files": tempfile.gettempdir(),

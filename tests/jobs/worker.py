@@ -129,6 +129,14 @@ def return_text(size):
     return "x" * size
 
 
+def ask_for_a_retry_never():
+    return rq.Retry(3, [float("nan")])
+
+
+def raise_what_has_no_text():
+    raise SyntaxError("odd", ("shop.html", 1, object(), "{% for %}"))
+
+
 def return_what_cannot_be_sent():
     return {"lock": threading.Lock()}
 

@@ -86,6 +86,7 @@ def test_the_next_job_finds_the_process_as_it_was(run, redis, waits):
         if (changed := differences(first, after))
     } == {}
     assert not run.worker.lines("child.replaced")
+    assert not run.worker.lines("worker.died")
     assert waits or len(batches) < len(names)  # each is logged at once
 
 

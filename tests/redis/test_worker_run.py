@@ -75,6 +75,19 @@ def test_a_result_that_cannot_be_stored_fails_with_the_reason_and_is_not_retried
     assert redis.xlen(keys.results("default-0")) == 1
 
 
+@pytest.mark.parametrize(
+    ("func", "why"),
+    [
+        (worker_jobs.ask_for_a_retry_never, "retry.interval is nan; it must be a number of"),
+        (worker_jobs.raise_what_has_no_text, "SyntaxError: it cannot be written as text (TypeErr"),
+    ],
+)
+def test_an_end_that_cannot_be_written_is_a_failure_with_the_reason(redis, work, func, why):
+    run(redis, work, func)
+
+    assert (status(redis), why in reason(redis)) == ("failed", True)
+
+
 def test_a_result_up_to_the_limit_is_kept(redis, work, environ):
     environ(RESULT_MAX_BYTES="1000")
 

@@ -3,6 +3,7 @@
 import json
 import re
 import subprocess
+from decimal import Decimal
 
 import pytest
 import rq
@@ -90,6 +91,12 @@ def test_a_wrong_retry_is_refused_in_words(given, words):
         Retry(**given)
 
     assert str(refusal.value).startswith(words)
+
+
+@pytest.mark.parametrize("pause", [float("nan"), float("inf"), Decimal(1)])
+def test_a_pause_of_rqs_retry_is_a_number(pause):
+    with pytest.raises(InvalidValue, match=r"^retry\.interval is .*; it must be a number"):
+        made(rq.Retry(2, [1, pause]))
 
 
 def test_json_has_the_same_words():
