@@ -220,6 +220,16 @@ def _require_operator(who: Who) -> None:
         abort(403, why)
 
 
+def _require_visit() -> None:
+    """Refuse pages that another site's page loads unseen: how long one takes tells what is there.
+
+    A link from there is a visit.  Browsers say so over https and on localhost.
+    """
+    site, use = (request.headers.get(f"Sec-Fetch-{name}") for name in ("Site", "Dest"))
+    if site in ("cross-site", "same-site") and use != "document":
+        abort(403, "Another site's page may lead here, but not load this page.")
+
+
 def _require_own_host() -> None:
     """Refuse names that are not ours: another site's name can be made to lead to this machine."""
     config = _config()
@@ -265,6 +275,7 @@ def person() -> Who | None:
 
     Raises redis-py's errors while Redis does not answer: then no page is shown.
     """
+    _require_visit()
     config = _config()
     name = config.auth_header and request.headers.get(config.auth_header)
     if not config.dashboard_login or name:

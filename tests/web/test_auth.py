@@ -186,6 +186,28 @@ def test_only_a_page_of_ours_can_change_anything(client, headers, status):
     assert client.get("/").status_code == (200 if status == 403 else 302)
 
 
+@pytest.mark.parametrize(
+    ("site", "use", "status"),
+    [
+        ("cross-site", "document", 200),  # a link from a chat
+        ("same-site", "document", 200),
+        ("cross-site", "iframe", 403),
+        ("cross-site", "empty", 403),  # fetch()
+        ("same-site", "script", 403),  # a sibling's page, whose requests carry the cookie
+        ("same-origin", "empty", 200),
+        ("none", "document", 200),
+    ],
+)
+def test_another_sites_page_may_lead_to_ours_but_not_load_them(redis, environ, site, use, status):
+    """How long one takes to load would tell what it finds; without logins, to every site."""
+    environ(DASHBOARD_LOGIN="no")
+    client = create_app(settings()).test_client()
+    headers = {"Sec-Fetch-Site": site, "Sec-Fetch-Dest": use}
+
+    assert client.get("/jobs?q=secret", headers=headers).status_code == status
+    assert client.get("/healthz", headers=headers).status_code == 200
+
+
 @pytest.mark.parametrize(("origin", "status"), [("http://my_web", 302), ("null", 403)])
 def test_a_host_whose_name_has_an_underscore_is_an_origin_too(redis, environ, origin, status):
     environ(DASHBOARD_PASSWORD=PASSWORD, ALLOWED_HOSTS="my_web,localhost")
