@@ -85,8 +85,10 @@ class Census:
 
     @cached_property
     def counts(self) -> dict[str, int]:
-        """How many jobs there are in each state, over all queues."""
-        return {state: sum(queue.counts[state] for queue in self.queues) for state in STATES}
+        """How many jobs are in each state, over all queues; those of paused functions wait."""
+        found = {state: sum(queue.counts[state] for queue in self.queues) for state in STATES}
+        found["queued"] += sum(size for state, _, size in self.apart if state == "queued")
+        return found
 
     @property
     def left_out(self) -> list[str]:

@@ -155,6 +155,18 @@ def test_a_group_says_what_is_new_in_this_release_and_on_which_it_failed(
     assert "release=v1" in again
 
 
+def test_a_program_ignores_a_group_and_shows_it_again(client, api, broken):
+    url = f"/api/failures/{KEY}"
+    ignored = api("POST", f"{url}/ignore", json={"who": "the runbook"})
+    hidden, one = (words(client.get(path).text) for path in ("/failures", f"/failures/{KEY}"))
+    shown = api("POST", f"{url}/stop-ignoring")
+    nothing = api("POST", "/api/failures/nothing/ignore")
+
+    assert (ignored.status_code, shown.status_code, nothing.status_code) == (200, 200, 409)
+    assert ("CardError" in hidden, "ignored by the runbook" in one) == (False, True)
+    assert "CardError" in client.get("/failures").text
+
+
 def test_an_ignored_group_is_hidden_until_it_fails_on_a_new_release(client, plant, broken):
     plant("old", status="failed", error=TRACEBACK, **{keys.RELEASE_FIELD: "v1"})
     post(client, f"/failures/{KEY}/ignore")

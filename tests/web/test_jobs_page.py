@@ -118,6 +118,8 @@ def test_jobs_that_stand_in_no_queue_are_listed_found_and_canceled(client, plant
 
     assert found == [["next", "parked", "slotless"], ["next"], ["slotless"], []]
     assert "Searched all 3 jobs" in text
+    assert re.search('queued <span class="quiet">1<', text)
+    assert "<b>1</b> waiting" in text
     assert "Cancel 3 jobs?" in asked
     assert sorted(listed(client, "state:canceled")) == ["next", "parked", "slotless"]
 

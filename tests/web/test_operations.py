@@ -58,11 +58,14 @@ def test_a_queue_is_paused_and_resumed_with_who_and_why(client, plant, redis):
 
 def test_a_function_is_paused_and_resumed(client, redis):
     paused = post(client, "/functions/pause", function="jobs.numbers.add", why="it is wrong")
+    redis.sadd(f"{keys.OWN}parked", "jobs.numbers.add")
+    redis.zadd(keys.parked("jobs.numbers.add"), {"one": 1})
     text = words(client.get("/queues").text)
     post(client, "/functions/resume", function="jobs.numbers.add")
 
     assert paused.status_code == 303
     assert "jobs.numbers.add Paused by admin" in text
+    assert ": it is wrong. 1 job waits" in text
     assert read_pauses(redis) == []
     assert post(client, "/functions/pause", function="no path", why="x").status_code == 422
 

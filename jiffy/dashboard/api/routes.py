@@ -19,6 +19,7 @@ from jiffy.dashboard.api import openapi, schemas
 from jiffy.dashboard.api.openapi import operation
 from jiffy.dashboard.api.schemas import Enqueued, Entry, Function, Job, Queues, Schedule
 from jiffy.dashboard.frame import CURRENT_S, census, kept, newest_release
+from jiffy.dashboard.pages.jobs import failed_group
 from jiffy.errors import InvalidValue
 from jiffy.producer import enqueue as producer
 from jiffy.producer import functions, options, results
@@ -228,6 +229,20 @@ def list_failures() -> schemas.FailureGroups:
     return kept("failures", read, CURRENT_S)
 
 
+@operation("POST", "/failures/<key>/ignore", 409)
+def ignore_failures(key: str, body: schemas.Who) -> schemas.Nothing:
+    """Hide a group of failures until it fails on a new release."""
+    failures.ignore(redis_io.shared(), failed_group(key), body.who, census().releases)
+    return schemas.Nothing()
+
+
+@operation("POST", "/failures/<key>/stop-ignoring")
+def stop_ignoring_failures(key: str, body: schemas.Nothing) -> schemas.Nothing:
+    """Show a group of failures again."""
+    failures.stop_ignoring(redis_io.shared(), key)
+    return body
+
+
 @operation("GET", "/functions")
 def list_functions() -> list[Function]:
     """The functions under JOBS_MODULES, and what each takes."""
@@ -301,7 +316,7 @@ def skip_entry(name: str, body: schemas.SkipEntry) -> Entry:
 
 
 @operation("POST", "/schedule/<name>/run", status=202)
-def run_entry(name: str, body: schemas.RunEntry) -> Enqueued:
+def run_entry(name: str, body: schemas.Who) -> Enqueued:
     """Enqueue a job of an entry now."""
     queue = entries.find(redis_io.shared(), name).queue
     job_id = entries.run_now(redis_io.shared(), name, body.who)

@@ -87,10 +87,10 @@ class SkipEntry(Struct, forbid_unknown_fields=True):
     count: _Count = 1
 
 
-class RunEntry(Struct, forbid_unknown_fields=True):
-    """Who asks for a job of an entry.
+class Who(Struct, forbid_unknown_fields=True):
+    """Who asks for it.
 
-    who: Shown in the entry's history.
+    who: Shown in the entry's history, or beside the group of failures.
     """
 
     who: _Short = "the API"

@@ -219,7 +219,7 @@ def group(key: str) -> str:
 @failures_page.post("/failures/<key>/trial")
 def trial(key: str) -> Response:
     """Retry the newest job of the group, to see whether it works now."""
-    one = _found(key)
+    one = failed_group(key)
     failures.note(redis_io.shared(), key, one.jobs)
     job_id = one.newest.id
     outcome = act_on("retry", [job_id])
@@ -231,7 +231,7 @@ def trial(key: str) -> Response:
 @failures_page.post("/failures/<key>/ignore")
 def ignore(key: str) -> Response:
     """Hide the group until it fails on a new release."""
-    one, who = _found(key), session["user"]
+    one, who = failed_group(key), session["user"]
     failures.ignore(redis_io.shared(), one, who, census().releases)
     audit.record(who, "ignore", f"group:{key}", len(one.jobs))
     flash("Ignored the group. It comes back when it fails on a new release.")
@@ -247,7 +247,8 @@ def stop_ignoring(key: str) -> Response:
     return redirect(url_for("failures.group", key=key), 303)
 
 
-def _found(key: str) -> Failures:
+def failed_group(key: str) -> Failures:
+    """The group with its jobs; 409 where it has none."""
     found = failures.find(redis_io.shared(), census(), key=key, is_far=True)
     if not found.groups:
         abort(409, "No failed job of this group was found: they may have been retried by now.")

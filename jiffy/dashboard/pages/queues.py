@@ -37,7 +37,7 @@ def list_queues() -> str:
     return render_template(
         "queues.html", queues=ordered[first : first + MOST_SHOWN], first=first, most=MOST_SHOWN,
         pauses=_pauses(), flows=flows(), total=len(ordered), left_out=found.queues_left_out,
-        order=order, orders=_ORDERS,
+        order=order, orders=_ORDERS, apart=found.apart,
     )  # fmt: skip
 
 
