@@ -241,7 +241,9 @@ def releases(redis: Redis) -> dict[str, datetime]:
     try:
         key, last = keys.history("releases"), _MOST_RELEASES - 1
         found: Any = redis.zrange(key, 0, last, desc=True, withscores=True)
-        return {name.decode("utf-8", "replace"): clock.from_wall(at_s) for name, at_s in found}
+        return {
+            name[:200].decode("utf-8", "replace"): clock.from_wall(at_s) for name, at_s in found
+        }
     except (ResponseError, ValueError, OverflowError, OSError):  # odd data
         return {}
 

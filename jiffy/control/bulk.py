@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import rq
 from redis import Redis
+from redis.exceptions import ResponseError
 from rq.exceptions import InvalidJobOperation
 
 from jiffy import clock, keys, redis_io
@@ -109,13 +110,18 @@ class Outcome:
 
 
 def each(name: str, job_ids: Iterable[str], outcome: Outcome) -> list[str]:
-    """Act on each job, and add to `outcome`; return those that allowed the action."""
+    """Act on each job, and add to `outcome`; return those that allowed the action.
+
+    Raises redis-py's errors, but not for what one job's keys hold.
+    """
     done = []
     for job_id in job_ids:
         try:
             ACTIONS[name].do(job_id)
             done.append(job_id)
-        except JiffyError as error:
+        except (JiffyError, ResponseError) as error:
+            if isinstance(error, ResponseError) and redis_io.explained(error):
+                raise  # the others would be passed over
             outcome.others += 1
             outcome.refused = outcome.refused or str(error)
     outcome.done += len(done)

@@ -346,7 +346,7 @@ def _state(entry_id: str, score: float | None, job: Any, state: Any, runs: Any) 
     paused, skip = state or (None, None)
     return State(
         name=line(name) or clip(entry_id, _LONGEST_NAME),
-        id=entry_id,
+        id=clip(entry_id, values.SHORT),
         call=masked_text(line(call)),
         words=_or(lambda: _words(shown, meta), "unreadable" if shown else "by rq-scheduler"),
         queue=line(queue) or "default",

@@ -7,6 +7,7 @@ import signal
 from datetime import timedelta
 
 import pytest
+from redis.exceptions import OutOfMemoryError
 from rq.utils import utcformat
 
 from jiffy import clock, keys, tracebacks
@@ -109,6 +110,31 @@ def test_without_workers_the_remedy_is_shown_and_a_few_are_done_at_a_time(
     assert "Retried 20 jobs." in again
     assert "Retry 30 jobs?" in again
     assert (at_a_rate.status_code, redis.zcard(FAILED)) == (409, 30)
+
+
+@pytest.mark.parametrize("action", ["retry", "delete"])
+def test_a_job_that_redis_refuses_to_change_stops_no_other(client, cards, redis, action):
+    cards(3)
+    redis.hset(keys.job("card1"), mapping={"origin": "odd", "group_id": "odd"})
+    for key in (keys.queue("odd"), f"{keys.RQ}group:odd"):
+        redis.set(key, "neither a list nor a set")
+    page = client.get(post(client, "/jobs/all", **RETRY | {"action": action}).location).text
+
+    assert "2 jobs. 1 left as they are: WRONGTYPE" in page
+    assert redis.zrange(FAILED, 0, -1) == [b"card1"]
+
+
+def test_where_redis_is_full_no_job_is_passed_over(cards, redis):
+    cards(2)
+    outcome = bulk.Outcome()
+    redis.config_set("maxmemory", 1)
+    try:
+        with pytest.raises(OutOfMemoryError):
+            bulk.each("retry", ["card0", "card1"], outcome)
+    finally:
+        redis.config_set("maxmemory", 0)
+
+    assert outcome == bulk.Outcome()
 
 
 @pytest.mark.parametrize("rate", ["fast", "0", "-1", "nan", "9999"])
