@@ -51,7 +51,7 @@ OUTDATED = (
 def did_you_mean(word: str, known: Collection[str]) -> str:
     """The end of a sentence that refuses `word`: the most similar known one; "" for none."""
     longer = [name for name in known if name.endswith(f"_{word}")]  # job_id, where it was id
-    near = longer or difflib.get_close_matches(word, known, 1)
+    near = longer or difflib.get_close_matches(word[:100], known, 1)
     return f" (did you mean {near[0]!r}?)" if near else ""
 
 

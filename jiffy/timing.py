@@ -250,7 +250,7 @@ def _words(expression: str) -> list[tuple[str, int]]:
     if len(words) == 1 and words[0][0].startswith("@"):
         short, position = words[0][0].lower(), words[0][1]
         if short not in _SHORT:
-            near = difflib.get_close_matches(short, _SHORT, 1, 0.0)[0]
+            near = difflib.get_close_matches(short[:20], _SHORT, 1, 0.0)[0]
             must = f"the nearest short form is {near!r}"
             raise InvalidCron(expression, f"has {short!r}", position, must)
         words = [(word, position) for word in _SHORT[short].split()]
@@ -320,7 +320,7 @@ def zone_named(name: str) -> zoneinfo.ZoneInfo:
         known = sorted(zoneinfo.available_timezones() - _OF_THE_MACHINE)
         spelled = {zone.rpartition("/")[2].casefold(): zone for zone in known if "/" in zone}
         spelled |= {zone.casefold(): zone for zone in known}
-        wanted = str(name).casefold().replace(" ", "_")
+        wanted = str(name)[:100].casefold().replace(" ", "_")
         near = difflib.get_close_matches(wanted, spelled, 1)
         hint = f" (did you mean {spelled[near[0]]!r}?)" if near else ""
         raise InvalidValue("timezone", name, must + hint) from None

@@ -319,7 +319,7 @@ def _known(redis: Redis, name: str) -> str:
         raise UnknownEntry(name, is_foreign=True)
     hashes = values.peek(redis, [*map(keys.job, declared)], [keys.TICK_OF_FIELD], values.SHORT)
     names = [read(keys.TICK_OF_FIELD, line, "") for read in hashes if read]
-    near = difflib.get_close_matches(name, names, 1)
+    near = difflib.get_close_matches(name[:300], names, 1)
     raise UnknownEntry(name, near[0] if near else None)
 
 

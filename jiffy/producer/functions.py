@@ -498,7 +498,7 @@ def _stamp(module: types.ModuleType) -> tuple[int, int]:
 
 
 def _nearest(path: str, modules: tuple[str, ...]) -> str | None:
-    return next(iter(difflib.get_close_matches(path, all_paths(modules), 1, 0.75)), None)
+    return next(iter(difflib.get_close_matches(path[:300], all_paths(modules), 1, 0.75)), None)
 
 
 def _paths_in(owner: types.ModuleType | type, path: str) -> Iterator[str]:

@@ -41,6 +41,8 @@ class Pace:
 
     def learn(self, func_name: str, took_s: float) -> None:
         """A job of this function took so long."""
+        if len(self._took_s) >= 1000:  # anyone may have written names into jobs
+            self._took_s.clear()
         known = self._took_s.get(func_name, took_s)
         # Slowness is believed at once, speed only with time.
         average = max(took_s, known) if took_s > BUDGET_S else known + _NEWEST * (took_s - known)
@@ -216,6 +218,8 @@ class Claimer:
 @lru_cache(maxsize=1000)
 def _numbers(timeout: bytes, result_ttl: bytes) -> tuple[float, int]:
     """Raises ValueError for what is no number, or no time that Redis understands."""
+    if len(timeout) > 30:  # however many zeros it begins with, it stays in memory
+        raise ValueError
     timeout_s, result_ttl_s = float(timeout or Queue.DEFAULT_TIMEOUT), int(result_ttl)
     if not (abs(timeout_s) <= LONGEST_S and result_ttl_s <= LONGEST_S):
         raise ValueError

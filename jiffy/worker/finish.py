@@ -23,7 +23,6 @@ from jiffy.worker.claim import NO_DETAILS, Claimed
 
 _MOST_REASON = 4000  # characters
 _SUCCESSFUL = Result.Type.SUCCESSFUL.value
-_LONGEST_NAME = 300  # characters of a function
 # A job whose result is not kept is kept for that long, until its webhooks are sent.
 _FOR_WEBHOOKS_S = 60
 # What history counts an outcome as.
@@ -155,7 +154,7 @@ def _group(status: str, waited: int, ran: int, name: str) -> str:
     if status not in _ENDS:
         return '""'
     # Stock RQ may have put any text into a job's data.
-    is_path = len(name) <= _LONGEST_NAME and (name == "?" or name.replace(".", "").isidentifier())
+    is_path = name == "?" or name.replace(".", "").isidentifier()
     ran = -1 if status == "requeued" else ran
     return f'"{_ENDS[status]} {waited} {ran} {name if is_path else history.OTHER}"'
 

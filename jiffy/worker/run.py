@@ -34,6 +34,7 @@ from jiffy.worker.finish import Outcome
 
 _MUST_NOT_REPEAT = "It was interrupted by a shutdown, and must not start twice (rescue=False)."
 _SMALL_BYTES = 1000
+_LONGEST_NAME = 300  # characters of a function
 # The next try would end in the same way.
 _PERMANENT = (UnserializableResult, ResultTooLarge, NotAllowed, DeserializationError)
 
@@ -53,7 +54,8 @@ class Stopped(BaseException):
 
 def func_name_of(call: Any) -> str:
     """The name that a job's data gives its function, for logs; "?" where it gives none."""
-    return call[0] if isinstance(call, list | tuple) and call and isinstance(call[0], str) else "?"
+    name = call[0] if isinstance(call, list | tuple) and call else None
+    return name if isinstance(name, str) and len(name) <= _LONGEST_NAME else "?"
 
 
 class Runner:

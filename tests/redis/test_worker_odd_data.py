@@ -11,7 +11,9 @@ from rq.serializers import JSONSerializer
 import jiffy
 from jiffy import clock, keys, part, result
 from jiffy.redis_io import Link
+from jiffy.worker.claim import Pace
 from jiffy.worker.recovery import Death, Handling
+from jiffy.worker.run import func_name_of
 from tests.jobs import worker as worker_jobs
 from tests.jobs.enqueue import add
 from tests.support.worker_support import (
@@ -58,6 +60,7 @@ CORRUPT = {
     "numbers as arguments": with_field("data", b'["tests.jobs.worker.nothing", null, 5, 6]'),
     "over 100 MB": with_field("data", zlib.compress(b" " * (101 << 20))),
     "a time limit in words": with_field("timeout", "soon"),
+    "a time limit of a hundred digits": with_field("timeout", "0" * 97 + "180"),
     "a ttl in words": with_field("result_ttl", "long"),
     "no function": with_field("data", b'["tests.jobs.worker.nothing_at_all", null, [], {}]'),
     "half a character": with_field("data", b'["tests.\\udcff", null, [], {}]'),
@@ -83,6 +86,15 @@ def test_a_corrupt_job_fails_with_a_reason_and_its_neighbours_run(redis, corrupt
     assert the_rest(redis, keys.job("default-1")) == before
     assert registered(redis, "finished") == ["default-0", "default-2"]
     assert registered(redis, "started") == []
+
+
+def test_a_worker_remembers_no_name_that_no_function_can_have():
+    assert func_name_of(["x" * 300, None, [], {}]) == "x" * 300
+    assert func_name_of(["x" * 301, None, [], {}]) == "?"
+    pace = Pace()
+    for number in range(10**5):
+        pace.learn(f"odd.{number}", 1)
+    assert len(pace._took_s) <= 1000
 
 
 @pytest.mark.parametrize(
