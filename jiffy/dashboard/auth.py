@@ -392,8 +392,8 @@ def enter() -> Response:
     """Start a session, with nothing left of the one before."""
     name, redis = request.form.get("user", ""), redis_io.shared()
     counts = _counts(name)
-    if len(counts) > 1:  # not where this user has logged in before
-        _take_turn("", "to log in are in progress already. Try again.")
+    is_known = len(counts) == 1  # where this user has logged in before
+    _take_turn(name if is_known else "", "to log in are in progress already. Try again.")
     if wait_ms := redis_io.run_script(redis, "login", counts, [KEPT_MS, ATTACK, *_LIMITS]):
         wait_s = -(-wait_ms // 1000)
         answer = _again(f"Too many wrong passwords. Try again in {wait_s} s.", 429)
