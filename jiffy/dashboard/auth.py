@@ -61,6 +61,7 @@ SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
 SESSION_LASTS = timedelta(days=7)
 _WITH_PORT = re.compile(r"(?:\[(.*)\]|([0-9.]+))(?::[0-9]+)?")
 MOST_AT_ONCE = 6  # of people, of the server's eight threads; a browser sends no more
+STRANGERS_AT_ONCE = 3  # who try to log in, all together: their passwords are checked one by one
 _at_once, _counting = Counter[str](), threading.Lock()
 # A hash takes 32 MB: not one for each thread of a small dyno.
 _hashing = threading.Lock()
@@ -186,7 +187,8 @@ def _take_turn(name: str, why: str) -> None:
     Those whose requests are in progress share them: else two of them could take all threads.
     """
     with _counting:
-        own, share = _at_once[name], MOST_AT_ONCE // len({*_at_once, name})
+        most = MOST_AT_ONCE if name else STRANGERS_AT_ONCE
+        own, share = _at_once[name], most // len({*_at_once, name})
         if own >= max(1, share) or _at_once.total() > MOST_AT_ONCE:
             why = why if own else "are in progress already. Try again."
             raise TooManyRequests(f"Too many requests {why}", retry_after=2)
