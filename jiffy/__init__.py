@@ -54,6 +54,9 @@ __all__ = [*_HOMES]
 
 
 def __getattr__(name: str) -> Any:
+    if name in ("Celery", "shared_task", "task", "chain", "group", "chord", "signature"):
+        plain = "a job is a plain function, which enqueue(add, 2, 3) puts on a queue"
+        raise ImportError(f"jiffy has no {name!r}: {plain}. See docs/from-celery.md.")
     if name not in _HOMES:
         raise AttributeError(f"module 'jiffy' has no attribute {name!r}")
     import_module(_HOMES[name].rpartition(".")[0])  # it says what is not installed

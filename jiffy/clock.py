@@ -90,7 +90,9 @@ def seconds(duration: Duration, name: str = "duration") -> float:
     if isinstance(duration, str):
         found = _parsed(duration.strip())
     if isinstance(found, bool) or not isinstance(found, int | float) or not found >= 0:
-        raise InvalidValue(name, duration, "seconds, or a string such as '90s', '5m' or '1h30m'")
+        raise InvalidValue(
+            name, duration, "0 or more seconds, or a string such as '90s', '5m' or '1h30m'"
+        )
     if found > LONGEST_S:
         raise InvalidValue(name, duration, "100 years at most")
     return found

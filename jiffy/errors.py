@@ -48,10 +48,27 @@ OUTDATED = (
 )
 
 
+# What Celery, RQ and others call it → what we do, without the dashes of a flag.
+_OTHERS_WORDS = {
+    "countdown": "in", "delay": "in", "eta": "at", "time_limit": "timeout",
+    "soft_time_limit": "timeout", "result_expires": "result_ttl", "ignore_result": "result_ttl",
+    "max_retries": "retry", "priority": "queue", "routing_key": "queue", "link": "on_success",
+    "link_error": "on_failure", "task_id": "job_id", "tz": "timezone",
+    "job_timeout": "timeout", "beat": "scheduler", "flower": "dashboard", "c": "n",
+    "concurrency": "n", "function": "fn",
+}  # fmt: skip
+
+
+def same(word: str, known: Collection[str]) -> list[str]:
+    """The known one that other queues call `word`, or that is `word` but for dashes."""
+    ours = _OTHERS_WORDS.get(word.strip("-").replace("-", "_"), word)
+    return [name for name in known if name.strip("-_").replace("-", "_") == ours]
+
+
 def did_you_mean(word: str, known: Collection[str]) -> str:
-    """The end of a sentence that refuses `word`: the most similar known one; "" for none."""
+    """The end of a sentence that refuses `word`: the known one that is meant; "" for none."""
     longer = [name for name in known if name.endswith(f"_{word}")]  # job_id, where it was id
-    near = longer or difflib.get_close_matches(word[:100], known, 1)
+    near = same(word, known) or longer or difflib.get_close_matches(word[:100], known, 1)
     return f" (did you mean {near[0]!r}?)" if near else ""
 
 
@@ -114,7 +131,7 @@ class PortTaken(JiffyError):
     host: str
     port: int
     reason: str
-    message = "Cannot listen at {0.host}:{0.port} ({0.reason}). Set PORT to a free one."
+    message = "Cannot listen at {0.host}:{0.port} ({0.reason}). Set PORT to another one."
 
 
 class RedisAway(JiffyError, RedisConnectionError):

@@ -5,6 +5,7 @@ Its subcommands are imported when they are used: `jiffy enqueue` does not wait f
 
 import sys
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any, NoReturn
@@ -12,8 +13,8 @@ from typing import Any, NoReturn
 import click
 
 from jiffy import __version__, log, redis_io
-from jiffy.errors import WrongArguments
-from jiffy.settings import set_environment
+from jiffy.errors import InvalidSetting, WrongArguments, did_you_mean
+from jiffy.settings import Settings, set_environment, settings
 
 INTERRUPTED_EXIT_CODE = 130
 _COMMANDS = (
@@ -46,9 +47,19 @@ def run(
             return command.main(words, prog, standalone_mode=False, obj=given) or 0
         except click.UsageError as error:
             more = f" See {error.ctx.command_path} --help." if error.ctx else ""
-            raise WrongArguments(f"{error.format_message().rstrip('.')}.{more}") from None
+            text = error.format_message().rstrip(".")
+            if isinstance(error, click.NoSuchOption) and error.ctx:
+                text = f"No option {error.option_name!r}{_meant(error.option_name, error.ctx)}"
+            raise WrongArguments(f"{text}.{more}") from None
         except click.Abort:
             return INTERRUPTED_EXIT_CODE
+
+
+def _meant(option: str, ctx: click.Context) -> str:
+    setting = option.strip("-").replace("-", "_").upper()
+    if setting in (one.name.upper() for one in fields(Settings)):
+        return f" (it is a setting: {setting}=…)"
+    return did_you_mean(option, [name for one in ctx.command.params for name in one.opts])
 
 
 def echo(text: str, *, err: bool = False) -> None:
@@ -64,11 +75,15 @@ def load(name: str) -> click.Command:
     return found
 
 
-def use_redis(_: click.Context, __: click.Parameter, url: str | None) -> str | None:
+def use_redis(_: click.Context, option: click.Parameter, url: str | None) -> str | None:
     """Let this process, and those that it starts, use the Redis at `url`."""
     if url:
         set_environment({"REDIS_URL": url}, replace=True)
         redis_io.shared.cache_clear()
+        try:
+            settings()
+        except InvalidSetting as error:
+            raise error.but(name=option.opts[0]) if error.name == "REDIS_URL" else error from None
     return url
 
 
@@ -99,7 +114,9 @@ class _Jiffy(click.Group):
     def list_commands(self, _: click.Context) -> list[str]:
         return [*_COMMANDS]
 
-    def get_command(self, _: click.Context, name: str) -> click.Command | None:
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name not in _COMMANDS and not ctx.resilient_parsing:
+            raise click.UsageError(f"No command {name!r}{did_you_mean(name, _COMMANDS)}", ctx)
         return load(name) if name in _COMMANDS else None
 
 

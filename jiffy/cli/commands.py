@@ -113,7 +113,10 @@ def resume(kind: str, name: str) -> None:
 @click.command(cls=Command, epilog="\n")
 def paused() -> None:
     """Show what is paused, by whom, and why."""
-    for one in pauses.read_pauses(redis_io.connected("pauses")):
+    found = pauses.read_pauses(redis_io.connected("pauses"))
+    if not found:
+        click.echo("Nothing is paused.")
+    for one in found:
         end = f", until {one.until:%Y-%m-%d %H:%M:%S} UTC" if one.until else ""
         waiting = f" (waiting: {one.parked})" if one.parked else ""
         age = clock.in_words((clock.now() - one.since).total_seconds())

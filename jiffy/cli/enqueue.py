@@ -14,7 +14,7 @@ from rq.job import JobStatus
 
 from jiffy import clock, log, redis_io
 from jiffy.cli import INTERRUPTED_EXIT_CODE, Command, echo
-from jiffy.errors import InvalidValue, did_you_mean
+from jiffy.errors import InvalidValue
 from jiffy.producer import enqueue as queues
 from jiffy.producer import functions, options, results
 from jiffy.producer import progress as job_progress
@@ -47,7 +47,7 @@ class _Enqueue(Command):
         known = {name for option in self.get_params(ctx) for name in option.opts}
         for word in args[: args.index("--")] if "--" in args else args:
             if re.match(r"-+[A-Za-z]", word) and word.partition("=")[0] not in known:
-                raise click.UsageError(f"No option {word!r}{did_you_mean(word, known)}", ctx)
+                raise click.NoSuchOption(word.partition("=")[0], ctx=ctx)
         return super().parse_args(ctx, args)
 
 

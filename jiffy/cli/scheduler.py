@@ -14,7 +14,7 @@ import click
 from jiffy import clock, redis_io
 from jiffy.cli import Command, echo, redis_url, run, use_redis
 from jiffy.control import entries, pauses
-from jiffy.errors import WrongArguments
+from jiffy.errors import WrongArguments, did_you_mean
 from jiffy.hooks import checked
 from jiffy.producer import functions, project
 from jiffy.producer.enqueue import check_project
@@ -49,6 +49,8 @@ class _Scheduler(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         if args[0] in self.commands or ctx.resilient_parsing:
             return super().resolve_command(ctx, args)
+        if near := did_you_mean(args[0], self.commands):
+            raise click.UsageError(f"No command {args[0]!r}{near}", ctx)
         return None, _start, args
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

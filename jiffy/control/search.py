@@ -21,7 +21,7 @@ from redis import Redis
 from jiffy import clock, keys
 from jiffy.control import read
 from jiffy.control.read import Census, JobView
-from jiffy.errors import InvalidValue, JiffyError
+from jiffy.errors import InvalidValue, JiffyError, did_you_mean
 from jiffy.producer import functions
 from jiffy.producer.masking import Masked
 from jiffy.settings import settings
@@ -181,14 +181,19 @@ def parse(written: str, asked: datetime | None = None) -> Filter:
 
 
 def _terms(written: str) -> tuple[list[tuple[str, str]], list[str]]:
-    """The names and values of a filter, and whether it is too large."""
+    """The names and values of a filter; and whether it is too large, or which names are none."""
     if len(written) > _MOST_CHARS:
         return [], [f"the filter is over {_MOST_CHARS:,} characters"]
     terms = _TERM.findall(written)
     # Each of them is looked for in all that a job carries.
     if len(terms) + sum(raw.count(",") for _, raw in terms) > _MOST_VALUES:
         return [], [f"the filter has over {_MOST_VALUES} words and values"]
-    return terms, []
+    unknown = {
+        name: f"{name}: is no field{near}; put it in quotes if it is text"
+        for name, _ in terms
+        if name and name not in FIELDS and (near := did_you_mean(name, FIELDS))
+    }
+    return [one for one in terms if one[0] not in unknown], [*unknown.values()]
 
 
 def _values(name: str, raw: str) -> list[str]:

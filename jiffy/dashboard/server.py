@@ -4,6 +4,7 @@ Waitress gives a request a thread once it has arrived, so slow clients hold none
 lacks: a deadline for each request, and a stop that lets running requests finish.
 """
 
+import errno
 import logging
 import os
 import re
@@ -22,7 +23,7 @@ from waitress.server import TcpWSGIServer
 from waitress.utilities import BadRequest
 
 from jiffy import clock, log, redis_io
-from jiffy.errors import PortTaken
+from jiffy.errors import InvalidSetting, PortTaken
 from jiffy.settings import settings
 
 # A thread waits on Redis most of its time; the overview of eight at once is what one core can do.
@@ -156,7 +157,9 @@ class Server(TcpWSGIServer):  # type: ignore[misc]  # it has no types
         try:
             listener = socket.create_server((host, port), family=family)
         except OSError as error:
-            raise PortTaken(host, port, os.strerror(error.errno or 0).lower()) from None
+            if error.errno not in (errno.EADDRINUSE, errno.EACCES):
+                raise InvalidSetting("HOST", host, "an address of this machine") from None
+            raise PortTaken(host, port, os.strerror(error.errno).lower()) from None
         self.stops_at: float | None = None
         super().__init__(
             app,

@@ -25,6 +25,7 @@ from jiffy.errors import (
     ValidationError,
     WrongArguments,
     did_you_mean,
+    same,
 )
 from jiffy.json_types import Converter, converter, not_json
 from jiffy.producer import masking
@@ -498,7 +499,9 @@ def _stamp(module: types.ModuleType) -> tuple[int, int]:
 
 
 def _nearest(path: str, modules: tuple[str, ...]) -> str | None:
-    return next(iter(difflib.get_close_matches(path[:300], all_paths(modules), 1, 0.75)), None)
+    paths = [*all_paths(modules)]
+    ends = [one for one in paths if one.endswith(f".{path}")]
+    return next(iter(ends or difflib.get_close_matches(path[:300], paths, 1, 0.75)), None)
 
 
 def _paths_in(owner: types.ModuleType | type, path: str) -> Iterator[str]:
@@ -521,11 +524,19 @@ def _modules_in(name: str) -> Iterator[str]:
     yield from (found.name for found in pkgutil.walk_packages(path, f"{name}."))
 
 
+def _as_option(name: str) -> str:
+    from jiffy.producer.options import TABLE  # which imports this module
+
+    ours = same(name, TABLE)
+    return f" (options come first: enqueue.options({ours[0]}=…))" if ours else ""
+
+
 def _reason(signature: inspect.Signature, args: Args, kwargs: Kwargs) -> str | None:
     names = list(signature.parameters)
     for name in kwargs:
         if name not in names:
-            return f"has no argument {name!r}{did_you_mean(str(name), names)}"
+            hint = did_you_mean(str(name), names) or _as_option(str(name))
+            return f"has no argument {name!r}{hint}"
     if len(args) > len(names):
         return f"takes {len(names)} arguments, not {len(args)}"
     for name in names[: len(args)]:

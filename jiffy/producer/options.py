@@ -95,13 +95,20 @@ def _some_seconds(name: str, value: Any) -> float:
     return seconds
 
 
-def _or_forever(name: str, value: Any) -> int:
-    return -1 if value in _FOREVER else _whole_seconds(name, value)
+def _or_forever(name: str, value: Any, read: Callable[[str, Any], float] = _whole_seconds) -> int:
+    if value in _FOREVER:
+        return -1
+    try:
+        return int(read(name, value))
+    except InvalidValue as error:
+        raise error.but(must=f"{error.must}, or -1 for no limit") from None
 
 
 def _kept(name: str, value: Any) -> int:
-    is_none = value not in _FOREVER and clock.seconds(value, name) == 0
-    return 0 if is_none else _or_forever(name, value)
+    def read(name: str, value: Any) -> int:
+        return _whole_seconds(name, value) if _seconds(name, value) else 0
+
+    return _or_forever(name, value, read)
 
 
 def _checked(is_valid: Callable[[Any], object], must: str) -> Callable[[str, Any], Any]:

@@ -10,7 +10,7 @@ from rq.exceptions import DeserializationError, InvalidJobOperation, NoSuchJobEr
 from rq.job import Job, JobStatus
 
 from jiffy import clock, keys, redis_io, tracebacks
-from jiffy.errors import JiffyError, JobFailed, StillRunning
+from jiffy.errors import InvalidValue, JiffyError, JobFailed, StillRunning
 from jiffy.producer import functions, progress
 from jiffy.producer.job import ENDED
 from jiffy.producer.options import in_shell
@@ -43,6 +43,9 @@ def wait_all(jobs: Iterable[Job], timeout: clock.Duration | None = None) -> list
     deadline = None if limit_s is None else clock.monotonic() + limit_s
     coming, values = iter(jobs), list[Any]()
     while some := list(islice(coming, _AT_A_TIME)):
+        for job in some:
+            if not isinstance(job, Job):
+                raise InvalidValue("job", job, "a job, such as find_job(id) returns")
         found: dict[str, Any] = {}
         watch = Watch(some)
         while watch.waiting:

@@ -47,6 +47,7 @@ _REFUSED = {
     "unique_key": _UNIQUE,
     "unique_until": _UNIQUE,
     "depends_on": "left out: a run waits for nothing but its time",
+    "timezone": "left out: only cron(…) has one",
 }
 _JOB_OPTIONS = [name for name in options.TABLE if name not in _REFUSED]
 _ONCE = ("start", "end", "repeat", "jitter", "overlap")  # what an entry that runs once has not
@@ -329,7 +330,7 @@ def _job_options(line: Line) -> dict[str, Any]:
         if name in _REFUSED or name in _ONCE:
             must = _REFUSED.get(name, "left out: this entry runs once")
             raise InvalidValue(name, line.given[name], must)
-        options.refuse_unknown([name], known)
+        options.refuse_unknown([name], [*known, "timezone"])
     return {name: value for name, value in line.given.items() if name in _JOB_OPTIONS}
 
 

@@ -65,7 +65,7 @@ def run_what_is_queued(redis, work):
         (["jobs.numbers.add", "--each", "no.txt", "3"], "Invalid value for '--each': 'no.txt': No"),
         (["jobs.numbers.add", "2", "3", "--at", "noon"], "--at is 'noon'; it must be a time with"),
         (["jobs.numbers.add", "2", "3", "--unique-until", "x"], "--unique-until is 'x'; it must"),
-        (["jobs.numbers.add", "2", "3", "--in", "soon"], "--in is 'soon'; it must be seconds, or"),
+        (["jobs.numbers.add", "2", "3", "--in", "soon"], "--in is 'soon'; it must be 0 or more"),
         (["jobs.numbers.add", "2", "3", "--timeout", "-2"], "--timeout is '-2'; it must be"),
         (["jobs.numbers.add", "2", "3", "--retry", "0"], "--retry is 0; it must be "),
         (

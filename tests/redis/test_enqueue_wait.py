@@ -10,7 +10,7 @@ from redis import Redis
 
 import jiffy
 from jiffy import keys, wait, wait_all
-from jiffy.errors import JobFailed, StillRunning
+from jiffy.errors import InvalidValue, JobFailed, StillRunning
 from tests.jobs import enqueue as enqueue_jobs
 from tests.jobs.enqueue import add
 from tests.support.newcomer import wait_until
@@ -91,6 +91,13 @@ def test_a_job_that_fails_once_and_then_finishes_is_waited_for(redis, meanwhile)
     meanwhile(lambda: finish(redis, job))
 
     assert wait(job, timeout="5s") == 5
+
+
+def test_an_id_is_no_job_and_the_error_says_how_to_get_one():
+    with pytest.raises(InvalidValue) as refused:
+        wait("some-id")
+
+    assert str(refused.value) == "job is 'some-id'; it must be a job, such as find_job(id) returns."
 
 
 @pytest.mark.parametrize("timeout", [0.05, "50ms"])

@@ -230,7 +230,7 @@ def test_a_pause_is_made_shown_and_ended_in_a_shell(redis):
     assert typed("resume", *words) == f"{TELL_ID} is resumed.\n"
     assert typed("resume", *words) == f"{TELL_ID} was not paused.\n"
     assert queued(redis) == ["ours-0"]
-    assert typed("paused") == ""
+    assert typed("paused") == "Nothing is paused.\n"
 
 
 @pytest.mark.parametrize("what", [{"queue": "default"}, {"function": TELL_ID}])

@@ -68,8 +68,25 @@ def test_a_schedule_may_stand_behind_with_scheduler_and_so_may_a_queue(words, sc
 @pytest.mark.parametrize(
     ("words", "line"),
     [
-        (["wroker"], "No such command 'wroker'. See jiffy --help."),
-        (["scheduler", "lst"], "SCHEDULE is 'lst'; it must be a module and a name in it, such as"),
+        (["wroker"], "No command 'wroker' (did you mean 'worker'?). See jiffy --help."),
+        (["beat"], "No command 'beat' (did you mean 'scheduler'?). See jiffy --help."),
+        (["scheduler", "lst"], "No command 'lst' (did you mean 'list'?). See jiffy scheduler --h"),
+        (["scheduler", "x"], "SCHEDULE is 'x'; it must be a module and a name in it, such as"),
+        (["worker", "--burts"], "No option '--burts' (did you mean '--burst'?). See jiffy worker"),
+        (["worker", "-c", "4"], "No option '-c' (did you mean '-n'?). See jiffy worker --help."),
+        (["dashboard", "--port=80"], "No option '--port' (it is a setting: PORT=…). See jiffy"),
+        (["enqueue", "add", "--eta=5"], "No option '--eta' (did you mean '--at'?). See jiffy e"),
+        (["enqueue", "add", "2"], "No function 'add'. Did you mean 'jobs.numbers.add'?"),
+        (
+            ["enqueue", "jobs.numbers.add", "2", "3", "--timeout", "-5"],
+            "--timeout is '-5'; it must be 0 or more seconds, or a string such as '90s', '5m' or "
+            "'1h30m', or -1 for no limit.",
+        ),
+        (
+            ["bulk", "retry", "stat:failed"],
+            "MATCHING is 'stat:failed'; it must be a filter: stat: is no field (did you mean "
+            "'state'?); put it in quotes if it is text.",
+        ),
         (["scheduler", "shop_gone:S"], "SCHEDULE is 'shop_gone:S'; it must be in a module that"),
         (["scheduler", "jobs.numbers:S"], "SCHEDULE is 'jobs.numbers:S'; it must be a name that"),
         (["scheduler", "jobs.numbers:add"], "jobs.numbers:add: SCHEDULE must be a list, such as"),
@@ -83,7 +100,7 @@ def test_a_schedule_may_stand_behind_with_scheduler_and_so_may_a_queue(words, sc
         (["worker", "-n", "x"], "Invalid value for '-n': 'x' is not a valid integer. See jiffy"),
         (
             ["enqueue", "jobs.numbers.add", "--redis-url", "x"],
-            "REDIS_URL is 'x'; it must be a redis://, rediss://,",
+            "--redis-url is 'x'; it must be a redis://, rediss://,",
         ),
     ],
 )

@@ -35,7 +35,7 @@ def test_a_duration_is_a_number_a_text_or_a_timedelta(written, meant_s):
 @pytest.mark.parametrize("written", ["", "soon", "5 parsecs", "m5", "-5m", -1, True, None, "nan"])
 def test_what_is_no_duration_is_refused_under_its_own_name(written):
     with pytest.raises(
-        InvalidValue, match=r"^timeout is .*; it must be seconds, or a string such as"
+        InvalidValue, match=r"^timeout is .*; it must be 0 or more seconds, or a string such as"
     ):
         clock.seconds(written, "timeout")
 

@@ -75,6 +75,16 @@ def test_a_function_that_is_wrapped_with_its_name_is_a_function():
         ((), {}, "add() needs the argument 'x'. It takes add(x, y=0)."),
         ((1, 2, 3), {}, "add() takes 2 arguments, not 3."),
         ((1,), {"why": 2}, "add() has no argument 'why'"),
+        (
+            (1, 2),
+            {"job_timeout": 5},
+            "add() has no argument 'job_timeout' (options come first: enqueue.options(timeout=…))",
+        ),
+        (
+            (1, 2),
+            {"countdown": 5},
+            "add() has no argument 'countdown' (options come first: enqueue.options(in_=…)). It ",
+        ),
         ((), {1: 2}, "add() has no argument 1. It takes"),
         ((1,), {"x": 2}, "add() was given the argument 'x' twice"),
     ],

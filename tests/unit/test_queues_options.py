@@ -102,10 +102,14 @@ def test_a_name_that_would_hurt_other_jobs_is_refused(given, words):
 @pytest.mark.parametrize(
     ("given", "name", "words"),
     [
-        ({"in": "later"}, "in", "in is 'later'; it must be seconds"),
+        ({"in": "later"}, "in", "in is 'later'; it must be 0 or more seconds"),
         ({"in": 5, "at": "2999-01-01T00:00:00Z"}, "at", "at is '2999-01-01T00:00:00Z'; it must be"),
         ({"in_": 5}, "option", "option is 'in_'; it must be one of in, "),
-        ({"retry": {"max": 3, "pause": "x"}}, "retry.pause", "retry.pause is 'x'; it must be sec"),
+        (
+            {"retry": {"max": 3, "pause": "x"}},
+            "retry.pause",
+            "retry.pause is 'x'; it must be 0 or more sec",
+        ),
         ({"queue": 5}, "queue", "queue is 5; it must be the name of a queue."),
     ],
 )
@@ -125,9 +129,9 @@ def test_an_error_in_json_names_the_option_as_json_does(given, name, words):
         ({"queue": "q\n"}, "queue is 'q\\n'; it must be the name of a queue, without commas and"),
         ({"queue": "a,b"}, "queue is 'a,b'; it must be the name of a queue, without commas and"),
         ({"queue": "a\0"}, "queue is 'a\\x00'; it must be the name of a queue, without commas"),
-        ({"timeout": "soon"}, "timeout is 'soon'; it must be seconds"),
+        ({"timeout": "soon"}, "timeout is 'soon'; it must be 0 or more seconds"),
         ({"timeout": 0}, "timeout is 0; it must be more than 0 seconds"),
-        ({"timeout": -2}, "timeout is -2; it must be seconds"),
+        ({"timeout": -2}, "timeout is -2; it must be 0 or more seconds"),
         ({"timeout": "99999999999d"}, "timeout is '99999999999d'; it must be 100 years at most"),
         ({"timeout": timedelta(seconds=-1)}, "timeout is datetime.timedelta(days=-1"),
         ({"ttl": 0}, "ttl is 0; it must be more than 0 seconds"),
@@ -135,7 +139,7 @@ def test_an_error_in_json_names_the_option_as_json_does(given, name, words):
         ({"expires": "1m", "ttl": 60}, "ttl is 60; it must be given without expires"),
         ({"job_id": "a b"}, "job_id is 'a b'; it must be letters"),
         ({"at_front": "yes"}, "at_front is 'yes'; it must be true or false"),
-        ({"in_": "later"}, "in_ is 'later'; it must be seconds"),
+        ({"in_": "later"}, "in_ is 'later'; it must be 0 or more seconds"),
         ({"at": datetime(2999, 1, 1)}, "at is '2999-01-01T00:00:00'; it must be a time with its"),  # noqa: DTZ001
         (
             {"at": datetime.max.replace(tzinfo=UTC)},

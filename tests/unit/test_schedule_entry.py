@@ -38,7 +38,8 @@ def add(**changes):
         ),
         (
             every("10x", numbers.add, args=[2, 3]),
-            "every is '10x'; it must be seconds, or a string such as '90s', '5m' or '1h30m'.",
+            "every is '10x'; it must be 0 or more seconds, or a string such as '90s', '5m' or "
+            "'1h30m'.",
         ),
         (
             cron("@daily", numbers.add, args=[2, 3], timezone="Europe/Pari"),
@@ -83,13 +84,14 @@ def add(**changes):
             cron("0,2 6 * * *", numbers.add, args=[2, 3], jitter="5m"),
             "jitter is '5m'; it must be shorter than the time between two runs, 2m.",
         ),
-        (add(jitter="some"), "jitter is 'some'; it must be seconds, or a string "),
+        (add(timezone="UTC"), "timezone is 'UTC'; it must be left out: only cron(…) has one."),
+        (add(jitter="some"), "jitter is 'some'; it must be 0 or more seconds, or a string "),
         (add(repeat=0), "repeat is 0; it must be how many runs in all, from 1."),
         (
             at(MOMENT, numbers.add, args=[2, 3], repeat=3),
             "repeat is 3; it must be left out: this entry runs once.",
         ),
-        (add(timeout="soon"), "timeout is 'soon'; it must be seconds, "),
+        (add(timeout="soon"), "timeout is 'soon'; it must be 0 or more seconds, "),
         (add(retry="often"), "retry is 'often'; it must be how many times to retry, "),
         (add(queue=""), "queue is ''; it must be the name of a queue."),
         (
@@ -111,6 +113,12 @@ def test_a_wrong_entry_is_refused_with_its_number_and_the_reason(line, reason):
     [said] = mistakes(add(), line)
 
     assert said.startswith(f"scheduler.py, entry 2: {reason}")
+
+
+def test_the_name_of_the_time_zone_is_suggested():
+    [said] = mistakes(cron("0 6 * * *", numbers.add, args=[1, 2], tz="Europe/Paris"))
+
+    assert said.endswith("(did you mean 'timezone'?).")
 
 
 def test_two_entries_of_one_name_are_refused():

@@ -53,7 +53,16 @@ def test_a_port_that_is_taken_is_one_line_and_code_2(port):
 
     assert ended.returncode == 2
     assert ended.stderr == (
-        f"Cannot listen at 127.0.0.1:{port} (address already in use). Set PORT to a free one.\n"
+        f"Cannot listen at 127.0.0.1:{port} (address already in use). Set PORT to another one.\n"
+    )
+
+
+def test_a_host_that_is_not_this_machine_is_one_line_and_code_2(port):
+    ended = run(port, DASHBOARD_PASSWORD="x", HOST="no-such-host.invalid")
+
+    assert (ended.returncode, ended.stderr) == (
+        2,
+        "HOST is 'no-such-host.invalid'; it must be an address of this machine.\n",
     )
 
 

@@ -433,6 +433,6 @@ EXAMPLES = {
     Entry: _ENTRY,
     Schedule: f'{{"scheduler": "ok", "entries": [{_ENTRY}], "left_out": []}}',
     Problem: """{"type": "about:blank", "title": "Unprocessable Entity", "status": 422,
-        "detail": "job 3: timeout is 'soon'; it must be seconds, or a string such as '90s'.",
-        "pointer": "#/2/timeout"}""",
+        "detail": "job 3: queue is ''; it must be the name of a queue.",
+        "pointer": "#/2/queue"}""",
 }
