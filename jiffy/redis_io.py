@@ -505,7 +505,7 @@ def _raise_if_of_this_alone(error: RedisError, hung_up_s: float) -> None:
     if explained(error) is None:
         raise error
     if hung_up_s > HANGS_UP_S:
-        reason = f"Redis hangs up on this, and on nothing else: {reason_of(error)}"
+        reason = f"Redis closes the connection at this, and at nothing else: {reason_of(error)}"
         raise ResponseError(reason) from error
 
 

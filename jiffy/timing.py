@@ -255,7 +255,7 @@ def _words(expression: str) -> list[tuple[str, int]]:
             raise InvalidCron(expression, f"has {short!r}", position, must)
         words = [(word, position) for word in _SHORT[short].split()]
     if len(words) < 5:
-        what = f"has {len(words)} fields and misses the next one"
+        what = f"has {len(words)} fields and lacks the next one"
         raise InvalidCron(expression, what, len(expression) + 1, _NEEDED)
     if len(words) > 6:
         what = f"has {len(words)} fields, one too many"

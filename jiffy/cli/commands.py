@@ -146,6 +146,9 @@ def bulk(action: str, matching: str, rate: str | None, yes: bool) -> int:
     redis_io.check(redis)
     if not yes:
         number = many.count(redis, action, wanted)
+        if not (number.total or number.is_more):
+            click.echo("No jobs match.")
+            return 0
         click.confirm(f"{action.capitalize()} {number}?", abort=True, err=True)
     try:
         for _ in many.steps(redis, action, wanted, clock.now(), per_s, outcome):

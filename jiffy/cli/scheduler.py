@@ -165,7 +165,7 @@ def _history(name: str, limit: int) -> None:
 def _pause(name: str, why: str, until: str | None, who: str) -> None:
     """Let an entry's runs be skipped."""
     ends = entries.pause(redis_io.connected("scheduler"), name, who=who, why=why, until=until)
-    end = f"until {_shown(ends)} UTC" if ends else f"until `resume {name}`"
+    end = f"until {_shown(ends)} UTC" if ends else "until you resume it"
     echo(f"{name} is paused {end}.")
 
 

@@ -16,7 +16,7 @@ from jiffy import clock, keys, tracebacks
 from jiffy.control import search, values
 from jiffy.control.read import Census, JobView
 from jiffy.control.search import Cursor, Filter
-from jiffy.errors import InvalidValue, NotShown
+from jiffy.errors import NotShown, WrongArguments
 from jiffy.tracebacks import Group
 
 MOST_IGNORED = 1000
@@ -139,10 +139,9 @@ def _group(
 
 
 def ignore(redis: Redis, one: Failures, who: str, live: Iterable[str]) -> None:
-    """Hide a group until it fails on a release that is not among these; raises InvalidValue."""
+    """Hide a group until it fails on a release that is not among these; raises WrongArguments."""
     if (values.answer(redis.hlen, keys.IGNORED) or 0) >= MOST_IGNORED:
-        must = f"one of {MOST_IGNORED:,} ignored groups at most; stop ignoring another first"
-        raise InvalidValue("group", one.group.key, must)
+        raise WrongArguments(f"{MOST_IGNORED:,} groups are ignored already; show one again first.")
     redis.hset(keys.IGNORED, one.group.key, _written({*one.releases, *live}, clock.now(), who))
 
 

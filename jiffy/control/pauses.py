@@ -18,7 +18,7 @@ from redis import Redis
 from jiffy import clock, keys, redis_io
 from jiffy.control import entries
 from jiffy.control.values import answer, answers, text
-from jiffy.errors import InvalidValue
+from jiffy.errors import InvalidValue, WrongArguments
 from jiffy.producer import functions, options
 
 Function = Callable[..., object] | str
@@ -46,12 +46,13 @@ def pause(
     """Let workers start no job of a queue, or of a function: `pause(queue="low", why="…")`.
 
     `until` is how long, or a moment with its zone; `who` is the user of this process if it is left
-    out.  A pause takes the place of the one before.  Raises InvalidValue.
+    out.  A pause takes the place of the one before.  Raises InvalidValue, or
+    WrongArguments where there are MOST.
     """
     field, redis = _field(queue, function), redis_io.shared()
     stored, _ = entries.pause_json(who or user(), why, until)
     if len(read_pauses(redis)) >= MOST:
-        raise InvalidValue(field, why, f"one of {MOST:,} pauses at most; resume another first")
+        raise WrongArguments(f"{MOST:,} pauses are in force already; resume one first.")
     redis_io.deliver(redis, redis_io.command("HSET", keys.PAUSED, field, stored))
 
 

@@ -224,7 +224,7 @@ def peek(
     found = run_script(redis, "peek", names, [most_bytes, *asked]) if names else []
     for values in found:
         if isinstance(values, bytes):
-            yield Fields(f"its key holds something else than a hash: {text(values)}")
+            yield Fields(f"its key does not hold a hash: {text(values)}")
         elif all(value is None for value in values):
             yield None
         else:

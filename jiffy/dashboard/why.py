@@ -152,7 +152,9 @@ def reasons(
     if job.slot:
         return [Reason(f"It waits for a slot of the rate limit {job.slot}.")]
     if job.state == "ready_to_enqueue":
-        return [Reason("What it waited for is over: a worker puts it on its queue next.")]
+        return [
+            Reason("The jobs that it waited for have ended: a worker puts it on its queue next.")
+        ]
     return []
 
 
@@ -166,14 +168,14 @@ def _behind(job: JobView, census: Census, flow: Flow | None, *, is_served: bool)
     before = job.position
     waiting = sum(one.counts["queued"] for one in census.queues if one.name == job.queue)
     if before is None and waiting > MOST_BEFORE:
-        return Reason(f"More than {MOST_BEFORE:,} jobs stand before it on its queue.")
+        return Reason(f"More than {MOST_BEFORE:,} jobs are ahead of it on its queue.")
     if before is None:
         remedy = "If this stays so, cancel it and enqueue it again."
         return Reason("It is not on its queue: a worker is just claiming it.", remedy)
     if before == 0:
         busy = ": the workers that listen are busy" if is_served else ""
-        return Reason(f"It is the next one of its queue{busy}.")
-    found = f"{'1 job stands' if before == 1 else f'{before:,} jobs stand'} before it on its queue"
+        return Reason(f"It is the next job on its queue{busy}.")
+    found = f"{'1 job is' if before == 1 else f'{before:,} jobs are'} ahead of it on its queue"
     if not (is_served and flow and flow.out_per_s):
         return Reason(f"{found}.")
     starts_in = clock.in_words(max(1, round(before / flow.out_per_s)))

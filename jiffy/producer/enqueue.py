@@ -242,7 +242,7 @@ def _arguments(call: Any) -> tuple[Args, Kwargs]:
     if isinstance(call, Both):
         return call.args, call.kwargs
     raise WrongArguments(
-        f"{call!r} is no call: write a tuple of arguments, such as ({call!r},), or a dict of "
+        f"{call!r} is not a call: write a tuple of arguments, such as ({call!r},), or a dict of "
         "keyword arguments."
     )
 
@@ -279,10 +279,12 @@ def _read_usual(usual: Any) -> _Usual:
         payload.refuse_unnamed(func)
         path = functions.path_of(func)
         if not isinstance(given, Mapping):
-            raise InvalidValue(f"what {path} has as usual", given, "options(…)")
+            raise InvalidValue(
+                f"OPTIONS[{path}]", given, "options(…), such as options(queue='low')"
+            )
         for name in _OF_ONE_JOB:
             if name in given:
-                must = "given with the job: it is no function's usual one"
+                must = "given with each job: no two jobs can share it"
                 raise InvalidValue("option", name, must)
         job_options.read(given)
         table[path] = given

@@ -38,7 +38,7 @@ _INSTEAD = {
     "tuple": "pass a list",
 }
 _ANYTHING_ELSE = "pass a number, a string, a list, a dict, or the path of a file"
-_NO_FUNCTION = "is no function that a worker could import by its name; enqueue a plain function"
+_NO_FUNCTION = "is not a function that a worker could import by its name; enqueue a plain function"
 _GENERATOR = (
     "is a generator function, and no worker iterates over what it returns; enqueue a function that "
     "loops over it"
@@ -237,7 +237,7 @@ def refuse_unnamed(function: Any) -> None:
     name = getattr(function, "__qualname__", None)
     module = getattr(function, "__module__", None)
     if isinstance(function, str):
-        reason = "is a string; a function that is known by its path goes to enqueue.by_path"
+        reason = "is a string; to enqueue a function by its path, use enqueue.by_path"
     elif not (callable(function) and isinstance(name, str) and isinstance(module, str)):
         reason = _NO_FUNCTION
     elif "<lambda>" in name:

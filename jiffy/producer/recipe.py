@@ -223,7 +223,7 @@ def _write_one(one: Prepared) -> Job:
 def _taken(reply: Any) -> dict[int, str]:
     """By their places, the calls for which there is a job already, and its id."""
     if isinstance(reply, bytes):  # RQ would run it at once
-        raise InvalidValue("depends_on", reply.decode(), "a job that is there")
+        raise InvalidValue("depends_on", reply.decode(), "a job that exists")
     pairs = [] if reply == 1 else reply
     return {
         place: id_.decode("utf-8", "surrogateescape")

@@ -94,8 +94,8 @@ def obstacle(job: Job) -> str:
         return "All workers are suspended: resume them with 'rq resume'."
     if parked or is_paused:
         name = parked.decode("utf-8", "replace") if parked else job.origin
-        resume = f"jiffy resume {'function' if parked else 'queue'} {in_shell(name)}"
-        return f"It is paused: 'jiffy paused' says why; resume it with `{resume}`."
+        resume = f"python -m jiffy resume {'function' if parked else 'queue'} {in_shell(name)}"
+        return f"It is paused: `python -m jiffy paused` says why, `{resume}` ends that."
     if alive:
         return ""
     start = f"python -m jiffy worker {in_shell(job.origin)}"

@@ -119,9 +119,9 @@ class Rules(msgspec.Struct, omit_defaults=True):
     def objection(self, names: Sequence[str]) -> str:
         """Why a job that raised what has these names is not retried; "" if it is."""
         if fatal := [name for name in names if name in self.fatal]:
-            return f"{fatal[0]} is fatal to it"
+            return f"{fatal[0]} is one of its `fatal` errors"
         if self.on and not any(name in self.on for name in names):
-            return f"{names[0] if names else 'what ended it'} is not what it is tried again on"
+            return f"{names[0] if names else 'what ended it'} is not one of its `on` errors"
         return ""
 
     def pause_s(self, interval_s: float) -> float:

@@ -182,7 +182,7 @@ class Schedule:
             done += [one for one in made if one.job_id]
             if made and not has_hash:
                 self._project([entry], now)
-                log.event("entry.mended", log.WARNING, entry=entry.name, reason=_DELETED)
+                log.event("entry.restored", log.WARNING, entry=entry.name, reason=_DELETED)
                 self.notifier.report(entry, now, now, f"broken: {_DELETED}")
         return done
 

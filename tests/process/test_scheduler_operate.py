@@ -35,7 +35,7 @@ def next_tick(scheduler):
 
 def test_an_entry_is_paused_with_a_reason_and_resumed(shell, scheduler, redis):
     code, [said] = shell("pause", "sum", "--why", "no space left", "--who", "ada")
-    assert (code, said) == (0, "sum is paused until `resume sum`.")
+    assert (code, said) == (0, "sum is paused until you resume it.")
     assert next_tick(scheduler).reason == "paused by ada: no space left"
 
     assert shell("resume", "sum") == (0, ["sum is resumed."])

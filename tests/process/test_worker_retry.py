@@ -37,7 +37,7 @@ def test_a_job_that_is_killed_at_its_limit_has_raised_rqs_timeout(start_worker, 
 
     assert (status(redis, "again"), status(redis, "never")) == ("scheduled", "failed")
     assert reason(redis, "never").startswith("exceeded its limit of 1 s")
-    assert "JobTimeoutException is not what it is tried again on" in worker.lines("job.given_up")[0]
+    assert "JobTimeoutException is not one of its `on` errors" in worker.lines("job.given_up")[0]
 
 
 def test_what_waited_too_long_for_a_worker_is_canceled_and_the_log_says_so(

@@ -64,7 +64,7 @@ def test_a_call_that_does_not_fit_is_named_and_those_before_it_are_there(redis):
 
 
 def test_what_is_no_call_is_refused(redis):
-    with pytest.raises(WrongArguments, match=r"'a\.jpg' is no call: write a tuple of arguments"):
+    with pytest.raises(WrongArguments, match=r"'a\.jpg' is not a call: write a tuple of arguments"):
         jiffy.enqueue_many(add, ["a.jpg"])
 
 

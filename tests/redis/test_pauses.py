@@ -239,4 +239,4 @@ def test_a_caller_that_waits_learns_of_the_pause(redis, what):
     jiffy.pause(**what, why="a bug")
     claim(redis)
 
-    assert "resume it with `jiffy resume" in results.obstacle(job(redis, "ours-0"))
+    assert "`python -m jiffy resume" in results.obstacle(job(redis, "ours-0"))

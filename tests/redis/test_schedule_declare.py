@@ -257,7 +257,7 @@ def test_a_deleted_entry_runs_is_shown_again_and_that_is_logged(declare, run_nex
 
     assert redis.lrange(keys.queue("default"), 0, -1) == [made.job_id.encode()]
     assert stored(redis)[b"description"] == b"jobs.numbers.add(2, 3)"
-    assert [line.split()[0] for line in caplog.messages if "mended" in line] == ["entry.mended"]
+    assert [line.split()[0] for line in caplog.messages if "restored" in line] == ["entry.restored"]
 
 
 @pytest.mark.parametrize("lost", ["first entry", "sorted set", "all"])

@@ -127,7 +127,7 @@ def test_a_result_that_redis_refuses_fails_its_job_with_the_reason(redis, work, 
 
     assert work("default", "low") == 2
     assert (status(redis), status(redis, "low-0")) == ("failed", "finished")
-    assert "Redis hangs up on this, and on nothing else" in reason(redis)
+    assert "Redis closes the connection at this, and at nothing else" in reason(redis)
 
 
 def test_a_result_that_does_not_fit_on_the_board_is_written_at_once(redis, work):

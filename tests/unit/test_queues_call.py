@@ -31,10 +31,10 @@ def called(function, *args, **kwargs):
         (lambda: None, "is a lambda"),
         (enqueue_jobs.nameless, "is a lambda"),
         (enqueue_jobs.wrapped, "is defined inside another function"),
-        (functools.partial(add, 1), "is no function that a worker could import"),
-        (5, "is no function that a worker could import"),
-        ([add], "is no function that a worker could import"),
-        ("jobs.numbers.add", "is a string; a function that is known by its path goes to"),
+        (functools.partial(add, 1), "is not a function that a worker could import"),
+        (5, "is not a function that a worker could import"),
+        ([add], "is not a function that a worker could import"),
+        ("jobs.numbers.add", "is a string; to enqueue a function by its path, use"),
     ],
 )
 def test_what_a_worker_could_not_import_is_refused_with_the_reason(function, reason):

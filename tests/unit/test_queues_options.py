@@ -242,8 +242,8 @@ def test_a_decorated_function_has_the_usual_options_of_what_stands_at_its_path(e
         ({"jobs.numbers.ad": {}}, UnknownFunction, "Did you mean 'jobs.numbers.add'"),
         ({"jobs": {}}, UnknownFunction, "No function 'jobs'"),
         ({lambda: None: {}}, NotImportable, "is a lambda"),
-        ({5: {}}, NotImportable, "5 is no function"),
-        ({numbers.add: None}, InvalidValue, "jobs.numbers.add has as usual is None; it must be"),
+        ({5: {}}, NotImportable, "5 is not a function"),
+        ({numbers.add: None}, InvalidValue, "OPTIONS[jobs.numbers.add] is None; it must be"),
     ],
 )
 def test_what_is_no_function_in_the_table_is_refused_where_it_is_written(table, error, words):

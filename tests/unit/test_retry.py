@@ -119,12 +119,12 @@ def test_json_that_is_no_retry_is_refused_as_it_was_written(value):
         ({"on": TimeoutError}, TimeoutError, ""),
         ({"on": TimeoutError}, Late, ""),
         ({"on": "Exception"}, Late, ""),
-        ({"on": TimeoutError}, ValueError, "ValueError is not what it is tried again on"),
+        ({"on": TimeoutError}, ValueError, "ValueError is not one of its `on` errors"),
         ({"fatal": ValueError}, TimeoutError, ""),
-        ({"fatal": ValueError}, UnicodeError, "ValueError is fatal to it"),
-        ({"on": Late, "fatal": OSError}, Late, "OSError is fatal to it"),
+        ({"fatal": ValueError}, UnicodeError, "ValueError is one of its `fatal` errors"),
+        ({"on": Late, "fatal": OSError}, Late, "OSError is one of its `fatal` errors"),
         ({"on": "rq.timeouts.JobTimeoutException"}, None, ""),
-        ({"on": TimeoutError}, None, f"{TIMED_OUT[0]} is not what it is tried again on"),
+        ({"on": TimeoutError}, None, f"{TIMED_OUT[0]} is not one of its `on` errors"),
     ],
 )
 def test_an_exception_is_what_it_is_a_kind_of(rules, error, objection):

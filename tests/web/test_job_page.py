@@ -48,9 +48,9 @@ def test_a_queued_job_says_who_is_missing_and_what_stands_before_it(
 
     assert alone[0] == "No workers are running. Start one:"
     assert unheard[0] == "No worker listens to queue “default”. Start one, or check the name:"
-    assert first == ["It is the next one of its queue: the workers that listen are busy."]
-    assert second == ["1 job stands before it on its queue."]
-    assert third == ["2 jobs stand before it on its queue."]
+    assert first == ["It is the next job on its queue: the workers that listen are busy."]
+    assert second == ["1 job is ahead of it on its queue."]
+    assert third == ["2 jobs are ahead of it on its queue."]
     assert suspended[0] == "All workers are suspended. Resume them:"
     assert "not on its queue" in reasons("job1")[1]
 
@@ -69,7 +69,7 @@ def test_a_paused_job_says_by_whom_and_why(client, plant, plant_worker, app):
     assert "Queue “default” is paused by ada until 20" in of_queue
     assert "UTC: the bank is down." in of_queue
     assert "Resume it: python -m jiffy resume queue default" in of_queue
-    assert "1 job stands before it" in of_queue
+    assert "1 job is ahead of it" in of_queue
     assert "The function jobs.numbers.add is paused by bob: wrong sums." in of_function
 
 
@@ -102,7 +102,7 @@ def test_a_job_that_waits_says_when_it_starts_at_the_rate_of_its_queue(redis, pl
     def said(flow):
         return why.reasons(read.job(redis, "job28"), read.census(redis), flow)[-1].text
 
-    standing = "28 jobs stand before it on its queue"
+    standing = "28 jobs are ahead of it on its queue"
     assert said(flow) == f"{standing}; at 7.0/s, it starts in about 4 s."
     assert said(Flow(flow.samples[:1])) == f"{standing}."
     pause(queue="default", who="ada", why="the bank is down")

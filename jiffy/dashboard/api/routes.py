@@ -112,7 +112,7 @@ def _check_dependencies(options_of: Sequence[dict[str, Any]]) -> None:
         for (index, job_id), exists in zip(dependencies, pipe.execute(), strict=True):
             with problems.in_item(index):
                 if not exists:
-                    raise InvalidValue("depends_on", job_id, "a job that is there")
+                    raise InvalidValue("depends_on", job_id, "a job that exists")
 
 
 def _correct_queues(taken: Sequence[Enqueued]) -> None:
