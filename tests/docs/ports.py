@@ -5,7 +5,7 @@ from contextlib import closing, suppress
 
 
 def two_free_ports():
-    """A free port; the one that honcho gives to its second process, 100 above, is free, too."""
+    """A free port; the one 100 above is free, too."""
     while True:
         with closing(socket.socket()) as first, closing(socket.socket()) as second:
             first.bind(("127.0.0.1", 0))

@@ -163,9 +163,10 @@ def test_a_job_that_may_have_been_begun_is_named(redis, redis_address, environ, 
 
 
 @pytest.mark.usefixtures("redis")
-def test_one_command_starts_them_with_their_workers(tmp_path):
+def test_one_command_starts_them_with_their_workers(tmp_path, environ):
     port = two_free_ports()
-    with started(["-f", "examples/Procfile", "start", "-p", str(port)], tmp_path / "log") as said:
+    environ(TASKS_PORT=str(port), ADDING_PORT=str(port + 100))
+    with started(["-f", "examples/Procfile", "start"], tmp_path / "log") as said:
         wait_until(lambda: said().count("worker.started") == said().count("Serving on") == 2)
         _, spelling = call(f"http://127.0.0.1:{port}/start_task/a")
         _, adding = call(f"http://127.0.0.1:{port + 100}/add/2/3")

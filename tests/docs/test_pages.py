@@ -60,9 +60,11 @@ def test_everything_on_the_page_can_be_typed_word_by_word(page, project, mail_se
     port = two_free_ports()
     copy = project / page.name
     copy.write_text(on_ports(page.read_text(), port))
+    (project / ".env").write_text("PORT=8000\n")  # as newcomers have it
+    ports = {"TASKS_PORT": f"{port}", "ADDING_PORT": f"{port + 100}"}
     typed = subprocess.Popen(
         [sys.executable, follow.__file__, copy],
-        cwd=project, env=environ(project, mail_server) | {"PORT": str(port)}, text=True,
+        cwd=project, env=environ(project, mail_server) | ports, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
     )  # fmt: skip
     try:
