@@ -258,7 +258,7 @@ def steps(
                 clock.pause(max(0.0, began + sent / rate - clock.monotonic()))
                 states = read.states_of(redis, runs[:_MOST_ASKED])
                 runs[:_MOST_ASKED] = [one for one in states if states[one] in jobs.NOT_ENDED]
-                outcome.failed_again += sum(one in ("failed", "stopped") for one in states.values())
+                outcome.failed_again += sum(one == "failed" for one in states.values())
                 if outcome.failed_again >= MOST_AGAIN:
                     return
             runs += each(name, ids[place : place + size], outcome)

@@ -186,6 +186,7 @@ def test_a_stopped_job_is_no_failure_anywhere(client, plant):
     attempts = client.get("/jobs/no-more").text.partition('id="attempts"')[2]
 
     assert re.findall(r'class="state (\w+)"', attempts) == ["stopped"]
+    assert "It was stopped." in client.get("/failures/x?trial=no-more").text
     for path in ("/", "/failures"):
         groups = re.findall(r'id="(?:newest|group)-(\w+)"', client.get(path).text)
         assert groups == [tracebacks.Group.of(TRACEBACK).key]

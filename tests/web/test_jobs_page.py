@@ -145,6 +145,7 @@ def test_what_is_not_understood_is_named_and_never_acted_upon(client, shop, redi
     answer = post(client, "/jobs/all", q=written, action="delete")
 
     assert 'class="warning"' in text
+    assert ("was left out" in text) == ("No job matches" not in text)
     assert (answer.status_code, redis.exists(keys.job("paid"))) == (422, 1)
 
 

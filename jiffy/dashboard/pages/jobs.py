@@ -81,9 +81,11 @@ def job(job_id: str) -> str:
 
 def _copies(call: Call) -> dict[str, str]:
     """The call, to be pasted elsewhere; secrets stay masked."""
-    named = {name: one for name, one in call.kwargs.items() if _is_name(name)}
-    others = {name: one for name, one in call.kwargs.items() if name not in named}
-    args = [*map(repr, call.args), *(f"{name}={one!r}" for name, one in named.items())]
+    # Stock RQ sends any string; not each may stand before "=".
+    odd = {name for name in call.kwargs if not name.isidentifier() or iskeyword(name)}
+    others = {name: call.kwargs[name] for name in call.kwargs if name in odd}
+    named = [f"{name}={one!r}" for name, one in call.kwargs.items() if name not in odd]
+    args = [*map(repr, call.args), *named]
     path = ", ".join([repr(call.function), *args, *([f"**{others!r}"] if others else [])])
     sent = {"function": call.function, "args": call.args, "kwargs": call.kwargs}
     written = json.dumps(sent, ensure_ascii=False)
@@ -94,11 +96,6 @@ def _copies(call: Call) -> dict[str, str]:
     curl += f"-H 'Content-Type: application/json' -d {shlex.quote(body)}"
     made = {"Python": f"from jiffy import enqueue\n\nenqueue.by_path({path})", "curl": curl}
     return {name: text for name, text in made.items() if len(text) <= _MOST_COPIED}
-
-
-def _is_name(name: str) -> bool:
-    """Whether it may stand before "=" in a call; stock RQ sends any string."""
-    return name.isidentifier() and not iskeyword(name)
 
 
 # Actions, all of them on record

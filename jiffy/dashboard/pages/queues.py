@@ -109,10 +109,8 @@ def _resume(**what: str) -> Response:
 def _back(what: dict[str, str], words: str) -> Response:
     [(kind, name)] = what.items()
     flash(words.replace("{}", name))
-    is_queue = kind == "queue"
-    return redirect(
-        url_for("queues.queue", name=name) if is_queue else url_for("queues.queues"), 303
-    )
+    url = url_for("queues.queue", name=name) if kind == "queue" else url_for("queues.queues")
+    return redirect(url, 303)
 
 
 @workers_page.get("/workers", endpoint="workers")
