@@ -40,6 +40,7 @@ _MANY = f"{NO_SCHEDULER}; of those that follow, the last {MOST_MISSED} are recor
 _RETIMED = "its times were changed before it was enqueued"
 _TOO_LATE = "it was added after its time"
 _DELETED = "its hash was deleted; it was added again"
+_AHEAD = timedelta(days=1)  # a slot so far ahead does not count: Redis' clock was wrong
 _ONE_MS, _ONE_S = timedelta(milliseconds=1), timedelta(seconds=1)
 T = TypeVar("T")
 
@@ -154,7 +155,8 @@ class Schedule:
             pipe.execute()
 
     def _account_for(self, plans: Sequence["_Plan"], now: datetime) -> list[Made] | None:
-        arguments = [self.digest, *(plan.argument() for plan in plans)]
+        latest_s = int((now + _AHEAD).timestamp())
+        arguments = [self.digest, *(plan.argument(latest_s) for plan in plans)]
         # Not in a pipeline: redis-py would first ask, in a round trip of its own, for the script.
         replies: Any = run_script(self._redis, "entry_run", [keys.IN_FORCE], arguments)
         if replies is None:
@@ -211,13 +213,14 @@ class _Plan(NamedTuple):
     coming: datetime | None
     slots: Sequence[Made]
 
-    def argument(self) -> str:
+    def argument(self, latest_s: int) -> str:
         """The plan as `entry_run.lua` reads it."""
         entry, coming = self.entry, self.coming
         plan = {
             "id": entry.id,
             "times": entry.timing.identity,
             "since": int(self.last.timestamp()),
+            "latest": latest_s,
             "next": coming and (int(coming.timestamp()), entry.due(coming).timestamp()),
             "repeat": entry.repeat or 0,
             "overlap": entry.overlap,
@@ -295,7 +298,8 @@ class _Stored(NamedTuple):
         """
         this_second, score = now.replace(microsecond=0), self.score
         if self.times == entry.timing.identity.encode():
-            return _moment(self.slot) or this_second, ()
+            slot = _moment(self.slot)
+            return slot if slot and slot <= now + _AHEAD else this_second, ()
         missed = []
         if self.times and score is not None and score <= now.timestamp():
             due = (_moment(self.coming) or _moment(score) or now).replace(microsecond=0)

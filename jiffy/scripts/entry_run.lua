@@ -2,8 +2,8 @@
 -- KEYS: the schedule in force
 -- ARGV: a digest of the caller's schedule ('': whichever is in force), then for each entry a JSON object: id, fields of its
 --       jobs, runs: [slot, line of the history, job id or '' if it was missed]; asked (run by hand: its own times do not
---       matter), or else times (their identity), since (the last slot, if Redis does not know it), next (slot and when it
---       is due, or null), repeat (0: no end), overlap
+--       matter), or else times (their identity), since (the last slot, if Redis does not know it), latest (a later one
+--       does not count), next (slot and when it is due, or null), repeat (0: no end), overlap
 -- Returns nil if another schedule is in force; else for each entry an error's text, or a list: its last slot before and
 --         after, 1 if it is done, 1 if its hash is there, and for each run why it was skipped or ''
 --include lib
@@ -12,7 +12,6 @@ local in_force = try('GET', KEYS[1])
 if ARGV[1] ~= '' and not (type(in_force) == 'string' and string.find(in_force, ARGV[1], 1, true)) then return nil end
 
 local HISTORY, FIRST_LOOK_S, LONGEST_REASON, MOST_SKIPPED = 1000, 1, 150, 1000
-local LAST_S = NOW + 100 * 365 * 86400  -- later is no time of ours
 local ENTRIES = RQ .. 'scheduler:scheduled_jobs'
 local WAITS = {queued = 'queued', scheduled = 'waiting to be retried', deferred = 'waiting', ready_to_enqueue = 'waiting',
   rate_limited = 'waiting for a slot'}
@@ -78,7 +77,8 @@ local function account_for(entry)
     unpack(call('HMGET', key, 'paused', 'skip', 'last', 'ahead', 'asked', 'times', 'slot', 'counted', 'ticks', 'done'))
   paused, skip, before = why_paused(key, paused), tonumber(skip) or 0, tonumber(before)
   if not (skip <= MOST_SKIPPED) then skip = 0 end
-  if not (before and before >= 0 and before <= LAST_S) then before, times = 0, nil end  -- missing, or odd
+  -- Missing, or odd; or Redis' clock was ahead of its time.
+  if not (before and before >= 0 and before <= (entry.latest or before)) then before, times = 0, nil end
   made = counted == entry.times and tonumber(made) or 0
   local slot, reasons = before, {}
 

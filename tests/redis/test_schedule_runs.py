@@ -129,11 +129,11 @@ def test_an_entry_of_one_time_that_is_given_another_runs_again(scheduler, declar
 def test_so_many_runs_are_made_and_no_more_also_across_deploys(declare, run_next, redis):
     line = add(repeat=3, overlap="allow")
     declare(line)
-    run_next(2)
-    declare(line)
-    run_next(2)
+    *_, last = run_next(2)
+    declare(line, now=last.slot)
+    *_, last = run_next(2)
 
-    assert declare(line)["same"] == 1
+    assert declare(line, now=last.slot)["same"] == 1
     assert run_next() == []
     assert len(queued(redis)) == 3
 
@@ -157,12 +157,12 @@ def test_other_times_count_anew_and_what_is_run_by_hand_does_not_count(declare, 
 
 def test_runs_from_before_repeat_was_set_are_not_counted(declare, run_next, redis):
     declare(add(overlap="allow"))
-    run_next(4)
-    declare(add(overlap="allow", repeat=2))
-    run_next(3)
+    *_, last = run_next(4)
+    declare(add(overlap="allow", repeat=2), now=last.slot)
+    *_, last = run_next(3)
     assert len(queued(redis)) == 6
-    declare(add(overlap="allow"))
-    declare(add(overlap="allow", repeat=1))
+    declare(add(overlap="allow"), now=last.slot)
+    declare(add(overlap="allow", repeat=1), now=last.slot)
 
     assert [state.is_done for state in entries.read(redis)] == [False]
 

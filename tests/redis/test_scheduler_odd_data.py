@@ -98,6 +98,19 @@ def test_an_odd_state_of_an_entry_keeps_it_from_no_run(redis, declare, stored):
     assert [one.outcome for one in schedules.run_next(declare.schedule)] == ["enqueued"]
 
 
+@pytest.mark.parametrize("is_declared_again", [True, False])
+def test_a_slot_that_is_days_ahead_keeps_an_entry_from_no_run(redis, declare, is_declared_again):
+    """As when Redis' clock was ahead, and is right again."""
+    line = every("1h", numbers.add, args=[2, 3], overlap="allow")
+    declare(line)
+    redis.hset(STATE, "slot", f"{clock.wall() + 3 * 86400:.0f}")
+    if is_declared_again:
+        declare(line)
+
+    assert [one.outcome for one in schedules.run_next(declare.schedule)] == ["enqueued"]
+    assert float(redis.hget(STATE, "slot")) < clock.wall() + 3601
+
+
 @pytest.mark.slow
 def test_a_scheduler_goes_on_whatever_stands_in_its_keys(redis, tmp_path):
     schedules.declare(redis, EACH_SECOND)
