@@ -4,6 +4,7 @@ Never a traceback: that goes to the log.
 """
 
 import json
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from http import HTTPStatus
@@ -124,5 +125,6 @@ def _from_http(error: HTTPException) -> Response:
 
 def _from_redis(error: RedisError) -> Response:
     known = redis_io.explained(error)
-    remedy = " Delete or rename the key." if "WRONGTYPE" in str(error) else ""
+    is_of_key = re.search("WRONGTYPE|last possible ID|smaller than the target", str(error))
+    remedy = " Delete or rename the key." if is_of_key else ""
     return answer(503, str(known or f"Redis refuses: {error}.{remedy}"), LATER)

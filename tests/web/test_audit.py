@@ -127,12 +127,18 @@ def test_logouts_push_no_change_out_of_the_audit(client, plant, recorded):
     assert logins == [("admin", "logged out"), ("admin", "logged in")]
 
 
-def test_what_cannot_be_recorded_is_not_done(client, redis, plant):
+@pytest.mark.parametrize("is_stream", [True, False])
+def test_what_cannot_be_recorded_is_not_done(client, redis, plant, is_stream):
     plant("x", status="failed")
-    redis.set(keys.audit("changes"), "of another type")
+    if is_stream:  # to which nothing can be added any more
+        redis.xadd(keys.audit("changes"), {"who": "x"}, id=f"{2**64 - 1}-{2**64 - 1}")
+    else:
+        redis.set(keys.audit("changes"), "of another type")
     answer = post(client, "/jobs/x/retry")
 
     assert answer.status_code == 503
+    assert keys.audit("changes") in answer.text
+    assert "Delete or rename the key." in answer.text
     assert redis.hget(keys.job("x"), "status") == b"failed"
     assert client.get("/audit").status_code == 200
 
