@@ -166,6 +166,8 @@ def find(error: BaseException) -> Cause | None:
     """The cause of `error`, or of an error that led to it, with its `reason` filled in."""
     for one in chain(error):
         text = f"{type(one).__name__}: {one}"
+        if "WRONGTYPE" in text:  # of a key; what else it says may be a name in it
+            return None
         for cause in _CAUSES:
             if found := re.search(cause.pattern, text, re.DOTALL):
                 return cause._replace(reason=cause.reason.format(*found.groups()))

@@ -115,8 +115,9 @@ def test_without_workers_the_remedy_is_shown_and_a_few_are_done_at_a_time(
 @pytest.mark.parametrize("action", ["retry", "delete"])
 def test_a_job_that_redis_refuses_to_change_stops_no_other(client, cards, redis, action):
     cards(3)
-    redis.hset(keys.job("card1"), mapping={"origin": "odd", "group_id": "odd"})
-    for key in (keys.queue("odd"), f"{keys.RQ}group:odd"):
+    # Names like the words for a Redis that is away.
+    redis.hset(keys.job("card1"), mapping={"origin": "LOADING", "group_id": "OOM "})
+    for key in (keys.queue("LOADING"), f"{keys.RQ}group:OOM "):
         redis.set(key, "neither a list nor a set")
     page = client.get(post(client, "/jobs/all", **RETRY | {"action": action}).location).text
 
