@@ -306,7 +306,12 @@ def convert(value: Any, kind: Any, *name: str) -> Any:
 
 
 def _convert(value: Any, kind: Any) -> Any:
-    return msgspec.convert(value, kind, dec_hook=_unpacked, str_keys=True)
+    try:
+        return msgspec.convert(value, kind, dec_hook=_unpacked, str_keys=True)
+    except msgspec.ValidationError:
+        raise
+    except (TypeError, ValueError, ArithmeticError) as error:  # a list in a set; half a character
+        raise msgspec.ValidationError(f"Expected what can be converted ({error})") from error
 
 
 def _invalid(value: Any, kind: Any, *, strictly: bool = False) -> ValidationError | None:
@@ -359,7 +364,8 @@ def _unknown_key(value: Any, kind: Any) -> ValidationError | None:
     known = _fields(kind)
     if known is not None and isinstance(value, dict):
         for key in [key for key in value if key not in known]:
-            must = f"one of {', '.join(known)}{did_you_mean(key, known)}" if known else "left out"
+            guess = did_you_mean(str(key), known)
+            must = f"one of {', '.join(known)}{guess}" if known else "left out"
             return ValidationError(key, must, (key,), is_key=True)
     return None
 

@@ -6,6 +6,7 @@ Nothing is run here.
 import inspect
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date, time, timedelta
 from decimal import Decimal
@@ -268,8 +269,9 @@ def _packed(converter: Converter, value: Any) -> Any:
     try:
         return converter.pack(value)
     except ValidationError:
-        if MARK in json.dumps(value, default=repr):
-            return value
+        with suppress(RecursionError):
+            if count_results(value):
+                return value
         raise
 
 

@@ -23,6 +23,7 @@ from jiffy.worker.guarded import guarded
 from jiffy.worker.run import Interrupted, Runner
 
 MOST_TRIES = 3
+WEBHOOKS_S = 100  # for all of a job: the next worker begins them after 120 s
 _NAT64, _MAPPED = ipaddress.ip_network("64:ff9b::/96"), ipaddress.ip_network("::ffff:0:0/96")
 _UNICAST, _6TO4 = ipaddress.ip_network("2000::/3"), ipaddress.ip_network("2002::/16")
 
@@ -54,11 +55,12 @@ def _do(what: str, job_id: str, runner: Runner) -> bool:
     """Do it; False if it must not begin."""
     rq_worker = runner.rq_worker
     job = guarded(rq_worker.job_class).fetch(job_id, runner.link.redis, rq_worker.serializer)
-    is_stopped = what == "on_stopped"
-    limit_s = job.stopped_callback_timeout if is_stopped else job.failure_callback_timeout
-    if not runner.board.begin(0, limit_s):
+    limits_s = {
+        "on_stopped": job.stopped_callback_timeout, "on_failure": job.failure_callback_timeout
+    }  # fmt: skip
+    if not runner.board.begin(0, limits_s.get(what, WEBHOOKS_S)):
         return False
-    if is_stopped:
+    if what == "on_stopped":
         runner.users(rq_compat.call_on_stopped, job, rq_worker.death_penalty_class)
     elif what == "on_failure":
         # A job that is retried has the reason in its hash, and no result.

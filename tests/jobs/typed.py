@@ -117,6 +117,10 @@ def day(it: date) -> date:
     return same(it, date)
 
 
+def mixed(it: set) -> set:
+    return same(it, set)
+
+
 def clock(it: time) -> time:
     return same(it, time)
 

@@ -109,6 +109,10 @@ def allowed(environ):
     environ(JOBS_MODULES="tests")
 
 
+CIRCLE = [1]
+CIRCLE[0] = CIRCLE
+
+
 @pytest.mark.parametrize(("function", "value", "plain"), VALUES)
 def test_a_value_travels_as_json_and_arrives_as_it_was(work, redis, function, value, plain):
     job = enqueue(function, value)
@@ -178,6 +182,11 @@ def test_what_json_sends_is_what_python_sends(redis):
         (typed.by_number, {"x": 1}, "it has the key 'x', which must be a whole number"),
         (typed.row, (1, Path("a"), "x"), "it[2]: expected a whole number, got 'x'."),
         (typed.strings, ["a", Path("b")], "it[1]: expected a string, got PosixPath('b')."),
+        (typed.mixed, [[]], "it: expected what can be converted (unhashable type: 'list'), got"),
+        (typed.mixed, {(1,): 2}, "it: expected a list, got a dict."),
+        (typed.numbers, CIRCLE, "it[0]: expected a number, got a list."),
+        (typed.point, {1: 2}, "it has the key 1, which must be one of x, y."),
+        (typed.by_number, "\udcff", "it: expected what can be converted ('utf-8' codec can't"),
         (
             typed.loose,
             {"a": Path("b")},

@@ -217,6 +217,16 @@ def test_webhooks_of_a_failed_job_are_sent_with_the_reason(redis, is_killed):
     assert ("used 900 MB" if is_killed else "ValueError: it broke") in body["exc_info"]
 
 
+def test_webhooks_have_a_limit_whatever_that_of_a_callback_is(redis):
+    board, limits = Board(), []
+    with receiving(lambda _: limits.append(board.running.limit_s)) as receiver:
+        forever = Callback(worker_jobs.note_failure, timeout=-1)
+        enqueue(redis, webhooks=hooks(receiver.address), on_failure=forever)
+        child(redis, board).work()
+
+    assert limits == [followups.WEBHOOKS_S]
+
+
 def test_a_webhook_that_fails_keeps_no_other_and_no_job(redis, caplog):
     with receiving() as receiver:
         receiver.statuses = [500]
