@@ -35,16 +35,20 @@ def free_port():
 @contextmanager
 def serving(folder, *options, program=None, tls_port=None):
     """A server with these options, in a folder of its own; yields its port."""
-    # A cluster also listens 10,000 above its port.
-    port = tls_port or next(port for port in iter(free_port, 0) if port < 55_536)
     command = [program or redis_server.program(), "--bind", "127.0.0.1", "--dir", folder, *options]
-    command += ["--appendonly", "no", "--port", "0" if tls_port else str(port)]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
-        try:
-            wait_until(lambda: process.poll() is not None or listens(port))
-            yield port
-        finally:
-            process.kill()
+    command += ["--appendonly", "no", "--port"]
+    for _ in range(5):
+        # A cluster also listens 10,000 above its port.
+        port = tls_port or next(port for port in iter(free_port, 0) if port < 55_536)
+        words = [*command, "0" if tls_port else str(port)]
+        with subprocess.Popen(words, stdout=subprocess.DEVNULL) as process:
+            try:
+                wait_until(lambda p=process, port=port: p.poll() is not None or listens(port))
+                if tls_port or process.poll() is None:  # or else another program has its port
+                    yield port
+                    return
+            finally:
+                process.kill()
 
 
 def listens(port):
