@@ -7,7 +7,7 @@ from contextlib import suppress
 from typing import Any
 from urllib.parse import urlsplit
 
-from flask import Blueprint, Flask, Response, g, request, session
+from flask import Blueprint, Flask, Response, g, request
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from jiffy import log, redis_io
@@ -20,8 +20,6 @@ from jiffy.settings import PATH, Settings, settings
 
 MOST_BODY_BYTES = 1024 * 1024
 _HOST = re.compile(r"(\[[0-9a-fA-F:.]+\]|[\w-]{1,63}(\.[\w-]{1,63})*\.?)(:[0-9]{1,5})?", re.ASCII)
-# rq-dashboard's own script reads this cookie and sends it back as a header.
-_RQ_TOKEN_COOKIE = "_csrf_token"
 _HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
@@ -113,10 +111,6 @@ def _add_headers(response: Response) -> Response:
         response.headers["Cache-Control"] = "no-store"
     if request.is_secure:
         response.headers["Strict-Transport-Security"] = "max-age=31536000"
-    if request.blueprint == "rq_dashboard" and session.get("user") and not is_file:
-        path = f"{request.script_root}/rq"
-        response.set_cookie(_RQ_TOKEN_COOKIE, auth.token(), path=path, samesite="Strict",
-                            secure=request.is_secure)  # fmt: skip
     return response
 
 

@@ -196,6 +196,8 @@ _CHANGES = (
     (r"<%=", "<%-"),
     # Jinja does not escape in .js files.
     (r"'\{\{ queue\.name \}\}'", "{{ queue.name|tojson }}"),
+    # Any page of a sibling domain could set that cookie.
+    (r'getCookie\("_csrf_token"\)', "{{ token()|tojson }}"),
     (r'<script type="text/javascript">', '<script nonce="{{ nonce() }}">'),
     # What a viewer may not do is not shown.
     (
