@@ -250,6 +250,19 @@ def test_a_proxy_vouches_for_users_and_no_one_else_does(people, environ, header,
     assert answer.status_code == status
 
 
+def test_who_is_called_as_the_user_with_the_password_is_not_that_one(redis, environ):
+    environ(
+        AUTH_HEADER="X-Forwarded-User", TRUSTED_PROXIES="1",
+        DASHBOARD_USERS="ann:operator,*:viewer", DASHBOARD_PASSWORD=PASSWORD,
+    )  # fmt: skip
+    client = create_app(settings()).test_client()
+    pages = [
+        client.get("/", headers={"X-Forwarded-User": name}, **PROXY) for name in ("ann", "admin")
+    ]
+
+    assert ["read-only" in page.text for page in pages] == [False, True]
+
+
 def test_without_the_setting_no_header_lets_anyone_in(people):
     client = people().test_client()
 
