@@ -189,6 +189,8 @@ def test_in_a_shell_it_is_done_at_once_and_asks_first(cards, redis, capsys, monk
     assert "Retry 250 jobs?" in asked
     assert (done, capsys.readouterr().out) == (0, "Retried 250 jobs.\n")
     assert redis.llen(keys.queue("default")) == 250
+    assert run(load("bulk"), ["retry", RETRY["q"]]) == 0  # and asks nothing
+    assert capsys.readouterr().out == "No jobs match.\n"
     for words in (["retry", "state:lost"], ["delete", "", "--rate", "5"], ["stop", ""]):
         with pytest.raises(SystemExit):
             run(load("bulk"), words)
