@@ -117,50 +117,60 @@ local function claim(queue, id)
   return (is_alone or bytes > MOST_BYTES) and 'alone'
 end
 
-local more, todo, todos = 0, {}, {'EXISTS'}
+-- What is to do beside jobs: dependents are released here and now, the rest is handed out.
+local more, todo = 0, {}
+local function look_for_todo(queue)
+  local list = OWN .. 'todo:' .. queue
+  local due = own('ZRANGEBYSCORE', list, '-inf', NOW, 'LIMIT', 0, 1)[1]
+  local status, cursor, id = string.match(due or '', '^release (%a+) (%d+) (.*)$')
+  if id then
+    cursor = need().release_dependents(id, status, cursor, 500)
+    call('ZREM', list, due)
+    if cursor then remember(queue, 'release ' .. status .. ' ' .. cursor .. ' ' .. id) end
+    more = 1
+  elseif due then
+    -- The worker that begins it has two minutes; then the next one to claim begins it again.
+    call('ZADD', list, NOW + 120, due)
+    todo = {queue, due, own('HINCRBY', OWN .. 'todo:tries', due, 1)}
+  end
+end
+
+-- Claim a fair share of a queue: what an idle worker of it could run at once is left to that one.
+local looked_at = 0
+local function claim_from(queue, key, length)
+  local workers = tonumber(try('SCARD', RQ .. 'workers:' .. queue)) or 1
+  local share = math.max(1, math.min(want - claimed, math.ceil(length / math.max(1, workers))))
+  local enough, is_cut = claimed + share, false
+  while claimed < enough and looked_at < MOST_KEYS do
+    local ids = call('LPOP', key, math.min(enough - claimed, MOST_KEYS))
+    if not ids then break end
+    looked_at = looked_at + #ids
+    for position, id in ipairs(ids) do
+      local how = claim(queue, id)
+      if how then
+        local rest = {}
+        for j = #ids, position + (how == 'alone' and 1 or 0), -1 do rest[#rest + 1] = ids[j] end
+        if #rest > 0 then call('LPUSH', key, unpack(rest)) end
+        want, enough, is_cut = claimed, claimed, #rest > 0
+        break
+      end
+    end
+  end
+  if looked_at >= MOST_KEYS then more = 1 end
+  -- One wakes the next: a worker that leaves something makes sure that a sleeper looks.
+  if length > share or is_cut then wake(queue) end
+end
+
+local todos = {'EXISTS'}
 for i = 3, #KEYS do todos[i - 1] = OWN .. 'todo:' .. string.sub(KEYS[i], #RQ + 7) end
 if suspended == 0 then
-  local looked_at, has_todo = 0, #KEYS > 2 and call(unpack(todos)) > 0
+  local has_todo = #KEYS > 2 and call(unpack(todos)) > 0
   for i = 3, #KEYS do
     local key, queue = KEYS[i], string.sub(KEYS[i], #RQ + 7)
-    local due = has_todo and #todo == 0 and own('ZRANGEBYSCORE', OWN .. 'todo:' .. queue, '-inf', NOW, 'LIMIT', 0, 1)[1]
-    local status, cursor, id = string.match(due or '', '^release (%a+) (%d+) (.*)$')
-    if id then
-      cursor = need().release_dependents(id, status, cursor, 500)
-      call('ZREM', OWN .. 'todo:' .. queue, due)
-      if cursor then remember(queue, 'release ' .. status .. ' ' .. cursor .. ' ' .. id) end
-      more = 1
-    elseif due then
-      -- The worker that begins it has two minutes; then the next one to claim begins it again.
-      call('ZADD', OWN .. 'todo:' .. queue, NOW + 120, due)
-      todo = {queue, due, own('HINCRBY', OWN .. 'todo:tries', due, 1)}
-    end
+    if has_todo and #todo == 0 then look_for_todo(queue) end
     local length = try('LLEN', key)
     local has_jobs = type(length) == 'number' and length > 0 and claimed < want and not (paused and paused['queue:' .. queue])
-    if has_jobs and type(try('ZCARD', RQ .. 'wip:' .. queue)) == 'number' then
-      -- A fair share: what an idle worker of this queue could run at once is left to it.
-      local workers = tonumber(try('SCARD', RQ .. 'workers:' .. queue)) or 1
-      local share = math.max(1, math.min(want - claimed, math.ceil(length / math.max(1, workers))))
-      local enough, is_cut = claimed + share, false
-      while claimed < enough and looked_at < MOST_KEYS do
-        local ids = call('LPOP', key, math.min(enough - claimed, MOST_KEYS))
-        if not ids then break end
-        looked_at = looked_at + #ids
-        for position, id in ipairs(ids) do
-          local how = claim(queue, id)
-          if how then
-            local rest = {}
-            for j = #ids, position + (how == 'alone' and 1 or 0), -1 do rest[#rest + 1] = ids[j] end
-            if #rest > 0 then call('LPUSH', key, unpack(rest)) end
-            want, enough, is_cut = claimed, claimed, #rest > 0
-            break
-          end
-        end
-      end
-      if looked_at >= MOST_KEYS then more = 1 end
-      -- One wakes the next: a worker that leaves something makes sure that a sleeper looks.
-      if length > share or is_cut then wake(queue) end
-    end
+    if has_jobs and type(try('ZCARD', RQ .. 'wip:' .. queue)) == 'number' then claim_from(queue, key, length) end
   end
   -- There is nothing here: tokens that are left would only make it look again.
   if claimed + more + #todo == 0 and want > 0 then

@@ -24,7 +24,8 @@ _FROM_SUPERVISOR = tuple(map(int, (signal.SIGTERM, signal.SIGINT, signal.SIGHUP,
 # The environment variable with what a spawned process is to do.
 _PART = "JIFFY_PART"
 _SAME_SIGNAL_S = 0.5  # a terminal, honcho and a shell may all pass on the same Ctrl-C
-_RESTART_AFTER_S = 1
+# A process that dies without a job's help would do so again at once.
+RESTART_AFTER_S = 1
 
 
 def fork(work: Callable[[], int]) -> int:
@@ -297,7 +298,7 @@ class Companion:
             if status and not self._leaves:
                 log.event("companion.died", log.ERROR, pid=self._pid, cause=cause_of(status))
             # After a pause also if it was asked to: a platform signals all, us a moment later.
-            self._pid, self._starts_at = 0, clock.monotonic() + _RESTART_AFTER_S
+            self._pid, self._starts_at = 0, clock.monotonic() + RESTART_AFTER_S
         if not self._pid and not self._leaves and clock.monotonic() >= self._starts_at:
             self._pid = fork(self._work)
 

@@ -21,7 +21,7 @@ from jiffy.worker.child import AGAIN
 from jiffy.worker.claim import requeue_command
 from jiffy.worker.finish import finish_command
 from jiffy.worker.heartbeat import RENEW_EVERY_S, Heartbeat
-from jiffy.worker.process import Signals
+from jiffy.worker.process import RESTART_AFTER_S, Signals
 from jiffy.worker.recovery import SWEEP_EVERY_S, Death, Handling, Recovery
 from jiffy.worker.slot import Slot
 
@@ -31,8 +31,6 @@ DUE_EVERY_S = MEMORY_EVERY_S = 1
 MAINTAIN_EVERY_S = 5
 # With others behind it, a job that takes that long was not the blink that it was taken for.
 BATCH_PATIENCE_S = 0.05
-# A child that dies without a job's help would do so again at once.
-RESTART_AFTER_S = 1
 # Commands obeyed at a time, so that a flood of them keeps a supervisor from nothing else.
 MOST_MESSAGES = 100
 MOST_LOGGED = 10  # of them in a second
