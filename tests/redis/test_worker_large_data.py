@@ -72,6 +72,7 @@ def test_of_many_pauses_some_are_read(redis):
 
 
 def test_jobs_of_many_functions_that_are_paused_no_more_go_on_in_steps(redis):
+    due(redis)  # now Redis knows the scripts: one that it does not know is sent twice
     for path in range(10):
         redis.sadd(f"{keys.OWN}parked", path)
         redis.zadd(keys.parked(str(path)), dict.fromkeys(range(MOST), 0))
