@@ -62,7 +62,9 @@ SESSION_LASTS = timedelta(days=7)
 _WITH_PORT = re.compile(r"(?:\[(.*)\]|([0-9.]+))(?::[0-9]+)?")
 MOST_AT_ONCE = 6  # of people, of the server's eight threads; a browser sends no more
 STRANGERS_AT_ONCE = 3  # who try to log in, all together: their passwords are checked one by one
-_at_once, _counting = Counter[str](), threading.Lock()
+_at_once, _counting = Counter[str](), threading.Condition()
+# Programs ask often, and quickly: one that finds all six in progress mostly gets the next one.
+_PATIENCE_S = 0.03
 # A hash takes 32 MB: not one for each thread of a small dyno.
 _hashing = threading.Lock()
 KEPT_MS = 3_600_000  # a count of attempts, after the last pause
@@ -171,8 +173,7 @@ def _admit() -> Response | None:
             return _ask_to_log_in()
         if is_change and not is_login:
             _require_operator(g.who)
-        if g.who.by != "token":
-            _take_turn(g.who.name, f"of {g.who.name} are in progress already. Close other tabs.")
+        _take_turn_of(g.who)
     # Last, since it reads the form: a large one takes a second, which only operators may cost.
     if is_change and not is_api():
         _require_own_page()
@@ -181,16 +182,28 @@ def _admit() -> Response | None:
     return None
 
 
-def _take_turn(name: str, why: str) -> None:
+def _take_turn_of(who: Who) -> None:
+    why = f"of {who.name} are in progress already."
+    if who.by != "token":
+        _take_turn(who.name, f"{why} Close other tabs.")
+    elif who.role == "viewer" and request.endpoint != "api.wait_for_job":  # which has its own
+        _take_turn(who.name, f"{why} Try again.", _PATIENCE_S)
+
+
+def _take_turn(name: str, why: str, patience_s: float = 0) -> None:
     """Refuse more requests of one person at a time than leave threads to the others.
 
     Those whose requests are in progress share them: else two of them could take all threads.
     """
-    with _counting:
+
+    def is_ones_turn() -> bool:
         most = MOST_AT_ONCE if name else STRANGERS_AT_ONCE
-        own, share = _at_once[name], most // len({*_at_once, name})
-        if own >= max(1, share) or _at_once.total() > MOST_AT_ONCE:
-            why = why if own else "are in progress already. Try again."
+        share = max(1, most // len({*_at_once, name}))
+        return _at_once[name] < share and _at_once.total() <= MOST_AT_ONCE
+
+    with _counting:
+        if not _counting.wait_for(is_ones_turn, patience_s):
+            why = why if _at_once[name] else "are in progress already. Try again."
             raise TooManyRequests(f"Too many requests {why}", retry_after=2)
         _at_once[name] += 1
     g.turn_of = name
@@ -202,6 +215,7 @@ def _end_turn(_: BaseException | None) -> None:
             _at_once[name] -= 1
             if not _at_once[name]:
                 del _at_once[name]
+            _counting.notify_all()
 
 
 def may_change() -> bool:

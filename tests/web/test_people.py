@@ -207,6 +207,33 @@ def _copy(app, client):
     return other
 
 
+def test_a_token_for_reading_takes_not_all_threads_either(people):
+    begun, over, page = threading.Semaphore(0), threading.Event(), Blueprint("slow", __name__)
+
+    @page.get("/api/slow")
+    def slow():
+        begun.release()
+        return {"is_over": over.wait(60)}
+
+    def ask(path):
+        return app.test_client().get(path, headers={"Authorization": "Bearer reads"})
+
+    app = people(pages=[page])
+    with ThreadPoolExecutor(MOST_AT_ONCE) as pool, ExitStack() as end:
+        end.callback(over.set)
+        asked = [pool.submit(ask, "/api/slow") for _ in range(MOST_AT_ONCE)]
+        assert all(begun.acquire(timeout=60) for _ in asked)
+        refused, waiting = ask("/api/queues"), ask("/api/jobs/x/wait")
+        healthy = app.test_client().get("/healthz")
+        over.set()
+        answers = {one.result().status_code for one in asked}
+
+    assert (refused.status_code, refused.headers["Retry-After"]) == (429, "2")
+    assert "API_READ_TOKEN" in refused.json["detail"]
+    assert (waiting.status_code, healthy.status_code, answers) == (404, 200, {200})
+    assert ask("/api/queues").status_code == 200
+
+
 @contextmanager
 def _asking(app):
     """A real server: `ask("bob", "/")` is the status and Retry-After that its user gets."""

@@ -35,6 +35,7 @@ PROBLEMS = {
     413: "The body is over 1 MB, or a job's arguments are over JOB_MAX_BYTES.",
     415: "The body is not declared as JSON in UTF-8.",
     422: "A value is invalid: `detail` says what it must be.",
+    429: "Six slow requests with API_READ_TOKEN are in progress: try again after Retry-After.",
     503: "Redis does not answer, or is full: try again after Retry-After; without it, jobs may "
     "have been enqueued: `detail` says which, and how to go on.",
 }
@@ -192,6 +193,8 @@ def _described(one: _Operation, components: dict[str, Any]) -> dict[str, Any]:
             if "<job_id>" in other.path
         }
     problems = {401, 403, 503, *one.problems} | ({404} if "<" in one.path else set())
+    if one.method == "GET" and not one.path.endswith("/wait"):
+        problems.add(429)
     summary, _, details = (inspect.getdoc(one.view) or "").partition("\n\n")
     described: dict[str, Any] = {
         "operationId": _name(one),
