@@ -34,6 +34,7 @@ MOST_AGAIN = 3  # retried ones that fail again; then the others are left
 _MOST_ASKED = 1000  # retried jobs, after each step, whether they have failed
 _STEP = 100  # jobs; after each step its progress is written
 _KEPT_S = 7 * 24 * 3600
+_ACT = f"{paths.OWN}.act"
 _MOST_WORKERS = 500  # that are asked for their queues
 
 
@@ -150,7 +151,7 @@ def count(redis: Redis, name: str, wanted: Filter) -> Matching:
     at: Cursor | None = Cursor()
     while at is not None and clock.monotonic() < until:
         matches, at = search.window(redis, lists, wanted, at)
-        functions.update(job.called for job in matches)
+        functions.update(job.called for job in matches if _is_meant(name, job))
     return Matching(functions.total(), at is not None, functions.most_common(5))
 
 
@@ -167,7 +168,7 @@ def read_rate(name: str, written: str | float | None) -> float | None:
 
 def few(redis: Redis, name: str, wanted: Filter) -> Outcome:
     """Act at once on the jobs that match, on FEW at most."""
-    outcome, found = Outcome(), _matching(redis, wanted.within(ACTIONS[name].states), clock.now())
+    outcome, found = Outcome(), _matching(redis, name, wanted, clock.now())
     each(name, [job.id for job in islice(found, FEW)][::-1], outcome)
     return outcome
 
@@ -201,7 +202,7 @@ def start(
         raise NoWorkers(name)
     given = {"action": name, "matching": wanted.text, "who": who, "rate": rate}
     return Queue(queue, connection=redis).enqueue_call(
-        f"{paths.OWN}.act",
+        _ACT,
         kwargs={**given, "start": clock.now().isoformat()},
         timeout=-1,
         result_ttl=_KEPT_S,
@@ -245,11 +246,11 @@ def steps(
     redis: Redis, name: str, wanted: Filter, start: datetime, rate: float | None, outcome: Outcome
 ) -> Iterator[None]:
     """Act on all that match since before `start`, the oldest first; yield after each step."""
-    wanted, began, sent = wanted.within(ACTIONS[name].states), clock.monotonic(), 0
+    began, sent = clock.monotonic(), 0
     size = max(1, min(_STEP, int(rate))) if rate else _STEP
     seen, runs = set[str](), list[str]()
     # Lists move while they are read: look again until nothing new is found.
-    while ids := [job.id for job in _matching(redis, wanted, start) if job.id not in seen]:
+    while ids := [job.id for job in _matching(redis, name, wanted, start) if job.id not in seen]:
         seen.update(ids)
         ids.reverse()
         outcome.total = outcome.done + outcome.others + len(ids)
@@ -266,8 +267,14 @@ def steps(
             yield
 
 
-def _matching(redis: Redis, wanted: Filter, start: datetime) -> Iterator[JobView]:
+def _is_meant(name: str, job: JobView) -> bool:
+    """A bulk action that was stopped, perhaps a deletion, goes on only if it is retried alone."""
+    return name != "retry" or job.called != _ACT
+
+
+def _matching(redis: Redis, name: str, wanted: Filter, start: datetime) -> Iterator[JobView]:
     """Those to which nothing has happened since `start`, newest first."""
+    wanted = wanted.within(ACTIONS[name].states)
     lists = wanted.lists(read.census(redis))
     at: Cursor | None = Cursor()
     while at is not None:
@@ -275,4 +282,5 @@ def _matching(redis: Redis, wanted: Filter, start: datetime) -> Iterator[JobView
         match wanted.fields.get("group"):
             case (str(key),) if key != "*":
                 failures.note(redis, key, found)
-        yield from (job for job in found if job.latest is None or job.latest <= start)
+        old = (job for job in found if job.latest is None or job.latest <= start)
+        yield from (job for job in old if _is_meant(name, job))

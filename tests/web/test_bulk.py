@@ -12,7 +12,7 @@ from rq.utils import utcformat
 
 from jiffy import clock, keys, tracebacks
 from jiffy.cli import INTERRUPTED_EXIT_CODE, load, run
-from jiffy.control import bulk, pauses, read
+from jiffy.control import bulk, pauses, read, search
 from jiffy.errors import NotAllowed
 from jiffy.producer.enqueue import enqueue
 from tests.support.newcomer import CHECKOUT, wait_until
@@ -92,6 +92,27 @@ def test_so_long_ago_counts_from_the_click(client, cards, plant, redis, work, mo
 
     assert answer.status_code == 303
     assert redis.zrange(FAILED, 0, -1) == [b"young"]
+
+
+def test_retrying_all_does_not_go_on_with_a_deletion_that_was_stopped(
+    client, cards, plant, redis, work
+):
+    cards(3)
+    listening(redis)
+    plant("kept", call=["tests.jobs.worker.charge", None, [1], {}])
+    stopped = bulk.start(redis, "default", "delete", search.parse("id:kept"), "ann", None).id
+    redis.lrem(keys.queue("default"), 1, stopped)
+    redis.hset(keys.job(stopped), "status", "stopped")
+    redis.zadd(FAILED, {stopped: 9e9})
+    for rate in ("", "1000"):
+        post(client, "/jobs/all", action="retry", q="state:failed", rate=rate)
+    work()
+    left = redis.zrange(FAILED, 0, -1)
+    post(client, f"/jobs/{stopped}/retry")
+    work()
+
+    assert left == [stopped.encode()]
+    assert not redis.exists(keys.job("kept"))
 
 
 def test_without_workers_the_remedy_is_shown_and_a_few_are_done_at_a_time(
