@@ -90,6 +90,13 @@ def test_an_entry_names_the_filter_and_the_job_that_was_enqueued(
     assert recorded("enqueued")[0]["on"] == f"function=jobs.numbers.add job={made[2]['id']}"
 
 
+def test_jobs_that_were_there_already_do_not_count_as_enqueued(api, recorded):
+    for ids in ("ab", "abc", "abc"):
+        api("POST", "/api/jobs", json=[ADD | {"job_id": job_id} for job_id in ids])
+
+    assert [one["jobs"] for one in recorded("enqueued")] == [1, 2]
+
+
 def test_a_form_without_its_filter_does_not_mean_every_job(client, plant, redis):
     plant("x", status="failed", error="boom")
     answer = post(client, "/jobs/all", action="delete")

@@ -89,7 +89,7 @@ def _enqueue_many(sent: Sequence[Any]) -> list[Enqueued]:
             prepared.append(alike[same].prepare(function, call.args, call.kwargs, job_id))
     written = write(prepared)
     taken = set(written.taken)
-    audit.note(jobs=len(prepared))
+    audit.note(jobs=len(prepared) - len(taken))
     enqueued = [
         Enqueued(job_id, one.recipe.queue, _url(job_id), place in taken)
         for place, (job_id, one) in enumerate(zip(written.ids, prepared, strict=True))
