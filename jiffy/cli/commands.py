@@ -8,8 +8,8 @@ import click
 
 from jiffy import clock, redis_io
 from jiffy.cli import Command, echo, use_redis
+from jiffy.control import audit, pauses, search
 from jiffy.control import bulk as many
-from jiffy.control import pauses, search
 from jiffy.errors import InvalidValue, MissingExtra
 from jiffy.producer import project
 from jiffy.settings import LEAST_PASSWORD, ROLES, USER_NAME, set_environment, settings
@@ -97,6 +97,7 @@ def pause(kind: str, name: str, **reason: Any) -> None:
 
     Workers start no more of its jobs; what runs already runs on.
     """
+    audit.from_shell(redis_io.shared(), "pause", f"{kind}={name} why={reason['why']}")
     pauses.pause(**{kind: name}, **reason)
     click.echo(f"{name} is paused.")
 
@@ -106,6 +107,7 @@ def pause(kind: str, name: str, **reason: Any) -> None:
 @_name
 def resume(kind: str, name: str) -> None:
     """End a pause."""
+    audit.from_shell(redis_io.shared(), "resume", f"{kind}={name}")
     was_paused = pauses.resume(**{kind: name})
     click.echo(f"{name} is resumed." if was_paused else f"{name} was not paused.")
 
@@ -150,6 +152,8 @@ def bulk(action: str, matching: str, rate: str | None, yes: bool) -> int:
             click.echo("No jobs match.")
             return 0
         click.confirm(f"{action.capitalize()} {number}?", abort=True, err=True)
+    on = f"action={action} filter={matching}" + (f" rate={rate}" if rate else "")
+    entry = audit.from_shell(redis, "bulk", on)
     try:
         for _ in many.steps(redis, action, wanted, clock.now(), per_s, outcome):
             if sys.stderr.isatty():
@@ -157,4 +161,5 @@ def bulk(action: str, matching: str, rate: str | None, yes: bool) -> int:
                 click.echo(f"\r{done:,} of {outcome.total:,}", nl=False, err=True)
     finally:
         echo(outcome.words(action))
+        audit.from_shell(redis, "bulk", on, outcome.done, entry)
     return 1 if outcome.failed_again >= many.MOST_AGAIN else 0

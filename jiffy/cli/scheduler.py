@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from redis import Redis
 
 from jiffy import clock, redis_io
 from jiffy.cli import Command, echo, redis_url, run, use_redis
-from jiffy.control import entries, pauses
+from jiffy.control import audit, entries, pauses
 from jiffy.errors import WrongArguments, did_you_mean
 from jiffy.hooks import checked
 from jiffy.producer import functions, project
@@ -164,7 +165,9 @@ def _history(name: str, limit: int) -> None:
 @_who
 def _pause(name: str, why: str, until: str | None, who: str) -> None:
     """Let an entry's runs be skipped."""
-    ends = entries.pause(redis_io.connected("scheduler"), name, who=who, why=why, until=until)
+    ends = entries.pause(
+        _recorded("pause", f"{name} why={why}"), name, who=who, why=why, until=until
+    )
     end = f"until {_shown(ends)} UTC" if ends else "until you resume it"
     echo(f"{name} is paused {end}.")
 
@@ -173,7 +176,7 @@ def _pause(name: str, why: str, until: str | None, who: str) -> None:
 @_name
 def _resume(name: str) -> None:
     """End a pause."""
-    was_paused = entries.resume(redis_io.connected("scheduler"), name)
+    was_paused = entries.resume(_recorded("resume", name), name)
     echo(f"{name} is resumed." if was_paused else f"{name} was not paused.")
 
 
@@ -182,7 +185,7 @@ def _resume(name: str) -> None:
 @_who
 def _run(name: str, who: str) -> None:
     """Enqueue a job of an entry now."""
-    echo(f"{entries.run_now(redis_io.connected('scheduler'), name, who)} is enqueued.")
+    echo(f"{entries.run_now(_recorded('run', name), name, who)} is enqueued.")
 
 
 @command.command("skip", cls=Command, epilog="nightly --count 2")
@@ -190,13 +193,20 @@ def _run(name: str, who: str) -> None:
 @click.option("--count", type=int, default=1, metavar="N", help="How many (default: 1)")
 def _skip(name: str, count: int) -> None:
     """Skip the next run of an entry, or several."""
-    redis = redis_io.connected("scheduler")
+    redis = _recorded("skip", f"{name} count={count}")
     if entries.find(redis, name).is_done:
         echo(f"{name} will not run again: there is nothing to skip.")
         return
     entries.skip_next(redis, name, count)
     runs = {0: "No run", 1: "The next run"}.get(count, f"The next {count} runs")
     echo(f"{runs} of {name} will be skipped.")
+
+
+def _recorded(what: str, on: str) -> Redis:
+    """Where this is done, once the audit has it."""
+    redis = redis_io.connected("scheduler")
+    audit.from_shell(redis, f"schedule.{what}", f"name={on}")
+    return redis
 
 
 def _next(state: entries.State) -> str:

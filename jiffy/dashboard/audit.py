@@ -9,16 +9,15 @@ from typing import Annotated, Any
 
 from flask import Blueprint, Response, abort, g, render_template, request
 from msgspec import Meta, Struct
-from redis.exceptions import OutOfMemoryError, RedisError, ResponseError
+from redis.exceptions import RedisError, ResponseError
 
 from jiffy import clock, keys, log, redis_io
+from jiffy.control.audit import KINDS as KINDS
+from jiffy.control.audit import add
 from jiffy.control.values import Fields, Moment, clip, line, long_text, number
 
 page = Blueprint("audit", __name__)
 
-# Apart, so that what programs enqueue, or strangers try, does not push out what people did.
-KINDS = ("changes", "enqueued", "logins")
-MOST_KEPT = 10_000  # of each kind
 _SHOWN = (
     "name", "queue", "queue_name", "function", "job_id", "id", "worker", "job", "key", "action",
     "registry_name", "q", "filter", "rate", "count", "until", "why",
@@ -93,23 +92,7 @@ def _asked(sent: Any) -> str:
 
 
 def _add(kind: str, fields: dict[str, object], old_id: bytes | None = None) -> bytes | None:
-    fields = fields | {"from": request.remote_addr or ""}
-    shown = {
-        name: clip(str(value), _MOST_LETTERS * len(_SHOWN))
-        for name, value in fields.items()
-        if value is not None
-    }
-    raw = {name: value.encode("utf-8", "replace") for name, value in shown.items()}
-    with redis_io.shared().pipeline(transaction=False) as pipe:
-        pipe.xadd(keys.audit(kind), raw, maxlen=MOST_KEPT, approximate=True)  # type: ignore[arg-type]
-        if old_id:
-            pipe.xdel(keys.audit(kind), old_id)
-        try:
-            made: bytes = pipe.execute()[0]
-        except OutOfMemoryError:
-            log.event("audit.full", log.WARNING, **shown)
-            return None
-    return made
+    return add(redis_io.shared(), kind, fields | {"from": request.remote_addr or ""}, old_id)
 
 
 class AuditEntry(Struct, frozen=True, rename={"address": "from"}):
@@ -120,7 +103,7 @@ class AuditEntry(Struct, frozen=True, rename={"address": "from"}):
     who: A user, or the setting that has the token.
     what: The operation.
     on: What it was to change.
-    from: The address of the client.
+    from: The address of the client; of a command, its machine.
     jobs: How many jobs it changed, where it counts them.
     status: Of the answer; null if none was given, or not yet.
     """

@@ -1,10 +1,13 @@
 """Every change is on record before it is made, by whatever way, and nothing secret with it."""
 
 import re
+from socket import gethostname
 
 import pytest
 
 from jiffy import every, keys
+from jiffy.cli import load, run
+from jiffy.control import pauses
 from jobs import numbers
 from tests.web.conftest import PASSWORD, log_in, post
 from tests.web.test_api import ADD
@@ -88,6 +91,35 @@ def test_an_entry_names_the_filter_and_the_job_that_was_enqueued(
     assert changes[3] == f"action=retry filter=state:failed fn:shop job={made[0]['id']}"
     assert changes[4] == f"name=sum job={made[1]['id']}"
     assert recorded("enqueued")[0]["on"] == f"function=jobs.numbers.add job={made[2]['id']}"
+
+
+def test_what_is_done_in_a_shell_is_recorded(client, plant, declare, recorded, environ):
+    declare(every("10m", numbers.add, args=[2, 3], name="sum"))
+    for job_id in ("a", "b"):
+        plant(job_id, status="failed", error="boom")
+    run(load("bulk"), ["retry", "state:failed", "--yes"])
+    run(load("pause"), ["queue", "low", "--why", "the disk is full"])
+    run(load("resume"), ["queue", "low"])
+    for words in (
+        ["pause", "sum", "--why", "x"],
+        ["resume", "sum"],
+        ["run", "sum"],
+        ["skip", "sum"],
+    ):
+        run(load("scheduler"), words)
+    changes = recorded("changes")[::-1]
+
+    assert [(one["what"], one["on"], one["jobs"]) for one in changes] == [
+        ("shell.bulk", "action=retry filter=state:failed", 2),
+        ("shell.pause", "queue=low why=the disk is full", None),
+        ("shell.resume", "queue=low", None),
+        ("shell.schedule.pause", "name=sum why=x", None),
+        ("shell.schedule.resume", "name=sum", None),
+        ("shell.schedule.run", "name=sum", None),
+        ("shell.schedule.skip", "name=sum count=1", None),
+    ]
+    assert {(one["who"], one["from"]) for one in changes} == {(pauses.user(), gethostname())}
+    assert "shell.schedule.skip" in client.get("/audit").text
 
 
 def test_jobs_that_were_there_already_do_not_count_as_enqueued(api, recorded):
