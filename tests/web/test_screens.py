@@ -132,6 +132,7 @@ def busy(plant, plant_worker, leader, redis, declare, plant_flow):
     for release, minutes in (("4f2a91c07d" * 4, 12), ("b81c55e01f" * 4, 300)):
         redis.zadd(keys.history("releases"), {release: clock.wall() - 60 * minutes})
     plant("later", status="scheduled", call=["jobs.mail.digest", None, [], {}])
+    redis.zadd(keys.REGISTRIES["scheduled"] + "default", {"later": clock.wall() + 3600})
 
 
 @pytest.fixture
