@@ -16,6 +16,7 @@ call('HSETNX', key, 'timeout', ARGV[5])
 call('HSETNX', key, 'origin', queue)
 if ARGV[4] ~= '' then call('HSET', key, 'meta', ARGV[4]) end
 local parents = depends and cjson.decode(depends) or {}
+if #parents > 10 * MOST_KEYS then return redis.error_reply('it depends on over 10,000 jobs') end
 for _, parent in ipairs(parents) do
   call('SADD', job_key(parent) .. ':dependents', id)
   call('SADD', RQ .. 'job::' .. id .. ':dependencies', parent)

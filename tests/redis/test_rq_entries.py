@@ -133,6 +133,14 @@ def test_a_broken_entry_is_reported_once_and_stops_no_other(scheduler, redis, ca
     assert Scheduler(connection=redis).enqueue_jobs() == [wrong.id]
 
 
+def test_an_entry_that_depends_on_too_many_jobs_is_broken(scheduler, redis):
+    entry = scheduler.enqueue_at(PAST, numbers.add, 1, 2)
+    redis.hset(entry.key, "dependency_ids", json.dumps([str(number) for number in range(10_001)]))
+
+    assert scheduler.enqueue_jobs() == []
+    assert [*next_times(redis)] == [entry.id.encode()]
+
+
 def test_many_broken_entries_are_tried_in_turns_and_delay_no_other(scheduler, redis):
     redis.zadd(keys.ENTRIES, {f"broken {number}": number for number in range(1000)})
     for entry_id, _ in redis.zscan_iter(keys.ENTRIES):
