@@ -284,7 +284,10 @@ def pack(redis: Redis) -> None:
 
     Raises redis-py's errors; what was not packed then is packed the next time.
     """
-    if not redis.set(keys.history("packing"), 1, nx=True, px=PACK_EVERY_S * 900):
+    lock = keys.history("packing")
+    if not redis.set(lock, 1, nx=True, px=PACK_EVERY_S * 900):
+        if redis.ttl(lock) == -1:  # not ours: ours end
+            redis.delete(lock)
         return
     now_s = int(redis.time()[0])
     this = now_s // 60

@@ -21,7 +21,7 @@ for _, key in ipairs(KEYS) do
   local queue = string.sub(key, #RQ + 7)
   local is_sound = type(try('LLEN', key)) == 'number'
   -- Where RQ's own scheduler is at work, it does this, and not in one step: two would double jobs.
-  if left > 0 and is_sound and call('EXISTS', RQ .. 'scheduler-lock:' .. queue) == 0 then
+  if left > 0 and is_sound and call('TTL', RQ .. 'scheduler-lock:' .. queue) < 0 then
     local scheduled = RQ .. 'scheduled:' .. queue
     local ids = try('ZRANGEBYSCORE', scheduled, '-inf', NOW, 'LIMIT', 0, left)
     left = left - #ids

@@ -10,6 +10,13 @@
 even_if_full()
 local stale, has_more = {}, false
 
+-- Whether it was not done for so long; a mark without an end is not ours.
+local function is_due(mark)
+  local left_ms = call('PTTL', mark)
+  if left_ms >= 0 and left_ms <= 60000 then return false end
+  return call('SET', mark, 1, 'PX', ARGV[1] * 1000)
+end
+
 -- Ids that have been kept long enough; '-1' means without end.
 local function forget_old(registry)
   local old = try('ZRANGEBYSCORE', registry, 0, NOW, 'LIMIT', 0, MOST_KEYS)
@@ -89,7 +96,7 @@ end
 
 for _, key in ipairs(KEYS) do
   local queue = string.sub(key, #RQ + 7)
-  if call('SET', OWN .. 'maintained:' .. queue, 1, 'NX', 'PX', ARGV[1] * 1000) then
+  if is_due(OWN .. 'maintained:' .. queue) then
     for _, name in ipairs({'finished:', 'failed:'}) do forget_old(RQ .. name .. queue) end
     find_stale(queue)
     enqueue_ready(queue)
@@ -111,7 +118,7 @@ local function check_slots(limit)
   end
   return #ids + 1
 end
-if call('SET', OWN .. 'maintained', 1, 'NX', 'PX', ARGV[1] * 1000) then
+if is_due(OWN .. 'maintained') then
   local left = MOST_KEYS
   for _, limit in ipairs(try('SRANDMEMBER', RQ .. 'rl-keys', MOST_KEYS)) do
     if left > 0 then left = left - check_slots(limit) end

@@ -32,6 +32,15 @@ def pack(redis):
     history.pack(redis)
 
 
+def test_a_lock_that_does_not_end_keeps_no_history_from_being_packed(redis):
+    count(redis, 3)
+    redis.set(keys.history("packing"), "odd")
+    for _ in range(2):
+        history.pack(redis)
+
+    assert not redis.keys(keys.history("now:*"))
+
+
 def ends(point):
     return point.done, point.failed, point.retried, point.interrupted
 

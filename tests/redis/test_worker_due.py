@@ -63,10 +63,17 @@ def test_jobs_and_retries_for_the_front_go_there(redis, work):
 
 def test_where_rqs_own_scheduler_is_at_work_nothing_is_moved(redis):
     delay(redis)
-    redis.set(f"{keys.RQ}scheduler-lock:default", 1)
+    redis.set(f"{keys.RQ}scheduler-lock:default", 1, ex=61)
 
     assert move_due(redis) == 0
     assert registered(redis, "scheduled") == ["default-0"]
+
+
+def test_a_lock_of_rqs_scheduler_without_an_end_is_none(redis):
+    delay(redis)
+    redis.set(f"{keys.RQ}scheduler-lock:default", 1)
+
+    assert move_due(redis) == 1
 
 
 def test_a_deleted_job_is_forgotten(redis):

@@ -26,6 +26,17 @@ def maintain(redis, queue="default"):
     return recovery(redis).maintain([keys.queue(queue)], 60)
 
 
+@pytest.mark.parametrize("lasts_s", [None, 10**9])
+def test_a_mark_of_the_last_time_that_does_not_end_keeps_nothing_from_being_tidied_up(
+    redis, lasts_s
+):
+    redis.set(f"{keys.OWN}maintained:default", "odd", ex=lasts_s)
+    redis.zadd(keys.REGISTRIES["finished"] + "default", {"old": 1})
+    recovery(redis).maintain([keys.queue("default")], 60)
+
+    assert registered(redis, "finished") == []
+
+
 def start_in_stock_rq(redis, job_id="default-0", lease_until_s=1, says_so=True):
     """A worker of RQ's has begun a job and died; its lease has run out."""
     worker = rq.SimpleWorker(["default"], name="stock", connection=redis, serializer=JSONSerializer)
