@@ -100,7 +100,7 @@ local function claim(queue, id)
   scores[queue] = registry
   registry[#registry + 1], registry[#registry + 2] = ends, member
   local record, records = RQ .. 'execution:' .. member, RQ .. 'executions:' .. id
-  call('HSET', record, 'id', execution, 'job_id', id, 'created_at', NOW, 'last_heartbeat', NOW, 'worker_name', worker)
+  try('HSET', record, 'id', execution, 'job_id', id, 'created_at', NOW, 'last_heartbeat', NOW, 'worker_name', worker)
   call('EXPIRE', record, ttl)
   try('ZADD', records, records_end, execution)
   call('EXPIRE', records, records_ttl)

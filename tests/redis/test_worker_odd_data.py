@@ -249,6 +249,15 @@ def test_something_odd_in_a_key_of_ours_loses_no_job(redis, spoil):
     assert registered(redis, "finished") == ["default-0", "expires"]
 
 
+def test_something_else_in_the_key_of_a_coming_execution_loses_no_job(redis):
+    enqueue(redis, 2)
+    token = "t" * 16
+    for batch in (1, 2):  # the second, if Redis does not know the script yet
+        redis.set(f"{keys.RQ}execution:default-0:{token}{batch:08x}{1:08x}", "odd")
+
+    assert ids_of(claim(redis, token=token)) == ["default-0", "default-1"]
+
+
 def test_tokens_where_there_is_nothing_to_do_wake_a_worker_once(redis):
     redis.lpush(keys.wake("default"), *range(1000))
     claim(redis)
