@@ -37,7 +37,7 @@ if is_unknown and #held == 1 then culprit = held[1][4] end
 local function quarantine(key, execution)
   local job = fields(key, 'jiffy:crashes', 'jiffy:causes', 'jiffy:rescue', 'jiffy:alone')
   if not job then return false end
-  local crashes, causes = tonumber(job[1]) or 0, job[2] or ''
+  local crashes, causes = math.max(number_of(job[1]) or 0, 0), job[2] or ''
   if job[4] ~= execution then  -- not counted yet: this may be repeated, as long as its queue holds something else
     crashes = crashes + 1
     causes = string.sub(causes, 1, 2000) .. (job[2] and '\n' or '') .. cause

@@ -32,7 +32,7 @@ def do(todo: Todo, runner: Runner) -> None:
     """Do it under a limit of its own, and take it off the list."""
     what, _, job_id = todo.what.rpartition(" ")
     try:
-        if todo.tries > MOST_TRIES:
+        if not 0 < todo.tries <= MOST_TRIES:
             log.event("followup.dropped", log.ERROR, job=job_id, what=what, tries=todo.tries - 1)
         elif not _do(what, job_id, runner):
             return  # this process ends: the next one does it

@@ -61,6 +61,16 @@ def test_on_failure_of_a_killed_job_is_called_by_the_next_worker_with_the_reason
     assert not redis.exists(keys.todo("default"), keys.TODO_TRIES)
 
 
+def test_what_was_begun_less_than_never_is_dropped(redis):
+    call_when_failed(redis)
+    kill(redis)
+    redis.hset(keys.TODO_TRIES, "on_failure default-0", -(10**6))
+    child(redis).work()
+
+    assert not redis.exists(keys.todo("default"), keys.TODO_TRIES)
+    assert said(redis) == []
+
+
 @pytest.mark.parametrize("interval", [0, 60])
 def test_on_failure_of_a_killed_job_is_called_although_it_is_retried(redis, interval):
     """As RQ does after each try that has failed."""

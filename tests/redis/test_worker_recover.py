@@ -96,6 +96,17 @@ def test_a_job_that_crashed_three_workers_is_quarantined_with_every_cause(redis,
     assert job(redis).retries_left == 2
 
 
+@pytest.mark.parametrize("count", ["nan", "-1e9", "odd"])
+def test_an_odd_count_of_crashes_spares_no_job(redis, count):
+    enqueue(redis)
+    redis.hset(keys.job("default-0"), "jiffy:crashes", count)
+    for _ in range(3):
+        [claimed] = claim(redis)
+        recovery(redis).recover(Death("worker-1", "a bug", execution=claimed.execution))
+
+    assert registered(redis, "failed") == ["default-0"]
+
+
 def test_crashes_count_since_the_last_time_that_the_job_finished(redis):
     enqueue(redis, repeat=Repeat(times=3))
     for _ in range(3):
