@@ -89,11 +89,14 @@ class Slot:
         if self.stopping and is_due and self.stopping == self.execution_of(self.board.running):
             self.kill(Handling.FAIL, STOPPED, was_stopped=True)
 
-    def enforce_time(self, running: Running, ran_s: float) -> None:
-        """Raise JobTimeoutException in a job over its limit; kill it if that does not help."""
+    def enforce_time(self, running: Running, *, has_ended: bool = False) -> None:
+        """Raise JobTimeoutException in a job over its limit; kill it if that does not help, or note
+        that its process has ended of that.
+        """
+        ran_s = clock.monotonic() - running.began
         if 0 < running.limit_s < ran_s:
             self.interrupt(running, Board.TIMEOUT)
-            if ran_s > running.limit_s + KILL_AFTER_S:
+            if has_ended or ran_s > running.limit_s + KILL_AFTER_S:
                 reason = f"exceeded its limit of {running.limit_s:g} s, killed after {ran_s:.0f} s"
                 self.kill(Handling.FAIL, reason, error_names=TIMED_OUT)
 

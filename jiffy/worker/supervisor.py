@@ -121,7 +121,7 @@ class Supervisor:
             return
         if (running := slot.board.running) is not None:
             ran_s = clock.monotonic() - running.began
-            slot.enforce_time(running, ran_s)
+            slot.enforce_time(running)
             slot.enforce_stop()
             if ran_s > BATCH_PATIENCE_S and slot.requeued != running.batch:
                 self._try(self._requeue_rest, slot)
@@ -131,6 +131,8 @@ class Supervisor:
     def _on_end(self, slot: Slot, status: int) -> None:
         slot.enforce_stop(has_ended=True)
         running, code = slot.board.running, os.waitstatus_to_exitcode(status)
+        if running is not None:
+            slot.enforce_time(running, has_ended=True)
         slot.kill_groups()  # what its job may have left behind
         if slot.death is None and not (running is None and code in (0, AGAIN)):
             cause = process.cause_of(status)

@@ -345,6 +345,10 @@ def leave_an_alarm():
     signal.alarm(1)
 
 
+def become_a_program():
+    os.execvp("sleep", ["sleep", "60"])
+
+
 def start_a_program():
     """Leave a program behind that would outlive the job; when it runs again, do nothing."""
     if get_current_job().connection.exists(SAID):

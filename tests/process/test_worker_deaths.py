@@ -171,6 +171,13 @@ def test_a_job_that_ignores_its_time_limit_is_killed_five_seconds_later(start_wo
     assert registered(redis, "failed", "low") == queued(redis) == []
 
 
+def test_a_job_that_is_another_program_by_then_failed_for_its_time(start_worker, redis):
+    enqueue(redis, 1, worker_jobs.become_a_program, job_timeout=1)
+    until_over(start_worker(), redis, "default-0")
+
+    assert reason(redis) == "exceeded its limit of 1 s, killed after 1 s"
+
+
 def test_a_job_that_uses_too_much_memory_is_killed(start_worker, redis):
     enqueue(redis, 1, worker_jobs.hog_memory, 400)
     neighbours = enqueue(redis, 5, queue="low")
