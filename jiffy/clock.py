@@ -123,3 +123,12 @@ def in_units(seconds: int, most: int = 4) -> str:
         if count and len(parts) < most:
             parts.append(f"{count}{unit}")
     return "".join(parts) or "0s"
+
+
+def rate(per_s: float) -> str:
+    """0.2 -> "12/min"."""
+    if not per_s:
+        return "0"
+    unit, times = next((one for one in (("s", 1), ("min", 60)) if per_s * one[1] >= 1), ("h", 3600))
+    found = per_s * times
+    return f"{found:,.0f}/{unit}" if found >= 10 else f"{found:.1f}/{unit}"

@@ -157,7 +157,7 @@ def _wait(job: Job) -> int:
     with _progress() as show:
         shown = ""
         while (ending := results.follow(job, _LOOK_FOR_WORKERS_S, show)) is None:
-            if (obstacle := results.obstacle(job)) and obstacle != shown:
+            if (obstacle := _obstacle(job.id)) and obstacle != shown:
                 below_the_bar = "\n" if sys.stderr.isatty() else ""
                 echo(f"{below_the_bar}{obstacle} Still waiting.", err=True)
             shown = obstacle
@@ -169,6 +169,21 @@ def _wait(job: Job) -> int:
     lines = shortened(ending.traceback) or [f"The job was {ending.status.value}."]
     echo("\n".join(lines), err=True)
     return 1
+
+
+def _obstacle(job_id: str) -> str:
+    """Why no worker claims the job as things are, and what to do; "" if one may, or has."""
+    from jiffy.control import jobs, read, why  # most who enqueue need none of these
+
+    redis = redis_io.shared()
+
+    def look() -> list[why.Reason]:
+        found = jobs.job(redis, job_id)
+        is_waiting = found and found.state in ("queued", "scheduled", "deferred")
+        return why.obstacles(found, read.census(redis)) if found and is_waiting else []
+
+    wrong = redis_io.patiently(redis, look)
+    return next((f"{one.text} {one.remedy} `{one.command}`." for one in wrong), "")
 
 
 @contextmanager

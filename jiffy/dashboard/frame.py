@@ -15,8 +15,8 @@ from redis.exceptions import RedisError
 from jiffy import clock, history, redis_io
 from jiffy.control import read
 from jiffy.control.read import Census
+from jiffy.control.why import banners
 from jiffy.dashboard import auth
-from jiffy.dashboard.why import banners
 from jiffy.settings import Settings
 
 # However many people watch: all queues are counted once in this time by a process.
@@ -112,7 +112,7 @@ def surround(app: Flask, config: Settings) -> None:
                 done = kept(
                     "done", lambda redis: history.read(redis, span="24h").whole.done, _DONE_S
                 )
-                found = {"census": census(), "banners": banners(census()), "done": done}
+                found = {"census": census(), "banners": [*banners(census())], "done": done}
         return {
             "frame": found,
             "pages": _PAGES,

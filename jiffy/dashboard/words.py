@@ -83,15 +83,6 @@ def size(size_bytes: float) -> str:
     return f"{size_bytes:.3g} GB"
 
 
-def rate(per_s: float) -> str:
-    """0.2 -> "12/min"."""
-    if not per_s:
-        return "0"
-    unit, times = next((one for one in (("s", 1), ("min", 60)) if per_s * one[1] >= 1), ("h", 3600))
-    found = per_s * times
-    return f"{found:,.0f}/{unit}" if found >= 10 else f"{found:.1f}/{unit}"
-
-
 def dots(name: str) -> Markup:
     """A long path breaks behind its dots, not in the middle of a word."""
     return Markup(".<wbr>").join(name.split("."))
@@ -197,7 +188,7 @@ FILTERS = {
     "pretty": pretty,
     "percent": percent,
     "size": size,
-    "rate": rate,
+    "rate": clock.rate,
     "dots": dots,
     "code": code,
 }

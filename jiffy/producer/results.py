@@ -13,7 +13,6 @@ from jiffy import clock, keys, redis_io, tracebacks
 from jiffy.errors import InvalidValue, JiffyError, JobFailed, StillRunning
 from jiffy.producer import functions, progress
 from jiffy.producer.job import ENDED
-from jiffy.producer.options import in_shell
 from jiffy.settings import settings
 
 # An end comes by itself; this is how soon it is noticed that a job is deleted, or canceled.
@@ -22,8 +21,6 @@ _SHOW_EVERY_MS = 250
 _AT_A_TIME = 100
 _SUCCESSFUL = b"1"  # rq.results.Result.Type
 _REASON = keys.REASON_FIELD.encode()
-# A worker moves on what is scheduled or deferred, too.
-_NOT_CLAIMED = {JobStatus.QUEUED, JobStatus.SCHEDULED, JobStatus.DEFERRED}
 
 
 def wait(job: Job, timeout: clock.Duration | None = None) -> Any:
@@ -71,35 +68,6 @@ def follow(
         if deadline is not None and clock.monotonic() >= deadline:
             return None
     return ended[0][1]
-
-
-def obstacle(job: Job) -> str:
-    """Why no worker claims `job` as things are, and what to do; "" if one may, or has."""
-    redis = job.connection
-
-    def look() -> tuple[Any, ...]:
-        with redis.pipeline(transaction=False) as pipe:
-            pipe.hmget(keys.job(job.id), "status", keys.PARKED_FIELD)
-            pipe.exists(keys.SUSPENDED)
-            pipe.hexists(keys.PAUSED, f"queue:{job.origin}")
-            pipe.smembers(keys.workers_of(job.origin))
-            (status, parked), is_suspended, is_paused, workers = pipe.execute()
-        alive = redis.exists(*workers) if workers else 0
-        return status, parked, is_suspended, is_paused, alive
-
-    status, parked, is_suspended, is_paused, alive = redis_io.patiently(redis, look)
-    if status is None or status.decode() not in _NOT_CLAIMED:
-        return ""
-    if is_suspended:
-        return "All workers are suspended: resume them with 'rq resume'."
-    if parked or is_paused:
-        name = parked.decode("utf-8", "replace") if parked else job.origin
-        resume = f"python -m jiffy resume {'function' if parked else 'queue'} {in_shell(name)}"
-        return f"It is paused: `python -m jiffy paused` says why, `{resume}` ends that."
-    if alive:
-        return ""
-    start = f"python -m jiffy worker {in_shell(job.origin)}"
-    return f"No worker listens to queue {job.origin!r}: start one with `{start}`."
 
 
 @dataclass(frozen=True)

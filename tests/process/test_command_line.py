@@ -10,14 +10,9 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-import rq
-from rq.suspension import suspend
 
 from jiffy import SimpleWorker, keys
-from jiffy.producer import enqueue as queues
-from jiffy.producer import results
-from jiffy.producer.enqueue import Job, Queue
-from jobs import numbers
+from jiffy.producer.enqueue import Job
 from tests.support.newcomer import wait_until
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -228,30 +223,11 @@ def test_wait_says_why_no_worker_claims_the_job_and_goes_on(redis, work):
     output, errors = typed.communicate()
 
     assert said == (
-        "No worker listens to queue 'low': start one with `python -m jiffy worker low`. "
-        "Still waiting.\n"
+        "No worker listens to queue “low”. Start one, or check the name: "
+        "`python -m jiffy worker low`. Still waiting.\n"
     )
     assert output.splitlines()[1:] == ["5"]
     assert "listens" not in errors
-
-
-@pytest.mark.parametrize("kind", [SimpleWorker, rq.SimpleWorker])
-def test_a_worker_that_listens_is_no_obstacle_until_all_are_suspended(kind, redis):
-    kind([Queue("low", connection=redis)], connection=redis).register_birth()
-    job = queues.enqueue.options(queue="low")(numbers.add, 2, 3)
-
-    assert results.obstacle(job) == ""
-    suspend(redis)
-    assert results.obstacle(job) == "All workers are suspended: resume them with 'rq resume'."
-
-
-def test_a_dead_worker_listens_to_nothing(redis):
-    worker = rq.SimpleWorker([Queue("low", connection=redis)], connection=redis)
-    worker.register_birth()
-    redis.delete(worker.key)
-    job = queues.enqueue.options(queue="low")(numbers.add, 2, 3)
-
-    assert results.obstacle(job).startswith("No worker listens to queue 'low': ")
 
 
 def test_wait_at_a_terminal_shows_a_bar(run_what_is_queued):

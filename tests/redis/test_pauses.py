@@ -12,9 +12,8 @@ from rq.serializers import JSONSerializer
 
 import jiffy
 from jiffy import actions, cli, keys
-from jiffy.control import pauses
+from jiffy.control import pauses, read, why
 from jiffy.errors import InvalidValue
-from jiffy.producer import results
 from jiffy.redis_io import Link
 from tests.jobs import worker as worker_jobs
 from tests.support.worker_support import (
@@ -23,7 +22,6 @@ from tests.support.worker_support import (
     enqueue,
     finish,
     ids_of,
-    job,
     queued,
     said,
     status,
@@ -239,4 +237,5 @@ def test_a_caller_that_waits_learns_of_the_pause(redis, what):
     jiffy.pause(**what, why="a bug")
     claim(redis)
 
-    assert "`python -m jiffy resume" in results.obstacle(job(redis, "ours-0"))
+    [pause] = why.obstacles(read.job(redis, "ours-0"), read.census(redis))[:1]
+    assert pause.command.startswith("python -m jiffy resume ")

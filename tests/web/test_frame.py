@@ -7,8 +7,8 @@ from rq.utils import utcformat
 
 from jiffy import clock, keys
 from jiffy.control import read
+from jiffy.control.why import banners
 from jiffy.dashboard import create_app
-from jiffy.dashboard.why import banners
 from jiffy.producer.enqueue import enqueue
 from jiffy.settings import settings
 from jobs import numbers

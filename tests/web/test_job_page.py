@@ -8,9 +8,8 @@ import pytest
 from rq.utils import utcformat
 
 from jiffy import Retry, clock, keys, part, result, tracebacks
-from jiffy.control import read
+from jiffy.control import read, why
 from jiffy.control.pauses import pause, resume
-from jiffy.dashboard import why
 from jiffy.history import Flow, Sample
 from jiffy.producer.enqueue import enqueue
 from jobs import images, numbers

@@ -13,8 +13,8 @@ from rq.utils import utcformat
 from jiffy import clock, keys
 from jiffy.control import read
 from jiffy.control.pauses import read_pauses
+from jiffy.control.why import banners
 from jiffy.dashboard.pages.system import use_of
-from jiffy.dashboard.why import banners
 from jiffy.redis_io import Memory
 from tests.web.conftest import post
 from tests.web.test_frame import words

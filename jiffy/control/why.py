@@ -13,7 +13,6 @@ from jiffy.control.jobs import MOST_BEFORE, JobView
 from jiffy.control.pauses import PausedWork, in_force
 from jiffy.control.read import Census
 from jiffy.control.values import clip, lasted_s
-from jiffy.dashboard.words import rate
 from jiffy.history import Flow, Point
 from jiffy.producer.options import in_shell
 
@@ -37,25 +36,26 @@ class Reason(NamedTuple):
         return bool(self.remedy)
 
 
-def banners(census: Census) -> list[Reason]:
+def banners(census: Census) -> Iterator[Reason]:
     """What is wrong now, the worst first."""
-    waiting = [queue for queue in census.queues if queue.counts["queued"]]
-    unheard = [queue.name for queue in waiting if not queue.is_heard]
-    return [
-        *_on_keys(census),
-        *_on_workers(census, unheard),
-        *_on_memory(census),
-        *_on_scheduler(census),
-        *map(_paused, in_force(census.paused)[:_MOST_NAMED]),
-        *_on_releases(census),
-    ]
-
-
-def _on_keys(census: Census) -> Iterator[Reason]:
     for problem in census.problems:
         key = problem.partition(" ")[0]
         remedy = "Neither RQ nor Jiffy wrote that: move it out of the way with"
         yield Reason(f"{problem}.", remedy, f"redis-cli rename {key} odd:{key}", name="odd-key")
+    waiting = [queue for queue in census.queues if queue.counts["queued"]]
+    yield from _on_workers(census, [queue.name for queue in waiting if not queue.is_heard])
+    yield from _on_memory(census)
+    if census.scheduler == "away":
+        remedy = "The schedule enqueues nothing until you start one:"
+        command = "python -m jiffy scheduler"
+        yield Reason("No scheduler is running.", remedy, command, name="no-scheduler")
+    yield from map(_paused, in_force(census.paused)[:_MOST_NAMED])
+    if len(census.releases) > 1:
+        some = sorted(census.releases.items())[:_MOST_NAMED]
+        named = ", ".join(f"{number:,} on {release[:12]}" for release, number in some)
+        text = f"Workers run {len(census.releases)} releases: {named}."
+        remedy = "During a deploy that passes; if it lasts, restart the older ones."
+        yield Reason(text, remedy, name="releases", endpoint="workers.workers")
 
 
 def _on_workers(census: Census, waiting: list[str]) -> Iterator[Reason]:
@@ -94,22 +94,6 @@ def _on_memory(census: Census) -> Iterator[Reason]:
         yield Reason("A restart of Redis loses every job.", remedy, command, name="forgetful")
 
 
-def _on_scheduler(census: Census) -> Iterator[Reason]:
-    if census.scheduler == "away":
-        remedy = "The schedule enqueues nothing until you start one:"
-        command = "python -m jiffy scheduler"
-        yield Reason("No scheduler is running.", remedy, command, name="no-scheduler")
-
-
-def _on_releases(census: Census) -> Iterator[Reason]:
-    if len(census.releases) > 1:
-        some = sorted(census.releases.items())[:_MOST_NAMED]
-        named = ", ".join(f"{number:,} on {release[:12]}" for release, number in some)
-        text = f"Workers run {len(census.releases)} releases: {named}."
-        remedy = "During a deploy that passes; if it lasts, restart the older ones."
-        yield Reason(text, remedy, name="releases", endpoint="workers.workers")
-
-
 def _paused(one: PausedWork) -> Reason:
     what = f"Queue “{one.name}”" if one.kind == "queue" else f"The function {one.name}"
     until = f" until {one.until:%Y-%m-%d %H:%M} UTC" if one.until else ""
@@ -123,30 +107,34 @@ def _paused(one: PausedWork) -> Reason:
 # A job: why it is not running
 
 
-def reasons(
-    job: JobView, census: Census, flow: Flow | None = None, now: datetime | None = None
-) -> list[Reason]:
+def obstacles(job: JobView, census: Census) -> list[Reason]:
+    """Why no worker would claim the job, whatever else it waits for; the worst first."""
+    pauses = [
+        _paused(one)
+        for one in in_force(census.paused)
+        if one.name == (job.queue if one.kind == "queue" else job.called)
+    ]
+    its = [one for one in census.queues if one.name == job.queue]
+    is_served = census.workers and all(one.is_heard for one in its)
+    return [*pauses, *_on_workers(census, [] if is_served else [job.queue])]
+
+
+def reasons(job: JobView, census: Census, flow: Flow | None = None) -> list[Reason]:
     """Why the job is not running, the worst first; none if it runs, or is over.
 
     `flow` is that of its queue.
     """
+    wrong = obstacles(job, census)
     if job.state == "queued":
-        pauses = in_force(census.paused)
-        paused = [
-            _paused(one)
-            for one in pauses
-            if one.name == (job.queue if one.kind == "queue" else job.called)
-        ]
-        wrong = paused + _no_worker(job, census)
-        is_parked = any(job.called == one.name for one in pauses)
+        is_parked = any(job.called == one.name for one in in_force(census.paused))
         return wrong if is_parked else [*wrong, _behind(job, census, flow, is_served=not wrong)]
     if job.state == "scheduled":
         what = "the retry" if job.waits_for == "retry" else "its time"
         if job.due is None:
             return [Reason("It is scheduled, but for no time.", "Cancel it, and enqueue it again.")]
-        if job.due > (now or clock.now()):
+        if job.due > clock.now():
             return [Reason(f"It waits for {what} at {job.due:%H:%M:%S} UTC", at=job.due)]
-        return [Reason("It is due.", at=job.due), *_no_worker(job, census)]
+        return [Reason("It is due.", at=job.due), *wrong]
     if job.state == "deferred":
         return [_waits_for_jobs(job)]
     if job.slot:
@@ -156,12 +144,6 @@ def reasons(
             Reason("The jobs that it waited for have ended: a worker puts it on its queue next.")
         ]
     return []
-
-
-def _no_worker(job: JobView, census: Census) -> list[Reason]:
-    its = [one for one in census.queues if one.name == job.queue]
-    is_served = census.workers and all(one.is_heard for one in its)
-    return [*_on_workers(census, [] if is_served else [job.queue])]
 
 
 def _behind(job: JobView, census: Census, flow: Flow | None, *, is_served: bool) -> Reason:
@@ -179,7 +161,7 @@ def _behind(job: JobView, census: Census, flow: Flow | None, *, is_served: bool)
     if not (is_served and flow and flow.out_per_s):
         return Reason(f"{found}.")
     starts_in = clock.in_words(max(1, round(before / flow.out_per_s)))
-    return Reason(f"{found}; at {rate(flow.out_per_s)}, it starts in about {starts_in}.")
+    return Reason(f"{found}; at {clock.rate(flow.out_per_s)}, it starts in about {starts_in}.")
 
 
 def _waits_for_jobs(job: JobView) -> Reason:
