@@ -2,7 +2,7 @@
 
 The workers count by the minute, in the round trip that finishes jobs (finish.lua).  Once a minute
 is over, a supervisor packs it: into minutes, kept for seven days (those of functions for two),
-hours for 90 days, days for a year.  A chunk of one of these is a hash in Redis, with one string
+hours for 90 days, days for 400.  A chunk of one of these is a hash in Redis, with one string
 for each function, each queue and the total, and once it is over with one for all functions, one
 for all queues.  How long attempts took is kept as a histogram whose buckets double in width.
 

@@ -76,7 +76,7 @@ sent = _named(f"{OWN}sent:")  # for a minute: what a call has returned, if its j
 # Ours, of the dashboard
 IGNORED = f"{OWN}ignored"  # hash: group of failures -> JSON: who ignores it, since, on releases
 seen_failures = _named(f"{OWN}failures:")  # a group -> JSON: since when, and on which releases
-audit = _named(f"{OWN}audit:")  # stream: who did what, by kind; see dashboard/audit.py
+audit = _named(f"{OWN}audit:")  # stream: who did what, by kind; see control/audit.py
 attempts = _named(f"{OWN}attempts:")  # how many logins were tried; expires an hour after a pause
 SESSIONS = f"{OWN}sessions"  # hash: user -> a random mark, deleted when that user logs out
 

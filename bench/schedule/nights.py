@@ -30,7 +30,7 @@ Ask = Callable[[datetime], bool]
 
 
 def jiffy(minute: int, hour: int, start: datetime) -> Ask:
-    from jiffy.timing import Cron
+    from jiffy.cron_times import Cron
 
     cron = Cron.read(f"{minute} {hour} * * *", ZONE.key)
     return _when_it_has_come(cron.next_after, start)

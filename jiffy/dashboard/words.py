@@ -13,9 +13,9 @@ from jiffy import clock
 from jiffy.control.entries import State
 from jiffy.control.search import exactly
 from jiffy.control.values import clip
+from jiffy.cron_times import Cron
 from jiffy.errors import JiffyError
 from jiffy.producer.options import in_shell
-from jiffy.timing import Cron
 
 _MOST_INDENTED, _MOST_SHOWN = 100_000, 20_000  # characters of a result
 _CRON = re.compile(r"cron '([^']+)' on the clock of ([\w/+-]+)(.*)", re.DOTALL)

@@ -38,7 +38,7 @@ from jiffy.redis_io import pack
 _REMEMBERED_S, _GONE_WITHIN_S = 60, 30
 # Large enough that the round trip does not count, small enough that Redis is never held up long.
 MOST_JOBS, MOST_BYTES = 1000, 1_000_000
-LONGEST_S = 0.2  # jobs are written at least so often, however slowly the calls come
+WRITE_EVERY_S = 0.2  # jobs are written at least so often, however slowly the calls come
 
 
 class Recipe:
@@ -283,7 +283,7 @@ class _Chunks:
             if one.recipe is not first.recipe or one.is_named != first.is_named:
                 self._send()
         if not self._chunk:
-            self._send_at = clock.monotonic() + LONGEST_S
+            self._send_at = clock.monotonic() + WRITE_EVERY_S
         self._chunk.append(one)
         meta = one.recipe.fields.get("meta", "")
         self._size_bytes += len(one.call.data) + len(one.call.description) + len(meta)

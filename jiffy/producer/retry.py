@@ -20,7 +20,7 @@ from jiffy.errors import InvalidValue
 Errors = type[BaseException] | str | Sequence[type[BaseException] | str]
 
 MOST_TRIES = 1000
-_LONGEST_S = 366 * 24 * 3600
+_MOST_PAUSE_S = 366 * 24 * 3600
 _PATH = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
 _ARGUMENTS = {"max", "pause", "factor", "limit", "jitter", "on", "fatal"}
 
@@ -159,7 +159,7 @@ def _intervals(
     first_s, most_s = clock.seconds(pause, "pause"), clock.seconds(limit, "limit")
     if type(factor) not in (int, float) or not 1 <= factor <= MOST_TRIES:
         raise InvalidValue("factor", factor, f"a number from 1 to {MOST_TRIES}")
-    if most_s > _LONGEST_S:
+    if most_s > _MOST_PAUSE_S:
         raise InvalidValue("limit", limit, "a year at most")
     if first_s > most_s:
         raise InvalidValue("pause", pause, f"no more than limit, which is {limit!r}")

@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 
 from jiffy import clock, keys
 from jiffy.control import entries
+from jiffy.cron_times import EPOCH, At, Cron, Every, Timing, in_utc
 from jiffy.errors import (
     InvalidEntry,
     InvalidSchedule,
@@ -29,7 +30,6 @@ from jiffy.errors import (
 from jiffy.producer import functions, options
 from jiffy.producer.enqueue import Job, enqueue
 from jiffy.producer.masking import MASK
-from jiffy.timing import EPOCH, At, Cron, Every, Timing, in_utc
 
 Missed = Literal["once", "skip", "all"]
 Overlap = Literal["skip", "allow", "queue one", "replace"]

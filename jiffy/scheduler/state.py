@@ -22,11 +22,11 @@ from redis.exceptions import ResponseError
 from jiffy import clock, keys, log, redis_io
 from jiffy.control import entries
 from jiffy.control.values import answers, value
+from jiffy.cron_times import At
 from jiffy.errors import NotShown
 from jiffy.redis_io import explained, run_script
 from jiffy.scheduler.entry import Entry
 from jiffy.scheduler.notify import NO_SCHEDULER, Notifier
-from jiffy.timing import At
 
 # A run is missed when the next one's time has come, too, or when it is later than this: a restart
 # or a leader's death costs less.

@@ -20,8 +20,8 @@ from jiffy import clock, keys
 from jiffy.redis_io import Link, command, script_command
 
 LEASE_S = 10
-# Some 300 years; much more than that is no number of seconds for Redis.
-LONGEST_S = 10**10
+# Much more than these 300 years is no number of seconds for Redis.
+_MOST_S = 10**10
 # What a worker may hold: little enough that no job waits noticeably for one that it was taken with.
 BUDGET_S = 0.03
 # Enough that the round trip is a small part of it; more would only make the answers longer.
@@ -90,7 +90,7 @@ class Details:
 
 
 def _bounded(number: Any) -> int:
-    return max(-LONGEST_S, min(LONGEST_S, int(number)))
+    return max(-_MOST_S, min(_MOST_S, int(number)))
 
 
 NO_DETAILS = Details()
@@ -221,7 +221,7 @@ def _numbers(timeout: bytes, result_ttl: bytes) -> tuple[float, int]:
     if len(timeout) > 30:  # however many zeros it begins with, it stays in memory
         raise ValueError
     timeout_s, result_ttl_s = float(timeout or Queue.DEFAULT_TIMEOUT), int(result_ttl)
-    if not (abs(timeout_s) <= LONGEST_S and result_ttl_s <= LONGEST_S):
+    if not (abs(timeout_s) <= _MOST_S and result_ttl_s <= _MOST_S):
         raise ValueError
     return timeout_s, result_ttl_s
 

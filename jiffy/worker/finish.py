@@ -103,8 +103,9 @@ def finish_command(worker: str, rows: str) -> bytes:
     return script_command("finish", [keys.worker(worker)], [worker, packed])
 
 
-# What is to be written of an outcome: its status in RQ; what is rare (see `row`); for how long in s
-# (-1: without end); the kind of its result in RQ (0: none), and its result.
+# What is to be written of an outcome: what becomes of the job, mostly its status in RQ; what is
+# rare (see `row`); for how long in s (-1: without end); the kind of its result in RQ (0: none), and
+# its result.
 _Plan = tuple[str, dict[str, Any], int, int, bytes | None]
 
 

@@ -23,7 +23,7 @@ def impatient(monkeypatch):
 @pytest.fixture
 def few_in_a_chunk(monkeypatch):
     monkeypatch.setattr(enqueueing, "MOST_JOBS", 10)
-    monkeypatch.setattr(enqueueing, "LONGEST_S", 60)
+    monkeypatch.setattr(enqueueing, "WRITE_EVERY_S", 60)
 
 
 def ran_and_gone(redis):

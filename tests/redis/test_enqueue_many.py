@@ -80,7 +80,7 @@ def test_a_source_that_breaks_leaves_what_came_before_it(redis):
 
 
 def test_progress_is_reported_chunk_by_chunk(monkeypatch):
-    monkeypatch.setattr(enqueueing, "LONGEST_S", 60)
+    monkeypatch.setattr(enqueueing, "WRITE_EVERY_S", 60)
     told = []
     jiffy.enqueue_many(
         add, ((n,) for n in range(2 * enqueueing.MOST_JOBS + 5)), on_progress=told.append
@@ -90,7 +90,7 @@ def test_progress_is_reported_chunk_by_chunk(monkeypatch):
 
 
 def test_a_slow_source_is_not_waited_for(redis, monkeypatch):
-    monkeypatch.setattr(enqueueing, "LONGEST_S", 0)
+    monkeypatch.setattr(enqueueing, "WRITE_EVERY_S", 0)
     seen = []
 
     def source():

@@ -165,7 +165,7 @@ def test_jobs_with_the_same_meta_are_written_together(redis, monkeypatch):
         job.meta["tenant"] = "shop-7"
         yield
 
-    monkeypatch.setattr(enqueueing, "LONGEST_S", 60)
+    monkeypatch.setattr(enqueueing, "WRITE_EVERY_S", 60)
     redis.config_resetstat()
     Enqueue(around=[around]).many(worker_jobs.add, [(number, 2) for number in range(100)])
 

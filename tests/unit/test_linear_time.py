@@ -12,12 +12,12 @@ import pytest
 
 from jiffy import tracebacks
 from jiffy.control import jobs, search, values
+from jiffy.cron_times import Cron, Every, zone_named
 from jiffy.errors import JiffyError
 from jiffy.json_types import convert, converter
 from jiffy.json_types import read as read_json
 from jiffy.log import escaped
 from jiffy.producer.masking import is_secret, masked, masked_text
-from jiffy.timing import Cron, Every, zone_named
 
 SIZE = 200_000
 GROUP = "  +-+---------------- 1 ----------------\n"

@@ -9,8 +9,8 @@ from cronsim import CronSim
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from jiffy.cron_times import Cron
 from jiffy.errors import InvalidCron
-from jiffy.timing import Cron
 
 
 def walls(text, after, count=1):

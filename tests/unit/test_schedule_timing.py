@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from jiffy.cron_times import At, Cron, Every
 from jiffy.errors import InvalidValue
-from jiffy.timing import At, Cron, Every
 
 PARIS = ZoneInfo("Europe/Paris")
 
