@@ -11,8 +11,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
+from msgspec import Struct
 from redis import Redis
 from redis.exceptions import ResponseError
 from rq.utils import utcparse
@@ -44,16 +45,24 @@ _END_FIELDS = ("status", "started_at", "ended_at", keys.REASON_FIELD)
 _SHOWN_FIELDS = (keys.POLICY_FIELD, "description", "origin", "meta", keys.TICK_OF_FIELD)
 
 
-class Run(NamedTuple):
-    """One slot of an entry; its job's id, where it has one, and what became of it."""
+class Run(Struct, frozen=True, rename={"job_id": "job"}):
+    """A run of an entry.
 
-    slot: datetime
-    enqueued_at: datetime | None
-    late_ms: int | None  # after the slot, and after what jitter added to that
+    slot: Its run time.
+    outcome: open: its job waits or runs; later that job's state, or gone; or why there is no job:
+      skipped, missed.
+    job: Its job's id.
+    late_ms: How late it was enqueued, after what jitter added.
+    duration_s: How long its job ran.
+    reason: Why there is no job, who requested one, or why it was canceled.
+    """
+
+    slot: Moment
+    outcome: str
     job_id: str | None
-    outcome: str  # a job's status once it has ended, "gone", "open", "skipped" or "missed"
+    late_ms: int | None
     duration_s: float | None
-    reason: str  # why it was skipped or missed, who asked for it, or why it was canceled
+    reason: str | None
 
 
 @dataclass(frozen=True)
@@ -193,7 +202,7 @@ def run_now(redis: Redis, name: str, who: str) -> str:
         raise ResponseError(f"the job of {name} was deleted from Redis: restart the scheduler")
     slot = redis_io.now(redis)
     job_id = job_id_of(entry_id, slot, is_asked_for=True)
-    run = [slot.timestamp(), line_of("n", slot, slot, reason=reason), job_id]
+    run = [slot.timestamp(), line_of("n", slot, reason=reason), job_id]
     plan = {"id": entry_id, "runs": [run], "fields": json.loads(fields), "asked": True}
     [answer] = run_script(redis, "entry_run", [keys.IN_FORCE], ["", json.dumps(plan)])
     if isinstance(answer, bytes):
@@ -217,32 +226,26 @@ def job_id_of(entry_id: str, slot: datetime, *, is_asked_for: bool = False) -> s
     )
 
 
-def line_of(kind: str, slot: datetime, due: datetime, *, late_ms: int = 0, reason: str = "") -> str:
-    """A run as a line of the history: kind|slot+jitter|late ms|outcome|duration ms|reason.
+def line_of(kind: str, slot: datetime, *, late_ms: int = 0, reason: str = "") -> str:
+    """A run as a line of the history: kind|slot|late ms|outcome|duration ms|reason.
 
     Kinds: t(ime has come), n(ow: asked for), s(kipped), m(issed).
     """
-    when = _number(slot.timestamp())
-    if due > slot:
-        when += f"+{_number((due - slot).total_seconds())}"
+    when = f"{slot.timestamp():.6f}".rstrip("0").rstrip(".")
     return f"{kind}|{when}|{late_ms}|||{reason}"
 
 
 def run_of(entry_id: str, line: str) -> Run:
     """The run that a line of the history describes.  Raises ValueError, or OverflowError."""
     kind, when, late, outcome, took_ms, reason = line.split("|", 5)
-    slot_s, _, added_s = when.partition("+")
-    slot = clock.from_wall(float(slot_s))
-    has_job = kind in "tn"
-    enqueued_s = float(slot_s) + float(added_s or 0) + int(late) / 1000
+    slot, has_job = clock.from_wall(float(when.partition("+")[0])), kind in "tn"
     return Run(
         slot=slot,
-        enqueued_at=clock.from_wall(enqueued_s) if has_job else None,
-        late_ms=int(late) if has_job else None,
-        job_id=job_id_of(entry_id, slot, is_asked_for=kind == "n") if has_job else None,
         outcome=_OUTCOMES.get(kind) or outcome or "open",
+        job_id=job_id_of(entry_id, slot, is_asked_for=kind == "n") if has_job else None,
+        late_ms=int(late) if has_job else None,
         duration_s=int(took_ms) / 1000 if took_ms else None,
-        reason=reason,
+        reason=reason or None,
     )
 
 
@@ -271,7 +274,7 @@ def follow_up(redis: Redis, now: datetime) -> tuple[list[tuple[str, Run]], bool]
             member, ticks = f"{entry_id} {job_id} {line}", keys.ticks(entry_id)
             complete = _completed(line, job or [None] * len(_END_FIELDS))
             if complete is None:
-                age_s = now.timestamp() - float(line.split("|")[1].partition("+")[0])
+                age_s = (now - run_of(entry_id, line).slot).total_seconds()
                 again_s = min(max(age_s / 4, _SOONEST_S), _LATEST_S)
                 pipe.zadd(keys.OPEN_TICKS, {member: now.timestamp() + again_s}, xx=True)
                 continue
@@ -375,7 +378,3 @@ def _words(shown: bytes | None, meta: bytes | None) -> str:
     if stored.get("cron_string"):
         return clip(f"cron '{stored['cron_string']}'", 300)
     return f"every {clock.in_words(stored['interval'])}" if stored.get("interval") else "once"
-
-
-def _number(number: float) -> str:
-    return f"{number:.6f}".rstrip("0").rstrip(".")

@@ -231,8 +231,8 @@ class _Plan(NamedTuple):
 
 def _line(one: Made) -> str:
     if not one.job_id:
-        return entries.line_of("m", one.slot, one.slot, reason=one.reason)
-    return entries.line_of("t", one.slot, one.entry.due(one.slot), late_ms=one.late_ms)
+        return entries.line_of("m", one.slot, reason=one.reason)
+    return entries.line_of("t", one.slot, late_ms=one.late_ms)
 
 
 def _missed(entry: Entry, slot: datetime, reason: str) -> Made:

@@ -381,7 +381,7 @@ def test_a_job_that_has_not_ended_is_looked_at_again_later(declare, run_next, re
     assert entries.history(redis, NAME)[0].outcome == "open"
 
 
-@pytest.mark.parametrize(("status", "reason"), [("canceled", "ValueError: 5"), ("finished", "")])
+@pytest.mark.parametrize(("status", "reason"), [("canceled", "ValueError: 5"), ("finished", None)])
 def test_why_a_run_was_tried_again_is_recorded_only_if_nothing_came_of_it(
     declare, run_next, redis, status, reason
 ):

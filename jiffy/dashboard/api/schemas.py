@@ -331,26 +331,6 @@ def queues(seen: Census) -> Queues:
     return Queues(listed, seen.is_suspended, seen.left_out)
 
 
-class Tick(Struct, rename={"job_id": "job"}):
-    """A run of an entry.
-
-    slot: Its run time.
-    outcome: open: its job waits or runs; later that job's state, or gone; or why there is no job:
-      skipped, missed.
-    job: Its job's id.
-    late_ms: How late it was enqueued.
-    duration_s: How long its job ran.
-    reason: Why there is no job, or who requested one.
-    """
-
-    slot: Moment
-    outcome: str
-    job_id: str | None
-    late_ms: int | None
-    duration_s: float | None
-    reason: str | None
-
-
 class Entry(Struct, rename={"is_of_table": "of_table", "words": "times", "next_at": "next"}):
     """An entry of the schedule.
 
@@ -370,17 +350,12 @@ class Entry(Struct, rename={"is_of_table": "of_table", "words": "times", "next_a
     next_at: Moment | None
     paused: entries.Paused | None
     skip: int
-    last: Tick | None
-    history: list[Tick] | UnsetType = UNSET
+    last: Run | None
+    history: list[Run] | UnsetType = UNSET
 
 
 def entry(state: entries.State, history: Sequence[Run] | None = None) -> Entry:
-    return _as(
-        Entry,
-        state,
-        last=state.last and _as(Tick, state.last),
-        history=UNSET if history is None else [_as(Tick, run) for run in history],
-    )
+    return _as(Entry, state, history=UNSET if history is None else [*history])
 
 
 class Schedule(Struct):
@@ -409,11 +384,11 @@ class Problem(Struct):
     pointer: str | UnsetType = UNSET
 
 
-_TICK = """{"slot": "2030-01-31T06:00:00Z", "outcome": "finished", "late_ms": 2,
+_RUN = """{"slot": "2030-01-31T06:00:00Z", "outcome": "finished", "late_ms": 2,
   "job": "nightly-20300131T060000Z", "duration_s": 1.5, "reason": null}"""
 _ENTRY = f"""{{"name": "nightly", "of_table": true, "call": "jobs.reports.last_day('report.html')",
   "times": "cron '0 6 * * *' on the clock of Europe/Paris", "queue": "default", "paused": null,
-  "next": "2030-02-01T06:00:00Z", "skip": 0, "last": {_TICK}}}"""
+  "next": "2030-02-01T06:00:00Z", "skip": 0, "last": {_RUN}}}"""
 EXAMPLES = {
     Call: '{"function": "jobs.numbers.add", "args": [5, 3]}',
     PauseEntry: '{"why": "the importer is broken", "until": "2h", "who": "ada"}',
@@ -429,7 +404,7 @@ EXAMPLES = {
     Queues: """{"queues": [{"name": "default", "workers": 4, "counts": {"queued": 12, "started": 4,
         "scheduled": 0, "deferred": 0, "failed": 0, "finished": 0, "canceled": 0}}],
         "suspended": false, "left_out": []}""",
-    Tick: _TICK,
+    Run: _RUN,
     Entry: _ENTRY,
     Schedule: f'{{"scheduler": "ok", "entries": [{_ENTRY}], "left_out": []}}',
     Problem: """{"type": "about:blank", "title": "Unprocessable Entity", "status": 422,
