@@ -16,6 +16,8 @@ import secrets
 import sys
 import threading
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import Any, NamedTuple
@@ -60,7 +62,7 @@ _MOST_LOGIN_BYTES = 16 * 1024
 SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
 SESSION_LASTS = timedelta(days=7)
 _WITH_PORT = re.compile(r"(?:\[(.*)\]|([0-9.]+))(?::[0-9]+)?")
-MOST_AT_ONCE = 6  # of people, of the server's eight threads; a browser sends no more
+MOST_AT_ONCE = 6  # of people; the server has more threads, and a browser sends no more
 STRANGERS_AT_ONCE = 3  # who try to log in, all together: their passwords are checked one by one
 _at_once, _counting = Counter[str](), threading.Condition()
 # Programs ask often, and quickly: one that finds all six in progress mostly gets the next one.
@@ -186,7 +188,7 @@ def _take_turn_of(who: Who) -> None:
     why = f"of {who.name} are in progress already."
     if who.by != "token":
         _take_turn(who.name, f"{why} Close other tabs.")
-    elif who.role == "viewer" and request.endpoint != "api.wait_for_job":  # which has its own
+    elif who.role == "viewer":
         _take_turn(who.name, f"{why} Try again.", _PATIENCE_S)
 
 
@@ -216,6 +218,14 @@ def _end_turn(_: BaseException | None) -> None:
             if not _at_once[name]:
                 del _at_once[name]
             _counting.notify_all()
+
+
+@contextmanager
+def without_turn() -> Iterator[None]:
+    """Others may have this request's turn while it only waits."""
+    _end_turn(None)
+    yield
+    _take_turn_of(g.who)
 
 
 def may_change() -> bool:

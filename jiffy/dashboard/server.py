@@ -23,11 +23,12 @@ from waitress.server import TcpWSGIServer
 from waitress.utilities import BadRequest
 
 from jiffy import clock, log, redis_io
+from jiffy.dashboard.api.routes import MOST_WAITING
 from jiffy.errors import InvalidSetting, PortTaken
 from jiffy.settings import settings
 
 # A thread waits on Redis most of its time; the overview of eight at once is what one core can do.
-THREADS = 8
+THREADS = 8 + MOST_WAITING
 CONNECTIONS = 1000
 _ACCEPTED_AT_ONCE = 16
 # Requests of a connection that may wait for one another; the last is answered by closing it.

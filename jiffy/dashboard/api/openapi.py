@@ -193,7 +193,7 @@ def _described(one: _Operation, components: dict[str, Any]) -> dict[str, Any]:
             if "<job_id>" in other.path
         }
     problems = {401, 403, 503, *one.problems} | ({404} if "<" in one.path else set())
-    if one.method == "GET" and not one.path.endswith("/wait"):
+    if one.method == "GET":
         problems.add(429)
     summary, _, details = (inspect.getdoc(one.view) or "").partition("\n\n")
     described: dict[str, Any] = {
