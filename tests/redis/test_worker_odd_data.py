@@ -64,6 +64,7 @@ CORRUPT = {
     "a ttl in words": with_field("result_ttl", "long"),
     "no function": with_field("data", b'["tests.jobs.worker.nothing_at_all", null, [], {}]'),
     "half a character": with_field("data", b'["tests.\\udcff", null, [], {}]'),
+    "another half": with_field("data", b'["tests.\\ud800", null, [], {}]'),
 }
 
 
