@@ -24,6 +24,12 @@ _PATH = {"must": "a path, such as 'jobs.numbers.add', of at most 200 characters"
 _SHORT = {"must": "a string of 1 to 200 characters"}
 _Short = Annotated[str, Meta(min_length=1, max_length=200, pattern=r"\S", extra=_SHORT)]
 _Path = Annotated[str, Meta(min_length=1, max_length=200, pattern=r"\S", extra=_PATH)]
+_Who = Annotated[_Short, Meta(description="Who asks for it: shown wherever it matters.")]
+_Why = Annotated[_Short, Meta(description="Shown wherever it matters.")]
+_WHEN = "When the pause ends by itself: '2h', or a time with its zone."
+_Until = Annotated[_Short, Meta(description=_WHEN)]
+_Queue = Annotated[_Short, Meta(description="Its name.")]
+_Function = Annotated[_Path, Meta(description="Its path.")]
 _FILTER = {"must": "a filter of at most 1,000 characters"}
 _Filter = Annotated[str, Meta(max_length=1000, extra=_FILTER)]
 _RATE = {"must": f"jobs a second, from {bulk.LOWEST_RATE} to {bulk.HIGHEST_RATE:,}"}
@@ -39,43 +45,31 @@ class Nothing(Struct, forbid_unknown_fields=True):
     """No fields."""
 
 
-class PauseEntry(Struct, forbid_unknown_fields=True):
-    """Why an entry is paused, and for how long.
+class Who(Struct, forbid_unknown_fields=True, kw_only=True):
+    """Who asks for it."""
 
-    why: Shown wherever the entry is.
-    until: When the pause ends by itself: '2h', or a time with its zone.
-    who: Who pauses it.
-    """
+    who: _Who = "the API"
 
-    why: _Short
-    until: _Short | UnsetType = UNSET
-    who: _Short = "the API"
+
+class PauseEntry(Who, forbid_unknown_fields=True, kw_only=True):
+    """Why an entry is paused, and for how long."""
+
+    why: _Why
+    until: _Until | UnsetType = UNSET
 
 
 class Resume(Struct, forbid_unknown_fields=True, kw_only=True):
-    """A queue or a function: one of the two.
+    """A queue or a function: one of the two."""
 
-    queue: Its name.
-    function: Its path.
-    """
-
-    queue: _Short | UnsetType = UNSET
-    function: _Path | UnsetType = UNSET
+    queue: _Queue | UnsetType = UNSET
+    function: _Function | UnsetType = UNSET
 
 
-class Pause(Resume, forbid_unknown_fields=True, kw_only=True):
-    """What to pause, a queue or a function; why, and for how long.
+class Pause(PauseEntry, forbid_unknown_fields=True, kw_only=True):
+    """What to pause, a queue or a function; why, and for how long."""
 
-    queue: Its name.
-    function: Its path.
-    why: Shown wherever it matters.
-    until: When the pause ends by itself: '2h', or a time with its zone.
-    who: Who pauses it.
-    """
-
-    why: _Short
-    until: _Short | UnsetType = UNSET
-    who: _Short = "the API"
+    queue: _Queue | UnsetType = UNSET
+    function: _Function | UnsetType = UNSET
 
 
 class SkipEntry(Struct, forbid_unknown_fields=True):
@@ -85,15 +79,6 @@ class SkipEntry(Struct, forbid_unknown_fields=True):
     """
 
     count: _Count = 1
-
-
-class Who(Struct, forbid_unknown_fields=True):
-    """Who asks for it.
-
-    who: Shown in the entry's history, or beside the group of failures.
-    """
-
-    who: _Short = "the API"
 
 
 class Call(Struct, forbid_unknown_fields=True):
@@ -112,19 +97,17 @@ class Call(Struct, forbid_unknown_fields=True):
 Calls = Call | Annotated[list[Call], Meta(max_length=MOST_JOBS)]
 
 
-class Bulk(Struct, forbid_unknown_fields=True):
+class Bulk(Who, forbid_unknown_fields=True, kw_only=True):
     """What to do with all jobs that match a filter.
 
     action: Its states are those that allow it.
     filter: As on the page of jobs: 'state:failed fn:shop.charge'; '' for every job.
     rate: Retry so many jobs a second, and stop when three of them fail again.
-    who: Who asks for it.
     """
 
     action: Literal["retry", "cancel", "delete"]
     filter: _Filter
     rate: _Rate | None = None
-    who: _Short = "the API"
 
 
 class FailureGroup(Struct):
