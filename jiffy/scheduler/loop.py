@@ -87,7 +87,11 @@ def _reloading(modules: Sequence[str]) -> Callable[[], None]:
     def stamps() -> dict[Path, float]:
         roots = map(Path, project.roots(modules))
         files = [[root] if root.is_file() else root.rglob("*.py") for root in roots]
-        return {file: file.stat().st_mtime for file in chain.from_iterable(files)}
+        found = {}
+        for file in chain.from_iterable(files):
+            with suppress(FileNotFoundError):  # Emacs' lock of a file is a link to nothing
+                found[file] = file.stat().st_mtime
+        return found
 
     command, before = [sys.executable, *sys.orig_argv[1:]], stamps()
 

@@ -98,6 +98,7 @@ def test_a_job_that_is_edited_runs_as_it_is_now(folder):
 
 def test_an_entry_that_is_added_runs_and_an_invalid_schedule_changes_nothing(folder):
     schedule = clone_set_up(folder) / "scheduler.py"
+    (folder / "jobs/.#numbers.py").symlink_to("ann@machine.1")  # Emacs' lock of a file
     before = schedule.read_text()
     valid = before.replace("import cleanup", "import numbers, cleanup").replace(
         "SCHEDULE = [", 'SCHEDULE = [every("1s", numbers.add, args=[2, 3]),'
