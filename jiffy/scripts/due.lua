@@ -20,8 +20,10 @@ local moved = paused and unpark(paused, left) or 0
 for _, key in ipairs(KEYS) do
   local queue = string.sub(key, #RQ + 7)
   local is_sound = type(try('LLEN', key)) == 'number'
-  -- Where RQ's own scheduler is at work, it does this, and not in one step: two would double jobs.
-  if left > 0 and is_sound and call('TTL', RQ .. 'scheduler-lock:' .. queue) < 0 then
+  -- Where RQ's own scheduler is at work, it does this, and not in one step: two would double jobs.  Its lock ends within
+  -- minutes, unless it is renewed.
+  local locked_s = left > 0 and is_sound and call('TTL', RQ .. 'scheduler-lock:' .. queue)
+  if locked_s and (locked_s < 0 or locked_s > 600) then
     local scheduled = RQ .. 'scheduled:' .. queue
     local ids = try('ZRANGEBYSCORE', scheduled, '-inf', NOW, 'LIMIT', 0, left)
     left = left - #ids
@@ -44,7 +46,7 @@ for _, id in ipairs(own('ZRANGEBYSCORE', OWN .. 'expiring', '-inf', NOW, 'LIMIT'
     unpack(fields(job_key(id), 'status', 'origin', 'jiffy:expires', 'rate_limit_key', 'jiffy:parked') or {})
   local list, expires_s, is_taken_off = RQ .. 'queue:' .. (queue or ''), number_of(expires), 0
   if queue and expires_s and status == 'queued' and parked then
-    is_taken_off = call('ZREM', OWN .. 'parked:' .. parked, id)
+    is_taken_off = own('ZREM', OWN .. 'parked:' .. parked, id)
   elseif queue and expires_s and status == 'queued' then
     local place, length = try('LPOS', list, id), try('LLEN', list)
     places_left = places_left - (type(place) == 'number' and place or type(length) == 'number' and length or 0)

@@ -29,6 +29,7 @@ end
 local function in_the_way(id, overlap)
   local status, queue, worker = unpack(fields(job_key(id), 'status', 'origin', 'worker_name') or {})
   local is_running = status == 'started'
+  queue = queue or ''
   if overlap ~= 'replace' then
     if WAITS[status] or (is_running and overlap == 'skip') then
       return string.format('run %s is still %s', string.match(id, '^.*%-(.*)') or id, WAITS[status] or 'running')
@@ -38,9 +39,9 @@ local function in_the_way(id, overlap)
   if is_running then
     call('PUBLISH', RQ .. 'pubsub:' .. (worker or ''), cjson.encode({command = 'stop-job', job_id = id}))
   elseif WAITS[status] then
-    call('LREM', RQ .. 'queue:' .. queue, 0, id)
-    call('ZREM', RQ .. 'scheduled:' .. queue, id)
-    call('ZREM', RQ .. 'deferred:' .. queue, id)
+    try('LREM', RQ .. 'queue:' .. queue, 0, id)
+    try('ZREM', RQ .. 'scheduled:' .. queue, id)
+    try('ZREM', RQ .. 'deferred:' .. queue, id)
     cancel(queue, id, 'the next run replaced it')
   end
 end
@@ -56,7 +57,7 @@ local function enqueue_run(entry, id, behind)
   call('HSET', key, unpack(flat))
   if behind then
     call('ZADD', RQ .. 'deferred:' .. queue, NOW, id)
-    call('ZADD', OWN .. 'joins', NOW, id)
+    own('ZADD', OWN .. 'joins', NOW, id)
     call('HSET', OWN .. 'join:' .. id, 'queue', queue, 'needs', 'end', 'count', 1)
     call('ZADD', OWN .. 'pending:' .. id, 0, behind)
     call('HSET', job_key(behind), 'jiffy:join', id)

@@ -139,7 +139,7 @@ local function held_by(worker)
   local held, flat = {}, some_of(OWN .. 'held:' .. worker)
   for i = 1, #flat, 2 do
     local id, execution = string.match(flat[i], '^(.*):([^:]*)$')
-    if id then held[#held + 1] = {flat[i], flat[i + 1], id, execution} end
+    if id then held[#held + 1] = {flat[i], flat[i + 1], id, execution} else call('HDEL', OWN .. 'held:' .. worker, flat[i]) end
   end
   table.sort(held, function(a, b) return a[4] < b[4] end)
   return held, #flat < 2 * MOST_KEYS

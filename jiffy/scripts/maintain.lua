@@ -48,7 +48,7 @@ local function find_stale(queue)
     local job = fields(job_key(id), 'status', 'worker_name')
     local worker = job and job[2] or ''
     if try('HEXISTS', OWN .. 'held:' .. worker, member) == 1 then
-      own('ZADD', OWN .. 'leases', 'NX', NOW, worker)  -- or else it would not look at a worker whose lease was deleted
+      own('ZADD', OWN .. 'leases', 'LT', NOW, worker)  -- or else it would not look where a lease is gone, or far ahead
     else
       local is_there = not is_elsewhere(queue, id, job)
       stale[#stale + 1] = {queue, id, execution, worker, is_there and details_of(job_key(id)) or false}
@@ -69,7 +69,7 @@ end
 local function return_intermediate(queue)
   local list, seen = RQ .. 'queue:' .. queue .. ':intermediate', OWN .. 'seen:' .. queue
   local since, flat = {}, some_of(seen)
-  for i = 1, #flat, 2 do since[flat[i]] = number_of(flat[i + 1]) end
+  for i = 1, #flat, 2 do since[flat[i]] = math.min(number_of(flat[i + 1]) or NOW, NOW) end
   call('DEL', seen)
   for _, id in ipairs(try('LRANGE', list, 0, 99)) do
     local job = fields(job_key(id), 'status')

@@ -14,14 +14,23 @@ even_if_full()
 -- or the first to come back would declare all others dead.
 local function find_dead(shortest_s, longest_s, wait_s)
   local last, quiet_until = unpack(own('HMGET', KEYS[2], 'at', 'quiet_until'))
-  local since_s = NOW - (tonumber(last) or 0)
+  last = number_of(last) or 0
+  local since_s = NOW - last
   if since_s >= 0 and since_s < shortest_s then return {} end
   quiet_until = number_of(quiet_until) or 0
   if quiet_until > NOW + wait_s then quiet_until = 0 end
   if since_s > longest_s or since_s < 0 then quiet_until = NOW + wait_s end
   call('HSET', KEYS[2], 'at', NOW, 'quiet_until', quiet_until)
+  -- Redis' clock was set back: leases from before end as much earlier.
+  if since_s < 0 and since_s > -1e10 then
+    local ahead = own('ZRANGEBYSCORE', KEYS[1], last, '+inf', 'LIMIT', 0, MOST_KEYS, 'WITHSCORES')
+    for i = 1, #ahead, 2 do call('ZADD', KEYS[1], ahead[i + 1] + since_s, ahead[i]) end
+  end
   if tonumber(NOW) < quiet_until then return {} end
-  return own('ZRANGEBYSCORE', KEYS[1], '-inf', NOW, 'LIMIT', 0, 100)
+  local dead = own('ZRANGEBYSCORE', KEYS[1], '-inf', NOW, 'LIMIT', 0, 100)
+  -- The next look begins with others: those that cannot be recovered now keep none waiting.
+  for _, worker in ipairs(dead) do call('ZADD', KEYS[1], NOW, worker) end
+  return dead
 end
 if ARGV[1] == 'find' then return find_dead(tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])) end
 

@@ -18,7 +18,8 @@ local function fill_slots(limit)
     if used >= slots then return end
     fills_left = fills_left - 1
     if job and job[1] and job[2] == 'rate_limited' then
-      if not push(job[1], id, job[3] == '1') then return end
+      -- Its queue's key holds something else: the others go first.
+      if not push(job[1], id, job[3] == '1') then return call('ZADD', base .. ':rate_limited', NOW, id) end
       call('ZADD', base .. ':allowed', NOW, id)
       call('HSET', job_key(id), 'status', 'queued', 'enqueued_at', date())
     end
@@ -249,7 +250,7 @@ local LAST = 253402300799  -- a calendar's last second
 -- A pause as entries.py has written it; nil if its time has passed, or if it could not be shown: a pause that workers or a
 -- scheduler obey must be visible.
 local function read_pause(raw)
-  local is_json, pause = pcall(cjson.decode, raw)
+  local is_json, pause = pcall(cjson.decode, #raw < 10000 and raw or '')
   if not is_json or type(pause) ~= 'table' then return nil end
   local since, ends = pause.since, pause['until']
   if ends == cjson.null then ends = LAST end

@@ -184,6 +184,15 @@ def test_an_odd_pause_stops_no_worker(redis, value):
     assert ids_of(claim(redis)) == ["ours-0"]
 
 
+def test_a_pause_that_would_take_each_claim_long_to_read_is_dropped(redis):
+    put(1)
+    pause = {"who": "x" * 10**6, "why": "a bug", "since": 1, "until": None}
+    redis.hset(keys.PAUSED, "func:odd", json.dumps(pause))
+
+    assert ids_of(claim(redis)) == ["ours-0"]
+    assert not redis.exists(keys.PAUSED)
+
+
 @pytest.mark.parametrize(
     "given",
     [

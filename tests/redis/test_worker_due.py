@@ -69,9 +69,10 @@ def test_where_rqs_own_scheduler_is_at_work_nothing_is_moved(redis):
     assert registered(redis, "scheduled") == ["default-0"]
 
 
-def test_a_lock_of_rqs_scheduler_without_an_end_is_none(redis):
+@pytest.mark.parametrize("lasts_s", [None, 10**9])
+def test_a_lock_of_rqs_scheduler_that_does_not_end_is_none(redis, lasts_s):
     delay(redis)
-    redis.set(f"{keys.RQ}scheduler-lock:default", 1)
+    redis.set(f"{keys.RQ}scheduler-lock:default", 1, ex=lasts_s)
 
     assert move_due(redis) == 1
 

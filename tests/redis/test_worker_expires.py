@@ -282,3 +282,14 @@ def test_far_behind_in_a_long_queue_few_expire_at_a_time(redis):
 
     assert [len(due(redis)) for _ in range(2)] == [2, 2]
     assert {status(redis, job.id) for job in late} == {"canceled"}
+
+
+def test_a_parked_job_whose_place_is_something_else_keeps_no_other_from_expiring(redis):
+    mine = add_in_time()
+    redis.set(keys.parked("odd"), "odd")
+    odd = {"status": "queued", "origin": "default", "jiffy:expires": 1, "jiffy:parked": "odd"}
+    redis.hset(keys.job("odd"), mapping=odd)
+    age(redis, 601)
+    redis.zadd(keys.EXPIRING, {"odd": 0})
+
+    assert due(redis) == [mine.id]

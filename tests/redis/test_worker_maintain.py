@@ -131,10 +131,12 @@ def test_a_job_that_our_worker_holds_is_not_abandoned_however_old_its_lease(redi
     assert (status(redis), registered(redis, "started")) == ("started", ["default-0"])
 
 
-def test_a_dead_worker_whose_lease_is_gone_is_found_by_what_it_holds(redis):
+@pytest.mark.parametrize("lease", [{}, {"worker-1": 1e15}, {"worker-1": "inf"}])
+def test_a_dead_worker_whose_lease_is_gone_or_far_ahead_is_found_by_what_it_holds(redis, lease):
     enqueue(redis)
     [claimed] = claim(redis)
     redis.delete(keys.LEASES)
+    redis.zadd(keys.LEASES, lease or {"another": 1e15})
     redis.zadd(WIP, {f"default-0:{claimed.execution}": 1})
     maintain(redis)
     redis.hset(keys.LAST_SWEEP, "at", redis.time()[0] - 3)
@@ -199,6 +201,16 @@ def test_a_job_that_a_stock_worker_took_and_never_began_is_queued_again_in_a_min
 
     assert first == ([], [ids[0].encode(), ids[1].encode()])
     assert (queued(redis), redis.lrange(between, 0, -1)) == ([ids[0]], [ids[1].encode()])
+
+
+def test_a_job_that_is_said_to_come_there_in_the_future_is_queued_again_too(redis):
+    [job_id] = enqueue(redis)
+    redis.rename(keys.queue("default"), f"{keys.queue('default')}:intermediate")
+    seen_before(redis, job_id, seconds=-(10**9))
+    maintain(redis)
+    since_s = float(redis.hget(f"{keys.OWN}seen:default", job_id))
+
+    assert since_s <= redis.time()[0] + 1
 
 
 def test_a_job_that_passes_there_twice_is_not_taken_for_one_that_stayed(redis):

@@ -298,3 +298,31 @@ def test_one_worker_that_cannot_be_recovered_keeps_no_other_from_it(redis, monke
 
     assert (between, queued(redis, "queue-0")) == (["queue-0-0"], ["queue-0-0"])
     assert queued(redis, "queue-1") == ["queue-1-0"]
+
+
+@pytest.mark.usefixtures("dead")
+@pytest.mark.parametrize("odd", ["held", "queue"])
+def test_a_hundred_workers_that_cannot_be_recovered_keep_no_other_from_it(redis, odd):
+    for number in range(100):
+        held = keys.held(f"odd-{number}")
+        redis.zadd(keys.LEASES, {f"odd-{number}": 0})
+        if odd == "held":
+            redis.hset(held, mapping={f"odd{field}": "default" for field in range(1001)})
+        else:
+            redis.hset(held, "other:1", "odd")
+    redis.set(keys.queue("odd"), "odd")
+    redis.zadd(f"{keys.RQ}wip:odd", {"other:1": 1})
+    redis.hset(keys.job("other"), "data", "odd")
+    sweep(redis, seconds_ago=3)
+    sweep(redis, seconds_ago=3)
+
+    assert queued(redis) == ["default-0"]
+
+
+def test_where_redis_clock_was_set_back_leases_end_as_much_earlier(redis):
+    now = redis.time()[0]
+    redis.zadd(keys.LEASES, {"before": now + 3610, "since": now + 10})
+    sweep(redis, seconds_ago=-3600)
+
+    assert now + 5 <= redis.zscore(keys.LEASES, "before") <= now + 15
+    assert redis.zscore(keys.LEASES, "since") == now + 10
