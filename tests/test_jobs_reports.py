@@ -11,8 +11,7 @@ from pathlib import Path
 import pytest
 
 from enqueue import enqueue
-from jiffy import keys
-from jiffy.producer import progress as job_progress
+from jiffy import keys, progress
 from jiffy.producer.enqueue import Queue
 from jobs import images, numbers, reports
 
@@ -227,4 +226,4 @@ def test_it_tells_its_progress(redis, tmp_path, work):
     job = Queue("default", connection=redis).enqueue(reports.last_day, str(tmp_path / "day.csv"))
     work()
 
-    assert job_progress.read(job).note == "0 of 1"
+    assert progress.read(job).note == "0 of 1"

@@ -54,7 +54,7 @@ class State:
 
 
 class Progress:
-    """The progress of the job that runs in this process."""
+    """The progress of the job that runs in this process; `read` has that of any."""
 
     def __init__(self) -> None:
         self._job_id: str | None = None
@@ -86,10 +86,10 @@ class Progress:
         with suppress(RedisError):  # it is only shown: the job goes on
             job.connection.eval(WRITE_IF_THERE, 1, job.key, keys.PROGRESS_FIELD, value)
 
+    @staticmethod
+    def read(job: Job) -> State | None:
+        """What `job`, anywhere, has reported last; None if it never did."""
+        return State.decode(job.connection.hget(job.key, keys.PROGRESS_FIELD))
+
 
 progress = Progress()
-
-
-def read(job: Job) -> State | None:
-    """The progress that `job` has reported last; None if it never did."""
-    return State.decode(job.connection.hget(job.key, keys.PROGRESS_FIELD))

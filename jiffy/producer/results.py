@@ -11,8 +11,9 @@ from rq.job import Job, JobStatus
 
 from jiffy import clock, keys, redis_io, tracebacks
 from jiffy.errors import InvalidValue, JiffyError, JobFailed, StillRunning
-from jiffy.producer import functions, progress
+from jiffy.producer import functions
 from jiffy.producer.job import ENDED
+from jiffy.producer.progress import State, progress
 from jiffy.settings import settings
 
 # An end comes by itself; this is how soon it is noticed that a job is deleted, or canceled.
@@ -57,7 +58,7 @@ def wait_all(jobs: Iterable[Job], timeout: clock.Duration | None = None) -> list
 def follow(
     job: Job,
     timeout_s: float | None = None,
-    on_progress: Callable[[progress.State], None] | None = None,
+    on_progress: Callable[[State], None] | None = None,
 ) -> "Ending | None":
     """Block until `job` has ended; return its ending, None after `timeout_s`."""
     watch, block_ms = Watch([job]), None if on_progress is None else _SHOW_EVERY_MS

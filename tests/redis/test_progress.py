@@ -5,7 +5,6 @@ from rq import get_current_job
 
 from jiffy import clock, keys, progress
 from jiffy.errors import InvalidValue
-from jiffy.producer import progress as job_progress
 from jiffy.producer.enqueue import Queue
 from jiffy.producer.progress import State
 
@@ -37,7 +36,7 @@ def run(redis, work, environ):
 
 def told():
     """What the job that runs has told of itself so far."""
-    state = job_progress.read(get_current_job())
+    state = progress.read(get_current_job())
     return None if state is None else (state.fraction, state.note)
 
 
@@ -86,7 +85,7 @@ def after_deletion():
 
 
 def test_a_job_tells_how_far_it_is(run):
-    assert job_progress.read(run(half)) == State(0.5, "resizing")
+    assert progress.read(run(half)) == State(0.5, "resizing")
 
 
 def test_the_count_is_reported_before_each_row(run):
@@ -100,7 +99,7 @@ def test_where_the_end_is_not_known_the_count_is_reported(run):
 
 
 def test_a_stream_may_be_given_its_length_and_a_note(run):
-    assert job_progress.read(run(over_a_stream_of_known_length)) == State(0.75, "reading")
+    assert progress.read(run(over_a_stream_of_known_length)) == State(0.75, "reading")
 
 
 @pytest.mark.parametrize(("step_s", "times", "written"), [(0.01, 100, 4), (0.25, 8, 8), (0, 9, 1)])
@@ -131,7 +130,7 @@ def test_a_fraction_that_cannot_be_is_refused_also_outside_a_worker(fraction):
 def test_a_long_note_is_cut(run, redis):
     job = run(long_note)
 
-    assert len(job_progress.read(job).note) == 200
+    assert len(progress.read(job).note) == 200
 
 
 def long_note():
@@ -149,7 +148,7 @@ def test_what_another_program_left_in_its_place_counts_as_nothing(run, redis, ra
     job = run(half)
     redis.hset(job.key, keys.PROGRESS_FIELD, raw)
 
-    assert job_progress.read(job) is None
+    assert progress.read(job) is None
 
 
 @pytest.mark.parametrize(("told", "read"), [("7", 1), ("-1", 0), ("NaN", 0), ("1e999", 1)])

@@ -5,8 +5,9 @@ from rq import Repeat, Retry
 from rq.timeouts import JobTimeoutException
 
 from jiffy import keys
-from jiffy.producer import progress as job_progress
+from jiffy import progress as job_progress
 from jiffy.producer.enqueue import Queue
+from jiffy.producer.progress import State
 from jiffy.worker.child import RetireWhen
 from jiffy.worker.run import Interrupted
 from tests.jobs import worker as worker_jobs
@@ -45,7 +46,7 @@ def test_a_job_changes_itself_before_it_has_read_anything(redis, work):
 @pytest.mark.parametrize(
     ("func", "progress"),
     [
-        (worker_jobs.step, job_progress.State(0.5, "half-way")),
+        (worker_jobs.step, State(0.5, "half-way")),
         (worker_jobs.step_while_redis_is_full, None),
     ],
 )
