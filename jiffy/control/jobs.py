@@ -36,11 +36,12 @@ _CHUNK = 250  # jobs of many that are in memory at a time
 
 JOB_FIELDS = (
     "status", "origin", "description", "data", "created_at", "enqueued_at", "started_at",
-    "ended_at", "worker_name", "meta", keys.PROGRESS_FIELD, keys.MASKED_FIELD,
+    "ended_at", "worker_name", keys.PROGRESS_FIELD, keys.MASKED_FIELD,
     keys.REASON_FIELD, keys.TICK_OF_FIELD, keys.JOIN_FIELD, "retries_left", "retry_intervals",
     "number_of_retries", "repeats_left", "dependency_ids", "rate_limit_key",
     "rate_limit_concurrency", "timeout", keys.RELEASE_FIELD,
 )  # fmt: skip
+_OF_ONE = ("meta", keys.LOG_FIELD, keys.PARTS_FIELD, keys.PEAK_FIELD, keys.CAUSES_FIELD)
 # In which states it is true what the hash says; in others it is left over from an earlier one.
 _HAS_PROGRESS = ("started", "failed", "stopped")
 _HAS_REASON = ("canceled", "queued", "scheduled")
@@ -226,8 +227,7 @@ class JobView:
 
 def job(redis: Redis, job_id: str) -> JobView | None:
     """The job with its latest result; None where there is none of that id."""
-    fields = (*JOB_FIELDS, keys.LOG_FIELD, keys.PARTS_FIELD, keys.PEAK_FIELD, keys.CAUSES_FIELD)
-    [read] = values.peek(redis, [keys.job(job_id)], fields, values.MOST_BYTES)
+    [read] = values.peek(redis, [keys.job(job_id)], (*JOB_FIELDS, *_OF_ONE), values.MOST_BYTES)
     if read is None:
         return None
     log, peak = read(keys.LOG_FIELD, _log, NO_LOG), read(keys.PEAK_FIELD, number, None)
@@ -322,7 +322,7 @@ def members(
 
 def _job(job_id: str, read: Fields) -> JobView:
     hidden = read(keys.MASKED_FIELD, line, "")
-    call = read.unpacked("data", lambda plain: _call(plain, hidden), None)
+    call = read.unpacked("data", lambda found: _call(found, hidden), None)
     state = read("status", line, "") or "unknown"
     started = read("started_at", values.moment, None)
     error = read(keys.REASON_FIELD, values.long_text, "") if state in _HAS_REASON else ""
@@ -362,12 +362,12 @@ def _job(job_id: str, read: Fields) -> JobView:
     )
 
 
-def _call(plain: bytes, hidden: str) -> Call | None:
+def _call(found: Any, hidden: str) -> Call | None:
     """A job's call, out of RQ's tuple of (function, instance, args, kwargs).
 
     What is named like a secret is masked, and so are the positional arguments `hidden`.
     """
-    match values.value(plain):
+    match found:
         case [str(function), _, list(args), dict(kwargs)]:
             shown = [
                 masked(one, is_secret_itself=is_secret_place(hidden, place))

@@ -33,6 +33,9 @@ MOST_BYTES = 1024 * 1024
 # In a list, where hundreds are in memory, of one value, also once decompressed: a call that
 # compresses well cost minutes and gigabytes.  Of a larger one, only the function is read.
 MOST_BYTES_IN_LIST = 16 * 1024
+# So many of them there must be for each opening bracket and comma: `[],` alone takes 80 bytes of
+# memory, its copy with masks as many, and both 5 µs.
+_BYTES_OF_A_VALUE = 16
 SHORT, LONG = 300, 20_000  # characters that are shown
 _MOST_DEPTH = 200  # Python's own JSON goes down a thousand calls at most
 _MOST_DIGITS = 15  # a float holds them all
@@ -40,8 +43,8 @@ _PICKLE = b"\x80"  # how every pickle since protocol 2 begins
 # Jobs' code and producers write these, so each is measured before Redis copies it.
 _MAY_BE_LARGE = ("data", "description", "meta", keys.LOG_FIELD)
 _HALF = re.compile("[\ud800-\udfff]")
-_STRING = re.compile(rb'"(?:[^"\\]|\\.)*+"?', re.DOTALL)  # of JSON, or the start of one
-_NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
+_NOT_OF_SHAPE = bytes(set(range(256)) - set(b'[]{},"'))
+_STEPS = {"[": 1, "{": 1, "]": -1, "}": -1, ",": 0}
 _PATH = re.compile(rb'\["([\w.]+)"')  # at the beginning of a call's JSON
 
 
@@ -122,15 +125,21 @@ def inflated(raw: Raw, most_bytes: int = MOST_BYTES) -> bytes:
     return plain if inflate.eof else packed
 
 
-def value(raw: bytes) -> Any:
+def value(raw: bytes, most_bytes: int = MOST_BYTES) -> Any:
     """The value of JSON, NaN and infinities too; pickles stay closed."""
     if raw.startswith(_PICKLE):
         raise Sound("pickled: not shown")
-    # How deep it is, without going down into it; few brackets are never too deep.
-    if raw.count(b"[") + raw.count(b"{") > _MOST_DEPTH:
-        brackets = _STRING.sub(b"", raw).translate(None, _NO_BRACKETS)
-        depths = accumulate(1 if bracket in b"[{" else -1 for bracket in brackets)
-        if max(depths, default=0) > _MOST_DEPTH:
+    # How many values it has and how deep it is, without going down into it; few are neither.
+    most = most_bytes // _BYTES_OF_A_VALUE
+    brackets = raw.count(b"[") + raw.count(b"{")
+    if brackets > _MOST_DEPTH or brackets + raw.count(b",") > most:
+        unescaped = raw.replace(rb"\\", b"").replace(rb"\"", b"")
+        parts = unescaped.translate(None, _NOT_OF_SHAPE).decode().split('"')
+        shape = "".join(parts[::2])  # every second part stood in a string
+        values = len(shape) - shape.count("]") - shape.count("}")
+        if values > most:
+            raise Sound(f"too large: {values:,} opening brackets and commas")
+        if max(accumulate(map(_STEPS.__getitem__, shape)), default=0) > _MOST_DEPTH:
             raise NotShown(f"nested more than {_MOST_DEPTH} deep")
     try:
         found = json.loads(text(raw))
@@ -183,17 +192,17 @@ class Fields:
             self.is_broken |= not isinstance(reason, Sound)
             return otherwise
 
-    def unpacked(self, field: str, parse: Callable[[bytes], T], otherwise: T) -> T:
-        """The same of a field that may be compressed."""
-        return self(field, lambda raw: parse(inflated(raw, self._most_bytes)), otherwise)
+    def unpacked(self, field: str, parse: Callable[[Any], T], otherwise: T) -> T:
+        """The same of JSON, which may be compressed."""
+        most = self._most_bytes
+        return self(field, lambda raw: parse(value(inflated(raw, most), most)), otherwise)
 
     def json(self, field: str, kind: type[T], otherwise: T) -> T:
-        """An object or a list, which may be compressed; `otherwise` where there is none."""
+        """An object or a list; `otherwise` where there is none."""
         if not self._raw.get(field):
             return otherwise
 
-        def parse(plain: bytes) -> T:
-            found = value(plain)
+        def parse(found: Any) -> T:
             if not isinstance(found, kind):
                 raise NotShown(f"not {'a list' if kind is list else 'an object'}")
             return found

@@ -141,12 +141,30 @@ def test_what_is_too_large_stays_in_redis(redis, plant):
 
 
 def test_a_list_inflates_little_of_each_job_and_knows_its_function(redis, plant):
-    plant("x", call=("jobs.numbers.add", None, [[{}] * 50_000], {}), meta=json.dumps([0] * 50_000))
-    listed = read.jobs(redis, ["x"])["x"]
+    plant("x", call=("jobs.numbers.add", None, [[{}] * 20_000], {}))
+    plant("many", call=("jobs.numbers.add", None, [[]] * 2000, {}), meta=json.dumps({"a": 1}))
+    for listed in read.jobs(redis, ["x", "many"]).values():
+        assert (listed.call, listed.meta, listed.is_unreadable) == (None, {}, False)
+        assert listed.called == "jobs.numbers.add"
 
-    assert (listed.call, listed.meta, listed.is_unreadable) == (None, {}, False)
-    assert listed.called == "jobs.numbers.add"
-    assert read.job(redis, "x").call.args == ([{}] * 50_000,)
+    assert read.job(redis, "x").call.args == ([{}] * 20_000,)
+    assert read.job(redis, "many").arguments.startswith("[], []")
+    assert read.job(redis, "many").meta == {"a": 1}
+
+
+def test_what_has_few_bytes_but_very_many_values_is_not_read(api, plant):
+    """Six such jobs at a time took 700 MB of memory."""
+    many = [[]] * 200_000
+    call = ("jobs.numbers.add", None, many, {"x": "[,{\\" * 100_000})
+    plant("x", call=call, result=many, meta=json.dumps({"a": many}))
+    plant("long", result='"[,{\\' * 100_000 + '"')
+    told, long = (api("GET", f"/api/jobs/{one}").json for one in ("x", "long"))
+
+    assert [one.split(":")[0] for one in told["problems"]] == [
+        f"{field} is too large" for field in ("data", "meta", "result")
+    ]
+    assert (told["function"], told["meta"], told["result"]) == ("jobs.numbers.add", {}, None)
+    assert (long["problems"], len(long["result"])) == ([], 500_001)
 
 
 def test_data_is_read_whether_it_is_compressed_or_not(redis, plant):

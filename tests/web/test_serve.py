@@ -1,5 +1,6 @@
 """The web process: how it starts, refuses to, and stops."""
 
+import ctypes
 import http.client
 import os
 import re
@@ -24,6 +25,24 @@ pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
 DASHBOARD = [sys.executable, "dashboard.py"]
+HEAPS = """
+import ctypes, threading, dashboard
+from jiffy.dashboard import server
+
+def run(self):
+    everyone, held = threading.Barrier(4), []
+    def hold():
+        everyone.wait()
+        held.append(bytearray(5000))
+        everyone.wait()
+    threads = [threading.Thread(target=hold) for _ in range(4)]
+    for thread in threads: thread.start()
+    for thread in threads: thread.join()
+    ctypes.CDLL(None).malloc_stats()
+
+server.Server.run = run
+server.serve(dashboard.app)
+"""
 
 
 def test_production_without_a_password_ends_with_one_line_and_code_2(port):
@@ -55,6 +74,13 @@ def test_a_port_that_is_taken_is_one_line_and_code_2(port):
     assert ended.stderr == (
         f"Cannot listen at 127.0.0.1:{port} (address already in use). Set PORT to another one.\n"
     )
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "malloc_stats"), reason="glibc only")
+def test_threads_share_a_heap_and_do_not_each_keep_the_most_they_held(port):
+    ended = run(port, [sys.executable, "-c", HEAPS], DASHBOARD_PASSWORD="x")
+
+    assert re.findall("^Arena.*", ended.stderr, re.MULTILINE) == ["Arena 0:"]
 
 
 def test_a_host_that_is_not_this_machine_is_one_line_and_code_2(port):
@@ -163,9 +189,9 @@ def port():
         return free.getsockname()[1]
 
 
-def run(port, **environ):
+def run(port, command=DASHBOARD, **environ):
     return subprocess.run(
-        DASHBOARD,
+        command,
         cwd=ROOT,
         env=environment(port) | environ,
         capture_output=True,
