@@ -338,7 +338,7 @@ def _job(job_id: str, read: Fields) -> JobView:
         id=job_id,
         state=state,
         queue=read("origin", line, ""),
-        description=masked_text(read("description", text, "")[: values.LONG]),
+        description=masked_text(read("description", values.long_text, "")),
         function=clip(call.function, values.SHORT) if call else read.function(),
         arguments=_written(call) if call else "",
         call=call,

@@ -1,7 +1,8 @@
 -- The jobs of one's workflow: what they wait for and what waits for them, the nearest first.
 -- KEYS: the job's hash
 -- ARGV: its id, the most jobs
--- Returns how many more were seen, and for each: id, status (false: it is gone), description, the ids of those before it
+-- Returns how many more were seen, and for each: id, status (false: it is gone), description (more of it than is shown, so
+--         that it is known to be cut short, maybe in a password), the ids of those before it
 --         and of those after it
 local RQ, OWN, most = '@RQ@', '@OWN@', tonumber(ARGV[2])
 local ids, seen, left_out, found = {ARGV[1]}, {[ARGV[1]] = true}, 0, {}
@@ -29,7 +30,7 @@ while at <= #ids do
   for _, other in ipairs(members('ZRANGE', OWN .. 'pending:' .. id, 0, most)) do add(before, other) end
   add(after, string.sub(join or '', 1, 300))
   for _, other in ipairs(members('SRANDMEMBER', key .. ':dependents', most)) do add(after, other) end
-  found[at] = {id, status and string.sub(status, 1, 50) or false, string.sub(description or '', 1, 300), before, after}
+  found[at] = {id, status and string.sub(status, 1, 50) or false, string.sub(description or '', 1, 1300), before, after}
   at = at + 1
 end
 return {left_out, found}

@@ -125,6 +125,30 @@ FOREIGN = [
 ]
 
 
+@pytest.mark.browser
+@pytest.mark.parametrize(
+    "odd", ["ก" + "้" * 200, "👩‍" * 60, "ᄀ" * 150], ids=["marks", "joined", "jamo"]
+)
+@pytest.mark.parametrize("width", [1200, 390])
+def test_what_no_line_can_be_broken_in_widens_no_page(browser, plant, redis, odd, width):
+    """Combining marks belong to one letter, however many they are."""
+    queue = odd[:80]
+    redis.sadd(keys.QUEUES, keys.queue(queue))
+    error = f"Traceback (most recent call last):\nValueError: {odd}"
+    plant("failed", call=["jobs.a", None, [odd], {}], description=odd, status="failed", error=error)
+    plant("queued", origin=queue, status="queued", **{"jiffy:progress": json.dumps(
+        {"fraction": 0.5, "note": odd})})  # fmt: skip
+    browser.set_viewport_size({"width": width, "height": 800})
+    wide = {}
+    for path in ("/", "/jobs", "/failures", "/queues", "/jobs/failed", "/jobs/queued"):
+        browser.goto(path)
+        ends = "all => Math.max(0, ...all.map(one => one.getBoundingClientRect().right))"
+        end = browser.eval_on_selector_all("tr", ends)
+        wide[path] = max(end, browser.evaluate("document.documentElement.scrollWidth"))
+
+    assert {path: end for path, end in wide.items() if end > width} == {}
+
+
 def test_another_sites_page_changes_nothing(app, client, world):
     """Its requests carry the cookie; even one that knows the page's token is refused."""
     before = world()

@@ -241,6 +241,17 @@ def test_what_is_copied_as_python_enqueues_the_same_call(client):
     assert (made.args, made.kwargs) == (job.args, job.kwargs)
 
 
+@pytest.mark.parametrize("before", [300 - 35, 20_000 - 35])
+def test_a_password_where_a_description_is_cut_short_is_masked(client, plant, before):
+    call = f"jobs.a('{'-' * before}', 'amqp://user:topsecret-topsecret@host"
+    plant("other", description=f"{call}{'-' * 400}')")
+    plant("job", status="deferred", dependency_ids='["other"]')
+    pages = [client.get(f"/jobs/{name}").text for name in ("job", "other")]
+
+    assert "other" in pages[0]
+    assert [page.count("topsec") for page in pages] == [0, 0]
+
+
 def test_a_workflow_is_a_graph_that_follows_execution(client, plant, redis, work, environ):
     environ(JOBS_MODULES="jobs,tests.jobs.worker")
 
