@@ -5,11 +5,11 @@ its metadata.  It acts once on each job that matches as it begins, however often
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime
-from itertools import islice
+from itertools import chain, islice
 from typing import Any, NamedTuple
 
 import rq
@@ -265,6 +265,13 @@ def steps(
             runs += each(name, ids[place : place + size], outcome)
             sent += size
             yield
+
+
+def meant(redis: Redis, name: str, ids: Sequence[str]) -> list[str]:
+    """Those jobs of a list that are there, and that the action is for."""
+    parts = (ids[place : place + _STEP] for place in range(0, len(ids), _STEP))
+    found = chain.from_iterable(read.jobs(redis, part).values() for part in parts)
+    return [job.id for job in found if _is_meant(name, job)]
 
 
 def _is_meant(name: str, job: JobView) -> bool:

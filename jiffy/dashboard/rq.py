@@ -21,7 +21,7 @@ from rq.serializers import JSONSerializer
 from rq_dashboard import blueprint
 
 from jiffy import clock, keys, redis_io, rq_compat
-from jiffy.control import read, values
+from jiffy.control import bulk, read, values
 from jiffy.dashboard import problems
 from jiffy.dashboard.frame import census
 from jiffy.dashboard.pages.jobs import act_on
@@ -159,7 +159,7 @@ def _act_on_list(name: str | None, queue_name: str, registry_name: str = "queued
     members = values.answer(redis.lrange if is_queue else redis.zrange, key, 0, -1) or ()
     ids = [values.text(one).partition(":")[0] for one in members]
     if name:
-        act_on(name, ids)
+        act_on(name, bulk.meant(redis, name, ids))
     for one, job_id in zip(members, ids, strict=True):
         if not redis.exists(keys.job(job_id)):
             redis.lrem(key, 1, one) if is_queue else redis.zrem(key, one)

@@ -343,10 +343,15 @@ def described(path: str) -> dict[str, Any]:
     return {
         "function": path,
         "signature": f"{function.__name__}{signature}",
-        "description": inspect.getdoc(function) or "",
+        "description": doc(function),
         "positional": [one.name for one in made.positional],
         "parameters": schema,
     }
+
+
+def doc(function: Function) -> str:
+    """Its docstring; a lone surrogate, which no page could show, as an escape."""
+    return (inspect.getdoc(function) or "").encode("utf-8", "backslashreplace").decode()
 
 
 def _schema_of(one: Parameter, definitions: dict[str, Any]) -> Any:

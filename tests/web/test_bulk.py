@@ -106,6 +106,7 @@ def test_retrying_all_does_not_go_on_with_a_deletion_that_was_stopped(
     redis.zadd(FAILED, {stopped: 9e9})
     for rate in ("", "1000"):
         post(client, "/jobs/all", action="retry", q="state:failed", rate=rate)
+    post(client, "/rq/requeue/default")
     work()
     left = redis.zrange(FAILED, 0, -1)
     post(client, f"/jobs/{stopped}/retry")

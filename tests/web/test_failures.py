@@ -168,9 +168,10 @@ def test_a_program_ignores_a_group_and_shows_it_again(client, api, broken):
     assert "CardError" in client.get("/failures").text
 
 
-def test_an_ignored_group_is_hidden_until_it_fails_on_a_new_release(client, plant, broken):
+def test_an_ignored_group_is_hidden_until_it_fails_on_a_new_release(client, api, plant, broken):
     plant("old", status="failed", error=TRACEBACK, **{keys.RELEASE_FIELD: "v1"})
     post(client, f"/failures/{KEY}/ignore")
+    assert api("GET", "/api/audit").json[0]["jobs"] is None
     hidden, shown, one = (
         words(client.get(path).text)
         for path in ("/failures", "/failures?ignored=1", f"/failures/{KEY}")

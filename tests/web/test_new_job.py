@@ -94,7 +94,7 @@ def annotated(it: Odd(), *more: Odd()) -> Odd(): pass
 def digits(it: int = 10 ** 5000): pass
 def looped(it=loop): pass
 def long(it="x" * 10_000_000): pass
-def half(it="\\ud800", that: Literal["\\ud800"] = None): pass
+def half(it="\\ud800", that: Literal["\\ud800"] = None): "\\ud800"
 def nan(it: float = float("nan")): pass
 def unsigned(it): pass
 unsigned.__signature__ = "none"

@@ -230,7 +230,7 @@ def ignore(key: str) -> Response:
     """Hide the group until it fails on a new release."""
     one, who = failed_group(key), session["user"]
     failures.ignore(redis_io.shared(), one, who, census().releases)
-    audit.record(who, "ignore", f"group:{key}", len(one.jobs))
+    audit.record(who, "ignore", f"group:{key}", None)
     flash("Ignored the group. It comes back when it fails on a new release.")
     return redirect(url_for("failures.failures"), 303)
 
@@ -238,7 +238,7 @@ def ignore(key: str) -> Response:
 @failures_page.post("/failures/<key>/stop-ignoring")
 def stop_ignoring(key: str) -> Response:
     """Show the group again."""
-    audit.record(session["user"], "stop ignoring", f"group:{key}", 0)
+    audit.record(session["user"], "stop ignoring", f"group:{key}", None)
     was_ignored = failures.stop_ignoring(redis_io.shared(), key)
     flash("The group is shown again." if was_ignored else "The group was not ignored.")
     return redirect(url_for("failures.group", key=key), 303)

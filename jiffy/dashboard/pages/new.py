@@ -289,7 +289,7 @@ def _choose(wanted: str, problem: str) -> str | tuple[str, int]:
     about = dict.fromkeys(fitting[:_MOST_LISTED], "")
     for path in about:
         with suppress(JiffyError):
-            about[path] = (inspect.getdoc(functions.find(path, modules)) or "").partition("\n")[0]
+            about[path] = functions.doc(functions.find(path, modules)).partition("\n")[0]
     is_found = any(wanted.lower() in path.lower() for path in paths)
     text = render_template(
         "choose.html", wanted=wanted, about=about, paths=paths, total=len(fitting),
