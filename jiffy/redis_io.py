@@ -402,7 +402,7 @@ def _send(redis: Redis, raw: bytes) -> Any:
 
 def _receive(redis: Redis, connection: Any, count: int) -> list[Any]:
     try:
-        return [connection.read_response() for _ in range(count)]
+        return [_reply(connection) for _ in range(count)]
     except BaseException as error:
         connection.disconnect()  # a reply may still be on its way: nothing must read it
         is_broken = isinstance(error, exceptions.ConnectionError | exceptions.TimeoutError)
@@ -411,6 +411,13 @@ def _receive(redis: Redis, connection: Any, count: int) -> list[Any]:
         raise
     finally:
         redis.connection_pool.release(connection)
+
+
+def _reply(connection: Any) -> Any:
+    # RQ lets a worker's client wait for 415 s: so long a silent line would stop it.
+    if not connection.can_read(timeout=ANSWER_TIMEOUT_S):
+        raise exceptions.TimeoutError(f"no answer in {ANSWER_TIMEOUT_S} s")
+    return connection.read_response()
 
 
 class Link:

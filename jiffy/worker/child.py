@@ -219,17 +219,16 @@ class Child:
             self._pace.learn(outcome.func_name, outcome.took_s)
             self._done += 1
             self._last_id = outcome.job.job_id
-        outcome.log()
         if outcome.what == "requeued":
             self._is_retiring = True
-        if self._board.note(row := finish.row(outcome)):
-            return
-        before = f"{noted}," if (noted := self._board.noted) else ""
-        try:  # too large for the board: the supervisor could not finish it
-            self._send(before + row)
-        except ResponseError as error:  # Redis refuses it: the job has failed for that reason
-            outcome.fail(f"{error}", may_retry=False)
-            self._send(before + finish.row(outcome))
+        if not self._board.note(row := finish.row(outcome)):
+            self._send(self._board.noted)
+            try:  # too large for the board: the supervisor could not finish it
+                self._send(row)
+            except ResponseError as error:  # Redis refuses it: the job has failed for that reason
+                outcome.fail(f"{error}", may_retry=False)
+                self._send(finish.row(outcome))
+        outcome.log()  # last: a thread that the job has left may hold a lock of the log
 
     def _send(self, rows: str, keep: str | None = None) -> None:
         """Send all outcomes so far; with `keep`, requeue what is held beyond that execution."""
@@ -245,7 +244,7 @@ class Child:
         if not reason or self._is_retiring or self._is_fork:
             return
         if self._runner.is_watched:
-            log.event("child.replaced", reason=reason, job=job_id)
+            log.job("child.replaced", reason=reason, job=job_id)
             self.is_worn = self._is_retiring = True
         else:
             self._state.accept()

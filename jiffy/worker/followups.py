@@ -16,6 +16,7 @@ from rq.exceptions import AbandonedJobError, NoSuchJobError
 from rq.job import Job
 
 from jiffy import keys, log, rq_compat, tracebacks
+from jiffy.producer import masking
 from jiffy.redis_io import command
 from jiffy.settings import settings
 from jiffy.worker.claim import Todo
@@ -85,12 +86,15 @@ def _error_of(job: Job) -> str:
 
 def _open(job_id: str, request: Request, timeout: float) -> AbstractContextManager[None]:
     """Send a webhook, but only to an address that is allowed; one that fails is logged."""
-    url = request.full_url
+    url = masking.masked(request.full_url)
     try:
         with _OPENER.open(request, timeout=timeout):
             log.event("webhook.sent", job=job_id, url=url)
+    except http.client.InvalidURL:  # which quotes what may be a password
+        log.event("webhook.failed", log.WARNING, job=job_id, url=url, reason="invalid URL")
     except Exception as error:  # noqa: BLE001 - as RQ: it fails no job
-        log.event("webhook.failed", log.WARNING, job=job_id, url=url, reason=error)
+        reason = masking.masked(f"{error}")
+        log.event("webhook.failed", log.WARNING, job=job_id, url=url, reason=reason)
     return nullcontext()
 
 

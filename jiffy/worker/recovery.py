@@ -62,15 +62,18 @@ class Recovery:
         names = self._link.run("recover", [keys.LEASES, keys.LAST_SWEEP], gaps)
         for name in names:
             cause = "its machine or supervisor disappeared"
-            try:
-                self.recover(Death(worker=text(name), cause=cause, is_gone=True))
-            except ResponseError as error:  # of one worker or job: the others do not wait for it
-                if explained(error):
-                    raise
-                log.event("recovery.failed", log.ERROR, worker=text(name), reason=error)
+            self.recover(Death(worker=text(name), cause=cause, is_gone=True))
 
     def recover(self, death: Death) -> None:
         """Recover what one worker held.  Safe to repeat."""
+        try:
+            self._recover(death)
+        except ResponseError as error:  # of one worker or job: the others do not wait for it
+            if explained(error):
+                raise
+            log.event("recovery.failed", log.ERROR, worker=death.worker, reason=error)
+
+    def _recover(self, death: Death) -> None:
         at = clock.now().strftime("%Y-%m-%d %H:%M:%S UTC")
         arguments = [
             "recover", death.worker, int(death.is_gone), death.execution, death.handling.value,

@@ -244,13 +244,14 @@ class Runner:
         outcome.ended_s = clock.wall()
         # A platform's SIGTERM reaches the programs that the job started, too: a failure in a
         # shutdown is taken for the shutdown's doing.
-        if isinstance(error, Interrupted) or (has_begun and self.board.is_retiring_for_good):
+        is_due = has_begun or isinstance(error, Interrupted)
+        if is_due and self.board.is_retiring_for_good:
             if outcome.job.details.text(keys.RESCUE_FIELD) == "no":
                 outcome.fail(_MUST_NOT_REPEAT, may_retry=False)
             return
         names, may_retry = retry.names_of(type(error)), not isinstance(error, _PERMANENT)
         if not has_begun:
-            outcome.fail(f"{error}", names=names, may_retry=may_retry)
+            outcome.fail(f"{error}" or names[0], names=names, may_retry=may_retry)
             return
         if isinstance(error, TypeError):  # perhaps the caller knows newer parameters
             functions.note_outdated(error, outcome.func_name)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from rq.worker import BaseWorker
 
-from jiffy import clock, system
+from jiffy import clock, log, system
 from jiffy.producer.retry import TIMED_OUT
 from jiffy.settings import settings
 from jiffy.worker import process
@@ -19,6 +19,8 @@ from jiffy.worker.recovery import Death, Handling
 KILL_AFTER_S = 5
 # So long before the grace period ends, what still runs is interrupted, then killed.
 INTERRUPT_BEFORE_S, KILL_BEFORE_S = 3, 1
+# Some 20 s: a child may wait for work in the same exchange, and much may come over a slow link.
+_UNSENT_RENEWALS = 6
 _MB = 1 << 20
 STOPPED = "Job stopped by user, work-horse terminated."  # RQ's words
 
@@ -40,6 +42,7 @@ class Slot:
     requeued: int = -1  # the batch of which the rest was requeued
     stopping: str = ""  # the execution that was last stopped by command, to be killed at `stop_by`
     stop_by: float = 0
+    _unsent: tuple[int, int, int] = (0, 0, 0)  # see `enforce_sending`
     _token: str = ""
 
     @property
@@ -110,6 +113,19 @@ class Slot:
             self.kill(Handling.REQUEUE, "the grace period of a shutdown was over")
         elif left_s <= INTERRUPT_BEFORE_S and running is not None:
             self.interrupt(running, Board.INTERRUPT)
+
+    def enforce_sending(self) -> None:
+        """Kill a child that does not send what it has done: something that a job has left may hold
+        a lock that it needs.  To be called after each renewal of its lease: Redis is there.
+        """
+        numbers = self.board.numbers
+        batch, outcomes, renewals = self._unsent
+        if numbers.position >= 0 or (batch, outcomes) != (numbers.batch, numbers.outcomes):
+            renewals = 0
+        self._unsent = numbers.batch, numbers.outcomes, renewals + 1
+        if self.pid and numbers.outcomes and renewals >= _UNSENT_RENEWALS:
+            log.event("child.stuck", log.WARNING, worker=self.name, pid=self.pid)
+            self.kill(Handling.REQUEUE, "it was stuck behind its last job")
 
     def enforce_memory(self) -> None:
         """Kill a job that uses too much; replace a child that has grown, between two jobs."""

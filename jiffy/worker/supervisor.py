@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from redis import Redis
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 from rq.command import PUBSUB_CHANNEL_TEMPLATE
 
 from jiffy import clock, history, keys, log, rq_compat
-from jiffy.redis_io import Link
+from jiffy.redis_io import Link, explained
 from jiffy.settings import settings
 from jiffy.worker import preload, process
 from jiffy.worker.child import AGAIN
@@ -65,7 +65,7 @@ class Supervisor:
         self._ends_at: float | None = None
         self._timers = [
             _Timer(HEAR_EVERY_S, self._commands.hear),
-            _Timer(RENEW_EVERY_S, self._heartbeat.renew),
+            _Timer(RENEW_EVERY_S, self._renew),
             _Timer(SWEEP_EVERY_S, self._recovery.sweep),
             _Timer(MAINTAIN_EVERY_S, lambda: self._recovery.maintain(queues, MAINTAIN_EVERY_S)),
             _Timer(MEMORY_EVERY_S, self._enforce_memory),
@@ -151,8 +151,8 @@ class Supervisor:
 
         In this order: a new child requeues all that its worker holds.
         """
-        if rows := slot.board.noted:
-            self._link.exchange(finish_command(slot.name, rows))
+        if noted := slot.board.noted:
+            self._finish_all(slot, json.loads(f"[{noted}]"))
             slot.board.numbers.outcomes = 0
         if slot.death:
             self._recovery.recover(slot.death)
@@ -164,6 +164,20 @@ class Supervisor:
             slot.starts_at = clock.monotonic() + RESTART_AFTER_S  # should the fork fail
             slot.start()
             self._redis.hset(slot.rq_worker.key, "pid", slot.pid)
+
+    def _finish_all(self, slot: Slot, rows: Sequence[Any]) -> None:
+        """Finish jobs of a dead child; one whose outcome Redis refuses has failed for that."""
+        packed = ",".join([json.dumps(row, ensure_ascii=False) for row in rows])
+        try:
+            self._link.exchange(finish_command(slot.name, packed))
+        except ResponseError as error:
+            if explained(error):
+                raise
+            if len(rows) == 1:
+                reason = f"Redis refuses its outcome: {error}"
+                slot.death = Death(slot.name, reason, rows[0][2], Handling.FAIL)
+            for row in rows if len(rows) > 1 else ():
+                self._finish_all(slot, [row])
 
     def _requeue_rest(self, slot: Slot) -> None:
         """Requeue what the child claimed and has not begun, and finish what it has done."""
@@ -180,6 +194,11 @@ class Supervisor:
         if commands:
             self._link.exchange(*commands)
         slot.requeued = running.batch
+
+    def _renew(self) -> None:
+        self._heartbeat.renew()
+        for slot in self._slots:
+            slot.enforce_sending()
 
     def _enforce_memory(self) -> None:
         for slot in self._slots:

@@ -1,17 +1,21 @@
 """Jobs that do to their process what no job should."""
 
+import logging
 import multiprocessing
 import os
 import resource
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 from redis import Redis
 
 from jiffy import keys
+from jiffy.worker import finish
+from jiffy.worker.run import Interrupted
 from tests.jobs.worker import say
 
 
@@ -69,6 +73,28 @@ def terminate_a_process():
 def use_a_pool():
     with multiprocessing.get_context("fork").Pool(2) as pool:
         return sum(pool.map(abs, [-1, -2, -3]))
+
+
+def hold_the_log():
+    """Leave a thread that holds the lock of what writes the worker's log."""
+    is_held = threading.Event()
+
+    def hold():
+        logging.root.handlers[0].acquire()
+        is_held.set()
+        threading.Event().wait()
+
+    threading.Thread(target=hold, daemon=True).start()
+    is_held.wait()
+
+
+def spoil_its_outcome():
+    """Let what this process writes next of a finished job be nothing that Redis takes."""
+    finish._PLANS["finished"] = lambda outcome: ("finished", {}, '"spoilt"', 1, None)
+
+
+def raise_what_the_engine_raises():
+    raise Interrupted
 
 
 class KillsWhenRead:

@@ -160,6 +160,37 @@ def test_the_next_job_of_the_process_is_limited_stopped_and_logged_as_ever(
     assert worker.wait() == 0
 
 
+def test_a_thread_that_holds_the_log_keeps_no_worker_from_its_work(start_worker, redis):
+    put(redis, fault_jobs.hold_the_log, job_id="bad")
+    put(redis, worker_jobs.say, "next", job_id="next")
+    worker = start_worker("-n", "1")
+    until_over(worker, redis, "bad", "next")
+
+    assert (status(redis, "bad"), status(redis, "next")) == ("finished", "finished")
+
+
+def test_an_outcome_that_redis_refuses_fails_its_job_alone(start_worker, redis):
+    names = [f"job-{number}" for number in range(20)]
+    for name in names[:10]:
+        put(redis, worker_jobs.say, name, job_id=name)
+    put(redis, fault_jobs.spoil_its_outcome, job_id="bad")
+    for name in names[10:]:
+        put(redis, worker_jobs.say, name, job_id=name)
+    worker = start_worker("-n", "1")
+    until_over(worker, redis, "bad", *names)
+
+    assert "Redis refuses its outcome: " in reason(redis, "bad")
+    assert {status(redis, name) for name in names} == {"finished"}
+
+
+def test_a_job_that_raises_what_the_engine_raises_has_failed(start_worker, redis):
+    put(redis, fault_jobs.raise_what_the_engine_raises, job_id="bad")
+    worker = start_worker()
+    until_over(worker, redis, "bad")
+
+    assert "Interrupted" in reason(redis, "bad")
+
+
 @pytest.mark.parametrize(
     ("func", "value"), [(fault_jobs.terminate_a_process, -15), (fault_jobs.use_a_pool, 6)]
 )

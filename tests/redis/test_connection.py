@@ -11,6 +11,7 @@ import pytest
 from redis import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from jiffy import redis_io
 from tests.support.newcomer import CHECKOUT, wait_until
@@ -145,6 +146,17 @@ def test_client_list_names_each_client(client_of, redis, redis_address):
     client_of(REDIS_URL=redis_address, DYNO="worker.2").ping()
 
     assert "jiffy:test:worker.2" in {client["name"] for client in redis.client_list()}
+
+
+def test_a_line_that_has_gone_silent_is_given_up_however_patient_its_client_is(
+    redis_address, monkeypatch
+):
+    monkeypatch.setattr(redis_io, "ANSWER_TIMEOUT_S", 0.01)
+    patient = Redis.from_url(redis_address, socket_timeout=60)
+    with patient, pytest.raises(redis_io.Unanswered) as raised:
+        redis_io.exchange(patient, redis_io.command("BLPOP", "test:none", 60))
+
+    assert isinstance(raised.value.__cause__, RedisTimeoutError)
 
 
 def test_what_redis_refuses_is_raised_at_once_and_is_no_outage(redis, caplog):

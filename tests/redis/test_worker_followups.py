@@ -248,6 +248,21 @@ def test_a_webhook_that_fails_keeps_no_other_and_no_job(redis, caplog):
     assert status(redis) == "finished"
 
 
+@pytest.mark.parametrize(
+    ("before", "after"), [("//", "//user:secret@"), ("/finished", "/finished?token=secret")]
+)
+def test_the_log_tells_no_secret_of_a_webhook(redis, caplog, before, after):
+    caplog.set_level("INFO")
+    with receiving() as receiver:
+        enqueue(redis, webhooks=hooks(receiver.address))
+        text = redis.hget(keys.job("default-0"), "webhooks").decode()
+        redis.hset(keys.job("default-0"), "webhooks", text.replace(before, after))
+        child(redis).work()
+
+    assert "webhook." in caplog.text
+    assert "secret" not in caplog.text
+
+
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "127.1", "0", "2130706433"])
 def test_no_webhook_is_sent_to_an_address_in_a_private_network(redis, environ, caplog, host):
     environ(JOBS_MODULES="tests", WEBHOOK_HOSTS="")

@@ -1,12 +1,15 @@
 """Heartbeat: what a worker holds is its own for as long as its lease is renewed."""
 
+import os
+import signal
+
 import pytest
 
 from jiffy import clock, history, keys
 from jiffy.redis_io import Link
 from jiffy.worker.board import Board
 from jiffy.worker.heartbeat import Heartbeat
-from jiffy.worker.recovery import Death
+from jiffy.worker.recovery import Death, Handling
 from jiffy.worker.slot import Slot
 from tests.support.worker_support import (
     WIP,
@@ -123,6 +126,23 @@ def test_a_worker_that_redis_has_forgotten_is_shown_again_and_one_that_ends_no_l
     assert redis.hget(slot.rq_worker.key, "queues") == b"default"
     heartbeat.give_up(slot)
     assert not redis.exists(keys.WORKERS, keys.LEASES)
+
+
+@pytest.mark.parametrize("is_sent", [True, False])
+def test_a_child_that_does_not_send_what_it_has_done_is_ended(redis, is_sent):
+    slot = Slot(rq_worker(redis), lambda *_: signal.pause() or 0)
+    slot.start()
+    slot.board.hold(1, 0)
+    slot.board.note("an outcome")
+    for batch in range(10):
+        if is_sent:
+            slot.board.hold(batch, 0)
+            slot.board.note("an outcome")
+        slot.enforce_sending()
+
+    assert bool(slot.death) == (not is_sent)
+    slot.kill(Handling.REQUEUE, "the test is over")
+    assert os.waitstatus_to_exitcode(os.waitpid(slot.pid, 0)[1]) == -signal.SIGKILL
 
 
 def test_the_first_worker_of_a_release_writes_down_when_it_started(redis, environ):
