@@ -14,7 +14,7 @@ import json
 import zlib
 from array import array
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -286,7 +286,7 @@ def pack(redis: Redis) -> None:
     """
     lock = keys.history("packing")
     if not redis.set(lock, 1, nx=True, px=PACK_EVERY_S * 900):
-        if redis.ttl(lock) == -1:  # not ours: ours end
+        if not -1 < redis.ttl(lock) <= PACK_EVERY_S:  # not ours: ours end
             redis.delete(lock)
         return
     now_s = int(redis.time()[0])
@@ -308,12 +308,20 @@ def _readable(redis: Redis, names: Iterable[str]) -> list[str]:
     with redis.pipeline(transaction=False) as pipe:
         for name in asked:
             pipe.hlen(name)
+            pipe.memory_usage(name, samples=0)  # not every Redis may be asked
         sizes = pipe.execute(raise_on_error=False)
     return [
         name
-        for name, size in zip(asked, sizes, strict=True)
+        for name, size, used in zip(asked, sizes[::2], sizes[1::2], strict=True)
         if isinstance(size, int) and 0 < size <= _MOST_FIELDS
+        if not isinstance(used, int) or used <= _MOST_BYTES
     ]
+
+
+def _drop_odd(redis: Redis, names: Collection[str]) -> None:
+    """Delete those that are not ours."""
+    if odd := {*names} - {*_readable(redis, names)}:
+        redis.delete(*odd)
 
 
 class _Look(NamedTuple):
@@ -388,6 +396,8 @@ def sample(redis: Redis, now_s: int, minutes: Sequence[int]) -> None:
 
 def _pack_minute(redis: Redis, minute: int) -> None:
     key, at_s = _now_key(minute), minute * 60
+    chunks = [(tier, *divmod(at_s // tier.step_s, tier.slots)) for tier in _TIERS]
+    _drop_odd(redis, [tier.key(chunk) for tier, chunk, _ in chunks])
     with redis.pipeline() as pipe:
         pipe.watch(key)
         raw: Any = pipe.hgetall(key)
@@ -397,7 +407,6 @@ def _pack_minute(redis: Redis, minute: int) -> None:
         counted = _bounded(
             _counted(raw), {name.decode("utf-8", "replace"): seen for name, seen in known}, at_s
         )
-        chunks = [(tier, *divmod(at_s // tier.step_s, tier.slots)) for tier in _TIERS]
         stored: Any = [pipe.hmget(tier.key(chunk), list(counted)) for tier, chunk, _ in chunks]
         pipe.multi()
         for (tier, chunk, slot), blobs in zip(chunks, stored, strict=True):
@@ -430,10 +439,10 @@ def compress(redis: Redis, now_s: int) -> None:
         chunk = newest - now_s // PACK_EVERY_S % (tier.kept_s // chunk_s)
         is_kept = tier is not _MINUTES or (chunk + 1) * chunk_s > now_s - _FUNCTION_MINUTES_S
         kinds = [_TOTAL, "q:", "f:"] if is_kept else [_TOTAL, "q:"]
+        if not _readable(redis, [tier.key(chunk)]):
+            continue
         with redis.pipeline() as pipe:
             pipe.watch(tier.key(chunk))
-            if not 0 < pipe.hlen(tier.key(chunk)) <= _MOST_FIELDS:
-                continue
             fields: Any = pipe.hkeys(tier.key(chunk))
             needless = set(fields) - {_ALL + kind.encode() for kind in kinds}
             if not needless:

@@ -21,12 +21,15 @@ local now, found = tonumber(time[1]), {}
 local members_left, bytes_left = tonumber(ARGV[3]), tonumber(ARGV[4])
 local over = {finished = true, failed = true, stopped = true, canceled = true}
 
+-- Of what is too large for a job to be given, enough to see that (in base64, whole groups): a supervisor reads it.
+local function cut(value) return string.sub(value, 1, 7000000) end
+
 local function latest_of(id, status)
-  if status == 'canceled' then return try('HGET', RQ .. 'job:' .. id, 'jiffy:reason') or '' end
+  if status == 'canceled' then return cut(try('HGET', RQ .. 'job:' .. id, 'jiffy:reason') or '') end
   local entries = try('XREVRANGE', RQ .. 'results:' .. id, '+', '-', 'COUNT', 1)
   local fields = entries[1] and entries[1][2] or {}
   for i = 1, #fields, 2 do
-    if fields[i] == 'return_value' or fields[i] == 'exc_string' then return fields[i + 1] end
+    if fields[i] == 'return_value' or fields[i] == 'exc_string' then return cut(fields[i + 1]) end
   end
   return ''
 end

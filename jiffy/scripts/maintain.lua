@@ -118,7 +118,17 @@ local function check_slots(limit)
   end
   return #ids + 1
 end
+
+-- A group of RQ's forgets jobs that are gone, and is forgotten with the last.
+local function tidy_group(name)
+  local group = RQ .. 'group:' .. name
+  for _, id in ipairs(try('SRANDMEMBER', group, 20)) do
+    if call('EXISTS', job_key(id)) == 0 then call('SREM', group, id) end
+  end
+  if call('EXISTS', group) == 0 then call('SREM', RQ .. 'groups', name) end
+end
 if is_due(OWN .. 'maintained') then
+  for _, name in ipairs(try('SRANDMEMBER', RQ .. 'groups', 50)) do tidy_group(name) end
   local left = MOST_KEYS
   for _, limit in ipairs(try('SRANDMEMBER', RQ .. 'rl-keys', MOST_KEYS)) do
     if left > 0 then left = left - check_slots(limit) end

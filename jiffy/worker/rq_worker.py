@@ -58,7 +58,6 @@ class _Shared(BaseWorker):
     # What a child imports before it runs its first job.
     imports: Sequence[str] = ()
     hooks = NO_HOOKS
-    _next_maintenance = 0.0
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -108,21 +107,7 @@ class _Shared(BaseWorker):
         return Child(claimer, runner, retire_when, pace, self._maintain)
 
     def _maintain(self) -> bool:
-        """RQ's housekeeping of groups, every `maintenance_interval` (it locks: one worker does it).
-
-        That of queues is a supervisor's (maintain.lua).  Return whether there may be new jobs.
-        """
-        if clock.monotonic() < self._next_maintenance:
-            return False
-        self._next_maintenance = clock.monotonic() + self.maintenance_interval
-        try:
-            return self._do_maintenance()
-        except Exception as error:  # noqa: BLE001 - a corrupt job, or Redis away: housekeeping can wait
-            log.event("maintenance.failed", log.WARNING, reason=repr(error))
-            return False
-
-    def _do_maintenance(self) -> bool:
-        self.clean_group_registries()  # type: ignore[no-untyped-call]
+        """A supervisor does it (maintain.lua).  Return whether there may be new jobs."""
         return False
 
     def _prepare(self, burst: bool, options: dict[str, Any]) -> RetireWhen:
@@ -200,6 +185,8 @@ class SimpleWorker(_Shared, rq.SimpleWorker):
     No supervisor watches it: a job that ignores its time limit is not killed.
     """
 
+    _next_maintenance = 0.0
+
     def _work(self, retire_when: RetireWhen, logging_level: Any) -> bool:
         self.bootstrap(logging_level)
         # One job at a time, with the lease that RQ gives it: nothing renews it.
@@ -229,11 +216,18 @@ class SimpleWorker(_Shared, rq.SimpleWorker):
             thread.stop()
         super().unsubscribe()  # type: ignore[no-untyped-call]
 
-    def _do_maintenance(self) -> bool:
-        super()._do_maintenance()
-        history.pack(self.connection)
-        while Recovery(Link(self.connection)).maintain(self.queue_keys(), 1):
-            pass
+    def _maintain(self) -> bool:
+        """RQ's housekeeping, every `maintenance_interval`."""
+        if clock.monotonic() < self._next_maintenance:
+            return False
+        self._next_maintenance = clock.monotonic() + self.maintenance_interval
+        try:
+            history.pack(self.connection)
+            while Recovery(Link(self.connection)).maintain(self.queue_keys(), 1):
+                pass
+        except Exception as error:  # noqa: BLE001 - a corrupt job, or Redis away: housekeeping can wait
+            log.event("maintenance.failed", log.WARNING, reason=repr(error))
+            return False
         return True
 
 

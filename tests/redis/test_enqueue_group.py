@@ -1,5 +1,8 @@
 """Groups: parts side by side, and one job that waits for all of them."""
 
+import json
+from base64 import b64encode
+
 import pytest
 
 import jiffy
@@ -7,6 +10,7 @@ from jiffy import Enqueue, Retry, keys, options, part, redis_io, result, wait
 from jiffy.errors import InvalidValue, JobFailed, NotImportable, RedisAway, WrongArguments
 from jiffy.producer import workflows
 from jiffy.producer.enqueue import Job
+from jiffy.redis_io import Link
 from tests.jobs.enqueue import add, collect, fail, nothing
 from tests.jobs.worker import fail_until_the_last_try, return_text
 from tests.redis.test_enqueue_chain import ELSEWHERE
@@ -197,6 +201,17 @@ def test_a_part_that_is_ended_elsewhere_is_over_too(redis, team, work, end, what
 
     assert [one["status"] for one in ends] == [what.split()[-1], "finished", "finished"]
     assert ends[1]["result"] == 2
+
+
+def test_a_result_that_is_too_large_is_not_read_whole_by_a_supervisor(redis, team):
+    value = b64encode(json.dumps("x" * 10**7).encode())
+    redis.hset(keys.job(team.jobs[0].id), "status", "finished")
+    redis.xadd(keys.results(team.jobs[0].id), {"type": 1, "return_value": value})
+    [[*_, latest]] = Link(redis).run("join", [keys.JOINS], ["find", 100, 1000, 10**6, 0])
+    look(redis)
+
+    assert len(latest) < len(value)
+    assert "is over 5000000 bytes together" in reason(redis, team.then)
 
 
 @pytest.mark.parametrize("end", ["cancel", "delete"])

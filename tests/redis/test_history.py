@@ -32,9 +32,10 @@ def pack(redis):
     history.pack(redis)
 
 
-def test_a_lock_that_does_not_end_keeps_no_history_from_being_packed(redis):
+@pytest.mark.parametrize("lasts_s", [None, 10**9])
+def test_a_lock_that_does_not_end_keeps_no_history_from_being_packed(redis, lasts_s):
     count(redis, 3)
-    redis.set(keys.history("packing"), "odd")
+    redis.set(keys.history("packing"), "odd", ex=lasts_s)
     for _ in range(2):
         history.pack(redis)
 
@@ -222,12 +223,13 @@ def test_odd_samples_are_left_out(redis, look):
     assert history.flows(redis) == {}
 
 
-def test_what_is_larger_than_ours_can_be_is_not_read(redis):
+@pytest.mark.parametrize("odd", [dict.fromkeys(range(20_001), "x"), {"t:": "x" * 20_000_000}])
+def test_what_is_larger_than_ours_can_be_is_not_read(redis, odd):
     """A supervisor that read it would lose its leases meanwhile."""
     count(redis, 2)
     now_s = redis.time()[0]
     for key in (keys.history(f"now:{now_s // 60 - 1}"), keys.history(f"3600:{now_s // 86400}")):
-        redis.hset(key, mapping=dict.fromkeys(range(20_001), "x"))
+        redis.hset(key, mapping=odd)
     pack(redis)
 
     assert redis.exists(keys.history(f"now:{now_s // 60 - 1}"))

@@ -8,6 +8,7 @@ from rq.serializers import JSONSerializer
 from jiffy import keys
 from tests.support.worker_support import (
     WIP,
+    child,
     claim,
     enqueue,
     job,
@@ -242,3 +243,25 @@ def test_it_is_done_every_few_seconds_however_many_supervisors_do_it(redis):
     recovery(redis).maintain([keys.queue("default")], 60)
 
     assert traces(redis) == before
+
+
+def test_rqs_groups_forget_jobs_that_are_gone(redis):
+    for name, ids in (("over", ["gone"]), ("some", ["gone", "default-0"])):
+        redis.sadd(f"{keys.RQ}groups", name)
+        redis.sadd(f"{keys.RQ}group:{name}", *ids)
+    redis.sadd(f"{keys.RQ}groups", "odd")
+    redis.set(f"{keys.RQ}group:odd", "odd")
+    enqueue(redis)
+    maintain(redis)
+
+    assert redis.smembers(f"{keys.RQ}groups") == {b"some", b"odd"}
+    assert redis.smembers(f"{keys.RQ}group:some") == {b"default-0"}
+
+
+def test_no_worker_looks_through_all_of_rqs_groups(redis):
+    redis.sadd(f"{keys.RQ}groups", *range(1000))
+    enqueue(redis)
+    child(redis).work()
+
+    assert redis.scard(f"{keys.RQ}groups") == 1000
+    assert registered(redis, "finished") == ["default-0"]
