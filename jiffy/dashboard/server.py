@@ -33,8 +33,8 @@ CONNECTIONS = 1000
 _ACCEPTED_AT_ONCE = 16
 # Requests of a connection that may wait for one another; the last is answered by closing it.
 MOST_AHEAD = 4
-# Of a connection: itself, what has arrived of a body, and a style sheet for each of its requests.
-_FILES_EACH, _OTHER_FILES = 2 + MOST_AHEAD, 100
+# Of a connection: itself, a body, answers, and a style sheet for each of its requests.
+_FILES_EACH, _OTHER_FILES = 3 + MOST_AHEAD, 100
 # A request must have arrived, and some more of an answer must have been read, within this time.
 PATIENCE_S = 15.0
 DRAIN_S = 25.0
@@ -43,8 +43,9 @@ LINGER_S = 1.0
 # The app answers requests over 1 MB itself; waitress reads no more than this.
 _MOST_BODY_BYTES = 2 * 1024 * 1024
 _MOST_HEADER_BYTES, _MOST_FIELDS, _MOST_CHUNK_LINE_BYTES = 64 * 1024, 100, 1024
-# What has arrived of a body: the rest goes to a file, since all connections may send one at once.
-_BODY_BYTES_IN_MEMORY = 64 * 1024
+# What has arrived of a body, or is not read yet of answers: the rest goes to a file, since all
+# connections may have some at once.
+_BYTES_IN_MEMORY = 64 * 1024
 _REQUEST_LINE = re.compile(rb"[A-Z-]+ [!-~\x80-\xff]+ HTTP/1\.[01]")
 _FIELD = re.compile(rb"[\w!#$%&'*+.^`|~-]+:[\t -~\x80-\xff]*")
 
@@ -174,7 +175,8 @@ class Server(TcpWSGIServer):  # type: ignore[misc]  # it has no types
             channel_request_lookahead=1,  # else it does not see clients that disconnect
             max_request_body_size=_MOST_BODY_BYTES,
             max_request_header_size=_MOST_HEADER_BYTES,
-            inbuf_overflow=_BODY_BYTES_IN_MEMORY,
+            inbuf_overflow=_BYTES_IN_MEMORY,
+            outbuf_overflow=_BYTES_IN_MEMORY,
             clear_untrusted_proxy_headers=False,  # `app.py` believes them, or ignores them
             ident=None,
         )

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from jiffy import keys
+from jiffy import keys, system
 from tests.support.newcomer import PATIENCE_S, wait_until
 
 pytestmark = pytest.mark.slow
@@ -70,7 +70,7 @@ def test_bodies_in_files_leave_files_for_others(serving, dial, files, patience_s
 
 @pytest.mark.parametrize("begin", UNFINISHED)
 def test_more_silent_clients_than_it_has_connections_for_delay_no_other(serving, dial, begin):
-    with serving(patience_s=300, files="-n 256") as port:  # enough for 26
+    with serving(patience_s=300, files="-n 256") as port:  # enough for 22
         held = [dial(port, begin) for _ in range(100)]
 
         assert [status(port, "/healthz") for _ in range(3)] == [200, 200, 200]
@@ -107,6 +107,20 @@ def test_clients_that_never_read_a_large_answer_hold_no_thread_and_are_cut_off(
     with serving(patience_s=0.5) as port:
         sock = dial(port, request * 30, receive_bytes=4096)
         wait_until(lambda: has_been_closed(sock))
+
+
+def test_answers_that_no_one_reads_are_not_in_memory(serving, dial, plant):
+    plant("big", result="x" * 900_000)
+    request = GET.replace(b"/healthz", b"/api/jobs/big").replace(b"x", BEARER_LINE)
+    with serving() as port:
+        status(port, "/api/jobs/big")
+        before = system.memory_bytes(serving.pid)
+        held = [dial(port, request, receive_bytes=4096) for _ in range(100)]
+        answered = [is_readable(sock, PATIENCE_S) for sock in held]
+        grew_bytes = system.memory_bytes(serving.pid) - before
+
+    assert all(answered)
+    assert grew_bytes < 40_000_000  # of 90
 
 
 def has_been_closed(sock):
@@ -213,7 +227,7 @@ def test_unfinished_requests_do_not_hold_up_its_end(serving, dial):
 
 
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
-BEARER_LINE = f"x\r\nAuthorization: Bearer {TOKEN}".encode()
+BEARER_LINE = f"localhost\r\nAuthorization: Bearer {TOKEN}".encode()
 JSON = {"Content-Type": "application/json"}
 
 
@@ -239,6 +253,7 @@ def serving(redis, tmp_path):
                 cwd=ROOT, stdout=log, stderr=log,
                 env=os.environ | {"PORT": str(port), "API_TOKEN": TOKEN},
             )  # fmt: skip
+        serve.pid = process.pid
         try:
             wait_until(lambda: answers(port))
             yield port
