@@ -101,17 +101,15 @@ class Queued:
         ran = [job for job in self.jobs if job.get_status(refresh=False) == "queued"]
         self._is_running = True
         try:
-            self._worker().work(burst=True, logging_level="WARNING")
+            names = sorted(queue.name for queue in Queue.all(self.redis)) or ["default"]
+            worker = SimpleWorker(names, connection=self.redis)
+            worker.work(burst=True, logging_level="WARNING")
         finally:
             self._is_running = False
         for job in ran:
             if Job.exists(job.id, self.redis):
                 job.refresh()  # type: ignore[no-untyped-call]
         return ran
-
-    def _worker(self) -> SimpleWorker:
-        names = sorted(queue.name for queue in Queue.all(self.redis)) or ["default"]
-        return SimpleWorker(names, connection=self.redis)
 
 
 def _then(first: Callable[..., Any], second: Callable[[], object]) -> Callable[..., Any]:

@@ -28,7 +28,7 @@ _FRAME_AND_CODE = re.compile(
     r"(?:\n(?![ \t]*File )(?P<code>[ \t]+[^\n]*))?",
     re.MULTILINE,
 )
-_NAME = re.compile(r"^[\w.]+")  # of an exception
+_NAME = re.compile(r"[\w.]+(?![^:])")  # of an exception; behind it a colon, or nothing
 _LINK = re.compile(
     r"^(?:  \| ?)?\n(?:  \| )?(?:The above exception was the direct cause of the following"
     r"|During handling of the above exception, another) exception(?: occurred)?:\n(?:  \| ?)?\n",
@@ -172,15 +172,6 @@ def headline(traceback: str) -> str:
     return (lines or [""])[0 if last else -1].strip()
 
 
-def kind(traceback: str) -> str:
-    """The exception's name, or else what is there up to a colon."""
-    line = headline(traceback)
-    found = _NAME.match(line)
-    if found and line[found.end() : found.end() + 1] in (":", ""):
-        return found[0]
-    return line.partition(":")[0][:100] or "unknown"
-
-
 class Group(NamedTuple):
     """What failures have in common: the exception, and the user's own code that it came from."""
 
@@ -189,8 +180,10 @@ class Group(NamedTuple):
 
     @classmethod
     def of(cls, traceback: str) -> "Group":
-        own = next(iter(own_frames(traceback)), None)
-        return cls(kind(traceback), f"{own.short} in {own.name}" if own else "")
+        own, line = next(iter(own_frames(traceback)), None), headline(traceback)
+        name = _NAME.match(line)
+        kind = name[0] if name else line.partition(":")[0][:100] or "unknown"
+        return cls(kind, f"{own.short} in {own.name}" if own else "")
 
     @property
     def key(self) -> str:

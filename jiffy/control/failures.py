@@ -5,7 +5,8 @@ An ignored group comes back by itself when it fails on a release that it had not
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -123,7 +124,6 @@ def _group(
     """Add those that failed to their groups; what was stopped is no failure.  With a `key`, only to
     that one; its first SHOWN are kept as they are, all others without what takes memory.
     """
-    ignored = _read_all(census.ignored)
     for job in jobs:
         if job.state != "failed":
             continue
@@ -132,7 +132,8 @@ def _group(
             continue
         if group not in found:
             headline = tracebacks.headline(job.error)
-            found[group] = Failures(group, headline, ignored=ignored.get(group.key))
+            ignored = _read(census.ignored.get(group.key.encode()))
+            found[group] = Failures(group, headline, ignored=ignored)
         of_group = found[group].jobs
         is_whole = key and len(of_group) < SHOWN
         of_group.append(job if is_whole else replace(job, function=job.called, **_LEFT_OUT))
@@ -161,8 +162,7 @@ def note(redis: Redis, key: str, jobs: Sequence[JobView]) -> None:
 
 def _noted(redis: Redis, names: Sequence[str]) -> list[Seen]:
     stored: Any = redis.mget([keys.seen_failures(name) for name in names]) if names else []
-    found = _read_all({str(n).encode(): raw for n, raw in enumerate(stored) if raw})
-    return [found.get(str(n), _NEVER) for n in range(len(names))]
+    return [_read(raw) or _NEVER for raw in stored]
 
 
 def _written(releases: set[str], at: datetime | None, who: str = "") -> str:
@@ -170,15 +170,11 @@ def _written(releases: set[str], at: datetime | None, who: str = "") -> str:
     return json.dumps({"at": at and at.timestamp(), "releases": known, "who": who})
 
 
-def _read_all(stored: Mapping[bytes, bytes]) -> dict[str, Seen]:
-    """What `_written` wrote; what is odd is left out."""
-    found = {}
-    for name, raw in stored.items():
-        try:
-            match values.value(raw):
-                case {"at": float() | None as at, "releases": list(releases), "who": str(who)}:
-                    known = frozenset(map(str, releases))
-                    found[values.line(name)] = Seen(values.due(at), known, values.clip(who, 200))
-        except NotShown:
-            continue
-    return found
+def _read(raw: bytes | None) -> Seen | None:
+    """What `_written` wrote; None for nothing, and for what is odd."""
+    with suppress(NotShown):
+        match values.value(raw or b""):
+            case {"at": float() | None as at, "releases": list(releases), "who": str(who)}:
+                known = frozenset(map(str, releases))
+                return Seen(values.due(at), known, values.clip(who, 200))
+    return None

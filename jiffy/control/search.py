@@ -91,11 +91,13 @@ class Filter:
     def lists(self, census: Census) -> list[List]:
         """Those in which matching jobs can be."""
         states = {"failed" if state == "stopped" else state for state in self.states}
+        named = self.fields.get("queue", ("*",))
         of_queues = [
             List(state, keys.jobs_in(state, queue.name), size)
             for queue in census.queues
+            if any(_fits(one, queue.name) for one in named)
             for state, size in queue.counts.items()
-            if size and (not states or state in states) and self._has("queue", queue.name)
+            if size and (not states or state in states)
         ]
         apart = [List(*one, True) for one in census.apart if not states or one[0] in states]
         return of_queues + apart
@@ -143,10 +145,6 @@ class Filter:
             else any(_has_argument(name.partition(".")[2], value, job) for value in values)
             for name, values in self.fields.items()
         ) and all(_has_word(word.lower(), job) for word in self.words)
-
-    def _has(self, name: str, value: str) -> bool:
-        wanted = self.fields.get(name)
-        return not wanted or any(_fits(one, value) for one in wanted)
 
 
 def parse(written: str, asked: datetime | None = None) -> Filter:

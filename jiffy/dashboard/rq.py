@@ -60,12 +60,8 @@ def _check_url() -> None:
         (low, high), number = _RANGES[name], str(given[name])
         if not (_NUMBER.fullmatch(number) and low <= int(number) <= high):
             abort(404, f"{name} must be from {low:,} to {high:,}, not {number!r}.")
-    if job_id := given.get("job_id"):
-        _check_job(redis, job_id)
-
-
-def _check_job(redis: Redis, job_id: str) -> None:
-    if not _JOB_ID.fullmatch(job_id) or not redis.exists(keys.job(job_id)):
+    job_id = given.get("job_id", "")
+    if job_id and not (_JOB_ID.fullmatch(job_id) and redis.exists(keys.job(job_id))):
         abort(404, f"No job {job_id!r}.")
 
 

@@ -114,18 +114,6 @@ def path_of(function: Function) -> str:
     return f"{function.__module__}.{function.__qualname__}"
 
 
-def check(function: Function, args: Args, kwargs: Kwargs) -> None:
-    """Raise WrongArguments, with the reason, unless `function` can be called like that."""
-    signature, name = plan(function).signature, function.__name__
-    if signature is None:
-        return
-    try:
-        signature.bind(*args, **kwargs)
-    except TypeError as error:
-        reason = _reason(signature, args, kwargs) or f"cannot be called like that: {error}"
-        raise WrongArguments(f"{name}() {reason}. It takes {name}{plan(function).shown}.") from None
-
-
 class Parameter(NamedTuple):
     """A parameter of a function, and how its values are converted."""
 
@@ -162,6 +150,16 @@ class Plan(NamedTuple):
     def converters(self) -> list[Converter]:
         parameters = (*self.positional, self.rest, *self.named.values(), self.others)
         return [one.converter for one in parameters if one.converter]
+
+    def check(self, name: str, args: Args, kwargs: Kwargs) -> None:
+        """Raise WrongArguments, with the reason, unless it, called `name`, can be called so."""
+        if self.signature is None:
+            return
+        try:
+            self.signature.bind(*args, **kwargs)
+        except TypeError as error:
+            reason = _reason(self.signature, args, kwargs) or f"cannot be called like that: {error}"
+            raise WrongArguments(f"{name}() {reason}. It takes {name}{self.shown}.") from None
 
     def parameters(self, args: Args, kwargs: Kwargs) -> list[Parameter]:
         """That of each argument, positional ones first."""
@@ -405,8 +403,8 @@ def from_strings(
 
     One that does not fit remains a string, which enqueueing then refuses.
     """
-    check(function, args, kwargs)
     made, strings = plan(function), [*args, *kwargs.values()]
+    made.check(function.__name__, args, kwargs)
     read = [*map(read_string, strings, made.parameters(args, kwargs))]
     args, kwargs = read[: len(args)], dict(zip(kwargs, read[len(args) :], strict=True))
     bound = made.signature.bind(*args, **kwargs) if made.signature else None

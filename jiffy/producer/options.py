@@ -207,7 +207,7 @@ def _callback(when: str, name: str, value: Any) -> rq.Callback:
         raise InvalidValue(name, value, "a function, its path, or an rq.Callback")
     target, called_with = payload.target(func), _CALLED_WITH[when]
     try:
-        target.check(called_with, {})
+        target.plan.check(target.function.__name__, called_with, {})
     except WrongArguments as error:
         raise WrongArguments(f"{name} is called with {', '.join(called_with)}: {error}") from None
     return value if isinstance(value, rq.Callback) else rq.Callback(target.path)

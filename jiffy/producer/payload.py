@@ -91,7 +91,7 @@ class Target:
     def call(self, args: Args, kwargs: Kwargs) -> Call:
         """The call, converted by its annotations.  Raises WrongArguments, CallTooLarge."""
         if kwargs or len(args) not in self.fitting:
-            self.check(args, kwargs)
+            self.plan.check(self.function.__name__, args, kwargs)
         plan = self.plan
         if self.is_typed:
             try:
@@ -112,15 +112,6 @@ class Target:
         if not is_plain and not self._arrives(args, kwargs, data):
             raise self._unsendable(args, kwargs, ValueError("they would change"))
         return Call(data, self._described(args, kwargs))
-
-    def check(self, args: Args, kwargs: Kwargs) -> None:
-        """Raise WrongArguments unless these fit the signature."""
-        if self.plan.signature is None:
-            return
-        try:
-            self.plan.signature.bind(*args, **kwargs)
-        except TypeError:
-            functions.check(self.function, args, kwargs)
 
     def canonical(self, data: str) -> str:
         """The same string for the same call, however its arguments were written."""

@@ -218,7 +218,7 @@ def test_odd_tracebacks_have_no_frames_or_odd_ones(text):
     ],
 )
 def test_the_kind_of_a_failure_is_its_exception(cause, kind):
-    assert tracebacks.kind(cause) == kind
+    assert tracebacks.Group.of(cause).kind == kind
 
 
 def test_a_jobs_call_can_be_copied_and_its_secrets_stay_masked(client, plant):
