@@ -9,7 +9,10 @@ local function tried(key)
   return type(found) == 'string' and tonumber(found) or 0
 end
 -- A count expires when it has been kept for so long after its pause: until then, what is left is more than that.
-for _, key in ipairs(KEYS) do wait = math.max(wait, redis.call('PTTL', key) - KEPT) end
+for i, key in ipairs(KEYS) do
+  local pause = redis.call('PTTL', key) - KEPT
+  if pause <= tonumber(ARGV[i * 2 + 2]) then wait = math.max(wait, pause) end  -- or else it is none of ours
+end
 if wait > 0 then return wait end
 local is_attack = KEYS[3] and tried(KEYS[3]) >= tonumber(ARGV[2])
 for i, key in ipairs(KEYS) do

@@ -196,8 +196,6 @@ class Child:
         self._is_tidying = True
         outcome.ended_s = outcome.ended_s or clock.wall()
         changed = self._tidy(outcome)
-        self._board.end()
-        self._is_tidying = False
         self._finish(outcome)  # in a log that no job has silenced
         self._replace(changed, job.job_id)
         return goes_on and not self._is_retiring
@@ -221,7 +219,10 @@ class Child:
             self._last_id = outcome.job.job_id
         if outcome.what == "requeued":
             self._is_retiring = True
-        if not self._board.note(row := finish.row(outcome)):
+        is_noted = self._board.note(row := finish.row(outcome))
+        self._board.end()
+        self._is_tidying = False
+        if not is_noted:
             self._send(self._board.noted)
             try:  # too large for the board: the supervisor could not finish it
                 self._send(row)

@@ -120,6 +120,11 @@ def spoil_its_dependency(redis_url, dependency):
         redis.set(keys.job(dependency), "odd")
 
 
+def spoil_the_clock():
+    """Let this process find no time that anything can hold."""
+    time.time = lambda: 1e30
+
+
 def leave_a_process_behind():
     """Return whether that is reaped, by the first process of this container, when it has ended."""
     shell = ["sh", "-c", "sleep 0.2 >/dev/null & echo $!"]

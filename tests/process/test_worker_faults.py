@@ -169,6 +169,16 @@ def test_a_thread_that_holds_the_log_keeps_no_worker_from_its_work(start_worker,
     assert (status(redis, "bad"), status(redis, "next")) == ("finished", "finished")
 
 
+def test_a_job_whose_end_cannot_be_written_down_counts_as_a_crash(start_worker, redis):
+    put(redis, fault_jobs.spoil_the_clock, job_id="bad")
+    put(redis, worker_jobs.say, "next", job_id="next")
+    worker = start_worker("-n", "1")
+    until_over(worker, redis, "bad", "next")
+
+    assert (status(redis, "bad"), status(redis, "next")) == ("failed", "finished")
+    assert "its worker died 3 times" in reason(redis, "bad")
+
+
 def test_an_outcome_that_redis_refuses_fails_its_job_alone(start_worker, redis):
     names = [f"job-{number}" for number in range(20)]
     for name in names[:10]:

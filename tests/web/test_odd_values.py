@@ -411,6 +411,15 @@ def test_odd_counts_of_logins_let_people_in(stranger, redis, kind):
     assert log_in(stranger).headers["Location"] == "/"
 
 
+def test_a_count_of_logins_that_lasts_for_years_locks_no_one_out(stranger, redis):
+    log_in(stranger, password="wrong")
+    for key in (counts := redis.keys(keys.attempts("*"))):
+        redis.expire(key, 10**9)
+
+    assert counts
+    assert log_in(stranger).headers["Location"] == "/"
+
+
 def test_commands_write_no_control_characters(redis, declare):
     evil = "a\x1b[2J\x9b\u202e\r\nb is paused."
     reason = json.dumps({"who": evil, "why": evil, "since": 1, "until": None})
