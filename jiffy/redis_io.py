@@ -415,7 +415,8 @@ def _receive(redis: Redis, connection: Any, count: int) -> list[Any]:
 
 def _reply(connection: Any) -> Any:
     # RQ lets a worker's client wait for 415 s: so long a silent line would stop it.
-    if not connection.can_read(timeout=ANSWER_TIMEOUT_S):
+    waits_s = connection.socket_timeout or ANSWER_TIMEOUT_S + 1
+    if waits_s > ANSWER_TIMEOUT_S and not connection.can_read(timeout=ANSWER_TIMEOUT_S):
         raise exceptions.TimeoutError(f"no answer in {ANSWER_TIMEOUT_S} s")
     return connection.read_response()
 
