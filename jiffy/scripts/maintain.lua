@@ -128,6 +128,8 @@ local function tidy_group(name)
   if call('EXISTS', group) == 0 then call('SREM', RQ .. 'groups', name) end
 end
 if is_due(OWN .. 'maintained') then
+  -- RQ's workers, which look at all at once, need not; while suspended they do not anyway.
+  if call('EXISTS', RQ .. 'suspended') == 0 then try('SET', RQ .. 'clean_groups', 1, 'EX', 600, 'NX') end
   for _, name in ipairs(try('SRANDMEMBER', RQ .. 'groups', 50)) do tidy_group(name) end
   local left = MOST_KEYS
   for _, limit in ipairs(try('SRANDMEMBER', RQ .. 'rl-keys', MOST_KEYS)) do

@@ -296,7 +296,7 @@ def test_counts_of_the_past(look, redis):
     past_s = redis.time()[0] - 60
     minute, chunk = keys.history(f"now:{past_s // 60}"), keys.history(f"60:{past_s // 3600}")
     redis.hset(minute, mapping=dict(zip(VALUES, VALUES, strict=True)))
-    for number, odd in enumerate([*VALUES, b"9" * 30, b"1"]):
+    for number, odd in enumerate([*VALUES[:-1], b"9" * 30, b"1"]):  # over 10 MB nothing is read
         for place in ("3", "99999999999", "\N{SUPERSCRIPT TWO}"):
             redis.hset(minute, f"failed {place} {place} f{number}\ndefault", odd)
     for code in "bBuqQfd":
