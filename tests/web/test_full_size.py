@@ -26,7 +26,7 @@ PAGES = {
     "/jobs?q=state:failed": COUNTING + 3500,
     "/failures": COUNTING + 3000,
     "/jobs?q=args.order_id:7+declined": COUNTING + 3000,
-    "/jobs/failed-0000007": COUNTING + 60,  # its function's history, too
+    "/jobs/failed-0000007": COUNTING + 100,  # two for each minute of its function's history, too
     "/api/queues": COUNTING,
     "/metrics": COUNTING,
 }
