@@ -320,7 +320,7 @@ def person() -> Who | None:
 def _from_proxy(name: str) -> Who:
     """Who the proxy in front says it is."""
     peer = ip(request.environ["werkzeug.proxy_fix.orig"]["REMOTE_ADDR"])
-    # Not DASHBOARD_USER: whoever is called "admin" there would be an operator here.
+    # Not DASHBOARD_USER: someone called "admin" there would be an operator here.
     users = {user.name: user for user in _config().dashboard_users}
     user = users.get(name) or users.get("*")
     if peer is None or peer.is_global:  # not through the proxy, which is near

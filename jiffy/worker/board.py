@@ -1,8 +1,8 @@
 """The memory that a child shares with its supervisor: what runs, and what each wants of the other.
 
-Each number has one writer.  The order of writing matters where two of them race: see `begin` and
-`halt`.  Beside the numbers stand the outcomes of the batch that Redis does not know of yet:
-whatever becomes of the child, what has finished has finished.
+The order of writing matters where two of them race: see `begin` and `halt`.  Beside the numbers
+stand the outcomes of the batch that Redis does not know of yet: what is noted there is sent, even
+if the child dies.
 """
 
 import ctypes

@@ -160,22 +160,21 @@ def test_the_next_job_of_the_process_is_limited_stopped_and_logged_as_ever(
     assert worker.wait() == 0
 
 
-def test_a_thread_that_holds_the_log_keeps_no_worker_from_its_work(start_worker, redis):
-    put(redis, fault_jobs.hold_the_log, job_id="bad")
+def ends_of(func, start_worker, redis):
+    """Let one worker run the job "bad" and another one behind it; return their statuses."""
+    put(redis, func, job_id="bad")
     put(redis, worker_jobs.say, "next", job_id="next")
     worker = start_worker("-n", "1")
     until_over(worker, redis, "bad", "next")
+    return status(redis, "bad"), status(redis, "next")
 
-    assert (status(redis, "bad"), status(redis, "next")) == ("finished", "finished")
+
+def test_a_thread_that_holds_the_log_keeps_no_worker_from_its_work(start_worker, redis):
+    assert ends_of(fault_jobs.hold_the_log, start_worker, redis) == ("finished", "finished")
 
 
 def test_a_job_whose_end_cannot_be_written_down_counts_as_a_crash(start_worker, redis):
-    put(redis, fault_jobs.spoil_the_clock, job_id="bad")
-    put(redis, worker_jobs.say, "next", job_id="next")
-    worker = start_worker("-n", "1")
-    until_over(worker, redis, "bad", "next")
-
-    assert (status(redis, "bad"), status(redis, "next")) == ("failed", "finished")
+    assert ends_of(fault_jobs.spoil_the_clock, start_worker, redis) == ("failed", "finished")
     assert "its worker died 3 times" in reason(redis, "bad")
 
 
