@@ -72,12 +72,15 @@ class _Stdout(io.TextIOBase):
             self._fd = -1
 
     def write(self, text: str) -> int:
-        data = memoryview(text.encode("utf-8", "backslashreplace"))  # each slice copies nothing
+        data, start = text.encode("utf-8", "backslashreplace"), 0
         try:
-            while data and self._fd >= 0:
+            while start < len(data) and self._fd >= 0:
                 if not select.select([], [self._fd], [], _PATIENCE_S)[1]:
                     break
-                data = data[os.write(self._fd, data[:_PIECE_BYTES]) :]
+                end = start + _PIECE_BYTES
+                if end < len(data):  # others write there too: between two lines, if one ends
+                    end = data.rfind(b"\n", start, end) + 1 or end
+                start += os.write(self._fd, data[start:end])
             if self._fd < 0:
                 sys.stdout.write(text)
                 sys.stdout.flush()

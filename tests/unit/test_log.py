@@ -1,6 +1,7 @@
 """What stands in a log's lines: no control character of a job, and no line that a job forged."""
 
 import re
+import socket
 import subprocess
 import sys
 
@@ -34,3 +35,26 @@ def test_a_job_can_put_no_control_character_and_no_line_into_the_log():
     assert [line for line in lines if not line.isprintable()] == []
     assert len(own) == 5
     assert [line for line in lines if line not in own and not line.startswith("  ")] == []
+
+
+BATCH = """
+from jiffy import log
+log.setup("INFO")
+for number in range(1000):
+    log.job("job.finished", job=f"default-{number}", func="tests.jobs.worker.nothing")
+log.flush()
+"""
+
+
+def test_each_piece_of_a_batch_ends_with_a_line():
+    """Other processes of the worker write to the same log between two pieces."""
+    ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with ours, its:
+        child = subprocess.Popen([sys.executable, "-c", BATCH], stdout=its)
+        its.close()
+        pieces = list(iter(lambda: ours.recv(1 << 20), b""))
+
+    assert child.wait() == 0
+    assert len(pieces) > 1
+    assert [piece for piece in pieces if not piece.endswith(b"\n")] == []
+    assert b"".join(pieces).count(b"job.finished") == 1000
