@@ -173,12 +173,12 @@ def _wait(job: Job) -> int:
 
 def _obstacle(job_id: str) -> str:
     """Why no worker claims the job as things are, and what to do; "" if one may, or has."""
-    from jiffy.control import jobs, read, why  # most who enqueue need none of these
+    from jiffy.control import read, why  # most who enqueue need none of these
 
     redis = redis_io.shared()
 
     def look() -> list[why.Reason]:
-        found = jobs.job(redis, job_id)
+        found = read.job(redis, job_id)
         is_waiting = found and found.state in ("queued", "scheduled", "deferred")
         return why.obstacles(found, read.census(redis)) if found and is_waiting else []
 

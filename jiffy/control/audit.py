@@ -1,18 +1,22 @@
-"""Who changed what: three streams in Redis, to which pages and commands add."""
+"""Who changed what: three streams in Redis, to which pages and commands add, and what they hold."""
 
+import re
 import socket
 from collections.abc import Mapping
+from typing import Annotated, Any
 
+from msgspec import Meta, Struct
 from redis import Redis
-from redis.exceptions import OutOfMemoryError
+from redis.exceptions import OutOfMemoryError, ResponseError
 
-from jiffy import keys, log
+from jiffy import clock, keys, log
 from jiffy.control.pauses import user
-from jiffy.control.values import clip
+from jiffy.control.values import Fields, Moment, clip, line, long_text, number
 
 # Apart, so that what programs enqueue, or strangers try, does not push out what people did.
 KINDS = ("changes", "enqueued", "logins")
 MOST_KEPT = 10_000  # of each kind
+MOST_SHOWN = 100  # at a time
 _MOST_LETTERS = 5000  # of a field
 
 
@@ -45,3 +49,46 @@ def from_shell(
     """Add what the user of this process asks for."""
     entry = {"who": user(), "what": f"shell.{what}", "on": on, "from": socket.gethostname()}
     return add(redis, "changes", {**entry, "jobs": jobs}, old_id)
+
+
+class AuditEntry(Struct, frozen=True, rename={"address": "from"}):
+    """A change that was asked for, or a login.
+
+    id: For `before`.
+    at: When it was written.
+    who: A user, or the setting that has the token.
+    what: The operation.
+    on: What it was to change.
+    from: The address of the client; of a command, its machine.
+    jobs: How many jobs it changed, where it counts them.
+    status: Of the answer; null if none was given, or not yet.
+    """
+
+    id: str
+    at: Moment | None
+    who: str
+    what: str
+    on: str
+    address: str
+    jobs: Annotated[int, Meta(ge=0)] | None
+    status: Annotated[int, Meta(ge=0)] | None
+
+
+def entries(redis: Redis, kind: str, before: str) -> list[AuditEntry]:
+    """The newest of a kind, or the next ones before this id; none of a key of another type."""
+    end = f"({before}" if re.fullmatch(r"[0-9]{1,18}-[0-9]{1,18}", before) else "+"
+    found: Any
+    try:
+        found = redis.xrevrange(keys.audit(kind), end, count=MOST_SHOWN)
+    except ResponseError:
+        return []
+    return [_entry(line(entry_id), fields) for entry_id, fields in found]
+
+
+def _entry(entry_id: str, fields: dict[bytes, bytes]) -> AuditEntry:
+    at_s = int(entry_id.partition("-")[0]) / 1000
+    at = clock.from_wall(at_s) if at_s < clock.wall() * 2 else None
+    read = Fields({line(name): raw for name, raw in fields.items()})
+    who, what, on, address = (read(one, long_text, "") for one in ("who", "what", "on", "from"))
+    jobs, status = (read(one, number, None) for one in ("jobs", "status"))
+    return AuditEntry(entry_id, at, who, what, on, address, jobs, status)

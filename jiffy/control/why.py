@@ -9,9 +9,8 @@ from datetime import datetime
 from typing import NamedTuple
 
 from jiffy import clock
-from jiffy.control.jobs import MOST_BEFORE, JobView
 from jiffy.control.pauses import PausedWork, in_force
-from jiffy.control.read import Census
+from jiffy.control.read import MOST_BEFORE, Census, JobView
 from jiffy.control.values import clip, lasted_s
 from jiffy.history import Flow, Point
 from jiffy.producer.options import in_shell

@@ -59,8 +59,8 @@ def create_app(config: Settings, pages: Iterable[Blueprint] = ()) -> Flask:
     app.after_request(_add_headers)
     problems.show(app)
     rq.mount(app)
-    ours = (home, jobs, new, queues, schedule, system, audit, auth)
-    more = (jobs.failures_page, queues.workers_page, system.health_page, api.blueprint)
+    ours = (home, jobs, new, queues, schedule, system, audit, auth, api)
+    more = (jobs.failures_page, queues.workers_page, system.health_page)
     for blueprint in (*(one.page for one in ours), *more, *pages):
         app.register_blueprint(blueprint)
     app.wsgi_app = _behind_proxies(app.wsgi_app, config)  # type: ignore[method-assign]

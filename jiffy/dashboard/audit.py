@@ -4,17 +4,14 @@ An entry is written before anything is done, so what Redis does not record is no
 of it replaces that entry.  Only the fields in _SHOWN are kept: no argument of a job, no password.
 """
 
-import re
-from typing import Annotated, Any
+from typing import Any
 
 from flask import Blueprint, Response, abort, g, render_template, request
-from msgspec import Meta, Struct
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import RedisError
 
-from jiffy import clock, keys, log, redis_io
-from jiffy.control.audit import KINDS as KINDS
-from jiffy.control.audit import add
-from jiffy.control.values import Fields, Moment, clip, line, long_text, number
+from jiffy import log, redis_io
+from jiffy.control.audit import KINDS, MOST_SHOWN, add, entries
+from jiffy.control.values import clip
 
 page = Blueprint("audit", __name__)
 
@@ -23,7 +20,6 @@ _SHOWN = (
     "registry_name", "q", "filter", "rate", "count", "until", "why",
 )  # fmt: skip
 _MOST_LETTERS = 300  # of each
-MOST_SHOWN = 100  # entries of a page
 _ENQUEUE = "api.enqueue"
 
 
@@ -95,53 +91,10 @@ def _add(kind: str, fields: dict[str, object], old_id: bytes | None = None) -> b
     return add(redis_io.shared(), kind, fields | {"from": request.remote_addr or ""}, old_id)
 
 
-class AuditEntry(Struct, frozen=True, rename={"address": "from"}):
-    """A change that was asked for, or a login.
-
-    id: For `before`.
-    at: When it was written.
-    who: A user, or the setting that has the token.
-    what: The operation.
-    on: What it was to change.
-    from: The address of the client; of a command, its machine.
-    jobs: How many jobs it changed, where it counts them.
-    status: Of the answer; null if none was given, or not yet.
-    """
-
-    id: str
-    at: Moment | None
-    who: str
-    what: str
-    on: str
-    address: str
-    jobs: Annotated[int, Meta(ge=0)] | None
-    status: Annotated[int, Meta(ge=0)] | None
-
-
-def entries(kind: str, before: str) -> list[AuditEntry]:
-    """The newest of a kind, or the next ones before this id; none of a key of another type."""
-    end = f"({before}" if re.fullmatch(r"[0-9]{1,18}-[0-9]{1,18}", before) else "+"
-    found: Any
-    try:
-        found = redis_io.shared().xrevrange(keys.audit(kind), end, count=MOST_SHOWN)
-    except ResponseError:
-        return []
-    return [_entry(line(entry_id), fields) for entry_id, fields in found]
-
-
-def _entry(entry_id: str, fields: dict[bytes, bytes]) -> AuditEntry:
-    at_s = int(entry_id.partition("-")[0]) / 1000
-    at = clock.from_wall(at_s) if at_s < clock.wall() * 2 else None
-    read = Fields({line(name): raw for name, raw in fields.items()})
-    who, what, on, address = (read(one, long_text, "") for one in ("who", "what", "on", "from"))
-    jobs, status = (read(one, number, None) for one in ("jobs", "status"))
-    return AuditEntry(entry_id, at, who, what, on, address, jobs, status)
-
-
 @page.get("/audit")
 def show() -> str:
     kind = request.args.get("kind", KINDS[0])
     if kind not in KINDS:
         abort(404, f"kind is {kind!r}; it must be {', '.join(KINDS)}.")
-    found = entries(kind, request.args.get("before", ""))
+    found = entries(redis_io.shared(), kind, request.args.get("before", ""))
     return render_template("audit.html", entries=found, kind=kind, kinds=KINDS, most=MOST_SHOWN)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from jiffy import clock
 from jiffy.control.entries import Run
-from jiffy.control.jobs import Family, Relative
+from jiffy.control.read import Family, Relative
 from jiffy.control.values import clip
 from jiffy.dashboard.words import duration
 from jiffy.history import FLOW_S, Flow, Point

@@ -23,7 +23,7 @@ from waitress.server import TcpWSGIServer
 from waitress.utilities import BadRequest
 
 from jiffy import clock, log, redis_io, system
-from jiffy.dashboard.api.routes import MOST_WAITING
+from jiffy.dashboard.api import MOST_WAITING
 from jiffy.errors import InvalidSetting, PortTaken
 from jiffy.settings import settings
 

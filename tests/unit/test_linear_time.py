@@ -11,7 +11,7 @@ from typing import ClassVar
 import pytest
 
 from jiffy import tracebacks
-from jiffy.control import jobs, search, values
+from jiffy.control import read, search, values
 from jiffy.cron_times import Cron, Every, zone_named
 from jiffy.errors import JiffyError
 from jiffy.json_types import convert, converter
@@ -45,7 +45,7 @@ def _matching(wanted):
     def match(string):
         raw = json.dumps(["f.x", None, [string, {"a": string}], {"a": [string] * 3}]).encode()
         fields = {"data": raw, "description": string.encode()[:SIZE], "status": b"failed"}
-        job = jobs.JobView(**{**vars(jobs._job("x", values.Fields(fields))), "error": string})
+        job = read.JobView(**{**vars(read._job("x", values.Fields(fields))), "error": string})
         return search_for.matches(job)
 
     return match

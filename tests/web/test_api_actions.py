@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from jiffy import keys
-from jiffy.dashboard.api import routes
+from jiffy.dashboard import api as routes
 from tests.support.newcomer import wait_until
 from tests.web.conftest import TOKEN
 from tests.web.test_api import ADD

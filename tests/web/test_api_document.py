@@ -12,8 +12,8 @@ import openapi_spec_validator as validator
 import pytest
 from werkzeug.security import generate_password_hash
 
+from jiffy.dashboard import api as routes
 from jiffy.dashboard import auth
-from jiffy.dashboard.api import routes
 from tests.support.worker_processes import Dyno
 from tests.web.conftest import PASSWORD, TOKEN, cookie_name, log_in
 

@@ -8,7 +8,7 @@ import pytest
 from rq.job import JobStatus
 
 from jiffy import keys
-from jiffy.dashboard.api.openapi import PROBLEMS
+from jiffy.dashboard.openapi import PROBLEMS
 from tests.support.newcomer import CHECKOUT
 from tests.web.conftest import TOKEN
 

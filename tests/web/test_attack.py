@@ -13,7 +13,7 @@ from urllib.parse import quote
 import pytest
 
 from jiffy import every, history, keys
-from jiffy.control import jobs, pauses, read
+from jiffy.control import pauses, read
 from jobs import numbers
 from tests.web.conftest import OWN, PARTS, TOKEN, addresses
 
@@ -51,7 +51,7 @@ def poisoned(redis, plant, plant_worker, declare, leader):
             kind = {"error": error} if state in ("failed", "stopped") else {"result": {evil: evil}}
             plant(f"a-{state}", status=state, **kind, **texts, **shown)
         plant("JOB", status="failed", error=error, **texts, **shown)
-        plant("odd", **dict.fromkeys({*jobs.JOB_FIELDS} - {"data"}, evil))
+        plant("odd", **dict.fromkeys({*read.JOB_FIELDS} - {"data"}, evil))
         plant_worker(evil, runs="a-started", **dict.fromkeys(read.WORKER_FIELDS[2:], evil)
                      | {"state": evil, keys.RELEASE_FIELD: evil, "queues": queue})  # fmt: skip
         redis.hset(keys.job("entry-JOB"), mapping={"description": evil, "origin": queue})

@@ -19,7 +19,7 @@ from click.testing import CliRunner
 
 from jiffy import every, history, keys, tracebacks
 from jiffy.cli import load
-from jiffy.control import jobs, pauses, read
+from jiffy.control import pauses, read
 from jobs import numbers
 from tests.support.worker_support import claim
 from tests.web.conftest import TOKEN, Trap, addresses, log_in
@@ -207,7 +207,7 @@ def test_all_fields_of_all_rows_at_once(look, read_by_us, redis):
                 redis.hset(key.replace("ODD", name), field, odd)
     answers = look([*ODD, "good"])
 
-    assert {field for _, field in read_by_us} >= {*jobs.JOB_FIELDS, *read.WORKER_FIELDS[2:]}
+    assert {field for _, field in read_by_us} >= {*read.JOB_FIELDS, *read.WORKER_FIELDS[2:]}
     for path in ("/jobs", "/workers", "/queues/default"):
         assert MARK in answers[path].text
 

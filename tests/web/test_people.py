@@ -14,9 +14,9 @@ from flask import Blueprint
 
 from jiffy import actions, enqueue, every, keys
 from jiffy.cli import commands
+from jiffy.dashboard import api as routes
 from jiffy.dashboard import auth, create_app
-from jiffy.dashboard.api import routes
-from jiffy.dashboard.api.routes import MOST_WAITING
+from jiffy.dashboard.api import MOST_WAITING
 from jiffy.dashboard.auth import (
     ATTACK,
     KEPT_MS,

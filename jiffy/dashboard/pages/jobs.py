@@ -14,7 +14,7 @@ from jiffy import history, redis_io
 from jiffy.control import bulk, failures, read, search, why
 from jiffy.control.bulk import ACTIONS, BULK, Outcome
 from jiffy.control.failures import Failures
-from jiffy.control.jobs import Call
+from jiffy.control.read import Call
 from jiffy.control.search import Cursor
 from jiffy.dashboard import audit, charts
 from jiffy.dashboard.frame import census, flows, is_live, newest_release

@@ -13,7 +13,7 @@ from werkzeug.wrappers import Response
 
 from jiffy import json_types, redis_io
 from jiffy.control import read, values
-from jiffy.control.jobs import Call
+from jiffy.control.read import Call
 from jiffy.dashboard import audit
 from jiffy.dashboard.problems import STATUSES
 from jiffy.errors import InvalidValue, JiffyError, ValidationError

@@ -17,8 +17,7 @@ from werkzeug.exceptions import NotFound
 
 import jiffy
 from jiffy import json_types
-from jiffy.dashboard import auth
-from jiffy.dashboard.api import schemas
+from jiffy.dashboard import auth, schemas
 from jiffy.producer import options
 
 View = TypeVar("View", bound=Callable[..., Any])

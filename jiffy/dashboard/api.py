@@ -1,4 +1,8 @@
-"""The operations of the API: jobs, queues and the schedule."""
+"""The operations of the HTTP API: jobs, queues and the schedule.  `schemas.py` has the types of
+requests and answers; `openapi.py` makes routes and the OpenAPI document of both.
+
+It takes tokens and knows no sessions, so no browser can be made to call it.
+"""
 
 import json
 import re
@@ -13,19 +17,22 @@ from redis.exceptions import RedisError
 
 from jiffy import clock, json_types, keys, redis_io
 from jiffy.control import bulk, entries, failures, pauses, read, search
-from jiffy.control.jobs import Log
-from jiffy.dashboard import audit, auth, problems
-from jiffy.dashboard.api import openapi, schemas
-from jiffy.dashboard.api.openapi import operation
-from jiffy.dashboard.api.schemas import Enqueued, Entry, Function, Job, Queues, Schedule
+from jiffy.control.audit import KINDS, AuditEntry
+from jiffy.control.audit import entries as audited
+from jiffy.control.read import Log
+from jiffy.dashboard import audit, auth, openapi, problems, schemas
 from jiffy.dashboard.frame import CURRENT_S, census, kept, newest_release
+from jiffy.dashboard.openapi import operation
 from jiffy.dashboard.pages.jobs import failed_group
+from jiffy.dashboard.schemas import Enqueued, Entry, Function, Job, Queues, Schedule
 from jiffy.errors import InvalidValue
 from jiffy.producer import enqueue as producer
 from jiffy.producer import functions, options, results
 from jiffy.producer import job as jobs
 from jiffy.producer.recipe import write
 from jiffy.settings import settings
+
+page = openapi.blueprint
 
 # A request that waits holds a thread: the server has so many for these alone.
 MOST_WAITING = 4
@@ -39,7 +46,7 @@ _TIMEOUT = {
     "schema": {"type": "string", "default": str(_WAITS_S), "pattern": _WAIT},
 }
 _AUDIT = [
-    {"name": "kind", "in": "query", "schema": {"enum": [*audit.KINDS]}},
+    {"name": "kind", "in": "query", "schema": {"enum": [*KINDS]}},
     {"name": "before", "in": "query", "description": "The id of an entry: show earlier ones.",
      "schema": {"type": "string"}},
 ]  # fmt: skip
@@ -326,12 +333,12 @@ def run_entry(name: str, body: schemas.Who) -> Enqueued:
 
 
 @operation("GET", "/audit", 422, parameters=_AUDIT)
-def list_audit() -> list[audit.AuditEntry]:
+def list_audit() -> list[AuditEntry]:
     """Who changed what, the newest first: 100 entries."""
-    kind = request.args.get("kind", audit.KINDS[0])
-    if kind not in audit.KINDS:
-        raise InvalidValue("kind", kind, ", ".join(audit.KINDS))
-    return audit.entries(kind, request.args.get("before", ""))
+    kind = request.args.get("kind", KINDS[0])
+    if kind not in KINDS:
+        raise InvalidValue("kind", kind, ", ".join(KINDS))
+    return audited(redis_io.shared(), kind, request.args.get("before", ""))
 
 
 @operation("GET", "/openapi.json")

@@ -13,8 +13,7 @@ from jiffy import json_types
 from jiffy.control import bulk, entries
 from jiffy.control.entries import Run
 from jiffy.control.failures import Searched
-from jiffy.control.jobs import STATES, JobView, Slot
-from jiffy.control.read import Census
+from jiffy.control.read import STATES, Census, JobView, Slot
 from jiffy.control.values import Moment
 
 T = TypeVar("T", bound=Struct)
