@@ -30,8 +30,10 @@ def pytest_configure():
 
     hypothesis.settings.register_profile("any machine", deadline=None)
     hypothesis.settings.load_profile("any machine")
-    # A shell that runs the tests in the background has them ignore it, and all that they start.
+    # A shell that runs the tests in the background, or nohup, has them and all that they start
+    # ignore these.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture(scope="session", autouse=True)
