@@ -13,17 +13,17 @@ from functools import partial
 from itertools import groupby
 from queue import Full, Queue
 from typing import TYPE_CHECKING, NoReturn
-from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit, urlunsplit
-from urllib.request import Request, urlopen
+from urllib.request import Request
 
 import jiffy
-from jiffy import clock, log
+from jiffy import clock, log, outgoing
 from jiffy.control import entries
-from jiffy.errors import DuplicateJob, JiffyError
+from jiffy.errors import DuplicateJob
 from jiffy.producer import functions
 from jiffy.producer.enqueue import enqueue
 from jiffy.scheduler.entry import Entry, alert_arguments, shown
+from jiffy.settings import settings
 
 if TYPE_CHECKING:
     from jiffy.scheduler.state import Made
@@ -113,7 +113,7 @@ def _try_to(send: Callable[[], object]) -> str | None:
             send()
             return None
         except Exception as error:  # noqa: BLE001 - one that fails must not stop the others
-            reason = _reason(error)
+            reason = outgoing.reason(error)
         if pause_s is not None:
             clock.pause(pause_s)
     return reason
@@ -128,20 +128,6 @@ def _enqueue(function: functions.Function, job_id: str, arguments: Sequence[str]
 def _request(url: str, body: object = None) -> None:
     headers = {"User-Agent": f"jiffy/{jiffy.__version__}", "Content-Type": "application/json"}
     data = None if body is None else json.dumps(body).encode()
-    try:
-        urlopen(Request(url, data, headers), timeout=_TIMEOUT_S).close()
-    except HTTPError as error:
-        error.close()
-        raise
-
-
-def _reason(error: Exception) -> str:
-    """Why it failed.  Libraries may put the URL into their messages, which is as good as a key."""
-    if isinstance(error, HTTPError):
-        return f"status {error.code}"
-    if isinstance(error, URLError) and isinstance(error.reason, OSError):
-        error = error.reason
-    if isinstance(error, JiffyError):
-        return str(error)
-    strerror = getattr(error, "strerror", None)
-    return strerror.lower() if strerror else type(error).__name__
+    # Whoever wrote the schedule may name a host in a private network; a redirect may not.
+    hosts = {urlsplit(url).hostname or "", *settings().webhook_hosts}
+    outgoing.send(Request(url, data, headers), _TIMEOUT_S, hosts, by_proxy=True)

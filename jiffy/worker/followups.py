@@ -4,9 +4,6 @@ At least once: it stands in Redis until it is done.  A worker that claims it has
 the next worker of that queue begins it; after three tries it is dropped.
 """
 
-import http.client
-import ipaddress
-import urllib.request
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any
@@ -15,7 +12,7 @@ from urllib.request import Request
 from rq.exceptions import AbandonedJobError, NoSuchJobError
 from rq.job import Job
 
-from jiffy import keys, log, rq_compat, tracebacks
+from jiffy import keys, log, outgoing, rq_compat, tracebacks
 from jiffy.producer import masking
 from jiffy.redis_io import command
 from jiffy.settings import settings
@@ -25,8 +22,6 @@ from jiffy.worker.run import Interrupted, Runner
 
 MOST_TRIES = 3
 WEBHOOKS_S = 100  # for all of a job: the next worker begins them after 120 s
-_NAT64, _MAPPED = ipaddress.ip_network("64:ff9b::/96"), ipaddress.ip_network("::ffff:0:0/96")
-_UNICAST, _6TO4 = ipaddress.ip_network("2000::/3"), ipaddress.ip_network("2002::/16")
 
 
 def do(todo: Todo, runner: Runner) -> None:
@@ -85,67 +80,15 @@ def _error_of(job: Job) -> str:
 
 
 def _open(job_id: str, request: Request, timeout: float) -> AbstractContextManager[None]:
-    """Send a webhook, but only to an address that is allowed; one that fails is logged."""
+    """Send a webhook, but only to an address that is allowed; one that fails is logged.
+
+    Anyone who can write to Redis chooses the address.
+    """
     url = masking.masked(request.full_url)
     try:
-        with _OPENER.open(request, timeout=timeout):
-            log.event("webhook.sent", job=job_id, url=url)
-    except http.client.InvalidURL:  # which quotes what may be a password
-        log.event("webhook.failed", log.WARNING, job=job_id, url=url, reason="invalid URL")
+        outgoing.send(request, timeout, settings().webhook_hosts)
+        log.event("webhook.sent", job=job_id, url=url)
     except Exception as error:  # noqa: BLE001 - as RQ: it fails no job
-        reason = masking.masked(f"{error}")
+        reason = outgoing.reason(error)
         log.event("webhook.failed", log.WARNING, job=job_id, url=url, reason=reason)
     return nullcontext()
-
-
-def is_public(written: str) -> bool:
-    """Whether an address is a host's in the public internet."""
-    address = ipaddress.ip_address(written)
-    if address in _NAT64 or address in _MAPPED:  # it leads to the IPv4 address at its end
-        address = ipaddress.ip_address(int(address) & 0xFFFFFFFF)
-    # Python also calls addresses global that are site-local, or have another one of IPv4 inside.
-    is_odd = address.version == 6 and (address not in _UNICAST or address in _6TO4)
-    return address.is_global and not address.is_multicast and not is_odd
-
-
-def _refuse_private(connection: http.client.HTTPConnection) -> None:
-    """Anyone who can write to Redis chooses this address: it must not be one behind our walls.
-
-    Asked of the connection itself, so a redirect or a name that changes its mind does not matter.
-    """
-    if connection.host.lower() in settings().webhook_hosts:
-        return
-    address = connection.sock.getpeername()[0].partition("%")[0]
-    if not is_public(address):
-        connection.close()
-        raise OSError(
-            f"{connection.host} is {address}, which is not a public address. "
-            "Add the host to WEBHOOK_HOSTS if webhooks may go there."
-        )
-
-
-class _Checked(http.client.HTTPConnection):
-    def connect(self) -> None:
-        super().connect()
-        _refuse_private(self)
-
-
-class _CheckedTLS(_Checked, http.client.HTTPSConnection): ...
-
-
-class _Handler(urllib.request.HTTPSHandler, urllib.request.HTTPHandler):
-    def http_open(self, request: Any) -> Any:
-        return self.do_open(_Checked, request)
-
-    def https_open(self, request: Any) -> Any:
-        return self.do_open(_CheckedTLS, request, context=self._context)  # type: ignore[attr-defined]
-
-
-# Without proxies from the environment: behind one, the address is not ours to check.  And without
-# what else `build_opener` opens: files, and FTP, where a redirect may lead.
-_OPENER = urllib.request.OpenerDirector()
-for _kind in (
-    _Handler, urllib.request.UnknownHandler, urllib.request.HTTPRedirectHandler,
-    urllib.request.HTTPDefaultErrorHandler, urllib.request.HTTPErrorProcessor,
-):  # fmt: skip
-    _OPENER.add_handler(_kind())

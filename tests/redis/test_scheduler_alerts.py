@@ -274,6 +274,21 @@ def test_a_receiver_that_is_away_is_logged_once_and_its_address_never(
     assert SECRET not in caplog.text
 
 
+def test_no_receiver_can_send_an_alert_into_a_private_network(
+    lead, redis, receiver, impatient, caplog
+):
+    with receiving() as private:
+        receiver.statuses = [private.address.replace("127.0.0.1", "localhost")] * 3
+        loop = lead(add(on_missed=receiver.address))
+        none_ran_for(loop, redis, 1)
+        look(loop)
+        until_heard(receiver, 3)
+        wait_until(lambda: is_idle(loop))
+
+    assert private.heard == []
+    assert "localhost is 127.0.0.1, which is not a public address." in caplog.text
+
+
 def notifier():
     return Notifier(read([add(ping="https://example.com/")]))
 

@@ -1,9 +1,12 @@
 """A real HTTP server that keeps what it is sent."""
 
 import json
+import socket
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+from tests.support.newcomer import PATIENCE_S
 
 
 class Receiver:
@@ -51,3 +54,34 @@ def receiving(read=json.loads):
         server.shutdown()
         thread.join()
         server.server_close()
+
+
+class Flood:
+    """`heard` is what came, as bytes; `is_cut_short` whether the client has hung up."""
+
+    def __init__(self, address):
+        self.address = address
+        self.heard = b""
+        self.is_cut_short = False
+
+
+@contextmanager
+def flooding(first, again, most_bytes=1 << 26):
+    """A receiver that answers one request: `first`, then `again` and again."""
+
+    def answer():
+        with suppress(OSError), listener.accept()[0] as connection:
+            flood.heard = connection.recv(65536)
+            connection.sendall(first)
+            flood.is_cut_short = True
+            for _ in range(most_bytes // len(again)):
+                connection.sendall(again)
+            flood.is_cut_short = False
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(PATIENCE_S)
+        flood = Flood(f"http://127.0.0.1:{listener.getsockname()[1]}")
+        thread = threading.Thread(target=answer, daemon=True)
+        thread.start()
+        yield flood
+        thread.join()
