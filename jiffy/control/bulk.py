@@ -166,13 +166,6 @@ def read_rate(name: str, written: str | float | None) -> float | None:
     raise InvalidValue("rate", written, must)
 
 
-def few(redis: Redis, name: str, wanted: Filter) -> Outcome:
-    """Act at once on the jobs that match, on FEW at most."""
-    outcome, found = Outcome(), _matching(redis, name, wanted, clock.now())
-    each(name, [job.id for job in islice(found, FEW)][::-1], outcome)
-    return outcome
-
-
 def act_on_all(
     redis: Redis, name: str, wanted: Filter, who: str, rate: float | None
 ) -> Outcome | rq.job.Job:
@@ -181,23 +174,26 @@ def act_on_all(
     Where no worker could run that job, with the first few.  Raises NoWorkers for a `rate` then.
     """
     matching = count(redis, name, wanted)
-    is_few = rate is None and matching.total <= FEW and not matching.is_more
-    queue = None if is_few else queue_of_workers(redis)
-    if queue is None and rate is None:
-        return few(redis, name, wanted)
-    return start(redis, queue, name, wanted, who, rate)
+    if rate is not None or matching.total > FEW or matching.is_more:
+        try:
+            return start(redis, name, wanted, who, rate)
+        except NoWorkers:
+            if rate is not None:
+                raise
+    outcome, found = Outcome(), _matching(redis, name, wanted, clock.now())
+    each(name, [job.id for job in islice(found, FEW)][::-1], outcome)
+    return outcome
 
 
-def start(
-    redis: Redis, queue: str | None, name: str, wanted: Filter, who: str, rate: float | None
-) -> rq.job.Job:
+def start(redis: Redis, name: str, wanted: Filter, who: str, rate: float | None) -> rq.job.Job:
     """Enqueue the job that does it with all that match, where our workers find it first.
 
-    `queue` is that of `queue_of_workers`.  With a `rate`, so many jobs a second, it ends when
-    MOST_AGAIN of them fail again.  Raises NoWorkers, and InvalidValue for a bad filter.
+    With a `rate`, so many jobs a second, it ends when MOST_AGAIN of them fail again.
+    Raises NoWorkers, and InvalidValue for a bad filter.
     """
     if wanted.problems:
         raise InvalidValue("filter", wanted.text, f"one that is understood: {wanted.problems[0]}")
+    queue = queue_of_workers(redis)
     if queue is None:
         raise NoWorkers(name)
     given = {"action": name, "matching": wanted.text, "who": who, "rate": rate}

@@ -363,7 +363,8 @@ def _job(job_id: str, read: Fields) -> JobView:
         worker=read("worker_name", line, ""),
         release=read(keys.RELEASE_FIELD, line, "") if state in _HAS_ERROR else "",
         entry=read(keys.TICK_OF_FIELD, line, ""),
-        limit_s=read("timeout", _limit, None),
+        # RQ writes -1 where there is none.
+        limit_s=read("timeout", lambda raw: None if line(raw) == "-1" else number(raw), None),
         progress=read(keys.PROGRESS_FIELD, _progress, None) if state in _HAS_PROGRESS else None,
         meta=masked(read.json("meta", dict, {})),
         error=error,
@@ -431,11 +432,6 @@ def _log_line(written: Any) -> LogLine:
             shown = log.printable(masked_text(clip(message, values.LONG)))
             return LogLine(due(at), clip(level, 20), clip(logger, values.SHORT), shown)
     raise NotShown("not a log")
-
-
-def _limit(raw: Raw) -> int | None:
-    """RQ writes -1 where there is none."""
-    return None if line(raw) == "-1" else number(raw)
 
 
 def _traceback(raw: Raw) -> str:

@@ -144,7 +144,13 @@ class Filter:
             if name in _MATCHES
             else any(_has_argument(name.partition(".")[2], value, job) for value in values)
             for name, values in self.fields.items()
-        ) and all(_has_word(word.lower(), job) for word in self.words)
+        ) and all(
+            any(
+                word.lower() in text.lower()
+                for text in (job.id, job.description, job.called, job.arguments, job.error)
+            )
+            for word in self.words
+        )
 
 
 def parse(written: str, asked: datetime | None = None) -> Filter:
@@ -251,13 +257,6 @@ _MATCHES: dict[str, Callable[[str, JobView], bool]] = {
     "before": lambda value, job: (job.latest or _NEVER) < clock.read(value),
     "slower": lambda value, job: (job.ran_s or 0) >= clock.seconds(value),
 }
-
-
-def _has_word(word: str, job: JobView) -> bool:
-    return any(
-        word in text.lower()
-        for text in (job.id, job.description, job.called, job.arguments, job.error)
-    )
 
 
 def _has_argument(name: str, value: str, job: JobView) -> bool:

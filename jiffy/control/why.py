@@ -43,7 +43,22 @@ def banners(census: Census) -> Iterator[Reason]:
         yield Reason(f"{problem}.", remedy, f"redis-cli rename {key} odd:{key}", name="odd-key")
     waiting = [queue for queue in census.queues if queue.counts["queued"]]
     yield from _on_workers(census, [queue.name for queue in waiting if not queue.is_heard])
-    yield from _on_memory(census)
+    memory = census.memory
+    if memory.is_nearly_full:
+        text = f"Redis has used {memory.used / memory.most:.0%} of its memory."
+        remedy = (
+            "When it is full, no job can be enqueued: raise its limit, let results expire sooner, "
+            "or delete failed jobs."
+        )
+        yield Reason(text, remedy, name="memory", endpoint="system.system")
+    if memory.evicts:
+        remedy = f"Its policy is {memory.policy}; set it to noeviction:"
+        command = "redis-cli config set maxmemory-policy noeviction"
+        yield Reason("Redis deletes jobs when its memory is full.", remedy, command, name="evicts")
+    if memory.is_kept is False:
+        remedy = "It saves nothing to disk; switch on its append-only file:"
+        command = "redis-cli config set appendonly yes"
+        yield Reason("A restart of Redis loses every job.", remedy, command, name="forgetful")
     if census.scheduler == "away":
         remedy = "The schedule enqueues nothing until you start one:"
         command = "python -m jiffy scheduler"
@@ -74,23 +89,6 @@ def _on_workers(census: Census, waiting: list[str]) -> Iterator[Reason]:
             f"python -m jiffy worker {in_shell(waiting[0])}", name="unheard",
             endpoint="queues.queues",
         )  # fmt: skip
-
-
-def _on_memory(census: Census) -> Iterator[Reason]:
-    memory = census.memory
-    if memory.is_nearly_full:
-        text = f"Redis has used {memory.used / memory.most:.0%} of its memory."
-        remedy = "When it is full, no job can be enqueued: raise its limit, let results expire"
-        remedy += " sooner, or delete failed jobs."
-        yield Reason(text, remedy, name="memory", endpoint="system.system")
-    if memory.evicts:
-        remedy = f"Its policy is {memory.policy}; set it to noeviction:"
-        command = "redis-cli config set maxmemory-policy noeviction"
-        yield Reason("Redis deletes jobs when its memory is full.", remedy, command, name="evicts")
-    if memory.is_kept is False:
-        remedy = "It saves nothing to disk; switch on its append-only file:"
-        command = "redis-cli config set appendonly yes"
-        yield Reason("A restart of Redis loses every job.", remedy, command, name="forgetful")
 
 
 def _paused(one: PausedWork) -> Reason:
@@ -135,7 +133,12 @@ def reasons(job: JobView, census: Census, flow: Flow | None = None) -> list[Reas
             return [Reason(f"It waits for {what} at {job.due:%H:%M:%S} UTC", at=job.due)]
         return [Reason("It is due.", at=job.due), *wrong]
     if job.state == "deferred":
-        return [_waits_for_jobs(job)]
+        if wrong_ones := job.in_the_way:
+            more = f" and {len(wrong_ones) - 3} more" if len(wrong_ones) > 3 else ""
+            remedy = "Retry what failed, was stopped or canceled; this job follows. Or cancel it."
+            return [Reason(f"It waits for {', '.join(wrong_ones[:3])}{more}.", remedy)]
+        count = len(job.others) + max(0, job.others_left_out)
+        return [Reason(f"It waits for {count:,} job{'s' if count != 1 else ''} to finish.")]
     if job.slot:
         return [Reason(f"It waits for a slot of the rate limit {job.slot}.")]
     if job.state == "ready_to_enqueue":
@@ -161,15 +164,6 @@ def _behind(job: JobView, census: Census, flow: Flow | None, *, is_served: bool)
         return Reason(f"{found}.")
     starts_in = clock.in_words(max(1, round(before / flow.out_per_s)))
     return Reason(f"{found}; at {clock.rate(flow.out_per_s)}, it starts in about {starts_in}.")
-
-
-def _waits_for_jobs(job: JobView) -> Reason:
-    if wrong := job.in_the_way:
-        more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
-        remedy = "Retry what failed, was stopped or canceled; this job follows. Or cancel it."
-        return Reason(f"It waits for {', '.join(wrong[:3])}{more}.", remedy)
-    count = len(job.others) + max(0, job.others_left_out)
-    return Reason(f"It waits for {count:,} job{'s' if count != 1 else ''} to finish.")
 
 
 class Step(NamedTuple):

@@ -97,12 +97,14 @@ def _enqueue_many(sent: Sequence[Any]) -> list[Enqueued]:
     written = write(prepared)
     taken = set(written.taken)
     audit.note(jobs=len(prepared) - len(taken))
-    enqueued = [
-        Enqueued(job_id, one.recipe.queue, _url(job_id), place in taken)
+    queues = dict[str, str]()
+    with suppress(RedisError):  # a job whose id was taken is on the queue where it is
+        found = read.jobs(redis_io.shared(), [written.ids[place] for place in taken])
+        queues = {job_id: job.queue for job_id, job in found.items()}
+    return [
+        Enqueued(job_id, queues.get(job_id, one.recipe.queue), _url(job_id), place in taken)
         for place, (job_id, one) in enumerate(zip(written.ids, prepared, strict=True))
     ]
-    _correct_queues([one for one in enqueued if one.taken])
-    return enqueued
 
 
 def _check_dependencies(options_of: Sequence[dict[str, Any]]) -> None:
@@ -120,15 +122,6 @@ def _check_dependencies(options_of: Sequence[dict[str, Any]]) -> None:
             with problems.in_item(index):
                 if not exists:
                     raise InvalidValue("depends_on", job_id, "a job that exists")
-
-
-def _correct_queues(taken: Sequence[Enqueued]) -> None:
-    """A job whose id was taken is on the queue where it is, if Redis still answers."""
-    with suppress(RedisError):
-        found = read.jobs(redis_io.shared(), [one.id for one in taken])
-        for one in taken:
-            if one.id in found:
-                one.queue = found[one.id].queue
 
 
 @operation("GET", "/jobs/<job_id>")
@@ -219,9 +212,8 @@ def _url(job_id: str) -> str:
 def act_in_bulk(body: schemas.Bulk) -> Enqueued:
     """Retry, cancel or delete all jobs that match, by a job that a worker runs."""
     rate = bulk.read_rate(body.action, body.rate)
-    redis, wanted = redis_io.shared(), search.parse(body.filter)
-    queue = bulk.queue_of_workers(redis)
-    job = bulk.start(redis, queue, body.action, wanted, body.who, rate)
+    wanted = search.parse(body.filter)
+    job = bulk.start(redis_io.shared(), body.action, wanted, body.who, rate)
     audit.record(body.who, body.action, wanted.text, None, job=job.id, rate=rate)
     return Enqueued(job.id, job.origin, _url(job.id))
 

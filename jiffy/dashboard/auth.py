@@ -99,9 +99,12 @@ def guard(app: Flask, config: Settings) -> None:
     """
     app.extensions["jiffy.settings"] = config
     app.extensions["jiffy.users"] = {user.name: user for user in _users(config)}
+    if config.is_production and not config.secret_key:
+        remedy = "Production needs one, the same in every web process: set it to what "
+        raise MissingSetting("SECRET_KEY", f"{remedy}{MAKE_SECRET_KEY} prints.")
     app.session_interface = _Sessions()
     app.config.update(
-        SECRET_KEY=_secret_key(config),
+        SECRET_KEY=config.secret_key or redis_server.secret_key(),
         # Cookies are the same for every port: two checkouts on a machine must not share theirs,
         # nor two dashboards of one host.
         SESSION_COOKIE_NAME=f"__Host-jiffy{config.url_prefix.replace('/', '-')}"
@@ -140,15 +143,6 @@ def _users(config: Settings) -> tuple[User, ...]:
     return (made,)
 
 
-def _secret_key(config: Settings) -> str:
-    if config.secret_key:
-        return config.secret_key
-    if config.is_production:
-        remedy = "Production needs one, the same in every web process: set it to what "
-        raise MissingSetting("SECRET_KEY", f"{remedy}{MAKE_SECRET_KEY} prints.")
-    return redis_server.secret_key()
-
-
 def _config() -> Settings:
     found: Settings = current_app.extensions["jiffy.settings"]
     return found
@@ -172,7 +166,10 @@ def _admit() -> Response | None:
     if request.endpoint not in PUBLIC:
         g.who = _client() if is_api() else person()
         if g.who is None:
-            return _ask_to_log_in()
+            if request.headers.get("X-Requested-With"):  # a script, which cannot fill in a form
+                abort(401, "You are logged out: log in again.")
+            target = None if is_change else request.full_path.rstrip("?")
+            return redirect(url_for("login.form", next=target))
         if is_change and not is_login:
             _require_operator(g.who)
         _take_turn_of(g.who)
@@ -228,12 +225,6 @@ def without_turn() -> Iterator[None]:
     _take_turn_of(g.who)
 
 
-def may_change() -> bool:
-    """Whether this request may change something, so that the answer offers actions."""
-    who = g.get("who")
-    return who is not None and who.role == "operator" and not _config().read_only
-
-
 def _require_operator(who: Who) -> None:
     if _config().read_only:
         abort(403, "This dashboard is read-only: nothing was changed.")
@@ -244,16 +235,6 @@ def _require_operator(who: Who) -> None:
         else:
             why = f"{who.name} is a viewer, so nothing was changed: ask an operator."
         abort(403, why)
-
-
-def _require_visit() -> None:
-    """Refuse pages that another site's page loads unseen: how long one takes tells what is there.
-
-    A link from there is a visit.  Browsers say so over https and on localhost.
-    """
-    site, use = (request.headers.get(f"Sec-Fetch-{name}") for name in ("Site", "Dest"))
-    if site in ("cross-site", "same-site") and use != "document":
-        abort(403, "Another site's page may lead here, but not load this page.")
 
 
 def _require_own_host() -> None:
@@ -301,7 +282,11 @@ def person() -> Who | None:
 
     Raises redis-py's errors while Redis does not answer: then no page is shown.
     """
-    _require_visit()
+    # Refuse pages that another site's page loads unseen: how long one takes tells what is there.
+    # A link from there is a visit.  Browsers say so over https and on localhost.
+    site, use = (request.headers.get(f"Sec-Fetch-{name}") for name in ("Site", "Dest"))
+    if site in ("cross-site", "same-site") and use != "document":
+        abort(403, "Another site's page may lead here, but not load this page.")
     config = _config()
     name = config.auth_header and request.headers.get(config.auth_header)
     if not config.dashboard_login or name:
@@ -347,7 +332,13 @@ def ip(written: str | None) -> IPv4Address | IPv6Address | None:
 
 def _require_own_page() -> None:
     """Refuse a change that does not come from a page of ours."""
-    if not _is_same_origin():
+    # A browser says it itself, and no page can forge it; but only over https and on localhost.
+    site = request.headers.get("Sec-Fetch-Site")
+    origin = request.headers.get("Origin") or request.headers.get("Referer", "")
+    # Not the scheme: a proxy in front may speak https where we speak http.
+    host = origin.partition("://")[2].partition("/")[0]
+    is_ours = bool(host) and host == _own_host() if site is None else site == "same-origin"
+    if not is_ours:
         abort(403, "This request came from another site's page, so nothing was changed.")
     given = request.headers.get("X-CSRFToken") or request.form.get("token", "")
     expected = session.get("token")
@@ -357,25 +348,6 @@ def _require_own_page() -> None:
         abort(403, why if request.is_secure else why + over_http)
     if not same(given, expected):
         abort(403, "This page has expired, so nothing was changed: load it again, then repeat.")
-
-
-def _is_same_origin() -> bool:
-    # A browser says it itself, and no page can forge it; but only over https and on localhost.
-    site = request.headers.get("Sec-Fetch-Site")
-    if site is not None:
-        return site == "same-origin"
-    origin = request.headers.get("Origin") or request.headers.get("Referer", "")
-    # Not the scheme: a proxy in front may speak https where we speak http.
-    host = origin.partition("://")[2].partition("/")[0]
-    return bool(host) and host == _own_host()
-
-
-def _ask_to_log_in() -> Response:
-    if request.headers.get("X-Requested-With"):  # a script, which cannot fill in a form
-        abort(401, "You are logged out: log in again.")
-    if request.method not in SAFE_METHODS:
-        return redirect(url_for("login.form"))
-    return redirect(url_for("login.form", next=request.full_path.rstrip("?")))
 
 
 # Passwords, sessions and tokens

@@ -179,7 +179,11 @@ def graph(family: Family) -> Graph:
         x, y = at * (_NODE_WIDTH + _GAP_X), rows[at] * (_NODE_HEIGHT + _GAP_Y)
         nodes[job_id] = Node(jobs[job_id], x, y)
         rows[at] += 1
-    paths = [_path(nodes[before], nodes[after]) for before, after in sorted(pairs)]
+    paths = []
+    for before, after in sorted(pairs):
+        x, y = nodes[before].x + _NODE_WIDTH, nodes[before].y + _NODE_HEIGHT // 2
+        to_x, to_y = nodes[after].x, nodes[after].y + _NODE_HEIGHT // 2
+        paths.append(f"M{x} {y}C{x + _GAP_X} {y} {to_x - _GAP_X} {to_y} {to_x} {to_y}")
     width = max(node.x for node in nodes.values()) + _NODE_WIDTH
     height = max(node.y for node in nodes.values()) + _NODE_HEIGHT
     ordered = sorted(nodes.values(), key=lambda node: (node.x, node.y))
@@ -192,9 +196,3 @@ def _column(job_id: str, before: Mapping[str, Sequence[str]], found: dict[str, i
         found[job_id] = 0  # if odd data goes round in circles
         found[job_id] = max((_column(one, before, found) + 1 for one in before[job_id]), default=0)
     return found[job_id]
-
-
-def _path(before: Node, after: Node) -> str:
-    x, y = before.x + _NODE_WIDTH, before.y + _NODE_HEIGHT // 2
-    to_x, to_y = after.x, after.y + _NODE_HEIGHT // 2
-    return f"M{x} {y}C{x + _GAP_X} {y} {to_x - _GAP_X} {to_y} {to_x} {to_y}"

@@ -16,7 +16,6 @@ from jiffy import clock, history, redis_io
 from jiffy.control import read
 from jiffy.control.read import Census
 from jiffy.control.why import banners
-from jiffy.dashboard import auth
 from jiffy.settings import Settings
 
 # However many people watch: all queues are counted once in this time by a process.
@@ -107,7 +106,8 @@ def surround(app: Flask, config: Settings) -> None:
     @app.context_processor
     def _around() -> dict[str, object]:
         found: dict[str, object] = {}
-        if g.get("who"):
+        who = g.get("who")
+        if who:
             with suppress(RedisError):  # the page itself says so
                 done = kept(
                     "done", lambda redis: history.read(redis, span="24h").whole.done, _DONE_S
@@ -118,8 +118,8 @@ def surround(app: Flask, config: Settings) -> None:
             "pages": _PAGES,
             "environment": environment,
             "is_live": is_live(),
-            "who": g.get("who"),
-            "read_only": not auth.may_change(),
+            "who": who,
+            "read_only": config.read_only or not who or who.role != "operator",
         }
 
     app.after_request(_tag)

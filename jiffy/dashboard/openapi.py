@@ -51,6 +51,7 @@ class _Operation(NamedTuple):
 
 operations: list[_Operation] = []
 _STRING = {"type": "string"}
+_PARTS = {"name": {"type": "string", "pattern": "^[A-Za-z0-9_.-]+$", "maxLength": 200}}
 _TOKENS = {"token": "API_TOKEN: everything.", "readToken": "API_READ_TOKEN: GET only."}
 _JOB_ID = {"job_id": "$response.body#/id"}
 
@@ -125,14 +126,22 @@ def document(server: str) -> dict[str, Any]:
     paths: dict[str, Any] = {}
     for one in operations:
         path = one.path.replace("<", "{").replace(">", "}")
-        parts = paths.setdefault(path, _parameters(one.path))
+        parameters = [
+            {"name": name, "in": "path", "required": True, "schema": _PARTS.get(name, _STRING)}
+            for name in re.findall("<(.*?)>", one.path)
+        ]
+        parts = paths.setdefault(path, {"parameters": parameters} if parameters else {})
         parts[one.method.lower()] = _described(one, components)
     problem = _schema(schemas.Problem, components)
     components["Call"]["properties"] |= options.schema()
     for kind, example in schemas.EXAMPLES.items():
         components[kind.__name__]["example"] = json.loads(example)
     for schema in components.values():
-        _describe_fields(schema)
+        # A docstring's lines `name: …` describe the fields of these names.
+        head, *fields = re.split(r"\n(\w+): ", inspect.cleandoc(schema["description"]))
+        schema["description"] = head.strip()
+        for name, text in zip(fields[::2], fields[1::2], strict=True):
+            schema["properties"][name]["description"] = " ".join(text.split())
     return {
         "openapi": "3.1.0",
         "info": {
@@ -161,23 +170,6 @@ def _schema(kind: Any, components: dict[str, Any]) -> Any:
     [schema], named = msgspec.json.schema_components([kind], ref_template=template)
     components.update(named)
     return schema
-
-
-def _describe_fields(schema: dict[str, Any]) -> None:
-    """Give the docstring's lines `name: …` to the fields of these names."""
-    head, *fields = re.split(r"\n(\w+): ", inspect.cleandoc(schema["description"]))
-    schema["description"] = head.strip()
-    for name, text in zip(fields[::2], fields[1::2], strict=True):
-        schema["properties"][name]["description"] = " ".join(text.split())
-
-
-def _parameters(path: str) -> dict[str, Any]:
-    schemas_of = {"name": {"type": "string", "pattern": "^[A-Za-z0-9_.-]+$", "maxLength": 200}}
-    found = [
-        {"name": name, "in": "path", "required": True, "schema": schemas_of.get(name, _STRING)}
-        for name in re.findall("<(.*?)>", path)
-    ]
-    return {"parameters": found} if found else {}
 
 
 def _described(one: _Operation, components: dict[str, Any]) -> dict[str, Any]:

@@ -176,19 +176,8 @@ def _listed(words: Sequence[str]) -> str:
     return " and ".join([*filter(None, [", ".join(words[:-1])]), words[-1]])
 
 
-FILTERS = {
-    "times": times,
-    "in_shell": in_shell,
-    "exactly": exactly,
-    "duration": duration,
-    "count": count,
-    "since": since,
-    "ago": ago,
-    "utc": utc,
-    "pretty": pretty,
-    "percent": percent,
-    "size": size,
-    "rate": clock.rate,
-    "dots": dots,
-    "code": code,
-}
+_FILTERS = (
+    times, in_shell, exactly, duration, count, since, ago, utc, pretty, percent, size, clock.rate,
+    dots, code,
+)  # fmt: skip
+FILTERS = {one.__name__: one for one in _FILTERS}

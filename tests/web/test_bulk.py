@@ -100,7 +100,7 @@ def test_retrying_all_does_not_go_on_with_a_deletion_that_was_stopped(
     cards(3)
     listening(redis)
     plant("kept", call=["tests.jobs.worker.charge", None, [1], {}])
-    stopped = bulk.start(redis, "default", "delete", search.parse("id:kept"), "ann", None).id
+    stopped = bulk.start(redis, "delete", search.parse("id:kept"), "ann", None).id
     redis.lrem(keys.queue("default"), 1, stopped)
     redis.hset(keys.job(stopped), "status", "stopped")
     redis.zadd(FAILED, {stopped: 9e9})

@@ -24,6 +24,12 @@ _ORDERS = {
     "oldest": lambda queue: (queue.waits_since is None, queue.waits_since, queue.name),
     "failed": lambda queue: (-queue.counts["failed"], queue.name),
 }
+# RQ's name of each command, or ours, and what it asks a worker to do.
+_COMMANDS = {
+    "workers.stop": ("shutdown", "stop: it finishes its job first"),
+    "workers.quiet": ("quiet", "finish its job and to start no other"),
+    "workers.resume": ("resume", "start jobs again"),
+}
 
 
 @page.get("/queues", endpoint="queues")
@@ -121,29 +127,16 @@ def list_workers() -> str:
     return render_template("workers.html", fleet=found, seen=seen, first=first, most=MOST_SHOWN)
 
 
-@workers_page.post("/workers/<name>/stop")
-def stop(name: str) -> Response:
-    """Let a worker finish its job, and end."""
-    return _command(name, "shutdown", f"Asked {name} to stop: it finishes its job first.")
-
-
-@workers_page.post("/workers/<name>/quiet")
-def quiet(name: str) -> Response:
-    """Let a worker finish its job, and start none until it is resumed; it stays in the list."""
-    return _command(name, "quiet", f"Asked {name} to finish its job and to start no other.")
-
-
+@workers_page.post("/workers/<name>/stop", endpoint="stop")
+@workers_page.post("/workers/<name>/quiet", endpoint="quiet")
 @workers_page.post("/workers/<name>/resume", endpoint="resume")
-def end_quiet(name: str) -> Response:
-    return _command(name, "resume", f"Asked {name} to start jobs again.")
-
-
-def _command(name: str, command: str, words: str) -> Response:
-    redis = redis_io.shared()
+def command(name: str) -> Response:
+    """Let a worker finish its job and end, or start none until it is resumed."""
+    redis, (sent, words) = redis_io.shared(), _COMMANDS[str(request.endpoint)]
     if not redis.exists(keys.worker(name)):
         abort(404, f"There is no worker {name!r}: it has stopped already.")
-    send_command(redis, name, command)
-    flash(words)
+    send_command(redis, name, sent)
+    flash(f"Asked {name} to {words}.")
     return redirect(url_for("workers.workers"), 303)
 
 

@@ -4,7 +4,7 @@ For monitors: `/healthz` and, for Prometheus, `/metrics`.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from types import SimpleNamespace
 from typing import Any, NamedTuple
@@ -49,7 +49,16 @@ _KINDS = (
 @page.get("/system")
 def system() -> str:
     seen = census()
-    info, config, clients, slow = ask(redis_io.shared())
+    with redis_io.shared().pipeline(transaction=False) as pipe:
+        pipe.info()
+        pipe.config_get(*_CONFIG)
+        pipe.client_list()
+        pipe.slowlog_get(_MOST_SLOW)
+        info, config, clients, slow = map(_permitted, pipe.execute(raise_on_error=False))
+    # Those of our processes by what they do: jiffy:worker.
+    names = [client.get("name", "") for client in clients or ()]
+    roles = (":".join(name.split(":")[:2]) if name.startswith("jiffy:") else name for name in names)
+    by_name = Counter(clip(role, 60) or "without a name" for role in roles).most_common()
     use = kept("memory", lambda redis: use_of(redis, seen), _MEMORY_S)
     # How many connections Redis, or its plan, permits.
     most = int((info or {}).get("maxclients") or (config or {}).get("maxclients") or 0)
@@ -58,24 +67,12 @@ def system() -> str:
         info=info,
         facts=_facts(info or {}, config, seen.memory, most, use),
         slow=None if slow is None else [*map(_slow, slow)],
-        clients=None if clients is None else _by_name(clients),
+        clients=None if clients is None else dict(by_name),
         use=use,
         used=max(1, seen.memory.used),
         most=most,
         settings=_settings(settings()),
     )
-
-
-def ask(redis: Redis) -> Sequence[Any]:
-    """What Redis says of itself, in one round trip: INFO, CONFIG GET, CLIENT LIST, SLOWLOG GET;
-    None where it does not permit the question.
-    """
-    with redis.pipeline(transaction=False) as pipe:
-        pipe.info()
-        pipe.config_get(*_CONFIG)
-        pipe.client_list()
-        pipe.slowlog_get(_MOST_SLOW)
-        return [_permitted(one) for one in pipe.execute(raise_on_error=False)]
 
 
 def _permitted(answer: Any) -> Any:
@@ -96,6 +93,13 @@ def _facts(
     full = "memory is nearly full" if memory.is_nearly_full else ""
     evicts = "jobs are lost when the memory is full: set maxmemory-policy noeviction"
     loses = "a restart of Redis loses every job: set appendonly yes"
+    if info.get("aof_enabled"):
+        fsync = (config or {}).get("appendfsync")
+        kept_by = f"append-only file{f', fsync {fsync}' if fsync else ''}"
+    elif config is None:
+        kept_by = "unknown: Redis does not permit CONFIG GET"
+    else:
+        kept_by = f"snapshots ({config['save']})" if config.get("save") else "none"
     clients = f"{info.get('connected_clients', 0):,}" + (f" of {most:,}" if most else "")
     return [
         ("Version", f"Valkey {valkey}" if valkey else f"Redis {redis}", ""),
@@ -103,28 +107,11 @@ def _facts(
         ("Memory", f"{size(used)}{of_most}, at most {peak} so far", full),
         *([("Forecast", forecast, "")] if forecast else ()),
         ("Eviction", policy or "unknown", evicts if memory.evicts else ""),
-        ("Persistence", _persistence(info, config), loses if memory.is_kept is False else ""),
+        ("Persistence", kept_by, loses if memory.is_kept is False else ""),
         ("Connections", clients, ""),
         ("Commands a second", f"{info.get('instantaneous_ops_per_sec', 0):,}", ""),
         ("Replicas", f"{info.get('connected_slaves', 0):,}", ""),
     ]
-
-
-def _persistence(info: Mapping[str, Any], config: Mapping[str, str] | None) -> str:
-    """How Redis keeps its data."""
-    if info.get("aof_enabled"):
-        fsync = (config or {}).get("appendfsync")
-        return f"append-only file{f', fsync {fsync}' if fsync else ''}"
-    if config is None:
-        return "unknown: Redis does not permit CONFIG GET"
-    return f"snapshots ({config['save']})" if config.get("save") else "none"
-
-
-def _by_name(clients: Sequence[Mapping[str, str]]) -> dict[str, int]:
-    """How many connections each has; those of our processes by what they do: jiffy:worker."""
-    names = [client.get("name", "") for client in clients]
-    roles = (":".join(name.split(":")[:2]) if name.startswith("jiffy:") else name for name in names)
-    return dict(Counter(clip(role, 60) or "without a name" for role in roles).most_common())
 
 
 def _slow(found: Mapping[str, Any]) -> dict[str, Any]:
