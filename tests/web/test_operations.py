@@ -133,7 +133,11 @@ def test_more_than_100_workers_are_on_pages_that_say_how_many_there_are(client, 
     assert "201 to 203 of 203" in words(last)
 
 
-def test_a_worker_shows_its_job_against_its_limit_and_a_late_heartbeat(client, plant, plant_worker):
+def test_a_worker_shows_its_job_against_its_limit_and_a_late_heartbeat(
+    client, plant, plant_worker, monkeypatch
+):
+    now = clock.now()
+    monkeypatch.setattr(clock, "now", lambda: now)
     started = utcformat(clock.from_wall(clock.wall() - 90))
     plant("now", status="started", timeout=100, started_at=started)
     plant_worker("w1", state="busy", runs="now", last_heartbeat=started, hostname="web", pid=7)
