@@ -10,8 +10,7 @@ from jiffy.errors import InvalidValue
 monotonic = time.monotonic
 
 _UNITS_S = {"ms": 0.001, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400, "w": 604800}
-_PART = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|min|[smhdw])")
-_DURATION = re.compile(rf"(?:{_PART.pattern}\s*)+")
+_PART = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|min|[smhdw])\s*")
 
 Duration = float | str | timedelta
 # A hundred years: more means "never", and neither Redis nor a calendar can hold it.
@@ -88,7 +87,9 @@ def seconds(duration: Duration, name: str = "duration") -> float:
     if isinstance(duration, timedelta):
         found = duration.total_seconds()
     if isinstance(duration, str):
-        found = _parsed(duration.strip())
+        text = re.sub(r"^\d+(\.\d+)?$", r"\g<0>s", duration.strip())
+        parts = _PART.findall(text) if re.fullmatch(f"(?:{_PART.pattern})+", text) else ()
+        found = sum(float(number) * _UNITS_S[unit] for number, unit in parts) if parts else None
     if isinstance(found, bool) or not isinstance(found, int | float) or not found >= 0:
         raise InvalidValue(
             name, duration, "0 or more seconds, or a string such as '90s', '5m' or '1h30m'"
@@ -96,14 +97,6 @@ def seconds(duration: Duration, name: str = "duration") -> float:
     if found > LONGEST_S:
         raise InvalidValue(name, duration, "100 years at most")
     return found
-
-
-def _parsed(duration: str) -> float | None:
-    if re.fullmatch(r"\d+(\.\d+)?", duration):
-        return float(duration)
-    if not _DURATION.fullmatch(duration):
-        return None
-    return sum(float(number) * _UNITS_S[unit] for number, unit in _PART.findall(duration))
 
 
 def in_words(duration_s: float) -> str:

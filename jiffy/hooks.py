@@ -8,7 +8,6 @@ import inspect
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, TypeVar
 
 from jiffy import log
@@ -62,17 +61,14 @@ def inside(hooks: Sequence[AroundJob], job: Any, call: Callable[[], T]) -> T:
 
     An exception that one of them swallows or replaces is logged, and raised with a note on that.
     """
-    for hook in reversed(hooks):
-        call = partial(_inside, hook, job, call)
-    return call()
-
-
-def _inside(hook: AroundJob, job: Any, call: Callable[[], T]) -> T:
+    if not hooks:
+        return call()
+    hook, *inner = hooks
     error: BaseException | None = None
     try:
         with _context(hook, job):
             try:
-                value = call()
+                value = inside(inner, job, call)
             except BaseException as raised:
                 error = raised
                 raise

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
-from functools import lru_cache, partial
+from functools import lru_cache
 from pathlib import Path
 from queue import Empty
 from typing import Any, TypeVar
@@ -78,12 +78,19 @@ def connect(
     `most`: it opens no more connections than that, shares them, and closes those that are idle.
     Raises MissingSetting in production without REDIS_URL; does not connect yet.
     """
-    url = redis_url(settings())
+    url, name = redis_url(settings()), client_name(role)
+
+    def introduce(connection: AbstractConnection) -> None:
+        connection.on_connect()
+        connection.send_command("CLIENT", "SETNAME", name)
+        with suppress(ResponseError):  # not every user may give names
+            connection.read_response()
+
     options: dict[str, Any] = {
         "socket_connect_timeout": CONNECT_TIMEOUT_S,
         "socket_timeout": answer_timeout_s,
         "retry": Retry(NoBackoff(), 0),
-        "redis_connect_func": partial(_introduce, client_name(role)),
+        "redis_connect_func": introduce,
         "driver_info": None,  # else two more round trips, and imports that a fork must not copy
         "encoding_errors": "surrogateescape",  # an id that is no UTF-8 goes back as it came
         "protocol": 2,  # RQ was written for its answers, and it saves a round trip a connection
@@ -153,14 +160,6 @@ def client_name(role: str) -> str:
     """`jiffy:worker:web.1`: the role, then the dyno or this machine's name and process."""
     dyno = settings().dyno or f"{socket.gethostname()}.{os.getpid()}"
     return f"jiffy:{role}:{dyno}"
-
-
-def _introduce(name: str, connection: AbstractConnection) -> None:
-    """Begin a connection as redis-py does, but give it a name only where that is allowed."""
-    connection.on_connect()
-    connection.send_command("CLIENT", "SETNAME", name)
-    with suppress(ResponseError):
-        connection.read_response()
 
 
 def verifies_tls(config: Settings, url: str) -> bool:
@@ -401,8 +400,15 @@ def _send(redis: Redis, raw: bytes) -> Any:
 
 
 def _receive(redis: Redis, connection: Any, count: int) -> list[Any]:
+    replies = list[Any]()
     try:
-        return [_reply(connection) for _ in range(count)]
+        # RQ lets a worker's client wait for 415 s: so long a silent line would stop it.
+        waits_longer = (connection.socket_timeout or math.inf) > ANSWER_TIMEOUT_S
+        for _ in range(count):
+            if waits_longer and not connection.can_read(timeout=ANSWER_TIMEOUT_S):
+                raise exceptions.TimeoutError(f"no answer in {ANSWER_TIMEOUT_S} s")
+            replies.append(connection.read_response())
+        return replies
     except BaseException as error:
         connection.disconnect()  # a reply may still be on its way: nothing must read it
         is_broken = isinstance(error, exceptions.ConnectionError | exceptions.TimeoutError)
@@ -411,14 +417,6 @@ def _receive(redis: Redis, connection: Any, count: int) -> list[Any]:
         raise
     finally:
         redis.connection_pool.release(connection)
-
-
-def _reply(connection: Any) -> Any:
-    # RQ lets a worker's client wait for 415 s: so long a silent line would stop it.
-    waits_s = connection.socket_timeout or ANSWER_TIMEOUT_S + 1
-    if waits_s > ANSWER_TIMEOUT_S and not connection.can_read(timeout=ANSWER_TIMEOUT_S):
-        raise exceptions.TimeoutError(f"no answer in {ANSWER_TIMEOUT_S} s")
-    return connection.read_response()
 
 
 class Link:
@@ -463,15 +461,21 @@ class Link:
             except exceptions.NoScriptError:  # they are loaded by now
                 continue
             except RedisError as error:
-                now = clock.monotonic()
+                now, known = clock.monotonic(), explained(error)
+                if known is None:
+                    raise
                 is_in_doubt = is_in_doubt or isinstance(error, Unanswered)
                 is_refused = is_refused or not is_away(error)
                 if self._patience_s is None:
                     away_at = away_at if self._hangs_up(error) else now
-                    _raise_if_of_this_alone(error, now - away_at)
-                else:
-                    left_s = began + self._patience_s - now - self._pause_s
-                    _check_patience(error, left_s, doubt if is_in_doubt else "", job_id)
+                    if now - away_at > HANGS_UP_S:
+                        reason = "Redis closes the connection at this, and at nothing else"
+                        raise ResponseError(f"{reason}: {reason_of(error)}") from error
+                elif now + self._pause_s > began + self._patience_s or type(known) is RedisRefused:
+                    if is_in_doubt and doubt:
+                        raise known.but(doubt=doubt.format(job_id), job_id=job_id) from error
+                    is_full = isinstance(error, exceptions.OutOfMemoryError) or "OOM " in str(error)
+                    raise (RedisFull(known.url) if is_full else known) from error
                 clock.pause(self.note_away(error))
 
     def _hangs_up(self, error: RedisError) -> bool:
@@ -507,25 +511,6 @@ class Link:
                 lasted = clock.in_words(clock.monotonic() - self._away_since)
                 log.event("redis.back", log.WARNING, away=lasted)
             self._away_since = None
-
-
-def _raise_if_of_this_alone(error: RedisError, hung_up_s: float) -> None:
-    if explained(error) is None:
-        raise error
-    if hung_up_s > HANGS_UP_S:
-        reason = f"Redis closes the connection at this, and at nothing else: {reason_of(error)}"
-        raise ResponseError(reason) from error
-
-
-def _check_patience(error: RedisError, left_s: float, doubt: str, job_id: str | None) -> None:
-    known = explained(error)
-    if known is None:
-        raise error
-    if left_s < 0 or isinstance(known, RedisRefused):
-        if doubt:
-            raise known.but(doubt=doubt.format(job_id), job_id=job_id) from error
-        is_full = isinstance(error, exceptions.OutOfMemoryError) or "OOM " in str(error)
-        raise (RedisFull(known.url) if is_full else known) from error
 
 
 def patiently(redis: Redis, send: Callable[[], T], doubt: str = "", job_id: str | None = None) -> T:

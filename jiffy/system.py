@@ -50,18 +50,18 @@ def die_with(parent: int) -> None:
 
     The fallback is a thread: it has to wait while C code of a job holds the interpreter.
     """
+
+    def kill_when_orphaned() -> None:
+        while os.getppid() == parent:
+            Event().wait(_LOOK_AGAIN_S)
+        os.kill(os.getpid(), signal.SIGKILL)
+
     if IS_LINUX:
         _LIBC.prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL))
     else:
-        Thread(target=_kill_when_orphaned, args=(parent,), daemon=True).start()
+        Thread(target=kill_when_orphaned, daemon=True).start()
     if os.getppid() != parent:
         os._exit(1)
-
-
-def _kill_when_orphaned(parent: int) -> None:
-    while os.getppid() == parent:
-        Event().wait(_LOOK_AGAIN_S)
-    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def adopt_orphans() -> None:
@@ -73,7 +73,7 @@ def adopt_orphans() -> None:
 def descendants(pid: int) -> list[int]:
     """The processes below this one, without the `ps` of the fallback."""
     children: dict[int, list[int]] = {}
-    for child, parent in _from_proc() if IS_LINUX else _from_ps():
+    for child, parent in _processes():
         children.setdefault(parent, []).append(child)
     found = children.get(pid, [])
     for child in found:
@@ -81,13 +81,13 @@ def descendants(pid: int) -> list[int]:
     return found
 
 
-def _from_proc() -> Iterator[tuple[int, int]]:
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        with suppress(OSError):
-            yield int(stat.parent.name), int(stat.read_text().rpartition(")")[2].split()[1])
-
-
-def _from_ps() -> Iterator[tuple[int, int]]:
+def _processes() -> Iterator[tuple[int, int]]:
+    """All of this machine, each with its parent."""
+    if IS_LINUX:
+        for stat in Path("/proc").glob("[0-9]*/stat"):
+            with suppress(OSError):
+                yield int(stat.parent.name), int(stat.read_text().rpartition(")")[2].split()[1])
+        return
     with subprocess.Popen(["ps", "-A", "-o", "pid=,ppid="], stdout=subprocess.PIPE) as ps:
         assert ps.stdout is not None  # a pipe
         for line in ps.stdout.read().splitlines():
@@ -124,7 +124,15 @@ def peak_bytes() -> int:
 
 def opened() -> dict[str, Opened] | None:
     """What this process has open to be read, and forks must not share; None outside of Linux."""
-    return _opened_files() | threads() if IS_LINUX else None
+    if not IS_LINUX:
+        return None
+    found = threads()
+    for fd, words in files().items():
+        flags = int(_fdinfo(fd, r"flags:\s*(\d+)")[0], 8)
+        # A program inherits only what does not close as it begins.
+        if not (flags & os.O_ACCMODE == os.O_WRONLY or flags & os.O_APPEND):
+            found[f"{fd} {words}"] = Opened(words, not flags & os.O_CLOEXEC)
+    return found
 
 
 def threads() -> dict[str, Opened]:
@@ -159,16 +167,6 @@ def children() -> list[int]:
     return found
 
 
-def _opened_files() -> dict[str, Opened]:
-    found = {}
-    for fd, words in files().items():
-        flags = int(_fdinfo(fd, r"flags:\s*(\d+)")[0], 8)
-        # A program inherits only what does not close as it begins.
-        if not (flags & os.O_ACCMODE == os.O_WRONLY or flags & os.O_APPEND):
-            found[f"{fd} {words}"] = Opened(words, not flags & os.O_CLOEXEC)
-    return found
-
-
 def _fdinfo(fd: int, line: str) -> list[str]:
     return re.findall(f"^{line}", Path(f"/proc/self/fdinfo/{fd}").read_text(), re.MULTILINE)
 
@@ -183,25 +181,19 @@ def _target(fd: int) -> str:
 def _words(fd: int, target: str) -> str:
     mode = os.fstat(fd).st_mode
     if S_ISSOCK(mode):
-        return f"socket to {peer}" if (peer := _peer(fd)) else "socket"
+        with suppress(OSError), socket.socket(fileno=os.dup(fd)) as copy:
+            peer = copy.getpeername()
+            shown = ":".join(map(str, peer[:2])) if isinstance(peer, tuple) else peer
+            return f"socket to {shown}" if shown else "socket"
+        return "socket"
     is_plain_device = S_ISCHR(mode) and (target in _PLAIN_DEVICES or os.isatty(fd))
     if is_plain_device or S_ISDIR(mode):
         return ""
     if target == "anon_inode:[eventpoll]":
         return "event loop"
-    if target.endswith(("-wal", "-shm")) or _is_sqlite(fd, mode):
+    is_sqlite = target.endswith(("-wal", "-shm"))
+    with suppress(OSError):  # it is only written to
+        is_sqlite |= S_ISREG(mode) and os.pread(fd, 16, 0) == b"SQLite format 3\0"
+    if is_sqlite:
         return f"locked {target}" if _fdinfo(fd, r"lock:.*\bWRITE\b") else f"database {target}"
     return "pipe" if S_ISFIFO(mode) else target
-
-
-def _is_sqlite(fd: int, mode: int) -> bool:
-    with suppress(OSError):  # it is only written to
-        return S_ISREG(mode) and os.pread(fd, 16, 0) == b"SQLite format 3\0"
-    return False
-
-
-def _peer(fd: int) -> str:
-    with suppress(OSError), socket.socket(fileno=os.dup(fd)) as copy:
-        address = copy.getpeername()
-        return ":".join(map(str, address[:2])) if isinstance(address, tuple) else str(address)
-    return ""

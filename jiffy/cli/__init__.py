@@ -49,17 +49,15 @@ def run(
             more = f" See {error.ctx.command_path} --help." if error.ctx else ""
             text = error.format_message().rstrip(".")
             if isinstance(error, click.NoSuchOption) and error.ctx:
-                text = f"No option {error.option_name!r}{_meant(error.option_name, error.ctx)}"
+                option, known = error.option_name, error.ctx.command.params
+                setting = option.strip("-").replace("-", "_").upper()
+                hint = did_you_mean(option, [name for one in known for name in one.opts])
+                if setting in (one.name.upper() for one in fields(Settings)):
+                    hint = f" (it is a setting: {setting}=…)"
+                text = f"No option {option!r}{hint}"
             raise WrongArguments(f"{text}.{more}") from None
         except click.Abort:
             return INTERRUPTED_EXIT_CODE
-
-
-def _meant(option: str, ctx: click.Context) -> str:
-    setting = option.strip("-").replace("-", "_").upper()
-    if setting in (one.name.upper() for one in fields(Settings)):
-        return f" (it is a setting: {setting}=…)"
-    return did_you_mean(option, [name for one in ctx.command.params for name in one.opts])
 
 
 def echo(text: str, *, err: bool = False) -> None:

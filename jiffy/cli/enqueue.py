@@ -6,6 +6,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from itertools import count
 from typing import IO, Any
 
@@ -91,7 +92,13 @@ def command(
     if file and given["job_id"]:
         start = given.pop("job_id")
         ids = (f"{start}-{number}" for number in count(1))
-    enqueue = queues.enqueue.options(**_options(given, pause))
+    if pause is not None:
+        if given["retry"] is None:
+            raise InvalidValue("--pause", pause, "used together with --retry")
+        given["retry"] = {"max": given["retry"], "pause": clock.seconds(pause, "--pause")}
+    chosen = {name: value for name, value in given.items() if value != ()}
+    used = options.read(chosen, spell=lambda name: options.TABLE[name].flag)
+    enqueue = queues.enqueue.options(**used)
     if file:
         return _enqueue_each(enqueue, called, arguments, file, ids)
     args, kwargs = functions.from_strings(called, *functions.split(called, arguments))
@@ -106,18 +113,6 @@ def command(
     except KeyboardInterrupt:
         click.echo(f"\nStopped waiting. Job {job.id} goes on.", err=True)
         return INTERRUPTED_EXIT_CODE
-
-
-def _options(given: dict[str, Any], pause: str | None) -> dict[str, Any]:
-    """The options as they are enqueued with; `pause` is a part of `retry`."""
-    if pause is not None:
-        if given["retry"] is None:
-            raise InvalidValue("--pause", pause, "used together with --retry")
-        given["retry"] = {"max": given["retry"], "pause": clock.seconds(pause, "--pause")}
-    return options.read(
-        {name: value for name, value in given.items() if value != ()},
-        spell=lambda name: options.TABLE[name].flag,
-    )
 
 
 def _enqueue_each(
@@ -154,10 +149,22 @@ def _enqueue_each(
 
 
 def _wait(job: Job) -> int:
+    from jiffy.control import read, why  # most who enqueue need none of these
+
+    redis = redis_io.shared()
+
+    def look() -> list[why.Reason]:
+        """Why no worker claims the job as things are; none if one may, or has."""
+        found = read.job(redis, job.id)
+        is_waiting = found and found.state in ("queued", "scheduled", "deferred")
+        return why.obstacles(found, read.census(redis)) if found and is_waiting else []
+
     with _progress() as show:
         shown = ""
         while (ending := results.follow(job, _LOOK_FOR_WORKERS_S, show)) is None:
-            if (obstacle := _obstacle(job.id)) and obstacle != shown:
+            wrong = redis_io.patiently(redis, look)
+            obstacle = next((f"{one.text} {one.remedy} `{one.command}`." for one in wrong), "")
+            if obstacle and obstacle != shown:
                 below_the_bar = "\n" if sys.stderr.isatty() else ""
                 echo(f"{below_the_bar}{obstacle} Still waiting.", err=True)
             shown = obstacle
@@ -171,33 +178,15 @@ def _wait(job: Job) -> int:
     return 1
 
 
-def _obstacle(job_id: str) -> str:
-    """Why no worker claims the job as things are, and what to do; "" if one may, or has."""
-    from jiffy.control import read, why  # most who enqueue need none of these
-
-    redis = redis_io.shared()
-
-    def look() -> list[why.Reason]:
-        found = read.job(redis, job_id)
-        is_waiting = found and found.state in ("queued", "scheduled", "deferred")
-        return why.obstacles(found, read.census(redis)) if found and is_waiting else []
-
-    wrong = redis_io.patiently(redis, look)
-    return next((f"{one.text} {one.remedy} `{one.command}`." for one in wrong), "")
-
-
 @contextmanager
 def _progress() -> Iterator[Callable[[job_progress.State], None]]:
     """Show progress as a bar that grows, or as a line for each state where there is no terminal."""
     if not sys.stderr.isatty():
-        last = None
 
+        @lru_cache(1)  # not the same twice in a row
         def print_line(state: job_progress.State) -> None:
-            nonlocal last
-            if state != last:
-                percent = "" if state.fraction is None else f"{state.fraction:4.0%} "
-                echo(f"{percent}{state.note}", err=True)
-            last = state
+            percent = "" if state.fraction is None else f"{state.fraction:4.0%} "
+            echo(f"{percent}{state.note}", err=True)
 
         yield print_line
         return

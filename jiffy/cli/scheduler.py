@@ -140,7 +140,13 @@ def _list() -> None:
     rows = [("ENTRY", "NEXT (UTC)", "LAST", "TIMES")]
     for state in entries.read(redis_io.connected("scheduler")):
         last = f"{state.last.outcome} {_shown(state.last.slot)}" if state.last else ""
-        rows.append((state.name, _next(state), last, state.words))
+        coming = _shown(state.next_at) if state.next_at else "no more runs"
+        if state.paused:
+            end = f" until {_shown(state.paused.until)}" if state.paused.until else ""
+            coming = f"paused by {state.paused.who}{end}: {state.paused.why}"
+        elif state.next_at and state.skip:
+            coming += f", skips {state.skip}"
+        rows.append((state.name, coming, last, state.words))
     echo(_aligned(rows))
 
 
@@ -207,14 +213,6 @@ def _recorded(what: str, on: str) -> Redis:
     redis = redis_io.connected("scheduler")
     audit.from_shell(redis, f"schedule.{what}", f"name={on}")
     return redis
-
-
-def _next(state: entries.State) -> str:
-    if state.paused:
-        end = f" until {_shown(state.paused.until)}" if state.paused.until else ""
-        return f"paused by {state.paused.who}{end}: {state.paused.why}"
-    skipped = f", skips {state.skip}" if state.skip else ""
-    return f"{_shown(state.next_at)}{skipped}" if state.next_at else "no more runs"
 
 
 def _shown(moment: datetime) -> str:

@@ -68,7 +68,10 @@ def find(path: str, modules: tuple[str, ...]) -> Function:
     for name in names:
         owner, is_public = found, isinstance(found, types.ModuleType) or _made(found, name)
         found = getattr(owner, name, None) if is_public else None
-        if _is_imported(found, modules):
+        is_module = isinstance(found, types.ModuleType)
+        home = getattr(found, "__name__" if is_module else "__module__", None)
+        is_ours = isinstance(home, str) and is_allowed(home, modules)
+        if (is_module or callable(found)) and not is_ours:
             raise NotAllowed(path, f"is imported from elsewhere. {_WRAP_IT}")
         if isinstance(_made(owner, name), types.FunctionType):
             raise NotAllowed(path, _METHOD)
@@ -297,14 +300,7 @@ def _shown(parameter: inspect.Parameter) -> Any:
     return _UNWRITTEN
 
 
-class _Ellipsis:
-    """Stands for what cannot be written."""
-
-    def __repr__(self) -> str:
-        return "…"
-
-
-_UNWRITTEN = _Ellipsis()
+_UNWRITTEN = masking.Masked("…")  # stands for what cannot be written
 
 
 def _written(one: Any) -> Any:
@@ -335,7 +331,10 @@ def described(path: str) -> dict[str, Any]:
             if parameter.default is parameter.empty:
                 schema["required"].append(name)
             elif type(parameter.default) is not masking.Masked:
-                schema["properties"][name] |= _default_of(parameter)
+                with suppress(Exception):  # as in `_written`
+                    default = json_types.builtins(parameter.default)
+                    if not json_types.not_json(default):
+                        schema["properties"][name] |= {"default": default}
     if definitions:
         schema["$defs"] = definitions
     return {
@@ -359,14 +358,6 @@ def _schema_of(one: Parameter, definitions: dict[str, Any]) -> Any:
         if not json_types.not_json([found, named]):
             definitions.update(named)
             return found
-    return {}
-
-
-def _default_of(parameter: inspect.Parameter) -> dict[str, Any]:
-    with suppress(Exception):  # as in `_written`
-        default = json_types.builtins(parameter.default)
-        if not json_types.not_json(default):
-            return {"default": default}
     return {}
 
 
@@ -452,14 +443,6 @@ def _made(owner: Any, name: str) -> Any:
     return made if isinstance(made, (*_METHODS, types.FunctionType, type)) else None
 
 
-def _is_imported(found: Any, modules: tuple[str, ...]) -> bool:
-    """Whether it is a function, a class or a module from outside of `modules`."""
-    is_module = isinstance(found, types.ModuleType)
-    home = getattr(found, "__name__" if is_module else "__module__", None)
-    is_ours = isinstance(home, str) and is_allowed(home, modules)
-    return (is_module or callable(found)) and not is_ours
-
-
 def imported(name: str) -> types.ModuleType:
     """The module `name`, imported; an empty one if it does not exist.  Raises BrokenModule."""
     try:
@@ -527,18 +510,15 @@ def _modules_in(name: str) -> Iterator[str]:
     yield from (found.name for found in pkgutil.walk_packages(path, f"{name}."))
 
 
-def _as_option(name: str) -> str:
-    from jiffy.producer.options import TABLE  # which imports this module
-
-    ours = same(name, TABLE)
-    return f" (options come first: enqueue.options({ours[0]}=…))" if ours else ""
-
-
 def _reason(signature: inspect.Signature, args: Args, kwargs: Kwargs) -> str | None:
     names = list(signature.parameters)
     for name in kwargs:
         if name not in names:
-            hint = did_you_mean(str(name), names) or _as_option(str(name))
+            from jiffy.producer.options import TABLE  # which imports this module
+
+            hint = did_you_mean(str(name), names)
+            if not hint and (ours := same(str(name), TABLE)):
+                hint = f" (options come first: enqueue.options({ours[0]}=…))"
             return f"has no argument {name!r}{hint}"
     if len(args) > len(names):
         return f"takes {len(names)} arguments, not {len(args)}"

@@ -79,10 +79,6 @@ _CALLED_WITH = {
 # value as it is used, which it takes too.  All raise InvalidValue.
 
 
-def _seconds(name: str, value: Any) -> float:
-    return clock.seconds(value, name)
-
-
 def _whole_seconds(name: str, value: Any) -> int:
     # RQ keeps whole seconds; a limit is never rounded down to none.
     return max(1, round(_some_seconds(name, value)))
@@ -95,20 +91,17 @@ def _some_seconds(name: str, value: Any) -> float:
     return seconds
 
 
-def _or_forever(name: str, value: Any, read: Callable[[str, Any], float] = _whole_seconds) -> int:
+def _or_forever(name: str, value: Any, *, or_none: bool = False) -> int:
     if value in _FOREVER:
         return -1
     try:
-        return int(read(name, value))
+        is_none = or_none and not clock.seconds(value, name)
+        return 0 if is_none else _whole_seconds(name, value)
     except InvalidValue as error:
         raise error.but(must=f"{error.must}, or -1 for no limit") from None
 
 
-def _kept(name: str, value: Any) -> int:
-    def read(name: str, value: Any) -> int:
-        return _whole_seconds(name, value) if _seconds(name, value) else 0
-
-    return _or_forever(name, value, read)
+_kept = partial(_or_forever, or_none=True)
 
 
 def _checked(is_valid: Callable[[Any], object], must: str) -> Callable[[str, Any], Any]:
@@ -179,8 +172,7 @@ def _dependencies(name: str, value: Any) -> list[Dependency]:
     for one in found:
         if not isinstance(one, Dependency):
             raise InvalidValue(name, one, "a job, its id, an rq.job.Dependency, or a list of these")
-    ids = _ids_of(found)
-    if len(ids) > _MOST_DEPENDENCIES:
+    if len(ids := _ids_of(found)) > _MOST_DEPENDENCIES:
         raise InvalidValue(name, len(ids), f"{_MOST_DEPENDENCIES} jobs at most")
     for job_id in ids:
         if not _ANY_ID.fullmatch(job_id):  # it could name a key of Redis that is no job's
@@ -342,7 +334,8 @@ def _callback_option(when: str, has_ended: str) -> Option:
 # `expires` becomes the first field of a job's hash: there the scripts look for it.
 TABLE: dict[str, Option] = {
     "in_": Option(
-        "Run it that much later", "at once", "--in", "5m", _seconds, _DURATION, excludes=("at",),
+        "Run it that much later", "at once", "--in", "5m",
+        lambda name, value: clock.seconds(value, name), _DURATION, excludes=("at",),
     ),
     "at": Option(
         "Run it at that time, which must have a zone", "at once", "--at", "TIME",

@@ -111,16 +111,32 @@ class Target:
         )
         if not is_plain and not self._arrives(args, kwargs, data):
             raise self._unsendable(args, kwargs, ValueError("they would change"))
-        return Call(data, self._described(args, kwargs))
+        # The description mirrors rq.utils.get_call_string.
+        parts = [*map(_shown, args)]
+        if self.secrets:
+            hidden = masking.is_secret_place
+            parts = [_shown(value, hidden(self.secrets, n)) for n, value in enumerate(args)]
+        if kwargs:
+            parts += sorted(
+                f"{name}={_shown(value, masking.is_secret(name))}" for name, value in kwargs.items()
+            )
+        return Call(data, f"{self.path}({', '.join(parts)})")
 
     def canonical(self, data: str) -> str:
         """The same string for the same call, however its arguments were written."""
         path, _, args, kwargs = json.loads(data)
         if self.plan.signature is None:
             return data
+
+        def default(value: Any) -> Any:
+            try:
+                return builtins(value)
+            except TypeError:
+                return repr(value)
+
         bound = self.plan.signature.bind(*args, **kwargs)
         bound.apply_defaults()
-        return json.dumps([path, bound.arguments], sort_keys=True, default=_default)
+        return json.dumps([path, bound.arguments], sort_keys=True, default=default)
 
     def _arrives(self, args: Args, kwargs: Kwargs, data: str) -> bool:
         """Whether what no annotation converts is read as it was passed."""
@@ -137,18 +153,6 @@ class Target:
         if self.is_typed:
             return is_unchanged(others)
         return is_unchanged([[*args], kwargs], f"[{data[len(self.head) :]}")
-
-    def _described(self, args: Args, kwargs: Kwargs) -> str:
-        """Mirrors rq.utils.get_call_string."""
-        parts = [*map(_shown, args)]
-        if self.secrets:
-            hidden = masking.is_secret_place
-            parts = [_shown(value, hidden(self.secrets, n)) for n, value in enumerate(args)]
-        if kwargs:
-            parts += sorted(
-                f"{name}={_shown(value, masking.is_secret(name))}" for name, value in kwargs.items()
-            )
-        return f"{self.path}({', '.join(parts)})"
 
     def _unfit(self, error: ValidationError) -> WrongArguments:
         if error.is_key:
@@ -264,13 +268,6 @@ def _packed(converter: Converter, value: Any) -> Any:
             if count_results(value):
                 return value
         raise
-
-
-def _default(value: Any) -> Any:
-    try:
-        return builtins(value)
-    except TypeError:
-        return repr(value)
 
 
 def _above(error: ValidationError) -> str:

@@ -2,6 +2,7 @@
 
 from base64 import b64decode
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
@@ -168,31 +169,19 @@ class Watch:
 
 
 def _value(job: Job, ending: Ending) -> Any:
-    if ending.is_gone and not _keeps_nothing(job):
-        raise JobFailed(job.id, "is gone: it was deleted, or its result was kept no longer")
+    if ending.is_gone:
+        keeps_nothing = False
+        with suppress(NoSuchJobError):  # only its id was known
+            keeps_nothing = job.result_ttl == 0
+        if not keeps_nothing:
+            raise JobFailed(job.id, "is gone: it was deleted, or its result was kept no longer")
     if ending.status != JobStatus.FINISHED:
         raise JobFailed(job.id, ending.status.value, ending.traceback)
-    value = ending.value
-    function = None if value is None else _function(job)
+    value, function = ending.value, vars(job).get("function")
+    if value is not None and not function and "_load" not in vars(job):  # else Redis has its name
+        with suppress(JiffyError, DeserializationError):
+            function = functions.find(str(job.func_name), settings().jobs_modules)
     return functions.arrived(function, value) if function else value
-
-
-def _function(job: Job) -> Any:
-    """The function of a job, unless Redis would have to be asked for its name."""
-    known = vars(job).get("function")
-    if known or "_load" in vars(job):
-        return known
-    try:
-        return functions.find(str(job.func_name), settings().jobs_modules)
-    except (JiffyError, DeserializationError):
-        return None
-
-
-def _keeps_nothing(job: Job) -> bool:
-    try:
-        return job.result_ttl == 0
-    except NoSuchJobError:  # only its id was known
-        return False
 
 
 def _raise_still_running(job: Job, limit_s: float) -> None:

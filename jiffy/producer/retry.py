@@ -53,7 +53,19 @@ class Retry(rq.Retry):
     ) -> None:
         if not _is_count(max):
             raise InvalidValue("max", max, f"how many times to retry, from 1 to {MOST_TRIES}")
-        super().__init__(max, _intervals(max, pause, factor, limit))
+        first_s, most_s = clock.seconds(pause, "pause"), clock.seconds(limit, "limit")
+        if type(factor) not in (int, float) or not 1 <= factor <= MOST_TRIES:
+            raise InvalidValue("factor", factor, f"a number from 1 to {MOST_TRIES}")
+        if most_s > _MOST_PAUSE_S:
+            raise InvalidValue("limit", limit, "a year at most")
+        if first_s > most_s:
+            raise InvalidValue("pause", pause, f"no more than limit, which is {limit!r}")
+        # A pause for each try, in whole seconds: RQ repeats the first of a list that is shorter.
+        pauses, pause_s = list[int](), first_s
+        for _ in range(max):
+            pauses.append(builtins.max(1, round(pause_s)) if first_s else 0)
+            pause_s = min(pause_s * factor, most_s)
+        super().__init__(max, pauses)
         if not isinstance(jitter, bool):
             raise InvalidValue("jitter", jitter, "true or false")
         self.jitter = jitter and any(self.intervals)
@@ -74,8 +86,14 @@ class Retry(rq.Retry):
 
 def read(name: str, value: Any) -> rq.Retry:
     """A Retry, how many times, or a dict of Retry's arguments; `name` is what errors call it."""
-    if isinstance(value, rq.Retry):
-        return _written(name, value)
+    if isinstance(value, rq.Retry):  # RQ takes any pause that is not below 0, also unwritable ones
+        for pause_s in value.intervals:
+            if type(pause_s) not in (int, float) or not 0 <= pause_s <= clock.LONGEST_S:
+                must = "a number of seconds, a hundred years at most"
+                raise InvalidValue(f"{name}.interval", pause_s, must)
+        if type(value.max) is not int:
+            raise InvalidValue(f"{name}.max", value.max, "a whole number")
+        return value
     if isinstance(value, dict):
         if "max" not in value or not _ARGUMENTS.issuperset(value):
             must = "an object with max, and perhaps pause, factor, limit, jitter, on and fatal"
@@ -88,17 +106,6 @@ def read(name: str, value: Any) -> rq.Retry:
         must = f"how many times to retry, from 1 to {MOST_TRIES}, or a Retry"
         raise InvalidValue(name, value, must)
     return Retry(value)
-
-
-def _written(name: str, retry: rq.Retry) -> rq.Retry:
-    """RQ itself takes any pause that is not below 0, also one that cannot be written."""
-    for pause_s in retry.intervals:
-        if type(pause_s) not in (int, float) or not 0 <= pause_s <= clock.LONGEST_S:
-            must = "a number of seconds, a hundred years at most"
-            raise InvalidValue(f"{name}.interval", pause_s, must)
-    if type(retry.max) is not int:
-        raise InvalidValue(f"{name}.max", retry.max, "a whole number")
-    return retry
 
 
 class Rules(msgspec.Struct, omit_defaults=True):
@@ -136,12 +143,9 @@ def spread(pause_s: float) -> float:
 
 def names_of(error: type[BaseException]) -> tuple[str, ...]:
     """The names of an exception and of its base classes, as tracebacks have them."""
-    return tuple(_name_of(kind) for kind in error.__mro__)
-
-
-def _name_of(kind: type) -> str:
-    is_builtin = kind.__module__ == "builtins"
-    return kind.__qualname__ if is_builtin else f"{kind.__module__}.{kind.__qualname__}"
+    return tuple(
+        f"{kind.__module__}.{kind.__qualname__}".removeprefix("builtins.") for kind in error.__mro__
+    )
 
 
 # What a job raised that had to be killed at its time limit, since it ignored it.
@@ -152,24 +156,6 @@ def _is_count(value: object) -> bool:
     return type(value) is int and 1 <= value <= MOST_TRIES
 
 
-def _intervals(
-    tries: int, pause: clock.Duration, factor: float, limit: clock.Duration
-) -> list[int]:
-    """One pause for each try, in whole seconds: RQ repeats the first of a list that is shorter."""
-    first_s, most_s = clock.seconds(pause, "pause"), clock.seconds(limit, "limit")
-    if type(factor) not in (int, float) or not 1 <= factor <= MOST_TRIES:
-        raise InvalidValue("factor", factor, f"a number from 1 to {MOST_TRIES}")
-    if most_s > _MOST_PAUSE_S:
-        raise InvalidValue("limit", limit, "a year at most")
-    if first_s > most_s:
-        raise InvalidValue("pause", pause, f"no more than limit, which is {limit!r}")
-    pauses, pause_s = [], first_s
-    for _ in range(tries):
-        pauses.append(max(1, round(pause_s)) if first_s else 0)
-        pause_s = min(pause_s * factor, most_s)
-    return pauses
-
-
 def _names(name: str, errors: Errors) -> list[str]:
     found = []
     for error in errors if isinstance(errors, list | tuple) else [errors]:
@@ -178,7 +164,7 @@ def _names(name: str, errors: Errors) -> list[str]:
             path = error.removeprefix("builtins.")
             kind = getattr(builtins, path, path)
         if isinstance(kind, type) and issubclass(kind, BaseException):
-            found.append(_name_of(kind))
+            found.append(names_of(kind)[0])
         elif isinstance(kind, str) and _PATH.fullmatch(kind) and "." in kind:
             found.append(kind)
         else:

@@ -257,15 +257,14 @@ def simulate(schedule: Iterable[object], start: datetime, end: datetime) -> Iter
     counts from there, and no run is missed, paused or overlaps another.  Raises InvalidSchedule,
     and InvalidValue for a `start` or an `end` without a time zone.
     """
-    first, last = in_utc(start, "start"), in_utc(end, "end")
-    return heapq.merge(*(_simulated(entry, first, last) for entry in read(schedule)))
+    first, last = in_utc(start, "start") - timedelta.resolution, in_utc(end, "end")
 
+    def runs(entry: Entry) -> Iterator[SimulatedRun]:
+        function, queue = str(entry.job.func_name), entry.job.origin
+        for slot in islice(takewhile(last.__gt__, entry.timing.after(first)), entry.repeat):
+            yield SimulatedRun(entry.due(slot), slot, entry.name, function, queue)
 
-def _simulated(entry: Entry, start: datetime, end: datetime) -> Iterator[SimulatedRun]:
-    function, queue = str(entry.job.func_name), entry.job.origin
-    slots = takewhile(end.__gt__, entry.timing.after(start - timedelta.resolution))
-    for slot in islice(slots, entry.repeat):
-        yield SimulatedRun(entry.due(slot), slot, entry.name, function, queue)
+    return heapq.merge(*map(runs, read(schedule)))
 
 
 def alert_arguments(name: str, slot: datetime, reason: str) -> tuple[str, str, str]:

@@ -100,23 +100,19 @@ class Notifier:
     def _go_on(self, waiting: "Queue[_Message]") -> NoReturn:
         while True:
             entry_name, receiver, send = waiting.get()
-            reason = _try_to(send)
+            for pause_s in (*_PAUSES_S, None):
+                try:
+                    send()
+                    reason = ""
+                except Exception as error:  # noqa: BLE001 - one that fails must not stop the others
+                    reason = outgoing.reason(error)
+                if not reason or pause_s is None:
+                    break
+                clock.pause(pause_s)
             if reason and (entry_name, receiver) not in self._failing:
                 log.event("alert.failed", log.ERROR, entry=entry_name, to=receiver, reason=reason)
             (self._failing.add if reason else self._failing.discard)((entry_name, receiver))
             waiting.task_done()
-
-
-def _try_to(send: Callable[[], object]) -> str | None:
-    for pause_s in (*_PAUSES_S, None):
-        try:
-            send()
-            return None
-        except Exception as error:  # noqa: BLE001 - one that fails must not stop the others
-            reason = outgoing.reason(error)
-        if pause_s is not None:
-            clock.pause(pause_s)
-    return reason
 
 
 def _enqueue(function: functions.Function, job_id: str, arguments: Sequence[str]) -> None:

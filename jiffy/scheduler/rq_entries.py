@@ -203,13 +203,13 @@ def _next_of_cron(text: str, now: datetime) -> datetime | None:
 
 def _unpickled(raw: bytes) -> Any:
     """The numbers, strings, lists and dicts of a pickle.  Raises pickle.UnpicklingError."""
+
+    class Plain(pickle.Unpickler):
+        def find_class(self, module: str, name: str) -> NoReturn:
+            raise pickle.UnpicklingError(f"it holds a {module}.{name}")
+
     # Room is made for places that a pickle only names: ten bytes could ask for gigabytes.
     for operation, argument, _ in pickletools.genops(raw):
         if "PUT" in operation.name and int(argument or 0) > len(raw):
             raise pickle.UnpicklingError(f"it stores something at {argument:,}")
-    return _Plain(io.BytesIO(raw)).load()
-
-
-class _Plain(pickle.Unpickler):
-    def find_class(self, module: str, name: str) -> NoReturn:
-        raise pickle.UnpicklingError(f"it holds a {module}.{name}")
+    return Plain(io.BytesIO(raw)).load()

@@ -103,8 +103,16 @@ class Schedule:
             redis.sadd(keys.DECLARED, *self.entries)
         for some in _parts(list(self.entries.values())):
             counts.update(self._declare_some(some, now))
-        for entry_id, name in gone.items():
-            _withdraw(redis, entry_id, name)
+        for entry_id, name in gone.items():  # their jobs stay, and for a month pause and history
+            with redis.pipeline() as pipe:
+                pipe.zrem(keys.ENTRIES, entry_id)
+                pipe.srem(keys.DECLARED, entry_id)
+                pipe.delete(keys.job(entry_id))
+                pipe.hdel(keys.entry_state(entry_id), "slot", "next", "times")
+                pipe.expire(keys.entry_state(entry_id), _KEPT_S)
+                pipe.expire(keys.ticks(entry_id), _KEPT_S)
+                pipe.execute()
+            log.event("entry.gone", entry=name, reason="it is not in SCHEDULE")
         return counts
 
     def enqueue_due(self, now: datetime) -> list[Made] | None:
@@ -114,8 +122,7 @@ class Schedule:
         done: list[Made] = []
         for some in _parts(due):
             plans = [_plan(self.entries[name], self._slots[name], now) for name in some]
-            made = self._account_for(plans, now)
-            if made is None:
+            if (made := self._account_for(plans, now)) is None:
                 return None
             done += made
         return done
@@ -215,7 +222,11 @@ class _Plan(NamedTuple):
 
     def argument(self, latest_s: int) -> str:
         """The plan as `entry_run.lua` reads it."""
-        entry, coming = self.entry, self.coming
+        entry, coming, runs = self.entry, self.coming, list[tuple[float, str, str]]()
+        for one in self.slots:
+            kind = "t" if one.job_id else "m"
+            line = entries.line_of(kind, one.slot, late_ms=one.late_ms, reason=one.reason)
+            runs.append((one.slot.timestamp(), line, one.job_id))
         plan = {
             "id": entry.id,
             "times": entry.timing.identity,
@@ -224,15 +235,9 @@ class _Plan(NamedTuple):
             "next": coming and (int(coming.timestamp()), entry.due(coming).timestamp()),
             "repeat": entry.repeat or 0,
             "overlap": entry.overlap,
-            "runs": [(one.slot.timestamp(), _line(one), one.job_id) for one in self.slots],
+            "runs": runs,
         }
         return f'{json.dumps(plan)[:-1]}, "fields": {entry.run_json}}}'
-
-
-def _line(one: Made) -> str:
-    if not one.job_id:
-        return entries.line_of("m", one.slot, reason=one.reason)
-    return entries.line_of("t", one.slot, late_ms=one.late_ms)
 
 
 def _missed(entry: Entry, slot: datetime, reason: str) -> Made:
@@ -342,19 +347,6 @@ def _gone(redis: Redis, kept: Collection[str]) -> dict[str, str]:
             pipe.hget(keys.job(entry_id), keys.TICK_OF_FIELD)
         names = [name.decode(errors="replace") if name else None for name in answers(pipe)]
     return {entry_id: name or entry_id for entry_id, name in zip(gone, names, strict=True)}
-
-
-def _withdraw(redis: Redis, entry_id: str, name: str) -> None:
-    """Take an entry off the schedule; its jobs stay, and for a month its pause and its history."""
-    with redis.pipeline() as pipe:
-        pipe.zrem(keys.ENTRIES, entry_id)
-        pipe.srem(keys.DECLARED, entry_id)
-        pipe.delete(keys.job(entry_id))
-        pipe.hdel(keys.entry_state(entry_id), "slot", "next", "times")
-        pipe.expire(keys.entry_state(entry_id), _KEPT_S)
-        pipe.expire(keys.ticks(entry_id), _KEPT_S)
-        pipe.execute()
-    log.event("entry.gone", entry=name, reason="it is not in SCHEDULE")
 
 
 class Change(NamedTuple):
