@@ -2,9 +2,9 @@
 
 The workers count by the minute, in the round trip that finishes jobs (finish.lua).  Once a minute
 is over, a supervisor packs it: into minutes, kept for seven days (those of functions for two),
-hours for 90 days, days for 400.  A chunk of one of these is a hash in Redis, with one string
-for each function, each queue and the total, and once it is over with one for all functions, one
-for all queues.  How long attempts took is kept as a histogram whose buckets double in width.
+hours for 90 days, days for 400.  A chunk of one of these is three strings in Redis: of all
+functions, of all queues and of the total.  How long attempts took is kept as a histogram whose
+buckets double in width.
 
 Every ten seconds it also samples how many jobs wait in each queue and have ended in it, for the
 last five minutes, and Redis' memory, for a day.
@@ -12,15 +12,16 @@ last five minutes, and Redis' memory, for a day.
 
 import json
 import zlib
-from array import array
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
-from functools import lru_cache
-from typing import Any, Literal, NamedTuple
+from functools import cached_property, lru_cache
+from typing import Annotated, Any, Literal, NamedTuple
 
+import msgspec
+from msgspec import Meta
 from redis import Redis
 from redis.exceptions import RedisError, ResponseError, WatchError
 
@@ -39,11 +40,10 @@ _UNPACKED = 30  # minutes that may wait to be packed; Redis deletes those that a
 _BUCKETS = 32  # the first is up to 0.1 ms, the last from 29 hours on
 _RAN_MS = len(ENDS)
 _WAITED, _RAN = 32, 64  # where the columns of the histograms begin
-_CODES = [(code, 256 ** array(code).itemsize) for code in "BHIQ"]
 _TOO_MANY = 2**53  # for a count
-# Unpacked: of all series of a kind, and of one, which has 69 columns of 96 slots at most.
-_MOST_BYTES, _MOST_BYTES_OF_ONE = 10_000_000, 100_000
-_MOST_FIELDS = 20_000  # of a hash: twice what lib.lua and `_bounded` leave
+# Of a minute, or unpacked of all series of a kind; and how many these are, in a chunk of days.
+_MOST_BYTES, _MOST_PACKED_BYTES, _MOST_IN_CHUNK = 10_000_000, 2_000_000, 2000
+_MOST_FIELDS = 20_000  # of a minute: twice what lib.lua leaves
 MEMORY_KEY = keys.history("memory")  # hash: see `memory`
 FLOW_S = 300  # how far samples go back
 _MOST_SAMPLED = 500  # queues
@@ -51,6 +51,8 @@ _MOST_RELEASES = 50
 _MEMORY_EVERY_S, _MEMORY_SLOTS = 600, 144
 
 Columns = dict[int, list[int]]
+_KINDS = ("t", "q", "f")  # the total, queues, functions
+_TOTAL = "t:"
 
 
 @dataclass(frozen=True)
@@ -59,8 +61,15 @@ class _Tier:
     slots: int  # in a chunk
     kept_s: int
 
-    def key(self, chunk: int) -> str:
-        return keys.history(f"{self.step_s}:{chunk}")
+    def key(self, chunk: int, kind: str) -> str:
+        return keys.history(f"{self.step_s}:{chunk}:{kind}")
+
+    @cached_property
+    def columns(self) -> "msgspec.msgpack.Decoder[Columns]":
+        count: Any = Annotated[int, Meta(ge=0, lt=_TOO_MANY)]
+        row: Any = Annotated[list[count], Meta(min_length=self.slots, max_length=self.slots)]
+        column: Any = Annotated[int, Meta(ge=0, lt=_RAN + _BUCKETS)]
+        return msgspec.msgpack.Decoder(dict[column, row])
 
 
 _MINUTES = _Tier(60, 60, 7 * _DAY_S)
@@ -261,12 +270,13 @@ def memory(stored: Iterable[bytes] | None) -> list[tuple[float, int]]:
 def stored_keys(now_s: float) -> list[str]:
     """Everything that is kept for longer than half an hour."""
     chunks = [
-        tier.key(chunk)
+        tier.key(chunk, kind)
         for tier in _TIERS
         for chunk in range(
             int((now_s - tier.kept_s) // tier.step_s // tier.slots),
             int(now_s // tier.step_s // tier.slots) + 1,
         )
+        for kind in _KINDS
     ]
     return [*chunks, *map(keys.history, ("names", "releases", "samples", "memory"))]
 
@@ -296,7 +306,6 @@ def pack(redis: Redis) -> None:
     there = [minute for minute in minutes if _now_key(minute) in found]
     with suppress(ResponseError):  # a key of another type
         sample(redis, now_s, there)
-        compress(redis, now_s)
     for minute in there:
         if minute < this:
             _pack_minute(redis, minute)
@@ -316,12 +325,6 @@ def _readable(redis: Redis, names: Iterable[str]) -> list[str]:
         if isinstance(size, int) and 0 < size <= _MOST_FIELDS
         if not isinstance(used, int) or used <= _MOST_BYTES
     ]
-
-
-def _drop_odd(redis: Redis, names: Collection[str]) -> None:
-    """Delete those that are not ours."""
-    if odd := {*names} - {*_readable(redis, names)}:
-        redis.delete(*odd)
 
 
 class _Look(NamedTuple):
@@ -396,72 +399,37 @@ def sample(redis: Redis, now_s: int, minutes: Sequence[int]) -> None:
 
 def _pack_minute(redis: Redis, minute: int) -> None:
     key, at_s = _now_key(minute), minute * 60
-    chunks = [(tier, *divmod(at_s // tier.step_s, tier.slots)) for tier in _TIERS]
-    _drop_odd(redis, [tier.key(chunk) for tier, chunk, _ in chunks])
-    with redis.pipeline() as pipe:
-        pipe.watch(key)
-        raw: Any = pipe.hgetall(key)
-        if not raw:  # another process has packed it meanwhile
+    places = [(tier, *divmod(at_s // tier.step_s, tier.slots)) for tier in _TIERS]
+    chunks = [(*place, kind) for place in places for kind in _KINDS]
+    with redis.pipeline() as pipe, redis.pipeline(transaction=False) as reading:
+        pipe.watch(key, *(tier.key(chunk, kind) for tier, chunk, _, kind in chunks))
+        reading.hgetall(key)
+        reading.zrange(keys.history("names"), 0, _MOST_FIELDS, desc=True, withscores=True)
+        for tier, chunk, _, kind in chunks:
+            reading.getrange(tier.key(chunk, kind), 0, _MOST_PACKED_BYTES)
+        raw, known, *stored = reading.execute(raise_on_error=False)
+        if not raw or not isinstance(raw, dict):  # another process has packed it meanwhile
             return
-        known: Any = pipe.zrange(keys.history("names"), 0, _MOST_FIELDS, desc=True, withscores=True)
-        counted = _bounded(
-            _counted(raw), {name.decode("utf-8", "replace"): seen for name, seen in known}, at_s
-        )
-        stored: Any = [pipe.hmget(tier.key(chunk), list(counted)) for tier, chunk, _ in chunks]
+        names = {name.decode("utf-8", "replace"): seen for name, seen in known}
+        counted = _bounded(_counted(raw), names, at_s)
         pipe.multi()
-        for (tier, chunk, slot), blobs in zip(chunks, stored, strict=True):
-            packed: dict[Any, Any] = {}
-            before = _stored(dict(zip(map(str.encode, counted), blobs, strict=True)), tier.slots)
+        for (tier, chunk, slot, kind), blob in zip(chunks, stored, strict=True):
+            packed = _unpacked(blob, tier)
             for series, counts in counted.items():
-                columns = before.get(series, {})
-                for index, count in counts.items():
-                    columns.setdefault(index, [0] * tier.slots)[slot] += count
-                packed[series] = zlib.compress(_packed(columns, is_open=slot), 9)
-            if packed:
-                pipe.hset(tier.key(chunk), mapping=packed)
-                pipe.expire(tier.key(chunk), tier.kept_s + tier.slots * tier.step_s)
-        names = {series: at_s for series in counted if series != _TOTAL}
-        if names:
-            pipe.zadd(keys.history("names"), names)
+                if series[0] == kind:
+                    columns = packed.setdefault(series, {})
+                    for index, count in counts.items():
+                        columns.setdefault(index, [0] * tier.slots)[slot] += count
+                    _round(columns, slot)
+            kept_s = _FUNCTION_MINUTES_S if (tier, kind) == (_MINUTES, "f") else tier.kept_s
+            whole = zlib.compress(msgspec.msgpack.encode(packed), 9)
+            pipe.set(tier.key(chunk, kind), whole, ex=kept_s + tier.slots * tier.step_s)
+        if seen := {series: at_s for series in counted if series != _TOTAL}:
+            pipe.zadd(keys.history("names"), seen)
         pipe.zremrangebyscore(keys.history("names"), "-inf", at_s - _FORGOTTEN_AFTER_S)
         pipe.delete(key)
-        with suppress(WatchError):  # the same
+        with suppress(WatchError):  # the same, or the next time
             pipe.execute()
-
-
-def compress(redis: Redis, now_s: int) -> None:
-    """Pack a chunk of each tier, in turn, into one string for each kind of series: that halves
-    what it takes in Redis.  Chunks that minutes may still be added to are left alone.
-    """
-    for tier in _TIERS:
-        chunk_s = tier.step_s * tier.slots
-        newest = (now_s - 60 * (_UNPACKED + 1)) // chunk_s - 1
-        chunk = newest - now_s // PACK_EVERY_S % (tier.kept_s // chunk_s)
-        is_kept = tier is not _MINUTES or (chunk + 1) * chunk_s > now_s - _FUNCTION_MINUTES_S
-        kinds = [_TOTAL, "q:", "f:"] if is_kept else [_TOTAL, "q:"]
-        if not _readable(redis, [tier.key(chunk)]):
-            continue
-        with redis.pipeline() as pipe:
-            pipe.watch(tier.key(chunk))
-            fields: Any = pipe.hkeys(tier.key(chunk))
-            needless = set(fields) - {_ALL + kind.encode() for kind in kinds}
-            if not needless:
-                continue
-            blobs: Any = pipe.hgetall(tier.key(chunk))
-            pipe.multi()
-            found = _stored(blobs, tier.slots)
-            for kind in kinds:
-                parts = {name: _packed(of) for name, of in found.items() if name[:2] == kind}
-                sizes = json.dumps([(name, len(part)) for name, part in parts.items()]).encode()
-                whole = zlib.compress(b"\n".join([sizes, b"".join(parts.values())]), 9)
-                pipe.hset(tier.key(chunk), _ALL + kind.encode(), whole)
-            pipe.hdel(tier.key(chunk), *needless)
-            with suppress(WatchError):  # another process has done it meanwhile
-                pipe.execute()
-
-
-_TOTAL = "t:"
-_ALL = b"*"  # before a kind: the field with all series of it
 
 
 def _series(by: str, name: str) -> str:
@@ -519,26 +487,26 @@ def _columns(
     now_s = int(redis.time()[0] if at_s is None else at_s)
     first_s = (now_s // step_s - count + 1) * step_s
     first, width = first_s // tier.step_s, count * step_s // tier.step_s
-    chunks: Iterable[int] = range(first // tier.slots, (first + width - 1) // tier.slots + 1)
-    minutes: Iterable[int] = range(now_s // 60 - _UNPACKED, now_s // 60 + 1)
-    wanted = [(only or "").encode(), _ALL + (only or "")[:2].encode()]
-    there = _readable(redis, [*map(tier.key, chunks), *map(_now_key, minutes)])
-    chunks = [chunk for chunk in chunks if tier.key(chunk) in there]
-    minutes = [minute for minute in minutes if _now_key(minute) in there]
+    numbers = range(first // tier.slots, (first + width - 1) // tier.slots + 1)
+    chunks = [(chunk, kind) for chunk in numbers for kind in ([only[0]] if only else _KINDS)]
+    minutes = range(now_s // 60 - _UNPACKED, now_s // 60 + 1)
+    there = _readable(redis, map(_now_key, minutes))
     with redis.pipeline() as pipe:  # a transaction: what is packed meanwhile counts once
-        for chunk in chunks:
-            pipe.hmget(tier.key(chunk), *wanted) if only else pipe.hgetall(tier.key(chunk))
-        for minute in minutes:
-            pipe.hgetall(_now_key(minute))
-        answers = [{} if isinstance(one, ResponseError) else one  # a key of another type
-                   for one in pipe.execute(raise_on_error=False)]  # fmt: skip
+        for chunk, kind in chunks:
+            pipe.getrange(tier.key(chunk, kind), 0, _MOST_PACKED_BYTES)
+        for key in there:
+            pipe.hgetall(key)
+        answers = pipe.execute(raise_on_error=False)
     found: dict[str, Columns] = defaultdict(dict)
-    for chunk, answer in zip(chunks, answers, strict=False):
-        blobs = answer if isinstance(answer, dict) else dict(zip(wanted, answer, strict=True))
-        stored = _stored(blobs, tier.slots, only)
-        _add_chunk(found, stored, tier.slots, chunk * tier.slots - first, width)
-    for minute, raw in zip(minutes, answers[len(chunks) :], strict=True):
-        slot = minute * 60 // tier.step_s - first
+    for (chunk, _), blob in zip(chunks, answers, strict=False):
+        offset = chunk * tier.slots - first  # of the chunk's first slot in a row of that width
+        begin, end = max(0, -offset), min(tier.slots, width - offset)
+        for series, columns in _unpacked(blob, tier, only).items():
+            for index, counts in columns.items():
+                column = found[series].setdefault(index, [0] * width)
+                column[offset + begin : offset + end] = counts[begin:end]
+    for key, raw in zip(there, answers[len(chunks) :], strict=True):
+        slot = int(key.rpartition(":")[2]) * 60 // tier.step_s - first
         for name, counted in _counted(raw).items():
             if 0 <= slot < width and only in (None, name):
                 for index, count in counted.items():
@@ -546,94 +514,48 @@ def _columns(
     return found, first_s
 
 
-def _add_chunk(
-    found: dict[str, Columns], stored: dict[str, Columns], slots: int, offset: int, width: int
-) -> None:
-    """`offset` is the place of the chunk's first slot in a row of that width."""
-    begin, end = max(0, -offset), min(slots, width - offset)
-    for series, columns in stored.items():
-        for index, counts in columns.items():
-            column = found[series].setdefault(index, [0] * width)
-            column[offset + begin : offset + end] = counts[begin:end]
+def _round(columns: Columns, open_slot: int) -> None:
+    """Times as exact as some binary digits, which halves what they take, but for a slot that still
+    grows.
+    """
+    for index, counts in columns.items():
+        digits = 6 if index == _RAN_MS else 2
+        for slot, count in enumerate(counts) if index >= _RAN_MS else ():
+            shift = 0 if slot == open_slot else max(count.bit_length() - digits, 0)
+            counts[slot] = (count + (1 << shift >> 1)) >> shift << shift
 
 
-def _packed(columns: Columns, is_open: int | None = None) -> bytes:
-    """Times are rounded, which halves what they take, but for the slot that still grows."""
-    parts = []
-    for index, counts in sorted(columns.items()):
-        if index >= _RAN_MS:
-            digits = 6 if index == _RAN_MS else 2
-            counts = [
-                count if slot == is_open else _rounded(count, digits)
-                for slot, count in enumerate(counts)
-            ]
-        code = next(code for code, most in _CODES if max(counts) < most)
-        parts += [bytes([index, ord(code)]), array(code, counts).tobytes()]
-    return b"".join(parts)
+_CHUNK = msgspec.msgpack.Decoder(Annotated[dict[str, msgspec.Raw], Meta(max_length=_MOST_IN_CHUNK)])
 
 
-def _rounded(count: int, digits: int) -> int:
-    """As exact as so many binary digits."""
-    shift = max(count.bit_length() - digits, 0)
-    return (count + (1 << shift >> 1)) >> shift << shift
-
-
-def _stored(
-    blobs: Mapping[bytes, bytes | None], slots: int, only: str | None = None
-) -> dict[str, Columns]:
-    """The series (or `only` one) in these fields of a chunk, without those that are not ours."""
-    found: dict[str, Columns] = {}
-    wholes = {_ALL + kind.encode() for kind in (_TOTAL, "q:", "f:")}
-    for field, blob in blobs.items():
-        with suppress(ValueError, TypeError, LookupError, RecursionError, zlib.error):
-            most_bytes = _MOST_BYTES if field in wholes else _MOST_BYTES_OF_ONE
-            raw = zlib.decompressobj().decompress(blob or b"", most_bytes)
-            sizes: Any = [(field.decode("utf-8", "replace"), len(raw))]
-            if field in wholes:
-                head, _, raw = raw.partition(b"\n")
-                sizes = json.loads(head)
-            for name, size in sizes:
-                part, raw = raw[:size], raw[size:]
-                if only in (None, name):
-                    found[str(name)] = _unpacked(part, slots)
-    return found
-
-
-def _unpacked(raw: bytes, slots: int) -> Columns:
-    """The columns that `_packed` was given; raises ValueError or LookupError for other data."""
-    columns: Columns = {}
-    while raw:
-        counts = array({ord(code): code for code, _ in _CODES}[raw[1]])
-        size = 2 + slots * counts.itemsize
-        counts.frombytes(raw[2:size])
-        if len(counts) != slots or max(counts) >= _TOO_MANY:
-            raise ValueError("not counts of ours")
-        columns[raw[0]], raw = counts.tolist(), raw[size:]
-    return columns
+def _unpacked(blob: Any, tier: _Tier, only: str | None = None) -> dict[str, Columns]:
+    """The series (or `only` one) in a chunk; none if it is missing, or not data of ours."""
+    with suppress(TypeError, ValueError, zlib.error, msgspec.MsgspecError):
+        parts = _CHUNK.decode(zlib.decompressobj().decompress(blob, _MOST_BYTES))
+        wanted = parts if only is None else parts.keys() & {only}
+        return {series: tier.columns.decode(parts[series]) for series in wanted}
+    return {}
 
 
 def _point(start_s: int, seconds: int, columns: Columns, first: int, width: int) -> Point:
     sums = {index: sum(counts[first : first + width]) for index, counts in columns.items()}
     ends = {what: sums.get(index, 0) for index, what in enumerate(ENDS)}
+    waited, ran = (
+        [sums.get(begin + number, 0) for number in range(_BUCKETS)] for begin in (_WAITED, _RAN)
+    )
     return Point(
         start=clock.from_wall(start_s),
         seconds=seconds,
         **ends,
         ran_s=sums.get(_RAN_MS, 0) / 1000,
-        waited=_times(sums.get(_WAITED + number, 0) for number in range(_BUCKETS)),
-        ran=_times(sums.get(_RAN + number, 0) for number in range(_BUCKETS)),
+        waited=Times(_percentile(waited, 0.5), _percentile(waited, 0.95)),
+        ran=Times(_percentile(ran, 0.5), _percentile(ran, 0.95)),
     )
 
 
-def _times(counts: Iterable[int]) -> Times:
-    counts = list(counts)
-    total = sum(counts)
-    return Times(*(_percentile(counts, total, share) for share in (0.5, 0.95)))
-
-
-def _percentile(counts: list[int], total: int, share: float) -> float | None:
+def _percentile(counts: Sequence[int], share: float) -> float | None:
     """Where in its bucket it lies is a guess: as far as its rank there."""
-    rank = share * total
+    rank = share * sum(counts)
     for number, count in enumerate(counts):
         if count and rank <= count:
             low = 0.0 if number == 0 else 2.0 ** (number - 1)

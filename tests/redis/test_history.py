@@ -3,6 +3,7 @@
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 
+import msgspec
 import pytest
 from rq import Retry
 
@@ -138,27 +139,24 @@ def test_ten_thousand_functions_and_queues_do_not_make_it_grow(redis):
     assert ends(history.read(redis, "function", history.OTHER).whole)[0] >= 9000
 
 
-@pytest.mark.parametrize(("later_s", "functions"), [(86400, 3), (3 * 86400, 0)])
-def test_what_is_over_is_packed_closer_and_reads_the_same(redis, later_s, functions):
-    now_s = redis.time()[0]
-    for minutes in range(1, 28):
-        count(redis, minutes, function=f"jobs.f{minutes % 3}", queue=f"queue-{minutes % 2}")
+def test_minutes_of_functions_are_kept_for_two_days_those_of_queues_for_seven(redis):
+    count(redis, 1)
+    pack(redis)
+    days = {
+        key.decode()[-1]: round(redis.ttl(key) / 86400) for key in redis.keys(keys.history("60:*"))
+    }
+
+    assert days == {"f": 2, "q": 7, "t": 7}
+
+
+def test_minutes_that_are_packed_at_the_same_time_are_all_counted(redis):
+    for minutes in range(1, 9):
+        count(redis, minutes)
+    with ThreadPoolExecutor(4) as packers:
+        list(packers.map(lambda _: pack(redis), range(40)))
     pack(redis)
 
-    def seen():
-        minutes, hours = (history.glance(redis, span, now_s) for span in ("1h", "7d"))
-        queue = history.read(redis, "queue", "queue-1", "24h", now_s)
-        counted = {name: ends(point) for name, point in hours.functions.items()}
-        return minutes.series, minutes.queues, queue, counted, len(minutes.functions)
-
-    before = seen()
-    for turn in range(400):
-        history.compress(redis, now_s + later_s + 10 * turn)
-
-    assert before[-1] == 3
-    assert seen() == (*before[:-1], functions)
-    fields = [redis.hkeys(key) for key in redis.keys(keys.history("60:*"))]
-    assert all(field.startswith(b"*") for found in fields for field in found)
+    assert ends(history.read(redis, span="24h").whole) == (8, 0, 0, 0)
 
 
 def test_a_minute_of_many_functions_stays_small(redis):
@@ -172,21 +170,31 @@ def test_a_minute_of_many_functions_stays_small(redis):
     assert ends(history.read(redis, "function", history.OTHER).whole) == (1, 0, 0, 0)
 
 
+def packed(value):
+    return zlib.compress(msgspec.msgpack.encode(value))
+
+
 @pytest.mark.parametrize(
     "value",
-    [b"", b"\xff" * 50, *map(zlib.compress, [b"odd", b"[[]]\n", b"[" * 9999, b'[["t:", 9]]\n'])],
-)
-def test_odd_data_is_left_out(redis, value):
+    [
+        b"", b"\xff" * 50, zlib.compress(b"odd"), packed([]), packed({"t:": []}), packed({1: {}}),
+        packed({"t:": {0: [1] * 59}}), packed({"t:": {0: ["x"] * 60}}), packed({"t:": {-1: []}}),
+        packed({"t:": {0: [-1] * 60}}), packed({"t:": {0: [2**60] * 60}}),
+        packed({f"t:{number}": {} for number in range(2001)}),
+    ],
+)  # fmt: skip
+def test_odd_data_is_left_out_and_replaced(redis, value):
     count(redis, 1)
     pack(redis)
-    for key in redis.keys(keys.history("*:*")):
-        if redis.type(key) == b"hash":
-            redis.hset(key, mapping={"t:": value, "*t:": value})
+    for key in redis.keys(keys.history("*:*:t")):
+        redis.set(key, value)
     redis.hset(keys.history(f"now:{redis.time()[0] // 60}"), b"odd \xff", value)
+    before = [ends(history.read(redis, *one).whole) for one in ((), ("function", NOTHING))]
+    count(redis, 2)
     pack(redis)
 
-    assert ends(history.read(redis).whole) == (0, 0, 0, 0)
-    assert ends(history.read(redis, "function", NOTHING).whole) == (1, 0, 0, 0)
+    assert before == [(0, 0, 0, 0), (1, 0, 0, 0)]
+    assert ends(history.read(redis, span="24h").whole) == (1, 0, 0, 0)
 
 
 def test_samples_say_what_comes_into_a_queue_and_goes_out_of_it(redis):
@@ -228,12 +236,14 @@ def test_what_is_larger_than_ours_can_be_is_not_read(redis, odd):
     """A supervisor that read it would lose its leases meanwhile."""
     count(redis, 2)
     now_s = redis.time()[0]
-    for key in (keys.history(f"now:{now_s // 60 - 1}"), keys.history(f"3600:{now_s // 86400}")):
-        redis.hset(key, mapping=odd)
+    redis.hset(keys.history(f"now:{now_s // 60 - 1}"), mapping=odd)
+    large = zlib.compress(msgspec.msgpack.encode({"t:": {0: [0] * 11_000_000}}))
+    redis.set(keys.history(f"86400:{now_s // 86400 // 64}:t"), large)
     pack(redis)
 
     assert redis.exists(keys.history(f"now:{now_s // 60 - 1}"))
     assert ends(history.read(redis).whole) == (1, 0, 0, 0)
+    assert ends(history.read(redis, span="90d").whole) == (1, 0, 0, 0)
 
 
 def test_only_the_newest_releases_are_read(redis):

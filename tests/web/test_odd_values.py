@@ -299,10 +299,8 @@ def test_counts_of_the_past(look, redis):
     for number, odd in enumerate([*VALUES[:-1], b"9" * 30, b"1"]):  # over 10 MB nothing is read
         for place in ("3", "99999999999", "\N{SUPERSCRIPT TWO}"):
             redis.hset(minute, f"failed {place} {place} f{number}\ndefault", odd)
-    for code in "bBuqQfd":
-        redis.hset(chunk, f"f:{code}", zlib.compress(b"\x00" + code.encode() + b"\xff" * 480))
-    redis.hset(chunk, mapping={"t:": zlib.compress(b"0" * 5_000_000), "q:default": b"odd"})
-    redis.hset(chunk, mapping=dict(zip(VALUES, VALUES, strict=True)))
+    for kind, odd in zip("tqf", (zlib.compress(b"0" * 5_000_000), b"odd", VALUES[0]), strict=True):
+        redis.set(f"{chunk}:{kind}", odd)
     redis.zadd(keys.history("names"), dict.fromkeys(VALUES, past_s))
     redis.hincrby(minute, "done 3 4 jobs.good\ndefault", 5)
     redis.hincrby(minute, "ran_ms - - jobs.good\ndefault", 5_000)
@@ -381,8 +379,9 @@ def test_a_queue_with_a_key_of_another_type_is_marked(look, client, redis):
 
 def test_a_history_of_another_type_is_none(look, redis):
     now_s = redis.time()[0]
-    for name in (f"now:{now_s // 60}", f"60:{now_s // 3600}", f"60:{now_s // 3600 - 1}"):
-        redis.set(keys.history(name), "a string")
+    redis.set(keys.history(f"now:{now_s // 60}"), "a string")
+    for name in (f"60:{now_s // 3600}:f", f"60:{now_s // 3600 - 1}:t"):
+        redis.hset(keys.history(name), "a", "hash")
     redis.hincrby(keys.history(f"now:{now_s // 60 - 1}"), "done 3 4 jobs.good\ndefault", 5)
 
     assert 'id="costly-jobs.good"' in look()["/"].text
