@@ -95,6 +95,8 @@ class _Parser(HTTPRequestParser):  # type: ignore[misc]  # it has no types
         is_unclear = codings != [b"chunked"] or self.version != "1.1"
         if codings and (is_unclear or "CONTENT_LENGTH" in self.headers):
             raise ParsingError("Transfer-Encoding must be 'chunked', and the only length")
+        if codings:  # its end may be understood in two ways: nothing behind it is a request
+            self.headers["CONNECTION"] = "close"
         if self.version == "1.1" and "HOST" not in self.headers:
             raise ParsingError("No Host header")
 

@@ -57,6 +57,14 @@ def test_what_can_be_understood_in_two_ways_is_refused_and_its_rest_is_no_reques
     assert "Traceback" not in "".join(capfd.readouterr())
 
 
+@pytest.mark.parametrize("line", [b"5\n", b"5;a\n", b"\r\n5"])
+def test_nothing_behind_chunks_is_a_request(live, line):
+    chunks = line + b"\r\nhello\r\n0\r\n\r\n"
+    found = answer(live, b"", CHUNKED + b"\r\n\r\n" + chunks + GET + b"Connection: close\r\n\r\n")
+
+    assert found.count(b"HTTP/1.") == 1
+
+
 @pytest.mark.parametrize(
     "host",
     [b"a..b", b".", b"a" * 70, b"[::1", b"a b", b"a@b", b"a/b", b"[:::::::]", b"x:99999", b""],
