@@ -25,11 +25,14 @@ def pytest_configure():
     # rq-scheduler knows no RQ_KEY_PREFIX: where one is set, its own class needs our keys.
     rq_scheduler.Scheduler.scheduled_jobs_key = keys.ENTRIES
     rq_scheduler.Scheduler.scheduler_lock_key = keys.STOCK_LOCK
-    # A busy machine makes no test fail.
+    # No test fails by chance, or on a busy machine.  Other examples: --hypothesis-profile=default
     import hypothesis
 
-    hypothesis.settings.register_profile("any machine", deadline=None)
-    hypothesis.settings.load_profile("any machine")
+    too_slow = [hypothesis.HealthCheck.too_slow]
+    hypothesis.settings.register_profile(
+        "the same everywhere", deadline=None, derandomize=True, suppress_health_check=too_slow
+    )
+    hypothesis.settings.load_profile("the same everywhere")
     # A shell that runs the tests in the background, or nohup, has them and all that they start
     # ignore these.
     signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -219,12 +219,12 @@ class Supervisor:
 
     def _shut_down_all(self, cause: str, grace_s: float) -> None:
         """Claim nothing more, let what runs go on for so long, then end."""
-        log.event("worker.stopping", cause=cause, grace_s=grace_s)
         self._ends_at = clock.monotonic() + grace_s
         for companion in self._companions:
             companion.end()
         for slot in self._slots:
             self._shut_down(slot)
+        log.event("worker.stopping", cause=cause, grace_s=grace_s)
 
     def _shut_down(self, slot: Slot, *, stays: bool = False) -> None:
         """Let this child end after the job that it runs; the rest of its batch goes back now.

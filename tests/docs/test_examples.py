@@ -16,13 +16,12 @@ from werkzeug.serving import make_server
 from examples import add, start_task
 from jiffy import keys, redis_io
 from jiffy.producer.enqueue import Job
-from tests.docs.ports import two_free_ports
 from tests.support.cutting import Cutter
 from tests.support.newcomer import CHECKOUT, PATIENCE_S, wait_until
+from tests.support.ports import free_port
 from tests.support.worker_processes import Dyno
 
 PROGRAMS = (add, start_task)
-# Worker processes take a moment to start, longer on a busy machine.
 
 
 @pytest.fixture
@@ -164,7 +163,7 @@ def test_a_job_that_may_have_been_begun_is_named(redis, redis_address, environ, 
 
 @pytest.mark.usefixtures("redis")
 def test_one_command_starts_them_with_their_workers(tmp_path, environ):
-    port = two_free_ports()
+    port = free_port(beside=100)
     environ(TASKS_PORT=str(port), ADDING_PORT=str(port + 100))
     with started(["-f", "examples/Procfile", "start"], tmp_path / "log") as said:
         wait_until(lambda: said().count("worker.started") == said().count("Serving on") == 2)

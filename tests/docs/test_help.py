@@ -11,8 +11,8 @@ import pytest
 
 from jiffy import cli
 from jiffy.dev import redis_server
-from tests.docs.ports import two_free_ports
 from tests.support.newcomer import CHECKOUT, PATIENCE_S, new_folder, wait_until
+from tests.support.ports import free_port
 
 PROGRAM = "python -m jiffy"
 # What runs until it is stopped has begun when it says so.
@@ -57,7 +57,7 @@ def pasted(line, folder, url, name):
     with log.open("w") as file:
         process = subprocess.Popen(
             ["bash", "-c", line], cwd=folder, text=True, start_new_session=True,
-            env=os.environ | paths | {"REDIS_URL": url, "PORT": str(two_free_ports())},
+            env=os.environ | paths | {"REDIS_URL": url, "PORT": str(free_port())},
             stdin=subprocess.PIPE, stdout=file, stderr=file,
         )  # fmt: skip
     try:

@@ -17,14 +17,14 @@ from PIL import Image
 from jiffy import cli
 from jiffy.producer.options import TABLE
 from tests.docs import follow
-from tests.docs.ports import two_free_ports
 from tests.support.newcomer import CHECKOUT
+from tests.support.ports import free_port
 
 PAGES = sorted((CHECKOUT / "docs").glob("*.md"))
 WITH_CODE = ("isolation", "enqueue", "hooks", "schedule", "from-celery", "from-rq", "types")
 GUIDES = [page for page in PAGES if page.stem in WITH_CODE]
 PROJECT = ("enqueue.py", "worker.py", "scheduler.py", "dashboard.py", "jobs", "examples")
-PATIENCE_S = 50
+PATIENCE_S = 300
 
 
 def name_of(page):
@@ -47,17 +47,18 @@ def project(tmp_path):
 @pytest.fixture
 def mail_server():
     """The address of a server that takes all mail."""
-    server = Controller(Sink(), hostname="127.0.0.1", port=two_free_ports())
+    server = Controller(Sink(), hostname="127.0.0.1", port=free_port())
     server.start()
     yield f"smtp://127.0.0.1:{server.port}?tls=no"
     server.stop()
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(PATIENCE_S + 60)
 @pytest.mark.usefixtures("redis")
 @pytest.mark.parametrize("page", GUIDES, ids=name_of)
 def test_everything_on_the_page_can_be_typed_word_by_word(page, project, mail_server):
-    port = two_free_ports()
+    port = free_port(beside=100)
     copy = project / page.name
     copy.write_text(on_ports(page.read_text(), port))
     (project / ".env").write_text("PORT=8000\n")  # as newcomers have it

@@ -271,22 +271,13 @@ def quick_or_slow(name, takes_s):
     say(name)
 
 
-def quick_or_waits(name, waits):
-    """Say the name; in one of many calls, wait for seconds then."""
-    if not waits:
-        say(name)
-    else:
-        threading.Event().wait(4)
-        say(f"{name} ended")
-
-
-def quick_or_holds(name, holds):
-    """The same, holding the interpreter."""
-    if not holds:
-        say(name)
-    else:
-        ctypes.PyDLL(None).usleep(4_000_000)
-        say(f"{name} ended")
+def say_or_wait(name, gate, holds):
+    """Say the name; in one of many calls, once somebody opens this pipe, perhaps with the
+    interpreter held until then."""
+    libc = (ctypes.PyDLL if holds else ctypes.CDLL)(None)
+    while gate and libc.open(gate.encode(), os.O_RDONLY) == -1:
+        pass  # a signal came
+    say(name)
 
 
 def sum_up(name, ends):

@@ -8,7 +8,15 @@ from PIL import Image
 
 from jiffy import keys
 from tests.support.browser import find_browser, open_browser
-from tests.support.newcomer import CHECKOUT, clone, clone_set_up, make_run, new_folder, wait_until
+from tests.support.newcomer import (
+    CHECKOUT,
+    clone,
+    clone_set_up,
+    edit,
+    make_run,
+    new_folder,
+    wait_until,
+)
 
 SCREENSHOT = CHECKOUT / "build/screenshot.png"
 PYTHON = ". .venv/bin/activate; python"
@@ -88,8 +96,8 @@ def test_a_job_that_is_edited_runs_as_it_is_now(folder):
     jobs = folder / "jobs/numbers.py"
     with make_run(folder) as run:
         run.wait_until_ready()
-        jobs.write_text(jobs.read_text().replace("x + y", "10 * (x + y)"))
-        wait_until(lambda: "worker.reloaded" in run.said)
+        text = jobs.read_text().replace("x + y", "10 * (x + y)")
+        edit(jobs, text, lambda: "worker.reloaded" in run.said)
 
         assert run.type(f"{PYTHON} enqueue.py jobs.numbers.add 2 3 --wait").splitlines()[-1] == "50"
         run.press_ctrl_c()
@@ -105,6 +113,7 @@ def test_an_entry_that_is_added_runs_and_an_invalid_schedule_changes_nothing(fol
     )
     with make_run(folder) as run:
         run.wait_until_ready()
+        wait_until(lambda: "scheduler.started" in run.said)
         schedule.write_text(before.replace("SCHEDULE = [", "SCHEDULE = [None,"))
         wait_until(lambda: "reload.failed" in run.said)
         assert "entry 1: it is a NoneType, not an entry; write every(...)" in run.said

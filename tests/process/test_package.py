@@ -16,8 +16,15 @@ import pytest
 
 from jiffy import keys
 from jiffy.producer.enqueue import Job
-from tests.docs.ports import two_free_ports
-from tests.support.newcomer import CHECKOUT, make_run, new_folder, newcomers_environ, wait_until
+from tests.support.newcomer import (
+    CHECKOUT,
+    PATIENCE_S,
+    make_run,
+    new_folder,
+    newcomers_environ,
+    wait_until,
+)
+from tests.support.ports import free_port
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(360)]
 
@@ -145,7 +152,7 @@ class Project:
             yield log
         finally:
             process.send_signal(signal.SIGTERM)
-            assert process.wait(30) == 0, log.read_text()
+            assert process.wait(PATIENCE_S) == 0, log.read_text()
 
 
 @pytest.fixture
@@ -201,7 +208,7 @@ def test_the_schedule_runs_with_the_usual_options(shop, redis, programs):
 
 
 def test_the_dashboard_is_there_with_its_pages_and_styles(shop, redis_address):
-    port = two_free_ports()
+    port = free_port()
     del shop.environ["REDIS_URL"]
     with shop.running("dashboard", redis_address, PORT=str(port)) as log:
         wait_until(lambda: "web.started" in log.read_text())

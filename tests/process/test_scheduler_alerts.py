@@ -58,7 +58,7 @@ def test_a_scheduler_that_is_killed_is_away_in_ten_seconds_and_the_next_tells_wh
     line = each_second(on_missed=f"{receiver.address}/hook")
     first = start(line)
     first.until_logged("tick.enqueued")
-    assert census(redis).scheduler == "ok"
+    wait_until(lambda: census(redis).scheduler == "ok")
     first.send(signal.SIGKILL)
     wait_until(lambda: census(redis).scheduler == "away")
     start(line).until_logged("tick.missed")

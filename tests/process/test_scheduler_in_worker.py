@@ -53,6 +53,13 @@ def scheduler_of(redis):
     return told and int(json.loads(told)["who"].rpartition(":")[2])
 
 
+def until_one_leads(dyno, redis, other_than=None):
+    """Wait until a scheduler has looked, which is forgotten after a few seconds; return it."""
+    found = [None]
+    dyno.until(lambda: found.append(scheduler_of(redis)) or found[-1] not in (None, other_than))
+    return found[-1]
+
+
 def connections(redis, dyno):
     """The names of those that the dyno holds: each ends with a process' id or is a worker's."""
     ends = (*(f".{pid}" for pid in dyno.pids()), *worker_names(redis))
@@ -67,7 +74,7 @@ def test_one_process_less_enqueues_the_runs_and_runs_them(start, redis):
     dyno = start(EVERY_SECOND)
     dyno.until(lambda: len(finished(redis)) >= 3)
 
-    assert scheduler_of(redis) in dyno.children()
+    assert until_one_leads(dyno, redis) in dyno.children()
     dyno.until(lambda: len(connections(redis, dyno)) == 4)
     names = connections(redis, dyno)
     assert len([name for name in names if name.startswith("jiffy:scheduler:")]) == 1
@@ -75,37 +82,34 @@ def test_one_process_less_enqueues_the_runs_and_runs_them(start, redis):
 
 def test_a_scheduler_that_dies_is_started_again(start, redis):
     dyno = start(EVERY_SECOND)
-    dyno.until(lambda: scheduler_of(redis))
-    first = scheduler_of(redis)
+    first = until_one_leads(dyno, redis)
     os.kill(first, signal.SIGKILL)
-    dyno.until(lambda: scheduler_of(redis) not in (None, first))
+    until_one_leads(dyno, redis, first)
     done = len(finished(redis))
     dyno.until(lambda: len(finished(redis)) > done)
 
-    assert "cause='signal 9 (SIGKILL)'" in dyno.lines("companion.died")[0]
+    assert "cause='signal 9 (SIGKILL)'" in dyno.until_logged("companion.died")
 
 
 def test_one_that_dies_amid_a_deploy_does_not_bring_its_old_schedule_back(start, redis):
     old = start("every(3600, numbers.add, args=[1, 2], name='old')")
-    old.until(lambda: scheduler_of(redis) in old.children())
-    of_old = scheduler_of(redis)
+    of_old = until_one_leads(old, redis)
     new = start("every(3600, numbers.add, args=[1, 2], name='new')")
-    new.until(lambda: scheduler_of(redis) in new.children())
+    until_one_leads(new, redis, of_old)
     os.kill(of_old, signal.SIGKILL)
     old.until(lambda: len(old.lines("scheduler.started")) == 2)
-    first = scheduler_of(redis)
+    first = until_one_leads(new, redis)
     os.kill(first, signal.SIGKILL)
-    new.until(lambda: scheduler_of(redis) not in (None, first))
 
     assert first not in old.children()
-    assert scheduler_of(redis) in new.children()
+    assert until_one_leads(new, redis, first) in new.children()
     assert redis.zrange(keys.ENTRIES, 0, -1) == [b"entry-new"]
 
 
 @pytest.mark.parametrize("to_whom", ["send", "send_to_all"])
 def test_a_deploy_ends_it_at_once(start, redis, to_whom):
     dyno = start(EVERY_SECOND)
-    dyno.until(lambda: scheduler_of(redis))
+    until_one_leads(dyno, redis)
     getattr(dyno, to_whom)(signal.SIGTERM)
 
     assert dyno.wait() == 0
@@ -115,7 +119,7 @@ def test_a_deploy_ends_it_at_once(start, redis, to_whom):
 
 def test_it_never_outlives_its_supervisor(start, redis):
     dyno = start(EVERY_SECOND)
-    dyno.until(lambda: scheduler_of(redis))
+    until_one_leads(dyno, redis)
     dyno.send(signal.SIGKILL)
     dyno.process.wait()
 

@@ -1,8 +1,5 @@
 """`overlap="queue one"` with real workers: one runs, one waits behind it, never two at once."""
 
-import os
-import signal
-
 import pytest
 from rq.command import send_stop_job_command
 
@@ -84,8 +81,7 @@ def test_one_whose_worker_is_killed_runs_again_before_the_other(start_worker, ti
     first = tick()
     begin(worker, redis, "a")
     second = tick()
-    for pid in worker.children():
-        os.kill(pid, signal.SIGKILL)
+    worker.kill_children()
     begin(worker, redis, "a", count=2)
     assert statuses(redis, first, second) == ["started", "deferred"]
 

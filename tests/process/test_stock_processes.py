@@ -15,12 +15,12 @@ from pathlib import Path
 import pytest
 
 from bench.compat import tables
-from bench.server import free_port
 from jiffy import actions, enqueue, every, keys
 from jiffy.scheduler.entry import read
 from jiffy.scheduler.rq_entries import Scheduler
 from jobs import numbers
-from tests.support.newcomer import CHECKOUT, wait_until
+from tests.support.newcomer import CHECKOUT, PATIENCE_S, wait_until
+from tests.support.ports import free_port
 from tests.support.scheduler_processes import Running
 from tests.support.worker_support import job, queued, reason, status
 
@@ -53,7 +53,7 @@ def run(redis, tmp_path):
         else:
             name, words = BIN / name, ["--url", os.environ["REDIS_URL"], *words]
         done = subprocess.run(
-            [name, *words, *more], cwd=CHECKOUT, capture_output=True, text=True, timeout=50,
+            [name, *words, *more], cwd=CHECKOUT, capture_output=True, text=True, timeout=PATIENCE_S,
             check=False,
         )  # fmt: skip
         assert not check or done.returncode == 0, done.stderr

@@ -1,5 +1,7 @@
 """A batch makes no job wait that an idle worker could run."""
 
+import os
+
 import pytest
 
 from jiffy.producer.enqueue import Queue
@@ -23,20 +25,22 @@ def test_a_slow_job_at_the_head_of_many_small_ones_does_not_hold_them_back(start
     assert still_runs == ["slow"]
 
 
-@pytest.mark.parametrize("func", [worker_jobs.quick_or_waits, worker_jobs.quick_or_holds])
+@pytest.mark.parametrize("holds", [False, True], ids=["waits", "holds the interpreter"])
 def test_a_function_that_is_suddenly_slow_gives_back_what_it_was_taken_with(
-    start_worker, redis, func
+    start_worker, redis, tmp_path, holds
 ):
+    os.mkfifo(gate := tmp_path / "gate")
     queue = Queue("default", connection=redis)
     names = [f"job-{number}" for number in range(300)]
     for name in names:
-        queue.enqueue(func, name, name == "job-100", job_id=name)
+        path = str(gate) if name == "job-100" else ""
+        queue.enqueue(worker_jobs.say_or_wait, name, path, holds, job_id=name)
     worker = start_worker("-n", "2")
-    until_said(worker, redis, "job-100 ended")
-    heard = said(redis)
+    worker.until(lambda: set(said(redis)) == set(names) - {"job-100"})
+    gate.open("w").close()
+    until_over(worker, redis, *names)
 
-    assert set(heard[: heard.index("job-100 ended")]) >= set(names) - {"job-100"}
-    assert sorted(heard) == sorted({*names, "job-100 ended"} - {"job-100"})
+    assert sorted(said(redis)) == sorted(names)
 
 
 def test_with_one_worker_a_slow_job_is_followed_by_the_rest_in_order(start_worker, redis):

@@ -3,6 +3,7 @@
 import pytest
 from rq import Callback
 from rq.command import (
+    PUBSUB_CHANNEL_TEMPLATE,
     send_command,
     send_kill_horse_command,
     send_shutdown_command,
@@ -78,9 +79,15 @@ def test_what_runs_is_killed_by_command_and_the_worker_goes_on(worker, redis):
     assert reason(redis) == "killed by the command kill-horse"
 
 
+def until_obeyed(worker, redis):
+    """Wait until a worker has done what it was told: it hears one command after the other."""
+    redis.publish(PUBSUB_CHANNEL_TEMPLATE % worker_names(redis)[0], "the end")
+    worker.until_logged("command.unreadable")
+
+
 def test_a_worker_is_shut_down_by_command_after_its_job(worker, redis):
     send_shutdown_command(redis, worker_names(redis)[0])
-    worker.until_logged("command.received")
+    until_obeyed(worker, redis)
     let_go_on(redis, "a")
 
     assert worker.wait() == 0
@@ -101,7 +108,7 @@ def test_one_of_two_workers_is_shut_down_and_the_other_works_on(start_worker, re
 def test_a_quiet_worker_finishes_its_job_and_stays_until_it_is_resumed(worker, redis):
     name = worker_names(redis)[0]
     send_command(redis, name, "quiet")
-    worker.until_logged("command.received")
+    until_obeyed(worker, redis)
     let_go_on(redis, "a")
     worker.until(lambda: not worker.children())
     before = status(redis), queued(redis, "low")
@@ -110,7 +117,7 @@ def test_a_quiet_worker_finishes_its_job_and_stays_until_it_is_resumed(worker, r
     until_said(worker, redis, "next")
 
     assert before == ("finished", ["low-0"])
-    worker.until(lambda: int(redis.hget(keys.worker(name), keys.MEMORY_FIELD)) > 1 << 20)
+    worker.until(lambda: int(redis.hget(keys.worker(name), keys.MEMORY_FIELD) or 0) > 1 << 20)
 
 
 NO_COMMANDS = [
@@ -128,7 +135,7 @@ NO_COMMANDS = [
 def test_what_is_no_command_is_passed_over(worker, redis):
     [name] = worker_names(redis)
     for data in NO_COMMANDS:
-        redis.publish(f"{keys.RQ}pubsub:{name}", data)
+        redis.publish(PUBSUB_CHANNEL_TEMPLATE % name, data)
     send_stop_job_command(redis, "default-0", serializer=job(redis).serializer)
     until_said(worker, redis, "next")
 
@@ -143,7 +150,7 @@ def test_commands_are_heard_again_after_their_connection_broke(worker, redis):
     worker.until(lambda: before["id"] not in {one["id"] for one in redis.client_list("pubsub")})
     worker.until(lambda: redis.client_list("pubsub"))
     send_shutdown_command(redis, name)
-    worker.until_logged("command.received")
+    until_obeyed(worker, redis)
     let_go_on(redis, "a")
 
     assert worker.wait() == 0

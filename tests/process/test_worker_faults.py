@@ -11,12 +11,12 @@ from rq.command import PUBSUB_CHANNEL_TEMPLATE
 from rq.serializers import DefaultSerializer
 
 from bench.proxy import longer
-from bench.server import free_port
 from jiffy import keys
 from jiffy.dev import redis_server
 from jiffy.producer.enqueue import Queue
 from tests.jobs import fault as fault_jobs
 from tests.jobs import worker as worker_jobs
+from tests.support.ports import free_port
 from tests.support.worker_processes import until_over, worker_names
 from tests.support.worker_support import (
     WIP,

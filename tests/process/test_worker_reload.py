@@ -1,12 +1,11 @@
 """New code reaches running workers: at SIGHUP, and with --reload when a file changes."""
 
 import signal
-import time
 
 import pytest
 
 from jiffy.producer.enqueue import Queue
-from tests.support.newcomer import wait_until
+from tests.support.newcomer import edit, wait_until
 from tests.support.worker_processes import until_over
 from tests.support.worker_support import reason
 
@@ -98,9 +97,8 @@ def test_code_that_cannot_be_imported_is_not_used_and_one_line_says_so(
     assert run(redis, worker, tmp_path) == "old"
     (tmp_path / "shop_code.py").write_text(text)
     worker.send(signal.SIGHUP)
-    worker.until_logged("reload.failed")
+    line = worker.until_logged("reload.failed")
 
-    [line] = worker.lines("reload.failed")
     assert why in line
     assert "effect='the workers keep the code they have'" in line
     assert run(redis, worker, tmp_path) == "old"
@@ -112,14 +110,7 @@ def test_a_change_of_a_file_reloads(start, redis, tmp_path, how):
     worker = start(OLD, *how, RELOAD="no" if how else "yes")
     assert run(redis, worker, tmp_path) == "old"
 
-    file = tmp_path / "shop_code.py"
-
-    def edit():
-        if file.stat().st_mtime < time.time() - 3:  # it may not have been watched yet
-            file.write_text(NEW)
-        return worker.lines("worker.reloaded")
-
-    worker.until(edit)
+    edit(tmp_path / "shop_code.py", NEW, lambda: worker.lines("worker.reloaded"))
     wait_until(lambda: run(redis, worker, tmp_path) == "the new one")
 
 

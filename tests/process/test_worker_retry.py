@@ -37,7 +37,9 @@ def test_a_job_that_is_killed_at_its_limit_has_raised_rqs_timeout(start_worker, 
 
     assert (status(redis, "again"), status(redis, "never")) == ("scheduled", "failed")
     assert reason(redis, "never").startswith("exceeded its limit of 1 s")
-    assert "JobTimeoutException is not one of its `on` errors" in worker.lines("job.given_up")[0]
+    assert "JobTimeoutException is not one of its `on` errors" in worker.until_logged(
+        "job.given_up"
+    )
 
 
 def test_what_waited_too_long_for_a_worker_is_canceled_and_the_log_says_so(
@@ -46,7 +48,7 @@ def test_what_waited_too_long_for_a_worker_is_canceled_and_the_log_says_so(
     late = enqueue.options(expires=1)(worker_jobs.say, "too late")
     redis.zadd(keys.EXPIRING, {late.id: 1})
     worker = start_worker()
-    worker.until_logged("job.expired")
+    line = worker.until_logged("job.expired")
 
     assert (status(redis, late.id), said(redis)) == ("canceled", [])
-    assert "Expired: not started within 1 second." in worker.lines("job.expired")[0]
+    assert "Expired: not started within 1 second." in line

@@ -70,7 +70,7 @@ def test_after_the_grace_a_job_goes_back_to_the_front(start_worker, redis):
     assert queued(redis) == ["default-0", "default-1"]
     assert (status(redis), job(redis).retries_left) == ("queued", 2)
     assert said(redis) == ["a begun", "a left by Interrupted"]
-    assert "job=default-0" in worker.lines("job.requeued")[0]
+    assert "job=default-0" in worker.until_logged("job.requeued")
 
 
 @pytest.mark.parametrize("func", [worker_jobs.swallow_the_interruption, worker_jobs.hold])

@@ -77,15 +77,15 @@ def test_a_job_that_ran_and_is_gone_before_it_is_repeated_with_its_id_does_not_r
 
 def test_no_answer_from_redis_and_no_connection_are_different_errors(redis):
     jiffy.enqueue(add, 1, 1)
-    redis_io.shared.cache_clear()
-    redis_io.shared().connection_pool.connection_kwargs["socket_timeout"] = 0.2
-    redis_io.shared().ping()
+    pool = redis_io.shared().connection_pool
+    connection = pool.get_connection()
+    connection._sock.settimeout(0.01)
+    pool.release(connection)
     redis.client_pause(60_000, all=False)
     try:
         error = in_doubt(lambda: jiffy.enqueue(add, 2, 3))
     finally:
         redis.client_unpause()
-        redis_io.shared.cache_clear()
 
     assert "did not answer (timed out): the job may have been enqueued" in str(error)
     assert error.job_id

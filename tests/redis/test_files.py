@@ -1,5 +1,6 @@
 """Jobs read, write and delete nothing outside JOBS_FILES, whatever path they are given."""
 
+import gc
 import os
 import threading
 from contextlib import suppress
@@ -163,6 +164,7 @@ def test_a_number_is_not_an_open_file(inside, call):
 
 def test_no_file_stays_open(inside):
     (inside / "a.txt").write_text("a")
+    gc.collect()  # what earlier tests have left open
     before = len(os.listdir("/dev/fd"))  # noqa: PTH208 - a Path would open it once more
     for name in ("a.txt", "gone", "gone/a", "../a", "folder/a.txt"):
         with suppress(OSError, ValueError), open_file(inside / name):
@@ -170,4 +172,4 @@ def test_no_file_stays_open(inside):
         with suppress(OSError, ValueError), whole_file(inside / name):
             raise ValueError
 
-    assert len(os.listdir("/dev/fd")) == before  # noqa: PTH208
+    assert len(os.listdir("/dev/fd")) <= before  # noqa: PTH208

@@ -47,9 +47,9 @@ def ends(point):
     return point.done, point.failed, point.retried, point.interrupted
 
 
-def count(redis, minutes, group="done 3 4", function=NOTHING, queue="default", times=1):
+def count(redis, minutes, group="done 3 4", function=NOTHING, queue="default", times=1, now_s=None):
     """As if attempts had ended so many minutes ago."""
-    minute = redis.time()[0] // 60 - minutes
+    minute = (now_s or redis.time()[0]) // 60 - minutes
     redis.hincrby(keys.history(f"now:{minute}"), f"{group} {function}\n{queue}", times)
 
 
@@ -110,10 +110,11 @@ def test_how_long_attempts_waited_and_ran_is_read_from_their_histograms(redis):
 
 
 def test_a_point_has_what_happened_in_its_time(redis):
+    now_s = redis.time()[0]
     for minutes in (0, 1, 1, 20):
-        count(redis, minutes)
+        count(redis, minutes, now_s=now_s)
     pack(redis)
-    hour, day = history.read(redis), history.read(redis, span="24h")
+    hour, day = (history.read(redis, span=span, now_s=now_s) for span in ("1h", "24h"))
 
     assert [point.done for point in hour.points if point.done] == [1, 2, 1]
     assert [hour.points[-n].done for n in (1, 2, 21)] == [1, 2, 1]

@@ -233,7 +233,7 @@ def test_a_pause_is_made_shown_and_ended_in_a_shell(redis):
     assert typed("pause", *words, "--why", "a bug", "--who", "ann") == f"{TELL_ID} is paused.\n"
     assert claim(redis) == []
     shown = typed("paused")
-    assert re.fullmatch(rf"function {TELL_ID} \(waiting: 1\): by ann \d+ ms ago: a bug\n", shown)
+    assert re.fullmatch(rf"function {TELL_ID} \(waiting: 1\): by ann \S+ m?s ago: a bug\n", shown)
     assert typed("resume", *words) == f"{TELL_ID} is resumed.\n"
     assert typed("resume", *words) == f"{TELL_ID} was not paused.\n"
     assert queued(redis) == ["ours-0"]

@@ -8,6 +8,7 @@ from typing import Any
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from tests.support.missing import is_missing
+from tests.support.newcomer import PATIENCE_S
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 FLAGS = [
@@ -42,4 +43,6 @@ def launch() -> Iterator[Browser]:
 def open_browser(**options: Any) -> Iterator[Page]:
     """A page in a fresh browser; `options` are those of Playwright's `new_context`."""
     with launch() as browser:
-        yield browser.new_context(**options).new_page()
+        page = browser.new_context(**options).new_page()
+        page.set_default_timeout(1000 * PATIENCE_S)
+        yield page

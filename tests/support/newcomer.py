@@ -150,6 +150,22 @@ def newcomers_environ():
     return environ
 
 
+def edit(file, text, fact):
+    """Write this into the file until `fact`: it may not be watched yet, so again after a pause.
+
+    Each time ends the trial of the last one, so the pauses grow."""
+    pause_s, again_at = 2, 0.0
+
+    def is_so():
+        nonlocal pause_s, again_at
+        if clock.monotonic() >= again_at:
+            file.write_text(text)
+            pause_s, again_at = 2 * pause_s, clock.monotonic() + pause_s
+        return fact()
+
+    wait_until(is_so)
+
+
 def wait_until(fact):
     deadline = clock.monotonic() + PATIENCE_S
     while not fact():

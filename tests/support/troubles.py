@@ -20,16 +20,11 @@ from jiffy.dev import redis_server
 from jiffy.errors import RedisAway, RedisRefused
 from tests.support.missing import installed_server, is_missing
 from tests.support.newcomer import wait_until
+from tests.support.ports import free_port
 
 SECRET = "s3cret"
 RIGHTS = f"Give it ~{keys.RQ}* ~{keys.OWN}* &{keys.RQ}pubsub:* +@all -@dangerous -@admin (ACL SETU"
 TLS_OR_NOT = "REDIS_URL must begin with rediss:// for a server with TLS, with redis:// for one "
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 @contextmanager
@@ -38,8 +33,7 @@ def serving(folder, *options, program=None, tls_port=None):
     command = [program or redis_server.program(), "--bind", "127.0.0.1", "--dir", folder, *options]
     command += ["--appendonly", "no", "--port"]
     for _ in range(5):
-        # A cluster also listens 10,000 above its port.
-        port = tls_port or next(port for port in iter(free_port, 0) if port < 55_536)
+        port = tls_port or free_port(beside=10_000)  # where a cluster listens, too
         words = [*command, "0" if tls_port else str(port)]
         with subprocess.Popen(words, stdout=subprocess.DEVNULL) as process:
             try:

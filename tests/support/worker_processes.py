@@ -24,7 +24,7 @@ class Dyno:
     def __init__(self, folder, words, environ, home=CHECKOUT, container=()):
         self.mark = f"WORKER_TEST_MARK={uuid.uuid4()}"
         self._log = folder / f"{self.mark[-8:]}.log"
-        with self._log.open("w") as log:
+        with self._log.open("a") as log:
             self.process = subprocess.Popen(
                 [*container, sys.executable, "worker.py", *words],
                 cwd=home, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
@@ -56,6 +56,14 @@ class Dyno:
         """Send a signal to its first process, the supervisor."""
         self.process.send_signal(number)
 
+    def kill_children(self):
+        """Kill them all before their supervisor knows of one: else another would run its job, and
+        die of that again."""
+        self.send(signal.SIGSTOP)
+        for pid in self.children():
+            os.kill(pid, signal.SIGKILL)
+        self.send(signal.SIGCONT)
+
     def send_to_all(self, number):
         """Do as a platform does: every process of the dyno has the signal."""
         for pid in self.pids():
@@ -70,7 +78,9 @@ class Dyno:
             raise AssertionError(f"It goes on.\n{self.log}") from None
 
     def until_logged(self, event):
+        """Wait for a line that tells of this event, which may come after the event; return it."""
         self.until(lambda: self.lines(event))
+        return self.lines(event)[0]
 
     def until(self, fact):
         """Wait for it; show the log if it does not come."""

@@ -24,6 +24,7 @@ from jiffy.settings import settings
 from jobs import numbers
 from tests.support import schedules
 from tests.support.browser import launch
+from tests.support.newcomer import PATIENCE_S
 
 USER, PASSWORD, TOKEN = "admin", "correct horse", "a-token"
 SECRET_KEY = "a key that only tests of the dashboard know"
@@ -129,7 +130,7 @@ def logged_in(chromium, live, client, has_scripts=True):
 def browser(chromium, live, client):
     """A page of a real browser, logged in, on the first page."""
     with logged_in(chromium, live, client) as page:
-        page.set_default_timeout(20_000)
+        page.set_default_timeout(1000 * PATIENCE_S)
         page.goto("/")
         yield page
 

@@ -20,6 +20,7 @@ from jiffy.clock import monotonic
 from jiffy.dashboard import server as server_module
 from jiffy.dashboard.server import Server
 from tests.support.newcomer import PATIENCE_S, wait_until
+from tests.support.ports import free_port
 
 pytestmark = pytest.mark.slow
 
@@ -185,8 +186,7 @@ def running(command, port, folder, **environ):
 
 @pytest.fixture
 def port():
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        return free.getsockname()[1]
+    return free_port()
 
 
 def run(port, command=DASHBOARD, **environ):
