@@ -14,7 +14,7 @@ from jiffy.errors import (
     RedisAway,
     WrongArguments,
 )
-from jiffy.producer.enqueue import Job, Queue
+from jiffy.producer.enqueue import Job
 from tests.jobs import worker as worker_jobs
 from tests.jobs.enqueue import add, collect, fail, fail_once, heard, nothing
 from tests.jobs.worker import return_text
@@ -84,19 +84,6 @@ def test_a_result_that_is_too_large_for_its_many_places_cancels_the_part(redis, 
     assert status(redis, jobs[1]) == "canceled"
     assert "is over 5000000 bytes together" in reason(redis, jobs[1])
     assert left(redis) == []
-
-
-def test_what_waits_has_the_hash_that_rq_would_write(redis, chain):
-    own = redis.hgetall(keys.job(chain[1].id))
-    theirs = Queue(connection=redis).enqueue(add, 1, 1, depends_on=chain[0]).to_dict()
-    of_ours = {name for name in own if name.startswith(b"jiffy:")}
-
-    # RQ has a list of the jobs that it waits for, and time limits for callbacks that are not there.
-    not_ours = {"dependency_id", "dependency_ids"} | {
-        name for name in theirs if name.endswith("_timeout")
-    }
-    assert {name.encode() for name in theirs.keys() - not_ours} <= own.keys() | {b"failure_ttl"}
-    assert of_ours == {b"jiffy:join", b"jiffy:parts"}
 
 
 def test_a_finish_that_is_repeated_or_late_releases_the_next_part_once(redis, chain):
@@ -371,13 +358,10 @@ def test_a_wrong_part_is_refused_with_its_number(redis, parts, error, message):
 @pytest.mark.parametrize(
     ("options", "number"),
     [
-        ({"unique": "1h"}, 1),
-        ({"depends_on": "another"}, 1),
-        ({"job_id": "mine"}, 1),
-        ({"in_": "5m"}, 2),
-        ({"at": clock.now()}, 2),
+        ({"unique": "1h"}, 1), ({"depends_on": "another"}, 1), ({"job_id": "mine"}, 1),
+        ({"in_": "5m"}, 2), ({"at": clock.now()}, 2),
     ],
-)
+)  # fmt: skip
 def test_options_that_make_no_sense_in_a_part_are_refused(redis, options, number):
     parts = [part(add, 1), part(add, 2)]
     parts[number - 1] = parts[number - 1].options(**options)

@@ -57,15 +57,6 @@ def test_then_is_called_too_where_parts_have_failed(work):
     ]
 
 
-def test_then_may_take_nothing(redis, work):
-    team = jiffy.enqueue.group([part(add, 1, 1)], then=part(add, 2, 3))
-    kept = redis.hlen(keys.join(team.then.id))
-    work()
-
-    assert wait(team.then) == 5
-    assert kept == 3  # its queue, what it needs, how many: no room for results
-
-
 @pytest.mark.parametrize(
     ("parts", "then", "value"),
     [

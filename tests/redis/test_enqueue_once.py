@@ -195,20 +195,6 @@ def test_a_job_does_not_wait_for_what_is_over_already(redis, status):
     assert (queued(redis), job.get_status()) == ([job.id], "queued")
 
 
-def test_threads_may_enqueue_at_the_same_moment(redis):
-    def put_some():
-        for _ in range(50):
-            jiffy.enqueue(add, 1, 2)
-
-    threads = [threading.Thread(target=put_some) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-
-    assert len(set(queued(redis))) == 400
-
-
 def test_forked_processes_may_enqueue_like_a_preloaded_web_server(redis):
     jiffy.enqueue(add, 0, 0)  # the connection is open when the others are forked
     fork = multiprocessing.get_context("fork")

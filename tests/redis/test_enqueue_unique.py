@@ -53,13 +53,10 @@ def test_a_key_may_be_the_name_of_a_file_that_is_not_utf_8():
 @pytest.mark.parametrize(
     ("options", "kept_s"),
     [
-        ({}, 3600),
-        ({"unique": "1m"}, 500),
-        ({"result_ttl": 60}, 60),
-        ({"result_ttl": -1}, -1),
+        ({}, 3600), ({"unique": "1m"}, 500), ({"result_ttl": 60}, 60), ({"result_ttl": -1}, -1),
         ({"unique_until": "done"}, 500),
     ],
-)
+)  # fmt: skip
 def test_the_job_that_it_stands_for_is_there_as_long_as_it_does(redis, work, options, kept_s):
     job = put(2, 3, **options)
     work()
@@ -81,19 +78,12 @@ def test_it_ends_with_its_time(redis):
 @pytest.mark.parametrize(
     ("until", "status", "is_past"),
     [
-        (None, "finished", False),
-        ("done", "queued", False),
-        ("done", "started", False),
-        ("done", "deferred", False),
-        ("done", "finished", True),
-        ("done", "failed", True),
-        ("done", "canceled", True),
-        ("begun", "queued", False),
-        ("begun", "scheduled", False),
-        ("begun", "started", True),
-        ("begun", "stopped", True),
+        (None, "finished", False), ("done", "queued", False), ("done", "started", False),
+        ("done", "deferred", False), ("done", "finished", True), ("done", "failed", True),
+        ("done", "canceled", True), ("begun", "queued", False), ("begun", "scheduled", False),
+        ("begun", "started", True), ("begun", "stopped", True),
     ],
-)
+)  # fmt: skip
 def test_it_ends_early_once_its_job_has_come_so_far(redis, until, status, is_past):
     first = put(2, 3, unique_until=until)
     set_status(redis, first, status)

@@ -9,9 +9,9 @@ from rq import Retry
 
 import jiffy
 from jiffy import history, keys
-from jiffy.worker.recovery import Death, Handling
+from jiffy.worker.recovery import Handling
 from tests.jobs import worker as worker_jobs
-from tests.support.worker_support import child, claim, enqueue, finish, recovery
+from tests.support.worker_support import child, claim, die, enqueue, finish
 
 NOTHING, FAIL = "tests.jobs.worker.nothing", "tests.jobs.worker.fail"
 
@@ -88,10 +88,7 @@ def test_attempts_are_counted_by_how_they_ended_and_packed_once(redis, minute_ag
 )
 def test_an_attempt_whose_worker_died_counts_for_its_function(redis, handling, expected):
     jiffy.enqueue(worker_jobs.nothing)
-    [ran] = claim(redis)
-    recovery(redis).recover(
-        Death(worker="worker-1", cause="it died", execution=ran.execution, **handling)
-    )
+    die(redis, *claim(redis), **handling)
 
     assert ends(history.read(redis, "function", NOTHING).whole) == expected
 

@@ -1,7 +1,6 @@
 """Entries that programs make at run time, through rq-scheduler's own API: its class, or ours."""
 
 import json
-import pickle
 import time
 from datetime import UTC, datetime, timedelta
 
@@ -11,7 +10,7 @@ import rq_scheduler
 from jiffy import clock, keys
 from jiffy.control import entries, read
 from jiffy.producer.enqueue import Job
-from jiffy.scheduler.rq_entries import Scheduler, next_time
+from jiffy.scheduler.rq_entries import Scheduler
 from jobs import numbers
 from tests.support import schedules
 from tests.support.weekly import weekly
@@ -20,8 +19,6 @@ from tests.support.worker_support import queued
 # As rq-scheduler reads a datetime without a zone.
 LATER = datetime.now(UTC).replace(tzinfo=None) + timedelta(hours=1)
 PAST = datetime(2026, 1, 1, tzinfo=UTC)
-NOW = datetime(2026, 11, 20, 13, 40, 0, 2000, tzinfo=UTC)
-SLOT = datetime(2026, 11, 20, 13, 40, tzinfo=UTC)
 
 # rq-scheduler does not heed what the package `crontab` says of its own next version.
 pytestmark = pytest.mark.filterwarnings("ignore:Version 0.22:FutureWarning")
@@ -178,36 +175,6 @@ def test_what_another_program_has_broken_in_the_sorted_set_ends_no_scheduler_and
     assert [one.outcome for one in schedules.run_next(declare.schedule)] == ["enqueued"]
     assert "jobs.numbers.add" in [state.name for state in entries.read(redis)]
     assert read.census(redis).entries >= 1
-
-
-# When they are due
-
-
-@pytest.mark.parametrize("dumps", [lambda meta: json.dumps(meta).encode(), pickle.dumps])
-def test_an_interval_counts_from_its_slot_and_does_not_drift(dumps):
-    coming, _ = next_time(dumps({"interval": 60}), SLOT, NOW + timedelta(seconds=5))
-
-    assert coming == SLOT + timedelta(seconds=60)
-
-
-class Bomb:
-    def __reduce__(self):
-        return (pytest.fail, ("it was executed",))
-
-
-@pytest.mark.parametrize(
-    "meta",
-    [
-        pickle.dumps({"interval": Bomb()}),
-        b"\x00nonsense",
-        b"[1]",
-        b'{"interval": "often"}',
-        b'{"cron_string": "61 * * * *"}',
-    ],
-)
-def test_an_entry_that_makes_no_sense_is_refused_and_nothing_executed(meta):
-    with pytest.raises((ValueError, TypeError, pickle.UnpicklingError)):
-        next_time(meta, SLOT, NOW)
 
 
 # Enqueued by hand

@@ -55,22 +55,25 @@ def stored(redis):
 # Other times
 
 
-def test_a_run_that_is_due_stays_due_where_the_new_times_have_it_too(declare, redis):
+MISSED = [("missed", MONDAY, "its times were changed before it was enqueued")]
+
+
+@pytest.mark.parametrize(
+    ("times", "now", "then", "missed"),
+    [
+        ("0 6 * * mon-fri", MONDAY + MINUTE, MONDAY, []),  # which have it, too
+        ("0 7 * * *", MONDAY + MINUTE, MONDAY + HOUR, MISSED),
+        ("1 6 * * *", MONDAY - MINUTE, MONDAY + MINUTE, []),  # it is not due yet
+    ],
+)
+def test_a_run_that_is_due_and_that_new_times_have_not_is_recorded_as_missed(
+    declare, redis, times, now, then, missed
+):
     declare(daily(), now=MONDAY - MINUTE)
-    declare(daily("0 6 * * mon-fri"), now=MONDAY + MINUTE)
+    declare(daily(times), now=now)
 
-    assert next_at(redis) == MONDAY
-    assert told(redis) == []
-
-
-def test_a_run_that_is_due_and_that_the_new_times_have_not_is_recorded_as_missed(declare, redis):
-    declare(daily(), now=MONDAY - MINUTE)
-    declare(daily("0 7 * * *"), now=MONDAY + MINUTE)
-
-    assert next_at(redis) == MONDAY + timedelta(hours=1)
-    reason = "its times were changed before it was enqueued"
-    assert told(redis) == [("missed", MONDAY, reason)]
-    assert redis.hgetall(keys.TICK_COUNTS) == {b"missed": b"1"}
+    assert (next_at(redis), told(redis)) == (then, missed)
+    assert redis.hgetall(keys.TICK_COUNTS) == ({b"missed": b"1"} if missed else {})
 
 
 def test_an_alert_reports_a_run_that_new_times_have_dropped(redis):
@@ -84,14 +87,6 @@ def test_an_alert_reports_a_run_that_new_times_have_dropped(redis):
     [(_, _, body)] = receiver.heard
     assert (body["entry"], body["slot"]) == (NAME, "2026-11-23T06:00:00Z")
     assert body["reason"] == "its times were changed before it was enqueued"
-
-
-def test_a_run_that_is_not_due_yet_moves_to_the_new_times_and_nothing_is_missed(declare, redis):
-    declare(daily(), now=MONDAY - MINUTE)
-    declare(daily("1 6 * * *"), now=MONDAY - MINUTE)
-
-    assert next_at(redis) == MONDAY + MINUTE
-    assert told(redis) == []
 
 
 def test_times_in_another_spelling_are_taken_over_and_leave_the_next_time(declare, redis):

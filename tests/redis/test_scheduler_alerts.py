@@ -158,14 +158,10 @@ def test_a_skipped_run_or_one_that_is_a_little_late_is_not_reported(lead, redis,
 @pytest.mark.parametrize(
     ("status", "paths"),
     [
-        ("finished", ["/ping/x?a=1"]),
-        ("failed", ["/ping/x/fail?a=1"]),
-        ("canceled", []),
-        ("started", []),
-        ("queued", []),
-        (None, []),
+        ("finished", ["/ping/x?a=1"]), ("failed", ["/ping/x/fail?a=1"]), ("canceled", []),
+        ("started", []), ("queued", []), (None, []),
     ],
-)
+)  # fmt: skip
 def test_a_ping_reports_that_a_job_finished_or_failed(lead, redis, receiver, status, paths):
     loop = lead(add(ping=f"{receiver.address}/ping/x?a=1"))
     end_a_run(loop, redis, status)
@@ -354,13 +350,11 @@ def test_an_address_is_nowhere_in_redis_and_shown_without_its_path(lead, redis, 
         ({"ping": "https://example.com:x/"}, "ping is '***'; it must be a URL"),
         ({"ping": numbers.add}, "ping is <function add"),
         ({"on_missed": "ftp://example.com"}, "on_missed is '***'; it must be a function, or a"),
-        (
-            {"on_missed": numbers.add},
-            "on_missed is called with the entry's name, the slot and the reason: add() takes 2",
-        ),
+        ({"on_missed": numbers.add},
+         "on_missed is called with the entry's name, the slot and the reason: add() takes 2"),
         ({"on_missed": print}, "'builtins.print' is not under jobs"),
     ],
-)
+)  # fmt: skip
 def test_a_receiver_that_cannot_be_reached_is_refused_before_anything_starts(wrong, said):
     with pytest.raises(InvalidSchedule) as refused:
         read([add(**wrong)])

@@ -15,7 +15,6 @@ from jiffy.dev import redis_server
 from jiffy.scheduler.entry import read
 from jiffy.scheduler.loop import ALIVE_MS, Loop
 from jiffy.scheduler.rq_entries import Scheduler
-from jiffy.scheduler.state import Schedule
 from jobs import numbers
 from tests.support import schedules
 from tests.support.scheduler_processes import Running
@@ -148,20 +147,3 @@ def test_a_signal_ends_it_while_redis_is_away(own_redis, start):
     running.send(signal.SIGTERM)
 
     assert running.wait() == 0
-
-
-def test_two_schedulers_double_nothing_and_lose_nothing(redis):
-    lines = [every("7d", numbers.add, args=[1, n], name=f"sum-{n}") for n in range(20)]
-    declared = declare(redis, *lines)
-    for entry in declared:
-        redis.hincrby(keys.entry_state(entry.id), "slot", -7 * 86400)
-    both = []
-    for _ in range(2):
-        client = redis_io.connect("test")
-        schedule = Schedule(client, declared)
-        schedule.declare()
-        both.append(Loop(schedule, client))
-    for loop in both:
-        loop.look()
-
-    assert len(queued(redis)) == len(set(queued(redis))) == 20

@@ -74,7 +74,14 @@ def test_an_odd_mark_of_the_schedule_in_force_is_replaced(redis, declare, stored
     assert is_in_force(declare, redis) is True
 
 
+class Bomb:
+    def __reduce__(self):
+        return (pytest.fail, ("it was executed",))
+
+
 META = [
+    pickle.dumps({"interval": Bomb()}), b"\x00nonsense", b"[1]", b'{"interval": "often"}',
+    b'{"cron_string": "61 * * * *"}',
     b"\x80\x02}r\xff\xff\xff\x07.",  # a pickle that stores an empty dict at place 134,217,727
     b"\x80\x02}p134217727\n.",
     b'{"interval": -5}', b'{"interval": 0.1}', DEEP, b'{"a": "' + b"x" * 200_000 + b'"}',
@@ -83,8 +90,8 @@ META = [
 
 
 @pytest.mark.parametrize("meta", META, ids=range(len(META)))
-def test_an_entry_that_would_eat_memory_or_time_is_refused(meta):
-    with pytest.raises((ValueError, pickle.UnpicklingError, RecursionError)):
+def test_an_entry_that_makes_no_sense_or_would_eat_memory_or_time_is_refused(meta):
+    with pytest.raises((ValueError, TypeError, pickle.UnpicklingError, RecursionError)):
         next_time(meta, LATER, LATER)
 
 

@@ -64,21 +64,12 @@ VALUES = [
     (typed.level, Level.LOW, 1),
     (typed.order, ORDER, PLAIN_ORDER),
     (typed.point, Point(1, 2), {"x": 1, "y": 2}),
-    (
-        typed.customer,
-        Customer(name="ada", born=date(1815, 12, 10), points=[1]),
-        {"name": "ada", "born": "1815-12-10", "points": [1]},
-    ),
-    (
-        typed.company,
-        Company(name="ada", born=date.min),
-        {"name": "ada", "born": "0001-01-01", "points": []},
-    ),
-    (
-        typed.payments,
-        [Cash(Decimal("9.90")), Card("4242")],
-        [{"type": "Cash", "given": "9.90"}, {"type": "Card", "lastDigits": "4242"}],
-    ),
+    (typed.customer, Customer(name="ada", born=date(1815, 12, 10), points=[1]),
+     {"name": "ada", "born": "1815-12-10", "points": [1]}),
+    (typed.company, Company(name="ada", born=date.min),
+     {"name": "ada", "born": "0001-01-01", "points": []}),
+    (typed.payments, [Cash(Decimal("9.90")), Card("4242")],
+     [{"type": "Cash", "given": "9.90"}, {"type": "Card", "lastDigits": "4242"}]),
     (typed.unique, {3, 1}, [1, 3]),
     (typed.frozen, frozenset({"a"}), ["a"]),
     (typed.row, (1, Path("a"), 2), [1, "a", 2]),
@@ -101,7 +92,7 @@ VALUES = [
     (typed.either, "a", "a"),
     (typed.untyped, {"a": [1, [2]]}, {"a": [1, [2]]}),
     (typed.untyped, numpy.float64(2.5), 2.5),
-]
+]  # fmt: skip
 
 
 @pytest.fixture(autouse=True)
@@ -135,45 +126,27 @@ def test_what_json_sends_is_what_python_sends(redis):
 @pytest.mark.parametrize(
     ("function", "value", "reason"),
     [
-        (
-            typed.order,
-            Order(ID, [Item(Decimal(1)), Item(Decimal(1)), Item("abc")]),
-            "it.items[2].price: expected a decimal, got 'abc'.",
-        ),
+        (typed.order, Order(ID, [Item(Decimal(1)), Item(Decimal(1)), Item("abc")]),
+         "it.items[2].price: expected a decimal, got 'abc'."),
         (typed.order, {**PLAIN_ORDER, "item": 1}, "it has the key 'item', which must be one of"),
         (typed.order, GiftOrder(ID, [], note="x"), "it has the key 'note', which must be one of"),
-        (
-            typed.order,
-            Order(ID, [], more={"a": (1, 2)}),
-            "it.more.a: expected a number, a string, a list or a dict, got a tuple",
-        ),
+        (typed.order, Order(ID, [], more={"a": (1, 2)}),
+         "it.more.a: expected a number, a string, a list or a dict, got a tuple"),
         (typed.order, Order(ID, [], more={"a": {1: 2}}), "it.more.a has the key 1"),
         (typed.order, {"id": str(ID)}, "it.items: expected a list, got None."),
         (typed.node, LOOP, "it: expected a value that does not contain itself"),
         (typed.boxed, Box(date(2030, 1, 31)), "it.inside: expected a number, a string, a list"),
         (typed.point, Point("1"), "it.x: expected a whole number, got '1'."),
         (typed.point, Point(1, -1), "it.y: expected a whole number >= 0, got -1."),
-        (
-            typed.customer,
-            Customer.model_construct(name="ada", born=date.min, points=[1, "x"]),
-            "it.points[1]: expected a valid integer",
-        ),
+        (typed.customer, Customer.model_construct(name="ada", born=date.min, points=[1, "x"]),
+         "it.points[1]: expected a valid integer"),
         (typed.customer, {"name": "ada"}, "it.born: expected"),
-        (
-            typed.login,
-            Login(password="hunter2"),
-            "it: expected fields that JSON brings back as they were ('password' would change)",
-        ),
-        (
-            typed.payments,
-            [Card("4242"), Cash("abc")],
-            "it[1].given: expected a decimal, got 'abc'.",
-        ),
-        (
-            typed.payments,
-            [{"type": "Cash", "given": "1", "lastDigits": "4"}],
-            "it[0] has the key 'lastDigits', which must be one of type, given",
-        ),
+        (typed.login, Login(password="hunter2"),
+         "it: expected fields that JSON brings back as they were ('password' would change)"),
+        (typed.payments, [Card("4242"), Cash("abc")],
+         "it[1].given: expected a decimal, got 'abc'."),
+        (typed.payments, [{"type": "Cash", "given": "1", "lastDigits": "4"}],
+         "it[0] has the key 'lastDigits', which must be one of type, given"),
         (typed.moment, "soon", "it: expected a datetime such as '2030-01-31T06:30:00Z', got"),
         (typed.moment, date(2030, 1, 31), "it: expected a datetime"),
         (typed.place, 5, "it: expected a path, got 5."),
@@ -187,11 +160,8 @@ def test_what_json_sends_is_what_python_sends(redis):
         (typed.numbers, CIRCLE, "it[0]: expected a number, got a list."),
         (typed.point, {1: 2}, "it has the key 1, which must be one of x, y."),
         (typed.by_number, "\udcff", "it: expected what can be converted ('utf-8' codec can't"),
-        (
-            typed.loose,
-            {"a": Path("b")},
-            "it.a: expected a number, a string, a list or a dict, got PosixPath('b').",
-        ),
+        (typed.loose, {"a": Path("b")},
+         "it.a: expected a number, a string, a list or a dict, got PosixPath('b')."),
         (typed.numbers, [1.0, float("nan")], "it[1] cannot be sent as JSON: it is nan."),
         (typed.log_in, ("ada", "hunter2"), "password: expected a whole number, got ***."),
         (typed.day, Account("ada", "hunter2"), "'2030-01-31', got an Account."),
@@ -204,7 +174,7 @@ def test_what_json_sends_is_what_python_sends(redis):
         (typed.unresolved, Path("a"), "Its annotation Fraction cannot be converted: pass it as"),
         (typed.either, Path("a"), "Its annotation str | Path cannot be converted: pass it as"),
     ],
-)
+)  # fmt: skip
 def test_what_does_not_fit_is_refused_with_its_path(redis, function, value, reason):
     with pytest.raises(WrongArguments) as refused:
         enqueue(function, *value) if function is typed.log_in else enqueue(function, value)

@@ -7,17 +7,10 @@ import jiffy
 from jiffy import Retry, actions, enqueue, every, keys, part, wait
 from jiffy.control import entries
 from jiffy.errors import JobFailed
-from jiffy.redis_io import Link
 from jobs import numbers
 from tests.support.join_support import look as look_at_chains
-from tests.support.worker_support import (
-    claim,
-    finish,
-    ids_of,
-    queued,
-    registered,
-    status,
-)
+from tests.support.worker_support import claim, finish, ids_of, queued, registered, status
+from tests.support.worker_support import due as look_for_due
 
 REASON = "Expired: not started within 10 minutes."
 
@@ -32,10 +25,9 @@ def age(redis, seconds):
         redis.zincrby(keys.EXPIRING, -seconds, job_id)
 
 
-def due(redis, queues=("default",)):
+def due(redis):
     """Look for what is due or over, as a supervisor does; return the ids that it canceled."""
-    (_, canceled) = Link(redis).run("due", [*map(keys.queue, queues)], [1000, 180])
-    return [raw.decode() for raw in canceled[::3]]
+    return look_for_due(redis)[1]
 
 
 @pytest.fixture(params=["a worker", "a supervisor"])
@@ -81,15 +73,10 @@ def test_what_expired_is_kept_as_long_as_what_failed(redis, expire, failure_ttl,
 @pytest.mark.parametrize(
     ("expires", "words"),
     [
-        (1, "1 second"),
-        (45, "45 seconds"),
-        (90, "90 seconds"),
-        (60, "1 minute"),
-        (5400, "90 minutes"),
-        (7200, "2 hours"),
-        (86400, "1 day"),
+        (1, "1 second"), (45, "45 seconds"), (90, "90 seconds"), (60, "1 minute"),
+        (5400, "90 minutes"), (7200, "2 hours"), (86400, "1 day"),
     ],
-)
+)  # fmt: skip
 def test_the_reason_says_how_long_it_had_in_words(redis, expires, words):
     late = add_in_time(expires)
     age(redis, expires + 1)

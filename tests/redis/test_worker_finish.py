@@ -4,18 +4,17 @@ import pytest
 import rq
 
 from jiffy import keys, redis_io
-from jiffy.worker.recovery import Death
 from tests.jobs import worker as worker_jobs
 from tests.support.worker_support import (
     WIP,
     claim,
     claimer,
+    die,
     enqueue,
     finish,
     job,
     queued,
     reason,
-    recovery,
     registered,
     status,
     traces,
@@ -41,7 +40,7 @@ def claimed(redis):
 @pytest.mark.parametrize("what", OUTCOMES)
 def test_an_outcome_that_comes_late_changes_nothing(redis, claimed, what):
     """The worker was taken for dead, and another runs its job by now."""
-    recovery(redis).recover(Death(worker="worker-1", cause="the network", is_gone=True))
+    die(redis, is_gone=True)
     [theirs] = claim(redis, name="worker-2")
     before = traces(redis)
 
@@ -71,18 +70,6 @@ def test_of_a_job_that_was_deleted_while_it_ran_nothing_is_left(redis, claimed, 
     }
 
 
-def test_a_worker_counts_what_it_ran_and_is_idle_then(redis):
-    enqueue(redis, 3)
-    first, *others = claim(redis)
-    finish(redis, first, "failed", error="it broke")
-    for one in others:
-        finish(redis, one)
-    worker = redis.hgetall(keys.worker("worker-1"))
-
-    assert (worker[b"successful_job_count"], worker[b"failed_job_count"]) == (b"2", b"1")
-    assert worker[b"state"] == b"idle"
-
-
 def test_a_job_that_goes_back_was_never_begun(redis, claimed):
     enqueue(redis, queue="low")
     finish(redis, claimed, "requeued")
@@ -102,9 +89,6 @@ def test_what_a_batch_has_finished_counts_although_its_last_finish_was_lost(redi
 
     assert [finish(redis, one), finish(redis, two)] == [1, 1]
     assert registered(redis, "finished") == [first, second]
-
-
-# How long it is kept
 
 
 # Results that are too large

@@ -11,17 +11,17 @@ from jiffy import keys, outgoing
 from jiffy.worker import followups
 from jiffy.worker.board import Board
 from jiffy.worker.process import CHECK_BOARD
-from jiffy.worker.recovery import Death, Handling
+from jiffy.worker.recovery import Handling
 from tests.jobs import worker as worker_jobs
 from tests.support.receiver import flooding, receiving
 from tests.support.worker_support import (
     child,
     claim,
     claimer,
+    die,
     enqueue,
     job,
     queued,
-    recovery,
     said,
     status,
 )
@@ -34,9 +34,7 @@ def _hosts(environ):
 
 def kill(redis, **fields):
     """Let the supervisor kill the job that runs, for a reason."""
-    [ran] = claim(redis, 1)
-    death = {"handling": Handling.FAIL, "execution": ran.execution, **fields}
-    recovery(redis).recover(Death(worker="worker-1", cause="used 900 MB", **death))
+    die(redis, *claim(redis, 1), **{"cause": "used 900 MB", "handling": Handling.FAIL} | fields)
 
 
 def todos(redis, queue="default"):

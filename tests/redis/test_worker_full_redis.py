@@ -6,17 +6,18 @@ from rq import Repeat, Retry
 from jiffy import keys
 from jiffy.producer.enqueue import Queue
 from jiffy.redis_io import Link
-from jiffy.worker.recovery import Death
 from tests.jobs import worker as worker_jobs
 from tests.support.worker_support import (
     child,
     claim,
     claimer,
+    die,
+    due,
     enqueue,
     finish,
     ids_of,
+    maintain,
     queued,
-    recovery,
     registered,
     rq_worker,
     status,
@@ -63,12 +64,10 @@ def test_a_worker_in_a_full_redis_gives_back_renews_recovers_and_moves(redis, fi
     fill()
     heard = worker.claim(2).jobs
     Link(redis).run("heartbeat", [keys.LEASES], [10, 480, "worker-1", 0, ""])
-    Link(redis).run("due", [keys.queue("default")], [1000, 180])
+    due(redis)
     finish(redis, heard[0], "requeued")
-    recovery(redis).recover(
-        Death(worker="worker-1", cause="a bug", execution=heard[1].execution, is_gone=True)
-    )
-    recovery(redis).maintain([keys.queue("default")], 1)
+    die(redis, heard[1], is_gone=True)
+    maintain(redis)
 
     assert ids_of(claim(redis, name="worker-2")) == ["default-1"]
     assert queued(redis) == ["default-0", "default-2", "default-3"]

@@ -9,14 +9,14 @@ from jiffy import clock, history, keys
 from jiffy.redis_io import Link
 from jiffy.worker.board import Board
 from jiffy.worker.heartbeat import Heartbeat
-from jiffy.worker.recovery import Death, Handling
+from jiffy.worker.recovery import Handling
 from jiffy.worker.slot import Slot
 from tests.support.worker_support import (
     WIP,
     claim,
+    die,
     enqueue,
     finish,
-    recovery,
     rq_worker,
     traces,
 )
@@ -88,7 +88,7 @@ def test_a_worker_whose_lease_was_gone_hears_of_it_once(redis, claimed):
 
 
 def test_a_worker_whose_lease_and_job_were_taken_hears_that_it_has_neither(redis, claimed):
-    recovery(redis).recover(Death("worker-1", "its machine disappeared", is_gone=True))
+    die(redis, is_gone=True)
 
     assert renew(redis, "worker-1") == [b"worker-1", b""]
 

@@ -6,12 +6,12 @@ import pytest
 
 import jiffy
 from jiffy import actions, keys, part, result
-from jiffy.worker.recovery import Death
 from tests.jobs import worker as worker_jobs
 from tests.jobs.enqueue import add
 from tests.support.worker_support import (
     child,
     claim,
+    die,
     enqueue,
     finish,
     queued,
@@ -51,13 +51,12 @@ def test_what_a_worker_does_not_hold_is_forgotten_in_steps(redis):
     claim(redis)
     held = keys.held("worker-1")
     redis.hset(held, mapping={f"{number}:1": "default" for number in range(MANY)})
-    death = Death("worker-1", "its machine disappeared", is_gone=True)
-    recovery(redis).recover(death)
+    die(redis, is_gone=True)
 
     assert redis.hlen(held) >= MANY - MOST
     assert redis.zscore(keys.LEASES, "worker-1")  # so that it is looked at again
     while redis.zscore(keys.LEASES, "worker-1"):
-        recovery(redis).recover(death)
+        die(redis, is_gone=True)
     assert not redis.exists(held)
     assert queued(redis) == ["default-0"]
 

@@ -12,6 +12,7 @@ from tests.support.worker_support import (
     claim,
     enqueue,
     job,
+    maintain,
     queued,
     recovery,
     registered,
@@ -19,12 +20,6 @@ from tests.support.worker_support import (
     status,
     traces,
 )
-
-
-def maintain(redis, queue="default"):
-    """Tidy up now, however short ago that was done last."""
-    redis.delete(f"{keys.OWN}maintained", f"{keys.OWN}maintained:{queue}")
-    return recovery(redis).maintain([keys.queue(queue)], 60)
 
 
 @pytest.mark.parametrize("lasts_s", [None, 10**9])

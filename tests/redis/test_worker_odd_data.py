@@ -12,7 +12,7 @@ import jiffy
 from jiffy import clock, keys, part, result
 from jiffy.redis_io import Link
 from jiffy.worker.claim import Pace
-from jiffy.worker.recovery import Death, Handling
+from jiffy.worker.recovery import Handling
 from jiffy.worker.run import func_name_of
 from tests.jobs import worker as worker_jobs
 from tests.jobs.enqueue import add
@@ -21,6 +21,8 @@ from tests.support.worker_support import (
     child,
     claim,
     claimer,
+    die,
+    due,
     enqueue,
     finish,
     ids_of,
@@ -224,19 +226,15 @@ def counts_that_are_none(redis):
 
 ODD = {
     "a release of nothing": lambda redis: redis.zadd(TODO, {"release foo": 0, b"release \xff": 0}),
-    "tries that are no number": lambda redis: (
-        redis.zadd(TODO, {"webhooks failed gone": 0}),
-        redis.hset(keys.TODO_TRIES, "webhooks failed gone", "odd"),
-    ),
-    "too many tries": lambda redis: (
-        redis.zadd(TODO, {"webhooks failed gone": 0}),
-        redis.hset(keys.TODO_TRIES, "webhooks failed gone", 2**63 - 1),
-    ),
+    "tries that are no number": lambda redis: (redis.zadd(TODO, {"webhooks failed gone": 0}),
+     redis.hset(keys.TODO_TRIES, "webhooks failed gone", "odd")),
+    "too many tries": lambda redis: (redis.zadd(TODO, {"webhooks failed gone": 0}),
+     redis.hset(keys.TODO_TRIES, "webhooks failed gone", 2**63 - 1)),
     "counts that are none": counts_that_are_none,
     "no expiring jobs": lambda redis: redis.set(keys.EXPIRING, "odd"),
     "no leases": lambda redis: redis.set(keys.LEASES, "odd"),
     "no tokens": lambda redis: redis.set(keys.wake("default"), "odd"),
-}
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("spoil", ODD.values(), ids=ODD)
@@ -279,7 +277,7 @@ def test_a_delayed_job_whose_expiry_is_no_number_is_run(redis, work):
     jiffy.enqueue.options(in_="1h", job_id="later")(worker_jobs.nothing)
     redis.hset(keys.job("later"), "jiffy:expires", "nan")
     redis.zadd(keys.REGISTRIES["scheduled"] + "default", {"later": 1})
-    STEPS["due"](redis, [])
+    due(redis)
     work()
 
     assert registered(redis, "finished") == ["later"]
@@ -317,10 +315,6 @@ def enqueue_all_kinds(redis):
     enqueue(redis, queue="more")
 
 
-def recover(redis, held, **fields):
-    recovery(redis).recover(Death(worker="worker-1", cause="a bug", **fields))
-
-
 def forget_worker_and_maintain(redis, held):
     for one in held:
         redis.zadd(WIP, {f"{one.job_id}:{one.execution}": 1}, xx=True)
@@ -332,17 +326,13 @@ STEPS = {
     "finish": lambda redis, held: [finish(redis, one, value=b"5") for one in held],
     "fail": lambda redis, held: [finish(redis, one, "failed", error="it broke") for one in held],
     "return": lambda redis, held: [finish(redis, one, "requeued") for one in held],
-    "recover": lambda redis, held: recover(redis, held, execution=held[0].execution),
-    "recover a killed one": lambda redis, held: recover(
-        redis, held, execution=held[1].execution, handling=Handling.FAIL
-    ),
-    "recover from a vanished one": lambda redis, held: recover(redis, held, is_gone=True),
+    "recover": lambda redis, held: die(redis, held[0]),
+    "recover a killed one": lambda redis, held: die(redis, held[1], handling=Handling.FAIL),
+    "recover from a vanished one": lambda redis, held: die(redis, is_gone=True),
     "heartbeat": lambda redis, _: Link(redis).run(
         "heartbeat", [keys.LEASES], [10, 480, "worker-1", 0, "", "worker-2", 0, ""]
     ),
-    "due": lambda redis, _: Link(redis).run(
-        "due", [keys.queue("default"), keys.queue("more")], [1000, 180]
-    ),
+    "due": lambda redis, _: due(redis, queues=["default", "more"]),
     "maintain": forget_worker_and_maintain,
 }
 EXEMPT = (keys.WORKERS,)  # written by RQ as a worker starts

@@ -10,16 +10,17 @@ from jiffy import actions, keys
 from jiffy.redis_io import Link
 from jiffy.worker import finish as plan
 from jiffy.worker.finish import finish_command
-from jiffy.worker.recovery import Death, Handling
+from jiffy.worker.recovery import Handling
 from tests.jobs import worker as worker_jobs
 from tests.support.worker_support import (
     WIP,
     claim,
+    die,
     finish,
     job,
+    maintain,
     outcome,
     queued,
-    recovery,
     status,
 )
 
@@ -40,17 +41,6 @@ def slots(redis):
     return found.get_allowed_job_ids(), found.get_rate_limited_job_ids()
 
 
-def maintain(redis):
-    redis.delete(f"{keys.OWN}maintained", f"{keys.OWN}maintained:default")
-    recovery(redis).maintain([keys.queue("default")], 60)
-
-
-def die(redis, claimed, **fields):
-    recovery(redis).recover(
-        Death(worker="worker-1", cause="a bug", execution=claimed.execution, **fields)
-    )
-
-
 def crash_thrice(redis, claimed):
     for _ in range(2):
         die(redis, claimed)
@@ -62,15 +52,13 @@ ENDS = {
     "finished": lambda redis, claimed: finish(redis, claimed),
     "failed": lambda redis, claimed: finish(redis, claimed, "failed", error="it broke"),
     "stopped": lambda redis, claimed: finish(redis, claimed, "stopped", error="stopped"),
-    "retried later": lambda redis, claimed: finish(
-        redis, claimed, "retried", retry=rq.Retry(3, interval=60)
-    ),
+    "retried later": lambda redis,
+     claimed: finish(redis, claimed, "retried", retry=rq.Retry(3, interval=60)),
     "killed": lambda redis, claimed: die(redis, claimed, handling=Handling.FAIL),
-    "stopped by command": lambda redis, claimed: die(
-        redis, claimed, handling=Handling.FAIL, was_stopped=True
-    ),
+    "stopped by command": lambda redis,
+     claimed: die(redis, claimed, handling=Handling.FAIL, was_stopped=True),
     "quarantined": crash_thrice,
-}
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("end", ENDS.values(), ids=ENDS)

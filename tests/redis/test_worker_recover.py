@@ -8,9 +8,11 @@ from jiffy.clock import rq_text
 from jiffy.worker.child import RetireWhen
 from jiffy.worker.recovery import Death, Handling
 from tests.support.worker_support import (
+    CAUSE,
     WIP,
     child,
     claim,
+    die,
     enqueue,
     ids_of,
     job,
@@ -23,14 +25,6 @@ from tests.support.worker_support import (
     traces,
     work_one,
 )
-
-CAUSE = "signal 11 (SIGSEGV)"
-
-
-def die(redis, ran=None, **fields):
-    """Let worker-1 die while it runs a job, or none."""
-    execution = ran.execution if ran else ""
-    recovery(redis).recover(Death(worker="worker-1", cause=CAUSE, execution=execution, **fields))
 
 
 def claim_and_die(redis, **fields):
@@ -101,8 +95,7 @@ def test_an_odd_count_of_crashes_spares_no_job(redis, count):
     enqueue(redis)
     redis.hset(keys.job("default-0"), "jiffy:crashes", count)
     for _ in range(3):
-        [claimed] = claim(redis)
-        recovery(redis).recover(Death("worker-1", "a bug", execution=claimed.execution))
+        claim_and_die(redis)
 
     assert registered(redis, "failed") == ["default-0"]
 
@@ -152,9 +145,7 @@ def test_only_a_job_that_was_killed_for_a_reason_uses_a_retry(redis, fields, que
 def test_a_job_that_must_not_start_twice_is_claimed_alone_and_fails_with_its_worker(redis, fields):
     enqueue(redis, 2)
     redis.hset(keys.job("default-0"), keys.RESCUE_FIELD, "no")
-    [ran] = claim(redis)
-    death = {"worker": "worker-1", "cause": CAUSE, "execution": ran.execution} | fields
-    recovery(redis).recover(Death(**death))
+    die(redis, *claim(redis), **fields)
 
     assert (status(redis), queued(redis)) == ("failed", ["default-1"])
     assert reason(redis).startswith("its worker died, and it must not start twice: " + CAUSE)

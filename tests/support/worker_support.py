@@ -13,7 +13,7 @@ from jiffy.worker.board import Board
 from jiffy.worker.child import Child, RetireWhen
 from jiffy.worker.claim import Claimer, Pace
 from jiffy.worker.finish import Outcome, finish_command
-from jiffy.worker.recovery import Recovery
+from jiffy.worker.recovery import Death, Recovery
 from jiffy.worker.run import Runner
 from tests.jobs import worker as worker_jobs
 
@@ -94,6 +94,27 @@ def rq_worker(redis, name="worker-1", queues=("default",)):
 
 def recovery(redis):
     return Recovery(Link(redis))
+
+
+CAUSE = "signal 11 (SIGSEGV)"
+
+
+def die(redis, ran=None, **fields):
+    """Let worker-1 die while it runs a job, or none."""
+    death = {"worker": "worker-1", "cause": CAUSE, "execution": ran.execution if ran else ""}
+    recovery(redis).recover(Death(**death | fields))
+
+
+def due(redis, most=1000, queues=("default",)):
+    """What each supervisor does once a second; return how many moved, and the ids it canceled."""
+    moved, canceled = Link(redis).run("due", [*map(keys.queue, queues)], [most, 180])
+    return moved, [raw.decode() for raw in canceled[::3]]
+
+
+def maintain(redis, queue="default"):
+    """Tidy up after RQ's workers now, however short ago that was done last."""
+    redis.delete(f"{keys.OWN}maintained", f"{keys.OWN}maintained:{queue}")
+    return recovery(redis).maintain([keys.queue(queue)], 60)
 
 
 def queued(redis, queue="default"):

@@ -8,35 +8,21 @@ from jiffy import causes
 
 # What cannot be had from a server on this machine: others' words, and what is rare.
 SAID = [
-    (
-        NoPermissionError("User guest has no permissions to run the 'client|setname' command"),
-        "its user may not run the 'client|setname' command",
-    ),
-    (
-        NoPermissionError(
-            "this user has no permissions to access one of the keys used as arguments"
-        ),
-        "its user may not access one of the keys used as arguments",
-    ),
-    (
-        ResponseError("The user executing the script can't run this command or subcommand"),
-        "its user lacks permissions",
-    ),
-    (
-        ResponseError("DENIED Redis is running in protected mode because protected mode is"),
-        "it is in protected mode: only clients on its own machine may connect",
-    ),
-    (
-        RedisConnectionError("[SSL: TLSV13_ALERT_CERTIFICATE_REQUIRED] tlsv13 alert certificate"),
-        "it requires a client certificate",
-    ),
+    (NoPermissionError("User guest has no permissions to run the 'client|setname' command"),
+     "its user may not run the 'client|setname' command"),
+    (NoPermissionError("this user has no permissions to access one of the keys used as arguments"),
+     "its user may not access one of the keys used as arguments"),
+    (ResponseError("The user executing the script can't run this command or subcommand"),
+     "its user lacks permissions"),
+    (ResponseError("DENIED Redis is running in protected mode because protected mode is"),
+     "it is in protected mode: only clients on its own machine may connect"),
+    (RedisConnectionError("[SSL: TLSV13_ALERT_CERTIFICATE_REQUIRED] tlsv13 alert certificate"),
+     "it requires a client certificate"),
     (ResponseError("MISCONF Redis is configured to save RDB"), "it cannot write to its disk"),
     (ResponseError("NOREPLICAS Not enough good replicas"), "it has too few replicas to write"),
-    (
-        ResponseError("Error running script: @user_script:1: -BUSY Redis is busy running a script"),
-        "it is running a long script",
-    ),
-]
+    (ResponseError("Error running script: @user_script:1: -BUSY Redis is busy running a script"),
+     "it is running a long script"),
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(("error", "reason"), SAID, ids=[reason for _, reason in SAID])

@@ -13,21 +13,11 @@ from jiffy.errors import InvalidValue
 @pytest.mark.parametrize(
     ("written", "meant_s"),
     [
-        (90, 90),
-        (0.5, 0.5),
-        ("90", 90),
-        ("1.5", 1.5),
-        ("90s", 90),
-        ("250ms", 0.25),
-        ("5m", 300),
-        ("10 min", 600),
-        ("1h30m", 5400),
-        ("1h 30m", 5400),
-        (" 2d ", 172_800),
-        ("1w", 604_800),
+        (90, 90), (0.5, 0.5), ("90", 90), ("1.5", 1.5), ("90s", 90), ("250ms", 0.25), ("5m", 300),
+        ("10 min", 600), ("1h30m", 5400), ("1h 30m", 5400), (" 2d ", 172_800), ("1w", 604_800),
         (timedelta(minutes=2), 120),
     ],
-)
+)  # fmt: skip
 def test_a_duration_is_a_number_a_text_or_a_timedelta(written, meant_s):
     assert clock.seconds(written) == meant_s
 
@@ -48,13 +38,9 @@ def test_a_duration_in_words_means_the_same_when_it_is_read_back(duration_s):
 @pytest.mark.parametrize(
     ("duration_s", "words"),
     [
-        (0.0123, "12 ms"),
-        (1.234, "1.23 s"),
-        (60, "1m"),
-        (90, "1m30s"),
-        (7200, "2h"),
+        (0.0123, "12 ms"), (1.234, "1.23 s"), (60, "1m"), (90, "1m30s"), (7200, "2h"),
         (90_000, "1d1h"),
     ],
-)
+)  # fmt: skip
 def test_a_duration_in_words_is_as_short_as_a_person_would_say_it(duration_s, words):
     assert clock.in_words(duration_s) == words

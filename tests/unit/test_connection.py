@@ -27,14 +27,12 @@ def test_certificates_are_verified_but_for_herokus_or_if_set_otherwise(config, u
 @pytest.mark.parametrize(
     ("config", "line"),
     [
-        (
-            {"redis_url": "redis://me:secret@redis.example:6379/0"},
-            "redis://***@redis.example:6379/0",
-        ),
+        ({"redis_url": "redis://me:secret@redis.example:6379/0"},
+         "redis://***@redis.example:6379/0"),
         ({"redis_url": HEROKU_REDIS, "dyno": "web.1"}, "not verified: Heroku's are self-signed)"),
         ({"redis_url": HEROKU_REDIS, "redis_tls_verify": False}, "verified: REDIS_TLS_VERIFY=no)"),
     ],
-)
+)  # fmt: skip
 def test_the_start_up_line_says_where_redis_is_and_hides_the_password(config, line):
     described = redis_io.describe(Settings(**config))
 

@@ -25,27 +25,11 @@ def test_these_are_secrets(name):
 @pytest.mark.parametrize(
     "name",
     [
-        "path",
-        "key",
-        "author",
-        "tokenizer",
-        "pinned",
-        "passenger",
-        "width",
-        "passes",
-        "boarding_pass",
-        "bypass",
-        "cookiecutter",
-        "authority",
-        "session",
-        "monkey",
-        "user",
-        "zip_code",
-        "error_code",
-        "design",
-        "signal",
+        "path", "key", "author", "tokenizer", "pinned", "passenger", "width", "passes",
+        "boarding_pass", "bypass", "cookiecutter", "authority", "session", "monkey", "user",
+        "zip_code", "error_code", "design", "signal",
     ],
-)
+)  # fmt: skip
 def test_these_are_not(name):
     assert not is_secret(name)
 
@@ -79,10 +63,8 @@ def test_secrets_are_masked_wherever_they_stand():
         ("f(password='cut off...", "f(password=***"),
         ("f(api_key=***, x=5)", "f(api_key=***, x=5)"),
         ("order 18 for bob", "order 18 for bob"),
-        (
-            "f('redis://:p@h:6379/0', 'http://h:80/a@b')",
-            "f('redis://:***@h:6379/0', 'http://h:80/a@b')",
-        ),
+        ("f('redis://:p@h:6379/0', 'http://h:80/a@b')",
+         "f('redis://:***@h:6379/0', 'http://h:80/a@b')"),
         ("f('amqp://u:p@s@h', 'https://key@h/1')", "f('amqp://u:***@h', 'https://***@h/1')"),
         (f"f('pg://u:{'s' * 300}@h')", "f('pg://u:***@h')"),
         ("f('pg://u:cut short...)", "f('pg://u:cut short...)"),
@@ -90,7 +72,7 @@ def test_secrets_are_masked_wherever_they_stand():
         ("f('http://h:8000...)", "f('http://h:8000...)"),
         ("""f('{"api_key":"K","a":1}')""", """f('{"api_key":***,"a":1}')"""),
     ],
-)
+)  # fmt: skip
 def test_a_call_in_words_is_masked_by_its_names(text, shown):
     assert masked_text(text) == shown
 

@@ -6,19 +6,12 @@ import sys
 import pytest
 
 import jiffy
-from jiffy import redis_io
 from tests.support.newcomer import CHECKOUT
 
 
 @pytest.mark.parametrize("name", jiffy.__all__)
 def test_a_public_name_is_there(name):
     assert getattr(jiffy, name) is not None
-
-
-def test_redis_io_is_connection_for_users():
-    from jiffy import connection
-
-    assert connection.shared is redis_io.shared
 
 
 def test_another_name_is_an_attribute_error():

@@ -75,20 +75,14 @@ def test_a_function_that_is_wrapped_with_its_name_is_a_function():
         ((), {}, "add() needs the argument 'x'. It takes add(x, y=0)."),
         ((1, 2, 3), {}, "add() takes 2 arguments, not 3."),
         ((1,), {"why": 2}, "add() has no argument 'why'"),
-        (
-            (1, 2),
-            {"job_timeout": 5},
-            "add() has no argument 'job_timeout' (options come first: enqueue.options(timeout=…))",
-        ),
-        (
-            (1, 2),
-            {"countdown": 5},
-            "add() has no argument 'countdown' (options come first: enqueue.options(in_=…)). It ",
-        ),
+        ((1, 2), {"job_timeout": 5},
+         "add() has no argument 'job_timeout' (options come first: enqueue.options(timeout=…))"),
+        ((1, 2), {"countdown": 5},
+         "add() has no argument 'countdown' (options come first: enqueue.options(in_=…)). It "),
         ((), {1: 2}, "add() has no argument 1. It takes"),
         ((1,), {"x": 2}, "add() was given the argument 'x' twice"),
     ],
-)
+)  # fmt: skip
 def test_arguments_that_do_not_fit_are_refused_in_words(args, kwargs, words):
     with pytest.raises(WrongArguments) as refusal:
         target(add).call(args, kwargs)
@@ -103,11 +97,8 @@ CIRCULAR.append(CIRCULAR)
 @pytest.mark.parametrize(
     ("value", "where", "what"),
     [
-        (
-            datetime(2999, 1, 1, tzinfo=UTC),
-            "y",
-            "a datetime. Annotate the parameter, or pass its isoformat()",
-        ),
+        (datetime(2999, 1, 1, tzinfo=UTC), "y",
+         "a datetime. Annotate the parameter, or pass its isoformat()"),
         (Path("a.jpg"), "y", "a PosixPath. Annotate the parameter, or pass it as a string"),
         (Decimal(1), "y", "a Decimal. Annotate the parameter, or pass it as a string"),
         ({1, 2}, "y", "a set. Annotate the parameter, or pass a list"),
@@ -117,18 +108,15 @@ CIRCULAR.append(CIRCULAR)
         (object(), "y", "an object. Annotate the parameter, or pass a number"),
         ([1, {"at": {"now": b""}}], "y[1].at.now", "a bytes"),
         ({(1, 2): 3}, "the key (1, 2) of y", "a tuple. Annotate the parameter, or pass its str(…)"),
-        (
-            {1: "a", "1": "b"},
-            "the key 1 of y",
-            "an int. Annotate the parameter, or pass its str(…)",
-        ),
+        ({1: "a", "1": "b"}, "the key 1 of y",
+         "an int. Annotate the parameter, or pass its str(…)"),
         ([{"a": {True: 1}}], "the key True of y[0].a", "a bool. Annotate"),
         ({None: 1}, "the key None of y", "a NoneType. Annotate"),
         (CIRCULAR, "y", "nested too deeply, or contains itself"),
         ([1, 10**5000], "y[1]", "a number of more digits than JSON is read with. Pass it as hex"),
         ({10**5000: 1}, "the key … of y", "an int. Annotate"),
     ],
-)
+)  # fmt: skip
 def test_a_value_that_cannot_be_sent_is_named_with_its_type_and_a_remedy(value, where, what):
     with pytest.raises(WrongArguments) as refusal:
         called(add, 1, y=value)

@@ -105,14 +105,11 @@ def test_a_name_that_would_hurt_other_jobs_is_refused(given, words):
         ({"in": "later"}, "in", "in is 'later'; it must be 0 or more seconds"),
         ({"in": 5, "at": "2999-01-01T00:00:00Z"}, "at", "at is '2999-01-01T00:00:00Z'; it must be"),
         ({"in_": 5}, "option", "option is 'in_'; it must be one of in, "),
-        (
-            {"retry": {"max": 3, "pause": "x"}},
-            "retry.pause",
-            "retry.pause is 'x'; it must be 0 or more sec",
-        ),
+        ({"retry": {"max": 3, "pause": "x"}}, "retry.pause",
+         "retry.pause is 'x'; it must be 0 or more sec"),
         ({"queue": 5}, "queue", "queue is 5; it must be the name of a queue."),
     ],
-)
+)  # fmt: skip
 def test_an_error_in_json_names_the_option_as_json_does(given, name, words):
     with pytest.raises(InvalidValue) as refusal:
         from_json(given)

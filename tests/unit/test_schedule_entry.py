@@ -32,83 +32,57 @@ def add(**changes):
 @pytest.mark.parametrize(
     ("line", "reason"),
     [
-        (
-            cron("61 * * * *", numbers.add, args=[2, 3]),
-            "cron '61 * * * *' has minute 61 at character 1; minutes go from 0 to 59.",
-        ),
-        (
-            every("10x", numbers.add, args=[2, 3]),
-            "every is '10x'; it must be 0 or more seconds, or a string such as '90s', '5m' or "
-            "'1h30m'.",
-        ),
-        (
-            cron("@daily", numbers.add, args=[2, 3], timezone="Europe/Pari"),
-            "timezone is 'Europe/Pari'; it must be the name of a zone, such as 'Europe/Paris' "
-            "(did you mean 'Europe/Paris'?).",
-        ),
+        (cron("61 * * * *", numbers.add, args=[2, 3]),
+         "cron '61 * * * *' has minute 61 at character 1; minutes go from 0 to 59."),
+        (every("10x", numbers.add, args=[2, 3]),
+         "every is '10x'; it must be 0 or more seconds, or a string such as '90s', '5m' or "
+         "'1h30m'."),
+        (cron("@daily", numbers.add, args=[2, 3], timezone="Europe/Pari"),
+         "timezone is 'Europe/Pari'; it must be the name of a zone, such as 'Europe/Paris' "
+         "(did you mean 'Europe/Paris'?)."),
         (every("10m", numbers.add, args=[2]), "add() needs the argument 'y'. It takes "),
-        (
-            every("10m", numbers.add, kwargs={"x": 2, "z": 3}),
-            "add() has no argument 'z'. It takes ",
-        ),
+        (every("10m", numbers.add, kwargs={"x": 2, "z": 3}),
+         "add() has no argument 'z'. It takes "),
         (every("10m", numbers.add, 2, 3), "argument is 2; it must be written as args=[2, 3]."),
         (add(args="photos"), "args is 'photos'; it must be a list, such as ['photos']."),
         (add(kwargs=[3]), "kwargs is [3]; it must be a dict, such as {'days': 30}."),
-        (
-            every("10m", "jobs.numbers.add", args=[2, 3]),
-            "function is 'jobs.numbers.add'; it must be a function itself, such as numbers.add.",
-        ),
+        (every("10m", "jobs.numbers.add", args=[2, 3]),
+         "function is 'jobs.numbers.add'; it must be a function itself, such as numbers.add."),
         (every("10m", print), "'builtins.print' is not under jobs. "),
         (add(quue="low"), "option is 'quue'; it must be one of expires, ttl, queue, "),
-        (
-            add(job_id="mine"),
-            "job_id is 'mine'; it must be left out: each run is a job with its own id.",
-        ),
+        (add(job_id="mine"),
+         "job_id is 'mine'; it must be left out: each run is a job with its own id."),
         (add(unique="1h"), "unique is '1h'; it must be left out: a run is enqueued once; "),
         (add(overlp="skip"), "option is 'overlp'; it must be one of "),
-        (
-            add(overlap="queue_one"),
-            "overlap is 'queue_one'; it must be one of 'skip', 'allow', 'queue one', 'replace' "
-            "(did you mean 'queue one'?).",
-        ),
+        (add(overlap="queue_one"),
+         "overlap is 'queue_one'; it must be one of 'skip', 'allow', 'queue one', 'replace' "
+         "(did you mean 'queue one'?)."),
         (add(missed="never"), "missed is 'never'; it must be one of 'once', 'skip', 'all'."),
-        (
-            add(missed="all"),
-            "missed is 'all'; it must be given with overlap='allow': they come all at once.",
-        ),
-        (
-            add(jitter="10m"),
-            "jitter is '10m'; it must be shorter than the time between two runs, 10m.",
-        ),
-        (
-            cron("0,2 6 * * *", numbers.add, args=[2, 3], jitter="5m"),
-            "jitter is '5m'; it must be shorter than the time between two runs, 2m.",
-        ),
+        (add(missed="all"),
+         "missed is 'all'; it must be given with overlap='allow': they come all at once."),
+        (add(jitter="10m"),
+         "jitter is '10m'; it must be shorter than the time between two runs, 10m."),
+        (cron("0,2 6 * * *", numbers.add, args=[2, 3], jitter="5m"),
+         "jitter is '5m'; it must be shorter than the time between two runs, 2m."),
         (add(timezone="UTC"), "timezone is 'UTC'; it must be left out: only cron(…) has one."),
         (add(jitter="some"), "jitter is 'some'; it must be 0 or more seconds, or a string "),
         (add(repeat=0), "repeat is 0; it must be how many runs in all, from 1."),
-        (
-            at(MOMENT, numbers.add, args=[2, 3], repeat=3),
-            "repeat is 3; it must be left out: this entry runs once.",
-        ),
+        (at(MOMENT, numbers.add, args=[2, 3], repeat=3),
+         "repeat is 3; it must be left out: this entry runs once."),
         (add(timeout="soon"), "timeout is 'soon'; it must be 0 or more seconds, "),
         (add(retry="often"), "retry is 'often'; it must be how many times to retry, "),
         (add(queue=""), "queue is ''; it must be the name of a queue."),
-        (
-            add(meta={"by": object}),
-            "meta is {'by': <class 'object'>}; it must be a dict that JSON can carry",
-        ),
+        (add(meta={"by": object}),
+         "meta is {'by': <class 'object'>}; it must be a dict that JSON can carry"),
         (add(args=[2, "x"]), "jobs.numbers.add: y: expected a number, got 'x'."),
-        (
-            add(name="my sum"),
-            "name is 'my sum'; it must be at most 200 letters, digits, dots, dashes and ",
-        ),
+        (add(name="my sum"),
+         "name is 'my sum'; it must be at most 200 letters, digits, dots, dashes and "),
         (add(name="n" * 201), f"name is '{'n' * 201}'; it must be at most 200 letters, "),
         ("0 6 * * *", "it is a str, not an entry; write every(...), cron(...) or at(...)."),
         ([add()], "it is a list; write *LIST to include its entries."),
         ((add(),), "it is a tuple; write *LIST to include its entries."),
     ],
-)
+)  # fmt: skip
 def test_a_wrong_entry_is_refused_with_its_number_and_the_reason(line, reason):
     [said] = mistakes(add(), line)
 

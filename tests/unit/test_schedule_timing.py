@@ -148,12 +148,10 @@ def test_a_sequence_of_times_is_that_of_one_after_another(timing, moment, start,
 @pytest.mark.parametrize(
     ("name", "hint"),
     [
-        ("Europe/Pariss", "Europe/Paris"),
-        ("europe/paris", "Europe/Paris"),
-        ("Paris", "Europe/Paris"),
-        ("new york", "America/New_York"),
+        ("Europe/Pariss", "Europe/Paris"), ("europe/paris", "Europe/Paris"),
+        ("Paris", "Europe/Paris"), ("new york", "America/New_York"),
     ],
-)
+)  # fmt: skip
 def test_an_unknown_zone_is_refused_with_the_nearest_one(name, hint):
     with pytest.raises(InvalidValue, match=f"timezone is '{name}'.*did you mean '{hint}'"):
         Cron.read("0 6 * * *", name)

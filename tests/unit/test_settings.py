@@ -38,41 +38,24 @@ def test_a_wrong_value_is_refused_with_its_name_and_what_it_must_be(name, value,
 @pytest.mark.parametrize(
     ("environ", "line"),
     [
-        (
-            {"API_TOKEN": "hunter", "API_READ_TOKEN": "hunter"},
-            "API_READ_TOKEN is '***'; it must be different from API_TOKEN, which allows everyth",
-        ),
-        (
-            {"DASHBOARD_USERS": "bob:viewer,ann:hunter"},
-            "DASHBOARD_USERS, user 2, is 'ann:***'; it must be a new name, a role (viewer or oper",
-        ),
+        ({"API_TOKEN": "hunter", "API_READ_TOKEN": "hunter"},
+         "API_READ_TOKEN is '***'; it must be different from API_TOKEN, which allows everyth"),
+        ({"DASHBOARD_USERS": "bob:viewer,ann:hunter"},
+         "DASHBOARD_USERS, user 2, is 'ann:***'; it must be a new name, a role (viewer or oper"),
         ({"DASHBOARD_USERS": "hunter"}, "DASHBOARD_USERS, user 1, is '***'; it must be a new"),
-        (
-            {"DASHBOARD_USERS": "ann:viewer"},
-            "A user of DASHBOARD_USERS is 'ann'; it must be given a hash, as `jiffy user` prints",
-        ),
-        (
-            {
-                "DASHBOARD_USERS": f"ann:viewer:{HASH}",
-                "DASHBOARD_USER": "ann",
-                "DASHBOARD_PASSWORD": "hunter",
-            },
-            "DASHBOARD_USER is 'ann'; it must be none of DASHBOARD_USERS, since it has DASHBOARD_P",
-        ),
-        (
-            {"AUTH_HEADER": "X-User"},
-            "AUTH_HEADER is 'X-User'; it must be set together with TRUSTED_PROXIES, since only a",
-        ),
-        (
-            {"SECRET_KEY": "hunter"},
-            "SECRET_KEY is '***'; it must be at least 32 characters, such as",
-        ),
-        (
-            {"REDIS_URL": "postgres://me:hunter@host/0"},
-            "REDIS_URL is 'postgres://***@host/0'; it mu",
-        ),
+        ({"DASHBOARD_USERS": "ann:viewer"},
+         "A user of DASHBOARD_USERS is 'ann'; it must be given a hash, as `jiffy user` prints"),
+        ({"DASHBOARD_USERS": f"ann:viewer:{HASH}", "DASHBOARD_USER": "ann",
+         "DASHBOARD_PASSWORD": "hunter"},
+         "DASHBOARD_USER is 'ann'; it must be none of DASHBOARD_USERS, since it has DASHBOARD_P"),
+        ({"AUTH_HEADER": "X-User"},
+         "AUTH_HEADER is 'X-User'; it must be set together with TRUSTED_PROXIES, since only a"),
+        ({"SECRET_KEY": "hunter"},
+         "SECRET_KEY is '***'; it must be at least 32 characters, such as"),
+        ({"REDIS_URL": "postgres://me:hunter@host/0"},
+         "REDIS_URL is 'postgres://***@host/0'; it mu"),
     ],
-)
+)  # fmt: skip
 def test_a_secret_that_is_refused_is_not_shown(environ, line):
     with pytest.raises(InvalidSetting) as refusal:
         read(environ)
@@ -109,13 +92,10 @@ def test_a_raw_character_of_a_password_is_named_and_no_part_of_it_shown(address)
 @pytest.mark.parametrize(
     "address",
     [
-        "redis://host/main",
-        "redis://host/0/1",
-        "redis://host#0",
-        "unix://run/redis.sock",
+        "redis://host/main", "redis://host/0/1", "redis://host#0", "unix://run/redis.sock",
         "redis:/0",
     ],
-)
+)  # fmt: skip
 def test_an_address_that_the_client_would_misread_is_refused(address):
     with pytest.raises(InvalidSetting, match=r"it must be a redis://, .* such as redis://:passw"):
         read({"REDIS_URL": address})
@@ -142,12 +122,10 @@ def test_an_address_that_the_client_reads_as_it_is_meant_is_taken(address):
         ("redis://me:secret@host/0", "redis://***@host/0"),
         ("me:secret@host", "***@host"),
         ("unix:///s?password=secret&db=1", "unix:///s?password=***&db=1"),
-        (
-            "redis+sentinel://h/m?sentinel_password=secret",
-            "redis+sentinel://h/m?sentinel_password=***",
-        ),
+        ("redis+sentinel://h/m?sentinel_password=secret",
+         "redis+sentinel://h/m?sentinel_password=***"),
     ],
-)
+)  # fmt: skip
 def test_an_address_is_shown_without_its_passwords(address, shown):
     assert without_password(address) == shown
 
