@@ -47,12 +47,13 @@ def take(redis):
     for key in sorted(redis.keys()):
         name = _unique(_without_ids(key.decode()), found)
         kind = redis.type(key).decode()
-        if kind == "none":  # it has just expired
+        values = _READ[kind](redis, key) if kind != "none" else []
+        ttl = redis.ttl(key)
+        if ttl == -2:  # it has just expired
             continue
         found[name] = kind
-        ttl = redis.ttl(key)
         found[f"{name} ttl"] = "none" if ttl == -1 else Seconds(ttl)
-        for path, value in _READ[kind](redis, key):
+        for path, value in values:
             found[_unique(f"{name}{path}", found)] = value
     return found
 
@@ -80,7 +81,7 @@ def _without_ids(text):
 
 
 def _string(redis, key):
-    raw = redis.get(key)
+    raw = redis.get(key) or b""
     if key.decode() != WHILE_RUNNING:
         return [(" value", _plain("", raw))]
     return [(f" {path}", value) for path, value in pickle.loads(raw).items()]
