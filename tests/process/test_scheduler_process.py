@@ -62,7 +62,8 @@ def test_runs_arrive_a_signal_ends_it_and_a_restart_doubles_nothing(redis, progr
     first = program(EVERY_SECOND)
     assert "entries=1" in until(first, "scheduler.started")
     until(first, "tick.enqueued")
-    first.send_signal(number)
+    for _ in range(2):  # a platform may send it twice
+        first.send_signal(number)
     assert first.wait() == 0
     assert "scheduler.stopped" in first.stdout.read()
     due = redis.zrange(keys.ENTRIES, 0, -1, withscores=True)

@@ -1,6 +1,7 @@
 """What we enqueue is what RQ enqueues, key by key: stock RQ reads it, runs it, cancels it."""
 
 from datetime import timedelta
+from functools import partial
 
 import pytest
 import rq
@@ -26,7 +27,9 @@ SAME = [
     {"meta": {"who": "me"}, "description": "adds"},
     {"depends_on": "first"},
     {"at": LATER, "at_front": True},
-]
+    *({"rate_limit": rq.RateLimit("mail:eu", 1)} | more
+      for more in ({}, {"at_front": True}, {"ttl": 100}, {"at": LATER}, {"depends_on": "first"})),
+]  # fmt: skip
 
 
 @pytest.fixture
@@ -43,27 +46,32 @@ def undocumented(theirs, ours):
     }
 
 
-def one_by_one(call, **options):
-    jiffy.enqueue.options(**options, job_id="one")(add, **call)
+def by_rq(queue, count, at=None, **options):
+    put = partial(queue.enqueue_at, at) if at else queue.enqueue
+    for number in range(count):
+        put(add, x=2, y=number, job_id=f"job-{number}", **options)
 
 
-def in_bulk(call, **options):
-    jiffy.enqueue.options(**options).many(add, [call], job_ids=["one"])
+def one_by_one(count, **options):
+    for number in range(count):
+        jiffy.enqueue.options(**options, job_id=f"job-{number}")(add, x=2, y=number)
+
+
+def in_bulk(count, **options):
+    calls = {f"job-{number}": {"x": 2, "y": number} for number in range(count)}
+    jiffy.enqueue.options(**options).many(add, calls.values(), job_ids=calls)
 
 
 @pytest.mark.parametrize("put", [one_by_one, in_bulk])
+@pytest.mark.parametrize("count", [1, 3])
 @pytest.mark.parametrize("options", SAME, ids=" ".join)
-def test_a_job_of_ours_is_written_as_rqs(redis, rqs, put, options):
-    call = {"x": 2, "y": 3}
+def test_jobs_of_ours_are_written_as_rqs(redis, rqs, put, count, options):
     rqs.enqueue(add, 1, 1, job_id="first")
-    if "at" in options:
-        rqs.enqueue_at(LATER, add, **call, job_id="one", at_front=True)
-    else:
-        rqs.enqueue(add, **call, job_id="one", **options)
+    by_rq(rqs, count, **options)
     theirs = traces.take(redis)
     redis.flushall()
     rqs.enqueue(add, 1, 1, job_id="first")
-    put(call, **options)
+    put(count, **options)
 
     assert undocumented(theirs, traces.take(redis)) == {}
 

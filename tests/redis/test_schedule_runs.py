@@ -93,23 +93,16 @@ def test_a_run_that_is_hardly_late_is_not_missed(declare, redis, late_s, outcome
     assert one.outcome == outcome
 
 
-def test_an_entry_of_one_time_that_came_while_no_scheduler_ran_is_enqueued_late(declare, redis):
-    moment = datetime(2026, 1, 1, tzinfo=UTC)
-    declare(at(moment, numbers.add, args=[2, 3]), now=moment - timedelta(hours=1))
-    schedules.enqueue_due(declare.schedule)
-
-    assert queued(redis) == ["jobs-numbers-add-20260101T000000Z"]
-
-
 # Done
 
 
-def test_an_entry_of_one_time_stays_done_at_the_next_deploys(scheduler, declare, redis):
+def test_an_entry_of_one_time_is_enqueued_late_and_stays_done_at_the_next_deploys(declare, redis):
     moment = datetime(2026, 1, 1, tzinfo=UTC)
     line = at(moment, numbers.add, args=[2, 3])
     declare(line, now=moment - timedelta(hours=1))
     schedules.enqueue_due(declare.schedule)
 
+    assert queued(redis) == ["jobs-numbers-add-20260101T000000Z"]
     assert declare(line)["same"] == 1
     assert declare(line, now=moment - timedelta(hours=1))["same"] == 1
     assert schedules.enqueue_due(declare.schedule) == []

@@ -106,17 +106,6 @@ def test_while_redis_is_full_it_is_away_and_so_are_the_schedulers(own_redis, sta
     assert len(running.lines("redis.away")) == len(running.lines("redis.back")) == 1
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_ends_it(redis, start, number):
-    running = start(declare(redis), redis)
-    running.until(lambda: redis.exists(keys.LEADER))
-    running.send(number)
-    running.send(number)  # a platform may send it twice
-
-    assert running.wait() == 0
-    assert running.lines("scheduler.stopped")
-
-
 def test_redis_says_which_scheduler_looked_last_and_forgets_it_once_that_is_dead(redis, environ):
     environ(DYNO="worker.2")
     Loop(schedules.declare(redis), redis).look()

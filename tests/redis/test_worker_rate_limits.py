@@ -12,6 +12,7 @@ from jiffy.worker import finish as plan
 from jiffy.worker.finish import finish_command
 from jiffy.worker.recovery import Handling
 from tests.jobs import worker as worker_jobs
+from tests.jobs.enqueue import add
 from tests.support.worker_support import (
     WIP,
     claim,
@@ -74,6 +75,18 @@ def test_the_end_of_a_job_frees_its_slot_for_the_oldest_that_waits(redis, end, t
     assert (slots(redis), queued(redis)) == (([second], [third]), [second])
     assert status(redis, second) == "queued"
     assert redis.llen(keys.wake("default")) == 1
+
+
+def test_parts_of_workflows_keep_to_it(redis, work):
+    limited = jiffy.part(add, 1, 1).options(rate_limit="stripe:1")
+    group = jiffy.enqueue.group([limited] * 3)
+    chain = jiffy.enqueue.chain(jiffy.part(add, 1, 1), limited)
+    before = sorted(status(redis, job.id) for job in group.jobs)
+    work()
+
+    assert before == ["queued", "rate_limited", "rate_limited"]
+    assert jiffy.wait_all([*group.jobs, *chain], timeout=60) == [2] * 5
+    assert not redis.keys(f"{keys.RQ}rl:stripe:*")
 
 
 @pytest.mark.parametrize(

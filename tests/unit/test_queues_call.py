@@ -32,6 +32,10 @@ def called(function, *args, **kwargs):
         (enqueue_jobs.nameless, "is a lambda"),
         (enqueue_jobs.wrapped, "is defined inside another function"),
         (functools.partial(add, 1), "is not a function that a worker could import"),
+        (
+            types.FunctionType(worker_jobs.nothing.__code__, {"__name__": "__main__"}, "tidy"),
+            r"is in the program itself \(__main__\)",
+        ),
         (5, "is not a function that a worker could import"),
         ([add], "is not a function that a worker could import"),
         ("jobs.numbers.add", "is a string; to enqueue a function by its path, use"),
@@ -57,12 +61,6 @@ def test_what_a_worker_could_not_import_is_refused_with_the_reason(function, rea
 def test_what_workers_do_not_run_is_refused_with_the_reason(function, reason):
     with pytest.raises(NotAllowed, match=reason):
         target(function)
-
-
-def test_a_function_of_the_program_itself_is_refused():
-    of_main = types.FunctionType(enqueue_jobs.nothing.__code__, {"__name__": "__main__"}, "tidy")
-    with pytest.raises(NotImportable, match=r"is in the program itself \(__main__\)"):
-        target(of_main)
 
 
 def test_a_function_that_is_wrapped_with_its_name_is_a_function():

@@ -154,6 +154,19 @@ def test_an_error_in_json_names_the_option_as_json_does(given, name, words):
         ({"unique": 0}, "unique is 0; it must be more than 0 seconds"),
         ({"unique": "1h", "unique_until": "soon"}, "unique_until is 'soon'; it must be 'begun'"),
         ({"unique_key": "order-7"}, "unique_key is 'order-7'; it must be given with unique"),
+        ({"unique": "1h", "rate_limit": "a:5"}, "unique is '1h'; it must be given without rate_"),
+        *[
+            ({"rate_limit": odd}, f"rate_limit is {odd!r}; it must be a key and how many")
+            for odd in (
+                "stripe",
+                "stripe:0",
+                ":5",
+                5,
+                {"key": "stripe"},
+                {"key": "", "concurrency": 5},
+                {"key": "stripe", "concurrency": True},
+            )
+        ],
         ({"unique": "1h", "depends_on": "x"}, "unique is '1h'; it must be given without dep"),
         ({"in_": "5m", "depends_on": "x"}, "in_ is '5m'; it must be given without depends_on"),
         (
