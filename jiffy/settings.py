@@ -130,7 +130,8 @@ MAKE_SECRET_KEY = "python -c 'import secrets; print(secrets.token_hex(32))'"
 ROLES = ("viewer", "operator")
 PATH = re.compile(r"(/[\w.~-]+)+", re.ASCII)
 _HOST = re.compile(r"[\w.-]+|[0-9a-f]*:[0-9a-f]*:[0-9a-f:.]*")  # a name, or an address
-USER_NAME = re.compile(r"[\w.@+-]{1,100}")
+# The names of tokens stand in the audit, too.
+USER_NAME = re.compile(r"(?!API_(READ_)?TOKEN\Z)[\w.@+-]{1,100}")
 # As Werkzeug's, but with / where it has $, which shells replace.
 PASSWORD_HASH = re.compile(r"scrypt:[0-9]+:[0-9]+:[0-9]+/\w+/[0-9a-f]{128}", re.ASCII)
 

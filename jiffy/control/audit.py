@@ -17,7 +17,7 @@ from jiffy.control.values import Fields, Moment, clip, line, long_text, number
 KINDS = ("changes", "enqueued", "logins")
 MOST_KEPT = 10_000  # of each kind
 MOST_SHOWN = 100  # at a time
-_MOST_LETTERS = 5000  # of a field
+_MOST_LETTERS = 10_000  # of a field
 
 
 def add(

@@ -167,25 +167,30 @@ def read_rate(name: str, written: str | float | None) -> float | None:
 
 
 def act_on_all(
-    redis: Redis, name: str, wanted: Filter, who: str, rate: float | None
+    redis: Redis, name: str, wanted: Filter, who: str, rate: float | None, asked: datetime
 ) -> Outcome | rq.job.Job:
-    """Act on all jobs that match: on a few at once, else by a job, which this returns.
+    """Act on all jobs that match since before they were `asked` for: on a few at once, else by a
+    job, which this returns.
 
     Where no worker could run that job, with the first few.  Raises NoWorkers for a `rate` then.
     """
     matching = count(redis, name, wanted)
     if rate is not None or matching.total > FEW or matching.is_more:
         try:
-            return start(redis, name, wanted, who, rate)
+            return start(redis, name, wanted, who, rate, asked)
         except NoWorkers:
             if rate is not None:
                 raise
-    outcome, found = Outcome(), _matching(redis, name, wanted, clock.now())
-    each(name, [job.id for job in islice(found, FEW)][::-1], outcome)
+    outcome, found = Outcome(), _matching(redis, name, wanted, asked)
+    ids = [job.id for job in islice(found, FEW)][::-1]
+    for place in range(0, len(ids), _STEP):
+        _step(redis, name, wanted, asked, ids[place : place + _STEP], outcome)
     return outcome
 
 
-def start(redis: Redis, name: str, wanted: Filter, who: str, rate: float | None) -> rq.job.Job:
+def start(
+    redis: Redis, name: str, wanted: Filter, who: str, rate: float | None, asked: datetime
+) -> rq.job.Job:
     """Enqueue the job that does it with all that match, where our workers find it first.
 
     With a `rate`, so many jobs a second, it ends when MOST_AGAIN of them fail again.
@@ -199,7 +204,7 @@ def start(redis: Redis, name: str, wanted: Filter, who: str, rate: float | None)
     given = {"action": name, "matching": wanted.text, "who": who, "rate": rate}
     return Queue(queue, connection=redis).enqueue_call(
         _ACT,
-        kwargs={**given, "start": clock.now().isoformat()},
+        kwargs={**given, "start": asked.isoformat()},
         timeout=-1,
         result_ttl=_KEPT_S,
         description=f"{name.capitalize()} all jobs that match {wanted.text or 'no filter'}",
@@ -258,9 +263,22 @@ def steps(
                 outcome.failed_again += sum(one == "failed" for one in states.values())
                 if outcome.failed_again >= MOST_AGAIN:
                     return
-            runs += each(name, ids[place : place + size], outcome)
+            runs += _step(redis, name, wanted, start, ids[place : place + size], outcome)
             sent += size
             yield
+
+
+def _step(
+    redis: Redis, name: str, wanted: Filter, start: datetime, ids: Sequence[str], outcome: Outcome
+) -> list[str]:
+    """Act on those that still match: long after they were listed, someone may have retried one."""
+    wanted = wanted.within(ACTIONS[name].states)
+    found = read.jobs(redis, ids, with_errors=True).values()
+    still = [job.id for job in found if wanted.matches(job) and _is_old(job, start)]
+    if changed := len(ids) - len(still):
+        outcome.others += changed
+        outcome.refused = outcome.refused or "They have changed meanwhile."
+    return each(name, still, outcome)
 
 
 def meant(redis: Redis, name: str, ids: Sequence[str]) -> list[str]:
@@ -285,5 +303,9 @@ def _matching(redis: Redis, name: str, wanted: Filter, start: datetime) -> Itera
         match wanted.fields.get("group"):
             case (str(key),) if key != "*":
                 failures.note(redis, key, found)
-        old = (job for job in found if job.latest is None or job.latest <= start)
-        yield from (job for job in old if _is_meant(name, job))
+        yield from (job for job in found if _is_old(job, start) and _is_meant(name, job))
+
+
+def _is_old(job: JobView, start: datetime) -> bool:
+    """Whether nothing has happened to it since."""
+    return job.latest is None or job.latest <= start

@@ -32,7 +32,7 @@ STATES = (*read.STATES, *read.APART, "stopped")
 SHOWN = 50  # of a page
 WINDOW = 500  # jobs that are looked at in a few round trips
 TIMES = ("after", "before", "slower")
-_MOST_CHARS, _MOST_VALUES = 1000, 30
+MOST_CHARS, _MOST_VALUES = 1000, 30
 FAR, FAR_S = 20, 5.0  # windows, and for how long, if a person asks to search further
 _far = threading.BoundedSemaphore(2)  # how many do so at once in a process
 _TERM = re.compile(r'(?:([a-z]+|args\.[\w.-]+):)?("(?:[^"]|"")*"?|\S+)')
@@ -186,8 +186,8 @@ def parse(written: str, asked: datetime | None = None) -> Filter:
 
 def _terms(written: str) -> tuple[list[tuple[str, str]], list[str]]:
     """The names and values of a filter; and whether it is too large, or which names are none."""
-    if len(written) > _MOST_CHARS:
-        return [], [f"the filter is over {_MOST_CHARS:,} characters"]
+    if len(written) > MOST_CHARS:
+        return [], [f"the filter is over {MOST_CHARS:,} characters"]
     terms = _TERM.findall(written)
     # Each of them is looked for in all that a job carries.
     if len(terms) + sum(raw.count(",") for _, raw in terms) > _MOST_VALUES:

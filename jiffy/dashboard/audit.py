@@ -11,6 +11,7 @@ from redis.exceptions import RedisError
 
 from jiffy import log, redis_io
 from jiffy.control.audit import KINDS, MOST_SHOWN, add, entries
+from jiffy.control.search import MOST_CHARS
 from jiffy.control.values import clip
 
 page = Blueprint("audit", __name__)
@@ -19,7 +20,8 @@ _SHOWN = (
     "name", "queue", "queue_name", "function", "job_id", "id", "worker", "job", "key", "action",
     "registry_name", "q", "filter", "rate", "count", "until", "why",
 )  # fmt: skip
-_MOST_LETTERS = 300  # of each
+_MOST_LETTERS = 300  # of each, but a filter is shown whole
+_MOST_OF = dict.fromkeys(("q", "filter"), MOST_CHARS)
 _ENQUEUE = "api.enqueue"
 
 
@@ -40,7 +42,7 @@ def begin(who: str) -> None:
 
 def note(**fields: object) -> None:
     """Add to the entry of this request, if there is one: how many `jobs` it changed, the id of the
-    `job` that it has enqueued, …
+    `job` that it has enqueued, those that were `done` of many, …
     """
     if "audited" in g:
         g.audited |= fields
@@ -61,8 +63,9 @@ def end(response: Response) -> Response:
     if "audited" in g and not is_nothing:
         if isinstance(g.get("body"), dict):
             note(on=_asked(g.body))
-        if made := g.audited.pop("job", ""):
-            note(on=f"{g.audited['on']} job={made}".strip())
+        for name in ("job", "done"):
+            if made := g.audited.pop(name, ""):
+                note(on=f"{g.audited['on']} {name}={made}".strip())
         note(status=response.status_code)
         try:
             _add("enqueued" if is_enqueue else "changes", g.audited, g.audit_id)
@@ -81,7 +84,7 @@ def _asked(sent: Any) -> str:
     values = {**sent, **(request.view_args or {})}
     said = {name: value if isinstance(value, list) else [value] for name, value in values.items()}
     return " ".join(
-        f"{name}={clip(' '.join(map(str, said[name])), _MOST_LETTERS)}"
+        f"{name}={clip(' '.join(map(str, said[name])), _MOST_OF.get(name, _MOST_LETTERS))}"
         for name in _SHOWN
         if any(said.get(name, ()))
     )

@@ -182,11 +182,11 @@ def _admit() -> Response | None:
 
 
 def _take_turn_of(who: Who) -> None:
-    why = f"of {who.name} are in progress already."
+    why, key = f"of {who.name} are in progress already.", f"{who.by} {who.name}"
     if who.by != "token":
-        _take_turn(who.name, f"{why} Close other tabs.")
+        _take_turn(key, f"{why} Close other tabs.")
     elif who.role == "viewer":
-        _take_turn(who.name, f"{why} Try again.", _PATIENCE_S)
+        _take_turn(key, f"{why} Try again.", _PATIENCE_S)
 
 
 def _take_turn(name: str, why: str, patience_s: float = 0) -> None:
@@ -393,7 +393,9 @@ def enter() -> Response:
     name, redis = request.form.get("user", ""), redis_io.shared()
     counts = _counts(name)
     is_known = len(counts) == 1  # where this user has logged in before
-    _take_turn(name if is_known else "", "to log in are in progress already. Try again.")
+    _take_turn(
+        f"session {name}" if is_known else "", "to log in are in progress already. Try again."
+    )
     if wait_ms := redis_io.run_script(redis, "login", counts, [KEPT_MS, ATTACK, *_LIMITS]):
         wait_s = -(-wait_ms // 1000)
         answer = _again(f"Too many wrong passwords. Try again in {wait_s} s.", 429)
@@ -422,8 +424,9 @@ def enter() -> Response:
 @page.post("/logout")
 def leave() -> Response:
     """End all of this user's sessions, in every browser and for every web process."""
-    audit.login(g.who.name, "logged out")
-    redis_io.shared().hdel(keys.SESSIONS, g.who.name)
+    if g.who.by == "session":  # the proxy may know someone by the same name
+        audit.login(g.who.name, "logged out")
+        redis_io.shared().hdel(keys.SESSIONS, g.who.name)
     _clear(session.get("browser"))
     return redirect(url_for("login.form"))
 

@@ -63,7 +63,19 @@ def test_an_entry_says_what_was_done_whatever_else_was_sent(client, plant, recor
 
     assert oldest["on"] == "id=a action=retry"
     assert "Retried" in client.get("/jobs/a").text
-    assert newest["on"].endswith("x… id=b c action=delete")
+    assert newest["on"].endswith("x… id=b c action=delete done=b c")
+
+
+def test_neither_a_long_filter_nor_ids_of_no_jobs_hide_what_was_changed(client, plant, recorded):
+    plant("mine", status="failed", error="boom")
+    plant("other", status="failed", error="boom", origin="billing")
+    hidden = f"state:failed queue:{'a' * 400},billing"
+    post(client, "/jobs/all", action="delete", q=hidden)
+    post(client, "/jobs/act", action="retry", id=[*("x" * 40 + str(n) for n in range(9)), "mine"])
+    newest, oldest = recorded("changes")
+
+    assert (oldest["jobs"], oldest["on"]) == (1, f"action=delete q={hidden}")
+    assert (newest["jobs"], newest["on"].endswith(" done=mine")) == (1, True)
 
 
 def test_an_entry_names_the_filter_and_the_job_that_was_enqueued(

@@ -8,7 +8,7 @@ from datetime import timedelta
 
 import pytest
 from redis.exceptions import OutOfMemoryError
-from rq.utils import utcformat
+from rq.utils import now, utcformat
 
 from jiffy import clock, keys, tracebacks
 from jiffy.cli import INTERRUPTED_EXIT_CODE, load, run
@@ -94,13 +94,57 @@ def test_so_long_ago_counts_from_the_click(client, cards, plant, redis, work, mo
     assert redis.zrange(FAILED, 0, -1) == [b"young"]
 
 
+def test_what_someone_retries_amid_a_deletion_of_all_failed_jobs_is_not_deleted(
+    client, cards, redis
+):
+    cards(130)
+    outcome = bulk.Outcome()
+    steps = bulk.steps(redis, "delete", search.parse("state:failed"), now(), None, outcome)
+    next(steps)
+    post(client, "/jobs/card129/retry")
+    list(steps)
+
+    assert redis.lrange(keys.queue("default"), 0, -1) == [b"card129"]
+    assert read.job(redis, "card129").state == "queued"
+    assert outcome.words("delete") == (
+        "Deleted 129 jobs. 1 left as they are: They have changed meanwhile."
+    )
+
+
+@pytest.mark.parametrize("few", [500, 1])
+def test_no_more_jobs_are_acted_on_than_the_form_showed(
+    client, cards, plant, redis, work, monkeypatch, few
+):
+    monkeypatch.setattr(bulk, "FEW", few)
+    cards(3)
+    listening(redis)
+    form = client.get("/jobs/all", query_string=RETRY).text
+    [asked] = re.findall('name="asked" value="([^"]+)"', form)
+    plant("later", call=["tests.jobs.worker.charge", None, [1], {}], status="failed", error=ERROR)
+    post(client, "/jobs/all", **RETRY, asked=asked)
+    work()
+
+    assert "Retry 3 jobs?" in form
+    assert redis.zrange(FAILED, 0, -1) == [b"later"]
+
+
+@pytest.mark.parametrize(
+    "asked", ["", "x", "2026-01-01", "0001-01-01T00:00:00Z", "9999-12-31T23:59:59Z"]
+)
+def test_a_form_that_names_an_odd_time_is_no_error(client, cards, asked):
+    cards(1)
+    sent = RETRY | {"q": "state:failed before:2h", "asked": asked}
+
+    assert post(client, "/jobs/all", **sent).status_code == 303
+
+
 def test_retrying_all_does_not_go_on_with_a_deletion_that_was_stopped(
     client, cards, plant, redis, work
 ):
     cards(3)
     listening(redis)
     plant("kept", call=["tests.jobs.worker.charge", None, [1], {}])
-    stopped = bulk.start(redis, "delete", search.parse("id:kept"), "ann", None).id
+    stopped = bulk.start(redis, "delete", search.parse("id:kept"), "ann", None, now()).id
     redis.lrem(keys.queue("default"), 1, stopped)
     redis.hset(keys.job(stopped), "status", "stopped")
     redis.zadd(FAILED, {stopped: 9e9})

@@ -302,6 +302,29 @@ def test_who_is_called_as_the_user_with_the_password_is_not_that_one(redis, envi
     assert ["read-only" in page.text for page in pages] == [False, True]
 
 
+def test_a_namesake_at_the_proxy_neither_logs_the_user_out_nor_takes_their_turns(
+    redis, environ, monkeypatch
+):
+    environ(
+        AUTH_HEADER="X-Forwarded-User", TRUSTED_PROXIES="1",
+        DASHBOARD_USERS="*:viewer", DASHBOARD_PASSWORD=PASSWORD,
+    )  # fmt: skip
+    monkeypatch.setattr(auth, "MOST_AT_ONCE", 1)
+    own = Blueprint("own", __name__)
+    own.get("/own")(lambda: str(user.get("/").status_code))  # the user's request, amid this one
+    app = create_app(settings(), [own])
+    user, namesake = app.test_client(), app.test_client()
+    log_in(user)
+    headers = {"X-Forwarded-User": "admin"}
+    namesake.get("/new?function=jobs.numbers.add", headers=headers, **PROXY)
+    left = post(namesake, "/logout", headers=headers | OWN, **PROXY)
+
+    assert left.status_code == 302
+    assert namesake.get("/own", headers=headers, **PROXY).text == "200"
+    for name in ("API_TOKEN", "API_READ_TOKEN"):  # as which a program stands in the audit
+        assert namesake.get("/", headers={"X-Forwarded-User": name}, **PROXY).status_code == 403
+
+
 def test_without_the_setting_no_header_lets_anyone_in(people):
     client = people().test_client()
 

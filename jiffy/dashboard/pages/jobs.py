@@ -5,12 +5,14 @@ with some, or with all that match.  Failed jobs in groups: retry one, then the r
 import json
 import shlex
 from collections.abc import Sequence
+from contextlib import suppress
+from datetime import timedelta
 from keyword import iskeyword
 
 from flask import Blueprint, abort, flash, redirect, render_template, request, session, url_for
 from werkzeug.wrappers import Response
 
-from jiffy import history, redis_io
+from jiffy import clock, history, redis_io
 from jiffy.control import bulk, failures, read, search, why
 from jiffy.control.bulk import ACTIONS, BULK, Outcome
 from jiffy.control.failures import Failures
@@ -25,6 +27,7 @@ failures_page = Blueprint("failures", __name__)
 
 _MOST_SELECTED, _MOST_NAMES = 1000, 100
 _MOST_COPIED = 4000  # characters of a call
+_FORM_LASTS = timedelta(days=1)
 
 
 @page.get("/jobs")
@@ -104,8 +107,10 @@ def _copies(call: Call) -> dict[str, str]:
 def act_on(name: str, job_ids: Sequence[str]) -> Outcome:
     """Act on each job; one that does not allow the action is left as it is."""
     outcome = Outcome()
-    bulk.each(name, job_ids, outcome)
+    done = bulk.each(name, job_ids, outcome)
     audit.record(session["user"], name, " ".join(job_ids), outcome.done)
+    if len(job_ids) > 1:  # among them, ids of no jobs would hide the others
+        audit.note(done=" ".join(done))
     return outcome
 
 
@@ -138,7 +143,7 @@ def all_matching() -> str:
         "sure.html", action=name, wanted=wanted, few=bulk.FEW, most_again=bulk.MOST_AGAIN,
         matching=bulk.count(redis_io.shared(), name, wanted),
         queue=bulk.queue_of_workers(redis_io.shared()),
-        back=url_for("jobs.jobs", q=wanted.text),
+        back=url_for("jobs.jobs", q=wanted.text), asked=clock.now().isoformat(),
     )  # fmt: skip
 
 
@@ -151,11 +156,16 @@ def act_on_all() -> Response:
 
 
 def act_on_matching(name: str, matching: str) -> Response:
-    wanted = search.parse(matching.strip())
+    """Act on what matched when the form was shown, which says how many."""
+    asked = clock.now()
+    with suppress(ValueError, TypeError):  # none, or one without a zone
+        shown = clock.read(request.form.get("asked", ""))
+        asked = min(asked, max(shown, asked - _FORM_LASTS))
+    wanted = search.parse(matching.strip(), asked)
     if wanted.problems:
         abort(422, f"{wanted.problems[0]}. Nothing was done.")
     rate, who = bulk.read_rate(name, request.form.get("rate", "").strip()), session["user"]
-    came = bulk.act_on_all(redis_io.shared(), name, wanted, who, rate)
+    came = bulk.act_on_all(redis_io.shared(), name, wanted, who, rate, asked)
     if not isinstance(came, Outcome):
         audit.record(who, name, wanted.text, None, job=came.id, rate=rate)
         flash(f"This job will {name} them. You can close the browser.")
