@@ -141,6 +141,8 @@ def read_queue(name: str, value: Any) -> str:
         raise InvalidValue(name, value, "the name of a queue")
     if "," in value or not value.isprintable():
         raise InvalidValue(name, value, "the name of a queue, without commas and line breaks")
+    if {"", ".", ".."}.intersection(value.split("/")):
+        raise InvalidValue(name, value, "another name: its page would have the address of another")
     if value == "tries" or value.endswith(":intermediate"):
         raise InvalidValue(name, value, "another name: this one's keys in Redis hold other things")
     return value

@@ -79,6 +79,10 @@ def test_json_has_its_own_names_and_goes_through_the_same_checks():
         # RQ's own keys of the limit "acme", and of the queue "low": they would hold something else.
         ({"rate_limit": "acme:allowed:1"}, "rate_limit is 'acme:allowed:1'; it must be a key and"),
         ({"rate_limit": "acme:rate_limited:1"}, "rate_limit is 'acme:rate_limited:1'; it must be"),
+        *(
+            ({"queue": name}, f"queue is {name!r}; it must be another name: its page")
+            for name in ("/default", "./default", "..", "a//b", "../schedule/nightly", "low/")
+        ),
         ({"queue": "low:intermediate"}, "queue is 'low:intermediate'; it must be"),
         ({"queue": "tries"}, "queue is 'tries'; it must be"),
         ({"depends_on": "job-1:dependents"}, "depends_on is 'job-1:dependents'; it must be"),

@@ -188,3 +188,17 @@ def is_unharmed(page):
     """Nothing ran, and nothing was even made that could have been run."""
     planted = "img[src=x], svg[onload], body script:not([src]):not([nonce]):not([type])"
     return page.evaluate("window.hacked") is None and page.locator(planted).count() == 0
+
+
+def test_a_button_that_has_the_focus_never_becomes_another(browser, plant, plant_worker, redis):
+    """A worker has one button more while it runs a job."""
+    plant("x", status="started")
+    plant_worker("w1", state="busy", runs="x", **{keys.MEMORY_FIELD: "1"})
+    browser.goto("/workers")
+    browser.focus("#worker-w1 button:has-text('Quiet')")
+    redis.delete(keys.REGISTRIES["started"] + "default", keys.worker("w1") + ":executions")
+    redis.hset(keys.worker("w1"), "state", "idle")
+    refresh(browser)
+    browser.wait_for_selector("#worker-w1 button:has-text('Stop job')", state="detached")
+
+    assert browser.evaluate("document.activeElement.textContent") != "Stop worker"

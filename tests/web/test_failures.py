@@ -6,6 +6,7 @@ import pytest
 
 from jiffy import keys, tracebacks
 from jiffy.control import search
+from jiffy.dashboard.pages import jobs
 from jiffy.producer.enqueue import enqueue
 from jobs import images
 from tests.web.conftest import logged_in, post
@@ -35,6 +36,13 @@ def test_failures_are_grouped_by_exception_and_own_code_the_largest_first(client
         "30 job s", "30 jobs"
     )
     assert "Grouped all 32 failed jobs" in words(text)
+
+
+def test_a_page_shows_so_many_groups_and_how_many_more_there_are(client, broken, monkeypatch):
+    monkeypatch.setattr(jobs, "_MOST_GROUPS", 1)
+    text = client.get("/failures").text
+
+    assert (text.count('<li id="group-'), "… and 1 more group." in text) == (1, True)
 
 
 def test_a_group_shows_its_own_code_and_jobs(client, broken):

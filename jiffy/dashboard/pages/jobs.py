@@ -27,6 +27,7 @@ failures_page = Blueprint("failures", __name__)
 
 _MOST_SELECTED, _MOST_NAMES = 1000, 100
 _MOST_COPIED = 4000  # characters of a call
+_MOST_GROUPS = 200
 _FORM_LASTS = timedelta(days=1)
 
 
@@ -197,7 +198,8 @@ def groups() -> str:
     shown = [one for one in found.groups if one.is_ignored == shows_ignored]
     shown.sort(key=lambda one: not one.is_new(current))
     return render_template(
-        "failures.html", found=found, shown=shown, hidden=len(found.groups) - len(shown),
+        "failures.html", found=found, shown=shown[:_MOST_GROUPS], more=len(shown) - _MOST_GROUPS,
+        hidden=len(found.groups) - len(shown),
         shows_ignored=shows_ignored, release=release, newest_release=current,
         live=sorted(seen.releases),
     )  # fmt: skip

@@ -107,7 +107,12 @@
   }
 
   function isAlike(node, target) {
-    return node && node.nodeName === target.nodeName && !node.id && !target.id;
+    return node && node.nodeName === target.nodeName && !node.id && !target.id && sends(node) === sends(target);
+  }
+
+  // What a form does: a button that is about to be pressed must not become another.
+  function sends(node) {
+    return node.localName === "form" ? [node.getAttribute("action"), ...[...node.querySelectorAll("[type=hidden]")].map((field) => field.defaultValue)].join() : "";
   }
 
   // Times: relative as of now, and on hover exact in the person's own zone
