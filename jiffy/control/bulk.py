@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime
-from itertools import chain, islice
+from itertools import islice
 from typing import Any, NamedTuple
 
 import rq
@@ -32,7 +32,7 @@ FEW = 500  # are acted upon at once
 LOWEST_RATE, HIGHEST_RATE = 0.01, 1000  # jobs a second
 MOST_AGAIN = 3  # retried ones that fail again; then the others are left
 _MOST_ASKED = 1000  # retried jobs, after each step, whether they have failed
-_STEP = 100  # jobs; after each step its progress is written
+STEP = 100  # jobs; after each step its progress is written
 _KEPT_S = 7 * 24 * 3600
 _ACT = f"{paths.OWN}.act"
 _MOST_WORKERS = 500  # that are asked for their queues
@@ -183,8 +183,8 @@ def act_on_all(
                 raise
     outcome, found = Outcome(), _matching(redis, name, wanted, asked)
     ids = [job.id for job in islice(found, FEW)][::-1]
-    for place in range(0, len(ids), _STEP):
-        _step(redis, name, wanted, asked, ids[place : place + _STEP], outcome)
+    for place in range(0, len(ids), STEP):
+        step(redis, name, wanted, asked, ids[place : place + STEP], outcome)
     return outcome
 
 
@@ -248,7 +248,7 @@ def steps(
 ) -> Iterator[None]:
     """Act on all that match since before `start`, the oldest first; yield after each step."""
     began, sent = clock.monotonic(), 0
-    size = max(1, min(_STEP, int(rate))) if rate else _STEP
+    size = max(1, min(STEP, int(rate))) if rate else STEP
     seen, runs = set[str](), list[str]()
     # Lists move while they are read: look again until nothing new is found.
     while ids := [job.id for job in _matching(redis, name, wanted, start) if job.id not in seen]:
@@ -263,29 +263,22 @@ def steps(
                 outcome.failed_again += sum(one == "failed" for one in states.values())
                 if outcome.failed_again >= MOST_AGAIN:
                     return
-            runs += _step(redis, name, wanted, start, ids[place : place + size], outcome)
+            runs += step(redis, name, wanted, start, ids[place : place + size], outcome)
             sent += size
             yield
 
 
-def _step(
+def step(
     redis: Redis, name: str, wanted: Filter, start: datetime, ids: Sequence[str], outcome: Outcome
 ) -> list[str]:
     """Act on those that still match: long after they were listed, someone may have retried one."""
     wanted = wanted.within(ACTIONS[name].states)
     found = read.jobs(redis, ids, with_errors=True).values()
-    still = [job.id for job in found if wanted.matches(job) and _is_old(job, start)]
+    still = [job.id for job in found if wanted.matches(job) and _is_due(name, job, start)]
     if changed := len(ids) - len(still):
         outcome.others += changed
         outcome.refused = outcome.refused or "They have changed meanwhile."
     return each(name, still, outcome)
-
-
-def meant(redis: Redis, name: str, ids: Sequence[str]) -> list[str]:
-    """Those jobs of a list that are there, and that the action is for."""
-    parts = (ids[place : place + _STEP] for place in range(0, len(ids), _STEP))
-    found = chain.from_iterable(read.jobs(redis, part).values() for part in parts)
-    return [job.id for job in found if _is_meant(name, job)]
 
 
 def _is_meant(name: str, job: JobView) -> bool:
@@ -303,9 +296,9 @@ def _matching(redis: Redis, name: str, wanted: Filter, start: datetime) -> Itera
         match wanted.fields.get("group"):
             case (str(key),) if key != "*":
                 failures.note(redis, key, found)
-        yield from (job for job in found if _is_old(job, start) and _is_meant(name, job))
+        yield from (job for job in found if _is_due(name, job, start))
 
 
-def _is_old(job: JobView, start: datetime) -> bool:
-    """Whether nothing has happened to it since."""
-    return job.latest is None or job.latest <= start
+def _is_due(name: str, job: JobView, start: datetime) -> bool:
+    """Whether nothing has happened to it since `start`, and the action is for it."""
+    return (job.latest is None or job.latest <= start) and _is_meant(name, job)

@@ -14,15 +14,15 @@ from typing import Any
 
 import jinja2
 import rq
-from flask import Flask, abort, current_app, jsonify, request, url_for
+from flask import Flask, abort, current_app, jsonify, request, session, url_for
 from redis import Redis
 from rq.exceptions import NoSuchJobError
 from rq.serializers import JSONSerializer
 from rq_dashboard import blueprint
 
 from jiffy import clock, keys, redis_io, rq_compat
-from jiffy.control import bulk, read, values
-from jiffy.dashboard import problems
+from jiffy.control import bulk, read, search, values
+from jiffy.dashboard import audit, problems
 from jiffy.dashboard.frame import census
 from jiffy.dashboard.pages.jobs import act_on
 
@@ -155,7 +155,13 @@ def _act_on_list(name: str | None, queue_name: str, registry_name: str = "queued
     members = values.answer(redis.lrange if is_queue else redis.zrange, key, 0, -1) or ()
     ids = [values.text(one).partition(":")[0] for one in members]
     if name:
-        act_on(name, bulk.meant(redis, name, ids))
+        outcome, now, done = bulk.Outcome(), clock.now(), list[str]()
+        wanted = search.parse(f"state:{registry_name}")
+        for place in range(0, len(ids), bulk.STEP):
+            part = ids[place : place + bulk.STEP]
+            done += bulk.step(redis, name, wanted, now, part, outcome)
+        audit.record(session["user"], name, f"{registry_name} {queue_name}", len(done))
+        audit.note(done=" ".join(done))
     for one, job_id in zip(members, ids, strict=True):
         if not redis.exists(keys.job(job_id)):
             redis.lrem(key, 1, one) if is_queue else redis.zrem(key, one)

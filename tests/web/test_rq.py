@@ -196,6 +196,18 @@ def test_an_entry_of_the_schedule_is_never_deleted_as_a_job(client, declare, red
     assert redis.exists(keys.job("job")) == (registry == "started")  # it runs
 
 
+def test_a_job_that_was_retried_since_the_list_was_read_is_not_deleted_with_it(
+    client, plant, redis
+):
+    for job_id in ("retried", "failed"):
+        plant(job_id, status="failed", error="boom")
+    redis.hset(keys.job("retried"), "status", "queued")
+    redis.rpush(keys.queue("default"), "retried")
+    post(client, "/rq/queue/default/failed/empty")
+
+    assert (redis.exists(keys.job("retried")), redis.exists(keys.job("failed"))) == (1, 0)
+
+
 def test_a_queue_that_is_not_there_is_compacted(client):
     assert post(client, "/rq/queue/none/compact").json == {"status": "OK", "count": 0}
 
