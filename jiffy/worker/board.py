@@ -1,8 +1,8 @@
 """The memory that a child shares with its supervisor: what runs, and what each wants of the other.
 
 The order of writing matters where two of them race: see `begin` and `halt`.  Beside the numbers
-stand the outcomes of the batch that Redis does not know of yet: what is noted there is sent, even
-if the child dies.
+stand the plans for the jobs of the batch that have ended, of which Redis does not know yet: what is
+noted there is sent, even if the child dies.
 """
 
 import ctypes
@@ -108,15 +108,14 @@ class Board:
         """The job has ended."""
         self.numbers.position = -1
 
-    def note(self, outcome: str) -> bool:
-        """Write down an outcome that Redis is to know of; False if there is no room."""
-        row = f"{outcome},".encode("utf-8", "surrogateescape")
+    def note(self, plan: bytes) -> bool:
+        """Write down what is to be sent to Redis of a job; False if there is no room."""
         start = self.numbers.outcomes
-        end = start + len(row)
+        end = start + len(plan) + 1
         if end > OUTCOMES_BYTES:
             return False
-        self._outcomes[start:end] = row
-        self.numbers.outcomes = end  # last: the supervisor finds whole rows
+        self._outcomes[start:end] = plan + b","
+        self.numbers.outcomes = end  # last: the supervisor finds whole plans
         return True
 
     @property
@@ -145,10 +144,9 @@ class Board:
         return Running(numbers.batch, position, numbers.began, numbers.limit_s)
 
     @property
-    def noted(self) -> str:
-        """The outcomes that Redis does not know of, with commas between."""
-        written = bytes(self._outcomes[: self.numbers.outcomes])
-        return written.decode("utf-8", "surrogateescape").rstrip(",")
+    def noted(self) -> bytes:
+        """The plans that Redis does not know of, with commas between."""
+        return bytes(self._outcomes[: max(self.numbers.outcomes - 1, 0)])
 
     def retire(self, *, for_good: bool = True) -> None:
         """Let the child end after the job that it runs; `for_good`: no other takes its place."""

@@ -48,10 +48,10 @@ class RetireWhen:
     max_idle_s: float | None = None
     jobs_per_child: int | None = None
 
-    def wait_s(self, idle_s: float) -> float:
-        """How long a worker waits for work that has been idle for so long; 0: it ends."""
+    def wait_s(self, idle_s: float) -> float | None:
+        """How long a worker that has been idle for so long waits for work; None: it ends."""
         left_s = WAIT_S if self.max_idle_s is None else min(WAIT_S, self.max_idle_s - idle_s)
-        return 0 if self.burst or left_s <= 0 else max(left_s, SHORTEST_WAIT_S)
+        return None if self.burst or left_s <= 0 else max(left_s, SHORTEST_WAIT_S)
 
     def jobs_left(self, done: int) -> int:
         """How many more jobs this child may claim after `done` of them."""
@@ -105,11 +105,12 @@ class Child:
             self._run_all(claim)
             if claim.jobs or claim.todo:
                 idle_since = clock.monotonic()
-            wait_s = self._retire_when.wait_s(clock.monotonic() - idle_since)
-            if has_more or len(claim.jobs) == want > 0:  # where there was enough there may be more
-                wait_s = 0
-            elif not claim.jobs and not (want and wait_s):
+            longest_s = self._retire_when.wait_s(clock.monotonic() - idle_since)
+            if not (has_more or claim.jobs or (want and longest_s)):
                 break
+            # Where there was enough there may be more.
+            is_full = has_more or len(claim.jobs) == want > 0
+            wait_s = 0 if is_full or longest_s is None else longest_s
         self.is_worn |= not self._is_retiring and self._retire_when.is_worn_by(self._done)
         if self._is_retiring or self._board.noted:
             self._send(self._board.noted, keep=self._claimer.last_begun)
@@ -128,8 +129,8 @@ class Child:
         try:
             if wait_s and self._is_retiring:
                 return Claim([])
-            rows = self._board.noted
-            first = [finish.finish_command(self._claimer.name, rows)] if rows else []
+            plans = self._board.noted
+            first = [finish.finish_command(self._claimer.name, plans)] if plans else []
             claim = self._claimer.claim(want, wait_s, first=first)
         except _Retire:
             return Claim([])  # how far it came is unknown: the last claim sends all of it again
@@ -191,9 +192,11 @@ class Child:
                 self._runner.run(outcome, call)
         except (DeserializationError, Interrupted, Stopped, JobTimeoutException) as error:
             self._is_tidying = True
-            self._runner.raised(outcome, error, has_begun=False)
+            self._runner.note_error(outcome, error, has_begun=False)
         # Nothing interrupts from here on: still on record, it counts if it kills this process.
         self._is_tidying = True
+        if outcome.what == "stopped":  # the supervisor writes that when this process has ended
+            process.leave(0)
         outcome.ended_s = outcome.ended_s or clock.wall()
         changed = self._tidy(outcome)
         self._finish(outcome)  # in a log that no job has silenced
@@ -219,22 +222,22 @@ class Child:
             self._last_id = outcome.job.job_id
         if outcome.what == "requeued":
             self._is_retiring = True
-        is_noted = self._board.note(row := finish.row(outcome))
+        is_noted = self._board.note(plan := finish.plan_for(outcome))
         self._board.end()
         self._is_tidying = False
         if not is_noted:
             self._send(self._board.noted)
             try:  # too large for the board: the supervisor could not finish it
-                self._send(row)
+                self._send(plan)
             except ResponseError as error:  # Redis refuses it: the job has failed for that reason
                 outcome.fail(f"{error}", may_retry=False)
-                self._send(finish.row(outcome))
+                self._send(finish.plan_for(outcome))
         outcome.log()  # last: a thread that the job has left may hold a lock of the log
 
-    def _send(self, rows: str, keep: str | None = None) -> None:
+    def _send(self, plans: bytes, keep: str | None = None) -> None:
         """Send all outcomes so far; with `keep`, requeue what is held beyond that execution."""
         link, name = self._runner.link, self._claimer.name
-        commands = [finish.finish_command(name, rows)] if rows else []
+        commands = [finish.finish_command(name, plans)] if plans else []
         if keep is not None:
             commands.append(requeue_command(name, keep))
         link.insist(lambda: link.exchange(*commands))

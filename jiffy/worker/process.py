@@ -86,12 +86,17 @@ def run(work: Callable[[], int]) -> NoReturn:
     except BaseException:  # noqa: BLE001 - see above
         sys.stderr.write(log.escaped(traceback.format_exc().rstrip()) + "\n")
     finally:
-        try:
-            log.flush()
-            sys.stdout.flush()
-            sys.stderr.flush()
-        finally:  # a job may have closed them
-            os._exit(code)
+        leave(code)
+
+
+def leave(code: int) -> NoReturn:
+    """End this process, here and now, with this exit code."""
+    try:
+        log.flush()
+        sys.stdout.flush()
+        sys.stderr.flush()
+    finally:  # a job may have closed them
+        os._exit(code)
 
 
 def _serve(parent: int) -> None:

@@ -104,8 +104,8 @@ class Recovery:
         for queue, job_id, execution, worker, details in stale:
             job = _claimed(queue, job_id, execution, details or ())
             if details is None:  # it is elsewhere by now
-                row = finish.row(Outcome(job, "?", 0, 0, "over"))
-                self._link.exchange(finish_command(text(worker), row))
+                plan = finish.plan_for(Outcome(job, "?", 0, 0, "gone"))
+                self._link.exchange(finish_command(text(worker), plan))
             else:
                 reason = f"Moved to FailedJobRegistry, due to AbandonedJobError, at {clock.now()}"
                 self._finish(text(worker), job, reason, what="failed")
@@ -141,7 +141,7 @@ class Recovery:
         )  # fmt: skip
         log.event(f"job.{what}", log.ERROR, job=job.job_id, queue=job.queue, reason=reason)
         outcome.log_given_up()
-        self._link.exchange(finish_command(worker, finish.row(outcome)))
+        self._link.exchange(finish_command(worker, finish.plan_for(outcome)))
 
 
 def _claimed(queue: bytes, job_id: bytes, execution: bytes, details: Sequence[bytes]) -> Claimed:

@@ -134,10 +134,10 @@ class Runner:
             else:
                 with self._penalty(int(job.timeout_s), JobTimeoutException, job_id=job.job_id):
                     self._call(outcome, call)
-            if not outcome.is_known:
-                outcome.what = "retried" if outcome.retry else "finished"
+            if outcome.what == "unknown":
+                outcome.what = "finished"
         except BaseException as error:  # noqa: BLE001 - a job may raise anything, SystemExit too
-            self.raised(outcome, error)
+            self.note_error(outcome, error)
         finally:  # also if one comes while its failure is noted: the log is not the next job's
             log.job_id = ""
             if not joblog.current.is_empty:
@@ -231,21 +231,25 @@ class Runner:
             raise ResultTooLarge(len(packed), self._largest_result)
         return packed
 
-    def raised(self, outcome: Outcome, error: BaseException, *, has_begun: bool = True) -> None:
+    def note_error(
+        self, outcome: Outcome, error: BaseException, *, has_begun: bool = True
+    ) -> None:  # fmt: skip
         """Note that the job raised, and call all that is to know of it, as RQ does.
 
         With `has_begun` False its data could not be read, or an interrupt or a limit came just
         before the job's first line or just after its last.
         """
-        if outcome.is_known:
+        if outcome.what != "unknown":
             return
         if isinstance(error, Stopped):
-            process.run(lambda: 0)
+            outcome.what = "stopped"
+            return
         outcome.ended_s = clock.wall()
         # A platform's SIGTERM reaches the programs that the job started, too: a failure in a
         # shutdown is taken for the shutdown's doing.
         is_due = has_begun or isinstance(error, Interrupted)
         if is_due and self.board.is_retiring_for_good:
+            outcome.what = "requeued"
             if outcome.job.details.text(keys.RESCUE_FIELD) == "no":
                 outcome.fail(_MUST_NOT_REPEAT, may_retry=False)
             return
@@ -287,7 +291,7 @@ class Runner:
         try:
             rq_compat.perform_wrapped(
                 self.rq_worker, job, outcome.job.queue, outcome.job.execution,
-                lambda error: self.raised(outcome, error),
+                lambda error: self.note_error(outcome, error),
             )  # fmt: skip
         except BaseException:
             if not outcome.ended_s:  # or else the job had ended

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 from redis import Redis
 from redis.exceptions import RedisError, ResponseError
 from rq.command import PUBSUB_CHANNEL_TEMPLATE
@@ -152,7 +153,7 @@ class Supervisor:
         In this order: a new child requeues all that its worker holds.
         """
         if noted := slot.board.noted:
-            self._finish_all(slot, json.loads(f"[{noted}]"))
+            self._finish_all(slot, noted)
             slot.board.numbers.outcomes = 0
         if slot.death:
             self._recovery.recover(slot.death)
@@ -165,19 +166,20 @@ class Supervisor:
             slot.start()
             self._redis.hset(slot.rq_worker.key, "pid", slot.pid)
 
-    def _finish_all(self, slot: Slot, rows: Sequence[Any]) -> None:
+    def _finish_all(self, slot: Slot, plans: bytes) -> None:
         """Finish jobs of a dead child; one whose outcome Redis refuses has failed for that."""
-        packed = ",".join([json.dumps(row, ensure_ascii=False) for row in rows])
         try:
-            self._link.exchange(finish_command(slot.name, packed))
+            self._link.exchange(finish_command(slot.name, plans))
         except ResponseError as error:
             if explained(error):
                 raise
-            if len(rows) == 1:
+            each = msgspec.json.decode(b"[%b]" % plans, type=list[msgspec.Raw])
+            for plan in each if len(each) > 1 else ():
+                self._finish_all(slot, bytes(plan))
+            if len(each) == 1:
+                [plan] = json.loads(f"[{plans.decode('utf-8', 'surrogateescape')}]")
                 reason = f"Redis refuses its outcome: {error}"
-                slot.death = Death(slot.name, reason, rows[0][2], Handling.FAIL)
-            for row in rows if len(rows) > 1 else ():
-                self._finish_all(slot, [row])
+                slot.death = Death(slot.name, reason, plan["execution"], Handling.FAIL)
 
     def _requeue_rest(self, slot: Slot) -> None:
         """Requeue what the child claimed and has not begun, and finish what it has done."""
@@ -186,9 +188,9 @@ class Supervisor:
         if running is None or slot.requeued == running.batch:
             return
         commands = []
-        rows = slot.board.noted
-        if rows and slot.board.running == running:  # else the child has gone on, and finishes
-            commands.append(finish_command(slot.name, rows))
+        plans = slot.board.noted
+        if plans and slot.board.running == running:  # else the child has gone on, and finishes
+            commands.append(finish_command(slot.name, plans))
         if running.position < slot.board.numbers.last:
             commands.append(requeue_command(slot.name, slot.execution_of(running)))
         if commands:

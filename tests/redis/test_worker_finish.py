@@ -21,11 +21,11 @@ from tests.support.worker_support import (
 )
 
 OUTCOMES = {
-    "finished": {"value": b"5"},
-    "failed": {"error": "it broke"},
-    "stopped": {"error": "it was stopped"},
+    "finished": {"what": "finished", "value": b"5"},
+    "failed": {"what": "failed", "error": "it broke"},
+    "stopped": {"what": "stopped", "error": "it was stopped"},
     "retried": {"retry": rq.Retry(3)},
-    "requeued": {},
+    "requeued": {"what": "requeued"},
 }
 
 
@@ -44,24 +44,24 @@ def test_an_outcome_that_comes_late_changes_nothing(redis, claimed, what):
     [theirs] = claim(redis, name="worker-2")
     before = traces(redis)
 
-    assert finish(redis, claimed, what, **OUTCOMES[what]) == 0
+    assert finish(redis, claimed, **OUTCOMES[what]) == 0
     assert traces(redis) == before
     assert finish(redis, theirs, worker="worker-2") == 1
 
 
 @pytest.mark.parametrize("what", OUTCOMES)
 def test_an_outcome_that_is_repeated_changes_nothing(redis, claimed, what):
-    finish(redis, claimed, what, **OUTCOMES[what])
+    finish(redis, claimed, **OUTCOMES[what])
     before = traces(redis)
 
-    assert finish(redis, claimed, what, **OUTCOMES[what]) == 0
+    assert finish(redis, claimed, **OUTCOMES[what]) == 0
     assert traces(redis) == before
 
 
 @pytest.mark.parametrize("what", OUTCOMES)
 def test_of_a_job_that_was_deleted_while_it_ran_nothing_is_left(redis, claimed, what):
     redis.delete(keys.job("default-0"))
-    finish(redis, claimed, what, **OUTCOMES[what])
+    finish(redis, claimed, **OUTCOMES[what])
 
     left = {keys.worker("worker-1"), keys.QUEUES, keys.LEASES, keys.wake("default")}
     now = keys.history("now:").encode()

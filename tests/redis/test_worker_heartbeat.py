@@ -133,11 +133,11 @@ def test_a_child_that_does_not_send_what_it_has_done_is_ended(redis, is_sent):
     slot = Slot(rq_worker(redis), lambda *_: signal.pause() or 0)
     slot.start()
     slot.board.hold(1, 0)
-    slot.board.note("an outcome")
+    slot.board.note(b"a plan")
     for batch in range(10):
         if is_sent:
             slot.board.hold(batch, 0)
-            slot.board.note("an outcome")
+            slot.board.note(b"a plan")
         slot.enforce_sending()
 
     assert bool(slot.death) == (not is_sent)

@@ -8,8 +8,7 @@ from rq.serializers import JSONSerializer
 import jiffy
 from jiffy import actions, keys
 from jiffy.redis_io import Link
-from jiffy.worker import finish as plan
-from jiffy.worker.finish import finish_command
+from jiffy.worker.finish import finish_command, plan_for
 from jiffy.worker.recovery import Handling
 from tests.jobs import worker as worker_jobs
 from tests.jobs.enqueue import add
@@ -53,8 +52,7 @@ ENDS = {
     "finished": lambda redis, claimed: finish(redis, claimed),
     "failed": lambda redis, claimed: finish(redis, claimed, "failed", error="it broke"),
     "stopped": lambda redis, claimed: finish(redis, claimed, "stopped", error="stopped"),
-    "retried later": lambda redis,
-     claimed: finish(redis, claimed, "retried", retry=rq.Retry(3, interval=60)),
+    "retried later": lambda redis, claimed: finish(redis, claimed, retry=rq.Retry(3, interval=60)),
     "killed": lambda redis, claimed: die(redis, claimed, handling=Handling.FAIL),
     "stopped by command": lambda redis,
      claimed: die(redis, claimed, handling=Handling.FAIL, was_stopped=True),
@@ -93,7 +91,7 @@ def test_parts_of_workflows_keep_to_it(redis, work):
     "end",
     [
         lambda redis, claimed: finish(redis, claimed, "requeued"),
-        lambda redis, claimed: finish(redis, claimed, "retried", retry=rq.Retry(3)),
+        lambda redis, claimed: finish(redis, claimed, retry=rq.Retry(3)),
         lambda redis, claimed: die(redis, claimed),
         lambda redis, claimed: die(redis, claimed, is_gone=True),
     ],
@@ -216,8 +214,8 @@ def test_a_limit_that_is_raised_lets_thousands_go_on_in_steps(redis):
     limited.many(worker_jobs.nothing, [()] * 4000)
     claimed = claim(redis)
     redis.hset(f"{keys.RQ}rl:api", "concurrency", 10_000)
-    rows = ",".join(plan.row(outcome(one)) for one in claimed)
-    Link(redis).exchange(finish_command("worker-1", rows))
+    plans = b",".join(plan_for(outcome(one)) for one in claimed)
+    Link(redis).exchange(finish_command("worker-1", plans))
     after_one_script = len(queued(redis))
     for _ in range(4):
         maintain(redis)

@@ -10,10 +10,12 @@ import rq
 import jiffy
 from jiffy import SimpleWorker, keys
 from jiffy.errors import DuplicateJob
+from jiffy.worker.board import Board
+from tests.jobs import fault
 from tests.jobs import worker as worker_jobs
 from tests.jobs.enqueue import add
 from tests.jobs.worker import say
-from tests.support.worker_support import queued, registered, said
+from tests.support.worker_support import child, enqueue, queued, registered, said, status
 
 TRACE = {"trace": "of the caller"}
 
@@ -205,3 +207,18 @@ def change_meta():
 
 def tell_meta(job, redis, result):
     say(f"{job.get_status(refresh=False)} {job.meta}")
+
+
+def test_a_shutdown_inside_a_wrapped_perform_job_requeues_the_job(redis, wrap):
+    """With Sentry, for one: its function is cut short, so it has not finished."""
+    board = Board()
+
+    def shut_down(perform_job, *args):
+        board.retire()
+        return perform_job(*args)
+
+    wrap(jiffy.SimpleWorker, "perform_job", shut_down)
+    enqueue(redis, 1, fault.raise_what_the_engine_raises)
+    child(redis, board).work()
+
+    assert (status(redis), queued(redis)) == ("queued", ["default-0"])

@@ -8,11 +8,10 @@ from jiffy import actions, clock, keys, rq_compat
 from jiffy.errors import NotThisState
 from jiffy.producer.enqueue import Job, Queue
 from jiffy.redis_io import Link
-from jiffy.worker import finish as plan
 from jiffy.worker.board import Board
 from jiffy.worker.child import Child, RetireWhen
 from jiffy.worker.claim import Claimer, Pace
-from jiffy.worker.finish import Outcome, finish_command
+from jiffy.worker.finish import Outcome, finish_command, plan_for
 from jiffy.worker.recovery import Death, Recovery
 from jiffy.worker.run import Runner
 from tests.jobs import worker as worker_jobs
@@ -62,8 +61,8 @@ def outcome(job, what="finished", **fields):
 
 def finish(redis, job, what="finished", worker="worker-1", **fields):
     """Write what became of a claimed job; return how often that counted: once, or not at all."""
-    row = plan.row(outcome(job, what, **fields))
-    (counted,) = Link(redis).exchange(finish_command(worker, row))
+    plan = plan_for(outcome(job, what, **fields))
+    (counted,) = Link(redis).exchange(finish_command(worker, plan))
     return counted
 
 
