@@ -6,7 +6,7 @@
 -- Returns the status that the job had ('' for none); 1 if it was done, else 0; for stop: its worker's name, and how many
 --         heard the command
 --include lib
---include release
+--include waiting
 local key, id, action = KEYS[1], ARGV[1], ARGV[2]
 local job = fields(key, 'status', 'origin', 'jiffy:reason', 'rate_limit_key', 'allow_dependency_failures', 'ttl', 'data',
   'worker_name', 'jiffy:parked')
@@ -18,7 +18,7 @@ if action == 'cancel' then
   -- The status alone is not enough: a worker of RQ's may have popped the id and not marked it yet.
   local waits_in = ({scheduled = 'scheduled:' .. queue, deferred = 'deferred:' .. queue, ready_to_enqueue = 'ready:' .. queue,
     rate_limited = limit and 'rl:' .. limit .. ':rate_limited'})[status]
-  local taken_off = status == 'queued' and parked and own('ZREM', OWN .. 'parked:' .. parked, id)
+  local taken_off = status == 'queued' and parked and call_own('ZREM', OWN .. 'parked:' .. parked, id)
     or status == 'queued' and call('LREM', RQ .. 'queue:' .. queue, 0, id)
     or waits_in and call('ZREM', RQ .. waits_in, id)
   if not taken_off or taken_off == 0 then return {status, 0} end
@@ -29,7 +29,7 @@ if action == 'cancel' then
     and (string.match(reason, '^.*\n [^\n]*\n([^ \n][^\n]*)') or string.match(reason, '^.*\n(.*)') or reason)
   if raised then call('HSET', key, 'jiffy:reason', 'It was not tried again after ' .. raised) end
   call('ZADD', RQ .. 'canceled:' .. queue, time[1], id)
-  own('ZREM', OWN .. 'expiring', id)
+  call_own('ZREM', OWN .. 'expiring', id)
   if limit then free_slot(limit, id) end
   -- A process that is just releasing it in RQ's way has read that it waits, and watches these sets: touch them.
   for _, parent in ipairs(call('SRANDMEMBER', RQ .. 'job::' .. id .. ':dependencies', MOST_KEYS)) do

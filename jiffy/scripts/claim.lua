@@ -11,13 +11,13 @@
 --          number, from 1.  Kinds: plain; corrupt; expired (canceled already: the reason stands in place of its data)
 --include lib
 -- Included late: few jobs need it.
-local rare
-local function need()
-  if rare then return rare end
---include release
-  rare = {expire = expire, release_dependents = release_dependents, read_pauses = read_pauses, function_of = function_of,
-    park = park}
-  return rare
+local waiting
+local function of_waiting()
+  if waiting then return waiting end
+--include waiting
+  waiting = {expire = expire, release_dependents = release_dependents, read_pauses = read_pauses,
+    function_of = function_of, park = park}
+  return waiting
 end
 even_if_full()
 local worker, want, lease_s, prefix, keep = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4], ARGV[5]
@@ -57,7 +57,7 @@ local function ttl_of(limit)
 end
 
 local suspended, paused, parked = call('EXISTS', KEYS[2], OWN .. 'paused'), nil, 0
-if suspended > 0 then suspended, paused = call('EXISTS', KEYS[2]), need().read_pauses() end
+if suspended > 0 then suspended, paused = call('EXISTS', KEYS[2]), of_waiting().read_pauses() end
 
 -- Claim one job.  Returns 'alone' if nothing more is to be claimed with it, 'later' if it must wait for the next call.
 local function claim(queue, id)
@@ -65,33 +65,32 @@ local function claim(queue, id)
   local job = fields(key, 'data', 'timeout', 'result_ttl', 'enqueued_at', 'ttl', 'jiffy:expires',
     unpack(DETAILS, 1, MARKS))
   if job and not job[1] and call('EXISTS', key) == 0 then return nil end  -- it was deleted
-  local kind = job and job[1] and 'plain' or 'corrupt'
-  job = job or {}
-  local path = paused and need().function_of(job[1])
+  local data, timeout, result_ttl, enqueued, ttl, expires, alone, rescue = unpack(job or {})
+  local path = paused and of_waiting().function_of(data)
   if path and paused['func:' .. path] then
     parked = parked + 1
-    need().park(id, path, parked)
+    of_waiting().park(id, path, parked)
     return nil
   end
   -- A job that may have killed a worker is claimed alone, so that no other one is blamed for the next death; one that
   -- must begin in time, since it counts as begun now and must not wait behind another; and one that must not begin
   -- twice, so that it is known whether it had begun.
-  local is_alone = job[5] or job[6] or job[7] or job[8]
+  local is_alone = ttl or expires or alone or rescue
   if is_alone and claimed > 0 then return 'later' end
   claimed = claimed + 1
-  local expires_s = number_of(job[6])
-  local deadline = expires_s and own('ZSCORE', OWN .. 'expiring', id)
+  local expires_s = number_of(expires)
+  local deadline = expires_s and call_own('ZSCORE', OWN .. 'expiring', id)
   if deadline and tonumber(deadline) < tonumber(NOW) then
-    answer('expired', id, queue, need().expire(queue, id, expires_s), '', '', '')
+    answer('expired', id, queue, of_waiting().expire(queue, id, expires_s), '', '', '')
     return nil
   end
   if deadline then call('ZREM', OWN .. 'expiring', id) end
-  local ttl_s = ttl_of(job[2] or '')
-  local ttl, ends = lasting(ttl_s)
-  local records_ttl, records_end = lasting(ttl_s + 60)
+  local lease_ttl_s = ttl_of(timeout or '')
+  local lease_ttl, ends = lasting(lease_ttl_s)
+  local records_ttl, records_end = lasting(lease_ttl_s + 60)
   local execution = prefix .. string.format('%08x', claimed)
   local member = id .. ':' .. execution
-  if kind ~= 'corrupt' then
+  if data then
     call('HSET', key, 'status', 'started', 'started_at', date(), 'last_heartbeat', date(), 'worker_name', worker)
     -- It may have had a ttl while it was queued, or since it ended before.
     call('PERSIST', key)
@@ -101,19 +100,19 @@ local function claim(queue, id)
   registry[#registry + 1], registry[#registry + 2] = ends, member
   local record, records = RQ .. 'execution:' .. member, RQ .. 'executions:' .. id
   try('HSET', record, 'id', execution, 'job_id', id, 'created_at', NOW, 'last_heartbeat', NOW, 'worker_name', worker)
-  call('EXPIRE', record, ttl)
+  call('EXPIRE', record, lease_ttl)
   try('ZADD', records, records_end, execution)
   call('EXPIRE', records, records_ttl)
   members[#members + 1] = member
   holds[#holds + 1], holds[#holds + 2] = member, queue
-  for i = 7, 6 + MARKS do
+  for i = 7, job and 6 + MARKS or 0 do
     if job[i] then
       details[#details + 1] = {claimed, unpack(details_of(key))}
       break
     end
   end
-  answer(kind, id, queue, job[1] or '', job[2] or '', job[3] or '', job[4] or '')
-  bytes = bytes + #(job[1] or '')
+  answer(data and 'plain' or 'corrupt', id, queue, data or '', timeout or '', result_ttl or '', enqueued or '')
+  bytes = bytes + #(data or '')
   return (is_alone or bytes > MOST_BYTES) and 'alone'
 end
 
@@ -121,17 +120,17 @@ end
 local more, todo = 0, {}
 local function look_for_todo(queue)
   local list = OWN .. 'todo:' .. queue
-  local due = own('ZRANGEBYSCORE', list, '-inf', NOW, 'LIMIT', 0, 1)[1]
+  local due = call_own('ZRANGEBYSCORE', list, '-inf', NOW, 'LIMIT', 0, 1)[1]
   local status, cursor, id = string.match(due or '', '^release (%a+) (%d+) (.*)$')
   if id then
-    cursor = need().release_dependents(id, status, cursor, 500)
+    cursor = of_waiting().release_dependents(id, status, cursor, 500)
     call('ZREM', list, due)
     if cursor then remember(queue, 'release ' .. status .. ' ' .. cursor .. ' ' .. id) end
     more = 1
   elseif due then
     -- The worker that begins it has two minutes; then the next one to claim begins it again.
     call('ZADD', list, NOW + 120, due)
-    todo = {queue, due, own('HINCRBY', OWN .. 'todo:tries', due, 1)}
+    todo = {queue, due, call_own('HINCRBY', OWN .. 'todo:tries', due, 1)}
   end
 end
 
@@ -161,12 +160,15 @@ local function claim_from(queue, key, length)
   if length > share or is_cut then wake(queue) end
 end
 
-local todos = {'EXISTS'}
-for i = 3, #KEYS do todos[i - 1] = OWN .. 'todo:' .. string.sub(KEYS[i], #RQ + 7) end
+local queues, todos = {}, {}
+for i = 3, #KEYS do
+  queues[i - 2] = queue_of(KEYS[i])
+  todos[i - 2] = OWN .. 'todo:' .. queues[i - 2]
+end
 if suspended == 0 then
-  local has_todo = #KEYS > 2 and call(unpack(todos)) > 0
-  for i = 3, #KEYS do
-    local key, queue = KEYS[i], string.sub(KEYS[i], #RQ + 7)
+  local has_todo = #todos > 0 and call('EXISTS', unpack(todos)) > 0
+  for i, queue in ipairs(queues) do
+    local key = KEYS[i + 2]
     if has_todo and #todo == 0 then look_for_todo(queue) end
     local length = try('LLEN', key)
     local has_jobs = type(length) == 'number' and length > 0 and claimed < want and not (paused and paused['queue:' .. queue])
@@ -174,8 +176,7 @@ if suspended == 0 then
   end
   -- There is nothing here: tokens that are left would only make it look again.
   if claimed + more + #todo == 0 and want > 0 then
-    for i, key in ipairs(todos) do todos[i] = i == 1 and 'DEL' or OWN .. 'wake:' .. string.sub(key, #OWN + 6) end
-    call(unpack(todos))
+    for _, queue in ipairs(queues) do call('DEL', OWN .. 'wake:' .. queue) end
   end
 end
 
@@ -184,7 +185,7 @@ if claimed > 0 and #members > 0 then
   call('HSET', OWN .. 'held:' .. worker, unpack(holds))
   try('SADD', RQ .. 'worker:' .. worker .. ':executions', unpack(members))
   call('EXPIRE', RQ .. 'worker:' .. worker .. ':executions', longest_ttl_s)
-  own('ZADD', OWN .. 'leases', 'GT', NOW + (is_renewed and lease_s or longest_ttl_s), worker)
+  call_own('ZADD', OWN .. 'leases', 'GT', NOW + (is_renewed and lease_s or longest_ttl_s), worker)
   try('HSET', KEYS[1], 'state', 'busy')
   call('EXPIRE', KEYS[1], longest_ttl_s)
 elseif kept == 0 then

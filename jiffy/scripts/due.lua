@@ -5,7 +5,7 @@
 -- ARGV: how many jobs at most ("wake": only that), the time limit in s of a job that has none
 -- Returns how many were enqueued, and of each canceled job its id, queue and reason
 --include lib
---include release
+--include waiting
 even_if_full()
 local paused = call('EXISTS', OWN .. 'paused', OWN .. 'parked') > 0 and read_pauses()
 if ARGV[1] == 'wake' then
@@ -41,12 +41,12 @@ end
 -- Taking the id off its queue decides: a worker may be quicker.  Those that wait longest are found first, so this
 -- costs little in a long queue too.
 local places_left = 200 * MOST_KEYS
-for _, id in ipairs(own('ZRANGEBYSCORE', OWN .. 'expiring', '-inf', NOW, 'LIMIT', 0, MOST_KEYS / 2)) do
+for _, id in ipairs(call_own('ZRANGEBYSCORE', OWN .. 'expiring', '-inf', NOW, 'LIMIT', 0, MOST_KEYS / 2)) do
   local status, queue, expires, limit, parked =
     unpack(fields(job_key(id), 'status', 'origin', 'jiffy:expires', 'rate_limit_key', 'jiffy:parked') or {})
   local list, expires_s, is_taken_off = RQ .. 'queue:' .. (queue or ''), number_of(expires), 0
   if queue and expires_s and status == 'queued' and parked then
-    is_taken_off = own('ZREM', OWN .. 'parked:' .. parked, id)
+    is_taken_off = call_own('ZREM', OWN .. 'parked:' .. parked, id)
   elseif queue and expires_s and status == 'queued' then
     local place, length = try('LPOS', list, id), try('LLEN', list)
     places_left = places_left - (type(place) == 'number' and place or type(length) == 'number' and length or 0)

@@ -19,7 +19,7 @@ if when == 'waits' then status, last, needs = 'deferred', #ARGV - 4, ARGV[#ARGV 
 local ids, taken, seen, ended = {}, {}, token ~= '' and {}, {}
 
 -- Of a key that only we write: the answer, or false where it holds something else, which is deleted.
-local function own(command, key)
+local function call_own(command, key)
   local answer = redis.pcall(command, key)
   if type(answer) ~= 'table' then return answer end
   call('DEL', key)
@@ -28,7 +28,7 @@ end
 
 -- Its reply was lost and the same call comes again: it has been done, and the jobs may be gone already.
 local sent = ARGV[4] ~= '' and OWN .. 'sent:' .. (token == '' and ARGV[first] or token)
-local reply = sent and own('GET', sent)
+local reply = sent and call_own('GET', sent)
 if reply then return cjson.decode(reply) end
 for i = 2, #KEYS do
   if call('EXISTS', KEYS[i], RQ .. 'job:' .. ARGV[first]) == 0 then return string.sub(KEYS[i], #RQ + 5) end
@@ -44,12 +44,12 @@ call('SADD', RQ .. 'queues', KEYS[1])
 call('LLEN', KEYS[1])
 if status ~= 'queued' then call('ZCARD', RQ .. status .. ':' .. name) end
 local wakes = OWN .. 'wake:' .. name
-local is_awake = (own('LLEN', wakes) or 0) > 0
-if ARGV[8] == 'jiffy:expires' then own('ZCARD', OWN .. 'expiring') end
+local is_awake = (call_own('LLEN', wakes) or 0) > 0
+if ARGV[8] == 'jiffy:expires' then call_own('ZCARD', OWN .. 'expiring') end
 
 -- The job that a unique one repeats; false if there is none, or if that has come as far as it is unique.
 local repeated = unique ~= '' and function(key, id)
-  local other = own('GET', key)
+  local other = call_own('GET', key)
   if not other or other == id then return false end
   local its = ARGV[6] ~= '' and redis.pcall('HGET', RQ .. 'job:' .. other, 'status')
   local is_past = not its or its.err or its == 'finished' or its == 'failed' or its == 'stopped' or its == 'canceled'
@@ -104,7 +104,7 @@ if sent then call('SET', sent, cjson.encode(taken), 'EX', ARGV[4]) end
 
 if status == 'deferred' then
 --include lib
---include release
+--include waiting
   if needs ~= '' then
     local id, data, open_s, number, parts = ARGV[first], ARGV[first + 1], unpack(ARGV, last + 2)
     local join, pending = OWN .. 'join:' .. id, OWN .. 'pending:' .. id
@@ -112,7 +112,7 @@ if status == 'deferred' then
       call('ZADD', RQ .. 'deferred:' .. name, time[1], id)
       call('HSET', join, 'queue', name, 'needs', needs)
       if string.find(data, RESULT, 1, true) then call('HSET', join, 'data', data) end
-      own('ZADD', OWN .. 'joins', time[1], id)
+      call_own('ZADD', OWN .. 'joins', time[1], id)
       call('HSET', job_key(id), 'jiffy:parts', string.sub(parts, 1, 3699))  -- a hundred: they are only shown
     elseif call('EXISTS', join) == 0 then
       return {}  -- this is repeated, and it waits no more

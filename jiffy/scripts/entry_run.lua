@@ -7,7 +7,7 @@
 -- Returns nil if another schedule is in force; else for each entry an error's text, or a list: its last slot before and
 --         after, 1 if it is done, 1 if its hash is there, and for each run why it was skipped or ''
 --include lib
---include release
+--include waiting
 local in_force = try('GET', KEYS[1])
 if ARGV[1] ~= '' and not (type(in_force) == 'string' and string.find(in_force, ARGV[1], 1, true)) then return nil end
 
@@ -57,7 +57,7 @@ local function enqueue_run(entry, id, behind)
   call('HSET', key, unpack(flat))
   if behind then
     call('ZADD', RQ .. 'deferred:' .. queue, NOW, id)
-    own('ZADD', OWN .. 'joins', NOW, id)
+    call_own('ZADD', OWN .. 'joins', NOW, id)
     call('HSET', OWN .. 'join:' .. id, 'queue', queue, 'needs', 'end', 'count', 1)
     call('ZADD', OWN .. 'pending:' .. id, 0, behind)
     call('HSET', job_key(behind), 'jiffy:join', id)

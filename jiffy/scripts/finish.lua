@@ -7,7 +7,7 @@
 local waiting
 local function of_waiting()
   if waiting then return waiting end
---include release
+--include waiting
   waiting = {park = park, enqueue = enqueue, free_slot = free_slot, release_dependents = release_dependents,
     part_ended = part_ended}
   return waiting

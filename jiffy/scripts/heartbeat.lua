@@ -9,7 +9,7 @@ even_if_full()
 local gone = {}
 for i = 3, #ARGV, 3 do
   local worker = ARGV[i]
-  local is_gone, still = not own('ZSCORE', KEYS[1], worker), {}
+  local is_gone, still = not call_own('ZSCORE', KEYS[1], worker), {}
   call('ZADD', KEYS[1], NOW + ARGV[1], worker)
   local key, executions = RQ .. 'worker:' .. worker, RQ .. 'worker:' .. worker .. ':executions'
   local all_held = held_by(worker)

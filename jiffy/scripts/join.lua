@@ -7,7 +7,7 @@
 --         wrote it, or why it was canceled]
 --include lib
 if ARGV[1] == 'end' then
---include release
+--include waiting
   -- Each on its own: what cannot be released now must not keep back the others.
   local refused
   for i = 2, #ARGV, 5 do
@@ -50,7 +50,7 @@ end
 
 local function look(waiting)
   local join, pending = OWN .. 'join:' .. waiting, OWN .. 'pending:' .. waiting
-  local queue = own('HGET', join, 'queue')
+  local queue = call_own('HGET', join, 'queue')
   if not (queue and try('ZSCORE', RQ .. 'deferred:' .. queue, waiting)) then  -- it was canceled or deleted: it waits no more
     call('DEL', join, pending)
     call('ZREM', KEYS[1], waiting)
@@ -72,7 +72,7 @@ local function look(waiting)
   members_left = members_left - #members / 2
 end
 
-for _, waiting in ipairs(own('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 0, ARGV[2])) do
+for _, waiting in ipairs(call_own('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 0, ARGV[2])) do
   if members_left <= 0 or bytes_left <= 0 then break end
   call('ZADD', KEYS[1], now + ARGV[5], waiting)
   pcall(look, waiting)  -- one that is odd keeps no other waiting

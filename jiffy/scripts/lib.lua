@@ -8,7 +8,7 @@ local call, try = redis.call, redis.pcall
 
 -- A command on a key that only we write: where that holds something else (another type, a count that is no number), it is
 -- deleted, and the command sent again.
-local function own(command, key, ...)
+local function call_own(command, key, ...)
   local answer = try(command, key, ...)
   local why = type(answer) == 'table' and answer.err
   if not why then return answer end
@@ -23,11 +23,12 @@ local function number_of(raw)
 end
 
 local function job_key(id) return RQ .. 'job:' .. id end
+local function queue_of(key) return string.sub(key, #RQ + #'queue:' + 1) end
 
 -- Wake one worker that sleeps at a queue, unless one has been woken and has not looked yet.
 local function wake(queue)
   local token = OWN .. 'wake:' .. queue
-  if own('LLEN', token) == 0 then call('LPUSH', token, 1) end
+  if call_own('LLEN', token) == 0 then call('LPUSH', token, 1) end
 end
 
 -- Put a job on its queue; false where the queue's key holds something else.
@@ -94,7 +95,8 @@ local function fields(key, ...)
   return values
 end
 
--- What few jobs have.  One that has none of the first MARKS of these fields has none of them.
+-- What few jobs have.  One that has none of the first MARKS of these fields has none of them; claim.lua reads the first two
+-- by their place.
 local DETAILS, MARKS = {'jiffy:alone', 'jiffy:rescue', 'jiffy:isolate', 'jiffy:join', 'success_callback_name',
   'failure_callback_name', 'stopped_callback_name', 'repeats_left', 'webhooks', 'dependency_ids', 'rate_limit_key', 'retries_left',
   'number_of_retries', 'failure_ttl', 'repeat_intervals', 'retry_intervals', 'enqueue_at_front_on_retry', 'jiffy:retry',
@@ -111,7 +113,7 @@ end
 
 -- Let workers of a queue do something beside its jobs: claim.lua hands it out.
 local function remember(queue, what)
-  own('ZADD', OWN .. 'todo:' .. queue, NOW, what)
+  call_own('ZADD', OWN .. 'todo:' .. queue, NOW, what)
   wake(queue)
 end
 
@@ -132,7 +134,7 @@ local function end_executions(worker, queue, ended)
 end
 
 -- Of a hash that only we write, as much as ours can have: {field, value, …}.
-local function some_of(key) return own('HRANDFIELD', key, MOST_KEYS, 'WITHVALUES') end
+local function some_of(key) return call_own('HRANDFIELD', key, MOST_KEYS, 'WITHVALUES') end
 
 -- What a worker holds, in the order in which it claimed it: {member, queue, id, execution}; and whether that is all.
 local function held_by(worker)
@@ -163,13 +165,13 @@ local MOST_COUNTS = 5000  -- of one minute: however many functions there are, it
 -- `group`: how the attempt ended, the buckets of how long it waited and ran (-1: unknown), then its function, or '?'.
 local function count_attempts(queue, id, group, count, ran_s)
   local minute = OWN .. 'history:now:' .. math.floor(NOW / 60)
-  local size = own('HLEN', minute)
+  local size = call_own('HLEN', minute)
   local what, func = string.match(group, '^(%S+ %S+ %S+) (.*)$')
   if func == '?' then func = string.match((fields(job_key(id), 'data') or {})[1] or '', '^%["([%w_.]+)"') end
   if not func or #func > 300 then func = 'other' end
   local name = size > MOST_COUNTS and 'other\nother' or func .. '\n' .. queue
-  own('HINCRBY', minute, what .. ' ' .. name, count)
+  call_own('HINCRBY', minute, what .. ' ' .. name, count)
   local ran_ms = string.format('%.0f', ran_s * 1000)
-  if ran_ms ~= '0' then own('HINCRBY', minute, 'ran_ms - - ' .. name, ran_ms) end
+  if ran_ms ~= '0' then call_own('HINCRBY', minute, 'ran_ms - - ' .. name, ran_ms) end
   if size == 0 then call('EXPIRE', minute, 1800) end
 end

@@ -6,7 +6,7 @@
 --         what `details_of` returns, or nil for a job that is elsewhere by now}; and whether there was more than one call
 --         does (0 or 1)
 --include lib
---include release
+--include waiting
 even_if_full()
 local stale, has_more = {}, false
 
@@ -48,7 +48,7 @@ local function find_stale(queue)
     local job = fields(job_key(id), 'status', 'worker_name')
     local worker = job and job[2] or ''
     if try('HEXISTS', OWN .. 'held:' .. worker, member) == 1 then
-      own('ZADD', OWN .. 'leases', 'LT', NOW, worker)  -- or else it would not look where a lease is gone, or far ahead
+      call_own('ZADD', OWN .. 'leases', 'LT', NOW, worker)  -- or else it would not look where a lease is gone, or far ahead
     else
       local is_there = not is_elsewhere(queue, id, job)
       stale[#stale + 1] = {queue, id, execution, worker, is_there and details_of(job_key(id)) or false}
@@ -95,7 +95,7 @@ local function forget_workers(queue)
 end
 
 for _, key in ipairs(KEYS) do
-  local queue = string.sub(key, #RQ + 7)
+  local queue = queue_of(key)
   if is_due(OWN .. 'maintained:' .. queue) then
     for _, name in ipairs({'finished:', 'failed:'}) do forget_old(RQ .. name .. queue) end
     find_stale(queue)

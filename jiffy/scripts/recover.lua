@@ -13,7 +13,7 @@ even_if_full()
 -- Where no supervisor has looked for a while, Redis was away and so are all leases: those who live get the time to renew them,
 -- or the first to come back would declare all others dead.
 local function find_dead(shortest_s, longest_s, wait_s)
-  local last, quiet_until = unpack(own('HMGET', KEYS[2], 'at', 'quiet_until'))
+  local last, quiet_until = unpack(call_own('HMGET', KEYS[2], 'at', 'quiet_until'))
   last = number_of(last) or 0
   local since_s = NOW - last
   if since_s >= 0 and since_s < shortest_s then return {} end
@@ -23,11 +23,11 @@ local function find_dead(shortest_s, longest_s, wait_s)
   call('HSET', KEYS[2], 'at', NOW, 'quiet_until', quiet_until)
   -- Redis' clock was set back: leases from before end as much earlier.
   if since_s < 0 and since_s > -1e10 then
-    local ahead = own('ZRANGEBYSCORE', KEYS[1], last, '+inf', 'LIMIT', 0, MOST_KEYS, 'WITHSCORES')
+    local ahead = call_own('ZRANGEBYSCORE', KEYS[1], last, '+inf', 'LIMIT', 0, MOST_KEYS, 'WITHSCORES')
     for i = 1, #ahead, 2 do call('ZADD', KEYS[1], ahead[i + 1] + since_s, ahead[i]) end
   end
   if tonumber(NOW) < quiet_until then return {} end
-  local dead = own('ZRANGEBYSCORE', KEYS[1], '-inf', NOW, 'LIMIT', 0, 100)
+  local dead = call_own('ZRANGEBYSCORE', KEYS[1], '-inf', NOW, 'LIMIT', 0, 100)
   -- The next look begins with others: those that cannot be recovered now keep none waiting.
   for _, worker in ipairs(dead) do call('ZADD', KEYS[1], NOW, worker) end
   return dead
@@ -78,7 +78,7 @@ end
 
 local key = RQ .. 'worker:' .. worker
 if #left + kept == 0 and is_gone then
-  own('ZREM', KEYS[1], worker)
+  call_own('ZREM', KEYS[1], worker)
   for queue in string.gmatch(string.sub((fields(key, 'queues') or {})[1] or '', 1, 10000), '[^,]+') do
     try('SREM', RQ .. 'workers:' .. queue, key)
   end

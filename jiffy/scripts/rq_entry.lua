@@ -3,7 +3,7 @@
 -- ARGV: id, its time as it was seen, its next time ('': never again), its changed meta or '', RQ's default time limit
 -- Returns the queue if it was enqueued, or waits for the jobs that it depends on; '' if that slot is done or was moved.
 --include lib
---include release
+--include waiting
 local id, coming, key = ARGV[1], ARGV[3], job_key(ARGV[1])
 local slot = call('ZSCORE', KEYS[1], id)
 if not slot or tonumber(slot) ~= tonumber(ARGV[2]) then return '' end

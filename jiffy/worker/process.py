@@ -207,7 +207,7 @@ def reap_strangers(own: set[int]) -> None:
         return
     with suppress(ChildProcessError):
         while (found := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)) is not None:
-            if found.si_pid in own:  # its slot sees to it, then the next one is shown
+            if found.si_pid in own:  # its supervisor sees to it, then the next one is shown
                 return
             os.waitpid(found.si_pid, os.WNOHANG)
 

@@ -23,7 +23,7 @@ SWEEP_EVERY_S = 3
 _SHORTEST_GAP_S, _LONGEST_GAP_S, _QUIET_S = 2.5, 7.0, 5.0
 # The process that looks also renews leases, and its link may be slow: an answer is bounded.
 _MOST_DUE, _MOST_JOBS, _MOST_PARTS, _MOST_BYTES, _LOOK_AGAIN_S = 1000, 100, 1000, 1_000_000, 1
-_MOST_RESULT_BYTES = 5_000_000  # as in release.lua
+_MOST_RESULT_BYTES = 5_000_000  # as in waiting.lua
 _BETWEEN_LISTS_S = 60  # as IntermediateQueue.should_be_cleaned_up
 
 

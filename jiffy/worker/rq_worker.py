@@ -34,8 +34,7 @@ from jiffy.worker.claim import Claimer, Pace
 from jiffy.worker.guarded import guarded
 from jiffy.worker.recovery import Recovery
 from jiffy.worker.run import Runner
-from jiffy.worker.slot import Slot
-from jiffy.worker.supervisor import Supervisor
+from jiffy.worker.supervisor import ChildProcess, Supervisor
 
 # Prepares a scheduler, or ends this process; returns what the scheduler's own process has to do.
 PrepareScheduler = Callable[[Redis], Callable[[], int]]
@@ -140,13 +139,13 @@ class Worker(_Shared, rq.Worker):
 
     def _work(self, retire_when: RetireWhen, logging_level: Any) -> bool:
         before = self._counted()
-        Supervisor([self.slot(retire_when)], process.Signals()).run()
+        Supervisor([self.child_process(retire_when)], process.Signals()).run()
         return self._counted() > before
 
-    def slot(self, retire_when: RetireWhen, *, forks: bool = True) -> Slot:
-        """The place of a child that runs jobs as this worker, which is a fork or a new process."""
+    def child_process(self, retire_when: RetireWhen, *, forks: bool = True) -> ChildProcess:
+        """A child that runs jobs as this worker, which is a fork or a new process."""
         work = partial(self.work_in_child, retire_when)
-        return Slot(self, work, forks=forks, hears_stops=bool(self.hooks.around_job))
+        return ChildProcess(self, work, forks=forks, hears_stops=bool(self.hooks.around_job))
 
     def work_in_child(self, retire_when: RetireWhen, board: Board, token: str) -> int:
         """Run jobs in this process, which is a child's; return its exit code."""
@@ -287,8 +286,8 @@ def run_workers(
     forks = forks and not preload.has_opened(program)
     imports = () if preloads and forks else config.jobs_modules
     workers = [_worker(queues, name, redis, hooks, imports) for name in _names(config.dyno, count)]
-    slots = [worker.slot(retire_when, forks=forks) for worker in workers]
-    Supervisor(slots, signals, companions, moves_due=True).run()
+    children = [worker.child_process(retire_when, forks=forks) for worker in workers]
+    Supervisor(children, signals, companions, moves_due=True).run()
     log.event("worker.stopped", pid=os.getpid())
 
 

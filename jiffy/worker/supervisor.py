@@ -1,30 +1,35 @@
-"""The process that watches over the children: it starts them, renews their leases, enforces limits,
-recovers the jobs of dead ones and answers signals.  It runs no job, and does nothing whose cost
-grows with what a job carries or with what depends on it.
+"""The process that watches over the children: it starts them, renews their leases, enforces limits
+(of time, of memory, of a shutdown), recovers the jobs of dead ones and answers signals.
+
+It runs no job, and does nothing whose cost grows with what a job carries or with what depends on
+it.
 """
 
 import json
 import os
+import secrets
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
 from redis import Redis
 from redis.exceptions import RedisError, ResponseError
 from rq.command import PUBSUB_CHANNEL_TEMPLATE
+from rq.worker import BaseWorker
 
-from jiffy import clock, history, keys, log, rq_compat
+from jiffy import clock, history, keys, log, rq_compat, system
+from jiffy.producer.retry import TIMED_OUT
 from jiffy.redis_io import Link, explained
 from jiffy.settings import settings
 from jiffy.worker import preload, process
+from jiffy.worker.board import Board, Running
 from jiffy.worker.child import AGAIN
 from jiffy.worker.claim import requeue_command
 from jiffy.worker.finish import finish_command
 from jiffy.worker.heartbeat import RENEW_EVERY_S, Heartbeat
 from jiffy.worker.process import RESTART_AFTER_S, Signals
 from jiffy.worker.recovery import SWEEP_EVERY_S, Death, Handling, Recovery
-from jiffy.worker.slot import Slot
 
 TICK_S, IDLE_TICK_S = 0.05, 0.1
 WAKE_EVERY_S = HEAR_EVERY_S = 0.1
@@ -39,30 +44,182 @@ MOST_LOGGED = 10  # of them in a second
 MOST_COMMAND_BYTES = 10_000
 # Of a long message only a part may be there yet: reading it without patience would lose the others.
 PATIENCE_S = 1
+# A job that ignores its time limit, or that it was stopped, is killed that much later.
+KILL_AFTER_S = 5
+# So long before the grace period ends, what still runs is interrupted, then killed.
+INTERRUPT_BEFORE_S, KILL_BEFORE_S = 3, 1
+# Some 20 s: a child may wait for work in the same exchange, and much may come over a slow link.
+UNSENT_RENEWALS = 6
+MB = 1 << 20
+STOPPED = "Job stopped by user, work-horse terminated."  # RQ's words
+
+
+@dataclass
+class ChildProcess:
+    """A child as its supervisor sees it, and RQ as one worker; the process in it may change.
+
+    It holds a running job to its limits.
+    """
+
+    rq_worker: BaseWorker
+    work: Callable[[Board, str], int]  # given the token of its executions
+    board: Board = field(default_factory=Board)
+    forks: bool = True  # or else its processes run this program from its beginning
+    hears_stops: bool = False  # before a job that is stopped is killed, its hooks are left
+    pid: int = 0  # 0: none now, one is to start at `starts_at`
+    starts_at: float = 0
+    death: Death | None = None  # why it is being killed, or how it died, until Redis knows of it
+    must_leave: bool = False  # it is not started again
+    is_quiet: bool = False  # it is not started until a command says so; its worker stays
+    requeued: int = -1  # the batch of which the rest was requeued
+    stopping: str = ""  # the execution that was last stopped by command, to be killed at `stop_by`
+    stop_by: float = 0
+    _unsent: tuple[int, int, int] = (0, 0, 0)  # see `enforce_sending`
+    _token: str = ""
+
+    @property
+    def name(self) -> str:
+        return self.rq_worker.name
+
+    def start(self) -> None:
+        """Start the child.  Raises OSError."""
+        if not self.forks and self.board.fd == -1:
+            self.board = Board.in_file()
+        self.board.reset()
+        self.requeued, self._token = -1, secrets.token_hex(8)
+        if self.forks:
+            self.pid = process.fork(lambda: self.work(self.board, self._token))
+        else:
+            fd = self.board.fd
+            self.pid = process.spawn(self.name, fd, self._token, fds=[fd])
+        self.rq_worker.pid = self.pid
+
+    def execution_of(self, running: Running | None) -> str:
+        """The id of the execution that the child runs; "" for none."""
+        return f"{self._token}{running.batch:08x}{running.position:08x}" if running else ""
+
+    def retire(self) -> None:
+        """Let the child end after the job that it runs; another takes its place unless it
+        `must_leave`.
+        """
+        self.board.retire(for_good=self.must_leave)
+        self._wake()
+
+    def interrupt(self, running: Running, why: int) -> None:
+        """Make the running job end, by one exception in it."""
+        if self.board.interrupt(running, why):
+            self._wake()
+
+    def stop(self, running: Running) -> None:
+        """Stop the running job by command; see `hears_stops`."""
+        self.stopping = self.execution_of(running)
+        self.stop_by = clock.monotonic() + (KILL_AFTER_S if self.hears_stops else 0)
+        if self.hears_stops:
+            self.interrupt(running, Board.STOP)
+        self.enforce_stop()
+
+    def enforce_stop(self, *, has_ended: bool = False) -> None:
+        """Kill the job that was stopped and goes on; or note that its process has ended of that."""
+        is_due = has_ended or clock.monotonic() >= self.stop_by
+        if self.stopping and is_due and self.stopping == self.execution_of(self.board.running):
+            self.kill(Handling.FAIL, STOPPED, was_stopped=True)
+
+    def enforce_time(self, running: Running, *, has_ended: bool = False) -> None:
+        """Raise JobTimeoutException in a job over its limit; kill it if that does not help, or note
+        that its process has ended of that.
+        """
+        ran_s = clock.monotonic() - running.began
+        if 0 < running.limit_s < ran_s:
+            self.interrupt(running, Board.TIMEOUT)
+            if has_ended or ran_s > running.limit_s + KILL_AFTER_S:
+                reason = f"exceeded its limit of {running.limit_s:g} s, killed after {ran_s:.0f} s"
+                self.kill(Handling.FAIL, reason, error_names=TIMED_OUT)
+
+    def enforce_grace(self, left_s: float) -> None:
+        """Make a child leave whose worker must end in `left_s`.
+
+        A job is interrupted first.  Then the child is killed: without a job it waits for Redis.
+        """
+        running = self.board.running
+        if left_s <= KILL_BEFORE_S:
+            self.kill(Handling.REQUEUE, "the grace period of a shutdown was over")
+        elif left_s <= INTERRUPT_BEFORE_S and running is not None:
+            self.interrupt(running, Board.INTERRUPT)
+
+    def enforce_sending(self) -> None:
+        """Kill a child that does not send what it has done: something that a job has left may hold
+        a lock that it needs.  To be called after each renewal of its lease: Redis is there.
+        """
+        numbers = self.board.numbers
+        batch, outcomes, renewals = self._unsent
+        if numbers.position >= 0 or (batch, outcomes) != (numbers.batch, numbers.outcomes):
+            renewals = 0
+        self._unsent = numbers.batch, numbers.outcomes, renewals + 1
+        if self.pid and numbers.outcomes and renewals >= UNSENT_RENEWALS:
+            log.event("child.stuck", log.WARNING, worker=self.name, pid=self.pid)
+            self.kill(Handling.REQUEUE, "it was stuck behind its last job")
+
+    def enforce_memory(self) -> None:
+        """Kill a job that uses too much; replace a child that has grown, between two jobs."""
+        most_mb, recycle_at_mb = settings().job_memory_mb, settings().max_child_mb
+        used = self.memory_bytes if most_mb or recycle_at_mb else 0
+        added_mb = (used - self.board.numbers.memory_bytes) / MB
+        if most_mb and added_mb > most_mb and self.board.running:
+            reason = f"used {added_mb:.0f} MB of memory; its limit is {most_mb} MB"
+            self.kill(Handling.FAIL, reason)
+        elif recycle_at_mb and used > recycle_at_mb * MB:
+            self.retire()
+
+    @property
+    def memory_bytes(self) -> int:
+        """What the process that runs its jobs has in RAM."""
+        return system.memory_bytes(self.board.numbers.fork or self.pid)
+
+    def kill(
+        self, handling: Handling, cause: str, *,
+        was_stopped: bool = False, error_names: tuple[str, ...] = (),
+    ) -> None:  # fmt: skip
+        """Kill the child with all that its job started; `handling` is for the job that it runs."""
+        if self.pid:
+            self.death = self.death or Death(
+                self.name, cause, self.execution_of(self.board.running), handling,
+                was_stopped=was_stopped, error_names=error_names,
+            )  # fmt: skip
+            self.kill_groups()
+
+    def kill_groups(self) -> None:
+        """Kill the child, a fork of it that runs its job, and all that the job started."""
+        for pid in (self.pid, self.board.numbers.fork):
+            if pid:
+                process.kill_group(pid)
+
+    def _wake(self) -> None:
+        if self.pid:
+            process.send(self.pid, process.CHECK_BOARD)
 
 
 class Supervisor:
     """Runs children until they are done or a signal ends them."""
 
     def __init__(
-        self, slots: Sequence[Slot], signals: Signals,
+        self, children: Sequence[ChildProcess], signals: Signals,
         companions: Sequence[process.Companion] = (), *, moves_due: bool = False,
     ) -> None:  # fmt: skip
         """`companions` live beside the children for as long.
 
         `moves_due`: delayed jobs and retries are moved to their queues when their time has come.
         """
-        self._slots, self._signals, self._companions = list(slots), signals, companions
+        self._children, self._signals, self._companions = list(children), signals, companions
         self._trial = 0  # the process that tries new code
-        rq_worker = slots[0].rq_worker
+        rq_worker = children[0].rq_worker
         redis = self._redis = rq_worker.connection
         queues = self._queue_keys = [keys.queue(name) for name in rq_worker.queue_names()]
         due = queues if moves_due else [keys.NOTHING]
         default_timeout_s = rq_worker.queue_class.DEFAULT_TIMEOUT
         self._link = Link(redis)
-        self._heartbeat = Heartbeat(redis, self._link, slots)
+        self._heartbeat = Heartbeat(redis, self._link, children)
         self._recovery = Recovery(self._link)
-        self._commands = Commands(redis, slots, self._shut_down)
+        self._commands = Commands(redis, children, self._shut_down)
         self._ends_at: float | None = None
         self._timers = [
             _Timer(HEAR_EVERY_S, self._commands.hear),
@@ -79,9 +236,9 @@ class Supervisor:
         """Work until the last child has ended for good."""
         self._heartbeat.register()
         with self._signals as signals:
-            while self._slots and not self._is_overdue:
+            while self._children and not self._is_overdue:
                 self._tick()
-                is_busy = any(slot.board.running for slot in self._slots)
+                is_busy = any(child.board.running for child in self._children)
                 for asked in signals.wait(TICK_S if is_busy else IDLE_TICK_S):
                     self._obey(asked)
         self._try(self._commands.close)
@@ -94,7 +251,7 @@ class Supervisor:
 
         Then others notice by the leases.
         """
-        if self._ends_at is None or any(slot.pid for slot in self._slots):
+        if self._ends_at is None or any(child.pid for child in self._children):
             return False
         return clock.monotonic() > self._ends_at
 
@@ -108,107 +265,107 @@ class Supervisor:
             if now >= timer.next:
                 timer.next = now + timer.every_s
                 self._try(timer.run)
-        for slot in list(self._slots):
-            self._try(self._watch, slot)
-        process.reap_strangers({slot.pid for slot in self._slots})
+        for child in list(self._children):
+            self._try(self._watch, child)
+        process.reap_strangers({child.pid for child in self._children})
 
-    def _watch(self, slot: Slot) -> None:
-        if not slot.pid:
-            self._restart(slot)
+    def _watch(self, child: ChildProcess) -> None:
+        if not child.pid:
+            self._restart(child)
             return
-        status = process.ended(slot.pid)
+        status = process.ended(child.pid)
         if status is not None:
-            self._on_end(slot, status)
+            self._on_end(child, status)
             return
-        if (running := slot.board.running) is not None:
+        if (running := child.board.running) is not None:
             ran_s = clock.monotonic() - running.began
-            slot.enforce_time(running)
-            slot.enforce_stop()
-            if ran_s > BATCH_PATIENCE_S and slot.requeued != running.batch:
-                self._try(self._requeue_rest, slot)
+            child.enforce_time(running)
+            child.enforce_stop()
+            if ran_s > BATCH_PATIENCE_S and child.requeued != running.batch:
+                self._try(self._requeue_rest, child)
         if self._ends_at is not None:
-            slot.enforce_grace(self._ends_at - clock.monotonic())
+            child.enforce_grace(self._ends_at - clock.monotonic())
 
-    def _on_end(self, slot: Slot, status: int) -> None:
-        slot.enforce_stop(has_ended=True)
-        running, code = slot.board.running, os.waitstatus_to_exitcode(status)
+    def _on_end(self, child: ChildProcess, status: int) -> None:
+        child.enforce_stop(has_ended=True)
+        running, code = child.board.running, os.waitstatus_to_exitcode(status)
         if running is not None:
-            slot.enforce_time(running, has_ended=True)
-        slot.kill_groups()  # what its job may have left behind
-        if slot.death is None and not (running is None and code in (0, AGAIN)):
+            child.enforce_time(running, has_ended=True)
+        child.kill_groups()  # what its job may have left behind
+        if child.death is None and not (running is None and code in (0, AGAIN)):
             cause = process.cause_of(status)
-            log.event("worker.died", log.ERROR, worker=slot.name, pid=slot.pid, cause=cause)
+            log.event("worker.died", log.ERROR, worker=child.name, pid=child.pid, cause=cause)
             # In a shutdown it was killed by that: the dyno's manager spares no process.
             handling = Handling.COUNT if self._ends_at is None else Handling.REQUEUE
-            slot.death = Death(slot.name, cause, slot.execution_of(running), handling)
-        slot.must_leave |= code == 0 and slot.death is None
-        slot.pid, slot.starts_at = 0, clock.monotonic()
-        if slot.death is not None and running is None:
-            slot.starts_at += RESTART_AFTER_S
-        self._restart(slot)
+            child.death = Death(child.name, cause, child.execution_of(running), handling)
+        child.must_leave |= code == 0 and child.death is None
+        child.pid, child.starts_at = 0, clock.monotonic()
+        if child.death is not None and running is None:
+            child.starts_at += RESTART_AFTER_S
+        self._restart(child)
 
-    def _restart(self, slot: Slot) -> None:
+    def _restart(self, child: ChildProcess) -> None:
         """Finish what a dead child has left; then start the next one, or delete its lease.
 
         In this order: a new child requeues all that its worker holds.
         """
-        if noted := slot.board.noted:
-            self._finish_all(slot, noted)
-            slot.board.numbers.outcomes = 0
-        if slot.death:
-            self._recovery.recover(slot.death)
-            slot.death = None
-        if slot.must_leave:
-            self._heartbeat.give_up(slot)
-            self._slots.remove(slot)
-        elif not slot.is_quiet and clock.monotonic() >= slot.starts_at:
-            slot.starts_at = clock.monotonic() + RESTART_AFTER_S  # should the fork fail
-            slot.start()
-            self._redis.hset(slot.rq_worker.key, "pid", slot.pid)
+        if noted := child.board.noted:
+            self._finish_all(child, noted)
+            child.board.numbers.outcomes = 0
+        if child.death:
+            self._recovery.recover(child.death)
+            child.death = None
+        if child.must_leave:
+            self._heartbeat.give_up(child)
+            self._children.remove(child)
+        elif not child.is_quiet and clock.monotonic() >= child.starts_at:
+            child.starts_at = clock.monotonic() + RESTART_AFTER_S  # should the fork fail
+            child.start()
+            self._redis.hset(child.rq_worker.key, "pid", child.pid)
 
-    def _finish_all(self, slot: Slot, plans: bytes) -> None:
+    def _finish_all(self, child: ChildProcess, plans: bytes) -> None:
         """Finish jobs of a dead child; one whose outcome Redis refuses has failed for that."""
         try:
-            self._link.exchange(finish_command(slot.name, plans))
+            self._link.exchange(finish_command(child.name, plans))
         except ResponseError as error:
             if explained(error):
                 raise
             each = msgspec.json.decode(b"[%b]" % plans, type=list[msgspec.Raw])
             for plan in each if len(each) > 1 else ():
-                self._finish_all(slot, bytes(plan))
+                self._finish_all(child, bytes(plan))
             if len(each) == 1:
                 [plan] = json.loads(f"[{plans.decode('utf-8', 'surrogateescape')}]")
                 reason = f"Redis refuses its outcome: {error}"
-                slot.death = Death(slot.name, reason, plan["execution"], Handling.FAIL)
+                child.death = Death(child.name, reason, plan["execution"], Handling.FAIL)
 
-    def _requeue_rest(self, slot: Slot) -> None:
+    def _requeue_rest(self, child: ChildProcess) -> None:
         """Requeue what the child claimed and has not begun, and finish what it has done."""
-        slot.board.halt()
-        running = slot.board.running  # read after `halt`: now it begins nothing more
-        if running is None or slot.requeued == running.batch:
+        child.board.halt()
+        running = child.board.running  # read after `halt`: now it begins nothing more
+        if running is None or child.requeued == running.batch:
             return
         commands = []
-        plans = slot.board.noted
-        if plans and slot.board.running == running:  # else the child has gone on, and finishes
-            commands.append(finish_command(slot.name, plans))
-        if running.position < slot.board.numbers.last:
-            commands.append(requeue_command(slot.name, slot.execution_of(running)))
+        plans = child.board.noted
+        if plans and child.board.running == running:  # else the child has gone on, and finishes
+            commands.append(finish_command(child.name, plans))
+        if running.position < child.board.numbers.last:
+            commands.append(requeue_command(child.name, child.execution_of(running)))
         if commands:
             self._link.exchange(*commands)
-        slot.requeued = running.batch
+        child.requeued = running.batch
 
     def _renew(self) -> None:
         self._heartbeat.renew()
-        for slot in self._slots:
-            slot.enforce_sending()
+        for child in self._children:
+            child.enforce_sending()
 
     def _enforce_memory(self) -> None:
-        for slot in self._slots:
-            slot.enforce_memory()
+        for child in self._children:
+            child.enforce_memory()
 
     def _wake_sleepers(self) -> None:
         """RQ's own producers wake no worker: look at the queues for those who sleep."""
-        if any(slot.board.numbers.is_asleep for slot in self._slots):
+        if any(child.board.numbers.is_asleep for child in self._children):
             self._link.run("due", self._queue_keys, ["wake"])
 
     def _obey(self, asked: str) -> None:
@@ -224,24 +381,24 @@ class Supervisor:
         self._ends_at = clock.monotonic() + grace_s
         for companion in self._companions:
             companion.end()
-        for slot in self._slots:
-            self._shut_down(slot)
+        for child in self._children:
+            self._shut_down(child)
         log.event("worker.stopping", cause=cause, grace_s=grace_s)
 
-    def _shut_down(self, slot: Slot, *, stays: bool = False) -> None:
+    def _shut_down(self, child: ChildProcess, *, stays: bool = False) -> None:
         """Let this child end after the job that it runs; the rest of its batch goes back now.
 
         With `stays`, its worker is only quiet: it is still shown, and can be resumed.
         """
-        slot.is_quiet, slot.must_leave = stays, slot.must_leave or not stays
-        if slot.pid and slot.board.running is not None:
-            self._try(rq_compat.mark_stopping, slot.rq_worker, clock.now())
-        self._retire(slot)
+        child.is_quiet, child.must_leave = stays, child.must_leave or not stays
+        if child.pid and child.board.running is not None:
+            self._try(rq_compat.mark_stopping, child.rq_worker, clock.now())
+        self._retire(child)
 
-    def _retire(self, slot: Slot) -> None:
-        if slot.pid:
-            slot.retire()
-            self._try(self._requeue_rest, slot)
+    def _retire(self, child: ChildProcess) -> None:
+        if child.pid:
+            child.retire()
+            self._try(self._requeue_rest, child)
 
     def _reload(self) -> None:
         """Replace the children, between jobs, by ones with the code as it is now.
@@ -264,9 +421,9 @@ class Supervisor:
             if os.waitstatus_to_exitcode(status) != preload.REPORTED:
                 preload.log_failure(reason=process.cause_of(status))
             return
-        for slot in self._slots:
-            slot.forks = False  # this process has the old code
-            self._retire(slot)
+        for child in self._children:
+            child.forks = False  # this process has the old code
+            self._retire(child)
         log.event("worker.reloaded", pid=os.getpid())
 
     def _try(self, action: Callable[..., object], *args: object) -> None:
@@ -282,22 +439,24 @@ class Supervisor:
 class Commands:
     """Hears the commands for all workers of one supervisor, on one connection."""
 
-    def __init__(self, redis: Redis, slots: Sequence[Slot], shut_down: Callable[..., None]) -> None:
+    def __init__(
+        self, redis: Redis, children: Sequence[ChildProcess], shut_down: Callable[..., None]
+    ) -> None:
         self._redis, self._shut_down = redis, shut_down
-        self._slots = {PUBSUB_CHANNEL_TEMPLATE % slot.name: slot for slot in slots}
+        self._children = {PUBSUB_CHANNEL_TEMPLATE % child.name: child for child in children}
         self._pubsub = redis.pubsub(ignore_subscribe_messages=True)
         self._logged, self._log_anew_at = 0, 0.0
 
     def hear(self) -> None:
         """Obey the commands that have come since the last time.  Raises redis-py's errors."""
         if not self._pubsub.subscribed:
-            self._pubsub.subscribe(*self._slots)
+            self._pubsub.subscribe(*self._children)
         for _ in range(MOST_MESSAGES):
             if not self._has_message():
                 break
             message = self._pubsub.get_message(timeout=PATIENCE_S)
             if message is not None:
-                self._obey(self._slots[message["channel"].decode()], message["data"])
+                self._obey(self._children[message["channel"].decode()], message["data"])
 
     def _has_message(self) -> bool:
         """Whether there is one, or a part of one."""
@@ -312,34 +471,34 @@ class Commands:
         """Stop listening for commands."""
         self._pubsub.close()
 
-    def _obey(self, slot: Slot, data: bytes) -> None:
+    def _obey(self, child: ChildProcess, data: bytes) -> None:
         try:
             payload = json.loads(data[: MOST_COMMAND_BYTES + 1])
             command = payload["command"]
             f"{payload.get('job_id')}".encode("utf-8", "surrogateescape")
         except (ValueError, TypeError, KeyError, RecursionError):
-            self._log("command.unreadable", log.WARNING, worker=slot.name, data=data[:200])
+            self._log("command.unreadable", log.WARNING, worker=child.name, data=data[:200])
             return
-        self._log("command.received", worker=slot.name, command=command)
+        self._log("command.received", worker=child.name, command=command)
         if command in ("stop-job", "stop-execution"):
-            self._stop(slot, payload)
-        elif command == "kill-horse" and slot.board.running is not None:
-            slot.kill(Handling.FAIL, "killed by the command kill-horse")
+            self._stop(child, payload)
+        elif command == "kill-horse" and child.board.running is not None:
+            child.kill(Handling.FAIL, "killed by the command kill-horse")
         elif command in ("shutdown", "quiet"):
-            self._shut_down(slot, stays=command == "quiet")
+            self._shut_down(child, stays=command == "quiet")
         elif command == "resume":
-            slot.is_quiet = False
+            child.is_quiet = False
 
-    def _stop(self, slot: Slot, payload: Mapping[str, Any]) -> None:
-        running, job_id = slot.board.running, payload.get("job_id")
-        execution = slot.execution_of(running)
+    def _stop(self, child: ChildProcess, payload: Mapping[str, Any]) -> None:
+        running, job_id = child.board.running, payload.get("job_id")
+        execution = child.execution_of(running)
         is_meant = payload.get("execution_id", execution) == execution and self._redis.hexists(
-            keys.held(slot.name), f"{job_id}:{execution}"
+            keys.held(child.name), f"{job_id}:{execution}"
         )
         if running and is_meant:
-            slot.stop(running)
+            child.stop(running)
         else:
-            self._log("command.ignored", worker=slot.name, job=job_id, reason="it is not running")
+            self._log("command.ignored", worker=child.name, job=job_id, reason="it is not running")
 
     def _log(self, name: str, level: int = log.INFO, **fields: object) -> None:
         """Log what was heard; of a flood, so much as a person may want to see."""

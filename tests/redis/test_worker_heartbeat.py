@@ -10,7 +10,7 @@ from jiffy.redis_io import Link
 from jiffy.worker.board import Board
 from jiffy.worker.heartbeat import Heartbeat
 from jiffy.worker.recovery import Handling
-from jiffy.worker.slot import Slot
+from jiffy.worker.supervisor import ChildProcess
 from tests.support.worker_support import (
     WIP,
     claim,
@@ -115,41 +115,43 @@ def test_what_a_worker_no_longer_holds_does_not_come_back(redis, claimed, act):
 
 
 def test_a_worker_that_redis_has_forgotten_is_shown_again_and_one_that_ends_no_longer(redis):
-    slot = Slot(rq_worker(redis), lambda *_: 0, Board())
-    heartbeat = Heartbeat(redis, Link(redis), [slot])
+    child = ChildProcess(rq_worker(redis), lambda *_: 0, Board())
+    heartbeat = Heartbeat(redis, Link(redis), [child])
     heartbeat.register()
     registered = redis.smembers(keys.WORKERS)
     redis.flushall()
     heartbeat.renew()
 
-    assert redis.smembers(keys.WORKERS) == registered == {slot.rq_worker.key.encode()}
-    assert redis.hget(slot.rq_worker.key, "queues") == b"default"
-    heartbeat.give_up(slot)
+    assert redis.smembers(keys.WORKERS) == registered == {child.rq_worker.key.encode()}
+    assert redis.hget(child.rq_worker.key, "queues") == b"default"
+    heartbeat.give_up(child)
     assert not redis.exists(keys.WORKERS, keys.LEASES)
 
 
 @pytest.mark.parametrize("is_sent", [True, False])
 def test_a_child_that_does_not_send_what_it_has_done_is_ended(redis, is_sent):
-    slot = Slot(rq_worker(redis), lambda *_: signal.pause() or 0)
-    slot.start()
-    slot.board.hold(1, 0)
-    slot.board.note(b"a plan")
+    child = ChildProcess(rq_worker(redis), lambda *_: signal.pause() or 0)
+    child.start()
+    child.board.hold(1, 0)
+    child.board.note(b"a plan")
     for batch in range(10):
         if is_sent:
-            slot.board.hold(batch, 0)
-            slot.board.note(b"a plan")
-        slot.enforce_sending()
+            child.board.hold(batch, 0)
+            child.board.note(b"a plan")
+        child.enforce_sending()
 
-    assert bool(slot.death) == (not is_sent)
-    slot.kill(Handling.REQUEUE, "the test is over")
-    assert os.waitstatus_to_exitcode(os.waitpid(slot.pid, 0)[1]) == -signal.SIGKILL
+    assert bool(child.death) == (not is_sent)
+    child.kill(Handling.REQUEUE, "the test is over")
+    assert os.waitstatus_to_exitcode(os.waitpid(child.pid, 0)[1]) == -signal.SIGKILL
 
 
 def test_the_first_worker_of_a_release_writes_down_when_it_started(redis, environ):
     for number, release in enumerate(("older", "newer", "older")):
         environ(RELEASE=release)
         Heartbeat(
-            redis, Link(redis), [Slot(rq_worker(redis, f"w{number}"), lambda board, token: 0)]
+            redis,
+            Link(redis),
+            [ChildProcess(rq_worker(redis, f"w{number}"), lambda board, token: 0)],
         ).register()
 
     assert list(history.releases(redis)) == ["newer", "older"]

@@ -1,64 +1,7 @@
 -- What becomes of jobs that wait: for a slot of their rate limit, for the jobs that they depend on, for the parts of their
 -- workflow, for their function to be resumed.  Goes with lib.lua; expects no KEYS and ARGV of its own.  Claim and finish
 -- include it in a function, since a script pays for each function that it defines, and few jobs have anything that waits.
-
--- Rate limits.  Mirrors the scripts in rq/rate_limit.py.
-
--- Let as many jobs that wait for a slot onto their queues as there are free slots, up to MOST_KEYS in a script: the
--- others follow as jobs end, or with the next maintenance.
-local fills_left = MOST_KEYS
-local function fill_slots(limit)
-  local base = RQ .. 'rl:' .. limit
-  local slots = tonumber((fields(base, 'concurrency') or {})[1])
-  while fills_left > 0 do
-    local used, id = try('ZCARD', base .. ':allowed'), try('ZRANGE', base .. ':rate_limited', 0, 0)[1]
-    if not id or type(used) ~= 'number' then return end
-    local job = fields(job_key(id), 'origin', 'status', 'enqueue_at_front', 'rate_limit_concurrency')
-    slots = slots or tonumber(job and job[4]) or 1  -- the limit's own hash may be gone
-    if used >= slots then return end
-    fills_left = fills_left - 1
-    if job and job[1] and job[2] == 'rate_limited' then
-      -- Its queue's key holds something else: the others go first.
-      if not push(job[1], id, job[3] == '1') then return call('ZADD', base .. ':rate_limited', NOW, id) end
-      call('ZADD', base .. ':allowed', NOW, id)
-      call('HSET', job_key(id), 'status', 'queued', 'enqueued_at', date())
-    end
-    call('ZREM', base .. ':rate_limited', id)
-  end
-end
-
--- A job has ended, or waits elsewhere: its slot is the next one's.  One that is queued or runs keeps it; one that was
--- canceled or deleted while it runs, too.
-local function free_slot(limit, id)
-  local status = (fields(job_key(id), 'status') or {})[1]
-  local runs = (tonumber(try('ZCOUNT', RQ .. 'executions:' .. id, '(' .. NOW, '+inf')) or 0) > 0
-  if runs or status == 'queued' or status == 'started' then return end
-  try('ZREM', RQ .. 'rl:' .. limit .. ':rate_limited', id)
-  if try('ZREM', RQ .. 'rl:' .. limit .. ':allowed', id) == 1 then fill_slots(limit) end
-end
-
--- Put a job that waited for something onto its queue, or among those that wait for a slot of its
--- rate limit; false where the queue's key holds something else.
-local function enqueue(queue, id, is_front)
-  local key = job_key(id)
-  local limit, slots, ttl, expires, started, was_front = unpack(fields(key, 'rate_limit_key', 'rate_limit_concurrency',
-    'ttl', 'jiffy:expires', 'started_at', 'enqueue_at_front') or {})
-  local base = limit and RQ .. 'rl:' .. limit
-  if limit and try('ZSCORE', base .. ':allowed', id) == false
-    and type(try('ZADD', base .. ':rate_limited', NOW, id)) == 'number' then
-    try('SADD', RQ .. 'rl-keys', limit)
-    if slots then try('HSET', base, 'concurrency', slots) end
-    call('HSET', key, 'status', 'rate_limited')
-    if (is_front or false) ~= (was_front == '1') then call('HSET', key, 'enqueue_at_front', is_front and 1 or 0) end
-    fill_slots(limit)
-  else
-    if not push(queue, id, is_front) then return false end
-    try('HSET', key, 'status', 'queued', 'enqueued_at', date())
-  end
-  if tonumber(ttl) then try('EXPIRE', key, ttl) end
-  if number_of(expires) and not started then own('ZADD', OWN .. 'expiring', NOW + expires, id) end
-  return true
-end
+--include rate_limit
 
 -- Cancel a job that is on no queue any more, as RQ does, with the reason.  It is kept as long as a failed one.
 local function cancel(queue, id, reason)
@@ -142,7 +85,7 @@ local TOO_LARGE = 'What its parts returned is over ' .. MOST_RESULT_BYTES
 
 local function forget_wait(id)
   call('DEL', OWN .. 'join:' .. id, OWN .. 'pending:' .. id)
-  own('ZREM', OWN .. 'joins', id)
+  call_own('ZREM', OWN .. 'joins', id)
 end
 
 -- RQ's registry decides, so that a job is released or canceled once, whichever script comes first.
@@ -157,7 +100,7 @@ local function cancel_waiting(id, reason, broken_by)
   local left = MOST_KEYS
   while id and id ~= '' do
     left = left - 1
-    if left < 0 then return own('ZADD', OWN .. 'joins', 0, id) end
+    if left < 0 then return call_own('ZADD', OWN .. 'joins', 0, id) end
     local queue = call('HGET', OWN .. 'join:' .. id, 'queue')
     forget_wait(id)
     if not still_waits(id, queue) then return end
@@ -273,7 +216,7 @@ local function function_of(data) return string.match(data or '', '^%["([^"]+)"')
 
 -- Let a job that is on no queue wait for its function to be resumed; `place`: the later ones come behind.
 local function park(id, path, place)
-  own('ZADD', OWN .. 'parked:' .. path, NOW + place * 1e-6, id)
+  call_own('ZADD', OWN .. 'parked:' .. path, NOW + place * 1e-6, id)
   try('SADD', OWN .. 'parked', path)
   try('HSET', job_key(id), 'status', 'queued', 'jiffy:parked', path)
   -- Others of its rate limit may run meanwhile.
