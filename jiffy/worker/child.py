@@ -20,7 +20,7 @@ from jiffy.worker import finish, followups, joblog, process
 from jiffy.worker.board import Board
 from jiffy.worker.claim import Claim, Claimed, Claimer, Pace, requeue_command
 from jiffy.worker.finish import Outcome
-from jiffy.worker.isolation import WEIGHED_S, Memory, State
+from jiffy.worker.isolation import WEIGHED_S, LeftMemory, ProcessState
 from jiffy.worker.process import CHECK_BOARD
 from jiffy.worker.run import Interrupted, Runner, Stopped, func_name_of
 
@@ -91,9 +91,9 @@ class Child:
         # What is now is what the first job is to find, and the next ones, too.
         signal.signal(CHECK_BOARD, self._check_board)
         joblog.current.begin()
-        self._state = State()
+        self._state = ProcessState()
         self._runner.start(self._state.accept)
-        self._memory = Memory(self._board.numbers)
+        self._memory = LeftMemory(self._board.numbers)
         if self._board.is_retiring:  # since before it could hear a signal
             return 0
         wait_s, idle_since = 0.0, clock.monotonic()
@@ -130,8 +130,8 @@ class Child:
             if wait_s and self._is_retiring:
                 return Claim([])
             plans = self._board.noted
-            first = [finish.finish_command(self._claimer.name, plans)] if plans else []
-            claim = self._claimer.claim(want, wait_s, first=first)
+            done = [finish.finish_command(self._claimer.name, plans)] if plans else []
+            claim = self._claimer.claim(want, wait_s, before=done)
         except _Retire:
             return Claim([])  # how far it came is unknown: the last claim sends all of it again
         finally:

@@ -163,13 +163,13 @@ class Claimer:
         self.last_begun = ""
         self.queues = list(queues)
 
-    def claim(self, want: int, wait_s: float = 0, *, first: Sequence[bytes] = ()) -> Claim:
-        """Send the commands `first`, wait up to `wait_s` until there may be a job, and claim up to
+    def claim(self, want: int, wait_s: float = 0, *, before: Sequence[bytes] = ()) -> Claim:
+        """Send the commands `before`, wait up to `wait_s` until there may be a job, and claim up to
         `want` (0: only what is to be done beside jobs), in one round trip.
         """
-        before = [*first]
+        commands = [*before]
         if wait_s:
-            before.append(command("BLPOP", *map(keys.wake, self.queues), wait_s))
+            commands.append(command("BLPOP", *map(keys.wake, self.queues), wait_s))
         names = [keys.worker(self.name), keys.SUSPENDED, *map(keys.queue, self.queues)]
         prefix = ""
 
@@ -181,12 +181,12 @@ class Claimer:
             arguments = [self.name, want, self._lease_s, prefix, self.last_begun]
             claim = script_command("claim", names, arguments)
             try:
-                return self._link.exchange(*before, claim, resend=False)[-1]
+                return self._link.exchange(*commands, claim, resend=False)[-1]
             except ResponseError as error:
                 if not wait_s or "WRONGTYPE" not in str(error):
                     raise
                 # Something else stands where it waits for tokens, which only we write.
-                before[-1], wait_s = command("DEL", *map(keys.wake, self.queues)), 0
+                commands[-1], wait_s = command("DEL", *map(keys.wake, self.queues)), 0
                 return ask()
 
         is_suspended, has_more, todo, paused, lengths, parts, details = self._link.insist(ask)

@@ -41,7 +41,7 @@ WEIGHED_S = 0.001
 # Starting a process takes several times as long: a job that was quicker has started none.
 _QUICK_S = 0.00005
 # More connections to one address than that are no pool of a process that runs one job at a time.
-_MOST_CONNECTIONS = 8
+_MOST_CONNECTIONS, _POOLED = 8, ("socket to ", "database ", "/dev/")
 # What is about to end (a thread that was not joined) is waited for, before it counts as left.
 _LOOKS, _PAUSE_S = 3, 0.01
 # The handlers that jobs change; a full look reads the others, too.
@@ -103,7 +103,7 @@ def restore_event_loop(found: tuple[Any, dict[str, Any]]) -> None:
         vars(policy._local).update(current)
 
 
-class Part(NamedTuple):
+class Aspect(NamedTuple):
     """Some of a process' state, and how it is put back; that raises where it is not possible."""
 
     name: str
@@ -111,7 +111,7 @@ class Part(NamedTuple):
     restore: Callable[[Any], object]
 
 
-def _attributes(name: str, owners: Callable[[], Iterable[Any]], *attributes: str) -> Part:
+def _attributes(name: str, owners: Callable[[], Iterable[Any]], *attributes: str) -> Aspect:
     """What stands in attributes of objects; lists are copied, since jobs change them in place."""
 
     def read() -> dict[Any, list[Any]]:
@@ -123,7 +123,7 @@ def _attributes(name: str, owners: Callable[[], Iterable[Any]], *attributes: str
             for attribute, value in zip(attributes, values, strict=True):
                 setattr(one, attribute, _own(value))
 
-    return Part(name, read, restore)
+    return Aspect(name, read, restore)
 
 
 def _own(value: Any) -> Any:
@@ -132,7 +132,7 @@ def _own(value: Any) -> Any:
 
 def _numbered(
     name: str, numbers: Iterable[int], get: Callable[[int], Any], put: Callable[[int, Any], object]
-) -> Part:
+) -> Aspect:
     """What the system has under each of these numbers."""
 
     def restore(found: dict[int, Any]) -> None:
@@ -140,16 +140,16 @@ def _numbered(
             if get(number) != value:
                 put(number, value)
 
-    return Part(name, lambda: {number: get(number) for number in numbers}, restore)
+    return Aspect(name, lambda: {number: get(number) for number in numbers}, restore)
 
 
-def _fixed(name: str, read: Callable[[], Any]) -> Part:
+def _fixed(name: str, read: Callable[[], Any]) -> Aspect:
     """What cannot be put back."""
 
     def refuse(value: object) -> None:
         raise OSError(f"it was {value}, which only another process has")
 
-    return Part(name, read, refuse)
+    return Aspect(name, read, refuse)
 
 
 def _set_environment(values: Mapping[bytes, bytes]) -> None:
@@ -163,10 +163,6 @@ def _set_environment(values: Mapping[bytes, bytes]) -> None:
 def _loggers() -> list[Any]:
     known = [*_ROOT.manager.loggerDict.values()]
     return [_ROOT, *(one for one in known if hasattr(one, "level"))]
-
-
-def _log_handlers() -> set[Any]:
-    return {handler for one in _loggers() for handler in one.handlers}
 
 
 def _set_warnings(filters: list[Any]) -> None:
@@ -192,34 +188,36 @@ def _file_at(fd: int | str) -> tuple[int, int] | None:
 
 
 STATE = (
-    Part("environment", lambda: {**vars(_ENVIRON)["_data"]} if os.environ is _ENVIRON else None,
+    Aspect("environment",
+         lambda: {**vars(_ENVIRON)["_data"]} if os.environ is _ENVIRON else None,
          _set_environment),
     _numbered("timers", _TIMERS, lambda number: any(signal.getitimer(number)),
               lambda number, _: signal.setitimer(number, 0)),  # before their handlers
     # A TypeError for a handler that C code has set.
     _numbered("signal handlers", _VALID, _signal.getsignal, _signal.signal),
-    Part("socket timeout", socket.getdefaulttimeout, socket.setdefaulttimeout),
-    Part("recursion limit", sys.getrecursionlimit, sys.setrecursionlimit),
+    Aspect("socket timeout", socket.getdefaulttimeout, socket.setdefaulttimeout),
+    Aspect("recursion limit", sys.getrecursionlimit, sys.setrecursionlimit),
     _attributes("sys.path, sys.argv", lambda: [sys], "path", "argv"),
-    Part("sys.std*", _streams, _set_streams),
-    Part("locale", lambda: _locale.setlocale(locale.LC_ALL, None),
+    Aspect("sys.std*", _streams, _set_streams),
+    Aspect("locale", lambda: _locale.setlocale(locale.LC_ALL, None),
          lambda name: _locale.setlocale(locale.LC_ALL, name)),
-    Part("warnings", lambda: [*_WARNINGS.filters], _set_warnings),
-    Part("trace function", sys.gettrace, sys.settrace),
-    Part("profile function", sys.getprofile, sys.setprofile),
-    Part("garbage collector", gc.isenabled, lambda on: gc.enable() if on else gc.disable()),
-    Part("digits of numbers", sys.get_int_max_str_digits, sys.set_int_max_str_digits),
-    Part("gc thresholds", gc.get_threshold, lambda found: gc.set_threshold(*found)),
-    Part("switch interval", sys.getswitchinterval, sys.setswitchinterval),
+    Aspect("warnings", lambda: [*_WARNINGS.filters], _set_warnings),
+    Aspect("trace function", sys.gettrace, sys.settrace),
+    Aspect("profile function", sys.getprofile, sys.setprofile),
+    Aspect("garbage collector", gc.isenabled, lambda on: gc.enable() if on else gc.disable()),
+    Aspect("digits of numbers", sys.get_int_max_str_digits, sys.set_int_max_str_digits),
+    Aspect("gc thresholds", gc.get_threshold, lambda found: gc.set_threshold(*found)),
+    Aspect("switch interval", sys.getswitchinterval, sys.setswitchinterval),
     _attributes("exception hooks", lambda: [sys], "excepthook", "unraisablehook"),
     _attributes("threads' exception hook", lambda: [threading], "excepthook"),
     _attributes("tempfile.tempdir", lambda: [tempfile], "tempdir"),
     _fixed("decimal.DefaultContext", lambda: repr(decimal.DefaultContext)),
-    Part("event loop", event_loop, restore_event_loop),
+    Aspect("event loop", event_loop, restore_event_loop),
     _attributes("logging", lambda: [logging], "_logRecordFactory", "_loggerClass"),
     _attributes("logging.disable", lambda: [_ROOT.manager], "disable"),
     _attributes("loggers", _loggers, "level", "disabled", "propagate", "handlers", "filters"),
-    _attributes("log handlers", _log_handlers, "level", "formatter", "filters"),
+    _attributes("log handlers", lambda: {found for one in _loggers() for found in one.handlers},
+                "level", "formatter", "filters"),
     _numbered("resource limits", _ALL_LIMITS, resource.getrlimit, resource.setrlimit),
     # Which all processes of this worker share.
     _numbered("blocking standard streams", (0, 1, 2),
@@ -232,7 +230,7 @@ STATE = (
 )  # fmt: skip
 
 
-class State:
+class ProcessState:
     """This process as jobs are to find it: as it is now."""
 
     def __init__(self) -> None:
@@ -294,7 +292,12 @@ class State:
             if took_s >= 0 and self._is_same(took_s):
                 return ""
             for _ in range(_LOOKS):
-                if not (new := _unusual(_left() - self._left)):
+                # But for what a pool of connections, or a device, keeps.
+                new = [
+                    words for words, count in (_left() - self._left).items()
+                    if not words.startswith(_POOLED) or count > _MOST_CONNECTIONS
+                ]  # fmt: skip
+                if not new:
                     self._has_children = _has_children()
                     self._keep_signs()
                     return ""
@@ -333,7 +336,7 @@ class State:
         )  # fmt: skip
 
 
-class Memory:
+class LeftMemory:
     """What jobs leave in the memory of this process."""
 
     def __init__(self, numbers: Any) -> None:
@@ -384,15 +387,6 @@ def _left() -> Counter[str]:
     found += [f"thread {one.name!r}" for one in mine if not _is_kept(one)]
     nameless = max(0, _thread._count() - len(mine) + 1)
     return Counter(found) + Counter({"thread of _thread": nameless})
-
-
-def _unusual(new: Counter[str]) -> list[str]:
-    """Of what a job has left, all but what a pool of connections, or a device, keeps."""
-    pooled = ("socket to ", "database ", "/dev/")
-    return [
-        words for words, count in new.items()
-        if not words.startswith(pooled) or count > _MOST_CONNECTIONS
-    ]  # fmt: skip
 
 
 def _is_kept(thread: Any) -> bool:

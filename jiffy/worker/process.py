@@ -104,7 +104,7 @@ def _serve(parent: int) -> None:
     system.die_with(parent)
     for number in _FROM_SUPERVISOR:
         # A handler, not SIG_IGN, which the programs that a job starts would inherit.
-        _signal.signal(number, _ignore)
+        _signal.signal(number, lambda *_: None)
     _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)
     if _is_child():  # of a child, which has registered the rest
         return
@@ -112,9 +112,6 @@ def _serve(parent: int) -> None:
     os.register_at_fork(
         before=_block, after_in_parent=_unblock, after_in_child=_behave_as_elsewhere
     )
-
-
-def _ignore(*_: object) -> None: ...
 
 
 _mask = threading.local()

@@ -5,6 +5,7 @@ workers have abandoned, and the parts of workflows that were canceled, deleted o
 import json
 from base64 import b64decode
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
@@ -67,33 +68,29 @@ class Recovery:
 
     def recover(self, death: Death) -> None:
         """Recover what one worker held.  Safe to repeat."""
-        try:
-            self._recover(death)
-        except ResponseError as error:  # of one worker or job: the others do not wait for it
-            if explained(error):
-                raise
-            log.event("recovery.failed", log.ERROR, worker=death.worker, reason=error)
-
-    def _recover(self, death: Death) -> None:
         at = clock.now().strftime("%Y-%m-%d %H:%M:%S UTC")
         arguments = [
             "recover", death.worker, int(death.is_gone), death.execution, death.handling.value,
             f"{death.cause} at {at}", MOST_CRASHES,
         ]  # fmt: skip
-        (back, left) = self._link.run("recover", [keys.LEASES, keys.LAST_SWEEP], arguments)
-        for job_id in back:
-            log.event(
-                "job.recovered", log.WARNING,
-                job=text(job_id), worker=death.worker, cause=death.cause,
-            )  # fmt: skip
-        for queue, job_id, execution, causes, details in left:
-            is_failed = death.handling is Handling.FAIL
-            reason = death.cause if is_failed else _all_crashes(text(causes))
-            job = _claimed(queue, job_id, execution, details)
-            self._finish(
-                death.worker, job, reason, what="stopped" if death.was_stopped else "failed",
-                may_retry=is_failed, error_names=death.error_names,
-            )  # fmt: skip
+        is_failed, what = (
+            death.handling is Handling.FAIL,
+            "stopped" if death.was_stopped else "failed",
+        )
+        try:
+            (back, left) = self._link.run("recover", [keys.LEASES, keys.LAST_SWEEP], arguments)
+            for job_id in back:
+                log.event("job.recovered", log.WARNING, job=text(job_id), worker=death.worker,
+                          cause=death.cause)  # fmt: skip
+            for queue, job_id, execution, causes, details in left:
+                reason = death.cause if is_failed else _all_crashes(text(causes))
+                job = _claimed(queue, job_id, execution, details)
+                self._finish(death.worker, job, reason, what=what, may_retry=is_failed,
+                             error_names=death.error_names)  # fmt: skip
+        except ResponseError as error:  # of one worker or job: the others do not wait for it
+            if explained(error):
+                raise
+            log.event("recovery.failed", log.ERROR, worker=death.worker, reason=error)
 
     def maintain(self, queue_keys: list[str], every_s: float) -> bool:
         """Tidy up after RQ's workers; return whether there is more to do at once.
@@ -134,10 +131,12 @@ class Recovery:
         self, worker: str, job: Claimed, reason: str, *, what: Any,
         may_retry: bool = True, error_names: tuple[str, ...] = (),
     ) -> None:  # fmt: skip
-        now_s = round(clock.wall(), 6)  # as exactly as RQ writes it
+        now_s = started_s = round(clock.wall(), 6)  # as exactly as RQ writes it
+        with suppress(ValueError, OverflowError):  # another machine's clock may be ahead
+            started_s = min(clock.read(job.details.text("started_at")).timestamp(), now_s)
         outcome = Outcome(
-            job, "?", _started_s(job.details.text("started_at"), now_s), now_s, what, error=reason,
-            error_names=error_names, may_retry=may_retry, was_killed=True,
+            job, "?", started_s, now_s, what, error=reason, error_names=error_names,
+            may_retry=may_retry, was_killed=True,
         )  # fmt: skip
         log.event(f"job.{what}", log.ERROR, job=job.job_id, queue=job.queue, reason=reason)
         outcome.log_given_up()
@@ -146,14 +145,6 @@ class Recovery:
 
 def _claimed(queue: bytes, job_id: bytes, execution: bytes, details: Sequence[bytes]) -> Claimed:
     return Claimed("plain", text(job_id), text(execution), text(queue), details=Details(details))
-
-
-def _started_s(started: str, latest_s: float) -> float:
-    """When the job began, by its hash; another machine's clock may be ahead."""
-    try:
-        return min(clock.read(started).timestamp(), latest_s)
-    except (ValueError, OverflowError):
-        return latest_s
 
 
 def _all_crashes(causes: str) -> str:

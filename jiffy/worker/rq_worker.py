@@ -38,13 +38,6 @@ from jiffy.worker.supervisor import ChildProcess, Supervisor
 
 # Prepares a scheduler, or ends this process; returns what the scheduler's own process has to do.
 PrepareScheduler = Callable[[Redis], Callable[[], int]]
-# Methods of RQ's workers that a subclass may override, and that nothing here calls.
-_NOT_CALLED = ("execute_job", "heartbeat")
-# What begins the keys of each class of RQ's, which a worker may be given another for.
-_PREFIXES: tuple[tuple[str, type, str], ...] = (
-    ("job_class", rq.job.Job, "redis_job_namespace_prefix"),
-    ("queue_class", rq.Queue, "redis_queue_namespace_prefix"),
-)
 
 
 class _Shared(BaseWorker):
@@ -72,7 +65,17 @@ class _Shared(BaseWorker):
         Where a subclass overrides what nothing here calls, or jobs or queues have a key prefix of
         their own, RQ's own loop runs them, as fast and as safely as it does.
         """
-        retire_when = self._prepare(burst, options)
+        for name in ("rq.worker", "rq.job", "jiffy"):
+            setup_loghandlers(
+                options.get("logging_level"),
+                options.get("date_format", DEFAULT_LOGGING_DATE_FORMAT),
+                options.get("log_format", DEFAULT_LOGGING_FORMAT),
+                name=name,
+            )
+        rq_compat.order_queues(self, options.get("dequeue_strategy"))
+        self.hooks = _hooks(None)
+        max_jobs, max_idle_s = options.get("max_jobs"), options.get("max_idle_time")
+        retire_when = RetireWhen(burst, max_jobs, max_idle_s, settings().max_jobs_per_child)
         if reason := self._needs_rqs_loop():
             log.event("worker.rq_loop", log.WARNING, reason=reason)
             self.job_class = guarded(self.job_class)
@@ -90,13 +93,14 @@ class _Shared(BaseWorker):
 
     def _needs_rqs_loop(self) -> str:
         """Why this worker's jobs cannot be run as ours are; "" if they can."""
-        for name in _NOT_CALLED:
+        for name in ("execute_job", "heartbeat"):  # which nothing here calls
             if rq_compat.is_replaced(self, name):
                 return f"{name} is overridden"
-        for kind, stock, prefix in _PREFIXES:
-            own = getattr(self, kind)
-            if getattr(own, prefix) != getattr(stock, prefix):
-                return f"{own.__name__} has its own key prefix"
+        jobs, queues = self.job_class, self.queue_class
+        if jobs.redis_job_namespace_prefix != rq.job.Job.redis_job_namespace_prefix:
+            return f"{jobs.__name__} has its own key prefix"
+        if queues.redis_queue_namespace_prefix != rq.Queue.redis_queue_namespace_prefix:
+            return f"{queues.__name__} has its own key prefix"
         return ""
 
     def _child(self, retire_when: RetireWhen, board: Board, pace: Pace, **lease: Any) -> Child:
@@ -108,20 +112,6 @@ class _Shared(BaseWorker):
     def _maintain(self) -> bool:
         """A supervisor does it (maintain.lua).  Return whether there may be new jobs."""
         return False
-
-    def _prepare(self, burst: bool, options: dict[str, Any]) -> RetireWhen:
-        """Set up what RQ's `work` does first; return when to stop."""
-        for name in ("rq.worker", "rq.job", "jiffy"):
-            setup_loghandlers(
-                options.get("logging_level"),
-                options.get("date_format", DEFAULT_LOGGING_DATE_FORMAT),
-                options.get("log_format", DEFAULT_LOGGING_FORMAT),
-                name=name,
-            )
-        rq_compat.order_queues(self, options.get("dequeue_strategy"))
-        self.hooks = _hooks(None)
-        max_jobs, max_idle_s = options.get("max_jobs"), options.get("max_idle_time")
-        return RetireWhen(burst, max_jobs, max_idle_s, settings().max_jobs_per_child)
 
 
 class Worker(_Shared, rq.Worker):

@@ -29,7 +29,7 @@ from jiffy.redis_io import Link
 from jiffy.settings import settings
 from jiffy.worker import guarded, isolation, joblog, process
 from jiffy.worker.board import Board
-from jiffy.worker.claim import NO_DETAILS, Claimed, Details
+from jiffy.worker.claim import NO_DETAILS, Claimed
 from jiffy.worker.finish import Outcome
 
 _MUST_NOT_REPEAT = "It was interrupted by a shutdown, and must not start twice (rescue=False)."
@@ -125,8 +125,10 @@ class Runner:
         )  # fmt: skip
         log.job_id = job.job_id
         try:
-            if job.details is not NO_DETAILS:
-                self._check_callbacks(job.details)
+            # A job with a callback that is not allowed does not begin.
+            for when in guarded.CALLBACKS if job.details is not NO_DETAILS else ():
+                if name := job.details.text(f"{when}_callback_name"):
+                    guarded.function(name, self._allowed)
             if self._wraps:
                 self._run_wrapped(outcome)
             elif self.is_watched:
@@ -142,12 +144,6 @@ class Runner:
             log.job_id = ""
             if not joblog.current.is_empty:
                 outcome.logged = joblog.current.take()
-
-    def _check_callbacks(self, details: Details) -> None:
-        """Raise NotAllowed, before any of it runs, for a job with a callback that must not."""
-        for when in guarded.CALLBACKS:
-            if name := details.text(f"{when}_callback_name"):
-                guarded.function(name, self._allowed)
 
     def _call(self, outcome: Outcome, call: Any) -> None:
         token = rq_compat.CURRENT_JOB.set(self._job)
@@ -261,7 +257,11 @@ class Runner:
             functions.note_outdated(error, outcome.func_name)
         if outcome.job.details.raw("failure_callback_name") or self._handles:
             error = self._on_failure(outcome, error)
-        outcome.fail(_as_text(error, names[0]), names=names, may_retry=may_retry)
+        try:
+            text = "".join(traceback.format_exception(error))
+        except Exception as odd:  # noqa: BLE001 - such as a SyntaxError with no number as its place
+            text = f"{names[0]}: it cannot be written as text ({odd!r})"
+        outcome.fail(text, names=names, may_retry=may_retry)
         outcome.is_recorded = not self.rq_worker.disable_default_exception_handler
 
     def _on_failure(self, outcome: Outcome, error: BaseException) -> BaseException:
@@ -321,10 +321,3 @@ class Runner:
         name = func_name_of(guarded.loads_json(data))
         if name.rpartition(".")[0] in sys.modules:  # forks import the others for themselves
             self._function(name)
-
-
-def _as_text(error: BaseException, name: str) -> str:
-    try:
-        return "".join(traceback.format_exception(error))
-    except Exception as odd:  # noqa: BLE001 - such as a SyntaxError with no number as its place
-        return f"{name}: it cannot be written as text ({odd!r})"

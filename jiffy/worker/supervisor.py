@@ -6,6 +6,7 @@ it.
 """
 
 import json
+import math
 import os
 import secrets
 from collections.abc import Callable, Mapping, Sequence
@@ -135,17 +136,6 @@ class ChildProcess:
                 reason = f"exceeded its limit of {running.limit_s:g} s, killed after {ran_s:.0f} s"
                 self.kill(Handling.FAIL, reason, error_names=TIMED_OUT)
 
-    def enforce_grace(self, left_s: float) -> None:
-        """Make a child leave whose worker must end in `left_s`.
-
-        A job is interrupted first.  Then the child is killed: without a job it waits for Redis.
-        """
-        running = self.board.running
-        if left_s <= KILL_BEFORE_S:
-            self.kill(Handling.REQUEUE, "the grace period of a shutdown was over")
-        elif left_s <= INTERRUPT_BEFORE_S and running is not None:
-            self.interrupt(running, Board.INTERRUPT)
-
     def enforce_sending(self) -> None:
         """Kill a child that does not send what it has done: something that a job has left may hold
         a lock that it needs.  To be called after each renewal of its lease: Redis is there.
@@ -226,7 +216,7 @@ class Supervisor:
             _Timer(RENEW_EVERY_S, self._renew),
             _Timer(SWEEP_EVERY_S, self._recovery.sweep),
             _Timer(MAINTAIN_EVERY_S, lambda: self._recovery.maintain(queues, MAINTAIN_EVERY_S)),
-            _Timer(MEMORY_EVERY_S, self._enforce_memory),
+            *[_Timer(MEMORY_EVERY_S, child.enforce_memory) for child in children],
             _Timer(history.PACK_EVERY_S, lambda: history.pack(redis)),
             _Timer(WAKE_EVERY_S, self._wake_sleepers),
             _Timer(DUE_EVERY_S, lambda: self._recovery.enqueue_due(due, default_timeout_s)),
@@ -236,38 +226,30 @@ class Supervisor:
         """Work until the last child has ended for good."""
         self._heartbeat.register()
         with self._signals as signals:
-            while self._children and not self._is_overdue:
-                self._tick()
+            # Where Redis is away, others find by the leases what ended in the shutdown.
+            while any(child.pid or not self._is_overdue for child in self._children):
+                for companion in self._companions:
+                    self._try(companion.watch)
+                if self._trial:
+                    self._try(self._end_trial)
+                now = clock.monotonic()
+                for timer in self._timers:  # as RQ's worker, it tidies up before the first job
+                    if now >= timer.next:
+                        timer.next = now + timer.every_s
+                        self._try(timer.run)
+                for child in list(self._children):
+                    self._try(self._watch, child)
+                process.reap_strangers({child.pid for child in self._children})
                 is_busy = any(child.board.running for child in self._children)
                 for asked in signals.wait(TICK_S if is_busy else IDLE_TICK_S):
                     self._obey(asked)
-        self._try(self._commands.close)
+        self._try(self._commands.pubsub.close)
         for companion in self._companions:
             companion.end()
 
     @property
     def _is_overdue(self) -> bool:
-        """Whether all children have ended, and only Redis, which is away, does not know it yet.
-
-        Then others notice by the leases.
-        """
-        if self._ends_at is None or any(child.pid for child in self._children):
-            return False
-        return clock.monotonic() > self._ends_at
-
-    def _tick(self) -> None:
-        for companion in self._companions:
-            self._try(companion.watch)
-        if self._trial:
-            self._try(self._end_trial)
-        now = clock.monotonic()
-        for timer in self._timers:  # as RQ's worker, it tidies up before the first job begins
-            if now >= timer.next:
-                timer.next = now + timer.every_s
-                self._try(timer.run)
-        for child in list(self._children):
-            self._try(self._watch, child)
-        process.reap_strangers({child.pid for child in self._children})
+        return self._ends_at is not None and clock.monotonic() > self._ends_at
 
     def _watch(self, child: ChildProcess) -> None:
         if not child.pid:
@@ -283,8 +265,12 @@ class Supervisor:
             child.enforce_stop()
             if ran_s > BATCH_PATIENCE_S and child.requeued != running.batch:
                 self._try(self._requeue_rest, child)
-        if self._ends_at is not None:
-            child.enforce_grace(self._ends_at - clock.monotonic())
+        # A job is interrupted first.  Then the child is killed: without a job it waits for Redis.
+        left_s = math.inf if self._ends_at is None else self._ends_at - clock.monotonic()
+        if left_s <= KILL_BEFORE_S:
+            child.kill(Handling.REQUEUE, "the grace period of a shutdown was over")
+        elif left_s <= INTERRUPT_BEFORE_S and child.board.running is not None:
+            child.interrupt(child.board.running, Board.INTERRUPT)
 
     def _on_end(self, child: ChildProcess, status: int) -> None:
         child.enforce_stop(has_ended=True)
@@ -358,10 +344,6 @@ class Supervisor:
         self._heartbeat.renew()
         for child in self._children:
             child.enforce_sending()
-
-    def _enforce_memory(self) -> None:
-        for child in self._children:
-            child.enforce_memory()
 
     def _wake_sleepers(self) -> None:
         """RQ's own producers wake no worker: look at the queues for those who sleep."""
@@ -444,32 +426,25 @@ class Commands:
     ) -> None:
         self._redis, self._shut_down = redis, shut_down
         self._children = {PUBSUB_CHANNEL_TEMPLATE % child.name: child for child in children}
-        self._pubsub = redis.pubsub(ignore_subscribe_messages=True)
+        self.pubsub = redis.pubsub(ignore_subscribe_messages=True)
         self._logged, self._log_anew_at = 0, 0.0
 
     def hear(self) -> None:
         """Obey the commands that have come since the last time.  Raises redis-py's errors."""
-        if not self._pubsub.subscribed:
-            self._pubsub.subscribe(*self._children)
+        if not self.pubsub.subscribed:
+            self.pubsub.subscribe(*self._children)
+        connection: Any = self.pubsub.connection
         for _ in range(MOST_MESSAGES):
-            if not self._has_message():
-                break
-            message = self._pubsub.get_message(timeout=PATIENCE_S)
+            try:
+                if not connection.can_read(timeout=0):
+                    break
+            except RedisError:
+                connection.disconnect()  # the next time it is there again, and subscribed
+                raise
+            # There is one, or a part of one.
+            message = self.pubsub.get_message(timeout=PATIENCE_S)
             if message is not None:
                 self._obey(self._children[message["channel"].decode()], message["data"])
-
-    def _has_message(self) -> bool:
-        """Whether there is one, or a part of one."""
-        connection: Any = self._pubsub.connection
-        try:
-            return bool(connection.can_read(timeout=0))
-        except RedisError:
-            connection.disconnect()  # the next time it is there again, and subscribed
-            raise
-
-    def close(self) -> None:
-        """Stop listening for commands."""
-        self._pubsub.close()
 
     def _obey(self, child: ChildProcess, data: bytes) -> None:
         try:
