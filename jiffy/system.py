@@ -122,10 +122,10 @@ def peak_bytes() -> int:
     return 0
 
 
-def opened() -> dict[str, Opened] | None:
-    """What this process has open to be read, and forks must not share; None outside of Linux."""
+def opened() -> dict[str, Opened]:
+    """On Linux, what this process has open to be read, and forks must not share."""
     if not IS_LINUX:
-        return None
+        return {}
     found = threads()
     for fd, words in files().items():
         flags = int(_fdinfo(fd, r"flags:\s*(\d+)")[0], 8)

@@ -1,7 +1,7 @@
 -- Put what a dead worker held back to the front of its queues, in order; or find the workers that are dead.
 -- KEYS: leases, when a supervisor last looked for the dead
 -- ARGV: "recover", a worker's name, is it gone for good (1 or 0); the execution that ran, or ''; what becomes of that one
---       (count: it may have killed the worker; requeue: it has not; fail: the caller writes its outcome); the cause; and
+--       (count: it may have killed the worker; requeue: it has not; fail, stop: the caller writes that); the cause; and
 --       after how many deaths it is quarantined
 --       Or "find", and the shortest and longest time between two looks, and how long to wait after an outage, in s
 -- Returns the ids that are back on their queues, and what is left for the caller to fail: {queue, id,
@@ -60,7 +60,7 @@ for i = #held, 1, -1 do
   local key = job_key(id)
   local is_there = call('EXISTS', key) == 1 and try('ZSCORE', RQ .. 'wip:' .. queue, member)
   local is_culprit = is_there and execution == culprit
-  local is_left, causes = is_culprit and what == 'fail', cause
+  local is_left, causes = is_culprit and (what == 'fail' or what == 'stop'), cause
   if is_culprit and what == 'count' then is_left, causes = quarantine(key, execution) end
   if is_culprit and what == 'requeue' then is_left = (fields(key, 'jiffy:rescue') or {})[1] == 'no' end
   if is_left then

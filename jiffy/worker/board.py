@@ -18,7 +18,7 @@ OUTCOMES_BYTES = 1 << 18
 
 @dataclass(frozen=True)
 class Running:
-    """The job that a child runs: its batch and its position there, since when, its limit."""
+    """The job that a child runs."""
 
     batch: int
     position: int
@@ -105,7 +105,6 @@ class Board:
         self.numbers.began = clock.monotonic()
 
     def end(self) -> None:
-        """The job has ended."""
         self.numbers.position = -1
 
     def note(self, plan: bytes) -> bool:
@@ -137,7 +136,6 @@ class Board:
 
     @property
     def running(self) -> Running | None:
-        """The job that the child runs."""
         numbers = self.numbers
         if (position := numbers.position) < 0:
             return None

@@ -40,7 +40,6 @@ class Pace:
         self.want = 1  # so many jobs are claimed next
 
     def learn(self, func_name: str, took_s: float) -> None:
-        """A job of this function took so long."""
         if len(self._took_s) >= 1000:  # anyone may have written names into jobs
             self._took_s.clear()
         known = self._took_s.get(func_name, took_s)
@@ -50,7 +49,6 @@ class Pace:
         self.want = max(1, min(self._largest, self.want * 4, int(BUDGET_S / (average + 1e-6))))
 
     def is_quick(self, func_name: str) -> bool:
-        """Whether a job of this function is known to be over in a small part of the budget."""
         return self._took_s.get(func_name, BUDGET_S) <= BUDGET_S / 3
 
 

@@ -76,7 +76,6 @@ class Outcome:
         self.may_retry = may_retry
 
     def log(self) -> None:
-        """Log how it ended."""
         why = {"reason": tracebacks.reason_of(self.error)} if self.error else {}
         log.job(
             f"job.{'retried' if self.retry else self.what}", job=self.job.job_id,

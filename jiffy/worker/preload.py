@@ -74,9 +74,9 @@ def can_preload(modules: Sequence[str], *, forks: bool) -> bool:
 
 def _try(modules: Sequence[str]) -> int:
     faulthandler.enable(2)  # where it happens to end, for the log
-    openers = dict.fromkeys(_opened(), "")
+    openers = dict.fromkeys(system.opened(), "")
     for module, _ in _import_each(modules):
-        openers = dict.fromkeys(_opened(), module) | openers
+        openers = dict.fromkeys(system.opened(), module) | openers
     opened = defaultdict(list)
     for thing, found in _settled().items():
         opened[openers.get(thing, modules[-1])].append(found.words)
@@ -128,11 +128,7 @@ def _settled() -> dict[str, system.Opened]:
     deadline = clock.monotonic() + _LAST_BREATH_S
     while system.threads() and clock.monotonic() < deadline:
         clock.pause(_LAST_BREATH_S / 20)
-    return _opened()
-
-
-def _opened() -> dict[str, system.Opened]:
-    return system.opened() or {}
+    return system.opened()
 
 
 def try_code(modules: Sequence[str]) -> int:

@@ -83,10 +83,14 @@ def run(work: Callable[[], int]) -> NoReturn:
     code = 1
     try:
         code = work()
-    except BaseException:  # noqa: BLE001 - see above
-        sys.stderr.write(log.escaped(traceback.format_exc().rstrip()) + "\n")
+    except BaseException as error:  # noqa: BLE001 - see above
+        _write_traceback(error)
     finally:
         leave(code)
+
+
+def _write_traceback(error: BaseException) -> None:
+    sys.stderr.write(log.escaped("".join(traceback.format_exception(error)).rstrip()) + "\n")
 
 
 def leave(code: int) -> NoReturn:
@@ -168,9 +172,7 @@ def end_copy(pid: int) -> None:
     error = sys.exception()
     try:
         if error is not None:
-            sys.stderr.write(
-                log.escaped("".join(traceback.format_exception(error)).rstrip()) + "\n"
-            )
+            _write_traceback(error)
         sys.stdout.flush()
     finally:
         os._exit(1 if error else 0)

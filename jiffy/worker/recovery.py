@@ -34,6 +34,7 @@ class Handling(Enum):
     COUNT = "count"  # back to the front, unless it has crashed too many workers
     REQUEUE = "requeue"  # back to the front: it was not its fault
     FAIL = "fail"  # failed, for the reason given
+    STOP = "stop"  # stopped by command
 
 
 @dataclass(frozen=True)
@@ -44,9 +45,8 @@ class Death:
     cause: str
     execution: str = ""
     handling: Handling = Handling.COUNT
-    is_gone: bool = False
-    was_stopped: bool = False
     error_names: tuple[str, ...] = ()  # as in `Outcome`
+    is_gone: bool = False
 
 
 class Recovery:
@@ -73,19 +73,17 @@ class Recovery:
             "recover", death.worker, int(death.is_gone), death.execution, death.handling.value,
             f"{death.cause} at {at}", MOST_CRASHES,
         ]  # fmt: skip
-        is_failed, what = (
-            death.handling is Handling.FAIL,
-            "stopped" if death.was_stopped else "failed",
-        )
+        what = "stopped" if death.handling is Handling.STOP else "failed"
         try:
             (back, left) = self._link.run("recover", [keys.LEASES, keys.LAST_SWEEP], arguments)
             for job_id in back:
                 log.event("job.recovered", log.WARNING, job=text(job_id), worker=death.worker,
                           cause=death.cause)  # fmt: skip
             for queue, job_id, execution, causes, details in left:
-                reason = death.cause if is_failed else _all_crashes(text(causes))
+                has_crashed = death.handling not in (Handling.FAIL, Handling.STOP)
+                reason = _all_crashes(text(causes)) if has_crashed else death.cause
                 job = _claimed(queue, job_id, execution, details)
-                self._finish(death.worker, job, reason, what=what, may_retry=is_failed,
+                self._finish(death.worker, job, reason, what=what, may_retry=not has_crashed,
                              error_names=death.error_names)  # fmt: skip
         except ResponseError as error:  # of one worker or job: the others do not wait for it
             if explained(error):

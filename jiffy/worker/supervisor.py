@@ -123,7 +123,7 @@ class ChildProcess:
         """Kill the job that was stopped and goes on; or note that its process has ended of that."""
         is_due = has_ended or clock.monotonic() >= self.stop_by
         if self.stopping and is_due and self.stopping == self.execution_of(self.board.running):
-            self.kill(Handling.FAIL, STOPPED, was_stopped=True)
+            self.kill(Handling.STOP, STOPPED)
 
     def enforce_time(self, running: Running, *, has_ended: bool = False) -> None:
         """Raise JobTimeoutException in a job over its limit; kill it if that does not help, or note
@@ -134,7 +134,7 @@ class ChildProcess:
             self.interrupt(running, Board.TIMEOUT)
             if has_ended or ran_s > running.limit_s + KILL_AFTER_S:
                 reason = f"exceeded its limit of {running.limit_s:g} s, killed after {ran_s:.0f} s"
-                self.kill(Handling.FAIL, reason, error_names=TIMED_OUT)
+                self.kill(Handling.FAIL, reason, TIMED_OUT)
 
     def enforce_sending(self) -> None:
         """Kill a child that does not send what it has done: something that a job has left may hold
@@ -165,16 +165,11 @@ class ChildProcess:
         """What the process that runs its jobs has in RAM."""
         return system.memory_bytes(self.board.numbers.fork or self.pid)
 
-    def kill(
-        self, handling: Handling, cause: str, *,
-        was_stopped: bool = False, error_names: tuple[str, ...] = (),
-    ) -> None:  # fmt: skip
+    def kill(self, handling: Handling, cause: str, error_names: tuple[str, ...] = ()) -> None:
         """Kill the child with all that its job started; `handling` is for the job that it runs."""
         if self.pid:
-            self.death = self.death or Death(
-                self.name, cause, self.execution_of(self.board.running), handling,
-                was_stopped=was_stopped, error_names=error_names,
-            )  # fmt: skip
+            execution = self.execution_of(self.board.running)
+            self.death = self.death or Death(self.name, cause, execution, handling, error_names)
             self.kill_groups()
 
     def kill_groups(self) -> None:

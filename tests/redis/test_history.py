@@ -83,7 +83,7 @@ def test_attempts_are_counted_by_how_they_ended_and_packed_once(redis, minute_ag
         ({"handling": Handling.REQUEUE}, (0, 0, 0, 1)),
         ({"handling": Handling.FAIL}, (0, 1, 0, 0)),
         # What a person has stopped is no failure.
-        ({"handling": Handling.FAIL, "was_stopped": True}, (0, 0, 0, 1)),
+        ({"handling": Handling.STOP}, (0, 0, 0, 1)),
     ],
 )
 def test_an_attempt_whose_worker_died_counts_for_its_function(redis, handling, expected):

@@ -54,8 +54,7 @@ ENDS = {
     "stopped": lambda redis, claimed: finish(redis, claimed, "stopped", error="stopped"),
     "retried later": lambda redis, claimed: finish(redis, claimed, retry=rq.Retry(3, interval=60)),
     "killed": lambda redis, claimed: die(redis, claimed, handling=Handling.FAIL),
-    "stopped by command": lambda redis,
-     claimed: die(redis, claimed, handling=Handling.FAIL, was_stopped=True),
+    "stopped by command": lambda redis, claimed: die(redis, claimed, handling=Handling.STOP),
     "quarantined": crash_thrice,
 }  # fmt: skip
 

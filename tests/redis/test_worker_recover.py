@@ -125,7 +125,7 @@ def test_a_job_that_has_finished_is_no_longer_claimed_alone(redis):
         ({}, ["default-0"], 1),
         ({"handling": Handling.REQUEUE}, ["default-0"], 0),
         ({"handling": Handling.FAIL}, ["default-0"], 0),
-        ({"handling": Handling.FAIL, "was_stopped": True}, [], 0),
+        ({"handling": Handling.STOP}, [], 0),
     ],
     ids=["crashed", "interrupted", "killed", "stopped"],
 )
@@ -188,7 +188,7 @@ def test_a_job_that_was_ended_from_outside_says_how_long_and_where_it_ran(redis,
     [ran] = claim(redis)
     text = "" if began_s is None else rq_text(redis.time()[0] - began_s)
     redis.hset(keys.job("default-0"), "started_at", text)
-    die(redis, ran, handling=Handling.FAIL, was_stopped=True)
+    die(redis, ran, handling=Handling.STOP)
     ended = job(redis)
     result = ended.latest_result()
     ran_s = (ended.ended_at - ended.started_at).total_seconds()
