@@ -1,5 +1,5 @@
--- Slots of rate limits, and the way onto a queue of a job that may need one.  Goes with lib.lua.  Mirrors the scripts in
--- rq/rate_limit.py.
+-- Slots of rate limits, and the way onto a queue of a job that may need one.  Goes with lib.lua; expects no KEYS and ARGV
+-- of its own.  Mirrors the scripts in rq/rate_limit.py.
 
 -- Let as many jobs that wait for a slot onto their queues as there are free slots, up to MOST_KEYS in a script: the
 -- others follow as jobs end, or with the next maintenance.

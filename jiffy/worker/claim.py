@@ -157,7 +157,7 @@ class Claimer:
         self._link, self.name, self._lease_s = link, name, lease_s
         self._result_ttl_s = result_ttl_s
         self._token = token or secrets.token_hex(8)
-        self._number = 0
+        self._number, self._prefix = 0, ""  # of the newest exchange, and of its executions
         self.last_begun = ""
         self.queues = list(queues)
 
@@ -168,34 +168,32 @@ class Claimer:
         commands = [*before]
         if wait_s:
             commands.append(command("BLPOP", *map(keys.wake, self.queues), wait_s))
-        names = [keys.worker(self.name), keys.SUSPENDED, *map(keys.queue, self.queues)]
-        prefix = ""
-
-        def ask() -> Any:
-            # Each try has a number of its own, by which claim.lua knows it.
-            nonlocal prefix, wait_s
-            self._number += 1
-            prefix = f"{self._token}{self._number & 0xFFFFFFFF:08x}"
-            arguments = [self.name, want, self._lease_s, prefix, self.last_begun]
-            claim = script_command("claim", names, arguments)
-            try:
-                return self._link.exchange(*commands, claim, resend=False)[-1]
-            except ResponseError as error:
-                if not wait_s or "WRONGTYPE" not in str(error):
-                    raise
-                # Something else stands where it waits for tokens, which only we write.
-                commands[-1], wait_s = command("DEL", *map(keys.wake, self.queues)), 0
-                return ask()
-
-        is_suspended, has_more, todo, paused, lengths, parts, details = self._link.insist(ask)
+        try:
+            reply = self._link.insist(lambda: self._exchange(commands, want))
+        except ResponseError as error:
+            if not wait_s or "WRONGTYPE" not in str(error):
+                raise
+            # Something else stands where it waits for tokens, which only we write.
+            commands[-1] = command("DEL", *map(keys.wake, self.queues))
+            reply = self._link.insist(lambda: self._exchange(commands, want))
+        is_suspended, has_more, todo, paused, lengths, parts, details = reply
         found = Todo(text(todo[0]), text(todo[1]), todo[2]) if todo else None
-        jobs = self._read(prefix, lengths, parts)
+        jobs = self._read(lengths, parts)
         for position, *flat in details:
             jobs[position - 1].details = Details(flat)
         return Claim(jobs, found, bool(is_suspended), bool(has_more), frozenset(map(text, paused)))
 
-    def _read(self, prefix: str, lengths: bytes, parts: bytes) -> list[Claimed]:
-        jobs, start = [], 0
+    def _exchange(self, commands: Sequence[bytes], want: int) -> Any:
+        """Send the commands and a claim; return the reply to that."""
+        self._number += 1  # each try has a number of its own, by which claim.lua knows it
+        self._prefix = f"{self._token}{self._number & 0xFFFFFFFF:08x}"
+        names = [keys.worker(self.name), keys.SUSPENDED, *map(keys.queue, self.queues)]
+        arguments = [self.name, want, self._lease_s, self._prefix, self.last_begun]
+        claim = script_command("claim", names, arguments)
+        return self._link.exchange(*commands, claim, resend=False)[-1]
+
+    def _read(self, lengths: bytes, parts: bytes) -> list[Claimed]:
+        jobs, start, prefix = [], 0, self._prefix
         for position, sizes in enumerate(_LENGTHS.iter_unpack(lengths), start=1):
             layout = _layout(sizes)
             kind, job_id, queue, data, limit, ttl, enqueued = layout.unpack_from(parts, start)
