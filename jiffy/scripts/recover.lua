@@ -34,7 +34,7 @@ local function find_dead(shortest_s, longest_s, wait_s)
 end
 if ARGV[1] == 'find' then return find_dead(tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])) end
 
-local worker, is_gone, culprit, what, cause, most = ARGV[2], ARGV[3] == '1', ARGV[4], ARGV[5], ARGV[6], tonumber(ARGV[7])
+local worker, is_gone, culprit, handling, cause, most = ARGV[2], ARGV[3] == '1', ARGV[4], ARGV[5], ARGV[6], tonumber(ARGV[7])
 local back, left, held, is_all = {}, {}, held_by(worker)
 local kept = is_all and 0 or 1
 -- Which one ran?  If that is unknown, a job that was alone is to blame.  Of several none is, but each is claimed alone from
@@ -60,9 +60,9 @@ for i = #held, 1, -1 do
   local key = job_key(id)
   local is_there = call('EXISTS', key) == 1 and try('ZSCORE', RQ .. 'wip:' .. queue, member)
   local is_culprit = is_there and execution == culprit
-  local is_left, causes = is_culprit and (what == 'fail' or what == 'stop'), cause
-  if is_culprit and what == 'count' then is_left, causes = quarantine(key, execution) end
-  if is_culprit and what == 'requeue' then is_left = (fields(key, 'jiffy:rescue') or {})[1] == 'no' end
+  local is_left, causes = is_culprit and (handling == 'fail' or handling == 'stop'), cause
+  if is_culprit and handling == 'count' then is_left, causes = quarantine(key, execution) end
+  if is_culprit and handling == 'requeue' then is_left = (fields(key, 'jiffy:rescue') or {})[1] == 'no' end
   if is_left then
     left[#left + 1] = {queue, id, execution, causes, details_of(key)}
   else

@@ -29,7 +29,6 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import thread as pools
 from contextlib import suppress
-from types import ModuleType
 from typing import Any, NamedTuple
 
 from jiffy import clock, system
@@ -241,12 +240,15 @@ class ProcessState:
         """What is now is how jobs are to find it: an import has changed something."""
         # To read limits costs more than all other signs.  A job that changes one imports this
         # again, unless a module of jobs has it.
-        if not _is_imported_by_jobs(resource):
+        allowed, modules = settings().jobs_modules, [*sys.modules.items()]
+        of_jobs = [found for name, found in modules if functions.is_allowed(name, allowed)]
+        names = [[*getattr(one, "__dict__", {}).values()] for one in of_jobs]
+        if not any(value is resource for values in names for value in values):
             sys.modules.pop("resource", None)
         self._mask = _signal.pthread_sigmask(_signal.SIG_BLOCK, ())
         self._umask = os.umask(0o077)
         os.umask(self._umask)
-        self._values = [part.read() for part in STATE]
+        self._values = [aspect.read() for aspect in STATE]
         self._left = _left()
         self._has_children = _has_children()
         _ROOT._cache[_CANARY] = True
@@ -279,15 +281,15 @@ class ProcessState:
 
     def look(self, took_s: float = -1) -> str:
         """Compare all of STATE, also what has no sign, and restore it; returns as `restore`."""
-        part = STATE[0]
+        aspect = STATE[0]
         try:
-            for part, value in zip(STATE, self._values, strict=True):
-                if part.read() != value:
-                    part.restore(value)
+            for aspect, value in zip(STATE, self._values, strict=True):
+                if aspect.read() != value:
+                    aspect.restore(value)
             _ROOT.manager._clear_cache()  # loggers remember which levels are on
             _ROOT._cache[_CANARY] = True
         except Exception as error:  # noqa: BLE001 - whatever a job has made of it
-            return f"changed: {part.name} ({error})"
+            return f"changed: {aspect.name} ({error})"
         try:
             if took_s >= 0 and self._is_same(took_s):
                 return ""
@@ -355,16 +357,6 @@ class LeftMemory:
         if left <= self._limit:
             return ""
         return f"{left >> 20} MB of memory left by jobs; JOB_MEMORY_MB is {self._limit >> 20}"
-
-
-def _is_imported_by_jobs(module: ModuleType) -> bool:
-    allowed = settings().jobs_modules
-    return any(
-        value is module
-        for name, found in [*sys.modules.items()]
-        if functions.is_allowed(name, allowed)
-        for value in [*getattr(found, "__dict__", {}).values()]
-    )
 
 
 def _has_children() -> bool:

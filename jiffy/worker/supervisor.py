@@ -23,12 +23,12 @@ from jiffy import clock, history, keys, log, rq_compat, system
 from jiffy.producer.retry import TIMED_OUT
 from jiffy.redis_io import Link, explained
 from jiffy.settings import settings
-from jiffy.worker import preload, process
+from jiffy.worker import heartbeat, preload, process
 from jiffy.worker.board import Board, Running
 from jiffy.worker.child import AGAIN
 from jiffy.worker.claim import requeue_command
 from jiffy.worker.finish import finish_command
-from jiffy.worker.heartbeat import RENEW_EVERY_S, Heartbeat
+from jiffy.worker.heartbeat import RENEW_EVERY_S
 from jiffy.worker.process import RESTART_AFTER_S, Signals
 from jiffy.worker.recovery import SWEEP_EVERY_S, Death, Handling, Recovery
 
@@ -72,6 +72,7 @@ class ChildProcess:
     death: Death | None = None  # why it is being killed, or how it died, until Redis knows of it
     must_leave: bool = False  # it is not started again
     is_quiet: bool = False  # it is not started until a command says so; its worker stays
+    is_shown: bool = False  # RQ knows of it
     requeued: int = -1  # the batch of which the rest was requeued
     stopping: str = ""  # the execution that was last stopped by command, to be killed at `stop_by`
     stop_by: float = 0
@@ -202,7 +203,6 @@ class Supervisor:
         due = queues if moves_due else [keys.NOTHING]
         default_timeout_s = rq_worker.queue_class.DEFAULT_TIMEOUT
         self._link = Link(redis)
-        self._heartbeat = Heartbeat(redis, self._link, children)
         self._recovery = Recovery(self._link)
         self._commands = Commands(redis, children, self._shut_down)
         self._ends_at: float | None = None
@@ -219,7 +219,7 @@ class Supervisor:
 
     def run(self) -> None:
         """Work until the last child has ended for good."""
-        self._heartbeat.register()
+        heartbeat.register(self._link, self._children)
         with self._signals as signals:
             # Where Redis is away, others find by the leases what ended in the shutdown.
             while any(child.pid or not self._is_overdue for child in self._children):
@@ -297,7 +297,7 @@ class Supervisor:
             self._recovery.recover(child.death)
             child.death = None
         if child.must_leave:
-            self._heartbeat.give_up(child)
+            heartbeat.give_up(self._link, child)
             self._children.remove(child)
         elif not child.is_quiet and clock.monotonic() >= child.starts_at:
             child.starts_at = clock.monotonic() + RESTART_AFTER_S  # should the fork fail
@@ -336,7 +336,7 @@ class Supervisor:
         child.requeued = running.batch
 
     def _renew(self) -> None:
-        self._heartbeat.renew()
+        heartbeat.renew(self._link, self._children)
         for child in self._children:
             child.enforce_sending()
 

@@ -7,8 +7,8 @@ import pytest
 
 from jiffy import clock, history, keys
 from jiffy.redis_io import Link
+from jiffy.worker import heartbeat
 from jiffy.worker.board import Board
-from jiffy.worker.heartbeat import Heartbeat
 from jiffy.worker.recovery import Handling
 from jiffy.worker.supervisor import ChildProcess
 from tests.support.worker_support import (
@@ -116,15 +116,14 @@ def test_what_a_worker_no_longer_holds_does_not_come_back(redis, claimed, act):
 
 def test_a_worker_that_redis_has_forgotten_is_shown_again_and_one_that_ends_no_longer(redis):
     child = ChildProcess(rq_worker(redis), lambda *_: 0, Board())
-    heartbeat = Heartbeat(redis, Link(redis), [child])
-    heartbeat.register()
+    heartbeat.register(Link(redis), [child])
     registered = redis.smembers(keys.WORKERS)
     redis.flushall()
-    heartbeat.renew()
+    heartbeat.renew(Link(redis), [child])
 
     assert redis.smembers(keys.WORKERS) == registered == {child.rq_worker.key.encode()}
     assert redis.hget(child.rq_worker.key, "queues") == b"default"
-    heartbeat.give_up(child)
+    heartbeat.give_up(Link(redis), child)
     assert not redis.exists(keys.WORKERS, keys.LEASES)
 
 
@@ -148,10 +147,7 @@ def test_a_child_that_does_not_send_what_it_has_done_is_ended(redis, is_sent):
 def test_the_first_worker_of_a_release_writes_down_when_it_started(redis, environ):
     for number, release in enumerate(("older", "newer", "older")):
         environ(RELEASE=release)
-        Heartbeat(
-            redis,
-            Link(redis),
-            [ChildProcess(rq_worker(redis, f"w{number}"), lambda board, token: 0)],
-        ).register()
+        child = ChildProcess(rq_worker(redis, f"w{number}"), lambda board, token: 0)
+        heartbeat.register(Link(redis), [child])
 
     assert list(history.releases(redis)) == ["newer", "older"]
