@@ -6,12 +6,13 @@ dropped; messages that wait are lost when this process ends.
 
 import json
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from datetime import datetime
 from functools import partial
 from itertools import groupby
-from queue import Full, Queue
+from queue import Queue
 from typing import TYPE_CHECKING, NoReturn
 from urllib.parse import urlsplit, urlunsplit
 from urllib.request import Request
@@ -29,13 +30,13 @@ if TYPE_CHECKING:
     from jiffy.scheduler.state import Made
 
 NO_SCHEDULER = "no scheduler ran"
-MOST_WAITING = 1000
-# A receiver that does not answer holds a thread for some 20 s; it must not hold up all others.
+MOST_WAITING = 250  # of an entry
+# A receiver that does not answer holds a thread for some 20 s; then it is another entry's turn.
 _THREADS = 4
 _TIMEOUT_S = 5
 _PAUSES_S = (1, 4)
 
-_Message = tuple[str, str, Callable[[], object]]  # entry, receiver as it is shown, how to send
+_Message = tuple[str, Callable[[], object]]  # receiver as it is shown, how to send
 
 
 class Notifier:
@@ -46,14 +47,16 @@ class Notifier:
 
     def __init__(self, found: Iterable[Entry]) -> None:
         self._receives = any(entry.on_missed or entry.ping for entry in found)
-        self._waiting = [Queue[_Message](MOST_WAITING // _THREADS) for _ in range(_THREADS)]
+        self._waiting = dict[str, deque[_Message]]()  # of an entry; the first is being sent
+        self._turns = Queue[str]()  # of entries that have any, in order
+        self._lock = threading.Lock()
         self._failing: set[tuple[str, str]] = set()
-        self._is_full = False
+        self._full: set[str] = set()
 
     def start(self) -> None:
         """Begin to send; a process that forks leaves this to its child."""
-        for waiting in self._waiting if self._receives else ():
-            threading.Thread(target=self._go_on, args=[waiting], daemon=True).start()
+        for _ in range(_THREADS if self._receives else 0):
+            threading.Thread(target=self._go_on, daemon=True).start()
 
     def missed(self, made: Iterable["Made"], now: datetime) -> None:
         """Report runs that no scheduler enqueued in time: once for all of an entry's."""
@@ -87,19 +90,22 @@ class Notifier:
                 self.put(entry.name, shown(entry.ping), partial(_request, urlunsplit(url)))
 
     def put(self, entry_name: str, receiver: str, send: Callable[[], object]) -> None:
-        """Queue a message to be sent; it is dropped if too many are waiting."""
-        waiting = self._waiting[hash(entry_name) % _THREADS]
-        try:
-            waiting.put_nowait((entry_name, receiver, send))
-            self._is_full = False
-        except Full:
-            if not self._is_full:
-                log.event("alert.dropped", log.ERROR, entry=entry_name, waiting=waiting.qsize())
-            self._is_full = True
+        """Queue a message to be sent; it is dropped if too many of the entry are waiting."""
+        with self._lock:
+            waiting = self._waiting.setdefault(entry_name, deque())
+            if len(waiting) < MOST_WAITING:
+                self._full.discard(entry_name)
+                waiting.append((receiver, send))
+                if len(waiting) == 1:
+                    self._turns.put(entry_name)
+            elif entry_name not in self._full:
+                self._full.add(entry_name)
+                log.event("alert.dropped", log.ERROR, entry=entry_name, waiting=len(waiting))
 
-    def _go_on(self, waiting: "Queue[_Message]") -> NoReturn:
+    def _go_on(self) -> NoReturn:
         while True:
-            entry_name, receiver, send = waiting.get()
+            entry_name = self._turns.get()
+            receiver, send = self._waiting[entry_name][0]
             for pause_s in (*_PAUSES_S, None):
                 try:
                     send()
@@ -112,7 +118,13 @@ class Notifier:
             if reason and (entry_name, receiver) not in self._failing:
                 log.event("alert.failed", log.ERROR, entry=entry_name, to=receiver, reason=reason)
             (self._failing.add if reason else self._failing.discard)((entry_name, receiver))
-            waiting.task_done()
+            with self._lock:
+                self._waiting[entry_name].popleft()
+                if self._waiting[entry_name]:
+                    self._turns.put(entry_name)
+                else:
+                    del self._waiting[entry_name]
+            self._turns.task_done()
 
 
 def _enqueue(function: functions.Function, job_id: str, arguments: Sequence[str]) -> None:

@@ -240,7 +240,7 @@ def is_idle(loop):
 
 
 def is_done(one):
-    return not any(waiting.unfinished_tasks for waiting in one._waiting)
+    return not one._turns.unfinished_tasks
 
 
 def test_what_a_receiver_refuses_is_sent_again(lead, redis, receiver, impatient):
@@ -289,12 +289,15 @@ def notifier():
     return Notifier(read([add(ping="https://example.com/")]))
 
 
-def test_a_receiver_that_keeps_one_waiting_keeps_no_run_waiting():
-    never = threading.Event()
+def test_a_receiver_that_keeps_one_waiting_keeps_no_run_and_no_other_entry_waiting():
+    never, heard, others = threading.Event(), [], range(40)
     one = notifier()
     one.start()
     for _ in range(MOST_WAITING + 10):
         one.put("entry", "somebody", never.wait)
+    for number in others:
+        one.put(f"entry {number}", "somebody else", partial(heard.append, number))
+    wait_until(lambda: len(heard) == len(others))
     never.set()
 
     wait_until(lambda: is_done(one))
