@@ -197,8 +197,8 @@ def test_odd_data_is_left_out_and_replaced(redis, value):
 
 def test_samples_say_what_comes_into_a_queue_and_goes_out_of_it(redis):
     enqueue(redis, 100)
-    for later, ended in enumerate([0, 30, 30, 30]):
-        now_s = redis.time()[0] - 40 + 10 * later
+    first_s = redis.time()[0] - 40
+    for now_s, ended in zip(range(first_s, first_s + 40, 10), [0, 30, 30, 30], strict=True):
         minute = now_s // 60
         if ended:
             redis.hincrby(keys.history(f"now:{minute}"), f"done 3 4 {NOTHING}\ndefault", ended)

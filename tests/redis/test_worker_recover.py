@@ -262,7 +262,7 @@ def test_an_odd_name_among_the_dead_keeps_no_other_from_its_recovery(redis, name
 @pytest.mark.usefixtures("dead")
 @pytest.mark.parametrize(
     ("seconds_ago", "quiet_s"),
-    [(1, 0), (3, 2), (60, 0), (-60, 0), (10**9, 0)],
+    [(0, 0), (3, 5), (60, 0), (-60, 0), (10**9, 0)],
     ids=["just after another", "while the living renew theirs", "after an outage", "clock back",
          "never before"],
 )  # fmt: skip

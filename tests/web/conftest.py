@@ -187,10 +187,10 @@ def plant_flow(redis):
     """
 
     def write(queues):
-        count = len(next(iter(queues.values())))
+        count, now_s = len(next(iter(queues.values()))), redis.time()[0]
         totals = Counter()
         for number in range(count):
-            at = redis.time()[0] - 10 * (count - 1 - number)
+            at = now_s - 10 * (count - 1 - number)
             for name, looks in queues.items():
                 totals[name] += looks[number][1]
             look = at, {name: looks[number][0] for name, looks in queues.items()}, {"1": totals}
