@@ -119,7 +119,8 @@ def test_a_jobs_duration_is_compared_with_its_functions_history(client, plant, r
     for bucket, count in ((11, 90), (12, 10)):
         field = f"done 1 {bucket} jobs.numbers.add\ndefault"
         redis.hincrby(keys.history(f"now:{minute}"), field, count)
-    plant("one", started_at=ago(70), ended_at=ago(70 - ran_s))
+    now = clock.now()
+    plant("one", started_at=ago(70, now), ended_at=ago(70 - ran_s, now))
     text = client.get("/jobs/one").text
 
     assert f"Duration <small>{words}</small>" in text
@@ -128,10 +129,11 @@ def test_a_jobs_duration_is_compared_with_its_functions_history(client, plant, r
 
 
 def test_the_path_of_a_job_ends_where_the_job_is(redis, plant):
+    at = clock.now()
     plant("waits", status="queued")
     plant("runs", status="started", started_at=ago(5), enqueued_at=ago(9))
-    plant("failed", status="failed", error="x", created_at=ago(90), enqueued_at=ago(60),
-          started_at=ago(50), ended_at=ago(20))  # fmt: skip
+    plant("failed", status="failed", error="x", created_at=ago(90, at), enqueued_at=ago(60, at),
+          started_at=ago(50, at), ended_at=ago(20, at))  # fmt: skip
     plant("canceled", status="canceled", enqueued_at="")
     plant("later", status="scheduled", enqueued_at="")
     paths = {job_id: [(step.name, step.place) for step in why.path(read.job(redis, job_id))]
@@ -370,5 +372,5 @@ def test_in_a_browser_the_graph_follows_execution_and_leads_to_its_jobs(browser,
     assert browser.text_content(".graph .this .status") == "✓ finished · this job"
 
 
-def ago(seconds):
-    return utcformat(clock.now() - timedelta(seconds=seconds))
+def ago(seconds, now=None):
+    return utcformat((now or clock.now()) - timedelta(seconds=seconds))
