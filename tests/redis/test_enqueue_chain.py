@@ -346,27 +346,17 @@ def test_a_part_that_was_canceled_on_purpose_stays_so(redis, work, end):
         ([part(add, 1), part(lambda: 1)], NotImportable, "Part 2: .*is a lambda"),
         ([part(add, 1), part(add, {1})], WrongArguments, "Part 2: .*is a set"),
         ([part(add, result)], WrongArguments, "Part 1: there is no part before it"),
-    ],
-)
-def test_a_wrong_part_is_refused_with_its_number(redis, parts, error, message):
-    with pytest.raises(error, match=message):
-        jiffy.enqueue.chain(*parts)
-
-    assert redis.keys("*") == []
-
-
-@pytest.mark.parametrize(
-    ("options", "number"),
-    [
-        ({"unique": "1h"}, 1), ({"depends_on": "another"}, 1), ({"job_id": "mine"}, 1),
-        ({"in_": "5m"}, 2), ({"at": clock.now()}, 2),
+        *[
+            ([part(add, 1), part(add, 2).options(**odd)], InvalidValue,
+             rf"Part 2: {name} is .*; it must be left out: tests.jobs.enqueue.add ")
+            for odd in ({"unique": "1h"}, {"depends_on": "another"}, {"job_id": "mine"},
+                        {"in_": "5m"}, {"at": clock.now()})
+            for name in odd
+        ],
     ],
 )  # fmt: skip
-def test_options_that_make_no_sense_in_a_part_are_refused(redis, options, number):
-    parts = [part(add, 1), part(add, 2)]
-    parts[number - 1] = parts[number - 1].options(**options)
-    message = f"{next(iter(options))} is .*; it must be left out: tests.jobs.enqueue.add "
-    with pytest.raises(InvalidValue, match=message):
+def test_a_wrong_part_is_refused_with_its_number(redis, parts, error, message):
+    with pytest.raises(error, match=message):
         jiffy.enqueue.chain(*parts)
 
     assert redis.keys("*") == []
