@@ -358,7 +358,7 @@ def test_the_history_has_the_outcome_of_a_job_and_its_duration(declare, run_next
 
     assert (entry_id, recorded) == (ENTRY, ended)
     assert (recorded.outcome, recorded.job_id) == ("finished", made.job_id)
-    assert 0 <= recorded.duration_s < 5
+    assert 0 <= recorded.duration_s < 60
     assert redis.zcard(keys.OPEN_TICKS) == 0
     assert follow(redis) == []
 

@@ -81,7 +81,7 @@ def test_around_enqueue_job_a_job_is_what_it_was_but_for_its_meta(redis, wrap, o
         f"around after on {options.get('queue', 'default')}, "
         f"at_front={options.get('at_front', False)}"
     ]
-    assert redis.ttl(keys.job("before")) == redis.ttl(keys.job("after"))
+    assert abs(redis.ttl(keys.job("before")) - redis.ttl(keys.job("after"))) < 30
 
 
 def test_a_job_at_the_front_stands_there_and_a_dependent_waits(redis, wrap):
