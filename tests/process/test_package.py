@@ -143,7 +143,7 @@ class Project:
     def running(self, *words, **environ):
         """A `jiffy` with these words that runs beside the test; its log is a file."""
         log = self.folder / f"{words[0]}.log"
-        with log.open("w") as out:
+        with log.open("a") as out:  # two programs of one name write into one
             process = subprocess.Popen(
                 [self.programs / "jiffy", *words], cwd=self.folder, stdout=out, stderr=out,
                 env=newcomers_environ() | self.environ | environ, start_new_session=True,
