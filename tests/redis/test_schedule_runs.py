@@ -119,18 +119,6 @@ def test_an_entry_of_one_time_that_is_given_another_runs_again(scheduler, declar
     assert len(queued(redis)) == 2
 
 
-def test_so_many_runs_are_made_and_no_more_also_across_deploys(declare, run_next, redis):
-    line = add(repeat=3, overlap="allow")
-    declare(line)
-    *_, last = run_next(2)
-    declare(line, now=last.slot)
-    *_, last = run_next(2)
-
-    assert declare(line, now=last.slot)["same"] == 1
-    assert run_next() == []
-    assert len(queued(redis)) == 3
-
-
 def test_runs_that_come_all_at_once_are_no_more_than_were_asked_for(declare, catch_up, redis):
     declare(add(repeat=3, missed="all", overlap="allow"))
 
@@ -148,36 +136,27 @@ def test_other_times_count_anew_and_what_is_run_by_hand_does_not_count(declare, 
     assert [one.outcome for one in run_next(3)] == ["enqueued", "enqueued"]
 
 
-def test_runs_from_before_repeat_was_set_are_not_counted(declare, run_next, redis):
-    declare(add(overlap="allow"))
-    *_, last = run_next(4)
-    declare(add(overlap="allow", repeat=2), now=last.slot)
-    *_, last = run_next(3)
-    assert len(queued(redis)) == 6
-    declare(add(overlap="allow"), now=last.slot)
-    declare(add(overlap="allow", repeat=1), now=last.slot)
-
-    assert [state.is_done for state in entries.read(redis)] == [False]
-
-
-def test_an_entry_that_is_to_repeat_less_often_than_it_did_is_done_at_once(
-    declare, run_next, redis
+@pytest.mark.parametrize(
+    ("before", "ran", "after", "made"),
+    [
+        (3, 2, 3, 3),  # the next deploy
+        (3, 2, 2, 2),  # less often than it did: it is done at once
+        (2, 3, 3, 3),  # more often: it goes on where it was
+        (None, 4, 2, 6),  # runs from before it was set are not counted
+    ],
+)
+def test_so_many_runs_are_made_and_no_more_also_across_deploys(
+    declare, run_next, redis, before, ran, after, made
 ):
-    declare(add(repeat=3, overlap="allow"))
-    run_next(2)
-    declare(add(repeat=2, overlap="allow"))
-
-    assert redis.zcard(keys.ENTRIES) == 0
-    assert outcomes(redis) == ["open"] * 2
-
-
-def test_an_entry_that_may_repeat_more_often_goes_on_where_it_was(declare, run_next, redis):
-    declare(add(repeat=2, overlap="allow"))
-    run_next(3)
-    declare(add(repeat=3, overlap="allow"))
+    declare(add(repeat=before, overlap="allow"))
+    *_, last = run_next(ran)
+    declare(add(repeat=after, overlap="allow"), now=last.slot)
     run_next(3)
 
-    assert len(queued(redis)) == 3
+    assert (len(queued(redis)), redis.zcard(keys.ENTRIES)) == (made, 0)
+    declare(add(overlap="allow"), now=last.slot)
+    declare(add(repeat=1, overlap="allow"), now=last.slot)
+    assert [state.is_done for state in entries.read(redis)] == [False]
 
 
 def test_a_window_that_is_over_stays_over(scheduler, declare, redis):
