@@ -10,7 +10,6 @@ import zoneinfo
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
-from functools import lru_cache
 from itertools import product, takewhile
 from typing import NamedTuple, Self
 
@@ -189,7 +188,8 @@ class Cron(Timing):
         # Of an hour that is about to be shown again, the times that have passed come again.
         soon = wall(moment + _LONGEST_CHANGE, self.zone)
         begin -= max(begin + _LONGEST_CHANGE - soon, timedelta())
-        times = _times_of_an_hour(self.fields[1], self.fields[0])
+        pairs = product(self.fields[1], self.fields[0])
+        times = [timedelta(minutes=minute, seconds=second) for minute, second in pairs]
         last, coming = moment, list[datetime]()
         for hour in self._hours(begin):
             ends = product((hour, hour + _HOUR), (0, 1))
@@ -239,11 +239,6 @@ class Cron(Timing):
         return (by_day and by_weekday) if self.needs_both else (by_day or by_weekday)
 
 
-@lru_cache(maxsize=256)
-def _times_of_an_hour(minutes: tuple[int, ...], seconds: tuple[int, ...]) -> list[timedelta]:
-    return [timedelta(minutes=pair[0], seconds=pair[1]) for pair in product(minutes, seconds)]
-
-
 def _words(expression: str) -> list[tuple[str, int]]:
     """The six fields of an expression, each with its position, from 1."""
     words = [(found[0], found.start() + 1) for found in re.finditer(r"\S+", expression)]
@@ -271,8 +266,18 @@ def _numbers(expression: str, word: tuple[str, int], of: _Field) -> tuple[int, .
         span, slash, step = part.partition("/")
         first, last = of.first, of.last
         if span != "*":
-            first, last = _span(expression, span, position, of)
-            last = of.last if slash and "-" not in span else last
+            low, dash, high = span.partition("-")
+            if not low or (dash and not high):
+                raise InvalidCron(expression, f"has {of.name} {span!r}", position, of.must())
+            first = _number(expression, low, position, of)
+            if dash:
+                last = _number(expression, high, position + len(low) + 1, of)
+                last = 7 if of.name == "weekday" and last == 0 else last  # fri-sun
+            elif not slash:
+                last = first
+            if last < first:
+                must = "write the smaller number first"
+                raise InvalidCron(expression, f"has {of.name} {span}", position, must)
         if slash and not (_NUMBER.fullmatch(step) and int(step)):
             what, at = f"has {of.name} step {step!r}", position + len(span) + 1
             raise InvalidCron(expression, what, at, "a step is a number from 1")
@@ -282,20 +287,6 @@ def _numbers(expression: str, word: tuple[str, int], of: _Field) -> tuple[int, .
 
 
 _NUMBER = re.compile("[0-9]{1,4}")
-
-
-def _span(expression: str, span: str, position: int, of: _Field) -> tuple[int, int]:
-    low, dash, high = span.partition("-")
-    if not low or (dash and not high):
-        raise InvalidCron(expression, f"has {of.name} {span!r}", position, of.must())
-    first = last = _number(expression, low, position, of)
-    if dash:
-        last = _number(expression, high, position + len(low) + 1, of)
-        last = 7 if of.name == "weekday" and last == 0 else last  # fri-sun
-    if last < first:
-        must = "write the smaller number first"
-        raise InvalidCron(expression, f"has {of.name} {span}", position, must)
-    return first, last
 
 
 def _number(expression: str, value: str, at: int, of: _Field) -> int:

@@ -257,10 +257,17 @@ encode = json.JSONEncoder(check_circular=False, allow_nan=False, default=_numpy_
 
 
 def _unpacked(kind: Any, value: Any) -> Any:
-    if isinstance(value, kind):
-        return _unchanged_model(kind, value) if hasattr(kind, "model_validate") else value
     if hasattr(kind, "model_validate"):
-        return kind.model_validate(value)
+        if not isinstance(value, kind):
+            return kind.model_validate(value)
+        found = kind.model_validate(_packed(value))
+        for name, part in vars(value).items():
+            if vars(found).get(name) != part:
+                kept = "fields that JSON brings back as they were"
+                raise ValueError(f"Expected {kept} ({name!r} would change)")
+        return found
+    if isinstance(value, kind):
+        return value
     if issubclass(kind, PurePath):
         if isinstance(value, str):
             return kind(value)
@@ -272,15 +279,6 @@ def _unpacked(kind: Any, value: Any) -> Any:
     except OverflowError:
         pass
     raise ValueError(f"Expected `{wanted.__name__ if wanted else kind}`")
-
-
-def _unchanged_model(kind: Any, value: Any) -> Any:
-    found = kind.model_validate(_packed(value))
-    for name, part in vars(value).items():
-        if vars(found).get(name) != part:
-            kept = "fields that JSON brings back as they were"
-            raise ValueError(f"Expected {kept} ({name!r} would change)")
-    return found
 
 
 def _without_numpy(value: Any) -> Any:
@@ -375,12 +373,10 @@ def _named_refusal(value: Any, kind: Any, refusal: msgspec.ValidationError) -> V
         first = errors()[0]
         must = first["msg"].removeprefix("Input should be ")
         return ValidationError(first["input"], must, first["loc"])
-    complaint = _complaint(refusal)
-    if missing := re.fullmatch("Object missing required field `(.*)`", complaint):
+    if missing := re.match("Object missing required field `(.*?)`( - at|$)", str(refusal)):
         needed = (_fields(kind) or {})[missing[1]]
-        must = _must(_complaint(_refusal(None, needed)), needed)
-        return ValidationError(None, must, (missing[1],))
-    must = _must(complaint, kind)
+        return ValidationError(None, _must(_refusal(None, needed), needed), (missing[1],))
+    must = _must(refusal, kind)
     if str(refusal).endswith("at `key` in `$`"):
         key = next(key for key in value if _refusal({key: value[key]}, kind))
         return ValidationError(key, must, (str(key),), is_key=True)
@@ -395,12 +391,9 @@ def _refusal(value: Any, kind: Any) -> msgspec.ValidationError | None:
     return None
 
 
-def _complaint(refusal: msgspec.ValidationError | None) -> str:
-    return re.sub(r" - at .*$", "", str(refusal or ""), flags=re.DOTALL)
-
-
-def _must(complaint: str, kind: Any) -> str:
+def _must(refusal: msgspec.ValidationError | None, kind: Any) -> str:
     """What a value of `kind` must be; a type may say it by Meta(extra={"must": …})."""
+    complaint = re.sub(r" - at .*$", "", str(refusal or ""), flags=re.DOTALL)
     found = members(kind)
     for member in found:
         if (extra := getattr(member, "extra", None)) and "must" in extra:

@@ -67,7 +67,7 @@ def echo(text: str, *, err: bool = False) -> None:
 
 def load(name: str) -> click.Command:
     """The subcommand of this name."""
-    has_module = name in ("enqueue", "worker", "scheduler", "init")
+    has_module = name in ("enqueue", "worker", "scheduler")
     path = f"{name}:command" if has_module else f"commands:{name}"
     found: click.Command = resolve_name(f"{__name__}.{path}")
     return found

@@ -230,7 +230,7 @@ def _shown_schedule(found: "Sequence[Entry]", now: datetime) -> str:
     indent = "\n" + " " * (len(str(len(found))) + 2)
     parts = [f"{_counted(found)}, all valid."]
     for head, entry in zip(_aligned(heads).splitlines(), found, strict=True):
-        call = " ".join(f"{entry.job.description}, queue {entry.job.origin}".split())
+        call = " ".join(f"{entry.job.call.description}, queue {entry.job.recipe.queue}".split())
         more = [call, entry.alerts_in_words(), "  ".join(_next_times(entry, now))]
         parts.append(indent.join([f"\n{head}", *filter(None, more)]))
     return "\n".join(parts)
@@ -250,10 +250,10 @@ def _next_times(entry: "Entry", now: datetime) -> list[str]:
 def _shown_changes(changes: "Sequence[Change]", found: "Sequence[Entry]") -> str:
     counts = Counter[str](change.kind for change in changes)
     summary = ", ".join(f"{counts[kind]} {kind}" for kind in ("new", "changed", "gone", "same"))
-    calls = {
-        entry.name: f"{entry.job.description} {entry.times_in_words()}, queue {entry.job.origin}"
-        for entry in found
-    }
+    calls = {}
+    for entry in found:
+        call, queue = entry.job.call.description, entry.job.recipe.queue
+        calls[entry.name] = f"{call} {entry.times_in_words()}, queue {queue}"
     rows = []
     for kind, name, what in changes:
         details = [

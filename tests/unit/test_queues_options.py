@@ -22,6 +22,7 @@ from jiffy.producer.options import TABLE, Options, from_json, schema
 from jobs import numbers
 from tests.jobs import enqueue as enqueue_jobs
 from tests.support.newcomer import CHECKOUT
+from tests.support.unwritten import job_of
 
 TYPED = """\
 from datetime import datetime
@@ -220,17 +221,17 @@ def test_a_callback_must_be_a_function_that_workers_may_run():
 )  # fmt: skip
 def test_options_are_those_of_the_job(given, stored, environ):
     environ(JOBS_MODULES="jobs,tests")
-    job = enqueue.options(**given).make(numbers.add, [2, 3], {})
+    job = job_of(enqueue.options(**given))
 
     assert {name: getattr(job, name) for name in stored} == stored
 
 
 def test_a_functions_usual_options_are_taken_unless_the_call_has_its_own():
     mine = Enqueue({numbers.add: options(queue="low", timeout="1m")})
-    usual = mine.make(numbers.add, [2, 3], {})
-    own = mine.options(timeout="2m").make(numbers.add, [2, 3], {})
+    usual = job_of(mine)
+    own = job_of(mine.options(timeout="2m"))
     none = mine.options(timeout="2m").options(timeout=None, queue=None)
-    left = none.make(numbers.add, [2, 3], {})
+    left = job_of(none)
 
     assert (usual.origin, usual.timeout) == ("low", 60)
     assert (own.origin, own.timeout) == ("low", 120)
@@ -240,14 +241,14 @@ def test_a_functions_usual_options_are_taken_unless_the_call_has_its_own():
 def test_a_function_in_the_table_may_be_named_by_its_path():
     mine = Enqueue({"jobs.numbers.add": options(queue="low")})
 
-    assert mine.make(numbers.add, [2, 3], {}).origin == "low"
+    assert job_of(mine).origin == "low"
 
 
 def test_a_decorated_function_has_the_usual_options_of_what_stands_at_its_path(environ):
     environ(JOBS_MODULES="tests")
     mine = Enqueue({enqueue_jobs.cached: options(queue="low")})
 
-    assert mine.make(enqueue_jobs.add, [2, 3], {}).origin == "low"
+    assert job_of(mine, enqueue_jobs.add).origin == "low"
 
 
 @pytest.mark.parametrize(
@@ -277,7 +278,7 @@ def test_what_is_no_function_in_the_table_is_refused_where_it_is_written(table, 
 def test_what_a_call_says_goes_before_the_usual_that_it_excludes(usual, given):
     mine = Enqueue({numbers.add: usual})
 
-    assert mine.options(**given).make(numbers.add, [2, 3], {})
+    assert job_of(mine.options(**given))
 
 
 @pytest.mark.parametrize(
@@ -311,7 +312,7 @@ def test_what_a_job_carries_besides_its_arguments_is_limited_too(name, environ):
     text = "x" * 2000
     given = {"meta": {"text": text}} if name == "meta" else {"description": text}
     with pytest.raises(CallTooLarge, match=f"at most 1,000 are allowed.*Most of it is '{name}'"):
-        enqueue.options(**given).make(numbers.add, [2, 3], {})
+        job_of(enqueue.options(**given))
 
 
 @pytest.mark.parametrize("given", [{"job_id": "one"}, {"timeout": "soon"}, {"quue": "low"}])

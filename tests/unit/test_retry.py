@@ -11,7 +11,7 @@ import rq
 from jiffy import Retry, enqueue
 from jiffy.errors import InvalidValue
 from jiffy.producer.retry import TIMED_OUT, Rules, names_of, read
-from jobs import numbers
+from tests.support.unwritten import job_of
 
 
 class Late(TimeoutError):
@@ -19,7 +19,7 @@ class Late(TimeoutError):
 
 
 def made(retry):
-    return enqueue.options(retry=retry).make(numbers.add, [2, 3], {})
+    return job_of(enqueue.options(retry=retry))
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """The table: what is wrong with a line is said before anything runs."""
 
+import json
 import re
 from datetime import UTC, datetime
 
@@ -146,12 +147,12 @@ def test_an_entry_is_named_after_its_function_and_its_id_is_the_same_at_every_st
 
 
 def test_options_and_the_functions_own_arguments_do_not_mix():
-    job = entry(
+    fields = entry(
         every("10m", numbers.add, args=[2], kwargs={"y": 3}, queue="low", timeout="2m", retry=3)
-    ).job
+    ).run_fields
 
-    assert (job.args, job.kwargs) == ([2], {"y": 3})
-    assert (job.origin, job.timeout, job.retries_left) == ("low", 120, 3)
+    assert json.loads(fields["data"])[2:] == [[2], {"y": 3}]
+    assert [fields[name] for name in ("origin", "timeout", "retries_left")] == ["low", 120, 3]
 
 
 def test_what_is_usual_is_not_said_of_an_entry():
