@@ -77,13 +77,8 @@ _HOURS = _Tier(3600, 96, 90 * _DAY_S)
 _DAYS = _Tier(_DAY_S, 64, 400 * _DAY_S)
 _TIERS = (_MINUTES, _HOURS, _DAYS)
 _FUNCTION_MINUTES_S = 2 * _DAY_S  # five more days of fifty functions would take 3 MB more
-# The tier, the length of a point, and how many there are; the tier of a glance.
-_SPANS = {
-    "1h": (_MINUTES, 60, 60, _MINUTES),
-    "24h": (_MINUTES, 900, 96, _HOURS),
-    "7d": (_HOURS, 3600, 168, _HOURS),
-    "90d": (_DAYS, _DAY_S, 90, _DAYS),
-}
+# Where its points come from, and how many there are.
+_SPANS = {"1h": (_MINUTES, 60), "24h": (_HOURS, 24), "7d": (_HOURS, 168), "90d": (_DAYS, 90)}
 
 
 @dataclass(frozen=True)
@@ -130,22 +125,17 @@ def read(
     """What became of all attempts, or those of one queue or function, in one round trip, and
     another to ask for Redis' time where `now_s` is not given.
 
-    Points are a minute, 15 minutes, an hour or a day long, and are there also where nothing ran.
+    Points are a minute, an hour or a day long, and are there also where nothing ran.
     """
-    tier, step_s, count, _ = _SPANS[span]
     series = _series(by, name)
-    columns, first_s = _columns(redis, tier, step_s, count, series, now_s)
-    found = columns.get(series, {})
-    return _points(found, first_s, step_s, count, step_s // tier.step_s)
+    columns, first_s = _columns(redis, span, series, now_s)
+    return _points(columns.get(series, {}), first_s, *_SPANS[span])
 
 
-def _points(columns: Columns, first_s: int, step_s: int, count: int, width: int = 1) -> Series:
-    """`count` points of `width` slots each, and the whole."""
-    points = [
-        _point(first_s + place * step_s, step_s, columns, place * width, width)
-        for place in range(count)
-    ]
-    return Series(tuple(points), _point(first_s, step_s * count, columns, 0, width * count))
+def _points(columns: Columns, first_s: int, tier: _Tier, count: int) -> Series:
+    step_s = tier.step_s
+    points = [_point(first_s + n * step_s, step_s, columns, n, 1) for n in range(count)]
+    return Series(tuple(points), _point(first_s, step_s * count, columns, 0, count))
 
 
 @dataclass(frozen=True)
@@ -162,9 +152,8 @@ def glance(redis: Redis, span: Span, now_s: float) -> Glance:
 
     Points are a minute, an hour or a day long; `now_s` is Redis' time.
     """
-    _, step_s, count, tier = _SPANS[span]
-    count = step_s * count // tier.step_s
-    columns, first_s = _columns(redis, tier, tier.step_s, count, None, now_s)
+    tier, count = _SPANS[span]
+    columns, first_s = _columns(redis, span, None, now_s)
     whole = {
         series: _point(first_s, tier.step_s * count, found, 0, count)
         for series, found in columns.items()
@@ -172,7 +161,7 @@ def glance(redis: Redis, span: Span, now_s: float) -> Glance:
     }
     longest = sorted(whole.items(), key=lambda one: one[1].ran_s, reverse=True)
     return Glance(
-        _points(columns.get(_TOTAL, {}), first_s, tier.step_s, count),
+        _points(columns.get(_TOTAL, {}), first_s, tier, count),
         {series[2:]: point for series, point in longest if series.startswith("f:")},
         {series[2:]: point for series, point in longest if series.startswith("q:")},
     )
@@ -479,14 +468,12 @@ def _bounded(
 
 
 def _columns(
-    redis: Redis, tier: _Tier, step_s: int, count: int, only: str | None, at_s: float | None = None
+    redis: Redis, span: Span, only: str | None, at_s: float | None
 ) -> tuple[dict[str, Columns], int]:
-    """Columns by series (or `only` one), of the slots of a tier from the first of `count` points
-    on; and when that begins.
-    """
+    """Columns by series (or `only` one), a slot for each point; and when that begins."""
+    tier, width = _SPANS[span]
     now_s = int(redis.time()[0] if at_s is None else at_s)
-    first_s = (now_s // step_s - count + 1) * step_s
-    first, width = first_s // tier.step_s, count * step_s // tier.step_s
+    first = now_s // tier.step_s - width + 1
     numbers = range(first // tier.slots, (first + width - 1) // tier.slots + 1)
     chunks = [(chunk, kind) for chunk in numbers for kind in ([only[0]] if only else _KINDS)]
     minutes = range(now_s // 60 - _UNPACKED, now_s // 60 + 1)
@@ -511,7 +498,7 @@ def _columns(
             if 0 <= slot < width and only in (None, name):
                 for index, count in counted.items():
                     found[name].setdefault(index, [0] * width)[slot] += count
-    return found, first_s
+    return found, first * tier.step_s
 
 
 def _round(columns: Columns, open_slot: int) -> None:

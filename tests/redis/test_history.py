@@ -115,7 +115,7 @@ def test_a_point_has_what_happened_in_its_time(redis):
 
     assert [point.done for point in hour.points if point.done] == [1, 2, 1]
     assert [hour.points[-n].done for n in (1, 2, 21)] == [1, 2, 1]
-    assert [len(one.points) for one in (hour, day)] == [60, 96]
+    assert [len(one.points) for one in (hour, day)] == [60, 24]
     assert sum(point.done for point in day.points) == 4
     assert hour.points[0].start + 59 * (hour.points[1].start - hour.points[0].start) == (
         hour.points[-1].start
