@@ -66,8 +66,7 @@ class _Tier:
 
     @cached_property
     def columns(self) -> "msgspec.msgpack.Decoder[Columns]":
-        count: Any = Annotated[int, Meta(ge=0, lt=_TOO_MANY)]
-        row: Any = Annotated[list[count], Meta(min_length=self.slots, max_length=self.slots)]
+        row: Any = Annotated[list[_Count], Meta(min_length=self.slots, max_length=self.slots)]
         column: Any = Annotated[int, Meta(ge=0, lt=_RAN + _BUCKETS)]
         return msgspec.msgpack.Decoder(dict[column, row])
 
@@ -316,14 +315,17 @@ def _readable(redis: Redis, names: Iterable[str]) -> list[str]:
     ]
 
 
-class _Look(NamedTuple):
+_Count = Annotated[int, Meta(ge=0, lt=_TOO_MANY)]
+
+
+class _Look(msgspec.Struct, array_like=True, frozen=True):
     """All queues at one time: by name how many jobs wait, and by minute and name how many attempts
     have ended, in each minute that is not packed.
     """
 
-    at_s: float
-    waiting: Mapping[str, int]
-    ended: Mapping[str, Mapping[str, int]]
+    at_s: Annotated[float, Meta(ge=0, lt=_TOO_MANY)] = 0
+    waiting: dict[str, _Count] = {}
+    ended: dict[str, dict[str, _Count]] = {}
 
     def sample(self, name: str, before: "_Look") -> Sample:
         ended = sum(
@@ -333,18 +335,14 @@ class _Look(NamedTuple):
         return Sample(self.at_s, self.waiting.get(name, 0), max(0, ended))
 
 
-_NO_LOOK = _Look(0, {}, {})
-
-
 @lru_cache(2 * FLOW_S // PACK_EVERY_S)
 def _look(blob: bytes) -> _Look:
-    with suppress(ValueError, TypeError, AttributeError, RecursionError, zlib.error):
-        look = _Look(*json.loads(zlib.decompressobj().decompress(blob, 1_000_000)))
-        counts = [count for one in (look.waiting, *look.ended.values()) for count in one.values()]
-        is_ours = all(type(count) is int and 0 <= count < _TOO_MANY for count in counts)
-        if is_ours and len(counts) <= _MOST_FIELDS and 0 <= look.at_s < _TOO_MANY:
-            return look
-    return _NO_LOOK
+    with suppress(ValueError, msgspec.MsgspecError, zlib.error):
+        return _LOOKS.decode(zlib.decompressobj().decompress(blob, 1_000_000))
+    return _Look()  # not data of ours
+
+
+_LOOKS = msgspec.json.Decoder(_Look)
 
 
 def sample(redis: Redis, now_s: int, minutes: Sequence[int]) -> None:
