@@ -13,7 +13,7 @@ last five minutes, and Redis' memory, for a day.
 import json
 import zlib
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -391,14 +391,14 @@ def _pack_minute(redis: Redis, minute: int) -> None:
     with redis.pipeline() as pipe, redis.pipeline(transaction=False) as reading:
         pipe.watch(key, *(tier.key(chunk, kind) for tier, chunk, _, kind in chunks))
         reading.hgetall(key)
-        reading.zrange(keys.history("names"), 0, _MOST_FIELDS, desc=True, withscores=True)
+        reading.zrange(keys.history("names"), 0, _MOST_FIELDS, desc=True)
         for tier, chunk, _, kind in chunks:
             reading.getrange(tier.key(chunk, kind), 0, _MOST_PACKED_BYTES)
         raw, known, *stored = reading.execute(raise_on_error=False)
         if not raw or not isinstance(raw, dict):  # another process has packed it meanwhile
             return
-        names = {name.decode("utf-8", "replace"): seen for name, seen in known}
-        counted = _bounded(_counted(raw), names, at_s)
+        names = known if isinstance(known, list) else ()  # else not data of ours
+        counted = _bounded(_counted(raw), {name.decode("utf-8", "replace") for name in names})
         pipe.multi()
         for (tier, chunk, slot, kind), blob in zip(chunks, stored, strict=True):
             packed = _unpacked(blob, tier)
@@ -449,7 +449,7 @@ def _counted(raw: Mapping[bytes, bytes]) -> dict[str, dict[int, int]]:
 
 
 def _bounded(
-    counted: dict[str, dict[int, int]], known: Mapping[str, float], at_s: int
+    counted: dict[str, dict[int, int]], known: Collection[str]
 ) -> dict[str, dict[int, int]]:
     """Those counts, where functions and queues beyond the most count as others."""
     bounded: dict[str, dict[int, int]] = defaultdict(lambda: defaultdict(int))
