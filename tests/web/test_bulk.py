@@ -138,6 +138,16 @@ def test_a_form_that_names_an_odd_time_is_no_error(client, cards, asked):
     assert post(client, "/jobs/all", **sent).status_code == 303
 
 
+def test_a_job_that_was_retried_while_the_form_asked_is_not_deleted(client, cards, redis):
+    cards(2)
+    sent = {"action": "delete", "id": ["card0", "card1"]}
+    [asked] = re.findall('name="asked" value="([^"]+)"', post(client, "/jobs/act", **sent).text)
+    post(client, "/jobs/card0/retry")
+    post(client, "/jobs/act", **sent, sure="yes", asked=asked)
+
+    assert [redis.exists(keys.job(one)) for one in sent["id"]] == [1, 0]
+
+
 def test_retrying_all_does_not_go_on_with_a_deletion_that_was_stopped(
     client, cards, plant, redis, work
 ):

@@ -6,7 +6,7 @@ import json
 import shlex
 from collections.abc import Sequence
 from contextlib import suppress
-from datetime import timedelta
+from datetime import datetime, timedelta
 from keyword import iskeyword
 
 from flask import Blueprint, abort, flash, redirect, render_template, request, session, url_for
@@ -108,7 +108,11 @@ def _copies(call: Call) -> dict[str, str]:
 def act_on(name: str, job_ids: Sequence[str]) -> Outcome:
     """Act on each job; one that does not allow the action is left as it is."""
     outcome = Outcome()
-    done = bulk.each(name, job_ids, outcome)
+    if "asked" in request.form:  # perhaps long ago: someone may have retried one meanwhile
+        every_job, redis = search.parse(""), redis_io.shared()
+        done = bulk.step(redis, name, every_job, _asked(), job_ids, outcome)
+    else:
+        done = bulk.each(name, job_ids, outcome)
     audit.record(session["user"], name, " ".join(job_ids), outcome.done)
     if len(job_ids) > 1:  # among them, ids of no jobs would hide the others
         audit.note(done=" ".join(done))
@@ -130,7 +134,8 @@ def some() -> Response | str:
     if not ids:
         flash(f"Select the jobs to {name} first.")
     elif name == "delete" and not request.form.get("sure"):
-        return render_template("sure.html", action=name, ids=ids, back=back, matching=None)
+        asked = clock.now().isoformat()
+        return render_template("sure.html", action=name, ids=ids, back=back, asked=asked)
     else:
         flash(act_on(name, ids).words(name))
     return redirect(back, 303)
@@ -158,10 +163,7 @@ def act_on_all() -> Response:
 
 def act_on_matching(name: str, matching: str) -> Response:
     """Act on what matched when the form was shown, which says how many."""
-    asked = clock.now()
-    with suppress(ValueError, TypeError):  # none, or one without a zone
-        shown = clock.read(request.form.get("asked", ""))
-        asked = min(asked, max(shown, asked - _FORM_LASTS))
+    asked = _asked()
     wanted = search.parse(matching.strip(), asked)
     if wanted.problems:
         abort(422, f"{wanted.problems[0]}. Nothing was done.")
@@ -176,6 +178,14 @@ def act_on_matching(name: str, matching: str) -> Response:
     if came.done + came.others >= bulk.FEW:
         return redirect(url_for("jobs.all_matching", q=wanted.text, action=name), 303)
     return redirect(url_for("jobs.jobs", q=wanted.text), 303)
+
+
+def _asked() -> datetime:
+    """When the form was shown; now, for one that does not say so."""
+    now = clock.now()
+    with suppress(ValueError, TypeError):  # none, or one without a zone
+        return min(now, max(clock.read(request.form.get("asked", "")), now - _FORM_LASTS))
+    return now
 
 
 def _action() -> str:
