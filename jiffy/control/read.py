@@ -295,22 +295,6 @@ def jobs(
     return {job_id: _job(job_id, read) for job_id, read in found if read is not None}
 
 
-def page(
-    redis: Redis, queue: str, state: str, offset: int, count: int, is_newest_first: bool
-) -> tuple[int, list[str]]:
-    """How many jobs of a state a queue has, and the ids of some of them."""
-    is_queued = state == "queued"
-    name = keys.jobs_in(state, queue)
-    total = values.answer(redis.llen if is_queued else redis.zcard, name) or 0
-    first, last = offset, offset + count - 1
-    if is_newest_first:
-        first, last = max(0, total - 1 - last), total - 1 - first
-    members = redis.lrange if is_queued else redis.zrange
-    found = values.answer(members, name, first, last) if last >= first else ()
-    ids = [text(member).partition(":")[0] for member in found or ()]
-    return total, ids[::-1] if is_newest_first else ids
-
-
 def members(
     redis: Redis, lists: Iterable[tuple[str, str]], offset: int, count: int
 ) -> dict[str, datetime | None]:

@@ -16,7 +16,7 @@ from jiffy.dashboard import api, audit, auth, charts, frame, problems, rq
 from jiffy.dashboard.pages import home, jobs, new, queues, schedule, system
 from jiffy.dashboard.words import FILTERS
 from jiffy.producer.enqueue import check_project
-from jiffy.settings import PATH, Settings, settings
+from jiffy.settings import PATH, settings
 
 MOST_BODY_BYTES = 1024 * 1024
 _HOST = re.compile(r"(\[[0-9a-fA-F:.]+\]|[\w-]{1,63}(\.[\w-]{1,63})*\.?)(:[0-9]{1,5})?", re.ASCII)
@@ -35,13 +35,12 @@ def web_app(pages: Iterable[Blueprint] = ()) -> Flask:
     Invalid settings end the process with one line and exit code 2.
     """
     with redis_io.in_one_line():
-        config = settings()
-        log.setup(config.log_level)
+        log.setup(settings().log_level)
         check_project()
-        return create_app(config, pages)
+        return create_app(pages)
 
 
-def create_app(config: Settings, pages: Iterable[Blueprint] = ()) -> Flask:
+def create_app(pages: Iterable[Blueprint] = ()) -> Flask:
     """The app, for tests and other servers.  Raises MissingSetting without credentials.
 
     From here on the whole process shares WEB_CONNECTIONS to Redis.
@@ -54,8 +53,8 @@ def create_app(config: Settings, pages: Iterable[Blueprint] = ()) -> Flask:
     app.jinja_env.globals.update(
         nonce=_nonce, known_states={*read.STATES, "stopped"}, spark_of=charts.spark
     )
-    auth.guard(app, config)
-    frame.surround(app, config)
+    auth.guard(app)
+    frame.surround(app)
     app.after_request(_add_headers)
     problems.show(app)
     rq.mount(app)
@@ -63,12 +62,13 @@ def create_app(config: Settings, pages: Iterable[Blueprint] = ()) -> Flask:
     more = (jobs.failures_page, queues.workers_page, system.health_page)
     for blueprint in (*(one.page for one in ours), *more, *pages):
         app.register_blueprint(blueprint)
-    app.wsgi_app = _behind_proxies(app.wsgi_app, config)  # type: ignore[method-assign]
+    app.wsgi_app = _behind_proxies(app.wsgi_app)  # type: ignore[method-assign]
     return app
 
 
-def _behind_proxies(wsgi_app: Any, config: Settings) -> Any:
+def _behind_proxies(wsgi_app: Any) -> Any:
     """Believe the headers of so many proxies, and serve every page below URL_PREFIX."""
+    config = settings()
     hops = config.trusted_proxies
     if hops is None:
         hops = 1 if config.dyno else 0  # its router sets them, and nothing else can reach us

@@ -52,7 +52,6 @@ from jiffy.settings import (
     MAKE_SECRET_KEY,
     PASSWORD_HASH,
     USER_NAME,
-    Settings,
     User,
     settings,
 )
@@ -92,13 +91,13 @@ class _Sessions(SecureCookieSessionInterface):
         return super().get_cookie_secure(app) or request.is_secure
 
 
-def guard(app: Flask, config: Settings) -> None:
+def guard(app: Flask) -> None:
     """Decide about every request to `app`.
 
     Raises MissingSetting in production without anyone who could log in, or without a key.
     """
-    app.extensions["jiffy.settings"] = config
-    app.extensions["jiffy.users"] = {user.name: user for user in _users(config)}
+    config = settings()
+    app.extensions["jiffy.users"] = {user.name: user for user in _users()}
     if config.is_production and not config.secret_key:
         remedy = "Production needs one, the same in every web process: set it to what "
         raise MissingSetting("SECRET_KEY", f"{remedy}{MAKE_SECRET_KEY} prints.")
@@ -123,8 +122,9 @@ def guard(app: Flask, config: Settings) -> None:
     app.jinja_env.globals["token"] = token
 
 
-def _users(config: Settings) -> tuple[User, ...]:
+def _users() -> tuple[User, ...]:
     """Those of the settings; in development, if there are none, one whose password is printed."""
+    config = settings()
     the_one = User(config.dashboard_user, "operator", config.dashboard_password or "")
     if the_one.secret or not config.dashboard_login:
         return (*config.dashboard_users, the_one)
@@ -141,11 +141,6 @@ def _users(config: Settings) -> tuple[User, ...]:
         "(set DASHBOARD_PASSWORD to choose your own)\n"
     )
     return (made,)
-
-
-def _config() -> Settings:
-    found: Settings = current_app.extensions["jiffy.settings"]
-    return found
 
 
 def _known_users() -> dict[str, User]:
@@ -226,7 +221,7 @@ def without_turn() -> Iterator[None]:
 
 
 def _require_operator(who: Who) -> None:
-    if _config().read_only:
+    if settings().read_only:
         abort(403, "This dashboard is read-only: nothing was changed.")
     if who.role != "operator":
         log.event("change.refused", who=who.name, what=request.endpoint)
@@ -239,7 +234,7 @@ def _require_operator(who: Who) -> None:
 
 def _require_own_host() -> None:
     """Refuse names that are not ours: another site's name can be made to lead to this machine."""
-    config = _config()
+    config = settings()
     hosts = config.allowed_hosts
     # Without a login the name alone protects, so behind a proxy too.
     is_behind = config.trusted_proxies and config.dashboard_login
@@ -287,7 +282,7 @@ def person() -> Who | None:
     site, use = (request.headers.get(f"Sec-Fetch-{name}") for name in ("Site", "Dest"))
     if site in ("cross-site", "same-site") and use != "document":
         abort(403, "Another site's page may lead here, but not load this page.")
-    config = _config()
+    config = settings()
     name = config.auth_header and request.headers.get(config.auth_header)
     if not config.dashboard_login or name:
         who = _from_proxy(name) if name else Who(config.dashboard_user, "operator", "open")
@@ -306,11 +301,11 @@ def _from_proxy(name: str) -> Who:
     """Who the proxy in front says it is."""
     peer = ip(request.environ["werkzeug.proxy_fix.orig"]["REMOTE_ADDR"])
     # Not DASHBOARD_USER: someone called "admin" there would be an operator here.
-    users = {user.name: user for user in _config().dashboard_users}
+    users = {user.name: user for user in settings().dashboard_users}
     user = users.get(name) or users.get("*")
     if peer is None or peer.is_global:  # not through the proxy, which is near
         audit.login("", "refused: not from a proxy")
-        abort(403, f"{_config().auth_header} is only accepted from a proxy in a private network.")
+        abort(403, f"{settings().auth_header} is only accepted from a proxy in a private network.")
     if user is None or not USER_NAME.fullmatch(name):
         audit.login("", "refused: an unknown user")
         abort(403, "You are not one of DASHBOARD_USERS: ask an operator to add you.")

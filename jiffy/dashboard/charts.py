@@ -45,18 +45,14 @@ def columns(points: Sequence[Point]) -> tuple[list[Bar], int]:
                 height = max(count / highest * HEIGHT, 1.5)
                 y -= height
                 bars.append(Bar(x, max(0.0, y), width * 0.8, height, kind))
-        bars.append(Bar(x, 0, width, HEIGHT, "over", _title(point)))
+        said = [f"{getattr(point, kind):,} {kind}" for kind in _ENDS if getattr(point, kind)]
+        for word, times in (("waited", point.waited), ("ran", point.ran)):
+            if times.p50_s is not None:
+                p50, p95 = clock.in_words(times.p50_s), clock.in_words(times.p95_s or 0)
+                said.append(f"{word} {p50} (p95 {p95})")
+        title = f"{point.start:%Y-%m-%d %H:%M} UTC: {', '.join(said) or 'nothing ran'}"
+        bars.append(Bar(x, 0, width, HEIGHT, "over", title))
     return bars, highest
-
-
-def _title(point: Point) -> str:
-    counts = [f"{getattr(point, kind):,} {kind}" for kind in _ENDS if getattr(point, kind)]
-    times = [
-        f"{word} {clock.in_words(times.p50_s)} (p95 {clock.in_words(times.p95_s or 0)})"
-        for word, times in (("waited", point.waited), ("ran", point.ran))
-        if times.p50_s is not None
-    ]
-    return f"{point.start:%Y-%m-%d %H:%M} UTC: {', '.join(counts + times) or 'nothing ran'}"
 
 
 def lines(

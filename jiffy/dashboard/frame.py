@@ -16,7 +16,7 @@ from jiffy import clock, history, redis_io
 from jiffy.control import read
 from jiffy.control.read import Census
 from jiffy.control.why import banners
-from jiffy.settings import Settings
+from jiffy.settings import settings
 
 # However many people watch: all queues are counted once in this time by a process.
 CURRENT_S = 1.0
@@ -98,15 +98,14 @@ def newest_release() -> str:
     return next((name for name in live if name in census().releases), "")
 
 
-def surround(app: Flask, config: Settings) -> None:
+def surround(app: Flask) -> None:
     """Give every page of `app` its frame: mostly without a round trip of its own."""
     app.extensions["jiffy.census"] = _Kept(read.census, CURRENT_S)
-    environment = "production" if config.is_production else config.jiffy_env
 
     @app.context_processor
     def _around() -> dict[str, object]:
         found: dict[str, object] = {}
-        who = g.get("who")
+        who, config = g.get("who"), settings()
         if who:
             with suppress(RedisError):  # the page itself says so
                 done = kept(
@@ -116,26 +115,24 @@ def surround(app: Flask, config: Settings) -> None:
         return {
             "frame": found,
             "pages": _PAGES,
-            "environment": environment,
+            "environment": "production" if config.is_production else config.jiffy_env,
             "is_live": is_live(),
             "who": who,
             "read_only": config.read_only or not who or who.role != "operator",
         }
 
-    app.after_request(_tag)
+    @app.after_request
+    def _tag(response: Response) -> Response:
+        """Spare the script what it has already; it writes how long ago a time was by itself."""
+        if "audited" in g:
+            current_app.extensions["jiffy.census"].forget()
+        if is_live() and response.status_code == 200 and not response.direct_passthrough:
+            lasting = _AGO.sub(b"", response.get_data())
+            response.set_etag(hashlib.sha256(lasting).hexdigest()[:32])
+            response.make_conditional(request)
+        return response
 
 
 def is_live() -> bool:
     """Whether the script of a page asks for what has changed."""
     return request.headers.get("X-Requested-With") == "live"
-
-
-def _tag(response: Response) -> Response:
-    """Spare the script what it has already; it writes how long ago a time was by itself."""
-    if "audited" in g:
-        current_app.extensions["jiffy.census"].forget()
-    if is_live() and response.status_code == 200 and not response.direct_passthrough:
-        lasting = _AGO.sub(b"", response.get_data())
-        response.set_etag(hashlib.sha256(lasting).hexdigest()[:32])
-        response.make_conditional(request)
-    return response

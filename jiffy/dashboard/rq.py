@@ -105,7 +105,16 @@ def _jobs_of_page(  # in place of rq-dashboard's get_queue_registry_jobs_count
     queue_name: str, registry_name: str, offset: int, per_page: int, order: str, redis: Redis
 ) -> tuple[int, list[Any]]:
     """How many jobs there are, and those of one page."""
-    total, ids = read.page(redis, queue_name, registry_name, offset, per_page, order == "dsc")
+    is_queued, name = registry_name == "queued", keys.jobs_in(registry_name, queue_name)
+    total = values.answer(redis.llen if is_queued else redis.zcard, name) or 0
+    first, last = offset, offset + per_page - 1
+    if order == "dsc":
+        first, last = max(0, total - 1 - last), total - 1 - first
+    members = redis.lrange if is_queued else redis.zrange
+    found = values.answer(members, name, first, last) if last >= first else ()
+    ids = [values.text(member).partition(":")[0] for member in found or ()]
+    if order == "dsc":
+        ids.reverse()
     jobs = read.jobs(redis, ids, with_errors=True).values()
     return total, [{**_row(job), "exc_info": job.error or None} for job in jobs]
 

@@ -12,7 +12,6 @@ from jiffy.dashboard import create_app
 from jiffy.errors import JobFailed
 from jiffy.producer.enqueue import enqueue
 from jiffy.scheduler.entry import read
-from jiffy.settings import settings
 from jobs import numbers
 from tests.jobs import worker as worker_jobs
 from tests.support.newcomer import CHECKOUT
@@ -127,7 +126,7 @@ def test_the_pages_and_the_api_show_and_change_jobs(worker):
     later = enqueue.options(in_="1h")(numbers.add, 1, 2)
     with pytest.raises(JobFailed):
         wait(failed, timeout="60s")
-    app = create_app(settings())
+    app = create_app()
     client, token = app.test_client(), {"Authorization": f"Bearer {TOKEN}"}
     log_in(client)
     answers = [client.get(path) for path in (*VIEWS, f"/jobs/{failed.id}", f"/jobs/{later.id}")]

@@ -12,7 +12,6 @@ from jiffy import cli, every, keys, wait
 from jiffy.dashboard import create_app
 from jiffy.errors import NotAllowed
 from jiffy.producer.enqueue import Queue
-from jiffy.settings import settings
 from tests.jobs import worker as worker_jobs
 from tests.jobs.worker import Orders, Returns
 from tests.support.worker_support import reason, said, status
@@ -43,7 +42,7 @@ def over_http(environ, path):
     environ(JOBS_MODULES="tests.jobs.worker", API_TOKEN=TOKEN, DASHBOARD_PASSWORD="secret")
     call = {"function": f"tests.jobs.worker.{path}", "args": [7]}
     headers = {"Authorization": f"Bearer {TOKEN}"}
-    app = create_app(settings())
+    app = create_app()
     return app.test_client().post("/api/jobs", json=call, headers=headers)
 
 

@@ -59,7 +59,7 @@ def compiled(tmp_path_factory):
 def app(redis, environ, monkeypatch):
     environ(DASHBOARD_PASSWORD=PASSWORD, API_TOKEN=TOKEN)
     monkeypatch.setattr(redis_io, "_is_web", False)  # it is so again when the test is over
-    yield create_app(settings())
+    yield create_app()
     redis_io.shared.cache_clear()
 
 

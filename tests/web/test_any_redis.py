@@ -31,7 +31,7 @@ def made(redis, environ, monkeypatch):
     def make(**values):
         environ(**values)
         monkeypatch.setattr(redis_io, "_is_web", False)  # it is so again when the test is over
-        return create_app(settings()).test_client()
+        return create_app().test_client()
 
     yield make
     redis_io.shared.cache_clear()

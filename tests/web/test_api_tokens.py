@@ -3,7 +3,6 @@
 import pytest
 
 from jiffy.dashboard import create_app
-from jiffy.settings import settings
 from tests.web.conftest import PASSWORD
 from tests.web.test_api import ADD
 
@@ -15,7 +14,7 @@ def call(redis, environ):
     def send(method, path, token=None, **tokens):
         environ(DASHBOARD_PASSWORD=PASSWORD, **tokens)
         headers = {} if token is None else {"Authorization": f"Bearer {token}"}
-        client = create_app(settings()).test_client()
+        client = create_app().test_client()
         return client.open(path, method=method, headers=headers, json=ADD)
 
     return send

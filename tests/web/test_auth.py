@@ -9,7 +9,6 @@ from jiffy import redis_io
 from jiffy.dashboard import auth, create_app
 from jiffy.dev import redis_server
 from jiffy.errors import MissingSetting
-from jiffy.settings import settings
 from tests.web.conftest import OWN, PASSWORD, cookie_name, log_in, post
 
 CLOSED = [
@@ -70,10 +69,10 @@ def test_a_login_never_leads_to_another_site(stranger, target):
 
 
 def test_logging_out_ends_that_users_sessions_in_every_browser_and_process(app, client):
-    other, elsewhere = app.test_client(), create_app(settings()).test_client()
+    other, elsewhere = app.test_client(), create_app().test_client()
     log_in(other)
     log_in(elsewhere)
-    stolen = with_cookie_of(client, create_app(settings()).test_client())
+    stolen = with_cookie_of(client, create_app().test_client())
     post(client, "/logout")
 
     assert [each.get("/").status_code for each in (client, other, elsewhere, stolen)] == [302] * 4
@@ -123,7 +122,7 @@ def test_without_redis_strangers_see_the_form_and_nothing_of_redis(stranger):
 def test_what_a_stranger_is_given_does_not_depend_on_the_password(stranger, environ):
     stranger.get("/login")
     environ(DASHBOARD_PASSWORD="another", DASHBOARD_USER="somebody")
-    other = with_cookie_of(stranger, create_app(settings()).test_client())
+    other = with_cookie_of(stranger, create_app().test_client())
     answer = post(other, "/login", user="somebody", password="another")
 
     assert (answer.status_code, answer.location) == (302, "/")
@@ -132,7 +131,7 @@ def test_what_a_stranger_is_given_does_not_depend_on_the_password(stranger, envi
 def test_a_password_cannot_be_tried_against_a_cookie_without_the_key(client, environ):
     proof = session_of(client)["proof"]
     environ(SECRET_KEY="x" * 32)
-    other = create_app(settings()).test_client()
+    other = create_app().test_client()
     log_in(other)
 
     assert session_of(other)["user"] == session_of(client)["user"]
@@ -162,7 +161,7 @@ def test_a_session_is_valid_in_every_process_with_the_same_password_user_and_key
     client, environ, change, status
 ):
     environ(**change)
-    other = with_cookie_of(client, create_app(settings()).test_client())
+    other = with_cookie_of(client, create_app().test_client())
 
     assert other.get("/").status_code == status
 
@@ -201,7 +200,7 @@ def test_only_a_page_of_ours_can_change_anything(client, headers, status):
 def test_another_sites_page_may_lead_to_ours_but_not_load_them(redis, environ, site, use, status):
     """How long one takes to load would tell what it finds; without logins, to every site."""
     environ(DASHBOARD_LOGIN="no")
-    client = create_app(settings()).test_client()
+    client = create_app().test_client()
     headers = {"Sec-Fetch-Site": site, "Sec-Fetch-Dest": use}
 
     assert client.get("/jobs?q=secret", headers=headers).status_code == status
@@ -211,7 +210,7 @@ def test_another_sites_page_may_lead_to_ours_but_not_load_them(redis, environ, s
 @pytest.mark.parametrize(("origin", "status"), [("http://my_web", 302), ("null", 403)])
 def test_a_host_whose_name_has_an_underscore_is_an_origin_too(redis, environ, origin, status):
     environ(DASHBOARD_PASSWORD=PASSWORD, ALLOWED_HOSTS="my_web,localhost")
-    client = create_app(settings()).test_client()
+    client = create_app().test_client()
     client.get("/login")
     headers = {"Host": "my_web", "Origin": origin}
     with client.session_transaction() as session:
@@ -247,7 +246,7 @@ def test_the_cookie_is_out_of_reach_of_scripts_and_in_production_sent_by_https_o
 ):
     cookie = stranger.get("/login").headers["Set-Cookie"]
     environ(JIFFY_ENV="production", DASHBOARD_PASSWORD=PASSWORD, API_TOKEN=None)
-    production = create_app(settings()).test_client().get("/login").headers["Set-Cookie"]
+    production = create_app().test_client().get("/login").headers["Set-Cookie"]
 
     assert {"HttpOnly", "SameSite=Lax"} <= set(cookie.split("; "))
     assert {"HttpOnly", "SameSite=Lax", "Secure"} <= set(production.split("; "))
@@ -258,7 +257,7 @@ def test_dashboards_below_two_paths_of_a_host_have_a_cookie_each(redis, environ)
     names = []
     for prefix in ("/shop", "/tools/jobs"):
         environ(JIFFY_ENV="production", DASHBOARD_PASSWORD=PASSWORD, URL_PREFIX=prefix)
-        cookie = create_app(settings()).test_client().get("/login").headers["Set-Cookie"]
+        cookie = create_app().test_client().get("/login").headers["Set-Cookie"]
         names.append(cookie.partition("=")[0])
 
     assert names == ["__Host-jiffy-shop", "__Host-jiffy-tools-jobs"]
@@ -274,7 +273,7 @@ def test_dashboards_below_two_paths_of_a_host_have_a_cookie_each(redis, environ)
 def test_production_does_not_start_without_a_password_and_a_key(environ, missing, message):
     environ(**{"JIFFY_ENV": "production", "DASHBOARD_PASSWORD": PASSWORD, missing: None})
     with pytest.raises(MissingSetting, match=message):
-        create_app(settings())
+        create_app()
 
 
 def test_development_makes_one_key_and_keeps_it_where_only_its_owner_can_read(
@@ -284,7 +283,7 @@ def test_development_makes_one_key_and_keeps_it_where_only_its_owner_can_read(
     environ(SECRET_KEY=None, DASHBOARD_PASSWORD=PASSWORD)
     with ThreadPoolExecutor(3) as pool:
         made = set(pool.map(lambda _: redis_server.secret_key(), range(3)))
-    apps = [create_app(settings()) for _ in range(2)]
+    apps = [create_app() for _ in range(2)]
     client = apps[0].test_client()
     log_in(client)
     kept = tmp_path / ".redis" / "secret_key"
@@ -302,12 +301,12 @@ def test_a_key_that_cannot_be_kept_is_asked_for(redis, environ, tmp_path, monkey
     monkeypatch.setattr(redis_server, "HOME", tmp_path / "file" / ".redis")
     environ(SECRET_KEY=None, DASHBOARD_PASSWORD=PASSWORD)
     with pytest.raises(MissingSetting, match=r"SECRET_KEY is not set\. .*\(Not a directory\): set"):
-        create_app(settings())
+        create_app()
 
 
 def test_development_makes_up_a_password_and_prints_it_once(redis, environ, capsys):
     environ(PORT="8123")
-    client = create_app(settings()).test_client()
+    client = create_app().test_client()
     said = capsys.readouterr().err
 
     assert said.count("\n") == 1
@@ -344,7 +343,7 @@ def test_scripts_run_by_the_nonce_of_their_answer_alone(client):
 )
 def test_behind_tls_browsers_keep_to_it_in_development_too(redis, environ, proxies, proto):
     environ(DASHBOARD_PASSWORD=PASSWORD, TRUSTED_PROXIES=proxies)
-    client = create_app(settings()).test_client()
+    client = create_app().test_client()
     answer = client.get("/login", headers={"X-Forwarded-Proto": proto})
 
     assert answer.headers["Strict-Transport-Security"] == "max-age=31536000"
@@ -374,7 +373,7 @@ def test_names_of_other_hosts_are_refused_where_ours_are_known(
     redis, environ, values, host, status
 ):
     environ(DASHBOARD_PASSWORD=PASSWORD, **values)
-    client = create_app(settings()).test_client()
+    client = create_app().test_client()
 
     assert client.get("/login", headers={"Host": host}).status_code == status
     assert client.get("/healthz", headers={"Host": host}).status_code == 200
@@ -401,7 +400,7 @@ def test_data_is_kept_out_of_every_cache(client, api):
 )
 def test_the_proxys_word_is_believed_on_a_dyno_only(redis, environ, dyno, address):
     environ(DYNO=dyno, DASHBOARD_PASSWORD=PASSWORD)
-    app = create_app(settings())
+    app = create_app()
     app.add_url_rule("/where", "static_where", lambda: __import__("flask").request.host_url)
     auth.PUBLIC.add("static_where")
     answer = app.test_client().get("/where", headers={"X-Forwarded-Proto": "https"})

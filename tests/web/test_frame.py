@@ -10,7 +10,6 @@ from jiffy.control import read
 from jiffy.control.why import banners
 from jiffy.dashboard import create_app
 from jiffy.producer.enqueue import enqueue
-from jiffy.settings import settings
 from jobs import numbers
 from tests.web.conftest import PASSWORD, log_in
 
@@ -46,7 +45,7 @@ def test_a_stranger_sees_no_counters(stranger):
 @pytest.mark.parametrize("environment", ["development", "production"])
 def test_the_badge_names_the_environment(environ, redis, environment):
     environ(DASHBOARD_PASSWORD=PASSWORD, JIFFY_ENV=environment)
-    client = create_app(settings()).test_client()
+    client = create_app().test_client()
     client.environ_base["wsgi.url_scheme"] = "https"
     log_in(client)
 

@@ -5,7 +5,6 @@ from redis.connection import AbstractConnection
 
 from jiffy import redis_io
 from jiffy.dashboard import create_app, frame
-from jiffy.settings import settings
 from tests.support import full_size
 from tests.web.conftest import PASSWORD, TOKEN, log_in
 
@@ -39,7 +38,7 @@ def test_no_page_costs_more_for_millions_of_jobs(redis, environ, monkeypatch):
     for lasts in ("CURRENT_S", "_DONE_S"):  # on a slow machine a page reads it twice
         monkeypatch.setattr(frame, lasts, 600)
     sent = count_sends(monkeypatch)
-    client, found = create_app(settings()).test_client(), {}
+    client, found = create_app().test_client(), {}
     log_in(client)
     for path in ("/", "/workers", *PAGES):  # from the third one on, Redis knows the scripts
         client.application.extensions["jiffy.census"].forget()

@@ -12,7 +12,6 @@ from jiffy import Retry, keys, part, result
 from jiffy.control import read
 from jiffy.dashboard import create_app
 from jiffy.producer.enqueue import enqueue
-from jiffy.settings import settings
 from jobs import images, numbers
 from tests.web.conftest import log_in
 
@@ -214,7 +213,7 @@ def test_a_page_of_the_users_own_needs_a_login_like_all_others(redis, environ):
     environ(DASHBOARD_PASSWORD="correct horse")
     page = Blueprint("mine", __name__)
     page.add_url_rule("/mine", view_func=lambda: "hello", endpoint="mine")
-    client = create_app(settings(), [page]).test_client()
+    client = create_app([page]).test_client()
 
     assert client.get("/mine").status_code == 302
     log_in(client)

@@ -50,7 +50,7 @@ def people(redis, environ, hashes):
 
     def make(pages=(), **more):
         environ(DASHBOARD_USERS=hashes, API_TOKEN="all", API_READ_TOKEN="reads", **more)
-        return create_app(settings(), pages)
+        return create_app(pages)
 
     return make
 
@@ -72,10 +72,10 @@ def test_a_session_ends_when_its_user_is_removed_and_a_role_changes_at_once(
     log_in(client, user="ann")
     cookie = client.get_cookie(_cookie())
     environ(DASHBOARD_USERS=hashes.replace("ann:operator", "ann:viewer"))
-    demoted = create_app(settings()).test_client()
+    demoted = create_app().test_client()
     demoted.set_cookie(cookie.key, cookie.value)
     environ(DASHBOARD_USERS=hashes.partition(",")[2])
-    removed = create_app(settings()).test_client()
+    removed = create_app().test_client()
     removed.set_cookie(cookie.key, cookie.value)
 
     assert (demoted.get("/").status_code, removed.get("/").status_code) == (200, 302)
@@ -282,7 +282,7 @@ def test_a_proxy_vouches_for_users_and_no_one_else_does(people, environ, header,
     environ(
         AUTH_HEADER="X-Forwarded-User", TRUSTED_PROXIES="1", DASHBOARD_USERS="ann:operator,*:viewer"
     )
-    client = create_app(settings()).test_client()
+    client = create_app().test_client()
     headers = {"X-Forwarded-For": "1.2.3.4"} | ({"X-Forwarded-User": header} if header else {})
     answer = client.get("/", headers=headers, environ_base={"REMOTE_ADDR": peer})
 
@@ -294,7 +294,7 @@ def test_who_is_called_as_the_user_with_the_password_is_not_that_one(redis, envi
         AUTH_HEADER="X-Forwarded-User", TRUSTED_PROXIES="1",
         DASHBOARD_USERS="ann:operator,*:viewer", DASHBOARD_PASSWORD=PASSWORD,
     )  # fmt: skip
-    client = create_app(settings()).test_client()
+    client = create_app().test_client()
     pages = [
         client.get("/", headers={"X-Forwarded-User": name}, **PROXY) for name in ("ann", "admin")
     ]
@@ -335,7 +335,7 @@ def test_without_the_setting_no_header_lets_anyone_in(people):
 def attempt(redis, environ):
     """Try to log in behind a proxy that names the client's address: `attempt("1.2.3.4")`."""
     environ(DASHBOARD_PASSWORD=PASSWORD, TRUSTED_PROXIES="1")
-    app = create_app(settings())
+    app = create_app()
 
     def send(address, password="guess", client=None, user="admin"):
         client, headers = client or app.test_client(), {"X-Forwarded-For": address}

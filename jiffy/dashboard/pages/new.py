@@ -205,31 +205,29 @@ def _text(field: Field, value: Any) -> str:
 
 def _value(field: Field, text: str, given: inspect.Parameter) -> Any:
     """The argument that stands in a field.  Raises ValidationError, or ValueError with why not."""
-    made, value = field.parameter.converter, None
+    made: Any = field.parameter.converter
+    value: Any = None
     may_be_blank = field.kind == "text" and (text or isinstance(given.default, str))
-    if text.strip() or may_be_blank or field.kind == "checkbox":
-        value = _read(field, text)
-    elif field.is_needed:
-        raise ValueError("It must be filled in.")
-    elif given.default is not given.empty or given.kind in _REST:
-        return _UNREAD
-    return made.pack(value) if made else value
-
-
-def _read(field: Field, text: str) -> Any:
     if MASK in text:
         raise ValueError(f"Fill in what is masked ({MASK}).")
-    if field.kind == "json":
+    if field.kind == "checkbox":
+        value = bool(text)
+    elif not text.strip() and not may_be_blank:
+        if field.is_needed:
+            raise ValueError("It must be filled in.")
+        if given.default is not given.empty or given.kind in _REST:
+            return _UNREAD
+    elif field.kind == "json":
         try:
-            return json_types.read(text.encode("utf-8", "replace"))
+            value = json_types.read(text.encode("utf-8", "replace"))
         except ValueError as error:
             raise ValueError(f"It is not JSON: {error}. Such as: {field.example}") from None
-    if field.kind == "checkbox":
-        return bool(text)
-    if field.kind in ("text", "date", "time", "datetime-local"):
+    elif field.kind in ("text", "date", "time", "datetime-local"):
         is_short = field.kind == "datetime-local" and text.count(":") == 1
-        return f"{text}:00" if is_short else text
-    return functions.read_string(text, field.parameter)
+        value = f"{text}:00" if is_short else text
+    else:
+        value = functions.read_string(text, field.parameter)
+    return made.pack(value) if made else value
 
 
 def _option(name: str, option: options.Option) -> Field:
