@@ -82,13 +82,12 @@ def entries(redis: Redis, kind: str, before: str) -> list[AuditEntry]:
         found = redis.xrevrange(keys.audit(kind), end, count=MOST_SHOWN)
     except ResponseError:
         return []
-    return [_entry(line(entry_id), fields) for entry_id, fields in found]
-
-
-def _entry(entry_id: str, fields: dict[bytes, bytes]) -> AuditEntry:
-    at_s = int(entry_id.partition("-")[0]) / 1000
-    at = clock.from_wall(at_s) if at_s < clock.wall() * 2 else None
-    read = Fields({line(name): raw for name, raw in fields.items()})
-    who, what, on, address = (read(one, long_text, "") for one in ("who", "what", "on", "from"))
-    jobs, status = (read(one, number, None) for one in ("jobs", "status"))
-    return AuditEntry(entry_id, at, who, what, on, address, jobs, status)
+    listed = []
+    for entry_id, fields in found:
+        at_s = int(entry_id.partition(b"-")[0]) / 1000
+        at = clock.from_wall(at_s) if at_s < clock.wall() * 2 else None
+        read = Fields({line(name): raw for name, raw in fields.items()})
+        who, what, on, address = (read(one, long_text, "") for one in ("who", "what", "on", "from"))
+        jobs, status = (read(one, number, None) for one in ("jobs", "status"))
+        listed.append(AuditEntry(line(entry_id), at, who, what, on, address, jobs, status))
+    return listed

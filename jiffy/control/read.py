@@ -84,8 +84,6 @@ class Family(NamedTuple):
 
 @dataclass(frozen=True)
 class Attempt:
-    """One time that a job ran."""
-
     outcome: str  # finished, failed, stopped or retried
     worker: str
     started: datetime | None  # None in what RQ before 3.0 wrote

@@ -8,5 +8,3 @@ try:
     from jiffy.dashboard.server import serve as serve
 except ModuleNotFoundError as error:
     raise MissingExtra("dashboard", error.name) from None
-
-__all__ = ["create_app", "serve", "web_app"]

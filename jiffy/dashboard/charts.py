@@ -1,7 +1,7 @@
 """Charts and graphs as shapes for SVG: plain functions of what was read."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
@@ -63,23 +63,20 @@ def lines(
     """
     values = {kind: [of(point) for point in points] for kind, of in kinds.items()}
     highest = max((one for row in values.values() for one in row if one is not None), default=0.0)
-    return {kind: [*_pieces(row, highest or 1.0)] for kind, row in values.items()}, highest
-
-
-def _pieces(values: Sequence[float | None], highest: float) -> Iterable[str]:
-    step, piece = WIDTH / max(1, len(values)), list[str]()
-    for place, value in enumerate([*values, None]):
-        if value is not None:
-            y = HEIGHT - 2 - value / highest * (HEIGHT - 4)
-            piece.append(f"{place * step:.1f},{y:.1f} {(place + 0.8) * step:.1f},{y:.1f}")
-        elif piece:
-            yield " ".join(piece)
-            piece = []
+    step, pieces = WIDTH / max(1, len(points)), dict[str, list[str]]()
+    for kind, row in values.items():
+        piece, pieces[kind] = list[str](), []
+        for place, value in enumerate([*row, None]):
+            if value is not None:
+                y = HEIGHT - 2 - value / (highest or 1.0) * (HEIGHT - 4)
+                piece.append(f"{place * step:.1f},{y:.1f} {(place + 0.8) * step:.1f},{y:.1f}")
+            elif piece:
+                pieces[kind].append(" ".join(piece))
+                piece = []
+    return pieces, highest
 
 
 class Mark(NamedTuple):
-    """A moment on a chart."""
-
     x: float
     name: str
     at: datetime

@@ -45,7 +45,6 @@ _MOST_POINTER_LETTERS = 500  # it cannot be cut short
 
 
 def show(app: Flask) -> None:
-    """Answer every failure of `app`."""
     app.register_error_handler(HTTPException, _from_http)
     app.register_error_handler(JiffyError, _from_ours)
     app.register_error_handler(RedisError, _from_redis)

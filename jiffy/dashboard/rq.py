@@ -34,7 +34,6 @@ _JOB_ID, _NUMBER = re.compile(r"[\w-]+", re.ASCII), re.compile("[0-9]{1,10}")
 
 
 def mount(app: Flask) -> None:
-    """Put rq-dashboard into `app`."""
     # One Redis: the page shows this name, and never connects to it.
     app.config["RQ_DASHBOARD_REDIS_URL"] = ("Jiffy's Redis",)
     app.before_request(_check_url)

@@ -102,8 +102,6 @@ class _Parser(HTTPRequestParser):  # type: ignore[misc]  # it has no types
 
 
 class _Channel(HTTPChannel):  # type: ignore[misc]  # it has no types
-    """A client's connection."""
-
     parser_class = _Parser
 
     def __init__(self, *args: Any, **options: Any) -> None:

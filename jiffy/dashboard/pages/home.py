@@ -8,7 +8,7 @@ from jiffy import history, redis_io
 from jiffy.control import failures, search
 from jiffy.control.search import Cursor
 from jiffy.dashboard import charts
-from jiffy.dashboard.frame import census, flows, newest_release, releases
+from jiffy.dashboard.frame import census, flows, releases
 
 page = Blueprint("home", __name__)
 
@@ -54,6 +54,5 @@ def home() -> str:
         failing=sorted(failing, key=lambda pair: -pair[1].failed)[:MOST_FUNCTIONS],
         jobs=jobs[:MOST_JOBS],
         newest=failures.newest(seen, jobs, MOST_FAILURES),
-        release=newest_release(),
         queues=waiting[:MOST_QUEUES],
     )

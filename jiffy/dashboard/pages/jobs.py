@@ -259,7 +259,6 @@ def ignore(key: str) -> Response:
 
 @failures_page.post("/failures/<key>/stop-ignoring")
 def stop_ignoring(key: str) -> Response:
-    """Show the group again."""
     audit.record(session["user"], "stop ignoring", f"group:{key}", None)
     was_ignored = failures.stop_ignoring(redis_io.shared(), key)
     flash("The group is shown again." if was_ignored else "The group was not ignored.")

@@ -32,8 +32,6 @@ _UNREAD = object()  # an argument that is left out, or cannot be read
 
 
 class Field(NamedTuple):
-    """A field of the form."""
-
     name: str
     kind: str  # text, number, date, time, datetime-local, checkbox, select, json or any
     hint: str = ""

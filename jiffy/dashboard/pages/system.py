@@ -4,7 +4,7 @@ For monitors: `/healthz` and, for Prometheus, `/metrics`.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import fields
 from types import SimpleNamespace
 from typing import Any, NamedTuple
@@ -224,12 +224,6 @@ def metrics() -> Response:
     """It needs a token of the API, which `auth.py` checks."""
     # It takes 0.1 s to load, and most installations never use it.
     from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
-
-    text = generate_latest(SimpleNamespace(collect=_families))
-    return Response(text, content_type=CONTENT_TYPE_PLAIN_0_0_4)
-
-
-def _families() -> Iterator[Any]:
     from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
     seen = census()
@@ -244,17 +238,20 @@ def _families() -> Iterator[Any]:
     # Both are there without any worker, too.
     for state, count in ({"busy": 0, "idle": 0} | dict(seen.states)).items():
         workers.add_metric([state], count)
-    yield from (jobs, oldest, workers)
     is_up = seen.scheduler == "ok"
-    yield GaugeMetricFamily("jiffy_scheduler_up", "Whether a scheduler is alive.", is_up)
-    yield GaugeMetricFamily("jiffy_schedule_entries", "Entries with a run to come.", seen.entries)
+    families = [
+        jobs, oldest, workers,
+        GaugeMetricFamily("jiffy_scheduler_up", "Whether a scheduler is alive.", is_up),
+        GaugeMetricFamily("jiffy_schedule_entries", "Entries with a run to come.", seen.entries),
+    ]  # fmt: skip
     if seen.next_run is not None:
         due_s = (seen.next_run - clock.now()).total_seconds()
         about = "Seconds until the next run is due; negative if it is late."
-        yield GaugeMetricFamily("jiffy_schedule_next_due_seconds", about, due_s)
+        families.append(GaugeMetricFamily("jiffy_schedule_next_due_seconds", about, due_s))
     runs = CounterMetricFamily("jiffy_ticks", "Runs of the schedule.", labels=["outcome"])
     found = answer(redis_io.shared().hmget, keys.TICK_COUNTS, _RUNS) or ()
     read = Fields(dict(zip(_RUNS, found, strict=False)))
     for outcome in _RUNS:
         runs.add_metric([outcome], read(outcome, number, None) or 0)
-    yield runs
+    text = generate_latest(SimpleNamespace(collect=lambda: [*families, runs]))
+    return Response(text, content_type=CONTENT_TYPE_PLAIN_0_0_4)
