@@ -223,8 +223,24 @@ def list_failures() -> schemas.FailureGroups:
     """The newest failed jobs, in groups."""
 
     def read(redis: Redis) -> schemas.FailureGroups:
-        found = failures.find(redis, census(), is_far=True)
-        return schemas.failures(found, newest_release())
+        found, release = failures.find(redis, census(), is_far=True), newest_release()
+        groups = [
+            schemas.FailureGroup(
+                one.group.key,
+                len(one.jobs),
+                one.headline,
+                one.group.where,
+                one.first,
+                one.newest.latest,
+                [name for name, _ in one.functions],
+                [*one.releases],
+                one.is_new(release),
+                one.ignored.who if one.ignored and one.is_ignored else None,
+                one.newest.id,
+            )
+            for one in found.groups
+        ]
+        return schemas.FailureGroups(groups, found.looked_at, found.total)
 
     return kept("failures", read, CURRENT_S)
 
@@ -253,7 +269,9 @@ def list_functions() -> list[Function]:
 @operation("GET", "/queues")
 def list_queues() -> Queues:
     """All queues, and how many workers listen to each."""
-    return schemas.queues(census())
+    seen = census()
+    listed = [schemas.Queue(one.name, dict(one.counts), one.workers) for one in seen.queues]
+    return Queues(listed, seen.is_suspended, seen.left_out)
 
 
 @operation("GET", "/pauses")

@@ -47,14 +47,7 @@ from jiffy.control import values
 from jiffy.dashboard import audit
 from jiffy.dev import redis_server
 from jiffy.errors import MissingSetting
-from jiffy.settings import (
-    LOOPBACK,
-    MAKE_SECRET_KEY,
-    PASSWORD_HASH,
-    USER_NAME,
-    User,
-    settings,
-)
+from jiffy.settings import LOOPBACK, MAKE_SECRET_KEY, PASSWORD_HASH, USER_NAME, User, settings
 
 PUBLIC = {"static", "login.form", "login.enter", "health.healthz"}
 _MOST_LOGIN_BYTES = 16 * 1024

@@ -12,8 +12,7 @@ from msgspec.structs import fields
 from jiffy import json_types
 from jiffy.control import bulk, entries
 from jiffy.control.entries import Run
-from jiffy.control.failures import Searched
-from jiffy.control.read import STATES, Census, JobView, Slot
+from jiffy.control.read import STATES, JobView, Slot
 from jiffy.control.values import Moment
 
 T = TypeVar("T", bound=Struct)
@@ -142,26 +141,6 @@ class FailureGroups(Struct):
     groups: list[FailureGroup]
     looked_at: int
     total: int
-
-
-def failures(found: Searched, release: str) -> FailureGroups:
-    listed = [
-        FailureGroup(
-            one.group.key,
-            len(one.jobs),
-            one.headline,
-            one.group.where,
-            one.first,
-            one.newest.latest,
-            [name for name, _ in one.functions],
-            [*one.releases],
-            one.is_new(release),
-            one.ignored.who if one.ignored and one.is_ignored else None,
-            one.newest.id,
-        )
-        for one in found.groups
-    ]
-    return FailureGroups(listed, found.looked_at, found.total)
 
 
 class Function(Struct):
@@ -306,11 +285,6 @@ class Queues(Struct):
     queues: list[Queue]
     suspended: bool
     left_out: list[str]
-
-
-def queues(seen: Census) -> Queues:
-    listed = [Queue(queue.name, dict(queue.counts), queue.workers) for queue in seen.queues]
-    return Queues(listed, seen.is_suspended, seen.left_out)
 
 
 class Entry(Struct, rename={"is_of_table": "of_table", "words": "times", "next_at": "next"}):
