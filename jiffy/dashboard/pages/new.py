@@ -83,16 +83,15 @@ class _Form:
         """The call that the form makes; what cannot be read is in `errors`."""
         args, kwargs, has_gap = list[Any](), dict[str, Any](), False
         for name, given in self.parameters.items():
-            field = self.fields[name]
+            field, value = self.fields[name], _UNREAD
             try:
                 value = _value(field, self.texts.get(field.name, ""), given)
             except ValidationError as error:
                 where = f"{error.where} is" if error.where else "It is"
                 shown = values.clip(repr(error.value), 80)
                 self.errors[field.name] = f"{where} {shown}; it must be {error.must}."
-                value = _UNREAD
             except ValueError as error:
-                self.errors[field.name], value = str(error), _UNREAD
+                self.errors[field.name] = str(error)
             if value is _UNREAD:
                 has_gap = True
             elif given.kind is given.VAR_POSITIONAL and isinstance(value, list):
