@@ -214,7 +214,7 @@ def act_in_bulk(body: schemas.Bulk) -> Enqueued:
     rate = bulk.read_rate(body.action, body.rate)
     wanted = search.parse(body.filter)
     job = bulk.start(redis_io.shared(), body.action, wanted, body.who, rate, clock.now())
-    audit.record(body.who, body.action, wanted.text, None, job=job.id, rate=rate)
+    audit.note(job=job.id)
     return Enqueued(job.id, job.origin, _url(job.id))
 
 

@@ -48,29 +48,23 @@ def note(**fields: object) -> None:
         g.audited |= fields
 
 
-def record(who: str, what: str, on: str, how_many: int | None, **more: object) -> None:
-    """Note and log who did what, on which jobs: ids, or the filter that they match."""
-    note(jobs=how_many, **more)
-    log.event("dashboard.acted", who=who, what=what, on=clip(on, 300), jobs=how_many, **more)
-
-
 def end(response: Response) -> Response:
-    """Record what came of it; after the fact, nothing can be refused any more."""
-    is_enqueue = request.endpoint == _ENQUEUE
-    is_nothing = is_enqueue and (
-        response.status_code >= 400 or g.get("audited", {}).get("jobs") == 0
-    )
-    if "audited" in g and not is_nothing:
-        if isinstance(g.get("body"), dict):
-            note(on=_asked(g.body))
-        for name in ("job", "done"):
-            if made := g.audited.pop(name, ""):
-                note(on=f"{g.audited['on']} {name}={made}".strip())
-        note(status=response.status_code)
-        try:
-            _add("enqueued" if is_enqueue else "changes", g.audited, g.audit_id)
-        except RedisError as error:
-            log.event("audit.unfinished", log.WARNING, **g.audited, reason=error)
+    """Record and log what came of it; after the fact, nothing can be refused any more."""
+    is_enqueue, status = request.endpoint == _ENQUEUE, response.status_code
+    if "audited" not in g or (is_enqueue and (status >= 400 or g.audited.get("jobs") == 0)):
+        return response
+    if isinstance(g.get("body"), dict):
+        note(on=_asked(g.body))
+    for name in ("job", "done"):
+        if made := g.audited.pop(name, ""):
+            note(on=f"{g.audited['on']} {name}={made}".strip())
+    note(status=status)
+    if not is_enqueue:
+        log.event("dashboard.acted", **g.audited | {"on": clip(g.audited["on"], _MOST_LETTERS)})
+    try:
+        _add("enqueued" if is_enqueue else "changes", g.audited, g.audit_id)
+    except RedisError as error:
+        log.event("audit.unfinished", log.WARNING, **g.audited, reason=error)
     return response
 
 

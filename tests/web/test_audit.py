@@ -209,6 +209,8 @@ def test_a_full_redis_is_emptied_all_the_same_and_the_log_has_the_record(
     assert answer.status_code == 303
     assert not redis.exists(keys.job("x"))
     assert "audit.full who=admin what=jobs.some" in caplog.text
+    done = "dashboard.acted who=admin what=jobs.some on='id=x action=delete' jobs=1 status=303"
+    assert done in caplog.text
 
 
 def test_a_stream_is_read_in_pages_whatever_stands_in_it(client, redis, recorded):

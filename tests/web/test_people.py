@@ -312,7 +312,7 @@ def test_a_namesake_at_the_proxy_neither_logs_the_user_out_nor_takes_their_turns
     monkeypatch.setattr(auth, "MOST_AT_ONCE", 1)
     own = Blueprint("own", __name__)
     own.get("/own")(lambda: str(user.get("/").status_code))  # the user's request, amid this one
-    app = create_app(settings(), [own])
+    app = create_app([own])
     user, namesake = app.test_client(), app.test_client()
     log_in(user)
     headers = {"X-Forwarded-User": "admin"}

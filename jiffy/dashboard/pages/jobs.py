@@ -113,7 +113,7 @@ def act_on(name: str, job_ids: Sequence[str]) -> Outcome:
         done = bulk.step(redis, name, every_job, _asked(), job_ids, outcome)
     else:
         done = bulk.each(name, job_ids, outcome)
-    audit.record(session["user"], name, " ".join(job_ids), outcome.done)
+    audit.note(jobs=outcome.done)
     if len(job_ids) > 1:  # among them, ids of no jobs would hide the others
         audit.note(done=" ".join(done))
     return outcome
@@ -167,13 +167,13 @@ def act_on_matching(name: str, matching: str) -> Response:
     wanted = search.parse(matching.strip(), asked)
     if wanted.problems:
         abort(422, f"{wanted.problems[0]}. Nothing was done.")
-    rate, who = bulk.read_rate(name, request.form.get("rate", "").strip()), session["user"]
-    came = bulk.act_on_all(redis_io.shared(), name, wanted, who, rate, asked)
+    rate = bulk.read_rate(name, request.form.get("rate", "").strip())
+    came = bulk.act_on_all(redis_io.shared(), name, wanted, session["user"], rate, asked)
     if not isinstance(came, Outcome):
-        audit.record(who, name, wanted.text, None, job=came.id, rate=rate)
+        audit.note(job=came.id)
         flash(f"This job will {name} them. You can close the browser.")
         return redirect(url_for("jobs.job", job_id=came.id), 303)
-    audit.record(who, name, wanted.text, came.done)
+    audit.note(jobs=came.done)
     flash(came.words(name))
     if came.done + came.others >= bulk.FEW:
         return redirect(url_for("jobs.all_matching", q=wanted.text, action=name), 303)
@@ -250,16 +250,13 @@ def trial(key: str) -> Response:
 @failures_page.post("/failures/<key>/ignore")
 def ignore(key: str) -> Response:
     """Hide the group until it fails on a new release."""
-    one, who = failed_group(key), session["user"]
-    failures.ignore(redis_io.shared(), one, who, census().releases)
-    audit.record(who, "ignore", f"group:{key}", None)
+    failures.ignore(redis_io.shared(), failed_group(key), session["user"], census().releases)
     flash("Ignored the group. It comes back when it fails on a new release.")
     return redirect(url_for("failures.failures"), 303)
 
 
 @failures_page.post("/failures/<key>/stop-ignoring")
 def stop_ignoring(key: str) -> Response:
-    audit.record(session["user"], "stop ignoring", f"group:{key}", None)
     was_ignored = failures.stop_ignoring(redis_io.shared(), key)
     flash("The group is shown again." if was_ignored else "The group was not ignored.")
     return redirect(url_for("failures.group", key=key), 303)

@@ -8,7 +8,7 @@ from contextlib import suppress
 from datetime import datetime, time
 from typing import Any, NamedTuple
 
-from flask import Blueprint, flash, redirect, render_template, request, session, url_for
+from flask import Blueprint, flash, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response
 
 from jiffy import json_types, redis_io
@@ -269,7 +269,7 @@ def make() -> Response | tuple[str, int]:
     if not made.errors:
         try:
             job = enqueue.options(**given)(made.function, *args, **kwargs)
-            audit.record(session["user"], "enqueue", "", 1, job=job.id)
+            audit.note(jobs=1, job=job.id)
             flash(f"Enqueued {made.described['function']} on {job.origin}.")
             return redirect(url_for("jobs.job", job_id=job.id), 303)
         except JiffyError as error:
