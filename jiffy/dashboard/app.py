@@ -79,7 +79,10 @@ def _behind_proxies(wsgi_app: Any) -> Any:
         return values[-hops:][0].strip() if hops else ""
 
     def below(environ: Any, start_response: Any) -> Any:
-        if not _is_host(environ.get("HTTP_HOST", "localhost")):  # no page can be made
+        is_host, host = False, environ.get("HTTP_HOST", "localhost")
+        with suppress(ValueError):  # no address in its brackets
+            is_host = bool(_HOST.fullmatch(host)) and urlsplit(f"//{host}").port != 0
+        if not is_host:  # no page can be made
             why = "The Host header has no name of a host.\n"
             return Response(why, 400, mimetype="text/plain")(environ, start_response)
         if said(environ, "PROTO") in ("http", "https"):
@@ -94,12 +97,6 @@ def _behind_proxies(wsgi_app: Any) -> Any:
         return wsgi_app(environ, start_response)
 
     return ProxyFix(below, hops, x_proto=0, x_host=0) if hops else below
-
-
-def _is_host(name: str) -> bool:
-    with suppress(ValueError):  # no address in its brackets
-        return bool(_HOST.fullmatch(name) and urlsplit(f"//{name}").port != 0)
-    return False
 
 
 def _add_headers(response: Response) -> Response:

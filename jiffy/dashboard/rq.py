@@ -16,13 +16,12 @@ import jinja2
 import rq
 from flask import Flask, abort, current_app, jsonify, request, session, url_for
 from redis import Redis
-from rq.exceptions import NoSuchJobError
 from rq.serializers import JSONSerializer
 from rq_dashboard import blueprint
 
 from jiffy import clock, keys, redis_io, rq_compat
 from jiffy.control import bulk, read, search, values
-from jiffy.dashboard import audit, problems
+from jiffy.dashboard import audit
 from jiffy.dashboard.frame import census
 from jiffy.dashboard.pages.jobs import act_on
 
@@ -40,7 +39,6 @@ def mount(app: Flask) -> None:
     app.register_blueprint(blueprint, url_prefix=PREFIX)
     for name, view in _VIEWS.items():
         app.view_functions[f"rq_dashboard.{name}"] = view
-    app.register_error_handler(NoSuchJobError, lambda _: problems.answer(404, "No such job."))
 
 
 def _check_url() -> None:
@@ -108,10 +106,9 @@ def _jobs_of_page(  # in place of rq-dashboard's get_queue_registry_jobs_count
     total = values.answer(redis.llen if is_queued else redis.zcard, name) or 0
     first, last = offset, offset + per_page - 1
     if order == "dsc":
-        first, last = max(0, total - 1 - last), total - 1 - first
-    members = redis.lrange if is_queued else redis.zrange
-    found = values.answer(members, name, first, last) if last >= first else ()
-    ids = [values.text(member).partition(":")[0] for member in found or ()]
+        first, last = -last - 1, -first - 1
+    members = values.answer(redis.lrange if is_queued else redis.zrange, name, first, last) or ()
+    ids = [values.text(member).partition(":")[0] for member in members]
     if order == "dsc":
         ids.reverse()
     jobs = read.jobs(redis, ids, with_errors=True).values()
@@ -119,9 +116,7 @@ def _jobs_of_page(  # in place of rq-dashboard's get_queue_registry_jobs_count
 
 
 def _job_info(instance_number: int, job_id: str) -> Any:
-    job = read.job(redis_io.shared(), job_id)
-    if job is None:
-        raise NoSuchJobError
+    job = read.known_job(redis_io.shared(), job_id)
     depends_on = job.depends_on[:_MOST_DEPENDENCIES]
     there = read.jobs(redis_io.shared(), depends_on) if depends_on else {}
     return jsonify(
@@ -139,14 +134,11 @@ def _job_info(instance_number: int, job_id: str) -> Any:
 
 def _row(job: read.JobView) -> dict[str, Any]:
     mark = f" (unreadable: {'; '.join(job.problems)})" if job.is_unreadable else ""
-    times = {
-        "created_at": job.created or clock.now(),
-        "enqueued_at": job.enqueued,
-        "started_at": job.started,
-        "ended_at": job.ended,
-    }
-    written = {name: moment and moment.isoformat() for name, moment in times.items()}
-    return {"id": job.id, "description": job.description + mark, **written}
+    times = {}
+    for name in ("created", "enqueued", "started", "ended"):
+        moment = getattr(job, name) or (clock.now() if name == "created" else None)
+        times[f"{name}_at"] = moment and moment.isoformat()
+    return {"id": job.id, "description": job.description + mark, **times}
 
 
 def _act(name: str, job_id: str) -> Any:
