@@ -266,8 +266,12 @@ def job(redis: Redis, job_id: str) -> JobView | None:
     if parts and not found.depends_on:
         found = replace(found, depends_on=tuple(parts.split(",")[:_MOST_FAMILY]))
     if found.state == "rate_limited":
-        limit = read("rate_limit_concurrency", number, None) or 0
-        found = replace(found, slot=_slot(redis, read("rate_limit_key", line, ""), limit))
+        key, limit = read("rate_limit_key", line, ""), read("rate_limit_concurrency", number, None)
+        holders = f"{keys.RQ}rl:{key}:allowed"  # which are queued or running
+        held = values.answer(redis.zcard, holders) or 0
+        ids = [text(one) for one in values.answer(redis.zrange, holders, 0, _CHUNK - 1) or ()]
+        running = sum(state == "started" for state in states_of(redis, ids).values())
+        found = replace(found, slot=Slot(key, limit or 0, running, held - running))
     return _with_result(redis, found, size or 0)
 
 
@@ -466,15 +470,6 @@ def states_of(redis: Redis, ids: Sequence[str]) -> dict[str, str]:
         job_id: (read and read("status", line, "")) or "gone"
         for job_id, read in zip(ids, found, strict=True)
     }
-
-
-def _slot(redis: Redis, key: str, limit: int) -> Slot:
-    """How the slots of a rate limit are held; what holds one is queued or running."""
-    name = f"{keys.RQ}rl:{key}:allowed"
-    held = values.answer(redis.zcard, name) or 0
-    ids = [text(one) for one in values.answer(redis.zrange, name, 0, _CHUNK - 1) or ()]
-    running = sum(state == "started" for state in states_of(redis, ids).values())
-    return Slot(key, limit, running, held - running)
 
 
 def _with_result(redis: Redis, job: JobView, size_bytes: int) -> JobView:
