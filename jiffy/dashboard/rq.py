@@ -14,7 +14,7 @@ from typing import Any
 
 import jinja2
 import rq
-from flask import Flask, abort, current_app, jsonify, request, session, url_for
+from flask import Flask, abort, current_app, jsonify, request, url_for
 from redis import Redis
 from rq.serializers import JSONSerializer
 from rq_dashboard import blueprint
@@ -160,8 +160,7 @@ def _act_on_list(name: str | None, queue_name: str, registry_name: str = "queued
         for place in range(0, len(ids), bulk.STEP):
             part = ids[place : place + bulk.STEP]
             done += bulk.step(redis, name, wanted, now, part, outcome)
-        audit.record(session["user"], name, f"{registry_name} {queue_name}", len(done))
-        audit.note(done=" ".join(done))
+        audit.note(jobs=len(done), done=" ".join(done))
     for one, job_id in zip(members, ids, strict=True):
         if not redis.exists(keys.job(job_id)):
             redis.lrem(key, 1, one) if is_queue else redis.zrem(key, one)
