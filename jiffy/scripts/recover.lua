@@ -1,6 +1,6 @@
 -- Put what a dead worker held back to the front of its queues, in order; or find the workers that are dead.
 -- KEYS: leases, when a supervisor last looked for the dead
--- ARGV: "recover", a worker's name, is it gone for good (1 or 0); the execution that ran, or ''; what becomes of that one
+-- ARGV: "recover", a worker's name, is it gone for good (1 or 0); the execution that ran, '', or '?': one of all; what becomes of that one
 --       (count: it may have killed the worker; requeue: it has not; fail, stop: the caller writes that); the cause; and
 --       after how many deaths it is quarantined
 --       Or "find", and the shortest and longest time between two looks, and how long to wait after an outage, in s
@@ -39,8 +39,10 @@ local back, left, held, is_all = {}, {}, held_by(worker)
 local kept = is_all and 0 or 1
 -- Which one ran?  If that is unknown, a job that was alone is to blame.  Of several none is, but each is claimed alone from
 -- now on.
-local is_unknown = culprit == '' and is_gone
-if is_unknown and #held == 1 then culprit = held[1][4] end
+local is_unknown = culprit == '?' or culprit == '' and is_gone
+-- One that noted an outcome that is none had claimed the next batch with it.
+local function batch_of(i) return held[i] and string.sub(held[i][4], 1, 24) end
+if is_unknown and (#held == 1 or culprit == '?' and batch_of(1) ~= batch_of(2)) then culprit = held[1][4] end
 
 -- Count a crash.  Returns whether there have been too many, or the job must not begin a second time; and all causes.
 local function quarantine(key, execution)

@@ -114,6 +114,7 @@ class Child:
         self.is_worn |= not self._is_retiring and self._retire_when.is_worn_by(self._done)
         if self._is_retiring or self._board.noted:
             self._send(self._board.noted, keep=self._claimer.last_begun)
+        self._board.hold(0, 0)  # it claims no more: to leave hooks takes as long as it takes
         return self._done
 
     def retire(self) -> None:
@@ -124,6 +125,7 @@ class Child:
 
     def _claim(self, want: int, wait_s: float) -> Claim:
         """Send the outcomes so far, wait for work up to `wait_s`, and claim: one round trip."""
+        process.end_copy(self._runner.pid)
         log.flush()
         self._board.numbers.is_asleep = self._is_waiting = wait_s > 0
         try:
@@ -132,6 +134,8 @@ class Child:
             plans = self._board.noted
             done = [finish.finish_command(self._claimer.name, plans)] if plans else []
             claim = self._claimer.claim(want, wait_s, before=done)
+            if plans and not claim.counted:
+                self._send(plans)
         except _Retire:
             return Claim([])  # how far it came is unknown: the last claim sends all of it again
         finally:
@@ -139,7 +143,7 @@ class Child:
             self._board.numbers.is_asleep = False
         self._paused = claim.paused
         last = claim.jobs[-1] if claim.jobs else None
-        self._board.hold(last.batch if last else 0, last.position if last else 0)
+        self._board.hold(self._claimer.number, last.position if last else 0)
         if last:
             self._claimer.queues = rq_compat.queues_after(self._runner.rq_worker, last.queue)
         if claim.is_suspended and want and not self._retire_when.burst:
@@ -216,6 +220,7 @@ class Child:
 
     def _finish(self, outcome: Outcome) -> None:
         """Note the outcome, which is sent with the next claim."""
+        process.end_copy(self._runner.pid)  # a `__str__`, or an `__eq__`, may have made one
         if outcome.what != "parked":
             self._pace.learn(outcome.func_name, outcome.took_s)
             self._done += 1
@@ -240,7 +245,12 @@ class Child:
         commands = [finish.finish_command(name, plans)] if plans else []
         if keep is not None:
             commands.append(requeue_command(name, keep))
-        link.insist(lambda: link.exchange(*commands))
+        for _ in range(2):
+            counted, *_others = link.insist(lambda: link.exchange(*commands))
+            if counted or not plans:
+                break
+            # None of them: a job may have selected another database on this connection.
+            link.redis.connection_pool.disconnect(inuse_connections=False)
         self._board.numbers.outcomes = 0
 
     def _replace(self, reason: str, job_id: str) -> None:

@@ -113,11 +113,6 @@ class Claimed:
     details: Details = NO_DETAILS
 
     @property
-    def batch(self) -> int:
-        """The number of the exchange that claimed it."""
-        return int(self.execution[16:24], 16)
-
-    @property
     def position(self) -> int:
         """Its number, from 1, in its batch."""
         return int(self.execution[24:], 16)
@@ -134,7 +129,8 @@ class Todo(NamedTuple):
 class Claim(NamedTuple):
     """What one exchange has brought; `has_more`: looking again at once may bring more.
 
-    `paused`: functions of which no job is to begin.
+    `paused`: functions of which no job is to begin; `counted`: how many of the outcomes that went
+    with it were written.
     """
 
     jobs: list[Claimed]
@@ -142,6 +138,7 @@ class Claim(NamedTuple):
     is_suspended: bool = False
     has_more: bool = False
     paused: frozenset[str] = frozenset()
+    counted: int = 0
 
 
 class Claimer:
@@ -157,7 +154,7 @@ class Claimer:
         self._link, self.name, self._lease_s = link, name, lease_s
         self._result_ttl_s = result_ttl_s
         self._token = token or secrets.token_hex(8)
-        self._number, self._prefix = 0, ""  # of the newest exchange, and of its executions
+        self.number, self._prefix = 0, ""  # of the newest exchange, and of its executions
         self.last_begun = ""
         self.queues = list(queues)
 
@@ -169,28 +166,32 @@ class Claimer:
         if wait_s:
             commands.append(command("BLPOP", *map(keys.wake, self.queues), wait_s))
         try:
-            reply = self._link.insist(lambda: self._exchange(commands, want))
+            replies = self._link.insist(lambda: self._exchange(commands, want))
         except ResponseError as error:
             if not wait_s or "WRONGTYPE" not in str(error):
                 raise
             # Something else stands where it waits for tokens, which only we write.
             commands[-1] = command("DEL", *map(keys.wake, self.queues))
-            reply = self._link.insist(lambda: self._exchange(commands, want))
-        is_suspended, has_more, todo, paused, lengths, parts, details = reply
+            replies = self._link.insist(lambda: self._exchange(commands, want))
+        is_suspended, has_more, todo, paused, lengths, parts, details = replies[-1]
         found = Todo(text(todo[0]), text(todo[1]), todo[2]) if todo else None
         jobs = self._read(lengths, parts)
         for position, *flat in details:
             jobs[position - 1].details = Details(flat)
-        return Claim(jobs, found, bool(is_suspended), bool(has_more), frozenset(map(text, paused)))
+        return Claim(
+            jobs, found, bool(is_suspended), bool(has_more), frozenset(map(text, paused)),
+            replies[0] if before else 0,
+        )  # fmt: skip
 
     def _exchange(self, commands: Sequence[bytes], want: int) -> Any:
-        """Send the commands and a claim; return the reply to that."""
-        self._number += 1  # each try has a number of its own, by which claim.lua knows it
-        self._prefix = f"{self._token}{self._number & 0xFFFFFFFF:08x}"
+        """Send the commands and a claim; return the replies."""
+        # Each try has a number of its own, by which claim.lua knows it.
+        self.number = (self.number + 1) & 0xFFFFFFFF
+        self._prefix = f"{self._token}{self.number:08x}"
         names = [keys.worker(self.name), keys.SUSPENDED, *map(keys.queue, self.queues)]
         arguments = [self.name, want, self._lease_s, self._prefix, self.last_begun]
         claim = script_command("claim", names, arguments)
-        return self._link.exchange(*commands, claim, resend=False)[-1]
+        return self._link.exchange(*commands, claim, resend=False)
 
     def _read(self, lengths: bytes, parts: bytes) -> list[Claimed]:
         jobs, start, prefix = [], 0, self._prefix

@@ -40,6 +40,8 @@ def do(todo: Todo, runner: Runner) -> None:
         log.event("followup.failed", log.WARNING, job=job_id, what=what, reason=repr(error))
     finally:
         runner.board.end()
+        # A callback may have selected another database on this connection.
+        runner.link.redis.connection_pool.disconnect(inuse_connections=False)
     done = [
         command("ZREM", keys.todo(todo.queue), todo.what),
         command("HDEL", keys.TODO_TRIES, todo.what),

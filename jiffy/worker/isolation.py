@@ -222,6 +222,7 @@ STATE = (
     _numbered("blocking standard streams", (0, 1, 2),
               lambda fd: bool(_file_at(fd)) and os.get_blocking(fd), os.set_blocking),
     _fixed("working directory", lambda: _file_at(".")),
+    _fixed("root folder", lambda: _file_at("/")),
     _fixed("standard streams", lambda: [*map(_file_at, (0, 1, 2))]),
     _fixed("priority", lambda: os.getpriority(os.PRIO_PROCESS, 0)),
     _fixed("user or group", lambda: (os.getuid(), os.geteuid(), os.getgid(), os.getegid())),

@@ -160,12 +160,13 @@ def _watch(modules: Sequence[str]) -> int:
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
     log.quieten("watchfiles")
     roots = project.roots(modules)
-    # Of a file its folder, since editors replace a file.
+    # Of a file its folder, since editors replace a file; not what is below: it may be a project's.
     folders = {root if Path(root).is_dir() else str(Path(root).parent) for root in roots}
     is_python = PythonFilter()
     for _ in watch(
         *folders,
         watch_filter=lambda change, path: path.startswith((*roots,)) and is_python(change, path),
+        recursive=any(Path(root).is_dir() for root in roots),
     ):
         os.kill(os.getppid(), signal.SIGHUP)
     return 0

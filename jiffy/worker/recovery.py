@@ -20,6 +20,7 @@ from jiffy.worker.claim import Claimed, Details, text
 from jiffy.worker.finish import Outcome, finish_command
 
 MOST_CRASHES = 3
+ONE_OF_ALL = "?"  # the execution of a death that one of those is to blame for which its worker held
 SWEEP_EVERY_S = 3
 _SHORTEST_GAP_S, _LONGEST_GAP_S, _QUIET_S = 2.5, 7.0, 5.0
 # The process that looks also renews leases, and its link may be slow: an answer is bounded.

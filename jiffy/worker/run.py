@@ -237,7 +237,7 @@ class Runner:
         """
         if outcome.what != "unknown":
             return
-        if isinstance(error, Stopped):
+        if isinstance(error, Stopped) and self.board.interrupt_reason == Board.STOP:
             outcome.what = "stopped"
             return
         outcome.ended_s = clock.wall()

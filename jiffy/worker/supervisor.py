@@ -10,6 +10,7 @@ import math
 import os
 import secrets
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -30,7 +31,7 @@ from jiffy.worker.claim import requeue_command
 from jiffy.worker.finish import finish_command
 from jiffy.worker.heartbeat import RENEW_EVERY_S
 from jiffy.worker.process import RESTART_AFTER_S, Signals
-from jiffy.worker.recovery import SWEEP_EVERY_S, Death, Handling, Recovery
+from jiffy.worker.recovery import ONE_OF_ALL, SWEEP_EVERY_S, Death, Handling, Recovery
 
 TICK_S, IDLE_TICK_S = 0.05, 0.1
 WAKE_EVERY_S = HEAR_EVERY_S = 0.1
@@ -50,7 +51,7 @@ KILL_AFTER_S = 5
 # So long before the grace period ends, what still runs is interrupted, then killed.
 INTERRUPT_BEFORE_S, KILL_BEFORE_S = 3, 1
 # Some 20 s: a child may wait for work in the same exchange, and much may come over a slow link.
-UNSENT_RENEWALS = 6
+STUCK_RENEWALS = 6
 MB = 1 << 20
 STOPPED = "Job stopped by user, work-horse terminated."  # RQ's words
 
@@ -76,7 +77,7 @@ class ChildProcess:
     requeued: int = -1  # the batch of which the rest was requeued
     stopping: str = ""  # the execution that was last stopped by command, to be killed at `stop_by`
     stop_by: float = 0
-    _unsent: tuple[int, int, int] = (0, 0, 0)  # see `enforce_sending`
+    _seen: tuple[int, int, int] = (0, 0, 0)  # see `enforce_progress`
     _token: str = ""
 
     @property
@@ -137,16 +138,17 @@ class ChildProcess:
                 reason = f"exceeded its limit of {running.limit_s:g} s, killed after {ran_s:.0f} s"
                 self.kill(Handling.FAIL, reason, TIMED_OUT)
 
-    def enforce_sending(self) -> None:
-        """Kill a child that does not send what it has done: something that a job has left may hold
-        a lock that it needs.  To be called after each renewal of its lease: Redis is there.
+    def enforce_progress(self) -> None:
+        """Kill a child that runs no job and claims none: something that a job has left may hold a
+        lock that it needs, or have stopped it.  To be called after each renewal of its lease:
+        Redis is there.
         """
         numbers = self.board.numbers
-        batch, outcomes, renewals = self._unsent
+        batch, outcomes, renewals = self._seen
         if numbers.position >= 0 or (batch, outcomes) != (numbers.batch, numbers.outcomes):
             renewals = 0
-        self._unsent = numbers.batch, numbers.outcomes, renewals + 1
-        if self.pid and numbers.outcomes and renewals >= UNSENT_RENEWALS:
+        self._seen = numbers.batch, numbers.outcomes, renewals + 1
+        if self.pid and numbers.batch and renewals >= STUCK_RENEWALS:
             log.event("child.stuck", log.WARNING, worker=self.name, pid=self.pid)
             self.kill(Handling.REQUEUE, "it was stuck behind its last job")
 
@@ -176,7 +178,7 @@ class ChildProcess:
     def kill_groups(self) -> None:
         """Kill the child, a fork of it that runs its job, and all that the job started."""
         for pid in (self.pid, self.board.numbers.fork):
-            if pid:
+            if pid > 1:
                 process.kill_group(pid)
 
     def _wake(self) -> None:
@@ -311,10 +313,15 @@ class Supervisor:
         except ResponseError as error:
             if explained(error):
                 raise
-            each = msgspec.json.decode(b"[%b]" % plans, type=list[msgspec.Raw])
+            each = []
+            with suppress(msgspec.MsgspecError):  # unless a job has changed what writes them
+                each = msgspec.json.decode(b"[%b]" % plans, type=list[msgspec.Raw])
             for plan in each if len(each) > 1 else ():
                 self._finish_all(child, bytes(plan))
-            if len(each) == 1:
+            if len(each) > 1:
+                return
+            child.death = Death(child.name, "it noted an outcome that is none", ONE_OF_ALL)
+            with suppress(ValueError, TypeError, LookupError, RecursionError):
                 [plan] = json.loads(f"[{plans.decode('utf-8', 'surrogateescape')}]")
                 reason = f"Redis refuses its outcome: {error}"
                 child.death = Death(child.name, reason, plan["execution"], Handling.FAIL)
@@ -338,7 +345,7 @@ class Supervisor:
     def _renew(self) -> None:
         heartbeat.renew(self._link, self._children)
         for child in self._children:
-            child.enforce_sending()
+            child.enforce_progress()
 
     def _wake_sleepers(self) -> None:
         """RQ's own producers wake no worker: look at the queues for those who sleep."""

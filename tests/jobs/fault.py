@@ -12,10 +12,11 @@ import time
 from pathlib import Path
 
 from redis import Redis
+from rq import get_current_job
 
 from jiffy import keys
 from jiffy.worker import finish
-from jiffy.worker.run import Interrupted
+from jiffy.worker.run import Interrupted, Stopped
 from tests.jobs.worker import say
 
 
@@ -97,8 +98,42 @@ def spoil_its_outcome():
     finish._plan_finished = spoil
 
 
-def raise_what_the_engine_raises():
-    raise Interrupted
+def spoil_all_outcomes(plan):
+    """Let all that this process writes down of jobs be no outcome."""
+    finish.plan_for = lambda outcome: plan.encode()
+
+
+def raise_what_the_engine_raises(name):
+    raise {"Interrupted": Interrupted, "Stopped": Stopped}[name]
+
+
+def select_another_database(job=None, *_error):
+    """Leave the connection of this process in another database, as a job or as a callback."""
+    (job or get_current_job()).connection.select(5)
+
+
+class ForksWhenShown(Exception):
+    """What leaves a copy of the process that formats its traceback."""
+
+    def __str__(self):
+        os.fork()
+        return "the copy, or the job"
+
+
+def raise_what_forks():
+    raise ForksWhenShown
+
+
+class ForksWhenCompared:
+    def __eq__(self, other):
+        os.fork()
+        return False
+
+    __hash__ = None
+
+
+def leave_what_forks():
+    sys.argv = ForksWhenCompared()
 
 
 class KillsWhenRead:

@@ -1,5 +1,6 @@
 """What a job changes of its process does not reach the next one (docs/isolation.md)."""
 
+import os
 import socket
 
 import pytest
@@ -102,10 +103,20 @@ def test_what_no_sign_tells_of_is_restored_between_batches(run):
     assert not run.worker.lines("child.replaced")
 
 
-def test_a_change_that_no_sign_tells_of_and_nothing_restores_replaces_the_child(run):
-    run((pollute.change_default_context,))
+@pytest.mark.parametrize(
+    ("func", "name"),
+    [
+        (pollute.change_default_context, "decimal.DefaultContext"),
+        pytest.param(
+            pollute.change_root, "root folder",
+            marks=pytest.mark.skipif(os.geteuid() != 0, reason="only root may do that"),
+        ),
+    ],
+)  # fmt: skip
+def test_a_change_that_no_sign_tells_of_and_nothing_restores_replaces_the_child(run, func, name):
+    run((func,))
 
-    assert "changed: decimal.DefaultContext" in replacements(run.worker)[0]
+    assert f"changed: {name}" in replacements(run.worker)[0]
 
 
 def test_a_crash_while_the_process_is_restored_counts_for_the_job(run, redis):

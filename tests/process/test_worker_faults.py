@@ -138,6 +138,21 @@ def test_a_copy_that_a_job_has_forked_touches_nothing_of_ours(start_worker, redi
 
 
 @pytest.mark.parametrize(
+    ("func", "end"),
+    [(fault_jobs.raise_what_forks, "failed"), (fault_jobs.leave_what_forks, "finished")],
+)
+def test_a_copy_that_is_made_once_its_job_has_returned_runs_none(start_worker, redis, func, end):
+    put(redis, func, job_id="forks")
+    names = [f"job-{number}" for number in range(10)]
+    for name in names:
+        put(redis, worker_jobs.say, name, job_id=name)
+    worker = start_worker("-n", "1")
+    until_over(worker, redis, "forks", *names)
+
+    assert (status(redis, "forks"), said(redis)) == (end, names)
+
+
+@pytest.mark.parametrize(
     "func",
     [
         fault_jobs.close_the_output,
@@ -173,9 +188,45 @@ def test_a_thread_that_holds_the_log_keeps_no_worker_from_its_work(start_worker,
     assert ends_of(fault_jobs.hold_the_log, start_worker, redis) == ("finished", "finished")
 
 
+@pytest.mark.parametrize("batch", [1, 10])
+def test_a_job_that_selects_another_database_has_finished(start_worker, redis, batch):
+    names = [f"job-{number}" for number in range(batch)]
+    for name in names:
+        put(redis, worker_jobs.say, name, job_id=name)
+    assert ends_of(fault_jobs.select_another_database, start_worker, redis) == (
+        "finished", "finished",
+    )  # fmt: skip
+    assert said(redis) == [*names, "next"]
+
+
+def test_what_follows_a_killed_job_may_select_another_database(start_worker, redis):
+    callback = Callback(fault_jobs.select_another_database)
+    put(redis, worker_jobs.kill_itself, job_id="killed", on_failure=callback)
+    put(redis, worker_jobs.say, "next", job_id="next")
+    worker = start_worker("-n", "1")
+    until_over(worker, redis, "killed", "next")
+    worker.until(lambda: not redis.exists(keys.todo("default")))
+    put(redis, worker_jobs.say, "later", job_id="later")
+    until_over(worker, redis, "later")
+
+    assert said(redis) == ["next", "later"]
+
+
 def test_a_job_whose_end_cannot_be_written_down_counts_as_a_crash(start_worker, redis):
     assert ends_of(fault_jobs.spoil_the_clock, start_worker, redis) == ("failed", "finished")
     assert "its worker died 3 times" in reason(redis, "bad")
+
+
+@pytest.mark.parametrize("plan", ['{"queue"', '{"id":"bad"}', "5"])
+def test_what_is_no_outcome_counts_as_a_crash_of_its_job_alone(start_worker, redis, plan):
+    put(redis, fault_jobs.spoil_all_outcomes, plan, job_id="bad")
+    enqueue(redis, 3)
+    worker = start_worker("-n", "1")
+    until_over(worker, redis, "bad", *(f"default-{number}" for number in range(3)))
+
+    assert "its worker died 3 times: it noted an outcome that is none" in reason(redis, "bad")
+    assert [status(redis, f"default-{number}") for number in range(3)] == ["finished"] * 3
+    assert not worker.lines("supervisor.failed")
 
 
 def test_an_outcome_that_redis_refuses_fails_its_job_alone(start_worker, redis):
@@ -192,12 +243,14 @@ def test_an_outcome_that_redis_refuses_fails_its_job_alone(start_worker, redis):
     assert {status(redis, name) for name in names} == {"finished"}
 
 
-def test_a_job_that_raises_what_the_engine_raises_has_failed(start_worker, redis):
-    put(redis, fault_jobs.raise_what_the_engine_raises, job_id="bad")
+@pytest.mark.parametrize("name", ["Interrupted", "Stopped"])
+def test_a_job_that_raises_what_the_engine_raises_has_failed(start_worker, redis, name):
+    put(redis, fault_jobs.raise_what_the_engine_raises, name, job_id="bad")
     worker = start_worker()
     until_over(worker, redis, "bad")
 
-    assert "Interrupted" in reason(redis, "bad")
+    assert reason(redis, "bad").endswith(f"{name}\n")
+    assert not worker.lines("worker.died")
 
 
 @pytest.mark.parametrize(

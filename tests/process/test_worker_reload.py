@@ -1,6 +1,7 @@
 """New code reaches running workers: at SIGHUP, and with --reload when a file changes."""
 
 import signal
+from pathlib import Path
 
 import pytest
 
@@ -105,12 +106,22 @@ def test_code_that_cannot_be_imported_is_not_used_and_one_line_says_so(
     assert "Traceback" not in worker.log
 
 
+def watched(worker):
+    """The folders that its processes watch."""
+    notes = [
+        note.read_text() for pid in worker.pids() for note in Path(f"/proc/{pid}/fdinfo").glob("*")
+    ]
+    return [line for note in notes for line in note.splitlines() if line.startswith("inotify")]
+
+
 @pytest.mark.parametrize("how", [["--reload"], []])
 def test_a_change_of_a_file_reloads(start, redis, tmp_path, how):
+    (tmp_path / "node_modules").mkdir()
     worker = start(OLD, *how, RELOAD="no" if how else "yes")
     assert run(redis, worker, tmp_path) == "old"
 
     edit(tmp_path / "shop_code.py", NEW, lambda: worker.lines("worker.reloaded"))
+    assert len(watched(worker)) == 1  # not what is below the folder, which may be a project's
     wait_until(lambda: run(redis, worker, tmp_path) == "the new one")
 
 

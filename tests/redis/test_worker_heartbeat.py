@@ -127,19 +127,21 @@ def test_a_worker_that_redis_has_forgotten_is_shown_again_and_one_that_ends_no_l
     assert not redis.exists(keys.WORKERS, keys.LEASES)
 
 
-@pytest.mark.parametrize("is_sent", [True, False])
-def test_a_child_that_does_not_send_what_it_has_done_is_ended(redis, is_sent):
+@pytest.mark.parametrize(
+    ("claims", "is_ended"),
+    [(range(1, 11), False), ([1] * 10, True), ([0] * 10, False)],
+    ids=["claims", "claims no more", "still imports"],
+)
+@pytest.mark.parametrize("plan", [b"a plan", b""])
+def test_a_child_that_runs_nothing_and_claims_nothing_is_ended(redis, claims, is_ended, plan):
     child = ChildProcess(rq_worker(redis), lambda *_: signal.pause() or 0)
     child.start()
-    child.board.hold(1, 0)
-    child.board.note(b"a plan")
-    for batch in range(10):
-        if is_sent:
-            child.board.hold(batch, 0)
-            child.board.note(b"a plan")
-        child.enforce_sending()
+    for number in claims:
+        child.board.hold(number, 0)
+        child.board.note(plan)
+        child.enforce_progress()
 
-    assert bool(child.death) == (not is_sent)
+    assert bool(child.death) == is_ended
     child.kill(Handling.REQUEUE, "the test is over")
     assert os.waitstatus_to_exitcode(os.waitpid(child.pid, 0)[1]) == -signal.SIGKILL
 
