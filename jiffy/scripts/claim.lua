@@ -123,9 +123,8 @@ local function look_for_todo(queue)
   local due = call_own('ZRANGEBYSCORE', list, '-inf', NOW, 'LIMIT', 0, 1)[1]
   local status, cursor, id = string.match(due or '', '^release (%a+) (%d+) (.*)$')
   if id then
-    cursor = of_waiting().release_dependents(id, status, cursor, 500)
     call('ZREM', list, due)
-    if cursor then remember(queue, 'release ' .. status .. ' ' .. cursor .. ' ' .. id) end
+    of_waiting().release_dependents(queue, id, status, cursor, 500)
     more = 1
   elseif due then
     -- The worker that begins it has two minutes; then the next one to claim begins it again.

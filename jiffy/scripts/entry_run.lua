@@ -154,11 +154,11 @@ local function account_for(entry)
   end
   call('HSET', key, 'slot', string.format('%.0f', slot), 'times', entry.times)
   if is_done or entry.next == cjson.null then
-    call('ZREM', ENTRIES, id)
+    call_own('ZREM', ENTRIES, id)
     if is_done then call('HSET', key, 'done', entry.times) end
   elseif entry.next[1] > slot then
     call('HSET', key, 'next', string.format('%.0f', entry.next[1]))
-    call('ZADD', ENTRIES, entry.next[2], id)
+    call_own('ZADD', ENTRIES, entry.next[2], id)
   end
   return {before, slot, is_done and 1 or 0, call('EXISTS', job_key(id)), unpack(reasons)}
 end

@@ -30,9 +30,8 @@ end
 local function notify(plan, kept_s)
   local dependents = job_key(plan.id) .. ':dependents'
   if call('EXISTS', dependents) == 1 then
-    local cursor = of_waiting().release_dependents(plan.id, plan.status, '0', 100)
-    if cursor then remember(plan.queue, 'release ' .. plan.status .. ' ' .. cursor .. ' ' .. plan.id) end
-    if kept_s >= 0 then call('EXPIRE', dependents, math.max(kept_s, cursor and 3600 or 0)) end
+    local has_more = of_waiting().release_dependents(plan.queue, plan.id, plan.status, '0', 100)
+    if kept_s >= 0 then call('EXPIRE', dependents, math.max(kept_s, has_more and 3600 or 0)) end
   end
   local join = plan.part and call('HGET', job_key(plan.id), 'jiffy:join')
   if join then of_waiting().part_ended(join, plan.id, plan.status, unpack(plan.part)) end
@@ -41,7 +40,7 @@ end
 -- It runs again; false if that cannot be: its queue's key holds something else.
 local function run_again(plan)
   if plan.again == 'queued' then return of_waiting().enqueue(plan.queue, plan.id, plan.at_front) end
-  return type(try('ZADD', RQ .. 'scheduled:' .. plan.queue, math.floor(NOW + plan.delay_s), plan.id)) == 'number'
+  return call_own('ZADD', RQ .. 'scheduled:' .. plan.queue, math.floor(NOW + plan.delay_s), plan.id)
 end
 
 -- Looked up for all plans at once, since each command of a script costs more than what it does.
@@ -136,7 +135,7 @@ end
 even_if_full()
 if #plans > 0 then look_up() end
 for _, plan in ipairs(plans) do finish(plan) end
-for registry, list in pairs(registries) do try('ZADD', registry, unpack(list)) end
+for registry, list in pairs(registries) do call_own('ZADD', registry, unpack(list)) end
 for queue, ended in pairs(ended_in) do end_executions(worker, queue, ended) end
 for id, limit in pairs(limits) do of_waiting().free_slot(limit, id) end
 for queue, groups in pairs(attempts) do

@@ -6,8 +6,8 @@ local RQ, OWN = '@RQ@', '@OWN@'
 -- the rest of its work, and whose loss loses no job.
 local call, try = redis.call, redis.pcall
 
--- A command on a key that only we write: where that holds something else (another type, a count that is no number), it is
--- deleted, and the command sent again.
+-- A command on a key that only we write, or on a registry of RQ's: where that holds something else (another type, a count
+-- that is no number), it is deleted, and the command sent again.
 local function call_own(command, key, ...)
   local answer = try(command, key, ...)
   local why = type(answer) == 'table' and answer.err
@@ -111,9 +111,9 @@ local function details_of(key)
   return found
 end
 
--- Let workers of a queue do something beside its jobs: claim.lua hands it out.
-local function remember(queue, what)
-  call_own('ZADD', OWN .. 'todo:' .. queue, NOW, what)
+-- Let workers of a queue do something beside its jobs, in so many s or now: claim.lua hands it out.
+local function remember(queue, what, in_s)
+  call_own('ZADD', OWN .. 'todo:' .. queue, in_s and NOW + in_s or NOW, what)
   wake(queue)
 end
 

@@ -50,13 +50,13 @@ local function is_met(id, may_fail, ended)
   return not many or is_met(id, may_fail, ended)
 end
 
--- Release about `count` of the jobs that depend on one that has ended with this status, beginning
--- at `cursor`.  Returns where to go on; nil: all are done.
-local function release_dependents(id, status, cursor, count)
+-- Release about `count` of the jobs that depend on one that has ended with this status, beginning at `cursor`.  Returns
+-- whether there is more, which is left for the workers of the ended one's queue.
+local function release_dependents(queue, id, status, cursor, count)
   local key = job_key(id) .. ':dependents'
   local answer = try('SSCAN', key, cursor, 'COUNT', count)
-  if answer.err then return nil end
-  local next_cursor = answer[1] ~= '0' and answer[1] or nil
+  if answer.err then return false end
+  local next_cursor, is_blocked = answer[1] ~= '0' and answer[1], false
   for _, dependent in ipairs(answer[2]) do
     local job = fields(job_key(dependent), 'status', 'origin', 'allow_dependency_failures', 'enqueue_at_front')
     local may_fail = job and job[3] == '1'
@@ -68,10 +68,14 @@ local function release_dependents(id, status, cursor, count)
       if met and enqueue(job[2], dependent, job[4] == '1') then
         try('ZREM', RQ .. 'deferred:' .. job[2], dependent)
         call('SREM', key, dependent)
+      else
+        is_blocked = is_blocked or met  -- the key of its queue holds something else now
       end
     end
   end
-  return next_cursor
+  if next_cursor then remember(queue, 'release ' .. status .. ' ' .. next_cursor .. ' ' .. id) end
+  if is_blocked then remember(queue, 'release ' .. status .. ' 0 ' .. id, 1) end
+  return next_cursor or is_blocked
 end
 
 -- Workflows: a job of a chain or group that waits for others and takes what they returned.
@@ -217,7 +221,7 @@ local function function_of(data) return string.match(data or '', '^%["([^"]+)"')
 -- Let a job that is on no queue wait for its function to be resumed; `place`: the later ones come behind.
 local function park(id, path, place)
   call_own('ZADD', OWN .. 'parked:' .. path, NOW + place * 1e-6, id)
-  try('SADD', OWN .. 'parked', path)
+  call_own('SADD', OWN .. 'parked', path)
   try('HSET', job_key(id), 'status', 'queued', 'jiffy:parked', path)
   -- Others of its rate limit may run meanwhile.
   local limit = (fields(job_key(id), 'rate_limit_key') or {})[1]
@@ -227,7 +231,7 @@ end
 -- Put up to `most` jobs whose function is paused no more back to the front of their queues, in order; return how many.
 local function unpark(paused, most)
   local moved = 0
-  for _, path in ipairs(try('SRANDMEMBER', OWN .. 'parked', 100)) do
+  for _, path in ipairs(call_own('SRANDMEMBER', OWN .. 'parked', 100)) do
     local parked = OWN .. 'parked:' .. path
     local is_over = moved < most and not paused['func:' .. path]
     for _, id in ipairs(is_over and try('ZREVRANGE', parked, 0, most - moved - 1) or {}) do

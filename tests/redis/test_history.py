@@ -43,6 +43,15 @@ def test_a_lock_that_does_not_end_keeps_no_history_from_being_packed(redis, last
     assert not redis.keys(keys.history("now:*"))
 
 
+def test_something_else_where_names_are_kept_keeps_no_history_from_being_packed(redis):
+    count(redis, 3)
+    redis.set(keys.history("names"), "odd")
+    pack(redis)
+
+    assert ends(history.read(redis, "function", NOTHING).whole) == (1, 0, 0, 0)
+    assert not redis.keys(keys.history("now:*"))
+
+
 def ends(point):
     return point.done, point.failed, point.retried, point.interrupted
 

@@ -118,6 +118,16 @@ def test_a_slot_that_is_days_ahead_keeps_an_entry_from_no_run(redis, declare, is
     assert float(redis.hget(STATE, "slot")) < clock.wall() + 3601
 
 
+def test_something_else_where_entries_are_shown_stops_no_schedule(redis, declare):
+    declare(EACH_SECOND)
+    redis.delete(keys.ENTRIES)
+    redis.set(keys.ENTRIES, "odd")
+    [run] = schedules.run_next(declare.schedule)
+
+    assert run.outcome == "enqueued"
+    assert redis.zscore(keys.ENTRIES, ENTRY) == declare.schedule.next_due
+
+
 @pytest.mark.slow
 def test_a_scheduler_goes_on_whatever_stands_in_its_keys(redis, tmp_path):
     schedules.declare(redis, EACH_SECOND)

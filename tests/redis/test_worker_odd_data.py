@@ -10,6 +10,7 @@ from rq.serializers import JSONSerializer
 
 import jiffy
 from jiffy import clock, keys, part, result
+from jiffy.control import pauses
 from jiffy.redis_io import Link
 from jiffy.worker.claim import Pace
 from jiffy.worker.recovery import Handling
@@ -294,6 +295,43 @@ def test_a_sweep_does_not_wait_for_a_time_that_is_far_ahead(redis):
 
 
 # Keys that hold something else
+
+
+def test_a_dependent_whose_queue_was_something_else_is_released_once_that_is_gone(redis, work):
+    jiffy.enqueue.options(job_id="parent")(worker_jobs.nothing)
+    for queue in ("odd", "low"):
+        waiting = jiffy.enqueue.options(job_id=queue, queue=queue, depends_on="parent")
+        waiting(worker_jobs.nothing)
+    redis.set(keys.queue("odd"), "odd")
+    work("default", "low")
+    assert registered(redis, "finished", "low") == ["low"]
+
+    redis.delete(keys.queue("odd"))
+    redis.zadd(TODO, {"release finished 0 parent": 1}, xx=True)  # a second has passed
+    work("default", "odd")
+    assert registered(redis, "finished", "odd") == ["odd"]
+
+
+def test_jobs_of_a_paused_function_come_back_whatever_stood_where_these_are_listed(redis, work):
+    pauses.pause(function=worker_jobs.nothing, why="a test")
+    redis.set(f"{keys.OWN}parked", "odd")
+    enqueue(redis)
+    work()
+    pauses.resume(function=worker_jobs.nothing)
+    work()
+
+    assert registered(redis, "finished") == ["default-0"]
+
+
+@pytest.mark.parametrize(("state", "options"), [("failed", {}), ("scheduled", {"retry": 3})])
+def test_a_registry_that_was_something_else_has_what_has_ended_meanwhile(
+    redis, work, state, options
+):
+    jiffy.enqueue.options(job_id="fails", **options)(worker_jobs.fail)
+    redis.set(keys.REGISTRIES[state] + "default", "odd")
+    work()
+
+    assert registered(redis, state) == ["fails"]
 
 
 def enqueue_all_kinds(redis):
