@@ -42,7 +42,7 @@ class JobToDelete(rq.job.Job):
     """A job to delete: nothing is read to show its page, and to delete it no more than needed."""
 
     def restore(self, raw_data: Any) -> None:
-        kept = (b"origin", b"status", b"group_id", b"rate_limit_key", b"rate_limit_concurrency")
+        kept = (b"origin", b"status", b"rate_limit_key", b"rate_limit_concurrency")
         found = {name: raw_data[name] for name in kept if name in raw_data}
         super().restore({b"data": b"", **found})
 

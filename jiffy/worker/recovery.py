@@ -4,13 +4,13 @@ workers have abandoned, and the parts of workflows that were canceled, deleted o
 
 import json
 from base64 import b64decode
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from redis.exceptions import ResponseError
+from redis.exceptions import RedisError
 from rq.job import JobStatus
 
 from jiffy import clock, keys, log, tracebacks
@@ -75,7 +75,7 @@ class Recovery:
             f"{death.cause} at {at}", MOST_CRASHES,
         ]  # fmt: skip
         what = "stopped" if death.handling is Handling.STOP else "failed"
-        try:
+        with _alone(worker=death.worker):
             (back, left) = self._link.run("recover", [keys.LEASES, keys.LAST_SWEEP], arguments)
             for job_id in back:
                 log.event("job.recovered", log.WARNING, job=text(job_id), worker=death.worker,
@@ -86,10 +86,6 @@ class Recovery:
                 job = _claimed(queue, job_id, execution, details)
                 self._finish(death.worker, job, reason, what=what, may_retry=not has_crashed,
                              error_names=death.error_names)  # fmt: skip
-        except ResponseError as error:  # of one worker or job: the others do not wait for it
-            if explained(error):
-                raise
-            log.event("recovery.failed", log.ERROR, worker=death.worker, reason=error)
 
     def maintain(self, queue_keys: list[str], every_s: float) -> bool:
         """Tidy up after RQ's workers; return whether there is more to do at once.
@@ -99,12 +95,13 @@ class Recovery:
         (stale, has_more) = self._link.run("maintain", queue_keys, [every_s, _BETWEEN_LISTS_S])
         for queue, job_id, execution, worker, details in stale:
             job = _claimed(queue, job_id, execution, details or ())
-            if details is None:  # it is elsewhere by now
-                plan = finish.plan_for(Outcome(job, "?", 0, 0, "gone"))
-                self._link.exchange(finish_command(text(worker), plan))
-            else:
-                reason = f"Moved to FailedJobRegistry, due to AbandonedJobError, at {clock.now()}"
-                self._finish(text(worker), job, reason, what="failed")
+            reason = f"Moved to FailedJobRegistry, due to AbandonedJobError, at {clock.now()}"
+            with _alone(job=job.job_id):
+                if details is None:  # it is elsewhere by now
+                    plan = finish.plan_for(Outcome(job, "?", 0, 0, "gone"))
+                    self._link.exchange(finish_command(text(worker), plan))
+                else:
+                    self._finish(text(worker), job, reason, what="failed")
         return bool(has_more)
 
     def enqueue_due(self, queue_keys: list[str], default_timeout_s: int) -> bool:
@@ -132,7 +129,8 @@ class Recovery:
     ) -> None:  # fmt: skip
         now_s = started_s = round(clock.wall(), 6)  # as exactly as RQ writes it
         with suppress(ValueError, OverflowError):  # another machine's clock may be ahead
-            started_s = min(clock.read(job.details.text("started_at")).timestamp(), now_s)
+            began_s = clock.read(job.details.text("started_at")).timestamp()
+            started_s = min(max(began_s, 0), now_s)
         outcome = Outcome(
             job, "?", started_s, now_s, what, error=reason, error_names=error_names,
             may_retry=may_retry, was_killed=True,
@@ -140,6 +138,17 @@ class Recovery:
         log.event(f"job.{what}", log.ERROR, job=job.job_id, queue=job.queue, reason=reason)
         outcome.log_given_up()
         self._link.exchange(finish_command(worker, finish.plan_for(outcome)))
+
+
+@contextmanager
+def _alone(**of: str) -> Iterator[None]:
+    """What one worker or job has keeps no other waiting."""
+    try:
+        yield
+    except Exception as error:  # whatever is in its keys
+        if isinstance(error, RedisError) and explained(error):
+            raise
+        log.event("recovery.failed", log.ERROR, **of, reason=repr(error))
 
 
 def _claimed(queue: bytes, job_id: bytes, execution: bytes, details: Sequence[bytes]) -> Claimed:

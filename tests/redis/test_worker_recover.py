@@ -1,6 +1,9 @@
 """Recover: what becomes of the jobs of a worker that died, and how it is found to be dead."""
 
+from unittest.mock import Mock
+
 import pytest
+from redis.exceptions import ConnectionError as LineCut
 from rq import Repeat, Retry
 
 from jiffy import keys
@@ -167,8 +170,8 @@ def test_a_recovery_that_is_cut_off_before_it_has_failed_a_job_does_so_the_next_
     enqueue(redis, 2)
     ran = claim(redis)[0]
     cut = recovery(redis)
-    cut._finish = None
-    with pytest.raises(TypeError):
+    cut._finish = Mock(side_effect=LineCut)
+    with pytest.raises(LineCut):
         cut.recover(
             Death(worker="worker-1", cause=CAUSE, execution=ran.execution, handling=Handling.FAIL)
         )
@@ -289,6 +292,20 @@ def test_one_worker_that_cannot_be_recovered_keeps_no_other_from_it(redis, monke
 
     assert (between, queued(redis, "queue-0")) == (["queue-0-0"], ["queue-0-0"])
     assert queued(redis, "queue-1") == ["queue-1-0"]
+
+
+def test_a_job_that_began_before_1970_keeps_no_other_from_its_recovery(redis):
+    for number in range(2):
+        enqueue(redis, queue=f"queue-{number}")
+        redis.hset(keys.job(f"queue-{number}-0"), keys.RESCUE_FIELD, "no")
+        claim(redis, name=f"worker-{number}", queues=[f"queue-{number}"])
+        redis.zadd(keys.LEASES, {f"worker-{number}": number})
+    redis.hset(keys.job("queue-0-0"), "started_at", "1969-12-31T23:59:59.9Z")
+    sweep(redis, seconds_ago=3)
+
+    assert [registered(redis, "failed", f"queue-{number}") for number in range(2)] == [
+        ["queue-0-0"], ["queue-1-0"],
+    ]  # fmt: skip
 
 
 @pytest.mark.usefixtures("dead")

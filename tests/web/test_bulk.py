@@ -191,14 +191,24 @@ def test_without_workers_the_remedy_is_shown_and_a_few_are_done_at_a_time(
 @pytest.mark.parametrize("action", ["retry", "delete"])
 def test_a_job_that_redis_refuses_to_change_stops_no_other(client, cards, redis, action):
     cards(3)
-    # Names like the words for a Redis that is away.
-    redis.hset(keys.job("card1"), mapping={"origin": "LOADING", "group_id": "OOM "})
-    for key in (keys.queue("LOADING"), f"{keys.RQ}group:OOM "):
-        redis.set(key, "neither a list nor a set")
+    # A name like the word for a Redis that is away.
+    redis.hset(keys.job("card1"), "origin", "LOADING")
+    for key in (keys.queue("LOADING"), keys.jobs_in("failed", "LOADING")):
+        redis.set(key, "neither a list nor a sorted set")
     page = client.get(post(client, "/jobs/all", **RETRY | {"action": action}).location).text
 
     assert "2 jobs. 1 left as they are: WRONGTYPE" in page
     assert redis.zrange(FAILED, 0, -1) == [b"card1"]
+
+
+def test_a_job_whose_group_is_gone_is_deleted_like_the_others(cards, redis):
+    cards(3)
+    redis.hset(keys.job("card1"), "group_id", "gone")
+    outcome = bulk.Outcome()
+    bulk.each("delete", ["card0", "card1", "card2"], outcome)
+
+    assert outcome == bulk.Outcome(done=3)
+    assert redis.zcard(FAILED) == 0
 
 
 def test_where_redis_is_full_no_job_is_passed_over(cards, redis):
