@@ -318,7 +318,7 @@ class _Stored(NamedTuple):
 
 def _moment(raw: Any) -> datetime | None:
     with suppress(ValueError, TypeError, OverflowError, OSError):
-        if float(raw) <= clock.wall() + clock.LONGEST_S:
+        if 0 <= float(raw) <= clock.wall() + clock.LONGEST_S:
             return clock.from_wall(float(raw))
     return None  # missing, or not data of ours
 

@@ -217,7 +217,7 @@ def _plan_retry(outcome: Outcome, retry: rq.Retry, plan: FinishPlan) -> None:
     """It returned a `Retry`, which counts what it has had in all."""
     retry = retry.once if isinstance(retry, Retry) else retry
     details = outcome.job.details
-    had = details.number("number_of_retries") or 0
+    had = max(details.number("number_of_retries") or 0, 0)
     if had and had >= retry.max:
         _plan_end(outcome, plan, Result.Type.MAX_RETRIES_EXCEEDED)
         return

@@ -105,6 +105,17 @@ def test_an_odd_state_of_an_entry_keeps_it_from_no_run(redis, declare, stored):
     assert [one.outcome for one in schedules.run_next(declare.schedule)] == ["enqueued"]
 
 
+def test_a_run_that_was_due_in_the_year_1_stops_no_schedule(redis, declare):
+    lines = [every("7d", numbers.add, args=[2, 3], name=name, overlap="allow") for name in "ab"]
+    declare(*lines)
+    odd = {"times": "those of before", "next": "-62135596800"}
+    redis.hset(keys.entry_state("entry-a"), mapping=odd)
+    redis.zadd(keys.ENTRIES, {"entry-a": 1})
+    declare(*lines)
+
+    assert [one.outcome for one in schedules.run_next(declare.schedule)] == ["enqueued"] * 2
+
+
 @pytest.mark.parametrize("is_declared_again", [True, False])
 def test_a_slot_that_is_days_ahead_keeps_an_entry_from_no_run(redis, declare, is_declared_again):
     """As when Redis' clock was ahead, and is right again."""

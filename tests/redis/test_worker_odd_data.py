@@ -198,6 +198,14 @@ def places(redis, job_id):
     ]
 
 
+def test_a_count_of_retries_below_zero_ends_no_worker(redis):
+    enqueue(redis, 1, worker_jobs.ask_for_a_retry, 2)
+    redis.hset(keys.job("default-0"), "number_of_retries", -5)
+    child(redis).work()
+
+    assert registered(redis, "failed") == ["default-0"]
+
+
 def test_a_job_with_an_id_that_is_no_text_fails_and_its_neighbours_run(redis, work):
     enqueue(redis, 2)
     odd = b"odd-\xff"
