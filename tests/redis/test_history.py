@@ -52,6 +52,15 @@ def test_something_else_where_names_are_kept_keeps_no_history_from_being_packed(
     assert not redis.keys(keys.history("now:*"))
 
 
+def test_a_minute_of_nothing_but_odd_data_keeps_no_later_one_from_being_packed(redis):
+    redis.hset(keys.history(f"now:{redis.time()[0] // 60 - 5}"), "odd", "odd")
+    count(redis, 3)
+    pack(redis)
+
+    assert ends(history.read(redis).whole) == (1, 0, 0, 0)
+    assert not redis.keys(keys.history("now:*"))
+
+
 def ends(point):
     return point.done, point.failed, point.retried, point.interrupted
 
