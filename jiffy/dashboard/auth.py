@@ -283,7 +283,7 @@ def person() -> Who | None:
         return who
     user = _known_users().get(str(session.get("user")))
     mark = values.answer(redis_io.shared().hget, keys.SESSIONS, user.name) if user else None
-    if user and mark and same(str(session.get("proof")), _proof(user, mark)):
+    if user and mark is not None and same(str(session.get("proof")), _proof(user, mark)):
         return Who(user.name, user.role, "session")
     session.pop("user", None)
     session.pop("proof", None)

@@ -6,7 +6,7 @@
 local KEPT, wait = tonumber(ARGV[1]), 0
 local function tried(key)
   local found = redis.pcall('GET', key)
-  return type(found) == 'string' and tonumber(found) or 0
+  return type(found) == 'string' and #found < 10 and tonumber(string.match(found, '^%d+$')) or 0
 end
 -- A count expires when it has been kept for so long after its pause: until then, what is left is more than that.
 for i, key in ipairs(KEYS) do

@@ -22,7 +22,7 @@ from jiffy.cli import load
 from jiffy.control import pauses, read
 from jobs import numbers
 from tests.support.worker_support import claim
-from tests.web.conftest import TOKEN, Trap, addresses, log_in
+from tests.web.conftest import TOKEN, USER, Trap, addresses, log_in
 
 HALF = r"\ud800"  # half a character: JSON may hold it, but it cannot be encoded
 # What is unpickled writes this file.
@@ -410,6 +410,23 @@ def test_odd_counts_of_logins_let_people_in(stranger, redis, kind):
 
     assert counts
     assert log_in(stranger).headers["Location"] == "/"
+
+
+@pytest.mark.parametrize("count", ["nan", "1e300", "0.5", "-inf", "9" * 20])
+def test_a_count_of_logins_that_is_no_whole_number_is_0(stranger, redis, count):
+    log_in(stranger, password="wrong")
+    for key in (counts := redis.keys(keys.attempts("*"))):
+        redis.set(key, count, keepttl=True)
+
+    assert counts
+    assert log_in(stranger).headers["Location"] == "/"
+
+
+def test_a_user_whose_sessions_have_an_empty_mark_can_log_in(stranger, redis):
+    redis.hset(keys.SESSIONS, USER, "")
+    log_in(stranger)
+
+    assert stranger.get("/").status_code == 200
 
 
 def test_a_count_of_logins_that_lasts_for_years_locks_no_one_out(stranger, redis):
