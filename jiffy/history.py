@@ -45,6 +45,7 @@ _TOO_MANY = 2**53  # for a count
 _MOST_BYTES, _MOST_PACKED_BYTES, _MOST_IN_CHUNK = 10_000_000, 2_000_000, 2000
 _MOST_FIELDS = 20_000  # of a minute: twice what lib.lua leaves
 MEMORY_KEY = keys.history("memory")  # hash: see `memory`
+_NAMES = keys.history("names")  # sorted set: series -> when it was last counted
 FLOW_S = 300  # how far samples go back
 _MOST_SAMPLED = 500  # queues
 _MOST_RELEASES = 50
@@ -388,10 +389,12 @@ def _pack_minute(redis: Redis, minute: int) -> None:
     key, at_s = _now_key(minute), minute * 60
     places = [(tier, *divmod(at_s // tier.step_s, tier.slots)) for tier in _TIERS]
     chunks = [(*place, kind) for place in places for kind in _KINDS]
+    if redis.type(_NAMES) != b"zset":
+        redis.delete(_NAMES)
     with redis.pipeline() as pipe, redis.pipeline(transaction=False) as reading:
         pipe.watch(key, *(tier.key(chunk, kind) for tier, chunk, _, kind in chunks))
         reading.hgetall(key)
-        reading.zrange(keys.history("names"), 0, _MOST_FIELDS, desc=True)
+        reading.zrange(_NAMES, 0, _MOST_FIELDS, desc=True)
         for tier, chunk, _, kind in chunks:
             reading.getrange(tier.key(chunk, kind), 0, _MOST_PACKED_BYTES)
         raw, known, *stored = reading.execute(raise_on_error=False)
@@ -412,8 +415,8 @@ def _pack_minute(redis: Redis, minute: int) -> None:
             whole = zlib.compress(msgspec.msgpack.encode(packed), 9)
             pipe.set(tier.key(chunk, kind), whole, ex=kept_s + tier.slots * tier.step_s)
         if seen := {series: at_s for series in counted if series != _TOTAL}:
-            pipe.zadd(keys.history("names"), seen)
-        pipe.zremrangebyscore(keys.history("names"), "-inf", at_s - _FORGOTTEN_AFTER_S)
+            pipe.zadd(_NAMES, seen)
+        pipe.zremrangebyscore(_NAMES, "-inf", at_s - _FORGOTTEN_AFTER_S)
         pipe.delete(key)
         with suppress(WatchError):  # the same, or the next time
             pipe.execute()
