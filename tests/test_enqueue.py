@@ -97,11 +97,10 @@ def test_a_functions_usual_options_hold_wherever_it_is_enqueued(redis):
     usual = OPTIONS[reports.last_day]
     by_call = enqueue(reports.last_day, "day.html")
     by_path = enqueue.by_path("jobs.reports.last_day", "day.html")
-    by_schedule = next(entry.job for entry in read(scheduler.SCHEDULE) if "last_day" in entry.name)
+    [entry] = [entry for entry in read(scheduler.SCHEDULE) if "last_day" in entry.name]
 
     assert usual == {"timeout": "10m"}
-    for job in (by_call, by_path, by_schedule):
-        assert job.timeout == 600
+    assert (by_call.timeout, by_path.timeout, entry.run_fields["timeout"]) == (600, 600, 600)
 
 
 def test_options_do_not_mix_with_the_functions_own_arguments(work):
