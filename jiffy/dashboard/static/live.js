@@ -89,10 +89,17 @@
   function morphChildren(old, target) {
     const known = new Map([...old.children].filter((child) => child.id).map((child) => [child.id, child]));
     let next = old.firstChild;
-    for (const child of [...target.childNodes]) {
+    const children = [...target.childNodes];
+    for (const [place, child] of children.entries()) {
       const match = known.get(child.id) ?? (isAlike(next, child) ? next : null);
       if (!match) {
         old.insertBefore(document.importNode(child, true), next);
+        // What is not there any more makes room, so that what follows it stays itself.
+        if (next?.nodeName === child.nodeName && !next.id && !children.slice(place).some((later) => isAlike(next, later))) {
+          const gone = next;
+          next = next.nextSibling;
+          gone.remove();
+        }
         continue;
       }
       if (match === next) next = next.nextSibling;
