@@ -246,8 +246,8 @@ class Child:
         if keep is not None:
             commands.append(requeue_command(name, keep))
         for _ in range(2):
-            counted, *_others = link.insist(lambda: link.exchange(*commands))
-            if counted or not plans:
+            answers = link.insist(lambda: link.exchange(*commands))
+            if not plans or answers[0]:
                 break
             # None of them: a job may have selected another database on this connection.
             link.redis.connection_pool.disconnect(inuse_connections=False)
