@@ -122,8 +122,8 @@ class Series:
 def read(
     redis: Redis, by: By = "total", name: str = "", span: Span = "1h", now_s: float | None = None
 ) -> Series:
-    """What became of all attempts, or those of one queue or function, in one round trip, and
-    another to ask for Redis' time where `now_s` is not given.
+    """What became of all attempts, or those of one queue or function, in two round trips (one asks
+    how large minutes are), and another to ask for Redis' time where `now_s` is not given.
 
     Points are a minute, an hour or a day long, and are there also where nothing ran.
     """
@@ -148,7 +148,7 @@ class Glance:
 
 
 def glance(redis: Redis, span: Span, now_s: float) -> Glance:
-    """What became of all attempts, and of those of each function and queue, in one round trip.
+    """What became of all attempts, and of those of each function and queue, in two round trips.
 
     Points are a minute, an hour or a day long; `now_s` is Redis' time.
     """
