@@ -409,7 +409,8 @@ def _pack_minute(redis: Redis, minute: int) -> None:
                 if series[0] == kind:
                     columns = packed.setdefault(series, {})
                     for index, count in counts.items():
-                        columns.setdefault(index, [0] * tier.slots)[slot] += count
+                        row = columns.setdefault(index, [0] * tier.slots)
+                        row[slot] = min(row[slot] + count, _TOO_MANY // 2)  # still one once rounded
                     _round(columns, slot)
             kept_s = _FUNCTION_MINUTES_S if (tier, kind) == (_MINUTES, "f") else tier.kept_s
             whole = zlib.compress(msgspec.msgpack.encode(packed), 9)

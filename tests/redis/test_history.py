@@ -61,6 +61,19 @@ def test_a_minute_of_nothing_but_odd_data_keeps_no_later_one_from_being_packed(r
     assert not redis.keys(keys.history("now:*"))
 
 
+def test_counts_as_high_as_a_count_may_be_cost_no_history(redis):
+    most = 2**53 - 1
+    for minute, group in enumerate(("done - -", "ran_ms - -")):
+        fields = {f"{group} {NOTHING}\n{n}": most for n in range(2100)}
+        redis.hset(keys.history(f"now:{redis.time()[0] // 60 - 9 + minute}"), mapping=fields)
+    for minutes in (5, 4, 3):
+        count(redis, minutes, "failed 3 4")
+    pack(redis)
+
+    assert ends(history.read(redis).whole)[1] == 3
+    assert not redis.keys(keys.history("now:*"))
+
+
 def ends(point):
     return point.done, point.failed, point.retried, point.interrupted
 

@@ -58,6 +58,19 @@ def test_the_keyboards_focus_survives_a_refresh(browser, plant):
     assert browser.evaluate("document.activeElement.closest('tr').id") == "job-first"
 
 
+def test_selected_jobs_and_the_focus_survive_a_refresh(browser, plant):
+    plant("first")
+    plant("second")
+    browser.goto("/jobs")
+    browser.check("#job-first input")
+    plant("third")
+    refresh(browser)
+    browser.wait_for_selector("#job-third")
+
+    assert browser.is_checked("#job-first input")
+    assert browser.evaluate("document.activeElement.value") == "first"
+
+
 def test_without_redis_the_page_keeps_its_content_and_says_why(
     browser, plant, environ, redis_address
 ):

@@ -128,9 +128,15 @@ def test_no_more_jobs_are_acted_on_than_the_form_showed(
     assert redis.zrange(FAILED, 0, -1) == [b"later"]
 
 
-@pytest.mark.parametrize(
-    "asked", ["", "x", "2026-01-01", "0001-01-01T00:00:00Z", "9999-12-31T23:59:59Z"]
-)
+def test_a_form_that_is_days_old_acts_on_nothing(client, cards, redis):
+    cards(1)
+    for asked in (f"{clock.now() - timedelta(days=2):%Y-%m-%dT%H:%M:%SZ}", "0001-01-01T00:00:00Z"):
+        answer = post(client, "/jobs/all", **RETRY, asked=asked)
+
+        assert (answer.status_code, redis.zcard(FAILED)) == (409, 1)
+
+
+@pytest.mark.parametrize("asked", ["", "x", "2026-01-01", "9999-12-31T23:59:59Z"])
 def test_a_form_that_names_an_odd_time_is_no_error(client, cards, asked):
     cards(1)
     sent = RETRY | {"q": "state:failed before:2h", "asked": asked}

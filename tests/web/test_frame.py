@@ -116,6 +116,17 @@ def test_the_banners_name_what_is_wrong(redis, plant, plant_worker, declare):
     assert found["unheard"] == "No worker listens to queues “dead”, “unheard”."
 
 
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("path", ["/api/jobs/x", "/rq/0/data/job/x.json"])
+def test_what_a_job_carries_is_looked_through_once_for_a_live_page(client, api, plant, path):
+    plant("x", result=">" * 300_000)
+    headers = {"X-Requested-With": "live"}
+    ask = api if path.startswith("/api/") else client.open
+    answer = ask(path=path, method="GET", headers=headers)
+
+    assert (answer.status_code, answer.text.count(">")) == (200, 300_000)
+
+
 def test_a_live_page_gets_nothing_where_nothing_has_changed(client, plant):
     plant("seen")
     live = {"X-Requested-With": "live"}

@@ -184,7 +184,10 @@ def _asked() -> datetime:
     """When the form was shown; now, for one that does not say so."""
     now = clock.now()
     with suppress(ValueError, TypeError):  # none, or one without a zone
-        return min(now, max(clock.read(request.form.get("asked", "")), now - _FORM_LASTS))
+        asked = min(now, clock.read(request.form.get("asked", "")))
+        if now - asked > _FORM_LASTS:
+            abort(409, "This form is over a day old: load it again. Nothing was done.")
+        return asked
     return now
 
 

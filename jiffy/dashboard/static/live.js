@@ -87,15 +87,15 @@
   }
 
   function morphChildren(old, target) {
-    const known = new Map([...old.children].filter((child) => child.id).map((child) => [child.id, child]));
+    const known = new Map([...old.children].filter(idOf).map((child) => [idOf(child), child]));
     let next = old.firstChild;
     const children = [...target.childNodes];
     for (const [place, child] of children.entries()) {
-      const match = known.get(child.id) ?? (isAlike(next, child) ? next : null);
+      const match = known.get(idOf(child)) ?? (isAlike(next, child) ? next : null);
       if (!match) {
         old.insertBefore(document.importNode(child, true), next);
         // What is not there any more makes room, so that what follows it stays itself.
-        if (next?.nodeName === child.nodeName && !next.id && !children.slice(place).some((later) => isAlike(next, later))) {
+        if (next?.nodeName === child.nodeName && !idOf(next) && !children.slice(place).some((later) => isAlike(next, later))) {
           const gone = next;
           next = next.nextSibling;
           gone.remove();
@@ -113,8 +113,13 @@
     }
   }
 
+  // Not `node.id`: of a form, that is its field of this name.
+  function idOf(node) {
+    return node.getAttribute?.("id");
+  }
+
   function isAlike(node, target) {
-    return node && node.nodeName === target.nodeName && !node.id && !target.id && sends(node) === sends(target);
+    return node && node.nodeName === target.nodeName && !idOf(node) && !idOf(target) && sends(node) === sends(target);
   }
 
   // What a form does: a button that is about to be pressed must not become another.
