@@ -10,7 +10,7 @@
 --          that have details: its number, then what `details_of` returns.  An execution is the prefix and the job's
 --          number, from 1.  Kinds: plain; corrupt; expired (canceled already: the reason stands in place of its data)
 --include lib
--- Included late: few jobs need it.
+-- Loads waiting.lua when it is first needed: few jobs do.
 local waiting
 local function of_waiting()
   if waiting then return waiting end
@@ -27,7 +27,6 @@ local is_renewed = lease_s > 0  -- or else these calls are this worker's only he
 -- (Redis was frozen, for example), it must not requeue what runs by now.
 local held, kept = held_by(worker), 0
 local newest = #held > 0 and held[#held][4] or ''
-local PROCESS, BATCH = 16, 24  -- so many characters of an execution name these
 local function is_same(what, one, other) return string.sub(one, 1, what) == string.sub(other, 1, what) end
 if is_same(PROCESS, prefix, newest) and newest >= prefix then return {0, 0, {}, {}, '', '', {}} end
 for i = #held, 1, -1 do
@@ -59,7 +58,7 @@ end
 local suspended, paused, parked = call('EXISTS', KEYS[2], OWN .. 'paused'), nil, 0
 if suspended > 0 then suspended, paused = call('EXISTS', KEYS[2]), of_waiting().read_pauses() end
 
--- Claim one job.  Returns 'alone' if nothing more is to be claimed with it, 'later' if it must wait for the next call.
+-- Claim one job.  Returns 'last' if nothing more is to be claimed with it, 'later' if it must wait for the next call.
 local function claim(queue, id)
   local key = job_key(id)
   local job = fields(key, 'data', 'timeout', 'result_ttl', 'enqueued_at', 'ttl', 'jiffy:expires',
@@ -113,7 +112,7 @@ local function claim(queue, id)
   end
   answer(data and 'plain' or 'corrupt', id, queue, data or '', timeout or '', result_ttl or '', enqueued or '')
   bytes = bytes + #(data or '')
-  return (is_alone or bytes > MOST_BYTES) and 'alone'
+  return (is_alone or bytes > MOST_BYTES) and 'last'
 end
 
 -- What is to do beside jobs: dependents are released here and now, the rest is handed out.
@@ -147,7 +146,7 @@ local function claim_from(queue, key, length)
       local how = claim(queue, id)
       if how then
         local rest = {}
-        for j = #ids, position + (how == 'alone' and 1 or 0), -1 do rest[#rest + 1] = ids[j] end
+        for j = #ids, position + (how == 'last' and 1 or 0), -1 do rest[#rest + 1] = ids[j] end
         if #rest > 0 then call('LPUSH', key, unpack(rest)) end
         want, enough, is_cut = claimed, claimed, #rest > 0
         break

@@ -10,7 +10,7 @@ even_if_full()
 local paused = call('EXISTS', OWN .. 'paused', OWN .. 'parked') > 0 and read_pauses()
 if ARGV[1] == 'wake' then
   for _, key in ipairs(KEYS) do
-    local length, queue = try('LLEN', key), string.sub(key, #RQ + 7)
+    local length, queue = try('LLEN', key), queue_of(key)
     if type(length) == 'number' and length > 0 and not (paused and paused['queue:' .. queue]) then wake(queue) end
   end
   return {0, {}}
@@ -18,7 +18,7 @@ end
 local left, expired = tonumber(ARGV[1]), {}
 local moved = paused and unpark(paused, left) or 0
 for _, key in ipairs(KEYS) do
-  local queue = string.sub(key, #RQ + 7)
+  local queue = queue_of(key)
   local is_sound = type(try('LLEN', key)) == 'number'
   -- Where RQ's own scheduler is at work, it does this, and not in one step: two would double jobs.  Its lock ends within
   -- minutes, unless it is renewed.

@@ -3,7 +3,7 @@
 -- ARGV: the worker's name; JSON: a list of plans, each with the fields of `FinishPlan` in finish.py
 -- Returns how many of them counted
 --include lib
--- Included late: few jobs need it.
+-- Loads waiting.lua when it is first needed: few jobs do.
 local waiting
 local function of_waiting()
   if waiting then return waiting end

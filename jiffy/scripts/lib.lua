@@ -1,6 +1,6 @@
 -- What the scripts share.  Expects no KEYS and ARGV of its own; short, since a script pays for each function it defines.
 -- A script's writes are not undone when it fails, so what can fail comes first, and an id leaves one key only in the
--- call that adds it to another.
+-- script that adds it to another, with nothing that can fail between the two.
 local RQ, OWN = '@RQ@', '@OWN@'
 -- `try` answers with a table that has `err` where a key holds something else: it is for what must not keep a script from
 -- the rest of its work, and whose loss loses no job.
@@ -21,6 +21,10 @@ local function number_of(raw)
   local number = tonumber(raw)
   return number == number and number or nil
 end
+
+-- An execution's id: 16 hex digits of the process that claimed it, 8 of the batch, 8 of the job's position there, from 1.
+-- Those of a process sort by age.
+local PROCESS, BATCH = 16, 24
 
 local function job_key(id) return RQ .. 'job:' .. id end
 local function queue_of(key) return string.sub(key, #RQ + #'queue:' + 1) end

@@ -35,17 +35,19 @@ end
 if ARGV[1] == 'find' then return find_dead(tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])) end
 
 local worker, is_gone, culprit, handling, cause, most = ARGV[2], ARGV[3] == '1', ARGV[4], ARGV[5], ARGV[6], tonumber(ARGV[7])
-local back, left, held, is_all = {}, {}, held_by(worker)
+local back, left = {}, {}
+local held, is_all = held_by(worker)
 local kept = is_all and 0 or 1
 -- Which one ran?  If that is unknown, a job that was alone is to blame.  Of several none is, but each is claimed alone from
 -- now on.
 local is_unknown = culprit == '?' or culprit == '' and is_gone
--- One that noted an outcome that is none had claimed the next batch with it.
-local function batch_of(i) return held[i] and string.sub(held[i][4], 1, 24) end
+-- A child that noted an outcome that cannot be read may have claimed the next batch in the same round trip: then the first
+-- of what it holds is from the batch before, and did it.
+local function batch_of(i) return held[i] and string.sub(held[i][4], 1, BATCH) end
 if is_unknown and (#held == 1 or culprit == '?' and batch_of(1) ~= batch_of(2)) then culprit = held[1][4] end
 
 -- Count a crash.  Returns whether there have been too many, or the job must not begin a second time; and all causes.
-local function quarantine(key, execution)
+local function count_crash(key, execution)
   local job = fields(key, 'jiffy:crashes', 'jiffy:causes', 'jiffy:rescue', 'jiffy:alone')
   if not job then return false end
   local crashes, causes = math.max(number_of(job[1]) or 0, 0), job[2] or ''
@@ -63,7 +65,7 @@ for i = #held, 1, -1 do
   local is_there = call('EXISTS', key) == 1 and try('ZSCORE', RQ .. 'wip:' .. queue, member)
   local is_culprit = is_there and execution == culprit
   local is_left, causes = is_culprit and (handling == 'fail' or handling == 'stop'), cause
-  if is_culprit and handling == 'count' then is_left, causes = quarantine(key, execution) end
+  if is_culprit and handling == 'count' then is_left, causes = count_crash(key, execution) end
   if is_culprit and handling == 'requeue' then is_left = (fields(key, 'jiffy:rescue') or {})[1] == 'no' end
   if is_left then
     left[#left + 1] = {queue, id, execution, causes, details_of(key)}

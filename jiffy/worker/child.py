@@ -18,7 +18,7 @@ from rq.timeouts import JobTimeoutException
 from jiffy import clock, keys, log, rq_compat, system
 from jiffy.worker import finish, followups, joblog, process
 from jiffy.worker.board import Board
-from jiffy.worker.claim import Claim, Claimed, Claimer, Pace, requeue_command
+from jiffy.worker.claim import ClaimedJob, Claimer, ClaimReply, Pace, requeue_command
 from jiffy.worker.finish import Outcome
 from jiffy.worker.isolation import WEIGHED_S, LeftMemory, ProcessState
 from jiffy.worker.process import CHECK_BOARD
@@ -113,7 +113,7 @@ class Child:
             wait_s = 0 if is_full or longest_s is None else longest_s
         self.is_worn |= not self._is_retiring and self._retire_when.is_worn_by(self._done)
         if self._is_retiring or self._board.noted:
-            self._send(self._board.noted, keep=self._claimer.last_begun)
+            self._finish(self._board.noted, keep=self._claimer.last_begun)
         self._board.hold(0, 0)  # it claims no more: to leave hooks takes as long as it takes
         return self._done
 
@@ -123,21 +123,22 @@ class Child:
         if self._is_waiting:
             raise _Retire
 
-    def _claim(self, want: int, wait_s: float) -> Claim:
+    def _claim(self, want: int, wait_s: float) -> ClaimReply:
         """Send the outcomes so far, wait for work up to `wait_s`, and claim: one round trip."""
         process.end_copy(self._runner.pid)
         log.flush()
         self._board.numbers.is_asleep = self._is_waiting = wait_s > 0
         try:
             if wait_s and self._is_retiring:
-                return Claim([])
+                return ClaimReply([])
             plans = self._board.noted
             done = [finish.finish_command(self._claimer.name, plans)] if plans else []
             claim = self._claimer.claim(want, wait_s, before=done)
             if plans and not claim.counted:
-                self._send(plans)
+                self._finish(plans)
         except _Retire:
-            return Claim([])  # how far it came is unknown: the last claim sends all of it again
+            # How far it came is unknown: the last claim sends all of it again.
+            return ClaimReply([])
         finally:
             self._is_waiting = False
             self._board.numbers.is_asleep = False
@@ -151,7 +152,7 @@ class Child:
             return claim._replace(has_more=True)
         return claim
 
-    def _run_all(self, claim: Claim) -> None:
+    def _run_all(self, claim: ClaimReply) -> None:
         for job in claim.jobs:
             if self._is_retiring:
                 break
@@ -166,14 +167,14 @@ class Child:
         if claim.todo:
             self._is_used = True
             self._runner.in_context(followups.do, claim.todo, self._runner)
-            self._replace(self._state.restore(LOOK_EVERY_S), claim.todo.what)
+            self._retire_for(self._state.restore(LOOK_EVERY_S), claim.todo.what)
         # Now and then, between batches: what has no sign.
         if self._last_id and clock.monotonic() > self._look_at:
             self._look_at = clock.monotonic() + LOOK_EVERY_S
-            self._replace(self._state.look(), self._last_id)
+            self._retire_for(self._state.look(), self._last_id)
             self._last_id = ""
 
-    def _run_one(self, job: Claimed, *, is_last: bool) -> bool:
+    def _run_one(self, job: ClaimedJob, *, is_last: bool) -> bool:
         """Run and finish one job; False if it must not begin, or if nothing of its batch may
         follow it.
         """
@@ -192,7 +193,7 @@ class Child:
             else:
                 if not is_last and not self._pace.is_quick(outcome.func_name):
                     goes_on = False  # nothing may wait for what may be slow: the rest goes back
-                    self._send(self._board.noted, keep=job.execution)
+                    self._finish(self._board.noted, keep=job.execution)
                 self._runner.run(outcome, call)
         except (DeserializationError, Interrupted, Stopped, JobTimeoutException) as error:
             self._is_tidying = True
@@ -203,8 +204,8 @@ class Child:
             process.leave(0)
         outcome.ended_s = outcome.ended_s or clock.wall()
         changed = self._tidy(outcome)
-        self._finish(outcome)  # in a log that no job has silenced
-        self._replace(changed, job.job_id)
+        self._note(outcome)  # in a log that no job has silenced
+        self._retire_for(changed, job.job_id)
         return goes_on and not self._is_retiring
 
     def _tidy(self, outcome: Outcome) -> str:
@@ -218,7 +219,7 @@ class Child:
             return ""
         return self._state.restore(took_s) or (self._memory.excess() if is_weighed else "")
 
-    def _finish(self, outcome: Outcome) -> None:
+    def _note(self, outcome: Outcome) -> None:
         """Note the outcome, which is sent with the next claim."""
         process.end_copy(self._runner.pid)  # a `__str__`, or an `__eq__`, may have made one
         if outcome.what != "parked":
@@ -231,15 +232,15 @@ class Child:
         self._board.end()
         self._is_tidying = False
         if not is_noted:
-            self._send(self._board.noted)
+            self._finish(self._board.noted)
             try:  # too large for the board: the supervisor could not finish it
-                self._send(plan)
+                self._finish(plan)
             except ResponseError as error:  # Redis refuses it: the job has failed for that reason
                 outcome.fail(f"{error}", may_retry=False)
-                self._send(finish.plan_for(outcome))
+                self._finish(finish.plan_for(outcome))
         outcome.log()  # last: a thread that the job has left may hold a lock of the log
 
-    def _send(self, plans: bytes, keep: str | None = None) -> None:
+    def _finish(self, plans: bytes, keep: str | None = None) -> None:
         """Send all outcomes so far; with `keep`, requeue what is held beyond that execution."""
         link, name = self._runner.link, self._claimer.name
         commands = [finish.finish_command(name, plans)] if plans else []
@@ -253,7 +254,7 @@ class Child:
             link.redis.connection_pool.disconnect(inuse_connections=False)
         self._board.numbers.outcomes = 0
 
-    def _replace(self, reason: str, job_id: str) -> None:
+    def _retire_for(self, reason: str, job_id: str) -> None:
         """Retire, to be started again, where there is a reason."""
         if not reason or self._is_retiring or self._is_fork:
             return
@@ -281,17 +282,17 @@ class Child:
 
     # Isolated jobs
 
-    def _run_isolated(self, job: Claimed, *, is_last: bool) -> bool:
+    def _run_isolated(self, job: ClaimedJob, *, is_last: bool) -> bool:
         """Run one job in a fork of this process, in which none has run.  Returns as `_run_one`."""
         if self._is_used:  # its successor claims the job again
-            self._replace("the next job is isolated", job.job_id)
+            self._retire_for("the next job is isolated", job.job_id)
             return False
         if self.begin_fork is None:
             self._run_one(job, is_last=is_last)
-            self._replace("it has run an isolated job", job.job_id)
+            self._retire_for("it has run an isolated job", job.job_id)
             return False
         if not (is_last or self._pace.is_quick(_ISOLATED)):
-            self._send(self._board.noted, keep=job.execution)
+            self._finish(self._board.noted, keep=job.execution)
             is_last = True
         began_s = clock.monotonic()
         with process.deaf():
@@ -311,7 +312,7 @@ class Child:
         self._pace.learn(_ISOLATED, clock.monotonic() - began_s)
         return not is_last and not self._is_retiring
 
-    def _work_as_fork(self, job: Claimed) -> int:
+    def _work_as_fork(self, job: ClaimedJob) -> int:
         """Run one job in this process, and nothing else; return its exit code."""
         assert self.begin_fork is not None  # or there were no fork
         signal.signal(CHECK_BOARD, self._check_board)

@@ -95,7 +95,7 @@ NO_DETAILS = Details()
 
 
 @dataclass(slots=True)
-class Claimed:
+class ClaimedJob:
     """A job that this worker may run and finish, and no other, under this execution.
 
     `kind` is "plain", "corrupt" (it cannot be run) or "expired" (it is canceled already, `data` is
@@ -118,7 +118,7 @@ class Claimed:
         return int(self.execution[24:], 16)
 
 
-class Todo(NamedTuple):
+class FollowUp(NamedTuple):
     """Something to do for a job that has ended: "on_failure <id>"; begun `tries` times by now."""
 
     queue: str
@@ -126,15 +126,15 @@ class Todo(NamedTuple):
     tries: int
 
 
-class Claim(NamedTuple):
+class ClaimReply(NamedTuple):
     """What one exchange has brought; `has_more`: looking again at once may bring more.
 
     `paused`: functions of which no job is to begin; `counted`: how many of the outcomes that went
     with it were written.
     """
 
-    jobs: list[Claimed]
-    todo: Todo | None = None
+    jobs: list[ClaimedJob]
+    todo: FollowUp | None = None
     is_suspended: bool = False
     has_more: bool = False
     paused: frozenset[str] = frozenset()
@@ -158,7 +158,7 @@ class Claimer:
         self.last_begun = ""
         self.queues = list(queues)
 
-    def claim(self, want: int, wait_s: float = 0, *, before: Sequence[bytes] = ()) -> Claim:
+    def claim(self, want: int, wait_s: float = 0, *, before: Sequence[bytes] = ()) -> ClaimReply:
         """Send the commands `before`, wait up to `wait_s` until there may be a job, and claim up to
         `want` (0: only what is to be done beside jobs), in one round trip.
         """
@@ -174,11 +174,11 @@ class Claimer:
             commands[-1] = command("DEL", *map(keys.wake, self.queues))
             replies = self._link.insist(lambda: self._exchange(commands, want))
         is_suspended, has_more, todo, paused, lengths, parts, details = replies[-1]
-        found = Todo(text(todo[0]), text(todo[1]), todo[2]) if todo else None
+        found = FollowUp(text(todo[0]), text(todo[1]), todo[2]) if todo else None
         jobs = self._read(lengths, parts)
         for position, *flat in details:
             jobs[position - 1].details = Details(flat)
-        return Claim(
+        return ClaimReply(
             jobs, found, bool(is_suspended), bool(has_more), frozenset(map(text, paused)),
             replies[0] if before else 0,
         )  # fmt: skip
@@ -193,7 +193,7 @@ class Claimer:
         claim = script_command("claim", names, arguments)
         return self._link.exchange(*commands, claim, resend=False)
 
-    def _read(self, lengths: bytes, parts: bytes) -> list[Claimed]:
+    def _read(self, lengths: bytes, parts: bytes) -> list[ClaimedJob]:
         jobs, start, prefix = [], 0, self._prefix
         for position, sizes in enumerate(_LENGTHS.iter_unpack(lengths), start=1):
             layout = _layout(sizes)
@@ -204,7 +204,7 @@ class Claimer:
                 (job_id + queue).decode()
             except ValueError:
                 kind, timeout_s, ttl_s = b"corrupt", Queue.DEFAULT_TIMEOUT, self._result_ttl_s
-            jobs.append(Claimed(
+            jobs.append(ClaimedJob(
                 kind.decode(), text(job_id), f"{prefix}{position:08x}", text(queue), data,
                 timeout_s, ttl_s, clock.rq_seconds(enqueued),
             ))  # fmt: skip

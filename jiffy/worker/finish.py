@@ -18,7 +18,7 @@ from jiffy import clock, history, keys, log, tracebacks
 from jiffy.producer.retry import Retry, Rules
 from jiffy.redis_io import script_command
 from jiffy.settings import settings
-from jiffy.worker.claim import NO_DETAILS, Claimed
+from jiffy.worker.claim import NO_DETAILS, ClaimedJob
 
 _MOST_REASON = 4000  # characters
 # A job whose result is not kept is kept for that long, until its webhooks are sent.
@@ -39,7 +39,7 @@ class Outcome:
     again; `was_killed`: its process is gone, so its callbacks are still to be called.
     """
 
-    job: Claimed
+    job: ClaimedJob
     func_name: str
     started_s: float
     ended_s: float = 0

@@ -16,15 +16,15 @@ from jiffy import keys, log, outgoing, rq_compat, tracebacks
 from jiffy.producer import masking
 from jiffy.redis_io import command
 from jiffy.settings import settings
-from jiffy.worker.claim import Todo
-from jiffy.worker.guarded import guarded
+from jiffy.worker.claim import FollowUp
+from jiffy.worker.decode import guarded
 from jiffy.worker.run import Interrupted, Runner
 
 MOST_TRIES = 3
 WEBHOOKS_S = 100  # for all of a job: the next worker begins them after 120 s
 
 
-def do(todo: Todo, runner: Runner) -> None:
+def do(todo: FollowUp, runner: Runner) -> None:
     """Do it under a limit of its own, and take it off the list."""
     what, _, job_id = todo.what.rpartition(" ")
     try:

@@ -6,7 +6,6 @@ shows them as soon as that has ended.
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 from redis.exceptions import OutOfMemoryError, ResponseError
 from rq import worker_registration
@@ -17,16 +16,14 @@ from jiffy import history, keys, system
 from jiffy.redis_io import Link
 from jiffy.settings import settings
 from jiffy.worker.claim import LEASE_S
+from jiffy.worker.limits import ChildProcess
 from jiffy.worker.recovery import Handling
-
-if TYPE_CHECKING:
-    from jiffy.worker.supervisor import ChildProcess
 
 # Of three renewals two may fail.
 RENEW_EVERY_S = LEASE_S / 3
 
 
-def register(link: Link, children: Sequence["ChildProcess"]) -> None:
+def register(link: Link, children: Sequence[ChildProcess]) -> None:
     """Let RQ know of the workers, and begin their leases."""
     for child in children:
         with _showing(child):
@@ -36,7 +33,7 @@ def register(link: Link, children: Sequence["ChildProcess"]) -> None:
     renew(link, children)
 
 
-def renew(link: Link, children: Sequence["ChildProcess"]) -> None:
+def renew(link: Link, children: Sequence[ChildProcess]) -> None:
     """Renew all leases in one round trip.  Raises redis-py's errors."""
     if not children:
         return
@@ -59,14 +56,14 @@ def renew(link: Link, children: Sequence["ChildProcess"]) -> None:
                 _show(child)
 
 
-def give_up(link: Link, child: "ChildProcess") -> None:
+def give_up(link: Link, child: ChildProcess) -> None:
     """This worker ends, and holds nothing that must be recovered."""
     link.redis.zrem(keys.LEASES, child.name)
     with _showing(child):
         child.rq_worker.register_death()
 
 
-def _show(child: "ChildProcess") -> None:
+def _show(child: ChildProcess) -> None:
     config, worker = settings(), child.rq_worker
     place = {keys.RELEASE_FIELD: config.this_release, keys.DYNO_FIELD: config.dyno or ""}
     with worker.connection.pipeline() as pipeline:
@@ -78,7 +75,7 @@ def _show(child: "ChildProcess") -> None:
 
 
 @contextmanager
-def _showing(child: "ChildProcess") -> Iterator[None]:
+def _showing(child: ChildProcess) -> Iterator[None]:
     """Keep a refusal of Redis from ending the worker; it is shown to RQ later."""
     try:
         yield

@@ -16,11 +16,11 @@ from rq.job import JobStatus
 from jiffy import clock, keys, log, tracebacks
 from jiffy.redis_io import Link, explained, script_command
 from jiffy.worker import finish
-from jiffy.worker.claim import Claimed, Details, text
+from jiffy.worker.claim import ClaimedJob, Details, text
 from jiffy.worker.finish import Outcome, finish_command
 
 MOST_CRASHES = 3
-ONE_OF_ALL = "?"  # the execution of a death that one of those is to blame for which its worker held
+UNKNOWN_CULPRIT = "?"  # as `Death.execution`: one of the jobs that it held, and no one knows which
 SWEEP_EVERY_S = 3
 _SHORTEST_GAP_S, _LONGEST_GAP_S, _QUIET_S = 2.5, 7.0, 5.0
 # The process that looks also renews leases, and its link may be slow: an answer is bounded.
@@ -124,7 +124,7 @@ class Recovery:
         return bool(moved >= _MOST_DUE)
 
     def _finish(
-        self, worker: str, job: Claimed, reason: str, *, what: Any,
+        self, worker: str, job: ClaimedJob, reason: str, *, what: Any,
         may_retry: bool = True, error_names: tuple[str, ...] = (),
     ) -> None:  # fmt: skip
         now_s = started_s = round(clock.wall(), 6)  # as exactly as RQ writes it
@@ -151,8 +151,8 @@ def _alone(**of: str) -> Iterator[None]:
         log.event("recovery.failed", log.ERROR, **of, reason=repr(error))
 
 
-def _claimed(queue: bytes, job_id: bytes, execution: bytes, details: Sequence[bytes]) -> Claimed:
-    return Claimed("plain", text(job_id), text(execution), text(queue), details=Details(details))
+def _claimed(queue: bytes, job_id: bytes, execution: bytes, details: Sequence[bytes]) -> ClaimedJob:
+    return ClaimedJob("plain", text(job_id), text(execution), text(queue), details=Details(details))
 
 
 def _all_crashes(causes: str) -> str:

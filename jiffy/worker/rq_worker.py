@@ -31,10 +31,11 @@ from jiffy.worker import preload, process
 from jiffy.worker.board import Board
 from jiffy.worker.child import AGAIN, Child, RetireWhen
 from jiffy.worker.claim import Claimer, Pace
-from jiffy.worker.guarded import guarded
+from jiffy.worker.decode import guarded
+from jiffy.worker.limits import ChildProcess
 from jiffy.worker.recovery import Recovery
 from jiffy.worker.run import Runner
-from jiffy.worker.supervisor import ChildProcess, Supervisor
+from jiffy.worker.supervisor import Supervisor
 
 # Prepares a scheduler, or ends this process; returns what the scheduler's own process has to do.
 PrepareScheduler = Callable[[Redis], Callable[[], int]]

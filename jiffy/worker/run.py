@@ -27,9 +27,9 @@ from jiffy.producer import functions, retry
 from jiffy.producer.job import real, stand_in
 from jiffy.redis_io import Link
 from jiffy.settings import settings
-from jiffy.worker import guarded, isolation, joblog, process
+from jiffy.worker import decode, isolation, joblog, process
 from jiffy.worker.board import Board
-from jiffy.worker.claim import NO_DETAILS, Claimed
+from jiffy.worker.claim import NO_DETAILS, ClaimedJob
 from jiffy.worker.finish import Outcome
 
 _MUST_NOT_REPEAT = "It was interrupted by a shutdown, and must not start twice (rescue=False)."
@@ -76,7 +76,7 @@ class Runner:
         self._on_import: Callable[[], None]
         self._job: Job
         # What a subclass or an integration (Sentry) has put in the place of RQ's is called.
-        self._job_class = guarded.guarded(rq_worker.job_class)
+        self._job_class = decode.guarded(rq_worker.job_class)
         self._wraps = rq_compat.is_replaced(rq_worker, "perform_job")
         self._performs = rq_compat.is_replaced(self._job_class, "perform")
         self._handles = rq_compat.handles_exceptions(rq_worker)
@@ -85,7 +85,7 @@ class Runner:
         """Jobs are about to come.  `on_import` is called when one of them had to be imported."""
         self._context, self._on_import = contextvars.copy_context(), on_import
 
-    def decode(self, job: Claimed) -> Any:
+    def decode(self, job: ClaimedJob) -> Any:
         """The job's (function's name, instance, arguments, keyword arguments).
 
         Raises DeserializationError for what this worker's serializer cannot read.
@@ -94,12 +94,12 @@ class Runner:
             raise DeserializationError(
                 "This job's data in Redis is incomplete or invalid: it cannot be run."
             )
-        data = guarded.inflated(job.data)
-        is_pickled = guarded.is_pickled(data)
+        data = decode.inflated(job.data)
+        is_pickled = decode.is_pickled(data)
         if is_pickled and not self._unpickles:
-            raise DeserializationError(guarded.PICKLED)
+            raise DeserializationError(decode.PICKLED)
         try:
-            call = DefaultSerializer.loads(data) if is_pickled else guarded.loads_json(data)
+            call = DefaultSerializer.loads(data) if is_pickled else decode.loads_json(data)
             name, _, args, kwargs = call
             if isinstance(name, str) and args is not None and kwargs is not None:
                 return call
@@ -126,9 +126,9 @@ class Runner:
         log.job_id = job.job_id
         try:
             # A job with a callback that is not allowed does not begin.
-            for when in guarded.CALLBACKS if job.details is not NO_DETAILS else ():
+            for when in decode.CALLBACKS if job.details is not NO_DETAILS else ():
                 if name := job.details.text(f"{when}_callback_name"):
-                    guarded.function(name, self._allowed)
+                    decode.function(name, self._allowed)
             if self._wraps:
                 self._run_wrapped(outcome)
             elif self.is_watched:
@@ -171,7 +171,7 @@ class Runner:
             return self._rq_job().perform()
         name, instance, args, kwargs = call
         if instance:
-            function = guarded.method(instance, name, self._allowed)
+            function = decode.method(instance, name, self._allowed)
         else:
             function = self._function(name)
         value = function(*args, **kwargs)
@@ -188,7 +188,7 @@ class Runner:
         if function is None:
             known = len(sys.modules)
             # Not in the job's context: what a module sets as it is imported is there for all jobs.
-            function = self._context.run(guarded.function, name, self._allowed)
+            function = self._context.run(decode.function, name, self._allowed)
             function = self._functions[name] = functions.typed(function)
             if len(sys.modules) > known:
                 self._on_import()
@@ -216,11 +216,11 @@ class Runner:
         """The result as it is stored.  Raises UnserializableResult or ResultTooLarge."""
         try:
             # As it was enqueued: who did that also reads its result.
-            if self._unpickles and guarded.is_pickled(guarded.inflated(outcome.job.data)):
+            if self._unpickles and decode.is_pickled(decode.inflated(outcome.job.data)):
                 packed = DefaultSerializer.dumps(value)
             else:
                 function = self._function(outcome.func_name)
-                packed = functions.pack_result(function, value, guarded.dumps_json)
+                packed = functions.pack_result(function, value, decode.dumps_json)
         except Exception as error:
             raise UnserializableResult(value, error) from error
         if len(packed) > self._largest_result:
@@ -314,10 +314,10 @@ class Runner:
         """Do it in a context of its own, as imports have left it."""
         isolation.fresh(self._context).run(do, *args)
 
-    def foresee(self, job: Claimed) -> None:
+    def foresee(self, job: ClaimedJob) -> None:
         """Look up the function of a job that a fork has run, so that the next fork need not."""
-        if len(job.data) > _SMALL_BYTES or guarded.is_pickled(data := guarded.inflated(job.data)):
+        if len(job.data) > _SMALL_BYTES or decode.is_pickled(data := decode.inflated(job.data)):
             return
-        name = func_name_of(guarded.loads_json(data))
+        name = func_name_of(decode.loads_json(data))
         if name.rpartition(".")[0] in sys.modules:  # forks import the others for themselves
             self._function(name)

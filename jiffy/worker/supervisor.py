@@ -1,5 +1,5 @@
-"""The process that watches over the children: it starts them, renews their leases, enforces limits
-(of time, of memory, of a shutdown), recovers the jobs of dead ones and answers signals.
+"""The process that watches over the children: it starts them, renews their leases, holds them to
+their limits (`limits.py`), recovers the jobs of dead ones and answers signals.
 
 It runs no job, and does nothing whose cost grows with what a job carries or with what depends on
 it.
@@ -8,30 +8,28 @@ it.
 import json
 import math
 import os
-import secrets
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 from redis import Redis
 from redis.exceptions import RedisError, ResponseError
 from rq.command import PUBSUB_CHANNEL_TEMPLATE
-from rq.worker import BaseWorker
 
-from jiffy import clock, history, keys, log, rq_compat, system
-from jiffy.producer.retry import TIMED_OUT
+from jiffy import clock, history, keys, log, rq_compat
 from jiffy.redis_io import Link, explained
 from jiffy.settings import settings
 from jiffy.worker import heartbeat, preload, process
-from jiffy.worker.board import Board, Running
+from jiffy.worker.board import Board
 from jiffy.worker.child import AGAIN
 from jiffy.worker.claim import requeue_command
 from jiffy.worker.finish import finish_command
 from jiffy.worker.heartbeat import RENEW_EVERY_S
+from jiffy.worker.limits import ChildProcess
 from jiffy.worker.process import RESTART_AFTER_S, Signals
-from jiffy.worker.recovery import ONE_OF_ALL, SWEEP_EVERY_S, Death, Handling, Recovery
+from jiffy.worker.recovery import SWEEP_EVERY_S, UNKNOWN_CULPRIT, Death, Handling, Recovery
 
 TICK_S, IDLE_TICK_S = 0.05, 0.1
 WAKE_EVERY_S = HEAR_EVERY_S = 0.1
@@ -46,144 +44,8 @@ MOST_LOGGED = 10  # of them in a second
 MOST_COMMAND_BYTES = 10_000
 # Of a long message only a part may be there yet: reading it without patience would lose the others.
 PATIENCE_S = 1
-# A job that ignores its time limit, or that it was stopped, is killed that much later.
-KILL_AFTER_S = 5
 # So long before the grace period ends, what still runs is interrupted, then killed.
 INTERRUPT_BEFORE_S, KILL_BEFORE_S = 3, 1
-# Some 20 s: a child may wait for work in the same exchange, and much may come over a slow link.
-STUCK_RENEWALS = 6
-MB = 1 << 20
-STOPPED = "Job stopped by user, work-horse terminated."  # RQ's words
-
-
-@dataclass
-class ChildProcess:
-    """A child as its supervisor sees it, and RQ as one worker; the process in it may change.
-
-    It holds a running job to its limits.
-    """
-
-    rq_worker: BaseWorker
-    work: Callable[[Board, str], int]  # given the token of its executions
-    board: Board = field(default_factory=Board)
-    forks: bool = True  # or else its processes run this program from its beginning
-    hears_stops: bool = False  # before a job that is stopped is killed, its hooks are left
-    pid: int = 0  # 0: none now, one is to start at `starts_at`
-    starts_at: float = 0
-    death: Death | None = None  # why it is being killed, or how it died, until Redis knows of it
-    must_leave: bool = False  # it is not started again
-    is_quiet: bool = False  # it is not started until a command says so; its worker stays
-    is_shown: bool = False  # RQ knows of it
-    requeued: int = -1  # the batch of which the rest was requeued
-    stopping: str = ""  # the execution that was last stopped by command, to be killed at `stop_by`
-    stop_by: float = 0
-    _seen: tuple[int, int, int] = (0, 0, 0)  # see `enforce_progress`
-    _token: str = ""
-
-    @property
-    def name(self) -> str:
-        return self.rq_worker.name
-
-    def start(self) -> None:
-        """Start the child.  Raises OSError."""
-        if not self.forks and self.board.fd == -1:
-            self.board = Board.in_file()
-        self.board.reset()
-        self.requeued, self._token = -1, secrets.token_hex(8)
-        if self.forks:
-            self.pid = process.fork(lambda: self.work(self.board, self._token))
-        else:
-            fd = self.board.fd
-            self.pid = process.spawn(self.name, fd, self._token, fds=[fd])
-        self.rq_worker.pid = self.pid
-
-    def execution_of(self, running: Running | None) -> str:
-        """The id of the execution that the child runs; "" for none."""
-        return f"{self._token}{running.batch:08x}{running.position:08x}" if running else ""
-
-    def retire(self) -> None:
-        """Let the child end after the job that it runs; another takes its place unless it
-        `must_leave`.
-        """
-        self.board.retire(for_good=self.must_leave)
-        self._wake()
-
-    def interrupt(self, running: Running, why: int) -> None:
-        """Make the running job end, by one exception in it."""
-        if self.board.interrupt(running, why):
-            self._wake()
-
-    def stop(self, running: Running) -> None:
-        """Stop the running job by command; see `hears_stops`."""
-        self.stopping = self.execution_of(running)
-        self.stop_by = clock.monotonic() + (KILL_AFTER_S if self.hears_stops else 0)
-        if self.hears_stops:
-            self.interrupt(running, Board.STOP)
-        self.enforce_stop()
-
-    def enforce_stop(self, *, has_ended: bool = False) -> None:
-        """Kill the job that was stopped and goes on; or note that its process has ended of that."""
-        is_due = has_ended or clock.monotonic() >= self.stop_by
-        if self.stopping and is_due and self.stopping == self.execution_of(self.board.running):
-            self.kill(Handling.STOP, STOPPED)
-
-    def enforce_time(self, running: Running, *, has_ended: bool = False) -> None:
-        """Raise JobTimeoutException in a job over its limit; kill it if that does not help, or note
-        that its process has ended of that.
-        """
-        ran_s = clock.monotonic() - running.began
-        if 0 < running.limit_s < ran_s:
-            self.interrupt(running, Board.TIMEOUT)
-            if has_ended or ran_s > running.limit_s + KILL_AFTER_S:
-                reason = f"exceeded its limit of {running.limit_s:g} s, killed after {ran_s:.0f} s"
-                self.kill(Handling.FAIL, reason, TIMED_OUT)
-
-    def enforce_progress(self) -> None:
-        """Kill a child that runs no job and claims none: something that a job has left may hold a
-        lock that it needs, or have stopped it.  To be called after each renewal of its lease:
-        Redis is there.
-        """
-        numbers = self.board.numbers
-        batch, outcomes, renewals = self._seen
-        if numbers.position >= 0 or (batch, outcomes) != (numbers.batch, numbers.outcomes):
-            renewals = 0
-        self._seen = numbers.batch, numbers.outcomes, renewals + 1
-        if self.pid and numbers.batch and renewals >= STUCK_RENEWALS:
-            log.event("child.stuck", log.WARNING, worker=self.name, pid=self.pid)
-            self.kill(Handling.REQUEUE, "it was stuck behind its last job")
-
-    def enforce_memory(self) -> None:
-        """Kill a job that uses too much; replace a child that has grown, between two jobs."""
-        most_mb, recycle_at_mb = settings().job_memory_mb, settings().max_child_mb
-        used = self.memory_bytes if most_mb or recycle_at_mb else 0
-        added_mb = (used - self.board.numbers.memory_bytes) / MB
-        if most_mb and added_mb > most_mb and self.board.running:
-            reason = f"used {added_mb:.0f} MB of memory; its limit is {most_mb} MB"
-            self.kill(Handling.FAIL, reason)
-        elif recycle_at_mb and used > recycle_at_mb * MB:
-            self.retire()
-
-    @property
-    def memory_bytes(self) -> int:
-        """What the process that runs its jobs has in RAM."""
-        return system.memory_bytes(self.board.numbers.fork or self.pid)
-
-    def kill(self, handling: Handling, cause: str, error_names: tuple[str, ...] = ()) -> None:
-        """Kill the child with all that its job started; `handling` is for the job that it runs."""
-        if self.pid:
-            execution = self.execution_of(self.board.running)
-            self.death = self.death or Death(self.name, cause, execution, handling, error_names)
-            self.kill_groups()
-
-    def kill_groups(self) -> None:
-        """Kill the child, a fork of it that runs its job, and all that the job started."""
-        for pid in (self.pid, self.board.numbers.fork):
-            if pid > 1:
-                process.kill_group(pid)
-
-    def _wake(self) -> None:
-        if self.pid:
-            process.send(self.pid, process.CHECK_BOARD)
 
 
 class Supervisor:
@@ -320,7 +182,8 @@ class Supervisor:
                 self._finish_all(child, bytes(plan))
             if len(each) > 1:
                 return
-            child.death = Death(child.name, "it noted an outcome that is none", ONE_OF_ALL)
+            cause = "it noted an outcome that cannot be read"
+            child.death = Death(child.name, cause, UNKNOWN_CULPRIT)
             with suppress(ValueError, TypeError, LookupError, RecursionError):
                 [plan] = json.loads(f"[{plans.decode('utf-8', 'surrogateescape')}]")
                 reason = f"Redis refuses its outcome: {error}"

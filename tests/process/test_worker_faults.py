@@ -224,7 +224,9 @@ def test_what_is_no_outcome_counts_as_a_crash_of_its_job_alone(start_worker, red
     worker = start_worker("-n", "1")
     until_over(worker, redis, "bad", *(f"default-{number}" for number in range(3)))
 
-    assert "its worker died 3 times: it noted an outcome that is none" in reason(redis, "bad")
+    assert "its worker died 3 times: it noted an outcome that cannot be read" in reason(
+        redis, "bad"
+    )
     assert [status(redis, f"default-{number}") for number in range(3)] == ["finished"] * 3
     assert not worker.lines("supervisor.failed")
 

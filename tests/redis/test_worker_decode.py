@@ -12,7 +12,7 @@ from rq.serializers import DefaultSerializer, JSONSerializer, resolve_serializer
 
 from jiffy import SimpleWorker, Worker, keys, redis_io
 from jiffy.producer.enqueue import Queue
-from jiffy.worker.guarded import PICKLED, GuardedJob
+from jiffy.worker.decode import PICKLED, GuardedJob
 from tests.jobs import worker as worker_jobs
 from tests.support.worker_support import WIP, queued, reason, registered, said, status
 
