@@ -33,7 +33,7 @@ from redis.exceptions import RedisError, ResponseError
 from redis.retry import Retry
 from redis.sentinel import Sentinel, SentinelConnectionPool
 
-from jiffy import causes, clock, keys, log
+from jiffy import clock, keys, log, redis_causes
 from jiffy.errors import (
     InvalidSchedule,
     JiffyError,
@@ -287,14 +287,14 @@ def now(redis: Redis) -> datetime:
 def is_away(error: RedisError) -> bool:
     """Whether the same may succeed later, without a change here."""
     if isinstance(error, ResponseError):
-        cause = causes.find(error)
+        cause = redis_causes.find(error)
         return cause is not None and cause.passes
     return isinstance(error, exceptions.ConnectionError | exceptions.TimeoutError)
 
 
 def explained(error: RedisError) -> RedisAway | None:
     """A redis-py error as ours, RedisRefused where settings must change; None for any other."""
-    cause, url = causes.find(error), without_password(redis_url(settings()))
+    cause, url = redis_causes.find(error), without_password(redis_url(settings()))
     if cause is not None:
         kind = RedisAway if cause.passes else RedisRefused
         return kind(url, cause.reason, cause.remedy)
@@ -317,9 +317,9 @@ def in_one_line() -> Iterator[None]:
 
 def reason_of(error: RedisError) -> str:
     """Why Redis cannot be used, as a part of a sentence or of a line of the log."""
-    if cause := causes.find(error):
+    if cause := redis_causes.find(error):
         return cause.reason
-    *_, first = causes.chain(error)
+    *_, first = redis_causes.chain(error)
     reason = (getattr(first, "strerror", None) or str(first) or type(first).__name__).strip(" .")
     return reason[:1].lower() + reason[1:] if reason[1:2].islower() else reason
 

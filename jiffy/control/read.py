@@ -450,7 +450,7 @@ def _with_others(redis: Redis, job: JobView) -> JobView:
 
 def family(redis: Redis, job_id: str) -> Family:
     """The jobs of its workflow, in one round trip."""
-    left_out, found = run_script(redis, "family", [keys.job(job_id)], [job_id, _MOST_FAMILY])
+    left_out, found = run_script(redis, "workflow", [keys.job(job_id)], [job_id, _MOST_FAMILY])
     return Family(
         [
             Relative(
@@ -587,7 +587,7 @@ def census(redis: Redis) -> Census:
     ]  # fmt: skip
     with redis.pipeline(transaction=False) as pipe:
         # Not by its hash: a pipeline cannot load a script that Redis has forgotten.
-        pipe.eval(source("census"), len(named), *named, _MOST_COUNTED, *keys.REGISTRIES.values())
+        pipe.eval(source("counts"), len(named), *named, _MOST_COUNTED, *keys.REGISTRIES.values())
         redis_io.ask_memory(pipe)
         found, *server = pipe.execute(raise_on_error=False)
     if isinstance(found, RedisError):

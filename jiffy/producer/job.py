@@ -120,7 +120,7 @@ def _act(action: str, job: AnyJob) -> Any:
     redis, job_id = (redis_io.shared(), job) if isinstance(job, str) else (job.connection, job.id)
     command = json.dumps({"command": "stop-job", "job_id": job_id})
     args = [job_id, action, rq.Queue.DEFAULT_TIMEOUT, PUBSUB_CHANNEL_TEMPLATE % "", command]
-    raw, is_done, *more = redis_io.run_script(redis, "act", [keys.job(job_id)], args)
+    raw, is_done, *more = redis_io.run_script(redis, "job_action", [keys.job(job_id)], args)
     status = raw.decode("utf-8", "replace")
     if not status:
         raise UnknownJob(job_id)

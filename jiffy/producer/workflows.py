@@ -99,7 +99,7 @@ def group(parts: Iterable[Part], then: Then | None, recipe_of: RecipeOf) -> Grou
     write([_before(last, one) for one in jobs])
     # All parts are written: from here on only these are waited for.
     end = ["end", last.job_id, "", JobStatus.FINISHED.value, "null", "null"]
-    redis_io.deliver(redis, redis_io.script_command("join", [keys.JOINS], end))
+    redis_io.deliver(redis, redis_io.script_command("ended_parts", [keys.JOINS], end))
     return Group([one.job() for one in jobs], last.job())
 
 

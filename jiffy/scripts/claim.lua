@@ -1,18 +1,23 @@
 -- Requeue what a worker holds and will not run, then claim jobs for it from the queues in order.
 -- KEYS: the worker's hash, suspended, then the queues
--- ARGV: the worker's name, how many to claim at most (0: only what is to do beside jobs), lease in s (0: for as long as
---       the jobs may run), prefix of the new executions, the last execution that it has begun
---       ('': none): it keeps what it holds of that batch up to this one, since the outcomes that are sent with this may
---       not have been written
--- Returns: are workers suspended (0 or 1); is there more to look at now (0 or 1); what to do beside jobs ({queue, what,
---          how often it was begun}, or {}); the functions that are paused; of each job its kind, id, queue, data, timeout,
---          result_ttl and enqueued_at, first the lengths of all these (32 bits each), then all of them in one; and of those
---          that have details: its number, then what `details_of` returns.  An execution is the prefix and the job's
---          number, from 1.  Kinds: plain; corrupt; expired (canceled already: the reason stands in place of its data)
+-- ARGV: the worker's name;
+--       how many to claim at most (0: only what is to do beside jobs);
+--       lease in s (0: for as long as the jobs may run);
+--       prefix of the new executions, which ends with the job's position, from 1;
+--       the last execution that it has begun ('': none): it keeps what it holds of that batch up to this one, since the
+--       outcomes that are sent with this may not have been written
+-- Returns are workers suspended (0 or 1);
+--         is there more to look at now (0 or 1);
+--         what to do beside jobs ({queue, what, how often it was begun}, or {});
+--         the functions that are paused;
+--         the lengths, 32 bits each, of what the next one has of each job: kind, id, queue, data, timeout, result_ttl and
+--         enqueued_at;
+--         all of these in one string.  Kinds: plain; corrupt; expired (canceled already: its data is the reason);
+--         of those jobs that have details: position, then what `details_of` returns
 --include lib
 -- Loads waiting.lua when it is first needed: few jobs do.
 local waiting
-local function of_waiting()
+local function of_waiting()  -- defines them at the first call
   if waiting then return waiting end
 --include waiting
   waiting = {expire = expire, release_dependents = release_dependents, read_pauses = read_pauses,

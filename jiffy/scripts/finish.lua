@@ -5,7 +5,7 @@
 --include lib
 -- Loads waiting.lua when it is first needed: few jobs do.
 local waiting
-local function of_waiting()
+local function of_waiting()  -- defines them at the first call
   if waiting then return waiting end
 --include waiting
   waiting = {park = park, enqueue = enqueue, free_slot = free_slot, release_dependents = release_dependents,

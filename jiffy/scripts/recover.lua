@@ -1,12 +1,13 @@
 -- Put what a dead worker held back to the front of its queues, in order; or find the workers that are dead.
 -- KEYS: leases, when a supervisor last looked for the dead
--- ARGV: "recover", a worker's name, is it gone for good (1 or 0); the execution that ran, '', or '?': one of all; what becomes of that one
---       (count: it may have killed the worker; requeue: it has not; fail, stop: the caller writes that); the cause; and
---       after how many deaths it is quarantined
---       Or "find", and the shortest and longest time between two looks, and how long to wait after an outage, in s
--- Returns the ids that are back on their queues, and what is left for the caller to fail: {queue, id,
---         execution, causes, what `details_of` returns}
--- Or the names of the dead; none if a supervisor has just looked
+-- ARGV: "recover"; the worker's name; is it gone for good (1 or 0);
+--       the execution that it ran ('': unknown; '?': unknown, and one of them is to blame);
+--       what becomes of that one (count: it may have killed the worker; requeue: it has not; fail, stop: the caller writes it);
+--       the cause; after how many deaths it is quarantined
+-- Returns the ids that are back on their queues;
+--         what the caller is to fail, each as {queue, id, execution, causes, what `details_of` returns}
+-- ARGV: or "find"; the shortest and longest time between two looks, and how long to wait after an outage, in s
+-- Returns the names of the dead; none if a supervisor has just looked
 --include lib
 even_if_full()
 
@@ -35,7 +36,7 @@ end
 if ARGV[1] == 'find' then return find_dead(tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])) end
 
 local worker, is_gone, culprit, handling, cause, most = ARGV[2], ARGV[3] == '1', ARGV[4], ARGV[5], ARGV[6], tonumber(ARGV[7])
-local back, left = {}, {}
+local back, to_fail = {}, {}
 local held, is_all = held_by(worker)
 local kept = is_all and 0 or 1
 -- Which one ran?  If that is unknown, a job that was alone is to blame.  Of several none is, but each is claimed alone from
@@ -68,7 +69,7 @@ for i = #held, 1, -1 do
   if is_culprit and handling == 'count' then is_left, causes = count_crash(key, execution) end
   if is_culprit and handling == 'requeue' then is_left = (fields(key, 'jiffy:rescue') or {})[1] == 'no' end
   if is_left then
-    left[#left + 1] = {queue, id, execution, causes, details_of(key)}
+    to_fail[#to_fail + 1] = {queue, id, execution, causes, details_of(key)}
   else
     if is_there and is_unknown and #held > 1 then try('HSET', key, 'jiffy:alone', 1) end
     if not requeue(worker, held[i]) then
@@ -81,14 +82,14 @@ for i = #held, 1, -1 do
 end
 
 local key = RQ .. 'worker:' .. worker
-if #left + kept == 0 and is_gone then
+if #to_fail + kept == 0 and is_gone then
   call_own('ZREM', KEYS[1], worker)
   for queue in string.gmatch(string.sub((fields(key, 'queues') or {})[1] or '', 1, 10000), '[^,]+') do
     try('SREM', RQ .. 'workers:' .. queue, key)
   end
   try('SREM', RQ .. 'workers', key)
   call('DEL', key, key .. ':executions')
-elseif #left + kept == 0 and call('EXISTS', key) == 1 then
+elseif #to_fail + kept == 0 and call('EXISTS', key) == 1 then
   try('HSET', key, 'state', 'idle')
 end
-return {back, left}
+return {back, to_fail}

@@ -99,7 +99,7 @@ end
 
 -- Cancel a job that waits and what waits for that: a chain ends where a part of it has not finished.
 -- Each remembers the part before it (`broken_by`, if it is of a chain): see `mend_chain`.  Of a long chain the rest is
--- canceled when join.lua finds that the part before it was.
+-- canceled when ended_parts.lua finds that the part before it was.
 local function cancel_waiting(id, reason, broken_by)
   local left = MOST_KEYS
   while id and id ~= '' do

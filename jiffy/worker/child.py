@@ -114,7 +114,8 @@ class Child:
         self.is_worn |= not self._is_retiring and self._retire_when.is_worn_by(self._done)
         if self._is_retiring or self._board.noted:
             self._finish(self._board.noted, keep=self._claimer.last_begun)
-        self._board.hold(0, 0)  # it claims no more: to leave hooks takes as long as it takes
+        # No batch any more, or `enforce_progress` would kill it while it leaves its hooks.
+        self._board.hold(0, 0)
         return self._done
 
     def retire(self) -> None:

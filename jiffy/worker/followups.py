@@ -59,13 +59,13 @@ def _do(what: str, job_id: str, runner: Runner) -> bool:
     if not runner.board.begin(0, limits_s.get(what, WEBHOOKS_S)):
         return False
     if what == "on_stopped":
-        runner.users(rq_compat.call_on_stopped, job, rq_worker.death_penalty_class)
+        runner.call_user_code(rq_compat.call_on_stopped, job, rq_worker.death_penalty_class)
     elif what == "on_failure":
         # A job that is retried has the reason in its hash, and no result.
         reason: Any = job.connection.hget(job.key, keys.REASON_FIELD)
         error = AbandonedJobError(reason.decode("utf-8", "replace") if reason else _error_of(job))
         penalty = rq_worker.death_penalty_class
-        runner.users(rq_compat.call_on_failure, job, penalty, type(error), error, None)
+        runner.call_user_code(rq_compat.call_on_failure, job, penalty, type(error), error, None)
     else:
         status = what.rpartition(" ")[2]
         with rq_compat.webhooks_opened_by(partial(_open, job.id)):

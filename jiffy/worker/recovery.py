@@ -112,7 +112,7 @@ class Recovery:
         """
         due = script_command("due", queue_keys, [_MOST_DUE, default_timeout_s])
         limits = [_MOST_JOBS, _MOST_PARTS, _MOST_BYTES, _LOOK_AGAIN_S]
-        look = script_command("join", [keys.JOINS], ["find", *limits])
+        look = script_command("ended_parts", [keys.JOINS], ["find", *limits])
         (moved, expired), found = self._link.exchange(due, look)
         for job_id, queue, reason in zip(expired[::3], expired[1::3], expired[2::3], strict=True):
             log.event("job.expired", job=text(job_id), queue=text(queue), reason=text(reason))
@@ -120,7 +120,7 @@ class Recovery:
             words: list[Any] = ["end"]
             for waiting, part, status, latest in found:
                 words += [waiting, part, *_ending(status.decode(), latest)]
-            self._link.run("join", [keys.JOINS], words)
+            self._link.run("ended_parts", [keys.JOINS], words)
         return bool(moved >= _MOST_DUE)
 
     def _finish(

@@ -132,10 +132,10 @@ class Runner:
             if self._wraps:
                 self._run_wrapped(outcome)
             elif self.is_watched:
-                self._call(outcome, call)
+                self._run_function(outcome, call)
             else:
                 with self._penalty(int(job.timeout_s), JobTimeoutException, job_id=job.job_id):
-                    self._call(outcome, call)
+                    self._run_function(outcome, call)
             if outcome.what == "unknown":
                 outcome.what = "finished"
         except BaseException as error:  # noqa: BLE001 - a job may raise anything, SystemExit too
@@ -145,7 +145,7 @@ class Runner:
             if not joblog.current.is_empty:
                 outcome.logged = joblog.current.take()
 
-    def _call(self, outcome: Outcome, call: Any) -> None:
+    def _run_function(self, outcome: Outcome, call: Any) -> None:
         token = rq_compat.CURRENT_JOB.set(self._job)
         try:
             if self._around:
@@ -159,12 +159,12 @@ class Runner:
     def _inside_hooks(self, outcome: Outcome, perform: Callable[[], Any]) -> Any:
         """Perform the job and call its callback, which is part of it, inside its hooks."""
 
-        def call() -> Any:
-            value = self.users(perform)  # a copy of this process must not leave the hooks
+        def inner() -> Any:
+            value = self.call_user_code(perform)  # a copy of this process must not leave the hooks
             self._returned(outcome, value)
             return value
 
-        return hooks.inside(self._around, self._job, call)
+        return hooks.inside(self._around, self._job, inner)
 
     def _perform(self, call: Any) -> Any:
         if self._performs:
@@ -209,7 +209,7 @@ class Runner:
             rq_job = self._rq_job()
             rq_compat.mark_finished(rq_job, value)
             self.board.relimit(rq_job.success_callback_timeout)
-            self.users(rq_compat.call_on_success, rq_job, self._penalty, value)
+            self.call_user_code(rq_compat.call_on_success, rq_job, self._penalty, value)
         outcome.ended_s = ended_s
 
     def _pack(self, outcome: Outcome, value: Any) -> bytes:
@@ -277,7 +277,7 @@ class Runner:
         callback = partial(rq_compat.call_on_failure, rq_job, self._penalty)
         for tell in (callback, partial(self.rq_worker.handle_exception, rq_job)):
             try:
-                self.users(tell, type(error), error, error.__traceback__)
+                self.call_user_code(tell, type(error), error, error.__traceback__)
             except (Interrupted, Stopped):
                 raise
             except BaseException as raised:  # noqa: BLE001 - SystemExit, too, ends no worker
@@ -303,7 +303,7 @@ class Runner:
         """The job as RQ has it, read from Redis."""
         return self.link.insist(lambda: real(self._job))
 
-    def users(self, call: Callable[..., T], *args: Any, **kwargs: Any) -> T:
+    def call_user_code(self, call: Callable[..., T], *args: Any, **kwargs: Any) -> T:
         """Call a user's code.  A copy of this process that it forks ends when it comes back."""
         try:
             return call(*args, **kwargs)

@@ -198,7 +198,7 @@ def test_a_result_that_is_too_large_is_not_read_whole_by_a_supervisor(redis, tea
     value = b64encode(json.dumps("x" * 10**7).encode())
     redis.hset(keys.job(team.jobs[0].id), "status", "finished")
     redis.xadd(keys.results(team.jobs[0].id), {"type": 1, "return_value": value})
-    [[*_, latest]] = Link(redis).run("join", [keys.JOINS], ["find", 100, 1000, 10**6, 0])
+    [[*_, latest]] = Link(redis).run("ended_parts", [keys.JOINS], ["find", 100, 1000, 10**6, 0])
     look(redis)
 
     assert len(latest) < len(value)

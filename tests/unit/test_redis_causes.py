@@ -4,7 +4,7 @@ import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoPermissionError, ResponseError
 
-from jiffy import causes
+from jiffy import redis_causes
 
 # What cannot be had from a server on this machine: others' words, and what is rare.
 SAID = [
@@ -27,8 +27,11 @@ SAID = [
 
 @pytest.mark.parametrize(("error", "reason"), SAID, ids=[reason for _, reason in SAID])
 def test_it_is_known_by_its_words(error, reason):
-    assert causes.find(error).reason == reason
+    assert redis_causes.find(error).reason == reason
 
 
 def test_what_is_no_trouble_of_redis_has_no_cause():
-    assert causes.find(ResponseError("WRONGTYPE Operation against a key of the wrong kind")) is None
+    assert (
+        redis_causes.find(ResponseError("WRONGTYPE Operation against a key of the wrong kind"))
+        is None
+    )
