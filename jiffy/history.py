@@ -338,7 +338,7 @@ class _Look(msgspec.Struct, array_like=True, frozen=True):
 
 @lru_cache(2 * FLOW_S // PACK_EVERY_S)
 def _look(blob: bytes) -> _Look:
-    with suppress(ValueError, msgspec.MsgspecError, zlib.error):
+    with suppress(ValueError, RecursionError, msgspec.MsgspecError, zlib.error):
         return _LOOKS.decode(zlib.decompressobj().decompress(blob, 1_000_000))
     return _Look()  # not data of ours
 
@@ -519,7 +519,7 @@ _CHUNK = msgspec.msgpack.Decoder(Annotated[dict[str, msgspec.Raw], Meta(max_leng
 
 def _unpacked(blob: Any, tier: _Tier, only: str | None = None) -> dict[str, Columns]:
     """The series (or `only` one) in a chunk; none if it is missing, or not data of ours."""
-    with suppress(TypeError, ValueError, zlib.error, msgspec.MsgspecError):
+    with suppress(TypeError, ValueError, RecursionError, zlib.error, msgspec.MsgspecError):
         parts = _CHUNK.decode(zlib.decompressobj().decompress(blob, _MOST_BYTES))
         wanted = parts if only is None else parts.keys() & {only}
         return {series: tier.columns.decode(parts[series]) for series in wanted}

@@ -366,7 +366,7 @@ def differences(redis: Redis, found: Sequence[Entry]) -> list[Change]:
             was = json.loads(stored.definition or "{}")
             names = sorted(was.keys() | becomes.keys(), key=lambda name: (name != "times", name))
             pairs = [(name, was.get(name), becomes.get(name)) for name in names]
-        except (ValueError, AttributeError):  # not data of ours
+        except (ValueError, AttributeError, RecursionError):  # not data of ours
             pairs = [("entry", "cannot be read", "as in SCHEDULE")]
         what = [pair for pair in pairs if pair[1] != pair[2]] if stored.definition else []
         kind: Any = "changed" if what else "same" if stored.definition else "new"

@@ -217,7 +217,7 @@ def test_a_job_whose_end_cannot_be_written_down_counts_as_a_crash(start_worker, 
     assert "its worker died 3 times" in reason(redis, "bad")
 
 
-@pytest.mark.parametrize("plan", ['{"queue"', '{"id":"bad"}', "5"])
+@pytest.mark.parametrize("plan", ['{"queue"', '{"id":"bad"}', "5", "[" * 5000])
 def test_what_is_no_outcome_counts_as_a_crash_of_its_job_alone(start_worker, redis, plan):
     put(redis, fault_jobs.spoil_all_outcomes, plan, job_id="bad")
     enqueue(redis, 3)

@@ -61,6 +61,21 @@ def test_a_minute_of_nothing_but_odd_data_keeps_no_later_one_from_being_packed(r
     assert not redis.keys(keys.history("now:*"))
 
 
+def test_what_is_nested_too_deep_in_the_history_is_none(redis):
+    now_s = redis.time()[0]
+    for tier in history._TIERS:
+        deep = zlib.compress(b"\x81\xa2t:" + b"\x91" * 5000)
+        redis.set(tier.key(now_s // tier.step_s // tier.slots, "t"), deep)
+    look = zlib.compress(b"[%d,{},{},%b]" % (now_s, b"[" * 5000))
+    redis.lpush(keys.history("samples"), look, look)
+    unknown = glance(redis, "24h")
+    count(redis, 3)
+    pack(redis)
+
+    assert (ends(unknown.series.whole), history.flows(redis)) == ((0, 0, 0, 0), {})
+    assert ends(history.read(redis).whole) == (1, 0, 0, 0)
+
+
 def test_counts_as_high_as_a_count_may_be_cost_no_history(redis):
     most = 2**53 - 1
     for minute, group in enumerate(("done - -", "ran_ms - -")):

@@ -214,7 +214,7 @@ def test_a_key_of_another_type_stops_no_start(key, declare, redis):
         assert redis.smembers(keys.DECLARED) == {ENTRY.encode()}
 
 
-@pytest.mark.parametrize("text", ["{", "[]", b"\xff"])
+@pytest.mark.parametrize("text", ["{", "[]", b"\xff", "[" * 5000])
 def test_an_entry_that_cannot_be_read_is_shown_as_changed(text, declare, redis):
     declare(daily())
     redis.hset(keys.job(ENTRY), keys.ENTRY_FIELD, text)
