@@ -251,9 +251,10 @@ def memory(stored: Iterable[bytes] | None) -> list[tuple[float, int]]:
     the oldest first.
     """
     try:
-        return sorted((float(at_s), int(used)) for at_s, used in map(json.loads, stored or ()))
+        found = sorted((float(at_s), int(used)) for at_s, used in map(json.loads, stored or ()))
     except (ValueError, TypeError, OverflowError, RecursionError):  # odd data
         return []
+    return [pair for pair in found if all(0 <= one < _TOO_MANY for one in pair)]
 
 
 def stored_keys(now_s: float) -> list[str]:

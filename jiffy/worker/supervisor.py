@@ -176,7 +176,7 @@ class Supervisor:
             if explained(error):
                 raise
             each = []
-            with suppress(msgspec.MsgspecError, RecursionError):  # a job has changed what writes them
+            with suppress(msgspec.MsgspecError, RecursionError):  # a job may have written them
                 each = msgspec.json.decode(b"[%b]" % plans, type=list[msgspec.Raw])
             for plan in each if len(each) > 1 else ():
                 self._finish_all(child, bytes(plan))

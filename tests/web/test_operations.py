@@ -189,6 +189,8 @@ def test_the_system_shows_where_memory_goes_and_when_it_is_full(client, plant, r
     now_s = redis.time()[0]
     for slot, (ago_s, used) in enumerate([(86400, 10 << 20), (43200, 11 << 20), (0, 12 << 20)]):
         redis.hset(keys.history("memory"), slot, json.dumps([now_s - ago_s, used]))
+    odd = {"a": "[-1e999, 1]", "b": "[1e999, 1]", "c": f"[{now_s}, 1{'0' * 30}]"}
+    redis.hset(keys.history("memory"), mapping=odd)
     text = words(client.get("/system").text)
     use = use_of(redis, read.census(redis))
 
