@@ -94,7 +94,8 @@ def annotated(it: Odd(), *more: Odd()) -> Odd(): pass
 def digits(it: int = 10 ** 5000): pass
 def looped(it=loop): pass
 def long(it="x" * 10_000_000): pass
-def half(it="\\ud800", that: Literal["\\ud800"] = None): "\\ud800"
+def half(it="\\ud800", that: Literal["\\ud800"] = None): pass
+half.__doc__ = "\\ud800"  # written as a docstring, Python 3.13 cannot compile it
 def nan(it: float = float("nan")): pass
 def unsigned(it): pass
 unsigned.__signature__ = "none"
