@@ -193,7 +193,7 @@ class UnknownFunction(JiffyError):
 
 class BrokenModule(JiffyError):
     module: str
-    error: Exception
+    error: BaseException
     message = "{0.module} cannot be imported: {0.error.__class__.__name__}: {0.error}"
 
 

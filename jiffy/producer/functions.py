@@ -451,7 +451,7 @@ def imported(name: str) -> types.ModuleType:
         if error.name and (name == error.name or name.startswith(f"{error.name}.")):
             return types.ModuleType(name)
         raise BrokenModule(name, error) from error
-    except Exception as error:  # a user's module may raise anything as it loads
+    except (Exception, SystemExit) as error:  # a user's module may raise anything as it loads
         raise BrokenModule(name, error) from error
     if name not in _as_imported:
         _as_imported[name] = _stamp(module)
@@ -505,9 +505,14 @@ def _paths_in(owner: types.ModuleType | type, path: str) -> Iterator[str]:
 
 
 def _modules_in(name: str) -> Iterator[str]:
+    """It, and all below it, but for `__main__`, which is a program."""
     yield name
-    path = getattr(imported(name), "__path__", [])
-    yield from (found.name for found in pkgutil.walk_packages(path, f"{name}."))
+    for found in pkgutil.iter_modules(getattr(imported(name), "__path__", []), f"{name}."):
+        if not found.ispkg and not found.name.endswith(".__main__"):
+            yield found.name
+        elif found.ispkg:
+            with suppress(BrokenModule):  # whoever was given its name knows
+                yield from _modules_in(found.name)
 
 
 def _reason(signature: inspect.Signature, args: Args, kwargs: Kwargs) -> str | None:

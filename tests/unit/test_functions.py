@@ -124,12 +124,24 @@ def test_a_private_module_that_the_setting_names_is_open(module_of_jobs):
         functions.find("_billing._hidden", ("jobs", "_billing"))
 
 
-@pytest.mark.parametrize("source", ["import not_installed", "1 / 0", "def broken(:"])
+@pytest.mark.parametrize("source", ["import not_installed", "1 / 0", "def broken(:", "exit()"])
 def test_a_module_that_fails_as_it_is_imported_is_named_with_its_error(module_of_jobs, source):
     module_of_jobs("broken_jobs", source)
 
     with pytest.raises(BrokenModule, match=r"^broken_jobs cannot be imported: "):
         functions.find("broken_jobs.run", ("broken_jobs",))
+
+
+@pytest.mark.parametrize("source", ["import not_installed", "1 / 0", "exit()"])
+def test_what_is_broken_or_a_program_hides_no_other_function(module_of_jobs, tmp_path, source):
+    (tmp_path / "some_jobs" / "broken").mkdir(parents=True)
+    module_of_jobs("some_jobs/__init__", "")
+    module_of_jobs("some_jobs/__main__", "def purge(): pass\npurge()")
+    module_of_jobs("some_jobs/broken/__init__", source)
+    module_of_jobs("some_jobs/orders", "def close(): pass")
+
+    assert [*functions.all_paths(("some_jobs",))] == ["some_jobs.orders.close"]
+    assert "some_jobs.__main__" not in sys.modules
 
 
 @pytest.mark.parametrize(
