@@ -11,6 +11,7 @@ last five minutes, and Redis' memory, for a day.
 """
 
 import json
+import math
 import zlib
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -533,22 +534,23 @@ def _point(start_s: int, seconds: int, columns: Columns, first: int, width: int)
     waited, ran = (
         [sums.get(begin + number, 0) for number in range(_BUCKETS)] for begin in (_WAITED, _RAN)
     )
+    longest = sums.get(_RAN_MS, 0) / 1000 or math.inf  # none ran longer than all together
     return Point(
         start=clock.from_wall(start_s),
         seconds=seconds,
         **ends,
         ran_s=sums.get(_RAN_MS, 0) / 1000,
         waited=Times(_percentile(waited, 0.5), _percentile(waited, 0.95)),
-        ran=Times(_percentile(ran, 0.5), _percentile(ran, 0.95)),
+        ran=Times(_percentile(ran, 0.5, longest), _percentile(ran, 0.95, longest)),
     )
 
 
-def _percentile(counts: Sequence[int], share: float) -> float | None:
+def _percentile(counts: Sequence[int], share: float, longest: float = math.inf) -> float | None:
     """Where in its bucket it lies is a guess: as far as its rank there."""
     rank = share * sum(counts)
     for number, count in enumerate(counts):
         if count and rank <= count:
             low = 0.0 if number == 0 else 2.0 ** (number - 1)
-            return (low + (2.0**number - low) * rank / count) / 10_000
+            return min((low + (2.0**number - low) * rank / count) / 10_000, longest)
         rank -= count
     return None

@@ -17,6 +17,7 @@ from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 
+from dotenv.parser import parse_stream
 from honcho import environ, manager, printer
 
 from jiffy import clock, redis_io, system
@@ -46,8 +47,7 @@ def run(schedule: str, jobs: Sequence[str]) -> int:
         signal.signal(stop, lambda *_: sys.exit(0))
     if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # as `nohup` sets it
         signal.signal(signal.SIGHUP, lambda *_: signal.raise_signal(signal.SIGTERM))
-    with suppress(FileNotFoundError):
-        set_environment(environ.parse(Path(".env").read_text()), replace=False)
+    set_environment(_settings_file(), replace=False)
     redis_io.connected("run")  # starts the private Redis, which has to outlive us, so first
     print(f"Redis: {redis_io.describe(settings())}", flush=True)
     processes = _Manager(_choose_settings(), jobs)
@@ -69,6 +69,21 @@ def run(schedule: str, jobs: Sequence[str]) -> int:
                     os.kill(pid, signal.SIGKILL)
             with suppress(ChildProcessError):
                 os.waitpid(-1, 0)
+
+
+def _settings_file() -> dict[str, str]:
+    """What the file `.env` sets.  Raises JiffyError for a line that cannot be read."""
+    if not Path(".env").exists():
+        return {}
+    found = {}
+    with Path(".env").open() as lines:
+        for line in parse_stream(lines):
+            if line.error:
+                text = line.original.string.strip()
+                raise JiffyError(f".env, line {line.original.line}: {text!r} is no NAME=value.")
+            if line.key and line.value is not None:
+                found[line.key] = line.value
+    return found
 
 
 def _choose_settings() -> str:

@@ -104,17 +104,22 @@ def group(parts: Iterable[Part], then: Then | None, recipe_of: RecipeOf) -> Grou
 
 
 def _prepared(
-    parts: Iterable[Part],
+    parts: Iterable[Any],
     recipe_of: RecipeOf,
     unfit: Mapping[str, str],
     called: str = "Part {}",
     start: int = 1,
 ) -> Iterator[Prepared]:
     """The parts, checked, each with an id.  An error says which part it is about."""
+    if isinstance(parts, Part):
+        raise InvalidValue("parts", parts, "a list, as group([part(…), part(…)])")
     for number, one in enumerate(parts, start):
         try:
             if not isinstance(one, Part):
-                raise InvalidValue("it", one, "a call, as part(function, …) makes it")
+                must = "a call, as part(function, …) makes it"
+                if isinstance(one, list | tuple):
+                    must += "; a chain takes its parts one by one: chain(part(…), part(…))"
+                raise InvalidValue("it", one, must)
             recipe = recipe_of(one, unfit)
             call = recipe.call(one.args, one.kwargs, takes_results=True)
         except JiffyError as error:

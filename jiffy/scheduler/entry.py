@@ -311,8 +311,9 @@ def _checked(line: object) -> Entry:
 def _arguments(line: Line) -> tuple[tuple[Any, ...], Mapping[str, Any]]:
     args, kwargs = line.given.get("args", ()), line.given.get("kwargs") or {}
     if line.misplaced:
-        written = ", ".join(map(repr, line.misplaced))
-        raise InvalidValue("argument", line.misplaced[0], f"written as args=[{written}]")
+        first, *others = line.misplaced
+        written = [*first] if not others and isinstance(first, list | tuple) else line.misplaced
+        raise InvalidValue("argument", first, f"written as args={[*written]!r}")
     if not isinstance(args, list | tuple):
         raise InvalidValue("args", args, f"a list, such as [{args!r}]")
     if not isinstance(kwargs, dict):

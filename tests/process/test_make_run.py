@@ -15,6 +15,7 @@ from tests.support.newcomer import (
     edit,
     make_run,
     new_folder,
+    read,
     wait_until,
 )
 
@@ -168,11 +169,23 @@ def test_a_redis_of_the_users_own_is_used_and_left_alone(folder, redis, redis_ad
 
 def test_settings_are_taken_from_the_file_env_but_the_environment_wins(folder):
     clone_set_up(folder)
-    (folder / ".env").write_text("DASHBOARD_USER=ada\nDASHBOARD_PASSWORD=lovelace\n")
+    password = "it's my own#one"
+    (folder / ".env").write_text(f"DASHBOARD_USER=ada\nexport DASHBOARD_PASSWORD={password}\n")
     with make_run(folder, DASHBOARD_USER="grace") as run:
         run.wait_until_ready()
+        environs = [read(f"/proc/{pid}/environ").split(b"\0") for pid in run.left()]
 
         assert run.after("Log in") == "grace / your DASHBOARD_PASSWORD"
+        assert f"DASHBOARD_PASSWORD={password}".encode() in environs[-1]
+
+
+def test_a_line_of_the_file_env_that_cannot_be_read_is_named(folder):
+    (clone_set_up(folder) / ".env").write_text("# mine\nSECRET_KEY='open\n")
+    with make_run(folder) as run:
+        run.process.wait()
+
+    assert """.env, line 2: "SECRET_KEY='open" is no NAME=value.""" in run.said
+    assert "Traceback" not in run.said
 
 
 def test_a_redis_that_is_away_is_one_line(folder):

@@ -173,7 +173,7 @@ def test_only_the_core_is_needed_to_enqueue_and_what_is_missing_is_one_line(inst
     assert Path(where).is_relative_to(installed / "env")
     assert "Commands:" in commands
     assert dashboard == [2, "No module named 'flask'. Run: pip install 'jiffy[dashboard]'\n"]
-    assert dev == [2, "No module named 'honcho'. Run: pip install 'jiffy[dev]'\n"]
+    assert dev == [2, "No module named 'dotenv'. Run: pip install 'jiffy[dev]'\n"]
 
 
 def test_the_project_enqueues_and_a_worker_runs_it_with_its_usual_options(shop, redis):

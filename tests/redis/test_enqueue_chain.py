@@ -342,6 +342,7 @@ def test_a_part_that_was_canceled_on_purpose_stays_so(redis, work, end):
     [
         ([], InvalidValue, "chain is .*; it must be one part or more"),
         ([part(add, 1), add], InvalidValue, r"Part 2: it is .* as part\(function"),
+        ([[part(add, 1)]], InvalidValue, "Part 1: .* one by one: chain"),
         ([part(add, 1), part(add)], WrongArguments, "Part 2: .*add.* needs the argument 'x'"),
         ([part(add, 1), part(lambda: 1)], NotImportable, "Part 2: .*is a lambda"),
         ([part(add, 1), part(add, {1})], WrongArguments, "Part 2: .*is a set"),

@@ -235,6 +235,7 @@ def test_results_that_are_too_large_together_cancel_then_with_the_reason(redis, 
 @pytest.mark.parametrize(
     ("parts", "then", "error", "message"),
     [
+        (part(add, 1), collect, InvalidValue, r"parts is .* must be a list, as group\(\[part"),
         ([part(add, 1), part(add)], collect, WrongArguments, "Part 2: .* needs the argument 'x'"),
         ([part(add, 1), part(add, result)], collect, WrongArguments, "Part 2: only `then`"),
         ([part(add, 1)], nothing, WrongArguments, "nothing"),

@@ -45,6 +45,7 @@ def add(**changes):
         (every("10m", numbers.add, kwargs={"x": 2, "z": 3}),
          "add() has no argument 'z'. It takes "),
         (every("10m", numbers.add, 2, 3), "argument is 2; it must be written as args=[2, 3]."),
+        (every("10m", numbers.add, [2]), "argument is [2]; it must be written as args=[2]."),
         (add(args="photos"), "args is 'photos'; it must be a list, such as ['photos']."),
         (add(kwargs=[3]), "kwargs is [3]; it must be a dict, such as {'days': 30}."),
         (every("10m", "jobs.numbers.add", args=[2, 3]),
