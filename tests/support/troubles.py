@@ -149,10 +149,10 @@ def still_loading(folder):
     with serving(folder) as port, Redis(port=port, protocol=2) as redis:
         redis.mset({f"key{number}": os.urandom(2048) for number in range(1000)})
         redis.save()
+        if redis.info("server")["redis_version"].startswith("6."):
+            pytest.skip("Redis 6.2 answers nothing while it loads slowly")
     slowly = ("--key-load-delay", "100000", "--loading-process-events-interval-bytes", "1024")
     with serving(folder, *slowly) as port:
-        if not listens(port):
-            pytest.skip("Redis 6.2 answers nothing while it loads slowly")
         yield f"redis://127.0.0.1:{port}/0"
 
 

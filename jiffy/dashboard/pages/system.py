@@ -29,8 +29,9 @@ health_page = Blueprint("health", __name__)
 _MOST_SLOW = 20
 _RUNS = ("enqueued", "skipped", "missed")
 _MEMORY_S = 60.0
-_CONFIG = ("maxmemory", "maxmemory-policy", "appendonly", "appendfsync", "save", "maxclients")
+_CONFIG = ("maxmemory-policy", "appendfsync", "save", "maxclients")
 _SAMPLED = 300  # keys
+_FIELDS = 50  # of a key: all of a job, the largest of which may be nearly all that it takes
 _MEASURED = 40  # lists and registries, the longest ones
 _LEAST_FORECAST_S = 3600
 _LISTS, _HISTORY = "queues and registries", "history"  # are measured, not sampled
@@ -51,10 +52,12 @@ def system() -> str:
     seen = census()
     with redis_io.shared().pipeline(transaction=False) as pipe:
         pipe.info()
-        pipe.config_get(*_CONFIG)
         pipe.client_list()
         pipe.slowlog_get(_MOST_SLOW)
-        info, config, clients, slow = map(_permitted, pipe.execute(raise_on_error=False))
+        for name in _CONFIG:  # Redis 6.2 takes one name at a time
+            pipe.config_get(name)
+        info, clients, slow, *told = map(_permitted, pipe.execute(raise_on_error=False))
+    config = None if None in told else {name: one[name] for one in told for name in one}
     # Those of our processes by what they do: jiffy:worker.
     names = [client.get("name", "") for client in clients or ()]
     roles = (":".join(name.split(":")[:2]) if name.startswith("jiffy:") else name for name in names)
@@ -186,7 +189,7 @@ def use_of(redis: Redis, seen: Census) -> Use:
     measured: list[str] = [*longest, *history.stored_keys(seen.taken.timestamp())]
     with redis.pipeline(transaction=False) as pipe:
         for key in [*map(str.encode, measured), *sampled]:
-            pipe.memory_usage(key, samples=3)
+            pipe.memory_usage(key, samples=_FIELDS)
         sizes = [_permitted(one) or 0 for one in pipe.execute(raise_on_error=False)]
     kinds = Counter({_HISTORY: sum(sizes[len(longest) : len(measured)])})
     if members := longest and sum(longest.values()):
