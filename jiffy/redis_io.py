@@ -436,6 +436,10 @@ class Link:
     def exchange(self, *commands: bytes, resend: bool = True) -> list[Any]:
         """As the function `exchange`; a reply ends an outage."""
         replies = exchange(self.redis, *commands, resend=resend)
+        if b"QUEUED" in replies:
+            # A job has left a transaction open, which ends with its connection: nothing was done.
+            self.redis.connection_pool.disconnect(inuse_connections=False)
+            replies = exchange(self.redis, *commands, resend=resend)
         self.note_back()
         return replies
 

@@ -176,13 +176,14 @@ class Schedule:
                     raise error
                 self._note_broken(entry, str(error), now)
                 continue
-            before, slot, is_done, has_hash, *reasons = reply
+            before, slot, is_done, has_hash, *raw = reply
+            reasons = [reason.decode(errors="replace") for reason in raw]
             self._broken.pop(entry.id, None)
             last, planned = clock.from_wall(slot), plan.slots[-1].slot if plan.slots else plan.last
             coming = plan.coming if last == planned else entry.timing.next_after(last)
             self._note_slot(entry, last, None if is_done else coming)
             made = [
-                one._replace(outcome="skipped", reason=reason.decode()) if reason else one
+                one._replace(outcome="skipped", reason=reason) if reason else one
                 for one, reason in zip(plan.slots, reasons, strict=True)
                 if one.slot.timestamp() > before  # or another scheduler has made it
             ]

@@ -5,7 +5,7 @@
 -- others follow as jobs end, or with the next maintenance.
 local fills_left = MOST_KEYS
 local function fill_slots(limit)
-  local base = RQ .. 'rl:' .. limit
+  local base, passed_over = RQ .. 'rl:' .. limit, {}
   local slots = tonumber((fields(base, 'concurrency') or {})[1])
   while fills_left > 0 do
     local used, id = try('ZCARD', base .. ':allowed'), try('ZRANGE', base .. ':rate_limited', 0, 0)[1]
@@ -14,13 +14,18 @@ local function fill_slots(limit)
     slots = slots or tonumber(job and job[4]) or 1  -- the limit's own hash may be gone
     if used >= slots then return end
     fills_left = fills_left - 1
-    if job and job[1] and job[2] == 'rate_limited' then
-      -- Its queue's key holds something else: the others go first.
-      if not push(job[1], id, job[3] == '1') then return call('ZADD', base .. ':rate_limited', NOW, id) end
+    if not (job and job[1] and job[2] == 'rate_limited') then
+      call('ZREM', base .. ':rate_limited', id)
+    elseif push(job[1], id, job[3] == '1') then
       call('ZADD', base .. ':allowed', NOW, id)
       call('HSET', job_key(id), 'status', 'queued', 'enqueued_at', date())
+      call('ZREM', base .. ':rate_limited', id)
+    elseif passed_over[id] then
+      return
+    else  -- its queue's key holds something else: the others go first
+      call('ZADD', base .. ':rate_limited', NOW, id)
+      passed_over[id] = true
     end
-    call('ZREM', base .. ':rate_limited', id)
   end
 end
 

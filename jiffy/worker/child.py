@@ -183,10 +183,9 @@ class Child:
         self._is_used = True
         try:
             # On record before its first byte is read: if that kills this process, it counts.
-            if not self._board.begin(job.position, job.timeout_s):
-                self._board.end()
+            if not self._begin(job):
                 return False
-            self._claimer.last_begun = job.execution
+            before, self._claimer.last_begun = self._claimer.last_begun, job.execution
             call = self._runner.decode(job)
             outcome.func_name = func_name_of(call)
             if outcome.func_name in self._paused:
@@ -194,7 +193,12 @@ class Child:
             else:
                 if not is_last and not self._pace.is_quick(outcome.func_name):
                     goes_on = False  # nothing may wait for what may be slow: the rest goes back
+                    self._board.end()  # its limit is not for how long Redis takes
                     self._finish(self._board.noted, keep=job.execution)
+                    self._board.hold(self._claimer.number, job.position)
+                    if not self._begin(job):
+                        self._claimer.last_begun = before
+                        return False
                 self._runner.run(outcome, call)
         except (DeserializationError, Interrupted, Stopped, JobTimeoutException) as error:
             self._is_tidying = True
@@ -208,6 +212,13 @@ class Child:
         self._note(outcome)  # in a log that no job has silenced
         self._retire_for(changed, job.job_id)
         return goes_on and not self._is_retiring
+
+    def _begin(self, job: ClaimedJob) -> bool:
+        """Put the job on record; False if it must not begin."""
+        if self._board.begin(job.position, job.timeout_s):
+            return True
+        self._board.end()
+        return False
 
     def _tidy(self, outcome: Outcome) -> str:
         """Let the next job find this process as it was; return why it must be another one."""
@@ -229,16 +240,16 @@ class Child:
             self._last_id = outcome.job.job_id
         if outcome.what == "requeued":
             self._is_retiring = True
-        is_noted = self._board.note(plan := finish.plan_for(outcome))
-        self._board.end()
-        self._is_tidying = False
-        if not is_noted:
+        if not self._board.note(plan := finish.plan_for(outcome)):
+            self._board.relimit(0)  # it stays on record until it is sent, however long that takes
             self._finish(self._board.noted)
             try:  # too large for the board: the supervisor could not finish it
                 self._finish(plan)
             except ResponseError as error:  # Redis refuses it: the job has failed for that reason
                 outcome.fail(f"{error}", may_retry=False)
                 self._finish(finish.plan_for(outcome))
+        self._board.end()
+        self._is_tidying = False
         outcome.log()  # last: a thread that the job has left may hold a lock of the log
 
     def _finish(self, plans: bytes, keep: str | None = None) -> None:
@@ -320,7 +331,10 @@ class Child:
         self._fork, self._is_fork, self._runner.pid = 0, True, os.getpid()
         self._board.numbers.fork = self._runner.pid
         process.hear()
+        # As a child that has not claimed: it imports, and enters hooks, for as long as that takes.
+        batch, self._board.numbers.batch = self._board.numbers.batch, 0
         with self.begin_fork():
+            self._board.numbers.batch = batch
             self._runner.start(lambda: None)
             self._memory.measure()
             self._run_one(job, is_last=True)

@@ -54,7 +54,7 @@ class ChildProcess:
         if not self.forks and self.board.fd == -1:
             self.board = Board.in_file()
         self.board.reset()
-        self.requeued, self._token = -1, secrets.token_hex(8)
+        self.requeued, self._token, self._seen = -1, secrets.token_hex(8), (0, 0, 0)
         if self.forks:
             self.pid = process.fork(lambda: self.work(self.board, self._token))
         else:

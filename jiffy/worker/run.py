@@ -11,6 +11,7 @@ import sys
 import traceback
 from asyncio import run as run_to_its_end
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any, TypeVar
 
@@ -318,6 +319,7 @@ class Runner:
         """Look up the function of a job that a fork has run, so that the next fork need not."""
         if len(job.data) > _SMALL_BYTES or decode.is_pickled(data := decode.inflated(job.data)):
             return
-        name = func_name_of(decode.loads_json(data))
-        if name.rpartition(".")[0] in sys.modules:  # forks import the others for themselves
-            self._function(name)
+        with suppress(Exception):  # as in the fork, where that is why the job has failed
+            name = func_name_of(decode.loads_json(data))
+            if name.rpartition(".")[0] in sys.modules:  # forks import the others for themselves
+                self._function(name)

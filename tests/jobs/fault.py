@@ -112,6 +112,13 @@ def select_another_database(job=None, *_error):
     (job or get_current_job()).connection.select(5)
 
 
+def say_and_send(text, *words):
+    """Send a command on the connection of this process, if any, as redis-py knows none."""
+    say(text)
+    if words:
+        get_current_job().connection.execute_command(*words)
+
+
 class ForksWhenShown(Exception):
     """What leaves a copy of the process that formats its traceback."""
 

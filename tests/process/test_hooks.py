@@ -103,6 +103,18 @@ def test_hooks_of_a_job_that_a_shutdown_interrupts_are_left_and_it_runs_again(
     assert said(redis)[-3:] == ["a ended", "inner leaves", "outer leaves"]
 
 
+def test_the_process_of_an_isolated_job_enters_its_hooks_for_as_long_as_that_takes(
+    redis, start_worker
+):
+    enqueue(redis, 1, worker_jobs.say, "done")
+    worker = start_worker(
+        **SETTINGS | {"HOOKS": "tests.support.slow_to_begin:HOOKS", "ISOLATE": "yes"}
+    )
+    until_over(worker, redis, "default-0")
+
+    assert said(redis) == ["done"]
+
+
 def test_a_child_whose_hook_cannot_be_entered_claims_nothing(redis, start_worker):
     enqueue(redis, 1)
     worker = start_worker(**SETTINGS | {"HOOKS": "tests.jobs.hooks:NO_CHILD"})

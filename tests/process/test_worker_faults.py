@@ -199,6 +199,70 @@ def test_a_job_that_selects_another_database_has_finished(start_worker, redis, b
     assert said(redis) == [*names, "next"]
 
 
+def put_a_batch(redis, *words):
+    """Quick jobs, of which the last one sends a command, and slower ones behind them."""
+    names = [f"job-{number}" for number in range(40)]
+    for name in names:
+        put(redis, fault_jobs.say_and_send, name, job_id=name)
+    put(redis, fault_jobs.say_and_send, "sends", *words, job_id="sends")
+    for name in ("slower", "last"):
+        put(redis, worker_jobs.quick_or_slow, name, 0.2, job_id=name, job_timeout=1)
+    return [*names, "sends", "slower", "last"]
+
+
+def test_a_job_that_leaves_a_transaction_open_has_no_neighbour_run_again(start_worker, redis):
+    names = put_a_batch(redis, "MULTI")
+    worker = start_worker("-n", "1")
+    until_over(worker, redis, *names)
+
+    assert said(redis) == names
+    assert not worker.lines("worker.died")
+
+
+def test_the_limit_of_a_job_counts_from_when_redis_knows_that_those_before_it_have_ended(
+    start_worker, redis
+):
+    names = put_a_batch(redis, "CLIENT", "PAUSE", "7000", "ALL")
+    worker = start_worker("-n", "1")
+    until_over(worker, redis, *names)
+
+    assert {status(redis, name) for name in names} == {"finished"}
+
+
+def test_a_job_that_is_killed_while_its_large_outcome_is_sent_counts_as_a_crash(
+    start_worker, redis
+):
+    def refusals():
+        return redis.info("errorstats").get("errorstat_ERR", {"count": 0})["count"]
+
+    [most] = redis.config_get("proto-max-bulk-len").values()
+    redis.config_set("proto-max-bulk-len", 1 << 20)
+    try:
+        put(redis, worker_jobs.return_text, 2_000_000, job_id="bad")
+        worker = start_worker("-n", "1", RESULT_MAX_BYTES="100000000")
+        for _ in range(3):
+            seen = refusals()
+            worker.until(lambda: refusals() > seen)  # noqa: B023
+            worker.kill_children()
+        until_over(worker, redis, "bad")
+    finally:
+        redis.config_set("proto-max-bulk-len", most)
+
+    assert "its worker died 3 times" in reason(redis, "bad")
+
+
+def test_an_isolated_job_of_a_function_that_is_gone_ends_no_process(start_worker, redis):
+    for name, data in {"gone": b'["tests.jobs.worker.gone", null, [], {}]', "odd": b"odd"}.items():
+        put(redis, worker_jobs.nothing, job_id=name)
+        redis.hset(keys.job(name), mapping={"data": data, keys.ISOLATE_FIELD: "1"})
+    worker = start_worker("-n", "1")
+    until_over(worker, redis, "gone", "odd")
+    put(redis, worker_jobs.say, "next", job_id="next")
+    until_over(worker, redis, "next")
+
+    assert not worker.lines("worker.died")
+
+
 def test_what_follows_a_killed_job_may_select_another_database(start_worker, redis):
     callback = Callback(fault_jobs.select_another_database)
     put(redis, worker_jobs.kill_itself, job_id="killed", on_failure=callback)

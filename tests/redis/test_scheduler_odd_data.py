@@ -105,6 +105,17 @@ def test_an_odd_state_of_an_entry_keeps_it_from_no_run(redis, declare, stored):
     assert [one.outcome for one in schedules.run_next(declare.schedule)] == ["enqueued"]
 
 
+def test_who_paused_an_entry_may_be_no_text_and_the_others_run(redis, declare):
+    lines = [every("7d", numbers.add, args=[2, 3], name=name, overlap="allow") for name in "ab"]
+    declare(*lines)
+    paused = b'{"who": "\xff", "why": "b", "since": 1, "until": null}'
+    redis.hset(keys.entry_state("entry-a"), "paused", paused)
+
+    made = {one.entry.name: one for one in schedules.run_next(declare.schedule)}
+    assert (made["a"].outcome, made["b"].outcome) == ("skipped", "enqueued")
+    assert made["a"].reason == "paused by \N{REPLACEMENT CHARACTER}: b"
+
+
 def test_a_run_that_was_due_in_the_year_1_stops_no_schedule(redis, declare):
     lines = [every("7d", numbers.add, args=[2, 3], name=name, overlap="allow") for name in "ab"]
     declare(*lines)

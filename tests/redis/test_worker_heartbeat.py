@@ -146,6 +146,21 @@ def test_a_child_that_runs_nothing_and_claims_nothing_is_ended(redis, claims, is
     assert os.waitstatus_to_exitcode(os.waitpid(child.pid, 0)[1]) == -signal.SIGKILL
 
 
+def test_a_child_that_takes_the_place_of_a_stuck_one_has_as_much_time(redis):
+    child = ChildProcess(rq_worker(redis), lambda *_: signal.pause() or 0)
+    for looks in (10, 3):
+        child.death = None
+        child.start()
+        child.board.hold(1, 0)
+        for _ in range(looks):
+            child.enforce_progress()
+        is_ended = bool(child.death)
+        child.kill(Handling.REQUEUE, "the test is over")
+        os.waitpid(child.pid, 0)
+
+    assert not is_ended
+
+
 def test_the_first_worker_of_a_release_writes_down_when_it_started(redis, environ):
     for number, release in enumerate(("older", "newer", "older")):
         environ(RELEASE=release)

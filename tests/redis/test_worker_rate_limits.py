@@ -193,6 +193,23 @@ def test_a_limit_whose_key_is_something_else_keeps_no_slot_of_another(redis):
     assert slots(redis) == ([second], [])
 
 
+def test_of_jobs_that_wait_for_a_slot_all_whose_queue_is_something_else_are_passed_over(redis):
+    _, *odd = enqueue(redis, 30)
+    redis.zadd(f"{keys.RQ}rl:api:rate_limited", dict.fromkeys(odd, 1))
+    for job_id in odd:
+        redis.hset(keys.job(job_id), "origin", "odd")
+    redis.set(keys.queue("odd"), "odd")
+    rq.Queue("low", connection=redis, serializer=JSONSerializer).enqueue(
+        worker_jobs.nothing, job_id="good", rate_limit=RateLimit("api", 1)
+    )
+    [claimed] = claim(redis, 1)
+    finish(redis, claimed)
+
+    assert queued(redis, "low") == ["good"]
+    assert slots(redis)[0] == ["good"]
+    assert sorted(slots(redis)[1]) == sorted(odd)
+
+
 def test_a_slot_among_hundreds_is_found_in_time(redis):
     ids = enqueue(redis, 2, concurrency=200)
     redis.delete(keys.queue("default"))
