@@ -6,6 +6,7 @@ import pytest
 from rq.utils import now, utcformat
 
 from jiffy import keys, redis_io
+from jiffy.control.pauses import pause
 from jiffy.producer.enqueue import enqueue
 from jobs import numbers
 from tests.web.conftest import PASSWORD, USER
@@ -215,3 +216,17 @@ def test_a_button_that_has_the_focus_never_becomes_another(browser, plant, plant
     browser.wait_for_selector("#worker-w1 button:has-text('Stop job')", state="detached")
 
     assert browser.evaluate("document.activeElement.textContent") != "Stop worker"
+
+
+def test_what_was_unfolded_never_becomes_another(browser, plant):
+    """Someone else pauses the queue, so that it cannot be paused once more."""
+    plant("waits", status="queued")
+    browser.goto("/queues")
+    browser.wait_for_selector("#queue-default")
+    browser.goto("/queues/default")
+    browser.click("summary:has-text('Pause')")
+    pause(queue="default", why="broken", who="ann")
+    refresh(browser)
+    browser.wait_for_selector("#paused-here")
+
+    assert browser.get_attribute("details:has-text('Empty')", "open") is None

@@ -122,8 +122,10 @@
     return node && node.nodeName === target.nodeName && !idOf(node) && !idOf(target) && sends(node) === sends(target);
   }
 
-  // What a form does: a button that is about to be pressed must not become another.
+  // What a form does, or those that a person has unfolded: a button that is about to be pressed must
+  // not become another.
   function sends(node) {
+    if (node.localName === "details") return [...node.querySelectorAll("form")].map(sends).join();
     return node.localName === "form" ? [node.getAttribute("action"), ...[...node.querySelectorAll("[type=hidden]")].map((field) => field.defaultValue)].join() : "";
   }
 
