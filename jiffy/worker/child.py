@@ -136,7 +136,9 @@ class Child:
             done = [finish.finish_command(self._claimer.name, plans)] if plans else []
             claim = self._claimer.claim(want, wait_s, before=done)
             if plans and not claim.counted:
-                self._finish(plans)
+                # Where a job has selected another database, what was claimed there goes back there.
+                self._finish(plans, keep=self._claimer.last_begun)
+                claim = claim._replace(jobs=[], has_more=True)
         except _Retire:
             # How far it came is unknown: the last claim sends all of it again.
             return ClaimReply([])

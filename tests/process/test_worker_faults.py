@@ -199,6 +199,16 @@ def test_a_job_that_selects_another_database_has_finished(start_worker, redis, b
     assert said(redis) == [*names, "next"]
 
 
+def test_no_job_of_a_database_that_a_job_selects_is_run(start_worker, redis):
+    path = redis.connection_pool.connection_kwargs["path"]
+    with Redis(unix_socket_path=path, db=5) as other:
+        put(other, worker_jobs.say, "theirs", job_id="theirs")
+        ends_of(fault_jobs.select_another_database, start_worker, redis)
+
+        assert said(redis) == ["next"]
+        assert (queued(other), status(other, "theirs")) == (["theirs"], "queued")
+
+
 def put_a_batch(redis, *words):
     """Quick jobs, of which the last one sends a command, and slower ones behind them."""
     names = [f"job-{number}" for number in range(40)]
