@@ -78,8 +78,14 @@ def app(make: Callable[[Any], Any]) -> Any:
     """The web app of `dashboard.py`; or what `make` makes of its pages, if there are any."""
     if not _has("dashboard", "web_app"):
         return make(())
-    if hasattr(functions.imported("dashboard"), "app"):
-        return named("app", "dashboard:app")
+    try:
+        module = functions.imported("dashboard")
+    except BrokenModule as error:
+        if isinstance(error.error, SystemExit):  # `web_app` has said why
+            raise error.error from None
+        raise
+    if hasattr(module, "app"):
+        return module.app
     return make(named("PAGES", "dashboard:PAGES"))  # `python dashboard.py` has come to here only
 
 
