@@ -1,6 +1,6 @@
 """Requests to the URLs of others: webhooks, pings and alerts.
 
-Whoever answers may be an enemy.  A request ends in time, redirects included; of an answer only the
+The other side may be hostile.  A request ends in time, redirects included; of an answer only the
 headers are read; and none leads into a private network but to hosts that are named.
 """
 

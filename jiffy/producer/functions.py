@@ -511,7 +511,7 @@ def _modules_in(name: str) -> Iterator[str]:
         if not found.ispkg and not found.name.endswith(".__main__"):
             yield found.name
         elif found.ispkg:
-            with suppress(BrokenModule):  # whoever was given its name knows
+            with suppress(BrokenModule):  # a broken one hides no other
                 yield from _modules_in(found.name)
 
 

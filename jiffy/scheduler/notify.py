@@ -136,6 +136,6 @@ def _enqueue(function: functions.Function, job_id: str, arguments: Sequence[str]
 def _request(url: str, body: object = None) -> None:
     headers = {"User-Agent": f"jiffy/{jiffy.__version__}", "Content-Type": "application/json"}
     data = None if body is None else json.dumps(body).encode()
-    # Whoever wrote the schedule may name a host in a private network; a redirect may not.
+    # The schedule may name a host in a private network; a redirect may not.
     hosts = {urlsplit(url).hostname or "", *settings().webhook_hosts}
     outgoing.send(Request(url, data, headers), _TIMEOUT_S, hosts, by_proxy=True)

@@ -56,8 +56,8 @@ def system() -> str:
         pipe.slowlog_get(_MOST_SLOW)
         for name in _CONFIG:  # Redis 6.2 takes one name at a time
             pipe.config_get(name)
-        info, clients, slow, *told = map(_permitted, pipe.execute(raise_on_error=False))
-    config = None if None in told else {name: one[name] for one in told for name in one}
+        info, clients, slow, *found = map(_permitted, pipe.execute(raise_on_error=False))
+    config = None if None in found else {name: one[name] for one in found for name in one}
     # Those of our processes by what they do: jiffy:worker.
     names = [client.get("name", "") for client in clients or ()]
     roles = (":".join(name.split(":")[:2]) if name.startswith("jiffy:") else name for name in names)
