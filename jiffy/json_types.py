@@ -44,6 +44,7 @@ _NATIVE = (
     nodes.AnyType, nodes.NoneType, nodes.BoolType, nodes.IntType, nodes.FloatType, nodes.StrType,
     nodes.ListType, nodes.DictType, nodes.LiteralType, nodes.UnionType, nodes.TypedDictType,
 )  # fmt: skip
+SCALARS: frozenset[type] = frozenset({int, float, str, bool, types.NoneType})
 _KEYS = (
     nodes.AnyType, nodes.StrType, nodes.IntType, nodes.FloatType, nodes.LiteralType,
     nodes.EnumType, nodes.DateType, nodes.DateTimeType, nodes.TimeType, nodes.TimeDeltaType,
@@ -129,6 +130,7 @@ class Converter(NamedTuple):
     is_native: bool  # they are of JSON's types
     is_loose: bool  # it says nothing about a part of them
     has_sets: bool
+    scalars: frozenset[type]  # types whose values all fit, and are sent as they are
 
     def pack(self, value: Any) -> Any:
         """`value` in JSON's types.  Raises ValidationError where it does not fit."""
@@ -175,7 +177,9 @@ def converter(kind: Any) -> Converter | None:
     )
     has_sets = any(isinstance(node, nodes.SetType | nodes.FrozenSetType) for node in found)
     is_loose = object in custom or any(isinstance(node, nodes.AnyType) for node in found)
-    return Converter(kind, is_native, is_loose, has_sets)
+    alone = found[0].types if isinstance(found[0], nodes.UnionType) else found[:1]
+    scalars = {one for one in SCALARS if is_native and nodes.type_info(one) in alone}
+    return Converter(kind, is_native, is_loose, has_sets, frozenset(scalars))
 
 
 def _nodes(node: Any, seen: set[int]) -> Iterator[Any]:

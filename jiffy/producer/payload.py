@@ -7,7 +7,7 @@ import inspect
 import json
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, time, timedelta
 from decimal import Decimal
 from enum import Enum
@@ -17,14 +17,14 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from jiffy.errors import CallTooLarge, NotImportable, ValidationError, WrongArguments
-from jiffy.json_types import Converter, builtins, encode, is_unchanged, not_json
+from jiffy.json_types import SCALARS, Converter, builtins, encode, is_unchanged, not_json
 from jiffy.producer import functions, masking
 from jiffy.producer.functions import Args, Kwargs
 from jiffy.settings import settings
 
 _MOST_SHOWN = 75  # of one argument in a description: as in RQ
 _SHOWN = (date, time, timedelta, Decimal, Enum, PurePath, UUID)
-_PLAIN = frozenset({int, float, str, bool, type(None)})
+_MOST_SHAPES = 100  # of the calls of one function
 # What to do about a value that JSON cannot carry; the dots are its own.
 _INSTEAD = {
     "bytes": "pass the path of a file, or a string",
@@ -87,30 +87,30 @@ class Target:
     fitting: range  # how many positional arguments fit without a closer look
     secrets: str  # see `masking.is_secret_place`
     most_bytes: int
+    # Shapes of calls that need no look at their values: they fit, and are sent as they are.
+    known: set[tuple[object, ...]] = field(default_factory=set)
 
     def call(self, args: Args, kwargs: Kwargs) -> Call:
         """The call, converted by its annotations.  Raises WrongArguments, CallTooLarge."""
-        if kwargs or len(args) not in self.fitting:
-            self.plan.check(self.function.__name__, args, kwargs)
-        plan = self.plan
-        if self.is_typed:
-            try:
-                args, kwargs = plan.converted(_packed, args, kwargs)
-            except ValidationError as error:
-                raise self._unfit(error) from None
+        # How the argument list looks: most calls of a function look like one before.
+        shape = (*map(type, args), *kwargs, *map(type, kwargs.values()))
+        is_known = shape in self.known
+        if not is_known:
+            args, kwargs = self._checked(args, kwargs)
         try:
             data = self.head + encode((args, kwargs))[1:]
         except (TypeError, ValueError, RecursionError) as error:
             raise self._unsendable(args, kwargs, error) from None
         if len(data) > self.most_bytes:
-            sizes = {name: len(encode(value)) for name, value, _ in plan.named_values(args, kwargs)}
+            values = self.plan.named_values(args, kwargs)
+            sizes = {name: len(encode(value)) for name, value, _ in values}
             largest = max(sizes, key=sizes.__getitem__)
             raise CallTooLarge(self.path, len(data), self.most_bytes, largest)
-        is_plain = _PLAIN.issuperset(map(type, args)) and (
-            not kwargs or _PLAIN.issuperset(map(type, kwargs.values()))
-        )
-        if not is_plain and not self._arrives(args, kwargs, data):
-            raise self._unsendable(args, kwargs, ValueError("they would change"))
+        if not is_known:
+            if not self._arrives(args, kwargs, data):
+                raise self._unsendable(args, kwargs, ValueError("they would change"))
+            if len(self.known) < _MOST_SHAPES and self._are_scalars(args, kwargs):
+                self.known.add(shape)
         # The description mirrors rq.utils.get_call_string.
         parts = [*map(_shown, args)]
         if self.secrets:
@@ -121,6 +121,24 @@ class Target:
                 f"{name}={_shown(value, masking.is_secret(name))}" for name, value in kwargs.items()
             )
         return Call(data, f"{self.path}({', '.join(parts)})")
+
+    def _checked(self, args: Args, kwargs: Kwargs) -> tuple[Args, Kwargs]:
+        """The arguments as they are sent.  Raises WrongArguments where they do not fit."""
+        if kwargs or len(args) not in self.fitting:
+            self.plan.check(self.function.__name__, args, kwargs)
+        if not self.is_typed:
+            return args, kwargs
+        try:
+            return self.plan.converted(_packed, args, kwargs)
+        except ValidationError as error:
+            raise self._unfit(error) from None
+
+    def _are_scalars(self, args: Args, kwargs: Kwargs) -> bool:
+        parameters = self.plan.parameters(args, kwargs)
+        return all(
+            type(value) in (one.converter.scalars if one.converter else SCALARS)
+            for value, one in zip((*args, *kwargs.values()), parameters, strict=True)
+        )
 
     def canonical(self, data: str) -> str:
         """The same string for the same call, however its arguments were written."""
@@ -145,7 +163,7 @@ class Target:
             parameters = self.plan.parameters(args, kwargs)
             loose = zip(values, parameters, strict=True)
             values = [value for value, parameter in loose if not parameter.converter]
-        others = [value for value in values if type(value) not in _PLAIN]
+        others = [value for value in values if type(value) not in SCALARS]
         # Lists of scalars cannot change: there is no other list or dict in the data.
         are_flat = data.count("{") == 1 and data.count("[") == 2 + len(others)
         if not others or (are_flat and all(type(value) is list for value in others)):
@@ -252,7 +270,7 @@ def refuse_unnamed(function: Any) -> None:
 
 def _shown(value: Any, is_secret: bool = False) -> str:
     try:
-        is_plain = type(value) in _PLAIN and not is_secret
+        is_plain = type(value) in SCALARS and not is_secret
         shown = repr(value if is_plain else masking.masked(value, is_secret_itself=is_secret))
     except (RecursionError, ValueError):  # too deep, or a number of thousands of digits
         return "…"

@@ -214,6 +214,14 @@ def size(it: Literal["s", "m"] | None) -> Literal["s", "m"] | None:
     return same(it, str)
 
 
+def few(it: Annotated[int, msgspec.Meta(le=3)]) -> int:
+    return it
+
+
+def share(it: float | None) -> float | None:
+    return it
+
+
 def maybe(it: date | None) -> date | None:
     return same(it, date)
 

@@ -1,6 +1,7 @@
 """A call is checked in the caller: each mistake has its own words, and secrets are not shown."""
 
 import functools
+import json
 import types
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -12,6 +13,7 @@ import pytest
 from jiffy.errors import CallTooLarge, NotAllowed, NotImportable, WrongArguments
 from jiffy.producer.payload import target
 from tests.jobs import enqueue as enqueue_jobs
+from tests.jobs import typed
 from tests.jobs import worker as worker_jobs
 from tests.jobs.enqueue import Greeter, add, collect, log_in
 
@@ -151,3 +153,22 @@ def test_what_is_named_like_a_secret_is_masked_in_the_description(args, kwargs, 
     description = called(log_in, *args, **kwargs).description
 
     assert description == f"tests.jobs.enqueue.log_in{shown}"
+
+
+@pytest.mark.parametrize(
+    ("function", "good", "bad", "reason"),
+    [
+        (typed.few, 3, 4, "it: expected .*, got 4"),
+        (typed.size, "s", "l", "it: expected 's' or 'm', got 'l'"),
+        (typed.share, 0.5, float("nan"), "it cannot be sent as JSON: it is nan"),
+        (typed.share, None, True, "it: expected a number or null, got True"),
+        (typed.share, 1, float("-inf"), "cannot be sent as JSON: it is -inf"),
+        pytest.param(add, 1, 10**5000, "it is a number of more digits", id="digits"),
+        (add, "x", "x" * 1_000_001, "are allowed"),
+    ],
+)  # fmt: skip
+def test_a_call_is_checked_however_many_like_it_have_fitted(function, good, bad, reason):
+    for _ in range(3):
+        assert json.loads(called(function, good).data)[2] == [good]
+        with pytest.raises((WrongArguments, CallTooLarge), match=reason):
+            called(function, bad)
