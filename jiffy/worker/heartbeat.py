@@ -15,8 +15,8 @@ from rq.worker import WorkerStatus
 from jiffy import history, keys, system
 from jiffy.redis_io import Link
 from jiffy.settings import settings
+from jiffy.worker.child_process import ChildProcess
 from jiffy.worker.claim import LEASE_S
-from jiffy.worker.limits import ChildProcess
 from jiffy.worker.recovery import Handling
 
 # Of three renewals two may fail.

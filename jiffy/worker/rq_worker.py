@@ -30,9 +30,9 @@ from jiffy.settings import settings
 from jiffy.worker import preload, process
 from jiffy.worker.board import Board
 from jiffy.worker.child import AGAIN, Child, RetireWhen
+from jiffy.worker.child_process import ChildProcess
 from jiffy.worker.claim import Claimer, Pace
 from jiffy.worker.decode import guarded
-from jiffy.worker.limits import ChildProcess
 from jiffy.worker.recovery import Recovery
 from jiffy.worker.run import Runner
 from jiffy.worker.supervisor import Supervisor

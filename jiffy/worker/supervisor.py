@@ -1,5 +1,5 @@
 """The process that watches over the children: it starts them, renews their leases, holds them to
-their limits (`limits.py`), recovers the jobs of dead ones and answers signals.
+their limits (`child_process.py`), recovers the jobs of dead ones and answers signals.
 
 It runs no job, and does nothing whose cost grows with what a job carries or with what depends on
 it.
@@ -24,10 +24,10 @@ from jiffy.settings import settings
 from jiffy.worker import heartbeat, preload, process
 from jiffy.worker.board import Board
 from jiffy.worker.child import AGAIN
+from jiffy.worker.child_process import ChildProcess
 from jiffy.worker.claim import requeue_command
 from jiffy.worker.finish import finish_command
 from jiffy.worker.heartbeat import RENEW_EVERY_S
-from jiffy.worker.limits import ChildProcess
 from jiffy.worker.process import RESTART_AFTER_S, Signals
 from jiffy.worker.recovery import SWEEP_EVERY_S, UNKNOWN_CULPRIT, Death, Handling, Recovery
 

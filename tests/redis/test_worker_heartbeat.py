@@ -9,7 +9,7 @@ from jiffy import clock, history, keys
 from jiffy.redis_io import Link
 from jiffy.worker import heartbeat
 from jiffy.worker.board import Board
-from jiffy.worker.limits import ChildProcess
+from jiffy.worker.child_process import ChildProcess
 from jiffy.worker.recovery import Handling
 from tests.support.worker_support import (
     WIP,
