@@ -10,8 +10,8 @@ from jiffy import clock, log, system
 from jiffy.producer.retry import TIMED_OUT
 from jiffy.settings import settings
 from jiffy.worker import process
-from jiffy.worker.board import Board, Running
 from jiffy.worker.recovery import Death, Handling
+from jiffy.worker.shared_memory import Board, Running
 
 # A job that ignores its time limit, or that it was stopped, is killed that much later.
 KILL_AFTER_S = 5

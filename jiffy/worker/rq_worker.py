@@ -28,13 +28,13 @@ from jiffy.producer.options import read_queue
 from jiffy.redis_io import Link
 from jiffy.settings import settings
 from jiffy.worker import preload, process
-from jiffy.worker.board import Board
 from jiffy.worker.child import AGAIN, Child, RetireWhen
 from jiffy.worker.child_process import ChildProcess
 from jiffy.worker.claim import Claimer, Pace
 from jiffy.worker.decode import guarded
 from jiffy.worker.recovery import Recovery
 from jiffy.worker.run import Runner
+from jiffy.worker.shared_memory import Board
 from jiffy.worker.supervisor import Supervisor
 
 # Prepares a scheduler, or ends this process; returns what the scheduler's own process has to do.

@@ -29,9 +29,9 @@ from jiffy.producer.job import real, stand_in
 from jiffy.redis_io import Link
 from jiffy.settings import settings
 from jiffy.worker import decode, isolation, joblog, process
-from jiffy.worker.board import Board
 from jiffy.worker.claim import NO_DETAILS, ClaimedJob
 from jiffy.worker.finish import Outcome
+from jiffy.worker.shared_memory import Board
 
 _MUST_NOT_REPEAT = "It was interrupted by a shutdown, and must not start twice (rescue=False)."
 _SMALL_BYTES = 1000

@@ -22,7 +22,6 @@ from jiffy import clock, history, keys, log, rq_compat
 from jiffy.redis_io import Link, explained
 from jiffy.settings import settings
 from jiffy.worker import heartbeat, preload, process
-from jiffy.worker.board import Board
 from jiffy.worker.child import AGAIN
 from jiffy.worker.child_process import ChildProcess
 from jiffy.worker.claim import requeue_command
@@ -30,6 +29,7 @@ from jiffy.worker.finish import finish_command
 from jiffy.worker.heartbeat import RENEW_EVERY_S
 from jiffy.worker.process import RESTART_AFTER_S, Signals
 from jiffy.worker.recovery import SWEEP_EVERY_S, UNKNOWN_CULPRIT, Death, Handling, Recovery
+from jiffy.worker.shared_memory import Board
 
 TICK_S, IDLE_TICK_S = 0.05, 0.1
 WAKE_EVERY_S = HEAR_EVERY_S = 0.1

@@ -5,8 +5,8 @@ import pytest
 from jiffy import keys
 from jiffy.producer.enqueue import Queue
 from jiffy.redis_io import Link
-from jiffy.worker.board import Board
 from jiffy.worker.claim import LEASE_S, requeue_command
+from jiffy.worker.shared_memory import Board
 from tests.jobs import worker as worker_jobs
 from tests.support.worker_support import (
     WIP,

@@ -9,9 +9,9 @@ from rq.suspension import suspend
 
 from jiffy import keys, outgoing
 from jiffy.worker import followups
-from jiffy.worker.board import Board
 from jiffy.worker.process import CHECK_BOARD
 from jiffy.worker.recovery import Handling
+from jiffy.worker.shared_memory import Board
 from tests.jobs import worker as worker_jobs
 from tests.support.receiver import flooding, receiving
 from tests.support.worker_support import (

@@ -8,9 +8,9 @@ import pytest
 from jiffy import clock, history, keys
 from jiffy.redis_io import Link
 from jiffy.worker import heartbeat
-from jiffy.worker.board import Board
 from jiffy.worker.child_process import ChildProcess
 from jiffy.worker.recovery import Handling
+from jiffy.worker.shared_memory import Board
 from tests.support.worker_support import (
     WIP,
     claim,

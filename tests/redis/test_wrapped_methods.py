@@ -10,7 +10,7 @@ import rq
 import jiffy
 from jiffy import SimpleWorker, keys
 from jiffy.errors import DuplicateJob
-from jiffy.worker.board import Board
+from jiffy.worker.shared_memory import Board
 from tests.jobs import fault
 from tests.jobs import worker as worker_jobs
 from tests.jobs.enqueue import add

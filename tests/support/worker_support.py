@@ -8,12 +8,12 @@ from jiffy import actions, clock, keys, rq_compat
 from jiffy.errors import NotThisState
 from jiffy.producer.enqueue import Job, Queue
 from jiffy.redis_io import Link
-from jiffy.worker.board import Board
 from jiffy.worker.child import Child, RetireWhen
 from jiffy.worker.claim import Claimer, Pace
 from jiffy.worker.finish import Outcome, finish_command, plan_for
 from jiffy.worker.recovery import Death, Recovery
 from jiffy.worker.run import Runner
+from jiffy.worker.shared_memory import Board
 from tests.jobs import worker as worker_jobs
 
 RESULT_TTL_S = 500
