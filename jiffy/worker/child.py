@@ -19,7 +19,7 @@ from jiffy import clock, keys, log, rq_compat, system
 from jiffy.worker import finish, followups, joblog, process
 from jiffy.worker.claim import ClaimedJob, Claimer, ClaimReply, Pace, requeue_command
 from jiffy.worker.finish import Outcome
-from jiffy.worker.isolation import WEIGHED_S, LeftMemory, ProcessState
+from jiffy.worker.process_state import WEIGHED_S, LeftMemory, ProcessState
 from jiffy.worker.process import CHECK_BOARD
 from jiffy.worker.run import Interrupted, Runner, Stopped, func_name_of
 from jiffy.worker.shared_memory import Board

@@ -28,7 +28,7 @@ from jiffy.producer import functions, retry
 from jiffy.producer.job import real, stand_in
 from jiffy.redis_io import Link
 from jiffy.settings import settings
-from jiffy.worker import decode, isolation, joblog, process
+from jiffy.worker import decode, joblog, process, process_state
 from jiffy.worker.claim import NO_DETAILS, ClaimedJob
 from jiffy.worker.finish import Outcome
 from jiffy.worker.shared_memory import Board
@@ -178,11 +178,11 @@ class Runner:
         value = function(*args, **kwargs)
         if not inspect.iscoroutine(value):
             return value
-        before = isolation.event_loop()
+        before = process_state.event_loop()
         try:
             return run_to_its_end(value)
         finally:  # the next job finds no loop that is closed
-            isolation.restore_event_loop(before)
+            process_state.restore_event_loop(before)
 
     def _function(self, name: str) -> Callable[..., Any]:
         function = self._functions.get(name)
@@ -313,7 +313,7 @@ class Runner:
 
     def in_context(self, do: Callable[..., object], *args: Any) -> None:
         """Do it in a context of its own, as imports have left it."""
-        isolation.fresh(self._context).run(do, *args)
+        process_state.fresh(self._context).run(do, *args)
 
     def foresee(self, job: ClaimedJob) -> None:
         """Look up the function of a job that a fork has run, so that the next fork need not."""
