@@ -13,7 +13,7 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
-from jiffy import system
+from jiffy import os_compat
 from jiffy.errors import InvalidSetting
 
 
@@ -194,7 +194,7 @@ class Settings:
     secret_key: str | None = _setting(_TEXT)
     api_token: str | None = _setting(_TEXT)
     api_read_token: str | None = _setting(_TEXT)
-    workers: int = _setting(_COUNT, system.cores())
+    workers: int = _setting(_COUNT, os_compat.cores())
     grace_s: float = _setting(_number(float, 0, 1e9, "a number of seconds, such as 25"), 25.0)
     job_memory_mb: int | None = _setting(_MB)
     max_jobs_per_child: int | None = _setting(_COUNT)

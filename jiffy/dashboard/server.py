@@ -22,7 +22,7 @@ from waitress.parser import HTTPRequestParser, ParsingError
 from waitress.server import TcpWSGIServer
 from waitress.utilities import BadRequest
 
-from jiffy import clock, log, redis_io, system
+from jiffy import clock, log, os_compat, redis_io
 from jiffy.dashboard.api import MOST_WAITING
 from jiffy.errors import InvalidSetting, PortTaken
 from jiffy.settings import settings
@@ -52,7 +52,7 @@ _FIELD = re.compile(rb"[\w!#$%&'*+.^`|~-]+:[\t -~\x80-\xff]*")
 
 def serve(app: Flask) -> None:
     """Serve `app` at HOST:PORT until SIGTERM or SIGINT."""
-    system.share_heap()
+    os_compat.share_heap()
     logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # a warning for each busy moment
     with redis_io.in_one_line():
         server = Server(app, settings().host, settings().port)

@@ -20,7 +20,7 @@ from pathlib import Path
 from dotenv.parser import parse_stream
 from honcho import environ, manager, printer
 
-from jiffy import clock, redis_io, system
+from jiffy import clock, os_compat, redis_io
 from jiffy.errors import InvalidSetting, JiffyError
 from jiffy.producer import project
 from jiffy.settings import set_environment, settings
@@ -57,13 +57,13 @@ def run(schedule: str, jobs: Sequence[str]) -> int:
         if not project.starts("dashboard", command):
             port = last = free_port(settings().host, last + 1)
         processes.add_process(f"{name}.1", f'PATH={programs}:"$PATH" PORT={port}; {command}')
-    system.adopt_orphans()  # so that we can end them
+    os_compat.adopt_orphans()  # so that we can end them
     try:
         with suppress(SystemExit):
             processes.loop()
         return 0 if processes.returncode in (None, 130, 143) else int(processes.returncode)
     finally:
-        while pids := system.descendants(os.getpid()):
+        while pids := os_compat.descendants(os.getpid()):
             for pid in pids:
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)

@@ -15,12 +15,12 @@ from redis.exceptions import ResponseError
 from rq.exceptions import DeserializationError
 from rq.timeouts import JobTimeoutException
 
-from jiffy import clock, keys, log, rq_compat, system
+from jiffy import clock, keys, log, os_compat, rq_compat
 from jiffy.worker import finish, followups, joblog, process
 from jiffy.worker.claim import ClaimedJob, Claimer, ClaimReply, Pace, requeue_command
 from jiffy.worker.finish import Outcome
-from jiffy.worker.process_state import WEIGHED_S, LeftMemory, ProcessState
 from jiffy.worker.process import CHECK_BOARD
+from jiffy.worker.process_state import WEIGHED_S, LeftMemory, ProcessState
 from jiffy.worker.run import Interrupted, Runner, Stopped, func_name_of
 from jiffy.worker.shared_memory import Board
 
@@ -227,7 +227,7 @@ class Child:
         took_s = outcome.took_s
         is_weighed = took_s > WEIGHED_S
         if is_weighed:
-            outcome.peak_bytes = system.peak_bytes()
+            outcome.peak_bytes = os_compat.peak_bytes()
         if self._is_fork:
             self._state.restore_log()
             return ""

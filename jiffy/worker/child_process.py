@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from rq.worker import BaseWorker
 
-from jiffy import clock, log, system
+from jiffy import clock, log, os_compat
 from jiffy.producer.retry import TIMED_OUT
 from jiffy.settings import settings
 from jiffy.worker import process
@@ -131,7 +131,7 @@ class ChildProcess:
     @property
     def memory_bytes(self) -> int:
         """What the process that runs its jobs has in RAM."""
-        return system.memory_bytes(self.board.numbers.fork or self.pid)
+        return os_compat.memory_bytes(self.board.numbers.fork or self.pid)
 
     def kill(self, handling: Handling, cause: str, error_names: tuple[str, ...] = ()) -> None:
         """Kill the child with all that its job started; `handling` is for the job that it runs."""

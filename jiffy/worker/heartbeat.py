@@ -12,7 +12,7 @@ from rq import worker_registration
 from rq.defaults import DEFAULT_WORKER_TTL
 from rq.worker import WorkerStatus
 
-from jiffy import history, keys, system
+from jiffy import history, keys, os_compat
 from jiffy.redis_io import Link
 from jiffy.settings import settings
 from jiffy.worker.child_process import ChildProcess
@@ -40,7 +40,7 @@ def renew(link: Link, children: Sequence[ChildProcess]) -> None:
     arguments: list[str | float] = [LEASE_S, DEFAULT_WORKER_TTL + 60]
     for child in children:
         # Elsewhere, each is a process of `ps`.
-        memory = child.memory_bytes if system.IS_LINUX else 0
+        memory = child.memory_bytes if os_compat.IS_LINUX else 0
         arguments += [child.name, memory, "yes" if child.is_quiet else ""]
     gone = link.run("heartbeat", [keys.LEASES], arguments)
     executions = dict(zip(gone[::2], gone[1::2], strict=True))

@@ -16,7 +16,7 @@ from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
-from jiffy import clock, log, system
+from jiffy import clock, log, os_compat
 from jiffy.errors import BrokenModule, JiffyError, MissingExtra
 from jiffy.producer import functions, project
 from jiffy.producer.enqueue import check_project
@@ -64,7 +64,7 @@ def can_preload(modules: Sequence[str], *, forks: bool) -> bool:
     code = os.waitstatus_to_exitcode(status)
     if code == _INVALID:
         _check_project()
-    if not system.IS_LINUX:  # which shows what is open
+    if not os_compat.IS_LINUX:  # which shows what is open
         return False
     if code not in (_SAFE, _UNSAFE):
         cause = f"the process that imported it ended with {process.cause_of(status)}"
@@ -74,9 +74,9 @@ def can_preload(modules: Sequence[str], *, forks: bool) -> bool:
 
 def _try(modules: Sequence[str]) -> int:
     faulthandler.enable(2)  # where it happens to end, for the log
-    openers = dict.fromkeys(system.opened(), "")
+    openers = dict.fromkeys(os_compat.opened(), "")
     for module, _ in _import_each(modules):
-        openers = dict.fromkeys(system.opened(), module) | openers
+        openers = dict.fromkeys(os_compat.opened(), module) | openers
     opened = defaultdict(list)
     for thing, found in _settled().items():
         opened[openers.get(thing, modules[-1])].append(found.words)
@@ -114,21 +114,21 @@ def _warn(module: str, opened: Sequence[str]) -> None:
     )  # fmt: skip
 
 
-def _settled() -> dict[str, system.Opened]:
+def _settled() -> dict[str, os_compat.Opened]:
     """What is open, when threads that are about to end have ended.
 
     A fork makes some libraries end their threads, and start them again when they are used (numpy's
     OpenBLAS does): they are no obstacle to forks.
     """
-    if any(system.threads()) and threading.active_count() == 1:
+    if any(os_compat.threads()) and threading.active_count() == 1:
         pid = os.fork()
         if not pid:
             os._exit(0)
         os.waitpid(pid, 0)
     deadline = clock.monotonic() + _LAST_BREATH_S
-    while system.threads() and clock.monotonic() < deadline:
+    while os_compat.threads() and clock.monotonic() < deadline:
         clock.pause(_LAST_BREATH_S / 20)
-    return system.opened()
+    return os_compat.opened()
 
 
 def try_code(modules: Sequence[str]) -> int:

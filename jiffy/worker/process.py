@@ -16,10 +16,10 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any, NoReturn
 
-from jiffy import clock, log, system
+from jiffy import clock, log, os_compat
 
 # The signal that makes a child look at the board.
-CHECK_BOARD = system.SPARE_SIGNAL
+CHECK_BOARD = os_compat.SPARE_SIGNAL
 _FROM_SUPERVISOR = tuple(map(int, (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, CHECK_BOARD)))
 # The environment variable with what a spawned process is to do.
 _PART = "JIFFY_PART"
@@ -105,7 +105,7 @@ def leave(code: int) -> NoReturn:
 
 def _serve(parent: int) -> None:
     """Die with the process `parent`, and leave the signals to it."""
-    system.die_with(parent)
+    os_compat.die_with(parent)
     for number in _FROM_SUPERVISOR:
         # A handler, not SIG_IGN, which the programs that a job starts would inherit.
         _signal.signal(number, lambda *_: None)

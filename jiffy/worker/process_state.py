@@ -31,7 +31,7 @@ from concurrent.futures import thread as pools
 from contextlib import suppress
 from typing import Any, NamedTuple
 
-from jiffy import clock, system
+from jiffy import clock, os_compat
 from jiffy.producer import functions
 from jiffy.settings import settings
 
@@ -47,7 +47,7 @@ _LOOKS, _PAUSE_S = 3, 0.01
 _SIGNALS = [*map(int, (
     signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGPIPE, signal.SIGUSR1, signal.SIGUSR2,
     signal.SIGALRM, signal.SIGVTALRM, signal.SIGPROF, signal.SIGTERM, signal.SIGCHLD,
-    system.SPARE_SIGNAL,
+    os_compat.SPARE_SIGNAL,
 ))]  # fmt: skip
 _VALID = signal.valid_signals()
 _ALL_LIMITS = {value for name, value in vars(resource).items() if name.startswith("RLIMIT_")}
@@ -345,11 +345,11 @@ class LeftMemory:
     def __init__(self, numbers: Any) -> None:
         self._numbers, self._limit = numbers, (settings().job_memory_mb or 0) << 20
         self._at_first = self.measure()
-        system.peak_bytes()  # what imports needed is no job's
+        os_compat.peak_bytes()  # what imports needed is no job's
 
     def measure(self) -> int:
         """The bytes that this process has in RAM, which the supervisor finds on the board."""
-        used = self._numbers.memory_bytes = system.memory_bytes(os.getpid())
+        used = self._numbers.memory_bytes = os_compat.memory_bytes(os.getpid())
         return used
 
     def excess(self) -> str:
@@ -374,8 +374,8 @@ def _left() -> Counter[str]:
         sys.modules.get("multiprocessing.resource_tracker"), "_resource_tracker", None
     )
     known = (getattr(tracker, "_fd", None), getattr(tracker, "_pid", None))
-    found = [words for fd, words in system.files().items() if fd != known[0]]
-    found += [f"process {pid}" for pid in system.children() if pid != known[1]]
+    found = [words for fd, words in os_compat.files().items() if fd != known[0]]
+    found += [f"process {pid}" for pid in os_compat.children() if pid != known[1]]
     mine = [one for one in threading.enumerate() if not isinstance(one, threading._DummyThread)]
     found += [f"thread {one.name!r}" for one in mine if not _is_kept(one)]
     nameless = max(0, _thread._count() - len(mine) + 1)

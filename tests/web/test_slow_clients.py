@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from jiffy import keys, system
+from jiffy import keys, os_compat
 from tests.support.newcomer import PATIENCE_S, wait_until
 from tests.support.ports import free_port
 
@@ -115,10 +115,10 @@ def test_answers_that_no_one_reads_are_not_in_memory(serving, dial, plant):
     request = GET.replace(b"/healthz", b"/api/jobs/big").replace(b"x", BEARER_LINE)
     with serving() as port:
         status(port, "/api/jobs/big")
-        before = system.memory_bytes(serving.pid)
+        before = os_compat.memory_bytes(serving.pid)
         held = [dial(port, request, receive_bytes=4096) for _ in range(100)]
         answered = [is_readable(sock, PATIENCE_S) for sock in held]
-        grew_bytes = system.memory_bytes(serving.pid) - before
+        grew_bytes = os_compat.memory_bytes(serving.pid) - before
 
     assert all(answered)
     assert grew_bytes < 40_000_000  # of 90

@@ -6,17 +6,17 @@ import sys
 
 import pytest
 
-from jiffy import system
+from jiffy import os_compat
 
 # A process and its child: the child dies with it, and holds the pipe that it prints to till then.
 FAMILY = """
 import os, signal, sys
-from jiffy import system
+from jiffy import os_compat
 
-system.IS_LINUX = sys.argv[1] == "linux"
+os_compat.IS_LINUX = sys.argv[1] == "linux"
 parent = os.getpid()
 if os.fork() == 0:
-    system.die_with(parent)
+    os_compat.die_with(parent)
     print(os.getpid(), flush=True)
 signal.pause()
 """
@@ -24,9 +24,9 @@ signal.pause()
 
 @pytest.fixture(params=["linux", "fallback"])
 def way(request, monkeypatch):
-    if request.param == "linux" and not system.IS_LINUX:
+    if request.param == "linux" and not os_compat.IS_LINUX:
         pytest.skip("this is not Linux")
-    monkeypatch.setattr(system, "IS_LINUX", request.param == "linux")
+    monkeypatch.setattr(os_compat, "IS_LINUX", request.param == "linux")
     return request.param
 
 
@@ -47,20 +47,20 @@ def test_a_child_dies_with_its_parent(family):
 def test_a_childs_child_is_a_descendant(family):
     parent, child = family
 
-    assert set(system.descendants(os.getpid())) >= {parent.pid, child}
-    assert system.descendants(parent.pid) == [child]
+    assert set(os_compat.descendants(os.getpid())) >= {parent.pid, child}
+    assert os_compat.descendants(parent.pid) == [child]
 
 
 def test_what_memory_a_process_has(way):
-    assert 1 << 20 < system.memory_bytes(os.getpid()) < 1 << 40
+    assert 1 << 20 < os_compat.memory_bytes(os.getpid()) < 1 << 40
 
 
 def test_there_is_at_least_one_core(way):
-    assert 1 <= system.cores() <= os.cpu_count()
+    assert 1 <= os_compat.cores() <= os.cpu_count()
 
 
 def test_a_process_that_has_ended_has_no_memory(way):
     with subprocess.Popen(["true"]) as ended:
         pass
 
-    assert system.memory_bytes(ended.pid) == 0
+    assert os_compat.memory_bytes(ended.pid) == 0
