@@ -149,7 +149,7 @@ def bulk(action: str, matching: str, rate: str | None, yes: bool) -> int:
     wanted, per_s = search.parse(matching), many.read_rate(action, rate)
     if wanted.problems:
         raise InvalidValue("MATCHING", matching, f"a filter: {wanted.problems[0]}")
-    redis, outcome = redis_io.shared(), many.Outcome()
+    redis, tally = redis_io.shared(), many.Tally()
     redis_io.check(redis)
     if not yes:
         number = many.count(redis, action, wanted)
@@ -160,14 +160,14 @@ def bulk(action: str, matching: str, rate: str | None, yes: bool) -> int:
     on = f"action={action} filter={matching}" + (f" rate={rate}" if rate else "")
     entry = audit.from_shell(redis, "bulk", on)
     try:
-        for _ in many.steps(redis, action, wanted, clock.now(), per_s, outcome):
+        for _ in many.steps(redis, action, wanted, clock.now(), per_s, tally):
             if sys.stderr.isatty():
-                done = outcome.done + outcome.others
-                click.echo(f"\r{done:,} of {outcome.total:,}", nl=False, err=True)
+                done = tally.done + tally.others
+                click.echo(f"\r{done:,} of {tally.total:,}", nl=False, err=True)
     finally:
-        echo(outcome.words(action))
-        audit.from_shell(redis, "bulk", on, outcome.done, entry)
-    return 1 if outcome.failed_again >= many.MOST_AGAIN else 0
+        echo(tally.words(action))
+        audit.from_shell(redis, "bulk", on, tally.done, entry)
+    return 1 if tally.failed_again >= many.MOST_AGAIN else 0
 
 
 # They are those of Jiffy's own project: a wheel has them here, a checkout at its top.

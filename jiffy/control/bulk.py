@@ -89,7 +89,7 @@ BULK = [name for name in ACTIONS if name != "stop"]  # can be done with many
 
 
 @dataclass
-class Outcome:
+class Tally:
     """What has come of an action; `refused` says why not, for the first of the `others`."""
 
     total: int = 0  # that matched
@@ -110,8 +110,8 @@ class Outcome:
         return words
 
 
-def each(name: str, job_ids: Iterable[str], outcome: Outcome) -> list[str]:
-    """Act on each job, and add to `outcome`; return those that allowed the action.
+def each(name: str, job_ids: Iterable[str], tally: Tally) -> list[str]:
+    """Act on each job, and add to `tally`; return those that allowed the action.
 
     Raises redis-py's errors, but not for what one job's keys hold.
     """
@@ -123,9 +123,9 @@ def each(name: str, job_ids: Iterable[str], outcome: Outcome) -> list[str]:
         except (JiffyError, ResponseError) as error:
             if isinstance(error, ResponseError) and redis_io.explained(error):
                 raise  # the others would be passed over
-            outcome.others += 1
-            outcome.refused = outcome.refused or str(error)
-    outcome.done += len(done)
+            tally.others += 1
+            tally.refused = tally.refused or str(error)
+    tally.done += len(done)
     return done
 
 
@@ -168,7 +168,7 @@ def read_rate(name: str, written: str | float | None) -> float | None:
 
 def act_on_all(
     redis: Redis, name: str, wanted: Filter, who: str, rate: float | None, asked: datetime
-) -> Outcome | rq.job.Job:
+) -> Tally | rq.job.Job:
     """Act on all jobs that match since before they were `asked` for: on a few at once, else by a
     job, which this returns.
 
@@ -181,11 +181,11 @@ def act_on_all(
         except NoWorkers:
             if rate is not None:
                 raise
-    outcome, found = Outcome(), _matching(redis, name, wanted, asked)
+    tally, found = Tally(), _matching(redis, name, wanted, asked)
     ids = [job.id for job in islice(found, FEW)][::-1]
     for place in range(0, len(ids), STEP):
-        step(redis, name, wanted, asked, ids[place : place + STEP], outcome)
-    return outcome
+        step(redis, name, wanted, asked, ids[place : place + STEP], tally)
+    return tally
 
 
 def start(
@@ -230,21 +230,21 @@ def act(
 ) -> dict[str, Any]:
     """The job of `start`: what came of it, counted.  `who` asked for it, at `start`."""
     redis, job = redis_io.shared(), rq.get_current_job()
-    outcome = Outcome(**(job.meta.get("bulk") or {})) if job else Outcome()
+    tally = Tally(**(job.meta.get("bulk") or {})) if job else Tally()
     progress.update(None, "counting")
     asked = clock.read(start)
-    for _ in steps(redis, action, search.parse(matching, asked), asked, rate, outcome):
-        ended = outcome.done + outcome.others
-        again = f", {outcome.failed_again:,} failed again" if outcome.failed_again else ""
-        progress.update(ended / outcome.total, f"{ended:,} of {outcome.total:,}{again}")
+    for _ in steps(redis, action, search.parse(matching, asked), asked, rate, tally):
+        ended = tally.done + tally.others
+        again = f", {tally.failed_again:,} failed again" if tally.failed_again else ""
+        progress.update(ended / tally.total, f"{ended:,} of {tally.total:,}{again}")
         if job:
-            job.meta["bulk"] = asdict(outcome)
+            job.meta["bulk"] = asdict(tally)
             job.save_meta()
-    return {"summary": outcome.words(action), **asdict(outcome)}
+    return {"summary": tally.words(action), **asdict(tally)}
 
 
 def steps(
-    redis: Redis, name: str, wanted: Filter, start: datetime, rate: float | None, outcome: Outcome
+    redis: Redis, name: str, wanted: Filter, start: datetime, rate: float | None, tally: Tally
 ) -> Iterator[None]:
     """Act on all that match since before `start`, the oldest first; yield after each step."""
     began, sent = clock.monotonic(), 0
@@ -254,31 +254,31 @@ def steps(
     while ids := [job.id for job in _matching(redis, name, wanted, start) if job.id not in seen]:
         seen.update(ids)
         ids.reverse()
-        outcome.total = outcome.done + outcome.others + len(ids)
+        tally.total = tally.done + tally.others + len(ids)
         for place in range(0, len(ids), size):
             if rate:
                 clock.pause(max(0.0, began + sent / rate - clock.monotonic()))
                 states = read.states_of(redis, runs[:_MOST_ASKED])
                 runs[:_MOST_ASKED] = [one for one in states if states[one] in jobs.NOT_ENDED]
-                outcome.failed_again += sum(one == "failed" for one in states.values())
-                if outcome.failed_again >= MOST_AGAIN:
+                tally.failed_again += sum(one == "failed" for one in states.values())
+                if tally.failed_again >= MOST_AGAIN:
                     return
-            runs += step(redis, name, wanted, start, ids[place : place + size], outcome)
+            runs += step(redis, name, wanted, start, ids[place : place + size], tally)
             sent += size
             yield
 
 
 def step(
-    redis: Redis, name: str, wanted: Filter, start: datetime, ids: Sequence[str], outcome: Outcome
+    redis: Redis, name: str, wanted: Filter, start: datetime, ids: Sequence[str], tally: Tally
 ) -> list[str]:
     """Act on those that still match: long after they were listed, someone may have retried one."""
     wanted = wanted.within(ACTIONS[name].states)
     found = read.jobs(redis, ids, with_errors=True).values()
     still = [job.id for job in found if wanted.matches(job) and _is_due(name, job, start)]
     if changed := len(ids) - len(still):
-        outcome.others += changed
-        outcome.refused = outcome.refused or "They have changed meanwhile."
-    return each(name, still, outcome)
+        tally.others += changed
+        tally.refused = tally.refused or "They have changed meanwhile."
+    return each(name, still, tally)
 
 
 def _is_meant(name: str, job: JobView) -> bool:

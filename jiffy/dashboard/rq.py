@@ -142,9 +142,9 @@ def _row(job: read.JobView) -> dict[str, Any]:
 
 
 def _act(name: str, job_id: str) -> Any:
-    outcome = act_on(name, [job_id])
-    if outcome.refused:
-        abort(409, outcome.refused)
+    tally = act_on(name, [job_id])
+    if tally.refused:
+        abort(409, tally.refused)
     return jsonify(status="OK")
 
 
@@ -155,11 +155,11 @@ def _act_on_list(name: str | None, queue_name: str, registry_name: str = "queued
     members = values.answer(redis.lrange if is_queue else redis.zrange, key, 0, -1) or ()
     ids = [values.text(one).partition(":")[0] for one in members]
     if name:
-        outcome, now, done = bulk.Outcome(), clock.now(), list[str]()
+        tally, now, done = bulk.Tally(), clock.now(), list[str]()
         wanted = search.parse(f"state:{registry_name}")
         for place in range(0, len(ids), bulk.STEP):
             part = ids[place : place + bulk.STEP]
-            done += bulk.step(redis, name, wanted, now, part, outcome)
+            done += bulk.step(redis, name, wanted, now, part, tally)
         audit.note(jobs=len(done), done=" ".join(done))
     for one, job_id in zip(members, ids, strict=True):
         if not redis.exists(keys.job(job_id)):

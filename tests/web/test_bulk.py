@@ -98,15 +98,15 @@ def test_what_someone_retries_amid_a_deletion_of_all_failed_jobs_is_not_deleted(
     client, cards, redis
 ):
     cards(130)
-    outcome = bulk.Outcome()
-    steps = bulk.steps(redis, "delete", search.parse("state:failed"), now(), None, outcome)
+    tally = bulk.Tally()
+    steps = bulk.steps(redis, "delete", search.parse("state:failed"), now(), None, tally)
     next(steps)
     post(client, "/jobs/card129/retry")
     list(steps)
 
     assert redis.lrange(keys.queue("default"), 0, -1) == [b"card129"]
     assert read.job(redis, "card129").state == "queued"
-    assert outcome.words("delete") == (
+    assert tally.words("delete") == (
         "Deleted 129 jobs. 1 left as they are: They have changed meanwhile."
     )
 
@@ -210,25 +210,25 @@ def test_a_job_that_redis_refuses_to_change_stops_no_other(client, cards, redis,
 def test_a_job_whose_group_is_gone_is_deleted_like_the_others(cards, redis):
     cards(3)
     redis.hset(keys.job("card1"), "group_id", "gone")
-    outcome = bulk.Outcome()
-    bulk.each("delete", ["card0", "card1", "card2"], outcome)
+    tally = bulk.Tally()
+    bulk.each("delete", ["card0", "card1", "card2"], tally)
 
-    assert outcome == bulk.Outcome(done=3)
+    assert tally == bulk.Tally(done=3)
     assert redis.zcard(FAILED) == 0
 
 
 def test_where_redis_is_full_no_job_is_passed_over(cards, redis):
     cards(2)
-    outcome = bulk.Outcome()
+    tally = bulk.Tally()
     redis.config_set("maxmemory", 1)
     try:
         # Redis 6.2 has another type of error for a script.
         with pytest.raises(ResponseError, match="maxmemory"):
-            bulk.each("retry", ["card0", "card1"], outcome)
+            bulk.each("retry", ["card0", "card1"], tally)
     finally:
         redis.config_set("maxmemory", 0)
 
-    assert outcome == bulk.Outcome()
+    assert tally == bulk.Tally()
 
 
 @pytest.mark.parametrize("rate", ["fast", "0", "-1", "nan", "9999"])

@@ -14,7 +14,7 @@ from werkzeug.wrappers import Response
 
 from jiffy import clock, history, redis_io
 from jiffy.control import bulk, failures, read, search, why
-from jiffy.control.bulk import ACTIONS, BULK, Outcome
+from jiffy.control.bulk import ACTIONS, BULK, Tally
 from jiffy.control.failures import Failures
 from jiffy.control.read import Call
 from jiffy.control.search import Cursor
@@ -105,18 +105,18 @@ def _copies(call: Call) -> dict[str, str]:
 # Actions, all of them on record
 
 
-def act_on(name: str, job_ids: Sequence[str]) -> Outcome:
+def act_on(name: str, job_ids: Sequence[str]) -> Tally:
     """Act on each job; one that does not allow the action is left as it is."""
-    outcome = Outcome()
+    tally = Tally()
     if "asked" in request.form:  # perhaps long ago: someone may have retried one meanwhile
         every_job, redis = search.parse(""), redis_io.shared()
-        done = bulk.step(redis, name, every_job, _asked(), job_ids, outcome)
+        done = bulk.step(redis, name, every_job, _asked(), job_ids, tally)
     else:
-        done = bulk.each(name, job_ids, outcome)
-    audit.note(jobs=outcome.done)
+        done = bulk.each(name, job_ids, tally)
+    audit.note(jobs=tally.done)
     if len(job_ids) > 1:  # among them, ids of no jobs would hide the others
         audit.note(done=" ".join(done))
-    return outcome
+    return tally
 
 
 @page.post("/jobs/<job_id>/<any(retry, cancel, stop):action>")
@@ -169,7 +169,7 @@ def act_on_matching(name: str, matching: str) -> Response:
         abort(422, f"{wanted.problems[0]}. Nothing was done.")
     rate = bulk.read_rate(name, request.form.get("rate", "").strip())
     came = bulk.act_on_all(redis_io.shared(), name, wanted, session["user"], rate, asked)
-    if not isinstance(came, Outcome):
+    if not isinstance(came, Tally):
         audit.note(job=came.id)
         flash(f"This job will {name} them. You can close the browser.")
         return redirect(url_for("jobs.job", job_id=came.id), 303)
@@ -244,9 +244,9 @@ def trial(key: str) -> Response:
     one = failed_group(key)
     failures.note(redis_io.shared(), key, one.jobs)
     job_id = one.newest.id
-    outcome = act_on("retry", [job_id])
+    tally = act_on("retry", [job_id])
     audit.note(job=job_id)
-    flash(outcome.refused or "Retried one job as a trial.")
+    flash(tally.refused or "Retried one job as a trial.")
     return redirect(url_for("failures.group", key=key, trial=job_id), 303)
 
 
