@@ -40,12 +40,12 @@ for i = #held, 1, -1 do
   if is_kept or not requeue(worker, held[i]) then kept = kept + 1 end
 end
 
-local parts, lengths, details, holds, members, scores = {}, {}, {}, {}, {}, {}
+local strings, lengths, details, holds, members, scores = {}, {}, {}, {}, {}, {}
 local claimed, longest_ttl_s, bytes = 0, 0, 0
 local MOST_BYTES = 1000000  -- of jobs' data in one answer: Redis makes several copies of it
 local function answer(kind, id, queue, data, timeout, result_ttl, enqueued)
   lengths[#lengths + 1] = struct.pack('>I4I4I4I4I4I4I4', #kind, #id, #queue, #data, #timeout, #result_ttl, #enqueued)
-  parts[#parts + 1] = kind .. id .. queue .. data .. timeout .. result_ttl .. enqueued
+  strings[#strings + 1] = kind .. id .. queue .. data .. timeout .. result_ttl .. enqueued
 end
 
 -- For how many s RQ is to believe in an execution, as get_heartbeat_ttl of its Worker or SimpleWorker, by time limit.
@@ -199,4 +199,4 @@ end
 if not is_renewed then try('HSET', KEYS[1], 'last_heartbeat', date()) end
 local functions = {}
 for what in pairs(paused or {}) do functions[#functions + 1] = string.match(what, '^func:(.*)') end
-return {suspended, more, todo, functions, table.concat(lengths), table.concat(parts), details}
+return {suspended, more, todo, functions, table.concat(lengths), table.concat(strings), details}

@@ -33,8 +33,8 @@ local function notify(plan, kept_s)
     local has_more = of_waiting().release_dependents(plan.queue, plan.id, plan.status, '0', 100)
     if kept_s >= 0 then call('EXPIRE', dependents, math.max(kept_s, has_more and 3600 or 0)) end
   end
-  local join = plan.part and call('HGET', job_key(plan.id), 'jiffy:join')
-  if join then of_waiting().part_ended(join, plan.id, plan.status, unpack(plan.part)) end
+  local join = plan.part_result and call('HGET', job_key(plan.id), 'jiffy:join')
+  if join then of_waiting().part_ended(join, plan.id, plan.status, unpack(plan.part_result)) end
 end
 
 -- It runs again; false if that cannot be: its queue's key holds something else.
@@ -83,7 +83,7 @@ local function write(plan)
     return true
   end
   -- What waits for a job, and is odd, must not change what becomes of it.
-  if have_dependents or plan.part then pcall(notify, plan, again and -1 or ttl_s) end
+  if have_dependents or plan.part_result then pcall(notify, plan, again and -1 or ttl_s) end
   local is_good = plan.status == 'finished'
   if is_good and ttl_s == 0 and not again then
     call('UNLINK', key, results, dependencies)

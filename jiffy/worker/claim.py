@@ -173,9 +173,9 @@ class Claimer:
             # Something else stands where it waits for tokens, which only we write.
             commands[-1] = command("DEL", *map(keys.wake, self.queues))
             replies = self._link.insist(lambda: self._exchange(commands, want))
-        is_suspended, has_more, todo, paused, lengths, parts, details = replies[-1]
+        is_suspended, has_more, todo, paused, lengths, strings, details = replies[-1]
         found = FollowUp(text(todo[0]), text(todo[1]), todo[2]) if todo else None
-        jobs = self._read(lengths, parts)
+        jobs = self._read(lengths, strings)
         for position, *flat in details:
             jobs[position - 1].details = Details(flat)
         return ClaimReply(
@@ -193,11 +193,11 @@ class Claimer:
         claim = script_command("claim", names, arguments)
         return self._link.exchange(*commands, claim, resend=False)
 
-    def _read(self, lengths: bytes, parts: bytes) -> list[ClaimedJob]:
+    def _read(self, lengths: bytes, strings: bytes) -> list[ClaimedJob]:
         jobs, start, prefix = [], 0, self._prefix
         for position, sizes in enumerate(_LENGTHS.iter_unpack(lengths), start=1):
             layout = _layout(sizes)
-            kind, job_id, queue, data, limit, ttl, enqueued = layout.unpack_from(parts, start)
+            kind, job_id, queue, data, limit, ttl, enqueued = layout.unpack_from(strings, start)
             start += layout.size
             try:
                 timeout_s, ttl_s = _numbers(limit, ttl or b"%d" % self._result_ttl_s)

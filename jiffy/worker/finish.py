@@ -116,7 +116,7 @@ class FinishPlan(msgspec.Struct, omit_defaults=True):
     at_front: bool = False
     rate_limit: str = ""  # the one whose slot it frees
     has_parents: bool = False
-    part: list[str] = []  # its result and error as JSON, where a workflow waits for it
+    part_result: list[str] = []  # its result and error as JSON, where a workflow waits for it
     todo: list[str] = []  # what workers do next for it
     func: str = ""  # the function for which it is parked
 
@@ -187,7 +187,7 @@ def _plan_finished(outcome: Outcome, plan: FinishPlan) -> None:
     if details is NO_DETAILS:
         return
     if details.raw(keys.JOIN_FIELD):
-        plan.part = [(outcome.value or b"null").decode("utf-8", "replace"), "null"]
+        plan.part_result = [(outcome.value or b"null").decode("utf-8", "replace"), "null"]
     if details.raw("webhooks"):
         plan.todo = ["webhooks finished"]
         plan.ttl_s = ttl_s or _FOR_WEBHOOKS_S
@@ -239,7 +239,7 @@ def _plan_end(
     plan.ttl_s, plan.value = details.failure_ttl_s, outcome.value
     plan.todo = _callback_of_killed(outcome, plan.status.replace("failed", "failure"))
     if details.raw(keys.JOIN_FIELD):
-        plan.part = ["null", json.dumps(tracebacks.reason_of(outcome.error) or None)]
+        plan.part_result = ["null", json.dumps(tracebacks.reason_of(outcome.error) or None)]
     if plan.status == "failed" and details.raw("webhooks"):
         plan.todo.append("webhooks failed")
     if details.raw(keys.REASON_FIELD):  # of a try before this

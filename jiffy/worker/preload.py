@@ -24,7 +24,7 @@ from jiffy.worker import process
 
 # How the process that tries the imports ends; in any other way the imports have ended it.
 _SAFE, _UNSAFE, _INVALID = 70, 71, 72
-# The part of a process that only tries new code; how it ends if it has logged why that fails.
+# The role of a process that only tries new code; how it ends if it has logged why that fails.
 TRIAL, REPORTED = "trial", 65
 # A thread that has ended leaves the system's list a moment later than Python's.
 _LAST_BREATH_S = 0.1

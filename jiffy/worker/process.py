@@ -22,7 +22,7 @@ from jiffy import clock, log, os_compat
 CHECK_BOARD = os_compat.SPARE_SIGNAL
 _FROM_SUPERVISOR = tuple(map(int, (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, CHECK_BOARD)))
 # The environment variable with what a spawned process is to do.
-_PART = "JIFFY_PART"
+_ROLE = "JIFFY_PART"  # this name stays: at a reload the code that reads it may be newer
 _SAME_SIGNAL_S = 0.5  # a terminal, honcho and a shell may all pass on the same Ctrl-C
 # A process that dies without a job's help would do so again at once.
 RESTART_AFTER_S = 1
@@ -52,15 +52,15 @@ def fork(work: Callable[[], int]) -> int:
     return run(begin)
 
 
-def spawn(*part: object, fds: Sequence[int] = ()) -> int:
-    """Run this program from its beginning in a new process, to do `part`; return its pid.
+def spawn(*role: object, fds: Sequence[int] = ()) -> int:
+    """Run this program from its beginning in a new process, for this `role`; return its pid.
 
     Of what this process has open it is given `fds` alone.  It lives and dies as a fork does.
     """
     return os.posix_spawn(
         sys.executable,
         [sys.executable, *sys.orig_argv[1:]],
-        os.environ | {_PART: json.dumps([os.getpid(), *part])},  # noqa: TID251 - for it alone
+        os.environ | {_ROLE: json.dumps([os.getpid(), *role])},  # noqa: TID251 - for it alone
         # Which makes them inheritable there.
         file_actions=[(os.POSIX_SPAWN_DUP2, fd, fd) for fd in fds],
         setpgroup=0,
@@ -68,9 +68,9 @@ def spawn(*part: object, fds: Sequence[int] = ()) -> int:
     )
 
 
-def part() -> list[Any]:
+def role() -> list[Any]:
     """What this process is to do, if `spawn` has started it; else empty.  To be called first."""
-    text = os.environ.pop(_PART, "[]")  # noqa: TID251 - no setting, and not for what jobs start
+    text = os.environ.pop(_ROLE, "[]")  # noqa: TID251 - no setting, and not for what jobs start
     parent, *mine = json.loads(text) or [0]
     if mine:
         _serve(parent)

@@ -250,15 +250,15 @@ def run_workers(
 
     `reloads`: also when the jobs' code changes, not on SIGHUP alone.  `hooks`: see `_hooks`.
     """
-    part = process.part()
-    signals = None if part else process.Signals(reloads=True)
+    role = process.role()
+    signals = None if role else process.Signals(reloads=True)
     config, hooks = settings(), _hooks(hooks)
     log.setup(config.log_level)
     log.quieten("rq.worker", "rq.job")
     queues = [read_queue("queue", name) for name in queues or DEFAULT_QUEUES]
     retire_when = RetireWhen(burst, max_jobs, max_idle_time, config.max_jobs_per_child)
     if signals is None:
-        process.run(lambda: _do(part, queues, retire_when, hooks))
+        process.run(lambda: _do(role, queues, retire_when, hooks))
     program = Path(sys.argv[0]).name
     forks = not preload.has_opened(program)
     redis = redis_io.connected("worker")
@@ -292,12 +292,12 @@ def _hooks(given: Hooks | None) -> Hooks:
     return NO_HOOKS if given is None else checked(given)
 
 
-def _do(part: Sequence[Any], queues: Sequence[str], retire_when: RetireWhen, hooks: Hooks) -> int:
+def _do(role: Sequence[Any], queues: Sequence[str], retire_when: RetireWhen, hooks: Hooks) -> int:
     """Do what the supervisor has spawned this process for; return its exit code."""
     modules = settings().jobs_modules
-    if part == [preload.TRIAL]:
+    if role == [preload.TRIAL]:
         return preload.try_code(modules)
-    name, fd, token = part
+    name, fd, token = role
     worker = _worker(queues, name, redis_io.connect("worker"), hooks, modules)
     board = Board(fd)
     os.close(fd)
