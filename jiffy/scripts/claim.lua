@@ -12,7 +12,7 @@
 --         the functions that are paused;
 --         the lengths, 32 bits each, of what the next one has of each job: kind, id, queue, data, timeout, result_ttl and
 --         enqueued_at;
---         all of these in one string.  Kinds: plain; corrupt; expired (canceled already: its data is the reason);
+--         all of these in one string.  Kinds: sound; corrupt; expired (canceled already: its data is the reason);
 --         of those jobs that have details: position, then what `details_of` returns
 --include lib
 -- Loads waiting.lua when it is first needed: few jobs do.
@@ -115,7 +115,7 @@ local function claim(queue, id)
       break
     end
   end
-  answer(data and 'plain' or 'corrupt', id, queue, data or '', timeout or '', result_ttl or '', enqueued or '')
+  answer(data and 'sound' or 'corrupt', id, queue, data or '', timeout or '', result_ttl or '', enqueued or '')
   bytes = bytes + #(data or '')
   return (is_alone or bytes > MOST_BYTES) and 'last'
 end

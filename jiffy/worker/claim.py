@@ -98,7 +98,7 @@ NO_DETAILS = Details()
 class ClaimedJob:
     """A job that this worker may run and finish, and no other, under this execution.
 
-    `kind` is "plain", "corrupt" (it cannot be run) or "expired" (it is canceled already, `data` is
+    `kind` is "sound", "corrupt" (it cannot be run) or "expired" (it is canceled already, `data` is
     the reason).
     """
 

@@ -152,7 +152,7 @@ def _alone(**of: str) -> Iterator[None]:
 
 
 def _claimed(queue: bytes, job_id: bytes, execution: bytes, details: Sequence[bytes]) -> ClaimedJob:
-    return ClaimedJob("plain", text(job_id), text(execution), text(queue), details=Details(details))
+    return ClaimedJob("sound", text(job_id), text(execution), text(queue), details=Details(details))
 
 
 def _all_crashes(causes: str) -> str:

@@ -1,6 +1,6 @@
 """Run a claimed job: call its function, and note what became of it.  Writes nothing to Redis.
 
-A plain job never becomes an RQ `Job` object unless its code asks for one: making it would cost more
+A job becomes an RQ `Job` object only where its code or a callback asks for one: making it costs more
 than most small jobs do.
 """
 
