@@ -8,7 +8,7 @@
 --       outcomes that are sent with this may not have been written
 -- Returns are workers suspended (0 or 1);
 --         is there more to look at now (0 or 1);
---         what to do beside jobs ({queue, what, how often it was begun}, or {});
+--         what to do beside jobs ({queue, its line in the todo list, how often it was begun}, or {});
 --         the functions that are paused;
 --         the lengths, 32 bits each, of what the next one has of each job: kind, id, queue, data, timeout, result_ttl and
 --         enqueued_at;
@@ -32,7 +32,7 @@ local is_renewed = lease_s > 0  -- or else these calls are this worker's only he
 -- (Redis was frozen, for example), it must not requeue what runs by now.
 local held, kept = held_by(worker), 0
 local newest = #held > 0 and held[#held][4] or ''
-local function is_same(what, one, other) return string.sub(one, 1, what) == string.sub(other, 1, what) end
+local function is_same(length, one, other) return string.sub(one, 1, length) == string.sub(other, 1, length) end
 if is_same(PROCESS, prefix, newest) and newest >= prefix then return {0, 0, {}, {}, '', '', {}} end
 for i = #held, 1, -1 do
   local execution = held[i][4]
@@ -198,5 +198,5 @@ elseif kept == 0 then
 end
 if not is_renewed then try('HSET', KEYS[1], 'last_heartbeat', date()) end
 local functions = {}
-for what in pairs(paused or {}) do functions[#functions + 1] = string.match(what, '^func:(.*)') end
+for name in pairs(paused or {}) do functions[#functions + 1] = string.match(name, '^func:(.*)') end
 return {suspended, more, todo, functions, table.concat(lengths), table.concat(strings), details}

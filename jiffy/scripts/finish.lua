@@ -126,7 +126,7 @@ local function finish(plan)
     groups[plan.counted_as] = same
     same[2], same[3] = same[2] + 1, same[3] + ran_s
   end
-  for _, what in ipairs(plan.todo or NONE) do remember(queue, what .. ' ' .. id) end
+  for _, kind in ipairs(plan.todo or NONE) do remember(queue, kind .. ' ' .. id) end
   local count = COUNTED_AS[status]
   if count then counts[count], worked_s = (counts[count] or 0) + 1, worked_s + ran_s end
   done = done + 1

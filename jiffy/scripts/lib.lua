@@ -116,8 +116,8 @@ local function details_of(key)
 end
 
 -- Let workers of a queue do something beside its jobs, in so many s or now: claim.lua hands it out.
-local function remember(queue, what, in_s)
-  call_own('ZADD', OWN .. 'todo:' .. queue, in_s and NOW + in_s or NOW, what)
+local function remember(queue, line, in_s)
+  call_own('ZADD', OWN .. 'todo:' .. queue, in_s and NOW + in_s or NOW, line)
   wake(queue)
 end
 
@@ -170,11 +170,11 @@ local MOST_COUNTS = 5000  -- of one minute: however many functions there are, it
 local function count_attempts(queue, id, group, count, ran_s)
   local minute = OWN .. 'history:now:' .. math.floor(NOW / 60)
   local size = call_own('HLEN', minute)
-  local what, func = string.match(group, '^(%S+ %S+ %S+) (.*)$')
+  local ended, func = string.match(group, '^(%S+ %S+ %S+) (.*)$')
   if func == '?' then func = string.match((fields(job_key(id), 'data') or {})[1] or '', '^%["([%w_.]+)"') end
   if not func or #func > 300 then func = 'other' end
   local name = size > MOST_COUNTS and 'other\nother' or func .. '\n' .. queue
-  call_own('HINCRBY', minute, what .. ' ' .. name, count)
+  call_own('HINCRBY', minute, ended .. ' ' .. name, count)
   local ran_ms = string.format('%.0f', ran_s * 1000)
   if ran_ms ~= '0' then call_own('HINCRBY', minute, 'ran_ms - - ' .. name, ran_ms) end
   if size == 0 then call('EXPIRE', minute, 1800) end

@@ -170,7 +170,7 @@ class Child:
         if claim.todo:
             self._is_used = True
             self._runner.in_context(followups.do, claim.todo, self._runner)
-            self._retire_for(self._state.restore(LOOK_EVERY_S), claim.todo.what)
+            self._retire_for(self._state.restore(LOOK_EVERY_S), claim.todo.line)
         # Now and then, between batches: what has no sign.
         if self._last_id and clock.monotonic() > self._look_at:
             self._look_at = clock.monotonic() + LOOK_EVERY_S
@@ -191,7 +191,7 @@ class Child:
             call = self._runner.decode(job)
             outcome.func_name = func_name_of(call)
             if outcome.func_name in self._paused:
-                outcome.what = "parked"
+                outcome.status = "parked"
             else:
                 if not is_last and not self._pace.is_quick(outcome.func_name):
                     goes_on = False  # nothing may wait for what may be slow: the rest goes back
@@ -207,7 +207,7 @@ class Child:
             self._runner.note_error(outcome, error, has_begun=False)
         # Nothing interrupts from here on: still on record, it counts if it kills this process.
         self._is_tidying = True
-        if outcome.what == "stopped":  # the supervisor writes that when this process has ended
+        if outcome.status == "stopped":  # the supervisor writes that when this process has ended
             process.leave(0)
         outcome.ended_s = outcome.ended_s or clock.wall()
         changed = self._tidy(outcome)
@@ -236,11 +236,11 @@ class Child:
     def _note(self, outcome: Outcome) -> None:
         """Note the outcome, which is sent with the next claim."""
         process.end_copy(self._runner.pid)  # a `__str__`, or an `__eq__`, may have made one
-        if outcome.what != "parked":
+        if outcome.status != "parked":
             self._pace.learn(outcome.func_name, outcome.took_s)
             self._done += 1
             self._last_id = outcome.job.job_id
-        if outcome.what == "requeued":
+        if outcome.status == "requeued":
             self._is_retiring = True
         if not self._board.note(plan := finish.plan_for(outcome)):
             self._board.relimit(0)  # it stays on record until it is sent, however long that takes

@@ -122,7 +122,7 @@ class FollowUp(NamedTuple):
     """Something to do for a job that has ended: "on_failure <id>"; begun `tries` times by now."""
 
     queue: str
-    what: str
+    line: str
     tries: int
 
 

@@ -45,7 +45,7 @@ class Outcome:
     ended_s: float = 0
     # "requeued" by a shutdown, "parked" since its function is paused, or "gone": it has ended
     # elsewhere.
-    what: Literal[
+    status: Literal[
         "unknown", "finished", "failed", "stopped", "requeued", "parked", "gone"
     ] = "unknown"  # fmt: skip
     value: bytes | None = None
@@ -71,14 +71,14 @@ class Outcome:
         return Rules.read(self.job.details.raw(keys.RETRY_FIELD))
 
     def fail(self, error: str, *, names: tuple[str, ...] = (), may_retry: bool = True) -> None:
-        self.what, self.value, self.retry = "failed", None, None
+        self.status, self.value, self.retry = "failed", None, None
         self.error, self.error_names = tracebacks.bounded(error), names
         self.may_retry = may_retry
 
     def log(self) -> None:
         why = {"reason": tracebacks.reason_of(self.error)} if self.error else {}
         log.job(
-            f"job.{'retried' if self.retry else self.what}", job=self.job.job_id,
+            f"job.{'retried' if self.retry else self.status}", job=self.job.job_id,
             func=self.func_name, queue=self.job.queue, took_ms=f"{self.took_s * 1000:.1f}", **why,
         )  # fmt: skip
         if self.error:
@@ -86,7 +86,7 @@ class Outcome:
 
     def log_given_up(self) -> None:
         """Log why a job that has failed is not retried though it has retries left, if so."""
-        may_retry = self.what == "failed" and self.retries_left > 0
+        may_retry = self.status == "failed" and self.retries_left > 0
         if may_retry and (reason := self.rules.objection(self.error_names)):
             log.event("job.given_up", log.WARNING, job=self.job.job_id, reason=reason)
 
@@ -139,7 +139,7 @@ def plan_for(outcome: Outcome) -> bytes:
     started, started_s = clock.rq_texts(outcome.started_s)
     ended, ended_s = clock.rq_texts(outcome.ended_s)
     plan = FinishPlan(job.queue, job.job_id, job.execution, started, ended, started_s, ended_s)
-    match outcome.what:
+    match outcome.status:
         case "finished" if outcome.retry:
             _plan_retry(outcome, outcome.retry, plan)
         case "finished":
@@ -148,8 +148,8 @@ def plan_for(outcome: Outcome) -> bytes:
             _plan_failed(outcome, plan)
         case "stopped":
             _plan_end(outcome, plan)
-        case what:
-            plan.status, plan.func = what, outcome.func_name
+        case status:
+            plan.status, plan.func = status, outcome.func_name
     if details is not NO_DETAILS:
         plan.rate_limit = details.text("rate_limit_key")
         plan.has_parents = bool(details.raw("dependency_ids"))
@@ -235,7 +235,7 @@ def _plan_end(
 ) -> None:  # fmt: skip
     """It was stopped, or has failed and is not tried again."""
     details = outcome.job.details
-    plan.status = "stopped" if outcome.what == "stopped" else "failed"
+    plan.status = "stopped" if outcome.status == "stopped" else "failed"
     plan.ttl_s, plan.value = details.failure_ttl_s, outcome.value
     plan.todo = _callback_of_killed(outcome, plan.status.replace("failed", "failure"))
     if details.raw(keys.JOIN_FIELD):

@@ -26,48 +26,48 @@ WEBHOOKS_S = 100  # for all of a job: the next worker begins them after 120 s
 
 def do(todo: FollowUp, runner: Runner) -> None:
     """Do it under a limit of its own, and take it off the list."""
-    what, _, job_id = todo.what.rpartition(" ")
+    kind, _, job_id = todo.line.rpartition(" ")
     try:
         if not 0 < todo.tries <= MOST_TRIES:
-            log.event("followup.dropped", log.ERROR, job=job_id, what=what, tries=todo.tries - 1)
-        elif not _do(what, job_id, runner):
+            log.event("followup.dropped", log.ERROR, job=job_id, what=kind, tries=todo.tries - 1)
+        elif not _do(kind, job_id, runner):
             return  # this process ends: the next one does it
     except Interrupted:
         return
     except NoSuchJobError:
         pass
     except BaseException as error:  # noqa: BLE001 - a callback may raise anything
-        log.event("followup.failed", log.WARNING, job=job_id, what=what, reason=repr(error))
+        log.event("followup.failed", log.WARNING, job=job_id, what=kind, reason=repr(error))
     finally:
         runner.board.end()
         # A callback may have selected another database on this connection.
         runner.link.redis.connection_pool.disconnect(inuse_connections=False)
     done = [
-        command("ZREM", keys.todo(todo.queue), todo.what),
-        command("HDEL", keys.TODO_TRIES, todo.what),
+        command("ZREM", keys.todo(todo.queue), todo.line),
+        command("HDEL", keys.TODO_TRIES, todo.line),
     ]
     runner.link.insist(lambda: runner.link.exchange(*done))
 
 
-def _do(what: str, job_id: str, runner: Runner) -> bool:
+def _do(kind: str, job_id: str, runner: Runner) -> bool:
     """Do it; False if it must not begin."""
     rq_worker = runner.rq_worker
     job = guarded(rq_worker.job_class).fetch(job_id, runner.link.redis, rq_worker.serializer)
     limits_s = {
         "on_stopped": job.stopped_callback_timeout, "on_failure": job.failure_callback_timeout
     }  # fmt: skip
-    if not runner.board.begin(0, limits_s.get(what, WEBHOOKS_S)):
+    if not runner.board.begin(0, limits_s.get(kind, WEBHOOKS_S)):
         return False
-    if what == "on_stopped":
+    if kind == "on_stopped":
         runner.call_user_code(rq_compat.call_on_stopped, job, rq_worker.death_penalty_class)
-    elif what == "on_failure":
+    elif kind == "on_failure":
         # A job that is retried has the reason in its hash, and no result.
         reason: Any = job.connection.hget(job.key, keys.REASON_FIELD)
         error = AbandonedJobError(reason.decode("utf-8", "replace") if reason else _error_of(job))
         penalty = rq_worker.death_penalty_class
         runner.call_user_code(rq_compat.call_on_failure, job, penalty, type(error), error, None)
     else:
-        status = what.rpartition(" ")[2]
+        status = kind.rpartition(" ")[2]
         with rq_compat.webhooks_opened_by(partial(_open, job.id)):
             job.send_webhooks(status, exc_string=_error_of(job))
         if status == "finished" and job.result_ttl == 0 and job.is_finished:

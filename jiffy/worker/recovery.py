@@ -74,7 +74,7 @@ class Recovery:
             "recover", death.worker, int(death.is_gone), death.execution, death.handling.value,
             f"{death.cause} at {at}", MOST_CRASHES,
         ]  # fmt: skip
-        what = "stopped" if death.handling is Handling.STOP else "failed"
+        status = "stopped" if death.handling is Handling.STOP else "failed"
         with _alone(worker=death.worker):
             (back, left) = self._link.run("recover", [keys.LEASES, keys.LAST_SWEEP], arguments)
             for job_id in back:
@@ -84,7 +84,7 @@ class Recovery:
                 has_crashed = death.handling not in (Handling.FAIL, Handling.STOP)
                 reason = _all_crashes(text(causes)) if has_crashed else death.cause
                 job = _claimed(queue, job_id, execution, details)
-                self._finish(death.worker, job, reason, what=what, may_retry=not has_crashed,
+                self._finish(death.worker, job, reason, status=status, may_retry=not has_crashed,
                              error_names=death.error_names)  # fmt: skip
 
     def maintain(self, queue_keys: list[str], every_s: float) -> bool:
@@ -101,7 +101,7 @@ class Recovery:
                     plan = finish.plan_for(Outcome(job, "?", 0, 0, "gone"))
                     self._link.exchange(finish_command(text(worker), plan))
                 else:
-                    self._finish(text(worker), job, reason, what="failed")
+                    self._finish(text(worker), job, reason, status="failed")
         return bool(has_more)
 
     def enqueue_due(self, queue_keys: list[str], default_timeout_s: int) -> bool:
@@ -124,7 +124,7 @@ class Recovery:
         return bool(moved >= _MOST_DUE)
 
     def _finish(
-        self, worker: str, job: ClaimedJob, reason: str, *, what: Any,
+        self, worker: str, job: ClaimedJob, reason: str, *, status: Any,
         may_retry: bool = True, error_names: tuple[str, ...] = (),
     ) -> None:  # fmt: skip
         now_s = started_s = round(clock.wall(), 6)  # as exactly as RQ writes it
@@ -132,10 +132,10 @@ class Recovery:
             began_s = clock.read(job.details.text("started_at")).timestamp()
             started_s = min(max(began_s, 0), now_s)
         outcome = Outcome(
-            job, "?", started_s, now_s, what, error=reason, error_names=error_names,
+            job, "?", started_s, now_s, status, error=reason, error_names=error_names,
             may_retry=may_retry, was_killed=True,
         )  # fmt: skip
-        log.event(f"job.{what}", log.ERROR, job=job.job_id, queue=job.queue, reason=reason)
+        log.event(f"job.{status}", log.ERROR, job=job.job_id, queue=job.queue, reason=reason)
         outcome.log_given_up()
         self._link.exchange(finish_command(worker, finish.plan_for(outcome)))
 

@@ -137,8 +137,8 @@ class Runner:
             else:
                 with self._penalty(int(job.timeout_s), JobTimeoutException, job_id=job.job_id):
                     self._run_function(outcome, call)
-            if outcome.what == "unknown":
-                outcome.what = "finished"
+            if outcome.status == "unknown":
+                outcome.status = "finished"
         except BaseException as error:  # noqa: BLE001 - a job may raise anything, SystemExit too
             self.note_error(outcome, error)
         finally:  # also if one comes while its failure is noted: the log is not the next job's
@@ -236,17 +236,17 @@ class Runner:
         With `has_begun` False its data could not be read, or an interrupt or a limit came just
         before the job's first line or just after its last.
         """
-        if outcome.what != "unknown":
+        if outcome.status != "unknown":
             return
         if isinstance(error, Stopped) and self.board.interrupt_reason == Board.STOP:
-            outcome.what = "stopped"
+            outcome.status = "stopped"
             return
         outcome.ended_s = clock.wall()
         # A platform's SIGTERM reaches the programs that the job started, too: a failure in a
         # shutdown is taken for the shutdown's doing.
         is_due = has_begun or isinstance(error, Interrupted)
         if is_due and self.board.is_retiring_for_good:
-            outcome.what = "requeued"
+            outcome.status = "requeued"
             if outcome.job.details.text(keys.RESCUE_FIELD) == "no":
                 outcome.fail(_MUST_NOT_REPEAT, may_retry=False)
             return

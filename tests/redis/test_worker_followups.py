@@ -166,7 +166,7 @@ def test_a_follow_up_is_one_workers_for_two_minutes_then_anothers_and_dropped_af
     tries = []
     for number in range(3):
         found = claimer(redis, f"worker-{number}").claim(1)
-        tries.append((found.todo.what, found.todo.tries))
+        tries.append((found.todo.line, found.todo.tries))
         assert claimer(redis, "another").claim(1).todo is None
         redis.zadd(keys.todo("default"), {"on_failure default-0": 1})
     child(redis).work()
