@@ -1,41 +1,14 @@
--- Put what a dead worker held back to the front of its queues, in order; or find the workers that are dead.
--- KEYS: leases, when a supervisor last looked for the dead
--- ARGV: "recover"; the worker's name; is it gone for good (1 or 0);
+-- Put what a dead worker held back to the front of its queues, in order.
+-- KEYS: leases
+-- ARGV: the worker's name; is it gone for good (1 or 0);
 --       the execution that it ran ('': unknown; '?': unknown, and one of them is to blame);
 --       what becomes of that one (count: it may have killed the worker; requeue: it has not; fail, stop: the caller writes it);
 --       the cause; after how many deaths it is quarantined
 -- Returns the ids that are back on their queues;
 --         what the caller is to fail, each as {queue, id, execution, causes, what `details_of` returns}
--- ARGV: or "find"; the shortest and longest time between two looks, and how long to wait after an outage, in s
--- Returns the names of the dead; none if a supervisor has just looked
 --include lib
 even_if_full()
-
--- Where no supervisor has looked for a while, Redis was away and so are all leases: those who live get the time to renew them,
--- or the first to come back would declare all others dead.
-local function find_dead(shortest_s, longest_s, wait_s)
-  local last, quiet_until = unpack(call_own('HMGET', KEYS[2], 'at', 'quiet_until'))
-  last = number_of(last) or 0
-  local since_s = NOW - last
-  if since_s >= 0 and since_s < shortest_s then return {} end
-  quiet_until = number_of(quiet_until) or 0
-  if quiet_until > NOW + wait_s then quiet_until = 0 end
-  if since_s > longest_s or since_s < 0 then quiet_until = NOW + wait_s end
-  call('HSET', KEYS[2], 'at', NOW, 'quiet_until', quiet_until)
-  -- Redis' clock was set back: leases from before end as much earlier.
-  if since_s < 0 and since_s > -1e10 then
-    local ahead = call_own('ZRANGEBYSCORE', KEYS[1], last, '+inf', 'LIMIT', 0, MOST_KEYS, 'WITHSCORES')
-    for i = 1, #ahead, 2 do call('ZADD', KEYS[1], ahead[i + 1] + since_s, ahead[i]) end
-  end
-  if tonumber(NOW) < quiet_until then return {} end
-  local dead = call_own('ZRANGEBYSCORE', KEYS[1], '-inf', NOW, 'LIMIT', 0, 100)
-  -- The next look begins with others: those that cannot be recovered now keep none waiting.
-  for _, worker in ipairs(dead) do call('ZADD', KEYS[1], NOW, worker) end
-  return dead
-end
-if ARGV[1] == 'find' then return find_dead(tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])) end
-
-local worker, is_gone, culprit, handling, cause, most = ARGV[2], ARGV[3] == '1', ARGV[4], ARGV[5], ARGV[6], tonumber(ARGV[7])
+local worker, is_gone, culprit, handling, cause, most = ARGV[1], ARGV[2] == '1', ARGV[3], ARGV[4], ARGV[5], tonumber(ARGV[6])
 local back, to_fail = {}, {}
 local held, is_all = held_by(worker)
 local kept = is_all and 0 or 1

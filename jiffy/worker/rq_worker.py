@@ -27,12 +27,11 @@ from jiffy.producer.enqueue import DEFAULT_QUEUES
 from jiffy.producer.options import read_queue
 from jiffy.redis_io import Link
 from jiffy.settings import settings
-from jiffy.worker import preload, process
+from jiffy.worker import preload, process, upkeep
 from jiffy.worker.child import AGAIN, Child, RetireWhen
 from jiffy.worker.child_process import ChildProcess
 from jiffy.worker.claim import Claimer, Pace
 from jiffy.worker.decode import guarded
-from jiffy.worker.recovery import Recovery
 from jiffy.worker.run import Runner
 from jiffy.worker.shared_memory import Board
 from jiffy.worker.supervisor import Supervisor
@@ -213,7 +212,7 @@ class SimpleWorker(_Shared, rq.SimpleWorker):
         self._next_maintenance = clock.monotonic() + self.maintenance_interval
         try:
             history.pack(self.connection)
-            while Recovery(Link(self.connection)).maintain(self.queue_keys(), 1):
+            while upkeep.maintain(Link(self.connection), self.queue_keys(), 1):
                 pass
         except Exception as error:  # noqa: BLE001 - a corrupt job, or Redis away: housekeeping can wait
             log.event("maintenance.failed", log.WARNING, reason=repr(error))

@@ -1,7 +1,7 @@
 """Run a claimed job: call its function, and note what became of it.  Writes nothing to Redis.
 
-A job becomes an RQ `Job` object only where its code or a callback asks for one: making it costs more
-than most small jobs do.
+A job becomes an RQ `Job` object only where its code or a callback asks for one: making it costs
+more than most small jobs do.
 """
 
 import contextvars

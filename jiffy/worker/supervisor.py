@@ -21,14 +21,14 @@ from rq.command import PUBSUB_CHANNEL_TEMPLATE
 from jiffy import clock, history, keys, log, rq_compat
 from jiffy.redis_io import Link, explained
 from jiffy.settings import settings
-from jiffy.worker import heartbeat, preload, process
+from jiffy.worker import heartbeat, preload, process, recovery, upkeep
 from jiffy.worker.child import AGAIN
 from jiffy.worker.child_process import ChildProcess
 from jiffy.worker.claim import requeue_command
 from jiffy.worker.finish import finish_command
 from jiffy.worker.heartbeat import RENEW_EVERY_S
 from jiffy.worker.process import RESTART_AFTER_S, Signals
-from jiffy.worker.recovery import SWEEP_EVERY_S, UNKNOWN_CULPRIT, Death, Handling, Recovery
+from jiffy.worker.recovery import SWEEP_EVERY_S, UNKNOWN_CULPRIT, Death, Handling
 from jiffy.worker.shared_memory import Board
 
 TICK_S, IDLE_TICK_S = 0.05, 0.1
@@ -66,19 +66,18 @@ class Supervisor:
         queues = self._queue_keys = [keys.queue(name) for name in rq_worker.queue_names()]
         due = queues if moves_due else [keys.NOTHING]
         default_timeout_s = rq_worker.queue_class.DEFAULT_TIMEOUT
-        self._link = Link(redis)
-        self._recovery = Recovery(self._link)
+        link = self._link = Link(redis)
         self._commands = Commands(redis, children, self._shut_down)
         self._ends_at: float | None = None
         self._timers = [
             _Timer(HEAR_EVERY_S, self._commands.hear),
             _Timer(RENEW_EVERY_S, self._renew),
-            _Timer(SWEEP_EVERY_S, self._recovery.sweep),
-            _Timer(MAINTAIN_EVERY_S, lambda: self._recovery.maintain(queues, MAINTAIN_EVERY_S)),
+            _Timer(SWEEP_EVERY_S, lambda: recovery.sweep(link)),
+            _Timer(MAINTAIN_EVERY_S, lambda: upkeep.maintain(link, queues, MAINTAIN_EVERY_S)),
             *[_Timer(MEMORY_EVERY_S, child.enforce_memory) for child in children],
             _Timer(history.PACK_EVERY_S, lambda: history.pack(redis)),
             _Timer(WAKE_EVERY_S, self._wake_sleepers),
-            _Timer(DUE_EVERY_S, lambda: self._recovery.enqueue_due(due, default_timeout_s)),
+            _Timer(DUE_EVERY_S, lambda: upkeep.enqueue_due(link, due, default_timeout_s)),
         ]
 
     def run(self) -> None:
@@ -158,7 +157,7 @@ class Supervisor:
             self._finish_all(child, noted)
             child.board.numbers.outcomes = 0
         if child.death:
-            self._recovery.recover(child.death)
+            recovery.recover(self._link, child.death)
             child.death = None
         if child.must_leave:
             heartbeat.give_up(self._link, child)

@@ -6,6 +6,8 @@ import pytest
 
 import jiffy
 from jiffy import actions, keys, part, result
+from jiffy.redis_io import Link
+from jiffy.worker import upkeep
 from tests.jobs import worker as worker_jobs
 from tests.jobs.enqueue import add
 from tests.support.worker_support import (
@@ -15,7 +17,6 @@ from tests.support.worker_support import (
     enqueue,
     finish,
     queued,
-    recovery,
     registered,
     status,
 )
@@ -31,7 +32,7 @@ def calls(redis, act):
 
 
 def due(redis):
-    return recovery(redis).enqueue_due([keys.queue("default")], 180)
+    return upkeep.enqueue_due(Link(redis), [keys.queue("default")], 180)
 
 
 def test_a_job_with_many_dependencies_is_released_in_steps(redis):

@@ -6,6 +6,8 @@ from rq.job import JobStatus
 from rq.serializers import JSONSerializer
 
 from jiffy import keys
+from jiffy.redis_io import Link
+from jiffy.worker import recovery, upkeep
 from tests.support.worker_support import (
     WIP,
     child,
@@ -14,7 +16,6 @@ from tests.support.worker_support import (
     job,
     maintain,
     queued,
-    recovery,
     registered,
     rq_worker,
     status,
@@ -28,7 +29,7 @@ def test_a_mark_of_the_last_time_that_does_not_end_keeps_nothing_from_being_tidi
 ):
     redis.set(f"{keys.OWN}maintained:default", "odd", ex=lasts_s)
     redis.zadd(keys.REGISTRIES["finished"] + "default", {"old": 1})
-    recovery(redis).maintain([keys.queue("default")], 60)
+    upkeep.maintain(Link(redis), [keys.queue("default")], 60)
 
     assert registered(redis, "finished") == []
 
@@ -145,7 +146,7 @@ def test_a_dead_worker_whose_lease_is_gone_or_far_ahead_is_found_by_what_it_hold
     redis.zadd(WIP, {f"default-0:{claimed.execution}": 1})
     maintain(redis)
     redis.hset(keys.LAST_SWEEP, "at", redis.time()[0] - 3)
-    recovery(redis).sweep()
+    recovery.sweep(Link(redis))
 
     assert queued(redis) == ["default-0"]
 
@@ -244,7 +245,7 @@ def test_it_is_done_every_few_seconds_however_many_supervisors_do_it(redis):
     enqueue(redis)
     start_in_stock_rq(redis)
     before = traces(redis)
-    recovery(redis).maintain([keys.queue("default")], 60)
+    upkeep.maintain(Link(redis), [keys.queue("default")], 60)
 
     assert traces(redis) == before
 

@@ -12,6 +12,7 @@ import jiffy
 from jiffy import clock, keys, part, result
 from jiffy.control import pauses
 from jiffy.redis_io import Link
+from jiffy.worker import recovery, upkeep
 from jiffy.worker.claim import Pace
 from jiffy.worker.recovery import Handling
 from jiffy.worker.run import func_name_of
@@ -29,7 +30,6 @@ from tests.support.worker_support import (
     ids_of,
     queued,
     reason,
-    recovery,
     registered,
     rq_worker,
     status,
@@ -297,7 +297,7 @@ def test_a_sweep_does_not_wait_for_a_time_that_is_far_ahead(redis):
     claim(redis)
     redis.zadd(keys.LEASES, {"worker-1": 1})
     redis.hset(keys.LAST_SWEEP, mapping={"at": clock.wall() - 4, "quiet_until": "1e300"})
-    recovery(redis).sweep()
+    recovery.sweep(Link(redis))
 
     assert queued(redis) == ["default-0"]
 
@@ -365,7 +365,7 @@ def forget_worker_and_maintain(redis, held):
     for one in held:
         redis.zadd(WIP, {f"{one.job_id}:{one.execution}": 1}, xx=True)
     redis.delete(keys.held("worker-1"))
-    recovery(redis).maintain([keys.queue("default"), keys.queue("more")], 0.001)
+    upkeep.maintain(Link(redis), [keys.queue("default"), keys.queue("more")], 0.001)
 
 
 STEPS = {

@@ -8,8 +8,10 @@ from rq import Repeat, Retry
 
 from jiffy import keys
 from jiffy.clock import rq_text
+from jiffy.redis_io import Link
+from jiffy.worker import recovery
 from jiffy.worker.child import RetireWhen
-from jiffy.worker.recovery import Death, Handling
+from jiffy.worker.recovery import Handling
 from tests.support.worker_support import (
     CAUSE,
     WIP,
@@ -21,7 +23,6 @@ from tests.support.worker_support import (
     job,
     queued,
     reason,
-    recovery,
     registered,
     rq_worker,
     status,
@@ -166,15 +167,15 @@ def test_a_recovery_that_is_repeated_changes_nothing(redis, fields):
     assert traces(redis) == before
 
 
-def test_a_recovery_that_is_cut_off_before_it_has_failed_a_job_does_so_the_next_time(redis):
+def test_a_recovery_that_is_cut_off_before_it_has_failed_a_job_does_so_the_next_time(
+    redis, monkeypatch
+):
     enqueue(redis, 2)
     ran = claim(redis)[0]
-    cut = recovery(redis)
-    cut._finish = Mock(side_effect=LineCut)
-    with pytest.raises(LineCut):
-        cut.recover(
-            Death(worker="worker-1", cause=CAUSE, execution=ran.execution, handling=Handling.FAIL)
-        )
+    with monkeypatch.context() as patch:
+        patch.setattr(recovery, "finish_left", Mock(side_effect=LineCut))
+        with pytest.raises(LineCut):
+            die(redis, ran, handling=Handling.FAIL)
     between = registered(redis, "started")
     die(redis, ran, handling=Handling.FAIL)
 
@@ -243,7 +244,7 @@ def sweep(redis, seconds_ago, quiet_until=0):
     """Sweep so long after the last time."""
     at = redis.time()[0] - seconds_ago
     redis.hset(keys.LAST_SWEEP, mapping={"at": at, "quiet_until": quiet_until})
-    recovery(redis).sweep()
+    recovery.sweep(Link(redis))
 
 
 @pytest.mark.usefixtures("dead")

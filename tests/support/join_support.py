@@ -4,7 +4,7 @@ import redis as redis_py
 
 from jiffy import keys
 from jiffy.redis_io import Link, source
-from jiffy.worker.recovery import Recovery
+from jiffy.worker import upkeep
 
 
 def look(redis: redis_py.Redis) -> None:
@@ -12,7 +12,7 @@ def look(redis: redis_py.Redis) -> None:
     redis.script_load(source("due"))  # or all is sent twice, and the first finds it
     for waiting in redis.zrange(keys.JOINS, 0, -1):
         redis.zadd(keys.JOINS, {waiting: 0})
-    Recovery(Link(redis)).enqueue_due([keys.NOTHING], default_timeout_s=180)
+    upkeep.enqueue_due(Link(redis), [keys.NOTHING], default_timeout_s=180)
 
 
 def status(redis, job):

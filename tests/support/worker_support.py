@@ -8,10 +8,11 @@ from jiffy import actions, clock, keys, rq_compat
 from jiffy.errors import NotThisState
 from jiffy.producer.enqueue import Job, Queue
 from jiffy.redis_io import Link
+from jiffy.worker import recovery, upkeep
 from jiffy.worker.child import Child, RetireWhen
 from jiffy.worker.claim import Claimer, Pace
 from jiffy.worker.finish import Outcome, finish_command, plan_for
-from jiffy.worker.recovery import Death, Recovery
+from jiffy.worker.recovery import Death
 from jiffy.worker.run import Runner
 from jiffy.worker.shared_memory import Board
 from tests.jobs import worker as worker_jobs
@@ -91,17 +92,13 @@ def rq_worker(redis, name="worker-1", queues=("default",)):
     return jiffy.SimpleWorker(list(queues), name, connection=redis)
 
 
-def recovery(redis):
-    return Recovery(Link(redis))
-
-
 CAUSE = "signal 11 (SIGSEGV)"
 
 
 def die(redis, ran=None, **fields):
     """Let worker-1 die while it runs a job, or none."""
     death = {"worker": "worker-1", "cause": CAUSE, "execution": ran.execution if ran else ""}
-    recovery(redis).recover(Death(**death | fields))
+    recovery.recover(Link(redis), Death(**death | fields))
 
 
 def due(redis, most=1000, queues=("default",)):
@@ -113,7 +110,7 @@ def due(redis, most=1000, queues=("default",)):
 def maintain(redis, queue="default"):
     """Tidy up after RQ's workers now, however short ago that was done last."""
     redis.delete(f"{keys.OWN}maintained", f"{keys.OWN}maintained:{queue}")
-    return recovery(redis).maintain([keys.queue(queue)], 60)
+    return upkeep.maintain(Link(redis), [keys.queue(queue)], 60)
 
 
 def queued(redis, queue="default"):
