@@ -15,15 +15,7 @@
 --         all of these in one string.  Kinds: sound; corrupt; expired (canceled already: its data is the reason);
 --         of those jobs that have details: position, then what `details_of` returns
 --include lib
--- Loads waiting.lua when it is first needed: few jobs do.
-local waiting
-local function of_waiting()  -- defines them at the first call
-  if waiting then return waiting end
---include waiting
-  waiting = {expire = expire, release_dependents = release_dependents, read_pauses = read_pauses,
-    function_of = function_of, park = park}
-  return waiting
-end
+--include of_waiting
 even_if_full()
 local worker, want, lease_s, prefix, keep = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4], ARGV[5]
 local is_renewed = lease_s > 0  -- or else these calls are this worker's only heartbeat

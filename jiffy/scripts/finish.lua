@@ -3,15 +3,7 @@
 -- ARGV: the worker's name; JSON: a list of plans, each with the fields of `FinishPlan` in finish.py
 -- Returns how many of them counted
 --include lib
--- Loads waiting.lua when it is first needed: few jobs do.
-local waiting
-local function of_waiting()  -- defines them at the first call
-  if waiting then return waiting end
---include waiting
-  waiting = {park = park, enqueue = enqueue, free_slot = free_slot, release_dependents = release_dependents,
-    part_ended = part_ended}
-  return waiting
-end
+--include of_waiting
 local worker, plans = ARGV[1], cjson.decode(ARGV[2])
 local COUNTED_AS = {finished = 'successful', failed = 'failed', stopped = 'failed', retried = 'failed'}
 local EXCEPTIONS = {['2'] = true, ['3'] = true}  -- of rq.results.Result.Type

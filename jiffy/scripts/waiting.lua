@@ -1,6 +1,5 @@
 -- What becomes of jobs that wait: for a slot of their rate limit, for the jobs that they depend on, for the parts of their
--- workflow, for their function to be resumed.  Goes with lib.lua; expects no KEYS and ARGV of its own.  Claim and finish
--- include it in a function, since a script pays for each function that it defines, and few jobs have anything that waits.
+-- workflow, for their function to be resumed.  Goes with lib.lua; expects no KEYS and ARGV of its own.
 --include rate_limit
 
 -- Cancel a job that is on no queue any more, as RQ does, with the reason.  It is kept as long as a failed one.

@@ -185,7 +185,7 @@ class Child:
         self._is_used = True
         try:
             # On record before its first byte is read: if that kills this process, it counts.
-            if not self._begin(job):
+            if not self._board.begin(job.position, job.timeout_s):
                 return False
             before, self._claimer.last_begun = self._claimer.last_begun, job.execution
             call = self._runner.decode(job)
@@ -198,7 +198,7 @@ class Child:
                     self._board.end()  # its limit is not for how long Redis takes
                     self._finish(self._board.noted, keep=job.execution)
                     self._board.hold(self._claimer.number, job.position)
-                    if not self._begin(job):
+                    if not self._board.begin(job.position, job.timeout_s):
                         self._claimer.last_begun = before
                         return False
                 self._runner.run(outcome, call)
@@ -214,13 +214,6 @@ class Child:
         self._note(outcome)  # in a log that no job has silenced
         self._retire_for(changed, job.job_id)
         return goes_on and not self._is_retiring
-
-    def _begin(self, job: ClaimedJob) -> bool:
-        """Put the job on record; False if it must not begin."""
-        if self._board.begin(job.position, job.timeout_s):
-            return True
-        self._board.end()
-        return False
 
     def _tidy(self, outcome: Outcome) -> str:
         """Let the next job find this process as it was; return why it must be another one."""

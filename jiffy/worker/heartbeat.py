@@ -34,7 +34,7 @@ def register(link: Link, children: Sequence[ChildProcess]) -> None:
 
 
 def renew(link: Link, children: Sequence[ChildProcess]) -> None:
-    """Renew all leases in one round trip.  Raises redis-py's errors."""
+    """Renew all leases in one round trip; kill stuck children.  Raises redis-py's errors."""
     if not children:
         return
     arguments: list[str | float] = [LEASE_S, DEFAULT_WORKER_TTL + 60]
@@ -51,6 +51,7 @@ def renew(link: Link, children: Sequence[ChildProcess]) -> None:
             running = child.board.running
             if running and child.execution_of(running) not in still.decode("utf-8", "replace"):
                 child.kill(Handling.REQUEUE, "its lease was lost")
+        child.enforce_progress()
         if not child.is_shown:
             with _showing(child):
                 _show(child)

@@ -97,7 +97,10 @@ class Board:
         numbers = self.numbers
         self.relimit(limit_s)
         numbers.position = position
-        return not (numbers.is_halted or numbers.retires)
+        if numbers.is_halted or numbers.retires:
+            numbers.position = -1
+            return False
+        return True
 
     def relimit(self, limit_s: float) -> None:
         """What follows of this job (a callback) has a limit of its own."""

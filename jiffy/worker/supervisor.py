@@ -68,10 +68,10 @@ class Supervisor:
         default_timeout_s = rq_worker.queue_class.DEFAULT_TIMEOUT
         link = self._link = Link(redis)
         self._commands = Commands(redis, children, self._shut_down)
-        self._ends_at: float | None = None
+        self._ends_at = math.inf  # in a shutdown, when the grace period is over
         self._timers = [
             _Timer(HEAR_EVERY_S, self._commands.hear),
-            _Timer(RENEW_EVERY_S, self._renew),
+            _Timer(RENEW_EVERY_S, lambda: heartbeat.renew(link, self._children)),
             _Timer(SWEEP_EVERY_S, lambda: recovery.sweep(link)),
             _Timer(MAINTAIN_EVERY_S, lambda: upkeep.maintain(link, queues, MAINTAIN_EVERY_S)),
             *[_Timer(MEMORY_EVERY_S, child.enforce_memory) for child in children],
@@ -85,7 +85,7 @@ class Supervisor:
         heartbeat.register(self._link, self._children)
         with self._signals as signals:
             # Where Redis is away, others find by the leases what ended in the shutdown.
-            while any(child.pid or not self._is_overdue for child in self._children):
+            while any(child.pid or clock.monotonic() <= self._ends_at for child in self._children):
                 for companion in self._companions:
                     self._try(companion.watch)
                 if self._trial:
@@ -105,10 +105,6 @@ class Supervisor:
         for companion in self._companions:
             companion.end()
 
-    @property
-    def _is_overdue(self) -> bool:
-        return self._ends_at is not None and clock.monotonic() > self._ends_at
-
     def _watch(self, child: ChildProcess) -> None:
         if not child.pid:
             self._restart(child)
@@ -124,7 +120,7 @@ class Supervisor:
             if ran_s > BATCH_PATIENCE_S and child.requeued != running.batch:
                 self._try(self._requeue_rest, child)
         # A job is interrupted first.  Then the child is killed: without a job it waits for Redis.
-        left_s = math.inf if self._ends_at is None else self._ends_at - clock.monotonic()
+        left_s = self._ends_at - clock.monotonic()
         if left_s <= KILL_BEFORE_S:
             child.kill(Handling.REQUEUE, "the grace period of a shutdown was over")
         elif left_s <= INTERRUPT_BEFORE_S and child.board.running is not None:
@@ -140,7 +136,7 @@ class Supervisor:
             cause = process.cause_of(status)
             log.event("worker.died", log.ERROR, worker=child.name, pid=child.pid, cause=cause)
             # In a shutdown it was killed by that: the dyno's manager spares no process.
-            handling = Handling.COUNT if self._ends_at is None else Handling.REQUEUE
+            handling = Handling.COUNT if self._ends_at == math.inf else Handling.REQUEUE
             child.death = Death(child.name, cause, child.execution_of(running), handling)
         child.must_leave |= code == 0 and child.death is None
         child.pid, child.starts_at = 0, clock.monotonic()
@@ -204,11 +200,6 @@ class Supervisor:
             self._link.exchange(*commands)
         child.requeued = running.batch
 
-    def _renew(self) -> None:
-        heartbeat.renew(self._link, self._children)
-        for child in self._children:
-            child.enforce_progress()
-
     def _wake_sleepers(self) -> None:
         """RQ's own producers wake no worker: look at the queues for those who sleep."""
         if any(child.board.numbers.is_asleep for child in self._children):
@@ -219,7 +210,7 @@ class Supervisor:
             self._try(self._reload)
         elif asked == Signals.SHUT_DOWN_NOW:
             self._shut_down_all(asked, 0)
-        elif self._ends_at is None:
+        elif self._ends_at == math.inf:
             self._shut_down_all(asked, settings().grace_s)
 
     def _shut_down_all(self, cause: str, grace_s: float) -> None:
@@ -251,7 +242,7 @@ class Supervisor:
 
         A process of its own tries that code first: if it fails, all stays as it is.
         """
-        if self._ends_at is not None:
+        if self._ends_at < math.inf:
             return
         if self._trial:  # of code that has changed since
             process.kill_group(self._trial)
