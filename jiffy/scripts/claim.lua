@@ -58,8 +58,8 @@ if suspended > 0 then suspended, paused = call('EXISTS', KEYS[2]), of_waiting().
 -- Claim one job.  Returns 'last' if nothing more is to be claimed with it, 'later' if it must wait for the next call.
 local function claim(queue, id)
   local key = job_key(id)
-  local job = fields(key, 'data', 'timeout', 'result_ttl', 'enqueued_at', 'ttl', 'jiffy:expires',
-    unpack(DETAILS, 1, MARKS))
+  local job = fields(key, 'data', 'timeout', 'result_ttl', 'enqueued_at', 'ttl', 'jiffy:expires', 'jiffy:alone', 'jiffy:rescue',
+    unpack(DETAILS, 3, MARKS))  -- the first two stand before it
   if job and not job[1] and call('EXISTS', key) == 0 then return nil end  -- it was deleted
   local data, timeout, result_ttl, enqueued, ttl, expires, alone, rescue = unpack(job or {})
   local path = paused and of_waiting().function_of(data)

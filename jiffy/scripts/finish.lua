@@ -4,6 +4,7 @@
 -- Returns how many of them counted
 --include lib
 --include of_waiting
+even_if_full()
 local worker, plans = ARGV[1], cjson.decode(ARGV[2])
 local COUNTED_AS = {finished = 'successful', failed = 'failed', stopped = 'failed', retried = 'failed'}
 local EXCEPTIONS = {['2'] = true, ['3'] = true}  -- of rq.results.Result.Type
@@ -29,15 +30,9 @@ local function notify(plan, kept_s)
   if join then of_waiting().part_ended(join, plan.id, plan.status, unpack(plan.part_result)) end
 end
 
--- It runs again; false if that cannot be: its queue's key holds something else.
-local function run_again(plan)
-  if plan.again == 'queued' then return of_waiting().enqueue(plan.queue, plan.id, plan.at_front) end
-  return call_own('ZADD', RQ .. 'scheduled:' .. plan.queue, math.floor(NOW + plan.delay_s), plan.id)
-end
-
 -- Looked up for all plans at once, since each command of a script costs more than what it does.
 local in_registry, are_all_there, have_dependents = {}, false, false
-local function look_up()
+if #plans > 0 then
   local members, job_keys, dependents = {}, {}, {}
   for i, plan in ipairs(plans) do
     members[plan.queue] = members[plan.queue] or {}
@@ -60,7 +55,11 @@ local function write(plan)
   local written = try('HSET', key, 'status', again or plan.status, 'started_at', plan.started, 'ended_at', plan.ended,
     'last_heartbeat', plan.ended, 'worker_name', worker, unpack(plan.set or NONE))
   local is_odd = type(written) ~= 'number'  -- a key of another type: it is shown among the failed ones, with the reason
-  if again and not is_odd and not run_again(plan) then return false end
+  if again == 'scheduled' and not is_odd then
+    call_own('ZADD', RQ .. 'scheduled:' .. queue, math.floor(NOW + plan.delay_s), id)
+  elseif again and not is_odd and not of_waiting().enqueue(queue, id, plan.at_front) then
+    return false  -- its queue's key holds something else
+  end
   local ttl, ends = lasting(ttl_s)
   if plan.kind then
     local entry = {'execution_id', plan.execution, 'execution_started_at', plan.started_s, 'execution_ended_at', plan.ended_s}
@@ -98,17 +97,16 @@ local function finish(plan)
   -- If not, it has ended or is another worker's by now: nothing of this counts.
   local is_ours = in_registry[held[1]] and status ~= 'gone'
   in_registry[held[1]] = nil  -- the same plan may stand here twice
-  local others = ended_in[queue] or {}
-  local may_go_on = true
+  local ended, is_done = ended_in[queue] or {}, true
   if is_ours and status == 'parked' and call('HEXISTS', OWN .. 'paused', 'func:' .. plan.func) == 1 then
-    of_waiting().park(id, plan.func, #others)
+    of_waiting().park(id, plan.func, #ended)
   elseif is_ours and (status == 'parked' or status == 'requeued') then
-    may_go_on = requeue(worker, held)
+    is_done = requeue(worker, held)
   elseif is_ours and (are_all_there or call('EXISTS', job_key(id)) == 1) then
-    may_go_on = write(plan)
+    is_done = write(plan)
   end
-  if not may_go_on then return end
-  ended_in[queue], others[#others + 1] = others, held
+  if not is_done then return end
+  ended_in[queue], ended[#ended + 1] = ended, held
   if plan.rate_limit then limits[id] = plan.rate_limit end
   if not is_ours then return end
   local ran_s, groups = plan.ended_s - plan.started_s, attempts[queue] or {}
@@ -124,8 +122,6 @@ local function finish(plan)
   done = done + 1
 end
 
-even_if_full()
-if #plans > 0 then look_up() end
 for _, plan in ipairs(plans) do finish(plan) end
 for registry, list in pairs(registries) do call_own('ZADD', registry, unpack(list)) end
 for queue, ended in pairs(ended_in) do end_executions(worker, queue, ended) end

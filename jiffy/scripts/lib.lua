@@ -99,8 +99,7 @@ local function fields(key, ...)
   return values
 end
 
--- What few jobs have.  One that has none of the first MARKS of these fields has none of them; claim.lua reads the first two
--- by their place.
+-- What few jobs have.  One that has none of the first MARKS of these fields has none of them.
 local DETAILS, MARKS = {'jiffy:alone', 'jiffy:rescue', 'jiffy:isolate', 'jiffy:join', 'success_callback_name',
   'failure_callback_name', 'stopped_callback_name', 'repeats_left', 'webhooks', 'dependency_ids', 'rate_limit_key', 'retries_left',
   'number_of_retries', 'failure_ttl', 'repeat_intervals', 'retry_intervals', 'enqueue_at_front_on_retry', 'jiffy:retry',

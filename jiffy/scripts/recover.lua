@@ -5,11 +5,11 @@
 --       what becomes of that one (count: it may have killed the worker; requeue: it has not; fail, stop: the caller writes it);
 --       the cause; after how many deaths it is quarantined
 -- Returns the ids that are back on their queues;
---         what the caller is to fail, each as {queue, id, execution, causes, what `details_of` returns}
+--         what the caller is to finish, each as {queue, id, execution, causes, what `details_of` returns}
 --include lib
 even_if_full()
 local worker, is_gone, culprit, handling, cause, most = ARGV[1], ARGV[2] == '1', ARGV[3], ARGV[4], ARGV[5], tonumber(ARGV[6])
-local back, to_fail = {}, {}
+local back, to_finish = {}, {}
 local held, is_all = held_by(worker)
 local kept = is_all and 0 or 1
 -- Which one ran?  If that is unknown, a job that was alone is to blame.  Of several none is, but each is claimed alone from
@@ -38,11 +38,11 @@ for i = #held, 1, -1 do
   local key = job_key(id)
   local is_there = call('EXISTS', key) == 1 and try('ZSCORE', RQ .. 'wip:' .. queue, member)
   local is_culprit = is_there and execution == culprit
-  local is_left, causes = is_culprit and (handling == 'fail' or handling == 'stop'), cause
-  if is_culprit and handling == 'count' then is_left, causes = count_crash(key, execution) end
-  if is_culprit and handling == 'requeue' then is_left = (fields(key, 'jiffy:rescue') or {})[1] == 'no' end
-  if is_left then
-    to_fail[#to_fail + 1] = {queue, id, execution, causes, details_of(key)}
+  local must_finish, causes = is_culprit and (handling == 'fail' or handling == 'stop'), cause
+  if is_culprit and handling == 'count' then must_finish, causes = count_crash(key, execution) end
+  if is_culprit and handling == 'requeue' then must_finish = (fields(key, 'jiffy:rescue') or {})[1] == 'no' end
+  if must_finish then
+    to_finish[#to_finish + 1] = {queue, id, execution, causes, details_of(key)}
   else
     if is_there and is_unknown and #held > 1 then try('HSET', key, 'jiffy:alone', 1) end
     if not requeue(worker, held[i]) then
@@ -55,14 +55,14 @@ for i = #held, 1, -1 do
 end
 
 local key = RQ .. 'worker:' .. worker
-if #to_fail + kept == 0 and is_gone then
+if #to_finish + kept == 0 and is_gone then
   call_own('ZREM', KEYS[1], worker)
   for queue in string.gmatch(string.sub((fields(key, 'queues') or {})[1] or '', 1, 10000), '[^,]+') do
     try('SREM', RQ .. 'workers:' .. queue, key)
   end
   try('SREM', RQ .. 'workers', key)
   call('DEL', key, key .. ':executions')
-elseif #to_fail + kept == 0 and call('EXISTS', key) == 1 then
+elseif #to_finish + kept == 0 and call('EXISTS', key) == 1 then
   try('HSET', key, 'state', 'idle')
 end
-return {back, to_fail}
+return {back, to_finish}

@@ -82,8 +82,8 @@ class Child:
         self._is_used = False  # a job has run in this process
         self._fork = 0  # the process in which an isolated job runs
         self.is_worn = False
-        # How a fork begins that runs a job, and whether each job has one.  None: forks are unsafe.
-        self.begin_fork: Callable[[], AbstractContextManager[None]] | None = None
+        # What stands around the job of a fork (None: forks are unsafe); whether each job has one.
+        self.around_fork: Callable[[], AbstractContextManager[None]] | None = None
         self.isolates_all = False
 
     def work(self) -> int:
@@ -143,11 +143,10 @@ class Child:
             # How far it came is unknown: the last claim sends all of it again.
             return ClaimReply([])
         finally:
-            self._is_waiting = False
-            self._board.numbers.is_asleep = False
+            self._is_waiting = self._board.numbers.is_asleep = False
         self._paused = claim.paused
         last = claim.jobs[-1] if claim.jobs else None
-        self._board.hold(self._claimer.number, last.position if last else 0)
+        self._board.hold(self._claimer.batch, last.position if last else 0)
         if last:
             self._claimer.queues = rq_compat.queues_after(self._runner.rq_worker, last.queue)
         if claim.is_suspended and want and not self._retire_when.burst:
@@ -160,8 +159,7 @@ class Child:
             if self._is_retiring:
                 break
             if job.kind == "expired":
-                reason = job.data.decode()
-                log.job("job.expired", job=job.job_id, queue=job.queue, reason=reason)
+                log.job("job.expired", job=job.job_id, queue=job.queue, reason=job.data.decode())
                 continue
             is_isolated = self.isolates_all or job.details.raw(keys.ISOLATE_FIELD)
             run = self._run_isolated if is_isolated and self._runner.is_watched else self._run_one
@@ -197,11 +195,11 @@ class Child:
                     goes_on = False  # nothing may wait for what may be slow: the rest goes back
                     self._board.end()  # its limit is not for how long Redis takes
                     self._finish(self._board.noted, keep=job.execution)
-                    self._board.hold(self._claimer.number, job.position)
+                    self._board.hold(self._claimer.batch, job.position)
                     if not self._board.begin(job.position, job.timeout_s):
                         self._claimer.last_begun = before
                         return False
-                self._runner.run(outcome, call)
+                self._runner.in_context(self._runner.run, outcome, call)
         except (DeserializationError, Interrupted, Stopped, JobTimeoutException) as error:
             self._is_tidying = True
             self._runner.note_error(outcome, error, has_begun=False)
@@ -259,7 +257,7 @@ class Child:
                 break
             # None of them: a job may have selected another database on this connection.
             link.redis.connection_pool.disconnect(inuse_connections=False)
-        self._board.numbers.outcomes = 0
+        self._board.numbers.noted_bytes = 0
 
     def _retire_for(self, reason: str, job_id: str) -> None:
         """Retire, to be started again, where there is a reason."""
@@ -294,7 +292,7 @@ class Child:
         if self._is_used:  # its successor claims the job again
             self._retire_for("the next job is isolated", job.job_id)
             return False
-        if self.begin_fork is None:
+        if self.around_fork is None:
             self._run_one(job, is_last=is_last)
             self._retire_for("it has run an isolated job", job.job_id)
             return False
@@ -321,14 +319,14 @@ class Child:
 
     def _work_as_fork(self, job: ClaimedJob) -> int:
         """Run one job in this process, and nothing else; return its exit code."""
-        assert self.begin_fork is not None  # or there were no fork
+        assert self.around_fork is not None  # or there were no fork
         signal.signal(CHECK_BOARD, self._check_board)
         self._fork, self._is_fork, self._runner.pid = 0, True, os.getpid()
         self._board.numbers.fork = self._runner.pid
         process.hear()
         # As a child that has not claimed: it imports, and enters hooks, for as long as that takes.
         batch, self._board.numbers.batch = self._board.numbers.batch, 0
-        with self.begin_fork():
+        with self.around_fork():
             self._board.numbers.batch = batch
             self._runner.start(lambda: None)
             self._memory.measure()

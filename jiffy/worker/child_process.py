@@ -109,10 +109,10 @@ class ChildProcess:
         Redis is there.
         """
         numbers = self.board.numbers
-        batch, outcomes, renewals = self._seen
-        if numbers.position >= 0 or (batch, outcomes) != (numbers.batch, numbers.outcomes):
+        batch, noted_bytes, renewals = self._seen
+        if numbers.position >= 0 or (batch, noted_bytes) != (numbers.batch, numbers.noted_bytes):
             renewals = 0
-        self._seen = numbers.batch, numbers.outcomes, renewals + 1
+        self._seen = numbers.batch, numbers.noted_bytes, renewals + 1
         if self.pid and numbers.batch and renewals >= STUCK_RENEWALS:
             log.event("child.stuck", log.WARNING, worker=self.name, pid=self.pid)
             self.kill(Handling.REQUEUE, "it was stuck behind its last job")

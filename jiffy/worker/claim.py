@@ -154,7 +154,10 @@ class Claimer:
         self._link, self.name, self._lease_s = link, name, lease_s
         self._result_ttl_s = result_ttl_s
         self._token = token or secrets.token_hex(8)
-        self.number, self._prefix = 0, ""  # of the newest exchange, and of its executions
+        self.batch, self._prefix = (
+            0,
+            "",
+        )  # the number of the newest, and the prefix of its executions
         self.last_begun = ""
         self.queues = list(queues)
 
@@ -186,8 +189,8 @@ class Claimer:
     def _exchange(self, commands: Sequence[bytes], want: int) -> Any:
         """Send the commands and a claim; return the replies."""
         # Each try has a number of its own, by which claim.lua knows it.
-        self.number = (self.number + 1) & 0xFFFFFFFF
-        self._prefix = f"{self._token}{self.number:08x}"
+        self.batch = (self.batch + 1) & 0xFFFFFFFF
+        self._prefix = f"{self._token}{self.batch:08x}"
         names = [keys.worker(self.name), keys.SUSPENDED, *map(keys.queue, self.queues)]
         arguments = [self.name, want, self._lease_s, self._prefix, self.last_begun]
         claim = script_command("claim", names, arguments)

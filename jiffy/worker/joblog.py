@@ -52,14 +52,11 @@ class JobLog:
         self._last: deque[str] = deque(maxlen=_MOST_LINES // 2)
 
     def _record(self, *args: Any, **named: Any) -> logging.LogRecord:
+        """Without a lock: signal handlers and threads of the job log, too."""
         record = self._make(*args, **named)
         is_ours = record.name == log.logger.name  # the worker's own events
-        if log.job_id and self._most_bytes and not is_ours:
-            self._add(record)
-        return record
-
-    def _add(self, record: logging.LogRecord) -> None:
-        """Without a lock: signal handlers and threads of the job log, too."""
+        if not log.job_id or not self._most_bytes or is_ours:
+            return record
         now = clock.monotonic()
         if self._job_id != log.job_id:
             self._clear()
@@ -85,6 +82,7 @@ class JobLog:
             self._write_at = now + _WRITE_EVERY_S
             with suppress(RedisError):  # it is only shown: the job goes on
                 job.connection.eval(WRITE_IF_THERE, 1, job.key, keys.LOG_FIELD, self._packed())
+        return record
 
     def _packed(self) -> str:
         """JSON: how many lines were left out, behind which one, and the lines."""

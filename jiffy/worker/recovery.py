@@ -62,11 +62,11 @@ def recover(link: Link, death: Death) -> None:
     status = "stopped" if death.handling is Handling.STOP else "failed"
     has_crashed = death.handling not in (Handling.FAIL, Handling.STOP)
     with alone(worker=death.worker):
-        back, left = link.run("recover", [keys.LEASES], arguments)
+        back, to_finish = link.run("recover", [keys.LEASES], arguments)
         for job_id in back:
             log.event("job.recovered", log.WARNING, job=text(job_id), worker=death.worker,
                       cause=death.cause)  # fmt: skip
-        for queue, job_id, execution, causes, details in left:
+        for queue, job_id, execution, causes, details in to_finish:
             reason = _all_crashes(text(causes)) if has_crashed else death.cause
             job = claimed(queue, job_id, execution, details)
             finish_left(link, death.worker, job, reason, status=status,

@@ -146,18 +146,18 @@ class Worker(_Shared, rq.Worker):
         pace = Pace() if rq_compat.serves_in_order(self) else Pace(largest=1)
         child = self._child(retire_when, board, pace, token=token)
         child.isolates_all = settings().isolate
-        begun = self._begun if self.imports or self.hooks.around_child else nullcontext
+        around = self._around_jobs if self.imports or self.hooks.around_child else nullcontext
         # Or else this process has, or is to have, something open.
-        if board.fd == -1 and (child.isolates_all or begun is nullcontext):
-            child.begin_fork = begun
-            begun = nullcontext if child.isolates_all else begun
-        with begun():
+        if board.fd == -1 and (child.isolates_all or around is nullcontext):
+            child.around_fork = around
+            around = nullcontext if child.isolates_all else around
+        with around():
             child.work()
         is_over = board.is_retiring_for_good or not (child.is_worn or board.is_retiring)
         return 0 if is_over else AGAIN
 
     @contextmanager
-    def _begun(self) -> Iterator[None]:
+    def _around_jobs(self) -> Iterator[None]:
         """What stands before and after the jobs of one process."""
         preload.import_all(self.imports)
         with around_child(self.hooks):

@@ -111,13 +111,10 @@ class Runner:
         raise DeserializationError("This job's data is not a function's name and its arguments.")
 
     def run(self, outcome: Outcome, call: Any) -> None:
-        """Run the job in a context of its own, and write into `outcome` what became of it.
+        """Run the job, and write into `outcome` what became of it; to be called `in_context`.
 
         Nothing that it raises gets out.
         """
-        self.in_context(self._run, outcome, call)
-
-    def _run(self, outcome: Outcome, call: Any) -> None:
         job, kind = outcome.job, self._job_class
         # RQ's job, one for all who ask during this run; read from Redis when it is needed.
         self._job = stand_in(

@@ -37,7 +37,7 @@ class _Numbers(ctypes.Structure):
     retires: int  # it ends after the job that runs; 2: its worker, too
     interrupt_reason: int  # why the job that began at `meant` must end: INTERRUPT, TIMEOUT, STOP
     meant: float
-    outcomes: int  # how many bytes of them there are
+    noted_bytes: int  # of plans: see `noted`
     fork: int  # the process in which the child has a job run; 0: in its own
     memory_bytes: int  # that the child had in RAM before the job that runs
     _fields_ = [
@@ -84,7 +84,7 @@ class Board:
         """
         numbers = self.numbers
         numbers.position = -1
-        numbers.outcomes = 0
+        numbers.noted_bytes = 0
         numbers.batch, numbers.last = batch, last
         numbers.is_halted = 0
 
@@ -112,12 +112,12 @@ class Board:
 
     def note(self, plan: bytes) -> bool:
         """Write down what is to be sent to Redis of a job; False if there is no room."""
-        start = self.numbers.outcomes
+        start = self.numbers.noted_bytes
         end = start + len(plan) + 1
         if end > OUTCOMES_BYTES:
             return False
         self._outcomes[start:end] = plan + b","
-        self.numbers.outcomes = end  # last: the supervisor finds whole plans
+        self.numbers.noted_bytes = end  # last: the supervisor finds whole plans
         return True
 
     @property
@@ -147,7 +147,7 @@ class Board:
     @property
     def noted(self) -> bytes:
         """The plans that Redis does not know of, with commas between."""
-        return bytes(self._outcomes[: max(self.numbers.outcomes - 1, 0)])
+        return bytes(self._outcomes[: max(self.numbers.noted_bytes - 1, 0)])
 
     def retire(self, *, for_good: bool = True) -> None:
         """Let the child end after the job that it runs; `for_good`: no other takes its place."""

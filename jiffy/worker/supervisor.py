@@ -151,7 +151,7 @@ class Supervisor:
         """
         if noted := child.board.noted:
             self._finish_all(child, noted)
-            child.board.numbers.outcomes = 0
+            child.board.numbers.noted_bytes = 0
         if child.death:
             recovery.recover(self._link, child.death)
             child.death = None
@@ -173,9 +173,9 @@ class Supervisor:
             each = []
             with suppress(msgspec.MsgspecError, RecursionError):  # a job may have written them
                 each = msgspec.json.decode(b"[%b]" % plans, type=list[msgspec.Raw])
-            for plan in each if len(each) > 1 else ():
-                self._finish_all(child, bytes(plan))
             if len(each) > 1:
+                for plan in each:
+                    self._finish_all(child, bytes(plan))
                 return
             cause = "it noted an outcome that cannot be read"
             child.death = Death(child.name, cause, UNKNOWN_CULPRIT)
