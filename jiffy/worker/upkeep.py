@@ -60,18 +60,14 @@ def enqueue_due(link: Link, queue_keys: list[str], default_timeout_s: int) -> bo
 
 def _ending(status: str, latest: bytes) -> tuple[str, bytes, str]:
     """A part's status, result and error as JSON, from the newest entry of its results."""
-    if status == JobStatus.CANCELED.value:
-        return status, b"null", _reason(latest.decode("utf-8", "replace"))
     try:
         if status == JobStatus.FINISHED.value:
             value = b64decode(latest) or b"null"
             if len(value) <= _MOST_RESULT_BYTES:  # or else it is refused
                 json.loads(value)  # RQ's workers may have pickled it, and pickles are not read
             return status, value, "null"
-        return status, b"null", _reason(tracebacks.unpacked(latest))
+        is_canceled = status == JobStatus.CANCELED.value
+        error = latest.decode("utf-8", "replace") if is_canceled else tracebacks.unpacked(latest)
+        return status, b"null", json.dumps(tracebacks.reason_of(error) or None)
     except (ValueError, RecursionError):
         return status, b"null", "null"
-
-
-def _reason(error: str) -> str:
-    return json.dumps(tracebacks.reason_of(error) or None)
