@@ -11,8 +11,7 @@ from rq.command import PUBSUB_CHANNEL_TEMPLATE
 from rq.utils import utcformat
 
 from jiffy import clock, keys
-from jiffy.control import read
-from jiffy.control.pauses import read_pauses
+from jiffy.control import pauses, read
 from jiffy.control.why import banners
 from jiffy.dashboard.pages.system import use_of
 from jiffy.redis_io import Memory
@@ -53,7 +52,7 @@ def test_a_queue_is_paused_and_resumed_with_who_and_why(client, plant, redis):
         assert "Queue “default” is paused by admin" in text
         assert "the disk is full" in text
     assert "Queue “default” is paused" not in after
-    assert read_pauses(redis) == []
+    assert pauses.read_pauses(redis) == []
 
 
 def test_a_function_is_paused_and_resumed(client, redis):
@@ -66,7 +65,7 @@ def test_a_function_is_paused_and_resumed(client, redis):
     assert paused.status_code == 303
     assert "jobs.numbers.add Paused by admin" in text
     assert ": it is wrong. 1 job waits" in text
-    assert read_pauses(redis) == []
+    assert pauses.read_pauses(redis) == []
     assert post(client, "/functions/pause", function="no path", why="x").status_code == 422
 
 
@@ -103,6 +102,29 @@ def test_a_queues_page_means_that_queue_alone_whatever_its_name(client, plant, r
     assert [re.findall('<tr id="job-([^"]*)"', page) for page in listed] == [["mine"]]
     assert redis.exists(*map(keys.job, ("other", "failed"))) == 2
     assert not redis.exists(keys.job("mine"))
+
+
+@pytest.mark.parametrize("name", ["items", "get", "update", "__class__"])
+def test_a_queue_may_be_named_like_a_method_of_a_dict(client, plant, name):
+    """In a template, `found["items"]` is that method where the dict has no such key."""
+    plant("waits", status="queued", origin=name)
+    pages = [client.get(path) for path in ("/", "/queues", f"/queues/{name}")]
+
+    assert [page.status_code for page in pages] == [200, 200, 200]
+    assert not any('class="paused"' in page.text for page in pages)
+
+
+def test_a_paused_function_does_not_pause_the_queue_of_its_name(client, plant):
+    plant("waits", status="queued", origin="jobs.numbers.add")
+    pauses.pause(function="jobs.numbers.add", why="tea")
+    of_queue = client.get("/queues/jobs.numbers.add").text
+    pauses.pause(queue="jobs.numbers.add", why="coffee")
+    client.application.extensions["jiffy.census"].forget()
+    of_all = client.get("/queues").text
+
+    assert 'id="paused-here"' not in of_queue
+    assert "tea" in of_all[of_all.index("Paused functions") :]
+    assert 'coffee">paused' in of_all
 
 
 @pytest.mark.parametrize("path", ["/queues/no-such", "/queues?sort=color"])

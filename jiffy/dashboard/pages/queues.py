@@ -42,17 +42,16 @@ def list_queues() -> str:
     first = _first_shown(len(ordered))
     return render_template(
         "queues.html", queues=ordered[first : first + MOST_SHOWN], first=first, most=MOST_SHOWN,
-        pauses=_pauses(), flows=flows(), total=len(ordered), left_out=found.queues_left_out,
-        order=order, orders=_ORDERS, apart=found.apart,
+        pauses=_pauses("queue"), functions=_pauses("function"), flows=flows(), total=len(ordered),
+        left_out=found.queues_left_out, order=order, orders=_ORDERS, apart=found.apart,
     )  # fmt: skip
 
 
 @page.get("/queues/<path:name>")
 def queue(name: str) -> str:
     found, inside = _found(name), read.inside(redis_io.shared(), name)
-    return render_template(
-        "queue.html", queue=found, inside=inside, pause=_pauses().get(name), flow=flows().get(name)
-    )
+    pause, flow = _pauses("queue").get(name), flows().get(name)
+    return render_template("queue.html", queue=found, inside=inside, pause=pause, flow=flow)
 
 
 def _first_shown(total: int) -> int:
@@ -61,9 +60,9 @@ def _first_shown(total: int) -> int:
     return min(int(first), max(0, total - 1)) if re.fullmatch("[0-9]{1,9}", first) else 0
 
 
-def _pauses() -> dict[str, pauses.PausedWork]:
+def _pauses(kind: str) -> dict[str, pauses.PausedWork]:
     """Those in force, by the name of the queue or the path of the function."""
-    return {one.name: one for one in pauses.in_force(census().paused)}
+    return {one.name: one for one in pauses.in_force(census().paused) if one.kind == kind}
 
 
 def _found(name: str) -> QueueCount:
