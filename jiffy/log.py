@@ -29,6 +29,8 @@ def setup(level: str) -> None:
     formatter = _Formatter(line, "%H:%M:%S")
     formatter.converter = time.gmtime
     _stdout.open()
+    if isinstance(sys.stdout, io.TextIOWrapper) and not sys.stdout.closed:
+        sys.stdout.reconfigure(line_buffering=True)  # what a job prints is seen while it runs
     handler = logging.StreamHandler(_stdout)
     handler.setFormatter(formatter)
     handler.addFilter(_name_job)

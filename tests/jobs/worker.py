@@ -211,6 +211,11 @@ def wait_for(name):
     return name
 
 
+def print_and_wait(name):
+    print(f"{name} printed")  # noqa: T201
+    wait_for(name)
+
+
 def nothing_or_wait(waits):
     """Nothing, but in one of many calls."""
     if waits:

@@ -1,4 +1,4 @@
-"""What has finished has finished, whatever becomes of the job behind it in the same batch."""
+"""What a job has done is seen at once, whatever becomes of it, or of the job behind it."""
 
 import pytest
 
@@ -30,3 +30,11 @@ def test_what_has_finished_does_not_run_again_because_its_neighbour_kills(start_
 
     assert status(redis, "job-30") == "failed"
     assert sorted(said(redis)) == sorted(set(names) - {"job-30"})
+
+
+def test_what_a_job_prints_is_seen_while_it_runs(start_worker, redis):
+    Queue("default", connection=redis).enqueue(worker_jobs.print_and_wait, "a")
+    worker = start_worker()
+    begin(worker, redis, "a")
+    assert "a printed\n" in worker.log
+    let_go_on(redis, "a")
