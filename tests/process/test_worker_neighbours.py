@@ -34,7 +34,7 @@ def test_what_has_finished_does_not_run_again_because_its_neighbour_kills(start_
 
 def test_what_a_job_prints_is_seen_while_it_runs(start_worker, redis):
     Queue("default", connection=redis).enqueue(worker_jobs.print_and_wait, "a")
-    worker = start_worker()
+    worker = start_worker(PYTHONUNBUFFERED="")
     begin(worker, redis, "a")
     assert "a printed\n" in worker.log
     let_go_on(redis, "a")
