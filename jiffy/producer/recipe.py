@@ -163,7 +163,7 @@ class Recipe:
             1 + len(parents), keys.queue(self.queue), *parents, self.queue,
             "LPUSH" if self.is_front else "RPUSH",
             options.get("ttl", ""), _REMEMBERED_S if is_soon_gone else "",
-            round(options["unique"] * 1000) if self._is_unique else "",
+            max(1, round(options["unique"] * 1000)) if self._is_unique else "",
             options.get("unique_until", ""), len(fields), *fields,
         ]  # fmt: skip
         self._head, self._count = pack(head), len(head) + 3

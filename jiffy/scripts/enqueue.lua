@@ -140,6 +140,12 @@ if status == 'deferred' then
       enqueue(name, id, how == 'LPUSH')
     end
   end
+  -- What is named here of a job that has ended goes with it.
+  local is_over = {finished = true, failed = true, stopped = true, canceled = true}
+  for i = 2, waits and #KEYS or 0 do
+    local left_s = is_over[ended[i]] and call('TTL', KEYS[i]) or -1
+    if left_s > 0 then call('EXPIRE', KEYS[i] .. ':dependents', left_s) end
+  end
 elseif #ids > 0 then
   if status == 'scheduled' then
     for _, id in ipairs(ids) do call('ZADD', RQ .. 'scheduled:' .. name, when, id) end

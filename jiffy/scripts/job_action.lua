@@ -46,7 +46,7 @@ elseif action == 'retry' then
   if not registry or queue == '' or is_unfit or is_ready == nil then return {status, 0} end
   call('HSET', key, 'started_at', '', 'ended_at', '')
   call('HSETNX', key, 'timeout', ARGV[3])
-  call('PERSIST', key)
+  keep(id)
   if not is_ready then
     call('ZADD', RQ .. 'deferred:' .. queue, time[1], id)
     call('HSET', key, 'status', 'deferred')
@@ -56,7 +56,8 @@ elseif action == 'retry' then
   end
   call('ZREM', RQ .. registry .. queue, id)
   -- Crashes count anew: a person has looked at it.
-  call('HDEL', key, 'jiffy:crashes', 'jiffy:causes', 'jiffy:reason', 'jiffy:broken_by', 'jiffy:progress', 'exc_info')
+  call('HDEL', key, 'jiffy:crashes', 'jiffy:causes', 'jiffy:reason', 'jiffy:broken_by', 'jiffy:progress', 'jiffy:parked',
+    'exc_info')
 elseif status == 'started' then
   return {status, 1, worker, call('PUBLISH', ARGV[4] .. worker, ARGV[5])}
 else

@@ -2,6 +2,13 @@
 -- workflow, for their function to be resumed.  Goes with lib.lua; expects no KEYS and ARGV of its own.
 --include rate_limit
 
+-- Keep a job, and the names of what depends on it and on what it depends, for so many seconds; nil: without end.
+local function keep(id, seconds)
+  for _, key in ipairs({job_key(id), job_key(id) .. ':dependents', RQ .. 'job::' .. id .. ':dependencies'}) do
+    if seconds then try('EXPIRE', key, seconds) else call('PERSIST', key) end
+  end
+end
+
 -- Cancel a job that is on no queue any more, as RQ does, with the reason.  It is kept as long as a failed one.
 local function cancel(queue, id, reason)
   local registry, key = RQ .. 'canceled:' .. queue, job_key(id)
@@ -9,7 +16,7 @@ local function cancel(queue, id, reason)
   call('HSET', key, 'status', 'canceled', 'jiffy:reason', reason)
   local kept_s, limit = unpack(fields(key, 'failure_ttl', 'rate_limit_key'))
   kept_s = tonumber(kept_s) or 31536000
-  if kept_s >= 0 then try('EXPIRE', key, math.max(kept_s, 1)) end
+  if kept_s >= 0 then keep(id, math.max(kept_s, 1)) end
   -- RQ never tidies this registry up: each job that is added takes two away that are gone.
   for _, oldest in ipairs(try('ZRANGE', registry, 0, 1)) do
     if call('EXISTS', job_key(oldest)) == 0 then call('ZREM', registry, oldest) end
@@ -125,7 +132,7 @@ local function mend_chain(id, part)
   try('ZREM', RQ .. 'canceled:' .. job[3], id)
   call('HSET', key, 'status', 'deferred')
   call('HDEL', key, 'jiffy:broken_by', 'jiffy:reason')
-  call('PERSIST', key)
+  keep(id)
   call('HSET', join, 'queue', job[3], 'needs', 'success', 'count', 1)
   if string.find(job[4], RESULT, 1, true) then call('HSET', join, 'data', job[4]) end
   call('ZADD', OWN .. 'pending:' .. id, 0, part)
@@ -236,9 +243,10 @@ local function unpark(paused, most)
     for _, id in ipairs(is_over and try('ZREVRANGE', parked, 0, most - moved - 1) or {}) do
       local job = fields(job_key(id), 'status', 'origin', 'jiffy:parked', 'rate_limit_key')
       local is_still = job and job[1] == 'queued' and job[2] and job[3] == path
-      local put_back = job and job[4] and enqueue or push
+      local put_back, deadline = job and job[4] and enqueue or push, call_own('ZSCORE', OWN .. 'expiring', id)
       if not is_still or put_back(job[2], id, true) then
         if is_still then call('HDEL', job_key(id), 'jiffy:parked') end
+        if is_still and deadline then call('ZADD', OWN .. 'expiring', deadline, id) end  -- `enqueue` gives a new one
         call('ZREM', parked, id)
         moved = moved + 1
       end

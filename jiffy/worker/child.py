@@ -24,8 +24,9 @@ from jiffy.worker.process_state import WEIGHED_S, LeftMemory, ProcessState
 from jiffy.worker.run import Interrupted, Runner, Stopped, func_name_of
 from jiffy.worker.shared_memory import Board
 
-# The exit code of a child that is to be started again.
-AGAIN = 64
+# The exit codes of a child that is to be started again, and of one whose worker ends with it.  Not
+# 0, which a thread that a job has left may end the process with.
+AGAIN, LEAVES = 64, 66
 # That of a fork whose job must not begin.
 _NOT_BEGUN = 71
 _ISOLATED = "isolated"  # the name of all such jobs, to the pace

@@ -21,8 +21,8 @@ from jiffy.settings import settings
 from jiffy.worker.claim import NO_DETAILS, ClaimedJob
 
 _MOST_REASON = 4000  # characters
-# A job whose result is not kept is kept for that long, until its webhooks are sent.
-_FOR_WEBHOOKS_S = 60
+# A job is kept for that long at least, until what follows (callbacks, webhooks) has read it.
+_FOR_FOLLOW_UPS_S = 60
 # What history counts a plan's status as.
 _ENDS = {
     "finished": "done", "failed": "failed", "retried": "retried",
@@ -124,6 +124,12 @@ class FinishPlan(msgspec.Struct, omit_defaults=True):
         self.again = "scheduled" if delay_s else "queued"
         self.delay_s, self.at_front = delay_s, at_front
 
+    def follow(self, *todo: str) -> None:
+        """Let workers do this next; the job is kept until then."""
+        self.todo.extend(todo)
+        if todo and self.ttl_s >= 0:
+            self.ttl_s = max(self.ttl_s, _FOR_FOLLOW_UPS_S)
+
 
 _to_json = msgspec.json.Encoder().encode
 
@@ -189,8 +195,7 @@ def _plan_finished(outcome: Outcome, plan: FinishPlan) -> None:
     if details.raw(keys.JOIN_FIELD):
         plan.part_result = [(outcome.value or b"null").decode("utf-8", "replace"), "null"]
     if details.raw("webhooks"):
-        plan.todo = ["webhooks finished"]
-        plan.ttl_s = ttl_s or _FOR_WEBHOOKS_S
+        plan.follow("webhooks finished")
     if details.raw(keys.ALONE_FIELD):  # a repetition starts with no crashes
         plan.set = [keys.ALONE_FIELD, "", "jiffy:crashes", "", "jiffy:causes", ""]
     if (repeats_left := details.number("repeats_left") or 0) > 0:
@@ -237,11 +242,11 @@ def _plan_end(
     details = outcome.job.details
     plan.status = "stopped" if outcome.status == "stopped" else "failed"
     plan.ttl_s, plan.value = details.failure_ttl_s, outcome.value
-    plan.todo = _callback_of_killed(outcome, plan.status.replace("failed", "failure"))
+    plan.follow(*_callback_of_killed(outcome, plan.status.replace("failed", "failure")))
     if details.raw(keys.JOIN_FIELD):
         plan.part_result = ["null", json.dumps(tracebacks.reason_of(outcome.error) or None)]
     if plan.status == "failed" and details.raw("webhooks"):
-        plan.todo.append("webhooks failed")
+        plan.follow("webhooks failed")
     if details.raw(keys.REASON_FIELD):  # of a try before this
         plan.set += [keys.REASON_FIELD, ""]
     if release := settings().this_release:

@@ -169,13 +169,18 @@ def end_copy(pid: int) -> None:
     """End this process if a job has forked it from `pid`: a copy that comes back in its stead."""
     if os.getpid() == pid:
         return
-    error = sys.exception()
+    code = 1
     try:
-        if error is not None:
-            _write_traceback(error)
+        match sys.exception():
+            case None | SystemExit(code=None):
+                code = 0
+            case SystemExit(code=int(given)):  # as anywhere: who has forked it may wait for that
+                code = given & 0xFF
+            case error:
+                _write_traceback(error)
         sys.stdout.flush()
     finally:
-        os._exit(1 if error else 0)
+        os._exit(code)
 
 
 def kill_group(pid: int) -> None:
@@ -292,22 +297,22 @@ class Companion:
 
     def __init__(self, work: Callable[[], int]) -> None:
         self._work = work
-        self._pid = 0
+        self.pid = 0
         self._starts_at = 0.0
         self._leaves = False
 
     def watch(self) -> None:
         """Start it if it is not there; to be called again and again."""
-        if self._pid and (status := ended(self._pid)) is not None:
+        if self.pid and (status := ended(self.pid)) is not None:
             if status and not self._leaves:
-                log.event("companion.died", log.ERROR, pid=self._pid, cause=cause_of(status))
+                log.event("companion.died", log.ERROR, pid=self.pid, cause=cause_of(status))
             # After a pause also if it was asked to: a platform signals all, us a moment later.
-            self._pid, self._starts_at = 0, clock.monotonic() + RESTART_AFTER_S
-        if not self._pid and not self._leaves and clock.monotonic() >= self._starts_at:
-            self._pid = fork(self._work)
+            self.pid, self._starts_at = 0, clock.monotonic() + RESTART_AFTER_S
+        if not self.pid and not self._leaves and clock.monotonic() >= self._starts_at:
+            self.pid = fork(self._work)
 
     def end(self) -> None:
         """Ask it to end; it is not started again."""
         self._leaves = True
-        if self._pid:
-            send(self._pid, signal.SIGTERM)
+        if self.pid:
+            send(self.pid, signal.SIGTERM)

@@ -28,7 +28,7 @@ from jiffy.producer.options import read_queue
 from jiffy.redis_io import Link
 from jiffy.settings import settings
 from jiffy.worker import preload, process, upkeep
-from jiffy.worker.child import AGAIN, Child, RetireWhen
+from jiffy.worker.child import AGAIN, LEAVES, Child, RetireWhen
 from jiffy.worker.child_process import ChildProcess
 from jiffy.worker.claim import Claimer, Pace
 from jiffy.worker.decode import guarded
@@ -154,7 +154,7 @@ class Worker(_Shared, rq.Worker):
         with around():
             child.work()
         is_over = board.is_retiring_for_good or not (child.is_worn or board.is_retiring)
-        return 0 if is_over else AGAIN
+        return LEAVES if is_over else AGAIN
 
     @contextmanager
     def _around_jobs(self) -> Iterator[None]:

@@ -10,7 +10,7 @@ import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
@@ -22,7 +22,7 @@ from jiffy import clock, history, keys, log, rq_compat
 from jiffy.redis_io import Link, explained
 from jiffy.settings import settings
 from jiffy.worker import heartbeat, preload, process, recovery, upkeep
-from jiffy.worker.child import AGAIN
+from jiffy.worker.child import AGAIN, LEAVES
 from jiffy.worker.child_process import ChildProcess
 from jiffy.worker.claim import requeue_command
 from jiffy.worker.finish import finish_command
@@ -97,7 +97,9 @@ class Supervisor:
                         self._try(timer.run)
                 for child in list(self._children):
                     self._try(self._watch, child)
-                process.reap_strangers({child.pid for child in self._children})
+                ours = {child.pid for child in self._children}
+                ours |= {companion.pid for companion in self._companions}
+                process.reap_strangers(ours | {self._trial})
                 is_busy = any(child.board.running for child in self._children)
                 for asked in signals.wait(TICK_S if is_busy else IDLE_TICK_S):
                     self._obey(asked)
@@ -129,16 +131,20 @@ class Supervisor:
     def _on_end(self, child: ChildProcess, status: int) -> None:
         child.enforce_stop(has_ended=True)
         running, code = child.board.running, os.waitstatus_to_exitcode(status)
+        execution = child.execution_of(running)
         if running is not None:
             child.enforce_time(running, has_ended=True)
         child.kill_groups()  # what its job may have left behind
-        if child.death is None and not (running is None and code in (0, AGAIN)):
+        if child.death is None and not (running is None and code in (AGAIN, LEAVES)):
             cause = process.cause_of(status)
             log.event("worker.died", log.ERROR, worker=child.name, pid=child.pid, cause=cause)
             # In a shutdown it was killed by that: the dyno's manager spares no process.
             handling = Handling.COUNT if self._ends_at == math.inf else Handling.REQUEUE
-            child.death = Death(child.name, cause, child.execution_of(running), handling)
-        child.must_leave |= code == 0 and child.death is None
+            child.death = Death(child.name, cause, execution, handling)
+        elif child.death and running and child.death.execution != execution:
+            # What it was killed for had just ended: the job that had begun by then is not to blame.
+            child.death = replace(child.death, execution=execution, handling=Handling.REQUEUE)
+        child.must_leave |= code == LEAVES and child.death is None
         child.pid, child.starts_at = 0, clock.monotonic()
         if child.death is not None and running is None:
             child.starts_at += RESTART_AFTER_S

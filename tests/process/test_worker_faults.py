@@ -330,7 +330,12 @@ def test_a_job_that_raises_what_the_engine_raises_has_failed(start_worker, redis
 
 
 @pytest.mark.parametrize(
-    ("func", "value"), [(fault_jobs.terminate_a_process, -15), (fault_jobs.use_a_pool, 6)]
+    ("func", "value"),
+    [
+        (fault_jobs.terminate_a_process, -15),
+        (fault_jobs.use_a_pool, 6),
+        (fault_jobs.tell_how_a_copy_ended, 3),
+    ],
 )
 def test_processes_that_a_job_starts_behave_as_elsewhere(start_worker, redis, func, value):
     job = put(redis, func, job_id="starts", job_timeout=20)
@@ -338,6 +343,16 @@ def test_processes_that_a_job_starts_behave_as_elsewhere(start_worker, redis, fu
     until_over(worker, redis, "starts")
 
     assert job.return_value() == value
+
+
+def test_a_thread_that_ends_the_process_between_two_jobs_ends_no_worker(start_worker, redis):
+    put(redis, fault_jobs.end_the_process_between_jobs, job_id="leaves")
+    enqueue(redis, 2)
+    worker = start_worker()
+    until_over(worker, redis, "leaves", "default-0", "default-1")
+
+    assert status(redis, "leaves") == "finished"
+    assert "exit code 0" in worker.lines("worker.died")[0]
 
 
 def test_odd_values_keep_no_worker_from_its_work(start_worker, redis):

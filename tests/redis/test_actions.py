@@ -155,6 +155,16 @@ def test_where_its_queue_is_something_else_in_redis_a_job_stays_failed(redis, in
     assert (status(redis, job.id), registered(redis, "failed")) == ("failed", [job.id])
 
 
+def test_what_depends_on_a_job_that_is_tried_again_goes_on_however_late_that_ends(redis, in_state):
+    parent = in_state("failed", failure_ttl="10s")
+    waiting(depends_on=parent)
+    redis.expire(keys.job(parent.id), 10)
+    redis.expire(keys.dependents(parent.id), 10)
+    actions.retry(parent)
+
+    assert (redis.ttl(keys.job(parent.id)), redis.ttl(keys.dependents(parent.id))) == (-1, -1)
+
+
 def test_a_job_that_still_depends_on_another_waits_for_it_again(redis, work):
     parent = enqueue(numbers.add, 1, 2)
     job = waiting(depends_on=parent)

@@ -36,6 +36,11 @@ def test_the_same_call_written_otherwise_is_the_same_call():
     assert len(ids) == 1
 
 
+def test_unique_for_less_than_a_millisecond_is_as_good_as_not(redis):
+    assert put(2, 3, unique=0.0001).get_status() == "queued"
+    assert redis.llen(keys.queue("default")) == 1
+
+
 def test_a_key_makes_calls_of_one_function_unique_if_there_is_one():
     first, second = put(2, 3, unique_key="order-7"), put(5, 5, unique_key="order-7")
     other, elsewhere = put(2, 3, unique_key="order-8"), put(1, func=collect, unique_key="order-7")

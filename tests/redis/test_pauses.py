@@ -146,6 +146,34 @@ def test_a_parked_job_can_be_canceled_deleted_and_expires(redis):
     assert (queued(redis), redis.exists(keys.parked(TELL_ID))) == ([], 0)
 
 
+def test_a_parked_job_that_waits_for_a_slot_afterwards_expires_when_it_would_have(redis):
+    put(1, rate_limit=RateLimit("stripe", 1), expires="1h")
+    jiffy.pause(function=TELL_ID, why="a bug")
+    claim(redis)
+    redis.zadd(keys.EXPIRING, {"ours-0": 9e9})
+    jiffy.resume(function=TELL_ID)
+
+    assert (queued(redis), redis.zscore(keys.EXPIRING, "ours-0")) == (["ours-0"], 9e9)
+
+
+@pytest.mark.parametrize("ends", ["canceled", "expires"])
+def test_a_parked_job_that_expired_and_is_tried_again_can_be_canceled_and_expires(redis, ends):
+    jiffy.enqueue.options(job_id="late", expires="1h")(worker_jobs.tell_id)
+    jiffy.pause(function=TELL_ID, why="a bug")
+    claim(redis)
+    redis.zadd(keys.EXPIRING, {"late": 1})
+    due(redis)
+    jiffy.resume(function=TELL_ID)
+    actions.retry("late")
+    if ends == "canceled":
+        actions.cancel("late")
+    else:
+        redis.zadd(keys.EXPIRING, {"late": 1})
+        due(redis)
+
+    assert (status(redis, "late"), queued(redis)) == ("canceled", [])
+
+
 def test_a_parked_job_leaves_its_slot_of_a_rate_limit_to_others(redis):
     limit = RateLimit("stripe", 1)
     put(1, rate_limit=limit)

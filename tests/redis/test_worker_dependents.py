@@ -2,6 +2,7 @@
 
 import pytest
 
+import jiffy
 from jiffy import actions, keys
 from jiffy.producer.enqueue import Queue
 from tests.jobs import worker as worker_jobs
@@ -10,6 +11,7 @@ from tests.support.worker_support import (
     claim,
     claimer,
     depend,
+    due,
     enqueue,
     finish,
     job,
@@ -56,6 +58,30 @@ def test_dependents_that_wait_no_more_are_not_released(redis):
     work_one(redis)
 
     assert queued(redis) == ["dependent-0"]
+
+
+def test_the_names_of_dependents_are_gone_with_the_job_that_they_wait_for(redis):
+    names = [*enqueue(redis, 2), "expires"]
+    work_one(redis)
+    jiffy.enqueue.options(job_id="expires", expires="1h", failure_ttl="10s")(worker_jobs.nothing)
+    jiffy.enqueue.options(depends_on=names)(worker_jobs.nothing)
+    redis.zadd(keys.EXPIRING, {"expires": 1})
+    due(redis)
+    ttls = [redis.ttl(keys.dependents(name)) for name in names]
+
+    assert 400 < ttls[0] <= 500
+    assert (ttls[1], 0 < ttls[2] <= 10) == (-1, True)
+
+
+def test_what_depends_on_others_and_expires_leaves_nothing_without_end(redis):
+    parent = jiffy.enqueue(worker_jobs.nothing)
+    jiffy.enqueue.options(job_id="late", depends_on=parent, expires="1h")(worker_jobs.nothing)
+    work_one(redis)
+    redis.zadd(keys.EXPIRING, {"late": 1})
+    due(redis)
+
+    assert status(redis, "late") == "canceled"
+    assert redis.ttl(f"{keys.RQ}job::late:dependencies") > 0
 
 
 # Many

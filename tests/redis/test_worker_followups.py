@@ -59,6 +59,15 @@ def test_on_failure_of_a_killed_job_is_called_by_the_next_worker_with_the_reason
     assert not redis.exists(keys.todo("default"), keys.TODO_TRIES)
 
 
+def test_on_failure_is_called_however_short_a_failed_job_is_kept(redis):
+    call_when_failed(redis, failure_ttl=0)
+    kill(redis)
+    child(redis, name="worker-2").work()
+
+    assert said(redis) == ["failure of default-0: AbandonedJobError: used 900 MB"]
+    assert 0 < redis.ttl(keys.job("default-0")) <= 60
+
+
 def test_what_was_begun_less_than_never_is_dropped(redis):
     call_when_failed(redis)
     kill(redis)

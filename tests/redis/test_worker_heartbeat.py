@@ -5,19 +5,26 @@ import signal
 
 import pytest
 
+import jiffy
 from jiffy import clock, history, keys
 from jiffy.redis_io import Link
 from jiffy.worker import heartbeat
 from jiffy.worker.child_process import ChildProcess
+from jiffy.worker.process import Signals
 from jiffy.worker.recovery import Handling
-from jiffy.worker.shared_memory import Board
+from jiffy.worker.shared_memory import Board, Running
+from jiffy.worker.supervisor import Supervisor
+from tests.jobs import worker as worker_jobs
 from tests.support.worker_support import (
     WIP,
     claim,
+    claimer,
     die,
     enqueue,
     finish,
+    reason,
     rq_worker,
+    status,
     traces,
 )
 
@@ -159,6 +166,34 @@ def test_a_child_that_takes_the_place_of_a_stuck_one_has_as_much_time(redis):
         os.waitpid(child.pid, 0)
 
     assert not is_ended
+
+
+def test_a_job_that_begins_as_its_process_is_killed_for_another_never_starts_twice(redis):
+    child = ChildProcess(rq_worker(redis), lambda *_: signal.pause() or 0, must_leave=True)
+    kill = child.kill_groups
+
+    def go_on():  # between the look at what runs and the signal
+        [second] = claims.claim(1).jobs
+        child.board.hold(claims.batch, 1)
+        child.board.begin(second.position, second.timeout_s)
+        child.kill_groups = kill
+        kill()
+
+    enqueue(redis)
+    jiffy.enqueue.options(job_id="once", rescue=False)(worker_jobs.nothing)
+    child.start()
+    claims = claimer(redis, token=child.execution_of(Running(0, 0, 0, 0))[:16])
+    [first] = claims.claim(1).jobs
+    child.board.hold(claims.batch, 1)
+    child.board.begin(first.position, first.timeout_s)
+    finish(redis, first)
+    child.kill_groups = go_on
+    child.kill(Handling.FAIL, "used 900 MB")
+    redis.delete(child.rq_worker.key)
+    Supervisor([child], Signals()).run()
+
+    assert (status(redis), status(redis, "once")) == ("finished", "failed")
+    assert "must not start twice" in reason(redis, "once")
 
 
 def test_the_first_worker_of_a_release_writes_down_when_it_started(redis, environ):
