@@ -108,9 +108,17 @@ class _Channel(HTTPChannel):  # type: ignore[misc]  # it has no types
         super().__init__(*args, **options)
         self.waits_since = clock.wall()  # for its next request
 
-    def service(self) -> None:
-        super().service()
-        self.waits_since = clock.wall()
+    def write_soon(self, data: Any) -> int:
+        if not self.total_outbufs_len:  # until now we have kept the client waiting
+            self.last_activity = self.waits_since = clock.wall()
+        return int(super().write_soon(data))
+
+    def _flush_some(self, do_close: bool = True) -> bool:
+        """Send what there is.  Threads say "100 Continue", too, but only the loop, which hears of
+        it as well, may close a connection: it may be going through them all.
+        """
+        with self.outbuf_lock:
+            return self.connected and bool(super()._flush_some(do_close=False))
 
     def received(self, data: bytes) -> bool:
         taken: bool = super().received(data)

@@ -5,10 +5,13 @@ import http.client
 import os
 import re
 import socket
+import struct
 import subprocess
 import sys
 import threading
 import urllib.request
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from pathlib import Path
 from urllib.error import HTTPError
@@ -160,6 +163,34 @@ def test_a_proxys_connection_serves_one_more_request_after_the_stop(app, monkeyp
 
     assert (answer.status, answer.getheader("Connection")) == (200, "close")
     assert not serving.is_alive()
+
+
+def test_no_thread_but_the_loop_closes_a_connection(app, monkeypatch):
+    """It may be going through them all: clients leave as they are told to continue."""
+    closers, close = Counter(), server_module._Channel.handle_close
+    monkeypatch.setattr(
+        server_module._Channel, "handle_close",
+        lambda self: (closers.update([threading.current_thread()]), close(self)),
+    )  # fmt: skip
+    server = Server(app, "127.0.0.1", 0)
+    serving = threading.Thread(target=server.run)
+    serving.start()
+    two = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\nPOST /login HTTP/1.1\r\nHost: x\r\n"
+    two += b"Expect: 100-continue\r\nContent-Length: 5\r\n\r\n"
+
+    def leave_early(_):
+        with socket.create_connection(("127.0.0.1", server.effective_port), PATIENCE_S) as sock:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            sock.sendall(two)
+            while b"}" not in sock.recv(65536):
+                pass
+
+    with ThreadPoolExecutor(8) as clients:
+        list(clients.map(leave_early, range(500)))
+    server.stop()
+    serving.join(PATIENCE_S)
+
+    assert closers.keys() == {serving}
 
 
 def accepts(port):

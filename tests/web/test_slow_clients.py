@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 
@@ -198,19 +199,22 @@ def test_a_connection_serves_one_request_after_the_other(serving, dial):
 
 
 def test_an_answer_may_take_longer_than_its_request(serving, redis):
+    """And the connection may then be used again; also while others keep the loop awake."""
     redis.hset(keys.job("long"), mapping={"status": "queued", "origin": "default"})
 
     def answers_both(port):
-        """On one connection, unless this process was too late with the second."""
-        with suppress(ConnectionError, http.client.RemoteDisconnected), browsing(port) as web:
-            for path in ("/api/jobs/long/wait?timeout=3", "/api/jobs/long"):
+        with browsing(port) as web:
+            for path in ("/api/jobs/long/wait?timeout=2", "/api/jobs/long"):
                 web.request("GET", path, headers=BEARER)
                 answer = web.getresponse()
                 assert (answer.status, b'"queued"' in answer.read()) == (200, True)
-            return True
 
-    with serving(patience_s=0.5) as port:
-        wait_until(lambda: answers_both(port))
+    with serving(patience_s=1) as port, ThreadPoolExecutor() as clients:
+        for _ in range(4):
+            both = [clients.submit(answers_both, port) for _ in range(4)]  # that may wait at once
+            while not all(one.done() for one in both):
+                status(port, "/login")
+            assert [one.exception() for one in both] == [None] * 4
 
 
 def test_clients_that_keep_their_connection_open_delay_no_other(serving, dial):
