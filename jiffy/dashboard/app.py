@@ -8,7 +8,6 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from flask import Blueprint, Flask, Response, g, request
-from werkzeug.middleware.proxy_fix import ProxyFix
 
 from jiffy import log, redis_io
 from jiffy.control import read
@@ -79,6 +78,8 @@ def _behind_proxies(wsgi_app: Any) -> Any:
         return values[-hops:][0].strip() if hops else ""
 
     def below(environ: Any, start_response: Any) -> Any:
+        environ["jiffy.peer"] = environ["REMOTE_ADDR"]
+        environ["REMOTE_ADDR"] = said(environ, "FOR") or environ["REMOTE_ADDR"]
         is_host, host = False, environ.get("HTTP_HOST", "localhost")
         with suppress(ValueError):  # no address in its brackets
             is_host = bool(_HOST.fullmatch(host)) and urlsplit(f"//{host}").port != 0
@@ -96,7 +97,7 @@ def _behind_proxies(wsgi_app: Any) -> Any:
             environ["PATH_INFO"] = path[len(prefix) :] or "/"
         return wsgi_app(environ, start_response)
 
-    return ProxyFix(below, hops, x_proto=0, x_host=0) if hops else below
+    return below
 
 
 def _add_headers(response: Response) -> Response:

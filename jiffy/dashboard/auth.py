@@ -292,7 +292,7 @@ def person() -> Who | None:
 
 def _from_proxy(name: str) -> Who:
     """Who the proxy in front says it is."""
-    peer = ip(request.environ["werkzeug.proxy_fix.orig"]["REMOTE_ADDR"])
+    peer = ip(request.environ["jiffy.peer"])
     # Not DASHBOARD_USER: someone called "admin" there would be an operator here.
     users = {user.name: user for user in settings().dashboard_users}
     user = users.get(name) or users.get("*")

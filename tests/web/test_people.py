@@ -349,8 +349,9 @@ def attempt(redis, environ):
     return send
 
 
-def test_guesses_slow_down_who_guesses_and_no_one_else(attempt):
-    forged = [attempt(f"9.9.9.{number}, 6.6.6.6") for number in range(8)]
+@pytest.mark.parametrize("sent", ["9.9.9.{}", '"{}', '2001:db8:{}::1%"'])
+def test_guesses_slow_down_who_guesses_and_no_one_else(attempt, sent):
+    forged = [attempt(f"{sent.format(number)}, 6.6.6.6") for number in range(8)]
 
     assert [one.status_code for one in forged] == [401] * 5 + [429] * 3
     assert (
