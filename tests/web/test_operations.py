@@ -13,8 +13,10 @@ from rq.utils import utcformat
 from jiffy import clock, keys
 from jiffy.control import pauses, read
 from jiffy.control.why import banners
+from jiffy.dashboard.pages import system
 from jiffy.dashboard.pages.system import use_of
 from jiffy.redis_io import Memory
+from tests.support.newcomer import wait_until
 from tests.web.conftest import post
 from tests.web.test_frame import words
 
@@ -222,6 +224,14 @@ def test_the_system_shows_where_memory_goes_and_when_it_is_full(client, plant, r
     assert use.forecast(12 << 20, 18 << 20) == "full in about 3 days at the rate of the last 1d"
     assert use.forecast(12 << 20, 0) == "it grows by 2 MB a day"
     assert use._replace(past=use.past[-1:]).forecast(1, 2) == ""
+
+
+def test_where_memory_goes_is_said_of_the_queues_that_there_are_now(client, plant, monkeypatch):
+    monkeypatch.setattr(system, "_MEMORY_S", 0)
+    assert "queues and registries" not in client.get("/system").text
+    plant("first", status="queued")
+
+    wait_until(lambda: "queues and registries" in client.get("/system").text)
 
 
 def test_what_redis_does_not_permit_is_shown_as_that(client, redis, environ, redis_address):

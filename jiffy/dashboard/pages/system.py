@@ -62,7 +62,7 @@ def system() -> str:
     names = [client.get("name", "") for client in clients or ()]
     roles = (":".join(name.split(":")[:2]) if name.startswith("jiffy:") else name for name in names)
     by_name = Counter(clip(role, 60) or "without a name" for role in roles).most_common()
-    use = kept("memory", lambda redis: use_of(redis, seen), _MEMORY_S)
+    use = kept("memory", lambda redis: use_of(redis, census()), _MEMORY_S)
     # How many connections Redis, or its plan, permits.
     most = int((info or {}).get("maxclients") or (config or {}).get("maxclients") or 0)
     return render_template(
