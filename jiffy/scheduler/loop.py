@@ -40,6 +40,8 @@ FOLLOW_UP_EVERY_S = 1.0
 _AIM_LATE_S = 0.002
 # An idle Redis ends a wait up to a tenth of a second late; the rest is waited for here.
 _REDIS_LATE_S = 0.15
+# A deploy that ends well needs less until its own scheduler is there again after a crash.
+TAKE_OVER_AFTER_S = 30
 _PAUSE_S = 1.0  # of a scheduler that failed, or whose schedule is not in force
 
 
@@ -137,6 +139,7 @@ class Loop:
         self._link = Link(redis)
         self._who = json.dumps({"who": f"{settings().dyno or socket.gethostname()}:{os.getpid()}"})
         self._is_declared = False  # since Redis was away
+        self._newer_seen_at: float | None = None  # a scheduler of the newer schedule in force
         self._look_at = self._follow_up_at = 0.0  # by the monotonic clock of this machine
 
     def run(self, each_turn: Callable[[], None]) -> None:
@@ -160,7 +163,7 @@ class Loop:
 
     def _start_anew(self) -> None:
         self._redis.connection_pool.disconnect()
-        self._look_at, self._is_declared = 0.0, False
+        self._look_at, self._is_declared, self._newer_seen_at = 0.0, False, None
 
     def look(self) -> None:
         """Enqueue what is due, unless a newer schedule is in force; set when to look again."""
@@ -169,9 +172,10 @@ class Loop:
         now, in_force, first_s, follow_up_s = self._ask()
         is_in_force, now_s = schedule.is_in_force(in_force, now), now.timestamp()
         self._look_at = 0.0
-        if is_in_force is False:
+        if is_in_force is False and not self._takes_over():
             clock.pause(_PAUSE_S)
             return
+        self._newer_seen_at = None
         coming_s = schedule.next_due
         is_shown = first_s is not None and (coming_s is None or first_s < coming_s + _AIM_LATE_S)
         is_lost = coming_s is not None and coming_s > now_s and not is_shown
@@ -195,6 +199,23 @@ class Loop:
             waits += [due_s - now_s + _AIM_LATE_S] if due_s is not None and due_s > now_s else []
         if not (made or others or is_behind):
             self._look_at = asked_at + min(waits)
+
+    def _takes_over(self) -> bool:
+        """Whether this schedule comes into force again, though a newer one is: that has had no
+        scheduler for so long that its release was taken back, and this process left running.
+        """
+        now_s = clock.monotonic()
+        if self._newer_seen_at is None:
+            log.event("scheduler.waiting", reason="a newer schedule is in force")
+            self._schedule.forget()
+            self._is_declared = False
+        if self._newer_seen_at is None or self._redis.exists(keys.LEADER):
+            self._newer_seen_at = now_s
+        if now_s - self._newer_seen_at < TAKE_OVER_AFTER_S:
+            return False
+        reason = f"the newer schedule has had no scheduler for {TAKE_OVER_AFTER_S} s"
+        log.event("scheduler.resumed", log.WARNING, reason=reason)
+        return True
 
     def _ask(self) -> tuple[datetime, bytes | None, float | None, float | None]:
         """The time by Redis' clock, which schedule is in force, when the first in the sorted set is

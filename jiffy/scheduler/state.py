@@ -127,10 +127,15 @@ class Schedule:
             done += made
         return done
 
+    def forget(self) -> None:
+        """Another schedule is in force: of what is due meanwhile, nothing is to be made up for."""
+        self._slots.clear()
+        self._coming.clear()
+
     def _declare_some(self, some: Sequence[Entry], now: datetime) -> list[str]:
         changes, plans, projections = [], [], []
         for entry, stored in zip(some, _stored(self._redis, some), strict=True):
-            last, missed = stored.last_slot(entry, now)
+            last, missed = stored.last_slot(entry, now, self._slots.get(entry.id))
             coming = entry.timing.next_after(last)
             change = stored.change(entry, coming)
             changes.append(change)
@@ -297,15 +302,20 @@ class _Stored(NamedTuple):
             return "over"
         return "changed" if self.definition else "new"
 
-    def last_slot(self, entry: Entry, now: datetime) -> tuple[datetime, Sequence[Made]]:
+    def last_slot(
+        self, entry: Entry, now: datetime, known: datetime | None
+    ) -> tuple[datetime, Sequence[Made]]:
         """The last slot that is accounted for; and slots that will have no job, and why.
 
-        What is due at this moment stays so, also by other times that have it, too.
+        What is due at this moment stays so, also by other times that have it, too.  `known` is what
+        this process knows of it, where Redis has lost it.
         """
         this_second, score = now.replace(microsecond=0), self.score
         if self.times == entry.timing.identity.encode():
             slot = _moment(self.slot)
             return slot if slot and slot <= now + _AHEAD else this_second, ()
+        if known and not self.times:
+            return min(known, this_second), ()
         missed = []
         if self.times and score is not None and score <= now.timestamp():
             due = (_moment(self.coming) or _moment(score) or now).replace(microsecond=0)

@@ -271,6 +271,28 @@ def test_what_was_deleted_is_written_again_at_the_next_look(lost, lead, redis):
     assert redis.zrange(keys.ENTRIES, 0, -1, withscores=True) == due
 
 
+def test_a_run_that_came_due_while_redis_was_away_and_lost_all_is_made_up(redis):
+    schedule = schedules.declare(redis, daily(), now=MONDAY - MINUTE)
+    redis.flushall()
+    schedule.declare(MONDAY + MINUTE)
+    made = schedule.enqueue_due(MONDAY + MINUTE)
+
+    assert [one.slot for one in made] == [MONDAY]
+    assert redis.llen(keys.queue("default")) == 1
+    assert next_at(redis) == MONDAY + 24 * HOUR
+
+
+def test_an_entry_of_one_time_does_not_run_again_when_redis_has_lost_all(redis):
+    schedule = schedules.declare(redis, at(MONDAY, numbers.add, args=[2, 3]), now=MONDAY - MINUTE)
+    [made] = schedule.enqueue_due(MONDAY)
+    redis.flushall()
+    schedule.declare(MONDAY + MINUTE)
+
+    assert made.slot == MONDAY
+    assert schedule.next_due is None
+    assert not redis.exists(keys.queue("default"), keys.ticks(made.entry.id))
+
+
 def test_a_lost_state_is_taken_up_where_it_was(declare, run_next, redis):
     declare(daily())
     run_next()
@@ -300,6 +322,38 @@ def test_of_two_releases_the_older_leaves_the_schedule_to_the_newer(lead, redis,
 
     assert not redis.exists(keys.LEADER)
     assert stored(redis) == before
+
+
+def test_where_a_release_is_taken_back_the_one_that_still_runs_takes_over(
+    lead, redis, monkeypatch, caplog
+):
+    now_s = [0.0]
+    monkeypatch.setattr("jiffy.clock.pause", lambda _: None)
+    monkeypatch.setattr("jiffy.clock.monotonic", lambda: now_s[0])
+    old, new = lead(daily(), since=MONDAY), lead(daily("0 7 * * *"), since=MONDAY + HOUR)
+
+    def look(loop, after_s):
+        now_s[0] += after_s
+        loop.look()
+        return next_at(redis).hour
+
+    assert [look(old, 0), look(new, 60), look(old, 0)] == [7, 7, 7]
+    redis.delete(keys.LEADER)  # it expires
+    assert [look(old, 20), look(old, 20), look(new, 0)] == [7, 6, 7]
+    assert look(old, 60) == 7
+    assert "scheduler.resumed reason='the newer schedule has had no scheduler for 30 s'" in (
+        caplog.messages
+    )
+
+
+def test_what_another_release_did_not_run_is_not_made_up_when_that_is_taken_back(redis):
+    old = schedules.declare(redis, daily(), now=MONDAY - MINUTE)
+    schedules.declare(redis, now=MONDAY - MINUTE)
+    old.forget()
+    old.declare(MONDAY + HOUR)
+
+    assert old.enqueue_due(MONDAY + HOUR) == []
+    assert next_at(redis) == MONDAY + 24 * HOUR
 
 
 def test_an_entry_of_one_time_does_not_run_again_for_another_name_of_its_zone(declare, redis):
