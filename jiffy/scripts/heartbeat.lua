@@ -3,7 +3,7 @@
 -- ARGV: lease in s, for how many s RQ is to know of an idle worker, then for each worker: its name, its memory in bytes,
 --       whether it is quiet ('yes' or '')
 -- Returns the names whose lease was gone, each with the executions that are still its own, with commas between: others may
---         be running the rest by now
+--         be running the rest by now; and, with nil, those whose hash was gone: RQ knows nothing of them
 --include lib
 even_if_full()
 local gone = {}
@@ -35,6 +35,8 @@ for i = 3, #ARGV, 3 do
       call('HSET', job_key(id), 'last_heartbeat', date())
     end
   end
-  if is_gone then gone[#gone + 1], gone[#gone + 2] = worker, table.concat(still, ',') end
+  -- It may have expired, and be there again with what is written here and by the claim alone.
+  local is_known = try('HEXISTS', key, 'birth') == 1
+  if is_gone or not is_known then gone[#gone + 1], gone[#gone + 2] = worker, is_gone and table.concat(still, ',') end
 end
 return gone

@@ -45,9 +45,9 @@ def renew(link: Link, children: Sequence[ChildProcess]) -> None:
     gone = link.run("heartbeat", [keys.LEASES], arguments)
     executions = dict(zip(gone[::2], gone[1::2], strict=True))
     for child in children:
+        child.is_shown &= child.name.encode() not in executions
         # It was taken for dead (or Redis is new): its job may run elsewhere by now.
         if (still := executions.get(child.name.encode())) is not None:
-            child.is_shown = False
             running = child.board.running
             if running and child.execution_of(running) not in still.decode("utf-8", "replace"):
                 child.kill(Handling.REQUEUE, "its lease was lost")

@@ -22,6 +22,7 @@ from tests.support.worker_support import (
     die,
     enqueue,
     finish,
+    maintain,
     reason,
     rq_worker,
     status,
@@ -132,6 +133,20 @@ def test_a_worker_that_redis_has_forgotten_is_shown_again_and_one_that_ends_no_l
     assert redis.hget(child.rq_worker.key, "queues") == b"default"
     heartbeat.give_up(Link(redis), child)
     assert not redis.exists(keys.WORKERS, keys.LEASES)
+
+
+def test_a_worker_whose_hash_has_expired_in_an_outage_is_shown_again(redis):
+    child = ChildProcess(rq_worker(redis), lambda *_: 0, Board())
+    heartbeat.register(Link(redis), [child])
+    registered = redis.smembers(keys.WORKERS)
+    redis.delete(child.rq_worker.key)
+    maintain(redis)  # another worker's supervisor may be the first to be back
+    claim(redis)
+    heartbeat.renew(Link(redis), [child])
+
+    assert redis.smembers(keys.WORKERS) == redis.smembers(keys.workers_of("default")) == registered
+    assert redis.hget(child.rq_worker.key, "queues") == b"default"
+    assert child.death is None
 
 
 @pytest.mark.parametrize(
