@@ -146,6 +146,8 @@ class Child:
         finally:
             self._is_waiting = self._board.numbers.is_asleep = False
         self._paused = claim.paused
+        # All outcomes are in Redis: where a failover has lost one, its job goes back to the queue.
+        self._claimer.last_begun = ""
         last = claim.jobs[-1] if claim.jobs else None
         self._board.hold(self._claimer.batch, last.position if last else 0)
         if last:

@@ -12,7 +12,7 @@ from jiffy import keys
 from jiffy.dev import redis_server
 from tests.jobs import worker as worker_jobs
 from tests.support.newcomer import CHECKOUT, wait_until
-from tests.support.worker_processes import worker_names
+from tests.support.worker_processes import begin, let_go_on, until_over, worker_names
 from tests.support.worker_support import enqueue, job, registered, status
 
 pytestmark = pytest.mark.slow
@@ -158,3 +158,25 @@ def test_a_worker_whose_wait_redis_ends_goes_on(start_worker, redis):
 
 def sleeping(redis):
     return [client for client in redis.client_list() if "b" in client["flags"]]
+
+
+def test_a_job_whose_end_a_failover_has_lost_runs_again_though_its_worker_is_idle(
+    start_worker, redis
+):
+    enqueue(redis, 1, worker_jobs.wait_for, "a")
+    worker = start_worker("-n", "1", "default")
+    begin(worker, redis, "a")
+    before = {key: redis.dump(key) for key in redis.keys("*")}
+    let_go_on(redis, "a")
+    until_over(worker, redis, "default-0")
+    # As on a replica that had not heard of the end.
+    with redis.pipeline() as pipe:
+        pipe.flushall()
+        for key, dumped in before.items():
+            pipe.restore(key, 0, dumped)
+        pipe.execute()
+    begin(worker, redis, "a", count=2)
+    let_go_on(redis, "a")
+    until_over(worker, redis, "default-0")
+
+    assert status(redis) == "finished"
