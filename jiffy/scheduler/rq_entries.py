@@ -201,12 +201,26 @@ def _next_of_cron(text: str, now: datetime) -> datetime | None:
     return None
 
 
+class _Left:
+    """Stands for what a pickle holds beside numbers, strings, lists and dicts: a date, perhaps.
+
+    Nothing is made of it, and it cannot be written back.
+    """
+
+    def __init__(self, *_: object, **__: object) -> None: ...
+
+    __setstate__ = append = extend = __setitem__ = __init__
+
+    def __reduce__(self) -> NoReturn:
+        raise pickle.PicklingError("its meta holds more than numbers, strings, lists and dicts")
+
+
 def _unpickled(raw: bytes) -> Any:
     """The numbers, strings, lists and dicts of a pickle.  Raises pickle.UnpicklingError."""
 
     class Plain(pickle.Unpickler):
-        def find_class(self, module: str, name: str) -> NoReturn:
-            raise pickle.UnpicklingError(f"it holds a {module}.{name}")
+        def find_class(self, module: str, name: str) -> Any:
+            return _Left
 
     # Room is made for places that a pickle only names: ten bytes could ask for gigabytes.
     for operation, argument, _ in pickletools.genops(raw):

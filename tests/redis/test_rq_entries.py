@@ -3,6 +3,8 @@
 import json
 import time
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from uuid import UUID
 
 import pytest
 import rq_scheduler
@@ -72,6 +74,26 @@ def test_a_job_made_at_run_time_for_one_moment_runs_once(whose, make, scheduler,
     assert next_times(redis) == {}
     assert 0 < redis.ttl(job.key) <= 60
     assert redis.hget(job.key, "timeout") == b"180"
+
+
+@pytest.mark.parametrize("repeat", [None, 2])
+def test_meta_of_a_stock_entry_may_hold_a_date_which_nothing_makes(
+    make, scheduler, redis, caplog, repeat
+):
+    meta = {"asked": PAST, "by": {Decimal(1): [UUID(int=1)]}}
+    options = {"interval": 60, "repeat": repeat, "meta": meta}
+    job = make["stock"].schedule(datetime.now(UTC), numbers.add, args=[2, 3], **options)
+    stored = redis.hget(job.key, "meta")
+    [slot] = next_times(redis).values()
+    done = scheduler.enqueue_jobs()
+
+    if repeat:  # its count cannot be written back
+        assert done == []
+        assert "its meta holds more than numbers" in caplog.text
+    else:
+        assert done == queued(redis) == [job.id]
+        assert next_times(redis) == {job.id.encode(): slot + 60}
+    assert redis.hget(job.key, "meta") == stored
 
 
 def test_entries_of_the_schedule_are_left_to_the_process_that_has_it(scheduler, declare, redis):
