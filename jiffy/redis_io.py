@@ -56,7 +56,8 @@ _NEARLY_FULL = 0.85
 HANGS_UP_S = 60  # longer than a bad link lasts, on which large commands are the first to be cut
 # Heroku's Redis lives on such hosts, behind certificates that no authority has signed.
 _SELF_SIGNED_HOSTS = (".compute-1.amazonaws.com", ".compute.amazonaws.com")
-_LUA = Path(__file__).with_name("scripts")
+# All of them as this process starts: a deploy may replace the files under it, but not its Python.
+_LUA = {file.stem: file.read_text("utf-8") for file in Path(__file__).parent.glob("scripts/*.lua")}
 _INCLUDE = re.compile(r"^--include (\w+)\n", re.MULTILINE)
 _SHAS: dict[str, bytes] = {}  # of the scripts that this process runs
 _HEAD = 80  # so many bytes of a call hold the SHA of its script
@@ -262,7 +263,7 @@ def check_rights(redis: Redis) -> None:
 
     The commands are queued in a transaction, and none of them is executed.
     """
-    scripts = "".join(path.read_text("utf-8") for path in _LUA.glob("*.lua"))
+    scripts = "".join(_LUA.values())
     names = {*re.findall("'([A-Z]+)'", scripts), "BLPOP"}
     try:
         [known] = exchange(redis, command("COMMAND", "INFO", *names))
@@ -327,8 +328,7 @@ def reason_of(error: RedisError) -> str:
 @lru_cache
 def source(script: str) -> str:
     """The Lua of `scripts/<script>.lua`, with what it includes and the prefixes of our keys."""
-    lua = (_LUA / f"{script}.lua").read_text("utf-8")
-    lua = lua.replace("@RQ@", keys.RQ).replace("@OWN@", keys.OWN)
+    lua = _LUA[script].replace("@RQ@", keys.RQ).replace("@OWN@", keys.OWN)
     return _INCLUDE.sub(lambda found: source(found[1]), lua)
 
 

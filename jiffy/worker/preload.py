@@ -21,11 +21,15 @@ from jiffy.errors import BrokenModule, JiffyError, MissingExtra
 from jiffy.producer import functions, project
 from jiffy.producer.enqueue import check_project
 from jiffy.worker import process
+from jiffy.worker.finish import FinishPlan
+from jiffy.worker.shared_memory import Board
 
 # How the process that tries the imports ends; in any other way the imports have ended it.
 _SAFE, _UNSAFE, _INVALID = 70, 71, 72
 # The role of a process that only tries new code; how it ends if it has logged why that fails.
 TRIAL, REPORTED = "trial", 65
+# What a supervisor and a child must have alike: where each finds what on the board, and the plans.
+ENGINE = " ".join([*Board.LAYOUT, *FinishPlan.__struct_fields__])
 # A thread that has ended leaves the system's list a moment later than Python's.
 _LAST_BREATH_S = 0.1
 
@@ -131,8 +135,14 @@ def _settled() -> dict[str, os_compat.Opened]:
     return os_compat.opened()
 
 
-def try_code(modules: Sequence[str]) -> int:
-    """Import the jobs' modules in this process, before running workers do; return its exit code."""
+def try_code(modules: Sequence[str], engine: str) -> int:
+    """Import the jobs' modules in this process, before running workers do; return its exit code.
+
+    `engine` is the supervisor's.
+    """
+    if engine != ENGINE:
+        log_failure(reason="Jiffy itself has changed: restart the workers")
+        return REPORTED
     for _, error in _import_each(modules):
         if error:
             log_failure(module=error.module, reason=error)

@@ -53,6 +53,7 @@ class Board:
     """
 
     INTERRUPT, TIMEOUT, STOP = 1, 2, 3
+    LAYOUT: ClassVar = [field[0] for field in _Numbers._fields_]
     _SIZE: ClassVar = ctypes.sizeof(_Numbers)
 
     def __init__(self, fd: int = -1) -> None:

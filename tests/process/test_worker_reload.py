@@ -1,12 +1,13 @@
 """New code reaches running workers: at SIGHUP, and with --reload when a file changes."""
 
+import shutil
 import signal
 from pathlib import Path
 
 import pytest
 
 from jiffy.producer.enqueue import Queue
-from tests.support.newcomer import edit, wait_until
+from tests.support.newcomer import CHECKOUT, edit, wait_until
 from tests.support.worker_processes import until_over
 from tests.support.worker_support import reason
 
@@ -103,6 +104,29 @@ def test_code_that_cannot_be_imported_is_not_used_and_one_line_says_so(
     assert why in line
     assert "effect='the workers keep the code they have'" in line
     assert run(redis, worker, tmp_path) == "old"
+    assert "Traceback" not in worker.log
+
+
+def test_a_deploy_in_place_mixes_no_two_versions_of_the_engine(start_worker, redis, tmp_path):
+    engine = tmp_path / "jiffy"
+    shutil.copytree(CHECKOUT / "jiffy", engine, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(CHECKOUT / "worker.py", tmp_path)
+    (tmp_path / "shop_code.py").write_text(OLD)
+    environ = {"JOBS_MODULES": "shop_code", "PYTHONPATH": str(tmp_path)}
+    worker = start_worker("-n", "1", home=tmp_path, **environ)
+    running = Queue(connection=redis).enqueue("shop_code.wait", str(tmp_path))
+    worker.until((tmp_path / "begun").exists)
+    for script in (engine / "scripts").iterdir():
+        script.write_text("of the next release")
+    board = engine / "worker" / "shared_memory.py"
+    board.write_text(
+        board.read_text().replace("    is_asleep: int", "    is_new: int\n    is_asleep: int")
+    )
+    worker.send(signal.SIGHUP)
+    line = worker.until_logged("reload.failed")
+
+    assert run(redis, worker, tmp_path) == running.return_value() == "old"
+    assert "reason='Jiffy itself has changed: restart the workers'" in line
     assert "Traceback" not in worker.log
 
 
