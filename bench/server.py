@@ -17,7 +17,8 @@ from jiffy.dev import redis_server
 class Traffic:
     """What Redis has done: commands, those inside scripts too, and reads from its sockets.
 
-    A pipeline that comes in one piece is one read, so reads count round trips.
+    A pipeline that comes in one piece is one read, so reads count round trips; one of over 16 kB is
+    several.
     """
 
     commands: int
