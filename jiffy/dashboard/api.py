@@ -205,7 +205,7 @@ def stop_job(job_id: str) -> Job:
 
 
 def _url(job_id: str) -> str:
-    return url_for("api.show_job", job_id=job_id, _external=True)
+    return auth.own_url(url_for("api.show_job", job_id=job_id))
 
 
 @operation("POST", "/bulk", 409, status=202)
@@ -354,4 +354,4 @@ def list_audit() -> list[AuditEntry]:
 @operation("GET", "/openapi.json")
 def describe() -> dict[str, Any]:
     """This document."""
-    return openapi.document(request.root_url)
+    return openapi.document(auth.own_url(request.script_root))

@@ -243,6 +243,11 @@ def _own_host() -> str:
     return request.host or request.headers.get("Host", "")
 
 
+def own_url(path: str) -> str:
+    """The whole URL of a path of ours."""
+    return f"{request.scheme}://{_own_host()}{path}"
+
+
 def is_api() -> bool:
     """Whether the request is for programs, which send a token and have no session."""
     return request.path.startswith("/api/") or request.path == "/metrics"

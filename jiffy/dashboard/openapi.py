@@ -149,7 +149,7 @@ def document(server: str) -> dict[str, Any]:
             "version": jiffy.__version__,
             "description": "Enqueue jobs, get their state and result, and operate the schedule.",
         },
-        "servers": [{"url": server.rstrip("/")}],
+        "servers": [{"url": server}],
         "paths": paths,
         "components": {
             "schemas": components,

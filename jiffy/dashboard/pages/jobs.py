@@ -18,7 +18,7 @@ from jiffy.control.bulk import ACTIONS, BULK, Tally
 from jiffy.control.failures import Failures
 from jiffy.control.read import Call
 from jiffy.control.search import Cursor
-from jiffy.dashboard import audit, charts
+from jiffy.dashboard import audit, auth, charts
 from jiffy.dashboard.frame import census, flows, is_live, newest_release
 from jiffy.tracebacks import own_frames
 
@@ -95,7 +95,7 @@ def _copies(call: Call) -> dict[str, str]:
     written = json.dumps(sent, ensure_ascii=False)
     # A control character would be a keystroke in the terminal into which it is pasted.
     body = "".join(one if one.isprintable() else json.dumps(one)[1:-1] for one in written)
-    url = shlex.quote(url_for("home.home", _external=True) + "api/jobs")
+    url = shlex.quote(auth.own_url(url_for("api.enqueue")))
     curl = f'curl -X POST {url} -H "Authorization: Bearer $API_TOKEN" '
     curl += f"-H 'Content-Type: application/json' -d {shlex.quote(body)}"
     made = {"Python": f"from jiffy import enqueue\n\nenqueue.by_path({path})", "curl": curl}
