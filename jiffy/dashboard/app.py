@@ -78,8 +78,8 @@ def _behind_proxies(wsgi_app: Any) -> Any:
         return values[-hops:][0].strip() if hops else ""
 
     def below(environ: Any, start_response: Any) -> Any:
-        environ["jiffy.peer"] = environ["REMOTE_ADDR"]
-        environ["REMOTE_ADDR"] = said(environ, "FOR") or environ["REMOTE_ADDR"]
+        environ["jiffy.peer"] = peer = environ.get("REMOTE_ADDR", "")
+        environ["REMOTE_ADDR"] = said(environ, "FOR") or peer
         is_host, host = False, environ.get("HTTP_HOST", "localhost")
         with suppress(ValueError):  # no address in its brackets
             is_host = bool(_HOST.fullmatch(host)) and urlsplit(f"//{host}").port != 0
