@@ -17,8 +17,8 @@ KILL_EVERY_S = 0.5
 KILL_ROOT_EVERY_S = 1.5
 KILL_ALL_EVERY_S = 4
 REDIS_AWAY_S = 1
-# A connection of ours lives for a few dozen jobs, one of RQ's for a few.
-MEAN_BYTES_UNTIL_CUT = 8000
+# Our scripts are 35 kB, and a process that starts has to get each of them through.
+MEAN_BYTES_UNTIL_CUT = 40_000
 FULL_FOR_S = 8
 DEPLOYS = 3
 
