@@ -38,6 +38,7 @@ from jiffy.redis_io import pack
 _REMEMBERED_S, _GONE_WITHIN_S = 60, 30
 # Large enough that the round trip does not count, small enough that Redis is never held up long.
 MOST_JOBS, MOST_BYTES = 1000, 1_000_000
+_MOST_WAITS = 10_000  # of jobs for others, in one script
 WRITE_EVERY_S = 0.2  # jobs are written at least so often, however slowly the calls come
 
 
@@ -158,6 +159,7 @@ class Recipe:
         lasts = [options[ttl] for ttl in ("result_ttl", "failure_ttl", "ttl") if ttl in options]
         is_soon_gone = any(0 <= seconds < _GONE_WITHIN_S for seconds in lasts)
         parents = [keys.job(id_) for id_ in json.loads(self.fields.get("dependency_ids", "[]"))]
+        self.most_jobs = max(1, min(MOST_JOBS, _MOST_WAITS // max(1, len(parents))))  # in a chunk
         fields = [word for pair in self.fields.items() for word in pair]
         head = [
             1 + len(parents), keys.queue(self.queue), *parents, self.queue,
@@ -292,7 +294,7 @@ class _Chunks:
         self._chunk.append(one)
         meta = one.recipe.fields.get("meta", "")
         self._size_bytes += len(one.call.data) + len(one.call.description) + len(meta)
-        is_large = len(self._chunk) >= MOST_JOBS or self._size_bytes >= MOST_BYTES
+        is_large = len(self._chunk) >= one.recipe.most_jobs or self._size_bytes >= MOST_BYTES
         if is_large or clock.monotonic() >= self._send_at:
             self._send()
 

@@ -24,6 +24,15 @@ def test_all_are_there_in_order_however_many_chunks_they_are(redis):
     ]  # fmt: skip
 
 
+def test_of_those_that_wait_for_very_many_few_are_written_in_one_step(redis):
+    parents = jiffy.enqueue_many(add, [(n, 1) for n in range(4000)]).ids
+    before = redis.info("commandstats")["cmdstat_evalsha"]["calls"]
+    waiting = jiffy.enqueue.options(depends_on=parents).many(add, [(n, 1) for n in range(5)])
+
+    assert redis.info("commandstats")["cmdstat_evalsha"]["calls"] == before + 3
+    assert {job.get_status() for job in waiting} == {"deferred"}
+
+
 def test_none_are_none(redis):
     assert list(jiffy.enqueue_many(add, [])) == []
     assert redis.keys() == []
