@@ -3,9 +3,9 @@
 from contextlib import contextmanager
 
 from jiffy import Hooks, clock
-from jiffy.worker import limits, supervisor
+from jiffy.worker import child_process, supervisor
 
-limits.STUCK_RENEWALS, supervisor.RENEW_EVERY_S = 3, 0.1
+child_process.STUCK_RENEWALS, supervisor.RENEW_EVERY_S = 3, 0.1
 
 
 @contextmanager
