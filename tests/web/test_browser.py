@@ -5,8 +5,8 @@ import json
 import pytest
 from rq.utils import now, utcformat
 
-from jiffy import keys, redis_io
-from jiffy.control.pauses import pause
+from jiffy import every, keys, redis_io
+from jiffy.control.pauses import pause, resume
 from jiffy.producer.enqueue import enqueue
 from jobs import numbers
 from tests.web.conftest import PASSWORD, USER
@@ -230,3 +230,59 @@ def test_what_was_unfolded_never_becomes_another(browser, plant):
     browser.wait_for_selector("#paused-here")
 
     assert browser.get_attribute("details:has-text('Empty')", "open") is None
+
+
+def test_of_two_pauses_both_are_shown_after_a_refresh(browser, plant):
+    pause(queue="default", why="one", who="ann")
+    pause(queue="low", why="two", who="ben")
+    shown_with(browser, "#banners p:has-text('two')")
+    plant("new")
+    refresh(browser)
+    browser.wait_for_selector("#job-new")
+
+    assert browser.is_visible("#banners p:has-text('two')")
+    assert browser.is_visible("#banners p:has-text('one')")
+
+
+def test_two_entries_of_one_name_are_both_shown_after_a_refresh(browser, redis, plant, declare):
+    """One of the schedule, and one of rq-scheduler's, whose id is the other's name."""
+    declare(every("10m", numbers.add, args=[2, 3], name="nightly"))
+    plant("nightly", status="scheduled")
+    redis.zadd(keys.ENTRIES, {"nightly": 9e9})
+    browser.goto("/schedule")
+    redis.hset(keys.entry_state("entry-nightly"), "skip", 1)
+    refresh(browser)
+    browser.wait_for_selector("text=the next run is skipped")
+
+    assert browser.locator("main tbody tr").count() == 2
+
+
+def test_what_is_typed_survives_what_appears_and_goes_before_it(browser, plant):
+    plant("waits", status="queued")
+    pause(queue="default", why="broken", who="ann")
+    shown_with(browser, "#banners p:has-text('broken')")
+    browser.goto("/queues/default")
+    browser.click("summary:has-text('Empty')")
+    browser.fill("[name=typed]", "default")
+    resume(queue="default")
+    refresh_until(browser, "#paused-here", state="detached")
+    typed = browser.input_value("[name=typed]")
+    browser.goto("/queues")
+    browser.click("summary:has-text('Pause a function')")
+    browser.fill("[name=function]", "jobs.shop.charge")
+    pause(function="jobs.numbers.add", why="broken", who="ann")
+    refresh_until(browser, "main code:has-text('jobs.numbers.add')")
+
+    assert typed == "default"
+    assert browser.input_value("[name=function]:not([type=hidden])") == "jobs.shop.charge"
+
+
+def shown_with(page, selector):
+    """The overview, once it has this."""
+    page.goto("/")
+    refresh_until(page, selector)
+
+
+def refresh_until(page, selector, **options):
+    refresh(page)
+    page.wait_for_selector(selector, **options)

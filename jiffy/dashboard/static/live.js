@@ -88,18 +88,20 @@
 
   function morphChildren(old, target) {
     const known = new Map([...old.children].filter(idOf).map((child) => [idOf(child), child]));
-    let next = old.firstChild;
     const children = [...target.childNodes];
+    let next = old.firstChild;
     for (const [place, child] of children.entries()) {
-      const match = known.get(idOf(child)) ?? (isAlike(next, child) ? next : null);
+      // What is not there any more makes room, so that what follows it stays itself.
+      while (next && !isAlike(next, child) && (next.nodeType === Node.TEXT_NODE || !children.slice(place + 1).some((later) => isAlike(next, later)))) {
+        const gone = next;
+        next = next.nextSibling;
+        gone.remove();
+      }
+      // Two may have one id: each stands for itself.
+      const match = isAlike(next, child) ? next : known.get(idOf(child));
+      if (known.get(idOf(child)) === match) known.delete(idOf(child));
       if (!match) {
         old.insertBefore(document.importNode(child, true), next);
-        // What is not there any more makes room, so that what follows it stays itself.
-        if (next?.nodeName === child.nodeName && !idOf(next) && !children.slice(place).some((later) => isAlike(next, later))) {
-          const gone = next;
-          next = next.nextSibling;
-          gone.remove();
-        }
         continue;
       }
       if (match === next) next = next.nextSibling;
@@ -119,14 +121,15 @@
   }
 
   function isAlike(node, target) {
-    return node && node.nodeName === target.nodeName && !idOf(node) && !idOf(target) && sends(node) === sends(target);
+    if (!node || node.nodeName !== target.nodeName || idOf(node) !== idOf(target)) return false;
+    return idOf(node) || sends(node) === sends(target);
   }
 
   // What a form does, or those that a person has unfolded: a button that is about to be pressed must
   // not become another.
   function sends(node) {
     if (node.localName === "details") return [...node.querySelectorAll("form")].map(sends).join();
-    return node.localName === "form" ? [node.getAttribute("action"), ...[...node.querySelectorAll("[type=hidden]")].map((field) => field.defaultValue)].join() : "";
+    return node.localName === "form" ? [node.getAttribute("action"), ...[...node.querySelectorAll("[type=hidden]:not([name=asked])")].map((field) => field.defaultValue)].join() : "";
   }
 
   // Times: relative as of now, and on hover exact in the person's own zone
