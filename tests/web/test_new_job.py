@@ -1,6 +1,7 @@
 """The page of a new job: a form made from a function's types and docstring."""
 
 import re
+from datetime import datetime, time
 
 import pytest
 
@@ -228,6 +229,42 @@ def test_what_a_job_carries_comes_back_as_it_was(client, send):
     assert job.call.args == (texts["it"],)
     assert ">\na\n &#34;&lt;script&gt;&#34; &amp;amp; 5</textarea>" in text
     assert 'value="&#34;5&#34;"' in client.get(f"/new?job={number.id}").text
+
+
+AGAIN = [
+    (typed.moment, datetime(2030, 1, 31, 6, 0, 0, 123456)),
+    (typed.moment, datetime.fromisoformat("2030-01-31T06:00:00+01:00")),
+    (typed.clock, time(6, 0, 0, 5)),
+    (typed.untyped, "a\nb"),
+    (typed.either, "\na"),
+    (numbers.add, 1e22),
+]
+
+
+@pytest.mark.browser
+def test_a_job_that_is_run_again_as_it_was_has_the_same_arguments(chromium, live, client, redis):
+    """A field of dates holds no microseconds and no zones, and a browser ends lines by \\r\\n."""
+    changed = []
+    with logged_in(chromium, live, client) as page:
+        for function, value in AGAIN:
+            job = enqueue(function, *[value] * (2 if function is numbers.add else 1))
+            page.goto(f"/new?job={job.id}")
+            page.click("button:has-text('Enqueue')")
+            page.wait_for_selector(".done:has-text('Enqueued')")
+            old, new = (read.job(redis, one).call for one in (job.id, page.inner_text("#id")))
+            changed += [(old, new)] if old != new else []
+
+    assert changed == []
+
+
+def test_what_a_form_cannot_hold_is_named_and_no_other_choice_is_made(client, plant):
+    plant("gone", call=["tests.jobs.typed.color", None, ["green"], {}])
+    plant("lines", call=["tests.jobs.typed.untyped", None, ["a\r\nb"], {}])
+    choice, lines = (client.get(f"/new?job={job_id}").text for job_id in ("gone", "lines"))
+
+    assert "&#34;green&#34; is no choice any more" in choice
+    assert '<option value="">' in choice
+    assert "Your browser makes" in lines
 
 
 def test_a_form_can_be_linked_with_its_arguments(client):

@@ -29,6 +29,13 @@ _MOST_LISTED = 200
 _REST = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 _EXAMPLES = {"integer": 1, "number": 1.5, "boolean": True, "null": None}
 _UNREAD = object()  # an argument that is left out, or cannot be read
+# What a browser's field of this kind can hold: it would show anything else as empty.
+_HELD = {
+    "number": re.compile(r"-?\d+(\.\d+)?([eE][-+]?\d+)?", re.ASCII),
+    "date": re.compile(r"\d{4}-\d\d-\d\d", re.ASCII),
+    "time": re.compile(r"\d\d:\d\d(:\d\d)?", re.ASCII),
+    "datetime-local": re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d)?", re.ASCII),
+}
 
 
 class Field(NamedTuple):
@@ -75,9 +82,13 @@ class _Form:
                 self.errors[""] = f"The function has changed: it no longer takes {more}."
         for name, value in values.items():
             field = self.fields[name]
-            self.texts[field.name] = _text(field, value)
-            if MASK in self.texts[field.name]:
+            self.texts[field.name] = text = _text(field, value)
+            if MASK in text:
                 self.errors[field.name] = f"Fill in what is masked ({MASK})."
+            elif text and field.choices and text not in dict(field.choices):
+                self.errors[field.name] = f"{text[:80]} is no choice any more."
+            elif "\r" in text:
+                self.errors[field.name] = "Your browser makes \\n of each \\r in it."
 
     def arguments(self) -> tuple[list[Any], dict[str, Any]]:
         """The call that the form makes; what cannot be read is in `errors`."""
@@ -125,6 +136,11 @@ class _Form:
         except JiffyError as error:  # of a callback
             self.errors[""] = str(error)
         return {}
+
+    def kind(self, field: Field) -> str:
+        """How a field is shown: as text where its own kind could not hold what stands in it."""
+        text, held = self.texts.get(field.name), _HELD.get(field.kind)
+        return "text" if text and held and not held.fullmatch(text) else field.kind
 
     def shown(self, job_id: str = "") -> str:
         """The page; options are folded where none is given or wrong."""
@@ -264,7 +280,8 @@ def form() -> str | tuple[str, int]:
 def make() -> Response | tuple[str, int]:
     """Enqueue the job; or show the form again, with what is wrong."""
     made = _Form(request.form.get("function", ""))
-    made.texts = request.form.to_dict()
+    # A browser ends lines by \r\n, whatever the call has.
+    made.texts = {name: text.replace("\r\n", "\n") for name, text in request.form.items()}
     (args, kwargs), given, status = made.arguments(), made.options(), 422
     if not made.errors:
         try:
