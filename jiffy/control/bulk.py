@@ -213,12 +213,15 @@ def start(
 
 
 def queue_of_workers(redis: Redis) -> str | None:
-    """The queue that most of our workers listen to; None where there is none, or all are paused."""
+    """The queue that most of our workers listen to; None where there is none, or all are paused
+    or quiet.
+    """
     now_s, heard = redis.time()[0], Counter[str]()
     alive = values.answer(redis.zrangebyscore, keys.LEASES, now_s, "+inf", 0, _MOST_WORKERS) or ()
     hashes = [keys.worker(values.text(name)) for name in alive]
-    for one in values.peek(redis, hashes, ["queues"], values.MOST_BYTES_IN_LIST):
-        heard.update(one("queues", values.text, "").split(",") if one else ())
+    for one in values.peek(redis, hashes, ["queues", keys.QUIET_FIELD], values.MOST_BYTES_IN_LIST):
+        if one and one(keys.QUIET_FIELD, values.line, "") != "yes":
+            heard.update(one("queues", values.text, "").split(","))
     paused = pauses.in_force(values.answer(redis.hgetall, keys.PAUSED) or {})
     for name in ("", *(one.name for one in paused if one.kind == "queue")):
         del heard[name]
@@ -274,11 +277,25 @@ def step(
     """Act on those that still match: long after they were listed, someone may have retried one."""
     wanted = wanted.within(ACTIONS[name].states)
     found = read.jobs(redis, ids, with_errors=True).values()
-    still = [job.id for job in found if wanted.matches(job) and _is_due(name, job, start)]
+    due = [job for job in found if wanted.matches(job) and _is_due(name, job, start)]
+    too_late = _canceled_since(redis, due, start)
+    still = [job.id for job in due if job.id not in too_late]
     if changed := len(ids) - len(still):
         tally.others += changed
         tally.refused = tally.refused or "They have changed meanwhile."
     return each(name, still, tally)
+
+
+def _canceled_since(redis: Redis, jobs: Sequence[JobView], start: datetime) -> set[str]:
+    """Those that were canceled after `start`, which only their registry says."""
+    canceled = [job for job in jobs if job.state == "canceled"]
+    with redis.pipeline(transaction=False) as pipe:
+        for job in canceled:
+            pipe.zscore(keys.jobs_in("canceled", job.queue), job.id)
+        scores = values.answers(pipe)
+    # RQ writes no time, but one that never comes.
+    first, last = start.timestamp(), clock.wall() + 60
+    return {job.id for job, at in zip(canceled, scores, strict=True) if at and first < at < last}
 
 
 def _is_meant(name: str, job: JobView) -> bool:

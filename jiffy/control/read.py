@@ -34,7 +34,7 @@ STATES = ("queued", *keys.REGISTRIES)
 APART = ("ready_to_enqueue", "rate_limited")  # states without a registry among these
 _HAS_ERROR = ("failed", "stopped")  # in which states the result is an error
 _ERROR = "!exc_string"  # of the newest result, where it is asked for
-_MOST_OTHERS = 20  # jobs that one waits for
+_MOST_OTHERS = 1000  # jobs that one waits for, of which the states are read
 _MOST_FAMILY = 100  # jobs of a workflow
 MOST_ATTEMPTS = 10  # RQ keeps no more
 MOST_BEFORE = 100_000  # jobs of a queue among which one's position is looked for
@@ -169,7 +169,7 @@ class JobView:
     retries_left: int | None = None  # after the coming or running attempt; None once it is over
     retries: int | None = None  # how many there were at first, where the job says so
     depends_on: tuple[str, ...] = ()
-    others: Mapping[str, str] = field(default_factory=dict)  # while deferred: ids, and states
+    others: Mapping[str, str] = field(default_factory=dict)  # while deferred: not over, by id
     others_left_out: int = 0
     slot: Slot | None = None  # the rate limit that it waits for, while it is rate_limited
     due: datetime | None = None  # while it is scheduled
@@ -432,7 +432,9 @@ def _unwrapped(raw: Raw) -> bytes:
 
 
 def _with_others(redis: Redis, job: JobView) -> JobView:
-    """Parts of its chain or group that are not over; else what it depends on."""
+    """Parts of its chain or group that are not over; else those that it depends on and that have
+    not finished.
+    """
     with redis.pipeline(transaction=False) as pipe:
         pipe.zrange(keys.pending(job.id), 0, _MOST_OTHERS - 1)
         pipe.zcount(keys.pending(job.id), 0, "+inf")
@@ -440,9 +442,10 @@ def _with_others(redis: Redis, job: JobView) -> JobView:
     # "" is their producer, which has not written all of them yet.
     ids = tuple(text(part) for part in parts or () if part) or job.depends_on[:_MOST_OTHERS]
     left_out = max(count or 0, len(job.depends_on)) - len(ids)
+    states = states_of(redis, ids)
     return replace(
         job,
-        others=states_of(redis, ids),
+        others={one: states[one] for one in ids if states[one] not in ("finished", "gone")},
         others_left_out=left_out,
         depends_on=job.depends_on or ids,
     )
@@ -522,7 +525,7 @@ class QueueCount:
     counts: Mapping[str, int]
     is_unreadable: bool  # one of its keys holds another type, or its name is not UTF-8
     waits_since: datetime | None  # when the oldest waiting job was enqueued
-    workers: int  # that are alive and listen to it
+    workers: int  # that are alive and listen to it; quiet ones do not
     busy: int  # of these
 
     @property

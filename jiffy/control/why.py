@@ -137,11 +137,11 @@ def reasons(job: JobView, census: Census, flow: Flow | None = None) -> list[Reas
             more = f" and {len(wrong_ones) - 3} more" if len(wrong_ones) > 3 else ""
             remedy = "Retry what failed, was stopped or canceled; this job follows. Or cancel it."
             return [Reason(f"It waits for {', '.join(wrong_ones[:3])}{more}.", remedy)]
-        count = len(job.others) + max(0, job.others_left_out)
-        return [Reason(f"It waits for {count:,} job{'s' if count != 1 else ''} to finish.")]
+        if count := len(job.others) + max(0, job.others_left_out):
+            return [Reason(f"It waits for {count:,} job{'s' if count != 1 else ''} to finish.")]
     if job.slot:
         return [Reason(f"It waits for a slot of the rate limit {job.slot}.")]
-    if job.state == "ready_to_enqueue":
+    if job.state in ("deferred", "ready_to_enqueue"):
         return [
             Reason("The jobs that it waited for have ended: a worker puts it on its queue next.")
         ]

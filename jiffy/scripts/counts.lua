@@ -28,11 +28,12 @@ end
 
 local alive, kinds, listed = 0, {}, {}
 for _, worker in ipairs(members(KEYS[2])) do
-  local found = redis.pcall('HMGET', worker, 'queues', 'state', 'jiffy:release')
+  local found = redis.pcall('HMGET', worker, 'queues', 'state', 'jiffy:release', 'jiffy:quiet')
   if found[1] or found[2] then
     alive = alive + 1
+    if found[4] == 'yes' then found[1] = '' end  -- it starts no jobs until it is resumed
     for j = 1, 3 do found[j] = string.gsub(string.sub(found[j] or '', 1, 16384), '%z', '') end
-    local kind = table.concat(found, '\0')
+    local kind = table.concat(found, '\0', 1, 3)
     kinds[kind] = (kinds[kind] or 0) + 1
   end
 end

@@ -28,7 +28,7 @@ if action == 'cancel' then
   local raised = reason
     and (string.match(reason, '^.*\n [^\n]*\n([^ \n][^\n]*)') or string.match(reason, '^.*\n(.*)') or reason)
   if raised then call('HSET', key, 'jiffy:reason', 'It was not tried again after ' .. raised) end
-  call('ZADD', RQ .. 'canceled:' .. queue, time[1], id)
+  call('ZADD', RQ .. 'canceled:' .. queue, NOW, id)
   call_own('ZREM', OWN .. 'expiring', id)
   if limit then free_slot(limit, id) end
   -- A process that is just releasing it in RQ's way has read that it waits, and watches these sets: touch them.

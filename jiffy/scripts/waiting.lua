@@ -74,7 +74,7 @@ end
 -- Cancel a job that is on no queue any more, as RQ does, with the reason.  It is kept as long as a failed one.
 local function cancel(queue, id, reason)
   local registry, key = RQ .. 'canceled:' .. queue, job_key(id)
-  try('ZADD', registry, time[1], id)
+  try('ZADD', registry, NOW, id)
   call('HSET', key, 'status', 'canceled', 'jiffy:reason', reason)
   local kept_s, limit = unpack(fields(key, 'failure_ttl', 'rate_limit_key'))
   kept_s = tonumber(kept_s) or 31536000

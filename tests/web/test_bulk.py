@@ -111,6 +111,23 @@ def test_what_someone_retries_amid_a_deletion_of_all_failed_jobs_is_not_deleted(
     )
 
 
+def test_what_someone_cancels_amid_a_retry_of_all_canceled_jobs_stays_canceled(
+    client, plant, redis
+):
+    old = utcformat(now() - timedelta(hours=1))
+    for number in range(130):
+        plant(f"old{number}", status="canceled", enqueued_at=old, created_at=old)
+    plant("mine", status="queued", enqueued_at=old, created_at=old)
+    outcome = bulk.Tally()
+    steps = bulk.steps(redis, "retry", search.parse("state:canceled"), now(), None, outcome)
+    next(steps)
+    post(client, "/jobs/mine/cancel")
+    list(steps)
+
+    assert read.job(redis, "mine").state == "canceled"
+    assert (outcome.done, outcome.others) == (130, 1)
+
+
 @pytest.mark.parametrize("few", [500, 1])
 def test_no_more_jobs_are_acted_on_than_the_form_showed(
     client, cards, plant, redis, work, monkeypatch, few

@@ -31,6 +31,21 @@ def reasons(redis):
     return find
 
 
+def test_of_many_dependencies_those_that_are_over_do_not_count(reasons, plant):
+    """The one that failed stands behind many others."""
+    ids = [plant(f"done{number}") for number in range(25)]
+    ids += [plant("runs", status="started"), "gone"]
+    plant("waits", status="deferred", dependency_ids=json.dumps(ids))
+    before = reasons("waits")
+    ids.append(plant("bad", status="failed", error="boom"))
+    plant("stuck", status="deferred", dependency_ids=json.dumps(ids))
+    plant("met", status="deferred", dependency_ids=json.dumps(ids[:25]))
+
+    assert before == ["It waits for 1 job to finish."]
+    assert reasons("stuck")[0].startswith("It waits for bad (failed). Retry what failed")
+    assert reasons("met")[0].startswith("The jobs that it waited for have ended")
+
+
 def test_a_queued_job_says_who_is_missing_and_what_stands_before_it(
     reasons, plant, plant_worker, redis
 ):

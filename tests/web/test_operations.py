@@ -12,6 +12,7 @@ from rq.utils import utcformat
 
 from jiffy import clock, keys
 from jiffy.control import pauses, read
+from jiffy.control.bulk import queue_of_workers
 from jiffy.control.why import banners
 from jiffy.dashboard.pages import system
 from jiffy.dashboard.pages.system import use_of
@@ -86,6 +87,23 @@ def test_a_queue_is_emptied_only_with_its_name_typed(client, plant, redis):
     assert redis.llen(keys.queue("low")) == 1
 
 
+def test_emptying_a_queue_deletes_what_its_form_showed(client, plant, redis):
+    plant("shown", status="queued")
+    parked = keys.parked("jobs.numbers.add")
+    plant("parked", status="queued", **{"jiffy:parked": "jobs.numbers.add"})
+    redis.lrem(keys.queue("default"), 0, "parked")
+    redis.sadd(f"{keys.OWN}parked", "jobs.numbers.add")
+    redis.zadd(parked, {"parked": 1})
+    text = client.get("/queues/default").text
+    [asked] = re.findall('name="asked" value="([^"]+)"', text)
+    plant("later", status="queued")
+    post(client, "/queues/default/empty", typed="default", asked=asked)
+
+    assert "Delete 1 job, and its jobs of paused functions</button>" in text
+    assert redis.lrange(keys.queue("default"), 0, -1) == [b"later"]
+    assert not redis.exists(keys.job("shown"), keys.job("parked"))
+
+
 @pytest.mark.parametrize(
     "name",
     ["*", "l*", "low state:failed", "other queue:low", '"low"', 'l"ow', '"', "low x", "ло:w"],
@@ -127,6 +145,18 @@ def test_a_paused_function_does_not_pause_the_queue_of_its_name(client, plant):
     assert 'id="paused-here"' not in of_queue
     assert "tea" in of_all[of_all.index("Paused functions") :]
     assert 'coffee">paused' in of_all
+
+
+def test_a_queue_whose_workers_are_all_quiet_has_none(client, plant, plant_worker, redis):
+    plant("waits", status="queued")
+    plant_worker("w", **{keys.MEMORY_FIELD: "1", keys.QUIET_FIELD: "yes"})
+    redis.zadd(keys.LEASES, {"w": 9e9})
+    page, job = client.get("/queues").text, words(client.get("/jobs/waits").text)
+
+    assert "no worker" in words(page)
+    assert "No worker listens to queue “default”" in job
+    assert "busy" not in job
+    assert queue_of_workers(redis) is None
 
 
 @pytest.mark.parametrize("path", ["/queues/no-such", "/queues?sort=color"])

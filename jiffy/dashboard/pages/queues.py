@@ -8,7 +8,7 @@ from flask import Blueprint, abort, flash, redirect, render_template, request, s
 from rq.command import send_command
 from werkzeug.wrappers import Response
 
-from jiffy import keys, redis_io
+from jiffy import clock, keys, redis_io
 from jiffy.control import pauses, read, search
 from jiffy.control.read import QueueCount
 from jiffy.dashboard.frame import census, flows
@@ -50,8 +50,12 @@ def list_queues() -> str:
 @page.get("/queues/<path:name>")
 def queue(name: str) -> str:
     found, inside = _found(name), read.inside(redis_io.shared(), name)
-    pause, flow = _pauses("queue").get(name), flows().get(name)
-    return render_template("queue.html", queue=found, inside=inside, pause=pause, flow=flow)
+    return render_template(
+        "queue.html", queue=found, inside=inside,
+        pause=_pauses("queue").get(name), flow=flows().get(name), asked=clock.now().isoformat(),
+        # Those of this queue wait on it, too.
+        has_parked=any(state == "queued" for state, *_ in census().apart),
+    )  # fmt: skip
 
 
 def _first_shown(total: int) -> int:
