@@ -284,7 +284,8 @@ def person() -> Who | None:
     name = config.auth_header and request.headers.get(config.auth_header)
     if not config.dashboard_login or name:
         who = _from_proxy(name) if name else Who(config.dashboard_user, "operator", "open")
-        session["user"] = who.name
+        if session.get("user") != who.name:  # else each answer would set the cookie
+            session["user"] = who.name
         return who
     user = _known_users().get(str(session.get("user")))
     mark = values.answer(redis_io.shared().hget, keys.SESSIONS, user.name) if user else None

@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta
 from itertools import islice
 from typing import Any
@@ -116,12 +117,13 @@ def following(entry: State, count: int = 5) -> list[datetime]:
     """The next run times, as far as they are known here; on the clock of its time zone."""
     if entry.next_at is None:
         return []
-    if cron := _read(_CRON.fullmatch(entry.words)):
-        times = [entry.next_at, *islice(cron.after(entry.next_at), count - 1)]
-        return [moment.astimezone(cron.zone) for moment in times]
-    if found := _EVERY.match(entry.words):
-        step = timedelta(seconds=clock.seconds(found[1]))
-        return [entry.next_at + step * number for number in range(count)]
+    with suppress(OverflowError, JiffyError):  # odd data; or the calendar ends
+        if cron := _read(_CRON.fullmatch(entry.words)):
+            times = [entry.next_at, *islice(cron.after(entry.next_at), count - 1)]
+            return [moment.astimezone(cron.zone) for moment in times]
+        if found := _EVERY.match(entry.words):
+            step = timedelta(seconds=clock.seconds(found[1]))
+            return [entry.next_at + step * number for number in range(count)]
     return [entry.next_at]
 
 

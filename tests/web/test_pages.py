@@ -13,7 +13,7 @@ from jiffy.control import read
 from jiffy.dashboard import create_app
 from jiffy.producer.enqueue import enqueue
 from jobs import images, numbers
-from tests.web.conftest import log_in
+from tests.web.conftest import log_in, post
 
 
 def test_the_first_page_without_anything_says_how_to_begin(client):
@@ -248,3 +248,14 @@ def test_health_without_redis_is_503_with_the_reason_and_no_url(stranger, no_red
         "remedy": "Run 'python -m jiffy dev' or set REDIS_URL.",
         "version": "0.1.0",
     }
+
+
+def test_the_page_of_a_change_that_was_refused_does_not_try_again(client, no_redis):
+    """A GET of its address is another page."""
+    refused = post(client, "/queues/default/pause", why="tea")
+    page = client.get("/queues")
+
+    assert (refused.status_code, page.status_code) == (503, 503)
+    assert "recovers by itself" in page.text
+    assert "recovers" not in refused.text
+    assert "live.js" not in refused.text

@@ -289,6 +289,17 @@ def test_a_proxy_vouches_for_users_and_no_one_else_does(people, environ, header,
     assert answer.status_code == status
 
 
+def test_by_single_sign_on_no_later_answer_takes_a_message_away(redis, environ):
+    """Each answer that sets the cookie would put back what it was when its request was sent."""
+    environ(AUTH_HEADER="X-Forwarded-User", TRUSTED_PROXIES="1", DASHBOARD_USERS="*:operator")
+    client = create_app().test_client()
+    headers = {"X-Forwarded-User": "ann"}
+    first, second = (client.get("/jobs", headers=headers, **PROXY) for _ in range(2))
+
+    assert "Set-Cookie" in first.headers
+    assert "Set-Cookie" not in second.headers
+
+
 def test_who_is_called_as_the_user_with_the_password_is_not_that_one(redis, environ):
     environ(
         AUTH_HEADER="X-Forwarded-User", TRUSTED_PROXIES="1",

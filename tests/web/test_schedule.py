@@ -270,3 +270,14 @@ def test_typed_text_survives_a_refresh_and_the_pause_is_shown(browser, entry, re
 
     assert typed == "the disk is full"
     assert browser.inner_text("#paused").endswith("the disk is full")
+
+
+@pytest.mark.parametrize(
+    "words", ["every 10m", "every 99999999999d", "every 1.2.3m",
+              "cron '* * * * *' on the clock of UTC", "cron '0 6 * * *' on the clock of Asia/Tokyo"]
+)  # fmt: skip
+def test_an_entry_at_the_end_of_the_calendar_has_a_page(client, redis, entry, words):
+    redis.hset(keys.job(ENTRY), keys.POLICY_FIELD, json.dumps({"words": words}))
+    redis.zadd(keys.ENTRIES, {ENTRY: 253402300799})
+
+    assert client.get(PAGE).status_code == 200
