@@ -53,7 +53,8 @@ def delete(job_id: str) -> None:
     Raises UnknownJob; NotThisState if it runs, or cannot be read.
     """
     redis = redis_io.shared()
-    raw = values.answer(redis.hget, keys.job(job_id), "status")
+    found = values.answer(redis.hmget, keys.job(job_id), "status", keys.PARKED_FIELD)
+    raw, parked = found or (None, None)
     if raw is None:
         raise UnknownJob(job_id)
     status = values.line(raw)
@@ -67,6 +68,8 @@ def delete(job_id: str) -> None:
         job = JobToDelete(job_id, redis)
         job.refresh()  # type: ignore[no-untyped-call]
         job.delete()
+        if parked:
+            values.answer(redis.zrem, keys.parked(values.text(parked)), job_id)
     except (ValueError, InvalidJobOperation):
         raise NotThisState(job_id, status, "It is unreadable.") from None
 

@@ -115,12 +115,15 @@ class Filter:
 
     def counts(self, census: Census) -> dict[str, int | None]:
         """How many jobs of each state match; None where only a search can tell."""
-        found = Counter(dict.fromkeys(read.STATES, 0))
+        found, searched = Counter(dict.fromkeys(read.STATES, 0)), set[str]()
         for one in self.lists(census):
-            if not (one.is_apart and self.fields):
+            if one.is_apart and self.fields:
+                searched.add(one.state)
+            else:
                 found[one.state] += one.size
-        is_known = not self.words and self.fields.keys() <= {"queue"}
-        return {state: number if is_known else None for state, number in found.items()}
+        if self.words or not self.fields.keys() <= {"queue"}:
+            searched.update(found)
+        return {state: None if state in searched else found[state] for state in found}
 
     @property
     def states(self) -> list[str]:

@@ -113,11 +113,12 @@ def test_jobs_that_stand_in_no_queue_are_listed_found_and_canceled(client, plant
     written = ("", "state:ready", "state:rate_limited queue:low", "queue:default")
     found = [sorted(listed(client, one)) for one in written]
     asked = client.get("/jobs/all?action=cancel&q=queue:low").text
-    text = client.get("/jobs").text
+    text, of_queue = (client.get(path).text for path in ("/jobs", "/jobs?q=queue:low"))
     post(client, "/jobs/all", q="queue:low", action="cancel")
 
     assert found == [["next", "parked", "slotless"], ["next"], ["slotless"], []]
     assert "Searched all 3 jobs" in text
+    assert ">queued</a>" in of_queue  # only a search tells which are
     assert re.search('queued <span class="quiet">1<', text)
     assert "<b>1</b> waiting" in text
     assert "Cancel 3 jobs?" in asked

@@ -101,7 +101,7 @@ def test_emptying_a_queue_deletes_what_its_form_showed(client, plant, redis):
 
     assert "Delete 1 job, and its jobs of paused functions</button>" in text
     assert redis.lrange(keys.queue("default"), 0, -1) == [b"later"]
-    assert not redis.exists(keys.job("shown"), keys.job("parked"))
+    assert not redis.exists(keys.job("shown"), keys.job("parked"), parked)
 
 
 @pytest.mark.parametrize(
