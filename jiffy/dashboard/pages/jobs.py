@@ -145,11 +145,12 @@ def some() -> Response | str:
 def all_matching() -> str:
     """Show how many jobs match before anything is done with them."""
     name, wanted = _action(), search.parse(request.args.get("q", "").strip())
+    asked = clock.now().isoformat()  # what comes while they are counted is left alone
     return render_template(
         "sure.html", action=name, wanted=wanted, few=bulk.FEW, most_again=bulk.MOST_AGAIN,
         matching=bulk.count(redis_io.shared(), name, wanted),
         queue=bulk.queue_of_workers(redis_io.shared()),
-        back=url_for("jobs.jobs", q=wanted.text), asked=clock.now().isoformat(),
+        back=url_for("jobs.jobs", q=wanted.text), asked=asked,
     )  # fmt: skip
 
 
