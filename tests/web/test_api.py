@@ -34,7 +34,6 @@ def test_a_job_is_enqueued_and_its_result_is_shown(api, work):
     assert shown["times"]["ended"].endswith("Z")
 
 
-
 def test_urls_name_the_host_as_the_client_does_with_an_underscore_too(api, environ):
     environ(ALLOWED_HOSTS="my_web")
     host = {"Host": "my_web:8000"}
@@ -43,6 +42,7 @@ def test_urls_name_the_host_as_the_client_does_with_an_underscore_too(api, envir
     assert made.json["status_url"] == "http://my_web:8000/api/jobs/x"
     servers = api("GET", "/api/openapi.json", headers=host).json["servers"]
     assert servers == [{"url": "http://my_web:8000"}]
+
 
 def test_options_are_those_of_enqueue(api, redis):
     call = {"function": "jobs.numbers.add", "kwargs": {"x": 1, "y": 2}}
