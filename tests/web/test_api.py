@@ -202,6 +202,7 @@ def test_an_unknown_job_is_404_with_a_message(api):
         ({"retry": 1001}, "from 1 to 1000, or a Retry.", "#/retry"),
         ({"retry": {}}, "retry is {}; it must be an object with max", "#/retry"),
         ({"retry": {"max": 3, "pauze": 2}}, "must be an object with max", "#/retry"),
+        ({"retry": {"max": 3, "self": 1}}, "must be an object with max", "#/retry"),
         ({"retry": {"max": 0}}, "retry.max is 0; it must be how many", "#/retry/max"),
         ({"retry": {"max": 3, "pause": "soon"}}, "pause is 'soon'", "#/retry/pause"),
         ({"retry": {"max": 3, "factor": 0}}, "factor is 0", "#/retry/factor"),
