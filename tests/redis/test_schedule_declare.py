@@ -126,14 +126,6 @@ def test_a_run_that_is_made_while_a_deploy_changes_the_times_is_not_made_again(d
 # What changes
 
 
-def test_a_changed_option_is_taken_over_and_leaves_the_next_time(declare, redis):
-    declare(daily(queue="low"), now=MONDAY - MINUTE)
-
-    assert declare(daily(queue="high"), now=MONDAY)["changed"] == 1
-    [made] = declare.schedule.enqueue_due(MONDAY)
-    assert redis.lrange(keys.queue("high"), 0, -1) == [made.job_id.encode()]
-
-
 def test_an_entry_removed_from_the_schedule_is_deleted_and_its_jobs_stay(declare, run_next, redis):
     declare(daily(), every("1h", numbers.add, args=[2, 3]))
     made = run_next()

@@ -21,6 +21,7 @@ from tests.support.worker_support import queued
 
 ENTRY = "entry-jobs-numbers-add"
 NAME = "jobs.numbers.add"
+OVER = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 def add(**changes):
@@ -48,13 +49,6 @@ def test_what_was_missed_is_one_job_and_every_slot_of_it_is_recorded(declare, ca
     assert queued(redis) == [made.job_id]
     assert outcomes(redis) == ["open"] + ["missed"] * 6
     assert {one.reason for one in entries.history(redis, NAME)[1:]} == {"no scheduler ran"}
-
-
-def test_each_missed_slot_is_a_job_of_its_own_if_asked(declare, catch_up, redis):
-    declare(add(missed="all", overlap="allow"))
-
-    assert [one.outcome for one in catch_up(6)] == ["enqueued"] * 7
-    assert len(set(queued(redis))) == 7
 
 
 @pytest.mark.parametrize("interval_s", [1, 7])
@@ -96,23 +90,25 @@ def test_a_run_that_is_hardly_late_is_not_missed(declare, redis, late_s, outcome
 # Done
 
 
-def test_an_entry_of_one_time_is_enqueued_late_and_stays_done_at_the_next_deploys(declare, redis):
-    moment = datetime(2026, 1, 1, tzinfo=UTC)
-    line = at(moment, numbers.add, args=[2, 3])
-    declare(line, now=moment - timedelta(hours=1))
-    schedules.enqueue_due(declare.schedule)
+@pytest.mark.parametrize(
+    "line", [at(OVER, numbers.add, args=[2, 3]), every("10m", numbers.add, args=[2, 3], end=OVER)]
+)
+def test_an_entry_that_is_over_is_enqueued_late_and_stays_done_at_the_next_deploys(
+    line, declare, redis
+):
+    before = OVER - timedelta(minutes=15)
+    declare(line, now=before)
+    for _ in range(3):
+        schedules.enqueue_due(declare.schedule)
 
     assert queued(redis) == ["jobs-numbers-add-20260101T000000Z"]
-    assert declare(line)["same"] == 1
-    assert declare(line, now=moment - timedelta(hours=1))["same"] == 1
+    assert declare(line)["same"] == declare(line, now=before)["same"] == 1
     assert schedules.enqueue_due(declare.schedule) == []
     assert [state.is_done for state in entries.read(redis)] == [True]
 
 
-def test_an_entry_of_one_time_that_is_given_another_runs_again(scheduler, declare, redis):
-    moment = datetime(2026, 1, 1, tzinfo=UTC)
-    for day in (0, 1):
-        then = moment + timedelta(days=day)
+def test_an_entry_of_one_time_that_is_given_another_runs_again(declare, redis):
+    for then in (OVER, OVER + timedelta(days=1)):
         declare(at(then, numbers.add, args=[2, 3]), now=then - timedelta(hours=1))
         schedules.enqueue_due(declare.schedule)
 
@@ -159,18 +155,6 @@ def test_so_many_runs_are_made_and_no_more_also_across_deploys(
     assert [state.is_done for state in entries.read(redis)] == [False]
 
 
-def test_a_window_that_is_over_stays_over(scheduler, declare, redis):
-    end = datetime(2026, 1, 1, tzinfo=UTC)
-    line = every("10m", numbers.add, args=[2, 3], end=end)
-    declare(line, now=end - timedelta(minutes=15))
-    for _ in range(3):
-        schedules.enqueue_due(declare.schedule)
-
-    assert declare(line)["same"] == 1
-    assert redis.zcard(keys.ENTRIES) == 0
-    assert queued(redis) == ["jobs-numbers-add-20260101T000000Z"]
-
-
 # Overlap
 
 
@@ -200,17 +184,6 @@ def test_a_run_is_skipped_while_the_last_one_waits_or_runs_and_it_is_reported_wh
     assert second.outcome == "skipped"
     assert second.reason == f"run {stamp} is still {'running' if is_running else 'queued'}"
     assert entries.history(redis, NAME)[0].reason == second.reason
-
-
-def test_one_run_may_wait_behind_the_one_that_runs(declare, run_next, redis):
-    declare(add(overlap="queue one"))
-    [first] = run_next()
-    start(redis, first.job_id)
-    second, third = run_next(2)
-
-    assert (second.outcome, queued(redis)) == ("enqueued", [])
-    assert Job.fetch(second.job_id, redis).get_status() == "deferred"
-    assert third.reason == f"run {second.job_id.rpartition('-')[2]} is still waiting"
 
 
 def test_where_the_run_that_waits_is_canceled_the_next_waits_in_its_place(declare, run_next, redis):
@@ -353,7 +326,9 @@ def test_a_job_that_has_not_ended_is_looked_at_again_later(declare, run_next, re
     assert entries.history(redis, NAME)[0].outcome == "open"
 
 
-@pytest.mark.parametrize(("status", "reason"), [("canceled", "ValueError: 5"), ("finished", None)])
+@pytest.mark.parametrize(
+    ("status", "reason"), [("canceled", "ValueError: 5"), ("finished", None), ("gone", None)]
+)
 def test_why_a_run_was_tried_again_is_recorded_only_if_nothing_came_of_it(
     declare, run_next, redis, status, reason
 ):
@@ -361,21 +336,12 @@ def test_why_a_run_was_tried_again_is_recorded_only_if_nothing_came_of_it(
     [made] = run_next()
     why = {"status": status, keys.REASON_FIELD: "Traceback:\n  in add\nValueError: 5"}
     redis.hset(keys.job(made.job_id), mapping=why)
+    if status == "gone":
+        redis.delete(keys.job(made.job_id))
     [(_, ended)] = follow(redis)
 
-    assert (ended.outcome, ended.reason) == (status, reason)
-
-
-@pytest.mark.parametrize("line", [add(), add(result_ttl=0), add(ttl="3s", failure_ttl=0)])
-def test_the_outcome_of_a_deleted_job_is_gone(line, declare, run_next, redis):
-    declare(line)
-    [made] = run_next()
-    redis.delete(keys.job(made.job_id))
-    follow(redis)
-
-    assert [(one.outcome, one.duration_s) for one in entries.history(redis, NAME)] == [
-        ("gone", None)
-    ]
+    assert (ended.outcome, ended.reason, ended.duration_s) == (status, reason, None)
+    assert entries.history(redis, NAME) == [ended]
 
 
 def test_the_history_has_the_last_thousand_runs(declare, run_next, redis):
