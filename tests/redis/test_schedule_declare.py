@@ -14,9 +14,6 @@ from jiffy.scheduler.loop import Loop
 from jiffy.scheduler.state import Schedule, differences
 from jobs import numbers
 from tests.compat.traces import take
-from tests.support import schedules
-from tests.support.newcomer import wait_until
-from tests.support.receiver import receiving
 
 ENTRY, NAME = "entry-sum", "sum"
 MONDAY = datetime(2026, 11, 23, 6, tzinfo=UTC)
@@ -74,19 +71,6 @@ def test_a_run_that_is_due_and_that_new_times_have_not_is_recorded_as_missed(
 
     assert (next_at(redis), told(redis)) == (then, missed)
     assert redis.hgetall(keys.TICK_COUNTS) == ({b"missed": b"1"} if missed else {})
-
-
-def test_an_alert_reports_a_run_that_new_times_have_dropped(redis):
-    with receiving() as receiver:
-        line = {"on_missed": receiver.address}
-        schedules.declare(redis, daily(**line), now=MONDAY - MINUTE)
-        after = schedules.declare(redis, daily("0 7 * * *", **line), now=MONDAY + MINUTE)
-        after.notifier.start()
-        wait_until(lambda: receiver.heard)
-
-    [(_, _, body)] = receiver.heard
-    assert (body["entry"], body["slot"]) == (NAME, "2026-11-23T06:00:00Z")
-    assert body["reason"] == "its times were changed before it was enqueued"
 
 
 def test_times_in_another_spelling_are_taken_over_and_leave_the_next_time(declare, redis):

@@ -75,20 +75,6 @@ def test_what_stock_rq_scheduler_adds_is_seen_without_being_woken(redis, start):
     running.until_logged("tick.enqueued")
 
 
-def test_an_absence_of_redis_is_outlived_and_a_lost_schedule_restored(own_redis, tmp_path, start):
-    running = start(declare(own_redis), own_redis)
-    running.until_logged("tick.enqueued")
-    redis_server.stop(f"unix://{tmp_path / 'redis' / 'redis.sock'}")
-    running.until_logged("redis.away")
-    before = len(running.lines("tick.enqueued"))
-    redis_server.start(tmp_path / "redis", keep=False)
-    running.until_logged("redis.back")
-    running.until_logged("tick.enqueued", count=before + 1)
-
-    assert "entry=jobs.numbers.add" in running.lines("tick.enqueued")[-1]
-    assert len(running.lines("redis.away")) == 1
-
-
 @pytest.mark.slow
 def test_while_redis_is_full_it_is_away_and_so_are_the_schedulers(own_redis, start):
     running = start(declare(own_redis), own_redis)

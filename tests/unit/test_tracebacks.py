@@ -6,8 +6,6 @@ import pytest
 
 from jiffy.tracebacks import shortened
 
-PLACE = " (unit/test_tracebacks.py:{} in {})"
-
 
 def traceback_of(depth, message):
     def fail(left):
