@@ -47,9 +47,6 @@ class Greeter:
         pass
 
 
-nameless = lambda: None  # noqa: E731 - that is the point
-
-
 def without_wraps(func):
     def wrapper():
         return func()

@@ -5,12 +5,11 @@ import threading
 from datetime import timedelta
 
 import pytest
-from redis.exceptions import ConnectionError as RedisConnectionError
 from rq.job import Dependency
 
 import jiffy
 from jiffy import clock, keys, redis_io
-from jiffy.errors import InvalidValue, RedisAway, RedisFull
+from jiffy.errors import InvalidValue, RedisFull
 from tests.jobs import enqueue as enqueue_jobs
 from tests.jobs.enqueue import add
 from tests.support.cutting import Cutter
@@ -97,21 +96,6 @@ def test_a_queue_that_is_something_else_in_redis_leaves_nothing_behind(redis):
             act()
 
     assert set(redis.keys()) - before <= {keys.QUEUES.encode()}
-
-
-def test_redis_that_stays_away_is_one_clear_error(environ, monkeypatch):
-    monkeypatch.setattr(redis_io, "PATIENCE_S", 0.2)
-    environ(JOBS_MODULES="tests", REDIS_URL="redis://:secret@127.0.0.1:1/0")
-    redis_io.shared.cache_clear()
-    try:
-        for act in (lambda: jiffy.enqueue(add, 1, 2), lambda: jiffy.enqueue_many(add, [(1, 2)])):
-            with pytest.raises(
-                RedisAway, match=r"No Redis at redis://\*\*\*@127\.0\.0\.1:1/0"
-            ) as gone:
-                act()
-            assert isinstance(gone.value, RedisConnectionError)
-    finally:
-        redis_io.shared.cache_clear()
 
 
 def test_redis_that_is_full_is_one_clear_error(redis, monkeypatch):

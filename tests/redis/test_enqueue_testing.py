@@ -6,13 +6,6 @@ from jobs import images, numbers
 from tests.jobs import enqueue as enqueue_jobs
 
 
-def test_inline_runs_what_is_enqueued_at_once(inline):
-    job = jiffy.enqueue(numbers.add, 2, 3)
-
-    assert job.is_finished
-    assert wait(job) == 5
-
-
 def test_inline_runs_many_and_what_a_job_enqueues(inline):
     jobs = jiffy.enqueue_many(numbers.add, [(1, 1), (2, 2)])
     jiffy.enqueue(enqueue_jobs.enqueue_another)
@@ -66,16 +59,6 @@ def test_queued_tells_of_the_parts_that_wait_for_others(queued):
     assert queued.has(numbers.add, result, 10)
     assert queued.has(numbers.add, result, y=10)
     assert len(queued.run()) == 1
-
-
-def test_queued_runs_on_demand(queued):
-    job = jiffy.enqueue(numbers.add, 2, 3)
-    before = job.get_status()
-    [ran] = queued.run()
-
-    assert before == "queued"
-    assert (ran.id, ran.return_value()) == (job.id, 5)
-    assert queued.jobs == []
 
 
 def test_queued_runs_a_chain_to_its_end(queued):

@@ -55,13 +55,6 @@ def test_they_hold_for_one_call_for_many_and_in_a_chain():
         assert (job.origin, job.timeout) == ("low", 540)
 
 
-@pytest.mark.usefixtures("shop_queue")
-def test_a_call_says_what_it_wants_beside_them():
-    job = enqueue.options(queue="high")(numbers.add, 2, 3)
-
-    assert (job.origin, job.timeout) == ("high", 540)
-
-
 @pytest.mark.parametrize(
     ("reference", "error", "said"),
     [

@@ -33,31 +33,23 @@ def pack(redis):
     history.pack(redis)
 
 
-@pytest.mark.parametrize("lasts_s", [None, 10**9])
-def test_a_lock_that_does_not_end_keeps_no_history_from_being_packed(redis, lasts_s):
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda redis: redis.set(keys.history("packing"), "odd"),
+        lambda redis: redis.set(keys.history("packing"), "odd", ex=10**9),
+        lambda redis: redis.set(keys.history("names"), "odd"),
+        lambda redis: redis.hset(keys.history(f"now:{redis.time()[0] // 60 - 5}"), "odd", "odd"),
+    ],
+    ids=["a lock for ever", "a lock for years", "names", "a minute"],
+)
+def test_nothing_odd_keeps_history_from_being_packed(redis, spoil):
     count(redis, 3)
-    redis.set(keys.history("packing"), "odd", ex=lasts_s)
+    spoil(redis)
     for _ in range(2):
         history.pack(redis)
 
-    assert not redis.keys(keys.history("now:*"))
-
-
-def test_something_else_where_names_are_kept_keeps_no_history_from_being_packed(redis):
-    count(redis, 3)
-    redis.set(keys.history("names"), "odd")
-    pack(redis)
-
     assert ends(history.read(redis, "function", NOTHING).whole) == (1, 0, 0, 0)
-    assert not redis.keys(keys.history("now:*"))
-
-
-def test_a_minute_of_nothing_but_odd_data_keeps_no_later_one_from_being_packed(redis):
-    redis.hset(keys.history(f"now:{redis.time()[0] // 60 - 5}"), "odd", "odd")
-    count(redis, 3)
-    pack(redis)
-
-    assert ends(history.read(redis).whole) == (1, 0, 0, 0)
     assert not redis.keys(keys.history("now:*"))
 
 

@@ -12,7 +12,7 @@ from rq.serializers import JSONSerializer
 
 import jiffy
 from jiffy import actions, cli, keys
-from jiffy.control import pauses, read, why
+from jiffy.control import pauses
 from jiffy.errors import InvalidValue
 from tests.jobs import worker as worker_jobs
 from tests.support.worker_support import (
@@ -198,15 +198,6 @@ def test_one_that_was_resumed_meanwhile_is_not_parked(redis):
     assert (queued(redis), parked(redis, NOTHING)) == (["default-0"], [])
 
 
-@pytest.mark.parametrize("value", [b"\xff", b"[]", b"1", b'{"until": {}}', b"{" * 10_000])
-def test_an_odd_pause_stops_no_worker(redis, value):
-    put(1)
-    redis.hset(keys.PAUSED, "func:odd", value)
-
-    assert pauses.read_pauses(redis) == []
-    assert ids_of(claim(redis)) == ["ours-0"]
-
-
 def test_a_pause_that_would_take_each_claim_long_to_read_is_dropped(redis):
     put(1)
     pause = {"who": "x" * 10**6, "why": "a bug", "since": 1, "until": None}
@@ -261,13 +252,3 @@ def test_a_pause_is_made_shown_and_ended_in_a_shell(redis):
     assert typed("resume", *words) == f"{TELL_ID} was not paused.\n"
     assert queued(redis) == ["ours-0"]
     assert typed("paused") == "Nothing is paused.\n"
-
-
-@pytest.mark.parametrize("what", [{"queue": "default"}, {"function": TELL_ID}])
-def test_a_caller_that_waits_learns_of_the_pause(redis, what):
-    put(1)
-    jiffy.pause(**what, why="a bug")
-    claim(redis)
-
-    [pause] = why.obstacles(read.job(redis, "ours-0"), read.census(redis))[:1]
-    assert pause.command.startswith("python -m jiffy resume ")

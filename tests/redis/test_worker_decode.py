@@ -185,16 +185,6 @@ def test_a_job_class_of_ones_own_is_held_to_the_same_rules(redis, put, func, bec
     )
 
 
-def test_rqs_housekeeping_unpickles_nothing(redis, rq_worker):
-    call = ("tests.jobs.worker.say", None, (Trap(),), {})
-    trap = pickle.dumps(Trap())
-    plant(redis, pickle.dumps(call), meta=trap, result=trap, status="started")
-    redis.zadd(WIP, {"default-0:an-execution": 1})
-    rq_worker().run_maintenance_tasks()
-
-    assert registered(redis, "failed") == ["default-0"]
-
-
 def test_rqs_housekeeping_inflates_no_more_than_a_worker_would(redis):
     for field in ("data", "exc_info"):
         bomb = {"data": b"[]", field: zlib.compress(b"0" * (101 << 20))}

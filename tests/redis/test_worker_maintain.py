@@ -61,15 +61,6 @@ def test_an_abandoned_job_that_says_nothing_of_where_it_is_fails(redis, value):
     assert (registered(redis, "failed"), registered(redis, "started")) == (["default-0"], [])
 
 
-def test_an_abandoned_job_that_began_before_1970_keeps_no_other_from_failing(redis):
-    for job_id in enqueue(redis, 2):
-        start_in_stock_rq(redis, job_id)
-    redis.hset(keys.job("default-0"), "started_at", "1969-12-31T23:59:59.9Z")
-    maintain(redis)
-
-    assert registered(redis, "failed") == ["default-0", "default-1"]
-
-
 @pytest.mark.parametrize("until_s", [1, 9e9], ids=["stale", "alive"])
 @pytest.mark.parametrize("where", [*JobStatus, "gone"])
 def test_an_entry_that_was_left_in_the_started_registry_goes_and_its_job_stays_as_it_is(

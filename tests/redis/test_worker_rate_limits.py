@@ -252,14 +252,3 @@ def test_where_a_slot_leads_to_a_queue_that_is_something_else_it_is_not_lost(red
     assert between == ([], ["job-1"])
     assert (slots(redis), queued(redis, "low")) == ((["job-1"], []), ["job-1"])
     assert job(redis, "job-1").get_status() == "queued"
-
-
-def test_a_job_that_cannot_be_queued_keeps_no_other_from_its_slot(redis):
-    enqueue(redis, 2)
-    redis.set(keys.queue("odd"), "odd")
-    redis.hset(keys.job("odd"), mapping={"status": "rate_limited", "origin": "odd", "data": "odd"})
-    redis.zadd(f"{keys.RQ}rl:api:rate_limited", {"odd": 0})
-    finish(redis, *claim(redis))
-    maintain(redis)
-
-    assert slots(redis) == (["job-1"], ["odd"])

@@ -248,13 +248,6 @@ def sweep(redis, seconds_ago, quiet_until=0):
 
 
 @pytest.mark.usefixtures("dead")
-def test_a_sweep_recovers_the_jobs_of_a_worker_that_has_not_renewed_its_lease(redis):
-    sweep(redis, seconds_ago=3)
-
-    assert (queued(redis), redis.zcard(keys.LEASES)) == (["default-0"], 0)
-
-
-@pytest.mark.usefixtures("dead")
 @pytest.mark.parametrize("name", ["", "\xff", " ", "a:b", "x" * 10**5])
 def test_an_odd_name_among_the_dead_keeps_no_other_from_its_recovery(redis, name):
     redis.zadd(keys.LEASES, {name.encode("latin-1"): 0})

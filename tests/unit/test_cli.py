@@ -36,9 +36,7 @@ def test_an_option_that_there_is_not_is_no_argument(words, command_line):
 @pytest.mark.parametrize(
     ("words", "schedule", "queues"),
     [
-        ([], None, ()),
         (["high", "low"], None, ("high", "low")),
-        (["--with-scheduler"], "", ()),
         (["--with-scheduler", "high", "low"], "", ("high", "low")),
         (["high", "--with-scheduler", "a:b-c", "low"], "", ("high", "a:b-c", "low")),
         (["--with-scheduler", "shop.schedule:SCHEDULE", "low"], "shop.schedule:SCHEDULE", ("low",)),
@@ -54,11 +52,9 @@ def test_a_schedule_may_stand_behind_with_scheduler_and_so_may_a_queue(words, sc
 @pytest.mark.parametrize(
     ("words", "line"),
     [
-        (["wroker"], "No command 'wroker' (did you mean 'worker'?). See jiffy --help."),
         (["beat"], "No command 'beat' (did you mean 'scheduler'?). See jiffy --help."),
         (["scheduler", "lst"], "No command 'lst' (did you mean 'list'?). See jiffy scheduler --h"),
         (["scheduler", "x"], "SCHEDULE is 'x'; it must be a module and a name in it, such as"),
-        (["worker", "--burts"], "No option '--burts' (did you mean '--burst'?). See jiffy worker"),
         (["worker", "-c", "4"], "No option '-c' (did you mean '-n'?). See jiffy worker --help."),
         (["dashboard", "--port=80"], "No option '--port' (it is a setting: PORT=…). See jiffy"),
         (["enqueue", "add", "--eta=5"], "No option '--eta' (did you mean '--at'?). See jiffy e"),

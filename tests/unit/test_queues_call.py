@@ -31,7 +31,6 @@ def called(function, *args, **kwargs):
     ("function", "reason"),
     [
         (lambda: None, "is a lambda"),
-        (enqueue_jobs.nameless, "is a lambda"),
         (enqueue_jobs.wrapped, "is defined inside another function"),
         (functools.partial(add, 1), "is not a function that a worker could import"),
         (
@@ -39,7 +38,6 @@ def called(function, *args, **kwargs):
             r"is in the program itself \(__main__\)",
         ),
         (5, "is not a function that a worker could import"),
-        ([add], "is not a function that a worker could import"),
         ("jobs.numbers.add", "is a string; to enqueue a function by its path, use"),
     ],
 )
@@ -52,10 +50,8 @@ def test_what_a_worker_could_not_import_is_refused_with_the_reason(function, rea
     ("function", "reason"),
     [
         (Greeter().greet, "'tests.jobs.enqueue.Greeter.greet' is a method of an object"),
-        (Greeter.greet, "'tests.jobs.enqueue.Greeter.greet' is a method of an object"),
         (Greeter, "'tests.jobs.enqueue.Greeter' is a class"),
         (worker_jobs._hidden, "'tests.jobs.worker._hidden' is private"),
-        (worker_jobs._Session.send, "is private: _Session begins with an underscore"),
         (worker_jobs.Orders._hidden, "is private: _hidden begins with an underscore"),
         (Fraction.from_float, "'fractions.Fraction.from_float' is not under jobs or tests"),
     ],
@@ -77,8 +73,6 @@ def test_a_function_that_is_wrapped_with_its_name_is_a_function():
         ((1,), {"why": 2}, "add() has no argument 'why'"),
         ((1, 2), {"job_timeout": 5},
          "add() has no argument 'job_timeout' (options come first: enqueue.options(timeout=…))"),
-        ((1, 2), {"countdown": 5},
-         "add() has no argument 'countdown' (options come first: enqueue.options(in_=…)). It "),
         ((), {1: 2}, "add() has no argument 1. It takes"),
         ((1,), {"x": 2}, "add() was given the argument 'x' twice"),
     ],
@@ -102,7 +96,6 @@ CIRCULAR.append(CIRCULAR)
         (Path("a.jpg"), "y", "a PosixPath. Annotate the parameter, or pass it as a string"),
         (Decimal(1), "y", "a Decimal. Annotate the parameter, or pass it as a string"),
         ({1, 2}, "y", "a set. Annotate the parameter, or pass a list"),
-        ((1, 2), "y", "a tuple. Annotate the parameter, or pass a list"),
         (float("nan"), "y", "nan. Pass None"),
         (b"raw", "y", "a bytes. Annotate the parameter, or pass the path of a file"),
         (object(), "y", "an object. Annotate the parameter, or pass a number"),
@@ -111,7 +104,6 @@ CIRCULAR.append(CIRCULAR)
         ({1: "a", "1": "b"}, "the key 1 of y",
          "an int. Annotate the parameter, or pass its str(…)"),
         ([{"a": {True: 1}}], "the key True of y[0].a", "a bool. Annotate"),
-        ({None: 1}, "the key None of y", "a NoneType. Annotate"),
         (CIRCULAR, "y", "nested too deeply, or contains itself"),
         ([1, 10**5000], "y[1]", "a number of more digits than JSON is read with. Pass it as hex"),
         ({10**5000: 1}, "the key … of y", "an int. Annotate"),

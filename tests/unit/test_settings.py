@@ -31,7 +31,6 @@ HASH = f"scrypt:32768:8:1/salt/{'0' * 128}"
         ("WEB_CONNECTIONS", "0", "it must be a whole number from 1"),
         ("PORT", "0", "it must be a port from 1 to 65535"),
         ("PORT", "web", "it must be a port from 1 to 65535"),
-        ("WORKERS", "0", "it must be a whole number from 1"),
         ("WORKERS", "2.5", "it must be a whole number from 1"),
         ("JOBS_MODULES", "jobs, my-tasks", "it must be names of modules"),
         ("SERIALIZERS", "pickle", "it must be json or json,pickle"),
@@ -84,12 +83,8 @@ def test_a_secret_that_is_refused_is_not_shown(environ, line):
         "redis://:hun[ter@host:6379/0",
         "redis://:hun@#ter@host:6379/0",
         "redis://user:12#34@host:6379/0",  # read as port 12 of the host "user"
-        "redis://user:12/34@host:6379/0",
-        "redis://user:12?34@host:6379/0",
-        "rediss://:hun#ter@host:6379/0",
         "unix://:hun#ter@/run/redis.sock",
         "redis+sentinel://:hun#ter@host:26379/main",
-        "redis+sentinel://:hun/ter@host:26379/main",
     ],
 )
 def test_a_raw_character_of_a_password_is_named_and_no_part_of_it_shown(address):

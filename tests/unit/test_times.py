@@ -15,7 +15,6 @@ from jiffy.dashboard.words import times as in_words
         ("*/10 9-17 * * tue,thu", "UTC",
          "every 10 minutes from 09:00 to 17:59, every Tuesday and Thursday, UTC"),
         ("5 * * * *", "UTC", "every hour at 5 past, UTC"),
-        ("0 */6 * * *", "UTC", "every day at 00:00, 06:00, 12:00 and 18:00, UTC"),
         ("0 4 1 * *", "UTC", "on day 1 of every month at 04:00, UTC"),
         ("0 4 1 1,7 *", "UTC", "on day 1 of the month in January and July at 04:00, UTC"),
         ("0 4 1 * mon", "UTC", "cron '0 4 1 * mon' on the clock of UTC"),
