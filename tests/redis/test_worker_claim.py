@@ -79,6 +79,13 @@ def test_a_job_with_a_time_to_live_keeps_it_until_it_is_about_to_begin(redis):
     assert [redis.ttl(keys.job(job_id)) > 0 for job_id in ids] == [False, True, True]
 
 
+def test_a_worker_that_leaves_jobs_wakes_another(redis):
+    enqueue(redis, 2)
+    claim(redis, 1)
+
+    assert redis.llen(keys.wake("default")) == 1
+
+
 def test_a_job_is_registered_with_the_queue_that_it_was_claimed_from(redis):
     enqueue(redis)
     redis.rename(keys.queue("default"), keys.queue("other"))
