@@ -1,16 +1,14 @@
 """What can be done about a job: each happens wholly or not at all, and says which."""
 
-import threading
-
 import pytest
 from redis.exceptions import ResponseError, WatchError
 
 from jiffy import actions, enqueue, keys
-from jiffy.errors import NotThisState, UnknownJob, WorkerDeaf
+from jiffy.errors import NotThisState, UnknownJob
 from jiffy.producer.enqueue import Job
 from jobs import numbers
 from tests.compat.traces import differences, take
-from tests.support.worker_support import is_canceled, queued, registered, status
+from tests.support.worker_support import queued, registered, status
 
 BEGUN = ("started", "finished", "failed", "stopped", "canceled")
 BEGAN = "2026-01-31T06:00:00.000000Z"
@@ -73,20 +71,6 @@ def test_a_job_that_a_worker_of_rq_has_popped_is_not_said_to_be_canceled(redis):
         actions.cancel(job)
 
     assert status(redis, job.id) == "queued"
-
-
-def test_while_a_worker_is_at_it_a_job_is_either_canceled_or_runs(redis, work):
-    ids = list(enqueue.many(numbers.add, [(number, 1) for number in range(300)]).ids)
-    canceled = []
-    thread = threading.Thread(
-        target=lambda: canceled.extend(job_id for job_id in reversed(ids) if is_canceled(job_id))
-    )
-    thread.start()
-    work()
-    thread.join()
-
-    assert sorted(registered(redis, "finished") + canceled) == sorted(ids)
-    assert sorted(registered(redis, "canceled")) == sorted(canceled)
 
 
 def test_who_is_releasing_a_job_hears_that_it_is_canceled_meanwhile(redis):
@@ -183,19 +167,6 @@ def test_a_job_whose_parent_is_over_meanwhile_goes_to_its_queue(redis, work):
     actions.retry(job)
 
     assert queued(redis) == [job.id]
-
-
-@pytest.mark.parametrize("status", ["queued", "finished"])
-def test_what_does_not_run_cannot_be_stopped(in_state, status):
-    with pytest.raises(NotThisState, match=f"'{status}' is {status}"):
-        actions.stop(in_state(status))
-
-
-def test_a_worker_that_does_not_listen_is_named(redis, in_state):
-    redis.hset(keys.job(in_state("started").id), "worker_name", "w1")
-
-    with pytest.raises(WorkerDeaf, match="'w1', which runs job 'started', does not respond"):
-        actions.stop("started")
 
 
 @pytest.mark.parametrize("act", [actions.cancel, actions.retry, actions.stop])

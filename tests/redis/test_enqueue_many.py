@@ -88,16 +88,6 @@ def test_a_source_that_breaks_leaves_what_came_before_it(redis):
     assert len(queued(redis)) == 1
 
 
-def test_progress_is_reported_chunk_by_chunk(monkeypatch):
-    monkeypatch.setattr(enqueueing, "WRITE_EVERY_S", 60)
-    told = []
-    jiffy.enqueue_many(
-        add, ((n,) for n in range(2 * enqueueing.MOST_JOBS + 5)), on_progress=told.append
-    )
-
-    assert told == [enqueueing.MOST_JOBS, 2 * enqueueing.MOST_JOBS, 2 * enqueueing.MOST_JOBS + 5]
-
-
 def test_a_slow_source_is_not_waited_for(redis, monkeypatch):
     monkeypatch.setattr(enqueueing, "WRITE_EVERY_S", 0)
     seen = []

@@ -14,7 +14,7 @@ from tests.jobs import enqueue as enqueue_jobs
 from tests.jobs.enqueue import add
 from tests.support.cutting import Cutter
 from tests.support.newcomer import PATIENCE_S
-from tests.support.worker_support import claim, finish, queued
+from tests.support.worker_support import claim, finish, queued, registered
 
 
 @pytest.fixture(autouse=True)
@@ -41,20 +41,26 @@ def test_it_goes_on_when_redis_has_forgotten_the_script(redis):
 
 
 @pytest.mark.parametrize(
-    "options", [{}, {"job_id": "one"}, {"result_ttl": 0}, {"ttl": 1, "job_id": "one"}]
+    "options",
+    [{}, {"job_id": "one"}, {"result_ttl": 0}, {"ttl": 1, "job_id": "one"}, {"depends_on": "a"}],
 )
 def test_cut_at_any_byte_of_what_is_asked_or_answered_it_is_there_once(redis, cutter, options):
-    put = jiffy.enqueue.options(**options)
+    jiffy.enqueue.options(job_id="a", queue="low")(add, 1, 1)
+    put, waits = jiffy.enqueue.options(**options), "depends_on" in options
     put(add, 2, 3)  # the script is known from here on
     asked, answered = cutter.heard
     for after in [("asked", n) for n in range(0, asked, 3)] + [
         ("answered", n) for n in range(answered)
     ]:
         redis.delete(keys.queue("default"), keys.job("one"), *redis.keys(f"{keys.OWN}sent:*"))
+        redis.delete(keys.REGISTRIES["deferred"] + "default", keys.dependents("a"))
         cutter.cut_once(*after)
         job = put(add, 2, 3)
+        waiting = registered(redis, "deferred")
 
-        assert queued(redis) == [job.id], after
+        assert (waiting if waits else queued(redis)) == [job.id], after
+        assert (queued(redis) if waits else waiting) == [], after
+        assert redis.smembers(keys.dependents("a")) == {one.encode() for one in waiting}
     assert cutter.cuts >= 100
 
 
@@ -150,23 +156,6 @@ def test_a_dependency_that_is_not_there_is_refused(redis):
         jiffy.enqueue.options(depends_on="nobody")(add, 1, 2)
 
     assert redis.keys() == []
-
-
-def test_a_job_that_waits_for_another_is_there_once_wherever_it_is_cut(redis, cutter):
-    first = jiffy.enqueue(add, 1, 1)
-    put = jiffy.enqueue.options(depends_on=first)
-    put(add, 2, 3)
-    asked, answered = cutter.heard
-    for after in [("asked", n) for n in range(0, asked, 17)] + [
-        ("answered", n) for n in range(answered)
-    ]:
-        redis.delete(f"{keys.RQ}deferred:default", f"{keys.RQ}job:{first.id}:dependents")
-        cutter.cut_once(*after)
-        job = put(add, 2, 3)
-
-        assert redis.zrange(f"{keys.RQ}deferred:default", 0, -1) == [job.id.encode()], after
-        assert redis.smembers(f"{keys.RQ}job:{first.id}:dependents") == {job.id.encode()}
-    assert cutter.cuts >= 30
 
 
 @pytest.mark.parametrize("status", ["finished", "failed"])

@@ -6,7 +6,6 @@ import pytest
 
 import jiffy
 from jiffy import keys, redis_io
-from jiffy.errors import DuplicateJob
 from tests.jobs.enqueue import add, collect
 from tests.support.newcomer import PATIENCE_S
 
@@ -108,12 +107,6 @@ def test_a_unique_call_for_later_is_one_job(redis):
     assert put(2, 3, in_="5m").id == put(2, 3).id
     assert redis.zcard(f"{keys.RQ}scheduled:default") == 1
     assert redis.llen(keys.queue("default")) == 0
-
-
-def test_an_id_that_is_taken_is_refused_first(redis):
-    put(2, 3, job_id="one")
-    with pytest.raises(DuplicateJob):
-        put(2, 3, job_id="one")
 
 
 @pytest.mark.parametrize("ids", [None, ["a", "b", "c"]])

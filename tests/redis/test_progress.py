@@ -84,10 +84,6 @@ def after_deletion():
     SEEN.append(job.connection.exists(job.key))
 
 
-def test_a_job_tells_how_far_it_is(run):
-    assert progress.read(run(half)) == State(0.5, "resizing")
-
-
 def test_the_count_is_reported_before_each_row(run):
     assert run(over_a_list).return_value() == [
         ["a", 0, "0 of 4"], ["b", 0.25, "1 of 4"], ["c", 0.5, "2 of 4"], ["d", 0.75, "3 of 4"],

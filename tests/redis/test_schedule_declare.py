@@ -14,6 +14,7 @@ from jiffy.scheduler.loop import Loop
 from jiffy.scheduler.state import Schedule, differences
 from jobs import numbers
 from tests.compat.traces import take
+from tests.support import schedules
 
 ENTRY, NAME = "entry-sum", "sum"
 MONDAY = datetime(2026, 11, 23, 6, tzinfo=UTC)
@@ -118,14 +119,6 @@ def test_an_entry_removed_from_the_schedule_is_deleted_and_its_jobs_stay(declare
     assert redis.zrange(keys.ENTRIES, 0, -1) == [b"entry-jobs-numbers-add"]
     assert not redis.exists(keys.job(ENTRY))
     assert redis.llen(keys.queue("default")) == len(made)
-
-
-def test_a_new_time_is_given_once_when_two_schedulers_start_together(declare, redis):
-    earlier = MONDAY - timedelta(seconds=1)
-    counts = [declare(daily(), now=earlier + timedelta(seconds=n)) for n in (0, 2)]
-
-    assert [count["new"] for count in counts] == [1, 0]
-    assert next_at(redis) == MONDAY
 
 
 def test_what_would_change_is_shown_and_nothing_is_written(declare, redis):

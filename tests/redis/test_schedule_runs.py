@@ -158,18 +158,6 @@ def test_so_many_runs_are_made_and_no_more_also_across_deploys(
 # Overlap
 
 
-@pytest.mark.parametrize(
-    ("line", "made"), [(add, 1), (lambda: cron("0 6 * * *", numbers.add, args=[2, 3]), 3)]
-)
-def test_an_interval_does_not_pile_up_by_default_and_times_of_the_day_all_come(
-    line, made, declare, run_next, redis
-):
-    declare(line())
-    run_next(3)
-
-    assert len(queued(redis)) == made
-
-
 @pytest.mark.parametrize("is_running", [False, True])
 def test_a_run_is_skipped_while_the_last_one_waits_or_runs_and_it_is_reported_why(
     is_running, declare, run_next, redis

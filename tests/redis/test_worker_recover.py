@@ -272,22 +272,6 @@ def test_no_worker_is_declared_dead_too_early(redis, seconds_ago, quiet_s):
         assert float(redis.hget(keys.LAST_SWEEP, "quiet_until")) > redis.time()[0] + 3
 
 
-def test_one_worker_that_cannot_be_recovered_keeps_no_other_from_it(redis, monkeypatch):
-    for number in range(2):
-        enqueue(redis, queue=f"queue-{number}")
-        claim(redis, name=f"worker-{number}", queues=[f"queue-{number}"])
-        redis.zadd(keys.LEASES, {f"worker-{number}": number})
-    redis.delete(keys.queue("queue-0"))
-    redis.set(keys.queue("queue-0"), "odd")
-    sweep(redis, seconds_ago=3)
-    between = registered(redis, "started", "queue-0")
-    redis.delete(keys.queue("queue-0"))
-    sweep(redis, seconds_ago=3)
-
-    assert (between, queued(redis, "queue-0")) == (["queue-0-0"], ["queue-0-0"])
-    assert queued(redis, "queue-1") == ["queue-1-0"]
-
-
 def test_a_job_that_began_before_1970_keeps_no_other_from_its_recovery(redis):
     for number in range(2):
         enqueue(redis, queue=f"queue-{number}")

@@ -24,15 +24,6 @@ def test_what_stands_behind_two_dashes_is_an_argument():
     assert (words["arguments"], words["wait"]) == (("--wait", "-x"), True)
 
 
-@pytest.mark.parametrize("words", [["--quue=low"], ["--quue", "low"], ["-x"], ["2", "--waiting"]])
-def test_an_option_that_there_is_not_is_no_argument(words, command_line):
-    code, _, line = command_line("enqueue", "jobs.numbers.add", *words)
-
-    assert code == 2
-    assert line.startswith("No option '-")
-    assert line.endswith("See jiffy enqueue --help.\n")
-
-
 @pytest.mark.parametrize(
     ("words", "schedule", "queues"),
     [

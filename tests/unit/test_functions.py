@@ -7,10 +7,8 @@ from typing import Literal
 
 import pytest
 
-from jiffy.errors import BrokenModule, NotAllowed, UnknownFunction, WrongArguments
+from jiffy.errors import BrokenModule, NotAllowed, UnknownFunction
 from jiffy.producer import functions
-from jiffy.producer.payload import target
-from jobs import numbers
 
 JOBS = ("jobs",)
 TESTS = ("tests.jobs.worker",)
@@ -62,10 +60,6 @@ def module_of_jobs(tmp_path, monkeypatch):
         monkeypatch.delitem(sys.modules, name, raising=False)
 
     return write
-
-
-def test_the_path_of_a_function_finds_it_again():
-    assert functions.find(functions.path_of(numbers.add), JOBS) is numbers.add
 
 
 @pytest.mark.parametrize(
@@ -162,23 +156,6 @@ def test_what_is_broken_or_a_program_hides_no_other_function(module_of_jobs, tmp
 )
 def test_words_become_what_the_signature_says(function, words, args, kwargs):
     assert from_words(function, words) == (args, kwargs)
-
-
-@pytest.mark.parametrize(
-    ("function", "words", "reason"),
-    [
-        (resize, ["a.jpg", "wide"], "width: expected a whole number, got 'wide'."),
-        (resize, ["a", "1", "tall"], "height: expected a whole number or null, got 'tall'."),
-        (choose, ["x"], "size: expected 's' or 'm' or 3, got 'x'."),
-        (choose, ["s", "blue"], "colour: expected 'red', got 'blue'."),
-    ],
-)
-def test_a_word_that_does_not_fit_is_refused_with_what_does(function, words, reason):
-    args, kwargs = from_words(function, words)
-    with pytest.raises(WrongArguments) as refusal:
-        target(function).call(args, kwargs)
-
-    assert str(refusal.value) == f"tests.unit.test_functions.{function.__name__}: {reason}"
 
 
 def test_a_private_function_is_never_a_hint():

@@ -61,10 +61,6 @@ def test_what_workers_do_not_run_is_refused_with_the_reason(function, reason):
         target(function)
 
 
-def test_a_function_that_is_wrapped_with_its_name_is_a_function():
-    assert target(enqueue_jobs.cached).path == "tests.jobs.enqueue.add"
-
-
 @pytest.mark.parametrize(
     ("args", "kwargs", "words"),
     [

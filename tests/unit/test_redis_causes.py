@@ -28,10 +28,3 @@ SAID = [
 @pytest.mark.parametrize(("error", "reason"), SAID, ids=[reason for _, reason in SAID])
 def test_it_is_known_by_its_words(error, reason):
     assert redis_causes.find(error).reason == reason
-
-
-def test_what_is_no_trouble_of_redis_has_no_cause():
-    assert (
-        redis_causes.find(ResponseError("WRONGTYPE Operation against a key of the wrong kind"))
-        is None
-    )

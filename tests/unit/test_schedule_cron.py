@@ -51,12 +51,6 @@ def test_the_next_time_is_the_one_that_cron_would_take(text, expected):
     assert walls(text, "2026-11-20 13:37:21") == [expected]
 
 
-def test_a_day_and_a_weekday_that_are_both_given_are_alternatives():
-    expected = ["2026-12-06 00:00", "2026-12-13 00:00", "2026-12-20 00:00", "2026-12-24 00:00"]
-
-    assert walls("0 0 24 * sun", "2026-12-01", 4) == expected
-
-
 def test_a_time_is_never_its_own_successor():
     assert walls("0 6 * * *", "2026-11-20 06:00") == ["2026-11-21 06:00"]
 
