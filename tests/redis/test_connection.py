@@ -67,9 +67,7 @@ def test_the_first_enqueue_imports_nothing(tcp_redis):
     assert said.stdout == "[]\n"
 
 
-def test_a_redis_behind_a_sentinel_is_found_by_its_name_although_another_sentinel_is_away(
-    client_of, sentinel
-):
+def test_a_redis_is_found_by_its_name_where_one_sentinel_is_away(client_of, sentinel):
     hosts = f"127.0.0.1:{free_port()},127.0.0.1:{sentinel}"
     client = client_of(REDIS_URL=f"redis+sentinel://{hosts}/main/3")
     client.set("here", "yes")

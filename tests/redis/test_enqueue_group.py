@@ -6,16 +6,16 @@ from base64 import b64encode
 import pytest
 
 import jiffy
-from jiffy import Enqueue, Retry, keys, options, part, redis_io, result, wait
+from jiffy import Enqueue, keys, options, part, redis_io, result, wait
 from jiffy.errors import InvalidValue, JobFailed, NotImportable, RedisAway, WrongArguments
 from jiffy.producer import workflows
 from jiffy.producer.enqueue import Job
 from jiffy.redis_io import Link
 from tests.jobs.enqueue import add, collect, fail, nothing
-from tests.jobs.worker import fail_until_the_last_try, return_text
+from tests.jobs.worker import return_text
 from tests.redis.test_enqueue_chain import ELSEWHERE
 from tests.support.join_support import left, look, reason, status, statuses
-from tests.support.worker_support import claim, finish, queued, work_one
+from tests.support.worker_support import claim, finish, queued
 
 
 @pytest.fixture
@@ -30,26 +30,13 @@ def told(team):
     return (positional or [named["of"]])[-1]
 
 
-def test_then_is_called_with_what_became_of_each_part_in_order(team, work):
-    work()
-
-    assert wait(team.then) == [
-        [
-            [
-                {"id": job.id, "status": "finished", "result": 2 * n, "error": None}
-                for n, job in enumerate(team.jobs)
-            ]
-        ],
-        {},
-    ]
-
-
-def test_then_is_called_too_where_parts_have_failed(work):
+def test_then_is_called_with_what_became_of_each_part_in_order(work):
     team = jiffy.enqueue.group([part(add, 1, 1), part(fail), part(nothing)], then=collect)
     work()
 
     ended = told(team)
     assert ended[1].pop("error").startswith("ValueError: no card (jobs/enqueue.py:")
+    assert [one["id"] for one in ended] == [job.id for job in team.jobs]
     assert [(one["status"], one["result"], one.get("error")) for one in ended] == [
         ("finished", 2, None),
         ("failed", None, None),
@@ -85,17 +72,6 @@ def test_then_is_enqueued_when_the_last_is_over_and_once(redis, team):
 
     assert before == "deferred"
     assert queued(redis) == [team.then.id]
-
-
-def test_a_part_that_is_tried_again_is_not_over(redis, work):
-    retried = part(fail_until_the_last_try).options(retry=Retry(1, pause=0))
-    team = jiffy.enqueue.group([retried, part(add, 1, 1)], then=collect)
-    work_one(redis)
-    kept = redis.zcard(keys.pending(team.then.id))
-    work()
-
-    assert kept == 2
-    assert [one["result"] for one in told(team)] == ["at last", 2]
 
 
 def test_parts_may_differ_in_function_and_options(redis, work):

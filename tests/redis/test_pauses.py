@@ -207,17 +207,7 @@ def test_a_pause_that_would_take_each_claim_long_to_read_is_dropped(redis):
     assert not redis.exists(keys.PAUSED)
 
 
-@pytest.mark.parametrize(
-    "given",
-    [
-        {},
-        {"queue": "low", "function": NOTHING},
-        {"queue": ""},
-        {"function": "nothing at all"},
-        {"queue": "low", "why": ""},
-        {"queue": "low", "until": "yesterday"},
-    ],
-)
+@pytest.mark.parametrize("given", [{"queue": ""}, {"queue": "low", "why": ""}])
 def test_an_invalid_pause_is_refused(redis, given):
     with pytest.raises(InvalidValue):
         jiffy.pause(**{"why": "a reason", **given})

@@ -90,26 +90,19 @@ def test_a_worker_that_loses_a_right_says_so_once_and_goes_on_when_it_has_it_aga
     assert (worker.lines("worker.died"), worker.log.count("Traceback")) == ([], 0)
 
 
-def test_a_worker_runs_what_is_enqueued_now_and_for_later(worker):
+def test_a_worker_runs_retries_and_stops_jobs(worker, redis):
     now, later = enqueue(numbers.add, 2, 3), enqueue.options(in_=0.1)(numbers.add, 3, 4)
-
     assert (wait(now, timeout="60s"), wait(later, timeout="20s")) == (5, 7)
     assert "warn" not in worker.log.lower()
 
-
-def test_a_worker_tries_again_what_has_failed(worker):
-    job = enqueue.options(retry=Retry(1, pause=0.1))(worker_jobs.say_and_fail, "failing")
-
+    fails = enqueue.options(retry=Retry(1, pause=0.1))(worker_jobs.say_and_fail, "failing")
     with pytest.raises(JobFailed, match="failing"):
-        wait(job, timeout="60s")
+        wait(fails, timeout="60s")
 
-
-def test_a_running_job_is_stopped(worker, redis):
-    job = enqueue(worker_jobs.wait_for, "ever")
+    runs = enqueue(worker_jobs.wait_for, "ever")
     begin(worker, redis, "ever")
-    actions.stop(job)
-
-    worker.until(lambda: job.get_status() == "stopped")
+    actions.stop(runs)
+    worker.until(lambda: runs.get_status() == "stopped")
 
 
 def test_a_scheduler_enqueues_what_is_due(user, redis, tmp_path):

@@ -197,20 +197,6 @@ def test_an_entry_that_cannot_be_read_is_shown_as_changed(text, declare, redis):
     assert differences(redis, read([daily()]))[0].kind == "same"
 
 
-@pytest.mark.parametrize("field", ["slot", "next", "times"])
-@pytest.mark.parametrize("odd", ["soon", "1e999", b"\xff", ""])
-def test_an_odd_field_of_an_entrys_state_stops_no_start(field, odd, declare, redis):
-    declare(daily(), now=MONDAY - MINUTE)
-    redis.hset(keys.entry_state(ENTRY), field, odd)
-    declare(daily("0 7 * * *"), now=MONDAY + MINUTE)
-    assert next_at(redis) == MONDAY + HOUR
-
-    redis.hset(keys.entry_state(ENTRY), field, odd)
-    declare(daily("0 7 * * *"), now=MONDAY + MINUTE)
-    assert next_at(redis) == MONDAY + HOUR
-    assert len(declare.schedule.enqueue_due(MONDAY + HOUR)) == 1
-
-
 # What Redis has lost
 
 

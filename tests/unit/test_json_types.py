@@ -60,8 +60,3 @@ def test_what_does_not_fit_is_named_with_its_path_and_value(value, message, path
 
     assert str(refused.value).endswith(message)
     assert refused.value.path == path
-
-
-def test_a_name_stands_before_the_path():
-    with pytest.raises(ValidationError, match=r"^sizes\[0\]\.width is None; it must be a whole"):
-        json_types.convert([{"width": None}], list[Size], "sizes")

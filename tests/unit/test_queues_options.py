@@ -17,7 +17,7 @@ from jiffy.errors import (
     UnknownFunction,
     WrongArguments,
 )
-from jiffy.producer.options import TABLE, Options, from_json, schema
+from jiffy.producer.options import TABLE, Options, from_json
 from jobs import numbers
 from tests.jobs import enqueue as enqueue_jobs
 from tests.support.newcomer import CHECKOUT
@@ -63,14 +63,6 @@ part(numbers.add, "two", result)  # wrong
 
 def test_the_table_has_each_option_that_type_checkers_know():
     assert [*TABLE] == [*Options.__annotations__]
-
-
-def test_json_has_its_own_names_and_goes_through_the_same_checks():
-    given = {"in": "5m", "retry": {"max": 2, "pause": "2s"}}
-
-    assert from_json(given)["in_"] == 300
-    assert from_json({"at": "2999-01-01T00:00:00Z"}) == {"at": datetime(2999, 1, 1, tzinfo=UTC)}
-    assert {*schema()} == {"in", *TABLE} - {"in_"}
 
 
 @pytest.mark.parametrize(
@@ -171,17 +163,11 @@ def test_a_functions_usual_options_are_taken_unless_the_call_has_its_own():
     assert (left.origin, left.timeout) == ("low", 120)
 
 
-def test_a_function_in_the_table_may_be_named_by_its_path():
-    mine = Enqueue({"jobs.numbers.add": options(queue="low")})
-
-    assert job_of(mine).origin == "low"
-
-
-def test_a_decorated_function_has_the_usual_options_of_what_stands_at_its_path(environ):
+@pytest.mark.parametrize("key", ["tests.jobs.enqueue.add", enqueue_jobs.cached])
+def test_the_table_knows_a_function_by_its_path(key, environ):
     environ(JOBS_MODULES="tests")
-    mine = Enqueue({enqueue_jobs.cached: options(queue="low")})
 
-    assert job_of(mine, enqueue_jobs.add).origin == "low"
+    assert job_of(Enqueue({key: options(queue="low")}), enqueue_jobs.add).origin == "low"
 
 
 @pytest.mark.parametrize(
@@ -196,7 +182,7 @@ def test_a_decorated_function_has_the_usual_options_of_what_stands_at_its_path(e
         ({numbers.add: {"timeout": "soon"}}, InvalidValue, "timeout is 'soon'"),
     ],
 )
-def test_what_makes_no_sense_in_the_table_is_refused_where_it_is_written(table, error, words):
+def test_what_makes_no_sense_in_the_table_is_refused(table, error, words):
     with pytest.raises(error, match=re.escape(words)):
         Enqueue(table)
 
@@ -231,12 +217,7 @@ def test_a_callback_that_cannot_take_its_arguments_is_refused(given, words, envi
         enqueue.options(**given)
 
 
-def test_the_same_options_are_read_once():
-    chosen = enqueue.options(queue="low", timeout="2m", retry=3)
-
-    assert enqueue.options(queue="low", timeout="2m", retry=3) is chosen
-    assert enqueue.options(queue="low", timeout="2m", retry=4) is not chosen
-    assert enqueue.options(meta={"who": "ann"}) is not enqueue.options(meta={"who": "ann"})
+def test_options_that_equal_others_are_checked_too():
     with pytest.raises(InvalidValue):  # 1 == True
         enqueue.options(retry=1).options(retry=True)
 
