@@ -120,7 +120,11 @@ local function look_for_todo(queue)
   local status, cursor, id = string.match(due or '', '^release (%a+) (%d+) (.*)$')
   if id then
     call('ZREM', list, due)
-    of_waiting().release_dependents(queue, id, status, cursor, 500)
+    if not of_waiting().release_dependents(queue, id, status, cursor, 500) then
+      -- The others' names are kept as long as the job: no longer, if that is gone.
+      local left_s = call('TTL', job_key(id))
+      if left_s ~= -1 then call('EXPIRE', job_key(id) .. ':dependents', left_s) end
+    end
     more = 1
   elseif due then
     -- The worker that begins it has two minutes; then the next one to claim begins it again.

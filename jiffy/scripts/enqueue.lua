@@ -16,7 +16,7 @@ local first, size = 11 + ARGV[7], unique == '' and 3 or 4
 local token, when, now = ARGV[first - 3], ARGV[first - 2], ARGV[first - 1]
 local status, last, needs = when == '' and 'queued' or 'scheduled', #ARGV, ''
 if when == 'waits' then status, last, needs = 'deferred', #ARGV - 4, ARGV[#ARGV - 3] end
-local ids, taken, seen, ended = {}, {}, token ~= '' and {}, {}
+local ids, taken, seen, ended, is_first = {}, {}, token ~= '' and {}, {}, {}
 
 -- Of a key that only we write: the answer, or false where it holds something else, which is deleted.
 local function call_own(command, key)
@@ -32,7 +32,7 @@ local reply = sent and call_own('GET', sent)
 if reply then return cjson.decode(reply) end
 for i = 2, #KEYS do
   if call('EXISTS', KEYS[i], RQ .. 'job:' .. ARGV[first]) == 0 then return string.sub(KEYS[i], #RQ + 5) end
-  call('SCARD', KEYS[i] .. ':dependents')
+  is_first[i] = call('SCARD', KEYS[i] .. ':dependents') == 0
   ended[i] = call('HGET', KEYS[i], 'status')
 end
 -- More parts of a job that waits for them: it may have been deleted.
@@ -140,10 +140,10 @@ if status == 'deferred' then
       enqueue(name, id, how == 'LPUSH')
     end
   end
-  -- What is named here of a job that has ended goes with it.
+  -- What is named here of a job that has ended goes with it; but where there were others, they may be about to be released.
   local is_over = {finished = true, failed = true, stopped = true, canceled = true}
   for i = 2, waits and #KEYS or 0 do
-    local left_s = is_over[ended[i]] and call('TTL', KEYS[i]) or -1
+    local left_s = is_first[i] and is_over[ended[i]] and call('TTL', KEYS[i]) or -1
     if left_s > 0 then call('EXPIRE', KEYS[i] .. ':dependents', left_s) end
   end
 elseif #ids > 0 then

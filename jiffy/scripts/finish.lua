@@ -18,13 +18,13 @@ local function add_to(registry, score, id)
   list[#list + 1], list[#list + 2] = score, id
 end
 
--- The job has ended: what waits for it goes on.  The names of its dependents are kept as long as the job, but not less
--- long than it takes to release them.
+-- The job has ended: what waits for it goes on.  The names of its dependents are kept as long as the job, but until they are
+-- released.
 local function notify(plan, kept_s)
   local dependents = job_key(plan.id) .. ':dependents'
   if call('EXISTS', dependents) == 1 then
     local has_more = of_waiting().release_dependents(plan.queue, plan.id, plan.status, '0', 100)
-    if kept_s >= 0 then call('EXPIRE', dependents, math.max(kept_s, has_more and 3600 or 0)) end
+    if kept_s >= 0 and not has_more then call('EXPIRE', dependents, kept_s) end
   end
   local join = plan.part_result and call('HGET', job_key(plan.id), 'jiffy:join')
   if join then of_waiting().part_ended(join, plan.id, plan.status, unpack(plan.part_result)) end

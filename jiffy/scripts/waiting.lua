@@ -119,12 +119,15 @@ local function is_met(id, may_fail, ended)
 end
 
 -- Release about `count` of the jobs that depend on one that has ended with this status, beginning at `cursor`.  Returns
--- whether there is more, which is left for the workers of the ended one's queue.
+-- whether there is more, which is left for the workers of the ended one's queue: until then the names are kept.
+-- A Redis that has started meanwhile has them in another order, so those that took several steps are gone through once
+-- more: then the cursor begins with another 0.
 local function release_dependents(queue, id, status, cursor, count)
-  local key = job_key(id) .. ':dependents'
-  local answer = try('SSCAN', key, cursor, 'COUNT', count)
+  local key, place = job_key(id) .. ':dependents', string.match(cursor, '^0?(%d+)$')
+  local answer = try('SSCAN', key, place, 'COUNT', count)
   if answer.err then return false end
-  local next_cursor, is_blocked = answer[1] ~= '0' and answer[1], false
+  local is_again = #cursor > #place
+  local next_cursor, is_blocked = answer[1] ~= '0' and (is_again and '0' or '') .. answer[1], false
   for _, dependent in ipairs(answer[2]) do
     local job = fields(job_key(dependent), 'status', 'origin', 'allow_dependency_failures', 'enqueue_at_front')
     local may_fail = job and job[3] == '1'
@@ -141,8 +144,10 @@ local function release_dependents(queue, id, status, cursor, count)
       end
     end
   end
+  if not (next_cursor or is_again) and place ~= '0' and call('EXISTS', key) == 1 then next_cursor = '00' end
   if next_cursor then remember(queue, 'release ' .. status .. ' ' .. next_cursor .. ' ' .. id) end
   if is_blocked then remember(queue, 'release ' .. status .. ' 0 ' .. id, 1) end
+  if next_cursor or is_blocked then call('PERSIST', key) end
   return next_cursor or is_blocked
 end
 

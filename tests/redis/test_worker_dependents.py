@@ -117,12 +117,50 @@ def test_a_release_that_is_repeated_releases_nothing_twice(redis):
     assert len(registered(redis, "finished")) == 301
 
 
-def test_dependents_outlast_the_short_life_of_their_parent(redis):
+@pytest.mark.parametrize("joins", [False, True], ids=["alone", "with one more meanwhile"])
+def test_dependents_are_released_however_late_and_gone_their_parent_is(redis, joins):
     [parent] = enqueue(redis, 1, result_ttl=1)
+    [other] = enqueue(redis, 1, queue="low")
     depend(redis, job(redis, parent), 300)
     finish(redis, *claim(redis))
+    if joins:
+        jiffy.enqueue.options(job_id="more", depends_on=[parent, other])(worker_jobs.nothing)
+    name, before = keys.dependents(parent), redis.ttl(keys.dependents(parent))
+    redis.delete(keys.job(parent))
+    child(redis).work()
 
-    assert redis.ttl(f"{keys.job(parent)}:dependents") > 1000
+    assert before == -1
+    assert registered(redis, "deferred") == (["more"] if joins else [])
+    assert not redis.exists(name)
+
+
+def test_dependents_that_are_left_are_named_as_long_as_their_parent_is_kept(redis):
+    [parent] = enqueue(redis, 1, result_ttl=600)
+    [other] = enqueue(redis, 1, queue="low")
+    depend(redis, job(redis, parent), 300)
+    redis.sadd(f"{keys.RQ}job::dependent-7:dependencies", other)
+    finish(redis, *claim(redis))
+    before = redis.ttl(keys.dependents(parent))
+    child(redis).work()
+
+    assert (before, 0 < redis.ttl(keys.dependents(parent)) <= 600) == (-1, True)
+
+
+def test_dependents_that_another_redis_has_in_another_order_are_released(redis):
+    [parent] = enqueue(redis)
+    depend(redis, job(redis, parent), 1000)
+    finish(redis, *claim(redis))
+    # A Redis that starts anew has its own order: the first ones may be those that came last.
+    [(line, due_s)] = redis.zrange(keys.todo("default"), 0, -1, withscores=True)
+    cursor, last = line.split()[2], 0
+    while cursor != b"0":
+        last, (cursor, _) = cursor, redis.sscan(keys.dependents(parent), cursor, count=100)
+        cursor = b"%d" % cursor
+    redis.delete(keys.todo("default"))
+    redis.zadd(keys.todo("default"), {line.replace(line.split()[2], last): due_s})
+    child(redis).work()
+
+    assert len(registered(redis, "finished")) == 1001
 
 
 def test_of_many_that_wait_for_another_parent_too_those_stay(redis):
