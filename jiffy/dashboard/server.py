@@ -37,6 +37,9 @@ MOST_AHEAD = 4
 _FILES_EACH, _OTHER_FILES = 3 + MOST_AHEAD, 100
 # A request must have arrived, and some more of an answer must have been read, within this time.
 PATIENCE_S = 15.0
+# Between two requests.  Longer than proxies keep a connection (Heroku's router for 90 s, nginx and
+# AWS' load balancers for 60), or a request might meet one that just closes.
+KEPT_S = 95.0
 DRAIN_S = 25.0
 # As it stops, a proxy may be sending a request on a connection that it has kept.
 LINGER_S = 1.0
@@ -107,8 +110,10 @@ class _Channel(HTTPChannel):  # type: ignore[misc]  # it has no types
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self.waits_since = clock.wall()  # for its next request
+        self.has_answered = False
 
     def write_soon(self, data: Any) -> int:
+        self.has_answered = True
         if not self.total_outbufs_len:  # until now we have kept the client waiting
             self.last_activity = self.waits_since = clock.wall()
         return int(super().write_soon(data))
@@ -121,6 +126,8 @@ class _Channel(HTTPChannel):  # type: ignore[misc]  # it has no types
             return self.connected and bool(super()._flush_some(do_close=False))
 
     def received(self, data: bytes) -> bool:
+        if self.is_kept():  # no longer: its next request begins
+            self.waits_since = clock.wall()
         taken: bool = super().received(data)
         with self.requests_lock:
             is_last = len(self.requests) > MOST_AHEAD or self.server.stops_at is not None
@@ -137,6 +144,10 @@ class _Channel(HTTPChannel):  # type: ignore[misc]  # it has no types
 
     def is_idle(self) -> bool:
         return not self.requests and not self.total_outbufs_len
+
+    def is_kept(self) -> bool:
+        """Whether it is between two requests."""
+        return self.has_answered and self.request is None and self.is_idle()
 
     def waits_s(self, now: float) -> float:
         """For how long its client has kept us waiting: to send a request, or to read an answer."""
@@ -202,7 +213,8 @@ class Server(TcpWSGIServer):  # type: ignore[misc]  # it has no types
         """
         now = clock.wall()
         waits = {channel: channel.waits_s(now) for channel in self.active_channels.values()}
-        late = [channel for channel, wait_s in waits.items() if wait_s > PATIENCE_S]
+        late = [channel for channel, wait_s in waits.items()
+                if wait_s > (KEPT_S if channel.is_kept() else PATIENCE_S)]  # fmt: skip
         if not late and len(self._map) >= self.adj.connection_limit:
             late = nlargest(_ACCEPTED_AT_ONCE, filter(waits.get, waits), waits.__getitem__)
         for channel in late:

@@ -96,6 +96,23 @@ def test_a_request_that_stops_in_the_middle_holds_no_thread(serving, dial, begin
         wait_until(lambda: read(dial(port, begin)).count(b" 200 OK") == begin.count(GET))
 
 
+def test_a_connection_is_kept_between_two_requests_for_longer_than_a_request_may_take(serving):
+    with (
+        serving(patience_s=0.5) as port,
+        closing(http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE_S)) as kept,
+    ):
+        kept.request("GET", "/healthz")
+        kept.getresponse().read()
+        for _ in range(
+            2
+        ):  # silent clients, one after the other, of which each is closed after 0.5 s
+            with socket.create_connection(("127.0.0.1", port), PATIENCE_S) as silent:
+                assert silent.recv(1) == b""
+        first = kept.sock
+        kept.request("GET", "/healthz")
+        assert (kept.getresponse().status, kept.sock) == (200, first)
+
+
 def test_clients_that_never_read_a_large_answer_hold_no_thread_and_are_cut_off(
     serving, dial, plant
 ):
