@@ -16,12 +16,15 @@ local function in_newest_result(job, name)
 end
 
 -- When something last happened to a job, as RQ writes it; what is no hash is always shown.
+local ENDED = {finished = true, failed = true, stopped = true, canceled = true}
 local function latest(key)
-  local moments = try('HMGET', key, 'ended_at', 'started_at', 'enqueued_at', 'created_at')
+  local moments, found = try('HMGET', key, 'ended_at', 'started_at', 'enqueued_at', 'created_at', 'status'), ''
   for i = 1, 4 do
-    if moments[i] and #moments[i] > 0 then return moments[i] end
+    local moment = moments[i] or ''
+    -- One that is tried again was enqueued after it had ended.
+    if found == '' or (moment > found and not ENDED[moments[5]]) then found = moment end
   end
-  return moments.err and '~' or ''
+  return moments.err and '~' or found
 end
 
 local newest, left_out, first = tonumber(string.match(ARGV[2], '^#(%d+)$')), {}, 2

@@ -7,6 +7,7 @@ from rq.utils import now, utcformat
 
 from jiffy import every, keys, redis_io
 from jiffy.control.pauses import pause, resume
+from jiffy.dashboard import auth
 from jiffy.producer.enqueue import enqueue
 from jobs import numbers
 from tests.web.conftest import PASSWORD, USER
@@ -98,6 +99,36 @@ def test_a_page_recovers_by_itself(browser, plant):
 
     assert browser.inner_text("#notice") == ""
     assert browser.inner_text("#live") == "live"
+
+
+@pytest.mark.parametrize("answer", [
+    {"status": 200, "content_type": "text/html", "body": "<title>Sign in</title><h1>Sign in</h1>"},
+    {"status": 302, "headers": {"Location": "/healthz"}},
+])  # fmt: skip
+def test_the_login_of_a_proxy_is_not_taken_for_the_page(browser, plant, answer):
+    plant("seen")
+    refresh_until(browser, "#job-seen")
+
+    def answer_as_the_proxy(route):
+        is_live = route.request.headers.get("x-requested-with")
+        route.fulfill(**answer) if is_live else route.fulfill(body="<h1>Log in here</h1>")
+
+    browser.route("**/*", answer_as_the_proxy)
+    refresh(browser)
+    if answer["status"] == 200:
+        browser.wait_for_selector("#notice:has-text('Shown as of')")
+        assert (browser.inner_text("#live"), browser.title()) == ("stale", "Jiffy")
+    else:
+        browser.wait_for_selector("h1:has-text('Log in here')")
+
+
+def test_a_far_search_that_was_refused_is_not_repeated_once_it_was_made(browser, monkeypatch):
+    monkeypatch.setattr(auth, "MOST_AT_ONCE", -1)
+    browser.goto("/failures?far=1")
+    monkeypatch.undo()
+    refresh_until(browser, "#failures")
+
+    assert browser.query_selector("#live") is None
 
 
 def test_a_hidden_tab_pauses(browser):

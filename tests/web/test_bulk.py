@@ -10,7 +10,7 @@ import pytest
 from redis.exceptions import ResponseError
 from rq.utils import now, utcformat
 
-from jiffy import clock, keys, tracebacks
+from jiffy import clock, keys, redis_io, tracebacks
 from jiffy.cli import INTERRUPTED_EXIT_CODE, load, run
 from jiffy.control import bulk, pauses, read, search
 from jiffy.errors import NotAllowed
@@ -143,6 +143,18 @@ def test_no_more_jobs_are_acted_on_than_the_form_showed(
 
     assert "Retry 3 jobs?" in form
     assert redis.zrange(FAILED, 0, -1) == [b"later"]
+
+
+def test_a_retry_that_fell_due_while_the_form_asked_stays(client, plant, redis):
+    plant("shown", status="queued")
+    begun = utcformat(now() - timedelta(hours=1))
+    plant("later", status="scheduled", enqueued_at=begun, started_at=begun, ended_at=begun)
+    [asked] = re.findall('name="asked" value="([^"]+)"', client.get("/queues/default").text)
+    redis.zadd(keys.jobs_in("scheduled", "default"), {"later": 1})
+    redis_io.run_script(redis, "due", [keys.queue("default")], [1, 180])
+    post(client, "/queues/default/empty", typed="default", asked=asked)
+
+    assert redis.lrange(keys.queue("default"), 0, -1) == [b"later"]
 
 
 def test_a_form_that_is_days_old_acts_on_nothing(client, cards, redis):

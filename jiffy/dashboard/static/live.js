@@ -17,12 +17,14 @@
     try {
       const headers = { "X-Requested-With": "live" };
       if (tag) headers["If-None-Match"] = tag;
-      const answer = await fetch(location.href, { headers, signal: AbortSignal.timeout(PATIENCE_MS) });
-      if (answer.status === 401) return location.reload(); // to the login, and back here
+      const answer = await fetch(location.href, { headers, redirect: "manual", signal: AbortSignal.timeout(PATIENCE_MS) });
+      // To the login, ours or that of a proxy, and back here.
+      if (answer.status === 401 || answer.type === "opaqueredirect") return location.reload();
       if (answer.status === 304) fresh(null);
       else {
         const page = new DOMParser().parseFromString(await answer.text(), "text/html");
-        if (answer.ok) {
+        if (answer.ok && page.getElementById("main")) { // a proxy may say something of its own
+          if (byId("message")) return location.reload(); // what stands here was only an error
           tag = answer.headers.get("ETag") ?? "";
           fresh(page);
         } else stale(page.getElementById("message")?.textContent);
