@@ -135,6 +135,7 @@ class Supervisor:
         if running is not None:
             child.enforce_time(running, has_ended=True)
         child.kill_groups()  # what its job may have left behind
+        # Unless `death` says why it was killed, or it has left by itself, it has died by itself.
         if child.death is None and not (running is None and code in (AGAIN, LEAVES)):
             cause = process.cause_of(status)
             log.event("worker.died", log.ERROR, worker=child.name, pid=child.pid, cause=cause)
@@ -156,7 +157,7 @@ class Supervisor:
         In this order: a new child requeues all that its worker holds.
         """
         if noted := child.board.noted:
-            self._finish_all(child, noted)
+            child.death = self._finish_all(child, noted) or child.death
             child.board.numbers.noted_bytes = 0
         if child.death:
             recovery.recover(self._link, child.death)
@@ -169,26 +170,25 @@ class Supervisor:
             child.start()
             self._redis.hset(child.rq_worker.key, "pid", child.pid)
 
-    def _finish_all(self, child: ChildProcess, plans: bytes) -> None:
-        """Finish jobs of a dead child; one whose outcome Redis refuses has failed for that."""
+    def _finish_all(self, child: ChildProcess, plans: bytes) -> Death | None:
+        """Finish jobs of a dead child; return what fails one whose outcome Redis refuses."""
         try:
             self._link.exchange(finish_command(child.name, plans))
+            return None
         except ResponseError as error:
             if explained(error):
                 raise
             each = []
             with suppress(msgspec.MsgspecError, RecursionError):  # a job may have written them
                 each = msgspec.json.decode(b"[%b]" % plans, type=list[msgspec.Raw])
-            if len(each) > 1:
-                for plan in each:
-                    self._finish_all(child, bytes(plan))
-                return
-            cause = "it noted an outcome that cannot be read"
-            child.death = Death(child.name, cause, UNKNOWN_CULPRIT)
+            if len(each) > 1:  # the others are finished, and of several that are refused one fails
+                deaths = [self._finish_all(child, bytes(plan)) for plan in each]
+                return next(filter(None, deaths), None)
             with suppress(ValueError, TypeError, LookupError, RecursionError):
                 [plan] = json.loads(f"[{plans.decode('utf-8', 'surrogateescape')}]")
                 reason = f"Redis refuses its outcome: {error}"
-                child.death = Death(child.name, reason, plan["execution"], Handling.FAIL)
+                return Death(child.name, reason, plan["execution"], Handling.FAIL)
+            return Death(child.name, "it noted an outcome that cannot be read", UNKNOWN_CULPRIT)
 
     def _requeue_rest(self, child: ChildProcess) -> None:
         """Requeue what the child claimed and has not begun, and finish what it has done."""
@@ -270,7 +270,7 @@ class Supervisor:
         log.event("worker.reloaded", pid=os.getpid())
 
     def _try(self, action: Callable[..., object], *args: object) -> None:
-        """Do something that the next turn does again if it fails: no error ends the dyno."""
+        """Do something, and log it if that fails: no error ends the dyno."""
         try:
             action(*args)
         except RedisError as error:
