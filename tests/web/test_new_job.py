@@ -267,6 +267,20 @@ def test_what_a_form_cannot_hold_is_named_and_no_other_choice_is_made(client, pl
     assert "Your browser makes" in lines
 
 
+def test_a_form_that_a_deploy_has_changed_meanwhile_is_shown_again(client, redis):
+    """Else "dry_run", now "is_dry", would be left out, and a new box would count as not ticked."""
+    sent = {"function": "tests.jobs.typed.rehearse", "arg.dry_run": "true"}
+    changed = post(client, "/new", **sent, fields="arg.dry_run:checkbox")
+    [fields] = re.findall('name="fields" value="([^"]+)"', changed.text)
+    is_enqueued = redis.exists(keys.queue("default"))
+    done = post(client, "/new", **sent, fields=fields)
+
+    assert (changed.status_code, is_enqueued) == (422, 0)
+    assert "takes other arguments by now" in changed.text
+    assert re.search('name="arg.is_dry"[^>]* checked', changed.text)
+    assert (fields, done.status_code) == ("arg.is_dry:checkbox", 303)
+
+
 def test_a_form_can_be_linked_with_its_arguments(client):
     text = client.get("/new?function=jobs.numbers.add&arg.x=7&opt.queue=low").text
 

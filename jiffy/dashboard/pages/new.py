@@ -67,6 +67,21 @@ class _Form:
             if given.default is not given.empty:
                 self.texts[field.name] = _text(field, of_field.get("default"))
 
+    @property
+    def shape(self) -> str:
+        """Its fields, and their kinds: a deploy may change them while a browser shows others."""
+        return " ".join(f"{one.name}:{one.kind}" for one in self.fields.values())
+
+    def receive(self, sent: Mapping[str, str]) -> None:
+        """Let it show what was sent, and the defaults of fields that were not there."""
+        were_there = sent.get("fields", self.shape)
+        known = {one.partition(":")[0] for one in were_there.split()}
+        new = {name: text for name, text in self.texts.items() if name not in known}
+        # A browser ends lines by \r\n, whatever the call has.
+        self.texts = new | {name: text.replace("\r\n", "\n") for name, text in sent.items()}
+        if were_there != self.shape:
+            self.errors[""] = "The function takes other arguments by now. Nothing was enqueued."
+
     def fill_in(self, call: Call) -> None:
         """Let the form show this call; a secret is left to be filled in."""
         positional = self.described["positional"]
@@ -280,8 +295,7 @@ def form() -> str | tuple[str, int]:
 def make() -> Response | tuple[str, int]:
     """Enqueue the job; or show the form again, with what is wrong."""
     made = _Form(request.form.get("function", ""))
-    # A browser ends lines by \r\n, whatever the call has.
-    made.texts = {name: text.replace("\r\n", "\n") for name, text in request.form.items()}
+    made.receive(request.form)
     (args, kwargs), given, status = made.arguments(), made.options(), 422
     if not made.errors:
         try:
