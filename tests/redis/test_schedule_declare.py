@@ -197,6 +197,15 @@ def test_an_entry_that_cannot_be_read_is_shown_as_changed(text, declare, redis):
     assert differences(redis, read([daily()]))[0].kind == "same"
 
 
+@pytest.mark.parametrize("odd", ["soon", "1e999", b"\xff", ""])
+def test_an_odd_next_run_of_an_entry_stops_no_start(odd, declare, redis):
+    declare(daily(), now=MONDAY - MINUTE)
+    redis.hset(keys.entry_state(ENTRY), "next", odd)
+    declare(daily("0 7 * * *"), now=MONDAY + MINUTE)
+
+    assert next_at(redis) == MONDAY + HOUR
+
+
 # What Redis has lost
 
 

@@ -31,8 +31,7 @@ IN_FORCE = [
 STATES = [
     {"paused": DEEP}, {"paused": '{"who": {}, "why": [], "since": 1, "until": null}'},
     {"paused": '{"who": "a", "why": "b", "since": 1, "until": "x"}'}, {"paused": "5"},
-    {"times": "those of before", "next": "soon"}, {"times": b"\xff", "next": "1e999"},
-    {"skip": "nan"}, {"skip": "1e999"}, {"slot": "253402300799"}, {"slot": "nan"},
+    {"skip": "nan"}, {"skip": "1e999"}, {"slot": "253402300799"}, {"slot": "nan"}, {"slot": "x"},
     {"slot": "x", "times": b"\xff", "last": b"\xff", "ahead": "\n", "counted": "x", "done": "x"},
 ]  # fmt: skip
 
