@@ -1,11 +1,14 @@
 """What several tests of Redis share: a line to it that can be cut, and a schedule."""
 
 import pytest
+from redis import Redis
 
 from jiffy import redis_io
+from jiffy.dev import redis_server
 from jiffy.scheduler.rq_entries import Scheduler
 from tests.support import schedules
 from tests.support.cutting import Cutter
+from tests.support.scheduler_processes import Running
 from tests.support.weekly import slot
 
 
@@ -25,6 +28,35 @@ def cutter(redis_address, environ, monkeypatch):
         yield cutter
         redis_io.shared().close()
     redis_io.shared.cache_clear()
+
+
+@pytest.fixture
+def redis_of_its_own(tmp_path):
+    """Start a Redis that keeps what it has confirmed; again, on the same data, after its death."""
+    home = tmp_path / "redis"
+    home.mkdir()
+    options = ("--appendfsync", "always")
+
+    def start():
+        return Redis.from_url(redis_server.start(home, keep=True, options=options))
+
+    yield start
+    redis_server.stop(f"unix://{home / 'redis.sock'}")
+
+
+@pytest.fixture
+def start_scheduler(tmp_path, redis_address):
+    """Start a scheduler: `start_scheduler(read(…))`, perhaps of another Redis; none is left."""
+    started = []
+
+    def run(entries, url=redis_address):
+        options = {"socket_timeout": redis_io.ANSWER_TIMEOUT_S, "protocol": 2}
+        started.append(Running(tmp_path, entries, lambda: Redis.from_url(url, **options)))
+        return started[-1]
+
+    yield run
+    for running in started:
+        running.end()
 
 
 @pytest.fixture

@@ -369,12 +369,8 @@ def write_a_chain():
 
 def test_cut_at_any_byte_of_what_is_asked_or_answered_it_is_there_once(redis, cutter):
     write_a_chain()
-    asked, answered = cutter.heard
-    for after in [("asked", n) for n in range(0, asked, 211)] + [
-        ("answered", n) for n in range(0, answered, 3)
-    ]:
+    for after in cutter.cut_each(211, 3):
         redis.flushdb()
-        cutter.cut_once(*after)
         jobs = write_a_chain()
 
         assert statuses(redis, jobs) == ["queued", "deferred", "deferred"], after

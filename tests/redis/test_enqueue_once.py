@@ -48,13 +48,9 @@ def test_cut_at_any_byte_of_what_is_asked_or_answered_it_is_there_once(redis, cu
     jiffy.enqueue.options(job_id="a", queue="low")(add, 1, 1)
     put, waits = jiffy.enqueue.options(**options), "depends_on" in options
     put(add, 2, 3)  # the script is known from here on
-    asked, answered = cutter.heard
-    for after in [("asked", n) for n in range(0, asked, 3)] + [
-        ("answered", n) for n in range(answered)
-    ]:
+    for after in cutter.cut_each(3):
         redis.delete(keys.queue("default"), keys.job("one"), *redis.keys(f"{keys.OWN}sent:*"))
         redis.delete(keys.REGISTRIES["deferred"] + "default", keys.dependents("a"))
-        cutter.cut_once(*after)
         job = put(add, 2, 3)
         waiting = registered(redis, "deferred")
 
@@ -82,12 +78,8 @@ def test_a_job_that_is_over_and_gone_before_its_producer_hears_of_it_does_not_ru
 def test_many_are_there_once_wherever_it_is_cut(redis, cutter):
     calls = [(n, 1) for n in range(25)]
     jiffy.enqueue_many(add, calls)
-    asked, answered = cutter.heard
-    for after in [("asked", n) for n in range(0, asked, 97)] + [
-        ("answered", n) for n in range(answered)
-    ]:
+    for after in cutter.cut_each(97):
         redis.delete(keys.queue("default"))
-        cutter.cut_once(*after)
         jobs = jiffy.enqueue_many(add, calls)
 
         assert queued(redis) == jobs.ids, after

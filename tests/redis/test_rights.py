@@ -15,7 +15,6 @@ from jiffy.scheduler.entry import read
 from jobs import numbers
 from tests.jobs import worker as worker_jobs
 from tests.support.newcomer import CHECKOUT
-from tests.support.scheduler_processes import Running
 from tests.support.worker_processes import Dyno, begin
 from tests.web.conftest import PASSWORD, TOKEN, log_in
 
@@ -105,13 +104,11 @@ def test_a_worker_runs_retries_and_stops_jobs(worker, redis):
     worker.until(lambda: runs.get_status() == "stopped")
 
 
-def test_a_scheduler_enqueues_what_is_due(user, redis, tmp_path):
+def test_a_scheduler_enqueues_what_is_due(user, redis, start_scheduler):
     entries = read([every(1, numbers.add, args=[1, 2], overlap="allow")])
-    running = Running(tmp_path, entries)
-    try:
-        running.until(lambda: redis.llen(keys.queue("default")) >= 2)
-    finally:
-        running.end()
+    running = start_scheduler(entries, user)
+
+    running.until(lambda: redis.llen(keys.queue("default")) >= 2)
 
 
 def test_the_pages_and_the_api_show_and_change_jobs(worker):

@@ -16,16 +16,12 @@ from jiffy.scheduler.state import Schedule
 from jobs import numbers
 from tests.support import schedules
 from tests.support.newcomer import PATIENCE_S
-from tests.support.weekly import LAST_SLOT, WEEK, slot, weekly
+from tests.support.weekly import LAST_SLOT, WEEK, add, slot
 from tests.support.worker_support import queued
 
 ENTRY = "entry-jobs-numbers-add"
 NAME = "jobs.numbers.add"
 OVER = datetime(2026, 1, 1, tzinfo=UTC)
-
-
-def add(**changes):
-    return weekly(numbers.add, **{"args": [2, 3]} | changes)
 
 
 def outcomes(redis):

@@ -18,7 +18,7 @@ from jobs import mail, numbers
 from tests.support import schedules
 from tests.support.newcomer import wait_until
 from tests.support.receiver import receiving
-from tests.support.weekly import WEEK, slot, weekly
+from tests.support.weekly import WEEK, add, slot
 
 ENTRY = "entry-jobs-numbers-add"
 SECRET = "5d5b1b1e-0000-4c9e-9d9c-000000000000"
@@ -46,10 +46,6 @@ def lead(redis):
         return Loop(schedule, redis)
 
     return begin
-
-
-def add(**changes):
-    return weekly(numbers.add, **{"args": [2, 3]} | changes)
 
 
 def look(loop):

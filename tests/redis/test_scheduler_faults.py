@@ -6,51 +6,17 @@ from collections import Counter
 from datetime import datetime, timedelta
 
 import pytest
-from redis import Redis
 
 from jiffy import clock, cron, every, keys
 from jiffy.control import entries
-from jiffy.dev import redis_server
 from jiffy.scheduler.entry import read
 from jiffy.scheduler.loop import Loop
 from jobs import numbers
 from tests.support import dying, schedules
 from tests.support.newcomer import wait_until
-from tests.support.scheduler_processes import Running
 
 pytestmark = pytest.mark.slow  # 40 deaths and more, each with a process of its own
 HOUR = timedelta(hours=1)
-
-
-@pytest.fixture
-def redis_of_its_own(tmp_path):
-    """Start a Redis that keeps what it has confirmed; again, on the same data, after its death."""
-    home = tmp_path / "redis"
-    home.mkdir()
-    options = ("--appendfsync", "always")
-
-    def start():
-        return Redis.from_url(redis_server.start(home, keep=True, options=options))
-
-    yield start
-    redis_server.stop(f"unix://{home / 'redis.sock'}")
-
-
-@pytest.fixture
-def start_on(tmp_path):
-    """Start a scheduler on this Redis, with a tick each second; none is left behind."""
-    started = []
-
-    def run(redis):
-        path = redis.connection_pool.connection_kwargs["path"]
-        start(redis, [each_second(missed="all")])
-        declared = read([each_second(missed="all")])
-        started.append(Running(tmp_path, declared, lambda: Redis.from_url(f"unix://{path}")))
-        return started[-1]
-
-    yield run
-    for running in started:
-        running.end()
 
 
 def weekly(name, **changes):
@@ -173,33 +139,36 @@ def test_killed_anywhere_an_operation_is_done_or_not_and_nothing_between(redis):
         start(redis, [weekly("weekly")])
 
 
+def start_on(redis, start_scheduler):
+    """Start a scheduler of this Redis, with a tick each second."""
+    start(redis, [each_second(missed="all")])
+    url = f"unix://{redis.connection_pool.connection_kwargs['path']}"
+    return start_scheduler(read([each_second(missed="all")]), url)
+
+
 def is_read(redis):
     """Whether each second from the first to the last has one tick."""
     made = seconds_made(redis)
     return set(made.values()) == {1} and made.keys() == {*range(min(made), max(made) + 1)}
 
 
-def test_two_schedulers_that_are_killed_all_the_time_make_each_run_once(redis, tmp_path):
+def test_two_schedulers_that_are_killed_all_the_time_make_each_run_once(redis, start_scheduler):
     declared = read([each_second(missed="all")])
     start(redis, [each_second(missed="all")])
-    running = [Running(tmp_path, declared) for _ in range(2)]
-    try:
-        for turn in range(6):
-            count = len(slots(redis))
-            wait_until(lambda count=count: len(slots(redis)) > count)
-            running[turn % 2].end()
-            running[turn % 2] = Running(tmp_path, declared)
-    finally:
-        for one in running:
-            one.end()
+    running = [start_scheduler(declared) for _ in range(2)]
+    for turn in range(6):
+        count = len(slots(redis))
+        wait_until(lambda count=count: len(slots(redis)) > count)
+        running[turn % 2].end()
+        running[turn % 2] = start_scheduler(declared)
 
     assert is_read(redis)
 
 
-def test_a_redis_that_does_not_answer_for_a_while_costs_no_run(redis_of_its_own, start_on):
+def test_a_redis_that_does_not_answer_for_a_while_costs_no_run(redis_of_its_own, start_scheduler):
     redis = redis_of_its_own()
     server = redis.info("server")["process_id"]
-    running = start_on(redis)
+    running = start_on(redis, start_scheduler)
     running.until(lambda: slots(redis))
     os.kill(server, signal.SIGSTOP)
     stopped_at = clock.monotonic()
@@ -212,10 +181,10 @@ def test_a_redis_that_does_not_answer_for_a_while_costs_no_run(redis_of_its_own,
 
 
 def test_a_redis_that_is_killed_and_started_again_on_its_data_costs_no_run(
-    redis_of_its_own, start_on
+    redis_of_its_own, start_scheduler
 ):
     redis = redis_of_its_own()
-    running = start_on(redis)
+    running = start_on(redis, start_scheduler)
     for times in (1, 2):
         running.until(lambda redis=redis: slots(redis))
         os.kill(redis.info("server")["process_id"], signal.SIGKILL)

@@ -7,46 +7,31 @@ from datetime import timedelta
 
 import pytest
 import rq_scheduler
-from redis import Redis
 
-from jiffy import every, keys, redis_io
+from jiffy import every, keys
 from jiffy.control.read import census
-from jiffy.dev import redis_server
 from jiffy.scheduler.entry import read
 from jiffy.scheduler.loop import ALIVE_MS, Loop
 from jiffy.scheduler.rq_entries import Scheduler
 from jobs import numbers
 from tests.support import schedules
-from tests.support.scheduler_processes import Running
 from tests.support.worker_support import queued
 
 
 @pytest.fixture
-def own_redis(tmp_path):
-    """A Redis that a test may stop and start again; it keeps nothing."""
-    (tmp_path / "redis").mkdir()
-    address = redis_server.start(tmp_path / "redis", keep=False)
-    client = Redis.from_url(address)
-    yield client
-    client.close()
-    redis_server.stop(address)
+def own_redis(redis_of_its_own):
+    """A Redis that a test may fill or end."""
+    return redis_of_its_own()
 
 
 @pytest.fixture
-def start(tmp_path):
-    """Start a scheduler: `start(entries, redis)`; none is left behind."""
-    started = []
+def start(start_scheduler):
+    """Start a scheduler: `start(entries, redis)`."""
 
     def run(entries, redis):
-        url = redis.connection_pool.connection_kwargs["path"]
-        options = {"socket_timeout": redis_io.ANSWER_TIMEOUT_S, "protocol": 2}
-        running = Running(tmp_path, entries, lambda: Redis.from_url(f"unix://{url}", **options))
-        started.append(running)
-        return running
+        return start_scheduler(entries, f"unix://{redis.connection_pool.connection_kwargs['path']}")
 
-    yield run
-    for running in started:
-        running.end()
+    return run
 
 
 def entries(*lines):

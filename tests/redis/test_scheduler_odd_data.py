@@ -11,7 +11,6 @@ from jiffy.scheduler.entry import read
 from jiffy.scheduler.rq_entries import next_time
 from jobs import numbers
 from tests.support import schedules
-from tests.support.scheduler_processes import Running
 
 LATER = clock.from_wall(clock.wall() + 1000)
 DEEP = b"[" * 100_000
@@ -151,20 +150,17 @@ def test_something_else_where_entries_are_shown_stops_no_schedule(redis, declare
 
 
 @pytest.mark.slow
-def test_a_scheduler_goes_on_whatever_stands_in_its_keys(redis, tmp_path):
+def test_a_scheduler_goes_on_whatever_stands_in_its_keys(redis, start_scheduler):
     schedules.declare(redis, EACH_SECOND)
-    running = Running(tmp_path, read([EACH_SECOND]))
-    try:
-        running.until_logged("tick.enqueued")
-        for odd in OPEN_TICKS:
-            redis.zadd(keys.OPEN_TICKS, {odd: 0})
-        meta = {"data": zlib.compress(b'["jobs.numbers.add", null, [2, 3], {}]'), "created_at": "x"}
-        redis.hset(keys.job("odd"), mapping=meta | {"meta": DEEP})
-        redis.zadd(keys.ENTRIES, {"odd": 1, b"\xff": "-inf", "y": "inf"})
-        for key, value in ((keys.IN_FORCE, DEEP), (keys.LEADER, DEEP), (keys.SCHEDULE_WAKE, "x")):
-            redis.delete(key)
-            redis.set(key, value, px=1500)
-            count = len(running.lines("tick.enqueued"))
-            running.until_logged("tick.enqueued", count=count + 2)
-    finally:
-        running.end()
+    running = start_scheduler(read([EACH_SECOND]))
+    running.until_logged("tick.enqueued")
+    for odd in OPEN_TICKS:
+        redis.zadd(keys.OPEN_TICKS, {odd: 0})
+    meta = {"data": zlib.compress(b'["jobs.numbers.add", null, [2, 3], {}]'), "created_at": "x"}
+    redis.hset(keys.job("odd"), mapping=meta | {"meta": DEEP})
+    redis.zadd(keys.ENTRIES, {"odd": 1, b"\xff": "-inf", "y": "inf"})
+    for key, value in ((keys.IN_FORCE, DEEP), (keys.LEADER, DEEP), (keys.SCHEDULE_WAKE, "x")):
+        redis.delete(key)
+        redis.set(key, value, px=1500)
+        count = len(running.lines("tick.enqueued"))
+        running.until_logged("tick.enqueued", count=count + 2)

@@ -45,6 +45,17 @@ class Cutter:
         self._cut = [way, after, meanwhile]
         self._passing = passing
 
+    def cut_each(self, asked_step, answered_step=1):
+        """Cut what was asked or answered last at each of these bytes, one a turn; yields where."""
+        asked, answered = self.heard
+        for way, size, step in (
+            ("asked", asked, asked_step),
+            ("answered", answered, answered_step),
+        ):
+            for after in range(0, size, step):
+                self.cut_once(way, after)
+                yield way, after
+
     def refuse(self, times):
         """Hang up on the next ones that call."""
         self._refusals = times
