@@ -1,4 +1,4 @@
-"""What a job's code logs, kept while it runs, and stored with its outcome.
+"""What a job's code logs: kept, shown about once a second, and stored with its outcome.
 
 Every record that its loggers make is taken, whatever handlers the job's modules have set up.  The
 first lines and the last ones are kept; what stands between them is counted.
