@@ -455,7 +455,7 @@ def _with_others(redis: Redis, job: JobView) -> JobView:
 
 def family(redis: Redis, job_id: str) -> Family:
     """The jobs of its workflow, in one round trip."""
-    left_out, found = run_script(redis, "workflow", [keys.job(job_id)], [job_id, _MOST_FAMILY])
+    left_out, found = run_script(redis, "family", [keys.job(job_id)], [job_id, _MOST_FAMILY])
     return Family(
         [
             Relative(

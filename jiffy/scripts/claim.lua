@@ -5,15 +5,16 @@
 --       lease in s (0: for as long as the jobs may run);
 --       prefix of the new executions, which ends with the job's position, from 1;
 --       the last execution that it has begun ('': none): it keeps what it holds of that batch up to this one, since the
---       outcomes that are sent with this may not have been written
+--       outcomes that are sent with this may not have been written; all else that it holds is requeued
 -- Returns are workers suspended (0 or 1);
 --         is there more to look at now (0 or 1);
---         what to do beside jobs ({queue, its line in the todo list, how often it was begun}, or {});
+--         what to do beside jobs ({queue, its line in the todo list, how often it was handed out}, or {});
 --         the functions that are paused;
 --         the lengths, 32 bits each, of what the next one has of each job: kind, id, queue, data, timeout, result_ttl and
 --         enqueued_at;
---         all of these in one string.  Kinds: sound; corrupt; expired (canceled already: its data is the reason);
+--         all of these in one string;
 --         of those jobs that have details: position, then what `details_of` returns
+-- Kinds: sound; corrupt; expired (canceled already: its data is the reason)
 --include lib
 --include of_waiting
 even_if_full()
@@ -69,7 +70,7 @@ local function claim(queue, id)
     return nil
   end
   -- A job that may have killed a worker is claimed alone, so that no other one is blamed for the next death; one that
-  -- must begin in time, since it counts as begun now and must not wait behind another; and one that must not begin
+  -- must begin in time, since it has its slot from now on and must not wait behind another; and one that must not begin
   -- twice, so that it is known whether it had begun.
   local is_alone = ttl or expires or alone or rescue
   if is_alone and claimed > 0 then return 'later' end
@@ -127,7 +128,7 @@ local function look_for_todo(queue)
     end
     more = 1
   elseif due then
-    -- The worker that begins it has two minutes; then the next one to claim begins it again.
+    -- The worker that is given it has two minutes; then the next one to claim is given it again.
     call('ZADD', list, NOW + 120, due)
     todo = {queue, due, call_own('HINCRBY', OWN .. 'todo:tries', due, 1)}
   end
@@ -179,6 +180,7 @@ if suspended == 0 then
   end
 end
 
+-- What was taken from the queues above is recorded: nothing in between can fail, since these keys have been looked at.
 for queue, registry in pairs(scores) do call('ZADD', RQ .. 'wip:' .. queue, unpack(registry)) end
 if claimed > 0 and #members > 0 then
   call('HSET', OWN .. 'held:' .. worker, unpack(holds))

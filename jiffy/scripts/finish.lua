@@ -6,7 +6,7 @@
 --include of_waiting
 even_if_full()
 local worker, plans = ARGV[1], cjson.decode(ARGV[2])
-local COUNTED_AS = {finished = 'successful', failed = 'failed', stopped = 'failed', retried = 'failed'}
+local RQ_COUNTER = {finished = 'successful', failed = 'failed', stopped = 'failed', retried = 'failed'}
 local EXCEPTIONS = {['2'] = true, ['3'] = true}  -- of rq.results.Result.Type
 local NONE = {}
 local done, worked_s, counts, registries, ended_in, limits = 0, 0, {}, {}, {}, {}
@@ -117,7 +117,7 @@ local function finish(plan)
     same[2], same[3] = same[2] + 1, same[3] + ran_s
   end
   for _, kind in ipairs(plan.todo or NONE) do remember(queue, kind .. ' ' .. id) end
-  local count = COUNTED_AS[status]
+  local count = RQ_COUNTER[status]
   if count then counts[count], worked_s = (counts[count] or 0) + 1, worked_s + ran_s end
   done = done + 1
 end

@@ -1,7 +1,7 @@
 -- Put what a dead worker held back to the front of its queues, in order.
 -- KEYS: leases
 -- ARGV: the worker's name; is it gone for good (1 or 0);
---       the execution that it ran ('': unknown; '?': unknown, and one of them is to blame);
+--       the execution that it ran ('': none, or of a worker that is gone, unknown; '?': unknown, and one of them is to blame);
 --       what becomes of that one (count: it may have killed the worker; requeue: it has not; fail, stop: the caller writes it);
 --       the cause; after how many deaths it is quarantined
 -- Returns the ids that are back on their queues;

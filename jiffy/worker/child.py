@@ -137,11 +137,12 @@ class Child:
             done = [finish.finish_command(self._claimer.name, plans)] if plans else []
             claim = self._claimer.claim(want, wait_s, before=done)
             if plans and not claim.counted:
-                # Where a job has selected another database, what was claimed there goes back there.
+                # Where a job has selected another database, what was claimed there goes back there:
+                # `last_begun` is still of the batch before.
                 self._finish(plans, keep=self._claimer.last_begun)
                 claim = claim._replace(jobs=[], has_more=True)
         except _Retire:
-            # How far it came is unknown: the last claim sends all of it again.
+            # How far it came is unknown: at its end, `work` sends all of it again.
             return ClaimReply([])
         finally:
             self._is_waiting = self._board.numbers.is_asleep = False
@@ -179,9 +180,7 @@ class Child:
             self._last_id = ""
 
     def _run_one(self, job: ClaimedJob, *, is_last: bool) -> bool:
-        """Run and finish one job; False if it must not begin, or if nothing of its batch may
-        follow it.
-        """
+        """Run and finish one job; return whether the next one of its batch may begin."""
         outcome, goes_on = Outcome(job, "?", clock.wall()), True
         self._is_used = True
         try:
@@ -205,7 +204,7 @@ class Child:
                 self._runner.in_context(self._runner.run, outcome, call)
         except (DeserializationError, Interrupted, Stopped, JobTimeoutException) as error:
             self._is_tidying = True
-            self._runner.note_error(outcome, error, has_begun=False)
+            self._runner.note_error(outcome, error, in_its_code=False)
         # Nothing interrupts from here on: still on record, it counts if it kills this process.
         self._is_tidying = True
         if outcome.status == "stopped":  # the supervisor writes that when this process has ended

@@ -119,7 +119,7 @@ class ClaimedJob:
 
 
 class FollowUp(NamedTuple):
-    """Something to do for a job that has ended: "on_failure <id>"; begun `tries` times by now."""
+    """Something to do for a job that has ended: "on_failure <id>"; given out `tries` times."""
 
     queue: str
     line: str
@@ -232,7 +232,9 @@ def _layout(sizes: tuple[int, ...]) -> struct.Struct:
 
 
 def requeue_command(worker: str, keep: str) -> bytes:
-    """Requeue what a worker holds beyond the execution `keep`: a claim from no queue."""
+    """Requeue what a worker holds beyond the execution `keep`: a claim from no queue, whose prefix
+    "" is of no process, so it is never taken for late.
+    """
     return script_command(
         "claim", [keys.worker(worker), keys.SUSPENDED], [worker, 0, LEASE_S, "", keep]
     )

@@ -94,6 +94,13 @@ class Outcome:
 class FinishPlan(msgspec.Struct, omit_defaults=True):
     """What finish.lua is to write of an outcome, as JSON; what is not set here is not in it.
 
+    Outcome           status      again          kind                           ttl_s
+    finished          finished    if it repeats  SUCCESSFUL, where it is kept   result_ttl
+    failed, retried   retried     yes
+    returned a Retry  retried     yes            RETRIED                        failure_ttl
+    failed, stopped   the same    no             FAILED, MAX_RETRIES_EXCEEDED   failure_ttl
+    requeued, parked  the same
+
     Moments and `kind` are strings: Valkey's Lua writes a number of seconds as 1.7e+9.
     """
 

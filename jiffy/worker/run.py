@@ -226,11 +226,11 @@ class Runner:
         return packed
 
     def note_error(
-        self, outcome: Outcome, error: BaseException, *, has_begun: bool = True
+        self, outcome: Outcome, error: BaseException, *, in_its_code: bool = True
     ) -> None:  # fmt: skip
         """Note that the job raised, and call all that is to know of it, as RQ does.
 
-        With `has_begun` False its data could not be read, or an interrupt or a limit came just
+        With `in_its_code` False its data could not be read, or an interrupt or a limit came just
         before the job's first line or just after its last.
         """
         if outcome.status != "unknown":
@@ -241,14 +241,14 @@ class Runner:
         outcome.ended_s = clock.wall()
         # A platform's SIGTERM reaches the programs that the job started, too: a failure in a
         # shutdown is taken for the shutdown's doing.
-        is_due = has_begun or isinstance(error, Interrupted)
+        is_due = in_its_code or isinstance(error, Interrupted)
         if is_due and self.board.is_retiring_for_good:
             outcome.status = "requeued"
             if outcome.job.details.text(keys.RESCUE_FIELD) == "no":
                 outcome.fail(_MUST_NOT_REPEAT, may_retry=False)
             return
         names, may_retry = retry.names_of(type(error)), not isinstance(error, _PERMANENT)
-        if not has_begun:
+        if not in_its_code:
             outcome.fail(f"{error}" or names[0], names=names, may_retry=may_retry)
             return
         if isinstance(error, TypeError):  # perhaps the caller knows newer parameters
