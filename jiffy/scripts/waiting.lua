@@ -310,10 +310,10 @@ local function unpark(paused, most)
     for _, id in ipairs(is_over and try('ZREVRANGE', parked, 0, most - moved - 1) or {}) do
       local job = fields(job_key(id), 'status', 'origin', 'jiffy:parked', 'rate_limit_key')
       local is_still = job and job[1] == 'queued' and job[2] and job[3] == path
-      local put_back, deadline = job and job[4] and enqueue or push, call_own('ZSCORE', OWN .. 'expiring', id)
+      local put_back, deadline = job and job[4] and enqueue or push, is_still and call_own('ZSCORE', OWN .. 'expiring', id)
       if not is_still or put_back(job[2], id, true) then
         if is_still then call('HDEL', job_key(id), 'jiffy:parked') end
-        if is_still and deadline then call('ZADD', OWN .. 'expiring', deadline, id) end  -- `enqueue` gives a new one
+        if deadline then call('ZADD', OWN .. 'expiring', deadline, id) end  -- `enqueue` gives a new one
         call('ZREM', parked, id)
         moved = moved + 1
       end
