@@ -10,6 +10,7 @@ import select
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 
 from jiffy import clock
 
@@ -29,8 +30,8 @@ def setup(level: str) -> None:
     formatter = _Formatter(line, "%H:%M:%S")
     formatter.converter = time.gmtime
     _stdout.open()
-    if isinstance(sys.stdout, io.TextIOWrapper) and not sys.stdout.closed:
-        sys.stdout.reconfigure(line_buffering=True)  # what a job prints is seen while it runs
+    with suppress(AttributeError, OSError, ValueError):  # none, full, or closed
+        sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr] # for what jobs print
     handler = logging.StreamHandler(_stdout)
     handler.setFormatter(formatter)
     handler.addFilter(_name_job)

@@ -35,6 +35,7 @@ APART = ("ready_to_enqueue", "rate_limited")  # states without a registry among 
 _HAS_ERROR = ("failed", "stopped")  # in which states the result is an error
 _ERROR = "!exc_string"  # of the newest result, where it is asked for
 _MOST_OTHERS = 1000  # jobs that one waits for, of which the states are read
+_MOST_SHOWN = 20  # of these, as what it depends on
 _MOST_FAMILY = 100  # jobs of a workflow
 MOST_ATTEMPTS = 10  # RQ keeps no more
 MOST_BEFORE = 100_000  # jobs of a queue among which one's position is looked for
@@ -449,7 +450,7 @@ def _with_others(redis: Redis, job: JobView) -> JobView:
         job,
         others={one: states[one] for one in ids if states[one] not in ("finished", "gone")},
         others_left_out=left_out,
-        depends_on=job.depends_on or ids,
+        depends_on=job.depends_on or ids[:_MOST_SHOWN],
     )
 
 

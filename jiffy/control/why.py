@@ -141,10 +141,11 @@ def reasons(job: JobView, census: Census, flow: Flow | None = None) -> list[Reas
             return [Reason(f"It waits for {count:,} job{'s' if count != 1 else ''} to finish.")]
     if job.slot:
         return [Reason(f"It waits for a slot of the rate limit {job.slot}.")]
-    if job.state in ("deferred", "ready_to_enqueue"):
-        return [
-            Reason("The jobs that it waited for have ended: a worker puts it on its queue next.")
-        ]
+    if job.state == "deferred":
+        remedy = "If this stays so, cancel it and retry it."
+        return [Reason("The jobs that it waited for have ended, or are gone.", remedy)]
+    if job.state == "ready_to_enqueue":
+        return [Reason("What it waited for has ended: a worker puts it on its queue next.")]
     return []
 
 

@@ -267,7 +267,7 @@ class Queue(Struct):
     """A queue, its jobs and its workers.
 
     counts: The number of jobs in each state; stopped ones count as failed.
-    workers: The number of workers that listen to it.
+    workers: The number of workers that listen to it; quiet ones do not.
     """
 
     name: str

@@ -94,7 +94,7 @@ class Target:
         """The call, converted by its annotations.  Raises WrongArguments, CallTooLarge."""
         # How the argument list looks: most calls of a function look like one before.
         shape = (*map(type, args), *kwargs, *map(type, kwargs.values()))
-        is_known = shape in self.known
+        is_known, given = shape in self.known, (args, kwargs)
         if not is_known:
             args, kwargs = self._checked(args, kwargs)
         try:
@@ -109,7 +109,7 @@ class Target:
         if not is_known:
             if not self._arrives(args, kwargs, data):
                 raise self._unsendable(args, kwargs, ValueError("they would change"))
-            if len(self.known) < _MOST_SHAPES and self._are_scalars(args, kwargs):
+            if len(self.known) < _MOST_SHAPES and self._are_scalars(*given):
                 self.known.add(shape)
         # The description mirrors rq.utils.get_call_string.
         parts = [*map(_shown, args)]

@@ -1,9 +1,11 @@
 """What stands in a log's lines: no control character of a job, and no line that a job forged."""
 
+import os
 import re
 import socket
 import subprocess
 import sys
+from pathlib import Path
 
 EVIL = "\\x1b[2J\\r\\n23:59:59.000 INFO job.finished job=forged\\x9b\\u2028\\ud800\\t\\x00"
 PROGRAM = f"""
@@ -58,3 +60,24 @@ def test_each_piece_of_a_batch_ends_with_a_line():
     assert len(pieces) > 1
     assert [piece for piece in pieces if not piece.endswith(b"\n")] == []
     assert b"".join(pieces).count(b"job.finished") == 1000
+
+
+FULL = """
+import sys
+from pathlib import Path
+print("before the log is set up")
+from jiffy import log
+log.setup("INFO")
+log.event("worker.started")
+sys.stderr.write("goes on")
+"""
+
+
+def test_a_log_on_a_full_disk_keeps_no_process_from_starting():
+    with Path("/dev/full").open("w") as full:
+        ran = subprocess.run(
+            [sys.executable, "-c", FULL], stdout=full, stderr=subprocess.PIPE, text=True,
+            check=False, timeout=60, env=os.environ | {"PYTHONUNBUFFERED": ""},
+        )  # fmt: skip
+
+    assert ran.stderr.startswith("goes on")

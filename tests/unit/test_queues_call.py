@@ -8,6 +8,7 @@ from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
 
+import numpy
 import pytest
 
 from jiffy.errors import CallTooLarge, NotAllowed, NotImportable, WrongArguments
@@ -160,3 +161,12 @@ def test_a_call_is_checked_however_many_like_it_have_fitted(function, good, bad,
         assert json.loads(called(function, good).data)[2] == [good]
         with pytest.raises((WrongArguments, CallTooLarge), match=reason):
             called(function, bad)
+
+
+def test_a_call_with_a_number_of_numpys_is_described_as_it_is_sent_each_time():
+    for _ in range(2):
+        call = called(typed.share, numpy.float32(0.5))
+        assert (json.loads(call.data)[2], call.description) == (
+            [0.5],
+            "tests.jobs.typed.share(0.5)",
+        )

@@ -190,7 +190,7 @@ def _field(
     return Field(
         f"arg.{given.name}", kind,
         hint if isinstance(hint, str) else inspect.formatannotation(hint),
-        [(json.dumps(one), str(one)) for one in choices],
+        [(json.dumps(one, ensure_ascii=False), str(one)) for one in choices],
         json.dumps(_example(schema, whole), ensure_ascii=False) if kind == "json" else "",
         given.default is given.empty and not takes_none and given.kind not in _REST,
         "1" if kind == "datetime-local" or types == {"integer"} else "any", parameter,
