@@ -235,9 +235,9 @@ class JobView:
     @property
     def latest(self) -> datetime | None:
         """When something last happened to it."""
-        moments = [*filter(None, (self.ended, self.started, self.enqueued, self.created))]
+        moments = filter(None, (self.ended, self.started, self.enqueued, self.created))
         # One that is tried again was enqueued after it had ended.
-        return max(moments[:1] if self.has_ended else moments, default=None)
+        return next(moments, None) if self.has_ended else max(moments, default=None)
 
 
 def job(redis: Redis, job_id: str) -> JobView | None:

@@ -122,7 +122,7 @@ local function look_for_todo(queue)
   if id then
     call('ZREM', list, due)
     if not of_waiting().release_dependents(queue, id, status, cursor, 500) then
-      -- The others' names are kept as long as the job: no longer, if that is gone.
+      -- The others' names are kept as long as the job: no longer, if that was deleted.
       local left_s = call('TTL', job_key(id))
       if left_s ~= -1 then call('EXPIRE', job_key(id) .. ':dependents', left_s) end
     end

@@ -47,12 +47,14 @@ local wakes = OWN .. 'wake:' .. name
 local is_awake = (call_own('LLEN', wakes) or 0) > 0
 if ARGV[8] == 'jiffy:expires' then call_own('ZCARD', OWN .. 'expiring') end
 
+local ENDED = {finished = true, failed = true, stopped = true, canceled = true}
+
 -- The job that a unique one repeats; false if there is none, or if that has come as far as it is unique.
 local repeated = unique ~= '' and function(key, id)
   local other = call_own('GET', key)
   if not other or other == id then return false end
   local its = ARGV[6] ~= '' and redis.pcall('HGET', RQ .. 'job:' .. other, 'status')
-  local is_past = not its or its.err or its == 'finished' or its == 'failed' or its == 'stopped' or its == 'canceled'
+  local is_past = not its or its.err or ENDED[its]
   return (ARGV[6] == '' or not (is_past or ARGV[6] == 'begun' and its == 'started')) and other
 end
 
@@ -141,9 +143,8 @@ if status == 'deferred' then
     end
   end
   -- What is named here of a job that has ended goes with it; but where there were others, they may be about to be released.
-  local is_over = {finished = true, failed = true, stopped = true, canceled = true}
   for i = 2, waits and #KEYS or 0 do
-    local left_s = is_first[i] and is_over[ended[i]] and call('TTL', KEYS[i]) or -1
+    local left_s = is_first[i] and ENDED[ended[i]] and call('TTL', KEYS[i]) or -1
     if left_s > 0 then call('EXPIRE', KEYS[i] .. ':dependents', left_s) end
   end
 elseif #ids > 0 then

@@ -154,10 +154,8 @@ class Claimer:
         self._link, self.name, self._lease_s = link, name, lease_s
         self._result_ttl_s = result_ttl_s
         self._token = token or secrets.token_hex(8)
-        self.batch, self._prefix = (
-            0,
-            "",
-        )  # the number of the newest, and the prefix of its executions
+        self.batch = 0  # the number of the newest
+        self._prefix = ""  # of its executions
         self.last_begun = ""
         self.queues = list(queues)
 

@@ -83,7 +83,7 @@ def finish_left(
     link: Link, worker: str, job: ClaimedJob, reason: str, *, status: Any = "failed",
     may_retry: bool = True, error_names: tuple[str, ...] = (),
 ) -> None:  # fmt: skip
-    """Finish a job whose process is gone."""
+    """Finish a job whose process has died."""
     now_s = started_s = round(clock.wall(), 6)  # as exactly as RQ writes it
     with suppress(ValueError, OverflowError):  # another machine's clock may be ahead
         began_s = clock.read(job.details.text("started_at")).timestamp()
@@ -109,5 +109,5 @@ def alone(**of: str) -> Iterator[None]:
 
 
 def claimed(queue: bytes, job_id: bytes, execution: bytes, details: Sequence[bytes]) -> ClaimedJob:
-    """A job as a worker that is gone had claimed it."""
+    """A job as a worker that has died had claimed it."""
     return ClaimedJob("sound", text(job_id), text(execution), text(queue), details=Details(details))
