@@ -19,6 +19,7 @@ from tests.jobs import worker as worker_jobs
 from tests.jobs.enqueue import add, collect, fail, fail_once, heard, nothing
 from tests.jobs.worker import return_text
 from tests.support.join_support import left, look, reason, status, statuses
+from tests.support.newcomer import wait_until
 from tests.support.worker_support import claim, claimer, finish, queued, registered, work_one
 
 
@@ -388,6 +389,7 @@ def test_a_chain_that_is_over_before_its_producer_hears_of_it_does_not_run_again
 
     def run_all():
         """A worker that is quicker than the answer to a producer."""
+        wait_until(lambda: queued(redis))  # an answer may come before all is read
         worker = claimer(redis)
         while jobs := worker.claim(1).jobs:
             finish(redis, *jobs, value=b"1")
