@@ -179,8 +179,8 @@ class Loop:
         coming_s = schedule.next_due
         is_shown = first_s is not None and (coming_s is None or first_s < coming_s + _AIM_LATE_S)
         is_lost = coming_s is not None and coming_s > now_s and not is_shown
-        if not (self._is_declared and is_in_force) or is_lost:
-            schedule.declare()  # anew where Redis has lost or removed something
+        if not (self._is_declared and is_in_force) or is_lost or schedule.is_ahead(now):
+            schedule.declare()  # anew where Redis has lost something, or its clock was set
             self._is_declared = True
         made = schedule.enqueue_due(now)
         if made is None:  # another schedule has come into force

@@ -77,6 +77,10 @@ class Schedule:
         """When the next run is due; None for never."""
         return min(self._coming.values(), default=None)
 
+    def is_ahead(self, now: datetime) -> bool:
+        """Whether a slot was accounted for that does not count, since Redis' clock was wrong."""
+        return any(slot > now + _AHEAD for slot in self._slots.values())
+
     def is_in_force(self, stored: bytes | None, now: datetime) -> bool | None:
         """Whether `stored`, of IN_FORCE, is this schedule; None: it is neither this nor newer."""
         digest, since = "", None

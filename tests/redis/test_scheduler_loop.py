@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 import rq_scheduler
 
-from jiffy import every, keys
+from jiffy import every, keys, redis_io
 from jiffy.control.read import census
 from jiffy.scheduler.entry import read
 from jiffy.scheduler.loop import ALIVE_MS, Loop
@@ -86,6 +86,17 @@ def test_redis_says_which_scheduler_looked_last_and_forgets_it_once_that_is_dead
 
 
 @pytest.mark.slow
+def test_once_redis_clock_that_was_days_ahead_is_right_again_a_scheduler_goes_on(redis):
+    schedule = schedules.declare(redis, every("1h", numbers.add, args=[2, 3], overlap="allow"))
+    loop = Loop(schedule, redis)
+    loop.look()
+    schedule.enqueue_due(redis_io.now(redis) + timedelta(days=3))
+    loop.look()
+
+    assert schedule.next_due < redis_io.now(redis).timestamp() + 3601
+    assert [one.outcome for one in schedules.run_next(schedule)] == ["enqueued"]
+
+
 def test_when_one_of_two_is_killed_or_frozen_the_other_goes_on_at_once(redis, start):
     first, second = (start(declare(redis), redis) for _ in range(2))
     for number in (signal.SIGSTOP, signal.SIGKILL):
