@@ -20,6 +20,7 @@ from waitress import wasyncore
 from waitress.channel import HTTPChannel
 from waitress.parser import HTTPRequestParser, ParsingError
 from waitress.server import TcpWSGIServer
+from waitress.task import WSGITask
 from waitress.utilities import BadRequest
 
 from jiffy import clock, log, os_compat, redis_io
@@ -104,8 +105,19 @@ class _Parser(HTTPRequestParser):  # type: ignore[misc]  # it has no types
             raise ParsingError("No Host header")
 
 
+class _Task(WSGITask):  # type: ignore[misc]  # it has no types
+    def build_response_header(self) -> bytes:
+        """Once the server stops, say that this answer is the connection's last: else a proxy would
+        send one more request there.
+        """
+        if self.channel.server.stops_at is not None and len(self.channel.requests) <= 1:
+            self.request.headers["CONNECTION"] = "close"
+        return bytes(super().build_response_header())
+
+
 class _Channel(HTTPChannel):  # type: ignore[misc]  # it has no types
     parser_class = _Parser
+    task_class = _Task
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -130,13 +142,19 @@ class _Channel(HTTPChannel):  # type: ignore[misc]  # it has no types
             self.waits_since = clock.wall()
         taken: bool = super().received(data)
         with self.requests_lock:
-            is_last = len(self.requests) > MOST_AHEAD or self.server.stops_at is not None
+            if len(self.requests) > MOST_AHEAD:
+                self.requests[MOST_AHEAD - 1].headers["CONNECTION"] = "close"
             for request in self.requests[MOST_AHEAD:]:
                 request.close()
             del self.requests[MOST_AHEAD:]
-            if self.requests and is_last:
-                self.requests[-1].headers["CONNECTION"] = "close"
         return taken
+
+    def check_client_disconnected(self) -> bool:
+        """Whether no answer can reach the client; shortly before that is so, too, as the server
+        stops: then a request that only waits is still answered.
+        """
+        stops_at = self.server.stops_at
+        return not self.connected or bool(stops_at and clock.monotonic() > stops_at - LINGER_S)
 
     def handle_expt(self) -> None:
         """End it: no HTTP client sends urgent data, which would wake the loop again and again."""
@@ -233,6 +251,10 @@ class Server(TcpWSGIServer):  # type: ignore[misc]  # it has no types
         while self.stops_at is None:
             self._close_late()
             wasyncore.loop(timeout=1, use_poll=True, map=self._map, count=1)
+        known = 0
+        while known < len(self._map) < self.adj.connection_limit:  # whoever has connected already
+            known = len(self._map)
+            self.handle_accept()
         wasyncore.dispatcher.close(self)
         lingers_until = clock.monotonic() + LINGER_S
         while self.active_channels and clock.monotonic() < self.stops_at:

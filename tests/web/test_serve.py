@@ -24,6 +24,7 @@ from jiffy.dashboard import server as server_module
 from jiffy.dashboard.server import Server
 from tests.support.newcomer import PATIENCE_S, wait_until
 from tests.support.ports import free_port
+from tests.web.conftest import TOKEN
 
 pytestmark = pytest.mark.slow
 
@@ -144,6 +145,34 @@ def test_a_running_request_is_answered_after_sigterm_and_no_connection_accepted(
             answer = web.getresponse()
 
             assert (answer.status, b'"canceled"' in answer.read()) == (200, True)
+            # Else a client would send its next request on a connection that is then closed.
+            assert answer.getheader("Connection") == "close"
+
+
+def test_a_request_that_has_arrived_before_the_stop_is_answered(app):
+    """A proxy that has connected sends no POST again."""
+    server = Server(app, "127.0.0.1", 0)
+    with closing(http.client.HTTPConnection("127.0.0.1", server.effective_port)) as web:
+        web.request("GET", "/healthz")
+        server.stop()
+        server.run()
+        answer = web.getresponse()
+
+    assert (answer.status, answer.getheader("Connection")) == (200, "close")
+
+
+def test_a_request_that_waits_is_answered_before_the_process_ends(app, redis, monkeypatch):
+    monkeypatch.setattr(server_module, "LINGER_S", server_module.DRAIN_S)
+    redis.hset(keys.job("long"), mapping={"status": "queued", "origin": "default"})
+    server = Server(app, "127.0.0.1", 0)
+    with closing(http.client.HTTPConnection("127.0.0.1", server.effective_port)) as web:
+        path = "/api/jobs/long/wait?timeout=60"
+        web.request("GET", path, headers={"Authorization": f"Bearer {TOKEN}"})
+        server.stop()
+        server.run()
+        answer = web.getresponse()
+
+        assert (answer.status, b'"queued"' in answer.read()) == (200, True)
 
 
 def test_a_proxys_connection_serves_one_more_request_after_the_stop(app, monkeypatch):
