@@ -278,7 +278,9 @@ def person() -> Who | None:
     # Refuse pages that another site's page loads unseen: how long one takes tells what is there.
     # A link from there is a visit.  Browsers say so over https and on localhost.
     site, use = (request.headers.get(f"Sec-Fetch-{name}") for name in ("Site", "Dest"))
-    if site in ("cross-site", "same-site") and use != "document":
+    # A sibling's speculation rules look like a visit, and carry the cookie, but for this header.
+    is_early = "prefetch" in request.headers.get("Sec-Purpose", "")
+    if is_early or (site in ("cross-site", "same-site") and use != "document"):
         abort(403, "Another site's page may lead here, but not load this page.")
     config = settings()
     name = config.auth_header and request.headers.get(config.auth_header)

@@ -207,6 +207,15 @@ def test_another_sites_page_may_lead_to_ours_but_not_load_them(redis, environ, s
     assert client.get("/healthz", headers=headers).status_code == 200
 
 
+@pytest.mark.parametrize("purpose", ["prefetch", "prefetch;prerender"])
+def test_no_page_is_loaded_before_someone_visits_it(client, purpose):
+    """A sibling's speculation rules do so with the cookie, and Chromium names no site."""
+    headers = {"Sec-Fetch-Site": "none", "Sec-Fetch-Dest": "document", "Sec-Purpose": purpose}
+
+    assert client.get("/jobs?q=secret", headers=headers).status_code == 403
+    assert client.get("/jobs?q=secret").status_code == 200
+
+
 @pytest.mark.parametrize(("origin", "status"), [("http://my_web", 302), ("null", 403)])
 def test_a_host_whose_name_has_an_underscore_is_an_origin_too(redis, environ, origin, status):
     environ(DASHBOARD_PASSWORD=PASSWORD, ALLOWED_HOSTS="my_web,localhost")
