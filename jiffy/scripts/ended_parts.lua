@@ -4,7 +4,7 @@
 --       or "end", then for each that has ended: the job that waits, the other ('': its producer), the other's status, its
 --       result and its error as JSON
 -- Returns for "find" [job that waits, the other ('': its producer), status or 'gone', its latest result or error as RQ
---         wrote it, or why it was canceled]
+--         wrote it, or why it was canceled]; for "end" whether there is more to do at once (0 or 1)
 --include lib
 if ARGV[1] == 'end' then
 --include waiting
@@ -14,7 +14,7 @@ if ARGV[1] == 'end' then
     local is_noted, why = pcall(part_ended, unpack(ARGV, i, i + 4))
     if not is_noted then refused = why end
   end
-  return refused and error(refused)
+  return refused and error(refused) or is_postponed and 1 or 0
 end
 
 local now, found = tonumber(time[1]), {}

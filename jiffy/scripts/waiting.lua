@@ -102,12 +102,13 @@ end
 -- Dependents: jobs that wait in RQ's deferred registry until others have ended (`depends_on`).
 
 -- Whether all that a job depends on has ended as it should; nil: so many have that the others are looked at next time.
-local looks_left = MOST_KEYS
+local looks_left, all_looks_left = MOST_KEYS, 10 * MOST_KEYS
 local function is_met(id, may_fail, ended)
   local key = RQ .. 'job::' .. id .. ':dependencies'
   local many = (tonumber(try('SCARD', key)) or 0) > 100
   if many and looks_left <= 0 then return nil end
   local found = many and call('SRANDMEMBER', key, 100) or try('SMEMBERS', key)
+  all_looks_left = all_looks_left - #found
   for _, parent in ipairs(found) do
     local status = (fields(job_key(parent), 'status') or {})[1]
     if parent ~= ended and status and status ~= 'finished' and not (status == 'failed' and may_fail) then return false end
@@ -124,6 +125,11 @@ end
 -- more: then the cursor begins with another 0.
 local function release_dependents(queue, id, status, cursor, count)
   local key, place = job_key(id) .. ':dependents', string.match(cursor, '^0?(%d+)$')
+  if all_looks_left <= 0 then  -- for those of others that end together with it
+    call('PERSIST', key)
+    remember(queue, 'release ' .. status .. ' ' .. cursor .. ' ' .. id)
+    return true
+  end
   local answer = try('SSCAN', key, place, 'COUNT', count)
   if answer.err then return false end
   local is_again = #cursor > #place
@@ -160,6 +166,14 @@ local MOST_RESULT_BYTES = 5000000  -- of all that a job is given, each place cou
 local TOO_LARGE = 'What its parts returned is over ' .. MOST_RESULT_BYTES
   .. ' bytes together: let them return paths or ids.'
 
+-- What one script does for workflows, in bytes that jobs are given; one that is canceled counts as some.  The rest follows
+-- at once: ended_parts.lua begins with it.
+local CANCELED_BYTES, work_left, is_postponed = 5000, MOST_RESULT_BYTES, false
+local function postpone(id)
+  is_postponed = true
+  call_own('ZADD', OWN .. 'joins', 0, id)
+end
+
 local function forget_wait(id)
   call('DEL', OWN .. 'join:' .. id, OWN .. 'pending:' .. id)
   call_own('ZREM', OWN .. 'joins', id)
@@ -171,13 +185,11 @@ local function still_waits(id, queue)
 end
 
 -- Cancel a job that waits and what waits for that: a chain ends where a part of it has not finished.
--- Each remembers the part before it (`broken_by`, if it is of a chain): see `mend_chain`.  Of a long chain the rest is
--- canceled when ended_parts.lua finds that the part before it was.
+-- Each remembers the part before it (`broken_by`, if it is of a chain): see `mend_chain`.
 local function cancel_waiting(id, reason, broken_by)
-  local left = MOST_KEYS
   while id and id ~= '' do
-    left = left - 1
-    if left < 0 then return call_own('ZADD', OWN .. 'joins', 0, id) end
+    if work_left <= 0 then return postpone(id) end
+    work_left = work_left - CANCELED_BYTES
     local queue = call('HGET', OWN .. 'join:' .. id, 'queue')
     forget_wait(id)
     if not still_waits(id, queue) then return end
@@ -207,6 +219,7 @@ end
 
 -- From here on it is a job like any other: what the others returned stands in its arguments.
 local function release_waiting(id)
+  if work_left <= 0 then return postpone(id) end
   local join, key = OWN .. 'join:' .. id, job_key(id)
   local queue, needs, count, data = unpack(call('HMGET', join, 'queue', 'needs', 'count', 'data'))
   if not still_waits(id, queue) then return forget_wait(id) end
@@ -223,6 +236,7 @@ local function release_waiting(id)
     if needs ~= 'success' then value = '[' .. value .. ']' end
     local _, places = string.gsub(data, RESULT, '')
     if places > 1 and places * #value > MOST_RESULT_BYTES then return cancel_waiting(id, TOO_LARGE, false) end
+    work_left = work_left - #data - places * #value
     call('HSET', key, 'data', (string.gsub(data, RESULT, function() return value end)))
   end
   if not enqueue(queue, id, call('HGET', key, 'enqueue_at_front') == '1') then return end

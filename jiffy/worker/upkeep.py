@@ -48,14 +48,15 @@ def enqueue_due(link: Link, queue_keys: list[str], default_timeout_s: int) -> bo
     limits = [_MOST_JOBS, _MOST_PARTS, _MOST_BYTES, _LOOK_AGAIN_S]
     look = script_command("ended_parts", [keys.JOINS], ["find", *limits])
     (moved, expired), found = link.exchange(due, look)
+    has_more = bool(moved >= _MOST_DUE)
     for job_id, queue, reason in zip(expired[::3], expired[1::3], expired[2::3], strict=True):
         log.event("job.expired", job=text(job_id), queue=text(queue), reason=text(reason))
     if found:
         words: list[Any] = ["end"]
         for waiting, part, status, latest in found:
             words += [waiting, part, *_ending(status.decode(), latest)]
-        link.run("ended_parts", [keys.JOINS], words)
-    return bool(moved >= _MOST_DUE)
+        has_more |= link.run("ended_parts", [keys.JOINS], words) == 1
+    return has_more
 
 
 def _ending(status: str, latest: bytes) -> tuple[str, bytes, str]:

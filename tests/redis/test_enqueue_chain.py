@@ -1,6 +1,7 @@
 """Chains: one part after another, each with what the one before returned."""
 
 import json
+from itertools import pairwise
 
 import pytest
 import rq
@@ -18,9 +19,17 @@ from jiffy.producer.enqueue import Job
 from tests.jobs import worker as worker_jobs
 from tests.jobs.enqueue import add, collect, fail, fail_once, heard, nothing
 from tests.jobs.worker import return_text
-from tests.support.join_support import left, look, reason, status, statuses
+from tests.support.join_support import left, look, look_on, reason, status, statuses
 from tests.support.newcomer import wait_until
-from tests.support.worker_support import claim, claimer, finish, queued, registered, work_one
+from tests.support.worker_support import (
+    claim,
+    claimer,
+    finish,
+    finish_together,
+    queued,
+    registered,
+    work_one,
+)
 
 
 @pytest.fixture
@@ -191,6 +200,16 @@ def test_what_is_canceled_is_kept_as_long_as_what_failed(redis, work, failure_tt
     work()
 
     assert redis.ttl(keys.job(jobs[1].id)) in kept
+
+
+def test_long_chains_that_break_together_are_canceled_in_steps(redis):
+    for _ in range(5):
+        jiffy.enqueue.chain(*[part(nothing)] * 400)
+    finish_together(redis, claim(redis), "failed")
+    canceled = look_on(redis, lambda: len(registered(redis, "canceled")))
+
+    assert max(later - one for one, later in pairwise([0, *canceled])) == 1000
+    assert (canceled[-1], left(redis)) == (5 * 399, [])
 
 
 def test_of_what_was_canceled_and_is_gone_rqs_registry_forgets(redis, work):

@@ -14,8 +14,8 @@ from jiffy.redis_io import Link
 from tests.jobs.enqueue import add, collect, fail, nothing
 from tests.jobs.worker import return_text
 from tests.redis.test_enqueue_chain import ELSEWHERE
-from tests.support.join_support import left, look, reason, status, statuses
-from tests.support.worker_support import claim, finish, queued
+from tests.support.join_support import left, look, look_on, reason, status, statuses
+from tests.support.worker_support import claim, finish, finish_together, queued
 
 
 @pytest.fixture
@@ -108,6 +108,15 @@ def test_the_results_of_a_group_of_thousands_are_in_order(redis):
     assert between == "deferred"  # one look is no longer than Redis can spare
     assert [one["id"] for one in ends] == [job.id for job in team.jobs]
     assert {one["status"] for one in ends} == {"gone"}
+
+
+def test_large_results_of_groups_that_end_together_are_given_in_steps(redis):
+    teams = [jiffy.enqueue.group([part(nothing)], then=collect) for _ in range(8)]
+    finish_together(redis, claim(redis), value=b'"%b"' % (b"x" * 2_000_000))
+    released = look_on(redis, lambda: len(queued(redis)))
+
+    assert released[:2] == [3, 6]
+    assert statuses(redis, [team.then for team in teams]) == ["queued"] * 8
 
 
 def test_all_finished_parts_are_read_in_one_exchange(redis):

@@ -14,6 +14,7 @@ from tests.support.worker_support import (
     due,
     enqueue,
     finish,
+    finish_together,
     job,
     queued,
     registered,
@@ -105,6 +106,20 @@ def test_many_dependents_are_released_in_steps_by_any_worker(redis):
         f"dependent-{number}" for number in range(2000)
     )
     assert not redis.exists(keys.todo("default"))
+
+
+def test_of_parents_that_end_together_the_last_ones_release_later(redis):
+    parents, others = enqueue(redis, 4), enqueue(redis, 99, queue="low")
+    child(redis, queues=["low"]).work()
+    for parent in parents:
+        after = jiffy.enqueue.options(depends_on=[parent, *others])
+        after.many(worker_jobs.nothing, [()] * 60)
+    finish_together(redis, claim(redis))
+    at_once = len(queued(redis))
+    child(redis).work()
+
+    assert at_once == 120
+    assert len(registered(redis, "finished")) == 4 + 4 * 60
 
 
 def test_a_release_that_is_repeated_releases_nothing_twice(redis):

@@ -15,6 +15,15 @@ def look(redis: redis_py.Redis) -> None:
     upkeep.enqueue_due(Link(redis), [keys.NOTHING], default_timeout_s=180)
 
 
+def look_on(redis, count):
+    """Look as long as there is more to do at once; return what `count` says after each look."""
+    counts, has_more = [count()], True
+    while has_more:
+        has_more = upkeep.enqueue_due(Link(redis), [keys.NOTHING], default_timeout_s=180)
+        counts.append(count())
+    return counts
+
+
 def status(redis, job):
     return redis.hget(keys.job(job.id), "status").decode()
 

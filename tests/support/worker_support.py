@@ -67,6 +67,12 @@ def finish(redis, job, what="finished", worker="worker-1", **fields):
     return counted
 
 
+def finish_together(redis, jobs, what="finished", **fields):
+    """Write what became of claimed jobs in one step, as that of a batch is."""
+    plans = b",".join(plan_for(outcome(job, what, **fields)) for job in jobs)
+    Link(redis).exchange(finish_command("worker-1", plans))
+
+
 def child(redis, board=None, retire_when=None, name="worker-1", queues=("default",)):
     """A child's loop in this process, as `jiffy.Worker` runs it in one of its own."""
     worker = rq_worker(redis, name, queues)
