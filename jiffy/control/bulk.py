@@ -5,7 +5,7 @@ its metadata.  It acts once on each job that matches as it begins, however often
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -47,14 +47,14 @@ class JobToDelete(rq.job.Job):
         super().restore({b"data": b"", **found})
 
 
-def delete(job_id: str) -> None:
+def delete(job_id: str, seen: str = "") -> None:
     """Delete a job that does not run, with its result.
 
-    Raises UnknownJob; NotThisState if it runs, or cannot be read.
+    Raises UnknownJob; NotThisState if it runs, is not in the state in which it was `seen`, or
+    cannot be read.
     """
-    redis = redis_io.shared()
-    found = values.answer(redis.hmget, keys.job(job_id), "status", keys.PARKED_FIELD)
-    raw, parked = found or (None, None)
+    redis, is_taken_off = redis_io.shared(), False
+    raw = values.answer(redis.hget, keys.job(job_id), "status")
     if raw is None:
         raise UnknownJob(job_id)
     status = values.line(raw)
@@ -63,13 +63,20 @@ def delete(job_id: str) -> None:
     ):
         raise NotThisState(job_id, "an entry of the schedule", "Remove it from SCHEDULE.")
     if status == "started":
-        raise NotThisState(job_id, "started", "Stop it first.")
+        raise NotThisState(job_id, status, "Stop it first.")
+    if seen not in ("", status):
+        raise NotThisState(job_id, status, "It has changed meanwhile.")
+    try:
+        if status in jobs.WAITING:  # from here on no worker claims it
+            jobs.cancel(job_id)
+            is_taken_off = True
+    except NotThisState as refusal:
+        if refusal.status != status:  # else it stands on no list
+            raise
     try:
         job = JobToDelete(job_id, redis)
         job.refresh()  # type: ignore[no-untyped-call]
-        job.delete()
-        if parked:
-            values.answer(redis.zrem, keys.parked(values.text(parked)), job_id)
+        job.delete(remove_from_queue=not is_taken_off)
     except (ValueError, InvalidJobOperation):
         raise NotThisState(job_id, status, "It is unreadable.") from None
 
@@ -113,15 +120,16 @@ class Tally:
         return words
 
 
-def each(name: str, job_ids: Iterable[str], tally: Tally) -> list[str]:
-    """Act on each job, and add to `tally`; return those that allowed the action.
+def each(name: str, seen: Mapping[str, str], tally: Tally) -> list[str]:
+    """Act on each job, by its id, and add to `tally`; return those that allowed the action.
 
+    `seen` has the state that each was in, which matters for deletion; "" where any will do.
     Raises redis-py's errors, but not for what one job's keys hold.
     """
     done = []
-    for job_id in job_ids:
+    for job_id, state in seen.items():
         try:
-            ACTIONS[name].do(job_id)
+            delete(job_id, state) if name == "delete" else ACTIONS[name].do(job_id)
             done.append(job_id)
         except (JiffyError, ResponseError) as error:
             if isinstance(error, ResponseError) and redis_io.explained(error):
@@ -282,7 +290,7 @@ def step(
     found = read.jobs(redis, ids, with_errors=True).values()
     due = [job for job in found if wanted.matches(job) and _is_due(name, job, start)]
     too_late = _canceled_since(redis, due, start)
-    still = [job.id for job in due if job.id not in too_late]
+    still = {job.id: job.state for job in due if job.id not in too_late}
     if changed := len(ids) - len(still):
         tally.others += changed
         tally.refused = tally.refused or "They have changed meanwhile."

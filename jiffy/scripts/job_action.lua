@@ -19,7 +19,7 @@ if action == 'cancel' then
   local waits_in = ({scheduled = 'scheduled:' .. queue, deferred = 'deferred:' .. queue, ready_to_enqueue = 'ready:' .. queue,
     rate_limited = limit and 'rl:' .. limit .. ':rate_limited'})[status]
   local taken_off = status == 'queued' and parked and call_own('ZREM', OWN .. 'parked:' .. parked, id)
-    or status == 'queued' and call('LREM', RQ .. 'queue:' .. queue, 0, id)
+    or status == 'queued' and call('LREM', RQ .. 'queue:' .. queue, 1, id)
     or waits_in and call('ZREM', RQ .. waits_in, id)
   if not taken_off or taken_off == 0 then return {status, 0} end
   call('HSET', key, 'status', 'canceled')

@@ -73,6 +73,16 @@ def test_a_job_that_a_worker_of_rq_has_popped_is_not_said_to_be_canceled(redis):
     assert status(redis, job.id) == "queued"
 
 
+def test_canceling_the_next_job_takes_no_longer_where_many_wait(redis):
+    ids = [enqueue.options(job_id=f"job{number}")(numbers.add, 1, 2).id for number in range(100)]
+    redis.rpush(keys.queue("default"), *map(str, range(200_000)))
+    redis.config_resetstat()
+    for one in ids:
+        actions.cancel(one)
+
+    assert redis.info("commandstats")["cmdstat_lrem"]["usec"] < 20_000
+
+
 def test_who_is_releasing_a_job_hears_that_it_is_canceled_meanwhile(redis):
     parent = enqueue(numbers.add, 1, 2)
     job = waiting(depends_on=parent)

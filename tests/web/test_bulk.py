@@ -240,7 +240,7 @@ def test_a_job_whose_group_is_gone_is_deleted_like_the_others(cards, redis):
     cards(3)
     redis.hset(keys.job("card1"), "group_id", "gone")
     tally = bulk.Tally()
-    bulk.each("delete", ["card0", "card1", "card2"], tally)
+    bulk.each("delete", dict.fromkeys(["card0", "card1", "card2"], ""), tally)
 
     assert tally == bulk.Tally(done=3)
     assert redis.zcard(FAILED) == 0
@@ -253,7 +253,7 @@ def test_where_redis_is_full_no_job_is_passed_over(cards, redis):
     try:
         # Redis 6.2 has another type of error for a script.
         with pytest.raises(ResponseError, match="maxmemory"):
-            bulk.each("retry", ["card0", "card1"], tally)
+            bulk.each("retry", {"card0": "", "card1": ""}, tally)
     finally:
         redis.config_set("maxmemory", 0)
 

@@ -11,8 +11,7 @@ from rq.command import PUBSUB_CHANNEL_TEMPLATE
 from rq.utils import utcformat
 
 from jiffy import clock, keys
-from jiffy.control import pauses, read
-from jiffy.control.bulk import queue_of_workers
+from jiffy.control import bulk, pauses, read
 from jiffy.control.why import banners
 from jiffy.dashboard.pages import system
 from jiffy.dashboard.pages.system import use_of
@@ -104,6 +103,23 @@ def test_emptying_a_queue_deletes_what_its_form_showed(client, plant, redis):
     assert not redis.exists(keys.job("shown"), keys.job("parked"), parked)
 
 
+@pytest.mark.parametrize("before", [(bulk, "each"), (bulk.JobToDelete, "refresh")])
+def test_emptying_a_queue_deletes_no_job_that_a_worker_runs_meanwhile(
+    client, plant, redis, work, monkeypatch, before
+):
+    plant("busy", status="queued")
+    original, ran = getattr(*before), []
+
+    def after_a_worker(*args):
+        ran.append(work())
+        return original(*args)
+
+    monkeypatch.setattr(*before, after_a_worker)
+    post(client, "/queues/default/empty", typed="default")
+
+    assert redis.exists(keys.job("busy")) == sum(ran)
+
+
 @pytest.mark.parametrize(
     "name",
     ["*", "l*", "low state:failed", "other queue:low", '"low"', 'l"ow', '"', "low x", "ло:w"],
@@ -156,7 +172,7 @@ def test_a_queue_whose_workers_are_all_quiet_has_none(client, plant, plant_worke
     assert "no worker" in words(page)
     assert "No worker listens to queue “default”" in job
     assert "busy" not in job
-    assert queue_of_workers(redis) is None
+    assert bulk.queue_of_workers(redis) is None
 
 
 @pytest.mark.parametrize("path", ["/queues/no-such", "/queues?sort=color"])

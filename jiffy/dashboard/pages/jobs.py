@@ -112,7 +112,7 @@ def act_on(name: str, job_ids: Sequence[str]) -> Tally:
         every_job, redis = search.parse(""), redis_io.shared()
         done = bulk.step(redis, name, every_job, _asked(), job_ids, tally)
     else:
-        done = bulk.each(name, job_ids, tally)
+        done = bulk.each(name, dict.fromkeys(job_ids, ""), tally)
     audit.note(jobs=tally.done)
     if len(job_ids) > 1:  # among them, ids of no jobs would hide the others
         audit.note(done=" ".join(done))
