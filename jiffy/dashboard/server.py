@@ -11,6 +11,7 @@ import re
 import resource
 import signal
 import socket
+import sys
 from heapq import nlargest
 from typing import Any
 
@@ -20,7 +21,7 @@ from waitress import wasyncore
 from waitress.channel import HTTPChannel
 from waitress.parser import HTTPRequestParser, ParsingError
 from waitress.server import TcpWSGIServer
-from waitress.task import WSGITask
+from waitress.task import ThreadedTaskDispatcher, WSGITask
 from waitress.utilities import BadRequest
 
 from jiffy import clock, log, os_compat, redis_io
@@ -29,7 +30,12 @@ from jiffy.errors import InvalidSetting, PortTaken
 from jiffy.settings import settings
 
 # A thread waits on Redis most of its time; the overview of eight at once is what one core can do.
-THREADS = 8 + MOST_WAITING
+THREADS = 8
+# Of programs, whose requests may be many and large: people do not wait behind them.
+API_THREADS = 8 + MOST_WAITING
+# How long a thread may compute before another may: at Python's 5 ms a page takes seconds beside
+# requests that are large.
+_SWITCH_S = 0.0005
 CONNECTIONS = 1000
 _ACCEPTED_AT_ONCE = 16
 # Requests of a connection that may wait for one another; the last is answered by closing it.
@@ -57,6 +63,7 @@ _FIELD = re.compile(rb"[\w!#$%&'*+.^`|~-]+:[\t -~\x80-\xff]*")
 def serve(app: Flask) -> None:
     """Serve `app` at HOST:PORT until SIGTERM or SIGINT."""
     os_compat.share_heap()
+    sys.setswitchinterval(_SWITCH_S)
     logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # a warning for each busy moment
     with redis_io.in_one_line():
         server = Server(app, settings().host, settings().port)
@@ -71,6 +78,8 @@ def serve(app: Flask) -> None:
 
 
 class _Parser(HTTPRequestParser):  # type: ignore[misc]  # it has no types
+    path = ""  # of what is no request
+
     def received(self, data: bytes) -> int:
         taken: int = super().received(data)
         body = self.body_rcv
@@ -201,6 +210,8 @@ class Server(TcpWSGIServer):  # type: ignore[misc]  # it has no types
                 raise InvalidSetting("HOST", host, "an address of this machine") from None
             raise PortTaken(host, port, os.strerror(error.errno).lower()) from None
         self.stops_at: float | None = None
+        self._for_programs = ThreadedTaskDispatcher()
+        self._for_programs.set_thread_count(API_THREADS)
         super().__init__(
             app,
             _sock=listener,
@@ -217,6 +228,11 @@ class Server(TcpWSGIServer):  # type: ignore[misc]  # it has no types
             clear_untrusted_proxy_headers=False,  # `app.py` believes them, or ignores them
             ident=None,
         )
+
+    def add_task(self, task: _Channel) -> None:
+        """Have a channel's first request answered."""
+        is_api = "/api/" in task.requests[0].path
+        (self._for_programs if is_api else self.task_dispatcher).add_task(task)
 
     def handle_accept(self) -> None:
         """Accept several: in a flood, each turn of `run` looks at a thousand others first."""

@@ -24,7 +24,7 @@ from jiffy.dashboard.auth import (
     SAFE_METHODS,
     STRANGERS_AT_ONCE,
 )
-from jiffy.dashboard.server import THREADS, Server
+from jiffy.dashboard.server import API_THREADS, THREADS, Server
 from jiffy.settings import settings
 from jobs import numbers
 from tests.support.newcomer import wait_until
@@ -244,10 +244,36 @@ def test_a_token_for_reading_takes_not_all_threads_either(people):
     assert [healthy, again, *answers] == [(200, None)] * (2 + MOST_AT_ONCE)
 
 
+def test_people_do_not_wait_behind_a_program_that_enqueues(people):
+    begun, over, page = threading.Semaphore(0), threading.Event(), Blueprint("slow", __name__)
+
+    @page.get("/api/slow")
+    def slow():
+        begun.release()
+        return {"is_over": over.wait(60)}
+
+    count = 2 * API_THREADS
+    with (
+        _asking(people(pages=[page])) as ask,
+        ThreadPoolExecutor(count) as pool,
+        ExitStack() as end,
+    ):
+        end.callback(over.set)
+        asked = [pool.submit(ask, "all", "/api/slow") for _ in range(count)]
+        assert all(begun.acquire(timeout=60) for _ in range(API_THREADS))
+        others = [ask("ann", path) for path in ("/", "/queues", "/healthz")]
+        over.set()
+        answers = [one.result() for one in asked]
+
+    assert others == [(200, None)] * 3
+    assert answers == [(200, None)] * count  # none is refused
+
+
 @contextmanager
 def _asking(app):
     """A real server: `ask("bob", "/")` is the status and Retry-After that its user gets."""
-    headers, server = {"reads": {"Authorization": "Bearer reads"}}, Server(app, "127.0.0.1", 0)
+    headers = {name: {"Authorization": f"Bearer {name}"} for name in ("all", "reads")}
+    server = Server(app, "127.0.0.1", 0)
     for name in ("ann", "bob"):
         log_in(client := app.test_client(), user=name)
         headers[name] = {"Cookie": f"{_cookie()}={client.get_cookie(_cookie()).value}"}
