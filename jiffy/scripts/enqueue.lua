@@ -31,7 +31,9 @@ local sent = ARGV[4] ~= '' and OWN .. 'sent:' .. (token == '' and ARGV[first] or
 local reply = sent and call_own('GET', sent)
 if reply then return cjson.decode(reply) end
 for i = 2, #KEYS do
-  if call('EXISTS', KEYS[i], RQ .. 'job:' .. ARGV[first]) == 0 then return string.sub(KEYS[i], #RQ + 5) end
+  for j = first, call('EXISTS', KEYS[i]) == 0 and last or 0, size do  -- unless this is repeated
+    if call('EXISTS', RQ .. 'job:' .. ARGV[j]) == 0 then return string.sub(KEYS[i], #RQ + 5) end
+  end
   is_first[i] = call('SCARD', KEYS[i] .. ':dependents') == 0
   ended[i] = call('HGET', KEYS[i], 'status')
 end
@@ -138,6 +140,7 @@ if status == 'deferred' then
         call('SADD', KEYS[i] .. ':dependents', id)
         call('SADD', RQ .. 'job::' .. id .. ':dependencies', string.sub(KEYS[i], #RQ + 5))
       end
+      if ttl ~= '' then call('EXPIRE', RQ .. 'job::' .. id .. ':dependencies', ttl) end
     else
       enqueue(name, id, how == 'LPUSH')
     end

@@ -50,7 +50,7 @@ elseif action == 'retry' then
   if not is_ready then
     call('ZADD', RQ .. 'deferred:' .. queue, time[1], id)
     call('HSET', key, 'status', 'deferred')
-    if ttl then try('EXPIRE', key, ttl) end
+    limit_life(id, ttl)
   elseif not enqueue(queue, id, false) then
     return redis.error_reply('WRONGTYPE the key of queue ' .. queue .. ' holds something else')
   end

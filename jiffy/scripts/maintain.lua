@@ -24,6 +24,14 @@ local function forget_old(registry)
   has_more = has_more or #old == MOST_KEYS
 end
 
+-- Ids of jobs that waited for others until their `ttl` was over.
+local function forget_deferred(queue)
+  local registry = RQ .. 'deferred:' .. queue
+  for _, id in ipairs(try('ZRANDMEMBER', registry, 100)) do
+    if call('EXISTS', job_key(id)) == 0 then call('ZREM', registry, id) end
+  end
+end
+
 -- Whether a list names a job; a long one is not looked through.
 local function is_on(list, id)
   return try('LPOS', list, id, 'MAXLEN', 10 * MOST_KEYS) or try('LLEN', list) > 10 * MOST_KEYS
@@ -98,6 +106,7 @@ for _, key in ipairs(KEYS) do
   local queue = queue_of(key)
   if is_due(OWN .. 'maintained:' .. queue) then
     for _, name in ipairs({'finished:', 'failed:'}) do forget_old(RQ .. name .. queue) end
+    forget_deferred(queue)
     find_stale(queue)
     enqueue_ready(queue)
     return_intermediate(queue)

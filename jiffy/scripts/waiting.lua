@@ -41,6 +41,13 @@ local function free_slot(limit, id)
   if try('ZREM', RQ .. 'rl:' .. limit .. ':allowed', id) == 1 then fill_slots(limit) end
 end
 
+-- Let a job with a `ttl` go without a trace unless it starts within it.
+local function limit_life(id, ttl)
+  for _, key in ipairs(tonumber(ttl) and {job_key(id), RQ .. 'job::' .. id .. ':dependencies'} or {}) do
+    try('EXPIRE', key, ttl)
+  end
+end
+
 -- Put a job that waited for something onto its queue, or among those that wait for a slot of its
 -- rate limit; false where the queue's key holds something else.
 local function enqueue(queue, id, is_front)
@@ -59,7 +66,7 @@ local function enqueue(queue, id, is_front)
     if not push(queue, id, is_front) then return false end
     try('HSET', key, 'status', 'queued', 'enqueued_at', date())
   end
-  if tonumber(ttl) then try('EXPIRE', key, ttl) end
+  limit_life(id, ttl)
   if number_of(expires) and not started then call_own('ZADD', OWN .. 'expiring', NOW + expires, id) end
   return true
 end

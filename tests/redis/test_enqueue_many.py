@@ -47,6 +47,17 @@ def test_said_again_with_the_same_ids_none_is_doubled(redis):
     assert queued(redis) == ["a", "b", "c", "d", "e"]
 
 
+def test_behind_one_that_is_there_none_waits_for_a_job_that_is_gone(redis):
+    waiting = jiffy.enqueue.options(depends_on=jiffy.enqueue(add, 0, 0))
+    waiting.many(add, [(1, 1)], job_ids=["one"])
+    redis.delete(*map(keys.job, queued(redis)))
+    with pytest.raises(InvalidValue, match="a job that exists"):
+        waiting.many(add, [(1, 1), (2, 1)], job_ids=["one", "two"])
+
+    assert waiting.many(add, [(1, 1)], job_ids=["one"]).ids == ["one"]
+    assert not redis.exists(keys.job("two"))
+
+
 def test_the_same_id_twice_is_one_job(redis):
     jobs = jiffy.enqueue_many(add, [(1, 1), (2, 2)], job_ids=["a", "a"])
 

@@ -16,6 +16,7 @@ from tests.support.worker_support import (
     finish,
     finish_together,
     job,
+    maintain,
     queued,
     registered,
     status,
@@ -83,6 +84,22 @@ def test_what_depends_on_others_and_expires_leaves_nothing_without_end(redis):
 
     assert status(redis, "late") == "canceled"
     assert redis.ttl(f"{keys.RQ}job::late:dependencies") > 0
+
+
+def test_what_depends_on_others_and_has_a_ttl_leaves_nothing_without_end(redis):
+    first, second = enqueue(redis, 2)
+    for job_id, parent in ("released", first), ("waits", second), ("again", second):
+        options = jiffy.enqueue.options(job_id=job_id, depends_on=parent, ttl="1h")
+        options(worker_jobs.nothing)
+    work_one(redis)
+    actions.cancel("again")
+    actions.retry("again")
+    ttls = [redis.ttl(key) for key in redis.keys(f"{keys.RQ}job::*:dependencies")]
+    redis.delete(keys.job("waits"))  # its time is over
+    maintain(redis)
+
+    assert (len(ttls), min(ttls) > 0) == (3, True)
+    assert registered(redis, "deferred") == ["again"]
 
 
 # Many
