@@ -1,4 +1,4 @@
-"""Who changed what: three streams in Redis, to which pages and commands add, and what they hold."""
+"""Who changed what: four streams in Redis, to which pages and commands add, and what they hold."""
 
 import re
 import socket
@@ -14,7 +14,7 @@ from jiffy.control.pauses import user
 from jiffy.control.values import Fields, Moment, clip, line, long_text, number
 
 # Apart, so that what programs enqueue, or strangers try, does not push out what people did.
-KINDS = ("changes", "enqueued", "logins")
+KINDS = ("changes", "enqueued", "logins", "refused")
 MOST_KEPT = 10_000  # of each kind
 MOST_SHOWN = 100  # at a time
 _MOST_LETTERS = 10_000  # of a field

@@ -69,8 +69,13 @@ def end(response: Response) -> Response:
 
 
 def login(who: str, what: str) -> None:
-    """Record that someone logged in, or what was refused; `who` is never what was only typed."""
+    """Record that someone logged in or out."""
     _add("logins", {"who": who, "what": what, "on": ""})
+
+
+def refused(who: str, why: str) -> None:
+    """Record that someone was not let in; `who` is never what was only typed."""
+    _add("refused", {"who": who, "what": f"refused: {why}", "on": ""})
 
 
 def _asked(sent: Any) -> str:

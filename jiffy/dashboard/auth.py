@@ -305,10 +305,10 @@ def _from_proxy(name: str) -> Who:
     users = {user.name: user for user in settings().dashboard_users}
     user = users.get(name) or users.get("*")
     if peer is None or peer.is_global:  # not through the proxy, which is near
-        audit.login("", "refused: not from a proxy")
+        audit.refused("", "not from a proxy")
         abort(403, f"{settings().auth_header} is only accepted from a proxy in a private network.")
     if user is None or not USER_NAME.fullmatch(name):
-        audit.login("", "refused: an unknown user")
+        audit.refused("", "an unknown user")
         abort(403, "You are not one of DASHBOARD_USERS: ask an operator to add you.")
     return Who(name, user.role, "header")
 
@@ -401,7 +401,7 @@ def enter() -> Response:
     if user is None:
         log.event("login.refused", address=request.remote_addr)
         # Not what is no user's name, such as a password typed in the wrong field.
-        audit.login(name if name in _known_users() else "", "refused: password")
+        audit.refused(name if name in _known_users() else "", "password")
         return _again("That user and password do not match.", 401)
     audit.login(user.name, "logged in")
     with redis.pipeline() as pipe:

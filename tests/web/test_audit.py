@@ -155,17 +155,15 @@ def test_no_argument_password_or_mistyped_name_is_recorded(client, app, api, red
     log_in(app.test_client(), password="my secret")
     post(client, "/jobs/act", action="retry", id="x", arguments="my secret")
     api("POST", "/api/jobs", json=ADD | {"meta": {"key": "my secret"}})
-    raw = [redis.xrange(keys.audit(kind)) for kind in ("changes", "enqueued", "logins")]
+    kinds = ("changes", "enqueued", "logins", "refused")
+    raw = [redis.xrange(keys.audit(kind)) for kind in kinds]
 
     assert all(raw)
     assert "my secret" not in str(raw)
     assert PASSWORD not in str(raw)
-    logins = [(one[b"who"], one[b"what"]) for _, one in raw[2]]
-    assert logins == [
-        (b"admin", b"logged in"),
-        (b"", b"refused: password"),
-        (b"admin", b"refused: password"),
-    ]
+    logins, refused = ([(one[b"who"], one[b"what"]) for _, one in kind] for kind in raw[2:])
+    assert logins == [(b"admin", b"logged in")]  # which strangers cannot push out
+    assert refused == [(b"", b"refused: password"), (b"admin", b"refused: password")]
 
 
 def test_logouts_push_no_change_out_of_the_audit(client, plant, recorded):
