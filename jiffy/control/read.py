@@ -48,7 +48,8 @@ JOB_FIELDS = (
     "number_of_retries", "repeats_left", "dependency_ids", "rate_limit_key",
     "rate_limit_concurrency", "timeout", keys.RELEASE_FIELD,
 )  # fmt: skip
-_OF_ONE = ("meta", keys.LOG_FIELD, keys.PARTS_FIELD, keys.PEAK_FIELD, keys.CAUSES_FIELD)
+_OF_ONE = ("meta", keys.LOG_FIELD, keys.PARTS_FIELD, keys.PEAK_FIELD, keys.CAUSES_FIELD,
+           "allow_dependency_failures")  # fmt: skip
 # In which states it is true what the hash says; in others it is left over from an earlier one.
 _HAS_PROGRESS = ("started", "failed", "stopped")
 _HAS_REASON = ("canceled", "queued", "scheduled")
@@ -265,7 +266,8 @@ def job(redis: Redis, job_id: str) -> JobView | None:
         peak_bytes=peak or 0,
     )
     if found.state == "deferred":
-        found = _with_others(redis, found)
+        may_fail = read("allow_dependency_failures", line, "") == "1"
+        found = _with_others(redis, found, ("finished", "gone", *["failed"] * may_fail))
     if parts and not found.depends_on:
         found = replace(found, depends_on=tuple(parts.split(",")[:_MOST_FAMILY]))
     if found.state == "rate_limited":
@@ -434,9 +436,9 @@ def _unwrapped(raw: Raw) -> bytes:
         raise NotShown("not base64") from None
 
 
-def _with_others(redis: Redis, job: JobView) -> JobView:
-    """Parts of its chain or group that are not over; else those that it depends on and that have
-    not finished.
+def _with_others(redis: Redis, job: JobView, over: Sequence[str]) -> JobView:
+    """Parts of its chain or group that are not over; else those that it depends on.  Without those
+    in states that are `over`: it does not wait for them.
     """
     with redis.pipeline(transaction=False) as pipe:
         pipe.zrange(keys.pending(job.id), 0, _MOST_OTHERS - 1)
@@ -448,7 +450,7 @@ def _with_others(redis: Redis, job: JobView) -> JobView:
     states = states_of(redis, ids)
     return replace(
         job,
-        others={one: states[one] for one in ids if states[one] not in ("finished", "gone")},
+        others={one: states[one] for one in ids if states[one] not in over},
         others_left_out=left_out,
         depends_on=job.depends_on or ids[:_MOST_SHOWN],
     )

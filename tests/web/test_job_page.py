@@ -5,6 +5,7 @@ import re
 from datetime import timedelta
 
 import pytest
+from rq.job import Dependency
 from rq.utils import utcformat
 
 from jiffy import Retry, clock, keys, part, result, tracebacks
@@ -44,6 +45,13 @@ def test_of_many_dependencies_those_that_are_over_do_not_count(reasons, plant):
     assert before == ["It waits for 1 job to finish."]
     assert reasons("stuck")[0].startswith("It waits for bad (failed). Retry what failed")
     assert reasons("met")[0].endswith("or are gone. If this stays so, cancel it and retry it.")
+
+
+def test_where_a_dependency_may_fail_only_the_others_are_waited_for(reasons, plant):
+    parts = [plant("bad", status="failed", error="boom"), plant("runs", status="started")]
+    job = enqueue.options(depends_on=Dependency(parts, allow_failure=True))(numbers.add, 1, 2)
+
+    assert reasons(job.id) == ["It waits for 1 job to finish."]
 
 
 def test_a_queued_job_says_who_is_missing_and_what_stands_before_it(
