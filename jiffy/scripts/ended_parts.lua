@@ -72,6 +72,10 @@ local function look(waiting)
   members_left = members_left - #members / 2
 end
 
+-- Since these were looked at, Redis' clock was set back.
+for _, waiting in ipairs(call_own('ZRANGEBYSCORE', KEYS[1], now + 60, '+inf', 'LIMIT', 0, ARGV[2])) do
+  call('ZADD', KEYS[1], now, waiting)
+end
 for _, waiting in ipairs(call_own('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 0, ARGV[2])) do
   if members_left <= 0 or bytes_left <= 0 then break end
   call('ZADD', KEYS[1], now + ARGV[5], waiting)

@@ -16,6 +16,8 @@ from jiffy.errors import (
     WrongArguments,
 )
 from jiffy.producer.enqueue import Job
+from jiffy.redis_io import Link
+from jiffy.worker import upkeep
 from tests.jobs import worker as worker_jobs
 from tests.jobs.enqueue import add, collect, fail, fail_once, heard, nothing
 from tests.jobs.worker import return_text
@@ -282,6 +284,15 @@ def test_a_part_that_is_ended_elsewhere_breaks_the_chain_too(redis, chain, end, 
     assert statuses(redis, chain[1:]) == ["canceled", "canceled"]
     assert reason(redis, chain[2]).startswith(f"A part before it, {chain[0].id}, {what}")
     assert left(redis) == []
+
+
+def test_a_part_that_is_canceled_breaks_the_chain_though_redis_clock_was_set_back(redis, chain):
+    cancel(redis, chain[0])
+    for waiting in redis.zrange(keys.JOINS, 0, -1):
+        redis.zincrby(keys.JOINS, 3600, waiting)
+    upkeep.enqueue_due(Link(redis), [keys.NOTHING], default_timeout_s=180)
+
+    assert statuses(redis, chain) == ["canceled"] * 3
 
 
 @pytest.mark.parametrize(

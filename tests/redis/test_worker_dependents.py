@@ -166,6 +166,16 @@ def test_dependents_are_released_however_late_and_gone_their_parent_is(redis, jo
     assert not redis.exists(name)
 
 
+def test_dependents_are_released_though_redis_clock_was_set_back_meanwhile(redis):
+    [parent] = enqueue(redis)
+    depend(redis, job(redis, parent), 300)
+    finish(redis, *claim(redis))
+    redis.zincrby(keys.todo("default"), 3600, redis.zrange(keys.todo("default"), 0, 0)[0])
+    child(redis).work()
+
+    assert registered(redis, "deferred") == []
+
+
 def test_dependents_that_are_left_are_named_as_long_as_their_parent_is_kept(redis):
     [parent] = enqueue(redis, 1, result_ttl=600)
     [other] = enqueue(redis, 1, queue="low")
