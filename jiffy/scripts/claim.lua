@@ -125,9 +125,9 @@ local function look_for_todo(queue)
   if id then
     call('ZREM', list, due)
     if not of_waiting().release_dependents(queue, id, status, cursor, 500) then
-      -- The others' names are kept as long as the job: no longer, if that was deleted.
-      local left_s = call('TTL', job_key(id))
-      if left_s ~= -1 then call('EXPIRE', job_key(id) .. ':dependents', left_s) end
+      -- The others' names are kept as long as the job: no longer, if that was deleted.  One that was retried is kept on.
+      local left_s, its = call('TTL', job_key(id)), fields(job_key(id), 'status')
+      if left_s == -2 or left_s ~= -1 and its and its[1] == status then call('EXPIRE', job_key(id) .. ':dependents', left_s) end
     end
     more = 1
   elseif due then

@@ -148,7 +148,7 @@ if status == 'deferred' then
   -- What is named here of a job that has ended goes with it; but where there were others, they may be about to be released.
   for i = 2, waits and #KEYS or 0 do
     local left_s = is_first[i] and ENDED[ended[i]] and call('TTL', KEYS[i]) or -1
-    if left_s > 0 then call('EXPIRE', KEYS[i] .. ':dependents', left_s) end
+    if left_s >= 0 then call('EXPIRE', KEYS[i] .. ':dependents', math.max(left_s, 1)) end
   end
 elseif #ids > 0 then
   if status == 'scheduled' then

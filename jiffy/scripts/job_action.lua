@@ -34,7 +34,10 @@ if action == 'cancel' then
   -- A process that is just releasing it in RQ's way has read that it waits, and watches these sets: touch them.
   for _, parent in ipairs(call('SRANDMEMBER', RQ .. 'job::' .. id .. ':dependencies', MOST_KEYS)) do
     local dependents = job_key(parent) .. ':dependents'
-    if call('SREM', dependents, id) == 1 then call('SADD', dependents, id) end
+    if call('SISMEMBER', dependents, id) == 1 then  -- and a set that is emptied loses its end
+      call('SADD', dependents, '')
+      call('SREM', dependents, '')
+    end
   end
 elseif action == 'retry' then
   local registry = ({failed = 'failed:', stopped = 'failed:', canceled = 'canceled:'})[status]

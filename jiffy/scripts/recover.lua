@@ -10,6 +10,8 @@
 even_if_full()
 local worker, is_gone, culprit, handling, cause, most = ARGV[1], ARGV[2] == '1', ARGV[3], ARGV[4], ARGV[5], tonumber(ARGV[6])
 local back, to_finish = {}, {}
+-- It has come back since it was found.
+if is_gone and tonumber(call_own('ZSCORE', KEYS[1], worker) or 0) > tonumber(NOW) then return {back, to_finish} end
 local held, is_all = held_by(worker)
 local kept = is_all and 0 or 1
 -- Which one ran?  If that is unknown, a job that was alone is to blame.  Of several none is, but each is claimed alone from

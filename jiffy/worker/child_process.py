@@ -9,7 +9,7 @@ from rq.worker import BaseWorker
 from jiffy import clock, log, os_compat
 from jiffy.producer.retry import TIMED_OUT
 from jiffy.settings import settings
-from jiffy.worker import process
+from jiffy.worker import preload, process
 from jiffy.worker.recovery import Death, Handling
 from jiffy.worker.shared_memory import Board, Running
 
@@ -59,7 +59,7 @@ class ChildProcess:
             self.pid = process.fork(lambda: self.work(self.board, self._token))
         else:
             fd = self.board.fd
-            self.pid = process.spawn(self.name, fd, self._token, fds=[fd])
+            self.pid = process.spawn(preload.ENGINE, self.name, fd, self._token, fds=[fd])
         self.rq_worker.pid = self.pid
 
     def execution_of(self, running: Running | None) -> str:

@@ -26,10 +26,11 @@ from jiffy.worker.shared_memory import Board
 
 # How the process that tries the imports ends; in any other way the imports have ended it.
 _SAFE, _UNSAFE, _INVALID = 70, 71, 72
-# The role of a process that only tries new code; how it ends if it has logged why that fails.
-TRIAL, REPORTED = "trial", 65
+# How a process that tries new code ends, if it has logged why that fails.
+REPORTED = 65
 # What a supervisor and a child must have alike: where each finds what on the board, and the plans.
 ENGINE = " ".join([*Board.LAYOUT, *FinishPlan.__struct_fields__])
+CHANGED = "Jiffy itself has changed: restart the workers"
 # A thread that has ended leaves the system's list a moment later than Python's.
 _LAST_BREATH_S = 0.1
 
@@ -141,7 +142,7 @@ def try_code(modules: Sequence[str], engine: str) -> int:
     `engine` is the supervisor's.
     """
     if engine != ENGINE:
-        log_failure(reason="Jiffy itself has changed: restart the workers")
+        log_failure(reason=CHANGED)
         return REPORTED
     for _, error in _import_each(modules):
         if error:

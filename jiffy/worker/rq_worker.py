@@ -294,9 +294,13 @@ def _hooks(given: Hooks | None) -> Hooks:
 def _do(role: Sequence[Any], queues: Sequence[str], retire_when: RetireWhen, hooks: Hooks) -> int:
     """Do what the supervisor has spawned this process for; return its exit code."""
     modules = settings().jobs_modules
-    if role[0] == preload.TRIAL:
-        return preload.try_code(modules, *role[1:])
-    name, fd, token = role
+    engine, *child = role
+    if not child:
+        return preload.try_code(modules, engine)
+    if engine != preload.ENGINE:
+        log.event("child.refused", log.ERROR, reason=preload.CHANGED)
+        return preload.REPORTED
+    name, fd, token = child
     worker = _worker(queues, name, redis_io.connect("worker"), hooks, modules)
     board = Board(fd)
     os.close(fd)

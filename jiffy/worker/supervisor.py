@@ -253,7 +253,7 @@ class Supervisor:
         if self._trial:  # of code that has changed since
             process.kill_group(self._trial)
             os.waitpid(self._trial, 0)
-        self._trial = process.spawn(preload.TRIAL, preload.ENGINE)
+        self._trial = process.spawn(preload.ENGINE)
 
     def _end_trial(self) -> None:
         status = process.ended(self._trial)

@@ -107,6 +107,14 @@ def test_code_that_cannot_be_imported_is_not_used_and_one_line_says_so(
     assert "Traceback" not in worker.log
 
 
+def replace_engine(engine):
+    """Put a version there in which the supervisor and its children share other things."""
+    board = engine / "worker" / "shared_memory.py"
+    board.write_text(
+        board.read_text().replace("    is_asleep: int", "    is_new: int\n    is_asleep: int")
+    )
+
+
 def test_a_deploy_in_place_mixes_no_two_versions_of_the_engine(start_worker, redis, tmp_path):
     engine = tmp_path / "jiffy"
     shutil.copytree(CHECKOUT / "jiffy", engine, ignore=shutil.ignore_patterns("__pycache__"))
@@ -118,14 +126,28 @@ def test_a_deploy_in_place_mixes_no_two_versions_of_the_engine(start_worker, red
     worker.until((tmp_path / "begun").exists)
     for script in (engine / "scripts").iterdir():
         script.write_text("of the next release")
-    board = engine / "worker" / "shared_memory.py"
-    board.write_text(
-        board.read_text().replace("    is_asleep: int", "    is_new: int\n    is_asleep: int")
-    )
+    replace_engine(engine)
     worker.send(signal.SIGHUP)
     line = worker.until_logged("reload.failed")
 
     assert run(redis, worker, tmp_path) == running.return_value() == "old"
+    assert "reason='Jiffy itself has changed: restart the workers'" in line
+    assert "Traceback" not in worker.log
+
+
+def test_no_child_of_another_version_of_the_engine_runs_jobs(start_worker, redis, tmp_path):
+    engine = tmp_path / "jiffy"
+    shutil.copytree(CHECKOUT / "jiffy", engine, ignore=shutil.ignore_patterns("__pycache__"))
+    # What a program has open keeps it from forking: each child is spawned.
+    (tmp_path / "worker.py").write_text(OPENS + (CHECKOUT / "worker.py").read_text())
+    (tmp_path / "shop_code.py").write_text(OLD)
+    environ = {"JOBS_MODULES": "shop_code", "PYTHONPATH": str(tmp_path)}
+    worker = start_worker("-n", "1", home=tmp_path, **environ)
+    assert run(redis, worker, tmp_path) == "old"
+    replace_engine(engine)
+    worker.kill_children()
+    line = worker.until_logged("child.refused")
+
     assert "reason='Jiffy itself has changed: restart the workers'" in line
     assert "Traceback" not in worker.log
 

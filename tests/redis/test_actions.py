@@ -159,6 +159,16 @@ def test_what_depends_on_a_job_that_is_tried_again_goes_on_however_late_that_end
     assert (redis.ttl(keys.job(parent.id)), redis.ttl(keys.dependents(parent.id))) == (-1, -1)
 
 
+def test_what_is_canceled_is_named_no_longer_than_the_job_that_it_waited_for(redis, in_state):
+    parent = in_state("failed", failure_ttl="10s")
+    job = waiting(depends_on=parent)
+    redis.expire(keys.dependents(parent.id), 10)
+    actions.cancel(job)
+
+    assert redis.smembers(keys.dependents(parent.id)) == {job.id.encode()}
+    assert redis.ttl(keys.dependents(parent.id)) == 10
+
+
 def test_a_job_that_still_depends_on_another_waits_for_it_again(redis, work):
     parent = enqueue(numbers.add, 1, 2)
     job = waiting(depends_on=parent)

@@ -188,6 +188,20 @@ def test_dependents_that_are_left_are_named_as_long_as_their_parent_is_kept(redi
     assert (before, 0 < redis.ttl(keys.dependents(parent)) <= 600) == (-1, True)
 
 
+def test_dependents_wait_on_for_a_job_that_is_tried_again_while_they_are_looked_at(redis):
+    parent = jiffy.enqueue.options(ttl="1m")(worker_jobs.nothing)
+    depend(redis, parent, 300)
+    finish(redis, *claim(redis), "failed")
+    actions.retry(parent)
+    worker, name = claimer(redis), keys.dependents(parent.id)
+    while redis.exists(keys.todo("default")):
+        worker.claim(0)
+    worker.claim(1)
+
+    assert registered(redis, "started") == [parent.id]
+    assert (redis.scard(name), redis.ttl(name)) == (300, -1)
+
+
 def test_dependents_that_another_redis_has_in_another_order_are_released(redis):
     [parent] = enqueue(redis)
     depend(redis, job(redis, parent), 1000)

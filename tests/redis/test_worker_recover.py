@@ -232,6 +232,15 @@ def test_a_worker_whose_machine_vanished_is_no_longer_shown(redis):
 # The sweep that finds the dead
 
 
+def test_a_worker_that_comes_back_just_as_it_is_found_dead_keeps_what_it_runs(redis):
+    enqueue(redis)
+    claim(redis)
+    recovery.recover(Link(redis), recovery.Death("worker-1", CAUSE, is_gone=True))
+
+    assert (queued(redis), registered(redis, "started")) == ([], ["default-0"])
+    assert redis.zscore(keys.LEASES, "worker-1") is not None
+
+
 @pytest.fixture
 def dead(redis):
     """A worker that holds a job and whose lease has run out."""

@@ -104,6 +104,8 @@ CAUSE = "signal 11 (SIGSEGV)"
 def die(redis, ran=None, **fields):
     """Let worker-1 die while it runs a job, or none."""
     death = {"worker": "worker-1", "cause": CAUSE, "execution": ran.execution if ran else ""}
+    if fields.get("is_gone"):
+        redis.zadd(keys.LEASES, {"worker-1": 0}, xx=True)
     recovery.recover(Link(redis), Death(**death | fields))
 
 
