@@ -94,7 +94,8 @@ def _enqueue_many(sent: Sequence[Any]) -> list[Enqueued]:
                 alike[same] = producer.enqueue.options(**given | {"job_id": None})
             job_id = given.get("job_id")
             prepared.append(alike[same].prepare(function, call.args, call.kwargs, job_id))
-    written = write(prepared)
+    # Where one is refused in the end, as its dependency is gone, those before it are on record.
+    written = write(prepared, lambda count: audit.note(jobs=count))
     taken = set(written.taken)
     audit.note(jobs=len(prepared) - len(taken))
     queues = dict[str, str]()

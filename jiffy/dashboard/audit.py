@@ -51,7 +51,7 @@ def note(**fields: object) -> None:
 def end(response: Response) -> Response:
     """Record and log what came of it; after the fact, nothing can be refused any more."""
     is_enqueue, status = request.endpoint == _ENQUEUE, response.status_code
-    if "audited" not in g or (is_enqueue and (status >= 400 or g.audited.get("jobs") == 0)):
+    if "audited" not in g or (is_enqueue and not g.audited.get("jobs", status < 400)):
         return response
     if isinstance(g.get("body"), dict):
         note(on=_asked(g.body))

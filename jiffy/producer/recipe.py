@@ -256,6 +256,7 @@ def write(
     try:
         for one in prepared:
             chunks.add(one)
+        chunks.finish()
     except (RedisAway, RedisFull):
         raise  # nothing more can be written
     except BaseException as error:
@@ -267,7 +268,6 @@ def write(
             message = f"Call {count + 1:,}: {error} Enqueued before it: {count:,}."
             raise WrongArguments(message) from error
         raise
-    chunks.finish()
     return chunks.written
 
 

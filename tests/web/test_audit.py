@@ -142,6 +142,17 @@ def test_jobs_that_were_there_already_do_not_count_as_enqueued(api, recorded):
     assert [one["jobs"] for one in recorded("enqueued")] == [1, 2]
 
 
+def test_jobs_before_one_that_is_refused_in_the_end_are_on_record(api, redis, recorded):
+    job = {"function": "jobs.numbers.add", "args": [1, 2]}
+    api("POST", "/api/jobs", json=job | {"unique": "1h"})
+    sent = [job | {"queue": "low"}, job | {"unique": "1h", "job_id": "another"}]
+    answer = api("POST", "/api/jobs", json=[*sent, job | {"depends_on": ["another"]}])
+
+    assert (answer.status_code, redis.llen(keys.queue("low"))) == (422, 1)
+    assert answer.json["detail"].endswith("a job that exists. Enqueued before it: 2.")
+    assert [(one["jobs"], one["status"]) for one in recorded("enqueued")] == [(2, 422), (None, 202)]
+
+
 def test_a_form_without_its_filter_does_not_mean_every_job(client, plant, redis):
     plant("x", status="failed", error="boom")
     answer = post(client, "/jobs/all", action="delete")
