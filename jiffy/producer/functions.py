@@ -296,7 +296,10 @@ def _shown(parameter: inspect.Parameter) -> Any:
     is_none = default is parameter.empty or (isinstance(default, str) and not default)
     is_secret = masking.is_secret(parameter.name) and not is_none
     with suppress(RecursionError):
-        return masking.masked(default, is_secret_itself=is_secret)
+        shown = masking.masked(default, is_secret_itself=is_secret)
+        # Of a kind of its own, such as a dataclass, only what is written can be looked at.
+        written = "" if isinstance(shown, str) else repr(shown)
+        return shown if masking.masked_text(written) == written else masking.Masked(masking.MASK)
     return _UNWRITTEN
 
 
@@ -333,10 +336,11 @@ def described(path: str) -> dict[str, Any]:
             elif type(parameter.default) is not masking.Masked:
                 with suppress(Exception):  # as in `_written`
                     default = json_types.builtins(parameter.default)
-                    if not json_types.not_json(default):
+                    if not json_types.not_json(default) and masking.masked(default) == default:
                         schema["properties"][name] |= {"default": default}
     if definitions:
         schema["$defs"] = definitions
+    schema = _without_secrets(schema)
     return {
         "function": path,
         "signature": f"{function.__name__}{signature}",
@@ -344,6 +348,25 @@ def described(path: str) -> dict[str, Any]:
         "positional": [one.name for one in made.positional],
         "parameters": schema,
     }
+
+
+def _without_secrets(schema: Any, name: str = "") -> Any:
+    """A JSON Schema without the defaults and examples of what is named like a secret."""
+    if isinstance(schema, list):
+        return [_without_secrets(one, name) for one in schema]
+    if not isinstance(schema, dict):
+        return schema
+    found = dict[str, Any]()
+    for key, value in schema.items():
+        if key in ("properties", "$defs"):
+            found[key] = {one: _without_secrets(part, one) for one, part in value.items()}
+        elif key == "prefixItems":  # of a named tuple, whose names it does not have
+            found[key] = [_without_secrets(one, "secret") for one in value]
+        elif key not in ("default", "examples"):
+            found[key] = _without_secrets(value, name)
+        elif not masking.is_secret(name) and masking.masked(value) == value:
+            found[key] = value
+    return found
 
 
 def doc(function: Function) -> str:

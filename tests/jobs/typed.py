@@ -56,6 +56,22 @@ class Account:
     password: str
 
 
+@dataclass
+class Server:
+    host: str = "db.example"
+    password: str = "hunter2"
+    url: str = "https://me:hunter2@db.example"
+
+
+class Key(NamedTuple):
+    name: str = "main"
+    secret: str = "hunter2"
+
+
+class Session(pydantic.BaseModel):
+    token: str = pydantic.Field("hunter2", examples=["hunter2"])
+
+
 class Point(msgspec.Struct):
     x: int
     y: Annotated[int, msgspec.Meta(ge=0)] = 0
@@ -316,6 +332,13 @@ async def later(it: date) -> date:
 
 def log_in(user: str, password: int) -> None:
     """One of its arguments is a secret."""
+
+
+SERVER, KEY, SESSION = Server(), Key(), Session()
+
+
+def look_up(at: Server = SERVER, key: Key = KEY, session: Session = SESSION) -> None:
+    """Its defaults have secrets within."""
 
 
 def rehearse(is_dry: bool = True) -> bool:

@@ -51,7 +51,7 @@ def test_behind_one_that_is_there_none_waits_for_a_job_that_is_gone(redis):
     waiting = jiffy.enqueue.options(depends_on=jiffy.enqueue(add, 0, 0))
     waiting.many(add, [(1, 1)], job_ids=["one"])
     redis.delete(*map(keys.job, queued(redis)))
-    with pytest.raises(WrongArguments, match="a job that exists. Enqueued before it: 0"):
+    with pytest.raises(WrongArguments, match=r"a job that exists\. Enqueued before it: 0"):
         waiting.many(add, [(1, 1), (2, 1)], job_ids=["one", "two"])
 
     assert waiting.many(add, [(1, 1)], job_ids=["one"]).ids == ["one"]

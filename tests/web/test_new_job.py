@@ -220,6 +220,22 @@ def test_a_job_is_run_again_with_changed_arguments(client, send, plant):
     assert "Fill in what is masked" in client.get(f"/new?job={login.id}").text
 
 
+def test_no_secret_of_a_default_is_shown(client, api):
+    function = "tests.jobs.typed.look_up"
+    [listed] = [one for one in api("GET", "/api/functions").json if one["function"] == function]
+
+    assert "look_up(at: 'Server' = ***, key: 'Key' = ***," in listed["signature"]
+    assert listed["parameters"]["$defs"]["Server"]["properties"]["host"]["default"] == "db.example"
+    assert "hunter2" not in f"{listed}{client.get(f'/new?function={function}').text}"
+
+
+def test_a_default_that_is_a_secret_is_taken_where_nothing_is_filled_in(send, environ):
+    environ(JOBS_MODULES="tests.jobs.plain")
+    _, job = send("tests.jobs.plain.login", user="ada", api_key="")
+
+    assert job.call.args == ("ada",)
+
+
 def test_what_a_job_carries_comes_back_as_it_was(client, send):
     texts = {"it": 'a\n "<script>" &amp; 5'}
     _, job = send("tests.jobs.typed.untyped", **texts)

@@ -20,7 +20,7 @@ from jiffy.errors import InvalidValue, JiffyError, ValidationError
 from jiffy.producer import functions, options
 from jiffy.producer.enqueue import enqueue
 from jiffy.producer.functions import Parameter
-from jiffy.producer.masking import MASK
+from jiffy.producer.masking import MASK, Masked
 from jiffy.settings import settings
 
 page = Blueprint("new", __name__)
@@ -235,7 +235,8 @@ def _value(field: Field, text: str, given: inspect.Parameter) -> Any:
     """The argument that stands in a field.  Raises ValidationError, or ValueError with why not."""
     made: Any = field.parameter.converter
     value: Any = None
-    may_be_blank = field.kind == "text" and (text or isinstance(given.default, str))
+    has_string = isinstance(given.default, str) and type(given.default) is not Masked
+    may_be_blank = field.kind == "text" and (text or has_string)
     if MASK in text:
         raise ValueError(f"Fill in what is masked ({MASK}).")
     if field.kind == "checkbox":
