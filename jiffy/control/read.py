@@ -621,7 +621,7 @@ def census(redis: Redis) -> Census:
         ),
         queues_left_out=named_queues - len(rows),
         workers_left_out=max(0, named_workers - _MOST_COUNTED),
-        taken=clock.from_wall(int(time)) if time else clock.now(),
+        taken=clock.from_wall(float(time)) if time else clock.now(),
         problems=tuple(f"{text(key)} does not hold a {text(kind)}"
                        for key, kind in odd),
     )  # fmt: skip

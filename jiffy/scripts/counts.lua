@@ -71,5 +71,6 @@ local time = redis.pcall('TIME')
 local sizes = {ask(0, 'set', 'SCARD', KEYS[1]), ask(0, 'set', 'SCARD', KEYS[2]), ask(0, 'sorted set', 'ZCARD', KEYS[3])}
 local first = sizes[3] > 0 and redis.call('ZRANGE', KEYS[3], 0, 0, 'WITHSCORES')[2]
 local paused, ignored = ask({}, 'hash', 'HGETALL', KEYS[4]), ask({}, 'hash', 'HGETALL', KEYS[5])
-return {odd, time[1] or false, sizes[1], sizes[2], alive, listed, queues, apart, sizes[3], first or false,
+local now = time[1] and string.format('%d.%06d', time[1], time[2])
+return {odd, now or false, sizes[1], sizes[2], alive, listed, queues, apart, sizes[3], first or false,
   redis.call('EXISTS', KEYS[6]), redis.call('EXISTS', KEYS[7]), paused, ignored}

@@ -93,9 +93,10 @@ def test_emptying_a_queue_deletes_what_its_form_showed(client, plant, redis):
     redis.lrem(keys.queue("default"), 0, "parked")
     redis.sadd(f"{keys.OWN}parked", "jobs.numbers.add")
     redis.zadd(parked, {"parked": 1})
+    client.get("/")
+    plant("later", status="queued")  # all queues are counted once a second
     text = client.get("/queues/default").text
     [asked] = re.findall('name="asked" value="([^"]+)"', text)
-    plant("later", status="queued")
     post(client, "/queues/default/empty", typed="default", asked=asked)
 
     assert "Delete 1 job, and its jobs of paused functions</button>" in text

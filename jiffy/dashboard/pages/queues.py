@@ -8,7 +8,7 @@ from flask import Blueprint, abort, flash, redirect, render_template, request, s
 from rq.command import send_command
 from werkzeug.wrappers import Response
 
-from jiffy import clock, keys, redis_io
+from jiffy import keys, redis_io
 from jiffy.control import pauses, read, search
 from jiffy.control.read import QueueCount
 from jiffy.dashboard.frame import census, flows
@@ -49,10 +49,11 @@ def list_queues() -> str:
 
 @page.get("/queues/<path:name>")
 def queue(name: str) -> str:
+    asked = census().taken.isoformat()  # what came since is not counted
     found, inside = _found(name), read.inside(redis_io.shared(), name)
     return render_template(
         "queue.html", queue=found, inside=inside,
-        pause=_pauses("queue").get(name), flow=flows().get(name), asked=clock.now().isoformat(),
+        pause=_pauses("queue").get(name), flow=flows().get(name), asked=asked,
         # Those of this queue wait on it, too.
         has_parked=any(state == "queued" for state, *_ in census().apart),
     )  # fmt: skip
