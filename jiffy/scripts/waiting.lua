@@ -37,7 +37,7 @@ local function free_slot(limit, id)
   local status = (fields(job_key(id), 'status') or {})[1]
   local runs = (tonumber(try('ZCOUNT', RQ .. 'executions:' .. id, '(' .. NOW, '+inf')) or 0) > 0
   if runs or status == 'queued' or status == 'started' then return end
-  try('ZREM', RQ .. 'rl:' .. limit .. ':rate_limited', id)
+  if status ~= 'rate_limited' then try('ZREM', RQ .. 'rl:' .. limit .. ':rate_limited', id) end
   if try('ZREM', RQ .. 'rl:' .. limit .. ':allowed', id) == 1 then fill_slots(limit) end
 end
 

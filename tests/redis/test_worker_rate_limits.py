@@ -25,13 +25,15 @@ from tests.support.worker_support import (
 )
 
 
-def enqueue(redis, count=3, func=worker_jobs.nothing, concurrency=1, queue="default", **options):
+def enqueue(
+    redis, count=3, func=worker_jobs.nothing, concurrency=1, queue="default", first=0, **options
+):
     """Let stock RQ enqueue "job-0", "job-1" … under one rate limit."""
     stock = rq.Queue(queue, connection=redis, serializer=JSONSerializer)
     limit = RateLimit("api", concurrency)
     return [
         stock.enqueue(func, job_id=f"job-{number}", rate_limit=limit, **options).id
-        for number in range(count)
+        for number in range(first, first + count)
     ]
 
 
@@ -101,6 +103,27 @@ def test_a_job_that_is_queued_again_keeps_its_slot(redis, end):
     end(redis, *claim(redis))
 
     assert (slots(redis), queued(redis)) == (([first], [second, third]), [first])
+
+
+def test_a_late_outcome_of_a_worker_that_was_away_leaves_its_job_waiting_for_a_slot(redis):
+    first, second = enqueue(redis, 2)
+    [late] = claim(redis)
+    die(redis, is_gone=True)
+    finish(redis, *claim(redis, name="worker-2"), "failed", worker="worker-2", error="it broke")
+    actions.retry(job(redis, first))
+    finish(redis, late)
+
+    assert (status(redis, first), slots(redis)) == ("rate_limited", ([second], [first]))
+
+
+def test_a_job_that_has_lost_its_slot_and_is_retried_at_once_waits_for_another(redis):
+    [first] = enqueue(redis, 1, retry=rq.Retry(3))
+    [claimed] = claim(redis)
+    redis.delete(f"{keys.RQ}rl:api:allowed")
+    [second] = enqueue(redis, 1, first=1)
+    finish(redis, claimed, "failed", error="it broke")
+
+    assert slots(redis) == ([second], [first])
 
 
 def test_a_job_that_is_retried_by_hand_waits_for_a_slot(redis):
