@@ -341,6 +341,10 @@ def look_up(at: Server = SERVER, key: Key = KEY, session: Session = SESSION) -> 
     """Its defaults have secrets within."""
 
 
+def tidy(most: int | None = 5, mode: Literal["old"] | None = "old", what: Any = "all") -> None:
+    """None, and "", are no defaults."""
+
+
 def rehearse(is_dry: bool = True) -> bool:
     return same(is_dry, bool)
 

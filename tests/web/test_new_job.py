@@ -283,6 +283,18 @@ def test_what_a_form_cannot_hold_is_named_and_no_other_choice_is_made(client, pl
     assert "Your browser makes" in lines
 
 
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [({"most": None}, "null"), ({"mode": None}, "null"), ({"what": ""}, "&#34;&#34;"),
+     ({"most": 5, "mode": "old", "what": "all"}, None)],
+)  # fmt: skip
+def test_what_would_become_the_default_is_named(client, given, named):
+    job = enqueue(typed.tidy, **given)
+    text = client.get(f"/new?job={job.id}").text
+
+    assert re.findall("It was (.*): a field cannot hold that", text) == [named] * bool(named)
+
+
 def test_a_form_that_a_deploy_has_changed_meanwhile_is_shown_again(client, redis):
     """Else "dry_run", now "is_dry", would be left out, and a new box would count as not ticked."""
     sent = {"function": "tests.jobs.typed.rehearse", "arg.dry_run": "true"}

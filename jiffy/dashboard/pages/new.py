@@ -58,6 +58,7 @@ class _Form:
         self.parameters = made.shown.parameters
         known = {one.name: one for one in (*made.positional, *made.named.values())}
         self.texts, self.errors = dict[str, str](), dict[str, str]()
+        self.defaults = dict[str, Any]()
         self.fields, schema = dict[str, Field](), self.described["parameters"]
         for name, given in self.parameters.items():
             others = {"type": "object", "additionalProperties": schema["additionalProperties"]}
@@ -66,6 +67,7 @@ class _Form:
             self.fields[name] = field
             if given.default is not given.empty:
                 self.texts[field.name] = _text(field, of_field.get("default"))
+                self.defaults[name] = of_field.get("default", _UNREAD)
 
     @property
     def shape(self) -> str:
@@ -104,6 +106,15 @@ class _Form:
                 self.errors[field.name] = f"{text[:80]} is no choice any more."
             elif "\r" in text:
                 self.errors[field.name] = "Your browser makes \\n of each \\r in it."
+            elif not text.strip() and self._if_blank(name, text) != value:
+                self.errors[field.name] = f"It was {json.dumps(value)}: a field cannot hold that."
+
+    def _if_blank(self, name: str, text: str) -> Any:
+        """What the function is called with where a field is left as blank as `text`."""
+        with suppress(ValueError, ValidationError):  # it must be filled in
+            value = _value(self.fields[name], text, self.parameters[name])
+            return self.defaults.get(name) if value is _UNREAD else value
+        return _UNREAD
 
     def arguments(self) -> tuple[list[Any], dict[str, Any]]:
         """The call that the form makes; what cannot be read is in `errors`."""
