@@ -53,7 +53,7 @@ def delete(job_id: str, seen: str = "") -> None:
     Raises UnknownJob; NotThisState if it runs, is not in the state in which it was `seen`, or
     cannot be read.
     """
-    redis, is_taken_off = redis_io.shared(), False
+    redis = redis_io.shared()
     raw = values.answer(redis.hget, keys.job(job_id), "status")
     if raw is None:
         raise UnknownJob(job_id)
@@ -66,17 +66,18 @@ def delete(job_id: str, seen: str = "") -> None:
         raise NotThisState(job_id, status, "Stop it first.")
     if seen not in ("", status):
         raise NotThisState(job_id, status, "It has changed meanwhile.")
-    try:
-        if status in jobs.WAITING:  # from here on no worker claims it
-            jobs.cancel(job_id)
-            is_taken_off = True
-    except NotThisState as refusal:
-        if refusal.status != status:  # else it stands on no list
-            raise
+    is_on_queue = status not in jobs.ENDED
+    if status in jobs.WAITING:
+        try:
+            jobs.cancel(job_id)  # from here on no worker claims it
+            is_on_queue = False
+        except NotThisState as refusal:
+            if refusal.status != status:  # else it stands on no list
+                raise
     try:
         job = JobToDelete(job_id, redis)
         job.refresh()  # type: ignore[no-untyped-call]
-        job.delete(remove_from_queue=not is_taken_off)
+        job.delete(remove_from_queue=is_on_queue)  # which Redis looks through for it
     except (ValueError, InvalidJobOperation):
         raise NotThisState(job_id, status, "It is unreadable.") from None
 
