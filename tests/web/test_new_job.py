@@ -273,6 +273,23 @@ def test_a_job_that_is_run_again_as_it_was_has_the_same_arguments(chromium, live
     assert changed == []
 
 
+@pytest.mark.browser
+def test_a_double_click_makes_one_job(browser):
+    browser.goto("/new?function=jobs.numbers.add&arg.x=1&arg.y=2")
+    sent = browser.evaluate("""() => {
+        const form = document.getElementById("new-job"), sent = [];
+        document.addEventListener("submit", (event) => {
+            sent.push(event.defaultPrevented);
+            event.preventDefault();
+        });
+        form.requestSubmit();
+        form.requestSubmit();
+        return sent;
+    }""")
+
+    assert sent == [False, True]
+
+
 def test_what_a_form_cannot_hold_is_named_and_no_other_choice_is_made(client, plant):
     plant("gone", call=["tests.jobs.typed.color", None, ["green"], {}])
     plant("lines", call=["tests.jobs.typed.untyped", None, ["a\r\nb"], {}])

@@ -186,6 +186,17 @@
     count();
   });
 
+  // A double click sends a form once
+
+  const sent = new WeakSet();
+
+  document.addEventListener("submit", (event) => {
+    if (event.target.getAttribute("method") !== "post") return;
+    if (sent.has(event.target)) event.preventDefault();
+    sent.add(event.target);
+    setTimeout(() => sent.delete(event.target), 2000);
+  });
+
   // Keys
 
   document.addEventListener("keydown", (event) => {
