@@ -24,6 +24,7 @@ T = TypeVar("T")
 
 DEFAULT_QUEUES = ("high", "default", "low")
 _MOST_KEPT = 1000  # recipes, or sets of options, of which one `Enqueue` remembers what it made
+_LONGEST_KEPT = 300  # characters of a description in them
 _OF_ONE_JOB = ("job_id", "at", "depends_on", "unique_key")  # so never usual options of a function
 
 
@@ -71,6 +72,8 @@ class Enqueue:
             job_options.read(given)
             return self._with(_given=job_options.merged(self._given, given))
 
+        if len(f"{given.get('description')}") > _LONGEST_KEPT:
+            return make()
         # 1 == True, which is no duration
         return self._once((*given.items(), *map(type, given.values())), make)
 

@@ -32,9 +32,14 @@ _VALUE = re.compile(
 )
 
 
-@lru_cache(maxsize=4096)
 def is_secret(name: str) -> bool:
     """Whether a value of this name must not be seen: password, token, api_key …"""
+    # Anyone may have sent a name: long ones would fill the memory.
+    return (_is_secret if len(name) <= 100 else _is_secret.__wrapped__)(name)
+
+
+@lru_cache(maxsize=4096)
+def _is_secret(name: str) -> bool:
     return _SECRET.search(_NEW_WORD.sub("_", name).lower()) is not None
 
 

@@ -20,6 +20,7 @@ from jiffy.errors import InvalidValue
 Errors = type[BaseException] | str | Sequence[type[BaseException] | str]
 
 MOST_TRIES = 1000
+_MOST_LETTERS = 4000  # of what a job carries of its rules: a worker reads 20 kB at most
 _MOST_PAUSE_S = 366 * 24 * 3600
 _PATH = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
 _ARGUMENTS = {"max", "pause", "factor", "limit", "jitter", "on", "fatal"}
@@ -70,6 +71,9 @@ class Retry(rq.Retry):
             raise InvalidValue("jitter", jitter, "true or false")
         self.jitter = jitter and any(self.intervals)
         self.on, self.fatal = _names("on", on), _names("fatal", fatal)
+        if len(self.text) > _MOST_LETTERS:
+            must = f"no more than {_MOST_LETTERS:,} characters of names, with those of fatal"
+            raise InvalidValue("on", f"{len(self.on):,} names", must)
 
     @property
     def text(self) -> str:

@@ -1,8 +1,10 @@
 """Options are checked where they are written: by mypy, and when the program runs."""
 
+import gc
 import re
 import subprocess
 import sys
+import tracemalloc
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -229,6 +231,24 @@ def test_what_a_job_carries_besides_its_arguments_is_limited_too(name, environ):
     given = {"meta": {"text": text}} if name == "meta" else {"description": text}
     with pytest.raises(CallTooLarge, match=f"at most 1,000 are allowed.*Most of it is '{name}'"):
         job_of(enqueue.options(**given))
+
+
+def test_long_descriptions_and_names_do_not_stay_in_memory(environ):
+    environ(JOBS_MODULES="tests")
+
+    def prepare(number):
+        text = f"{number}" + "x" * 100_000
+        enqueue.options(description=text).prepare(enqueue_jobs.collect, ({text: 1},), {})
+
+    prepare(0)
+    tracemalloc.start()
+    for number in range(1, 20):
+        prepare(number)
+    gc.collect()
+    kept_bytes, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert kept_bytes < 500_000
 
 
 @pytest.mark.slow
