@@ -274,7 +274,9 @@ class Server(TcpWSGIServer):  # type: ignore[misc]  # it has no types
         wasyncore.dispatcher.close(self)
         lingers_until = clock.monotonic() + LINGER_S
         while self.active_channels and clock.monotonic() < self.stops_at:
+            self._close_late()
             for channel in [*self.active_channels.values()]:
-                if channel.is_idle() and clock.monotonic() > lingers_until:
+                is_silent = clock.wall() > channel.last_activity + LINGER_S
+                if channel.is_idle() and is_silent and clock.monotonic() > lingers_until:
                     channel.handle_close()
             wasyncore.loop(timeout=1, use_poll=True, map=self._map, count=1)

@@ -161,6 +161,25 @@ def test_a_request_that_has_arrived_before_the_stop_is_answered(app):
     assert (answer.status, answer.getheader("Connection")) == (200, "close")
 
 
+def test_a_request_that_is_being_sent_at_the_stop_is_answered(app, monkeypatch):
+    monkeypatch.setattr(server_module, "LINGER_S", 0.5)
+    server = Server(app, "127.0.0.1", 0)
+    serving = threading.Thread(target=server.run)
+    serving.start()
+    address = ("127.0.0.1", server.effective_port)
+    with closing(socket.create_connection(address, PATIENCE_S)) as sock:
+        sock.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\nContent-Length: 15\r\n\r\n")
+        server.stop()
+        for _ in range(15):
+            sock.sendall(b" ")
+            threading.Event().wait(0.1)
+        answer = sock.recv(65536)
+    serving.join(PATIENCE_S)
+
+    assert answer.startswith(b"HTTP/1.1 200 OK")
+    assert not serving.is_alive()
+
+
 def test_a_request_that_waits_is_answered_before_the_process_ends(app, redis, monkeypatch):
     monkeypatch.setattr(server_module, "LINGER_S", server_module.DRAIN_S)
     redis.hset(keys.job("long"), mapping={"status": "queued", "origin": "default"})
