@@ -209,7 +209,9 @@ def _values(name: str, raw: str) -> list[str]:
         value = quoted[1].replace('""', '"')
         return [Exact(value) if name == "queue" else value]
     value = raw.strip('"')
-    return value.split(",") if name in ("state", "queue", "fn") else [value]
+    parts = value.split(",") if name in ("state", "queue", "fn") else [value]
+    # An empty one, as in "fn:a, fn:b", would match every function.
+    return [one for one in parts if one] or [""]
 
 
 def _moment(written: str, asked: datetime) -> datetime:

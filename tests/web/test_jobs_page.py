@@ -55,6 +55,7 @@ def shop(plant):
         ("fn:jobs.shop.*", "paid declined"),
         ("fn:shop", "paid declined"),
         ("fn:shop state:failed", "declined"),
+        ("fn:sync, fn:none,", "killed"),
         ("worker:w1", "paid"),
         ("error:carderror", "declined"),
         ('error:"was stopped"', "killed"),
