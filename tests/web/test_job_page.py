@@ -8,7 +8,7 @@ import pytest
 from rq.job import Dependency
 from rq.utils import utcformat
 
-from jiffy import Retry, clock, keys, part, result, tracebacks
+from jiffy import Retry, actions, clock, keys, part, result, tracebacks
 from jiffy.control import read, why
 from jiffy.control.pauses import pause, resume
 from jiffy.history import Flow, Sample
@@ -379,6 +379,31 @@ def test_in_a_browser_a_job_is_retried_and_deleted(
 
     assert state == "queued"
     assert not redis.exists(keys.job("bad"))
+
+
+@pytest.mark.browser
+def test_a_click_on_retry_is_no_cancellation_where_someone_else_was_quicker(browser, plant, redis):
+    plant("bad", status="failed", error=TRACEBACK)
+    browser.goto("/jobs/bad")
+    browser.hover("#actions [data-key=r]")
+    box = browser.locator("#actions [data-key=r]").bounding_box()
+    actions.retry("bad")
+    refresh(browser)
+    clicked, was_ignored = browser.evaluate(
+        """([x, y]) => new Promise((done) => {
+        const look = () => {
+            const button = document.elementFromPoint(x, y);
+            if (button.textContent === "Retry") return setTimeout(look);
+            const click = new MouseEvent("click", { bubbles: true, cancelable: true, detail: 1 });
+            button.dispatchEvent(click);
+            done([button.textContent, click.defaultPrevented]);
+        };
+        look();
+    })""",
+        [box["x"] + 5, box["y"] + 5],
+    )
+
+    assert (clicked, was_ignored) == ("Cancel", True)
 
 
 @pytest.mark.browser

@@ -9,7 +9,7 @@
   const UNITS = [["d", 86400], ["h", 3600], ["m", 60], ["s", 1]];
   const byId = (id) => document.getElementById(id);
   const notice = byId("notice"), lamp = byId("live"), every = byId("every");
-  let timer = 0, current = new Date(), tag = "";
+  let timer = 0, current = new Date(), tag = "", x = -1, y = -1, changed = 0;
 
   // Live
 
@@ -39,16 +39,24 @@
     current = new Date();
     if (page) {
       localize(page);
-      const row = document.querySelector("tbody tr:hover, tbody tr:focus-within");
+      const aimed = underPointer(), row = document.querySelector("tbody tr:hover, tbody tr:focus-within");
       const top = row?.getBoundingClientRect().top;
       for (const id of PARTS) if (byId(id) && page.getElementById(id)) morph(byId(id), page.getElementById(id));
       // The row under the pointer stays under it.
       if (row?.isConnected) scrollBy({ top: row.getBoundingClientRect().top - top, behavior: "instant" });
+      if (underPointer() !== aimed) changed = Date.now();
       document.title = page.title;
       count();
     } else localize(document);
     report("", "live");
   }
+
+  // A click in the half second after another button has come under the pointer was not meant for it.
+  const underPointer = () => document.elementFromPoint(x, y)?.closest("button, a, summary");
+  document.addEventListener("pointermove", (event) => ({ clientX: x, clientY: y } = event));
+  document.addEventListener("click", (event) => {
+    if (event.detail && Date.now() - changed < 500) event.preventDefault();
+  }, true);
 
   function stale(reason) {
     const time = current.toLocaleTimeString();
