@@ -69,7 +69,7 @@ def delete(job_id: str, seen: str = "") -> None:
     is_on_queue = status not in jobs.ENDED
     if status in jobs.WAITING:
         try:
-            jobs.cancel(job_id)  # from here on no worker claims it
+            jobs.cancel(job_id, status)  # from here on no worker claims it
             is_on_queue = False
         except NotThisState as refusal:
             if refusal.status != status:  # else it stands on no list
@@ -85,7 +85,7 @@ def delete(job_id: str, seen: str = "") -> None:
 class Action(NamedTuple):
     """`states` are those of the jobs that it can be done with."""
 
-    do: Callable[[str], None]
+    do: Callable[[str, str], None]  # with a job's id, and the state in which it was seen
     states: tuple[str, ...]
     done: str
 
@@ -93,7 +93,7 @@ class Action(NamedTuple):
 ACTIONS = {
     "retry": Action(jobs.retry, ("failed", "stopped", "canceled"), "Retried"),
     "cancel": Action(jobs.cancel, jobs.WAITING, "Canceled"),
-    "stop": Action(jobs.stop, ("started",), "Asked to stop"),
+    "stop": Action(lambda job_id, _: jobs.stop(job_id), ("started",), "Asked to stop"),
     "delete": Action(delete, (*jobs.ENDED, *jobs.WAITING), "Deleted"),
 }
 BULK = [name for name in ACTIONS if name != "stop"]  # can be done with many
@@ -124,13 +124,13 @@ class Tally:
 def each(name: str, seen: Mapping[str, str], tally: Tally) -> list[str]:
     """Act on each job, by its id, and add to `tally`; return those that allowed the action.
 
-    `seen` has the state that each was in, which matters for deletion; "" where any will do.
+    `seen` has the state that each was in, "" where any will do.
     Raises redis-py's errors, but not for what one job's keys hold.
     """
     done = []
     for job_id, state in seen.items():
         try:
-            delete(job_id, state) if name == "delete" else ACTIONS[name].do(job_id)
+            ACTIONS[name].do(job_id, state)
             done.append(job_id)
         except (JiffyError, ResponseError) as error:
             if isinstance(error, ResponseError) and redis_io.explained(error):

@@ -87,21 +87,22 @@ def find_job(job_id: str) -> rq.job.Job | None:
         return None
 
 
-def cancel(job: AnyJob) -> None:
+def cancel(job: AnyJob, seen: str = "") -> None:
     """Take a job that has not started off its queue; jobs that depend on it go on waiting.
 
-    Mirrors rq.job.Job.cancel, but never cancels what runs.  Raises UnknownJob, NotThisState.
+    Mirrors rq.job.Job.cancel, but never cancels what runs.  Raises UnknownJob, NotThisState; that
+    also where it is not in the state in which it was `seen`, if that is given.
     """
-    _act("cancel", job)
+    _act("cancel", job, seen)
 
 
-def retry(job: AnyJob) -> None:
+def retry(job: AnyJob, seen: str = "") -> None:
     """Put a job that failed, was stopped or canceled at the end of its queue.
 
     One that depends on others waits for them.  Mirrors rq.job.Job.requeue, which only knows failed
-    ones.  Raises UnknownJob, NotThisState.
+    ones; `seen` is as for `cancel`.  Raises UnknownJob, NotThisState.
     """
-    _act("retry", job)
+    _act("retry", job, seen)
 
 
 def stop(job: AnyJob) -> None:
@@ -115,18 +116,20 @@ def stop(job: AnyJob) -> None:
         raise WorkerDeaf(worker.decode("utf-8", "replace"), job_id)
 
 
-def _act(action: str, job: AnyJob) -> Any:
+def _act(action: str, job: AnyJob, seen: str = "") -> Any:
     """Do it in one step; return the job's id, and what else the script returns."""
     redis, job_id = (redis_io.shared(), job) if isinstance(job, str) else (job.connection, job.id)
     command = json.dumps({"command": "stop-job", "job_id": job_id})
-    args = [job_id, action, rq.Queue.DEFAULT_TIMEOUT, PUBSUB_CHANNEL_TEMPLATE % "", command]
+    args = [job_id, action, rq.Queue.DEFAULT_TIMEOUT, PUBSUB_CHANNEL_TEMPLATE % "", command, seen]
     raw, is_done, *more = redis_io.run_script(redis, "job_action", [keys.job(job_id)], args)
     status = raw.decode("utf-8", "replace")
     if not status:
         raise UnknownJob(job_id)
     if not is_done:
         remedies = _REMEDIES[action]
-        raise NotThisState(job_id, status, remedies.get(status, remedies[""]))
+        remedy = remedies.get(status, remedies[""])
+        changed = "It has changed meanwhile."
+        raise NotThisState(job_id, status, remedy if seen in ("", status) else changed)
     return job_id, *more
 
 

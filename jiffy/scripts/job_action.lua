@@ -2,7 +2,7 @@
 -- canceled (it goes back on its queue), tell the worker of one that runs to stop it.
 -- KEYS: the job
 -- ARGV: its id; cancel, retry or stop; the time limit in s of a job that has none; the channel of commands, without the
---       worker's name, and the command
+--       worker's name, and the command; the only status in which it is to be done ('': whichever)
 -- Returns the status that the job had ('' for none); 1 if it was done, else 0; for stop: its worker's name, and how many
 --         heard the command
 --include lib
@@ -13,6 +13,7 @@ local job = fields(key, 'status', 'origin', 'jiffy:reason', 'rate_limit_key', 'a
 if not job or call('EXISTS', key) == 0 then return {'', 0} end
 local status, queue, reason, limit, may_fail, ttl, data, worker, parked = unpack(job)
 status, queue, worker = status or 'unknown', queue or '', worker or ''
+if ARGV[6] ~= '' and ARGV[6] ~= status then return {status, 0} end
 
 if action == 'cancel' then
   -- The status alone is not enough: a worker of RQ's may have popped the id and not marked it yet.

@@ -104,6 +104,26 @@ def test_emptying_a_queue_deletes_what_its_form_showed(client, plant, redis):
     assert not redis.exists(keys.job("shown"), keys.job("parked"), parked)
 
 
+def test_a_bulk_action_cancels_no_job_that_waits_for_a_retry_by_now(
+    client, plant, redis, monkeypatch
+):
+    """Its form was about those that had not begun."""
+    plant("busy", status="queued")
+    each, scheduled = bulk.each, keys.jobs_in("scheduled", "default")
+
+    def after_its_first_try(*args):
+        redis.lpop(keys.queue("default"))
+        redis.hset(keys.job("busy"), "status", "scheduled")
+        redis.zadd(scheduled, {"busy": 9e9})
+        return each(*args)
+
+    monkeypatch.setattr(bulk, "each", after_its_first_try)
+    post(client, "/jobs/all", q="state:queued", action="cancel")
+
+    assert redis.zrange(scheduled, 0, -1) == [b"busy"]
+    assert "is scheduled. It has changed meanwhile." in words(client.get("/jobs").text)
+
+
 @pytest.mark.parametrize("before", [(bulk, "each"), (bulk.JobToDelete, "refresh")])
 def test_emptying_a_queue_deletes_no_job_that_a_worker_runs_meanwhile(
     client, plant, redis, work, monkeypatch, before
