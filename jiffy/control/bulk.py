@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import rq
 from redis import Redis
 from redis.exceptions import ResponseError
-from rq.exceptions import InvalidJobOperation
+from rq.exceptions import InvalidJobOperation, NoSuchJobError
 
 from jiffy import clock, keys, redis_io
 from jiffy.control import failures, pauses, read, search, values
@@ -78,6 +78,8 @@ def delete(job_id: str, seen: str = "") -> None:
         job = JobToDelete(job_id, redis)
         job.refresh()  # type: ignore[no-untyped-call]
         job.delete(remove_from_queue=is_on_queue)  # which Redis looks through for it
+    except NoSuchJobError:
+        raise UnknownJob(job_id) from None
     except (ValueError, InvalidJobOperation):
         raise NotThisState(job_id, status, "It is unreadable.") from None
 

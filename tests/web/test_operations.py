@@ -124,6 +124,24 @@ def test_a_bulk_action_cancels_no_job_that_waits_for_a_retry_by_now(
     assert "is scheduled. It has changed meanwhile." in words(client.get("/jobs").text)
 
 
+def test_two_people_may_delete_the_same_jobs_at_once(client, plant, redis, monkeypatch):
+    plant("first", status="failed")
+    plant("second", status="failed")
+    refresh, seen = bulk.JobToDelete.refresh, []
+
+    def after_the_other(job):
+        seen.append(job.id)
+        if len(seen) == 1:
+            bulk.delete(job.id)
+        return refresh(job)
+
+    monkeypatch.setattr(bulk.JobToDelete, "refresh", after_the_other)
+    post(client, "/jobs/act", action="delete", sure="yes", id=["first", "second"])
+
+    assert not redis.exists(keys.job("first"), keys.job("second"))
+    assert "Deleted 1 job. 1 left as they are: No job" in words(client.get("/jobs").text)
+
+
 @pytest.mark.parametrize("before", [(bulk, "each"), (bulk.JobToDelete, "refresh")])
 def test_emptying_a_queue_deletes_no_job_that_a_worker_runs_meanwhile(
     client, plant, redis, work, monkeypatch, before
