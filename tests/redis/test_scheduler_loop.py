@@ -85,7 +85,6 @@ def test_redis_says_which_scheduler_looked_last_and_forgets_it_once_that_is_dead
     assert 0 < redis.pttl(keys.LEADER) <= ALIVE_MS
 
 
-@pytest.mark.slow
 def test_once_redis_clock_that_was_days_ahead_is_right_again_a_scheduler_goes_on(redis):
     schedule = schedules.declare(redis, every("1h", numbers.add, args=[2, 3], overlap="allow"))
     loop = Loop(schedule, redis)
@@ -97,6 +96,7 @@ def test_once_redis_clock_that_was_days_ahead_is_right_again_a_scheduler_goes_on
     assert [one.outcome for one in schedules.run_next(schedule)] == ["enqueued"]
 
 
+@pytest.mark.slow
 def test_when_one_of_two_is_killed_or_frozen_the_other_goes_on_at_once(redis, start):
     first, second = (start(declare(redis), redis) for _ in range(2))
     for number in (signal.SIGSTOP, signal.SIGKILL):
