@@ -351,12 +351,12 @@ def described(path: str) -> dict[str, Any]:
 
 
 def _without_secrets(schema: Any, name: str = "") -> Any:
-    """A JSON Schema without the defaults and examples of what is named like a secret."""
+    """A JSON Schema without the defaults and examples that are secrets; None and "" are none."""
     if isinstance(schema, list):
         return [_without_secrets(one, name) for one in schema]
     if not isinstance(schema, dict):
         return schema
-    found = dict[str, Any]()
+    found, is_secret = dict[str, Any](), masking.is_secret(name)
     for key, value in schema.items():
         if key in ("properties", "$defs"):
             found[key] = {one: _without_secrets(part, one) for one, part in value.items()}
@@ -364,7 +364,7 @@ def _without_secrets(schema: Any, name: str = "") -> Any:
             found[key] = [_without_secrets(one, "secret") for one in value]
         elif key not in ("default", "examples"):
             found[key] = _without_secrets(value, name)
-        elif not masking.is_secret(name) and masking.masked(value) == value:
+        elif value == "" or value == masking.masked(value, is_secret_itself=is_secret):
             found[key] = value
     return found
 

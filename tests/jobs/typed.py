@@ -341,8 +341,11 @@ def look_up(at: Server = SERVER, key: Key = KEY, session: Session = SESSION) -> 
     """Its defaults have secrets within."""
 
 
-def tidy(most: int | None = 5, mode: Literal["old"] | None = "old", what: Any = "all") -> None:
-    """None, and "", are no defaults."""
+def tidy(
+    most: int | None = 5, mode: Literal["old"] | None = "old", what: Any = "all",
+    token: str | None = None,
+) -> None:  # fmt: skip
+    """None, and "", are no defaults, but for the secret."""
 
 
 def rehearse(is_dry: bool = True) -> bool:

@@ -303,7 +303,7 @@ def test_what_a_form_cannot_hold_is_named_and_no_other_choice_is_made(client, pl
 @pytest.mark.parametrize(
     ("given", "named"),
     [({"most": None}, "null"), ({"mode": None}, "null"), ({"what": ""}, "&#34;&#34;"),
-     ({"most": 5, "mode": "old", "what": "all"}, None)],
+     ({"most": 5, "mode": "old", "what": "all", "token": None}, None)],
 )  # fmt: skip
 def test_what_would_become_the_default_is_named(client, given, named):
     job = enqueue(typed.tidy, **given)
