@@ -170,11 +170,12 @@ class _Channel(HTTPChannel):  # type: ignore[misc]  # it has no types
         self.handle_close()
 
     def is_idle(self) -> bool:
-        return not self.requests and not self.total_outbufs_len
+        """Whether it has no request, not even a part of one, and no answer."""
+        return self.request is None and not self.requests and not self.total_outbufs_len
 
     def is_kept(self) -> bool:
         """Whether it is between two requests."""
-        return self.has_answered and self.request is None and self.is_idle()
+        return self.has_answered and self.is_idle()
 
     def waits_s(self, now: float) -> float:
         """For how long its client has kept us waiting: to send a request, or to read an answer."""
