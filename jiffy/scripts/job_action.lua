@@ -19,8 +19,10 @@ if action == 'cancel' then
   -- The status alone is not enough: a worker of RQ's may have popped the id and not marked it yet.
   local waits_in = ({scheduled = 'scheduled:' .. queue, deferred = 'deferred:' .. queue, ready_to_enqueue = 'ready:' .. queue,
     rate_limited = limit and 'rl:' .. limit .. ':rate_limited'})[status]
+  -- Given an id twice, RQ names it twice on its queue.  In a long one only the first is looked for.
+  local list = RQ .. 'queue:' .. queue
   local taken_off = status == 'queued' and parked and call_own('ZREM', OWN .. 'parked:' .. parked, id)
-    or status == 'queued' and call('LREM', RQ .. 'queue:' .. queue, 1, id)
+    or status == 'queued' and call('LREM', list, call('LLEN', list) > 10 * MOST_KEYS and 1 or 0, id)
     or waits_in and call('ZREM', RQ .. waits_in, id)
   if not taken_off or taken_off == 0 then return {status, 0} end
   call('HSET', key, 'status', 'canceled')

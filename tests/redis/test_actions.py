@@ -5,7 +5,7 @@ from redis.exceptions import ResponseError, WatchError
 
 from jiffy import actions, enqueue, keys
 from jiffy.errors import NotThisState, UnknownJob
-from jiffy.producer.enqueue import Job
+from jiffy.producer.enqueue import Job, Queue
 from jobs import numbers
 from tests.compat.traces import differences, take
 from tests.support.worker_support import queued, registered, status
@@ -71,6 +71,14 @@ def test_a_job_that_a_worker_of_rq_has_popped_is_not_said_to_be_canceled(redis):
         actions.cancel(job)
 
     assert status(redis, job.id) == "queued"
+
+
+def test_a_canceled_job_that_rq_was_given_twice_does_not_run(redis):
+    for _ in range(2):
+        Queue("default", connection=redis).enqueue(numbers.add, 1, 2, job_id="twice")
+    actions.cancel("twice")
+
+    assert (queued(redis), status(redis, "twice")) == ([], "canceled")
 
 
 def test_canceling_the_next_job_takes_no_longer_where_many_wait(redis):
