@@ -3,10 +3,11 @@
 
 -- Slots of rate limits, and the way onto a queue of a job that may need one; mirrors the scripts in rq/rate_limit.py.
 
--- Let as many jobs that wait for a slot onto their queues as there are free slots, up to MOST_KEYS in a script: the
--- others follow as jobs end, or with the next maintenance.
+-- Let as many jobs that wait for a slot onto their queues as there are free slots, up to MOST_KEYS in a script and the one
+-- that this call is for: the others follow as jobs end, or with the next maintenance.
 local fills_left = MOST_KEYS
 local function fill_slots(limit)
+  fills_left = math.max(fills_left, 1)
   local base, passed_over = RQ .. 'rl:' .. limit, {}
   local slots = tonumber((fields(base, 'concurrency') or {})[1])
   while fills_left > 0 do
@@ -132,7 +133,7 @@ end
 -- more: then the cursor begins with another 0.
 local function release_dependents(queue, id, status, cursor, count)
   local key, place = job_key(id) .. ':dependents', string.match(cursor, '^0?(%d+)$')
-  if all_looks_left <= 0 then  -- for those of others that end together with it
+  if all_looks_left <= 0 or fills_left <= 0 then  -- for those of others that end together with it
     call('PERSIST', key)
     remember(queue, 'release ' .. status .. ' ' .. cursor .. ' ' .. id)
     return true

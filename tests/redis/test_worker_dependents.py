@@ -139,6 +139,20 @@ def test_of_parents_that_end_together_the_last_ones_release_later(redis):
     assert len(registered(redis, "finished")) == 4 + 4 * 60
 
 
+def test_dependents_of_parents_that_end_together_each_get_the_slot_of_their_own_rate_limit(redis):
+    """One for each customer, for instance: no other job's end would let them go on."""
+    for number, parent in enumerate(enqueue(redis, 21)):
+        for customer in range(60):
+            after = jiffy.enqueue.options(depends_on=parent, rate_limit=f"{number}-{customer}:1")
+            after(worker_jobs.nothing)
+    finish_together(redis, claim(redis, want=21))
+    at_once = len(queued(redis))
+    child(redis).work()
+
+    assert at_once == 17 * 60  # then a thousand slots are taken
+    assert len(registered(redis, "finished")) == 21 + 21 * 60
+
+
 def test_a_release_that_is_repeated_releases_nothing_twice(redis):
     [parent] = enqueue(redis)
     depend(redis, job(redis, parent), 300)
