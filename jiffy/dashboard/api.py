@@ -95,9 +95,9 @@ def _enqueue_many(sent: Sequence[Any]) -> list[Enqueued]:
             job_id = given.get("job_id")
             prepared.append(alike[same].prepare(function, call.args, call.kwargs, job_id))
     # Where one is refused in the end, as its dependency is gone, those before it are on record.
-    written = write(prepared, lambda count: audit.note(jobs=count))
+    written = write(prepared, lambda done: audit.note(jobs=done.new))
     taken = set(written.taken)
-    audit.note(jobs=len(prepared) - len(taken))
+    audit.note(jobs=written.new)
     queues = dict[str, str]()
     with suppress(RedisError):  # a job whose id was taken is on the queue where it is
         found = read.jobs(redis_io.shared(), [written.ids[place] for place in taken])

@@ -130,7 +130,7 @@ class Enqueue:
                     raise WrongArguments(f"There is no job id for call {number}.")
                 yield Prepared(recipe, call, job_options.read_id("job_id", job_id), True)
 
-        return Jobs(write(prepared(), on_progress), recipe)
+        return Jobs(write(prepared(), lambda done: on_progress(len(done.ids))), recipe)
 
     def chain(self, *parts: workflows.Part) -> list[Job]:
         """Run calls one after another; return their jobs, of which the last is to be waited for.

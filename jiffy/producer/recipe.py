@@ -244,9 +244,14 @@ class Written(NamedTuple):
     ids: list[str]
     taken: list[int]
 
+    @property
+    def new(self) -> int:
+        """How many were not."""
+        return len(self.ids) - len(self.taken)
+
 
 def write(
-    prepared: Iterable[Prepared], on_progress: Callable[[int], None] = lambda _: None
+    prepared: Iterable[Prepared], on_progress: Callable[[Written], None] = lambda _: None
 ) -> Written:
     """Write prepared calls, in chunks of those that are alike.
 
@@ -262,10 +267,11 @@ def write(
     except BaseException as error:
         with suppress(RedisAway, RedisFull):  # what has ended it is what is to be raised
             chunks.finish()
-        count = len(chunks.written.ids)
-        on_progress(count)  # it may be what was interrupted
+        done = chunks.written
+        on_progress(done)  # it may be what was interrupted
         if isinstance(error, JiffyError):
-            message = f"Call {count + 1:,}: {error} Enqueued before it: {count:,}."
+            made = f"Enqueued before it: {done.new:,}."
+            message = f"Call {len(done.ids) + 1:,}: {error} {made}"
             raise WrongArguments(message) from error
         raise
     return chunks.written
@@ -274,7 +280,7 @@ def write(
 class _Chunks:
     """Collects calls to chunks; while Redis writes one, the next is put together."""
 
-    def __init__(self, on_progress: Callable[[int], None]) -> None:
+    def __init__(self, on_progress: Callable[[Written], None]) -> None:
         self._on_progress = on_progress
         self._ahead = redis_io.Ahead(redis_io.shared())
         self._chunk, self._underway = list[Prepared](), list[Prepared]()
@@ -327,7 +333,7 @@ class _Chunks:
         done.ids.extend(taken.get(place, one.job_id) for place, one in enumerate(chunk))
         done.taken.extend(first + place for place in taken)
         self._underway = []
-        self._on_progress(len(done.ids))
+        self._on_progress(done)
 
 
 def wrapped(one: Prepared, write: Callable[[Prepared], None] = lambda _: None) -> Prepared:

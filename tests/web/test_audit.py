@@ -149,8 +149,8 @@ def test_jobs_before_one_that_is_refused_in_the_end_are_on_record(api, redis, re
     answer = api("POST", "/api/jobs", json=[*sent, job | {"depends_on": ["another"]}])
 
     assert (answer.status_code, redis.llen(keys.queue("low"))) == (422, 1)
-    assert answer.json["detail"].endswith("a job that exists. Enqueued before it: 2.")
-    assert [(one["jobs"], one["status"]) for one in recorded("enqueued")] == [(2, 422), (None, 202)]
+    assert answer.json["detail"].endswith("a job that exists. Enqueued before it: 1.")
+    assert [(one["jobs"], one["status"]) for one in recorded("enqueued")] == [(1, 422), (None, 202)]
 
 
 def test_a_form_without_its_filter_does_not_mean_every_job(client, plant, redis):
