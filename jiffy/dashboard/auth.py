@@ -56,7 +56,8 @@ SESSION_LASTS = timedelta(days=7)
 _WITH_PORT = re.compile(r"(?:\[(.*)\]|([0-9.]+))(?::[0-9]+)?")
 MOST_AT_ONCE = 6  # of people; the server has more threads, and a browser sends no more
 STRANGERS_AT_ONCE = 3  # who try to log in, all together: their passwords are checked one by one
-_at_once, _counting = Counter[str](), threading.Condition()
+# Whose requests are in progress: of people, and of programs, which have threads of their own.
+_people, _programs, _counting = Counter[str](), Counter[str](), threading.Condition()
 # Programs ask often, and quickly: one that finds all six in progress mostly gets the next one.
 _PATIENCE_S = 0.03
 # A hash takes 32 MB: not one for each thread of a small dyno.
@@ -182,26 +183,28 @@ def _take_turn(name: str, why: str, patience_s: float = 0) -> None:
 
     Those whose requests are in progress share them: else two of them could take all threads.
     """
+    at_once = _programs if is_api() else _people
 
     def is_ones_turn() -> bool:
         most = MOST_AT_ONCE if name else STRANGERS_AT_ONCE
-        share = max(1, most // len({*_at_once, name}))
-        return _at_once[name] < share and _at_once.total() <= MOST_AT_ONCE
+        share = max(1, most // len({*at_once, name}))
+        return at_once[name] < share and at_once.total() <= MOST_AT_ONCE
 
     with _counting:
         if not _counting.wait_for(is_ones_turn, patience_s):
-            why = why if _at_once[name] else "are in progress already. Try again."
+            why = why if at_once[name] else "are in progress already. Try again."
             raise TooManyRequests(f"Too many requests {why}", retry_after=2)
-        _at_once[name] += 1
-    g.turn_of = name
+        at_once[name] += 1
+    g.turn_of = at_once, name
 
 
 def _end_turn(_: BaseException | None) -> None:
-    if (name := g.pop("turn_of", None)) is not None:
+    if turn := g.pop("turn_of", None):
+        at_once, name = turn
         with _counting:
-            _at_once[name] -= 1
-            if not _at_once[name]:
-                del _at_once[name]
+            at_once[name] -= 1
+            if not at_once[name]:
+                del at_once[name]
             _counting.notify_all()
 
 

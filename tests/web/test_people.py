@@ -211,9 +211,13 @@ def _copy(app, client):
 
 
 def test_a_token_for_reading_takes_not_all_threads_either(people):
-    """Nor those that wait for jobs, together with others that read: they have their own."""
+    """Nor those that wait for jobs, together with others that read: they have their own.
+
+    It takes no turn of people's, either.
+    """
     begun, over, page = threading.Semaphore(0), threading.Event(), Blueprint("slow", __name__)
 
+    @page.get("/slow")
     @page.get("/api/slow")
     def slow():
         begun.release()
@@ -223,13 +227,14 @@ def test_a_token_for_reading_takes_not_all_threads_either(people):
     wait = f"/api/jobs/{job_id}/wait?timeout=60"
     with (
         _asking(people(pages=[page])) as ask,
-        ThreadPoolExecutor(MOST_AT_ONCE + MOST_WAITING) as pool,
+        ThreadPoolExecutor(2 + MOST_AT_ONCE + MOST_WAITING) as pool,
         ExitStack() as end,
     ):
         end.callback(over.set)
         waiting = [pool.submit(ask, "reads", wait) for _ in range(MOST_WAITING)]
-        wait_until(lambda: routes._slots._value == 0 and not auth._at_once)
+        wait_until(lambda: routes._slots._value == 0 and not auth._programs)
         asked = [pool.submit(ask, "reads", "/api/slow") for _ in range(MOST_AT_ONCE)]
+        asked += [pool.submit(ask, name, "/slow") for name in ("ann", "bob")]
         assert all(begun.acquire(timeout=60) for _ in asked)
         refused = [ask("reads", path) for path in ("/api/queues", wait)]
         healthy = ask("bob", "/healthz")
@@ -241,7 +246,7 @@ def test_a_token_for_reading_takes_not_all_threads_either(people):
 
     assert refused == [(429, "2")] * 2
     assert late == [(429, "2")] * MOST_WAITING
-    assert [healthy, again, *answers] == [(200, None)] * (2 + MOST_AT_ONCE)
+    assert [healthy, again, *answers] == [(200, None)] * (4 + MOST_AT_ONCE)
 
 
 def test_people_do_not_wait_behind_a_program_that_enqueues(people):
@@ -348,7 +353,7 @@ def test_a_namesake_at_the_proxy_neither_logs_the_user_out_nor_takes_their_turns
     )  # fmt: skip
     monkeypatch.setattr(auth, "MOST_AT_ONCE", 1)
     # A request amid another one of its thread ends the turn of neither.
-    monkeypatch.setattr(auth, "_at_once", Counter())
+    monkeypatch.setattr(auth, "_people", Counter())
     own = Blueprint("own", __name__)
     own.get("/own")(lambda: str(user.get("/").status_code))  # the user's request, amid this one
     app = create_app([own])
