@@ -72,8 +72,9 @@ class Retry(rq.Retry):
         self.jitter = jitter and any(self.intervals)
         self.on, self.fatal = _names("on", on), _names("fatal", fatal)
         if len(self.text) > _MOST_LETTERS:
-            must = f"no more than {_MOST_LETTERS:,} characters of names, with those of fatal"
-            raise InvalidValue("on", f"{len(self.on):,} names", must)
+            count, name = builtins.max((len(self.on), "on"), (len(self.fatal), "fatal"))
+            must = f"no more than {_MOST_LETTERS:,} characters of names in on and fatal together"
+            raise InvalidValue(name, f"{count:,} names", must)
 
     @property
     def text(self) -> str:

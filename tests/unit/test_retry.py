@@ -75,6 +75,7 @@ def test_a_retry_without_jitter_is_rqs_alone(retry):
         ({"max": 3, "fatal": "builtins.print"}, "fatal is 'builtins.print'; it must be an"),
         ({"max": 3, "fatal": "a b.C"}, "fatal is 'a b.C'; it must be an exception"),
         ({"max": 3, "on": ["a.B"] * 2000}, "on is '2,000 names'; it must be no more than 4,000 "),
+        ({"max": 3, "fatal": ["a.B"] * 2000}, "fatal is '2,000 names'; it must be no more than"),
     ],
 )
 def test_a_wrong_retry_is_refused_in_words(given, words):
