@@ -96,7 +96,7 @@ def find(
     redis: Redis, census: Census, *, key: str = "", release: str = "", is_far: bool = False
 ) -> Searched:
     """Group the newest failed jobs; a bounded number of them, of all queues."""
-    on = {"release": (release,)} if release else {}
+    on = {"release": (search.Exact(release),)} if release else {}
     wanted = Filter("", {"state": ("failed",), "group": ("*",), **on}, (), ())
     lists, found = wanted.lists(census), dict[Group, Failures]()
     at: Cursor | None = Cursor()

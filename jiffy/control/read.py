@@ -569,7 +569,15 @@ class Census:
     def counts(self) -> dict[str, int]:
         """How many jobs are in each state, over all queues; those of paused functions wait."""
         found = {state: sum(queue.counts[state] for queue in self.queues) for state in STATES}
-        found["queued"] += sum(size for state, _, size in self.apart if state == "queued")
+        found["queued"] += self.counts_apart["queued"]
+        return found
+
+    @cached_property
+    def counts_apart(self) -> Counter[str]:
+        """How many jobs are in each state and on no queue's list: of paused functions, …"""
+        found = Counter[str]()
+        for state, _, size in self.apart:
+            found[state] += size
         return found
 
     @property

@@ -28,6 +28,7 @@ from jiffy.settings import settings
 
 FIELDS = ("fn", "state", "queue", "worker", "error", "release", "group", "id", "after", "before",
           "slower")  # fmt: skip
+NAMES = ("queue", "fn", "worker", "release")  # in quotes, exactly these
 STATES = (*read.STATES, *read.APART, "stopped")
 SHOWN = 50  # of a page
 WINDOW = 500  # jobs that are looked at in a few round trips
@@ -60,14 +61,19 @@ class Cursor(NamedTuple):
 
 
 class Exact(str):
-    """The quoted name of a queue, in which * stands for itself."""
+    """A name in quotes, in which * stands for itself: the whole name, not a part of it."""
 
     __slots__ = ()
 
 
 def exactly(name: str) -> str:
-    """A name as the value of a field: it adds no other term, and of queues it means this one."""
-    return name if _PLAIN.fullmatch(name) else '"' + name.replace('"', '""') + '"'
+    """A queue's name as the value of a field: it adds no other term, and means this one alone."""
+    return name if _PLAIN.fullmatch(name) else quoted(name)
+
+
+def quoted(name: str) -> str:
+    """The same for one of NAMES whose part is enough without quotes."""
+    return '"' + name.replace('"', '""') + '"'
 
 
 class List(NamedTuple):
@@ -205,9 +211,9 @@ def _terms(written: str) -> tuple[list[tuple[str, str]], list[str]]:
 
 def _values(name: str, raw: str) -> list[str]:
     """The alternatives of a term; what is quoted is one."""
-    if quoted := _QUOTED.fullmatch(raw):
-        value = quoted[1].replace('""', '"')
-        return [Exact(value) if name == "queue" else value]
+    if whole := _QUOTED.fullmatch(raw):
+        value = whole[1].replace('""', '"')
+        return [Exact(value) if name in NAMES else value]
     value = raw.strip('"')
     parts = value.split(",") if name in ("state", "queue", "fn") else [value]
     # An empty one, as in "fn:a, fn:b", would match every function.
@@ -224,7 +230,9 @@ def _moment(written: str, asked: datetime) -> datetime:
 
 
 def _like(pattern: str, value: str) -> bool:
-    """With * as a wildcard; without, a part of it is enough."""
+    """With * as a wildcard; without, a part of it is enough, but for what is in quotes."""
+    if isinstance(pattern, Exact):
+        return pattern == value
     if "*" in pattern:
         return _fits(pattern.lower(), value.lower())
     return pattern.lower() in value.lower()

@@ -272,7 +272,7 @@ def list_queues() -> Queues:
     """All queues, and how many workers listen to each."""
     seen = census()
     listed = [schemas.Queue(one.name, dict(one.counts), one.workers) for one in seen.queues]
-    return Queues(listed, seen.is_suspended, seen.left_out)
+    return Queues(listed, dict(seen.counts_apart), seen.is_suspended, seen.left_out)
 
 
 @operation("GET", "/pauses")

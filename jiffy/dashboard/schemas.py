@@ -278,11 +278,14 @@ class Queue(Struct):
 class Queues(Struct):
     """All queues.
 
+    apart: The number of jobs in each state that are on no queue's list: queued, if their function
+      is paused; rate_limited; ready_to_enqueue.
     suspended: Whether `rq suspend` holds all workers.
     left_out: What is not counted: two thousand queues and workers are.
     """
 
     queues: list[Queue]
+    apart: dict[str, Annotated[int, Meta(ge=0)]]
     suspended: bool
     left_out: list[str]
 
@@ -359,7 +362,7 @@ EXAMPLES = {
         "ended": "2030-01-31T06:00:00.000400Z"}, "problems": []}""",
     Queues: """{"queues": [{"name": "default", "workers": 4, "counts": {"queued": 12, "started": 4,
         "scheduled": 0, "deferred": 0, "failed": 0, "finished": 0, "canceled": 0}}],
-        "suspended": false, "left_out": []}""",
+        "apart": {"rate_limited": 3}, "suspended": false, "left_out": []}""",
     Run: _RUN,
     Entry: _ENTRY,
     Schedule: f'{{"scheduler": "ok", "entries": [{_ENTRY}], "left_out": []}}',

@@ -12,7 +12,7 @@ from markupsafe import Markup, escape
 
 from jiffy import clock
 from jiffy.control.entries import State
-from jiffy.control.search import exactly
+from jiffy.control.search import exactly, quoted
 from jiffy.control.values import clip
 from jiffy.cron_times import Cron
 from jiffy.errors import JiffyError
@@ -179,7 +179,7 @@ def _listed(words: Sequence[str]) -> str:
 
 
 _FILTERS = (
-    times, in_shell, exactly, duration, count, since, ago, utc, pretty, percent, size, clock.rate,
-    dots, code,
+    times, in_shell, exactly, quoted, duration, count, since, ago, utc, pretty, percent, size,
+    clock.rate, dots, code,
 )  # fmt: skip
 FILTERS = {one.__name__: one for one in _FILTERS}

@@ -73,6 +73,14 @@ def test_many_failures_are_looked_at_in_part_and_it_is_said(
     assert "Grouped all 50 failed jobs" in far
 
 
+@pytest.mark.parametrize("asked", ["release=v1", "ignored=1"])
+def test_to_look_further_keeps_what_is_shown(client, broken, monkeypatch, asked):
+    monkeypatch.setattr(search, "WINDOW", 6)
+    [further] = re.findall('href="([^"]*far=1)"', client.get(f"/failures?{asked}").text)
+
+    assert further == f"/failures?{asked}&amp;far=1"
+
+
 def test_failures_are_grouped_once_a_second_however_many_programs_ask(api, redis, plant):
     plant("bad", status="failed", error=TRACEBACK)
     first = api("GET", "/api/failures").json

@@ -1,5 +1,6 @@
 """The list of jobs: what a filter finds, how far a search goes, and acting on many jobs."""
 
+import html
 import re
 from datetime import timedelta
 from urllib.parse import unquote_plus
@@ -7,11 +8,12 @@ from urllib.parse import unquote_plus
 import pytest
 from rq.utils import utcformat
 
-from jiffy import clock, keys
+from jiffy import clock, keys, tracebacks
 from jiffy.control import search
 from tests.web.conftest import logged_in, post
 
 TRACEBACK = 'Traceback …\n  File "/app/jobs/shop.py", line 4, in charge\nCardError: declined'
+KEY = tracebacks.Group.of(TRACEBACK).key
 
 
 @pytest.fixture
@@ -56,6 +58,7 @@ def shop(plant):
         ("fn:shop", "paid declined"),
         ("fn:shop state:failed", "declined"),
         ("fn:sync, fn:none,", "killed"),
+        ('fn:"jobs.shop" fn:"jobs.sync.pull"', "killed"),  # in quotes, a part is not enough
         ("worker:w1", "paid"),
         ("error:carderror", "declined"),
         ('error:"was stopped"', "killed"),
@@ -124,6 +127,29 @@ def test_jobs_that_stand_in_no_queue_are_listed_found_and_canceled(client, plant
     assert "<b>1</b> waiting" in text
     assert "Cancel 3 jobs?" in asked
     assert sorted(listed(client, "state:canceled")) == ["next", "parked", "slotless"]
+
+
+def test_links_lead_to_one_function_worker_and_release_and_not_to_longer_names(
+    client, plant, plant_worker, redis
+):
+    """`vm.1` is a part of `vm.10`, as `jobs.pay` is of `jobs.pay_all`."""
+    for job_id, end in (("one", ""), ("another", "0")):
+        fields = {"worker_name": f"vm.1{end}", keys.RELEASE_FIELD: f"v1{end}"}
+        plant(job_id, status="failed", error=TRACEBACK, call=[f"jobs.pay{end}", None, [], {}],
+              **fields)  # fmt: skip
+    plant_worker("vm.1", failed_job_count="1")
+    redis.zadd(keys.history("releases"), {"v1": clock.wall() - 60})
+    plant_worker("vm.2", **{keys.RELEASE_FIELD: "v1"})
+    pages = ("/", "/jobs/one", "/failures", f"/failures/{KEY}", "/workers")
+    text = "".join(client.get(path).text for path in pages)
+    asked = {html.unescape(one) for one in re.findall(r'/jobs\?q=([^"]*)"', text)}
+    names = [unquote_plus(one) for one in asked if re.search("fn:|worker:|release:", one)]
+    of_release = client.get("/failures?release=v1").text
+
+    assert {re.search(r"(\w+):\"", one)[1] for one in names} == {"fn", "worker", "release"}
+    for one in names:
+        assert listed(client, one) == ["another" if "0" in one else "one"]
+    assert (">jobs.pay<" in of_release, ">jobs.pay0<" in of_release) == (True, False)
 
 
 def test_the_newest_stand_first(client, shop):

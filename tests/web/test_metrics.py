@@ -62,6 +62,21 @@ def test_jobs_are_counted_by_queue_and_state_and_the_oldest_is_timed(measure, pl
     assert seen["jiffy_oldest_job_seconds", "low"] == 0
 
 
+def test_jobs_that_are_on_no_queues_list_are_counted_too(measure, api, plant, redis):
+    plant("parked", status="queued", origin="low", **{keys.PARKED_FIELD: "jobs.numbers.add"})
+    redis.delete(keys.queue("low"))
+    redis.sadd(f"{keys.OWN}parked", "jobs.numbers.add")
+    redis.zadd(keys.parked("jobs.numbers.add"), {"parked": 5})
+    redis.sadd(f"{keys.RQ}rl-keys", "stripe", "acme")
+    for limit in ("stripe", "acme"):
+        redis.zadd(f"{keys.RQ}rl:{limit}:rate_limited", {limit: 5})
+    seen = measure()
+
+    assert (seen["jiffy_jobs", "", "queued"], seen["jiffy_jobs", "", "rate_limited"]) == (1, 2)
+    assert seen["jiffy_jobs", "low", "queued"] == 0
+    assert api("GET", "/api/queues").json["apart"] == {"queued": 1, "rate_limited": 2}
+
+
 def test_workers_are_counted_by_state(measure, plant_worker):
     none = measure()
     for name, state in (("w1", "busy"), ("w2", "idle"), ("w3", "idle")):

@@ -237,6 +237,8 @@ def metrics() -> Response:
         oldest.add_metric([queue.name], queue.waited_s)
         for state, count in queue.counts.items():
             jobs.add_metric([queue.name, state], count)
+    for state, count in seen.counts_apart.items():
+        jobs.add_metric(["", state], count)
     workers = GaugeMetricFamily("jiffy_workers", "Workers that are alive.", labels=["state"])
     # Both are there without any worker, too.
     for state, count in ({"busy": 0, "idle": 0} | dict(seen.states)).items():
