@@ -232,7 +232,8 @@ class Server(TcpWSGIServer):  # type: ignore[misc]  # it has no types
 
     def add_task(self, task: _Channel) -> None:
         """Have a channel's first request answered."""
-        is_api = "/api/" in task.requests[0].path
+        path = task.requests[0].path  # behind a prefix, perhaps; see `is_api` in auth.py
+        is_api = "/api/" in path or path.endswith("/metrics")
         (self._for_programs if is_api else self.task_dispatcher).add_task(task)
 
     def handle_accept(self) -> None:

@@ -249,22 +249,24 @@ def test_a_token_for_reading_takes_not_all_threads_either(people):
     assert [healthy, again, *answers] == [(200, None)] * (4 + MOST_AT_ONCE)
 
 
-def test_people_do_not_wait_behind_a_program_that_enqueues(people):
-    begun, over, page = threading.Semaphore(0), threading.Event(), Blueprint("slow", __name__)
+@pytest.mark.parametrize("path", ["/api/queues", "/metrics"])
+def test_people_do_not_wait_behind_a_program_that_asks_for_much(people, path):
+    begun, over, app = threading.Semaphore(0), threading.Event(), people()
 
-    @page.get("/api/slow")
     def slow():
         begun.release()
         return {"is_over": over.wait(60)}
 
+    [endpoint] = [rule.endpoint for rule in app.url_map.iter_rules() if rule.rule == path]
+    app.view_functions[endpoint] = slow
     count = 2 * API_THREADS
     with (
-        _asking(people(pages=[page])) as ask,
+        _asking(app) as ask,
         ThreadPoolExecutor(count) as pool,
         ExitStack() as end,
     ):
         end.callback(over.set)
-        asked = [pool.submit(ask, "all", "/api/slow") for _ in range(count)]
+        asked = [pool.submit(ask, "all", path) for _ in range(count)]
         assert all(begun.acquire(timeout=60) for _ in range(API_THREADS))
         others = [ask("ann", path) for path in ("/", "/queues", "/healthz")]
         over.set()
