@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 DEFAULT_QUEUES = ("high", "default", "low")
 _MOST_KEPT = 1000  # recipes, or sets of options, of which one `Enqueue` remembers what it made
-_LONGEST_KEPT = 300  # characters of a description in them
+_LONGEST_KEPT = 300  # characters in them, such as those of a description
 _OF_ONE_JOB = ("job_id", "at", "depends_on", "unique_key")  # so never usual options of a function
 
 
@@ -72,7 +72,7 @@ class Enqueue:
             job_options.read(given)
             return self._with(_given=job_options.merged(self._given, given))
 
-        if len(f"{given.get('description')}") > _LONGEST_KEPT:
+        if sum(len(one) for one in given.values() if isinstance(one, str)) > _LONGEST_KEPT:
             return make()
         # 1 == True, which is no duration
         return self._once((*given.items(), *map(type, given.values())), make)

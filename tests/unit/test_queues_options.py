@@ -233,12 +233,14 @@ def test_what_a_job_carries_besides_its_arguments_is_limited_too(name, environ):
         job_of(enqueue.options(**given))
 
 
-def test_long_descriptions_and_names_do_not_stay_in_memory(environ):
+def test_long_options_and_names_do_not_stay_in_memory(environ):
     environ(JOBS_MODULES="tests")
 
     def prepare(number):
-        text = f"{number}" + "x" * 100_000
-        enqueue.options(description=text).prepare(enqueue_jobs.collect, ({text: 1},), {})
+        text = f"{number + 1}" + "x" * 100_000
+        of_text = enqueue.options(description=text, timeout=text.replace("x", " "))
+        of_text.prepare(enqueue_jobs.collect, ({text: 1},), {})
+        enqueue.options(depends_on=text).prepare(enqueue_jobs.collect, ([],), {})
 
     prepare(0)
     tracemalloc.start()
