@@ -34,7 +34,7 @@ _REMEDIES = {
         "": "Only a job that has not started can be canceled.",
     },
     "retry": {
-        "canceled": "It needs what another part returns: retry that part, and it follows.",
+        "canceled": "It comes after another part of its workflow: retry that part first.",
         "": "Only a job that failed, or was stopped or canceled, can be retried.",
     },
     "stop": {

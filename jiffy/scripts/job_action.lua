@@ -9,9 +9,9 @@
 --include waiting
 local key, id, action = KEYS[1], ARGV[1], ARGV[2]
 local job = fields(key, 'status', 'origin', 'jiffy:reason', 'rate_limit_key', 'allow_dependency_failures', 'ttl', 'data',
-  'worker_name', 'jiffy:parked')
+  'worker_name', 'jiffy:parked', 'jiffy:parts')
 if not job or call('EXISTS', key) == 0 then return {'', 0} end
-local status, queue, reason, limit, may_fail, ttl, data, worker, parked = unpack(job)
+local status, queue, reason, limit, may_fail, ttl, data, worker, parked, parts = unpack(job)
 status, queue, worker = status or 'unknown', queue or '', worker or ''
 if ARGV[6] ~= '' and ARGV[6] ~= status then return {status, 0} end
 
@@ -44,8 +44,10 @@ if action == 'cancel' then
   end
 elseif action == 'retry' then
   local registry = ({failed = 'failed:', stopped = 'failed:', canceled = 'canceled:'})[status]
-  -- A part of a workflow that never got what the others return cannot run.
-  local is_unfit = status == 'canceled' and string.find(data or '', RESULT, 1, true)
+  -- A part of a workflow that never got what the others return cannot run; nor may one of a chain before the part that it
+  -- waited for has finished, while that is there.
+  local before = not string.find(parts or ',', ',') and (fields(job_key(parts), 'status') or {})[1]
+  local is_unfit = status == 'canceled' and (before and before ~= 'finished' or string.find(data or '', RESULT, 1, true))
   -- One that was canceled as it waited for others waits on, as long as one of them has not ended.
   looks_left = 10 * looks_left
   local is_ready = status ~= 'canceled' or is_met(id, may_fail == '1')

@@ -321,14 +321,43 @@ def test_a_part_that_stock_rq_has_finished_hands_its_result_on(redis, chain, wor
     assert wait(chain[-1]) == 4
 
 
-def test_a_part_that_never_had_its_result_cannot_be_tried_again(redis, work):
-    jobs = jiffy.enqueue.chain(part(fail), part(add, result, 1), part(nothing))
+@pytest.mark.parametrize("second", [part(add, result, 1), part(add, 1, 1)])
+def test_the_rest_of_a_broken_chain_cannot_be_tried_again_before_it(redis, work, second):
+    """Even if all that failed or was canceled is retried at once."""
+    jobs = jiffy.enqueue.chain(part(fail), second, part(nothing))
     work()
-    with pytest.raises(NotThisState, match="retry that part, and it follows"):
-        actions.retry(jobs[1].id)
-    actions.retry(jobs[2].id)
+    for job in jobs[1:]:
+        with pytest.raises(NotThisState, match="retry that part first"):
+            actions.retry(job.id)
 
-    assert queued(redis) == [jobs[2].id]
+    assert queued(redis) == []
+
+
+def test_what_was_canceled_of_a_chain_is_retried_in_its_order(redis, work):
+    chain = jiffy.enqueue.chain(*[part(nothing)] * 3)
+    for job in chain:
+        actions.cancel(job.id)
+    look(redis)
+    tried = []
+    for job in chain:
+        actions.retry(job.id)
+        for other in chain[chain.index(job) + 1 :]:
+            with pytest.raises(NotThisState, match="retry that part first"):
+                actions.retry(other.id)
+        tried += queued(redis)
+        work()
+
+    assert tried == [job.id for job in chain]
+
+
+def test_the_rest_of_a_chain_whose_part_is_gone_can_be_tried_again(redis, work):
+    jobs = jiffy.enqueue.chain(part(fail), part(nothing), part(nothing))
+    work()
+    jobs[0].delete()
+    actions.retry(jobs[1].id)
+    work()
+
+    assert statuses(redis, jobs[1:]) == ["finished"] * 2
 
 
 def requeue_as_rq_does(job):
