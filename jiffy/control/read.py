@@ -437,8 +437,8 @@ def _unwrapped(raw: Raw) -> bytes:
 
 
 def _with_others(redis: Redis, job: JobView, over: Sequence[str]) -> JobView:
-    """Parts of its chain or group that are not over; else those that it depends on.  Without those
-    in states that are `over`: it does not wait for them.
+    """With what it waits for: the parts of its chain or group, or else those that it depends on,
+    without those whose state is one of `over`.
     """
     with redis.pipeline(transaction=False) as pipe:
         pipe.zrange(keys.pending(job.id), 0, _MOST_OTHERS - 1)

@@ -119,7 +119,7 @@ local function look_for_todo(queue)
   local list = OWN .. 'todo:' .. queue
   local due, at = unpack(call_own('ZRANGE', list, 0, 0, 'WITHSCORES'))
   local wait_s = due and at - NOW or 0
-  -- Of over two minutes: it was put off before Redis' clock was set back.
+  -- Nothing is put off for over two minutes, unless Redis' clock was set back since.
   if wait_s > 0 and wait_s < 121 then return end
   local status, cursor, id = string.match(due or '', '^release (%a+) (%d+) (.*)$')
   if id then

@@ -26,7 +26,7 @@ from jiffy.worker.shared_memory import Board
 
 # How the process that tries the imports ends; in any other way the imports have ended it.
 _SAFE, _UNSAFE, _INVALID = 70, 71, 72
-# How a process that tries new code ends, if it has logged why that fails.
+# How a process ends that was started with new code, if it has logged why it does not use that.
 REPORTED = 65
 # What a supervisor and a child must have alike: where each finds what on the board, and the plans.
 ENGINE = " ".join([*Board.LAYOUT, *FinishPlan.__struct_fields__])
