@@ -56,7 +56,7 @@ _MOST_HEADER_BYTES, _MOST_FIELDS, _MOST_CHUNK_LINE_BYTES = 64 * 1024, 100, 1024
 # What has arrived of a body, or is not read yet of answers: the rest goes to a file, since all
 # connections may have some at once.
 _BYTES_IN_MEMORY = 64 * 1024
-_REQUEST_LINE = re.compile(rb"[A-Z-]+ [!-~\x80-\xff]+ HTTP/1\.[01]")
+_REQUEST_LINE = re.compile(rb"[A-Z-]+ (?:\*|(?:https?:/)?/[!-~\x80-\xff]*) HTTP/1\.[01]")
 _FIELD = re.compile(rb"[\w!#$%&'*+.^`|~-]+:[\t -~\x80-\xff]*")
 
 

@@ -33,6 +33,8 @@ UNCLEAR = [
     POST + b"Content-Length : 5",
     GET + b"A: b\nTransfer-Encoding: chunked",
     b"GET http://[ HTTP/1.1\r\nHost: x",
+    b"GET healthz HTTP/1.1\r\nHost: x",
+    b"GET x:healthz HTTP/1.1\r\nHost: x",
     b"GET /healthz",
     b"GET /healthz HTTP/1.2\r\nHost: x",
     b"GET /\0 HTTP/1.1\r\nHost: x",
