@@ -9,7 +9,7 @@
   const UNITS = [["d", 86400], ["h", 3600], ["m", 60], ["s", 1]];
   const byId = (id) => document.getElementById(id);
   const notice = byId("notice"), lamp = byId("live"), every = byId("every");
-  let timer = 0, current = new Date(), tag = "", x = -1, y = -1, changed = 0;
+  let timer = 0, current = new Date(), tag = "", x = -1, y = -1, arrived = null, arrivedAt = 0;
 
   // Live
 
@@ -44,7 +44,7 @@
       for (const id of PARTS) if (byId(id) && page.getElementById(id)) morph(byId(id), page.getElementById(id));
       // The row under the pointer stays under it.
       if (row?.isConnected) scrollBy({ top: row.getBoundingClientRect().top - top, behavior: "instant" });
-      if (underPointer() !== aimed) changed = Date.now();
+      if (underPointer() !== aimed) [arrived, arrivedAt] = [underPointer(), Date.now()];
       document.title = page.title;
       count();
     } else localize(document);
@@ -52,10 +52,11 @@
   }
 
   // A click in the half second after another button has come under the pointer was not meant for it.
-  const underPointer = () => document.elementFromPoint(x, y)?.closest("button, a, summary");
+  const clickable = (node) => node?.closest("button, a, summary");
+  const underPointer = () => clickable(document.elementFromPoint(x, y));
   document.addEventListener("pointermove", (event) => ({ clientX: x, clientY: y } = event));
   document.addEventListener("click", (event) => {
-    if (event.detail && Date.now() - changed < 500) event.preventDefault();
+    if (event.detail && arrived && clickable(event.target) === arrived && Date.now() - arrivedAt < 500) event.preventDefault();
   }, true);
 
   function stale(reason) {
