@@ -124,10 +124,13 @@ local function look_for_todo(queue)
   local status, cursor, id = string.match(due or '', '^release (%a+) (%d+) (.*)$')
   if id then
     call('ZREM', list, due)
-    if not of_waiting().release_dependents(queue, id, status, cursor, 500) then
+    local its = fields(job_key(id), 'status', 'ended_at') or {}
+    -- They wait on for another job that has its id by now, and for one that was retried.
+    local is_over = not its[1] or its[1] == status or its[2]
+    if is_over and not of_waiting().release_dependents(queue, id, status, cursor, 500) then
       -- The others' names are kept as long as the job: no longer, if that was deleted.  One that was retried is kept on.
-      local left_s, its = call('TTL', job_key(id)), fields(job_key(id), 'status')
-      if left_s == -2 or left_s ~= -1 and its and its[1] == status then call('EXPIRE', job_key(id) .. ':dependents', left_s) end
+      local left_s = call('TTL', job_key(id))
+      if left_s == -2 or left_s ~= -1 and its[1] == status then call('EXPIRE', job_key(id) .. ':dependents', left_s) end
     end
     more = 1
   elseif due then

@@ -216,6 +216,26 @@ def test_dependents_wait_on_for_a_job_that_is_tried_again_while_they_are_looked_
     assert (redis.scard(name), redis.ttl(name)) == (300, -1)
 
 
+def test_dependents_wait_for_another_job_that_has_the_id_of_one_that_has_ended(redis):
+    """The names of that one's are still looked at."""
+    importing = jiffy.enqueue.options(job_id="import", result_ttl=0)
+    after = jiffy.enqueue.options(depends_on="import", queue="low")
+    importing(worker_jobs.nothing)
+    after.many(worker_jobs.nothing, [()] * 200)
+    finish(redis, *claim(redis))
+    left = len(registered(redis, "deferred", "low"))
+    importing(worker_jobs.nothing)
+    after.many(worker_jobs.nothing, [()] * 200)
+    again = claim(redis)
+    waits = len(registered(redis, "deferred", "low"))
+    finish(redis, *again)
+    child(redis).work()
+
+    assert left > 0
+    assert waits == left + 200
+    assert registered(redis, "deferred", "low") == []
+
+
 def test_dependents_that_another_redis_has_in_another_order_are_released(redis):
     [parent] = enqueue(redis)
     depend(redis, job(redis, parent), 1000)
