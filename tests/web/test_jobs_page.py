@@ -339,6 +339,32 @@ def test_keys_move_along_the_rows_and_the_box_completes_its_last_word(browser, s
     assert browser.is_visible("#keys")
 
 
+@pytest.mark.browser
+def test_a_click_selects_no_job_that_a_refresh_has_just_put_there(browser, plant):
+    """A page that fits its window cannot scroll, so that the row would stay under the pointer."""
+    plant("aimed")
+    browser.set_viewport_size({"width": 1280, "height": 1600})
+    browser.goto("/jobs")
+    browser.hover("#job-aimed input")
+    plant("newer")
+    clicked, is_checked = browser.evaluate(
+        """() => new Promise((done) => {
+        const { x, y } = document.querySelector("#job-aimed input").getBoundingClientRect();
+        const look = () => {
+            const box = document.elementFromPoint(x + 5, y + 5);
+            if (box.value !== "newer") return setTimeout(look);
+            const click = { bubbles: true, cancelable: true, detail: 1 };
+            box.dispatchEvent(new MouseEvent("click", click));
+            done([box.value, box.checked]);
+        };
+        look();
+        document.dispatchEvent(new Event("visibilitychange"));
+    })"""
+    )
+
+    assert (clicked, is_checked) == ("newer", False)
+
+
 def listed(client, written):
     text = client.get("/jobs", query_string={"q": written}).text
     return re.findall(r'<tr id="job-([^"]+)"', text)

@@ -51,8 +51,8 @@
     report("", "live");
   }
 
-  // A click in the half second after another button has come under the pointer was not meant for it.
-  const clickable = (node) => node?.closest("button, a, summary");
+  // A click in the half second after another button, or box, has come under the pointer was not meant for it.
+  const clickable = (node) => node?.closest("button, a, summary, input");
   const underPointer = () => clickable(document.elementFromPoint(x, y));
   document.addEventListener("pointermove", (event) => ({ clientX: x, clientY: y } = event));
   document.addEventListener("click", (event) => {
