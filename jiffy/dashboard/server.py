@@ -278,7 +278,6 @@ class Server(TcpWSGIServer):  # type: ignore[misc]  # it has no types
         while self.active_channels and clock.monotonic() < self.stops_at:
             self._close_late()
             for channel in [*self.active_channels.values()]:
-                is_silent = clock.wall() > channel.last_activity + LINGER_S
-                if channel.is_idle() and is_silent and clock.monotonic() > lingers_until:
+                if channel.is_idle() and clock.monotonic() > lingers_until:
                     channel.handle_close()
             wasyncore.loop(timeout=1, use_poll=True, map=self._map, count=1)
