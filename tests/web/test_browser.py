@@ -73,6 +73,20 @@ def test_selected_jobs_and_the_focus_survive_a_refresh(browser, plant):
     assert browser.evaluate("document.activeElement.value") == "first"
 
 
+def test_who_comes_back_to_the_list_finds_no_other_job_selected(browser, plant):
+    plant("first")
+    refresh_until(browser, "#job-first")
+    browser.goto("/jobs")
+    browser.check("#job-first input")
+    browser.click("#job-first a")
+    browser.wait_for_selector("#call")
+    plant("second")
+    browser.go_back()
+    refresh_until(browser, "#job-second")
+
+    assert not browser.is_checked("#job-second input")
+
+
 def test_without_redis_the_page_keeps_its_content_and_says_why(
     browser, plant, environ, redis_address
 ):
