@@ -39,7 +39,7 @@ _REMEMBERED_S, _GONE_WITHIN_S = 60, 30
 # Large enough that the round trip does not count, small enough that Redis is never held up long.
 MOST_JOBS, MOST_BYTES = 1000, 1_000_000
 _MOST_WAITS = 10_000  # of jobs for others, in one script
-WRITE_EVERY_S = 0.2  # jobs are written at least so often, however slowly the calls come
+WRITE_EVERY_S = 0.2  # a call that comes so long after the last ones were written is not kept
 
 
 class Recipe:
@@ -284,7 +284,7 @@ class _Chunks:
         self._on_progress = on_progress
         self._ahead = redis_io.Ahead(redis_io.shared())
         self._chunk, self._underway = list[Prepared](), list[Prepared]()
-        self._size_bytes, self._send_at = 0, 0.0
+        self._size_bytes, self._send_at = 0, clock.monotonic() + WRITE_EVERY_S
         self._is_replaced = rq_compat.is_replaced(Queue, "enqueue_job")
         self.written = Written([], [])
 
@@ -295,13 +295,12 @@ class _Chunks:
             first = self._chunk[0]
             if one.recipe is not first.recipe or one.is_named != first.is_named:
                 self._send()
-        if not self._chunk:
-            self._send_at = clock.monotonic() + WRITE_EVERY_S
         self._chunk.append(one)
         meta = one.recipe.fields.get("meta", "")
         self._size_bytes += len(one.call.data) + len(one.call.description) + len(meta)
-        is_large = len(self._chunk) >= one.recipe.most_jobs or self._size_bytes >= MOST_BYTES
-        if is_large or clock.monotonic() >= self._send_at:
+        if clock.monotonic() >= self._send_at:
+            self.finish()  # the next one may come in hours
+        elif len(self._chunk) >= one.recipe.most_jobs or self._size_bytes >= MOST_BYTES:
             self._send()
 
     def finish(self) -> None:
@@ -311,6 +310,7 @@ class _Chunks:
 
     def _send(self) -> None:
         chunk, self._chunk, self._size_bytes = self._chunk, [], 0
+        self._send_at = clock.monotonic() + WRITE_EVERY_S
         command = chunk[0].recipe.command(chunk, rq_now(), chunk[0].token)
         self._receive()
         self._underway = chunk

@@ -11,12 +11,12 @@ from typing import Any, ParamSpec, Union, Unpack
 
 from rq.job import JobStatus
 
-from jiffy import keys, redis_io
+from jiffy import clock, keys, redis_io
 from jiffy.errors import InvalidValue, JiffyError, WrongArguments
 from jiffy.producer import options as job_options
 from jiffy.producer.job import Job
 from jiffy.producer.payload import MARK, result
-from jiffy.producer.recipe import Prepared, Recipe, new_id, rq_now, wrapped, write
+from jiffy.producer.recipe import Prepared, Recipe, Written, new_id, rq_now, wrapped, write
 
 P = ParamSpec("P")
 Then = Union["Part", Callable[[Any], object]]
@@ -96,7 +96,15 @@ def group(parts: Iterable[Part], then: Then | None, recipe_of: RecipeOf) -> Grou
     for number in range(0, len(jobs) or 1, _CHUNK):
         some = jobs[number : number + _CHUNK]
         redis_io.deliver(redis, _opening(last, some, "end", number, _OPEN_S))
-    write([_before(last, one) for one in jobs])
+    opened_at = clock.monotonic()
+
+    def stay_open(_: Written) -> None:
+        nonlocal opened_at
+        if clock.monotonic() - opened_at > _OPEN_S / 10:
+            redis_io.deliver(redis, _opening(last, [], "end", len(jobs), _OPEN_S))
+            opened_at = clock.monotonic()
+
+    write([_before(last, one) for one in jobs], stay_open)
     # All parts are written: from here on only these are waited for.
     end = ["end", last.job_id, "", JobStatus.FINISHED.value, "null", "null"]
     redis_io.deliver(redis, redis_io.script_command("ended_parts", [keys.JOINS], end))

@@ -2,11 +2,12 @@
 
 import json
 from base64 import b64encode
+from contextlib import contextmanager
 
 import pytest
 
 import jiffy
-from jiffy import Enqueue, keys, options, part, redis_io, result, wait
+from jiffy import Enqueue, clock, keys, options, part, redis_io, result, wait
 from jiffy.errors import InvalidValue, JobFailed, NotImportable, RedisAway, WrongArguments
 from jiffy.producer import workflows
 from jiffy.producer.enqueue import Job
@@ -150,7 +151,7 @@ def test_a_group_whose_queue_is_something_else_in_redis_keeps_no_other_waiting(r
 def test_parts_that_are_over_before_all_are_written_do_not_end_the_group(redis, work, monkeypatch):
     write, between = workflows.write, []
 
-    def write_and_work(parts):
+    def write_and_work(parts, _):
         for one in parts:
             write([one])
             work()
@@ -236,7 +237,27 @@ def test_nothing_is_written_if_any_part_is_wrong(redis, parts, then, error, mess
     assert redis.keys("*") == []
 
 
-# The producer dies in the middle
+# The producer takes long, or dies in the middle
+
+
+def test_a_producer_that_takes_long_is_waited_for(redis, work, monkeypatch):
+    now_s = clock.monotonic()
+    monkeypatch.setattr(clock, "monotonic", lambda: now_s)
+
+    @contextmanager
+    def take_40_s(job):
+        nonlocal now_s
+        now_s += 40
+        for pending in redis.keys("jiffy:pending:*"):
+            redis.zincrby(pending, 40, "")
+        look(redis)
+        yield
+
+    enqueue = Enqueue(around=[take_40_s])
+    team = enqueue.group([part(add, n, n) for n in range(10)], then=collect)
+    work()
+
+    assert [one["result"] for one in told(team)] == [2 * n for n in range(10)]
 
 
 def write_a_group():

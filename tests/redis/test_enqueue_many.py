@@ -6,7 +6,7 @@ import pytest
 from redis.exceptions import ResponseError
 
 import jiffy
-from jiffy import keys
+from jiffy import clock, keys
 from jiffy.errors import InvalidValue, WrongArguments
 from jiffy.producer import recipe as enqueueing
 from tests.jobs.enqueue import add, collect
@@ -100,18 +100,20 @@ def test_a_source_that_breaks_leaves_what_came_before_it(redis):
 
 
 def test_a_slow_source_is_not_waited_for(redis, monkeypatch):
-    monkeypatch.setattr(enqueueing, "WRITE_EVERY_S", 0)
-    seen = []
+    redis.script_flush()
+    now_s, seen = clock.monotonic(), []
+    monkeypatch.setattr(clock, "monotonic", lambda: now_s)
 
     def source():
+        nonlocal now_s
         for number in range(3):
-            yield (number,)
+            now_s += 60
+            yield number, 1
             seen.append(redis.llen(keys.queue("default")))
 
     jiffy.enqueue_many(add, source())
 
-    assert len(queued(redis)) == 3
-    assert seen[-1] >= 1
+    assert seen == [1, 2, 3]
 
 
 def test_a_chunk_is_no_larger_than_redis_can_take_at_once(redis, monkeypatch):
