@@ -21,6 +21,7 @@ from jiffy.settings import settings
 _FIRST_LOOK_MS, _LOOK_EVERY_MS = 100, 1000
 _SHOW_EVERY_MS = 250
 _AT_A_TIME = 100
+IS_GONE = "is gone: it was deleted, or its result was kept no longer"
 _SUCCESSFUL = b"1"  # rq.results.Result.Type
 _REASON = keys.REASON_FIELD.encode()
 
@@ -168,13 +169,17 @@ class Watch:
         return Ending(JobStatus(status.decode()), False, fields, job.serializer)
 
 
+def is_lost(job: Job, ending: Ending) -> bool:
+    """Whether a job is gone whose result was to be kept."""
+    try:
+        return ending.is_gone and job.result_ttl != 0
+    except NoSuchJobError:  # only its id was known
+        return True
+
+
 def _value(job: Job, ending: Ending) -> Any:
-    if ending.is_gone:
-        keeps_nothing = False
-        with suppress(NoSuchJobError):  # only its id was known
-            keeps_nothing = job.result_ttl == 0
-        if not keeps_nothing:
-            raise JobFailed(job.id, "is gone: it was deleted, or its result was kept no longer")
+    if is_lost(job, ending):
+        raise JobFailed(job.id, IS_GONE)
     if ending.status != JobStatus.FINISHED:
         raise JobFailed(job.id, ending.status.value, ending.traceback)
     value, function = ending.value, vars(job).get("function")

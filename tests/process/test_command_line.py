@@ -215,6 +215,19 @@ def test_wait_for_a_job_that_fails_shows_the_last_lines_of_its_traceback(run_wha
     assert len(errors.splitlines()) <= 10
 
 
+@pytest.mark.parametrize(("kept", "code"), [((), 1), (("--result-ttl", "0"), 0)])
+def test_wait_for_a_job_that_is_deleted_does_not_say_that_it_is_done(redis, kept, code):
+    words = ("jobs.numbers.add", "2", "3", "--id", "sum-1", "--wait", *kept)
+    typed = start("enqueue.py", *words)
+    wait_until(lambda: redis.exists(keys.job("sum-1")))
+    Job.fetch("sum-1", connection=redis).delete()
+    _, errors = typed.communicate()
+
+    gone = "The job is gone: it was deleted, or its result was kept no longer.\n"
+    assert (typed.returncode, errors.endswith(gone)) == (code, code == 1)
+    assert ("done" in errors) == (code == 0)
+
+
 def test_wait_says_why_no_worker_claims_the_job_and_goes_on(redis, work):
     SimpleWorker(["default"], connection=redis).register_birth()
     typed = start("enqueue.py", "jobs.numbers.add", "2", "3", "--queue", "low", "--wait")
