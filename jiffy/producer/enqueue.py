@@ -72,7 +72,9 @@ class Enqueue:
             job_options.read(given)
             return self._with(_given=job_options.merged(self._given, given))
 
-        if sum(len(one) for one in given.values() if isinstance(one, str)) > _LONGEST_KEPT:
+        length = sum(len(one) for one in given.values() if isinstance(one, str))
+        # An hour that comes twice, as clocks go back: both times are equal in Python.
+        if length > _LONGEST_KEPT or "at" in given:
             return make()
         # 1 == True, which is no duration
         return self._once((*given.items(), *map(type, given.values())), make)

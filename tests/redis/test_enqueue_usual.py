@@ -3,10 +3,12 @@
 import os
 import subprocess
 import sys
+from datetime import datetime
+from zoneinfo import ZoneInfo
 
 import pytest
 
-from jiffy import enqueue, part
+from jiffy import enqueue, keys, part
 from jiffy.errors import BrokenModule, InvalidValue
 from jobs import numbers
 from tests.support.newcomer import CHECKOUT
@@ -95,3 +97,11 @@ def test_another_programs_enqueue_py_is_not_even_imported(tmp_path):
     (tmp_path / "enqueue.py").write_text("raise SystemExit('it was run')")
 
     assert queue_of_a_job_in(tmp_path) == "default"
+
+
+def test_a_time_that_comes_twice_is_told_from_the_first_one(redis):
+    first = datetime(2099, 10, 25, 2, 30, tzinfo=ZoneInfo("Europe/Paris"))
+    jobs = [enqueue.options(at=first.replace(fold=fold))(numbers.add, 2, 3) for fold in (0, 1)]
+
+    due = [redis.zscore(f"{keys.RQ}scheduled:default", job.id) for job in jobs]
+    assert due == [first.timestamp(), first.timestamp() + 3600]
