@@ -95,7 +95,7 @@ local function finish(plan)
   local queue, id, status = plan.queue, plan.id, plan.status
   local held = {member_of(id, plan.execution), queue, id, plan.execution}
   -- If not, it has ended or is another worker's by now: nothing of this counts.
-  local is_ours = in_registry[held[1]] and status ~= 'gone'
+  local is_ours = status ~= 'gone' and (in_registry[held[1]] or is_lost(worker, id, held[1]))
   in_registry[held[1]] = nil  -- the same plan may stand here twice
   local ended, is_done = ended_in[queue] or {}, true
   if is_ours and status == 'parked' and call('HEXISTS', OWN .. 'paused', 'func:' .. plan.func) == 1 then

@@ -21,6 +21,7 @@ for i = 3, #ARGV, 3 do
     local member, queue, id, execution = unpack(held)
     -- RQ's own cleaners look at this score: they find these jobs only where all of us are gone.
     local is_own = try('ZADD', RQ .. 'wip:' .. queue, 'XX', 'CH', NOW + 90, member) == 1
+      or is_lost(worker, id, member) and try('ZADD', RQ .. 'wip:' .. queue, NOW + 90, member) == 1
     -- Also of one that was canceled while it runs: it keeps the slot of its rate limit until it ends.
     if is_own or call('EXISTS', RQ .. 'execution:' .. member) == 1 then
       try('HSET', RQ .. 'execution:' .. member, 'id', execution, 'job_id', id, 'last_heartbeat', NOW,

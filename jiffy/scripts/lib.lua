@@ -150,11 +150,18 @@ local function held_by(worker)
   return held, #flat < 2 * MOST_KEYS
 end
 
+-- Whether the started registry has lost an execution: it was deleted, or evicted.
+local function is_lost(worker, id, member)
+  local job = call('EXISTS', RQ .. 'execution:' .. member) == 1 and fields(job_key(id), 'status', 'worker_name') or {}
+  return job[1] == 'started' and job[2] == worker
+end
+
 -- Put what a worker holds back to the front of its queue, as if it had never been claimed; false if
 -- that cannot be done now: then the worker goes on holding it.
 local function requeue(worker, held)
   local member, queue, id = unpack(held)
-  if try('ZSCORE', RQ .. 'wip:' .. queue, member) and call('EXISTS', job_key(id)) == 1 then
+  local is_ours = try('ZSCORE', RQ .. 'wip:' .. queue, member) or is_lost(worker, id, member)
+  if is_ours and call('EXISTS', job_key(id)) == 1 then
     if not push(queue, id, true) then return false end
     try('HSET', job_key(id), 'status', 'queued')
   end

@@ -113,6 +113,21 @@ def delete(redis, claimed):
     redis.delete(keys.job("default-0"))
 
 
+def test_what_a_worker_holds_is_registered_again_where_the_registry_is_lost(redis, claimed):
+    redis.delete(WIP)
+    renew(redis, "worker-1")
+
+    assert redis.zscore(WIP, f"default-0:{claimed.execution}") >= redis.time()[0] + 89
+    assert (finish(redis, claimed), status(redis)) == (1, "finished")
+
+
+def test_a_claim_without_an_answer_is_put_back_where_the_registry_is_lost(redis, claimed):
+    redis.delete(WIP)
+    [again] = claim(redis)
+
+    assert (again.job_id, finish(redis, again)) == ("default-0", 1)
+
+
 @pytest.mark.parametrize("act", [take_away, end, delete])
 def test_what_a_worker_no_longer_holds_does_not_come_back(redis, claimed, act):
     act(redis, claimed)

@@ -62,6 +62,17 @@ ENDS = {
 
 
 @pytest.mark.parametrize("end", ENDS.values(), ids=ENDS)
+def test_the_end_of_a_job_that_the_started_registry_has_lost_counts(redis, end):
+    first, second = enqueue(redis, 2)
+    [claimed] = claim(redis)
+    redis.delete(WIP)
+    end(redis, claimed)
+
+    assert status(redis, first) != "started"
+    assert (status(redis, second), slots(redis)) == ("queued", ([second], []))
+
+
+@pytest.mark.parametrize("end", ENDS.values(), ids=ENDS)
 @pytest.mark.parametrize("ttl", [{}, {"result_ttl": 0, "failure_ttl": 0}], ids=["kept", "gone"])
 def test_the_end_of_a_job_frees_its_slot_for_the_oldest_that_waits(redis, end, ttl):
     first, second, third = enqueue(redis, **ttl)
