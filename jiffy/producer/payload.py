@@ -154,7 +154,8 @@ class Target:
 
         bound = self.plan.signature.bind(*args, **kwargs)
         bound.apply_defaults()
-        return json.dumps([path, bound.arguments], sort_keys=True, default=default)
+        written = json.dumps([path, bound.arguments], sort_keys=True, default=default)
+        return json.dumps(json.loads(written, parse_float=_whole))
 
     def _arrives(self, args: Args, kwargs: Kwargs, data: str) -> bool:
         """Whether what no annotation converts is read as it was passed."""
@@ -275,6 +276,12 @@ def _shown(value: Any, is_secret: bool = False) -> str:
     except (RecursionError, ValueError):  # too deep, or a number of thousands of digits
         return "…"
     return shown if len(shown) <= _MOST_SHOWN else f"{shown[:_MOST_SHOWN]}..."
+
+
+def _whole(digits: str) -> float:
+    """A number as it is; 2.0 as 2, which is the same to JSON and to Python."""
+    number = float(digits)
+    return int(number) if number.is_integer() else number
 
 
 def _packed(converter: Converter, value: Any) -> Any:

@@ -35,6 +35,15 @@ def test_the_same_call_written_otherwise_is_the_same_call():
     assert len(ids) == 1
 
 
+@pytest.mark.parametrize(
+    ("one", "other", "are_same"),
+    [(2, 2.0, True), ([{"a": 0}], [{"a": -0.0}], True), (10**22, 1e22, True),
+     (1, True, False), (2, "2.0", False), (2.5, 2, False)],
+)  # fmt: skip
+def test_a_whole_number_is_the_same_with_and_without_a_point(one, other, are_same):
+    assert (put(one, 3).id == put(other, 3).id) == are_same
+
+
 def test_unique_for_less_than_a_millisecond_is_as_good_as_not(redis):
     assert put(2, 3, unique=0.0001).get_status() == "queued"
     assert redis.llen(keys.queue("default")) == 1
