@@ -56,6 +56,8 @@ _MOST_HEADER_BYTES, _MOST_FIELDS, _MOST_CHUNK_LINE_BYTES = 64 * 1024, 100, 1024
 # What has arrived of a body, or is not read yet of answers: the rest goes to a file, since all
 # connections may have some at once.
 _BYTES_IN_MEMORY = 64 * 1024
+# Waitress has the thread of a connection's next answer wait while 16 MB of earlier ones are unread.
+_MOST_UNREAD_BYTES = 4 * 1024 * 1024
 _REQUEST_LINE = re.compile(rb"[A-Z-]+ (?:\*|(?:https?:/)?/[!-~\x80-\xff]*) HTTP/1\.[01]")
 _FIELD = re.compile(rb"[\w!#$%&'*+.^`|~-]+:[\t -~\x80-\xff]*")
 
@@ -116,10 +118,13 @@ class _Parser(HTTPRequestParser):  # type: ignore[misc]  # it has no types
 
 class _Task(WSGITask):  # type: ignore[misc]  # it has no types
     def build_response_header(self) -> bytes:
-        """Once the server stops, say that this answer is the connection's last: else a proxy would
-        send one more request there.
+        """Say that this answer is the connection's last, once the server stops, where a proxy would
+        send one more request, or if much is unread with it.
         """
-        if self.channel.server.stops_at is not None and len(self.channel.requests) <= 1:
+        channel = self.channel
+        unread = channel.total_outbufs_len + (self.content_length or 0)
+        is_stopping = channel.server.stops_at is not None and len(channel.requests) <= 1
+        if is_stopping or unread > _MOST_UNREAD_BYTES:
             self.request.headers["CONNECTION"] = "close"
         return bytes(super().build_response_header())
 

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from jiffy import keys, os_compat
+from jiffy.dashboard.server import API_THREADS
 from tests.support.newcomer import PATIENCE_S, wait_until
 from tests.support.ports import free_port
 
@@ -240,6 +241,24 @@ def test_clients_that_keep_their_connection_open_delay_no_other(serving, dial):
 
         assert status(port, "/healthz") == 200
         assert all(read(sock).startswith(b"HTTP/1.1 200 OK") for sock in held)
+
+
+def test_large_answers_that_clients_do_not_read_hold_no_thread(serving, redis, dial):
+    redis.sadd(
+        "rq:queues",
+        *(f"rq:queue:{number:04}" + "\N{GRINNING FACE}" * 196 for number in range(1500)),
+    )
+    get = GET.replace(b"/healthz", b"/metrics").replace(b"x\r", BEARER_LINE + b"\r")
+    with serving(patience_s=300) as port:
+        held = [dial(port, get * 4, receive_bytes=4096) for _ in range(API_THREADS)]
+        wait_until(lambda: all(map(is_readable, held)))
+
+        # Each of these waits for one more answer to all of them.
+        statuses = {status(port, "/api/functions") for _ in range(4)}
+        for sock in held:
+            sock.close()  # else its end waits for them
+
+    assert statuses == {200}
 
 
 def test_unfinished_requests_do_not_hold_up_its_end(serving, dial):
