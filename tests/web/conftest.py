@@ -118,10 +118,11 @@ def chromium():
 
 
 @contextmanager
-def logged_in(chromium, live, client, has_scripts=True):
+def logged_in(chromium, live, client, has_scripts=True, has_touch=False):
     """A page of a real browser, which has the client's cookie."""
     cookie = client.get_cookie(cookie_name())
-    with chromium.new_context(base_url=live, java_script_enabled=has_scripts) as context:
+    options = {"java_script_enabled": has_scripts, "has_touch": has_touch}
+    with chromium.new_context(base_url=live, **options) as context:
         context.add_cookies([{"name": cookie.key, "value": cookie.value, "url": live}])
         yield context.new_page()
 

@@ -16,7 +16,7 @@ from jiffy.producer.enqueue import enqueue
 from jobs import images, numbers
 from tests.jobs import worker as worker_jobs
 from tests.web.conftest import logged_in, post
-from tests.web.test_browser import refresh
+from tests.web.test_browser import refresh, refresh_until
 from tests.web.test_frame import words
 from tests.web.test_screens import TRACEBACK
 
@@ -411,6 +411,20 @@ def test_a_click_on_retry_is_no_cancellation_where_someone_else_was_quicker(
     )
 
     assert (clicked, were_ignored) == ("Cancel", [True, False])
+
+
+@pytest.mark.browser
+def test_a_tap_on_delete_stops_no_job_that_has_just_begun(chromium, live, client, plant, redis):
+    plant("one", status="queued")
+    with logged_in(chromium, live, client, has_touch=True) as page:
+        page.goto("/jobs/one")
+        box = page.locator("#actions button:has-text('Delete…')").bounding_box()
+        redis.hset(keys.job("one"), "status", "started")
+        page.evaluate("addEventListener('click', ({ defaultPrevented }) => hit = defaultPrevented)")
+        refresh_until(page, "#actions button:has-text('Stop')")
+        page.touchscreen.tap(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+
+        assert page.wait_for_function("typeof hit == 'boolean' && [hit]").json_value() == [True]
 
 
 @pytest.mark.browser

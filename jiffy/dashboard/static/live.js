@@ -9,7 +9,7 @@
   const UNITS = [["d", 86400], ["h", 3600], ["m", 60], ["s", 1]];
   const byId = (id) => document.getElementById(id);
   const notice = byId("notice"), lamp = byId("live"), every = byId("every");
-  let timer = 0, current = new Date(), tag = "", x = -1, y = -1, arrived = null, arrivedAt = 0;
+  let timer = 0, current = new Date(), tag = "", x = -1, y = -1, arrived = null, arrivedAt = 0, stood = new Map(), changedAt = 0;
 
   // Live
 
@@ -41,10 +41,12 @@
       localize(page);
       const aimed = underPointer(), row = document.querySelector("tbody tr:hover, tbody tr:focus-within");
       const top = row?.getBoundingClientRect().top;
+      stood = new Map([...document.querySelectorAll("button, a, summary, input, label")].map((node) => [node, node.getBoundingClientRect()]));
       for (const id of PARTS) if (byId(id) && page.getElementById(id)) morph(byId(id), page.getElementById(id));
       // The row under the pointer stays under it.
       if (row?.isConnected) scrollBy({ top: row.getBoundingClientRect().top - top, behavior: "instant" });
       if (underPointer() !== aimed) [arrived, arrivedAt] = [underPointer(), Date.now()];
+      changedAt = Date.now();
       document.title = page.title;
       count();
     } else localize(document);
@@ -57,7 +59,14 @@
   document.addEventListener("pointermove", (event) => ({ clientX: x, clientY: y } = event));
   document.addEventListener("click", (event) => {
     if (event.detail && arrived && clickable(event.target) === arrived && Date.now() - arrivedAt < 500) event.preventDefault();
+    if (event.pointerType === "touch" && clickable(event.target) && Date.now() - changedAt < 500 && !didStand(event)) event.preventDefault();
   }, true);
+
+  // Whether a finger, which is nowhere before it taps, would have hit the same before the change.
+  function didStand({ target, clientX: x, clientY: y }) {
+    const { left, right, top, bottom } = stood.get(target.closest("label") ?? clickable(target)) ?? {};
+    return left - 4 < x && x < right + 4 && top - 4 < y && y < bottom + 4;
+  }
 
   function stale(reason) {
     const time = current.toLocaleTimeString();
