@@ -24,7 +24,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 import msgspec
 from msgspec import Meta
 from redis import Redis
-from redis.exceptions import RedisError, ResponseError, WatchError
+from redis.exceptions import OutOfMemoryError, RedisError, ResponseError, WatchError
 
 from jiffy import clock, keys
 
@@ -482,12 +482,19 @@ def _columns(
     chunks = [(chunk, kind) for chunk in numbers for kind in ([only[0]] if only else _KINDS)]
     minutes = range(now_s // 60 - _UNPACKED, now_s // 60 + 1)
     there = _readable(redis, map(_now_key, minutes))
-    with redis.pipeline() as pipe:  # a transaction: what is packed meanwhile counts once
-        for chunk, kind in chunks:
-            pipe.getrange(tier.key(chunk, kind), 0, _MOST_PACKED_BYTES)
-        for key in there:
-            pipe.hgetall(key)
-        answers = pipe.execute(raise_on_error=False)
+
+    def ask(*, is_transaction: bool) -> list[Any]:
+        with redis.pipeline(transaction=is_transaction) as pipe:
+            for chunk, kind in chunks:
+                pipe.getrange(tier.key(chunk, kind), 0, _MOST_PACKED_BYTES)
+            for key in there:
+                pipe.hgetall(key)
+            return pipe.execute(raise_on_error=False)
+
+    try:
+        answers = ask(is_transaction=True)  # what is packed meanwhile counts once
+    except OutOfMemoryError:  # a full Redis takes no transaction; nor is anything packed there
+        answers = ask(is_transaction=False)
     found: dict[str, Columns] = defaultdict(dict)
     for (chunk, _), blob in zip(chunks, answers, strict=False):
         offset = chunk * tier.slots - first  # of the chunk's first slot in a row of that width

@@ -209,6 +209,17 @@ def test_without_redis_pages_give_the_reason(client, no_redis, path):
     assert "Traceback" not in answer.text
 
 
+@pytest.mark.parametrize("path", ["/", "/?span=90d"])
+def test_with_a_full_redis_the_overview_is_shown(client, redis, path):
+    redis.config_set("maxmemory", 1)
+    try:
+        answer = client.get(path)
+    finally:
+        redis.config_set("maxmemory", 0)
+
+    assert answer.status_code == 200
+
+
 def test_a_page_of_the_users_own_needs_a_login_like_all_others(redis, environ):
     environ(DASHBOARD_PASSWORD="correct horse")
     page = Blueprint("mine", __name__)
