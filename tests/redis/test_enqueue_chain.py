@@ -26,6 +26,7 @@ from tests.support.newcomer import wait_until
 from tests.support.worker_support import (
     claim,
     claimer,
+    die,
     finish,
     finish_together,
     queued,
@@ -109,7 +110,8 @@ def test_a_finish_that_is_repeated_or_late_releases_the_next_part_once(redis, ch
 
 def test_a_part_that_another_worker_has_by_now_releases_nothing(redis, chain):
     [first] = claim(redis, 1)
-    redis.delete(keys.REGISTRIES["started"] + "default", keys.held("worker-1"))
+    die(redis, is_gone=True)
+    claim(redis, 1, name="worker-2")
     finish(redis, first, value=b"2")
 
     assert statuses(redis, chain) == ["started", "deferred", "deferred"]
