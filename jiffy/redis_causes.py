@@ -107,7 +107,7 @@ _CAUSES = (
         "Add ?ssl_certfile=FILE&ssl_keyfile=FILE to REDIS_URL.",
     ),
     Cause(
-        r"UNEXPECTED_EOF|EOF occurred|closed \(EOF\)",
+        r"UNEXPECTED_EOF|EOF occurred|closed \(EOF\)|Error (?:104|54) connecting",  # reset amid it
         "it ended the TLS handshake",
         f"Either its connections are used up (maxclients): stop some clients. Or: {_TLS_OR_NOT}",
         True,
