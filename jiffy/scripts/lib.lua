@@ -156,12 +156,17 @@ local function is_lost(worker, id, member)
   return job[1] == 'started' and job[2] == worker
 end
 
+-- Whether what a worker holds is there and still its own to run.
+local function still_runs(worker, held)
+  local member, queue, id = unpack(held)
+  return call('EXISTS', job_key(id)) == 1 and (try('ZSCORE', RQ .. 'wip:' .. queue, member) or is_lost(worker, id, member))
+end
+
 -- Put what a worker holds back to the front of its queue, as if it had never been claimed; false if
 -- that cannot be done now: then the worker goes on holding it.
 local function requeue(worker, held)
-  local member, queue, id = unpack(held)
-  local is_ours = try('ZSCORE', RQ .. 'wip:' .. queue, member) or is_lost(worker, id, member)
-  if is_ours and call('EXISTS', job_key(id)) == 1 then
+  local _, queue, id = unpack(held)
+  if still_runs(worker, held) then
     if not push(queue, id, true) then return false end
     try('HSET', job_key(id), 'status', 'queued')
   end

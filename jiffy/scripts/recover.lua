@@ -36,10 +36,9 @@ local function count_crash(key, execution)
 end
 
 for i = #held, 1, -1 do
-  local member, queue, id, execution = unpack(held[i])
+  local _, queue, id, execution = unpack(held[i])
   local key = job_key(id)
-  local is_there = call('EXISTS', key) == 1
-    and (try('ZSCORE', RQ .. 'wip:' .. queue, member) or is_lost(worker, id, member))
+  local is_there = still_runs(worker, held[i])
   local is_culprit = is_there and execution == culprit
   local must_finish, causes = is_culprit and (handling == 'fail' or handling == 'stop'), cause
   if is_culprit and handling == 'count' then must_finish, causes = count_crash(key, execution) end
