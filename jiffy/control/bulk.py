@@ -15,13 +15,12 @@ from typing import Any, NamedTuple
 import rq
 from redis import Redis
 from redis.exceptions import ResponseError
-from rq.exceptions import InvalidJobOperation, NoSuchJobError
 
 from jiffy import clock, keys, redis_io
 from jiffy.control import failures, pauses, read, search, values
 from jiffy.control.read import JobView
 from jiffy.control.search import Cursor, Filter
-from jiffy.errors import InvalidValue, JiffyError, NotThisState, NoWorkers, UnknownJob
+from jiffy.errors import InvalidValue, JiffyError, NoWorkers
 from jiffy.producer import functions as paths
 from jiffy.producer import job as jobs
 from jiffy.producer.enqueue import Queue
@@ -38,52 +37,6 @@ _ACT = f"{paths.OWN}.act"
 _MOST_WORKERS = 500  # that are asked for their queues
 
 
-class JobToDelete(rq.job.Job):
-    """A job to delete: nothing is read to show its page, and to delete it no more than needed."""
-
-    def restore(self, raw_data: Any) -> None:
-        kept = (b"origin", b"status", b"rate_limit_key", b"rate_limit_concurrency")
-        found = {name: raw_data[name] for name in kept if name in raw_data}
-        super().restore({b"data": b"", **found})
-
-
-def delete(job_id: str, seen: str = "") -> None:
-    """Delete a job that does not run, with its result.
-
-    Raises UnknownJob; NotThisState if it runs, is not in the state in which it was `seen`, or
-    cannot be read.
-    """
-    redis = redis_io.shared()
-    raw = values.answer(redis.hget, keys.job(job_id), "status")
-    if raw is None:
-        raise UnknownJob(job_id)
-    status = values.line(raw)
-    if values.answer(redis.zscore, keys.ENTRIES, job_id) is not None or values.answer(
-        redis.sismember, keys.DECLARED, job_id
-    ):
-        raise NotThisState(job_id, "an entry of the schedule", "Remove it from SCHEDULE.")
-    if status == "started":
-        raise NotThisState(job_id, status, "Stop it first.")
-    if seen not in ("", status):
-        raise NotThisState(job_id, status, "It has changed meanwhile.")
-    is_on_queue = status not in jobs.ENDED
-    if status in jobs.WAITING:
-        try:
-            jobs.cancel(job_id, status)  # from here on no worker claims it
-            is_on_queue = False
-        except NotThisState as refusal:
-            if refusal.status != status:  # else it stands on no list
-                raise
-    try:
-        job = JobToDelete(job_id, redis)
-        job.refresh()  # type: ignore[no-untyped-call]
-        job.delete(remove_from_queue=is_on_queue)  # which Redis looks through for it
-    except NoSuchJobError:
-        raise UnknownJob(job_id) from None
-    except (ValueError, InvalidJobOperation):
-        raise NotThisState(job_id, status, "It is unreadable.") from None
-
-
 class Action(NamedTuple):
     """`states` are those of the jobs that it can be done with."""
 
@@ -96,7 +49,7 @@ ACTIONS = {
     "retry": Action(jobs.retry, ("failed", "stopped", "canceled"), "Retried"),
     "cancel": Action(jobs.cancel, jobs.WAITING, "Canceled"),
     "stop": Action(lambda job_id, _: jobs.stop(job_id), ("started",), "Asked to stop"),
-    "delete": Action(delete, (*jobs.ENDED, *jobs.WAITING), "Deleted"),
+    "delete": Action(jobs.delete, (*jobs.ENDED, *jobs.WAITING), "Deleted"),
 }
 BULK = [name for name in ACTIONS if name != "stop"]  # can be done with many
 

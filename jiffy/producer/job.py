@@ -1,7 +1,7 @@
 """A job: RQ's own with JSON inside, a stand-in for it, and what can be done with it.
 
-`jiffy.actions` is this module: cancel, retry and stop are one step in Redis each, which is done or
-refused; of the job only its state is read.
+`jiffy.actions` is this module: cancel, retry, delete and stop are one step in Redis each, which is
+done or refused; of the job only its state is read.
 """
 
 import json
@@ -36,6 +36,10 @@ _REMEDIES = {
     "retry": {
         "canceled": "It comes after another part of its workflow: retry that part first.",
         "": "Only a job that failed, or was stopped or canceled, can be retried.",
+    },
+    "delete": {
+        "started": "Stop it first.",
+        "": "Remove it from SCHEDULE.",
     },
     "stop": {
         **dict.fromkeys(WAITING, "Cancel it instead."),
@@ -103,6 +107,14 @@ def retry(job: AnyJob, seen: str = "") -> None:
     ones; `seen` is as for `cancel`.  Raises UnknownJob, NotThisState.
     """
     _act("retry", job, seen)
+
+
+def delete(job: AnyJob, seen: str = "") -> None:
+    """Delete a job that does not run, with its result; jobs that depend on it go on waiting.
+
+    Mirrors rq.job.Job.delete.  Raises UnknownJob, NotThisState; `seen` is as for `cancel`.
+    """
+    _act("delete", job, seen)
 
 
 def stop(job: AnyJob) -> None:

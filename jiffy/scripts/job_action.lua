@@ -1,7 +1,7 @@
 -- Act on a job, in one step, or leave it alone: cancel one that has not begun, retry one that failed, was stopped or
--- canceled (it goes back on its queue), tell the worker of one that runs to stop it.
+-- canceled (it goes back on its queue), delete one that does not run, tell the worker of one that runs to stop it.
 -- KEYS: the job
--- ARGV: its id; cancel, retry or stop; the time limit in s of a job that has none; the channel of commands, without the
+-- ARGV: its id; cancel, retry, delete or stop; the time limit in s of a job that has none; the channel of commands, without the
 --       worker's name, and the command; the only status in which it is to be done ('': whichever)
 -- Returns the status that the job had ('' for none); 1 if it was done, else 0; for stop: its worker's name, and how many
 --         heard the command
@@ -15,7 +15,11 @@ local status, queue, reason, limit, may_fail, ttl, data, worker, parked, parts =
 status, queue, worker = status or 'unknown', queue or '', worker or ''
 if ARGV[6] ~= '' and ARGV[6] ~= status then return {status, 0} end
 
-if action == 'cancel' then
+if action == 'cancel' or (action == 'delete' and status ~= 'started') then
+  local is_deletion, parents = action == 'delete', RQ .. 'job::' .. id .. ':dependencies'
+  if is_deletion and (try('ZSCORE', RQ .. 'scheduler:scheduled_jobs', id) or try('SISMEMBER', OWN .. 'entries', id) == 1) then
+    return {'an entry of the schedule', 0}
+  end
   -- The status alone is not enough: a worker of RQ's may have popped the id and not marked it yet.
   local waits_in = ({scheduled = 'scheduled:' .. queue, deferred = 'deferred:' .. queue, ready_to_enqueue = 'ready:' .. queue,
     rate_limited = limit and 'rl:' .. limit .. ':rate_limited'})[status]
@@ -24,24 +28,37 @@ if action == 'cancel' then
   local taken_off = status == 'queued' and parked and call_own('ZREM', OWN .. 'parked:' .. parked, id)
     or status == 'queued' and call('LREM', list, call('LLEN', list) > 10 * MOST_KEYS and 1 or 0, id)
     or waits_in and call('ZREM', RQ .. waits_in, id)
-  if not taken_off or taken_off == 0 then return {status, 0} end
-  call('HSET', key, 'status', 'canceled')
-  call('HDEL', key, 'jiffy:parked')
-  -- If it was to be retried, this is a traceback: what it raised stands behind the last frame.
-  local raised = reason
-    and (string.match(reason, '^.*\n [^\n]*\n([^ \n][^\n]*)') or string.match(reason, '^.*\n(.*)') or reason)
-  if raised then call('HSET', key, 'jiffy:reason', 'It was not tried again after ' .. raised) end
-  call('ZADD', RQ .. 'canceled:' .. queue, NOW, id)
-  call_own('ZREM', OWN .. 'expiring', id)
-  if limit then free_slot(limit, id) end
+  if not is_deletion and (not taken_off or taken_off == 0) then return {status, 0} end
   -- A process that is just releasing it in RQ's way has read that it waits, and watches these sets: touch them.
-  for _, parent in ipairs(call('SRANDMEMBER', RQ .. 'job::' .. id .. ':dependencies', MOST_KEYS)) do
+  for _, parent in ipairs(try('SRANDMEMBER', parents, MOST_KEYS)) do
     local dependents = job_key(parent) .. ':dependents'
-    if call('SISMEMBER', dependents, id) == 1 then  -- and a set that is emptied loses its end
+    if try('SISMEMBER', dependents, id) == 1 then  -- and a set that is emptied loses its end
       call('SADD', dependents, '')
       call('SREM', dependents, '')
     end
   end
+  call_own('ZREM', OWN .. 'expiring', id)
+  if is_deletion then  -- mirrors rq.job.Job.delete
+    for _, registry in ipairs({'finished:', 'failed:', 'canceled:', 'scheduled:', 'deferred:', 'ready:'}) do
+      try('ZREM', RQ .. registry .. queue, id)
+    end
+    local executions = RQ .. 'executions:' .. id
+    for _, execution in ipairs(not limit and try('ZRANGE', executions, 0, MOST_KEYS) or {}) do
+      local member = member_of(id, execution)
+      try('ZREM', RQ .. 'wip:' .. queue, member)
+      call('DEL', RQ .. 'execution:' .. member)
+    end
+    call('DEL', key, key .. ':dependents', parents, RQ .. 'results:' .. id, limit and key or executions)
+  else
+    call('HSET', key, 'status', 'canceled')
+    call('HDEL', key, 'jiffy:parked')
+    -- If it was to be retried, this is a traceback: what it raised stands behind the last frame.
+    local raised = reason
+      and (string.match(reason, '^.*\n [^\n]*\n([^ \n][^\n]*)') or string.match(reason, '^.*\n(.*)') or reason)
+    if raised then call('HSET', key, 'jiffy:reason', 'It was not tried again after ' .. raised) end
+    call('ZADD', RQ .. 'canceled:' .. queue, NOW, id)
+  end
+  if limit then free_slot(limit, id) end
 elseif action == 'retry' then
   local registry = ({failed = 'failed:', stopped = 'failed:', canceled = 'canceled:'})[status]
   -- A part of a workflow that never got what the others return cannot run; nor may one of a chain before the part that it
@@ -66,7 +83,7 @@ elseif action == 'retry' then
   -- Crashes count anew: a person has looked at it.
   call('HDEL', key, 'jiffy:crashes', 'jiffy:causes', 'jiffy:reason', 'jiffy:broken_by', 'jiffy:progress', 'jiffy:parked',
     'exc_info')
-elseif status == 'started' then
+elseif action == 'stop' and status == 'started' then
   return {status, 1, worker, call('PUBLISH', ARGV[4] .. worker, ARGV[5])}
 else
   return {status, 0}

@@ -199,7 +199,48 @@ def test_a_job_whose_parent_is_over_meanwhile_goes_to_its_queue(redis, work):
     assert queued(redis) == [job.id]
 
 
-@pytest.mark.parametrize("act", [actions.cancel, actions.retry, actions.stop])
+@pytest.mark.parametrize(
+    "options", [{}, {"in_": "1h"}, {"depends_on": "parent"}, {"rate_limit": "mail:1"}]
+)
+@pytest.mark.parametrize("which", ["waits", "parent", "last"])
+def test_a_deleted_job_leaves_the_traces_that_rq_would(redis, options, which):
+    found = []
+    for delete in (Job.delete, actions.delete):
+        redis.flushall()
+        limit = {"rate_limit": options.get("rate_limit")}
+        enqueue.options(job_id="parent", **limit)(numbers.add, 1, 2)
+        waiting(**options)
+        enqueue.options(job_id="last", **limit)(numbers.add, 1, 2)
+        delete(Job.fetch(which, redis))
+        found.append(of_rq(take(redis)))
+
+    assert differences(*found) == {}
+
+
+@pytest.mark.parametrize("state", ["finished", "failed", "stopped", "canceled"])
+def test_a_deleted_job_that_has_ended_leaves_nothing(redis, in_state, state):
+    job = in_state(state)
+    redis.xadd(keys.results(job.id), {"type": "1"})
+    redis.zadd(keys.RQ + f"executions:{job.id}", {"run": 9e9})
+    actions.delete(job, seen=state)
+
+    assert set(redis.keys()) <= {keys.RQ.encode() + b"queues", keys.wake("default").encode()}
+
+
+@pytest.mark.parametrize(
+    ("status", "seen", "said"),
+    [("started", "", "Stop it first"), ("finished", "failed", "It has changed meanwhile")],
+)
+def test_what_runs_or_has_changed_is_not_deleted(redis, in_state, status, seen, said):
+    job = in_state(status)
+    before = take(redis)
+    with pytest.raises(NotThisState, match=said):
+        actions.delete(job, seen)
+
+    assert differences(before, take(redis)) == {}
+
+
+@pytest.mark.parametrize("act", [actions.cancel, actions.retry, actions.stop, actions.delete])
 def test_nothing_is_done_about_what_is_no_job(redis, act):
     redis.set(keys.job("odd"), "text")
     for job_id in ("nope", "odd"):
