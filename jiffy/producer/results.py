@@ -4,7 +4,6 @@ from base64 import b64decode
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from itertools import islice
 from typing import Any
 
 from rq.exceptions import DeserializationError, InvalidJobOperation, NoSuchJobError
@@ -20,7 +19,8 @@ from jiffy.settings import settings
 # An end comes by itself; this is how soon it is noticed that a job is deleted, or canceled.
 _FIRST_LOOK_MS, _LOOK_EVERY_MS = 100, 1000
 _SHOW_EVERY_MS = 250
-_AT_A_TIME = 100
+_AT_A_TIME = 100  # jobs whose end is noticed at once; the others' within a second, or so
+_SHARE = 10  # at most a tenth of the time goes into looking at these
 IS_GONE = "is gone: it was deleted, or its result was kept no longer"
 _SUCCESSFUL = b"1"  # rq.results.Result.Type
 _REASON = keys.REASON_FIELD.encode()
@@ -41,20 +41,27 @@ def wait_all(jobs: Iterable[Job], timeout: clock.Duration | None = None) -> list
     """Block until all have ended; return what they returned, in order.  Raises what `wait` does."""
     limit_s = None if timeout is None else clock.seconds(timeout, "timeout")
     deadline = None if limit_s is None else clock.monotonic() + limit_s
-    coming, values = iter(jobs), list[Any]()
-    while some := list(islice(coming, _AT_A_TIME)):
-        for job in some:
-            if not isinstance(job, Job):
-                raise InvalidValue("job", job, "a job, such as find_job(id) returns")
-        found: dict[str, Any] = {}
-        watch = Watch(some)
-        while watch.waiting:
-            for job, ending in watch.look(deadline):
-                found[job.id] = _value(job, ending)
-            if watch.waiting and deadline is not None and clock.monotonic() >= deadline:
-                _raise_still_running(watch.waiting[0], limit_s or 0)
-        values += [found[job.id] for job in some]
-    return values
+    jobs, values = list(jobs), dict[str, Any]()
+    for job in jobs:
+        if not isinstance(job, Job):
+            raise InvalidValue("job", job, "a job, such as find_job(id) returns")
+    places = range(0, len(jobs), _AT_A_TIME)
+    watches = [Watch(jobs[place : place + _AT_A_TIME]) for place in places]
+    look_at_all = 0.0
+    while watches:
+        is_late = deadline is not None and clock.monotonic() >= deadline
+        ended = watches[0].look(deadline)
+        began = clock.monotonic()
+        if is_late or began >= look_at_all:
+            for watch in watches[1:]:
+                ended += watch.look(block_ms=0)
+            now = clock.monotonic()
+            look_at_all = now + max(_LOOK_EVERY_MS / 1000, _SHARE * (now - began))
+        values |= {job.id: _value(job, ending) for job, ending in ended}
+        watches = [watch for watch in watches if watch.waiting]
+        if is_late and watches:
+            _raise_still_running(watches[0].waiting[0], limit_s or 0)
+    return [values[job.id] for job in jobs]
 
 
 def follow(

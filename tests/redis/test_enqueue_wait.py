@@ -157,6 +157,17 @@ def test_of_all_the_first_failure_is_raised(redis, work):
     assert failure.value.job_id == jobs[1].id
 
 
+def test_of_many_each_end_is_noticed_while_the_first_ones_wait(redis, work):
+    """So a result that is kept for seconds is read before it is gone."""
+    jobs = jiffy.enqueue_many(add, [(n, 1) for n in range(250)])
+    failing = jiffy.enqueue.options(queue="high")(enqueue_jobs.fail)
+    work("high")
+    with pytest.raises(JobFailed) as failure:
+        wait_all([*jobs, failing], timeout="60s")
+
+    assert failure.value.job_id == failing.id
+
+
 def test_of_all_one_that_is_not_over_in_time_is_named(redis):
     done, waiting = jiffy.enqueue(add, 1, 1), jiffy.enqueue(add, 1, 1)
     finish(redis, done)
