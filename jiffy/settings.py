@@ -44,7 +44,7 @@ def _number(kind: type, least: float, most: float, must: str) -> _Kind:
 
 def _one_of(*names: str) -> _Kind:
     must = f"{', '.join(names[:-1])} or {names[-1]}"
-    return _Kind({name: name for name in names}.get, must)
+    return _Kind(lambda value: {name.lower(): name for name in names}.get(value.lower()), must)
 
 
 def _names(value: str) -> tuple[str, ...]:

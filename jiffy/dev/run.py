@@ -35,7 +35,8 @@ LOGIN = """
 manager.KILL_WAIT = 3
 JOBS_GRACE_S = 2
 WEB_TIMEOUT_S = 30
-SAMPLE_TIMEOUT_S = 60
+SAMPLE_TIMEOUT_S = 30
+NOT_DONE = "The job is not done yet."
 
 
 def run(schedule: str, jobs: Sequence[str]) -> int:
@@ -171,6 +172,8 @@ class _Manager(manager.Manager):  # type: ignore[misc] # honcho has no types
             self._show(f"$ {_enqueue_command()} {job} --wait")
             self._show(printed := _enqueue(job))
             results += f"\n  Sample job      {(printed.splitlines() or ['see above'])[-1]}"
+            if printed == NOT_DONE:  # nor would the next ones be: people want to look at why
+                break
         url = f"http://{settings().host}:{settings().port}/healthz"
         deadline = clock.monotonic() + WEB_TIMEOUT_S
         while clock.monotonic() < deadline:
@@ -193,5 +196,5 @@ def _enqueue(job: str) -> str:
             timeout=SAMPLE_TIMEOUT_S, start_new_session=True,
         )  # fmt: skip
     except subprocess.TimeoutExpired:
-        return "The job is not done yet."
+        return NOT_DONE
     return typed.stdout

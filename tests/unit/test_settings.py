@@ -43,6 +43,12 @@ def test_a_wrong_value_is_refused_with_its_name_and_what_it_must_be(name, value,
     assert "\n" not in str(refusal.value)
 
 
+def test_capitals_do_not_matter_where_a_value_is_one_of_several():
+    found = read({"LOG_LEVEL": "debug", "JIFFY_ENV": "Development"})
+
+    assert (found.log_level, found.jiffy_env) == ("DEBUG", "development")
+
+
 @pytest.mark.parametrize(
     ("environ", "line"),
     [
