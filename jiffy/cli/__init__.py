@@ -3,6 +3,7 @@
 Its subcommands are imported when they are used: `jiffy enqueue` does not wait for the web app.
 """
 
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import fields
@@ -25,6 +26,10 @@ _COMMANDS = (
 
 def main(name: str = "") -> NoReturn:
     """Do what was typed, and exit.  With a `name`, a file of the project is that subcommand."""
+    # Where a standard stream is closed, a connection to Redis would be opened in its place.
+    for stream, mode in ("stdin", "r"), ("stdout", "w"), ("stderr", "w"):
+        if getattr(sys, stream) is None:
+            setattr(sys, stream, Path(os.devnull).open(mode))  # noqa: SIM115
     if name:
         # The file is also the module of its name, and is not run a second time to be that.
         sys.modules.setdefault(name, sys.modules["__main__"])

@@ -268,3 +268,12 @@ def test_ctrl_c_while_waiting_leaves_the_job_alone(redis):
     assert typed.returncode == 130
     assert errors.endswith("\nStopped waiting. Job sum-1 goes on.\n")
     assert redis.lrange(keys.queue("default"), 0, -1) == [b"sum-1"]
+
+
+def test_with_closed_standard_streams_jobs_are_enqueued(redis, work):
+    """A connection to Redis that is opened in the place of one would be written to."""
+    typed = f"{sys.executable} enqueue.py jobs.numbers.add 2"
+    for line in (f"{typed} 3 <&- >&- 2>&-", f"seq 2 | {typed} --each - 2>&-"):
+        subprocess.run(line, shell=True, cwd=CHECKOUT, check=True)
+
+    assert work() == 3
