@@ -4,6 +4,7 @@ import json
 import os
 import re
 import sys
+from codecs import BOM_UTF8
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
@@ -124,8 +125,9 @@ def _enqueue_each(
 ) -> int:
     redis_io.check(redis_io.shared())
     args, kwargs = functions.split(function, words)
-    # Names of files may be any bytes.
-    lines = (os.fsdecode(line.rstrip(b"\r\n")) for line in file if line.strip(b"\r\n"))
+    # Names of files may be any bytes; what marks a file as UTF-8 belongs to no line.
+    raw = (line.removeprefix(BOM_UTF8).rstrip(b"\r\n") for line in file)
+    lines = (os.fsdecode(line) for line in raw if line)
     calls = (Both(*functions.from_strings(function, [line, *args], kwargs)) for line in lines)
     began, done = clock.monotonic(), 0
 

@@ -73,8 +73,9 @@ class Enqueue:
             return self._with(_given=job_options.merged(self._given, given))
 
         length = sum(len(one) for one in given.values() if isinstance(one, str))
-        # An hour that comes twice, as clocks go back: both times are equal in Python.
-        if length > _LONGEST_KEPT or "at" in given:
+        # An hour that comes twice, as clocks go back: both times are equal in Python.  And jobs
+        # would be kept, with their arguments and results.
+        if length > _LONGEST_KEPT or "at" in given or "depends_on" in given:
             return make()
         # 1 == True, which is no duration
         return self._once((*given.items(), *map(type, given.values())), make)
@@ -114,7 +115,8 @@ class Enqueue:
         with their number each time.  A call that does not fit ends it; those before it are
         enqueued, as the error says.
 
-        With `job_ids`, one for each call, repeating it after an interruption doubles nothing.
+        With `job_ids`, one for each call, repeating it after an interruption doubles nothing that
+        is still there.
         """
         recipe = self._recipe(func)
         if given_id := recipe.options.get("job_id"):

@@ -152,6 +152,8 @@ class Target:
             except TypeError:
                 return repr(value)
 
+        with suppress(ValidationError):  # it may be another program's call, which does not fit
+            args, kwargs = self.plan.converted(_normal, args, kwargs)
         bound = self.plan.signature.bind(*args, **kwargs)
         bound.apply_defaults()
         written = json.dumps([path, bound.arguments], sort_keys=True, default=default)
@@ -293,6 +295,11 @@ def _packed(converter: Converter, value: Any) -> Any:
             if count_results(value):
                 return value
         raise
+
+
+def _normal(converter: Converter, value: Any) -> Any:
+    """The same for what arrives as the same: a dict for a dataclass, without what it has anyway."""
+    return builtins(converter.unpack(value), is_sorted=converter.has_sets)
 
 
 def _above(error: ValidationError) -> str:

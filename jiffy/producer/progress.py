@@ -82,7 +82,8 @@ class Progress:
         if job is None or (job.id == self._job_id and now < self._next_write):
             return
         self._job_id, self._next_write = job.id, now + WRITE_EVERY_S
-        value = json.dumps({"fraction": fraction, "note": note[:200]})
+        known = None if fraction is None else float(fraction)  # a Decimal, or one of numpy's
+        value = json.dumps({"fraction": known, "note": note[:200]})
         with suppress(RedisError):  # it is only shown: the job goes on
             job.connection.eval(WRITE_IF_THERE, 1, job.key, keys.PROGRESS_FIELD, value)
 

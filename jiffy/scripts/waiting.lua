@@ -87,9 +87,9 @@ local function cancel(queue, id, reason)
   local kept_s, limit = unpack(fields(key, 'failure_ttl', 'rate_limit_key'))
   kept_s = tonumber(kept_s) or 31536000
   if kept_s >= 0 then keep(id, math.max(kept_s, 1)) end
-  -- RQ never tidies this registry up: each job that is added takes two away that are gone.
-  for _, oldest in ipairs(try('ZRANGE', registry, 0, 1)) do
-    if call('EXISTS', job_key(oldest)) == 0 then call('ZREM', registry, oldest) end
+  -- RQ never tidies this registry up: each job that is added takes some away that are gone, whichever are kept longer.
+  for _, other in ipairs(try('ZRANDMEMBER', registry, 3)) do
+    if call('EXISTS', job_key(other)) == 0 then call('ZREM', registry, other) end
   end
   if limit then free_slot(limit, id) end
 end
@@ -110,6 +110,7 @@ end
 -- Dependents: jobs that wait in RQ's deferred registry until others have ended (`depends_on`).
 
 -- Whether all that a job depends on has ended as it should; nil: so many have that the others are looked at next time.
+-- And what was looked at.
 local looks_left, all_looks_left = MOST_KEYS, 10 * MOST_KEYS
 local function is_met(id, may_fail, ended)
   local key = RQ .. 'job::' .. id .. ':dependencies'
@@ -124,7 +125,8 @@ local function is_met(id, may_fail, ended)
     if many then call('SREM', key, parent) end
   end
   if many then looks_left = looks_left - #found end
-  return not many or is_met(id, may_fail, ended)
+  if many then return is_met(id, may_fail, ended) end
+  return true, found
 end
 
 -- Release about `count` of the jobs that depend on one that has ended with this status, beginning at `cursor`.  Returns
@@ -148,11 +150,15 @@ local function release_dependents(queue, id, status, cursor, count)
     if not job or not job[1] then
       call('SREM', key, dependent)
     elseif job[1] == 'deferred' and job[2] and (status == 'finished' or (status == 'failed' and may_fail)) then
-      local met = is_met(dependent, may_fail, id)
+      local met, parents = is_met(dependent, may_fail, id)
       if met == nil then next_cursor = cursor end
       if met and enqueue(job[2], dependent, job[4] == '1') then
         try('ZREM', RQ .. 'deferred:' .. job[2], dependent)
+        -- A parent that is kept without end must not keep the names of all that ever waited for it and another one.
         call('SREM', key, dependent)
+        for _, parent in ipairs(parents) do
+          if parent ~= id then try('SREM', job_key(parent) .. ':dependents', dependent) end
+        end
       else
         is_blocked = is_blocked or met  -- the key of its queue holds something else now
       end

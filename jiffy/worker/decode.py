@@ -129,6 +129,15 @@ class GuardedJob(rq_compat.HookedJob, Job):
         }
         return super().restore(raw_data)
 
+    # One that was deleted while it runs must not come back to life, where it would stay forever.
+    def save(self, pipeline: Any = None, *given: Any, **named: Any) -> None:
+        if pipeline is not None or self.connection.exists(self.key):
+            super().save(pipeline, *given, **named)
+
+    def save_meta(self) -> None:
+        if self.connection.exists(self.key):
+            super().save_meta()  # type: ignore[no-untyped-call]
+
     @property
     def func(self) -> Any:
         name, modules = str(self.func_name), settings().jobs_modules

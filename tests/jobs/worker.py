@@ -153,6 +153,14 @@ def write_meta(**values):
     job.save_meta()
 
 
+def delete_and(save):
+    """As someone else deletes it, and it writes down what it has done."""
+    job = get_current_job()
+    job.meta["rows"] = 12
+    type(job).fetch(job.id, job.connection).delete()
+    getattr(job, save)()
+
+
 def rename(description):
     """An assignment is the first thing that is done with the job."""
     job = get_current_job()

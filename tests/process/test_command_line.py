@@ -169,7 +169,7 @@ def test_an_id_that_is_taken_is_one_line_and_exit_code_2(enqueue):
 def test_each_line_of_a_file_becomes_a_job_and_typed_again_none_is_doubled(
     enqueue, redis, tmp_path
 ):
-    (tmp_path / "numbers.txt").write_text("1\n2\n\n3\n")
+    (tmp_path / "numbers.txt").write_text("\ufeff1\n2\n\n3\n")
     words = ["jobs.numbers.add", "--each", tmp_path / "numbers.txt", "y=5", "--id", "sum"]
     first, again = enqueue(*words), enqueue(*words, "--queue", "low")
 

@@ -27,6 +27,7 @@ from tests.support.worker_support import (
     claim,
     claimer,
     die,
+    due,
     finish,
     finish_together,
     queued,
@@ -223,6 +224,17 @@ def test_of_what_was_canceled_and_is_gone_rqs_registry_forgets(redis, work):
         redis.delete(keys.job(jobs[1].id))
 
     assert len(registered(redis, "canceled")) == 1
+
+
+def test_of_what_was_canceled_and_is_gone_rqs_registry_forgets_also_behind_what_is_kept(redis):
+    jobs = [jiffy.enqueue.options(expires="1h")(nothing) for _ in range(60)]
+    for job in jobs:
+        redis.zadd(keys.EXPIRING, {job.id: 1})
+        due(redis)
+        if job not in jobs[:2]:
+            redis.delete(keys.job(job.id))
+
+    assert len(registered(redis, "canceled")) < 20
 
 
 def test_a_part_that_is_tried_again_does_not_break_the_chain(redis, work):

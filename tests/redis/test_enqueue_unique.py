@@ -1,11 +1,13 @@
 """A unique call is one job: by its arguments or a key, however many make it at the same time."""
 
 import threading
+from decimal import Decimal
 
 import pytest
 
 import jiffy
 from jiffy import keys, redis_io
+from tests.jobs import typed
 from tests.jobs.enqueue import add, collect
 from tests.support.newcomer import PATIENCE_S
 
@@ -42,6 +44,15 @@ def test_the_same_call_written_otherwise_is_the_same_call():
 )  # fmt: skip
 def test_a_whole_number_is_the_same_with_and_without_a_point(one, other, are_same):
     assert (put(one, 3).id == put(other, 3).id) == are_same
+
+
+@pytest.mark.parametrize(
+    ("func", "one", "other"),
+    [(typed.money, 20, "20"), (typed.money, Decimal(20), 20),
+     (typed.moment, "2030-01-01T12:00:00Z", "2030-01-01T12:00:00+00:00")],
+)  # fmt: skip
+def test_what_arrives_as_the_same_is_the_same_call(func, one, other):
+    assert put(one, func=func).id == put(other, func=func).id
 
 
 def test_unique_for_less_than_a_millisecond_is_as_good_as_not(redis):

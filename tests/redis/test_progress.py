@@ -1,5 +1,7 @@
 """Progress, told by a job of itself."""
 
+from fractions import Fraction
+
 import pytest
 from rq import get_current_job
 
@@ -117,6 +119,10 @@ def test_outside_a_worker_nothing_is_written(redis):
     assert redis.keys() == []
 
 
+def test_a_fraction_may_be_any_number(run):
+    assert progress.read(run(exact)) == State(0.5)
+
+
 @pytest.mark.parametrize("fraction", [-0.1, 1.1, float("nan"), float("inf")])
 def test_a_fraction_that_cannot_be_is_refused_also_outside_a_worker(fraction):
     with pytest.raises(InvalidValue, match="must be a fraction from 0 to 1"):
@@ -127,6 +133,10 @@ def test_a_long_note_is_cut(run, redis):
     job = run(long_note)
 
     assert len(progress.read(job).note) == 200
+
+
+def exact():
+    progress.update(Fraction(1, 2))
 
 
 def long_note():

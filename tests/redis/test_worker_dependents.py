@@ -102,6 +102,16 @@ def test_what_depends_on_others_and_has_a_ttl_leaves_nothing_without_end(redis):
     assert registered(redis, "deferred") == ["again"]
 
 
+def test_of_what_waited_for_two_a_parent_that_is_kept_without_end_keeps_no_name(redis):
+    kept, other = jiffy.enqueue.options(result_ttl=-1)(worker_jobs.nothing), *enqueue(redis)
+    work_one(redis)
+    jiffy.enqueue.options(depends_on=[kept, other])(worker_jobs.nothing)
+    before = redis.scard(keys.dependents(kept.id))
+    work_one(redis)
+
+    assert (before, len(queued(redis)), redis.exists(keys.dependents(kept.id))) == (1, 1, 0)
+
+
 # Many
 
 

@@ -45,6 +45,14 @@ def test_a_job_changes_itself_before_it_has_read_anything(redis, work):
     assert (ran.description, ran.get_status()) == ("a better name", "finished")
 
 
+@pytest.mark.parametrize("how", ["save", "save_meta"])
+def test_a_job_that_is_deleted_while_it_runs_does_not_come_back_to_life(redis, work, how):
+    enqueue(redis, 1, worker_jobs.delete_and, how)
+    work()
+
+    assert redis.keys("*default-0*") == []
+
+
 @pytest.mark.parametrize(
     ("func", "progress"),
     [

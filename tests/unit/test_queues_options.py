@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 import rq
 import rq.job
+from redis import Redis
 
 from jiffy import Enqueue, Retry, enqueue, options
 from jiffy.errors import (
@@ -240,7 +241,9 @@ def test_long_options_and_names_do_not_stay_in_memory(environ):
         text = f"{number + 1}" + "x" * 100_000
         of_text = enqueue.options(description=text, timeout=text.replace("x", " "))
         of_text.prepare(enqueue_jobs.collect, ({text: 1},), {})
-        enqueue.options(depends_on=text).prepare(enqueue_jobs.collect, ([],), {})
+        parent = rq.job.Job.create(enqueue_jobs.collect, [[text]], connection=Redis())
+        for one in text, parent:
+            enqueue.options(depends_on=one).prepare(enqueue_jobs.collect, ([],), {})
 
     prepare(0)
     tracemalloc.start()
