@@ -102,8 +102,9 @@ def pause(kind: str, name: str, **reason: Any) -> None:
 
     Workers start no more of its jobs; what runs already runs on.
     """
-    audit.from_shell(redis_io.shared(), "pause", f"{kind}={name} why={reason['why']}")
-    pauses.pause(**{kind: name}, **reason)
+    until = f" until={reason['until']}" if reason["until"] else ""
+    with audit.from_shell(redis_io.shared(), "pause", f"{kind}={name}{until} why={reason['why']}"):
+        pauses.pause(**{kind: name}, **reason)
     click.echo(f"{name} is paused.")
 
 
@@ -112,8 +113,8 @@ def pause(kind: str, name: str, **reason: Any) -> None:
 @_name
 def resume(kind: str, name: str) -> None:
     """End a pause."""
-    audit.from_shell(redis_io.shared(), "resume", f"{kind}={name}")
-    was_paused = pauses.resume(**{kind: name})
+    with audit.from_shell(redis_io.shared(), "resume", f"{kind}={name}"):
+        was_paused = pauses.resume(**{kind: name})
     click.echo(f"{name} is resumed." if was_paused else f"{name} was not paused.")
 
 
@@ -151,6 +152,7 @@ def bulk(action: str, matching: str, rate: str | None, yes: bool) -> int:
         raise InvalidValue("MATCHING", matching, f"a filter: {wanted.problems[0]}")
     redis, tally = redis_io.shared(), many.Tally()
     redis_io.check(redis)
+    asked = clock.now()  # what comes while a person thinks about it is left alone
     if not yes:
         number = many.count(redis, action, wanted)
         if not (number.total or number.is_more):
@@ -158,15 +160,15 @@ def bulk(action: str, matching: str, rate: str | None, yes: bool) -> int:
             return 0
         click.confirm(f"{action.capitalize()} {number}?", abort=True, err=True)
     on = f"action={action} filter={matching}" + (f" rate={rate}" if rate else "")
-    entry = audit.from_shell(redis, "bulk", on)
-    try:
-        for _ in many.steps(redis, action, wanted, clock.now(), per_s, tally):
-            if sys.stderr.isatty():
-                done = tally.done + tally.others
-                click.echo(f"\r{done:,} of {tally.total:,}", nl=False, err=True)
-    finally:
-        echo(tally.words(action))
-        audit.from_shell(redis, "bulk", on, tally.done, entry)
+    with audit.from_shell(redis, "bulk", on) as entry:
+        try:
+            for _ in many.steps(redis, action, wanted, asked, per_s, tally):
+                if sys.stderr.isatty():
+                    done = tally.done + tally.others
+                    click.echo(f"\r{done:,} of {tally.total:,}", nl=False, err=True)
+        finally:
+            echo(tally.words(action))
+            entry["jobs"] = tally.done
     return 1 if tally.failed_again >= many.MOST_AGAIN else 0
 
 

@@ -109,7 +109,8 @@ def command(
     job = enqueue(called, *args, **kwargs)
     took_ms = (clock.monotonic() - began) * 1000
     try:
-        click.echo(f"{job.id} on queue {job.origin}, dispatched in {took_ms:.1f} ms")
+        new = f" on queue {job.origin}, dispatched in {took_ms:.1f} ms"
+        click.echo(f"{job.id}{new if job.is_new else ' is the job of the same call before'}")
         return _wait(job) if wait else 0
     except KeyboardInterrupt:
         click.echo(f"\nStopped waiting. Job {job.id} goes on.", err=True)

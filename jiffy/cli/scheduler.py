@@ -3,7 +3,8 @@
 import json
 import sys
 from collections import Counter, deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
@@ -171,9 +172,9 @@ def _history(name: str, limit: int) -> None:
 @_who
 def _pause(name: str, why: str, until: str | None, who: str) -> None:
     """Let an entry's runs be skipped."""
-    ends = entries.pause(
-        _recorded("pause", f"{name} why={why}"), name, who=who, why=why, until=until
-    )
+    on = f"{name} until={until} why={why}" if until else f"{name} why={why}"
+    with _recorded("pause", on) as (redis, _):
+        ends = entries.pause(redis, name, who=who, why=why, until=until)
     end = f"until {_shown(ends)} UTC" if ends else "until you resume it"
     echo(f"{name} is paused {end}.")
 
@@ -182,7 +183,8 @@ def _pause(name: str, why: str, until: str | None, who: str) -> None:
 @_name
 def _resume(name: str) -> None:
     """End a pause."""
-    was_paused = entries.resume(_recorded("resume", name), name)
+    with _recorded("resume", name) as (redis, _):
+        was_paused = entries.resume(redis, name)
     echo(f"{name} is resumed." if was_paused else f"{name} was not paused.")
 
 
@@ -191,7 +193,10 @@ def _resume(name: str) -> None:
 @_who
 def _run(name: str, who: str) -> None:
     """Enqueue a job of an entry now."""
-    echo(f"{entries.run_now(_recorded('run', name), name, who)} is enqueued.")
+    with _recorded("run", name) as (redis, entry):
+        job_id = entries.run_now(redis, name, who)
+        entry["on"] = f"{entry['on']} job={job_id}"
+    echo(f"{job_id} is enqueued.")
 
 
 @command.command("skip", cls=Command, epilog="nightly --count 2")
@@ -199,20 +204,24 @@ def _run(name: str, who: str) -> None:
 @click.option("--count", type=int, default=1, metavar="N", help="How many (default: 1)")
 def _skip(name: str, count: int) -> None:
     """Skip the next run of an entry, or several."""
-    redis = _recorded("skip", f"{name} count={count}")
-    if entries.find(redis, name).is_done:
+    with _recorded("skip", f"{name} count={count}") as (redis, entry):
+        if is_done := entries.find(redis, name).is_done:
+            entry["on"] = f"{entry['on']}: there is nothing to skip"
+        else:
+            entries.skip_next(redis, name, count)
+    if is_done:
         echo(f"{name} will not run again: there is nothing to skip.")
         return
-    entries.skip_next(redis, name, count)
     runs = {0: "No run", 1: "The next run"}.get(count, f"The next {count} runs")
     echo(f"{runs} of {name} will be skipped.")
 
 
-def _recorded(what: str, on: str) -> Redis:
-    """Where this is done, once the audit has it."""
+@contextmanager
+def _recorded(what: str, on: str) -> Iterator[tuple[Redis, dict[str, object]]]:
+    """Where this is done, once the audit has it, and its entry there."""
     redis = redis_io.connected("scheduler")
-    audit.from_shell(redis, f"schedule.{what}", f"name={on}")
-    return redis
+    with audit.from_shell(redis, f"schedule.{what}", f"name={on}") as entry:
+        yield redis, entry
 
 
 def _shown(moment: datetime) -> str:

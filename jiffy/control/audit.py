@@ -2,16 +2,18 @@
 
 import re
 import socket
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from typing import Annotated, Any
 
 from msgspec import Meta, Struct
 from redis import Redis
-from redis.exceptions import OutOfMemoryError, ResponseError
+from redis.exceptions import OutOfMemoryError, RedisError, ResponseError
 
 from jiffy import clock, keys, log
 from jiffy.control.pauses import user
 from jiffy.control.values import Fields, Moment, clip, line, long_text, number
+from jiffy.errors import JiffyError
 
 # Apart, so that what programs enqueue, or strangers try, does not push out what people did.
 KINDS = ("changes", "enqueued", "logins", "refused")
@@ -43,12 +45,24 @@ def add(
     return made
 
 
-def from_shell(
-    redis: Redis, what: str, on: str, jobs: int | None = None, old_id: bytes | None = None
-) -> bytes | None:
-    """Add what the user of this process asks for."""
-    entry = {"who": user(), "what": f"shell.{what}", "on": on, "from": socket.gethostname()}
-    return add(redis, "changes", {**entry, "jobs": jobs}, old_id)
+@contextmanager
+def from_shell(redis: Redis, what: str, on: str) -> Iterator[dict[str, object]]:
+    """Record what the user of this process asks for, and, once it is done or refused, what came of
+    it: what is added to the entry that this gives, and the status that the API would have answered.
+    """
+    entry = dict[str, object](
+        who=user(), what=f"shell.{what}", on=on, **{"from": socket.gethostname()}
+    )
+    entry_id = add(redis, "changes", entry)
+    try:
+        yield entry
+        entry["status"] = 200
+    except JiffyError:
+        entry["status"] = 422
+        raise
+    finally:
+        with suppress(RedisError):  # it is done, or refused, all the same
+            add(redis, "changes", entry, entry_id)
 
 
 class AuditEntry(Struct, frozen=True, rename={"address": "from"}):

@@ -34,7 +34,7 @@ STATES = ("queued", *keys.REGISTRIES)
 APART = ("ready_to_enqueue", "rate_limited")  # states without a registry among these
 _HAS_ERROR = ("failed", "stopped")  # in which states the result is an error
 _ERROR = "!exc_string"  # of the newest result, where it is asked for
-_MOST_OTHERS = 1000  # jobs that one waits for, of which the states are read
+_MOST_OTHERS = 1000  # jobs that one waits for, or that hold slots, of which the states are read
 _MOST_SHOWN = 20  # of these, as what it depends on
 _MOST_FAMILY = 100  # jobs of a workflow
 MOST_ATTEMPTS = 10  # RQ keeps no more
@@ -60,6 +60,7 @@ _CALL = re.compile(r"([A-Za-z_]\w*(?:\.\w+)+)\(")  # RQ's description: jobs.numb
 _MOST_COUNTED = 2000  # queues and workers of a census
 _MOST_NEXT, _MOST_BESIDE = 10, 100  # jobs and workers of a queue
 _LATE_S = 120  # stock RQ's workers write a heartbeat every 90 s while they run a job
+_OURS_LATE_S = 30  # ours every 3.3 s
 WORKER_FIELDS = (
     "state", ":executions", "current_job", "queues", "hostname", "pid", "birth", "last_heartbeat",
     "successful_job_count", "failed_job_count", "total_working_time", "version",
@@ -274,7 +275,7 @@ def job(redis: Redis, job_id: str) -> JobView | None:
         key, limit = read("rate_limit_key", line, ""), read("rate_limit_concurrency", number, None)
         holders = f"{keys.RQ}rl:{key}:allowed"  # which are queued or running
         held = values.answer(redis.zcard, holders) or 0
-        ids = [text(one) for one in values.answer(redis.zrange, holders, 0, _CHUNK - 1) or ()]
+        ids = [text(one) for one in values.answer(redis.zrange, holders, 0, _MOST_OTHERS - 1) or ()]
         running = sum(state == "started" for state in states_of(redis, ids).values())
         found = replace(found, slot=Slot(key, limit or 0, running, held - running))
     return _with_result(redis, found, size or 0)
@@ -695,7 +696,8 @@ class WorkerView:
     @property
     def is_late(self) -> bool:
         """Whether its heartbeat is overdue: it has died, or cannot reach Redis."""
-        return self.seen is None or (clock.now() - self.seen).total_seconds() > _LATE_S
+        most_s = _OURS_LATE_S if self.is_ours else _LATE_S
+        return self.seen is None or (clock.now() - self.seen).total_seconds() > most_s
 
     @property
     def share(self) -> float | None:

@@ -76,7 +76,7 @@ def _on_workers(census: Census, waiting: list[str]) -> Iterator[Reason]:
     """Why no worker starts the jobs of these queues, where others are heard."""
     if census.is_suspended:
         yield Reason("All workers are suspended.", "Resume them:", "rq resume", name="suspended")
-    if waiting and not census.workers:
+    if not census.workers and (waiting or census.counts["started"]):
         command = "python -m jiffy worker"
         yield Reason("No workers are running.", "Start one:", command, name="no-workers")
     elif waiting:
@@ -122,6 +122,8 @@ def reasons(job: JobView, census: Census, flow: Flow | None = None) -> list[Reas
     `flow` is that of its queue.
     """
     wrong = obstacles(job, census)
+    if job.is_running:  # it says so until a worker finds that the one that ran it is dead
+        return [] if census.workers else wrong
     if job.state == "queued":
         is_parked = any(job.called == one.name for one in in_force(census.paused))
         return wrong if is_parked else [*wrong, _behind(job, census, flow, is_served=not wrong)]

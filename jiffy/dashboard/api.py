@@ -62,8 +62,19 @@ def enqueue(body: schemas.Calls) -> Enqueued | list[Enqueued]:
         return _enqueue_many(body)
     call, given = _checked(body)
     job = producer.enqueue.options(**given).by_path(call.function, *call.args, **call.kwargs)
-    audit.note(job=job.id)
-    return Enqueued(job.id, job.origin, _url(job.id))
+    if job.is_new:
+        audit.note(job=job.id)
+        return Enqueued(job.id, job.origin, _url(job.id))
+    audit.note(jobs=0)
+    queue = _queues([job.id]).get(job.id, job.origin)
+    return Enqueued(job.id, queue, _url(job.id), taken=True)
+
+
+def _queues(taken: Sequence[str]) -> dict[str, str]:
+    """On which queue each of the jobs is that were there before, by its id."""
+    with suppress(RedisError):
+        return {job_id: job.queue for job_id, job in read.jobs(redis_io.shared(), taken).items()}
+    return {}
 
 
 def _checked(sent: Any) -> tuple[schemas.Call, dict[str, Any]]:
@@ -98,10 +109,7 @@ def _enqueue_many(sent: Sequence[Any]) -> list[Enqueued]:
     written = write(prepared, lambda done: audit.note(jobs=done.new))
     taken = set(written.taken)
     audit.note(jobs=written.new)
-    queues = dict[str, str]()
-    with suppress(RedisError):  # a job whose id was taken is on the queue where it is
-        found = read.jobs(redis_io.shared(), [written.ids[place] for place in taken])
-        queues = {job_id: job.queue for job_id, job in found.items()}
+    queues = _queues([written.ids[place] for place in taken])
     return [
         Enqueued(job_id, queues.get(job_id, one.recipe.queue), _url(job_id), place in taken)
         for place, (job_id, one) in enumerate(zip(written.ids, prepared, strict=True))
@@ -235,7 +243,7 @@ def list_failures() -> schemas.FailureGroups:
                 one.newest.latest,
                 [name for name, _ in one.functions],
                 [*one.releases],
-                one.is_new(release),
+                one.is_new(release if found.is_all else ""),
                 one.ignored.who if one.ignored and one.is_ignored else None,
                 one.newest.id,
             )

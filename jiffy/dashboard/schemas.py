@@ -165,7 +165,7 @@ class Enqueued(Struct, omit_defaults=True):
 
     status_url: GET it for the job's state and result.
     taken: true for one of many whose id was taken: that job was left as it is.  So a POST of many
-      jobs with ids can be repeated.
+      jobs with ids can be repeated.  Also true where `unique` gave the job of an earlier call.
     """
 
     id: str

@@ -117,6 +117,8 @@ def following(entry: State, count: int = 5) -> list[datetime]:
     """The next run times, as far as they are known here; on the clock of its time zone."""
     if entry.next_at is None:
         return []
+    if re.search(" until | times in all", entry.words):
+        count = 1  # it may be the last
     with suppress(OverflowError, JiffyError):  # odd data; or the calendar ends
         if cron := _read(_CRON.fullmatch(entry.words)):
             times = [entry.next_at, *islice(cron.after(entry.next_at), count - 1)]

@@ -55,6 +55,7 @@ class Job(rq.job.Job):
 
     # Fields of our own in its hash: RQ writes the hash and ignores them.
     own_fields: Mapping[str, Any] = MappingProxyType({})
+    is_new = True  # False: with `unique`, the same call was made before, and this is its job
 
     def __init__(
         self,

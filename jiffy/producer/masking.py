@@ -10,13 +10,18 @@ _PLAIN = (bool, int, float, str, type(None))
 _HARMLESS = (bool, type(None))
 _RESULT = {"jiffy:result"}  # what stands for a result that is not there yet (payload.py)
 _SECRET = re.compile(
-    r"passw|passphrase|passcode|secret|credential|conn(ection)?_?str(ing)?(_|$)|session_?(id|key)"
-    r"|(api|priv(ate)?|access|encryption|signing|master|hmac|ssh|deploy|rsa|gpg|pgp|cert|shared"
-    r"|account|service_account)_?key|card_?number|(seed|recovery)_?phrase|mnemonic"
-    r"|(auth|access|verification|security|recovery|backup|mfa)_?code|(tokens?|pwds?)(_|$)"
+    r"passw|pass_?(word|phrase|code)|secret|credential|conn(ection)?_?str(ing)?(_|$)"
+    r"|session_?(id|key)|(api|priv(ate)?|access|(en|de)crypt(ion)?|signing|master|hmac|ssh|deploy"
+    r"|rsa|gpg|pgp|cert|shared|account|service_account)_?key"
+    r"|(^|_)(aes|auth|enc|licen[cs]e|sign|ssl|stripe|tls|wallet|webhook)_?key(_|$)"
+    r"|card_?number|credit_?card|(^|_)(card_?(no|num)|cc_?num)(_|$)|kubeconfig|id_rsa"
+    r"|(seed|recovery)_?(phrase|words)|mnemonic"
+    r"|(auth|access|verification|security|recovery|backup|mfa|sms|login|one_?time)_?code"
+    r"|(tokens?|pwds?)\d*(_|$)"
     r"|(^|_)(pin|t?otp|cv[vc]2?|ssn|authorization|jwt|bearer|cookies?|dsn)(_|$)"
     r"|(^|_)(pw|creds?|psk|pem|keytab|iban|sig|signature)(_|$)"
     r"|(^|_)o?auth(_?header)?$|(^|db|database|smtp|mail|ftp|proxy|redis|user)_?pass$"
+    r"|(?<!boarding)(?<!first)(?<!second)(?<!one)(?<!two)(?<!low)(?<!high)(?<!band)(?<!all)_pass$"
 )
 # A password, or what stands alone before a host, such as a key; also of a URL that is cut short.
 _URL_PASSWORD = re.compile(

@@ -114,11 +114,11 @@ class Recipe:
         described = self.options.get("description")
         return call if described is None else call._replace(description=described)
 
-    def job(self, job_id: str, load: Callable[[Job], object] = Job.refresh) -> Job:
+    def job(self, job_id: str, load: Callable[[Job], object] = Job.refresh, **known: Any) -> Job:
         """A job of this recipe, which `load` reads once more than its id is used."""
         job: Job = stand_in(
             job_id, redis_io.shared(), load, origin=self.queue,
-            result_ttl=self.fields.get("result_ttl"), function=self.target.function,
+            result_ttl=self.fields.get("result_ttl"), function=self.target.function, **known,
         )  # fmt: skip
         return job
 
@@ -223,7 +223,7 @@ def _write_one(one: Prepared) -> Job:
         return one.job() if one.recipe.waits else one.known_job(now)
     if taken[0] == one.job_id:
         raise DuplicateJob(one.job_id)
-    return one.recipe.job(taken[0])  # the same call was made before: its job stands for this one
+    return one.recipe.job(taken[0], is_new=False)  # its job stands for this call, too
 
 
 def _taken(reply: Any) -> dict[int, str]:

@@ -5,7 +5,7 @@
 -- Returns which of the first KEYS hold another type, each with the one it should have; the time (nil: not permitted); how
 --         many queues and workers are named, how many of the workers looked at are alive; how many workers share each set
 --         of queues, state and release ('\0' between); for each queue: its key, how many jobs wait (nil: its key holds
---         another type), when the oldest was enqueued, the registries' counts; the sorted sets of jobs that stand in none
+--         another type), when the oldest that is still there was enqueued, the registries' counts; the sorted sets of jobs that stand in none
 --         of these: the state that they are in, its key, how many they are; how many entries are to run, when the first
 --         does, whether a scheduler is alive, whether workers are suspended; what is paused and what is ignored
 local RQ, OWN, most, odd = '@RQ@', '@OWN@', tonumber(ARGV[1]), {}
@@ -26,9 +26,15 @@ local function list(queue)
   is_known[queue] = true
 end
 
+-- The hash of a dead worker stays for minutes where no supervisor is left to recover what it held.
+local time, is_dead = redis.pcall('TIME'), {}
+local over = time[1] and time[1] - 5 or '-inf'  -- after an outage of Redis, those who live renew their leases first
+for _, name in ipairs(ask({}, nil, 'ZRANGEBYSCORE', OWN .. 'leases', '-inf', over, 'LIMIT', 0, most)) do
+  is_dead[RQ .. 'worker:' .. name] = true
+end
 local alive, kinds, listed = 0, {}, {}
 for _, worker in ipairs(members(KEYS[2])) do
-  local found = redis.pcall('HMGET', worker, 'queues', 'state', 'jiffy:release', 'jiffy:quiet')
+  local found = is_dead[worker] and {} or redis.pcall('HMGET', worker, 'queues', 'state', 'jiffy:release', 'jiffy:quiet')
   if found[1] or found[2] then
     alive = alive + 1
     if found[4] == 'yes' then found[1] = '' end  -- it starts no jobs until it is resumed
@@ -51,7 +57,7 @@ for i, queue in ipairs(heard) do
   if are_queues[i] == 1 then list(queue) end
 end
 for _, queue in ipairs(members(KEYS[1])) do list(queue) end
-local queues, apart = {}, {}
+local queues, apart, looks_left = {}, {}, 5000
 local function stand_apart(state, key)
   local number = count('ZCARD', key)
   if number and number > 0 then apart[#apart + 1] = {state, key, number} end
@@ -60,14 +66,16 @@ for _, limit in ipairs(members(RQ .. 'rl-keys')) do stand_apart('rate_limited', 
 for _, path in ipairs(members(OWN .. 'parked')) do stand_apart('queued', OWN .. 'parked:' .. path) end
 for i, key in ipairs(counted) do
   local queue, waiting, since = string.sub(key, #RQ + #'queue:' + 1), count('LLEN', key), false
-  if waiting and waiting > 0 then
-    since = redis.pcall('HGET', RQ .. 'job:' .. redis.call('LINDEX', key, 0), 'enqueued_at')
+  local at = 0
+  -- The id of a job whose time to live is over stays on its queue until its turn comes.
+  while at < (waiting or 0) and type(since) ~= 'string' and (at == 0 or looks_left > 0) do
+    since = redis.pcall('HGET', RQ .. 'job:' .. redis.call('LINDEX', key, at), 'enqueued_at')
+    at, looks_left = at + 1, looks_left - 1
   end
   queues[i] = {key, waiting, type(since) == 'string' and #since < 64 and since}
   for j = 2, #ARGV do queues[i][j + 2] = count('ZCARD', ARGV[j] .. queue) end
   stand_apart('ready_to_enqueue', RQ .. 'ready:' .. queue)
 end
-local time = redis.pcall('TIME')
 local sizes = {ask(0, 'set', 'SCARD', KEYS[1]), ask(0, 'set', 'SCARD', KEYS[2]), ask(0, 'sorted set', 'ZCARD', KEYS[3])}
 local first = sizes[3] > 0 and redis.call('ZRANGE', KEYS[3], 0, 0, 'WITHSCORES')[2]
 local paused, ignored = ask({}, 'hash', 'HGETALL', KEYS[4]), ask({}, 'hash', 'HGETALL', KEYS[5])

@@ -16,6 +16,10 @@ from jiffy.producer.masking import is_secret, is_secret_place, masked, masked_te
         "auth_header", "encryption_key", "signing_key", "session_key", "seed_phrase",
         "conn_str", "privkey", "rsa_key", "admin_pw", "creds", "psk", "auth_code", "recoveryCode",
         "backup_code", "signature", "X-Amz-Signature", "AccountKey", "iban",
+        "passWord", "user_pass_word", "pass_phrase", "admin_pass", "ansible_become_pass",
+        "rootPass", "auth_key", "tlsKey", "aes_key", "decryption_key", "license_key", "stripe_key",
+        "id_rsa", "token1", "sms_code", "oneTimeCode", "card_no", "creditCard", "cc_num",
+        "seed_words",
     ],
 )  # fmt: skip
 def test_these_are_secrets(name):
@@ -27,7 +31,8 @@ def test_these_are_secrets(name):
     [
         "path", "key", "author", "tokenizer", "pinned", "passenger", "width", "passes",
         "boarding_pass", "bypass", "cookiecutter", "authority", "session", "monkey", "user",
-        "zip_code", "error_code", "design", "signal",
+        "zip_code", "error_code", "design", "signal", "storage_key", "first_pass", "low_pass",
+        "compass", "discard_no", "design_key", "author_key",
     ],
 )  # fmt: skip
 def test_these_are_not(name):

@@ -8,6 +8,7 @@ import pytest
 from jiffy import every, keys
 from jiffy.cli import load, run
 from jiffy.control import pauses
+from jiffy.control.values import text
 from jobs import numbers
 from tests.web.conftest import PASSWORD, log_in, post
 from tests.web.test_api import ADD
@@ -106,7 +107,7 @@ def test_an_entry_names_the_filter_and_the_job_that_was_enqueued(
     assert recorded("enqueued")[0]["on"] == f"function=jobs.numbers.add job={made[2]['id']}"
 
 
-def test_what_is_done_in_a_shell_is_recorded(client, plant, declare, recorded, environ):
+def test_what_is_done_in_a_shell_is_recorded(client, plant, declare, recorded, redis):
     declare(every("10m", numbers.add, args=[2, 3], name="sum"))
     for job_id in ("a", "b"):
         plant(job_id, status="failed", error="boom")
@@ -121,18 +122,59 @@ def test_what_is_done_in_a_shell_is_recorded(client, plant, declare, recorded, e
     ):
         run(load("scheduler"), words)
     changes = recorded("changes")[::-1]
+    [job_id] = [text(one) for one in redis.lrange(keys.queue("default"), 0, -1)][-1:]
 
+    assert {one["status"] for one in changes} == {200}
     assert [(one["what"], one["on"], one["jobs"]) for one in changes] == [
         ("shell.bulk", "action=retry filter=state:failed", 2),
         ("shell.pause", "queue=low why=the disk is full", None),
         ("shell.resume", "queue=low", None),
         ("shell.schedule.pause", "name=sum why=x", None),
         ("shell.schedule.resume", "name=sum", None),
-        ("shell.schedule.run", "name=sum", None),
+        ("shell.schedule.run", f"name=sum job={job_id}", None),
         ("shell.schedule.skip", "name=sum count=1", None),
     ]
     assert {(one["who"], one["from"]) for one in changes} == {(pauses.user(), gethostname())}
     assert "shell.schedule.skip" in client.get("/audit").text
+
+
+def test_what_a_shell_was_refused_is_recorded_as_that(declare, recorded):
+    declare(every("10m", numbers.add, args=[2, 3], name="sum"))
+    for command, *words in (
+        ["pause", "queue", "low", "--why", "x", "--until", "yesterday"],
+        ["resume", "function", "no path"],
+        ["scheduler", "run", "some"],
+        ["scheduler", "pause", "sum", "--why", "x", "--until", "10"],
+    ):
+        with pytest.raises(SystemExit):
+            run(load(command), words)
+    changes = recorded("changes")[::-1]
+
+    assert [(one["what"], one["on"], one["status"]) for one in changes] == [
+        ("shell.pause", "queue=low until=yesterday why=x", 422),
+        ("shell.resume", "function=no path", 422),
+        ("shell.schedule.run", "name=some", 422),
+        ("shell.schedule.pause", "name=sum until=10 why=x", 422),
+    ]
+
+
+def test_a_call_that_gives_the_job_of_an_earlier_one_is_not_recorded_as_enqueued(
+    client, api, recorded
+):
+    unique = ADD | {"unique": "1h"}
+    form = {"function": "jobs.numbers.add", "arg.x": "5", "arg.y": "3", "opt.unique": "1h"}
+    first = api("POST", "/api/jobs", json=unique | {"queue": "low"}).json
+    again = api("POST", "/api/jobs", json=unique).json
+    answer = post(client, "/new", **form)
+    page = client.get(answer.location).text
+
+    assert again == first | {"taken": True}  # on the queue where it is
+    assert [one["on"] for one in recorded("enqueued")] == [
+        f"queue=low function=jobs.numbers.add job={first['id']}"
+    ]
+    assert answer.location == f"/jobs/{first['id']}"
+    assert ("Enqueued" in page, "Nothing was enqueued" in page) == (False, True)
+    assert [one["jobs"] for one in recorded("changes")] == [0]
 
 
 def test_jobs_that_were_there_already_do_not_count_as_enqueued(api, recorded):

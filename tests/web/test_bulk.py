@@ -331,6 +331,19 @@ def test_in_a_shell_it_is_done_at_once_and_asks_first(cards, redis, capsys, monk
             run(load("bulk"), words)
 
 
+def test_what_comes_while_a_shell_asks_is_left_alone(cards, redis, plant, monkeypatch):
+    cards(2)
+
+    class Person:
+        def readline(self, *_):
+            plant("later", status="failed", error="boom")
+            return "y\n"
+
+    monkeypatch.setattr("sys.stdin", Person())
+    assert run(load("bulk"), ["delete", "state:failed"]) == 0
+    assert redis.zrange(FAILED, 0, -1) == [b"later"]
+
+
 @pytest.mark.slow
 def test_a_crash_goes_on_where_it_was_and_a_stop_leaves_the_rest(client, cards, redis, dyno):
     cards(900)

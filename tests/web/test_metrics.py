@@ -87,6 +87,27 @@ def test_workers_are_counted_by_state(measure, plant_worker):
     assert (seen["jiffy_workers", "busy"], seen["jiffy_workers", "idle"]) == (1, 2)
 
 
+def test_the_oldest_job_is_one_that_is_still_there(measure, plant, redis):
+    for job_id in ("gone", "gone too", "there"):
+        plant(job_id, status="queued", enqueued_at="2026-01-01T00:00:00.000000Z")
+    redis.delete(keys.job("gone"), keys.job("gone too"))  # their time to live was over
+
+    assert measure()["jiffy_oldest_job_seconds", "default"] > 86400
+
+
+def test_a_worker_whose_lease_has_been_over_for_seconds_is_dead(
+    measure, plant_worker, redis, api, stranger
+):
+    for name in ("dead", "alive", "late", "of RQ"):
+        plant_worker(name)
+    now_s = redis.time()[0]
+    redis.zadd(keys.LEASES, {"dead": now_s - 6, "late": now_s - 1, "alive": now_s + 10})
+
+    assert measure()["jiffy_workers", "idle"] == 3
+    assert api("GET", "/api/queues").json["queues"] == []
+    assert stranger.get("/healthz").json["workers"] == 3
+
+
 def test_the_schedule_is_measured(measure, redis):
     schedule = schedules.declare(redis, weekly(numbers.add, args=[2, 3]))
     before = measure()

@@ -281,6 +281,33 @@ def test_a_worker_and_its_job_can_be_stopped(client, redis, plant, plant_worker)
     assert client.get("/workers/w1/stop").status_code == 405
 
 
+def test_a_worker_that_does_not_listen_is_not_said_to_have_been_asked(client, plant_worker):
+    plant_worker("w1")
+    answers = [post(client, f"/workers/w1/{action}") for action in ("quiet", "resume", "stop")]
+
+    assert [answer.status_code for answer in answers] == [409] * 3
+    assert "does not respond" in answers[0].text
+    assert "Asked" not in client.get("/workers").text
+
+
+def test_once_all_workers_are_dead_nothing_is_said_to_run(client, redis, plant, plant_worker):
+    plant("now", status="started", worker_name="w1")
+    plant("next", status="queued")
+    died = utcformat(clock.from_wall(clock.wall() - 60))
+    plant_worker("w1", state="busy", runs="now", last_heartbeat=died, **{keys.MEMORY_FIELD: "1"})
+    redis.zadd(keys.LEASES, {"w1": redis.time()[0] - 50})
+    paths = ("/jobs/now", "/jobs/next", "/workers", "/queues/default")
+    now, following, workers, queue = (words(client.get(path).text) for path in paths)
+
+    assert "Why it is not running No workers are running." in now
+    assert "Why it is not running No workers are running." in following
+    assert "0 workers" in workers
+    assert ("w1 no heartbeat" in workers, "w1 no heartbeat" in queue) == (True, True)
+    redis.lrem(keys.queue("default"), 0, "next")
+    client.application.extensions["jiffy.census"].forget()
+    assert 'id="no-workers"' in client.get("/").text  # also where nothing waits
+
+
 def test_the_system_shows_redis_and_no_secrets(client):
     text = words(client.get("/system").text)
 

@@ -92,6 +92,30 @@ def test_the_next_run_is_skipped_from_the_page_and_the_skip_canceled(client, ent
     assert entries.find(redis, NAME).skip == 0
 
 
+def test_a_run_that_has_begun_since_the_page_was_shown_is_not_skipped_in_place_of_the_next(
+    client, entry, redis
+):
+    [shown] = re.findall('name="next" value="([^"]+)"', client.get(PAGE).text)
+    redis.zincrby(keys.ENTRIES, 600, ENTRY)
+    late = post(client, f"{PAGE}/skip", count="1", next=shown)
+    skips, text = entries.find(redis, NAME).skip, client.get(late.location).text
+    [shown] = re.findall('name="next" value="([^"]+)"', text)
+    post(client, f"{PAGE}/skip", count="1", next=shown)
+
+    assert (skips, "The next run is another one by now" in text) == (0, True)
+    assert entries.find(redis, NAME).skip == 1
+
+
+@pytest.mark.parametrize(
+    ("more", "has_more"),
+    [({}, True), ({"repeat": 2}, False), ({"end": datetime(2099, 1, 1, tzinfo=UTC)}, False)],
+)
+def test_runs_that_may_not_come_are_not_announced(client, declare, more, has_more):
+    declare(every("10m", numbers.add, args=[2, 3], **more))
+
+    assert ("<dt>Then</dt>" in client.get(PAGE).text) == has_more
+
+
 def test_an_entry_is_run_now_from_its_page_and_the_history_names_the_user(client, entry, work):
     post(client, f"{PAGE}/run")
 

@@ -312,8 +312,10 @@ def make() -> Response | tuple[str, int]:
     if not made.errors:
         try:
             job = enqueue.options(**given)(made.function, *args, **kwargs)
-            audit.note(jobs=1, job=job.id)
-            flash(f"Enqueued {made.described['function']} on {job.origin}.")
+            audit.note(jobs=int(job.is_new), job=job.id)
+            words = f"Enqueued {made.described['function']} on {job.origin}."
+            repeated = "Nothing was enqueued: this is the job of the same call before."
+            flash(words if job.is_new else repeated)
             return redirect(url_for("jobs.job", job_id=job.id), 303)
         except JiffyError as error:
             made.errors[""], status = str(error), STATUSES.get(type(error), 422)

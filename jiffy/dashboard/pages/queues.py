@@ -2,10 +2,11 @@
 run; stop or quiet one.
 """
 
+import json
 import re
 
 from flask import Blueprint, abort, flash, redirect, render_template, request, session, url_for
-from rq.command import send_command
+from rq.command import PUBSUB_CHANNEL_TEMPLATE
 from werkzeug.wrappers import Response
 
 from jiffy import keys, redis_io
@@ -139,7 +140,8 @@ def command(name: str) -> Response:
     redis, (sent, words) = redis_io.shared(), _COMMANDS[str(request.endpoint)]
     if not redis.exists(keys.worker(name)):
         abort(404, f"There is no worker {name!r}: it has stopped already.")
-    send_command(redis, name, sent)
+    if not redis.publish(PUBSUB_CHANNEL_TEMPLATE % name, json.dumps({"command": sent})):
+        abort(409, f"Worker {name!r} does not respond. If it is dead, it is gone within minutes.")
     flash(f"Asked {name} to {words}.")
     return redirect(url_for("workers.workers"), 303)
 

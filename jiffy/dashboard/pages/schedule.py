@@ -3,7 +3,7 @@
 import re
 from typing import Any
 
-from flask import Blueprint, redirect, render_template, request, session, url_for
+from flask import Blueprint, flash, redirect, render_template, request, session, url_for
 from werkzeug.wrappers import Response
 
 from jiffy import redis_io
@@ -58,7 +58,12 @@ def skip(name: str) -> Response:
     count: Any = request.form.get("count", "1")
     if re.fullmatch("[0-9]{1,4}", count):  # anything else is refused as it is
         count = int(count)
-    entries.skip_next(redis_io.shared(), name, count)
+    # Since the page was shown, the run that it named may have begun: the next one is another.
+    coming = entries.find(redis_io.shared(), name).next_at
+    if request.form.get("next", f"{coming}") != f"{coming}":
+        flash("The next run is another one by now. Nothing was changed.")
+    else:
+        entries.skip_next(redis_io.shared(), name, count)
     return _back(name)
 
 
