@@ -139,6 +139,9 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _YES = {"yes": True, "true": True, "1": True, "no": False, "false": False, "0": False}
 
 _TEXT = _Kind(str, "")
+# What is no UTF-8 no form can hold, and no session be signed with; no header of ours holds more.
+_UTF_8 = _Kind(lambda value: value.encode() and value, "text in UTF-8")
+_TOKEN = _Kind(lambda value: value if re.fullmatch("[ -~]+", value) else None, "printable ASCII")
 _YES_NO = _Kind(lambda value: _YES.get(value.lower()), "yes or no")
 _COUNT = _number(int, 1, 10**12, "a whole number from 1")
 _MB = _COUNT._replace(must="a whole number of MB")
@@ -182,8 +185,8 @@ class Settings:
     heroku_slug_commit: str | None = _setting(_TEXT)
     port: int = _setting(_number(int, 1, 65535, "a port from 1 to 65535"), 8000)
     host: str = _setting(_TEXT, "127.0.0.1")
-    dashboard_user: str = _setting(_TEXT, "admin")
-    dashboard_password: str | None = _setting(_TEXT)
+    dashboard_user: str = _setting(_UTF_8, "admin")
+    dashboard_password: str | None = _setting(_UTF_8)
     dashboard_users: tuple[User, ...] = _setting(_USERS, ())
     auth_header: str | None = _setting(_HEADER)
     dashboard_login: bool = _setting(_YES_NO, True)
@@ -191,9 +194,9 @@ class Settings:
     url_prefix: str = _setting(_PATH, "")
     allowed_hosts: tuple[str, ...] = _setting(_HOSTS, ())
     trusted_proxies: int | None = _setting(_number(int, 0, 9, "a whole number from 0 to 9"))
-    secret_key: str | None = _setting(_TEXT)
-    api_token: str | None = _setting(_TEXT)
-    api_read_token: str | None = _setting(_TEXT)
+    secret_key: str | None = _setting(_UTF_8)
+    api_token: str | None = _setting(_TOKEN)
+    api_read_token: str | None = _setting(_TOKEN)
     workers: int = _setting(_COUNT, os_compat.cores())
     grace_s: float = _setting(_number(float, 0, 1e9, "a number of seconds, such as 25"), 25.0)
     job_memory_mb: int | None = _setting(_MB)
@@ -237,7 +240,9 @@ def read(environ: Mapping[str, str]) -> Settings:
             with suppress(ValueError):
                 values[setting.name] = kind.parse(value)
             if values[setting.name] is None:
-                raise InvalidSetting(name, without_password(value), kind.must)
+                is_secret = name in _LEAST | _LEAST_IN_PRODUCTION
+                shown = "***" if is_secret else without_password(value)
+                raise InvalidSetting(name, shown, kind.must)
     found = Settings(**values)
     if found.api_read_token is not None and found.api_read_token == found.api_token:
         must = "different from API_TOKEN, which allows everything"
@@ -247,8 +252,10 @@ def read(environ: Mapping[str, str]) -> Settings:
             must = f"at least {least} characters, such as {MAKE_SECRET_KEY} prints"
             raise InvalidSetting(name, "***", must)
     _check_users(found)
-    if not found.dashboard_login and (found.is_production or not found.is_on_loopback):
+    is_known = found.is_production or not found.is_on_loopback or found.auth_header
+    if not found.dashboard_login and is_known:
         must = f"yes, unless HOST is one of {', '.join(LOOPBACK)}, in development"
+        must += ", without AUTH_HEADER"
         raise InvalidSetting("DASHBOARD_LOGIN", "no", must)
     return found
 

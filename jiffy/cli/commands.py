@@ -36,7 +36,9 @@ def dashboard(redis: str | None, read_only: bool) -> None:
     if read_only:
         set_environment({"READ_ONLY": "yes"}, replace=True)
     config = settings()
-    if redis and config.is_on_loopback and not (config.is_production or config.dashboard_password):
+    has_users = config.dashboard_password or config.dashboard_users
+    is_reached = config.is_production or not config.is_on_loopback or config.trusted_proxies
+    if redis and not (has_users or is_reached):
         set_environment({"DASHBOARD_LOGIN": "no"}, replace=False)
     from jiffy.dashboard import serve, web_app
 

@@ -354,7 +354,7 @@ def _require_own_page() -> None:
 
 def same(given: str, expected: str) -> bool:
     """Whether both are equal, in a time that does not depend on where they differ."""
-    one, other = (hashlib.sha256(each.encode("utf-8", "replace")) for each in (given, expected))
+    one, other = (hashlib.sha256(each.encode("utf-8", "surrogatepass")) for each in (given, expected))
     return hmac.compare_digest(one.digest(), other.digest())
 
 

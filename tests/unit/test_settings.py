@@ -66,6 +66,12 @@ def test_capitals_do_not_matter_where_a_value_is_one_of_several():
          "AUTH_HEADER is 'X-User'; it must be set together with TRUSTED_PROXIES, since only a"),
         ({"SECRET_KEY": "hunter"},
          "SECRET_KEY is '***'; it must be at least 32 characters, such as"),
+        # As in an old encoding: no one could send them, and each such byte was taken for "?".
+        ({"DASHBOARD_PASSWORD": "hunter\udcd0"},
+         "DASHBOARD_PASSWORD is '***'; it must be text in UTF-8."),
+        ({"SECRET_KEY": "hunter\udcd0" * 8}, "SECRET_KEY is '***'; it must be text in UTF-8."),
+        ({"API_TOKEN": "hunter\udcd0"}, "API_TOKEN is '***'; it must be printable ASCII."),
+        ({"API_READ_TOKEN": "huntér"}, "API_READ_TOKEN is '***'; it must be printable ASCII."),
         ({"REDIS_URL": "postgres://me:hunter@host/0"},
          "REDIS_URL is 'postgres://***@host/0'; it mu"),
     ],

@@ -62,7 +62,15 @@ def test_without_a_login_no_other_sites_name_shows_anything(made):
     assert client.get("/", headers={"Host": "127.0.0.1:8000"}).status_code == 200
 
 
-@pytest.mark.parametrize("more", [{"HOST": "0.0.0.0"}, {"JIFFY_ENV": "production"}])
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"HOST": "0.0.0.0"},
+        {"JIFFY_ENV": "production"},
+        # Whoever the proxy names is a viewer, and who comes without a name would be an operator.
+        {"AUTH_HEADER": "X-User", "TRUSTED_PROXIES": "1", "DASHBOARD_USERS": "*:viewer"},
+    ],
+)
 def test_only_on_loopback_in_development_is_there_no_login(environ, more):
     environ(DASHBOARD_LOGIN="no", **more)
 

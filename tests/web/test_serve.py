@@ -81,6 +81,27 @@ def test_a_port_that_is_taken_is_one_line_and_code_2(port):
     )
 
 
+@pytest.mark.parametrize(
+    ("more", "status"),
+    [
+        ({}, 200),
+        ({"DASHBOARD_USERS": f"ann:viewer:scrypt:32768:8:1/salt/{'0' * 128}"}, 302),
+        ({"TRUSTED_PROXIES": "1", "ALLOWED_HOSTS": "127.0.0.1,jobs.example.com"}, 302),
+    ],
+)
+def test_only_where_this_machine_alone_reaches_it_does_the_dashboard_of_a_url_ask_for_no_login(
+    port, redis_address, tmp_path, more, status
+):
+    command = [sys.executable, "-m", "jiffy", "dashboard", redis_address]
+    with running(command, port, tmp_path, **more):
+        wait_for(f"http://127.0.0.1:{port}/healthz")
+        with closing(http.client.HTTPConnection("127.0.0.1", port)) as line:
+            line.request("GET", "/jobs")
+            answer = line.getresponse()
+
+    assert answer.status == status
+
+
 @pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "malloc_stats"), reason="glibc only")
 def test_threads_share_a_heap_and_do_not_each_keep_the_most_they_held(port):
     ended = run(port, [sys.executable, "-c", HEAPS], DASHBOARD_PASSWORD="x")
