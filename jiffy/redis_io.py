@@ -15,14 +15,14 @@ import secrets  # noqa: F401  # the same
 import socket
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
 from queue import Empty
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from redis import Redis, exceptions
@@ -231,14 +231,19 @@ class _CappedPool(BlockingConnectionPool):
                 used, self._used = self._used, set()
                 if not used:
                     self._closer = None
-            free = []
-            with suppress(Empty):
-                while True:
-                    free.append(self.pool.get_nowait())
-            for connection in reversed(free):  # the last one in is the first one out
-                if connection is not None and connection not in used | self._used:
-                    connection.disconnect()
-                self.pool.put_nowait(connection)
+            self.close_idle(used)
+
+    def close_idle(self, used: Set[Any] | None = None) -> None:
+        """Close the connections that no thread has: all, or those not `used` or used since."""
+        free = []
+        with suppress(Empty):
+            while True:
+                free.append(self.pool.get_nowait())
+        for connection in reversed(free):  # the last one in is the first one out
+            is_used = used is not None and connection in used | self._used
+            if connection is not None and not is_used:
+                connection.disconnect()
+            self.pool.put_nowait(connection)
 
 
 class _CappedSentinelPool(SentinelConnectionPool, _CappedPool):
@@ -314,6 +319,14 @@ def in_one_line() -> Iterator[None]:
         lines = str(error) if isinstance(error, InvalidSchedule) else " ".join(str(error).split())
         sys.stderr.write(log.printable(f"{lines}\n"))
         sys.exit(error.exit_code)
+
+
+def let_go(error: RedisError) -> None:
+    """In a web app: after an outage connect anew, since a failover may have given our Redis' name
+    to another server.  What was the primary goes on as a replica, and refuses each change.
+    """
+    if is_away(error):
+        cast(_CappedPool, shared().connection_pool).close_idle()
 
 
 def reason_of(error: RedisError) -> str:

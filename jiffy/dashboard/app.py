@@ -18,6 +18,7 @@ from jiffy.producer.enqueue import check_project
 from jiffy.settings import PATH, settings
 
 MOST_BODY_BYTES = 1024 * 1024
+_MOST_ADDRESS = 100
 _HOST = re.compile(r"(\[[0-9a-fA-F:.]+\]|[\w-]{1,63}(\.[\w-]{1,63})*\.?)(:[0-9]{1,5})?", re.ASCII)
 _HEADERS = {
     "X-Content-Type-Options": "nosniff",
@@ -79,7 +80,8 @@ def _behind_proxies(wsgi_app: Any) -> Any:
 
     def below(environ: Any, start_response: Any) -> Any:
         environ["jiffy.peer"] = peer = environ.get("REMOTE_ADDR", "")
-        environ["REMOTE_ADDR"] = said(environ, "FOR") or peer
+        # A client's own where fewer proxies have written: no more of it than an address has.
+        environ["REMOTE_ADDR"] = said(environ, "FOR")[:_MOST_ADDRESS] or peer
         is_host, host = False, environ.get("HTTP_HOST", "localhost")
         with suppress(ValueError):  # no address in its brackets
             is_host = bool(_HOST.fullmatch(host)) and urlsplit(f"//{host}").port != 0

@@ -354,8 +354,8 @@ def _require_own_page() -> None:
 
 def same(given: str, expected: str) -> bool:
     """Whether both are equal, in a time that does not depend on where they differ."""
-    one, other = (hashlib.sha256(each.encode("utf-8", "surrogatepass")) for each in (given, expected))
-    return hmac.compare_digest(one.digest(), other.digest())
+    one, other = (each.encode("utf-8", "surrogatepass") for each in (given, expected))
+    return hmac.compare_digest(hashlib.sha256(one).digest(), hashlib.sha256(other).digest())
 
 
 def _matching(name: str, password: str) -> User | None:

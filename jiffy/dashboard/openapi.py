@@ -138,7 +138,7 @@ def document(server: str) -> dict[str, Any]:
         components[kind.__name__]["example"] = json.loads(example)
     for schema in components.values():
         # A docstring's lines `name: …` describe the fields of these names.
-        head, *fields = re.split(r"\n(\w+): ", inspect.cleandoc(schema["description"]))
+        head, *fields = re.split(r"\n(\w+): ", inspect.cleandoc(schema.get("description", "")))
         schema["description"] = head.strip()
         for name, text in zip(fields[::2], fields[1::2], strict=True):
             schema["properties"][name]["description"] = " ".join(text.split())

@@ -11,7 +11,7 @@ from http import HTTPStatus
 from typing import Any
 from urllib.parse import quote
 
-from flask import Flask, Response, g, render_template
+from flask import Flask, Response, g, render_template, request
 from redis.exceptions import RedisError
 from werkzeug.exceptions import HTTPException
 
@@ -123,7 +123,10 @@ def _from_http(error: HTTPException) -> Response:
 
 
 def _from_redis(error: RedisError) -> Response:
+    redis_io.let_go(error)
     known = redis_io.explained(error)
+    if known and request.endpoint in auth.PUBLIC:  # to a stranger without the URL, as by /healthz
+        return answer(503, f"Redis cannot be used ({known.reason}). {known.remedy}", LATER)
     is_of_key = re.search("WRONGTYPE|last possible ID|smaller than the target", str(error))
     remedy = " Delete or rename the key." if is_of_key else ""
     return answer(503, str(known or f"Redis refuses: {error}.{remedy}"), LATER)

@@ -2,6 +2,8 @@
 
 import json
 import re
+import subprocess
+import sys
 
 import pytest
 import rq
@@ -87,6 +89,14 @@ def test_a_retry_pauses_unless_it_says_otherwise(api, redis, retry, intervals):
     api("POST", "/api/jobs", json=call)
 
     assert json.loads(redis.hget(keys.job("mine"), "retry_intervals")) == intervals
+
+
+def test_without_docstrings_the_api_is_described_all_the_same():
+    program = "from jiffy.dashboard import api, openapi; print(*openapi.document('')['paths'])"
+    command = [sys.executable, "-OO", "-c", program]
+    ended = subprocess.run(command, capture_output=True, text=True, check=True)
+
+    assert "/api/jobs" in ended.stdout.split()
 
 
 def test_every_option_of_enqueue_can_be_given(api):

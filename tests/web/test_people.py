@@ -414,6 +414,13 @@ def test_a_gateway_may_write_the_clients_port_behind_its_address(attempt, addres
     assert attempt(address.format(7, 5000)).status_code == 401
 
 
+def test_what_is_no_address_does_not_fill_the_audit(attempt, redis):
+    """Of the address `[…]:1` there are as many as anyone likes, and as long."""
+    attempt(f"[2001:db8::1]:{'1' * 60_000}")
+
+    assert redis.memory_usage(keys.audit("refused")) < 5000
+
+
 def test_a_browser_that_was_logged_in_before_does_not_wait_for_others_at_its_address(attempt, app):
     known = app.test_client()
     assert attempt("5.5.5.5", PASSWORD, known).status_code == 302

@@ -3,11 +3,12 @@
 import html
 
 import pytest
+from redis import Redis
 
 from jiffy import redis_io
 from jiffy.errors import RedisRefused
 from tests.support import troubles
-from tests.support.troubles import SECRET, TROUBLES
+from tests.support.troubles import SECRET, TROUBLES, serving
 from tests.web.test_api import ADD
 
 # They take no jobs, but show what is there.
@@ -36,3 +37,34 @@ def test_the_cause_and_what_helps_are_shown(trouble, client, api, environ, monke
     assert health.json["redis"] == ("refused" if trouble.error is RedisRefused else "away")
     assert health.json["reason"].startswith(trouble.reason)
     assert health.json["remedy"].startswith(trouble.remedy)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "options"),
+    [
+        ("GET", "/healthz", {}),
+        ("POST", "/api/pauses", {"json": {"queue": "low", "why": "tea"}}),
+    ],
+)
+def test_where_a_name_leads_to_another_server_by_now_that_one_is_used(
+    api, environ, tmp_path, method, path, options
+):
+    """After a failover, connections to the old primary go on, and it refuses each change."""
+    old, new, name = (tmp_path / name for name in ("old", "new", "name"))
+    listens = ["--unixsocketperm", "700", "--unixsocket"]
+    name.symlink_to(old)
+    with (
+        serving(tmp_path, *listens, str(old)) as port,
+        serving(tmp_path, *listens, str(new)) as other,
+        Redis(port=port, protocol=2) as redis,
+    ):
+        environ(REDIS_URL=f"unix://{name}")
+        redis_io.shared.cache_clear()
+        statuses = [api(method, path, **options).status_code]
+        redis.replicaof("127.0.0.1", other)
+        name.unlink()
+        name.symlink_to(new)
+        statuses += [api(method, path, **options).status_code for _ in range(2)]
+        redis_io.shared.cache_clear()
+
+    assert statuses == [200, 503, 200]

@@ -215,6 +215,7 @@ def healthz() -> tuple[dict[str, Any], int]:
         # 200 without a scheduler, too: a platform would restart the web process otherwise.
         return {"redis": "ok", **found, **version}, 200
     except RedisError as error:
+        redis_io.let_go(error)
         known = redis_io.explained(error)
         state = "away" if known and known.exit_code == 1 else "refused"
         # Without the URL: this needs no login.
