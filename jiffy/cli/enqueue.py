@@ -158,9 +158,10 @@ def _wait(job: Job) -> int:
 
     def look() -> list[why.Reason]:
         """Why no worker claims the job as things are; none if one may, or has."""
-        found = read.job(redis, job.id)
-        is_waiting = found and found.state in ("queued", "scheduled", "deferred")
-        return why.obstacles(found, read.census(redis)) if found and is_waiting else []
+        found, census = read.job(redis, job.id), read.census(redis)
+        if not found or found.has_ended or (found.is_running and census.workers):
+            return []
+        return why.obstacles(found, census)
 
     with _progress() as show:
         shown = ""

@@ -174,9 +174,12 @@ def _pause(name: str, why: str, until: str | None, who: str) -> None:
     """Let an entry's runs be skipped."""
     on = f"{name} until={until} why={why}" if until else f"{name} why={why}"
     with _recorded("pause", on) as (redis, _):
+        before = entries.find(redis, name).paused
         ends = entries.pause(redis, name, who=who, why=why, until=until)
     end = f"until {_shown(ends)} UTC" if ends else "until you resume it"
     echo(f"{name} is paused {end}.")
+    if before:
+        echo(f"This takes the place of the pause by {before.who}: {before.why}")
 
 
 @command.command("resume", cls=Command, epilog="nightly")

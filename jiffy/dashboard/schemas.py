@@ -112,7 +112,7 @@ class FailureGroup(Struct):
     """Failed jobs with the same exception out of the same code.
 
     key: Its name in the filter: group:KEY.
-    count: Of the failed jobs that were looked at.
+    count: Of the failed jobs that were looked at, as are `first` and the releases.
     error: The line of the newest one that names the exception.
     where: The file and function of your own code.
     new: Whether it was only seen on the newest release that workers run.

@@ -228,6 +228,21 @@ def test_wait_for_a_job_that_is_deleted_does_not_say_that_it_is_done(redis, kept
     assert ("done" in errors) == (code == 0)
 
 
+@pytest.mark.parametrize("status", ["rate_limited", "started"])
+def test_wait_says_that_no_workers_run_whatever_the_job_is_said_to_do(redis, work, status):
+    typed = start("enqueue.py", "jobs.numbers.add", "2", "3", "--id", "sum-1", "--wait")
+    assert "No workers are running." in typed.stderr.readline()
+    redis.hset(keys.job("sum-1"), "status", status)  # as if the one that claimed it had died
+    redis.set(keys.SUSPENDED, 1)
+    said = typed.stderr.readline()
+    redis.delete(keys.SUSPENDED)
+    redis.hset(keys.job("sum-1"), "status", "queued")
+    work("default")
+
+    assert "All workers are suspended." in said
+    assert typed.communicate()[0].endswith("5\n")
+
+
 def test_wait_says_why_no_worker_claims_the_job_and_goes_on(redis, work):
     SimpleWorker(["default"], connection=redis).register_birth()
     typed = start("enqueue.py", "jobs.numbers.add", "2", "3", "--queue", "low", "--wait")

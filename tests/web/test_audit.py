@@ -138,6 +138,17 @@ def test_what_is_done_in_a_shell_is_recorded(client, plant, declare, recorded, r
     assert "shell.schedule.skip" in client.get("/audit").text
 
 
+def test_a_shell_says_whose_pause_it_replaces(declare, redis, capsys):
+    declare(every("10m", numbers.add, args=[2, 3], name="sum"))
+    for command, *words in (["pause", "queue", "low"], ["scheduler", "pause", "sum"]):
+        for who in ("ann", "bob"):
+            run(load(command), [*words, "--why", "fraud", "--who", who])
+
+    said = capsys.readouterr().out
+    assert said.count("This takes the place of the pause by ann: fraud\n") == 2
+    assert said.count("takes the place") == 2
+
+
 def test_what_a_shell_was_refused_is_recorded_as_that(declare, recorded):
     declare(every("10m", numbers.add, args=[2, 3], name="sum"))
     for command, *words in (

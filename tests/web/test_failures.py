@@ -172,15 +172,19 @@ def test_a_group_says_what_is_new_in_this_release_and_on_which_it_failed(
     assert "release=v1" in again
 
 
-def test_what_is_new_is_not_said_where_not_all_was_looked_at(api, plant, plant_worker, monkeypatch):
+def test_what_is_new_is_not_said_where_not_all_was_looked_at(
+    client, api, plant, plant_worker, monkeypatch
+):
     monkeypatch.setattr(search, "WINDOW", 1)
     monkeypatch.setattr(search, "FAR", 1)
     plant_worker("w1", **{keys.RELEASE_FIELD: "v2"})
     for name, release in (("old", "v1"), ("new", "v2")):
         plant(name, status="failed", error=TRACEBACK, **{keys.RELEASE_FIELD: release})
     found = api("GET", "/api/failures").json
+    pages = [words(client.get(path).text) for path in ("/failures", f"/failures/{KEY}")]
 
     assert (found["looked_at"], [one["new"] for one in found["groups"]]) == (1, [False])
+    assert "or earlier" in pages[1]
 
 
 def test_a_program_ignores_a_group_and_shows_it_again(client, api, broken):

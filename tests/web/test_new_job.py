@@ -220,6 +220,15 @@ def test_a_job_is_run_again_with_changed_arguments(client, send, plant):
     assert "Fill in what is masked" in client.get(f"/new?job={login.id}").text
 
 
+def test_of_a_job_that_is_run_again_it_is_said_what_is_not_copied(client, plant):
+    plant("old", rate_limit_key="stripe", rate_limit_concurrency="5")
+    again, new = (
+        client.get(f"/new?{query}").text for query in ("job=old", "function=jobs.numbers.add")
+    )
+
+    assert ("a rate limit, are not copied" in again, "not copied" in new) == (True, False)
+
+
 def test_no_secret_of_a_default_is_shown(client, api):
     function = "tests.jobs.typed.look_up"
     [listed] = [one for one in api("GET", "/api/functions").json if one["function"] == function]

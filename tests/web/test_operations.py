@@ -186,6 +186,29 @@ def test_a_queue_may_be_named_like_a_method_of_a_dict(client, plant, name):
     assert not any('class="paused"' in page.text for page in pages)
 
 
+@pytest.mark.parametrize(
+    ("what", "path"),
+    [({"queue": "default"}, "/queues/default"), ({"function": "jobs.numbers.add"}, "/functions")],
+)
+def test_a_colleagues_pause_is_neither_replaced_nor_ended_unseen(client, plant, redis, what, path):
+    plant("waits", status="queued")
+    pauses.pause(**what, why="a deploy", who="bob")
+    page = client.get("/queues" if "function" in what else path).text
+    [shown] = re.findall('name="since" value="([^"]+)"', page)
+    pauses.pause(**what, why="fraud", who="ann")
+    answers = [
+        post(client, f"{path}/pause", **what, why="a deploy", until="10m"),
+        post(client, f"{path}/resume", **what, since=shown),
+    ]
+    [one] = pauses.read_pauses(redis)
+
+    assert [answer.status_code for answer in answers] == [409] * 2
+    assert all("ann: fraud. Nothing was changed." in answer.text for answer in answers)
+    assert (one.who, one.until) == ("ann", None)
+    assert post(client, f"{path}/resume", **what, since=f"{one.since}").status_code == 303
+    assert pauses.read_pauses(redis) == []
+
+
 def test_a_paused_function_does_not_pause_the_queue_of_its_name(client, plant):
     plant("waits", status="queued", origin="jobs.numbers.add")
     pauses.pause(function="jobs.numbers.add", why="tea")

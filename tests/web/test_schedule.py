@@ -81,6 +81,22 @@ def test_an_entry_is_paused_and_resumed_on_its_page(client, entry, redis):
     assert entries.find(redis, NAME).paused is None
 
 
+def test_a_colleagues_pause_is_neither_replaced_nor_ended_unseen(client, entry, redis):
+    entries.pause(redis, NAME, who="bob", why="a deploy")
+    [shown] = re.findall('name="since" value="([^"]+)"', client.get(PAGE).text)
+    entries.pause(redis, NAME, who="ann", why="fraud")
+    answers = [
+        post(client, f"{PAGE}/pause", why="a deploy", until="10m"),
+        post(client, f"{PAGE}/resume", since=shown),
+    ]
+    paused = entries.find(redis, NAME).paused
+
+    assert [answer.status_code for answer in answers] == [409] * 2
+    assert all("ann: fraud. Nothing was changed." in answer.text for answer in answers)
+    assert (paused.who, paused.until) == ("ann", None)
+    assert post(client, f"{PAGE}/resume", since=f"{paused.since}").status_code == 303
+
+
 def test_the_next_run_is_skipped_from_the_page_and_the_skip_canceled(client, entry, redis):
     post(client, f"{PAGE}/skip")
     skips = entries.find(redis, NAME).skip

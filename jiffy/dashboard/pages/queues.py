@@ -107,14 +107,26 @@ def resume_function() -> Response:
 
 
 def _pause(**what: str) -> Response:
+    if one := _in_force(what):  # since the page was shown: this one would take its place
+        abort(409, f"{one.name} is paused already, by {one.who}: {one.why}. Nothing was changed.")
     until = request.form.get("until", "").strip()
     pauses.pause(**what, why=request.form.get("why", ""), who=session["user"], until=until or None)
     return _back(what, "Paused {}. What runs already runs on.")
 
 
 def _resume(**what: str) -> Response:
+    one = _in_force(what)
+    if one and request.form.get("since", f"{one.since}") != f"{one.since}":
+        abort(409, f"By now {one.name} is paused by {one.who}: {one.why}. Nothing was changed.")
     was_paused = pauses.resume(**what)
     return _back(what, "Resumed {}." if was_paused else "{} was not paused.")
+
+
+def _in_force(what: dict[str, str]) -> pauses.PausedWork | None:
+    """The pause of this queue or function, not as it was a second ago."""
+    [one] = what.items()
+    found = pauses.read_pauses(redis_io.shared())
+    return next((pause for pause in found if (pause.kind, pause.name) == one), None)
 
 
 def _back(what: dict[str, str], words: str) -> Response:

@@ -3,7 +3,7 @@
 import re
 from typing import Any
 
-from flask import Blueprint, flash, redirect, render_template, request, session, url_for
+from flask import Blueprint, abort, flash, redirect, render_template, request, session, url_for
 from werkzeug.wrappers import Response
 
 from jiffy import redis_io
@@ -35,6 +35,8 @@ def entry(name: str) -> str:
 
 @page.post("/schedule/<name>/pause")
 def pause(name: str) -> Response:
+    if one := entries.find(redis_io.shared(), name).paused:  # since the page was shown
+        abort(409, f"{name} is paused already, by {one.who}: {one.why}. Nothing was changed.")
     why, until = request.form.get("why", ""), request.form.get("until", "").strip() or None
     entries.pause(redis_io.shared(), name, who=session["user"], why=why, until=until)
     return _back(name)
@@ -42,6 +44,9 @@ def pause(name: str) -> Response:
 
 @page.post("/schedule/<name>/resume")
 def resume(name: str) -> Response:
+    one = entries.find(redis_io.shared(), name).paused
+    if one and request.form.get("since", f"{one.since}") != f"{one.since}":
+        abort(409, f"By now {name} is paused by {one.who}: {one.why}. Nothing was changed.")
     entries.resume(redis_io.shared(), name)
     return _back(name)
 
