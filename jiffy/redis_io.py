@@ -204,6 +204,14 @@ def _from_sentinel(url: str, options: dict[str, Any]) -> Redis:
     return master
 
 
+def disconnect(redis: Redis) -> None:
+    """Close all connections of a client, and those to its sentinels."""
+    pool: Any = redis.connection_pool
+    sentinels = pool.sentinel_manager.sentinels if hasattr(pool, "sentinel_manager") else ()
+    for client in (redis, *sentinels):
+        client.connection_pool.disconnect()
+
+
 class _CappedPool(BlockingConnectionPool):
     """Opens no more connections than its cap, and closes those that are idle."""
 

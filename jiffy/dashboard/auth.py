@@ -288,7 +288,7 @@ def person() -> Who | None:
     config = settings()
     name = config.auth_header and request.headers.get(config.auth_header)
     if not config.dashboard_login or name:
-        who = _from_proxy(name) if name else Who(config.dashboard_user, "operator", "open")
+        who = _from_proxy(name) if name else _from_here()
         if session.get("user") != who.name:  # else each answer would set the cookie
             session["user"] = who.name
         return who
@@ -299,6 +299,14 @@ def person() -> Who | None:
     session.pop("user", None)
     session.pop("proof", None)
     return None
+
+
+def _from_here() -> Who:
+    """Who needs no login: anyone at this machine, or behind a proxy here."""
+    peer = ip(request.environ["jiffy.peer"])
+    if peer and not peer.is_loopback:  # another WSGI server does not listen at HOST
+        abort(403, "Without a login, this dashboard is for its own machine alone.")
+    return Who(settings().dashboard_user, "operator", "open")
 
 
 def _from_proxy(name: str) -> Who:

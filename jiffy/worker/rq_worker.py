@@ -272,7 +272,7 @@ def run_workers(
     if preloads:
         preload.import_all(config.jobs_modules)
     for client in (redis, redis_io.shared()):  # forks open connections of their own
-        client.connection_pool.disconnect()
+        redis_io.disconnect(client)
     forks = forks and not preload.has_opened(program)
     imports = () if preloads and forks else config.jobs_modules
     workers = [_worker(queues, name, redis, hooks, imports) for name in _names(config.dyno, count)]

@@ -13,6 +13,7 @@ from jiffy import keys
 from jiffy.producer.enqueue import Job, Queue
 from tests.support.newcomer import CHECKOUT
 from tests.support.postgres import start_postgres
+from tests.support.troubles import sentinel, serving
 from tests.support.worker_processes import let_go_on, until_over, until_said
 from tests.support.worker_support import queued, reason, said
 
@@ -116,6 +117,18 @@ def openers(worker):
 @pytest.mark.parametrize("module", ["event_loop", "sqlite", "tcp", "thread"])
 def test_each_job_gets_the_reply_to_its_own_question(start, redis, module):
     assert ask_all(start(module), redis, module) == ANSWERS
+
+
+def test_behind_sentinels_the_jobs_modules_are_loaded_before_the_forks_too(start, tmp_path):
+    rule = "sentinel monitor main 127.0.0.1 {} 1"
+    with serving(tmp_path) as port, sentinel(tmp_path, rule.format(port)) as beside:
+        worker = start(
+            "nothing", words=["--burst"], REDIS_URL=f"redis+sentinel://127.0.0.1:{beside}/main"
+        )
+        worker.wait()
+
+    assert worker.lines("worker.stopped")
+    assert not worker.lines("module.opened")
 
 
 def test_each_job_gets_its_own_row_from_postgresql(start, redis, postgres):

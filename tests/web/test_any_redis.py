@@ -62,6 +62,15 @@ def test_without_a_login_no_other_sites_name_shows_anything(made):
     assert client.get("/", headers={"Host": "127.0.0.1:8000"}).status_code == 200
 
 
+def test_without_a_login_no_other_machine_is_shown_anything_whoever_listens(made):
+    client = made(DASHBOARD_LOGIN="no", TRUSTED_PROXIES="1")
+    beside = {"environ_base": {"REMOTE_ADDR": "192.168.1.7"}}
+    paths = [*PAGES, "/rq/", "/login"]
+
+    assert {client.get(path, **beside).status_code for path in paths} == {403}
+    assert client.get("/", headers={"X-Forwarded-For": "192.168.1.7"}).status_code == 200
+
+
 @pytest.mark.parametrize(
     "more",
     [
