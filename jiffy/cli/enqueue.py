@@ -172,11 +172,11 @@ def _wait(job: Job) -> int:
                 below_the_bar = "\n" if sys.stderr.isatty() else ""
                 echo(f"{below_the_bar}{obstacle} Still waiting.", err=True)
             shown = obstacle
-        is_lost = results.is_lost(job, ending)
-        if ending.status == JobStatus.FINISHED and not is_lost:
+        unknown = results.problem(job, ending)
+        if ending.status == JobStatus.FINISHED and not unknown:
             show(job_progress.State(1, "done"))
-    if is_lost:
-        echo(f"The job {results.IS_GONE}.", err=True)
+    if unknown:
+        echo(f"The job {unknown}.", err=True)
         return 1
     if ending.status == JobStatus.FINISHED:
         echo(ending.value if isinstance(ending.value, str) else json.dumps(ending.value))

@@ -4,8 +4,10 @@ from base64 import b64decode
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
+from redis.exceptions import ResponseError
 from rq.exceptions import DeserializationError, InvalidJobOperation, NoSuchJobError
 from rq.job import Job, JobStatus
 
@@ -22,6 +24,7 @@ _SHOW_EVERY_MS = 250
 _AT_A_TIME = 100  # jobs whose end is noticed at once; the others' within a second, or so
 _SHARE = 10  # at most a tenth of the time goes into looking at these
 IS_GONE = "is gone: it was deleted, or its result was kept no longer"
+_IS_ODD = "cannot be read: something else stands where Redis has its state or its result"
 _SUCCESSFUL = b"1"  # rq.results.Result.Type
 _REASON = keys.REASON_FIELD.encode()
 
@@ -73,8 +76,9 @@ def follow(
     watch, block_ms = Watch([job]), None if on_progress is None else _SHOW_EVERY_MS
     deadline = None if timeout_s is None else clock.monotonic() + timeout_s
     while not (ended := watch.look(deadline, block_ms)):
-        if on_progress is not None and (state := progress.read(job)) is not None:
-            on_progress(state)
+        with suppress(ResponseError):  # something else stands there: the next look finds it
+            if on_progress is not None and (state := progress.read(job)) is not None:
+                on_progress(state)
         if deadline is not None and clock.monotonic() >= deadline:
             return None
     return ended[0][1]
@@ -82,16 +86,19 @@ def follow(
 
 @dataclass(frozen=True)
 class Ending:
-    """How a job ended; `is_gone`: there is no such job, so its outcome is unknown."""
+    """How a job ended; `is_gone`: there is no such job, so its outcome is unknown, as where it
+    `is_odd`: its keys hold something else.
+    """
 
     status: JobStatus
     is_gone: bool = False
     _fields: Mapping[bytes, bytes] = field(default_factory=dict)
     _serializer: Any = None
+    is_odd: bool = False
 
-    @property
+    @cached_property
     def value(self) -> Any:
-        """What it returned."""
+        """What it returned.  Raises what its serializer does for what cannot be read."""
         raw = self._fields.get(b"return_value")
         return None if raw is None else self._serializer.loads(b64decode(raw))
 
@@ -128,7 +135,13 @@ class Watch:
             block_ms, self._block_ms = self._block_ms, _LOOK_EVERY_MS
         if deadline is not None and block_ms:
             block_ms = max(1, min(block_ms, int((deadline - clock.monotonic()) * 1000)))
-        statuses, news = self._read(block_ms)
+        try:
+            statuses, news = self._read(block_ms)
+        except ResponseError as error:
+            if "WRONGTYPE" not in str(error):
+                raise
+            return [(self._jobs.pop(id_), Ending(JobStatus.FAILED, is_odd=True))
+                    for id_ in self._odd()]  # fmt: skip
         for job_id, (entry_id, fields) in news.items():
             self._seen[job_id], self._entries[job_id] = entry_id, fields
         ended = []
@@ -161,6 +174,18 @@ class Watch:
             news[ids[streams.index(stream.decode())]] = entry_id, fields
         return statuses, news
 
+    def _odd(self) -> list[str]:
+        """The ids of those of which a key holds something else."""
+        ids = self._jobs.keys()
+        with next(iter(self._jobs.values())).connection.pipeline(transaction=False) as pipe:
+            for job_id in ids:
+                pipe.type(keys.job(job_id))
+                pipe.type(keys.results(job_id))
+            kinds = pipe.execute()
+        sound = (b"none", b"hash"), (b"none", b"stream")
+        found = zip(ids, kinds[::2], kinds[1::2], strict=True)
+        return [id_ for id_, *pair in found if not all(map(tuple.__contains__, sound, pair))]
+
     def _ending(self, job: Job, status: bytes | None, *, is_new: bool) -> Ending | None:
         fields = self._entries.get(job.id, {})
         if is_new and fields.get(b"type") != _SUCCESSFUL:
@@ -176,17 +201,21 @@ class Watch:
         return Ending(JobStatus(status.decode()), False, fields, job.serializer)
 
 
-def is_lost(job: Job, ending: Ending) -> bool:
-    """Whether a job is gone whose result was to be kept."""
+def problem(job: Job, ending: Ending) -> str:
+    """Why it is not known what a job has come to, as "is gone: …"; "" if it is."""
     try:
-        return ending.is_gone and job.result_ttl != 0
+        _ = ending.value
+        is_lost = ending.is_gone and job.result_ttl != 0
     except NoSuchJobError:  # only its id was known
-        return True
+        is_lost = True
+    except (ValueError, RecursionError):
+        return _IS_ODD
+    return _IS_ODD if ending.is_odd else IS_GONE if is_lost else ""
 
 
 def _value(job: Job, ending: Ending) -> Any:
-    if is_lost(job, ending):
-        raise JobFailed(job.id, IS_GONE)
+    if unknown := problem(job, ending):
+        raise JobFailed(job.id, unknown)
     if ending.status != JobStatus.FINISHED:
         raise JobFailed(job.id, ending.status.value, ending.traceback)
     value, function = ending.value, vars(job).get("function")
@@ -201,6 +230,8 @@ def _raise_still_running(job: Job, limit_s: float) -> None:
         status = job.get_status()
     except InvalidJobOperation:  # it is gone
         return
+    except ValueError:  # it is none of RQ's
+        raise StillRunning(job.id, "in an unknown state", clock.in_words(limit_s)) from None
     if status in ENDED:
         return
     raw: Any = None

@@ -97,9 +97,9 @@ local function claim(queue, id)
   registry[#registry + 1], registry[#registry + 2] = ends, member
   local record, records = RQ .. 'execution:' .. member, RQ .. 'executions:' .. id
   try('HSET', record, 'id', execution, 'job_id', id, 'created_at', NOW, 'last_heartbeat', NOW, 'worker_name', worker)
-  call('EXPIRE', record, lease_ttl)
+  try('EXPIRE', record, lease_ttl)
   try('ZADD', records, records_end, execution)
-  call('EXPIRE', records, records_ttl)
+  try('EXPIRE', records, records_ttl)
   members[#members + 1] = member
   holds[#holds + 1], holds[#holds + 2] = member, queue
   for i = 7, job and 6 + MARKS or 0 do

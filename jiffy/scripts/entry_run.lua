@@ -56,10 +56,10 @@ local function enqueue_run(entry, id, behind)
   if entry.overlap == 'queue one' then flat[#flat + 1], flat[#flat + 2] = 'jiffy:join', id end
   call('HSET', key, unpack(flat))
   if behind then
-    call('ZADD', RQ .. 'deferred:' .. queue, NOW, id)
+    call_own('ZADD', RQ .. 'deferred:' .. queue, NOW, id)
     call_own('ZADD', OWN .. 'joins', NOW, id)
-    call('HSET', OWN .. 'join:' .. id, 'queue', queue, 'needs', 'end', 'count', 1)
-    call('ZADD', OWN .. 'pending:' .. id, 0, behind)
+    call_own('HSET', OWN .. 'join:' .. id, 'queue', queue, 'needs', 'end', 'count', 1)
+    call_own('ZADD', OWN .. 'pending:' .. id, 0, behind)
     call('HSET', job_key(behind), 'jiffy:join', id)
   elseif not enqueue(queue, id, tonumber(entry.fields.enqueue_at_front) == 1) then
     call('DEL', key)

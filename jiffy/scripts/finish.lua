@@ -98,7 +98,7 @@ local function finish(plan)
   local is_ours = status ~= 'gone' and (in_registry[held[1]] or is_lost(worker, id, held[1]))
   in_registry[held[1]] = nil  -- the same plan may stand here twice
   local ended, is_done = ended_in[queue] or {}, true
-  if is_ours and status == 'parked' and call('HEXISTS', OWN .. 'paused', 'func:' .. plan.func) == 1 then
+  if is_ours and status == 'parked' and call_own('HEXISTS', OWN .. 'paused', 'func:' .. plan.func) == 1 then
     of_waiting().park(id, plan.func, #ended)
   elseif is_ours and (status == 'parked' or status == 'requeued') then
     is_done = requeue(worker, held)

@@ -56,7 +56,7 @@ if action == 'cancel' or (action == 'delete' and status ~= 'started') then
     local raised = reason
       and (string.match(reason, '^.*\n [^\n]*\n([^ \n][^\n]*)') or string.match(reason, '^.*\n(.*)') or reason)
     if raised then call('HSET', key, 'jiffy:reason', 'It was not tried again after ' .. raised) end
-    call('ZADD', RQ .. 'canceled:' .. queue, NOW, id)
+    call_own('ZADD', RQ .. 'canceled:' .. queue, NOW, id)
   end
   if limit then free_slot(limit, id) end
 elseif action == 'retry' then
@@ -73,13 +73,13 @@ elseif action == 'retry' then
   call('HSETNX', key, 'timeout', ARGV[3])
   keep(id)
   if not is_ready then
-    call('ZADD', RQ .. 'deferred:' .. queue, time[1], id)
+    call_own('ZADD', RQ .. 'deferred:' .. queue, time[1], id)
     call('HSET', key, 'status', 'deferred')
     limit_life(id, ttl)
   elseif not enqueue(queue, id, false) then
     return redis.error_reply('WRONGTYPE the key of queue ' .. queue .. ' holds something else')
   end
-  call('ZREM', RQ .. registry .. queue, id)
+  try('ZREM', RQ .. registry .. queue, id)
   -- Crashes count anew: a person has looked at it.
   call('HDEL', key, 'jiffy:crashes', 'jiffy:causes', 'jiffy:reason', 'jiffy:broken_by', 'jiffy:progress', 'jiffy:parked',
     'exc_info')

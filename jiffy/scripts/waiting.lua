@@ -82,7 +82,7 @@ end
 -- Cancel a job that is on no queue any more, as RQ does, with the reason.  It is kept as long as a failed one.
 local function cancel(queue, id, reason)
   local registry, key = RQ .. 'canceled:' .. queue, job_key(id)
-  try('ZADD', registry, NOW, id)
+  call_own('ZADD', registry, NOW, id)
   call('HSET', key, 'status', 'canceled', 'jiffy:reason', reason)
   local kept_s, limit = unpack(fields(key, 'failure_ttl', 'rate_limit_key'))
   kept_s = tonumber(kept_s) or 31536000
@@ -221,7 +221,7 @@ local function mend_chain(id, part)
   local key, join = job_key(id), OWN .. 'join:' .. id
   local job = fields(key, 'status', 'jiffy:broken_by', 'origin', 'data')
   if not job or job[1] ~= 'canceled' or job[2] ~= part then return end
-  try('ZADD', RQ .. 'deferred:' .. job[3], time[1], id)
+  call_own('ZADD', RQ .. 'deferred:' .. job[3], time[1], id)
   try('ZREM', RQ .. 'canceled:' .. job[3], id)
   call('HSET', key, 'status', 'deferred')
   call('HDEL', key, 'jiffy:broken_by', 'jiffy:reason')

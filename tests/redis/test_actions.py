@@ -248,3 +248,37 @@ def test_nothing_is_done_about_what_is_no_job(redis, act):
             act(job_id)
 
     assert (redis.get(keys.job("odd")), redis.dbsize()) == (b"text", 1)
+
+
+# RQ's own keys, in which something else stands: what is done is done wholly, and said to be.
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        keys.REGISTRIES["canceled"] + "default",
+        keys.dependents("parent"),
+        f"{keys.RQ}job::waits:dependencies",
+    ],
+)
+def test_a_job_is_canceled_whatever_stands_in_the_keys_around_it(redis, key):
+    enqueue.options(job_id="parent")(numbers.add, 1, 2)
+    job = waiting(depends_on="parent", expires="10m")
+    redis.delete(key)
+    redis.set(key, "odd")
+    actions.cancel(job)
+
+    assert (status(redis, job.id), registered(redis, "canceled")) == ("canceled", [job.id])
+    assert registered(redis, "deferred") == []
+
+
+@pytest.mark.parametrize("was", ["failed", "canceled"])
+def test_a_job_is_retried_whatever_stands_where_it_was_listed(redis, in_state, was):
+    job = in_state(was)
+    redis.hset(keys.job(job.id), keys.REASON_FIELD, "a reason")
+    redis.delete(keys.REGISTRIES[was] + "default")
+    redis.set(keys.REGISTRIES[was] + "default", "odd")
+    actions.retry(job)
+
+    assert (status(redis, job.id), queued(redis)) == ("queued", [job.id])
+    assert not redis.hexists(keys.job(job.id), keys.REASON_FIELD)

@@ -175,3 +175,44 @@ def test_of_all_one_that_is_not_over_in_time_is_named(redis):
         wait_all([done, waiting], timeout=0.05)
 
     assert late.value.job_id == waiting.id
+
+
+ODD = {
+    "its key": lambda redis, job: redis.set(keys.job(job.id), "odd"),
+    "its results": lambda redis, job: redis.set(keys.results(job.id), "odd"),
+    "no base64": lambda redis, job: finish(redis, job, "NQ"),
+    "no JSON": lambda redis, job: finish(redis, job, b64encode(b"\xff")),
+    "deep JSON": lambda redis, job: finish(redis, job, b64encode(b"[" * 10**5)),
+}
+
+
+@pytest.mark.parametrize("spoil", ODD.values(), ids=ODD)
+def test_a_job_that_becomes_unreadable_is_named_and_the_others_are_waited_for(
+    redis, meanwhile, spoil
+):
+    odd, sound = (jiffy.enqueue(add, 2, 3) for _ in range(2))
+    meanwhile(lambda: (finish(redis, sound), spoil(redis, odd)))
+    with pytest.raises(JobFailed, match=f"Job {odd.id} cannot be read: something else stands"):
+        wait_all([sound, odd], timeout="60s")
+    watch = results.Watch([odd, sound])
+    found = dict(watch.look(block_ms=0) + (watch.look(block_ms=0) if watch.waiting else []))
+    assert found[sound].value == 5
+
+
+@pytest.mark.parametrize("spoil", ODD.values(), ids=ODD)
+def test_a_command_that_waits_for_it_says_so_in_a_line(redis, command_line, meanwhile, spoil):
+    def spoil_it():
+        [job_id] = redis.lrange(keys.queue("default"), 0, 0)
+        spoil(redis, jiffy.find_job(job_id.decode()))
+
+    meanwhile(spoil_it)
+    code, _, errors = command_line("enqueue", "tests.jobs.enqueue.add", 2, 3, "--wait")
+
+    assert (code, errors.splitlines()[-1][:27]) == (1, "The job cannot be read: som")
+
+
+def test_a_status_that_is_none_is_named_when_the_time_is_over(redis):
+    job = jiffy.enqueue(add, 2, 3)
+    redis.hset(keys.job(job.id), "status", "odd")
+    with pytest.raises(StillRunning, match="is still in an unknown state after 50 ms"):
+        wait(job, timeout=0.05)

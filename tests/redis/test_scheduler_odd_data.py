@@ -149,6 +149,19 @@ def test_something_else_where_entries_are_shown_stops_no_schedule(redis, declare
     assert redis.zscore(keys.ENTRIES, ENTRY) == declare.schedule.next_due
 
 
+@pytest.mark.parametrize("key", [keys.REGISTRIES["deferred"] + "default", "join", "pending"])
+def test_a_run_waits_behind_the_last_one_whatever_stood_in_the_keys_for_that(redis, declare, key):
+    declare(every("7d", numbers.add, args=[2, 3], name="a", overlap="queue one"))
+    [first] = schedules.run_next(declare.schedule)
+    redis.hset(keys.job(first.job_id), "status", "started")
+    coming = entries.job_id_of("entry-a", clock.from_wall(declare.schedule.next_due))
+    redis.set({"join": keys.join(coming), "pending": keys.pending(coming)}.get(key, key), "odd")
+
+    assert [one.outcome for one in schedules.run_next(declare.schedule)] == ["enqueued"]
+    assert redis.zrange(keys.REGISTRIES["deferred"] + "default", 0, -1) == [coming.encode()]
+    assert redis.zrange(keys.pending(coming), 0, -1) == [first.job_id.encode()]
+
+
 @pytest.mark.slow
 def test_a_scheduler_goes_on_whatever_stands_in_its_keys(redis, start_scheduler):
     schedules.declare(redis, EACH_SECOND)

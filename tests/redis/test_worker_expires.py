@@ -56,6 +56,14 @@ def test_a_job_that_was_not_started_in_time_is_canceled_and_never_run(redis, exp
     assert (failure.value.status, failure.value.reason) == ("canceled", REASON)
 
 
+def test_it_is_among_the_canceled_whatever_stood_there(redis, expire):
+    late = add_in_time()
+    redis.set(keys.REGISTRIES["canceled"] + "default", "odd")
+    expire(601)
+
+    assert (status(redis, late.id), registered(redis, "canceled")) == ("canceled", [late.id])
+
+
 @pytest.mark.parametrize(("failure_ttl", "kept_s"), [("1h", 3600), (None, 31536000), (-1, -1)])
 def test_what_expired_is_kept_as_long_as_what_failed(redis, expire, failure_ttl, kept_s):
     late = add_in_time(failure_ttl=failure_ttl)

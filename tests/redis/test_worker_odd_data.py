@@ -5,6 +5,7 @@ import zlib
 
 import pytest
 import rq
+from redis import Redis
 from rq.rate_limit import RateLimit
 from rq.serializers import JSONSerializer
 
@@ -14,6 +15,7 @@ from jiffy.control import pauses
 from jiffy.redis_io import Link
 from jiffy.worker import recovery, upkeep
 from jiffy.worker.claim import Pace
+from jiffy.worker.finish import finish_command, plan_for
 from jiffy.worker.recovery import Handling
 from jiffy.worker.run import func_name_of
 from tests.jobs import worker as worker_jobs
@@ -28,6 +30,7 @@ from tests.support.worker_support import (
     enqueue,
     finish,
     ids_of,
+    outcome,
     queued,
     reason,
     registered,
@@ -264,6 +267,32 @@ def test_something_else_in_the_key_of_a_coming_execution_loses_no_job(redis):
         redis.set(f"{keys.RQ}execution:default-0:{token}{batch:08x}{1:08x}", "odd")
 
     assert ids_of(claim(redis, token=token)) == ["default-0", "default-1"]
+
+
+def test_a_job_is_not_parked_where_something_else_stands_in_place_of_the_pauses(redis):
+    enqueue(redis, 2)
+    parked, ran = claim(redis)
+    redis.set(keys.PAUSED, "odd")
+    plans = [plan_for(outcome(parked, "parked")), plan_for(outcome(ran))]
+    Link(redis).exchange(finish_command("worker-1", b",".join(plans)))
+
+    assert (queued(redis), registered(redis, "finished")) == (["default-0"], ["default-1"])
+
+
+@pytest.mark.parametrize("prefix", ["execution:", "executions:"])
+def test_a_user_who_may_not_write_executions_loses_no_job(redis, redis_address, prefix):
+    enqueue(redis, 2)
+    known = {key.decode().partition(":")[2].partition(":")[0] for key in redis.keys(f"{keys.RQ}*")}
+    ours = {"wip", "worker", "suspended", "workers", "executions", "execution", *known}
+    allowed = [f"~{keys.RQ}{name}:*" for name in ours - {prefix[:-1]}]
+    rules = ["reset", "on", ">secret", "+@all", f"~{keys.OWN}*", f"~{keys.SUSPENDED}", *allowed]
+    redis.execute_command("ACL", "SETUSER", "shop", *rules)
+    with Redis.from_url(redis_address.replace("unix://", "unix://shop:secret@")) as shop:
+        claimed = claim(shop)
+    redis.acl_deluser("shop")
+
+    assert ids_of(claimed) == ["default-0", "default-1"]
+    assert registered(redis, "started") == ["default-0", "default-1"]
 
 
 def test_tokens_where_there_is_nothing_to_do_wake_a_worker_once(redis):

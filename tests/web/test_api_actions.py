@@ -61,6 +61,17 @@ def test_what_is_over_is_not_waited_for(api, plant, status):
     assert api("GET", "/api/jobs/job1/wait?timeout=60").json["state"] == status
 
 
+@pytest.mark.parametrize("key", [keys.job, keys.results])
+def test_a_wait_for_a_job_whose_keys_hold_something_else_is_answered(api, redis, enqueue, key):
+    address = enqueue()
+    job_id = address.rpartition("/")[2]
+    redis.set(key(job_id), "odd")
+    answer = api("GET", f"{address}/wait?timeout=60")
+
+    assert (answer.status_code, answer.json["id"]) == (200, job_id)
+    assert answer.json["problems"]
+
+
 def test_waiting_opens_no_pickle(api, redis, plant, work, pickled):
     job_id, mark = pickled
     redis.hset(keys.job(job_id), "status", "started")
