@@ -3,7 +3,7 @@
 -- sleeping worker where a producer that knows nothing of us has pushed a job.
 -- KEYS: the queues
 -- ARGV: how many jobs at most ("wake": only that), the time limit in s of a job that has none
--- Returns how many were enqueued, and of each canceled job its id, queue and reason
+-- Returns how many were enqueued; of each canceled job its id, queue and reason; and whether more may be late (0 or 1)
 --include lib
 --include waiting
 even_if_full()
@@ -13,7 +13,7 @@ if ARGV[1] == 'wake' then
     local length, queue = try('LLEN', key), queue_of(key)
     if type(length) == 'number' and length > 0 and not (paused and paused['queue:' .. queue]) then wake(queue) end
   end
-  return {0, {}}
+  return {0, {}, 0}
 end
 local left, expired = tonumber(ARGV[1]), {}
 local moved = paused and unpark(paused, left) or 0
@@ -41,7 +41,8 @@ end
 -- Taking the id off its queue decides: a worker may be quicker.  Those that wait longest are found first, so this
 -- costs little in a long queue too.
 local places_left = 200 * MOST_KEYS
-for _, id in ipairs(call_own('ZRANGEBYSCORE', OWN .. 'expiring', '-inf', NOW, 'LIMIT', 0, MOST_KEYS / 2)) do
+local late = call_own('ZRANGEBYSCORE', OWN .. 'expiring', '-inf', NOW, 'LIMIT', 0, MOST_KEYS / 2)
+for _, id in ipairs(late) do
   local status, queue, expires, limit, parked =
     unpack(fields(job_key(id), 'status', 'origin', 'jiffy:expires', 'rate_limit_key', 'jiffy:parked') or {})
   local list, expires_s, is_taken_off = RQ .. 'queue:' .. (queue or ''), number_of(expires), 0
@@ -61,4 +62,4 @@ for _, id in ipairs(call_own('ZRANGEBYSCORE', OWN .. 'expiring', '-inf', NOW, 'L
   end
   if places_left <= 0 then break end
 end
-return {moved, expired}
+return {moved, expired, places_left > 0 and #late == MOST_KEYS / 2 and 1 or 0}

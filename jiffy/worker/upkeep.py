@@ -47,8 +47,8 @@ def enqueue_due(link: Link, queue_keys: list[str], default_timeout_s: int) -> bo
     due = script_command("due", queue_keys, [_MOST_DUE, default_timeout_s])
     limits = [_MOST_JOBS, _MOST_PARTS, _MOST_BYTES, _LOOK_AGAIN_S]
     look = script_command("ended_parts", [keys.JOINS], ["find", *limits])
-    (moved, expired), found = link.exchange(due, look)
-    has_more = bool(moved >= _MOST_DUE)
+    (moved, expired, has_late), found = link.exchange(due, look)
+    has_more = bool(moved >= _MOST_DUE or has_late)
     for job_id, queue, reason in zip(expired[::3], expired[1::3], expired[2::3], strict=True):
         log.event("job.expired", job=text(job_id), queue=text(queue), reason=text(reason))
     if found:

@@ -1,5 +1,7 @@
 """Expires: a job that was not started in time is canceled with the reason, and never run."""
 
+from functools import partial
+
 import pytest
 from rq.rate_limit import RateLimit
 
@@ -8,6 +10,8 @@ from jiffy import Retry, actions, enqueue, every, keys, part, wait
 from jiffy.control import entries
 from jiffy.errors import JobFailed
 from jiffy.producer.enqueue import Job
+from jiffy.redis_io import Link
+from jiffy.worker import upkeep
 from jobs import numbers
 from tests.support import schedules
 from tests.support.join_support import look as look_at_chains
@@ -253,6 +257,15 @@ def test_many_expire_in_steps_the_oldest_first(redis):
     assert (len(due(redis)), len(due(redis))) == (500, 300)
     assert redis.zcard(keys.REGISTRIES["canceled"] + "default") == len(jobs)
     assert queued(redis) == []
+
+
+def test_where_many_are_late_the_others_are_looked_at_at_once(redis):
+    look = partial(upkeep.enqueue_due, Link(redis), [keys.queue("low")], 180)
+    look()  # from here on Redis has all scripts, or the first answer would be lost
+    enqueue.options(expires="10m").many(numbers.add, [(1, n) for n in range(800)])
+    age(redis, 601)
+
+    assert ([look(), look()], queued(redis)) == ([True, False], [])
 
 
 def test_far_behind_in_a_long_queue_few_expire_at_a_time(redis):

@@ -115,7 +115,7 @@ def die(redis, ran=None, **fields):
 
 def due(redis, most=1000, queues=("default",)):
     """What each supervisor does once a second; return how many moved, and the ids it canceled."""
-    moved, canceled = Link(redis).run("due", [*map(keys.queue, queues)], [most, 180])
+    moved, canceled, _ = Link(redis).run("due", [*map(keys.queue, queues)], [most, 180])
     return moved, [raw.decode() for raw in canceled[::3]]
 
 
