@@ -14,8 +14,8 @@ import typing
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import suppress
+from dataclasses import MISSING, is_dataclass
 from dataclasses import fields as dataclass_fields
-from dataclasses import is_dataclass
 from datetime import date, time
 from functools import cache
 from itertools import chain, count, repeat
@@ -304,7 +304,21 @@ def convert(value: Any, kind: Any, *name: str) -> Any:
         pass
     if error := _invalid(value, kind):
         raise error.below(*name)
+    _complete(found)
     return found
+
+
+def _complete(value: Any) -> None:
+    """Give each dataclass in it what msgspec leaves to its class: else JSON and vars() lack it."""
+    if is_dataclass(value) and hasattr(value, "__dict__"):
+        for field in dataclass_fields(value):
+            if field.default is not MISSING:
+                vars(value).setdefault(field.name, field.default)
+    inner = _opened(value)
+    if isinstance(inner, dict | list | tuple | set | frozenset):
+        for one in inner.values() if isinstance(inner, dict) else inner:
+            if type(one) not in SCALARS:
+                _complete(one)
 
 
 def _convert(value: Any, kind: Any) -> Any:

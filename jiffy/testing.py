@@ -75,11 +75,15 @@ class Queued:
 
     @property
     def jobs(self) -> list[Job]:
-        """Those that wait, queue by queue, those for later, and those that wait for others."""
+        """Those that wait, queue by queue, those for later, and those that wait for others or for a
+        slot of their rate limit.
+        """
         names = sorted(queue.name for queue in Queue.all(self.redis))
         waiting: list[Any] = [self.redis.lrange(keys.queue(name), 0, -1) for name in names]
         for registry in (keys.REGISTRIES["scheduled"], keys.REGISTRIES["deferred"]):
             waiting += [self.redis.zrange(registry + name, 0, -1) for name in names]
+        limited = self.redis.scan_iter(f"{keys.RQ}rl:*:rate_limited")
+        waiting += [self.redis.zrange(key, 0, -1) for key in limited]
         ids = [job_id.decode() for some in waiting for job_id in some]
         found = Job.fetch_many(ids, self.redis)
         return [job for job in found if isinstance(job, Job)]

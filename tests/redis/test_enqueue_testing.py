@@ -61,6 +61,13 @@ def test_queued_tells_of_the_parts_that_wait_for_others(queued):
     assert len(queued.run()) == 1
 
 
+def test_queued_tells_of_what_waits_for_a_slot(queued):
+    for number in range(3):
+        jiffy.enqueue.options(rate_limit="stripe:1")(numbers.add, number, 0)
+
+    assert [queued.has(numbers.add, number, 0) for number in range(3)] == [True] * 3
+
+
 def test_queued_runs_a_chain_to_its_end(queued):
     *_, last = jiffy.enqueue.chain(part(numbers.add, 1, 1), part(numbers.add, result, 1))
     waiting = [job.args for job in queued.jobs]

@@ -237,6 +237,13 @@ def test_a_result_is_an_argument_of_the_next_part_with_its_type(work):
     assert wait(jobs[-1]) == ORDER
 
 
+def test_what_is_left_out_of_a_dataclass_is_there_with_its_default(work):
+    job = enqueue(typed.order, {"id": str(ID), "items": []})
+    work()
+
+    assert job.return_value() == {"id": str(ID), "items": [], "at": None, "more": {}}
+
+
 def test_a_result_that_breaks_its_annotation_is_stored_as_json(work):
     job = enqueue(typed.broken_promise)
     work()
@@ -283,6 +290,13 @@ def test_a_secret_in_an_object_is_masked_in_the_description(redis):
 @pytest.fixture
 def queued(redis):
     return Queued(redis)
+
+
+def test_a_test_finds_a_job_by_what_was_left_out(queued):
+    enqueue(typed.order, {"id": str(ID), "items": [{"price": 20}]})
+
+    assert queued.has(typed.order, Order(ID, [Item(Decimal(20))]))
+    assert not queued.has(typed.order, Order(ID, [Item(Decimal(21))]))
 
 
 def test_a_test_finds_a_job_by_the_values_that_were_enqueued(queued):
