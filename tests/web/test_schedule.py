@@ -111,15 +111,21 @@ def test_the_next_run_is_skipped_from_the_page_and_the_skip_canceled(client, ent
 def test_a_run_that_has_begun_since_the_page_was_shown_is_not_skipped_in_place_of_the_next(
     client, entry, redis
 ):
-    [shown] = re.findall('name="next" value="([^"]+)"', client.get(PAGE).text)
+    shown = 'name="shown" value="([^"]+)"'
+    [first] = re.findall(shown, client.get(PAGE).text)
     redis.zincrby(keys.ENTRIES, 600, ENTRY)
-    late = post(client, f"{PAGE}/skip", count="1", next=shown)
+    late = post(client, f"{PAGE}/skip", count="1", shown=first)
     skips, text = entries.find(redis, NAME).skip, client.get(late.location).text
-    [shown] = re.findall('name="next" value="([^"]+)"', text)
-    post(client, f"{PAGE}/skip", count="1", next=shown)
+    [second] = re.findall(shown, text)
+    entries.skip_next(redis, NAME, 5)
+    post(client, f"{PAGE}/skip", count="1", shown=second)  # a colleague wants more
+    [third] = re.findall(shown, client.get(PAGE).text)
+    post(client, f"{PAGE}/skip", count="0", shown=second)
+    more = entries.find(redis, NAME).skip
+    post(client, f"{PAGE}/skip", count="0", shown=third)
 
-    assert (skips, "The next run is another one by now" in text) == (0, True)
-    assert entries.find(redis, NAME).skip == 1
+    assert (skips, "is another by now. Nothing was changed" in text) == (0, True)
+    assert (more, entries.find(redis, NAME).skip) == (5, 0)
 
 
 @pytest.mark.parametrize(

@@ -63,10 +63,10 @@ def skip(name: str) -> Response:
     count: Any = request.form.get("count", "1")
     if re.fullmatch("[0-9]{1,4}", count):  # anything else is refused as it is
         count = int(count)
-    # Since the page was shown, the run that it named may have begun: the next one is another.
-    coming = entries.find(redis_io.shared(), name).next_at
-    if request.form.get("next", f"{coming}") != f"{coming}":
-        flash("The next run is another one by now. Nothing was changed.")
+    # Since the page was shown, the run that it named may have begun, or others were skipped.
+    found = entries.find(redis_io.shared(), name)
+    if request.form.get("shown", now := f"{found.next_at} {found.skip}") != now:
+        flash("The next run, or what is skipped, is another by now. Nothing was changed.")
     else:
         entries.skip_next(redis_io.shared(), name, count)
     return _back(name)
