@@ -158,7 +158,7 @@ def bulk(action: str, matching: str, rate: str | None, yes: bool) -> int:
         raise InvalidValue("MATCHING", matching, f"a filter: {wanted.problems[0]}")
     redis, tally = redis_io.shared(), many.Tally()
     redis_io.check(redis)
-    asked = clock.now()  # what comes while a person thinks about it is left alone
+    asked = redis_io.now(redis)  # what comes while a person thinks about it is left alone
     if not yes:
         number = many.count(redis, action, wanted)
         if not (number.total or number.is_more):

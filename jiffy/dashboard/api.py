@@ -222,7 +222,8 @@ def act_in_bulk(body: schemas.Bulk) -> Enqueued:
     """Retry, cancel or delete all jobs that match, by a job that a worker runs."""
     rate = bulk.read_rate(body.action, body.rate)
     wanted = search.parse(body.filter)
-    job = bulk.start(redis_io.shared(), body.action, wanted, body.who, rate, clock.now())
+    redis = redis_io.shared()
+    job = bulk.start(redis, body.action, wanted, body.who, rate, redis_io.now(redis))
     audit.note(job=job.id)
     return Enqueued(job.id, job.origin, _url(job.id))
 

@@ -155,7 +155,7 @@ def _act_on_list(name: str | None, queue_name: str, registry_name: str = "queued
     members = values.answer(redis.lrange if is_queue else redis.zrange, key, 0, -1) or ()
     ids = [values.text(one).partition(":")[0] for one in members]
     if name:
-        tally, now, done = bulk.Tally(), clock.now(), list[str]()
+        tally, now, done = bulk.Tally(), redis_io.now(redis), list[str]()
         wanted = search.parse(f"state:{registry_name}")
         for place in range(0, len(ids), bulk.STEP):
             part = ids[place : place + bulk.STEP]

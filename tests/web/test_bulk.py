@@ -331,6 +331,21 @@ def test_in_a_shell_it_is_done_at_once_and_asks_first(cards, redis, capsys, monk
             run(load("bulk"), words)
 
 
+@pytest.mark.parametrize("skew_s", [-60, 60])
+def test_it_does_not_matter_what_time_it_is_for_the_web_process(
+    client, cards, plant, redis, monkeypatch, skew_s
+):
+    cards(2)
+    there = clock.now()
+    monkeypatch.setattr(clock, "now", lambda: there + timedelta(seconds=skew_s))
+    form = client.get("/jobs/all", query_string=RETRY).text
+    [asked] = re.findall('name="asked" value="([^"]+)"', form)
+    plant("later", status="failed", error=ERROR)
+    post(client, "/jobs/all", **RETRY, asked=asked)
+
+    assert redis.zrange(FAILED, 0, -1) == [b"later"]
+
+
 def test_what_comes_while_a_shell_asks_is_left_alone(cards, redis, plant, monkeypatch):
     cards(2)
 

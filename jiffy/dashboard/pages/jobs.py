@@ -134,7 +134,7 @@ def some() -> Response | str:
     if not ids:
         flash(f"Select the jobs to {name} first.")
     elif name == "delete" and not request.form.get("sure"):
-        asked = clock.now().isoformat()
+        asked = redis_io.now(redis_io.shared()).isoformat()
         return render_template("sure.html", action=name, ids=ids, back=back, asked=asked)
     else:
         flash(act_on(name, ids).words(name))
@@ -145,7 +145,8 @@ def some() -> Response | str:
 def all_matching() -> str:
     """Show how many jobs match before anything is done with them."""
     name, wanted = _action(), search.parse(request.args.get("q", "").strip())
-    asked = clock.now().isoformat()  # what comes while they are counted is left alone
+    # What comes while they are counted is left alone.
+    asked = redis_io.now(redis_io.shared()).isoformat()
     return render_template(
         "sure.html", action=name, wanted=wanted, few=bulk.FEW, most_again=bulk.MOST_AGAIN,
         matching=bulk.count(redis_io.shared(), name, wanted),
@@ -182,8 +183,10 @@ def act_on_matching(name: str, matching: str) -> Response:
 
 
 def _asked() -> datetime:
-    """When the form was shown; now, for one that does not say so."""
-    now = clock.now()
+    """When the form was shown; now, for one that does not say so.  By Redis' clock: others may have
+    another, and what happened to a job a moment ago would lie ahead.
+    """
+    now = redis_io.now(redis_io.shared())
     with suppress(ValueError, TypeError):  # none, or one without a zone
         asked = min(now, clock.read(request.form.get("asked", "")))
         if now - asked > _FORM_LASTS:

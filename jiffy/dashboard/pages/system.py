@@ -251,7 +251,7 @@ def metrics() -> Response:
         GaugeMetricFamily("jiffy_schedule_entries", "Entries with a run to come.", seen.entries),
     ]  # fmt: skip
     if seen.next_run is not None:
-        due_s = (seen.next_run - clock.now()).total_seconds()
+        due_s = (seen.next_run - seen.taken).total_seconds()
         about = "Seconds until the next run is due; negative if it is late."
         families.append(GaugeMetricFamily("jiffy_schedule_next_due_seconds", about, due_s))
     runs = CounterMetricFamily("jiffy_ticks", "Runs of the schedule.", labels=["outcome"])
