@@ -252,14 +252,15 @@ def job(redis: Redis, job_id: str) -> JobView | None:
     is_queued = found.state == "queued"
     with redis.pipeline(transaction=False) as pipe:
         pipe.zscore(keys.jobs_in("scheduled", found.queue), job_id)
+        pipe.zscore(keys.ENTRIES, job_id)
         pipe.lpos(keys.queue(found.queue), job_id, maxlen=MOST_BEFORE if is_queued else 1)
         pipe.exists(keys.dependents(job_id))
         pipe.memory_usage(keys.results(job_id))
-        score, position, dependents, size = values.answers(pipe)
+        score, of_entry, position, dependents, size = values.answers(pipe)
     parts = read(keys.PARTS_FIELD, values.long_text, "")
     found = replace(
         found,
-        due=due(score) if found.state == "scheduled" else None,
+        due=due(of_entry if score is None else score) if found.state == "scheduled" else None,
         position=position if is_queued else None,
         is_waited_for=bool(dependents or read(keys.JOIN_FIELD, line, "")),
         log=log,

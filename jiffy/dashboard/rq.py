@@ -86,12 +86,13 @@ def _list_workers(instance_number: int) -> Any:
     workers = []
     for worker in sorted(found.workers, key=lambda one: (one.state, one.queues, one.name)):
         job = found.jobs.get(worker.job_id)
+        state = "no heartbeat" if worker.is_late else worker.state
         current = job and {"job_id": job.id, "call_string": job.description, **_row(job)}
         workers.append(
             {
                 "name": worker.name,
                 "queues": worker.queues,
-                "state": "unreadable" if worker.problems else worker.state,
+                "state": "unreadable" if worker.problems else state,
                 "current_job": current or "idle",
             }
         )

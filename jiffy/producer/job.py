@@ -31,6 +31,7 @@ _REMEDIES = {
     "cancel": {
         "queued": "A worker is just claiming it: look again, then stop it.",
         "started": "Stop it instead.",
+        "scheduled": "Its time has just come, or it is an entry of the schedule: look there.",
         "": "Only a job that has not started can be canceled.",
     },
     "retry": {

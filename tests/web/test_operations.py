@@ -326,6 +326,7 @@ def test_once_all_workers_are_dead_nothing_is_said_to_run(client, redis, plant, 
     assert "Why it is not running No workers are running." in following
     assert "0 workers" in workers
     assert ("w1 no heartbeat" in workers, "w1 no heartbeat" in queue) == (True, True)
+    assert client.get("/rq/0/data/workers.json").json["workers"][0]["state"] == "no heartbeat"
     redis.lrem(keys.queue("default"), 0, "next")
     client.application.extensions["jiffy.census"].forget()
     assert 'id="no-workers"' in client.get("/").text  # also where nothing waits

@@ -183,11 +183,18 @@ def test_an_unknown_entry_is_not_found_in_words(client, api, entry):
     assert told.json["detail"].startswith("No entry 'nope' in the schedule.")
 
 
-def test_an_entry_of_rq_scheduler_links_to_its_job(client, redis):
+def test_an_entry_of_rq_scheduler_links_to_its_job_which_waits_for_its_time(client, api, redis):
     moment = datetime(2999, 1, 1, tzinfo=UTC)
     job = Scheduler(connection=redis).enqueue_at(moment, numbers.add, 2, 3)
+    refused = api("DELETE", f"/api/jobs/{job.id}")
 
     assert f'href="/jobs/{job.id}"' in client.get("/schedule").text
+    assert "It waits for its time at 00:00:00 UTC" in client.get(f"/jobs/{job.id}").text
+    assert api("GET", f"/api/jobs/{job.id}").json["times"]["due"] == "2999-01-01T00:00:00Z"
+    assert (refused.status_code, "an entry of the schedule" in refused.json["detail"]) == (
+        409,
+        True,
+    )
 
 
 def test_secrets_in_an_entrys_call_are_masked(client, api, declare, redis):
