@@ -132,40 +132,42 @@ def pause(
     redis: Redis, name: str, *, who: str, why: str, until: clock.Duration | datetime | None = None
 ) -> datetime | None:
     """Let the entry's runs be skipped until `resume`, or `until`; return when that is."""
-    stored, end = pause_json(who, why, until)
-    redis.hset(keys.entry_state(_known(redis, name)), "paused", stored)
+    entry_id = _known(redis, name)
+    stored, end = pause_json(who, why, until, redis_io.now(redis))
+    redis.hset(keys.entry_state(entry_id), "paused", stored)
     return end
 
 
 def pause_json(
-    who: str, why: str, until: clock.Duration | datetime | None
+    who: str, why: str, until: clock.Duration | datetime | None, now: datetime
 ) -> tuple[str, datetime | None]:
     """A pause as Redis keeps it, also of a queue or a function; and when it ends.
 
-    `until` is a time with its zone, or how long.  Raises InvalidValue.
+    `until` is a time with its zone, or how long from `now` on, by Redis' clock, which ends it.
+    Raises InvalidValue.
     """
     end: datetime | None
     if isinstance(until, str):
-        end = _end(until)
+        end = _end(until, now)
     elif until is None or isinstance(until, datetime):
         end = until
     else:
-        end = clock.now() + timedelta(seconds=clock.seconds(until, "until"))
+        end = now + timedelta(seconds=clock.seconds(until, "until"))
     if end is not None:
-        if end.tzinfo is None or end <= clock.now():
+        if end.tzinfo is None or end <= now:
             raise InvalidValue("until", end.isoformat(), "a time in the future, with its zone")
         clock.in_calendar(end, "until")
-    paused = {"who": _line("who", who), "why": _line("why", why), "since": clock.wall()}
+    paused = {"who": _line("who", who), "why": _line("why", why), "since": now.timestamp()}
     return json.dumps(paused | {"until": end and end.timestamp()}), end
 
 
-def _end(text: str) -> datetime:
+def _end(text: str, now: datetime) -> datetime:
     """A bare number is refused: 10 would be seconds, and people mean minutes."""
     with suppress(ValueError):
         return clock.read(text)
     with suppress(InvalidValue):
         if not text.strip().isdecimal():
-            return clock.now() + timedelta(seconds=clock.seconds(text))
+            return now + timedelta(seconds=clock.seconds(text))
     must = "a duration, such as 10m or 2h, or a time such as 2030-01-31T06:00:00+01:00"
     raise InvalidValue("until", text, must)
 

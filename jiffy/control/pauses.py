@@ -50,7 +50,7 @@ def pause(
     WrongArguments where there are MOST.
     """
     field, redis = _field(queue, function), redis_io.shared()
-    stored, _ = entries.pause_json(who or user(), why, until)
+    stored, _ = entries.pause_json(who or user(), why, until, redis_io.now(redis))
     if len(read_pauses(redis)) >= MOST:
         raise WrongArguments(f"{MOST:,} pauses are in force already; resume one first.")
     redis_io.deliver(redis, redis_io.command("HSET", keys.PAUSED, field, stored))

@@ -11,7 +11,7 @@ from rq.job import Job
 from rq.serializers import JSONSerializer
 
 import jiffy
-from jiffy import actions, cli, keys
+from jiffy import actions, cli, clock, keys
 from jiffy.control import pauses
 from jiffy.errors import InvalidValue
 from tests.jobs import worker as worker_jobs
@@ -242,3 +242,15 @@ def test_a_pause_is_made_shown_and_ended_in_a_shell(redis):
     assert typed("resume", *words) == f"{TELL_ID} was not paused.\n"
     assert queued(redis) == ["ours-0"]
     assert typed("paused") == "Nothing is paused.\n"
+
+
+@pytest.mark.parametrize("skew", [timedelta(minutes=-15), timedelta(minutes=15)])
+def test_a_pause_lasts_so_long_whatever_time_it_is_where_it_is_made(redis, monkeypatch, skew):
+    there = clock.now()
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setattr(clock, "now", lambda: there + skew)
+        jiffy.pause(queue="low", why="a deploy", until="10m")
+    [one] = pauses.read_pauses(redis)
+
+    assert (one.until - one.since).total_seconds() == 600
+    assert abs((one.since - clock.now()).total_seconds()) < 60
