@@ -45,25 +45,37 @@ class _Kept(Generic[T]):
         self._read, self._lasts_s = read, lasts_s
         self._value: T | None = None
         self._read_at, self._fresh_s = 0.0, lasts_s
+        self._fails_until, self._error = 0.0, RedisError()
 
     def forget(self) -> None:
         """Read it anew: something was done just now."""
         self._value = None
 
     def get(self) -> T:
+        asked_at = clock.monotonic()
         # It will do while another thread reads it anew: else all threads would wait for that one.
         recent = self._younger_than(3 * self._fresh_s)
         if not self._lock.acquire(blocking=recent is None):
             return cast(T, recent)
         try:
-            value, begins_at = self._younger_than(self._fresh_s), clock.monotonic()
-            if value is None:
-                value = self._value = self._read(redis_io.shared())
-                self._read_at = clock.monotonic()
-                self._fresh_s = max(self._lasts_s, self._read_at - begins_at)
-            return value
+            if asked_at < self._fails_until:  # else all would wait for Redis, one after another
+                raise self._error.with_traceback(None)
+            value = self._younger_than(self._fresh_s)
+            return self._read_anew() if value is None else value
         finally:
             self._lock.release()
+
+    def _read_anew(self) -> T:
+        begins_at = clock.monotonic()
+        try:
+            value = self._value = self._read(redis_io.shared())
+        except RedisError as error:
+            now, self._error = clock.monotonic(), error
+            self._fails_until = now + min(now - begins_at, CURRENT_S)
+            raise
+        self._read_at = clock.monotonic()
+        self._fresh_s = max(self._lasts_s, self._read_at - begins_at)
+        return value
 
     def _younger_than(self, age_s: float) -> T | None:
         return self._value if clock.monotonic() - self._read_at < age_s else None

@@ -1,17 +1,22 @@
 """What stands around every page: the counters, the banners, and what a live page asks for."""
 
 import re
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import pytest
+from redis.exceptions import TimeoutError as RedisTimeoutError
 from rq.utils import utcformat
 
 from jiffy import clock, keys
 from jiffy.control import read
 from jiffy.control.why import banners
-from jiffy.dashboard import create_app
+from jiffy.dashboard import create_app, frame
 from jiffy.producer.enqueue import enqueue
 from jobs import numbers
-from tests.web.conftest import PASSWORD, log_in
+from tests.support.newcomer import wait_until
+from tests.web.conftest import PASSWORD, TOKEN, log_in
 
 PAGES = ["/", "/schedule", "/jobs/seen", "/no-such-page"]
 
@@ -143,3 +148,27 @@ def test_a_live_page_gets_nothing_where_nothing_has_changed(client, plant):
 def words(html):
     """The text of a page, as it is read."""
     return " ".join(re.sub("<[^>]*>", " ", html).split())
+
+
+def test_while_redis_does_not_answer_nobody_waits_behind_others_who_wait(app, monkeypatch):
+    """Each would wait for the whole time-out, one after another."""
+    asked, reads = set(), []
+
+    def moment():
+        asked.add(threading.get_ident())
+        return clock.monotonic()
+
+    def never_answered(_):
+        reads.append(1)
+        wait_until(lambda: len(asked) == 5)
+        raise RedisTimeoutError("Timeout reading from socket")
+
+    monkeypatch.setattr(read, "census", never_answered)
+    app, token = create_app(), {"Authorization": f"Bearer {TOKEN}"}
+    monkeypatch.setattr(frame, "clock", SimpleNamespace(monotonic=moment))
+    with ThreadPoolExecutor(5) as threads:
+        answers = threads.map(
+            lambda _: app.test_client().get("/api/queues", headers=token).status_code, range(5)
+        )
+
+    assert (list(answers), len(reads)) == ([503] * 5, 1)
