@@ -229,12 +229,16 @@ def _layout(sizes: tuple[int, ...]) -> struct.Struct:
     return struct.Struct("%ds" * len(sizes) % sizes)
 
 
-def requeue_command(worker: str, keep: str) -> bytes:
+def requeue_command(worker: str, keep: str, *, is_late: bool = False) -> bytes:
     """Requeue what a worker holds beyond the execution `keep`: a claim from no queue, whose prefix
     "" is of no process, so it is never taken for late.
+
+    `is_late`: the worker may have gone on to its next claim.  This one has the number of that, so
+    it does nothing then.
     """
+    prefix = f"{keep[:16]}{(int(keep[16:24], 16) + 1) & 0xFFFFFFFF:08x}" if is_late else ""
     return script_command(
-        "claim", [keys.worker(worker), keys.SUSPENDED], [worker, 0, LEASE_S, "", keep]
+        "claim", [keys.worker(worker), keys.SUSPENDED], [worker, 0, LEASE_S, prefix, keep]
     )
 
 

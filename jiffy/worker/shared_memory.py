@@ -155,9 +155,14 @@ class Board:
         self.numbers.retires = 1 + for_good
         self.halt()
 
-    def halt(self) -> None:
-        """Let the child begin nothing more of what it holds."""
+    def halt(self) -> Running | None:
+        """Let the child begin nothing more of what it holds; return what it runs.
+
+        None, too, if it has gone on to its next batch meanwhile: of that it may begin all.
+        """
         self.numbers.is_halted = 1
+        running = self.running  # read after that is written: now it begins nothing more
+        return running if self.numbers.is_halted else None
 
     def interrupt(self, running: Running, why: int) -> bool:
         """Write why the running job must end; False if that was written.  A signal makes the child

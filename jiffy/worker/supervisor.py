@@ -192,8 +192,7 @@ class Supervisor:
 
     def _requeue_rest(self, child: ChildProcess) -> None:
         """Requeue what the child claimed and has not begun, and finish what it has done."""
-        child.board.halt()
-        running = child.board.running  # read after `halt`: now it begins nothing more
+        running = child.board.halt()
         if running is None or child.requeued == running.batch:
             return
         commands = []
@@ -201,7 +200,8 @@ class Supervisor:
         if plans and child.board.running == running:  # else the child has gone on, and finishes
             commands.append(finish_command(child.name, plans))
         if running.position < child.board.numbers.last:
-            commands.append(requeue_command(child.name, child.execution_of(running)))
+            execution = child.execution_of(running)
+            commands.append(requeue_command(child.name, execution, is_late=True))
         if commands:
             self._link.exchange(*commands)
         child.requeued = running.batch

@@ -199,6 +199,33 @@ def test_a_deleted_job_is_neither_claimed_nor_given_back(redis, held):
     assert queued(redis) == []
 
 
+def test_what_is_given_back_late_is_nothing_that_was_claimed_since(redis, held):
+    worker = claimer(redis, token=held[0].execution[:16])
+    worker.batch = 1
+    worker.last_begun = held[0].execution
+    since = worker.claim(2).jobs
+    before = traces(redis)
+    Link(redis).exchange(requeue_command("worker-1", held[0].execution, is_late=True))
+
+    assert ids_of(since) == ["default-1", "default-2"]
+    assert traces(redis) == before
+
+
+def test_a_child_that_goes_on_as_it_is_halted_may_begin_all_of_its_next_batch():
+    class Raced(Board):
+        @property
+        def running(self):
+            self.hold(2, 5)
+            self.begin(1, 10)
+            return super().running
+
+    raced = Raced()
+    raced.hold(1, 5)
+    raced.begin(1, 10)
+
+    assert (raced.halt(), raced.begin(2, 10)) == (None, True)
+
+
 class Stage:
     """Where the job below finds the board of the child that runs it."""
 
@@ -210,8 +237,7 @@ def note(number):
     """Job 9 plays the supervisor, for whom it has run too long."""
     Stage.redis.rpush("test:said", number)
     if number == 9:
-        Stage.board.halt()
-        running = Stage.board.running
+        running = Stage.board.halt()
         [execution] = [
             member.decode().partition(":")[2]
             for member in Stage.redis.hkeys(keys.held("worker-1"))
