@@ -159,6 +159,7 @@ def bulk(action: str, matching: str, rate: str | None, yes: bool) -> int:
     redis, tally = redis_io.shared(), many.Tally()
     redis_io.check(redis)
     asked = redis_io.now(redis)  # what comes while a person thinks about it is left alone
+    wanted = search.parse(matching, asked)
     if not yes:
         number = many.count(redis, action, wanted)
         if not (number.total or number.is_more):

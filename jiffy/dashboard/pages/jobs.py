@@ -144,14 +144,14 @@ def some() -> Response | str:
 @page.get("/jobs/all")
 def all_matching() -> str:
     """Show how many jobs match before anything is done with them."""
-    name, wanted = _action(), search.parse(request.args.get("q", "").strip())
     # What comes while they are counted is left alone.
-    asked = redis_io.now(redis_io.shared()).isoformat()
+    name, asked = _action(), redis_io.now(redis_io.shared())
+    wanted = search.parse(request.args.get("q", "").strip(), asked)
     return render_template(
         "sure.html", action=name, wanted=wanted, few=bulk.FEW, most_again=bulk.MOST_AGAIN,
         matching=bulk.count(redis_io.shared(), name, wanted),
         queue=bulk.queue_of_workers(redis_io.shared()),
-        back=url_for("jobs.jobs", q=wanted.text), asked=asked,
+        back=url_for("jobs.jobs", q=wanted.text), asked=asked.isoformat(),
     )  # fmt: skip
 
 
