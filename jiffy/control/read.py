@@ -58,6 +58,7 @@ _SUCCESSFUL = "1"  # rq.results.Result.Type
 _OUTCOMES = {"1": "finished", "2": "failed", "3": "stopped", "4": "retried", "5": "failed"}
 _CALL = re.compile(r"([A-Za-z_]\w*(?:\.\w+)+)\(")  # RQ's description: jobs.numbers.add(2, 3)
 _MOST_COUNTED = 2000  # queues and workers of a census
+_MOST_NAMED = 10_000  # workers, of which most may be gone
 _MOST_NEXT, _MOST_BESIDE = 10, 100  # jobs and workers of a queue
 _LATE_S = 120  # stock RQ's workers write a heartbeat every 90 s while they run a job
 _OURS_LATE_S = 30  # ours every 3.3 s
@@ -718,24 +719,34 @@ class Fleet(NamedTuple):
 
 
 def fleet(redis: Redis, most: int, first: int = 0) -> Fleet:
-    """So many workers and their current jobs, in three round trips."""
-    return _fleet(redis, sorted(values.answer(redis.smembers, keys.WORKERS) or ())[first:], most)
+    """So many workers and their current jobs, in four round trips."""
+    return _fleet(redis, values.answer(redis.smembers, keys.WORKERS) or (), most, first=first)
 
 
 def inside(redis: Redis, queue: str) -> Fleet:
-    """Of one queue, in three round trips."""
+    """Of one queue, in four round trips."""
     with redis.pipeline(transaction=False) as pipe:
         pipe.smembers(keys.workers_of(queue))
         pipe.lrange(keys.queue(queue), 0, _MOST_NEXT - 1)
         members, front = values.answers(pipe)
     ids = [text(job_id) for job_id in front or ()]
-    found = _fleet(redis, sorted(members or ()), _MOST_BESIDE, ids)
+    found = _fleet(redis, members or (), _MOST_BESIDE, ids)
     following = [found.jobs[job_id] for job_id in ids if job_id in found.jobs]
     return found._replace(next=following, is_unreadable=members is None or front is None)
 
 
-def _fleet(redis: Redis, named: Sequence[bytes], most: int, others: Sequence[str] = ()) -> Fleet:
+def _fleet(
+    redis: Redis, members: Iterable[bytes], most: int, others: Sequence[str] = (), first: int = 0
+) -> Fleet:
     """Those of the workers that are alive; its jobs are those that they run, and `others`."""
+    named = sorted(members)[:_MOST_NAMED]
+    # RQ keeps the names of workers that died, which would fill pages.
+    if named and redis.exists(*named) < len(named):
+        with redis.pipeline(transaction=False) as pipe:
+            for key in named:
+                pipe.exists(key)
+            named = [key for key, is_there in zip(named, pipe.execute(), strict=True) if is_there]
+    named = named[first:]
     hashes = values.peek(redis, named[:most], WORKER_FIELDS, values.MOST_BYTES_IN_LIST)
     workers = [_worker(line(key), raw) for key, raw in zip(named, hashes, strict=False) if raw]
     workers.sort(key=lambda one: (not one.is_busy, one.name))

@@ -332,6 +332,18 @@ def test_once_all_workers_are_dead_nothing_is_said_to_run(client, redis, plant, 
     assert 'id="no-workers"' in client.get("/").text  # also where nothing waits
 
 
+def test_names_of_workers_that_are_gone_hide_none_that_run(client, redis, plant_worker):
+    gone = [f"{keys.WORKER}a{number}" for number in range(150)]
+    redis.sadd(keys.WORKERS, *gone)
+    redis.sadd(keys.workers_of("default"), *gone)
+    redis.sadd(keys.QUEUES, keys.queue("default"))
+    plant_worker("w1")
+    pages = [client.get(path).text for path in ("/workers", "/queues/default")]
+
+    assert all('id="worker-w1"' in page for page in pages)
+    assert not any("more." in page or 'class="pager"' in page for page in pages)
+
+
 def test_the_system_shows_redis_and_no_secrets(client):
     text = words(client.get("/system").text)
 
