@@ -332,6 +332,19 @@ def test_once_all_workers_are_dead_nothing_is_said_to_run(client, redis, plant, 
     assert 'id="no-workers"' in client.get("/").text  # also where nothing waits
 
 
+def test_where_those_that_are_next_are_gone_it_is_not_said_that_nothing_waits(client, redis, plant):
+    for number in range(11):
+        plant(f"job{number}", status="queued")
+    redis.delete(*(keys.job(f"job{number}") for number in range(10)))
+    gone = client.get("/queues/default").text
+    redis.delete(keys.queue("default"))
+    client.application.extensions["jiffy.census"].forget()
+    nothing = client.get("/queues/default").text
+
+    assert ("The first ones are gone" in gone, "Nothing is waiting" in gone) == (True, False)
+    assert "Nothing is waiting" in nothing
+
+
 def test_names_of_workers_that_are_gone_hide_none_that_run(client, redis, plant_worker):
     gone = [f"{keys.WORKER}a{number}" for number in range(150)]
     redis.sadd(keys.WORKERS, *gone)
