@@ -108,7 +108,7 @@ def pause(kind: str, name: str, **reason: Any) -> None:
     with audit.from_shell(redis_io.shared(), "pause", f"{kind}={name}{until} why={reason['why']}"):
         before = pauses.read_pauses(redis_io.shared())
         pauses.pause(**{kind: name}, **reason)
-    click.echo(f"{name} is paused.")
+    echo(f"{name} is paused.{pauses.doubt(**{kind: name})}")
     for one in before:
         if (one.kind, one.name) == (kind, name):
             echo(f"This takes the place of the pause by {one.who}: {one.why}")

@@ -16,10 +16,11 @@ from msgspec import Meta
 from redis import Redis
 
 from jiffy import clock, keys, redis_io
-from jiffy.control import entries
+from jiffy.control import entries, read
 from jiffy.control.values import answer, answers, text
-from jiffy.errors import InvalidValue, WrongArguments
+from jiffy.errors import InvalidValue, JiffyError, WrongArguments, did_you_mean
 from jiffy.producer import functions, options
+from jiffy.settings import settings
 
 Function = Callable[..., object] | str
 MOST = 1000  # pauses: while there are any, each claim reads all of them
@@ -54,6 +55,19 @@ def pause(
     if len(read_pauses(redis)) >= MOST:
         raise WrongArguments(f"{MOST:,} pauses are in force already; resume one first.")
     redis_io.deliver(redis, redis_io.command("HSET", keys.PAUSED, field, stored))
+
+
+def doubt(*, queue: str | None = None, function: str | None = None) -> str:
+    """What to say of a pause whose name is not known here, and may be mistyped; "" if it is."""
+    if queue is not None:
+        names = read.queue_names(redis_io.shared())
+        near = did_you_mean(queue, names)
+        return "" if queue in names else f" No job has been on a queue of this name yet{near}."
+    try:
+        functions.find(function or "", settings().jobs_modules)
+    except JiffyError as error:
+        return f" It is not known here, though: {error}"
+    return ""
 
 
 def resume(*, queue: str | None = None, function: Function | None = None) -> bool:

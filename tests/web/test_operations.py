@@ -11,6 +11,7 @@ from rq.command import PUBSUB_CHANNEL_TEMPLATE
 from rq.utils import utcformat
 
 from jiffy import actions, clock, keys
+from jiffy.cli import load, run
 from jiffy.control import bulk, pauses, read
 from jiffy.control.why import banners
 from jiffy.dashboard.pages import system
@@ -343,6 +344,27 @@ def test_where_those_that_are_next_are_gone_it_is_not_said_that_nothing_waits(cl
 
     assert ("The first ones are gone" in gone, "Nothing is waiting" in gone) == (True, False)
     assert "Nothing is waiting" in nothing
+
+
+def test_who_pauses_a_name_that_is_not_known_is_told(client, redis, capsys):
+    redis.sadd(keys.QUEUES, keys.queue("default"))
+    for kind, name in (
+        ("queue", "defualt"),
+        ("queue", "default"),
+        ("function", "jobs.numbers.add"),
+    ):
+        run(load("pause"), [kind, name, "--why", "x"])
+    said = capsys.readouterr().out.splitlines()
+    post(client, "/functions/pause", function="jobs.numbers.ad", why="x")
+    page = client.get("/queues").text
+
+    assert said == [
+        "defualt is paused. No job has been on a queue of this name yet (did you mean 'default'?).",
+        "default is paused.",
+        "jobs.numbers.add is paused.",
+    ]
+    assert "Paused jobs.numbers.ad. " in page
+    assert "It is not known here, though: No function" in page
 
 
 def test_names_of_workers_that_are_gone_hide_none_that_run(client, redis, plant_worker):

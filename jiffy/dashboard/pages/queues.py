@@ -111,7 +111,7 @@ def _pause(**what: str) -> Response:
         abort(409, f"{one.name} is paused already, by {one.who}: {one.why}. Nothing was changed.")
     until = request.form.get("until", "").strip()
     pauses.pause(**what, why=request.form.get("why", ""), who=session["user"], until=until or None)
-    return _back(what, "Paused {}. What runs already runs on.")
+    return _back(what, "Paused {}. What runs already runs on." + pauses.doubt(**what))
 
 
 def _resume(**what: str) -> Response:
