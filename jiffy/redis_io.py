@@ -322,11 +322,18 @@ def in_one_line() -> Iterator[None]:
         yield
     except (JiffyError, RedisError) as raised:
         error = raised if isinstance(raised, JiffyError) else explained(raised)
-        if error is None:
+        if error is None and not isinstance(raised, ResponseError):
             raise
-        lines = str(error) if isinstance(error, InvalidSchedule) else " ".join(str(error).split())
+        text = str(error or refusal(raised))
+        lines = text if isinstance(error, InvalidSchedule) else " ".join(text.split())
         sys.stderr.write(log.printable(f"{lines}\n"))
-        sys.exit(error.exit_code)
+        sys.exit(error.exit_code if error else 1)
+
+
+def refusal(error: Exception) -> str:
+    """What Redis says, and the remedy where a key holds something else, which it does not name."""
+    is_of_key = re.search("WRONGTYPE|last possible ID|smaller than the target", str(error))
+    return f"Redis refuses: {error}." + " Delete or rename the key." * bool(is_of_key)
 
 
 def let_go(error: RedisError) -> None:

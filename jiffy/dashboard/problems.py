@@ -4,7 +4,6 @@ Never a traceback: that goes to the log.
 """
 
 import json
-import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from http import HTTPStatus
@@ -127,6 +126,4 @@ def _from_redis(error: RedisError) -> Response:
     known = redis_io.explained(error)
     if known and request.endpoint in auth.PUBLIC:  # to a stranger without the URL, as by /healthz
         return answer(503, f"Redis cannot be used ({known.reason}). {known.remedy}", LATER)
-    is_of_key = re.search("WRONGTYPE|last possible ID|smaller than the target", str(error))
-    remedy = " Delete or rename the key." if is_of_key else ""
-    return answer(503, str(known or f"Redis refuses: {error}.{remedy}"), LATER)
+    return answer(503, str(known or redis_io.refusal(error)), LATER)

@@ -438,6 +438,27 @@ def test_a_count_of_logins_that_lasts_for_years_locks_no_one_out(stranger, redis
     assert log_in(stranger).headers["Location"] == "/"
 
 
+@pytest.mark.parametrize(
+    ("words", "key"),
+    [
+        (["enqueue", "jobs.numbers.add", 2, 3], keys.queue("default")),
+        (["pause", "queue", "low", "--why", "tea"], keys.PAUSED),
+        (["resume", "queue", "low"], keys.audit("changes")),
+        (["bulk", "retry", "state:failed", "--yes"], keys.audit("changes")),
+        (["scheduler", "skip", "JOB"], keys.entry_state("entry-JOB")),
+        (["scheduler", "run", "JOB"], keys.queue("default")),
+    ],
+)
+def test_a_command_that_cannot_write_to_a_key_says_so_in_one_line(
+    command_line, world, redis, words, key
+):
+    redis.delete(key)
+    redis.set(key, "a string")
+    code, _, errors = command_line(*words)
+
+    assert (code, errors.count("\n"), errors[:15]) == (1, 1, "Redis refuses: ")
+
+
 def test_commands_write_no_control_characters(redis, declare):
     evil = "a\x1b[2J\x9b\u202e\r\nb is paused."
     reason = json.dumps({"who": evil, "why": evil, "since": 1, "until": None})
