@@ -1,6 +1,7 @@
 """Failures in groups: what belongs together, the trial, and the rest."""
 
 import re
+from urllib.parse import unquote_plus
 
 import pytest
 
@@ -167,6 +168,8 @@ def test_a_group_says_what_is_new_in_this_release_and_on_which_it_failed(
     assert "new in v2" not in deployed
     assert text.count("new in v2") == 1
     assert (f"group-{KEY}" in of_v1, "OSError" in of_v1) == (True, False)
+    [all_of_v1] = re.findall('q=([^&"]+)&amp;action=retry', of_v1)
+    assert unquote_plus(all_of_v1) == f'state:failed group:{KEY} release:"v1"'
     assert f'id="newest-{KEY}"' in home
     assert "new in" not in again
     assert "release=v1" in again

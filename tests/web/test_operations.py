@@ -4,7 +4,7 @@ import json
 import re
 from dataclasses import replace
 from html import unescape
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 import pytest
 from rq.command import PUBSUB_CHANNEL_TEMPLATE
@@ -303,6 +303,16 @@ def test_a_worker_and_its_job_can_be_stopped(client, redis, plant, plant_worker)
     assert "Asked w1 to stop" in client.get("/workers").text
     assert post(client, "/workers/gone/stop").status_code == 404
     assert client.get("/workers/w1/stop").status_code == 405
+
+
+def test_a_worker_with_any_name_has_its_buttons(client, redis, plant_worker):
+    plant_worker("host/1", **{keys.MEMORY_FIELD: "1"})
+    [url] = re.findall('action="(/workers/[^"]+/quiet)"', client.get("/workers").text)
+    with redis.pubsub(ignore_subscribe_messages=True) as pubsub:
+        pubsub.subscribe(PUBSUB_CHANNEL_TEMPLATE % "host/1")
+        pubsub.get_message(timeout=5)
+
+        assert post(client, unquote(url)).status_code == 303
 
 
 def test_a_worker_that_does_not_listen_is_not_said_to_have_been_asked(client, plant_worker):

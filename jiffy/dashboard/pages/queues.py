@@ -144,9 +144,9 @@ def list_workers() -> str:
     return render_template("workers.html", fleet=found, seen=seen, first=first, most=MOST_SHOWN)
 
 
-@workers_page.post("/workers/<name>/stop", endpoint="stop")
-@workers_page.post("/workers/<name>/quiet", endpoint="quiet")
-@workers_page.post("/workers/<name>/resume", endpoint="resume")
+@workers_page.post("/workers/<path:name>/stop", endpoint="stop")
+@workers_page.post("/workers/<path:name>/quiet", endpoint="quiet")
+@workers_page.post("/workers/<path:name>/resume", endpoint="resume")
 def command(name: str) -> Response:
     """Let a worker finish its job and end, or start none until it is resumed."""
     redis, (sent, words) = redis_io.shared(), _COMMANDS[str(request.endpoint)]
