@@ -202,6 +202,15 @@ def test_a_program_ignores_a_group_and_shows_it_again(client, api, broken):
     assert "CardError" in client.get("/failures").text
 
 
+@pytest.mark.parametrize("release", ["", "v1"])
+def test_who_ignores_a_group_is_told_until_when(client, plant_worker, broken, release):
+    plant_worker("w1", **{keys.RELEASE_FIELD: release})
+    answer = post(client, f"/failures/{KEY}/ignore")
+    text = client.get(answer.location).text
+
+    assert ("It comes back" in text, "It stays so" in text) == (bool(release), not release)
+
+
 def test_an_ignored_group_is_hidden_until_it_fails_on_a_new_release(client, api, plant, broken):
     plant("old", status="failed", error=TRACEBACK, **{keys.RELEASE_FIELD: "v1"})
     post(client, f"/failures/{KEY}/ignore")

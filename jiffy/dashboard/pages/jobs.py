@@ -257,8 +257,12 @@ def trial(key: str) -> Response:
 @failures_page.post("/failures/<key>/ignore")
 def ignore(key: str) -> Response:
     """Hide the group until it fails on a new release."""
-    failures.ignore(redis_io.shared(), failed_group(key), session["user"], census().releases)
-    flash("Ignored the group. It comes back when it fails on a new release.")
+    one, live = failed_group(key), census().releases
+    failures.ignore(redis_io.shared(), one, session["user"], live)
+    until = "It comes back when it fails on a new release."
+    if not (live or one.releases):
+        until = "It stays so until it is shown again: no worker says on which RELEASE it runs."
+    flash(f"Ignored the group. {until}")
     return redirect(url_for("failures.failures"), 303)
 
 
