@@ -3,7 +3,7 @@
 -- ARGV: the worker's name; is it gone for good (1 or 0);
 --       the execution that it ran ('': none, or of a worker that is gone, unknown; '?': unknown, and one of them is to blame);
 --       what becomes of that one (count: it may have killed the worker; requeue: it has not; fail, stop: the caller writes it);
---       the cause; after how many deaths it is quarantined
+--       the cause; after how many deaths it is quarantined; how executions of the process that died begin ('': of any)
 -- Returns the ids that are back on their queues;
 --         what the caller is to finish, each as {queue, id, execution, causes, what `details_of` returns}
 --include lib
@@ -12,7 +12,11 @@ local worker, is_gone, culprit, handling, cause, most = ARGV[1], ARGV[2] == '1',
 local back, to_finish = {}, {}
 -- It has come back since it was found.
 if is_gone and tonumber(call_own('ZSCORE', KEYS[1], worker) or 0) > tonumber(NOW) then return {back, to_finish} end
-local held, is_all = held_by(worker)
+local all_held, is_all = held_by(worker)
+local held = {}
+for _, one in ipairs(all_held) do
+  if string.sub(one[4], 1, #ARGV[7]) == ARGV[7] then held[#held + 1] = one end
+end
 local kept = is_all and 0 or 1
 -- Which one ran?  If that is unknown, a job that was alone is to blame.  Of several none is, but each is claimed alone from
 -- now on.

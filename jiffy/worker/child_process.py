@@ -42,8 +42,8 @@ class ChildProcess:
     requeued: int = -1  # the batch of which the rest was requeued
     stopping: str = ""  # the execution that was last stopped by command, to be killed at `stop_by`
     stop_by: float = 0
+    token: str = ""  # of the executions of its process
     _seen: tuple[int, int, int] = (0, 0, 0)  # see `enforce_progress`
-    _token: str = ""
 
     @property
     def name(self) -> str:
@@ -54,17 +54,17 @@ class ChildProcess:
         if not self.forks and self.board.fd == -1:
             self.board = Board.in_file()
         self.board.reset()
-        self.requeued, self._token, self._seen = -1, secrets.token_hex(8), (0, 0, 0)
+        self.requeued, self.token, self._seen = -1, secrets.token_hex(8), (0, 0, 0)
         if self.forks:
-            self.pid = process.fork(lambda: self.work(self.board, self._token))
+            self.pid = process.fork(lambda: self.work(self.board, self.token))
         else:
             fd = self.board.fd
-            self.pid = process.spawn(preload.ENGINE, self.name, fd, self._token, fds=[fd])
+            self.pid = process.spawn(preload.ENGINE, self.name, fd, self.token, fds=[fd])
         self.rq_worker.pid = self.pid
 
     def execution_of(self, running: Running | None) -> str:
         """The id of the execution that the child runs; "" for none."""
-        return f"{self._token}{running.batch:08x}{running.position:08x}" if running else ""
+        return f"{self.token}{running.batch:08x}{running.position:08x}" if running else ""
 
     def retire(self) -> None:
         """Let the child end after the job that it runs; another takes its place unless it

@@ -155,7 +155,7 @@ class Claimer:
         self._result_ttl_s = result_ttl_s
         self._token = token or secrets.token_hex(8)
         self.batch = 0  # the number of the newest
-        self._prefix = ""  # of its executions
+        self.prefix = f"{self._token}{0:08x}"  # of its executions
         self.last_begun = ""
         self.queues = list(queues)
 
@@ -188,14 +188,14 @@ class Claimer:
         """Send the commands and a claim; return the replies."""
         # Each try has a number of its own, by which claim.lua knows it.
         self.batch = (self.batch + 1) & 0xFFFFFFFF
-        self._prefix = f"{self._token}{self.batch:08x}"
+        self.prefix = f"{self._token}{self.batch:08x}"
         names = [keys.worker(self.name), keys.SUSPENDED, *map(keys.queue, self.queues)]
-        arguments = [self.name, want, self._lease_s, self._prefix, self.last_begun]
+        arguments = [self.name, want, self._lease_s, self.prefix, self.last_begun]
         claim = script_command("claim", names, arguments)
         return self._link.exchange(*commands, claim, resend=False)
 
     def _read(self, lengths: bytes, strings: bytes) -> list[ClaimedJob]:
-        jobs, start, prefix = [], 0, self._prefix
+        jobs, start, prefix = [], 0, self.prefix
         for position, sizes in enumerate(_LENGTHS.iter_unpack(lengths), start=1):
             layout = _layout(sizes)
             kind, job_id, queue, data, limit, ttl, enqueued = layout.unpack_from(strings, start)
@@ -229,14 +229,13 @@ def _layout(sizes: tuple[int, ...]) -> struct.Struct:
     return struct.Struct("%ds" * len(sizes) % sizes)
 
 
-def requeue_command(worker: str, keep: str, *, is_late: bool = False) -> bytes:
-    """Requeue what a worker holds beyond the execution `keep`: a claim from no queue, whose prefix
-    "" is of no process, so it is never taken for late.
+def requeue_command(worker: str, keep: str, after: str) -> bytes:
+    """Requeue what a worker holds beyond the execution `keep`: a claim from no queue.
 
-    `is_late`: the worker may have gone on to its next claim.  This one has the number of that, so
-    it does nothing then.
+    It has the number of the next one after that which made the execution `after`, or one with that
+    prefix, so it does nothing where it comes so late that the next one has been made.
     """
-    prefix = f"{keep[:16]}{(int(keep[16:24], 16) + 1) & 0xFFFFFFFF:08x}" if is_late else ""
+    prefix = f"{after[:16]}{(int(after[16:24], 16) + 1) & 0xFFFFFFFF:08x}"
     return script_command(
         "claim", [keys.worker(worker), keys.SUSPENDED], [worker, 0, LEASE_S, prefix, keep]
     )

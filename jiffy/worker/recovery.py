@@ -52,12 +52,15 @@ def sweep(link: Link) -> None:
         recover(link, Death(worker=text(name), cause=cause, is_gone=True))
 
 
-def recover(link: Link, death: Death) -> None:
-    """Recover what one worker held.  Safe to repeat."""
+def recover(link: Link, death: Death, token: str = "") -> None:
+    """Recover what one worker held, or its process whose executions begin with `token`.
+
+    Safe to repeat, also where Redis hears it late: then another process of the worker has claimed.
+    """
     at = clock.now().strftime("%Y-%m-%d %H:%M:%S UTC")
     arguments = [
         death.worker, int(death.is_gone), death.execution, death.handling.value,
-        f"{death.cause} at {at}", MOST_CRASHES,
+        f"{death.cause} at {at}", MOST_CRASHES, token,
     ]  # fmt: skip
     status = "stopped" if death.handling is Handling.STOP else "failed"
     has_crashed = death.handling not in (Handling.FAIL, Handling.STOP)

@@ -160,7 +160,7 @@ class Supervisor:
             child.death = self._finish_all(child, noted) or child.death
             child.board.numbers.noted_bytes = 0
         if child.death:
-            recovery.recover(self._link, child.death)
+            recovery.recover(self._link, child.death, child.token)
             child.death = None
         if child.must_leave:
             heartbeat.give_up(self._link, child)
@@ -201,7 +201,7 @@ class Supervisor:
             commands.append(finish_command(child.name, plans))
         if running.position < child.board.numbers.last:
             execution = child.execution_of(running)
-            commands.append(requeue_command(child.name, execution, is_late=True))
+            commands.append(requeue_command(child.name, execution, execution))
         if commands:
             self._link.exchange(*commands)
         child.requeued = running.batch

@@ -172,15 +172,15 @@ def held(redis):
     return claim(redis, 4)
 
 
-def give_back(redis, keep):
-    Link(redis).exchange(requeue_command("worker-1", keep))
+def give_back(redis, keep, after):
+    Link(redis).exchange(requeue_command("worker-1", keep, after))
 
 
 def test_jobs_that_a_worker_gives_back_are_queued_as_before_at_the_front(redis, held):
     redis.delete(keys.wake("default"))
-    give_back(redis, keep=held[1].execution)
+    give_back(redis, keep=held[1].execution, after=held[1].execution)
     before = traces(redis)
-    give_back(redis, keep=held[1].execution)  # again
+    give_back(redis, keep=held[1].execution, after=held[1].execution)  # again
 
     assert traces(redis) == before
     assert queued(redis) == ["default-2", "default-3", "default-4"]
@@ -192,7 +192,7 @@ def test_jobs_that_a_worker_gives_back_are_queued_as_before_at_the_front(redis, 
 
 def test_a_deleted_job_is_neither_claimed_nor_given_back(redis, held):
     redis.delete(keys.job("default-1"), keys.job("default-4"))
-    give_back(redis, keep="")
+    give_back(redis, keep="", after=held[0].execution)
 
     assert queued(redis) == ["default-0", "default-2", "default-3", "default-4"]
     assert ids_of(claim(redis)) == ["default-0", "default-2", "default-3"]
@@ -201,11 +201,11 @@ def test_a_deleted_job_is_neither_claimed_nor_given_back(redis, held):
 
 def test_what_is_given_back_late_is_nothing_that_was_claimed_since(redis, held):
     worker = claimer(redis, token=held[0].execution[:16])
-    worker.batch = 1
+    worker.batch = int(held[0].execution[16:24], 16)
     worker.last_begun = held[0].execution
     since = worker.claim(2).jobs
     before = traces(redis)
-    Link(redis).exchange(requeue_command("worker-1", held[0].execution, is_late=True))
+    give_back(redis, keep=held[0].execution, after=held[0].execution)
 
     assert ids_of(since) == ["default-1", "default-2"]
     assert traces(redis) == before
@@ -243,7 +243,7 @@ def note(number):
             for member in Stage.redis.hkeys(keys.held("worker-1"))
             if int(member[-8:], 16) == running.position
         ]
-        give_back(Stage.redis, keep=execution)
+        give_back(Stage.redis, keep=execution, after=execution)
         Stage.redis.rpush("test:given-back", *queued(Stage.redis))
 
 

@@ -17,8 +17,10 @@ from tests.support.worker_support import (
     WIP,
     child,
     claim,
+    claimer,
     die,
     enqueue,
+    finish,
     ids_of,
     job,
     queued,
@@ -321,3 +323,16 @@ def test_where_redis_clock_was_set_back_leases_end_as_much_earlier(redis):
 
     assert now + 5 <= redis.zscore(keys.LEASES, "before") <= now + 15
     assert redis.zscore(keys.LEASES, "since") == now + 10
+
+
+def test_a_recovery_that_redis_hears_late_leaves_what_the_next_process_has_claimed(redis):
+    ids = enqueue(redis, 2)
+    dead = claimer(redis)
+    ran = dead.claim(1).jobs[0].execution
+    death = recovery.Death("worker-1", CAUSE, ran)
+    recovery.recover(Link(redis), death, ran[:16])
+    [again] = claimer(redis).claim(1).jobs
+    recovery.recover(Link(redis), death, ran[:16])
+
+    assert (again.job_id, queued(redis)) == (ids[0], ids[1:])
+    assert finish(redis, again) == 1
