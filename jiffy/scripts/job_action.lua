@@ -17,7 +17,8 @@ if ARGV[6] ~= '' and ARGV[6] ~= status then return {status, 0} end
 
 if action == 'cancel' or (action == 'delete' and status ~= 'started') then
   local is_deletion, parents = action == 'delete', RQ .. 'job::' .. id .. ':dependencies'
-  if is_deletion and (try('ZSCORE', RQ .. 'scheduler:scheduled_jobs', id) or try('SISMEMBER', OWN .. 'entries', id) == 1) then
+  local coming = is_deletion and try('ZSCORE', RQ .. 'scheduler:scheduled_jobs', id)
+  if type(coming) == 'string' or (is_deletion and try('SISMEMBER', OWN .. 'entries', id) == 1) then
     return {'an entry of the schedule', 0}
   end
   -- The status alone is not enough: a worker of RQ's may have popped the id and not marked it yet.

@@ -282,3 +282,15 @@ def test_a_job_is_retried_whatever_stands_where_it_was_listed(redis, in_state, w
 
     assert (status(redis, job.id), queued(redis)) == ("queued", [job.id])
     assert not redis.hexists(keys.job(job.id), keys.REASON_FIELD)
+
+
+@pytest.mark.parametrize(
+    "key", [keys.ENTRIES, keys.DECLARED, keys.REGISTRIES["failed"] + "default"]
+)
+def test_a_job_is_deleted_whatever_stands_in_the_keys_around_it(redis, in_state, key):
+    job = in_state("failed")
+    redis.delete(key)
+    redis.set(key, "odd")
+    actions.delete(job)
+
+    assert not redis.exists(keys.job(job.id))
