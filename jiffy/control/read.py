@@ -739,7 +739,8 @@ def _fleet(
     redis: Redis, members: Iterable[bytes], most: int, others: Sequence[str] = (), first: int = 0
 ) -> Fleet:
     """Those of the workers that are alive; its jobs are those that they run, and `others`."""
-    named = sorted(members)[:_MOST_NAMED]
+    # Of another key, this user of Redis may not ask.
+    named = sorted(one for one in members if one.startswith(keys.WORKER.encode()))[:_MOST_NAMED]
     # RQ keeps the names of workers that died, which would fill pages.
     if named and redis.exists(*named) < len(named):
         with redis.pipeline(transaction=False) as pipe:

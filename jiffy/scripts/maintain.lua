@@ -95,7 +95,7 @@ end
 local function forget_workers(queue)
   local registry = RQ .. 'workers:' .. queue
   for _, key in ipairs(try('SRANDMEMBER', registry, 100)) do
-    if call('EXISTS', key) == 0 then
+    if try('EXISTS', key) == 0 then  -- what is no worker's, this user of Redis may not ask for
       call('SREM', registry, key)
       try('SREM', RQ .. 'workers', key)
     end

@@ -6,12 +6,15 @@ import subprocess
 import sys
 
 import pytest
+from redis import Redis
 
 from jiffy import Retry, actions, every, keys, redis_io, wait
+from jiffy.control import read
 from jiffy.dashboard import create_app
 from jiffy.errors import JobFailed
 from jiffy.producer.enqueue import enqueue
-from jiffy.scheduler.entry import read
+from jiffy.scheduler import entry
+from jiffy.worker import upkeep
 from jobs import numbers
 from tests.jobs import worker as worker_jobs
 from tests.support.newcomer import CHECKOUT
@@ -105,7 +108,7 @@ def test_a_worker_runs_retries_and_stops_jobs(worker, redis):
 
 
 def test_a_scheduler_enqueues_what_is_due(user, redis, start_scheduler):
-    entries = read([every(1, numbers.add, args=[1, 2], overlap="allow")])
+    entries = entry.read([every(1, numbers.add, args=[1, 2], overlap="allow")])
     running = start_scheduler(entries, user)
 
     running.until(lambda: redis.llen(keys.queue("default")) >= 2)
@@ -125,6 +128,21 @@ def test_the_pages_and_the_api_show_and_change_jobs(worker):
     answers.append(app.test_client().delete(f"/api/jobs/{later.id}", headers=token))
 
     assert [(it.request.path, it.text) for it in answers if it.status_code >= 300] == []
+
+
+def test_a_name_of_a_key_that_is_none_of_ours_stops_no_page_and_no_worker(redis, redis_address):
+    redis.execute_command("ACL", "SETUSER", "shop", "reset", *RULES)
+    redis.sadd(keys.QUEUES, keys.queue("default"), "other:1")
+    redis.sadd(keys.WORKERS, "other:1")
+    redis.sadd(keys.workers_of("default"), "other:1")
+    redis.zadd(keys.REGISTRIES["started"] + "default", {"abandoned:odd": 1})
+    with Redis.from_url(redis_address.replace("unix://", "unix://shop:secret@")) as shop:
+        upkeep.maintain(redis_io.Link(shop), [keys.queue("default")], 60)
+        found = read.fleet(shop, 10), read.inside(shop, "default"), read.census(shop)
+    redis.acl_deluser("shop")
+
+    assert not redis.exists(keys.REGISTRIES["started"] + "default")
+    assert (found[0].workers, found[1].workers, found[2].workers) == ([], [], 0)
 
 
 def test_stock_rqs_worker_runs_a_job(user):
