@@ -129,6 +129,7 @@ def surround(app: Flask) -> None:
             "pages": _PAGES,
             "environment": "production" if config.is_production else config.jiffy_env,
             "is_live": is_live(),
+            "now": clock.now(),
             "who": who,
             "read_only": config.read_only or not who or who.role != "operator",
         }

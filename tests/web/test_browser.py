@@ -1,6 +1,7 @@
 """In a real browser: pages are live, and no string of a job becomes code."""
 
 import json
+from datetime import timedelta
 
 import pytest
 from rq.utils import now, utcformat
@@ -10,7 +11,7 @@ from jiffy.control.pauses import pause, resume
 from jiffy.dashboard import auth
 from jiffy.producer.enqueue import enqueue
 from jobs import numbers
-from tests.web.conftest import PASSWORD, USER
+from tests.web.conftest import PASSWORD, USER, logged_in
 
 pytestmark = pytest.mark.browser
 
@@ -47,6 +48,23 @@ def test_a_jobs_page_shows_its_progress_and_its_result_as_they_come(browser, pla
     browser.wait_for_selector("#result")
 
     assert browser.inner_text("#result pre") == "8"
+
+
+@pytest.mark.parametrize("off_s", [-600, 600])
+def test_how_long_ago_does_not_depend_on_the_clock_of_the_browsers_machine(
+    chromium, live, client, plant, off_s
+):
+    plant("old", status="queued", enqueued_at=utcformat(now() - timedelta(minutes=5)))
+    with logged_in(chromium, live, client) as page:
+        page.add_init_script(f"{{ const now = Date.now; Date.now = () => now() + {off_s}000; }}")
+        page.goto("/queues/default")
+        first = page.inner_text("#job-old .number")
+        plant("new", status="queued")
+        refresh(page)
+        page.wait_for_selector("#job-new")
+        later = page.inner_text("#job-old .number")
+
+    assert (first[:2], later[:2]) == ("5m", "5m")
 
 
 def test_the_keyboards_focus_survives_a_refresh(browser, plant):

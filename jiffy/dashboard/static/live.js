@@ -9,7 +9,7 @@
   const UNITS = [["d", 86400], ["h", 3600], ["m", 60], ["s", 1]];
   const byId = (id) => document.getElementById(id);
   const notice = byId("notice"), lamp = byId("live"), every = byId("every");
-  let timer = 0, current = new Date(), tag = "", x = -1, y = -1, arrived = null, arrivedAt = 0, stood = new Map(), changedAt = 0;
+  let timer = 0, current = new Date(), tag = "", x = -1, y = -1, arrived = null, arrivedAt = 0, stood = new Map(), changedAt = 0, skew = 0;
 
   // Live
 
@@ -18,6 +18,7 @@
       const headers = { "X-Requested-With": "live" };
       if (tag) headers["If-None-Match"] = tag;
       const answer = await fetch(location.href, { headers, redirect: "manual", signal: AbortSignal.timeout(PATIENCE_MS) });
+      learn(answer.headers.get("Date"));
       // To the login, ours or that of a proxy, and back here.
       if (answer.status === 401 || answer.type === "opaqueredirect") return location.reload();
       if (answer.status === 304) fresh(null);
@@ -154,9 +155,15 @@
 
   // Times: relative as of now, and on hover exact in the person's own zone
 
+  // What time it is for the server: this machine's clock may be minutes off.
+  function learn(written) {
+    const off = Date.parse(written) - Date.now();
+    if (off) skew = Math.abs(off) < 5000 ? 0 : off;
+  }
+
   function localize(root) {
     for (const time of root.querySelectorAll("time[datetime]")) {
-      const moment = new Date(time.dateTime), past = Math.round((Date.now() - moment) / 1000);
+      const moment = new Date(time.dateTime), past = Math.round((Date.now() + skew - moment) / 1000);
       if (time.classList.contains("since")) setText(time, units(Math.max(0, past), 2));
       else if (!time.classList.contains("exact"))
         setText(time, past > 0 ? `${units(past, 1)} ago` : past < 0 ? `in ${units(-past, 1)}` : "now");
@@ -277,6 +284,7 @@
     every.value = localStorage.getItem("every") ?? "2";
     every.hidden = false;
   }
+  learn(document.body.dataset.now);
   localize(document);
   count();
   if (lamp) {
