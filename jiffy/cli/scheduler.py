@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from redis import Redis
 
-from jiffy import clock, redis_io
+from jiffy import clock, keys, redis_io
 from jiffy.cli import Command, echo, redis_url, run, use_redis
 from jiffy.control import audit, entries, pauses
 from jiffy.errors import WrongArguments, did_you_mean
@@ -138,8 +138,8 @@ _who = click.option(
 @click.argument("redis", required=False, callback=use_redis, expose_value=False, is_eager=True)
 def _list() -> None:
     """Show the entries, when they are due and how they went."""
-    rows = [("ENTRY", "NEXT (UTC)", "LAST", "TIMES")]
-    for state in entries.read(redis_io.connected("scheduler")):
+    redis, rows = redis_io.connected("scheduler"), [("ENTRY", "NEXT (UTC)", "LAST", "TIMES")]
+    for state in entries.read(redis):
         last = f"{state.last.outcome} {_shown(state.last.slot)}" if state.last else ""
         coming = _shown(state.next_at) if state.next_at else "no more runs"
         if state.paused:
@@ -149,6 +149,8 @@ def _list() -> None:
             coming += f", skips {state.skip}"
         rows.append((state.name, coming, last, state.words))
     echo(_aligned(rows))
+    if len(rows) > 1 and not redis.exists(keys.LEADER):
+        echo("No scheduler is running: none of them is enqueued.", err=True)
 
 
 @command.command("history", cls=Command, epilog="nightly --limit 100")

@@ -83,9 +83,10 @@ def test_of_an_entry_that_is_done_nothing_is_skipped(shell, redis):
 
 def test_the_list_shows_what_is_due_when_and_how_it_went(shell, scheduler):
     next_tick(scheduler)
-    code, [head, line] = shell("list")
+    code, [head, line, away] = shell("list")
 
     assert code == 0
+    assert away == "No scheduler is running: none of them is enqueued."
     assert head.split() == ["ENTRY", "NEXT", "(UTC)", "LAST", "TIMES"]
     assert line.startswith("sum ")
     assert "open" in line

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 import pytest
 
 from jiffy import at, every, keys
+from jiffy.cli import load, run
 from jiffy.control import entries
 from jiffy.scheduler.rq_entries import Scheduler
 from jobs import numbers
@@ -33,6 +34,17 @@ def test_every_page_of_the_schedule_warns_of_a_missing_scheduler(client, entry):
 def test_a_running_scheduler_causes_no_warning(client):
     for path in ("/", "/schedule", PAGE):
         assert 'id="no-scheduler"' not in client.get(path).text
+
+
+def test_so_does_the_list_in_a_shell(entry, redis, capsys):
+    run(load("scheduler"), ["list"])
+    away = capsys.readouterr().err
+    redis.set(keys.LEADER, "{}")
+    run(load("scheduler"), ["list"])
+
+    assert (away, capsys.readouterr().err) == (
+        "No scheduler is running: none of them is enqueued.\n", "",
+    )  # fmt: skip
 
 
 def test_where_nothing_is_scheduled_no_scheduler_is_missed(client, stranger, api):
