@@ -304,21 +304,25 @@ def convert(value: Any, kind: Any, *name: str) -> Any:
         pass
     if error := _invalid(value, kind):
         raise error.below(*name)
-    _complete(found)
+    _complete(found, kind)
     return found
 
 
-def _complete(value: Any) -> None:
+def _complete(value: Any, kind: Any) -> None:
     """Give each dataclass in it what msgspec leaves to its class: else JSON and vars() lack it."""
-    if is_dataclass(value) and hasattr(value, "__dict__"):
+    inner = _opened(value) if _has_fields(kind) else None
+    if is_dataclass(value) and inner and hasattr(value, "__dict__"):
         for field in dataclass_fields(value):
             if field.default is not MISSING:
                 vars(value).setdefault(field.name, field.default)
-    inner = _opened(value)
-    if isinstance(inner, dict | list | tuple | set | frozenset):
+    if inner is not value and inner:
+        its_kind: Any = type(value)
+        kinds = _fields(its_kind) or {}
+        for name, one in inner.items():
+            _complete(one, kinds.get(name))
+    elif isinstance(inner, dict | list | tuple | set | frozenset):
         for one in inner.values() if isinstance(inner, dict) else inner:
-            if type(one) not in SCALARS:
-                _complete(one)
+            _complete(one, kind)
 
 
 def _convert(value: Any, kind: Any) -> Any:
