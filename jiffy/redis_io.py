@@ -340,7 +340,7 @@ def let_go(error: RedisError) -> None:
     """In a web app: after an outage connect anew, since a failover may have given our Redis' name
     to another server.  What was the primary goes on as a replica, and refuses each change.
     """
-    if is_away(error):
+    if isinstance(error, ResponseError | exceptions.TimeoutError) and is_away(error):
         cast(_CappedPool, shared().connection_pool).close_idle()
 
 

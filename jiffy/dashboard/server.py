@@ -135,13 +135,13 @@ class _Channel(HTTPChannel):  # type: ignore[misc]  # it has no types
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        self.waits_since = clock.wall()  # for its next request
+        self.waits_since = clock.monotonic()  # for its next request
         self.has_answered = False
 
     def write_soon(self, data: Any) -> int:
         self.has_answered = True
         if not self.total_outbufs_len:  # until now we have kept the client waiting
-            self.last_activity = self.waits_since = clock.wall()
+            self.waits_since = clock.monotonic()
         return int(super().write_soon(data))
 
     def _flush_some(self, do_close: bool = True) -> bool:
@@ -149,11 +149,14 @@ class _Channel(HTTPChannel):  # type: ignore[misc]  # it has no types
         it as well, may close a connection: it may be going through them all.
         """
         with self.outbuf_lock:
-            return self.connected and bool(super()._flush_some(do_close=False))
+            has_sent = self.connected and bool(super()._flush_some(do_close=False))
+            if has_sent:
+                self.waits_since = clock.monotonic()
+            return has_sent
 
     def received(self, data: bytes) -> bool:
         if self.is_kept():  # no longer: its next request begins
-            self.waits_since = clock.wall()
+            self.waits_since = clock.monotonic()
         taken: bool = super().received(data)
         with self.requests_lock:
             if len(self.requests) > MOST_AHEAD:
@@ -184,11 +187,7 @@ class _Channel(HTTPChannel):  # type: ignore[misc]  # it has no types
 
     def waits_s(self, now: float) -> float:
         """For how long its client has kept us waiting: to send a request, or to read an answer."""
-        if self.total_outbufs_len:
-            self.waits_since = self.last_activity
-        elif self.requests:
-            return 0.0
-        return now - self.waits_since
+        return 0.0 if self.requests and not self.total_outbufs_len else now - self.waits_since
 
 
 def _most_connections() -> int:
@@ -226,6 +225,7 @@ class Server(TcpWSGIServer):  # type: ignore[misc]  # it has no types
             threads=THREADS,
             connection_limit=_most_connections(),
             asyncore_use_poll=True,
+            channel_timeout=10**9,  # by the wall's clock, which may be set; see `_close_late`
             channel_request_lookahead=1,  # else it does not see clients that disconnect
             max_request_body_size=_MOST_BODY_BYTES,
             max_request_header_size=_MOST_HEADER_BYTES,
@@ -252,7 +252,7 @@ class Server(TcpWSGIServer):  # type: ignore[misc]  # it has no types
 
         Not while `loop` polls: it would close whoever is accepted meanwhile with the same number.
         """
-        now = clock.wall()
+        now = clock.monotonic()
         waits = {channel: channel.waits_s(now) for channel in self.active_channels.values()}
         late = [channel for channel, wait_s in waits.items()
                 if wait_s > (KEPT_S if channel.is_kept() else PATIENCE_S)]  # fmt: skip

@@ -9,6 +9,7 @@ import struct
 import subprocess
 import sys
 import threading
+import time
 import urllib.request
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -267,6 +268,21 @@ def accepts(port):
     except ConnectionError:  # refused, or reset as the listener was closed
         return False
     return True
+
+
+def test_as_the_clock_is_set_no_request_is_cut_off(live, monkeypatch):
+    host, port = live.removeprefix("http://").split(":")
+    head, rest = b"POST /login HTTP/1.1\r\nHost: x\r\nContent-Length: 6\r\n\r\nuse", b"r=x"
+    moment = time.time
+    with socket.create_connection((host, port), PATIENCE_S) as line:
+        line.sendall(head)
+        wait_for(f"{live}/healthz")
+        monkeypatch.setattr(time, "time", lambda: moment() + 3600)
+        for _ in range(3):
+            wait_for(f"{live}/healthz")
+        line.sendall(rest)
+
+        assert line.recv(100).startswith(b"HTTP/1.1 403 ")
 
 
 @contextmanager
