@@ -86,6 +86,11 @@ _CAUSES = (
         "redis+sentinel:// in REDIS_URL.",
     ),
     Cause(
+        r"Unknown Redis command",
+        "it does not know a command of our scripts",
+        "Redis 6.2 or Valkey is needed, or newer, with no command renamed but CONFIG and the like.",
+    ),
+    Cause(
         r"DB index is out of range|invalid DB index",
         "it has no database with that number",
         "Lower the number at the end of REDIS_URL; most servers have 0 to 15, some only 0.",

@@ -271,25 +271,30 @@ def check(redis: Redis) -> None:
 
 
 def check_rights(redis: Redis) -> None:
-    """Raise redis-py's NoPermissionError for what workers need and this user may not do: a script
-    that is refused a command amid its work loses what it has taken.
+    """Raise redis-py's errors for what workers need and this user may not do, or Redis does not
+    know (it may have been renamed): a script that is refused a command amid its work loses what it
+    has taken.
 
     The commands are queued in a transaction, and none of them is executed.
     """
     scripts = "".join(_LUA.values())
-    names = {*re.findall("'([A-Z]+)'", scripts), "BLPOP"}
+    needed = {*re.findall(r"(?:call|try|call_own)\('([A-Z]+)'", scripts), "BLPOP"}
+    names = needed | {*re.findall("'([A-Z]+)'", scripts)}
+    missing = set[str]()
     try:
-        [known] = exchange(redis, command("COMMAND", "INFO", *names))
+        [answer] = exchange(redis, command("COMMAND", "INFO", *names))
+        known = [*filter(None, answer)]
+        missing = needed - {name.decode().upper() for name, *_ in known} if known else missing
         key = f"{keys.RQ}pubsub:nothing"  # in a channel's place, too
-        calls = [
-            command(name, *[key] * (abs(arity) - 1)) for name, arity, *_ in filter(None, known)
-        ]
+        calls = [command(name, *[key] * (abs(arity) - 1)) for name, arity, *_ in known]
         own = command("SET", keys.NOTHING, ""), command("GET", keys.NOTHING)
         exchange(redis, command("MULTI"), *calls, *own, command("DISCARD"))
     except exceptions.NoPermissionError:
         raise
     except ResponseError:  # a proxy may not know these, a full Redis takes none
-        return
+        pass
+    if missing:
+        raise ResponseError(f"unknown command '{min(missing)}'")
 
 
 def now(redis: Redis) -> datetime:

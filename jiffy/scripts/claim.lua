@@ -90,7 +90,7 @@ local function claim(queue, id)
   if data then
     call('HSET', key, 'status', 'started', 'started_at', date(), 'last_heartbeat', date(), 'worker_name', worker)
     -- It may have had a ttl while it was queued, or since it ended before.
-    call('PERSIST', key)
+    try('PERSIST', key)
   end
   local registry = scores[queue] or {}
   scores[queue] = registry

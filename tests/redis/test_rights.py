@@ -11,6 +11,7 @@ from redis import Redis
 from jiffy import Retry, actions, every, keys, redis_io, wait
 from jiffy.control import read
 from jiffy.dashboard import create_app
+from jiffy.dev import redis_server
 from jiffy.errors import JobFailed
 from jiffy.producer.enqueue import enqueue
 from jiffy.scheduler import entry
@@ -151,3 +152,24 @@ def test_stock_rqs_worker_runs_a_job(user):
     done = subprocess.run([sys.executable, *command, "default"], capture_output=True, check=False)
 
     assert job.get_status() == "finished", done.stderr.decode()
+
+
+@pytest.mark.parametrize("program", ["worker.py", "scheduler.py"])
+def test_where_redis_does_not_know_a_command_nothing_starts_and_no_job_is_lost(
+    program, tmp_path, environ
+):
+    options = ("--rename-command", "PERSIST", "RENAMED")
+    address = redis_server.start(tmp_path, keep=False, options=options)
+    environ(REDIS_URL=address)
+    redis_io.shared.cache_clear()
+    job = enqueue(numbers.add, 2, 3)
+    done = subprocess.run(
+        [sys.executable, program], cwd=CHECKOUT, capture_output=True, text=True, check=False
+    )
+    left = redis_io.shared().lrange(keys.queue("default"), 0, -1)
+    redis_io.shared().close()
+    redis_io.shared.cache_clear()
+    redis_server.stop(address)
+
+    assert (done.returncode, done.stderr.count("\n"), left) == (2, 1, [job.id.encode()])
+    assert "it does not know the command PERSIST" in done.stderr
