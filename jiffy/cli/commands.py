@@ -15,7 +15,7 @@ from jiffy import __version__, clock, redis_io
 from jiffy.cli import Command, echo, use_redis
 from jiffy.control import audit, pauses, search
 from jiffy.control import bulk as many
-from jiffy.errors import InvalidValue, MissingExtra
+from jiffy.errors import MissingExtra
 from jiffy.producer import project
 from jiffy.settings import LEAST_PASSWORD, ROLES, USER_NAME, set_environment, settings
 
@@ -153,9 +153,8 @@ def bulk(action: str, matching: str, rate: str | None, yes: bool) -> int:
     MATCHING is a filter, as on the dashboard's page of jobs.  It needs no worker.  Ctrl-C stops it;
     run it again for the rest.
     """
-    wanted, per_s = search.parse(matching), many.read_rate(action, rate)
-    if wanted.problems:
-        raise InvalidValue("MATCHING", matching, f"a filter: {wanted.problems[0]}")
+    many.read_filter(matching, "MATCHING")
+    per_s = many.read_rate(action, rate)
     redis, tally = redis_io.shared(), many.Tally()
     redis_io.check(redis)
     asked = redis_io.now(redis)  # what comes while a person thinks about it is left alone

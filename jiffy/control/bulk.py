@@ -133,6 +133,19 @@ def read_rate(name: str, written: str | float | None) -> float | None:
     raise InvalidValue("rate", written, must)
 
 
+def read_filter(written: str, name: str = "filter") -> Filter:
+    """The filter of one who does not see first what matches: it must not be blank.
+
+    Raises InvalidValue, which calls it `name`; a variable of a shell may not be set.
+    """
+    wanted = search.parse(written)
+    if wanted.problems:
+        raise InvalidValue(name, written, f"a filter: {wanted.problems[0]}")
+    if not written.strip():
+        raise InvalidValue(name, written, "a filter; 'queue:*' means every job")
+    return wanted
+
+
 def act_on_all(
     redis: Redis, name: str, wanted: Filter, who: str, rate: float | None, asked: datetime
 ) -> Tally | rq.job.Job:
@@ -161,10 +174,8 @@ def start(
     """Enqueue the job that does it with all that match, where our workers find it first.
 
     With a `rate`, so many jobs a second, it ends when MOST_AGAIN of them fail again.
-    Raises NoWorkers, and InvalidValue for a bad filter.
+    Raises NoWorkers.
     """
-    if wanted.problems:
-        raise InvalidValue("filter", wanted.text, f"one that is understood: {wanted.problems[0]}")
     queue = queue_of_workers(redis)
     if queue is None:
         raise NoWorkers(name)

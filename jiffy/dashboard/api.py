@@ -16,7 +16,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from jiffy import clock, json_types, keys, redis_io
-from jiffy.control import bulk, entries, failures, pauses, read, search
+from jiffy.control import bulk, entries, failures, pauses, read
 from jiffy.control.audit import KINDS, AuditEntry
 from jiffy.control.audit import entries as audited
 from jiffy.control.read import Log
@@ -221,7 +221,7 @@ def _url(job_id: str) -> str:
 def act_in_bulk(body: schemas.Bulk) -> Enqueued:
     """Retry, cancel or delete all jobs that match, by a job that a worker runs."""
     rate = bulk.read_rate(body.action, body.rate)
-    wanted = search.parse(body.filter)
+    wanted = bulk.read_filter(body.filter)
     redis = redis_io.shared()
     job = bulk.start(redis, body.action, wanted, body.who, rate, redis_io.now(redis))
     audit.note(job=job.id)

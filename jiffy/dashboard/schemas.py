@@ -99,7 +99,7 @@ class Bulk(Who, forbid_unknown_fields=True, kw_only=True):
     """What to do with all jobs that match a filter.
 
     action: Its states are those that allow it.
-    filter: As on the page of jobs: 'state:failed fn:shop.charge'; '' for every job.
+    filter: As on the page of jobs: 'state:failed fn:shop.charge'; 'queue:*' for every job.
     rate: Retry so many jobs a second, and stop when three of them fail again.
     """
 

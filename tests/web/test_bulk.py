@@ -326,9 +326,36 @@ def test_in_a_shell_it_is_done_at_once_and_asks_first(cards, redis, capsys, monk
     assert redis.llen(keys.queue("default")) == 250
     assert run(load("bulk"), ["retry", RETRY["q"]]) == 0  # and asks nothing
     assert capsys.readouterr().out == "No jobs match.\n"
-    for words in (["retry", "state:lost"], ["delete", "", "--rate", "5"], ["stop", ""]):
+    wrong = ["retry", "state:lost"], ["delete", "queue:*", "--rate", "5"], ["stop", "queue:*"]
+    for words in wrong:
         with pytest.raises(SystemExit):
             run(load("bulk"), words)
+
+
+def test_a_blank_filter_is_refused_and_that_of_any_queue_means_every_job(
+    api, plant, redis, command_line
+):
+    states = "queued", "scheduled", "deferred", "failed", "stopped", "canceled", "finished"
+    for number, state in enumerate(states):
+        plant(state, status=state, origin=f"queue{number}")
+    redis.zadd(keys.REGISTRIES["failed"] + "queue4", {"stopped": 9e9})
+    plant("parked", status="queued", **{keys.PARKED_FIELD: "jobs.numbers.add"})
+    redis.delete(keys.queue("default"))
+    redis.zadd(keys.parked("jobs.numbers.add"), {"parked": 5})
+    redis.sadd(f"{keys.OWN}parked", "jobs.numbers.add")
+    typed = [command_line("bulk", "delete", blank, "--yes") for blank in ("", " \n")]
+    listening(redis)
+    sent = api("POST", "/api/bulk", json={"action": "delete", "filter": ""})
+    left = redis.keys(keys.job("*"))
+    code, done, _ = command_line("bulk", "delete", "queue:*", "--yes")
+
+    must = "it must be a filter; 'queue:*' means every job."
+    assert [(one[0], one[2]) for one in typed] == [
+        (2, f"MATCHING is '{blank}'; {must}\n") for blank in ("", r" \n")
+    ]
+    assert (sent.status_code, sent.json["detail"]) == (422, f"filter is ''; {must}")
+    assert (len(left), code, done) == (8, 0, "Deleted 8 jobs.\n")
+    assert not redis.keys(keys.job("*"))
 
 
 @pytest.mark.parametrize("skew_s", [-60, 60])
