@@ -77,7 +77,7 @@ def _settings_file() -> dict[str, str]:
     if not Path(".env").exists():
         return {}
     found = {}
-    with Path(".env").open() as lines:
+    with Path(".env").open(encoding="utf-8", errors="surrogateescape") as lines:  # as `os.environ`
         for line in parse_stream(lines):
             if line.error:
                 text = line.original.string.strip()
