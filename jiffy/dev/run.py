@@ -3,6 +3,7 @@
 import errno
 import io
 import os
+import re
 import secrets
 import shlex
 import shutil
@@ -36,6 +37,12 @@ manager.KILL_WAIT = 3
 JOBS_GRACE_S = 2
 WEB_TIMEOUT_S = 30
 SAMPLE_TIMEOUT_S = 30
+# How a file of the project ends that runs.
+LAST_LINES = {
+    "scheduler": "run_scheduler(SCHEDULE)",
+    "worker": "run_worker(HOOKS)",
+    "dashboard": 'main("dashboard")',
+}
 NOT_DONE = "The job is not done yet."
 
 
@@ -62,6 +69,7 @@ def run(schedule: str, jobs: Sequence[str]) -> int:
     try:
         with suppress(SystemExit):
             processes.loop()
+        print(processes.reason, end="", flush=True)
         return 0 if processes.returncode in (None, 130, 143) else int(processes.returncode)
     finally:
         while pids := os_compat.descendants(os.getpid()):
@@ -150,10 +158,15 @@ class _Manager(manager.Manager):  # type: ignore[misc] # honcho has no types
         raw = os.fdopen(os.dup(sys.stdout.fileno()), "wb", buffering=0)
         super().__init__(printer.Printer(io.TextIOWrapper(raw, write_through=True)))
         self._login, self._jobs = login, jobs
+        self.reason = ""  # why everything has stopped, unless it was told to
 
     def terminate(self) -> None:
         if not self._all_started():  # honcho does not know yet what it has to stop
             raise SystemExit
+        for name, one in {} if self._terminating else self._processes.items():
+            if (code := one.get("returncode")) is not None:
+                self.reason = f"Everything has stopped: {name} ended by itself, with status {code}"
+                self.reason += f"{_missing(one['obj'].cmd)}.\n"
         super().terminate()
 
     def kill(self) -> None:
@@ -185,6 +198,14 @@ class _Manager(manager.Manager):  # type: ignore[misc] # honcho has no types
     def _show(self, lines: str) -> None:
         if not self._terminating:
             self.events.put(printer.Message("line", lines, datetime.now(), "guide", None))  # noqa: DTZ005
+
+
+def _missing(command: str) -> str:
+    """What the project's file that this command runs lacks, to run; "" if it lacks nothing."""
+    found = re.search(rf"\b({'|'.join(LAST_LINES)})\.py\b", command)
+    if not found or "__main__" in Path(found[0]).read_text():
+        return ""
+    return f'. At its end, {found[0]} lacks `if __name__ == "__main__": {LAST_LINES[found[1]]}`'
 
 
 def _enqueue(job: str) -> str:

@@ -125,12 +125,33 @@ def test_an_entry_that_is_added_runs_and_an_invalid_schedule_changes_nothing(fol
         run.wait_until_none_is_left()
 
 
+def test_a_process_that_ends_by_itself_stops_everything_and_the_last_line_says_which(folder):
+    schedule, procfile = clone_set_up(folder) / "scheduler.py", folder / "Procfile"
+    schedule.write_text(schedule.read_text().partition("\nif __name__")[0])
+    with make_run(folder) as run:
+        run.wait_until_none_is_left()
+        run.is_over.wait()
+
+    assert run.lines[-1] == (
+        "Everything has stopped: scheduler.1 ended by itself, with status 0. At its end, "
+        'scheduler.py lacks `if __name__ == "__main__": run_scheduler(SCHEDULE)`.'
+    )
+    procfile.write_text(procfile.read_text().replace("python scheduler.py", "exit 3"))
+    with make_run(folder) as run:
+        run.wait_until_none_is_left()
+        run.is_over.wait()
+
+    line = "Everything has stopped: scheduler.1 ended by itself, with status 3."
+    assert [one for one in run.lines if "has stopped" in one] == [line]
+
+
 def test_sigterm_ends_it_like_ctrl_c(folder):
     with make_run(clone_set_up(folder)) as run:
         run.wait_until_ready()
 
         run.process.terminate()
         run.wait_until_none_is_left()
+        assert "Everything has stopped" not in run.said
 
 
 def test_a_second_start_goes_on_with_what_the_first_has_left(folder):
