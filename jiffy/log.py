@@ -11,8 +11,7 @@ import sys
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-
-from jiffy import clock
+from functools import lru_cache
 
 logger = logging.getLogger("jiffy")
 _lines: list[str] = []
@@ -20,6 +19,7 @@ _lines: list[str] = []
 # and know nothing of its context.
 job_id = ""
 INFO, WARNING, ERROR = logging.INFO, logging.WARNING, logging.ERROR
+_LEVELS = {INFO: "INFO", ERROR: "ERROR"}  # of `job`
 _PATIENCE_S = 1  # if the reader takes nothing for so long, the line is lost
 _PIECE_BYTES = 4096  # a pipe that has room has room for that much (PIPE_BUF)
 
@@ -101,20 +101,27 @@ def quieten(*loggers: str) -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
 
 
-def job(name: str, **fields: object) -> None:
-    """Log how a job ended, cheaply: there may be thousands a second.  `flush` writes the lines."""
-    if logger.isEnabledFor(logging.INFO):
+def job(name: str, at_s: float, level: int = INFO, /, **fields: object) -> None:
+    """Log how a job ended at `at_s`, cheaply: there may be thousands a second.
+
+    `flush` writes the lines.
+    """
+    if logger.isEnabledFor(level):
         line = " ".join([name, *[f"{key}={value}" for key, value in fields.items()]])
         is_plain = line.isprintable() and line.count(" ") == len(fields) and "= " not in line
-        _lines.append(line if is_plain and line[-1] != "=" else _line(name, fields))
+        line = line if is_plain and line[-1] != "=" else _line(name, fields)
+        _lines.append(f"{_second(int(at_s))}.{int(at_s % 1 * 1000):03d} {_LEVELS[level]} {line}\n")
+
+
+@lru_cache(4)
+def _second(at_s: int) -> str:
+    return time.strftime("%H:%M:%S", time.gmtime(at_s))
 
 
 def flush() -> None:
     """Write the lines that `job` has collected."""
     if _lines:
-        now_s = clock.wall()
-        at = time.strftime("%H:%M:%S", time.gmtime(now_s)) + f".{int(now_s % 1 * 1000):03d} INFO "
-        _stdout.write(at + f"\n{at}".join(_lines) + "\n")
+        _stdout.write("".join(_lines))
         _lines.clear()
 
 

@@ -163,7 +163,8 @@ class Child:
             if self._is_retiring:
                 break
             if job.kind == "expired":
-                log.job("job.expired", job=job.job_id, queue=job.queue, reason=job.data.decode())
+                of = {"job": job.job_id, "queue": job.queue, "reason": job.data.decode()}
+                log.job("job.expired", clock.wall(), **of)
                 continue
             is_isolated = self.isolates_all or job.details.raw(keys.ISOLATE_FIELD)
             run = self._run_isolated if is_isolated and self._runner.is_watched else self._run_one
@@ -193,12 +194,10 @@ class Child:
             if outcome.func_name in self._paused:
                 outcome.status = "parked"
             else:
-                if not is_last and not self._pace.is_quick(outcome.func_name):
-                    goes_on = False  # nothing may wait for what may be slow: the rest goes back
-                    self._board.end()  # its limit is not for how long Redis takes
-                    self._finish(self._board.noted, keep=job.execution)
-                    self._board.hold(self._claimer.batch, job.position)
-                    if not self._board.begin(job.position, job.timeout_s):
+                if not self._pace.is_quick(outcome.func_name):
+                    log.flush()
+                    goes_on = is_last
+                    if not (is_last or self._begin_alone(job)):
                         self._claimer.last_begun = before
                         return False
                 self._runner.in_context(self._runner.run, outcome, call)
@@ -214,6 +213,13 @@ class Child:
         self._note(outcome)  # in a log that no job has silenced
         self._retire_for(changed, job.job_id)
         return goes_on and not self._is_retiring
+
+    def _begin_alone(self, job: ClaimedJob) -> bool:
+        """Nothing may wait for what may be slow: send the outcomes, and let the rest go back."""
+        self._board.end()  # its limit is not for how long Redis takes
+        self._finish(self._board.noted, keep=job.execution)
+        self._board.hold(self._claimer.batch, job.position)
+        return self._board.begin(job.position, job.timeout_s)
 
     def _tidy(self, outcome: Outcome) -> str:
         """Let the next job find this process as it was; return why it must be another one."""
@@ -266,7 +272,7 @@ class Child:
         if not reason or self._is_retiring or self._is_fork:
             return
         if self._runner.is_watched:
-            log.job("child.replaced", reason=reason, job=job_id)
+            log.job("child.replaced", clock.wall(), reason=reason, job=job_id)
             self.is_worn = self._is_retiring = True
         else:
             self._state.accept()

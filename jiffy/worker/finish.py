@@ -76,10 +76,12 @@ class Outcome:
         self.may_retry = may_retry
 
     def log(self) -> None:
+        is_final = self.status == "failed" and self.retries_left <= 0
         why = {"reason": tracebacks.reason_of(self.error)} if self.error else {}
         log.job(
-            f"job.{'retried' if self.retry else self.status}", job=self.job.job_id,
-            func=self.func_name, queue=self.job.queue, took_ms=f"{self.took_s * 1000:.1f}", **why,
+            f"job.{'retried' if self.retry else self.status}", self.ended_s,
+            log.ERROR if is_final else log.INFO, job=self.job.job_id, func=self.func_name,
+            queue=self.job.queue, took_ms=f"{self.took_s * 1000:.1f}", **why,
         )  # fmt: skip
         if self.error:
             self.log_given_up()

@@ -1,5 +1,6 @@
 """The workers as RQ knows them (its constructor, options, `work`), and `python worker.py`."""
 
+import logging
 import os
 import secrets
 import signal
@@ -72,6 +73,8 @@ class _Shared(BaseWorker):
                 options.get("log_format", DEFAULT_LOGGING_FORMAT),
                 name=name,
             )
+        if options.get("logging_level") is None:  # `rq worker` has set that of RQ's alone
+            log.logger.setLevel(logging.getLogger("rq.worker").level)
         rq_compat.order_queues(self, options.get("dequeue_strategy"))
         self.hooks = _hooks(None)
         max_jobs, max_idle_s = options.get("max_jobs"), options.get("max_idle_time")
@@ -82,9 +85,12 @@ class _Shared(BaseWorker):
             return super().work(burst, **options)
         if options.get("with_scheduler"):
             rq_compat.start_scheduler(self, burst, options.get("logging_level"))
+        queues = ",".join(self.queue_names())
+        log.event("worker.started", worker=self.name, queues=queues, pid=os.getpid())
         try:
             return self._work(retire_when, options.get("logging_level"))
         finally:
+            log.event("worker.stopped", worker=self.name)
             if self.scheduler:
                 self.stop_scheduler()  # type: ignore[no-untyped-call]
 

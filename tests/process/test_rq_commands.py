@@ -94,8 +94,10 @@ def test_what_is_outside_of_the_allowed_modules_is_not_run(run, redis):
     queue = Queue("default", connection=redis)
     queue.enqueue("tests.jobs.outside.leave_mark", job_id="outside")
     queue.enqueue("jobs.numbers.add", 2, 3, job_id="inside")
-    run()
+    log = run()
 
+    assert "worker.started" in log
+    assert "job.finished job=inside" in log
     assert said(redis) == []
     assert "'tests.jobs.outside.leave_mark' is not under jobs." in reason(redis, "outside")
     assert status(redis, "inside") == "finished"

@@ -1,6 +1,7 @@
 """A batch makes no job wait that an idle worker could run."""
 
 import os
+import re
 
 import pytest
 
@@ -23,6 +24,18 @@ def test_a_slow_job_at_the_head_of_many_small_ones_does_not_hold_them_back(start
     until_over(worker, redis, "slow")
 
     assert still_runs == ["slow"]
+
+
+def test_what_has_ended_is_in_the_log_while_the_last_one_of_a_batch_runs(start_worker, redis):
+    quick = enqueue(redis, 3)
+    Queue("default", connection=redis).enqueue(worker_jobs.wait_for, "last", job_id="last")
+    worker = start_worker("-n", "1")
+    until_said(worker, redis, "last begun")
+    logged = worker.lines("job.finished")
+    let_go_on(redis, "last")
+    until_over(worker, redis, "last")
+
+    assert [re.search("job=([^ ]+)", line)[1] for line in logged] == quick
 
 
 @pytest.mark.parametrize("holds", [False, True], ids=["waits", "holds the interpreter"])

@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from jiffy import log
+
 EVIL = "\\x1b[2J\\r\\n23:59:59.000 INFO job.finished job=forged\\x9b\\u2028\\ud800\\t\\x00"
 PROGRAM = f"""
 import logging
@@ -22,7 +24,7 @@ try:
 except ValueError:
     mine.exception("failed %s", evil)
 log.event("job.failed", log.ERROR, reason=evil, **{{"a": ""}})
-log.job("job.finished", job=evil, func="f")
+log.job("job.finished", 0, job=evil, func="f")
 log.flush()
 """
 
@@ -39,11 +41,20 @@ def test_a_job_can_put_no_control_character_and_no_line_into_the_log():
     assert [line for line in lines if line not in own and not line.startswith("  ")] == []
 
 
+def test_the_line_of_a_job_has_the_time_of_its_end(capfd):
+    log.setup("WARNING")
+    log.job("job.failed", 3661.25, log.ERROR, job="one")
+    log.job("job.finished", 3661.5, job="two")
+    log.flush()
+
+    assert capfd.readouterr().out == "01:01:01.250 ERROR job.failed job=one\n"
+
+
 BATCH = """
 from jiffy import log
 log.setup("INFO")
 for number in range(1000):
-    log.job("job.finished", job=f"default-{number}", func="tests.jobs.worker.nothing")
+    log.job("job.finished", 0, job=f"default-{number}", func="tests.jobs.worker.nothing")
 log.flush()
 """
 
