@@ -204,7 +204,7 @@ def test_a_password_in_an_old_encoding_is_named_and_not_shown(folder):
     password = "открытая дверь".encode("koi8-r")
     (clone_set_up(folder) / ".env").write_bytes(b"DASHBOARD_PASSWORD=" + password)
     with make_run(folder) as run:
-        run.process.wait()
+        run.is_over.wait()
 
     assert "DASHBOARD_PASSWORD is '***'; it must be text in UTF-8." in run.said
     assert "Traceback" not in run.said
@@ -213,7 +213,7 @@ def test_a_password_in_an_old_encoding_is_named_and_not_shown(folder):
 def test_a_line_of_the_file_env_that_cannot_be_read_is_named(folder):
     (clone_set_up(folder) / ".env").write_text("# mine\nSECRET_KEY='open\n")
     with make_run(folder) as run:
-        run.process.wait()
+        run.is_over.wait()
 
     assert """.env, line 2: "SECRET_KEY='open" is no NAME=value.""" in run.said
     assert "Traceback" not in run.said
