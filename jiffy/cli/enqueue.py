@@ -16,7 +16,7 @@ from rq.job import JobStatus
 
 from jiffy import clock, log, redis_io
 from jiffy.cli import INTERRUPTED_EXIT_CODE, Command, echo
-from jiffy.errors import InvalidValue
+from jiffy.errors import InvalidValue, UnknownFunction
 from jiffy.producer import enqueue as queues
 from jiffy.producer import functions, options, results
 from jiffy.producer import progress as job_progress
@@ -84,7 +84,7 @@ def command(
     ARGUMENTS are converted to the types in the function's signature; name=value is a keyword
     argument, if the function takes one of that name.
     """
-    called = functions.find(function, settings().jobs_modules)
+    called = _find(function)
     if wait and file:
         raise InvalidValue(
             "--wait", "given", "left out with --each: only one job can be waited for"
@@ -115,6 +115,14 @@ def command(
     except KeyboardInterrupt:
         click.echo(f"\nStopped waiting. Job {job.id} goes on.", err=True)
         return INTERRUPTED_EXIT_CODE
+
+
+def _find(path: str) -> functions.Function:
+    try:
+        return functions.find(path, settings().jobs_modules)
+    except UnknownFunction:
+        queues.check_project(needs_jobs=True)  # maybe this is another folder
+        raise
 
 
 def _enqueue_each(

@@ -60,6 +60,7 @@ def command(
 
     if n is not None and n < 1:
         raise InvalidValue("-n", n, "1 or more")
+    project.check_packages(settings().jobs_modules)  # before a private Redis is started
     prepare = None if with_scheduler is None else partial(_scheduler, with_scheduler)
     run_workers(n or settings().workers, prepare=prepare, hooks=hooks, **options)
 

@@ -24,8 +24,19 @@ def check_modules(modules: Sequence[str]) -> None:
         with suppress(BrokenModule):
             functions.imported(name)
             if name not in sys.modules:
-                must = f"modules that exist; there is no {name!r} in {Path.cwd()}"
-                raise InvalidSetting("JOBS_MODULES", ",".join(modules), must)
+                raise _not_there(name, modules)
+
+
+def check_packages(modules: Sequence[str]) -> None:
+    """The same for the packages that they are in, without importing anything."""
+    for name in (module.partition(".")[0] for module in modules):
+        if name not in sys.modules and not find_spec(name):
+            raise _not_there(name, modules)
+
+
+def _not_there(name: str, modules: Sequence[str]) -> InvalidSetting:
+    must = f"modules that exist; there is no {name!r} in {Path.cwd()}"
+    return InvalidSetting("JOBS_MODULES", ",".join(modules), must)
 
 
 def roots(modules: Sequence[str]) -> list[str]:

@@ -1,5 +1,6 @@
 """Every program ends with one line that names the cause and the setting, and with its exit code."""
 
+import shutil
 import subprocess
 import sys
 
@@ -125,17 +126,18 @@ def test_a_module_that_does_not_exist_stops_a_process_at_its_start(
     assert errors.startswith(f"{name} is '{value}'; {missing}")
 
 
-@pytest.mark.usefixtures("redis")
-def test_a_worker_in_a_folder_without_jobs_does_not_start(environ, tmp_path):
-    package = tmp_path / "installed"
-    package.mkdir()
-    (package / "jiffy").symlink_to(CHECKOUT / "jiffy")
-    environ(PYTHONPATH=str(package))
+@pytest.mark.parametrize("typed", ["worker --burst", "enqueue jobs.numbers.add 1 2"])
+def test_a_folder_without_jobs_is_named_and_nothing_is_left_in_it(typed, environ, tmp_path):
+    package, folder = tmp_path / "installed", tmp_path / "empty"
+    shutil.copytree(CHECKOUT / "jiffy", package / "jiffy")
+    folder.mkdir()
+    environ(PYTHONPATH=str(package), REDIS_URL=None)
 
-    code, _, errors = end(begin("-m jiffy worker --burst", tmp_path))
+    code, _, errors = end(begin(f"-m jiffy {typed}", folder))
 
     assert code == 2
-    assert errors.endswith(f"it must be modules that exist; there is no 'jobs' in {tmp_path}.\n")
+    assert errors.endswith(f"it must be modules that exist; there is no 'jobs' in {folder}.\n")
+    assert [*folder.iterdir()] == []
 
 
 def test_a_check_imports_the_jobs_and_names_one_that_cannot_be(environ, tmp_path):
