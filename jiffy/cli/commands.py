@@ -40,8 +40,9 @@ def dashboard(redis: str | None, read_only: bool) -> None:
     is_reached = config.is_production or not config.is_on_loopback or config.trusted_proxies
     if redis and not (has_users or is_reached):
         set_environment({"DASHBOARD_LOGIN": "no"}, replace=False)
-    from jiffy.dashboard import serve, web_app
+    from jiffy.dashboard import listen, serve, web_app
 
+    listen(config.host, config.port).close()  # before the app prints a password for it
     serve(project.app(web_app))
 
 

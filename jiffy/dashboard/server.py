@@ -62,6 +62,17 @@ _REQUEST_LINE = re.compile(rb"[A-Z-]+ (?:\*|(?:https?:/)?/[!-~\x80-\xff]*) HTTP/
 _FIELD = re.compile(rb"[\w!#$%&'*+.^`|~-]+:[\t -~\x80-\xff]*")
 
 
+def listen(host: str, port: int) -> socket.socket:
+    """A socket that listens there.  Raises PortTaken or InvalidSetting."""
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        return socket.create_server((host, port), family=family)
+    except OSError as error:
+        if error.errno not in (errno.EADDRINUSE, errno.EACCES):
+            raise InvalidSetting("HOST", host, "an address of this machine") from None
+        raise PortTaken(host, port, os.strerror(error.errno).lower()) from None
+
+
 def serve(app: Flask) -> None:
     """Serve `app` at HOST:PORT until SIGTERM or SIGINT."""
     os_compat.share_heap()
@@ -207,13 +218,7 @@ class Server(TcpWSGIServer):  # type: ignore[misc]  # it has no types
     channel_class = _Channel
 
     def __init__(self, app: Flask, host: str, port: int) -> None:
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        try:
-            listener = socket.create_server((host, port), family=family)
-        except OSError as error:
-            if error.errno not in (errno.EADDRINUSE, errno.EACCES):
-                raise InvalidSetting("HOST", host, "an address of this machine") from None
-            raise PortTaken(host, port, os.strerror(error.errno).lower()) from None
+        listener = listen(host, port)
         self.stops_at: float | None = None
         self._for_programs = ThreadedTaskDispatcher()
         self._for_programs.set_thread_count(API_THREADS)
@@ -221,7 +226,7 @@ class Server(TcpWSGIServer):  # type: ignore[misc]  # it has no types
             app,
             _sock=listener,
             bind_socket=False,
-            sockinfo=(family, listener.type, listener.proto, listener.getsockname()),
+            sockinfo=(listener.family, listener.type, listener.proto, listener.getsockname()),
             threads=THREADS,
             connection_limit=_most_connections(),
             asyncore_use_poll=True,

@@ -74,7 +74,7 @@ def test_production_without_a_secret_key_ends_with_one_line_and_code_2(port):
 
 def test_a_port_that_is_taken_is_one_line_and_code_2(port):
     with socket.create_server(("127.0.0.1", port)):
-        ended = run(port, DASHBOARD_PASSWORD="x")
+        ended = run(port)
 
     assert ended.returncode == 2
     assert ended.stderr == (
