@@ -26,7 +26,7 @@ local is_renewed = lease_s > 0  -- or else these calls are this worker's only he
 local held, kept = held_by(worker), 0
 local newest = #held > 0 and held[#held][4] or ''
 local function is_same(length, one, other) return string.sub(one, 1, length) == string.sub(other, 1, length) end
-if is_same(PROCESS, prefix, newest) and newest >= prefix then return {0, 0, {}, {}, '', '', {}} end
+if is_same(WORKER, prefix, newest) and newest >= prefix then return {0, 0, {}, {}, '', '', {}} end
 for i = #held, 1, -1 do
   local execution = held[i][4]
   local is_kept = is_same(BATCH, keep, execution) and execution <= keep

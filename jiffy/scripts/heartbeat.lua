@@ -2,8 +2,8 @@
 -- KEYS: leases
 -- ARGV: lease in s, for how many s RQ is to know of an idle worker, then for each worker: its name, its memory in bytes,
 --       whether it is quiet ('yes' or '')
--- Returns the names whose lease was gone, each with the executions that are still its own, with commas between: others may
---         be running the rest by now; and, with nil, those whose hash was gone: RQ knows nothing of them
+-- Returns the names whose lease or hash was gone, each with the executions that are still its own, with commas between: others
+--         may be running the rest by now, and RQ knows nothing of it.  The lease is back when this is sent again, the hash not
 --include lib
 even_if_full()
 local gone = {}
@@ -38,6 +38,6 @@ for i = 3, #ARGV, 3 do
   end
   -- It may have expired, and be there again with what is written here and by the claim alone.
   local is_known = try('HEXISTS', key, 'birth') == 1
-  if is_gone or not is_known then gone[#gone + 1], gone[#gone + 2] = worker, is_gone and table.concat(still, ',') end
+  if is_gone or not is_known then gone[#gone + 1], gone[#gone + 2] = worker, table.concat(still, ',') end
 end
 return gone

@@ -22,9 +22,9 @@ local function number_of(raw)
   return number == number and number or nil
 end
 
--- An execution's id: 16 hex digits of the process that claimed it, 8 of the batch, 8 of the job's position there, from 1.
--- Those of a process sort by age.
-local PROCESS, BATCH = 16, 24
+-- An execution's id: 8 hex digits of the worker that claimed it, 8 of its process, 8 of the batch, 8 of the job's position
+-- there, from 1.  Those of a worker sort by age.
+local WORKER, BATCH = 8, 24
 
 local function job_key(id) return RQ .. 'job:' .. id end
 local function queue_of(key) return string.sub(key, #RQ + #'queue:' + 1) end

@@ -42,7 +42,8 @@ class ChildProcess:
     requeued: int = -1  # the batch of which the rest was requeued
     stopping: str = ""  # the execution that was last stopped by command, to be killed at `stop_by`
     stop_by: float = 0
-    token: str = ""  # of the executions of its process
+    # Of the executions of its process: the worker's part, then the number of the process.
+    token: str = field(default_factory=lambda: f"{secrets.token_hex(4)}{0:08x}")
     _seen: tuple[int, int, int] = (0, 0, 0)  # see `enforce_progress`
 
     @property
@@ -54,7 +55,8 @@ class ChildProcess:
         if not self.forks and self.board.fd == -1:
             self.board = Board.in_file()
         self.board.reset()
-        self.requeued, self.token, self._seen = -1, secrets.token_hex(8), (0, 0, 0)
+        self.requeued, self._seen = -1, (0, 0, 0)
+        self.token = f"{self.token[:8]}{int(self.token[8:], 16) + 1:08x}"
         if self.forks:
             self.pid = process.fork(lambda: self.work(self.board, self.token))
         else:

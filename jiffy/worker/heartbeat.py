@@ -42,15 +42,15 @@ def renew(link: Link, children: Sequence[ChildProcess]) -> None:
         # Elsewhere, each is a process of `ps`.
         memory = child.memory_bytes if os_compat.IS_LINUX else 0
         arguments += [child.name, memory, "yes" if child.is_quiet else ""]
+    before = [child.execution_of(child.board.running) for child in children]
     gone = link.run("heartbeat", [keys.LEASES], arguments)
     executions = dict(zip(gone[::2], gone[1::2], strict=True))
-    for child in children:
+    for child, ran in zip(children, before, strict=True):
         child.is_shown &= child.name.encode() not in executions
         # It was taken for dead (or Redis is new): its job may run elsewhere by now.
-        if (still := executions.get(child.name.encode())) is not None:
-            running = child.board.running
-            if running and child.execution_of(running) not in still.decode("utf-8", "replace"):
-                child.kill(Handling.REQUEUE, "its lease was lost")
+        still = executions.get(child.name.encode(), ran.encode()).decode("utf-8", "replace")
+        if ran not in still and ran == child.execution_of(child.board.running):
+            child.kill(Handling.REQUEUE, "its lease was lost")
         child.enforce_progress()
         if not child.is_shown:
             with _showing(child):

@@ -195,10 +195,10 @@ class Supervisor:
         running = child.board.halt()
         if running is None or child.requeued == running.batch:
             return
-        commands = []
         plans = child.board.noted
-        if plans and child.board.running == running:  # else the child has gone on, and finishes
-            commands.append(finish_command(child.name, plans))
+        if child.board.running != running:
+            return  # it has gone on: it finishes, and requeues the rest
+        commands = [finish_command(child.name, plans)] if plans else []
         if running.position < child.board.numbers.last:
             execution = child.execution_of(running)
             commands.append(requeue_command(child.name, execution, execution))

@@ -1,12 +1,18 @@
 """Claim: which jobs a worker gets, how it holds them, and what it gives back."""
 
+import os
+
 import pytest
 
 from jiffy import keys
 from jiffy.producer.enqueue import Queue
 from jiffy.redis_io import Link
+from jiffy.worker.child_process import ChildProcess
 from jiffy.worker.claim import LEASE_S, requeue_command
+from jiffy.worker.finish import plan_for
+from jiffy.worker.process import Signals
 from jiffy.worker.shared_memory import Board
+from jiffy.worker.supervisor import Supervisor
 from tests.jobs import worker as worker_jobs
 from tests.support.worker_support import (
     WIP,
@@ -16,6 +22,7 @@ from tests.support.worker_support import (
     enqueue,
     finish,
     ids_of,
+    outcome,
     queued,
     registered,
     rq_worker,
@@ -166,6 +173,33 @@ def test_a_new_process_of_a_worker_gives_back_what_the_last_one_held(redis):
 
 
 @pytest.fixture
+def tokens(redis):
+    """Of two processes of worker-1, one after the other."""
+    process, found = ChildProcess(rq_worker(redis), lambda board, token: 0), []
+    for _ in range(2):
+        process.start()
+        os.waitpid(process.pid, 0)
+        found.append(process.token)
+    return found
+
+
+@pytest.mark.parametrize("late", [lambda dead: dead.claim(1), lambda dead: dead.give_back()])
+def test_what_a_process_that_has_ended_sent_does_nothing_where_redis_hears_it_last(
+    redis, tokens, late
+):
+    enqueue(redis, 2)
+    dead, since = (claimer(redis, token=token) for token in tokens)
+    dead.give_back = lambda: give_back(redis, "", dead.prefix)
+    dead.claim(1)
+    [runs] = since.claim(1).jobs
+    before = traces(redis)
+    late(dead)
+
+    assert traces(redis) == before
+    assert (runs.job_id, finish(redis, runs)) == ("default-0", 1)
+
+
+@pytest.fixture
 def held(redis):
     """Four jobs that worker-1 has claimed, of five."""
     enqueue(redis, 5)
@@ -224,6 +258,26 @@ def test_a_child_that_goes_on_as_it_is_halted_may_begin_all_of_its_next_batch():
     raced.begin(1, 10)
 
     assert (raced.halt(), raced.begin(2, 10)) == (None, True)
+
+
+def test_what_has_ended_is_not_given_back_where_the_follow_up_behind_it_just_ends(redis, held):
+    class Raced(Board):
+        @property
+        def noted(self):
+            found = super().noted
+            self.end()
+            return found
+
+    worker = ChildProcess(rq_worker(redis), lambda board, token: 0, Raced(), pid=1)
+    worker.token, batch = held[0].execution[:16], int(held[0].execution[16:24], 16)
+    worker.board.hold(batch, held[-1].position)
+    worker.board.note(b",".join(plan_for(outcome(job)) for job in held))
+    worker.board.begin(0, 0)
+    worker.board.numbers.began -= 1
+    supervisor = Supervisor([worker], Signals())
+    supervisor._requeue_rest(worker)
+
+    assert queued(redis) == ["default-4"]
 
 
 class Stage:

@@ -164,6 +164,23 @@ def test_a_worker_whose_hash_has_expired_in_an_outage_is_shown_again(redis):
     assert child.death is None
 
 
+def test_a_job_that_was_taken_for_dead_is_ended_though_the_first_answer_is_lost(redis):
+    child = ChildProcess(rq_worker(redis), lambda *_: signal.pause() or 0)
+    heartbeat.register(Link(redis), [child])
+    child.start()
+    enqueue(redis)
+    [job] = claim(redis, token=child.token)
+    child.board.hold(int(job.execution[16:24], 16), 1)
+    child.board.begin(1, 10)
+    die(redis, is_gone=True)
+    renew(redis, "worker-1")
+    heartbeat.renew(Link(redis), [child])
+    os.kill(child.pid, signal.SIGKILL)
+    os.waitpid(child.pid, 0)
+
+    assert child.death.cause == "its lease was lost"
+
+
 @pytest.mark.parametrize(
     ("claims", "is_ended"),
     [(range(1, 11), False), ([1] * 10, True), ([0] * 10, False)],
