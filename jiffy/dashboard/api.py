@@ -52,7 +52,8 @@ _AUDIT = [
 ]  # fmt: skip
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.01, 0.2
 _MOST_ENTRIES, _MOST_TICKS = 1000, 100
-_OWN_FIELDS = frozenset(schemas.Call.__struct_fields__)
+_OWN_FIELDS = schemas.Call.__struct_fields__
+_KNOWN_FIELDS = (*_OWN_FIELDS, *map(options.in_json, options.TABLE))
 
 
 @operation("POST", "/jobs", 409, status=202)
@@ -82,6 +83,7 @@ def _checked(sent: Any) -> tuple[schemas.Call, dict[str, Any]]:
     if not isinstance(sent, dict):
         example = schemas.EXAMPLES[schemas.Call]
         abort(400, f"The body must be an object, or a list of them: {example}.")
+    options.refuse_unknown(sent, _KNOWN_FIELDS)
     own = {name: sent[name] for name in sent if name in _OWN_FIELDS}
     given = {name: sent[name] for name in sent if name not in _OWN_FIELDS}
     return json_types.convert(own, schemas.Call), options.from_json(given)

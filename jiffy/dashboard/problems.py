@@ -21,7 +21,6 @@ from jiffy.errors import InvalidValue, JiffyError, ValidationError
 
 _MESSAGES = {
     404: "There is no such page.",
-    405: "This page has no such method; nothing was done.",
     413: "The request is too large: at most 1 MB is read, or 16 kB to log in.",
     500: "An error on our side. The log of the web process has the details.",
 }
@@ -118,7 +117,10 @@ def _from_http(error: HTTPException) -> Response:
     ours = error.description if error.description != type(error).description else None
     kept = {name: value for name, value in error.get_headers()
             if name in ("Allow", "Retry-After", "WWW-Authenticate")}  # fmt: skip
-    return answer(status, ours or _MESSAGES.get(status, error.description or error.name), kept)
+    message = ours or _MESSAGES.get(status, error.description or error.name)
+    if "Allow" in kept and not ours:
+        message = f"{request.path} has no {request.method}, but {kept['Allow']}. Nothing was done."
+    return answer(status, message, kept)
 
 
 def _from_redis(error: RedisError) -> Response:

@@ -194,6 +194,7 @@ def test_an_unknown_job_is_404_with_a_message(api):
         ({"function": "jobs.images"}, "Did you mean 'jobs.images.resize'?", "#/function"),
         ({"function": "os.system", "args": ["true"]}, "is not under jobs", "#/function"),
         ({"function": None}, "function is None; it must be a path", "#/function"),
+        ({"function": None, "func": "jobs.numbers.add"}, "(did you mean 'function'?).", "#/func"),
         ({"args": [5]}, "add() needs the argument 'y'", "#"),
         ({"args": [5, "x"]}, "jobs.numbers.add: y: expected a number, got 'x'.", "#"),
         ({"args": [], "kwargs": {"x": 1, "why": 2}}, "has no argument 'why'", "#"),

@@ -83,6 +83,9 @@ def test_the_wrong_method_is_405_and_says_which_are_right(call, method, path, al
 
     assert answer.status_code == 405
     assert ", ".join(sorted(answer.headers["Allow"].split(", "))) == allowed
+    assert answer.json["detail"] == (
+        f"{path} has no {method}, but {answer.headers['Allow']}. Nothing was done."
+    )
 
 
 def test_head_and_options_answer_without_a_body(call):
