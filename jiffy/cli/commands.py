@@ -199,7 +199,7 @@ _EXAMPLES = (
 _IGNORED = ".env\n.redis/\n.venv/\n__pycache__/\n"
 _NEXT = """\
 Next:
-  pip install 'jiffy[dev]'                    Redis and the dashboard for this machine
+  pip install '{}'   Redis and the dashboard for this machine
   jiffy dev                                   start Redis, the dashboard, a worker, the scheduler
   jiffy enqueue jobs.numbers.add 2 3 --wait   in a second terminal: your first job
 A job is a function under jobs/.  To deploy, push this folder to a platform that runs the Procfile.
@@ -225,7 +225,7 @@ def init(folder: Path) -> None:
             flags = re.DOTALL if "\\n" in pattern else 0
             content = re.sub(pattern, example, content, flags=flags)
         files[name] = content
-    files |= {"requirements.txt": f"{_requirement()}\n", ".gitignore": _IGNORED}
+    files |= {"requirements.txt": f"{_requirement('dashboard')}\n", ".gitignore": _IGNORED}
     new = [name for name in files if not (folder / name).exists()]
     for name in new:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -233,18 +233,19 @@ def init(folder: Path) -> None:
     click.echo(f"Wrote {', '.join(new) or 'nothing'}.")
     if kept := ", ".join(sorted(files.keys() - new)):
         click.echo(f"Unchanged: {kept}.")
-    click.echo(_NEXT if folder == Path() else _NEXT.replace("Next:", f"Next:\n  cd {folder}"))
+    steps = _NEXT.format(_requirement("dev"))
+    click.echo(steps if folder == Path() else steps.replace("Next:", f"Next:\n  cd {folder}"))
     if "file:" in files["requirements.txt"]:
         click.echo("requirements.txt names a file on this machine: change that before you deploy.")
 
 
-def _requirement() -> str:
-    """Jiffy with its dashboard, from where it was installed."""
+def _requirement(extra: str) -> str:
+    """Jiffy with an extra, from where it was installed."""
     try:
         origin = json.loads(metadata.distribution("jiffy").read_text("direct_url.json") or "{}")
     except metadata.PackageNotFoundError:  # a checkout
-        origin = {}
+        origin = {"url": _SOURCE.as_uri()}
     if "vcs_info" in origin:
         version = origin["vcs_info"]
-        return f"jiffy[dashboard] @ {version['vcs']}+{origin['url']}@{version['commit_id']}"
-    return f"jiffy[dashboard] @ {origin['url']}" if origin else f"jiffy[dashboard]=={__version__}"
+        return f"jiffy[{extra}] @ {version['vcs']}+{origin['url']}@{version['commit_id']}"
+    return f"jiffy[{extra}] @ {origin['url']}" if origin else f"jiffy[{extra}]=={__version__}"

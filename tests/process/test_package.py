@@ -269,6 +269,7 @@ def test_an_empty_folder_becomes_a_project_by_doing_what_init_prints(installed):
     with new_folder() as folder:
         folder.mkdir()
         said = run(installed / "env/bin/jiffy", "init", cwd=folder)
+        assert re.search(r"^  pip install 'jiffy\[dev\] @ file://\S+\.whl'  ", said, re.MULTILINE)
         start, second = re.findall(r"^  (jiffy .*?)  ", said, re.MULTILINE)
         with make_run(folder, command=start.split(), PATH=path) as dev:
             dev.wait_until_ready()
