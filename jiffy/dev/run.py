@@ -203,7 +203,7 @@ class _Manager(manager.Manager):  # type: ignore[misc] # honcho has no types
 def _missing(command: str) -> str:
     """What the project's file that this command runs lacks, to run; "" if it lacks nothing."""
     found = re.search(rf"\b({'|'.join(LAST_LINES)})\.py\b", command)
-    if not found or "__main__" in Path(found[0]).read_text():
+    if not found or not Path(found[0]).exists() or b"__main__" in Path(found[0]).read_bytes():
         return ""
     return f'. At its end, {found[0]} lacks `if __name__ == "__main__": {LAST_LINES[found[1]]}`'
 

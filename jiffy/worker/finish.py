@@ -53,6 +53,7 @@ class Outcome:
     error_names: tuple[str, ...] = ()
     retry: rq.Retry | None = None
     may_retry: bool = True
+    has_failed: bool = False  # for good, as its plan says
     was_killed: bool = False
     is_recorded: bool = True  # RQ's `disable_default_exception_handler`
     logged: str = ""  # see joblog.py
@@ -76,12 +77,12 @@ class Outcome:
         self.may_retry = may_retry
 
     def log(self) -> None:
-        is_final = self.status == "failed" and self.retries_left <= 0
+        status = "failed" if self.has_failed else "retried" if self.retry else self.status
         why = {"reason": tracebacks.reason_of(self.error)} if self.error else {}
         log.job(
-            f"job.{'retried' if self.retry else self.status}", self.ended_s,
-            log.ERROR if is_final else log.INFO, job=self.job.job_id, func=self.func_name,
-            queue=self.job.queue, took_ms=f"{self.took_s * 1000:.1f}", **why,
+            f"job.{status}", self.ended_s, log.ERROR if self.has_failed else log.INFO,
+            job=self.job.job_id, func=self.func_name, queue=self.job.queue,
+            took_ms=f"{self.took_s * 1000:.1f}", **why,
         )  # fmt: skip
         if self.error:
             self.log_given_up()
@@ -250,6 +251,7 @@ def _plan_end(
     """It was stopped, or has failed and is not tried again."""
     details = outcome.job.details
     plan.status = "stopped" if outcome.status == "stopped" else "failed"
+    outcome.has_failed = plan.status == "failed"
     plan.ttl_s, plan.value = details.failure_ttl_s, outcome.value
     plan.follow(*_callback_of_killed(outcome, plan.status.replace("failed", "failure")))
     if details.raw(keys.JOIN_FIELD):

@@ -73,7 +73,7 @@ class _Shared(BaseWorker):
                 options.get("log_format", DEFAULT_LOGGING_FORMAT),
                 name=name,
             )
-        if options.get("logging_level") is None:  # `rq worker` has set that of RQ's alone
+        if options.get("logging_level") is None and not log.logger.level:  # `rq worker` sets RQ's
             log.logger.setLevel(logging.getLogger("rq.worker").level)
         rq_compat.order_queues(self, options.get("dequeue_strategy"))
         self.hooks = _hooks(None)

@@ -136,7 +136,10 @@ def test_a_process_that_ends_by_itself_stops_everything_and_the_last_line_says_w
         "Everything has stopped: scheduler.1 ended by itself, with status 0. At its end, "
         'scheduler.py lacks `if __name__ == "__main__": run_scheduler(SCHEDULE)`.'
     )
-    procfile.write_text(procfile.read_text().replace("python scheduler.py", "exit 3"))
+    schedule.unlink()
+    procfile.write_text(
+        procfile.read_text().replace("python scheduler.py", "exit 3 # scheduler.py")
+    )
     with make_run(folder) as run:
         run.wait_until_none_is_left()
         run.is_over.wait()

@@ -1,9 +1,11 @@
 """Retry: a job that failed is tried again by the rules that it carries, and says why."""
 
+import re
+
 import pytest
 import rq
 
-from jiffy import Retry, actions, keys, wait
+from jiffy import Retry, SimpleWorker, actions, keys, log, wait
 from jiffy.errors import JobFailed, StillRunning
 from jiffy.producer.enqueue import Queue
 from tests.jobs import worker as worker_jobs
@@ -43,6 +45,25 @@ def test_a_job_is_tried_as_often_as_its_rules_say(redis, put, work, caplog, retr
     assert registered(redis, "failed") == ["default-0"]
     assert reason(redis).rstrip().endswith("ValueError: it broke")
     assert ("job.given_up job=default-0 reason='ValueError is" in caplog.text) == (left > 0)
+
+
+@pytest.mark.parametrize(
+    ("func", "args", "retry", "logged"),
+    [
+        (worker_jobs.fail, [], Retry(max=1, pause=0), ["INFO job.failed", "ERROR job.failed"]),
+        (worker_jobs.fail, [], Retry(max=1, on=OSError), ["ERROR job.failed"]),
+        (worker_jobs.ask_for_a_retry, [1], None, ["INFO job.retried", "ERROR job.failed"]),
+    ],
+)
+def test_a_failure_is_an_error_in_the_log_once_it_is_not_tried_again(
+    redis, put, caplog, capfd, func, args, retry, logged
+):
+    caplog.set_level(log.INFO, "jiffy")
+    log.setup("INFO")
+    put(func, *args, retry=retry)
+    SimpleWorker(["default"], connection=redis).work(burst=True)
+
+    assert re.findall(r"\w+ job\.(?:failed|retried)", capfd.readouterr().out) == logged
 
 
 def test_a_time_limit_is_not_tried_again_where_only_other_errors_are(redis, put, work):
