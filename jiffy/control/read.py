@@ -11,9 +11,9 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import cached_property
-from itertools import chain, islice
+from itertools import chain, compress, islice
 from typing import Any, Literal, NamedTuple
 
 from redis import Redis
@@ -688,18 +688,13 @@ class WorkerView:
     dyno: str
     memory_bytes: int
     is_quiet: bool  # it starts no jobs until it is resumed
+    is_late: bool  # its heartbeat is overdue: it has died, or cannot reach Redis
     is_ours: bool
     problems: tuple[str, ...]
 
     @property
     def is_busy(self) -> bool:
         return self.state == "busy"
-
-    @property
-    def is_late(self) -> bool:
-        """Whether its heartbeat is overdue: it has died, or cannot reach Redis."""
-        most_s = _OURS_LATE_S if self.is_ours else _LATE_S
-        return self.seen is None or (clock.now() - self.seen).total_seconds() > most_s
 
     @property
     def share(self) -> float | None:
@@ -742,22 +737,25 @@ def _fleet(
     # Of another key, this user of Redis may not ask.
     named = sorted(one for one in members if one.startswith(keys.WORKER.encode()))[:_MOST_NAMED]
     # RQ keeps the names of workers that died, which would fill pages.
-    if named and redis.exists(*named) < len(named):
-        with redis.pipeline(transaction=False) as pipe:
-            for key in named:
-                pipe.exists(key)
-            named = [key for key, is_there in zip(named, pipe.execute(), strict=True) if is_there]
-    named = named[first:]
+    with redis.pipeline(transaction=False) as pipe:
+        for key in named:
+            pipe.exists(key)
+        *are_there, (now_s, _) = pipe.time().execute()
+    named = [*compress(named, are_there)][first:]
     hashes = values.peek(redis, named[:most], WORKER_FIELDS, values.MOST_BYTES_IN_LIST)
-    workers = [_worker(line(key), raw) for key, raw in zip(named, hashes, strict=False) if raw]
+    found = zip(named, hashes, strict=False)
+    workers = [_worker(line(key), raw, clock.from_wall(now_s)) for key, raw in found if raw]
     workers.sort(key=lambda one: (not one.is_busy, one.name))
     running = [worker.job_id for worker in workers if worker.job_id]
     known = jobs(redis, list(dict.fromkeys([*running, *others])))
     return Fleet(workers, known, max(0, len(named) - most))
 
 
-def _worker(key: str, read: Fields) -> WorkerView:
+def _worker(key: str, read: Fields, now: datetime) -> WorkerView:
     host, pid = read("hostname", line, ""), read("pid", line, "")
+    seen = read("last_heartbeat", values.moment, None)
+    is_ours = read(keys.MEMORY_FIELD, line, "") != ""
+    most = timedelta(seconds=_OURS_LATE_S if is_ours else _LATE_S)
     running = read(":executions", line, "").partition(":")[0]
     return WorkerView(
         name=key.removeprefix(keys.WORKER),
@@ -766,7 +764,7 @@ def _worker(key: str, read: Fields) -> WorkerView:
         place=f"{host}:{pid}" if pid else host,
         job_id=running or read("current_job", line, ""),  # of a worker of RQ 2, the hash says it
         born=read("birth", values.moment, None),
-        seen=read("last_heartbeat", values.moment, None),
+        seen=seen,
         done=read("successful_job_count", number, None) or 0,
         failed=read("failed_job_count", number, None) or 0,
         worked_s=read("total_working_time", values.decimal, 0.0),
@@ -775,7 +773,8 @@ def _worker(key: str, read: Fields) -> WorkerView:
         dyno=read(keys.DYNO_FIELD, line, ""),
         memory_bytes=read(keys.MEMORY_FIELD, number, None) or 0,
         is_quiet=read(keys.QUIET_FIELD, line, "") == "yes",
-        is_ours=read(keys.MEMORY_FIELD, line, "") != "",
+        is_late=seen is None or now - seen > most,
+        is_ours=is_ours,
         problems=tuple(read.problems),
     )
 

@@ -131,7 +131,7 @@ def reasons(job: JobView, census: Census, flow: Flow | None = None) -> list[Reas
         what = "the retry" if job.waits_for == "retry" else "its time"
         if job.due is None:
             return [Reason("It is scheduled, but for no time.", "Cancel it, and enqueue it again.")]
-        if job.due > clock.now():
+        if job.due > census.taken:
             return [Reason(f"It waits for {what} at {job.due:%H:%M:%S} UTC", at=job.due)]
         return [Reason("It is due.", at=job.due), *wrong]
     if job.state == "deferred":

@@ -3,6 +3,7 @@
 import json
 import re
 from dataclasses import replace
+from datetime import timedelta
 from html import unescape
 from urllib.parse import quote, unquote
 
@@ -282,6 +283,22 @@ def test_a_worker_shows_its_job_against_its_limit_and_a_late_heartbeat(
     assert "/quiet" not in text  # w1 and w2 are not Jiffy's: they do not know that
     assert "1m30s of 1m40s" in words(text)
     assert text.count('class="number bad"') == 1
+
+
+@pytest.mark.parametrize("skew_s", [-600, 600])
+def test_whether_a_worker_is_heard_and_a_job_is_due_does_not_depend_on_the_web_process_clock(
+    client, redis, plant, plant_worker, monkeypatch, skew_s
+):
+    now = clock.now()
+    plant("next", status="scheduled")
+    redis.zadd(keys.REGISTRIES["scheduled"] + "default", {"next": now.timestamp() + 300})
+    plant_worker("w1", last_heartbeat=utcformat(now), **{keys.MEMORY_FIELD: "1"})
+    plant_worker("w2", last_heartbeat=utcformat(now - timedelta(seconds=300)))
+    monkeypatch.setattr(clock, "now", lambda: now + timedelta(seconds=skew_s))
+    workers = words(client.get("/workers").text)
+
+    assert ("w1 no heartbeat" in workers, "w2 no heartbeat" in workers) == (False, True)
+    assert "It waits for its time" in words(client.get("/jobs/next").text)
 
 
 def test_a_worker_and_its_job_can_be_stopped(client, redis, plant, plant_worker):
