@@ -194,13 +194,14 @@ def queue_of_workers(redis: Redis) -> str | None:
     """The queue that most of our workers listen to; None where there is none, or all are paused
     or quiet.
     """
-    now_s, heard = redis.time()[0], Counter[str]()
-    alive = values.answer(redis.zrangebyscore, keys.LEASES, now_s, "+inf", 0, _MOST_WORKERS) or ()
-    hashes = [keys.worker(values.text(name)) for name in alive]
+    now, heard = redis_io.now(redis), Counter[str]()
+    alive = keys.LEASES, now.timestamp(), "+inf", 0, _MOST_WORKERS
+    names = values.answer(redis.zrangebyscore, *alive) or ()
+    hashes = [keys.worker(values.text(name)) for name in names]
     for one in values.peek(redis, hashes, ["queues", keys.QUIET_FIELD], values.MOST_BYTES_IN_LIST):
         if one and one(keys.QUIET_FIELD, values.line, "") != "yes":
             heard.update(one("queues", values.text, "").split(","))
-    paused = pauses.in_force(values.answer(redis.hgetall, keys.PAUSED) or {})
+    paused = pauses.in_force(values.answer(redis.hgetall, keys.PAUSED) or {}, now)
     for name in ("", *(one.name for one in paused if one.kind == "queue")):
         del heard[name]
     return max(heard, key=lambda queue: (heard[queue], queue), default=None)

@@ -172,8 +172,8 @@ def _end(text: str, now: datetime) -> datetime:
     raise InvalidValue("until", text, must)
 
 
-def read_pause(raw: bytes) -> Paused | None:
-    """What `pause_json` has written; None if its time has passed, or it is odd."""
+def read_pause(raw: bytes, now: datetime) -> Paused | None:
+    """What `pause_json` has written; None if its time has passed, by Redis' clock, or it is odd."""
     try:
         stored = values.value(raw)
         until = None if stored["until"] is None else clock.from_wall(stored["until"])
@@ -181,7 +181,7 @@ def read_pause(raw: bytes) -> Paused | None:
         found = Paused(who, why, clock.from_wall(stored["since"]), until)
     except _ODD:
         return None
-    return None if until is not None and until <= clock.now() else found
+    return None if until is not None and until <= now else found
 
 
 def resume(redis: Redis, name: str) -> bool:
@@ -341,12 +341,16 @@ def _states(redis: Redis, scores: Mapping[str, float], ids: Sequence[str]) -> li
             pipe.hmget(keys.job(entry_id), *_SHOWN_FIELDS)
             pipe.hmget(keys.entry_state(entry_id), "paused", "skip")
             pipe.lrange(keys.ticks(entry_id), 0, _RECENT - 1)
-        found = iter(answers(pipe))
-    facts = zip(ids, found, found, found, strict=True)
-    return [_state(entry_id, scores.get(entry_id), *more) for entry_id, *more in facts]
+        pipe.time()
+        *facts, (now_s, _) = answers(pipe)
+    found, now = iter(facts), clock.from_wall(now_s)
+    return [_state(entry_id, scores.get(entry_id), now, *more)
+            for entry_id, *more in zip(ids, found, found, found, strict=True)]  # fmt: skip
 
 
-def _state(entry_id: str, score: float | None, job: Any, state: Any, runs: Any) -> State:
+def _state(
+    entry_id: str, score: float | None, now: datetime, job: Any, state: Any, runs: Any
+) -> State:
     shown, call, queue, meta, name = job or [None] * len(_SHOWN_FIELDS)
     paused, skip = state or (None, None)
     return State(
@@ -358,7 +362,7 @@ def _state(entry_id: str, score: float | None, job: Any, state: Any, runs: Any) 
         next_at=values.due(score),
         is_of_table=bool(shown),
         is_done=score is None,
-        paused=read_pause(paused) if paused else None,
+        paused=read_pause(paused, now) if paused else None,
         skip=_or(lambda: number(skip), None) or 0,
         recent=tuple(_runs(entry_id, runs)),
     )

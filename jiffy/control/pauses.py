@@ -83,7 +83,7 @@ def resume(*, queue: str | None = None, function: Function | None = None) -> boo
 
 def read_pauses(redis: Redis) -> list[PausedWork]:
     """Those that are in force, queues first; what is odd in Redis is left out."""
-    found = in_force(answer(redis.hgetall, keys.PAUSED) or {})
+    found = in_force(answer(redis.hgetall, keys.PAUSED) or {}, redis_io.now(redis))
     with redis.pipeline(transaction=False) as pipe:
         for one in found:
             pipe.zcard(keys.parked(one.name))
@@ -91,12 +91,12 @@ def read_pauses(redis: Redis) -> list[PausedWork]:
     return [replace(one, parked=n or 0) for one, n in zip_longest(found, counts)]
 
 
-def in_force(stored: Mapping[bytes, bytes]) -> list[PausedWork]:
+def in_force(stored: Mapping[bytes, bytes], now: datetime) -> list[PausedWork]:
     """The pauses in force among `stored`, the hash PAUSED; without how many jobs are parked."""
     found = []
     for raw in sorted(stored, reverse=True):
         kind, _, name = text(raw).partition(":")
-        if one := entries.read_pause(stored[raw]):
+        if one := entries.read_pause(stored[raw], now):
             work: Literal["queue", "function"] = "queue" if kind == "queue" else "function"
             found.append(PausedWork(**vars(one), kind=work, name=name))
     return found

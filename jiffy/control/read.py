@@ -740,7 +740,8 @@ def _fleet(
     with redis.pipeline(transaction=False) as pipe:
         for key in named:
             pipe.exists(key)
-        *are_there, (now_s, _) = pipe.time().execute()
+        pipe.time()
+        *are_there, (now_s, _) = pipe.execute()
     named = [*compress(named, are_there)][first:]
     hashes = values.peek(redis, named[:most], WORKER_FIELDS, values.MOST_BYTES_IN_LIST)
     found = zip(named, hashes, strict=False)

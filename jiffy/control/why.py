@@ -63,7 +63,7 @@ def banners(census: Census) -> Iterator[Reason]:
         remedy = "The schedule enqueues nothing until you start one:"
         command = "python -m jiffy scheduler"
         yield Reason("No scheduler is running.", remedy, command, name="no-scheduler")
-    yield from map(_paused, in_force(census.paused)[:_MOST_NAMED])
+    yield from map(_paused, in_force(census.paused, census.taken)[:_MOST_NAMED])
     if len(census.releases) > 1:
         some = sorted(census.releases.items())[:_MOST_NAMED]
         named = ", ".join(f"{number:,} on {release[:12]}" for release, number in some)
@@ -108,7 +108,7 @@ def obstacles(job: JobView, census: Census) -> list[Reason]:
     """Why no worker would claim the job, whatever else it waits for; the worst first."""
     pauses = [
         _paused(one)
-        for one in in_force(census.paused)
+        for one in in_force(census.paused, census.taken)
         if one.name == (job.queue if one.kind == "queue" else job.called)
     ]
     its = [one for one in census.queues if one.name == job.queue]
@@ -125,7 +125,7 @@ def reasons(job: JobView, census: Census, flow: Flow | None = None) -> list[Reas
     if job.is_running:  # it says so until a worker finds that the one that ran it is dead
         return [] if census.workers else wrong
     if job.state == "queued":
-        is_parked = any(job.called == one.name for one in in_force(census.paused))
+        is_parked = any(job.called == one.name for one in in_force(census.paused, census.taken))
         return wrong if is_parked else [*wrong, _behind(job, census, flow, is_served=not wrong)]
     if job.state == "scheduled":
         what = "the retry" if job.waits_for == "retry" else "its time"

@@ -250,7 +250,7 @@ def test_a_pause_lasts_so_long_whatever_time_it_is_where_it_is_made(redis, monke
     with monkeypatch.context() as elsewhere:
         elsewhere.setattr(clock, "now", lambda: there + skew)
         jiffy.pause(queue="low", why="a deploy", until="10m")
-    [one] = pauses.read_pauses(redis)
+        [one] = pauses.read_pauses(redis)
 
     assert (one.until - one.since).total_seconds() == 600
     assert abs((one.since - clock.now()).total_seconds()) < 60

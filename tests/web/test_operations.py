@@ -11,13 +11,14 @@ import pytest
 from rq.command import PUBSUB_CHANNEL_TEMPLATE
 from rq.utils import utcformat
 
-from jiffy import actions, clock, keys
+from jiffy import actions, clock, every, keys
 from jiffy.cli import load, run
-from jiffy.control import bulk, pauses, read
+from jiffy.control import bulk, entries, pauses, read
 from jiffy.control.why import banners
 from jiffy.dashboard.pages import system
 from jiffy.dashboard.pages.system import use_of
 from jiffy.redis_io import Memory
+from jobs import numbers
 from tests.support.newcomer import wait_until
 from tests.web.conftest import post
 from tests.web.test_frame import words
@@ -286,9 +287,12 @@ def test_a_worker_shows_its_job_against_its_limit_and_a_late_heartbeat(
 
 
 @pytest.mark.parametrize("skew_s", [-600, 600])
-def test_whether_a_worker_is_heard_and_a_job_is_due_does_not_depend_on_the_web_process_clock(
-    client, redis, plant, plant_worker, monkeypatch, skew_s
+def test_what_has_come_does_not_depend_on_the_web_process_clock(
+    client, declare, redis, plant, plant_worker, monkeypatch, skew_s
 ):
+    declare(every("1h", numbers.add, args=[2, 3], name="nightly"))
+    entries.pause(redis, "nightly", who="ann", why="a deploy", until="5m")
+    pauses.pause(queue="low", who="bob", why="a deploy", until="5m")
     now = clock.now()
     plant("next", status="scheduled")
     redis.zadd(keys.REGISTRIES["scheduled"] + "default", {"next": now.timestamp() + 300})
@@ -299,6 +303,8 @@ def test_whether_a_worker_is_heard_and_a_job_is_due_does_not_depend_on_the_web_p
 
     assert ("w1 no heartbeat" in workers, "w2 no heartbeat" in workers) == (False, True)
     assert "It waits for its time" in words(client.get("/jobs/next").text)
+    assert "Paused by ann" in words(client.get("/schedule/nightly").text)
+    assert "is paused by bob" in words(client.get("/").text)
 
 
 def test_a_worker_and_its_job_can_be_stopped(client, redis, plant, plant_worker):

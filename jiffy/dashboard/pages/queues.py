@@ -68,7 +68,9 @@ def _first_shown(total: int) -> int:
 
 def _pauses(kind: str) -> dict[str, pauses.PausedWork]:
     """Those in force, by the name of the queue or the path of the function."""
-    return {one.name: one for one in pauses.in_force(census().paused) if one.kind == kind}
+    seen = census()
+    found = pauses.in_force(seen.paused, seen.taken)
+    return {one.name: one for one in found if one.kind == kind}
 
 
 def _found(name: str) -> QueueCount:
