@@ -55,7 +55,7 @@ _OTHERS_WORDS = {
     "max_retries": "retry", "priority": "queue", "routing_key": "queue", "link": "on_success",
     "link_error": "on_failure", "task_id": "job_id", "tz": "timezone",
     "job_timeout": "timeout", "beat": "scheduler", "flower": "dashboard", "c": "n",
-    "concurrency": "n", "function": "fn",
+    "concurrency": "n", "function": "fn", "Q": "queues",
 }  # fmt: skip
 
 

@@ -57,6 +57,9 @@ def run(
                 option, known = error.option_name, error.ctx.command.params
                 setting = option.strip("-").replace("-", "_").upper()
                 hint = did_you_mean(option, [name for one in known for name in one.opts])
+                arguments = [repr(one.name) for one in known if isinstance(one, click.Argument)]
+                if any(name in hint for name in arguments):
+                    hint = " (write its value alone: it is an argument)"
                 if setting in (one.name.upper() for one in fields(Settings)):
                     hint = f" (it is a setting: {setting}=…)"
                 text = f"No option {option!r}{hint}"
