@@ -296,7 +296,7 @@ class Entry(Struct, rename={"is_of_table": "of_table", "words": "times", "next_a
     of_table: false: made through rq-scheduler's API, so it is only listed: it has no history, and
       is not paused, skipped or run from here.
     times: Its run times in words.
-    next: The next one; null: there is none.
+    next: The next one, also where `skip` or a pause lets that run be skipped; null: there is none.
     skip: The number of its next runs that will be skipped.
     history: Of an entry fetched by its name: its last 100 runs, newest first.
     """

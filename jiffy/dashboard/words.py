@@ -5,7 +5,7 @@ import re
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
-from itertools import islice
+from itertools import chain, dropwhile, islice
 from typing import Any
 
 from markupsafe import Markup, escape
@@ -114,19 +114,24 @@ def times(words: str) -> str:
 
 
 def following(entry: State, count: int = 5) -> list[datetime]:
-    """The next run times, as far as they are known here; on the clock of its time zone."""
-    if entry.next_at is None:
+    """The next runs that are not skipped, as far as they are known here; on the clock of its zone."""
+    first, pause, skip = entry.next_at, entry.paused, entry.skip
+    if first is None or (pause and not pause.until):
         return []
+    start = max(first, pause.until) if pause and pause.until else first
+    only = [first] if start == first and not skip else []
     if re.search(" until | times in all", entry.words):
-        count = 1  # it may be the last
+        return only  # it may be the last
     with suppress(OverflowError, JiffyError):  # odd data; or the calendar ends
         if cron := _read(_CRON.fullmatch(entry.words)):
-            times = [entry.next_at, *islice(cron.after(entry.next_at), count - 1)]
-            return [moment.astimezone(cron.zone) for moment in times]
+            times = chain([first], cron.after(max(first, start - timedelta(seconds=1))))
+            coming = dropwhile(start.__gt__, times)
+            return [one.astimezone(cron.zone) for one in islice(coming, skip, skip + count)]
         if found := _EVERY.match(entry.words):
             step = timedelta(seconds=clock.seconds(found[1]))
-            return [entry.next_at + step * number for number in range(count)]
-    return [entry.next_at]
+            skip += -((first - start) // step)
+            return [first + step * number for number in range(skip, skip + count)]
+    return only
 
 
 def _read(found: re.Match[str] | None) -> Cron | None:
@@ -182,6 +187,6 @@ def _listed(words: Sequence[str]) -> str:
 
 _FILTERS = (
     times, in_shell, exactly, quoted, duration, count, since, ago, utc, pretty, percent, size,
-    clock.rate, dots, code,
+    clock.rate, dots, code, following,
 )  # fmt: skip
 FILTERS = {one.__name__: one for one in _FILTERS}

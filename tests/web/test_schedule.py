@@ -2,7 +2,7 @@
 
 import json
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -118,6 +118,42 @@ def test_the_next_run_is_skipped_from_the_page_and_the_skip_canceled(client, ent
     assert skips == 1
     assert "The next run will be skipped." in text
     assert entries.find(redis, NAME).skip == 0
+
+
+IN_2099 = datetime(2099, 6, 1, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("words", "skip", "until", "following"),
+    [
+        ("every 10m", 0, None, "Mon 2099-06-01 00:00 UTC Then Mon 2099-06-01 00:10 UTC"),
+        ("every 10m", 2, None, "Mon 2099-06-01 00:20 UTC; skipped: Mon 2099-06-01 00:00 UTC"),
+        ("every 10m", 0, 15, "Mon 2099-06-01 00:20 UTC; skipped: Mon 2099-06-01 00:00 UTC"),
+        ("every 10m", 1, 20, "Mon 2099-06-01 00:30 UTC; skipped: Mon 2099-06-01 00:00 UTC"),
+        ("every 10m", 0, -5, "Mon 2099-06-01 00:00 UTC Then Mon 2099-06-01 00:10 UTC"),
+        ("cron '0 9 * * *' on the clock of Asia/Tokyo", 1, None,
+         "Tue 2099-06-02 09:00 JST; skipped: Mon 2099-06-01 09:00 JST"),
+        ("cron '0 9 * * *' on the clock of Asia/Tokyo", 0, 24 * 60,
+         "Tue 2099-06-02 09:00 JST; skipped: Mon 2099-06-01 09:00 JST"),
+        ("every 10m until 2100-01-01", 1, None, "not known; skipped: Mon 2099-06-01 00:00 UTC"),
+        ("every 10m until 2100-01-01", 0, -5, "Mon 2099-06-01 00:00 UTC Time zone"),
+        ("every 10m", 0, "resumed", "when it is resumed; skipped: Mon 2099-06-01 00:00 UTC"),
+    ],
+)  # fmt: skip
+def test_what_is_shown_as_next_is_the_run_that_is_not_skipped(
+    client, redis, entry, words, skip, until, following
+):
+    redis.hset(keys.job(ENTRY), keys.POLICY_FIELD, json.dumps({"words": words}))
+    redis.zadd(keys.ENTRIES, {ENTRY: IN_2099.timestamp()})
+    entries.skip_next(redis, NAME, skip)
+    if until is not None:
+        end = None if until == "resumed" else IN_2099 + timedelta(minutes=until)
+        entries.pause(redis, NAME, who="ann", why="a deploy", until=end)
+    text, listed = (client.get(path).text for path in (PAGE, "/schedule"))
+    shown = " ".join(re.sub(r"<time.*?/time>|<[^>]*>", " ", text).split()).replace(" ;", ";")
+
+    assert f" Next {following}" in shown
+    assert ("; skipped: <time " in listed) == ("skipped" in following)
 
 
 def test_a_run_that_has_begun_since_the_page_was_shown_is_not_skipped_in_place_of_the_next(
