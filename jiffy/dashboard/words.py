@@ -114,7 +114,7 @@ def times(words: str) -> str:
 
 
 def following(entry: State, count: int = 5) -> list[datetime]:
-    """The next runs that are not skipped, as far as they are known here; on the clock of its zone."""
+    """The next runs that are not skipped, as far as they are known; on its zone's clock."""
     first, pause, skip = entry.next_at, entry.paused, entry.skip
     if first is None or (pause and not pause.until):
         return []
