@@ -23,7 +23,7 @@ from jiffy import clock, keys, log, redis_io
 from jiffy.control import values
 from jiffy.control.values import Fields, Moment, Raw, clip, due, lasted_s, line, number, text
 from jiffy.errors import NotShown, UnknownJob
-from jiffy.producer import payload
+from jiffy.producer import payload, retry
 from jiffy.producer.job import ENDED
 from jiffy.producer.masking import MASK, Masked, is_secret, is_secret_place, masked, masked_text
 from jiffy.producer.progress import State
@@ -49,7 +49,11 @@ JOB_FIELDS = (
     "rate_limit_concurrency", "timeout", keys.RELEASE_FIELD,
 )  # fmt: skip
 _OF_ONE = ("meta", keys.LOG_FIELD, keys.PARTS_FIELD, keys.PEAK_FIELD, keys.CAUSES_FIELD,
-           "allow_dependency_failures")  # fmt: skip
+           "allow_dependency_failures", "result_ttl", "failure_ttl", "ttl", keys.EXPIRES_FIELD,
+           keys.RETRY_FIELD, keys.RESCUE_FIELD, keys.ISOLATE_FIELD, "success_callback_name",
+           "failure_callback_name", "stopped_callback_name")  # fmt: skip
+_LASTING = {"timeout": "timeout", "result_ttl": "result_ttl", "failure_ttl": "failure_ttl",
+            "ttl": "ttl", "expires": keys.EXPIRES_FIELD}  # fmt: skip
 # In which states it is true what the hash says; in others it is left over from an earlier one.
 _HAS_PROGRESS = ("started", "failed", "stopped")
 _HAS_REASON = ("canceled", "queued", "scheduled")
@@ -187,6 +191,7 @@ class JobView:
     log: Log = NO_LOG  # of its last attempt that logged
     crashes: tuple[str, ...] = ()  # why and when its process died, the first one first
     peak_bytes: int = 0  # the most memory that the process of its last attempt had; 0: unknown
+    options: Mapping[str, Any] = field(default_factory=dict)  # as it was enqueued, in JSON's form
 
     @property
     def is_running(self) -> bool:
@@ -267,6 +272,7 @@ def job(redis: Redis, job_id: str) -> JobView | None:
         log=log,
         crashes=tuple(read(keys.CAUSES_FIELD, values.long_text, "").splitlines()),
         peak_bytes=peak or 0,
+        options=_options(found, read),
     )
     if found.state == "deferred":
         may_fail = read("allow_dependency_failures", line, "") == "1"
@@ -369,6 +375,26 @@ def _job(job_id: str, read: Fields) -> JobView:
         problems=tuple(read.problems),
         is_unreadable=read.is_broken,
     )
+
+
+def _options(job: JobView, read: Fields) -> dict[str, Any]:
+    """The options that its hash still says, with values that the API takes; -1: no limit."""
+    found: dict[str, Any] = {"queue": job.queue}
+    for name, key in _LASTING.items():
+        lasts_s: int | None = read(key, lambda raw: -1 if line(raw) == "-1" else number(raw), None)
+        found[name] = clock.in_units(lasts_s) if lasts_s and lasts_s > 0 else lasts_s
+    pauses = read.json("retry_intervals", list, [])
+    left, done = (read(name, number, None) or 0 for name in ("retries_left", "number_of_retries"))
+    is_sound = all(type(one) in (int, float) and 0 <= one < 1e9 for one in pauses)
+    if (count := max(len(pauses), left + done)) and is_sound:
+        found["retry"] = retry.given(pauses or [0], count, read(keys.RETRY_FIELD, text, ""))
+    found["rescue"] = False if read(keys.RESCUE_FIELD, line, "") == "no" else None
+    found["isolate"] = read(keys.ISOLATE_FIELD, line, "") == "yes" or None
+    for when in ("success", "failure", "stopped"):
+        found[f"on_{when}"] = read(f"{when}_callback_name", line, "") or None
+    if limit := read("rate_limit_key", line, ""):
+        found["rate_limit"] = f"{limit}:{read('rate_limit_concurrency', number, None) or 1}"
+    return {name: value for name, value in found.items() if value is not None and value != ""}
 
 
 def _call(found: Any, hidden: str) -> Call | None:

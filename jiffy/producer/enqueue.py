@@ -253,6 +253,11 @@ def check_project(*, needs_jobs: bool = False) -> None:
     _of_project(settings().options)
 
 
+def usual_of(path: str) -> Mapping[str, Any]:
+    """What the project declares as the usual options of a function."""
+    return _of_project(settings().options).get(path, {})
+
+
 @lru_cache(maxsize=1)
 def _of_project(reference: str | None) -> _Usual:
     """What the project declares.  Read late: its file imports functions, and these import us."""

@@ -8,6 +8,7 @@ import builtins
 import random
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -111,6 +112,22 @@ def read(name: str, value: Any) -> rq.Retry:
         must = f"how many times to retry, from 1 to {MOST_TRIES}, or a Retry"
         raise InvalidValue(name, value, must)
     return Retry(value)
+
+
+def given(pauses: Sequence[float], count: int, text: str) -> int | dict[str, Any]:
+    """What `read` takes for what a job carries; for pauses that no Retry has, `count` alone."""
+    if len(pauses) < count <= MOST_TRIES:
+        pauses = [*pauses[:1]] * count  # as RQ does
+    rules, first_s = Rules.read(text), pauses[0]
+    factor = pauses[1] / first_s if pauses[1:] and first_s else 1
+    grown = {"max": count, "pause": first_s, "factor": factor, "limit": max(pauses),
+             "jitter": rules.jitter, "on": rules.on, "fatal": rules.fatal}  # fmt: skip
+    for guess in (count, {name: one for name, one in grown.items() if one != []}):
+        with suppress(InvalidValue):
+            made = read("retry", guess)
+            if made.intervals == pauses and made.text == text:  # type: ignore[attr-defined]
+                return guess
+    return count
 
 
 class Rules(msgspec.Struct, omit_defaults=True):

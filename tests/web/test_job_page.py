@@ -1,10 +1,14 @@
 """A job's page: its path, why it is not running, its attempts, and what can be done with it."""
 
+import ast
+import html
 import json
 import re
+import shlex
 from datetime import timedelta
 
 import pytest
+import rq
 from rq.job import Dependency
 from rq.utils import utcformat
 
@@ -13,7 +17,7 @@ from jiffy.control import read, why
 from jiffy.control.pauses import pause, resume
 from jiffy.history import Flow, Sample
 from jiffy.producer.enqueue import enqueue
-from jobs import images, numbers
+from jobs import images, numbers, reports
 from tests.jobs import worker as worker_jobs
 from tests.web.conftest import logged_in, post
 from tests.web.test_browser import refresh, refresh_until
@@ -264,6 +268,82 @@ def test_what_is_copied_as_python_enqueues_the_same_call(client):
     made = eval(copied.rpartition("\n")[2].replace("&#39;", "'"), {"enqueue": enqueue})
 
     assert (made.args, made.kwargs) == (job.args, job.kwargs)
+
+
+OPTIONS = [
+    {}, {"queue": "low", "timeout": "20m", "retry": 2, "result_ttl": "1d"},
+    {"timeout": -1, "result_ttl": 0, "failure_ttl": -1, "expires": "90s"}, {"ttl": "1h"},
+    {"retry": Retry(3, pause="2s", factor=3, limit="10s", jitter=False, on=TimeoutError)},
+    {"retry": Retry(4, pause=0)}, {"retry": rq.Retry(3)}, {"retry": rq.Retry(3, [5])},
+    {"rescue": False, "isolate": True, "rate_limit": "stripe:5"}, {"queue": "it's; x"},
+    {"on_failure": "tests.jobs.worker.note_failure"},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("given", OPTIONS, ids=range(len(OPTIONS)))
+def test_what_is_copied_has_the_options_that_the_job_has(client, api, redis, environ, given):
+    environ(JOBS_MODULES="jobs,tests.jobs.worker")
+    job = enqueue.options(**given)(numbers.add, 5, y=3)
+    text = client.get(f"/jobs/{job.id}").text
+    copied = dict(re.findall(r'id="copy-(\w+)"[^>]*>(.*?)</pre>', html.unescape(text), re.DOTALL))
+    made = eval(copied["Python"].rpartition("\n")[2], {"enqueue": enqueue})
+    words = shlex.split(copied["curl"])
+    sent = json.loads(words[words.index("-d") + 1])
+    posted = api("POST", "/api/jobs", json=sent).json["id"]
+    hashes = [redis.hgetall(keys.job(one)) for one in (job.id, made.id, posted)]
+    for one in hashes:
+        del one[b"created_at"], one[b"enqueued_at"]
+        if pauses := json.loads(one.pop(b"retry_intervals", "[]")):  # RQ repeats a single one
+            one["pauses"] = [*pauses, *pauses[:1] * (int(one[b"retries_left"]) - len(pauses))]
+
+    assert hashes[0] == hashes[1] == hashes[2]
+    assert (".options(" in copied["Python"]) == bool(given)
+
+
+def test_an_option_that_the_function_has_usually_is_not_copied(client):
+    usual, other = (enqueue.options(**given)(reports.last_day, "a.html")
+                    for given in ({"timeout": "10m"}, {"timeout": "3m"}))  # fmt: skip
+
+    assert "enqueue.by_path(" in client.get(f"/jobs/{usual.id}").text
+    assert "enqueue.options(timeout=&#39;3m&#39;)" in client.get(f"/jobs/{other.id}").text
+
+
+def test_what_is_masked_is_to_be_filled_in_before_a_copy_is_taken(client, api, plant):
+    kwargs = {"token": "t0p", "url": "amqp://u:s3cret@host", "to": {"pin": "1234"}, "n": "it's"}
+    plant("one", call=["jobs.shop.charge", None, [1], kwargs])
+    text = html.unescape(client.get("/jobs/one").text)
+    copied = dict(re.findall(r'id="copy-(\w+)"[^>]*>(.*?)</pre>', text, re.DOTALL))
+    words = shlex.split(copied["curl"])
+    body = words[words.index("-d") + 1]
+    answer = api("POST", "/api/jobs", data=body, headers={"Content-Type": "application/json"})
+
+    assert "token=FILL_IN, url=FILL_IN, to={'pin': FILL_IN}, n=\"it's\")" in copied["Python"]
+    assert text.count("Put a value in place of each FILL_IN") == 0 < text.count("in place of each")
+    assert ast.parse(copied["Python"])
+    assert answer.status_code == 400
+    assert not any(secret in text for secret in ("t0p", "s3cret", "1234"))
+
+
+def test_a_job_runs_again_with_the_options_that_it_had(client):
+    options = {"queue": "low", "timeout": "20m", "retry": 2, "isolate": True}
+    job = enqueue.options(**options)(numbers.add, 5, y=3)
+    text = client.get(f"/new?job={job.id}").text
+
+    for name, value in (("queue", "low"), ("timeout", "20m"), ("retry", "2")):
+        assert re.search(rf' value="{value}" [^>]*name="opt.{name}"', text)
+    chosen = text.partition('name="opt.isolate"')[2].partition("</select>")[0]
+    assert '<option value="true" selected' in chosen
+
+
+def test_a_page_says_how_long_a_job_may_run_and_is_kept(client):
+    ttl = {"timeout": "20m", "result_ttl": "1d", "failure_ttl": 0}
+    jobs = [enqueue.options(**given)(numbers.add, 5, 3) for given in (ttl, {}, {"timeout": -1})]
+    texts = [" ".join(re.sub("<[^>]*>", " ", client.get(f"/jobs/{job.id}").text).split())
+             for job in jobs]  # fmt: skip
+
+    assert "Time limit 20m Kept 1d once it has finished, not at all if it failed" in texts[0]
+    assert "Time limit 3m Kept 500 s once it has finished, a year if it failed" in texts[1]
+    assert "Time limit none" in texts[2]
 
 
 @pytest.mark.parametrize("before", [300 - 35, 20_000 - 35])

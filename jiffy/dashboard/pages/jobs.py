@@ -3,12 +3,15 @@ with some, or with all that match.  Failed jobs in groups: retry one, then the r
 """
 
 import json
+import re
 import shlex
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 from keyword import iskeyword
+from typing import Any
 
+import rq
 from flask import Blueprint, abort, flash, redirect, render_template, request, session, url_for
 from werkzeug.wrappers import Response
 
@@ -16,10 +19,14 @@ from jiffy import clock, history, redis_io
 from jiffy.control import bulk, failures, read, search, why
 from jiffy.control.bulk import ACTIONS, BULK, Tally
 from jiffy.control.failures import Failures
-from jiffy.control.read import Call
+from jiffy.control.read import Call, JobView
 from jiffy.control.search import Cursor
 from jiffy.dashboard import audit, auth, charts
 from jiffy.dashboard.frame import census, flows, is_live, newest_release
+from jiffy.errors import JiffyError
+from jiffy.producer import options
+from jiffy.producer.enqueue import usual_of
+from jiffy.producer.masking import MASK
 from jiffy.tracebacks import own_frames
 
 page = Blueprint("jobs", __name__)
@@ -28,6 +35,8 @@ failures_page = Blueprint("failures", __name__)
 _MOST_SELECTED, _MOST_NAMES = 1000, 100
 _MOST_COPIED = 4000  # characters of a call
 _MOST_GROUPS = 200
+FILL_IN = "FILL_IN"
+_VALUE = re.compile(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|\*{3}""")
 _FORM_LASTS = timedelta(days=1)
 
 
@@ -79,27 +88,50 @@ def job(job_id: str) -> str:
         compared=why.compared(found, past) if past else None,
         own=own_frames(found.error),
         allowed=[name for name, action in ACTIONS.items() if found.state in action.states],
-        copies=_copies(found.call) if found.call else {},
+        fill_in=FILL_IN,
+        copies=_copies(found.call, unusual_options(found)) if found.call else {},
     )
 
 
-def _copies(call: Call) -> dict[str, str]:
-    """The call, to be pasted elsewhere; secrets stay masked."""
+def unusual_options(job: JobView) -> dict[str, Any]:
+    """Those of a job's options that another call of its function would not have by itself."""
+
+    def is_usual(name: str, value: Any) -> bool:
+        with suppress(JiffyError):  # what was stored may be no valid value
+            wanted, had = (options.read({name: one})[name] for one in (value, usual[name]))
+            fields = options.TABLE[name].fields
+            return bool(wanted == had or (fields(wanted) and fields(wanted) == fields(had)))
+        return False
+
+    usual = {"queue": "default", "timeout": rq.Queue.DEFAULT_TIMEOUT, **usual_of(job.function)}
+    given = job.options.items()
+    return {name: one for name, one in given if name not in usual or not is_usual(name, one)}
+
+
+def _copies(call: Call, given: dict[str, Any]) -> dict[str, str]:
+    """The call, to be pasted elsewhere; what is masked is to be filled in first."""
     # Stock RQ sends any string; not each may stand before "=".
     odd = {name for name in call.kwargs if not name.isidentifier() or iskeyword(name)}
     others = {name: call.kwargs[name] for name in call.kwargs if name in odd}
     named = [f"{name}={one!r}" for name, one in call.kwargs.items() if name not in odd]
     args = [*map(repr, call.args), *named]
     path = ", ".join([repr(call.function), *args, *([f"**{others!r}"] if others else [])])
-    sent = {"function": call.function, "args": call.args, "kwargs": call.kwargs}
-    written = json.dumps(sent, ensure_ascii=False)
+    chosen = ", ".join(f"{name}={one!r}" for name, one in given.items())
+    python = f"enqueue{f'.options({chosen})' if given else ''}.by_path({path})"
+    sent = {"function": call.function, "args": call.args, "kwargs": call.kwargs, **given}
+    written = _to_fill_in(json.dumps(sent, ensure_ascii=False))
     # A control character would be a keystroke in the terminal into which it is pasted.
     body = "".join(one if one.isprintable() else json.dumps(one)[1:-1] for one in written)
     url = shlex.quote(auth.own_url(url_for("api.enqueue")))
     curl = f'curl -X POST {url} -H "Authorization: Bearer $API_TOKEN" '
     curl += f"-H 'Content-Type: application/json' -d {shlex.quote(body)}"
-    made = {"Python": f"from jiffy import enqueue\n\nenqueue.by_path({path})", "curl": curl}
+    made = {"Python": f"from jiffy import enqueue\n\n{_to_fill_in(python)}", "curl": curl}
     return {name: text for name, text in made.items() if len(text) <= _MOST_COPIED}
+
+
+def _to_fill_in(written: str) -> str:
+    """With a bare word, which neither Python nor JSON takes, for each value that has a mask."""
+    return _VALUE.sub(lambda found: FILL_IN if MASK in found[0] else found[0], written)
 
 
 # Actions, all of them on record

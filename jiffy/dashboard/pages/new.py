@@ -15,6 +15,7 @@ from jiffy import json_types, redis_io
 from jiffy.control import read, values
 from jiffy.control.read import Call
 from jiffy.dashboard import audit
+from jiffy.dashboard.pages import jobs
 from jiffy.dashboard.problems import STATUSES
 from jiffy.errors import InvalidValue, JiffyError, ValidationError
 from jiffy.producer import functions, options
@@ -298,7 +299,11 @@ def form() -> str | tuple[str, int]:
         return _choose(path, str(error) if path or found else "")
     if found and found.call:
         made.fill_in(found.call)
-        made.texts["opt.queue"] = found.queue
+        for name, one in {"queue": found.queue, **jobs.unusual_options(found)}.items():
+            shown = one["max"] if isinstance(one, dict) else one
+            made.texts[f"opt.{name}"] = (
+                str(shown).lower() if one is True or one is False else f"{shown}"
+            )
     made.texts |= {name: text for name, text in request.args.items() if name[3:4] == "."}
     return made.shown(job_id)
 
