@@ -567,6 +567,17 @@ class QueueCount:
         return self.workers > 0
 
     @property
+    def all_busy(self) -> str:
+        """That each worker that listens to it runs a job, in words; "" where it is not so."""
+        if not 0 < self.workers <= self.busy:
+            return ""
+        return (
+            "its one worker is busy"
+            if self.workers == 1
+            else f"all {self.workers:,} workers are busy"
+        )
+
+    @property
     def waited_s(self) -> float:
         """Of its oldest waiting job; 0 where there is none."""
         return lasted_s(self.waits_since, clock.now()) or 0.0

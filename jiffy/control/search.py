@@ -40,6 +40,10 @@ _TERM = re.compile(r'(?:([a-z]+|args\.[\w.-]+):)?("(?:[^"]|"")*"?|\S+)')
 _QUOTED = re.compile('"((?:[^"]|"")*)"?')
 _PLAIN = re.compile('[^\\s",*]+')  # needs no quotes to stand for itself
 _WORDS = {"waiting": "queued", "running": "started", "ready": "ready_to_enqueue"}
+_NO_OPERATOR = (
+    "{0} is no operator: all terms must match, and commas stand between alternatives, as in "
+    'state:failed,stopped; in quotes, "{0}" is text'
+)
 _NEVER = datetime.min.replace(tzinfo=UTC)
 
 
@@ -184,6 +188,8 @@ def parse(written: str, asked: datetime | None = None) -> Filter:
             except InvalidValue:
                 must = "such as 2h, or 2026-01-31T06:00" if name != "slower" else "such as 2s"
                 problems.append(f"{name}:{value} is not understood: write a time {must}")
+        elif raw in ("AND", "OR", "NOT") and not name:
+            problems.append(_NO_OPERATOR.format(raw))
         elif name in FIELDS or name.startswith("args."):
             fields[name] = (*fields.get(name, ()), *values)
         else:

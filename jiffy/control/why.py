@@ -86,7 +86,7 @@ def _on_workers(census: Census, waiting: list[str]) -> Iterator[Reason]:
         which = "queue" if len(waiting) == 1 else "queues"
         yield Reason(
             f"No worker listens to {which} {names}.", "Start one, or check the name:",
-            f"python -m jiffy worker {in_shell(waiting[0])}", name="unheard",
+            f"python -m jiffy worker {in_shell(*waiting[:_MOST_NAMED])}", name="unheard",
             endpoint="queues.queues",
         )  # fmt: skip
 
@@ -152,19 +152,19 @@ def reasons(job: JobView, census: Census, flow: Flow | None = None) -> list[Reas
 
 
 def _behind(job: JobView, census: Census, flow: Flow | None, *, is_served: bool) -> Reason:
-    before = job.position
-    waiting = sum(one.counts["queued"] for one in census.queues if one.name == job.queue)
+    before, its = job.position, [one for one in census.queues if one.name == job.queue]
+    waiting = sum(one.counts["queued"] for one in its)
+    busy = "".join(f", and {one.all_busy}" for one in its if is_served and one.all_busy)
     if before is None and waiting > MOST_BEFORE:
         return Reason(f"More than {MOST_BEFORE:,} jobs are ahead of it on its queue.")
     if before is None:
         remedy = "If this stays so, cancel it and enqueue it again."
         return Reason("It is not on its queue: a worker is just claiming it.", remedy)
     if before == 0:
-        busy = ": the workers that listen are busy" if is_served else ""
         return Reason(f"It is the next job on its queue{busy}.")
     found = f"{'1 job is' if before == 1 else f'{before:,} jobs are'} ahead of it on its queue"
     if not (is_served and flow and flow.out_per_s):
-        return Reason(f"{found}.")
+        return Reason(f"{found}{busy}.")
     starts_in = clock.in_words(max(1, round(before / flow.out_per_s)))
     return Reason(f"{found}; at {clock.rate(flow.out_per_s)}, it starts in about {starts_in}.")
 

@@ -135,10 +135,10 @@ class Node(NamedTuple):
 
     @property
     def name(self) -> str:
-        """Short: the call without its module, or the id."""
+        """The call without its module, or the id; the page cuts what is too wide."""
         path, bracket, rest = self.job.title.partition("(")
         short = path.rpartition(".")[2] if bracket else path
-        return clip(f"{short}{bracket}{rest}" or self.job.id, 22)
+        return clip(f"{short}{bracket}{rest}" or self.job.id, 60)
 
 
 class Graph(NamedTuple):

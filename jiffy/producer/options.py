@@ -148,13 +148,14 @@ def read_queue(name: str, value: Any) -> str:
     return value
 
 
-def in_shell(name: str) -> str:
-    """The name of a queue or a function as one argument of a command that people paste.
+def in_shell(*names: str) -> str:
+    """Names of queues or functions as arguments of a command that people paste.
 
-    Anyone who can enqueue chooses the name, so it must not act as a command, an option or a key.
+    Anyone who can enqueue chooses a name, so it must not act as a command, an option or a key.
     """
-    word = shlex.quote("".join(one if one.isprintable() else ascii(one)[1:-1] for one in name))
-    return f"-- {word}" if name.startswith("-") else word
+    words = ("".join(one if one.isprintable() else ascii(one)[1:-1] for one in name)
+             for name in names)  # fmt: skip
+    return f"{'-- ' * any(name.startswith('-') for name in names)}{shlex.join(words)}"
 
 
 def _moment(name: str, value: Any) -> datetime:

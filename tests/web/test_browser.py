@@ -349,3 +349,77 @@ def shown_with(page, selector):
 def refresh_until(page, selector, **options):
     refresh(page)
     page.wait_for_selector(selector, **options)
+
+
+def test_the_newest_lines_of_a_growing_log_are_shown_unless_someone_has_scrolled_up(browser, plant):
+    lines = [[1.7e9, "INFO", "jobs", f"line {number}"] for number in range(300)]
+
+    def write(count, status="started"):
+        plant("x", status=status, **{keys.LOG_FIELD: json.dumps([0, 0, lines[:count]])})
+
+    def below():
+        return browser.evaluate(
+            "(log => log.scrollHeight - log.clientHeight - log.scrollTop)"
+            "(document.querySelector('.log'))"
+        )
+
+    write(100)
+    browser.goto("/jobs/x")
+    opened = below()
+    write(200)
+    refresh_until(browser, ".log tr:nth-child(200)")
+    grown = below()
+    browser.evaluate("document.querySelector('.log').scrollTop = 500")
+    write(300)
+    refresh_until(browser, ".log tr:nth-child(300)")
+    scrolled = browser.evaluate("document.querySelector('.log').scrollTop")
+    write(300, "finished")
+    browser.goto("/jobs/x")
+
+    assert (opened < 2, grown < 2, scrolled) == (True, True, 500)
+    assert browser.evaluate("document.querySelector('.log').scrollTop") == 0
+
+
+@pytest.mark.parametrize("width", [1200, 390])
+@pytest.mark.parametrize(
+    "title", ["jobs.a.slow(900, password=***, retry=5)", "W" * 60, "任务" * 30]
+)
+def test_no_text_leaves_its_box_in_a_workflow(browser, plant, width, title):
+    browser.set_viewport_size({"width": width, "height": 800})
+    plant("before", description=title)
+    plant("x", status="deferred", dependency_ids='["before"]')
+    browser.goto("/jobs/x")
+    left = browser.evaluate("""[...document.querySelectorAll('.node')].map(node => {
+      const box = node.querySelector('rect').getBoundingClientRect();
+      return [...node.querySelectorAll('p, text')].every(line => {
+        const place = line.getBoundingClientRect();
+        return getComputedStyle(line).overflow === 'hidden' && place.width > 100 &&
+          place.left >= box.left && place.right <= box.right && place.bottom <= box.bottom;
+      });
+    })""")
+
+    assert left == [True, True]
+
+
+def test_no_name_of_a_queue_is_broken_on_the_page_of_workers(browser, plant, plant_worker):
+    browser.set_viewport_size({"width": 1200, "height": 800})
+    path = "jobs.warehouse.reconciliation.synchronize_inventory"
+    plant("x", status="started", timeout="5400", call=[path, None, [], {}])
+    more = {keys.MEMORY_FIELD: "1370000000", "successful_job_count": "1234567"}
+    plant_worker("ip-10-0-12-34.31234.1", state="busy", runs="x", queues="default,high,low", **more)
+    browser.goto("/workers")
+    heights = browser.evaluate(
+        "[...document.querySelectorAll('.tags a')].map(one => one.getClientRects().length)"
+        ".concat([...document.querySelectorAll('.tags a')].map(one => one.offsetHeight < 30))"
+    )
+
+    assert heights == [1, 1, 1, True, True, True]
+
+
+@pytest.mark.usefixtures("browser")
+def test_while_redis_is_away_no_page_says_that_it_is_live(browser, no_redis):
+    browser.goto("/jobs")
+    shown = browser.inner_text("header")
+
+    assert browser.inner_text("#message").startswith("No Redis at")
+    assert (browser.inner_text("#live"), "read-only" in shown) == ("stale", False)

@@ -114,11 +114,15 @@ def test_the_banners_name_what_is_wrong(redis, plant, plant_worker, declare):
     plant_worker("w1", queues="heard,other")
     redis.sadd(keys.workers_of("dead"), keys.WORKER + "that-died")
     redis.zadd(keys.ENTRIES, {"entry": 1})
-    found = {banner.name: banner.text for banner in banners(read.census(redis))}
+    seen = [*banners(read.census(redis))]
+    found, commands = (
+        {one.name: getattr(one, name) for one in seen} for name in ("text", "command")
+    )
 
     assert [banner.name for banner in banners(alone)] == ["suspended", "no-workers", "forgetful"]
     assert list(found) == ["suspended", "unheard", "forgetful", "no-scheduler"]
     assert found["unheard"] == "No worker listens to queues “dead”, “unheard”."
+    assert commands["unheard"] == "python -m jiffy worker dead unheard"
 
 
 @pytest.mark.timeout(60)

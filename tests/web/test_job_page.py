@@ -68,15 +68,24 @@ def test_a_queued_job_says_who_is_missing_and_what_stands_before_it(
     unheard = reasons("job2")
     plant_worker("w2")
     first, second, third = (reasons(f"job{number}") for number in range(3))
+    plant_worker("w2", state="busy")
+    busy = [reasons(f"job{number}")[0] for number in range(2)]
+    plant_worker("w3", state="busy")
+    both_busy = reasons("job0")
     redis.set(keys.SUSPENDED, 1)
     suspended = reasons("job1")
     redis.lrem(keys.queue("default"), 0, "job1")
 
     assert alone[0] == "No workers are running. Start one:"
     assert unheard[0] == "No worker listens to queue “default”. Start one, or check the name:"
-    assert first == ["It is the next job on its queue: the workers that listen are busy."]
+    assert first == ["It is the next job on its queue."]
     assert second == ["1 job is ahead of it on its queue."]
     assert third == ["2 jobs are ahead of it on its queue."]
+    assert busy == [
+        "It is the next job on its queue, and its one worker is busy.",
+        "1 job is ahead of it on its queue, and its one worker is busy.",
+    ]
+    assert both_busy == ["It is the next job on its queue, and all 2 workers are busy."]
     assert suspended[0] == "All workers are suspended. Resume them:"
     assert "not on its queue" in reasons("job1")[1]
 
@@ -206,6 +215,15 @@ def test_attempts_that_took_their_process_with_them_are_shown(client, plant):
     text = words(client.get("/jobs/crashing").text)
 
     assert "Its process died 2 times: signal 11 (SIGSEGV) at 2026-11-29 14:09:57 UTC; sig" in text
+
+
+def test_what_the_error_says_of_its_deaths_is_not_said_again(client, plant):
+    causes = ["exit code 3 at 2026-11-29 14:09:57 UTC"] * 3
+    error = f"its worker died 3 times: {'; '.join(causes)}"
+    plant("dead", status="failed", error=error, **{keys.CAUSES_FIELD: "\n".join(causes)})
+    text = words(client.get("/jobs/dead").text)
+
+    assert ("died 3 times" in text, "Its process died" in text) == (True, False)
 
 
 def test_a_stopped_job_is_no_failure_anywhere(client, plant):

@@ -398,3 +398,24 @@ def count_trips(monkeypatch):
 
 def ago(seconds):
     return utcformat(clock.now() - timedelta(seconds=seconds))
+
+
+@pytest.mark.parametrize("matching", ["status:failed", "state:nothing", "state:queued AND fn:x"])
+def test_with_a_filter_that_is_not_understood_nothing_is_offered_for_all(client, plant, matching):
+    plant("one", status="queued")
+    asked = client.get("/jobs/all", query_string={"q": matching, "action": "delete"})
+
+    assert 'id="act"' in client.get("/jobs?q=state:queued").text
+    assert 'id="act"' not in client.get("/jobs", query_string={"q": matching}).text
+    assert (asked.status_code, "Nothing was done." in asked.text) == (422, True)
+    assert "gone for good" not in asked.text
+
+
+def test_words_of_other_search_languages_are_explained(client, plant):
+    plant("one", status="failed", error="boom")
+    asked, quoted = (client.get("/jobs", query_string={"q": f"state:failed {word} boom"}).text
+                     for word in ("AND", '"AND"'))  # fmt: skip
+
+    assert "AND is no operator: all terms must match, and commas stand between" in asked
+    assert ('id="job-one"' in asked, 'id="job-one"' in quoted) == (True, False)
+    assert "no operator" not in quoted

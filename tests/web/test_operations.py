@@ -515,3 +515,16 @@ def test_the_overview_without_a_history_says_who_keeps_it(client):
 
     assert "No attempt ended in this time." in text
     assert client.get("/?span=1y").status_code == 404
+
+
+def test_where_every_worker_of_a_queue_is_busy_pages_say_so(client, plant, plant_worker, app):
+    plant("one", status="queued")
+    plant_worker("w1", state="busy")
+    plant_worker("w2")
+    pages = ("/", "/queues", "/queues/default")
+    some = [client.get(path).text for path in pages]
+    plant_worker("w2", state="busy")
+    app.extensions["jiffy.census"].forget()
+
+    assert not any("workers are busy<" in text for text in some)
+    assert all("all 2 workers are busy<" in client.get(path).text for path in pages)

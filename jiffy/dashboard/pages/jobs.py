@@ -178,7 +178,7 @@ def all_matching() -> str:
     """Show how many jobs match before anything is done with them."""
     # What comes while they are counted is left alone.
     name, asked = _action(), redis_io.now(redis_io.shared())
-    wanted = search.parse(request.args.get("q", "").strip(), asked)
+    wanted = _understood(request.args.get("q", ""), asked)
     return render_template(
         "sure.html", action=name, wanted=wanted, few=bulk.FEW, most_again=bulk.MOST_AGAIN,
         matching=bulk.count(redis_io.shared(), name, wanted),
@@ -198,9 +198,7 @@ def act_on_all() -> Response:
 def act_on_matching(name: str, matching: str) -> Response:
     """Act on what matched when the form was shown, which says how many."""
     asked = _asked()
-    wanted = search.parse(matching.strip(), asked)
-    if wanted.problems:
-        abort(422, f"{wanted.problems[0]}. Nothing was done.")
+    wanted = _understood(matching, asked)
     rate = bulk.read_rate(name, request.form.get("rate", "").strip())
     came = bulk.act_on_all(redis_io.shared(), name, wanted, session["user"], rate, asked)
     if not isinstance(came, Tally):
@@ -212,6 +210,14 @@ def act_on_matching(name: str, matching: str) -> Response:
     if came.done + came.others >= bulk.FEW:
         return redirect(url_for("jobs.all_matching", q=wanted.text, action=name), 303)
     return redirect(url_for("jobs.jobs", q=wanted.text), 303)
+
+
+def _understood(matching: str, asked: datetime) -> search.Filter:
+    """The filter, if all of it is one: what is left out of it would widen what it means."""
+    wanted = search.parse(matching.strip(), asked)
+    if wanted.problems:
+        abort(422, f"{wanted.problems[0]}. Nothing was done.")
+    return wanted
 
 
 def _asked() -> datetime:

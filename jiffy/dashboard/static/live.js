@@ -43,7 +43,9 @@
       const aimed = underPointer(), row = document.querySelector("tbody tr:hover, tbody tr:focus-within");
       const top = row?.getBoundingClientRect().top;
       stood = new Map([...document.querySelectorAll("button, a, summary, input, label")].map((node) => [node, node.getBoundingClientRect()]));
+      const follows = isAtEnd(log());
       for (const id of PARTS) if (byId(id) && page.getElementById(id)) morph(byId(id), page.getElementById(id));
+      if (follows) toEnd(log());
       // The row under the pointer stays under it.
       if (row?.isConnected) scrollBy({ top: row.getBoundingClientRect().top - top, behavior: "instant" });
       if (underPointer() !== aimed) [arrived, arrivedAt] = [underPointer(), Date.now()];
@@ -53,6 +55,11 @@
     } else localize(document);
     report("", "live");
   }
+
+  // Of a log that grows, the newest lines are shown, unless a person has scrolled up.
+  const log = () => document.querySelector(".log");
+  const isAtEnd = (log) => !log || log.scrollTop + log.clientHeight > log.scrollHeight - 20;
+  const toEnd = (log) => log && (log.scrollTop = log.scrollHeight);
 
   // A click in the half second after another button, or box, has come under the pointer was not meant for it.
   const clickable = (node) => node?.closest("button, a, summary, input");
@@ -287,8 +294,9 @@
   learn(document.body.dataset.now);
   localize(document);
   count();
+  toEnd(document.querySelector(".log.grows"));
   if (lamp) {
-    lamp.textContent = "live"; // without this script, no page is
+    report("", byId("message") ? "stale" : "live"); // without this script, no page is live
     wait();
     document.addEventListener("visibilitychange", () => {
       clearTimeout(timer);
