@@ -40,7 +40,7 @@ _REMEDIES = {
     },
     "delete": {
         "started": "Stop it first.",
-        "": "Remove it from SCHEDULE.",
+        "": "It is an entry of the schedule: look there.",
     },
     "stop": {
         **dict.fromkeys(WAITING, "Cancel it instead."),

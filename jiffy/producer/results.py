@@ -182,9 +182,9 @@ class Watch:
                 pipe.type(keys.job(job_id))
                 pipe.type(keys.results(job_id))
             kinds = pipe.execute()
-        sound = (b"none", b"hash"), (b"none", b"stream")
         found = zip(ids, kinds[::2], kinds[1::2], strict=True)
-        return [id_ for id_, *pair in found if not all(map(tuple.__contains__, sound, pair))]
+        return [job_id for job_id, job, results in found
+                if job not in (b"none", b"hash") or results not in (b"none", b"stream")]  # fmt: skip
 
     def _ending(self, job: Job, status: bytes | None, *, is_new: bool) -> Ending | None:
         fields = self._entries.get(job.id, {})

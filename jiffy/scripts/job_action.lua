@@ -15,12 +15,11 @@ local status, queue, reason, limit, may_fail, ttl, data, worker, parked, parts =
 status, queue, worker = status or 'unknown', queue or '', worker or ''
 if ARGV[6] ~= '' and ARGV[6] ~= status then return {status, 0} end
 
-if action == 'cancel' or (action == 'delete' and status ~= 'started') then
-  local is_deletion, parents = action == 'delete', RQ .. 'job::' .. id .. ':dependencies'
-  local coming = is_deletion and try('ZSCORE', RQ .. 'scheduler:scheduled_jobs', id)
-  if type(coming) == 'string' or (is_deletion and try('SISMEMBER', OWN .. 'entries', id) == 1) then
-    return {'an entry of the schedule', 0}
-  end
+local is_deletion = action == 'delete' and status ~= 'started'
+if is_deletion and (type(try('ZSCORE', RQ .. 'scheduler:scheduled_jobs', id)) == 'string'
+  or try('SISMEMBER', OWN .. 'entries', id) == 1) then return {status, 0} end  -- it is an entry of the schedule
+
+if action == 'cancel' or is_deletion then
   -- The status alone is not enough: a worker of RQ's may have popped the id and not marked it yet.
   local waits_in = ({scheduled = 'scheduled:' .. queue, deferred = 'deferred:' .. queue, ready_to_enqueue = 'ready:' .. queue,
     rate_limited = limit and 'rl:' .. limit .. ':rate_limited'})[status]
@@ -31,6 +30,7 @@ if action == 'cancel' or (action == 'delete' and status ~= 'started') then
     or waits_in and call('ZREM', RQ .. waits_in, id)
   if not is_deletion and (not taken_off or taken_off == 0) then return {status, 0} end
   -- A process that is just releasing it in RQ's way has read that it waits, and watches these sets: touch them.
+  local parents = RQ .. 'job::' .. id .. ':dependencies'
   for _, parent in ipairs(try('SRANDMEMBER', parents, MOST_KEYS)) do
     local dependents = job_key(parent) .. ':dependents'
     if try('SISMEMBER', dependents, id) == 1 then  -- and a set that is emptied loses its end
@@ -43,7 +43,7 @@ if action == 'cancel' or (action == 'delete' and status ~= 'started') then
     for _, registry in ipairs({'finished:', 'failed:', 'canceled:', 'scheduled:', 'deferred:', 'ready:'}) do
       try('ZREM', RQ .. registry .. queue, id)
     end
-    local executions = RQ .. 'executions:' .. id
+    local executions = RQ .. 'executions:' .. id  -- by these a rate limit knows what runs still, though it was canceled
     for _, execution in ipairs(not limit and try('ZRANGE', executions, 0, MOST_KEYS) or {}) do
       local member = member_of(id, execution)
       try('ZREM', RQ .. 'wip:' .. queue, member)
