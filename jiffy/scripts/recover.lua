@@ -13,11 +13,10 @@ local back, to_finish = {}, {}
 -- It has come back since it was found.
 if is_gone and tonumber(call_own('ZSCORE', KEYS[1], worker) or 0) > tonumber(NOW) then return {back, to_finish} end
 local all_held, is_all = held_by(worker)
-local held = {}
+local held, kept = {}, is_all and 0 or 1
 for _, one in ipairs(all_held) do
-  if string.sub(one[4], 1, #ARGV[7]) == ARGV[7] then held[#held + 1] = one end
+  if string.sub(one[4], 1, #ARGV[7]) == ARGV[7] then held[#held + 1] = one else kept = kept + 1 end
 end
-local kept = is_all and 0 or 1
 -- Which one ran?  If that is unknown, a job that was alone is to blame.  Of several none is, but each is claimed alone from
 -- now on.
 local is_unknown = culprit == '?' or culprit == '' and is_gone

@@ -110,7 +110,7 @@ end
 -- Dependents: jobs that wait in RQ's deferred registry until others have ended (`depends_on`).
 
 -- Whether all that a job depends on has ended as it should; nil: so many have that the others are looked at next time.
--- And what was looked at.
+-- And its parents that may still name it as one that waits.
 local looks_left, all_looks_left = MOST_KEYS, 10 * MOST_KEYS
 local function is_met(id, may_fail, ended)
   local key = RQ .. 'job::' .. id .. ':dependencies'
@@ -123,6 +123,7 @@ local function is_met(id, may_fail, ended)
     if parent ~= ended and status and status ~= 'finished' and not (status == 'failed' and may_fail) then return false end
     -- So that the many need not be looked at again with each one of them.
     if many then call('SREM', key, parent) end
+    if many and parent ~= ended then try('SREM', job_key(parent) .. ':dependents', id) end
   end
   if many then looks_left = looks_left - #found end
   if many then return is_met(id, may_fail, ended) end

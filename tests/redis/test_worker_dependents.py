@@ -102,14 +102,19 @@ def test_what_depends_on_others_and_has_a_ttl_leaves_nothing_without_end(redis):
     assert registered(redis, "deferred") == ["again"]
 
 
-def test_of_what_waited_for_two_a_parent_that_is_kept_without_end_keeps_no_name(redis):
-    kept, other = jiffy.enqueue.options(result_ttl=-1)(worker_jobs.nothing), *enqueue(redis)
-    work_one(redis)
-    jiffy.enqueue.options(depends_on=[kept, other])(worker_jobs.nothing)
-    before = redis.scard(keys.dependents(kept.id))
-    work_one(redis)
+@pytest.mark.parametrize("count", [1, 250])
+def test_a_parent_that_is_kept_without_end_keeps_no_name_of_what_waited_for_others_too(
+    redis, count
+):
+    kept = jiffy.enqueue.options(result_ttl=-1).many(worker_jobs.nothing, [()] * 20)
+    names = [keys.dependents(parent.id) for parent in kept]
+    others = enqueue(redis, count)
+    jiffy.enqueue.options(depends_on=[*kept, *others])(worker_jobs.nothing)
+    before = redis.exists(*names)
+    for one in claim(redis, 20 + count):
+        finish(redis, one)
 
-    assert (before, len(queued(redis)), redis.exists(keys.dependents(kept.id))) == (1, 1, 0)
+    assert (before, len(queued(redis)), redis.exists(*names)) == (20, 1, 0)
 
 
 # Many

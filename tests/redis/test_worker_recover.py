@@ -332,7 +332,9 @@ def test_a_recovery_that_redis_hears_late_leaves_what_the_next_process_has_claim
     death = recovery.Death("worker-1", CAUSE, ran)
     recovery.recover(Link(redis), death, ran[:16])
     [again] = claimer(redis).claim(1).jobs
+    before = redis.hget(keys.worker("worker-1"), "state")
     recovery.recover(Link(redis), death, ran[:16])
 
     assert (again.job_id, queued(redis)) == (ids[0], ids[1:])
+    assert redis.hget(keys.worker("worker-1"), "state") == before == b"busy"
     assert finish(redis, again) == 1
