@@ -183,8 +183,11 @@ class Watch:
                 pipe.type(keys.results(job_id))
             kinds = pipe.execute()
         found = zip(ids, kinds[::2], kinds[1::2], strict=True)
-        return [job_id for job_id, job, results in found
-                if job not in (b"none", b"hash") or results not in (b"none", b"stream")]  # fmt: skip
+        return [
+            id_
+            for id_, job, results in found
+            if job not in (b"none", b"hash") or results not in (b"none", b"stream")
+        ]
 
     def _ending(self, job: Job, status: bytes | None, *, is_new: bool) -> Ending | None:
         fields = self._entries.get(job.id, {})
