@@ -17,7 +17,7 @@ from jiffy.control import audit, pauses, search
 from jiffy.control import bulk as many
 from jiffy.errors import MissingExtra
 from jiffy.producer import project
-from jiffy.settings import LEAST_PASSWORD, ROLES, USER_NAME, set_environment, settings
+from jiffy.settings import LEAST_PASSWORD, LOOPBACK, ROLES, USER_NAME, set_environment, settings
 
 _SAMPLE = "jobs.numbers.add 2 3"
 _kind = click.argument("kind", type=click.Choice(["queue", "function"]))
@@ -38,6 +38,7 @@ def dashboard(redis: str | None, read_only: bool) -> None:
     config = settings()
     has_users = config.dashboard_password or config.dashboard_users
     is_reached = config.is_production or not config.is_on_loopback or config.trusted_proxies
+    is_reached = is_reached or {*config.allowed_hosts} - {*LOOPBACK}  # where others ask for it
     if redis and not (has_users or is_reached):
         set_environment({"DASHBOARD_LOGIN": "no"}, replace=False)
     from jiffy.dashboard import listen, serve, web_app

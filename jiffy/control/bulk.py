@@ -268,12 +268,14 @@ def step(
 def _canceled_since(redis: Redis, jobs: Sequence[JobView], start: datetime) -> set[str]:
     """Those that were canceled after `start`, which only their registry says."""
     canceled = [job for job in jobs if job.state == "canceled"]
+    if not canceled:
+        return set()
     with redis.pipeline(transaction=False) as pipe:
         for job in canceled:
             pipe.zscore(keys.jobs_in("canceled", job.queue), job.id)
         scores = values.answers(pipe)
     # RQ writes no time, but one that never comes.
-    first, last = start.timestamp(), clock.wall() + 60
+    first, last = start.timestamp(), redis_io.now(redis).timestamp() + 60
     return {job.id for job, at in zip(canceled, scores, strict=True) if at and first < at < last}
 
 

@@ -577,10 +577,9 @@ class QueueCount:
             else f"all {self.workers:,} workers are busy"
         )
 
-    @property
-    def waited_s(self) -> float:
-        """Of its oldest waiting job; 0 where there is none."""
-        return lasted_s(self.waits_since, clock.now()) or 0.0
+    def waited_s(self, now: datetime) -> float:
+        """Of its oldest waiting job, by Redis' clock; 0 where there is none."""
+        return lasted_s(self.waits_since, now) or 0.0
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -70,6 +70,7 @@ def test_capitals_do_not_matter_where_a_value_is_one_of_several():
         ({"DASHBOARD_PASSWORD": "hunter\udcd0"},
          "DASHBOARD_PASSWORD is '***'; it must be text in UTF-8."),
         ({"SECRET_KEY": "hunter\udcd0" * 8}, "SECRET_KEY is '***'; it must be text in UTF-8."),
+        ({"DYNO": "web\udcd0"}, r"DYNO is 'web\udcd0'; it must be text in UTF-8."),
         ({"API_TOKEN": "hunter\udcd0"}, "API_TOKEN is '***'; it must be printable ASCII."),
         ({"API_READ_TOKEN": "huntér"}, "API_READ_TOKEN is '***'; it must be printable ASCII."),
         ({"REDIS_URL": "postgres://me:hunter@host/0"},

@@ -67,6 +67,18 @@ def test_an_entry_says_what_was_done_whatever_else_was_sent(client, plant, recor
     assert newest["on"].endswith("x… id=b c action=delete done=b c")
 
 
+def test_what_was_only_asked_or_came_too_late_is_not_recorded_as_done(
+    client, plant, declare, recorded
+):
+    declare(every("10m", numbers.add, args=[2, 3], name="sum"))
+    plant("a", status="failed", error="boom")
+    post(client, "/jobs/act", action="delete", id="a")
+    post(client, "/schedule/sum/skip", count="1", shown="another run")
+    late, asked = recorded("changes")
+
+    assert (asked["jobs"], late["status"]) == (0, 409)
+
+
 def test_neither_a_long_filter_nor_ids_of_no_jobs_hide_what_was_changed(client, plant, recorded):
     plant("mine", status="failed", error="boom")
     plant("other", status="failed", error="boom", origin="billing")

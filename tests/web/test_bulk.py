@@ -375,6 +375,20 @@ def test_it_does_not_matter_what_time_it_is_for_the_web_process(
     assert left == redis.zrange(FAILED, 0, -1) == [b"later"]
 
 
+@pytest.mark.parametrize("skew_s", [-150, 150])
+def test_nor_for_what_someone_has_canceled_since(client, plant, redis, monkeypatch, skew_s):
+    there = clock.now() + timedelta(seconds=skew_s)
+    monkeypatch.setattr(clock, "now", lambda: there)
+    monkeypatch.setattr(clock, "wall", there.timestamp)
+    plant("mine", status="queued")
+    form = client.get("/jobs/all?q=queue:default&action=retry").text
+    [asked] = re.findall('name="asked" value="([^"]+)"', form)
+    post(client, "/jobs/mine/cancel")
+    post(client, "/jobs/all", q="queue:default", action="retry", asked=asked)
+
+    assert read.job(redis, "mine").state == "canceled"
+
+
 def test_what_comes_while_a_shell_asks_is_left_alone(cards, redis, plant, monkeypatch):
     cards(2)
 

@@ -150,8 +150,13 @@ def test_a_group_says_what_is_new_in_this_release_and_on_which_it_failed(
     fail("a", TRACEBACK, "v1")
     fail("b", TRACEBACK, "v2")
     fail("c", OTHER, "v2")
-    text, of_v1 = (client.get(path).text for path in ("/failures", "/failures?release=v1"))
+    text, of_v1, of_v2 = (
+        client.get(f"/failures{of}").text for of in ("", "?release=v1", "?release=v2")
+    )
     home = client.get("/").text
+    [release] = re.findall('name="release" value="([^"]+)"', of_v1)
+    tried = post(client, f"/failures/{KEY}/trial", release=release).location
+    plant("a", status="failed", error=TRACEBACK, **{keys.RELEASE_FIELD: "v1"})
     # Those that are retried are gone; that they had failed on v1 is remembered.
     post(client, "/jobs/all", q=f"state:failed group:{KEY}", action="retry")
     fail("b", TRACEBACK, "v2")
@@ -164,6 +169,7 @@ def test_a_group_says_what_is_new_in_this_release_and_on_which_it_failed(
     fail("d", OTHER.replace("OSError", "KeyError"), "v3")
     deployed = client.get("/failures").text
 
+    assert (tried, "new in" in of_v2) == (f"/failures/{KEY}?trial=a", False)
     assert "new in v3" in deployed
     assert "new in v2" not in deployed
     assert text.count("new in v2") == 1

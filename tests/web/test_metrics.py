@@ -1,9 +1,11 @@
 """What Prometheus reads, and with which token."""
 
+from datetime import timedelta
+
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from jiffy import keys
+from jiffy import clock, keys
 from jiffy.control import read
 from jiffy.producer.enqueue import enqueue
 from jobs import numbers
@@ -93,6 +95,14 @@ def test_the_oldest_job_is_one_that_is_still_there(measure, plant, redis):
     redis.delete(keys.job("gone"), keys.job("gone too"))  # their time to live was over
 
     assert measure()["jiffy_oldest_job_seconds", "default"] > 86400
+
+
+def test_the_oldest_job_is_timed_by_redis_clock(measure, plant, monkeypatch):
+    plant("waits", status="queued")
+    ahead = clock.now() + timedelta(minutes=15)
+    monkeypatch.setattr(clock, "now", lambda: ahead)
+
+    assert measure()["jiffy_oldest_job_seconds", "default"] < 300
 
 
 def test_a_worker_whose_lease_has_been_over_for_seconds_is_dead(

@@ -420,6 +420,12 @@ def test_the_system_shows_redis_and_no_secrets(client):
         assert shown in text
 
 
+def test_a_setting_may_name_a_file_in_any_encoding(client, environ):
+    environ(JOBS_FILES="caf\udce9")
+
+    assert "JOBS_FILES caf?" in words(client.get("/system").text)
+
+
 def test_the_system_shows_where_memory_goes_and_when_it_is_full(client, plant, redis):
     for number in range(50):
         plant(f"job{number}", status="finished", meta=json.dumps("x" * 2000), result="y" * 500)

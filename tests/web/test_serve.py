@@ -88,6 +88,8 @@ def test_a_port_that_is_taken_is_one_line_and_code_2(port):
         ({}, 200),
         ({"DASHBOARD_USERS": f"ann:viewer:scrypt:32768:8:1/salt/{'0' * 128}"}, 302),
         ({"TRUSTED_PROXIES": "1", "ALLOWED_HOSTS": "127.0.0.1,jobs.example.com"}, 302),
+        ({"ALLOWED_HOSTS": "127.0.0.1,jobs.example.com"}, 302),
+        ({"ALLOWED_HOSTS": "127.0.0.1"}, 200),
     ],
 )
 def test_only_where_this_machine_alone_reaches_it_does_the_dashboard_of_a_url_ask_for_no_login(

@@ -34,7 +34,7 @@ def home() -> str:
     past = history.glance(redis, span, seen.taken.timestamp())
     wanted = search.parse("")
     jobs, _ = search.window(redis, wanted.lists(seen), wanted, Cursor(), newest=MOST_LOOKED)
-    waiting = sorted(seen.queues, key=lambda queue: (-queue.waited_s, queue.name))
+    waiting = sorted(seen.queues, key=lambda queue: (-queue.waited_s(seen.taken), queue.name))
     flowing = flows()
     deploys = charts.marks(releases(), past.series.whole)
     failing = [pair for pair in past.functions.items() if pair[1].failed]

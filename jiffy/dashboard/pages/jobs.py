@@ -163,6 +163,7 @@ def some() -> Response | str:
     """Do something with the jobs that were selected, or ask first."""
     name, ids = _action(), request.form.getlist("id")[:_MOST_SELECTED]
     back = url_for("jobs.jobs", q=request.form.get("q", ""))
+    audit.note(jobs=0)  # so far
     if not ids:
         flash(f"Select the jobs to {name} first.")
     elif name == "delete" and not request.form.get("sure"):
@@ -251,6 +252,8 @@ def groups() -> str:
     seen, current = census(), newest_release()
     found = failures.find(redis_io.shared(), seen, release=release, is_far="far" in request.args)
     shown = [one for one in found.groups if one.is_ignored == shows_ignored]
+    # New is what failed on no other: of one release alone, or a part, that cannot be told.
+    current = current if found.is_all and not release else ""
     shown.sort(key=lambda one: not one.is_new(current))
     return render_template(
         "failures.html", found=found, shown=shown[:_MOST_GROUPS], more=len(shown) - _MOST_GROUPS,
@@ -283,7 +286,7 @@ def group(key: str) -> str:
 @failures_page.post("/failures/<key>/trial")
 def trial(key: str) -> Response:
     """Retry the newest job of the group, to see whether it works now."""
-    one = failed_group(key)
+    one = failed_group(key, request.form.get("release", ""))
     failures.note(redis_io.shared(), key, one.jobs)
     job_id = one.newest.id
     tally = act_on("retry", [job_id])
@@ -311,9 +314,9 @@ def stop_ignoring(key: str) -> Response:
     return redirect(url_for("failures.group", key=key), 303)
 
 
-def failed_group(key: str) -> Failures:
-    """The group with its jobs; 409 where it has none."""
-    found = failures.find(redis_io.shared(), census(), key=key, is_far=True)
+def failed_group(key: str, release: str = "") -> Failures:
+    """The group with its jobs, of one release perhaps; 409 where it has none."""
+    found = failures.find(redis_io.shared(), census(), key=key, release=release, is_far=True)
     if not found.groups:
         abort(409, "No failed job of this group was found: they may have been retried by now.")
     return found.groups[0]

@@ -3,7 +3,7 @@
 import re
 from typing import Any
 
-from flask import Blueprint, abort, flash, redirect, render_template, request, session, url_for
+from flask import Blueprint, abort, redirect, render_template, request, session, url_for
 from werkzeug.wrappers import Response
 
 from jiffy import redis_io
@@ -65,10 +65,12 @@ def skip(name: str) -> Response:
         count = int(count)
     # Since the page was shown, the run that it named may have begun, or others were skipped.
     found = entries.find(redis_io.shared(), name)
-    if request.form.get("shown", now := f"{found.next_at} {found.skip}") != now:
-        flash("The next run, or what is skipped, is another by now. Nothing was changed.")
-    else:
-        entries.skip_next(redis_io.shared(), name, count)
+    shown = request.form.get("shown", now := f"{found.skip or found.next_at}")
+    # Of the skips that it named, some may be over.
+    left = map(str, range(found.skip, entries.MOST_SKIPPED + 1)) if count == 0 else ()
+    if shown != now and shown not in left:
+        abort(409, "The next run, or what is skipped, is another by now. Nothing was changed.")
+    entries.skip_next(redis_io.shared(), name, count)
     return _back(name)
 
 

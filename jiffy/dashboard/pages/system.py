@@ -139,7 +139,9 @@ def _settings(config: Settings) -> list[tuple[str, str, bool]]:
             shown = "yes" if value else "no"
         elif is_secret(setting.name) or setting.name.endswith("_key"):
             shown = MASK
-        rows.append((name, without_password(shown), value == setting.default))
+        # The name of a file may be any bytes.
+        written = without_password(shown).encode(errors="replace").decode()
+        rows.append((name, written, value == setting.default))
     return rows
 
 
@@ -235,7 +237,7 @@ def metrics() -> Response:
     about = "How long the job at the front of the queue has waited."
     oldest = GaugeMetricFamily("jiffy_oldest_job_seconds", about, labels=["queue"])
     for queue in seen.queues:
-        oldest.add_metric([queue.name], queue.waited_s)
+        oldest.add_metric([queue.name], queue.waited_s(seen.taken))
         for state, count in queue.counts.items():
             jobs.add_metric([queue.name, state], count)
     for state, count in seen.counts_apart.items():
