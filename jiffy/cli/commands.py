@@ -38,8 +38,8 @@ def dashboard(redis: str | None, read_only: bool) -> None:
     config = settings()
     has_users = config.dashboard_password or config.dashboard_users
     is_reached = config.is_production or not config.is_on_loopback or config.trusted_proxies
-    is_reached = is_reached or {*config.allowed_hosts} - {*LOOPBACK}  # where others ask for it
-    if redis and not (has_users or is_reached):
+    has_name = {*config.allowed_hosts} - {*LOOPBACK}  # for which others ask
+    if redis and not (has_users or is_reached or has_name):
         set_environment({"DASHBOARD_LOGIN": "no"}, replace=False)
     from jiffy.dashboard import listen, serve, web_app
 

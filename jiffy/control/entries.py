@@ -353,6 +353,7 @@ def _state(
 ) -> State:
     shown, call, queue, meta, name = job or [None] * len(_SHOWN_FIELDS)
     paused, skip = state or (None, None)
+    skipped = _or(lambda: number(skip), None) or 0
     return State(
         name=line(name) or clip(entry_id, _LONGEST_NAME),
         id=clip(entry_id, values.SHORT),
@@ -363,7 +364,7 @@ def _state(
         is_of_table=bool(shown),
         is_done=score is None,
         paused=read_pause(paused, now) if paused else None,
-        skip=_or(lambda: number(skip), None) or 0,
+        skip=skipped if skipped <= MOST_SKIPPED else 0,  # nor does it count for a scheduler
         recent=tuple(_runs(entry_id, runs)),
     )
 

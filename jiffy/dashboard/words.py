@@ -122,7 +122,7 @@ def following(entry: State, count: int = 5) -> list[datetime]:
     only = [first] if start == first and not skip else []
     if re.search(" until | times in all", entry.words):
         return only  # it may be the last
-    with suppress(OverflowError, JiffyError):  # odd data; or the calendar ends
+    with suppress(OverflowError, ZeroDivisionError, JiffyError):  # odd data; or the calendar ends
         if cron := _read(_CRON.fullmatch(entry.words)):
             times = chain([first], cron.after(max(first, start - timedelta(seconds=1))))
             coming = dropwhile(start.__gt__, times)

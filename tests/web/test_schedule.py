@@ -374,6 +374,18 @@ def test_typed_text_survives_a_refresh_and_the_pause_is_shown(browser, entry, re
     assert browser.inner_text("#paused").endswith("the disk is full")
 
 
+def test_odd_numbers_of_an_entry_neither_stop_nor_hold_a_page(client, redis, entry):
+    """To count so many runs on takes hours."""
+    redis.hset(keys.entry_state(ENTRY), "skip", "9" * 15)
+    statuses = []
+    for words in ("cron '* * * * *' on the clock of UTC", "every 0s"):
+        redis.hset(keys.job(ENTRY), keys.POLICY_FIELD, json.dumps({"words": words}))
+        statuses += [client.get(path).status_code for path in (PAGE, "/schedule")]
+
+    assert statuses == [200] * 4
+    assert entries.find(redis, NAME).skip == 0
+
+
 @pytest.mark.parametrize(
     "words", ["every 10m", "every 99999999999d", "every 1.2.3m",
               "cron '* * * * *' on the clock of UTC", "cron '0 6 * * *' on the clock of Asia/Tokyo"]
