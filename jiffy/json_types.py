@@ -14,8 +14,8 @@ import typing
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import suppress
-from dataclasses import MISSING, is_dataclass
 from dataclasses import fields as dataclass_fields
+from dataclasses import is_dataclass
 from datetime import date, time
 from functools import cache
 from itertools import chain, count, repeat
@@ -310,15 +310,13 @@ def convert(value: Any, kind: Any, *name: str) -> Any:
 
 def _complete(value: Any, kind: Any) -> None:
     """Give each dataclass in it what msgspec leaves to its class: else JSON and vars() lack it."""
+    its_kind: Any = type(value)
     inner = _opened(value) if _has_fields(kind) else None
-    if is_dataclass(value) and inner and hasattr(value, "__dict__"):
-        for field in dataclass_fields(value):
-            if field.default is not MISSING:
-                vars(value).setdefault(field.name, field.default)
     if inner is not value and inner:
-        its_kind: Any = type(value)
         kinds = _fields(its_kind) or {}
         for name, one in inner.items():
+            if is_dataclass(value) and hasattr(value, "__dict__") and hasattr(its_kind, name):
+                vars(value).setdefault(name, one)
             _complete(one, kinds.get(name))
     elif isinstance(inner, dict | list | tuple | set | frozenset):
         for one in inner.values() if isinstance(inner, dict) else inner:
