@@ -1,5 +1,7 @@
 """Run: what a job may do and return, and what is told of it."""
 
+import logging
+
 import pytest
 from redis.connection import AbstractConnection
 from rq import Repeat, Retry
@@ -124,6 +126,13 @@ def test_an_exception_handler_hears_of_it_and_ends_no_worker_if_it_breaks(redis,
     assert "ValueError: it broke" in reason(redis)
     assert reason(redis).rstrip().endswith(becomes)
     assert said(redis) == (["handled default-0: ValueError"] if "ValueError" in becomes else [])
+
+
+def test_a_level_of_our_log_that_its_program_has_set_is_kept(redis, caplog):
+    caplog.set_level("ERROR", "jiffy")
+    rq_worker(redis).work(burst=True)
+
+    assert logging.getLogger("jiffy").level == logging.ERROR
 
 
 # What it costs

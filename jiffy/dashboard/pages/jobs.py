@@ -249,8 +249,9 @@ def _action() -> str:
 @failures_page.get("/failures", endpoint="failures")
 def groups() -> str:
     release, shows_ignored = request.args.get("release", ""), "ignored" in request.args
-    seen, current = census(), newest_release()
+    seen = census()
     found = failures.find(redis_io.shared(), seen, release=release, is_far="far" in request.args)
+    current = newest_release() if found.is_all else ""  # else it may be seen on others, too
     shown = [one for one in found.groups if one.is_ignored == shows_ignored]
     # New is what failed on no other: of one release alone, or a part, that cannot be told.
     current = current if found.is_all and not release else ""
@@ -279,7 +280,7 @@ def group(key: str) -> str:
         has_failed_again=bool(trial and trial.error and trial.group.key == key),
         own=own_frames(one.newest.error) if one else [],
         shown=failures.SHOWN,
-        newest_release=newest_release(),
+        newest_release=newest_release() if found.is_all else "",
     )
 
 
