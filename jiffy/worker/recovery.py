@@ -95,9 +95,11 @@ def finish_left(
         job, "?", started_s, now_s, status, error=reason, error_names=error_names,
         may_retry=may_retry, was_killed=True,
     )  # fmt: skip
-    log.event(f"job.{status}", log.ERROR, job=job.job_id, queue=job.queue, reason=reason)
+    plan = finish.plan_for(outcome)
+    level = log.ERROR if outcome.has_failed else log.WARNING
+    log.event(f"job.{status}", level, job=job.job_id, queue=job.queue, reason=reason)
     outcome.log_given_up()
-    link.exchange(finish.finish_command(worker, finish.plan_for(outcome)))
+    link.exchange(finish.finish_command(worker, plan))
 
 
 @contextmanager

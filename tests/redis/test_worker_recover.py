@@ -1,5 +1,6 @@
 """Recover: what becomes of the jobs of a worker that died, and how it is found to be dead."""
 
+import re
 from unittest.mock import Mock
 
 import pytest
@@ -83,7 +84,7 @@ def test_a_crash_is_counted_once_however_long_the_queue_holds_something_else(red
 
 
 @pytest.mark.parametrize("is_gone", [False, True], ids=["its process", "its machine"])
-def test_a_job_that_crashed_three_workers_is_quarantined_with_every_cause(redis, is_gone):
+def test_a_job_that_crashed_three_workers_is_quarantined_with_every_cause(redis, caplog, is_gone):
     enqueue(redis, retry=Retry(max=2))
     for _ in range(3):
         [ran] = claim(redis, 1)
@@ -94,6 +95,7 @@ def test_a_job_that_crashed_three_workers_is_quarantined_with_every_cause(redis,
     assert reason(redis).startswith("its worker died 3 times: ")
     assert reason(redis).count(f"{CAUSE} at 20") == 3
     assert job(redis).retries_left == 2
+    assert re.findall(r"ERROR .*(job\.\w+)", caplog.text) == ["job.failed"]
 
 
 @pytest.mark.parametrize("count", ["nan", "-1e9", "odd"])
@@ -135,7 +137,7 @@ def test_a_job_that_has_finished_is_no_longer_claimed_alone(redis):
     ],
     ids=["crashed", "interrupted", "killed", "stopped"],
 )
-def test_only_a_job_that_was_killed_for_a_reason_uses_a_retry(redis, fields, queue, count):
+def test_only_a_job_that_was_killed_for_a_reason_uses_a_retry(redis, caplog, fields, queue, count):
     enqueue(redis, retry=Retry(max=2))
     claim_and_die(redis, **fields)
     is_killed = fields.get("handling") is Handling.FAIL and queue
@@ -143,6 +145,7 @@ def test_only_a_job_that_was_killed_for_a_reason_uses_a_retry(redis, fields, que
     assert (queued(redis), crashes(redis, "default-0")) == (queue, [count])
     assert job(redis).retries_left == (1 if is_killed else 2)
     assert status(redis) == ("queued" if queue else "stopped")
+    assert "ERROR" not in caplog.text  # it is tried again, or someone wanted that
 
 
 @pytest.mark.parametrize(
