@@ -469,5 +469,5 @@ def test_commands_write_no_control_characters(redis, declare):
         lines = CliRunner().invoke(load(name), words).output.splitlines()
 
         assert [line for line in lines if not line.isprintable()] == []
-        assert len(lines) == (1 if name == "paused" else 2)
+        assert len(lines) == (1 if name == "paused" else 3)
         assert any(r"a\x1b[2J\x9b\u202e b is paused." in line for line in lines)
