@@ -38,8 +38,9 @@ def dashboard(redis: str | None, read_only: bool) -> None:
     config = settings()
     has_users = config.dashboard_password or config.dashboard_users
     is_reached = config.is_production or not config.is_on_loopback or config.trusted_proxies
-    has_name = {*config.allowed_hosts} - {*LOOPBACK}  # for which others ask
-    if redis and not (has_users or is_reached or has_name):
+    # For others ask there, or through a proxy.
+    has_place = config.url_prefix or {*config.allowed_hosts} - {*LOOPBACK}
+    if redis and not (has_users or is_reached or has_place):
         set_environment({"DASHBOARD_LOGIN": "no"}, replace=False)
     from jiffy.dashboard import listen, serve, web_app
 

@@ -90,6 +90,7 @@ def test_a_port_that_is_taken_is_one_line_and_code_2(port):
         ({"TRUSTED_PROXIES": "1", "ALLOWED_HOSTS": "127.0.0.1,jobs.example.com"}, 302),
         ({"ALLOWED_HOSTS": "127.0.0.1,jobs.example.com"}, 302),
         ({"ALLOWED_HOSTS": "127.0.0.1"}, 200),
+        ({"URL_PREFIX": "/jiffy"}, 302),
     ],
 )
 def test_only_where_this_machine_alone_reaches_it_does_the_dashboard_of_a_url_ask_for_no_login(
