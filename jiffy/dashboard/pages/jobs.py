@@ -251,10 +251,9 @@ def groups() -> str:
     release, shows_ignored = request.args.get("release", ""), "ignored" in request.args
     seen = census()
     found = failures.find(redis_io.shared(), seen, release=release, is_far="far" in request.args)
-    current = newest_release() if found.is_all else ""  # else it may be seen on others, too
-    shown = [one for one in found.groups if one.is_ignored == shows_ignored]
     # New is what failed on no other: of one release alone, or a part, that cannot be told.
-    current = current if found.is_all and not release else ""
+    current = newest_release() if found.is_all and not release else ""
+    shown = [one for one in found.groups if one.is_ignored == shows_ignored]
     shown.sort(key=lambda one: not one.is_new(current))
     return render_template(
         "failures.html", found=found, shown=shown[:_MOST_GROUPS], more=len(shown) - _MOST_GROUPS,
