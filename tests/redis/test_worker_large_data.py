@@ -41,7 +41,7 @@ def test_a_job_with_many_dependencies_is_released_in_steps(redis):
     redis.sadd(f"{keys.RQ}job::dependent:dependencies", *range(MANY))
     [parent] = claim(redis)
 
-    assert calls(redis, lambda: finish(redis, parent)) < 3 * MOST
+    assert calls(redis, lambda: finish(redis, parent)) < 4 * MOST
     assert status(redis, "dependent") == "deferred"
     child(redis).work()
     assert status(redis, "dependent") == "finished"
