@@ -48,7 +48,7 @@ def add(
 @contextmanager
 def from_shell(redis: Redis, what: str, on: str) -> Iterator[dict[str, object]]:
     """Record what the user of this process asks for, and, once it is done or refused, what came of
-    it: what is added to the entry that this gives, and the status that the API would have answered.
+    it: what is added to the entry that this gives, and a status, as of a request: 200 or 422.
     """
     entry = dict[str, object](
         who=user(), what=f"shell.{what}", on=on, **{"from": socket.gethostname()}

@@ -232,8 +232,8 @@ def _layout(sizes: tuple[int, ...]) -> struct.Struct:
 def requeue_command(worker: str, keep: str, after: str) -> bytes:
     """Requeue what a worker holds beyond the execution `keep`: a claim from no queue.
 
-    It has the number of the next one after that which made the execution `after`, or one with that
-    prefix, so it does nothing where it comes so late that the next one has been made.
+    `after`: an execution of the newest claim, or the prefix of these.  This one takes the number of
+    the next claim, so it does nothing where Redis hears it after that.
     """
     prefix = f"{after[:16]}{(int(after[16:24], 16) + 1) & 0xFFFFFFFF:08x}"
     return script_command(
