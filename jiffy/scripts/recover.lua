@@ -10,8 +10,9 @@
 even_if_full()
 local worker, is_gone, culprit, handling, cause, most = ARGV[1], ARGV[2] == '1', ARGV[3], ARGV[4], ARGV[5], tonumber(ARGV[6])
 local back, to_finish = {}, {}
--- It has come back since it was found.
-if is_gone and tonumber(call_own('ZSCORE', KEYS[1], worker) or 0) > tonumber(NOW) then return {back, to_finish} end
+-- It has come back since it was found, or there was none.
+local lease = is_gone and call_own('ZSCORE', KEYS[1], worker)
+if is_gone and (not lease or tonumber(lease) > tonumber(NOW)) then return {back, to_finish} end
 local all_held, is_all = held_by(worker)
 local held, kept = {}, is_all and 0 or 1
 for _, one in ipairs(all_held) do

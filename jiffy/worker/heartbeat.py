@@ -15,8 +15,9 @@ from rq.worker import WorkerStatus
 from jiffy import history, keys, os_compat
 from jiffy.redis_io import Link
 from jiffy.settings import settings
+from jiffy.worker import recovery
 from jiffy.worker.child_process import ChildProcess
-from jiffy.worker.claim import LEASE_S
+from jiffy.worker.claim import LEASE_S, requeue_command
 from jiffy.worker.recovery import Handling
 
 # Of three renewals two may fail.
@@ -26,6 +27,7 @@ RENEW_EVERY_S = LEASE_S / 3
 def register(link: Link, children: Sequence[ChildProcess]) -> None:
     """Let RQ know of the workers, and begin their leases."""
     for child in children:
+        recovery.recover_gone(link, child.name)
         with _showing(child):
             child.rq_worker.register_birth()
             child.rq_worker.set_state(WorkerStatus.STARTED)
@@ -52,6 +54,9 @@ def renew(link: Link, children: Sequence[ChildProcess]) -> None:
         if ran not in still and ran == child.execution_of(child.board.running):
             child.kill(Handling.REQUEUE, "its lease was lost")
         child.enforce_progress()
+        if not (child.pid or child.death or child.board.noted):
+            # What its last process sent may come after all that the process has requeued.
+            link.exchange(requeue_command(child.name, "", f"{child.token}fffffffe"))
         if not child.is_shown:
             with _showing(child):
                 _show(child)

@@ -48,8 +48,17 @@ def sweep(link: Link) -> None:
     """
     gaps = [_SHORTEST_GAP_S, _LONGEST_GAP_S, _EXCUSED_S]
     for name in link.run("find_dead", [keys.LEASES, keys.LAST_SWEEP], gaps):
-        cause = "its machine or supervisor disappeared"
-        recover(link, Death(worker=text(name), cause=cause, is_gone=True))
+        recover_gone(link, text(name))
+
+
+def recover_gone(link: Link, name: str) -> None:
+    """Recover what a worker held, if its lease has run out.
+
+    Also before another one gets its name, which requeues all that is held, and counts nothing.
+    """
+    cause = "its machine or supervisor disappeared"
+    for _ in range(2):  # where the first has finished a job, the second deletes what RQ knows of it
+        recover(link, Death(worker=name, cause=cause, is_gone=True))
 
 
 def recover(link: Link, death: Death, token: str = "") -> None:

@@ -28,7 +28,7 @@ from jiffy.producer.enqueue import DEFAULT_QUEUES
 from jiffy.producer.options import read_queue
 from jiffy.redis_io import Link
 from jiffy.settings import settings
-from jiffy.worker import preload, process, upkeep
+from jiffy.worker import preload, process, recovery, upkeep
 from jiffy.worker.child import AGAIN, LEAVES, Child, RetireWhen
 from jiffy.worker.child_process import ChildProcess
 from jiffy.worker.claim import Claimer, Pace
@@ -183,6 +183,7 @@ class SimpleWorker(_Shared, rq.SimpleWorker):
     _next_maintenance = 0.0
 
     def _work(self, retire_when: RetireWhen, logging_level: Any) -> bool:
+        recovery.recover_gone(Link(self.connection), self.name)
         self.bootstrap(logging_level)
         # One job at a time, with the lease that RQ gives it: nothing renews it.
         child = self._child(retire_when, Board(), Pace(largest=1), lease_s=0)

@@ -4,6 +4,7 @@ import os
 import signal
 
 import pytest
+import rq
 
 import jiffy
 from jiffy import clock, history, keys
@@ -23,6 +24,7 @@ from tests.support.worker_support import (
     enqueue,
     finish,
     maintain,
+    queued,
     reason,
     rq_worker,
     status,
@@ -179,6 +181,47 @@ def test_a_job_that_was_taken_for_dead_is_ended_though_the_first_answer_is_lost(
     os.waitpid(child.pid, 0)
 
     assert child.death.cause == "its lease was lost"
+
+
+def test_what_the_last_process_of_a_quiet_worker_claims_late_goes_back(redis):
+    child = ChildProcess(rq_worker(redis), lambda board, token: 0, is_quiet=True)
+    heartbeat.register(Link(redis), [child])
+    child.start()
+    os.waitpid(child.pid, 0)
+    child.pid = 0
+    enqueue(redis)
+    claim(redis, token=child.token)
+    heartbeat.renew(Link(redis), [child])
+
+    assert queued(redis) == ["default-0"]
+
+
+@pytest.fixture
+def begun(redis):
+    """A job that must not start twice, and whose worker vanished with its machine."""
+    jiffy.enqueue.options(job_id="default-0", rescue=False)(worker_jobs.nothing)
+    claim(redis)
+    redis.zadd(keys.LEASES, {"worker-1": 1})
+
+
+def test_what_a_vanished_worker_ran_counts_where_its_name_comes_back(redis, begun):
+    heartbeat.register(Link(redis), [ChildProcess(rq_worker(redis), lambda board, token: 0)])
+
+    assert (claim(redis), status(redis)) == ([], "failed")
+    assert "must not start twice" in reason(redis)
+
+
+def test_what_a_vanished_worker_ran_counts_where_a_simple_one_gets_its_name(redis, begun):
+    assert not rq_worker(redis).work(burst=True)
+    assert status(redis) == "failed"
+
+
+def test_a_worker_of_rqs_stays_known_where_one_of_ours_is_to_have_its_name(redis):
+    rq.SimpleWorker(["default"], "worker-1", connection=redis).register_birth()
+    with pytest.raises(ValueError, match="active worker"):
+        rq_worker(redis).work(burst=True)
+
+    assert redis.hexists(keys.worker("worker-1"), "birth")
 
 
 @pytest.mark.parametrize(
