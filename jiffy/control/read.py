@@ -384,12 +384,14 @@ def _options(job: JobView, read: Fields) -> dict[str, Any]:
         lasts_s: int | None = read(key, lambda raw: -1 if line(raw) == "-1" else number(raw), None)
         found[name] = clock.in_units(lasts_s) if lasts_s and lasts_s > 0 else lasts_s
     pauses = read.json("retry_intervals", list, [])
-    left, done = (read(name, number, None) or 0 for name in ("retries_left", "number_of_retries"))
+    # A job that returns a Retry is counted as retried, too, and has none left to count.
+    left = read("retries_left", number, None)
+    done = 0 if left is None else read("number_of_retries", number, None) or 0
     is_sound = all(type(one) in (int, float) and 0 <= one < 1e9 for one in pauses)
-    if (count := max(len(pauses), left + done)) and is_sound:
+    if (count := max(len(pauses), (left or 0) + done)) and is_sound:
         found["retry"] = retry.given(pauses or [0], count, read(keys.RETRY_FIELD, text, ""))
-    found["rescue"] = False if read(keys.RESCUE_FIELD, line, "") == "no" else None
-    found["isolate"] = read(keys.ISOLATE_FIELD, line, "") == "yes" or None
+    found["rescue"] = read(keys.RESCUE_FIELD, line, "") != "no"
+    found["isolate"] = read(keys.ISOLATE_FIELD, line, "") == "yes"
     for when in ("success", "failure", "stopped"):
         found[f"on_{when}"] = read(f"{when}_callback_name", line, "") or None
     if limit := read("rate_limit_key", line, ""):

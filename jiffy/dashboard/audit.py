@@ -85,7 +85,7 @@ def _asked(sent: Any) -> str:
     return " ".join(
         f"{name}={clip(' '.join(map(str, said[name])), _MOST_OF.get(name, _MOST_LETTERS))}"
         for name in _SHOWN
-        if any(said.get(name, ()))
+        if any(one not in ("", None) for one in said.get(name, ()))
     )
 
 

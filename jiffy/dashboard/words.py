@@ -4,7 +4,7 @@ import json
 import re
 from collections.abc import Sequence
 from contextlib import suppress
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import chain, dropwhile, islice
 from typing import Any
 
@@ -56,6 +56,7 @@ def utc(moment: datetime | None) -> str:
     """To the millisecond, as logs have it."""
     if moment is None:
         return "—"
+    moment = moment.astimezone(UTC)  # the next runs of an entry are on the clock of its zone
     return f"{moment:%Y-%m-%d %H:%M:%S}.{moment.microsecond // 1000:03} UTC"
 
 

@@ -67,6 +67,15 @@ def test_an_entry_says_what_was_done_whatever_else_was_sent(client, plant, recor
     assert newest["on"].endswith("x… id=b c action=delete done=b c")
 
 
+def test_skips_that_are_taken_back_do_not_look_like_a_skip(api, declare, recorded):
+    declare(every("10m", numbers.add, args=[2, 3], name="sum"))
+    for sent in ({}, {"count": 2}, {"count": 0}):
+        api("POST", "/api/schedule/sum/skip", json=sent)
+
+    on = [one["on"] for one in recorded("changes")[::-1]]
+    assert on == ["name=sum", "name=sum count=2", "name=sum count=0"]
+
+
 def test_what_was_only_asked_or_came_too_late_is_not_recorded_as_done(
     client, plant, declare, recorded
 ):

@@ -326,6 +326,30 @@ def test_an_option_that_the_function_has_usually_is_not_copied(client):
     assert "enqueue.options(timeout=&#39;3m&#39;)" in client.get(f"/jobs/{other.id}").text
 
 
+def test_what_a_job_does_not_have_though_its_function_usually_has_is_copied(
+    client, environ, tmp_path, monkeypatch
+):
+    table = "from jiffy import options\nfrom jobs import numbers\n"
+    table += "OPTIONS = {numbers.add: options(rescue=False, isolate=True)}\n"
+    (tmp_path / "own_table.py").write_text(table)
+    monkeypatch.syspath_prepend(tmp_path)
+    environ(OPTIONS="own_table:OPTIONS")
+    jobs = [enqueue.options(**given)(numbers.add, 5, 3)
+            for given in ({}, {"rescue": True, "isolate": False})]  # fmt: skip
+    usual, other = (html.unescape(client.get(f"/jobs/{job.id}").text) for job in jobs)
+
+    assert "enqueue.by_path(" in usual
+    assert "enqueue.options(rescue=True, isolate=False)" in other
+
+
+def test_a_retry_that_a_job_returned_is_none_of_its_options(client, plant):
+    plant("asked", number_of_retries="2")
+    plant("had", number_of_retries="2", retries_left="1", retry_intervals="[5]")
+
+    assert "enqueue.by_path(" in client.get("/jobs/asked").text
+    assert "retry={&#39;max&#39;: 3," in client.get("/jobs/had").text
+
+
 def test_what_is_masked_is_to_be_filled_in_before_a_copy_is_taken(client, api, plant):
     kwargs = {"token": "t0p", "url": "amqp://u:s3cret@host", "to": {"pin": "1234"}, "n": "it's"}
     plant("one", call=["jobs.shop.charge", None, [1], kwargs])

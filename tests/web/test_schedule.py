@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from jiffy import at, every, keys
+from jiffy import at, clock, every, keys
 from jiffy.cli import load, run
 from jiffy.control import entries
 from jiffy.scheduler.rq_entries import Scheduler
@@ -152,6 +152,10 @@ def test_what_is_shown_as_next_is_the_run_that_is_not_skipped(
     text, listed = (client.get(path).text for path in (PAGE, "/schedule"))
     shown = " ".join(re.sub(r"<time.*?/time>|<[^>]*>", " ", text).split()).replace(" ;", ";")
 
+    titled = re.findall('<time datetime="([^"]+)" title="([^"]+) UTC"', text + listed)
+    differ = [clock.read(exact) - clock.read(f"{title}Z") for exact, title in titled]
+
+    assert [one for one in differ if not timedelta(0) <= one < timedelta(seconds=1)] == []
     assert f" Next {following}" in shown
     assert ("; skipped: <time " in listed) == ("skipped" in following)
 

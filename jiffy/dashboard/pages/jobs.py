@@ -103,7 +103,8 @@ def unusual_options(job: JobView) -> dict[str, Any]:
             return bool(wanted == had or (fields(wanted) and fields(wanted) == fields(had)))
         return False
 
-    usual = {"queue": "default", "timeout": rq.Queue.DEFAULT_TIMEOUT, **usual_of(job.function)}
+    usual = {"queue": "default", "timeout": rq.Queue.DEFAULT_TIMEOUT, "rescue": True,
+             "isolate": False, **usual_of(job.function)}  # fmt: skip
     given = job.options.items()
     return {name: one for name, one in given if name not in usual or not is_usual(name, one)}
 
