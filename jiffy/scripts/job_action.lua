@@ -29,6 +29,7 @@ if action == 'cancel' or is_deletion then
     or status == 'queued' and call('LREM', list, call('LLEN', list) > 10 * MOST_KEYS and 1 or 0, id)
     or waits_in and call('ZREM', RQ .. waits_in, id)
   if not is_deletion and (not taken_off or taken_off == 0) then return {status, 0} end
+  call_own('ZREM', OWN .. 'expiring', id)  -- first: a script that has deleted may write even where Redis is full
   -- A process that is just releasing it in RQ's way has read that it waits, and watches these sets: touch them.
   local parents = RQ .. 'job::' .. id .. ':dependencies'
   for _, parent in ipairs(try('SRANDMEMBER', parents, MOST_KEYS)) do
@@ -38,7 +39,6 @@ if action == 'cancel' or is_deletion then
       call('SREM', dependents, '')
     end
   end
-  call_own('ZREM', OWN .. 'expiring', id)
   if is_deletion then  -- mirrors rq.job.Job.delete
     for _, registry in ipairs({'finished:', 'failed:', 'canceled:', 'scheduled:', 'deferred:', 'ready:'}) do
       try('ZREM', RQ .. registry .. queue, id)

@@ -304,3 +304,18 @@ def test_a_job_is_deleted_whatever_stands_in_the_keys_around_it(redis, in_state,
     actions.delete(job)
 
     assert not redis.exists(keys.job(job.id))
+
+
+@pytest.mark.parametrize("seen", ["deferred", "canceled"])
+def test_a_job_that_depends_on_others_is_deleted_from_a_full_redis(redis, seen):
+    enqueue.options(job_id="parent")(numbers.add, 1, 2)
+    job = waiting(depends_on="parent")
+    if seen == "canceled":
+        actions.cancel(job)
+    redis.config_set("maxmemory", 1)
+    try:
+        actions.delete(job, seen)
+    finally:
+        redis.config_set("maxmemory", 0)
+
+    assert not redis.exists(keys.job(job.id))
