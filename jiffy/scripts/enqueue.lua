@@ -54,7 +54,8 @@ local ENDED = {finished = true, failed = true, stopped = true, canceled = true}
 -- The job that a unique one repeats; false if there is none, or if that has come as far as it is unique.
 local repeated = unique ~= '' and function(key, id)
   local other = call_own('GET', key)
-  if not other or other == id then return false end
+  -- What stands there may be no id that a job can have.
+  if not other or other == id or #other > 250 or not string.find(other, '^[%w_.%-]+$') then return false end
   local its = ARGV[6] ~= '' and redis.pcall('HGET', RQ .. 'job:' .. other, 'status')
   local is_past = not its or its.err or ENDED[its]
   return (ARGV[6] == '' or not (is_past or ARGV[6] == 'begun' and its == 'started')) and other

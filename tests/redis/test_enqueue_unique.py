@@ -157,3 +157,14 @@ def test_fifty_threads_at_once_make_one_job(redis, until):
     assert (len(ids), len(set(ids))) == (PRODUCERS, 1)
     assert redis.llen(keys.queue("default")) == 1
     redis_io.shared().close()  # fifty connections
+
+
+@pytest.mark.parametrize("odd", ["", b"\xff\xfe", "../x", "a\nb", "x" * 1_000_000])
+def test_what_is_no_id_stands_for_no_job(redis, odd):
+    put(2, 3)
+    [key] = redis.keys(keys.unique("*"))
+    redis.set(key, odd)
+    job = put(2, 3)
+
+    assert job.is_new
+    assert put(2, 3).id == job.id
