@@ -106,6 +106,7 @@ RELEASE_FIELD = "jiffy:release"  # in a worker's hash, and in a failed job's
 DYNO_FIELD = "jiffy:dyno"  # in a worker's hash, with the next two: where it runs
 MEMORY_FIELD = "jiffy:memory"  # the bytes that its child has in RAM
 QUIET_FIELD = "jiffy:quiet"  # "yes" while it is to start no jobs
+TOKEN_FIELD = "jiffy:token"  # in a worker's hash: how its executions begin
 MASKED_FIELD = "jiffy:masked"  # which positional arguments are secrets
 JOIN_FIELD = "jiffy:join"  # the job that waits for this one, in a chain or group
 PARTS_FIELD = "jiffy:parts"  # in a job that waits for others: the first of them, for its page

@@ -26,6 +26,11 @@ local is_renewed = lease_s > 0  -- or else these calls are this worker's only he
 local held, kept = held_by(worker), 0
 local newest = #held > 0 and held[#held][4] or ''
 local function is_same(length, one, other) return string.sub(one, 1, length) == string.sub(other, 1, length) end
+-- Another worker had its name, or has it by now, and runs these.
+if newest ~= '' and not (is_same(WORKER, prefix, newest) and is_same(WORKER, prefix, held[1][4])) then
+  local owner = (fields(KEYS[1], 'jiffy:token') or {})[1]
+  if owner and not is_same(WORKER, prefix, owner) then return {0, 0, {}, {}, '', '', {}} end
+end
 if is_same(WORKER, prefix, newest) and newest >= prefix then return {0, 0, {}, {}, '', '', {}} end
 for i = #held, 1, -1 do
   local execution = held[i][4]

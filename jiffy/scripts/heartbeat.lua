@@ -1,20 +1,25 @@
 -- Renew the leases of one supervisor's workers, and of all that they hold, in RQ's registries too.
 -- KEYS: leases
 -- ARGV: lease in s, for how many s RQ is to know of an idle worker, then for each worker: its name, its memory in bytes,
---       whether it is quiet ('yes' or '')
+--       whether it is quiet ('yes' or ''), its part of executions
 -- Returns the names whose lease or hash was gone, each with the executions that are still its own, with commas between: others
---         may be running the rest by now, and RQ knows nothing of it.  The lease is back when this is sent again, the hash not
+--         may be running the rest by now, and RQ knows nothing of it.  The lease is back when this is sent again, the hash not;
+--         and, with nil, those that another worker has by now
 --include lib
 even_if_full()
 local gone = {}
-for i = 3, #ARGV, 3 do
-  local worker = ARGV[i]
+local function renew(worker, memory, quiet, token)
+  local key, executions = RQ .. 'worker:' .. worker, RQ .. 'worker:' .. worker .. ':executions'
+  local owner = (fields(key, 'jiffy:token') or {})[1] or token
+  if owner ~= token then
+    gone[#gone + 1], gone[#gone + 2] = worker, false
+    return
+  end
   local is_gone, still = not call_own('ZSCORE', KEYS[1], worker), {}
   call('ZADD', KEYS[1], NOW + ARGV[1], worker)
-  local key, executions = RQ .. 'worker:' .. worker, RQ .. 'worker:' .. worker .. ':executions'
   local all_held = held_by(worker)
   local ttl_s = #all_held > 0 and 90 or ARGV[2]
-  try('HSET', key, 'last_heartbeat', date(), 'jiffy:memory', ARGV[i + 1], 'jiffy:quiet', ARGV[i + 2])
+  try('HSET', key, 'last_heartbeat', date(), 'jiffy:memory', memory, 'jiffy:quiet', quiet)
   call('EXPIRE', key, ttl_s)
   call('EXPIRE', executions, ttl_s)
   for _, held in ipairs(all_held) do
@@ -40,4 +45,5 @@ for i = 3, #ARGV, 3 do
   local is_known = try('HEXISTS', key, 'birth') == 1
   if is_gone or not is_known then gone[#gone + 1], gone[#gone + 2] = worker, table.concat(still, ',') end
 end
+for i = 3, #ARGV, 4 do renew(unpack(ARGV, i, i + 3)) end
 return gone

@@ -37,6 +37,7 @@ class ChildProcess:
     starts_at: float = 0
     death: Death | None = None  # why it is being killed, or how it died, until Redis knows of it
     must_leave: bool = False  # it is not started again
+    is_replaced: bool = False  # another worker has its name
     is_quiet: bool = False  # it is not started until a command says so; its worker stays
     is_shown: bool = False  # RQ knows of it
     requeued: int = -1  # the batch of which the rest was requeued

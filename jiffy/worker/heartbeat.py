@@ -12,7 +12,7 @@ from rq import worker_registration
 from rq.defaults import DEFAULT_WORKER_TTL
 from rq.worker import WorkerStatus
 
-from jiffy import history, keys, os_compat
+from jiffy import history, keys, log, os_compat
 from jiffy.redis_io import Link
 from jiffy.settings import settings
 from jiffy.worker import recovery
@@ -43,14 +43,20 @@ def renew(link: Link, children: Sequence[ChildProcess]) -> None:
     for child in children:
         # Elsewhere, each is a process of `ps`.
         memory = child.memory_bytes if os_compat.IS_LINUX else 0
-        arguments += [child.name, memory, "yes" if child.is_quiet else ""]
+        arguments += [child.name, memory, "yes" if child.is_quiet else "", child.token[:8]]
     before = [child.execution_of(child.board.running) for child in children]
     gone = link.run("heartbeat", [keys.LEASES], arguments)
     executions = dict(zip(gone[::2], gone[1::2], strict=True))
     for child, ran in zip(children, before, strict=True):
         child.is_shown &= child.name.encode() not in executions
         # It was taken for dead (or Redis is new): its job may run elsewhere by now.
-        still = executions.get(child.name.encode(), ran.encode()).decode("utf-8", "replace")
+        still = executions.get(child.name.encode(), ran.encode())
+        if still is None:
+            child.must_leave = child.is_replaced = True
+            child.kill(Handling.REQUEUE, "another worker has its name")
+            log.event("worker.replaced", log.ERROR, worker=child.name)
+            continue
+        still = still.decode("utf-8", "replace")
         if ran not in still and ran == child.execution_of(child.board.running):
             child.kill(Handling.REQUEUE, "its lease was lost")
         child.enforce_progress()
@@ -64,6 +70,8 @@ def renew(link: Link, children: Sequence[ChildProcess]) -> None:
 
 def give_up(link: Link, child: ChildProcess) -> None:
     """This worker ends, and holds nothing that must be recovered."""
+    if child.is_replaced:
+        return
     link.redis.zrem(keys.LEASES, child.name)
     with _showing(child):
         child.rq_worker.register_death()
@@ -71,9 +79,12 @@ def give_up(link: Link, child: ChildProcess) -> None:
 
 def _show(child: ChildProcess) -> None:
     config, worker = settings(), child.rq_worker
-    place = {keys.RELEASE_FIELD: config.this_release, keys.DYNO_FIELD: config.dyno or ""}
+    ours = {
+        keys.RELEASE_FIELD: config.this_release, keys.DYNO_FIELD: config.dyno or "",
+        keys.TOKEN_FIELD: child.token[:8],
+    }  # fmt: skip
     with worker.connection.pipeline() as pipeline:
-        pipeline.hset(worker.key, mapping=worker.serialize() | place)
+        pipeline.hset(worker.key, mapping=worker.serialize() | ours)
         worker_registration.register(worker, pipeline)
         pipeline.execute()
     if config.this_release:

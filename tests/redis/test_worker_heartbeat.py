@@ -34,7 +34,7 @@ from tests.support.worker_support import (
 
 def renew(redis, *names):
     """Renew the leases of workers; return those whose lease was gone."""
-    workers = [one for name in names for one in (name, 1 << 20, "")]
+    workers = [one for name in names for one in (name, 1 << 20, "", "")]
     return Link(redis).run("heartbeat", [keys.LEASES], [10, 480, *workers])
 
 
@@ -214,6 +214,42 @@ def test_what_a_vanished_worker_ran_counts_where_its_name_comes_back(redis, begu
 def test_what_a_vanished_worker_ran_counts_where_a_simple_one_gets_its_name(redis, begun):
     assert not rq_worker(redis).work(burst=True)
     assert status(redis) == "failed"
+
+
+@pytest.fixture
+def two(redis):
+    """A worker that was halted for longer than its lease, and the next one of its name."""
+    both = [ChildProcess(rq_worker(redis), lambda *_: signal.pause() or 0) for _ in range(2)]
+    heartbeat.register(Link(redis), both[:1])
+    both[0].start()
+    die(redis, is_gone=True)
+    heartbeat.register(Link(redis), both[1:])
+    return both
+
+
+def test_a_worker_whose_name_another_one_has_ends_and_leaves_that_one_alone(redis, two):
+    enqueue(redis)
+    claim(redis, token=two[1].token)
+    lease = redis.zscore(keys.LEASES, "worker-1")
+    supervisor = Supervisor(two[:1], Signals())
+    heartbeat.renew(Link(redis), two[:1])
+    assert two[0].death.cause == "another worker has its name"
+    while supervisor._children:
+        supervisor._watch(two[0])
+
+    assert redis.zscore(keys.LEASES, "worker-1") == lease
+    assert not redis.hexists(keys.worker("worker-1"), "death")
+
+
+def test_what_the_next_worker_of_a_name_runs_is_not_taken_from_it(redis, two):
+    enqueue(redis, 2)
+    replaced, since = (claimer(redis, token=child.token) for child in two)
+    [runs] = since.claim(1).jobs
+    late = replaced.claim(1).jobs
+    two[0].kill(Handling.REQUEUE, "the test is over")
+    os.waitpid(two[0].pid, 0)
+
+    assert (late, finish(redis, runs)) == ([], 1)
 
 
 def test_a_worker_of_rqs_stays_known_where_one_of_ours_is_to_have_its_name(redis):
