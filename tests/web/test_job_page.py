@@ -5,6 +5,7 @@ import html
 import json
 import re
 import shlex
+import tracemalloc
 from datetime import timedelta
 
 import pytest
@@ -364,6 +365,17 @@ def test_what_is_masked_is_to_be_filled_in_before_a_copy_is_taken(client, api, p
     assert ast.parse(copied["Python"])
     assert answer.status_code == 400
     assert not any(secret in text for secret in ("t0p", "s3cret", "1234"))
+
+
+def test_the_page_of_a_long_call_takes_no_more_memory_than_its_size_many_times(client, plant):
+    plant("long", call=["jobs.shop.charge", None, ["x" * 900_000], {}])
+    tracemalloc.start()
+    text = client.get("/jobs/long").text
+    _, peak_bytes = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert "Copy as" not in text  # it is too long
+    assert peak_bytes < 30 * 900_000
 
 
 def test_a_job_runs_again_with_the_options_that_it_had(client):
