@@ -87,12 +87,12 @@ def each(name: str, seen: Mapping[str, str], tally: Tally) -> list[str]:
         try:
             ACTIONS[name].do(job_id, state)
             done.append(job_id)
+            tally.done += 1  # also where Redis takes no more soon
         except (JiffyError, ResponseError) as error:
             if isinstance(error, ResponseError) and redis_io.explained(error):
                 raise  # the others would be passed over
             tally.others += 1
             tally.refused = tally.refused or str(error)
-    tally.done += len(done)
     return done
 
 
@@ -147,10 +147,11 @@ def read_filter(written: str, name: str = "filter") -> Filter:
 
 
 def act_on_all(
-    redis: Redis, name: str, wanted: Filter, who: str, rate: float | None, asked: datetime
-) -> Tally | rq.job.Job:
-    """Act on all jobs that match since before they were `asked` for: on a few at once, else by a
-    job, which this returns.
+    redis: Redis, name: str, wanted: Filter, who: str, rate: float | None, asked: datetime,
+    tally: Tally,
+) -> rq.job.Job | None:  # fmt: skip
+    """Act on all jobs that match since before they were `asked` for: on a few at once, and add to
+    `tally`, else by a job, which this returns.
 
     Where no worker could run that job, with the first few.  Raises NoWorkers for a `rate` then.
     """
@@ -161,11 +162,10 @@ def act_on_all(
         except NoWorkers:
             if rate is not None:
                 raise
-    tally, found = Tally(), _matching(redis, name, wanted, asked)
-    ids = [job.id for job in islice(found, FEW)][::-1]
+    ids = [job.id for job in islice(_matching(redis, name, wanted, asked), FEW)][::-1]
     for place in range(0, len(ids), STEP):
         step(redis, name, wanted, asked, ids[place : place + STEP], tally)
-    return tally
+    return None
 
 
 def start(

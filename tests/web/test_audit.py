@@ -7,7 +7,7 @@ import pytest
 
 from jiffy import every, keys
 from jiffy.cli import load, run
-from jiffy.control import pauses
+from jiffy.control import bulk, pauses
 from jiffy.control.values import text
 from jobs import numbers
 from tests.web.conftest import PASSWORD, log_in, post
@@ -294,6 +294,30 @@ def test_a_full_redis_is_emptied_all_the_same_and_the_log_has_the_record(
     assert "audit.full who=admin what=jobs.some" in caplog.text
     done = "dashboard.acted who=admin what=jobs.some on='id=x action=delete' jobs=1 status=303"
     assert done in caplog.text
+
+
+@pytest.mark.parametrize("path", ["/jobs/act", "/jobs/all"])
+def test_what_was_done_before_redis_was_full_is_on_record(
+    client, redis, plant, caplog, monkeypatch, path
+):
+    ids = [plant(f"x{number}", status="failed", origin="low") for number in range(5)]
+    retry, done = bulk.ACTIONS["retry"], list[str]()
+
+    def fill_and_retry(job_id, seen):
+        redis.config_set("maxmemory", 1 if len(done) == 3 else 0)
+        retry.do(job_id, seen)
+        done.append(job_id)
+
+    monkeypatch.setitem(bulk.ACTIONS, "retry", retry._replace(do=fill_and_retry))
+    caplog.set_level("INFO", "jiffy")
+    try:
+        answer = post(client, path, action="retry", id=ids, q="queue:low")
+    finally:
+        redis.config_set("maxmemory", 0)
+
+    assert (answer.status_code, redis.llen(keys.queue("low"))) == (503, 3)
+    [acted] = [one.getMessage() for one in caplog.records if "dashboard.acted" in one.getMessage()]
+    assert "jobs=3 status=503" in acted
 
 
 def test_a_stream_is_read_in_pages_whatever_stands_in_it(client, redis, recorded):

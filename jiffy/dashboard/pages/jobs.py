@@ -13,6 +13,7 @@ from typing import Any
 
 import rq
 from flask import Blueprint, abort, flash, redirect, render_template, request, session, url_for
+from redis.exceptions import RedisError
 from werkzeug.wrappers import Response
 
 from jiffy import clock, history, redis_io
@@ -142,12 +143,14 @@ def _to_fill_in(written: str) -> str:
 def act_on(name: str, job_ids: Sequence[str]) -> Tally:
     """Act on each job; one that does not allow the action is left as it is."""
     tally = Tally()
-    if "asked" in request.form:  # perhaps long ago: someone may have retried one meanwhile
-        every_job, redis = search.parse(""), redis_io.shared()
-        done = bulk.step(redis, name, every_job, _asked(), job_ids, tally)
-    else:
-        done = bulk.each(name, dict.fromkeys(job_ids, ""), tally)
-    audit.note(jobs=tally.done)
+    try:
+        if "asked" in request.form:  # perhaps long ago: someone may have retried one meanwhile
+            every_job, redis = search.parse(""), redis_io.shared()
+            done = bulk.step(redis, name, every_job, _asked(), job_ids, tally)
+        else:
+            done = bulk.each(name, dict.fromkeys(job_ids, ""), tally)
+    finally:
+        audit.note(jobs=tally.done)
     if len(job_ids) > 1:  # among them, ids of no jobs would hide the others
         audit.note(done=" ".join(done))
     return tally
@@ -203,14 +206,19 @@ def act_on_matching(name: str, matching: str) -> Response:
     asked = _asked()
     wanted = _understood(matching, asked)
     rate = bulk.read_rate(name, request.form.get("rate", "").strip())
-    came = bulk.act_on_all(redis_io.shared(), name, wanted, session["user"], rate, asked)
-    if not isinstance(came, Tally):
-        audit.note(job=came.id)
+    tally, redis, who = Tally(), redis_io.shared(), session["user"]
+    try:
+        job = bulk.act_on_all(redis, name, wanted, who, rate, asked, tally)
+    except RedisError:
+        audit.note(jobs=tally.done)
+        raise
+    if job:
+        audit.note(job=job.id)
         flash(f"This job will {name} them. You can close the browser.")
-        return redirect(url_for("jobs.job", job_id=came.id), 303)
-    audit.note(jobs=came.done)
-    flash(came.words(name))
-    if came.done + came.others >= bulk.FEW:
+        return redirect(url_for("jobs.job", job_id=job.id), 303)
+    audit.note(jobs=tally.done)
+    flash(tally.words(name))
+    if tally.done + tally.others >= bulk.FEW:
         return redirect(url_for("jobs.all_matching", q=wanted.text, action=name), 303)
     return redirect(url_for("jobs.jobs", q=wanted.text), 303)
 
