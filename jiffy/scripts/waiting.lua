@@ -122,8 +122,11 @@ local function is_met(id, may_fail, ended)
     local status = (fields(job_key(parent), 'status') or {})[1]
     if parent ~= ended and status and status ~= 'finished' and not (status == 'failed' and may_fail) then return false end
     -- So that the many need not be looked at again with each one of them.
-    if many then call('SREM', key, parent) end
-    if many and parent ~= ended then try('SREM', job_key(parent) .. ':dependents', id) end
+    -- The one that has just ended names it until all are met.
+    if many and parent ~= ended then
+      call('SREM', key, parent)
+      try('SREM', job_key(parent) .. ':dependents', id)
+    end
   end
   if many then looks_left = looks_left - #found end
   if many then return is_met(id, may_fail, ended) end
