@@ -18,7 +18,7 @@ PAGES = {
     "/?span=24h": COUNTING + 3500,
     "/queues": COUNTING,
     "/queues/queue-007": COUNTING + 200,
-    "/workers": COUNTING + 700,
+    "/workers": COUNTING + 1200,  # two for each worker: one asks whether it is there
     "/schedule": COUNTING,
     "/system": COUNTING + 1300,  # 600 of them measure the history
     "/jobs": COUNTING + 3500,
