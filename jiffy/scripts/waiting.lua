@@ -128,9 +128,9 @@ local function is_met(id, may_fail, ended)
       try('SREM', job_key(parent) .. ':dependents', id)
     end
   end
-  if many then looks_left = looks_left - #found end
-  if many then return is_met(id, may_fail, ended) end
-  return true, found
+  if not many then return true, found end
+  looks_left = looks_left - #found
+  return is_met(id, may_fail, ended)
 end
 
 -- Release about `count` of the jobs that depend on one that has ended with this status, beginning at `cursor`.  Returns
