@@ -5,11 +5,13 @@ do nothing, so that a job's function can be called and tested like any other.
 """
 
 import json
-from collections.abc import Iterable, Iterator, Sized
+from collections.abc import Iterable, Iterator, Mapping, Sized
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TypeVar
+from itertools import chain
+from typing import Any, TypeVar
 
+from redis import Redis
 from redis.exceptions import RedisError
 from rq import get_current_job
 from rq.job import Job
@@ -21,16 +23,17 @@ T = TypeVar("T")
 
 WRITE_EVERY_S = 0.25
 
-# Never brings a deleted job's hash back to life, where it would stay forever.
-WRITE_IF_THERE = """
--- Write a field of a job if the job still exists.
+_WRITE_IF_THERE = """
+-- Write fields of a job if the job still exists.
 -- KEYS: the job's hash
--- ARGV: field, value
--- Returns 1 if written, else 0.
-if redis.call('EXISTS', KEYS[1]) == 0 then return 0 end
-redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
-return 1
+-- ARGV: field, value, ...
+if redis.call('EXISTS', KEYS[1]) == 1 then redis.call('HSET', KEYS[1], unpack(ARGV)) end
 """
+
+
+def write_if_there(redis: Redis, key: str, fields: Mapping[str, Any]) -> None:
+    """Write fields of a job; one that was deleted does not come back, to stay forever."""
+    redis.eval(_WRITE_IF_THERE, 1, key, *chain.from_iterable(fields.items()))
 
 
 @dataclass(frozen=True)
@@ -85,7 +88,7 @@ class Progress:
         known = None if fraction is None else float(fraction)  # a Decimal, or one of numpy's
         value = json.dumps({"fraction": known, "note": note[:200]})
         with suppress(RedisError):  # it is only shown: the job goes on
-            job.connection.eval(WRITE_IF_THERE, 1, job.key, keys.PROGRESS_FIELD, value)
+            write_if_there(job.connection, job.key, {keys.PROGRESS_FIELD: value})
 
     @staticmethod
     def read(job: Job) -> State | None:

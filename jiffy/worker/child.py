@@ -258,7 +258,7 @@ class Child:
         link, name = self._runner.link, self._claimer.name
         commands = [finish.finish_command(name, plans)] if plans else []
         if keep is not None:
-            commands.append(requeue_command(name, keep, self._claimer.prefix))
+            commands.append(requeue_command(name, keep, self._claimer.token, self._claimer.batch))
         for _ in range(2):
             answers = link.insist(lambda: link.exchange(*commands))
             if not plans or answers[0]:

@@ -43,13 +43,18 @@ class ChildProcess:
     requeued: int = -1  # the batch of which the rest was requeued
     stopping: str = ""  # the execution that was last stopped by command, to be killed at `stop_by`
     stop_by: float = 0
-    # Of the executions of its process: the worker's part, then the number of the process.
-    token: str = field(default_factory=lambda: f"{secrets.token_hex(4)}{0:08x}")
+    worker_token: str = field(default_factory=lambda: secrets.token_hex(4))
+    processes: int = 0  # how many it has had
     _seen: tuple[int, int, int] = (0, 0, 0)  # see `enforce_progress`
 
     @property
     def name(self) -> str:
         return self.rq_worker.name
+
+    @property
+    def token(self) -> str:
+        """Of the executions of its process, those of the worker's next one sort behind them."""
+        return f"{self.worker_token}{self.processes:08x}"
 
     def start(self) -> None:
         """Start the child.  Raises OSError."""
@@ -57,7 +62,7 @@ class ChildProcess:
             self.board = Board.in_file()
         self.board.reset()
         self.requeued, self._seen = -1, (0, 0, 0)
-        self.token = f"{self.token[:8]}{int(self.token[8:], 16) + 1:08x}"
+        self.processes += 1
         if self.forks:
             self.pid = process.fork(lambda: self.work(self.board, self.token))
         else:

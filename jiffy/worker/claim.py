@@ -28,6 +28,7 @@ BUDGET_S = 0.03
 LARGEST = 128
 # The share of the newest duration in the average; a jump is seen at once, in `learn`.
 _NEWEST = 0.3
+LAST_BATCH = 0xFFFFFFFF  # then the numbers of a process' claims begin anew
 _LENGTHS = struct.Struct(">7I")
 
 
@@ -153,9 +154,9 @@ class Claimer:
     ) -> None:  # fmt: skip
         self._link, self.name, self._lease_s = link, name, lease_s
         self._result_ttl_s = result_ttl_s
-        self._token = token or secrets.token_hex(8)
+        self.token = token or secrets.token_hex(8)
         self.batch = 0  # the number of the newest
-        self.prefix = f"{self._token}{0:08x}"  # of its executions
+        self.prefix = f"{self.token}{0:08x}"  # of its executions
         self.last_begun = ""
         self.queues = list(queues)
 
@@ -187,8 +188,8 @@ class Claimer:
     def _exchange(self, commands: Sequence[bytes], want: int) -> Any:
         """Send the commands and a claim; return the replies."""
         # Each try has a number of its own, by which claim.lua knows it.
-        self.batch = (self.batch + 1) & 0xFFFFFFFF
-        self.prefix = f"{self._token}{self.batch:08x}"
+        self.batch = _next(self.batch)
+        self.prefix = f"{self.token}{self.batch:08x}"
         names = [keys.worker(self.name), keys.SUSPENDED, *map(keys.queue, self.queues)]
         arguments = [self.name, want, self._lease_s, self.prefix, self.last_begun]
         claim = script_command("claim", names, arguments)
@@ -229,13 +230,17 @@ def _layout(sizes: tuple[int, ...]) -> struct.Struct:
     return struct.Struct("%ds" * len(sizes) % sizes)
 
 
-def requeue_command(worker: str, keep: str, after: str) -> bytes:
+def _next(batch: int) -> int:
+    return (batch + 1) & LAST_BATCH
+
+
+def requeue_command(worker: str, keep: str, token: str, batch: int) -> bytes:
     """Requeue what a worker holds beyond the execution `keep`: a claim from no queue.
 
-    `after`: an execution of the newest claim, or the prefix of these.  This one takes the number of
-    the next claim, so it does nothing where Redis hears it after that.
+    `token` and `batch` are those of its newest claim.  This one takes the number of the next, so it
+    does nothing where Redis hears it after that.
     """
-    prefix = f"{after[:16]}{(int(after[16:24], 16) + 1) & 0xFFFFFFFF:08x}"
+    prefix = f"{token}{_next(batch):08x}"
     return script_command(
         "claim", [keys.worker(worker), keys.SUSPENDED], [worker, 0, LEASE_S, prefix, keep]
     )

@@ -13,6 +13,7 @@ from types import MappingProxyType
 from typing import Any
 
 import msgspec
+from redis import Redis
 from rq.exceptions import DeserializationError
 from rq.job import Job as RqJob
 from rq.serializers import DefaultSerializer, JSONSerializer
@@ -20,6 +21,7 @@ from rq.serializers import DefaultSerializer, JSONSerializer
 from jiffy import rq_compat
 from jiffy.producer import functions
 from jiffy.producer.job import Job
+from jiffy.producer.progress import write_if_there
 from jiffy.settings import settings
 from jiffy.worker import process
 
@@ -108,6 +110,16 @@ def _callback(when: str) -> Any:
     return property(find)
 
 
+class _IfThere:
+    """A connection to save a job on that was perhaps deleted while it runs."""
+
+    def __init__(self, connection: Redis) -> None:
+        self._connection = connection
+
+    def hset(self, key: str, mapping: Mapping[str, Any]) -> None:
+        write_if_there(self._connection, key, mapping)
+
+
 class GuardedJob(rq_compat.HookedJob, Job):
     """RQ's job, of which only what is allowed is imported or unpickled."""
 
@@ -129,14 +141,13 @@ class GuardedJob(rq_compat.HookedJob, Job):
         }
         return super().restore(raw_data)
 
-    # One that was deleted while it runs must not come back to life, where it would stay forever.
     def save(self, pipeline: Any = None, *given: Any, **named: Any) -> None:
-        if pipeline is not None or self.connection.exists(self.key):
-            super().save(pipeline, *given, **named)
+        there: Any = _IfThere(self.connection)
+        super().save(there if pipeline is None else pipeline, *given, **named)
 
     def save_meta(self) -> None:
-        if self.connection.exists(self.key):
-            super().save_meta()  # type: ignore[no-untyped-call]
+        meta = self._serialize_meta()
+        write_if_there(self.connection, self.key, {"meta": meta})
 
     @property
     def func(self) -> Any:

@@ -17,7 +17,7 @@ from jiffy.redis_io import Link
 from jiffy.settings import settings
 from jiffy.worker import recovery
 from jiffy.worker.child_process import ChildProcess
-from jiffy.worker.claim import LEASE_S, requeue_command
+from jiffy.worker.claim import LAST_BATCH, LEASE_S, requeue_command
 from jiffy.worker.recovery import Handling
 
 # Of three renewals two may fail.
@@ -43,7 +43,7 @@ def renew(link: Link, children: Sequence[ChildProcess]) -> None:
     for child in children:
         # Elsewhere, each is a process of `ps`.
         memory = child.memory_bytes if os_compat.IS_LINUX else 0
-        arguments += [child.name, memory, "yes" if child.is_quiet else "", child.token[:8]]
+        arguments += [child.name, memory, "yes" if child.is_quiet else "", child.worker_token]
     before = [child.execution_of(child.board.running) for child in children]
     gone = link.run("heartbeat", [keys.LEASES], arguments)
     executions = dict(zip(gone[::2], gone[1::2], strict=True))
@@ -62,7 +62,7 @@ def renew(link: Link, children: Sequence[ChildProcess]) -> None:
         child.enforce_progress()
         if not (child.pid or child.death or child.board.noted):
             # What its last process sent may come after all that the process has requeued.
-            link.exchange(requeue_command(child.name, "", f"{child.token}fffffffe"))
+            link.exchange(requeue_command(child.name, "", child.token, LAST_BATCH - 1))
         if not child.is_shown:
             with _showing(child):
                 _show(child)
@@ -81,7 +81,7 @@ def _show(child: ChildProcess) -> None:
     config, worker = settings(), child.rq_worker
     ours = {
         keys.RELEASE_FIELD: config.this_release, keys.DYNO_FIELD: config.dyno or "",
-        keys.TOKEN_FIELD: child.token[:8],
+        keys.TOKEN_FIELD: child.worker_token,
     }  # fmt: skip
     with worker.connection.pipeline() as pipeline:
         pipeline.hset(worker.key, mapping=worker.serialize() | ours)

@@ -15,7 +15,7 @@ from redis.exceptions import RedisError
 from rq import get_current_job
 
 from jiffy import clock, keys, log
-from jiffy.producer.progress import WRITE_IF_THERE
+from jiffy.producer.progress import write_if_there
 from jiffy.settings import settings
 
 _MOST_LINES, _MOST_CHARACTERS = 500, 4000  # in all; of a line
@@ -81,7 +81,7 @@ class JobLog:
         if now > self._write_at and (job := get_current_job()):  # there is none in its threads
             self._write_at = now + _WRITE_EVERY_S
             with suppress(RedisError):  # it is only shown: the job goes on
-                job.connection.eval(WRITE_IF_THERE, 1, job.key, keys.LOG_FIELD, self._packed())
+                write_if_there(job.connection, job.key, {keys.LOG_FIELD: self._packed()})
         return record
 
     def _packed(self) -> str:

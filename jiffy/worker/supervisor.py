@@ -201,7 +201,7 @@ class Supervisor:
         commands = [finish_command(child.name, plans)] if plans else []
         if running.position < child.board.numbers.last:
             execution = child.execution_of(running)
-            commands.append(requeue_command(child.name, execution, execution))
+            commands.append(requeue_command(child.name, execution, child.token, running.batch))
         if commands:
             self._link.exchange(*commands)
         child.requeued = running.batch

@@ -206,8 +206,12 @@ def held(redis):
     return claim(redis, 4)
 
 
+def claim_of(execution):
+    return execution[:16], int(execution[16:24], 16)
+
+
 def give_back(redis, keep, after):
-    Link(redis).exchange(requeue_command("worker-1", keep, after))
+    Link(redis).exchange(requeue_command("worker-1", keep, *claim_of(after)))
 
 
 def test_jobs_that_a_worker_gives_back_are_queued_as_before_at_the_front(redis, held):
@@ -269,7 +273,8 @@ def test_what_has_ended_is_not_given_back_where_the_follow_up_behind_it_just_end
             return found
 
     worker = ChildProcess(rq_worker(redis), lambda board, token: 0, Raced(), pid=1)
-    worker.token, batch = held[0].execution[:16], int(held[0].execution[16:24], 16)
+    token, batch = claim_of(held[0].execution)
+    worker.worker_token, worker.processes = token[:8], int(token[8:], 16)
     worker.board.hold(batch, held[-1].position)
     worker.board.note(b",".join(plan_for(outcome(job)) for job in held))
     worker.board.begin(0, 0)
