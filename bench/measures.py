@@ -49,7 +49,7 @@ def drain(stage: Stage, plan: Plan, workers: int) -> Figures:
 
 
 def enqueue(stage: Stage, plan: Plan) -> Figures:
-    """How fast one producer fills a queue that nobody reads."""
+    """How fast one producer fills a queue that no worker reads."""
     stage.ask("enqueue", job="noop", n=10)  # the connection, and what is made once
     before = stage.traffic()
     figures = {"one_by_one_per_s": plan.jobs / stage.ask("enqueue", job="noop", n=plan.jobs)}

@@ -40,12 +40,12 @@ class Crowd:
 
     def signal(self, number: int) -> None:
         """Send a signal to each, and to those that were started meanwhile."""
-        told: set[int] = set()
-        while fresh := set(self.pids()) - told:
+        known: set[int] = set()
+        while fresh := set(self.pids()) - known:
             for pid in fresh:
                 with suppress(*_GONE):
                     os.kill(pid, number)
-            told |= fresh
+            known |= fresh
 
     def stop(self, first: list[int]) -> None:
         """Ask the processes `first` to end, and kill whatever is left some seconds later."""

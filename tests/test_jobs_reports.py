@@ -25,11 +25,11 @@ def ended(redis, job_id, *, hours_ago, state="finished", queue="low", took_s=2, 
         "started_at": start,
         "ended_at": end,
     }
-    told = {name: time.strftime("%Y-%m-%dT%H:%M:%S.%fZ") for name, time in times.items()}
-    told |= {"description": "jobs.numbers.add(2, 3)", "origin": queue, "status": state} | more
+    fields = {name: time.strftime("%Y-%m-%dT%H:%M:%S.%fZ") for name, time in times.items()}
+    fields |= {"description": "jobs.numbers.add(2, 3)", "origin": queue, "status": state} | more
     redis.sadd(keys.QUEUES, keys.queue(queue))
     redis.zadd(f"{keys.RQ}{state}:{queue}", {job_id: end.timestamp() + 100_000})
-    redis.hset(keys.job(job_id), mapping=told)
+    redis.hset(keys.job(job_id), mapping=fields)
 
 
 def lines_of(path):

@@ -1,4 +1,4 @@
-"""Huey: https://huey.readthedocs.io/, with processes, and told of results where one waits."""
+"""Huey: https://huey.readthedocs.io/, with processes, and results pushed to those who wait."""
 
 from huey import RedisHuey
 

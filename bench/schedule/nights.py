@@ -128,10 +128,10 @@ def table() -> str:
         python = python_for("celery" if name == "celery beat" else "")
         command = [str(python), "-W", "ignore", "-m", "bench.schedule.nights", name]
         environment = os.environ | {"TZ": ZONE.key}
-        told = subprocess.run(
+        printed = subprocess.run(
             command, cwd=ROOT, env=environment, check=True, text=True, stdout=subprocess.PIPE
         )
-        rows.append([name, *json.loads(told.stdout)])
+        rows.append([name, *json.loads(printed.stdout)])
     return report.table(HEADINGS, rows, words=len(HEADINGS))
 
 

@@ -552,7 +552,7 @@ def due_and_held(stage):
     stage.work(with_scheduler=True, max_jobs=1)
 
 
-# Those who are told
+# Callbacks and webhooks
 
 
 def a_success_callback(stage):
@@ -745,8 +745,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
     def do_POST(self):
         body = self.rfile.read(int(self.headers.get("Content-Length", 0))).decode()
-        told = body.partition(', "exc_info"')[0]
-        self._redis.rpush(work.CALLS, f"{self.command} {told} {self.headers.get('X-From')}")
+        payload = body.partition(', "exc_info"')[0]
+        self._redis.rpush(work.CALLS, f"{self.command} {payload} {self.headers.get('X-From')}")
         self.send_response(204)
         self.end_headers()
 

@@ -4,7 +4,7 @@
 
 `python`  is run, each block where the one before ended; behind `print(…)` stands what it prints.
 `shell`   is run in a shell; the comments below a command are what it prints.
-`py`      is somebody else's code, and only shown.
+`py`      is others' code, and only shown.
 
 In what is printed … stands for anything.  A block whose first line is `# jobs/name.py` is that
 file, there before anything is run; with `# from jobs/name.py` it stands in that file word by word.

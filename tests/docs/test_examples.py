@@ -47,7 +47,7 @@ def worker(redis, tmp_path):
 
 @pytest.fixture
 def nobody_answers(redis, environ, monkeypatch):
-    """Where Redis should be is nothing, and nobody has patience."""
+    """Where Redis should be is nothing, and all time limits are short."""
     monkeypatch.setattr(redis_io, "PATIENCE_S", 0)
     environ(REDIS_URL="redis://127.0.0.1:1/0")
     redis_io.shared.cache_clear()
@@ -79,14 +79,14 @@ def call(url, method="GET"):
 
 def until_over(address, begun):
     """Ask for the status until the job is over."""
-    told = {}
+    answer = {}
 
     def is_over():
-        told.update(call(address + begun["status_url"])[1])
-        return told["state"] in ("finished", "failed", "canceled", "stopped")
+        answer.update(call(address + begun["status_url"])[1])
+        return answer["state"] in ("finished", "failed", "canceled", "stopped")
 
     wait_until(is_over)
-    return told
+    return answer
 
 
 @pytest.mark.parametrize("program", PROGRAMS)
@@ -125,24 +125,24 @@ def test_a_job_that_failed_tells_why(tasks, work, redis):
     _, begun = call(f"{tasks}/start_task/ab")
     redis.hset(keys.job(begun["id"]), "data", json.dumps(["jobs.long.spell", None, [], {}]))
     work()
-    told = until_over(tasks, begun)
+    answer = until_over(tasks, begun)
 
-    assert told["state"] == "failed"
-    assert told["error"].startswith("TypeError: spell() missing 1 required positional argument")
+    assert answer["state"] == "failed"
+    assert answer["error"].startswith("TypeError: spell() missing 1 required positional argument")
 
 
 @pytest.mark.parametrize("path", ["/task_status/nobody", "/task_status/no:id", "/add/2/x", "/no"])
 def test_what_is_not_there_is_404_in_json(adding, path):
-    code, told = call(adding + path)
+    code, answer = call(adding + path)
 
-    assert (code, list(told)) == (404, ["error"])
+    assert (code, list(answer)) == (404, ["error"])
 
 
 def test_a_redis_that_is_away_is_503_in_json(tasks, nobody_answers):
-    told = {"error": "The queue does not answer.", "may_run": None}
+    answer = {"error": "The queue does not answer.", "may_run": None}
 
-    assert call(f"{tasks}/start_task/ab") == (503, told)
-    assert call(f"{tasks}/task_status/ab") == (503, told)
+    assert call(f"{tasks}/start_task/ab") == (503, answer)
+    assert call(f"{tasks}/task_status/ab") == (503, answer)
 
 
 def test_a_job_that_may_have_been_begun_is_named(redis, redis_address, environ, monkeypatch):
@@ -154,11 +154,11 @@ def test_a_job_that_may_have_been_begun_is_named(redis, redis_address, environ, 
             call(f"{address}/start_task/first")
             redis.delete(keys.queue("default"))
             cutter.cut_once("answered", 0)
-            code, told = call(f"{address}/start_task/ab")
+            code, answer = call(f"{address}/start_task/ab")
         redis_io.shared().close()
         redis_io.shared.cache_clear()
 
-    assert (code, redis.lrange(keys.queue("default"), 0, -1)) == (503, [told["may_run"].encode()])
+    assert (code, redis.lrange(keys.queue("default"), 0, -1)) == (503, [answer["may_run"].encode()])
 
 
 @pytest.mark.usefixtures("redis")

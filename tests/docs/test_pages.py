@@ -33,7 +33,7 @@ def name_of(page):
 
 @pytest.fixture
 def project(tmp_path):
-    """A folder as somebody has it who began with this project, with a photo of theirs."""
+    """A folder as one has it who began with this project, with a photo of theirs."""
     for name in PROJECT:
         copy = shutil.copytree if (CHECKOUT / name).is_dir() else shutil.copy
         copy(CHECKOUT / name, tmp_path / name)

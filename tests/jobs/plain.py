@@ -19,7 +19,7 @@ def meet(folder: str) -> None:
     Path(folder, f"meets-{os.getpid()}").touch()
     deadline = time.monotonic() + 60
     while len(list(Path(folder).glob("meets-*"))) < 2:
-        assert time.monotonic() < deadline, "nobody else came"
+        assert time.monotonic() < deadline, "no other came"
         time.sleep(0.01)
 
 

@@ -285,7 +285,7 @@ def quick_or_slow(name, takes_s):
 
 
 def say_or_wait(name, gate, holds):
-    """Say the name; in one of many calls, once somebody opens this pipe, perhaps with the
+    """Say the name; in one of many calls, once a test opens this pipe, perhaps with the
     interpreter held until then."""
     libc = (ctypes.PyDLL if holds else ctypes.CDLL)(None)
     while gate and libc.open(gate.encode(), os.O_RDONLY) == -1:

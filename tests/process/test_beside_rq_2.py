@@ -77,7 +77,7 @@ def test_our_worker_runs_its_jobs(rq_2, redis, start_worker):
     """
     )
     until_over(start_worker(), redis, "parent", "dependent", "broken")
-    told = rq_2(
+    printed = rq_2(
         PREAMBLE
         + """
     print(fetch("parent").return_value(), fetch("dependent").return_value())
@@ -85,7 +85,7 @@ def test_our_worker_runs_its_jobs(rq_2, redis, start_worker):
     """
     )
 
-    assert told == "5 9\nfailed\n"
+    assert printed == "5 9\nfailed\n"
 
 
 def test_its_tools_work_on_our_worker(rq_2, redis, start_worker):

@@ -63,11 +63,11 @@ def test_a_scheduler_that_is_killed_is_away_in_ten_seconds_and_the_next_tells_wh
     wait_until(lambda: census(redis).scheduler == "away")
     start(line).until_logged("tick.missed")
     wait_until(lambda: receiver.heard)
-    [(method, path, told)] = receiver.heard
+    [(method, path, body)] = receiver.heard
 
-    assert (method, path, told["entry"]) == ("POST", "/hook", "jobs.numbers.add")
-    assert told["slots"] >= 2
-    assert told["late_s"] >= 2
+    assert (method, path, body["entry"]) == ("POST", "/hook", "jobs.numbers.add")
+    assert body["slots"] >= 2
+    assert body["late_s"] >= 2
 
 
 def test_what_is_found_before_a_worker_starts_its_scheduler_is_reported_by_that(redis, receiver):

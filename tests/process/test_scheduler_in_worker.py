@@ -49,8 +49,8 @@ def start(redis, tmp_path):
 
 def scheduler_of(redis):
     """The process of the scheduler that looked last."""
-    told = redis.get(keys.LEADER)
-    return told and int(json.loads(told)["who"].rpartition(":")[2])
+    leader = redis.get(keys.LEADER)
+    return leader and int(json.loads(leader)["who"].rpartition(":")[2])
 
 
 def until_one_leads(dyno, redis, other_than=None):

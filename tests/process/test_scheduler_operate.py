@@ -54,10 +54,10 @@ def test_a_pause_may_end_by_itself(shell, redis):
 def test_a_job_of_an_entry_is_run_now_and_its_own_time_stays(shell, redis, work):
     before = redis.zrange(keys.ENTRIES, 0, -1, withscores=True)
     code, [said] = shell("run", "sum", "--who", "ada")
-    [told] = entries.history(redis, "sum")
+    [run] = entries.history(redis, "sum")
 
-    assert (code, said) == (0, f"{told.job_id} is enqueued.")
-    assert told.reason == "by ada"
+    assert (code, said) == (0, f"{run.job_id} is enqueued.")
+    assert run.reason == "by ada"
     assert redis.zrange(keys.ENTRIES, 0, -1, withscores=True) == before
     assert work() == 1
 

@@ -80,7 +80,7 @@ def test_what_runs_is_killed_by_command_and_the_worker_goes_on(worker, redis):
 
 
 def until_obeyed(worker, redis):
-    """Wait until a worker has done what it was told: it hears one command after the other."""
+    """Wait until a worker has carried out its commands: it reads one after the other."""
     redis.publish(PUBSUB_CHANNEL_TEMPLATE % worker_names(redis)[0], "the end")
     worker.until_logged("command.unreadable")
 

@@ -1,4 +1,4 @@
-"""Whatever dies, and however: its jobs run, or they fail with the cause, and nobody else does."""
+"""Whatever dies, and however: its jobs run, or they fail with the cause, and no other fails."""
 
 import os
 import re

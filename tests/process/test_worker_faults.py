@@ -124,16 +124,16 @@ def test_data_that_ends_its_reader_counts_against_its_own_job(start_worker, redi
 
 
 @pytest.mark.parametrize(
-    ("func", "told"),
+    ("func", "printed"),
     [(fault_jobs.fork_and_raise, ["the job went on"]), (fault_jobs.fork_and_come_back, [])],
 )
-def test_a_copy_that_a_job_has_forked_touches_nothing_of_ours(start_worker, redis, func, told):
+def test_a_copy_that_a_job_has_forked_touches_nothing_of_ours(start_worker, redis, func, printed):
     put(redis, func, job_id="forks", on_failure=Callback(worker_jobs.note_failure))
     enqueue(redis, 2)
     worker = start_worker()
     until_over(worker, redis, "forks", "default-0", "default-1")
 
-    assert (status(redis, "forks"), said(redis)) == ("finished", told)
+    assert (status(redis, "forks"), said(redis)) == ("finished", printed)
     assert not worker.lines("worker.died")
 
 
@@ -361,10 +361,10 @@ def test_odd_values_keep_no_worker_from_its_work(start_worker, redis):
     for name in ("counted", "list"):
         put(redis, worker_jobs.hold, name, job_id=name)
     redis.hset(keys.job("counted"), "jiffy:crashes", "x")
-    redis.set(keys.held("somebody"), "odd")
+    redis.set(keys.held("another"), "odd")
     redis.set(f"{keys.RQ}workers:low", "odd")
-    redis.zadd(keys.LEASES, {"somebody": 1, b"\xff": 1})
-    redis.hset(keys.worker("somebody"), "queues", "q," * 1_000_000)
+    redis.zadd(keys.LEASES, {"another": 1, b"\xff": 1})
+    redis.hset(keys.worker("another"), "queues", "q," * 1_000_000)
     worker = start_worker("-n", "3")
     worker.until(lambda: "counted begun" in said(redis))
     for name in worker_names(redis):
@@ -372,7 +372,7 @@ def test_odd_values_keep_no_worker_from_its_work(start_worker, redis):
     os.kill(worker.children()[0], signal.SIGKILL)
     enqueue(redis, 5, queue="high")
     until_over(worker, redis, *(f"high-{number}" for number in range(5)), queue="high")
-    worker.until(lambda: not redis.exists(keys.held("somebody")))
+    worker.until(lambda: not redis.exists(keys.held("another")))
 
     assert worker.process.poll() is None
     assert not worker.lines("supervisor.failed")

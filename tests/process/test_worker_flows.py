@@ -64,12 +64,12 @@ def test_a_group_is_summed_up_whatever_ends_its_parts(start_worker, redis):
         part(worker_jobs.wait_for, "a"), ended, ended, ended.options(ttl=1),
         part(worker_jobs.nothing).options(timeout=1),
     ]  # fmt: skip
-    team = jiffy.enqueue.group(parts, then=sum_up("group"))
+    group = jiffy.enqueue.group(parts, then=sum_up("group"))
     worker = start_worker("-n", "2")
     begin(worker, redis, "a")
-    actions.cancel(team.jobs[1].id)
-    Job.fetch(team.jobs[2].id, connection=redis).delete()
-    send_stop_job_command(redis, team.jobs[0].id)
+    actions.cancel(group.jobs[1].id)
+    Job.fetch(group.jobs[2].id, connection=redis).delete()
+    send_stop_job_command(redis, group.jobs[0].id)
     until_said(worker, redis, "group: stopped canceled gone gone finished")
 
     assert said(redis).count("group: stopped canceled gone gone finished") == 1

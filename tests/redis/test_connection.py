@@ -49,7 +49,7 @@ def sentinel(tcp_redis, tmp_path):
         yield port
 
 
-# A fork amid an import leaves the child with a lock that nobody lets go of.
+# A fork amid an import leaves the child with a lock that is never released.
 def test_the_first_enqueue_imports_nothing(tcp_redis):
     program = """if True:
         import sys
@@ -123,7 +123,7 @@ def test_a_certificate_is_verified_by_its_authority_or_not_at_all(client_of, tmp
 def test_a_redis_that_is_at_a_long_script_is_away_until_it_is_done(redis):
     redis.config_set("lua-time-limit", 10)
     script = threading.Thread(target=run_for_ever, args=(redis,))
-    with redis.client() as other:  # connected before: nobody else gets in meanwhile
+    with redis.client() as other:  # connected before: no one else gets in meanwhile
         script.start()
         try:
             with pytest.raises(ResponseError, match="BUSY") as busy:

@@ -163,10 +163,10 @@ def test_ctrl_c_amid_many_leaves_the_reported_jobs_enqueued(
     monkeypatch.setattr(redis_io, "PATIENCE_S", 5)
     jiffy.enqueue_many(add, [(1, 1)])
     redis.flushdb()
-    told = []
+    reported = []
     cutter.cut_once("answered", 0, lambda: os.kill(os.getpid(), signal.SIGINT), passing=2)
     with pytest.raises(KeyboardInterrupt):
-        jiffy.enqueue_many(add, ((n, 1) for n in range(1_000_000)), on_progress=told.append)
+        jiffy.enqueue_many(add, ((n, 1) for n in range(1_000_000)), on_progress=reported.append)
 
-    assert told[-1] == len(queued(redis))
+    assert reported[-1] == len(queued(redis))
     assert redis.exists(keys.job(queued(redis)[-1]))

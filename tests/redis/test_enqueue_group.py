@@ -20,24 +20,24 @@ from tests.support.worker_support import claim, finish, finish_together, queued
 
 
 @pytest.fixture
-def team(redis):
+def group(redis):
     """Three additions, and what collects their results."""
     return jiffy.enqueue.group([part(add, n, n) for n in range(3)], then=collect)
 
 
-def told(team):
-    """What `then`, which is `collect`, was told."""
-    positional, named = wait(team.then)
+def outcomes(group):
+    """What `then`, which is `collect`, was outcomes."""
+    positional, named = wait(group.then)
     return (positional or [named["of"]])[-1]
 
 
 def test_then_is_called_with_what_became_of_each_part_in_order(work):
-    team = jiffy.enqueue.group([part(add, 1, 1), part(fail), part(nothing)], then=collect)
+    group = jiffy.enqueue.group([part(add, 1, 1), part(fail), part(nothing)], then=collect)
     work()
 
-    ended = told(team)
+    ended = outcomes(group)
     assert ended[1].pop("error").startswith("ValueError: no card (jobs/enqueue.py:")
-    assert [one["id"] for one in ended] == [job.id for job in team.jobs]
+    assert [one["id"] for one in ended] == [job.id for job in group.jobs]
     assert [(one["status"], one["result"], one.get("error")) for one in ended] == [
         ("finished", 2, None),
         ("failed", None, None),
@@ -55,35 +55,35 @@ def test_then_is_called_with_what_became_of_each_part_in_order(work):
     ids=["of nothing", "without results", "without then"],
 )
 def test_a_group_may_have_no_parts_no_results_and_no_then(redis, work, parts, then, value):
-    team = jiffy.enqueue.group(parts, then=then)
+    group = jiffy.enqueue.group(parts, then=then)
     assert then or left(redis) == []
     work()
 
-    assert (wait(team.then) if then else team.then) == value
-    assert statuses(redis, team.jobs) == ["finished"] * len(parts)
+    assert (wait(group.then) if then else group.then) == value
+    assert statuses(redis, group.jobs) == ["finished"] * len(parts)
 
 
-def test_then_is_enqueued_when_the_last_is_over_and_once(redis, team):
+def test_then_is_enqueued_when_the_last_is_over_and_once(redis, group):
     first, second, third = claim(redis, 3)
     finish(redis, first, value=b"0")
     finish(redis, second, "failed", error="it broke")
-    before = status(redis, team.then)
+    before = status(redis, group.then)
     for _ in range(2):
         finish(redis, third, value=b"4")
 
     assert before == "deferred"
-    assert queued(redis) == [team.then.id]
+    assert queued(redis) == [group.then.id]
 
 
 def test_parts_may_differ_in_function_and_options(redis, work):
     enqueue = Enqueue({add: options(queue="low")})
     parts = [part(add, 1, 1), part(add, 2, 2).options(queue="high"), part(nothing), part(add, 3, 3)]
-    team = enqueue.options(timeout="9m").group(parts, then=part(collect, result))
-    jobs = [*team.jobs, team.then]
+    group = enqueue.options(timeout="9m").group(parts, then=part(collect, result))
+    jobs = [*group.jobs, group.then]
     timeouts = {redis.hget(keys.job(job.id), "timeout") for job in jobs}
 
-    assert queued(redis, "low") == [team.jobs[0].id, team.jobs[3].id]
-    assert (queued(redis, "high"), queued(redis)) == ([team.jobs[1].id], [team.jobs[2].id])
+    assert queued(redis, "low") == [group.jobs[0].id, group.jobs[3].id]
+    assert (queued(redis, "high"), queued(redis)) == ([group.jobs[1].id], [group.jobs[2].id])
     assert timeouts == {b"540"}
 
 
@@ -91,42 +91,42 @@ def test_parts_in_a_row_that_are_alike_travel_together(redis):
     parts = [part(add, n, 1).options(queue="low") for n in range(500)]
     jiffy.enqueue.group(parts, then=collect)
     before = redis.info("commandstats")["cmdstat_evalsha"]["calls"]
-    team = jiffy.enqueue.group(parts, then=collect)
+    group = jiffy.enqueue.group(parts, then=collect)
 
     assert redis.info("commandstats")["cmdstat_evalsha"]["calls"] == before + 3
-    assert queued(redis, "low")[500:] == [job.id for job in team.jobs]
+    assert queued(redis, "low")[500:] == [job.id for job in group.jobs]
 
 
 def test_the_results_of_a_group_of_thousands_are_in_order(redis):
-    team = jiffy.enqueue.group([part(add, n, 0) for n in range(2500)], then=collect)
-    redis.delete(*(keys.job(job.id) for job in team.jobs))
+    group = jiffy.enqueue.group([part(add, n, 0) for n in range(2500)], then=collect)
+    redis.delete(*(keys.job(job.id) for job in group.jobs))
     look(redis)
-    between = status(redis, team.then)
-    while status(redis, team.then) == "deferred":
+    between = status(redis, group.then)
+    while status(redis, group.then) == "deferred":
         look(redis)
-    [ends] = team.then.args
+    [ends] = group.then.args
 
     assert between == "deferred"  # one look is no longer than Redis can spare
-    assert [one["id"] for one in ends] == [job.id for job in team.jobs]
+    assert [one["id"] for one in ends] == [job.id for job in group.jobs]
     assert {one["status"] for one in ends} == {"gone"}
 
 
 def test_large_results_of_groups_that_end_together_are_given_in_steps(redis):
-    teams = [jiffy.enqueue.group([part(nothing)], then=collect) for _ in range(8)]
+    groups = [jiffy.enqueue.group([part(nothing)], then=collect) for _ in range(8)]
     finish_together(redis, claim(redis), value=b'"%b"' % (b"x" * 2_000_000))
     released = look_on(redis, lambda: len(queued(redis)))
 
     assert released[:2] == [3, 6]
-    assert statuses(redis, [team.then for team in teams]) == ["queued"] * 8
+    assert statuses(redis, [group.then for group in groups]) == ["queued"] * 8
 
 
 def test_all_finished_parts_are_read_in_one_exchange(redis):
     def lose_a_group(size):
-        team = jiffy.enqueue.group([part(add, n, 0) for n in range(size)], then=collect)
-        redis.delete(*(keys.job(job.id) for job in team.jobs))
+        group = jiffy.enqueue.group([part(add, n, 0) for n in range(size)], then=collect)
+        redis.delete(*(keys.job(job.id) for job in group.jobs))
         before = redis.info("commandstats")["cmdstat_evalsha"]["calls"]
         look(redis)
-        assert status(redis, team.then) == "queued"
+        assert status(redis, group.then) == "queued"
         return redis.info("commandstats")["cmdstat_evalsha"]["calls"] - before
 
     lose_a_group(1)  # Redis knows the scripts from here on
@@ -140,12 +140,12 @@ def test_a_group_whose_queue_is_something_else_in_redis_keeps_no_other_waiting(r
         [jiffy.enqueue.group([lost], then=part(nothing).options(queue=queue)) for _ in range(4)]
         for queue in ("high", "default")
     )
-    redis.delete(keys.queue("low"), *(keys.job(team.jobs[0].id) for team in stuck + others))
+    redis.delete(keys.queue("low"), *(keys.job(group.jobs[0].id) for group in stuck + others))
     redis.set(keys.queue("high"), "a text")
     look(redis)
 
-    assert statuses(redis, [team.then for team in stuck]) == ["deferred"] * 4
-    assert statuses(redis, [team.then for team in others]) == ["queued"] * 4
+    assert statuses(redis, [group.then for group in stuck]) == ["deferred"] * 4
+    assert statuses(redis, [group.then for group in others]) == ["queued"] * 4
 
 
 def test_parts_that_are_over_before_all_are_written_do_not_end_the_group(redis, work, monkeypatch):
@@ -159,49 +159,49 @@ def test_parts_that_are_over_before_all_are_written_do_not_end_the_group(redis, 
             between.append(redis.zcard(f"{keys.RQ}deferred:default"))
 
     monkeypatch.setattr(workflows, "write", write_and_work)
-    team = jiffy.enqueue.group([part(add, 1, 1), part(nothing), part(add, 2, 2)], then=collect)
+    group = jiffy.enqueue.group([part(add, 1, 1), part(nothing), part(add, 2, 2)], then=collect)
     work()
 
     assert between == [1, 1, 1]
-    assert [one["result"] for one in told(team)] == [2, None, 4]
+    assert [one["result"] for one in outcomes(group)] == [2, None, 4]
 
 
 @pytest.mark.parametrize(
     ("end", "what"), [(end, what) for what, ends in ELSEWHERE.items() for end in ends]
 )
-def test_a_part_that_is_ended_elsewhere_is_over_too(redis, team, work, end, what):
-    end(redis, team.jobs[0])
+def test_a_part_that_is_ended_elsewhere_is_over_too(redis, group, work, end, what):
+    end(redis, group.jobs[0])
     work()
     look(redis)
     work()
-    ends = told(team)
+    ends = outcomes(group)
 
     assert [one["status"] for one in ends] == [what.split()[-1], "finished", "finished"]
     assert ends[1]["result"] == 2
 
 
-def test_a_result_that_is_too_large_is_not_read_whole_by_a_supervisor(redis, team):
+def test_a_result_that_is_too_large_is_not_read_whole_by_a_supervisor(redis, group):
     value = b64encode(json.dumps("x" * 10**7).encode())
-    redis.hset(keys.job(team.jobs[0].id), "status", "finished")
-    redis.xadd(keys.results(team.jobs[0].id), {"type": 1, "return_value": value})
+    redis.hset(keys.job(group.jobs[0].id), "status", "finished")
+    redis.xadd(keys.results(group.jobs[0].id), {"type": 1, "return_value": value})
     [[*_, latest]] = Link(redis).run("ended_parts", [keys.JOINS], ["find", 100, 1000, 10**6, 0])
     look(redis)
 
     assert len(latest) < len(value)
-    assert "is over 5000000 bytes together" in reason(redis, team.then)
+    assert "is over 5000000 bytes together" in reason(redis, group.then)
 
 
 @pytest.mark.parametrize("end", ["cancel", "delete"])
 def test_where_then_is_canceled_or_deleted_the_parts_go_on_and_it_does_not_come_back(
-    redis, team, work, end
+    redis, group, work, end
 ):
-    getattr(team.then, end)()
+    getattr(group.then, end)()
     look(redis)
     work()
     look(redis)
 
-    assert statuses(redis, team.jobs) == ["finished"] * 3
-    assert redis.hget(keys.job(team.then.id), "status") == (
+    assert statuses(redis, group.jobs) == ["finished"] * 3
+    assert redis.hget(keys.job(group.then.id), "status") == (
         b"canceled" if end == "cancel" else None
     )
     assert (queued(redis), left(redis)) == ([], [])
@@ -209,12 +209,12 @@ def test_where_then_is_canceled_or_deleted_the_parts_go_on_and_it_does_not_come_
 
 def test_results_that_are_too_large_together_cancel_then_with_the_reason(redis, work):
     size = 900_000
-    team = jiffy.enqueue.group([part(return_text, size) for _ in range(6)], then=collect)
+    group = jiffy.enqueue.group([part(return_text, size) for _ in range(6)], then=collect)
     work()
     with pytest.raises(JobFailed, match="What its parts returned is over 5000000 bytes together"):
-        wait(team.then, timeout="5s")
+        wait(group.then, timeout="5s")
 
-    assert statuses(redis, team.jobs) == ["finished"] * 6
+    assert statuses(redis, group.jobs) == ["finished"] * 6
     assert left(redis) == []
 
 
@@ -254,10 +254,10 @@ def test_a_producer_that_takes_long_is_waited_for(redis, work, monkeypatch):
         yield
 
     enqueue = Enqueue(around=[take_40_s])
-    team = enqueue.group([part(add, n, n) for n in range(10)], then=collect)
+    group = enqueue.group([part(add, n, n) for n in range(10)], then=collect)
     work()
 
-    assert [one["result"] for one in told(team)] == [2 * n for n in range(10)]
+    assert [one["result"] for one in outcomes(group)] == [2 * n for n in range(10)]
 
 
 def write_a_group():
@@ -271,11 +271,11 @@ def test_wherever_it_is_cut_it_is_there_once(redis, cutter, work, passing, cut):
     write_a_group()
     redis.flushdb()
     cutter.cut_once(*cut, passing=passing)
-    team = write_a_group()
+    group = write_a_group()
     count = work()
 
     assert (cutter.cuts, count) == (1, 3)
-    assert [one["result"] for one in told(team)] == [2, None]
+    assert [one["result"] for one in outcomes(group)] == [2, None]
 
 
 @pytest.mark.parametrize("passing", [1, 2, 3])

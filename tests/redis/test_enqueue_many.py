@@ -118,10 +118,10 @@ def test_a_slow_source_is_not_waited_for(redis, monkeypatch):
 
 def test_a_chunk_is_no_larger_than_redis_can_take_at_once(redis, monkeypatch):
     monkeypatch.setattr(enqueueing, "MOST_BYTES", 1000)
-    told = []
-    jiffy.enqueue_many(collect, [["x" * 600]] * 4, on_progress=told.append)
+    reported = []
+    jiffy.enqueue_many(collect, [["x" * 600]] * 4, on_progress=reported.append)
 
-    assert told == [2, 4]
+    assert reported == [2, 4]
 
 
 def test_ahead_of_all_that_waits_the_last_is_the_first_as_when_put_one_by_one(redis):

@@ -24,9 +24,11 @@ def test_inline_a_failure_is_in_the_job_as_in_production(inline, caplog):
 
 def test_inline_runs_a_chain_and_a_group(inline):
     chain = jiffy.enqueue.chain(part(numbers.add, 1, 1), part(numbers.add, result, 1))
-    team = jiffy.enqueue.group([part(numbers.add, n, n) for n in range(3)], part(numbers.add, 2, 3))
+    group = jiffy.enqueue.group(
+        [part(numbers.add, n, n) for n in range(3)], part(numbers.add, 2, 3)
+    )
 
-    assert (chain[-1].return_value(), team.then.return_value()) == (3, 5)
+    assert (chain[-1].return_value(), group.then.return_value()) == (3, 5)
     assert inline.jobs == []
 
 

@@ -1,4 +1,4 @@
-"""Waiting for results: told, not asked for."""
+"""Waiting for results, without polling."""
 
 import threading
 import zlib
@@ -19,7 +19,7 @@ from tests.support.newcomer import wait_until
 
 @pytest.fixture
 def meanwhile(redis):
-    """Do something in a thread once somebody waits for an answer of Redis."""
+    """Do something in a thread once another waits for an answer of Redis."""
     threads = []
 
     def start(act):

@@ -107,14 +107,14 @@ def test_what_runs_by_hand_is_in_the_way_of_the_next_run(declare, run_next, redi
 
 
 @pytest.mark.parametrize(
-    "told",
+    "given",
     [
         {"who": " ", "why": "x"},
         {"who": "ada", "why": "x" * 201},
         {"who": "ada", "why": "x", "until": datetime(2100, 1, 1)},  # noqa: DTZ001 - that it is naive
     ],
 )
-def test_a_pause_says_who_and_why_and_ends_in_the_future(told, declare, redis):
+def test_a_pause_says_who_and_why_and_ends_in_the_future(given, declare, redis):
     declare(add())
     with pytest.raises(InvalidValue):
-        entries.pause(redis, "sum", **told)
+        entries.pause(redis, "sum", **given)

@@ -1,4 +1,4 @@
-"""Progress, told by a job of itself."""
+"""Progress, as a job reports it."""
 
 from fractions import Fraction
 
@@ -36,8 +36,8 @@ def run(redis, work, environ):
     return run_it
 
 
-def told():
-    """What the job that runs has told of itself so far."""
+def reported():
+    """What the job that runs has reported so far."""
     state = progress.read(get_current_job())
     return None if state is None else (state.fraction, state.note)
 
@@ -49,7 +49,7 @@ def half():
 def over_a_list():
     seen = []
     for row in progress(["a", "b", "c", "d"]):
-        seen.append([row, *told()])
+        seen.append([row, *reported()])
         Clock.now_s += 1
     return seen
 
@@ -57,7 +57,7 @@ def over_a_list():
 def over_a_stream():
     seen = []
     for row in progress(iter("ab")):
-        seen.append([row, *told()])
+        seen.append([row, *reported()])
         Clock.now_s += 1
     return seen
 
@@ -71,7 +71,7 @@ def often(step_s, times):
     written = []
     for number in range(times):
         progress.update(number / times)
-        written.append(told())
+        written.append(reported())
         Clock.now_s += step_s
     return len(set(written))
 
@@ -157,6 +157,6 @@ def test_what_another_program_left_in_its_place_counts_as_nothing(run, redis, ra
     assert progress.read(job) is None
 
 
-@pytest.mark.parametrize(("told", "read"), [("7", 1), ("-1", 0), ("NaN", 0), ("1e999", 1)])
-def test_a_fraction_that_another_program_wrote_is_kept_within_bounds(told, read):
-    assert State.decode(f'{{"fraction": {told}, "note": ""}}') == State(read)
+@pytest.mark.parametrize(("fraction", "read"), [("7", 1), ("-1", 0), ("NaN", 0), ("1e999", 1)])
+def test_a_fraction_that_another_program_wrote_is_kept_within_bounds(fraction, read):
+    assert State.decode(f'{{"fraction": {fraction}, "note": ""}}') == State(read)

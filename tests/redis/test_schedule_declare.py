@@ -30,7 +30,7 @@ def next_at(redis):
     return score and datetime.fromtimestamp(score, UTC)
 
 
-def told(redis):
+def runs(redis):
     return [(one.outcome, one.slot, one.reason) for one in entries.history(redis, NAME)]
 
 
@@ -70,7 +70,7 @@ def test_a_run_that_is_due_and_that_new_times_have_not_is_recorded_as_missed(
     declare(daily(), now=MONDAY - MINUTE)
     declare(daily(times), now=now)
 
-    assert (next_at(redis), told(redis)) == (then, missed)
+    assert (next_at(redis), runs(redis)) == (then, missed)
     assert redis.hgetall(keys.TICK_COUNTS) == ({b"missed": b"1"} if missed else {})
 
 

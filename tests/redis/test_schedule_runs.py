@@ -31,7 +31,7 @@ def outcomes(redis):
 def start(redis, job_id):
     """As if a worker ran this job."""
     redis.lrem(keys.queue("default"), 0, job_id)
-    redis.hset(keys.job(job_id), mapping={"status": "started", "worker_name": "somebody"})
+    redis.hset(keys.job(job_id), mapping={"status": "started", "worker_name": "another"})
 
 
 # Missed
@@ -202,8 +202,8 @@ def test_a_run_that_waits_is_replaced_by_the_next(declare, run_next, redis):
     assert first.job_id in CanceledJobRegistry("default", redis).get_job_ids()
     assert redis.hget(replaced.key, keys.REASON_FIELD) == b"the next run replaced it"
     follow(redis)
-    told = entries.history(redis, NAME)[1]
-    assert (told.outcome, told.reason) == ("canceled", "the next run replaced it")
+    run = entries.history(redis, NAME)[1]
+    assert (run.outcome, run.reason) == ("canceled", "the next run replaced it")
 
 
 def test_a_run_that_runs_is_reported_to_stop_by_the_next(declare, run_next, redis):
@@ -211,7 +211,7 @@ def test_a_run_that_runs_is_reported_to_stop_by_the_next(declare, run_next, redi
     [first] = run_next()
     start(redis, first.job_id)
     with redis.pubsub(ignore_subscribe_messages=True) as heard:
-        heard.subscribe(f"{keys.RQ}pubsub:somebody")
+        heard.subscribe(f"{keys.RQ}pubsub:another")
         heard.get_message(timeout=None)
         [second] = run_next()
         command = json.loads(heard.get_message(timeout=None)["data"])

@@ -78,11 +78,11 @@ def test_an_address_is_reported_once_of_all_that_was_missed_together(lead, redis
     look(loop)
     look(loop)
     until_heard(receiver)
-    [(method, path, told)] = receiver.heard
+    [(method, path, body)] = receiver.heard
 
     assert (method, path) == ("POST", "/hook")
-    assert told.pop("late_s") > 6 * WEEK.total_seconds()
-    assert told == {
+    assert body.pop("late_s") > 6 * WEEK.total_seconds()
+    assert body == {
         "entry": "jobs.numbers.add", "slot": iso(first), "slots": 7, "reason": "no scheduler ran",
     }  # fmt: skip
 
@@ -122,7 +122,7 @@ def test_an_entry_declared_after_its_only_time_is_reported_once(lead, receiver):
     again = lead(line)
     wait_until(lambda: is_idle(again))
 
-    assert [told["reason"] for _, _, told in receiver.heard] == ["it was added after its time"]
+    assert [body["reason"] for _, _, body in receiver.heard] == ["it was added after its time"]
 
 
 def test_a_broken_entry_is_reported_once_to_its_receiver(lead, redis, receiver):
@@ -133,7 +133,7 @@ def test_a_broken_entry_is_reported_once_to_its_receiver(lead, redis, receiver):
     look(loop)
     until_heard(receiver)
 
-    assert [told["reason"].partition(":")[0] for _, _, told in receiver.heard] == ["broken"]
+    assert [body["reason"].partition(":")[0] for _, _, body in receiver.heard] == ["broken"]
 
 
 def test_a_skipped_run_or_one_that_is_a_little_late_is_not_reported(lead, redis, receiver):
@@ -231,7 +231,7 @@ def end_a_run(loop, redis, status):
 
 
 def is_idle(loop):
-    """Whether all that it was told is sent, or given up."""
+    """Whether all that it was to send is sent, or given up."""
     return is_done(loop._schedule.notifier)
 
 
@@ -290,9 +290,9 @@ def test_a_receiver_that_keeps_one_waiting_keeps_no_run_and_no_other_entry_waiti
     one = notifier()
     one.start()
     for _ in range(MOST_WAITING + 10):
-        one.put("entry", "somebody", never.wait)
+        one.put("entry", "a thread", never.wait)
     for number in others:
-        one.put(f"entry {number}", "somebody else", partial(heard.append, number))
+        one.put(f"entry {number}", "another thread", partial(heard.append, number))
     wait_until(lambda: len(heard) == len(others))
     never.set()
 
@@ -308,7 +308,7 @@ def test_reports_of_an_entry_arrive_in_order(impatient):
         heard.append(number)
 
     for number in range(50):
-        one.put("entry", "somebody", partial(hear, number))
+        one.put("entry", "a thread", partial(hear, number))
     one.start()
     wait_until(lambda: is_done(one))
 
@@ -318,7 +318,7 @@ def test_reports_of_an_entry_arrive_in_order(impatient):
 def test_more_than_can_wait_is_dropped_and_that_is_logged_once(caplog):
     one = notifier()  # which sends nothing before it is started
     for _ in range(MOST_WAITING + 10):
-        one.put("entry", "somebody", lambda: None)
+        one.put("entry", "a thread", lambda: None)
 
     assert caplog.messages == ["alert.dropped entry=entry waiting=250"]
 

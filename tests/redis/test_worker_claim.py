@@ -1,4 +1,4 @@
-"""Claim: which jobs a worker gets, how it holds them, and what it gives back."""
+"""Claim: which jobs a worker gets, how it holds them, and what it requeues."""
 
 import os
 
@@ -163,7 +163,7 @@ def test_a_job_that_only_an_older_claim_got_is_not_lost(redis):
     assert (second.job_id, redis.zcard(WIP)) == ("default-1", 1)
 
 
-def test_a_new_process_of_a_worker_gives_back_what_the_last_one_held(redis):
+def test_a_new_process_of_a_worker_requeues_what_the_last_one_held(redis):
     enqueue(redis, 3)
     last = claimer(redis)
     last.last_begun = last.claim(2).jobs[-1].execution
@@ -183,13 +183,13 @@ def tokens(redis):
     return found
 
 
-@pytest.mark.parametrize("late", [lambda dead: dead.claim(1), lambda dead: dead.give_back()])
+@pytest.mark.parametrize("late", [lambda dead: dead.claim(1), lambda dead: dead.requeue()])
 def test_what_a_process_that_has_ended_sent_does_nothing_where_redis_hears_it_last(
     redis, tokens, late
 ):
     enqueue(redis, 2)
     dead, since = (claimer(redis, token=token) for token in tokens)
-    dead.give_back = lambda: give_back(redis, "", dead.prefix)
+    dead.requeue = lambda: requeue(redis, "", dead.prefix)
     dead.claim(1)
     [runs] = since.claim(1).jobs
     before = traces(redis)
@@ -210,15 +210,15 @@ def claim_of(execution):
     return execution[:16], int(execution[16:24], 16)
 
 
-def give_back(redis, keep, after):
+def requeue(redis, keep, after):
     Link(redis).exchange(requeue_command("worker-1", keep, *claim_of(after)))
 
 
-def test_jobs_that_a_worker_gives_back_are_queued_as_before_at_the_front(redis, held):
+def test_jobs_that_a_worker_requeues_are_queued_as_before_at_the_front(redis, held):
     redis.delete(keys.wake("default"))
-    give_back(redis, keep=held[1].execution, after=held[1].execution)
+    requeue(redis, keep=held[1].execution, after=held[1].execution)
     before = traces(redis)
-    give_back(redis, keep=held[1].execution, after=held[1].execution)  # again
+    requeue(redis, keep=held[1].execution, after=held[1].execution)  # again
 
     assert traces(redis) == before
     assert queued(redis) == ["default-2", "default-3", "default-4"]
@@ -230,7 +230,7 @@ def test_jobs_that_a_worker_gives_back_are_queued_as_before_at_the_front(redis, 
 
 def test_a_deleted_job_is_neither_claimed_nor_given_back(redis, held):
     redis.delete(keys.job("default-1"), keys.job("default-4"))
-    give_back(redis, keep="", after=held[0].execution)
+    requeue(redis, keep="", after=held[0].execution)
 
     assert queued(redis) == ["default-0", "default-2", "default-3", "default-4"]
     assert ids_of(claim(redis)) == ["default-0", "default-2", "default-3"]
@@ -243,7 +243,7 @@ def test_what_is_given_back_late_is_nothing_that_was_claimed_since(redis, held):
     worker.last_begun = held[0].execution
     since = worker.claim(2).jobs
     before = traces(redis)
-    give_back(redis, keep=held[0].execution, after=held[0].execution)
+    requeue(redis, keep=held[0].execution, after=held[0].execution)
 
     assert ids_of(since) == ["default-1", "default-2"]
     assert traces(redis) == before
@@ -264,7 +264,7 @@ def test_a_child_that_goes_on_as_it_is_halted_may_begin_all_of_its_next_batch():
     assert (raced.halt(), raced.begin(2, 10)) == (None, True)
 
 
-def test_what_has_ended_is_not_given_back_where_the_follow_up_behind_it_just_ends(redis, held):
+def test_what_has_ended_is_not_requeued_where_the_follow_up_behind_it_just_ends(redis, held):
     class Raced(Board):
         @property
         def noted(self):
@@ -302,7 +302,7 @@ def note(number):
             for member in Stage.redis.hkeys(keys.held("worker-1"))
             if int(member[-8:], 16) == running.position
         ]
-        give_back(Stage.redis, keep=execution, after=execution)
+        requeue(Stage.redis, keep=execution, after=execution)
         Stage.redis.rpush("test:given-back", *queued(Stage.redis))
 
 

@@ -1,4 +1,4 @@
-"""Whoever writes to Redis chooses among the allowed functions, and no more."""
+"""One who can write to Redis chooses among the allowed functions, and no more."""
 
 import json
 import pickle
@@ -149,7 +149,7 @@ def test_a_pickled_job_fails_unread_with_what_to_do(redis, work, packed, fields)
 
 
 class Careless:
-    """A serializer that somebody passes to a worker."""
+    """A serializer that a caller passes to a worker."""
 
     dumps, loads = pickle.dumps, pickle.loads
 

@@ -99,7 +99,7 @@ def test_a_job_that_was_started_once_does_not_expire(redis, work, what):
 
 
 def test_a_job_that_must_start_in_time_does_not_wait_in_a_batch(redis):
-    """Once it is claimed it counts as started, so whoever claims it starts it."""
+    """Once it is claimed it counts as started, so the worker that claims it starts it."""
     plain = [enqueue(numbers.add, 1, number) for number in range(2)]
     in_time = [add_in_time() for _ in range(2)]
     redis.delete(keys.wake("default"))

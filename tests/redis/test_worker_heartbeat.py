@@ -70,7 +70,7 @@ def test_an_idle_worker_is_known_for_as_long_as_rqs(redis):
     assert 470 < redis.ttl(keys.worker("worker-1")) <= 480
 
 
-# A SimpleWorker has nobody that renews what it holds.
+# A SimpleWorker has no supervisor that renews what it holds.
 
 
 def test_its_looking_for_work_is_its_heartbeat(redis):

@@ -1,4 +1,4 @@
-"""Maintain: what RQ's workers leave behind when they die, and what nobody needs any more."""
+"""Maintain: what RQ's workers leave behind when they die, and what no one needs any more."""
 
 import pytest
 import rq

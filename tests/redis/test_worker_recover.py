@@ -211,7 +211,7 @@ def test_a_job_that_was_ended_from_outside_says_how_long_and_where_it_ran(redis,
     assert redis.hget(keys.worker("worker-1"), "failed_job_count") == b"1"
 
 
-# The supervisor is gone too: nobody saw which job ran
+# The supervisor is gone too: nothing saw which job ran
 
 
 def test_of_several_jobs_of_a_machine_that_vanished_each_runs_alone_and_none_is_counted(redis):

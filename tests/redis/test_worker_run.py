@@ -1,4 +1,4 @@
-"""Run: what a job may do and return, and what is told of it."""
+"""Run: what a job may do and return, and what is known of it."""
 
 import logging
 

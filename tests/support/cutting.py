@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 
 class Cutter:
-    """Listens at `url` and passes all on to Redis and back, but for what it is told to cut off."""
+    """Listens at `url` and passes all on to Redis and back, except what it has to cut off."""
 
     def __init__(self, redis_url):
         self._target = urlsplit(redis_url).path

@@ -1,4 +1,4 @@
-"""Ports of this machine that nobody listens at, and that no other test process is given."""
+"""Ports of this machine that nothing listens at, and that no other test process is given."""
 
 import itertools
 import os

@@ -38,9 +38,9 @@ def test_all_entries_come_in_the_order_of_their_times():
         line(at, day(1, 7), name="c"),
         line(every, "8h", name="a"),
     ]
-    told = [(tick.slot.hour, tick.name) for tick in simulate(table, day(1), day(1, 13))]
+    simulated = [(tick.slot.hour, tick.name) for tick in simulate(table, day(1), day(1, 13))]
 
-    assert told == [(0, "a"), (0, "b"), (6, "b"), (7, "c"), (8, "a"), (12, "b")]
+    assert simulated == [(0, "a"), (0, "b"), (6, "b"), (7, "c"), (8, "a"), (12, "b")]
 
 
 def test_the_start_is_included_and_the_end_is_not():

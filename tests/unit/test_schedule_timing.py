@@ -102,12 +102,12 @@ def test_a_sequence_of_times_is_that_of_one_after_another(timing, moment, start,
         timing = timing.within(start, end)
     except InvalidValue:
         return
-    told, one_by_one = list(islice(timing.after(moment), 5)), []
+    slots, one_by_one = list(islice(timing.after(moment), 5)), []
     while len(one_by_one) < 5 and (moment := timing.next_after(moment)):
         one_by_one.append(moment)
 
-    assert told == one_by_one
-    assert all((not start or start <= slot) and (not end or slot <= end) for slot in told)
+    assert slots == one_by_one
+    assert all((not start or start <= slot) and (not end or slot <= end) for slot in slots)
 
 
 @pytest.mark.parametrize(

@@ -90,7 +90,7 @@ def api(app):
 
 @pytest.fixture
 def no_redis(app, environ, monkeypatch):
-    """From here on, nothing answers where Redis should be, and nobody has patience."""
+    """From here on, nothing answers where Redis should be, and all time limits are short."""
     monkeypatch.setattr(redis_io, "PATIENCE_S", 0)
     environ(REDIS_URL="redis://:secret@127.0.0.1:1/0", DASHBOARD_PASSWORD=PASSWORD, API_TOKEN=TOKEN)
     redis_io.shared.cache_clear()

@@ -62,7 +62,7 @@ def test_without_a_login_no_other_sites_name_shows_anything(made):
     assert client.get("/", headers={"Host": "127.0.0.1:8000"}).status_code == 200
 
 
-def test_without_a_login_no_other_machine_is_shown_anything_whoever_listens(made):
+def test_without_a_login_no_other_machine_is_shown_anything_on_any_address(made):
     client = made(DASHBOARD_LOGIN="no", TRUSTED_PROXIES="1")
     beside = {"environ_base": {"REMOTE_ADDR": "192.168.1.7"}}
     paths = [*PAGES, "/rq/", "/login"]
@@ -76,7 +76,7 @@ def test_without_a_login_no_other_machine_is_shown_anything_whoever_listens(made
     [
         {"HOST": "0.0.0.0"},
         {"JIFFY_ENV": "production"},
-        # Whoever the proxy names is a viewer, and who comes without a name would be an operator.
+        # Those whom the proxy names are viewers, and one without a name would be an operator.
         {"AUTH_HEADER": "X-User", "TRUSTED_PROXIES": "1", "DASHBOARD_USERS": "*:viewer"},
     ],
 )

@@ -209,7 +209,7 @@ def test_a_program_ignores_a_group_and_shows_it_again(client, api, broken):
 
 
 @pytest.mark.parametrize("release", ["", "v1"])
-def test_who_ignores_a_group_is_told_until_when(client, plant_worker, broken, release):
+def test_ignoring_a_group_says_until_when(client, plant_worker, broken, release):
     plant_worker("w1", **{keys.RELEASE_FIELD: release})
     answer = post(client, f"/failures/{KEY}/ignore")
     text = client.get(answer.location).text

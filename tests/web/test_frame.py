@@ -154,7 +154,7 @@ def words(html):
     return " ".join(re.sub("<[^>]*>", " ", html).split())
 
 
-def test_while_redis_does_not_answer_nobody_waits_behind_others_who_wait(app, monkeypatch):
+def test_while_redis_does_not_answer_no_one_waits_behind_others_who_wait(app, monkeypatch):
     """Each would wait for the whole time-out, one after another."""
     asked, reads = set(), []
 

@@ -379,7 +379,7 @@ def test_where_those_that_are_next_are_gone_it_is_not_said_that_nothing_waits(cl
     assert "Nothing is waiting" in nothing
 
 
-def test_who_pauses_a_name_that_is_not_known_is_told(client, redis, capsys):
+def test_pausing_an_unknown_name_says_so(client, redis, capsys):
     redis.sadd(keys.QUEUES, keys.queue("default"))
     for kind, name in (
         ("queue", "defualt"),

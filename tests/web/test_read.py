@@ -24,9 +24,9 @@ def test_what_is_named_like_a_secret_is_shown_nowhere(client, redis, environ):
     put = enqueue.options(meta={"api_key": "hunter-4"})
     job = put(log_in, {"passwd": "hunter-1"}, "hunter-2", "hunter-3", remember=True)
     answers = {view: look(client, view.format(job.id)) for view in VIEWS}
-    told = [(view, answer.text) for view, answer in answers.items() if "hunter" in answer.text]
+    found = [(view, answer.text) for view, answer in answers.items() if "hunter" in answer.text]
 
-    assert told == []
+    assert found == []
     assert "&#34;***&#34;}, ***, ***, remember=true" in answers["/jobs/{}"].text
 
 
@@ -61,9 +61,9 @@ def test_only_a_canceled_job_has_the_reason_of_a_cancellation(redis, plant):
 
 
 def test_nothing_of_an_earlier_attempt_is_shown(redis, plant):
-    told = {keys.PROGRESS_FIELD: '{"fraction": 0.0, "note": ""}', "retries_left": 2}
-    plant("done", status="finished", result=5, **told)
-    plant("again", status="started", error="an earlier try", **told)
+    found = {keys.PROGRESS_FIELD: '{"fraction": 0.0, "note": ""}', "retries_left": 2}
+    plant("done", status="finished", result=5, **found)
+    plant("again", status="started", error="an earlier try", **found)
     done, again = read.job(redis, "done"), read.job(redis, "again")
 
     assert (done.progress, done.retries_left) == (None, None)
@@ -116,11 +116,11 @@ def test_requeueing_or_deleting_a_pickled_job_executes_nothing(client, pickled, 
 
 def test_a_pickled_job_shows_its_description_and_says_what_is_not_shown(client, pickled, redis):
     text = client.get("/jobs/trap").text
-    told = read.job(redis, "trap")
+    found = read.job(redis, "trap")
 
     assert "numbers.add(&lt;Trap&gt;)" in text
-    assert "data is pickled: not shown" in told.problems
-    assert "result is pickled: not shown" in told.problems
+    assert "data is pickled: not shown" in found.problems
+    assert "result is pickled: not shown" in found.problems
 
 
 def test_a_listed_job_whose_hash_is_gone_is_skipped(client, plant, redis):
@@ -133,11 +133,11 @@ def test_a_listed_job_whose_hash_is_gone_is_skipped(client, plant, redis):
 
 def test_what_is_too_large_stays_in_redis(redis, plant):
     plant("large", result="x" * 12_000_000, description="y" * 3_000_000)
-    told = read.job(redis, "large")
+    found = read.job(redis, "large")
 
-    assert told.result is None
-    assert "description is too large: 3,000,000 bytes" in told.problems
-    assert any(problem.startswith("result is too large") for problem in told.problems)
+    assert found.result is None
+    assert "description is too large: 3,000,000 bytes" in found.problems
+    assert any(problem.startswith("result is too large") for problem in found.problems)
 
 
 def test_a_list_inflates_little_of_each_job_and_knows_its_function(redis, plant):
@@ -158,12 +158,12 @@ def test_what_has_few_bytes_but_very_many_values_is_not_read(api, plant):
     call = ("jobs.numbers.add", None, many, {"x": "[,{\\" * 100_000})
     plant("x", call=call, result=many, meta=json.dumps({"a": many}))
     plant("long", result='"[,{\\' * 100_000 + '"')
-    told, long = (api("GET", f"/api/jobs/{one}").json for one in ("x", "long"))
+    found, long = (api("GET", f"/api/jobs/{one}").json for one in ("x", "long"))
 
-    assert [one.split(":")[0] for one in told["problems"]] == [
+    assert [one.split(":")[0] for one in found["problems"]] == [
         f"{field} is too large" for field in ("data", "meta", "result")
     ]
-    assert (told["function"], told["meta"], told["result"]) == ("jobs.numbers.add", {}, None)
+    assert (found["function"], found["meta"], found["result"]) == ("jobs.numbers.add", {}, None)
     assert (long["problems"], len(long["result"])) == ([], 500_001)
 
 

@@ -229,11 +229,11 @@ def test_a_page_names_the_invalid_value(client, entry, action, fields, status, s
 
 
 def test_an_unknown_entry_is_not_found_in_words(client, api, entry):
-    page, told = client.get("/schedule/jobs.numbers.ad"), api("GET", "/api/schedule/nope")
+    page, answer = client.get("/schedule/jobs.numbers.ad"), api("GET", "/api/schedule/nope")
 
-    assert page.status_code == told.status_code == 404
+    assert page.status_code == answer.status_code == 404
     assert "Did you mean &#39;jobs.numbers.add&#39;?" in page.text
-    assert told.json["detail"].startswith("No entry 'nope' in the schedule.")
+    assert answer.json["detail"].startswith("No entry 'nope' in the schedule.")
 
 
 def test_an_entry_of_rq_scheduler_links_to_its_job_which_waits_for_its_time(client, api, redis):
@@ -280,10 +280,10 @@ def test_the_api_has_the_schedule(api, declare, leader):
         every("10m", numbers.add, args=[2, 3]),
         at(datetime(2999, 1, 1, tzinfo=UTC), numbers.add, args=[1, 2], name="new-year"),
     )
-    told = api("GET", "/api/schedule").json
-    [first, second] = told["entries"]
+    answer = api("GET", "/api/schedule").json
+    [first, second] = answer["entries"]
 
-    assert told["scheduler"] == "ok"
+    assert answer["scheduler"] == "ok"
     assert (first["name"], first["times"], first["queue"]) == (NAME, "every 10m", "default")
     assert (first["call"], first["last"]) == ("jobs.numbers.add(2, 3)", None)
     assert (second["name"], second["next"]) == ("new-year", "2999-01-01T00:00:00Z")
@@ -292,8 +292,8 @@ def test_the_api_has_the_schedule(api, declare, leader):
 def test_the_api_says_which_entries_can_be_changed_and_why_not_the_others(api, entry, redis):
     moment = datetime(2999, 1, 1, tzinfo=UTC)
     job = Scheduler(connection=redis).enqueue_at(moment, numbers.add, 2, 3)
-    told = api("GET", "/api/schedule").json["entries"]
-    listed = {one["name"]: one["of_table"] for one in told}
+    answer = api("GET", "/api/schedule").json["entries"]
+    listed = {one["name"]: one["of_table"] for one in answer}
     refused = api("POST", f"/api/schedule/{job.id}/run")
 
     assert listed == {NAME: True, job.id: False}
@@ -308,14 +308,14 @@ def test_the_api_pauses_resumes_skips_and_runs_an_entry(api, entry, work):
     skipped = api("POST", f"{API}/skip", json={"count": 3})
     ran = api("POST", f"{API}/run", json={})
     work()
-    told = api("GET", API).json
+    answer = api("GET", API).json
 
     assert paused.json["paused"].items() >= why.items()
     assert resumed.json["paused"] is None
     assert skipped.json["skip"] == 3
     assert ran.status_code == 202
     assert api("GET", ran.json["status_url"]).json["result"] == 5
-    assert [(tick["job"], tick["reason"]) for tick in told["history"]] == [
+    assert [(tick["job"], tick["reason"]) for tick in answer["history"]] == [
         (ran.json["id"], "by the API")
     ]
 

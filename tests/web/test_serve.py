@@ -238,7 +238,7 @@ def test_a_proxys_connection_serves_one_more_request_after_the_stop(app, monkeyp
 
 
 def test_no_thread_but_the_loop_closes_a_connection(app, monkeypatch):
-    """It may be going through them all: clients leave as they are told to continue."""
+    """It may be going through them all: clients leave as they are sent 100 Continue."""
     closers, close = Counter(), server_module._Channel.handle_close
     monkeypatch.setattr(
         server_module._Channel, "handle_close",
