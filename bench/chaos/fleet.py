@@ -6,8 +6,9 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import IO
@@ -22,21 +23,26 @@ DYNOS = 2
 # In the environment of every process of a dyno, so that no orphan is overlooked.
 MARK = "CHAOS_DYNO"
 LOOK_EVERY_S = 0.1
+# Or what fails as it starts would have the machine to itself.
+REVIVE_AFTER_S = 1
+# A process that finds no Redis as it starts ends with a line that says so.
+STARTS_S = 5
+NAMES = 4
 
-
-def jiffys_command(_: str) -> list[list[str]]:
-    return [[sys.executable, "worker.py", "-n", str(CHILDREN), *QUEUES]]
-
-
-def rqs_command(where: str) -> list[list[str]]:
-    """As many workers as ours has children: RQ's own pool would read pickle."""
-    rq = str(Path(sys.executable).with_name("rq"))
-    return [[rq, "worker", "-S", "json", *where.split(), *QUEUES]] * CHILDREN
-
-
-COMMANDS: Mapping[str, Callable[[str], list[list[str]]]] = {
-    "jiffy": jiffys_command,
-    "rq": rqs_command,
+JIFFY = [sys.executable, "worker.py", "-n", str(CHILDREN), *QUEUES]
+RQ = [str(Path(sys.executable).with_name("rq")), "worker"]
+SCHEDULER = [sys.executable, "-m", "bench.chaos.schedule"]
+# What runs in each dyno, given its number and how RQ's command finds Redis.
+COMMANDS: Mapping[str, Callable[[int, list[str]], list[list[str]]]] = {
+    "jiffy": lambda _, __: [JIFFY, SCHEDULER],
+    # As many workers as ours has children: RQ's own pool would read pickle.
+    "rq": lambda _, where: [[*RQ, "-S", "json", *where, *QUEUES]] * CHILDREN,
+    # The last is not like the others: it also enqueues what is due.
+    "named": lambda dyno, where: [
+        [*RQ, "-w", "jiffy.Worker", "-n", f"chaos-{dyno}", *where, *QUEUES]
+        if dyno < NAMES
+        else JIFFY
+    ],
 }
 
 
@@ -47,13 +53,20 @@ class Dyno:
         self._mark = f"{MARK}={uuid.uuid4().hex}"
         self._environment = environment | dict([self._mark.split("=")])
         self._log = log
+        self.endings: list[str] = []  # of first processes that have ended by themselves
         self._commands = commands
+        self.started_at = [time.monotonic()] * len(commands)
         self.roots = [self._spawn(command) for command in commands]
 
     def revive(self) -> None:
         """Start again what has ended, as a platform does."""
         for number, root in enumerate(self.roots):
-            if root.poll() is not None:
+            is_due = time.monotonic() > self.started_at[number] + REVIVE_AFTER_S
+            if is_due and root.poll() is not None:
+                ran_s = time.monotonic() - self.started_at[number]
+                if root.returncode != -signal.SIGKILL and ran_s > STARTS_S + REVIVE_AFTER_S:
+                    self.endings.append(f"ended by itself, with status {root.returncode}")
+                self.started_at[number] = time.monotonic()
                 self.roots[number] = self._spawn(self._commands[number])
 
     def pids(self) -> list[int]:
@@ -63,6 +76,9 @@ class Dyno:
     def children(self) -> list[int]:
         roots = {root.pid for root in self.roots}
         return [pid for pid in self.pids() if pid not in roots]
+
+    def is_alive(self) -> bool:
+        return any(root.poll() is None for root in self.roots)
 
     def signal_all(self, number: signal.Signals) -> None:
         for pid in self.pids():
@@ -81,9 +97,12 @@ class Dyno:
 class Fleet:
     """The dynos, and the platform that watches over them."""
 
-    def __init__(self, commands: list[list[str]], environment: dict[str, str], log: IO[str]):
-        self._make: Callable[[], Dyno] = lambda: Dyno(commands, environment, log)
-        self._dynos = [self._make() for _ in range(DYNOS)]
+    def __init__(
+        self, commands: Sequence[list[list[str]]], environment: dict[str, str], log: IO[str]
+    ) -> None:
+        """`commands`: those of each dyno."""
+        self._make: Callable[[int], Dyno] = lambda number: Dyno(commands[number], environment, log)
+        self._dynos = [self._make(number) for number in range(len(commands))]
         self._leaving: list[Dyno] = []
         self._lock = threading.Lock()
         self._over = threading.Event()
@@ -106,7 +125,8 @@ class Fleet:
     def deploy(self, grace_s: float) -> None:
         """New dynos start; the old ones have SIGTERM, in every process, and SIGKILL after it."""
         with self._lock:
-            self._leaving, self._dynos = self._dynos, [self._make() for _ in self._dynos]
+            self._leaving = self._dynos
+            self._dynos = [self._make(number) for number in range(len(self._dynos))]
         for dyno in self._leaving:
             dyno.signal_all(signal.SIGTERM)
         self._over.wait(grace_s)
@@ -118,6 +138,53 @@ class Fleet:
         self._dynos[0].signal_all(signal.SIGSTOP)
         self._over.wait(for_s)
         self._dynos[0].signal_all(signal.SIGCONT)
+
+    def halt(self, rng: random.Random, for_s: float, others: Sequence[int]) -> None:
+        """Halt a few processes for a moment: any of the dynos', or `others`."""
+        pids = [*(pid for dyno in self._dynos for pid in dyno.pids()), *others]
+        chosen = rng.sample(pids, min(len(pids), rng.randint(1, 3)))
+        for number in (signal.SIGSTOP, signal.SIGCONT):
+            for pid in chosen:
+                kill(pid, number)
+            self._over.wait(for_s * (number == signal.SIGSTOP))
+
+    def end(self, dyno: int, number: signal.Signals) -> None:
+        """Send all processes of one dyno a signal that ends them."""
+        with self._lock:
+            self._dynos[dyno].signal_all(number)
+
+    def replace(self, dyno: int, rng: random.Random, halted_s: float, both_s: float) -> bool:
+        """Halt one dyno, start another in its place, and let the first go on, process by process.
+
+        Return whether both are still there `both_s` later.  If the second was refused, the first
+        stays.
+        """
+        with self._lock:
+            old = self._dynos[dyno]
+            old.signal_all(signal.SIGSTOP)
+            self._dynos[dyno] = new = self._make(dyno)
+        self._over.wait(halted_s)
+        goes_on_at = time.monotonic()
+        for pid in rng.sample(pids := old.pids(), len(pids)):
+            kill(pid, signal.SIGCONT)
+            self._over.wait(rng.uniform(0, 1))
+        while old.is_alive() and time.monotonic() < goes_on_at + both_s:
+            self._over.wait(LOOK_EVERY_S)
+        if not old.is_alive():
+            return False
+        with self._lock:
+            are_both = new.is_alive() and new.started_at[0] < goes_on_at
+            self._dynos[dyno] = old
+            new.signal_all(signal.SIGKILL)
+        return are_both
+
+    def endings(self) -> dict[str, str]:
+        """The first processes that have ended though nothing had ended them."""
+        return {
+            f"dyno {number}": ending
+            for number, dyno in enumerate(self._dynos)
+            for ending in dyno.endings
+        }
 
     def close(self) -> None:
         self._over.set()

@@ -8,6 +8,12 @@ import itertools
 import os
 import signal
 import time
+from pathlib import Path
+from typing import Any
+
+from redis import Redis
+from rq import get_current_job
+from rq.job import Job
 
 # Enough to be over every limit that is set, and harmless where none is.
 HOG_MB = 600
@@ -24,13 +30,46 @@ def work(name: str, took_s: float) -> str:
     return name
 
 
+def tiny(name: str) -> None:
+    """Quick enough to be claimed with many others."""
+    _write("begin", name)
+    _write("end", name)
+
+
+def fail_twice(name: str) -> None:
+    """Fail as long as the ledger has fewer than two failures of it: that asks no Redis."""
+    _write("begin", name)
+    if Path(os.environ["CHAOS_LEDGER"]).read_text().count(f" fail {name} ") < 2:
+        _write("fail", name)
+        raise ArithmeticError(name)
+    _write("end", name)
+
+
+def gather(results: list[dict[str, Any]], name: str) -> None:
+    """The end of a group."""
+    assert all(result["status"] == "finished" for result in results), results
+    tiny(name)
+
+
+def tick() -> None:
+    """What the schedule runs: its id says when."""
+    job = get_current_job()
+    assert job
+    tiny(job.id)
+
+
+def call(job: Job, connection: Redis, result: object) -> None:
+    """The callback `on_success`."""
+    _write("call", job.id)
+
+
 def segfault(name: str) -> None:
     _write("begin", name)
     ctypes.string_at(0)
 
 
 def leave(name: str, code: int) -> None:
-    """End the process with nobody told."""
+    """End the process without a word."""
     _write("begin", name)
     os._exit(code)
 

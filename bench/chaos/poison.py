@@ -1,6 +1,6 @@
 """Jobs that are bad in every way there is: those that do harm, and those that cannot be read."""
 
-from bench.chaos.ledger import QUEUE
+from bench.chaos.ledger import QUEUE, Expected
 from bench.chaos.stage import Stage
 from jiffy import keys
 
@@ -55,7 +55,7 @@ def _enqueue(stage: Stage, kind: str, job_id: str) -> None:
         function, args = DEEDS[kind]
         # As RQ's: ours refuses to enqueue a function that is not there, but another release may.
         stage.producer.as_rqs(function, args, job_id, LIMIT_S)
-        stage.producer.job_ids.append(job_id)
+        stage.producer.expect(Expected(job_id))
         return
     job = stage.producer.write_unqueued("work", 0, job_id=job_id)
     with stage.wires.server.client() as redis:

@@ -10,7 +10,7 @@ from bench.chaos.ledger import Fate, Row
 MOST_DETAILS = 50
 HEADINGS = [
     "scenario", "worker", "enqueued", *(fate.value for fate in Fate),
-    "twice at once", "settled after",
+    "twice at once", "wrong count", "settled after",
 ]  # fmt: skip
 
 
@@ -25,7 +25,7 @@ def markdown(rows: Sequence[Row], deadline_s: float) -> str:
 
 def details(row: Row) -> str:
     """What became of each job that was not simply done, and why."""
-    lines = [f"    {job}: {fate}" for job, fate in sorted(row.details.items())]
+    lines = [f"    {job}: {fate}" for job, fate in sorted((row.wrong | row.details).items())]
     more = [f"    ... and {len(lines) - MOST_DETAILS} more"] if len(lines) > MOST_DETAILS else []
     return "\n".join(lines[:MOST_DETAILS] + more)
 
@@ -48,7 +48,8 @@ def _cells(row: Row, deadline_s: float) -> list[str]:
     settled = f"over {deadline_s:.0f} s" if row.settled_s is None else f"{row.settled_s:.1f} s"
     return [
         row.scenario.replace("_", " "), row.worker, str(row.enqueued),
-        *(str(row.fates[fate]) for fate in Fate), str(row.beside_itself), settled,
+        *(str(row.fates[fate]) for fate in Fate), str(row.beside_itself),
+        str(len(row.wrong)), settled,
     ]  # fmt: skip
 
 

@@ -1,6 +1,10 @@
-"""What goes wrong.  Each function brings its faults, and returns when the last one is over."""
+"""What goes wrong: the table at the end, and above it how.
+
+Each scenario's function brings its faults, and returns when the last one is over."""
 
 import random
+import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -9,10 +13,17 @@ from pathlib import Path
 
 from bench.chaos import poison
 from bench.chaos.cutter import Cutter
+from bench.chaos.fleet import NAMES
 from bench.chaos.servers import Sentinel, Server
-from bench.chaos.stage import Long, Scenario, Stage, Wires
+from bench.chaos.stage import Long, MakeWires, Scenario, Stage, Wires
 
-KILL_EVERY_S = 0.5
+HALT_EVERY_S = 0.05
+HALTED_S = (0.01, 0.3)
+LATE_ONE_IN = 15
+# Shorter than a lease, and longer.
+REPLACED_S = (0.5, 16)
+# Of two with one name the older has ended with its next heartbeat.
+BOTH_S = 8
 # Long enough for a Python program to start and to begin work.
 KILL_ROOT_EVERY_S = 1.5
 KILL_ALL_EVERY_S = 4
@@ -23,37 +34,63 @@ FULL_FOR_S = 8
 DEPLOYS = 3
 
 
+Faults = Callable[[Stage], None]
+
+
+def often(pause_s: float, *acts: Callable[[Stage], object]) -> Faults:
+    """One of `acts`, at random, each `pause_s` while jobs are enqueued."""
+
+    def faults(stage: Stage) -> None:
+        with stage.producing():
+            for _ in stage.every(pause_s):
+                stage.rng.choice(acts)(stage)
+
+    return faults
+
+
 def kill_a_child(stage: Stage) -> None:
-    """kill -9 of one child every half second."""
+    stage.fleet.kill_a_child(stage.rng)
+
+
+def kill_a_root(stage: Stage) -> None:
+    stage.fleet.kill_a_root(stage.rng)
+
+
+def kill_all(stage: Stage) -> None:
+    stage.fleet.kill_all()
+
+
+def halt(stage: Stage) -> None:
+    stage.fleet.halt(stage.rng, stage.rng.uniform(*HALTED_S), [stage.wires.server.pid])
+
+
+def kill_redis(stage: Stage) -> None:
+    stage.wires.server.kill()
+    time.sleep(REDIS_AWAY_S)
+    stage.wires.server.start()
+
+
+def names_come_back(stage: Stage) -> None:
+    """Workers whose names stay are killed, ended and replaced, each by itself."""
+
+    def one(dyno: int) -> None:
+        rng = random.Random(f"{stage.plan.seed} {dyno}")
+        for _ in stage.every(2):
+            time.sleep(rng.uniform(0, 4))
+            number = rng.choice([signal.SIGKILL, signal.SIGTERM, signal.SIGSTOP])
+            if number != signal.SIGSTOP:
+                stage.fleet.end(dyno, number)
+            elif stage.fleet.replace(dyno, rng, rng.uniform(*REPLACED_S), BOTH_S):
+                stage.wrong[f"dyno {dyno}"] = "two workers have its name"
+
+    threads = [threading.Thread(target=one, args=[dyno]) for dyno in range(NAMES)]
     with stage.producing():
-        for _ in stage.every(KILL_EVERY_S):
-            stage.fleet.kill_a_child(stage.rng)
-
-
-def kill_a_supervisor(stage: Stage) -> None:
-    """kill -9 of one first process of a dyno; the platform starts it again."""
-    with stage.producing():
-        for _ in stage.every(KILL_ROOT_EVERY_S):
-            stage.fleet.kill_a_root(stage.rng)
-
-
-def kill_everything(stage: Stage) -> None:
-    """kill -9 of every process at the same moment."""
-    with stage.producing():
-        for _ in stage.every(KILL_ALL_EVERY_S):
-            stage.fleet.kill_all()
-
-
-def kill_at_random(stage: Stage) -> None:
-    """A child, a supervisor or everything, every half second."""
-    kinds: list[Callable[[], None]] = [
-        lambda: stage.fleet.kill_a_child(stage.rng),
-        lambda: stage.fleet.kill_a_root(stage.rng),
-        stage.fleet.kill_all,
-    ]
-    with stage.producing():
-        for _ in stage.every(KILL_EVERY_S):
-            stage.rng.choices(kinds, weights=[16, 3, 1])[0]()
+        for thread in threads:
+            thread.start()
+        for _ in stage.every(HALT_EVERY_S):
+            halt(stage)
+        for thread in threads:
+            thread.join()
 
 
 def deploys(stage: Stage) -> None:
@@ -73,15 +110,6 @@ def a_dyno_is_frozen(stage: Stage) -> None:
     with stage.producing():
         time.sleep(2)
         stage.fleet.freeze(stage.plan.freeze_s)
-
-
-def redis_is_killed(stage: Stage) -> None:
-    """kill -9 of Redis; it comes back with its AOF."""
-    with stage.producing():
-        for _ in stage.every(KILL_ALL_EVERY_S):
-            stage.wires.server.kill()
-            time.sleep(REDIS_AWAY_S)
-            stage.wires.server.start()
 
 
 def redis_is_frozen(stage: Stage) -> None:
@@ -134,14 +162,17 @@ def one_server(home: Path, _: random.Random) -> Iterator[Wires]:
         server.kill()
 
 
-@contextmanager
-def through_a_cutter(home: Path, rng: random.Random) -> Iterator[Wires]:
-    with one_server(home, rng) as wires:
-        cutter = Cutter(wires.server.port, rng, MEAN_BYTES_UNTIL_CUT)
-        try:
-            yield Wires(wires.server, cutter.url, cutter.url, cutter.cut)
-        finally:
-            cutter.close()
+def through_a_cutter(mean_bytes: float, late_one_in: int = 0) -> MakeWires:
+    @contextmanager
+    def wires(home: Path, rng: random.Random) -> Iterator[Wires]:
+        with one_server(home, rng) as straight:
+            cutter = Cutter(straight.server.port, rng, mean_bytes, late_one_in)
+            try:
+                yield Wires(straight.server, cutter.url, cutter.url, cutter.cut)
+            finally:
+                cutter.close()
+
+    return wires
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,16 +197,30 @@ def with_sentinel(home: Path, _: random.Random) -> Iterator[Wires]:
 
 
 SCENARIOS = {
-    "kill_a_child": Scenario(kill_a_child, one_server),
-    "kill_a_supervisor": Scenario(kill_a_supervisor, one_server),
-    "kill_everything": Scenario(kill_everything, one_server),
-    "kill_at_random": Scenario(kill_at_random, one_server),
+    "kill_a_child": Scenario(often(0.5, kill_a_child), one_server),
+    "kill_a_supervisor": Scenario(often(KILL_ROOT_EVERY_S, kill_a_root), one_server),
+    "kill_everything": Scenario(often(KILL_ALL_EVERY_S, kill_all), one_server),
+    "kill_at_random": Scenario(
+        often(0.5, *[kill_a_child] * 16, *[kill_a_root] * 3, kill_all), one_server
+    ),
+    "short_halts": Scenario(often(HALT_EVERY_S, halt), one_server, processes_die=False),
+    "short_halts_and_kills": Scenario(
+        often(HALT_EVERY_S, *[halt] * 16, *[kill_a_child] * 3, kill_a_root), one_server
+    ),
+    "names_come_back": Scenario(names_come_back, one_server, ours="named", dynos=NAMES + 1),
     "deploys": Scenario(deploys, one_server),
     "a_dyno_is_frozen": Scenario(a_dyno_is_frozen, one_server),
-    "redis_is_killed": Scenario(redis_is_killed, one_server),
-    "redis_is_frozen": Scenario(redis_is_frozen, one_server),
-    "connections_are_cut": Scenario(connections_are_cut, through_a_cutter),
-    "the_master_dies": Scenario(the_master_dies, with_sentinel),
-    "memory_is_full": Scenario(memory_is_full, one_server),
+    "redis_is_killed": Scenario(
+        often(KILL_ALL_EVERY_S, kill_redis), one_server, processes_die=False
+    ),
+    "redis_is_frozen": Scenario(redis_is_frozen, one_server, processes_die=False),
+    "connections_are_cut": Scenario(
+        connections_are_cut, through_a_cutter(MEAN_BYTES_UNTIL_CUT), processes_die=False
+    ),
+    "answers_are_late": Scenario(
+        connections_are_cut, through_a_cutter(1e9, LATE_ONE_IN), processes_die=False
+    ),
+    "the_master_dies": Scenario(the_master_dies, with_sentinel, redis_forgets=True),
+    "memory_is_full": Scenario(memory_is_full, one_server, processes_die=False),
     "bad_jobs": Scenario(bad_jobs, one_server),
 }

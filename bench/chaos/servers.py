@@ -14,7 +14,7 @@ from redis.retry import Retry
 from bench.server import free_port
 from jiffy.dev import redis_server
 
-START_TIMEOUT_S = 15
+START_TIMEOUT_S = 60
 DURABLE = ("--appendonly", "yes", "--appendfsync", "always", "--save", "")
 
 
@@ -44,12 +44,16 @@ class Server:
         self._process.kill()
         self._process.wait()
 
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
     def freeze(self, for_s: float) -> None:
         self._process.send_signal(signal.SIGSTOP)
         time.sleep(for_s)
         self._process.send_signal(signal.SIGCONT)
 
-    def wait_until(self, is_so: Callable[[Redis], bool]) -> None:
+    def wait_until(self, is_so: Callable[[Redis], object]) -> None:
         deadline = time.monotonic() + START_TIMEOUT_S
         with self.client() as client:
             while not _quietly(is_so, client):
@@ -90,7 +94,7 @@ class Sentinel(Server):
         return bool(client.sentinel_slaves(self.NAME))
 
 
-def _quietly(is_so: Callable[[Redis], bool], client: Redis) -> bool:
+def _quietly(is_so: Callable[[Redis], object], client: Redis) -> object:
     try:
         return is_so(client)
     except (RedisError, OSError):

@@ -6,15 +6,20 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import IO
 
-from bench.chaos import ledger
-from bench.chaos.fleet import COMMANDS, ROOT, Fleet
+from redis.exceptions import RedisError
+
+from bench.chaos import ledger, mix
+from bench.chaos.fleet import COMMANDS, DYNOS, ROOT, Fleet
 from bench.chaos.producer import JOBS, Producer
+from bench.chaos.schedule import TICK, job_id_of
 from bench.chaos.servers import Server
+from jiffy import keys
 
 PER_SECOND = 20
 BRIEF_S = 0.02
@@ -54,16 +59,23 @@ class Wires:
     server: Server
     workers_url: str
     producers_url: str
-    # Begins or ends the cutting of connections, where they lead through a cutter.
+    # Begins or ends the harm, where connections lead through a cutter.
     cut: Callable[[bool], None] = lambda _: None
+
+
+MakeWires = Callable[[Path, random.Random], AbstractContextManager[Wires]]
 
 
 @dataclass(frozen=True)
 class Scenario:
-    """What goes wrong, and on which wires."""
+    """What goes wrong, on which wires, and with which workers of ours."""
 
     faults: Callable[["Stage"], None]
-    wires: Callable[[Path, random.Random], AbstractContextManager[Wires]]
+    wires: MakeWires
+    processes_die: bool = True  # or are taken for dead: their jobs begin again
+    redis_forgets: bool = False  # what it has confirmed: nothing is certain
+    ours: str = "jiffy"
+    dynos: int = DYNOS
 
 
 @dataclass
@@ -77,6 +89,8 @@ class Stage:
     producer: Producer
     # The id of a bad job -> what is bad about it, for the report.
     poison: dict[str, str] = field(default_factory=dict)
+    # What else is wrong: about what, and what it is.
+    wrong: dict[str, str] = field(default_factory=dict)
 
     @contextmanager
     def producing(self, long: Long = Long()) -> Iterator[None]:
@@ -103,7 +117,13 @@ class Stage:
             self.producer.enqueue("work", BRIEF_S, job_id=f"early-{number}")
 
     def enqueue_good(self, number: int, long: Long = Long()) -> None:
-        takes_s = long.takes_s if number % long.one_in == 0 else BRIEF_S
+        """One in so many takes longer; of the others, ours are of all kinds."""
+        if number % long.one_in and self.producer.is_ours:
+            kind = self.rng.choice([*mix.KINDS])
+            with suppress(RedisError, OSError):  # it is in doubt what is there
+                self.producer.expect(*mix.KINDS[kind](f"{kind}-{number}"))
+            return
+        takes_s = BRIEF_S if number % long.one_in else long.takes_s
         self.producer.enqueue("work", takes_s, job_id=f"job-{number}")
 
     def _produce(self, over: threading.Event, long: Long) -> None:
@@ -119,18 +139,24 @@ def play(name: str, scenario: Scenario, plan: Plan) -> ledger.Row:
     rng = random.Random(f"{plan.seed} {name}")
     with scenario.wires(home, rng) as wires, (home / "workers.log").open("w") as log:
         stage = Stage(
-            plan, rng, wires, _fleet(plan, home, wires.workers_url, log),
+            plan, rng, wires, _fleet(plan, scenario, home, wires.workers_url, log),
             Producer(plan.worker, wires.producers_url),
         )  # fmt: skip
         try:
+            has_scheduler = plan.worker == scenario.ours == "jiffy"
+            wires.server.wait_until(lambda redis: redis.scard(keys.WORKERS) >= scenario.dynos)
+            wires.server.wait_until(lambda redis: not has_scheduler or redis.exists(keys.LEADER))
             scenario.faults(stage)
+            _expect_ticks(stage, home)
             settled_s = _wait_until_settled(stage)
         finally:
             stage.fleet.close()
-        return _row(name, stage, home, settled_s)
+        if scenario.ours == plan.worker == "jiffy":
+            stage.wrong |= stage.fleet.endings()
+        return _row(name, stage, scenario, home, settled_s)
 
 
-def _fleet(plan: Plan, home: Path, url: str, log: IO[str]) -> Fleet:
+def _fleet(plan: Plan, scenario: Scenario, home: Path, url: str, log: IO[str]) -> Fleet:
     environment = os.environ | {
         "CHAOS_LEDGER": str(home / "ledger.txt"),
         "GRACE_S": str(plan.grace_s),
@@ -139,7 +165,9 @@ def _fleet(plan: Plan, home: Path, url: str, log: IO[str]) -> Fleet:
         "PYTHONPATH": f"{ROOT}{os.pathsep}{home}",
         "REDIS_URL": url,
     }
-    return Fleet(COMMANDS[plan.worker](_where(home, url)), environment, log)
+    command = COMMANDS[scenario.ours if plan.worker == "jiffy" else plan.worker]
+    where = _where(home, url).split()
+    return Fleet([command(dyno, where) for dyno in range(scenario.dynos)], environment, log)
 
 
 def _where(home: Path, url: str) -> str:
@@ -155,27 +183,45 @@ def _where(home: Path, url: str) -> str:
     return f"-c {config.stem}"
 
 
+def _expect_ticks(stage: Stage, home: Path) -> None:
+    """A job for each second since the first, up to now, where a scheduler is at work."""
+    slot = datetime.now(UTC).replace(microsecond=0)
+    first = min((name for name in ledger.read(home / "ledger.txt") if name.startswith(TICK)),
+                default="")  # fmt: skip
+    while first and job_id_of(slot) >= first:
+        stage.producer.expect(ledger.Expected(job_id_of(slot)))
+        slot -= timedelta(seconds=1)
+
+
 def _wait_until_settled(stage: Stage) -> float | None:
     """Seconds until every job's outcome was written; None if that is not so at the deadline."""
     began = time.monotonic()
     books = ledger.Books(stage.wires.server.client())
-    while books.unsettled(stage.producer.job_ids):
+    while books.unsettled(stage.producer.expected):
         if time.monotonic() - began > stage.plan.deadline_s:
             return None
         time.sleep(LOOK_EVERY_S)
     return time.monotonic() - began
 
 
-def _row(name: str, stage: Stage, home: Path, settled_s: float | None) -> ledger.Row:
+def _row(
+    name: str, stage: Stage, scenario: Scenario, home: Path, settled_s: float | None
+) -> ledger.Row:
     runs = ledger.read(home / "ledger.txt")
     books = ledger.Books(stage.wires.server.client())
-    fates = books.fates(stage.producer.job_ids, runs)
+    expected = stage.producer.expected
+    fates = books.fates(expected, runs)
+    dies = {"processes_die": scenario.processes_die}
+    wrong = ledger.wrong_counts(expected.values(), runs, **dies) | stage.wrong
+    wrong |= books.wrong_retries(expected.values(), **dies)
+    counts = stage.producer.is_ours and not scenario.redis_forgets
     return ledger.Row(
         scenario=name,
         worker=stage.plan.worker,
         enqueued=len(fates),
         fates=Counter(fates.values()),
         beside_itself=sum(run.beside_itself() for run in runs.values()),
+        wrong=wrong if counts else {},
         settled_s=settled_s,
         details=_details(stage, fates, books),
     )
