@@ -385,6 +385,11 @@ def script_command(script: str, keys: Sequence[str | bytes], args: Iterable[obje
     return prepacked(script, len(words), pack(words))
 
 
+def load_command(script: str) -> bytes:
+    """The command that lets Redis know a script."""
+    return command("SCRIPT", "LOAD", source(script))
+
+
 def prepacked(script: str, count: int, words: bytes) -> bytes:
     """The command that runs a script on `count` packed words: number of keys, keys, arguments."""
     sha = _SHAS.get(script)
@@ -406,7 +411,7 @@ def exchange(redis: Redis, *commands: bytes, resend: bool = True) -> list[Any]:
     try:
         return _receive(redis, _send(redis, b"".join(commands)), len(commands))
     except exceptions.NoScriptError:
-        loads = [command("SCRIPT", "LOAD", source(name)) for name in _SHAS]
+        loads = [load_command(name) for name in _SHAS]
         _receive(redis, _send(redis, b"".join(loads)), len(loads))
         if not resend:
             raise
@@ -568,7 +573,7 @@ def deliver_together(redis: Redis, calls: Sequence[bytes], doubt: str) -> None:
     """Deliver several script calls, of which Redis runs all or none."""
     # One that Redis had forgotten would be missed only amid the transaction.
     scripts = [name for name, sha in _SHAS.items() if any(sha in call[:_HEAD] for call in calls)]
-    loads = [command("SCRIPT", "LOAD", source(name)) for name in scripts]
+    loads = [load_command(name) for name in scripts]
     commands = [command("MULTI"), *loads, *calls, command("EXEC")]
 
     def send() -> None:

@@ -6,7 +6,7 @@ from rq.rate_limit import RateLimit, RateLimitRegistry
 from rq.serializers import JSONSerializer
 
 import jiffy
-from jiffy import actions, keys
+from jiffy import actions, keys, redis_io
 from jiffy.redis_io import Link
 from jiffy.worker.finish import finish_command, plan_for
 from jiffy.worker.recovery import Handling
@@ -286,3 +286,16 @@ def test_where_a_slot_leads_to_a_queue_that_is_something_else_it_is_not_lost(red
     assert between == ([], ["job-1"])
     assert (slots(redis), queued(redis, "low")) == ((["job-1"], []), ["job-1"])
     assert job(redis, "job-1").get_status() == "queued"
+
+
+def test_after_a_release_with_a_new_script_who_is_held_at_the_front_runs_next(redis):
+    """Redis knows all scripts but the one that writes outcomes."""
+    enqueue(redis, 1)
+    jiffy.enqueue.options(queue="default", job_id="another")(worker_jobs.nothing)
+    enqueue(redis, 1, first=1, at_front=True)
+    redis.script_flush()
+    for script in redis_io._LUA.keys() - {"finish"}:
+        redis.script_load(redis_io.source(script))
+    jiffy.SimpleWorker(["default"], connection=redis).work(burst=True, max_jobs=2)
+
+    assert (status(redis, "job-1"), queued(redis)) == ("finished", ["another"])
