@@ -178,12 +178,18 @@ for i = 3, #KEYS do
 end
 if suspended == 0 then
   local has_todo = #todos > 0 and call('EXISTS', unpack(todos)) > 0
+  for i = 1, has_todo and #queues or 0 do
+    if #todo == 0 then look_for_todo(queues[i]) end
+  end
   for i, queue in ipairs(queues) do
     local key = KEYS[i + 2]
-    if has_todo and #todo == 0 then look_for_todo(queue) end
     local length = try('LLEN', key)
     local has_jobs = type(length) == 'number' and length > 0 and claimed < want and not (paused and paused['queue:' .. queue])
-    if has_jobs and type(try('ZCARD', RQ .. 'wip:' .. queue)) == 'number' then claim_from(queue, key, length) end
+    if has_jobs and #todo > 0 then
+      wake(queue)  -- what is handed out is begun now, behind no job: the jobs are others', or come with the next call
+    elseif has_jobs and type(try('ZCARD', RQ .. 'wip:' .. queue)) == 'number' then
+      claim_from(queue, key, length)
+    end
   end
   -- There is nothing here: tokens that are left would only make it look again.
   if claimed + more + #todo == 0 and want > 0 then

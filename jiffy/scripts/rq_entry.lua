@@ -21,6 +21,7 @@ for _, parent in ipairs(parents) do
   call('SADD', job_key(parent) .. ':dependents', id)
   call('SADD', RQ .. 'job::' .. id .. ':dependencies', parent)
 end
+looks_left = 10 * looks_left  -- at all of them
 if is_met(id, may_fail == '1') then
   if not enqueue(queue, id, front == '1') then
     return redis.error_reply('the key of its queue is of another type')

@@ -17,7 +17,7 @@ from rq.timeouts import JobTimeoutException
 
 from jiffy import clock, keys, log, os_compat, rq_compat
 from jiffy.worker import finish, followups, joblog, process
-from jiffy.worker.claim import ClaimedJob, Claimer, ClaimReply, Pace, requeue_command
+from jiffy.worker.claim import LEASE_S, ClaimedJob, Claimer, ClaimReply, Pace, requeue_command
 from jiffy.worker.finish import Outcome
 from jiffy.worker.process import CHECK_BOARD
 from jiffy.worker.process_state import WEIGHED_S, LeftMemory, ProcessState
@@ -130,6 +130,7 @@ class Child:
         process.end_copy(self._runner.pid)
         log.flush()
         self._board.numbers.is_asleep = self._is_waiting = wait_s > 0
+        asked_at = clock.monotonic()
         try:
             if wait_s and self._is_retiring:
                 return ClaimReply([])
@@ -151,6 +152,9 @@ class Child:
         self._claimer.last_begun = ""
         last = claim.jobs[-1] if claim.jobs else None
         self._board.hold(self._claimer.batch, last.position if last else 0)
+        # Perhaps it was halted, and taken for dead.  From here on, its supervisor sees that.
+        if clock.monotonic() - asked_at > LEASE_S:
+            claim = claim._replace(jobs=self._claimer.still_held(claim.jobs), has_more=True)
         if last:
             self._claimer.queues = rq_compat.queues_after(self._runner.rq_worker, last.queue)
         if claim.is_suspended and want and not self._retire_when.burst:

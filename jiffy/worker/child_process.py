@@ -97,8 +97,9 @@ class ChildProcess:
     def enforce_stop(self, *, has_ended: bool = False) -> None:
         """Kill the job that was stopped and goes on; or note that its process has ended of that."""
         is_due = has_ended or clock.monotonic() >= self.stop_by
-        if self.stopping and is_due and self.stopping == self.execution_of(self.board.running):
-            self.kill(Handling.STOP, STOPPED)
+        running = self.board.running
+        if self.stopping and is_due and self.stopping == self.execution_of(running):
+            self.kill(Handling.STOP, STOPPED, running)
 
     def enforce_time(self, running: Running, *, has_ended: bool = False) -> None:
         """Raise JobTimeoutException in a job over its limit; kill it if that does not help, or note
@@ -109,7 +110,7 @@ class ChildProcess:
             self.interrupt(running, Board.TIMEOUT)
             if has_ended or ran_s > running.limit_s + KILL_AFTER_S:
                 reason = f"exceeded its limit of {running.limit_s:g} s, killed after {ran_s:.0f} s"
-                self.kill(Handling.FAIL, reason, TIMED_OUT)
+                self.kill(Handling.FAIL, reason, running, TIMED_OUT)
 
     def enforce_progress(self) -> None:
         """Kill a child that runs no job and claims none: something that a job has left may hold a
@@ -128,11 +129,12 @@ class ChildProcess:
     def enforce_memory(self) -> None:
         """Kill a job that uses too much; replace a child that has grown, between two jobs."""
         most_mb, recycle_at_mb = settings().job_memory_mb, settings().max_child_mb
+        running = self.board.running
         used = self.memory_bytes if most_mb or recycle_at_mb else 0
         added_mb = (used - self.board.numbers.memory_bytes) / MB
-        if most_mb and added_mb > most_mb and self.board.running:
+        if most_mb and added_mb > most_mb and running:
             reason = f"used {added_mb:.0f} MB of memory; its limit is {most_mb} MB"
-            self.kill(Handling.FAIL, reason)
+            self.kill(Handling.FAIL, reason, running)
         elif recycle_at_mb and used > recycle_at_mb * MB:
             self.retire()
 
@@ -141,10 +143,16 @@ class ChildProcess:
         """What the process that runs its jobs has in RAM."""
         return os_compat.memory_bytes(self.board.numbers.fork or self.pid)
 
-    def kill(self, handling: Handling, cause: str, error_names: tuple[str, ...] = ()) -> None:
-        """Kill the child with all that its job started; `handling` is for the job that it runs."""
-        if self.pid:
-            execution = self.execution_of(self.board.running)
+    def kill(
+        self, handling: Handling, cause: str, running: Running | None = None,
+        error_names: tuple[str, ...] = (),
+    ) -> None:  # fmt: skip
+        """Kill the child with all that its job started.
+
+        `running` is the job that it is killed for, if it still is; `handling` is for that one.
+        """
+        execution = self.execution_of(running)
+        if self.pid and execution == self.execution_of(running and self.board.running):
             self.death = self.death or Death(self.name, cause, execution, handling, error_names)
             self.kill_groups()
 

@@ -185,6 +185,15 @@ class Claimer:
             replies[0] if before else 0,
         )  # fmt: skip
 
+    def still_held(self, jobs: Sequence[ClaimedJob]) -> list[ClaimedJob]:
+        """Those of the newest claim that are still this worker's: no one has recovered them."""
+        members = [f"{job.job_id}:{job.execution}" for job in jobs]
+        ask = command("HMGET", keys.held(self.name), *members)
+        [queues] = self._link.insist(lambda: self._link.exchange(ask)) if jobs else [()]
+        return [
+            job for job, queue in zip(jobs, queues, strict=True) if queue or job.kind == "expired"
+        ]
+
     def _exchange(self, commands: Sequence[bytes], want: int) -> Any:
         """Send the commands and a claim; return the replies."""
         # A Redis that knows only this script would claim before it takes the outcomes sent with it.

@@ -44,21 +44,24 @@ def renew(link: Link, children: Sequence[ChildProcess]) -> None:
         # Elsewhere, each is a process of `ps`.
         memory = child.memory_bytes if os_compat.IS_LINUX else 0
         arguments += [child.name, memory, "yes" if child.is_quiet else "", child.worker_token]
-    before = [child.execution_of(child.board.running) for child in children]
+    before = [child.board.numbers.batch for child in children]
     gone = link.run("heartbeat", [keys.LEASES], arguments)
     executions = dict(zip(gone[::2], gone[1::2], strict=True))
-    for child, ran in zip(children, before, strict=True):
-        child.is_shown &= child.name.encode() not in executions
-        # It was taken for dead (or Redis is new): its job may run elsewhere by now.
-        still = executions.get(child.name.encode(), ran.encode())
+    for child, batch in zip(children, before, strict=True):
+        is_gone = child.name.encode() in executions
+        child.is_shown &= not is_gone
+        still = executions.get(child.name.encode(), b"")
         if still is None:
             child.must_leave = child.is_replaced = True
             child.kill(Handling.REQUEUE, "another worker has its name")
             log.event("worker.replaced", log.ERROR, worker=child.name)
             continue
-        still = still.decode("utf-8", "replace")
-        if ran not in still and ran == child.execution_of(child.board.running):
-            child.kill(Handling.REQUEUE, "its lease was lost")
+        if is_gone:
+            # It was taken for dead, or Redis is new: what it had claimed may run elsewhere by now.
+            running = child.board.halt()
+            is_own = child.execution_of(running) in still.decode("utf-8", "replace")
+            if running and running.batch == batch and not is_own:
+                child.kill(Handling.REQUEUE, "its lease was lost", running)
         child.enforce_progress()
         if not (child.pid or child.death or child.board.noted):
             # What its last process sent may come after all that the process has requeued.

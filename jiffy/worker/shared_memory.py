@@ -105,8 +105,8 @@ class Board:
 
     def relimit(self, limit_s: float) -> None:
         """What follows of this job (a callback) has a limit of its own."""
-        self.numbers.limit_s = limit_s
         self.numbers.began = clock.monotonic()
+        self.numbers.limit_s = limit_s  # second: see `running`
 
     def end(self) -> None:
         self.numbers.position = -1
@@ -141,9 +141,13 @@ class Board:
     @property
     def running(self) -> Running | None:
         numbers = self.numbers
-        if (position := numbers.position) < 0:
-            return None
-        return Running(numbers.batch, position, numbers.began, numbers.limit_s)
+        while (position := numbers.position) >= 0:
+            batch = numbers.batch
+            # In this order: a limit is never taken for that of what began before it was set.
+            limit_s, began = numbers.limit_s, numbers.began
+            if (batch, position) == (numbers.batch, numbers.position):
+                return Running(batch, position, began, limit_s)
+        return None
 
     @property
     def noted(self) -> bytes:

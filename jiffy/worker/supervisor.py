@@ -318,8 +318,8 @@ class Commands:
         self._log("command.received", worker=child.name, command=command)
         if command in ("stop-job", "stop-execution"):
             self._stop(child, payload)
-        elif command == "kill-horse" and child.board.running is not None:
-            child.kill(Handling.FAIL, "killed by the command kill-horse")
+        elif command == "kill-horse" and (running := child.board.running) is not None:
+            child.kill(Handling.FAIL, "killed by the command kill-horse", running)
         elif command in ("shutdown", "quiet"):
             self._shut_down(child, stays=command == "quiet")
         elif command == "resume":

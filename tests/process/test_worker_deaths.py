@@ -8,6 +8,7 @@ from datetime import timedelta
 import pytest
 from rq import Retry
 
+import jiffy
 from jiffy import keys
 from jiffy.producer.enqueue import Queue
 from tests.jobs import worker as worker_jobs
@@ -24,6 +25,27 @@ from tests.support.worker_support import (
 )
 
 pytestmark = pytest.mark.slow
+
+
+def test_a_worker_that_was_halted_as_it_waited_does_not_run_what_another_has_run(
+    start_worker, redis, environ
+):
+    environ(JOBS_MODULES="tests.jobs.worker")
+    halted = start_worker("-n", "1")
+    halted.until(lambda: redis.info("clients")["blocked_clients"])
+    halted.send_to_all(signal.SIGSTOP)
+    jiffy.enqueue.options(job_id="once")(worker_jobs.say, "once")
+    wait_until(lambda: not queued(redis))  # Redis has given it to the one that was waiting
+    other = start_worker("-n", "1")
+    until_over(other, redis, "once")
+    halted.send_to_all(signal.SIGCONT)
+    for name in ("one", "another"):  # both are at work again
+        jiffy.enqueue(worker_jobs.wait_for, name)
+    for name in ("one", "another"):
+        begin(halted, redis, name)
+        let_go_on(redis, name)
+
+    assert said(redis).count("once") == 1
 
 
 def test_the_job_of_a_killed_child_runs_again_at_once(start_worker, redis):

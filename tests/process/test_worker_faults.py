@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 from redis import Redis
-from rq import Callback
+from rq import Callback, Webhook
 from rq.command import PUBSUB_CHANNEL_TEMPLATE
 from rq.serializers import DefaultSerializer
 
@@ -17,7 +17,8 @@ from jiffy.producer.enqueue import Queue
 from tests.jobs import fault as fault_jobs
 from tests.jobs import worker as worker_jobs
 from tests.support.ports import free_port
-from tests.support.worker_processes import until_over, worker_names
+from tests.support.receiver import receiving
+from tests.support.worker_processes import let_go_on, until_over, worker_names
 from tests.support.worker_support import (
     WIP,
     depend,
@@ -284,6 +285,20 @@ def test_what_follows_a_killed_job_may_select_another_database(start_worker, red
     until_over(worker, redis, "later")
 
     assert said(redis) == ["next", "later"]
+
+
+def test_what_follows_a_job_waits_behind_no_other_one(start_worker, redis):
+    with receiving() as receiver:
+        hook = Webhook(receiver.address, "finished", method="POST")
+        put(redis, worker_jobs.nothing, job_id="first", webhooks=[hook])
+        put(redis, worker_jobs.wait_for, "next", job_id="next")
+        worker = start_worker("-n", "1", WEBHOOK_HOSTS="127.0.0.1")
+        worker.until(lambda: receiver.heard)
+        let_go_on(redis, "next")
+        until_over(worker, redis, "first", "next")
+
+    assert [body["job_id"] for _, _, body in receiver.heard] == ["first"]
+    assert not redis.exists(keys.todo("default"), keys.TODO_TRIES)
 
 
 def test_a_job_whose_end_cannot_be_written_down_counts_as_a_crash(start_worker, redis):

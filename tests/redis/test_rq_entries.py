@@ -160,6 +160,14 @@ def test_an_entry_that_depends_on_too_many_jobs_is_broken(scheduler, redis):
     assert [*next_times(redis)] == [entry.id.encode()]
 
 
+def test_an_entry_that_depends_on_thousands_of_jobs_that_are_over_waits_for_none(scheduler, redis):
+    entry = scheduler.enqueue_at(PAST, numbers.add, 1, 2)
+    redis.hset(entry.key, "dependency_ids", json.dumps([str(number) for number in range(9_000)]))
+
+    assert scheduler.enqueue_jobs() == [entry.id]
+    assert queued(redis) == [entry.id]
+
+
 def test_many_broken_entries_are_tried_in_turns_and_delay_no_other(scheduler, redis):
     redis.zadd(keys.ENTRIES, {f"broken {number}": number for number in range(1000)})
     for entry_id, _ in redis.zscan_iter(keys.ENTRIES):

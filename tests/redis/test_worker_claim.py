@@ -7,6 +7,7 @@ import pytest
 from jiffy import keys
 from jiffy.producer.enqueue import Queue
 from jiffy.redis_io import Link
+from jiffy.worker import shared_memory
 from jiffy.worker.child_process import ChildProcess
 from jiffy.worker.claim import LEASE_S, requeue_command
 from jiffy.worker.finish import plan_for
@@ -262,6 +263,24 @@ def test_a_child_that_goes_on_as_it_is_halted_may_begin_all_of_its_next_batch():
     raced.begin(1, 10)
 
     assert (raced.halt(), raced.begin(2, 10)) == (None, True)
+
+
+def test_a_callbacks_limit_is_never_taken_for_that_of_its_job(monkeypatch):
+    board, seen = Board(), []
+    board.hold(1, 1)
+    board.begin(1, 100)
+    began = board.running.began
+
+    class Clock:
+        def monotonic(self):
+            seen.append(board.running)  # as a supervisor may, at any moment
+            return began + 50
+
+    monkeypatch.setattr(shared_memory, "clock", Clock())
+    board.relimit(10)
+
+    assert [(one.began, one.limit_s) for one in seen] == [(began, 100)]
+    assert (board.running.began, board.running.limit_s) == (began + 50, 10)
 
 
 def test_what_has_ended_is_not_requeued_where_the_follow_up_behind_it_just_ends(redis, held):

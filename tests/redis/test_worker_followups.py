@@ -186,6 +186,19 @@ def test_a_follow_up_is_one_workers_for_two_minutes_then_anothers_and_dropped_af
     assert not redis.exists(keys.todo("default"), keys.TODO_TRIES)
 
 
+@pytest.mark.parametrize("queues", [("default",), ("first", "default")])
+def test_a_follow_up_is_claimed_alone_and_another_worker_is_woken_for_the_jobs(redis, queues):
+    call_when_failed(redis)
+    kill(redis)
+    enqueue(redis, 2, queue=queues[0])
+    redis.delete(keys.wake(queues[0]))
+    claims = claimer(redis, queues=queues)
+    found, then = claims.claim(10), claims.claim(10)
+
+    assert (found.todo.line, found.jobs, len(then.jobs)) == ("on_failure default-0", [], 2)
+    assert redis.exists(keys.wake(queues[0]))
+
+
 def test_suspended_workers_call_nothing(redis):
     call_when_failed(redis)
     kill(redis)

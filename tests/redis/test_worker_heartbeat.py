@@ -183,6 +183,71 @@ def test_a_job_that_was_taken_for_dead_is_ended_though_the_first_answer_is_lost(
     assert child.death.cause == "its lease was lost"
 
 
+def test_a_worker_that_was_taken_for_dead_begins_nothing_more_of_what_it_had_claimed(redis):
+    child = ChildProcess(rq_worker(redis), lambda *_: signal.pause() or 0)
+    heartbeat.register(Link(redis), [child])
+    enqueue(redis, 2)
+    claims = claimer(redis, token=child.token)
+    first, second = claims.claim(2).jobs
+    child.board.hold(claims.batch, 2)
+    die(redis, is_gone=True)
+    heartbeat.renew(Link(redis), [child])  # between its jobs: none is to be killed
+
+    assert not child.board.begin(second.position, 10)
+    assert [one.job_id for one in claims.still_held([first, second])] == []
+
+
+@pytest.fixture
+def two_jobs(redis):
+    """A child of which one job has begun, and what lets it end and the next one begin."""
+    child = ChildProcess(rq_worker(redis), lambda *_: signal.pause() or 0, must_leave=True)
+    child.start()
+    claims = claimer(redis, token=child.token)
+
+    def begin():
+        [job] = claims.claim(1).jobs
+        child.board.hold(claims.batch, 1)
+        child.board.begin(job.position, job.timeout_s)
+        return job
+
+    enqueue(redis, 2)
+    first = begin()
+    yield child, lambda: finish(redis, first) and begin()
+    child.kill(Handling.REQUEUE, "the test is over")
+    os.waitpid(child.pid, 0)
+
+
+def stop(child):
+    child.stop(child.board.running)
+
+
+def exceed_its_time(child):
+    child.board.numbers.began -= 1000
+    child.enforce_time(child.board.running)
+
+
+def use_much_memory(child):
+    child.enforce_memory()
+
+
+@pytest.mark.parametrize("exceed", [stop, exceed_its_time, use_much_memory])
+def test_a_job_is_not_killed_for_the_one_before_it(redis, environ, two_jobs, exceed):
+    environ(JOB_MEMORY_MB="1")
+    child, go_on = two_jobs
+    kill = child.kill
+
+    def late(*args):  # as if the supervisor were halted between its look and this
+        go_on()
+        kill(*args)
+
+    child.kill = late
+    exceed(child)
+    child.kill = kill
+
+    assert child.death is None
+    assert [status(redis, f"default-{number}") for number in (0, 1)] == ["finished", "started"]
+
+
 def test_what_the_last_process_of_a_quiet_worker_claims_late_goes_back(redis):
     child = ChildProcess(rq_worker(redis), lambda board, token: 0, is_quiet=True)
     heartbeat.register(Link(redis), [child])
