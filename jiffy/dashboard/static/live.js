@@ -42,7 +42,8 @@
       localize(page);
       const aimed = underPointer(), row = document.querySelector("tbody tr:hover, tbody tr:focus-within");
       const top = row?.getBoundingClientRect().top;
-      stood = new Map([...document.querySelectorAll("button, a, summary, input, label")].map((node) => [node, node.getBoundingClientRect()]));
+      // What stood before the first of several changes in a row.
+      if (Date.now() - changedAt > 500) stood = new Map([...document.querySelectorAll("button, a, summary, input, label")].map((node) => [node, node.getBoundingClientRect()]));
       const follows = isAtEnd(log());
       for (const id of PARTS) if (byId(id) && page.getElementById(id)) morph(byId(id), page.getElementById(id));
       if (follows) toEnd(log());
