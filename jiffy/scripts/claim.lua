@@ -26,11 +26,9 @@ local is_renewed = lease_s > 0  -- or else these calls are this worker's only he
 local held, kept = held_by(worker), 0
 local newest = #held > 0 and held[#held][4] or ''
 local function is_same(length, one, other) return string.sub(one, 1, length) == string.sub(other, 1, length) end
--- Another worker had its name, or has it by now, and runs these.
-if newest ~= '' and not (is_same(WORKER, prefix, newest) and is_same(WORKER, prefix, held[1][4])) then
-  local owner = (fields(KEYS[1], 'jiffy:token') or {})[1]
-  if owner and not is_same(WORKER, prefix, owner) then return {0, 0, {}, {}, '', '', {}} end
-end
+-- Another worker has its name by now: that one runs what is held, and would requeue what is claimed here.
+local state, owner = unpack(fields(KEYS[1], 'state', 'jiffy:token') or {})
+if owner and not is_same(WORKER, prefix, owner) then return {0, 0, {}, {}, '', '', {}} end
 if is_same(WORKER, prefix, newest) and newest >= prefix then return {0, 0, {}, {}, '', '', {}} end
 for i = #held, 1, -1 do
   local execution = held[i][4]
@@ -207,8 +205,8 @@ if claimed > 0 and #members > 0 then
   try('HSET', KEYS[1], 'state', 'busy')
   call('EXPIRE', KEYS[1], longest_ttl_s)
 elseif kept == 0 then
-  local state = suspended == 1 and 'suspended' or 'idle'
-  if try('HGET', KEYS[1], 'state') ~= state then try('HSET', KEYS[1], 'state', state) end
+  local now = suspended == 1 and 'suspended' or 'idle'
+  if state ~= now then try('HSET', KEYS[1], 'state', now) end
   if not is_renewed then call('EXPIRE', KEYS[1], 480) end
 end
 if not is_renewed then try('HSET', KEYS[1], 'last_heartbeat', date()) end

@@ -289,7 +289,10 @@ def two(redis):
     both[0].start()
     die(redis, is_gone=True)
     heartbeat.register(Link(redis), both[1:])
-    return both
+    yield both
+    if both[0].pid:
+        both[0].kill_groups()
+        os.waitpid(both[0].pid, 0)
 
 
 def test_a_worker_whose_name_another_one_has_ends_and_leaves_that_one_alone(redis, two):
@@ -311,10 +314,16 @@ def test_what_the_next_worker_of_a_name_runs_is_not_taken_from_it(redis, two):
     replaced, since = (claimer(redis, token=child.token) for child in two)
     [runs] = since.claim(1).jobs
     late = replaced.claim(1).jobs
-    two[0].kill(Handling.REQUEUE, "the test is over")
-    os.waitpid(two[0].pid, 0)
 
     assert (late, finish(redis, runs)) == ([], 1)
+
+
+def test_a_worker_whose_name_another_one_has_begins_nothing_that_this_one_would_requeue(redis, two):
+    enqueue(redis)
+    replaced, since = (claimer(redis, token=child.token) for child in two)
+    late = replaced.claim(1).jobs
+
+    assert (late, len(since.claim(1).jobs)) == ([], 1)
 
 
 def test_a_worker_of_rqs_stays_known_where_one_of_ours_is_to_have_its_name(redis):
