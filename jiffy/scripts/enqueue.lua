@@ -119,8 +119,8 @@ if status == 'deferred' then
       if string.find(data, RESULT, 1, true) then call('HSET', join, 'data', data) end
       call_own('ZADD', OWN .. 'joins', time[1], id)
       call('HSET', job_key(id), 'jiffy:parts', string.sub(parts, 1, 3699))  -- a hundred: they are only shown
-    elseif call('EXISTS', join) == 0 then
-      return {}  -- this is repeated, and it waits no more
+    elseif call('EXISTS', join) == 0 or call('HEXISTS', join, 'written') == 1 then
+      return {}  -- this is repeated: it waits no more, or for no others
     end
     if open_s ~= '' then call('ZADD', pending, -(time[1] + open_s), '') end
     for part in string.gmatch(parts, '[^,]+') do

@@ -275,12 +275,14 @@ local function part_ended(id, part, status, value, error)
     local needs, data = unpack(call('HMGET', join, 'needs', 'data'))
     if part == '' and status ~= 'finished' then
       return cancel_waiting(id, 'Its producer ended before all parts were written.', false)
+    elseif part == '' then
+      call('HSET', join, 'written', 1)  -- what a broken connection brings late does not open it again
     elseif needs == 'success' and status ~= 'finished' then
       local line = cjson.decode('[' .. error .. ']')[1]
       local reason = 'A part before it, ' .. part .. ', ' .. HOW_IT_ENDED[status]
       if type(line) == 'string' then reason = string.find(line, '^A part before it, ') and line or reason .. ': ' .. line end
       return cancel_waiting(id, reason, part)
-    elseif data and part ~= '' then
+    elseif data then
       if needs ~= 'success' then
         value = string.format('{"id": "%s", "status": "%s", "result": ', part, status) .. value
           .. ', "error": ' .. error .. '}'

@@ -278,6 +278,23 @@ def test_wherever_it_is_cut_it_is_there_once(redis, cutter, work, passing, cut):
     assert [one["result"] for one in outcomes(group)] == [2, None]
 
 
+@pytest.mark.parametrize("which", range(4))
+def test_what_reaches_redis_a_second_time_when_all_is_written_changes_nothing(
+    redis, work, monkeypatch, which
+):
+    write_a_group()  # Redis has the scripts
+    redis.flushdb()
+    sent, send = [], redis_io._send
+    with monkeypatch.context() as patch:
+        patch.setattr(redis_io, "_send", lambda redis, raw: sent.append(raw) or send(redis, raw))
+        group = write_a_group()
+    redis_io.exchange(redis, sent[which])
+    count = work()
+
+    assert (len(sent), count) == (4, 3)
+    assert [one["result"] for one in outcomes(group)] == [2, None]
+
+
 @pytest.mark.parametrize("passing", [1, 2, 3])
 def test_what_waits_for_a_producer_that_has_died_is_canceled_in_the_end(
     redis, cutter, work, monkeypatch, passing
