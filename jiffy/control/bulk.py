@@ -215,7 +215,10 @@ def act(
     tally = Tally(**(job.meta.get("bulk") or {})) if job else Tally()
     progress.update(None, "counting")
     asked = clock.read(start)
-    for _ in steps(redis, action, search.parse(matching, asked), asked, rate, tally):
+    wanted = search.parse(matching, asked)
+    if wanted.problems:  # to a worker of another release: what is left out would widen it
+        raise InvalidValue("matching", matching, f"a filter: {wanted.problems[0]}")
+    for _ in steps(redis, action, wanted, asked, rate, tally):
         ended = tally.done + tally.others
         again = f", {tally.failed_again:,} failed again" if tally.failed_again else ""
         progress.update(ended / tally.total, f"{ended:,} of {tally.total:,}{again}")

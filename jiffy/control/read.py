@@ -8,6 +8,7 @@ import base64
 import binascii
 import json
 import re
+import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -239,6 +240,12 @@ class JobView:
     def reason(self) -> str:
         """What went wrong, in one line."""
         return reason_of(self.error)
+
+    @property
+    def mark(self) -> str:
+        """Another one as soon as something has happened to it."""
+        said = self.state, self.enqueued, self.started, self.ended
+        return f"{zlib.crc32(repr(said).encode()):x}"
 
     @property
     def latest(self) -> datetime | None:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from itertools import chain, repeat
 from typing import Any, NamedTuple
 
@@ -34,6 +34,7 @@ SHOWN = 50  # of a page
 WINDOW = 500  # jobs that are looked at in a few round trips
 TIMES = ("after", "before", "slower")
 MOST_CHARS, _MOST_VALUES = 1000, 30
+_MOST_PATTERNS = 3  # with a *, of arguments: each is tried with every value of a call
 FAR, FAR_S = 20, 5.0  # windows, and for how long, if a person asks to search further
 _far = threading.BoundedSemaphore(2)  # how many do so at once in a process
 _TERM = re.compile(r'(?:([a-z]+|args\.[\w.-]+):)?("(?:[^"]|"")*"?|\S+)')
@@ -152,18 +153,27 @@ class Filter:
         return [*self.fields.get("id", ()), *(self.words if len(self.words) == 1 else ())]
 
     def matches(self, job: JobView) -> bool:
-        return all(
-            any(_MATCHES[name](value, job) for value in values)
-            if name in _MATCHES
-            else any(_has_argument(name.partition(".")[2], value, job) for value in values)
-            for name, values in self.fields.items()
-        ) and all(
-            any(
-                word.lower() in text.lower()
-                for text in (job.id, job.description, job.called, job.arguments, job.error)
+        return (
+            all(
+                any(_MATCHES[name](value, job) for value in values)
+                for name, values in self.fields.items()
+                if name in _MATCHES
             )
-            for word in self.words
+            and all(
+                any(
+                    word.lower() in text.lower()
+                    for text in (job.id, job.description, job.called, job.arguments, job.error)
+                )
+                for word in self.words
+            )
+            and _has_arguments(self.arguments, job)
         )
+
+    @cached_property
+    def arguments(self) -> dict[str, tuple[str, ...]]:
+        """The values that an argument of this name, or a value within one, may have."""
+        named = ((name.partition(".")[2], values) for name, values in self.fields.items())
+        return {name: tuple(map(str.lower, values)) for name, values in named if name}
 
 
 def parse(written: str, asked: datetime | None = None) -> Filter:
@@ -207,6 +217,8 @@ def _terms(written: str) -> tuple[list[tuple[str, str]], list[str]]:
     # Each of them is looked for in all that a job carries.
     if len(terms) + sum(raw.count(",") for _, raw in terms) > _MOST_VALUES:
         return [], [f"the filter has over {_MOST_VALUES} words and values"]
+    if sum(name.startswith("args.") and "*" in raw for name, raw in terms) > _MOST_PATTERNS:
+        return [], [f"the filter has over {_MOST_PATTERNS} values with * for arguments"]
     unknown = {
         name: f"{name}: is no field{near}; put it in quotes if it is text"
         for name, _ in terms
@@ -278,21 +290,29 @@ _MATCHES: dict[str, Callable[[str, JobView], bool]] = {
 }
 
 
-def _has_argument(name: str, value: str, job: JobView) -> bool:
-    """Whether an argument, or a value within one, has this name and value."""
-    left: list[tuple[str, Any]] = []
+def _has_arguments(wanted: dict[str, tuple[str, ...]], job: JobView) -> bool:
+    """Whether each of these names has one of its values; a call is gone through once for all."""
+    if not wanted:
+        return True
+    left, written = list[tuple[str, Any]](), {name: set[str]() for name in wanted}
     if job.call:
         names = chain(_positional(job.call.function), repeat(""))
         left = [*job.call.kwargs.items(), *zip(names, job.call.args, strict=False)]
     while left:
-        its_name, found = left.pop()
+        name, found = left.pop()
         if isinstance(found, dict | list):
-            left += found.items() if isinstance(found, dict) else ((its_name, one) for one in found)
-        elif its_name == name and type(found) is not Masked:
-            written = found if isinstance(found, str) else json.dumps(found)
-            if _fits(value.lower(), written.lower()):
-                return True
-    return False
+            left += found.items() if isinstance(found, dict) else ((name, one) for one in found)
+        elif name in written and type(found) is not Masked:
+            text = found if isinstance(found, str) else json.dumps(found)
+            written[name].add(text.lower())
+    return all(
+        any(value in written[name] or _fits_one(value, written[name]) for value in values)
+        for name, values in wanted.items()
+    )
+
+
+def _fits_one(pattern: str, found: set[str]) -> bool:
+    return "*" in pattern and any(_fits(pattern, one) for one in found)
 
 
 @lru_cache(maxsize=1000)

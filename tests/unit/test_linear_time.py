@@ -114,3 +114,24 @@ def test_deep_arguments_are_converted_in_linear_time(way, size):
     assert bool(refusal_of(lambda tree: convert(tree, Tree), value)) == (size == "large")
     assert converter(Tree).fits(value) == (size == 1)
     assert max(Leaf.read.values()) < 8
+
+
+class Numbers(list):
+    """It counts how often it is gone through."""
+
+    times = 0
+
+    def __iter__(self):
+        self.times += 1
+        return super().__iter__()
+
+
+def test_a_call_is_gone_through_once_for_all_values_that_are_looked_for():
+    numbers = Numbers(range(1000))
+    job = read.JobView(**{**vars(read._job("x", values.Fields({}))),
+                          "call": read.Call("f.x", (), {"a": numbers, "b": [1]})})  # fmt: skip
+    many = " ".join(f"args.a:{number}" for number in range(2000, 2028))
+
+    assert search.parse(f"{many} args.a:999 args.b:1").matches(job)
+    assert not search.parse(f"{many} args.b:1").matches(job)
+    assert numbers.times == 2

@@ -5,10 +5,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from jiffy import redis_io
+from jiffy import enqueue, redis_io
 from jiffy.dashboard import auth, create_app
 from jiffy.dev import redis_server
 from jiffy.errors import MissingSetting
+from jobs import numbers
 from tests.web.conftest import OWN, PASSWORD, cookie_name, log_in, post
 
 CLOSED = [
@@ -66,6 +67,21 @@ def test_a_login_never_leads_to_another_site(stranger, target):
     answer = stranger.post("/login", query_string={"next": target}, data=form, headers=OWN)
 
     assert answer.location == "/"
+
+
+def test_answers_fit_into_what_a_proxy_reads_of_their_headers(app, client):
+    """nginx reads 4 kB, and answers 502 in place of what was done, or of the form to log in."""
+    long, name = "я" * 900, "я" * 200
+    enqueue.options(queue=name)(numbers.add, 1, 2)
+    answers = [
+        app.test_client().get("/jobs", query_string={"q": long}),
+        post(client, "/jobs/all", q=long, action="retry"),
+        post(client, f"/queues/{name}/pause", why="full"),
+    ]
+
+    assert [answer.status_code for answer in answers] == [302, 303, 303]
+    assert [one.location[:6] for one in answers] == ["/login", "/jobs", "/queue"]
+    assert all(len(str(answer.headers)) < 3500 for answer in answers)
 
 
 def test_logging_out_ends_that_users_sessions_in_every_browser_and_process(app, client):

@@ -183,14 +183,50 @@ def test_a_form_that_names_an_odd_time_is_no_error(client, cards, asked):
     assert post(client, "/jobs/all", **sent).status_code == 303
 
 
-def test_a_job_that_was_retried_while_the_form_asked_is_not_deleted(client, cards, redis):
-    cards(2)
-    sent = {"action": "delete", "id": ["card0", "card1"]}
-    [asked] = re.findall('name="asked" value="([^"]+)"', post(client, "/jobs/act", **sent).text)
+def test_a_selected_job_to_which_something_has_happened_is_left_alone(client, cards, redis):
+    cards(4)
+    ids = [f"card{number}" for number in range(4)]
+    shown = shown_by(client.get("/jobs?far=1").text)
     post(client, "/jobs/card0/retry")
-    post(client, "/jobs/act", **sent, sure="yes", asked=asked)
+    post(client, "/jobs/card1/retry")
+    post(client, "/jobs/card1/cancel")
+    post(client, "/jobs/act", action="retry", id=ids[1:3], seen=shown)
+    form = post(client, "/jobs/act", action="delete", id=[ids[0], ids[3]], seen=shown).text
+    post(client, "/jobs/act", action="delete", id=ids, seen=shown_by(form), sure="yes")
 
-    assert [redis.exists(keys.job(one)) for one in sent["id"]] == [1, 0]
+    assert "Delete 2 jobs?" in form
+    assert [shown_by(form)[0].partition(" ")[2], len(shown_by(form))] == [ids[0], 2]
+    assert [redis.hget(keys.job(one), "status") for one in ids] == [
+        b"queued", b"canceled", b"queued", None
+    ]  # fmt: skip
+
+
+def test_a_button_of_a_page_that_is_out_of_date_does_nothing(client, cards, redis):
+    cards(1)
+    shown = shown_by(client.get("/jobs/card0").text)
+    post(client, "/jobs/card0/retry")
+    post(client, "/jobs/card0/cancel")
+    post(client, "/jobs/card0/retry", seen=shown[0])
+    said = client.get("/jobs/card0").text
+    post(client, "/jobs/card0/retry", seen=shown_by(said)[0])
+
+    assert "card0 has changed since it was shown." in said
+    assert redis.hget(keys.job("card0"), "status") == b"queued"
+
+
+def shown_by(page):
+    """How each job of a page, or form, is said to have been."""
+    return re.findall('name="seen" value="([^"]+)"', page)
+
+
+def test_a_filter_that_a_worker_does_not_understand_is_not_widened(client, cards, redis, work):
+    cards(2)
+    listening(redis)
+    of_another_release = search.parse("statee:none fn:charge")
+    job = bulk.start(redis, "delete", of_another_release, "ann", None, now())
+    work()
+
+    assert {*redis.zrange(FAILED, 0, -1)} == {b"card0", b"card1", job.id.encode()}
 
 
 def test_retrying_all_does_not_go_on_with_a_deletion_that_was_stopped(

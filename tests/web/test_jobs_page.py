@@ -69,6 +69,8 @@ def shop(plant):
         ("before:2026-01-01", ""),
         ("slower:5s", "paid killed"),
         ("args.order_id:7", "paid"),
+        ("args.order_id:70 args.order_id:7", "paid next"),
+        ("args.order_id:* args.city:k*v", "paid"),
         ("args.city:kyiv", "paid"),
         ("args.x:5", "next now then"),  # a positional argument has its parameter's name
         ("args.y:5", ""),
@@ -166,6 +168,7 @@ def test_the_newest_stand_first(client, shop):
         "id:" + "x" * 1000,
         "group:a " * 31,
         "fn:" + "a," * 31,
+        "args.order_id:* " * 4,
     ],
 )
 def test_what_is_not_understood_is_named_and_never_acted_upon(client, shop, redis, written):

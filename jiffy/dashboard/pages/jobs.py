@@ -141,19 +141,38 @@ def _to_fill_in(written: str) -> str:
 
 
 def act_on(name: str, job_ids: Sequence[str]) -> Tally:
-    """Act on each job; one that does not allow the action is left as it is."""
+    """Act on each job; one that does not allow the action, or is not as it was shown any more, is
+    left as it is.
+    """
     tally = Tally()
     try:
-        if "asked" in request.form:  # perhaps long ago: someone may have retried one meanwhile
-            every_job, redis = search.parse(""), redis_io.shared()
-            done = bulk.step(redis, name, every_job, _asked(), job_ids, tally)
-        else:
-            done = bulk.each(name, dict.fromkeys(job_ids, ""), tally)
+        done = bulk.each(name, _as_shown(job_ids, tally), tally)
     finally:
         audit.note(jobs=tally.done)
     if len(job_ids) > 1:  # among them, ids of no jobs would hide the others
         audit.note(done=" ".join(done))
     return tally
+
+
+def _as_shown(job_ids: Sequence[str], tally: Tally) -> dict[str, str]:
+    """Those to which nothing has happened since the form was shown, perhaps long ago, each with
+    its state; where it does not say how they were, all.
+    """
+    marks, seen = _marks(), dict.fromkeys(job_ids, "")
+    found = read.jobs(redis_io.shared(), job_ids) if marks else {}
+    for job_id, job in found.items():
+        seen[job_id] = job.state
+        if marks.get(job_id) != job.mark:
+            del seen[job_id]
+            tally.others += 1
+            tally.refused = tally.refused or f"{job_id} has changed since it was shown."
+    return seen
+
+
+def _marks() -> dict[str, str]:
+    """How the jobs of the form were as it was shown, by their ids."""
+    said = (one.partition(" ") for one in request.form.getlist("seen"))
+    return {job_id: mark for mark, _, job_id in said}
 
 
 @page.post("/jobs/<job_id>/<any(retry, cancel, stop):action>")
@@ -172,8 +191,7 @@ def some() -> Response | str:
     if not ids:
         flash(f"Select the jobs to {name} first.")
     elif name == "delete" and not request.form.get("sure"):
-        asked = redis_io.now(redis_io.shared()).isoformat()
-        return render_template("sure.html", action=name, ids=ids, back=back, asked=asked)
+        return render_template("sure.html", action=name, ids=ids, back=back, marks=_marks())
     else:
         flash(act_on(name, ids).words(name))
     return redirect(back, 303)

@@ -12,6 +12,7 @@ from werkzeug.wrappers import Response
 from jiffy import keys, redis_io
 from jiffy.control import pauses, read, search
 from jiffy.control.read import QueueCount
+from jiffy.control.values import clip
 from jiffy.dashboard.frame import census, flows
 from jiffy.dashboard.pages import jobs
 
@@ -133,7 +134,7 @@ def _in_force(what: dict[str, str]) -> pauses.PausedWork | None:
 
 def _back(what: dict[str, str], words: str) -> Response:
     [(kind, name)] = what.items()
-    flash(words.replace("{}", name))
+    flash(words.replace("{}", clip(name, 60)))
     url = url_for("queues.queue", name=name) if kind == "queue" else url_for("queues.queues")
     return redirect(url, 303)
 
@@ -156,7 +157,7 @@ def command(name: str) -> Response:
         abort(404, f"There is no worker {name!r}: it has stopped already.")
     if not redis.publish(PUBSUB_CHANNEL_TEMPLATE % name, json.dumps({"command": sent})):
         abort(409, f"Worker {name!r} does not respond. If it is dead, it is gone within minutes.")
-    flash(f"Asked {name} to {words}.")
+    flash(f"Asked {clip(name, 60)} to {words}.")
     return redirect(url_for("workers.workers"), 303)
 
 
