@@ -63,7 +63,8 @@ _PATIENCE_S = 0.03
 # A hash takes 32 MB: not one for each thread of a small dyno.
 _hashing = threading.Lock()
 KEPT_MS = 3_600_000  # a count of attempts, after the last pause
-# Tries before a pause of one second, which doubles with each, and the longest pause (ms): by a
+FIRST_PAUSE_MS = 1000
+# Tries before the first pause, which doubles with each, and the longest pause (ms): by a
 # user from an address, from an address, and by a user, who never waits for others' attempts.
 _LIMITS = (5, 900_000, 20, 60_000, 1, 0)
 # By a user within an hour; then each address has one try before its first pause.
@@ -403,7 +404,8 @@ def enter() -> Response:
     _take_turn(
         f"session {name}" if is_known else "", "to log in are in progress already. Try again."
     )
-    if wait_ms := redis_io.run_script(redis, "login", counts, [KEPT_MS, ATTACK, *_LIMITS]):
+    limits = [KEPT_MS, ATTACK, FIRST_PAUSE_MS, *_LIMITS]
+    if wait_ms := redis_io.run_script(redis, "login", counts, limits):
         wait_s = -(-wait_ms // 1000)
         answer = _again(f"Too many wrong passwords. Try again in {wait_s} s.", 429)
         answer.headers["Retry-After"] = str(wait_s)

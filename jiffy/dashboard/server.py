@@ -286,8 +286,8 @@ class Server(TcpWSGIServer):  # type: ignore[misc]  # it has no types
         wasyncore.dispatcher.close(self)
         lingers_until = clock.monotonic() + LINGER_S
         while self.active_channels and clock.monotonic() < self.stops_at:
+            wasyncore.loop(timeout=1, use_poll=True, map=self._map, count=1)
             self._close_late()
             for channel in [*self.active_channels.values()]:
                 if channel.is_idle() and clock.monotonic() > lingers_until:
                     channel.handle_close()
-            wasyncore.loop(timeout=1, use_poll=True, map=self._map, count=1)

@@ -1,7 +1,7 @@
 -- Count an attempt to log in, unless one must wait before the next.
 -- KEYS: counts of attempts: by this user from here; then, unless this browser is known, all from here, all by this user.
--- ARGV: for how long a count is kept after its pause (ms); how many attempts by a user, from anywhere, are an attack; then
--- for each key: after how many attempts pauses begin to grow, and the longest one (ms).
+-- ARGV: for how long a count is kept after its pause (ms); how many attempts by a user, from anywhere, are an attack; the
+-- first pause (ms); then for each key: after how many attempts pauses begin to grow, and the longest one (ms).
 -- Returns how long to wait (ms); 0: the attempt was counted, and may be made.
 local KEPT, wait = tonumber(ARGV[1]), 0
 local function tried(key)
@@ -11,15 +11,15 @@ end
 -- A count expires when it has been kept for so long after its pause: until then, what is left is more than that.
 for i, key in ipairs(KEYS) do
   local pause = redis.call('PTTL', key) - KEPT
-  if pause <= tonumber(ARGV[i * 2 + 2]) then wait = math.max(wait, pause) end  -- or else it is none of ours
+  if pause <= tonumber(ARGV[i * 2 + 3]) then wait = math.max(wait, pause) end  -- or else it is none of ours
 end
 if wait > 0 then return wait end
 local is_attack = KEYS[3] and tried(KEYS[3]) >= tonumber(ARGV[2])
 for i, key in ipairs(KEYS) do
-  local free, longest = tonumber(ARGV[i * 2 + 1]), tonumber(ARGV[i * 2 + 2])
+  local free, longest = tonumber(ARGV[i * 2 + 2]), tonumber(ARGV[i * 2 + 3])
   local count = tried(key) + 1
   if is_attack and i == 1 then free = 1 end
-  local pause = count < free and 0 or math.min(longest, 1000 * 2 ^ math.min(count - free, 30))
+  local pause = count < free and 0 or math.min(longest, ARGV[3] * 2 ^ math.min(count - free, 30))
   redis.call('SET', key, count, 'PX', KEPT + pause)
 end
 return 0

@@ -217,7 +217,7 @@ def put_a_batch(redis, *words):
         put(redis, fault_jobs.say_and_send, name, job_id=name)
     put(redis, fault_jobs.say_and_send, "sends", *words, job_id="sends")
     for name in ("slower", "last"):
-        put(redis, worker_jobs.quick_or_slow, name, 0.2, job_id=name, job_timeout=1)
+        put(redis, worker_jobs.quick_or_slow, name, 0.2, job_id=name, job_timeout=2)
     return [*names, "sends", "slower", "last"]
 
 
@@ -233,7 +233,7 @@ def test_a_job_that_leaves_a_transaction_open_has_no_neighbour_run_again(start_w
 def test_the_limit_of_a_job_counts_from_when_redis_knows_that_those_before_it_have_ended(
     start_worker, redis
 ):
-    names = put_a_batch(redis, "CLIENT", "PAUSE", "7000", "ALL")
+    names = put_a_batch(redis, "CLIENT", "PAUSE", "8000", "ALL")
     worker = start_worker("-n", "1")
     until_over(worker, redis, *names)
 

@@ -62,7 +62,7 @@ def test_a_group_is_summed_up_whatever_ends_its_parts(start_worker, redis):
     ended = part(worker_jobs.nothing).options(queue=NOBODYS)
     parts = [
         part(worker_jobs.wait_for, "a"), ended, ended, ended.options(ttl=1),
-        part(worker_jobs.nothing).options(timeout=1),
+        part(worker_jobs.nothing),
     ]  # fmt: skip
     group = jiffy.enqueue.group(parts, then=sum_up("group"))
     worker = start_worker("-n", "2")

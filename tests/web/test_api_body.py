@@ -5,6 +5,7 @@ from http.client import HTTPConnection
 
 import pytest
 
+from tests.support.newcomer import PATIENCE_S
 from tests.web.conftest import TOKEN
 from tests.web.test_api import ADD
 
@@ -124,7 +125,7 @@ def test_a_time_that_no_calendar_has_in_utc_is_422(api, redis, at):
 
 @pytest.mark.parametrize("size", [900_000, 1_500_000])
 def test_a_body_that_does_not_tell_its_size_is_bounded_too(live, size):
-    line = HTTPConnection(live.removeprefix("http://"), timeout=10)
+    line = HTTPConnection(live.removeprefix("http://"), timeout=PATIENCE_S)
     raw = json.dumps(ADD).encode() + b" " * size
     pieces = (raw[start : start + 65536] for start in range(0, len(raw), 65536))
     line.request("POST", "/api/jobs", pieces, {"Authorization": f"Bearer {TOKEN}", **JSON})

@@ -125,7 +125,7 @@ def test_the_banners_name_what_is_wrong(redis, plant, plant_worker, declare):
     assert commands["unheard"] == "python -m jiffy worker dead unheard"
 
 
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("path", ["/api/jobs/x", "/rq/0/data/job/x.json"])
 def test_what_a_job_carries_is_looked_through_once_for_a_live_page(client, api, plant, path):
     plant("x", result=">" * 300_000)
