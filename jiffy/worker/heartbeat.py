@@ -29,7 +29,15 @@ def register(link: Link, children: Sequence[ChildProcess]) -> None:
     for child in children:
         recovery.recover_gone(link, child.name)
         with _showing(child):
-            child.rq_worker.register_birth()
+            # Before the first trace: what RQ knows of a worker without a lease stays for minutes.
+            ends_at = link.redis.time()[0] + LEASE_S
+            is_first = link.redis.zadd(keys.LEASES, {child.name: ends_at}, nx=True)
+            try:
+                child.rq_worker.register_birth()
+            except ValueError:  # its name is another one's, perhaps one of RQ's
+                if is_first:
+                    link.redis.zrem(keys.LEASES, child.name)
+                raise
             child.rq_worker.set_state(WorkerStatus.STARTED)
             _show(child)
     renew(link, children)
@@ -75,9 +83,9 @@ def give_up(link: Link, child: ChildProcess) -> None:
     """This worker ends, and holds nothing that must be recovered."""
     if child.is_replaced:
         return
-    link.redis.zrem(keys.LEASES, child.name)
     with _showing(child):
         child.rq_worker.register_death()
+        link.redis.zrem(keys.LEASES, child.name)  # last, as it was the first
 
 
 def _show(child: ChildProcess) -> None:

@@ -2,6 +2,7 @@
 
 import os
 import signal
+from contextlib import suppress
 
 import pytest
 import rq
@@ -326,12 +327,32 @@ def test_a_worker_whose_name_another_one_has_begins_nothing_that_this_one_would_
     assert (late, len(since.claim(1).jobs)) == ([], 1)
 
 
+@pytest.mark.parametrize("step", ["set_state", "register_death"])
+def test_a_worker_that_vanishes_as_it_begins_or_ends_leaves_its_name(redis, monkeypatch, step):
+    def vanish(*_):
+        raise ConnectionError
+
+    first, second = [ChildProcess(rq_worker(redis), lambda *_: 0) for _ in range(2)]
+    monkeypatch.setattr(first.rq_worker, step, vanish)
+    with suppress(ConnectionError):
+        heartbeat.register(Link(redis), [first])
+        heartbeat.give_up(Link(redis), first)
+    die(redis, is_gone=True)
+    heartbeat.register(Link(redis), [second])
+
+    owner = redis.hget(keys.worker("worker-1"), keys.TOKEN_FIELD)
+    assert owner.decode() == second.worker_token
+
+
 def test_a_worker_of_rqs_stays_known_where_one_of_ours_is_to_have_its_name(redis):
     rq.SimpleWorker(["default"], "worker-1", connection=redis).register_birth()
     with pytest.raises(ValueError, match="active worker"):
         rq_worker(redis).work(burst=True)
+    with pytest.raises(ValueError, match="active worker"):
+        heartbeat.register(Link(redis), [ChildProcess(rq_worker(redis), lambda *_: 0)])
 
     assert redis.hexists(keys.worker("worker-1"), "birth")
+    assert redis.zscore(keys.LEASES, "worker-1") is None
 
 
 @pytest.mark.parametrize(
