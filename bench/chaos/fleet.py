@@ -117,6 +117,10 @@ class Fleet:
     def kill_a_root(self, rng: random.Random) -> None:
         kill(rng.choice([root.pid for dyno in self._dynos for root in dyno.roots]), signal.SIGKILL)
 
+    def reload(self, rng: random.Random) -> None:
+        """Have the workers of one dyno take the code as it is now."""
+        kill(rng.choice(self._dynos).roots[0].pid, signal.SIGHUP)
+
     def kill_all(self) -> None:
         with self._lock:  # so that nothing is started half-way through
             for dyno in self._dynos:
@@ -177,6 +181,15 @@ class Fleet:
             self._dynos[dyno] = old
             new.signal_all(signal.SIGKILL)
         return are_both
+
+    def is_up(self) -> bool:
+        """Whether all first processes have been there for some time."""
+        started_by = time.monotonic() - STARTS_S
+        return all(
+            root.poll() is None and started_at < started_by
+            for dyno in self._dynos
+            for root, started_at in zip(dyno.roots, dyno.started_at, strict=True)
+        )
 
     def endings(self) -> dict[str, str]:
         """The first processes that have ended though nothing had ended them."""

@@ -38,14 +38,18 @@ Faults = Callable[[Stage], None]
 
 
 def often(pause_s: float, *acts: Callable[[Stage], object]) -> Faults:
-    """One of `acts`, at random, each `pause_s` while jobs are enqueued."""
+    """One of `acts`, at random, each `pause_s` while jobs are enqueued and the wires do harm."""
 
     def faults(stage: Stage) -> None:
-        with stage.producing():
+        with stage.producing(), stage.harmed():
             for _ in stage.every(pause_s):
                 stage.rng.choice(acts)(stage)
 
     return faults
+
+
+def nothing(_: Stage) -> None:
+    """The wires do it."""
 
 
 def kill_a_child(stage: Stage) -> None:
@@ -58,6 +62,10 @@ def kill_a_root(stage: Stage) -> None:
 
 def kill_all(stage: Stage) -> None:
     stage.fleet.kill_all()
+
+
+def reload(stage: Stage) -> None:
+    stage.fleet.reload(stage.rng)
 
 
 def halt(stage: Stage) -> None:
@@ -84,7 +92,7 @@ def names_come_back(stage: Stage) -> None:
                 stage.wrong[f"dyno {dyno}"] = "two workers have its name"
 
     threads = [threading.Thread(target=one, args=[dyno]) for dyno in range(NAMES)]
-    with stage.producing():
+    with stage.producing(), stage.harmed():
         for thread in threads:
             thread.start()
         for _ in stage.every(HALT_EVERY_S):
@@ -117,14 +125,6 @@ def redis_is_frozen(stage: Stage) -> None:
     with stage.producing():
         stage.enqueue_backlog()
         stage.wires.server.freeze(stage.plan.freeze_s)
-
-
-def connections_are_cut(stage: Stage) -> None:
-    """Connections break at random bytes while jobs are enqueued, taken and settled."""
-    with stage.producing():
-        stage.wires.cut(True)
-        time.sleep(stage.plan.seconds)
-        stage.wires.cut(False)
 
 
 def the_master_dies(stage: Stage) -> None:
@@ -196,6 +196,7 @@ def with_sentinel(home: Path, _: random.Random) -> Iterator[Wires]:
             server.kill()
 
 
+answers_are_late = through_a_cutter(1e9, LATE_ONE_IN)
 SCENARIOS = {
     "kill_a_child": Scenario(often(0.5, kill_a_child), one_server),
     "kill_a_supervisor": Scenario(often(KILL_ROOT_EVERY_S, kill_a_root), one_server),
@@ -204,10 +205,7 @@ SCENARIOS = {
         often(0.5, *[kill_a_child] * 16, *[kill_a_root] * 3, kill_all), one_server
     ),
     "short_halts": Scenario(often(HALT_EVERY_S, halt), one_server, processes_die=False),
-    "short_halts_and_kills": Scenario(
-        often(HALT_EVERY_S, *[halt] * 16, *[kill_a_child] * 3, kill_a_root), one_server
-    ),
-    "names_come_back": Scenario(names_come_back, one_server, ours="named", dynos=NAMES + 1),
+    "names_come_back": Scenario(names_come_back, answers_are_late, ours="named", dynos=NAMES + 1),
     "deploys": Scenario(deploys, one_server),
     "a_dyno_is_frozen": Scenario(a_dyno_is_frozen, one_server),
     "redis_is_killed": Scenario(
@@ -215,10 +213,12 @@ SCENARIOS = {
     ),
     "redis_is_frozen": Scenario(redis_is_frozen, one_server, processes_die=False),
     "connections_are_cut": Scenario(
-        connections_are_cut, through_a_cutter(MEAN_BYTES_UNTIL_CUT), processes_die=False
+        often(1, nothing), through_a_cutter(MEAN_BYTES_UNTIL_CUT), processes_die=False
     ),
-    "answers_are_late": Scenario(
-        connections_are_cut, through_a_cutter(1e9, LATE_ONE_IN), processes_die=False
+    "answers_are_late": Scenario(often(1, nothing), answers_are_late, processes_die=False),
+    "all_at_once": Scenario(
+        often(HALT_EVERY_S, *[halt] * 20, *[kill_a_child] * 3, kill_a_root, reload),
+        answers_are_late,
     ),
     "the_master_dies": Scenario(the_master_dies, with_sentinel, redis_forgets=True),
     "memory_is_full": Scenario(memory_is_full, one_server, processes_die=False),

@@ -104,6 +104,13 @@ class Stage:
             over.set()
             thread.join()
 
+    @contextmanager
+    def harmed(self) -> Iterator[None]:
+        """Let the wires do harm as long as the block runs."""
+        self.wires.cut(True)
+        yield
+        self.wires.cut(False)
+
     def every(self, pause_s: float) -> Iterator[None]:
         """A turn each `pause_s` for as long as the plan says."""
         deadline = time.monotonic() + self.plan.seconds
@@ -149,9 +156,10 @@ def play(name: str, scenario: Scenario, plan: Plan) -> ledger.Row:
             scenario.faults(stage)
             _expect_ticks(stage, home)
             settled_s = _wait_until_settled(stage)
+            _wait_until_up(stage)
         finally:
             stage.fleet.close()
-        if scenario.ours == plan.worker == "jiffy":
+        if has_scheduler:
             stage.wrong |= stage.fleet.endings()
         return _row(name, stage, scenario, home, settled_s)
 
@@ -202,6 +210,15 @@ def _wait_until_settled(stage: Stage) -> float | None:
             return None
         time.sleep(LOOK_EVERY_S)
     return time.monotonic() - began
+
+
+def _wait_until_up(stage: Stage) -> None:
+    deadline = time.monotonic() + stage.plan.deadline_s
+    while not stage.fleet.is_up():
+        if time.monotonic() > deadline:
+            stage.wrong["a dyno"] = "is not there again"
+            return
+        time.sleep(LOOK_EVERY_S)
 
 
 def _row(
