@@ -16,7 +16,7 @@ import jiffy
 from jiffy import progress, redis_io
 
 SAID = "test:said"
-LONGEST_WAIT_S = 90
+LONGEST_WAIT_S = 200
 
 
 def say(text):

@@ -21,7 +21,7 @@ def minute_ago(redis):
     """Let time pass for what was counted so far: `minute_ago(3)` moves it three minutes back."""
 
     def move(minutes=1):
-        for key in redis.keys(keys.history("now:*")):
+        for key in sorted(redis.keys(keys.history("now:*"))):  # or one would replace the next
             before = key.rpartition(b":")[2]
             redis.rename(key, keys.history(f"now:{int(before) - minutes}"))
 

@@ -16,7 +16,7 @@ from jiffy import clock
 CHECKOUT = Path(__file__).resolve().parents[2]
 READY_TIMEOUT_S = 240
 # How long what has to happen may take: no machine is so busy.
-PATIENCE_S = 60
+PATIENCE_S = 150
 
 
 @contextmanager

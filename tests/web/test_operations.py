@@ -270,10 +270,10 @@ def test_a_worker_shows_its_job_against_its_limit_and_a_late_heartbeat(
 ):
     now = clock.now()
     monkeypatch.setattr(clock, "now", lambda: now)
-    started = utcformat(clock.from_wall(clock.wall() - 90))
+    started = utcformat(now - timedelta(seconds=90))
     plant("now", status="started", timeout=100, started_at=started)
     plant_worker("w1", state="busy", runs="now", last_heartbeat=started, hostname="web", pid=7)
-    plant_worker("w2", last_heartbeat=utcformat(clock.from_wall(clock.wall() - 999)))
+    plant_worker("w2", last_heartbeat=utcformat(now - timedelta(seconds=999)))
     ours = {"dyno": "worker.3", "release": "4f2a" * 10, "memory": 93 << 20, "quiet": "yes"}
     plant_worker("w3", **{f"jiffy:{name}": value for name, value in ours.items()})
     text = client.get("/workers").text
