@@ -19,7 +19,6 @@ from jiffy.settings import PATH, settings
 
 MOST_BODY_BYTES = 1024 * 1024
 _MOST_ADDRESS = 100
-_MOST_LOCATION = 2000  # of which a filter or a place to return to may be most
 _HOST = re.compile(r"(\[[0-9a-fA-F:.]+\]|[\w-]{1,63}(\.[\w-]{1,63})*\.?)(:[0-9]{1,5})?", re.ASCII)
 _HEADERS = {
     "X-Content-Type-Options": "nosniff",
@@ -118,9 +117,6 @@ def _add_headers(response: Response) -> Response:
     is_file = response.status_code < 400 and request.endpoint in ("static", "rq_dashboard.static")
     if not is_file:
         response.headers["Cache-Control"] = "no-store"
-    # nginx reads 4 kB of headers, and says 502 of an answer with more, though all was done.
-    if len(response.location or "") > _MOST_LOCATION:
-        response.location = (response.location or "").partition("?")[0]
     if request.is_secure:
         response.headers["Strict-Transport-Security"] = "max-age=31536000"
     return response

@@ -50,7 +50,7 @@ from jiffy.errors import MissingSetting
 from jiffy.settings import LOOPBACK, MAKE_SECRET_KEY, PASSWORD_HASH, USER_NAME, User, settings
 
 PUBLIC = {"static", "login.form", "login.enter", "health.healthz"}
-_MOST_LOGIN_BYTES = 16 * 1024
+_MOST_LOGIN_BYTES, _MOST_URL = 16 * 1024, 2000
 SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
 SESSION_LASTS = timedelta(days=7)
 _WITH_PORT = re.compile(r"(?:\[(.*)\]|([0-9.]+))(?::[0-9]+)?")
@@ -159,7 +159,8 @@ def _admit() -> Response | None:
             if request.headers.get("X-Requested-With"):  # a script, which cannot fill in a form
                 abort(401, "You are logged out: log in again.")
             target = None if is_change else request.full_path.rstrip("?")
-            return redirect(url_for("login.form", next=target))
+            asks = url_for("login.form", next=target)
+            return redirect(short(asks, url_for("login.form")))
         if is_change and not is_login:
             _require_operator(g.who)
         _take_turn_of(g.who)
@@ -250,6 +251,13 @@ def _own_host() -> str:
 def own_url(path: str) -> str:
     """The whole URL of a path of ours."""
     return f"{request.scheme}://{_own_host()}{path}"
+
+
+def short(url: str, otherwise: str) -> str:
+    """Where to go next; `otherwise` where `url` is long: nginx reads 4 kB of headers, and answers
+    502 in place of more.
+    """
+    return url if len(url) <= _MOST_URL else otherwise
 
 
 def is_api() -> bool:

@@ -186,7 +186,7 @@ def act(job_id: str, action: str) -> Response:
 def some() -> Response | str:
     """Do something with the jobs that were selected, or ask first."""
     name, ids = _action(), request.form.getlist("id")[:_MOST_SELECTED]
-    back = url_for("jobs.jobs", q=request.form.get("q", ""))
+    back = _list_of(request.form.get("q", ""))
     audit.note(jobs=0)  # so far
     if not ids:
         flash(f"Select the jobs to {name} first.")
@@ -237,8 +237,13 @@ def act_on_matching(name: str, matching: str) -> Response:
     audit.note(jobs=tally.done)
     flash(tally.words(name))
     if tally.done + tally.others >= bulk.FEW:
-        return redirect(url_for("jobs.all_matching", q=wanted.text, action=name), 303)
-    return redirect(url_for("jobs.jobs", q=wanted.text), 303)
+        again = url_for("jobs.all_matching", q=wanted.text, action=name)
+        return redirect(auth.short(again, url_for("jobs.jobs")), 303)
+    return redirect(_list_of(wanted.text), 303)
+
+
+def _list_of(matching: str) -> str:
+    return auth.short(url_for("jobs.jobs", q=matching), url_for("jobs.jobs"))
 
 
 def _understood(matching: str, asked: datetime) -> search.Filter:
