@@ -25,7 +25,7 @@ def main() -> int:
         deadline_s=asked.deadline, seed=asked.seed, home=HOME,
     )  # fmt: skip
     shutil.rmtree(HOME, ignore_errors=True)
-    print(f"seed {asked.seed}; logs in {HOME.relative_to(ROOT)}/")
+    print(f"seed {asked.seed}; logs in {HOME.relative_to(ROOT)}/", flush=True)
     rows = []
     for name in asked.only or SCENARIOS:
         for worker in asked.worker or COMMANDS:
