@@ -153,6 +153,7 @@ local function account_for(entry)
     return {before, slot, 0, 1, unpack(reasons)}
   end
   call('HSET', key, 'slot', string.format('%.0f', slot), 'times', entry.times)
+  call_own('SADD', OWN .. 'entries', id)  -- by which a later release knows what it no longer has
   if is_done or entry.next == cjson.null then
     call_own('ZREM', ENTRIES, id)
     if is_done then call('HSET', key, 'done', entry.times) end

@@ -1,22 +1,25 @@
 -- Renew the leases of one supervisor's workers, and of all that they hold, in RQ's registries too.
 -- KEYS: leases
 -- ARGV: lease in s, for how many s RQ is to know of an idle worker, then for each worker: its name, its memory in bytes,
---       whether it is quiet ('yes' or ''), its part of executions
+--       whether it is quiet ('yes' or ''), its part of executions, its birth as RQ writes it
 -- Returns the names whose lease or hash was gone, each with the executions that are still its own, with commas between: others
 --         may be running the rest by now, and RQ knows nothing of it.  The lease is back when this is sent again, the hash not;
 --         and, with nil, those that another worker has by now
 --include lib
 even_if_full()
 local gone = {}
-local function renew(worker, memory, quiet, token)
+local function renew(worker, memory, quiet, token, birth)
   local key, executions = RQ .. 'worker:' .. worker, RQ .. 'worker:' .. worker .. ':executions'
-  local owner = (fields(key, 'jiffy:token') or {})[1] or token
-  if owner ~= token then
+  local owner, born = unpack(fields(key, 'jiffy:token', 'birth') or {})
+  local is_other = owner and owner ~= token
+  -- One of before is there again where Redis was set back to an older copy, and anything may stand there.
+  if is_other and born and born > birth then
     gone[#gone + 1], gone[#gone + 2] = worker, false
     return
   end
   local is_gone, still = not call_own('ZSCORE', KEYS[1], worker), {}
   call('ZADD', KEYS[1], NOW + ARGV[1], worker)
+  hold_lost(worker, token)
   local all_held = held_by(worker)
   local ttl_s = #all_held > 0 and 90 or ARGV[2]
   try('HSET', key, 'last_heartbeat', date(), 'jiffy:memory', memory, 'jiffy:quiet', quiet)
@@ -42,8 +45,9 @@ local function renew(worker, memory, quiet, token)
     end
   end
   -- It may have expired, and be there again with what is written here and by the claim alone.
-  local is_known = try('HEXISTS', key, 'birth') == 1
+  local is_known = born and not is_other
+  if is_known then name_worker('SADD', key) end  -- these sets, too, may have been lost
   if is_gone or not is_known then gone[#gone + 1], gone[#gone + 2] = worker, table.concat(still, ',') end
 end
-for i = 3, #ARGV, 4 do renew(unpack(ARGV, i, i + 3)) end
+for i = 3, #ARGV, 5 do renew(unpack(ARGV, i, i + 4)) end
 return gone

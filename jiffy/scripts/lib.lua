@@ -156,6 +156,26 @@ local function is_lost(worker, id, member)
   return job[1] == 'started' and job[2] == worker
 end
 
+-- Let a worker hold again what it runs, by RQ's set of its executions, where ours was lost; `token` begins these.
+local function hold_lost(worker, token)
+  local executions, holds = RQ .. 'worker:' .. worker .. ':executions', OWN .. 'held:' .. worker
+  local count = try('SCARD', executions)
+  if type(count) ~= 'number' or count <= call_own('HLEN', holds) then return end
+  for _, member in ipairs(call('SRANDMEMBER', executions, MOST_KEYS)) do
+    local id = string.match(member, '^(.*):' .. token .. '[^:]*$')
+    local queue = id and is_lost(worker, id, member) and fields(job_key(id), 'origin')[1]
+    if queue then call('HSETNX', holds, member, queue) end
+  end
+end
+
+-- Add a worker to RQ's sets of workers, or take it off: SADD or SREM.
+local function name_worker(command, key)
+  for queue in string.gmatch(string.sub((fields(key, 'queues') or {})[1] or '', 1, 10000), '[^,]+') do
+    try(command, RQ .. 'workers:' .. queue, key)
+  end
+  try(command, RQ .. 'workers', key)
+end
+
 -- Whether what a worker holds is there and still its own to run.
 local function still_runs(worker, held)
   local member, queue, id = unpack(held)

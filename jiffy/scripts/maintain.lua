@@ -24,11 +24,15 @@ local function forget_old(registry)
   has_more = has_more or #old == MOST_KEYS
 end
 
--- Ids of jobs that waited for others until their `ttl` was over.
-local function forget_deferred(queue)
+-- Ids of jobs that waited for others until their `ttl` was over; those of workflows are looked at where that was lost.
+local function check_deferred(queue)
   local registry = RQ .. 'deferred:' .. queue
   for _, id in ipairs(try('ZRANDMEMBER', registry, 100)) do
-    if call('EXISTS', job_key(id)) == 0 then call('ZREM', registry, id) end
+    if call('EXISTS', job_key(id)) == 0 then
+      call('ZREM', registry, id)
+    elseif call('EXISTS', OWN .. 'join:' .. id) == 1 then
+      call_own('ZADD', OWN .. 'joins', 'NX', NOW, id)
+    end
   end
 end
 
@@ -106,7 +110,7 @@ for _, key in ipairs(KEYS) do
   local queue = queue_of(key)
   if is_due(OWN .. 'maintained:' .. queue) then
     for _, name in ipairs({'finished:', 'failed:'}) do forget_old(RQ .. name .. queue) end
-    forget_deferred(queue)
+    check_deferred(queue)
     find_stale(queue)
     enqueue_ready(queue)
     return_intermediate(queue)

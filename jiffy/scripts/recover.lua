@@ -13,6 +13,7 @@ local back, to_finish = {}, {}
 -- It has come back since it was found, or there was none.
 local lease = is_gone and call_own('ZSCORE', KEYS[1], worker)
 if is_gone and (not lease or tonumber(lease) > tonumber(NOW)) then return {back, to_finish} end
+hold_lost(worker, ARGV[7])
 local all_held, is_all = held_by(worker)
 local held, kept = {}, is_all and 0 or 1
 for _, one in ipairs(all_held) do
@@ -63,10 +64,7 @@ end
 local key = RQ .. 'worker:' .. worker
 if #to_finish + kept == 0 and is_gone then
   call_own('ZREM', KEYS[1], worker)
-  for queue in string.gmatch(string.sub((fields(key, 'queues') or {})[1] or '', 1, 10000), '[^,]+') do
-    try('SREM', RQ .. 'workers:' .. queue, key)
-  end
-  try('SREM', RQ .. 'workers', key)
+  name_worker('SREM', key)
   call('DEL', key, key .. ':executions')
 elseif #to_finish + kept == 0 and call('EXISTS', key) == 1 then
   try('HSET', key, 'state', 'idle')

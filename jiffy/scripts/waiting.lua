@@ -338,6 +338,10 @@ end
 -- Put up to `most` jobs whose function is paused no more back to the front of their queues, in order; return how many.
 local function unpark(paused, most)
   local moved = 0
+  for name in pairs(paused) do  -- the set of them may have been lost
+    local path = string.match(name, '^func:(.*)')
+    if path and call('EXISTS', OWN .. 'parked:' .. path) == 1 then call_own('SADD', OWN .. 'parked', path) end
+  end
   for _, path in ipairs(call_own('SRANDMEMBER', OWN .. 'parked', 100)) do
     local parked = OWN .. 'parked:' .. path
     local is_over = moved < most and not paused['func:' .. path]

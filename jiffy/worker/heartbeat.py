@@ -12,7 +12,7 @@ from rq import worker_registration
 from rq.defaults import DEFAULT_WORKER_TTL
 from rq.worker import WorkerStatus
 
-from jiffy import history, keys, log, os_compat
+from jiffy import clock, history, keys, log, os_compat
 from jiffy.redis_io import Link
 from jiffy.settings import settings
 from jiffy.worker import recovery
@@ -51,7 +51,11 @@ def renew(link: Link, children: Sequence[ChildProcess]) -> None:
     for child in children:
         # Elsewhere, each is a process of `ps`.
         memory = child.memory_bytes if os_compat.IS_LINUX else 0
-        arguments += [child.name, memory, "yes" if child.is_quiet else "", child.worker_token]
+        birth = child.rq_worker.birth_date
+        arguments += [
+            child.name, memory, "yes" if child.is_quiet else "", child.worker_token,
+            clock.rq_text(birth.timestamp()) if birth else "",
+        ]  # fmt: skip
     before = [child.board.numbers.batch for child in children]
     gone = link.run("heartbeat", [keys.LEASES], arguments)
     executions = dict(zip(gone[::2], gone[1::2], strict=True))

@@ -30,6 +30,7 @@ from tests.support.worker_support import (
     due,
     finish,
     finish_together,
+    maintain,
     queued,
     registered,
     work_one,
@@ -298,6 +299,18 @@ def test_a_part_that_is_ended_elsewhere_breaks_the_chain_too(redis, chain, end, 
     assert statuses(redis, chain[1:]) == ["canceled", "canceled"]
     assert reason(redis, chain[2]).startswith(f"A part before it, {chain[0].id}, {what}")
     assert left(redis) == []
+
+
+def test_a_part_that_is_ended_elsewhere_breaks_the_chain_though_the_list_of_what_waits_is_lost(
+    redis, chain
+):
+    redis.delete(keys.JOINS)
+    redis.set(keys.JOINS, "odd")
+    maintain(redis)
+    delete(redis, chain[0])
+    look(redis)
+
+    assert statuses(redis, chain[1:]) == ["canceled", "canceled"]
 
 
 def test_a_part_that_is_canceled_breaks_the_chain_though_redis_clock_was_set_back(redis, chain):

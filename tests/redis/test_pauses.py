@@ -131,6 +131,21 @@ def test_a_thousand_come_back_a_call_and_none_is_doubled(redis):
     assert queued(redis) == [f"p-{number:04}" for number in range(2500)] + ["default-0"]
 
 
+@pytest.mark.parametrize("what", ["is lost", "holds something else"])
+def test_parked_jobs_come_back_though_the_set_of_their_functions(redis, what):
+    put(1)
+    jiffy.pause(function=TELL_ID, why="a bug")
+    claim(redis)
+    names = keys.parked("").rstrip(":")
+    redis.delete(names)
+    if what == "holds something else":
+        redis.set(names, "odd")
+    due(redis)
+    jiffy.resume(function=TELL_ID)
+
+    assert ids_of(claim(redis)) == ["ours-0"]
+
+
 def test_a_parked_job_can_be_canceled_deleted_and_expires(redis):
     put(2)
     jiffy.enqueue.options(job_id="late", expires="1h")(worker_jobs.tell_id)

@@ -121,6 +121,17 @@ def test_an_entry_removed_from_the_schedule_is_deleted_and_its_jobs_stay(declare
     assert redis.llen(keys.queue("default")) == len(made)
 
 
+def test_an_entry_is_deleted_though_redis_had_lost_which_there_are(declare, run_next, redis):
+    kept, removed = (every("1h", numbers.add, args=[2, 3], name=name) for name in ("kept", "old"))
+    declare(kept, removed)
+    redis.delete(keys.DECLARED)
+    redis.set(keys.DECLARED, "odd")
+    run_next()
+
+    assert declare(kept)["gone"] == 1
+    assert redis.zrange(keys.ENTRIES, 0, -1) == [b"entry-kept"]
+
+
 def test_what_would_change_is_shown_and_nothing_is_written(declare, redis):
     declare(daily(), every("1d", numbers.add, args=[1, 1], name="old"), daily_of("gone"))
     before = take(redis)

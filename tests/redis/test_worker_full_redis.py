@@ -63,7 +63,7 @@ def test_a_worker_in_a_full_redis_gives_back_renews_recovers_and_moves(redis, fi
     redis.delete(keys.queue("default"))
     fill()
     heard = worker.claim(2).jobs
-    Link(redis).run("heartbeat", [keys.LEASES], [-1, 480, "worker-1", 0, "", ""])
+    Link(redis).run("heartbeat", [keys.LEASES], [-1, 480, "worker-1", 0, "", "", ""])
     due(redis)
     finish(redis, heard[0], "requeued")
     die(redis, heard[1], is_gone=True)

@@ -35,7 +35,7 @@ from tests.support.worker_support import (
 
 def renew(redis, *names):
     """Renew the leases of workers; return those whose lease was gone."""
-    workers = [one for name in names for one in (name, 1 << 20, "", "")]
+    workers = [one for name in names for one in (name, 1 << 20, "", "", "")]
     return Link(redis).run("heartbeat", [keys.LEASES], [10, 480, *workers])
 
 
@@ -124,6 +124,27 @@ def test_what_a_worker_holds_is_registered_again_where_the_registry_is_lost(redi
     assert (finish(redis, claimed), status(redis)) == (1, "finished")
 
 
+@pytest.mark.parametrize("what", ["is lost", "holds something else"])
+def test_what_a_worker_runs_is_its_own_again_where_its_hash_of_that(redis, claimed, what):
+    redis.delete(keys.held("worker-1"))
+    if what == "holds something else":
+        redis.set(keys.held("worker-1"), "odd")
+    renew(redis, "worker-1")
+
+    member = f"default-0:{claimed.execution}"
+    assert redis.hgetall(keys.held("worker-1")) == {member.encode(): b"default"}
+    assert redis.zscore(WIP, member) >= redis.time()[0] + 89
+
+
+def test_a_job_whose_worker_died_is_recovered_where_the_hash_of_what_that_held_is_lost(
+    redis, claimed
+):
+    redis.delete(keys.held("worker-1"))
+    die(redis, claimed)
+
+    assert queued(redis) == ["default-0"]
+
+
 def test_a_claim_without_an_answer_is_put_back_where_the_registry_is_lost(redis, claimed):
     redis.delete(WIP)
     [again] = claim(redis)
@@ -151,6 +172,16 @@ def test_a_worker_that_redis_has_forgotten_is_shown_again_and_one_that_ends_no_l
     assert redis.hget(child.rq_worker.key, "queues") == b"default"
     heartbeat.give_up(Link(redis), child)
     assert not redis.exists(keys.WORKERS, keys.LEASES)
+
+
+def test_a_worker_that_only_the_sets_of_workers_have_lost_is_shown_again(redis):
+    child = ChildProcess(rq_worker(redis), lambda *_: 0, Board())
+    heartbeat.register(Link(redis), [child])
+    registered = redis.smembers(keys.WORKERS)
+    redis.delete(keys.WORKERS, keys.workers_of("default"))
+    heartbeat.renew(Link(redis), [child])
+
+    assert redis.smembers(keys.WORKERS) == redis.smembers(keys.workers_of("default")) == registered
 
 
 def test_a_worker_whose_hash_has_expired_in_an_outage_is_shown_again(redis):
@@ -308,6 +339,18 @@ def test_a_worker_whose_name_another_one_has_ends_and_leaves_that_one_alone(redi
 
     assert redis.zscore(keys.LEASES, "worker-1") == lease
     assert not redis.hexists(keys.worker("worker-1"), "death")
+
+
+@pytest.mark.parametrize("fields", [{keys.TOKEN_FIELD: "odd"}, {keys.TOKEN_FIELD: "0" * 8}, None])
+def test_a_worker_stays_where_one_before_it_has_its_name_in_an_older_copy(redis, two, fields):
+    if fields is None:
+        fields = two[0].rq_worker.serialize() | {keys.TOKEN_FIELD: two[0].worker_token}
+    redis.hset(keys.worker("worker-1"), mapping=fields)
+    heartbeat.renew(Link(redis), two[1:])
+
+    assert not two[1].must_leave
+    token = redis.hget(keys.worker("worker-1"), keys.TOKEN_FIELD)
+    assert token.decode() == two[1].worker_token
 
 
 def test_what_the_next_worker_of_a_name_runs_is_not_taken_from_it(redis, two):

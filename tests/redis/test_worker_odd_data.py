@@ -405,7 +405,7 @@ STEPS = {
     "recover a killed one": lambda redis, held: die(redis, held[1], handling=Handling.FAIL),
     "recover from a vanished one": lambda redis, held: die(redis, is_gone=True),
     "heartbeat": lambda redis, _: Link(redis).run(
-        "heartbeat", [keys.LEASES], [10, 480, "worker-1", 0, "", "", "worker-2", 0, "", ""]
+        "heartbeat", [keys.LEASES], [10, 480, "worker-1", 0, "", "", "", "worker-2", 0, "", "", ""]
     ),
     "due": lambda redis, _: due(redis, queues=["default", "more"]),
     "maintain": forget_worker_and_maintain,
