@@ -46,6 +46,7 @@ from jiffy.settings import Settings, invalid_redis_url, settings, without_passwo
 
 CONNECT_TIMEOUT_S = 5
 ANSWER_TIMEOUT_S = 10
+_SMALL_BYTES = 10_000
 FREE_CONNECTION_TIMEOUT_S = 2
 IDLE_S = 10.0  # after that a capped client closes a connection
 # How long a producer, or a page, waits for Redis.
@@ -402,21 +403,24 @@ class Unanswered(exceptions.ConnectionError):
     """All was sent, then no reply came: Redis may have carried it out."""
 
 
-def exchange(redis: Redis, *commands: bytes, resend: bool = True) -> list[Any]:
-    """Send the commands in one write; return their replies.
+def exchange(
+    redis: Redis, *commands: bytes, resend: bool = True, answer_s: float | None = None
+) -> list[Any]:
+    """Send the commands in one write; return their replies, each of which begins within `answer_s`
+    (ANSWER_TIMEOUT_S).
 
     Raises redis-py's errors; Unanswered alone means that Redis may have carried them out.  Nothing
     is sent twice, unless Redis has forgotten our scripts and `resend` is true.
     """
     try:
-        return _receive(redis, _send(redis, b"".join(commands)), len(commands))
+        return _receive(redis, _send(redis, b"".join(commands)), len(commands), answer_s)
     except exceptions.NoScriptError:
         loads = [load_command(name) for name in _SHAS]
         _receive(redis, _send(redis, b"".join(loads)), len(loads))
         if not resend:
             raise
     # Not above: what is raised now has no other cause.
-    return _receive(redis, _send(redis, b"".join(commands)), len(commands))
+    return _receive(redis, _send(redis, b"".join(commands)), len(commands), answer_s)
 
 
 def run_script(
@@ -437,14 +441,16 @@ def _send(redis: Redis, raw: bytes) -> Any:
     return connection
 
 
-def _receive(redis: Redis, connection: Any, count: int) -> list[Any]:
-    replies = list[Any]()
+def _receive(
+    redis: Redis, connection: Any, count: int, answer_s: float | None = None
+) -> list[Any]:  # fmt: skip
+    replies, longest_s = list[Any](), answer_s or ANSWER_TIMEOUT_S
     try:
         # RQ lets a worker's client wait for 415 s: so long a silent line would stop it.
-        waits_longer = (connection.socket_timeout or math.inf) > ANSWER_TIMEOUT_S
+        waits_longer = (connection.socket_timeout or math.inf) > longest_s
         for _ in range(count):
-            if waits_longer and not connection.can_read(timeout=ANSWER_TIMEOUT_S):
-                raise exceptions.TimeoutError(f"no answer in {ANSWER_TIMEOUT_S} s")
+            if waits_longer and not connection.can_read(timeout=longest_s):
+                raise exceptions.TimeoutError(f"no answer in {longest_s:.0f} s")
             replies.append(connection.read_response())
         return replies
     except BaseException as error:
@@ -462,22 +468,28 @@ class Link:
 
     `patience_s`: how long `insist` goes on; None: until Redis is back.  `logs`: whether an outage
     is logged, once when it begins and once when it ends; of a dyno's processes, one does that.
+    `answer_s`: how long it waits for the answer to a small request.
     """
 
-    def __init__(self, redis: Redis, *, patience_s: float | None = None, logs: bool = True) -> None:
+    def __init__(
+        self, redis: Redis, *, patience_s: float | None = None, logs: bool = True,
+        answer_s: float | None = None,
+    ) -> None:  # fmt: skip
         self.redis = redis
-        self._patience_s, self._logs = patience_s, logs
+        self._patience_s, self._logs, self._answer_s = patience_s, logs, answer_s
         self._away_since: float | None = None
         self._pause_s = FIRST_PAUSE_S
         self._refused: dict[str, float] = {}  # a reason -> when it was logged
 
     def exchange(self, *commands: bytes, resend: bool = True) -> list[Any]:
         """As the function `exchange`; a reply ends an outage."""
-        replies = exchange(self.redis, *commands, resend=resend)
+        # A large one takes its time on a slow line.
+        answer_s = self._answer_s if sum(map(len, commands)) < _SMALL_BYTES else None
+        replies = exchange(self.redis, *commands, resend=resend, answer_s=answer_s)
         if b"QUEUED" in replies:
             # A job has left a transaction open, which ends with its connection: nothing was done.
             self.redis.connection_pool.disconnect(inuse_connections=False)
-            replies = exchange(self.redis, *commands, resend=resend)
+            replies = exchange(self.redis, *commands, resend=resend, answer_s=answer_s)
         self.note_back()
         return replies
 

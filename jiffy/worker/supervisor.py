@@ -66,7 +66,8 @@ class Supervisor:
         queues = self._queue_keys = [keys.queue(name) for name in rq_worker.queue_names()]
         due = queues if moves_due else [keys.NOTHING]
         default_timeout_s = rq_worker.queue_class.DEFAULT_TIMEOUT
-        link = self._link = Link(redis)
+        # A line that has gone silent must not cost the leases.
+        link = self._link = Link(redis, answer_s=RENEW_EVERY_S)
         self._commands = Commands(redis, children, self._shut_down)
         self._ends_at = math.inf  # in a shutdown, when the grace period is over
         self._timers = [

@@ -12,6 +12,7 @@ from jiffy import keys
 from jiffy.dev import redis_server
 from tests.jobs import worker as worker_jobs
 from tests.support.newcomer import CHECKOUT, wait_until
+from tests.support.silence import QuietLine
 from tests.support.worker_processes import begin, let_go_on, until_over, worker_names
 from tests.support.worker_support import enqueue, job, registered, status
 
@@ -73,6 +74,20 @@ def test_a_worker_says_once_that_redis_is_away_and_once_that_it_is_back(
         worker.until(lambda: status(redis) == "finished")
 
     assert (len(worker.lines("redis.away")), len(worker.lines("redis.back"))) == (1, 1)
+
+
+def test_a_line_that_falls_silent_is_given_up_before_its_lease_is_over(start_worker, own_redis):
+    address, _ = own_redis
+    with QuietLine(address) as line, Redis.from_url(address) as redis:
+        worker = start_worker("-n", "1", REDIS_URL=line.url)
+        worker.until(lambda: redis.info("clients")["blocked_clients"])
+        for count in range(1, 4):  # the first to be lost may be what is waited for longer
+            line.silence()
+            worker.until(lambda: len(worker.lines("redis.back")) == count)  # noqa: B023
+            if "no answer in 3 s" in worker.log:
+                break
+
+    assert "no answer in 3 s" in worker.log
 
 
 def test_a_worker_that_is_stopped_while_redis_is_away_ends_within_its_grace(

@@ -163,6 +163,15 @@ def test_a_line_that_has_gone_silent_is_given_up_however_patient_its_client_is(
     assert isinstance(raised.value.__cause__, RedisTimeoutError)
 
 
+def test_what_is_large_may_take_longer_than_the_small(redis):
+    link = redis_io.Link(redis, answer_s=0.01)
+    wait = redis_io.command("BLPOP", "test:none", 0.1)
+    with pytest.raises(redis_io.Unanswered):
+        link.exchange(wait)
+
+    assert link.exchange(redis_io.command("ECHO", "x" * 10_000), wait)[1] is None
+
+
 def test_what_redis_refuses_is_raised_at_once_and_is_no_outage(redis, caplog):
     redis.set("test:string", "1")
     with pytest.raises(ResponseError, match="WRONGTYPE"):
