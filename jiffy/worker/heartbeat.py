@@ -5,7 +5,7 @@ shows them as soon as that has ended.
 """
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from redis.exceptions import OutOfMemoryError, ResponseError
 from rq import worker_registration
@@ -30,8 +30,9 @@ def register(link: Link, children: Sequence[ChildProcess]) -> None:
         recovery.recover_gone(link, child.name)
         with _showing(child):
             # Before the first trace: what RQ knows of a worker without a lease stays for minutes.
-            ends_at = link.redis.time()[0] + LEASE_S
-            is_first = link.redis.zadd(keys.LEASES, {child.name: ends_at}, nx=True)
+            ends_at, is_first = link.redis.time()[0] + LEASE_S, False
+            with suppress(ResponseError):  # a full Redis lets `renew` do it
+                is_first = bool(link.redis.zadd(keys.LEASES, {child.name: ends_at}, nx=True))
             try:
                 child.rq_worker.register_birth()
             except ValueError:  # its name is another one's, perhaps one of RQ's

@@ -8,7 +8,6 @@ import sys
 import pytest
 from redis import Redis
 
-from jiffy import keys
 from jiffy.dev import redis_server
 from tests.jobs import worker as worker_jobs
 from tests.support.newcomer import CHECKOUT, wait_until
@@ -66,7 +65,7 @@ def test_a_worker_says_once_that_redis_is_away_and_once_that_it_is_back(
     address, restart = own_redis
     worker = start_worker("-n", "1", REDIS_URL=address)
     with Redis.from_url(address) as redis:
-        worker.until(lambda: redis.zcard(keys.LEASES))
+        worker.until(lambda: redis.info("clients")["blocked_clients"])
     restart(lambda: worker.until_logged("redis.away"))
     worker.until_logged("redis.back")
     with Redis.from_url(address) as redis:
