@@ -9,6 +9,7 @@ from collections import Counter
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import flask
 import jinja2
@@ -17,8 +18,8 @@ from rq.executions import Execution
 from rq.utils import now, utcformat
 from werkzeug.routing import Rule
 
-from jiffy import every, keys, redis_io
-from jiffy.dashboard import create_app
+from jiffy import clock, every, keys, redis_io
+from jiffy.dashboard import create_app, frame
 from jiffy.dashboard.server import Server
 from jiffy.settings import settings
 from jobs import numbers
@@ -89,6 +90,14 @@ def api(app):
 
 
 @pytest.fixture
+def same_second(monkeypatch):
+    """What pages keep for a second is kept for as long as the test takes."""
+    moment = clock.monotonic()
+    stopped = SimpleNamespace(monotonic=lambda: moment, now=clock.now)
+    monkeypatch.setattr(frame, "clock", stopped)
+
+
+@pytest.fixture
 def no_redis(app, environ, monkeypatch):
     """From here on, nothing answers where Redis should be, and all time limits are short."""
     monkeypatch.setattr(redis_io, "PATIENCE_S", 0)
@@ -124,14 +133,15 @@ def logged_in(chromium, live, client, has_scripts=True, has_touch=False):
     options = {"java_script_enabled": has_scripts, "has_touch": has_touch}
     with chromium.new_context(base_url=live, **options) as context:
         context.add_cookies([{"name": cookie.key, "value": cookie.value, "url": live}])
-        yield context.new_page()
+        page = context.new_page()
+        page.set_default_timeout(1000 * PATIENCE_S)
+        yield page
 
 
 @pytest.fixture
 def browser(chromium, live, client):
     """A page of a real browser, logged in, on the first page."""
     with logged_in(chromium, live, client) as page:
-        page.set_default_timeout(1000 * PATIENCE_S)
         page.goto("/")
         yield page
 

@@ -146,7 +146,6 @@ def test_the_login_of_a_proxy_is_not_taken_for_the_page(browser, plant, answer):
         route.fulfill(**answer) if is_live else route.fulfill(body="<h1>Log in here</h1>")
 
     browser.route("**/*", answer_as_the_proxy)
-    refresh(browser)
     if answer["status"] == 200:
         browser.wait_for_selector("#notice:has-text('Shown as of')")
         assert (browser.inner_text("#live"), browser.title()) == ("stale", "Jiffy")
@@ -158,7 +157,7 @@ def test_a_far_search_that_was_refused_is_not_repeated_once_it_was_made(browser,
     monkeypatch.setattr(auth, "MOST_AT_ONCE", -1)
     browser.goto("/failures?far=1")
     monkeypatch.undo()
-    refresh_until(browser, "#failures")
+    browser.wait_for_selector("#failures")
 
     assert browser.query_selector("#live") is None
 
@@ -173,7 +172,6 @@ def test_a_hidden_tab_pauses(browser):
 def test_a_lost_session_leads_to_the_login_and_back(browser, live):
     browser.goto("/?from=here")
     browser.context.clear_cookies()
-    refresh(browser)
     browser.wait_for_selector("[name=password]")
     browser.fill("[name=user]", USER)
     browser.fill("[name=password]", PASSWORD)
@@ -257,7 +255,7 @@ def test_no_page_breaks_its_own_rules(browser, plant, plant_worker):
 
 
 def refresh(page):
-    """As if the two seconds were over."""
+    """As if the two seconds were over; not where the page may be loading anew by itself."""
     page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
 
 

@@ -11,6 +11,7 @@ from rq.utils import utcformat
 from jiffy import clock, keys, tracebacks
 from jiffy.control import search
 from tests.web.conftest import logged_in, post
+from tests.web.test_browser import refresh, stop_the_clock
 
 TRACEBACK = 'Traceback …\n  File "/app/jobs/shop.py", line 4, in charge\nCardError: declined'
 KEY = tracebacks.Group.of(TRACEBACK).key
@@ -310,6 +311,7 @@ def test_in_a_browser_jobs_are_filtered_selected_and_retried(
         page.goto("/jobs")
         page.fill("#filter", "error:declined")
         page.click(".filter button")
+        page.wait_for_url("**/jobs?q=*")
         page.check("#job-declined input")
         if has_scripts:
             page.wait_for_selector("text=1 selected")
@@ -349,20 +351,22 @@ def test_a_click_selects_no_job_that_a_refresh_has_just_put_there(browser, plant
     browser.set_viewport_size({"width": 1280, "height": 1600})
     browser.goto("/jobs")
     browser.hover("#job-aimed input")
+    box = browser.locator("#job-aimed [type=checkbox]").bounding_box()
+    stop_the_clock(browser)
     plant("newer")
+    refresh(browser)
     clicked, is_checked = browser.evaluate(
-        """() => new Promise((done) => {
-        const { x, y } = document.querySelector("#job-aimed input").getBoundingClientRect();
+        """([x, y]) => new Promise((done) => {
         const look = () => {
-            const box = document.elementFromPoint(x + 5, y + 5);
+            const box = document.elementFromPoint(x, y);
             if (box.value !== "newer") return setTimeout(look);
             const click = { bubbles: true, cancelable: true, detail: 1 };
             box.dispatchEvent(new MouseEvent("click", click));
             done([box.value, box.checked]);
         };
         look();
-        document.dispatchEvent(new Event("visibilitychange"));
-    })"""
+    })""",
+        [box["x"] + 5, box["y"] + 5],
     )
 
     assert (clicked, is_checked) == ("newer", False)

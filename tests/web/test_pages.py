@@ -73,6 +73,7 @@ def test_the_page_of_workers_shows_what_each_runs(client, plant, plant_worker):
     assert (text.count("/jobs/job1"), text.count("/jobs/job2")) == (1, 1)
 
 
+@pytest.mark.usefixtures("same_second")
 def test_the_first_page_costs_the_same_for_any_number_of_jobs(client, plant, redis):
     def plant_and_count(numbers):
         for number in numbers:
