@@ -24,7 +24,22 @@ local function forget_old(registry)
   has_more = has_more or #old == MOST_KEYS
 end
 
--- Ids of jobs that waited for others until their `ttl` was over; those of workflows are looked at where that was lost.
+-- What waits for jobs that have all ended is released again: that was lost.
+looks_left = 0  -- of many parents, none
+local function release_lost(queue, id)
+  local status, may_fail = unpack(fields(job_key(id), 'status', 'allow_dependency_failures') or {})
+  local is_ready, parents = false, nil
+  if status == 'deferred' and all_looks_left > 9 * MOST_KEYS then is_ready, parents = is_met(id, may_fail == '1') end
+  for _, parent in ipairs(is_ready and parents or {}) do
+    local ended = (fields(job_key(parent), 'status') or {})[1]
+    if ended then
+      try('SADD', job_key(parent) .. ':dependents', id)
+      return remember(queue, 'release ' .. ended .. ' 0 ' .. parent)
+    end
+  end
+end
+
+-- Ids of jobs that waited for others until their `ttl` was over; the others are looked at where that was lost.
 local function check_deferred(queue)
   local registry = RQ .. 'deferred:' .. queue
   for _, id in ipairs(try('ZRANDMEMBER', registry, 100)) do
@@ -32,6 +47,8 @@ local function check_deferred(queue)
       call('ZREM', registry, id)
     elseif call('EXISTS', OWN .. 'join:' .. id) == 1 then
       call_own('ZADD', OWN .. 'joins', 'NX', NOW, id)
+    else
+      release_lost(queue, id)
     end
   end
 end

@@ -205,6 +205,35 @@ def test_dependents_are_released_though_redis_clock_was_set_back_meanwhile(redis
     assert registered(redis, "deferred") == []
 
 
+@pytest.mark.parametrize("lost", [keys.todo("default"), keys.dependents("default-0")])
+def test_dependents_are_released_though_what_is_to_be_done_or_who_waits_is_lost(redis, lost):
+    [parent] = enqueue(redis)
+    depend(redis, job(redis, parent), 1000)
+    [claimed] = claim(redis)
+    finish(redis, claimed)
+    redis.delete(lost)
+    before, worker = len(registered(redis, "deferred")), claimer(redis)
+    for _ in range(100):
+        maintain(redis)
+        while worker.claim(0).has_more:
+            pass
+
+    assert before > 0
+    assert (len(queued(redis)), registered(redis, "deferred")) == (1000, [])
+
+
+def test_what_waits_for_another_job_is_left_as_it_is_by_what_looks_for_lost_releases(redis):
+    parents = enqueue(redis, 2)
+    Queue("default", connection=redis).enqueue(
+        worker_jobs.nothing, job_id="next", depends_on=parents
+    )
+    work_one(redis)
+    maintain(redis)
+
+    assert not redis.exists(keys.todo("default"))
+    assert registered(redis, "deferred") == ["next"]
+
+
 def test_dependents_that_are_left_are_named_as_long_as_their_parent_is_kept(redis):
     [parent] = enqueue(redis, 1, result_ttl=600)
     [other] = enqueue(redis, 1, queue="low")
