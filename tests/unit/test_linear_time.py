@@ -67,7 +67,7 @@ READERS = {
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("name", READERS)
 def test_reading_is_linear(name):
     refusals = [refusal_of(READERS[name], string) for string in LONG.values()]

