@@ -8,7 +8,7 @@
 --       outcomes that are sent with this may not have been written; all else that it holds is requeued
 -- Returns are workers suspended (0 or 1);
 --         is there more to look at now (0 or 1);
---         what to do beside jobs ({queue, its line in the todo list, how often it was handed out}, or {});
+--         what to do beside jobs ({queue, its line in the todo list, how often it was handed out, its score there}, or {});
 --         the functions that are paused;
 --         the lengths, 32 bits each, of what the next one has of each job: kind, id, queue, data, timeout, result_ttl and
 --         enqueued_at;
@@ -138,8 +138,9 @@ local function look_for_todo(queue)
     more = 1
   elseif due then
     -- The worker that is given it has two minutes; then the next one to claim is given it again.
-    call('ZADD', list, NOW + 120, due)
-    todo = {queue, due, call_own('HINCRBY', OWN .. 'todo:tries', due, 1)}
+    local _, until_then = lasting(120)
+    call('ZADD', list, until_then, due)
+    todo = {queue, due, call_own('HINCRBY', OWN .. 'todo:tries', due, 1), until_then}
   end
 end
 

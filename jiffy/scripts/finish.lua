@@ -116,7 +116,10 @@ local function finish(plan)
     groups[plan.counted_as] = same
     same[2], same[3] = same[2] + 1, same[3] + ran_s
   end
-  for _, kind in ipairs(plan.todo or NONE) do remember(queue, kind .. ' ' .. id) end
+  for _, kind in ipairs(plan.todo or NONE) do
+    remember(queue, kind .. ' ' .. id)
+    call_own('HDEL', OWN .. 'todo:tries', kind .. ' ' .. id)  -- of an end before, which may still go on
+  end
   local count = RQ_COUNTER[status]
   if count then counts[count], worked_s = (counts[count] or 0) + 1, worked_s + ran_s end
   done = done + 1

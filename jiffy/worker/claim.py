@@ -120,11 +120,15 @@ class ClaimedJob:
 
 
 class FollowUp(NamedTuple):
-    """Something to do for a job that has ended: "on_failure <id>"; given out `tries` times."""
+    """Something to do for a job that has ended: "on_failure <id>"; given out `tries` times.
+
+    `score`: what it has in the list since; another one if the job has ended like that once more.
+    """
 
     queue: str
     line: str
     tries: int
+    score: str
 
 
 class ClaimReply(NamedTuple):
@@ -176,7 +180,7 @@ class Claimer:
             commands[-1] = command("DEL", *map(keys.wake, self.queues))
             replies = self._link.insist(lambda: self._exchange(commands, want))
         is_suspended, has_more, todo, paused, lengths, strings, details = replies[-1]
-        found = FollowUp(text(todo[0]), text(todo[1]), todo[2]) if todo else None
+        found = FollowUp(text(todo[0]), text(todo[1]), todo[2], text(todo[3])) if todo else None
         jobs = self._read(lengths, strings)
         for position, *flat in details:
             jobs[position - 1].details = Details(flat)

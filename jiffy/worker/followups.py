@@ -43,7 +43,8 @@ def do(todo: FollowUp, runner: Runner) -> None:
         # A callback may have selected another database on this connection.
         runner.link.redis.connection_pool.disconnect(inuse_connections=False)
     done = [
-        command("ZREM", keys.todo(todo.queue), todo.line),
+        # Not by its line: that may be there for the job's next end by now.
+        command("ZREMRANGEBYSCORE", keys.todo(todo.queue), todo.score, todo.score),
         command("HDEL", keys.TODO_TRIES, todo.line),
     ]
     runner.link.insist(lambda: runner.link.exchange(*done))

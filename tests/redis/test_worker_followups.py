@@ -20,6 +20,7 @@ from tests.support.worker_support import (
     claimer,
     die,
     enqueue,
+    finish,
     job,
     queued,
     said,
@@ -245,6 +246,24 @@ def test_webhooks_of_a_failed_job_are_sent_with_the_reason(redis, is_killed):
 
     assert (path, body["status"]) == ("/failed", "failed")
     assert ("used 900 MB" if is_killed else "ValueError: it broke") in body["exc_info"]
+
+
+def test_webhooks_are_sent_anew_where_the_job_fails_again_while_they_are_sent(redis):
+    heard = []
+
+    def fail_again(body):
+        heard.append(body)
+        if len(heard) < 5:  # more often than one is begun
+            job(redis).requeue()
+            [again] = claim(redis, 1, name="worker-2")
+            finish(redis, again, "failed", worker="worker-2", error="it broke")
+
+    with receiving(fail_again) as receiver:
+        enqueue(redis, 1, worker_jobs.fail, webhooks=hooks(receiver.address))
+        child(redis).work()
+
+    assert len(heard) == 5
+    assert not redis.exists(keys.todo("default"), keys.TODO_TRIES)
 
 
 def test_webhooks_have_a_limit_whatever_that_of_a_callback_is(redis):
