@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 
 from jiffy import keys
 
@@ -184,4 +184,6 @@ def chain(error: BaseException) -> Iterator[BaseException]:
     one: BaseException | None = error
     while isinstance(one, RedisError | OSError):
         yield one
-        one = one.__cause__ or one.__context__
+        # What it had answered before is no cause of what follows.
+        before = None if isinstance(one.__context__, ResponseError) else one.__context__
+        one = one.__cause__ or before

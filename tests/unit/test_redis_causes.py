@@ -2,9 +2,10 @@
 
 import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import NoPermissionError, ResponseError
+from redis.exceptions import NoPermissionError, NoScriptError, ResponseError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from jiffy import redis_causes
+from jiffy import redis_causes, redis_io
 
 # What cannot be had from a server on this machine: others' words, and what is rare.
 SAID = [
@@ -28,3 +29,15 @@ SAID = [
 @pytest.mark.parametrize(("error", "reason"), SAID, ids=[reason for _, reason in SAID])
 def test_it_is_known_by_its_words(error, reason):
     assert redis_causes.find(error).reason == reason
+
+
+def test_an_answer_is_no_cause_of_a_line_that_falls_silent_after_it():
+    try:
+        try:
+            raise NoScriptError("NOSCRIPT No matching script.")
+        except NoScriptError:
+            raise RedisTimeoutError("no answer in 10 s")  # noqa: B904 - as where scripts are loaded
+    except RedisTimeoutError as error:
+        silent = error
+
+    assert redis_io.reason_of(silent) == "no answer in 10 s"
