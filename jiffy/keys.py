@@ -110,6 +110,7 @@ TOKEN_FIELD = "jiffy:token"  # in a worker's hash: how its executions begin
 MASKED_FIELD = "jiffy:masked"  # which positional arguments are secrets
 JOIN_FIELD = "jiffy:join"  # the job that waits for this one, in a chain or group
 PARTS_FIELD = "jiffy:parts"  # in a job that waits for others: the first of them, for its page
+REPLACED_FIELD = "jiffy:replaced"  # in a run in whose place the next one is: it is stopped
 TICK_OF_FIELD = "jiffy:tick_of"  # in a job that an entry enqueued: the entry's name
 # ... and in the hash of an entry in SCHEDULE: its definition, its name and times in words, and the
 # hash of its jobs, as JSON.

@@ -6,7 +6,7 @@ For pages, scripts and shells, which have no SCHEDULE.  A pause or a skip lasts 
 import difflib
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -41,7 +41,7 @@ _AT_A_TIME = 500  # jobs whose end is looked for
 _SOONEST_S, _LATEST_S = 1, 60
 _LONGEST_REASON = 150
 _ODD = (NotShown, ValueError, TypeError, KeyError, AttributeError, OverflowError, OSError)
-_END_FIELDS = ("status", "started_at", "ended_at", keys.REASON_FIELD)
+_END_FIELDS = ("status", "started_at", "ended_at", keys.REASON_FIELD, keys.REPLACED_FIELD)
 _SHOWN_FIELDS = (keys.POLICY_FIELD, "description", "origin", "meta", keys.TICK_OF_FIELD)
 
 
@@ -262,23 +262,25 @@ def follow_up(redis: Redis, now: datetime) -> tuple[list[tuple[str, Run]], bool]
     if found is None:  # not data of ours
         redis.delete(keys.OPEN_TICKS)
         return [], False
+    members = [one for raw in found if (one := _or(partial(_open_run, raw), None))]
     with redis.pipeline(transaction=False) as pipe:
-        members = [one for raw in found if (one := _or(partial(_open_run, raw), None))]
         if odd := set(found) - {" ".join(one).encode() for one in members}:
             pipe.zrem(keys.OPEN_TICKS, *odd)
             pipe.execute()
         for _, job_id, _ in members:
             pipe.hmget(keys.job(job_id), _END_FIELDS)
-        jobs = answers(pipe)
+        jobs = [job or [None] * len(_END_FIELDS) for job in answers(pipe)]
+    replaced = {job_id for (_, job_id, _), job in zip(members, jobs, strict=True) if job[-1]}
+    _end_replaced(redis, replaced)
     ended, ends = [], []
     with redis.pipeline() as pipe:  # in one step: another scheduler may do the same
         for (entry_id, job_id, line), job in zip(members, jobs, strict=True):
             member, ticks = f"{entry_id} {job_id} {line}", keys.ticks(entry_id)
-            complete = _completed(line, job or [None] * len(_END_FIELDS))
-            if complete is None:
+            if (complete := _completed(line, job)) is None:
+                latest_s = _SOONEST_S if job_id in replaced else _LATEST_S
                 age_s = (now - run_of(entry_id, line).slot).total_seconds()
-                again_s = min(max(age_s / 4, _SOONEST_S), _LATEST_S)
-                pipe.zadd(keys.OPEN_TICKS, {member: now.timestamp() + again_s}, xx=True)
+                again = {member: due_s + min(max(age_s / 4, _SOONEST_S), latest_s)}
+                pipe.zadd(keys.OPEN_TICKS, again, xx=True)
                 continue
             ends.append(len(pipe))
             ended.append((entry_id, run_of(entry_id, complete)))
@@ -290,6 +292,13 @@ def follow_up(redis: Redis, now: datetime) -> tuple[list[tuple[str, Run]], bool]
     return mine, len(found) == _AT_A_TIME
 
 
+def _end_replaced(redis: Redis, job_ids: Collection[str]) -> None:
+    """Stop or cancel runs that the next ones have replaced and that go on, or begin anew: their
+    workers have not heard that, or died."""
+    if job_ids:
+        run_script(redis, "entry_run", [keys.IN_FORCE], ["replaced", *job_ids])
+
+
 def _open_run(raw: bytes) -> list[str]:
     """Entry, job and line of a run.  Raises ValueError, or OverflowError, for what is none."""
     entry_id, job_id, line = raw.decode().split(" ", 2)
@@ -299,7 +308,7 @@ def _open_run(raw: bytes) -> list[str]:
 
 def _completed(line: str, job: Sequence[bytes | None]) -> str | None:
     """The line with how its job ended; None if it has not."""
-    status, started, ended, why = ((raw or b"").decode("utf-8", "replace") for raw in job)
+    status, started, ended, why, _ = ((raw or b"").decode("utf-8", "replace") for raw in job)
     kind, when, late_ms, _, _, reason = line.split("|", 5)
     took_ms = ""
     if status and status not in ENDED:

@@ -1,6 +1,7 @@
 -- Account for run times of entries, each of them once: enqueue a job of its own, unless Redis holds a reason against it.
 -- KEYS: the schedule in force
--- ARGV: a digest of the caller's schedule ('': whichever is in force), then for each entry a JSON object: id, fields of its
+-- ARGV: "replaced", then jobs that the next run has replaced, and that have not ended since; or
+--       a digest of the caller's schedule ('': whichever is in force), then for each entry a JSON object: id, fields of its
 --       jobs, runs: [slot, line of the history, job id or '' if it was missed]; asked (run by hand: its own times do not
 --       matter), or else times (their identity), since (the last slot, if Redis does not know it), latest (a later one
 --       does not count), next (slot and when it is due, or null), repeat (0: no end), overlap
@@ -8,9 +9,6 @@
 --         after, 1 if it is done, 1 if its hash is there, and for each run why it was skipped or ''
 --include lib
 --include waiting
-local in_force = try('GET', KEYS[1])
-if ARGV[1] ~= '' and not (type(in_force) == 'string' and string.find(in_force, ARGV[1], 1, true)) then return nil end
-
 local HISTORY, FIRST_LOOK_S, LONGEST_REASON, MOST_SKIPPED = 1000, 1, 150, 1000
 local ENTRIES = RQ .. 'scheduler:scheduled_jobs'
 local WAITS = {queued = 'queued', scheduled = 'waiting to be retried', deferred = 'waiting', ready_to_enqueue = 'waiting',
@@ -37,6 +35,7 @@ local function in_the_way(id, overlap)
     return nil, is_running and id
   end
   if is_running then
+    call('HSET', job_key(id), 'jiffy:replaced', 1)  -- its worker may be away, and the job begin anew: it is looked at again
     call('PUBLISH', RQ .. 'pubsub:' .. (worker or ''), cjson.encode({command = 'stop-job', job_id = id}))
   elseif WAITS[status] then
     try('LREM', RQ .. 'queue:' .. queue, 0, id)
@@ -45,6 +44,13 @@ local function in_the_way(id, overlap)
     cancel(queue, id, 'the next run replaced it')
   end
 end
+
+if ARGV[1] == 'replaced' then
+  for i = 2, #ARGV do in_the_way(ARGV[i], 'replace') end
+  return nil
+end
+local in_force = try('GET', KEYS[1])
+if ARGV[1] ~= '' and not (type(in_force) == 'string' and string.find(in_force, ARGV[1], 1, true)) then return nil end
 
 -- Write a job and put it on its queue, or behind one that runs, however that ends.
 local function enqueue_run(entry, id, behind)

@@ -83,7 +83,7 @@ elseif action == 'retry' then
   try('ZREM', RQ .. registry .. queue, id)
   -- Crashes count anew: a person has looked at it.
   call('HDEL', key, 'jiffy:crashes', 'jiffy:causes', 'jiffy:reason', 'jiffy:broken_by', 'jiffy:progress', 'jiffy:parked',
-    'exc_info')
+    'jiffy:replaced', 'exc_info')
 elseif action == 'stop' and status == 'started' then
   return {status, 1, worker, call('PUBLISH', ARGV[4] .. worker, ARGV[5])}
 else

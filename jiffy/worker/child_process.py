@@ -88,8 +88,9 @@ class ChildProcess:
 
     def stop(self, running: Running) -> None:
         """Stop the running job by command; see `hears_stops`."""
-        self.stopping = self.execution_of(running)
-        self.stop_by = clock.monotonic() + (KILL_AFTER_S if self.hears_stops else 0)
+        if self.stopping != (execution := self.execution_of(running)):  # or it is killed no later
+            self.stop_by = clock.monotonic() + (KILL_AFTER_S if self.hears_stops else 0)
+        self.stopping = execution
         if self.hears_stops:
             self.interrupt(running, Board.STOP)
         self.enforce_stop()

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from rq.command import send_stop_job_command
+from rq.command import send_command, send_stop_job_command
 
 from jiffy.producer.enqueue import Queue
 from tests.docs import follow
@@ -15,7 +15,13 @@ from tests.jobs import hooks
 from tests.jobs import worker as worker_jobs
 from tests.support.newcomer import CHECKOUT, PATIENCE_S
 from tests.support.postgres import start_postgres
-from tests.support.worker_processes import begin, let_go_on, until_over, until_said
+from tests.support.worker_processes import (
+    begin,
+    let_go_on,
+    until_over,
+    until_said,
+    worker_names,
+)
 from tests.support.worker_support import enqueue, job, reason, said, status
 
 pytestmark = pytest.mark.slow
@@ -83,6 +89,18 @@ def test_a_job_that_ignores_that_it_was_stopped_is_killed(redis, worker):
     until_said(worker, redis, "ignores")
     send_stop_job_command(redis, "default-0", serializer=job(redis).serializer)
     worker.until(lambda: status(redis) == "stopped")
+
+
+def test_it_is_killed_no_later_where_it_is_stopped_again_and_again(redis, worker):
+    enqueue(redis, 1, hooks.ignore_everything)
+    until_said(worker, redis, "ignores")
+    [name] = worker_names(redis)
+
+    def is_stopped():
+        send_command(redis, name, "stop-job", job_id="default-0")
+        return status(redis) == "stopped"
+
+    worker.until(is_stopped)
 
 
 def test_hooks_of_a_job_that_a_shutdown_interrupts_are_left_and_it_runs_again(

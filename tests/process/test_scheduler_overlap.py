@@ -1,4 +1,8 @@
-"""`overlap="queue one"` with real workers: one runs, one waits behind it, never two at once."""
+"""`overlap="queue one"` and `"replace"` with real workers: one runs, never two at once."""
+
+import signal
+from datetime import UTC, datetime, timedelta
+from itertools import count
 
 import pytest
 from rq.command import send_stop_job_command
@@ -15,10 +19,15 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture
-def tick(redis, environ):
+def overlap():
+    return "queue one"
+
+
+@pytest.fixture
+def tick(redis, environ, overlap):
     """Let the next slot of the entry come, ahead of its time; returns what became of it."""
     environ(JOBS_MODULES="jobs,tests")
-    line = every("1h", worker_jobs.wait_for, args=["a"], name="nap", overlap="queue one")
+    line = every("1h", worker_jobs.wait_for, args=["a"], name="nap", overlap=overlap)
     schedule = schedules.declare(redis, line)
 
     def come():
@@ -88,3 +97,25 @@ def test_one_whose_worker_is_killed_runs_again_before_the_other(start_worker, ti
     let_go_on(redis, "a")
     begin(worker, redis, "a", count=3)
     assert statuses(redis, first, second) == ["finished", "started"]
+
+
+@pytest.mark.parametrize("overlap", ["replace"])
+def test_a_run_whose_worker_did_not_hear_that_it_is_replaced_is_stopped_later(
+    start_worker, tick, redis
+):
+    worker = start_worker("-n", "3")
+    first = tick()
+    begin(worker, redis, "a")
+    worker.send(signal.SIGSTOP)
+    redis.client_kill_filter(_type="pubsub")
+    second = tick()
+    worker.send(signal.SIGCONT)
+    begin(worker, redis, "a", count=2)
+
+    looks = (datetime(2100, 1, 1, tzinfo=UTC) + timedelta(days=days) for days in count())
+
+    def are_in_turn():
+        entries.follow_up(redis, next(looks))
+        return statuses(redis, first, second) == ["stopped", "started"]
+
+    worker.until(are_in_turn)

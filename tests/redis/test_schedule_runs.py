@@ -11,6 +11,7 @@ from rq.registry import CanceledJobRegistry
 
 from jiffy import at, cron, every, keys, redis_io
 from jiffy.control import entries
+from jiffy.producer import job
 from jiffy.producer.enqueue import Job
 from jiffy.scheduler.state import Schedule
 from jobs import numbers
@@ -218,6 +219,39 @@ def test_a_run_that_runs_is_reported_to_stop_by_the_next(declare, run_next, redi
 
     assert command == {"command": "stop-job", "job_id": first.job_id}
     assert second.outcome == "enqueued"
+
+
+@pytest.mark.parametrize("status", ["queued", "scheduled"])
+def test_a_run_that_was_replaced_does_not_begin_again(declare, run_next, redis, status):
+    declare(add(overlap="replace"))
+    [first] = run_next()
+    start(redis, first.job_id)
+    [second] = run_next()
+    # Its worker died, or it failed and is to be tried again.
+    redis.hset(keys.job(first.job_id), "status", status)
+    if status == "queued":
+        redis.lpush(keys.queue("default"), first.job_id)
+    else:
+        redis.zadd(f"{keys.RQ}scheduled:default", {first.job_id: 0})
+    follow(redis)
+
+    assert queued(redis) == [second.job_id]
+    assert not redis.exists(f"{keys.RQ}scheduled:default")
+    entries.follow_up(redis, datetime(2100, 1, 2, tzinfo=UTC))
+    run = entries.history(redis, NAME)[1]
+    assert (run.outcome, run.reason) == ("canceled", "the next run replaced it")
+
+
+def test_a_run_that_was_replaced_and_is_retried_by_hand_begins_again(declare, run_next, redis):
+    declare(add(overlap="replace"))
+    [first] = run_next()
+    start(redis, first.job_id)
+    [second] = run_next()
+    redis.hset(keys.job(first.job_id), "status", "stopped")
+    job.retry(first.job_id)
+    follow(redis)
+
+    assert queued(redis) == [second.job_id, first.job_id]
 
 
 # Paused and skipped
