@@ -139,7 +139,8 @@ def _row(job: read.JobView) -> dict[str, Any]:
     for name in ("created", "enqueued", "started", "ended"):
         moment = getattr(job, name) or (clock.now() if name == "created" else None)
         times[f"{name}_at"] = moment and moment.isoformat()
-    return {"id": job.id, "description": job.description + mark, **times}
+    seen = f"{job.mark} {job.id}"
+    return {"id": job.id, "seen": seen, "description": job.description + mark, **times}
 
 
 def _act(name: str, job_id: str) -> Any:
@@ -194,6 +195,12 @@ class _Queue(rq.Queue):
 _CHANGES = (
     # What is escaped twice would be shown as &amp;.
     (r"\$\('<div/>'\)\.text\((.*?)\)\.html\(\)", r"\1"),
+    # A button says how its job was when it was shown.
+    (r'data-job-id="<%= d\.id %>"', r'\g<0> data-seen="<%= d.seen %>"'),
+    (r"\$row = \$this\.parents\('tr'\),", r"\g<0> seen = $row.attr('data-seen'),"),
+    (r"var html;", "var html, seen;"),
+    (r"html \+= template\(\{d: job\}", r"seen = job.seen; \g<0>"),
+    (r"\$\.post\(url(, \{\})?(?=[,)])", "$.post(url, {seen: seen}"),
     # Underscore's raw insertion, to its escaped one.
     (r"<%=", "<%-"),
     # Jinja does not escape in .js files.

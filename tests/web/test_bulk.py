@@ -167,6 +167,13 @@ def test_a_retry_that_fell_due_while_the_form_asked_stays(client, plant, redis):
     assert redis.lrange(keys.queue("default"), 0, -1) == [b"later"]
 
 
+def test_a_queue_whose_name_begins_with_a_blank_is_emptied(client, plant, redis):
+    plant("waits", status="queued", origin=" low")
+    post(client, "/queues/%20low/empty", typed="low ")
+
+    assert not redis.exists(keys.job("waits"))
+
+
 def test_a_form_that_is_days_old_acts_on_nothing(client, cards, redis):
     cards(1)
     for asked in (f"{clock.now() - timedelta(days=2):%Y-%m-%dT%H:%M:%SZ}", "0001-01-01T00:00:00Z"):

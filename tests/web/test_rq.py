@@ -208,6 +208,34 @@ def test_a_job_that_was_retried_since_the_list_was_read_is_not_deleted_with_it(
     assert (redis.exists(keys.job("retried")), redis.exists(keys.job("failed"))) == (1, 0)
 
 
+@pytest.mark.browser
+@pytest.mark.parametrize("has_changed", [False, True])
+@pytest.mark.parametrize("page", ["jobs/default/failed/8/asc/1", "job/bad"])
+@pytest.mark.parametrize("action", ["delete", "requeue"])
+def test_a_button_leaves_a_job_alone_that_has_changed_since_it_was_shown(
+    browser, plant, redis, page, action, has_changed
+):
+    plant("bad", status="failed", error="boom")
+    shown = []  # once: it does not refresh
+
+    def once(route):
+        route.abort() if shown else route.continue_()
+        shown.append(route)
+
+    browser.route("**/rq/0/data/job*/**", once)
+    browser.goto(f"/rq/0/view/{page}")
+    browser.get_by_text("boom").first.wait_for()
+    if has_changed:
+        redis.hset(keys.job("bad"), "started_at", "2026-11-30T12:00:00.000000Z")
+    with browser.expect_response(f"**/rq/job/bad/{action}") as answer:
+        browser.click(f"[data-role={action}-job-btn], #{action}-job-btn")
+        if action == "delete":
+            browser.click("#confirmation-modal-yes")
+
+    assert answer.value.status == (409 if has_changed else 200)
+    assert bool(redis.zcard(keys.REGISTRIES["failed"] + "default")) == has_changed
+
+
 def test_a_queue_that_is_not_there_is_compacted(client):
     assert post(client, "/rq/queue/none/compact").json == {"status": "OK", "count": 0}
 

@@ -84,7 +84,7 @@ def _found(name: str) -> QueueCount:
 @page.post("/queues/<path:name>/empty")
 def empty(name: str) -> Response | str:
     """Delete what waits, as the list of jobs does it."""
-    if request.form.get("typed", "").strip() != name:
+    if request.form.get("typed", "").strip() != name.strip():
         abort(422, f"Type the name of the queue, {name}, to empty it. Nothing was deleted.")
     return jobs.act_on_matching("delete", f"queue:{search.exactly(name)} state:queued")
 
