@@ -146,6 +146,8 @@ class Worker(_Shared, rq.Worker):
     def work_in_child(self, retire_when: RetireWhen, board: Board, token: str) -> int:
         """Run jobs in this process, which is a child's; return its exit code."""
         self._is_child = True
+        options = self.connection.connection_pool.connection_kwargs
+        options["socket_timeout"] = self.connection_timeout  # as RQ: jobs may use it, too
         self.death_penalty_class = rq_compat.NoPenalty
         os.environ["RQ_WORKER_ID"] = self.name  # noqa: TID251 - for the job, as RQ does
         # In turns among the queues means one job from each.

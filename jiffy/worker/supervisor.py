@@ -14,12 +14,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
-from redis import Redis
 from redis.exceptions import RedisError, ResponseError
 from rq.command import PUBSUB_CHANNEL_TEMPLATE
 
 from jiffy import clock, history, keys, log, rq_compat
-from jiffy.redis_io import Link, explained
+from jiffy.redis_io import ANSWER_TIMEOUT_S, Link, Unanswered, command, explained
 from jiffy.settings import settings
 from jiffy.worker import heartbeat, preload, process, recovery, upkeep
 from jiffy.worker.child import AGAIN, LEAVES
@@ -37,6 +36,7 @@ DUE_EVERY_S = MEMORY_EVERY_S = 1
 MAINTAIN_EVERY_S = 5
 # With others behind it, a job that takes that long was not the blink that it was taken for.
 BATCH_PATIENCE_S = 0.05
+ASK_EVERY_S = 5  # whether the connection on which commands come is still one
 # Commands obeyed at a time, so that a flood of them keeps a supervisor from nothing else.
 MOST_MESSAGES = 100
 MOST_LOGGED = 10  # of them in a second
@@ -62,13 +62,15 @@ class Supervisor:
         self._children, self._signals, self._companions = list(children), signals, companions
         self._trial = 0  # the process that tries new code
         rq_worker = children[0].rq_worker
-        redis = self._redis = rq_worker.connection
         queues = self._queue_keys = [keys.queue(name) for name in rq_worker.queue_names()]
         due = queues if moves_due else [keys.NOTHING]
         default_timeout_s = rq_worker.queue_class.DEFAULT_TIMEOUT
-        # A line that has gone silent must not cost the leases.
-        link = self._link = Link(redis, answer_s=RENEW_EVERY_S)
-        self._commands = Commands(redis, children, self._shut_down)
+        # A line that has gone silent must not cost the leases.  RQ has set 415 s, also for the
+        # first words on a connection: children, whose jobs may use it, set that again.
+        options = rq_worker.connection.connection_pool.connection_kwargs
+        options["socket_timeout"] = ANSWER_TIMEOUT_S
+        link = self._link = Link(rq_worker.connection, answer_s=RENEW_EVERY_S)
+        self._commands = Commands(link, children, self._shut_down)
         self._ends_at = math.inf  # in a shutdown, when the grace period is over
         self._timers = [
             _Timer(HEAR_EVERY_S, self._commands.hear),
@@ -76,7 +78,7 @@ class Supervisor:
             _Timer(SWEEP_EVERY_S, lambda: recovery.sweep(link)),
             _Timer(MAINTAIN_EVERY_S, lambda: upkeep.maintain(link, queues, MAINTAIN_EVERY_S)),
             *[_Timer(MEMORY_EVERY_S, child.enforce_memory) for child in children],
-            _Timer(history.PACK_EVERY_S, lambda: history.pack(redis)),
+            _Timer(history.PACK_EVERY_S, self._pack_history),
             _Timer(WAKE_EVERY_S, self._wake_sleepers),
             _Timer(DUE_EVERY_S, lambda: upkeep.enqueue_due(link, due, default_timeout_s)),
         ]
@@ -169,7 +171,7 @@ class Supervisor:
         elif not child.is_quiet and clock.monotonic() >= child.starts_at:
             child.starts_at = clock.monotonic() + RESTART_AFTER_S  # should the fork fail
             child.start()
-            self._redis.hset(child.rq_worker.key, "pid", child.pid)
+            self._link.exchange(command("HSET", child.rq_worker.key, "pid", child.pid))
 
     def _finish_all(self, child: ChildProcess, plans: bytes) -> Death | None:
         """Finish jobs of a dead child; return what fails one whose outcome Redis refuses."""
@@ -206,6 +208,10 @@ class Supervisor:
         if commands:
             self._link.exchange(*commands)
         child.requeued = running.batch
+
+    def _pack_history(self) -> None:
+        self._link.exchange(command("PING"))  # or else it might wait on a silent line for 10 s
+        history.pack(self._link.redis)
 
     def _wake_sleepers(self) -> None:
         """RQ's own producers wake no worker: look at the queues for those who sleep."""
@@ -284,12 +290,13 @@ class Commands:
     """Hears the commands for all workers of one supervisor, on one connection."""
 
     def __init__(
-        self, redis: Redis, children: Sequence[ChildProcess], shut_down: Callable[..., None]
+        self, link: Link, children: Sequence[ChildProcess], shut_down: Callable[..., None]
     ) -> None:
-        self._redis, self._shut_down = redis, shut_down
+        self._link, self._shut_down = link, shut_down
         self._children = {PUBSUB_CHANNEL_TEMPLATE % child.name: child for child in children}
-        self.pubsub = redis.pubsub(ignore_subscribe_messages=True)
+        self.pubsub = link.redis.pubsub(ignore_subscribe_messages=True)
         self._logged, self._log_anew_at = 0, 0.0
+        self._is_asked, self._ask_at = False, 0.0
 
     def hear(self) -> None:
         """Obey the commands that have come since the last time.  Raises redis-py's errors."""
@@ -305,8 +312,21 @@ class Commands:
                 raise
             # There is one, or a part of one.
             message = self.pubsub.get_message(timeout=PATIENCE_S)
-            if message is not None:
+            self._is_asked = False
+            if message is not None and message["channel"]:  # a PONG has none
                 self._obey(self._children[message["channel"].decode()], message["data"])
+        if clock.monotonic() >= self._ask_at:
+            self._ask()
+
+    def _ask(self) -> None:
+        """Give up a line on which nothing has come since it was asked: no command would."""
+        is_silent, self._is_asked = self._is_asked, not self._is_asked
+        self._ask_at = clock.monotonic() + ASK_EVERY_S
+        connection: Any = self.pubsub.connection
+        if is_silent:
+            connection.disconnect()
+            raise Unanswered(f"no answer in {ASK_EVERY_S} s")
+        connection.send_command("PING")
 
     def _obey(self, child: ChildProcess, data: bytes) -> None:
         try:
@@ -329,10 +349,9 @@ class Commands:
     def _stop(self, child: ChildProcess, payload: Mapping[str, Any]) -> None:
         running, job_id = child.board.running, payload.get("job_id")
         execution = child.execution_of(running)
-        is_meant = payload.get("execution_id", execution) == execution and self._redis.hexists(
-            keys.held(child.name), f"{job_id}:{execution}"
-        )
-        if running and is_meant:
+        ask = command("HEXISTS", keys.held(child.name), f"{job_id}:{execution}")
+        is_meant = payload.get("execution_id", execution) == execution
+        if running and is_meant and self._link.exchange(ask) == [1]:
             child.stop(running)
         else:
             self._log("command.ignored", worker=child.name, job=job_id, reason="it is not running")

@@ -7,6 +7,7 @@ import sys
 
 import pytest
 from redis import Redis
+from rq.command import send_shutdown_command
 
 from jiffy.dev import redis_server
 from tests.jobs import worker as worker_jobs
@@ -87,6 +88,16 @@ def test_a_line_that_falls_silent_is_given_up_before_its_lease_is_over(start_wor
                 break
 
     assert "no answer in 3 s" in worker.log
+
+
+def test_commands_are_heard_again_after_their_line_fell_silent(start_worker, own_redis):
+    address, _ = own_redis
+    with QuietLine(address) as line, Redis.from_url(address) as redis:
+        worker = start_worker("-n", "1", REDIS_URL=line.url)
+        worker.until(lambda: redis.client_list("pubsub") and worker_names(redis))
+        line.silence()
+        [name] = worker_names(redis)
+        worker.until(lambda: send_shutdown_command(redis, name) or worker.lines("command.received"))
 
 
 def test_a_worker_that_is_stopped_while_redis_is_away_ends_within_its_grace(
