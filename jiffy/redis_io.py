@@ -46,7 +46,7 @@ from jiffy.settings import Settings, invalid_redis_url, settings, without_passwo
 
 CONNECT_TIMEOUT_S = 5
 ANSWER_TIMEOUT_S = 10
-_SMALL_BYTES = 10_000
+_SMALL_BYTES = 10_000  # they are sent at once, also on a slow line
 FREE_CONNECTION_TIMEOUT_S = 2
 IDLE_S = 10.0  # after that a capped client closes a connection
 # How long a producer, or a page, waits for Redis.
@@ -406,8 +406,8 @@ class Unanswered(exceptions.ConnectionError):
 def exchange(
     redis: Redis, *commands: bytes, resend: bool = True, answer_s: float | None = None
 ) -> list[Any]:
-    """Send the commands in one write; return their replies, each of which begins within `answer_s`
-    (ANSWER_TIMEOUT_S).
+    """Send the commands in one write; return their replies, waiting up to `answer_s` for each
+    (None: ANSWER_TIMEOUT_S).
 
     Raises redis-py's errors; Unanswered alone means that Redis may have carried them out.  Nothing
     is sent twice, unless Redis has forgotten our scripts and `resend` is true.

@@ -63,6 +63,11 @@ class HookedJob(Job):
             self.after_function(pid)
 
 
+def meta_of(job: Job) -> bytes:
+    """The meta of a job as it is stored; what could not be read is as it was."""
+    return job._serialize_meta()
+
+
 def mark_finished(job: Job, value: Any) -> None:
     """Let callbacks see a job as in RQ: it has finished, though Redis does not say so yet."""
     job._result, job._status = value, JobStatus.FINISHED

@@ -121,9 +121,13 @@ local more, todo = 0, {}
 local function look_for_todo(queue)
   local list = OWN .. 'todo:' .. queue
   local due, at = unpack(call_own('ZRANGE', list, 0, 0, 'WITHSCORES'))
+  -- The worker that is given it has two minutes, or as long as its callback may take, up to an hour; then the next is given it.
+  local when, callback_of = string.match(due or '', '^on_(%a+) (.*)$')
+  local limit_s = when and (fields(job_key(callback_of), when .. '_callback_timeout') or {})[1]
+  local longest_s = math.min(math.max(120, 20 + (string.match(limit_s or '', '^%d+$') or 0)), 3600)
   local wait_s = due and at - NOW or 0
-  -- Nothing is put off for over two minutes, unless Redis' clock was set back since.
-  if wait_s > 0 and wait_s < 121 then return end
+  -- Nothing is put off for longer, unless Redis' clock was set back since.
+  if wait_s > 0 and wait_s < longest_s + 1 then return end
   local status, cursor, id = string.match(due or '', '^release (%a+) (%d+) (.*)$')
   if id then
     call('ZREM', list, due)
@@ -136,9 +140,8 @@ local function look_for_todo(queue)
       if left_s == -2 or left_s ~= -1 and its[1] == status then call('EXPIRE', job_key(id) .. ':dependents', left_s) end
     end
     more = 1
-  elseif due then
-    -- The worker that is given it has two minutes; then the next one to claim is given it again.
-    local _, until_then = lasting(120)
+  elseif due and claimed == 0 then  -- behind no job of a queue before this one
+    local _, until_then = lasting(longest_s)
     call('ZADD', list, until_then, due)
     todo = {queue, due, call_own('HINCRBY', OWN .. 'todo:tries', due, 1), until_then}
   end
@@ -177,11 +180,9 @@ for i = 3, #KEYS do
 end
 if suspended == 0 then
   local has_todo = #todos > 0 and call('EXISTS', unpack(todos)) > 0
-  for i = 1, has_todo and #queues or 0 do
-    if #todo == 0 then look_for_todo(queues[i]) end
-  end
   for i, queue in ipairs(queues) do
     local key = KEYS[i + 2]
+    if has_todo and #todo == 0 then look_for_todo(queue) end
     local length = try('LLEN', key)
     local has_jobs = type(length) == 'number' and length > 0 and claimed < want and not (paused and paused['queue:' .. queue])
     if has_jobs and #todo > 0 then

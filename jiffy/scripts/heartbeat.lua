@@ -12,7 +12,7 @@ local function renew(worker, memory, quiet, token, birth)
   local key, executions = RQ .. 'worker:' .. worker, RQ .. 'worker:' .. worker .. ':executions'
   local owner, born = unpack(fields(key, 'jiffy:token', 'birth') or {})
   local is_other = owner and owner ~= token
-  -- One of before is there again where Redis was set back to an older copy, and anything may stand there.
+  -- Only a worker that was born later has taken the name: an older copy of Redis may bring back one from before.
   if is_other and born and born > birth then
     gone[#gone + 1], gone[#gone + 2] = worker, false
     return

@@ -25,7 +25,7 @@ local function forget_old(registry)
 end
 
 -- What waits for jobs that have all ended is released again: that was lost.
-looks_left = 0  -- of many parents, none
+looks_left = 0  -- jobs with over 100 parents are not looked at
 local function release_lost(queue, id)
   local status, may_fail = unpack(fields(job_key(id), 'status', 'allow_dependency_failures') or {})
   local is_ready, parents = false, nil

@@ -151,10 +151,9 @@ class Child:
         # All outcomes are in Redis: where a failover has lost one, its job goes back to the queue.
         self._claimer.last_begun = ""
         last = claim.jobs[-1] if claim.jobs else None
-        self._board.hold(self._claimer.batch, last.position if last else 0)
-        # Perhaps it was halted, and taken for dead.  From here on, its supervisor sees that.
-        if clock.monotonic() - asked_at > LEASE_S:
-            claim = claim._replace(jobs=self._claimer.still_held(claim.jobs), has_more=True)
+        held = self._hold(claim.jobs, asked_at)
+        if len(held) < len(claim.jobs):
+            claim = claim._replace(jobs=held, has_more=True)
         if last:
             self._claimer.queues = rq_compat.queues_after(self._runner.rq_worker, last.queue)
         if claim.is_suspended and want and not self._retire_when.burst:
@@ -221,9 +220,17 @@ class Child:
     def _begin_alone(self, job: ClaimedJob) -> bool:
         """Nothing may wait for what may be slow: send the outcomes, and let the rest go back."""
         self._board.end()  # its limit is not for how long Redis takes
+        asked_at = clock.monotonic()
         self._finish(self._board.noted, keep=job.execution)
-        self._board.hold(self._claimer.batch, job.position)
-        return self._board.begin(job.position, job.timeout_s)
+        still_held = self._hold([job], asked_at)
+        return bool(still_held) and self._board.begin(job.position, job.timeout_s)
+
+    def _hold(self, jobs: list[ClaimedJob], asked_at: float) -> list[ClaimedJob]:
+        """Show the supervisor which jobs were held when Redis was asked; return those that are."""
+        self._board.hold(self._claimer.batch, jobs[-1].position if jobs else 0)
+        # Perhaps it was halted, and taken for dead.  From here on, its supervisor sees that.
+        is_late = clock.monotonic() - asked_at > LEASE_S
+        return self._claimer.still_held(jobs) if is_late else jobs
 
     def _tidy(self, outcome: Outcome) -> str:
         """Let the next job find this process as it was; return why it must be another one."""

@@ -53,7 +53,7 @@ class ChildProcess:
 
     @property
     def token(self) -> str:
-        """Of the executions of its process, those of the worker's next one sort behind them."""
+        """Prefix of its process' executions; those of the next process sort after it."""
         return f"{self.worker_token}{self.processes:08x}"
 
     def start(self) -> None:

@@ -189,7 +189,7 @@ class Claimer:
             replies[0] if before else 0,
         )  # fmt: skip
 
-    def still_held(self, jobs: Sequence[ClaimedJob]) -> list[ClaimedJob]:
+    def still_held(self, jobs: list[ClaimedJob]) -> list[ClaimedJob]:
         """Those of the newest claim that are still this worker's: no one has recovered them."""
         members = [f"{job.job_id}:{job.execution}" for job in jobs]
         ask = command("HMGET", keys.held(self.name), *members)

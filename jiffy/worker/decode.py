@@ -146,8 +146,7 @@ class GuardedJob(rq_compat.HookedJob, Job):
         super().save(there if pipeline is None else pipeline, *given, **named)
 
     def save_meta(self) -> None:
-        meta = self._serialize_meta()
-        write_if_there(self.connection, self.key, {"meta": meta})
+        write_if_there(self.connection, self.key, {"meta": rq_compat.meta_of(self)})
 
     @property
     def func(self) -> Any:

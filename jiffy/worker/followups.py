@@ -1,7 +1,8 @@
 """What is done for a job that has ended: the callbacks of one that was killed, and webhooks.
 
-At least once: it stands in Redis until it is done.  A worker that claims it has two minutes, then
-the next worker of that queue begins it; after three tries it is dropped.
+At least once: it stands in Redis until it is done.  A worker that claims it has two minutes, or as
+long as its callback may take, up to an hour; then the next worker of that queue begins it.  After
+three tries it is dropped.
 """
 
 from contextlib import AbstractContextManager, nullcontext
@@ -42,12 +43,11 @@ def do(todo: FollowUp, runner: Runner) -> None:
         runner.board.end()
         # A callback may have selected another database on this connection.
         runner.link.redis.connection_pool.disconnect(inuse_connections=False)
-    done = [
-        # Not by its line: that may be there for the job's next end by now.
-        command("ZREMRANGEBYSCORE", keys.todo(todo.queue), todo.score, todo.score),
-        command("HDEL", keys.TODO_TRIES, todo.line),
-    ]
-    runner.link.insist(lambda: runner.link.exchange(*done))
+    # Not by its line: that may be there for the job's next end by now.
+    done = command("ZREMRANGEBYSCORE", keys.todo(todo.queue), todo.score, todo.score)
+    forget = command("HDEL", keys.TODO_TRIES, todo.line)
+    if runner.link.insist(lambda: runner.link.exchange(done)) != [0]:
+        runner.link.insist(lambda: runner.link.exchange(forget))
 
 
 def _do(kind: str, job_id: str, runner: Runner) -> bool:

@@ -8,6 +8,7 @@ from jiffy import keys
 from jiffy.producer.enqueue import Queue
 from jiffy.redis_io import Link
 from jiffy.worker import shared_memory
+from jiffy.worker.child import Child
 from jiffy.worker.child_process import ChildProcess
 from jiffy.worker.claim import LEASE_S, requeue_command
 from jiffy.worker.finish import plan_for
@@ -20,6 +21,7 @@ from tests.support.worker_support import (
     child,
     claim,
     claimer,
+    die,
     enqueue,
     finish,
     ids_of,
@@ -335,3 +337,22 @@ def test_a_child_begins_nothing_that_was_given_back(redis, monkeypatch):
     assert said(redis) == [str(number) for number in range(16)]  # each once, in order
     assert redis.lrange("test:given-back", 0, -1)[0] == b"job-10"
     assert registered(redis, "finished") == sorted(ids, key=ids.index)
+
+
+def test_a_job_that_another_has_recovered_before_it_begins_is_not_run_here(redis, monkeypatch):
+    send, is_halted = Child._finish, []
+
+    def send_late(child, plans, keep=None):
+        send(child, plans, keep)
+        if keep and not is_halted:  # the rest of its batch goes back, and so does all that it holds
+            is_halted.append(keep)
+            die(redis, is_gone=True)
+
+    monkeypatch.setattr(Child, "_finish", send_late)
+    monkeypatch.setattr("jiffy.worker.child.LEASE_S", 0)
+    enqueue(redis, 2)
+    for name in ("once", "then"):
+        Queue(connection=redis).enqueue(worker_jobs.say, name)
+    child(redis).work()
+
+    assert (len(is_halted), sorted(said(redis))) == (1, ["once", "then"])

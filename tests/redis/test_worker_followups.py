@@ -187,17 +187,57 @@ def test_a_follow_up_is_one_workers_for_two_minutes_then_anothers_and_dropped_af
     assert not redis.exists(keys.todo("default"), keys.TODO_TRIES)
 
 
-@pytest.mark.parametrize("queues", [("default",), ("first", "default")])
-def test_a_follow_up_is_claimed_alone_and_another_worker_is_woken_for_the_jobs(redis, queues):
+@pytest.mark.parametrize("queue", ["default", "last"])
+def test_a_follow_up_is_claimed_alone_and_another_worker_is_woken_for_the_jobs(redis, queue):
     call_when_failed(redis)
     kill(redis)
-    enqueue(redis, 2, queue=queues[0])
-    redis.delete(keys.wake(queues[0]))
-    claims = claimer(redis, queues=queues)
+    enqueue(redis, 2, queue=queue)
+    redis.delete(keys.wake(queue))
+    claims = claimer(redis, queues=("default", "last"))
     found, then = claims.claim(10), claims.claim(10)
 
     assert (found.todo.line, found.jobs, len(then.jobs)) == ("on_failure default-0", [], 2)
-    assert redis.exists(keys.wake(queues[0]))
+    assert redis.exists(keys.wake(queue))
+
+
+def test_a_follow_up_comes_after_the_jobs_of_the_queues_before_its_own(redis):
+    call_when_failed(redis)
+    kill(redis)
+    enqueue(redis, 2, queue="first")
+    found, then = (claimer(redis, name, queues=("first", "default")).claim(10) for name in "ab")
+
+    assert (len(found.jobs), found.todo) == (2, None)
+    assert then.todo.line == "on_failure default-0"
+
+
+@pytest.mark.parametrize(
+    ("limit", "lasts_s"), [(-1, 120), (30, 120), (500, 520), (10**9, 3600), ("nan", 120)]
+)
+def test_a_callback_is_one_workers_for_as_long_as_it_may_take(redis, limit, lasts_s):
+    call_when_failed(redis)
+    kill(redis)
+    redis.hset(keys.job("default-0"), "failure_callback_timeout", limit)
+    before = redis.time()[0]
+    found = claimer(redis).claim(1)
+
+    assert before + lasts_s <= float(found.todo.score) <= redis.time()[0] + lasts_s + 1
+    assert claimer(redis, "another").claim(1).todo is None
+
+
+def hand_out_as_callback(job, redis, *error):
+    """Play the worker that is given this call after it has gone on for too long."""
+    redis.zadd(keys.todo("default"), {"on_failure default-0": 1})
+    redis.rpush(worker_jobs.SAID, claimer(redis, "another").claim(1).todo.tries)
+
+
+def test_tries_of_a_callback_that_takes_too_long_are_counted_on(redis):
+    call_when_failed(redis, hand_out_as_callback)
+    kill(redis)
+    child(redis).work()
+
+    assert said(redis) == ["2"]
+    assert todos(redis) == ["on_failure default-0"]
+    assert redis.hget(keys.TODO_TRIES, "on_failure default-0") == b"2"
 
 
 def test_suspended_workers_call_nothing(redis):
