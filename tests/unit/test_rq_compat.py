@@ -19,6 +19,7 @@ NAMES = {
     "_result": JOB,
     "_status": JOB,
     "_execute": JOB,
+    "_serialize_meta": JOB,
     "_exc_handlers": WORKER,
     "_ordered_queues": WORKER,
     "_dequeue_strategy": WORKER,
