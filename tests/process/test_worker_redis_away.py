@@ -11,8 +11,8 @@ from rq.command import send_shutdown_command
 
 from jiffy.dev import redis_server
 from tests.jobs import worker as worker_jobs
+from tests.support.cutting import Cutter
 from tests.support.newcomer import CHECKOUT, wait_until
-from tests.support.silence import QuietLine
 from tests.support.worker_processes import begin, let_go_on, until_over, worker_names
 from tests.support.worker_support import enqueue, job, registered, status
 
@@ -78,7 +78,7 @@ def test_a_worker_says_once_that_redis_is_away_and_once_that_it_is_back(
 
 def test_a_line_that_falls_silent_is_given_up_before_its_lease_is_over(start_worker, own_redis):
     address, _ = own_redis
-    with QuietLine(address) as line, Redis.from_url(address) as redis:
+    with Cutter(address) as line, Redis.from_url(address) as redis:
         worker = start_worker("-n", "1", REDIS_URL=line.url)
         worker.until(lambda: redis.info("clients")["blocked_clients"])
         for count in range(1, 4):  # the first to be lost may be what is waited for longer
@@ -92,7 +92,7 @@ def test_a_line_that_falls_silent_is_given_up_before_its_lease_is_over(start_wor
 
 def test_commands_are_heard_again_after_their_line_fell_silent(start_worker, own_redis):
     address, _ = own_redis
-    with QuietLine(address) as line, Redis.from_url(address) as redis:
+    with Cutter(address) as line, Redis.from_url(address) as redis:
         worker = start_worker("-n", "1", REDIS_URL=line.url)
         worker.until(lambda: redis.client_list("pubsub") and worker_names(redis))
         line.silence()

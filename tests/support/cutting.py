@@ -1,4 +1,4 @@
-"""A line to Redis that can be cut at any byte."""
+"""A line to Redis that can be cut at any byte, or fall silent."""
 
 import socket
 import tempfile
@@ -21,6 +21,7 @@ class Cutter:
         self._listener.listen()
         self._cut = None
         self._refusals = 0
+        self._sockets, self._silent = [], set()
         self._heard = {"asked": 0, "answered": 0}
         self.cuts = 0
 
@@ -32,6 +33,9 @@ class Cutter:
     def __exit__(self, *_):
         self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
+        for one in self._sockets:
+            with suppress(OSError):  # it has ended
+                one.shutdown(socket.SHUT_RDWR)
         self._thread.join()
         self._folder.cleanup()
 
@@ -60,6 +64,10 @@ class Cutter:
         """Hang up on the next ones that call."""
         self._refusals = times
 
+    def silence(self):
+        """From now on, what is sent on the connections that are open is lost; they stay open."""
+        self._silent.update(self._sockets)
+
     def _accept(self):
         lines = []
         while True:
@@ -79,6 +87,7 @@ class Cutter:
     def _serve(self, client):
         server = socket.socket(socket.AF_UNIX)
         server.connect(self._target)
+        self._sockets += [client, server]
         back = threading.Thread(target=self._pass_on, args=(server, client, "answered"))
         back.start()
         self._pass_on(client, server, "asked")
@@ -88,6 +97,8 @@ class Cutter:
 
     def _pass_on(self, source, sink, way):
         while raw := _received(source):
+            if source in self._silent:
+                continue
             self._heard[way] = len(raw)
             if self._is_cut_by(raw, way):
                 after, meanwhile = self._cut[1:]
