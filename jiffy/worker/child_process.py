@@ -1,10 +1,8 @@
 """A child as its supervisor sees it: held to limits of time and memory, ended if it hangs."""
 
-import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, field
-
-from rq.worker import BaseWorker
+from typing import TYPE_CHECKING
 
 from jiffy import clock, log, os_compat
 from jiffy.producer.retry import TIMED_OUT
@@ -12,6 +10,9 @@ from jiffy.settings import settings
 from jiffy.worker import preload, process
 from jiffy.worker.recovery import Death, Handling
 from jiffy.worker.shared_memory import Board, Running
+
+if TYPE_CHECKING:
+    from jiffy.worker.rq_worker import Worker
 
 # A job that ignores its time limit, or that it was stopped, is killed that much later.
 KILL_AFTER_S = 5
@@ -28,7 +29,7 @@ class ChildProcess:
     It holds a running job to its limits.
     """
 
-    rq_worker: BaseWorker
+    rq_worker: "Worker"
     work: Callable[[Board, str], int]  # given the token of its executions
     board: Board = field(default_factory=Board)
     forks: bool = True  # or else its processes run this program from its beginning
@@ -43,7 +44,6 @@ class ChildProcess:
     requeued: int = -1  # the batch of which the rest was requeued
     stopping: str = ""  # the execution that was last stopped by command, to be killed at `stop_by`
     stop_by: float = 0
-    worker_token: str = field(default_factory=lambda: secrets.token_hex(4))
     processes: int = 0  # how many it has had
     _seen: tuple[int, int, int] = (0, 0, 0)  # see `enforce_progress`
 
@@ -54,7 +54,7 @@ class ChildProcess:
     @property
     def token(self) -> str:
         """Prefix of its process' executions; those of the next process sort after it."""
-        return f"{self.worker_token}{self.processes:08x}"
+        return f"{self.rq_worker.token}{self.processes:08x}"
 
     def start(self) -> None:
         """Start the child.  Raises OSError."""

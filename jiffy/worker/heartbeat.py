@@ -34,7 +34,7 @@ def register(link: Link, children: Sequence[ChildProcess]) -> None:
             with suppress(ResponseError):  # a full Redis lets `renew` do it
                 is_first = bool(link.redis.zadd(keys.LEASES, {child.name: ends_at}, nx=True))
             try:
-                child.rq_worker.register_birth()
+                child.rq_worker.register_birth()  # type: ignore[no-untyped-call]
             except ValueError:  # its name is another one's, perhaps one of RQ's
                 if is_first:
                     link.redis.zrem(keys.LEASES, child.name)
@@ -54,7 +54,7 @@ def renew(link: Link, children: Sequence[ChildProcess]) -> None:
         memory = child.memory_bytes if os_compat.IS_LINUX else 0
         birth = child.rq_worker.birth_date
         arguments += [
-            child.name, memory, "yes" if child.is_quiet else "", child.worker_token,
+            child.name, memory, "yes" if child.is_quiet else "", child.rq_worker.token,
             clock.rq_text(birth.timestamp()) if birth else "",
         ]  # fmt: skip
     before = [child.board.numbers.batch for child in children]
@@ -89,22 +89,18 @@ def give_up(link: Link, child: ChildProcess) -> None:
     if child.is_replaced:
         return
     with _showing(child):
-        child.rq_worker.register_death()
+        child.rq_worker.register_death()  # type: ignore[no-untyped-call]
         link.redis.zrem(keys.LEASES, child.name)  # last, as it was the first
 
 
 def _show(child: ChildProcess) -> None:
-    config, worker = settings(), child.rq_worker
-    ours = {
-        keys.RELEASE_FIELD: config.this_release, keys.DYNO_FIELD: config.dyno or "",
-        keys.TOKEN_FIELD: child.worker_token,
-    }  # fmt: skip
+    worker = child.rq_worker
     with worker.connection.pipeline() as pipeline:
-        pipeline.hset(worker.key, mapping=worker.serialize() | ours)
+        pipeline.hset(worker.key, mapping=worker.serialize())
         worker_registration.register(worker, pipeline)
         pipeline.execute()
-    if config.this_release:
-        history.note_release(worker.connection, config.this_release)
+    if release := settings().this_release:
+        history.note_release(worker.connection, release)
 
 
 @contextmanager

@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from copy import copy
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -127,6 +127,19 @@ class Worker(_Shared, rq.Worker):
     """
 
     _is_child = False
+
+    @cached_property
+    def token(self) -> str:
+        """8 hex digits with which the ids of its executions begin."""
+        return secrets.token_hex(4)
+
+    def serialize(self) -> dict:  # type: ignore[type-arg]
+        """What RQ keeps of a worker, with what we do: no other one of its name may claim by now."""
+        config = settings()
+        return super().serialize() | {
+            keys.RELEASE_FIELD: config.this_release, keys.DYNO_FIELD: config.dyno or "",
+            keys.TOKEN_FIELD: self.token,
+        }  # fmt: skip
 
     @property
     def is_horse(self) -> bool:

@@ -9,7 +9,6 @@ from jiffy.producer.enqueue import Queue
 from jiffy.redis_io import Link
 from jiffy.worker import shared_memory
 from jiffy.worker.child import Child
-from jiffy.worker.child_process import ChildProcess
 from jiffy.worker.claim import LEASE_S, requeue_command
 from jiffy.worker.finish import plan_for
 from jiffy.worker.process import Signals
@@ -19,6 +18,7 @@ from tests.jobs import worker as worker_jobs
 from tests.support.worker_support import (
     WIP,
     child,
+    child_process,
     claim,
     claimer,
     die,
@@ -178,7 +178,7 @@ def test_a_new_process_of_a_worker_requeues_what_the_last_one_held(redis):
 @pytest.fixture
 def tokens(redis):
     """Of two processes of worker-1, one after the other."""
-    process, found = ChildProcess(rq_worker(redis), lambda board, token: 0), []
+    process, found = child_process(redis), []
     for _ in range(2):
         process.start()
         os.waitpid(process.pid, 0)
@@ -293,9 +293,9 @@ def test_what_has_ended_is_not_requeued_where_the_follow_up_behind_it_just_ends(
             self.end()
             return found
 
-    worker = ChildProcess(rq_worker(redis), lambda board, token: 0, Raced(), pid=1)
+    worker = child_process(redis, lambda board, token: 0, Raced(), pid=1)
     token, batch = claim_of(held[0].execution)
-    worker.worker_token, worker.processes = token[:8], int(token[8:], 16)
+    worker.rq_worker.token, worker.processes = token[:8], int(token[8:], 16)
     worker.board.hold(batch, held[-1].position)
     worker.board.note(b",".join(plan_for(outcome(job)) for job in held))
     worker.board.begin(0, 0)

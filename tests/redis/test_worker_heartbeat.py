@@ -11,14 +11,14 @@ import jiffy
 from jiffy import clock, history, keys
 from jiffy.redis_io import Link
 from jiffy.worker import heartbeat
-from jiffy.worker.child_process import ChildProcess
 from jiffy.worker.process import Signals
 from jiffy.worker.recovery import Handling
-from jiffy.worker.shared_memory import Board, Running
+from jiffy.worker.shared_memory import Running
 from jiffy.worker.supervisor import Supervisor
 from tests.jobs import worker as worker_jobs
 from tests.support.worker_support import (
     WIP,
+    child_process,
     claim,
     claimer,
     die,
@@ -164,7 +164,7 @@ def test_what_a_worker_no_longer_holds_does_not_come_back(redis, claimed, act):
 
 
 def test_a_worker_that_redis_has_forgotten_is_shown_again_and_one_that_ends_no_longer(redis):
-    child = ChildProcess(rq_worker(redis), lambda *_: 0, Board())
+    child = child_process(redis)
     heartbeat.register(Link(redis), [child])
     registered = redis.smembers(keys.WORKERS)
     redis.flushall()
@@ -177,7 +177,7 @@ def test_a_worker_that_redis_has_forgotten_is_shown_again_and_one_that_ends_no_l
 
 
 def test_a_worker_that_only_the_sets_of_workers_have_lost_is_shown_again(redis):
-    child = ChildProcess(rq_worker(redis), lambda *_: 0, Board())
+    child = child_process(redis)
     heartbeat.register(Link(redis), [child])
     registered = redis.smembers(keys.WORKERS)
     redis.delete(keys.WORKERS, keys.workers_of("default"))
@@ -187,7 +187,7 @@ def test_a_worker_that_only_the_sets_of_workers_have_lost_is_shown_again(redis):
 
 
 def test_a_worker_whose_hash_has_expired_in_an_outage_is_shown_again(redis):
-    child = ChildProcess(rq_worker(redis), lambda *_: 0, Board())
+    child = child_process(redis)
     heartbeat.register(Link(redis), [child])
     registered = redis.smembers(keys.WORKERS)
     redis.delete(child.rq_worker.key)
@@ -201,7 +201,7 @@ def test_a_worker_whose_hash_has_expired_in_an_outage_is_shown_again(redis):
 
 
 def test_a_job_that_was_taken_for_dead_is_ended_though_the_first_answer_is_lost(redis):
-    child = ChildProcess(rq_worker(redis), lambda *_: signal.pause() or 0)
+    child = child_process(redis, lambda *_: signal.pause() or 0)
     heartbeat.register(Link(redis), [child])
     child.start()
     enqueue(redis)
@@ -218,7 +218,7 @@ def test_a_job_that_was_taken_for_dead_is_ended_though_the_first_answer_is_lost(
 
 
 def test_a_worker_that_was_taken_for_dead_begins_nothing_more_of_what_it_had_claimed(redis):
-    child = ChildProcess(rq_worker(redis), lambda *_: signal.pause() or 0)
+    child = child_process(redis, lambda *_: signal.pause() or 0)
     heartbeat.register(Link(redis), [child])
     enqueue(redis, 2)
     claims = claimer(redis, token=child.token)
@@ -234,7 +234,7 @@ def test_a_worker_that_was_taken_for_dead_begins_nothing_more_of_what_it_had_cla
 @pytest.fixture
 def two_jobs(redis):
     """A child of which one job has begun, and what lets it end and the next one begin."""
-    child = ChildProcess(rq_worker(redis), lambda *_: signal.pause() or 0, must_leave=True)
+    child = child_process(redis, lambda *_: signal.pause() or 0, must_leave=True)
     child.start()
     claims = claimer(redis, token=child.token)
 
@@ -283,7 +283,7 @@ def test_a_job_is_not_killed_for_the_one_before_it(redis, environ, two_jobs, exc
 
 
 def test_what_the_last_process_of_a_quiet_worker_claims_late_goes_back(redis):
-    child = ChildProcess(rq_worker(redis), lambda board, token: 0, is_quiet=True)
+    child = child_process(redis, is_quiet=True)
     heartbeat.register(Link(redis), [child])
     child.start()
     os.waitpid(child.pid, 0)
@@ -304,7 +304,7 @@ def begun(redis):
 
 
 def test_what_a_vanished_worker_ran_counts_where_its_name_comes_back(redis, begun):
-    heartbeat.register(Link(redis), [ChildProcess(rq_worker(redis), lambda board, token: 0)])
+    heartbeat.register(Link(redis), [child_process(redis)])
 
     assert (claim(redis), status(redis)) == ([], "failed")
     assert "must not start twice" in reason(redis)
@@ -318,7 +318,7 @@ def test_what_a_vanished_worker_ran_counts_where_a_simple_one_gets_its_name(redi
 @pytest.fixture
 def two(redis):
     """A worker that was halted for longer than its lease, and the next one of its name."""
-    both = [ChildProcess(rq_worker(redis), lambda *_: signal.pause() or 0) for _ in range(2)]
+    both = [child_process(redis, lambda *_: signal.pause() or 0) for _ in range(2)]
     heartbeat.register(Link(redis), both[:1])
     both[0].start()
     die(redis, is_gone=True)
@@ -346,13 +346,13 @@ def test_a_worker_whose_name_another_one_has_ends_and_leaves_that_one_alone(redi
 @pytest.mark.parametrize("fields", [{keys.TOKEN_FIELD: "odd"}, {keys.TOKEN_FIELD: "0" * 8}, None])
 def test_a_worker_stays_where_one_before_it_has_its_name_in_an_older_copy(redis, two, fields):
     if fields is None:
-        fields = two[0].rq_worker.serialize() | {keys.TOKEN_FIELD: two[0].worker_token}
+        fields = two[0].rq_worker.serialize() | {keys.TOKEN_FIELD: two[0].rq_worker.token}
     redis.hset(keys.worker("worker-1"), mapping=fields)
     heartbeat.renew(Link(redis), two[1:])
 
     assert not two[1].must_leave
     token = redis.hget(keys.worker("worker-1"), keys.TOKEN_FIELD)
-    assert token.decode() == two[1].worker_token
+    assert token.decode() == two[1].rq_worker.token
 
 
 def test_what_the_next_worker_of_a_name_runs_is_not_taken_from_it(redis, two):
@@ -372,12 +372,26 @@ def test_a_worker_whose_name_another_one_has_begins_nothing_that_this_one_would_
     assert (late, len(since.claim(1).jobs)) == ([], 1)
 
 
+def test_a_worker_of_a_name_begins_nothing_once_the_next_one_is_known(redis, monkeypatch):
+    replaced, since = child_process(redis), child_process(redis)
+    heartbeat.register(Link(redis), [replaced])
+    die(redis, is_gone=True)
+    enqueue(redis)
+    late = []
+    monkeypatch.setattr(
+        since.rq_worker, "set_state", lambda _: late.extend(claim(redis, token=replaced.token))
+    )
+    heartbeat.register(Link(redis), [since])
+
+    assert (late, queued(redis)) == ([], ["default-0"])
+
+
 @pytest.mark.parametrize("step", ["set_state", "register_death"])
 def test_a_worker_that_vanishes_as_it_begins_or_ends_leaves_its_name(redis, monkeypatch, step):
     def vanish(*_):
         raise ConnectionError
 
-    first, second = [ChildProcess(rq_worker(redis), lambda *_: 0) for _ in range(2)]
+    first, second = [child_process(redis) for _ in range(2)]
     monkeypatch.setattr(first.rq_worker, step, vanish)
     with suppress(ConnectionError):
         heartbeat.register(Link(redis), [first])
@@ -386,7 +400,7 @@ def test_a_worker_that_vanishes_as_it_begins_or_ends_leaves_its_name(redis, monk
     heartbeat.register(Link(redis), [second])
 
     owner = redis.hget(keys.worker("worker-1"), keys.TOKEN_FIELD)
-    assert owner.decode() == second.worker_token
+    assert owner.decode() == second.rq_worker.token
 
 
 def test_a_worker_of_rqs_stays_known_where_one_of_ours_is_to_have_its_name(redis):
@@ -394,7 +408,7 @@ def test_a_worker_of_rqs_stays_known_where_one_of_ours_is_to_have_its_name(redis
     with pytest.raises(ValueError, match="active worker"):
         rq_worker(redis).work(burst=True)
     with pytest.raises(ValueError, match="active worker"):
-        heartbeat.register(Link(redis), [ChildProcess(rq_worker(redis), lambda *_: 0)])
+        heartbeat.register(Link(redis), [child_process(redis)])
 
     assert redis.hexists(keys.worker("worker-1"), "birth")
     assert redis.zscore(keys.LEASES, "worker-1") is None
@@ -407,7 +421,7 @@ def test_a_worker_of_rqs_stays_known_where_one_of_ours_is_to_have_its_name(redis
 )
 @pytest.mark.parametrize("plan", [b"a plan", b""])
 def test_a_child_that_runs_nothing_and_claims_nothing_is_ended(redis, claims, is_ended, plan):
-    child = ChildProcess(rq_worker(redis), lambda *_: signal.pause() or 0)
+    child = child_process(redis, lambda *_: signal.pause() or 0)
     child.start()
     for number in claims:
         child.board.hold(number, 0)
@@ -420,7 +434,7 @@ def test_a_child_that_runs_nothing_and_claims_nothing_is_ended(redis, claims, is
 
 
 def test_a_child_that_takes_the_place_of_a_stuck_one_has_as_much_time(redis):
-    child = ChildProcess(rq_worker(redis), lambda *_: signal.pause() or 0)
+    child = child_process(redis, lambda *_: signal.pause() or 0)
     for looks in (10, 3):
         child.death = None
         child.start()
@@ -435,7 +449,7 @@ def test_a_child_that_takes_the_place_of_a_stuck_one_has_as_much_time(redis):
 
 
 def test_a_job_that_begins_as_its_process_is_killed_for_another_never_starts_twice(redis):
-    child = ChildProcess(rq_worker(redis), lambda *_: signal.pause() or 0, must_leave=True)
+    child = child_process(redis, lambda *_: signal.pause() or 0, must_leave=True)
     kill = child.kill_groups
 
     def go_on():  # between the look at what runs and the signal
@@ -465,7 +479,7 @@ def test_a_job_that_begins_as_its_process_is_killed_for_another_never_starts_twi
 def test_the_first_worker_of_a_release_writes_down_when_it_started(redis, environ):
     for number, release in enumerate(("older", "newer", "older")):
         environ(RELEASE=release)
-        child = ChildProcess(rq_worker(redis, f"w{number}"), lambda board, token: 0)
+        child = child_process(redis, name=f"w{number}")
         heartbeat.register(Link(redis), [child])
 
     assert list(history.releases(redis)) == ["newer", "older"]

@@ -13,6 +13,7 @@ from jiffy.producer.enqueue import Job, Queue
 from jiffy.redis_io import Link
 from jiffy.worker import recovery, upkeep
 from jiffy.worker.child import Child, RetireWhen
+from jiffy.worker.child_process import ChildProcess
 from jiffy.worker.claim import Claimer, Pace
 from jiffy.worker.finish import Outcome, finish_command, plan_for
 from jiffy.worker.recovery import Death
@@ -99,6 +100,12 @@ def ids_of(claimed):
 def rq_worker(redis, name="worker-1", queues=("default",)):
     """What a worker is to RQ."""
     return jiffy.SimpleWorker(list(queues), name, connection=redis)
+
+
+def child_process(redis, work=lambda *_: 0, *board, name="worker-1", **options):
+    """A child of a worker, which does this work."""
+    worker = jiffy.Worker(["default"], name, connection=redis)
+    return ChildProcess(worker, work, *board, **options)
 
 
 CAUSE = "signal 11 (SIGSEGV)"
