@@ -7,7 +7,7 @@ from contextlib import suppress
 from typing import Any
 from urllib.parse import urlsplit
 
-from flask import Blueprint, Flask, Response, g, request
+from flask import Blueprint, Flask, Response, g, request, url_for
 
 from jiffy import log, redis_io
 from jiffy.control import read
@@ -119,6 +119,8 @@ def _add_headers(response: Response) -> Response:
         response.headers["Cache-Control"] = "no-store"
     if request.is_secure:
         response.headers["Strict-Transport-Security"] = "max-age=31536000"
+    if response.location:  # it may hold any address that someone was led to
+        response.location = auth.short(response.location, url_for("home.home"))
     return response
 
 

@@ -254,8 +254,8 @@ def own_url(path: str) -> str:
 
 
 def short(url: str, otherwise: str) -> str:
-    """Where to go next; `otherwise` where `url` is long: nginx reads 4 kB of headers, and answers
-    502 in place of more.
+    """Where to go next; `otherwise` where `url` is long: nginx reads 4 kB of headers.  In place of
+    more it answers 502, and of several web processes it asks this one nothing more for 10 s.
     """
     return url if len(url) <= _MOST_URL else otherwise
 

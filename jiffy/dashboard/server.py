@@ -12,6 +12,7 @@ import resource
 import signal
 import socket
 import sys
+from contextlib import suppress
 from heapq import nlargest
 from typing import Any
 
@@ -143,11 +144,12 @@ class _Task(WSGITask):  # type: ignore[misc]  # it has no types
 class _Channel(HTTPChannel):  # type: ignore[misc]  # it has no types
     parser_class = _Parser
     task_class = _Task
+    close_when_flushed: bool
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self.waits_since = clock.monotonic()  # for its next request
-        self.has_answered = False
+        self.has_answered = self.is_over = False
 
     def write_soon(self, data: Any) -> int:
         self.has_answered = True
@@ -165,7 +167,27 @@ class _Channel(HTTPChannel):  # type: ignore[misc]  # it has no types
                 self.waits_since = clock.monotonic()
             return has_sent
 
+    def readable(self) -> bool:
+        return self.is_over or bool(super().readable())
+
+    def handle_write(self) -> None:
+        """Say that the last answer was the last, and read what the client still sends until it has
+        seen that.  Closed at once, the connection would be reset: a proxy that is sending a body
+        may lose the answer, and nginx then asks this process nothing more for 10 s.
+        """
+        if self.close_when_flushed and not self.will_close:
+            self._flush_exception(self._flush_some)
+            if not (self.total_outbufs_len or self.will_close):
+                self.close_when_flushed = False
+                self.is_over = True
+                with suppress(OSError):  # it has been reset
+                    self.socket.shutdown(socket.SHUT_WR)
+        else:
+            super().handle_write()
+
     def received(self, data: bytes) -> bool:
+        if self.is_over:
+            return False
         if self.is_kept():  # no longer: its next request begins
             self.waits_since = clock.monotonic()
         taken: bool = super().received(data)
@@ -194,7 +216,7 @@ class _Channel(HTTPChannel):  # type: ignore[misc]  # it has no types
 
     def is_kept(self) -> bool:
         """Whether it is between two requests."""
-        return self.has_answered and self.is_idle()
+        return self.has_answered and self.is_idle() and not self.is_over
 
     def waits_s(self, now: float) -> float:
         """For how long its client has kept us waiting: to send a request, or to read an answer."""

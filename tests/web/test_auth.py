@@ -84,6 +84,11 @@ def test_answers_fit_into_what_a_proxy_reads_of_their_headers(app, client):
     assert all(len(str(answer.headers)) < 3500 for answer in answers)
 
 
+@pytest.mark.parametrize("path", ["/login?next=/", "/rq?"])
+def test_no_address_leads_further_than_fits_into_what_a_proxy_reads(client, path):
+    assert client.get(path + "a" * 5000).location == "/"
+
+
 def test_logging_out_ends_that_users_sessions_in_every_browser_and_process(app, client):
     other, elsewhere = app.test_client(), create_app().test_client()
     log_in(other)

@@ -118,6 +118,17 @@ def test_of_hundreds_of_requests_at_once_the_first_ones_are_answered(live):
     assert found.count(b"Connection: close") == 1
 
 
+def test_a_client_that_is_refused_may_send_its_request_to_the_end(live):
+    """A proxy whose connection is reset meanwhile may take the whole process for broken."""
+    url = urlsplit(live)
+    with closing(socket.create_connection((url.hostname, url.port), timeout=20)) as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        sock.sendall(POST + b"Content-Length: 1000000\r\nA: \x01\r\n\r\n")
+        with sock.makefile("rb") as file:
+            assert file.read()[9:12] == b"400"
+        sock.sendall(bytes(1_000_000))
+
+
 def test_urgent_data_ends_its_connection(live, caplog):
     url = urlsplit(live)
     with closing(socket.create_connection((url.hostname, url.port), timeout=20)) as sock:
