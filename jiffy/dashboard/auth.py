@@ -409,11 +409,14 @@ def enter() -> Response:
     name, redis = request.form.get("user", ""), redis_io.shared()
     counts = _counts(name)
     is_known = len(counts) == 1  # where this user has logged in before
-    _take_turn(
-        f"session {name}" if is_known else "", "to log in are in progress already. Try again."
-    )
     limits = [KEPT_MS, ATTACK, FIRST_PAUSE_MS, *_LIMITS]
-    if wait_ms := redis_io.run_script(redis, "login", counts, limits):
+    # Who must wait takes no one's turn.
+    if not (wait_ms := redis_io.run_script(redis, "login", counts, [*limits, 0])):
+        _take_turn(
+            f"session {name}" if is_known else "", "to log in are in progress already. Try again."
+        )
+        wait_ms = redis_io.run_script(redis, "login", counts, [*limits, 1])
+    if wait_ms:
         wait_s = -(-wait_ms // 1000)
         answer = _again(f"Too many wrong passwords. Try again in {wait_s} s.", 429)
         answer.headers["Retry-After"] = str(wait_s)

@@ -1,8 +1,8 @@
--- Count an attempt to log in, unless one must wait before the next.
+-- Count an attempt to log in, unless one must wait before the next; or only see whether one must.
 -- KEYS: counts of attempts: by this user from here; then, unless this browser is known, all from here, all by this user.
 -- ARGV: for how long a count is kept after its pause (ms); how many attempts by a user, from anywhere, are an attack; the
--- first pause (ms); then for each key: after how many attempts pauses begin to grow, and the longest one (ms).
--- Returns how long to wait (ms); 0: the attempt was counted, and may be made.
+-- first pause (ms); then for each key: after how many attempts pauses begin to grow, and the longest one (ms); 0: count none.
+-- Returns how long to wait (ms); 0: the attempt may be made.
 local KEPT, wait = tonumber(ARGV[1]), 0
 local function tried(key)
   local found = redis.pcall('GET', key)
@@ -13,7 +13,7 @@ for i, key in ipairs(KEYS) do
   local pause = redis.call('PTTL', key) - KEPT
   if pause <= tonumber(ARGV[i * 2 + 3]) then wait = math.max(wait, pause) end  -- or else it is none of ours
 end
-if wait > 0 then return wait end
+if wait > 0 or ARGV[#ARGV] == '0' then return wait end
 local is_attack = KEYS[3] and tried(KEYS[3]) >= tonumber(ARGV[2])
 for i, key in ipairs(KEYS) do
   local free, longest = tonumber(ARGV[i * 2 + 2]), tonumber(ARGV[i * 2 + 3])

@@ -411,6 +411,17 @@ def test_guesses_slow_down_who_guesses_and_no_one_else(attempt, sent):
     assert network == [401] * 5 + [429]
 
 
+def test_who_must_wait_takes_no_ones_turn(attempt):
+    for _ in range(5):
+        attempt("6.6.6.6")
+    with ThreadPoolExecutor(STRANGERS_AT_ONCE + 1) as pool, auth._hashing:
+        asked = [pool.submit(attempt, f"7.7.7.{n}") for n in range(STRANGERS_AT_ONCE + 1)]
+        next(as_completed(asked))  # refused: the others are in progress
+        answer = attempt("6.6.6.6")
+
+    assert "Too many wrong passwords" in answer.text
+
+
 @pytest.mark.parametrize("address", ["6.6.6.{}:{}", "[2001:db8:{}::7]:{}"])
 def test_a_gateway_may_write_the_clients_port_behind_its_address(attempt, address):
     guesses = [attempt(address.format(6, 5000 + number)).status_code for number in range(6)]
