@@ -411,13 +411,19 @@ def test_guesses_slow_down_who_guesses_and_no_one_else(attempt, sent):
     assert network == [401] * 5 + [429]
 
 
-def test_who_must_wait_takes_no_ones_turn(attempt):
+def test_who_must_wait_takes_no_ones_turn(people, monkeypatch):
+    monkeypatch.setattr(auth, "FIRST_PAUSE_MS", 60_000)
+    app, most = people(), STRANGERS_AT_ONCE
+
+    def guess(user):
+        return log_in(app.test_client(), user=user, password="guess")
+
     for _ in range(5):
-        attempt("6.6.6.6")
-    with ThreadPoolExecutor(STRANGERS_AT_ONCE + 1) as pool, auth._hashing:
-        asked = [pool.submit(attempt, f"7.7.7.{n}") for n in range(STRANGERS_AT_ONCE + 1)]
+        guess("ann")
+    with ThreadPoolExecutor(most + 1) as pool, auth._hashing:
+        asked = [pool.submit(guess, f"eve{number}") for number in range(most + 1)]
         next(as_completed(asked))  # refused: the others are in progress
-        answer = attempt("6.6.6.6")
+        answer = guess("ann")
 
     assert "Too many wrong passwords" in answer.text
 
