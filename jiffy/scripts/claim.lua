@@ -85,6 +85,8 @@ local function claim(queue, id)
     return nil
   end
   if deadline then call('ZREM', OWN .. 'expiring', id) end
+  local left_ms = ttl and call('PTTL', key) or -1
+  local due = deadline or left_ms >= 0 and string.format('%.3f', NOW + left_ms / 1000)
   local lease_ttl_s = ttl_of(timeout or '')
   local lease_ttl, ends = lasting(lease_ttl_s)
   local records_ttl, records_end = lasting(lease_ttl_s + 60)
@@ -100,6 +102,7 @@ local function claim(queue, id)
   registry[#registry + 1], registry[#registry + 2] = ends, member
   local record, records = RQ .. 'execution:' .. member, RQ .. 'executions:' .. id
   try('HSET', record, 'id', execution, 'job_id', id, 'created_at', NOW, 'last_heartbeat', NOW, 'worker_name', worker)
+  if due then try('HSET', record, 'jiffy:due', due) end  -- for `requeue`
   try('EXPIRE', record, lease_ttl)
   try('ZADD', records, records_end, execution)
   try('EXPIRE', records, records_ttl)

@@ -101,7 +101,7 @@ local function finish(plan)
   if is_ours and status == 'parked' and call_own('HEXISTS', OWN .. 'paused', 'func:' .. plan.func) == 1 then
     of_waiting().park(id, plan.func, #ended)
   elseif is_ours and (status == 'parked' or status == 'requeued') then
-    is_done = requeue(worker, held)
+    is_done = requeue(worker, held, status == 'requeued')
   elseif is_ours and (are_all_there or call('EXISTS', job_key(id)) == 1) then
     is_done = write(plan)
   end

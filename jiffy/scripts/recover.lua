@@ -52,7 +52,7 @@ for i = #held, 1, -1 do
     to_finish[#to_finish + 1] = {queue, id, execution, causes, details_of(key)}
   else
     if is_there and is_unknown and #held > 1 then try('HSET', key, 'jiffy:alone', 1) end
-    if not requeue(worker, held[i]) then
+    if not requeue(worker, held[i], is_unknown or is_culprit) then
       kept = kept + 1
     elseif is_there then
       back[#back + 1] = id

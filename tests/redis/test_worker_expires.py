@@ -15,7 +15,7 @@ from jiffy.worker import upkeep
 from jobs import numbers
 from tests.support import schedules
 from tests.support.join_support import look as look_at_chains
-from tests.support.worker_support import claim, finish, ids_of, queued, registered, status
+from tests.support.worker_support import claim, die, finish, ids_of, queued, registered, status
 from tests.support.worker_support import due as look_for_due
 
 REASON = "Expired: not started within 10 minutes."
@@ -107,6 +107,26 @@ def test_a_job_that_must_start_in_time_does_not_wait_in_a_batch(redis):
     assert ids_of(claim(redis)) == [job.id for job in plain]
     assert queued(redis) == [job.id for job in in_time]
     assert redis.llen(keys.wake("default")) == 1
+
+
+@pytest.mark.parametrize("give_back", [lambda redis: claim(redis, 0), die], ids=["left", "died"])
+def test_what_was_claimed_and_not_begun_is_still_to_start_in_time(redis, give_back):
+    job = add_in_time()
+    claim(redis)
+    give_back(redis)
+    age(redis, 601)
+
+    assert due(redis) == [job.id]
+
+
+@pytest.mark.parametrize("give_back", [lambda redis: claim(redis, 0), die], ids=["left", "died"])
+def test_what_was_claimed_and_not_begun_has_its_time_to_live_again(redis, give_back):
+    job = enqueue.options(ttl="10m")(numbers.add, 2, 3)
+    redis.expire(job.key, 300)
+    claim(redis)
+    give_back(redis)
+
+    assert 0 < redis.ttl(job.key) <= 310
 
 
 def test_jobs_that_must_start_in_time_are_run_without_pauses(redis, work):
