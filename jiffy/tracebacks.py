@@ -74,10 +74,12 @@ def reason_of(error: str) -> str:
 
     Of what is no traceback it is the first line.
     """
-    reason = _exception(error)
-    if len(reason) > _LONGEST_REASON:
-        reason = f"{reason[: _LONGEST_REASON - 1]}…"
-    return reason + next((f" ({place[:_LONGEST_REASON]})" for place in _places(error)), "")
+    place = next((f" ({_cut(place)})" for place in _places(error)), "")
+    return _cut(_exception(error)) + place
+
+
+def _cut(line: str) -> str:
+    return line if len(line) <= _LONGEST_REASON else f"{line[: _LONGEST_REASON - 1]}…"
 
 
 def _exception(error: str, depth: int = 0) -> str:
@@ -169,7 +171,7 @@ def headline(traceback: str) -> str:
     behind = traceback[last.end() if last else 0 :].splitlines()
     lines = [line for line in behind if line.strip() and not line[0].isspace()]
     # Without frames it is the message of a worker, or of a traceback that was cut off.
-    return (lines or [""])[0 if last else -1].strip()
+    return _cut((lines or [""])[0 if last else -1].strip())
 
 
 class Group(NamedTuple):
@@ -183,7 +185,8 @@ class Group(NamedTuple):
         own, line = next(iter(own_frames(traceback)), None), headline(traceback)
         name = _NAME.match(line)
         kind = name[0] if name else line.partition(":")[0][:100] or "unknown"
-        return cls(kind, f"{own.short} in {own.name}" if own else "")
+        # Of thousands of failed jobs, each may have a group of its own.
+        return cls(kind, _cut(f"{own.short} in {own.name}") if own else "")
 
     @property
     def key(self) -> str:

@@ -21,6 +21,7 @@ from jiffy.errors import NotShown, WrongArguments
 from jiffy.tracebacks import Group
 
 MOST_IGNORED = 1000
+MOST_GROUPS = 200  # of a page, or an answer
 SHOWN = 25  # jobs of a group
 _LEFT_OUT: dict[str, Any] = {
     "description": "",

@@ -250,9 +250,11 @@ def list_failures() -> schemas.FailureGroups:
                 one.ignored.who if one.ignored and one.is_ignored else None,
                 one.newest.id,
             )
-            for one in found.groups
+            for one in found.groups[: failures.MOST_GROUPS]
         ]
-        return schemas.FailureGroups(groups, found.looked_at, found.total)
+        more = len(found.groups) - len(groups)
+        left_out = [f"{more:,} more groups"] if more else []
+        return schemas.FailureGroups(groups, found.looked_at, found.total, left_out)
 
     return kept("failures", read, CURRENT_S)
 

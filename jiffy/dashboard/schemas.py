@@ -136,11 +136,13 @@ class FailureGroups(Struct):
     """Groups of the newest failed jobs, the largest first.
 
     looked_at: So many failed jobs, of `total`, were looked at.
+    left_out: What is not listed: the two hundred largest groups are.
     """
 
     groups: list[FailureGroup]
     looked_at: int
     total: int
+    left_out: list[str]
 
 
 class Function(Struct):

@@ -6,8 +6,7 @@ from urllib.parse import unquote_plus
 import pytest
 
 from jiffy import keys, tracebacks
-from jiffy.control import search
-from jiffy.dashboard.pages import jobs
+from jiffy.control import failures, search
 from jiffy.producer.enqueue import enqueue
 from jobs import images
 from tests.web.conftest import logged_in, post
@@ -40,10 +39,25 @@ def test_failures_are_grouped_by_exception_and_own_code_the_largest_first(client
 
 
 def test_a_page_shows_so_many_groups_and_how_many_more_there_are(client, broken, monkeypatch):
-    monkeypatch.setattr(jobs, "_MOST_GROUPS", 1)
+    monkeypatch.setattr(failures, "MOST_GROUPS", 1)
     text = client.get("/failures").text
 
     assert (text.count('<li id="group-'), "… and 1 more group." in text) == (1, True)
+
+
+def test_an_answer_has_so_many_groups_none_of_them_long_whatever_the_errors_say(api, plant):
+    def error(number):
+        """As of a job whose message is its argument, which looks like a frame and an exception."""
+        name = f"foo{number}{'x' * 8000}"
+        frame = f'File "/srv/jobs/a.py", line 3, in {name}\n    boom\nE{number}: {"x" * 8000}'
+        return f"{TRACEBACK}\n  {frame}"
+
+    for number in range(205):
+        plant(f"bad{number}", status="failed", error=error(number))
+    answer = api("GET", "/api/failures")
+
+    assert (len(answer.json["groups"]), answer.json["left_out"]) == (200, ["5 more groups"])
+    assert len(answer.data) < 500_000
 
 
 def test_a_group_shows_its_own_code_and_jobs(client, broken):

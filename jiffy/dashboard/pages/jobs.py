@@ -35,7 +35,6 @@ failures_page = Blueprint("failures", __name__)
 
 _MOST_SELECTED, _MOST_NAMES = 1000, 100
 _MOST_COPIED = 4000  # characters of a call
-_MOST_GROUPS = 200
 FILL_IN = "FILL_IN"
 # Without a way back, which would cost a hundred bytes for each character.
 _VALUE = re.compile(r"""'(?:[^'\\]|\\.)*+'|"(?:[^"\\]|\\.)*+"|\*{3}""")
@@ -289,7 +288,8 @@ def groups() -> str:
     shown = [one for one in found.groups if one.is_ignored == shows_ignored]
     shown.sort(key=lambda one: not one.is_new(current))
     return render_template(
-        "failures.html", found=found, shown=shown[:_MOST_GROUPS], more=len(shown) - _MOST_GROUPS,
+        "failures.html", found=found, shown=shown[: failures.MOST_GROUPS],
+        more=len(shown) - failures.MOST_GROUPS,
         hidden=len(found.groups) - len(shown),
         shows_ignored=shows_ignored, release=release, newest_release=current,
         live=sorted(seen.releases),
