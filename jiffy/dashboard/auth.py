@@ -265,17 +265,24 @@ def is_api() -> bool:
     return request.path.startswith("/api/") or request.path == "/metrics"
 
 
+def role_of(authorization: str) -> str:
+    """Which role the token in this header gives; "" for none."""
+    # Not `request.authorization`, which fails on odd values.
+    scheme, _, sent = authorization.partition(" ")
+    tokens = {"operator": settings().api_token, "viewer": settings().api_read_token}
+    for role, expected in tokens.items():
+        if expected is not None and scheme.lower() == "bearer" and same(sent.strip(), expected):
+            return role
+    return ""
+
+
 def _client() -> Who:
     """The program that sends this request for the API."""
-    roles = {"API_TOKEN": "operator", "API_READ_TOKEN": "viewer"}
-    tokens = {"API_TOKEN": settings().api_token, "API_READ_TOKEN": settings().api_read_token}
-    if not any(tokens.values()):
+    if not (settings().api_token or settings().api_read_token):
         abort(403, "The API is closed: set API_TOKEN.")
-    # Not `request.authorization`, which fails on odd values.
-    scheme, _, sent = request.headers.get("Authorization", "").partition(" ")
-    for name, expected in tokens.items():
-        if expected is not None and scheme.lower() == "bearer" and same(sent.strip(), expected):
-            return Who(name, roles[name], "token")
+    role = role_of(request.headers.get("Authorization", ""))
+    if role:
+        return Who("API_TOKEN" if role == "operator" else "API_READ_TOKEN", role, "token")
     raise Unauthorized(
         "Send the header 'Authorization: Bearer …' with the value of API_TOKEN.",
         www_authenticate=WWWAuthenticate("bearer", {"realm": "Jiffy API"}),

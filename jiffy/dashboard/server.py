@@ -26,13 +26,15 @@ from waitress.task import ThreadedTaskDispatcher, WSGITask
 from waitress.utilities import BadRequest
 
 from jiffy import clock, log, os_compat, redis_io
+from jiffy.dashboard import auth
 from jiffy.dashboard.api import MOST_WAITING
 from jiffy.errors import InvalidSetting, PortTaken
 from jiffy.settings import settings
 
 # A thread waits on Redis most of its time; the overview of eight at once is what one core can do.
 THREADS = 8
-# Of programs, whose requests may be many and large: people do not wait behind them.
+# Of programs, whose requests may be many and large: people do not wait behind them.  Those with
+# API_TOKEN have so many, and all others, behind which they do not wait either.
 API_THREADS = 8 + MOST_WAITING
 # How long a thread may compute before another may: at Python's 5 ms a page takes seconds beside
 # requests that are large.
@@ -243,7 +245,9 @@ class Server(TcpWSGIServer):  # type: ignore[misc]  # it has no types
         listener = listen(host, port)
         self.stops_at: float | None = None
         self._for_programs = ThreadedTaskDispatcher()
+        self._for_readers = ThreadedTaskDispatcher()
         self._for_programs.set_thread_count(API_THREADS)
+        self._for_readers.set_thread_count(API_THREADS)
         super().__init__(
             app,
             _sock=listener,
@@ -264,9 +268,12 @@ class Server(TcpWSGIServer):  # type: ignore[misc]  # it has no types
 
     def add_task(self, task: _Channel) -> None:
         """Have a channel's first request answered."""
-        path = task.requests[0].path  # behind a prefix, perhaps; see `is_api` in auth.py
-        is_api = "/api/" in path or path.endswith("/metrics")
-        (self._for_programs if is_api else self.task_dispatcher).add_task(task)
+        request, threads = task.requests[0], self.task_dispatcher
+        # Behind a prefix, perhaps; see `is_api` in auth.py.
+        if "/api/" in request.path or request.path.endswith("/metrics"):
+            role = auth.role_of(request.headers.get("AUTHORIZATION", ""))
+            threads = self._for_programs if role == "operator" else self._for_readers
+        threads.add_task(task)
 
     def handle_accept(self) -> None:
         """Accept several: in a flood, each turn of `run` looks at a thousand others first."""

@@ -250,6 +250,28 @@ def test_a_token_for_reading_takes_not_all_threads_either(people):
     assert [healthy, again, *answers] == [(200, None)] * (4 + MOST_AT_ONCE)
 
 
+def test_who_may_change_something_does_not_wait_behind_any_number_of_others(people, monkeypatch):
+    """Where the requests of these have all threads that they can have, or wait for their turn."""
+    monkeypatch.setattr(auth, "_PATIENCE_S", 60)
+    over, page = threading.Event(), Blueprint("slow", __name__)
+    page.get("/api/slow")(lambda: {"is_over": over.wait(60)})
+    count = 2 * API_THREADS
+    with (
+        _asking(people(pages=[page])) as ask,
+        ThreadPoolExecutor(count) as pool,
+        ExitStack() as end,
+    ):
+        end.callback(over.set)
+        asked = [pool.submit(ask, "reads", "/api/slow") for _ in range(count)]
+        wait_until(lambda: len(auth._counting._waiters) == API_THREADS - MOST_AT_ONCE)
+        served = [ask("all", path) for path in ("/api/queues", "/metrics")]
+        over.set()
+        answers = [one.result() for one in asked]
+
+    assert served == [(200, None)] * 2
+    assert answers == [(200, None)] * count
+
+
 @pytest.mark.parametrize("path", ["/api/queues", "/metrics"])
 def test_people_do_not_wait_behind_a_program_that_asks_for_much(people, path):
     begun, over, app = threading.Semaphore(0), threading.Event(), people()
