@@ -18,12 +18,14 @@ from email.headerregistry import Address, HeaderRegistry
 from email.message import EmailMessage
 from email.utils import localtime, make_msgid
 from hashlib import sha256
-from typing import Any
+from typing import IO, Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from rq import get_current_job
 
 from jiffy import progress
+
+_MOST_LINES = 100  # of an answer
 
 
 def send(to: str | list[str], subject: str, body: str) -> str:
@@ -68,6 +70,31 @@ def _address(text: str) -> Address:
     return address
 
 
+class _Answer:
+    """The lines that a server sends; smtplib would keep all of an answer that never ends."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self.left, self.close, self._readline = 0, file.close, file.readline
+
+    def readline(self, most_bytes: int) -> bytes:
+        self.left -= 1
+        if self.left < 0:
+            raise OSError(f"the server's answer has over {_MOST_LINES} lines")
+        return self._readline(most_bytes)
+
+
+class _SMTP(smtplib.SMTP):
+    def getreply(self) -> tuple[int, bytes]:
+        if self.file is None and self.sock:
+            self.file = _Answer(self.sock.makefile("rb"))
+        if self.file:
+            self.file.left = _MOST_LINES
+        return super().getreply()
+
+
+class _SMTPS(_SMTP, smtplib.SMTP_SSL): ...
+
+
 @contextmanager
 def _session(url: str) -> Iterator[smtplib.SMTP]:
     """Connect, encrypt and log in.  No error shows the URL: it has the password."""
@@ -81,9 +108,9 @@ def _session(url: str) -> Iterator[smtplib.SMTP]:
         raise ValueError(f"SMTP_URL cannot be used; it must be {must}.") from None
     trust = ssl.create_default_context(cafile=options["ca"] or None)
     if server.scheme == "smtps":
-        connection: smtplib.SMTP = smtplib.SMTP_SSL(*where, timeout=timeout_s, context=trust)
+        connection: smtplib.SMTP = _SMTPS(*where, timeout=timeout_s, context=trust)
     else:
-        connection = smtplib.SMTP(*where, timeout=timeout_s)
+        connection = _SMTP(*where, timeout=timeout_s)
     with connection as session:
         if server.scheme == "smtp" and options["tls"] != "no":
             session.starttls(context=trust)

@@ -4,8 +4,9 @@ import os
 import smtplib
 import socket
 import ssl
+import threading
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from email import message_from_bytes, policy
 from pathlib import Path
 from shutil import copy
@@ -357,6 +358,21 @@ def test_a_server_that_does_not_answer_is_a_timeout(environ):
         environ(SMTP_URL=f"smtp://{IN_URL}@localhost:{port}?timeout=0.1")
         with pytest.raises((TimeoutError, smtplib.SMTPServerDisconnected), match="timed out"):
             mail.send("bob@example.com", "Hi", "…")
+
+
+def test_a_server_whose_answer_never_ends_is_an_error(environ):
+    def answer():
+        with server.accept()[0] as sock, suppress(ConnectionError):
+            while True:
+                sock.sendall(b"220-Hi\r\n" * 100)
+
+    with socket.create_server(("localhost", 0)) as server:
+        thread = threading.Thread(target=answer)
+        thread.start()
+        environ(SMTP_URL=f"smtp://{IN_URL}@localhost:{server.getsockname()[1]}")
+        with pytest.raises(smtplib.SMTPServerDisconnected, match="over 100 lines"):
+            mail.send("bob@example.com", "Hi", "…")
+        thread.join()
 
 
 @pytest.mark.parametrize("values", [{}, {"SMTP_URL": "smtp://apikey:secret@localhost"}])
