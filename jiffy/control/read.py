@@ -293,7 +293,10 @@ def job(redis: Redis, job_id: str) -> JobView | None:
         ids = [text(one) for one in values.answer(redis.zrange, holders, 0, _MOST_OTHERS - 1) or ()]
         running = sum(state == "started" for state in states_of(redis, ids).values())
         found = replace(found, slot=Slot(key, limit or 0, running, held - running))
-    return _with_result(redis, found, size or 0)
+    found = _with_result(redis, found, size or 0)
+    # Both may have been deleted, or expired, since the hash was read: it would have returned None.
+    is_gone = found.has_ended and not found.attempts and not redis.exists(keys.job(job_id))
+    return None if is_gone else found
 
 
 def known_job(redis: Redis, job_id: str) -> JobView:

@@ -3,10 +3,11 @@
 import json
 import pickle
 
+import pytest
 from rq.utils import utcformat
 
 from jiffy import actions, clock, keys, part, result
-from jiffy.control import read
+from jiffy.control import read, values
 from jiffy.producer.enqueue import enqueue
 from jobs import numbers
 from tests.jobs.enqueue import log_in
@@ -17,6 +18,24 @@ VIEWS = [
     "/rq/0/view/job/{}", "/rq/0/data/queues.json", "/rq/0/data/workers.json",
     "/rq/0/data/jobs/default/finished/8/asc/1.json", "/rq/0/data/job/{}.json", "/api/jobs/{}",
 ]  # fmt: skip
+
+
+@pytest.mark.parametrize("path", ["/api/jobs/done", "/api/jobs/done/wait", "/jobs/done"])
+def test_a_job_that_is_gone_before_its_result_is_read_is_gone(
+    client, redis, plant, monkeypatch, path
+):
+    """As at the end of its `result_ttl`: it has not returned None."""
+    peek = values.peek
+
+    def peek_and_expire(*asked):
+        found = [*peek(*asked)]
+        redis.delete(keys.job("done"), keys.results("done"))
+        return iter(found)
+
+    plant("done", result=8)
+    assert look(client, path).status_code == 200
+    monkeypatch.setattr(values, "peek", peek_and_expire)
+    assert look(client, path).status_code == 404
 
 
 def test_what_is_named_like_a_secret_is_shown_nowhere(client, redis, environ):
