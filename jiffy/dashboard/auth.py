@@ -497,6 +497,10 @@ def _proof(user: User, mark: Any) -> str:
 
     It stands in a cookie; without SECRET_KEY, it cannot be used to guess passwords.
     """
+    return seal(mark + f"\0{user.name}\0{user.secret}".encode("utf-8", "surrogateescape"))
+
+
+def seal(written: bytes) -> str:
+    """What only a web process with our SECRET_KEY can make of it."""
     key = current_app.config["SECRET_KEY"]
-    secret = mark + f"\0{user.name}\0{user.secret}".encode("utf-8", "surrogateescape")
-    return hmac.new(key.encode("utf-8", "surrogateescape"), secret, "sha256").hexdigest()
+    return hmac.new(key.encode("utf-8", "surrogateescape"), written, "sha256").hexdigest()

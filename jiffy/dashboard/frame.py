@@ -8,13 +8,14 @@ from contextlib import suppress
 from datetime import datetime
 from typing import Generic, TypeVar, cast
 
-from flask import Flask, Response, current_app, g, request
+from flask import Flask, Response, current_app, g, request, session
 from redis import Redis
 from redis.exceptions import RedisError
 
 from jiffy import clock, history, redis_io
 from jiffy.control import read
 from jiffy.control.read import Census
+from jiffy.control.values import clip
 from jiffy.control.why import banners
 from jiffy.settings import settings
 
@@ -23,6 +24,8 @@ CURRENT_S = 1.0
 _DONE_S = 3.0
 _RELEASES_S = 10.0
 _FLOWS_S = 2.0
+# Of what is shown next, in the cookie: browsers keep 4 kB, and nginx reads no more of all headers.
+_MOST_MESSAGES, _MOST_LETTERS = 2, 300
 T = TypeVar("T")
 _AGO = re.compile(rb">[^<>]*</time>")  # JSON may have many ">": each search ends at the next
 # The endpoint of each page, and its name.
@@ -137,6 +140,9 @@ def surround(app: Flask) -> None:
     @app.after_request
     def _tag(response: Response) -> Response:
         """Spare the script what it has already; it writes how long ago a time was by itself."""
+        if session.modified and "_flashes" in session:
+            last = session["_flashes"][-_MOST_MESSAGES:]
+            session["_flashes"] = [(kind, clip(words, _MOST_LETTERS)) for kind, words in last]
         if "audited" in g:
             current_app.extensions["jiffy.census"].forget()
         if is_live() and response.status_code == 200 and not response.direct_passthrough:

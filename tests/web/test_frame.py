@@ -1,5 +1,6 @@
 """What stands around every page: the counters, the banners, and what a live page asks for."""
 
+import hashlib
 import re
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -16,7 +17,7 @@ from jiffy.dashboard import create_app, frame
 from jiffy.producer.enqueue import enqueue
 from jobs import numbers
 from tests.support.newcomer import wait_until
-from tests.web.conftest import PASSWORD, TOKEN, log_in
+from tests.web.conftest import PASSWORD, TOKEN, log_in, post
 
 PAGES = ["/", "/schedule", "/jobs/seen", "/no-such-page"]
 
@@ -41,6 +42,17 @@ def test_what_was_done_in_a_day_stands_beside_what_waits(client, work):
     work()
 
     assert "0 failed 3 done in 24 h" in words(client.get("/").text)
+
+
+def test_what_was_done_fits_into_a_cookie(client):
+    odd = "".join(hashlib.sha256(b"%d" % number).hexdigest() for number in range(100))
+    answers = [post(client, "/workers/stop-job", job=odd[number:]) for number in range(20)]
+    text = client.get("/workers").text
+
+    assert {one.status_code for one in answers} == {303}
+    assert max(len(str(one.headers)) for one in answers) < 2500
+    assert odd[19:119] in text
+    assert text.count('class="done"') == 2
 
 
 def test_a_stranger_sees_no_counters(stranger):

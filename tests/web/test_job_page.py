@@ -233,10 +233,13 @@ def test_a_stopped_job_is_no_failure_anywhere(client, plant):
     attempts = client.get("/jobs/no-more").text.partition('id="attempts"')[2]
 
     assert re.findall(r'class="state (\w+)"', attempts) == ["stopped"]
-    assert "It was stopped." in client.get("/failures/x?trial=no-more").text
+    key = tracebacks.Group.of(TRACEBACK).key
     for path in ("/", "/failures"):
         groups = re.findall(r'id="(?:newest|group)-(\w+)"', client.get(path).text)
-        assert groups == [tracebacks.Group.of(TRACEBACK).key]
+        assert groups == [key]
+    trial = post(client, f"/failures/{key}/trial").location
+    plant("bad", status="stopped", error="Job stopped by user, work-horse terminated.")
+    assert "It was stopped." in client.get(trial).text
 
 
 def test_a_traceback_shows_the_users_own_code_first(client, plant):

@@ -220,6 +220,17 @@ def test_a_job_is_run_again_with_changed_arguments(client, send, plant):
     assert "Fill in what is masked" in client.get(f"/new?job={login.id}").text
 
 
+def test_a_link_changes_nothing_of_a_job_that_is_run_again(client):
+    job = enqueue.options(queue="low")(numbers.add, 5, 3)
+    more = "&arg.x=99999&opt.queue=high&opt.timeout=1"
+    texts = [client.get(f"/new?job={job.id}{link}").text for link in ("", more)]
+    plain, link = (re.findall(r'<input[^>]* name="(?:arg|opt)\.[^>]*>', one) for one in texts)
+
+    assert "s arguments, queue and other options" in texts[1]
+    assert 'value="5"' in link[0]
+    assert link == plain
+
+
 def test_of_a_job_that_is_run_again_it_is_said_what_is_not_copied(client, plant):
     plant("old", rate_limit_key="stripe", rate_limit_concurrency="5")
     again, new = (

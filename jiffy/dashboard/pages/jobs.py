@@ -301,7 +301,9 @@ def group(key: str) -> str:
     """One group: where it comes from, its jobs, and how the trial went."""
     redis = redis_io.shared()
     found = failures.find(redis, census(), key=key, is_far="far" in request.args)
-    trial = read.job(redis, request.args["trial"]) if "trial" in request.args else None
+    tried, sealed = (request.args.get(name, "") for name in ("trial", "of"))
+    is_one = auth.same(sealed, _seal(key, tried))  # not any job that a link names
+    trial = read.job(redis, tried) if is_one else None
     one = found.groups[0] if found.groups else None
     return render_template(
         "failure.html",
@@ -325,7 +327,13 @@ def trial(key: str) -> Response:
     tally = act_on("retry", [job_id])
     audit.note(job=job_id)
     flash(tally.refused or "Retried one job as a trial.")
-    return redirect(url_for("failures.group", key=key, trial=job_id), 303)
+    shown = url_for("failures.group", key=key, of=_seal(key, job_id), trial=job_id)
+    return redirect(shown, 303)
+
+
+def _seal(key: str, job_id: str) -> str:
+    """What the link to a trial of this group carries."""
+    return auth.seal(f"trial of {key}: {job_id}".encode("utf-8", "surrogateescape"))
 
 
 @failures_page.post("/failures/<key>/ignore")

@@ -289,7 +289,7 @@ _OPTIONS = {options.in_json(name): _option(name, one) for name, one in options.T
 
 @page.get("/new")
 def form() -> str | tuple[str, int]:
-    """Choose a function; or its form, which a `job` or `arg.NAME` of the URL fills in."""
+    """Choose a function; or its form, which a `job` of the URL fills in, or else its `arg.NAME`."""
     path, job_id = request.args.get("function", "").strip(), request.args.get("job", "")
     found = read.known_job(redis_io.shared(), job_id) if job_id else None
     path = found.called if found else path
@@ -304,7 +304,8 @@ def form() -> str | tuple[str, int]:
             made.texts[f"opt.{name}"] = (
                 str(shown).lower() if one is True or one is False else f"{shown}"
             )
-    made.texts |= {name: text for name, text in request.args.items() if name[3:4] == "."}
+    if not found:  # else the page would call what someone wrote into a link that job's
+        made.texts |= {name: text for name, text in request.args.items() if name[3:4] == "."}
     return made.shown(job_id)
 
 
