@@ -163,9 +163,15 @@ def _act_on_list(name: str | None, queue_name: str, registry_name: str = "queued
             part = ids[place : place + bulk.STEP]
             done += bulk.step(redis, name, wanted, now, part, tally)
         audit.note(jobs=len(done), done=" ".join(done))
-    for one, job_id in zip(members, ids, strict=True):
-        if not redis.exists(keys.job(job_id)):
-            redis.lrem(key, 1, one) if is_queue else redis.zrem(key, one)
+    for place in range(0, len(ids), bulk.STEP):
+        some = slice(place, place + bulk.STEP)
+        with redis.pipeline(transaction=False) as pipe:
+            for job_id in ids[some]:
+                pipe.exists(keys.job(job_id))
+            for one, is_there in zip(members[some], pipe.execute(), strict=True):
+                if not is_there:
+                    pipe.lrem(key, 1, one) if is_queue else pipe.zrem(key, one)
+            pipe.execute()
     return jsonify(status="OK", count=len(ids))
 
 

@@ -4,6 +4,7 @@ import json
 import re
 
 import pytest
+from redis.connection import AbstractConnection
 
 from jiffy import every, keys
 from jiffy.producer.enqueue import enqueue
@@ -234,6 +235,23 @@ def test_a_button_leaves_a_job_alone_that_has_changed_since_it_was_shown(
 
     assert answer.value.status == (409 if has_changed else 200)
     assert bool(redis.zcard(keys.REGISTRIES["failed"] + "default")) == has_changed
+
+
+@pytest.mark.parametrize("path", ["compact", "queued/empty"])
+def test_what_is_gone_is_taken_off_a_queue_in_a_few_round_trips(client, redis, monkeypatch, path):
+    sent, send = [], AbstractConnection.send_packed_command
+    redis.rpush(keys.queue("default"), *(f"gone{number}" for number in range(2000)))
+
+    def counted(connection, command, *args, **options):
+        sent.append(command)
+        return send(connection, command, *args, **options)
+
+    monkeypatch.setattr(AbstractConnection, "send_packed_command", counted)
+    answer = post(client, f"/rq/queue/default/{path}")
+
+    assert answer.json == {"status": "OK", "count": 2000}
+    assert redis.llen(keys.queue("default")) == 0
+    assert len(sent) < 200
 
 
 def test_a_queue_that_is_not_there_is_compacted(client):
