@@ -323,7 +323,8 @@ class Schedule(Struct):
     """The schedule.
 
     scheduler: Whether a scheduler runs; none: there is nothing to schedule.
-    left_out: What is not listed: the first thousand are.
+    left_out: How many with a run to come are not listed: of all entries, a thousand are, those that
+      run soonest first.
     """
 
     scheduler: Literal["ok", "away", "none"]
