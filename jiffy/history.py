@@ -14,7 +14,7 @@ import json
 import math
 import zlib
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -42,9 +42,13 @@ _BUCKETS = 32  # the first is up to 0.1 ms, the last from 29 hours on
 _RAN_MS = len(ENDS)
 _WAITED, _RAN = 32, 64  # where the columns of the histograms begin
 _TOO_MANY = 2**53  # for a count
-# Of a minute, or unpacked of all series of a kind; and how many these are, in a chunk of days.
+# Of minutes, or packed of all series of a kind; and how many these are, in a chunk of days.
 _MOST_BYTES, _MOST_PACKED_BYTES, _MOST_IN_CHUNK = 10_000_000, 2_000_000, 2000
-_MOST_FIELDS = 20_000  # of a minute: twice what lib.lua leaves
+_MOST_FIELDS = 20_000  # of a minute: twice what lib.lua leaves; of all that are not packed, too
+# Of a chunk, before its counts are: a byte of them costs its reader 0.1 µs.
+_MOST_CHUNK_BYTES = 2_000_000
+# A supervisor also renews leases: what is not packed within that is packed the next time.
+_PACK_S = 2.0
 MEMORY_KEY = keys.history("memory")  # hash: see `memory`
 _NAMES = keys.history("names")  # sorted set: series -> when it was last counted
 FLOW_S = 300  # how far samples go back
@@ -292,30 +296,34 @@ def pack(redis: Redis) -> None:
         return
     now_s = int(redis.time()[0])
     this = now_s // 60
-    minutes = range(this - _UNPACKED, this + 1)
-    found = _readable(redis, map(_now_key, minutes))
-    there = [minute for minute in minutes if _now_key(minute) in found]
+    there = _readable(redis, this)
     with suppress(ResponseError):  # a key of another type
         sample(redis, now_s, there)
+    until = clock.monotonic() + _PACK_S
     for minute in there:
         if minute < this:
             _pack_minute(redis, minute)
+        if clock.monotonic() > until:
+            break
 
 
-def _readable(redis: Redis, names: Iterable[str]) -> list[str]:
-    """Those that are hashes of a size that ours may have; nothing else is read."""
-    asked = [*names]
+def _readable(redis: Redis, this: int) -> list[int]:
+    """The minutes up to `this` that are not packed, as far as they are hashes of a size that ours
+    may have; nothing else is read.
+    """
+    asked = range(this, this - _UNPACKED - 1, -1)  # of too much, the newest
     with redis.pipeline(transaction=False) as pipe:
-        for name in asked:
-            pipe.hlen(name)
-            pipe.memory_usage(name, samples=0)  # not every Redis may be asked
+        for minute in asked:
+            pipe.hlen(_now_key(minute))
+            pipe.memory_usage(_now_key(minute), samples=0)  # not every Redis may be asked
         sizes = pipe.execute(raise_on_error=False)
-    return [
-        name
-        for name, size, used in zip(asked, sizes[::2], sizes[1::2], strict=True)
-        if isinstance(size, int) and 0 < size <= _MOST_FIELDS
-        if not isinstance(used, int) or used <= _MOST_BYTES
-    ]
+    found, fields_left, bytes_left = list[int](), _MOST_FIELDS, _MOST_BYTES
+    for minute, size, used in zip(asked, sizes[::2], sizes[1::2], strict=True):
+        used = used if isinstance(used, int) else 0
+        if isinstance(size, int) and 0 < size <= fields_left and used <= bytes_left:
+            found.append(minute)
+            fields_left, bytes_left = fields_left - size, bytes_left - used
+    return found[::-1]
 
 
 _Count = Annotated[int, Meta(ge=0, lt=_TOO_MANY)]
@@ -406,7 +414,7 @@ def _pack_minute(redis: Redis, minute: int) -> None:
         counted = _bounded(_counted(raw), {name.decode("utf-8", "replace") for name in names})
         pipe.multi()
         for (tier, chunk, slot, kind), blob in zip(chunks, stored, strict=True):
-            packed = _unpacked(blob, tier)
+            packed = _unpacked(_inflated(blob), tier, _TOTAL if kind == "t" else None)
             for series, counts in counted.items():
                 if series[0] == kind:
                     columns = packed.setdefault(series, {})
@@ -480,15 +488,14 @@ def _columns(
     first = now_s // tier.step_s - width + 1
     numbers = range(first // tier.slots, (first + width - 1) // tier.slots + 1)
     chunks = [(chunk, kind) for chunk in numbers for kind in ([only[0]] if only else _KINDS)]
-    minutes = range(now_s // 60 - _UNPACKED, now_s // 60 + 1)
-    there = _readable(redis, map(_now_key, minutes))
+    there = _readable(redis, now_s // 60)
 
     def ask(*, is_transaction: bool) -> list[Any]:
         with redis.pipeline(transaction=is_transaction) as pipe:
             for chunk, kind in chunks:
                 pipe.getrange(tier.key(chunk, kind), 0, _MOST_PACKED_BYTES)
-            for key in there:
-                pipe.hgetall(key)
+            for minute in there:
+                pipe.hgetall(_now_key(minute))
             return pipe.execute(raise_on_error=False)
 
     try:
@@ -496,15 +503,16 @@ def _columns(
     except OutOfMemoryError:  # a full Redis takes no transaction; nor is anything packed there
         answers = ask(is_transaction=False)
     found: dict[str, Columns] = defaultdict(dict)
-    for (chunk, _), blob in zip(chunks, answers, strict=False):
+    for (chunk, kind), plain in zip(chunks, _within_bounds(answers), strict=False):
         offset = chunk * tier.slots - first  # of the chunk's first slot in a row of that width
         begin, end = max(0, -offset), min(tier.slots, width - offset)
-        for series, columns in _unpacked(blob, tier, only).items():
+        wanted = _TOTAL if kind == "t" else only
+        for series, columns in _unpacked(plain, tier, wanted).items():
             for index, counts in columns.items():
                 column = found[series].setdefault(index, [0] * width)
                 column[offset + begin : offset + end] = counts[begin:end]
-    for key, raw in zip(there, answers[len(chunks) :], strict=True):
-        slot = int(key.rpartition(":")[2]) * 60 // tier.step_s - first
+    for minute, raw in zip(there, answers[len(chunks) :], strict=True):
+        slot = minute * 60 // tier.step_s - first
         for name, counted in _counted(raw).items():
             if 0 <= slot < width and only in (None, name):
                 for index, count in counted.items():
@@ -526,10 +534,28 @@ def _round(columns: Columns, open_slot: int) -> None:
 _CHUNK = msgspec.msgpack.Decoder(Annotated[dict[str, msgspec.Raw], Meta(max_length=_MOST_IN_CHUNK)])
 
 
-def _unpacked(blob: Any, tier: _Tier, only: str | None = None) -> dict[str, Columns]:
-    """The series (or `only` one) in a chunk; none if it is missing, or not data of ours."""
-    with suppress(TypeError, ValueError, RecursionError, zlib.error, msgspec.MsgspecError):
-        parts = _CHUNK.decode(zlib.decompressobj().decompress(blob, _MOST_BYTES))
+def _inflated(blob: Any) -> bytes:
+    """A chunk before its series are unpacked; nothing if it is missing, or not data of ours."""
+    inflater = zlib.decompressobj()
+    with suppress(TypeError, zlib.error):
+        plain = inflater.decompress(blob, _MOST_CHUNK_BYTES)
+        return b"" if inflater.unconsumed_tail else plain
+    return b""
+
+
+def _within_bounds(blobs: Iterable[Any]) -> Iterator[bytes]:
+    """Chunks before their series are unpacked, as far as ours may have so much together."""
+    left = 3 * _MOST_CHUNK_BYTES
+    for blob in blobs:
+        plain = _inflated(blob)
+        left -= len(plain)
+        yield plain if left >= 0 else b""
+
+
+def _unpacked(plain: bytes, tier: _Tier, only: str | None) -> dict[str, Columns]:
+    """The series (or `only` one) in a chunk."""
+    with suppress(ValueError, RecursionError, msgspec.MsgspecError):
+        parts = _CHUNK.decode(plain)
         wanted = parts if only is None else parts.keys() & {only}
         return {series: tier.columns.decode(parts[series]) for series in wanted}
     return {}

@@ -31,6 +31,8 @@ from jiffy.scheduler.state import TRY_BROKEN_AGAIN_S
 _AT_A_TIME = 100  # so that no run of SCHEDULE is late for them
 _MOST_BROKEN_TRIED = 100  # in TRY_BROKEN_AGAIN_S
 _MOST_META_BYTES, _MOST_CRON_LETTERS = 100_000, 1000
+# Of a pickle: keys of a dict may all have one hash, then its time grows with their square.
+_MOST_OPERATIONS = 2000
 
 
 def _in_one_step(name: str) -> Callable[..., Job]:
@@ -223,7 +225,9 @@ def _unpickled(raw: bytes) -> Any:
             return _Left
 
     # Room is made for places that a pickle only names: ten bytes could ask for gigabytes.
-    for operation, argument, _ in pickletools.genops(raw):
+    for number, (operation, argument, _) in enumerate(pickletools.genops(raw)):
+        if number > _MOST_OPERATIONS:
+            raise pickle.UnpicklingError(f"it has over {_MOST_OPERATIONS:,} operations")
         if "PUT" in operation.name and int(argument or 0) > len(raw):
             raise pickle.UnpicklingError(f"it stores something at {argument:,}")
     return Plain(io.BytesIO(raw)).load()

@@ -32,6 +32,8 @@ PICKLED = (
 )
 # Of a job's data when it is not compressed: a few hundred kB in Redis may stand for gigabytes.
 _MOST_BYTES = 100 << 20
+# Of values in that, beyond one for each byte in Redis: `{},` alone takes 72 bytes of memory.
+_MOST_VALUES = 2_000_000
 CALLBACKS = ("success", "failure", "stopped")  # when RQ's jobs call one
 _PICKLE = b"\x80"  # how every pickle since protocol 2 begins, and JSON never does
 
@@ -44,6 +46,9 @@ def inflated(data: bytes) -> bytes:
             found = inflater.decompress(data, _MOST_BYTES)
             if inflater.unconsumed_tail:
                 raise DeserializationError(f"This job's data is over {_MOST_BYTES >> 20} MB.")
+            values = 0 if is_pickled(found) else sum(map(found.count, (b"[", b"{", b",")))
+            if values > _MOST_VALUES + len(data):
+                raise DeserializationError(f"This job's data has {values:,} values.")
             return found
     return data
 

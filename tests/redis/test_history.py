@@ -29,8 +29,12 @@ def minute_ago(redis):
 
 
 def pack(redis):
-    redis.delete(keys.history("packing"))
-    history.pack(redis)
+    """Pack all minutes that can be packed, in as many turns as that takes."""
+    before = None
+    while (left := len(redis.keys(keys.history("now:*")))) not in (0, before):
+        before = left
+        redis.delete(keys.history("packing"))
+        history.pack(redis)
 
 
 @pytest.mark.parametrize(
@@ -280,6 +284,60 @@ def test_what_is_larger_than_ours_can_be_is_not_read(redis, odd):
     assert redis.exists(keys.history(f"now:{now_s // 60 - 1}"))
     assert ends(history.read(redis).whole) == (1, 0, 0, 0)
     assert ends(history.read(redis, span="90d").whole) == (1, 0, 0, 0)
+
+
+def test_of_minutes_that_are_larger_together_than_ours_can_be_the_newest_are_read(redis):
+    this = redis.time()[0] // 60
+    for minutes in (2, 4, 6):
+        fields = {f"done 3 4 jobs.f{number}\nlow": minutes for number in range(9_000)}
+        redis.hset(keys.history(f"now:{this - minutes}"), mapping=fields)
+    read = ends(history.read(redis, now_s=this * 60).whole)
+    pack(redis)
+
+    assert read == ((2 + 4) * 9_000, 0, 0, 0)
+    assert not redis.keys(keys.history("now:*"))
+    assert ends(history.read(redis, now_s=this * 60).whole) == ((2 + 4 + 6) * 9_000, 0, 0, 0)
+
+
+@pytest.mark.parametrize(("series", "is_read"), [(250, True), (350, False)])
+def test_a_chunk_that_unpacks_to_more_than_ours_can_be_is_none(redis, series, is_read):
+    """Each of its counts takes a page's time, and a supervisor's, however few bytes they are."""
+    day = redis.time()[0] // 86400
+    columns = dict.fromkeys(range(96), [1] * 64)
+    chunk = packed({f"q:{number}": columns for number in range(series)})
+    redis.set(keys.history(f"86400:{day // 64}:q"), chunk)
+    found = glance(redis, "90d")
+    count(redis, 1)
+    pack(redis)
+
+    assert set(found.queues) == {f"{number}" for number in range(series if is_read else 0)}
+    assert "default" in glance(redis, "90d").queues
+
+
+def test_chunks_that_unpack_to_more_together_than_ours_can_be_are_read_in_part(redis):
+    hour, columns = redis.time()[0] // 3600, dict.fromkeys(range(96), [1] * 96)
+    for kind in "qf":
+        chunk = packed({f"{kind}:{number}": columns for number in range(200)})
+        for number in range(3):
+            redis.set(keys.history(f"3600:{hour // 96 - number}:{kind}"), chunk)
+    found = glance(redis, "7d")
+    ended = sum(ends(point)[0] for point in found.queues.values())
+    ended += sum(ends(point)[0] for point in found.functions.values())
+
+    assert 0 < ended <= 3 * 200 * 96
+
+
+def test_a_long_backlog_is_packed_in_turns(redis, monkeypatch):
+    """A supervisor renews its leases in between."""
+    monkeypatch.setattr(history, "_PACK_S", -1)
+    for minutes in range(1, 4):
+        count(redis, minutes)
+    history.pack(redis)
+    left = redis.keys(keys.history("now:*"))
+    pack(redis)
+
+    assert len(left) == 2
+    assert not redis.keys(keys.history("now:*"))
 
 
 def test_only_the_newest_releases_are_read(redis):

@@ -83,6 +83,8 @@ META = [
     b'{"cron_string": "61 * * * *"}',
     b"\x80\x02}r\xff\xff\xff\x07.",  # a pickle that stores an empty dict at place 134,217,727
     b"\x80\x02}p134217727\n.",
+    # All keys have one hash: the time to build it grows with their square.
+    pickle.dumps({number * (2**61 - 1): None for number in range(1, 7000)}),
     b'{"interval": -5}', b'{"interval": 0.1}', DEEP, b'{"a": "' + b"x" * 200_000 + b'"}',
     b'{"cron_string": "' + b"0-59/1," * 10_000 + b'1 * * * *"}',
 ]  # fmt: skip

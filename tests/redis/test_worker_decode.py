@@ -194,6 +194,17 @@ def test_rqs_housekeeping_inflates_no_more_than_a_worker_would(redis):
             GuardedJob.fetch(field, redis)
 
 
+def test_data_of_few_bytes_with_millions_of_values_fails_its_job(redis, put, work):
+    """Each takes some 72 bytes of memory: 100 kB took gigabytes."""
+    put(worker_jobs.nothing)
+    call = b'["tests.jobs.worker.nothing", null, [%b{}], {}]' % (b"{}," * 3_000_000)
+    redis.hset(keys.job("default-0"), "data", zlib.compress(call))
+    work()
+
+    assert status(redis) == "failed"
+    assert "has 6,000,007 values" in reason(redis, "default-0")
+
+
 def test_the_meta_of_a_json_job_is_not_unpickled_either(redis, put, work):
     put(worker_jobs.add, 2, 3, fields={"meta": pickle.dumps(Trap()), "webhooks": "[]"})
     work(pickles=True)
