@@ -177,15 +177,15 @@ class _Channel(HTTPChannel):  # type: ignore[misc]  # it has no types
         seen that.  Closed at once, the connection would be reset: a proxy that is sending a body
         may lose the answer, and nginx then asks this process nothing more for 10 s.
         """
-        if self.close_when_flushed and not self.will_close:
-            self._flush_exception(self._flush_some)
-            if not (self.total_outbufs_len or self.will_close):
-                self.close_when_flushed = False
-                self.is_over = True
-                with suppress(OSError):  # it has been reset
-                    self.socket.shutdown(socket.SHUT_WR)
-        else:
-            super().handle_write()
+        is_last = self.close_when_flushed  # a thread may end its last answer meanwhile
+        self._flush_exception(self._flush_some_if_lockable)
+        if self.will_close:
+            self.handle_close()
+        elif is_last and not self.total_outbufs_len:
+            self.close_when_flushed = False
+            self.is_over = True
+            with suppress(OSError):  # it has been reset
+                self.socket.shutdown(socket.SHUT_WR)
 
     def received(self, data: bytes) -> bool:
         if self.is_over:
