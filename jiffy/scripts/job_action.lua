@@ -85,7 +85,13 @@ elseif action == 'retry' then
   call('HDEL', key, 'jiffy:crashes', 'jiffy:causes', 'jiffy:reason', 'jiffy:broken_by', 'jiffy:progress', 'jiffy:parked',
     'jiffy:replaced', 'exc_info')
 elseif action == 'stop' and status == 'started' then
-  return {status, 1, worker, call('PUBLISH', ARGV[4] .. worker, ARGV[5])}
+  local heard = call('PUBLISH', ARGV[4] .. worker, ARGV[5])
+  -- It may have been claimed and not begun: should it go back to its queue, it is canceled there.
+  for _, execution in ipairs(heard > 0 and try('ZRANGE', RQ .. 'executions:' .. id, 0, MOST_KEYS) or {}) do
+    local record = RQ .. 'execution:' .. member_of(id, execution)
+    if call('EXISTS', record) == 1 then try('HSET', record, 'jiffy:stopped', 1) end
+  end
+  return {status, 1, worker, heard}
 else
   return {status, 0}
 end

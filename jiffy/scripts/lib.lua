@@ -182,25 +182,6 @@ local function still_runs(worker, held)
   return call('EXISTS', job_key(id)) == 1 and (try('ZSCORE', RQ .. 'wip:' .. queue, member) or is_lost(worker, id, member))
 end
 
--- Put what a worker holds back to the front of its queue; false if that cannot be done now: then the worker goes on holding
--- it.  What has not begun goes back as if it had never been claimed: it is still to begin in time.
-local function requeue(worker, held, has_begun)
-  local member, queue, id = unpack(held)
-  if still_runs(worker, held) then
-    if not push(queue, id, true) then return false end
-    local key = job_key(id)
-    try('HSET', key, 'status', 'queued')
-    local due_s = not has_begun and number_of((fields(RQ .. 'execution:' .. member, 'jiffy:due') or {})[1])
-    if due_s and try('HEXISTS', key, 'jiffy:expires') == 1 then
-      call_own('ZADD', OWN .. 'expiring', due_s, id)
-    elseif due_s then
-      try('EXPIRE', key, math.max(1, math.ceil(due_s - NOW)))
-    end
-  end
-  end_executions(worker, queue, {held})
-  return true
-end
-
 -- History: what became of attempts, counted by the minute until a supervisor packs that minute (history.py).
 local MOST_COUNTS = 5000  -- of one minute: however many functions there are, it stays small
 

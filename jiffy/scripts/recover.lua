@@ -7,6 +7,7 @@
 -- Returns the ids that are back on their queues;
 --         what the caller is to finish, each as {queue, id, execution, causes, what `details_of` returns}
 --include lib
+--include of_waiting
 even_if_full()
 local worker, is_gone, culprit, handling, cause, most = ARGV[1], ARGV[2] == '1', ARGV[3], ARGV[4], ARGV[5], tonumber(ARGV[6])
 local back, to_finish = {}, {}

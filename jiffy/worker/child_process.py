@@ -42,8 +42,8 @@ class ChildProcess:
     is_quiet: bool = False  # it is not started until a command says so; its worker stays
     is_shown: bool = False  # RQ knows of it
     requeued: int = -1  # the batch of which the rest was requeued
-    stopping: str = ""  # the execution that was last stopped by command, to be killed at `stop_by`
-    stop_by: float = 0
+    # Executions to stop by command, perhaps before they begin; when they are killed (0: not begun).
+    stopping: dict[str, float] = field(default_factory=dict)
     processes: int = 0  # how many it has had
     _seen: tuple[int, int, int] = (0, 0, 0)  # see `enforce_progress`
 
@@ -62,6 +62,7 @@ class ChildProcess:
             self.board = Board.in_file()
         self.board.reset()
         self.requeued, self._seen = -1, (0, 0, 0)
+        self.stopping.clear()
         self.processes += 1
         if self.forks:
             self.pid = process.fork(lambda: self.work(self.board, self.token))
@@ -86,20 +87,23 @@ class ChildProcess:
         if self.board.interrupt(running, why):
             self._wake()
 
-    def stop(self, running: Running) -> None:
-        """Stop the running job by command; see `hears_stops`."""
-        if self.stopping != (execution := self.execution_of(running)):  # or it is killed no later
-            self.stop_by = clock.monotonic() + (KILL_AFTER_S if self.hears_stops else 0)
-        self.stopping = execution
-        if self.hears_stops:
-            self.interrupt(running, Board.STOP)
+    def stop(self, execution: str) -> None:
+        """Stop a job by command, as soon as it runs; see `hears_stops`."""
+        self.stopping.setdefault(execution, 0)  # a second command kills it no later
         self.enforce_stop()
 
     def enforce_stop(self, *, has_ended: bool = False) -> None:
         """Kill the job that was stopped and goes on; or note that its process has ended of that."""
-        is_due = has_ended or clock.monotonic() >= self.stop_by
         running = self.board.running
-        if self.stopping and is_due and self.stopping == self.execution_of(running):
+        execution = self.execution_of(running)
+        if running is None or execution not in self.stopping:
+            return
+        if not self.stopping[execution]:
+            patience_s = KILL_AFTER_S if self.hears_stops else 0
+            self.stopping[execution] = clock.monotonic() + patience_s
+        if self.hears_stops:
+            self.interrupt(running, Board.STOP)
+        if has_ended or clock.monotonic() >= self.stopping[execution]:
             self.kill(Handling.STOP, STOPPED, running)
 
     def enforce_time(self, running: Running, *, has_ended: bool = False) -> None:

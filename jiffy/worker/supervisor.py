@@ -23,7 +23,7 @@ from jiffy.settings import settings
 from jiffy.worker import heartbeat, preload, process, recovery, upkeep
 from jiffy.worker.child import AGAIN, LEAVES
 from jiffy.worker.child_process import ChildProcess
-from jiffy.worker.claim import requeue_command
+from jiffy.worker.claim import requeue_command, text
 from jiffy.worker.finish import finish_command
 from jiffy.worker.heartbeat import RENEW_EVERY_S
 from jiffy.worker.process import RESTART_AFTER_S, Signals
@@ -42,6 +42,7 @@ MOST_MESSAGES = 100
 MOST_LOGGED = 10  # of them in a second
 # Ours are of a hundred: a long list would take twenty times its size in memory.
 MOST_COMMAND_BYTES = 10_000
+MOST_HELD = 1000  # more than a worker claims
 # Of a long message only a part may be there yet: reading it without patience would lose the others.
 PATIENCE_S = 1
 # So long before the grace period ends, what still runs is interrupted, then killed.
@@ -347,13 +348,13 @@ class Commands:
             child.is_quiet = False
 
     def _stop(self, child: ChildProcess, payload: Mapping[str, Any]) -> None:
-        running, job_id = child.board.running, payload.get("job_id")
-        execution = child.execution_of(running)
-        ask = command("HEXISTS", keys.held(child.name), f"{job_id}:{execution}")
-        is_meant = payload.get("execution_id", execution) == execution
-        if running and is_meant and self._link.exchange(ask) == [1]:
-            child.stop(running)
-        else:
+        job_id, meant = f"{payload.get('job_id')}", payload.get("execution_id")
+        [held] = self._link.exchange(command("HRANDFIELD", keys.held(child.name), MOST_HELD))
+        named = [text(member).rpartition(":") for member in held]
+        executions = [one for its, _, one in named if its == job_id and meant in (None, one)]
+        for execution in executions:
+            child.stop(execution)
+        if not executions:
             self._log("command.ignored", worker=child.name, job=job_id, reason="it is not running")
 
     def _log(self, name: str, level: int = log.INFO, **fields: object) -> None:

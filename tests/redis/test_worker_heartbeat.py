@@ -6,9 +6,10 @@ from contextlib import suppress
 
 import pytest
 import rq
+from rq.command import PUBSUB_CHANNEL_TEMPLATE
 
 import jiffy
-from jiffy import clock, history, keys
+from jiffy import actions, clock, history, keys
 from jiffy.redis_io import Link
 from jiffy.worker import heartbeat
 from jiffy.worker.process import Signals
@@ -252,7 +253,7 @@ def two_jobs(redis):
 
 
 def stop(child):
-    child.stop(child.board.running)
+    child.stop(child.execution_of(child.board.running))
 
 
 def exceed_its_time(child):
@@ -280,6 +281,33 @@ def test_a_job_is_not_killed_for_the_one_before_it(redis, environ, two_jobs, exc
 
     assert child.death is None
     assert [status(redis, f"default-{number}") for number in (0, 1)] == ["finished", "started"]
+
+
+@pytest.mark.parametrize("give_back", [lambda redis: claim(redis, 0), die], ids=["left", "died"])
+def test_a_job_that_is_stopped_before_it_begins_does_not_go_back_to_its_queue(redis, give_back):
+    waits = enqueue(redis, 2)[1]
+    claim(redis, 2)
+    with redis.pubsub() as supervisor:
+        supervisor.subscribe(PUBSUB_CHANNEL_TEMPLATE % "worker-1")
+        assert supervisor.get_message(timeout=10)
+        actions.stop(waits)
+    give_back(redis)
+
+    assert (status(redis, waits), queued(redis)) == ("canceled", ["default-0"])
+    assert redis.hget(keys.job(waits), "jiffy:reason") == b"Stopped by command."
+    assert not redis.keys(f"{keys.RQ}execution*")
+
+
+def test_a_job_that_is_stopped_before_it_begins_is_killed_as_it_does(redis, two_jobs):
+    child, go_on = two_jobs
+    first = child.execution_of(child.board.running)
+    later = f"{first[:16]}{int(first[16:24], 16) + 1:08x}{1:08x}"
+    child.stop(later)
+    assert child.death is None
+    go_on()
+    child.enforce_stop()
+
+    assert (child.death.execution, child.death.handling) == (later, Handling.STOP)
 
 
 def test_what_the_last_process_of_a_quiet_worker_claims_late_goes_back(redis):
