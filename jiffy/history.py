@@ -45,8 +45,9 @@ _TOO_MANY = 2**53  # for a count
 # Of minutes, or packed of all series of a kind; and how many these are, in a chunk of days.
 _MOST_BYTES, _MOST_PACKED_BYTES, _MOST_IN_CHUNK = 10_000_000, 2_000_000, 2000
 _MOST_FIELDS = 20_000  # of a minute: twice what lib.lua leaves; of all that are not packed, too
-# Of a chunk, before its counts are: a byte of them costs its reader 0.1 µs.
-_MOST_CHUNK_BYTES = 2_000_000
+# Of a chunk, before its counts are: a byte of them costs its reader 0.1 µs.  A hundred functions
+# with a count in all columns and hours need 2 MB.
+_MOST_CHUNK_BYTES, _MOST_TOGETHER = 3_000_000, 6_000_000
 # A supervisor also renews leases: what is not packed within that is packed the next time.
 _PACK_S = 2.0
 MEMORY_KEY = keys.history("memory")  # hash: see `memory`
@@ -545,7 +546,7 @@ def _inflated(blob: Any) -> bytes:
 
 def _within_bounds(blobs: Iterable[Any]) -> Iterator[bytes]:
     """Chunks before their series are unpacked, as far as ours may have so much together."""
-    left = 3 * _MOST_CHUNK_BYTES
+    left = _MOST_TOGETHER
     for blob in blobs:
         plain = _inflated(blob)
         left -= len(plain)

@@ -299,7 +299,7 @@ def test_of_minutes_that_are_larger_together_than_ours_can_be_the_newest_are_rea
     assert ends(history.read(redis, now_s=this * 60).whole) == ((2 + 4 + 6) * 9_000, 0, 0, 0)
 
 
-@pytest.mark.parametrize(("series", "is_read"), [(250, True), (350, False)])
+@pytest.mark.parametrize(("series", "is_read"), [(450, True), (500, False)])
 def test_a_chunk_that_unpacks_to_more_than_ours_can_be_is_none(redis, series, is_read):
     """Each of its counts takes a page's time, and a supervisor's, however few bytes they are."""
     day = redis.time()[0] // 86400
