@@ -1,5 +1,6 @@
 """Every change is on record before it is made, by whatever way, and nothing secret with it."""
 
+import html
 import re
 from socket import gethostname
 
@@ -333,3 +334,17 @@ def test_a_stream_is_read_in_pages_whatever_stands_in_it(client, redis, recorded
     assert (newest[0]["at"], newest[1]["who"], newest[1]["jobs"]) == (None, "user319", None)
     assert older[0]["who"] == "user220"
     assert len(re.findall('<tr id="entry-', text)) == 100
+
+
+def test_a_page_of_earlier_entries_says_so_and_leads_back(client, redis):
+    for number in range(102):
+        redis.xadd(keys.audit("refused"), {"who": f"user{number}"})
+    text = client.get("/audit?kind=refused").text
+    [earlier] = re.findall('rel="next" href="([^"]*)"', text)
+    page = client.get(html.unescape(earlier)).text
+
+    assert "Later entries are left out." not in text
+    assert "Later entries are left out." in page
+    assert page.count('<tr id="entry-') == 2
+    [back] = re.findall('href="([^"]*)">Back to the newest', page)
+    assert client.get(back).text.count('<tr id="entry-') == 100
