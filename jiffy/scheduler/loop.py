@@ -209,7 +209,8 @@ class Loop:
             log.event("scheduler.waiting", reason="a newer schedule is in force")
             self._schedule.forget()
             self._is_declared = False
-        if self._newer_seen_at is None or self._redis.exists(keys.LEADER):
+        # What lasts longer than ours is none's.
+        if self._newer_seen_at is None or 0 < self._redis.pttl(keys.LEADER) <= ALIVE_MS:
             self._newer_seen_at = now_s
         if now_s - self._newer_seen_at < TAKE_OVER_AFTER_S:
             return False

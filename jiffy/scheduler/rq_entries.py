@@ -87,6 +87,8 @@ class Scheduler(rq_scheduler.Scheduler):  # type: ignore[misc]
             keys.ENTRIES, "-inf", now.timestamp(), 0, most, withscores=True
         )
         self.is_behind = len(due) == most
+        seen = {_text(raw) for raw, _ in due}
+        self._broken = {name: self._broken[name] for name in self._broken.keys() & seen}
         done = [self._enqueue(raw, score, now) for raw, score in due]
         return [entry_id for entry_id in done if entry_id]
 
@@ -112,7 +114,7 @@ class Scheduler(rq_scheduler.Scheduler):  # type: ignore[misc]
 
     def _enqueue(self, raw_id: bytes, score: float, now: datetime) -> str | None:
         """A broken entry is tried again later; the others go on."""
-        entry_id = raw_id.decode(errors="backslashreplace")
+        entry_id = _text(raw_id)
         reason, again_at = self._broken.pop(entry_id, ("", 0.0))
         if clock.monotonic() >= again_at:
             try:
@@ -149,6 +151,10 @@ class Scheduler(rq_scheduler.Scheduler):  # type: ignore[misc]
         known = {"entry": entry_id, "slot": f"{slot:%Y-%m-%dT%H:%M:%SZ}", "queue": queue.decode()}
         log.event("tick.enqueued", **known, job=entry_id, late_ms=late_ms)
         return entry_id
+
+
+def _text(raw_id: bytes) -> str:
+    return raw_id.decode(errors="backslashreplace")
 
 
 def _wake(redis: Any) -> None:

@@ -13,6 +13,7 @@ from jiffy import clock, keys
 from jiffy.control import entries, read
 from jiffy.producer.enqueue import Job
 from jiffy.scheduler.rq_entries import Scheduler
+from jiffy.scheduler.state import TRY_BROKEN_AGAIN_S
 from jobs import numbers
 from tests.support import schedules
 from tests.support.weekly import weekly
@@ -179,6 +180,26 @@ def test_many_broken_entries_are_tried_in_turns_and_delay_no_other(scheduler, re
 
     assert looks == [*[[]] * (len(looks) - 1), [good.id]]
     assert len(looks) > 5
+
+
+def test_broken_entries_that_were_taken_off_the_schedule_put_off_no_other(
+    scheduler, redis, monkeypatch
+):
+    for number in range(1000):
+        redis.hset(keys.job(f"broken-{number}"), "created_at", "2026-01-01")
+        redis.zadd(keys.ENTRIES, {f"broken-{number}": number})
+    scheduler.enqueue_jobs()
+    while scheduler.is_behind:
+        scheduler.enqueue_jobs()
+    redis.delete(keys.ENTRIES)
+    entry = scheduler.enqueue_at(PAST, numbers.add, 2, 3)
+    redis.set(keys.queue("default"), "no list")
+    assert scheduler.enqueue_jobs() == []
+    redis.delete(keys.queue("default"))
+    later = clock.monotonic() + TRY_BROKEN_AGAIN_S + 1
+    monkeypatch.setattr("jiffy.clock.monotonic", lambda: later)
+
+    assert scheduler.enqueue_jobs() == [entry.id]
 
 
 @pytest.mark.parametrize("queue", ["LOADING", "READONLY", "OOM "])

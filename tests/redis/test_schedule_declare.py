@@ -299,8 +299,9 @@ def test_of_two_releases_the_older_leaves_the_schedule_to_the_newer(lead, redis,
     assert stored(redis) == before
 
 
+@pytest.mark.parametrize("left_s", [0, None, 3600])  # by another program: nothing, or a lead
 def test_where_a_release_is_taken_back_the_one_that_still_runs_takes_over(
-    lead, redis, monkeypatch, caplog
+    lead, redis, monkeypatch, caplog, left_s
 ):
     now_s = [0.0]
     monkeypatch.setattr("jiffy.clock.pause", lambda _: None)
@@ -314,6 +315,8 @@ def test_where_a_release_is_taken_back_the_one_that_still_runs_takes_over(
 
     assert [look(old, 0), look(new, 60), look(old, 0)] == [7, 7, 7]
     redis.delete(keys.LEADER)  # it expires
+    if left_s != 0:
+        redis.set(keys.LEADER, "of none", ex=left_s)
     assert [look(old, 20), look(old, 20), look(new, 0)] == [7, 6, 7]
     assert look(old, 60) == 7
     assert "scheduler.resumed reason='the newer schedule has had no scheduler for 30 s'" in (
