@@ -122,8 +122,9 @@ def pause(kind: str, name: str, **reason: Any) -> None:
 @_name
 def resume(kind: str, name: str) -> None:
     """End a pause."""
-    with audit.from_shell(redis_io.shared(), "resume", f"{kind}={name}"):
+    with audit.from_shell(redis_io.shared(), "resume", f"{kind}={name}") as entry:
         was_paused = pauses.resume(**{kind: name})
+        entry["on"] = f"{entry['on']}{'' if was_paused else f' done={audit.NOTHING}'}"
     click.echo(f"{name} is resumed." if was_paused else f"{name} was not paused.")
 
 

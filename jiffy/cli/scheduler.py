@@ -188,8 +188,9 @@ def _pause(name: str, why: str, until: str | None, who: str) -> None:
 @_name
 def _resume(name: str) -> None:
     """End a pause."""
-    with _recorded("resume", name) as (redis, _):
+    with _recorded("resume", name) as (redis, entry):
         was_paused = entries.resume(redis, name)
+        entry["on"] = f"{entry['on']}{'' if was_paused else f' done={audit.NOTHING}'}"
     echo(f"{name} is resumed." if was_paused else f"{name} was not paused.")
 
 

@@ -20,6 +20,7 @@ KINDS = ("changes", "enqueued", "logins", "refused")
 MOST_KEPT = 10_000  # of each kind
 MOST_SHOWN = 100  # at a time
 _MOST_LETTERS = 10_000  # of a field
+NOTHING = "nothing"  # was done: what was to be changed was so already
 
 
 def add(

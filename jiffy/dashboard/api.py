@@ -269,7 +269,7 @@ def ignore_failures(key: str, body: schemas.Who) -> schemas.Nothing:
 @operation("POST", "/failures/<key>/stop-ignoring")
 def stop_ignoring_failures(key: str, body: schemas.Nothing) -> schemas.Nothing:
     """Show a group of failures again."""
-    failures.stop_ignoring(redis_io.shared(), key)
+    audit.changed(failures.stop_ignoring(redis_io.shared(), key))
     return body
 
 
@@ -305,7 +305,7 @@ def pause(body: schemas.Pause) -> list[pauses.PausedWork]:
 @operation("POST", "/pauses/resume")
 def resume(body: schemas.Resume) -> list[pauses.PausedWork]:
     """End the pause of a queue or of a function."""
-    pauses.resume(queue=body.queue or None, function=body.function or None)
+    audit.changed(pauses.resume(queue=body.queue or None, function=body.function or None))
     return list_pauses()
 
 
@@ -336,7 +336,7 @@ def pause_entry(name: str, body: schemas.PauseEntry) -> Entry:
 @operation("POST", "/schedule/<name>/resume")
 def resume_entry(name: str, body: schemas.Nothing) -> Entry:
     """End an entry's pause."""
-    entries.resume(redis_io.shared(), name)
+    audit.changed(entries.resume(redis_io.shared(), name))
     return schemas.entry(entries.find(redis_io.shared(), name))
 
 

@@ -10,7 +10,7 @@ from flask import Blueprint, Response, abort, g, render_template, request
 from redis.exceptions import RedisError
 
 from jiffy import log, redis_io
-from jiffy.control.audit import KINDS, MOST_SHOWN, add, entries
+from jiffy.control.audit import KINDS, MOST_SHOWN, NOTHING, add, entries
 from jiffy.control.search import MOST_CHARS
 from jiffy.control.values import clip
 
@@ -46,6 +46,12 @@ def note(**fields: object) -> None:
     """
     if "audited" in g:
         g.audited |= fields
+
+
+def changed(has_changed: bool) -> bool:
+    """What was given; where nothing has changed, the entry of this request says so."""
+    note(done="" if has_changed else NOTHING)
+    return has_changed
 
 
 def end(response: Response) -> Response:

@@ -159,10 +159,12 @@ def _act_on_list(name: str | None, queue_name: str, registry_name: str = "queued
     if name:
         tally, now, done = bulk.Tally(), redis_io.now(redis), list[str]()
         wanted = search.parse(f"state:{registry_name}")
-        for place in range(0, len(ids), bulk.STEP):
-            part = ids[place : place + bulk.STEP]
-            done += bulk.step(redis, name, wanted, now, part, tally)
-        audit.note(jobs=len(done), done=" ".join(done))
+        try:
+            for place in range(0, len(ids), bulk.STEP):
+                part = ids[place : place + bulk.STEP]
+                done += bulk.step(redis, name, wanted, now, part, tally)
+        finally:
+            audit.note(jobs=tally.done, done=" ".join(done))
     for place in range(0, len(ids), bulk.STEP):
         some = slice(place, place + bulk.STEP)
         with redis.pipeline(transaction=False) as pipe:

@@ -160,6 +160,33 @@ def test_what_is_done_in_a_shell_is_recorded(client, plant, declare, recorded, r
     assert "shell.schedule.skip" in client.get("/audit").text
 
 
+def test_an_entry_says_where_nothing_was_to_be_ended(client, api, declare, recorded):
+    declare(every("10m", numbers.add, args=[2, 3], name="sum"))
+    run(load("scheduler"), ["pause", "sum", "--why", "x"])
+    for _ in range(2):
+        post(client, "/schedule/sum/resume")
+    post(client, "/queues/low/resume")
+    post(client, "/failures/abc/stop-ignoring")
+    api("POST", "/api/schedule/sum/resume")
+    api("POST", "/api/pauses/resume", json={"queue": "low"})
+    api("POST", "/api/failures/abc/stop-ignoring")
+    run(load("resume"), ["queue", "low"])
+    run(load("scheduler"), ["resume", "sum"])
+
+    assert [one["on"] for one in recorded("changes")][::-1] == [
+        "name=sum why=x",
+        "name=sum",
+        "name=sum done=nothing",
+        "name=low done=nothing",
+        "key=abc done=nothing",
+        "name=sum done=nothing",
+        "queue=low done=nothing",
+        "key=abc done=nothing",
+        "queue=low done=nothing",
+        "name=sum done=nothing",
+    ]
+
+
 def test_a_shell_says_whose_pause_it_replaces(declare, redis, capsys):
     declare(every("10m", numbers.add, args=[2, 3], name="sum"))
     for command, *words in (["pause", "queue", "low"], ["scheduler", "pause", "sum"]):
@@ -297,7 +324,7 @@ def test_a_full_redis_is_emptied_all_the_same_and_the_log_has_the_record(
     assert done in caplog.text
 
 
-@pytest.mark.parametrize("path", ["/jobs/act", "/jobs/all"])
+@pytest.mark.parametrize("path", ["/jobs/act", "/jobs/all", "/rq/requeue/low"])
 def test_what_was_done_before_redis_was_full_is_on_record(
     client, redis, plant, caplog, monkeypatch, path
 ):

@@ -195,6 +195,13 @@ def test_a_long_list_goes_on_and_says_how_far_it_came(client, plant):
     assert "Searched all 620 jobs" in client.get("/jobs?q=odd&far=1&from=500.0.0").text
 
 
+def test_a_later_page_does_not_say_that_no_job_matches(client, plant):
+    plant("one", status="queued")
+
+    assert "No other job matches." in client.get("/jobs?q=state:queued one&from=500.0.0").text
+    assert "No job matches." in client.get("/jobs?q=state:queued two").text
+
+
 def test_the_first_page_of_several_lists_says_how_far_it_came(client, plant):
     for number in range(80):
         plant(f"job{number:02}", status="queued", origin=f"q{number % 2}")

@@ -350,7 +350,7 @@ def ignore(key: str) -> Response:
 
 @failures_page.post("/failures/<key>/stop-ignoring")
 def stop_ignoring(key: str) -> Response:
-    was_ignored = failures.stop_ignoring(redis_io.shared(), key)
+    was_ignored = audit.changed(failures.stop_ignoring(redis_io.shared(), key))
     flash("The group is shown again." if was_ignored else "The group was not ignored.")
     return redirect(url_for("failures.group", key=key), 303)
 

@@ -13,6 +13,7 @@ from jiffy import keys, redis_io
 from jiffy.control import pauses, read, search
 from jiffy.control.read import QueueCount
 from jiffy.control.values import clip
+from jiffy.dashboard import audit
 from jiffy.dashboard.frame import census, flows
 from jiffy.dashboard.pages import jobs
 
@@ -121,7 +122,7 @@ def _resume(**what: str) -> Response:
     one = _in_force(what)
     if one and request.form.get("since", f"{one.since}") != f"{one.since}":
         abort(409, f"By now {one.name} is paused by {one.who}: {one.why}. Nothing was changed.")
-    was_paused = pauses.resume(**what)
+    was_paused = audit.changed(pauses.resume(**what))
     return _back(what, "Resumed {}." if was_paused else "{} was not paused.")
 
 

@@ -47,7 +47,7 @@ def resume(name: str) -> Response:
     one = entries.find(redis_io.shared(), name).paused
     if one and request.form.get("since", f"{one.since}") != f"{one.since}":
         abort(409, f"By now {name} is paused by {one.who}: {one.why}. Nothing was changed.")
-    entries.resume(redis_io.shared(), name)
+    audit.changed(entries.resume(redis_io.shared(), name))
     return _back(name)
 
 
