@@ -4,6 +4,7 @@ The other side may be hostile.  A request ends in time, redirects included; of a
 headers are read; and none leads into a private network but to hosts that are named.
 """
 
+import errno
 import http.client
 import io
 import ipaddress
@@ -18,6 +19,8 @@ from jiffy import clock
 from jiffy.errors import JiffyError
 
 _NAT64, _MAPPED = ipaddress.ip_network("64:ff9b::/96"), ipaddress.ip_network("::ffff:0:0/96")
+# Of an answer's head: Python also ends a field at a bare \r, and may keep fifty times its size.
+_MOST_BYTES = 64 * 1024
 _UNICAST, _6TO4 = ipaddress.ip_network("2000::/3"), ipaddress.ip_network("2002::/16")
 
 
@@ -73,14 +76,18 @@ class _Bytes(io.RawIOBase):
     """What a socket receives until then: a timeout of its own begins anew with each byte."""
 
     def __init__(self, sock: socket.socket, until: float) -> None:
-        self._sock, self._until = sock, until
+        self._sock, self._until, self._left_bytes = sock, until, _MOST_BYTES
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Any) -> int:
         self._sock.settimeout(_left(self._until))
-        return self._sock.recv_into(buffer)
+        count = self._sock.recv_into(buffer)
+        self._left_bytes -= count
+        if self._left_bytes < 0:
+            raise OSError(errno.EMSGSIZE, "the head of the answer is too large")
+        return count
 
 
 class _Response(http.client.HTTPResponse):

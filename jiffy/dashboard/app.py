@@ -20,6 +20,8 @@ from jiffy.settings import PATH, settings
 MOST_BODY_BYTES = 1024 * 1024
 _MOST_ADDRESS = 100
 _HOST = re.compile(r"(\[[0-9a-fA-F:.]+\]|[\w-]{1,63}(\.[\w-]{1,63})*\.?)(:[0-9]{1,5})?", re.ASCII)
+# A file has a tag, for which browsers ask as well; Werkzeug fails on a year of twenty digits.
+_UNREAD = ("IF_MODIFIED_SINCE", "IF_RANGE", "RANGE")
 _HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
@@ -79,6 +81,8 @@ def _behind_proxies(wsgi_app: Any) -> Any:
         return values[-hops:][0].strip() if hops else ""
 
     def below(environ: Any, start_response: Any) -> Any:
+        for name in _UNREAD:
+            environ.pop(f"HTTP_{name}", None)
         environ["jiffy.peer"] = peer = environ.get("REMOTE_ADDR", "")
         # A client's own where fewer proxies have written: no more of it than an address has.
         environ["REMOTE_ADDR"] = said(environ, "FOR")[:_MOST_ADDRESS] or peer

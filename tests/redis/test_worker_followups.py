@@ -400,13 +400,24 @@ def test_of_a_webhook_that_is_sent_elsewhere_no_answer_is_read_and_no_key_goes_t
 
 
 def test_an_answer_that_never_begins_ends_a_webhook_at_its_limit(redis, caplog):
-    with flooding(b"", b"HTTP/1.1 100 Continue\r\n\r\n" * 1000, 1 << 40) as receiver:
+    with flooding(b"", b"HTTP/1.1 100 Continue\r\n\r\n", pause_s=0.05) as receiver:
         enqueue(redis, webhooks=[Webhook(receiver.address, "finished", timeout=1)])
         child(redis).work()
 
     assert receiver.is_cut_short
     assert "webhook.failed" in caplog.text
     assert "reason=TimeoutError" in caplog.text
+
+
+def test_an_answer_with_more_than_a_head_ends_a_webhook(redis, caplog):
+    """Python takes a line with bare carriage returns for thousands of fields."""
+    line = b"a:\r" * 20_000 + b"\n"
+    with flooding(b"HTTP/1.1 200 OK\r\n", line * 50 + b"\r\n") as receiver:
+        enqueue(redis, webhooks=hooks(receiver.address))
+        child(redis).work()
+
+    assert "webhook.failed" in caplog.text
+    assert "the head of the answer is too large" in caplog.text
 
 
 @pytest.mark.parametrize("url", ["file:///etc/passwd", "ftp://127.0.0.1/", "http://", "x" * 9000])

@@ -66,15 +66,17 @@ class Flood:
 
 
 @contextmanager
-def flooding(first, again, most_bytes=1 << 26):
-    """A receiver that answers one request: `first`, then `again` and again."""
+def flooding(first, again, pause_s=0):
+    """A receiver that answers one request: `first`, then `again` and again, `pause_s` apart."""
+    pause = threading.Event()
 
     def answer():
         with suppress(OSError), listener.accept()[0] as connection:
             flood.heard = connection.recv(65536)
             connection.sendall(first)
             flood.is_cut_short = True
-            for _ in range(most_bytes // len(again)):
+            for _ in range((1 << 26) // len(again)):
+                pause.wait(pause_s)
                 connection.sendall(again)
             flood.is_cut_short = False
 

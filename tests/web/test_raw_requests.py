@@ -10,6 +10,7 @@ import pytest
 
 GET = b"GET /healthz HTTP/1.1\r\nHost: x\r\n"
 POST = b"POST /login HTTP/1.1\r\nHost: x\r\n"
+GET_FILE = b"GET /static/style.css HTTP/1.1\r\nHost: localhost\r\n"
 LARGE = 60_000
 # Of the square of their length, or worse: one that is read so holds the only thread that reads.
 LONG = [
@@ -97,6 +98,14 @@ def test_an_odd_header_is_refused_like_a_wrong_one(live, path, line, status):
     found = answer(live, b"POST %b HTTP/1.1\r\nHost: localhost\r\n" % path + line)
 
     assert found[9:12] == status
+
+
+@pytest.mark.parametrize("line", [b"If-Modified-Since: ", b"Range: bytes=0-1\r\nIf-Range: "])
+def test_a_file_is_sent_whatever_time_a_client_asks_about(live, line):
+    date = b"Mon, 01 Jan " + b"9" * 20 + b" 00:00:00 GMT"
+    found = answer(live, GET_FILE + line + date)
+
+    assert found[9:12] == b"200"
 
 
 @pytest.mark.parametrize("long", [b"1" * 5000, b"5;a=" + b"b" * 5000, b"0\r\nA: " + b"b" * 5000])
