@@ -11,11 +11,14 @@ import re
 import tempfile
 import zlib
 from contextlib import contextmanager
+from functools import partial
 from itertools import cycle
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from click.testing import CliRunner
+from rq import Queue
 
 from jiffy import every, history, keys, tracebacks
 from jiffy.cli import load
@@ -344,6 +347,19 @@ def test_members_of_a_key(look, redis, kind, key):
 def test_scores(look, redis, key, score):
     redis.zadd(key, {"odd4": score, "entry-odd0": score})
     look(["odd4", "good"])
+
+
+@pytest.mark.parametrize(
+    "dumps", [partial(pickle.dumps, protocol=0), lambda call: repr(call).encode()]
+)
+def test_nothing_is_shown_of_a_call_in_another_format(api, client, redis, dumps):
+    serializer = SimpleNamespace(dumps=dumps, loads=pickle.loads)
+    queue = Queue("theirs", connection=redis, serializer=serializer)
+    queue.enqueue("a.b", kwargs={"pin": "hunter2"}, meta={"pin": "hunter2"}, job_id="theirs")
+    answer = api("GET", "/api/jobs/theirs")
+
+    assert answer.json["problems"] == ["data is not JSON", "meta is not JSON"]
+    assert "hunter2" not in answer.text + client.get("/jobs/theirs").text
 
 
 def test_a_job_whose_key_holds_another_type_is_a_marked_row(look, redis):
